@@ -1,0 +1,1 @@
+"""What is traded: portfolios, strategies, feeds and the runtime that runs them."""

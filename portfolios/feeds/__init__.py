@@ -1,0 +1,38 @@
+"""Market-data logs: what is traded on. `open_feed()` gives the one this installation uses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import lru_cache
+
+from portfolios.feeds.base import Feed
+from portfolios.feeds.replay import load_replay
+
+DEFAULT_FEED = "replay"
+
+_FEEDS: dict[str, Callable[[], Feed]] = {"replay": load_replay}
+
+
+class UnknownFeed(LookupError):
+    """No feed has that name."""
+
+
+def feed_names() -> list[str]:
+    """Return the names `open_feed` accepts, sorted."""
+    return sorted(_FEEDS)
+
+
+def open_feed(name: str | None = None) -> Feed:
+    """Return the feed `name`, or the one GINKGO_FEED names (default "replay"); loaded once.
+
+    Raise UnknownFeed, naming it and those there are.
+    """
+    return _open(name or os.environ.get("GINKGO_FEED") or DEFAULT_FEED)
+
+
+@lru_cache(maxsize=None)
+def _open(name: str) -> Feed:
+    if name not in _FEEDS:
+        raise UnknownFeed(f"unknown feed {name!r}; there are: {', '.join(feed_names())}")
+    return _FEEDS[name]()

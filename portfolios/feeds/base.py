@@ -1,0 +1,38 @@
+"""What every market-data log offers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from portfolios.feeds.clock import Segment
+from portfolios.runtime.events import Event
+
+
+class Feed(Protocol):
+    """An ordered log of events, numbered 1, 2, 3 … without holes, readable from any seq.
+
+    A feed is pure data: the same (name, sha256) gives the same events everywhere. When an event is
+    released is not in the data but in the segments; with them, events carry their release time.
+    """
+
+    name: str
+    sha256: str
+    length: int  #: events of one lap
+    symbols: tuple[str, ...]  #: sorted
+
+    def read(self, from_seq: int, limit: int, segments: Sequence[Segment] = ()) -> list[Event]:
+        """Return at most `limit` events from `from_seq` on (inclusive), of every symbol."""
+        ...
+
+    def read_for(
+        self,
+        symbols: frozenset[str] | None,
+        from_seq: int,
+        to_seq: int,
+        segments: Sequence[Segment] = (),
+        limit: int | None = None,
+    ) -> list[Event]:
+        """Return the events of `symbols` (None: every symbol) with from_seq <= seq <= to_seq, the
+        first `limit` of them. Costs the size of the answer, not of the range."""
+        ...

@@ -1,0 +1,32 @@
+"""What can go wrong in the runtime.
+
+RuntimeFault
+├── StrategyFailed   the strategy raised, or answered something that is no order
+├── SeqMismatch      the batch does not start where the portfolio is
+└── StateUnreadable  the checkpoint's bytes are not a state of this runtime
+"""
+
+from __future__ import annotations
+
+
+class RuntimeFault(Exception):
+    """Base of all errors of the runtime; its text is a sentence for the person on call."""
+
+
+class StrategyFailed(RuntimeFault):
+    """The strategy raised at `seq`: "KeyError: VIX in mean_reversion at seq 12". `seq` is None on load."""
+
+    def __init__(self, strategy: str, seq: int | None, cause: BaseException) -> None:
+        self.strategy = strategy
+        self.seq = seq
+        where = "while loading" if seq is None else f"at seq {seq}"
+        said = str(cause.args[0]) if isinstance(cause, KeyError) and cause.args else str(cause)
+        super().__init__(f"{type(cause).__name__}: {said} in {strategy} {where}")
+
+
+class SeqMismatch(RuntimeFault):
+    """A batch was handed over that would skip or repeat events."""
+
+
+class StateUnreadable(RuntimeFault):
+    """The bytes of a checkpoint are not a state of this runtime."""

@@ -1,0 +1,59 @@
+"""What a batch produced: the rows a commit stores. All times are µs since the epoch, feed time."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Literal
+
+import msgspec
+
+Side = Literal["buy", "sell"]
+OrderStatus = Literal["open", "suppressed", "refused"]
+
+
+class OrderRow(msgspec.Struct, frozen=True):
+    """One decision of the strategy. Its id is "{uid}-{seq}-{index}"; index counts from 0 per seq."""
+
+    seq: int
+    index: int
+    symbol: str
+    side: Side
+    quantity: Decimal
+    price: Decimal  #: reference price at the decision (the close the strategy saw)
+    status: OrderStatus
+    reason: str | None  #: why it was refused or suppressed
+    decided_us: int  #: release time of the event it was decided on
+
+
+class FillRow(msgspec.Struct, frozen=True):
+    """One fill: order (order_seq, order_index) at event fill_seq; index counts from 0 per fill_seq."""
+
+    order_seq: int
+    order_index: int
+    fill_seq: int  #: seq of the event at whose open it filled
+    index: int
+    symbol: str
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    at_us: int  #: release time of that event
+
+
+class EquityRow(msgspec.Struct, frozen=True):
+    """One point of the equity curve: at the first own event of a 10 s step of feed time."""
+
+    seq: int
+    at_us: int
+    equity: Decimal
+
+
+class BatchResult(msgspec.Struct):
+    """What running the events of (from_seq, to_seq] produced."""
+
+    from_seq: int  #: exclusive: where the last batch ended
+    to_seq: int  #: inclusive
+    state: bytes | None  #: as of to_seq; None if unchanged since it was last given
+    orders: list[OrderRow]
+    fills: list[FillRow]
+    equity: list[EquityRow]
+    suppress: bool

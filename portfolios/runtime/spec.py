@@ -1,0 +1,43 @@
+"""What one portfolio is to trade: the runtime's view of a portfolio and one of its revisions."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Checked when a strategy decides; an order beyond one is recorded as refused."""
+
+    largest_order: Decimal | None = None  #: quantity of one order
+    largest_position: Decimal | None = (
+        None  #: quantity held or owed of one symbol, open orders included
+    )
+    allow_short: bool = False
+    allow_negative_cash: bool = False
+
+
+class Spec(msgspec.Struct, frozen=True):
+    """One portfolio under one revision. Travels to the child in `Load`."""
+
+    portfolio: str  #: its name
+    uid: str  #: its UUID as text; order ids are "{uid}-{seq}-{index}"
+    revision: int
+    strategy: str
+    strategy_version: int
+    parameters: dict[str, Any]
+    symbols: list[str]  #: empty or ["*"]: every symbol of the feed
+    starting_cash: Decimal
+    first_seq: int  #: the first event it sees; a fresh portfolio is at first_seq - 1
+    limits: Limits = Limits()
+
+    def symbol_set(self) -> frozenset[str] | None:
+        """Return the symbols this portfolio sees, or None for every symbol."""
+        return symbol_set(self.symbols)
+
+
+def symbol_set(symbols: list[str]) -> frozenset[str] | None:
+    """Return `symbols` as a set, or None where they mean every symbol."""
+    return None if not symbols or "*" in symbols else frozenset(symbols)

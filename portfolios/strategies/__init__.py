@@ -1,0 +1,1 @@
+"""Strategies: the built-in ones, and how others are found."""
