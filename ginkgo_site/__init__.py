@@ -1,0 +1,1 @@
+"""The house: settings, environment, entry points and the launcher."""

@@ -1,0 +1,62 @@
+"""The web process: the node protocol before Django, sockets by Channels, the rest by Django."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ginkgo_site.settings")
+django_application = get_asgi_application()
+
+from channels.auth import AuthMiddlewareStack  # noqa: E402
+from channels.routing import URLRouter  # noqa: E402
+from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
+
+from scheduling.gateway.app import close_gateway, gateway, open_gateway  # noqa: E402
+from scheduling.sockets.routing import agent_urlpatterns, board_urlpatterns  # noqa: E402
+
+logger = logging.getLogger(__name__)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+# A browser sends its cookies from any page, so its socket must come from our own; a daemon has no
+# origin and proves itself with its token in the consumer.
+board_sockets = AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(board_urlpatterns)))
+agent_sockets = URLRouter(agent_urlpatterns)
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    """Hand each connection to the part that speaks its protocol."""
+    if scope["type"] == "lifespan":
+        await _lifespan(receive, send)
+    elif scope["type"] == "websocket":
+        agent = scope["path"].startswith("/ws/agent/")
+        await (agent_sockets if agent else board_sockets)(scope, receive, send)
+    elif scope["path"].startswith("/api/agent/"):
+        await gateway(scope, receive, send)
+    else:
+        await django_application(scope, receive, send)
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """Open the gateway's pool before the first request, close it after the last."""
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            try:
+                await open_gateway()
+            except Exception as error:
+                logger.exception("the gateway could not be opened")
+                await send({"type": "lifespan.startup.failed", "message": str(error)})
+                return
+            await send({"type": "lifespan.startup.complete"})
+        else:
+            await close_gateway()
+            await send({"type": "lifespan.shutdown.complete"})
+            return

@@ -1,0 +1,35 @@
+"""System checks on the database the fence rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.db import connections
+
+
+@register(Tags.database)
+def check_commits_are_durable(
+    app_configs: Any = None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Return an error for each setting under which an acknowledged commit could be lost.
+
+    Runs with `migrate` and with `check --database default`; costs two `SHOW` statements.
+    """
+    messages: list[CheckMessage] = []
+    for alias in databases or []:
+        with connections[alias].cursor() as cursor:
+            for number, name in enumerate(("fsync", "synchronous_commit"), start=1):
+                cursor.execute(f"SHOW {name}")
+                value = cursor.fetchone()[0]
+                if value == "off":
+                    messages.append(
+                        Error(
+                            f"The database runs with {name}={value}: an acknowledged epoch could "
+                            "be lost at a crash, and two nodes could commit one portfolio.",
+                            hint=f"Set {name}=on in postgresql.conf and for this role.",
+                            id=f"ginkgo.E{number:03}",
+                        )
+                    )
+    return messages

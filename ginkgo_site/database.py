@@ -1,0 +1,83 @@
+"""From a database URL to Django's settings, and back to a libpq string.
+
+Every session, Django's and the gateway's, carries the same limits, so no statement, lock or
+forgotten transaction can hold up the fence for long.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+SESSION_LIMITS: dict[str, str] = {
+    "statement_timeout": "30s",
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "15s",
+    # Off would lose an acknowledged epoch at a crash, and with it the fence.
+    "synchronous_commit": "on",
+    "timezone": "UTC",
+}
+
+
+def django_database(url: str) -> dict[str, Any]:
+    """Return Django's settings dictionary for the PostgreSQL at `url`."""
+    parts: dict[str, Any] = dict(conninfo_to_dict(url))
+    limits = " ".join(f"-c {name}={value}" for name, value in SESSION_LIMITS.items())
+    # The address may carry options of its own; the last one named wins, so ours come last.
+    parts["options"] = f"{parts.get('options') or ''} {limits}".strip()
+    parts.setdefault("connect_timeout", "5")
+    parts.setdefault("application_name", "ginkgo")
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": parts.pop("dbname"),
+        "USER": parts.pop("user", ""),
+        "PASSWORD": parts.pop("password", ""),
+        "HOST": parts.pop("host", ""),
+        "PORT": str(parts.pop("port", "")),
+        "CONN_MAX_AGE": 60,
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": parts,
+        "TEST": {"NAME": None},
+    }
+
+
+def conninfo(alias: str = "default") -> str:
+    """Return the libpq string of Django's connection `alias`, for a pool of another kind.
+
+    Taken from the live connection settings, so under test it names the test database.
+    """
+    from django.db import connections
+
+    settings = connections[alias].settings_dict
+    options = {k: v for k, v in settings["OPTIONS"].items() if k in _LIBPQ_OPTIONS}
+    return make_conninfo(
+        dbname=settings["NAME"],
+        user=settings["USER"] or None,
+        password=settings["PASSWORD"] or None,
+        host=settings["HOST"] or None,
+        port=settings["PORT"] or None,
+        **options,
+    )
+
+
+#: OPTIONS may also hold keys that are Django's, not libpq's.
+_LIBPQ_OPTIONS = frozenset(
+    {
+        "application_name",
+        "connect_timeout",
+        "keepalives",
+        "keepalives_count",
+        "keepalives_idle",
+        "keepalives_interval",
+        "options",
+        "passfile",
+        "service",
+        "sslcert",
+        "sslkey",
+        "sslmode",
+        "sslrootcert",
+        "target_session_attrs",
+        "tcp_user_timeout",
+    }
+)

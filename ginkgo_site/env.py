@@ -1,0 +1,246 @@
+"""The environment, read once.
+
+Every variable the project understands is a field of `Environment`. A value that cannot be used
+raises `WrongSetting`, whose text names the variable, what was found and what to do about it.
+Nothing here imports Django's settings, so the launcher can read the same environment before any
+process exists.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import environ
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+#: A URL the embedded server's owner wrote beside its data; see `launcher/postgres.py`.
+EMBEDDED_URL_FILE = "database.url"
+
+_HOST = re.compile(r"^(\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9a-fA-F:.]+\])$")
+
+
+class WrongSetting(Exception):
+    """An environment variable holds a value the project cannot start with.
+
+    The text is a whole sentence with its remedy, made to be printed alone.
+    """
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What the environment says, checked. Times carry their unit in the name."""
+
+    home: Path
+    database_url: str  #: libpq URL; the embedded server's when DATABASE_URL is not set
+    database_is_embedded: bool
+    redis_url: str | None
+    secret_key: str | None
+    allowed_hosts: tuple[str, ...]
+    https: bool
+    log_level: str
+
+    heartbeat_interval_s: float
+    lease_ttl_s: float
+    socket_grace_s: float
+    balance_interval_s: int
+    drain_deadline_s: float
+    stale_order_age_s: float
+    stall_s: float
+    storm_fraction: float
+    feed_rate: float
+
+
+def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
+    """Return the checked environment, or raise `WrongSetting`. Reads at most one small file."""
+    source = _Source(os.environ if variables is None else variables)
+    home = _home(source)
+    database_url, embedded = _database_url(source, home)
+    result = Environment(
+        home=home,
+        database_url=database_url,
+        database_is_embedded=embedded,
+        redis_url=_redis_url(source),
+        secret_key=_secret_key(source),
+        allowed_hosts=_allowed_hosts(source),
+        https=source.boolean("GINKGO_HTTPS", default=False),
+        log_level=_log_level(source),
+        heartbeat_interval_s=source.seconds("GINKGO_HEARTBEAT_INTERVAL_S", 10, lowest=0.1),
+        lease_ttl_s=source.seconds("GINKGO_LEASE_TTL_S", 30, lowest=0.3),
+        socket_grace_s=source.seconds("GINKGO_SOCKET_GRACE_S", 3, lowest=0.1),
+        balance_interval_s=source.whole_seconds("GINKGO_BALANCE_INTERVAL_S", 30),
+        drain_deadline_s=source.seconds("GINKGO_DRAIN_DEADLINE_S", 5, lowest=0.1, highest=30),
+        stale_order_age_s=source.seconds("GINKGO_STALE_ORDER_AGE_S", 5, lowest=0.1),
+        stall_s=source.seconds("GINKGO_STALL_S", 30, lowest=1),
+        storm_fraction=source.number(
+            "GINKGO_STORM_FRACTION", 0.5, lowest=0.01, highest=1, what="a fraction"
+        ),
+        feed_rate=source.number(
+            "GINKGO_FEED_RATE", 100, lowest=0.01, highest=1_000_000, what="events per second"
+        ),
+    )
+    _check_together(result)
+    return result
+
+
+def embedded_url(home: Path) -> str:
+    """Return the URL of the embedded server of `home`, as its owner recorded it.
+
+    Before the first start nothing is recorded; then the place where it will listen is named, so a
+    command run too early fails with a connection error that shows the folder.
+    """
+    try:
+        recorded = (home / EMBEDDED_URL_FILE).read_text(encoding="utf-8").strip()
+    except OSError:
+        recorded = ""
+    return recorded or f"postgresql://ginkgo@/ginkgo?host={home / 'postgres' / 'socket'}"
+
+
+class _Source:
+    """The raw variables with the casts of django-environ and our sentences."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._env = environ.Env()
+        # An empty variable is how shells and compose files say "not set".
+        self._env.ENVIRON = {name: value for name, value in variables.items() if value.strip()}
+
+    def text(self, name: str) -> str | None:
+        value: str | None = self._env.str(name, default=None)
+        return None if value is None else value.strip()
+
+    def words(self, name: str) -> tuple[str, ...]:
+        return tuple(word.strip() for word in self._env.list(name, default=[]) if word.strip())
+
+    def boolean(self, name: str, default: bool) -> bool:
+        value = self.text(name)
+        if value is None:
+            return default
+        if value.lower() in {"1", "true", "yes", "on"}:
+            return True
+        if value.lower() in {"0", "false", "no", "off"}:
+            return False
+        raise WrongSetting(f"{name} is {value!r}, which is neither yes nor no: use 1 or 0.")
+
+    def number(
+        self, name: str, default: float, *, lowest: float, highest: float, what: str
+    ) -> float:
+        try:
+            value: float = self._env.float(name, default=float(default))
+        except ValueError:
+            raise WrongSetting(
+                f"{name} is {self.text(name)!r}, which is not {what}: "
+                f"give a number such as {default:g}, or leave it unset."
+            ) from None
+        if not lowest <= value <= highest:  # also refuses nan, which compares false
+            raise WrongSetting(
+                f"{name} is {self.text(name)}, but must lie between {lowest:g} and {highest:g}: "
+                f"the default is {default:g}."
+            )
+        return value
+
+    def seconds(
+        self, name: str, default: float, *, lowest: float, highest: float = 86_400
+    ) -> float:
+        return self.number(name, default, lowest=lowest, highest=highest, what="a time in seconds")
+
+    def whole_seconds(self, name: str, default: int) -> int:
+        value = self.number(name, default, lowest=1, highest=86_400, what="a time in whole seconds")
+        if value != int(value):
+            raise WrongSetting(
+                f"{name} is {self.text(name)}, but must be whole seconds: "
+                f"the schedule that uses it cannot be finer; the default is {default}."
+            )
+        return int(value)
+
+
+def _home(source: _Source) -> Path:
+    value = source.text("GINKGO_HOME")
+    if value is None:
+        return CHECKOUT / ".ginkgo"
+    home = Path(value).expanduser()
+    if not home.is_absolute():
+        # Children start from other folders than the person who typed a relative path.
+        home = Path.cwd() / home
+    if home.exists() and not home.is_dir():
+        raise WrongSetting(f"GINKGO_HOME is {value!r}, which is not a folder: name a folder.")
+    return home
+
+
+def _database_url(source: _Source, home: Path) -> tuple[str, bool]:
+    url = source.text("DATABASE_URL")
+    if url is None:
+        return embedded_url(home), True
+    remedy = "give it as postgresql://USER:PASSWORD@HOST:5432/NAME, or unset it to use the embedded server."
+    scheme = url.partition("://")[0] if "://" in url else ""
+    if scheme not in {"postgres", "postgresql"}:
+        # The value is not repeated: it may hold a password.
+        raise WrongSetting(f"DATABASE_URL is not a PostgreSQL address: {remedy}")
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise WrongSetting(f"DATABASE_URL cannot be read as an address: {remedy}") from None
+    if not parts.get("dbname"):
+        raise WrongSetting(f"DATABASE_URL names no database: {remedy}")
+    return url, False
+
+
+def _redis_url(source: _Source) -> str | None:
+    url = source.text("REDIS_URL")
+    if url is not None and not url.startswith(("redis://", "rediss://", "unix://")):
+        raise WrongSetting(
+            "REDIS_URL is not a Redis address: give it as redis://HOST:6379/0, "
+            "or unset it to let PostgreSQL carry the pushes."
+        )
+    return url
+
+
+def _secret_key(source: _Source) -> str | None:
+    key = source.text("GINKGO_SECRET_KEY")
+    if key is not None and (len(key) < 32 or len(set(key)) < 5):
+        raise WrongSetting(
+            "GINKGO_SECRET_KEY is too easy to guess: give at least 32 random characters, "
+            "or unset it to have one made and kept under GINKGO_HOME."
+        )
+    return key
+
+
+def _allowed_hosts(source: _Source) -> tuple[str, ...]:
+    hosts = source.words("GINKGO_ALLOWED_HOSTS")
+    for host in hosts:
+        if not _HOST.match(host):
+            raise WrongSetting(
+                f"GINKGO_ALLOWED_HOSTS has {host!r}, which is not a host name: give names without "
+                "scheme or port, separated by commas, such as ginkgo.example.org,10.0.0.5."
+            )
+    return hosts or ("localhost", "127.0.0.1", "[::1]")
+
+
+def _log_level(source: _Source) -> str:
+    level = (source.text("GINKGO_LOG_LEVEL") or "INFO").upper()
+    if level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+        raise WrongSetting(
+            f"GINKGO_LOG_LEVEL is {level!r}: use one of DEBUG, INFO, WARNING or ERROR."
+        )
+    return level
+
+
+def _check_together(env: Environment) -> None:
+    if env.lease_ttl_s < 2 * env.heartbeat_interval_s:
+        raise WrongSetting(
+            f"GINKGO_LEASE_TTL_S is {env.lease_ttl_s:g}, less than two heartbeats of "
+            f"{env.heartbeat_interval_s:g} s: one late beat would lose a node. Set it to at least "
+            f"{2 * env.heartbeat_interval_s:g}, or lower GINKGO_HEARTBEAT_INTERVAL_S."
+        )
+    if env.socket_grace_s > env.lease_ttl_s:
+        raise WrongSetting(
+            f"GINKGO_SOCKET_GRACE_S is {env.socket_grace_s:g}, longer than the lease of "
+            f"{env.lease_ttl_s:g} s, so a closed socket would shorten nothing: "
+            "set it below GINKGO_LEASE_TTL_S."
+        )

@@ -1,0 +1,177 @@
+"""Django's settings. What may differ between installations comes from `env.py`, and only there."""
+
+from __future__ import annotations
+
+import sys
+
+from django.urls import reverse_lazy
+
+from ginkgo_site.database import django_database
+from ginkgo_site.env import CHECKOUT, WrongSetting, read_environment
+from ginkgo_site.logs import logging_config
+from ginkgo_site.secret_key import secret_key
+
+try:
+    GINKGO = read_environment()
+except WrongSetting as wrong:
+    sys.exit(f"ginkgo: {wrong}")
+
+BASE_DIR = CHECKOUT
+DEBUG = False
+SECRET_KEY = GINKGO.secret_key or secret_key(GINKGO.home)
+ALLOWED_HOSTS = list(GINKGO.allowed_hosts)
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "channels",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_filters",
+    "django_q",
+    "portfolios",
+    "scheduling",
+    "ginkgo_site.apps.HouseConfig",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "ginkgo_site.content_security.ContentSecurityPolicyMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "ginkgo_site.urls"
+ASGI_APPLICATION = "ginkgo_site.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASES = {"default": django_database(GINKGO.database_url)}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+if GINKGO.redis_url is None:
+    CHANNEL_LAYERS = {
+        "default": {"BACKEND": "scheduling.dispatch.layer.PostgresChannelLayer"},
+    }
+else:
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "CONFIG": {"hosts": [GINKGO.redis_url]},
+        },
+    }
+
+# The broker delivers at least once: a task that outlives `timeout` is ended before `retry` gives
+# it to somebody else, and missed runs are not made up for, since the next pass sees everything.
+Q_CLUSTER = {
+    "name": "ginkgo",
+    "orm": "default",
+    "workers": 2,
+    "timeout": 25,
+    "retry": 60,
+    "max_attempts": 1,
+    "catch_up": False,
+    "poll": 1,
+    "queue_limit": 10,
+    "bulk": 1,
+    "save_limit": 250,
+    "label": "Queue",
+}
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "COERCE_DECIMAL_TO_STRING": True,
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Ginkgo",
+    "DESCRIPTION": "Live-trading portfolios on a fleet of execution nodes.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 12},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+LOGIN_URL = reverse_lazy("login")
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "/"
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+TIME_ZONE = "UTC"
+USE_I18N = True
+USE_TZ = True
+
+STATIC_URL = "/static/"
+STATIC_ROOT = GINKGO.home / "static"
+STATICFILES_DIRS = [BASE_DIR / "ginkgo_site" / "static"]
+# Served straight from the folders they live in: one process, no collecting step to forget.
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = False
+
+# GINKGO_HTTPS says that a proxy in front speaks TLS and sets X-Forwarded-Proto.
+SESSION_COOKIE_SECURE = GINKGO.https
+CSRF_COOKIE_SECURE = GINKGO.https
+SECURE_SSL_REDIRECT = GINKGO.https
+SECURE_HSTS_SECONDS = 31_536_000 if GINKGO.https else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = GINKGO.https
+SECURE_HSTS_PRELOAD = GINKGO.https
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if GINKGO.https else None
+CSRF_TRUSTED_ORIGINS = (
+    [
+        f"https://{host.replace('.', '*.', 1) if host.startswith('.') else host}"
+        for host in ALLOWED_HOSTS
+        if host != "*"
+    ]
+    if GINKGO.https
+    else []
+)
+SECURE_REFERRER_POLICY = "same-origin"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_SAMESITE = "Lax"
+X_FRAME_OPTIONS = "DENY"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576  #: larger bodies have no use in this API
+
+LOGGING = logging_config(GINKGO.log_level)

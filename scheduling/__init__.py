@@ -1,0 +1,1 @@
+"""Who runs what: nodes, leases, runs and the handoffs between them."""
