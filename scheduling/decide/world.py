@@ -1,0 +1,165 @@
+"""What the pure core sees and what it answers: snapshots in, plans out.
+
+Everything here is a frozen value. A snapshot is read at one moment (`taken_at`) and every decision is
+made as of that moment; nothing in this package reads a clock. Loads and weights are counted in
+*places*: a node of capacity 5 has five places, a portfolio of weight 1 takes one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+NodeStatus = Literal["alive", "suspect", "lost", "left"]
+DesiredState = Literal["running", "stopped"]
+HandoffKind = Literal["place", "reload", "migrate", "failover", "stop"]
+MoveCause = Literal["failover", "drain", "pin", "rebalance"]
+
+#: Phases in which a portfolio waits for a person and is neither placed nor moved.
+WAITS_FOR_A_PERSON = frozenset({"halted", "quarantined"})
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """One node as the snapshot found it."""
+
+    id: int
+    name: str
+    status: NodeStatus = "alive"
+    capacity: float = 5  #: places
+    labels: Mapping[str, str] = field(default_factory=dict)
+    cordoned: bool = False
+    draining: bool = False  #: asked for by an operator, or its daemon is leaving
+    feeds: Mapping[str, str] = field(default_factory=dict)  #: feed name -> sha256 of its data
+    strategies: Mapping[str, int] = field(default_factory=dict)  #: strategy name -> version
+    flapping_until: float | None = None  #: epoch seconds; until then no automatic choice falls on it
+    handoffs: int = 0  #: handoffs under way in which it is source or target
+
+
+@dataclass(frozen=True, slots=True)
+class HandoffView:
+    """The active handoff of a portfolio. At most one exists."""
+
+    id: int
+    kind: HandoffKind
+    source: int | None = None
+    target: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PortfolioView:
+    """One portfolio: what it needs (of its wanted revision), and where it runs now."""
+
+    id: int
+    name: str
+    weight: float = 1  #: places
+    priority: int = 0  #: higher is placed first
+    selector: Mapping[str, str] = field(default_factory=dict)  #: labels its node must have
+    spread_group: str | None = None
+    spread_hard: bool = False
+    strategy: str = ""  #: empty: any node will do
+    strategy_version: int = 1
+    feed: str = ""  #: empty: any node will do
+    feed_sha: str = ""
+    node: int | None = None  #: the owner of its run
+    desired: DesiredState = "running"
+    phase: str = "pending"
+    pinned: int | None = None
+    handoff: HandoffView | None = None
+    failed_nodes: frozenset[int] = frozenset()  #: nodes where starting it failed twice
+    not_before: float | None = None  #: epoch seconds; backing off until then
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The whole fleet at one moment. No nodes means no nodes; a read that failed never gets here."""
+
+    taken_at: float  #: epoch seconds, the database's clock
+    nodes: tuple[NodeView, ...] = ()
+    portfolios: tuple[PortfolioView, ...] = ()
+    frozen: bool = False  #: no automatic move; new portfolios are still placed
+    frozen_failover: bool = False  #: with `frozen`: failover is held too
+    storm_hold: bool = False  #: failover is held because many nodes went at once
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How eager the balancer is."""
+
+    #: Two nodes whose relative loads (load / capacity) differ by less than this are left alone.
+    rebalance_gain: float = 0.1
+    max_moves: int = 5  #: drain, pin and rebalance moves started in one pass
+    handoffs_per_node: int = 2  #: as source or target, those under way included; not for failover
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why, as data: a code and its parameters. `reasons.render` makes the one sentence of it."""
+
+    code: str
+    params: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A portfolio that runs nowhere gets a node."""
+
+    portfolio: PortfolioView
+    target: NodeView
+    reason: Reason
+    supersedes: int | None = None  #: the id of the active handoff this one ends
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A portfolio gets another owner. `source` is None only where its owner is no longer known."""
+
+    portfolio: PortfolioView
+    source: NodeView | None
+    target: NodeView
+    cause: MoveCause
+    reason: Reason
+    supersedes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A portfolio that cannot have what it should have, and why."""
+
+    portfolio: PortfolioView
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the balancer wants. Each bucket is in the order in which it should be enacted.
+
+    `pending` run nowhere (or on a lost node) and could not be placed. `stuck` go on running where they
+    are although they should leave (drain, pin, a rule broken by a later change): nothing else would
+    take them yet.
+    """
+
+    place: tuple[Placement, ...] = ()
+    move: tuple[Move, ...] = ()
+    pending: tuple[Pending, ...] = ()
+    stuck: tuple[Pending, ...] = ()
+
+    @property
+    def changes(self) -> int:
+        """The number of handoffs this plan would start."""
+        return len(self.place) + len(self.move)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetAnswer:
+    """Whether one node could take one portfolio, as an operator asks it."""
+
+    node: str
+    feasible: bool
+    code: str | None  #: None where feasible, else a 409 code of the public interface
+    sentence: str
+    risk: str | None  #: feasible, but the operator should know this
+    load_before: float
+    load_after: float
+    capacity: float
