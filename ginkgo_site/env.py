@@ -174,7 +174,10 @@ def _database_url(source: _Source, home: Path) -> tuple[str, bool]:
     url = source.text("DATABASE_URL")
     if url is None:
         return embedded_url(home), True
-    remedy = "give it as postgresql://USER:PASSWORD@HOST:5432/NAME, or unset it to use the embedded server."
+    remedy = (
+        "give it as postgresql://USER:PASSWORD@HOST:5432/NAME, "
+        "or unset it to use the embedded server."
+    )
     scheme = url.partition("://")[0] if "://" in url else ""
     if scheme not in {"postgres", "postgresql"}:
         # The value is not repeated: it may hold a password.

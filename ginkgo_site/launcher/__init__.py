@@ -1,0 +1,1 @@
+"""What `bin/up` runs: PostgreSQL, web, watcher, worker and nodes under one supervisor."""

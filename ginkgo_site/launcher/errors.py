@@ -1,0 +1,7 @@
+"""Why a start was refused, as a sentence."""
+
+from __future__ import annotations
+
+
+class CannotStart(Exception):
+    """The launcher will not go on. The text is printed alone, with exit code 1."""

