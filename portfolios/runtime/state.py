@@ -9,6 +9,14 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
+import zstandard
+
+from portfolios.runtime.errors import StateUnreadable
+from portfolios.runtime.events import PRICE_UNIT
+from portfolios.runtime.money import CONTEXT, ZERO, as_text, quantise
+
+#: A state that claims to unpack to more than this is refused: the bytes may come from anywhere.
+LARGEST_STATE = 64 * 1024 * 1024
 
 
 class Position(msgspec.Struct):
@@ -21,7 +29,12 @@ class Position(msgspec.Struct):
     @property
     def average_price(self) -> Decimal:
         """Return cost per piece, 4 places."""
-        raise NotImplementedError
+        return quantise(CONTEXT.divide(self.cost, self.quantity))
+
+    @property
+    def value(self) -> Decimal:
+        """Return what it is worth at the last price seen, 4 places; negative when short."""
+        return quantise(self.quantity * (PRICE_UNIT * self.mark_e4))
 
 
 class OpenOrder(msgspec.Struct, frozen=True):
@@ -37,7 +50,7 @@ class OpenOrder(msgspec.Struct, frozen=True):
     @property
     def signed_quantity(self) -> Decimal:
         """Return the quantity, negative for a sale."""
-        raise NotImplementedError
+        return self.quantity if self.side == "buy" else -self.quantity
 
 
 class Account(msgspec.Struct):
@@ -49,6 +62,11 @@ class Account(msgspec.Struct):
     positions: dict[str, Position]
     open_orders: list[OpenOrder]
     equity_step: int  #: the last 10 s step that has an equity point; -1 before the first
+
+    @property
+    def equity(self) -> Decimal:
+        """Return cash plus what is held at the last prices seen, 4 places."""
+        return sum((position.value for position in self.positions.values()), self.cash)
 
 
 class StrategyPart(msgspec.Struct):
@@ -67,22 +85,83 @@ class State(msgspec.Struct):
     strategy: StrategyPart
 
 
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(State)
+
+
+def pack_state(state: State) -> bytes:
+    """Return the state as msgpack. Dicts keep their order: a strategy may iterate over them."""
+    return _encoder.encode(state)
+
+
+def compress_state(packed: bytes) -> bytes:
+    """Return packed bytes under zstd level 1, with their size inside."""
+    return zstandard.ZstdCompressor(level=1, write_content_size=True).compress(packed)
+
+
 def encode_state(state: State) -> bytes:
     """Return the state as msgpack under zstd level 1. The same state always gives the same bytes."""
-    raise NotImplementedError
+    return compress_state(pack_state(state))
 
 
 def decode_state(data: bytes) -> State:
     """Return the state. Raise StateUnreadable if the bytes are not one."""
-    raise NotImplementedError
+    try:
+        size = zstandard.frame_content_size(data)
+        if not 0 <= size <= LARGEST_STATE:
+            raise StateUnreadable(f"a state of {size} bytes is refused, limit {LARGEST_STATE}")
+        return _decoder.decode(zstandard.ZstdDecompressor().decompress(data))
+    except (zstandard.ZstdError, msgspec.DecodeError) as error:
+        raise StateUnreadable(f"the checkpoint is no state of this runtime: {error}") from error
 
 
 def account_view(state: State) -> dict[str, Any]:
-    """Return the account for people: {cash, equity, pnl, realised, positions: [{symbol, quantity,
-    average_price, price, unrealised}]}, every decimal as text with four places."""
-    raise NotImplementedError
+    """Return the account for people, every decimal as text with four places.
+
+    {cash, equity, pnl, realised, positions: [{symbol, quantity, average_price, price, unrealised}]}
+    """
+    account = state.account
+    return {
+        "cash": as_text(account.cash),
+        "equity": as_text(account.equity),
+        "pnl": as_text(account.equity - account.starting_cash),
+        "realised": as_text(account.realised),
+        "positions": [
+            {
+                "symbol": symbol,
+                "quantity": as_text(position.quantity),
+                "average_price": as_text(position.average_price),
+                "price": as_text(PRICE_UNIT * position.mark_e4),
+                "unrealised": as_text(position.value - position.cost),
+            }
+            for symbol, position in sorted(account.positions.items())
+        ],
+    }
+
+
+def empty_account_view(starting_cash: Decimal) -> dict[str, Any]:
+    """Return what `account_view` gives for a portfolio that has no state yet."""
+    cash = as_text(starting_cash)
+    return {
+        "cash": cash,
+        "equity": cash,
+        "pnl": as_text(ZERO),
+        "realised": as_text(ZERO),
+        "positions": [],
+    }
 
 
 def strategy_view(state: State) -> dict[str, Any]:
     """Return the strategy's part as JSON values; bytes are shown as hex."""
-    raise NotImplementedError
+    shown: dict[str, Any] = _shown(state.strategy.data)
+    return shown
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict):
+        return {str(key): _shown(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_shown(item) for item in value]
+    return value

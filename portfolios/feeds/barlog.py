@@ -1,0 +1,131 @@
+"""A finite table of bars, read as an endless log by laps. Columns are arrays: 5 MB for a year."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from heapq import merge
+from itertools import islice
+from typing import NamedTuple
+
+from portfolios.feeds.clock import Segment, release_clock
+from portfolios.runtime.events import Event
+
+WEEK_US = 7 * 24 * 3600 * 1_000_000
+
+
+class Bar(NamedTuple):
+    """One row of the table: time in µs since the epoch, prices in units of 0.0001."""
+
+    symbol: str
+    time: int
+    open_e4: int
+    high_e4: int
+    low_e4: int
+    close_e4: int
+    volume: int
+
+
+class BarLog:
+    """A `Feed` over bars given in log order: seq = lap * length + index, index from 1, lap from 0.
+
+    In lap n every time is shifted by n times the span of the table, rounded up to whole weeks: time
+    never goes back, and a Monday's bar stays on a Monday. Prices repeat.
+    """
+
+    def __init__(self, name: str, bars: Iterable[Bar]) -> None:
+        """Take the bars in log order, one by one: no list of them is ever made.
+
+        Raise ValueError if there are none or time goes back.
+        """
+        self.name = name
+        self._names: list[str] = []  # by number, in the order of their first bar
+        self._symbol = array("H")
+        self._time = array("q")
+        self._prices = array("q")  # open, high, low, close, open, …
+        self._volume = array("q")
+        self._indices: dict[str, array[int]] = {}  # of each symbol's bars, from 1
+        self.sha256 = self._take(bars)
+        self.length = len(self._time)
+        if not self.length:
+            raise ValueError(f"feed {name} has no bars")
+        self.symbols = tuple(sorted(self._names))
+        self.lap_us = -(-(self._time[-1] - self._time[0] + 1) // WEEK_US) * WEEK_US
+
+    def _take(self, bars: Iterable[Bar]) -> str:
+        """Fill the columns. Return the sha256 of the bars as lines of text, integers throughout:
+        "SYMBOL,time,open,high,low,close,volume"."""
+        digest = hashlib.sha256()
+        numbers: dict[str, int] = {}
+        last_time: int | None = None
+        for index, bar in enumerate(bars, start=1):
+            if last_time is not None and bar.time < last_time:
+                raise ValueError(f"feed {self.name}: time goes back at bar {index}")
+            last_time = bar.time
+            if bar.symbol not in numbers:
+                numbers[bar.symbol] = len(self._names)
+                self._names.append(bar.symbol)
+                self._indices[bar.symbol] = array("L")
+            self._symbol.append(numbers[bar.symbol])
+            self._time.append(bar.time)
+            self._prices.extend(bar[2:6])
+            self._volume.append(bar.volume)
+            self._indices[bar.symbol].append(index)
+            digest.update(("%s,%d,%d,%d,%d,%d,%d\n" % bar).encode())
+        return digest.hexdigest()
+
+    def read(self, from_seq: int, limit: int, segments: Sequence[Segment] = ()) -> list[Event]:
+        """Return at most `limit` events from `from_seq` on (inclusive), of every symbol."""
+        first = max(from_seq, 1)
+        return self.read_for(None, first, first + limit - 1, segments)
+
+    def read_for(
+        self,
+        symbols: frozenset[str] | None,
+        from_seq: int,
+        to_seq: int,
+        segments: Sequence[Segment] = (),
+        limit: int | None = None,
+    ) -> list[Event]:
+        """Return the events of `symbols` (None: every symbol) with from_seq <= seq <= to_seq, the
+        first `limit` of them. Costs the size of the answer, not of the range. Symbols the feed does
+        not have give nothing."""
+        release = release_clock(segments) if segments else None
+        seqs: Iterable[int]
+        if symbols is None:
+            seqs = range(max(from_seq, 1), to_seq + 1)
+        else:
+            seqs = merge(*(self._seqs_of(symbol, from_seq, to_seq) for symbol in sorted(symbols)))
+        return [self._event(seq, release) for seq in islice(seqs, limit)]
+
+    def _seqs_of(self, symbol: str, from_seq: int, to_seq: int) -> Iterable[int]:
+        """Yield the seqs of one symbol in the range, in order. Costs a bisection to start."""
+        indices = self._indices.get(symbol)
+        if not indices:
+            return
+        lap, rest = divmod(max(from_seq, 1) - 1, self.length)
+        at = bisect_left(indices, rest + 1)
+        while True:
+            for index in indices[at:]:
+                seq = lap * self.length + index
+                if seq > to_seq:
+                    return
+                yield seq
+            lap, at = lap + 1, 0
+
+    def _event(self, seq: int, release: Callable[[int], int] | None) -> Event:
+        lap, row = divmod(seq - 1, self.length)
+        prices = self._prices
+        return Event(
+            seq,
+            self._names[self._symbol[row]],
+            self._time[row] + lap * self.lap_us,
+            release(seq) if release else 0,
+            prices[4 * row],
+            prices[4 * row + 1],
+            prices[4 * row + 2],
+            prices[4 * row + 3],
+            self._volume[row],
+        )

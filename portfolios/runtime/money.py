@@ -1,0 +1,28 @@
+"""Exact money: one decimal context for every process, and where amounts are rounded."""
+
+from __future__ import annotations
+
+import decimal
+from decimal import Decimal
+
+CONTEXT = decimal.Context(prec=28, rounding=decimal.ROUND_HALF_EVEN)
+FOUR_PLACES = Decimal("0.0001")
+ZERO = Decimal("0.0000")
+
+
+def install_context() -> None:
+    """Make CONTEXT the decimal context of this thread and of threads started later."""
+    decimal.DefaultContext.prec = CONTEXT.prec
+    decimal.DefaultContext.rounding = CONTEXT.rounding
+    decimal.setcontext(CONTEXT.copy())
+
+
+def quantise(amount: Decimal) -> Decimal:
+    """Return `amount` with exactly four places, halves to even."""
+    return amount.quantize(FOUR_PLACES, context=CONTEXT)
+
+
+def as_text(amount: Decimal) -> str:
+    """Return `amount` for people: four places, never an exponent, never a negative zero."""
+    rounded = quantise(amount)
+    return format(rounded if rounded else ZERO, "f")
