@@ -129,7 +129,8 @@ class _Source:
         self, name: str, default: float, *, lowest: float, highest: float, what: str
     ) -> float:
         try:
-            value: float = self._env.float(name, default=float(default))
+            # Not Env.float, which drops what is no digit: it reads 1h as 1 and 1e3 as 13.
+            value = float(self.text(name) or default)
         except ValueError:
             raise WrongSetting(
                 f"{name} is {self.text(name)!r}, which is not {what}: "

@@ -1,0 +1,46 @@
+"""One PostgreSQL for the whole test session, shared by all xdist workers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from ginkgo_site.database import django_database
+from ginkgo_site.launcher.postgres import EmbeddedPostgres
+
+_URL = "GINKGO_TEST_DATABASE_URL"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the server in the one process that starts the others."""
+    if hasattr(config, "workerinput") or os.environ.get(_URL):
+        return
+    # Not below pytest's own folder: that has mode 700, and as root the server is another user.
+    home = Path(tempfile.mkdtemp(prefix="ginkgo-test-"))
+    home.chmod(0o755)
+    server = EmbeddedPostgres(home)
+    server.prepare()
+    server.start()
+    server.wait_until_ready()
+    os.environ[_URL] = server.url  # workers inherit it
+
+    def end() -> None:
+        del os.environ[_URL]
+        server.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+    config.add_cleanup(end)
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
+    """Point Django at the session's server before pytest-django makes the test database."""
+    from django.db import connections
+
+    settings = django_database(os.environ[_URL])
+    settings["TEST"] = connections["default"].settings_dict["TEST"]
+    connections["default"].settings_dict.update(settings)

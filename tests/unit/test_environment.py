@@ -1,0 +1,90 @@
+"""Every wrong value stops the start with one sentence and its remedy."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ginkgo_site.env import CHECKOUT, WrongSetting, read_environment
+from ginkgo_site.secret_key import secret_key
+
+
+def test_an_empty_environment_gives_the_documented_defaults() -> None:
+    env = read_environment({})
+    assert env.home == CHECKOUT / ".ginkgo"
+    assert env.database_is_embedded
+    assert env.redis_url is None
+    assert env.allowed_hosts == ("localhost", "127.0.0.1", "[::1]")
+    assert (env.heartbeat_interval_s, env.lease_ttl_s, env.socket_grace_s) == (10, 30, 3)
+    assert (env.balance_interval_s, env.drain_deadline_s, env.stale_order_age_s) == (30, 5, 5)
+    assert (env.stall_s, env.storm_fraction, env.feed_rate) == (30, 0.5, 100)
+
+
+def test_an_empty_value_counts_as_not_set() -> None:
+    assert read_environment({"DATABASE_URL": "", "GINKGO_STALL_S": " "}).stall_s == 30
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        ("DATABASE_URL", "mysql://u@h/d", "postgresql://USER:PASSWORD@HOST:5432/NAME"),
+        ("DATABASE_URL", "nonsense", "unset it to use the embedded server"),
+        ("DATABASE_URL", "postgresql://u@h:5432/", "names no database"),
+        ("DATABASE_URL", "postgresql://u@h/d?sslmod=x", "cannot be read"),
+        ("REDIS_URL", "localhost:6379", "redis://HOST:6379/0"),
+        ("GINKGO_HEARTBEAT_INTERVAL_S", "ten", "a number such as 10"),
+        ("GINKGO_HEARTBEAT_INTERVAL_S", "0", "between 0.1 and 86400"),
+        ("GINKGO_LEASE_TTL_S", "nan", "the default is 30"),
+        ("GINKGO_LEASE_TTL_S", "12", "at least 20"),
+        ("GINKGO_SOCKET_GRACE_S", "31", "below GINKGO_LEASE_TTL_S"),
+        ("GINKGO_BALANCE_INTERVAL_S", "2.5", "whole seconds"),
+        ("GINKGO_DRAIN_DEADLINE_S", "31", "between 0.1 and 30"),
+        ("GINKGO_STALE_ORDER_AGE_S", "-1", "the default is 5"),
+        ("GINKGO_STALL_S", "1h", "a time in seconds"),
+        ("GINKGO_STORM_FRACTION", "1.5", "between 0.01 and 1"),
+        ("GINKGO_FEED_RATE", "inf", "the default is 100"),
+        ("GINKGO_FEED_RATE", "fast", "events per second"),
+        ("GINKGO_SECRET_KEY", "short", "at least 32 random characters"),
+        ("GINKGO_SECRET_KEY", "a" * 50, "too easy to guess"),
+        ("GINKGO_ALLOWED_HOSTS", "http://a.example", "without scheme or port"),
+        ("GINKGO_HTTPS", "maybe", "use 1 or 0"),
+        ("GINKGO_LOG_LEVEL", "loud", "DEBUG, INFO, WARNING or ERROR"),
+        ("GINKGO_HOME", "/dev/null", "name a folder"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_remedy(name: str, value: str, remedy: str) -> None:
+    with pytest.raises(WrongSetting) as caught:
+        read_environment({name: value})
+    assert name in str(caught.value)
+    assert remedy in str(caught.value)
+
+
+def test_a_password_in_a_wrong_address_is_not_shown() -> None:
+    with pytest.raises(WrongSetting) as caught:
+        read_environment({"DATABASE_URL": "mysql://u:hunter2@h/d"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_wrong_value_stops_django_with_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(CHECKOUT / "manage.py"), "check"],
+        env={**os.environ, "GINKGO_HOME": str(tmp_path), "GINKGO_STALL_S": "soon"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "GINKGO_STALL_S is 'soon'" in done.stderr
+
+
+def test_the_secret_key_is_kept_and_private(tmp_path: Path) -> None:
+    first = secret_key(tmp_path)
+    assert secret_key(tmp_path) == first
+    assert len(first) >= 50
+    assert stat.S_IMODE((tmp_path / "secrets" / "secret_key").stat().st_mode) == 0o600
