@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 
 from portfolios.feeds.base import Feed
 from portfolios.feeds.replay import load_replay
@@ -31,7 +31,7 @@ def open_feed(name: str | None = None) -> Feed:
     return _open(name or os.environ.get("GINKGO_FEED") or DEFAULT_FEED)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _open(name: str) -> Feed:
     if name not in _FEEDS:
         raise UnknownFeed(f"unknown feed {name!r}; there are: {', '.join(feed_names())}")

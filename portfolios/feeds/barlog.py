@@ -73,7 +73,7 @@ class BarLog:
             self._prices.extend(bar[2:6])
             self._volume.append(bar.volume)
             self._indices[bar.symbol].append(index)
-            digest.update(("%s,%d,%d,%d,%d,%d,%d\n" % bar).encode())
+            digest.update(",".join(map(str, bar)).encode() + b"\n")
         return digest.hexdigest()
 
     def read(self, from_seq: int, limit: int, segments: Sequence[Segment] = ()) -> list[Event]:

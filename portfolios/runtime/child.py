@@ -2,9 +2,126 @@
 
 from __future__ import annotations
 
+import io
 import socket
+import sys
+import traceback
+from typing import Literal, TextIO
+
+from portfolios.runtime.engine import PortfolioEngine
+from portfolios.runtime.errors import SeqMismatch, StrategyFailed
+from portfolios.runtime.events import decode_events
+from portfolios.runtime.messages import (
+    HEADER,
+    Batch,
+    Failed,
+    Load,
+    Loaded,
+    Reply,
+    Result,
+    Stop,
+    decode_request,
+    encode_message,
+)
+from portfolios.runtime.money import install_context
+
+TRACE_CHARACTERS = 2000
 
 
 def serve(sock: socket.socket) -> None:
     """Answer requests until Stop or until the other end closes. Returns normally in both cases."""
-    raise NotImplementedError
+    install_context()
+    sys.stdout = sys.stderr = ForgivingStream(sys.stderr)
+    sock.setblocking(True)
+    portfolio = PortfolioProcess()
+    with sock, sock.makefile("rb") as frames:
+        while (body := _read_frame(frames)) is not None:
+            request = decode_request(body)
+            if isinstance(request, Stop):
+                return
+            try:
+                sock.sendall(encode_message(portfolio.answer(request)))
+            except (BrokenPipeError, ConnectionResetError):
+                return
+
+
+class PortfolioProcess:
+    """What the process holds between two requests: one engine, or none."""
+
+    def __init__(self) -> None:
+        """Start without an engine; the first request is a Load."""
+        self._engine: PortfolioEngine | None = None
+
+    def answer(self, request: Load | Batch) -> Reply:
+        """Return the reply. A failure discards the engine: only another Load helps then."""
+        engine, self._engine = self._engine, None
+        stage: Literal["load", "event"] = "load" if isinstance(request, Load) else "event"
+        try:
+            if isinstance(request, Load):
+                self._engine = _loaded(request)
+                return Loaded(self._engine.last_seq, request.trial)
+            if engine is None:
+                raise SeqMismatch(f"no portfolio is loaded; a batch of {request.to_seq} came")
+            result = engine.run(
+                decode_events(request.events), request.from_seq, request.to_seq, request.suppress
+            )
+            self._engine = engine
+            return Result(result)
+        except (Exception, SystemExit) as error:
+            seq = error.seq if isinstance(error, StrategyFailed) else None
+            return Failed(stage, seq, _one_line(error), _trace(error))
+
+
+def _loaded(request: Load) -> PortfolioEngine:
+    if request.state is None:
+        return PortfolioEngine.fresh(request.spec)
+    return PortfolioEngine.restore(request.spec, request.state, request.last_seq)
+
+
+def _read_frame(frames: io.BufferedReader) -> bytes | None:
+    """Return the body of the next frame, or None at the end, also in the middle of a frame."""
+    try:
+        header = frames.read(HEADER.size)
+        if len(header) < HEADER.size:
+            return None
+        (size,) = HEADER.unpack(header)
+        body = frames.read(size)
+    except ConnectionResetError:
+        return None
+    return body if len(body) == size else None
+
+
+def _one_line(error: BaseException) -> str:
+    said = str(error)
+    if not isinstance(error, StrategyFailed):
+        said = f"{type(error).__name__}: {said}"
+    return " ".join(said.split())[:500]
+
+
+def _trace(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))[-TRACE_CHARACTERS:]
+
+
+class ForgivingStream(io.TextIOBase):
+    """What a strategy prints into: a log that is full, closed or gone is no reason to fail."""
+
+    def __init__(self, target: TextIO | None) -> None:
+        """Write to `target`, which may be None where the process has no stderr."""
+        self._target = target
+
+    def writable(self) -> bool:
+        """Return True: it takes everything."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Write `text` if it can be written. Return its length in any case."""
+        try:
+            if self._target is not None:
+                self._target.write(text)
+                self._target.flush()
+        except (OSError, ValueError):
+            self._target = None
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: `write` has flushed."""

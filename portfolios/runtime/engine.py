@@ -1,41 +1,234 @@
-"""The engine of one portfolio: fills, marks, equity, strategy, limits, in that order per event."""
+"""The engine of one portfolio. Per event, in this order: fills, mark, equity point, decision."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal, localcontext
 
-from portfolios.runtime.events import Event
-from portfolios.runtime.results import BatchResult
+from portfolios.runtime.accounting import apply_fill
+from portfolios.runtime.context import EventContext
+from portfolios.runtime.errors import SeqMismatch, StrategyFailed, VersionDiffers
+from portfolios.runtime.events import PRICE_UNIT, Event
+from portfolios.runtime.limits import refusal
+from portfolios.runtime.money import CONTEXT, ZERO, quantise
+from portfolios.runtime.results import BatchResult, EquityRow, FillRow, OrderRow, OrderStatus
 from portfolios.runtime.spec import Spec
-from portfolios.runtime.state import State
+from portfolios.runtime.state import (
+    Account,
+    OpenOrder,
+    State,
+    StrategyPart,
+    compress_state,
+    decode_state,
+    pack_state,
+)
+from portfolios.strategies import registry
+from portfolios.strategies.base import LARGEST_QUANTITY, OrderIntent, Strategy
+
+EQUITY_STEP_US = 10_000_000
+SUPPRESSED = "decided on a stale event"
 
 
 class PortfolioEngine:
     """Runs one portfolio under one spec. After an exception the engine is spent: discard it."""
 
-    spec: Spec
-    state: State
-    last_seq: int
+    def __init__(self, spec: Spec, strategy: Strategy, state: State, last_seq: int) -> None:
+        """Use `fresh` or `restore`."""
+        self.spec = spec
+        self.state = state
+        self.last_seq = last_seq
+        self._strategy = strategy
+        self._account = state.account
+        self._context = EventContext(spec, state.account)
+        self._given: bytes | None = None  # the packed state the caller has already
 
     @classmethod
     def fresh(cls, spec: Spec) -> PortfolioEngine:
-        """Return an engine at first_seq - 1 with the starting cash and nothing else."""
-        raise NotImplementedError
+        """Return an engine at first_seq - 1 with the starting cash and nothing else.
+
+        Raise StrategyFailed if the strategy cannot be loaded, UnknownStrategy or VersionDiffers if
+        it is not the one the spec names.
+        """
+        strategy = _load(spec)
+        cash = quantise(spec.starting_cash)
+        account = Account(cash, cash, ZERO, {}, [], -1)
+        return cls(spec, strategy, State(account, _empty_part(spec, strategy)), spec.first_seq - 1)
 
     @classmethod
     def restore(cls, spec: Spec, state: bytes, last_seq: int) -> PortfolioEngine:
         """Return an engine that goes on after `last_seq`.
 
-        The strategy's part is adapted when strategy, state version or parameters differ: it is kept
-        for the same strategy and state version, else the strategy's `adapt` decides or it is empty.
+        When strategy, state version or parameters differ from those that made the state, the new
+        strategy's `adapt` is asked; without an answer its part starts empty. Raise StateUnreadable
+        or what `fresh` raises.
         """
-        raise NotImplementedError
+        strategy = _load(spec)
+        restored = decode_state(state)
+        old = restored.strategy
+        unchanged = (old.strategy, old.state_version, old.parameters) == (
+            spec.strategy,
+            strategy.state_version,
+            spec.parameters,
+        )
+        if not unchanged:
+            restored.strategy = _adapted_part(spec, strategy, old)
+        engine = cls(spec, strategy, restored, last_seq)
+        if unchanged:
+            engine._given = pack_state(restored)
+        return engine
 
     def run(
         self, events: Sequence[Event], from_seq: int, to_seq: int, suppress: bool = False
     ) -> BatchResult:
-        """Return what the events of (from_seq, to_seq] produced; `events` holds those of its symbols.
+        """Return what the events of (from_seq, to_seq] produced; `events` holds those of its
+        symbols. With `suppress`, decisions are recorded and not placed; fills go on.
 
         Raise StrategyFailed or SeqMismatch, after which the engine must be discarded.
         """
-        raise NotImplementedError
+        if from_seq != self.last_seq or to_seq < from_seq:
+            raise SeqMismatch(
+                f"a batch of ({from_seq}, {to_seq}] was given to {self.spec.portfolio},"
+                f" which is at seq {self.last_seq}"
+            )
+        result = BatchResult(from_seq, to_seq, None, [], [], [], suppress)
+        with localcontext(CONTEXT):
+            self._run_events(events, result)
+            self.last_seq = to_seq
+            if events or self._given is None:
+                result.state = self._changed_state()
+        return result
+
+    def _run_events(self, events: Sequence[Event], result: BatchResult) -> None:
+        account, context = self._account, self._context
+        positions, data = account.positions, self.state.strategy.data
+        on_event = self._strategy.on_event
+        for event in events:
+            if account.open_orders:
+                self._fill(event, result.fills)
+            position = positions.get(event.symbol)
+            if position is not None:
+                position.mark_e4 = event.close_e4
+            step = event.released // EQUITY_STEP_US
+            if step > account.equity_step:
+                account.equity_step = step
+                result.equity.append(EquityRow(event.seq, event.released, account.equity))
+            context.seq = event.seq
+            try:
+                answer = on_event(context, data, event)
+                intents = tuple(answer) if answer is not None else ()
+            except (Exception, SystemExit) as error:
+                raise StrategyFailed(self.spec.strategy, event.seq, error) from error
+            for index, intent in enumerate(intents):
+                result.orders.append(self._decide(event, index, intent, result.suppress))
+
+    def _fill(self, event: Event, fills: list[FillRow]) -> None:
+        """Fill every open order of the event's symbol at its open."""
+        due = [order for order in self._account.open_orders if order.symbol == event.symbol]
+        if not due:
+            return
+        waiting = [order for order in self._account.open_orders if order.symbol != event.symbol]
+        self._account.open_orders = waiting
+        for index, order in enumerate(due):
+            apply_fill(
+                self._account, order.symbol, order.signed_quantity, event.open, event.close_e4
+            )
+            fills.append(
+                FillRow(
+                    order.seq,
+                    order.index,
+                    event.seq,
+                    index,
+                    order.symbol,
+                    order.side,
+                    order.quantity,
+                    event.open,
+                    event.released,
+                )
+            )
+
+    def _decide(self, event: Event, index: int, intent: OrderIntent, suppress: bool) -> OrderRow:
+        """Return the order an intent becomes: open, suppressed or refused."""
+        symbol, side, quantity = self._checked(event, intent)
+        price = self._reference_price(event, symbol)
+        signed = quantity if side == "buy" else -quantity
+        reason = self._refusal(symbol, signed, price)
+        status: OrderStatus = "refused" if reason else "open"
+        if suppress:
+            status, reason = "suppressed", SUPPRESSED
+        elif status == "open":
+            order = OpenOrder(event.seq, index, symbol, side, quantity, price or ZERO)
+            self._account.open_orders.append(order)
+        return OrderRow(
+            event.seq, index, symbol, side, quantity, price or ZERO, status, reason, event.released
+        )
+
+    def _checked(self, event: Event, intent: OrderIntent) -> OrderIntent:
+        """Return the intent, its quantity at four places. Raise StrategyFailed if it is none."""
+        try:
+            symbol, side, wanted = intent
+            quantity = quantise(Decimal(wanted))
+            if side not in ("buy", "sell") or not isinstance(symbol, str):
+                raise ValueError(f"{intent!r} is no order: side is buy or sell, symbol a text")
+            if not 0 < quantity <= LARGEST_QUANTITY:
+                raise ValueError(f"{intent!r} is no order: its quantity is {quantity}")
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise StrategyFailed(self.spec.strategy, event.seq, error) from error
+        return OrderIntent(symbol, side, quantity)
+
+    def _reference_price(self, event: Event, symbol: str) -> Decimal | None:
+        """Return the last price seen of `symbol`; None if it is neither this event's nor held."""
+        if symbol == event.symbol:
+            return event.close
+        position = self._account.positions.get(symbol)
+        return None if position is None else PRICE_UNIT * position.mark_e4
+
+    def _refusal(self, symbol: str, signed: Decimal, price: Decimal | None) -> str | None:
+        symbols = self._context.symbols
+        if symbols is not None and symbol not in symbols:
+            return f"{symbol} is not one of the portfolio's symbols"
+        if price is None:
+            return f"no price of {symbol} is known at this event"
+        return refusal(self.spec.limits, self._account, symbol, signed, price)
+
+    def _changed_state(self) -> bytes | None:
+        """Return the encoded state, or None if the caller has it already."""
+        try:
+            packed = pack_state(self.state)
+        except Exception as error:  # what a strategy put into its state may be anything
+            raise StrategyFailed(self.spec.strategy, self.last_seq, error) from error
+        if packed == self._given:
+            return None
+        self._given = packed
+        return compress_state(packed)
+
+
+def _load(spec: Spec) -> Strategy:
+    """Return the strategy of the spec, made with its parameters."""
+    strategy = registry.get(spec.strategy)
+    if strategy.version != spec.strategy_version:
+        raise VersionDiffers(
+            f"{spec.strategy} is version {strategy.version} here; revision {spec.revision} of"
+            f" {spec.portfolio} wants version {spec.strategy_version}"
+        )
+    try:
+        return strategy(strategy.convert(spec.parameters))
+    except (Exception, SystemExit) as error:
+        raise StrategyFailed(spec.strategy, None, error) from error
+
+
+def _empty_part(spec: Spec, strategy: Strategy) -> StrategyPart:
+    try:
+        data = strategy.initial()
+    except (Exception, SystemExit) as error:
+        raise StrategyFailed(spec.strategy, None, error) from error
+    return StrategyPart(spec.strategy, strategy.state_version, spec.parameters, data)
+
+
+def _adapted_part(spec: Spec, strategy: Strategy, old: StrategyPart) -> StrategyPart:
+    try:
+        data = strategy.adapt(old)
+    except (Exception, SystemExit) as error:
+        raise StrategyFailed(spec.strategy, None, error) from error
+    if data is None:
+        return _empty_part(spec, strategy)
+    return StrategyPart(spec.strategy, strategy.state_version, spec.parameters, data)

@@ -1,4 +1,4 @@
-"""Messages between a node daemon and one portfolio process: msgpack, each behind a 4-byte length."""
+"""Messages between a node daemon and a portfolio process: msgpack behind a 4-byte length."""
 
 from __future__ import annotations
 

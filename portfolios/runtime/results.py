@@ -12,7 +12,7 @@ OrderStatus = Literal["open", "suppressed", "refused"]
 
 
 class OrderRow(msgspec.Struct, frozen=True):
-    """One decision of the strategy. Its id is "{uid}-{seq}-{index}"; index counts from 0 per seq."""
+    """One decision of the strategy, order "{uid}-{seq}-{index}"; index counts from 0 per seq."""
 
     seq: int
     index: int
@@ -26,7 +26,7 @@ class OrderRow(msgspec.Struct, frozen=True):
 
 
 class FillRow(msgspec.Struct, frozen=True):
-    """One fill: order (order_seq, order_index) at event fill_seq; index counts from 0 per fill_seq."""
+    """A fill of order (order_seq, order_index); index counts from 0 per fill_seq."""
 
     order_seq: int
     order_index: int

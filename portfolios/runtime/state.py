@@ -6,7 +6,7 @@ State = account part (the runtime's) + strategy part (the strategy's own, plain 
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import zstandard
@@ -43,7 +43,7 @@ class OpenOrder(msgspec.Struct, frozen=True):
     seq: int
     index: int
     symbol: str
-    side: str  #: "buy" or "sell"
+    side: Literal["buy", "sell"]
     quantity: Decimal
     price: Decimal  #: reference price at the decision
 
@@ -100,7 +100,7 @@ def compress_state(packed: bytes) -> bytes:
 
 
 def encode_state(state: State) -> bytes:
-    """Return the state as msgpack under zstd level 1. The same state always gives the same bytes."""
+    """Return the state as msgpack under zstd level 1; the same state gives the same bytes."""
     return compress_state(pack_state(state))
 
 

@@ -1,36 +1,94 @@
 """Which strategies there are: built-ins, entry points, and modules named by GINKGO_STRATEGIES.
 
-Entry points are of group `ginkgo.strategies`, their name the strategy's. GINKGO_STRATEGIES is a comma
-list of dotted module names. Built-ins come first and import nothing from outside.
+Entry points are of group `ginkgo.strategies` and name a class. GINKGO_STRATEGIES is a comma list of
+dotted module names; every strategy class defined in one counts. Built-ins win over others of the
+same name and are found without importing anything from outside, so that a broken module from
+outside can neither shadow nor stop them.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import entry_points
+from types import ModuleType
+
 from portfolios.strategies.base import Strategy
+from portfolios.strategies.buy_and_hold import BuyAndHold
+from portfolios.strategies.canary import Canary
+from portfolios.strategies.mean_reversion import MeanReversion
+from portfolios.strategies.sma_cross import SmaCross
 
 ENTRY_POINT_GROUP = "ginkgo.strategies"
 MODULES_VARIABLE = "GINKGO_STRATEGIES"
 
+BUILT_IN: dict[str, type[Strategy]] = {
+    strategy.name: strategy for strategy in (BuyAndHold, Canary, MeanReversion, SmaCross)
+}
+
 
 class UnknownStrategy(LookupError):
-    """No strategy has that name."""
+    """No strategy has that name; the text names those there are, and modules that did not load."""
 
 
 def get(name: str) -> type[Strategy]:
     """Return the strategy class. Raise UnknownStrategy naming it and those known."""
-    raise NotImplementedError
+    found = BUILT_IN.get(name)
+    if found is None:
+        strategies, broken = _all()
+        found = strategies.get(name)
+        if found is None:
+            known = f"unknown strategy {name!r}; there are: {', '.join(sorted(strategies))}"
+            raise UnknownStrategy("; ".join([known, *broken]))
+    return found
 
 
 def names() -> list[str]:
-    """Return every name `get` accepts, sorted."""
-    return sorted(versions())
+    """Return every name `get` accepts, sorted. Imports those from outside."""
+    return sorted(_all()[0])
 
 
 def versions() -> dict[str, int]:
     """Return name → version of every strategy that can be loaded. Imports those from outside."""
-    raise NotImplementedError
+    return {name: strategy.version for name, strategy in sorted(_all()[0].items())}
 
 
 def problems() -> list[str]:
-    """Return a sentence for each module or entry point that cannot be loaded."""
-    raise NotImplementedError
+    """Return a sentence for each module or entry point from outside that cannot be loaded."""
+    return _all()[1]
+
+
+def _all() -> tuple[dict[str, type[Strategy]], list[str]]:
+    """Return what can be loaded by name, and what is wrong with the rest."""
+    found: dict[str, type[Strategy]] = {}
+    broken: list[str] = []
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            loaded = point.load()
+            found[loaded.name] = loaded
+        except Exception as error:  # whatever foreign code raises on import
+            broken.append(f"entry point {point.name} ({point.value}) did not load: {error!r}")
+    for module_name in _modules_named():
+        try:
+            module = import_module(module_name)
+        except Exception as error:
+            broken.append(f"{MODULES_VARIABLE} names {module_name}, which did not load: {error!r}")
+        else:
+            found.update((strategy.name, strategy) for strategy in _defined_in(module))
+    return found | BUILT_IN, broken
+
+
+def _modules_named() -> list[str]:
+    """Return the modules the environment names, in its order."""
+    return [
+        name for part in os.environ.get(MODULES_VARIABLE, "").split(",") if (name := part.strip())
+    ]
+
+
+def _defined_in(module: ModuleType) -> Iterator[type[Strategy]]:
+    """Yield the strategies a module defines; a base class without a name is none."""
+    for value in vars(module).values():
+        own = isinstance(value, type) and value.__module__ == module.__name__
+        if own and issubclass(value, Strategy) and hasattr(value, "name"):
+            yield value

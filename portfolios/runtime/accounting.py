@@ -1,0 +1,47 @@
+"""Paper accounting of one fill.
+
+At every moment cash + sum of costs = starting cash + realised profit, to the last place.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from portfolios.runtime.money import quantise
+from portfolios.runtime.state import Account, Position
+
+
+def apply_fill(account: Account, symbol: str, signed: Decimal, price: Decimal, mark: int) -> None:
+    """Book a fill of `signed` pieces (negative: sold) at `price`; `mark` is the last price seen."""
+    value = quantise(signed * price)
+    account.cash -= value
+    position = account.positions.get(symbol)
+    if position is None:
+        account.positions[symbol] = Position(signed, value, mark)
+    elif (position.quantity > 0) == (signed > 0):
+        position.quantity += signed
+        position.cost += value
+    elif abs(signed) < abs(position.quantity):
+        share = quantise(position.cost * -signed / position.quantity)
+        account.realised += -value - share
+        position.quantity += signed
+        position.cost -= share
+    else:
+        _close(account, symbol, position, signed, price, value)
+
+
+def _close(
+    account: Account,
+    symbol: str,
+    position: Position,
+    signed: Decimal,
+    price: Decimal,
+    value: Decimal,
+) -> None:
+    """Book a fill that closes the whole position, and opens the other side with what is left."""
+    left = position.quantity + signed
+    opened = quantise(left * price)
+    account.realised += opened - value - position.cost
+    del account.positions[symbol]
+    if left:
+        account.positions[symbol] = Position(left, opened, position.mark_e4)

@@ -1,0 +1,56 @@
+"""What a strategy sees of its portfolio while it decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from random import Random
+from types import MappingProxyType
+
+from portfolios.runtime.money import ZERO
+from portfolios.runtime.spec import Spec
+from portfolios.runtime.state import Account, OpenOrder, Position
+
+
+class EventContext:
+    """A view of the account at one event; made once per engine, `seq` moves on with the events."""
+
+    __slots__ = ("_account", "_random", "_random_seq", "_uid", "positions", "seq", "symbols")
+
+    def __init__(self, spec: Spec, account: Account) -> None:
+        """View `account`; the engine sets `seq` before each decision."""
+        self._account = account
+        self._uid = spec.uid
+        self.symbols: frozenset[str] | None = spec.symbol_set()
+        self.positions: Mapping[str, Position] = MappingProxyType(account.positions)
+        self.seq = 0
+        self._random: Random | None = None
+        self._random_seq = 0
+
+    @property
+    def cash(self) -> Decimal:
+        """Return the money at hand, before the open orders are paid."""
+        return self._account.cash
+
+    @property
+    def open_orders(self) -> tuple[OpenOrder, ...]:
+        """Return the orders that wait for the next event of their symbol."""
+        return tuple(self._account.open_orders)
+
+    @property
+    def random(self) -> Random:
+        """Return the generator of this event, seeded by (portfolio uid, seq)."""
+        if self._random is None or self._random_seq != self.seq:
+            self._random = Random(f"{self._uid}:{self.seq}")  # text is seeded without hash()
+            self._random_seq = self.seq
+        return self._random
+
+    def held(self, symbol: str) -> Decimal:
+        """Return the quantity held of `symbol`; 0 if none, negative if short."""
+        position = self._account.positions.get(symbol)
+        return ZERO if position is None else position.quantity
+
+    def has_open_order(self, symbol: str) -> bool:
+        """Return whether an order of `symbol` still waits for its fill."""
+        orders = self._account.open_orders
+        return bool(orders) and any(order.symbol == symbol for order in orders)
