@@ -10,7 +10,8 @@ from typing import Any
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ginkgo_site.settings")
-django_application = get_asgi_application()
+# Typed loosely: Django and Channels disagree on how a scope is spelled.
+django_application: Any = get_asgi_application()
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import URLRouter  # noqa: E402

@@ -53,6 +53,7 @@ class Environment:
     stall_s: float
     storm_fraction: float
     feed_rate: float
+    good_after_s: float  #: how long a revision must run before it counts as good
 
 
 def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
@@ -82,6 +83,7 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         feed_rate=source.number(
             "GINKGO_FEED_RATE", 100, lowest=0.01, highest=1_000_000, what="events per second"
         ),
+        good_after_s=source.seconds("GINKGO_GOOD_AFTER_S", 60, lowest=0.5),
     )
     _check_together(result)
     return result

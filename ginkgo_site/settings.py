@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from django.urls import reverse_lazy
 
@@ -74,6 +75,7 @@ TEMPLATES = [
 DATABASES = {"default": django_database(GINKGO.database_url)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
+CHANNEL_LAYERS: dict[str, dict[str, Any]]
 if GINKGO.redis_url is None:
     CHANNEL_LAYERS = {
         "default": {"BACKEND": "scheduling.dispatch.layer.PostgresChannelLayer"},

@@ -84,7 +84,8 @@ class EmbeddedPostgres:
         return self._base / "data"
 
     def prepare(self) -> None:
-        """Make what is missing: folders, data directory, access rules; wait out an old server.
+        """Make what is missing: folders, data directory, access rules; wait out an old server;
+        record the URL, by which other processes of this home find the database.
 
         Costs 0.6 s the first time and milliseconds afterwards.
         """
@@ -98,6 +99,7 @@ class EmbeddedPostgres:
         if not (self.data / "PG_VERSION").exists():
             self._initdb()
         self._write_access_rules()
+        self._record_url()
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start the server process and return it; it is not ready yet."""
@@ -117,7 +119,7 @@ class EmbeddedPostgres:
         return self.process
 
     def wait_until_ready(self, limit_s: float = _START_LIMIT_S) -> None:
-        """Return when the `ginkgo` database answers; record its URL for other processes.
+        """Return when the `ginkgo` database answers.
 
         Raises `CannotStart` with the log's last line when the server ends or does not answer.
         """
@@ -137,7 +139,6 @@ class EmbeddedPostgres:
                         f"{self._last_log_line()} (log: {self._log})"
                     ) from error
                 time.sleep(0.03)
-        self._record_url()
 
     def stop(self, limit_s: float = 20) -> None:
         """End the server: fast, then at once, then by force. Returns when it is gone."""
@@ -415,7 +416,7 @@ def _is_server_of(pid: int, data: Path) -> bool:
         if sys.platform == "linux":
             return False
         found = subprocess.run(
-            ["ps", "-o", "command=", "-p", str(pid)], capture_output=True, check=False
+            ["/bin/ps", "-o", "command=", "-p", str(pid)], capture_output=True, check=False
         )
         return b"postgres" in found.stdout and str(data).encode() in found.stdout
     except OSError:

@@ -1,0 +1,125 @@
+"""Bring the virtual environment up to one requirements file, then become its Python.
+
+    python bin/environment.py requirements -m some.module arguments…
+
+Installs only when the file changed since the last time. Uses nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+VENV = CHECKOUT / ".venv"
+PYTHON = VENV / "bin" / "python"
+
+#: A file that contains the one named first is as good as it.
+CONTAINED_IN = {
+    "requirements-node": ("requirements", "requirements-dev"),
+    "requirements": ("requirements-dev",),
+    "requirements-dev": (),
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Install what is missing, then replace this process by the environment's Python."""
+    name, rest = arguments[0], arguments[1:]
+    if not _is_current(name):
+        # Two commands at once would write into each other's files.
+        with open(CHECKOUT / ".venv.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not _is_current(name):
+                _make(name)
+    os.execv(PYTHON, [str(PYTHON), *rest])
+
+
+def _is_current(name: str) -> bool:
+    if not os.access(PYTHON, os.X_OK):
+        return False
+    return any(
+        _marker(each).exists() and _marker(each).read_text() == _fingerprint(each)
+        for each in (name, *CONTAINED_IN[name])
+    )
+
+
+def _make(name: str) -> None:
+    if not _works():
+        _make_venv()
+    print(f"Installing the packages of {name}.txt …", file=sys.stderr, flush=True)
+    file = str(CHECKOUT / f"{name}.txt")
+    if _install_uv() and _run(_uv("pip", "install", "--require-hashes", "-r", file)):
+        pass
+    elif not _run(_pip("--require-hashes", "-r", file)):
+        _refuse(
+            f"The packages of {name}.txt could not be installed (the lines above say why): "
+            "check the network or the package index, then start again."
+        )
+    _marker(name).write_text(_fingerprint(name))
+
+
+def _works() -> bool:
+    """Say whether the environment's Python runs; after a move or an upgrade it does not."""
+    if not os.access(PYTHON, os.X_OK):
+        return False
+    return _run([str(PYTHON), "-c", "import sys; sys.exit(sys.prefix == sys.base_prefix)"])
+
+
+def _make_venv() -> None:
+    if not all(importlib.util.find_spec(part) for part in ("venv", "ensurepip")):
+        _refuse_without_venv()
+    base = Path(getattr(sys, "_base_executable", sys.executable))
+    if not _run([str(base), "-m", "venv", "--clear", str(VENV)]):
+        _refuse_without_venv()
+
+
+def _refuse_without_venv() -> None:
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    _refuse(
+        f"This Python {version} cannot make virtual environments: on Debian or Ubuntu run "
+        f"apt-get install python{version}-venv, then start again."
+    )
+
+
+def _install_uv() -> bool:
+    """Put uv into the environment. False where its wheel cannot be had; pip does it then."""
+    file = CHECKOUT / "requirements-uv.txt"
+    return _run(_pip("--require-hashes", "-r", str(file)), quiet=True)
+
+
+def _pip(*arguments: str) -> list[str]:
+    options = ["--quiet", "--disable-pip-version-check", "--no-input"]
+    return [str(PYTHON), "-m", "pip", "install", *options, *arguments]
+
+
+def _uv(*arguments: str) -> list[str]:
+    return [str(VENV / "bin" / "uv"), "--quiet", *arguments, "--python", str(PYTHON)]
+
+
+def _run(argv: list[str], quiet: bool = False) -> bool:
+    output = subprocess.DEVNULL if quiet else None
+    try:
+        return subprocess.run(argv, cwd=CHECKOUT, stdout=output, stderr=output).returncode == 0
+    except OSError:
+        return False
+
+
+def _marker(name: str) -> Path:
+    return VENV / f".installed-{name}"
+
+
+def _fingerprint(name: str) -> str:
+    return hashlib.sha256((CHECKOUT / f"{name}.txt").read_bytes()).hexdigest()
+
+
+def _refuse(sentence: str) -> None:
+    sys.exit(f"ginkgo: {sentence}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
