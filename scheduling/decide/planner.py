@@ -1,10 +1,444 @@
-"""Snapshot in, plan out."""
+"""Snapshot in, plan out.
+
+The order of wishes, each kept by every later one:
+
+1. What runs stays, unless its node is lost or drains, its pin points elsewhere, or a rule
+   (selector, versions, hard spread group) no longer holds for it there.
+2. Failover, then what runs nowhere: by priority, then weight, then name, each to the node that is
+   least loaded once it holds it.
+3. Drain, pins, broken rules: make-before-break, so within the limits of the policy.
+4. Even loads: between two nodes whose relative loads differ by `rebalance_gain` or more, the move
+   that lowers the higher of the two most. What this plan places itself is aimed anew for nothing;
+   what runs costs a move.
+
+Every rebalance move lowers the higher load of its two nodes and leaves the other below it, so
+repeated passes end, and a plan without moves, once applied, is followed by an empty one.
+"""
 
 from __future__ import annotations
 
-from scheduling.decide.world import Plan, Policy, Snapshot
+from dataclasses import dataclass, field
+
+from scheduling.decide import obstacles
+from scheduling.decide.evening import Evener, Resident
+from scheduling.decide.fleet import Fleet, Need
+from scheduling.decide.world import (
+    WAITS_FOR_A_PERSON,
+    Move,
+    MoveCause,
+    Pending,
+    Placement,
+    Plan,
+    Policy,
+    PortfolioView,
+    Reason,
+    Snapshot,
+)
 
 
 def make_plan(snapshot: Snapshot, policy: Policy) -> Plan:
-    """Return what should be placed and moved, and what cannot be, each with its reason. Pure."""
-    raise NotImplementedError
+    """Return what should be placed and moved, and what cannot be, each with its reason.
+
+    Pure and deterministic: the order of nodes and portfolios in the snapshot does not matter. About
+    O(n log m) for n portfolios on m nodes, times the number of different capacities.
+    """
+    return _Planner(snapshot, policy).plan()
+
+
+def placing_order(portfolio: PortfolioView) -> tuple[float, float, str, int]:
+    """The order in which portfolios get their places: the most important, then the heaviest."""
+    return (-portfolio.priority, -portfolio.weight, portfolio.name, portfolio.id)
+
+
+@dataclass(slots=True)
+class _Wish:
+    """A portfolio that should be somewhere else than it is, and what came of it."""
+
+    portfolio: PortfolioView
+    need: Need
+    cause: MoveCause | None  #: None: it runs nowhere and is to be placed
+    source: int | None = None
+    supersedes: int | None = None
+    prefer: int | None = None  #: a node that goes before all others, if it is allowed
+    only: int | None = None  #: the only node it wants
+    why: str = ""  #: the code of the move's reason, where it is not the cause
+    target: int | None = None
+    load_before: float = 0  #: of the target
+    source_load: float = 0
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it runs, and should go elsewhere."""
+        return self.cause in ("drain", "pin", "rebalance")
+
+
+@dataclass(slots=True)
+class _Sorted:
+    """The portfolios by what should happen to them."""
+
+    failover: list[_Wish] = field(default_factory=list)
+    place: list[_Wish] = field(default_factory=list)
+    drain: list[_Wish] = field(default_factory=list)
+    pin: list[_Wish] = field(default_factory=list)
+    misplaced: list[_Wish] = field(default_factory=list)
+    pending: list[Pending] = field(default_factory=list)
+    stuck: list[Pending] = field(default_factory=list)
+
+
+class _Planner:
+    """One plan under way. Not to be used twice."""
+
+    def __init__(self, snapshot: Snapshot, policy: Policy) -> None:
+        self.snapshot = snapshot
+        self.policy = policy
+        self.now = snapshot.taken_at
+        self.fleet = Fleet(snapshot)
+        #: Per node, what runs there and may be moved to even out loads.
+        self.running: list[list[PortfolioView]] = [[] for _ in self.fleet.nodes]
+        self.wishes = _Sorted()
+        self.busy: set[int] = {
+            node for node, slots in enumerate(self.fleet.slots) if slots >= policy.handoffs_per_node
+        }
+        self.moves_left = 0 if snapshot.frozen else policy.max_moves
+        self.waiting = False
+        self.placed: list[_Wish] = []
+        self.moved: list[_Wish] = []
+        self.homeless: list[_Wish] = []
+        self.known_reasons: dict[tuple[object, ...], Reason] = {}
+
+    def plan(self) -> Plan:
+        self._take_stock()
+        wishes = self.wishes
+        new = sorted(wishes.failover, key=_wish_order) + sorted(wishes.place, key=_wish_order)
+        self.fleet.smallest_waiting = min(
+            (w.portfolio.weight for w in (*new, *wishes.drain, *wishes.pin, *wishes.misplaced)),
+            default=0,
+        )
+        self._place(new)
+        for wish in (
+            *sorted(wishes.drain, key=_wish_order),
+            *sorted(wishes.pin, key=_wish_order),
+            *sorted(wishes.misplaced, key=_wish_order),
+        ):
+            self._lead_away(wish)
+        evened = self._even_out()
+        # Aiming a placement anew can open room where something still waits: try those again.
+        while evened and self.homeless and self._place_homeless():
+            evened = self._even_out()
+        return self._write_down()
+
+    # Stock: who is where, who holds what, who should be elsewhere
+
+    def _take_stock(self) -> None:
+        for portfolio in sorted(self.snapshot.portfolios, key=_by_name):
+            wish = self._lost_or_nowhere(portfolio)
+            owner = self.fleet.hold_places(portfolio, superseded=wish is not None)
+            if wish is not None:
+                self._sort_in(wish)
+            elif owner is not None and portfolio.handoff is None and _should_run(portfolio):
+                self._check_where_it_runs(portfolio, owner)
+        self._part_crowded()
+
+    def _part_crowded(self) -> None:
+        """Where members of a hard spread group share a node (it was made hard later), one stays."""
+        crowded: dict[tuple[str, int], list[PortfolioView]] = {}
+        for node, running in enumerate(self.running):
+            for portfolio in running:
+                if portfolio.spread_hard and self.fleet.neighbours(portfolio).get(node, 0) > 1:
+                    crowded.setdefault((portfolio.spread_group or "", node), []).append(portfolio)
+        for (group, node), sharing in crowded.items():
+            sharing.sort(key=placing_order)
+            stays = 1 if len(sharing) == self.fleet.members[group][node] else 0
+            for portfolio in sharing[stays:]:
+                self.running[node].remove(portfolio)
+                self._wants_away(self.wishes.misplaced, portfolio, node, "rebalance", why="spread")
+
+    def _lost_or_nowhere(self, portfolio: PortfolioView) -> _Wish | None:
+        """Return the wish of a portfolio that should run and has no living owner, else None."""
+        if not _should_run(portfolio):
+            return None
+        fleet, handoff = self.fleet, portfolio.handoff
+        if fleet.where(portfolio.node) is not None:
+            return None
+        prefer = None
+        if handoff is not None:
+            target = fleet.where(handoff.target)
+            if handoff.kind == "stop":
+                return None  # it outranks failover
+            if target is not None and handoff.kind in ("failover", "place"):
+                return None  # help is on its way
+            prefer = target  # of a migrate whose source died: it may be prepared already
+        return _Wish(
+            portfolio,
+            Need.of(portfolio),
+            cause=None if portfolio.node is None else "failover",
+            source=None if portfolio.node is None else fleet.number.get(portfolio.node),
+            supersedes=None if handoff is None else handoff.id,
+            prefer=prefer if portfolio.node is not None else fleet.where(portfolio.pinned),
+        )
+
+    def _sort_in(self, wish: _Wish) -> None:
+        """Put a wish for a place where it belongs, or say why it has to wait."""
+        portfolio, snapshot = wish.portfolio, self.snapshot
+        failover = wish.cause == "failover"
+        held = None
+        if failover and snapshot.frozen and snapshot.frozen_failover:
+            held = "frozen_failover"
+        elif failover and snapshot.storm_hold:
+            held = "storm_hold"
+        if held is not None:
+            source = self.fleet.node_of(portfolio.node)
+            reason = Reason(held, {"node": source.name if source else None})
+            self.wishes.pending.append(Pending(portfolio, reason))
+        elif _backs_off(portfolio, self.now):
+            self.wishes.pending.append(Pending(portfolio, _backing_off(portfolio, self.now)))
+        else:
+            (self.wishes.failover if failover else self.wishes.place).append(wish)
+
+    def _check_where_it_runs(self, portfolio: PortfolioView, node: int) -> None:
+        """Note what would make a running portfolio leave, or that it may be moved to even loads."""
+        fleet, wishes = self.fleet, self.wishes
+        pin = self._pin(portfolio)
+        if fleet.nodes[node].draining:
+            self._wants_away(wishes.drain, portfolio, node, "drain")
+        elif pin == node:
+            return
+        elif pin is not None:
+            self._wants_away(wishes.pin, portfolio, node, "pin", only=pin)
+        elif not fleet.meets(Need.of(portfolio))[node]:
+            self._wants_away(wishes.misplaced, portfolio, node, "rebalance", why="rule_broken")
+        else:
+            self.running[node].append(portfolio)
+
+    def _pin(self, portfolio: PortfolioView) -> int | None:
+        """Return the number of the node it is pinned to, or None. One that left is no pin."""
+        view = self.fleet.node_of(portfolio.pinned)
+        return None if view is None or view.status == "left" else self.fleet.number[view.id]
+
+    def _wants_away(
+        self,
+        bucket: list[_Wish],
+        portfolio: PortfolioView,
+        node: int,
+        cause: MoveCause,
+        only: int | None = None,
+        why: str = "",
+    ) -> None:
+        if self.snapshot.frozen:
+            self.wishes.stuck.append(Pending(portfolio, Reason("frozen", {"cause": cause})))
+        elif _backs_off(portfolio, self.now):
+            self.wishes.stuck.append(Pending(portfolio, _backing_off(portfolio, self.now)))
+        else:
+            bucket.append(_Wish(portfolio, Need.of(portfolio), cause, node, only=only, why=why))
+
+    # Failover and placing: no limits
+
+    def _place(self, wishes: list[_Wish]) -> None:
+        for wish in wishes:
+            node = self._preferred(wish)
+            if node is None:
+                node = self.fleet.choose(wish.portfolio, wish.need)
+            if node is None:
+                self.homeless.append(wish)
+                continue
+            self._aim(wish, node)
+            self._takes_slot(node)
+            self.placed.append(wish)
+
+    def _preferred(self, wish: _Wish) -> int | None:
+        node, fleet = wish.prefer, self.fleet
+        if (
+            node is None
+            or not fleet.alive[node]
+            or fleet.nodes[node].id in wish.portfolio.failed_nodes
+        ):
+            return None
+        return node if fleet.allowed(node, wish.portfolio, wish.need) else None
+
+    def _place_homeless(self) -> bool:
+        """Try again to place what found no room. Return whether anything did this time."""
+        before, self.homeless = self.homeless, []
+        self.fleet.forget_pools()
+        self._place(before)
+        return len(self.homeless) < len(before)
+
+    def _aim(self, wish: _Wish, node: int) -> None:
+        wish.target, wish.load_before = node, self.fleet.held[node]
+        self.fleet.hold(node, wish.portfolio)
+        self.fleet.expect(node, wish.portfolio)
+
+    def _takes_slot(self, node: int) -> None:
+        self.fleet.slots[node] += 1
+        if self.fleet.slots[node] >= self.policy.handoffs_per_node:
+            self.busy.add(node)
+
+    # Drain, pins, broken rules: within the limits
+
+    def _lead_away(self, wish: _Wish) -> None:
+        """Find a target and start the move, or let it wait its turn, or say that it is stuck."""
+        source = wish.source
+        assert source is not None
+        if not self._has_place(wish):
+            self.wishes.stuck.append(Pending(wish.portfolio, self._why_stuck(wish)))
+            return
+        node = None
+        if self.moves_left > 0 and source not in self.busy:
+            node = self._find(wish, {source, *self.busy})
+        if node is None:
+            self.waiting = True
+            return
+        self._aim(wish, node)
+        self.fleet.expect(source, wish.portfolio, -1)
+        self._takes_slot(node)
+        self._takes_slot(source)
+        self.moves_left -= 1
+        self.moved.append(wish)
+
+    def _has_place(self, wish: _Wish) -> bool:
+        assert wish.source is not None
+        return self._find(wish, {wish.source}) is not None
+
+    def _find(self, wish: _Wish, avoid: set[int]) -> int | None:
+        if wish.only is None:
+            return self.fleet.choose(wish.portfolio, wish.need, avoid)
+        only = wish.only
+        if only in avoid or self.fleet.nodes[only].id in wish.portfolio.failed_nodes:
+            return None
+        return only if self.fleet.allowed(only, wish.portfolio, wish.need) else None
+
+    def _why_stuck(self, wish: _Wish) -> Reason:
+        if wish.only is not None:
+            return obstacles.why_not_there(self.fleet, wish.portfolio, wish.only)
+        return self._why_nowhere(wish)
+
+    # Even loads
+
+    def _even_out(self) -> bool:
+        """Even out the loads. Return whether a placement of this plan was aimed elsewhere."""
+        aimed_anew = False
+        residents: list[list[Resident]] = [[] for _ in self.fleet.nodes]
+        for wish in self.placed:
+            assert wish.target is not None
+            if wish.target != wish.prefer and (wish.cause or self._pin(wish.portfolio) is None):
+                residents[wish.target].append(Resident(wish.portfolio, wish))
+        # A drain that waits for its turn needs the room and the slots more than evenness does.
+        moves_left = 0 if self.waiting else self.moves_left
+        if moves_left:
+            for node, running in enumerate(self.running):
+                residents[node].extend(Resident(p) for p in running if self._may_move(p))
+        for step in Evener(self.fleet, residents, self.policy, self.busy, moves_left).steps():
+            portfolio, wish = step.resident
+            if wish is not None:
+                wish.target, wish.load_before = step.target, step.target_load
+                aimed_anew = True
+                continue
+            self.moves_left -= 1
+            self.running[step.source].remove(portfolio)
+            self.moved.append(
+                _Wish(
+                    portfolio,
+                    Need.of(portfolio),
+                    "rebalance",
+                    step.source,
+                    why="rebalance",
+                    target=step.target,
+                    load_before=step.target_load,
+                    source_load=step.source_load,
+                )
+            )
+        return aimed_anew
+
+    def _may_move(self, portfolio: PortfolioView) -> bool:
+        return portfolio.phase == "running" and not _backs_off(portfolio, self.now)
+
+    # The plan
+
+    def _write_down(self) -> Plan:
+        place: list[Placement] = []
+        move: list[Move] = []
+        for wish in (*self.placed, *self.moved):
+            assert wish.target is not None
+            portfolio, target, reason = (
+                wish.portfolio,
+                self.fleet.nodes[wish.target],
+                self._why(wish),
+            )
+            if wish.cause is None:
+                place.append(Placement(portfolio, target, reason, wish.supersedes))
+            else:
+                source = self.fleet.node_of(portfolio.node)
+                move.append(Move(portfolio, source, target, wish.cause, reason, wish.supersedes))
+        homeless = [Pending(wish.portfolio, self._why_nowhere(wish)) for wish in self.homeless]
+        return Plan(
+            place=tuple(place),
+            move=tuple(move),
+            pending=tuple(sorted((*homeless, *self.wishes.pending), key=_pending_order)),
+            stuck=tuple(sorted(self.wishes.stuck, key=_pending_order)),
+        )
+
+    def _why(self, wish: _Wish) -> Reason:
+        """Return the reason of a placement or move, with the loads it was decided on."""
+        assert wish.target is not None
+        portfolio, target = wish.portfolio, self.fleet.nodes[wish.target]
+        source = self.fleet.node_of(portfolio.node)
+        if wish.target in (wish.prefer, wish.only):
+            how = "pinned" if wish.cause in (None, "pin") else "prepared"
+        elif target.id in portfolio.failed_nodes:
+            how = "failed"
+        else:
+            how = "lowest" if target.status == "alive" else "suspect"
+        pin = self._pin(portfolio) if wish.cause is None and how != "pinned" else None
+        return Reason(
+            wish.why or wish.cause or "place",
+            {
+                "how": how,
+                "of": self.fleet.choices(wish.need),
+                "target": target.name,
+                "load_before": wish.load_before,
+                "load_after": wish.load_before + portfolio.weight,
+                "capacity": target.capacity,
+                "source": source.name if source else None,
+                "source_status": source.status if source else None,
+                "source_load": wish.source_load,
+                "source_capacity": source.capacity if source else None,
+                "weight": portfolio.weight,
+                "group": portfolio.spread_group or "",
+                "pinned": self.fleet.nodes[pin].name if pin is not None else None,
+            },
+        )
+
+    def _why_nowhere(self, wish: _Wish) -> Reason:
+        """Return why no node takes it. Worked out once for all that ask for the same."""
+        portfolio = wish.portfolio
+        group = portfolio.spread_group if portfolio.spread_hard else None
+        alike = (wish.need, portfolio.weight, group, wish.source if wish.leaving else None)
+        reason = self.known_reasons.get(alike)
+        if reason is None:
+            reason = obstacles.why_nowhere(self.fleet, portfolio, wish.need, alike[3])
+            self.known_reasons[alike] = reason
+        return reason
+
+
+def _by_name(portfolio: PortfolioView) -> tuple[str, int]:
+    return (portfolio.name, portfolio.id)
+
+
+def _wish_order(wish: _Wish) -> tuple[float, float, str, int]:
+    return placing_order(wish.portfolio)
+
+
+def _pending_order(pending: Pending) -> tuple[float, float, str, int]:
+    return placing_order(pending.portfolio)
+
+
+def _should_run(portfolio: PortfolioView) -> bool:
+    return portfolio.desired == "running" and portfolio.phase not in WAITS_FOR_A_PERSON
+
+
+def _backs_off(portfolio: PortfolioView, now: float) -> bool:
+    return portfolio.not_before is not None and now < portfolio.not_before
+
+
+def _backing_off(portfolio: PortfolioView, now: float) -> Reason:
+    assert portfolio.not_before is not None
+    return Reason("backing_off", {"wait_s": portfolio.not_before - now})

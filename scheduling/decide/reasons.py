@@ -1,10 +1,291 @@
-"""The one place where a reason becomes a sentence."""
+"""The one place where a reason becomes a sentence.
+
+A sentence says what is needed or what happened, the state found with its numbers, and what would
+help. It names nodes and numbers, never ids, and neither begins with a capital nor ends with a full
+stop, so that screens can set it behind a name.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from scheduling.decide.world import Reason
+
+Params = Mapping[str, Any]
 
 
 def render(reason: Reason) -> str:
-    """Return the sentence for `reason`: what it needs, the state found, what would help."""
-    raise NotImplementedError
+    """Return the English sentence for `reason`. A code it does not know is shown as it is."""
+    sentence = SENTENCES.get(reason.code)
+    return sentence(reason.params) if sentence else reason.code.replace("_", " ")
+
+
+def number(value: float) -> str:
+    """Return a number as screens show it: 1,000 and 2.5, never 2.0."""
+    return f"{int(value):,}" if value == int(value) else f"{round(value, 3):,}"
+
+
+def count(value: float, one: str, many: str | None = None) -> str:
+    """Return `1 place`, `2 places`."""
+    return f"{number(value)} {one if value == 1 else many or one + 's'}"
+
+
+def _load(before: float, after: float, capacity: float) -> str:
+    return f"{number(before)} → {number(after)} of {number(capacity)}"
+
+
+# Placements and moves
+
+
+def _target(p: Params) -> str:
+    """Return why this node: `node-3 has the lowest load of 2 nodes: 2 → 3 of 5`."""
+    load = _load(p["load_before"], p["load_after"], p["capacity"])
+    name = p["target"]
+    match p["how"]:
+        case "pinned":
+            return f"pinned to {name}: load {load}"
+        case "prepared":
+            return f"{name} has prepared it already: load {load}"
+        case "suspect":
+            return f"no alive node has room, {name} is suspect and has: load {load}"
+        case "failed":
+            return (
+                f"no other node has room, so {name} again, where starting failed twice: load {load}"
+            )
+    if p["of"] == 1:
+        return f"{name} is the only node for it: load {load}"
+    return f"{name} has the lowest load of {number(p['of'])} nodes: {load}"
+
+
+def _place(p: Params) -> str:
+    if p["pinned"]:
+        return f"pinned to {p['pinned']}, which cannot take it now; {_target(p)}"
+    return _target(p)
+
+
+def _failover(p: Params) -> str:
+    if p["source"] is None:
+        gone = "its node is no longer known"
+    elif p["source_status"] == "left":
+        gone = f"{p['source']} has left"
+    else:
+        gone = f"{p['source']} is lost"
+    return f"{gone}; {_target(p)}"
+
+
+def _drain(p: Params) -> str:
+    return f"{p['source']} drains; {_target(p)}"
+
+
+def _rebalance(p: Params) -> str:
+    after = p["source_load"] - p["weight"]
+    source = _load(p["source_load"], after, p["source_capacity"])
+    target = _load(p["load_before"], p["load_after"], p["capacity"])
+    return f"evens out the load: {p['source']} {source}, {p['target']} {target}"
+
+
+def _rule_broken(p: Params) -> str:
+    return f"{p['source']} no longer has what it needs; {_target(p)}"
+
+
+def _spread(p: Params) -> str:
+    return f"another of spread group {p['group']} runs on {p['source']}; {_target(p)}"
+
+
+# Nowhere to go
+
+
+def _needs(p: Params) -> str:
+    """Return `gpu=yes and strategy sma_cross 1`, or an empty string."""
+    parts = (
+        p["selector"],
+        f"strategy {p['strategy']}" if p["strategy"] else "",
+        f"feed {p['feed']}" if p["feed"] else "",
+    )
+    return " and ".join(part for part in parts if part)
+
+
+def _zero_of(p: Params) -> str:
+    have = "has" if p["nodes"] == 1 else "have"
+    return f"0 of {count(p['nodes'], 'node')} {have} it"
+
+
+def _no_nodes(p: Params) -> str:
+    return f"needs {count(p['weight'], 'place')}: there is no node yet; start one with run_node"
+
+
+def _no_other_node(p: Params) -> str:
+    return f"needs {count(p['weight'], 'place')} elsewhere: there is no other node; add one"
+
+
+def _no_live_node(p: Params) -> str:
+    alive = "is alive" if p["nodes"] == 1 else "are alive"
+    nodes = count(p["nodes"], "node")
+    return f"needs {count(p['weight'], 'place')}: 0 of {nodes} {alive}; start one again or add one"
+
+
+def _no_selector(p: Params) -> str:
+    return f"needs {p['selector']}: {_zero_of(p)}; add the label to one node or drop the selector"
+
+
+def _no_strategy(p: Params) -> str:
+    return (
+        f"needs strategy {p['strategy']}: {_zero_of(p)}; "
+        "install it on one node or change the portfolio's strategy"
+    )
+
+
+def _no_feed(p: Params) -> str:
+    return (
+        f"needs feed {p['feed']} with sha256 {p['feed_sha']}…: {_zero_of(p)}; "
+        "install the same data on one node"
+    )
+
+
+def _no_match(p: Params) -> str:
+    return (
+        f"needs {_needs(p)}: 0 of {count(p['nodes'], 'node')} have all of it together; "
+        "complete one node or ask for less"
+    )
+
+
+def _too_heavy(p: Params) -> str:
+    where = f" with {p['selector']}" if p["selector"] else ""
+    return (
+        f"needs {count(p['weight'], 'place')} on one node: the largest of "
+        f"{count(p['nodes'], 'node')}{where} has {number(p['largest'])}; "
+        "raise a node's capacity or lower the weight"
+    )
+
+
+def _no_room(p: Params) -> str:
+    states = ", ".join(f"{state['node']} {_short(state, p['group'])}" for state in p["states"])
+    if p["more"]:
+        rest = ", ".join(f"{number(n)} {code}" for code, n in p["more"].items())
+        states = f"{states} and {number(sum(p['more'].values()))} more ({rest})"
+    where = f" with {p['selector']}" if p["selector"] else ""
+    found = f"no room on {count(p['nodes'], 'node')}{where}: {states}"
+    return f"needs {count(p['weight'], 'place')}: {found}; {_help(p)}"
+
+
+def _short(state: Params, group: str) -> str:
+    """Return `8 of 8`, `draining`, `runs another of alpha`."""
+    match state["state"]:
+        case "full":
+            return f"{number(state['load'])} of {number(state['capacity'])}"
+        case "spread":
+            return f"runs another of {group}"
+    return str(state["state"])
+
+
+def _help(p: Params) -> str:
+    match p["remedy"]:
+        case "cordoned":
+            return f"uncordon {p['remedy_node']} or add a node"
+        case "draining":
+            return f"undo the drain of {p['remedy_node']} or add a node"
+        case "flapping":
+            return "wait until the flapping node is steady or add a node"
+        case "spread":
+            return "add a node or make the spread group soft"
+    return "add a node, raise a capacity or stop a portfolio"
+
+
+# Waiting
+
+
+def _pin_waits(p: Params) -> str:
+    return f"cannot go where it is pinned: {on_node(p['state'])}; unpin it or make room there"
+
+
+def _frozen(p: Params) -> str:
+    what = {"drain": "its node drains", "pin": "it is pinned elsewhere"}.get(
+        p["cause"], "its node no longer suits it"
+    )
+    return f"{what}, but automatic moves are frozen; unfreeze, or migrate it by hand"
+
+
+def _frozen_failover(p: Params) -> str:
+    lost = f"{p['node'] or 'its node'} is lost"
+    return f"{lost}, but failover is frozen; unfreeze, or migrate it by hand"
+
+
+def _storm_hold(p: Params) -> str:
+    return (
+        f"{p['node'] or 'its node'} was lost together with many others, so failover is held; "
+        "it goes on when they come back, or release the hold"
+    )
+
+
+def _backing_off(p: Params) -> str:
+    return f"the last try failed; the next one is in {number(max(1, round(p['wait_s'])))} s"
+
+
+# One node, asked by a person
+
+
+def on_node(p: Params) -> str:
+    """Return why one node does not take a portfolio: `node-2 lacks gpu=yes`."""
+    node = p["node"]
+    match p["state"]:
+        case "lost":
+            return f"{node} is lost"
+        case "left":
+            return f"{node} has left"
+        case "selector":
+            return f"{node} lacks {p['selector']}"
+        case "strategy":
+            return f"{node} lacks strategy {p['strategy']}"
+        case "feed":
+            return f"{node} lacks feed {p['feed']} with sha256 {p['feed_sha']}…"
+        case "draining":
+            return f"{node} drains: no new portfolios"
+        case "cordoned":
+            return f"{node} is cordoned: no new portfolios"
+        case "flapping":
+            wait = f"{number(round(p['wait_s']))} s until it counts again"
+            return f"{node} was lost too often lately: {wait}"
+        case "spread":
+            return f"{node} runs another of spread group {p['group']}"
+        case "full":
+            return (
+                f"{node} is full: load {number(p['load'])} of {number(p['capacity'])}, "
+                f"it needs {number(p['weight'])}"
+            )
+        case "failed_there":
+            return f"starting it on {node} failed twice"
+        case "same_node":
+            return f"it runs on {node} already"
+        case "suspect":
+            return f"{node} is suspect: a beat is missing"
+        case "fits":
+            load = _load(p["load"], p["load"] + p["weight"], p["capacity"])
+            return f"{node} can take it: load {load}"
+    return f"{node} is busy with other handoffs"
+
+
+SENTENCES: dict[str, Callable[[Params], str]] = {
+    "place": _place,
+    "failover": _failover,
+    "drain": _drain,
+    "pin": _target,
+    "rebalance": _rebalance,
+    "rule_broken": _rule_broken,
+    "spread": _spread,
+    "no_nodes": _no_nodes,
+    "no_other_node": _no_other_node,
+    "no_live_node": _no_live_node,
+    "no_selector": _no_selector,
+    "no_strategy": _no_strategy,
+    "no_feed": _no_feed,
+    "no_match": _no_match,
+    "too_heavy": _too_heavy,
+    "no_room": _no_room,
+    "pin_waits": _pin_waits,
+    "frozen": _frozen,
+    "frozen_failover": _frozen_failover,
+    "storm_hold": _storm_hold,
+    "backing_off": _backing_off,
+    "on_node": on_node,
+}

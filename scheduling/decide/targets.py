@@ -1,22 +1,124 @@
-"""Where could this portfolio go? Answers for a person who asks before acting."""
+"""Where could this portfolio go? Answers for a person who asks before acting.
+
+A person may choose what the planner would not: a suspect or flapping node, or one where starting
+failed before. That is feasible, with the risk said. The hard rules hold for people too:
+
+========================== ==============
+what stands in the way     code
+========================== ==============
+it runs there already      `same_node`
+lost or left               `node_lost`
+label, strategy or feed    `node_lacks`
+cordoned or draining       `node_cordoned`
+hard spread group          `no_room`
+places                     `node_full`
+========================== ==============
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
-from scheduling.decide.world import Reason, Snapshot, TargetAnswer
+from scheduling.decide.fleet import Fleet, Need
+from scheduling.decide.obstacles import node_state, obstacle, why_nowhere
+from scheduling.decide.reasons import render
+from scheduling.decide.world import PortfolioView, Reason, Snapshot, TargetAnswer
+
+CODES = {
+    "lost": "node_lost",
+    "left": "node_lost",
+    "selector": "node_lacks",
+    "strategy": "node_lacks",
+    "feed": "node_lacks",
+    "draining": "node_cordoned",
+    "cordoned": "node_cordoned",
+    "spread": "no_room",
+    "full": "node_full",
+}
+
+
+class NotInSnapshot(LookupError):
+    """A portfolio or node was asked for that the snapshot does not have."""
 
 
 def targets(snapshot: Snapshot, portfolio_name: str) -> list[TargetAnswer]:
-    """Return one answer for every node, in the order of their names."""
-    raise NotImplementedError
+    """Return one answer for every node, in the order of their names.
+
+    Raise `NotInSnapshot` if there is no such portfolio.
+    """
+    portfolio = _find(snapshot, portfolio_name)
+    fleet = Fleet.of(snapshot)
+    return [_answer(fleet, portfolio, node) for node in range(len(fleet.nodes))]
 
 
 def choose_target(snapshot: Snapshot, portfolio_name: str) -> TargetAnswer | Reason:
-    """Return the node the balancer would move the portfolio to, or why there is none."""
-    raise NotImplementedError
+    """Return the node the balancer would move the portfolio to, or why there is none.
+
+    The same choice as in a plan, without its limits on how much moves at a time. Raise
+    `NotInSnapshot` if there is no such portfolio.
+    """
+    portfolio = _find(snapshot, portfolio_name)
+    fleet = Fleet.of(snapshot)
+    need, owner = Need.of(portfolio), fleet.where(portfolio.node)
+    node = fleet.choose(portfolio, need, frozenset() if owner is None else frozenset({owner}))
+    if node is None:
+        return why_nowhere(fleet, portfolio, need, owner)
+    return _answer(fleet, portfolio, node)
 
 
 def lose(snapshot: Snapshot, names: Iterable[str]) -> Snapshot:
-    """Return the snapshot as it would be if the nodes of these names were lost."""
-    raise NotImplementedError
+    """Return the snapshot as it would be if the nodes of these names were lost.
+
+    Raise `NotInSnapshot` for a name no node has.
+    """
+    gone = set(names)
+    unknown = gone - {node.name for node in snapshot.nodes}
+    if unknown:
+        raise NotInSnapshot(f"There is no node named {min(unknown)}.")
+    nodes = tuple(
+        replace(node, status="lost") if node.name in gone else node for node in snapshot.nodes
+    )
+    return replace(snapshot, nodes=nodes)
+
+
+def _find(snapshot: Snapshot, name: str) -> PortfolioView:
+    for portfolio in snapshot.portfolios:
+        if portfolio.name == name:
+            return portfolio
+    raise NotInSnapshot(f"There is no portfolio named {name}.")
+
+
+def _answer(fleet: Fleet, portfolio: PortfolioView, node: int) -> TargetAnswer:
+    view, need = fleet.nodes[node], Need.of(portfolio)
+    same = portfolio.node == view.id
+    found = "same_node" if same else obstacle(fleet, portfolio, need, node)
+    before = fleet.held[node]
+    after = before if same else before + portfolio.weight
+    state = node_state(fleet, portfolio, need, node, found or "fits")
+    return TargetAnswer(
+        node=view.name,
+        feasible=found is None,
+        code=None if found is None else CODES.get(found, found),
+        sentence=render(Reason("on_node", state)),
+        risk=_risk(fleet, portfolio, node) if found is None else None,
+        load_before=before,
+        load_after=after,
+        capacity=view.capacity,
+    )
+
+
+def _risk(fleet: Fleet, portfolio: PortfolioView, node: int) -> str | None:
+    """Return what an operator should know before choosing this node, or None."""
+    view, need = fleet.nodes[node], Need.of(portfolio)
+    if view.status == "suspect":
+        risk = "suspect"
+    elif view.id in portfolio.failed_nodes:
+        risk = "failed_there"
+    elif fleet.flaps(view):
+        risk = "flapping"
+    elif node in fleet.neighbours(portfolio):
+        risk = "spread"
+    else:
+        return None
+    return render(Reason("on_node", node_state(fleet, portfolio, need, node, risk)))

@@ -1,7 +1,7 @@
 """What the pure core sees and what it answers: snapshots in, plans out.
 
-Everything here is a frozen value. A snapshot is read at one moment (`taken_at`) and every decision is
-made as of that moment; nothing in this package reads a clock. Loads and weights are counted in
+Everything here is a frozen value. A snapshot is read at one moment (`taken_at`) and every decision
+is made as of that moment; nothing in this package reads a clock. Loads and weights are counted in
 *places*: a node of capacity 5 has five places, a portfolio of weight 1 takes one.
 """
 
@@ -33,7 +33,8 @@ class NodeView:
     draining: bool = False  #: asked for by an operator, or its daemon is leaving
     feeds: Mapping[str, str] = field(default_factory=dict)  #: feed name -> sha256 of its data
     strategies: Mapping[str, int] = field(default_factory=dict)  #: strategy name -> version
-    flapping_until: float | None = None  #: epoch seconds; until then no automatic choice falls on it
+    #: Epoch seconds; until then no automatic choice falls on it.
+    flapping_until: float | None = None
     handoffs: int = 0  #: handoffs under way in which it is source or target
 
 
@@ -73,7 +74,7 @@ class PortfolioView:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The whole fleet at one moment. No nodes means no nodes; a read that failed never gets here."""
+    """The whole fleet at one moment. No nodes means none: a read that failed never gets here."""
 
     taken_at: float  #: epoch seconds, the database's clock
     nodes: tuple[NodeView, ...] = ()
@@ -135,9 +136,9 @@ class Pending:
 class Plan:
     """What the balancer wants. Each bucket is in the order in which it should be enacted.
 
-    `pending` run nowhere (or on a lost node) and could not be placed. `stuck` go on running where they
-    are although they should leave (drain, pin, a rule broken by a later change): nothing else would
-    take them yet.
+    `pending` run nowhere (or on a lost node) and could not be placed. `stuck` go on running where
+    they are although they should leave (drain, pin, a rule broken by a later change): nothing else
+    would take them yet.
     """
 
     place: tuple[Placement, ...] = ()

@@ -1,0 +1,188 @@
+"""Which single moves make the loads more even, best first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from heapq import heapify, heappop, heapreplace
+from typing import Any, NamedTuple
+
+from scheduling.decide.fleet import Fleet, Need
+from scheduling.decide.pools import SLACK, Pool
+from scheduling.decide.world import Policy, PortfolioView
+
+
+class Resident(NamedTuple):
+    """A portfolio that may go from its node to another one."""
+
+    portfolio: PortfolioView
+    wish: Any = None  #: set where this very plan places it: then another target costs nothing
+
+    @property
+    def fresh(self) -> bool:
+        return self.wish is not None
+
+
+class Step(NamedTuple):
+    """One improvement, already counted in the fleet. Loads are those before it."""
+
+    resident: Resident
+    source: int
+    target: int
+    source_load: float
+    target_load: float
+
+
+class Evener:
+    """Takes from the fullest node what lowers it most, gives it to the emptiest that may have it.
+
+    A step is taken only if its two nodes differ by the policy's gain, and the higher of them comes
+    out lower than the source was. Fresh placements go first: aiming one elsewhere interrupts
+    nobody.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        residents: list[list[Resident]],
+        policy: Policy,
+        busy: set[int],
+        moves_left: int,
+    ) -> None:
+        self.fleet = fleet
+        self.residents = residents
+        self.gain = policy.rebalance_gain
+        self.slots_per_node = policy.handoffs_per_node
+        self.busy = busy
+        self.moves_left = moves_left
+        self.pools: dict[Need, Pool] = {}
+        self.takers = self._pool(
+            node for node in range(len(fleet.nodes)) if fleet.open[node] and fleet.alive[node]
+        )
+
+    def steps(self) -> Iterator[Step]:
+        """Yield step after step until none is worth it. Each is applied before it is yielded."""
+        improved = True
+        while improved:
+            improved = False
+            for step in self._sweep():
+                improved = True
+                yield step
+
+    def _sweep(self) -> Iterator[Step]:
+        """Go through the givers once, fullest first; one that finds no step is not asked again."""
+        fleet = self.fleet
+        heap = [
+            (-fleet.relative(node), node)
+            for node, residents in enumerate(self.residents)
+            if residents and self._gives(node)
+        ]
+        heapify(heap)
+        while heap:
+            node = heap[0][1]
+            high = fleet.relative(node)
+            if -heap[0][0] != high:
+                heapreplace(heap, (-high, node))
+                continue
+            low = self.takers.lowest()
+            if low is None or high - low < max(self.gain, SLACK) - SLACK:
+                return
+            step = self._best_step(node)
+            if step is None:
+                heappop(heap)
+                continue
+            self._apply(step)
+            yield step
+
+    def _gives(self, node: int) -> bool:
+        """Draining nodes give by themselves, and a cordoned one could not take anything back."""
+        view = self.fleet.nodes[node]
+        return self.fleet.alive[node] and not view.draining and not view.cordoned
+
+    def _best_step(self, source: int) -> Step | None:
+        """Return the step from `source` that leaves the lowest higher load, or None.
+
+        Ties: the least important portfolio, then the lower name.
+        """
+        fleet = self.fleet
+        may_move = self.moves_left > 0 and source not in self.busy
+        first: dict[tuple[Any, ...], Resident] = {}
+        for resident in self.residents[source]:
+            if not (resident.fresh or may_move):
+                continue
+            portfolio = resident.portfolio
+            alike = (
+                Need.of(portfolio),
+                portfolio.spread_group,
+                portfolio.spread_hard,
+                portfolio.failed_nodes,
+                resident.fresh,
+                portfolio.weight,
+            )
+            known = first.get(alike)
+            if known is None or _goes_first(portfolio) < _goes_first(known.portfolio):
+                first[alike] = resident
+        best: tuple[tuple[bool, float, int, str, int], Step] | None = None
+        for resident in first.values():
+            target = self._target(source, resident)
+            if target is None:
+                continue
+            weight = resident.portfolio.weight
+            higher = max(fleet.relative_with(source, -weight), fleet.relative_with(target, weight))
+            if higher >= fleet.relative(source) - SLACK:
+                continue
+            rank = (not resident.fresh, higher, *_goes_first(resident.portfolio))
+            if best is None or rank < best[0]:
+                loads = fleet.expected[source], fleet.expected[target]
+                best = (rank, Step(resident, source, target, *loads))
+        return None if best is None else best[1]
+
+    def _target(self, source: int, resident: Resident) -> int | None:
+        fleet, portfolio = self.fleet, resident.portfolio
+        avoid = {source, *(fleet.number[i] for i in portfolio.failed_nodes if i in fleet.number)}
+        if not resident.fresh:
+            avoid |= self.busy
+        neighbours = fleet.neighbours(portfolio)
+        if portfolio.spread_hard:
+            avoid.update(neighbours)
+        elif neighbours:  # never to where it would have more neighbours than it has
+            here = neighbours.get(source, 1)
+            avoid.update(node for node, count in neighbours.items() if count >= here)
+        need = Need.of(portfolio)
+        pool = self.pools.get(need)
+        if pool is None:
+            pool = self.pools[need] = self._pool(fleet.eligible(need))
+        below = fleet.relative(source) - self.gain + SLACK
+        return pool.best(portfolio.weight, avoid, below)
+
+    def _pool(self, nodes: Iterable[int]) -> Pool:
+        return Pool(nodes, self.fleet.capacity, self.fleet.expected, self.fleet.held)
+
+    def _apply(self, step: Step) -> None:
+        fleet, resident, source, target = self.fleet, step.resident, step.source, step.target
+        portfolio = resident.portfolio
+        here = self.residents[source]
+        here[:] = [other for other in here if other is not resident]
+        fleet.hold(target, portfolio)
+        fleet.expect(target, portfolio)
+        fleet.expect(source, portfolio, -1)
+        if resident.fresh:
+            fleet.hold(source, portfolio, -1)
+            self._slots(source, -1)
+            self.residents[target].append(resident)
+        else:
+            self._slots(source, 1)
+            self.moves_left -= 1
+        self._slots(target, 1)
+        for pool in (self.takers, *self.pools.values()):
+            pool.lowered(source)
+
+    def _slots(self, node: int, change: int) -> None:
+        self.fleet.slots[node] += change
+        if self.fleet.slots[node] >= self.slots_per_node:
+            self.busy.add(node)
+        else:
+            self.busy.discard(node)
+
+
+def _goes_first(portfolio: PortfolioView) -> tuple[int, str, int]:
+    return (portfolio.priority, portfolio.name, portfolio.id)

@@ -1,0 +1,121 @@
+"""Nodes in order of load, for one kind of need at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from heapq import heapify, heappop, heappush, heapreplace
+
+#: Loads are compared with this much slack, so that weights like 0.1 do not decide by their
+#: rounding.
+SLACK = 1e-9
+
+#: A node of capacity 0 holds nothing; as a divisor it counts as this little.
+NO_CAPACITY = 1e-9
+
+
+class Pool:
+    """Nodes that can serve one need, cheapest first, in one heap per capacity.
+
+    Within one capacity "least loaded" and "most room" are the same order, so the top of a heap is
+    its best candidate whatever the weight. Entries are corrected when they come up: a load that
+    rose since is sorted in again, and for one that fell `lowered` adds a second, better entry.
+
+    Nodes are numbers in the order of their names, so ties go to the lower name.
+    """
+
+    __slots__ = ("_capacity", "_counts", "_drop_below", "_heaps", "_held", "_load", "nodes")
+
+    def __init__(
+        self,
+        nodes: Iterable[int],
+        capacity: Sequence[float],
+        load: Sequence[float],
+        held: Sequence[float],
+        counts: Mapping[int, int] | None = None,
+        drop_below: float = 0,
+    ) -> None:
+        """Order `nodes` by `load`, after `counts` of neighbours where given.
+
+        `held` says what is full. A node with less than `drop_below` free is forgotten for good.
+        """
+        self.nodes = frozenset(nodes)
+        self._capacity = capacity
+        self._load = load
+        self._held = held
+        self._counts = counts
+        self._drop_below = drop_below
+        heaps: dict[float, list[tuple[int, float, int]]] = {}
+        for node in self.nodes:
+            count = 0 if counts is None else counts.get(node, 0)
+            heaps.setdefault(capacity[node], []).append((count, load[node], node))
+        for heap in heaps.values():
+            heapify(heap)
+        self._heaps = sorted(heaps.items())
+
+    def best(
+        self, weight: float, avoid: Collection[int] = (), below: float | None = None
+    ) -> int | None:
+        """Return the node with the lowest relative load once it holds `weight`, or None if none
+        fits.
+
+        Nodes in `avoid` are passed over, and with `below` those whose relative load now is above it
+        (not together with `counts`). Fewer neighbours (`counts`) go before a lower load.
+        """
+        held = self._held
+        chosen: tuple[int, float, int] | None = None
+        for capacity, heap in self._heaps:
+            divisor = capacity or NO_CAPACITY
+            set_aside: list[tuple[int, float, int]] = []
+            while self._correct_top(heap):
+                count, load, node = heap[0]
+                if below is not None and load / divisor > below:
+                    break
+                free = capacity - held[node] + SLACK
+                if free < self._drop_below:
+                    heappop(heap)
+                elif node in avoid:
+                    set_aside.append(heappop(heap))
+                elif free < weight:
+                    if held is self._load and self._counts is None:
+                        break  # the least loaded of this capacity is too full: so are the others
+                    set_aside.append(heappop(heap))
+                else:
+                    candidate = (count, (load + weight) / divisor, node)
+                    if chosen is None or candidate < chosen:
+                        chosen = candidate
+                    break
+            for entry in set_aside:
+                heappush(heap, entry)
+        return None if chosen is None else chosen[2]
+
+    def lowest(self) -> float | None:
+        """Return the lowest relative load in the pool, or None if it is empty."""
+        tops = [
+            heap[0][1] / (capacity or NO_CAPACITY)
+            for capacity, heap in self._heaps
+            if self._correct_top(heap)
+        ]
+        return min(tops, default=None)
+
+    def lowered(self, node: int) -> None:
+        """Note that the load of `node` went down."""
+        if node not in self.nodes:
+            return
+        heap = next(heap for capacity, heap in self._heaps if capacity == self._capacity[node])
+        heappush(heap, self._entry(node))
+
+    def _entry(self, node: int) -> tuple[int, float, int]:
+        count = 0 if self._counts is None else self._counts.get(node, 0)
+        return (count, self._load[node], node)
+
+    def _correct_top(self, heap: list[tuple[int, float, int]]) -> bool:
+        """Bring a true entry to the top. Return False if the heap is empty."""
+        while heap:
+            actual = self._entry(heap[0][2])
+            if heap[0] == actual:
+                return True
+            if heap[0] < actual:
+                heapreplace(heap, actual)
+            else:
+                heappop(heap)  # it fell since, and `lowered` added the better entry
+        return False
