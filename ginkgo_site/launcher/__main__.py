@@ -1,0 +1,24 @@
+"""`python -m ginkgo_site.launcher`, which is what bin/up becomes."""
+
+from __future__ import annotations
+
+import sys
+
+from ginkgo_site.env import WrongSetting, read_environment
+from ginkgo_site.launcher.options import parse
+from ginkgo_site.launcher.supervisor import House
+
+
+def main() -> int:
+    """Read the command line and the environment, then run the house."""
+    options = parse()
+    try:
+        environment = read_environment()
+    except WrongSetting as wrong:
+        print(f"ginkgo: {wrong}", file=sys.stderr)
+        return 1
+    return House(options, environment).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

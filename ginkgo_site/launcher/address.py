@@ -1,0 +1,81 @@
+"""Where the web process will listen."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+from dataclasses import dataclass
+
+from ginkgo_site.launcher.errors import CannotStart
+
+
+@dataclass(frozen=True)
+class Address:
+    """A host and a port that were free a moment ago."""
+
+    host: str
+    port: int
+
+    @property
+    def local_host(self) -> str:
+        """The host under which this machine reaches it."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+
+    @property
+    def url(self) -> str:
+        """The address to give to a browser or a node of this machine."""
+        host = self.local_host
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def names(self) -> list[str]:
+        """Host names under which a request for this address may come, besides the loopback."""
+        if self.local_host != self.host:
+            return [socket.gethostname(), socket.getfqdn()]
+        return [f"[{self.host}]" if ":" in self.host else self.host]
+
+    def answers(self) -> bool:
+        """Say whether something accepts connections there."""
+        try:
+            with socket.create_connection((self.local_host, self.port), timeout=1):
+                return True
+        except OSError:
+            return False
+
+
+def free_address(host: str, port: int) -> Address:
+    """Return the address after trying to bind it; port 0 becomes a free one.
+
+    Raises `CannotStart` when the port is taken, not allowed, or the host is not of this machine.
+    """
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+            return Address(host, probe.getsockname()[1])
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise CannotStart(
+                f"Port {port} on {host} is in use by another program: stop it, or choose another "
+                f"port with --port {port + 1 if port < 65535 else 8000}."
+            ) from None
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise CannotStart(
+                f"Port {port} on {host} may not be opened by this user: use one above 1023."
+            ) from None
+        raise CannotStart(
+            f"{host} is no address of this machine ({error.strerror}): "
+            "use 127.0.0.1 for this machine only, or 0.0.0.0 for everybody."
+        ) from None
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether only this machine can reach `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

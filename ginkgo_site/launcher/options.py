@@ -1,0 +1,73 @@
+"""What can be said to `bin/up`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line, checked."""
+
+    host: str
+    port: int
+    nodes: int
+    demo: bool
+    node_restart_s: float
+    fresh: bool
+
+
+def parse(argv: Sequence[str] | None = None) -> Options:
+    """Return the options; exits 2 with a usage line when they make no sense."""
+    parser = argparse.ArgumentParser(
+        prog="bin/up",
+        description="Start PostgreSQL, web, watcher, worker and demo nodes in the foreground.",
+        epilog="Data and logs are kept in GINKGO_HOME (.ginkgo/ in the checkout by default). "
+        "Ctrl-C stops in order, a second one at once.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--port", type=_port, default=8000, help="0 takes a free one (%(default)s)")
+    parser.add_argument("--nodes", type=_count, default=3, help="demo nodes (%(default)s)")
+    parser.add_argument("--no-demo", action="store_true", help="create no demo portfolios")
+    parser.add_argument(
+        "--node-restart",
+        type=_seconds,
+        default=15.0,
+        metavar="SECONDS",
+        help="how long a dead demo node stays away, so that its portfolios are seen to move (15)",
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="delete the data kept in GINKGO_HOME first"
+    )
+    args = parser.parse_args(argv)
+    return Options(
+        host=args.host,
+        port=args.port,
+        nodes=args.nodes,
+        demo=not args.no_demo,
+        node_restart_s=args.node_restart,
+        fresh=args.fresh,
+    )
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port: give 0 to 65535")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 50:
+        raise argparse.ArgumentTypeError(f"{text} nodes do not fit on one machine: give 0 to 50")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text} is no time to wait: give 0 to 86400 seconds")
+    return value

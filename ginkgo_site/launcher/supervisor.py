@@ -1,0 +1,355 @@
+"""One start, from the lock to the last process: the story of `bin/up`.
+
+lock → leftovers → PostgreSQL and preparation → web, watcher, worker, nodes → ready → watch → stop
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from ginkgo_site.env import CHECKOUT, Environment
+from ginkgo_site.launcher import logfiles
+from ginkgo_site.launcher.address import Address, free_address, is_loopback
+from ginkgo_site.launcher.errors import CannotStart
+from ginkgo_site.launcher.home import (
+    MARK,
+    HomeLock,
+    delete_data,
+    end_leftovers,
+    write_private,
+)
+from ginkgo_site.launcher.options import Options
+from ginkgo_site.launcher.postgres import EmbeddedPostgres
+from ginkgo_site.launcher.readiness import Readiness
+from ginkgo_site.launcher.services import PostgresProgram, Program, Service, wait_for_end
+
+READY_LIMIT_S = 120
+_LOOK_EVERY_S = 0.05
+_ASK_EVERY_S = 0.2
+_NODE_CAPACITY = 5
+
+_NODE_STOP_LIMIT_S = 15.0  #: 8 s of handing off, then releasing in place
+_PASS_STOP_LIMIT_S = 8.0
+_WEB_STOP_LIMIT_S = 12.0  #: uvicorn's own limit is 10 s
+_FREEZE_LIMIT_S = 10.0
+
+
+class StopAsked(Exception):
+    """A signal came before everything was up."""
+
+
+class House:
+    """All processes of one GINKGO_HOME."""
+
+    def __init__(self, options: Options, environment: Environment) -> None:
+        self._options = options
+        self._env = environment
+        self._home = environment.home
+        self._logs = self._home / "logs"
+        self._lock = HomeLock(self._home)
+        self._address = Address(options.host, options.port)
+        self._postgres: EmbeddedPostgres | None = None
+        self._database: Service | None = None
+        self._preparation: subprocess.Popen[bytes] | None = None
+        self._web: list[Service] = []
+        self._passes: list[Service] = []
+        self._nodes: list[Service] = []
+        self._asked_to_stop = 0
+        self._began = time.monotonic()
+        self._readiness: Readiness | None = None
+        self._logs_measured_at = 0.0
+
+    def run(self) -> int:
+        """Start, watch and stop. Returns the exit code; whatever happens, no child stays."""
+        for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(sign, self._on_signal)
+        try:
+            self._start()
+            self._watch()
+        except StopAsked:
+            pass
+        except CannotStart as reason:
+            self._stop(in_order=False)
+            print(f"ginkgo: {reason}", file=sys.stderr, flush=True)
+            return 1
+        except BaseException:
+            self._stop(in_order=False)
+            raise
+        self._stop(in_order=True)
+        return 0
+
+    # --- start --------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        self._lock.take()
+        self._access_file.unlink(missing_ok=True)
+        end_leftovers(self._home)  # before the port is looked at: one of them may hold it
+        self._address = free_address(self._options.host, self._options.port)
+        self._lock.note(self._address.url)
+        if self._options.fresh:
+            self._delete_data()
+        logfiles.rotate(self._logs)
+        self._start_database()
+        self._preparation = self._start_preparation()
+        self._finish_database()
+        prepared = self._finish_preparation()
+        self._start_services(prepared["node_tokens"])
+        self._wait_until_ready(prepared["portfolios"])
+        self._announce(prepared)
+
+    def _delete_data(self) -> None:
+        if not self._env.database_is_embedded:
+            raise CannotStart(
+                "--fresh deletes only the embedded database, and DATABASE_URL names another: "
+                "unset it, or empty that database yourself."
+            )
+        self._say(f"Deleting the data of earlier starts in {self._home}.")
+        delete_data(self._home, EmbeddedPostgres(self._home).locate())
+
+    def _start_database(self) -> None:
+        if not self._env.database_is_embedded:
+            self._readiness = Readiness(self._env.database_url)
+            return
+        self._postgres = EmbeddedPostgres(self._home)
+        self._postgres.prepare()
+        for note in self._postgres.notes:
+            self._say(note)
+        self._database = Service("PostgreSQL", PostgresProgram(self._postgres), self._say)
+        self._database.start(time.monotonic())
+        self._readiness = Readiness(self._postgres.url)
+
+    def _finish_database(self) -> None:
+        if self._postgres is not None:
+            self._postgres.wait_until_ready(meanwhile=self._check_asked)
+
+    def _start_preparation(self) -> subprocess.Popen[bytes]:
+        """Start it before the database answers: importing Django takes as long as PostgreSQL."""
+        argv = [sys.executable, "-m", "ginkgo_site.launcher.prepare_home"]
+        argv += ["--nodes", str(self._options.nodes)]
+        if not self._options.demo:
+            argv.append("--no-demo")
+        with open(self._logs / "prepare.log", "ab") as log:
+            return subprocess.Popen(
+                argv,
+                cwd=CHECKOUT,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _finish_preparation(self) -> dict[str, Any]:
+        assert self._preparation is not None and self._preparation.stdout is not None
+        assert self._readiness is not None
+        self._readiness.database_now()  # a database that does not answer is said at once
+        pending = b""
+        while True:
+            self._check_asked()
+            readable, _, _ = select.select([self._preparation.stdout], [], [], _LOOK_EVERY_S)
+            if not readable:
+                self._check_time("the preparation of the database (log: logs/prepare.log)")
+                continue
+            chunk = os.read(self._preparation.stdout.fileno(), 65536)
+            *lines, pending = (pending + chunk).split(b"\n")
+            for line in lines:
+                answer = json.loads(line)
+                if "say" in answer:
+                    self._say(answer["say"])
+                elif "refused" in answer:
+                    raise CannotStart(answer["refused"])
+                else:
+                    self._preparation.wait()
+                    ready: dict[str, Any] = answer["ready"]
+                    return ready
+            if not chunk:
+                log = self._logs / "prepare.log"
+                raise CannotStart(
+                    f"The database could not be prepared: {logfiles.last_line(log)} (log: {log})"
+                )
+
+    def _start_services(self, node_tokens: dict[str, str]) -> None:
+        python = sys.executable
+        manage = str(CHECKOUT / "manage.py")
+        host, port = self._address.host, str(self._address.port)
+        web = [python, "-m", "uvicorn", "ginkgo_site.asgi:application", "--host", host]
+        web += ["--port", port, "--lifespan", "on", "--timeout-graceful-shutdown", "10"]
+        web += ["--no-access-log", "--no-server-header", "--log-level", "warning"]
+        self._web = [self._service("web", web)]
+        self._passes = [
+            self._service("watcher", [python, manage, "run_watcher"]),
+            # It ends its forks when it is asked to, not when it is killed.
+            self._service("worker", [python, manage, "qcluster"], death_signal=signal.SIGTERM),
+        ]
+        self._nodes = [self._node(name, token) for name, token in node_tokens.items()]
+        now = time.monotonic()
+        for service in [*self._web, *self._nodes, *self._passes]:
+            service.start(now)
+
+    def _node(self, name: str, token: str) -> Service:
+        argv = [sys.executable, "-m", "scheduling.node_daemon", "--name", name]
+        argv += ["--server", self._address.url, "--token", token]
+        argv += ["--capacity", str(_NODE_CAPACITY)]
+        program = Program(argv, self._node_environment(), self._logs / f"{name}.log")
+        return Service(name, program, self._say, restart_after_s=self._options.node_restart_s)
+
+    def _service(
+        self, name: str, argv: list[str], death_signal: signal.Signals = signal.SIGKILL
+    ) -> Service:
+        program = Program(argv, self._environment(), self._logs / f"{name}.log", death_signal)
+        return Service(name, program, self._say)
+
+    def _environment(self) -> dict[str, str]:
+        """The environment of our own processes."""
+        environment = {
+            **os.environ,
+            MARK: str(self._home),
+            "GINKGO_HOME": str(self._home),
+            "DJANGO_SETTINGS_MODULE": "ginkgo_site.settings",
+            "PYTHONPATH": str(CHECKOUT),
+            "PYTHONUNBUFFERED": "1",
+        }
+        if not environment.get("GINKGO_ALLOWED_HOSTS") and not is_loopback(self._options.host):
+            names = [*self._address.names, "localhost", "127.0.0.1"]
+            environment["GINKGO_ALLOWED_HOSTS"] = ",".join(dict.fromkeys(names))
+        return environment
+
+    def _node_environment(self) -> dict[str, str]:
+        """A node gets nothing of the control plane's secrets, here as on another machine."""
+        secrets = {"DATABASE_URL", "REDIS_URL", "GINKGO_SECRET_KEY", "DJANGO_SETTINGS_MODULE"}
+        return {k: v for k, v in self._environment().items() if k not in secrets}
+
+    # --- ready --------------------------------------------------------------------------------
+
+    def _wait_until_ready(self, portfolios: list[str]) -> None:
+        assert self._readiness is not None
+        since = self._readiness.database_now()
+        while missing := self._missing(portfolios, since):
+            deadline = time.monotonic() + _ASK_EVERY_S
+            while time.monotonic() < deadline:
+                self._check_asked()
+                self._look()
+                time.sleep(_LOOK_EVERY_S)
+            self._check_time(", ".join(missing))
+
+    def _missing(self, portfolios: list[str], since: datetime) -> list[str]:
+        assert self._readiness is not None
+        if not self._address.answers():
+            return ["the web process does not answer (log: logs/web.log)"]
+        try:
+            return self._readiness.missing(portfolios, since)
+        except psycopg.OperationalError:
+            return ["the database does not answer (log: logs/postgres.log)"]
+
+    def _announce(self, prepared: dict[str, Any]) -> None:
+        login = prepared["login"]
+        password = login["password"] or "(as you changed it)"
+        self._say(f"Ready after {time.monotonic() - self._began:.1f} s: {self._address.url}/")
+        self._say(f"Log in as {login['username']} with password {password}")
+        self._say(f"Logs: {self._logs}    Stop: Ctrl-C")
+        write_private(self._access_file, {"url": self._address.url, **login})
+
+    @property
+    def _access_file(self) -> Path:
+        return self._home / "access.json"
+
+    # --- watch --------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        if self._readiness is not None:
+            self._readiness.close()
+        while not self._asked_to_stop:
+            self._look()
+            time.sleep(_LOOK_EVERY_S)
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        for service in self._all_services():
+            service.look(now)
+        if now - self._logs_measured_at > 60:
+            self._logs_measured_at = now
+            logfiles.shorten(self._logs)
+
+    def _all_services(self) -> list[Service]:
+        database = [self._database] if self._database else []
+        return [*database, *self._web, *self._passes, *self._nodes]
+
+    # --- stop ---------------------------------------------------------------------------------
+
+    def _stop(self, in_order: bool) -> None:
+        """End everything. In order: automatic moves frozen, nodes, passes, web, PostgreSQL."""
+        self._asked_to_stop = max(self._asked_to_stop, 1)
+        if self._lock.is_held:
+            self._access_file.unlink(missing_ok=True)
+        if self._preparation is not None and self._preparation.poll() is None:
+            self._preparation.kill()
+            self._preparation.wait()
+        if in_order and self._nodes:
+            self._say("Stopping in order; Ctrl-C again stops at once.")
+            self._freeze()
+        patience = 1.0 if in_order else 0.0
+        for services, limit_s in (
+            (self._nodes, _NODE_STOP_LIMIT_S),
+            (self._passes, _PASS_STOP_LIMIT_S),
+            (self._web, _WEB_STOP_LIMIT_S),
+        ):
+            for service in services:
+                service.ask_to_stop()
+            wait_for_end(services, limit_s * patience, self._is_hurried)
+        if self._readiness is not None:
+            self._readiness.close()
+        if self._postgres is not None:
+            self._postgres.stop(hurry=self._is_hurried)
+
+    def _freeze(self) -> None:
+        """Tell the control plane that the nodes which leave now are to be left in peace."""
+        argv = [sys.executable, str(CHECKOUT / "manage.py"), "freeze", "--by", "bin/up"]
+        argv += ["--reason", "ordered stop"]
+        with open(self._logs / "freeze.log", "ab") as log:
+            freezing = subprocess.Popen(
+                argv,
+                cwd=CHECKOUT,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + _FREEZE_LIMIT_S
+        while freezing.poll() is None:
+            if time.monotonic() > deadline or self._is_hurried():
+                freezing.kill()
+                freezing.wait()
+            time.sleep(0.03)
+
+    # --- signals and words --------------------------------------------------------------------
+
+    def _on_signal(self, *_: object) -> None:
+        self._asked_to_stop += 1
+
+    def _is_hurried(self) -> bool:
+        return self._asked_to_stop > 1
+
+    def _check_asked(self) -> None:
+        if self._asked_to_stop:
+            raise StopAsked
+
+    def _check_time(self, missing: str) -> None:
+        if time.monotonic() - self._began > READY_LIMIT_S:
+            raise CannotStart(
+                f"Not ready after {READY_LIMIT_S} s, missing: {missing}. Logs: {self._logs}"
+            )
+
+    def _say(self, sentence: str) -> None:
+        print(sentence, flush=True)
