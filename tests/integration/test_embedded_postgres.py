@@ -1,0 +1,156 @@
+"""The embedded server through stops, kills and stale files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from ginkgo_site.env import CHECKOUT, embedded_url
+from ginkgo_site.launcher.errors import CannotStart
+from ginkgo_site.launcher.postgres import EmbeddedPostgres
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    # Not tmp_path: as root the server is another user, who must get there.
+    folder = Path(tempfile.mkdtemp(prefix="ginkgo-pg-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def started(home: Path) -> EmbeddedPostgres:
+    server = EmbeddedPostgres(home)
+    server.prepare()
+    server.start()
+    server.wait_until_ready()
+    return server
+
+
+def query(url: str, sql: str) -> object:
+    with psycopg.connect(url, autocommit=True) as db:
+        row = db.execute(sql).fetchone()
+    return row[0] if row else None
+
+
+def test_it_starts_is_found_by_its_home_and_keeps_its_rows(home: Path) -> None:
+    server = started(home)
+    assert embedded_url(home) == server.url
+    with psycopg.connect(server.url, autocommit=True) as db:
+        db.execute("CREATE TABLE kept (n int)")
+        db.execute("INSERT INTO kept VALUES (7)")
+    assert query(server.url, "SHOW fsync") == "on"
+    assert query(server.url, "SHOW synchronous_commit") == "on"
+    assert query(server.url, "SHOW listen_addresses") == ""
+    server.stop()
+    again = started(home)
+    assert query(again.url, "SELECT n FROM kept") == 7
+    again.stop()
+
+
+def test_no_folder_above_the_data_is_opened_wider(home: Path) -> None:
+    modes = [stat.S_IMODE(folder.stat().st_mode) for folder in (home, home.parent)]
+    server = started(home)
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in (home, home.parent)] == modes
+    assert stat.S_IMODE((home / "postgres").stat().st_mode) == 0o700
+    server.stop()
+
+
+def test_it_comes_back_after_kill_9(home: Path) -> None:
+    server = started(home)
+    assert server.process is not None
+    server.process.kill()
+    server.process.wait()
+    server.prepare()
+    server.start()
+    server.wait_until_ready()
+    assert query(server.url, "SELECT 1") == 1
+    server.stop()
+
+
+def test_it_ends_with_a_killed_owner_and_the_next_start_waits_for_that(home: Path) -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-m", "ginkgo_site.launcher.postgres", "--home", str(home)],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+    )
+    assert owner.stdout is not None
+    url = owner.stdout.readline().decode().strip().removeprefix("DATABASE_URL=")
+    session = psycopg.connect(url, autocommit=True)
+    owner.kill()
+    owner.wait()
+    server = started(home)
+    assert query(server.url, "SELECT 1") == 1
+    with pytest.raises(psycopg.OperationalError):
+        session.execute("SELECT 1")
+    server.stop()
+
+
+def test_a_lock_file_whose_number_belongs_to_a_stranger_is_no_obstacle(home: Path) -> None:
+    server = started(home)
+    lock = (server.data / "postmaster.pid").read_text().splitlines()
+    server.stop()
+    lock[0] = str(os.getpid())
+    (server.data / "postmaster.pid").write_text("\n".join(lock) + "\n")
+    again = started(home)
+    assert query(again.url, "SELECT 1") == 1
+    again.stop()
+
+
+def test_a_server_that_cannot_start_says_why(home: Path) -> None:
+    server = started(home)
+    server.stop()
+    (server.data / "postgresql.conf").write_text("work_mem = nonsense\n")
+    server.prepare()
+    server.start()
+    with pytest.raises(CannotStart, match="PostgreSQL did not start"):
+        server.wait_until_ready()
+
+
+def test_a_home_with_a_very_long_path_still_gets_a_socket(home: Path) -> None:
+    deep = home / ("a" * 60) / ("b" * 60)
+    server = started(deep)
+    assert query(server.url, "SELECT 1") == 1
+    server.stop()
+    shutil.rmtree(Path(server.url.partition("host=")[2]))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root hands the server to another user")
+def test_a_home_that_nobody_can_reach_keeps_its_data_elsewhere_and_says_so(home: Path) -> None:
+    home.chmod(0o700)
+    server = EmbeddedPostgres(home)
+    server.prepare()
+    (note,) = server.notes
+    assert f"cannot reach {home}: its data is kept in /var/lib/ginkgo/" in note
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    server.start()
+    server.wait_until_ready()
+    assert query(embedded_url(home), "SELECT 1") == 1
+    server.stop()
+    shutil.rmtree(server.data.parent)
+
+
+def test_ctrl_c_stops_it_cleanly(home: Path) -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-m", "ginkgo_site.launcher.postgres", "--home", str(home)],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+    )
+    assert owner.stdout is not None
+    owner.stdout.readline()
+    began = time.monotonic()
+    owner.send_signal(signal.SIGINT)
+    owner.wait(10)
+    assert time.monotonic() - began < 5
+    assert not (home / "postgres" / "data" / "postmaster.pid").exists()
