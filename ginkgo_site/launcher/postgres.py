@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import pwd
@@ -209,7 +210,7 @@ class EmbeddedPostgres:
             )
         if self._account is None or self._can_enter(install / "bin"):
             return install / "bin"
-        copy = _ELSEWHERE / "programs" / _fingerprint(install)
+        copy = _ELSEWHERE / "programs" / f"{version}-{importlib.metadata.version(_PACKAGE)}"
         if not copy.exists():
             copy.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             draft = Path(tempfile.mkdtemp(dir=copy.parent))
@@ -386,13 +387,6 @@ def _package_folder() -> Path:
             "set DATABASE_URL to a server of your own."
         )
     return Path(spec.submodule_search_locations[0])
-
-
-def _fingerprint(install: Path) -> str:
-    server = (install / "bin" / "postgres").stat()
-    return hashlib.sha256(f"{install}{server.st_size}{server.st_mtime_ns}".encode()).hexdigest()[
-        :12
-    ]
 
 
 def _name_of(uid: int) -> str:

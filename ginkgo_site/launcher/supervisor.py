@@ -199,9 +199,10 @@ class House:
 
     def _node(self, name: str, token: str) -> Service:
         argv = [sys.executable, "-m", "scheduling.node_daemon", "--name", name]
-        argv += ["--server", self._address.url, "--token", token]
-        argv += ["--capacity", str(_NODE_CAPACITY)]
-        program = Program(argv, self._node_environment(), self._logs / f"{name}.log")
+        argv += ["--server", self._address.url, "--capacity", str(_NODE_CAPACITY)]
+        # Not on the command line, which every user of the machine can read.
+        environment = self._node_environment() | {"GINKGO_NODE_TOKEN": token}
+        program = Program(argv, environment, self._logs / f"{name}.log")
         return Service(name, program, self._say, restart_after_s=self._options.node_restart_s)
 
     def _service(
