@@ -430,18 +430,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m ginkgo_site.launcher.postgres", description="Run the embedded PostgreSQL."
     )
     parser.add_argument("--home", type=Path, required=True, help="folder for data and log")
-    home = parser.parse_args(argv).home.absolute()
-    try:
-        server = EmbeddedPostgres(home)
-        server.prepare()
-        process = server.start()
-        server.wait_until_ready()
-    except CannotStart as reason:
-        print(f"ginkgo: {reason}", file=sys.stderr)
-        return 1
-    for note in server.notes:
-        print(note, file=sys.stderr)
-    print(f"DATABASE_URL={server.url}", flush=True)
+    server = EmbeddedPostgres(parser.parse_args(argv).home.absolute())
 
     def end(*_: object) -> None:
         raise SystemExit(0)
@@ -449,7 +438,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
     try:
+        server.prepare()
+        process = server.start()
+        server.wait_until_ready()
+        for note in server.notes:
+            print(note, file=sys.stderr)
+        print(f"DATABASE_URL={server.url}", flush=True)
         return process.wait()
+    except CannotStart as reason:
+        print(f"ginkgo: {reason}", file=sys.stderr)
+        return 1
     finally:
         server.stop()
 

@@ -158,7 +158,7 @@ def _valid_node_tokens(kept: dict[str, str]) -> dict[str, str]:
 def _seed_demo(nodes: int) -> list[str]:
     """Create the demo portfolios that are missing and return the names of all of them."""
     answer = _command("seed_demo", nodes=nodes)
-    return [name if isinstance(name, str) else name["name"] for name in answer["portfolios"]]
+    return [*answer["created"], *answer["kept"]]
 
 
 def _take_back_own_freeze() -> None:

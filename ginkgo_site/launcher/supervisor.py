@@ -104,7 +104,7 @@ class House:
         self._preparation = self._start_preparation()
         self._finish_database()
         prepared = self._finish_preparation()
-        self._start_services(prepared["node_tokens"])
+        self._start_services(prepared["node_tokens"], len(prepared["portfolios"]))
         self._wait_until_ready(prepared["portfolios"])
         self._announce(prepared)
 
@@ -179,7 +179,7 @@ class House:
                     f"The database could not be prepared: {logfiles.last_line(log)} (log: {log})"
                 )
 
-    def _start_services(self, node_tokens: dict[str, str]) -> None:
+    def _start_services(self, node_tokens: dict[str, str], portfolios: int) -> None:
         python = sys.executable
         manage = str(CHECKOUT / "manage.py")
         host, port = self._address.host, str(self._address.port)
@@ -192,14 +192,16 @@ class House:
             # It ends its forks when it is asked to, not when it is killed.
             self._service("worker", [python, manage, "qcluster"], death_signal=signal.SIGTERM),
         ]
-        self._nodes = [self._node(name, token) for name, token in node_tokens.items()]
+        # Fewer nodes than usual get more room each, or the demo would wait for a place for ever.
+        capacity = max(_NODE_CAPACITY, -(-portfolios // max(1, len(node_tokens))))
+        self._nodes = [self._node(name, token, capacity) for name, token in node_tokens.items()]
         now = time.monotonic()
         for service in [*self._web, *self._nodes, *self._passes]:
             service.start(now)
 
-    def _node(self, name: str, token: str) -> Service:
+    def _node(self, name: str, token: str, capacity: int) -> Service:
         argv = [sys.executable, "-m", "scheduling.node_daemon", "--name", name]
-        argv += ["--server", self._address.url, "--capacity", str(_NODE_CAPACITY)]
+        argv += ["--server", self._address.url, "--capacity", str(capacity)]
         # Not on the command line, which every user of the machine can read.
         environment = self._node_environment() | {"GINKGO_NODE_TOKEN": token}
         program = Program(argv, environment, self._logs / f"{name}.log")

@@ -1,0 +1,31 @@
+// A menu opens beside its button, inside the window.
+export function startMenus() {
+  document.addEventListener(
+    "toggle",
+    (event) => {
+      const menu = event.target;
+      if (!menu.matches?.(".menu") || event.newState !== "open") return;
+      const button = document.querySelector(`[popovertarget="${menu.id}"]`);
+      if (!button) return;
+      const at = button.getBoundingClientRect();
+      menu.dataset.placed = "";
+      const box = menu.getBoundingClientRect();
+      const left = Math.max(8, Math.min(at.right - box.width, innerWidth - box.width - 8));
+      const below = at.bottom + 4;
+      const top = below + box.height > innerHeight - 8 ? Math.max(8, at.top - box.height - 4) : below;
+      menu.style.left = `${left}px`;
+      menu.style.top = `${top}px`;
+      menu.querySelector("a")?.focus();
+    },
+    true,
+  );
+  addEventListener("scroll", () => document.querySelector(".menu:popover-open")?.hidePopover(), { passive: true });
+  document.addEventListener("keydown", (event) => {
+    const menu = document.activeElement?.closest?.(".menu");
+    if (!menu || !["ArrowDown", "ArrowUp"].includes(event.key)) return;
+    const links = [...menu.querySelectorAll("a")];
+    const step = event.key === "ArrowDown" ? 1 : -1;
+    links[(links.indexOf(document.activeElement) + step + links.length) % links.length]?.focus();
+    event.preventDefault();
+  });
+}
