@@ -1,0 +1,207 @@
+"""`bin/up` from nothing, twice, killed, stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from ginkgo_site.env import CHECKOUT
+from tests.house import House, a_home, eventually
+
+DEMO = {
+    *("canary-1", "canary-2", "canary-3"),
+    *("tech-hold", "retail-hold", "ibm-sma", "ge-sma", "energy-revert", "bank-revert"),
+}
+
+
+def progress(house: House) -> dict[str, int]:
+    rows = house.query(
+        "SELECT p.name, r.last_seq FROM portfolios_portfolio p"
+        " JOIN scheduling_run r ON r.portfolio_id = p.id"
+    )
+    return dict(rows)
+
+
+def up(home: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ginkgo_site.launcher", *options],
+        cwd=CHECKOUT,
+        env={**os.environ, **environment, "GINKGO_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 1, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("ginkgo: ")
+    return line
+
+
+def test_from_an_empty_home_nine_portfolios_commit(house: House) -> None:
+    before = progress(house)
+    assert set(before) == DEMO
+    access = house.home / "access.json"
+    assert stat.S_IMODE(access.stat().st_mode) == 0o600
+    assert set(house.access) == {"url", "username", "password", "token"}
+    names = {row["name"] for row in house.get("/api/portfolios/")["results"]}
+    assert names == DEMO
+    eventually(
+        lambda: all(seq > before[name] for name, seq in progress(house).items()),
+        what="progress of all nine",
+    )
+    assert len({row["run"]["node"] for row in house.get("/api/portfolios/")["results"]}) == 3
+
+
+def test_the_login_it_prints_works(house: House) -> None:
+    from urllib.parse import urlencode
+    from urllib.request import HTTPCookieProcessor, Request, build_opener
+
+    browser = build_opener(HTTPCookieProcessor())
+    page = browser.open(house.access["url"] + "/login/").read().decode()
+    secret = page.partition('name="csrfmiddlewaretoken" value="')[2].partition('"')[0]
+    form = {
+        "csrfmiddlewaretoken": secret,
+        "username": house.access["username"],
+        "password": house.access["password"],
+        "next": "/",
+    }
+    request = Request(house.access["url"] + "/login/", data=urlencode(form).encode())
+    answer = browser.open(request)
+    assert answer.status == 200
+    assert answer.url == house.access["url"] + "/"
+    assert "canary-1" in answer.read().decode()
+
+
+def test_a_second_start_is_refused_with_pid_and_address(house: House) -> None:
+    assert house.process is not None
+    sentence = one_sentence(up(house.home, "--port", "0"))
+    assert f"process {house.process.pid}, at {house.access['url']}" in sentence
+    assert house.get("/api/healthz")
+
+
+def test_a_port_in_use_is_refused_before_anything_is_made() -> None:
+    with a_home() as home, socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"Port {port}" in one_sentence(up(home, "--port", str(port)))
+        assert not (home / "postgres").exists()
+
+
+def test_a_database_that_does_not_answer_is_refused() -> None:
+    with a_home() as home:
+        url = "postgresql://u:secret@127.0.0.1:9/ginkgo"
+        sentence = one_sentence(up(home, "--port", "0", DATABASE_URL=url))
+        assert "correct DATABASE_URL" in sentence
+        assert "secret" not in sentence
+
+
+def test_a_wrong_value_is_refused() -> None:
+    with a_home() as home:
+        sentence = one_sentence(up(home, "--port", "0", GINKGO_LEASE_TTL_S="soon"))
+        assert "GINKGO_LEASE_TTL_S is 'soon'" in sentence
+
+
+def test_an_old_python_is_told_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    for name in ("up", "python.sh", "environment.py"):
+        copy = tmp_path / "bin" / name
+        copy.write_bytes((CHECKOUT / "bin" / name).read_bytes())
+        copy.chmod(0o755)
+    old = tmp_path / "old"
+    old.mkdir()
+    fake = '#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.9.2" && exit 0\nexit 1\n'
+    for name in ("python3", *(f"python3.{minor}" for minor in range(11, 15))):
+        (old / name).write_text(fake)
+        (old / name).chmod(0o755)
+    done = subprocess.run(
+        [str(tmp_path / "bin" / "up")],
+        env={"PATH": f"{old}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Python 3.11 to 3.14 is needed, found: Python 3.9.2." in one_sentence(done)
+
+
+def test_a_killed_launcher_leaves_nothing_and_the_next_start_goes_on(own_house: House) -> None:
+    own_house.start()
+    children = own_house.processes()
+    time.sleep(1)
+    own_house.kill()
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
+    took_s = own_house.start()
+    assert took_s < 20
+    before = progress(own_house)
+    eventually(lambda: all(seq > before[name] for name, seq in progress(own_house).items()))
+    # Each tenure begins where the one before ended, and the canaries saw every event once.
+    torn = own_house.query(
+        "SELECT * FROM (SELECT portfolio_id, epoch, from_seq, lag(to_seq) OVER"
+        " (PARTITION BY portfolio_id ORDER BY epoch) AS ended FROM scheduling_tenure) t"
+        " WHERE ended IS NOT NULL AND from_seq <> ended"
+    )
+    assert torn == []
+    for number in (1, 2, 3):
+        state = own_house.get(f"/api/portfolios/canary-{number}/checkpoint/")["state"]
+        assert (state["gaps"], state["duplicates"]) == (0, 0)
+
+
+def test_ctrl_c_stops_in_order_and_the_next_start_is_quick(own_house: House) -> None:
+    own_house.start()
+    login = own_house.access
+    children = own_house.processes()
+    assert own_house.stop() == 0
+    assert not (own_house.home / "access.json").exists()
+    assert not [p for p in children if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert not (own_house.home / "postgres" / "data" / "postmaster.pid").exists()
+    took_s = own_house.start()
+    assert took_s < 15
+    again = own_house.access
+    assert [again[key] for key in ("username", "password", "token")] == [
+        login[key] for key in ("username", "password", "token")
+    ]
+    assert own_house.query(
+        "SELECT count(*) FROM scheduling_control WHERE frozen_at IS NOT NULL"
+    ) == [(0,)]
+    # An ordered stop moves nothing.
+    assert own_house.query("SELECT count(*) FROM scheduling_handoff WHERE kind = 'failover'") == [
+        (0,)
+    ]
+
+
+def test_a_second_ctrl_c_does_not_wait(own_house: House) -> None:
+    own_house.start()
+    assert own_house.process is not None
+    children = own_house.processes()
+    own_house.process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    own_house.process.send_signal(signal.SIGINT)
+    own_house.process.wait(5)
+    assert not [p for p in children if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_whatever_dies_comes_back(own_house: House) -> None:
+    own_house.start()
+    for words in (("ginkgo_site.asgi:application",), ("run_watcher",), ("qcluster",)):
+        old = own_house.process_of(*words)
+        old.kill()
+        eventually(lambda old=old, words=words: _another(own_house, words, old.pid), 10)
+    before = progress(own_house)
+    eventually(lambda: all(s > before[n] for n, s in progress(own_house).items()), 20)
+
+
+def _another(house: House, words: tuple[str, ...], pid: int) -> bool:
+    return any(all(w in p.cmdline() for w in words) and p.pid != pid for p in house.processes())
