@@ -150,15 +150,15 @@ class Fleet:
             if not members[node]:
                 del members[node]
 
-    def hold_places(self, portfolio: PortfolioView, superseded: bool = False) -> int | None:
+    def hold_places(self, portfolio: PortfolioView) -> int | None:
         """Take the places the portfolio holds; return the number of its living owner, or None.
 
         It holds them where it runs and at both ends of its handoff: a source stays warm until the
-        target has committed. A handoff about to be `superseded` holds nothing.
+        target has committed.
         """
         handoff = portfolio.handoff
         owner = self.where(portfolio.node)
-        if handoff is None or superseded:
+        if handoff is None:
             if owner is not None:
                 self.hold(owner, portfolio)
                 self.expect(owner, portfolio)
@@ -167,7 +167,9 @@ class Fleet:
         for node in {owner, self.where(handoff.source), target}:
             if node is not None:
                 self.hold(node, portfolio)
-        home = owner if target is None else target
+        home = target
+        if home is None:
+            home = self.where(handoff.source) if owner is None else owner
         if home is not None and handoff.kind != "stop":
             self.expect(home, portfolio)
         return owner

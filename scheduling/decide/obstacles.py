@@ -46,7 +46,12 @@ def why_nowhere(
     numbers = [
         node for node, view in enumerate(fleet.nodes) if view.status != "left" and node != source
     ]
-    base = {"weight": portfolio.weight, **described(need), "nodes": len(numbers)}
+    base = {
+        "weight": portfolio.weight,
+        **described(need),
+        "nodes": len(numbers),
+        "other": source is not None,
+    }
     if not numbers:
         return Reason("no_other_node" if source is not None else "no_nodes", base)
     if not any(fleet.hosting[node] for node in numbers):

@@ -9,7 +9,7 @@ The order of wishes, each kept by every later one:
 3. Drain, pins, broken rules: make-before-break, so within the limits of the policy.
 4. Even loads: between two nodes whose relative loads differ by `rebalance_gain` or more, the move
    that lowers the higher of the two most. What this plan places itself is aimed anew for nothing;
-   what runs costs a move.
+   what runs costs a move, and waits while anything is failed over.
 
 Every rebalance move lowers the higher load of its two nodes and leaves the other below it, so
 repeated passes end, and a plan without moves, once applied, is followed by an empty one.
@@ -60,6 +60,7 @@ class _Wish:
     source: int | None = None
     supersedes: int | None = None
     prefer: int | None = None  #: a node that goes before all others, if it is allowed
+    ready: int | None = None  #: a node where its handoff holds its places already
     only: int | None = None  #: the only node it wants
     why: str = ""  #: the code of the move's reason, where it is not the cause
     target: int | None = None
@@ -100,7 +101,8 @@ class _Planner:
             node for node, slots in enumerate(self.fleet.slots) if slots >= policy.handoffs_per_node
         }
         self.moves_left = 0 if snapshot.frozen else policy.max_moves
-        self.waiting = False
+        self.waiting = False  #: a drain, pin or broken rule has to wait for its turn
+        self.incident = snapshot.storm_hold  #: something is being failed over
         self.placed: list[_Wish] = []
         self.moved: list[_Wish] = []
         self.homeless: list[_Wish] = []
@@ -115,6 +117,7 @@ class _Planner:
             default=0,
         )
         self._place(new)
+        self.incident = self.incident or any(wish.cause == "failover" for wish in self.placed)
         for wish in (
             *sorted(wishes.drain, key=_wish_order),
             *sorted(wishes.pin, key=_wish_order),
@@ -132,7 +135,7 @@ class _Planner:
     def _take_stock(self) -> None:
         for portfolio in sorted(self.snapshot.portfolios, key=_by_name):
             wish = self._lost_or_nowhere(portfolio)
-            owner = self.fleet.hold_places(portfolio, superseded=wish is not None)
+            owner = self.fleet.hold_places(portfolio)
             if wish is not None:
                 self._sort_in(wish)
             elif owner is not None and portfolio.handoff is None and _should_run(portfolio):
@@ -160,21 +163,24 @@ class _Planner:
         fleet, handoff = self.fleet, portfolio.handoff
         if fleet.where(portfolio.node) is not None:
             return None
-        prefer = None
+        ready = None
         if handoff is not None:
             target = fleet.where(handoff.target)
             if handoff.kind == "stop":
                 return None  # it outranks failover
             if target is not None and handoff.kind in ("failover", "place"):
+                self.incident = self.incident or handoff.kind == "failover"
                 return None  # help is on its way
-            prefer = target  # of a migrate whose source died: it may be prepared already
+            # Of a migrate: the target has prepared it, or after the grant the source is still warm.
+            ready = fleet.where(handoff.source) if target is None else target
         return _Wish(
             portfolio,
             Need.of(portfolio),
             cause=None if portfolio.node is None else "failover",
             source=None if portfolio.node is None else fleet.number.get(portfolio.node),
             supersedes=None if handoff is None else handoff.id,
-            prefer=prefer if portfolio.node is not None else fleet.where(portfolio.pinned),
+            prefer=fleet.where(portfolio.pinned) if portfolio.node is None else ready,
+            ready=ready,
         )
 
     def _sort_in(self, wish: _Wish) -> None:
@@ -253,7 +259,12 @@ class _Planner:
             or fleet.nodes[node].id in wish.portfolio.failed_nodes
         ):
             return None
-        return node if fleet.allowed(node, wish.portfolio, wish.need) else None
+        if node != wish.ready:
+            return node if fleet.allowed(node, wish.portfolio, wish.need) else None
+        fleet.hold(node, wish.portfolio, -1)  # its own places do not stand in its way
+        allowed = fleet.allowed(node, wish.portfolio, wish.need)
+        fleet.hold(node, wish.portfolio)
+        return node if allowed else None
 
     def _place_homeless(self) -> bool:
         """Try again to place what found no room. Return whether anything did this time."""
@@ -263,9 +274,15 @@ class _Planner:
         return len(self.homeless) < len(before)
 
     def _aim(self, wish: _Wish, node: int) -> None:
-        wish.target, wish.load_before = node, self.fleet.held[node]
-        self.fleet.hold(node, wish.portfolio)
-        self.fleet.expect(node, wish.portfolio)
+        fleet, portfolio = self.fleet, wish.portfolio
+        wish.target, wish.load_before = node, fleet.held[node]
+        if node == wish.ready:
+            wish.load_before -= portfolio.weight
+            return
+        fleet.hold(node, portfolio)
+        fleet.expect(node, portfolio)
+        if wish.ready is not None:
+            fleet.expect(wish.ready, portfolio, -1)
 
     def _takes_slot(self, node: int) -> None:
         self.fleet.slots[node] += 1
@@ -321,8 +338,10 @@ class _Planner:
             assert wish.target is not None
             if wish.target != wish.prefer and (wish.cause or self._pin(wish.portfolio) is None):
                 residents[wish.target].append(Resident(wish.portfolio, wish))
-        # A drain that waits for its turn needs the room and the slots more than evenness does.
-        moves_left = 0 if self.waiting else self.moves_left
+        # A drain that waits for its turn needs room and slots more than evenness does, and during
+        # an incident nobody wants to see anything else move.
+        calm = not self.waiting and not self.incident
+        moves_left = self.moves_left if calm else 0
         if moves_left:
             for node, running in enumerate(self.running):
                 residents[node].extend(Resident(p) for p in running if self._may_move(p))

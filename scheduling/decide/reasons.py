@@ -46,7 +46,7 @@ def _target(p: Params) -> str:
         case "pinned":
             return f"pinned to {name}: load {load}"
         case "prepared":
-            return f"{name} has prepared it already: load {load}"
+            return f"{name} is ready for it already: load {load}"
         case "suspect":
             return f"no alive node has room, {name} is suspect and has: load {load}"
         case "failed":
@@ -108,7 +108,12 @@ def _needs(p: Params) -> str:
 
 def _zero_of(p: Params) -> str:
     have = "has" if p["nodes"] == 1 else "have"
-    return f"0 of {count(p['nodes'], 'node')} {have} it"
+    return f"0 of {_nodes(p)} {have} it"
+
+
+def _nodes(p: Params) -> str:
+    """Return `3 nodes`, or of a portfolio that runs and should leave, `2 other nodes`."""
+    return count(p["nodes"], "other node" if p["other"] else "node")
 
 
 def _no_nodes(p: Params) -> str:
@@ -121,8 +126,9 @@ def _no_other_node(p: Params) -> str:
 
 def _no_live_node(p: Params) -> str:
     alive = "is alive" if p["nodes"] == 1 else "are alive"
-    nodes = count(p["nodes"], "node")
-    return f"needs {count(p['weight'], 'place')}: 0 of {nodes} {alive}; start one again or add one"
+    return (
+        f"needs {count(p['weight'], 'place')}: 0 of {_nodes(p)} {alive}; start one again or add one"
+    )
 
 
 def _no_selector(p: Params) -> str:
@@ -145,7 +151,7 @@ def _no_feed(p: Params) -> str:
 
 def _no_match(p: Params) -> str:
     return (
-        f"needs {_needs(p)}: 0 of {count(p['nodes'], 'node')} have all of it together; "
+        f"needs {_needs(p)}: 0 of {_nodes(p)} have all of it together; "
         "complete one node or ask for less"
     )
 
@@ -154,7 +160,7 @@ def _too_heavy(p: Params) -> str:
     where = f" with {p['selector']}" if p["selector"] else ""
     return (
         f"needs {count(p['weight'], 'place')} on one node: the largest of "
-        f"{count(p['nodes'], 'node')}{where} has {number(p['largest'])}; "
+        f"{_nodes(p)}{where} has {number(p['largest'])}; "
         "raise a node's capacity or lower the weight"
     )
 
@@ -165,7 +171,7 @@ def _no_room(p: Params) -> str:
         rest = ", ".join(f"{number(n)} {code}" for code, n in p["more"].items())
         states = f"{states} and {number(sum(p['more'].values()))} more ({rest})"
     where = f" with {p['selector']}" if p["selector"] else ""
-    found = f"no room on {count(p['nodes'], 'node')}{where}: {states}"
+    found = f"no room on {_nodes(p)}{where}: {states}"
     return f"needs {count(p['weight'], 'place')}: {found}; {_help(p)}"
 
 
