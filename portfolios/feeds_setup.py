@@ -1,0 +1,72 @@
+"""The rows that say which market-data log is traded, and how fast it runs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import connection, transaction
+
+from portfolios.feeds import open_feed
+from portfolios.feeds.clock import Segment, head_at
+from portfolios.models import FeedRow, FeedSegment
+
+
+class FeedDiffers(Exception):
+    """The installed data is not the log that was traded on; the text says what helps."""
+
+
+def ensure_feed(rate: float, name: str | None = None) -> FeedRow:
+    """Return the feed's row, running at `rate` events a second from now on. Idempotent.
+
+    A new feed begins at seq 1 now; another rate appends a segment at the present head, so that no
+    event that was released changes its time. Raise FeedDiffers if the installed data has another
+    hash than the row: every seq would mean another event.
+    """
+    feed = open_feed(name)
+    with transaction.atomic():
+        FeedRow.objects.get_or_create(
+            name=feed.name, defaults={"sha256": feed.sha256, "length": feed.length}
+        )
+        # The row is the lock: two starts at once must not append two segments.
+        row = FeedRow.objects.select_for_update().get(name=feed.name)
+        if row.sha256 != feed.sha256:
+            raise FeedDiffers(
+                f"The data of the feed {row.name} has the hash {feed.sha256[:12]}…, but the "
+                f"database was made with {row.sha256[:12]}…: install that data again."
+            )
+        now = database_now()
+        segments = segments_of(row)
+        if not segments:
+            FeedSegment.objects.create(feed=row, from_seq=1, from_time=now, rate=rate)
+        elif segments[-1].rate != rate:
+            head = head_at(segments, microseconds(now))
+            FeedSegment.objects.create(feed=row, from_seq=head, from_time=now, rate=rate)
+    return row
+
+
+def current_head(name: str) -> int:
+    """Return the newest released seq by the database's clock; 0 if the feed has not begun."""
+    row = FeedRow.objects.filter(name=name).first()
+    segments = segments_of(row) if row else []
+    return max(head_at(segments, microseconds(database_now())), 0) if segments else 0
+
+
+def segments_of(row: FeedRow) -> list[Segment]:
+    """Return the segments of a feed, oldest first. One statement."""
+    return [
+        Segment(segment.from_seq, microseconds(segment.from_time), segment.rate)
+        for segment in row.segments.order_by("id")
+    ]
+
+
+def database_now() -> datetime:
+    """Return the one clock of the fleet."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        now: datetime = cursor.fetchone()[0]
+    return now
+
+
+def microseconds(at: datetime) -> int:
+    """Return µs since the epoch, exactly: a float of seconds would round the last digit."""
+    return int(at.replace(microsecond=0).timestamp()) * 1_000_000 + at.microsecond

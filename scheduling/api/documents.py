@@ -1,0 +1,406 @@
+"""The shapes of answers. Names are the public contract: add to them, never rename or remove.
+
+Portfolios, nodes and the fleet are lines of `scheduling.observe.board`, which come from one
+consistent read; handoffs are rows or lines, which have the same names.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+_Anything = serializers.Serializer[Any]
+
+
+def _money() -> serializers.DecimalField:
+    return serializers.DecimalField(
+        max_digits=None, decimal_places=4, coerce_to_string=True, allow_null=True
+    )
+
+
+class HandoffDocument(_Anything):
+    """One change of owner or revision."""
+
+    id = serializers.IntegerField()
+    portfolio = serializers.CharField()
+    kind = serializers.CharField()
+    reason = serializers.CharField()
+    requested_by = serializers.CharField()
+    source_node = serializers.CharField(allow_null=True)
+    target_node = serializers.CharField(allow_null=True)
+    from_epoch = serializers.IntegerField()
+    to_epoch = serializers.IntegerField(allow_null=True)
+    from_revision = serializers.IntegerField()
+    to_revision = serializers.IntegerField()
+    released_seq = serializers.IntegerField(allow_null=True)
+    state = serializers.CharField()
+    error = serializers.CharField()
+    pause_ms = serializers.FloatField(allow_null=True)
+    catchup_ms = serializers.FloatField(allow_null=True)
+    requested_at = serializers.DateTimeField()
+    prepared_at = serializers.DateTimeField(allow_null=True)
+    released_at = serializers.DateTimeField(allow_null=True)
+    granted_at = serializers.DateTimeField(allow_null=True)
+    activated_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)
+    deadline_at = serializers.DateTimeField(allow_null=True)
+
+
+class RunDocument(_Anything):
+    """Who owns it now; `node` is null where nobody does, and `reason` says why."""
+
+    node = serializers.CharField(allow_null=True)
+    epoch = serializers.IntegerField()
+    phase = serializers.CharField()
+    revision = serializers.IntegerField(source="running_revision", allow_null=True)
+    last_seq = serializers.IntegerField()
+    lag_events = serializers.IntegerField()
+    stalled = serializers.BooleanField()
+    pid = serializers.IntegerField(allow_null=True)
+    attempts = serializers.IntegerField()
+    reason = serializers.CharField()
+    since = serializers.DateTimeField(source="phase_since")
+
+
+class AccountDocument(_Anything):
+    """Money and holdings at the last commit; nulls before the first."""
+
+    cash = _money()
+    equity = _money()
+    pnl = _money()
+    positions = serializers.JSONField()
+
+
+class PortfolioDocument(_Anything):
+    """A portfolio, what it should do and what it does."""
+
+    name = serializers.CharField()
+    strategy = serializers.CharField()
+    strategy_version = serializers.IntegerField()
+    config = serializers.JSONField()
+    symbols = serializers.ListField(child=serializers.CharField())
+    weight = serializers.IntegerField()
+    priority = serializers.IntegerField()
+    selector = serializers.JSONField()
+    spread_group = serializers.CharField(allow_null=True)
+    limits = serializers.JSONField()
+    catch_up = serializers.CharField()
+    desired_state = serializers.CharField()
+    pinned_node = serializers.CharField(allow_null=True)
+    revision = serializers.IntegerField()
+    revision_status = serializers.CharField(source="rev_status")
+    good_revision = serializers.IntegerField(allow_null=True)
+    first_seq = serializers.IntegerField()
+    starting_cash = _money()
+    run = RunDocument(source="*")
+    account = serializers.SerializerMethodField()
+    handoff = HandoffDocument(allow_null=True)
+
+    def get_account(self, line: Any) -> dict[str, Any]:
+        """Return the account; before the first commit its values are null, not absent."""
+        known = line.account or {"cash": None, "equity": None, "pnl": None, "positions": []}
+        return dict(AccountDocument(known).data)
+
+
+class NodeDocument(_Anything):
+    """An execution node and how it is."""
+
+    name = serializers.CharField()
+    status = serializers.CharField()
+    schedulable = serializers.BooleanField()
+    cordoned = serializers.BooleanField()
+    draining = serializers.BooleanField()
+    drain_reason = serializers.CharField()
+    drain_actor = serializers.CharField()
+    leaving = serializers.BooleanField()
+    capacity = serializers.IntegerField()
+    labels = serializers.JSONField()
+    portfolios = serializers.ListField(child=serializers.CharField())
+    load = serializers.FloatField()
+    held = serializers.FloatField()
+    metrics = serializers.JSONField()
+    last_heartbeat_at = serializers.DateTimeField(allow_null=True)
+    lease_expires_at = serializers.DateTimeField(allow_null=True)
+    lease_left_s = serializers.FloatField(allow_null=True)
+    status_since = serializers.DateTimeField(allow_null=True)
+    incarnation = serializers.CharField(allow_null=True)
+    host = serializers.CharField()
+    pid = serializers.IntegerField(allow_null=True)
+    version = serializers.CharField()
+
+
+class FrozenDocument(_Anything):
+    """Who froze the fleet, and why."""
+
+    at = serializers.DateTimeField()
+    by = serializers.CharField()
+    reason = serializers.CharField()
+
+
+class BoardDocument(_Anything):
+    """The whole fleet at one moment."""
+
+    at = serializers.DateTimeField()
+    head = serializers.IntegerField()
+    rate = serializers.FloatField()
+    nodes = NodeDocument(many=True)
+    portfolios = PortfolioDocument(many=True)
+    handoffs_active = HandoffDocument(many=True)
+    handoffs_recent = HandoffDocument(many=True)
+    pause_p50_ms = serializers.FloatField(allow_null=True)
+    pause_p99_ms = serializers.FloatField(allow_null=True)
+    frozen = FrozenDocument(allow_null=True)
+    total_equity = _money()
+    total_starting = _money()
+
+
+class OrderDocument(_Anything):
+    """A decision of a strategy. `status`: open, filled, suppressed or refused."""
+
+    id = serializers.CharField()
+    seq = serializers.IntegerField()
+    index = serializers.IntegerField()
+    symbol = serializers.CharField()
+    side = serializers.CharField()
+    quantity = _money()
+    price = _money()
+    status = serializers.CharField()
+    reason = serializers.CharField()
+    epoch = serializers.IntegerField()
+    node = serializers.CharField()
+    revision = serializers.IntegerField()
+    decided_at = serializers.DateTimeField()
+    committed_at = serializers.DateTimeField()
+
+
+class FillDocument(_Anything):
+    """An execution of an order."""
+
+    order = serializers.CharField(source="order_id")
+    fill_seq = serializers.IntegerField()
+    index = serializers.IntegerField()
+    symbol = serializers.CharField()
+    side = serializers.CharField()
+    quantity = _money()
+    price = _money()
+    epoch = serializers.IntegerField()
+    at = serializers.DateTimeField()
+
+
+class EquityDocument(_Anything):
+    """One point of the equity curve."""
+
+    seq = serializers.IntegerField()
+    at = serializers.DateTimeField()
+    equity = _money()
+
+
+class TenureDocument(_Anything):
+    """One line of ownership history; it ran the events after `from_seq` up to `to_seq`."""
+
+    epoch = serializers.IntegerField()
+    node = serializers.CharField(allow_null=True)
+    incarnation = serializers.CharField(allow_null=True)
+    revision = serializers.IntegerField()
+    from_seq = serializers.IntegerField()
+    to_seq = serializers.IntegerField(allow_null=True)
+    cause = serializers.CharField()
+    reason = serializers.CharField()
+    handoff = serializers.IntegerField(source="handoff_id", allow_null=True)
+    started_at = serializers.DateTimeField()
+    first_commit_at = serializers.DateTimeField(allow_null=True)
+    ended_at = serializers.DateTimeField(allow_null=True)
+    pause_ms = serializers.FloatField(allow_null=True)
+
+
+class RevisionDocument(_Anything):
+    """One immutable configuration."""
+
+    number = serializers.IntegerField()
+    strategy = serializers.CharField()
+    strategy_version = serializers.IntegerField()
+    config = serializers.JSONField()
+    symbols = serializers.ListField(child=serializers.CharField())
+    limits = serializers.JSONField()
+    status = serializers.CharField()
+    status_reason = serializers.CharField()
+    note = serializers.CharField()
+    created_by = serializers.CharField()
+    created_at = serializers.DateTimeField()
+
+
+class EventDocument(_Anything):
+    """One line of the audit trail."""
+
+    id = serializers.IntegerField()
+    at = serializers.DateTimeField()
+    kind = serializers.CharField()
+    portfolio = serializers.CharField(allow_null=True)
+    node = serializers.CharField(allow_null=True)
+    actor = serializers.CharField()
+    reason = serializers.CharField()
+    data = serializers.JSONField()  # type: ignore[assignment]
+
+
+class CheckpointDocument(_Anything):
+    """The newest state, decoded: what held after the event `seq`."""
+
+    portfolio = serializers.CharField()
+    epoch = serializers.IntegerField()
+    revision = serializers.IntegerField()
+    seq = serializers.IntegerField()
+    state_seq = serializers.IntegerField()
+    account = serializers.JSONField()
+    state = serializers.JSONField()
+
+
+class FeedEventDocument(_Anything):
+    """One bar. Prices have exactly four places: a digest is made of that text."""
+
+    seq = serializers.IntegerField()
+    symbol = serializers.CharField()
+    time = serializers.DateTimeField()
+    open = serializers.CharField()
+    high = serializers.CharField()
+    low = serializers.CharField()
+    close = serializers.CharField()
+    volume = serializers.IntegerField()
+
+
+class FeedDocument(_Anything):
+    """Released events from a seq on."""
+
+    head = serializers.IntegerField()
+    length = serializers.IntegerField()
+    results = FeedEventDocument(many=True)
+
+
+class PlacementDocument(_Anything):
+    """The balancer would start it there."""
+
+    portfolio = serializers.CharField()
+    target_node = serializers.CharField()
+    reason = serializers.CharField()
+
+
+class MoveDocument(_Anything):
+    """The balancer would move it there."""
+
+    portfolio = serializers.CharField()
+    source_node = serializers.CharField(allow_null=True)
+    target_node = serializers.CharField()
+    cause = serializers.CharField()
+    reason = serializers.CharField()
+
+
+class PendingDocument(_Anything):
+    """It cannot have what it should have."""
+
+    portfolio = serializers.CharField()
+    code = serializers.CharField()
+    reason = serializers.CharField()
+
+
+class LoadDocument(_Anything):
+    """The load of one node before and after the plan."""
+
+    node = serializers.CharField()
+    status = serializers.CharField()
+    capacity = serializers.FloatField()
+    before = serializers.FloatField()
+    after = serializers.FloatField()
+
+
+class PlanDocument(_Anything):
+    """What the balancer would do now. Nothing was changed."""
+
+    taken_at = serializers.DateTimeField()
+    frozen = serializers.BooleanField()
+    lose = serializers.ListField(child=serializers.CharField())
+    place = PlacementDocument(many=True)
+    move = MoveDocument(many=True)
+    pending = PendingDocument(many=True)
+    stuck = PendingDocument(many=True)
+    load = LoadDocument(many=True)
+
+
+class RejectedDocument(_Anything):
+    """A change of the plan that was refused when it was carried out."""
+
+    portfolio = serializers.CharField()
+    reason = serializers.CharField()
+
+
+class RebalancedDocument(_Anything):
+    """What a pass did: the handoffs it began, and what it could not do."""
+
+    requested = serializers.ListField(child=serializers.IntegerField())
+    rejected = RejectedDocument(many=True)
+    pending = PendingDocument(many=True)
+    stuck = PendingDocument(many=True)
+
+
+class TargetDocument(_Anything):
+    """Whether one node could take the portfolio."""
+
+    node = serializers.CharField()
+    feasible = serializers.BooleanField()
+    code = serializers.CharField(allow_null=True)
+    sentence = serializers.CharField()
+    risk = serializers.CharField(allow_null=True)
+    load_before = serializers.FloatField()
+    load_after = serializers.FloatField()
+    capacity = serializers.FloatField()
+
+
+class ExpectedPauseDocument(_Anything):
+    """Of the last 50 moves that ended well."""
+
+    p50 = serializers.FloatField(allow_null=True)
+    p99 = serializers.FloatField(allow_null=True)
+
+
+class TargetsDocument(_Anything):
+    """An answer for every node."""
+
+    portfolio = serializers.CharField()
+    pause_ms = ExpectedPauseDocument()
+    results = TargetDocument(many=True)
+
+
+class RevisedDocument(_Anything):
+    """A portfolio after a change, and the handoff that carries it out, if one is needed."""
+
+    portfolio = PortfolioDocument()
+    handoff = HandoffDocument(allow_null=True)
+
+
+class FreezeDocument(_Anything):
+    """Whether automatic moves are held."""
+
+    frozen = serializers.BooleanField()
+    at = serializers.DateTimeField(allow_null=True)
+    by = serializers.CharField()
+    reason = serializers.CharField()
+    failover = serializers.BooleanField()
+
+
+class ProblemFieldDocument(_Anything):
+    """One field that is wrong."""
+
+    field = serializers.CharField()
+    code = serializers.CharField()
+    message = serializers.CharField()
+
+
+class ProblemDocument(_Anything):
+    """An RFC 9457 problem."""
+
+    type = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    detail = serializers.CharField()
+    code = serializers.CharField()
+    instance = serializers.CharField()
+    errors = ProblemFieldDocument(many=True, required=False)  # type: ignore[assignment]

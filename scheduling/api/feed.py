@@ -1,0 +1,60 @@
+"""The market-data log as anyone may read it, to check from outside what a portfolio saw."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from portfolios.feeds import open_feed
+from portfolios.feeds_setup import current_head
+from portfolios.runtime.events import Event
+from scheduling.api.base import ApiView, refuse_unknown_parameters
+from scheduling.api.described import described, query
+from scheduling.api.documents import FeedDocument
+from scheduling.api.paging import read_int, read_limit
+
+HIGHEST_FEED_LIMIT = 5000
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class FeedEvents(ApiView):
+    """Events that were released, from a seq on."""
+
+    @described(
+        FeedDocument,
+        parameters=[
+            query("from", int, "The first seq; the newest events if not given."),
+            query("limit", int, "At most 5,000; 100 if not given."),
+        ],
+        summary="Market events",
+    )
+    def get(self, request: Request) -> Response:
+        """Answer the events of [from, from + limit), none beyond the head."""
+        refuse_unknown_parameters(request, ("from",))
+        limit = read_limit(request, highest=HIGHEST_FEED_LIMIT)
+        feed = open_feed()
+        head = current_head(feed.name)
+        first = read_int(request, "from", max(head - limit + 1, 1), lowest=1)
+        wanted = min(limit, head - first + 1)
+        events = feed.read(first, wanted) if wanted > 0 else []
+        results = [feed_event_document(event) for event in events]
+        return Response({"head": head, "length": feed.length, "results": results})
+
+
+def feed_event_document(event: Event) -> dict[str, Any]:
+    """Return one bar; prices as text with exactly four places."""
+    at = _EPOCH + timedelta(microseconds=event.time)
+    return {
+        "seq": event.seq,
+        "symbol": event.symbol,
+        "time": at.isoformat().replace("+00:00", "Z"),
+        "open": str(event.open),
+        "high": str(event.high),
+        "low": str(event.low),
+        "close": str(event.close),
+        "volume": event.volume,
+    }

@@ -1,0 +1,96 @@
+"""Figures for Prometheus, read from the database when asked: no process keeps counters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.http import HttpResponse
+from drf_spectacular.types import OpenApiTypes
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from rest_framework.request import Request
+
+from scheduling.api.base import ApiView
+from scheduling.api.described import described
+from scheduling.models import Phase
+from scheduling.observe.board import Board, read_board
+
+
+class BoardFigures:
+    """A collector over one reading of the fleet."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the metrics."""
+        yield from self._nodes()
+        yield from self._portfolios()
+        yield from self._fleet()
+
+    def _nodes(self) -> Iterable[Metric]:
+        status = GaugeMetricFamily("ginkgo_nodes", "Nodes by status.", labels=["status"])
+        for word in ("alive", "suspect", "lost", "left"):
+            status.add_metric([word], sum(node.status == word for node in self._board.nodes))
+        yield status
+        load = GaugeMetricFamily("ginkgo_node_load", "Weights it runs.", labels=["node"])
+        capacity = GaugeMetricFamily("ginkgo_node_capacity", "Weights it can run.", labels=["node"])
+        lease = GaugeMetricFamily(
+            "ginkgo_node_lease_seconds", "Seconds its lease has left.", labels=["node"]
+        )
+        for node in self._board.nodes:
+            load.add_metric([node.name], float(node.load))
+            capacity.add_metric([node.name], float(node.capacity))
+            if node.lease_left_s is not None:
+                lease.add_metric([node.name], node.lease_left_s)
+        yield from (load, capacity, lease)
+
+    def _portfolios(self) -> Iterable[Metric]:
+        lines = self._board.portfolios
+        phase = GaugeMetricFamily("ginkgo_portfolios", "Portfolios by phase.", labels=["phase"])
+        for word in Phase.values:
+            phase.add_metric([word], sum(line.phase == word for line in lines))
+        yield phase
+        lag = GaugeMetricFamily(
+            "ginkgo_portfolio_lag_events", "Events behind the head.", labels=["portfolio"]
+        )
+        stalled = GaugeMetricFamily(
+            "ginkgo_portfolio_stalled", "1 if no progress while events wait.", labels=["portfolio"]
+        )
+        epoch = GaugeMetricFamily(
+            "ginkgo_portfolio_epoch", "Its fencing token.", labels=["portfolio"]
+        )
+        for line in lines:
+            lag.add_metric([line.name], line.lag_events)
+            stalled.add_metric([line.name], float(line.stalled))
+            epoch.add_metric([line.name], line.epoch)
+        yield from (lag, stalled, epoch)
+
+    def _fleet(self) -> Iterable[Metric]:
+        board = self._board
+        yield GaugeMetricFamily("ginkgo_feed_head", "Newest released seq.", value=board.head)
+        yield GaugeMetricFamily(
+            "ginkgo_handoffs_active", "Handoffs under way.", value=len(board.handoffs_active)
+        )
+        yield GaugeMetricFamily(
+            "ginkgo_frozen", "1 while automatic moves are held.", value=float(bool(board.frozen))
+        )
+        pause = GaugeMetricFamily(
+            "ginkgo_pause_milliseconds", "Pause of the last 50 moves.", labels=["quantile"]
+        )
+        for quantile, value in (("0.5", board.pause_p50_ms), ("0.99", board.pause_p99_ms)):
+            if value is not None:
+                pause.add_metric([quantile], value)
+        yield pause
+
+
+class Metrics(ApiView):
+    """Figures in Prometheus' text format."""
+
+    @described({(200, "text/plain"): OpenApiTypes.STR}, summary="Figures for Prometheus")
+    def get(self, request: Request) -> HttpResponse:
+        """Answer the text."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(BoardFigures(read_board()))  # type: ignore[arg-type]
+        return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -1,0 +1,112 @@
+"""Nodes, and what operators do with them."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from scheduling.api.base import ApiView, actor_of, refuse_unknown_parameters
+from scheduling.api.bodies import NoBody, ReasonBody, read_body
+from scheduling.api.described import described, described_list, query
+from scheduling.api.documents import NodeDocument
+from scheduling.api.paging import page_of_lines
+from scheduling.decide.world import NodeStatus
+from scheduling.enact import requests
+from scheduling.errors import Invalid, NotFound
+from scheduling.observe.board import NodeLine, read_board
+
+
+def node_line(name: str) -> NodeLine:
+    """Return the board's line of one node, or raise NotFound."""
+    for line in read_board().nodes:
+        if line.name == name:
+            return line
+    raise NotFound("node", name)
+
+
+def node_document(name: str) -> Any:
+    """Return the document of one node, or raise NotFound."""
+    return NodeDocument(node_line(name)).data
+
+
+class NodeList(ApiView):
+    """All nodes that were ever given a name."""
+
+    @described_list(NodeDocument, [query("status"), query("schedulable", bool)], "Nodes, by name")
+    def get(self, request: Request) -> Response:
+        """Answer one page of the one consistent read that the dashboard shows too."""
+        refuse_unknown_parameters(request, ("status", "schedulable"))
+        lines = read_board().nodes
+        status = _choice(request, "status", (*get_args(NodeStatus), "new"))
+        if status is not None:
+            lines = [line for line in lines if line.status == status]
+        schedulable = _choice(request, "schedulable", ("true", "false"))
+        if schedulable is not None:
+            lines = [line for line in lines if line.schedulable == (schedulable == "true")]
+        page, following, preceding = page_of_lines(request, lines, lambda line: line.name)
+        results = NodeDocument(page, many=True).data
+        return Response({"next": following, "previous": preceding, "results": results})
+
+
+def _choice(request: Request, name: str, choices: tuple[str, ...]) -> str | None:
+    """Return the query parameter `name`, or None if absent. Raise Invalid for another value."""
+    value = request.query_params.get(name)
+    if value is not None and value not in choices:
+        message = f"is none of {', '.join(choices)}"
+        raise Invalid([{"field": name, "code": "invalid_choice", "message": message}])
+    return value
+
+
+class NodeDetail(ApiView):
+    """One node."""
+
+    @described(NodeDocument, summary="A node and how it is")
+    def get(self, request: Request, name: str) -> Response:
+        """Answer its document."""
+        return Response(node_document(name))
+
+
+class DrainNode(ApiView):
+    """Place nothing new on it and hand off what it has."""
+
+    @described(NodeDocument, body=ReasonBody, summary="Drain a node")
+    def post(self, request: Request, name: str) -> Response:
+        """Answer the node; its portfolios leave one after the other."""
+        reason = read_body(request, ReasonBody)["reason"]
+        requests.drain(name, actor=actor_of(request), reason=reason)
+        return Response(node_document(name))
+
+
+class UndrainNode(ApiView):
+    """End a drain."""
+
+    @described(NodeDocument, body=NoBody, summary="End the drain of a node")
+    def post(self, request: Request, name: str) -> Response:
+        """Answer the node."""
+        read_body(request, NoBody)
+        requests.undrain(name, actor=actor_of(request))
+        return Response(node_document(name))
+
+
+class CordonNode(ApiView):
+    """Place nothing new on it; what runs there stays."""
+
+    @described(NodeDocument, body=ReasonBody, summary="Cordon a node")
+    def post(self, request: Request, name: str) -> Response:
+        """Answer the node."""
+        reason = read_body(request, ReasonBody)["reason"]
+        requests.cordon(name, actor=actor_of(request), reason=reason)
+        return Response(node_document(name))
+
+
+class UncordonNode(ApiView):
+    """Lift a cordon."""
+
+    @described(NodeDocument, body=NoBody, summary="Lift the cordon of a node")
+    def post(self, request: Request, name: str) -> Response:
+        """Answer the node."""
+        read_body(request, NoBody)
+        requests.uncordon(name, actor=actor_of(request))
+        return Response(node_document(name))

@@ -1,0 +1,119 @@
+"""Lists in pages: {"results", "next", "previous"}, `?limit=` up to 1000, `?cursor=` from a link."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from django.db import DataError
+from rest_framework.exceptions import NotFound
+from rest_framework.pagination import CursorPagination
+from rest_framework.request import Request
+from rest_framework.utils.urls import remove_query_param, replace_query_param
+from rest_framework.views import APIView
+
+from scheduling.errors import Invalid
+
+DEFAULT_LIMIT = 100
+HIGHEST_LIMIT = 1000
+
+Line = TypeVar("Line")
+
+
+def read_limit(request: Request, default: int = DEFAULT_LIMIT, highest: int = HIGHEST_LIMIT) -> int:
+    """Return `?limit=`, at most `highest`. Raise Invalid if it is no positive number."""
+    return min(read_int(request, "limit", default, lowest=1), highest)
+
+
+def read_int(request: Request, name: str, default: int, *, lowest: int) -> int:
+    """Return the query parameter `name`. Raise Invalid if it is no whole number from `lowest`."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 18) or int(text) < lowest:
+        message = f"must be a whole number of at least {lowest}, not {text[:40]!r}"
+        raise Invalid([{"field": name, "code": "invalid", "message": message}])
+    return int(text)
+
+
+class NewestFirst(CursorPagination):
+    """Pages of a table by descending key: stable while rows are added at the front."""
+
+    page_size = DEFAULT_LIMIT
+    page_size_query_param = "limit"
+    max_page_size = HIGHEST_LIMIT
+    ordering: str | tuple[str, ...] = "-id"
+
+    def get_page_size(self, request: Request) -> int:
+        """Return the checked `?limit=`."""
+        return read_limit(request)
+
+    def paginate_queryset(
+        self, queryset: Any, request: Request, view: APIView | None = None
+    ) -> list[Any] | None:
+        """Return one page; one statement. Raise Invalid for a cursor that no link gave out."""
+        try:
+            return super().paginate_queryset(queryset, request, view)
+        except (NotFound, ValueError, DataError):
+            message = "is no cursor of this list: follow the links of an answer"
+            raise Invalid([{"field": "cursor", "code": "invalid", "message": message}]) from None
+
+
+class BySeq(NewestFirst):
+    """Pages of what a portfolio left behind, newest event first."""
+
+    ordering = ("-seq", "-index")
+
+
+class ByFillSeq(NewestFirst):
+    """Pages of fills, newest first."""
+
+    ordering = ("-fill_seq", "-index")
+
+
+class ByEpoch(NewestFirst):
+    """Pages of tenures, newest first."""
+
+    ordering = "-epoch"
+
+
+class ByNumber(NewestFirst):
+    """Pages of revisions, newest first."""
+
+    ordering = "-number"
+
+
+class OldestFirst(NewestFirst):
+    """Pages of a curve, in the order of time."""
+
+    ordering = "seq"
+
+
+def page_of_lines(
+    request: Request, lines: Sequence[Line], key: Callable[[Line], str]
+) -> tuple[list[Line], str | None, str | None]:
+    """Return (page, next link, previous link) of lines that were read as one, sorted by `key`.
+
+    The cursor is `after:KEY` or `before:KEY`, so a page stays where it is when names come and go.
+    """
+    limit = read_limit(request)
+    ordered = sorted(lines, key=key)
+    side, _, name = request.query_params.get("cursor", "after:").partition(":")
+    if side not in ("after", "before"):
+        message = "is no cursor of this list: follow the links of an answer"
+        raise Invalid([{"field": "cursor", "code": "invalid", "message": message}])
+    if side == "before":
+        page = [line for line in ordered if key(line) < name][-limit:]
+    else:
+        page = [line for line in ordered if key(line) > name or not name][:limit]
+    if not page:
+        return [], None, None
+    base = remove_query_param(request.build_absolute_uri(), "cursor")
+    first, last = key(page[0]), key(page[-1])
+    following = last != key(ordered[-1])
+    preceding = first != key(ordered[0])
+    return (
+        page,
+        replace_query_param(base, "cursor", f"after:{last}") if following else None,
+        replace_query_param(base, "cursor", f"before:{first}") if preceding else None,
+    )

@@ -1,0 +1,69 @@
+"""Bodies: JSON of at most 1 MB that PostgreSQL can store and everybody reads the same way."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import IO, Any
+
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import BaseParser
+
+#: Deeper nesting has no use here, and each level costs a stack frame wherever it is walked.
+DEEPEST = 32
+
+
+class StrictJSONParser(BaseParser):
+    """Refuses what would be misread later: other encodings, NaN, NUL, half surrogate pairs."""
+
+    media_type = "application/json"
+
+    def parse(
+        self,
+        stream: IO[bytes],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Return the value. Raise RequestDataTooBig or ParseError, whose text is a sentence."""
+        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        # One byte more than allowed is enough to know; the declared length may be missing or wrong.
+        body = stream.read(limit + 1)
+        if len(body) > limit:
+            raise RequestDataTooBig(f"The body is larger than {limit:,} bytes.")
+        try:
+            value = json.loads(body.decode("utf-8"), parse_constant=_no_such_number)
+        except UnicodeDecodeError:
+            raise ParseError("The body is not UTF-8 text.") from None
+        except RecursionError:
+            raise ParseError(f"The body is nested deeper than {DEEPEST} levels.") from None
+        except ValueError as error:
+            raise ParseError(f"The body is not JSON: {error}.") from None
+        _check(value, depth=0)
+        return value
+
+
+def _no_such_number(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _check(value: Any, depth: int) -> None:
+    """Raise ParseError for what JSON allows but neither the database nor a decimal can hold."""
+    if depth > DEEPEST:
+        raise ParseError(f"The body is nested deeper than {DEEPEST} levels.")
+    if isinstance(value, str):
+        if "\x00" in value:
+            raise ParseError("The body holds a NUL character.")
+        if any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise ParseError("The body holds half of a surrogate pair.")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ParseError("The body holds a number too large to be stored.")
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            _check(key, depth + 1)
+            _check(inner, depth + 1)
+    elif isinstance(value, list):
+        for inner in value:
+            _check(inner, depth + 1)

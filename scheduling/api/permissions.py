@@ -1,0 +1,69 @@
+"""Who may read and who may act. The one place that says so, for REST, admin, board and sockets.
+
+operator   a superuser, or a member of the group `operator`: reads and acts
+viewer     a member of the group `viewer`: reads
+nobody     everyone else, signed in or not: sees nothing of the fleet
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from rest_framework.permissions import SAFE_METHODS, BasePermission
+from rest_framework.request import Request
+
+if TYPE_CHECKING:  # the framework's views ask the settings for a class that stands here
+    from rest_framework.views import APIView
+
+OPERATOR_GROUP = "operator"
+VIEWER_GROUP = "viewer"
+
+
+class Role(StrEnum):
+    """What a person is to the fleet."""
+
+    OPERATOR = "operator"
+    VIEWER = "viewer"
+
+
+def role_of(user: Any) -> Role | None:
+    """Return the role of `user`, or None if they may see nothing. At most one statement per user
+    object: a request asks several times."""
+    if user is None or not user.is_authenticated or not user.is_active:
+        return None
+    if user.is_superuser:
+        return Role.OPERATOR
+    if not hasattr(user, "_ginkgo_groups"):
+        wanted = user.groups.filter(name__in=(OPERATOR_GROUP, VIEWER_GROUP))
+        user._ginkgo_groups = frozenset(wanted.values_list("name", flat=True))
+    if OPERATOR_GROUP in user._ginkgo_groups:
+        return Role.OPERATOR
+    return Role.VIEWER if VIEWER_GROUP in user._ginkgo_groups else None
+
+
+def may_read(user: Any) -> bool:
+    """Return whether `user` may look at the fleet."""
+    return role_of(user) is not None
+
+
+def may_act(user: Any) -> bool:
+    """Return whether `user` may change anything."""
+    return role_of(user) is Role.OPERATOR
+
+
+class ViewersReadOperatorsAct(BasePermission):
+    """REST: safe methods for viewers, everything else for operators."""
+
+    message = ""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        """Return whether the request may go on; where not, leave the sentence in `message`."""
+        if request.method in SAFE_METHODS:
+            self.message = (
+                f"{request.user} belongs to neither the group {OPERATOR_GROUP} nor "
+                f"{VIEWER_GROUP}: ask an administrator to be added to one."
+            )
+            return may_read(request.user)
+        self.message = f"{request.user} is no {OPERATOR_GROUP}: only an operator may do this."
+        return may_act(request.user)

@@ -1,0 +1,211 @@
+"""Every error as a problem document (RFC 9457), whoever noticed it.
+
+{"type", "title", "status", "detail", "code", "instance"} and, where there is more to say, its own
+members: `errors` of an invalid request, `handoff` of a handoff in progress.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponse
+from django.views import defaults
+from rest_framework import exceptions
+from rest_framework.response import Response
+from rest_framework.utils.encoders import JSONEncoder
+from rest_framework.views import set_rollback
+
+from scheduling.errors import Refused, SnapshotUnavailable
+
+logger = logging.getLogger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+
+#: code → (status, title). Codes are stable: add, never rename.
+CODES: dict[str, tuple[int, str]] = {
+    "invalid": (400, "The request has errors"),
+    "unauthenticated": (401, "Sign in first"),
+    "forbidden": (403, "Not allowed"),
+    "not_found": (404, "Not found"),
+    "method_not_allowed": (405, "Method not allowed"),
+    "not_acceptable": (406, "No such format"),
+    "handoff_in_progress": (409, "Another handoff is under way"),
+    "no_room": (409, "No node has room"),
+    "node_lost": (409, "The node is lost"),
+    "node_full": (409, "The node is full"),
+    "node_cordoned": (409, "The node is cordoned"),
+    "node_lacks": (409, "The node lacks something"),
+    "same_node": (409, "It runs there already"),
+    "already_stopped": (409, "Already stopped"),
+    "already_running": (409, "Already running"),
+    "name_taken": (409, "The name is taken"),
+    "symbol_in_use": (409, "The symbol is in use"),
+    "revision_rejected": (409, "The revision was rejected"),
+    "name_in_use": (409, "The name is in use"),
+    "lease_valid": (409, "The lease is still valid"),
+    "count_differs": (409, "Another number is running"),
+    "payload_too_large": (413, "The body is too large"),
+    "unsupported_media_type": (415, "Unsupported format"),
+    "throttled": (429, "Too many requests"),
+    "internal_error": (500, "An error of ours"),
+    "not_yet": (501, "Not there yet"),
+    "unavailable": (503, "The database does not answer"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One error, ready to be shown."""
+
+    code: str
+    detail: str
+    status: int
+    extra: dict[str, Any] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def document(self, instance: str) -> dict[str, Any]:
+        """Return the members of the problem document."""
+        _, title = CODES.get(self.code, (self.status, self.code.replace("_", " ").capitalize()))
+        return {
+            "type": f"urn:ginkgo:problem:{self.code}",
+            "title": title,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+            "instance": instance,
+            **self.extra,
+        }
+
+
+def problem(code: str, detail: str, **extra: Any) -> Problem:
+    """Return the problem of a known code, with that code's status."""
+    return Problem(code, detail, CODES[code][0], extra)
+
+
+def describe(error: Exception) -> Problem:
+    """Return the problem that `error` is. What nobody foresaw is an `internal_error`; log it."""
+    if isinstance(error, Refused):
+        return Problem(error.code, error.message, error.status, dict(error.extra))
+    if isinstance(error, exceptions.ValidationError):
+        errors = list(field_errors(error.get_full_details()))
+        said = "; ".join(
+            ": ".join(filter(None, (e["field"], e["message"].rstrip(".")))) for e in errors
+        )
+        return problem("invalid", f"{said}.", errors=errors)
+    if isinstance(error, exceptions.ParseError):
+        return _malformed(str(error.detail))
+    if isinstance(error, exceptions.APIException):
+        return _of_framework(error)
+    if isinstance(error, PermissionDenied):
+        return problem("forbidden", str(error) or "You may not do this.")
+    if isinstance(error, Http404):
+        return problem("not_found", "There is no such object.")
+    if isinstance(error, RequestDataTooBig):
+        return problem("payload_too_large", str(error))
+    if isinstance(error, OperationalError | InterfaceError):
+        return _away("The database does not answer; nothing was changed. Try again in a moment.")
+    if isinstance(error, SnapshotUnavailable):
+        return _away(f"The state of the fleet cannot be read now: {error}".rstrip(": ") + ".")
+    if isinstance(error, NotImplementedError):
+        return problem("not_yet", "This comes with a later version; nothing was changed.")
+    return problem(
+        "internal_error", "Something went wrong on our side; the log of the web process has it."
+    )
+
+
+def _of_framework(error: exceptions.APIException) -> Problem:
+    """Return the problem of an error that the REST framework raised."""
+    said = str(error.detail)
+    if isinstance(error, exceptions.NotAuthenticated | exceptions.AuthenticationFailed):
+        header = getattr(error, "auth_header", None) or "Bearer"
+        if isinstance(error, exceptions.NotAuthenticated):
+            said = "Sign in, or send a token: Authorization: Bearer TOKEN."
+        return Problem("unauthenticated", said, 401, headers={"WWW-Authenticate": header})
+    if isinstance(error, exceptions.Throttled):
+        wait_s = int(getattr(error, "wait", None) or 1)
+        said = f"Too many requests: try again in {wait_s} s."
+        return Problem("throttled", said, 429, headers={"Retry-After": str(wait_s)})
+    codes = {404: "not_found", 403: "forbidden", 405: "method_not_allowed"}
+    codes |= {406: "not_acceptable", 415: "unsupported_media_type"}
+    return Problem(codes.get(error.status_code, "internal_error"), said, error.status_code)
+
+
+def _malformed(sentence: str) -> Problem:
+    """Return the problem of a request no field of which could be read."""
+    errors = [{"field": "", "code": "malformed", "message": sentence}]
+    return problem("invalid", sentence, errors=errors)
+
+
+def _away(sentence: str) -> Problem:
+    return Problem("unavailable", sentence, 503, headers={"Retry-After": "2"})
+
+
+def field_errors(details: Any, path: str = "") -> Iterator[dict[str, str]]:
+    """Yield {field, code, message} for each leaf of a validation error; nested fields get dots."""
+    if isinstance(details, dict) and {"message", "code"} == details.keys():
+        yield {"field": path, "code": str(details["code"]), "message": str(details["message"])}
+    elif isinstance(details, dict):
+        for name, inner in details.items():
+            own = "" if name == "non_field_errors" else str(name)
+            yield from field_errors(inner, ".".join(part for part in (path, own) if part))
+    else:
+        for inner in details:
+            yield from field_errors(inner, path)
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
+    """Answer any exception of a REST view; registered as the framework's handler."""
+    found = describe(error)
+    if found.code == "internal_error":
+        logger.error("unforeseen error in a REST view", exc_info=error)
+    set_rollback()
+    request = context.get("request")
+    return Response(
+        found.document(request.path if request else ""),
+        status=found.status,
+        headers=found.headers,
+        content_type=CONTENT_TYPE,
+    )
+
+
+def as_response(found: Problem, request: HttpRequest) -> HttpResponse:
+    """Return the document as a plain Django response, for errors outside REST views."""
+    body = json.dumps(found.document(request.path), cls=JSONEncoder, ensure_ascii=False)
+    return HttpResponse(body, status=found.status, content_type=CONTENT_TYPE, headers=found.headers)
+
+
+def handle_400(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler400: a problem document under /api/, the usual page elsewhere."""
+    if not request.path.startswith("/api/"):
+        return defaults.bad_request(request, exception)
+    if isinstance(exception, RequestDataTooBig):
+        return as_response(problem("payload_too_large", "The body is too large."), request)
+    return as_response(_malformed("The request cannot be understood."), request)
+
+
+def handle_403(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler403, likewise."""
+    if not request.path.startswith("/api/"):
+        return defaults.permission_denied(request, exception)
+    return as_response(problem("forbidden", "You may not do this."), request)
+
+
+def handle_404(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler404, likewise."""
+    if not request.path.startswith("/api/"):
+        return defaults.page_not_found(request, exception)
+    return as_response(problem("not_found", f"There is nothing at {request.path}."), request)
+
+
+def handle_500(request: HttpRequest) -> HttpResponse:
+    """Django's handler500, likewise. Django has logged the traceback."""
+    if not request.path.startswith("/api/"):
+        return defaults.server_error(request)
+    said = "Something went wrong on our side; the log of the web process has it."
+    return as_response(problem("internal_error", said), request)

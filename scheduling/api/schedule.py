@@ -1,0 +1,266 @@
+"""What the balancer would do, and what operators say to the whole fleet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from scheduling.api.base import ApiView, actor_of, refuse_unknown_parameters
+from scheduling.api.bodies import (
+    FreezeBody,
+    HaltBody,
+    NoBody,
+    ScheduleMigrateBody,
+    read_body,
+)
+from scheduling.api.described import described, query
+from scheduling.api.documents import (
+    FreezeDocument,
+    HandoffDocument,
+    PlanDocument,
+    RebalancedDocument,
+    TargetsDocument,
+)
+from scheduling.api.portfolios import handoff_document
+from scheduling.decide.planner import make_plan
+from scheduling.decide.reasons import render
+from scheduling.decide.targets import lose, targets
+from scheduling.decide.world import Move, Pending, Placement, Plan, Policy, Snapshot
+from scheduling.enact import requests
+from scheduling.enact.timing import timing
+from scheduling.errors import Invalid, NotFound, Refused
+from scheduling.models import Control, Handoff, HandoffKind, HandoffState
+from scheduling.observe.snapshot import observe
+from scheduling.scheduler import Scheduler
+
+#: Expected pauses are taken from this many of the newest moves.
+PAUSES = 50
+#: A pass of the watcher lasts milliseconds; a lock that nobody lets go ends after 5 s.
+PATIENCE_S = 8.0
+
+
+class SchedulePlan(ApiView):
+    """What the balancer would do now."""
+
+    @described(
+        PlanDocument,
+        parameters=[query("lose", str, "What if this node died? Several with commas.")],
+        summary="The plan, as a dry run",
+    )
+    def get(self, request: Request) -> Response:
+        """Answer the plan and the loads it leads to; nothing is changed."""
+        refuse_unknown_parameters(request, ("lose",))
+        named = request.query_params.get("lose", "")
+        return Response(dry_run([name.strip() for name in named.split(",") if name.strip()]))
+
+
+def dry_run(lost: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the plan's document, as if the nodes named in `lost` were lost.
+
+    Raise NotFound for a node that does not exist, SnapshotUnavailable if the fleet cannot be read.
+    """
+    snapshot = observe(timing()).snapshot
+    known = {node.name for node in snapshot.nodes}
+    for name in lost:
+        if name not in known:
+            raise NotFound("node", name)
+    imagined = lose(snapshot, lost) if lost else snapshot
+    plan = make_plan(imagined, Policy())
+    return {
+        "taken_at": datetime.fromtimestamp(snapshot.taken_at, UTC)
+        .isoformat()
+        .replace("+00:00", "Z"),
+        "frozen": snapshot.frozen,
+        "lose": list(lost),
+        "place": [
+            {
+                "portfolio": placement.portfolio.name,
+                "target_node": placement.target.name,
+                "reason": render(placement.reason),
+            }
+            for placement in plan.place
+        ],
+        "move": [
+            {
+                "portfolio": move.portfolio.name,
+                "source_node": move.source.name if move.source else None,
+                "target_node": move.target.name,
+                "cause": move.cause,
+                "reason": render(move.reason),
+            }
+            for move in plan.move
+        ],
+        "pending": [_pending(pending) for pending in plan.pending],
+        "stuck": [_pending(pending) for pending in plan.stuck],
+        "load": _loads(snapshot, imagined, plan),
+    }
+
+
+def _pending(pending: Pending) -> dict[str, str]:
+    return {
+        "portfolio": pending.portfolio.name,
+        "code": pending.reason.code,
+        "reason": render(pending.reason),
+    }
+
+
+def _loads(before: Snapshot, imagined: Snapshot, plan: Plan) -> list[dict[str, Any]]:
+    """Return the load of each node now, and after every step of the plan."""
+    now = {node.id: 0.0 for node in before.nodes}
+    for portfolio in before.portfolios:
+        if portfolio.node is not None:
+            now[portfolio.node] = now.get(portfolio.node, 0.0) + portfolio.weight
+    then = dict(now)
+    for node in imagined.nodes:
+        if node.status in ("lost", "left"):
+            then[node.id] = 0.0
+    gone = {node.id for node in imagined.nodes if node.status in ("lost", "left")}
+    steps: list[Placement | Move] = [*plan.place, *plan.move]
+    for step in steps:
+        then[step.target.id] += step.portfolio.weight
+        if step.portfolio.node is not None and step.portfolio.node not in gone:
+            then[step.portfolio.node] -= step.portfolio.weight
+    return [
+        {
+            "node": node.name,
+            "status": node.status,
+            "capacity": node.capacity,
+            "before": now[node.id],
+            "after": then[node.id],
+        }
+        for node in sorted(imagined.nodes, key=lambda node: node.name)
+    ]
+
+
+class ScheduleTargets(ApiView):
+    """Where could this portfolio go?"""
+
+    @described(
+        TargetsDocument,
+        parameters=[query("portfolio", str, "Its name.", required=True)],
+        summary="An answer for every node",
+    )
+    def get(self, request: Request) -> Response:
+        """Answer, for every node, whether it could take the portfolio, and why not."""
+        refuse_unknown_parameters(request, ("portfolio",))
+        name = request.query_params.get("portfolio", "")
+        if not name:
+            message = "name the portfolio: ?portfolio=NAME"
+            raise Invalid([{"field": "portfolio", "code": "required", "message": message}])
+        snapshot = observe(timing()).snapshot
+        if all(portfolio.name != name for portfolio in snapshot.portfolios):
+            raise NotFound("portfolio", name)
+        results = [asdict(answer) for answer in targets(snapshot, name)]
+        return Response({"portfolio": name, "pause_ms": expected_pause(), "results": results})
+
+
+def expected_pause() -> dict[str, float | None]:
+    """Return p50 and p99 of the pauses of the newest moves that ended well. One statement."""
+    moves = Handoff.objects.filter(
+        state=HandoffState.DONE,
+        kind__in=(HandoffKind.MIGRATE, HandoffKind.RELOAD),
+        pause_ms__isnull=False,
+    )
+    newest = moves.order_by("-id").values_list("pause_ms", flat=True)[:PAUSES]
+    pauses = sorted(pause for pause in newest if pause is not None)
+    if not pauses:
+        return {"p50": None, "p99": None}
+    return {
+        "p50": pauses[(len(pauses) - 1) // 2],
+        # The value that 99 of 100 do not exceed; of 50 it is the largest.
+        "p99": pauses[min(len(pauses) * 99 // 100, len(pauses) - 1)],
+    }
+
+
+class ScheduleRebalance(ApiView):
+    """Run a pass now instead of in up to 30 s."""
+
+    @described(RebalancedDocument, status=202, body=NoBody, summary="Balance now")
+    def post(self, request: Request) -> Response:
+        """Answer what the pass did."""
+        read_body(request, NoBody)
+        return Response(rebalance_now(actor_of(request)), status=202)
+
+
+def rebalance_now(actor: str) -> dict[str, Any]:
+    """Tick once as soon as no other pass is under way, and return what that began."""
+    scheduler = Scheduler("by hand")
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        outcome = scheduler.tick(actor=actor).balance
+        if outcome is not None:
+            return {
+                "requested": list(outcome.requested),
+                "rejected": [asdict(rejected) for rejected in outcome.rejected],
+                "pending": [_pending(pending) for pending in outcome.plan.pending],
+                "stuck": [_pending(pending) for pending in outcome.plan.stuck],
+            }
+        if time.monotonic() > until:
+            said = f"Another pass has been under way for {PATIENCE_S:g} s; it does the same work."
+            raise Refused("unavailable", said, status=503)
+        time.sleep(0.05)
+
+
+class ScheduleMigrate(ApiView):
+    """Move a portfolio, named in the body."""
+
+    @described(HandoffDocument, status=202, body=ScheduleMigrateBody, summary="Move a portfolio")
+    def post(self, request: Request) -> Response:
+        """Answer the handoff."""
+        body = read_body(request, ScheduleMigrateBody)
+        handoff = requests.migrate(
+            body["portfolio"], body["target_node"], actor=actor_of(request), reason=body["reason"]
+        )
+        return Response(handoff_document(handoff), status=202)
+
+
+def freeze_document() -> dict[str, Any]:
+    """Return whether automatic moves are held, and by whom. One statement."""
+    control = Control.objects.filter(pk=1).first() or Control()
+    document = {
+        "frozen": control.frozen_at is not None,
+        "at": control.frozen_at,
+        "by": control.frozen_by,
+        "reason": control.frozen_reason,
+        "failover": control.frozen_at is not None and control.freeze_failover,
+    }
+    return dict(FreezeDocument(document).data)
+
+
+class ScheduleFreeze(ApiView):
+    """No automatic move of anything."""
+
+    @described(FreezeDocument, body=FreezeBody, summary="Hold automatic moves")
+    def post(self, request: Request) -> Response:
+        """Answer the freeze."""
+        body = read_body(request, FreezeBody)
+        requests.freeze(actor=actor_of(request), reason=body["reason"], failover=body["failover"])
+        return Response(freeze_document())
+
+
+class ScheduleUnfreeze(ApiView):
+    """Lift the freeze."""
+
+    @described(FreezeDocument, body=NoBody, summary="Let automatic moves go on")
+    def post(self, request: Request) -> Response:
+        """Answer that nothing is frozen."""
+        read_body(request, NoBody)
+        requests.unfreeze(actor=actor_of(request))
+        return Response(freeze_document())
+
+
+class HaltAll(ApiView):
+    """Stop everything at once."""
+
+    @described(None, status=501, body=HaltBody, summary="Not there yet")
+    def post(self, request: Request) -> Response:
+        """Refuse in a sentence, without having stopped anything."""
+        read_body(request, HaltBody)
+        said = "Halting everything at once comes with a later version: stop portfolios one by one."
+        raise Refused("not_yet", said, status=501)

@@ -1,0 +1,84 @@
+"""What happened: handoffs and the audit trail."""
+
+from __future__ import annotations
+
+import django_filters
+from django.db.models import Q, QuerySet
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from scheduling.api.base import ApiView, TableView
+from scheduling.api.described import described, described_table
+from scheduling.api.documents import EventDocument, HandoffDocument
+from scheduling.errors import Refused
+from scheduling.models import ACTIVE_STATES, Event, Handoff, HandoffKind, HandoffState
+
+
+class HandoffFilters(django_filters.FilterSet):
+    """Which handoffs. `node` is either end; `active=true` are those under way."""
+
+    portfolio = django_filters.CharFilter("portfolio__name")
+    node = django_filters.CharFilter(method="at_either_end")
+    source_node = django_filters.CharFilter("source_node__name")
+    target_node = django_filters.CharFilter("target_node__name")
+    state = django_filters.ChoiceFilter(choices=HandoffState.choices)
+    kind = django_filters.ChoiceFilter(choices=HandoffKind.choices)
+    active = django_filters.BooleanFilter(method="under_way")
+    since = django_filters.IsoDateTimeFilter("requested_at", "gte")
+
+    def at_either_end(self, rows: QuerySet[Handoff], name: str, value: str) -> QuerySet[Handoff]:
+        """Return those from or to the node `value`."""
+        return rows.filter(Q(source_node__name=value) | Q(target_node__name=value))
+
+    def under_way(self, rows: QuerySet[Handoff], name: str, value: bool) -> QuerySet[Handoff]:
+        """Return those that have not ended, or those that have."""
+        active = Q(state__in=ACTIVE_STATES)
+        return rows.filter(active if value else ~active)
+
+
+class EventFilters(django_filters.FilterSet):
+    """Which lines of the audit trail."""
+
+    portfolio = django_filters.CharFilter("portfolio__name")
+    node = django_filters.CharFilter("node__name")
+    kind = django_filters.CharFilter()
+    actor = django_filters.CharFilter()
+    since = django_filters.IsoDateTimeFilter("at", "gte")
+    until = django_filters.IsoDateTimeFilter("at", "lte")
+
+
+@described_table("Handoffs, newest first")
+class HandoffList(TableView):
+    """Handoffs, newest first."""
+
+    document = HandoffDocument
+    filters = HandoffFilters
+
+    def rows(self) -> QuerySet[Handoff]:
+        """Return all handoffs with the names they show."""
+        return Handoff.objects.select_related("portfolio", "source_node", "target_node")
+
+
+class HandoffDetail(ApiView):
+    """One handoff."""
+
+    @described(HandoffDocument, summary="A handoff and how far it is")
+    def get(self, request: Request, pk: int) -> Response:
+        """Answer its document."""
+        rows = Handoff.objects.select_related("portfolio", "source_node", "target_node")
+        handoff = rows.filter(pk=pk).first()
+        if handoff is None:
+            raise Refused("not_found", f"There is no handoff {pk}.", status=404)
+        return Response(HandoffDocument(handoff).data)
+
+
+@described_table("The audit trail, newest first")
+class EventList(TableView):
+    """The audit trail, newest first."""
+
+    document = EventDocument
+    filters = EventFilters
+
+    def rows(self) -> QuerySet[Event]:
+        """Return all events with the names they show."""
+        return Event.objects.select_related("portfolio", "node")

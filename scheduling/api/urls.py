@@ -1,0 +1,64 @@
+"""Addresses under /api/. The node protocol (/api/agent/) is served before Django sees it."""
+
+from __future__ import annotations
+
+from django.urls import path, re_path
+
+from scheduling.api import feed, health, nodes, portfolios, records, schedule, trail
+from scheduling.api.description import ApiDocs, ApiSchema
+from scheduling.api.metrics import Metrics
+from scheduling.api.nothing import NothingHere
+
+app_name = "api"
+
+_NAME = "<slug:name>"
+
+urlpatterns = [
+    re_path(r"^healthz/?$", health.healthz, name="healthz"),
+    re_path(r"^readyz/?$", health.readyz, name="readyz"),
+    re_path(r"^metrics/?$", Metrics.as_view(), name="metrics"),
+    path("schema/", ApiSchema.as_view(), name="schema"),
+    path("docs/", ApiDocs.as_view(url_name="api:schema"), name="docs"),
+    path("nodes/", nodes.NodeList.as_view(), name="nodes"),
+    path(f"nodes/{_NAME}/", nodes.NodeDetail.as_view(), name="node"),
+    path(f"nodes/{_NAME}/drain/", nodes.DrainNode.as_view(), name="drain"),
+    path(f"nodes/{_NAME}/disable/", nodes.DrainNode.as_view(), name="disable"),
+    path(f"nodes/{_NAME}/undrain/", nodes.UndrainNode.as_view(), name="undrain"),
+    path(f"nodes/{_NAME}/cordon/", nodes.CordonNode.as_view(), name="cordon"),
+    path(f"nodes/{_NAME}/uncordon/", nodes.UncordonNode.as_view(), name="uncordon"),
+    path("portfolios/", portfolios.PortfolioList.as_view(), name="portfolios"),
+    path(f"portfolios/{_NAME}/", portfolios.PortfolioDetail.as_view(), name="portfolio"),
+    path(f"portfolios/{_NAME}/migrate/", portfolios.MigratePortfolio.as_view(), name="migrate"),
+    path(f"portfolios/{_NAME}/reload/", portfolios.ReloadPortfolio.as_view(), name="reload"),
+    path(f"portfolios/{_NAME}/start/", portfolios.StartPortfolio.as_view(), name="start"),
+    path(f"portfolios/{_NAME}/stop/", portfolios.StopPortfolio.as_view(), name="stop"),
+    path(f"portfolios/{_NAME}/unpin/", portfolios.UnpinPortfolio.as_view(), name="unpin"),
+    path(
+        f"portfolios/{_NAME}/checkpoint/",
+        portfolios.PortfolioCheckpoint.as_view(),
+        name="checkpoint",
+    ),
+    path(
+        f"portfolios/{_NAME}/verification/",
+        portfolios.PortfolioVerification.as_view(),
+        name="verification",
+    ),
+    path(f"portfolios/{_NAME}/revisions/", records.PortfolioRevisions.as_view(), name="revisions"),
+    path(f"portfolios/{_NAME}/orders/", records.PortfolioOrders.as_view(), name="orders"),
+    path(f"portfolios/{_NAME}/fills/", records.PortfolioFills.as_view(), name="fills"),
+    path(f"portfolios/{_NAME}/equity/", records.PortfolioEquity.as_view(), name="equity"),
+    path(f"portfolios/{_NAME}/tenures/", records.PortfolioTenures.as_view(), name="tenures"),
+    path("handoffs/", trail.HandoffList.as_view(), name="handoffs"),
+    path("handoffs/<int:pk>/", trail.HandoffDetail.as_view(), name="handoff"),
+    path("events/", trail.EventList.as_view(), name="events"),
+    path("feed/", feed.FeedEvents.as_view(), name="feed"),
+    path("schedule/plan/", schedule.SchedulePlan.as_view(), name="plan"),
+    path("schedule/targets/", schedule.ScheduleTargets.as_view(), name="targets"),
+    path("schedule/rebalance/", schedule.ScheduleRebalance.as_view(), name="rebalance"),
+    path("schedule/migrate/", schedule.ScheduleMigrate.as_view(), name="schedule-migrate"),
+    path("schedule/freeze/", schedule.ScheduleFreeze.as_view(), name="freeze"),
+    path("schedule/unfreeze/", schedule.ScheduleUnfreeze.as_view(), name="unfreeze"),
+    path("halt/", schedule.HaltAll.as_view(), name="halt"),
+    # Last: whatever is left is a problem document too, never a redirect or a page.
+    re_path(r"^", NothingHere.as_view(), name="nothing"),
+]

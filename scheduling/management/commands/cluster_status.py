@@ -1,0 +1,112 @@
+"""manage.py cluster_status"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from scheduling.api.documents import BoardDocument
+from scheduling.management.base import GinkgoCommand
+from scheduling.observe.board import read_board
+
+_TROUBLE = {"lost": "red", "suspect": "yellow", "draining": "yellow", "quarantined": "red"}
+_TROUBLE |= {"halted": "yellow", "pending": "yellow", "alive": "green", "running": "green"}
+
+
+class Command(GinkgoCommand):
+    """The whole fleet at one moment."""
+
+    help = "Show nodes, portfolios and handoffs, all from one consistent read."
+
+    def act(self, options: dict[str, Any]) -> None:
+        """Read once and show it."""
+        document = BoardDocument(read_board()).data
+        self.show(document, partial(draw_board, document))
+
+
+def draw_board(board: dict[str, Any], console: Console) -> None:
+    """Draw the board's document as tables."""
+    frozen = board["frozen"]
+    if frozen:
+        reason = f": {frozen['reason']}" if frozen["reason"] else ""
+        console.print(f"[yellow]frozen since {frozen['at']} by {frozen['by']}{reason}[/yellow]")
+    console.print(_nodes(board["nodes"]))
+    console.print(_portfolios(board["portfolios"]))
+    if board["handoffs_active"] or board["handoffs_recent"]:
+        console.print(_handoffs([*board["handoffs_active"], *board["handoffs_recent"]][:10]))
+    p50, p99 = (_ms(board[f"pause_{name}_ms"]) for name in ("p50", "p99"))
+    console.print(
+        f"head {board['head']:,} at {board['rate']:g} events/s, pause p50 {p50}, p99 {p99}, "
+        f"equity {board['total_equity'] or '–'} of {board['total_starting'] or '–'}"
+    )
+
+
+def _nodes(nodes: list[dict[str, Any]]) -> Table:
+    table = _table("Nodes", "node", "status", "load", "lease", "portfolios", "notes")
+    for node in nodes:
+        flags = [name for name in ("cordoned", "draining", "leaving") if node[name]]
+        lease = node["lease_left_s"]
+        table.add_row(
+            node["name"],
+            _coloured(node["status"]),
+            f"{node['load']:g}/{node['capacity']:g}",
+            "–" if lease is None else f"{max(lease, 0):.1f} s",
+            ", ".join(node["portfolios"]) or "–",
+            ", ".join(flags),
+        )
+    return table
+
+
+def _portfolios(portfolios: list[dict[str, Any]]) -> Table:
+    headings = ("portfolio", "strategy", "phase", "node", "epoch", "rev", "seq", "lag", "pnl")
+    table = _table("Portfolios", *headings, "why")
+    for portfolio in portfolios:
+        run, account = portfolio["run"], portfolio["account"]
+        table.add_row(
+            portfolio["name"],
+            portfolio["strategy"],
+            _coloured(run["phase"]) + (" [red]stalled[/red]" if run["stalled"] else ""),
+            run["node"] or "–",
+            str(run["epoch"]),
+            str(run["revision"] if run["revision"] is not None else "–"),
+            f"{run['last_seq']:,}",
+            f"{run['lag_events']:,}",
+            account["pnl"] if account["pnl"] is not None else "–",
+            run["reason"],
+        )
+    return table
+
+
+def _handoffs(handoffs: list[dict[str, Any]]) -> Table:
+    table = _table("Handoffs", "id", "portfolio", "kind", "from", "to", "state", "pause", "why")
+    for handoff in handoffs:
+        table.add_row(
+            str(handoff["id"]),
+            handoff["portfolio"],
+            handoff["kind"],
+            handoff["source_node"] or "–",
+            handoff["target_node"] or "–",
+            handoff["state"],
+            _ms(handoff["pause_ms"]),
+            handoff["error"] or handoff["reason"],
+        )
+    return table
+
+
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for heading in headings:
+        table.add_column(heading)
+    return table
+
+
+def _coloured(word: str) -> str:
+    colour = _TROUBLE.get(word)
+    return f"[{colour}]{word}[/{colour}]" if colour else word
+
+
+def _ms(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0f} ms"

@@ -1,0 +1,29 @@
+"""manage.py create_node_token NAME"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from scheduling.management.base import GinkgoCommand
+from scheduling.management.tokens import issue_node_token
+
+
+class Command(GinkgoCommand):
+    """Let a daemon speak for a node."""
+
+    help = (
+        "Make a token with which a daemon may run as the node NAME, and the node itself if there "
+        "is none. The token is shown once; only its hash is kept."
+    )
+
+    def arguments(self, parser: CommandParser) -> None:
+        """Take the node's name."""
+        parser.add_argument("name", metavar="NAME", help="the node")
+
+    def act(self, options: dict[str, Any]) -> None:
+        """Make it and show it, this once."""
+        name = options["name"]
+        token = issue_node_token(name, actor=self.actor)
+        self.show({"name": name, "token": token}, token)

@@ -1,0 +1,106 @@
+"""manage.py seed_demo [--nodes N]"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandParser
+
+from portfolios.feeds_setup import FeedDiffers, ensure_feed
+from portfolios.models import Portfolio
+from scheduling.enact.requests import NewPortfolio, create_portfolio
+from scheduling.errors import Refused
+from scheduling.management.arguments import positive_int
+from scheduling.management.base import Failed, GinkgoCommand
+
+#: Six traders on real symbols. At 100 events a second each symbol has a bar every 3.8 s, so that
+#: short windows trade within the first minutes.
+TRADERS = (
+    NewPortfolio(
+        name="tech-hold",
+        strategy="buy_and_hold",
+        config={"quantity": "20"},
+        symbols=["AMD", "EMC", "HPQ", "IBM", "TXN", "XRX"],
+        note="demo",
+    ),
+    NewPortfolio(
+        name="retail-hold",
+        strategy="buy_and_hold",
+        config={"quantity": "25"},
+        symbols=["BBY", "HD", "LOW", "TGT", "WMT"],
+        note="demo",
+    ),
+    NewPortfolio(
+        name="ibm-sma",
+        strategy="sma_cross",
+        config={"fast": 3, "slow": 8, "quantity": "100"},
+        symbols=["IBM"],
+        note="demo",
+    ),
+    NewPortfolio(
+        name="ge-sma",
+        strategy="sma_cross",
+        config={"fast": 2, "slow": 5, "quantity": "500"},
+        symbols=["GE"],
+        note="demo",
+    ),
+    NewPortfolio(
+        name="energy-revert",
+        strategy="mean_reversion",
+        config={"lookback": 8, "entry_z": 1.2, "exit_z": 0.3, "quantity": "100"},
+        symbols=["COP", "CVX", "HAL", "SLB", "XOM"],
+        note="demo",
+    ),
+    NewPortfolio(
+        name="bank-revert",
+        strategy="mean_reversion",
+        config={"lookback": 6, "entry_z": 1.1, "exit_z": 0.2, "quantity": "150"},
+        symbols=["BAC", "C", "GS", "JPM", "MS", "WFC"],
+        note="demo",
+    ),
+)
+
+
+def canary(number: int) -> NewPortfolio:
+    """Return the witness number `number`; the group spreads them, one on each node while it can."""
+    return NewPortfolio(
+        name=f"canary-{number}", strategy="canary", spread_group="canary", priority=10, note="demo"
+    )
+
+
+class Command(GinkgoCommand):
+    """Fill an installation with something to look at."""
+
+    help = "Begin the feed and create the demo portfolios: a canary per node and six traders."
+
+    def arguments(self, parser: CommandParser) -> None:
+        """Take the number of nodes."""
+        parser.add_argument(
+            "--nodes", metavar="N", type=positive_int, default=3, help="a canary for each; 3"
+        )
+
+    def act(self, options: dict[str, Any]) -> None:
+        """Create what is missing; what is there stays as it is."""
+        try:
+            ensure_feed(settings.GINKGO.feed_rate)
+        except FeedDiffers as error:
+            raise Failed("feed_differs", str(error)) from None
+        wanted = [canary(number) for number in range(1, options["nodes"] + 1)]
+        wanted += TRADERS
+        created = [new.name for new in wanted if self._create(new)]
+        kept = [new.name for new in wanted if new.name not in created]
+        told = f"Created {', '.join(created)}." if created else "Everything was there already."
+        self.show({"created": created, "kept": kept}, told)
+
+    def _create(self, new: NewPortfolio) -> bool:
+        """Return whether it had to be created."""
+        if Portfolio.objects.present().filter(name=new.name).exists():
+            return False
+        try:
+            create_portfolio(new, actor=self.actor)
+        except Refused as refused:
+            if refused.code == "name_taken":  # another start got there first
+                return False
+            raise
+        return True

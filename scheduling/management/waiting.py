@@ -1,0 +1,96 @@
+"""Waiting for a handoff on the command line, with a line that moves on a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.status import Status
+
+from scheduling.management.base import Failed
+from scheduling.models import ACTIVE_STATES, Handoff, Phase, Run
+
+POLL_S = 0.05  #: one indexed row; the budget of a handoff is 2 s
+
+
+def wait_for(handoff: Handoff, wait_s: float) -> Handoff:
+    """Return the handoff once it is done. Raise Failed if it ends otherwise, or if `wait_s` pass.
+
+    One statement each 50 ms. Giving up changes nothing: the handoff goes on.
+    """
+    rows = Handoff.objects.select_related("portfolio", "source_node", "target_node")
+    until = time.monotonic() + wait_s
+    with _status(f"{handoff.kind} of {handoff.portfolio}") as status:
+        while True:
+            now = rows.get(pk=handoff.pk)
+            if status:
+                status.update(f"{now.kind} of {now.portfolio}: {now.state}")
+            if now.state not in ACTIVE_STATES:
+                return _ended(now)
+            if time.monotonic() >= until:
+                raise Failed(
+                    "wait_timeout",
+                    f"The {now.kind} of {now.portfolio} (handoff {now.pk}) is still {now.state} "
+                    f"after {wait_s:g} s; it goes on.",
+                    handoff=now.pk,
+                    state=now.state,
+                )
+            time.sleep(POLL_S)
+
+
+def _ended(handoff: Handoff) -> Handoff:
+    """Return the handoff if it ended well, else raise Failed with what happened instead."""
+    if handoff.state == "done":
+        return handoff
+    outcome = {
+        "failed": "failed; the portfolio stayed where it was",
+        "rolled_back": "was rolled back; the portfolio runs where it ran before",
+        "superseded": "was superseded by something more urgent",
+    }[handoff.state]
+    why = f": {handoff.error}" if handoff.error else "."
+    raise Failed(
+        f"handoff_{handoff.state}",
+        f"The {handoff.kind} of {handoff.portfolio} (handoff {handoff.pk}) {outcome}{why}",
+        handoff=handoff.pk,
+        state=handoff.state,
+    )
+
+
+@contextmanager
+def _status(text: str) -> Iterator[Status | None]:
+    """Show a moving line while the block runs, on a terminal only."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with Console(stderr=True).status(text) as status:
+        yield status
+
+
+def handoff_sentence(handoff: Handoff) -> str:
+    """Return one line about a handoff: what, from where to where, how far, and its pause."""
+    route = " → ".join(str(node) for node in (handoff.source_node, handoff.target_node) if node)
+    pause = "" if handoff.pause_ms is None else f", pause {handoff.pause_ms:.0f} ms"
+    where = f" ({route})" if route else ""
+    return f"{handoff.kind} of {handoff.portfolio}{where}: {handoff.state}{pause} [{handoff.pk}]"
+
+
+def wait_for_running(name: str, wait_s: float) -> Handoff | None:
+    """Return the newest handoff of the portfolio once it runs. Raise Failed if `wait_s` pass."""
+    until = time.monotonic() + wait_s
+    with _status(f"start of {name}") as status:
+        while True:
+            run = Run.objects.select_related("portfolio").get(
+                portfolio__name=name, portfolio__archived_at__isnull=True
+            )
+            if status:
+                status.update(f"start of {name}: {run.phase} {run.reason}")
+            if run.phase == Phase.RUNNING:
+                rows = Handoff.objects.select_related("portfolio", "source_node", "target_node")
+                return rows.filter(portfolio=run.portfolio_id).order_by("-id").first()
+            if time.monotonic() >= until:
+                why = f": {run.reason}" if run.reason else "."
+                raise Failed("wait_timeout", f"{name} is still {run.phase} after {wait_s:g} s{why}")
+            time.sleep(POLL_S)
