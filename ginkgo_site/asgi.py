@@ -7,9 +7,13 @@ import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from django.conf import settings
 from django.core.asgi import get_asgi_application
 
+from ginkgo_site.database import share_connections
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ginkgo_site.settings")
+share_connections(settings.DATABASES["default"])
 # Typed loosely: Django and Channels disagree on how a scope is spelled.
 django_application: Any = get_asgi_application()
 

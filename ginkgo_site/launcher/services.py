@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Protocol
 
 from ginkgo_site.env import CHECKOUT
+from ginkgo_site.launcher.errors import CannotStart
 from ginkgo_site.launcher.postgres import EmbeddedPostgres
 from ginkgo_site.launcher.spawn import spawn
 
 #: A process that lived shorter than this died of its start, and is not started again at once.
 QUICK_DEATH_S = 10.0
 _LONGEST_WAIT_S = 30.0
+_AFTER_REFUSAL_S = 5.0
 
 
 class Startable(Protocol):
@@ -106,7 +108,7 @@ class Service:
         """Notice an end and start again when it is time."""
         if self._start_at is not None:
             if now >= self._start_at:
-                self.start(now)
+                self._start_again(now)
             return
         if self.process is None:
             return
@@ -139,6 +141,13 @@ class Service:
         """Clean up after a process that ended as asked."""
         if self.process is not None and self.process.poll() is not None:
             self._end_what_it_left()
+
+    def _start_again(self, now: float) -> None:
+        try:
+            self.start(now)
+        except CannotStart as reason:
+            self._start_at = now + _AFTER_REFUSAL_S
+            self._say(f"{self.name}: {reason} The next try is in {_AFTER_REFUSAL_S:g} s.")
 
     def _wait_before_restart(self, lived_s: float) -> float:
         if lived_s >= QUICK_DEATH_S:

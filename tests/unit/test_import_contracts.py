@@ -1,0 +1,73 @@
+"""The pure parts import nothing but what they are allowed, whoever adds a line."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ginkgo_site.env import CHECKOUT
+
+
+def imported_by(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def outside(folder: str, *allowed: str) -> set[str]:
+    found = set()
+    for file in (CHECKOUT / folder).rglob("*.py"):
+        for module in imported_by(file):
+            top = module.partition(".")[0]
+            if top in sys.stdlib_module_names:
+                continue
+            if not any(module == name or module.startswith(name + ".") for name in allowed):
+                found.add(f"{file.name} imports {module}")
+    return found
+
+
+def test_deciding_and_the_wire_use_the_standard_library_and_msgspec() -> None:
+    pure = ("msgspec", "scheduling.decide", "scheduling.wire")
+    assert outside("scheduling/decide", *pure) == set()
+    assert outside("scheduling/wire", *pure) == set()
+
+
+@pytest.mark.parametrize("folder", ["runtime", "strategies", "feeds"])
+def test_what_runs_in_a_portfolio_process_knows_no_framework(folder: str) -> None:
+    allowed = ("msgspec", "zstandard", "portfolios.runtime", "portfolios.strategies")
+    assert outside(f"portfolios/{folder}", *allowed, "portfolios.feeds") == set()
+
+
+def test_a_node_is_built_from_the_wire_the_reconciler_and_the_pure_part_of_portfolios() -> None:
+    assert (
+        outside(
+            "scheduling/node_daemon",
+            *("aiohttp", "msgspec", "psutil", "uvloop", "zstandard"),
+            *("scheduling.node_daemon", "scheduling.wire", "scheduling.decide.reconcile"),
+            *("portfolios.runtime", "portfolios.strategies", "portfolios.feeds"),
+        )
+        == set()
+    )
+
+
+def test_portfolios_never_import_scheduling() -> None:
+    assert not {
+        f"{file.name} imports {module}"
+        for file in (CHECKOUT / "portfolios").rglob("*.py")
+        for module in imported_by(file)
+        if module.partition(".")[0] == "scheduling"
+    }
+
+
+def test_the_package_of_the_daemon_imports_nothing_by_itself() -> None:
+    assert list(imported_by(CHECKOUT / "scheduling" / "__init__.py")) in (
+        [],
+        ["__future__.annotations"],
+    )
