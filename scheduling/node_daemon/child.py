@@ -1,0 +1,154 @@
+"""One portfolio process, as the daemon speaks to it: a request, a reply, a limit on the time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections import deque
+from typing import cast
+
+from portfolios.runtime.messages import (
+    HEADER,
+    Batch,
+    Failed,
+    Load,
+    Loaded,
+    Reply,
+    Result,
+    decode_reply,
+    encode_message,
+)
+from portfolios.runtime.results import BatchResult
+from scheduling.node_daemon.errors import ChildFailed
+from scheduling.node_daemon.nursery import SERVE, Born, Nursery, kill_group
+
+
+class Child:
+    """A process that runs one portfolio. Replies come in the order of requests.
+
+    A caller that is cancelled leaves its reply to be dropped: what the process then holds is
+    unknown, so the next caller loads it again.
+    """
+
+    def __init__(self, born: Born, pid: int) -> None:
+        """Use `start_child`."""
+        self.pid = pid
+        self._born = born
+        self._protocol: _Frames | None = None
+        self._killed_for = ""
+
+    async def load(self, request: Load, limit_s: float) -> Loaded:
+        """Return what it says of the load. Raise ChildFailed if it failed or took too long."""
+        reply = await self._ask(request, limit_s)
+        assert isinstance(reply, Loaded), reply
+        return reply
+
+    async def run(self, request: Batch, limit_s: float) -> BatchResult:
+        """Return what the batch produced. Raise ChildFailed if it failed or took too long."""
+        reply = await self._ask(request, limit_s)
+        assert isinstance(reply, Result), reply
+        return reply.result
+
+    async def _ask(self, request: Load | Batch, limit_s: float) -> Loaded | Result:
+        assert self._protocol is not None
+        try:
+            async with asyncio.timeout(limit_s):
+                reply = await self._protocol.ask(encode_message(request))
+        except TimeoutError:
+            what = "batch" if isinstance(request, Batch) else "load"
+            self._killed_for = f"a {what} took longer than its limit of {limit_s:g} s"
+            self.kill()
+            raise ChildFailed("killed", self._killed_for) from None
+        except ConnectionError:
+            raise await self._how_it_ended() from None
+        if isinstance(reply, Failed):
+            raise ChildFailed(reply.stage, reply.error, reply.seq)
+        return reply
+
+    async def _how_it_ended(self) -> ChildFailed:
+        """Return the failure that says how the process ended. Waits a moment to know."""
+        try:
+            async with asyncio.timeout(1.0):
+                status = await asyncio.shield(self._born.status)
+        except TimeoutError:
+            self.kill()
+            return ChildFailed("exit", "its process closed its socket and did not end")
+        code = os.waitstatus_to_exitcode(status) if status >= 0 else status
+        if code < 0:
+            return ChildFailed("exit", f"its process was ended by {signal.Signals(-code).name}")
+        return ChildFailed("exit", f"its process exited with status {code}")
+
+    async def wait_for_end(self) -> ChildFailed:
+        """Return how it ended, when it ends by itself."""
+        await asyncio.shield(self._born.status)
+        return await self._how_it_ended()
+
+    def kill(self) -> None:
+        """End it, and whatever it started, at once."""
+        if not self._born.status.done():
+            kill_group(self.pid)
+        if self._protocol is not None:
+            self._protocol.close()
+
+
+async def start_child(nursery: Nursery, name: str) -> Child:
+    """Return a running process that waits for its load. Raise ChildFailed if none starts."""
+    sock, born = nursery.bear(SERVE, name)
+    try:
+        pid = await asyncio.shield(born.pid)
+        child = Child(born, pid)
+        loop = asyncio.get_running_loop()
+        _, child._protocol = await loop.create_unix_connection(_Frames, sock=sock)
+    except BaseException:
+        sock.close()  # its end tells the process to leave
+        raise
+    return child
+
+
+class _Frames(asyncio.Protocol):
+    """Length-framed messages; each reply belongs to the oldest request without one."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Future[Reply]] = deque()
+        self._buffer = bytearray()
+        self._transport: asyncio.Transport | None = None
+        self._closed = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+
+    async def ask(self, frame: bytes) -> Reply:
+        """Return the reply. Raise ConnectionError when the other end has closed."""
+        if self._closed or self._transport is None:
+            raise ConnectionResetError
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting.append(answer)
+        self._transport.write(frame)
+        return await answer
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        buffer, at, size = self._buffer, 0, HEADER.size
+        while len(buffer) - at >= size:
+            (length,) = HEADER.unpack_from(buffer, at)
+            if len(buffer) - at - size < length:
+                break
+            body = bytes(buffer[at + size : at + size + length])
+            at += size + length
+            answer = self._waiting.popleft()
+            if not answer.done():
+                answer.set_result(decode_reply(body))
+        del buffer[:at]
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._closed = True
+        for answer in self._waiting:
+            if not answer.done():
+                answer.set_exception(ConnectionResetError())
+        self._waiting.clear()
+
+    def close(self) -> None:
+        """Close this end."""
+        if self._transport is not None:
+            self._transport.abort()

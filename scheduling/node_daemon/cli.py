@@ -1,0 +1,52 @@
+"""Arguments of a daemon, the same for `python -m scheduling.node_daemon` and `run_node`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import cast
+
+from scheduling.node_daemon.config import TOKEN_VARIABLE, make_config
+from scheduling.node_daemon.errors import WrongArguments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what a daemon can be told."""
+    parser.add_argument("--name", required=True, help="the node's name")
+    parser.add_argument("--server", required=True, help="address, e.g. http://127.0.0.1:8000")
+    parser.add_argument(
+        "--token", default="", help=f"the node's token; {TOKEN_VARIABLE} keeps it out of `ps`"
+    )
+    parser.add_argument("--capacity", type=int, default=5, help="sum of weights it can hold")
+    parser.add_argument("--label", action="append", default=[], metavar="K=V", help="repeatable")
+    parser.add_argument("--json", action="store_true", help="log lines as JSON")
+
+
+def run(arguments: argparse.Namespace | dict[str, object]) -> int:
+    """Run a daemon with parsed arguments and return its exit code: 2 if they cannot be used."""
+    given = arguments if isinstance(arguments, dict) else vars(arguments)
+    try:
+        config = make_config(
+            name=str(given["name"]),
+            server=str(given["server"]),
+            token=str(given["token"] or ""),
+            capacity=int(str(given["capacity"])),
+            labels=list(cast(list[str], given["label"])),
+            json_logs=bool(given["json"]),
+        )
+    except WrongArguments as wrong:
+        sys.stderr.write(f"{wrong}\n")
+        return wrong.code
+    from scheduling.node_daemon.program import run_daemon
+
+    return run_daemon(config)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse `argv` and run."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scheduling.node_daemon", description="Run an execution node."
+    )
+    add_arguments(parser)
+    return run(parser.parse_args(argv))

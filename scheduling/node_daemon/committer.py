@@ -1,0 +1,110 @@
+"""Brings commits to the server until each has a definite answer.
+
+Whatever waits goes into the next request, one commit of a portfolio in each. A request without a
+definite answer is repeated, byte for byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from scheduling.node_daemon.errors import Declined, NotWelcome, ServerAway
+from scheduling.node_daemon.link import Link, back_off
+from scheduling.node_daemon.logs import LOG
+from scheduling.wire.messages import Commit, CommitRequest, CommitResult, encode
+
+UNDER_WAY = 2  #: requests at once; more would only queue in the server's pool
+LARGEST_REQUEST = 200  #: commits
+FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.1, 1.0
+
+
+class Committer:
+    """One per daemon. `commit` may be called for many portfolios at once."""
+
+    def __init__(self, link: Link, incarnation: str) -> None:
+        """Start with an empty queue."""
+        self._link = link
+        self._incarnation = incarnation
+        self._queue: list[tuple[Commit, asyncio.Future[CommitResult]]] = []
+        self._senders: set[asyncio.Task[None]] = set()
+        self.refused: asyncio.Future[NotWelcome] = asyncio.get_running_loop().create_future()
+        """Set when the server says that the token is no good any more."""
+
+    async def commit(self, commit: Commit) -> CommitResult:
+        """Return the definite answer to `commit`, however long that takes."""
+        answer: asyncio.Future[CommitResult] = asyncio.get_running_loop().create_future()
+        self._queue.append((commit, answer))
+        if len(self._senders) < UNDER_WAY:
+            sender = asyncio.create_task(self._send_all(), name="committer")
+            self._senders.add(sender)
+            sender.add_done_callback(self._senders.discard)
+        return await answer
+
+    async def _send_all(self) -> None:
+        """Send what waits, until nothing does."""
+        await asyncio.sleep(0)  # portfolios that wake in the same turn of the loop share a request
+        while self._queue:
+            batch = self._take()
+            if not batch:  # all that waits belongs to portfolios of the other request
+                return
+            results = await self._send([commit for commit, _ in batch])
+            for commit, answer in batch:
+                if not answer.done():
+                    answer.set_result(results[commit.portfolio])
+
+    def _take(self) -> list[tuple[Commit, asyncio.Future[CommitResult]]]:
+        """Take what waits out of the queue, one commit of each portfolio."""
+        taken: list[tuple[Commit, asyncio.Future[CommitResult]]] = []
+        left: list[tuple[Commit, asyncio.Future[CommitResult]]] = []
+        seen: set[int] = set()
+        for item in self._queue:
+            if item[0].portfolio in seen or len(taken) == LARGEST_REQUEST:
+                left.append(item)
+            else:
+                seen.add(item[0].portfolio)
+                taken.append(item)
+        self._queue = left
+        return taken
+
+    async def _send(self, commits: list[Commit]) -> dict[int, CommitResult]:
+        """Return portfolio → answer, all of them definite."""
+        body = encode(CommitRequest(incarnation=self._incarnation, commits=commits))
+        attempt = 0
+        while True:
+            try:
+                answers = await self._link.commit(body)
+                results = {result.portfolio: result for result in answers.results}
+                if results.keys() >= {commit.portfolio for commit in commits}:
+                    return results
+                raise ServerAway("an answer to a commit left portfolios out")
+            except ServerAway as error:
+                if attempt in (0, 4) or attempt % 30 == 0:
+                    LOG.warning("commits are repeated (attempt %d): %s", attempt + 1, error)
+            except NotWelcome as error:
+                if not self.refused.done():
+                    self.refused.set_result(error)
+            except Declined as error:
+                return await self._alone(commits, error)
+            await back_off(attempt, FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S)
+            attempt += 1
+
+    async def _alone(self, commits: list[Commit], error: Declined) -> dict[int, CommitResult]:
+        """The request as a whole was declined: find out whose fault it is."""
+        if len(commits) == 1:
+            detail = f"{error.code}: {error}"
+            (commit,) = commits
+            return {
+                commit.portfolio: CommitResult(
+                    portfolio=commit.portfolio, answer="rejected", detail=detail
+                )
+            }
+        results: dict[int, CommitResult] = {}
+        for commit in commits:
+            results.update(await self._send([commit]))
+        return results
+
+    async def close(self) -> None:
+        """Give up on whatever is under way."""
+        for sender in list(self._senders):
+            sender.cancel()
+        await asyncio.gather(*self._senders, return_exceptions=True)

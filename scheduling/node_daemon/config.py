@@ -1,0 +1,97 @@
+"""What a daemon is told at its start: arguments and environment, read once."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from scheduling.node_daemon.errors import WrongArguments
+
+TOKEN_VARIABLE = "GINKGO_NODE_TOKEN"
+_NAME = re.compile(r"[-a-zA-Z0-9_]{1,80}")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """One daemon's settings."""
+
+    name: str
+    server: str  #: http(s)://host:port, without a path
+    token: str = field(repr=False)
+    capacity: int = 5
+    labels: Mapping[str, str] = field(default_factory=dict)
+    json_logs: bool = False
+    batch_limit_s: float = 10.0  #: a batch that takes longer ends its process
+    load_limit_s: float = 20.0
+    child_memory_mb: int = 1024
+    leave_within_s: float = 8.0  #: for handing portfolios over after SIGTERM
+
+    @property
+    def socket_url(self) -> str:
+        """Return the address of the websocket."""
+        return re.sub("^http", "ws", self.server) + "/ws/agent/"
+
+
+def make_config(
+    *,
+    name: str,
+    server: str,
+    token: str,
+    capacity: int = 5,
+    labels: list[str] | None = None,
+    json_logs: bool = False,
+    environment: Mapping[str, str] = os.environ,
+) -> NodeConfig:
+    """Return the settings. Raise WrongArguments with a sentence if they cannot be used."""
+    if not _NAME.fullmatch(name or ""):
+        raise WrongArguments(
+            f"--name is {name!r}: a node's name has letters, digits, - and _, at most 80."
+        )
+    if not (token or environment.get(TOKEN_VARIABLE)):
+        raise WrongArguments(
+            f"No token: give --token or set {TOKEN_VARIABLE}. "
+            f"`manage.py create_node_token {name}` makes one."
+        )
+    if capacity < 1:
+        raise WrongArguments(f"--capacity is {capacity}: a node holds at least 1.")
+    return NodeConfig(
+        name=name,
+        server=_server(server),
+        token=token or environment[TOKEN_VARIABLE],
+        capacity=capacity,
+        labels=_labels(labels or []),
+        json_logs=json_logs,
+        batch_limit_s=_number(environment, "GINKGO_BATCH_LIMIT_S", 10.0),
+        child_memory_mb=int(_number(environment, "GINKGO_CHILD_MEMORY_MB", 1024)),
+    )
+
+
+def _server(server: str) -> str:
+    parts = urlsplit(server or "")
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise WrongArguments(f"--server is {server!r}: give an address like http://127.0.0.1:8000.")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def _labels(given: list[str]) -> dict[str, str]:
+    labels = {}
+    for label in given:
+        key, equals, value = label.partition("=")
+        if not key or not equals:
+            raise WrongArguments(f"--label is {label!r}: give KEY=VALUE.")
+        labels[key] = value
+    return labels
+
+
+def _number(environment: Mapping[str, str], name: str, default: float) -> float:
+    text = environment.get(name, "")
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e9:
+        raise WrongArguments(f"{name} is {text!r}: give a number above 0.")
+    return value

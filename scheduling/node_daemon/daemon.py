@@ -1,0 +1,316 @@
+"""The supervisor: heartbeat, websocket, and what the desired set asks for. Runs no strategy."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+from collections.abc import Iterable
+
+from portfolios.feeds import feed_names, open_feed
+from scheduling.decide import reconcile as decide
+from scheduling.node_daemon.boottime import boottime_s, boottime_us
+from scheduling.node_daemon.config import NodeConfig
+from scheduling.node_daemon.errors import Declined, NotWelcome, ServerAway, Superseded
+from scheduling.node_daemon.feed_reader import FeedReader
+from scheduling.node_daemon.feed_time import FeedTime
+from scheduling.node_daemon.hosted import Hosted
+from scheduling.node_daemon.link import Link, back_off
+from scheduling.node_daemon.logs import LOG
+from scheduling.node_daemon.metrics import Metrics
+from scheduling.node_daemon.services import Services
+from scheduling.wire.messages import (
+    PROTOCOL,
+    Actual,
+    Beat,
+    Desired,
+    DesiredSet,
+    FeedInfo,
+    Register,
+    Registered,
+)
+
+VERSION = "0.1.0"
+EAGER_BEAT_S = 1.0  #: while the websocket is closed, and while leaving
+SHOWN_PHASES = frozenset(
+    {"preparing", "prepared", "starting", "running", "draining", "warm", "waiting"}
+)
+
+
+class ExecutionNode:
+    """One incarnation of a node.
+
+    What it should have comes in sets whose version only grows, by heartbeat answers and by pushes;
+    what it does about them is `decide.reconcile`.
+    """
+
+    def __init__(self, config: NodeConfig, link: Link, services: Services) -> None:
+        """Use `program.run`, which makes the parts and ends them."""
+        self.config = config
+        self.incarnation = services.incarnation
+        self.leaving = False
+        self.left = False  #: nothing more is said or begun
+        self.desired: DesiredSet | None = None
+        self.hosted: dict[int, Hosted] = {}
+        self.answered_leaving = asyncio.Event()
+        self._services = services
+        self._link = link
+        self._feed_time = FeedTime()
+        self._strategies: dict[str, int] = {}
+        self._ttl_s = 30.0
+        self._slots = 0
+        self._connected = False
+        self._beat_now = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._looking = False
+        self._metrics = Metrics()
+        self._services.changed = self._on_change
+        self._services.beat_soon = self._beat_now.set
+
+    # --- start -------------------------------------------------------------------------------
+
+    async def load(self) -> None:
+        """Read the feeds and ask a child which strategies there are. Raise ChildFailed."""
+        for name in feed_names():
+            self._services.feeds[name] = FeedReader(open_feed(name), self._feed_time)
+        self._strategies = await self._services.nursery.strategies()
+
+    async def register(self) -> None:
+        """Take the node's runs over, however long the server is away. Raise NotWelcome."""
+        attempt = 0
+        while True:
+            sent_us = boottime_us()
+            try:
+                registered = await self._link.register(self._registration())
+                break
+            except Declined as declined:
+                raise NotWelcome(str(declined)) from None
+            except ServerAway as error:
+                if attempt % 15 == 0:
+                    LOG.warning("waiting for %s: %s", self.config.server, error)
+                await back_off(attempt, 0.2, 2.0)
+                attempt += 1
+        self._take_registration(registered, sent_us)
+
+    def _registration(self) -> Register:
+        return Register(
+            protocol=PROTOCOL,
+            incarnation=self.incarnation,
+            host=platform.node(),
+            pid=os.getpid(),
+            version=VERSION,
+            capacity=self.config.capacity,
+            labels=dict(self.config.labels),
+            strategies=self._strategies,
+            feeds={name: reader.feed.sha256 for name, reader in self._services.feeds.items()},
+        )
+
+    def _take_registration(self, registered: Registered, sent_us: int) -> None:
+        LOG.info("registered as node %d (%s)", registered.node, registered.name)
+        self._feed_time.sample(registered.now_us, sent_us, boottime_us())
+        self._ttl_s = registered.lease_ttl_s
+        self._services.stale_order_age_s = registered.stale_order_age_s
+        self.desired = None  # the server may have been restored to lower versions
+        self.take_desired(registered.desired)
+        self._services.lease.renew(sent_us / 1e6, self._ttl_s)
+
+    def end(self) -> None:
+        """Kill every process and begin nothing more."""
+        self.left = True
+        for hosted in self.hosted.values():
+            hosted.end()
+
+    # --- heartbeat ---------------------------------------------------------------------------
+
+    async def beat_for_ever(self) -> None:
+        """Beat when the server wants it, and at once when a step is done."""
+        failures = 0
+        while not self.left:
+            self._beat_now.clear()
+            try:
+                wait_s = await self.send_heartbeat()
+                failures = 0
+            except (ServerAway, Declined) as error:
+                LOG.warning("heartbeat failed: %s", error)
+                await back_off(failures, 0.2, 2.0)
+                failures += 1
+                continue
+            if self.leaving or not self._connected:
+                wait_s = min(wait_s, EAGER_BEAT_S)
+            await self._wait_for_beat(wait_s)
+        await asyncio.Event().wait()
+
+    async def _wait_for_beat(self, longest_s: float) -> None:
+        try:
+            async with asyncio.timeout(longest_s):
+                await self._beat_now.wait()
+        except TimeoutError:
+            pass
+
+    async def send_heartbeat(self) -> float:
+        """Say what this node has and take the answer. Return the seconds until the next one.
+
+        Raise Superseded if another daemon took the name, ServerAway if no answer came.
+        """
+        leaving, reports = self.leaving, self._services.outbox.content()
+        known = self.desired.version if self.desired else 0
+        sent_us = boottime_us()
+        answer = await self._link.beat(
+            Beat(
+                incarnation=self.incarnation,
+                have_version=0 if leaving else known,  # who leaves wants to see the set each time
+                leaving=leaving,
+                metrics=self._metrics.read(sent_us / 1e6, self._pids()),
+                portfolios=self._actual(),
+                reports=reports,
+            )
+        )
+        if self.left:
+            return EAGER_BEAT_S
+        if answer.status == "superseded":
+            raise Superseded(answer.message or "Another daemon registered under this name.")
+        if answer.status == "unknown":
+            LOG.warning("the server does not know this lease any more: registering again")
+            await self.register()
+            return 0.0
+        self._feed_time.sample(answer.now_us, sent_us, boottime_us())
+        self._services.outbox.heard(reports)
+        if answer.desired is not None:
+            self.take_desired(answer.desired)
+        else:
+            self._look()
+        self._services.lease.renew(sent_us / 1e6, min(self._ttl_s, answer.expires_in_s))
+        if leaving:
+            self.answered_leaving.set()
+        return answer.next_beat_s
+
+    def beat_soon(self) -> None:
+        """Beat at once; several wishes become one beat."""
+        self._beat_now.set()
+
+    def _pids(self) -> list[int]:
+        return [h.child.pid for h in self.hosted.values() if h.child is not None]
+
+    def _actual(self) -> list[Actual]:
+        return [_shown(h) for h in self.hosted.values() if h.phase in SHOWN_PHASES | {"halted"}]
+
+    # --- websocket ---------------------------------------------------------------------------
+
+    async def subscribe_schedule_updates(self) -> None:
+        """Take desired sets as they are pushed. While the socket is closed, beat instead.
+
+        A push says nothing that the next heartbeat's answer would not say: losing one costs time.
+        """
+        attempt = 0
+        while True:
+            try:
+                async for pushed in self._link.pushes(self.incarnation):
+                    if pushed is None:
+                        self._connected, attempt = True, 0
+                    else:
+                        self.take_desired(pushed)
+            except ServerAway as error:
+                LOG.info("%s", error)
+            self._connected = False
+            self._beat_now.set()
+            await back_off(attempt, 0.3, 2.0)
+            attempt += 1
+
+    # --- desired set -------------------------------------------------------------------------
+
+    def take_desired(self, desired: DesiredSet) -> None:
+        """Do what a desired set asks for, unless a newer one is known."""
+        if self.desired is not None and desired.version < self.desired.version:
+            return
+        self.desired = desired
+        self._take_feeds(desired.feeds)
+        self._look()
+
+    def _take_feeds(self, feeds: Iterable[FeedInfo]) -> None:
+        for info in feeds:
+            reader = self._services.feeds.get(info.name)
+            if reader is None or reader.feed.sha256 != info.sha256:
+                LOG.error("feed %s is not the same here: portfolios on it cannot run", info.name)
+            else:
+                reader.set_segments(info.segments)
+
+    def _on_change(self) -> None:
+        """A process changed its phase: tell the server, and look again soon."""
+        self._beat_now.set()
+        if not self._looking:
+            self._looking = True
+            asyncio.get_running_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        """Compare what should be with what is, and begin every action."""
+        self._looking = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.desired is None or self.left:
+            return
+        now = boottime_s()
+        processes = [hosted.process() for hosted in self.hosted.values()]
+        looks = []
+        for action in decide.reconcile(self.desired.entries, processes, now):
+            if isinstance(action, decide.Wait):
+                looks.append(action.until)
+            else:
+                self._begin(action)
+        if looks:
+            delay = max(min(looks) - now, 0.01)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._look)
+
+    def _begin(self, action: decide.Action) -> None:
+        match action:
+            case decide.Start(entry=Desired() as entry, replaces=replaces):
+                self._host(entry, replaces).take_over(entry)
+            case decide.Prepare(entry=Desired() as entry):
+                self.handle_portfolio_reload(entry)
+            case decide.Activate(entry=Desired() as entry, slot=slot):
+                self.hosted[slot].take_over(entry)
+            case decide.Adopt(entry=Desired() as entry, slot=slot):
+                self.hosted[slot].take_over(entry)
+            case decide.Drain(entry=Desired() as entry, slot=slot):
+                self.hosted[slot].drain(entry.handoff)
+            case decide.ReleaseAbsent(entry=Desired() as entry, replaces=replaces):
+                self._host(entry, replaces).release_absent(entry)
+            case decide.Resume(slot=slot):
+                self.hosted[slot].resume()
+            case decide.Freeze(slot=slot):
+                self.hosted[slot].freeze()
+            case decide.Stop(slot=slot):
+                self.hosted.pop(slot).end()
+
+    def handle_portfolio_reload(self, entry: Desired) -> None:
+        """Prepare the process of a handoff: a new revision here, or a portfolio from elsewhere.
+
+        The one that runs is not touched: it drains only when this one is ready.
+        """
+        self._host(entry, None).prepare()
+
+    def _host(self, entry: Desired, replaces: int | None) -> Hosted:
+        before = self.hosted.pop(replaces) if replaces is not None else None
+        if before is not None:
+            before.end()
+        self._slots += 1
+        hosted = self.hosted[self._slots] = Hosted(self._services, self._slots, entry, before)
+        return hosted
+
+
+def _shown(hosted: Hosted) -> Actual:
+    """Return one process as the server sees it."""
+    feeder = hosted.feeder
+    feeding = feeder is not None and hosted.phase in ("running", "draining")
+    return Actual(
+        portfolio=hosted.portfolio,
+        epoch=hosted.epoch,
+        revision=hosted.revision,
+        phase="running" if hosted.phase == "halted" else hosted.phase,  # type: ignore[arg-type]
+        seq=feeder.seq if feeder else 0,
+        lag=feeder.lag if feeder else 0,
+        pid=hosted.child.pid if hosted.child else None,
+        handoff=hosted.handoff,
+        stalled_s=round(feeder.stalled_s(), 1) if feeder and feeding else 0.0,
+        caught_up_ms=feeder.caught_up_ms if feeder else None,
+    )

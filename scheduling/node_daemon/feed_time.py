@@ -1,0 +1,39 @@
+"""Feed time on a node: boot time plus an offset taken from the server's answers."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+KEPT_SAMPLES = 16
+JUMP_US = 200_000  #: further off than its own round trip explains: the server's clock moved
+
+
+class _Sample(NamedTuple):
+    round_trip_us: int
+    offset_us: int
+
+
+class FeedTime:
+    """The database's clock as this node knows it. The wall clock of the node is never read."""
+
+    def __init__(self) -> None:
+        """Start unknown; `sample` must come before `at`."""
+        self._samples: deque[_Sample] = deque(maxlen=KEPT_SAMPLES)
+        self._offset_us = 0
+
+    def sample(self, server_us: int, sent_us: int, received_us: int) -> None:
+        """Learn from an answer. The one with the smallest round trip among the newest counts."""
+        if server_us <= 0:
+            return
+        round_trip = max(received_us - sent_us, 0)
+        new = _Sample(round_trip, server_us + round_trip // 2 - received_us)
+        apart = abs(new.offset_us - self._offset_us)
+        if self._samples and apart > JUMP_US + round_trip:
+            self._samples.clear()
+        self._samples.append(new)
+        self._offset_us = min(self._samples).offset_us
+
+    def at(self, boottime_us: int) -> int:
+        """Return feed time in µs since the epoch at a moment of the boot-time clock."""
+        return boottime_us + self._offset_us

@@ -1,0 +1,293 @@
+"""Feeds one portfolio from the log and commits what it did, one batch in flight at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from portfolios.runtime.events import join_events
+from portfolios.runtime.messages import Batch
+from scheduling.node_daemon.boottime import boottime_s
+from scheduling.node_daemon.child import Child
+from scheduling.node_daemon.errors import (
+    CommitRejected,
+    Fenced,
+    HandedOver,
+    OutOfStep,
+    StaleEvent,
+)
+from scheduling.node_daemon.feed_reader import FeedReader, Listener
+from scheduling.node_daemon.progress import Progress
+from scheduling.node_daemon.services import Services
+from scheduling.wire.messages import Commit, CommitResult
+
+COMMIT_EVENTS = 100  #: events of the log after which a commit is due
+COMMIT_EVENTS_BEHIND = 2_000  #: the same while the portfolio catches up
+BEHIND_EVENTS = 200  #: further from the head than this is catching up
+COMMIT_EVERY_S = 0.25  #: on one grid for all portfolios of a node, so that they share requests
+FENCED_LOOK_S = 0.25
+SMALLEST_BATCH = 10
+QUICK_BATCH_S, SLOW_BATCH_S = 0.05, 0.25  #: batches grow below, shrink above: a drain waits for one
+
+_NO_EVENTS = join_events([])
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Which state a process has in memory: that of `state_seq`, good up to `last_seq`."""
+
+    last_seq: int
+    state_seq: int
+    state_revision: int
+
+
+class Feeder:
+    """The loop of one portfolio under one epoch.
+
+    Ends by raising: Fenced, OutOfStep, CommitRejected, HandedOver, StaleEvent or ChildFailed.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        reader: FeedReader,
+        child: Child,
+        *,
+        portfolio: int,
+        epoch: int,
+        revision: int,
+        catch_up: str,
+        symbols: frozenset[str] | None,
+        held: Held,
+        engine_seq: int,
+    ) -> None:
+        """Start behind `held.last_seq`. The process itself may stand a little earlier, at
+        `engine_seq`, with no event of its symbols in between."""
+        self._services = services
+        self._reader = reader
+        self._child = child
+        self._portfolio = portfolio
+        self._epoch = epoch
+        self._revision = revision
+        self._catch_up = catch_up
+        self._symbols = symbols
+        self._wake = asyncio.Event()
+        self._progress = Progress(held.last_seq)
+        self._batch_events = COMMIT_EVENTS
+        self._due_at_s = 0.0
+        self._release_for: int | None = None
+        self._finish = False
+        self.held: Held | None = held  #: None while the process is ahead of what is committed
+        self.engine_seq = engine_seq
+        self.seq, self.state_seq = held.last_seq, held.state_seq
+        self._state_revision = held.state_revision
+        self.releasing = False  #: the release is on its way: its answer decides what comes next
+        self.kept: int | None = None  #: a handoff whose release was answered `keep`
+        self.events_seen = False
+        self.progressed_at_s = boottime_s()
+        self._started_at_s = boottime_s()
+        self.caught_up_ms: float | None = None
+
+    @property
+    def lag(self) -> int:
+        """Return the events between the last commit and the head."""
+        return max(self._reader.head() - self.seq, 0)
+
+    def stalled_s(self) -> float:
+        """Return the seconds without progress while events wait, 0 when none do."""
+        if self.lag == 0:
+            return 0.0
+        waited = min(boottime_s() - self.progressed_at_s, self._reader.age_s(self.seq + 1))
+        return max(waited, 0.0)
+
+    # --- what others ask of it ---------------------------------------------------------------
+
+    def drain(self, handoff: int) -> None:
+        """Release for `handoff` at the next batch boundary."""
+        self._release_for = handoff
+        self._wake.set()
+
+    def resume(self) -> None:
+        """Do not release after all. A release already on its way is decided by its answer."""
+        self._release_for = None
+        self._wake.set()
+
+    def finish(self) -> None:
+        """Commit what is done and return from `run`."""
+        self._finish = True
+        self._wake.set()
+
+    # --- the loop ----------------------------------------------------------------------------
+
+    async def first_commit(self) -> None:
+        """Commit at once, even nothing: the epoch has begun. A new or adapted state goes along."""
+        self.held = None
+        result = await self._child.run(
+            Batch(self.engine_seq, self._progress.to_seq, False, _NO_EVENTS),
+            self._services.config.batch_limit_s,
+        )
+        self.engine_seq = self._progress.to_seq
+        self._progress.add(result)
+        await self._flush()
+
+    async def run(self) -> None:
+        """Feed and commit until told to finish, or until something is raised."""
+        listener = Listener(self._symbols, self._wake.set)
+        self._reader.listen(listener)
+        try:
+            while True:
+                self._wake.clear()
+                if self._release_for is not None:
+                    await self._release(self._release_for)
+                elif self._finish:
+                    return await self._flush_if_any()
+                elif not self._services.lease.may_feed(boottime_s()):
+                    await self._flush_if_any()
+                    await self._rest(FENCED_LOOK_S)
+                else:
+                    await self._go_on()
+        finally:
+            self._reader.leave(listener)
+
+    async def _go_on(self) -> None:
+        moved = await self._step()
+        if self._is_due():
+            await self._flush()
+        elif not moved:
+            await self._rest(self._until_due_s())
+
+    async def _step(self) -> bool:
+        """Run the next batch. Return False if the portfolio is at the head."""
+        limit, suppress = self._reader.head(), False
+        cursor = self._progress.to_seq
+        if self._catch_up != "full":
+            stale = self._reader.head(age_us=int(self._services.stale_order_age_s * 1e6))
+            if cursor < stale:
+                if self._catch_up == "halt":
+                    return await self._skip_or_halt(stale)
+                limit, suppress = stale, True
+        if limit <= cursor:
+            return False
+        events, to_seq = self._reader.ring.batch(
+            cursor, self._symbols, limit, self._batch_events, COMMIT_EVENTS_BEHIND
+        )
+        if events == _NO_EVENTS:
+            self._progress.skip(to_seq)
+            return True
+        if self._progress.suppress not in (None, suppress):
+            await self._flush()  # a commit is suppressed as a whole or not at all
+        self._progress.suppress = suppress
+        await self._run(Batch(self.engine_seq, to_seq, suppress, events))
+        return True
+
+    async def _run(self, batch: Batch) -> None:
+        self.held = None
+        began = boottime_s()
+        result = await self._child.run(batch, self._services.config.batch_limit_s)
+        took = boottime_s() - began
+        self.engine_seq = batch.to_seq
+        self.events_seen = True
+        self._progress.add(result)
+        if took > SLOW_BATCH_S:
+            self._batch_events = max(self._batch_events // 4, SMALLEST_BATCH)
+        elif took < QUICK_BATCH_S:
+            self._batch_events = min(self._batch_events * 2, COMMIT_EVENTS_BEHIND)
+
+    async def _skip_or_halt(self, stale: int) -> bool:
+        """Go past what is not for this portfolio; raise StaleEvent before what is."""
+        events, to_seq = self._reader.ring.batch(
+            self._progress.to_seq, self._symbols, stale, 1, COMMIT_EVENTS_BEHIND
+        )
+        if events == _NO_EVENTS:
+            self._progress.skip(to_seq)
+            return True
+        self._progress.skip(to_seq - 1)
+        await self._flush_if_any()
+        raise StaleEvent(self._reader.age_s(to_seq))
+
+    async def _rest(self, longest_s: float) -> None:
+        """Wait for an event of its symbols, for an order, or for the time of the next commit."""
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(longest_s, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            timer.cancel()
+
+    # --- commits -----------------------------------------------------------------------------
+
+    def _is_due(self) -> bool:
+        progress = self._progress
+        if progress.span == 0:
+            return False
+        if progress.urgent or asyncio.get_running_loop().time() >= self._due_at_s:
+            return True
+        catching_up = self._reader.head() - progress.from_seq > BEHIND_EVENTS
+        return progress.span >= (COMMIT_EVENTS_BEHIND if catching_up else COMMIT_EVENTS)
+
+    def _until_due_s(self) -> float:
+        now = asyncio.get_running_loop().time()
+        if now >= self._due_at_s:
+            self._due_at_s = _next_on_grid(now)
+        return self._due_at_s - now
+
+    async def _flush_if_any(self) -> None:
+        if self._progress.span:
+            await self._flush()
+
+    async def _flush(self) -> None:
+        """Commit what there is. Raise what the fence said, unless it was ok."""
+        commit = self._progress.commit(self._portfolio, self._epoch)
+        result = await self._services.committer.commit(commit)
+        if result.answer != "ok":
+            raise _refusal(result)
+        self._committed(commit)
+
+    async def _release(self, handoff: int) -> None:
+        """Commit what there is as the last commit of this epoch, and do what the answer says."""
+        commit = self._progress.commit(self._portfolio, self._epoch, release=handoff)
+        self.releasing = True
+        try:
+            result = await self._services.committer.commit(commit)
+        finally:
+            self.releasing = False
+        if result.answer in ("ok", "handed_over"):
+            self._committed(commit)
+            raise HandedOver(f"released at seq {commit.to_seq} for handoff {handoff}")
+        if result.answer != "keep":
+            raise _refusal(result)
+        self._committed(commit)
+        self.kept = handoff
+        if self._release_for == handoff:
+            self._release_for = None
+        self._services.changed()
+
+    def _committed(self, commit: Commit) -> None:
+        now = boottime_s()
+        if commit.to_seq > commit.from_seq:
+            self.progressed_at_s = now
+        if commit.state is not None:
+            self.state_seq, self._state_revision = commit.to_seq, self._revision
+        self.seq = commit.to_seq
+        self.held = Held(self.seq, self.state_seq, self._state_revision)
+        self._progress = Progress(self.seq)
+        self._due_at_s = _next_on_grid(asyncio.get_running_loop().time())
+        if self.caught_up_ms is None and self.lag <= COMMIT_EVENTS:
+            self.caught_up_ms = (now - self._started_at_s) * 1e3
+            self._services.beat_soon()
+
+
+def _next_on_grid(now_s: float) -> float:
+    return (now_s // COMMIT_EVERY_S + 1) * COMMIT_EVERY_S
+
+
+def _refusal(result: CommitResult) -> Exception:
+    """Return what an answer other than ok is raised as."""
+    said = f"{result.answer}: {result.detail}" if result.detail else result.answer
+    if result.answer == "fenced":
+        return Fenced(said)
+    if result.answer in ("conflict", "ahead"):
+        return OutOfStep(said)
+    if result.answer == "handed_over":
+        return HandedOver(said)
+    return CommitRejected(said)

@@ -1,0 +1,134 @@
+"""The node's end of the protocol: keep-alive POSTs with MessagePack bodies, and the websocket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar
+
+import aiohttp
+import msgspec
+
+from scheduling.node_daemon.config import NodeConfig
+from scheduling.node_daemon.errors import Declined, NotWelcome, ServerAway
+from scheduling.wire.messages import (
+    Beat,
+    BeatAnswer,
+    CheckpointAnswer,
+    CheckpointRequest,
+    CommitAnswers,
+    DesiredSet,
+    Goodbye,
+    Hello,
+    Problem,
+    Register,
+    Registered,
+    encode,
+)
+
+BEAT_TIMEOUT_S = 4.0
+REQUEST_TIMEOUT_S = 8.0
+PING_INTERVAL_S = 10.0
+LARGEST_PUSH = 16 << 20
+UNAUTHORISED = 401
+
+T = TypeVar("T")
+
+
+class Link:
+    """One server, one token. Every call answers, or raises ServerAway, Declined or NotWelcome.
+
+    ServerAway: nothing definite is known, the request may or may not have been carried out.
+    Declined: a definite no to this request. NotWelcome: the token is no good (any more).
+    """
+
+    def __init__(self, config: NodeConfig) -> None:
+        """Open no connection yet."""
+        self._config = config
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Link:
+        self._session = aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {self._config.token}"},
+            connector=aiohttp.TCPConnector(limit=16, keepalive_timeout=60),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._session is not None
+        await self._session.close()
+
+    async def register(self, message: Register) -> Registered:
+        """Return what the node owns from now on."""
+        return await self._post("register/", encode(message), Registered, REQUEST_TIMEOUT_S)
+
+    async def beat(self, message: Beat) -> BeatAnswer:
+        """Return the answer to a heartbeat."""
+        return await self._post("heartbeat/", encode(message), BeatAnswer, BEAT_TIMEOUT_S)
+
+    async def checkpoint(self, message: CheckpointRequest) -> CheckpointAnswer:
+        """Return the newest checkpoint of a portfolio."""
+        return await self._post("checkpoint/", encode(message), CheckpointAnswer, REQUEST_TIMEOUT_S)
+
+    async def commit(self, body: bytes) -> CommitAnswers:
+        """Return the answers to an encoded CommitRequest."""
+        return await self._post("commit/", body, CommitAnswers, REQUEST_TIMEOUT_S)
+
+    async def goodbye(self, message: Goodbye) -> None:
+        """Give the lease back."""
+        await self._post("goodbye/", encode(message), Any, 2.0)
+
+    async def _post(self, path: str, body: bytes, answer: type[T] | Any, limit_s: float) -> T:
+        assert self._session is not None
+        try:
+            async with self._session.post(
+                f"{self._config.server}/api/agent/{path}",
+                data=body,
+                headers={"Content-Type": "application/msgpack"},
+                timeout=aiohttp.ClientTimeout(total=limit_s),
+            ) as response:
+                data, status = await response.read(), response.status
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ServerAway(f"{path} got no answer: {error or type(error).__name__}") from None
+        if status in (200, 204):
+            try:
+                return msgspec.msgpack.decode(data, type=answer) if data else None  # type: ignore[return-value]
+            except msgspec.DecodeError as error:
+                raise ServerAway(f"{path} got an answer that cannot be read: {error}") from None
+        raise _fault(path, status, data)
+
+    async def pushes(self, incarnation: str) -> AsyncIterator[DesiredSet | None]:
+        """Yield None once connected, then every desired set pushed, until the socket closes.
+
+        Raise ServerAway if it cannot be opened.
+        """
+        assert self._session is not None
+        try:
+            async with self._session.ws_connect(
+                self._config.socket_url, heartbeat=PING_INTERVAL_S, max_msg_size=LARGEST_PUSH
+            ) as socket:
+                await socket.send_bytes(encode(Hello(incarnation=incarnation)))
+                yield None
+                async for message in socket:
+                    if message.type is aiohttp.WSMsgType.BINARY:
+                        yield msgspec.msgpack.decode(message.data, type=DesiredSet)
+        except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError) as error:
+            raise ServerAway(f"the websocket closed: {error}") from None
+
+
+def _fault(path: str, status: int, data: bytes) -> Exception:
+    """Return what an answer that is not 200 means."""
+    try:
+        problem = msgspec.msgpack.decode(data, type=Problem)
+    except msgspec.DecodeError:
+        problem = Problem(code="", message=f"{path} was answered {status}")
+    if status == UNAUTHORISED:
+        return NotWelcome(problem.message)
+    if status >= 500 or status in (408, 425, 429) or not problem.code:
+        return ServerAway(f"{path} was answered {status}: {problem.message}")
+    return Declined(status, problem.code, problem.message)
+
+
+async def back_off(attempt: int, first_s: float, longest_s: float) -> None:
+    """Sleep before the next attempt: doubled each time, up to `longest_s`."""
+    await asyncio.sleep(min(first_s * 2 ** min(attempt, 16), longest_s))

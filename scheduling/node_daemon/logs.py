@@ -1,0 +1,61 @@
+"""Log lines of a daemon, on stderr: plain for people, JSON for machines. Never a token."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from datetime import UTC, datetime
+
+LOG = logging.getLogger("ginkgo.node")
+
+
+class JsonLines(logging.Formatter):
+    """Render a record as one JSON object on one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            "pid": record.process,
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def start_logging(name: str, *, as_json: bool, level: str = "INFO") -> None:
+    """Send everything to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    if as_json:
+        handler.setFormatter(JsonLines())
+    else:
+        form = logging.Formatter(f"%(asctime)s {name} %(levelname)s %(message)s")
+        form.converter = time.gmtime
+        handler.setFormatter(form)
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+class RateLimited:
+    """Lets `lines` log lines through every `per_s` seconds, and says how many it held back."""
+
+    def __init__(self, lines: int = 20, per_s: float = 10.0) -> None:
+        """Start with a full allowance."""
+        self._lines, self._per_s = lines, per_s
+        self._since, self._used, self._held = 0.0, 0, 0
+
+    def info(self, now_s: float, message: str, *args: object) -> None:
+        """Log the line or count it as held back."""
+        if now_s - self._since >= self._per_s:
+            if self._held:
+                LOG.info("%d more lines were held back", self._held)
+            self._since, self._used, self._held = now_s, 0, 0
+        if self._used >= self._lines:
+            self._held += 1
+            return
+        self._used += 1
+        LOG.info(message, *args)

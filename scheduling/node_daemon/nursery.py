@@ -1,0 +1,199 @@
+"""The daemon's handle on the forkserver: start a process, hear when one ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from scheduling.node_daemon.boottime import boottime_s
+from scheduling.node_daemon.errors import ChildFailed
+from scheduling.node_daemon.forkserver import EXITED, LIST, REPLY, REQUEST, SERVE, STARTED
+from scheduling.node_daemon.logs import LOG, RateLimited
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+LIST_LIMIT_S = 30.0
+_KEPT_FROM_STRATEGIES = ("GINKGO_NODE_TOKEN", "GINKGO_SECRET_KEY", "DATABASE_URL", "REDIS_URL")
+
+
+class Born:
+    """A process that was asked for: its pid once it runs, its wait status once it ended."""
+
+    def __init__(self) -> None:
+        """Start with both unknown."""
+        loop = asyncio.get_running_loop()
+        self.pid: asyncio.Future[int] = loop.create_future()
+        self.status: asyncio.Future[int] = loop.create_future()
+
+    def vanish(self) -> None:
+        """The forkserver is gone, and so is this process."""
+        if not self.pid.done():
+            self.pid.set_exception(ChildFailed("exit", "the forkserver ended"))
+            self.pid.exception()  # nobody may be waiting
+        if not self.status.done():
+            self.status.set_result(-signal.SIGKILL)
+
+
+class Nursery:
+    """Starts the forkserver, and children through it. Make and start it in the main thread.
+
+    The parent-death signal belongs to the thread that starts a process; the main thread is the one
+    that lives as long as the daemon.
+    """
+
+    def __init__(self, memory_mb: int) -> None:
+        """Remember the memory limit of a child; nothing runs yet."""
+        self._memory_mb = memory_mb
+        self._numbers = itertools.count(1)
+        self._born: dict[int, Born] = {}
+        self._server: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._output = RateLimited()
+
+    def launch(self) -> None:
+        """Start the forkserver. It preloads while the daemon goes on."""
+        ours, theirs = socket.socketpair()
+        arguments = [str(theirs.fileno()), str(os.getpid()), str(self._memory_mb)]
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "scheduling.node_daemon.forkserver", *arguments],
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,  # a Ctrl-C in the terminal is the daemon's to handle
+        )
+        theirs.close()
+        ours.setblocking(False)
+        self._control = ours
+
+    async def listen(self) -> None:
+        """Tell who started and ended, until cancelled. A forkserver that ended is replaced."""
+        loop = asyncio.get_running_loop()
+        while True:
+            assert self._control is not None
+            data = b""
+            with contextlib.suppress(ConnectionResetError):
+                while chunk := await loop.sock_recv(self._control, 65_536):
+                    data += chunk
+                    whole = len(data) - len(data) % REPLY.size
+                    for reply in REPLY.iter_unpack(data[:whole]):
+                        self._hear(*reply)
+                    data = data[whole:]
+            LOG.error("the forkserver ended, and its children with it: starting another")
+            self._end_server()
+            for born in self._born.values():
+                born.vanish()
+            self._born.clear()
+            self.launch()
+
+    def _hear(self, kind: bytes, number: int, pid: int, status: int) -> None:
+        born = self._born.get(number)
+        if born is None:
+            return
+        if kind == STARTED and not born.pid.done():
+            born.pid.set_result(pid)
+        elif kind == EXITED:
+            del self._born[number]
+            if not born.status.done():
+                born.status.set_result(status)
+
+    def bear(self, kind: bytes, name: str) -> tuple[socket.socket, Born]:
+        """Ask for a process. Return the daemon's end of its socket, and what becomes of it."""
+        assert self._control is not None
+        ours, theirs = socket.socketpair()
+        read_end, write_end = os.pipe()
+        number = next(self._numbers)
+        born = self._born[number] = Born()
+        try:
+            socket.send_fds(
+                self._control, [REQUEST.pack(kind, number)], [theirs.fileno(), write_end]
+            )
+        except OSError:  # it is being replaced
+            del self._born[number]
+            born.vanish()
+        finally:
+            theirs.close()
+            os.close(write_end)
+        self._log_output(read_end, name)
+        ours.setblocking(False)
+        return ours, born
+
+    def _log_output(self, read_end: int, name: str) -> None:
+        """Log what the process prints, a bounded part of it; read on in any case."""
+        loop = asyncio.get_running_loop()
+        os.set_blocking(read_end, False)
+
+        def on_readable() -> None:
+            try:
+                data = os.read(read_end, 16_384)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                loop.remove_reader(read_end)
+                os.close(read_end)
+            for line in data.decode(errors="replace").splitlines()[:20]:
+                self._output.info(boottime_s(), "%s said: %s", name, line[:500])
+
+        loop.add_reader(read_end, on_readable)
+
+    async def strategies(self) -> dict[str, int]:
+        """Return name → version of every strategy, found by a child that then ends.
+
+        Raise ChildFailed if it does not answer in time. What did not load is logged.
+        """
+        sock, born = self.bear(LIST, "strategies")
+        reader, writer = await asyncio.open_unix_connection(sock=sock)
+        try:
+            async with asyncio.timeout(LIST_LIMIT_S):
+                found = json.loads(await reader.read())
+        except (TimeoutError, ValueError):
+            if born.pid.done() and not born.pid.exception():
+                kill_group(born.pid.result())
+            raise ChildFailed("load", "the strategies of this node cannot be listed") from None
+        finally:
+            writer.close()
+        for problem in found["problems"]:
+            LOG.warning("%s", problem)
+        return dict(found["versions"])
+
+    def close(self) -> None:
+        """Kill every child and the forkserver."""
+        for born in self._born.values():
+            if born.pid.done() and not born.pid.exception():
+                kill_group(born.pid.result())
+        self._end_server()
+
+    def _end_server(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        if self._server is not None:
+            self._server.kill()
+            self._server.wait()
+
+
+def kill_group(pid: int) -> None:
+    """Kill a portfolio process and whatever it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)  # it may not have made its group yet
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of children: the daemon's path and one hash seed, no secrets."""
+    environment = {k: v for k, v in os.environ.items() if k not in _KEPT_FROM_STRATEGIES}
+    paths = [str(PROJECT_ROOT), *(os.path.abspath(path) for path in sys.path)]
+    environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    environment["PYTHONHASHSEED"] = "0"
+    return environment
+
+
+__all__ = ["LIST", "SERVE", "Born", "Nursery", "kill_group"]

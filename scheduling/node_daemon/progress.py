@@ -1,0 +1,97 @@
+"""What a portfolio did since its last commit, and the commit made of it."""
+
+from __future__ import annotations
+
+import uuid
+from decimal import Decimal
+
+from portfolios.runtime.results import BatchResult, EquityRow, FillRow, OrderRow
+from scheduling.wire.messages import Commit, EquityLine, FillLine, OrderLine
+
+
+class Progress:
+    """Results of (from_seq, to_seq], gathered over several batches."""
+
+    def __init__(self, seq: int) -> None:
+        """Start with nothing behind `seq`."""
+        self.from_seq = self.to_seq = seq
+        self.suppress: bool | None = None  #: None until an event of its symbols was in it
+        self._state: bytes | None = None
+        self._orders: list[OrderLine] = []
+        self._fills: list[FillLine] = []
+        self._equity: list[EquityLine] = []
+
+    @property
+    def span(self) -> int:
+        """Return how many events of the log it covers."""
+        return self.to_seq - self.from_seq
+
+    @property
+    def urgent(self) -> bool:
+        """Return whether it holds an order or a fill, which nobody should wait for."""
+        return bool(self._orders or self._fills)
+
+    def skip(self, to_seq: int) -> None:
+        """Take note that nothing up to `to_seq` was for this portfolio."""
+        self.to_seq = to_seq
+
+    def add(self, result: BatchResult) -> None:
+        """Take what a batch produced."""
+        self.to_seq = max(self.to_seq, result.to_seq)
+        self._orders.extend(map(_order, result.orders))
+        self._fills.extend(map(_fill, result.fills))
+        self._equity.extend(map(_equity, result.equity))
+        if result.state is not None:
+            self._state = result.state
+
+    def commit(self, portfolio: int, epoch: int, release: int | None = None) -> Commit:
+        """Return the commit, with a batch id of its own."""
+        return Commit(
+            portfolio=portfolio,
+            epoch=epoch,
+            from_seq=self.from_seq,
+            to_seq=self.to_seq,
+            batch=str(uuid.uuid4()),
+            state=self._state,
+            suppress=bool(self.suppress),
+            orders=self._orders,
+            fills=self._fills,
+            equity=self._equity,
+            release=release,
+        )
+
+
+def _text(number: Decimal) -> str:
+    return f"{number:f}"
+
+
+def _order(row: OrderRow) -> OrderLine:
+    return OrderLine(
+        row.seq,
+        row.index,
+        row.symbol,
+        row.side,
+        _text(row.quantity),
+        _text(row.price),
+        row.status,
+        row.reason or "",
+        row.decided_us,
+    )
+
+
+def _fill(row: FillRow) -> FillLine:
+    return FillLine(
+        row.order_seq,
+        row.order_index,
+        row.fill_seq,
+        row.index,
+        row.symbol,
+        row.side,
+        _text(row.quantity),
+        _text(row.price),
+        row.at_us,
+    )
+
+
+def _equity(row: EquityRow) -> EquityLine:
+    return EquityLine(row.seq, row.at_us, _text(row.equity))

@@ -1,0 +1,34 @@
+"""Reports of steps, kept until a heartbeat that carried them was answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from scheduling.wire.messages import Report
+
+
+class Outbox:
+    """Reports in order. Every one names its handoff, death or epoch, so a repeat is harmless."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._waiting: list[tuple[Report, Callable[[], None] | None]] = []
+
+    def add(self, report: Report, when_heard: Callable[[], None] | None = None) -> None:
+        """Queue a report; `when_heard` is called once the server has taken it."""
+        self._waiting.append((report, when_heard))
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def content(self) -> list[Report]:
+        """Return what the next heartbeat should carry."""
+        return [report for report, _ in self._waiting]
+
+    def heard(self, sent: Sequence[Report]) -> None:
+        """Forget what an answered heartbeat carried."""
+        count = len(sent)
+        done, self._waiting = self._waiting[:count], self._waiting[count:]
+        for _, when_heard in done:
+            if when_heard is not None:
+                when_heard()
