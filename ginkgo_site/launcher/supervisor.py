@@ -5,11 +5,8 @@ lock → leftovers → PostgreSQL and preparation → web, watcher, worker, node
 
 from __future__ import annotations
 
-import json
 import os
-import select
 import signal
-import subprocess
 import sys
 import time
 from datetime import datetime
@@ -33,11 +30,13 @@ from ginkgo_site.launcher.options import Options
 from ginkgo_site.launcher.postgres import EmbeddedPostgres
 from ginkgo_site.launcher.readiness import Readiness
 from ginkgo_site.launcher.services import PostgresProgram, Program, Service, wait_for_end
+from ginkgo_site.launcher.steps import Steps
 
 READY_LIMIT_S = 120
 _LOOK_EVERY_S = 0.05
 _ASK_EVERY_S = 0.2
 _NODE_CAPACITY = 5
+_LONE_NODE_CAPACITY = 10
 
 _NODE_STOP_LIMIT_S = 15.0  #: 8 s of handing off, then releasing in place
 _PASS_STOP_LIMIT_S = 8.0
@@ -61,13 +60,13 @@ class House:
         self._address = Address(options.host, options.port)
         self._postgres: EmbeddedPostgres | None = None
         self._database: Service | None = None
-        self._preparation: subprocess.Popen[bytes] | None = None
+        self._steps: Steps | None = None
         self._web: list[Service] = []
         self._passes: list[Service] = []
         self._nodes: list[Service] = []
         self._asked_to_stop = 0
         self._began = time.monotonic()
-        self._readiness: Readiness | None = None
+        self._readiness = Readiness(environment.database_url)
         self._logs_measured_at = 0.0
 
     def run(self) -> int:
@@ -101,12 +100,32 @@ class House:
             self._delete_data()
         logfiles.rotate(self._logs)
         self._start_database()
-        self._preparation = self._start_preparation()
+        # Before the database answers: importing Django takes as long as PostgreSQL does.
+        self._steps = self._start_steps()
         self._finish_database()
-        prepared = self._finish_preparation()
-        self._start_services(prepared["node_tokens"], len(prepared["portfolios"]))
-        self._wait_until_ready(prepared["portfolios"])
-        self._announce(prepared)
+        started_at = self._readiness.database_now()
+        prepared = self._wait_for("prepared", "the preparation of the database")
+        self._start_services(prepared["node_tokens"])
+        settled = self._wait_for("settled", "the registration of the nodes")
+        self._steps.end()
+        self._wait_until_ready(settled["portfolios"], started_at)
+        self._announce(prepared["login"])
+
+    def _start_steps(self) -> Steps:
+        arguments = ["start", "--nodes", str(self._options.nodes)]
+        if not self._options.demo:
+            arguments.append("--no-demo")
+        return Steps(arguments, self._environment(), self._logs / "prepare.log", self._say)
+
+    def _wait_for(self, report: str, what: str) -> dict[str, Any]:
+        """Look after what runs until the steps report this, and return it."""
+        assert self._steps is not None
+        while (found := self._steps.report(report)) is None:
+            self._check_asked()
+            self._look()
+            self._check_time(f"{what} (log: {self._logs / 'prepare.log'})")
+        answer: dict[str, Any] = found
+        return answer
 
     def _delete_data(self) -> None:
         if not self._env.database_is_embedded:
@@ -119,67 +138,20 @@ class House:
 
     def _start_database(self) -> None:
         if not self._env.database_is_embedded:
-            self._readiness = Readiness(self._env.database_url)
             return
         self._postgres = EmbeddedPostgres(self._home)
         self._postgres.prepare()
+        self._readiness = Readiness(self._postgres.url)
         for note in self._postgres.notes:
             self._say(note)
         self._database = Service("PostgreSQL", PostgresProgram(self._postgres), self._say)
         self._database.start(time.monotonic())
-        self._readiness = Readiness(self._postgres.url)
 
     def _finish_database(self) -> None:
         if self._postgres is not None:
             self._postgres.wait_until_ready(meanwhile=self._check_asked)
 
-    def _start_preparation(self) -> subprocess.Popen[bytes]:
-        """Start it before the database answers: importing Django takes as long as PostgreSQL."""
-        argv = [sys.executable, "-m", "ginkgo_site.launcher.prepare_home"]
-        argv += ["--nodes", str(self._options.nodes)]
-        if not self._options.demo:
-            argv.append("--no-demo")
-        with open(self._logs / "prepare.log", "ab") as log:
-            return subprocess.Popen(
-                argv,
-                cwd=CHECKOUT,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    def _finish_preparation(self) -> dict[str, Any]:
-        assert self._preparation is not None and self._preparation.stdout is not None
-        assert self._readiness is not None
-        self._readiness.database_now()  # a database that does not answer is said at once
-        pending = b""
-        while True:
-            self._check_asked()
-            readable, _, _ = select.select([self._preparation.stdout], [], [], _LOOK_EVERY_S)
-            if not readable:
-                self._check_time("the preparation of the database (log: logs/prepare.log)")
-                continue
-            chunk = os.read(self._preparation.stdout.fileno(), 65536)
-            *lines, pending = (pending + chunk).split(b"\n")
-            for line in lines:
-                answer = json.loads(line)
-                if "say" in answer:
-                    self._say(answer["say"])
-                elif "refused" in answer:
-                    raise CannotStart(answer["refused"])
-                else:
-                    self._preparation.wait()
-                    ready: dict[str, Any] = answer["ready"]
-                    return ready
-            if not chunk:
-                log = self._logs / "prepare.log"
-                raise CannotStart(
-                    f"The database could not be prepared: {logfiles.last_line(log)} (log: {log})"
-                )
-
-    def _start_services(self, node_tokens: dict[str, str], portfolios: int) -> None:
+    def _start_services(self, node_tokens: dict[str, str]) -> None:
         python = sys.executable
         manage = str(CHECKOUT / "manage.py")
         host, port = self._address.host, str(self._address.port)
@@ -192,8 +164,8 @@ class House:
             # It ends its forks when it is asked to, not when it is killed.
             self._service("worker", [python, manage, "qcluster"], death_signal=signal.SIGTERM),
         ]
-        # Fewer nodes than usual get more room each, or the demo would wait for a place for ever.
-        capacity = max(_NODE_CAPACITY, -(-portfolios // max(1, len(node_tokens))))
+        # A single node gets more room, or the demo would wait for a place for ever.
+        capacity = _NODE_CAPACITY if len(node_tokens) > 1 else _LONE_NODE_CAPACITY
         self._nodes = [self._node(name, token, capacity) for name, token in node_tokens.items()]
         now = time.monotonic()
         for service in [*self._web, *self._nodes, *self._passes]:
@@ -235,9 +207,7 @@ class House:
 
     # --- ready --------------------------------------------------------------------------------
 
-    def _wait_until_ready(self, portfolios: list[str]) -> None:
-        assert self._readiness is not None
-        since = self._readiness.database_now()
+    def _wait_until_ready(self, portfolios: list[str], since: datetime) -> None:
         while missing := self._missing(portfolios, since):
             deadline = time.monotonic() + _ASK_EVERY_S
             while time.monotonic() < deadline:
@@ -247,7 +217,6 @@ class House:
             self._check_time(", ".join(missing))
 
     def _missing(self, portfolios: list[str], since: datetime) -> list[str]:
-        assert self._readiness is not None
         if not self._address.answers():
             return ["the web process does not answer (log: logs/web.log)"]
         try:
@@ -255,8 +224,7 @@ class House:
         except psycopg.OperationalError:
             return ["the database does not answer (log: logs/postgres.log)"]
 
-    def _announce(self, prepared: dict[str, Any]) -> None:
-        login = prepared["login"]
+    def _announce(self, login: dict[str, Any]) -> None:
         password = login["password"] or "(as you changed it)"
         self._say(f"Ready after {time.monotonic() - self._began:.1f} s: {self._address.url}/")
         self._say(f"Log in as {login['username']} with password {password}")
@@ -270,8 +238,7 @@ class House:
     # --- watch --------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        if self._readiness is not None:
-            self._readiness.close()
+        self._readiness.close()
         while not self._asked_to_stop:
             self._look()
             time.sleep(_LOOK_EVERY_S)
@@ -295,12 +262,11 @@ class House:
         self._asked_to_stop = max(self._asked_to_stop, 1)
         if self._lock.is_held:
             self._access_file.unlink(missing_ok=True)
-        if self._preparation is not None and self._preparation.poll() is None:
-            self._preparation.kill()
-            self._preparation.wait()
+        if self._steps is not None:
+            self._steps.end()
         if in_order and self._nodes:
             self._say("Stopping in order; Ctrl-C again stops at once.")
-            self._freeze()
+            self._hold_moves()
         patience = 1.0 if in_order else 0.0
         for services, limit_s in (
             (self._nodes, _NODE_STOP_LIMIT_S),
@@ -310,31 +276,23 @@ class House:
             for service in services:
                 service.ask_to_stop()
             wait_for_end(services, limit_s * patience, self._is_hurried)
-        if self._readiness is not None:
-            self._readiness.close()
+        self._readiness.close()
         if self._postgres is not None:
             self._postgres.stop(hurry=self._is_hurried)
 
-    def _freeze(self) -> None:
-        """Tell the control plane that the nodes which leave now are to be left in peace."""
-        argv = [sys.executable, str(CHECKOUT / "manage.py"), "freeze", "--by", "bin/up"]
-        argv += ["--reason", "ordered stop"]
-        with open(self._logs / "freeze.log", "ab") as log:
-            freezing = subprocess.Popen(
-                argv,
-                cwd=CHECKOUT,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+    def _hold_moves(self) -> None:
+        """Freeze automatic moves and the feed: nodes that leave now are not to be missed."""
+        steps = Steps(["stop"], self._environment(), self._logs / "prepare.log", self._say)
         deadline = time.monotonic() + _FREEZE_LIMIT_S
-        while freezing.poll() is None:
-            if time.monotonic() > deadline or self._is_hurried():
-                freezing.kill()
-                freezing.wait()
-            time.sleep(0.03)
+        try:
+            while steps.report("settled") is None:
+                if time.monotonic() > deadline or self._is_hurried():
+                    break
+        except CannotStart as reason:
+            # The nodes still release in place; at worst the next start sees a failover.
+            self._say(f"Automatic moves could not be frozen: {reason}")
+        finally:
+            steps.end()
 
     # --- signals and words --------------------------------------------------------------------
 

@@ -1,9 +1,11 @@
-"""Make a database ready for this start, in one Django process.
+"""What a start and a stop of the house do in the database, each in one Django process.
 
-    python -m ginkgo_site.launcher.prepare_home --nodes 3 [--no-demo]
+    python -m ginkgo_site.launcher.database_steps start --nodes 3 [--no-demo]
+    python -m ginkgo_site.launcher.database_steps stop
 
-Starting `manage.py` once for each of these steps would cost a second each. Prints one JSON object
-a line: {"say": sentence} as it goes, at last {"ready": …} or {"refused": sentence}.
+Starting `manage.py` once for each step would cost a second each. Prints one JSON object a line:
+{"say": sentence} as it goes, {"prepared": …} when nodes can be started, {"settled": …} when they
+came and everything is under way, or {"refused": sentence}.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import os
 import secrets
 import sys
 import time
+from collections.abc import Collection
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +27,63 @@ import django
 from ginkgo_site.launcher.home import read_private, write_private
 
 OPERATOR = "ginkgo"
-#: Whose freeze the next start takes back; one that a person set stays.
+#: Whose freeze the next start takes back; one that a person set comes back with it.
 ACTOR = "bin/up"
 _DATABASE_LIMIT_S = 60
+_NODES_LIMIT_S = 20
+_LOOK_EVERY_S = 0.1
 
 
 class Refused(Exception):
     """The home cannot be made ready. The text is a sentence for the person who started it."""
 
 
-def prepare(nodes: int, demo: bool) -> dict[str, Any]:
-    """Do every step and return what the launcher needs: login, tokens, names of demo portfolios."""
+def start(nodes: int, demo: bool) -> None:
+    """Prepare the database, wait for the nodes, then let the demo begin and the feed run.
+
+    Nothing may move before all nodes are back: the first to come would be given everything.
+    """
     from django.conf import settings
 
     home: Path = settings.GINKGO.home
     _wait_for_database()
     _check_durability()
     _migrate()
-    login = _operator(home / "secrets" / "operator.json")
+    since = _database_now()
     tokens = _node_tokens(home / "secrets" / "nodes.json", nodes)
+    _begin_feed()
+    login = _operator(home / "secrets" / "operator.json")
+    _report("prepared", {"login": login, "node_tokens": tokens})
+    _wait_for_nodes(tokens, since)
     portfolios = _seed_demo(nodes) if demo and nodes else []
-    _take_back_own_freeze()
-    return {"login": login, "node_tokens": tokens, "portfolios": portfolios}
+    _take_back_own_freeze(home)
+    _run_feed(settings.GINKGO.feed_rate)
+    _report("settled", {"portfolios": portfolios})
+
+
+def stop() -> None:
+    """Hold every automatic move and pause the feed, so that nodes can leave and nobody moves.
+
+    A freeze that a person set is noted beside the data and comes back at the next start.
+    """
+    from django.conf import settings
+
+    from scheduling.enact import requests
+    from scheduling.models import Control
+
+    home: Path = settings.GINKGO.home
+    control = Control.objects.filter(frozen_at__isnull=False).first()
+    before: dict[str, Any] = {}
+    if control is not None and control.frozen_by != ACTOR:
+        before = {
+            "actor": control.frozen_by,
+            "reason": control.frozen_reason,
+            "failover": control.freeze_failover,
+        }
+    write_private(_freeze_before(home), before)
+    requests.freeze(actor=ACTOR, reason="ordered stop", failover=True)
+    _run_feed(0.0)
+    _report("settled", {})
 
 
 def _wait_for_database() -> None:
@@ -155,23 +194,70 @@ def _valid_node_tokens(kept: dict[str, str]) -> dict[str, str]:
     return {name: kept[name] for sha256, name in rows if by_hash[sha256] == name}
 
 
+def _begin_feed() -> None:
+    """Make the feed's row if there is none, since a node asks for it when it registers.
+
+    One that an ordered stop paused stays paused until the nodes are back.
+    """
+    from portfolios.models import FeedRow
+
+    if not FeedRow.objects.exists():
+        from django.conf import settings
+
+        _run_feed(settings.GINKGO.feed_rate)
+
+
+def _run_feed(rate: float) -> None:
+    """Let the feed run at `rate` from now on; 0 pauses it. Does nothing when it does already."""
+    from portfolios.feeds_setup import FeedDiffers, ensure_feed
+
+    try:
+        ensure_feed(rate)
+    except FeedDiffers as error:
+        raise Refused(str(error)) from None
+
+
+def _wait_for_nodes(names: Collection[str], since: datetime) -> None:
+    """Return when all nodes have registered since `since`, or say after 20 s who is missing."""
+    from scheduling.models import Node
+
+    deadline = time.monotonic() + _NODES_LIMIT_S
+    missing = set(names)
+    while missing and time.monotonic() < deadline:
+        time.sleep(_LOOK_EVERY_S)
+        came = Node.objects.filter(name__in=names, status="alive", lease__taken_at__gt=since)
+        missing = set(names) - set(came.values_list("name", flat=True))
+    if missing:
+        _say(f"Not registered after {_NODES_LIMIT_S} s, going on without: {_listed(missing)}.")
+
+
 def _seed_demo(nodes: int) -> list[str]:
     """Create the demo portfolios that are missing and return the names of all of them."""
     answer = _command("seed_demo", nodes=nodes)
     return [*answer["created"], *answer["kept"]]
 
 
-def _take_back_own_freeze() -> None:
-    """Undo the freeze that the last ordered stop set. One set by a person stays, and is shown."""
+def _take_back_own_freeze(home: Path) -> None:
+    """Undo the freeze of the last ordered stop. One that a person set stays or comes back."""
+    from scheduling.enact import requests
     from scheduling.models import Control
 
     control = Control.objects.filter(frozen_at__isnull=False).first()
     if control is None:
         return
-    if control.frozen_by == ACTOR:
-        _command("freeze", undo=True, by=ACTOR)
-    else:
-        _say(f"Automatic moves are frozen by {control.frozen_by}: manage.py freeze --undo ends it.")
+    before = read_private(_freeze_before(home))
+    by = control.frozen_by
+    if by == ACTOR and before:
+        requests.freeze(**before)
+        by = before["actor"]
+    elif by == ACTOR:
+        requests.unfreeze(actor=ACTOR)
+        return
+    _say(f"Automatic moves are frozen by {by}: manage.py freeze --undo lets them go on.")
+
+
+def _freeze_before(home: Path) -> Path:
+    return home / "secrets" / "frozen_before_stop.json"
 
 
 def _command(name: str, *arguments: str, **options: Any) -> dict[str, Any]:
@@ -185,18 +271,33 @@ def _command(name: str, *arguments: str, **options: Any) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
+def _database_now() -> datetime:
+    from portfolios.feeds_setup import database_now
+
+    return database_now()
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(sorted(names))
+
+
 def _say(sentence: str) -> None:
-    print(json.dumps({"say": sentence}), flush=True)
+    _report("say", sentence)
+
+
+def _report(kind: str, what: Any) -> None:
+    print(json.dumps({kind: what}), flush=True)
 
 
 def main() -> int:
-    """Prepare and report. A refusal is a line on stdout; its traceback goes to the log."""
+    """Do the steps and report. A refusal is a line on stdout; its traceback goes to the log."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--nodes", type=int, required=True)
+    parser.add_argument("step", choices=["start", "stop"])
+    parser.add_argument("--nodes", type=int, default=0)
     parser.add_argument("--no-demo", action="store_true")
     args = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ginkgo_site.settings")
@@ -204,11 +305,13 @@ def main() -> int:
     from django.core.management import CommandError
 
     try:
-        ready = prepare(args.nodes, demo=not args.no_demo)
+        if args.step == "start":
+            start(args.nodes, demo=not args.no_demo)
+        else:
+            stop()
     except (Refused, CommandError) as reason:
-        print(json.dumps({"refused": str(reason)}), flush=True)
+        _report("refused", str(reason))
         return 1
-    print(json.dumps({"ready": ready}), flush=True)
     return 0
 
 
