@@ -1,0 +1,72 @@
+"""Who may open which page. What a role may do is said in `scheduling.api.permissions` alone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+
+from scheduling.api.permissions import (
+    OPERATOR_GROUP,
+    VIEWER_GROUP,
+    may_act,
+    may_read,
+)
+from scheduling.dashboard.pages import problem
+from scheduling.errors import SnapshotUnavailable
+
+logger = logging.getLogger(__name__)
+
+View = Callable[..., HttpResponse]
+
+
+def for_readers(view: View) -> View:
+    """Let viewers and operators in; send who is not signed in to the login page."""
+
+    @wraps(view)
+    @login_required
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if not may_read(request.user):
+            return problem(
+                request,
+                403,
+                "You may not look at the fleet",
+                f"{request.user} belongs to neither the group {OPERATOR_GROUP} nor "
+                f"{VIEWER_GROUP}: ask an administrator to be added to one.",
+            )
+        try:
+            return view(request, *args, **kwargs)
+        except SnapshotUnavailable:
+            logger.exception("no snapshot for %s", request.path)
+            return problem(
+                request,
+                503,
+                "The fleet cannot be read now",
+                "The database does not answer. Nodes go on without this page; open it again in a "
+                "few seconds.",
+            )
+
+    return guarded
+
+
+def for_operators(view: View) -> View:
+    """Let operators in; a viewer who types the address by hand gets 403 with a sentence."""
+
+    @wraps(view)
+    @for_readers
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if not may_act(request.user):
+            return problem(
+                request,
+                403,
+                "You may look, not act",
+                f"{request.user} is a viewer: only a member of the group {OPERATOR_GROUP} may do "
+                "this. Nothing was changed.",
+            )
+        return view(request, *args, **kwargs)
+
+    return guarded

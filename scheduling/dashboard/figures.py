@@ -1,0 +1,141 @@
+"""How the desk writes numbers: with thousands, a real minus, their unit, and – for unknown."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+
+UNKNOWN = "–"
+MINUS = "−"
+
+Number = int | float | Decimal | str
+
+
+def _decimal(value: Number | None) -> Decimal | None:
+    """Return the value as a Decimal, or None where it is unknown or no number."""
+    if value is None or value == "":
+        return None
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None
+
+
+def _grouped(number: Decimal, places: int, sign: bool = False) -> str:
+    text = f"{abs(number):,.{places}f}"
+    if not text.strip("0.,"):
+        return text
+    if number < 0:
+        return MINUS + text
+    return f"+{text}" if sign else text
+
+
+def whole(value: Number | None) -> str:
+    """Return 9,862,904."""
+    number = _decimal(value)
+    return UNKNOWN if number is None else _grouped(number, 0)
+
+
+def money(value: Number | None) -> str:
+    """Return 103,981.47."""
+    number = _decimal(value)
+    return UNKNOWN if number is None else _grouped(number, 2)
+
+
+def signed_money(value: Number | None) -> str:
+    """Return +1,284.10 or −842.37; zero has no sign."""
+    number = _decimal(value)
+    return UNKNOWN if number is None else _grouped(number, 2, sign=True)
+
+
+def price(value: Number | None) -> str:
+    """Return 68.0210, the four places that prices have."""
+    number = _decimal(value)
+    return UNKNOWN if number is None else _grouped(number, 4)
+
+
+def quantity(value: Number | None) -> str:
+    """Return 150 or 0.2500: four places only where there is a fraction."""
+    number = _decimal(value)
+    if number is None:
+        return UNKNOWN
+    return _grouped(number, 0 if number == number.to_integral_value() else 4)
+
+
+def percent(part: Number | None, base: Number | None) -> str:
+    """Return the part in per cent of the base, +1.28 %, or nothing where either is unknown."""
+    part_number, base_number = _decimal(part), _decimal(base)
+    if part_number is None or not base_number:
+        return ""
+    return f"{_grouped(100 * part_number / base_number, 2, sign=True)} %"
+
+
+def direction(value: Number | None) -> str:
+    """Return the class of a gain or loss; an even result has none."""
+    number = _decimal(value)
+    if not number:
+        return ""
+    return "gain" if number > 0 else "loss"
+
+
+def places(value: Number | None) -> str:
+    """Return a load or capacity: 5, or 2.5."""
+    number = _decimal(value)
+    if number is None:
+        return UNKNOWN
+    return f"{number.normalize():f}" if number else "0"
+
+
+def pause(milliseconds: float | None) -> str:
+    """Return 18 ms, or 33.1 s from a second on."""
+    if milliseconds is None:
+        return UNKNOWN
+    if milliseconds < 999.5:
+        return f"{milliseconds:.1f} ms" if 0 < milliseconds < 0.95 else f"{milliseconds:.0f} ms"
+    seconds = milliseconds / 1000
+    return f"{seconds:.1f} s" if seconds < 120 else span(seconds)
+
+
+def span(seconds: float | None) -> str:
+    """Return 0.6 s, 42 s, 23 min, 5 h or 3 d: the coarsest unit that still tells something."""
+    if seconds is None:
+        return UNKNOWN
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} d"
+
+
+def of_limit(seconds: float, limit_s: float) -> str:
+    """Return 1.3 of 5 s: how far something is against its limit."""
+    return f"{max(seconds, 0):.1f} of {limit_s:.0f} s"
+
+
+def clock(at: datetime | None) -> str:
+    """Return 14:05:12 in UTC."""
+    return UNKNOWN if at is None else at.astimezone(UTC).strftime("%H:%M:%S")
+
+
+def moment(at: datetime | None, now: datetime | None = None) -> str:
+    """Return 14:05:12, with the day before it where that is not the day of `now`."""
+    if at is None:
+        return UNKNOWN
+    at = at.astimezone(UTC)
+    today = (now or datetime.now(UTC)).astimezone(UTC).date()
+    return at.strftime("%H:%M:%S" if at.date() == today else "%Y-%m-%d %H:%M:%S")
+
+
+def seconds_between(start: datetime | None, end: datetime | None) -> float | None:
+    """Return the seconds from start to end, or None where either is unknown."""
+    if start is None or end is None:
+        return None
+    return (end - start) / timedelta(seconds=1)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `1 portfolio` or `3 portfolios`."""
+    return f"{whole(number)} {noun}" if number == 1 else f"{whole(number)} {noun}s"

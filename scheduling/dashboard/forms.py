@@ -1,0 +1,82 @@
+"""Forms of the desk. They parse what was typed; `enact.requests` says whether it may be."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django import forms
+
+from portfolios.models import CatchUp
+
+
+class JSONText(forms.CharField):
+    """A JSON object in a text area. What was typed is shown again as it was typed."""
+
+    widget = forms.Textarea(attrs={"rows": 6, "spellcheck": "false", "class": "mono"})
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(required=False, strip=True, **kwargs)
+
+    def prepare_value(self, value: Any) -> Any:
+        """Return text as it is and anything else as indented JSON."""
+        if isinstance(value, str):
+            return value
+        return json.dumps(value or {}, indent=2, ensure_ascii=False)
+
+    def clean(self, value: Any) -> dict[str, Any]:
+        """Return the object. Raise where the text is none, with the line that is wrong."""
+        text = super().clean(value)
+        try:
+            parsed = json.loads(text or "{}")
+        except json.JSONDecodeError as error:
+            raise forms.ValidationError(
+                f"not JSON: {error.msg} in line {error.lineno}, column {error.colno}"
+            ) from error
+        if not isinstance(parsed, dict):
+            raise forms.ValidationError('must be an object, like {} or {"name": 1}')
+        return parsed
+
+
+class EditPortfolio(forms.Form):
+    """What may be changed of a portfolio. Name and starting cash are fixed at creation."""
+
+    config = JSONText(label="Parameters", help_text="of the strategy, as JSON")
+    symbols = forms.CharField(
+        required=False, label="Symbols", help_text="with spaces between; none: all of the feed"
+    )
+    limits = JSONText(label="Limits", help_text="largest order, largest position …, as JSON")
+    selector = JSONText(label="Selector", help_text="labels that its node must have, as JSON")
+    weight = forms.IntegerField(label="Weight", help_text="places it takes on a node")
+    priority = forms.IntegerField(label="Priority", help_text="higher is placed first")
+    spread_group = forms.CharField(
+        required=False, label="Spread group", help_text="members go to different nodes"
+    )
+    catch_up = forms.ChoiceField(choices=CatchUp.choices, label="Catch-up")
+    note = forms.CharField(required=False, max_length=200, label="Why, kept with the revision")
+
+    def clean_symbols(self) -> list[str]:
+        """Return the symbols as a list, each once, in the order given."""
+        return list(dict.fromkeys(self.cleaned_data["symbols"].replace(",", " ").split()))
+
+    def changes_from(self, initial: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields that differ from what was shown; the note only along with others."""
+        changes = {
+            name: value
+            for name, value in self.cleaned_data.items()
+            if name != "note" and value != initial.get(name)
+        }
+        note = self.cleaned_data.get("note")
+        return {**changes, "note": note} if changes and note else changes
+
+    def name_errors(self, errors: list[dict[str, str]]) -> None:
+        """Put each refused field's message beside it; an unknown one at the top."""
+        for error in errors:
+            field = error.get("field", "")
+            head = field.partition(".")[0]
+            inner = field.partition(".")[2]
+            message = f"{inner}: {error['message']}" if inner else error["message"]
+            if head in self.fields:
+                self.add_error(head, message)
+            else:
+                self.add_error(None, f"{field}: {error['message']}" if field else error["message"])

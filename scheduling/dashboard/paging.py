@@ -1,0 +1,57 @@
+"""Pages of a table without a count. By the id of the row before they stay stable as rows arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import QueryDict
+
+PAGE_ROWS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """One page: its rows, and the query values of the pages after and before it."""
+
+    rows: Sequence[Any]
+    older: str | None
+    is_first: bool
+
+
+def number(query: QueryDict, name: str) -> int | None:
+    """Return the whole number that the address gives for `name`, or None."""
+    try:
+        return int(query.get(name, ""))
+    except ValueError:
+        return None
+
+
+def newest_first(
+    rows: QuerySet[Any], query: QueryDict, name: str = "before", size: int = PAGE_ROWS
+) -> Turned:
+    """Return the page of `rows`, ordered by falling id, that the address asks for."""
+    before = number(query, name)
+    if before is not None:
+        rows = rows.filter(pk__lt=before)
+    found = list(rows.order_by("-pk")[: size + 1])
+    more = len(found) > size
+    found = found[:size]
+    return Turned(found, str(found[-1].pk) if more else None, before is None)
+
+
+def by_offset(
+    rows: QuerySet[Any] | Sequence[Any],
+    query: QueryDict,
+    name: str,
+    size: int,
+    arrange: Callable[[Any], Any] = lambda row: row,
+) -> Turned:
+    """Return the page of ordered `rows` that starts at the offset the address gives."""
+    start = max(number(query, name) or 0, 0)
+    found = list(rows[start : start + size + 1])
+    more = len(found) > size
+    older = str(start + size) if more else None
+    return Turned([arrange(row) for row in found[:size]], older, start == 0)

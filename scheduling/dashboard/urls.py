@@ -1,0 +1,21 @@
+"""Addresses of the desk."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from scheduling.dashboard.views import acts, board, portfolio, tables
+
+urlpatterns = [
+    path("", board.board, name="board"),
+    path("fleet/<slug:verb>/", acts.fleet_act, name="fleet-act"),
+    path("portfolios/", tables.portfolios, name="portfolios"),
+    path("portfolios/<slug:name>/", portfolio.portfolio, name="portfolio"),
+    path("portfolios/<slug:name>/equity.json", portfolio.equity, name="portfolio-equity"),
+    path("portfolios/<slug:name>/<slug:verb>/", acts.portfolio_act, name="portfolio-act"),
+    path("nodes/", tables.nodes, name="nodes"),
+    path("nodes/<slug:name>/<slug:verb>/", acts.node_act, name="node-act"),
+    path("handoffs/", tables.handoffs, name="handoffs"),
+    path("handoffs/<int:handoff_id>/", tables.handoff, name="handoff"),
+    path("audit/", tables.audit, name="audit"),
+]

@@ -1,0 +1,1 @@
+"""Pages of the desk: read, arrange, show. An act: parse, one call, show the outcome."""

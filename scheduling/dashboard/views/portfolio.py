@@ -1,0 +1,140 @@
+"""The page of one portfolio, and the points of its curve."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from portfolios.models import EquityPoint, Order, Revision
+from scheduling.dashboard.access import for_readers
+from scheduling.dashboard.pages import page_context, problem, show
+from scheduling.dashboard.paging import by_offset
+from scheduling.dashboard.portfolio_page import (
+    REVISION_TAGS,
+    REVISION_WORDS,
+    equity_points,
+    portfolio_context,
+)
+from scheduling.dashboard.views.acts import find_portfolio
+from scheduling.models import Handoff, Tenure
+from scheduling.observe.board import read_board
+
+RANGES = {"1h": timedelta(hours=1), "6h": timedelta(hours=6), "24h": timedelta(days=1), "all": None}
+ORDER_STATUSES = ("open", "filled", "suppressed", "refused")
+MOST_POINTS = 2000  #: of a curve; more than there are pixels helps nobody
+MOST_MARKS = 500
+
+
+def _since(request: HttpRequest) -> tuple[str, datetime | None]:
+    """Return the name of the asked range and when it begins; None: at the beginning."""
+    name = request.GET.get("range", "24h")
+    span = RANGES.get(name, RANGES["24h"])
+    return (name if name in RANGES else "24h"), (timezone.now() - span if span else None)
+
+
+def _equity(portfolio_id: int, since: datetime | None) -> list[tuple[float, Any]]:
+    """Return (epoch seconds, equity), thinned by whole steps so that the shape stays."""
+    points = EquityPoint.objects.filter(portfolio_id=portfolio_id).order_by("seq")
+    if since is not None:
+        points = points.filter(at__gte=since)
+    rows = list(points.values_list("at", "equity"))
+    step = -(-len(rows) // MOST_POINTS) or 1
+    kept = rows[::step]
+    if rows and kept[-1] != rows[-1]:
+        kept.append(rows[-1])
+    return [(at.timestamp(), equity) for at, equity in kept]
+
+
+@require_safe
+@for_readers
+def portfolio(request: HttpRequest, name: str) -> HttpResponse:
+    """Show one portfolio: how it stands, its curve, its orders, where it ran, its revisions."""
+    context = page_context(request, "portfolios", live_view=f"portfolio:{name}")
+    line = find_portfolio(context["board"], name)
+    if line is None:
+        return problem(request, 404, "No such portfolio", f"There is no portfolio named {name}.")
+    range_name, since = _since(request)
+    status = request.GET.get("status", "")
+    orders = Order.objects.filter(portfolio_id=line.id).order_by("-seq", "-index")
+    if status in ORDER_STATUSES:
+        orders = orders.filter(status=status)
+    tenures = Tenure.objects.filter(portfolio_id=line.id).select_related("node").order_by("-epoch")
+    curve, between = equity_points(_equity(line.id, since))
+    context |= portfolio_context(context["board"], line)
+    context |= {
+        "ranges": tuple(RANGES),
+        "range": range_name,
+        "curve": curve,
+        "between": between,
+        "orders": by_offset(orders, request.GET, "orders", 20),
+        "order_statuses": ORDER_STATUSES,
+        "status": status,
+        "tenures": by_offset(tenures, request.GET, "tenures", 12, _tenure_row),
+        "revisions": [
+            {
+                "row": row,
+                "tag": REVISION_TAGS.get(row.status, ""),
+                "word": REVISION_WORDS.get(row.status, row.status),
+            }
+            for row in Revision.objects.filter(portfolio_id=line.id).order_by("-number")[:12]
+        ],
+        "now": context["board"].at,
+    }
+    return show(request, "desk/portfolio/page.html", context)
+
+
+def _tenure_row(tenure: Tenure) -> dict[str, Any]:
+    end = tenure.ended_at or timezone.now()
+    return {
+        "row": tenure,
+        "first_seq": tenure.from_seq + 1,
+        "lasted_s": (end - tenure.started_at).total_seconds(),
+    }
+
+
+@require_safe
+@for_readers
+def equity(request: HttpRequest, name: str) -> HttpResponse:
+    """Return the curve, the handoffs and the tenures of the asked range, times in epoch seconds."""
+    line = find_portfolio(read_board(), name)
+    if line is None:
+        return problem(request, 404, "No such portfolio", f"There is no portfolio named {name}.")
+    _, since = _since(request)
+    points = _equity(line.id, since)
+    handoffs = Handoff.objects.filter(portfolio_id=line.id, finished_at__isnull=False)
+    tenures = Tenure.objects.filter(portfolio_id=line.id, node__isnull=False)
+    if since is not None:
+        handoffs = handoffs.filter(finished_at__gte=since)
+        tenures = tenures.exclude(ended_at__lt=since)
+    answer = {
+        "time": [at for at, _ in points],
+        "equity": [float(value) for _, value in points],
+        "handoffs": [
+            {
+                "id": h.pk,
+                "kind": h.kind,
+                "state": h.state,
+                "at": (h.activated_at or h.finished_at or h.requested_at).timestamp(),
+                "pause_ms": h.pause_ms,
+                "source": h.source_node.name if h.source_node else None,
+                "target": h.target_node.name if h.target_node else None,
+            }
+            for h in handoffs.select_related("source_node", "target_node").order_by("-pk")[
+                :MOST_MARKS
+            ]
+        ],
+        "tenures": [
+            {
+                "node": t.node.name if t.node else "",
+                "epoch": t.epoch,
+                "from": t.started_at.timestamp(),
+                "to": t.ended_at.timestamp() if t.ended_at else None,
+            }
+            for t in tenures.select_related("node").order_by("-epoch")[:MOST_MARKS]
+        ],
+    }
+    return JsonResponse(answer, headers={"Cache-Control": "private, no-store"})
