@@ -1,13 +1,20 @@
-"""Where each address leads."""
+"""Where each address leads. The node protocol and the sockets are served before, in `asgi.py`."""
 
 from __future__ import annotations
 
 from django.contrib import admin
 from django.contrib.auth import views as auth_views
-from django.urls import path
+from django.urls import include, path
 
 urlpatterns = [
     path("login/", auth_views.LoginView.as_view(), name="login"),
     path("logout/", auth_views.LogoutView.as_view(), name="logout"),
     path("admin/", admin.site.urls),
+    path("api/", include("scheduling.api.urls")),
+    path("", include("scheduling.dashboard.urls")),
 ]
+
+handler400 = "scheduling.api.problems.handle_400"
+handler403 = "scheduling.api.problems.handle_403"
+handler404 = "scheduling.api.problems.handle_404"
+handler500 = "scheduling.api.problems.handle_500"

@@ -32,7 +32,6 @@ class PortfolioChanges(StrictSerializer):
     spread_group = TextField(max_length=80, allow_blank=True, required=False)
     spread_hard = YesNoField(required=False)
     catch_up = serializers.ChoiceField(CatchUp.choices, required=False)
-    desired_state = serializers.ChoiceField(DesiredState.choices, required=False)
     note = TextField(max_length=200, allow_blank=True, required=False)
 
 
@@ -42,6 +41,7 @@ class PortfolioBody(PortfolioChanges):
     name = TextField(max_length=80)
     strategy = TextField(max_length=80)
     starting_cash = MoneyField(required=False)
+    desired_state = serializers.ChoiceField(DesiredState.choices, required=False)
 
 
 class ReasonBody(StrictSerializer):

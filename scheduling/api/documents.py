@@ -57,6 +57,7 @@ class RunDocument(_Anything):
     last_seq = serializers.IntegerField()
     lag_events = serializers.IntegerField()
     stalled = serializers.BooleanField()
+    stalled_s = serializers.FloatField()
     pid = serializers.IntegerField(allow_null=True)
     attempts = serializers.IntegerField()
     reason = serializers.CharField()
@@ -83,7 +84,8 @@ class PortfolioDocument(_Anything):
     weight = serializers.IntegerField()
     priority = serializers.IntegerField()
     selector = serializers.JSONField()
-    spread_group = serializers.CharField(allow_null=True)
+    spread_group = serializers.CharField()
+    spread_hard = serializers.BooleanField()
     limits = serializers.JSONField()
     catch_up = serializers.CharField()
     desired_state = serializers.CharField()
@@ -94,13 +96,8 @@ class PortfolioDocument(_Anything):
     first_seq = serializers.IntegerField()
     starting_cash = _money()
     run = RunDocument(source="*")
-    account = serializers.SerializerMethodField()
+    account = AccountDocument()
     handoff = HandoffDocument(allow_null=True)
-
-    def get_account(self, line: Any) -> dict[str, Any]:
-        """Return the account; before the first commit its values are null, not absent."""
-        known = line.account or {"cash": None, "equity": None, "pnl": None, "positions": []}
-        return dict(AccountDocument(known).data)
 
 
 class NodeDocument(_Anything):
@@ -136,6 +133,7 @@ class FrozenDocument(_Anything):
     at = serializers.DateTimeField()
     by = serializers.CharField()
     reason = serializers.CharField()
+    failover = serializers.BooleanField()
 
 
 class BoardDocument(_Anything):

@@ -45,10 +45,10 @@ _FILTERS: dict[str, tuple[str, Sequence[str] | None]] = {
 
 def portfolio_line(name: str) -> PortfolioLine:
     """Return the board's line of one portfolio, or raise NotFound."""
-    for line in read_board().portfolios:
-        if line.name == name:
-            return line
-    raise NotFound("portfolio", name)
+    line = read_board().by_name.get(name)
+    if line is None:
+        raise NotFound("portfolio", name)
+    return line
 
 
 def portfolio_document(name: str) -> Any:

@@ -1,0 +1,138 @@
+"""Nodes: how they are, and acts on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Count, QuerySet, Sum, Value
+from django.db.models.functions import Coalesce, Now
+from django.http import HttpRequest
+
+from portfolios.models import Portfolio
+from scheduling.admin.base import Act, FleetAdmin, acting
+from scheduling.admin.shown import NOTHING, list_link, word
+from scheduling.decide.liveness import LeasePolicy, LeaseView, status_of
+from scheduling.enact import requests
+from scheduling.enact.timing import timing
+from scheduling.models import Node, NodeStatus
+
+
+def _drain(row: Node, actor: str, fields: dict[str, str]) -> str:
+    requests.drain(row.name, actor=actor, reason=fields.get("reason", ""))
+    return f"{row.name} is draining: what it has is handed off, one after the other."
+
+
+def _undrain(row: Node, actor: str, fields: dict[str, str]) -> str:
+    requests.undrain(row.name, actor=actor)
+    return f"{row.name} is no longer draining."
+
+
+def _cordon(row: Node, actor: str, fields: dict[str, str]) -> str:
+    requests.cordon(row.name, actor=actor, reason=fields.get("reason", ""))
+    return f"{row.name} is cordoned: what runs there stays."
+
+
+def _uncordon(row: Node, actor: str, fields: dict[str, str]) -> str:
+    requests.uncordon(row.name, actor=actor)
+    return f"{row.name} is no longer cordoned."
+
+
+DRAIN = Act(
+    verb="Drain",
+    consequence="Nothing new is placed on these nodes, and what they have is handed off, make "
+    "before break. What finds no other node stays, with the reason on its row.",
+    do=_drain,
+)
+UNDRAIN = Act(
+    verb="End the drain of",
+    consequence="Portfolios may be placed on these nodes again.",
+    do=_undrain,
+    reason=False,
+)
+CORDON = Act(
+    verb="Cordon",
+    consequence="Nothing new is placed on these nodes; what runs there stays.",
+    do=_cordon,
+)
+UNCORDON = Act(
+    verb="Uncordon",
+    consequence="Portfolios may be placed on these nodes again.",
+    do=_uncordon,
+    reason=False,
+)
+
+
+@admin.register(Node)
+class NodeAdmin(FleetAdmin):
+    """How each node is."""
+
+    list_display = (
+        "name",
+        "condition",
+        "lease_left",
+        "load",
+        "runs_shown",
+        "cordoned",
+        "draining",
+        "host",
+        "pid",
+        "version",
+    )
+    list_filter = ("status", "cordoned", "draining")
+    search_fields = ("name", "host")
+    readonly_fields = ("condition", "lease_left", "load", "runs_shown")
+    actions = (
+        acting("Drain…", DRAIN),
+        acting("End drain…", UNDRAIN),
+        acting("Cordon…", CORDON),
+        acting("Uncordon…", UNCORDON),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Return nodes with everything the list shows, in one statement."""
+        return (
+            super()
+            .get_queryset(request)
+            .select_related("lease")
+            .annotate(
+                now=Now(),
+                used=Coalesce(Sum("runs__portfolio__weight"), Value(0)),
+                runs_count=Count("runs"),
+            )
+        )
+
+    @admin.display(description="status", ordering="status")
+    def condition(self, row: Any) -> str:
+        """Return the status as everybody else sees it: `suspect` is read off the lease."""
+        lease = getattr(row, "lease", None)
+        if lease is None:
+            return word(row.status)
+        times = timing()
+        view = LeaseView(
+            expires_at=lease.expires_at.timestamp(),
+            renewed_at=lease.renewed_at.timestamp(),
+            marked_lost=row.status == NodeStatus.LOST,
+            left=row.status == NodeStatus.LEFT,
+        )
+        policy = LeasePolicy(interval_s=times.heartbeat_interval_s, ttl_s=times.lease_ttl_s)
+        return word(status_of(view, row.now.timestamp(), policy))
+
+    @admin.display(description="lease", ordering="lease__expires_at")
+    def lease_left(self, row: Any) -> str:
+        """Return the seconds its lease has left."""
+        lease = getattr(row, "lease", None)
+        if lease is None or row.status != NodeStatus.ALIVE:
+            return NOTHING
+        left_s = (lease.expires_at - row.now).total_seconds()
+        return f"{max(left_s, 0):.1f} s"
+
+    @admin.display(ordering="used")
+    def load(self, row: Any) -> str:
+        """Return the weights it runs, of those it can."""
+        return f"{row.used}/{row.capacity}"
+
+    @admin.display(description="portfolios", ordering="runs_count")
+    def runs_shown(self, row: Any) -> str:
+        """Return a link to what it runs."""
+        return list_link(Portfolio, str(row.runs_count), run__node__id__exact=row.pk)

@@ -1,0 +1,120 @@
+"""What portfolios left behind, and the feed. Read only, for everybody."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from portfolios.models import FeedRow, FeedSegment, Fill, Order, Revision
+from scheduling.admin.base import FleetAdmin
+from scheduling.admin.shown import link, word
+
+
+@admin.register(Order)
+class OrderAdmin(FleetAdmin):
+    """Decisions of strategies."""
+
+    list_display = (
+        "portfolio_shown",
+        "seq",
+        "side",
+        "quantity",
+        "symbol",
+        "price",
+        "status_shown",
+        "node",
+        "revision",
+        "committed_at",
+        "reason",
+    )
+    list_filter = ("status", "side", "portfolio")
+    list_select_related = ("portfolio",)
+    search_fields = ("=symbol", "=id")
+    ordering = ("-committed_at",)
+
+    @admin.display(description="portfolio", ordering="portfolio__name")
+    def portfolio_shown(self, row: Order) -> str:
+        """Return a link to the portfolio."""
+        return link(row.portfolio)
+
+    @admin.display(description="status", ordering="status")
+    def status_shown(self, row: Order) -> str:
+        """Return the status."""
+        return word(row.status)
+
+
+@admin.register(Fill)
+class FillAdmin(FleetAdmin):
+    """Executions of orders."""
+
+    list_display = ("portfolio_shown", "fill_seq", "side", "quantity", "symbol", "price", "at")
+    list_filter = ("side", "portfolio")
+    list_select_related = ("portfolio",)
+    search_fields = ("=symbol",)
+    ordering = ("-id",)
+
+    @admin.display(description="portfolio", ordering="portfolio__name")
+    def portfolio_shown(self, row: Fill) -> str:
+        """Return a link to the portfolio."""
+        return link(row.portfolio)
+
+
+@admin.register(Revision)
+class RevisionAdmin(FleetAdmin):
+    """Configurations of portfolios."""
+
+    list_display = (
+        "portfolio_shown",
+        "number",
+        "strategy",
+        "status_shown",
+        "status_reason",
+        "created_by",
+        "created_at",
+    )
+    list_filter = ("status", "strategy")
+    list_select_related = ("portfolio",)
+    search_fields = ("portfolio__name",)
+    ordering = ("-id",)
+
+    @admin.display(description="portfolio", ordering="portfolio__name")
+    def portfolio_shown(self, row: Revision) -> str:
+        """Return a link to the portfolio."""
+        return link(row.portfolio)
+
+    @admin.display(description="status", ordering="status")
+    def status_shown(self, row: Revision) -> str:
+        """Return whether it was proven."""
+        return word(row.status)
+
+
+class SegmentInline(admin.TabularInline):
+    """How fast the feed ran, since when."""
+
+    model = FeedSegment
+    extra = 0
+    can_delete = False
+    fields = ("from_seq", "from_time", "rate")
+    readonly_fields = fields
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Shown wherever the feed is."""
+        return True
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Segments are appended by seed_demo."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Segments are append-only."""
+        return False
+
+
+@admin.register(FeedRow)
+class FeedAdmin(FleetAdmin):
+    """Market-data logs."""
+
+    list_display = ("name", "length", "sha256")
+    inlines = (SegmentInline,)

@@ -1,0 +1,67 @@
+"""How values look in lists: a word with a colour, a link, a figure with its unit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.urls import reverse
+from django.utils.html import format_html
+
+#: Word → what it asks of the reader. A word without one is neutral.
+_MEANING = {
+    "alive": "fine",
+    "running": "fine",
+    "done": "fine",
+    "good": "fine",
+    "filled": "fine",
+    "suspect": "look",
+    "pending": "look",
+    "halted": "look",
+    "rolled_back": "look",
+    "unproven": "look",
+    "suppressed": "look",
+    "starting": "moving",
+    "draining": "moving",
+    "requested": "moving",
+    "preparing": "moving",
+    "activating": "moving",
+    "lost": "act",
+    "quarantined": "act",
+    "failed": "act",
+    "rejected": "act",
+    "refused": "act",
+}
+
+NOTHING = "–"
+
+
+def word(value: str) -> str:
+    """Return a status as a coloured word; the word itself says it without the colour too."""
+    return format_html('<span class="gk-{}">{}</span>', _MEANING.get(value, "plain"), value)
+
+
+def link(row: Any, text: str | None = None) -> str:
+    """Return a link to the row's page, or a dash for None."""
+    if row is None:
+        return NOTHING
+    meta = row._meta
+    url = reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[row.pk])
+    return format_html('<a href="{}">{}</a>', url, text or str(row))
+
+
+def list_link(model: Any, text: str, **filters: Any) -> str:
+    """Return a link to the model's list, filtered."""
+    meta = model._meta
+    url = reverse(f"admin:{meta.app_label}_{meta.model_name}_changelist")
+    query = "&".join(f"{name}={value}" for name, value in filters.items())
+    return format_html('<a href="{}?{}">{}</a>', url, query, text)
+
+
+def count(value: int | None) -> str:
+    """Return a whole number with its thousands apart."""
+    return NOTHING if value is None else f"{value:,}"
+
+
+def milliseconds(value: float | None) -> str:
+    """Return a time in ms."""
+    return NOTHING if value is None else f"{value:,.0f} ms"

@@ -1,0 +1,62 @@
+"""Tokens: who has one, and revoking them. The command line makes them and shows them once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils import timezone
+
+from scheduling.admin.base import Act, FleetAdmin, acting
+from scheduling.api.permissions import may_act
+from scheduling.models import ApiToken, NodeToken
+
+
+def _revoke(row: Any, actor: str, fields: dict[str, str]) -> str:
+    changed = type(row).objects.filter(pk=row.pk, revoked_at=None).update(revoked_at=timezone.now())
+    if changed != 1:  # another operator got there first
+        return f"The {row} was revoked already."
+    return f"The {row} is revoked: whoever uses it is refused from now on."
+
+
+REVOKE = Act(
+    verb="Revoke",
+    consequence="Whoever uses these tokens is refused from now on. A daemon that loses its token "
+    "stops trading when its lease ends.",
+    do=_revoke,
+    reason=False,
+)
+
+
+class TokenAdmin(FleetAdmin):
+    """Rows with a hash that is of no use to anybody; shown to operators only."""
+
+    exclude = ("sha256",)
+    actions = (acting("Revoke…", REVOKE),)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """Return whether the model is listed."""
+        return may_act(request.user)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return whether rows are shown."""
+        return may_act(request.user)
+
+
+@admin.register(NodeToken)
+class NodeTokenAdmin(TokenAdmin):
+    """Tokens of daemons."""
+
+    list_display = ("node", "created_by", "created_at", "expires_at", "revoked_at")
+    list_filter = ("node", "revoked_at")
+    list_select_related = ("node",)
+
+
+@admin.register(ApiToken)
+class ApiTokenAdmin(TokenAdmin):
+    """Tokens of people's programs."""
+
+    list_display = ("user", "created_at", "revoked_at")
+    list_filter = ("user",)
+    list_select_related = ("user",)

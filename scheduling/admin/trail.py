@@ -1,0 +1,122 @@
+"""What happened: handoffs, tenures, the audit trail. Read only, for everybody."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+
+from scheduling.admin.base import FleetAdmin
+from scheduling.admin.shown import link, milliseconds, word
+from scheduling.models import Event, Handoff, Tenure
+
+
+@admin.register(Handoff)
+class HandoffAdmin(FleetAdmin):
+    """Changes of owner or revision, newest first."""
+
+    list_display = (
+        "id",
+        "portfolio_shown",
+        "kind",
+        "state_shown",
+        "source",
+        "target",
+        "epochs",
+        "pause",
+        "requested_by",
+        "requested_at",
+        "why",
+    )
+    list_filter = ("state", "kind", "source_node", "target_node")
+    list_select_related = ("portfolio", "source_node", "target_node")
+    search_fields = ("portfolio__name", "reason", "error")
+
+    @admin.display(description="portfolio", ordering="portfolio__name")
+    def portfolio_shown(self, row: Handoff) -> str:
+        """Return a link to the portfolio."""
+        return link(row.portfolio)
+
+    @admin.display(description="state", ordering="state")
+    def state_shown(self, row: Handoff) -> str:
+        """Return the state."""
+        return word(row.state)
+
+    @admin.display(ordering="source_node__name")
+    def source(self, row: Handoff) -> str:
+        """Return the node it leaves."""
+        return link(row.source_node)
+
+    @admin.display(ordering="target_node__name")
+    def target(self, row: Handoff) -> str:
+        """Return the node it goes to."""
+        return link(row.target_node)
+
+    def epochs(self, row: Handoff) -> str:
+        """Return the epoch before, and after if it was granted."""
+        return f"{row.from_epoch} → {'–' if row.to_epoch is None else row.to_epoch}"
+
+    @admin.display(ordering="pause_ms")
+    def pause(self, row: Handoff) -> str:
+        """Return how long nobody committed."""
+        return milliseconds(row.pause_ms)
+
+    @admin.display(description="reason")
+    def why(self, row: Handoff) -> str:
+        """Return what went wrong, or why it was asked for."""
+        return row.error or row.reason
+
+
+@admin.register(Tenure)
+class TenureAdmin(FleetAdmin):
+    """Who owned what, from which event to which."""
+
+    list_display = (
+        "portfolio_shown",
+        "epoch",
+        "node_shown",
+        "revision",
+        "from_seq",
+        "to_seq",
+        "cause",
+        "pause",
+        "started_at",
+        "ended_at",
+    )
+    list_filter = ("cause", "node")
+    list_select_related = ("portfolio", "node")
+    search_fields = ("portfolio__name",)
+    ordering = ("-id",)
+
+    @admin.display(description="portfolio", ordering="portfolio__name")
+    def portfolio_shown(self, row: Tenure) -> str:
+        """Return a link to the portfolio."""
+        return link(row.portfolio)
+
+    @admin.display(description="node", ordering="node__name")
+    def node_shown(self, row: Tenure) -> str:
+        """Return a link to the owner."""
+        return link(row.node)
+
+    @admin.display(ordering="pause_ms")
+    def pause(self, row: Tenure) -> str:
+        """Return how long nobody committed before it."""
+        return milliseconds(row.pause_ms)
+
+
+@admin.register(Event)
+class EventAdmin(FleetAdmin):
+    """The audit trail, newest first."""
+
+    list_display = ("at", "kind", "portfolio_shown", "node_shown", "actor", "reason")
+    list_filter = ("kind", "node")
+    list_select_related = ("portfolio", "node")
+    search_fields = ("portfolio__name", "node__name", "actor", "reason")
+
+    @admin.display(description="portfolio", ordering="portfolio__name")
+    def portfolio_shown(self, row: Event) -> str:
+        """Return a link to the portfolio."""
+        return link(row.portfolio)
+
+    @admin.display(description="node", ordering="node__name")
+    def node_shown(self, row: Event) -> str:
+        """Return a link to the node."""
+        return link(row.node)
