@@ -1,0 +1,20 @@
+"""What is traded. Nothing here knows of nodes, leases or handoffs."""
+
+from portfolios.models.feed import FeedRow, FeedSegment
+from portfolios.models.portfolio import CatchUp, DesiredState, Portfolio, Revision, RevisionStatus
+from portfolios.models.records import Checkpoint, EquityPoint, Fill, Order, Suppression
+
+__all__ = [
+    "CatchUp",
+    "Checkpoint",
+    "DesiredState",
+    "EquityPoint",
+    "FeedRow",
+    "FeedSegment",
+    "Fill",
+    "Order",
+    "Portfolio",
+    "Revision",
+    "RevisionStatus",
+    "Suppression",
+]

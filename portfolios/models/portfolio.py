@@ -1,0 +1,113 @@
+"""A portfolio and the immutable revisions of its configuration."""
+
+from __future__ import annotations
+
+import uuid
+from decimal import Decimal
+
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.db.models import Q
+
+
+class DesiredState(models.TextChoices):
+    RUNNING = "running"
+    STOPPED = "stopped"
+
+
+class CatchUp(models.TextChoices):
+    """What a portfolio does with events that grew old while nobody ran it."""
+
+    FULL = "full"
+    STATE_ONLY = "state_only"
+    HALT = "halt"
+
+
+class RevisionStatus(models.TextChoices):
+    UNPROVEN = "unproven"
+    GOOD = "good"
+    REJECTED = "rejected"
+
+
+class PortfolioQuerySet(models.QuerySet["Portfolio"]):
+    def present(self) -> PortfolioQuerySet:
+        """Portfolios that were not deleted. A deleted one keeps its rows and frees its name."""
+        return self.filter(archived_at__isnull=True)
+
+
+class Portfolio(models.Model):
+    """A strategy with its configuration, cash, positions and state; the unit that is scheduled."""
+
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    name = models.SlugField(max_length=80)
+    # What it needs of a node (written by people).
+    weight = models.PositiveIntegerField(default=1, validators=[MinValueValidator(1)])
+    priority = models.IntegerField(default=0, help_text="Higher is placed first.")
+    selector = models.JSONField(default=dict, blank=True, help_text="Labels a node must have.")
+    spread_group = models.CharField(max_length=80, blank=True, default="")
+    spread_hard = models.BooleanField(default=False)
+    # What it should do (written by people).
+    desired_state = models.CharField(
+        max_length=8, choices=DesiredState.choices, default=DesiredState.RUNNING
+    )
+    catch_up = models.CharField(max_length=10, choices=CatchUp.choices, default=CatchUp.STATE_ONLY)
+    # The revision that should run (written by PATCH and reload).
+    revision = models.PositiveIntegerField(default=1)
+    # Fixed at creation.
+    feed = models.ForeignKey("portfolios.FeedRow", on_delete=models.PROTECT, related_name="+")
+    first_seq = models.BigIntegerField(help_text="The first event it sees.")
+    starting_cash = models.DecimalField(
+        max_digits=24, decimal_places=4, default=Decimal("100000.0000")
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    archived_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = PortfolioQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["name"],
+                condition=Q(archived_at__isnull=True),
+                name="portfolio_name_once",
+            ),
+            models.CheckConstraint(condition=Q(weight__gte=1), name="portfolio_weight_positive"),
+            models.CheckConstraint(condition=Q(first_seq__gte=1), name="portfolio_first_seq"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Revision(models.Model):
+    """One immutable configuration of a portfolio, numbered 1, 2, 3 …
+
+    unproven ──60 s and a non-empty commit──▶ good
+        └──────its process fails before──────▶ rejected ──PATCH or reload──▶ unproven
+    """
+
+    portfolio = models.ForeignKey(Portfolio, on_delete=models.CASCADE, related_name="revisions")
+    number = models.PositiveIntegerField()
+    strategy = models.CharField(max_length=80)
+    strategy_version = models.PositiveIntegerField()
+    config = models.JSONField(default=dict, blank=True, help_text="The strategy's parameters.")
+    symbols = models.JSONField(default=list, blank=True, help_text="Empty: every symbol.")
+    limits = models.JSONField(default=dict, blank=True)
+    # Written by the prover and by a failed start.
+    status = models.CharField(
+        max_length=8, choices=RevisionStatus.choices, default=RevisionStatus.UNPROVEN
+    )
+    status_reason = models.TextField(blank=True, default="")
+    note = models.CharField(max_length=200, blank=True, default="")
+    created_by = models.CharField(max_length=150, blank=True, default="")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["portfolio_id", "number"]
+        constraints = [
+            models.UniqueConstraint(fields=["portfolio", "number"], name="revision_number_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.portfolio} r{self.number}"

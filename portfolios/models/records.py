@@ -1,0 +1,124 @@
+"""What commits leave behind. Only the fenced commit statement writes these tables."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from portfolios.models.portfolio import Portfolio
+
+
+class Checkpoint(models.Model):
+    """The newest state of a portfolio; `seq` is the event after which the state held.
+
+    The state is MessagePack under zstd, stored outside the row (STORAGE EXTERNAL), so that the
+    narrow part of the row stays on its page. A commit that changes no state leaves the row alone.
+    """
+
+    portfolio = models.OneToOneField(
+        Portfolio, on_delete=models.CASCADE, primary_key=True, related_name="checkpoint"
+    )
+    epoch = models.BigIntegerField()
+    revision = models.PositiveIntegerField()
+    seq = models.BigIntegerField()
+    state = models.BinaryField()
+    at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"checkpoint at seq {self.seq}"
+
+
+class Order(models.Model):
+    """A decision of a strategy. The id is made of (portfolio uid, seq, index): it exists once."""
+
+    id = models.CharField(max_length=80, primary_key=True)
+    portfolio = models.ForeignKey(
+        Portfolio, on_delete=models.CASCADE, related_name="orders", db_index=False
+    )
+    seq = models.BigIntegerField()
+    index = models.PositiveSmallIntegerField()
+    symbol = models.CharField(max_length=24)
+    side = models.CharField(max_length=4)
+    quantity = models.DecimalField(max_digits=24, decimal_places=4)
+    price = models.DecimalField(max_digits=24, decimal_places=4)
+    status = models.CharField(max_length=10)
+    reason = models.TextField(blank=True, default="")
+    epoch = models.BigIntegerField()
+    node = models.CharField(max_length=80)
+    revision = models.PositiveIntegerField()
+    decided_at = models.DateTimeField(help_text="Release time of the event it was decided on.")
+    committed_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["portfolio_id", "-seq", "-index"]
+        constraints = [
+            models.UniqueConstraint(fields=["portfolio", "seq", "index"], name="order_once")
+        ]
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class Fill(models.Model):
+    """One execution of an order by the paper broker, at `fill_seq`."""
+
+    portfolio = models.ForeignKey(
+        Portfolio, on_delete=models.CASCADE, related_name="fills", db_index=False
+    )
+    order = models.ForeignKey(Order, on_delete=models.CASCADE, related_name="fills")
+    fill_seq = models.BigIntegerField()
+    index = models.PositiveSmallIntegerField()
+    symbol = models.CharField(max_length=24)
+    side = models.CharField(max_length=4)
+    quantity = models.DecimalField(max_digits=24, decimal_places=4)
+    price = models.DecimalField(max_digits=24, decimal_places=4)
+    epoch = models.BigIntegerField()
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["portfolio_id", "-fill_seq", "-index"]
+        constraints = [
+            models.UniqueConstraint(fields=["portfolio", "fill_seq", "index"], name="fill_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.side} {self.quantity} {self.symbol} at {self.price}"
+
+
+class EquityPoint(models.Model):
+    """Equity where feed time crosses a 10 s step."""
+
+    portfolio = models.ForeignKey(
+        Portfolio, on_delete=models.CASCADE, related_name="equity_points", db_index=False
+    )
+    seq = models.BigIntegerField()
+    at = models.DateTimeField()
+    equity = models.DecimalField(max_digits=24, decimal_places=4)
+
+    class Meta:
+        ordering = ["portfolio_id", "seq"]
+        constraints = [
+            models.UniqueConstraint(fields=["portfolio", "seq"], name="equity_point_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.equity} at seq {self.seq}"
+
+
+class Suppression(models.Model):
+    """A range of events too old to decide on: an input of the run, kept so that it can be replayed."""
+
+    portfolio = models.ForeignKey(
+        Portfolio, on_delete=models.CASCADE, related_name="suppressions", db_index=False
+    )
+    from_seq = models.BigIntegerField(help_text="First suppressed event.")
+    to_seq = models.BigIntegerField(help_text="Last suppressed event.")
+    epoch = models.BigIntegerField()
+
+    class Meta:
+        ordering = ["portfolio_id", "from_seq"]
+        constraints = [
+            models.UniqueConstraint(fields=["portfolio", "from_seq"], name="suppression_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.from_seq}–{self.to_seq}"

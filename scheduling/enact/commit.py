@@ -1,0 +1,314 @@
+"""The commit: the one way in which a node's progress becomes durable. The fence is its first line.
+
+Several portfolios go in one set-based statement; a stale one writes nothing and harms nobody. What
+the fence refused is told apart in a second statement, since the first one's snapshot is older than
+the answer: it would call a repeat in flight a conflict, and miss an epoch that was just raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from scheduling.enact.recipe import Recipe, Row, call, one
+from scheduling.wire.messages import Commit, CommitResult
+
+COMMIT = """
+WITH input AS MATERIALIZED (
+    SELECT * FROM unnest(
+        %(portfolios)b::bigint[], %(epochs)b::bigint[], %(from_seqs)b::bigint[],
+        %(to_seqs)b::bigint[], %(batches)b::uuid[], %(states)b::bytea[], %(suppressed)b::boolean[]
+    ) AS i(portfolio, epoch, from_seq, to_seq, batch, state, suppress)
+), locked AS MATERIALIZED (
+    -- In portfolio order, so that two overlapping requests cannot deadlock.
+    SELECT r.portfolio_id, r.last_commit_at AS before, r.first_commit_at IS NULL AS first
+    FROM scheduling_run r JOIN input i ON r.portfolio_id = i.portfolio
+    WHERE r.epoch = i.epoch AND r.node_id = %(node)s AND r.incarnation = %(incarnation)s
+      AND r.last_seq = i.from_seq
+    ORDER BY r.portfolio_id
+    FOR UPDATE OF r
+), fenced AS (
+    -- The rival that may win: a grant that raised the epoch, or the same batch sent twice. Then
+    -- no row matches, and everything below selects from nothing.
+    UPDATE scheduling_run r SET
+        last_seq = i.to_seq,
+        state_seq = CASE WHEN i.state IS NULL THEN r.state_seq ELSE i.to_seq END,
+        batch = i.batch,
+        first_commit_at = coalesce(r.first_commit_at, clock_timestamp()),
+        last_commit_at = clock_timestamp(),
+        attempts = CASE WHEN i.to_seq > i.from_seq THEN 0 ELSE r.attempts END,
+        reason = CASE WHEN i.to_seq > i.from_seq AND r.attempts > 0 THEN '' ELSE r.reason END,
+        failures_by_node = CASE WHEN i.to_seq > i.from_seq THEN '{}'::jsonb
+                                ELSE r.failures_by_node END,
+        phase = CASE WHEN l.first THEN 'running' ELSE r.phase END,
+        phase_since = CASE WHEN l.first THEN clock_timestamp() ELSE r.phase_since END
+    FROM input i, locked l
+    WHERE l.portfolio_id = i.portfolio AND r.portfolio_id = i.portfolio
+      AND r.epoch = i.epoch AND r.node_id = %(node)s AND r.incarnation = %(incarnation)s
+      AND r.last_seq = i.from_seq
+    RETURNING r.portfolio_id, r.epoch, r.revision, r.last_seq, r.last_commit_at AS now,
+              i.from_seq, i.state, i.suppress, l.before, l.first
+), kept AS (
+    INSERT INTO portfolios_checkpoint AS c (portfolio_id, epoch, revision, seq, state, at)
+    SELECT portfolio_id, epoch, revision, last_seq, state, now FROM fenced WHERE state IS NOT NULL
+    ON CONFLICT (portfolio_id) DO UPDATE SET epoch = excluded.epoch, revision = excluded.revision,
+        seq = excluded.seq, state = excluded.state, at = excluded.at
+), fills AS MATERIALIZED (
+    SELECT f.portfolio_id, f.epoch, p.uid::text || '-' || x.order_seq || '-' || x.order_index AS id,
+           x.*
+    FROM unnest(
+        %(f_portfolios)b::bigint[], %(f_order_seqs)b::bigint[], %(f_order_indexes)b::int[],
+        %(f_seqs)b::bigint[], %(f_indexes)b::int[], %(f_symbols)b::text[], %(f_sides)b::text[],
+        %(f_quantities)b::text[], %(f_prices)b::text[], %(f_at_us)b::bigint[]
+    ) AS x(portfolio, order_seq, order_index, fill_seq, index, symbol, side, quantity, price, at_us)
+    JOIN fenced f ON f.portfolio_id = x.portfolio
+    JOIN portfolios_portfolio p ON p.id = f.portfolio_id
+), ordered AS (
+    INSERT INTO portfolios_order (id, portfolio_id, seq, index, symbol, side, quantity, price,
+        status, reason, epoch, node, revision, decided_at, committed_at)
+    SELECT p.uid::text || '-' || o.seq || '-' || o.index, f.portfolio_id, o.seq, o.index, o.symbol,
+           o.side, o.quantity::numeric, o.price::numeric,
+           CASE WHEN o.status = 'open' AND EXISTS (
+                SELECT FROM fills x WHERE x.portfolio_id = f.portfolio_id
+                AND x.order_seq = o.seq AND x.order_index = o.index) THEN 'filled' ELSE o.status END,
+           o.reason, f.epoch, %(node_name)s::text, f.revision,
+           to_timestamp(o.decided_us / 1e6), f.now
+    FROM unnest(
+        %(o_portfolios)b::bigint[], %(o_seqs)b::bigint[], %(o_indexes)b::int[],
+        %(o_symbols)b::text[], %(o_sides)b::text[], %(o_quantities)b::text[],
+        %(o_prices)b::text[], %(o_statuses)b::text[], %(o_reasons)b::text[],
+        %(o_decided_us)b::bigint[]
+    ) AS o(portfolio, seq, index, symbol, side, quantity, price, status, reason, decided_us)
+    JOIN fenced f ON f.portfolio_id = o.portfolio
+    JOIN portfolios_portfolio p ON p.id = f.portfolio_id
+), executed AS (
+    UPDATE portfolios_order o SET status = 'filled' FROM fills x WHERE o.id = x.id
+), filled AS (
+    INSERT INTO portfolios_fill (portfolio_id, order_id, fill_seq, index, symbol, side, quantity,
+        price, epoch, at)
+    SELECT portfolio_id, id, fill_seq, index, symbol, side, quantity::numeric, price::numeric,
+           epoch, to_timestamp(at_us / 1e6)
+    FROM fills
+), valued AS (
+    INSERT INTO portfolios_equitypoint (portfolio_id, seq, at, equity)
+    SELECT f.portfolio_id, e.seq, to_timestamp(e.at_us / 1e6), e.equity::numeric
+    FROM unnest(%(e_portfolios)b::bigint[], %(e_seqs)b::bigint[], %(e_at_us)b::bigint[],
+                %(e_equities)b::text[]) AS e(portfolio, seq, at_us, equity)
+    JOIN fenced f ON f.portfolio_id = e.portfolio
+), suppressed AS (
+    INSERT INTO portfolios_suppression (portfolio_id, from_seq, to_seq, epoch)
+    SELECT portfolio_id, from_seq + 1, last_seq, epoch FROM fenced
+    WHERE suppress AND last_seq > from_seq
+), closed AS (
+    -- The first commit of an epoch ends its handoff in the same breath.
+    UPDATE scheduling_handoff h SET state = 'done', activated_at = f.now, finished_at = f.now,
+        pause_ms = extract(epoch FROM f.now - f.before) * 1000
+    FROM fenced f
+    WHERE f.first AND h.portfolio_id = f.portfolio_id AND h.to_epoch = f.epoch
+      AND h.state = 'activating'
+    RETURNING h.id, h.kind, h.portfolio_id, h.source_node_id, h.target_node_id, h.pause_ms
+), returned AS (
+    -- After a rollback the pause lasts until the source commits again.
+    UPDATE scheduling_handoff h SET pause_ms = extract(epoch FROM f.now - f.before) * 1000
+    FROM fenced f
+    WHERE f.first AND h.portfolio_id = f.portfolio_id AND h.to_epoch + 1 = f.epoch
+      AND h.state = 'rolled_back' AND h.pause_ms IS NULL
+), begun AS (
+    UPDATE scheduling_tenure t SET first_commit_at = f.now,
+        pause_ms = extract(epoch FROM f.now - f.before) * 1000
+    FROM fenced f WHERE f.first AND t.portfolio_id = f.portfolio_id AND t.epoch = f.epoch
+), audited AS (
+    INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
+    SELECT clock_timestamp(), 'handoff_done', portfolio_id, target_node_id, '', '',
+           jsonb_build_object('handoff', id, 'kind', kind, 'pause_ms', pause_ms)
+    FROM closed
+), touched AS (
+    UPDATE scheduling_node n SET desired_version = n.desired_version + 1
+    WHERE n.id IN (SELECT source_node_id FROM closed UNION SELECT target_node_id FROM closed)
+    RETURNING n.id, n.desired_version
+), hinted AS (
+    SELECT pg_notify('ginkgo', json_build_object(
+        'groups', json_build_array('node.' || id, 'watcher', 'board'),
+        'message', json_build_object('type', 'desired.changed', 'version', desired_version)
+    )::text) FROM touched
+)
+SELECT portfolio_id, (SELECT count(*) FROM hinted) AS hints FROM fenced
+"""
+
+#: What the fence refused, read afresh.
+REFUSED = """
+SELECT i.portfolio, r.epoch, r.node_id, r.incarnation, r.last_seq, r.batch,
+       h.release_answer, h.error AS release_error
+FROM unnest(%(portfolios)s::bigint[], %(batches)s::uuid[]) AS i(portfolio, batch)
+LEFT JOIN scheduling_run r ON r.portfolio_id = i.portfolio
+LEFT JOIN scheduling_handoff h ON h.release_batch = i.batch
+"""
+
+#: A refused writer is told once and ends, so this stays one line per zombie process.
+FENCED_EVENT = """
+INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
+SELECT clock_timestamp(), 'commit_refused', p.id, %(node)s, 'fence', x.reason,
+       jsonb_build_object('epoch', x.epoch, 'from_seq', x.from_seq, 'to_seq', x.to_seq,
+                          'orders', x.orders)
+FROM unnest(%(portfolios)s::bigint[], %(epochs)s::bigint[], %(from_seqs)s::bigint[],
+            %(to_seqs)s::bigint[], %(orders)s::int[], %(reasons)s::text[])
+     AS x(portfolio, epoch, from_seq, to_seq, orders, reason)
+JOIN portfolios_portfolio p ON p.id = x.portfolio
+"""
+
+
+def commit(
+    node: int, node_name: str, incarnation: UUID, commits: Sequence[Commit]
+) -> Recipe[list[CommitResult]]:
+    """Commit what the fence lets through; answer for each portfolio, in the order asked.
+
+    Two statements where anything was refused, else one. Ordinary commits only: a release is
+    `scheduling.enact.release.release`.
+    """
+    rows = yield from call(COMMIT, **arrays(node, node_name, incarnation, commits))
+    passed = {row.portfolio_id for row in rows}
+    refused = [c for c in commits if c.portfolio not in passed]
+    told: dict[int, CommitResult] = {}
+    if refused:
+        told = yield from tell_refused(node, incarnation, refused)
+    return [
+        told[c.portfolio]
+        if c.portfolio in told
+        else CommitResult(portfolio=c.portfolio, answer="ok")
+        for c in commits
+    ]
+
+
+def tell_refused(
+    node: int, incarnation: UUID, refused: Sequence[Commit]
+) -> Recipe[dict[int, CommitResult]]:
+    """Tell apart what the fence refused, and write down the ones that a higher epoch fenced."""
+    rows = yield from call(
+        REFUSED, portfolios=[c.portfolio for c in refused], batches=[UUID(c.batch) for c in refused]
+    )
+    by_portfolio = {row.portfolio: row for row in rows}
+    told = {c.portfolio: classify(c, node, incarnation, by_portfolio[c.portfolio]) for c in refused}
+    fenced = [c for c in refused if told[c.portfolio].answer == "fenced"]
+    if fenced:
+        yield from call(
+            FENCED_EVENT,
+            node=node,
+            portfolios=[c.portfolio for c in fenced],
+            epochs=[c.epoch for c in fenced],
+            from_seqs=[c.from_seq for c in fenced],
+            to_seqs=[c.to_seq for c in fenced],
+            orders=[len(c.orders) for c in fenced],
+            reasons=[told[c.portfolio].detail for c in fenced],
+        )
+    return told
+
+
+def classify(commit: Commit, node: int, incarnation: UUID, found: Row) -> CommitResult:
+    """Return the answer to a commit that the fence refused, from the row as it is now. Pure."""
+
+    def answer(kind: Any, detail: str = "") -> CommitResult:
+        return CommitResult(portfolio=commit.portfolio, answer=kind, detail=detail)
+
+    if commit.release is not None and found.release_answer:
+        # A repeat of a release: its answer was stored, whatever the epoch is by now.
+        return answer(found.release_answer, found.release_error)
+    if found.epoch is None:
+        return answer("fenced", f"epoch {commit.epoch} was refused: the portfolio is gone")
+    if found.epoch > commit.epoch:
+        return answer(
+            "fenced", f"epoch {commit.epoch} was refused: epoch {found.epoch} owns it now"
+        )
+    if found.epoch < commit.epoch:
+        return answer("ahead", f"epoch {commit.epoch} is not granted yet, it is {found.epoch}")
+    if found.node_id != node or found.incarnation != incarnation:
+        return answer("fenced", f"epoch {commit.epoch} belongs to another node or incarnation")
+    if found.batch == UUID(commit.batch):
+        return answer("ok", "this batch was committed before")
+    return answer("conflict", f"it stands at seq {found.last_seq}, not at {commit.from_seq}")
+
+
+def arrays(
+    node: int, node_name: str, incarnation: UUID, commits: Sequence[Commit]
+) -> dict[str, Any]:
+    """Return the parameters of COMMIT: one array a column."""
+    orders = [(c.portfolio, line) for c in commits for line in c.orders]
+    fills = [(c.portfolio, line) for c in commits for line in c.fills]
+    equity = [(c.portfolio, line) for c in commits for line in c.equity]
+    return {
+        "node": node,
+        "node_name": node_name,
+        "incarnation": incarnation,
+        "portfolios": [c.portfolio for c in commits],
+        "epochs": [c.epoch for c in commits],
+        "from_seqs": [c.from_seq for c in commits],
+        "to_seqs": [c.to_seq for c in commits],
+        "batches": [UUID(c.batch) for c in commits],
+        "states": [c.state for c in commits],
+        "suppressed": [c.suppress for c in commits],
+        "o_portfolios": [p for p, _ in orders],
+        "o_seqs": [o.seq for _, o in orders],
+        "o_indexes": [o.index for _, o in orders],
+        "o_symbols": [o.symbol for _, o in orders],
+        "o_sides": [o.side for _, o in orders],
+        "o_quantities": [o.quantity for _, o in orders],
+        "o_prices": [o.price for _, o in orders],
+        "o_statuses": [o.status for _, o in orders],
+        "o_reasons": [o.reason for _, o in orders],
+        "o_decided_us": [o.decided_us for _, o in orders],
+        "f_portfolios": [p for p, _ in fills],
+        "f_order_seqs": [f.order_seq for _, f in fills],
+        "f_order_indexes": [f.order_index for _, f in fills],
+        "f_seqs": [f.fill_seq for _, f in fills],
+        "f_indexes": [f.index for _, f in fills],
+        "f_symbols": [f.symbol for _, f in fills],
+        "f_sides": [f.side for _, f in fills],
+        "f_quantities": [f.quantity for _, f in fills],
+        "f_prices": [f.price for _, f in fills],
+        "f_at_us": [f.at_us for _, f in fills],
+        "e_portfolios": [p for p, _ in equity],
+        "e_seqs": [e.seq for _, e in equity],
+        "e_at_us": [e.at_us for _, e in equity],
+        "e_equities": [e.equity for _, e in equity],
+    }
+
+
+def wrong_with(commit: Commit) -> str:
+    """Return what makes `commit` unacceptable whatever the run says, or "" if nothing does. Pure."""
+    if commit.to_seq < commit.from_seq:
+        return f"to_seq {commit.to_seq} lies before from_seq {commit.from_seq}"
+    try:
+        UUID(commit.batch)
+    except ValueError:
+        return f"batch {commit.batch[:40]!r} is no UUID"
+    seqs = [o.seq for o in commit.orders] + [f.fill_seq for f in commit.fills]
+    seqs += [e.seq for e in commit.equity]
+    for seq in seqs:
+        if not commit.from_seq < seq <= commit.to_seq:
+            return f"seq {seq} of an order, fill or equity point lies outside the batch"
+    return ""
+
+
+CHECKPOINT = """
+SELECT r.epoch, r.revision, r.last_seq, r.state_seq, c.state,
+       coalesce(c.revision, r.revision) AS state_revision
+FROM scheduling_run r LEFT JOIN portfolios_checkpoint c ON c.portfolio_id = r.portfolio_id
+WHERE r.portfolio_id = %(portfolio)s AND (
+    (r.node_id = %(node)s AND r.incarnation = %(incarnation)s)
+    OR EXISTS (SELECT FROM scheduling_handoff h WHERE h.id = %(handoff)s
+               AND h.portfolio_id = r.portfolio_id AND h.target_node_id = %(node)s
+               AND h.target_incarnation = %(incarnation)s
+               AND h.state IN ('requested', 'preparing', 'draining', 'activating'))
+)
+"""
+
+
+def checkpoint(
+    node: int, incarnation: UUID, portfolio: int, handoff: int | None
+) -> Recipe[Row | None]:
+    """Return run and state as of one statement, or None to one who neither owns nor takes over."""
+    return (
+        yield from one(
+            CHECKPOINT, node=node, incarnation=incarnation, portfolio=portfolio, handoff=handoff
+        )
+    )

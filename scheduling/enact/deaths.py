@@ -1,0 +1,242 @@
+"""What follows when the process of a portfolio ends without being asked, and how a revision is proven."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from scheduling.enact.audit import audit
+from scheduling.enact.grant import grant, lock_run, raise_attempts
+from scheduling.enact.handoff import (
+    ACTIVE_HANDOFF,
+    GRANTED,
+    INSERT,
+    LOCK_HANDOFF,
+    MOST_ATTEMPTS,
+    end_run,
+    fail,
+    quarantine,
+    reject,
+    roll_back,
+)
+from scheduling.enact.hints import touch
+from scheduling.enact.recipe import Recipe, Row, call, one
+from scheduling.enact.timing import Timing
+from scheduling.wire.messages import Died, Halted
+
+#: Failures before the first event on one node before the next try is elsewhere.
+MOST_FAILURES_A_NODE = 2
+
+
+def died(node: int, incarnation: UUID, death: Died, timing: Timing) -> Recipe[str]:
+    """Count a death and decide: restart in place, the good revision, elsewhere, or quarantine.
+
+    Idempotent by `death.death`; a report of an older epoch changes nothing.
+    """
+    run = yield from lock_run(death.portfolio)
+    if (
+        run is None
+        or run.epoch != death.epoch
+        or run.node_id != node
+        or run.incarnation != incarnation
+        or run.last_death == UUID(death.death)
+    ):
+        return "late"
+    yield from audit(
+        "process_died",
+        portfolio=run.portfolio_id,
+        node=node,
+        actor=run.node_name,
+        reason=death.error,
+        epoch=death.epoch,
+        revision=death.revision,
+        seq=death.seq,
+        stage=death.stage,
+    )
+    active = yield from one(ACTIVE_HANDOFF, portfolio=run.portfolio_id)
+    if active is not None and active.state == "activating":
+        blame = death.stage in ("load", "event")
+        if blame:
+            yield from reject(run, run.revision, death.error)
+        handoff = yield from one(LOCK_HANDOFF, handoff=active.id)
+        assert handoff is not None
+        return (yield from roll_back(handoff, run, death.error, timing))
+    unproven = run.revision_status != "good"
+    if unproven and run.good_revision is not None and run.good_revision != run.revision:
+        return (yield from _fall_back(run, node, incarnation, death, timing))
+    counted = yield from raise_attempts(
+        run.portfolio_id,
+        f"attempt {run.attempts + 1} of {MOST_ATTEMPTS} ended after seq {run.last_seq}: {death.error}",
+        death=death.death,
+        node_failed=node if death.before_first_event else None,
+    )
+    assert counted is not None
+    if counted.attempts >= MOST_ATTEMPTS:
+        if active is not None:
+            yield from fail(active, run, f"its process ended: {death.error}")
+        yield from quarantine(run, counted.attempts, death.error)
+        return "quarantined"
+    if counted.failures_by_node.get(str(node), 0) >= MOST_FAILURES_A_NODE and active is None:
+        yield from end_run(
+            None,
+            run,
+            released=False,
+            batch=None,
+            phase="pending",
+            cause="failed_start",
+            reason=f"failed {MOST_FAILURES_A_NODE} times on {run.node_name}: {death.error}",
+        )
+        return "elsewhere"
+    yield from touch([node])
+    return "restart"
+
+
+def _fall_back(run: Row, node: int, incarnation: UUID, death: Died, timing: Timing) -> Recipe[str]:
+    """Give the run back to the last good revision at once, as a reload that needs no release."""
+    yield from reject(run, run.revision, death.error)
+    active = yield from one(ACTIVE_HANDOFF, portfolio=death.portfolio)
+    if active is not None:
+        yield from fail(active, run, f"its process ended: {death.error}")
+    row = yield from one(
+        INSERT,
+        portfolio=death.portfolio,
+        kind="reload",
+        state="activating",
+        reason=f"r{death.revision} was rejected: {death.error}",
+        actor="system",
+        source=node,
+        source_incarnation=incarnation,
+        target=node,
+        target_incarnation=incarnation,
+        from_epoch=run.epoch,
+        from_revision=run.revision,
+        to_revision=run.good_revision,
+        deadline_s=timing.activate_deadline_s,
+    )
+    assert row is not None
+    given = yield from grant(
+        death.portfolio,
+        seen_epoch=run.epoch,
+        node=node,
+        incarnation=incarnation,
+        revision=run.good_revision,
+        cause="reload",
+        why=row.reason,
+        actor="system",
+        handoff=row.id,
+        reason=row.reason,
+    )
+    assert given is not None  # the run is locked
+    yield from call(
+        GRANTED,
+        handoff=row.id,
+        to="activating",
+        to_epoch=given.epoch,
+        released=False,
+        released_seq=given.last_seq,
+        batch=None,
+        answer="",
+        error="",
+        deadline_s=timing.activate_deadline_s,
+    )
+    yield from touch([node])
+    return "fell_back"
+
+
+def halted(node: int, incarnation: UUID, report: Halted, timing: Timing) -> Recipe[str]:
+    """catch_up is halt and the next event is stale: own it nowhere until somebody starts it."""
+    run = yield from lock_run(report.portfolio)
+    if run is None or run.epoch != report.epoch or run.incarnation != incarnation:
+        return "late"
+    active = yield from one(ACTIVE_HANDOFF, portfolio=report.portfolio)
+    if active is not None:
+        yield from fail(active, run, "it halted before a stale event")
+    reason = (
+        f"stopped before seq {run.last_seq + 1}: the next events are {report.age_s:.0f} s old, "
+        f"limit {timing.stale_order_age_s:g} s, and catch_up is halt; start resumes there"
+    )
+    yield from end_run(
+        None, run, released=True, batch=None, phase="halted", cause="halt", reason=reason
+    )
+    yield from audit("halted", portfolio=run.portfolio_id, node=node, reason=reason)
+    return "halted"
+
+
+PROVE = """
+WITH proven AS (
+    UPDATE portfolios_revision v SET status = 'good', status_reason = ''
+    FROM scheduling_run r JOIN scheduling_tenure t
+        ON t.portfolio_id = r.portfolio_id AND t.epoch = r.epoch
+    WHERE v.portfolio_id = r.portfolio_id AND v.number = r.revision AND v.status = 'unproven'
+      AND r.first_commit_at < clock_timestamp() - make_interval(secs => %(good_after_s)s)
+      AND r.last_seq > t.from_seq
+    RETURNING v.portfolio_id, v.number
+), noted AS (
+    UPDATE scheduling_run r SET good_revision = p.number
+    FROM proven p WHERE r.portfolio_id = p.portfolio_id AND r.revision = p.number
+), audited AS (
+    INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
+    SELECT clock_timestamp(), 'revision_good', portfolio_id, NULL, 'sweep', '',
+           jsonb_build_object('revision', number) FROM proven
+)
+SELECT portfolio_id, number FROM proven
+"""
+
+
+def prove(timing: Timing) -> Recipe[int]:
+    """Mark revisions good that ran for good_after_s and made progress. Return how many."""
+    rows = yield from call(PROVE, good_after_s=timing.good_after_s)
+    return len(rows)
+
+
+#: What runs is level-triggered: two quick changes of a configuration end at the last one.
+STALE_REVISIONS = """
+SELECT r.portfolio_id, r.epoch, r.node_id, p.revision AS wanted
+FROM scheduling_run r
+JOIN portfolios_portfolio p ON p.id = r.portfolio_id
+JOIN portfolios_revision v ON v.portfolio_id = p.id AND v.number = p.revision
+JOIN scheduling_tenure t ON t.portfolio_id = r.portfolio_id AND t.epoch = r.epoch
+JOIN scheduling_lease l ON l.node_id = r.node_id AND l.incarnation = r.incarnation
+WHERE r.revision <> p.revision AND v.status <> 'rejected' AND r.phase = 'running'
+  AND l.expires_at > clock_timestamp()
+  AND (t.cause <> 'failover'
+       OR r.first_commit_at < clock_timestamp() - make_interval(secs => %(good_after_s)s))
+  AND NOT EXISTS (SELECT FROM scheduling_handoff h WHERE h.portfolio_id = r.portfolio_id
+                  AND h.state IN ('requested', 'preparing', 'draining', 'activating'))
+ORDER BY r.portfolio_id LIMIT 50
+"""
+
+#: Granted, alive, no handoff to carry a deadline, and yet no first commit: somebody must act.
+UNACTIVATED = """
+SELECT r.portfolio_id, r.epoch, n.name
+FROM scheduling_run r JOIN scheduling_node n ON n.id = r.node_id
+JOIN scheduling_lease l ON l.node_id = r.node_id AND l.incarnation = r.incarnation
+WHERE r.first_commit_at IS NULL AND r.phase = 'starting'
+  AND r.granted_at < clock_timestamp() - make_interval(secs => %(limit_s)s)
+  AND l.taken_at < clock_timestamp() - make_interval(secs => %(limit_s)s)
+  AND l.expires_at > clock_timestamp() + interval '2 s' AND n.status = 'alive'
+  AND NOT EXISTS (SELECT FROM scheduling_handoff h WHERE h.portfolio_id = r.portfolio_id
+                  AND h.state IN ('requested', 'preparing', 'draining', 'activating'))
+ORDER BY r.portfolio_id LIMIT 50
+"""
+
+
+def give_up_on(portfolio: int, seen_epoch: int, limit_s: float) -> Recipe[bool]:
+    """Take a run from a living node that never made its first commit, so that it is placed again."""
+    run = yield from lock_run(portfolio)
+    if run is None or run.epoch != seen_epoch or run.first_commit_at is not None:
+        return False  # it committed, or was granted, while we looked
+    counted = yield from raise_attempts(portfolio, run.reason, node_failed=run.node_id)
+    error = f"{run.node_name} did not commit in {limit_s:g} s"
+    if counted is not None and counted.attempts >= MOST_ATTEMPTS:
+        yield from quarantine(run, counted.attempts, error)
+    else:
+        yield from end_run(
+            None,
+            run,
+            released=False,
+            batch=None,
+            phase="pending",
+            cause="failed_start",
+            reason=error,
+        )
+    return True

@@ -1,0 +1,141 @@
+"""The grant: the only statement that changes who owns a portfolio, or under which revision.
+
+End of the old tenure, epoch + 1, new owner and new tenure row are one statement, on condition that
+the epoch is still the one that was seen. Whoever loses the race gets no row and must look again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from scheduling.enact.recipe import Recipe, Row, one
+
+GRANT = """
+WITH granted AS (
+    -- The rival that may win: another pass, a release, a register or an operator who granted this
+    -- portfolio since its epoch was read. Then no row matches and nothing is written.
+    UPDATE scheduling_run SET
+        epoch = epoch + 1,
+        node_id = %(node)s,
+        incarnation = %(incarnation)s,
+        revision = %(revision)s,
+        granted_at = clock_timestamp(),
+        first_commit_at = NULL,
+        batch = NULL,
+        phase = %(phase)s::text,
+        phase_since = clock_timestamp(),
+        reason = %(reason)s::text
+    WHERE portfolio_id = %(portfolio)s AND epoch = %(epoch)s
+    RETURNING portfolio_id, epoch, node_id, incarnation, revision, last_seq, granted_at
+), ended AS (
+    UPDATE scheduling_tenure t SET to_seq = g.last_seq, ended_at = g.granted_at
+    FROM granted g WHERE t.portfolio_id = g.portfolio_id AND t.ended_at IS NULL
+), opened AS (
+    INSERT INTO scheduling_tenure (
+        portfolio_id, epoch, node_id, incarnation, revision, from_seq, cause, reason,
+        handoff_id, started_at
+    )
+    SELECT portfolio_id, epoch, node_id, incarnation, revision, last_seq, %(cause)s::text, %(why)s::text,
+           %(handoff)s, granted_at
+    FROM granted WHERE node_id IS NOT NULL
+), audited AS (
+    INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
+    SELECT granted_at, CASE WHEN node_id IS NULL THEN 'ended' ELSE 'granted' END,
+           portfolio_id, node_id, %(actor)s::text, %(why)s::text,
+           jsonb_build_object('epoch', epoch, 'incarnation', incarnation, 'revision', revision,
+                              'from_seq', last_seq, 'cause', %(cause)s::text,
+                              'handoff', %(handoff)s::bigint)
+    FROM granted
+)
+SELECT epoch, last_seq, granted_at FROM granted
+"""
+
+LOCK_RUN = """
+SELECT r.portfolio_id, r.epoch, r.node_id, r.incarnation, r.revision, r.last_seq, r.phase, r.reason,
+       r.attempts, r.last_death, r.good_revision, r.first_commit_at, r.last_commit_at,
+       r.failures_by_node, r.pinned_node_id, n.name AS node_name,
+       p.name, p.revision AS wanted_revision, p.weight, p.desired_state, p.archived_at,
+       (SELECT v.status FROM portfolios_revision v
+        WHERE v.portfolio_id = r.portfolio_id AND v.number = r.revision) AS revision_status
+FROM scheduling_run r
+JOIN portfolios_portfolio p ON p.id = r.portfolio_id
+LEFT JOIN scheduling_node n ON n.id = r.node_id
+WHERE r.portfolio_id = %(portfolio)s
+FOR UPDATE OF r
+"""
+
+
+def lock_run(portfolio: int) -> Recipe[Row | None]:
+    """Lock and return the run of `portfolio` with what decides about it, or None if it is gone."""
+    return (yield from one(LOCK_RUN, portfolio=portfolio))
+
+
+def grant(
+    portfolio: int,
+    *,
+    seen_epoch: int,
+    node: int | None,
+    incarnation: UUID | None,
+    revision: int,
+    cause: str,
+    why: str = "",
+    actor: str = "",
+    handoff: int | None = None,
+    phase: str = "starting",
+    reason: str = "",
+) -> Recipe[Row | None]:
+    """Give `portfolio` to a node, or to nobody (node None). Return its new epoch and last_seq.
+
+    None: someone granted it since `seen_epoch` was read. `reason` stays on the row for people to
+    read; `why` goes into the tenure and the audit trail.
+    """
+    return (
+        yield from one(
+            GRANT,
+            portfolio=portfolio,
+            epoch=seen_epoch,
+            node=node,
+            incarnation=incarnation,
+            revision=revision,
+            cause=cause,
+            why=why,
+            actor=actor[:150],
+            handoff=handoff,
+            phase=phase,
+            reason=reason,
+        )
+    )
+
+
+RAISE_ATTEMPTS = """
+UPDATE scheduling_run SET
+    attempts = attempts + 1,
+    last_death = coalesce(%(death)s, last_death),
+    reason = %(reason)s::text,
+    failures_by_node = CASE WHEN %(node_failed)s::text IS NULL THEN failures_by_node
+        ELSE jsonb_set(failures_by_node, ARRAY[%(node_failed)s::text],
+             to_jsonb(coalesce((failures_by_node ->> %(node_failed)s::text)::int, 0) + 1)) END
+WHERE portfolio_id = %(portfolio)s
+RETURNING attempts, failures_by_node
+"""
+
+
+def raise_attempts(
+    portfolio: int, reason: str, *, death: str | None = None, node_failed: int | None = None
+) -> Recipe[Row | None]:
+    """Count one death or failed start under the lock of the run. Return attempts and failures."""
+    return (
+        yield from one(
+            RAISE_ATTEMPTS,
+            portfolio=portfolio,
+            reason=reason,
+            death=death,
+            node_failed=None if node_failed is None else str(node_failed),
+        )
+    )
+
+
+def owners(*rows: Row | None) -> Iterable[int | None]:
+    """Return the node ids named by rows with a node_id."""
+    return [row.node_id for row in rows if row is not None]

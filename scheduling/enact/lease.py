@@ -1,0 +1,239 @@
+"""The lease: renewed by beats, shortened by a closed socket, ended by goodbye, judged by the sweep.
+
+One clock counts, PostgreSQL's. Safety rests on the fence alone, so every judgement here may be
+wrong and costs nothing but a move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from scheduling.enact.audit import audit
+from scheduling.enact.hints import touch, wake
+from scheduling.enact.recipe import Recipe, Row, call, one
+from scheduling.enact.timing import Timing
+from scheduling.wire.messages import Beat
+
+BEAT = """
+WITH input AS MATERIALIZED (
+    SELECT * FROM unnest(%(nodes)s::bigint[], %(incarnations)s::uuid[], %(leaving)s::boolean[],
+                         %(metrics)s::jsonb[], %(portfolios)s::jsonb[])
+        AS i(node, incarnation, leaving, metrics, portfolios)
+), clock AS MATERIALIZED (
+    SELECT clock_timestamp() AS now
+), locked AS MATERIALIZED (
+    -- In node order: two batches of beats that overlap would deadlock otherwise.
+    SELECT l.node_id FROM scheduling_lease l JOIN input i ON i.node = l.node_id
+    WHERE l.incarnation = i.incarnation
+    ORDER BY l.node_id FOR UPDATE OF l
+), beaten AS (
+    -- The rival that may win: a new incarnation that registered. Then there is no row, and the
+    -- daemon hears that it is superseded. A node that said goodbye stays gone.
+    UPDATE scheduling_lease l SET renewals = l.renewals + 1, renewed_at = clock.now,
+        expires_at = clock.now + make_interval(secs => %(ttl_s)s)
+    FROM input i, locked, clock, scheduling_node n
+    WHERE locked.node_id = l.node_id AND i.node = l.node_id AND l.incarnation = i.incarnation
+      AND n.id = l.node_id AND n.status IN ('alive', 'lost')
+    RETURNING l.node_id, i.leaving, i.metrics, i.portfolios
+), changed AS (
+    UPDATE scheduling_node n SET
+        status = 'alive',
+        status_since = CASE WHEN n.status = 'lost' THEN clock.now ELSE n.status_since END,
+        leaving = b.leaving
+    FROM beaten b, clock
+    WHERE n.id = b.node_id AND (n.status = 'lost' OR n.leaving <> b.leaving)
+    RETURNING n.id, b.leaving
+), audited AS (
+    INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
+    SELECT clock.now, CASE WHEN c.leaving THEN 'node_leaving' ELSE 'node_alive' END, NULL, c.id,
+           '', CASE WHEN c.leaving THEN 'its daemon was asked to stop' ELSE 'it beats again' END,
+           '{}'::jsonb
+    FROM changed c, clock
+), hinted AS (
+    SELECT pg_notify('ginkgo', '{"groups": ["watcher", "board"], "message": {"type": "wake"}}')
+    FROM changed
+), reported AS (
+    INSERT INTO scheduling_nodereport (node_id, at, metrics, portfolios)
+    SELECT b.node_id, clock.now, b.metrics, b.portfolios FROM beaten b, clock
+    ON CONFLICT (node_id) DO UPDATE SET at = excluded.at, metrics = excluded.metrics,
+        portfolios = excluded.portfolios
+), pulse AS (
+    -- A gap in all beats is ours, not theirs: nobody is judged by it. Written once a second at most.
+    INSERT INTO scheduling_gatewaypulse AS g (id, serving_since, last_beat_at)
+    SELECT 1, clock.now, clock.now FROM clock
+    ON CONFLICT (id) DO UPDATE SET last_beat_at = excluded.last_beat_at,
+        serving_since = CASE
+            WHEN excluded.last_beat_at - g.last_beat_at > make_interval(secs => %(gap_s)s)
+            THEN excluded.last_beat_at ELSE g.serving_since END
+        WHERE g.last_beat_at < excluded.last_beat_at - interval '1 s'
+)
+SELECT i.node, b.node_id IS NOT NULL AS beaten, l.incarnation AS held_by, n.status, n.host, n.pid,
+       n.desired_version,
+       (extract(epoch FROM clock_timestamp()) * 1e6)::bigint AS now_us,
+       (SELECT count(*) FROM hinted) AS hints,
+       EXISTS (SELECT FROM scheduling_handoff h
+               WHERE h.state IN ('requested', 'preparing', 'draining', 'activating')
+               AND (h.source_node_id = i.node OR h.target_node_id = i.node)) AS pending,
+       EXISTS (SELECT FROM scheduling_control c WHERE c.frozen_at IS NOT NULL) AS frozen
+FROM input i
+JOIN scheduling_node n ON n.id = i.node
+LEFT JOIN beaten b ON b.node_id = i.node
+LEFT JOIN scheduling_lease l ON l.node_id = i.node
+"""
+
+
+def beat(nodes: Sequence[int], beats: Sequence[Beat], timing: Timing) -> Recipe[dict[int, Row]]:
+    """Renew the leases of many nodes in one statement; return one row a node, durable when seen.
+
+    `nodes` holds each node once. A row with beaten false belongs to another incarnation or to a
+    node that said goodbye.
+    """
+    rows = yield from call(
+        BEAT,
+        nodes=list(nodes),
+        incarnations=[UUID(b.incarnation) for b in beats],
+        leaving=[b.leaving for b in beats],
+        metrics=[Jsonb(b.metrics) for b in beats],
+        portfolios=[
+            Jsonb([{f: getattr(a, f) for f in a.__struct_fields__} for a in b.portfolios])
+            for b in beats
+        ],
+        ttl_s=timing.lease_ttl_s,
+        gap_s=2 * timing.heartbeat_interval_s,
+    )
+    return {row.node: row for row in rows}
+
+
+CONNECT = """
+UPDATE scheduling_lease SET connection = %(connection)s
+WHERE node_id = %(node)s AND incarnation = %(incarnation)s RETURNING node_id
+"""
+
+#: Suspicion is a shortened lease, nothing more. A newer socket or a newer incarnation wins.
+SHORTEN = """
+UPDATE scheduling_lease SET
+    expires_at = least(expires_at, clock_timestamp() + make_interval(secs => %(grace_s)s)),
+    connection = NULL
+WHERE node_id = %(node)s AND connection = %(connection)s RETURNING node_id
+"""
+
+
+def connected(node: int, incarnation: UUID, connection: UUID) -> Recipe[bool]:
+    """Remember which socket speaks for the lease. False: another incarnation holds it."""
+    row = yield from one(CONNECT, node=node, incarnation=incarnation, connection=connection)
+    return row is not None
+
+
+def shorten(node: int, connection: UUID, timing: Timing, ago_s: float = 0.0) -> Recipe[bool]:
+    """The node closed its socket `ago_s` ago: it has SOCKET_GRACE_S from then to beat.
+
+    False: a newer socket is there.
+    """
+    grace_s = max(timing.socket_grace_s - ago_s, 0.0)
+    row = yield from one(SHORTEN, node=node, connection=connection, grace_s=grace_s)
+    if row is not None:
+        yield from wake()
+    return row is not None
+
+
+GOODBYE = """
+UPDATE scheduling_node n SET status = 'left', status_since = clock_timestamp(), leaving = false
+FROM scheduling_lease l
+WHERE n.id = %(node)s AND l.node_id = n.id AND l.incarnation = %(incarnation)s
+RETURNING n.id
+"""
+END_LEASE = """
+UPDATE scheduling_lease SET expires_at = least(expires_at, clock_timestamp())
+WHERE node_id = %(node)s AND incarnation = %(incarnation)s
+"""
+
+
+def goodbye(node: int, node_name: str, incarnation: UUID, reason: str) -> Recipe[bool]:
+    """The daemon released in place and leaves: its lease ends now. False: it was not the holder."""
+    yield from call(END_LEASE, node=node, incarnation=incarnation)
+    row = yield from one(GOODBYE, node=node, incarnation=incarnation)
+    if row is None:
+        return False
+    yield from audit("node_left", node=node, actor=node_name, reason=reason)
+    yield from touch([node])
+    return True
+
+
+#: The web process says that it could have heard a beat, whether or not one came.
+PULSE = """
+INSERT INTO scheduling_gatewaypulse AS g (id, serving_since, last_beat_at)
+VALUES (1, clock_timestamp(), clock_timestamp())
+ON CONFLICT (id) DO UPDATE SET last_beat_at = excluded.last_beat_at,
+    serving_since = CASE
+        WHEN excluded.last_beat_at - g.last_beat_at > make_interval(secs => %(gap_s)s)
+        THEN excluded.last_beat_at ELSE g.serving_since END
+"""
+
+
+def pulse(timing: Timing) -> Recipe[None]:
+    """Note that nodes can reach us now. A gap of two heartbeats starts `serving_since` anew."""
+    yield from call(PULSE, gap_s=2 * timing.heartbeat_interval_s)
+
+
+MARK_LOST = """
+WITH expired AS (
+    -- Locked and judged again on the newest row: a beat that commits first keeps the node alive.
+    SELECT l.node_id, l.incarnation, l.renewals, l.renewed_at
+    FROM scheduling_lease l, scheduling_gatewaypulse g, scheduling_node n
+    WHERE l.expires_at < clock_timestamp() AND n.id = l.node_id AND n.status = 'alive'
+      -- While we cannot be reached ourselves, nobody's silence means anything.
+      AND g.last_beat_at > clock_timestamp() - make_interval(secs => %(gap_s)s)
+      AND (
+        g.serving_since < clock_timestamp() - make_interval(secs => %(ttl_s)s)
+        -- It reached us since we serve, and then stopped: that silence is its own.
+        OR l.renewed_at >= g.serving_since
+      )
+    ORDER BY l.node_id
+    FOR UPDATE OF l SKIP LOCKED
+), lost AS (
+    UPDATE scheduling_node n SET status = 'lost', status_since = clock_timestamp(),
+        leaving = false,
+        lost_times = (
+            SELECT coalesce(jsonb_agg(t ORDER BY t), '[]'::jsonb) FROM (
+                SELECT (x.value)::text::float AS t FROM jsonb_array_elements(n.lost_times) x
+                UNION ALL SELECT extract(epoch FROM clock_timestamp())::float
+            ) times WHERE t > extract(epoch FROM clock_timestamp()) - 86400
+        )
+    FROM expired e WHERE n.id = e.node_id AND n.status = 'alive'
+    RETURNING n.id, n.name, e.incarnation, e.renewals,
+              extract(epoch FROM clock_timestamp() - e.renewed_at) AS silent_s
+), audited AS (
+    INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
+    SELECT clock_timestamp(), 'node_lost', NULL, id, 'sweep',
+           round(silent_s::numeric, 1) || ' s without a beat, limit ' || %(ttl_s)s::float || ' s',
+           jsonb_build_object('incarnation', incarnation, 'renewals', renewals,
+                              'silent_s', round(silent_s::numeric, 3))
+    FROM lost
+), hinted AS (
+    SELECT pg_notify('ginkgo', '{"groups": ["watcher", "board"], "message": {"type": "wake"}}')
+    FROM lost
+)
+SELECT id, name, silent_s, (SELECT count(*) FROM hinted) AS hints FROM lost
+"""
+
+
+def mark_lost(timing: Timing) -> Recipe[list[Row]]:
+    """Mark nodes whose lease has expired. A status, not an end: their next beat revives them."""
+    return (
+        yield from call(MARK_LOST, ttl_s=timing.lease_ttl_s, gap_s=2 * timing.heartbeat_interval_s)
+    )
+
+
+NEXT_EXPIRY = """
+SELECT extract(epoch FROM min(l.expires_at) - clock_timestamp())::float AS in_s
+FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id WHERE n.status = 'alive'
+"""
+
+
+def next_expiry() -> Recipe[float | None]:
+    """Return the seconds until the next lease of a living node runs out, or None without any."""
+    row = yield from one(NEXT_EXPIRY)
+    return None if row is None else row.in_s

@@ -1,0 +1,93 @@
+"""Recipes: a change of state written once, run by Django's connection or by the gateway's pool.
+
+A recipe is a generator. It yields `Call`s, gets the rows of each back, and returns its outcome; it
+never touches a connection. `run` drives one on Django's connection, `arun` on an async one, both in
+one transaction, so there is no second copy of any statement or of the order they stand in.
+
+Locks are taken in one order everywhere, or two recipes deadlock:
+lease, then run (by portfolio id), then handoff, then node (by id).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, NamedTuple, TypeVar
+
+import psycopg
+from psycopg.rows import namedtuple_row
+from psycopg.types.json import JsonbLoader
+
+T = TypeVar("T")
+Row = Any  #: a named tuple of the statement's columns
+Recipe = Generator["Call", list[Row], T]
+
+
+class Call(NamedTuple):
+    """One statement with its parameters."""
+
+    sql: str
+    params: dict[str, Any]
+
+
+def call(sql: str, /, **params: Any) -> Recipe[list[Row]]:
+    """Yield one statement; return its rows. For `rows = yield from call(SQL, a=1)`."""
+    return (yield Call(sql, params))
+
+
+def one(sql: str, /, **params: Any) -> Recipe[Row | None]:
+    """Yield one statement; return its first row, or None where it had none."""
+    rows = yield Call(sql, params)
+    return rows[0] if rows else None
+
+
+def run(recipe: Recipe[T]) -> T:
+    """Run `recipe` in one transaction on Django's connection and return its outcome."""
+    from django.db import transaction
+
+    with transaction.atomic():
+        with django_cursor() as cursor:
+            rows: list[Row] = []
+            try:
+                step = next(recipe)
+                while True:
+                    cursor.execute(step.sql.encode(), step.params)
+                    rows = cursor.fetchall() if cursor.description else []
+                    step = recipe.send(rows)
+            except StopIteration as stop:
+                outcome: T = stop.value
+                return outcome
+
+
+def django_cursor() -> psycopg.Cursor[Any]:
+    """Return a cursor on Django's connection that reads as the gateway's do.
+
+    Django has its connections leave JSON as text, since its fields parse it; here rows are read
+    without fields.
+    """
+    from django.db import connection
+
+    connection.ensure_connection()
+    cursor = psycopg.Cursor(connection.connection, row_factory=namedtuple_row)
+    cursor.adapters.register_loader("jsonb", JsonbLoader)
+    return cursor
+
+
+async def arun(connection: psycopg.AsyncConnection[Any], recipe: Recipe[T]) -> T:
+    """Run `recipe` in one transaction on an async connection and return its outcome."""
+    async with connection.transaction():
+        return await arun_bare(connection, recipe)
+
+
+async def arun_bare(connection: psycopg.AsyncConnection[Any], recipe: Recipe[T]) -> T:
+    """Run `recipe` with each statement in a transaction of its own, where one statement is all."""
+    async with connection.cursor(row_factory=namedtuple_row) as cursor:
+        rows: list[Row] = []
+        try:
+            step = next(recipe)
+            while True:
+                await cursor.execute(step.sql.encode(), step.params)
+                rows = await cursor.fetchall() if cursor.description else []
+                step = recipe.send(rows)
+        except StopIteration as stop:
+            outcome: T = stop.value
+            return outcome

@@ -1,0 +1,171 @@
+"""Register is a grant: a new incarnation of a node takes over all its runs in one transaction."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from scheduling.enact.audit import audit
+from scheduling.enact.grant import grant, lock_run
+from scheduling.enact.handoff import fail
+from scheduling.enact.hints import touch
+from scheduling.enact.recipe import Recipe, call, one
+from scheduling.enact.timing import Timing
+from scheduling.errors import Refused
+from scheduling.wire.messages import Register
+
+#: This many takeovers of a node that was still beating, within the window, and the next is refused.
+MOST_TAKEOVERS = 2
+TAKEOVER_WINDOW_S = 60.0
+
+LEASE = """
+SELECT l.incarnation, l.takeovers, l.expires_at > clock_timestamp() AS valid, n.host, n.pid,
+       n.status, extract(epoch FROM clock_timestamp()) AS now
+FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id
+WHERE l.node_id = %(node)s FOR UPDATE OF l
+"""
+
+TAKE_LEASE = """
+INSERT INTO scheduling_lease AS l (node_id, incarnation, renewals, renewed_at, expires_at,
+                                   connection, taken_at, takeovers)
+VALUES (%(node)s, %(incarnation)s, 0, clock_timestamp(),
+        clock_timestamp() + make_interval(secs => %(ttl_s)s), NULL, clock_timestamp(), %(takeovers)s)
+ON CONFLICT (node_id) DO UPDATE SET incarnation = excluded.incarnation, renewals = 0,
+    renewed_at = excluded.renewed_at, expires_at = excluded.expires_at, connection = NULL,
+    taken_at = excluded.taken_at, takeovers = excluded.takeovers
+"""
+
+NODE = """
+UPDATE scheduling_node SET capacity = %(capacity)s, labels = %(labels)s,
+    strategies = %(strategies)s, feeds = %(feeds)s, host = %(host)s, pid = %(pid)s,
+    version = %(version)s, registered_at = clock_timestamp(), status = 'alive',
+    status_since = clock_timestamp(), leaving = false
+WHERE id = %(node)s
+"""
+
+RUNS = "SELECT portfolio_id FROM scheduling_run WHERE node_id = %(node)s ORDER BY portfolio_id"
+
+#: Handoffs in which the earlier incarnation had a part, but which are not on its own runs.
+TARGETED = """
+SELECT h.id, h.portfolio_id FROM scheduling_handoff h
+WHERE h.target_node_id = %(node)s AND h.target_incarnation <> %(incarnation)s
+  AND h.state IN ('requested', 'preparing', 'draining')
+ORDER BY h.portfolio_id
+"""
+
+FOLLOW = """
+UPDATE scheduling_handoff SET to_epoch = %(epoch)s, target_incarnation = %(incarnation)s,
+    deadline_at = clock_timestamp() + make_interval(secs => %(deadline_s)s)
+WHERE portfolio_id = %(portfolio)s AND state = 'activating' AND to_epoch = %(seen_epoch)s
+"""
+
+
+def register(node: int, node_name: str, message: Register, timing: Timing) -> Recipe[int]:
+    """Give the node to `message.incarnation`, with all its runs, each at epoch + 1.
+
+    Return the number of runs taken over. The same incarnation registering again (its first answer
+    was lost) changes nothing but the lease. Refuses the third takeover in 60 s from a daemon that
+    was still beating: two daemons of one name would take it from each other for ever.
+    """
+    incarnation = UUID(message.incarnation)
+    lease = yield from one(LEASE, node=node)
+    repeat = lease is not None and lease.incarnation == incarnation
+    takeovers: list[float] = list(lease.takeovers) if lease is not None else []
+    if lease is not None and not repeat and lease.valid and lease.status == "alive":
+        now = float(lease.now)
+        takeovers = [t for t in takeovers if now - t < TAKEOVER_WINDOW_S]
+        if len(takeovers) >= MOST_TAKEOVERS:
+            raise Refused(
+                "name_in_use",
+                f"Node {node_name} is taken by a daemon on {lease.host}, pid {lease.pid}, that is "
+                f"still beating, and was taken over {len(takeovers)} times in "
+                f"{TAKEOVER_WINDOW_S:g} s; stop that one or choose another name.",
+                host=lease.host,
+                pid=lease.pid,
+            )
+        takeovers.append(now)
+    yield from call(
+        TAKE_LEASE,
+        node=node,
+        incarnation=incarnation,
+        ttl_s=timing.lease_ttl_s,
+        takeovers=Jsonb(takeovers),
+    )
+    taken = 0
+    runs = yield from call(RUNS, node=node)
+    for row in runs:
+        run = yield from lock_run(row.portfolio_id)
+        if run is None or run.node_id != node or run.incarnation == incarnation:
+            continue  # a grant elsewhere, or our own earlier answer, was faster
+        given = yield from grant(
+            run.portfolio_id,
+            seen_epoch=run.epoch,
+            node=node,
+            incarnation=incarnation,
+            revision=run.revision,
+            cause="register",
+            why=f"{node_name} started again",
+            actor=node_name,
+            reason=run.reason,
+        )
+        if given is None:
+            continue
+        taken += 1
+        yield from call(
+            FOLLOW,
+            portfolio=run.portfolio_id,
+            seen_epoch=run.epoch,
+            epoch=given.epoch,
+            incarnation=incarnation,
+            deadline_s=timing.activate_deadline_s,
+        )
+        broken = yield from one(
+            "SELECT * FROM scheduling_handoff WHERE portfolio_id = %(portfolio)s "
+            "AND from_epoch = %(epoch)s AND state IN ('preparing', 'draining') FOR UPDATE",
+            portfolio=run.portfolio_id,
+            epoch=run.epoch,
+        )
+        if broken is not None:
+            again = yield from lock_run(run.portfolio_id)
+            assert again is not None
+            yield from fail(broken, again, f"{node_name} started again before it released")
+    targeted = yield from call(TARGETED, node=node, incarnation=incarnation)
+    for row in targeted:
+        run = yield from lock_run(row.portfolio_id)
+        handoff = yield from one(
+            "SELECT * FROM scheduling_handoff WHERE id = %(id)s FOR UPDATE", id=row.id
+        )
+        if run is not None and handoff is not None:
+            yield from fail(handoff, run, f"{node_name} started again before it was ready")
+    yield from call(
+        NODE,
+        node=node,
+        capacity=message.capacity,
+        labels=Jsonb(message.labels),
+        strategies=Jsonb(message.strategies),
+        feeds=Jsonb(message.feeds),
+        host=message.host,
+        pid=message.pid,
+        version=message.version,
+    )
+    if not repeat:
+        yield from audit(
+            "node_registered",
+            node=node,
+            actor=node_name,
+            reason=f"{taken} portfolios taken over" if taken else "",
+            incarnation=message.incarnation,
+            host=message.host,
+            pid=message.pid,
+        )
+    yield from touch([node])
+    return taken
+
+
+def uuid_or_none(text: str) -> UUID | None:
+    """Return `text` as a UUID, or None where it is none."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

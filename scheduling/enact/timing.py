@@ -1,0 +1,34 @@
+"""How long each step may take: the settings that statements need, as one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    heartbeat_interval_s: float = 10.0
+    lease_ttl_s: float = 30.0  #: three missed beats
+    socket_grace_s: float = 3.0
+    prepare_deadline_s: float = 30.0
+    drain_deadline_s: float = 5.0
+    activate_deadline_s: float = 10.0
+    good_after_s: float = 60.0
+    stale_order_age_s: float = 5.0
+    stall_s: float = 30.0
+
+
+def timing() -> Timing:
+    """Return the timing of this installation."""
+    from django.conf import settings
+
+    env = settings.GINKGO
+    return Timing(
+        heartbeat_interval_s=env.heartbeat_interval_s,
+        lease_ttl_s=env.lease_ttl_s,
+        socket_grace_s=env.socket_grace_s,
+        drain_deadline_s=env.drain_deadline_s,
+        good_after_s=getattr(env, "good_after_s", 60.0),
+        stale_order_age_s=env.stale_order_age_s,
+        stall_s=env.stall_s,
+    )

@@ -1,0 +1,338 @@
+"""The node protocol as an ASGI application of its own, before Django.
+
+Heartbeat, commit and release are the hot paths of the platform; a Django view costs five to eight
+times this. Every handler is: decode, one recipe, answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from scheduling.enact import commit as commits
+from scheduling.enact import deaths, handoff
+from scheduling.enact.lease import goodbye, pulse
+from scheduling.enact.recipe import arun, arun_bare
+from scheduling.enact.register import register
+from scheduling.enact.timing import timing
+from scheduling.errors import Refused
+from scheduling.gateway.auth import Speaker, Unauthenticated, speaker
+from scheduling.gateway.beats import Coalescer, WaitedTooLong
+from scheduling.gateway.http import ClientGone, Declined, Receive, Scope, Send, answer, read_body
+from scheduling.gateway.pool import close_pool, open_pool, pool
+from scheduling.observe.desired import desired_set
+from scheduling.wire import messages as wire
+
+logger = logging.getLogger(__name__)
+
+SMALL_BODY = 1_000_000
+COMMIT_BODY = 32_000_000
+PENDING_BEAT_S = 1.0
+
+M = TypeVar("M", bound=msgspec.Struct)
+
+_beats = Coalescer()
+
+
+_pulse: asyncio.Task[None] | None = None
+
+
+async def open_gateway() -> None:
+    """Open the pool and begin to pulse; called when the web process starts."""
+    global _pulse
+    await open_pool()
+    _pulse = asyncio.create_task(_keep_pulse())
+
+
+async def close_gateway() -> None:
+    """Stop the pulse and close the pool; called when the web process stops."""
+    if _pulse is not None:
+        _pulse.cancel()
+    await close_pool()
+
+
+async def _keep_pulse() -> None:
+    """Write twice in a heartbeat interval that this process could hear nodes."""
+    while True:
+        times = timing()
+        try:
+            async with pool().connection() as connection:
+                await arun_bare(connection, pulse(times))
+        except (psycopg.Error, PoolTimeout):
+            pass  # that gap is what the pulse is there to show
+        await asyncio.sleep(times.heartbeat_interval_s / 2)
+
+
+async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve one request below /api/agent/."""
+    try:
+        handler, limit = _route(scope)
+        who = await speaker(dict(scope["headers"]).get(b"authorization"))
+        body = await read_body(receive, limit)
+        await answer(send, await handler(who, body))
+    except ClientGone:
+        return
+    except Declined as declined:
+        await answer(send, declined.problem, declined.status)
+    except Unauthenticated as error:
+        await answer(send, wire.Problem(code="unauthenticated", message=str(error)), 401)
+    except Refused as refused:
+        await answer(send, wire.Problem(code=refused.code, message=refused.message), refused.status)
+    except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, WaitedTooLong) as error:
+        logger.info("answered 503 to %s: %s", scope["path"], type(error).__name__)
+        await answer(
+            send,
+            wire.Problem(code="unavailable", message="The database does not answer now; repeat."),
+            503,
+        )
+    except Exception:
+        # Unknown to the daemon, which repeats; the trace is ours.
+        logger.exception("a request of %s failed", scope["path"])
+        await answer(
+            send, wire.Problem(code="unavailable", message="The gateway failed; repeat."), 500
+        )
+
+
+Handler = Callable[[Speaker, bytes], Awaitable[msgspec.Struct]]
+
+
+def _route(scope: Scope) -> tuple[Handler, int]:
+    found = ROUTES.get(scope["path"])
+    if found is None:
+        raise Declined(404, "not_found", f"The node protocol has no address {scope['path'][:80]}.")
+    if scope["method"] != "POST":
+        raise Declined(405, "invalid", "The node protocol takes POST only.")
+    return found
+
+
+def _decode(body: bytes, kind: type[M]) -> M:
+    try:
+        return msgspec.msgpack.decode(body, type=kind)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise Declined(400, "invalid", f"This is no {kind.__name__} message: {error}.") from None
+
+
+def _uuid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise Declined(400, "invalid", f"incarnation {text[:40]!r} is no UUID.") from None
+
+
+async def _register(who: Speaker, body: bytes) -> msgspec.Struct:
+    # The protocol number is looked at first: an old daemon's message may not fit the schema.
+    said = _decode(body, _JustProtocol)
+    if said.protocol != wire.PROTOCOL:
+        raise Declined(
+            409,
+            "protocol",
+            f"This daemon speaks protocol {said.protocol}, the gateway {wire.PROTOCOL}; "
+            "install the same version of Ginkgo on both.",
+        )
+    message = _decode(body, wire.Register)
+    _uuid(message.incarnation)
+    if message.capacity < 1:
+        raise Declined(400, "invalid", f"capacity is {message.capacity}, it must be at least 1.")
+    times = timing()
+    async with pool().connection() as connection:
+        await arun(connection, register(who.node, who.name, message, times))
+        desired = await arun_bare(connection, desired_set(who.node))
+        cursor = await connection.execute(
+            "SELECT (extract(epoch FROM clock_timestamp()) * 1e6)::bigint"
+        )
+        row = await cursor.fetchone()
+    if desired is None or row is None:
+        raise Declined(503, "unavailable", "The lease vanished while registering; repeat.")
+    logger.info("node %s registered, incarnation %s", who.name, message.incarnation)
+    return wire.Registered(
+        node=who.node,
+        name=who.name,
+        lease_ttl_s=times.lease_ttl_s,
+        heartbeat_interval_s=times.heartbeat_interval_s,
+        drain_deadline_s=times.drain_deadline_s,
+        stale_order_age_s=times.stale_order_age_s,
+        stall_s=times.stall_s,
+        now_us=row[0],
+        desired=desired,
+    )
+
+
+class _JustProtocol(msgspec.Struct):
+    protocol: int
+
+
+async def _heartbeat(who: Speaker, body: bytes) -> msgspec.Struct:
+    message = _decode(body, wire.Beat)
+    incarnation = _uuid(message.incarnation)
+    row = await _beats.beat(who.node, message)
+    if not row.beaten:
+        return _not_the_holder(who, incarnation, row)
+    times = timing()
+    desired = None
+    if message.reports or row.desired_version > message.have_version:
+        async with pool().connection() as connection:
+            for report in message.reports:
+                try:
+                    await _apply(connection, who, incarnation, report)
+                except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError):
+                    # The beat is durable: one report of ours must not cost the node its lease.
+                    logger.exception("%s: a report could not be applied", who.name)
+            desired = await arun_bare(connection, desired_set(who.node))
+    return wire.BeatAnswer(
+        status="ok",
+        expires_in_s=times.lease_ttl_s,
+        next_beat_s=PENDING_BEAT_S if row.pending else times.heartbeat_interval_s,
+        now_us=row.now_us,
+        desired=desired,
+    )
+
+
+def _not_the_holder(who: Speaker, incarnation: UUID, row: Any) -> wire.BeatAnswer:
+    if row.held_by is not None and row.held_by != incarnation:
+        return wire.BeatAnswer(
+            status="superseded",
+            now_us=row.now_us,
+            message=f"Node {who.name} was taken over by a daemon on {row.host}, pid {row.pid}.",
+        )
+    return wire.BeatAnswer(
+        status="unknown",
+        now_us=row.now_us,
+        message=f"Node {who.name} has no lease (status {row.status}); register again.",
+    )
+
+
+async def _apply(
+    connection: psycopg.AsyncConnection[Any], who: Speaker, incarnation: UUID, report: wire.Report
+) -> None:
+    """Make one report true. A report that comes late or twice changes nothing."""
+    times = timing()
+    match report:
+        case wire.Prepared():
+            recipe = handoff.prepared(report.handoff, who.node, incarnation, times)
+        case wire.StepFailed():
+            recipe = handoff.step_failed(
+                report.handoff,
+                who.node,
+                incarnation,
+                report.step,
+                report.error[:2000],
+                report.strategy_failed,
+                times,
+            )
+        case wire.Died():
+            recipe = deaths.died(who.node, incarnation, report, times)
+        case wire.Halted():
+            recipe = deaths.halted(who.node, incarnation, report, times)
+    outcome = await arun(connection, recipe)
+    logger.info("%s reported %s: %s", who.name, type(report).__name__, outcome)
+
+
+async def _checkpoint(who: Speaker, body: bytes) -> msgspec.Struct:
+    message = _decode(body, wire.CheckpointRequest)
+    async with pool().connection() as connection:
+        row = await arun_bare(
+            connection,
+            commits.checkpoint(
+                who.node, _uuid(message.incarnation), message.portfolio, message.handoff
+            ),
+        )
+    if row is None:
+        raise Declined(
+            409, "fenced", f"Portfolio {message.portfolio} is not {who.name}'s to read now."
+        )
+    return wire.CheckpointAnswer(
+        epoch=row.epoch,
+        revision=row.revision,
+        state_revision=row.state_revision,
+        last_seq=row.last_seq,
+        state_seq=row.state_seq,
+        state=None if row.state is None else bytes(row.state),
+    )
+
+
+async def _commit(who: Speaker, body: bytes) -> msgspec.Struct:
+    message = _decode(body, wire.CommitRequest)
+    incarnation = _uuid(message.incarnation)
+    named = [c.portfolio for c in message.commits]
+    if len(set(named)) != len(named):
+        twice = next(p for p in named if named.count(p) > 1)
+        raise Declined(
+            400, "invalid", f"Portfolio {twice} is twice in one commit; nothing was done."
+        )
+    results: dict[int, wire.CommitResult] = {}
+    ordinary: list[wire.Commit] = []
+    releases: list[wire.Commit] = []
+    for one in message.commits:
+        wrong = commits.wrong_with(one)
+        if wrong:
+            results[one.portfolio] = _rejected(one, wrong)
+        elif one.release is not None:
+            releases.append(one)
+        else:
+            ordinary.append(one)
+    async with pool().connection() as connection:
+        if ordinary:
+            for result in await _commit_set(connection, who, incarnation, ordinary):
+                results[result.portfolio] = result
+        for one in releases:
+            try:
+                results[one.portfolio] = await arun(
+                    connection, handoff.release(who.node, who.name, incarnation, one, timing())
+                )
+            except (psycopg.DataError, psycopg.IntegrityError) as error:
+                results[one.portfolio] = _rejected(one, _said(error))
+    return wire.CommitAnswers(results=[results[p] for p in named])
+
+
+async def _commit_set(
+    connection: psycopg.AsyncConnection[Any],
+    who: Speaker,
+    incarnation: UUID,
+    asked: list[wire.Commit],
+) -> list[wire.CommitResult]:
+    """Commit all in one statement; where that fails as a whole, each alone: one bad one is alone."""
+    try:
+        return await arun_bare(connection, commits.commit(who.node, who.name, incarnation, asked))
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
+        if len(asked) == 1:
+            return [_rejected(asked[0], _said(error))]
+    results: list[wire.CommitResult] = []
+    for one in asked:
+        results += await _commit_set(connection, who, incarnation, [one])
+    return results
+
+
+def _rejected(commit: wire.Commit, why: str) -> wire.CommitResult:
+    logger.warning("portfolio %d: commit rejected: %s", commit.portfolio, why)
+    return wire.CommitResult(portfolio=commit.portfolio, answer="rejected", detail=why)
+
+
+def _said(error: psycopg.Error) -> str:
+    """Return the database's first line: what was wrong, without our statement."""
+    return error.diag.message_primary or type(error).__name__
+
+
+async def _goodbye(who: Speaker, body: bytes) -> msgspec.Struct:
+    message = _decode(body, wire.Goodbye)
+    async with pool().connection() as connection:
+        done = await arun(
+            connection,
+            goodbye(who.node, who.name, _uuid(message.incarnation), message.reason[:500]),
+        )
+    return wire.BeatAnswer(status="ok" if done else "superseded")
+
+
+ROUTES: dict[str, tuple[Handler, int]] = {
+    "/api/agent/register/": (_register, SMALL_BODY),
+    "/api/agent/heartbeat/": (_heartbeat, SMALL_BODY),
+    "/api/agent/checkpoint/": (_checkpoint, SMALL_BODY),
+    "/api/agent/commit/": (_commit, COMMIT_BODY),
+    "/api/agent/goodbye/": (_goodbye, SMALL_BODY),
+}

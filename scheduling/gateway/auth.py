@@ -1,0 +1,67 @@
+"""Which node a token speaks for."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from scheduling.enact.recipe import Recipe, Row, arun_bare, one
+from scheduling.gateway.pool import pool
+
+#: A revoked token works at most this much longer.
+REMEMBER_S = 2.0
+_MOST = 10_000
+
+TOKEN = """
+SELECT n.id, n.name, t.revoked_at IS NOT NULL AS revoked,
+       coalesce(t.expires_at < clock_timestamp(), false) AS expired
+FROM scheduling_nodetoken t JOIN scheduling_node n ON n.id = t.node_id
+WHERE t.sha256 = %(sha256)s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """The node that a token speaks for."""
+
+    node: int
+    name: str
+
+
+class Unauthenticated(Exception):
+    """The text says what is wrong with the token and what helps."""
+
+
+_known: dict[str, tuple[float, Speaker]] = {}
+
+
+async def speaker(header: bytes | None) -> Speaker:
+    """Return who is speaking, or raise Unauthenticated. One look-up in 2 s per token."""
+    from scheduling.models.tokens import hash_token
+
+    text = (header or b"").decode("latin-1")
+    scheme, _, token = text.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthenticated("A node token is needed: Authorization: Bearer TOKEN.")
+    sha256 = hash_token(token.strip())
+    now = time.monotonic()
+    known = _known.get(sha256)
+    if known is not None and now - known[0] < REMEMBER_S:
+        return known[1]
+    _known.pop(sha256, None)
+    async with pool().connection() as connection:
+        row = await arun_bare(connection, _look_up(sha256))
+    if row is None:
+        raise Unauthenticated("This node token is not known; create one with create_node_token.")
+    if row.revoked or row.expired:
+        what = "revoked" if row.revoked else "expired"
+        raise Unauthenticated(f"This token of node {row.name} is {what}; create a new one.")
+    found = Speaker(node=row.id, name=row.name)
+    if len(_known) >= _MOST:
+        _known.clear()
+    _known[sha256] = (now, found)
+    return found
+
+
+def _look_up(sha256: str) -> Recipe[Row | None]:
+    return (yield from one(TOKEN, sha256=sha256))

@@ -1,0 +1,67 @@
+"""Group commit for heartbeats: beats that arrive while one update is under way go into the next.
+
+No timer, so an idle gateway adds no delay; each is answered only after its own row is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from scheduling.enact.lease import beat
+from scheduling.enact.recipe import Row, arun_bare
+from scheduling.enact.timing import timing
+from scheduling.gateway.pool import pool
+from scheduling.wire.messages import Beat
+
+#: A beat that waited longer here says nothing about the node's life any more.
+LONGEST_WAIT_S = 3.0
+
+
+class WaitedTooLong(Exception):
+    """The beat grew old in our own queue and was dropped; the daemon beats again."""
+
+
+class Coalescer:
+    """Writes waiting beats in one statement, one write at a time."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[int, Beat, float, asyncio.Future[Row]]] = []
+        self._writing: asyncio.Task[None] | None = None
+
+    async def beat(self, node: int, message: Beat) -> Row:
+        """Return the row of `node` once its beat is durable."""
+        future: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
+        self._waiting.append((node, message, time.monotonic(), future))
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write())
+        return await future
+
+    async def _write(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            oldest = time.monotonic() - LONGEST_WAIT_S
+            for _, _, since, future in batch:
+                if since < oldest and not future.done():
+                    future.set_exception(WaitedTooLong())
+            # One row a node: the newest words of a daemon that repeated itself.
+            newest: dict[int, Beat] = {n: m for n, m, since, _ in batch if since >= oldest}
+            try:
+                rows: dict[int, Any] = {}
+                if newest:
+                    async with pool().connection() as connection:
+                        rows = await arun_bare(
+                            connection, beat(list(newest), list(newest.values()), timing())
+                        )
+                for node, message, _, future in batch:
+                    if future.done():
+                        continue
+                    if node in rows and newest[node].incarnation == message.incarnation:
+                        future.set_result(rows[node])
+                    else:
+                        future.set_exception(WaitedTooLong())
+            except Exception as error:
+                for _, _, _, future in batch:
+                    if not future.done():
+                        future.set_exception(error)

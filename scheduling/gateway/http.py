@@ -1,0 +1,60 @@
+"""The little of HTTP that the node protocol needs: a body with a limit, an answer, a problem."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import msgspec
+
+from scheduling.wire.messages import Problem, encode
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Declined(Exception):
+    """Answer with this status and problem instead."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.problem = Problem(code=code, message=message)
+
+
+class ClientGone(Exception):
+    """The daemon hung up before its request was whole."""
+
+
+async def read_body(receive: Receive, limit: int) -> bytes:
+    """Return the whole body, or decline it as soon as it grows past `limit` bytes."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise Declined(
+                413, "payload_too_large", f"The body is over {limit:,} bytes; send less at a time."
+            )
+        parts.append(part)
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+async def answer(send: Send, body: msgspec.Struct, status: int = 200) -> None:
+    """Send one MessagePack answer."""
+    payload = encode(body)
+    headers = [
+        (b"content-type", b"application/msgpack"),
+        (b"content-length", str(len(payload)).encode()),
+        (b"cache-control", b"no-store"),
+    ]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": payload})

@@ -1,0 +1,28 @@
+"""Who runs what. Rows here change only through the statements of `scheduling.enact`."""
+
+from scheduling.models.audit import Event
+from scheduling.models.control import Control, GatewayPulse, PassLock
+from scheduling.models.handoff import ACTIVE_STATES, Handoff, HandoffKind, HandoffState
+from scheduling.models.node import Lease, Node, NodeReport, NodeStatus
+from scheduling.models.run import Phase, Run, Tenure
+from scheduling.models.tokens import ApiToken, NodeToken
+
+__all__ = [
+    "ACTIVE_STATES",
+    "ApiToken",
+    "Control",
+    "Event",
+    "GatewayPulse",
+    "Handoff",
+    "HandoffKind",
+    "HandoffState",
+    "Lease",
+    "Node",
+    "NodeReport",
+    "NodeStatus",
+    "NodeToken",
+    "PassLock",
+    "Phase",
+    "Run",
+    "Tenure",
+]

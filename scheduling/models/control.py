@@ -1,0 +1,41 @@
+"""Single rows of the control plane: the pass lock, the gateway's pulse, the freeze."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class PassLock(models.Model):
+    """A lock that ends: whoever is frozen while holding it blocks nobody for longer than `until`."""
+
+    name = models.CharField(max_length=20, primary_key=True)
+    holder = models.CharField(max_length=80, blank=True, default="")
+    until = models.DateTimeField()
+    failover_ran_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.holder} until {self.until:%H:%M:%S}"
+
+
+class GatewayPulse(models.Model):
+    """Since when nodes can reach us. A silence of ours is not held against them."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    serving_since = models.DateTimeField()
+    last_beat_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"serving since {self.serving_since:%H:%M:%S}"
+
+
+class Control(models.Model):
+    """What operators said to the whole fleet. One row."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    frozen_at = models.DateTimeField(null=True, blank=True)
+    frozen_by = models.CharField(max_length=150, blank=True, default="")
+    frozen_reason = models.CharField(max_length=200, blank=True, default="")
+    freeze_failover = models.BooleanField(default=False)
+
+    def __str__(self) -> str:
+        return "frozen" if self.frozen_at else "not frozen"

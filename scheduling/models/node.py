@@ -1,0 +1,85 @@
+"""Execution nodes, their leases and what they last said of themselves."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class NodeStatus(models.TextChoices):
+    """What is written on the row. `suspect` is never written: it is read off the lease."""
+
+    NEW = "new"
+    ALIVE = "alive"
+    LOST = "lost"
+    LEFT = "left"
+
+
+class Node(models.Model):
+    """A daemon on some machine that hosts portfolios, each in a process of its own.
+
+    new ──register──▶ alive ──sweep: lease expired──▶ lost ──next beat──▶ alive
+                        └──────────goodbye──────────▶ left ──register──▶ alive
+    """
+
+    name = models.SlugField(max_length=80, unique=True)
+    # Written by operators.
+    cordoned = models.BooleanField(default=False)
+    draining = models.BooleanField(default=False)
+    drain_reason = models.CharField(max_length=200, blank=True, default="")
+    drain_actor = models.CharField(max_length=150, blank=True, default="")
+    # Written by the daemon when it registers.
+    capacity = models.PositiveIntegerField(default=5, help_text="The sum of weights it can hold.")
+    labels = models.JSONField(default=dict, blank=True)
+    strategies = models.JSONField(default=dict, blank=True, help_text="Strategy name → version.")
+    feeds = models.JSONField(default=dict, blank=True, help_text="Feed name → sha256.")
+    host = models.CharField(max_length=255, blank=True, default="")
+    pid = models.PositiveIntegerField(null=True, blank=True)
+    version = models.CharField(max_length=40, blank=True, default="")
+    registered_at = models.DateTimeField(null=True, blank=True)
+    # Written by the sweep, by beats and by goodbye.
+    status = models.CharField(
+        max_length=8, choices=NodeStatus.choices, default=NodeStatus.NEW, db_index=True
+    )
+    status_since = models.DateTimeField(auto_now_add=True)
+    leaving = models.BooleanField(default=False, help_text="Its daemon was asked to stop.")
+    lost_times = models.JSONField(default=list, blank=True, help_text="Newest losses, epoch s.")
+    # Raised in every transaction that changes what this node should have.
+    desired_version = models.BigIntegerField(default=0)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Lease(models.Model):
+    """A node's right to act. A narrow row of its own: it is rewritten at every beat."""
+
+    node = models.OneToOneField(
+        Node, on_delete=models.CASCADE, primary_key=True, related_name="lease"
+    )
+    incarnation = models.UUIDField()
+    renewals = models.BigIntegerField(default=0)
+    renewed_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    connection = models.UUIDField(null=True, help_text="The websocket that may shorten the lease.")
+    taken_at = models.DateTimeField(help_text="When this incarnation registered.")
+    takeovers = models.JSONField(default=list, help_text="Takeovers of a beating one, epoch s.")
+
+    def __str__(self) -> str:
+        return f"lease of {self.node_id} until {self.expires_at:%H:%M:%S}"
+
+
+class NodeReport(models.Model):
+    """The newest heartbeat's words: metrics, and each portfolio process with its epoch and lag."""
+
+    node = models.OneToOneField(
+        Node, on_delete=models.CASCADE, primary_key=True, related_name="report"
+    )
+    at = models.DateTimeField()
+    metrics = models.JSONField(default=dict)
+    portfolios = models.JSONField(default=list)
+
+    def __str__(self) -> str:
+        return f"report of {self.node_id}"

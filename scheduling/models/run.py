@@ -1,0 +1,107 @@
+"""Who owns a portfolio now, and who did before."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from scheduling.models.node import Node
+
+
+class Phase(models.TextChoices):
+    PENDING = "pending"
+    STARTING = "starting"
+    RUNNING = "running"
+    DRAINING = "draining"
+    HALTED = "halted"
+    QUARANTINED = "quarantined"
+    STOPPED = "stopped"
+
+
+class Run(models.Model):
+    """The one row that says who owns a portfolio. The fence of every commit stands on it.
+
+    pending ──grant──▶ starting ──first commit──▶ running ──drain──▶ draining ──grant──▶ starting
+       ▲                                             ├──stop──▶ stopped ──start──▶ pending
+       │                                             ├──five deaths──▶ quarantined ──start──▶ pending
+       └───────owner lost or stopped, no place───────┴──stale event, catch_up halt──▶ halted ──start──▶ pending
+    """
+
+    portfolio = models.OneToOneField(
+        "portfolios.Portfolio", on_delete=models.CASCADE, primary_key=True, related_name="run"
+    )
+    # Ownership: written only by grants.
+    node = models.ForeignKey(
+        Node, on_delete=models.PROTECT, null=True, blank=True, related_name="runs"
+    )
+    incarnation = models.UUIDField(null=True, blank=True)
+    epoch = models.BigIntegerField(default=0)
+    revision = models.PositiveIntegerField(default=1)
+    granted_at = models.DateTimeField(null=True, blank=True)
+    # Progress: written only by fenced commits.
+    last_seq = models.BigIntegerField()
+    state_seq = models.BigIntegerField()
+    batch = models.UUIDField(null=True, blank=True, help_text="The last accepted batch.")
+    first_commit_at = models.DateTimeField(null=True, blank=True, help_text="Of this epoch.")
+    last_commit_at = models.DateTimeField(null=True, blank=True)
+    # Condition: written by grants, commits and death reports.
+    phase = models.CharField(max_length=12, choices=Phase.choices, default=Phase.PENDING)
+    phase_since = models.DateTimeField(auto_now_add=True)
+    reason = models.TextField(blank=True, default="")
+    attempts = models.PositiveIntegerField(default=0)
+    last_death = models.UUIDField(null=True, blank=True)
+    failures_by_node = models.JSONField(
+        default=dict, blank=True, help_text="Node id → failures before the first event."
+    )
+    good_revision = models.PositiveIntegerField(null=True, blank=True)
+    # Written by operators.
+    pinned_node = models.ForeignKey(
+        Node, on_delete=models.SET_NULL, null=True, blank=True, related_name="pinned_runs"
+    )
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(node__isnull=True, incarnation__isnull=True)
+                | models.Q(node__isnull=False, incarnation__isnull=False),
+                name="run_owner_whole",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(state_seq__lte=models.F("last_seq")), name="run_state_seq"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"run of {self.portfolio_id}, epoch {self.epoch}"
+
+
+class Tenure(models.Model):
+    """One line of ownership history, written by the grant itself. Tenures of a portfolio tile its
+    events: each starts at the seq after which the one before ended."""
+
+    portfolio = models.ForeignKey(
+        "portfolios.Portfolio", on_delete=models.CASCADE, related_name="tenures", db_index=False
+    )
+    epoch = models.BigIntegerField()
+    node = models.ForeignKey(Node, on_delete=models.PROTECT, null=True, related_name="tenures")
+    incarnation = models.UUIDField(null=True)
+    revision = models.PositiveIntegerField()
+    from_seq = models.BigIntegerField(help_text="Last seq of the owner before: it goes on after.")
+    to_seq = models.BigIntegerField(null=True, help_text="Last seq it committed.")
+    cause = models.CharField(max_length=12)
+    reason = models.TextField(blank=True, default="")
+    handoff = models.ForeignKey(
+        "scheduling.Handoff", on_delete=models.SET_NULL, null=True, related_name="tenures"
+    )
+    started_at = models.DateTimeField()
+    first_commit_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    pause_ms = models.FloatField(null=True)
+
+    class Meta:
+        ordering = ["portfolio_id", "-epoch"]
+        constraints = [
+            models.UniqueConstraint(fields=["portfolio", "epoch"], name="tenure_epoch_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.portfolio_id} epoch {self.epoch}"

@@ -1,0 +1,131 @@
+"""The balance pass: what should run where, and the handoffs that make it so."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from scheduling.decide.planner import make_plan
+from scheduling.decide.reasons import render
+from scheduling.decide.world import Move, Pending, Placement, Plan, Policy, Reason
+from scheduling.enact.audit import audit
+from scheduling.enact.handoff import request
+from scheduling.enact.hints import wake
+from scheduling.enact.recipe import Recipe, call, one, run
+from scheduling.enact.timing import Timing
+from scheduling.errors import Refused
+from scheduling.observe.snapshot import Observed, observe
+from scheduling.passes.lock import take
+
+logger = logging.getLogger(__name__)
+
+BATCH = 50  #: handoffs requested between two renewals of the pass lock
+
+SAY = """
+UPDATE scheduling_run SET reason = %(reason)s::text
+WHERE portfolio_id = %(portfolio)s AND epoch = %(epoch)s AND reason <> %(reason)s::text
+RETURNING portfolio_id
+"""
+
+UNPIN = """
+UPDATE scheduling_run SET pinned_node_id = NULL
+WHERE portfolio_id = %(portfolio)s AND pinned_node_id IS NOT NULL
+RETURNING pinned_node_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A change of the plan that was refused when enacted. Data: the next pass repairs it."""
+
+    portfolio: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceOutcome:
+    plan: Plan
+    requested: tuple[int, ...]  #: ids of the handoffs begun
+    rejected: tuple[Rejected, ...]
+
+
+def balance(holder: str, timing: Timing, policy: Policy, actor: str = "balancer") -> BalanceOutcome:
+    """Observe, plan, enact. Raises SnapshotUnavailable where the fleet could not be read."""
+    observed = observe(timing)
+    plan = make_plan(observed.snapshot, policy)
+    return enact(plan, observed, holder, timing, actor)
+
+
+def enact(
+    plan: Plan, observed: Observed, holder: str, timing: Timing, actor: str
+) -> BalanceOutcome:
+    """Request each handoff of the plan, each on the epoch it was decided on."""
+    requested: list[int] = []
+    rejected: list[Rejected] = []
+    # Failover first: those run nowhere.
+    moves = sorted(plan.move, key=lambda move: move.cause != "failover")
+    urgent = [m for m in moves if m.cause == "failover"]
+    changes: list[Placement | Move] = [*urgent, *plan.place, *moves[len(urgent) :]]
+    for number, change in enumerate(changes):
+        if number % BATCH == 0 and not run(take(holder)):
+            logger.info("another pass took over; %d changes are left to it", len(changes) - number)
+            break
+        try:
+            requested.append(run(_begin(change, observed, timing, actor)))
+        except Refused as refused:
+            rejected.append(Rejected(change.portfolio.name, refused.message))
+            logger.info("%s: %s", change.portfolio.name, refused.message)
+    for pending in (*plan.pending, *plan.stuck):
+        run(_say(pending, observed))
+    return BalanceOutcome(plan, tuple(requested), tuple(rejected))
+
+
+def _begin(change: Placement | Move, observed: Observed, timing: Timing, actor: str) -> Recipe[int]:
+    row = observed.rows[change.portfolio.id]
+    why = render(change.reason)
+    if isinstance(change, Placement):
+        kind, revision = "place", row.revision
+    elif change.cause == "failover":
+        # The last good one: what was not proven yet may be what killed the node.
+        kind, revision = "failover", row.good_revision or row.running_revision
+    else:
+        kind, revision = "migrate", row.running_revision
+    handoff = yield from request(
+        kind,
+        change.portfolio.id,
+        target=change.target.id,
+        to_revision=revision,
+        actor=actor,
+        reason=why,
+        timing=timing,
+        seen_epoch=row.epoch,
+    )
+    leaves_pin = isinstance(change, Move) and change.cause in ("failover", "drain")
+    if leaves_pin and change.portfolio.pinned is not None:
+        cleared = yield from one(UNPIN, portfolio=change.portfolio.id)
+        if cleared is not None:
+            yield from audit(
+                "unpinned",
+                portfolio=change.portfolio.id,
+                node=change.portfolio.pinned,
+                actor=actor,
+                reason=why,
+            )
+    return int(handoff.id)
+
+
+#: Reasons that only say "a pass later": nobody needs to read them on a row.
+PASSING = frozenset({"later", "max_moves", "handoff_limit", "in_handoff"})
+
+
+def _say(pending: Pending, observed: Observed) -> Recipe[None]:
+    """Write on the row why it is pending or stuck, if that is not what it says already."""
+    reason: Reason = pending.reason
+    row = observed.rows[pending.portfolio.id]
+    if reason.code in PASSING:
+        return
+    changed = yield from call(
+        SAY, portfolio=pending.portfolio.id, epoch=row.epoch, reason=render(reason)
+    )
+    if changed:
+        yield from wake()

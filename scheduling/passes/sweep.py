@@ -1,0 +1,111 @@
+"""The sweep: what time alone has changed. Leases, deadlines, proofs, wishes not yet followed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from scheduling.enact import deaths, handoff
+from scheduling.enact.lease import mark_lost
+from scheduling.enact.recipe import Recipe, call, run
+from scheduling.enact.timing import Timing
+from scheduling.errors import Refused
+from scheduling.passes.lock import take
+
+logger = logging.getLogger(__name__)
+
+#: Stopped or deleted, yet owned and in no handoff: the stop ended in some other way; ask again.
+UNSTOPPED = """
+SELECT r.portfolio_id, r.epoch FROM scheduling_run r
+JOIN portfolios_portfolio p ON p.id = r.portfolio_id
+WHERE r.node_id IS NOT NULL AND p.desired_state = 'stopped'
+  AND NOT EXISTS (SELECT FROM scheduling_handoff h WHERE h.portfolio_id = r.portfolio_id
+                  AND h.state IN ('requested', 'preparing', 'draining', 'activating'))
+ORDER BY r.portfolio_id LIMIT 50
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepOutcome:
+    """What the sweep changed."""
+
+    lost: tuple[str, ...] = ()
+    expired: int = 0
+    proven: int = 0
+    reloads: int = 0
+    stops: int = 0
+    given_up: int = 0
+
+    def __bool__(self) -> bool:
+        return any((self.lost, self.expired, self.proven, self.reloads, self.stops, self.given_up))
+
+
+def sweep(holder: str, timing: Timing) -> SweepOutcome:
+    """Mark lost nodes, take the way out of overdue steps, prove revisions, follow wishes.
+
+    Each change is a transaction of its own and conditional, so a second sweep beside this one
+    changes nothing twice. The pass lock is renewed before each batch.
+    """
+    lost = run(mark_lost(timing))
+    for node in lost:
+        logger.warning(
+            "%s is lost after %.1f s, limit %g s", node.name, node.silent_s, timing.lease_ttl_s
+        )
+    expired = sum(
+        run(handoff.expire(overdue, timing)) != "early" for overdue in run(handoff.overdue())
+    )
+    proven = run(deaths.prove(timing))
+    run(take(holder))
+    reloads = sum(
+        _ask(
+            lambda row=row: handoff.request(  # type: ignore[misc]
+                "reload",
+                row.portfolio_id,
+                target=row.node_id,
+                to_revision=row.wanted,
+                actor="system",
+                reason=f"r{row.wanted} is wanted",
+                timing=timing,
+                seen_epoch=row.epoch,
+            )
+        )
+        for row in run(call(deaths.STALE_REVISIONS, good_after_s=timing.good_after_s))
+    )
+    stops = sum(
+        _ask(
+            lambda row=row: handoff.request(  # type: ignore[misc]
+                "stop",
+                row.portfolio_id,
+                target=None,
+                actor="system",
+                reason="stopped is wanted",
+                timing=timing,
+                seen_epoch=row.epoch,
+            )
+        )
+        for row in run(call(UNSTOPPED))
+    )
+    limit_s = timing.activate_deadline_s
+    given_up = sum(
+        run(deaths.give_up_on(row.portfolio_id, row.epoch, limit_s))
+        for row in run(call(deaths.UNACTIVATED, limit_s=limit_s))
+    )
+    return SweepOutcome(
+        lost=tuple(node.name for node in lost),
+        expired=expired,
+        proven=proven,
+        reloads=reloads,
+        stops=stops,
+        given_up=given_up,
+    )
+
+
+def _ask(recipe: Callable[[], Recipe[object]]) -> bool:
+    """Run a request of the system's own; a refusal is data, the next sweep looks again."""
+    try:
+        run(recipe())
+    except Refused as refused:
+        logger.info("left for the next sweep: %s", refused)
+        return False
+    return True

@@ -1,0 +1,85 @@
+"""The scheduler: one tick reads as the story of the platform."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+import uuid
+from dataclasses import dataclass
+
+from scheduling.decide.world import Policy
+from scheduling.enact.hints import wake
+from scheduling.enact.recipe import run
+from scheduling.enact.timing import Timing, timing
+from scheduling.passes.balance import BalanceOutcome, balance
+from scheduling.passes.lock import drop, take
+from scheduling.passes.sweep import SweepOutcome, sweep
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TickOutcome:
+    """What one tick found and changed; `ran` is False where another pass was under way."""
+
+    ran: bool
+    sweep: SweepOutcome | None = None
+    balance: BalanceOutcome | None = None
+
+
+class Scheduler:
+    """Keeps what runs equal to what is wanted.
+
+    django-q2 makes one and ticks it every 30 s, which makes it sure; the watcher keeps one and
+    ticks it at every hint and every second, which makes it fast. Both take the pass lock.
+    """
+
+    def __init__(self, name: str = "scheduler", times: Timing | None = None) -> None:
+        self.timing = times or timing()
+        self.holder = f"{name}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"[:80]
+
+    def tick(self, *, rebalance: bool = True, actor: str = "balancer") -> TickOutcome:
+        """Check heartbeats, assign portfolios, publish what changed.
+
+        `rebalance` False leaves running portfolios of healthy nodes where they are.
+        """
+        if not run(take(self.holder)):
+            return TickOutcome(ran=False)
+        try:
+            swept = self.check_heartbeat()
+            balanced = self.assign_portfolios(rebalance=rebalance, actor=actor)
+            self.publish_schedule_update(swept, balanced)
+            return TickOutcome(ran=True, sweep=swept, balance=balanced)
+        finally:
+            run(drop(self.holder))
+
+    def check_heartbeat(self) -> SweepOutcome:
+        """Mark nodes without a beat lost, end overdue steps. Changes a status, moves nothing."""
+        return sweep(self.holder, self.timing)
+
+    def assign_portfolios(
+        self, *, rebalance: bool = True, actor: str = "balancer"
+    ) -> BalanceOutcome:
+        """Plan where everything should run and begin the handoffs of the plan."""
+        policy = Policy() if rebalance else Policy(rebalance_gain=float("inf"))
+        return balance(self.holder, self.timing, policy, actor)
+
+    def publish_schedule_update(self, swept: SweepOutcome, balanced: BalanceOutcome) -> None:
+        """Wake boards and watchers where anything changed.
+
+        The hints to the nodes themselves rode in the transactions of the changes.
+        """
+        if swept or balanced.requested:
+            run(wake())
+
+
+def wait_for_tick(scheduler: Scheduler, limit_s: float = 10.0) -> TickOutcome:
+    """Tick as soon as the pass lock is free; give up after `limit_s` with ran False."""
+    until = time.monotonic() + limit_s
+    while True:
+        outcome = scheduler.tick(rebalance=True)
+        if outcome.ran or time.monotonic() > until:
+            return outcome
+        time.sleep(0.05)

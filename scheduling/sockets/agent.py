@@ -1,0 +1,106 @@
+"""The daemon's websocket. It carries pushes of the desired set; its closing shortens a lease."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+import psycopg
+from channels.generic.websocket import AsyncWebsocketConsumer
+from psycopg_pool import PoolTimeout
+
+from scheduling.dispatch.sockets import LOSSES, OURS, TOGETHER_S
+from scheduling.enact.lease import connected, shorten
+from scheduling.enact.recipe import arun, arun_bare
+from scheduling.enact.timing import timing
+from scheduling.gateway.auth import Speaker, Unauthenticated, speaker
+from scheduling.gateway.pool import pool
+from scheduling.observe.desired import desired_set
+from scheduling.wire.messages import Hello, encode
+
+logger = logging.getLogger(__name__)
+
+#: Close codes a peer's end produces: its process ended (1006), or it went away (1001).
+UNAUTHENTICATED = 4401
+NOT_HELLO = 4400
+SUPERSEDED = 4409
+
+
+class AgentSocket(AsyncWebsocketConsumer):
+    """One daemon, one socket, one hint group."""
+
+    who: Speaker | None = None
+    connection_id: UUID | None = None
+
+    async def connect(self) -> None:
+        try:
+            self.who = await speaker(dict(self.scope["headers"]).get(b"authorization"))
+        except Unauthenticated:
+            await self.close(code=UNAUTHENTICATED)
+            return
+        except (psycopg.Error, PoolTimeout):
+            await self.close(code=1013)
+            return
+        await self.accept()
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if self.connection_id is not None or self.who is None:
+            return  # nothing more is expected; pings are the server's
+        try:
+            hello = msgspec.msgpack.decode(bytes_data or b"", type=Hello)
+            incarnation = UUID(hello.incarnation)
+        except (msgspec.DecodeError, msgspec.ValidationError, ValueError):
+            await self.close(code=NOT_HELLO)
+            return
+        connection_id = uuid4()
+        async with pool().connection() as connection:
+            holds = await arun(connection, connected(self.who.node, incarnation, connection_id))
+        if not holds:
+            await self.close(code=SUPERSEDED)
+            return
+        self.connection_id = connection_id
+        LOSSES.opened(connection_id)
+        await self.channel_layer.group_add(f"node.{self.who.node}", self.channel_name)
+        await self._push()
+
+    async def desired_changed(self, event: dict[str, Any]) -> None:
+        """A hint: read the set and push it."""
+        await self._push()
+
+    async def wake(self, event: dict[str, Any]) -> None:
+        """The listener was away: anything may have changed."""
+        await self._push()
+
+    async def _push(self) -> None:
+        assert self.who is not None
+        try:
+            async with pool().connection() as connection:
+                desired = await arun_bare(connection, desired_set(self.who.node))
+        except (psycopg.Error, PoolTimeout):
+            return  # the next beat carries the set
+        if desired is not None:
+            await self.send(bytes_data=encode(desired))
+
+    async def disconnect(self, code: int) -> None:
+        """Shorten the lease if the peer closed, not we, and not everybody at once."""
+        if self.connection_id is None or self.who is None:
+            return
+        LOSSES.closed(self.connection_id, time.monotonic())
+        await self.channel_layer.group_discard(f"node.{self.who.node}", self.channel_name)
+        if code in OURS:
+            return
+        await asyncio.sleep(TOGETHER_S)
+        if LOSSES.all_at_once():
+            logger.warning("all agent sockets closed at once: nobody's lease is shortened")
+            return
+        try:
+            async with pool().connection() as connection:
+                await arun(
+                    connection, shorten(self.who.node, self.connection_id, timing(), TOGETHER_S)
+                )
+        except (psycopg.Error, PoolTimeout, RuntimeError) as error:
+            logger.info("the lease of %s was not shortened: %s", self.who.name, error)

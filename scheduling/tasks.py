@@ -1,0 +1,44 @@
+"""What django-q2 runs. Three lines each: the work is elsewhere."""
+
+from __future__ import annotations
+
+from scheduling.passes.lock import drop, take
+from scheduling.scheduler import Scheduler
+
+
+def balance() -> str:
+    """One whole tick."""
+    outcome = Scheduler("worker").tick()
+    if not outcome.ran or outcome.balance is None:
+        return "another pass was under way"
+    return f"{len(outcome.balance.requested)} handoffs requested"
+
+
+def heartbeat_sweep() -> str:
+    """Leases and deadlines only."""
+    from scheduling.enact.recipe import run
+
+    scheduler = Scheduler("worker")
+    if not run(take(scheduler.holder)):
+        return "another pass was under way"
+    try:
+        return f"lost: {', '.join(scheduler.check_heartbeat().lost) or 'none'}"
+    finally:
+        run(drop(scheduler.holder))
+
+
+#: Equity points are kept this long; orders, fills, tenures and events stay.
+EQUITY_DAYS = 30
+
+
+def prune() -> str:
+    """Drop equity points older than EQUITY_DAYS."""
+    from datetime import timedelta
+
+    from django.utils import timezone
+
+    from portfolios.models import EquityPoint
+
+    old = timezone.now() - timedelta(days=EQUITY_DAYS)
+    gone, _ = EquityPoint.objects.filter(at__lt=old).delete()
+    return f"{gone} equity points older than {EQUITY_DAYS} days"

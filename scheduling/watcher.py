@@ -1,0 +1,100 @@
+"""The watcher makes the scheduler fast: it ticks at every hint, at the next lease's end, and at
+least once a second. Without it everything still happens, in django-q2's steps of 30 s.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from typing import Any
+
+import psycopg
+from django.db import DatabaseError, connection
+
+from scheduling.decide.world import Plan
+from scheduling.enact.lease import next_expiry
+from scheduling.enact.recipe import run
+from scheduling.errors import SnapshotUnavailable
+from scheduling.scheduler import Scheduler, TickOutcome
+
+logger = logging.getLogger(__name__)
+
+LOOK_S = 1.0  #: the longest time between two ticks
+REST_S = 0.02  #: a burst of hints becomes one tick
+RETRY_S = 0.5
+
+
+class Watcher:
+    """One loop: wait for a hint or the time, tick, say what changed."""
+
+    def __init__(self, balance_interval_s: float) -> None:
+        self.scheduler = Scheduler("watcher")
+        self.balance_interval_s = balance_interval_s
+        self._ended = threading.Event()
+        self._next_rebalance = 0.0
+        self._wait_s = 0.0
+
+    def end(self, *_: Any) -> None:
+        """Stop after the tick under way; for signal handlers."""
+        self._ended.set()
+
+    def watch(self) -> None:
+        """Run until `end`. A database that is away is waited for."""
+        from ginkgo_site.database import conninfo
+
+        while not self._ended.is_set():
+            try:
+                with psycopg.connect(conninfo(), autocommit=True) as listening:
+                    listening.execute("LISTEN ginkgo")
+                    logger.info("watching")
+                    while not self._ended.is_set():
+                        rebalance = self._sleep(listening)
+                        if self._ended.is_set():
+                            break
+                        self._tick(rebalance)
+            except (psycopg.Error, DatabaseError, SnapshotUnavailable) as error:
+                # Not knowing is different from nothing: no pass ran, nothing is concluded.
+                logger.warning("no pass now: %s", str(error).strip().splitlines()[0])
+                connection.close()
+                self._ended.wait(RETRY_S)
+
+    def _sleep(self, listening: psycopg.Connection[Any]) -> bool:
+        """Wait for a hint or the time. Return whether a node or request asks for a rebalance."""
+        until = time.monotonic() + self._wait_s
+        while not self._ended.is_set():
+            left = until - time.monotonic()
+            if left <= 0:
+                break
+            # In short steps, so that a signal is seen at once.
+            woken = False
+            for notification in listening.notifies(timeout=min(left, 0.25), stop_after=1):
+                woken = _is_for_watcher(notification.payload)
+            if woken:
+                for _ in listening.notifies(timeout=REST_S):
+                    pass
+                break
+        return time.monotonic() >= self._next_rebalance
+
+    def _tick(self, rebalance: bool) -> None:
+        outcome = self.scheduler.tick(rebalance=rebalance)
+        if outcome.ran and rebalance:
+            self._next_rebalance = time.monotonic() + self._rest_of(outcome)
+        self._wait_s = LOOK_S if outcome.ran else 0.1
+        expiry_s = run(next_expiry())
+        if expiry_s is not None and expiry_s > 0:
+            self._wait_s = min(self._wait_s, expiry_s + 0.005)
+
+    def _rest_of(self, outcome: TickOutcome) -> float:
+        """Return the time until loads are looked at again: soon while they are being evened out."""
+        plan: Plan | None = outcome.balance.plan if outcome.balance is not None else None
+        busy = plan is not None and any(move.cause == "rebalance" for move in plan.move)
+        return min(LOOK_S, self.balance_interval_s) if busy else self.balance_interval_s
+
+
+def _is_for_watcher(payload: str) -> bool:
+    try:
+        return "watcher" in json.loads(payload).get("groups", ())
+    except (ValueError, AttributeError):
+        return False

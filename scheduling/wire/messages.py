@@ -1,0 +1,306 @@
+"""Schemas of the node protocol, MessagePack on the wire.
+
+A daemon registers once, beats ever after, and commits what its portfolios did. Every answer may
+carry the desired set: what the node should have. A push over the websocket carries the same set
+and nothing else, so a lost push costs time and no truth.
+
+Times are integers in microseconds since the epoch (`_us`) or seconds (`_s`). Decimals travel as
+text. Ids of portfolios and handoffs are the database's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+PROTOCOL = 1  #: raised when a message changes so that an older daemon would misread it
+
+Role = Literal["run", "prepare", "drain", "warm"]
+Answer = Literal["ok", "fenced", "conflict", "ahead", "rejected", "handed_over", "keep"]
+Stage = Literal["load", "event", "exit", "killed"]
+
+
+# --- what a node should have ---------------------------------------------------------------------
+
+
+class SegmentInfo(msgspec.Struct, array_like=True, frozen=True):
+    """From `from_seq` on, since `from_time_us`, the feed runs at `rate` events a second."""
+
+    from_seq: int
+    from_time_us: int
+    rate: float
+
+
+class FeedInfo(msgspec.Struct, frozen=True):
+    name: str
+    sha256: str
+    length: int
+    segments: list[SegmentInfo]
+
+
+class Desired(msgspec.Struct, frozen=True, kw_only=True):
+    """One portfolio of a desired set. A reload puts two of one portfolio into one set.
+
+    run      own it under `epoch`: keep, or activate what was prepared for `handoff`, or start it
+    prepare  start a process for `handoff` and try the newest checkpoint; commit nothing
+    drain    stop at the next batch boundary and release with the last commit, naming `handoff`
+    warm     released; keep the process in memory until it leaves the set or comes back as run
+    """
+
+    portfolio: int
+    name: str
+    role: Role
+    epoch: int
+    revision: int
+    handoff: int | None = None
+    attempts: int = 0
+    """Deaths since the last progress: the daemon waits 0, 1, 5, 30, 30 s before it starts again."""
+    catch_up: str = "state_only"
+    feed: str = "replay"
+    spec: dict[str, Any] = {}
+    """What `portfolios.runtime.spec.Spec` takes."""
+
+
+class DesiredSet(msgspec.Struct, frozen=True, tag="desired"):
+    version: int
+    """Only grows. A daemon ignores a lower one."""
+    entries: list[Desired]
+    feeds: list[FeedInfo]
+    frozen: bool = False
+    """No automatic moves now: a daemon that is asked to stop releases in place at once."""
+
+
+# --- register ------------------------------------------------------------------------------------
+
+
+class Register(msgspec.Struct, frozen=True, kw_only=True):
+    protocol: int
+    incarnation: str
+    """UUID drawn at the daemon's start."""
+    host: str
+    pid: int
+    version: str
+    capacity: int
+    labels: dict[str, str]
+    strategies: dict[str, int]
+    """Strategy name → version."""
+    feeds: dict[str, str]
+    """Feed name → sha256."""
+
+
+class Registered(msgspec.Struct, frozen=True, kw_only=True):
+    node: int
+    name: str
+    lease_ttl_s: float
+    heartbeat_interval_s: float
+    drain_deadline_s: float
+    stale_order_age_s: float
+    stall_s: float
+    now_us: int
+    """The database's clock: the node counts feed time from it on its boot-time clock."""
+    desired: DesiredSet
+
+
+# --- heartbeat -----------------------------------------------------------------------------------
+
+
+class Actual(msgspec.Struct, frozen=True, kw_only=True):
+    """One portfolio process as the daemon sees it."""
+
+    portfolio: int
+    epoch: int
+    """0 while it is only prepared."""
+    revision: int
+    phase: Literal["preparing", "prepared", "starting", "running", "draining", "warm", "waiting"]
+    """waiting: it died and its back-off is running."""
+    seq: int
+    lag: int
+    """Events between its seq and the head of the feed."""
+    pid: int | None = None
+    handoff: int | None = None
+    stalled_s: float = 0.0
+    """Seconds without progress while events wait."""
+    caught_up_ms: float | None = None
+    """After an activation: milliseconds until its lag was at most one batch."""
+
+
+class Prepared(msgspec.Struct, frozen=True, tag="prepared", kw_only=True):
+    """The process for `handoff` has loaded and tried a checkpoint."""
+
+    handoff: int
+
+
+class StepFailed(msgspec.Struct, frozen=True, tag="step_failed", kw_only=True):
+    """Preparing or activating `handoff` failed on this node."""
+
+    handoff: int
+    step: Literal["prepare", "activate"]
+    error: str
+    strategy_failed: bool = False
+    """The strategy itself raised, on load or on its state: the revision is to blame, not the node."""
+
+
+class Died(msgspec.Struct, frozen=True, tag="died", kw_only=True):
+    """A process that owned a portfolio ended without being asked. `death` makes a repeat harmless."""
+
+    death: str
+    portfolio: int
+    epoch: int
+    revision: int
+    seq: int
+    stage: Stage
+    error: str
+    before_first_event: bool = False
+
+
+class Halted(msgspec.Struct, frozen=True, tag="halted", kw_only=True):
+    """catch_up is `halt` and the next event is stale: stopped before it."""
+
+    portfolio: int
+    epoch: int
+    seq: int
+    """The last committed seq."""
+    age_s: float
+
+
+Report = Prepared | StepFailed | Died | Halted
+
+
+class Beat(msgspec.Struct, frozen=True, kw_only=True):
+    incarnation: str
+    have_version: int
+    """Version of the desired set the daemon holds; the answer leaves the set out if it is current."""
+    leaving: bool = False
+    metrics: dict[str, float] = {}
+    """cpu_pct, mem_pct, rss_mb …"""
+    portfolios: list[Actual] = []
+    reports: list[Report] = []
+
+
+class BeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    status: Literal["ok", "superseded", "unknown"]
+    """superseded: another daemon took this name; exit and do not register again.
+    unknown: the lease is gone (forgotten, or said goodbye): register again."""
+    expires_in_s: float = 0.0
+    next_beat_s: float = 10.0
+    now_us: int = 0
+    message: str = ""
+    desired: DesiredSet | None = None
+
+
+class Goodbye(msgspec.Struct, frozen=True, kw_only=True):
+    incarnation: str
+    reason: str = ""
+
+
+# --- checkpoint ----------------------------------------------------------------------------------
+
+
+class CheckpointRequest(msgspec.Struct, frozen=True, kw_only=True):
+    incarnation: str
+    portfolio: int
+    handoff: int | None = None
+    """Set by the target of a handoff, which owns nothing yet."""
+
+
+class CheckpointAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Run and state as of one statement, so seq and state always belong together."""
+
+    epoch: int
+    revision: int
+    state_revision: int
+    """The revision under which the state was made; the runtime adapts it if that is another."""
+    last_seq: int
+    state_seq: int
+    state: bytes | None
+    """None: it has no state yet and starts afresh."""
+
+
+# --- commit --------------------------------------------------------------------------------------
+
+
+class OrderLine(msgspec.Struct, array_like=True, frozen=True):
+    seq: int
+    index: int
+    symbol: str
+    side: str
+    quantity: str
+    price: str
+    status: str
+    reason: str
+    decided_us: int
+
+
+class FillLine(msgspec.Struct, array_like=True, frozen=True):
+    order_seq: int
+    order_index: int
+    fill_seq: int
+    index: int
+    symbol: str
+    side: str
+    quantity: str
+    price: str
+    at_us: int
+
+
+class EquityLine(msgspec.Struct, array_like=True, frozen=True):
+    seq: int
+    at_us: int
+    equity: str
+
+
+class Commit(msgspec.Struct, frozen=True, kw_only=True):
+    """Progress of one portfolio from `from_seq` (exclusive) to `to_seq` (inclusive)."""
+
+    portfolio: int
+    epoch: int
+    from_seq: int
+    to_seq: int
+    batch: str
+    """UUID; a repeat carries the same."""
+    state: bytes | None = None
+    """None: unchanged since the last commit of this epoch."""
+    suppress: bool = False
+    """Decisions in this range were suppressed because the events were too old."""
+    orders: list[OrderLine] = []
+    fills: list[FillLine] = []
+    equity: list[EquityLine] = []
+    release: int | None = None
+    """Handoff id: this is the source's last commit."""
+
+
+class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
+    incarnation: str
+    commits: list[Commit]
+
+
+class CommitResult(msgspec.Struct, frozen=True, kw_only=True):
+    portfolio: int
+    answer: Answer
+    detail: str = ""
+
+
+class CommitAnswers(msgspec.Struct, frozen=True, kw_only=True):
+    results: list[CommitResult]
+
+
+# --- errors and socket ---------------------------------------------------------------------------
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """Body of every answer that is not 200."""
+
+    code: str
+    message: str
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello", kw_only=True):
+    """First words of a daemon on its websocket."""
+
+    incarnation: str
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """Return `message` as MessagePack."""
+    return msgspec.msgpack.encode(message)
