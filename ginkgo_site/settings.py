@@ -150,7 +150,6 @@ USE_I18N = True
 USE_TZ = True
 
 STATIC_URL = "/static/"
-STATIC_ROOT = GINKGO.home / "static"
 STATICFILES_DIRS = [BASE_DIR / "ginkgo_site" / "static"]
 # Served straight from the folders they live in: one process, no collecting step to forget.
 WHITENOISE_USE_FINDERS = True
