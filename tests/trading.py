@@ -1,0 +1,79 @@
+"""The cast of the runtime's tests: bars of invented shares, one after the other, and who trades."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+from portfolios.runtime.engine import PortfolioEngine
+from portfolios.runtime.events import Event, to_e4
+from portfolios.runtime.results import BatchResult
+from portfolios.runtime.spec import Limits, Spec
+from portfolios.strategies import registry
+from portfolios.strategies.base import OrderIntent, Strategy
+
+SECOND_US = 1_000_000
+
+
+def bar(seq: int, symbol: str, open_: str, close: str, released_s: int | None = None) -> Event:
+    """Return a bar; it is released `seq` seconds after the epoch where nothing else is said."""
+    first, last = to_e4(open_), to_e4(close)
+    at = (seq if released_s is None else released_s) * SECOND_US
+    return Event(seq, symbol, at, at, first, max(first, last), min(first, last), last, 100)
+
+
+class Scripted(Strategy):
+    """Decides what its script says for a seq: a list of intents, or an exception to raise."""
+
+    name = "scripted"
+    script: dict[int, Any] = {}
+
+    def initial(self) -> dict[str, Any]:
+        return {"seen": []}
+
+    def on_event(self, ctx, state, event):  # type: ignore[no-untyped-def]
+        state["seen"].append(event.seq)
+        answer = self.script.get(event.seq)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def buy(symbol: str, quantity: str) -> OrderIntent:
+    """Return the wish to buy."""
+    return OrderIntent(symbol, "buy", Decimal(quantity))
+
+
+def sell(symbol: str, quantity: str) -> OrderIntent:
+    """Return the wish to sell."""
+    return OrderIntent(symbol, "sell", Decimal(quantity))
+
+
+def spec(strategy: str = "scripted", **changes: Any) -> Spec:
+    """Return a spec with 1,000 of cash and no limits but those every portfolio has."""
+    known = {
+        "portfolio": "alpha",
+        "uid": "11111111-2222-3333-4444-555555555555",
+        "revision": 1,
+        "strategy": strategy,
+        "strategy_version": 1,
+        "parameters": {},
+        "symbols": [],
+        "starting_cash": Decimal(1000),
+        "first_seq": 1,
+        "limits": Limits(),
+    }
+    return Spec(**(known | changes))
+
+
+def scripted(monkeypatch: Any, script: dict[int, Any], **changes: Any) -> PortfolioEngine:
+    """Return a fresh engine whose strategy follows `script`."""
+    monkeypatch.setitem(registry.BUILT_IN, "scripted", Scripted)
+    monkeypatch.setattr(Scripted, "script", script)
+    return PortfolioEngine.fresh(spec(**changes))
+
+
+def run(engine: PortfolioEngine, events: Sequence[Event], suppress: bool = False) -> BatchResult:
+    """Run the events from where the engine is to the last of them."""
+    return engine.run(events, engine.last_seq, events[-1].seq, suppress)

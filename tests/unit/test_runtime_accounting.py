@@ -1,0 +1,114 @@
+"""Every expected amount is worked out by hand, the arithmetic beside it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from portfolios.runtime.accounting import apply_fill
+from portfolios.runtime.state import Account, State, StrategyPart, account_view
+
+
+@pytest.fixture
+def account() -> Account:
+    return Account(Decimal("1000.0000"), Decimal("1000.0000"), Decimal("0.0000"), {}, [], -1)
+
+
+def fill(account: Account, quantity: str, price: str) -> None:
+    apply_fill(account, "KO", Decimal(quantity), Decimal(price), 0)
+
+
+def books(account: Account) -> tuple[str, str, str, str]:
+    """Return (cash, realised, quantity, cost) of the account's KO."""
+    held = account.positions["KO"]
+    return str(account.cash), str(account.realised), str(held.quantity), str(held.cost)
+
+
+def test_a_purchase_takes_its_price_from_cash(account: Account) -> None:
+    fill(account, "10", "25.50")
+    assert books(account) == ("745.0000", "0.0000", "10", "255.0000")  # 1000 - 10 * 25.5
+
+
+def test_two_purchases_have_the_average_of_their_prices(account: Account) -> None:
+    fill(account, "10", "20")
+    fill(account, "5", "26")
+    assert books(account) == ("670.0000", "0.0000", "15", "330.0000")  # 1000 - 200 - 130
+    assert account.positions["KO"].average_price == Decimal("22.0000")  # 330 / 15
+
+
+def test_a_sale_of_a_part_realises_the_part(account: Account) -> None:
+    fill(account, "10", "20")
+    fill(account, "-4", "23")
+    # cash 1000 - 200 + 92; profit 92 - 4 * 20 = 12; left 6 that cost 120
+    assert books(account) == ("892.0000", "12.0000", "6", "120.0000")
+
+
+def test_selling_everything_leaves_no_position(account: Account) -> None:
+    fill(account, "10", "20")
+    fill(account, "-10", "18.5")
+    assert account.positions == {}
+    assert account.cash == Decimal("985.0000")  # 1000 - 200 + 185
+    assert account.realised == Decimal("-15.0000")  # 185 - 200
+
+
+def test_a_short_sale_earns_when_bought_back_lower(account: Account) -> None:
+    fill(account, "-10", "20")
+    assert books(account) == ("1200.0000", "0.0000", "-10", "-200.0000")
+    fill(account, "4", "15")
+    # cash 1200 - 60; profit 4 * (20 - 15) = 20; left -6 at -200 + 80
+    assert books(account) == ("1140.0000", "20.0000", "-6", "-120.0000")
+
+
+def test_selling_more_than_is_held_turns_the_position_round(account: Account) -> None:
+    fill(account, "10", "20")
+    fill(account, "-15", "22")
+    # cash 1000 - 200 + 330; profit 10 * (22 - 20); left 5 short at 22
+    assert books(account) == ("1130.0000", "20.0000", "-5", "-110.0000")
+
+
+def test_buying_more_than_is_short_turns_the_position_round(account: Account) -> None:
+    fill(account, "-10", "20")
+    fill(account, "15", "22")
+    # cash 1000 + 200 - 330; profit 10 * (20 - 22); left 5 at 22
+    assert books(account) == ("870.0000", "-20.0000", "5", "110.0000")
+
+
+def test_halves_are_rounded_to_even(account: Account) -> None:
+    fill(account, "0.5", "0.0001")  # 0.00005 -> 0.0000
+    assert account.cash == Decimal("1000.0000")
+    fill(account, "1", "0.0003")
+    fill(account, "0.5", "0.0003")  # 0.00015 -> 0.0002
+    assert account.cash == Decimal("999.9995")
+
+
+def test_thirds_lose_nothing(account: Account) -> None:
+    fill(account, "3", "3.3333")  # costs 9.9999
+    fill(account, "4", "2.5")  # costs 10, in all 19.9999 for 7
+    fill(account, "-1", "3")  # its share 19.9999 / 7 = 2.857128… -> 2.8571
+    assert account.realised == Decimal("0.1429")
+    assert account.positions["KO"].cost == Decimal("17.1428")
+    fill(account, "-6", "3")
+    assert account.realised == Decimal("1.0001")  # 21 - 19.9999
+    assert account.cash == Decimal("1001.0001")
+
+
+def test_the_account_for_people(account: Account) -> None:
+    fill(account, "10", "20")
+    account.positions["KO"].mark_e4 = 215_000
+    state = State(account, StrategyPart("canary", 1, {}, {}))
+    assert account_view(state) == {
+        "cash": "800.0000",
+        "equity": "1015.0000",  # 800 + 10 * 21.5
+        "pnl": "15.0000",
+        "realised": "0.0000",
+        "positions": [
+            {
+                "symbol": "KO",
+                "quantity": "10.0000",
+                "average_price": "20.0000",
+                "price": "21.5000",
+                "unrealised": "15.0000",
+            }
+        ],
+    }
