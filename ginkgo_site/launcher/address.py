@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from ginkgo_site.launcher.errors import CannotStart
 
 
+#: Addresses that mean all of this machine's, and how it reaches itself under them.
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # nosec B104
+
+
 @dataclass(frozen=True)
 class Address:
     """A host and a port that were free a moment ago."""
@@ -20,7 +24,7 @@ class Address:
     @property
     def local_host(self) -> str:
         """The host under which this machine reaches it."""
-        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return _EVERYWHERE.get(self.host, self.host)
 
     @property
     def url(self) -> str:
