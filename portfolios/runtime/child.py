@@ -61,7 +61,7 @@ class PortfolioProcess:
                 self._engine = _loaded(request)
                 return Loaded(self._engine.last_seq, request.trial)
             if engine is None:
-                raise SeqMismatch(f"no portfolio is loaded; a batch of {request.to_seq} came")
+                raise SeqMismatch(f"no portfolio is loaded for a batch up to seq {request.to_seq}")
             result = engine.run(
                 decode_events(request.events), request.from_seq, request.to_seq, request.suppress
             )

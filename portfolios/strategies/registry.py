@@ -67,12 +67,12 @@ def _all() -> tuple[dict[str, type[Strategy]], list[str]]:
         try:
             loaded = point.load()
             found[loaded.name] = loaded
-        except Exception as error:  # whatever foreign code raises on import
+        except (Exception, SystemExit) as error:  # whatever foreign code raises on import
             broken.append(f"entry point {point.name} ({point.value}) did not load: {error!r}")
     for module_name in _modules_named():
         try:
             module = import_module(module_name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             broken.append(f"{MODULES_VARIABLE} names {module_name}, which did not load: {error!r}")
         else:
             found.update((strategy.name, strategy) for strategy in _defined_in(module))

@@ -1,0 +1,73 @@
+"""Bad parameters are refused with the field named; good ones pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from portfolios.strategies import registry
+
+
+@pytest.mark.parametrize("name", sorted(registry.BUILT_IN))
+def test_defaults_are_right(name: str) -> None:
+    assert registry.get(name).validate({}, []) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "field", "code"),
+    [
+        ("sma_cross", {"fast": "ten"}, "fast", "wrong_type"),
+        ("sma_cross", {"fast": 2.5}, "fast", "wrong_type"),
+        ("sma_cross", {"fast": True}, "fast", "wrong_type"),
+        ("sma_cross", {"fast": None}, "fast", "wrong_type"),
+        ("sma_cross", {"fast": 0}, "fast", "out_of_range"),
+        ("sma_cross", {"slow": 1001}, "slow", "out_of_range"),
+        ("sma_cross", {"fast": 30, "slow": 30}, "fast", "conflict"),
+        ("sma_cross", {"speed": 3}, "speed", "unknown_parameter"),
+        ("sma_cross", {"quantity": "0"}, "quantity", "out_of_range"),
+        ("sma_cross", {"quantity": "-1"}, "quantity", "out_of_range"),
+        ("sma_cross", {"quantity": "0.00001"}, "quantity", "out_of_range"),
+        ("sma_cross", {"quantity": "1e12"}, "quantity", "out_of_range"),
+        ("sma_cross", {"quantity": "1e999999"}, "quantity", "out_of_range"),
+        ("sma_cross", {"quantity": "1e-999999"}, "quantity", "out_of_range"),
+        ("sma_cross", {"quantity": "NaN"}, "quantity", "out_of_range"),
+        ("sma_cross", {"quantity": "much"}, "quantity", "wrong_type"),
+        ("sma_cross", {"quantity": []}, "quantity", "wrong_type"),
+        ("mean_reversion", {"lookback": 1}, "lookback", "out_of_range"),
+        ("mean_reversion", {"entry_z": 0}, "entry_z", "out_of_range"),
+        ("mean_reversion", {"entry_z": float("nan")}, "entry_z", "out_of_range"),
+        ("mean_reversion", {"exit_z": 2.0}, "exit_z", "conflict"),
+        ("buy_and_hold", {"quantity": "1_000_000_001"}, "quantity", "out_of_range"),
+        ("canary", {"loud": True}, "loud", "unknown_parameter"),
+    ],
+)
+def test_a_wrong_parameter_is_named(
+    name: str, parameters: dict[str, Any], field: str, code: str
+) -> None:
+    errors = registry.get(name).validate(parameters, [])
+    assert [(error.field, error.code) for error in errors] == [(field, code)]
+    assert errors[0].message.endswith(".")
+
+
+def test_every_wrong_parameter_is_named_at_once() -> None:
+    errors = registry.get("sma_cross").validate({"fast": "x", "slow": 0, "speed": 1}, [])
+    assert sorted(error.field for error in errors) == ["fast", "slow", "speed"]
+
+
+def test_a_quantity_may_be_a_number_or_text() -> None:
+    for quantity in (5, "5", 2.5, "2.5"):
+        assert registry.get("buy_and_hold").validate({"quantity": quantity}, ["KO"]) == []
+
+
+def test_the_canary_takes_no_symbols() -> None:
+    canary = registry.get("canary")
+    assert [e.field for e in canary.validate({}, ["KO"])] == ["symbols"]
+    assert canary.validate({}, ["*"]) == []
+
+
+def test_the_schema_names_the_parameters_with_their_ranges() -> None:
+    schema = registry.get("sma_cross").schema()
+    properties = schema["$defs"]["SmaCrossParameters"]["properties"]
+    assert properties["fast"] == {"type": "integer", "minimum": 1, "maximum": 1000, "default": 10}
+    assert set(properties) == {"fast", "slow", "quantity"}
