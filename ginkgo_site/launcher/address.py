@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 from ginkgo_site.launcher.errors import CannotStart
 
-
 #: Addresses that mean all of this machine's, and how it reaches itself under them.
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # nosec B104
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 @dataclass(frozen=True)
