@@ -52,7 +52,7 @@ class EditPortfolio(forms.Form):
     spread_group = forms.CharField(
         required=False, label="Spread group", help_text="members go to different nodes"
     )
-    catch_up = forms.ChoiceField(choices=CatchUp.choices, label="Catch-up")
+    catch_up = forms.ChoiceField(choices=[(c, c) for c in CatchUp.values], label="Catch-up")
     note = forms.CharField(required=False, max_length=200, label="Why, kept with the revision")
 
     def clean_symbols(self) -> list[str]:

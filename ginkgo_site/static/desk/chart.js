@@ -1,7 +1,6 @@
 // The equity curve with, on the same time axis, a mark for each handoff and a lane of the nodes it
 // ran on. Drawn from the page's own address; the server's picture stays where that fails.
 const LANE = 16;
-const MARK = 14;
 const money = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const NODE_COLOURS = ["#4d5a53", "#66736b", "#737158", "#3f6f78", "#6c6a86", "#7d6a45"];
 

@@ -5,6 +5,7 @@ import { startCopy } from "./copy.js";
 import { startDialogs } from "./dialogs.js";
 import { startLive } from "./live.js";
 import { startMenus } from "./menus.js";
+import { startRefresh } from "./refresh.js";
 import { startThemeToggle } from "./theme-toggle.js";
 
 startThemeToggle();
@@ -14,3 +15,4 @@ startColumns();
 startCopy();
 startClocks();
 startLive();
+startRefresh();

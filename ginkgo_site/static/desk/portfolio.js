@@ -1,42 +1,28 @@
-// The page of one portfolio: its chart, and tables that follow what the head says.
+// The page of one portfolio: its chart, and a look at the tables at once when the head changes.
 import { EquityChart } from "./chart.js";
-import { morph } from "./morph.js";
+import { refresh } from "./refresh.js";
 
-const TABLES = ["orders", "tenures", "revisions"];
 const EVERY_MS = 10000;
-
 const box = document.getElementById("equity-chart");
-const chart = box && new EquityChart(box);
-let stamp = document.getElementById("part-head")?.dataset.stamp;
-let busy = false;
+const chart = new EquityChart(box);
 
-async function refresh() {
-  if (busy || document.hidden || document.body.classList.contains("stale")) return;
-  busy = true;
-  try {
-    const answer = await fetch(location.href, { credentials: "same-origin" });
-    if (!answer.ok || answer.redirected) return;
-    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-    for (const id of TABLES) {
-      const [here, wanted] = [document.getElementById(id), fresh.getElementById(id)];
-      if (here && wanted) morph(here, document.importNode(wanted, true));
-    }
-    await chart?.load();
-  } catch {
-    // The badge says that the server does not answer; the next turn tries again.
-  } finally {
-    busy = false;
-  }
+function stamp() {
+  return document.getElementById("part-head")?.dataset.stamp;
 }
 
+function load() {
+  if (document.hidden || document.body.classList.contains("stale")) return;
+  chart.load().catch(() => {}); // the badge says that the server does not answer
+}
+
+let seen = stamp();
 document.addEventListener("ginkgo-parts", () => {
-  const now = document.getElementById("part-head")?.dataset.stamp;
-  if (now !== stamp) {
-    stamp = now;
-    refresh();
-  }
+  if (stamp() === seen) return;
+  seen = stamp();
+  refresh();
+  load();
 });
-setInterval(refresh, EVERY_MS);
-addEventListener("ginkgo-theme", () => chart?.draw());
-addEventListener("resize", () => chart?.draw());
-chart?.load().catch(() => {});
+setInterval(load, EVERY_MS);
+addEventListener("ginkgo-theme", () => chart.draw());
+addEventListener("resize", () => chart.draw());
+load();
