@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal, localcontext
+from typing import Any
 
 from portfolios.runtime.accounting import apply_fill
 from portfolios.runtime.context import EventContext
@@ -115,7 +116,9 @@ class PortfolioEngine:
             context.seq = event.seq
             try:
                 answer = on_event(context, data, event)
-                intents = tuple(answer) if answer is not None else ()
+                if not answer:
+                    continue
+                intents = tuple(answer)
             except (Exception, SystemExit) as error:
                 raise StrategyFailed(self.spec.strategy, event.seq, error) from error
             for index, intent in enumerate(intents):
@@ -218,7 +221,7 @@ def _load(spec: Spec) -> Strategy:
 
 def _empty_part(spec: Spec, strategy: Strategy) -> StrategyPart:
     try:
-        data = strategy.initial()
+        data = _dict(strategy.initial())
     except (Exception, SystemExit) as error:
         raise StrategyFailed(spec.strategy, None, error) from error
     return StrategyPart(spec.strategy, strategy.state_version, spec.parameters, data)
@@ -226,9 +229,17 @@ def _empty_part(spec: Spec, strategy: Strategy) -> StrategyPart:
 
 def _adapted_part(spec: Spec, strategy: Strategy, old: StrategyPart) -> StrategyPart:
     try:
-        data = strategy.adapt(old)
+        adapted = strategy.adapt(old)
+        data = None if adapted is None else _dict(adapted)
     except (Exception, SystemExit) as error:
         raise StrategyFailed(spec.strategy, None, error) from error
     if data is None:
         return _empty_part(spec, strategy)
     return StrategyPart(spec.strategy, strategy.state_version, spec.parameters, data)
+
+
+def _dict(data: dict[str, Any]) -> dict[str, Any]:
+    """Return `data`. Raise TypeError if it is no dict: it could be encoded and never read again."""
+    if not isinstance(data, dict):
+        raise TypeError(f"a state is a dict, not {type(data).__name__}")
+    return data

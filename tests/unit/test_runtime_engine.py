@@ -180,6 +180,13 @@ def test_a_batch_without_events_moves_on_and_gives_no_state_twice(monkeypatch: A
     assert engine.last_seq == 60
 
 
+def test_events_that_change_nothing_give_no_state() -> None:
+    engine = PortfolioEngine.fresh(spec("buy_and_hold"))
+    assert run(engine, [KO_1], suppress=True).state is not None  # the first is always given
+    assert run(engine, [GE_2], suppress=True).state is None
+    assert run(engine, [KO_3]).state is not None  # there is an open order now
+
+
 def test_a_restored_state_that_does_not_change_is_not_given_again(monkeypatch: Any) -> None:
     state = run(scripted(monkeypatch, {}), [KO_1]).state
     assert state is not None
@@ -228,6 +235,18 @@ def test_a_state_that_cannot_be_encoded_is_the_strategys_failure(monkeypatch: An
     engine.state.strategy.data["thing"] = object()
     with pytest.raises(StrategyFailed, match=r"in scripted at seq 1$"):
         run(engine, [KO_1])
+
+
+def test_a_state_that_is_no_dict_is_the_strategys_failure(monkeypatch: Any) -> None:
+    monkeypatch.setattr(Scripted, "initial", lambda self: None)
+    sentence = "TypeError: a state is a dict, not NoneType in scripted while loading"
+    with pytest.raises(StrategyFailed, match=sentence):
+        scripted(monkeypatch, {})
+
+
+def test_orders_may_be_yielded(monkeypatch: Any) -> None:
+    engine = scripted(monkeypatch, {1: (buy("KO", quantity) for quantity in "12")})
+    assert [order.index for order in run(engine, [KO_1]).orders] == [0, 1]
 
 
 def test_an_unknown_strategy_is_named_with_those_there_are() -> None:
