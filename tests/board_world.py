@@ -196,7 +196,7 @@ def board(nodes: list[NodeLine], portfolios: list[PortfolioLine], **given: Any) 
         "pause_p50_ms": None,
         "pause_p99_ms": None,
         "frozen": None,
-        "total_equity": sum((p.account["equity"] for p in portfolios), Decimal(0)),
+        "total_equity": sum((p.account["equity"] or Decimal(0) for p in portfolios), Decimal(0)),
         "total_starting": sum((p.starting_cash for p in portfolios), Decimal(0)),
     }
     return Board(**{**values, **given})

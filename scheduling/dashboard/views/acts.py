@@ -17,6 +17,7 @@ from scheduling.dashboard.forms import EditPortfolio
 from scheduling.dashboard.pages import page_context, problem, show, wants_dialog
 from scheduling.decide.targets import targets
 from scheduling.enact import requests
+from scheduling.enact.timing import timing
 from scheduling.errors import Refused
 from scheduling.observe.board import Board, NodeLine, PortfolioLine
 from scheduling.observe.snapshot import observe
@@ -137,7 +138,7 @@ def portfolio_act(request: HttpRequest, name: str, verb: str) -> HttpResponse:
 def _migrate(
     request: HttpRequest, portfolio: PortfolioLine, context: dict[str, Any]
 ) -> HttpResponse:
-    answers = targets(observe(), portfolio.name)
+    answers = targets(observe(timing()).snapshot, portfolio.name)
     asked = request.POST.get("target_node") or request.GET.get("to") or ""
     chosen = next((a for a in answers if a.node == asked), None)
     if chosen is None and request.method != "POST":
