@@ -11,6 +11,9 @@ import time
 from typing import Any
 
 import psycopg
+from asgiref.sync import async_to_sync
+from channels.layers import get_channel_layer
+from django.conf import settings
 from django.db import DatabaseError, connection
 
 from scheduling.decide.world import Plan
@@ -70,12 +73,25 @@ class Watcher:
             # In short steps, so that a signal is seen at once.
             woken = False
             for notification in listening.notifies(timeout=min(left, 0.25), stop_after=1):
+                self._relay(notification.payload)
                 woken = _is_for_watcher(notification.payload)
             if woken:
-                for _ in listening.notifies(timeout=REST_S):
-                    pass
+                for notification in listening.notifies(timeout=REST_S):
+                    self._relay(notification.payload)
                 break
         return time.monotonic() >= self._next_rebalance
+
+    def _relay(self, payload: str) -> None:
+        """With Redis, pass hints on: they are born in PostgreSQL, in the change they tell of."""
+        if settings.GINKGO.redis_url is None:
+            return
+        try:
+            hint = json.loads(payload)
+            for group in hint.get("groups", ()):
+                async_to_sync(get_channel_layer().group_send)(group, hint["message"])
+        except Exception as error:
+            # A lost push costs time only; the beat carries the set.
+            logger.warning("a hint was not passed on: %s", error)
 
     def _tick(self, rebalance: bool) -> None:
         outcome = self.scheduler.tick(rebalance=rebalance)

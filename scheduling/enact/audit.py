@@ -10,7 +10,8 @@ from scheduling.enact.recipe import Recipe, call
 
 AUDIT = """
 INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
-VALUES (clock_timestamp(), %(kind)s::text, %(portfolio)s, %(node)s, %(actor)s::text, %(reason)s::text, %(data)s)
+VALUES (clock_timestamp(), %(kind)s::text, %(portfolio)s, %(node)s, %(actor)s::text,
+        %(reason)s::text, %(data)s)
 """
 
 

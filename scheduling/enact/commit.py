@@ -71,7 +71,8 @@ WITH input AS MATERIALIZED (
            o.side, o.quantity::numeric, o.price::numeric,
            CASE WHEN o.status = 'open' AND EXISTS (
                 SELECT FROM fills x WHERE x.portfolio_id = f.portfolio_id
-                AND x.order_seq = o.seq AND x.order_index = o.index) THEN 'filled' ELSE o.status END,
+                AND x.order_seq = o.seq AND x.order_index = o.index
+           ) THEN 'filled' ELSE o.status END,
            o.reason, f.epoch, %(node_name)s::text, f.revision,
            to_timestamp(o.decided_us / 1e6), f.now
     FROM unnest(
@@ -274,7 +275,7 @@ def arrays(
 
 
 def wrong_with(commit: Commit) -> str:
-    """Return what makes `commit` unacceptable whatever the run says, or "" if nothing does. Pure."""
+    """Return what makes `commit` unacceptable whatever the run says, or "" if nothing. Pure."""
     if commit.to_seq < commit.from_seq:
         return f"to_seq {commit.to_seq} lies before from_seq {commit.from_seq}"
     try:

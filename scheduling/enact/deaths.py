@@ -1,4 +1,4 @@
-"""What follows when the process of a portfolio ends without being asked, and how a revision is proven."""
+"""What follows when a portfolio's process ends unasked, and how a revision is proven."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def died(node: int, incarnation: UUID, death: Died, timing: Timing) -> Recipe[st
         return (yield from _fall_back(run, node, incarnation, death, timing))
     counted = yield from raise_attempts(
         run.portfolio_id,
-        f"attempt {run.attempts + 1} of {MOST_ATTEMPTS} ended after seq {run.last_seq}: {death.error}",
+        f"attempt {run.attempts + 1} of {MOST_ATTEMPTS} ended after seq {run.last_seq}: "
+        f"{death.error}",
         death=death.death,
         node_failed=node if death.before_first_event else None,
     )
@@ -221,7 +222,7 @@ ORDER BY r.portfolio_id LIMIT 50
 
 
 def give_up_on(portfolio: int, seen_epoch: int, limit_s: float) -> Recipe[bool]:
-    """Take a run from a living node that never made its first commit, so that it is placed again."""
+    """Take a run from a living node that never committed, so that it is placed again."""
     run = yield from lock_run(portfolio)
     if run is None or run.epoch != seen_epoch or run.first_commit_at is not None:
         return False  # it committed, or was granted, while we looked

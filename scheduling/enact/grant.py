@@ -36,7 +36,8 @@ WITH granted AS (
         portfolio_id, epoch, node_id, incarnation, revision, from_seq, cause, reason,
         handoff_id, started_at
     )
-    SELECT portfolio_id, epoch, node_id, incarnation, revision, last_seq, %(cause)s::text, %(why)s::text,
+    SELECT portfolio_id, epoch, node_id, incarnation, revision, last_seq, %(cause)s::text,
+           %(why)s::text,
            %(handoff)s, granted_at
     FROM granted WHERE node_id IS NOT NULL
 ), audited AS (

@@ -67,7 +67,8 @@ UPDATE scheduling_handoff SET
     state = %(to)s::text,
     error = CASE WHEN %(error)s::text = '' THEN error ELSE %(error)s::text END,
     deadline_at = clock_timestamp() + make_interval(secs => %(deadline_s)s),
-    prepared_at = CASE WHEN %(to)s::text = 'draining' OR (%(to)s::text = 'activating' AND prepared_at IS NULL)
+    prepared_at = CASE WHEN %(to)s::text = 'draining'
+            OR (%(to)s::text = 'activating' AND prepared_at IS NULL)
         THEN clock_timestamp() ELSE prepared_at END,
     finished_at = CASE WHEN %(to)s::text IN ('done', 'failed', 'rolled_back', 'superseded')
         THEN clock_timestamp() ELSE finished_at END
@@ -244,12 +245,10 @@ def prepared(handoff: int, node: int, incarnation: UUID, timing: Timing) -> Reci
 
 
 def _owner_is_gone(h: Row) -> bool:
-    """Return whether a failover may go on: the owner's lease is expired, ended or another's. Pure."""
+    """Return whether a failover may go on: the owner's lease is over or another's. Pure."""
     return (
-        (h.source_status in ("lost", "left")
-        and not h.source_valid)
-        or h.source_lease != h.source_incarnation
-    )
+        h.source_status in ("lost", "left") and not h.source_valid
+    ) or h.source_lease != h.source_incarnation
 
 
 def step_failed(
@@ -571,7 +570,7 @@ def overdue() -> Recipe[list[int]]:
 
 
 def expire(handoff: int, timing: Timing) -> Recipe[str]:
-    """Take the way out that the step has. Looks again under the lock, since the step may be over."""
+    """Take the way out that the step has, after another look under the lock: it may be over."""
     locked = yield from _lock(handoff)
     if locked is None:
         return "gone"

@@ -61,7 +61,7 @@ WITH input AS MATERIALIZED (
     ON CONFLICT (node_id) DO UPDATE SET at = excluded.at, metrics = excluded.metrics,
         portfolios = excluded.portfolios
 ), pulse AS (
-    -- A gap in all beats is ours, not theirs: nobody is judged by it. Written once a second at most.
+    -- A gap in all beats is ours, not theirs: nobody is judged by it. Once a second at most.
     INSERT INTO scheduling_gatewaypulse AS g (id, serving_since, last_beat_at)
     SELECT 1, clock.now, clock.now FROM clock
     ON CONFLICT (id) DO UPDATE SET last_beat_at = excluded.last_beat_at,
@@ -105,6 +105,25 @@ def beat(nodes: Sequence[int], beats: Sequence[Beat], timing: Timing) -> Recipe[
         gap_s=2 * timing.heartbeat_interval_s,
     )
     return {row.node: row for row in rows}
+
+
+CAUGHT_UP = """
+UPDATE scheduling_handoff h SET catchup_ms = x.ms
+FROM unnest(%(portfolios)s::bigint[], %(epochs)s::bigint[], %(ms)s::float8[])
+     AS x(portfolio, epoch, ms)
+WHERE h.portfolio_id = x.portfolio AND h.to_epoch = x.epoch AND h.catchup_ms IS NULL
+  AND h.state = 'done'
+"""
+
+
+def caught_up(reached: Sequence[tuple[int, int, float]]) -> Recipe[None]:
+    """Note for (portfolio, epoch) how many milliseconds its new owner needed to be at the head."""
+    yield from call(
+        CAUGHT_UP,
+        portfolios=[portfolio for portfolio, _, _ in reached],
+        epochs=[epoch for _, epoch, _ in reached],
+        ms=[ms for _, _, ms in reached],
+    )
 
 
 CONNECT = """

@@ -44,18 +44,17 @@ def run(recipe: Recipe[T]) -> T:
     """Run `recipe` in one transaction on Django's connection and return its outcome."""
     from django.db import transaction
 
-    with transaction.atomic():
-        with django_cursor() as cursor:
-            rows: list[Row] = []
-            try:
-                step = next(recipe)
-                while True:
-                    cursor.execute(step.sql.encode(), step.params)
-                    rows = cursor.fetchall() if cursor.description else []
-                    step = recipe.send(rows)
-            except StopIteration as stop:
-                outcome: T = stop.value
-                return outcome
+    with transaction.atomic(), django_cursor() as cursor:
+        rows: list[Row] = []
+        try:
+            step = next(recipe)
+            while True:
+                cursor.execute(step.sql.encode(), step.params)
+                rows = cursor.fetchall() if cursor.description else []
+                step = recipe.send(rows)
+        except StopIteration as stop:
+            outcome: T = stop.value
+            return outcome
 
 
 def django_cursor() -> psycopg.Cursor[Any]:

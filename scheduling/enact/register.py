@@ -30,7 +30,8 @@ TAKE_LEASE = """
 INSERT INTO scheduling_lease AS l (node_id, incarnation, renewals, renewed_at, expires_at,
                                    connection, taken_at, takeovers)
 VALUES (%(node)s, %(incarnation)s, 0, clock_timestamp(),
-        clock_timestamp() + make_interval(secs => %(ttl_s)s), NULL, clock_timestamp(), %(takeovers)s)
+        clock_timestamp() + make_interval(secs => %(ttl_s)s), NULL, clock_timestamp(),
+        %(takeovers)s)
 ON CONFLICT (node_id) DO UPDATE SET incarnation = excluded.incarnation, renewals = 0,
     renewed_at = excluded.renewed_at, expires_at = excluded.expires_at, connection = NULL,
     taken_at = excluded.taken_at, takeovers = excluded.takeovers

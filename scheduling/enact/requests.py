@@ -1,4 +1,4 @@
-"""What people may ask for: each door (REST, admin, command, board) calls one of these, and only these.
+"""What people may ask for. Each door (REST, admin, command, board) calls one of these, no more.
 
 Every function is one transaction and raises `scheduling.errors.Refused` when the answer is no.
 `actor` is the name that the audit trail keeps.
@@ -174,7 +174,7 @@ def delete_portfolio(name: str, *, actor: str, reason: str = "") -> Handoff | No
 
 
 def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> Handoff:
-    """Move it to the node named `target` and pin it there; without a target the balancer chooses."""
+    """Move it to the node named `target` and pin it there; without one the balancer chooses."""
     portfolio = _present(name)
     if target is not None and not Node.objects.filter(name=target).exists():
         raise NotFound("node", target)
@@ -213,7 +213,7 @@ def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> H
 
 
 def reload(name: str, *, actor: str, reason: str = "", revision: int | None = None) -> Handoff:
-    """Restart it make-before-break with the wanted revision (or with `revision`, which becomes wanted).
+    """Restart it make-before-break with the wanted revision, or with `revision`, then wanted.
 
     A rejected revision is tried again: asking for it is the consent.
     """

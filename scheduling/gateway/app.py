@@ -18,7 +18,7 @@ from psycopg_pool import PoolTimeout
 
 from scheduling.enact import commit as commits
 from scheduling.enact import deaths, handoff
-from scheduling.enact.lease import goodbye, pulse
+from scheduling.enact.lease import caught_up, goodbye, pulse
 from scheduling.enact.recipe import arun, arun_bare
 from scheduling.enact.register import register
 from scheduling.enact.timing import timing
@@ -176,6 +176,7 @@ async def _heartbeat(who: Speaker, body: bytes) -> msgspec.Struct:
         return _not_the_holder(who, incarnation, row)
     times = timing()
     desired = None
+    await _note_caught_up(who, message)
     if message.reports or row.desired_version > message.have_version:
         async with pool().connection() as connection:
             for report in message.reports:
@@ -192,6 +193,27 @@ async def _heartbeat(who: Speaker, body: bytes) -> msgspec.Struct:
         now_us=row.now_us,
         desired=desired,
     )
+
+
+#: (portfolio, epoch) whose catching up was written down by this process.
+_noted: dict[tuple[int, int], None] = {}
+_MOST_NOTED = 20_000
+
+
+async def _note_caught_up(who: Speaker, message: wire.Beat) -> None:
+    """Write down, once an epoch, how long a new owner needed to reach the head."""
+    reached = [
+        (actual.portfolio, actual.epoch, actual.caught_up_ms)
+        for actual in message.portfolios
+        if actual.caught_up_ms is not None and (actual.portfolio, actual.epoch) not in _noted
+    ]
+    if not reached:
+        return
+    async with pool().connection() as connection:
+        await arun_bare(connection, caught_up(reached))
+    if len(_noted) > _MOST_NOTED:
+        _noted.clear()
+    _noted.update(((portfolio, epoch), None) for portfolio, epoch, _ in reached)
 
 
 def _not_the_holder(who: Speaker, incarnation: UUID, row: Any) -> wire.BeatAnswer:
@@ -297,7 +319,7 @@ async def _commit_set(
     incarnation: UUID,
     asked: list[wire.Commit],
 ) -> list[wire.CommitResult]:
-    """Commit all in one statement; where that fails as a whole, each alone: one bad one is alone."""
+    """Commit all in one statement; where that fails as a whole, each alone: a bad one is alone."""
     try:
         return await arun_bare(connection, commits.commit(who.node, who.name, incarnation, asked))
     except (psycopg.DataError, psycopg.IntegrityError) as error:

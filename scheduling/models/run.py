@@ -52,6 +52,9 @@ class Run(models.Model):
     failures_by_node = models.JSONField(
         default=dict, blank=True, help_text="Node id → failures before the first event."
     )
+    stalled_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since when no progress was made while events wait."
+    )
     good_revision = models.PositiveIntegerField(null=True, blank=True)
     # Written by operators.
     pinned_node = models.ForeignKey(

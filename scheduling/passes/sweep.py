@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from scheduling.enact import deaths, handoff
 from scheduling.enact.lease import mark_lost
 from scheduling.enact.recipe import Recipe, call, run
+from scheduling.enact.stalls import alert_stalls
 from scheduling.enact.timing import Timing
 from scheduling.errors import Refused
 from scheduling.passes.lock import take
@@ -56,6 +57,7 @@ def sweep(holder: str, timing: Timing) -> SweepOutcome:
         run(handoff.expire(overdue, timing)) != "early" for overdue in run(handoff.overdue())
     )
     proven = run(deaths.prove(timing))
+    run(alert_stalls(timing))
     run(take(holder))
     reloads = sum(
         _ask(
