@@ -7,12 +7,14 @@ definite answer is repeated, byte for byte.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from scheduling.node_daemon.errors import Declined, NotWelcome, ServerAway
 from scheduling.node_daemon.link import Link, back_off
 from scheduling.node_daemon.logs import LOG
 from scheduling.wire.messages import Commit, CommitRequest, CommitResult, encode
 
+GATHER_S = 0.003
 UNDER_WAY = 2  #: requests at once; more would only queue in the server's pool
 LARGEST_REQUEST = 200  #: commits
 FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.1, 1.0
@@ -26,14 +28,20 @@ class Committer:
         self._link = link
         self._incarnation = incarnation
         self._queue: list[tuple[Commit, asyncio.Future[CommitResult]]] = []
+        self._hurry = asyncio.Event()
         self._senders: set[asyncio.Task[None]] = set()
         self.refused: asyncio.Future[NotWelcome] = asyncio.get_running_loop().create_future()
         """Set when the server says that the token is no good any more."""
 
-    async def commit(self, commit: Commit) -> CommitResult:
-        """Return the definite answer to `commit`, however long that takes."""
+    async def commit(self, commit: Commit, *, patient: bool = False) -> CommitResult:
+        """Return the definite answer to `commit`, however long that takes.
+
+        A patient one waits a moment for those of other portfolios that are due at the same time.
+        """
         answer: asyncio.Future[CommitResult] = asyncio.get_running_loop().create_future()
         self._queue.append((commit, answer))
+        if not patient:
+            self._hurry.set()
         if len(self._senders) < UNDER_WAY:
             sender = asyncio.create_task(self._send_all(), name="committer")
             self._senders.add(sender)
@@ -42,8 +50,11 @@ class Committer:
 
     async def _send_all(self) -> None:
         """Send what waits, until nothing does."""
-        await asyncio.sleep(0)  # portfolios that wake in the same turn of the loop share a request
         while self._queue:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GATHER_S):
+                    await self._hurry.wait()
+            self._hurry.clear()
             batch = self._take()
             if not batch:  # all that waits belongs to portfolios of the other request
                 return

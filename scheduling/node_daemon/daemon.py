@@ -31,7 +31,7 @@ from scheduling.wire.messages import (
 )
 
 VERSION = "0.1.0"
-EAGER_BEAT_S = 1.0  #: while the websocket is closed, and while leaving
+EAGER_BEAT_S = 1.0  #: while the websocket is closed, while leaving, after registering again
 SHOWN_PHASES = frozenset(
     {"preparing", "prepared", "starting", "running", "draining", "warm", "waiting"}
 )
@@ -172,7 +172,7 @@ class ExecutionNode:
         if answer.status == "unknown":
             LOG.warning("the server does not know this lease any more: registering again")
             await self.register()
-            return 0.0
+            return EAGER_BEAT_S
         self._feed_time.sample(answer.now_us, sent_us, boottime_us())
         self._services.outbox.heard(reports)
         if answer.desired is not None:

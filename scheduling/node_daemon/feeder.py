@@ -152,7 +152,7 @@ class Feeder:
     async def _go_on(self) -> None:
         moved = await self._step()
         if self._is_due():
-            await self._flush()
+            await self._flush(patient=not self._progress.urgent)
         elif not moved:
             await self._rest(self._until_due_s())
 
@@ -235,10 +235,10 @@ class Feeder:
         if self._progress.span:
             await self._flush()
 
-    async def _flush(self) -> None:
+    async def _flush(self, *, patient: bool = False) -> None:
         """Commit what there is. Raise what the fence said, unless it was ok."""
         commit = self._progress.commit(self._portfolio, self._epoch)
-        result = await self._services.committer.commit(commit)
+        result = await self._services.committer.commit(commit, patient=patient)
         if result.answer != "ok":
             raise _refusal(result)
         self._committed(commit)

@@ -55,7 +55,11 @@ class FakeGateway:
         self.status: dict[str, str] = {}
         self.away = False  #: answer 503 to everything
         self.lose_commit_answers = 0  #: carry out, and answer 500
+        self.lose_release_answers = 0
         self.release_answer = "handed_over"
+        self.reject_next = False
+        self.revoked = False
+        self.socket_open = True
         self.url = ""
         self._runner: web.AppRunner | None = None
 
@@ -139,6 +143,10 @@ class FakeGateway:
         run = self.runs[portfolio]
         return run.last_seq - run.commits[0].from_seq if run.commits else -1
 
+    def count_commits(self) -> int:
+        """Return how many commits were accepted."""
+        return sum(len(run.commits) for run in self.runs.values())
+
     async def until(self, condition: Any, within_s: float = 10.0) -> None:
         """Return when `condition()` holds; fail the test if it does not in time."""
         end = time.monotonic() + within_s
@@ -151,6 +159,8 @@ class FakeGateway:
     async def _post(self, request: web.Request) -> web.Response:
         if self.away:
             return _answer(wire.Problem(code="unavailable", message="away"), 503)
+        if self.revoked:
+            return _answer(wire.Problem(code="unauthenticated", message="It was revoked."), 401)
         node = request.headers["Authorization"].removeprefix("Bearer ")
         body = await request.read()
         answer = getattr(self, "_" + request.match_info["what"])(node, body)
@@ -206,12 +216,17 @@ class FakeGateway:
         if self.lose_commit_answers > 0:
             self.lose_commit_answers -= 1
             return _answer(wire.Problem(code="unavailable", message="lost"), 500)
+        if self.lose_release_answers > 0 and any(c.release for c in asked.commits):
+            self.lose_release_answers -= 1
+            return _answer(wire.Problem(code="unavailable", message="lost"), 500)
         return wire.CommitAnswers(results=results)
 
     def _commit_one(self, node: str, commit: wire.Commit) -> wire.CommitResult:
         run = self.runs[commit.portfolio]
         answer = "ok"
-        if commit.batch == run.batch:
+        if self.reject_next:
+            self.reject_next, answer = False, "rejected"
+        elif commit.batch == run.batch:
             answer = "ok" if commit.release is None else self.release_answer
         elif commit.epoch < run.epoch or node != run.node:
             answer = "fenced"
@@ -234,6 +249,8 @@ class FakeGateway:
         return wire.BeatAnswer(status="ok")
 
     async def _socket(self, request: web.Request) -> web.WebSocketResponse:
+        if not self.socket_open:
+            raise web.HTTPServiceUnavailable
         node = request.headers["Authorization"].removeprefix("Bearer ")
         socket = web.WebSocketResponse()
         await socket.prepare(request)

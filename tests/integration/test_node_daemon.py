@@ -1,24 +1,19 @@
-"""The node daemon as a program: real processes, real sockets, real signals, a gateway in memory."""
+"""The node daemon as a program: what it owns, it runs; how it starts, leaves and dies."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hashlib
 import os
+import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from portfolios.runtime.state import decode_state
+from tests.integration.daemons import ROOT, Daemons, alive, assert_canary_is_exact, family
 from tests.integration.fake_gateway import FakeGateway
-
-ROOT = Path(__file__).resolve().parents[2]
-
-Start = Callable[..., Awaitable[asyncio.subprocess.Process]]
 
 
 @pytest.fixture
@@ -28,69 +23,210 @@ async def gateway() -> AsyncIterator[FakeGateway]:
 
 
 @pytest.fixture
-async def start(gateway: FakeGateway, tmp_path: Path) -> AsyncIterator[Start]:
-    """Start daemons from a directory that is not the project's; kill what is left at the end."""
-    started: list[asyncio.subprocess.Process] = []
-
-    async def start_daemon(name: str = "node-1", **environment: str) -> asyncio.subprocess.Process:
-        log = (tmp_path / f"{name}.log").open("ab")
-        environment.setdefault("PYTHONPATH", str(ROOT))
-        daemon = await asyncio.create_subprocess_exec(
-            *[sys.executable, "-m", "scheduling.node_daemon", "--name", name],
-            *["--server", gateway.url],
-            env={**os.environ, "GINKGO_NODE_TOKEN": name, **environment},
-            cwd=tmp_path,
-            stderr=log,
-        )
-        started.append(daemon)
-        return daemon
-
-    yield start_daemon
-    for daemon in started:
-        with contextlib.suppress(ProcessLookupError):
-            daemon.kill()
-        await daemon.wait()
-    for log in tmp_path.glob("*.log"):
-        sys.stderr.write(f"--- {log.name}\n{log.read_text()}")
-
-
-def family(pid: int) -> list[psutil.Process]:
-    """Return every process below `pid`."""
-    return psutil.Process(pid).children(recursive=True)
-
-
-def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-
-
-def assert_canary_is_exact(gateway: FakeGateway, portfolio: int) -> None:
-    """Compare the canary's digest with one computed straight from the feed."""
-    run = gateway.runs[portfolio]
-    first, last = run.commits[0].from_seq + 1, run.state_seq
-    digest = b"\0" * 32
-    for event in gateway.feed.read(first, last - first + 1):
-        digest = hashlib.sha256(
-            digest + f"{event.seq} {event.symbol} {event.close}".encode()
-        ).digest()
-    assert run.state is not None
-    canary = decode_state(run.state).strategy.data
-    assert (canary["gaps"], canary["duplicates"]) == (0, 0)
-    assert canary["events"] == last - first + 1
-    shown = canary["digest"]
-    assert (shown.hex() if isinstance(shown, bytes) else shown) == digest.hex()
-    position = first - 1
-    for commit in run.commits:
-        assert commit.from_seq == position
-        position = commit.to_seq
+async def daemons(gateway: FakeGateway, tmp_path: Path) -> AsyncIterator[Daemons]:
+    started = Daemons(gateway, tmp_path)
+    yield started
+    await started.end()
 
 
 async def test_it_registers_and_commits_every_event_in_order(
-    gateway: FakeGateway, start: Start
+    gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.grant("node-1", 1)
     await gateway.want("node-1", gateway.entry(1, "run"))
-    await start()
+    await daemons.start()
     await gateway.until(lambda: gateway.committed(1) > 150)
     assert gateway.registered[0][1].strategies["canary"] == 1
     assert gateway.runs[1].commits[0].from_seq == gateway.runs[1].commits[0].to_seq
     assert_canary_is_exact(gateway, 1)
+
+
+async def test_portfolios_of_one_node_share_their_commit_requests(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    for portfolio in (1, 2, 3):
+        gateway.grant("node-1", portfolio)
+    await gateway.want("node-1", *(gateway.entry(p, "run") for p in (1, 2, 3)))
+    await daemons.start()
+    await gateway.until(lambda: gateway.committed(3) > 1)
+    before = gateway.count_commits(), len(gateway.bodies)
+    await asyncio.sleep(3)
+    commits, requests = gateway.count_commits() - before[0], len(gateway.bodies) - before[1]
+    assert commits > 20
+    assert requests < 0.5 * commits
+
+
+async def test_a_portfolio_without_events_commits_the_range_all_the_same(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run", strategy="sma_cross", symbols=["ZMH"]))
+    await daemons.start()
+    await gateway.until(lambda: gateway.committed(1) > 60)
+    assert len(gateway.runs[1].commits) < 12  # not one for each event of the others
+
+
+async def test_it_catches_up_with_a_long_log_and_marks_what_was_stale(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.segments = [gateway.segments[0].__class__(0, gateway.segments[0].from_time_us, 2000.0)]
+    gateway.grant("node-1", 1, last_seq=0)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    await daemons.start()
+    await gateway.until(lambda: gateway.head() - gateway.runs[1].last_seq < 1500)
+    stale = [commit for commit in gateway.runs[1].commits if commit.suppress]
+    fresh = [commit for commit in gateway.runs[1].commits[1:] if not commit.suppress]
+    assert stale[0].from_seq == 0
+    assert stale[-1].to_seq <= fresh[0].from_seq
+    assert_canary_is_exact(gateway, 1)
+
+
+async def test_kill_9_of_the_daemon_leaves_no_process_behind(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.grant("node-1", 1)
+    gateway.grant("node-1", 2)
+    looping = gateway.entry(2, "run", strategy="looper", parameters={"at_event": 1})
+    await gateway.want("node-1", gateway.entry(1, "run"), looping)
+    daemon = await daemons.start(GINKGO_STRATEGIES="portfolios.strategies.faulty")
+    await gateway.until(lambda: gateway.committed(1) > 50)
+    processes = family(daemon.pid)
+    assert len(processes) == 3  # the forkserver, a canary, the looper
+    daemon.kill()
+    await daemon.wait()
+    await asyncio.sleep(1.0)
+    assert alive(processes) == []
+
+
+async def test_killing_the_forkserver_restarts_every_portfolio(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    daemon = await daemons.start()
+    await gateway.until(lambda: gateway.committed(1) > 50)
+    psutil.Process(daemon.pid).children()[0].kill()
+    seen = gateway.committed(1)
+    await gateway.until(lambda: gateway.committed(1) > seen + 150)
+    assert_canary_is_exact(gateway, 1)
+
+
+async def test_asked_to_stop_it_waits_until_everything_is_handed_over(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    daemon = await daemons.start()
+    await gateway.until(lambda: gateway.committed(1) > 50)
+    daemon.send_signal(signal.SIGTERM)
+    await gateway.until(lambda: gateway.beats[-1][1].leaving)
+    seen = gateway.committed(1)
+    await gateway.until(lambda: gateway.committed(1) > seen + 50)  # it goes on working meanwhile
+    await gateway.want("node-1")
+    assert await asyncio.wait_for(daemon.wait(), 3) == 0
+    assert gateway.goodbyes == ["node-1"]
+
+
+async def test_asked_to_stop_while_frozen_it_releases_in_place_at_once(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    daemon = await daemons.start()
+    await gateway.until(lambda: gateway.committed(1) > 50)
+    gateway.frozen = True
+    daemon.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(daemon.wait(), 2) == 0
+    assert gateway.goodbyes == ["node-1"]
+    assert all(commit.release is None for commit in gateway.runs[1].commits)
+    assert len(gateway.registered) == 1
+
+
+async def test_a_second_signal_ends_it_at_once(gateway: FakeGateway, daemons: Daemons) -> None:
+    gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    daemon = await daemons.start()
+    await gateway.until(lambda: gateway.committed(1) > 50)
+    daemon.send_signal(signal.SIGTERM)
+    await asyncio.sleep(0.3)
+    daemon.send_signal(signal.SIGINT)
+    assert await asyncio.wait_for(daemon.wait(), 2) == 130
+
+
+async def test_superseded_it_ends_with_3_and_does_not_register_again(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    daemon = await daemons.start()
+    await gateway.until(lambda: gateway.committed(1) > 50)
+    gateway.next_beat_s, gateway.status["node-1"] = 0.1, "superseded"
+    await gateway.sockets["node-1"].close()  # makes it beat at once
+    assert await asyncio.wait_for(daemon.wait(), 3) == 3
+    assert len(gateway.registered) == 1
+
+
+async def test_a_lease_that_was_forgotten_is_registered_again_by_the_same_incarnation(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    await daemons.start()
+    await gateway.until(lambda: gateway.committed(1) > 50)
+    gateway.status["node-1"] = "unknown"
+    gateway.grant("node-1", 1)
+    gateway.entries["node-1"] = [gateway.entry(1, "run")]
+    gateway.versions["node-1"] = 0  # even if the server's versions went back
+    await gateway.sockets["node-1"].close()
+    await gateway.until(lambda: len(gateway.registered) >= 2)
+    gateway.status["node-1"] = "ok"
+    await gateway.until(lambda: gateway.runs[1].commits[-1].epoch == 2)
+    (_, first), (_, second) = gateway.registered[:2]
+    assert first.incarnation == second.incarnation
+    assert_canary_is_exact(gateway, 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(409, "name_in_use"), (409, "protocol"), (401, "unauthenticated")],
+)
+async def test_refused_at_the_door_it_says_why_and_ends_with_1(
+    gateway: FakeGateway, daemons: Daemons, status: int, code: str
+) -> None:
+    gateway.refuse_register = (status, code, "Node node-1 runs on hk-02, pid 4711.")
+    daemon = await daemons.start()
+    assert await asyncio.wait_for(daemon.wait(), 5) == 1
+    assert "Node node-1 runs on hk-02, pid 4711." in daemons.log()
+
+
+async def test_it_waits_for_a_server_that_is_away(gateway: FakeGateway, daemons: Daemons) -> None:
+    gateway.away = True
+    gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    await daemons.start()
+    await asyncio.sleep(1.5)
+    gateway.away = False
+    await gateway.until(lambda: gateway.committed(1) > 20)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--name", "a b", "--server", "http://x"], "a node's name has letters"),
+        (["--name", "a", "--server", "x"], "give an address like"),
+        (["--name", "a", "--server", "http://x", "--label", "zone"], "give KEY=VALUE"),
+        (["--name", "a", "--server", "http://x", "--capacity", "0"], "at least 1"),
+    ],
+)
+async def test_arguments_that_cannot_be_used_end_it_with_2_and_a_sentence(
+    arguments: list[str], sentence: str
+) -> None:
+    daemon = await asyncio.create_subprocess_exec(
+        *[sys.executable, "-m", "scheduling.node_daemon", *arguments],
+        env={**os.environ, "GINKGO_NODE_TOKEN": "t", "PYTHONPATH": str(ROOT)},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await daemon.communicate()
+    assert daemon.returncode == 2
+    assert sentence in said.decode()
+    assert "Traceback" not in said.decode()
