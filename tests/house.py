@@ -80,6 +80,7 @@ class House:
     def start(self, limit_s: float = 60) -> float:
         """Start, wait until ready, and return how many seconds that took."""
         began = time.monotonic()
+        (self.home / "access.json").unlink(missing_ok=True)  # a killed one leaves it
         self.launch()
 
         def is_ready() -> bool:

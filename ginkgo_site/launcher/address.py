@@ -9,9 +9,6 @@ from dataclasses import dataclass
 
 from ginkgo_site.launcher.errors import CannotStart
 
-#: Addresses that mean all of this machine's, and how it reaches itself under them.
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-
 
 @dataclass(frozen=True)
 class Address:
@@ -23,7 +20,9 @@ class Address:
     @property
     def local_host(self) -> str:
         """The host under which this machine reaches it."""
-        return _EVERYWHERE.get(self.host, self.host)
+        if _is_everywhere(self.host):
+            return "::1" if ":" in self.host else "127.0.0.1"
+        return self.host
 
     @property
     def url(self) -> str:
@@ -34,7 +33,7 @@ class Address:
     @property
     def names(self) -> list[str]:
         """Host names under which a request for this address may come, besides the loopback."""
-        if self.local_host != self.host:
+        if _is_everywhere(self.host):
             return [socket.gethostname(), socket.getfqdn()]
         return [f"[{self.host}]" if ":" in self.host else self.host]
 
@@ -80,5 +79,12 @@ def is_loopback(host: str) -> bool:
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_everywhere(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
     except ValueError:
         return False

@@ -104,11 +104,14 @@ class House:
         self._steps = self._start_steps()
         self._finish_database()
         started_at = self._readiness.database_now()
+        self._start_web()
         prepared = self._wait_for("prepared", "the preparation of the database")
-        self._start_services(prepared["node_tokens"])
+        self._start_nodes(prepared["node_tokens"])
+        self._start_watcher()
         settled = self._wait_for("settled", "the registration of the nodes")
         self._steps.end()
         self._wait_until_ready(settled["portfolios"], started_at)
+        self._start_worker()  # last: it is what makes sure, and nobody waits for that
         self._announce(prepared["login"])
 
     def _start_steps(self) -> Steps:
@@ -151,25 +154,28 @@ class House:
         if self._postgres is not None:
             self._postgres.wait_until_ready(meanwhile=self._check_asked)
 
-    def _start_services(self, node_tokens: dict[str, str]) -> None:
-        python = sys.executable
-        manage = str(CHECKOUT / "manage.py")
-        host, port = self._address.host, str(self._address.port)
-        web = [python, "-m", "uvicorn", "ginkgo_site.asgi:application", "--host", host]
-        web += ["--port", port, "--lifespan", "on", "--timeout-graceful-shutdown", "10"]
+    def _start_web(self) -> None:
+        web = [sys.executable, "-m", "uvicorn", "ginkgo_site.asgi:application"]
+        web += ["--host", self._address.host, "--port", str(self._address.port)]
+        web += ["--lifespan", "on", "--timeout-graceful-shutdown", "10"]
         web += ["--no-access-log", "--no-server-header", "--log-level", "warning"]
-        self._web = [self._service("web", web)]
-        self._passes = [
-            self._service("watcher", [python, manage, "run_watcher"]),
-            # It ends its forks when it is asked to, not when it is killed.
-            self._service("worker", [python, manage, "qcluster"], death_signal=signal.SIGTERM),
-        ]
+        self._web.append(self._started("web", web))
+
+    def _start_watcher(self) -> None:
+        argv = [sys.executable, str(CHECKOUT / "manage.py"), "run_watcher"]
+        self._passes.append(self._started("watcher", argv))
+
+    def _start_worker(self) -> None:
+        argv = [sys.executable, str(CHECKOUT / "manage.py"), "qcluster"]
+        # It ends its forks when it is asked to, not when it is killed.
+        self._passes.append(self._started("worker", argv, death_signal=signal.SIGTERM))
+
+    def _start_nodes(self, tokens: dict[str, str]) -> None:
         # A single node gets more room, or the demo would wait for a place for ever.
-        capacity = _NODE_CAPACITY if len(node_tokens) > 1 else _LONE_NODE_CAPACITY
-        self._nodes = [self._node(name, token, capacity) for name, token in node_tokens.items()]
-        now = time.monotonic()
-        for service in [*self._web, *self._nodes, *self._passes]:
-            service.start(now)
+        capacity = _NODE_CAPACITY if len(tokens) > 1 else _LONE_NODE_CAPACITY
+        self._nodes = [self._node(name, token, capacity) for name, token in tokens.items()]
+        for node in self._nodes:
+            node.start(time.monotonic())
 
     def _node(self, name: str, token: str, capacity: int) -> Service:
         argv = [sys.executable, "-m", "scheduling.node_daemon", "--name", name]
@@ -179,11 +185,13 @@ class House:
         program = Program(argv, environment, self._logs / f"{name}.log")
         return Service(name, program, self._say, restart_after_s=self._options.node_restart_s)
 
-    def _service(
+    def _started(
         self, name: str, argv: list[str], death_signal: signal.Signals = signal.SIGKILL
     ) -> Service:
         program = Program(argv, self._environment(), self._logs / f"{name}.log", death_signal)
-        return Service(name, program, self._say)
+        service = Service(name, program, self._say)
+        service.start(time.monotonic())
+        return service
 
     def _environment(self) -> dict[str, str]:
         """The environment of our own processes."""

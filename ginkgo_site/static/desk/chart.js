@@ -68,7 +68,7 @@ function options(box, data) {
     height: 292,
     padding: [10, 4, LANE + 4, 4],
     cursor: { y: false, points: { size: 6 } },
-    scales: { x: { time: true } },
+    scales: { x: { time: true, range: (_, first) => [first, Math.max(data.until, first + 60)] } },
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
     series: [
       { label: "UTC", value: (_, at) => (at === null ? "–" : clock(at)) },
