@@ -7,7 +7,7 @@ from typing import Any
 
 import django_filters
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
 from rest_framework.pagination import CursorPagination
 from rest_framework.permissions import BasePermission
@@ -43,7 +43,7 @@ class ApiView(APIView):
     parser_classes = (StrictJSONParser,)
     http_method_names: Sequence[str] = ("get", "head", "post", "patch", "delete")
 
-    def get_exception_handler(self) -> Callable[..., Response]:
+    def get_exception_handler(self) -> Callable[..., HttpResponse]:
         """Return the handler that makes problem documents."""
         return exception_handler
 

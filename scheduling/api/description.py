@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from django.http import HttpResponse
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
 from rest_framework.permissions import BasePermission
-from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from scheduling.api.authentication import BearerAuthentication
@@ -37,7 +37,7 @@ class _ForReaders(APIView):
     )
     permission_classes: Sequence[type[BasePermission]] = (ViewersReadOperatorsAct,)
 
-    def get_exception_handler(self) -> Callable[..., Response]:
+    def get_exception_handler(self) -> Callable[..., HttpResponse]:
         """Return the handler that makes problem documents."""
         return exception_handler
 

@@ -12,9 +12,11 @@ from scheduling.api.bodies import NoBody, ReasonBody, read_body
 from scheduling.api.described import described, described_list, query
 from scheduling.api.documents import NodeDocument
 from scheduling.api.paging import page_of_lines
-from scheduling.decide.world import NodeStatus
+from scheduling.decide import world
 from scheduling.enact import requests
+from scheduling.enact.timing import timing
 from scheduling.errors import Invalid, NotFound
+from scheduling.models import Node, NodeStatus
 from scheduling.observe.board import NodeLine, read_board
 
 
@@ -23,7 +25,40 @@ def node_line(name: str) -> NodeLine:
     for line in read_board().nodes:
         if line.name == name:
             return line
-    raise NotFound("node", name)
+    row = Node.objects.filter(name=name, status=NodeStatus.NEW).first()
+    if row is None:
+        raise NotFound("node", name)
+    return _unborn(row)
+
+
+def _unborn(row: Node) -> NodeLine:
+    """Return the line of a node that has a token but never registered; no board shows it."""
+    return NodeLine(
+        id=row.pk,
+        name=row.name,
+        status=row.status,
+        schedulable=False,
+        cordoned=row.cordoned,
+        draining=row.draining,
+        drain_reason=row.drain_reason,
+        drain_actor=row.drain_actor,
+        leaving=False,
+        capacity=row.capacity,
+        labels=row.labels,
+        load=0,
+        held=0,
+        lease_left_s=None,
+        lease_ttl_s=timing().lease_ttl_s,
+        last_heartbeat_at=None,
+        lease_expires_at=None,
+        incarnation=None,
+        host="",
+        pid=None,
+        version="",
+        metrics={},
+        status_since=row.status_since,
+        portfolios=[],
+    )
 
 
 def node_document(name: str) -> Any:
@@ -39,7 +74,7 @@ class NodeList(ApiView):
         """Answer one page of the one consistent read that the dashboard shows too."""
         refuse_unknown_parameters(request, ("status", "schedulable"))
         lines = read_board().nodes
-        status = _choice(request, "status", (*get_args(NodeStatus), "new"))
+        status = _choice(request, "status", get_args(world.NodeStatus))
         if status is not None:
             lines = [line for line in lines if line.status == status]
         schedulable = _choice(request, "schedulable", ("true", "false"))

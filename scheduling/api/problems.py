@@ -17,7 +17,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.views import defaults
 from rest_framework import exceptions
-from rest_framework.response import Response
+from rest_framework.request import Request
 from rest_framework.utils.encoders import JSONEncoder
 from rest_framework.views import set_rollback
 
@@ -159,22 +159,19 @@ def field_errors(details: Any, path: str = "") -> Iterator[dict[str, str]]:
             yield from field_errors(inner, path)
 
 
-def exception_handler(error: Exception, context: dict[str, Any]) -> Response:
-    """Answer any exception of a REST view; registered as the framework's handler."""
+def exception_handler(error: Exception, context: dict[str, Any]) -> HttpResponse:
+    """Answer any exception of a REST view; registered as the framework's handler.
+
+    A plain response: the view's own renderers may not know JSON.
+    """
     found = describe(error)
     if found.code == "internal_error":
         logger.error("unforeseen error in a REST view", exc_info=error)
     set_rollback()
-    request = context.get("request")
-    return Response(
-        found.document(request.path if request else ""),
-        status=found.status,
-        headers=found.headers,
-        content_type=CONTENT_TYPE,
-    )
+    return as_response(found, context["request"])
 
 
-def as_response(found: Problem, request: HttpRequest) -> HttpResponse:
+def as_response(found: Problem, request: HttpRequest | Request) -> HttpResponse:
     """Return the document as a plain Django response, for errors outside REST views."""
     body = json.dumps(found.document(request.path), cls=JSONEncoder, ensure_ascii=False)
     return HttpResponse(body, status=found.status, content_type=CONTENT_TYPE, headers=found.headers)
