@@ -24,7 +24,7 @@ WORDS = {"requested": "preparing", "rolled_back": "rolled back"}
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One of the four. `mark` is done, now, fail, skip or empty for still to come."""
+    """One of the four. `mark` is done, now, fail, omitted or empty for still to come."""
 
     name: str
     mark: str
@@ -72,7 +72,7 @@ def steps_of(handoff: HandoffLine, now: datetime) -> list[Step]:
         elif number == current:
             steps.append(_running(name, starts[number] or handoff.requested_at, handoff, now))
         elif number in skipped:
-            steps.append(Step(name, "skip", UNKNOWN))
+            steps.append(Step(name, "omitted", UNKNOWN))
         elif took is not None:
             steps.append(Step(name, "done", pause(1000 * max(took, 0))))
         elif number == 2 and handoff.granted_at:

@@ -100,7 +100,8 @@ def _tenure_row(tenure: Tenure) -> dict[str, Any]:
 @for_readers
 def equity(request: HttpRequest, name: str) -> HttpResponse:
     """Return the curve, the handoffs and the tenures of the asked range, times in epoch seconds."""
-    line = find_portfolio(read_board(), name)
+    board = read_board()
+    line = find_portfolio(board, name)
     if line is None:
         return problem(request, 404, "No such portfolio", f"There is no portfolio named {name}.")
     _, since = _since(request)
@@ -111,6 +112,8 @@ def equity(request: HttpRequest, name: str) -> HttpResponse:
         handoffs = handoffs.filter(finished_at__gte=since)
         tenures = tenures.exclude(ended_at__lt=since)
     answer = {
+        "since": since.timestamp() if since else None,
+        "until": board.at.timestamp(),
         "time": [at for at, _ in points],
         "equity": [float(value) for _, value in points],
         "handoffs": [
