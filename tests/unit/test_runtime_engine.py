@@ -118,6 +118,11 @@ def test_an_order_at_its_limit_is_placed(
     assert statuses(run(engine, [KO_1]).orders) == [(1, 0, "open", None)]
 
 
+def test_the_last_of_the_cash_may_be_spent(monkeypatch: Any) -> None:
+    engine = scripted(monkeypatch, {1: [buy("KO", "100")]}, starting_cash=Decimal(1100))
+    assert statuses(run(engine, [KO_1]).orders) == [(1, 0, "open", None)]  # 100 * 11
+
+
 def test_open_orders_count_for_every_limit(monkeypatch: Any) -> None:
     orders = [buy("KO", "60"), buy("KO", "40"), sell("KO", "61"), sell("KO", "60")]
     engine = scripted(monkeypatch, {1: orders})
