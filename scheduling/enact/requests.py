@@ -17,7 +17,14 @@ from django.utils import timezone
 
 from portfolios import definition
 from portfolios.feeds_setup import current_head, ensure_feed
-from portfolios.models import CatchUp, DesiredState, Portfolio, Revision, RevisionStatus
+from portfolios.models import (
+    CatchUp,
+    DesiredState,
+    FeedRow,
+    Portfolio,
+    Revision,
+    RevisionStatus,
+)
 from portfolios.runtime.state import decode_state
 from portfolios.strategies import registry
 from scheduling.decide.reasons import render
@@ -70,7 +77,8 @@ def create_portfolio(new: NewPortfolio, *, actor: str) -> Portfolio:
         errors.append(_choice("desired_state", new.desired_state, DesiredState.values))
     if errors:
         raise Invalid(errors)
-    feed = ensure_feed(settings.GINKGO.feed_rate)
+    # The feed is there already unless this is the first portfolio; a paused one stays paused.
+    feed = FeedRow.objects.first() or ensure_feed(settings.GINKGO.feed_rate)
     first_seq = max(current_head(feed.name), 1)
     running = new.desired_state == DesiredState.RUNNING
     try:
