@@ -209,10 +209,11 @@ def _begin_feed() -> None:
 
 def _run_feed(rate: float) -> None:
     """Let the feed run at `rate` from now on; 0 pauses it. Does nothing when it does already."""
-    from portfolios.feeds_setup import FeedDiffers, ensure_feed
+    from portfolios.feeds_setup import FeedDiffers
+    from scheduling.enact.requests import run_feed
 
     try:
-        ensure_feed(rate)
+        run_feed(rate, actor=ACTOR)
     except FeedDiffers as error:
         raise Refused(str(error)) from None
 

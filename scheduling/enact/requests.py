@@ -393,6 +393,19 @@ def unfreeze(*, actor: str) -> None:
             run(touch(Node.objects.values_list("pk", flat=True)))
 
 
+def run_feed(rate: float, *, actor: str) -> None:
+    """Let the feed run at `rate` events a second from now on; 0 pauses it. Idempotent.
+
+    Raises `FeedDiffers` where the installed data is not the log that was traded on.
+    """
+    with transaction.atomic():
+        feed = ensure_feed(rate)
+        latest = feed.segments.order_by("-id").first()
+        run(audit("feed_rate", actor=actor, rate=rate, from_seq=latest.from_seq if latest else 1))
+        # Nodes count the head from the segments: they must hear of this one.
+        run(touch(Node.objects.values_list("pk", flat=True)))
+
+
 # --- the parts -----------------------------------------------------------------------------------
 
 PIN = """
