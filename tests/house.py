@@ -161,7 +161,8 @@ class House:
 
     def query(self, sql: str, *parameters: object) -> list[tuple]:
         """Ask its database."""
-        with psycopg.connect(embedded_url(self.home), autocommit=True) as db:
+        url = self._environment.get("DATABASE_URL") or embedded_url(self.home)
+        with psycopg.connect(url, autocommit=True) as db:
             return db.execute(sql, parameters).fetchall()
 
     def processes(self) -> list[psutil.Process]:

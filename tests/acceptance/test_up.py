@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import psutil
+import psycopg
 
 from ginkgo_site.env import CHECKOUT
 from tests.house import House, a_home, eventually
@@ -199,9 +200,33 @@ def test_whatever_dies_comes_back(own_house: House) -> None:
         old = own_house.process_of(*words)
         old.kill()
         eventually(lambda old=old, words=words: _another(own_house, words, old.pid), 10)
-    before = progress(own_house)
-    eventually(lambda: all(s > before[n] for n, s in progress(own_house).items()), 20)
+    lock = own_house.home / "postgres" / "data" / "postmaster.pid"
+    old_server = int(lock.read_text().splitlines()[0])
+    os.kill(old_server, signal.SIGKILL)
+    eventually(lambda: _postmaster(lock) not in (None, old_server), 10)
+    before = eventually(lambda: _progress_or_nothing(own_house), 10)
+    eventually(
+        lambda: (
+            (now := _progress_or_nothing(own_house))
+            and all(now[name] > seq for name, seq in before.items())
+        ),
+        30,
+    )
 
 
 def _another(house: House, words: tuple[str, ...], pid: int) -> bool:
     return any(all(w in p.cmdline() for w in words) and p.pid != pid for p in house.processes())
+
+
+def _postmaster(lock: Path) -> int | None:
+    try:
+        return int(lock.read_text().splitlines()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _progress_or_nothing(house: House) -> dict[str, int]:
+    try:
+        return progress(house)
+    except psycopg.OperationalError:
+        return {}
