@@ -38,7 +38,8 @@ WITH input AS MATERIALIZED (
         first_commit_at = coalesce(r.first_commit_at, clock_timestamp()),
         last_commit_at = clock_timestamp(),
         attempts = CASE WHEN i.to_seq > i.from_seq THEN 0 ELSE r.attempts END,
-        reason = CASE WHEN i.to_seq > i.from_seq AND r.attempts > 0 THEN '' ELSE r.reason END,
+        reason = CASE WHEN l.first OR (i.to_seq > i.from_seq AND r.attempts > 0) THEN ''
+                      ELSE r.reason END,
         failures_by_node = CASE WHEN i.to_seq > i.from_seq THEN '{}'::jsonb
                                 ELSE r.failures_by_node END,
         phase = CASE WHEN l.first THEN 'running' ELSE r.phase END,

@@ -108,7 +108,6 @@ def register(node: int, node_name: str, message: Register, timing: Timing) -> Re
             cause="register",
             why=f"{node_name} started again",
             actor=node_name,
-            reason=run.reason,
         )
         if given is None:
             continue

@@ -21,6 +21,7 @@ from portfolios.models import (
     CatchUp,
     DesiredState,
     FeedRow,
+    FeedSegment,
     Portfolio,
     Revision,
     RevisionStatus,
@@ -399,9 +400,12 @@ def run_feed(rate: float, *, actor: str) -> None:
     Raises `FeedDiffers` where the installed data is not the log that was traded on.
     """
     with transaction.atomic():
+        before = FeedSegment.objects.order_by("-id").first()
         feed = ensure_feed(rate)
-        latest = feed.segments.order_by("-id").first()
-        run(audit("feed_rate", actor=actor, rate=rate, from_seq=latest.from_seq if latest else 1))
+        latest = feed.segments.latest("id")
+        if latest == before:
+            return
+        run(audit("feed_rate", actor=actor, rate=rate, from_seq=latest.from_seq))
         # Nodes count the head from the segments: they must hear of this one.
         run(touch(Node.objects.values_list("pk", flat=True)))
 

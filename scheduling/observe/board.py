@@ -174,7 +174,7 @@ PORTFOLIOS = """
 SELECT p.id, p.name, p.weight, p.priority, p.selector, p.spread_group, p.spread_hard, p.catch_up,
        p.desired_state, p.revision, p.first_seq, p.starting_cash,
        w.strategy, w.strategy_version, w.config, w.symbols, w.limits,
-       v.status AS rev_status, r.node_id, r.epoch, r.revision AS running_revision, r.phase,
+       v.status AS rev_status, w.status AS wanted_status, w.status_reason, r.node_id, r.epoch, r.revision AS running_revision, r.phase,
        r.phase_since, r.last_seq, r.state_seq, r.last_commit_at, r.first_commit_at, r.attempts,
        r.reason, r.good_revision, r.pinned_node_id, c.seq AS checkpoint_seq
 FROM portfolios_portfolio p
@@ -413,6 +413,14 @@ def _node(row: Any, now: datetime, owned: list[Any], held: int, policy: LeasePol
     )
 
 
+def _rejection(row: Any) -> str:
+    """Return why the wanted revision does not run, or "" where it does or may."""
+    if row.wanted_status != "rejected":
+        return ""
+    runs = f"; r{row.running_revision} runs" if row.node_id is not None else ""
+    return f"r{row.revision} was rejected: {row.status_reason}{runs}"
+
+
 def _portfolio(
     row: Any,
     now: datetime,
@@ -466,7 +474,7 @@ def _portfolio(
         stalled_s=silent_s if stalled else 0.0,
         pid=said.get("pid"),
         attempts=row.attempts,
-        reason=row.reason,
+        reason=row.reason or _rejection(row),
         account=account,
         starting_cash=row.starting_cash,
         state=state,

@@ -39,7 +39,7 @@ PORTFOLIOS = """
 SELECT p.id, p.name, p.weight, p.priority, p.selector, p.spread_group, p.spread_hard,
        p.desired_state, f.name AS feed, f.sha256 AS feed_sha, r.node_id, r.phase, r.epoch,
        r.pinned_node_id, r.failures_by_node, r.revision AS running_revision, r.good_revision,
-       r.reason, v.number AS revision, v.strategy, v.strategy_version,
+       r.reason, r.attempts, v.number AS revision, v.strategy, v.strategy_version,
        h.id AS handoff, h.kind, h.source_node_id, h.target_node_id
 FROM portfolios_portfolio p
 JOIN portfolios_feed f ON f.id = p.feed_id

@@ -77,6 +77,10 @@ def enact(
             logger.info("%s: %s", change.portfolio.name, refused.message)
     for pending in (*plan.pending, *plan.stuck):
         run(_say(pending, observed))
+    told = {pending.portfolio.id for pending in (*plan.pending, *plan.stuck)}
+    for row in observed.rows.values():
+        if row.reason and row.phase == "running" and not row.attempts and row.id not in told:
+            run(call(SAY, portfolio=row.id, epoch=row.epoch, reason=""))
     return BalanceOutcome(plan, tuple(requested), tuple(rejected))
 
 
