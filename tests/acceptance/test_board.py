@@ -1,0 +1,332 @@
+"""The board over a running house, as a person sees it: in a browser, live."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import Browser
+
+from ginkgo_site.env import CHECKOUT
+from tests.browser import Desk, a_browser
+from tests.house import House, eventually
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+NODES = ("node-1", "node-2", "node-3")
+VIEWER_PASSWORD = "only-looks-4-tests"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with a_browser() as running:
+        yield running
+
+
+@contextmanager
+def window(browser: Browser, house: House, **options: object) -> Iterator[Desk]:
+    """A window of its own; the page must have raised no error and broken no policy in it."""
+    context = browser.new_context(**{"viewport": {"width": 1600, "height": 940}, **options})
+    desk = Desk(context.new_page(), house)
+    yield desk
+    assert desk.errors == []
+    if options.get("java_script_enabled", True):
+        assert desk.violations() == []
+    context.close()
+
+
+@pytest.fixture
+def desk(browser: Browser, house: House) -> Iterator[Desk]:
+    with window(browser, house) as opened:
+        opened.sign_in(house.access["username"], house.access["password"])
+        opened.is_live()
+        yield opened
+
+
+@pytest.fixture
+def viewer(browser: Browser, house: House) -> Iterator[Desk]:
+    create = (
+        "from django.contrib.auth.models import Group, User; "
+        "u, _ = User.objects.get_or_create(username='vic'); "
+        f"u.set_password('{VIEWER_PASSWORD}'); u.save(); "
+        "u.groups.set([Group.objects.get_or_create(name='viewer')[0]])"
+    )
+    subprocess.run(
+        [sys.executable, "manage.py", "shell", "-c", create],
+        cwd=CHECKOUT,
+        env=house.environment(),
+        check=True,
+        capture_output=True,
+    )
+    with window(browser, house) as opened:
+        opened.sign_in("vic", VIEWER_PASSWORD)
+        opened.is_live()
+        yield opened
+
+
+def place_of(house: House, portfolio: str) -> str:
+    return house.get(f"/api/portfolios/{portfolio}/")["run"]["node"]
+
+
+def free_node(house: House, portfolio: str) -> str:
+    """A node that can take the portfolio, by the same answers that the dialog shows."""
+    answers = house.get(f"/api/schedule/targets/?portfolio={portfolio}")
+    return next(a["node"] for a in answers["results"] if a["feasible"])
+
+
+def settle(house: House) -> None:
+    """Wait until no handoff is under way."""
+    eventually(lambda: not house.get("/api/handoffs/?active=true")["results"], 20, "quiet")
+
+
+def test_the_board_shows_every_node_and_portfolio_and_is_live(desk, house):
+    names = {p["name"] for p in house.get("/api/portfolios/?limit=1000")["results"]}
+    shown = desk.page.locator(".card").evaluate_all("cards => cards.map(c => c.dataset.portfolio)")
+    assert sorted(shown) == sorted(names)
+    assert [
+        desk.page.get_attribute(f'.col[data-node="{node}"]', "data-status") for node in NODES
+    ] == ["alive"] * 3
+    assert re.fullmatch(r"Live · \d\.\d s", desk.page.inner_text("#live"))
+
+
+def test_a_lease_drains_before_the_eyes_and_is_filled_by_a_beat(desk):
+    lease = desk.page.locator("#col-node-1 .lease")
+
+    def left() -> int:
+        return int(lease.get_attribute("aria-valuenow") or 0)
+
+    seen = [left()]
+    end = time.monotonic() + 13
+    while time.monotonic() < end:
+        if left() != seen[-1]:
+            seen.append(left())
+        time.sleep(0.1)
+    falls = [b - a for a, b in itertools.pairwise(seen) if b < a]
+    assert len(falls) >= 5
+    assert any(b > a for a, b in itertools.pairwise(seen)), seen
+    assert lease.get_attribute("role") == "meter"
+
+
+def test_a_canary_counts_on_and_has_no_gap(desk):
+    card = desk.page.locator('.card[data-portfolio="canary-2"]')
+
+    def events() -> int:
+        return int(card.locator(".lg.once").inner_text().split()[0].replace(",", ""))
+
+    before = events()
+    eventually(lambda: events() > before, 10, "more events")
+    assert "0 gaps, 0 duplicates" in card.inner_text()
+
+
+def test_a_migration_by_dialog_is_watched_to_its_end_without_a_reload(desk, house):
+    name = "ibm-sma"
+    settle(house)
+    source, target = place_of(house, name), free_node(house, name)
+    desk.mark()
+    desk.act_on_card(name, "Migrate")
+    here = desk.page.locator(f'dialog label[data-target="{source}"]')
+    assert here.get_attribute("data-feasible") == "false"
+    assert here.locator("input").is_disabled()
+    desk.page.check(f'dialog input[value="{target}"]')
+    assert f"--to {target}" in desk.page.inner_text("dialog footer code")
+    desk.page.fill("dialog [name=reason]", "shown in the browser")
+    desk.confirm("Migrate")
+    desk.card_on(name, target)
+    card = desk.page.locator(f'.card[data-portfolio="{name}"]')
+    assert card.locator(f'[aria-label="pinned to {target}"]').count() == 1
+    recent = desk.page.locator(".rec li", has_text=name).first
+    recent.wait_for()
+    assert "shown in the browser" in recent.inner_text()
+    assert re.search(r"\d ms", recent.inner_text())
+    assert desk.was_not_reloaded()
+    assert place_of(house, name) == target
+    house.call("POST", f"/api/portfolios/{name}/unpin/", {})
+
+
+def test_a_move_asked_for_elsewhere_shows_up_by_itself(desk, house):
+    name = "tech-hold"
+    settle(house)
+    target = free_node(house, name)
+    desk.mark()
+    house.call("POST", f"/api/portfolios/{name}/migrate/", {"target_node": target})
+    desk.card_on(name, target)
+    assert desk.was_not_reloaded()
+    house.call("POST", f"/api/portfolios/{name}/unpin/", {})
+
+
+def test_a_refusal_stays_in_the_dialog_with_what_was_typed(desk, house):
+    name = "bank-revert"
+    settle(house)
+    target = free_node(house, name)
+    desk.act_on_card(name, "Migrate")
+    desk.page.check(f'dialog input[value="{target}"]')
+    desk.page.fill("dialog [name=reason]", "too late")
+    house.call("POST", f"/api/nodes/{target}/cordon/", {})
+    try:
+        desk.page.locator("dialog button", has_text="Migrate").click()
+        desk.page.wait_for_selector("dialog[open] .callout.red")
+        assert target in desk.page.inner_text("dialog .callout.red")
+        assert desk.page.input_value("dialog [name=reason]") == "too late"
+    finally:
+        house.call("POST", f"/api/nodes/{target}/uncordon/", {})
+
+
+def test_a_drain_by_dialog_says_the_consequence_first_and_empties_the_node(desk, house):
+    settle(house)
+    desk.mark()
+    desk.act_on_node("node-3", "Drain")
+    here = desk.page.locator("#col-node-3 .card").evaluate_all(
+        "cards => cards.map(c => c.dataset.portfolio)"
+    )
+    said = desk.page.inner_text("dialog .what")
+    assert all(name in said for name in here)
+    desk.page.fill("dialog [name=reason]", "kernel update")
+    desk.confirm("Drain node-3")
+    try:
+        desk.page.wait_for_selector('.col[data-node="node-3"][data-status="draining"]')
+        assert "kernel update" in desk.page.inner_text("#col-node-3")
+        eventually(lambda: not desk.page.locator("#col-node-3 .card").count(), 40, "empty node-3")
+        assert "nothing runs here" in desk.page.inner_text("#col-node-3 .drainbar")
+        assert desk.was_not_reloaded()
+    finally:
+        if desk.page.locator("#col-node-3 .drainbar a").count():
+            desk.page.click("#col-node-3 .drainbar a")
+            desk.page.wait_for_selector("dialog[open] form")
+            desk.confirm("End the drain")
+    desk.page.wait_for_selector('.col[data-node="node-3"][data-status="alive"]')
+
+
+def test_an_open_menu_and_the_focus_survive_the_updates(desk):
+    card = desk.page.locator('.card[data-portfolio="canary-1"]')
+    card.hover()
+    card.locator(".menu-button").click()
+    time.sleep(2.5)
+    assert desk.page.locator("#cardmenu-canary-1").is_visible()
+    focused = desk.page.evaluate("document.activeElement.textContent")
+    assert focused == "Migrate…"
+
+
+def test_a_wrong_parameter_is_named_and_nothing_is_retyped(desk):
+    desk.open("/portfolios/ge-sma/")
+    desk.is_live()
+    desk.page.click("#part-head >> text=Edit…")
+    desk.page.wait_for_selector("dialog[open] form")
+    wrong = '{"fast": "many", "slow": 9}'
+    desk.page.fill("dialog [name=config]", wrong)
+    desk.page.fill("dialog [name=note]", "a try")
+    desk.page.click("dialog button:has-text('Save')")
+    desk.page.wait_for_selector('dialog .field-error[data-field="config"]')
+    assert "fast" in desk.page.inner_text('dialog .field-error[data-field="config"]')
+    assert desk.page.input_value("dialog [name=config]") == wrong
+    assert desk.page.input_value("dialog [name=note]") == "a try"
+    desk.page.click("dialog [data-cancel]")
+    desk.page.wait_for_selector("dialog", state="hidden")
+
+
+def test_the_page_of_a_portfolio_draws_its_curve_and_its_tables(desk, house):
+    desk.open("/portfolios/tech-hold/")
+    desk.is_live()
+    desk.page.wait_for_selector("#equity-chart canvas", timeout=20_000)
+    assert desk.page.locator("#orders tbody tr").count() > 0
+    assert desk.page.locator("#tenures tr.cur").count() == 1
+    rows = desk.page.locator("#part-positions tbody tr").count()
+    account = house.get("/api/portfolios/tech-hold/")["account"]
+    assert rows == len(account["positions"])
+
+
+def test_every_page_opens_live_and_without_an_error(desk):
+    for address in ("/portfolios/", "/nodes/", "/handoffs/", "/handoffs/1/", "/audit/"):
+        desk.open(address)
+        desk.is_live()
+        assert desk.page.locator("h1").count() == 1, address
+        assert desk.violations() == []
+
+
+def test_a_silent_server_makes_the_page_stale_and_its_return_makes_it_live(desk, house):
+    web = house.process_of("uvicorn")
+    desk.mark()
+    web.send_signal(signal.SIGSTOP)
+    try:
+        desk.page.wait_for_selector("#live[data-state=stale]", timeout=8000)
+        assert re.fullmatch(r"Stale since \d\d:\d\d:\d\d", desk.page.inner_text("#live"))
+        assert desk.page.locator("#stale-banner").is_visible()
+        assert "The server does not answer" in desk.page.inner_text("#stale-banner")
+        struck = "getComputedStyle(document.querySelector('.lease output')).textDecorationLine"
+        assert desk.page.evaluate(struck) == "line-through"
+        before = desk.page.inner_text("#col-node-1 .lease output")
+        time.sleep(1.5)
+        assert desk.page.inner_text("#col-node-1 .lease output") == before
+    finally:
+        web.send_signal(signal.SIGCONT)
+    desk.is_live()
+    assert desk.page.locator("#stale-banner").is_hidden()
+    assert desk.was_not_reloaded()
+
+
+def test_a_web_process_that_dies_is_found_again_without_a_reload(desk, house):
+    desk.mark()
+    house.process_of("uvicorn").kill()
+    desk.page.wait_for_selector("#live:not([data-state=live])", timeout=5000)
+    desk.is_live(30)
+    assert desk.was_not_reloaded()
+
+
+def test_a_viewer_finds_no_act_and_a_post_by_hand_is_refused(viewer, house):
+    assert viewer.page.locator("[data-dialog]").count() == 0
+    assert "vic · viewer" in viewer.page.inner_text(".who")
+    token = viewer.page.input_value("[name=csrfmiddlewaretoken]")
+    answer = viewer.page.request.post(
+        house.access["url"] + "/portfolios/tech-hold/stop/",
+        form={"csrfmiddlewaretoken": token},
+        headers={"Referer": house.access["url"] + "/"},
+    )
+    assert answer.status == 403
+    assert "vic is a viewer" in answer.text()
+    assert place_of(house, "tech-hold") in NODES
+
+
+def test_on_a_narrow_screen_nothing_scrolls_sideways(browser, house):
+    with window(browser, house, viewport={"width": 390, "height": 844}) as desk:
+        desk.sign_in(house.access["username"], house.access["password"])
+        for address in ("/", "/portfolios/tech-hold/", "/portfolios/", "/nodes/", "/audit/"):
+            desk.open(address)
+            desk.is_live()
+            assert desk.page.evaluate("document.documentElement.scrollWidth") == 390, address
+        desk.open("/")
+        desk.is_live()
+        assert desk.page.locator(".col.open").count() == 1
+        desk.page.click("#col-node-2 [data-fold]")
+        assert desk.page.locator("#col-node-2 .card").first.is_visible()
+
+
+def test_without_scripts_the_board_is_right_and_a_move_works(browser, house):
+    name = "energy-revert"
+    settle(house)
+    target = free_node(house, name)
+    with window(browser, house, java_script_enabled=False) as desk:
+        desk.sign_in(house.access["username"], house.access["password"])
+        assert desk.page.locator(".card").count() == 9
+        assert desk.page.inner_text("#live").startswith("Figures of ")
+        desk.open(f"/portfolios/{name}/migrate/")
+        desk.page.check(f'input[value="{target}"]')
+        desk.page.click("button:has-text('Migrate')")
+        assert f"{name} is moving to {target}." in desk.page.inner_text("body")
+    eventually(lambda: place_of(house, name) == target, 15, "the move")
+    settle(house)
+    house.call("POST", f"/api/portfolios/{name}/unpin/", {})
+
+
+def test_the_theme_is_chosen_once_and_kept(desk):
+    toggle = desk.page.locator("[data-theme-toggle]")
+    assert toggle.get_attribute("aria-label") == "Theme: system"
+    toggle.click()
+    desk.page.reload()
+    assert desk.page.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert toggle.get_attribute("aria-label") == "Theme: dark"
