@@ -138,6 +138,8 @@ WITH input AS MATERIALIZED (
 SELECT portfolio_id, (SELECT count(*) FROM hinted) AS hints FROM fenced
 """
 
+LARGEST = 2**63 - 1  #: what a bigint holds
+
 #: What the fence refused, read afresh.
 REFUSED = """
 SELECT i.portfolio, r.epoch, r.node_id, r.incarnation, r.last_seq, r.batch,
@@ -277,6 +279,9 @@ def arrays(
 
 def wrong_with(commit: Commit) -> str:
     """Return what makes `commit` unacceptable whatever the run says, or "" if nothing. Pure."""
+    for number in (commit.portfolio, commit.epoch, commit.from_seq, commit.to_seq):
+        if not -LARGEST <= number <= LARGEST:
+            return f"the number {number} is out of range"
     if commit.to_seq < commit.from_seq:
         return f"to_seq {commit.to_seq} lies before from_seq {commit.from_seq}"
     try:

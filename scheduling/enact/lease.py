@@ -6,7 +6,9 @@ wrong and costs nothing but a move.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -96,9 +98,9 @@ def beat(nodes: Sequence[int], beats: Sequence[Beat], timing: Timing) -> Recipe[
         nodes=list(nodes),
         incarnations=[UUID(b.incarnation) for b in beats],
         leaving=[b.leaving for b in beats],
-        metrics=[Jsonb(b.metrics) for b in beats],
+        metrics=[Jsonb(_finite(b.metrics)) for b in beats],
         portfolios=[
-            Jsonb([{f: getattr(a, f) for f in a.__struct_fields__} for a in b.portfolios])
+            Jsonb([_finite({f: getattr(a, f) for f in a.__struct_fields__}) for a in b.portfolios])
             for b in beats
         ],
         ttl_s=timing.lease_ttl_s,
@@ -179,6 +181,15 @@ def goodbye(node: int, node_name: str, incarnation: UUID, reason: str) -> Recipe
     yield from audit("node_left", node=node, actor=node_name, reason=reason)
     yield from touch([node])
     return True
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values` without what JSON cannot hold: one node's nonsense must not cost others."""
+    return {
+        name.replace("\0", ""): value
+        for name, value in values.items()
+        if not isinstance(value, float) or math.isfinite(value)
+    }
 
 
 #: The web process says that it could have heard a beat, whether or not one came.

@@ -85,6 +85,12 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
         await answer(send, wire.Problem(code="unauthenticated", message=str(error)), 401)
     except Refused as refused:
         await answer(send, wire.Problem(code=refused.code, message=refused.message), refused.status)
+    except psycopg.DataError as error:
+        await answer(
+            send,
+            wire.Problem(code="invalid", message=f"A value does not fit: {_said(error)}."),
+            400,
+        )
     except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, WaitedTooLong) as error:
         logger.info("answered 503 to %s: %s", scope["path"], type(error).__name__)
         await answer(
@@ -123,7 +129,7 @@ def _uuid(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise Declined(400, "invalid", f"incarnation {text[:40]!r} is no UUID.") from None
+        raise Declined(400, "invalid", f"{text[:40]!r} is no UUID.") from None
 
 
 async def _register(who: Speaker, body: bytes) -> msgspec.Struct:
@@ -244,16 +250,23 @@ async def _apply(
                 who.node,
                 incarnation,
                 report.step,
-                report.error[:2000],
+                _text(report.error),
                 report.strategy_failed,
                 times,
             )
         case wire.Died():
+            _uuid(report.death)
+            report = msgspec.structs.replace(report, error=_text(report.error))
             recipe = deaths.died(who.node, incarnation, report, times)
         case wire.Halted():
             recipe = deaths.halted(who.node, incarnation, report, times)
     outcome = await arun(connection, recipe)
     logger.info("%s reported %s: %s", who.name, type(report).__name__, outcome)
+
+
+def _text(said: str) -> str:
+    """Return a daemon's words as PostgreSQL can keep them, and no longer than people read."""
+    return said.replace("\0", "")[:2000]
 
 
 async def _checkpoint(who: Speaker, body: bytes) -> msgspec.Struct:

@@ -239,6 +239,8 @@ def read_board(times: Timing | None = None) -> Board:
                     cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 return _read(cursor, times)
     except (DatabaseError, psycopg.Error) as error:
+        if not nested:
+            connection.close()  # it may be broken, and a reader outside of requests keeps it
         raise SnapshotUnavailable(f"the fleet could not be read: {error}") from error
 
 

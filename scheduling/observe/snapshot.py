@@ -68,9 +68,9 @@ def observe(timing: Timing) -> Observed:
     Raises SnapshotUnavailable where it could not be read: an empty fleet is a snapshot with no
     nodes, not knowing is an error.
     """
+    # Within somebody's transaction (tests) the level is theirs.
+    nested = connection.in_atomic_block
     try:
-        # Within somebody's transaction (tests) the level is theirs.
-        nested = connection.in_atomic_block
         with nullcontext() if nested else transaction.atomic():
             with django_cursor() as cursor:
                 if not nested:
@@ -79,6 +79,8 @@ def observe(timing: Timing) -> Observed:
                 nodes: list[Any] = cursor.execute(NODES).fetchall()
                 portfolios: list[Any] = cursor.execute(PORTFOLIOS).fetchall()
     except (DatabaseError, psycopg.Error) as error:
+        if not nested:
+            connection.close()  # it may be broken, and a pass outside of requests keeps it
         raise SnapshotUnavailable(f"the fleet could not be read: {error}") from error
     policy = LeasePolicy(interval_s=timing.heartbeat_interval_s, ttl_s=timing.lease_ttl_s)
     snapshot = Snapshot(
