@@ -321,4 +321,7 @@ class House:
             )
 
     def _say(self, sentence: str) -> None:
-        print(sentence, flush=True)
+        try:
+            print(sentence, flush=True)
+        except OSError:
+            pass  # the terminal is gone; the ordered stop that follows must not end here
