@@ -40,7 +40,7 @@ def name_errors(name: Any) -> list[Error]:
 def configuration_errors(
     strategy: Any, config: Any, symbols: Any, limits: Any, feed: str | None = None
 ) -> list[Error]:
-    """Return everything that is wrong with one configuration, each with its field; [] if nothing."""
+    """Return everything that is wrong with a configuration, each with its field; [] if nothing."""
     errors = symbols_errors(symbols, feed)
     errors += limits_errors(limits)
     if not isinstance(config, Mapping):

@@ -16,7 +16,7 @@ class SchedulingConfig(AppConfig):
     verbose_name = "Scheduling"
 
     def ready(self) -> None:
-        # After every migrate, not in a data migration: a test that empties the tables would lose it.
+        # After every migrate, not in a data migration: a test that empties tables would lose it.
         post_migrate.connect(install_schedules, sender=self)
 
 
@@ -47,7 +47,7 @@ def install_schedules(sender: Any, using: str = "default", **kwargs: Any) -> Non
 
 
 def cron(interval_s: int) -> str:
-    """Return the six-field cron line for every `interval_s`: seconds below a minute, else minutes."""
+    """Return the six-field cron line for every `interval_s`: in seconds, from 60 on in minutes."""
     if interval_s < 60:
         return f"* * * * * */{interval_s}"
     return f"*/{min(interval_s // 60, 59)} * * * * 0"

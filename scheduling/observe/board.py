@@ -174,7 +174,8 @@ PORTFOLIOS = """
 SELECT p.id, p.name, p.weight, p.priority, p.selector, p.spread_group, p.spread_hard, p.catch_up,
        p.desired_state, p.revision, p.first_seq, p.starting_cash,
        w.strategy, w.strategy_version, w.config, w.symbols, w.limits,
-       v.status AS rev_status, w.status AS wanted_status, w.status_reason, r.node_id, r.epoch, r.revision AS running_revision, r.phase,
+       v.status AS rev_status, w.status AS wanted_status, w.status_reason,
+       r.node_id, r.epoch, r.revision AS running_revision, r.phase,
        r.phase_since, r.last_seq, r.state_seq, r.last_commit_at, r.first_commit_at, r.attempts,
        r.reason, r.good_revision, r.pinned_node_id, c.seq AS checkpoint_seq
 FROM portfolios_portfolio p
@@ -233,11 +234,10 @@ def read_board(times: Timing | None = None) -> Board:
     times = times or timing()
     nested = connection.in_atomic_block
     try:
-        with nullcontext() if nested else transaction.atomic():
-            with django_cursor() as cursor:
-                if not nested:
-                    cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                return _read(cursor, times)
+        with nullcontext() if nested else transaction.atomic(), django_cursor() as cursor:
+            if not nested:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            return _read(cursor, times)
     except (DatabaseError, psycopg.Error) as error:
         if not nested:
             connection.close()  # it may be broken, and a reader outside of requests keeps it

@@ -71,13 +71,12 @@ def observe(timing: Timing) -> Observed:
     # Within somebody's transaction (tests) the level is theirs.
     nested = connection.in_atomic_block
     try:
-        with nullcontext() if nested else transaction.atomic():
-            with django_cursor() as cursor:
-                if not nested:
-                    cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                clock: Any = cursor.execute(CLOCK).fetchone()
-                nodes: list[Any] = cursor.execute(NODES).fetchall()
-                portfolios: list[Any] = cursor.execute(PORTFOLIOS).fetchall()
+        with nullcontext() if nested else transaction.atomic(), django_cursor() as cursor:
+            if not nested:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            clock: Any = cursor.execute(CLOCK).fetchone()
+            nodes: list[Any] = cursor.execute(NODES).fetchall()
+            portfolios: list[Any] = cursor.execute(PORTFOLIOS).fetchall()
     except (DatabaseError, psycopg.Error) as error:
         if not nested:
             connection.close()  # it may be broken, and a pass outside of requests keeps it
