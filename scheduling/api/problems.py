@@ -111,7 +111,7 @@ def describe(error: Exception) -> Problem:
     if isinstance(error, OperationalError | InterfaceError):
         return _away("The database does not answer; nothing was changed. Try again in a moment.")
     if isinstance(error, SnapshotUnavailable):
-        return _away(f"The state of the fleet cannot be read now: {error}".rstrip(": ") + ".")
+        return _away("The state of the fleet cannot be read now; nothing was changed.")
     if isinstance(error, NotImplementedError):
         return problem("not_yet", "This comes with a later version; nothing was changed.")
     return problem(

@@ -61,7 +61,8 @@ class GinkgoCommand(BaseCommand):
         except Refused as refused:
             self._end(refused.code, refused.message, **refused.extra)
         except SnapshotUnavailable as error:
-            self._end("unavailable", f"The state of the fleet cannot be read: {error}")
+            line = _first_line(error)
+            self._end("unavailable", line[:1].upper() + line[1:])
         except (OperationalError, InterfaceError) as error:
             self._end("unavailable", f"The database does not answer: {_first_line(error)}")
         except ProgrammingError as error:
@@ -96,7 +97,9 @@ class GinkgoCommand(BaseCommand):
     def console(self) -> Console:
         """Return a console on the command's own output, which tests may have redirected."""
         out: Any = self.stdout
-        return Console(file=out._out, highlight=False)
+        # A file has no width of its own, and a table cut to 80 columns helps nobody there.
+        width = None if out.isatty() else 160
+        return Console(file=out._out, highlight=False, width=width)
 
     @property
     def actor(self) -> str:

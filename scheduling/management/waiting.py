@@ -23,7 +23,7 @@ def wait_for(handoff: Handoff, wait_s: float) -> Handoff:
     """
     rows = Handoff.objects.select_related("portfolio", "source_node", "target_node")
     until = time.monotonic() + wait_s
-    with _status(f"{handoff.kind} of {handoff.portfolio}") as status:
+    with _status(f"handoff {handoff.pk}") as status:
         while True:
             now = rows.get(pk=handoff.pk)
             if status:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -97,9 +98,10 @@ def _handoffs(handoffs: list[dict[str, Any]]) -> Table:
 
 
 def _table(title: str, *headings: str) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for heading in headings:
-        table.add_column(heading)
+        # Names and figures stay whole; the sentence at the end gives way on a narrow screen.
+        table.add_column(heading, no_wrap=heading != headings[-1], overflow="fold")
     return table
 
 
