@@ -145,6 +145,11 @@ def test_nothing_is_evened_out_in_a_pass_that_fails_over() -> None:
     }
 
 
+def test_a_stop_under_way_ends_first_even_if_it_was_started_again_meanwhile() -> None:
+    p = portfolio("p", node=1, handoff=HandoffView(7, "stop", source=1))
+    assert make_plan(world([node(1, status="lost"), node(2)], [p]), POLICY).changes == 0
+
+
 # Drain
 
 
@@ -252,7 +257,8 @@ def test_the_least_important_of_equals_moves() -> None:
 
 def test_a_pinned_one_stays_where_the_operator_put_it() -> None:
     snapshot = world([node(1), node(2)], on(1, "a", "b", "c", "d", pinned=1))
-    assert make_plan(snapshot, POLICY).changes == 0
+    plan = make_plan(snapshot, POLICY)
+    assert (plan.changes, plan.stuck) == (0, ())
 
 
 def test_one_that_runs_beside_its_pin_goes_back_when_it_can() -> None:
@@ -260,6 +266,41 @@ def test_one_that_runs_beside_its_pin_goes_back_when_it_can() -> None:
     plan = make_plan(snapshot, POLICY)
     assert moves(plan, "pin") == {"a": "node-2"}
     assert make_plan(applied(snapshot, plan), POLICY).changes == 0
+
+
+def test_what_leaves_in_this_plan_is_no_longer_counted_at_its_source() -> None:
+    # a goes back to its pin: 2 and 1. Counted as 3 and 1, b would move too.
+    snapshot = world([node(1), node(2)], [*on(1, "a", pinned=2), *on(1, "b", "c")])
+    assert moves(make_plan(snapshot, POLICY)) == {"a": "node-2"}
+
+
+def test_a_node_with_its_handoffs_full_gets_no_more_for_evenness() -> None:
+    snapshot = world([node(1), node(2, handoffs=2)], on(1, "a", "b", "c", "d"))
+    assert make_plan(snapshot, POLICY).changes == 0
+
+
+def test_what_is_stopping_is_not_expected_to_stay() -> None:
+    # node-1 will have 2 once a and b have stopped, as many as node-2: nothing moves.
+    stopping = [
+        portfolio(name, node=1, desired="stopped", handoff=HandoffView(i, "stop", source=1))
+        for i, name in enumerate("ab")
+    ]
+    running = [*on(1, "c", "d"), *on(2, "e", "f")]
+    assert make_plan(world([node(1), node(2)], [*stopping, *running]), POLICY).changes == 0
+
+
+def test_evenness_never_puts_two_of_a_hard_group_together() -> None:
+    group = {"spread_group": "alpha", "spread_hard": True}
+    running = [*on(1, "a", **group), *on(1, "x", "y", "z", pinned=1), *on(2, "m", **group)]
+    assert make_plan(world([node(1), node(2)], running), POLICY).changes == 0
+
+
+def test_an_emptier_node_of_no_use_is_no_reason_to_move() -> None:
+    # Only node-1 (6 of 100) and node-2 (4 of 100) have the label: 0.02 apart, less than the gain.
+    gpu = {"gpu": "yes"}
+    nodes = [node(1, capacity=100, labels=gpu), node(2, capacity=100, labels=gpu), node(3)]
+    running = [*on(1, *"abcdef", selector=gpu), *on(2, *"uvwx", selector=gpu)]
+    assert make_plan(world(nodes, running), Policy(rebalance_gain=0.05)).changes == 0
 
 
 def test_one_that_cannot_go_to_its_pin_says_why() -> None:

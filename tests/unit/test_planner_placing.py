@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from scheduling.decide import fleet
 from scheduling.decide.planner import make_plan
 from scheduling.decide.reasons import render
 from scheduling.decide.world import HandoffView, Policy
@@ -207,3 +210,57 @@ def test_new_portfolios_are_placed_during_a_freeze_and_a_storm() -> None:
     snapshot = world(THREE, [portfolio("p")], frozen=True, frozen_failover=True, storm_hold=True)
     assert places(make_plan(snapshot, POLICY)) == {"p": "node-1"}
     assert moves(make_plan(snapshot, POLICY)) == {}
+
+
+def test_one_heavier_than_any_node_says_so() -> None:
+    plan = make_plan(world([node(1), node(2, capacity=8)], [portfolio("p", weight=9)]), POLICY)
+    assert pending(plan) == {
+        "p": "needs 9 places on one node: the largest of 2 nodes has 8; "
+        "raise a node's capacity or lower the weight"
+    }
+
+
+def test_a_pin_does_not_break_a_hard_spread_group() -> None:
+    group = {"spread_group": "alpha", "spread_hard": True}
+    running = on(1, "m", **group)
+    plan = make_plan(
+        world([node(1), node(2)], [*running, portfolio("p", pinned=1, **group)]), POLICY
+    )
+    assert places(plan) == {"p": "node-2"}
+
+
+def test_aiming_a_new_one_elsewhere_goes_before_moving_one_that_runs() -> None:
+    # f (important) → node-1, heavy (5) → node-1: 1 + 1 + 5 = 7 against 4. f or r would even it out
+    # to 6 and 5; r runs, f does not yet.
+    waiting = [portfolio("f", priority=9), portfolio("heavy", weight=5)]
+    running = [*on(1, "r"), *on(2, "s", weight=4)]
+    nodes = [node(1, capacity=10), node(2, capacity=10)]
+    plan = make_plan(world(nodes, [*running, *waiting]), POLICY)
+    assert places(plan) == {"f": "node-2", "heavy": "node-1"}
+    assert moves(plan) == {}
+
+
+def test_room_that_opens_by_aiming_anew_is_given_to_what_waits() -> None:
+    # a, b and heavy (4) land 5 and 1, so p (6, only on node-1) finds 5 free; then a is aimed at
+    # node-2, and p has its 6.
+    new = [
+        portfolio("a", priority=2),
+        portfolio("b", priority=2),
+        portfolio("heavy", priority=1, weight=4),
+        portfolio("p", weight=6, selector={"zone": "hk"}),
+    ]
+    nodes = [node(1, capacity=10, labels={"zone": "hk"}), node(2, capacity=10)]
+    snapshot = world(nodes, new)
+    plan = make_plan(snapshot, POLICY)
+    assert plan.pending == ()
+    assert loads(applied(snapshot, plan)) == {"node-1": 6, "node-2": 6}
+
+
+def test_a_large_soft_group_is_spread_exactly_like_a_small_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    new = [portfolio(f"p-{i:02}", weight=1 + i % 3, spread_group="alpha") for i in range(20)]
+    snapshot = world([node(i, capacity=6 + i) for i in range(1, 5)], new)
+    small = make_plan(snapshot, POLICY)
+    monkeypatch.setattr(fleet, "LARGE_GROUP", 0)
+    assert make_plan(snapshot, POLICY) == small
