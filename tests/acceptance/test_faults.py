@@ -1,0 +1,233 @@
+"""What is killed, frozen or cut off, and what happens to the portfolios meanwhile.
+
+The first group keeps the product's time limits; the second runs with them shortened.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+
+from tests.acceptance.conftest import QUICK
+from tests.acceptance.fleet import DEMO_NODES, Fleet, alive, family, frozen, wait_for
+
+TTL_S = float(QUICK["GINKGO_LEASE_TTL_S"])
+
+
+def leftovers(daemon: int) -> list[list[str]]:
+    """Command lines of what a daemon left: its forkserver and its children carry its pid."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words = process.cmdline()
+        except psutil.Error:
+            continue
+        if "scheduling.node_daemon.forkserver" in words and str(daemon) in words:
+            found.append(words)
+    return found
+
+
+def test_a_killed_daemon_is_replaced_within_seconds_and_leaves_no_process(fleet: Fleet) -> None:
+    had, daemon = fleet.on("node-2"), fleet.daemon("node-2")
+    assert had
+    everything = family(daemon)
+    assert len(everything) >= 1 + 1 + len(had)  # the daemon, its forkserver, a child for each
+    daemon.kill()
+    killed_at = time.monotonic()
+    wait_for(lambda: alive(everything), lambda left: not left, 1, "all of its processes gone")
+    fleet.commits_elsewhere(had, "node-2", 2 * 5)
+    took_s = time.monotonic() - killed_at
+    print(f"\nkill -9 to the last first commit elsewhere: {took_s:.2f} s")
+    assert leftovers(daemon.pid) == []
+    assert all(h["kind"] == "failover" for h in _newest_handoffs(fleet, had))
+    fleet.assert_canaries_clean()
+    fleet.assert_history_whole()
+    # The launcher brings it back, and it gets its share again.
+    wait_for(lambda: fleet.node("node-2")["status"], lambda s: s == "alive", 40, "node-2 alive")
+    assert fleet.daemon("node-2").pid != daemon.pid
+    fleet.settle()
+
+
+def _newest_handoffs(fleet: Fleet, names: list[str]) -> list[dict]:
+    return [fleet.get(f"/api/handoffs/?portfolio={name}&limit=1")["results"][0] for name in names]
+
+
+def test_a_daemon_frozen_beyond_its_lease_is_replaced_and_refused_when_it_wakes(
+    quick_fleet: Fleet,
+) -> None:
+    had, since = quick_fleet.on("node-1"), quick_fleet.now()
+    daemon = quick_fleet.daemon("node-1")
+    with frozen(family(daemon)):
+        took_s = quick_fleet.commits_elsewhere(had, "node-1", 2 * (TTL_S + 3))
+        print(f"\nSIGSTOP to the last first commit elsewhere: {took_s:.2f} s, lease {TTL_S:g} s")
+        owners = {name: quick_fleet.run(name).epoch for name in had}
+        quick_fleet.progress()
+        assert quick_fleet.node("node-1")["status"] == "lost"
+    refused, _ = wait_for(
+        lambda: quick_fleet.events("commit_refused", since, node="node-1"),
+        lambda events: events,
+        10,
+        "the woken zombie's commits refused, in the audit trail",
+    )
+    assert {event["portfolio"] for event in refused} <= set(had)
+    assert all(event["data"]["epoch"] < owners[event["portfolio"]] for event in refused)
+    # It was only asleep: the same daemon beats and is alive again.
+    wait_for(lambda: quick_fleet.node("node-1")["status"], lambda s: s == "alive", 10, "alive")
+    assert quick_fleet.daemon("node-1").pid == daemon.pid
+    quick_fleet.settle()
+    quick_fleet.assert_canaries_clean()
+    quick_fleet.assert_history_whole()
+
+
+def test_a_daemon_frozen_for_less_than_its_lease_keeps_everything(quick_fleet: Fleet) -> None:
+    before, since = quick_fleet.runs(), quick_fleet.now()
+    with frozen(family(quick_fleet.daemon("node-3"))):
+        time.sleep(TTL_S * 12 / 30)  # as 12 s are to 30
+    quick_fleet.progress()
+    quick_fleet.assert_nothing_moved(before, since)
+    quick_fleet.assert_canaries_clean()
+
+
+def test_failover_is_in_time_when_every_push_is_lost(quick_fleet: Fleet) -> None:
+    had = quick_fleet.on("node-3")
+    with quick_fleet.no_pushes():
+        quick_fleet.daemon("node-3").kill()
+        took_s = quick_fleet.commits_elsewhere(had, "node-3", 2 * (TTL_S + 3))
+    print(f"\nkill -9 without pushes: {took_s:.2f} s, lease {TTL_S:g} s")
+    quick_fleet.settle()
+    quick_fleet.assert_canaries_clean()
+    quick_fleet.assert_history_whole()
+
+
+def test_a_database_that_restarts_moves_nothing(quick_fleet: Fleet) -> None:
+    before, since = quick_fleet.runs(), quick_fleet.now()
+    server = quick_fleet.postgres()[0]
+    server.send_signal(signal.SIGINT)
+    wait_for(lambda: alive([server]), lambda left: not left, 10, "the old server ended")
+    wait_for(lambda: _answers(quick_fleet), bool, 20, "the database back")
+    quick_fleet.progress(20)
+    quick_fleet.assert_nothing_moved(before, since)
+    quick_fleet.settle()
+    quick_fleet.assert_nothing_moved(before, since)
+    quick_fleet.assert_canaries_clean()
+    quick_fleet.assert_history_whole()
+
+
+def _answers(fleet: Fleet) -> bool:
+    try:
+        fleet.now()
+    except Exception:
+        return False
+    return True
+
+
+def test_a_database_that_is_away_for_longer_than_the_lease_moves_nothing(
+    quick_fleet: Fleet,
+) -> None:
+    before, since = quick_fleet.runs(), quick_fleet.now()
+    with frozen(quick_fleet.postgres()):
+        time.sleep(TTL_S * 2.5)
+    quick_fleet.progress(20)
+    quick_fleet.settle()
+    time.sleep(TTL_S + 1)  # until leases may be judged again
+    quick_fleet.assert_nothing_moved(before, since)
+    quick_fleet.assert_canaries_clean()
+    quick_fleet.assert_history_whole()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("ginkgo_site.asgi:application",), ("run_watcher",), ("qcluster",)],
+    ids=["web", "watcher", "worker"],
+)
+def test_a_killed_part_of_the_control_plane_moves_nothing(
+    quick_fleet: Fleet, words: tuple[str, ...]
+) -> None:
+    before, since = quick_fleet.runs(), quick_fleet.now()
+    quick_fleet.process_of(*words).kill()
+    wait_for(lambda: _web_answers(quick_fleet), bool, 20, "the API back")
+    quick_fleet.progress()
+    quick_fleet.settle()
+    quick_fleet.assert_nothing_moved(before, since)
+    quick_fleet.assert_canaries_clean()
+
+
+def _web_answers(fleet: Fleet) -> bool:
+    try:
+        return fleet.call("GET", "/api/readyz").status == 200
+    except OSError:
+        return False
+
+
+def test_a_fourth_node_gets_its_share_and_hands_it_back_when_it_leaves(
+    quick_fleet: Fleet,
+) -> None:
+    with quick_fleet.own_node("node-4") as daemon:
+        wait_for(lambda: quick_fleet.on("node-4"), lambda names: names, 20, "a share for node-4")
+        quick_fleet.settle((*DEMO_NODES, "node-4"))
+        share = quick_fleet.on("node-4")
+        loads = sorted(len(quick_fleet.on(node)) for node in (*DEMO_NODES, "node-4"))
+        assert loads == [2, 2, 2, 3]
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(12) == 0
+    assert quick_fleet.node("node-4")["status"] == "left"
+    assert quick_fleet.on("node-4") == []
+    moves = _newest_handoffs(quick_fleet, share)
+    assert {(h["kind"], h["state"], h["source_node"]) for h in moves} == {
+        ("migrate", "done", "node-4")
+    }
+    quick_fleet.settle()
+    quick_fleet.assert_canaries_clean()
+    quick_fleet.assert_history_whole()
+
+
+def test_of_two_daemons_of_one_name_the_newer_wins_and_a_third_fight_is_refused(
+    quick_fleet: Fleet,
+) -> None:
+    token = quick_fleet.node_token("node-5")
+    with quick_fleet.own_node("node-5", token) as older:
+        wait_for(lambda: quick_fleet.on("node-5"), lambda names: names, 20, "a share for node-5")
+        quick_fleet.settle((*DEMO_NODES, "node-5"))
+        names = quick_fleet.on("node-5")
+        before = quick_fleet.runs()
+        quick_fleet.call("POST", "/api/schedule/freeze/", {"reason": "watch the takeover alone"})
+        with quick_fleet.own_node("node-5", token) as newer:
+            assert _end_of(older) not in (0, None)
+            wait_for(
+                lambda: [quick_fleet.run(name) for name in names],
+                lambda runs: all(
+                    run.phase == "running" and run.last_seq > before[run.name].last_seq
+                    for run in runs
+                ),
+                2 * 5,
+                "commits of the newer daemon",
+            )
+            after = quick_fleet.runs()
+            for name in names:
+                assert after[name].node == "node-5"
+                assert after[name].epoch == before[name].epoch + 1
+                assert after[name].incarnation != before[name].incarnation
+            with quick_fleet.own_node("node-5", token) as third:
+                assert _end_of(newer) not in (0, None)
+                with quick_fleet.own_node("node-5", token) as fourth:
+                    assert _end_of(fourth) not in (0, None)
+                said = (quick_fleet.home / "logs" / "node-5.txt").read_text()
+                assert f"pid {third.pid}" in said
+                assert third.poll() is None
+                quick_fleet.call("POST", "/api/schedule/unfreeze/", {})
+                third.send_signal(signal.SIGTERM)
+                assert third.wait(12) == 0
+    quick_fleet.settle()
+    quick_fleet.assert_canaries_clean()
+    quick_fleet.assert_history_whole()
+
+
+def _end_of(process: subprocess.Popen[str], limit_s: float = 15) -> int | None:
+    try:
+        return process.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        return None

@@ -1,0 +1,126 @@
+"""A change of a configuration: it reloads by itself, and a bad one costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.acceptance.fleet import Fleet, wait_for
+
+NAME = "changing"
+
+
+@pytest.fixture
+def changing(quick_fleet: Fleet) -> Iterator[Fleet]:
+    """A fleet with one portfolio more, which holds a position and whose revision 1 is good."""
+    body = {
+        "name": NAME,
+        "strategy": "buy_and_hold",
+        "config": {"quantity": "7"},
+        "symbols": ["IBM", "GE", "HD"],
+    }
+    answer = quick_fleet.call("POST", "/api/portfolios/", body)
+    assert answer.status == 201, answer.text
+    wait_for(
+        lambda: quick_fleet.get(f"/api/portfolios/{NAME}/"),
+        lambda seen: seen["good_revision"] == 1 and len(seen["account"]["positions"] or {}) == 3,
+        40,
+        "a good revision 1 and three positions",
+    )
+    yield quick_fleet
+    quick_fleet.call("DELETE", f"/api/portfolios/{NAME}/", {})
+
+
+def positions(fleet: Fleet) -> dict:
+    return fleet.checkpoint(NAME)["account"]["positions"]
+
+
+def test_a_changed_configuration_reloads_by_itself_and_keeps_positions(changing: Fleet) -> None:
+    held, before = positions(changing), changing.run(NAME)
+    answer = changing.patch(NAME, {"config": {"quantity": "9"}})
+    assert answer["portfolio"]["revision"] == 2
+    assert answer["handoff"]["kind"] == "reload"
+    assert changing.ended(answer["handoff"]["id"], 2 * 2)["state"] == "done"
+    after = changing.run(NAME)
+    assert (after.revision, after.node, after.epoch) == (2, before.node, before.epoch + 1)
+    assert positions(changing) == held
+    wait_for(lambda: changing.revision(NAME, 2)["status"], lambda s: s == "good", 15, "r2 good")
+    assert changing.get(f"/api/portfolios/{NAME}/")["good_revision"] == 2
+    changing.assert_history_whole()
+
+
+def test_two_quick_changes_end_at_the_last(changing: Fleet) -> None:
+    changing.patch(NAME, {"config": {"quantity": "8"}})
+    changing.patch(NAME, {"config": {"quantity": "10"}})
+    wait_for(
+        lambda: changing.run(NAME),
+        lambda run: (run.revision, run.phase) == (3, "running"),
+        20,
+        "revision 3 running",
+    )
+    changing.assert_history_whole()
+
+
+def test_a_strategy_that_cannot_be_loaded_never_gets_the_portfolio(changing: Fleet) -> None:
+    held, before = positions(changing), changing.run(NAME)
+    answer = changing.patch(NAME, {"strategy": "raise_on_load", "config": {}})
+    failed = changing.ended(answer["handoff"]["id"], 10)
+    assert failed["state"] == "failed"
+    assert "cannot be loaded" in failed["error"]
+    rejected, _ = wait_for(
+        lambda: changing.revision(NAME, 2), lambda r: r["status"] == "rejected", 10, "r2 rejected"
+    )
+    assert "cannot be loaded" in rejected["status_reason"]
+    changing.progress()
+    after = changing.run(NAME)
+    assert after.ownership == before.ownership  # the old process never stopped
+    assert after.revision == 1
+    assert "cannot be loaded" in after.reason
+    assert positions(changing) == held
+    handoffs = changing.get(f"/api/handoffs/?portfolio={NAME}&kind=reload")["results"]
+    assert len(handoffs) == 1  # it is not tried again and again
+
+
+def test_a_strategy_that_fails_at_its_first_event_gives_way_to_the_good_one(
+    changing: Fleet,
+) -> None:
+    held, before = positions(changing), changing.run(NAME)
+    changing.patch(NAME, {"strategy": "raise_at", "config": {"at_event": 1}})
+    rejected, _ = wait_for(
+        lambda: changing.revision(NAME, 2), lambda r: r["status"] == "rejected", 20, "r2 rejected"
+    )
+    assert "KeyError" in rejected["status_reason"]
+    after, _ = wait_for(
+        lambda: changing.run(NAME),
+        lambda run: run.revision == 1 and run.phase == "running" and run.last_seq > before.last_seq,
+        10,
+        "revision 1 running again",
+    )
+    assert after.node == before.node
+    assert after.epoch == before.epoch + 2  # the bad one, and the good one again
+    assert "KeyError" in after.reason
+    assert positions(changing) == held
+    changing.progress()
+    assert changing.get(f"/api/portfolios/{NAME}/")["good_revision"] == 1
+    changing.assert_history_whole()
+
+
+def test_what_makes_no_sense_is_refused_with_the_field_and_changes_nothing(
+    changing: Fleet,
+) -> None:
+    before = changing.run(NAME)
+    for changes, field in (
+        ({"strategy": "none-such"}, "strategy"),
+        ({"config": {"quantity": "many"}}, "config.quantity"),
+        ({"symbols": ["IBM", "NOSUCH"]}, "symbols"),
+        ({"weight": -1}, "weight"),
+    ):
+        answer = changing.call("PATCH", f"/api/portfolios/{NAME}/", changes)
+        assert (answer.status, answer.json["code"]) == (400, "invalid"), answer.text
+        assert [error["field"] for error in answer.json["errors"]] == [field], answer.text
+    held = changing.call("PATCH", f"/api/portfolios/{NAME}/", {"symbols": ["IBM", "GE"]})
+    assert (held.status, held.json["code"]) == (409, "symbol_in_use"), held.text
+    changing.progress()
+    after = changing.run(NAME)
+    assert (after.ownership, after.revision) == (before.ownership, before.revision)
