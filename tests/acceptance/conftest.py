@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -21,8 +22,26 @@ QUICK = {
     "GINKGO_SOCKET_GRACE_S": "1",
     "GINKGO_BALANCE_INTERVAL_S": "2",
     "GINKGO_GOOD_AFTER_S": "3",
+    "GINKGO_FEED_RATE": "300",  # a bar of each symbol every 1.3 s
     "GINKGO_STRATEGIES": "portfolios.strategies.faulty",
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of one shared house together, so that each is started once.
+
+    Those that look at a house as it is after its first start come first of all.
+    """
+    here = [item for item in items if Path(__file__).parent in item.path.parents]
+    if len(here) == len(items):
+        items.sort(key=lambda item: (_kind_of(item), item.path.name != "test_up.py"))
+
+
+def _kind_of(item: pytest.Item) -> int:
+    fixtures = set(getattr(item, "fixturenames", ()))
+    if fixtures & {"house", "fleet"}:
+        return 0
+    return 1 if "quick_fleet" in fixtures else 2
 
 
 class SharedHouses:
@@ -39,12 +58,12 @@ class SharedHouses:
             self.close()
             fleet = Fleet(self._open.enter_context(a_home()), *options, **environment)
             fleet.start()
-            self._open.callback(fleet.stop)
+            self._open.callback(fleet.end)
             self._kind, self._fleet = kind, fleet
         return self._fleet
 
     def close(self) -> None:
-        """Stop the one that runs."""
+        """End the one that runs."""
         self._fleet = None
         self._open.close()
 
@@ -80,10 +99,11 @@ def quick_fleet(shared_houses: SharedHouses) -> Fleet:
 
 
 @pytest.fixture
-def own_house() -> Iterator[House]:
+def own_house(shared_houses: SharedHouses) -> Iterator[Fleet]:
     """A house for one test to hurt; it is not started yet."""
+    shared_houses.close()
     with a_home() as home:
-        mine = House(home, "--node-restart", "3")
+        mine = Fleet(home, "--node-restart", "3")
         yield mine
         if mine.process is not None:
-            mine.stop()
+            mine.end()

@@ -15,6 +15,7 @@ import psutil
 import psycopg
 
 from ginkgo_site.env import CHECKOUT
+from tests.acceptance.fleet import Fleet
 from tests.house import House, a_home, eventually
 
 DEMO = {
@@ -137,7 +138,7 @@ def test_an_old_python_is_told_in_one_sentence(tmp_path: Path) -> None:
     assert "Python 3.11 to 3.14 is needed, found: Python 3.9.2." in one_sentence(done)
 
 
-def test_a_killed_launcher_leaves_nothing_and_the_next_start_goes_on(own_house: House) -> None:
+def test_a_killed_launcher_leaves_nothing_and_the_next_start_goes_on(own_house: Fleet) -> None:
     own_house.start()
     children = own_house.processes()
     time.sleep(1)
@@ -148,19 +149,11 @@ def test_a_killed_launcher_leaves_nothing_and_the_next_start_goes_on(own_house: 
     assert took_s < 20
     before = progress(own_house)
     eventually(lambda: all(seq > before[name] for name, seq in progress(own_house).items()))
-    # Each tenure begins where the one before ended, and the canaries saw every event once.
-    torn = own_house.query(
-        "SELECT * FROM (SELECT portfolio_id, epoch, from_seq, lag(to_seq) OVER"
-        " (PARTITION BY portfolio_id ORDER BY epoch) AS ended FROM scheduling_tenure) t"
-        " WHERE ended IS NOT NULL AND from_seq <> ended"
-    )
-    assert torn == []
-    for number in (1, 2, 3):
-        state = own_house.get(f"/api/portfolios/canary-{number}/checkpoint/")["state"]
-        assert (state["gaps"], state["duplicates"]) == (0, 0)
+    own_house.assert_history_whole()
+    own_house.assert_canaries_clean()
 
 
-def test_ctrl_c_stops_in_order_and_the_next_start_is_quick(own_house: House) -> None:
+def test_ctrl_c_stops_in_order_and_the_next_start_is_quick(own_house: Fleet) -> None:
     own_house.start()
     login = own_house.access
     children = own_house.processes()
@@ -181,9 +174,11 @@ def test_ctrl_c_stops_in_order_and_the_next_start_is_quick(own_house: House) -> 
     assert own_house.query("SELECT count(*) FROM scheduling_handoff WHERE kind = 'failover'") == [
         (0,)
     ]
+    own_house.assert_history_whole()
+    own_house.assert_canaries_clean()
 
 
-def test_a_second_ctrl_c_does_not_wait(own_house: House) -> None:
+def test_a_second_ctrl_c_does_not_wait(own_house: Fleet) -> None:
     own_house.start()
     assert own_house.process is not None
     children = own_house.processes()
@@ -194,7 +189,7 @@ def test_a_second_ctrl_c_does_not_wait(own_house: House) -> None:
     assert not [p for p in children if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_whatever_dies_comes_back(own_house: House) -> None:
+def test_whatever_dies_comes_back(own_house: Fleet) -> None:
     own_house.start()
     for words in (("ginkgo_site.asgi:application",), ("run_watcher",), ("qcluster",)):
         old = own_house.process_of(*words)
