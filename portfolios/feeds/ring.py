@@ -49,7 +49,7 @@ class Ring:
             return join_events([]), cursor_seq
         self._fill(head)
         if first < self._oldest:
-            return self._from_feed(symbols, first, min(last, self._oldest - 1), max_events)
+            return self._from_feed(symbols, first, last, max_events)
         seqs = list(islice(self._wanted(symbols, first, last), max_events))
         to_seq = seqs[-1] if len(seqs) == max_events else last
         slots, capacity = self._slots, self._capacity

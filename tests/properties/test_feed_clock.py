@@ -62,11 +62,11 @@ def test_by_hand() -> None:
         release_us(paused, 12)
 
 
-def test_a_clock_behind_the_newest_segment_stops_where_it_begins() -> None:
-    # raised from 1000 to 1 a second at a head of 5, heard of by a clock that is 10 ms behind
-    segments = [Segment(1, 0, 1000.0), Segment(5, 4_900, 1.0)]
-    assert head_at(segments, 4_899) == 5
-    assert head_at(segments, 3_999) == 4
+def test_the_head_of_a_segment_stops_where_the_next_begins() -> None:
+    # the head was read at 4 ms, the segment written at 6.9 ms: two events are still to come
+    segments = [Segment(1, 0, 1000.0), Segment(5, 6_900, 1.0)]
+    assert [head_at(segments, t) for t in (3_999, 4_000, 6_899, 6_900)] == [4, 5, 5, 5]
+    assert [release_us(segments, seq) for seq in (5, 6)] == [4_000, 1_006_900]
 
 
 def test_a_feed_without_segments_has_no_head() -> None:

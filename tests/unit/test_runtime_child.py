@@ -99,6 +99,14 @@ def test_it_ends_when_the_other_end_closes_in_the_middle_of_a_frame(
     assert child.exitcode == 0
 
 
+def test_it_ends_when_the_other_end_closes(process: tuple[Peer, Any]) -> None:
+    peer, child = process
+    peer.ask(Load(spec("canary"), None, 0))
+    peer.sock.close()
+    child.join(5)
+    assert child.exitcode == 0
+
+
 def test_a_trial_may_be_followed_by_the_real_state(process: tuple[Peer, Any]) -> None:
     peer, _ = process
     peer.ask(Load(spec("canary"), None, 0))

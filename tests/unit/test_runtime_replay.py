@@ -25,7 +25,13 @@ def test_each_spec_runs_from_its_first_seq() -> None:
 
 
 def test_stale_ranges_hold_at_both_ends() -> None:
-    for stale, bought in ([(1, 3)], 4), ([(2, 3)], 1), ([(1, 3), (4, 5)], 6), ([(1, 99)], None):
+    for stale, bought in (
+        ([(1, 1)], 2),
+        ([(1, 3)], 4),
+        ([(2, 3)], 1),
+        ([(1, 3), (4, 5)], 6),
+        ([(1, 99)], None),
+    ):
         seen = replay([(1, spec("buy_and_hold"))], FEED, SEGMENTS, 9, stale)
         opened = [order.seq for order in seen.orders if order.status == "open"]
         assert opened == ([bought] if bought else [])
