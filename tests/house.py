@@ -77,7 +77,7 @@ class House:
             text=True,
         )
 
-    def start(self, limit_s: float = 60) -> float:
+    def start(self, limit_s: float = 120) -> float:
         """Start, wait until ready, and return how many seconds that took."""
         began = time.monotonic()
         (self.home / "access.json").unlink(missing_ok=True)  # a killed one leaves it
