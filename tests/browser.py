@@ -93,3 +93,15 @@ class Desk:
 
     def violations(self) -> list[Any]:
         return list(self.page.evaluate("window.policyViolations"))
+
+
+@contextmanager
+def window(browser: Browser, house: House, **options: Any) -> Iterator[Desk]:
+    """A window of its own; the page must have raised no error and broken no policy in it."""
+    context = browser.new_context(**{"viewport": {"width": 1600, "height": 940}, **options})
+    desk = Desk(context.new_page(), house)
+    yield desk
+    assert desk.errors == []
+    if options.get("java_script_enabled", True):
+        assert desk.violations() == []
+    context.close()

@@ -9,13 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import Browser
 
 from ginkgo_site.env import CHECKOUT
-from tests.browser import Desk, a_browser
+from tests.browser import Desk, a_browser, window
 from tests.house import House, eventually
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -28,18 +27,6 @@ VIEWER_PASSWORD = "only-looks-4-tests"
 def browser() -> Iterator[Browser]:
     with a_browser() as running:
         yield running
-
-
-@contextmanager
-def window(browser: Browser, house: House, **options: object) -> Iterator[Desk]:
-    """A window of its own; the page must have raised no error and broken no policy in it."""
-    context = browser.new_context(**{"viewport": {"width": 1600, "height": 940}, **options})
-    desk = Desk(context.new_page(), house)
-    yield desk
-    assert desk.errors == []
-    if options.get("java_script_enabled", True):
-        assert desk.violations() == []
-    context.close()
 
 
 @pytest.fixture
@@ -211,6 +198,30 @@ def test_an_open_menu_and_the_focus_survive_the_updates(desk):
     assert desk.page.locator("#cardmenu-canary-1").is_visible()
     focused = desk.page.evaluate("document.activeElement.textContent")
     assert focused == "Migrate…"
+
+
+def test_the_board_is_one_tab_stop_and_arrows_move_among_its_cards(desk):
+    focused = "document.activeElement.dataset.portfolio"
+    assert desk.page.locator('.card[tabindex="0"]').count() == 1
+    columns = [
+        desk.page.locator(f"#col-{node} .card").evaluate_all(
+            "cards => cards.map(c => c.dataset.portfolio)"
+        )
+        for node in NODES[:2]
+    ]
+    desk.page.focus('.card[tabindex="0"]')
+    assert desk.page.evaluate(focused) == columns[0][0]
+    desk.page.keyboard.press("ArrowRight")
+    assert desk.page.evaluate(focused) == columns[1][0]
+    desk.page.keyboard.press("ArrowDown")
+    assert desk.page.evaluate(focused) == columns[1][1]
+    time.sleep(2.5)  # updates come and the focus stays
+    assert desk.page.evaluate(focused) == columns[1][1]
+    desk.page.keyboard.press("m")
+    desk.page.wait_for_selector("dialog[open] form")
+    assert f"Migrate {columns[1][1]}" in desk.page.inner_text("dialog")
+    desk.page.keyboard.press("Escape")
+    desk.page.wait_for_selector("dialog", state="hidden")
 
 
 def test_a_wrong_parameter_is_named_and_nothing_is_retyped(desk):

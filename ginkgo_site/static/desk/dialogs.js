@@ -51,7 +51,7 @@ async function open(link) {
     location.assign(link.href);
     return;
   }
-  if (answer.redirected) location.assign(link.href); // signed out
+  if (answer.redirected || answer.status >= 500) location.assign(link.href); // that page says why
   else {
     fill(await answer.text());
     if (!dialog.open) dialog.showModal();

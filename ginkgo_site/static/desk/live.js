@@ -16,6 +16,7 @@ let retryMs = FIRST_RETRY_MS;
 let retryTimer = 0;
 let nextTryAt = 0;
 let lastAt = performance.now(); // when the newest snapshot came
+let lastWord = 0; // when this socket last said anything, or was opened
 let ageThen = 0; // how old it was then, in ms
 let figuresOf = badge?.dataset.at || "";
 let cause = "The server does not answer.";
@@ -38,7 +39,22 @@ function enter(next) {
   }
 }
 
+// A connection that died without a word stays open for the browser, for minutes: leave it.
+function leaveSilentSocket() {
+  if (socket && performance.now() - lastWord > STALE_AFTER_MS) {
+    abandon();
+    retry();
+  }
+}
+
+function abandon() {
+  const old = socket;
+  socket = null;
+  old?.close();
+}
+
 function paint() {
+  leaveSilentSocket();
   const silent = performance.now() - lastAt;
   const text = badge.lastElementChild;
   if (silent > STALE_AFTER_MS) {
@@ -96,7 +112,10 @@ function connect() {
   address.searchParams.set("view", badge.dataset.view);
   const mine = new WebSocket(address);
   socket = mine;
+  lastWord = performance.now();
   mine.onmessage = (event) => {
+    if (socket !== mine) return;
+    lastWord = performance.now();
     retryMs = FIRST_RETRY_MS;
     receive(JSON.parse(event.data));
   };
@@ -117,7 +136,8 @@ export function startLive() {
   setInterval(paint, 100);
   document.querySelector("[data-try-now]")?.addEventListener("click", () => {
     retryMs = FIRST_RETRY_MS;
-    if (!socket) connect();
+    abandon();
+    connect();
   });
   addEventListener("online", () => socket || connect());
 }

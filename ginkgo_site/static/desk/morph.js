@@ -2,7 +2,7 @@
 // positions, open menus and selections survive an update. Elements with an id are matched by it.
 
 // What the page's own scripts write and the server knows nothing of.
-const OURS = new Set(["open", "aria-expanded", "data-placed"]);
+const OURS = new Set(["open", "aria-expanded", "data-placed", "tabindex"]);
 const OUR_CLASSES = ["open", "arrived"];
 
 function same(a, b) {

@@ -34,14 +34,14 @@ function greet(before) {
 function refocus(held) {
   if (!held || document.contains(held.element)) return;
   const card = document.querySelector(`.card[data-portfolio="${CSS.escape(held.portfolio)}"]`);
-  card?.querySelector(held.selector)?.focus();
+  if (card) (held.selector ? card.querySelector(held.selector) : card)?.focus();
 }
 
 function focusHeld() {
   const element = document.activeElement;
   const card = element?.closest?.(".card");
   if (!card) return null;
-  const selector = element.matches(".menu-button") ? ".menu-button" : "a";
+  const selector = element === card ? "" : element.matches(".menu-button") ? ".menu-button" : "a";
   return { element, portfolio: card.dataset.portfolio, selector };
 }
 
@@ -55,6 +55,6 @@ export function applyParts(message) {
     if (wanted) morph(element, wanted);
   }
   greet(before);
-  refocus(held);
   document.dispatchEvent(new CustomEvent("ginkgo-parts"));
+  refocus(held);
 }
