@@ -174,7 +174,7 @@ def _run(entry: Wanted, own: Sequence[Process], now: float) -> _Decision:
         if fits and entry.handoff is not None and _prepared_for(entry.handoff, process):
             return Activate(entry, process.slot), process.slot
     older = [p for p in own if p.phase in ALIVE and p.revision == entry.revision]
-    older = [p for p in older if 0 < p.epoch < entry.epoch]
+    older = [p for p in older if p.epoch < entry.epoch]
     if older:
         newest = max(older, key=lambda p: p.epoch)
         return Adopt(entry, newest.slot), newest.slot

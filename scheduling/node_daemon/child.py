@@ -23,6 +23,8 @@ from portfolios.runtime.results import BatchResult
 from scheduling.node_daemon.errors import ChildFailed
 from scheduling.node_daemon.nursery import SERVE, Born, Nursery, kill_group
 
+MAIL_S = 0.3
+
 
 class Child:
     """A process that runs one portfolio. Replies come in the order of requests.
@@ -36,7 +38,6 @@ class Child:
         self.pid = pid
         self._born = born
         self._protocol: _Frames | None = None
-        self._killed_for = ""
 
     async def load(self, request: Load, limit_s: float) -> Loaded:
         """Return what it says of the load. Raise ChildFailed if it failed or took too long."""
@@ -52,14 +53,16 @@ class Child:
 
     async def _ask(self, request: Load | Batch, limit_s: float) -> Loaded | Result:
         assert self._protocol is not None
-        try:
-            async with asyncio.timeout(limit_s):
-                reply = await self._protocol.ask(encode_message(request))
-        except TimeoutError:
+        answer = self._protocol.ask(encode_message(request))
+        done, _ = await asyncio.wait([answer], timeout=limit_s)
+        if not done:  # a daemon that was itself stopped finds its timers before its mail
+            done, _ = await asyncio.wait([answer], timeout=MAIL_S)
+        if not done:
             what = "batch" if isinstance(request, Batch) else "load"
-            self._killed_for = f"a {what} took longer than its limit of {limit_s:g} s"
             self.kill()
-            raise ChildFailed("killed", self._killed_for) from None
+            raise ChildFailed("killed", f"a {what} took longer than its limit of {limit_s:g} s")
+        try:
+            reply = answer.result()
         except ConnectionError:
             raise await self._how_it_ended() from None
         if isinstance(reply, Failed):
@@ -118,14 +121,15 @@ class _Frames(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
 
-    async def ask(self, frame: bytes) -> Reply:
-        """Return the reply. Raise ConnectionError when the other end has closed."""
-        if self._closed or self._transport is None:
-            raise ConnectionResetError
+    def ask(self, frame: bytes) -> asyncio.Future[Reply]:
+        """Return the reply to come, or a ConnectionError when the other end has closed."""
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting.append(answer)
-        self._transport.write(frame)
-        return await answer
+        if self._closed or self._transport is None:
+            answer.set_exception(ConnectionResetError())
+        else:
+            self._waiting.append(answer)
+            self._transport.write(frame)
+        return answer
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -146,6 +150,7 @@ class _Frames(asyncio.Protocol):
         for answer in self._waiting:
             if not answer.done():
                 answer.set_exception(ConnectionResetError())
+                answer.exception()  # its caller may have been cancelled
         self._waiting.clear()
 
     def close(self) -> None:

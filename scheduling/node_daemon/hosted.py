@@ -13,6 +13,7 @@ from portfolios.runtime.messages import Load
 from portfolios.runtime.spec import Spec
 from scheduling.decide.reconcile import Process
 from scheduling.node_daemon.boottime import boottime_s
+from scheduling.node_daemon.checkpoints import checkpoint, granted_checkpoint
 from scheduling.node_daemon.child import Child, start_child
 from scheduling.node_daemon.errors import (
     ChildFailed,
@@ -20,18 +21,14 @@ from scheduling.node_daemon.errors import (
     Declined,
     Fenced,
     HandedOver,
-    NotWelcome,
     OutOfStep,
-    ServerAway,
     StaleEvent,
 )
 from scheduling.node_daemon.feeder import Feeder, Held
-from scheduling.node_daemon.link import back_off
 from scheduling.node_daemon.logs import LOG
 from scheduling.node_daemon.services import Services
 from scheduling.wire.messages import (
     CheckpointAnswer,
-    CheckpointRequest,
     Commit,
     Desired,
     Died,
@@ -39,8 +36,6 @@ from scheduling.wire.messages import (
     Prepared,
     StepFailed,
 )
-
-ASK_AGAIN_S = 0.5  #: while the server does not know yet what it granted
 
 
 class Hosted:
@@ -175,7 +170,9 @@ class Hosted:
 
     async def _prepare(self) -> None:
         try:
-            _, found = await asyncio.gather(self._ensure_child(), self._checkpoint(self.handoff))
+            _, found = await asyncio.gather(
+                self._ensure_child(), checkpoint(self._services, self.portfolio, self.handoff)
+            )
         except Declined as declined:
             raise ChildFailed("exit", f"no checkpoint was given: {declined}") from None
         await self._load(found, trial=True)
@@ -196,7 +193,9 @@ class Hosted:
                 await asyncio.sleep(0.05)
 
     async def _own_once(self) -> None:
-        child, found = await asyncio.gather(self._ensure_child(), self._granted_checkpoint())
+        child, found = await asyncio.gather(
+            self._ensure_child(), granted_checkpoint(self._services, self.portfolio, self.epoch)
+        )
         if not self._holds(found):
             await self._load(found, trial=False)
         feeder = self._make_feeder(child, found)
@@ -225,7 +224,7 @@ class Hosted:
         return self.feeder
 
     async def _release_absent(self) -> None:
-        found = await self._granted_checkpoint()
+        found = await granted_checkpoint(self._services, self.portfolio, self.epoch)
         commit = Commit(
             portfolio=self.portfolio,
             epoch=self.epoch,
@@ -268,31 +267,6 @@ class Hosted:
             self._cancel()
             self._failed(failure)
 
-    async def _checkpoint(self, handoff: int | None) -> CheckpointAnswer:
-        """Return the newest checkpoint, however long the server is away. Raise Declined."""
-        request = CheckpointRequest(
-            incarnation=self._services.incarnation, portfolio=self.portfolio, handoff=handoff
-        )
-        attempt = 0
-        while True:
-            try:
-                return await self._services.link.checkpoint(request)
-            except (ServerAway, NotWelcome) as error:  # the heartbeat ends the daemon, if need be
-                LOG.warning("%s waits for its checkpoint: %s", self, error)
-                await back_off(attempt, 0.1, 1.0)
-                attempt += 1
-
-    async def _granted_checkpoint(self) -> CheckpointAnswer:
-        """Return the checkpoint of the granted epoch. Raise Fenced if a higher one exists."""
-        while True:
-            found = await self._checkpoint(None)
-            if found.epoch > self.epoch:
-                raise Fenced(f"epoch {found.epoch} was granted meanwhile")
-            if found.epoch == self.epoch:
-                return found
-            self._services.beat_soon()
-            await asyncio.sleep(ASK_AGAIN_S)
-
     def _holds(self, found: CheckpointAnswer) -> bool:
         """Return whether the process has this very state in memory already.
 
@@ -327,24 +301,21 @@ class Hosted:
         self._kill_child()
         self._ended_at_s, self.phase = boottime_s(), "waiting"
         self.failures = 1 if feeder is not None and feeder.events_seen else self.failures + 1
-        preparing = phase in ("preparing", "prepared")
-        if preparing:
+        if phase in ("preparing", "prepared"):
             self.phase = "ended"
-        report: StepFailed | Died
+        self._reported = False
+        self._services.outbox.add(self._report(failure, self.phase == "ended"), self._heard)
+        self._services.changed()
+
+    def _report(self, failure: ChildFailed, preparing: bool) -> StepFailed | Died:
+        """Return whom to tell of the failure: the handoff it was a step of, or the run."""
         if self.handoff is not None and (preparing or not self._activated):
-            report = StepFailed(
+            return StepFailed(
                 handoff=self.handoff,
                 step="prepare" if preparing else "activate",
                 error=str(failure),
                 strategy_failed=failure.strategy_failed,
             )
-        else:
-            report = self._death(failure)
-        self._reported = False
-        self._services.outbox.add(report, self._heard)
-        self._services.changed()
-
-    def _death(self, failure: ChildFailed) -> Died:
         feeder = self.feeder
         return Died(
             death=str(uuid.uuid4()),

@@ -20,6 +20,7 @@ from scheduling.node_daemon.logs import LOG, RateLimited
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 LIST_LIMIT_S = 30.0
+RELAUNCH_S = 0.2  #: one that cannot start must not keep a core busy
 _KEPT_FROM_STRATEGIES = ("GINKGO_NODE_TOKEN", "GINKGO_SECRET_KEY", "DATABASE_URL", "REDIS_URL")
 
 
@@ -90,6 +91,7 @@ class Nursery:
             for born in self._born.values():
                 born.vanish()
             self._born.clear()
+            await asyncio.sleep(RELAUNCH_S)
             self.launch()
 
     def _hear(self, kind: bytes, number: int, pid: int, status: int) -> None:

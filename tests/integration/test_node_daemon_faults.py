@@ -147,6 +147,21 @@ async def test_woken_after_its_lease_it_feeds_nothing_before_it_has_asked(
     assert daemon.returncode is None
 
 
+async def test_a_daemon_that_was_stopped_does_not_blame_its_portfolios_for_the_time(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.grant("node-1", 1)
+    busy = gateway.entry(1, "run", strategy="sleeper", parameters={"seconds": 0.0095})
+    await gateway.want("node-1", busy)
+    daemon = await daemons.start(GINKGO_STRATEGIES=FAULTY, GINKGO_BATCH_LIMIT_S="1.5")
+    await gateway.until(lambda: gateway.committed(1) > 30, 20)
+    daemon.send_signal(signal.SIGSTOP)
+    await asyncio.sleep(3)
+    daemon.send_signal(signal.SIGCONT)
+    await goes_on(gateway)
+    assert reports(gateway, wire.Died) == []
+
+
 async def test_without_its_websocket_it_beats_each_second(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:

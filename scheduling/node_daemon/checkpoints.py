@@ -1,0 +1,50 @@
+"""Asking for a checkpoint until there is a definite answer."""
+
+from __future__ import annotations
+
+import asyncio
+
+from scheduling.node_daemon.errors import Fenced, NotWelcome, ServerAway
+from scheduling.node_daemon.link import back_off
+from scheduling.node_daemon.logs import LOG
+from scheduling.node_daemon.services import Services
+from scheduling.wire.messages import CheckpointAnswer, CheckpointRequest
+
+ASK_AGAIN_S = 0.5  #: while the server does not know yet what it granted
+FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.1, 1.0
+
+
+async def checkpoint(
+    services: Services, portfolio: int, handoff: int | None = None
+) -> CheckpointAnswer:
+    """Return the newest checkpoint, however long the server is away. Raise Declined.
+
+    `handoff` is given by its target, which owns nothing yet.
+    """
+    request = CheckpointRequest(
+        incarnation=services.incarnation, portfolio=portfolio, handoff=handoff
+    )
+    attempt = 0
+    while True:
+        try:
+            return await services.link.checkpoint(request)
+        except (ServerAway, NotWelcome) as error:  # the heartbeat ends the daemon, if need be
+            if attempt % 10 == 0:
+                LOG.warning("portfolio %d waits for its checkpoint: %s", portfolio, error)
+            await back_off(attempt, FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S)
+            attempt += 1
+
+
+async def granted_checkpoint(services: Services, portfolio: int, epoch: int) -> CheckpointAnswer:
+    """Return the checkpoint of a granted epoch. Raise Fenced if a higher one exists.
+
+    A lower one means that the server lost what it granted (a restore): ask again, never start.
+    """
+    while True:
+        found = await checkpoint(services, portfolio)
+        if found.epoch > epoch:
+            raise Fenced(f"epoch {found.epoch} was granted meanwhile")
+        if found.epoch == epoch:
+            return found
+        services.beat_soon()
+        await asyncio.sleep(ASK_AGAIN_S)
