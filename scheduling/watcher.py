@@ -14,7 +14,8 @@ import psycopg
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import Error as DjangoDatabaseError
+from django.db import connection
 
 from scheduling.decide.world import Plan
 from scheduling.enact.lease import next_expiry
@@ -57,7 +58,7 @@ class Watcher:
                         if self._ended.is_set():
                             break
                         self._tick(rebalance)
-            except (psycopg.Error, DatabaseError, SnapshotUnavailable) as error:
+            except (psycopg.Error, DjangoDatabaseError, SnapshotUnavailable) as error:
                 # Not knowing is different from nothing: no pass ran, nothing is concluded.
                 logger.warning("no pass now: %s", str(error).strip().splitlines()[0])
                 connection.close()
@@ -74,7 +75,8 @@ class Watcher:
             woken = False
             for notification in listening.notifies(timeout=min(left, 0.25), stop_after=1):
                 self._relay(notification.payload)
-                woken = _is_for_watcher(notification.payload)
+                # One packet may bring several; any of them will do.
+                woken = woken or _is_for_watcher(notification.payload)
             if woken:
                 for notification in listening.notifies(timeout=REST_S):
                     self._relay(notification.payload)

@@ -57,7 +57,13 @@ class PostgresChannelLayer(BaseChannelLayer):
     async def receive(self, channel: str) -> dict[str, Any]:
         room = self._room()
         await room.listening()
-        return await room.queue(channel).get()
+        try:
+            return await room.queue(channel).get()
+        except asyncio.CancelledError:
+            # Its socket is gone. One that never joined a group would leave its queue for ever.
+            if not room.joined(channel):
+                room.queues.pop(channel, None)
+            raise
 
     async def group_add(self, group: str, channel: str) -> None:
         room = self._room()
@@ -71,7 +77,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         members.pop(channel, None)
         if not members:
             room.groups.pop(group, None)
-        if not any(channel in members for members in room.groups.values()):
+        if not room.joined(channel):
             room.queues.pop(channel, None)
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
@@ -101,6 +107,10 @@ class _Mailroom:
 
     def queue(self, channel: str) -> asyncio.Queue[dict[str, Any]]:
         return self.queues.setdefault(channel, asyncio.Queue(maxsize=self.capacity))
+
+    def joined(self, channel: str) -> bool:
+        """Return whether the channel is in any group."""
+        return any(channel in members for members in self.groups.values())
 
     async def listening(self) -> None:
         """Return once this process listens; a hint sent from now on arrives."""

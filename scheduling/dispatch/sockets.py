@@ -23,7 +23,7 @@ class Losses:
 
     def closed(self, connection: UUID, now_s: float) -> None:
         self._open.discard(connection)
-        self._lost_at = [at for at in self._lost_at if now_s - at < 2 * TOGETHER_S] + [now_s]
+        self._lost_at = [at for at in self._lost_at if now_s - at < TOGETHER_S] + [now_s]
 
     def all_at_once(self) -> bool:
         """Return whether every one of two or more sockets was lost just now. Ask TOGETHER_S after

@@ -7,6 +7,7 @@ the answer: it would call a repeat in flight a conflict, and miss an epoch that 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -42,8 +43,10 @@ WITH input AS MATERIALIZED (
                       ELSE r.reason END,
         failures_by_node = CASE WHEN i.to_seq > i.from_seq THEN '{}'::jsonb
                                 ELSE r.failures_by_node END,
-        phase = CASE WHEN l.first THEN 'running' ELSE r.phase END,
-        phase_since = CASE WHEN l.first THEN clock_timestamp() ELSE r.phase_since END
+        -- One that is asked to drain before its first commit goes on draining.
+        phase = CASE WHEN l.first AND r.phase = 'starting' THEN 'running' ELSE r.phase END,
+        phase_since = CASE WHEN l.first AND r.phase = 'starting' THEN clock_timestamp()
+                           ELSE r.phase_since END
     FROM input i, locked l
     WHERE l.portfolio_id = i.portfolio AND r.portfolio_id = i.portfolio
       AND r.epoch = i.epoch AND r.node_id = %(node)s AND r.incarnation = %(incarnation)s
@@ -125,9 +128,14 @@ WITH input AS MATERIALIZED (
     SELECT clock_timestamp(), 'handoff_done', portfolio_id, target_node_id, '', '',
            jsonb_build_object('handoff', id, 'kind', kind, 'pause_ms', pause_ms)
     FROM closed
+), places AS MATERIALIZED (
+    -- In id order, as everybody locks nodes.
+    SELECT n.id FROM scheduling_node n
+    WHERE n.id IN (SELECT source_node_id FROM closed UNION SELECT target_node_id FROM closed)
+    ORDER BY n.id FOR NO KEY UPDATE
 ), touched AS (
     UPDATE scheduling_node n SET desired_version = n.desired_version + 1
-    WHERE n.id IN (SELECT source_node_id FROM closed UNION SELECT target_node_id FROM closed)
+    FROM places WHERE n.id = places.id
     RETURNING n.id, n.desired_version
 ), hinted AS (
     SELECT pg_notify('ginkgo', json_build_object(
@@ -138,6 +146,7 @@ WITH input AS MATERIALIZED (
 SELECT portfolio_id, (SELECT count(*) FROM hinted) AS hints FROM fenced
 """
 
+NUMBER = re.compile(r"-?\d{1,40}(\.\d{1,40})?", re.ASCII)
 LARGEST = 2**63 - 1  #: what a bigint holds
 
 #: What the fence refused, read afresh.
@@ -146,7 +155,7 @@ SELECT i.portfolio, r.epoch, r.node_id, r.incarnation, r.last_seq, r.batch,
        h.release_answer, h.error AS release_error
 FROM unnest(%(portfolios)s::bigint[], %(batches)s::uuid[]) AS i(portfolio, batch)
 LEFT JOIN scheduling_run r ON r.portfolio_id = i.portfolio
-LEFT JOIN scheduling_handoff h ON h.release_batch = i.batch
+LEFT JOIN scheduling_handoff h ON h.release_batch = i.batch AND h.portfolio_id = i.portfolio
 """
 
 #: A refused writer is told once and ends, so this stays one line per zombie process.
@@ -168,7 +177,7 @@ def commit(
     """Commit what the fence lets through; answer for each portfolio, in the order asked.
 
     Two statements where anything was refused, else one. Ordinary commits only: a release is
-    `scheduling.enact.release.release`.
+    `scheduling.enact.handoff.release`.
     """
     rows = yield from call(COMMIT, **arrays(node, node_name, incarnation, commits))
     passed = {row.portfolio_id for row in rows}
@@ -228,7 +237,8 @@ def classify(commit: Commit, node: int, incarnation: UUID, found: Row) -> Commit
     if found.node_id != node or found.incarnation != incarnation:
         return answer("fenced", f"epoch {commit.epoch} belongs to another node or incarnation")
     if found.batch == UUID(commit.batch):
-        return answer("ok", "this batch was committed before")
+        # A release that did not raise the epoch handed nothing over.
+        return answer("ok" if commit.release is None else "keep", "this batch was committed before")
     return answer("conflict", f"it stands at seq {found.last_seq}, not at {commit.from_seq}")
 
 
@@ -293,6 +303,13 @@ def wrong_with(commit: Commit) -> str:
     for seq in seqs:
         if not commit.from_seq < seq <= commit.to_seq:
             return f"seq {seq} of an order, fill or equity point lies outside the batch"
+    numbers = [text for o in commit.orders for text in (o.quantity, o.price)]
+    numbers += [text for f in commit.fills for text in (f.quantity, f.price)]
+    numbers += [e.equity for e in commit.equity]
+    for text in numbers:
+        # PostgreSQL would take "NaN" for a number, and nobody could add up an account again.
+        if not NUMBER.fullmatch(text):
+            return f"{text[:40]!r} is no decimal number"
     return ""
 
 

@@ -12,6 +12,7 @@ from scheduling.enact.handoff import (
     INSERT,
     LOCK_HANDOFF,
     MOST_ATTEMPTS,
+    blame_revision,
     end_run,
     fail,
     quarantine,
@@ -53,12 +54,15 @@ def died(node: int, incarnation: UUID, death: Died, timing: Timing) -> Recipe[st
         stage=death.stage,
     )
     active = yield from one(ACTIVE_HANDOFF, portfolio=run.portfolio_id)
+    if active is not None and active.kind == "stop":
+        # Nothing is left to drain; an attempt less does not matter to what should not run.
+        yield from end_run(active, run, released=False, batch=None)
+        return "stopped"
     if active is not None and active.state == "activating":
-        blame = death.stage in ("load", "event")
-        if blame:
-            yield from reject(run, run.revision, death.error)
         handoff = yield from one(LOCK_HANDOFF, handoff=active.id)
         assert handoff is not None
+        if death.stage in ("load", "event") or handoff.kind == "reload":
+            yield from blame_revision(handoff, run, death.error)
         return (yield from roll_back(handoff, run, death.error, timing))
     unproven = run.revision_status != "good"
     if unproven and run.good_revision is not None and run.good_revision != run.revision:
@@ -149,6 +153,9 @@ def halted(node: int, incarnation: UUID, report: Halted, timing: Timing) -> Reci
     if run is None or run.epoch != report.epoch or run.incarnation != incarnation:
         return "late"
     active = yield from one(ACTIVE_HANDOFF, portfolio=report.portfolio)
+    if active is not None and active.kind == "stop":
+        yield from end_run(active, run, released=True, batch=None)
+        return "stopped"
     if active is not None:
         yield from fail(active, run, "it halted before a stale event")
     reason = (
@@ -163,17 +170,26 @@ def halted(node: int, incarnation: UUID, report: Halted, timing: Timing) -> Reci
 
 
 PROVE = """
-WITH proven AS (
-    UPDATE portfolios_revision v SET status = 'good', status_reason = ''
-    FROM scheduling_run r JOIN scheduling_tenure t
-        ON t.portfolio_id = r.portfolio_id AND t.epoch = r.epoch
-    WHERE v.portfolio_id = r.portfolio_id AND v.number = r.revision AND v.status = 'unproven'
+WITH ready AS MATERIALIZED (
+    -- The run first, as everybody; one that is being committed or granted is looked at next time.
+    SELECT r.portfolio_id, r.revision
+    FROM scheduling_run r
+    JOIN scheduling_tenure t ON t.portfolio_id = r.portfolio_id AND t.epoch = r.epoch
+    JOIN portfolios_revision v ON v.portfolio_id = r.portfolio_id AND v.number = r.revision
+    WHERE (v.status = 'unproven'
+           -- Back to an earlier good one: that is the one to fall back to from now on.
+           OR (v.status = 'good' AND r.good_revision IS DISTINCT FROM r.revision))
       AND r.first_commit_at < clock_timestamp() - make_interval(secs => %(good_after_s)s)
       AND r.last_seq > t.from_seq
-    RETURNING v.portfolio_id, v.number
+    ORDER BY r.portfolio_id
+    FOR UPDATE OF r SKIP LOCKED
 ), noted AS (
-    UPDATE scheduling_run r SET good_revision = p.number
-    FROM proven p WHERE r.portfolio_id = p.portfolio_id AND r.revision = p.number
+    UPDATE scheduling_run r SET good_revision = ready.revision
+    FROM ready WHERE r.portfolio_id = ready.portfolio_id
+), proven AS (
+    UPDATE portfolios_revision v SET status = 'good', status_reason = ''
+    FROM ready WHERE v.portfolio_id = ready.portfolio_id AND v.number = ready.revision
+    RETURNING v.portfolio_id, v.number
 ), audited AS (
     INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
     SELECT clock_timestamp(), 'revision_good', portfolio_id, NULL, 'sweep', '',
@@ -202,9 +218,47 @@ WHERE r.revision <> p.revision AND v.status <> 'rejected' AND r.phase = 'running
   AND (t.cause <> 'failover'
        OR r.first_commit_at < clock_timestamp() - make_interval(secs => %(good_after_s)s))
   AND NOT EXISTS (SELECT FROM scheduling_handoff h WHERE h.portfolio_id = r.portfolio_id
+                  AND (h.state IN ('requested', 'preparing', 'draining', 'activating')
+                       -- One that failed is not tried again in the same breath.
+                       OR (h.kind = 'reload' AND h.to_revision = p.revision
+                           AND h.state IN ('failed', 'rolled_back')
+                           AND h.finished_at > clock_timestamp()
+                               - make_interval(secs => %(rest_s)s))))
+ORDER BY r.portfolio_id LIMIT 50
+"""
+
+#: Seconds between two attempts of the system to reload to the same revision.
+RELOAD_REST_S = 10.0
+
+#: Owned by an incarnation that its node has no more, and in no handoff: a grant and a register
+#: crossed. The next grant to the node that holds the lease mends it.
+ORPHANED = """
+SELECT r.portfolio_id, r.epoch
+FROM scheduling_run r JOIN scheduling_lease l ON l.node_id = r.node_id
+WHERE l.incarnation <> r.incarnation
+  AND NOT EXISTS (SELECT FROM scheduling_handoff h WHERE h.portfolio_id = r.portfolio_id
                   AND h.state IN ('requested', 'preparing', 'draining', 'activating'))
 ORDER BY r.portfolio_id LIMIT 50
 """
+
+
+def take_back(portfolio: int, seen_epoch: int) -> Recipe[bool]:
+    """Take a run from an incarnation that is no more, so that it is placed again."""
+    run = yield from lock_run(portfolio)
+    if run is None or run.epoch != seen_epoch or run.node_id is None:
+        return False  # it was granted while we looked
+    return (
+        yield from end_run(
+            None,
+            run,
+            released=False,
+            batch=None,
+            phase="pending",
+            cause="orphaned",
+            reason=f"{run.node_name} started again while it was granted",
+        )
+    )
+
 
 #: Granted, alive, no handoff to carry a deadline, and yet no first commit: somebody must act.
 UNACTIVATED = """

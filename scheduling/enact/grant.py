@@ -6,7 +6,6 @@ the epoch is still the one that was seen. Whoever loses the race gets no row and
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from uuid import UUID
 
 from scheduling.enact.recipe import Recipe, Row, one
@@ -23,6 +22,7 @@ WITH granted AS (
         granted_at = clock_timestamp(),
         first_commit_at = NULL,
         batch = NULL,
+        attempts = attempts + %(deaths)s,
         phase = %(phase)s::text,
         phase_since = clock_timestamp(),
         reason = %(reason)s::text
@@ -83,12 +83,14 @@ def grant(
     why: str = "",
     actor: str = "",
     handoff: int | None = None,
+    deaths: int = 0,
     phase: str = "starting",
     reason: str = "",
 ) -> Recipe[Row | None]:
     """Give `portfolio` to a node, or to nobody (node None). Return its new epoch and last_seq.
 
-    None: someone granted it since `seen_epoch` was read. `reason` stays on the row for people to
+    None: someone granted it since `seen_epoch` was read. `deaths` 1: this grant follows the death
+    of its owner, which counts until the next progress. `reason` stays on the row for people to
     read; `why` goes into the tenure and the audit trail.
     """
     return (
@@ -103,6 +105,7 @@ def grant(
             why=why,
             actor=actor[:150],
             handoff=handoff,
+            deaths=deaths,
             phase=phase,
             reason=reason,
         )
@@ -135,8 +138,3 @@ def raise_attempts(
             node_failed=None if node_failed is None else str(node_failed),
         )
     )
-
-
-def owners(*rows: Row | None) -> Iterable[int | None]:
-    """Return the node ids named by rows with a node_id."""
-    return [row.node_id for row in rows if row is not None]

@@ -11,7 +11,7 @@ from scheduling.decide.precedence import outranks
 from scheduling.enact.audit import audit
 from scheduling.enact.commit import COMMIT, arrays, tell_refused
 from scheduling.enact.grant import grant, lock_run, raise_attempts
-from scheduling.enact.hints import touch
+from scheduling.enact.hints import lock_nodes, touch
 from scheduling.enact.recipe import Recipe, Row, call, one
 from scheduling.enact.timing import Timing
 from scheduling.errors import Refused
@@ -43,11 +43,17 @@ FOR UPDATE OF h
 
 PORTFOLIO_OF = "SELECT portfolio_id FROM scheduling_handoff WHERE id = %(handoff)s"
 
-TARGET = """
-SELECT n.id, n.name, n.status, l.incarnation, l.expires_at > clock_timestamp() AS valid
+#: Read under the lock of the node row, so that two requests cannot both take its last place.
+TARGET = f"""
+SELECT n.id, n.name, n.capacity, l.incarnation, l.expires_at > clock_timestamp() AS valid,
+       (SELECT coalesce(sum(p.weight), 0) FROM portfolios_portfolio p
+        WHERE p.id <> %(portfolio)s AND p.id IN (
+            SELECT r.portfolio_id FROM scheduling_run r WHERE r.node_id = n.id
+            UNION SELECT h.portfolio_id FROM scheduling_handoff h
+                WHERE h.target_node_id = n.id AND h.state IN {ACTIVE}
+        ))::int AS held
 FROM scheduling_node n LEFT JOIN scheduling_lease l ON l.node_id = n.id
 WHERE n.id = %(node)s
-FOR UPDATE OF n
 """
 
 INSERT = """
@@ -127,25 +133,31 @@ def request(
     if seen_epoch is not None and run.epoch != seen_epoch:
         raise Refused("superseded", f"{run.name} was granted again since it was looked at.")
     active = yield from one(ACTIVE_HANDOFF, portfolio=portfolio)
+    if active is not None and not outranks(kind, active.kind):
+        raise Refused(
+            "handoff_in_progress",
+            f"{run.name} is already in handoff {active.id} ({active.kind}, {active.state}); "
+            "wait until it has ended.",
+            handoff=active.id,
+        )
+    parts = [] if active is None else [active.source_node_id, active.target_node_id]
+    yield from lock_nodes([run.node_id, target, *parts])
     if active is not None:
-        if not outranks(kind, active.kind):
-            raise Refused(
-                "handoff_in_progress",
-                f"{run.name} is already in handoff {active.id} ({active.kind}, {active.state}); "
-                "wait until it has ended.",
-                handoff=active.id,
-            )
         yield from supersede(active, f"a {kind} came first")
-        run = yield from lock_run(portfolio)
-        assert run is not None
     goal = None
     if target is not None:
-        goal = yield from one(TARGET, node=target)
+        goal = yield from one(TARGET, node=target, portfolio=portfolio)
         if goal is None or goal.incarnation is None or not goal.valid:
             name = goal.name if goal is not None else f"number {target}"
             raise Refused(
                 "node_lost",
                 f"Node {name} cannot take {run.name}: its lease is not valid; choose another.",
+            )
+        if target != run.node_id and goal.held + run.weight > goal.capacity:
+            raise Refused(
+                "node_full",
+                f"Node {goal.name} has no room for {run.name} (weight {run.weight}): "
+                f"{goal.held} of {goal.capacity} are taken; choose another.",
             )
     state = "draining" if kind == "stop" else "preparing"
     deadline_s = timing.drain_deadline_s if kind == "stop" else timing.prepare_deadline_s
@@ -183,7 +195,7 @@ def request(
     return row
 
 
-def supersede(active: Row, why: str) -> Recipe[None]:
+def supersede(active: Row, why: str, *, hint: bool = True) -> Recipe[None]:
     """End an active handoff because something of higher rank comes. Its roles fall away with it."""
     moved = yield from one(
         MOVE,
@@ -197,7 +209,8 @@ def supersede(active: Row, why: str) -> Recipe[None]:
         yield from audit(
             "handoff_superseded", portfolio=active.portfolio_id, reason=why, handoff=active.id
         )
-        yield from touch([active.source_node_id, active.target_node_id])
+        if hint:
+            yield from touch([active.source_node_id, active.target_node_id])
 
 
 # --- prepare -------------------------------------------------------------------------------------
@@ -228,6 +241,11 @@ def prepared(handoff: int, node: int, incarnation: UUID, timing: Timing) -> Reci
         if h.kind == "failover" and run.node_id is not None and not _owner_is_gone(h):
             yield from fail(h, run, f"{h.source_name} beats again and keeps it")
             return "failed"
+        if h.kind == "failover" and run.attempts + 1 >= MOST_ATTEMPTS:
+            error = f"{h.source_name}, which ran it, was lost"
+            yield from fail(h, run, error)
+            yield from quarantine(run, run.attempts + 1, error)
+            return "quarantined"
         return (yield from _hand_over(h, run, timing, released=False, batch=None, answer=""))
     yield from one(
         MOVE,
@@ -268,22 +286,62 @@ def step_failed(
     if (h.target_node_id, h.target_incarnation) != (node, incarnation):
         return "late"
     if step == "activate" and h.state == "activating":
-        if strategy_failed:
-            yield from reject(run, h.to_revision, error)
-            run = yield from lock_run(run.portfolio_id)
+        if strategy_failed or h.kind == "reload":
+            yield from blame_revision(h, run, error)
         return (yield from roll_back(h, run, error, timing))
     if h.state in ("preparing", "draining"):
-        yield from fail(h, run, error)
-        if strategy_failed and h.kind == "reload":
-            yield from reject(run, h.to_revision, error)
-        elif run.node_id is None:
-            yield from failed_start(run, node, error, h.to_revision, strategy_failed)
+        yield from not_ready(h, run, error, strategy_failed)
         return "failed"
     return "late"
 
 
-def fail(h: Row, run: Row, error: str) -> Recipe[None]:
-    """End a handoff before its grant. The source never stopped, or goes on now."""
+#: Earlier reloads to the same revision that failed under the same daemon.
+FAILED_BEFORE = """
+SELECT count(*) AS times FROM scheduling_handoff
+WHERE portfolio_id = %(portfolio)s AND id < %(handoff)s AND kind = 'reload'
+  AND to_revision = %(revision)s AND target_incarnation = %(incarnation)s
+  AND state IN ('failed', 'rolled_back') AND finished_at > clock_timestamp() - interval '10 min'
+"""
+
+
+def not_ready(h: Row, run: Row, error: str, strategy_failed: bool) -> Recipe[None]:
+    """The target could not prepare: end the handoff, and remember it so that it is not for ever.
+
+    A reload's revision is rejected if it raised, or failed in any other way twice. A portfolio that
+    runs nowhere has one attempt less. One that runs elsewhere goes on as if nothing was.
+    """
+    if h.kind == "reload":
+        before = yield from one(
+            FAILED_BEFORE,
+            portfolio=h.portfolio_id,
+            handoff=h.id,
+            revision=h.to_revision,
+            incarnation=h.target_incarnation,
+        )
+        if strategy_failed or (before is not None and before.times > 0):
+            yield from blame_revision(h, run, error)
+    yield from fail(h, run, error)
+    if run.node_id is None:
+        yield from failed_start(run, h.target_node_id, error, h.to_revision, strategy_failed)
+    elif h.kind == "failover":
+        # Its owner is lost, so it runs nowhere either.
+        reason = f"could not start on {h.target_name}: {error}"
+        counted = yield from raise_attempts(run.portfolio_id, reason, node_failed=h.target_node_id)
+        if counted is not None and counted.attempts >= MOST_ATTEMPTS:
+            yield from quarantine(run, counted.attempts, error)
+
+
+def blame_revision(h: Row, run: Row, error: str) -> Recipe[None]:
+    """Reject the revision of a handoff, if there is another one to go back to."""
+    if h.to_revision != h.from_revision or run.good_revision not in (None, h.to_revision):
+        yield from reject(run, h.to_revision, error)
+
+
+def fail(h: Row, run: Row, error: str, *, hint: bool = True) -> Recipe[None]:
+    """End a handoff before its grant. The source never stopped, or goes on now.
+
+    `hint` False leaves it to the caller to touch source and target, when it has all its locks.
+    """
     moved = yield from one(
         MOVE, handoff=h.id, from_=["preparing", "draining"], to="failed", error=error, deadline_s=0
     )
@@ -302,7 +360,8 @@ def fail(h: Row, run: Row, error: str) -> Recipe[None]:
         handoff=h.id,
         kind=h.kind,
     )
-    yield from touch([h.source_node_id, h.target_node_id])
+    if hint:
+        yield from touch([h.source_node_id, h.target_node_id])
 
 
 # --- drain and grant -----------------------------------------------------------------------------
@@ -369,6 +428,7 @@ def _hand_over(
         why=h.reason,
         actor=h.requested_by,
         handoff=h.id,
+        deaths=1 if h.kind == "failover" else 0,
     )
     if given is None:  # cannot be under the lock of the run; refuse rather than guess
         yield from fail(h, run, "somebody granted it meanwhile")
@@ -399,8 +459,14 @@ def end_run(
     reason: str = "",
     cause: str = "stop",
     actor: str = "",
+    hint: bool = True,
 ) -> Recipe[bool]:
-    """Own it nowhere from now on: epoch + 1, no owner. False: somebody granted it meanwhile."""
+    """Own it nowhere from now on: epoch + 1, no owner. False: somebody granted it meanwhile.
+
+    A stop that is over when running is wanted again leaves it pending.
+    """
+    if phase == "stopped" and run.desired_state == "running":
+        phase, reason = "pending", "waits for the next pass"
     given = yield from grant(
         run.portfolio_id,
         seen_epoch=run.epoch,
@@ -432,7 +498,8 @@ def end_run(
         yield from audit(
             "handoff_done", portfolio=run.portfolio_id, node=run.node_id, handoff=h.id, kind=h.kind
         )
-    yield from touch([run.node_id])
+    if hint:
+        yield from touch([run.node_id])
     return True
 
 
@@ -444,7 +511,10 @@ def roll_back(h: Row, run: Row, error: str, timing: Timing) -> Recipe[str]:
 
     Only while the epoch is the one that was granted and nothing was committed under it.
     """
-    if run.epoch != h.to_epoch or run.first_commit_at is not None:
+    if run.epoch != h.to_epoch:
+        yield from supersede(h, "the portfolio was granted again meanwhile")
+        return "late"
+    if run.first_commit_at is not None:
         return "late"  # the first commit was faster
     moved = yield from one(
         MOVE, handoff=h.id, from_=["activating"], to="rolled_back", error=error, deadline_s=0
@@ -476,7 +546,6 @@ def roll_back(h: Row, run: Row, error: str, timing: Timing) -> Recipe[str]:
             cause="rollback",
             why=error,
             handoff=h.id,
-            reason=f"handoff {h.id} was rolled back: {error}",
         )
         yield from touch([h.source_node_id, h.target_node_id])
     else:
@@ -530,7 +599,7 @@ def failed_start(
         )
 
 
-def quarantine(run: Row, tries: int, error: str) -> Recipe[None]:
+def quarantine(run: Row, tries: int, error: str, *, hint: bool = True) -> Recipe[None]:
     """Stop it for good: it failed too often, whoever hosted it. `start` lifts it."""
     reason = f"{tries} attempts ended after seq {run.last_seq}: {error}; start it again once mended"
     yield from end_run(
@@ -541,6 +610,7 @@ def quarantine(run: Row, tries: int, error: str) -> Recipe[None]:
         phase="quarantined",
         cause="quarantine",
         reason=reason,
+        hint=hint,
     )
     yield from audit("quarantined", portfolio=run.portfolio_id, node=run.node_id, reason=reason)
 
@@ -554,18 +624,25 @@ LEFT JOIN scheduling_node s ON s.id = h.source_node_id
 LEFT JOIN scheduling_lease sl ON sl.node_id = h.source_node_id
 LEFT JOIN scheduling_node t ON t.id = h.target_node_id
 WHERE h.state IN {ACTIVE} AND (
-    h.deadline_at < clock_timestamp()
+    -- While nodes cannot reach us, and until they had time to after that, nobody is late.
+    (h.deadline_at < clock_timestamp() AND NOT EXISTS (
+        SELECT FROM scheduling_gatewaypulse g
+        WHERE g.last_beat_at < clock_timestamp() - make_interval(secs => %(gap_s)s)
+           OR g.serving_since > clock_timestamp() - make_interval(secs => %(interval_s)s)))
     -- Waiting for one who is gone is waiting for nothing.
     OR (h.kind <> 'stop' AND (t.status <> 'alive' OR l.incarnation <> h.target_incarnation))
-    OR (h.kind = 'stop' AND (s.status <> 'alive' OR sl.incarnation <> h.source_incarnation))
+    OR (h.state = 'draining'
+        AND (s.status <> 'alive' OR sl.incarnation <> h.source_incarnation))
 )
 ORDER BY h.id LIMIT 500
 """
 
 
-def overdue() -> Recipe[list[int]]:
+def overdue(timing: Timing) -> Recipe[list[int]]:
     """Return the handoffs whose step is past its deadline or waits for a node that is gone."""
-    rows = yield from call(OVERDUE)
+    rows = yield from call(
+        OVERDUE, gap_s=2 * timing.heartbeat_interval_s, interval_s=timing.heartbeat_interval_s
+    )
     return [row.id for row in rows]
 
 
@@ -589,7 +666,10 @@ def expire(handoff: int, timing: Timing) -> Recipe[str]:
             if target_gone
             else f"{h.target_name} could not prepare in {timing.prepare_deadline_s:g} s"
         )
-        yield from fail(h, run, what)
+        if target_gone:
+            yield from fail(h, run, what)
+        else:
+            yield from not_ready(h, run, what, False)
         return "failed"
     if h.state == "draining" and h.kind == "stop" and (late or source_gone):
         yield from end_run(h, run, released=False, batch=None)
@@ -597,7 +677,8 @@ def expire(handoff: int, timing: Timing) -> Recipe[str]:
     if h.state == "draining" and target_gone:
         yield from fail(h, run, f"{h.target_name} was lost before the grant")
         return "failed"
-    if h.state == "draining" and late:
+    if h.state == "draining" and (late or _owner_is_gone(h)):
+        left = f"did not release in {timing.drain_deadline_s:g} s" if late else "is gone"
         return (
             yield from _hand_over(
                 h,
@@ -606,8 +687,7 @@ def expire(handoff: int, timing: Timing) -> Recipe[str]:
                 released=False,
                 batch=None,
                 answer="",
-                error=f"{h.source_name} did not release in {timing.drain_deadline_s:g} s: "
-                "the epoch was raised without it",
+                error=f"{h.source_name} {left}: the epoch was raised without it",
             )
         )
     if h.state == "activating" and (late or target_gone):
@@ -616,5 +696,7 @@ def expire(handoff: int, timing: Timing) -> Recipe[str]:
             if target_gone
             else f"{h.target_name} did not commit in {timing.activate_deadline_s:g} s"
         )
+        if h.kind == "reload" and not target_gone:
+            yield from blame_revision(h, run, what)
         return (yield from roll_back(h, run, what, timing))
     return "early"

@@ -11,7 +11,8 @@ CHANNEL = "ginkgo"
 
 TOUCH = """
 WITH locked AS (
-    SELECT id FROM scheduling_node WHERE id = ANY(%(nodes)s::bigint[]) ORDER BY id FOR UPDATE
+    SELECT id FROM scheduling_node WHERE id = ANY(%(nodes)s::bigint[])
+    ORDER BY id FOR NO KEY UPDATE
 ), touched AS (
     UPDATE scheduling_node n SET desired_version = n.desired_version + 1
     FROM locked WHERE n.id = locked.id
@@ -25,6 +26,15 @@ FROM touched
 UNION ALL
 SELECT pg_notify('ginkgo', '{"groups": ["watcher", "board"], "message": {"type": "wake"}}')
 """
+
+LOCK_NODES = """
+SELECT id FROM scheduling_node WHERE id = ANY(%(nodes)s::bigint[]) ORDER BY id FOR NO KEY UPDATE
+"""
+
+
+def lock_nodes(nodes: Iterable[int | None]) -> Recipe[None]:
+    """Lock all node rows that will be touched before the first is, so that they are in order."""
+    yield from call(LOCK_NODES, nodes=sorted({node for node in nodes if node is not None}))
 
 
 def touch(nodes: Iterable[int | None]) -> Recipe[None]:

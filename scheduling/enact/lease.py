@@ -28,7 +28,7 @@ WITH input AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), locked AS MATERIALIZED (
     -- In node order: two batches of beats that overlap would deadlock otherwise.
-    SELECT l.node_id FROM scheduling_lease l JOIN input i ON i.node = l.node_id
+    SELECT l.node_id, l.expires_at FROM scheduling_lease l JOIN input i ON i.node = l.node_id
     WHERE l.incarnation = i.incarnation
     ORDER BY l.node_id FOR UPDATE OF l
 ), beaten AS (
@@ -40,19 +40,18 @@ WITH input AS MATERIALIZED (
     WHERE locked.node_id = l.node_id AND i.node = l.node_id AND l.incarnation = i.incarnation
       AND n.id = l.node_id AND n.status IN ('alive', 'lost')
     RETURNING l.node_id, i.leaving, i.metrics, i.portfolios
+), turned AS MATERIALIZED (
+    SELECT n.id FROM scheduling_node n JOIN beaten b ON b.node_id = n.id
+    WHERE n.leaving <> b.leaving ORDER BY n.id FOR NO KEY UPDATE OF n
 ), changed AS (
-    UPDATE scheduling_node n SET
-        status = 'alive',
-        status_since = CASE WHEN n.status = 'lost' THEN clock.now ELSE n.status_since END,
-        leaving = b.leaving
-    FROM beaten b, clock
-    WHERE n.id = b.node_id AND (n.status = 'lost' OR n.leaving <> b.leaving)
+    UPDATE scheduling_node n SET leaving = b.leaving
+    FROM beaten b, turned
+    WHERE n.id = b.node_id AND turned.id = n.id
     RETURNING n.id, b.leaving
 ), audited AS (
     INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
     SELECT clock.now, CASE WHEN c.leaving THEN 'node_leaving' ELSE 'node_alive' END, NULL, c.id,
-           '', CASE WHEN c.leaving THEN 'its daemon was asked to stop' ELSE 'it beats again' END,
-           '{}'::jsonb
+           '', CASE WHEN c.leaving THEN 'its daemon was asked to stop' ELSE '' END, '{}'::jsonb
     FROM changed c, clock
 ), hinted AS (
     SELECT pg_notify('ginkgo', '{"groups": ["watcher", "board"], "message": {"type": "wake"}}')
@@ -76,6 +75,7 @@ SELECT i.node, b.node_id IS NOT NULL AS beaten, l.incarnation AS held_by, n.stat
        n.desired_version,
        (extract(epoch FROM clock_timestamp()) * 1e6)::bigint AS now_us,
        (SELECT count(*) FROM hinted) AS hints,
+       coalesce(k.expires_at < clock_timestamp() AND b.node_id IS NOT NULL, false) AS late,
        EXISTS (SELECT FROM scheduling_handoff h
                WHERE h.state IN ('requested', 'preparing', 'draining', 'activating')
                AND (h.source_node_id = i.node OR h.target_node_id = i.node)) AS pending,
@@ -83,12 +83,33 @@ SELECT i.node, b.node_id IS NOT NULL AS beaten, l.incarnation AS held_by, n.stat
 FROM input i
 JOIN scheduling_node n ON n.id = i.node
 LEFT JOIN beaten b ON b.node_id = i.node
+LEFT JOIN locked k ON k.node_id = i.node
 LEFT JOIN scheduling_lease l ON l.node_id = i.node
+"""
+
+#: A statement of its own, and so a snapshot of its own: the sweep may have marked the node lost
+#: while the beat waited for the lease, and the beat's own snapshot would not show it.
+REVIVE = """
+WITH lost AS MATERIALIZED (
+    SELECT id FROM scheduling_node WHERE id = ANY(%(nodes)s::bigint[]) AND status = 'lost'
+    ORDER BY id FOR NO KEY UPDATE
+), revived AS (
+    UPDATE scheduling_node n SET status = 'alive', status_since = clock_timestamp()
+    FROM lost WHERE n.id = lost.id RETURNING n.id
+), audited AS (
+    INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
+    SELECT clock_timestamp(), 'node_alive', NULL, id, '', 'it beats again', '{}'::jsonb
+    FROM revived
+)
+SELECT pg_notify('ginkgo', '{"groups": ["watcher", "board"], "message": {"type": "wake"}}')
+FROM revived
 """
 
 
 def beat(nodes: Sequence[int], beats: Sequence[Beat], timing: Timing) -> Recipe[dict[int, Row]]:
     """Renew the leases of many nodes in one statement; return one row a node, durable when seen.
+
+    A second statement makes nodes alive again whose lease had run out.
 
     `nodes` holds each node once. A row with beaten false belongs to another incarnation or to a
     node that said goodbye.
@@ -106,6 +127,9 @@ def beat(nodes: Sequence[int], beats: Sequence[Beat], timing: Timing) -> Recipe[
         ttl_s=timing.lease_ttl_s,
         gap_s=2 * timing.heartbeat_interval_s,
     )
+    late = [row.node for row in rows if row.late]
+    if late:
+        yield from call(REVIVE, nodes=late)
     return {row.node: row for row in rows}
 
 

@@ -5,7 +5,10 @@ never touches a connection. `run` drives one on Django's connection, `arun` on a
 one transaction, so there is no second copy of any statement or of the order they stand in.
 
 Locks are taken in one order everywhere, or two recipes deadlock:
-lease, then run (by portfolio id), then handoff, then node (by id).
+lease, then portfolio, then run (by portfolio id), then handoff, then revision, then node (by id).
+
+Node rows are locked FOR NO KEY UPDATE: everything that names a node takes a key share of its row at
+commit, and a full lock would make that one more lock, taken out of order.
 """
 
 from __future__ import annotations

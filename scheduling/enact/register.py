@@ -8,9 +8,16 @@ from psycopg.types.json import Jsonb
 
 from scheduling.enact.audit import audit
 from scheduling.enact.grant import grant, lock_run
-from scheduling.enact.handoff import fail
-from scheduling.enact.hints import touch
-from scheduling.enact.recipe import Recipe, call, one
+from scheduling.enact.handoff import (
+    ACTIVE_HANDOFF,
+    MOST_ATTEMPTS,
+    end_run,
+    fail,
+    quarantine,
+    supersede,
+)
+from scheduling.enact.hints import lock_nodes, touch
+from scheduling.enact.recipe import Recipe, Row, call, one
 from scheduling.enact.timing import Timing
 from scheduling.errors import Refused
 from scheduling.wire.messages import Register
@@ -45,14 +52,15 @@ UPDATE scheduling_node SET capacity = %(capacity)s, labels = %(labels)s,
 WHERE id = %(node)s
 """
 
-RUNS = "SELECT portfolio_id FROM scheduling_run WHERE node_id = %(node)s ORDER BY portfolio_id"
-
-#: Handoffs in which the earlier incarnation had a part, but which are not on its own runs.
-TARGETED = """
-SELECT h.id, h.portfolio_id FROM scheduling_handoff h
+#: What the earlier incarnation owned, and what was under way to it: one list, so that the runs are
+#: locked in one order.
+CONCERNED = """
+SELECT r.portfolio_id FROM scheduling_run r WHERE r.node_id = %(node)s
+UNION
+SELECT h.portfolio_id FROM scheduling_handoff h
 WHERE h.target_node_id = %(node)s AND h.target_incarnation <> %(incarnation)s
-  AND h.state IN ('requested', 'preparing', 'draining')
-ORDER BY h.portfolio_id
+  AND h.state IN ('requested', 'preparing', 'draining', 'activating')
+ORDER BY 1
 """
 
 FOLLOW = """
@@ -93,51 +101,26 @@ def register(node: int, node_name: str, message: Register, timing: Timing) -> Re
         ttl_s=timing.lease_ttl_s,
         takeovers=Jsonb(takeovers),
     )
+    died = lease is not None and not repeat and lease.status != "left"
     taken = 0
-    runs = yield from call(RUNS, node=node)
-    for row in runs:
+    touched: set[int | None] = {node}
+    concerned = yield from call(CONCERNED, node=node, incarnation=incarnation)
+    for row in concerned:
         run = yield from lock_run(row.portfolio_id)
-        if run is None or run.node_id != node or run.incarnation == incarnation:
-            continue  # a grant elsewhere, or our own earlier answer, was faster
-        given = yield from grant(
-            run.portfolio_id,
-            seen_epoch=run.epoch,
-            node=node,
-            incarnation=incarnation,
-            revision=run.revision,
-            cause="register",
-            why=f"{node_name} started again",
-            actor=node_name,
-        )
-        if given is None:
+        active = yield from one(ACTIVE_HANDOFF, portfolio=row.portfolio_id)
+        if run is None:
             continue
-        taken += 1
-        yield from call(
-            FOLLOW,
-            portfolio=run.portfolio_id,
-            seen_epoch=run.epoch,
-            epoch=given.epoch,
-            incarnation=incarnation,
-            deadline_s=timing.activate_deadline_s,
-        )
-        broken = yield from one(
-            "SELECT * FROM scheduling_handoff WHERE portfolio_id = %(portfolio)s "
-            "AND from_epoch = %(epoch)s AND state IN ('preparing', 'draining') FOR UPDATE",
-            portfolio=run.portfolio_id,
-            epoch=run.epoch,
-        )
-        if broken is not None:
-            again = yield from lock_run(run.portfolio_id)
-            assert again is not None
-            yield from fail(broken, again, f"{node_name} started again before it released")
-    targeted = yield from call(TARGETED, node=node, incarnation=incarnation)
-    for row in targeted:
-        run = yield from lock_run(row.portfolio_id)
-        handoff = yield from one(
-            "SELECT * FROM scheduling_handoff WHERE id = %(id)s FOR UPDATE", id=row.id
-        )
-        if run is not None and handoff is not None:
-            yield from fail(handoff, run, f"{node_name} started again before it was ready")
+        if active is not None:
+            touched |= {active.source_node_id, active.target_node_id}
+        if run.node_id == node and run.incarnation != incarnation:
+            taken += yield from _take_over(run, active, node, node_name, incarnation, died, timing)
+        elif active is not None and (
+            active.target_node_id == node and active.target_incarnation != incarnation
+        ):
+            yield from fail(
+                active, run, f"{node_name} started again before it was ready", hint=False
+            )
+    yield from lock_nodes(touched)
     yield from call(
         NODE,
         node=node,
@@ -159,8 +142,58 @@ def register(node: int, node_name: str, message: Register, timing: Timing) -> Re
             host=message.host,
             pid=message.pid,
         )
-    yield from touch([node])
+    yield from touch(touched)
     return taken
+
+
+def _take_over(
+    run: Row,
+    active: Row | None,
+    node: int,
+    node_name: str,
+    incarnation: UUID,
+    died: bool,
+    timing: Timing,
+) -> Recipe[bool]:
+    """Give one run of the earlier incarnation to the new one. False: it ended instead."""
+    if active is not None and active.kind == "stop":
+        # The process that should have drained is gone with its daemon.
+        yield from end_run(active, run, released=False, batch=None, hint=False)
+        return False
+    if died and run.attempts + 1 >= MOST_ATTEMPTS:
+        error = f"the daemon of {node_name} ended and started again"
+        if active is not None:
+            yield from supersede(active, error, hint=False)
+        yield from quarantine(run, run.attempts + 1, error, hint=False)
+        return False
+    given = yield from grant(
+        run.portfolio_id,
+        seen_epoch=run.epoch,
+        node=node,
+        incarnation=incarnation,
+        revision=run.revision,
+        cause="register",
+        why=f"{node_name} started again",
+        actor=node_name,
+        deaths=1 if died else 0,
+    )
+    assert given is not None  # the run is locked
+    if active is None:
+        return True
+    if active.state == "activating":
+        yield from call(
+            FOLLOW,
+            portfolio=run.portfolio_id,
+            seen_epoch=run.epoch,
+            epoch=given.epoch,
+            incarnation=incarnation,
+            deadline_s=timing.activate_deadline_s,
+        )
+    else:
+        again = yield from lock_run(run.portfolio_id)
+        assert again is not None
+        yield from fail(active, again, f"{node_name} started again before it released", hint=False)
+    return True
 
 
 def uuid_or_none(text: str) -> UUID | None:

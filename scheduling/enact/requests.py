@@ -38,7 +38,7 @@ from scheduling.enact.hints import touch, wake
 from scheduling.enact.recipe import Recipe, Row, one, run
 from scheduling.enact.timing import timing
 from scheduling.errors import Invalid, NotFound, Refused
-from scheduling.models import Control, Handoff, Node, Phase, Run
+from scheduling.models import ACTIVE_STATES, Control, Handoff, Node, Phase, Run
 from scheduling.observe.snapshot import observe
 
 CONFIGURATION = ("strategy", "config", "symbols", "limits")
@@ -151,6 +151,9 @@ def revise_portfolio(
             portfolio.revision = last + 1
             _add_revision(portfolio, last + 1, **wanted, note=changes.get("note", ""), actor=actor)
         portfolio.save()
+        if wishes:
+            owner = Run.objects.values_list("node_id", flat=True).get(pk=portfolio.pk)
+            run(touch([owner]))  # what is said of it in the node's set may be another now
         if revised or wishes:
             run(
                 _told(
@@ -194,12 +197,13 @@ def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> H
     observed = observe(times)
     node = _chosen(observed.snapshot, name, target)
     alive = {view.id: view.status for view in observed.snapshot.nodes}
+    revision: int | None
     if current.node_id is None:
         kind, revision = "place", observed.rows[portfolio.pk].revision
     elif alive.get(current.node_id) in ("lost", "left"):
         kind, revision = "failover", current.good_revision or current.revision
     else:
-        kind, revision = "migrate", current.revision
+        kind, revision = "migrate", None  # the one that runs when it is asked, under the lock
 
     def recipe() -> Recipe[Row]:
         row = yield from request(
@@ -228,6 +232,7 @@ def reload(name: str, *, actor: str, reason: str = "", revision: int | None = No
     """
     with transaction.atomic():
         portfolio = _locked(name)
+        run(lock_run(portfolio.pk))  # before the revision, as a death report locks them
         current = Run.objects.select_related("node").get(pk=portfolio.pk)
         _refuse_in_handoff(portfolio)
         if current.node_id is None:
@@ -294,7 +299,7 @@ def start(name: str, *, actor: str, reason: str = "") -> Handoff | None:
         )
     except Refused:
         # The woken pass was faster, or the node went away: it is pending and will be placed.
-        return Handoff.objects.filter(portfolio=portfolio).order_by("-id").first()
+        return Handoff.objects.filter(portfolio=portfolio, state__in=ACTIVE_STATES).first()
     return Handoff.objects.get(pk=row.id)
 
 
@@ -478,6 +483,7 @@ def _told(kind: str, portfolio: int, actor: str, reason: str, **data: Any) -> Re
 
 def _stop(portfolio: int, actor: str, reason: str) -> Recipe[Row]:
     """Begin a stop, or end it at once where nobody reachable owns the run."""
+    yield from lock_run(portfolio)
     active = yield from one(ACTIVE_HANDOFF, portfolio=portfolio)
     if active is not None and active.kind == "stop":
         return active
@@ -545,9 +551,7 @@ def _refuse_unowned(portfolio: Portfolio, current: Run) -> None:
 
 
 def _refuse_in_handoff(portfolio: Portfolio) -> None:
-    active = Handoff.objects.filter(
-        portfolio=portfolio, state__in=("requested", "preparing", "draining", "activating")
-    ).first()
+    active = Handoff.objects.filter(portfolio=portfolio, state__in=ACTIVE_STATES).first()
     if active is not None:
         raise Refused(
             "handoff_in_progress",

@@ -20,13 +20,19 @@ WITH head AS (
     JOIN scheduling_node n ON n.id = r.node_id AND n.status = 'alive'
     WHERE r.phase = 'running' AND r.last_seq < head.seq
       AND r.last_commit_at < clock_timestamp() - make_interval(secs => %(stall_s)s)
+), free AS MATERIALIZED (
+    -- What somebody commits or grants just now is looked at next time.
+    SELECT r.portfolio_id FROM scheduling_run r
+    WHERE r.stalled_at IS NOT NULL OR r.portfolio_id IN (SELECT portfolio_id FROM standing)
+    ORDER BY r.portfolio_id FOR UPDATE SKIP LOCKED
 ), opened AS (
     UPDATE scheduling_run r SET stalled_at = clock_timestamp()
-    FROM standing s WHERE r.portfolio_id = s.portfolio_id AND r.stalled_at IS NULL
+    FROM standing s JOIN free ON free.portfolio_id = s.portfolio_id
+    WHERE r.portfolio_id = s.portfolio_id AND r.stalled_at IS NULL
     RETURNING r.portfolio_id, r.node_id, s.lag, s.silent_s
 ), closed AS (
     UPDATE scheduling_run r SET stalled_at = NULL
-    WHERE r.stalled_at IS NOT NULL
+    FROM free WHERE free.portfolio_id = r.portfolio_id AND r.stalled_at IS NOT NULL
       AND NOT EXISTS (SELECT FROM standing s WHERE s.portfolio_id = r.portfolio_id)
     RETURNING r.portfolio_id, r.node_id
 ), audited AS (

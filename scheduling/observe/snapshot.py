@@ -6,7 +6,8 @@ from contextlib import nullcontext
 from typing import Any
 
 import psycopg
-from django.db import DatabaseError, connection, transaction
+from django.db import Error as DjangoDatabaseError
+from django.db import connection, transaction
 
 from scheduling.decide.liveness import LeasePolicy, LeaseView, flapping_until, status_of
 from scheduling.decide.world import HandoffView, NodeView, PortfolioView, Snapshot
@@ -53,6 +54,18 @@ WHERE p.archived_at IS NULL
 ORDER BY p.id
 """
 
+#: Handoffs that did not come about lately, by portfolio and target. The newest rows only, by key.
+FAILED_LATELY = """
+SELECT portfolio_id, target_node_id AS target, kind = 'migrate' AS was_move, count(*) AS times,
+       extract(epoch FROM max(finished_at))::float AS last
+FROM (SELECT * FROM scheduling_handoff ORDER BY id DESC LIMIT 2000) h
+WHERE state IN ('failed', 'rolled_back') AND kind <> 'reload' AND target_node_id IS NOT NULL
+  AND finished_at > clock_timestamp() - make_interval(secs => %(lately_s)s)
+GROUP BY portfolio_id, target_node_id, kind = 'migrate'
+"""
+LATELY_S = 120.0
+LONGEST_REST_S = 30.0
+
 
 class Observed:
     """A snapshot for the planner, and beside it what enacting needs to compare with."""
@@ -63,7 +76,7 @@ class Observed:
 
 
 def observe(timing: Timing) -> Observed:
-    """Read the fleet. Three statements, one snapshot of the database.
+    """Read the fleet. Four statements, one snapshot of the database.
 
     Raises SnapshotUnavailable where it could not be read: an empty fleet is a snapshot with no
     nodes, not knowing is an error.
@@ -77,15 +90,22 @@ def observe(timing: Timing) -> Observed:
             clock: Any = cursor.execute(CLOCK).fetchone()
             nodes: list[Any] = cursor.execute(NODES).fetchall()
             portfolios: list[Any] = cursor.execute(PORTFOLIOS).fetchall()
-    except (DatabaseError, psycopg.Error) as error:
+            failed: list[Any] = cursor.execute(FAILED_LATELY, {"lately_s": LATELY_S}).fetchall()
+    except (DjangoDatabaseError, psycopg.Error) as error:
         if not nested:
             connection.close()  # it may be broken, and a pass outside of requests keeps it
         raise SnapshotUnavailable(f"the fleet could not be read: {error}") from error
     policy = LeasePolicy(interval_s=timing.heartbeat_interval_s, ttl_s=timing.lease_ttl_s)
+    living = {row.id for row in nodes if row.status == "alive"}
+    lately: dict[tuple[int, bool], list[Any]] = {}
+    for row in failed:
+        lately.setdefault((row.portfolio_id, row.was_move), []).append(row)
     snapshot = Snapshot(
         taken_at=clock.now,
         nodes=tuple(_node(row, clock.now, policy) for row in nodes),
-        portfolios=tuple(_portfolio(row) for row in portfolios),
+        portfolios=tuple(
+            _portfolio(row, lately.get((row.id, row.node_id in living), [])) for row in portfolios
+        ),
         frozen=clock.frozen,
         frozen_failover=clock.freeze_failover,
     )
@@ -114,8 +134,17 @@ def _node(row: Any, now: float, policy: LeasePolicy) -> NodeView:
     )
 
 
-def _portfolio(row: Any) -> PortfolioView:
+def _portfolio(row: Any, lately: list[Any]) -> PortfolioView:
+    """Return the planner's view of one portfolio, with its handoffs that failed `lately`: moves
+    if it runs, else placings and failovers, which no move that failed should hold up.
+
+    Where it failed twice it is not tried again for a while, and after any failure the next try
+    waits 1, 2, 4 … s: without that, a target that cannot start it would be asked without end.
+    """
     failed = {int(n) for n, times in row.failures_by_node.items() if times >= MOST_FAILURES_A_NODE}
+    failed |= {line.target for line in lately if line.times >= MOST_FAILURES_A_NODE}
+    times = sum(line.times for line in lately)
+    rest_s = min(2.0 ** (times - 1), LONGEST_REST_S) if times else 0.0
     return PortfolioView(
         id=row.id,
         name=row.name,
@@ -138,4 +167,5 @@ def _portfolio(row: Any) -> PortfolioView:
             id=row.handoff, kind=row.kind, source=row.source_node_id, target=row.target_node_id
         ),
         failed_nodes=frozenset(failed),
+        not_before=max(line.last for line in lately) + rest_s if lately else None,
     )

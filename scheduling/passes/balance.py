@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from psycopg.errors import DeadlockDetected, LockNotAvailable
+
 from scheduling.decide.planner import make_plan
 from scheduling.decide.reasons import render
 from scheduling.decide.world import Move, Pending, Placement, Plan, Policy, Reason
@@ -75,6 +77,9 @@ def enact(
         except Refused as refused:
             rejected.append(Rejected(change.portfolio.name, refused.message))
             logger.info("%s: %s", change.portfolio.name, refused.message)
+        except (LockNotAvailable, DeadlockDetected) as busy:
+            # Somebody holds its row: it must not keep the pass from the others.
+            rejected.append(Rejected(change.portfolio.name, type(busy).__name__))
     for pending in (*plan.pending, *plan.stuck):
         run(_say(pending, observed))
     told = {pending.portfolio.id for pending in (*plan.pending, *plan.stuck)}
@@ -88,7 +93,8 @@ def _begin(change: Placement | Move, observed: Observed, timing: Timing, actor: 
     row = observed.rows[change.portfolio.id]
     why = render(change.reason)
     if isinstance(change, Placement):
-        kind, revision = "place", row.revision
+        # After a failure the last good one, as in a failover; the wanted one is reloaded then.
+        kind, revision = "place", (row.attempts and row.good_revision) or row.revision
     elif change.cause == "failover":
         # The last good one: what was not proven yet may be what killed the node.
         kind, revision = "failover", row.good_revision or row.running_revision

@@ -5,6 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
+
+import psycopg
+from django.db import Error as DjangoDatabaseError
+from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from scheduling.enact import deaths, handoff
 from scheduling.enact.lease import mark_lost
@@ -15,6 +20,8 @@ from scheduling.errors import Refused
 from scheduling.passes.lock import take
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Stopped or deleted, yet owned and in no handoff: the stop ended in some other way; ask again.
 UNSTOPPED = """
@@ -54,13 +61,14 @@ def sweep(holder: str, timing: Timing) -> SweepOutcome:
             "%s is lost after %.1f s, limit %g s", node.name, node.silent_s, timing.lease_ttl_s
         )
     expired = sum(
-        run(handoff.expire(overdue, timing)) != "early" for overdue in run(handoff.overdue())
+        _try(lambda one=one: handoff.expire(one, timing)) not in (None, "early")  # type: ignore[misc]
+        for one in run(handoff.overdue(timing))
     )
     proven = run(deaths.prove(timing))
     run(alert_stalls(timing))
     run(take(holder))
     reloads = sum(
-        _ask(
+        _try(
             lambda row=row: handoff.request(  # type: ignore[misc]
                 "reload",
                 row.portfolio_id,
@@ -72,10 +80,17 @@ def sweep(holder: str, timing: Timing) -> SweepOutcome:
                 seen_epoch=row.epoch,
             )
         )
-        for row in run(call(deaths.STALE_REVISIONS, good_after_s=timing.good_after_s))
+        is not None
+        for row in run(
+            call(
+                deaths.STALE_REVISIONS,
+                good_after_s=timing.good_after_s,
+                rest_s=deaths.RELOAD_REST_S,
+            )
+        )
     )
     stops = sum(
-        _ask(
+        _try(
             lambda row=row: handoff.request(  # type: ignore[misc]
                 "stop",
                 row.portfolio_id,
@@ -86,12 +101,17 @@ def sweep(holder: str, timing: Timing) -> SweepOutcome:
                 seen_epoch=row.epoch,
             )
         )
+        is not None
         for row in run(call(UNSTOPPED))
     )
     limit_s = timing.activate_deadline_s
     given_up = sum(
-        run(deaths.give_up_on(row.portfolio_id, row.epoch, limit_s))
+        bool(_try(lambda row=row: deaths.give_up_on(row.portfolio_id, row.epoch, limit_s)))  # type: ignore[misc]
         for row in run(call(deaths.UNACTIVATED, limit_s=limit_s))
+    )
+    given_up += sum(
+        bool(_try(lambda row=row: deaths.take_back(row.portfolio_id, row.epoch)))  # type: ignore[misc]
+        for row in run(call(deaths.ORPHANED))
     )
     return SweepOutcome(
         lost=tuple(node.name for node in lost),
@@ -103,11 +123,20 @@ def sweep(holder: str, timing: Timing) -> SweepOutcome:
     )
 
 
-def _ask(recipe: Callable[[], Recipe[object]]) -> bool:
-    """Run a request of the system's own; a refusal is data, the next sweep looks again."""
+def _try(recipe: Callable[[], Recipe[T]]) -> T | None:
+    """Run one change of a sweep and return its outcome, or None where it has to wait for the next.
+
+    A refusal is data. A row that somebody else holds, or a change that fails by a fault of ours,
+    must not keep the sweep from the others.
+    """
     try:
-        run(recipe())
+        return run(recipe())
     except Refused as refused:
         logger.info("left for the next sweep: %s", refused)
-        return False
-    return True
+    except (LockNotAvailable, DeadlockDetected) as busy:
+        logger.info("left for the next sweep: %s", type(busy).__name__)
+    except (psycopg.OperationalError, psycopg.InterfaceError, DjangoDatabaseError):
+        raise  # the database is away: nothing can be known of the others either
+    except Exception:
+        logger.exception("left for the next sweep")
+    return None
