@@ -8,12 +8,12 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.db import InterfaceError, OperationalError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from scheduling.api.permissions import may_act, may_read
+from scheduling.api.problems import DATABASE_AWAY
 from scheduling.errors import Refused, SnapshotUnavailable
 
 #: Present in the POST of the confirmation page, and only there.
@@ -88,7 +88,7 @@ class Act:
             return messages.ERROR, f"{row}: {refused.message}"
         except SnapshotUnavailable as error:
             return messages.ERROR, f"{row}: the fleet cannot be read now: {error}"
-        except (OperationalError, InterfaceError):
+        except DATABASE_AWAY:
             return messages.ERROR, f"{row}: the database does not answer; nothing was changed."
 
     def _ask(self, page: FleetAdmin, request: HttpRequest, rows: Iterable[Any]) -> TemplateResponse:

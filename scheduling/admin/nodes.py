@@ -73,15 +73,14 @@ class NodeAdmin(FleetAdmin):
         "lease_left",
         "load",
         "runs_shown",
-        "cordoned",
-        "draining",
+        "marks",
         "host",
         "pid",
         "version",
     )
     list_filter = ("status", "cordoned", "draining")
     search_fields = ("name", "host")
-    readonly_fields = ("condition", "lease_left", "load", "runs_shown")
+    readonly_fields = ("condition", "lease_left", "load", "runs_shown", "marks")
     actions = (
         acting("Drain…", DRAIN),
         acting("End drain…", UNDRAIN),
@@ -117,6 +116,12 @@ class NodeAdmin(FleetAdmin):
         )
         policy = LeasePolicy(interval_s=times.heartbeat_interval_s, ttl_s=times.lease_ttl_s)
         return word(status_of(view, row.now.timestamp(), policy))
+
+    @admin.display(description="marks")
+    def marks(self, row: Any) -> str:
+        """Return what keeps new portfolios off it, in words; nothing on a node like any other."""
+        marks = [name for name in ("cordoned", "draining", "leaving") if getattr(row, name)]
+        return ", ".join(marks) or NOTHING
 
     @admin.display(description="lease", ordering="lease__expires_at")
     def lease_left(self, row: Any) -> str:

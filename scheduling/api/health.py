@@ -7,7 +7,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 
-from scheduling.api.problems import as_response, problem
+from scheduling.api.problems import DATABASE_AWAY, as_response, problem
 
 
 @require_safe
@@ -21,7 +21,7 @@ def readyz(request: HttpRequest) -> HttpResponse:
     """Answer 200 if the database answers and has every migration, else 503 with the reason."""
     try:
         missing = _missing_migrations()
-    except DatabaseError:
+    except (DatabaseError, *DATABASE_AWAY):
         return as_response(problem("unavailable", "The database does not answer."), request)
     if missing:
         said = f"{missing} migrations are missing: run manage.py migrate."

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import psycopg
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
@@ -57,6 +58,16 @@ CODES: dict[str, tuple[int, str]] = {
     "not_yet": (501, "Not there yet"),
     "unavailable": (503, "The database does not answer"),
 }
+
+
+#: The database is away, restarts, or lets a statement wait too long. Django's own statements raise
+#: the first two; those of `scheduling.enact` run beside Django and raise the driver's.
+DATABASE_AWAY = (
+    OperationalError,
+    InterfaceError,
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +119,7 @@ def describe(error: Exception) -> Problem:
         return problem("not_found", "There is no such object.")
     if isinstance(error, RequestDataTooBig):
         return problem("payload_too_large", str(error))
-    if isinstance(error, OperationalError | InterfaceError):
+    if isinstance(error, DATABASE_AWAY):
         return _away("The database does not answer; nothing was changed. Try again in a moment.")
     if isinstance(error, SnapshotUnavailable):
         return _away("The state of the fleet cannot be read now; nothing was changed.")

@@ -15,10 +15,11 @@ from collections.abc import Callable
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError, InterfaceError, OperationalError, ProgrammingError
+from django.db import ProgrammingError
 from rest_framework.utils.encoders import JSONEncoder
 from rich.console import Console
 
+from scheduling.api.problems import DATABASE_AWAY
 from scheduling.errors import Refused, SnapshotUnavailable
 
 
@@ -63,7 +64,7 @@ class GinkgoCommand(BaseCommand):
         except SnapshotUnavailable as error:
             line = _first_line(error)
             self._end("unavailable", line[:1].upper() + line[1:])
-        except (OperationalError, InterfaceError) as error:
+        except DATABASE_AWAY as error:
             self._end("unavailable", f"The database does not answer: {_first_line(error)}")
         except ProgrammingError as error:
             self._end(
@@ -71,10 +72,15 @@ class GinkgoCommand(BaseCommand):
                 f"The database lacks a table or a column: {_first_line(error)} "
                 "Run manage.py migrate first.",
             )
-        except DatabaseError as error:
-            self._end("internal_error", f"The database refused: {_first_line(error)}")
         except KeyboardInterrupt:
             self._end("interrupted", "Interrupted; what was asked for goes on.")
+        except CommandError:
+            raise
+        except Exception as error:
+            if options["traceback"] or not self._from_shell:
+                raise
+            said = f"{type(error).__name__}: {_first_line(error)}"
+            self._end("internal_error", f"{said} Run it with --traceback to see where.")
 
     def _end(self, code: str, message: str, **extra: Any) -> None:
         """End with exit code 1, or with an exception where another program called."""

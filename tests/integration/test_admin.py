@@ -106,8 +106,9 @@ def test_what_matters_is_in_the_list_at_a_glance(operator: Client) -> None:
     equity = f"{EquityPoint.objects.latest('seq').equity:,.2f}"
     for words in ("tech-hold", "running", "node-1", "buy_and_hold", "r1 unproven", equity):
         assert words in page
+    requests.cordon("node-2", actor="cast")
     nodes = operator.get(address(Node)).content.decode()
-    for words in ("alive", "lost", "1/5", "rack-1", " s"):
+    for words in ("alive", "lost", "1/5", "rack-1", " s", "cordoned"):
         assert words in nodes
 
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import connection, connections
 from django.test import Client
@@ -266,6 +267,20 @@ def test_a_missing_migration_is_not_ready(nobody: Caller, db: Any) -> None:
         cursor.execute("DELETE FROM django_migrations WHERE app = 'scheduling'")
     said = problem(nobody.get("readyz"), 503, "unavailable")["detail"]
     assert "migrate" in said
+
+
+@pytest.mark.parametrize(
+    "error", [psycopg.OperationalError("gone"), psycopg.errors.LockNotAvailable("waits")]
+)
+def test_an_outage_that_the_driver_itself_reports_is_unavailable_too(
+    operator: Caller, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    # The statements of the fleet run beside Django, so their errors are not Django's.
+    def away(*args: Any, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("scheduling.enact.requests.freeze", away)
+    problem(operator.post("schedule/freeze/"), 503, "unavailable")
 
 
 def test_what_nobody_foresaw_is_a_sentence_and_goes_to_the_log(

@@ -86,6 +86,13 @@ def test_without_a_database_it_ends_with_one_sentence() -> None:
     assert json.loads(done.stdout)["code"] == "unavailable"
 
 
+def test_a_feed_that_does_not_exist_ends_with_one_sentence() -> None:
+    done = shell("create_portfolio", "x", "--strategy", "canary", GINKGO_FEED="ticker-tape")
+    assert done.returncode == 1
+    assert "ticker-tape" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_wrong_command_line_is_usage() -> None:
     done = shell("migrate_portfolio")
     assert done.returncode == 2
