@@ -188,6 +188,13 @@ class Fleet(House):
         ((pid,),) = self.query("SELECT pid FROM scheduling_node WHERE name = %s", node)
         return psutil.Process(pid)
 
+    def answers(self) -> bool:
+        """Whether the web process and its database answer."""
+        try:
+            return self.call("GET", "/api/readyz").status == 200
+        except OSError:
+            return False
+
     # --- wait ---------------------------------------------------------------------------------
 
     def settle(self, nodes: tuple[str, ...] = DEMO_NODES, limit_s: float = 60) -> None:
@@ -330,27 +337,34 @@ class Fleet(House):
                 db.execute(statement)
 
     @contextmanager
-    def own_node(self, name: str, token: str | None = None) -> Iterator[subprocess.Popen[str]]:
-        """A daemon of the test's own, killed in the end if it still lives."""
-        process = self.launch_node(name, token or self.node_token(name))
+    def own_node(
+        self, name: str, server: str = "", token: str = ""
+    ) -> Iterator[subprocess.Popen[str]]:
+        """A daemon of the test's own, asked to leave in the end if it still lives."""
+        process = self.launch_node(
+            name, server or self.access["url"], token or self.node_token(name)
+        )
         try:
             yield process
         finally:
-            if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
                 process.kill()
-            process.wait()
+                raise
 
     def node_token(self, name: str) -> str:
         """A new token for a node, which is made if there is none of that name."""
         return str(self.manage("create_node_token", name)["token"])
 
-    def launch_node(self, name: str, token: str) -> subprocess.Popen[str]:
+    def launch_node(self, name: str, server: str, token: str) -> subprocess.Popen[str]:
         """Start a daemon; its words go to logs/NAME.txt under the home."""
         with open(self.home / "logs" / f"{name}.txt", "a", encoding="utf-8") as output:
             return subprocess.Popen(
                 [
                     *(sys.executable, "-m", "scheduling.node_daemon"),
-                    *("--name", name, "--server", self.access["url"]),
+                    *("--name", name, "--server", server),
                 ],
                 cwd=CHECKOUT,
                 env={**self.environment(), "GINKGO_NODE_TOKEN": token},
@@ -385,11 +399,18 @@ class Fleet(House):
     def assert_nothing_moved(self, before: dict[str, RunNow], since: datetime) -> None:
         """Everything is where it was, under the same epoch, and nothing was even begun."""
         after = self.runs()
-        moved = [(before[name], run) for name, run in after.items()
-                 if run.ownership != before[name].ownership]  # fmt: skip
-        assert moved == []
+        moved = [
+            f"{name}: {before[name].ownership} → {run.ownership}"
+            for name, run in after.items()
+            if run.ownership != before[name].ownership
+        ]
+        assert not moved, moved
         for kind in ("node_lost", "handoff_requested", "granted"):
-            assert self.events(kind, since) == []
+            told = [
+                f"{event['at']} {kind} {event['portfolio'] or event['node']}: {event['reason']}"
+                for event in self.events(kind, since)
+            ]
+            assert not told, told
 
 
 @contextmanager

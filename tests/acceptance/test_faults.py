@@ -149,18 +149,11 @@ def test_a_killed_part_of_the_control_plane_moves_nothing(
 ) -> None:
     before, since = quick_fleet.runs(), quick_fleet.now()
     quick_fleet.process_of(*words).kill()
-    wait_for(lambda: _web_answers(quick_fleet), bool, 20, "the API back")
+    wait_for(lambda: quick_fleet.answers(), bool, 20, "the API back")
     quick_fleet.progress()
     quick_fleet.settle()
     quick_fleet.assert_nothing_moved(before, since)
     quick_fleet.assert_canaries_clean()
-
-
-def _web_answers(fleet: Fleet) -> bool:
-    try:
-        return fleet.call("GET", "/api/readyz").status == 200
-    except OSError:
-        return False
 
 
 def test_a_fourth_node_gets_its_share_and_hands_it_back_when_it_leaves(
@@ -189,13 +182,13 @@ def test_of_two_daemons_of_one_name_the_newer_wins_and_a_third_fight_is_refused(
     quick_fleet: Fleet,
 ) -> None:
     token = quick_fleet.node_token("node-5")
-    with quick_fleet.own_node("node-5", token) as older:
+    with quick_fleet.own_node("node-5", token=token) as older:
         wait_for(lambda: quick_fleet.on("node-5"), lambda names: names, 20, "a share for node-5")
         quick_fleet.settle((*DEMO_NODES, "node-5"))
         names = quick_fleet.on("node-5")
         before = quick_fleet.runs()
         quick_fleet.call("POST", "/api/schedule/freeze/", {"reason": "watch the takeover alone"})
-        with quick_fleet.own_node("node-5", token) as newer:
+        with quick_fleet.own_node("node-5", token=token) as newer:
             assert _end_of(older) not in (0, None)
             wait_for(
                 lambda: [quick_fleet.run(name) for name in names],
@@ -211,9 +204,9 @@ def test_of_two_daemons_of_one_name_the_newer_wins_and_a_third_fight_is_refused(
                 assert after[name].node == "node-5"
                 assert after[name].epoch == before[name].epoch + 1
                 assert after[name].incarnation != before[name].incarnation
-            with quick_fleet.own_node("node-5", token) as third:
+            with quick_fleet.own_node("node-5", token=token) as third:
                 assert _end_of(newer) not in (0, None)
-                with quick_fleet.own_node("node-5", token) as fourth:
+                with quick_fleet.own_node("node-5", token=token) as fourth:
                     assert _end_of(fourth) not in (0, None)
                 said = (quick_fleet.home / "logs" / "node-5.txt").read_text()
                 assert f"pid {third.pid}" in said

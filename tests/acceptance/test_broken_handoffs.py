@@ -1,0 +1,89 @@
+"""Moves during which one of the parties dies or sleeps."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.acceptance.conftest import QUICK
+from tests.acceptance.fleet import Fleet, family, frozen, wait_for
+
+TTL_S = float(QUICK["GINKGO_LEASE_TTL_S"])
+
+
+def begin_move(fleet: Fleet, name: str) -> tuple[int, str, str]:
+    """Ask for a move and return (handoff, source, target) without waiting."""
+    source, target = str(fleet.run(name).node), fleet.elsewhere(name)
+    answer = fleet.call("POST", f"/api/portfolios/{name}/migrate/", {"target_node": target})
+    assert answer.status == 202, answer.text
+    return answer.json["id"], source, target
+
+
+def test_a_target_that_sleeps_never_gets_the_portfolio(quick_fleet: Fleet) -> None:
+    name = "canary-1"
+    before = quick_fleet.run(name)
+    target = quick_fleet.elsewhere(name)
+    with frozen(family(quick_fleet.daemon(target))):
+        number, _, chosen = begin_move(quick_fleet, name)
+        assert chosen == target
+        failed = quick_fleet.ended(number, 2 * (TTL_S + 3))
+        assert failed["state"] == "failed"
+        assert f"{target} was lost before it was ready" in failed["error"]
+        run = quick_fleet.run(name)
+        assert run.ownership == before.ownership
+        assert run.last_seq > before.last_seq  # the source never stopped
+    quick_fleet.settle()
+    quick_fleet.assert_canaries_clean()
+    quick_fleet.assert_history_whole()
+
+
+def test_a_source_that_sleeps_loses_the_portfolio_without_consent(quick_fleet: Fleet) -> None:
+    name = "canary-2"
+    before = quick_fleet.run(name)
+    with frozen(family(quick_fleet.daemon(str(before.node)))):
+        begin_move(quick_fleet, name)
+        quick_fleet.commits_elsewhere([name], str(before.node), 2 * (TTL_S + 3))
+    quick_fleet.settle()
+    quick_fleet.assert_canaries_clean()
+    quick_fleet.assert_history_whole()
+
+
+@pytest.mark.parametrize("who", ["source", "target"])
+def test_a_party_killed_in_the_middle_of_a_move_costs_no_event(
+    quick_fleet: Fleet, who: str
+) -> None:
+    name = "canary-3"
+    number, source, target = begin_move(quick_fleet, name)
+    quick_fleet.daemon(source if who == "source" else target).kill()
+    quick_fleet.ended(number, 2 * (TTL_S + 3))
+    wait_for(
+        lambda: quick_fleet.run(name),
+        lambda run: run.phase == "running",
+        2 * (TTL_S + 3),
+        f"{name} running",
+    )
+    quick_fleet.settle()
+    quick_fleet.assert_canaries_clean()
+    quick_fleet.assert_history_whole()
+
+
+def test_a_control_plane_killed_in_the_middle_of_a_move_goes_on_from_the_row(
+    quick_fleet: Fleet,
+) -> None:
+    name = "canary-1"
+    number, _, target = begin_move(quick_fleet, name)
+    for words in (("run_watcher",), ("ginkgo_site.asgi:application",)):
+        quick_fleet.process_of(*words).kill()
+    ended, _ = wait_for(
+        lambda: quick_fleet.query("SELECT state FROM scheduling_handoff WHERE id = %s", number)[0][
+            0
+        ],
+        lambda state: state in ("done", "failed", "rolled_back", "superseded"),
+        30,
+        f"the end of handoff {number}",
+    )
+    assert ended == "done"
+    assert quick_fleet.run(name).node == target
+    wait_for(lambda: quick_fleet.answers(), bool, 20, "the API back")
+    quick_fleet.settle()
+    quick_fleet.assert_canaries_clean()
+    quick_fleet.assert_history_whole()

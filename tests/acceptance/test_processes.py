@@ -1,0 +1,75 @@
+"""What the process of one portfolio may do, and what its neighbours notice of it: nothing."""
+
+from __future__ import annotations
+
+import psutil
+
+from tests.acceptance.fleet import Fleet, family, wait_for
+
+
+def test_a_killed_portfolio_process_starts_again_in_place(quick_fleet: Fleet) -> None:
+    before, since = quick_fleet.runs(), quick_fleet.now()
+    seen, _ = wait_for(
+        lambda: quick_fleet.get("/api/portfolios/canary-2/"),
+        lambda portfolio: portfolio["run"]["pid"],
+        5,
+        "the pid of canary-2",
+    )
+    psutil.Process(seen["run"]["pid"]).kill()
+    wait_for(
+        lambda: quick_fleet.events("process_died", since, portfolio="canary-2"),
+        bool,
+        5,
+        "the death in the audit trail",
+    )
+    quick_fleet.progress()
+    quick_fleet.settle()
+    quick_fleet.assert_nothing_moved(before, since)
+    assert quick_fleet.get("/api/portfolios/canary-2/")["run"]["attempts"] == 0
+    quick_fleet.assert_canaries_clean()
+
+
+def test_a_node_whose_forkserver_is_killed_gets_over_it(quick_fleet: Fleet) -> None:
+    had = quick_fleet.on("node-3")
+    daemon = quick_fleet.daemon("node-3")
+    (forkserver,) = daemon.children()
+    forkserver.kill()
+    wait_for(lambda: forkserver.is_running(), lambda lives: not lives, 2, "its end")
+    quick_fleet.progress(30)
+    quick_fleet.settle()
+    assert {name for name in had if quick_fleet.run(name).phase == "running"} == set(had)
+    quick_fleet.assert_canaries_clean()
+    quick_fleet.assert_history_whole()
+
+
+def test_a_slow_portfolio_lags_alone(quick_fleet: Fleet) -> None:
+    body = {
+        "name": "slow",
+        "strategy": "sleeper",
+        "config": {"seconds": 0.5},
+        "symbols": ["IBM", "GE", "HD", "XOM", "CVX", "JPM", "MS", "WFC"],
+    }
+    assert quick_fleet.call("POST", "/api/portfolios/", body).status == 201
+    try:
+        slow, _ = wait_for(
+            lambda: quick_fleet.get("/api/portfolios/slow/")["run"],
+            lambda run: run["phase"] == "running" and run["lag_events"] > 600,
+            30,
+            "a lag of two seconds",
+        )
+        neighbours = [
+            portfolio
+            for portfolio in quick_fleet.get("/api/portfolios/?limit=100")["results"]
+            if portfolio["run"]["node"] == slow["node"] and portfolio["name"] != "slow"
+        ]
+        assert neighbours
+        assert max(portfolio["run"]["lag_events"] for portfolio in neighbours) < 600
+        quick_fleet.assert_canaries_clean()
+    finally:
+        quick_fleet.call("DELETE", "/api/portfolios/slow/", {})
+
+
+def test_every_process_of_a_node_descends_from_its_daemon(quick_fleet: Fleet) -> None:
+    pids = {process.pid for process in family(quick_fleet.daemon("node-1"))}
+    for name in quick_fleet.on("node-1"):
+        assert quick_fleet.get(f"/api/portfolios/{name}/")["run"]["pid"] in pids

@@ -1,0 +1,104 @@
+"""A wire between a node and its server that can be cut: silence in either direction, or resets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+
+class Wire:
+    """Forwards TCP connections to one server. What is sent during a silence arrives after it."""
+
+    def __init__(self, server_url: str) -> None:
+        parts = urlsplit(server_url)
+        self._server = (parts.hostname, parts.port)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._to_server, self._to_node = asyncio.Event(), asyncio.Event()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._pumps: set[asyncio.Task[None]] = set()
+        self.url = ""
+
+    @contextmanager
+    def open(self) -> Iterator[Wire]:
+        """Listen until the end of the context."""
+        self._to_server.set()
+        self._to_node.set()
+        self._thread.start()
+        try:
+            self.url = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(5)
+            yield self
+        finally:
+            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(5)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(5)
+            self._loop.close()
+
+    @contextmanager
+    def silent(self, *, to_server: bool = True, to_node: bool = True) -> Iterator[None]:
+        """Let nothing through in these directions; connections stay open."""
+        gates = [*([self._to_server] if to_server else []), *([self._to_node] if to_node else [])]
+        for gate in gates:
+            self._loop.call_soon_threadsafe(gate.clear)
+        try:
+            yield
+        finally:
+            for gate in gates:
+                self._loop.call_soon_threadsafe(gate.set)
+
+    def reset(self) -> None:
+        """End every connection with RST; what was on its way is lost."""
+        asyncio.run_coroutine_threadsafe(self._reset(), self._loop).result(5)
+
+    async def _listen(self) -> str:
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        return f"http://{host}:{port}"
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            far_reader, far_writer = await asyncio.open_connection(*self._server)
+        except OSError:  # the server is away: so are we
+            writer.transport.abort()
+            return
+        self._writers |= {writer, far_writer}
+        for source, sink, gate in (
+            (reader, far_writer, self._to_server),
+            (far_reader, writer, self._to_node),
+        ):
+            pump = asyncio.create_task(self._pump(source, sink, gate))
+            self._pumps.add(pump)
+            pump.add_done_callback(self._pumps.discard)
+
+    async def _pump(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, gate: asyncio.Event
+    ) -> None:
+        try:
+            while data := await source.read(1 << 16):
+                await gate.wait()
+                sink.write(data)
+                await sink.drain()
+            await gate.wait()
+            sink.close()
+        except OSError:
+            sink.transport.abort()
+        finally:
+            self._writers.discard(sink)
+
+    async def _reset(self) -> None:
+        for pump in list(self._pumps):
+            pump.cancel()
+        for writer in self._writers:
+            raw: socket.socket = writer.get_extra_info("socket")
+            # No lingering: the kernel sends RST instead of FIN.
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+            writer.transport.abort()
+        self._writers.clear()
+
+    async def _end(self) -> None:
+        await self._reset()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
