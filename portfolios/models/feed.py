@@ -6,7 +6,7 @@ from django.db import models
 
 
 class FeedRow(models.Model):
-    """One market-data log. Its events live outside the database; the hash says which log is meant."""
+    """One market-data log. Its events live outside the database; the hash says which is meant."""
 
     name = models.SlugField(max_length=60, unique=True)
     sha256 = models.CharField(max_length=64)

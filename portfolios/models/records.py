@@ -105,7 +105,7 @@ class EquityPoint(models.Model):
 
 
 class Suppression(models.Model):
-    """A range of events too old to decide on: an input of the run, kept so that it can be replayed."""
+    """A range of events too old to decide on: an input of the run, kept so that it can replay."""
 
     portfolio = models.ForeignKey(
         Portfolio, on_delete=models.CASCADE, related_name="suppressions", db_index=False

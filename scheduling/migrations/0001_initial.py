@@ -6,230 +6,522 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('portfolios', '0001_initial'),
+        ("portfolios", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Control',
+            name="Control",
             fields=[
-                ('id', models.PositiveSmallIntegerField(default=1, primary_key=True, serialize=False)),
-                ('frozen_at', models.DateTimeField(blank=True, null=True)),
-                ('frozen_by', models.CharField(blank=True, default='', max_length=150)),
-                ('frozen_reason', models.CharField(blank=True, default='', max_length=200)),
-                ('freeze_failover', models.BooleanField(default=False)),
+                (
+                    "id",
+                    models.PositiveSmallIntegerField(default=1, primary_key=True, serialize=False),
+                ),
+                ("frozen_at", models.DateTimeField(blank=True, null=True)),
+                ("frozen_by", models.CharField(blank=True, default="", max_length=150)),
+                ("frozen_reason", models.CharField(blank=True, default="", max_length=200)),
+                ("freeze_failover", models.BooleanField(default=False)),
             ],
         ),
         migrations.CreateModel(
-            name='GatewayPulse',
+            name="GatewayPulse",
             fields=[
-                ('id', models.PositiveSmallIntegerField(default=1, primary_key=True, serialize=False)),
-                ('serving_since', models.DateTimeField()),
-                ('last_beat_at', models.DateTimeField()),
+                (
+                    "id",
+                    models.PositiveSmallIntegerField(default=1, primary_key=True, serialize=False),
+                ),
+                ("serving_since", models.DateTimeField()),
+                ("last_beat_at", models.DateTimeField()),
             ],
         ),
         migrations.CreateModel(
-            name='Node',
+            name="Node",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.SlugField(max_length=80, unique=True)),
-                ('cordoned', models.BooleanField(default=False)),
-                ('draining', models.BooleanField(default=False)),
-                ('drain_reason', models.CharField(blank=True, default='', max_length=200)),
-                ('drain_actor', models.CharField(blank=True, default='', max_length=150)),
-                ('capacity', models.PositiveIntegerField(default=5, help_text='The sum of weights it can hold.')),
-                ('labels', models.JSONField(blank=True, default=dict)),
-                ('strategies', models.JSONField(blank=True, default=dict, help_text='Strategy name → version.')),
-                ('feeds', models.JSONField(blank=True, default=dict, help_text='Feed name → sha256.')),
-                ('host', models.CharField(blank=True, default='', max_length=255)),
-                ('pid', models.PositiveIntegerField(blank=True, null=True)),
-                ('version', models.CharField(blank=True, default='', max_length=40)),
-                ('registered_at', models.DateTimeField(blank=True, null=True)),
-                ('status', models.CharField(choices=[('new', 'New'), ('alive', 'Alive'), ('lost', 'Lost'), ('left', 'Left')], db_index=True, default='new', max_length=8)),
-                ('status_since', models.DateTimeField(auto_now_add=True)),
-                ('leaving', models.BooleanField(default=False, help_text='Its daemon was asked to stop.')),
-                ('lost_times', models.JSONField(blank=True, default=list, help_text='Newest losses, epoch s.')),
-                ('desired_version', models.BigIntegerField(default=0)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("name", models.SlugField(max_length=80, unique=True)),
+                ("cordoned", models.BooleanField(default=False)),
+                ("draining", models.BooleanField(default=False)),
+                ("drain_reason", models.CharField(blank=True, default="", max_length=200)),
+                ("drain_actor", models.CharField(blank=True, default="", max_length=150)),
+                (
+                    "capacity",
+                    models.PositiveIntegerField(
+                        default=5, help_text="The sum of weights it can hold."
+                    ),
+                ),
+                ("labels", models.JSONField(blank=True, default=dict)),
+                (
+                    "strategies",
+                    models.JSONField(
+                        blank=True, default=dict, help_text="Strategy name → version."
+                    ),
+                ),
+                (
+                    "feeds",
+                    models.JSONField(blank=True, default=dict, help_text="Feed name → sha256."),
+                ),
+                ("host", models.CharField(blank=True, default="", max_length=255)),
+                ("pid", models.PositiveIntegerField(blank=True, null=True)),
+                ("version", models.CharField(blank=True, default="", max_length=40)),
+                ("registered_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("new", "New"),
+                            ("alive", "Alive"),
+                            ("lost", "Lost"),
+                            ("left", "Left"),
+                        ],
+                        db_index=True,
+                        default="new",
+                        max_length=8,
+                    ),
+                ),
+                ("status_since", models.DateTimeField(auto_now_add=True)),
+                (
+                    "leaving",
+                    models.BooleanField(default=False, help_text="Its daemon was asked to stop."),
+                ),
+                (
+                    "lost_times",
+                    models.JSONField(blank=True, default=list, help_text="Newest losses, epoch s."),
+                ),
+                ("desired_version", models.BigIntegerField(default=0)),
             ],
             options={
-                'ordering': ['name'],
+                "ordering": ["name"],
             },
         ),
         migrations.CreateModel(
-            name='PassLock',
+            name="PassLock",
             fields=[
-                ('name', models.CharField(max_length=20, primary_key=True, serialize=False)),
-                ('holder', models.CharField(blank=True, default='', max_length=80)),
-                ('until', models.DateTimeField()),
-                ('failover_ran_at', models.DateTimeField(null=True)),
+                ("name", models.CharField(max_length=20, primary_key=True, serialize=False)),
+                ("holder", models.CharField(blank=True, default="", max_length=80)),
+                ("until", models.DateTimeField()),
+                ("failover_ran_at", models.DateTimeField(null=True)),
             ],
         ),
         migrations.CreateModel(
-            name='ApiToken',
+            name="ApiToken",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('sha256', models.CharField(max_length=64, unique=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('revoked_at', models.DateTimeField(blank=True, null=True)),
-                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='api_tokens', to=settings.AUTH_USER_MODEL)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("sha256", models.CharField(max_length=64, unique=True)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("revoked_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "user",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="api_tokens",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Lease',
+            name="Lease",
             fields=[
-                ('node', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='lease', serialize=False, to='scheduling.node')),
-                ('incarnation', models.UUIDField()),
-                ('renewals', models.BigIntegerField(default=0)),
-                ('renewed_at', models.DateTimeField()),
-                ('expires_at', models.DateTimeField()),
-                ('connection', models.UUIDField(help_text='The websocket that may shorten the lease.', null=True)),
-                ('taken_at', models.DateTimeField(help_text='When this incarnation registered.')),
-                ('takeovers', models.JSONField(default=list, help_text='Takeovers of a beating one, epoch s.')),
+                (
+                    "node",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        primary_key=True,
+                        related_name="lease",
+                        serialize=False,
+                        to="scheduling.node",
+                    ),
+                ),
+                ("incarnation", models.UUIDField()),
+                ("renewals", models.BigIntegerField(default=0)),
+                ("renewed_at", models.DateTimeField()),
+                ("expires_at", models.DateTimeField()),
+                (
+                    "connection",
+                    models.UUIDField(
+                        help_text="The websocket that may shorten the lease.", null=True
+                    ),
+                ),
+                ("taken_at", models.DateTimeField(help_text="When this incarnation registered.")),
+                (
+                    "takeovers",
+                    models.JSONField(
+                        default=list, help_text="Takeovers of a beating one, epoch s."
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='NodeReport',
+            name="NodeReport",
             fields=[
-                ('node', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='report', serialize=False, to='scheduling.node')),
-                ('at', models.DateTimeField()),
-                ('metrics', models.JSONField(default=dict)),
-                ('portfolios', models.JSONField(default=list)),
+                (
+                    "node",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        primary_key=True,
+                        related_name="report",
+                        serialize=False,
+                        to="scheduling.node",
+                    ),
+                ),
+                ("at", models.DateTimeField()),
+                ("metrics", models.JSONField(default=dict)),
+                ("portfolios", models.JSONField(default=list)),
             ],
         ),
         migrations.CreateModel(
-            name='Handoff',
+            name="Handoff",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('place', 'Place'), ('reload', 'Reload'), ('migrate', 'Migrate'), ('failover', 'Failover'), ('stop', 'Stop')], max_length=8)),
-                ('state', models.CharField(choices=[('requested', 'Requested'), ('preparing', 'Preparing'), ('draining', 'Draining'), ('activating', 'Activating'), ('done', 'Done'), ('failed', 'Failed'), ('rolled_back', 'Rolled Back'), ('superseded', 'Superseded')], default='requested', max_length=11)),
-                ('reason', models.TextField(blank=True, default='')),
-                ('requested_by', models.CharField(blank=True, default='', max_length=150)),
-                ('source_incarnation', models.UUIDField(null=True)),
-                ('target_incarnation', models.UUIDField(null=True)),
-                ('from_epoch', models.BigIntegerField()),
-                ('to_epoch', models.BigIntegerField(null=True)),
-                ('from_revision', models.PositiveIntegerField()),
-                ('to_revision', models.PositiveIntegerField()),
-                ('released_seq', models.BigIntegerField(null=True)),
-                ('release_batch', models.UUIDField(null=True, unique=True)),
-                ('release_answer', models.CharField(blank=True, default='', max_length=12)),
-                ('error', models.TextField(blank=True, default='')),
-                ('pause_ms', models.FloatField(null=True)),
-                ('catchup_ms', models.FloatField(null=True)),
-                ('deadline_at', models.DateTimeField(help_text='Of the step it is in.')),
-                ('requested_at', models.DateTimeField()),
-                ('prepared_at', models.DateTimeField(null=True)),
-                ('released_at', models.DateTimeField(null=True)),
-                ('granted_at', models.DateTimeField(null=True)),
-                ('activated_at', models.DateTimeField(null=True)),
-                ('finished_at', models.DateTimeField(null=True)),
-                ('portfolio', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='handoffs', to='portfolios.portfolio')),
-                ('source_node', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='handoffs_out', to='scheduling.node')),
-                ('target_node', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='handoffs_in', to='scheduling.node')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("place", "Place"),
+                            ("reload", "Reload"),
+                            ("migrate", "Migrate"),
+                            ("failover", "Failover"),
+                            ("stop", "Stop"),
+                        ],
+                        max_length=8,
+                    ),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("requested", "Requested"),
+                            ("preparing", "Preparing"),
+                            ("draining", "Draining"),
+                            ("activating", "Activating"),
+                            ("done", "Done"),
+                            ("failed", "Failed"),
+                            ("rolled_back", "Rolled Back"),
+                            ("superseded", "Superseded"),
+                        ],
+                        default="requested",
+                        max_length=11,
+                    ),
+                ),
+                ("reason", models.TextField(blank=True, default="")),
+                ("requested_by", models.CharField(blank=True, default="", max_length=150)),
+                ("source_incarnation", models.UUIDField(null=True)),
+                ("target_incarnation", models.UUIDField(null=True)),
+                ("from_epoch", models.BigIntegerField()),
+                ("to_epoch", models.BigIntegerField(null=True)),
+                ("from_revision", models.PositiveIntegerField()),
+                ("to_revision", models.PositiveIntegerField()),
+                ("released_seq", models.BigIntegerField(null=True)),
+                ("release_batch", models.UUIDField(null=True, unique=True)),
+                ("release_answer", models.CharField(blank=True, default="", max_length=12)),
+                ("error", models.TextField(blank=True, default="")),
+                ("pause_ms", models.FloatField(null=True)),
+                ("catchup_ms", models.FloatField(null=True)),
+                ("deadline_at", models.DateTimeField(help_text="Of the step it is in.")),
+                ("requested_at", models.DateTimeField()),
+                ("prepared_at", models.DateTimeField(null=True)),
+                ("released_at", models.DateTimeField(null=True)),
+                ("granted_at", models.DateTimeField(null=True)),
+                ("activated_at", models.DateTimeField(null=True)),
+                ("finished_at", models.DateTimeField(null=True)),
+                (
+                    "portfolio",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="handoffs",
+                        to="portfolios.portfolio",
+                    ),
+                ),
+                (
+                    "source_node",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="handoffs_out",
+                        to="scheduling.node",
+                    ),
+                ),
+                (
+                    "target_node",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="handoffs_in",
+                        to="scheduling.node",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-id'],
+                "ordering": ["-id"],
             },
         ),
         migrations.CreateModel(
-            name='Event',
+            name="Event",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('at', models.DateTimeField(db_index=True)),
-                ('kind', models.CharField(db_index=True, max_length=32)),
-                ('actor', models.CharField(blank=True, default='', max_length=150)),
-                ('reason', models.TextField(blank=True, default='')),
-                ('data', models.JSONField(blank=True, default=dict)),
-                ('portfolio', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='events', to='portfolios.portfolio')),
-                ('node', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='events', to='scheduling.node')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("at", models.DateTimeField(db_index=True)),
+                ("kind", models.CharField(db_index=True, max_length=32)),
+                ("actor", models.CharField(blank=True, default="", max_length=150)),
+                ("reason", models.TextField(blank=True, default="")),
+                ("data", models.JSONField(blank=True, default=dict)),
+                (
+                    "portfolio",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="events",
+                        to="portfolios.portfolio",
+                    ),
+                ),
+                (
+                    "node",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="events",
+                        to="scheduling.node",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-id'],
+                "ordering": ["-id"],
             },
         ),
         migrations.CreateModel(
-            name='NodeToken',
+            name="NodeToken",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('sha256', models.CharField(max_length=64, unique=True)),
-                ('created_by', models.CharField(blank=True, default='', max_length=150)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('expires_at', models.DateTimeField(blank=True, null=True)),
-                ('revoked_at', models.DateTimeField(blank=True, null=True)),
-                ('node', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='tokens', to='scheduling.node')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("sha256", models.CharField(max_length=64, unique=True)),
+                ("created_by", models.CharField(blank=True, default="", max_length=150)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("expires_at", models.DateTimeField(blank=True, null=True)),
+                ("revoked_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "node",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="tokens",
+                        to="scheduling.node",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Run',
+            name="Run",
             fields=[
-                ('portfolio', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='run', serialize=False, to='portfolios.portfolio')),
-                ('incarnation', models.UUIDField(blank=True, null=True)),
-                ('epoch', models.BigIntegerField(default=0)),
-                ('revision', models.PositiveIntegerField(default=1)),
-                ('granted_at', models.DateTimeField(blank=True, null=True)),
-                ('last_seq', models.BigIntegerField()),
-                ('state_seq', models.BigIntegerField()),
-                ('batch', models.UUIDField(blank=True, help_text='The last accepted batch.', null=True)),
-                ('first_commit_at', models.DateTimeField(blank=True, help_text='Of this epoch.', null=True)),
-                ('last_commit_at', models.DateTimeField(blank=True, null=True)),
-                ('phase', models.CharField(choices=[('pending', 'Pending'), ('starting', 'Starting'), ('running', 'Running'), ('draining', 'Draining'), ('halted', 'Halted'), ('quarantined', 'Quarantined'), ('stopped', 'Stopped')], default='pending', max_length=12)),
-                ('phase_since', models.DateTimeField(auto_now_add=True)),
-                ('reason', models.TextField(blank=True, default='')),
-                ('attempts', models.PositiveIntegerField(default=0)),
-                ('last_death', models.UUIDField(blank=True, null=True)),
-                ('failures_by_node', models.JSONField(blank=True, default=dict, help_text='Node id → failures before the first event.')),
-                ('stalled_at', models.DateTimeField(blank=True, help_text='Since when no progress was made while events wait.', null=True)),
-                ('good_revision', models.PositiveIntegerField(blank=True, null=True)),
-                ('node', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='runs', to='scheduling.node')),
-                ('pinned_node', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='pinned_runs', to='scheduling.node')),
+                (
+                    "portfolio",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        primary_key=True,
+                        related_name="run",
+                        serialize=False,
+                        to="portfolios.portfolio",
+                    ),
+                ),
+                ("incarnation", models.UUIDField(blank=True, null=True)),
+                ("epoch", models.BigIntegerField(default=0)),
+                ("revision", models.PositiveIntegerField(default=1)),
+                ("granted_at", models.DateTimeField(blank=True, null=True)),
+                ("last_seq", models.BigIntegerField()),
+                ("state_seq", models.BigIntegerField()),
+                (
+                    "batch",
+                    models.UUIDField(blank=True, help_text="The last accepted batch.", null=True),
+                ),
+                (
+                    "first_commit_at",
+                    models.DateTimeField(blank=True, help_text="Of this epoch.", null=True),
+                ),
+                ("last_commit_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "phase",
+                    models.CharField(
+                        choices=[
+                            ("pending", "Pending"),
+                            ("starting", "Starting"),
+                            ("running", "Running"),
+                            ("draining", "Draining"),
+                            ("halted", "Halted"),
+                            ("quarantined", "Quarantined"),
+                            ("stopped", "Stopped"),
+                        ],
+                        default="pending",
+                        max_length=12,
+                    ),
+                ),
+                ("phase_since", models.DateTimeField(auto_now_add=True)),
+                ("reason", models.TextField(blank=True, default="")),
+                ("attempts", models.PositiveIntegerField(default=0)),
+                ("last_death", models.UUIDField(blank=True, null=True)),
+                (
+                    "failures_by_node",
+                    models.JSONField(
+                        blank=True,
+                        default=dict,
+                        help_text="Node id → failures before the first event.",
+                    ),
+                ),
+                (
+                    "stalled_at",
+                    models.DateTimeField(
+                        blank=True,
+                        help_text="Since when no progress was made while events wait.",
+                        null=True,
+                    ),
+                ),
+                ("good_revision", models.PositiveIntegerField(blank=True, null=True)),
+                (
+                    "node",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="runs",
+                        to="scheduling.node",
+                    ),
+                ),
+                (
+                    "pinned_node",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="pinned_runs",
+                        to="scheduling.node",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Tenure',
+            name="Tenure",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('epoch', models.BigIntegerField()),
-                ('incarnation', models.UUIDField(null=True)),
-                ('revision', models.PositiveIntegerField()),
-                ('from_seq', models.BigIntegerField(help_text='Last seq of the owner before: it goes on after.')),
-                ('to_seq', models.BigIntegerField(help_text='Last seq it committed.', null=True)),
-                ('cause', models.CharField(max_length=12)),
-                ('reason', models.TextField(blank=True, default='')),
-                ('started_at', models.DateTimeField()),
-                ('first_commit_at', models.DateTimeField(null=True)),
-                ('ended_at', models.DateTimeField(null=True)),
-                ('pause_ms', models.FloatField(null=True)),
-                ('handoff', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='tenures', to='scheduling.handoff')),
-                ('node', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='tenures', to='scheduling.node')),
-                ('portfolio', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='tenures', to='portfolios.portfolio')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("epoch", models.BigIntegerField()),
+                ("incarnation", models.UUIDField(null=True)),
+                ("revision", models.PositiveIntegerField()),
+                (
+                    "from_seq",
+                    models.BigIntegerField(
+                        help_text="Last seq of the owner before: it goes on after."
+                    ),
+                ),
+                ("to_seq", models.BigIntegerField(help_text="Last seq it committed.", null=True)),
+                ("cause", models.CharField(max_length=12)),
+                ("reason", models.TextField(blank=True, default="")),
+                ("started_at", models.DateTimeField()),
+                ("first_commit_at", models.DateTimeField(null=True)),
+                ("ended_at", models.DateTimeField(null=True)),
+                ("pause_ms", models.FloatField(null=True)),
+                (
+                    "handoff",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="tenures",
+                        to="scheduling.handoff",
+                    ),
+                ),
+                (
+                    "node",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="tenures",
+                        to="scheduling.node",
+                    ),
+                ),
+                (
+                    "portfolio",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="tenures",
+                        to="portfolios.portfolio",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['portfolio_id', '-epoch'],
+                "ordering": ["portfolio_id", "-epoch"],
             },
         ),
         migrations.AddIndex(
-            model_name='handoff',
-            index=models.Index(condition=models.Q(('state__in', ('requested', 'preparing', 'draining', 'activating'))), fields=['deadline_at'], name='handoff_active_deadline'),
+            model_name="handoff",
+            index=models.Index(
+                condition=models.Q(
+                    ("state__in", ("requested", "preparing", "draining", "activating"))
+                ),
+                fields=["deadline_at"],
+                name="handoff_active_deadline",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='handoff',
-            constraint=models.UniqueConstraint(condition=models.Q(('state__in', ('requested', 'preparing', 'draining', 'activating'))), fields=('portfolio',), name='handoff_one_active'),
+            model_name="handoff",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(
+                    ("state__in", ("requested", "preparing", "draining", "activating"))
+                ),
+                fields=("portfolio",),
+                name="handoff_one_active",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='run',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('incarnation__isnull', True), ('node__isnull', True)), models.Q(('incarnation__isnull', False), ('node__isnull', False)), _connector='OR'), name='run_owner_whole'),
+            model_name="run",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("incarnation__isnull", True), ("node__isnull", True)),
+                    models.Q(("incarnation__isnull", False), ("node__isnull", False)),
+                    _connector="OR",
+                ),
+                name="run_owner_whole",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='run',
-            constraint=models.CheckConstraint(condition=models.Q(('state_seq__lte', models.F('last_seq'))), name='run_state_seq'),
+            model_name="run",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("state_seq__lte", models.F("last_seq"))), name="run_state_seq"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='tenure',
-            constraint=models.UniqueConstraint(fields=('portfolio', 'epoch'), name='tenure_epoch_once'),
+            model_name="tenure",
+            constraint=models.UniqueConstraint(
+                fields=("portfolio", "epoch"), name="tenure_epoch_once"
+            ),
         ),
     ]

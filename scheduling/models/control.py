@@ -6,7 +6,7 @@ from django.db import models
 
 
 class PassLock(models.Model):
-    """A lock that ends: whoever is frozen while holding it blocks nobody for longer than `until`."""
+    """A lock that ends: whoever is frozen while holding it blocks nobody beyond `until`."""
 
     name = models.CharField(max_length=20, primary_key=True)
     holder = models.CharField(max_length=80, blank=True, default="")

@@ -21,9 +21,10 @@ class Run(models.Model):
     """The one row that says who owns a portfolio. The fence of every commit stands on it.
 
     pending ──grant──▶ starting ──first commit──▶ running ──drain──▶ draining ──grant──▶ starting
-       ▲                                             ├──stop──▶ stopped ──start──▶ pending
-       │                                             ├──five deaths──▶ quarantined ──start──▶ pending
-       └───────owner lost or stopped, no place───────┴──stale event, catch_up halt──▶ halted ──start──▶ pending
+       ▲                                             ├──stop──▶ stopped ──────────start──┐
+       │                                             ├──five deaths──▶ quarantined ─start─┤
+       │                                             └──stale event──▶ halted ─────start──┤
+       └──owner lost without a place, failed start────────────────────────────────────────┘
     """
 
     portfolio = models.OneToOneField(

@@ -1,1 +1,1 @@
-"""What nodes and the gateway say to each other. Both sides import these and nothing else of each other."""
+"""What nodes and the gateway say to each other: all that the two sides share."""

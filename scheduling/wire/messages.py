@@ -138,11 +138,11 @@ class StepFailed(msgspec.Struct, frozen=True, tag="step_failed", kw_only=True):
     step: Literal["prepare", "activate"]
     error: str
     strategy_failed: bool = False
-    """The strategy itself raised, on load or on its state: the revision is to blame, not the node."""
+    """The strategy itself raised, on load or on its state: the revision is to blame."""
 
 
 class Died(msgspec.Struct, frozen=True, tag="died", kw_only=True):
-    """A process that owned a portfolio ended without being asked. `death` makes a repeat harmless."""
+    """A process that owned a portfolio ended unasked. `death` makes a repeat harmless."""
 
     death: str
     portfolio: int
@@ -170,7 +170,7 @@ Report = Prepared | StepFailed | Died | Halted
 class Beat(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: str
     have_version: int
-    """Version of the desired set the daemon holds; the answer leaves the set out if it is current."""
+    """Version of the set the daemon holds; the answer leaves the set out if it is current."""
     leaving: bool = False
     metrics: dict[str, float] = {}
     """cpu_pct, mem_pct, rss_mb …"""
