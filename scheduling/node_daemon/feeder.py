@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from portfolios.runtime.events import join_events
@@ -60,6 +61,7 @@ class Feeder:
         symbols: frozenset[str] | None,
         held: Held,
         engine_seq: int,
+        on_keep: Callable[[], None],
     ) -> None:
         """Start behind `held.last_seq`. The process itself may stand a little earlier, at
         `engine_seq`, with no event of its symbols in between."""
@@ -76,6 +78,7 @@ class Feeder:
         self._batch_events = COMMIT_EVENTS
         self._due_at_s = 0.0
         self._release_for: int | None = None
+        self._on_keep = on_keep
         self._finish = False
         self.held: Held | None = held  #: None while the process is ahead of what is committed
         self.engine_seq = engine_seq
@@ -260,7 +263,7 @@ class Feeder:
         self.kept = handoff
         if self._release_for == handoff:
             self._release_for = None
-        self._services.changed()
+        self._on_keep()
 
     def _committed(self, commit: Commit) -> None:
         now = boottime_s()

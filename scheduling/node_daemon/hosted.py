@@ -220,6 +220,7 @@ class Hosted:
             symbols=self._spec().symbol_set(),
             held=Held(found.last_seq, found.state_seq, found.state_revision),
             engine_seq=self._engine_seq,
+            on_keep=self._kept_on,
         )
         return self.feeder
 
@@ -291,6 +292,14 @@ class Hosted:
             return msgspec.convert(self.entry.spec, Spec)
         except msgspec.ValidationError as error:
             raise ChildFailed("load", f"its specification cannot be read: {error}") from None
+
+    def _kept_on(self) -> None:
+        """The release was taken as a commit and the epoch stays: the handoff has failed."""
+        assert self.feeder is not None
+        LOG.info("%s goes on: handoff %s has failed", self, self.feeder.kept)
+        if self.handoff == self.feeder.kept:
+            self.phase, self.handoff = "running", None
+        self._services.changed()
 
     # --- ends --------------------------------------------------------------------------------
 

@@ -53,6 +53,7 @@ class FakeGateway:
         self.pushing = True
         self.refuse_register: tuple[int, str, str] | None = None
         self.status: dict[str, str] = {}
+        self.deaf = False  #: answer 503 to heartbeats only
         self.away = False  #: answer 503 to everything
         self.lose_commit_answers = 0  #: carry out, and answer 500
         self.lose_release_answers = 0
@@ -157,7 +158,7 @@ class FakeGateway:
     # --- the protocol ------------------------------------------------------------------------
 
     async def _post(self, request: web.Request) -> web.Response:
-        if self.away:
+        if self.away or (self.deaf and request.match_info["what"] == "heartbeat"):
             return _answer(wire.Problem(code="unavailable", message="away"), 503)
         if self.revoked:
             return _answer(wire.Problem(code="unauthenticated", message="It was revoked."), 401)

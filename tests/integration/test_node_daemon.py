@@ -102,11 +102,16 @@ async def test_killing_the_forkserver_restarts_every_portfolio(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.grant("node-1", 1)
-    await gateway.want("node-1", gateway.entry(1, "run"))
-    daemon = await daemons.start()
+    gateway.grant("node-1", 2)
+    looping = gateway.entry(2, "run", strategy="looper", parameters={"at_event": 1})
+    await gateway.want("node-1", gateway.entry(1, "run"), looping)
+    daemon = await daemons.start(GINKGO_STRATEGIES="portfolios.strategies.faulty")
     await gateway.until(lambda: gateway.committed(1) > 50)
+    children = family(daemon.pid)[1:]
     psutil.Process(daemon.pid).children()[0].kill()
     seen = gateway.committed(1)
+    await asyncio.sleep(1)
+    assert alive(children) == []  # the looping one too
     await gateway.until(lambda: gateway.committed(1) > seen + 150)
     assert_canary_is_exact(gateway, 1)
 

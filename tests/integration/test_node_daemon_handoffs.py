@@ -109,6 +109,8 @@ async def test_answered_keep_the_source_goes_on_under_its_epoch(
     gateway.release_answer = "keep"
     await drain(gateway)
     await goes_on(gateway, 100)  # although the set still says drain
+    await gateway.want("node-1", *gateway.entries["node-1"])
+    await goes_on(gateway, 20)
     await gateway.want("node-1", gateway.entry(1, "run"))
     await goes_on(gateway)
     assert {commit.epoch for commit in gateway.runs[1].commits} == {1}
