@@ -5,7 +5,9 @@ Everything goes through the statements that daemons and people use; nothing writ
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -19,14 +21,24 @@ from portfolios.runtime.spec import Spec
 from portfolios.strategies import registry
 from scheduling.enact import requests
 from scheduling.enact.commit import commit
-from scheduling.enact.handoff import prepared
+from scheduling.enact.deaths import died, prove
+from scheduling.enact.handoff import expire, prepared, release, step_failed
+from scheduling.enact.lease import beat
 from scheduling.enact.recipe import run
 from scheduling.enact.register import register
 from scheduling.enact.timing import timing
-from scheduling.models import Lease, Node
+from scheduling.models import GatewayPulse, Handoff, Lease, Node, Run
 from scheduling.node_daemon.progress import Progress
 from scheduling.observe.desired import desired_set
-from scheduling.wire.messages import PROTOCOL, Desired, Register
+from scheduling.wire.messages import (
+    PROTOCOL,
+    Beat,
+    Commit,
+    CommitResult,
+    Desired,
+    Died,
+    Register,
+)
 
 
 @dataclass
@@ -73,6 +85,35 @@ class Daemon:
         (result,) = run(commit(self.row.pk, self.name, self.incarnation, [message]))
         return result.answer
 
+    def send(self, *commits: Commit) -> list[CommitResult]:
+        """Send ordinary commits as one request."""
+        return run(commit(self.row.pk, self.name, self.incarnation, commits))
+
+    def release(self, words: Commit) -> CommitResult:
+        """Send a last commit."""
+        return run(release(self.row.pk, self.name, self.incarnation, words, timing()))
+
+    def beat(self, **said: Any) -> Any:
+        """Beat once; return the row of the answer."""
+        words = Beat(incarnation=str(self.incarnation), have_version=0, **said)
+        return run(beat([self.row.pk], [words], timing()))[self.row.pk]
+
+    def ready(self, handoff: Handoff) -> str:
+        """Report this handoff as prepared; return what came of it."""
+        return run(prepared(handoff.pk, self.row.pk, self.incarnation, timing()))
+
+    def fails(self, handoff: Handoff, step: str = "prepare", *, strategy: bool = False) -> str:
+        """Report that this handoff's step failed here; return what came of it."""
+        return run(
+            step_failed(
+                handoff.pk, self.row.pk, self.incarnation, step, "it broke", strategy, timing()
+            )
+        )
+
+    def owns(self) -> Sequence[str]:
+        """Return the names of the portfolios that its set says it should run."""
+        return sorted(entry.name for entry in self.desired("run"))
+
 
 def a_node(name: str, *, capacity: int = 5, labels: dict[str, str] | None = None) -> Daemon:
     """Return a node that has just registered."""
@@ -116,3 +157,128 @@ def lose(daemon: Daemon) -> None:
     """Let the daemon fall silent for long enough that its node counts as lost."""
     Lease.objects.filter(node=daemon.row).update(expires_at="2000-01-01T00:00:00Z")
     Node.objects.filter(pk=daemon.row.pk).update(status="lost")
+
+
+# --- the steps of the protocol, one by one -------------------------------------------------------
+
+
+@dataclass
+class Owner:
+    """A daemon's hand on one portfolio: it says what a process would say, whatever is true."""
+
+    daemon: Daemon
+    portfolio: Portfolio
+
+    def run(self) -> Run:
+        """Return the run as it is in the database."""
+        return run_of(self.portfolio)
+
+    def words(self, events: int = 1, **given: Any) -> Commit:
+        """Return a commit of the next `events` events, with whatever is given instead."""
+        at = self.run()
+        values: dict[str, Any] = {
+            "portfolio": self.portfolio.pk,
+            "epoch": at.epoch,
+            "from_seq": at.last_seq,
+            "to_seq": at.last_seq + events,
+            "batch": str(uuid4()),
+            **given,
+        }
+        return Commit(**values)
+
+    def send(self, words: Commit) -> CommitResult:
+        """Send these very words, which may be a repeat or a zombie's."""
+        return self.daemon.send(words)[0]
+
+    def commit(self, events: int = 1, **given: Any) -> str:
+        """Send a commit of the next events and return the answer."""
+        return self.send(self.words(events, **given)).answer
+
+    def release_words(self, handoff: Handoff, events: int = 0, **given: Any) -> Commit:
+        """Return the last commit of this epoch, for `handoff`."""
+        return self.words(events, release=handoff.pk, **given)
+
+    def release(self, handoff: Handoff, events: int = 0, **given: Any) -> CommitResult:
+        """Release for `handoff`."""
+        return self.daemon.release(self.release_words(handoff, events, **given))
+
+    def die(self, **given: Any) -> str:
+        """Report that the process ended unasked."""
+        return self.report_death(self.death(**given))
+
+    def death(self, **given: Any) -> Died:
+        """Return the report of a process that ended unasked."""
+        at = self.run()
+        values: dict[str, Any] = {
+            "death": str(uuid4()),
+            "portfolio": self.portfolio.pk,
+            "epoch": at.epoch,
+            "revision": at.revision,
+            "seq": at.last_seq,
+            "stage": "event",
+            "error": "ValueError: boom",
+            **given,
+        }
+        return Died(**values)
+
+    def report_death(self, death: Died) -> str:
+        """Report this very death."""
+        return run(died(self.daemon.row.pk, self.daemon.incarnation, death, timing()))
+
+
+def owner(name: str, daemon: Daemon) -> Owner:
+    """Return the hand of `daemon` on the portfolio of this name."""
+    return Owner(daemon, Portfolio.objects.get(name=name))
+
+
+def a_trader(name: str, daemon: Daemon, *, events: int = 1, **given: Any) -> Owner:
+    """Return a portfolio that runs on `daemon` and has committed `events` events."""
+    portfolio = a_running(name, daemon, **given)
+    hand = Owner(daemon, portfolio)
+    if events:
+        assert hand.commit(events) == "ok"
+    return hand
+
+
+def run_of(portfolio: Portfolio) -> Run:
+    """Return its run, fresh."""
+    return Run.objects.get(pk=portfolio.pk)
+
+
+def the_handoff(portfolio: Portfolio) -> Handoff:
+    """Return its newest handoff, fresh."""
+    found = Handoff.objects.filter(portfolio=portfolio).order_by("-id").first()
+    assert found is not None
+    return found
+
+
+def past_deadline(handoff: Handoff) -> str:
+    """Let its step be late and look at it as the sweep does; return what came of it."""
+    Handoff.objects.filter(pk=handoff.pk).update(deadline_at=ago(1))
+    return run(expire(handoff.pk, timing()))
+
+
+def let_expire(daemon: Daemon, seconds_ago: float = 1) -> None:
+    """Let the lease run out, without anybody having noticed yet."""
+    Lease.objects.filter(node=daemon.row).update(
+        expires_at=ago(seconds_ago), renewed_at=ago(30 + seconds_ago)
+    )
+
+
+def serving_since(seconds_ago: float, *, last_beat_ago: float = 0) -> None:
+    """Let the gateway have been reachable for so long."""
+    GatewayPulse.objects.update_or_create(
+        pk=1,
+        defaults={"serving_since": ago(seconds_ago), "last_beat_at": ago(last_beat_ago)},
+    )
+
+
+def mature(portfolio: Portfolio) -> None:
+    """Let its revision have run for longer than a proof takes, and prove it."""
+    Run.objects.filter(pk=portfolio.pk).update(first_commit_at=ago(3600))
+    run(prove(timing()))
+
+
+def ago(seconds: float) -> datetime:
+    """Return the moment so many seconds before now."""
+    return datetime.now(UTC) - timedelta(seconds=seconds)
