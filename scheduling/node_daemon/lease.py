@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 FENCE_AT = 0.8  #: share of the TTL after which a node without renewal stops feeding
 
 
@@ -16,18 +14,11 @@ class Lease:
     def __init__(self) -> None:
         """Start without a right to feed: the first answer gives it."""
         self._fence_at_s = 0.0
-        self._renewed = asyncio.Event()
 
     def renew(self, sent_at_s: float, ttl_s: float) -> None:
         """Take the renewal of a beat that was sent at `sent_at_s`."""
         self._fence_at_s = max(self._fence_at_s, sent_at_s + FENCE_AT * ttl_s)
-        self._renewed.set()
 
     def may_feed(self, now_s: float) -> bool:
         """Return whether portfolios may be fed at `now_s`."""
         return now_s < self._fence_at_s
-
-    async def wait_for_renewal(self) -> None:
-        """Return after the next renewal."""
-        self._renewed.clear()
-        await self._renewed.wait()

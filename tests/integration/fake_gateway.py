@@ -148,7 +148,7 @@ class FakeGateway:
         """Return how many commits were accepted."""
         return sum(len(run.commits) for run in self.runs.values())
 
-    async def until(self, condition: Any, within_s: float = 10.0) -> None:
+    async def until(self, condition: Any, within_s: float = 20.0) -> None:
         """Return when `condition()` holds; fail the test if it does not in time."""
         end = time.monotonic() + within_s
         while not condition():

@@ -1,0 +1,95 @@
+"""Small parts of the node daemon: its clocks, its lease, its errors."""
+
+from __future__ import annotations
+
+import pytest
+
+from scheduling.management.commands.run_node import Command
+from scheduling.node_daemon import cli, errors
+from scheduling.node_daemon.config import make_config
+from scheduling.node_daemon.feed_time import FeedTime
+from scheduling.node_daemon.lease import Lease
+
+SECOND = 1_000_000
+
+
+def test_feed_time_adds_half_the_round_trip() -> None:
+    time = FeedTime()
+    time.sample(server_us=500 * SECOND, sent_us=100 * SECOND, received_us=100 * SECOND + 4000)
+    assert time.at(100 * SECOND + 4000) == 500 * SECOND + 2000
+
+
+def test_feed_time_trusts_the_quickest_answer() -> None:
+    time = FeedTime()
+    time.sample(server_us=500 * SECOND, sent_us=100 * SECOND, received_us=100 * SECOND)
+    time.sample(server_us=510 * SECOND, sent_us=110 * SECOND, received_us=110 * SECOND + 90_000)
+    assert time.at(120 * SECOND) == 520 * SECOND
+
+
+def test_feed_time_follows_a_server_whose_clock_was_set() -> None:
+    time = FeedTime()
+    time.sample(server_us=500 * SECOND, sent_us=100 * SECOND, received_us=100 * SECOND)
+    time.sample(server_us=570 * SECOND, sent_us=110 * SECOND, received_us=110 * SECOND)
+    assert time.at(120 * SECOND) == 580 * SECOND
+
+
+def test_an_answer_without_a_time_teaches_nothing() -> None:
+    time = FeedTime()
+    time.sample(server_us=500 * SECOND, sent_us=100 * SECOND, received_us=100 * SECOND)
+    time.sample(server_us=0, sent_us=110 * SECOND, received_us=110 * SECOND)
+    assert time.at(100 * SECOND) == 500 * SECOND
+
+
+def test_a_lease_counts_from_the_moment_its_beat_was_sent() -> None:
+    lease = Lease()
+    assert not lease.may_feed(100.0)
+    lease.renew(sent_at_s=100.0, ttl_s=30.0)
+    assert lease.may_feed(123.9)
+    assert not lease.may_feed(124.0)  # 100 + 0.8 x 30
+
+
+def test_an_older_beat_that_is_answered_late_shortens_nothing() -> None:
+    lease = Lease()
+    lease.renew(sent_at_s=110.0, ttl_s=30.0)
+    lease.renew(sent_at_s=100.0, ttl_s=30.0)
+    assert lease.may_feed(133.0)
+
+
+def test_the_token_is_not_shown_where_settings_are() -> None:
+    config = make_config(name="node-1", server="https://x.org/", token="s3cret-token")
+    assert "s3cret-token" not in repr(config)
+    assert config.socket_url == "wss://x.org/ws/agent/"
+
+
+def test_the_token_comes_from_the_environment_too() -> None:
+    environment = {"GINKGO_NODE_TOKEN": "from-environment"}
+    config = make_config(name="a", server="http://x", token="", environment=environment)
+    assert config.token == "from-environment"
+    with pytest.raises(errors.WrongArguments, match="create_node_token a"):
+        make_config(name="a", server="http://x", token="", environment={})
+
+
+def test_both_doors_take_the_same_arguments() -> None:
+    ours = Command().create_parser("manage.py", "run_node")
+    given = [
+        "--name",
+        "n",
+        "--server",
+        "http://x",
+        "--capacity",
+        "7",
+        "--label",
+        "zone=a",
+        "--json",
+    ]
+    options = vars(ours.parse_args(given))
+    assert (options["capacity"], options["label"], options["json"]) == (7, ["zone=a"], True)
+    assert cli.TOKEN_VARIABLE == "GINKGO_NODE_TOKEN"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(errors.WrongArguments(""), 2), (errors.NotWelcome(""), 1), (errors.Superseded(""), 3)],
+)
+def test_each_way_to_end_has_its_exit_code(error: errors.Ends, code: int) -> None:
+    assert error.code == code
