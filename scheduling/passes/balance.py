@@ -124,8 +124,9 @@ def _begin(change: Placement | Move, observed: Observed, timing: Timing, actor: 
     return int(handoff.id)
 
 
-#: Reasons that only say "a pass later": nobody needs to read them on a row.
-PASSING = frozenset({"later", "max_moves", "handoff_limit", "in_handoff"})
+#: Reasons that only say "a pass later": nobody needs to read them on a row, and what the last try
+#: failed of is worth more there than when the next one is.
+PASSING = frozenset({"later", "max_moves", "handoff_limit", "in_handoff", "backing_off"})
 
 
 def _say(pending: Pending, observed: Observed) -> Recipe[None]:
