@@ -404,13 +404,13 @@ class Fleet(House):
             for name, run in after.items()
             if run.ownership != before[name].ownership
         ]
-        assert not moved, moved
-        for kind in ("node_lost", "handoff_requested", "granted"):
-            told = [
-                f"{event['at']} {kind} {event['portfolio'] or event['node']}: {event['reason']}"
-                for event in self.events(kind, since)
-            ]
-            assert not told, told
+        told = [
+            f"{event['at']} {event['kind']} {event['portfolio'] or event['node']}:"
+            f" {event['reason']} {event['data']}"
+            for kind in ("node_lost", "handoff_requested", "granted")
+            for event in self.events(kind, since)
+        ]
+        assert not moved + told, "\n".join([*moved, *sorted(told)])
 
 
 @contextmanager
