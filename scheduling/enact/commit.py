@@ -147,6 +147,7 @@ SELECT portfolio_id, (SELECT count(*) FROM hinted) AS hints FROM fenced
 """
 
 NUMBER = re.compile(r"-?\d{1,40}(\.\d{1,40})?", re.ASCII)
+LATEST_US = 253_402_300_799_000_000  #: the last second that Python can read back
 LARGEST = 2**63 - 1  #: what a bigint holds
 
 #: What the fence refused, read afresh.
@@ -303,6 +304,10 @@ def wrong_with(commit: Commit) -> str:
     for seq in seqs:
         if not commit.from_seq < seq <= commit.to_seq:
             return f"seq {seq} of an order, fill or equity point lies outside the batch"
+    times = [o.decided_us for o in commit.orders] + [f.at_us for f in commit.fills]
+    for at_us in (*times, *(e.at_us for e in commit.equity)):
+        if not 0 <= at_us <= LATEST_US:
+            return f"the time {at_us} lies outside the years 1970 to 9999"
     numbers = [text for o in commit.orders for text in (o.quantity, o.price)]
     numbers += [text for f in commit.fills for text in (f.quantity, f.price)]
     numbers += [e.equity for e in commit.equity]

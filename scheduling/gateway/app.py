@@ -85,7 +85,7 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
         await answer(send, wire.Problem(code="unauthenticated", message=str(error)), 401)
     except Refused as refused:
         await answer(send, wire.Problem(code=refused.code, message=refused.message), refused.status)
-    except psycopg.DataError as error:
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
         await answer(
             send,
             wire.Problem(code="invalid", message=f"A value does not fit: {_said(error)}."),
@@ -188,7 +188,12 @@ async def _heartbeat(who: Speaker, body: bytes) -> msgspec.Struct:
             for report in message.reports:
                 try:
                     await _apply(connection, who, incarnation, report)
-                except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError):
+                except (
+                    psycopg.DataError,
+                    psycopg.IntegrityError,
+                    psycopg.ProgrammingError,
+                    Declined,
+                ):
                     # The beat is durable: one report of ours must not cost the node its lease.
                     logger.exception("%s: a report could not be applied", who.name)
             desired = await arun_bare(connection, desired_set(who.node))

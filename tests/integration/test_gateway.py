@@ -1,0 +1,542 @@
+"""The node protocol as a daemon meets it: raw ASGI, a real pool, real rows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from portfolios.models import Checkpoint, Order
+from scheduling.enact import requests
+from scheduling.gateway import auth
+from scheduling.gateway.app import COMMIT_BODY, SMALL_BODY, gateway
+from scheduling.gateway.beats import Coalescer, WaitedTooLong
+from scheduling.gateway.pool import close_pool, open_pool
+from scheduling.models import Event, Lease, Node, NodeToken
+from scheduling.models.tokens import hash_token
+from scheduling.wire.messages import (
+    PROTOCOL,
+    Beat,
+    CheckpointRequest,
+    Commit,
+    CommitRequest,
+    EquityLine,
+    FillLine,
+    Goodbye,
+    OrderLine,
+    Prepared,
+    Register,
+    encode,
+)
+from tests.fleet_cast import Daemon, Owner, a_node, a_trader, ago, the_handoff
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Answer = tuple[int, Any]
+
+
+@pytest.fixture(autouse=True)
+def forget_tokens() -> None:
+    auth._known.clear()
+
+
+def a_token(daemon: Daemon, **given: Any) -> str:
+    NodeToken.objects.create(node=daemon.row, sha256=hash_token(f"token of {daemon.name}"), **given)
+    return f"token of {daemon.name}"
+
+
+async def ask(
+    path: str,
+    body: bytes | list[bytes],
+    token: str | None = "token of node-1",
+    method: str = "POST",
+) -> Answer:
+    """Send one request and return (status, decoded body)."""
+    parts = body if isinstance(body, list) else [body]
+    events = [
+        {"type": "http.request", "body": part, "more_body": number < len(parts)}
+        for number, part in enumerate(parts, 1)
+    ]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return events.pop(0) if events else {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [] if token is None else [(b"authorization", f"Bearer {token}".encode())]
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": f"/api/agent/{path}",
+        "headers": headers,
+    }
+    await gateway(scope, receive, send)
+    return sent[0]["status"], msgspec.msgpack.decode(sent[1]["body"])
+
+
+def serve(scenario: Callable[[], Awaitable[Any]]) -> Any:
+    """Run a scenario beside an open gateway."""
+
+    async def whole() -> Any:
+        await open_pool()
+        try:
+            return await scenario()
+        finally:
+            await close_pool()
+
+    return asyncio.run(whole())
+
+
+def post(path: str, message: Any, **how: Any) -> Answer:
+    body = encode(message) if isinstance(message, msgspec.Struct) else message
+    answer: Answer = serve(lambda: ask(path, body, **how))
+    return answer
+
+
+def post_all(path: str, *bodies: bytes) -> list[Answer]:
+    """Send several requests, one after the other, beside one gateway."""
+
+    async def each() -> list[Answer]:
+        return [await ask(path, body) for body in bodies]
+
+    answers: list[Answer] = serve(each)
+    return answers
+
+
+def commit(daemon: Daemon, *commits: Commit) -> list[tuple[str, str]]:
+    """Commit as `daemon`; return (answer, detail) of each."""
+    message = CommitRequest(incarnation=str(daemon.incarnation), commits=list(commits))
+    status, answer = post("commit/", message, token=f"token of {daemon.name}")
+    assert status == 200, answer
+    return [(r["answer"], r.get("detail", "")) for r in answer["results"]]
+
+
+def beat(daemon: Daemon, **said: Any) -> Beat:
+    return Beat(incarnation=str(daemon.incarnation), have_version=0, **said)
+
+
+def registration(**given: Any) -> Register:
+    values: dict[str, Any] = {
+        "protocol": PROTOCOL,
+        "incarnation": str(uuid4()),
+        "host": "rack-1",
+        "pid": 77,
+        "version": "0.1.0",
+        "capacity": 5,
+        "labels": {},
+        "strategies": {},
+        "feeds": {},
+        **given,
+    }
+    return Register(**values)
+
+
+@pytest.fixture
+def node() -> Daemon:
+    daemon = a_node("node-1")
+    a_token(daemon)
+    return daemon
+
+
+# --- who speaks ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        (None, "A node token is needed: Authorization: Bearer TOKEN."),
+        ("", "A node token is needed: Authorization: Bearer TOKEN."),
+        ("wrong", "This node token is not known; create one with create_node_token."),
+    ],
+)
+def test_a_missing_or_unknown_token_is_refused(node: Daemon, token: str | None, said: str) -> None:
+    status, problem = post("heartbeat/", beat(node), token=token)
+    assert (status, problem["code"], problem["message"]) == (401, "unauthenticated", said)
+
+
+@pytest.mark.parametrize(
+    ("given", "what"), [({"revoked_at": ago(1)}, "revoked"), ({"expires_at": ago(1)}, "expired")]
+)
+def test_a_token_that_is_over_is_refused(given: dict[str, Any], what: str) -> None:
+    daemon = a_node("node-1")
+    a_token(daemon, **given)
+    before = Lease.objects.get().renewals
+    status, problem = post("heartbeat/", beat(daemon))
+    assert status == 401
+    assert problem["message"] == f"This token of node node-1 is {what}; create a new one."
+    assert Lease.objects.get().renewals == before
+
+
+def test_a_token_speaks_for_its_own_node_only(node: Daemon) -> None:
+    other = a_node("node-2")
+    a_token(other)
+    hand = a_trader("p", node)
+    message = CommitRequest(incarnation=str(node.incarnation), commits=[hand.words(1)])
+    _, answer = post("commit/", message, token="token of node-2")
+    assert answer["results"][0]["answer"] == "fenced"
+    _, said = post("heartbeat/", beat(node), token="token of node-2")
+    assert said["status"] == "superseded"
+    status, _ = post(
+        "checkpoint/",
+        CheckpointRequest(incarnation=str(node.incarnation), portfolio=hand.portfolio.pk),
+        token="token of node-2",
+    )
+    assert status == 409
+
+
+# --- what is no message --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["register/", "heartbeat/", "checkpoint/", "commit/", "goodbye/"])
+def test_a_body_that_is_no_message_is_answered_with_a_sentence(node: Daemon, path: str) -> None:
+    bodies = (b"", b"\xc1", b"\x80", b"[1,2", b"\x91\xa1\xff", encode(Goodbye(incarnation="x")))
+    answers = post_all(path, *bodies)
+    assert [(status, problem["code"]) for status, problem in answers] == [(400, "invalid")] * 6
+    assert all(problem["message"].endswith(".") for _, problem in answers)
+
+
+@pytest.mark.parametrize(("path", "limit"), [("heartbeat/", SMALL_BODY), ("commit/", COMMIT_BODY)])
+def test_a_body_over_the_limit_is_declined_before_it_is_whole(
+    node: Daemon, path: str, limit: int
+) -> None:
+    status, problem = post(path, [b"x" * limit, b"x", b"never read"])
+    assert (status, problem["code"]) == (413, "payload_too_large")
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status"), [("nowhere/", "POST", 404), ("commit/", "GET", 405)]
+)
+def test_another_address_or_method_is_said(
+    node: Daemon, path: str, method: str, status: int
+) -> None:
+    assert post(path, b"", method=method)[0] == status
+
+
+def test_a_daemon_of_another_protocol_is_told_so_in_a_sentence(node: Daemon) -> None:
+    status, problem = post("register/", msgspec.msgpack.encode({"protocol": 0}))
+    assert (status, problem["code"]) == (409, "protocol")
+    assert problem["message"] == (
+        "This daemon speaks protocol 0, the gateway 1; install the same version of Ginkgo on both."
+    )
+
+
+MISFITS: tuple[dict[str, Any], ...] = (
+    {"capacity": 0},
+    {"capacity": 2**40},
+    {"pid": 2**40},
+    {"pid": -1},
+    {"host": "h" * 300},
+    {"host": "a\0b"},
+    {"version": "v" * 100},
+    {"labels": {"a": "\0"}},
+    {"incarnation": "mine"},
+)
+
+
+def test_a_registration_with_a_value_that_does_not_fit_takes_nothing_over(node: Daemon) -> None:
+    hand = a_trader("p", node)
+    answers = post_all("register/", *(encode(registration(**given)) for given in MISFITS))
+    assert [(status, problem["code"]) for status, problem in answers] == [(400, "invalid")] * 9
+    assert Lease.objects.get().incarnation == node.incarnation
+    assert hand.commit(1) == "ok"
+
+
+# --- register, beat, goodbye ---------------------------------------------------------------------
+
+
+def test_a_registration_answers_with_what_the_node_owns_now(node: Daemon) -> None:
+    a_trader("p", node)
+    status, answer = post("register/", registration())
+    assert status == 200
+    assert [(e["name"], e["role"]) for e in answer["desired"]["entries"]] == [("p", "run")]
+    assert (answer["name"], answer["lease_ttl_s"]) == ("node-1", 30.0)
+
+
+def test_a_name_in_use_is_a_conflict_with_host_and_pid(node: Daemon) -> None:
+    a_node("node-1")
+    a_node("node-1")
+    status, problem = post("register/", registration())
+    assert (status, problem["code"]) == (409, "name_in_use")
+    assert "rack-1, pid 4100" in problem["message"]
+
+
+def test_a_beat_brings_the_set_only_where_it_is_newer(node: Daemon) -> None:
+    _, answer = post("heartbeat/", beat(node))
+    version = answer["desired"]["version"]
+    _, again = post("heartbeat/", Beat(incarnation=str(node.incarnation), have_version=version))
+    assert again.get("desired") is None
+    assert (again["status"], again["next_beat_s"]) == ("ok", 10.0)
+
+
+def test_while_a_handoff_waits_the_node_is_asked_to_beat_each_second(node: Daemon) -> None:
+    a_trader("p", node)
+    a_node("node-2")
+    requests.migrate("p", "node-2", actor="ann")
+    assert post("heartbeat/", beat(node))[1]["next_beat_s"] == 1.0
+
+
+def test_a_superseded_daemon_is_told_by_whom(node: Daemon) -> None:
+    a_node("node-1")
+    _, answer = post("heartbeat/", beat(node))
+    assert answer["status"] == "superseded"
+    assert answer["message"] == "Node node-1 was taken over by a daemon on rack-1, pid 4100."
+
+
+def test_after_a_goodbye_a_beat_is_unknown_and_a_registration_welcome(node: Daemon) -> None:
+    post("goodbye/", Goodbye(incarnation=str(node.incarnation), reason="asked to stop"))
+    assert Node.objects.get().status == "left"
+    assert post("heartbeat/", beat(node))[1]["status"] == "unknown"
+    assert post("register/", registration(incarnation=str(node.incarnation)))[0] == 200
+    assert post("heartbeat/", beat(node))[1]["status"] == "ok"
+
+
+def test_reports_in_a_beat_are_applied_and_their_repeat_changes_nothing(node: Daemon) -> None:
+    hand = a_trader("p", node)
+    target = a_node("node-2")
+    a_token(target)
+    handoff = requests.migrate("p", "node-2", actor="ann")
+    words = beat(target, reports=[Prepared(handoff=handoff.pk), Prepared(handoff=10**18)])
+    for _ in range(2):
+        assert post("heartbeat/", words, token="token of node-2")[1]["status"] == "ok"
+    assert the_handoff(hand.portfolio).state == "draining"
+
+
+def test_a_report_that_is_nonsense_costs_the_node_neither_its_beat_nor_its_other_reports(
+    node: Daemon,
+) -> None:
+    hand = a_trader("p", node)
+    odd: list[dict[str, Any]] = [
+        {"death": "no uuid"},
+        {"portfolio": 2**63},
+        {"epoch": 2**64 - 1},
+        {"error": "a\0b"},
+    ]
+    words = beat(node, reports=[*(hand.death(**given) for given in odd), hand.death()])
+    status, answer = post("heartbeat/", words)
+    assert (status, answer.get("status")) == (200, "ok")
+    assert hand.run().attempts == 2
+
+
+def test_one_nodes_nonsense_costs_no_other_its_beat(node: Daemon) -> None:
+    other = a_node("node-2")
+    a_token(other)
+    odd = beat(node, metrics={"a\0": 1.0, "b": float("nan")})
+
+    async def both() -> Any:
+        return await asyncio.gather(
+            ask("heartbeat/", encode(odd)),
+            ask("heartbeat/", encode(beat(other)), "token of node-2"),
+        )
+
+    assert [answer[1]["status"] for answer in serve(both)] == ["ok", "ok"]
+
+
+def test_beats_that_coincide_are_each_answered_from_their_own_row(node: Daemon) -> None:
+    daemons = [node] + [a_node(f"node-{n}") for n in range(2, 8)]
+    for daemon in daemons[1:]:
+        a_token(daemon)
+    daemons[3] = Daemon(daemons[3].row, uuid4())
+
+    async def all_at_once() -> Any:
+        return await asyncio.gather(
+            *(
+                ask("heartbeat/", encode(beat(daemon)), f"token of {daemon.name}")
+                for daemon in daemons
+                for _ in range(3)
+            )
+        )
+
+    said = [answer[1]["status"] for answer in serve(all_at_once)]
+    assert said == ["ok"] * 9 + ["superseded"] * 3 + ["ok"] * 9
+
+
+def test_a_beat_that_grew_old_in_our_queue_renews_nothing(
+    node: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduling.gateway.beats.LONGEST_WAIT_S", -1.0)
+
+    async def late() -> None:
+        with pytest.raises(WaitedTooLong):
+            await Coalescer().beat(node.row.pk, beat(node))
+
+    before = Lease.objects.get().renewals
+    serve(late)
+    assert Lease.objects.get().renewals == before
+    assert post("heartbeat/", beat(node))[0] == 503
+
+
+# --- checkpoint ----------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_is_read_whole_by_its_owner(node: Daemon) -> None:
+    hand = a_trader("p", node)
+    hand.commit(2, state=b"held")
+    hand.commit(3)
+    at = hand.run()
+    words = CheckpointRequest(incarnation=str(node.incarnation), portfolio=hand.portfolio.pk)
+    _, answer = post("checkpoint/", words)
+    assert (answer["epoch"], answer["last_seq"], answer["state_seq"], answer["state"]) == (
+        at.epoch,
+        at.last_seq,
+        at.last_seq - 3,
+        b"held",
+    )
+
+
+def test_a_checkpoint_is_read_by_the_target_of_a_handoff_while_that_lasts(node: Daemon) -> None:
+    hand = a_trader("p", node)
+    target = a_node("node-2")
+    a_token(target)
+    handoff = requests.migrate("p", "node-2", actor="ann")
+    words = CheckpointRequest(
+        incarnation=str(target.incarnation), portfolio=hand.portfolio.pk, handoff=handoff.pk
+    )
+    assert post("checkpoint/", words, token="token of node-2")[0] == 200
+    target.fails(handoff)
+    status, problem = post("checkpoint/", words, token="token of node-2")
+    assert (status, problem["code"]) == (409, "fenced")
+
+
+# --- commit --------------------------------------------------------------------------------------
+
+
+def an_order(seq: int, index: int = 0, **given: Any) -> OrderLine:
+    values = {"quantity": "10", "price": "12.5", "symbol": "IBM", **given}
+    return OrderLine(
+        seq, index, values["symbol"], "buy", values["quantity"], values["price"], "open", "", 10**15
+    )
+
+
+def bad_words(hand: Owner, kind: str) -> Commit:
+    """Return a commit of the next event that no database could take."""
+    at = hand.run().last_seq + 1
+    kinds: dict[str, dict[str, Any]] = {
+        "index": {"orders": [an_order(at, 40_000)]},
+        "negative index": {"orders": [an_order(at, -1)]},
+        "overflow": {"orders": [an_order(at, quantity="9" * 39)]},
+        "long symbol": {"orders": [an_order(at, symbol="X" * 200)]},
+        "nul": {"orders": [an_order(at, symbol="A\0B")]},
+        "twice": {"orders": [an_order(at), an_order(at)]},
+        "no number": {"orders": [an_order(at, price="ten")]},
+        "not a number": {"orders": [an_order(at, price="NaN")]},
+        "infinite": {"equity": [EquityLine(at, 10**15, "Infinity")]},
+        "far future": {"equity": [EquityLine(at, 2**62, "1")]},
+        "fill of nothing": {"fills": [FillLine(7, 7, at, 0, "IBM", "buy", "1", "1", 10**15)]},
+        "outside": {"orders": [an_order(at + 1)]},
+        "before": {"orders": [an_order(at - 1)]},
+        "backwards": {"to_seq": at - 5},
+        "huge seq": {"to_seq": 2**63},
+        "huge epoch": {"epoch": 2**64 - 1},
+        "no batch": {"batch": "batch"},
+    }
+    return hand.words(1, **kinds[kind])
+
+
+BAD = (
+    "index", "negative index", "overflow", "long symbol", "nul", "twice", "no number",
+    "not a number", "infinite", "far future", "fill of nothing", "outside", "before", "backwards",
+    "huge seq", "huge epoch", "no batch",
+)  # fmt: skip
+
+
+def test_every_bad_commit_is_rejected_alone_and_leaves_nothing(node: Daemon) -> None:
+    Node.objects.update(capacity=50)
+    good, last = a_trader("good", node), a_trader("last", node)
+    bad = [a_trader(f"bad-{number}", node) for number in range(len(BAD))]
+    before = [hand.run().last_seq for hand in bad]
+    words = [bad_words(hand, kind) for hand, kind in zip(bad, BAD, strict=True)]
+    answers = commit(node, good.words(2), *words, last.words(2))
+    assert dict(zip(BAD, [a for a, _ in answers[1:-1]], strict=True)) == dict.fromkeys(
+        BAD, "rejected"
+    )
+    assert [answers[0], answers[-1]] == [("ok", ""), ("ok", "")]
+    assert all(detail for _, detail in answers[1:-1])
+    assert ([hand.run().last_seq for hand in bad], Order.objects.count()) == (before, 0)
+    assert bad[0].commit(1) == "ok"
+
+
+@pytest.mark.parametrize("kind", ["twice", "fill of nothing", "nul"])
+def test_a_bad_release_is_rejected_and_hands_nothing_over(node: Daemon, kind: str) -> None:
+    hand = a_trader("p", node)
+    target = a_node("node-2")
+    handoff = requests.migrate("p", "node-2", actor="ann")
+    target.ready(handoff)
+    words = msgspec.structs.replace(bad_words(hand, kind), release=handoff.pk)
+    assert commit(node, words)[0][0] == "rejected"
+    assert the_handoff(hand.portfolio).state == "draining"
+    assert commit(node, hand.release_words(handoff)) == [("handed_over", "")]
+
+
+def test_an_order_that_exists_rejects_only_its_own_portfolio(node: Daemon) -> None:
+    hand, neighbour = a_trader("p", node), a_trader("q", node)
+    at = hand.run().last_seq + 1
+    assert hand.commit(1, orders=[an_order(at)]) == "ok"
+    Order.objects.update(seq=at + 1, id=f"{hand.portfolio.uid}-{at + 1}-0")
+    twice = hand.words(1, orders=[an_order(at + 1)])
+    answers = commit(node, twice, neighbour.words(1))
+    assert [answer for answer, _ in answers] == ["rejected", "ok"]
+    assert Order.objects.count() == 1
+
+
+def test_a_portfolio_named_twice_in_one_request_is_declined_and_nothing_is_done(
+    node: Daemon,
+) -> None:
+    hand, neighbour = a_trader("p", node), a_trader("q", node)
+    before = neighbour.run().last_seq
+    message = CommitRequest(
+        incarnation=str(node.incarnation),
+        commits=[hand.words(1), neighbour.words(1), hand.words(1)],
+    )
+    status, problem = post("commit/", message)
+    assert (status, problem["code"]) == (400, "invalid")
+    assert problem["message"] == (
+        f"Portfolio {hand.portfolio.pk} is twice in one commit; nothing was done."
+    )
+    assert neighbour.run().last_seq == before
+
+
+def test_commits_and_releases_of_one_request_are_each_answered(node: Daemon) -> None:
+    stays, goes = a_trader("stays", node), a_trader("goes", node)
+    target = a_node("node-2")
+    handoff = requests.migrate("goes", "node-2", actor="ann")
+    target.ready(handoff)
+    answers = commit(node, goes.release_words(handoff, 2, state=b"last"), stays.words(1))
+    assert [answer for answer, _ in answers] == ["handed_over", "ok"]
+    assert bytes(Checkpoint.objects.get(portfolio=goes.portfolio).state) == b"last"
+
+
+def test_an_empty_request_has_no_results(node: Daemon) -> None:
+    assert commit(node) == []
+
+
+def test_every_answer_of_the_fence_reaches_the_node(node: Daemon) -> None:
+    hand = a_trader("p", node)
+    words = hand.words(1)
+    assert commit(node, words) == [("ok", "")]
+    assert commit(node, words)[0][0] == "ok"
+    assert commit(node, hand.words(1, from_seq=0))[0][0] == "conflict"
+    assert commit(node, hand.words(1, epoch=99))[0][0] == "ahead"
+    a_node("node-1")
+    assert commit(node, hand.words(1, epoch=words.epoch))[0][0] == "fenced"
+    assert Event.objects.filter(kind="commit_refused").count() == 1
+
+
+def test_a_database_that_does_not_answer_is_said_as_such(
+    node: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ginkgo_site.database.conninfo", lambda: "host=/nowhere dbname=none")
+    monkeypatch.setattr("psycopg_pool.AsyncConnectionPool.connection", no_connection)
+    status, problem = post("heartbeat/", beat(node))
+    assert (status, problem["code"]) == (503, "unavailable")
+
+
+def no_connection(*_: Any, **__: Any) -> Any:
+    from psycopg_pool import PoolTimeout
+
+    raise PoolTimeout("no connection in 5 s")
