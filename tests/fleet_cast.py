@@ -228,7 +228,7 @@ class Owner:
 
 def owner(name: str, daemon: Daemon) -> Owner:
     """Return the hand of `daemon` on the portfolio of this name."""
-    return Owner(daemon, Portfolio.objects.get(name=name))
+    return Owner(daemon, Portfolio.objects.present().get(name=name))
 
 
 def a_trader(name: str, daemon: Daemon, *, events: int = 1, **given: Any) -> Owner:
