@@ -8,11 +8,18 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from ginkgo_site.database import django_database
 from ginkgo_site.launcher.postgres import EmbeddedPostgres
 
 _URL = "GINKGO_TEST_DATABASE_URL"
+
+# The same examples every time, so that a run says something of the change it is run for. To look for
+# new ones: HYPOTHESIS_PROFILE=explore bin/test tests/properties
+settings.register_profile("steady", derandomize=True, deadline=None, database=None)
+settings.register_profile("explore", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
 def pytest_configure(config: pytest.Config) -> None:

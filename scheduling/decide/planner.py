@@ -12,7 +12,8 @@ The order of wishes, each kept by every later one:
    what runs costs a move, and waits while anything is failed over.
 
 Every rebalance move lowers the higher load of its two nodes and leaves the other below it, so
-repeated passes end, and a plan without moves, once applied, is followed by an empty one.
+repeated passes end, and a plan without moves in which nobody is stuck, once applied, is followed
+by an empty one.
 """
 
 from __future__ import annotations

@@ -261,7 +261,8 @@ def test_a_plan_without_moves_once_applied_is_followed_by_an_empty_one(
 ) -> None:
     policy = replace(UNLIMITED, rebalance_gain=gain)
     plan = make_plan(snapshot, policy)
-    if not plan.move:
+    # Who is stuck may find room where a placement of the same plan was aimed anew: a pass later.
+    if not plan.move and not plan.stuck:
         assert make_plan(applied(snapshot, plan), policy).changes == 0
 
 
