@@ -19,7 +19,7 @@ from tests.house import House, a_home
 QUICK = {
     "GINKGO_HEARTBEAT_INTERVAL_S": "1",
     "GINKGO_LEASE_TTL_S": "4",
-    "GINKGO_SOCKET_GRACE_S": "1",
+    "GINKGO_SOCKET_GRACE_S": "2",
     "GINKGO_BALANCE_INTERVAL_S": "2",
     "GINKGO_GOOD_AFTER_S": "3",
     "GINKGO_FEED_RATE": "300",  # a bar of each symbol every 1.3 s

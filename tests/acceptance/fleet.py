@@ -200,8 +200,10 @@ class Fleet(House):
     def settle(self, nodes: tuple[str, ...] = DEMO_NODES, limit_s: float = 60) -> None:
         """Return when all nodes live, everything runs and commits, and the balancer is content.
 
-        What an earlier test may have left on purpose, a pin, a drain or a cordon, is undone first.
+        What an earlier test may have left, a pin, a drain, a cordon or the memory of lost nodes,
+        which would have to prove themselves first, is undone.
         """
+        self.query("UPDATE scheduling_node SET lost_times = '[]'")
         for portfolio in self.get("/api/portfolios/?limit=1000")["results"]:
             if portfolio["pinned_node"]:
                 self.call("POST", f"/api/portfolios/{portfolio['name']}/unpin/", {})
@@ -218,6 +220,7 @@ class Fleet(House):
             for name, status in self.query("SELECT name, status FROM scheduling_node")
             if name in nodes and status != "alive"
         ]
+        found += [f"{node} is empty" for node in nodes if not self.on(node)]
         found += [
             f"{run.name} is {run.phase} on {run.node}: {run.reason}"
             for run in self.runs().values()
@@ -230,7 +233,7 @@ class Fleet(House):
                 " WHERE state IN ('requested', 'preparing', 'draining', 'activating')"
             )
         ]
-        if not found:
+        if all(phrase.endswith("is empty") for phrase in found):
             moves = self.get("/api/schedule/plan/")["move"]
             found += [f"{move['portfolio']} should move" for move in moves]
             if moves:  # the next pass may be half a minute away
