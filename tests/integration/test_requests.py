@@ -1,0 +1,410 @@
+"""What people may ask for: each refusal with its code and sentence, and that it changed nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.core import serializers
+
+from portfolios.models import Portfolio, Revision
+from scheduling.enact import requests
+from scheduling.enact.requests import NewPortfolio
+from scheduling.errors import Invalid, Refused
+from scheduling.models import Control, Event, Handoff, Node, Run
+from tests.fleet_cast import (
+    Daemon,
+    a_node,
+    a_portfolio,
+    a_trader,
+    let_expire,
+    lose,
+    past_deadline,
+    the_handoff,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+def everything() -> list[str]:
+    """Return every row that a request could have changed."""
+    models = (Portfolio, Revision, Run, Handoff, Node, Control, Event)
+    return [serializers.serialize("json", m.objects.order_by("pk")) for m in models]
+
+
+def refused(act: Callable[[], Any]) -> Refused:
+    """Return the refusal of `act`, which changed nothing."""
+    before = everything()
+    with pytest.raises(Refused) as caught:
+        act()
+    assert everything() == before
+    return caught.value
+
+
+def fields(act: Callable[[], Any]) -> list[str]:
+    """Return the names of the fields that `act` was refused for."""
+    refusal = refused(act)
+    assert isinstance(refusal, Invalid)
+    return sorted({e["field"].split(".")[0] for e in refusal.extra["errors"]})
+
+
+def new(**given: Any) -> NewPortfolio:
+    return NewPortfolio(**{"name": "p", "strategy": "canary", **given})
+
+
+@pytest.fixture
+def node() -> Daemon:
+    return a_node("node-1")
+
+
+# --- create --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"name": ""}, "name"),
+        ({"name": "no slug!"}, "name"),
+        ({"name": "n" * 81}, "name"),
+        ({"strategy": "nonsense"}, "strategy"),
+        ({"config": {"speed": 3}}, "config"),
+        ({"strategy": "sma_cross", "config": {"fast": "quick"}}, "config"),
+        ({"symbols": ["NOSUCH"]}, "symbols"),
+        ({"limits": {"largest_order": "-1"}}, "limits"),
+        ({"limits": {"nonsense": "1"}}, "limits"),
+        ({"weight": 0}, "weight"),
+        ({"weight": -2}, "weight"),
+        ({"weight": 1.5}, "weight"),
+        ({"weight": True}, "weight"),
+        ({"priority": "high"}, "priority"),
+        ({"selector": {"zone": 3}}, "selector"),
+        ({"selector": ["zone"]}, "selector"),
+        ({"spread_group": "g" * 81}, "spread_group"),
+        ({"spread_hard": "yes"}, "spread_hard"),
+        ({"catch_up": "maybe"}, "catch_up"),
+        ({"starting_cash": Decimal(-1)}, "starting_cash"),
+        ({"starting_cash": Decimal("NaN")}, "starting_cash"),
+        ({"desired_state": "asleep"}, "desired_state"),
+    ],
+    ids=str,
+)
+def test_a_bad_field_is_refused_by_its_name(given: dict[str, Any], field: str) -> None:
+    assert fields(lambda: requests.create_portfolio(new(**given), actor="ann")) == [field]
+
+
+def test_all_bad_fields_are_said_at_once() -> None:
+    bad = new(name="no slug!", weight=0, catch_up="maybe")
+    assert fields(lambda: requests.create_portfolio(bad, actor="ann")) == [
+        "catch_up",
+        "name",
+        "weight",
+    ]
+
+
+def test_a_name_that_is_taken_is_refused() -> None:
+    a_portfolio("p")
+    refusal = refused(lambda: a_portfolio("p"))
+    assert (refusal.code, refusal.message) == (
+        "name_taken",
+        "There is a portfolio named p; choose another name.",
+    )
+
+
+def test_a_new_portfolio_waits_and_one_that_is_not_wanted_running_is_stopped() -> None:
+    waiting = a_portfolio("waiting")
+    stopped = a_portfolio("stopped", desired_state="stopped")
+    assert Run.objects.get(pk=waiting.pk).phase == "pending"
+    assert Run.objects.get(pk=stopped.pk).phase == "stopped"
+
+
+# --- names of nothing ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda: requests.revise_portfolio("none", {"weight": 2}, actor="ann"),
+        lambda: requests.delete_portfolio("none", actor="ann"),
+        lambda: requests.migrate("none", "node-1", actor="ann"),
+        lambda: requests.reload("none", actor="ann"),
+        lambda: requests.start("none", actor="ann"),
+        lambda: requests.stop("none", actor="ann"),
+        lambda: requests.unpin("none", actor="ann"),
+        lambda: requests.drain("none", actor="ann"),
+        lambda: requests.undrain("none", actor="ann"),
+        lambda: requests.cordon("none", actor="ann"),
+        lambda: requests.uncordon("none", actor="ann"),
+    ],
+)
+def test_what_does_not_exist_is_not_found(act: Callable[[], Any]) -> None:
+    refusal = refused(act)
+    assert (refusal.code, refusal.status) == ("not_found", 404)
+    assert refusal.message.startswith("There is no ")
+
+
+# --- revise --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"name": "q"}, "name"),
+        ({"starting_cash": "1"}, "starting_cash"),
+        ({"nonsense": 1}, "nonsense"),
+        ({"weight": -1}, "weight"),
+        ({"strategy": "nonsense"}, "strategy"),
+        ({"limits": {"largest_order": "many"}}, "limits"),
+    ],
+    ids=str,
+)
+def test_a_change_that_cannot_be_is_refused_by_its_field(
+    node: Daemon, changes: dict[str, Any], field: str
+) -> None:
+    a_trader("p", node)
+    assert fields(lambda: requests.revise_portfolio("p", changes, actor="ann")) == [field]
+
+
+def test_a_change_of_nothing_makes_no_revision(node: Daemon) -> None:
+    hand = a_trader("p", node)
+    portfolio, handoff = requests.revise_portfolio("p", {"config": {}, "symbols": []}, actor="ann")
+    assert (portfolio.revision, handoff) == (1, None)
+    assert hand.run().phase == "running"
+
+
+def test_a_change_of_a_wish_makes_no_revision_but_reaches_the_node(node: Daemon) -> None:
+    a_trader("p", node)
+    before = Node.objects.get().desired_version
+    portfolio, handoff = requests.revise_portfolio("p", {"catch_up": "full"}, actor="ann")
+    assert (portfolio.revision, handoff) == (1, None)
+    assert Node.objects.get().desired_version > before
+    assert node.desired("run")[0].catch_up == "full"
+
+
+def test_a_change_of_what_is_stopped_makes_a_revision_and_moves_nothing() -> None:
+    a_portfolio("p", desired_state="stopped")
+    portfolio, handoff = requests.revise_portfolio(
+        "p", {"limits": {"largest_order": "5"}}, actor="ann"
+    )
+    assert (portfolio.revision, handoff) == (2, None)
+
+
+# --- migrate -------------------------------------------------------------------------------------
+
+
+def test_a_move_to_a_node_that_cannot_take_it_says_why(node: Daemon) -> None:
+    hand = a_trader("p", node, weight=2, selector={})
+    targets = {name: a_node(name, capacity=2) for name in ("lost", "cordoned", "draining", "full")}
+    a_node("small", capacity=1)
+    a_trader("other", targets["full"])
+    lose(targets["lost"])
+    requests.cordon("cordoned", actor="ann")
+    requests.drain("draining", actor="ann")
+    Node.objects.create(name="never")
+    Node.objects.filter(name="small").update(labels={})
+    asked = ("node-1", "lost", "cordoned", "draining", "full", "small", "never")
+    refusals = {n: refused(lambda n=n: requests.migrate("p", n, actor="ann")) for n in asked}  # type: ignore[misc]
+    assert {name: refusal.code for name, refusal in refusals.items()} == {
+        "node-1": "same_node",
+        "lost": "node_lost",
+        "cordoned": "node_cordoned",
+        "draining": "node_cordoned",
+        "full": "node_full",
+        "small": "node_full",
+        "never": "node_lost",
+    }
+    assert all(r.status == 409 and r.message.endswith(".") for r in refusals.values())
+    assert hand.commit(1) == "ok"
+
+
+def test_a_move_to_a_node_that_does_not_exist_is_not_found(node: Daemon) -> None:
+    a_trader("p", node)
+    assert refused(lambda: requests.migrate("p", "node-9", actor="ann")).code == "not_found"
+
+
+def test_a_move_to_a_node_that_lacks_its_label_says_so(node: Daemon) -> None:
+    Node.objects.update(labels={"zone": "a"})
+    a_trader("p", node, selector={"zone": "a"})
+    a_node("node-2", labels={"zone": "b"})
+    assert refused(lambda: requests.migrate("p", "node-2", actor="ann")).code == "node_lacks"
+
+
+def test_a_move_anywhere_without_another_node_has_no_room(node: Daemon) -> None:
+    a_trader("p", node)
+    assert refused(lambda: requests.migrate("p", None, actor="ann")).code == "no_room"
+
+
+def test_a_move_to_a_named_node_pins_and_a_move_anywhere_does_not(node: Daemon) -> None:
+    hand, other = a_trader("p", node), a_trader("q", node)
+    target = a_node("node-2")
+    requests.migrate("p", "node-2", actor="ann")
+    requests.migrate("q", None, actor="ann")
+    assert (hand.run().pinned_node, other.run().pinned_node) == (target.row, None)
+    requests.unpin("p", actor="ann")
+    requests.unpin("p", actor="ann")
+    assert hand.run().pinned_node is None
+    assert Event.objects.filter(kind="unpinned", actor="ann").count() == 1
+
+
+def test_a_move_keeps_the_revision_that_runs(node: Daemon) -> None:
+    hand = a_trader("p", node)
+    a_node("node-2")
+    Portfolio.objects.filter(pk=hand.portfolio.pk).update(revision=1)
+    assert requests.migrate("p", "node-2", actor="ann").to_revision == 1
+
+
+@pytest.mark.parametrize("phase", ["halted", "quarantined"])
+def test_what_waits_for_a_person_is_started_before_it_is_moved(node: Daemon, phase: str) -> None:
+    portfolio = a_portfolio("p")
+    Run.objects.filter(pk=portfolio.pk).update(phase=phase)
+    refusal = refused(lambda: requests.migrate("p", "node-1", actor="ann"))
+    assert (refusal.code, refusal.message) == (
+        "already_stopped",
+        f"p is {phase}; start it before moving it.",
+    )
+
+
+def test_a_move_of_what_is_on_a_lost_node_is_a_failover(node: Daemon) -> None:
+    a_trader("p", node)
+    a_node("node-2")
+    lose(node)
+    assert requests.migrate("p", "node-2", actor="ann").kind == "failover"
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda: requests.migrate("p", "node-3", actor="bob"),
+        lambda: requests.migrate("p", None, actor="bob"),
+        lambda: requests.reload("p", actor="bob"),
+    ],
+)
+def test_while_one_handoff_is_under_way_another_is_refused_with_its_id(
+    node: Daemon, act: Callable[[], Any]
+) -> None:
+    a_trader("p", node)
+    a_node("node-2")
+    a_node("node-3")
+    first = requests.migrate("p", "node-2", actor="ann")
+    refusal = refused(act)
+    assert (refusal.code, refusal.extra) == ("handoff_in_progress", {"handoff": first.pk})
+    assert refusal.message == (
+        f"p is already in handoff {first.pk} (migrate, preparing); wait until it has ended."
+    )
+
+
+# --- reload --------------------------------------------------------------------------------------
+
+
+def test_a_reload_of_what_runs_nowhere_is_refused() -> None:
+    a_portfolio("p")
+    refusal = refused(lambda: requests.reload("p", actor="ann"))
+    assert (refusal.code, refusal.message) == (
+        "already_stopped",
+        "p runs nowhere (pending); start it instead of reloading it.",
+    )
+
+
+def test_a_reload_to_a_revision_that_never_was_is_not_found(node: Daemon) -> None:
+    a_trader("p", node)
+    assert refused(lambda: requests.reload("p", actor="ann", revision=7)).code == "not_found"
+
+
+def test_a_reload_on_a_node_without_a_lease_changes_not_even_the_revision(node: Daemon) -> None:
+    hand = a_trader("p", node)
+    requests.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
+    node.fails(the_handoff(hand.portfolio), strategy=True)
+    let_expire(node)
+    assert refused(lambda: requests.reload("p", actor="ann")).code == "node_lost"
+    assert Revision.objects.get(number=2).status == "rejected"
+
+
+# --- start and stop ------------------------------------------------------------------------------
+
+
+def test_a_start_of_what_runs_and_a_stop_of_what_is_stopped_are_refused(node: Daemon) -> None:
+    a_trader("p", node)
+    refusal = refused(lambda: requests.start("p", actor="ann"))
+    assert (refusal.code, refusal.message) == ("already_running", "p is already running.")
+    requests.stop("p", actor="ann")
+    refusal = refused(lambda: requests.stop("p", actor="ann"))
+    assert (refusal.code, refusal.message) == ("already_stopped", "p is already stopping.")
+    past_deadline(the_handoff(Portfolio.objects.get()))
+    refusal = refused(lambda: requests.stop("p", actor="ann"))
+    assert refusal.message == "p is already stopped."
+
+
+def test_a_start_places_at_once_and_without_room_says_why(node: Daemon) -> None:
+    a_portfolio("p", desired_state="stopped")
+    handoff = requests.start("p", actor="ann")
+    assert handoff is not None
+    assert (handoff.kind, handoff.target_node) == ("place", node.row)
+    heavy = a_portfolio("heavy", desired_state="stopped", weight=6)
+    assert requests.start("heavy", actor="ann") is None
+    at = Run.objects.get(pk=heavy.pk)
+    assert at.phase == "pending"
+    assert "6" in at.reason
+
+
+def test_a_stop_of_what_waits_for_a_place_ends_its_placing(node: Daemon) -> None:
+    portfolio = a_portfolio("p")
+    requests.migrate("p", "node-1", actor="ann")
+    assert requests.stop("p", actor="ann").kind == "stop"
+    assert Run.objects.get(pk=portfolio.pk).phase == "stopped"
+    assert node.desired("prepare") == []
+
+
+def test_a_stop_of_what_is_quarantined_makes_it_stopped() -> None:
+    portfolio = a_portfolio("p")
+    Run.objects.filter(pk=portfolio.pk).update(phase="quarantined", reason="five deaths")
+    requests.stop("p", actor="ann")
+    assert Run.objects.get(pk=portfolio.pk).phase == "stopped"
+
+
+# --- delete --------------------------------------------------------------------------------------
+
+
+def test_a_deleted_portfolio_is_gone_from_every_door_and_keeps_its_rows(node: Daemon) -> None:
+    hand = a_trader("p", node)
+    requests.delete_portfolio("p", actor="ann")
+    assert refused(lambda: requests.start("p", actor="ann")).code == "not_found"
+    assert refused(lambda: requests.delete_portfolio("p", actor="ann")).code == "not_found"
+    assert Portfolio.objects.filter(pk=hand.portfolio.pk).exists()
+
+
+# --- nodes and the fleet -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("act", "undo", "flag"),
+    [
+        (requests.drain, requests.undrain, "draining"),
+        (requests.cordon, requests.uncordon, "cordoned"),
+    ],
+)
+def test_marks_of_a_node_are_idempotent_and_told_once(
+    node: Daemon, act: Callable[..., Node], undo: Callable[..., Node], flag: str
+) -> None:
+    for _ in range(2):
+        assert getattr(act("node-1", actor="ann", reason="repair"), flag) is True
+    for _ in range(2):
+        assert getattr(undo("node-1", actor="ann"), flag) is False
+    told = Event.objects.filter(node=node.row, actor="ann").count()
+    assert told == 2
+
+
+def test_a_freeze_is_told_to_the_nodes_and_lifted_once(node: Daemon) -> None:
+    before = Node.objects.get().desired_version
+    requests.freeze(actor="ann", reason="repair", failover=True)
+    control = Control.objects.get()
+    assert (control.frozen_by, control.frozen_reason, control.freeze_failover) == (
+        "ann",
+        "repair",
+        True,
+    )
+    assert Node.objects.get().desired_version > before
+    requests.unfreeze(actor="ann")
+    requests.unfreeze(actor="ann")
+    assert Control.objects.get().frozen_at is None
+    assert Event.objects.filter(kind="unfrozen").count() == 1
