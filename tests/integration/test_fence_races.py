@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -21,6 +22,7 @@ from scheduling.enact.deaths import prove
 from scheduling.enact.handoff import expire, release
 from scheduling.enact.lease import mark_lost
 from scheduling.enact.recipe import Recipe, run
+from scheduling.enact.stalls import alert_stalls
 from scheduling.enact.timing import timing
 from scheduling.models import Event, Handoff, Lease, Node, Run, Tenure
 from scheduling.scheduler import Scheduler
@@ -149,7 +151,7 @@ def draining() -> tuple[Owner, Daemon, Handoff]:
     return hand, target, handoff
 
 
-# --- two writers ---------------------------------------------------------------------------------
+# --- two writers -------------------------------------------------------------------------------
 
 
 def test_of_two_commits_from_one_seq_exactly_one_stands() -> None:
@@ -208,7 +210,7 @@ def test_overlapping_requests_in_any_order_never_deadlock() -> None:
             assert sorted(one[hand.portfolio.pk] for one in said) == ["conflict", "ok"]
 
 
-# --- two grants ----------------------------------------------------------------------------------
+# --- two grants --------------------------------------------------------------------------------
 
 
 def test_a_release_and_its_deadline_grant_once() -> None:
@@ -301,7 +303,7 @@ def test_two_creations_of_one_name_make_one() -> None:
     assert sorted(codes) == ["made", "name_taken", "name_taken"]
 
 
-# --- passes --------------------------------------------------------------------------------------
+# --- passes ------------------------------------------------------------------------------------
 
 
 def test_two_sweeps_at_once_mark_and_fail_over_once() -> None:
@@ -346,7 +348,7 @@ def test_a_sweep_that_meets_a_beat_in_flight_marks_nobody() -> None:
         assert run(mark_lost(timing())) == []
 
 
-# --- register ------------------------------------------------------------------------------------
+# --- register ----------------------------------------------------------------------------------
 
 
 def test_register_and_commit_end_in_one_of_two_ways() -> None:
@@ -384,7 +386,7 @@ def test_register_of_both_ends_while_a_release_is_on_its_way_leaves_no_orphan() 
         requests.delete_portfolio("p", actor="ann")
 
 
-# --- no deadlocks --------------------------------------------------------------------------------
+# --- no deadlocks ------------------------------------------------------------------------------
 
 
 def test_a_stop_and_the_first_commit_that_closes_a_handoff_never_deadlock() -> None:
@@ -461,3 +463,107 @@ def test_a_failover_and_a_beat_of_the_owner_end_in_one_of_two_ways() -> None:
         ("failed", first.row.pk),
     ]
     assert_invariants(hand)
+
+
+# --- one order of locks --------------------------------------------------------------------------
+
+
+class Row:
+    """One row that this session holds while another wants it."""
+
+    def __init__(self, table: str, key: str, value: int) -> None:
+        self.sql = f"SELECT FROM {table} WHERE {key} = {value} FOR UPDATE"
+
+    def free(self) -> bool:
+        """Return whether nobody holds it."""
+        with psycopg.connect(conninfo()) as asking:
+            try:
+                asking.execute(f"{self.sql} NOWAIT".encode())
+            except psycopg.errors.LockNotAvailable:
+                return False
+        return True
+
+    def held_while(self, act: Callable[[], Any], *later: Row) -> list[bool]:
+        """Hold it, let `act` block on it, and return which of `later` are still free then."""
+        holding = psycopg.connect(conninfo())
+        holding.execute(self.sql.encode())
+        outcome: list[Any] = []
+        thread = threading.Thread(target=lambda: outcome.extend(at_once(act)))
+        thread.start()
+        wait_until_blocked()
+        free = [row.free() for row in later]
+        holding.rollback()
+        holding.close()
+        thread.join()
+        assert not isinstance(outcome[0], Exception), outcome
+        return free
+
+
+def run_row(hand: Owner) -> Row:
+    return Row("scheduling_run", "portfolio_id", hand.portfolio.pk)
+
+
+def node_row(daemon: Daemon) -> Row:
+    return Row("scheduling_node", "id", daemon.row.pk)
+
+
+def test_a_request_locks_the_nodes_of_both_ends_in_their_order() -> None:
+    first, second = a_node("node-1"), a_node("node-2")
+    a_trader("p", first)
+    move = partial(requests.migrate, "p", "node-2", actor="ann")
+    assert node_row(first).held_while(move, node_row(second)) == [True]
+
+
+def test_a_request_that_supersedes_locks_all_nodes_in_their_order() -> None:
+    first, _, third = (a_node(f"node-{n}") for n in (1, 2, 3))
+    a_trader("p", third)
+    requests.migrate("p", "node-1", actor="ann")
+    stop = partial(requests.stop, "p", actor="ann")
+    assert node_row(first).held_while(stop, node_row(third)) == [True]
+
+
+def test_a_commit_locks_its_runs_in_their_order_whatever_the_order_asked() -> None:
+    node = a_node("node-1")
+    first, second = a_trader("a", node), a_trader("b", node, events=9)
+    words = [second.words(1), first.words(1)]
+    assert run_row(first).held_while(lambda: node.send(*words), run_row(second)) == [True]
+
+
+def test_a_stop_locks_the_run_before_its_handoff() -> None:
+    hand, _, handoff = draining()
+    stop = partial(requests.stop, "p", actor="ann")
+    assert run_row(hand).held_while(
+        stop, Row("scheduling_handoff", "id", handoff.pk), node_row(hand.daemon)
+    ) == [True, True]
+
+
+def test_a_register_locks_all_its_runs_in_their_order_and_then_its_nodes() -> None:
+    first, second = a_node("node-1"), a_node("node-2")
+    coming = a_trader("a", second)
+    own = a_trader("b", first)
+    requests.migrate("a", "node-1", actor="ann")
+    requests.migrate("b", "node-2", actor="ann")
+    again = partial(a_node, "node-1")
+    rows = (run_row(own), node_row(first), node_row(second))
+    assert run_row(coming).held_while(again, *rows) == [True, True, True]
+
+
+def test_a_first_commit_locks_the_nodes_it_tells_in_their_order() -> None:
+    first, second = a_node("node-1"), a_node("node-2")
+    hand = a_trader("p", second)
+    handoff = requests.migrate("p", "node-1", actor="ann")
+    first.ready(handoff)
+    hand.release(handoff)
+    mine = owner("p", first)
+    assert node_row(first).held_while(lambda: mine.commit(0), node_row(second)) == [True]
+
+
+def test_proofs_and_stalls_wait_for_nobody() -> None:
+    hand = a_trader("p", a_node("node-1"))
+    Run.objects.update(first_commit_at=ago(61), last_commit_at=ago(61))
+    with psycopg.connect(conninfo()) as committing:
+        committing.execute("SELECT FROM scheduling_run FOR UPDATE")
+        assert run(prove(timing())) == 0
+        assert run(alert_stalls(timing())) == 0
+    assert run(prove(timing())) == 1
+    assert hand.run().good_revision == 1
