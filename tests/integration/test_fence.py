@@ -213,6 +213,24 @@ def give(hand: Owner, other: Daemon) -> None:
     assert given is not None
 
 
+def test_a_grant_on_an_epoch_that_is_no_more_writes_nothing(hand: Owner) -> None:
+    other, at = a_node("node-2"), hand.run()
+    given = run(
+        grant(
+            hand.portfolio.pk,
+            seen_epoch=at.epoch - 1,
+            node=other.row.pk,
+            incarnation=other.incarnation,
+            revision=1,
+            cause="failover",
+        )
+    )
+    assert given is None
+    assert (hand.run().epoch, hand.run().node_id) == (at.epoch, at.node_id)
+    assert Tenure.objects.filter(portfolio=hand.portfolio).count() == 1
+    assert hand.commit(1) == "ok"
+
+
 # --- neighbours in one request -------------------------------------------------------------------
 
 

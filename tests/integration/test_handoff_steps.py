@@ -460,9 +460,13 @@ def test_a_revision_that_does_not_commit_in_time_is_rejected_and_the_old_one_com
 
 
 def test_a_good_revision_is_never_rejected(hand: Owner, source: Daemon) -> None:
-    handoff = requests.reload("p", actor="ann")
-    source.fails(handoff, strategy=True)
-    assert Revision.objects.get(portfolio=hand.portfolio).status == "good"
+    second = revised(hand)
+    source.ready(second)
+    hand.release(second)
+    hand.commit(1)
+    mature(hand.portfolio)
+    source.fails(requests.reload("p", actor="ann", revision=1), strategy=True)
+    assert Revision.objects.get(portfolio=hand.portfolio, number=1).status == "good"
 
 
 # --- failover ----------------------------------------------------------------------------------
