@@ -123,10 +123,11 @@ class Fleet(House):
 
     def end(self) -> None:
         """Kill it, which is quicker than an ordered stop, and see that nothing is left."""
-        everything = self.processes()
+        everything = {process.pid: process.cmdline() for process in self.processes()}
+        processes = [psutil.Process(pid) for pid in everything]
         self.kill()
-        _, left = psutil.wait_procs(everything, timeout=5)
-        assert alive(left) == []
+        _, left = psutil.wait_procs(processes, timeout=15)
+        assert not alive(left), [everything[process.pid] for process in alive(left)]
 
     # --- look ---------------------------------------------------------------------------------
 
@@ -195,6 +196,10 @@ class Fleet(House):
         except OSError:
             return False
 
+    def processes_of(self, *words: str) -> list[psutil.Process]:
+        """Its processes whose command line has all of `words`."""
+        return [p for p in self.processes() if all(word in p.cmdline() for word in words)]
+
     # --- wait ---------------------------------------------------------------------------------
 
     def settle(self, nodes: tuple[str, ...] = DEMO_NODES, limit_s: float = 60) -> None:
@@ -216,9 +221,9 @@ class Fleet(House):
     def _unsettled(self, nodes: tuple[str, ...]) -> list[str]:
         """Phrases that say what is still under way."""
         found = [
-            f"{name} is {status}"
-            for name, status in self.query("SELECT name, status FROM scheduling_node")
-            if name in nodes and status != "alive"
+            f"{name} is {status}, pid {pid}"
+            for name, status, pid in self.query("SELECT name, status, pid FROM scheduling_node")
+            if name in nodes and (status != "alive" or not psutil.pid_exists(pid))
         ]
         found += [f"{node} is empty" for node in nodes if not self.on(node)]
         found += [

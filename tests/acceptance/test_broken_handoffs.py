@@ -87,3 +87,19 @@ def test_a_control_plane_killed_in_the_middle_of_a_move_goes_on_from_the_row(
     quick_fleet.settle()
     quick_fleet.assert_canaries_clean()
     quick_fleet.assert_history_whole()
+
+
+def test_a_second_move_of_one_under_way_is_refused_and_changes_nothing(quick_fleet: Fleet) -> None:
+    with quick_fleet.no_pushes():  # so that the first lasts long enough to be met
+        target = quick_fleet.elsewhere("canary-2")
+        first = quick_fleet.call(
+            "POST", "/api/portfolios/canary-2/migrate/", {"target_node": target}
+        )
+        second = quick_fleet.call(
+            "POST", "/api/portfolios/canary-2/migrate/", {"target_node": target}
+        )
+    assert first.status == 202
+    assert second.status == 409
+    assert second.json["code"] == "handoff_in_progress"
+    assert second.json["handoff"] == first.json["id"]
+    assert quick_fleet.ended(first.json["id"], 20)["state"] == "done"

@@ -89,18 +89,6 @@ def test_a_move_ends_in_time_when_every_push_is_lost(fleet: Fleet) -> None:
     fleet.assert_canaries_clean()
 
 
-def test_a_second_move_of_one_under_way_is_refused_and_changes_nothing(fleet: Fleet) -> None:
-    with fleet.no_pushes():  # so that the first lasts long enough to be met
-        target = fleet.elsewhere("canary-2")
-        first = fleet.call("POST", "/api/portfolios/canary-2/migrate/", {"target_node": target})
-        second = fleet.call("POST", "/api/portfolios/canary-2/migrate/", {"target_node": target})
-    assert first.status == 202
-    assert second.status == 409
-    assert second.json["code"] == "handoff_in_progress"
-    assert second.json["handoff"] == first.json["id"]
-    assert fleet.ended(first.json["id"], 20)["state"] == "done"
-
-
 def test_a_move_that_cannot_be_is_refused_and_nothing_pauses(fleet: Fleet) -> None:
     before, since = fleet.runs(), fleet.now()
     here = str(before["canary-1"].node)
