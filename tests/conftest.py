@@ -15,7 +15,7 @@ from ginkgo_site.launcher.postgres import EmbeddedPostgres
 
 _URL = "GINKGO_TEST_DATABASE_URL"
 
-# The same examples every time, so that a run says something of the change it is run for. To look for
+# The same examples every time, so that a run says something of the change under test. To look for
 # new ones: HYPOTHESIS_PROFILE=explore bin/test tests/properties
 settings.register_profile("steady", derandomize=True, deadline=None, database=None)
 settings.register_profile("explore", deadline=None)

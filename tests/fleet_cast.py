@@ -19,7 +19,7 @@ from portfolios.models import Portfolio
 from portfolios.runtime.engine import PortfolioEngine
 from portfolios.runtime.spec import Spec
 from portfolios.strategies import registry
-from scheduling.enact import requests
+from scheduling import requests
 from scheduling.enact.commit import commit
 from scheduling.enact.deaths import died, prove
 from scheduling.enact.handoff import expire, prepared, release, step_failed

@@ -68,7 +68,7 @@ def stop() -> None:
     """
     from django.conf import settings
 
-    from scheduling.enact import requests
+    from scheduling import requests
     from scheduling.models import Control
 
     home: Path = settings.GINKGO.home
@@ -210,7 +210,7 @@ def _begin_feed() -> None:
 def _run_feed(rate: float) -> None:
     """Let the feed run at `rate` from now on; 0 pauses it. Does nothing when it does already."""
     from portfolios.feeds_setup import FeedDiffers
-    from scheduling.enact.requests import run_feed
+    from scheduling.requests import run_feed
 
     try:
         run_feed(rate, actor=ACTOR)
@@ -240,7 +240,7 @@ def _seed_demo(nodes: int) -> list[str]:
 
 def _take_back_own_freeze(home: Path) -> None:
     """Undo the freeze of the last ordered stop. One that a person set stays or comes back."""
-    from scheduling.enact import requests
+    from scheduling import requests
     from scheduling.models import Control
 
     control = Control.objects.filter(frozen_at__isnull=False).first()

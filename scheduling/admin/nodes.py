@@ -10,10 +10,10 @@ from django.db.models.functions import Coalesce, Now
 from django.http import HttpRequest
 
 from portfolios.models import Portfolio
+from scheduling import requests
 from scheduling.admin.base import Act, FleetAdmin, acting
 from scheduling.admin.shown import NOTHING, list_link, word
 from scheduling.decide.liveness import LeasePolicy, LeaseView, status_of
-from scheduling.enact import requests
 from scheduling.enact.timing import timing
 from scheduling.models import Node, NodeStatus
 

@@ -11,10 +11,10 @@ from django.http import HttpRequest
 from portfolios.feeds import DEFAULT_FEED
 from portfolios.feeds_setup import current_head
 from portfolios.models import EquityPoint, Order, Portfolio, Revision
+from scheduling import requests
 from scheduling.admin.base import Act, FleetAdmin, acting
 from scheduling.admin.shown import NOTHING, count, link, list_link, word
 from scheduling.decide.targets import NotInSnapshot, targets
-from scheduling.enact import requests
 from scheduling.enact.timing import timing
 from scheduling.errors import SnapshotUnavailable
 from scheduling.management.waiting import handoff_sentence

@@ -7,13 +7,13 @@ from typing import Any, get_args
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from scheduling import requests
 from scheduling.api.base import ApiView, actor_of, refuse_unknown_parameters
 from scheduling.api.bodies import NoBody, ReasonBody, read_body
 from scheduling.api.described import described, described_list, query
 from scheduling.api.documents import NodeDocument
 from scheduling.api.paging import page_of_lines
 from scheduling.decide import world
-from scheduling.enact import requests
 from scheduling.enact.timing import timing
 from scheduling.errors import Invalid, NotFound
 from scheduling.models import Node, NodeStatus

@@ -11,6 +11,7 @@ from rest_framework.response import Response
 
 from portfolios.models import Checkpoint, DesiredState
 from portfolios.runtime.state import account_view, decode_state, strategy_view
+from scheduling import requests
 from scheduling.api.base import ApiView, actor_of, present_portfolio, refuse_unknown_parameters
 from scheduling.api.bodies import (
     MigrateBody,
@@ -29,7 +30,6 @@ from scheduling.api.documents import (
     RevisedDocument,
 )
 from scheduling.api.paging import page_of_lines
-from scheduling.enact import requests
 from scheduling.errors import Invalid, NotFound, Refused
 from scheduling.models import Handoff, Phase
 from scheduling.observe.board import PortfolioLine, read_board

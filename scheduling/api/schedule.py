@@ -11,6 +11,7 @@ from typing import Any
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from scheduling import requests
 from scheduling.api.base import ApiView, actor_of, refuse_unknown_parameters
 from scheduling.api.bodies import (
     FreezeBody,
@@ -32,7 +33,6 @@ from scheduling.decide.planner import make_plan
 from scheduling.decide.reasons import render
 from scheduling.decide.targets import lose, targets
 from scheduling.decide.world import Move, Pending, Placement, Plan, Policy, Snapshot
-from scheduling.enact import requests
 from scheduling.enact.timing import timing
 from scheduling.errors import Invalid, NotFound, Refused
 from scheduling.models import Control, Handoff, HandoffKind, HandoffState

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from scheduling import requests
 from scheduling.dashboard.figures import counted, span, whole
-from scheduling.enact import requests
 
 if TYPE_CHECKING:
     from scheduling.observe.board import Board, NodeLine, PortfolioLine
@@ -17,7 +17,7 @@ Lines = list[tuple[str, str]]  #: a short head and what it means
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """One act on one thing. `call` is the one request of `enact.requests` behind it."""
+    """One act on one thing. `call` is the one request of `scheduling.requests` behind it."""
 
     verb: str
     title: str

@@ -6,19 +6,9 @@ from uuid import UUID
 
 from scheduling.enact.audit import audit
 from scheduling.enact.grant import grant, lock_run, raise_attempts
-from scheduling.enact.handoff import (
-    ACTIVE_HANDOFF,
-    GRANTED,
-    INSERT,
-    LOCK_HANDOFF,
-    MOST_ATTEMPTS,
-    blame_revision,
-    end_run,
-    fail,
-    quarantine,
-    reject,
-    roll_back,
-)
+from scheduling.enact.handoff import blame_revision, end_run, fail, quarantine, reject, roll_back
+from scheduling.enact.handoff.statements import ACTIVE_HANDOFF, GRANTED, INSERT, LOCK_HANDOFF
+from scheduling.enact.handoff.undo import MOST_ATTEMPTS
 from scheduling.enact.hints import touch
 from scheduling.enact.recipe import Recipe, Row, call, one
 from scheduling.enact.timing import Timing

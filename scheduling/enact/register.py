@@ -8,14 +8,9 @@ from psycopg.types.json import Jsonb
 
 from scheduling.enact.audit import audit
 from scheduling.enact.grant import grant, lock_run
-from scheduling.enact.handoff import (
-    ACTIVE_HANDOFF,
-    MOST_ATTEMPTS,
-    end_run,
-    fail,
-    quarantine,
-    supersede,
-)
+from scheduling.enact.handoff import end_run, fail, quarantine, supersede
+from scheduling.enact.handoff.statements import ACTIVE_HANDOFF
+from scheduling.enact.handoff.undo import MOST_ATTEMPTS
 from scheduling.enact.hints import lock_nodes, touch
 from scheduling.enact.recipe import Recipe, Row, call, one
 from scheduling.enact.timing import Timing

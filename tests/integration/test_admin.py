@@ -10,9 +10,9 @@ from django.test import Client
 from django.urls import reverse
 
 from portfolios.models import EquityPoint, FeedRow, Fill, Order, Portfolio, Revision
+from scheduling import requests
 from scheduling.admin.base import FleetAdmin
 from scheduling.api.permissions import Role
-from scheduling.enact import requests
 from scheduling.management.tokens import issue_node_token
 from scheduling.models import ApiToken, Event, Handoff, Node, NodeToken, Run, Tenure
 from tests.fleet_cast import a_node, a_portfolio, a_running, lose

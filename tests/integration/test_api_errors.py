@@ -279,7 +279,7 @@ def test_an_outage_that_the_driver_itself_reports_is_unavailable_too(
     def away(*args: Any, **options: Any) -> None:
         raise error
 
-    monkeypatch.setattr("scheduling.enact.requests.freeze", away)
+    monkeypatch.setattr("scheduling.requests.freeze", away)
     problem(operator.post("schedule/freeze/"), 503, "unavailable")
 
 
@@ -289,7 +289,7 @@ def test_what_nobody_foresaw_is_a_sentence_and_goes_to_the_log(
     def bug(*args: Any, **options: Any) -> None:
         raise ZeroDivisionError("a secret of the house")
 
-    monkeypatch.setattr("scheduling.enact.requests.freeze", bug)
+    monkeypatch.setattr("scheduling.requests.freeze", bug)
     with caplog.at_level(logging.ERROR):
         document = problem(operator.post("schedule/freeze/"), 500, "internal_error")
     assert "secret" not in document["detail"]

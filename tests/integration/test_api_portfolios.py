@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from portfolios.models import Portfolio, Revision
-from scheduling.enact import requests
+from scheduling import requests
 from scheduling.models import Event, Handoff, Node, Run
 from tests.fleet_cast import a_node, a_portfolio, a_running, lose
 from tests.integration.doors import Caller, counted_statements, fields_of, problem

@@ -19,7 +19,7 @@ from django.core.management import (
 )
 
 from portfolios.models import FeedRow, FeedSegment, Order, Portfolio, Revision
-from scheduling.enact import requests
+from scheduling import requests
 from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.management.waiting import wait_for
 from scheduling.models import ApiToken, Control, Event, Handoff, Node, NodeToken, Run

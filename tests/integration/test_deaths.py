@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from portfolios.models import Revision
-from scheduling.enact import requests
+from scheduling import requests
 from scheduling.enact.deaths import STALE_REVISIONS, UNACTIVATED, give_up_on, halted, prove
 from scheduling.enact.recipe import call, run
 from scheduling.enact.timing import timing

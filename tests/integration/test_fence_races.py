@@ -16,7 +16,7 @@ from psycopg.rows import namedtuple_row
 
 from ginkgo_site.database import conninfo
 from portfolios.models import Order
-from scheduling.enact import requests
+from scheduling import requests
 from scheduling.enact.commit import commit
 from scheduling.enact.deaths import prove
 from scheduling.enact.handoff import expire, release

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from portfolios.models import Checkpoint, Order
-from scheduling.enact import requests
+from scheduling import requests
 from scheduling.gateway import auth
 from scheduling.gateway.app import COMMIT_BODY, SMALL_BODY, gateway
 from scheduling.gateway.beats import Coalescer, WaitedTooLong

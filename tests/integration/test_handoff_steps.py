@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from portfolios.models import Portfolio, Revision
-from scheduling.enact import requests
+from scheduling import requests
 from scheduling.enact.handoff import expire, overdue, request
 from scheduling.enact.recipe import run
 from scheduling.enact.timing import timing

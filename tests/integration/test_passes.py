@@ -12,8 +12,8 @@ import pytest
 from django.db import connection, transaction
 
 from portfolios.models import Revision
-from scheduling import tasks
-from scheduling.enact import handoff, requests
+from scheduling import requests, tasks
+from scheduling.enact import handoff
 from scheduling.enact.recipe import django_cursor, run
 from scheduling.enact.timing import timing
 from scheduling.errors import SnapshotUnavailable

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from scheduling.enact import requests
+from scheduling import requests
 from scheduling.enact.recipe import run
 from scheduling.enact.register import register
 from scheduling.enact.timing import timing

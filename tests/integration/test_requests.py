@@ -10,10 +10,10 @@ import pytest
 from django.core import serializers
 
 from portfolios.models import Portfolio, Revision
-from scheduling.enact import requests
-from scheduling.enact.requests import NewPortfolio
+from scheduling import requests
 from scheduling.errors import Invalid, Refused
 from scheduling.models import Control, Event, Handoff, Node, Run
+from scheduling.requests import NewPortfolio
 from tests.fleet_cast import (
     Daemon,
     a_node,

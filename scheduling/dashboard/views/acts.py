@@ -11,12 +11,12 @@ from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods
 
+from scheduling import requests
 from scheduling.dashboard.access import for_operators
 from scheduling.dashboard.acts import FLEET_ACTS, NODE_ACTS, PORTFOLIO_ACTS, Act
 from scheduling.dashboard.forms import EditPortfolio
 from scheduling.dashboard.pages import page_context, problem, show, wants_dialog
 from scheduling.decide.targets import targets
-from scheduling.enact import requests
 from scheduling.enact.timing import timing
 from scheduling.errors import Refused
 from scheduling.observe.board import Board, NodeLine, PortfolioLine

@@ -8,8 +8,8 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from portfolios.models import CatchUp
+from scheduling import requests
 from scheduling.api.portfolios import portfolio_document
-from scheduling.enact import requests
 from scheduling.management.arguments import add_wait, json_object, label, words
 from scheduling.management.base import GinkgoCommand
 from scheduling.management.waiting import wait_for_running

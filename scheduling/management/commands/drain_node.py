@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from scheduling import requests
 from scheduling.api.nodes import node_document
-from scheduling.enact import requests
 from scheduling.management.arguments import add_reason
 from scheduling.management.base import GinkgoCommand
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from scheduling import requests
 from scheduling.api.documents import HandoffDocument
-from scheduling.enact import requests
 from scheduling.management.arguments import add_reason, add_wait
 from scheduling.management.base import GinkgoCommand
 from scheduling.management.waiting import handoff_sentence, wait_for

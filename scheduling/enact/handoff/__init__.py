@@ -1,0 +1,36 @@
+"""The handoff protocol, step by step. Each function here is one arrow of the machine drawn in
+`scheduling.models.handoff`, and each arrow is conditional on the state it leaves.
+"""
+
+from scheduling.enact.handoff.begin import request, supersede
+from scheduling.enact.handoff.deadlines import expire, overdue
+from scheduling.enact.handoff.end import end_run
+from scheduling.enact.handoff.hand_over import release
+from scheduling.enact.handoff.prepare import prepared, step_failed
+from scheduling.enact.handoff.undo import (
+    blame_revision,
+    fail,
+    failed_start,
+    not_ready,
+    quarantine,
+    reject,
+    roll_back,
+)
+
+__all__ = [
+    "blame_revision",
+    "end_run",
+    "expire",
+    "fail",
+    "failed_start",
+    "not_ready",
+    "overdue",
+    "prepared",
+    "quarantine",
+    "reject",
+    "release",
+    "request",
+    "roll_back",
+    "step_failed",
+    "supersede",
+]

@@ -1,0 +1,103 @@
+"""Every step has a deadline, and each deadline its way out."""
+
+from __future__ import annotations
+
+from scheduling.enact.handoff.end import end_run
+from scheduling.enact.handoff.hand_over import hand_over
+from scheduling.enact.handoff.prepare import owner_is_gone
+from scheduling.enact.handoff.statements import (
+    ACTIVE,
+    lock_both,
+)
+from scheduling.enact.handoff.undo import (
+    blame_revision,
+    fail,
+    not_ready,
+    roll_back,
+)
+from scheduling.enact.recipe import Recipe, call, one
+from scheduling.enact.timing import Timing
+
+OVERDUE = f"""
+SELECT h.id FROM scheduling_handoff h
+LEFT JOIN scheduling_lease l ON l.node_id = h.target_node_id
+LEFT JOIN scheduling_node s ON s.id = h.source_node_id
+LEFT JOIN scheduling_lease sl ON sl.node_id = h.source_node_id
+LEFT JOIN scheduling_node t ON t.id = h.target_node_id
+WHERE h.state IN {ACTIVE} AND (
+    -- While nodes cannot reach us, and until they had time to after that, nobody is late.
+    (h.deadline_at < clock_timestamp() AND NOT EXISTS (
+        SELECT FROM scheduling_gatewaypulse g
+        WHERE g.last_beat_at < clock_timestamp() - make_interval(secs => %(gap_s)s)
+           OR g.serving_since > clock_timestamp() - make_interval(secs => %(interval_s)s)))
+    -- Waiting for one who is gone is waiting for nothing.
+    OR (h.kind <> 'stop' AND (t.status <> 'alive' OR l.incarnation <> h.target_incarnation))
+    OR (h.state = 'draining'
+        AND (s.status <> 'alive' OR sl.incarnation <> h.source_incarnation))
+)
+ORDER BY h.id LIMIT 500
+"""
+
+
+def overdue(timing: Timing) -> Recipe[list[int]]:
+    """Return the handoffs whose step is past its deadline or waits for a node that is gone."""
+    rows = yield from call(
+        OVERDUE, gap_s=2 * timing.heartbeat_interval_s, interval_s=timing.heartbeat_interval_s
+    )
+    return [row.id for row in rows]
+
+
+def expire(handoff: int, timing: Timing) -> Recipe[str]:
+    """Take the way out that the step has, after another look under the lock: it may be over."""
+    locked = yield from lock_both(handoff)
+    if locked is None:
+        return "gone"
+    run, h = locked
+    due = yield from one("SELECT %(deadline)s < clock_timestamp() AS due", deadline=h.deadline_at)
+    late = due is not None and due.due
+    target_gone = h.target_node_id is not None and (
+        not h.target_valid or h.target_lease != h.target_incarnation
+    )
+    source_gone = h.source_node_id is not None and (
+        not h.source_valid or h.source_lease != h.source_incarnation
+    )
+    if h.state == "preparing" and (late or target_gone):
+        what = (
+            f"{h.target_name} was lost before it was ready"
+            if target_gone
+            else f"{h.target_name} could not prepare in {timing.prepare_deadline_s:g} s"
+        )
+        if target_gone:
+            yield from fail(h, run, what)
+        else:
+            yield from not_ready(h, run, what, False)
+        return "failed"
+    if h.state == "draining" and h.kind == "stop" and (late or source_gone):
+        yield from end_run(h, run, released=False, batch=None)
+        return "done"
+    if h.state == "draining" and target_gone:
+        yield from fail(h, run, f"{h.target_name} was lost before the grant")
+        return "failed"
+    if h.state == "draining" and (late or owner_is_gone(h)):
+        left = f"did not release in {timing.drain_deadline_s:g} s" if late else "is gone"
+        return (
+            yield from hand_over(
+                h,
+                run,
+                timing,
+                released=False,
+                batch=None,
+                answer="",
+                error=f"{h.source_name} {left}: the epoch was raised without it",
+            )
+        )
+    if h.state == "activating" and (late or target_gone):
+        what = (
+            f"{h.target_name} was lost before its first commit"
+            if target_gone
+            else f"{h.target_name} did not commit in {timing.activate_deadline_s:g} s"
+        )
+        if h.kind == "reload" and not target_gone:
+            yield from blame_revision(h, run, what)
+        return (yield from roll_back(h, run, what, timing))
+    return "early"

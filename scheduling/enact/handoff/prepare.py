@@ -1,0 +1,92 @@
+"""The target is ready, or is not."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from scheduling.enact.handoff.hand_over import hand_over
+from scheduling.enact.handoff.statements import (
+    MOVE,
+    SET_PHASE,
+    lock_both,
+)
+from scheduling.enact.handoff.undo import (
+    MOST_ATTEMPTS,
+    blame_revision,
+    fail,
+    not_ready,
+    quarantine,
+    roll_back,
+)
+from scheduling.enact.hints import touch
+from scheduling.enact.recipe import Recipe, Row, call, one
+from scheduling.enact.timing import Timing
+
+
+def prepared(handoff: int, node: int, incarnation: UUID, timing: Timing) -> Recipe[str]:
+    """The target is ready. Drain the source, or grant at once where there is none. Idempotent."""
+    locked = yield from lock_both(handoff)
+    if locked is None:
+        return "gone"
+    run, h = locked
+    if h.state != "preparing" or (h.target_node_id, h.target_incarnation) != (node, incarnation):
+        return "late"  # a repeat, or its deadline was faster
+    if h.from_epoch != run.epoch:
+        yield from fail(h, run, "the portfolio was granted again meanwhile")
+        return "failed"
+    if run.node_id is None or h.kind == "failover":
+        if h.kind == "failover" and run.node_id is not None and not owner_is_gone(h):
+            yield from fail(h, run, f"{h.source_name} beats again and keeps it")
+            return "failed"
+        if h.kind == "failover" and run.attempts + 1 >= MOST_ATTEMPTS:
+            error = f"{h.source_name}, which ran it, was lost"
+            yield from fail(h, run, error)
+            yield from quarantine(run, run.attempts + 1, error)
+            return "quarantined"
+        return (yield from hand_over(h, run, timing, released=False, batch=None, answer=""))
+    yield from one(
+        MOVE,
+        handoff=handoff,
+        from_=["preparing"],
+        to="draining",
+        error="",
+        deadline_s=timing.drain_deadline_s,
+    )
+    yield from call(
+        SET_PHASE, portfolio=run.portfolio_id, epoch=run.epoch, phase="draining", reason=None
+    )
+    yield from touch([h.source_node_id, h.target_node_id])
+    return "draining"
+
+
+def owner_is_gone(h: Row) -> bool:
+    """Return whether a failover may go on: the owner's lease is over or another's. Pure."""
+    return (
+        h.source_status in ("lost", "left") and not h.source_valid
+    ) or h.source_lease != h.source_incarnation
+
+
+def step_failed(
+    handoff: int,
+    node: int,
+    incarnation: UUID,
+    step: str,
+    error: str,
+    strategy_failed: bool,
+    timing: Timing,
+) -> Recipe[str]:
+    """The target could not prepare or activate. Idempotent; a late report changes nothing."""
+    locked = yield from lock_both(handoff)
+    if locked is None:
+        return "gone"
+    run, h = locked
+    if (h.target_node_id, h.target_incarnation) != (node, incarnation):
+        return "late"
+    if step == "activate" and h.state == "activating":
+        if strategy_failed or h.kind == "reload":
+            yield from blame_revision(h, run, error)
+        return (yield from roll_back(h, run, error, timing))
+    if h.state in ("preparing", "draining"):
+        yield from not_ready(h, run, error, strategy_failed)
+        return "failed"
+    return "late"

@@ -1,0 +1,106 @@
+"""The statements that several arrows of the machine share, and the order of their locks."""
+
+from __future__ import annotations
+
+from scheduling.enact.grant import lock_run
+from scheduling.enact.recipe import Recipe, Row, one
+
+ACTIVE = "('requested', 'preparing', 'draining', 'activating')"
+
+ACTIVE_HANDOFF = f"""
+SELECT * FROM scheduling_handoff WHERE portfolio_id = %(portfolio)s AND state IN {ACTIVE}
+FOR UPDATE
+"""
+
+LOCK_HANDOFF = """
+SELECT h.*, l.incarnation AS target_lease, l.expires_at > clock_timestamp() AS target_valid,
+       t.name AS target_name, s.name AS source_name,
+       sl.incarnation AS source_lease, sl.expires_at > clock_timestamp() AS source_valid,
+       ss.status AS source_status,
+       (SELECT v.status FROM portfolios_revision v WHERE v.portfolio_id = h.portfolio_id
+        AND v.number = h.from_revision) AS from_status
+FROM scheduling_handoff h
+LEFT JOIN scheduling_node t ON t.id = h.target_node_id
+LEFT JOIN scheduling_lease l ON l.node_id = h.target_node_id
+LEFT JOIN scheduling_node s ON s.id = h.source_node_id
+LEFT JOIN scheduling_node ss ON ss.id = h.source_node_id
+LEFT JOIN scheduling_lease sl ON sl.node_id = h.source_node_id
+WHERE h.id = %(handoff)s
+FOR UPDATE OF h
+"""
+
+PORTFOLIO_OF = "SELECT portfolio_id FROM scheduling_handoff WHERE id = %(handoff)s"
+
+#: Read under the lock of the node row, so that two requests cannot both take its last place.
+TARGET = f"""
+SELECT n.id, n.name, n.capacity, l.incarnation, l.expires_at > clock_timestamp() AS valid,
+       (SELECT coalesce(sum(p.weight), 0) FROM portfolios_portfolio p
+        WHERE p.id <> %(portfolio)s AND p.id IN (
+            SELECT r.portfolio_id FROM scheduling_run r WHERE r.node_id = n.id
+            UNION SELECT h.portfolio_id FROM scheduling_handoff h
+                WHERE h.target_node_id = n.id AND h.state IN {ACTIVE}
+        ))::int AS held
+FROM scheduling_node n LEFT JOIN scheduling_lease l ON l.node_id = n.id
+WHERE n.id = %(node)s
+"""
+
+INSERT = """
+INSERT INTO scheduling_handoff (portfolio_id, kind, state, reason, requested_by,
+    source_node_id, source_incarnation, target_node_id, target_incarnation,
+    from_epoch, from_revision, to_revision, release_answer, error, deadline_at, requested_at)
+VALUES (%(portfolio)s, %(kind)s::text, %(state)s::text, %(reason)s::text, %(actor)s::text,
+    %(source)s, %(source_incarnation)s, %(target)s, %(target_incarnation)s,
+    %(from_epoch)s, %(from_revision)s, %(to_revision)s, '', '',
+    clock_timestamp() + make_interval(secs => %(deadline_s)s), clock_timestamp())
+RETURNING *
+"""
+
+#: The condition on the state is the fence of the machine: whoever moved it first wins.
+MOVE = """
+UPDATE scheduling_handoff SET
+    state = %(to)s::text,
+    error = CASE WHEN %(error)s::text = '' THEN error ELSE %(error)s::text END,
+    deadline_at = clock_timestamp() + make_interval(secs => %(deadline_s)s),
+    prepared_at = CASE WHEN %(to)s::text = 'draining'
+            OR (%(to)s::text = 'activating' AND prepared_at IS NULL)
+        THEN clock_timestamp() ELSE prepared_at END,
+    finished_at = CASE WHEN %(to)s::text IN ('done', 'failed', 'rolled_back', 'superseded')
+        THEN clock_timestamp() ELSE finished_at END
+WHERE id = %(handoff)s AND state = ANY(%(from_)s)
+RETURNING *
+"""
+
+#: The epoch has been granted: what the release or the deadline left is written beside it.
+GRANTED = """
+UPDATE scheduling_handoff SET
+    state = %(to)s::text, to_epoch = %(to_epoch)s, granted_at = clock_timestamp(),
+    released_at = CASE WHEN %(released)s THEN clock_timestamp() END,
+    released_seq = %(released_seq)s, release_batch = %(batch)s, release_answer = %(answer)s::text,
+    prepared_at = coalesce(prepared_at, clock_timestamp()),
+    error = CASE WHEN %(error)s::text = '' THEN error ELSE %(error)s::text END,
+    finished_at = CASE WHEN %(to)s::text = 'done' THEN clock_timestamp() END,
+    deadline_at = clock_timestamp() + make_interval(secs => %(deadline_s)s)
+WHERE id = %(handoff)s
+"""
+
+STORE_ANSWER = """
+UPDATE scheduling_handoff SET release_batch = %(batch)s, release_answer = 'keep',
+    error = CASE WHEN error = '' THEN %(error)s::text ELSE error END
+WHERE id = %(handoff)s AND release_batch IS NULL
+"""
+
+SET_PHASE = """
+UPDATE scheduling_run SET phase = %(phase)s::text, phase_since = clock_timestamp(),
+    reason = coalesce(%(reason)s::text, reason)
+WHERE portfolio_id = %(portfolio)s AND epoch = %(epoch)s AND phase <> %(phase)s::text
+"""
+
+
+def lock_both(handoff: int) -> Recipe[tuple[Row, Row] | None]:
+    """Lock run, then handoff, in the one order. None: either is gone."""
+    named = yield from one(PORTFOLIO_OF, handoff=handoff)
+    if named is None:
+        return None
+    run = yield from lock_run(named.portfolio_id)
+    row = yield from one(LOCK_HANDOFF, handoff=handoff)
+    return None if run is None or row is None else (run, row)

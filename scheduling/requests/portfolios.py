@@ -1,0 +1,280 @@
+"""Create, change and delete portfolios."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from portfolios import definition
+from portfolios.feeds_setup import current_head, ensure_feed
+from portfolios.models import (
+    CatchUp,
+    DesiredState,
+    FeedRow,
+    Portfolio,
+    Revision,
+)
+from portfolios.runtime.state import decode_state
+from portfolios.strategies import registry
+from scheduling.enact.handoff import request
+from scheduling.enact.hints import touch
+from scheduling.enact.recipe import run
+from scheduling.enact.timing import timing
+from scheduling.errors import Invalid, Refused
+from scheduling.models import Handoff, Phase, Run
+from scheduling.requests.moves import stop_run
+from scheduling.requests.named import locked, told
+
+CONFIGURATION = ("strategy", "config", "symbols", "limits")
+
+WISHES = ("weight", "priority", "selector", "spread_group", "spread_hard", "catch_up")
+
+
+@dataclass(frozen=True, slots=True)
+class NewPortfolio:
+    """What a person gives to create a portfolio. Raw values: they are checked, fields are named."""
+
+    name: str
+    strategy: str
+    config: dict[str, Any] = field(default_factory=dict)
+    symbols: list[str] = field(default_factory=list)
+    limits: dict[str, Any] = field(default_factory=dict)
+    weight: int = 1
+    priority: int = 0
+    selector: dict[str, str] = field(default_factory=dict)
+    spread_group: str = ""
+    spread_hard: bool = False
+    catch_up: str = "state_only"
+    starting_cash: Decimal = Decimal("100000")
+    desired_state: str = "running"
+    note: str = ""
+
+
+def create_portfolio(new: NewPortfolio, *, actor: str) -> Portfolio:
+    """Create a portfolio with revision 1, pending until the next pass, which is woken."""
+    errors = definition.name_errors(new.name)
+    errors += definition.configuration_errors(new.strategy, new.config, new.symbols, new.limits)
+    errors += definition.cash_errors(new.starting_cash)
+    errors += _wish_errors({name: getattr(new, name) for name in WISHES})
+    if new.desired_state not in DesiredState.values:
+        errors.append(_choice("desired_state", new.desired_state, DesiredState.values))
+    if errors:
+        raise Invalid(errors)
+    # The feed is there already unless this is the first portfolio; a paused one stays paused.
+    feed = FeedRow.objects.first() or ensure_feed(settings.GINKGO.feed_rate)
+    first_seq = max(current_head(feed.name), 1)
+    running = new.desired_state == DesiredState.RUNNING
+    try:
+        with transaction.atomic():
+            portfolio = Portfolio.objects.create(
+                name=new.name,
+                weight=new.weight,
+                priority=new.priority,
+                selector=dict(new.selector),
+                spread_group=new.spread_group,
+                spread_hard=new.spread_hard,
+                catch_up=new.catch_up,
+                desired_state=new.desired_state,
+                starting_cash=Decimal(str(new.starting_cash)),
+                feed=feed,
+                first_seq=first_seq,
+            )
+            _add_revision(portfolio, 1, new.strategy, new.config, new.symbols, new.limits,
+                          note=new.note, actor=actor)  # fmt: skip
+            Run.objects.create(
+                portfolio=portfolio,
+                last_seq=first_seq - 1,
+                state_seq=first_seq - 1,
+                phase=Phase.PENDING if running else Phase.STOPPED,
+                reason="waits for the next pass" if running else "",
+            )
+            run(told("portfolio_created", portfolio.pk, actor, new.note, revision=1))
+    except IntegrityError as error:
+        # Two creations of one name: the unique name decides, whichever came first.
+        if "portfolio_name_once" in str(error):
+            raise Refused(
+                "name_taken", f"There is a portfolio named {new.name}; choose another name."
+            ) from None
+        raise
+    return portfolio
+
+
+def revise_portfolio(
+    name: str, changes: dict[str, Any], *, actor: str
+) -> tuple[Portfolio, Handoff | None]:
+    """Apply `changes` (any fields of NewPortfolio but name and starting_cash).
+
+    A change of strategy, config, symbols or limits makes a new revision, and a reload if it runs.
+    Return the portfolio and the reload's handoff, or None where nothing needs to move.
+    """
+    known = (*CONFIGURATION, *WISHES, "note")
+    wrong = [
+        definition.error(key, "not_changeable", f"{key} cannot be changed; {', '.join(known)} can.")
+        for key in changes
+        if key not in known
+    ]
+    if wrong:
+        raise Invalid(wrong)
+    with transaction.atomic():
+        portfolio = locked(name)
+        current = portfolio.revisions.get(number=portfolio.revision)
+        wanted = {key: changes.get(key, getattr(current, key)) for key in CONFIGURATION}
+        errors = definition.configuration_errors(**wanted, feed=portfolio.feed.name)
+        wishes = {key: changes[key] for key in WISHES if key in changes}
+        errors += _wish_errors(wishes)
+        if errors:
+            raise Invalid(errors)
+        _refuse_held_symbols(portfolio, wanted["symbols"])
+        for key, value in wishes.items():
+            setattr(portfolio, key, value)
+        revised = any(wanted[key] != getattr(current, key) for key in CONFIGURATION)
+        if revised:
+            last = portfolio.revisions.order_by("-number").values_list("number", flat=True)[0]
+            portfolio.revision = last + 1
+            _add_revision(portfolio, last + 1, **wanted, note=changes.get("note", ""), actor=actor)
+        portfolio.save()
+        if wishes:
+            owner = Run.objects.values_list("node_id", flat=True).get(pk=portfolio.pk)
+            run(touch([owner]))  # what is said of it in the node's set may be another now
+        if revised or wishes:
+            run(
+                told(
+                    "portfolio_changed",
+                    portfolio.pk,
+                    actor,
+                    str(changes.get("note", "")),
+                    fields=sorted(key for key in changes if key != "note"),
+                    revision=portfolio.revision,
+                )
+            )
+    if not revised:
+        return portfolio, None
+    return portfolio, _reload_if_running(portfolio, actor, f"r{portfolio.revision} by {actor}")
+
+
+def delete_portfolio(name: str, *, actor: str, reason: str = "") -> Handoff | None:
+    """Archive it: release it for certain, keep orders and audit, free the name."""
+    with transaction.atomic():
+        portfolio = locked(name)
+        portfolio.desired_state = DesiredState.STOPPED
+        portfolio.archived_at = timezone.now()
+        portfolio.save(update_fields=["desired_state", "archived_at"])
+        row = run(stop_run(portfolio.pk, actor, reason or "deleted"))
+        run(told("portfolio_deleted", portfolio.pk, actor, reason))
+    return None if row is None else Handoff.objects.get(pk=row.id)
+
+
+def _add_revision(
+    portfolio: Portfolio,
+    number: int,
+    strategy: str,
+    config: Mapping[str, Any],
+    symbols: list[str],
+    limits: Mapping[str, Any],
+    *,
+    note: str,
+    actor: str,
+) -> Revision:
+    return Revision.objects.create(
+        portfolio=portfolio,
+        number=number,
+        strategy=strategy,
+        strategy_version=registry.get(strategy).version,
+        config=dict(config),
+        symbols=list(symbols),
+        limits=dict(limits),
+        note=str(note)[:200],
+        created_by=actor[:150],
+    )
+
+
+def _reload_if_running(portfolio: Portfolio, actor: str, reason: str) -> Handoff | None:
+    """Begin the reload of a revision that was just made; the sweep does it where this cannot."""
+    current = Run.objects.select_related("node").get(pk=portfolio.pk)
+    if current.node_id is None or portfolio.desired_state != DesiredState.RUNNING:
+        return None
+    try:
+        row = run(
+            request(
+                "reload",
+                portfolio.pk,
+                target=current.node_id,
+                to_revision=portfolio.revision,
+                actor=actor,
+                reason=reason,
+                timing=timing(),
+            )
+        )
+    except Refused:
+        return None
+    return Handoff.objects.get(pk=row.id)
+
+
+def _refuse_held_symbols(portfolio: Portfolio, symbols: list[str]) -> None:
+    """A symbol with a position or an open order cannot be removed."""
+    checkpoint = getattr(portfolio, "checkpoint", None)
+    if checkpoint is None or not symbols or "*" in symbols:
+        return
+    account = decode_state(bytes(checkpoint.state)).account
+    held = set(account.positions) | {order.symbol for order in account.open_orders}
+    lacking = sorted(held - set(symbols))
+    if lacking:
+        raise Refused(
+            "symbol_in_use",
+            f"{portfolio.name} holds or has ordered {', '.join(lacking)}; "
+            "keep these symbols until their positions are closed.",
+            symbols=lacking,
+        )
+
+
+def _choice(field_name: str, value: Any, choices: list[str]) -> dict[str, str]:
+    return definition.error(
+        field_name,
+        "unknown_choice",
+        f"{field_name} is {value!r}; choose from {', '.join(choices)}.",
+    )
+
+
+def _wish_errors(wishes: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return what is wrong with weight, priority, selector, spread group and catch_up."""
+    errors: list[dict[str, str]] = []
+    for name, least in (("weight", 1), ("priority", -1_000_000)):
+        value = wishes.get(name, least)
+        if not isinstance(value, int) or isinstance(value, bool):
+            errors.append(
+                definition.error(name, "wrong_type", f"{name} is {value!r}; give a whole number.")
+            )
+        elif not least <= value <= 1_000_000:
+            errors.append(
+                definition.error(
+                    name, "out_of_range", f"{name} is {value}; it must be {least:,} to 1,000,000."
+                )
+            )
+    selector = wishes.get("selector", {})
+    if not isinstance(selector, Mapping) or not all(
+        isinstance(k, str) and isinstance(v, str) for k, v in selector.items()
+    ):
+        errors.append(
+            definition.error(
+                "selector", "wrong_type", "selector is an object of texts: label, value."
+            )
+        )
+    group = wishes.get("spread_group", "")
+    if not isinstance(group, str) or len(group) > 80:
+        errors.append(
+            definition.error("spread_group", "wrong_type", "spread_group is a text of 80 at most.")
+        )
+    if not isinstance(wishes.get("spread_hard", False), bool):
+        errors.append(
+            definition.error("spread_hard", "wrong_type", "spread_hard is true or false.")
+        )
+    catch_up = wishes.get("catch_up", CatchUp.STATE_ONLY)
+    if catch_up not in CatchUp.values:
+        errors.append(_choice("catch_up", catch_up, CatchUp.values))
+    return errors
