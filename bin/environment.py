@@ -98,7 +98,15 @@ def _pip(*arguments: str) -> list[str]:
 
 
 def _uv(*arguments: str) -> list[str]:
-    return [str(VENV / "bin" / "uv"), "--quiet", *arguments, "--python", str(PYTHON)]
+    # The system's certificates, as pip uses them: behind a proxy of its own they are the right ones.
+    return [
+        str(VENV / "bin" / "uv"),
+        "--quiet",
+        "--system-certs",
+        *arguments,
+        "--python",
+        str(PYTHON),
+    ]
 
 
 def _run(argv: list[str], quiet: bool = False) -> bool:
