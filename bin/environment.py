@@ -98,7 +98,7 @@ def _pip(*arguments: str) -> list[str]:
 
 
 def _uv(*arguments: str) -> list[str]:
-    # The system's certificates, as pip uses them: behind a proxy of its own they are the right ones.
+    # The system's certificates, as pip uses them: behind a proxy they are the right ones.
     return [
         str(VENV / "bin" / "uv"),
         "--quiet",
