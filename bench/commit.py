@@ -4,7 +4,7 @@ Floor: a raw ASGI callable that runs one set-based fenced statement on four bare
 pool of the same size, under the same server. Ours: the gateway on the product's tables (checkpoint,
 orders, fills, equity, tenures, handoffs, audit under their constraints), token and checks included.
 Each node has one request in flight with all its portfolios, each with an order, an equity point and
-a state of 11 KB before compression. One JSON row a path; `ratio` is ours over the floor in this run.
+a state of 11 KB before compression. One JSON row a path; `ratio` is ours over the floor.
 """
 
 from __future__ import annotations
