@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psutil
 
-from tests.acceptance.fleet import Fleet, family, wait_for
+from tests.acceptance.fleet import Fleet, alive, family, wait_for
 
 
 def test_a_killed_portfolio_process_starts_again_in_place(quick_fleet: Fleet) -> None:
@@ -67,6 +67,32 @@ def test_a_slow_portfolio_lags_alone(quick_fleet: Fleet) -> None:
         quick_fleet.assert_canaries_clean()
     finally:
         quick_fleet.call("DELETE", "/api/portfolios/slow/", {})
+
+
+def test_a_process_that_hears_nothing_dies_with_its_daemon_too(quick_fleet: Fleet) -> None:
+    body = {
+        "name": "looping",
+        "strategy": "looper",
+        "config": {"at_event": 1},
+        "symbols": ["IBM", "GE", "HD", "XOM"],
+    }
+    assert quick_fleet.call("POST", "/api/portfolios/", body).status == 201
+    try:
+        busy, _ = wait_for(
+            lambda: quick_fleet.get("/api/portfolios/looping/")["run"],
+            lambda run: run["pid"] and psutil.Process(run["pid"]).cpu_times().user > 1,
+            20,
+            "a process that loops",
+        )
+        daemon = quick_fleet.daemon(busy["node"])
+        everything = family(daemon)
+        assert busy["pid"] in {process.pid for process in everything}
+        daemon.kill()
+        wait_for(lambda: alive(everything), lambda left: not left, 1, "all of its processes gone")
+    finally:
+        quick_fleet.call("DELETE", "/api/portfolios/looping/", {})
+    quick_fleet.settle()
+    quick_fleet.assert_canaries_clean()
 
 
 def test_every_process_of_a_node_descends_from_its_daemon(quick_fleet: Fleet) -> None:
