@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import cast
 
 from scheduling.node_daemon.errors import Declined, NotWelcome, ServerAway
 from scheduling.node_daemon.link import Link, back_off
@@ -50,18 +51,22 @@ class Committer:
 
     async def _send_all(self) -> None:
         """Send what waits, until nothing does."""
-        while self._queue:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(GATHER_S):
-                    await self._hurry.wait()
-            self._hurry.clear()
-            batch = self._take()
-            if not batch:  # all that waits belongs to portfolios of the other request
-                return
-            results = await self._send([commit for commit, _ in batch])
-            for commit, answer in batch:
-                if not answer.done():
-                    answer.set_result(results[commit.portfolio])
+        try:
+            while self._queue:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(GATHER_S):
+                        await self._hurry.wait()
+                self._hurry.clear()
+                batch = self._take()
+                if not batch:  # the other sender took all that waited
+                    return
+                results = await self._send([commit for commit, _ in batch])
+                for commit, answer in batch:
+                    if not answer.done():
+                        answer.set_result(results[commit.portfolio])
+        finally:
+            # In one step with the look at the queue: whoever commits next must not count on this.
+            self._senders.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     def _take(self) -> list[tuple[Commit, asyncio.Future[CommitResult]]]:
         """Take what waits out of the queue, one commit of each portfolio."""
