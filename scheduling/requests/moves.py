@@ -27,7 +27,11 @@ from scheduling.requests.named import locked, present, told
 
 
 def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> Handoff:
-    """Move it to the node named `target` and pin it there; without one the balancer chooses."""
+    """Move it to the node named `target` and pin it there.
+
+    Without a target the balancer chooses, now and from now on: an older pin, which would take it
+    back at once, ends.
+    """
     portfolio = present(name)
     if target is not None and not Node.objects.filter(name=target).exists():
         raise NotFound("node", target)
@@ -60,6 +64,14 @@ def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> H
             yield from one(PIN, portfolio=portfolio.pk, node=node)
             yield from audit(
                 "pinned", portfolio=portfolio.pk, node=node, actor=actor, reason=reason
+            )
+        elif (yield from one(UNPIN, portfolio=portfolio.pk)) is not None:
+            yield from audit(
+                "unpinned",
+                portfolio=portfolio.pk,
+                node=current.pinned_node_id,
+                actor=actor,
+                reason=reason,
             )
         return row
 
@@ -171,6 +183,12 @@ def unpin(name: str, *, actor: str) -> Portfolio:
 
 PIN = """
 UPDATE scheduling_run SET pinned_node_id = %(node)s WHERE portfolio_id = %(portfolio)s
+RETURNING portfolio_id
+"""
+
+UNPIN = """
+UPDATE scheduling_run SET pinned_node_id = NULL
+WHERE portfolio_id = %(portfolio)s AND pinned_node_id IS NOT NULL
 RETURNING portfolio_id
 """
 

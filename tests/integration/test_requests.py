@@ -247,6 +247,15 @@ def test_a_move_to_a_named_node_pins_and_a_move_anywhere_does_not(node: Daemon) 
     assert Event.objects.filter(kind="unpinned", actor="ann").count() == 1
 
 
+def test_a_move_anywhere_ends_the_pin_that_would_take_it_back(node: Daemon) -> None:
+    hand = a_trader("p", node)
+    a_node("node-2")
+    Run.objects.filter(pk=hand.portfolio.pk).update(pinned_node=node.row)
+    assert requests.migrate("p", None, actor="ann").target_node.name == "node-2"
+    assert hand.run().pinned_node is None
+    assert Event.objects.filter(kind="unpinned", actor="ann", node=node.row).count() == 1
+
+
 def test_a_move_keeps_the_revision_that_runs(node: Daemon) -> None:
     hand = a_trader("p", node)
     a_node("node-2")
