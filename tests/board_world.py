@@ -77,6 +77,7 @@ def portfolio(name: str, on: str | None, **given: Any) -> PortfolioLine:
         "revision": 3,
         "good_revision": 3,
         "running_revision": 3,
+        "wanted_status": "good",
         "rev_status": "good",
         "rev_left_s": None,
         "first_seq": 1_204_511,

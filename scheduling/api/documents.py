@@ -91,7 +91,7 @@ class PortfolioDocument(_Anything):
     desired_state = serializers.CharField()
     pinned_node = serializers.CharField(allow_null=True)
     revision = serializers.IntegerField()
-    revision_status = serializers.CharField(source="rev_status")
+    revision_status = serializers.CharField(source="wanted_status")
     good_revision = serializers.IntegerField(allow_null=True)
     first_seq = serializers.IntegerField()
     starting_cash = _money()

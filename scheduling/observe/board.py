@@ -105,6 +105,7 @@ class PortfolioLine:
     desired_state: str
     pinned_node: str | None
     revision: int
+    wanted_status: str  #: of `revision`; rev_status is that of the one that runs
     good_revision: int | None
     running_revision: int | None
     rev_status: str
@@ -459,6 +460,7 @@ def _portfolio(
         desired_state=row.desired_state,
         pinned_node=names.get(row.pinned_node_id) if row.pinned_node_id is not None else None,
         revision=row.revision,
+        wanted_status=row.wanted_status,
         good_revision=row.good_revision,
         running_revision=row.running_revision if owned else None,
         rev_status=row.rev_status,

@@ -146,11 +146,13 @@ def test_a_portfolio_heavier_than_any_node_waits_with_the_reason(operator: Calle
 def test_a_patch_makes_a_revision_and_answers_the_reload(operator: Caller) -> None:
     daemon = a_node("node-1")
     a_running("ibm-sma", daemon, **{k: v for k, v in SMA.items() if k != "name"})
+    Revision.objects.update(status="good")
     answer = operator.patch("portfolios/ibm-sma/", {"config": {"fast": 4, "slow": 9}})
     assert answer.status_code == 202
     document = answer.json()
     assert set(document) == {"portfolio", "handoff"}
     assert document["portfolio"]["revision"] == 2
+    assert document["portfolio"]["revision_status"] == "unproven"  # its own, not that of r1
     assert document["portfolio"]["config"] == {"fast": 4, "slow": 9}
     assert document["handoff"]["kind"] == "reload"
     assert document["handoff"]["to_revision"] == 2
