@@ -28,20 +28,23 @@ QUICK = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of one shared house together, so that each is started once.
-
-    Those that look at a house as it is after its first start come first of all.
-    """
+    """Put the tests of one shared house together, so that each is started once."""
     here = [item for item in items if Path(__file__).parent in item.path.parents]
     if len(here) == len(items):
-        items.sort(key=lambda item: (_kind_of(item), item.path.name != "test_up.py"))
+        items.sort(key=_turn)
 
 
-def _kind_of(item: pytest.Item) -> int:
+def _turn(item: pytest.Item) -> tuple[int, bool]:
+    """Return when it is the turn of a test.
+
+    With the product's limits, those of test_up look at a house as its first start left it; with
+    short limits, those of test_up end the house itself.
+    """
     fixtures = set(getattr(item, "fixturenames", ()))
+    is_up = item.path.name == "test_up.py"
     if fixtures & {"house", "fleet"}:
-        return 0
-    return 1 if "quick_fleet" in fixtures else 2
+        return 0, not is_up
+    return (1, is_up) if "quick_fleet" in fixtures else (2, is_up)
 
 
 class SharedHouses:
@@ -54,7 +57,7 @@ class SharedHouses:
 
     def get(self, kind: str, *options: str, **environment: str) -> Fleet:
         """Return the running house of this kind; another one that runs is stopped first."""
-        if self._kind != kind or self._fleet is None:
+        if self._kind != kind or self._fleet is None or not self._fleet.is_up():
             self.close()
             fleet = Fleet(self._open.enter_context(a_home()), *options, **environment)
             fleet.start()
@@ -79,13 +82,13 @@ def shared_houses() -> Iterator[SharedHouses]:
 @pytest.fixture
 def house(shared_houses: SharedHouses) -> House:
     """A running house with the demo, shared: leave it as you found it, every node alive."""
-    return shared_houses.get("product", "--node-restart", "8")
+    return shared_houses.get("product", "--node-restart", "6")
 
 
 @pytest.fixture
 def fleet(shared_houses: SharedHouses) -> Fleet:
     """The shared house with the product's own time limits, settled."""
-    found = shared_houses.get("product", "--node-restart", "8")
+    found = shared_houses.get("product", "--node-restart", "6")
     found.settle()
     return found
 
@@ -93,17 +96,11 @@ def fleet(shared_houses: SharedHouses) -> Fleet:
 @pytest.fixture
 def quick_fleet(shared_houses: SharedHouses) -> Fleet:
     """A shared house with shortened time limits and strategies that fail on purpose, settled."""
-    found = shared_houses.get("quick", "--node-restart", "3", **QUICK)
+    found = quick(shared_houses)
     found.settle()
     return found
 
 
-@pytest.fixture
-def own_house(shared_houses: SharedHouses) -> Iterator[Fleet]:
-    """A house for one test to hurt; it is not started yet."""
-    shared_houses.close()
-    with a_home() as home:
-        mine = Fleet(home, "--node-restart", "3")
-        yield mine
-        if mine.process is not None:
-            mine.end()
+def quick(shared_houses: SharedHouses) -> Fleet:
+    """The shared house with shortened time limits, as it is."""
+    return shared_houses.get("quick", "--node-restart", "3", **QUICK)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.conftest import QUICK
+from tests.acceptance.conftest import QUICK, SharedHouses, quick
 from tests.acceptance.fleet import DEMO_NODES, Fleet, wait_for
 from tests.acceptance.wire import Wire
 
@@ -15,13 +15,19 @@ TTL_S = float(QUICK["GINKGO_LEASE_TTL_S"])
 FAR = "node-far"
 
 
-@pytest.fixture
-def wire(quick_fleet: Fleet) -> Iterator[Wire]:
-    """The wire of a fourth node, which was given its share."""
-    with Wire(quick_fleet.access["url"]).open() as wire, quick_fleet.own_node(FAR, wire.url):
-        wait_for(lambda: quick_fleet.on(FAR), bool, 20, f"a share for {FAR}")
-        quick_fleet.settle((*DEMO_NODES, FAR))
+@pytest.fixture(scope="module")
+def far(shared_houses: SharedHouses) -> Iterator[Wire]:
+    """The wire of a fourth node."""
+    fleet = quick(shared_houses)
+    with Wire(fleet.access["url"]).open() as wire, fleet.own_node(FAR, wire.url):
         yield wire
+
+
+@pytest.fixture
+def wire(quick_fleet: Fleet, far: Wire) -> Wire:
+    """The wire of a fourth node, which was given its share."""
+    quick_fleet.settle((*DEMO_NODES, FAR))
+    return far
 
 
 def test_a_silence_shorter_than_the_lease_moves_nothing(quick_fleet: Fleet, wire: Wire) -> None:

@@ -137,47 +137,46 @@ def test_an_old_python_is_told_in_one_sentence(tmp_path: Path) -> None:
     assert "Python 3.11 to 3.14 is needed, found: Python 3.9.2." in one_sentence(done)
 
 
-def test_a_killed_launcher_leaves_nothing_and_the_next_start_goes_on(own_house: Fleet) -> None:
-    own_house.start()
-    children = own_house.processes()
-    time.sleep(1)
-    own_house.kill()
-    _, alive = psutil.wait_procs(children, timeout=5)
+def test_a_killed_launcher_leaves_nothing_and_the_next_start_goes_on(quick_fleet: Fleet) -> None:
+    children = quick_fleet.processes()
+    quick_fleet.kill()
+    # The longest is a queue worker that has just lost its database: it rests for ten seconds.
+    _, alive = psutil.wait_procs(children, timeout=15)
     assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
-    took_s = own_house.start()
+    took_s = quick_fleet.start()
+    print(f"\nstart after kill -9 of the launcher: {took_s:.1f} s")
     assert took_s < 2 * 15
-    before = progress(own_house)
-    eventually(lambda: all(seq > before[name] for name, seq in progress(own_house).items()))
-    own_house.assert_history_whole()
-    own_house.assert_canaries_clean()
+    quick_fleet.progress()
+    quick_fleet.assert_history_whole()
+    quick_fleet.assert_canaries_clean()
 
 
 def test_ctrl_c_stops_in_order_a_second_one_at_once_and_the_next_start_is_quick(
-    own_house: Fleet,
+    quick_fleet: Fleet,
 ) -> None:
-    own_house.start()
-    login = own_house.access
-    children = own_house.processes()
-    assert own_house.stop() == 0
-    assert not (own_house.home / "access.json").exists()
+    before, since, login = quick_fleet.runs(), quick_fleet.now(), quick_fleet.access
+    children = quick_fleet.processes()
+    assert quick_fleet.stop() == 0
+    assert not (quick_fleet.home / "access.json").exists()
     assert not [p for p in children if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-    assert not (own_house.home / "postgres" / "data" / "postmaster.pid").exists()
-    took_s = own_house.start()
+    assert not (quick_fleet.home / "postgres" / "data" / "postmaster.pid").exists()
+    took_s = quick_fleet.start()
+    print(f"\nstart after an ordered stop: {took_s:.1f} s")
     assert took_s < 2 * 15
-    again = own_house.access
+    again = quick_fleet.access
     assert [again[key] for key in ("username", "password", "token")] == [
         login[key] for key in ("username", "password", "token")
     ]
-    assert own_house.query(
+    assert quick_fleet.query(
         "SELECT count(*) FROM scheduling_control WHERE frozen_at IS NOT NULL"
     ) == [(0,)]
-    # An ordered stop moves nothing.
-    assert own_house.query("SELECT count(*) FROM scheduling_handoff WHERE kind = 'failover'") == [
-        (0,)
-    ]
-    own_house.assert_history_whole()
-    own_house.assert_canaries_clean()
-    a_second_ctrl_c_does_not_wait(own_house)
+    # An ordered stop moves nothing: every node has what it had.
+    after = quick_fleet.runs()
+    assert {n: run.node for n, run in after.items()} == {n: run.node for n, run in before.items()}
+    assert quick_fleet.events("node_lost", since) == []
+    quick_fleet.assert_history_whole()
+    quick_fleet.assert_canaries_clean()
+    a_second_ctrl_c_does_not_wait(quick_fleet)
 
 
 def a_second_ctrl_c_does_not_wait(house: House) -> None:
