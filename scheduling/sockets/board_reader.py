@@ -21,6 +21,7 @@ from django.db import connection, connections
 from scheduling.dashboard.desk import changes
 from scheduling.dashboard.figures import clock
 from scheduling.dashboard.live import View, render_view
+from scheduling.errors import SnapshotUnavailable
 from scheduling.observe.board import Board, read_board
 
 logger = logging.getLogger(__name__)
@@ -102,8 +103,11 @@ class BoardReader:
         taken = loop.time()
         try:
             board, rendered = await loop.run_in_executor(thread, _read_and_render, views)
-        except Exception:
-            logger.exception("the board could not be read")
+        except Exception as error:
+            if isinstance(error, SnapshotUnavailable):  # an outage: one sentence says it all
+                logger.warning("%s", error)
+            else:
+                logger.exception("the board could not be read")
             self._tell_all({"type": "unreadable", "sentence": "The database does not answer."})
             return
         said = changes(self._last_board, board) if self._last_board is not None else []

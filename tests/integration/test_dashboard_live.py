@@ -130,7 +130,7 @@ async def test_a_page_that_comes_later_gets_everything_at_once(reader):
     assert "col-node-1" in (await late.next())["parts"]
 
 
-async def test_not_knowing_is_said_and_is_no_empty_board(reader, source):
+async def test_not_knowing_is_said_and_is_no_empty_board(reader, source, caplog):
     page = Page()
     reader.join(page, OPERATOR)
     await page.next()
@@ -138,6 +138,8 @@ async def test_not_knowing_is_said_and_is_no_empty_board(reader, source):
     while (said := await page.next())["type"] == "parts":
         pass
     assert said == {"type": "unreadable", "sentence": "The database does not answer."}
+    assert "away" in caplog.messages  # an outage is a sentence in the log as well,
+    assert all(record.exc_info is None for record in caplog.records)  # not a stack
     source.board = world.quiet_fleet()
     while (said := await page.next())["type"] != "parts":
         pass
