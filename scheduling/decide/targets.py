@@ -61,7 +61,14 @@ def choose_target(snapshot: Snapshot, portfolio_name: str) -> TargetAnswer | Rea
     portfolio = _find(snapshot, portfolio_name)
     fleet = Fleet.of(snapshot)
     need, owner = Need.of(portfolio), fleet.where(portfolio.node)
-    node = fleet.choose(portfolio, need, frozenset() if owner is None else frozenset({owner}))
+    node = fleet.where(portfolio.pinned) if portfolio.node is None else None
+    if (
+        node is None
+        or not fleet.alive[node]
+        or portfolio.pinned in portfolio.failed_nodes
+        or not fleet.allowed(node, portfolio, need)
+    ):
+        node = fleet.choose(portfolio, need, frozenset() if owner is None else frozenset({owner}))
     if node is None:
         return why_nowhere(fleet, portfolio, need, owner)
     return _answer(fleet, portfolio, node)

@@ -96,6 +96,18 @@ def test_without_a_target_the_least_loaded_other_node_is_chosen() -> None:
     assert (answer.node, answer.load_before, answer.load_after) == ("node-3", 1, 2)
 
 
+@pytest.mark.parametrize(("capacity", "chosen"), [(5, "node-1"), (2, "node-2")])
+def test_one_that_runs_nowhere_goes_where_it_is_pinned_if_it_can(
+    capacity: int, chosen: str
+) -> None:
+    """As in a plan: elsewhere it would be moved there by the next pass."""
+    asked = portfolio("p", pinned=1)
+    snapshot = world([node(1, capacity=capacity), node(2)], [asked, *on(1, "a", "b")])
+    answer = choose_target(snapshot, "p")
+    assert isinstance(answer, TargetAnswer)
+    assert answer.node == chosen
+
+
 def test_without_a_target_and_without_room_the_reason_is_the_answer() -> None:
     snapshot = world([node(1), node(2, capacity=1)], [*on(1, "p"), *on(2, "a")])
     answer = choose_target(snapshot, "p")
