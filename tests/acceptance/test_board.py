@@ -304,6 +304,10 @@ def test_a_viewer_finds_no_act_and_a_post_by_hand_is_refused(viewer, house):
 
 
 def test_on_a_narrow_screen_nothing_scrolls_sideways(browser, house):
+    settle(house)
+    where = {"target_node": free_node(house, "tech-hold"), "reason": "w" * 200}
+    house.call("POST", "/api/portfolios/tech-hold/migrate/", where)
+    house.call("POST", "/api/portfolios/tech-hold/unpin/", {})
     with window(browser, house, viewport={"width": 390, "height": 844}) as desk:
         desk.sign_in(house.access["username"], house.access["password"])
         for address in ("/", "/portfolios/tech-hold/", "/portfolios/", "/nodes/", "/audit/"):
