@@ -143,7 +143,9 @@ WITH input AS MATERIALIZED (
         'message', json_build_object('type', 'desired.changed', 'version', desired_version)
     )::text) FROM touched
 )
-SELECT portfolio_id, (SELECT count(*) FROM hinted) AS hints FROM fenced
+SELECT portfolio_id, (SELECT count(*) FROM hinted) AS hints,
+       (SELECT desired_version FROM scheduling_node WHERE id = %(node)s) AS version
+FROM fenced
 """
 
 NUMBER = re.compile(r"-?\d{1,40}(\.\d{1,40})?", re.ASCII)
@@ -181,7 +183,7 @@ def commit(
     `scheduling.enact.handoff.release`.
     """
     rows = yield from call(COMMIT, **arrays(node, node_name, incarnation, commits))
-    passed = {row.portfolio_id for row in rows}
+    passed = {row.portfolio_id: row.version for row in rows}
     refused = [c for c in commits if c.portfolio not in passed]
     told: dict[int, CommitResult] = {}
     if refused:
@@ -189,7 +191,7 @@ def commit(
     return [
         told[c.portfolio]
         if c.portfolio in told
-        else CommitResult(portfolio=c.portfolio, answer="ok")
+        else CommitResult(portfolio=c.portfolio, answer="ok", version=passed[c.portfolio])
         for c in commits
     ]
 

@@ -21,7 +21,7 @@ from scheduling.enact import deaths, handoff
 from scheduling.enact.lease import caught_up, goodbye, pulse
 from scheduling.enact.recipe import arun, arun_bare
 from scheduling.enact.register import register
-from scheduling.enact.timing import timing
+from scheduling.enact.timing import Timing, timing
 from scheduling.errors import Refused
 from scheduling.gateway.auth import Speaker, Unauthenticated, speaker
 from scheduling.gateway.beats import Coalescer, WaitedTooLong
@@ -122,7 +122,8 @@ def _decode(body: bytes, kind: type[M]) -> M:
     try:
         return msgspec.msgpack.decode(body, type=kind)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise Declined(400, "invalid", f"This is no {kind.__name__} message: {error}.") from None
+        name = kind.__name__.strip("_")
+        raise Declined(400, "invalid", f"This is no {name} message: {error}.") from None
 
 
 def _uuid(text: str) -> UUID:
@@ -134,7 +135,7 @@ def _uuid(text: str) -> UUID:
 
 async def _register(who: Speaker, body: bytes) -> msgspec.Struct:
     # The protocol number is looked at first: an old daemon's message may not fit the schema.
-    said = _decode(body, _JustProtocol)
+    said = _decode(body, _Registration)
     if said.protocol != wire.PROTOCOL:
         raise Declined(
             409,
@@ -170,7 +171,7 @@ async def _register(who: Speaker, body: bytes) -> msgspec.Struct:
     )
 
 
-class _JustProtocol(msgspec.Struct):
+class _Registration(msgspec.Struct):
     protocol: int
 
 
@@ -200,10 +201,18 @@ async def _heartbeat(who: Speaker, body: bytes) -> msgspec.Struct:
     return wire.BeatAnswer(
         status="ok",
         expires_in_s=times.lease_ttl_s,
-        next_beat_s=PENDING_BEAT_S if row.pending else times.heartbeat_interval_s,
+        next_beat_s=_next_beat_s(row, times),
         now_us=row.now_us,
         desired=desired,
     )
+
+
+def _next_beat_s(row: Any, times: Timing) -> float:
+    """Return when to beat next. A node with portfolios hears of a new set in the answers to its
+    commits; one without has only its beats when pushes are lost, so it beats twice as often."""
+    if row.pending:
+        return min(PENDING_BEAT_S, times.heartbeat_interval_s)
+    return times.heartbeat_interval_s if row.busy else times.heartbeat_interval_s / 2
 
 
 #: (portfolio, epoch) whose catching up was written down by this process.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import cast
 
 from scheduling.node_daemon.errors import Declined, NotWelcome, ServerAway
@@ -31,6 +32,8 @@ class Committer:
         self._queue: list[tuple[Commit, asyncio.Future[CommitResult]]] = []
         self._hurry = asyncio.Event()
         self._senders: set[asyncio.Task[None]] = set()
+        self.version_seen: Callable[[int], None] = lambda version: None
+        """Told the version of the desired set that an answer named."""
         self.refused: asyncio.Future[NotWelcome] = asyncio.get_running_loop().create_future()
         """Set when the server says that the token is no good any more."""
 
@@ -91,6 +94,7 @@ class Committer:
                 answers = await self._link.commit(body)
                 results = {result.portfolio: result for result in answers.results}
                 if results.keys() >= {commit.portfolio for commit in commits}:
+                    self.version_seen(max(result.version for result in answers.results))
                     return results
                 raise ServerAway("an answer to a commit left portfolios out")
             except ServerAway as error:

@@ -31,6 +31,7 @@ from scheduling.wire.messages import (
 )
 
 VERSION = "0.1.0"
+PUSH_LATE_S = 0.25  #: a push that is not here by then is taken for lost
 EAGER_BEAT_S = 1.0  #: while the websocket is closed, while leaving, after registering again
 SHOWN_PHASES = frozenset(
     {"preparing", "prepared", "starting", "running", "draining", "warm", "waiting"}
@@ -66,6 +67,7 @@ class ExecutionNode:
         self._metrics = Metrics()
         self._services.changed = self._on_change
         self._services.beat_soon = self._beat_now.set
+        self._services.committer.version_seen = self._on_version
 
     # --- start -------------------------------------------------------------------------------
 
@@ -225,6 +227,16 @@ class ExecutionNode:
         self.desired = desired
         self._take_feeds(desired.feeds)
         self._look()
+
+    def _on_version(self, version: int) -> None:
+        """An answer named a newer set: the push should be here any moment; if not, beat for it."""
+        if self.desired is not None and version > self.desired.version:
+            loop = asyncio.get_running_loop()
+            loop.call_later(PUSH_LATE_S, self._miss_push, version)
+
+    def _miss_push(self, version: int) -> None:
+        if self.desired is not None and version > self.desired.version:
+            self._beat_now.set()
 
     def _take_feeds(self, feeds: Iterable[FeedInfo]) -> None:
         for info in feeds:

@@ -279,6 +279,9 @@ class CommitResult(msgspec.Struct, frozen=True, kw_only=True):
     portfolio: int
     answer: Answer
     detail: str = ""
+    version: int = 0
+    """Of an ordinary commit that passed: the version of the node's desired set. A node that holds a
+    lower one beats, so that it hears of a handoff in time when every push is lost."""
 
 
 class CommitAnswers(msgspec.Struct, frozen=True, kw_only=True):

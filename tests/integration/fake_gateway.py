@@ -243,7 +243,11 @@ class FakeGateway:
             run.commits.append(commit)
             if commit.release is not None:
                 answer = self.release_answer
-        return wire.CommitResult(portfolio=commit.portfolio, answer=answer)  # type: ignore[arg-type]
+        return wire.CommitResult(
+            portfolio=commit.portfolio,
+            answer=answer,  # type: ignore[arg-type]
+            version=self.versions.get(node, 0) if answer == "ok" else 0,
+        )
 
     def _goodbye(self, node: str, body: bytes) -> Any:
         self.goodbyes.append(node)

@@ -271,7 +271,18 @@ def test_a_beat_brings_the_set_only_where_it_is_newer(node: Daemon) -> None:
     version = answer["desired"]["version"]
     _, again = post("heartbeat/", Beat(incarnation=str(node.incarnation), have_version=version))
     assert again.get("desired") is None
-    assert (again["status"], again["next_beat_s"]) == ("ok", 10.0)
+    assert (again["status"], again["next_beat_s"]) == ("ok", 5.0)  # it has nothing: twice as often
+
+
+def test_a_node_with_portfolios_beats_each_interval_and_hears_of_its_set_by_commits(
+    node: Daemon,
+) -> None:
+    trader = a_trader("p", node)
+    _, answer = post("heartbeat/", beat(node))
+    assert answer["next_beat_s"] == 10.0
+    request = CommitRequest(incarnation=str(node.incarnation), commits=[trader.words(1)])
+    _, committed = post("commit/", request)
+    assert committed["results"][0]["version"] == answer["desired"]["version"]
 
 
 def test_while_a_handoff_waits_the_node_is_asked_to_beat_each_second(node: Daemon) -> None:
