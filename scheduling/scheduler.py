@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import time
 import uuid
 from dataclasses import dataclass
 
@@ -73,13 +72,3 @@ class Scheduler:
         """
         if swept or balanced.requested:
             run(wake())
-
-
-def wait_for_tick(scheduler: Scheduler, limit_s: float = 10.0) -> TickOutcome:
-    """Tick as soon as the pass lock is free; give up after `limit_s` with ran False."""
-    until = time.monotonic() + limit_s
-    while True:
-        outcome = scheduler.tick(rebalance=True)
-        if outcome.ran or time.monotonic() > until:
-            return outcome
-        time.sleep(0.05)

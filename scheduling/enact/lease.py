@@ -79,8 +79,7 @@ SELECT i.node, b.node_id IS NOT NULL AS beaten, l.incarnation AS held_by, n.stat
        EXISTS (SELECT FROM scheduling_handoff h
                WHERE h.state IN ('requested', 'preparing', 'draining', 'activating')
                AND (h.source_node_id = i.node OR h.target_node_id = i.node)) AS pending,
-       EXISTS (SELECT FROM scheduling_run r WHERE r.node_id = i.node) AS busy,
-       EXISTS (SELECT FROM scheduling_control c WHERE c.frozen_at IS NOT NULL) AS frozen
+       EXISTS (SELECT FROM scheduling_run r WHERE r.node_id = i.node) AS busy
 FROM input i
 JOIN scheduling_node n ON n.id = i.node
 LEFT JOIN beaten b ON b.node_id = i.node
