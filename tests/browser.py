@@ -8,7 +8,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
-from tests.house import House
+from chaos.house import House
 
 CHROMIUM = "/usr/bin/chromium"
 

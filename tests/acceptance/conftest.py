@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.fleet import Fleet
-from tests.house import House, a_home
+from chaos.fleet import Fleet
+from chaos.house import House, a_home
 
 #: Everything that is waited for in seconds, shortened; the proportions stay those of the product.
 QUICK = {

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 
+from chaos.house import House, eventually
 from ginkgo_site.env import CHECKOUT
 from tests.browser import Desk, a_browser, window
-from tests.house import House, eventually
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

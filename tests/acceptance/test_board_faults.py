@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from tests.acceptance.fleet import Fleet
+from chaos.fleet import Fleet
+from chaos.house import eventually
 from tests.browser import a_browser, window
-from tests.house import eventually
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

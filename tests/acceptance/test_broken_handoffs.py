@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from chaos.fleet import Fleet, family, frozen, wait_for
 from tests.acceptance.conftest import QUICK
-from tests.acceptance.fleet import Fleet, family, frozen, wait_for
 
 TTL_S = float(QUICK["GINKGO_LEASE_TTL_S"])
 

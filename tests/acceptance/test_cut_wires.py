@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from chaos.fleet import DEMO_NODES, Fleet, wait_for
+from chaos.wire import Wire
 from tests.acceptance.conftest import QUICK, SharedHouses, quick
-from tests.acceptance.fleet import DEMO_NODES, Fleet, wait_for
-from tests.acceptance.wire import Wire
 
 TTL_S = float(QUICK["GINKGO_LEASE_TTL_S"])
 FAR = "node-far"

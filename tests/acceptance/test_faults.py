@@ -12,8 +12,8 @@ import time
 import psutil
 import pytest
 
+from chaos.fleet import DEMO_NODES, Fleet, alive, family, frozen, wait_for
 from tests.acceptance.conftest import QUICK
-from tests.acceptance.fleet import DEMO_NODES, Fleet, alive, family, frozen, wait_for
 
 TTL_S = float(QUICK["GINKGO_LEASE_TTL_S"])
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.acceptance import market_data
-from tests.acceptance.fleet import CANARIES, DEMO_NODES, Fleet, wait_for
+from chaos import market_data
+from chaos.fleet import CANARIES, DEMO_NODES, Fleet, wait_for
 
 MOVES = 50
 

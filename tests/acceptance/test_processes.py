@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psutil
 
-from tests.acceptance.fleet import Fleet, alive, family, wait_for
+from chaos.fleet import Fleet, alive, family, wait_for
 
 
 def test_a_killed_portfolio_process_starts_again_in_place(quick_fleet: Fleet) -> None:

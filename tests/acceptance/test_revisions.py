@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.fleet import Fleet, wait_for
+from chaos.fleet import Fleet, wait_for
 
 NAME = "changing"
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import psutil
 
+from chaos.fleet import Fleet
+from chaos.house import House, a_home, eventually
 from ginkgo_site.env import CHECKOUT
-from tests.acceptance.fleet import Fleet
-from tests.house import House, a_home, eventually
 
 DEMO = {
     *("canary-1", "canary-2", "canary-3"),

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 import psutil
 import psycopg
 
+from chaos import market_data
+from chaos.house import House
 from ginkgo_site.env import CHECKOUT, embedded_url
-from tests.acceptance import market_data
-from tests.house import House
 
 T = TypeVar("T")
 
