@@ -1,0 +1,230 @@
+"""The time budgets of the design, on a real fleet: `bin/bench budgets [MOVES] [RELOADS] [KILLS]`.
+
+A whole `bin/up` with the product's time limits, on real prices. Moves and reloads go through REST,
+one after another; a kill is kill -9 of a daemon, until each of its portfolios has committed
+elsewhere; frozen is SIGSTOP of a daemon and all it hosts (a tenth as often, since each takes a
+lease); a restart is kill -9 and a new daemon of the same name at once. All of it twice: with
+pushes, and with every push lost inside the database. Durations are of the database's clock:
+request to done (s), `pause_ms` as on the handoff. One JSON row a path and figure, with p50, p99
+and the worst; a path that is over its budget ends with 1.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
+
+from chaos.fleet import CANARIES, DEMO_NODES, Fleet, family, frozen, wait_for
+from chaos.house import a_home
+
+#: Path → (request to done or to the first commit elsewhere, s; pause p50, ms; pause p99, ms), as
+#: the design has them with pushes, then with every push lost.
+BUDGETS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
+    "migrate": ((2, 100, 500), (10, 5000, 5000)),
+    "reload": ((2, 100, 500), (10, 5000, 5000)),
+    "kill -9": ((5, 5000, 5000), (33, 33_000, 33_000)),
+    "frozen": ((33, 33_000, 33_000), (33, 33_000, 33_000)),
+    "restart": ((5, 5000, 5000), (10, 10_000, 10_000)),
+    "create": ((2, 0, 0), (12, 0, 0)),
+}
+
+
+def main() -> None:
+    moves, reloads, kills = (
+        int(sys.argv[n]) if len(sys.argv) > n else default
+        for n, default in ((1, 100), (2, 100), (3, 30))
+    )
+    is_met = True
+    with a_home() as home:
+        fleet = Fleet(home, "--node-restart", "6")
+        fleet.start()
+        try:
+            for pushes, silence in (("pushed", nullcontext), ("every push lost", fleet.no_pushes)):
+                for row in measured(fleet, pushes, silence, moves, reloads, kills):
+                    print(json.dumps(row), flush=True)
+                    is_met = is_met and bool(row["met"])
+            fleet.settle()
+            fleet.assert_canaries_clean()
+            fleet.assert_history_whole()
+        finally:
+            fleet.end()
+    sys.exit(0 if is_met else 1)
+
+
+def measured(
+    fleet: Fleet,
+    pushes: str,
+    silence: Callable[[], AbstractContextManager[None]],
+    moves: int,
+    reloads: int,
+    kills: int,
+) -> Iterator[dict[str, object]]:
+    """Yield the rows of one half."""
+    fleet.settle()
+    with silence():
+        done = [move(fleet, number) for number in range(moves)]
+        yield from rows("migrate", pushes, *zip(*done, strict=True))
+        done = [reload(fleet, number) for number in range(reloads)]
+        yield from rows("reload", pushes, *zip(*done, strict=True))
+        yield from rows("create", pushes, [create(fleet, number, pushes) for number in range(20)])
+    took, pauses = [], []
+    for number in range(kills):
+        fleet.settle(limit_s=120)
+        with silence():
+            one, of_one = kill(fleet, DEMO_NODES[number % 3])
+        took.append(one)
+        pauses += of_one
+    yield from rows("kill -9", pushes, took, pauses)
+    times = max(kills // 10, 1)
+    took, pauses = [], []
+    for number in range(times):
+        fleet.settle(limit_s=120)
+        with silence():
+            one, of_one = freeze(fleet, DEMO_NODES[number % 3])
+        took.append(one)
+        pauses += of_one
+    yield from rows("frozen", pushes, took, pauses)
+    fleet.settle(limit_s=120)
+    yield from rows("restart", pushes, list(restarts(fleet, silence, times * 3)))
+
+
+def move(fleet: Fleet, number: int) -> tuple[float, float]:
+    """Return request to done in s and the pause in ms of one move."""
+    name = CANARIES[number % 3]
+    return of(fleet.migrate(name, fleet.elsewhere(name), limit_s=60))
+
+
+def reload(fleet: Fleet, number: int) -> tuple[float, float]:
+    """Return the same of one reload of the running revision."""
+    name = CANARIES[number % 3]
+    answer = fleet.call("POST", f"/api/portfolios/{name}/reload/", {"reason": "measured"})
+    assert answer.status == 202, answer.text
+    done = fleet.ended(answer.json["id"], 60)
+    assert done["state"] == "done", done
+    return of(done)
+
+
+def of(handoff: dict[str, str]) -> tuple[float, float]:
+    """Return request to done in s and the pause in ms."""
+    requested, finished = (
+        datetime.fromisoformat(handoff[key]) for key in ("requested_at", "finished_at")
+    )
+    return (finished - requested).total_seconds(), float(handoff["pause_ms"])
+
+
+def create(fleet: Fleet, number: int, pushes: str) -> float:
+    """Return s from the creation of a portfolio to its first commit; delete it again."""
+    name = f"born-{pushes.split()[0]}-{number}"
+    began = fleet.now()
+    body = {"name": name, "strategy": "canary", "symbols": ["*"], "config": {}}
+    answer = fleet.call("POST", "/api/portfolios/", body)
+    assert answer.status == 201, answer.text
+    run, _ = wait_for(
+        lambda: fleet.run(name), lambda run: run.committed_at, 60, f"the first commit of {name}"
+    )
+    fleet.call("DELETE", f"/api/portfolios/{name}/")
+    wait_for(lambda: name in fleet.runs(), lambda there: not there, 60, f"{name} deleted")
+    assert run.committed_at is not None
+    return (run.committed_at - began).total_seconds()
+
+
+def kill(fleet: Fleet, node: str) -> tuple[float, list[float]]:
+    """Return s from kill -9 to the last first commit elsewhere, and each portfolio's pause, ms."""
+    had, since = fleet.on(node), fleet.now()
+    fleet.daemon(node).kill()
+    return fleet.commits_elsewhere(had, node, 60), failed_over(fleet, since)
+
+
+def freeze(fleet: Fleet, node: str) -> tuple[float, list[float]]:
+    """Return the same of a daemon that stands still, and let it go on."""
+    had, since = fleet.on(node), fleet.now()
+    with frozen(family(fleet.daemon(node))):
+        return fleet.commits_elsewhere(had, node, 100), failed_over(fleet, since)
+
+
+def restarts(
+    fleet: Fleet, silence: Callable[[], AbstractContextManager[None]], times: int
+) -> Iterator[float]:
+    """Yield s from kill -9 of a daemon to the last commit of a new one of its name.
+
+    Whether its socket's end was seen or not, the new one takes over what the old one had.
+    """
+    name, url = "node-again", fleet.access["url"]
+    token = fleet.node_token(name)
+    daemon = fleet.launch_node(name, url, token)
+    try:
+        wait_for(
+            lambda: name in [n["name"] for n in fleet.get("/api/nodes/")["results"]], bool, 30, name
+        )
+        for _ in range(times):
+            fleet.settle((*DEMO_NODES, name), limit_s=120)
+            had = fleet.on(name)
+            old = fleet.run(had[0]).incarnation
+            with silence():
+                daemon.kill()
+                daemon.wait()
+                daemon = fleet.launch_node(name, url, token)
+                _, took_s = wait_for(
+                    lambda had=had: [fleet.run(one) for one in had],
+                    lambda runs, old=old: all(
+                        r.incarnation != old and r.phase == "running" and r.committed_at
+                        for r in runs
+                    ),
+                    60,
+                    f"{', '.join(had)} committing under the new incarnation",
+                )
+            yield took_s
+    finally:
+        daemon.terminate()
+        daemon.wait(20)
+
+
+def failed_over(fleet: Fleet, since: datetime) -> list[float]:
+    """Return the pauses in ms of the failovers since then."""
+    time.sleep(0.1)  # a look at the database is 30 ms apart: the handoffs are closed by now
+    pauses = fleet.query(
+        "SELECT pause_ms FROM scheduling_handoff"
+        " WHERE kind = 'failover' AND state = 'done' AND requested_at > %s AND pause_ms > 0",
+        since,
+    )
+    return [float(pause) for (pause,) in pauses]
+
+
+def rows(
+    path: str, pushes: str, took_s: tuple | list, pauses_ms: tuple | list = ()
+) -> Iterator[dict[str, object]]:
+    """Yield one row for the durations, and one for the pauses where there are any."""
+    limit_s, p50_ms, p99_ms = BUDGETS[path][pushes != "pushed"]
+    what = "request to done" if path in ("migrate", "reload") else "to the first commit"
+    worst = max(took_s)
+    yield {
+        **row(path, pushes, what, "s", sorted(took_s)),
+        "budget": limit_s,
+        "met": worst <= limit_s,
+    }
+    if pauses_ms:
+        found = row(path, pushes, "pause", "ms", sorted(pauses_ms))
+        is_met = float(str(found["p50"])) <= p50_ms and float(str(found["p99"])) <= p99_ms
+        yield {**found, "budget": [p50_ms, p99_ms], "met": is_met}
+
+
+def row(path: str, pushes: str, name: str, unit: str, values: list[float]) -> dict[str, object]:
+    """Return the figures of sorted values."""
+    return {
+        "path": path,
+        "pushes": pushes,
+        "name": name,
+        "unit": unit,
+        "times": len(values),
+        "p50": round(values[len(values) // 2], 3),
+        "p99": round(values[min(int(len(values) * 0.99), len(values) - 1)], 3),
+        "worst": round(values[-1], 3),
+    }
+
+
+if __name__ == "__main__":
+    main()
