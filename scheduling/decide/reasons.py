@@ -228,6 +228,14 @@ def _backing_off(p: Params) -> str:
     return f"the last try failed; the next one is in {number(max(1, round(p['wait_s'])))} s"
 
 
+def _halted_all(p: Params) -> str:
+    why = f": {p['why']}" if p["why"] else ""
+    return (
+        f"stopped with everything else by {p['actor']}{why}; "
+        f"start it, or undo halt {number(p['halt'])} to start all it stopped"
+    )
+
+
 # One node, asked by a person
 
 
@@ -293,5 +301,6 @@ SENTENCES: dict[str, Callable[[Params], str]] = {
     "frozen_failover": _frozen_failover,
     "storm_hold": _storm_hold,
     "backing_off": _backing_off,
+    "halted_all": _halted_all,
     "on_node": on_node,
 }

@@ -1,7 +1,7 @@
 """Who runs what. Rows here change only through the statements of `scheduling.enact`."""
 
 from scheduling.models.audit import Event
-from scheduling.models.control import Control, GatewayPulse, PassLock
+from scheduling.models.control import Control, GatewayPulse, Halt, PassLock
 from scheduling.models.handoff import ACTIVE_STATES, Handoff, HandoffKind, HandoffState
 from scheduling.models.node import Lease, Node, NodeReport, NodeStatus
 from scheduling.models.run import Phase, Run, Tenure
@@ -13,6 +13,7 @@ __all__ = [
     "Control",
     "Event",
     "GatewayPulse",
+    "Halt",
     "Handoff",
     "HandoffKind",
     "HandoffState",

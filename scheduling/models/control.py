@@ -1,4 +1,4 @@
-"""Single rows of the control plane: the pass lock, the gateway's pulse, the freeze."""
+"""What concerns the whole fleet: the pass lock, the gateway's pulse, the freeze, the halts."""
 
 from __future__ import annotations
 
@@ -39,3 +39,21 @@ class Control(models.Model):
 
     def __str__(self) -> str:
         return "frozen" if self.frozen_at else "not frozen"
+
+
+class Halt(models.Model):
+    """One use of the kill switch. Runs that it stopped name it until somebody starts them."""
+
+    at = models.DateTimeField()
+    actor = models.CharField(max_length=150)
+    reason = models.CharField(max_length=200, blank=True, default="")
+    running = models.PositiveIntegerField(help_text="How many a node owned.")
+    stopped = models.PositiveIntegerField(help_text="How many it ended, pending ones included.")
+    undone_at = models.DateTimeField(null=True, blank=True)
+    undone_by = models.CharField(max_length=150, blank=True, default="")
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"halt {self.pk} by {self.actor}"

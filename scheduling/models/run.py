@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 
+from scheduling.models.control import Halt
 from scheduling.models.node import Node
 
 
@@ -60,6 +61,14 @@ class Run(models.Model):
     # Written by operators.
     pinned_node = models.ForeignKey(
         Node, on_delete=models.SET_NULL, null=True, blank=True, related_name="pinned_runs"
+    )
+    halt = models.ForeignKey(
+        Halt,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="runs",
+        help_text="The halt that stopped it, until it is started.",
     )
 
     class Meta:

@@ -1,0 +1,87 @@
+"""After a restore or a promotion: outside may be more than this database knows. Rise above it.
+
+Daemons that ran on hold epochs, seqs, handoffs and desired sets from a history that is lost here.
+So, in one transaction: every epoch goes up by more than could have been granted since; nobody owns
+anything; every node has to register again, which makes it forget the set it has; and ids that
+were given out since are never given out again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from psycopg.types.json import Jsonb
+
+from scheduling.enact.audit import audit
+from scheduling.enact.everything import PATIENCE, Taking, lock_everything, take_all
+from scheduling.enact.hints import touch
+from scheduling.enact.recipe import Recipe, Row, call, one
+
+LOCK_LEASES = "SELECT node_id FROM scheduling_lease ORDER BY node_id FOR UPDATE"
+
+END_LEASES = """
+UPDATE scheduling_lease SET expires_at = least(expires_at, clock_timestamp())
+"""
+
+#: `left`, not `lost`: nobody fell silent, and a beat of a node that left is answered `unknown`,
+#: on which its daemon registers again and takes whatever set it is given.
+MUST_REGISTER = """
+WITH locked AS MATERIALIZED (SELECT id FROM scheduling_node ORDER BY id FOR NO KEY UPDATE)
+UPDATE scheduling_node n SET status = 'left', status_since = clock_timestamp(), leaving = false
+FROM locked l WHERE n.id = l.id AND n.status IN ('alive', 'lost')
+RETURNING n.id
+"""
+
+#: The numbers that daemons and readers of the API keep.
+SKIP_IDS = """
+SELECT x.table_name, setval(pg_get_serial_sequence(x.table_name, 'id'),
+       nextval(pg_get_serial_sequence(x.table_name, 'id')) + %(by)s) AS last
+FROM unnest(ARRAY['portfolios_portfolio', 'scheduling_handoff', 'scheduling_event',
+                  'scheduling_halt']) AS x(table_name)
+"""
+
+NOW = "SELECT clock_timestamp() AS at"
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """One portfolio's epoch, before and after."""
+
+    portfolio: str
+    epoch_before: int
+    epoch: int
+
+
+def raise_epoch_floor(by: int, *, actor: str, reason: str = "") -> Recipe[Sequence[Raised]]:
+    """Raise every epoch by `by` and take everything from everybody; what should run is pending.
+
+    Return old and new epoch of every portfolio, those that are stopped or deleted included.
+    """
+    yield from call(PATIENCE)
+    yield from call(LOCK_LEASES)
+    fleet = yield from lock_everything()
+    now = yield from one(NOW)
+    assert now is not None
+    epochs = yield from take_all(
+        [_taking(row) for row in fleet],
+        by=by,
+        at=now.at,
+        cause="floor",
+        why=f"every epoch was raised by {by:,}",
+        actor=actor,
+    )
+    yield from call(END_LEASES)
+    nodes = yield from call(MUST_REGISTER)
+    yield from call(SKIP_IDS, by=by)
+    yield from audit("epoch_floor_raised", actor=actor, reason=reason, by=by, portfolios=len(fleet))
+    yield from touch(row.id for row in nodes)
+    return [Raised(row.name, row.epoch, epochs[row.portfolio_id]) for row in fleet]
+
+
+def _taking(row: Row) -> Taking:
+    phase, reason = row.phase, row.reason
+    if row.node_id is not None:
+        wanted = row.desired_state == "running" and not row.archived
+        phase, reason = ("pending", "waits for the next pass") if wanted else ("stopped", "")
+    return Taking(row.portfolio_id, phase, reason, row.halt_id, Jsonb({"epoch_before": row.epoch}))

@@ -1,0 +1,211 @@
+"""The kill switch: everything stopped in one transaction, without waiting for any node.
+
+Every epoch goes up by one and nobody owns anything, so no commit of before is accepted after it,
+whoever hears of it or does not. Nodes end their processes on the hint, or when their next commit
+is fenced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg.types.json import Jsonb
+
+from scheduling.decide.reasons import render
+from scheduling.decide.world import Reason
+from scheduling.enact.audit import audit
+from scheduling.enact.everything import Taking, lock_everything, nodes_of, take_all
+from scheduling.enact.hints import touch, wake
+from scheduling.enact.recipe import Recipe, Row, call, one
+from scheduling.errors import NotFound, Refused
+
+#: Nowhere already, and only `start` brings them back: their reason is worth more than this act's.
+AT_REST = ("halted", "quarantined")
+
+NEW_HALT = """
+INSERT INTO scheduling_halt (at, actor, reason, running, stopped, undone_by)
+VALUES (clock_timestamp(), %(actor)s::text, %(reason)s::text, %(running)s, %(stopped)s, '')
+RETURNING id, at
+"""
+
+NOW = "SELECT clock_timestamp() AS at"
+
+WANT_STOPPED = """
+UPDATE portfolios_portfolio SET desired_state = 'stopped' WHERE id = ANY(%(portfolios)s::bigint[])
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What became of one portfolio: what it did, and where the fence stands now."""
+
+    portfolio: str
+    phase: str  #: before
+    node: str | None  #: before
+    handoff: str | None  #: kind of the handoff that ended with it
+    epoch_before: int
+    epoch: int
+    last_seq: int  #: of the last commit that counts
+
+
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """The outcome of one act. `halt` is its number, or None where there was nothing to stop."""
+
+    halt: int | None
+    at: datetime
+    actor: str
+    reason: str
+    running: int  #: how many a node owned
+    results: Sequence[Stopped]
+
+
+def halt_all(*, actor: str, reason: str, expect_running: int | None = None) -> Recipe[Halted]:
+    """Stop everything and return a line for each. Refuses, having changed nothing, where another
+    number runs than the person saw."""
+    fleet = yield from lock_everything()
+    running = count_running(fleet)
+    if expect_running is not None and running != expect_running:
+        raise Refused(
+            "count_differs",
+            f"{running} portfolios are running, not {expect_running}; nothing was stopped. "
+            f"Look again and confirm {running}.",
+            running=running,
+            expect_running=expect_running,
+        )
+    concerned = [row for row in fleet if _is_concerned(row)]
+    if not concerned:
+        now = yield from one(NOW)
+        assert now is not None
+        yield from audit("halted_all", actor=actor, reason=reason, halt=None, running=0, stopped=0)
+        return Halted(None, now.at, actor, reason, 0, [])
+    act = yield from one(
+        NEW_HALT, actor=actor[:150], reason=reason, running=running, stopped=len(concerned)
+    )
+    assert act is not None
+    yield from call(WANT_STOPPED, portfolios=[row.portfolio_id for row in concerned])
+    said = render(Reason("halted_all", {"actor": actor, "why": reason, "halt": act.id}))
+    epochs = yield from take_all(
+        [
+            Taking(
+                row.portfolio_id,
+                phase="stopped",
+                reason=said,
+                # What somebody had stopped or deleted before does not come back with the others.
+                halt=act.id if _is_wanted(row) else None,
+                data=Jsonb({"halt": act.id, **_before(row)}),
+            )
+            for row in concerned
+        ],
+        by=1,
+        at=act.at,
+        cause="halt",
+        why=reason or f"halt {act.id} by {actor}",
+        actor=actor,
+    )
+    yield from audit(
+        "halted_all",
+        actor=actor,
+        reason=reason,
+        halt=act.id,
+        running=running,
+        stopped=len(concerned),
+    )
+    yield from touch(nodes_of(fleet))
+    return Halted(
+        act.id,
+        act.at,
+        actor,
+        reason,
+        running,
+        [
+            Stopped(row.name, **_before(row), epoch=epochs[row.portfolio_id], last_seq=row.last_seq)
+            for row in concerned
+        ],
+    )
+
+
+def count_running(fleet: Sequence[Row]) -> int:
+    """Return how many portfolios a node owns, the number that people see. Pure."""
+    return sum(row.node_id is not None and not row.archived for row in fleet)
+
+
+def _is_concerned(row: Row) -> bool:
+    under_way = row.node_id is not None or row.handoff is not None
+    return under_way or (_is_wanted(row) and row.phase not in AT_REST)
+
+
+def _is_wanted(row: Row) -> bool:
+    return row.desired_state == "running" and not row.archived
+
+
+def _before(row: Row) -> dict[str, object]:
+    return {
+        "phase": row.phase,
+        "node": row.node,
+        "handoff": row.kind,
+        "epoch_before": row.epoch,
+    }
+
+
+NEWEST = """
+SELECT max(r.halt_id) AS id FROM scheduling_run r
+JOIN portfolios_portfolio p ON p.id = r.portfolio_id WHERE p.archived_at IS NULL
+"""
+
+LOCK_HALT = "SELECT id, at FROM scheduling_halt WHERE id = %(halt)s FOR UPDATE"
+
+LOCK_STOPPED = """
+SELECT p.id FROM portfolios_portfolio p JOIN scheduling_run r ON r.portfolio_id = p.id
+WHERE r.halt_id = %(halt)s AND p.archived_at IS NULL ORDER BY p.id FOR NO KEY UPDATE OF p
+"""
+
+#: Only those that nobody started, deleted or otherwise moved since: `halt_id` says so.
+BRING_BACK = """
+WITH locked AS MATERIALIZED (
+    SELECT r.portfolio_id, p.name FROM scheduling_run r
+    JOIN portfolios_portfolio p ON p.id = r.portfolio_id
+    WHERE r.halt_id = %(halt)s AND p.archived_at IS NULL AND r.node_id IS NULL
+    ORDER BY r.portfolio_id FOR UPDATE OF r
+), lifted AS (
+    UPDATE scheduling_run r SET phase = 'pending', phase_since = clock_timestamp(), attempts = 0,
+        failures_by_node = '{}', reason = 'waits for the next pass', halt_id = NULL
+    FROM locked l WHERE r.portfolio_id = l.portfolio_id
+    RETURNING r.portfolio_id, l.name
+), wanted AS (
+    UPDATE portfolios_portfolio p SET desired_state = 'running'
+    FROM lifted l WHERE p.id = l.portfolio_id
+), audited AS (
+    INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
+    SELECT clock_timestamp(), 'portfolio_started', portfolio_id, NULL, %(actor)s::text,
+           %(reason)s::text, jsonb_build_object('halt', %(halt)s::bigint)
+    FROM lifted
+), marked AS (
+    UPDATE scheduling_halt SET undone_at = clock_timestamp(), undone_by = %(actor)s::text
+    WHERE id = %(halt)s
+)
+SELECT name FROM lifted ORDER BY name
+"""
+
+
+def undo_halt(halt: int | None, *, actor: str, reason: str) -> Recipe[tuple[int, list[str]]]:
+    """Want everything running again that this halt stopped, the newest one where none is named.
+
+    Return its number and the names. What was started or deleted since is left as it is.
+    """
+    if halt is None:
+        newest = yield from one(NEWEST)
+        if newest is None or newest.id is None:
+            raise Refused(
+                "not_found", "No halt has anything stopped; there is nothing to undo.", status=404
+            )
+        halt = int(newest.id)
+    yield from call(LOCK_STOPPED, halt=halt)
+    if (yield from one(LOCK_HALT, halt=halt)) is None:
+        raise NotFound("halt", str(halt))
+    rows = yield from call(BRING_BACK, halt=halt, actor=actor[:150], reason=reason)
+    yield from audit("halt_undone", actor=actor, reason=reason, halt=halt, started=len(rows))
+    yield from wake()
+    return halt, [row.name for row in rows]
