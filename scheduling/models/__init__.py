@@ -2,6 +2,7 @@
 
 from scheduling.models.audit import Event
 from scheduling.models.control import Control, GatewayPulse, Halt, PassLock
+from scheduling.models.guard import Alert, Storm
 from scheduling.models.handoff import ACTIVE_STATES, Handoff, HandoffKind, HandoffState
 from scheduling.models.node import Lease, Node, NodeReport, NodeStatus
 from scheduling.models.run import Phase, Run, Tenure
@@ -9,6 +10,7 @@ from scheduling.models.tokens import ApiToken, NodeToken
 
 __all__ = [
     "ACTIVE_STATES",
+    "Alert",
     "ApiToken",
     "Control",
     "Event",
@@ -25,5 +27,6 @@ __all__ = [
     "PassLock",
     "Phase",
     "Run",
+    "Storm",
     "Tenure",
 ]

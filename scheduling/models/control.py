@@ -11,7 +11,12 @@ class PassLock(models.Model):
     name = models.CharField(max_length=20, primary_key=True)
     holder = models.CharField(max_length=80, blank=True, default="")
     until = models.DateTimeField()
-    failover_ran_at = models.DateTimeField(null=True)
+    failover_ran_at = models.DateTimeField(
+        null=True, help_text="Row `pass`: when the last whole pass ended."
+    )
+    since = models.DateTimeField(
+        null=True, help_text="Row `watcher`: since when one has looked without a gap."
+    )
 
     def __str__(self) -> str:
         return f"{self.name}: {self.holder} until {self.until:%H:%M:%S}"

@@ -1,0 +1,67 @@
+"""What guards the fleet against acting too much, and what tells people to look."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from scheduling.models.node import Node
+
+
+class Storm(models.Model):
+    """Whether failover is held, since many nodes went at once or a person says so. One row.
+
+    calm ──storm──▶ held until one TTL later ──over, released──▶ calm
+      └───hold────▶ held until released ◀──────hold──┘
+    """
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    held_at = models.DateTimeField(null=True, help_text="Null: nothing is held.")
+    until = models.DateTimeField(null=True, help_text="Null while held: until a person releases.")
+    nodes = models.JSONField(default=list, help_text="Names of those lost; none: held by hand.")
+    of_nodes = models.PositiveIntegerField(default=0, help_text="Alive one TTL before.")
+    held_by = models.CharField(max_length=150, blank=True, default="")
+    reason = models.CharField(max_length=200, blank=True, default="")
+    ended_at = models.DateTimeField(
+        null=True, help_text="End of the last hold: losses before it make no further storm."
+    )
+
+    def __str__(self) -> str:
+        return "failover held" if self.held_at else "calm"
+
+
+class Alert(models.Model):
+    """A cause that somebody should look at: opened once, closed when the cause is gone.
+
+    open ──cause gone──▶ closed ──the same cause within ten minutes──▶ open, times + 1
+
+    From the second time on the cause has to stay away for a while before the alert closes, each
+    time twice as long, so that what comes and goes is one alert and not one a loop.
+    """
+
+    kind = models.CharField(max_length=24)
+    key = models.CharField(
+        max_length=80, help_text="What it is about: node:3, portfolio:12, fleet."
+    )
+    portfolio = models.ForeignKey(
+        "portfolios.Portfolio", on_delete=models.SET_NULL, null=True, related_name="alerts"
+    )
+    node = models.ForeignKey(Node, on_delete=models.SET_NULL, null=True, related_name="alerts")
+    reason = models.TextField(blank=True, default="")
+    times = models.PositiveIntegerField(default=1)
+    opened_at = models.DateTimeField()
+    gone_at = models.DateTimeField(null=True, help_text="Since when the cause stays away.")
+    closed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["kind", "key"],
+                condition=models.Q(closed_at__isnull=True),
+                name="alert_one_open",
+            )
+        ]
+        indexes = [models.Index(fields=["kind", "key", "-id"], name="alert_cause")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.key}"
