@@ -1,12 +1,30 @@
-"""System checks on the database the fence rests on."""
+"""System checks: the database the fence rests on, and that nothing fails on purpose."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import connections
+
+
+@register(Tags.security, deploy=True)
+def check_this_is_no_rehearsal(
+    app_configs: Any = None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Return an error where the environment allows processes to fail on purpose."""
+    if not settings.GINKGO.rehearsal:
+        return []
+    return [
+        Error(
+            "GINKGO_REHEARSAL is set: failpoints may end processes of this installation on "
+            "purpose.",
+            hint="Unset GINKGO_REHEARSAL and GINKGO_FAILPOINTS where anything real is traded.",
+            id="ginkgo.E003",
+        )
+    ]
 
 
 @register(Tags.database)

@@ -21,6 +21,11 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 #: A URL the embedded server's owner wrote beside its data; see `launcher/postgres.py`.
 EMBEDDED_URL_FILE = "database.url"
 
+#: One failpoint: [PROCESS/]POINT=ACTION[@NTH]; see scheduling/enact/failpoints.py.
+FAILPOINT = (
+    r"(?:(web|watcher|worker)/)?([\w.*:?]+)=(error|exit|pause\((\d+(?:\.\d+)?)\))(?:@([1-9]\d*))?"
+)
+
 _HOST = re.compile(r"^(\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9a-fA-F:.]+\])$")
 
 
@@ -54,6 +59,8 @@ class Environment:
     storm_fraction: float
     feed_rate: float
     good_after_s: float  #: how long a revision must run before it counts as good
+    failpoints: str  #: where processes fail on purpose; only with `rehearsal`
+    rehearsal: bool  #: nothing real depends on this installation
 
 
 def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
@@ -84,6 +91,8 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
             "GINKGO_FEED_RATE", 100, lowest=0.01, highest=1_000_000, what="events per second"
         ),
         good_after_s=source.seconds("GINKGO_GOOD_AFTER_S", 60, lowest=0.5),
+        failpoints=_failpoints(source),
+        rehearsal=source.boolean("GINKGO_REHEARSAL", default=False),
     )
     _check_together(result)
     return result
@@ -237,7 +246,25 @@ def _log_level(source: _Source) -> str:
     return level
 
 
+def _failpoints(source: _Source) -> str:
+    text = source.text("GINKGO_FAILPOINTS") or ""
+    if not text.startswith("@"):
+        for piece in filter(None, re.split(r"[,\s]+", text)):
+            if not re.fullmatch(FAILPOINT, piece):
+                raise WrongSetting(
+                    f"GINKGO_FAILPOINTS has {piece!r}, which is no failpoint: give "
+                    "[PROCESS/]POINT=error|exit|pause(SECONDS)[@NTH], such as "
+                    "web/handoff.release:after_grant=exit, or @ and the path of a file of such."
+                )
+    return text
+
+
 def _check_together(env: Environment) -> None:
+    if env.failpoints and not env.rehearsal:
+        raise WrongSetting(
+            "GINKGO_FAILPOINTS is set, so that processes would fail on purpose: unset it. "
+            "Where nothing real depends on this installation, GINKGO_REHEARSAL=1 allows it."
+        )
     if env.lease_ttl_s < 2 * env.heartbeat_interval_s:
         raise WrongSetting(
             f"GINKGO_LEASE_TTL_S is {env.lease_ttl_s:g}, less than two heartbeats of "

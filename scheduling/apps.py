@@ -16,6 +16,11 @@ class SchedulingConfig(AppConfig):
     verbose_name = "Scheduling"
 
     def ready(self) -> None:
+        from django.conf import settings
+
+        from scheduling.enact import failpoints
+
+        failpoints.arm(settings.GINKGO.failpoints)
         # After every migrate, not in a data migration: a test that empties tables would lose it.
         post_migrate.connect(install_schedules, sender=self)
 

@@ -13,12 +13,16 @@ commit, and a full lock would make that one more lock, taken out of order.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Generator
 from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 from psycopg.rows import namedtuple_row
 from psycopg.types.json import JsonbLoader
+
+from scheduling.enact import failpoints
 
 T = TypeVar("T")
 Row = Any  #: a named tuple of the statement's columns
@@ -47,17 +51,24 @@ def run(recipe: Recipe[T]) -> T:
     """Run `recipe` in one transaction on Django's connection and return its outcome."""
     from django.db import transaction
 
+    walk = failpoints.walk(recipe)
     with transaction.atomic(), django_cursor() as cursor:
+        if walk is not None:
+            time.sleep(walk.begin())
         rows: list[Row] = []
         try:
             step = next(recipe)
             while True:
                 cursor.execute(step.sql.encode(), step.params)
                 rows = cursor.fetchall() if cursor.description else []
+                if walk is not None:
+                    time.sleep(walk.after(step.sql))
                 step = recipe.send(rows)
         except StopIteration as stop:
             outcome: T = stop.value
-            return outcome
+    if walk is not None:
+        time.sleep(walk.committed())
+    return outcome
 
 
 def django_cursor() -> psycopg.Cursor[Any]:
@@ -76,12 +87,24 @@ def django_cursor() -> psycopg.Cursor[Any]:
 
 async def arun(connection: psycopg.AsyncConnection[Any], recipe: Recipe[T]) -> T:
     """Run `recipe` in one transaction on an async connection and return its outcome."""
+    walk = failpoints.walk(recipe)
     async with connection.transaction():
-        return await arun_bare(connection, recipe)
+        outcome = await _drive(connection, recipe, walk)
+    if walk is not None:
+        await asyncio.sleep(walk.committed())
+    return outcome
 
 
 async def arun_bare(connection: psycopg.AsyncConnection[Any], recipe: Recipe[T]) -> T:
     """Run `recipe` with each statement in a transaction of its own, where one statement is all."""
+    return await _drive(connection, recipe, failpoints.walk(recipe))
+
+
+async def _drive(
+    connection: psycopg.AsyncConnection[Any], recipe: Recipe[T], walk: failpoints.Walk | None
+) -> T:
+    if walk is not None:
+        await asyncio.sleep(walk.begin())
     async with connection.cursor(row_factory=namedtuple_row) as cursor:
         rows: list[Row] = []
         try:
@@ -89,6 +112,8 @@ async def arun_bare(connection: psycopg.AsyncConnection[Any], recipe: Recipe[T])
             while True:
                 await cursor.execute(step.sql.encode(), step.params)
                 rows = await cursor.fetchall() if cursor.description else []
+                if walk is not None:
+                    await asyncio.sleep(walk.after(step.sql))
                 step = recipe.send(rows)
         except StopIteration as stop:
             outcome: T = stop.value
