@@ -6,7 +6,15 @@ from uuid import UUID
 
 from scheduling.enact.audit import audit
 from scheduling.enact.grant import grant, lock_run, raise_attempts
-from scheduling.enact.handoff import blame_revision, end_run, fail, quarantine, reject, roll_back
+from scheduling.enact.handoff import (
+    blame_revision,
+    end_run,
+    fail,
+    failed_start,
+    quarantine,
+    reject,
+    roll_back,
+)
 from scheduling.enact.handoff.statements import ACTIVE_HANDOFF, GRANTED, INSERT, LOCK_HANDOFF
 from scheduling.enact.handoff.undo import MOST_ATTEMPTS
 from scheduling.enact.hints import touch
@@ -270,18 +278,6 @@ def give_up_on(portfolio: int, seen_epoch: int, limit_s: float) -> Recipe[bool]:
     run = yield from lock_run(portfolio)
     if run is None or run.epoch != seen_epoch or run.first_commit_at is not None:
         return False  # it committed, or was granted, while we looked
-    counted = yield from raise_attempts(portfolio, run.reason, node_failed=run.node_id)
     error = f"{run.node_name} did not commit in {limit_s:g} s"
-    if counted is not None and counted.attempts >= MOST_ATTEMPTS:
-        yield from quarantine(run, counted.attempts, error)
-    else:
-        yield from end_run(
-            None,
-            run,
-            released=False,
-            batch=None,
-            phase="pending",
-            cause="failed_start",
-            reason=error,
-        )
+    yield from failed_start(run, run.node_id, error, run.revision, False)
     return True

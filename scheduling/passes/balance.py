@@ -10,10 +10,9 @@ from psycopg.errors import DeadlockDetected, LockNotAvailable
 from scheduling.decide.planner import make_plan
 from scheduling.decide.reasons import render
 from scheduling.decide.world import Move, Pending, Placement, Plan, Policy, Reason
-from scheduling.enact.audit import audit
 from scheduling.enact.handoff import request
 from scheduling.enact.hints import wake
-from scheduling.enact.recipe import Recipe, call, one, run
+from scheduling.enact.recipe import Recipe, call, run
 from scheduling.enact.timing import Timing
 from scheduling.errors import Refused
 from scheduling.observe.snapshot import Observed, observe
@@ -27,12 +26,6 @@ SAY = """
 UPDATE scheduling_run SET reason = %(reason)s::text
 WHERE portfolio_id = %(portfolio)s AND epoch = %(epoch)s AND reason <> %(reason)s::text
 RETURNING portfolio_id
-"""
-
-UNPIN = """
-UPDATE scheduling_run SET pinned_node_id = NULL
-WHERE portfolio_id = %(portfolio)s AND pinned_node_id IS NOT NULL
-RETURNING pinned_node_id
 """
 
 
@@ -110,17 +103,6 @@ def _begin(change: Placement | Move, observed: Observed, timing: Timing, actor: 
         timing=timing,
         seen_epoch=row.epoch,
     )
-    leaves_pin = isinstance(change, Move) and change.cause in ("failover", "drain")
-    if leaves_pin and change.portfolio.pinned is not None:
-        cleared = yield from one(UNPIN, portfolio=change.portfolio.id)
-        if cleared is not None:
-            yield from audit(
-                "unpinned",
-                portfolio=change.portfolio.id,
-                node=change.portfolio.pinned,
-                actor=actor,
-                reason=why,
-            )
     return int(handoff.id)
 
 

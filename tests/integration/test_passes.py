@@ -17,7 +17,7 @@ from scheduling.enact import handoff
 from scheduling.enact.recipe import django_cursor, run
 from scheduling.enact.timing import timing
 from scheduling.errors import SnapshotUnavailable
-from scheduling.models import Handoff, Lease, Node, PassLock, Run
+from scheduling.models import Event, Handoff, Lease, Node, PassLock, Run
 from scheduling.observe import board, snapshot
 from scheduling.observe.board import read_board
 from scheduling.observe.snapshot import observe
@@ -136,7 +136,7 @@ def test_a_lost_node_is_marked_and_failed_over_in_one_tick() -> None:
     assert owner("p", second).commit(1) == "ok"
 
 
-def test_a_failover_takes_the_good_revision_and_clears_the_pin() -> None:
+def test_a_failover_takes_the_good_revision_and_its_grant_ends_the_pin() -> None:
     first, second = a_node("node-1"), a_node("node-2")
     hand = a_trader("p", first)
     mature(hand.portfolio)
@@ -150,7 +150,47 @@ def test_a_failover_takes_the_good_revision_and_clears_the_pin() -> None:
     tick()
     made = the_handoff(hand.portfolio)
     assert (made.kind, made.to_revision, made.target_node) == ("failover", 1, second.row)
+    assert hand.run().pinned_node == first.row
+    second.prepare()
     assert hand.run().pinned_node is None
+    told = Event.objects.get(
+        portfolio=hand.portfolio, kind="unpinned", node=first.row, actor="balancer"
+    )
+    assert told.data == {"handoff": made.pk}
+
+
+def test_a_failover_that_came_to_nothing_leaves_the_pin() -> None:
+    first, second = a_node("node-1"), a_node("node-2")
+    hand = a_trader("p", first)
+    Run.objects.filter(pk=hand.portfolio.pk).update(pinned_node=first.row)
+    lose(first)
+    tick()
+    first.beat()
+    second.prepare()
+    assert the_handoff(hand.portfolio).state == "failed"
+    assert hand.run().pinned_node == first.row
+
+
+def test_a_drain_ends_the_pin_with_its_grant_and_not_before() -> None:
+    first, second = a_node("node-1"), a_node("node-2")
+    hand = a_trader("p", first)
+    Run.objects.filter(pk=hand.portfolio.pk).update(pinned_node=first.row)
+    requests.drain("node-1", actor="ann")
+    tick()
+    second.prepare()
+    assert hand.run().pinned_node == first.row
+    hand.release(the_handoff(hand.portfolio))
+    assert hand.run().pinned_node is None
+
+
+def test_a_move_to_where_it_is_pinned_keeps_the_pin() -> None:
+    first, second = a_node("node-1"), a_node("node-2")
+    hand = a_trader("p", first)
+    moved = requests.migrate("p", "node-2", actor="ann")
+    requests.drain("node-1", actor="ann")
+    second.ready(moved)
+    hand.release(moved)
+    assert hand.run().pinned_node == second.row
 
 
 def test_what_failed_to_start_is_placed_with_the_good_revision_and_not_at_once() -> None:

@@ -17,6 +17,7 @@ MODULES = [
         "enact.deaths",
         "enact.grant",
         "enact.handoff.deadlines",
+        "enact.handoff.hand_over",
         "enact.handoff.statements",
         "enact.handoff.undo",
         "enact.hints",

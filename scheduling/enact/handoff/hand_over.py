@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from scheduling.enact.audit import audit
 from scheduling.enact.commit import COMMIT, arrays, tell_refused
 from scheduling.enact.grant import grant
 from scheduling.enact.handoff.end import end_run
@@ -20,6 +21,8 @@ from scheduling.enact.hints import touch
 from scheduling.enact.recipe import Recipe, Row, call
 from scheduling.enact.timing import Timing
 from scheduling.wire.messages import Commit, CommitResult
+
+UNPIN = "UPDATE scheduling_run SET pinned_node_id = NULL WHERE portfolio_id = %(portfolio)s"
 
 
 def release(
@@ -100,5 +103,24 @@ def hand_over(
         error=error,
         deadline_s=timing.activate_deadline_s,
     )
+    yield from _leave_pin(h, run)
     yield from touch([h.source_node_id, h.target_node_id])
     return "activating"
+
+
+def _leave_pin(h: Row, run: Row) -> Recipe[None]:
+    """A drain or a failover took it from where an operator put it: the pin ends with that grant.
+
+    Not when it was asked for: one that came to nothing leaves the pin as it was.
+    """
+    forced = h.kind == "failover" or h.source_drains
+    if forced and run.pinned_node_id not in (None, h.target_node_id):
+        yield from call(UNPIN, portfolio=run.portfolio_id)
+        yield from audit(
+            "unpinned",
+            portfolio=run.portfolio_id,
+            node=run.pinned_node_id,
+            actor=h.requested_by,
+            reason=h.reason,
+            handoff=h.id,
+        )

@@ -16,7 +16,7 @@ LOCK_HANDOFF = """
 SELECT h.*, l.incarnation AS target_lease, l.expires_at > clock_timestamp() AS target_valid,
        t.name AS target_name, s.name AS source_name,
        sl.incarnation AS source_lease, sl.expires_at > clock_timestamp() AS source_valid,
-       ss.status AS source_status,
+       ss.status AS source_status, ss.draining OR ss.leaving AS source_drains,
        (SELECT v.status FROM portfolios_revision v WHERE v.portfolio_id = h.portfolio_id
         AND v.number = h.from_revision) AS from_status
 FROM scheduling_handoff h
