@@ -31,8 +31,9 @@ MODULES = [
         "passes.balance",
         "passes.lock",
         "passes.sweep",
+        "verification.evidence",
     )
-]
+] + ["portfolios.verify.stored"]
 VERB = re.compile(r"^\s*(SELECT|INSERT|UPDATE|WITH|DELETE)\b")
 PARAMETER = re.compile(r"%\((\w+)\)[sb]")
 

@@ -1,0 +1,215 @@
+"""Holds what is stored of some events against what the uninterrupted run made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple, TypeVar
+
+from portfolios.runtime.results import EquityRow, FillRow, OrderRow
+from portfolios.verify.values import (
+    RANK,
+    Counts,
+    Difference,
+    Kind,
+    Recorded,
+    Rows,
+    StoredFill,
+    StoredOrder,
+    StoredRows,
+    number,
+)
+
+W = TypeVar("W")
+F = TypeVar("F")
+Key = tuple[int, int]
+
+
+class Unlike(NamedTuple):
+    """One field of one row that differs; the stretch it lies in is added later."""
+
+    seq: int
+    kind: Kind
+    what: str
+    field: str
+    found: str
+    wanted: str
+
+
+class Comparison:
+    """Goes along with the run. Remembers only the orders that still wait for their fill."""
+
+    def __init__(self, recorded: Recorded, counts: Counts) -> None:
+        """Begin before the first event."""
+        self._recorded, self._counts = recorded, counts
+        self._status: dict[Key, str] = {}  # of each open order, as it is stored
+
+    def compare(self, wanted: Rows, found: StoredRows) -> Difference | None:
+        """Return the first difference of these events in the order of the log, None if none."""
+        unlike = [
+            first
+            for first in (
+                next(self._orders(wanted.orders, found.orders), None),
+                next(self._fills(wanted.fills, found.fills), None),
+                next(self._equity(wanted.equity, found.equity), None),
+            )
+            if first is not None
+        ]
+        if not unlike:
+            return None
+        return self._placed(min(unlike, key=lambda u: (u.seq, RANK[u.kind])))
+
+    def end(self) -> Difference | None:
+        """Return the first order that is stored as filled and was not filled by the end."""
+        for (seq, index), status in sorted(self._status.items()):
+            if status != "open":
+                return self._placed(
+                    Unlike(seq, "order", f"order {index} at seq {seq}", "status", status, "open")
+                )
+        return None
+
+    def _placed(self, u: Unlike) -> Difference:
+        return Difference(*u, where=self._recorded.at(u.seq).where)
+
+    # --- orders ------------------------------------------------------------------------------
+
+    def _orders(self, wanted: Sequence[OrderRow], found: Sequence[StoredOrder]) -> Iterator[Unlike]:
+        for key, order, stored in paired(
+            wanted, lambda o: (o.seq, o.index), found, lambda o: (o.row.seq, o.row.index)
+        ):
+            seq, index = key
+            if order is None or stored is None:
+                yield _alone("order", seq, index, _said(_order, order), _said(_stored, stored))
+                continue
+            self._counts.orders += 1
+            stretch = self._recorded.at(seq)
+            uid = self._recorded.stretches[0].spec.uid
+            fields = [
+                ("id", stored.id, f"{uid}-{seq}-{index}"),
+                *_same_fields(stored.row, order, "symbol", "side", "quantity", "price"),
+                ("reason", stored.row.reason or "", order.reason or ""),
+                ("decided_at", stored.row.decided_us, order.decided_us),
+                ("epoch", stored.epoch, stretch.epoch),
+                ("node", stored.node, stretch.owner),
+                ("revision", stored.revision, stretch.spec.revision),
+            ]
+            if order.status == "open":
+                if stored.status not in ("open", "filled"):
+                    fields.append(("status", stored.status, "open or filled"))
+                self._status[key] = stored.status
+            else:
+                fields.append(("status", stored.status, order.status))
+            yield from _unlike(
+                "order", seq, f"order {index} at seq {seq} ({_order(order)})", fields
+            )
+
+    # --- fills -------------------------------------------------------------------------------
+
+    def _fills(self, wanted: Sequence[FillRow], found: Sequence[StoredFill]) -> Iterator[Unlike]:
+        for (seq, index), fill, stored in paired(
+            wanted, lambda f: (f.fill_seq, f.index), found, lambda f: (f.row.fill_seq, f.row.index)
+        ):
+            if fill is None or stored is None:
+                there = None if stored is None else stored.row
+                yield _alone("fill", seq, index, _said(_fill, fill), _said(_fill, there))
+                continue
+            self._counts.fills += 1
+            uid = self._recorded.stretches[0].spec.uid
+            order = (fill.order_seq, fill.order_index)
+            fields = [
+                ("order", stored.order_id, f"{uid}-{order[0]}-{order[1]}"),
+                *_same_fields(stored.row, fill, "symbol", "side", "quantity", "price"),
+                ("at", stored.row.at_us, fill.at_us),
+                ("epoch", stored.epoch, self._recorded.at(seq).epoch),
+            ]
+            yield from _unlike("fill", seq, f"fill {index} at seq {seq} ({_fill(fill)})", fields)
+            status = self._status.pop(order, "filled")
+            if status != "filled":
+                what = f"order {order[1]} at seq {order[0]}"
+                yield Unlike(seq, "fill", what, "status after its fill", status, "filled")
+
+    # --- equity ------------------------------------------------------------------------------
+
+    def _equity(self, wanted: Sequence[EquityRow], found: Sequence[EquityRow]) -> Iterator[Unlike]:
+        for (seq, _), point, stored in paired(
+            wanted, lambda e: (e.seq, 0), found, lambda e: (e.seq, 0)
+        ):
+            if point is None or stored is None:
+                if point is not None and point.at_us < self._recorded.equity_from_us:
+                    self._counts.equity_dropped += 1
+                    continue
+                yield _alone("equity", seq, None, _said(_point, point), _said(_point, stored))
+                continue
+            self._counts.equity += 1
+            fields = [("at", stored.at_us, point.at_us), *_same_fields(stored, point, "equity")]
+            yield from _unlike("equity", seq, f"equity point at seq {seq}", fields)
+
+
+def paired(
+    wanted: Sequence[W],
+    key_of_wanted: Callable[[W], Key],
+    found: Sequence[F],
+    key_of_found: Callable[[F], Key],
+) -> Iterator[tuple[Key, W | None, F | None]]:
+    """Yield both sides by key, in order; None on the side that has no such key."""
+    left, right = iter(wanted), iter(found)
+    w, f = next(left, None), next(right, None)
+    while w is not None or f is not None:
+        w_key = key_of_wanted(w) if w is not None else None
+        f_key = key_of_found(f) if f is not None else None
+        if f_key is None or (w_key is not None and w_key < f_key):
+            assert w_key is not None
+            yield w_key, w, None
+            w = next(left, None)
+        elif w_key is None or f_key < w_key:
+            yield f_key, None, f
+            f = next(right, None)
+        else:
+            yield w_key, w, f
+            w, f = next(left, None), next(right, None)
+
+
+def _same_fields(found: Any, wanted: Any, *names: str) -> Iterator[tuple[str, Any, Any]]:
+    return ((name, getattr(found, name), getattr(wanted, name)) for name in names)
+
+
+def _unlike(
+    kind: Kind, seq: int, what: str, fields: Sequence[tuple[str, Any, Any]]
+) -> Iterator[Unlike]:
+    for name, found, wanted in fields:
+        if found != wanted:
+            yield Unlike(seq, kind, what, name, _shown(found), _shown(wanted))
+
+
+def _alone(
+    kind: Kind, seq: int, index: int | None, wanted: str | None, found: str | None
+) -> Unlike:
+    """A row that only one side has."""
+    which = "point" if index is None else str(index)
+    return Unlike(
+        seq, kind, f"{kind} {which} at seq {seq}", "row", found or "missing", wanted or "none"
+    )
+
+
+def _said(say: Callable[[W], str], row: W | None) -> str | None:
+    return None if row is None else say(row)
+
+
+def _shown(value: Any) -> str:
+    return number(value) if isinstance(value, Decimal) else str(value) or '""'
+
+
+def _order(row: OrderRow) -> str:
+    return f"{row.side} {number(row.quantity)} {row.symbol} at {number(row.price)}, {row.status}"
+
+
+def _stored(order: StoredOrder) -> str:
+    return f"{_order(order.row)}, epoch {order.epoch}"
+
+
+def _fill(row: FillRow) -> str:
+    return f"{row.side} {number(row.quantity)} {row.symbol} at {number(row.price)}"
+
+
+def _point(row: EquityRow) -> str:
+    return number(row.equity)

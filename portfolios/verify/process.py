@@ -1,0 +1,121 @@
+"""The process in which a strategy is replayed: the same loop that runs it on a node.
+
+A strategy that loops, exits or eats memory costs the verification and nothing else: its process is
+killed at the limit, and the answer says so.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from portfolios.runtime.child import PortfolioProcess, serve
+from portfolios.runtime.messages import (
+    HEADER,
+    Batch,
+    Load,
+    Reply,
+    decode_reply,
+    encode_message,
+)
+from portfolios.runtime.money import install_context
+
+Ask = Callable[[Load | Batch], Reply]
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+LIMIT_S = 60.0  #: of one request: 2,000 events at most
+MEMORY_MB = 1024
+#: A strategy needs none of these.
+SECRETS = ("GINKGO_NODE_TOKEN", "GINKGO_SECRET_KEY", "DATABASE_URL", "REDIS_URL")
+
+
+class Ended(Exception):
+    """The process answered no more; the text says how it ended."""
+
+
+@contextmanager
+def own_process(limit_s: float = LIMIT_S, memory_mb: int = MEMORY_MB) -> Iterator[Ask]:
+    """Give a way to ask a fresh portfolio process; it is killed at the end, or when it is late."""
+    ours, theirs = socket.socketpair()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "portfolios.verify.process", str(theirs.fileno()), str(memory_mb)],
+        cwd=PROJECT_ROOT,
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=[theirs.fileno()],
+        start_new_session=True,  # so that what a strategy starts is killed with it
+    )
+    theirs.close()
+    ours.settimeout(limit_s)
+
+    def ask(request: Load | Batch) -> Reply:
+        try:
+            ours.sendall(encode_message(request))
+            header = _exactly(ours, HEADER.size)
+            return decode_reply(_exactly(ours, HEADER.unpack(header)[0]))
+        except TimeoutError:
+            raise Ended(f"it did not answer within {limit_s:g} s and was ended") from None
+        except ConnectionError:
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(1.0)
+            raise Ended(_how(child.returncode)) from None
+
+    try:
+        yield ask
+    finally:
+        ours.close()
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def in_this_process() -> Ask:
+    """Return the same conversation without a process: nothing bounds the strategy's time."""
+    return PortfolioProcess().answer
+
+
+def _exactly(sock: socket.socket, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        chunk = sock.recv(size - len(data))
+        if not chunk:
+            raise ConnectionResetError
+        data += chunk
+    return bytes(data)
+
+
+def _how(status: int | None) -> str:
+    if status is None:
+        return "its process closed its socket and did not end"
+    if status < 0:
+        return f"its process was ended by {signal.Signals(-status).name}"
+    return f"its process exited with status {status}"
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of a portfolio process on a node: one hash seed, and no secrets."""
+    kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    return kept | {"PYTHONHASHSEED": "0", "PYTHONPATH": str(PROJECT_ROOT)}
+
+
+def main() -> None:
+    """Serve on the socket given, until its other end closes: then the one who asked is gone."""
+    fd, memory_mb = int(sys.argv[1]), int(sys.argv[2])
+    if sys.platform == "linux":
+        resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    install_context()
+    serve(socket.socket(fileno=fd))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""What is stored of a portfolio's orders, fills and equity, read a window of events at a time.
+
+Rows at or before a committed seq change no more, so windows need no common snapshot; only the
+status of an order does, and it is read as of the last event compared.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from django.db import connection
+from psycopg.rows import namedtuple_row
+
+from portfolios.runtime.results import EquityRow, FillRow, OrderRow
+from portfolios.verify.values import StoredFill, StoredOrder, StoredRows
+
+ORDERS = """
+SELECT o.id, o.seq, o.index, o.symbol, o.side, o.quantity, o.price, o.reason, o.epoch, o.node,
+       o.revision, (extract(epoch FROM o.decided_at) * 1000000)::bigint AS decided_us,
+       CASE WHEN o.status = 'filled' AND EXISTS (
+            SELECT FROM portfolios_fill f WHERE f.order_id = o.id HAVING min(f.fill_seq) > %(as_of)s
+       ) THEN 'open' ELSE o.status END AS status
+FROM portfolios_order o
+WHERE o.portfolio_id = %(portfolio)s AND o.seq > %(from_seq)s AND o.seq <= %(to_seq)s
+ORDER BY o.seq, o.index
+"""
+
+FILLS = """
+SELECT f.order_id, o.seq AS order_seq, o.index AS order_index, f.fill_seq, f.index, f.symbol,
+       f.side, f.quantity, f.price, f.epoch, (extract(epoch FROM f.at) * 1000000)::bigint AS at_us
+FROM portfolios_fill f JOIN portfolios_order o ON o.id = f.order_id
+WHERE f.portfolio_id = %(portfolio)s AND f.fill_seq > %(from_seq)s AND f.fill_seq <= %(to_seq)s
+ORDER BY f.fill_seq, f.index
+"""
+
+EQUITY = """
+SELECT seq, (extract(epoch FROM at) * 1000000)::bigint AS at_us, equity
+FROM portfolios_equitypoint
+WHERE portfolio_id = %(portfolio)s AND seq > %(from_seq)s AND seq <= %(to_seq)s
+ORDER BY seq
+"""
+
+
+class Stored:
+    """Reads windows of one portfolio's rows, as of the event that is compared to."""
+
+    def __init__(self, portfolio: int, as_of: int) -> None:
+        """Name the portfolio by its key."""
+        self._portfolio, self._as_of = portfolio, as_of
+
+    def rows(self, from_seq: int, to_seq: int) -> StoredRows:
+        """Return what is stored of (from_seq, to_seq]. Three statements."""
+        connection.ensure_connection()
+        where = {
+            "portfolio": self._portfolio,
+            "from_seq": from_seq,
+            "to_seq": to_seq,
+            "as_of": self._as_of,
+        }
+        # Django's own cursors return tuples by place only.
+        cursor: psycopg.Cursor[Any] = psycopg.Cursor(
+            connection.connection, row_factory=namedtuple_row
+        )
+        with cursor:
+            return StoredRows(
+                [_order(row) for row in cursor.execute(ORDERS, where)],
+                [_fill(row) for row in cursor.execute(FILLS, where)],
+                [_point(row) for row in cursor.execute(EQUITY, where)],
+            )
+
+
+def _order(row: Any) -> StoredOrder:
+    return StoredOrder(
+        id=row.id,
+        row=OrderRow(
+            row.seq,
+            row.index,
+            row.symbol,
+            row.side,
+            row.quantity,
+            row.price,
+            row.status,
+            row.reason or None,
+            row.decided_us,
+        ),
+        status=row.status,
+        epoch=row.epoch,
+        node=row.node,
+        revision=row.revision,
+    )
+
+
+def _fill(row: Any) -> StoredFill:
+    return StoredFill(
+        order_id=row.order_id,
+        row=FillRow(
+            row.order_seq,
+            row.order_index,
+            row.fill_seq,
+            row.index,
+            row.symbol,
+            row.side,
+            row.quantity,
+            row.price,
+            row.at_us,
+        ),
+        epoch=row.epoch,
+    )
+
+
+def _point(row: Any) -> EquityRow:
+    return EquityRow(row.seq, row.at_us, row.equity)

@@ -1,0 +1,221 @@
+"""What is recorded of one portfolio, read in one snapshot of the database, as of a commit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import psycopg
+from django.db import Error as DjangoDatabaseError
+from django.db import connection, transaction
+
+from portfolios.feeds import UnknownFeed, open_feed
+from portfolios.feeds.base import Feed
+from portfolios.feeds.clock import Segment
+from portfolios.runtime.spec import Spec
+from portfolios.verify.values import CannotVerify, Recorded, Stretch
+from scheduling.decide.history import KINDS, Now, Owned, TrailLine
+from scheduling.enact.recipe import django_cursor
+from scheduling.errors import NotFound, SnapshotUnavailable
+from scheduling.observe.desired import spec_of
+
+#: A deleted portfolio keeps its rows; of several of one name the newest counts.
+PORTFOLIO = """
+SELECT p.id, p.name, p.uid, p.starting_cash, p.first_seq, p.archived_at,
+       f.name AS feed, f.sha256 AS feed_sha,
+       r.epoch, r.incarnation, r.revision, r.last_seq, r.state_seq, r.phase, n.name AS node,
+       c.seq AS checkpoint_seq, c.state, clock_timestamp() AS taken_at,
+       (SELECT coalesce(jsonb_agg(jsonb_build_array(s.from_seq,
+            (extract(epoch FROM s.from_time) * 1e6)::bigint, s.rate) ORDER BY s.id), '[]')
+        FROM portfolios_feedsegment s WHERE s.feed_id = f.id) AS segments
+FROM portfolios_portfolio p
+JOIN portfolios_feed f ON f.id = p.feed_id
+JOIN scheduling_run r ON r.portfolio_id = p.id
+LEFT JOIN scheduling_node n ON n.id = r.node_id
+LEFT JOIN portfolios_checkpoint c ON c.portfolio_id = p.id
+WHERE p.name = %(name)s
+ORDER BY p.archived_at DESC NULLS FIRST, p.id DESC
+LIMIT 1
+"""
+
+TENURES = """
+SELECT t.epoch, t.incarnation, t.revision, t.from_seq, t.to_seq, t.cause, t.handoff_id,
+       t.first_commit_at, n.name AS node,
+       v.strategy, v.strategy_version, v.config, v.symbols, v.limits
+FROM scheduling_tenure t
+LEFT JOIN scheduling_node n ON n.id = t.node_id
+LEFT JOIN portfolios_revision v ON v.portfolio_id = t.portfolio_id AND v.number = t.revision
+WHERE t.portfolio_id = %(portfolio)s
+ORDER BY t.epoch
+"""
+
+SUPPRESSED = """
+SELECT from_seq, to_seq FROM portfolios_suppression
+WHERE portfolio_id = %(portfolio)s ORDER BY from_seq
+"""
+
+TRAIL = """
+SELECT e.id, e.kind, n.name AS node, e.data
+FROM scheduling_event e LEFT JOIN scheduling_node n ON n.id = e.node_id
+WHERE e.portfolio_id = %(portfolio)s AND e.kind = ANY(%(kinds)s)
+ORDER BY e.id
+"""
+
+#: Equity points older than this are dropped; an hour more, since that goes on while we look.
+EQUITY_KEPT = timedelta(days=30) - timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything that one verification starts from."""
+
+    portfolio: int
+    name: str
+    archived_at: datetime | None
+    taken_at: datetime
+    last_seq: int
+    state_seq: int
+    recorded: Recorded
+    trail: Sequence[TrailLine]
+    tenures: Sequence[Owned]
+    now: Now
+    handoffs: int  #: that changed an owner or a revision, up to the event compared to
+
+
+class _Rows:
+    """The rows of the snapshot, as they are read."""
+
+    def __init__(self, name: str, cursor: psycopg.Cursor[Any]) -> None:
+        found = cursor.execute(PORTFOLIO, {"name": name}).fetchone()
+        if found is None:
+            raise NotFound("portfolio", name)
+        self.portfolio: Any = found
+        where = {"portfolio": found.id, "kinds": list(KINDS)}
+        self.tenures: list[Any] = cursor.execute(TENURES, where).fetchall()
+        self.suppressed: list[Any] = cursor.execute(SUPPRESSED, where).fetchall()
+        self.trail: list[Any] = cursor.execute(TRAIL, where).fetchall()
+
+
+def gather(name: str, to_seq: int | None = None) -> Evidence:
+    """Return what is recorded of the portfolio up to `to_seq`, or up to its newest commit.
+
+    Four statements, one snapshot. Raise NotFound, CannotVerify with a sentence where evidence is
+    missing, SnapshotUnavailable where the database does not answer.
+    """
+    nested = connection.in_atomic_block  # within somebody's transaction the level is theirs
+    try:
+        with nullcontext() if nested else transaction.atomic(), django_cursor() as cursor:
+            if not nested:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            rows = _Rows(name, cursor)
+    except (DjangoDatabaseError, psycopg.Error) as error:
+        if not nested:
+            connection.close()
+        raise SnapshotUnavailable(f"the portfolio could not be read: {error}") from error
+    p = rows.portfolio
+    last = p.last_seq if to_seq is None else to_seq
+    feed = _feed(p)
+    stretches = [_stretch(p, tenure) for tenure in rows.tenures if tenure.first_commit_at]
+    if not stretches or p.last_seq < p.first_seq:
+        raise CannotVerify(
+            f"{p.name} cannot be verified: it has committed no event yet; it is {p.phase}."
+        )
+    if not p.first_seq <= last <= p.last_seq:
+        raise CannotVerify(
+            f"{p.name} cannot be verified up to seq {last}: it has committed seq {p.first_seq} to"
+            f" {p.last_seq}; choose one of these."
+        )
+    return Evidence(
+        portfolio=p.id,
+        name=p.name,
+        archived_at=p.archived_at,
+        taken_at=p.taken_at,
+        last_seq=p.last_seq,
+        state_seq=p.state_seq,
+        recorded=Recorded(
+            stretches=stretches,
+            suppressed=[(row.from_seq, row.to_seq) for row in rows.suppressed],
+            segments=[Segment(int(s), int(us), float(rate)) for s, us, rate in p.segments],
+            feed=feed,
+            to_seq=last,
+            state=bytes(p.state or b"") if last == p.last_seq else None,
+            equity_from_us=int((p.taken_at - EQUITY_KEPT).timestamp() * 1e6),
+        ),
+        trail=[TrailLine(row.id, row.kind, row.node, row.data) for row in rows.trail],
+        tenures=[_owned(row) for row in rows.tenures],
+        now=Now(p.epoch, p.node, _text(p.incarnation), p.revision),
+        handoffs=len(_handoffs(rows, last)),
+    )
+
+
+def _feed(portfolio: Any) -> Feed:
+    """Return the log it traded on, or raise CannotVerify if another one is installed."""
+    try:
+        feed = open_feed(portfolio.feed)
+    except UnknownFeed as unknown:
+        raise CannotVerify(f"{portfolio.name} cannot be verified: {unknown}.") from None
+    if feed.sha256 != portfolio.feed_sha:
+        raise CannotVerify(
+            f"{portfolio.name} cannot be verified: the data of the feed {portfolio.feed} has the"
+            f" hash {feed.sha256[:12]}… here, and the fleet traded on {portfolio.feed_sha[:12]}…;"
+            " install that data again."
+        )
+    return feed
+
+
+def _stretch(portfolio: Any, tenure: Any) -> Stretch:
+    if tenure.strategy is None:
+        raise CannotVerify(
+            f"{portfolio.name} cannot be verified: epoch {tenure.epoch} ran r{tenure.revision},"
+            " and there is no such revision any more."
+        )
+    facts = {**portfolio._asdict(), **tenure._asdict()}
+    through = f" (handoff {tenure.handoff_id})" if tenure.handoff_id is not None else ""
+    end = "on" if tenure.to_seq is None else f"to {tenure.to_seq}"
+    return Stretch(
+        first_seq=tenure.from_seq + 1,
+        spec=msgspec.convert(spec_of(_Facts(facts)), Spec),
+        epoch=tenure.epoch,
+        owner=tenure.node or "",
+        where=(
+            f"epoch {tenure.epoch} on {tenure.node}, r{tenure.revision} by {tenure.cause}{through},"
+            f" from seq {tenure.from_seq + 1} {end}"
+        ),
+    )
+
+
+class _Facts:
+    """A portfolio and one of its revisions, by attribute as a row has them."""
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self.__dict__.update(facts)
+
+
+def _owned(row: Any) -> Owned:
+    return Owned(
+        epoch=row.epoch,
+        node=row.node,
+        incarnation=_text(row.incarnation),
+        revision=row.revision,
+        from_seq=row.from_seq,
+        to_seq=row.to_seq,
+        cause=row.cause,
+        handoff=row.handoff_id,
+    )
+
+
+def _handoffs(rows: _Rows, last: int) -> set[int]:
+    """Return the handoffs that the trail says changed an owner at or before `last`."""
+    return {
+        row.data["handoff"]
+        for row in rows.trail
+        if row.data.get("handoff") is not None and row.data.get("from_seq", 0) <= last
+    }
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,95 @@
+"""The outcome of one verification, for people and programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from portfolios.verify.values import Compared
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was compared, and what came of it."""
+
+    portfolio: str
+    compared: Compared
+    history: str | None  #: what disagrees between trail, tenures and run; None: nothing
+    handoffs: int
+    epochs: int
+    taken_at: datetime
+    took_s: float
+    notes: tuple[str, ...]  #: what could not be compared, and why
+
+    @property
+    def identical(self) -> bool:
+        """Return whether everything that could be compared is the same."""
+        return self.compared.difference is None and self.history is None
+
+    @property
+    def sentence(self) -> str:
+        """Return the verdict in one line."""
+        if self.compared.difference is not None:
+            return f"different at seq {self.compared.difference.seq}: {self._difference}"
+        if self.history is not None:
+            return f"history differs: {self.history}"
+        counts = self.compared.counts
+        return (
+            f"identical over {_many(counts.events, 'event')}, {_many(counts.orders, 'order')},"
+            f" {_many(counts.fills, 'fill')}, {_many(counts.equity, 'equity point')},"
+            f" {_many(self.handoffs, 'handoff')},"
+            f" seq {self.compared.from_seq:,}–{self.compared.to_seq:,}"
+        )
+
+    @property
+    def _difference(self) -> str:
+        assert self.compared.difference is not None
+        return self.compared.difference.sentence()
+
+    @property
+    def lines(self) -> list[str]:
+        """Return everything that is to be said, the verdict first."""
+        lines = [self.sentence]
+        if self.compared.difference is not None and self.history is not None:
+            lines.append(f"history differs: {self.history}")
+        return [*lines, *self.notes]
+
+    def document(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        compared, counts = self.compared, self.compared.counts
+        difference = compared.difference
+        return {
+            "portfolio": self.portfolio,
+            "state": "identical" if self.identical else "different",
+            "sentence": self.sentence,
+            "from_seq": compared.from_seq,
+            "to_seq": compared.to_seq,
+            "events": counts.events,
+            "orders": counts.orders,
+            "fills": counts.fills,
+            "equity": counts.equity,
+            "equity_dropped": counts.equity_dropped,
+            "handoffs": self.handoffs,
+            "epochs": self.epochs,
+            "state_digest": compared.state_digest,
+            "difference": None
+            if difference is None
+            else {
+                "seq": difference.seq,
+                "kind": difference.kind,
+                "what": difference.what,
+                "field": difference.field,
+                "found": difference.found,
+                "wanted": difference.wanted,
+                "where": difference.where,
+            },
+            "history": self.history,
+            "notes": list(self.notes),
+            "taken_at": self.taken_at,
+            "took_s": round(self.took_s, 3),
+        }
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -1,0 +1,68 @@
+"""One verification from beginning to end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from portfolios.verify.process import own_process
+from portfolios.verify.stored import Stored
+from portfolios.verify.values import CannotVerify, Compared
+from portfolios.verify.verify import verify
+from scheduling.decide.history import disagreement
+from scheduling.errors import Refused
+from scheduling.verification.evidence import Evidence, gather
+from scheduling.verification.verdict import Verdict
+
+Progress = Callable[[int, int, int], None]  #: first, at, last seq
+
+
+def verify_portfolio(
+    name: str, to_seq: int | None = None, progress: Progress = lambda first, at, last: None
+) -> Verdict:
+    """Return whether `name` left behind what one uninterrupted run would have.
+
+    The portfolio runs on meanwhile: it is compared as of its newest commit, or as of `to_seq`.
+    Raise NotFound, or Refused where nothing can be said, with the sentence.
+    """
+    began = time.monotonic()
+    try:
+        evidence = gather(name, to_seq)
+        recorded = evidence.recorded
+        with own_process() as ask:
+            compared = verify(
+                recorded,
+                Stored(evidence.portfolio, recorded.to_seq),
+                ask,
+                lambda at: progress(recorded.first_seq, at, recorded.to_seq),
+            )
+    except CannotVerify as missing:
+        raise Refused("cannot_verify", str(missing)) from None
+    return Verdict(
+        portfolio=evidence.name,
+        compared=compared,
+        history=disagreement(evidence.trail, evidence.tenures, evidence.now),
+        handoffs=evidence.handoffs,
+        epochs=evidence.now.epoch,
+        taken_at=evidence.taken_at,
+        took_s=time.monotonic() - began,
+        notes=tuple(_notes(evidence, compared)),
+    )
+
+
+def _notes(evidence: Evidence, compared: Compared) -> list[str]:
+    """Return what was not compared, each with its cause."""
+    notes = []
+    if evidence.archived_at is not None:
+        notes.append(f"{evidence.name} was deleted at {evidence.archived_at:%Y-%m-%d %H:%M:%S}Z.")
+    if evidence.recorded.state is None:
+        notes.append(
+            f"The state was not compared: only the newest is kept, as of seq {evidence.last_seq},"
+            f" and the comparison ended at seq {evidence.recorded.to_seq}."
+        )
+    if compared.counts.equity_dropped:
+        notes.append(
+            f"{compared.counts.equity_dropped} equity points were not compared: they are older"
+            " than 30 days and no longer kept."
+        )
+    return notes
