@@ -38,6 +38,16 @@ def _uncordon(row: Node, actor: str, fields: dict[str, str]) -> str:
     return f"{row.name} is no longer cordoned."
 
 
+def _forget(row: Node, actor: str, fields: dict[str, str]) -> str:
+    requests.forget_node(row.name, actor=actor, reason=fields.get("reason", ""))
+    return f"{row.name} is forgotten; its tokens are revoked."
+
+
+def _revoke(row: Node, actor: str, fields: dict[str, str]) -> str:
+    revoked = requests.revoke_node_tokens(row.name, actor=actor, reason=fields.get("reason", ""))
+    return f"{revoked} tokens of {row.name} are revoked."
+
+
 DRAIN = Act(
     verb="Drain",
     consequence="Nothing new is placed on these nodes, and what they have is handed off, make "
@@ -60,6 +70,20 @@ UNCORDON = Act(
     consequence="Portfolios may be placed on these nodes again.",
     do=_uncordon,
     reason=False,
+)
+
+
+FORGET = Act(
+    verb="Forget",
+    consequence="These nodes leave every list and their tokens are revoked; their history keeps "
+    "the name. Refused while a lease is valid or a portfolio is owned.",
+    do=_forget,
+)
+REVOKE = Act(
+    verb="Revoke the tokens of",
+    consequence="The daemons of these nodes are refused from now on and end; their portfolios "
+    "move when their leases are over.",
+    do=_revoke,
 )
 
 
@@ -86,6 +110,8 @@ class NodeAdmin(FleetAdmin):
         acting("End drain…", UNDRAIN),
         acting("Cordon…", CORDON),
         acting("Uncordon…", UNCORDON),
+        acting("Revoke tokens…", REVOKE),
+        acting("Forget…", FORGET),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:

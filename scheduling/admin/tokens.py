@@ -6,15 +6,15 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
-from django.utils import timezone
 
 from scheduling.admin.base import Act, FleetAdmin, acting
 from scheduling.api.permissions import may_act
 from scheduling.models import ApiToken, NodeToken
+from scheduling.requests.tokens import revoke
 
 
 def _revoke(row: Any, actor: str, fields: dict[str, str]) -> str:
-    changed = type(row).objects.filter(pk=row.pk, revoked_at=None).update(revoked_at=timezone.now())
+    changed = revoke(type(row).objects.filter(pk=row.pk), actor=actor)
     if changed != 1:  # another operator got there first
         return f"The {row} was revoked already."
     return f"The {row} is revoked: whoever uses it is refused from now on."
@@ -23,7 +23,7 @@ def _revoke(row: Any, actor: str, fields: dict[str, str]) -> str:
 REVOKE = Act(
     verb="Revoke",
     consequence="Whoever uses these tokens is refused from now on. A daemon that loses its token "
-    "stops trading when its lease ends.",
+    "ends, and its portfolios move when its lease is over.",
     do=_revoke,
     reason=False,
 )

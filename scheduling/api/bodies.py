@@ -78,12 +78,6 @@ class FreezeBody(ReasonBody):
     failover = YesNoField(required=False, default=False)
 
 
-class HaltBody(ReasonBody):
-    """The number of running portfolios the person saw."""
-
-    expect_running = WholeNumberField(min_value=0, required=False)
-
-
 def read_body(request: Request, body: type[StrictSerializer]) -> dict[str, Any]:
     """Return the checked fields of the request's body; an absent body is an empty one.
 

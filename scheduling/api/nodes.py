@@ -25,7 +25,8 @@ def node_line(name: str) -> NodeLine:
     for line in read_board().nodes:
         if line.name == name:
             return line
-    row = Node.objects.filter(name=name, status=NodeStatus.NEW).first()
+    unborn = Node.objects.filter(name=name, status=NodeStatus.NEW)
+    row = unborn.filter(tokens__revoked_at__isnull=True, tokens__isnull=False).first()
     if row is None:
         raise NotFound("node", name)
     return _unborn(row)
@@ -101,6 +102,13 @@ class NodeDetail(ApiView):
     def get(self, request: Request, name: str) -> Response:
         """Answer its document."""
         return Response(node_document(name))
+
+    @described(None, status=204, body=ReasonBody, summary="Forget a node that is gone for good")
+    def delete(self, request: Request, name: str) -> Response:
+        """Answer nothing; 409 `lease_valid` while it may act, `node_owns` while it owns."""
+        reason = read_body(request, ReasonBody)["reason"]
+        requests.forget_node(name, actor=actor_of(request), reason=reason)
+        return Response(status=204)
 
 
 class DrainNode(ApiView):

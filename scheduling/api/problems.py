@@ -50,6 +50,7 @@ CODES: dict[str, tuple[int, str]] = {
     "revision_rejected": (409, "The revision was rejected"),
     "name_in_use": (409, "The name is in use"),
     "lease_valid": (409, "The lease is still valid"),
+    "node_owns": (409, "The node owns portfolios"),
     "count_differs": (409, "Another number is running"),
     "payload_too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "Unsupported format"),

@@ -15,7 +15,6 @@ from scheduling import requests
 from scheduling.api.base import ApiView, actor_of, refuse_unknown_parameters
 from scheduling.api.bodies import (
     FreezeBody,
-    HaltBody,
     NoBody,
     ScheduleMigrateBody,
     read_body,
@@ -253,14 +252,3 @@ class ScheduleUnfreeze(ApiView):
         read_body(request, NoBody)
         requests.unfreeze(actor=actor_of(request))
         return Response(freeze_document())
-
-
-class HaltAll(ApiView):
-    """Stop everything at once."""
-
-    @described(None, status=501, body=HaltBody, summary="Not there yet")
-    def post(self, request: Request) -> Response:
-        """Refuse in a sentence, without having stopped anything."""
-        read_body(request, HaltBody)
-        said = "Halting everything at once comes with a later version: stop portfolios one by one."
-        raise Refused("not_yet", said, status=501)

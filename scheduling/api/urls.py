@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from scheduling.api import feed, health, nodes, portfolios, records, schedule, trail
+from scheduling.api import feed, halts, health, nodes, portfolios, records, schedule, trail
 from scheduling.api.description import ApiDocs, ApiSchema
 from scheduling.api.metrics import Metrics
 from scheduling.api.nothing import NothingHere
@@ -58,7 +58,9 @@ urlpatterns = [
     path("schedule/migrate/", schedule.ScheduleMigrate.as_view(), name="schedule-migrate"),
     path("schedule/freeze/", schedule.ScheduleFreeze.as_view(), name="freeze"),
     path("schedule/unfreeze/", schedule.ScheduleUnfreeze.as_view(), name="unfreeze"),
-    path("halt/", schedule.HaltAll.as_view(), name="halt"),
+    path("halt/", halts.HaltAll.as_view(), name="halt"),
+    path("halt/undo/", halts.UndoHalt.as_view(), name="undo-halt"),
+    path("halt/<int:pk>/", halts.HaltDetail.as_view(), name="halt-detail"),
     # Last: whatever is left is a problem document too, never a redirect or a page.
     re_path(r"^", NothingHere.as_view(), name="nothing"),
 ]

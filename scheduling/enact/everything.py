@@ -15,7 +15,8 @@ from scheduling.enact.recipe import Recipe, Row, call
 #: Whoever holds a row is waited for longer than elsewhere: a frozen client loses its transaction
 #: after 15 s (`idle_in_transaction_session_timeout`), and then this one must go on, not give up.
 PATIENCE = """
-SELECT set_config('lock_timeout', '20s', true), set_config('statement_timeout', '60s', true)
+SELECT set_config('lock_timeout', '20s', true) AS lock_timeout,
+       set_config('statement_timeout', '60s', true) AS statement_timeout
 """
 
 LOCK_PORTFOLIOS = "SELECT id FROM portfolios_portfolio ORDER BY id FOR NO KEY UPDATE"

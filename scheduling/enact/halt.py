@@ -95,7 +95,15 @@ def halt_all(*, actor: str, reason: str, expect_running: int | None = None) -> R
                 reason=said,
                 # What somebody had stopped or deleted before does not come back with the others.
                 halt=act.id if _is_wanted(row) else None,
-                data=Jsonb({"halt": act.id, **_before(row)}),
+                data=Jsonb(
+                    {
+                        "halt": act.id,
+                        "phase": row.phase,
+                        "node": row.node,
+                        "ended_handoff": row.kind,
+                        "epoch_before": row.epoch,
+                    }
+                ),
             )
             for row in concerned
         ],
@@ -121,7 +129,15 @@ def halt_all(*, actor: str, reason: str, expect_running: int | None = None) -> R
         reason,
         running,
         [
-            Stopped(row.name, **_before(row), epoch=epochs[row.portfolio_id], last_seq=row.last_seq)
+            Stopped(
+                portfolio=row.name,
+                phase=row.phase,
+                node=row.node,
+                handoff=row.kind,
+                epoch_before=row.epoch,
+                epoch=epochs[row.portfolio_id],
+                last_seq=row.last_seq,
+            )
             for row in concerned
         ],
     )
@@ -139,15 +155,6 @@ def _is_concerned(row: Row) -> bool:
 
 def _is_wanted(row: Row) -> bool:
     return row.desired_state == "running" and not row.archived
-
-
-def _before(row: Row) -> dict[str, object]:
-    return {
-        "phase": row.phase,
-        "node": row.node,
-        "handoff": row.kind,
-        "epoch_before": row.epoch,
-    }
 
 
 NEWEST = """

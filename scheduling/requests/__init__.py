@@ -7,12 +7,15 @@ Every function is one transaction and raises `scheduling.errors.Refused` when th
 from scheduling.requests.fleet import (
     cordon,
     drain,
+    forget_node,
     freeze,
+    raise_epoch_floor,
     run_feed,
     uncordon,
     undrain,
     unfreeze,
 )
+from scheduling.requests.halts import halt_all, undo_halt
 from scheduling.requests.moves import migrate, reload, start, stop, unpin
 from scheduling.requests.portfolios import (
     NewPortfolio,
@@ -20,6 +23,7 @@ from scheduling.requests.portfolios import (
     delete_portfolio,
     revise_portfolio,
 )
+from scheduling.requests.tokens import revoke_api_tokens, revoke_node_tokens
 
 __all__ = [
     "NewPortfolio",
@@ -27,14 +31,20 @@ __all__ = [
     "create_portfolio",
     "delete_portfolio",
     "drain",
+    "forget_node",
     "freeze",
+    "halt_all",
     "migrate",
+    "raise_epoch_floor",
     "reload",
     "revise_portfolio",
+    "revoke_api_tokens",
+    "revoke_node_tokens",
     "run_feed",
     "start",
     "stop",
     "uncordon",
+    "undo_halt",
     "undrain",
     "unfreeze",
     "unpin",

@@ -1,7 +1,8 @@
-"""Drain and cordon nodes; freeze the fleet; let the feed run."""
+"""Drain, cordon and forget nodes; freeze the fleet; let the feed run; rise after a restore."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import transaction
@@ -11,7 +12,9 @@ from portfolios.feeds_setup import ensure_feed
 from portfolios.models import (
     FeedSegment,
 )
+from scheduling.enact import epoch_floor
 from scheduling.enact.audit import audit
+from scheduling.enact.forget import forget
 from scheduling.enact.hints import touch
 from scheduling.enact.recipe import run
 from scheduling.errors import NotFound
@@ -54,6 +57,19 @@ def _mark(name: str, kind: str, actor: str, reason: str, **values: Any) -> Node:
         run(touch([node.pk]))
     node.refresh_from_db()
     return node
+
+
+def forget_node(node: str, *, actor: str, reason: str = "") -> None:
+    """Take a node that is gone for good off every list. Its history keeps the name.
+
+    Refused while its lease is valid, or while it owns anything. A new token brings it back.
+    """
+    run(forget(node, actor=actor, reason=reason))
+
+
+def raise_epoch_floor(by: int, *, actor: str, reason: str = "") -> Sequence[epoch_floor.Raised]:
+    """After a restore or a promotion: no epoch, id or set that is out there counts any more."""
+    return run(epoch_floor.raise_epoch_floor(by, actor=actor, reason=reason))
 
 
 def freeze(*, actor: str, reason: str = "", failover: bool = False) -> None:

@@ -195,7 +195,7 @@ RETURNING portfolio_id
 #: Only what nobody owns: a grant that was faster keeps its phase.
 LIFT = """
 UPDATE scheduling_run SET phase = 'pending', phase_since = clock_timestamp(), attempts = 0,
-    failures_by_node = '{}', reason = 'waits for the next pass'
+    failures_by_node = '{}', reason = 'waits for the next pass', halt_id = NULL
 WHERE portfolio_id = %(portfolio)s AND node_id IS NULL
 RETURNING portfolio_id
 """

@@ -1,0 +1,122 @@
+"""The kill switch by REST."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from scheduling import requests
+from scheduling.api.base import ApiView, actor_of, refuse_unknown_parameters
+from scheduling.api.bodies import ReasonBody, read_body
+from scheduling.api.described import described
+from scheduling.api.fields import WholeNumberField
+from scheduling.observe.halts import read_halt, read_halts
+
+_Anything = serializers.Serializer[Any]
+
+
+class HaltBody(ReasonBody):
+    """The number of running portfolios the person saw."""
+
+    expect_running = WholeNumberField(min_value=0, required=False, allow_null=True, default=None)
+
+
+class UndoHaltBody(ReasonBody):
+    """Which halt; without one the newest that keeps anything stopped."""
+
+    halt = WholeNumberField(min_value=1, required=False, allow_null=True, default=None)
+
+
+class StoppedDocument(_Anything):
+    """One portfolio that a halt stopped: what it did before, and where its fence stands now."""
+
+    portfolio = serializers.CharField()
+    phase = serializers.CharField()
+    node = serializers.CharField(allow_null=True)
+    handoff = serializers.CharField(allow_null=True)
+    epoch_before = serializers.IntegerField()
+    epoch = serializers.IntegerField()
+    last_seq = serializers.IntegerField()
+
+
+class HaltedDocument(_Anything):
+    """One use of the kill switch; `halt` is null where there was nothing to stop."""
+
+    halt = serializers.IntegerField(allow_null=True)
+    at = serializers.DateTimeField()
+    actor = serializers.CharField()
+    reason = serializers.CharField()
+    running = serializers.IntegerField()
+    results = StoppedDocument(many=True)
+
+
+class HaltLineDocument(_Anything):
+    """A halt, and how many portfolios it still keeps stopped (`waiting`)."""
+
+    halt = serializers.IntegerField()
+    at = serializers.DateTimeField()
+    actor = serializers.CharField()
+    reason = serializers.CharField()
+    running = serializers.IntegerField()
+    stopped = serializers.IntegerField()
+    waiting = serializers.IntegerField()
+    undone_at = serializers.DateTimeField(allow_null=True)
+    undone_by = serializers.CharField()
+
+
+class HaltsDocument(_Anything):
+    """The newest halts, newest first."""
+
+    results = HaltLineDocument(many=True)
+
+
+class UndoneDocument(_Anything):
+    """What is wanted running again."""
+
+    halt = serializers.IntegerField()
+    started = serializers.ListField(child=serializers.CharField())
+
+
+class HaltAll(ApiView):
+    """Stop everything at once."""
+
+    @described(HaltedDocument, body=HaltBody, summary="Stop everything, in one transaction")
+    def post(self, request: Request) -> Response:
+        """Answer a line for each portfolio, or 409 `count_differs` with both numbers."""
+        body = read_body(request, HaltBody)
+        halted = requests.halt_all(
+            actor=actor_of(request), reason=body["reason"], expect_running=body["expect_running"]
+        )
+        return Response(HaltedDocument(halted).data)
+
+    @described(HaltsDocument, summary="The newest halts")
+    def get(self, request: Request) -> Response:
+        """Answer the newest twenty."""
+        refuse_unknown_parameters(request, ())
+        return Response(HaltsDocument({"results": read_halts()}).data)
+
+
+class HaltDetail(ApiView):
+    """One halt."""
+
+    @described(HaltedDocument, summary="A halt and what it stopped")
+    def get(self, request: Request, pk: int) -> Response:
+        """Answer what the act itself answered."""
+        _, halted = read_halt(pk)
+        return Response(HaltedDocument(halted).data)
+
+
+class UndoHalt(ApiView):
+    """Start all that one halt stopped."""
+
+    @described(UndoneDocument, status=202, body=UndoHaltBody, summary="Start what a halt stopped")
+    def post(self, request: Request) -> Response:
+        """Answer the names; what was started or deleted since stays as it is."""
+        body = read_body(request, UndoHaltBody)
+        halt, started = requests.undo_halt(
+            body["halt"], actor=actor_of(request), reason=body["reason"]
+        )
+        return Response({"halt": halt, "started": started}, status=202)

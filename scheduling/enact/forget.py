@@ -1,0 +1,97 @@
+"""Forgetting a node that is gone for good: it leaves every list, its history keeps the name."""
+
+from __future__ import annotations
+
+from scheduling.enact.audit import audit
+from scheduling.enact.hints import wake
+from scheduling.enact.recipe import Recipe, call, one
+from scheduling.errors import NotFound, Refused
+
+LOCK_LEASE = """
+SELECT n.id, l.expires_at > clock_timestamp() AND n.status IN ('alive', 'lost') AS valid,
+       extract(epoch FROM l.expires_at - clock_timestamp())::float AS left_s, n.host, n.pid
+FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id
+WHERE n.name = %(name)s FOR UPDATE OF l
+"""
+
+#: Pins to it are runs that change too, so all are locked before its own row is.
+LOCK_RUNS = """
+SELECT r.portfolio_id, p.name, r.node_id IS NOT DISTINCT FROM n.id AS owned
+FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id
+JOIN scheduling_node n ON n.id IN (r.node_id, r.pinned_node_id)
+WHERE n.name = %(name)s ORDER BY r.portfolio_id FOR UPDATE OF r
+"""
+
+LOCK_NODE = """
+SELECT n.id, n.status,
+       EXISTS (SELECT FROM scheduling_nodetoken t
+               WHERE t.node_id = n.id AND t.revoked_at IS NULL) AS has_token,
+       (SELECT count(*) FROM scheduling_handoff h
+        WHERE h.state IN ('requested', 'preparing', 'draining', 'activating')
+          AND (h.source_node_id = n.id OR h.target_node_id = n.id)) AS handoffs
+FROM scheduling_node n WHERE n.name = %(name)s FOR NO KEY UPDATE OF n
+"""
+
+#: As before it first registered. The rival that may win: its daemon, which waited for the lease to
+#: register. It comes back for the two seconds that a revoked token may still be remembered.
+FORGET = """
+WITH ended AS (
+    DELETE FROM scheduling_lease WHERE node_id = %(node)s
+), unheard AS (
+    DELETE FROM scheduling_nodereport WHERE node_id = %(node)s
+), revoked AS (
+    UPDATE scheduling_nodetoken SET revoked_at = clock_timestamp()
+    WHERE node_id = %(node)s AND revoked_at IS NULL RETURNING id
+), unpinned AS (
+    UPDATE scheduling_run SET pinned_node_id = NULL WHERE pinned_node_id = %(node)s
+)
+UPDATE scheduling_node SET status = 'new', status_since = clock_timestamp(), cordoned = false,
+    draining = false, drain_reason = '', drain_actor = '', leaving = false, lost_times = '[]',
+    labels = '{}', host = '', pid = NULL, version = '', registered_at = NULL
+WHERE id = %(node)s
+RETURNING (SELECT count(*) FROM revoked) AS tokens
+"""
+
+
+def forget(name: str, *, actor: str, reason: str) -> Recipe[None]:
+    """Forget the node, revoke its tokens, end pins to it. Refuse while it may act or owns."""
+    lease = yield from one(LOCK_LEASE, name=name)
+    if lease is not None and lease.valid:
+        raise Refused(
+            "lease_valid",
+            f"Node {name} cannot be forgotten: its lease is valid for another "
+            f"{lease.left_s:.0f} s (host {lease.host}, pid {lease.pid}); stop its daemon first.",
+        )
+    runs = yield from call(LOCK_RUNS, name=name)
+    node = yield from one(LOCK_NODE, name=name)
+    if node is None or (node.status == "new" and not node.has_token):
+        raise NotFound("node", name)
+    owned = [row.name for row in runs if row.owned]
+    if owned:
+        more = f" and {len(owned) - 5} more" if len(owned) > 5 else ""
+        raise Refused(
+            "node_owns",
+            f"Node {name} cannot be forgotten: it still owns {', '.join(owned[:5])}{more}; "
+            "move or stop what it owns first.",
+            portfolios=owned,
+        )
+    if node.handoffs:
+        raise Refused(
+            "handoff_in_progress",
+            f"Node {name} cannot be forgotten: {node.handoffs} handoffs from or to it are under "
+            "way; wait until they have ended.",
+        )
+    gone = yield from one(FORGET, node=node.id)
+    assert gone is not None
+    for row in runs:
+        yield from audit(
+            "unpinned",
+            portfolio=row.portfolio_id,
+            node=node.id,
+            actor=actor,
+            reason=f"{name} was forgotten",
+        )
+    yield from audit(
+        "node_forgotten", node=node.id, actor=actor, reason=reason, tokens_revoked=gone.tokens
+    )
+    yield from wake()

@@ -1,0 +1,102 @@
+"""manage.py halt_all [--reason TEXT] [--expect N] [--yes] [--undo [HALT]]"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import Any
+
+from django.core.management.base import CommandParser
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from scheduling import requests
+from scheduling.api.halts import HaltedDocument
+from scheduling.enact.halt import Halted
+from scheduling.management.arguments import add_reason, positive_int
+from scheduling.management.base import Failed, GinkgoCommand
+from scheduling.models import Run
+
+NEWEST = -1
+
+
+class Command(GinkgoCommand):
+    """The kill switch."""
+
+    help = (
+        "Stop every portfolio at once, in one transaction and without waiting for any node. It "
+        "needs the database only: the web process may be away and the fleet frozen. Nothing "
+        "starts again by itself; --undo starts all that a halt stopped."
+    )
+
+    def arguments(self, parser: CommandParser) -> None:
+        """Take why, how many should be running, whether to ask, and whether to undo."""
+        add_reason(parser)
+        parser.add_argument(
+            "--expect",
+            metavar="N",
+            type=int,
+            help="refuse, and stop nothing, if another number is running",
+        )
+        parser.add_argument("--yes", action="store_true", help="do not ask on a terminal")
+        parser.add_argument(
+            "--undo",
+            metavar="HALT",
+            nargs="?",
+            type=positive_int,
+            const=NEWEST,
+            help="start all that this halt stopped, the newest one if no number is given",
+        )
+
+    def act(self, options: dict[str, Any]) -> None:
+        """Stop everything and print a line for each, or bring it back."""
+        if options["undo"] is not None:
+            number = None if options["undo"] == NEWEST else options["undo"]
+            halt, started = requests.undo_halt(number, actor=self.actor, reason=options["reason"])
+            document = {"halt": halt, "started": started}
+            self.show(document, f"Halt {halt} is undone: {len(started)} portfolios start again.")
+            return
+        expect = options["expect"]
+        if sys.stdin.isatty() and not options["yes"]:
+            expect = self._confirm(expect)
+        halted = requests.halt_all(
+            actor=self.actor, reason=options["reason"], expect_running=expect
+        )
+        self.show(HaltedDocument(halted).data, partial(draw_halted, halted))
+
+    def _confirm(self, expect: int | None) -> int:
+        """Return how many are running, once the person has typed that number."""
+        owned = Run.objects.filter(node__isnull=False, portfolio__archived_at__isnull=True)
+        running = owned.count() if expect is None else expect
+        self.stderr.write(
+            f"{running} portfolios are running. All are stopped at once and stay stopped until "
+            f"somebody starts them. Type: halt {running}"
+        )
+        if sys.stdin.readline().strip() != f"halt {running}":
+            raise Failed("not_confirmed", "Nothing was stopped: it was not confirmed.")
+        return running
+
+
+def draw_halted(halted: Halted, console: Console) -> None:
+    """Draw a line for each portfolio, and the way back."""
+    if halted.halt is None:
+        console.print("Nothing was running and nothing was to run: there was nothing to stop.")
+        return
+    table = Table(title_justify="left", box=SIMPLE_HEAD)
+    for heading in ("portfolio", "was", "on", "handoff", "epoch", "last seq"):
+        table.add_column(heading, no_wrap=True)
+    for line in halted.results:
+        table.add_row(
+            line.portfolio,
+            line.phase,
+            line.node or "–",
+            line.handoff or "–",
+            f"{line.epoch_before} → {line.epoch}",
+            f"{line.last_seq:,}",
+        )
+    console.print(table)
+    console.print(
+        f"{len(halted.results)} portfolios were stopped, {halted.running} of them running. "
+        f"To start them all again: manage.py halt_all --undo {halted.halt}"
+    )

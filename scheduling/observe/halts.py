@@ -1,0 +1,77 @@
+"""What a halt stopped, read back from the audit trail, and whether anything still waits for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Count, Q
+
+from scheduling.enact.halt import Halted, Stopped
+from scheduling.errors import NotFound
+from scheduling.models import Event, Halt
+
+
+@dataclass(frozen=True, slots=True)
+class HaltLine:
+    """One use of the kill switch, and how many portfolios it still keeps stopped."""
+
+    halt: int
+    at: datetime
+    actor: str
+    reason: str
+    running: int
+    stopped: int
+    waiting: int
+    undone_at: datetime | None
+    undone_by: str
+
+
+def read_halts(limit: int = 20) -> list[HaltLine]:
+    """Return the newest halts, newest first. One statement."""
+    present = Q(runs__portfolio__archived_at__isnull=True)
+    rows = Halt.objects.annotate(waiting=Count("runs", filter=present)).order_by("-id")
+    return [_line(row) for row in rows[:limit]]
+
+
+def halt_in_force() -> HaltLine | None:
+    """Return the newest halt that still keeps something stopped, or None. One statement."""
+    return next((line for line in read_halts() if line.waiting), None)
+
+
+def read_halt(number: int) -> tuple[HaltLine, Halted]:
+    """Return a halt and its line for each portfolio. Raise NotFound. Two statements."""
+    present = Q(runs__portfolio__archived_at__isnull=True)
+    row = Halt.objects.annotate(waiting=Count("runs", filter=present)).filter(pk=number).first()
+    if row is None:
+        raise NotFound("halt", str(number))
+    # All its events have its moment, so that they are found by the index on it.
+    ended = Event.objects.filter(at=row.at, kind="ended", data__halt=number)
+    lines = ended.order_by("portfolio__name", "id").values_list("portfolio__name", "data")
+    results = [
+        Stopped(
+            portfolio=name or "",
+            phase=data["phase"],
+            node=data["node"],
+            handoff=data["ended_handoff"],
+            epoch_before=data["epoch_before"],
+            epoch=data["epoch"],
+            last_seq=data["from_seq"],
+        )
+        for name, data in lines
+    ]
+    return _line(row), Halted(row.pk, row.at, row.actor, row.reason, row.running, results)
+
+
+def _line(row: Halt) -> HaltLine:
+    return HaltLine(
+        halt=row.pk,
+        at=row.at,
+        actor=row.actor,
+        reason=row.reason,
+        running=row.running,
+        stopped=row.stopped,
+        waiting=row.waiting,  # type: ignore[attr-defined]
+        undone_at=row.undone_at,
+        undone_by=row.undone_by,
+    )
