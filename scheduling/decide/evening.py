@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from heapq import heapify, heappop, heapreplace
 from typing import Any, NamedTuple
 
-from scheduling.decide.fleet import Fleet, Need
+from scheduling.decide.fleet import Fleet
 from scheduling.decide.pools import SLACK, Pool
-from scheduling.decide.world import Policy, PortfolioView
+from scheduling.decide.world import Need, Policy, PortfolioView
 
 
 class Resident(NamedTuple):
@@ -43,13 +43,15 @@ class Evener:
     def __init__(
         self,
         fleet: Fleet,
-        residents: list[list[Resident]],
+        fresh: dict[int, list[Resident]],
+        running: Callable[[int], list[PortfolioView]],
         policy: Policy,
         busy: set[int],
         moves_left: int,
     ) -> None:
         self.fleet = fleet
-        self.residents = residents
+        self.fresh = fresh
+        self.running = running
         self.gain = policy.rebalance_gain
         self.slots_per_node = policy.handoffs_per_node
         self.busy = busy
@@ -73,8 +75,8 @@ class Evener:
         fleet = self.fleet
         heap = [
             (-fleet.relative(node), node)
-            for node, residents in enumerate(self.residents)
-            if residents and self._gives(node)
+            for node in (range(len(fleet.nodes)) if self.moves_left > 0 else self.fresh)
+            if self._gives(node)
         ]
         heapify(heap)
         while heap:
@@ -104,14 +106,14 @@ class Evener:
         Ties: the least important portfolio, then the lower name.
         """
         fleet = self.fleet
-        may_move = self.moves_left > 0 and source not in self.busy
+        residents = list(self.fresh.get(source, ()))
+        if self.moves_left > 0 and source not in self.busy:
+            residents.extend(Resident(portfolio) for portfolio in self.running(source))
         first: dict[tuple[Any, ...], Resident] = {}
-        for resident in self.residents[source]:
-            if not (resident.fresh or may_move):
-                continue
+        for resident in residents:
             portfolio = resident.portfolio
             alike = (
-                Need.of(portfolio),
+                portfolio.need,
                 portfolio.spread_group,
                 portfolio.spread_hard,
                 portfolio.failed_nodes,
@@ -147,7 +149,7 @@ class Evener:
         elif neighbours:  # never to where it would have more neighbours than it has
             here = neighbours.get(source, 1)
             avoid.update(node for node, count in neighbours.items() if count >= here)
-        need = Need.of(portfolio)
+        need = portfolio.need
         pool = self.pools.get(need)
         if pool is None:
             pool = self.pools[need] = self._pool(fleet.eligible(need))
@@ -160,15 +162,14 @@ class Evener:
     def _apply(self, step: Step) -> None:
         fleet, resident, source, target = self.fleet, step.resident, step.source, step.target
         portfolio = resident.portfolio
-        here = self.residents[source]
-        here[:] = [other for other in here if other is not resident]
         fleet.hold(target, portfolio)
         fleet.expect(target, portfolio)
         fleet.expect(source, portfolio, -1)
         if resident.fresh:
             fleet.hold(source, portfolio, -1)
             self._slots(source, -1)
-            self.residents[target].append(resident)
+            self.fresh[source].remove(resident)
+            self.fresh.setdefault(target, []).append(resident)
         else:
             self._slots(source, 1)
             self.moves_left -= 1

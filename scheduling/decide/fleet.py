@@ -6,33 +6,13 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from scheduling.decide.pools import NO_CAPACITY, SLACK, Pool
-from scheduling.decide.world import NodeView, PortfolioView, Snapshot
+from scheduling.decide.stock import Stock
+from scheduling.decide.world import Need, NodeView, PortfolioView, Snapshot
 
 HOSTING = ("alive", "suspect")
 
 #: A spread group with at least this many nodes taken gets an order of its own, by members per node.
 LARGE_GROUP = 32
-
-
-class Need(NamedTuple):
-    """What a node must have to run a portfolio. Many portfolios share one need."""
-
-    selector: tuple[tuple[str, str], ...]
-    strategy: str
-    strategy_version: int
-    feed: str
-    feed_sha: str
-
-    @classmethod
-    def of(cls, portfolio: PortfolioView) -> Need:
-        selector = portfolio.selector
-        return cls(
-            tuple(sorted(selector.items())) if selector else (),
-            portfolio.strategy,
-            portfolio.strategy_version,
-            portfolio.feed,
-            portfolio.feed_sha,
-        )
 
 
 class Lacks(NamedTuple):
@@ -61,18 +41,19 @@ class Fleet:
       decides what fits.
     - `expected`: what will run there once the handoffs under way are done. It decides what is
       even, so that a pass does not move again what is already moving.
+
+    A node is *settled* where nothing about it bears on what runs there: it is alive or suspect,
+    does not drain and has what each of them needs. Its share of the stock is held as a whole; all
+    other portfolios are `others`, to be held one by one.
     """
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, stock: Stock) -> None:
         self.now = snapshot.taken_at
+        self.stock = stock
         self.nodes: list[NodeView] = sorted(snapshot.nodes, key=lambda n: (n.name, n.id))
         self.number: dict[int, int] = {node.id: i for i, node in enumerate(self.nodes)}
-        count = len(self.nodes)
         self.capacity: list[float] = [node.capacity for node in self.nodes]
-        self.held: list[float] = [0] * count
-        self.expected: list[float] = [0] * count
         self.slots: list[int] = [node.handoffs for node in self.nodes]
-        self.members: dict[str, dict[int, int]] = {}
         self.hosting: list[bool] = [node.status in HOSTING for node in self.nodes]
         self.alive: list[bool] = [node.status == "alive" for node in self.nodes]
         self.open: list[bool] = [
@@ -84,16 +65,41 @@ class Fleet:
         ]
         #: A node with less room than this is full for everything that waits for a place.
         self.smallest_waiting: float = 0
+        self.settled: list[bool] = [self._is_settled(node) for node in self.nodes]
+        self.held: list[float] = [
+            stock.shares[node.id].weight if is_settled and node.id in stock.shares else 0
+            for node, is_settled in zip(self.nodes, self.settled, strict=True)
+        ]
+        self.expected: list[float] = list(self.held)
+        self._members: dict[str, dict[int, int]] = {}
         self._meets: dict[Need, list[bool]] = {}
         self._pools: dict[tuple[Need, bool, str], Pool] = {}
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Fleet:
         """Return the fleet with everything held that the snapshot says is held."""
-        fleet = cls(snapshot)
-        for portfolio in sorted(snapshot.portfolios, key=lambda p: (p.name, p.id)):
+        fleet = cls(snapshot, Stock.of(snapshot.portfolios))
+        for portfolio in fleet.others():
             fleet.hold_places(portfolio)
         return fleet
+
+    def _is_settled(self, node: NodeView) -> bool:
+        share = self.stock.shares.get(node.id)
+        return node.status in HOSTING and not node.draining and (share is None or share.suits(node))
+
+    def others(self) -> list[PortfolioView]:
+        """Return what is not held as part of a settled node's share, in the order of names."""
+        found = list(self.stock.restless.values())
+        for node_id, share in self.stock.shares.items():
+            number = self.number.get(node_id)
+            if number is None or not self.settled[number]:
+                found.extend(share.portfolios.values())
+        return sorted(found, key=lambda portfolio: (portfolio.name, portfolio.id))
+
+    def share(self, node: int) -> list[PortfolioView]:
+        """Return what runs steadily on a settled node and no pin holds there."""
+        share = self.stock.shares.get(self.nodes[node].id) if self.settled[node] else None
+        return [] if share is None else [p for p in share.portfolios.values() if p.pinned is None]
 
     # What is
 
@@ -125,7 +131,7 @@ class Fleet:
         """Return for each node whether it has everything of `need`."""
         known = self._meets.get(need)
         if known is None:
-            known = [not any(lacks(node, need)) for node in self.nodes]
+            known = [need.is_met_by(node) for node in self.nodes]
             self._meets[need] = known
         return known
 
@@ -133,7 +139,18 @@ class Fleet:
         """Return node -> how many of the portfolio's spread group are there, itself included."""
         if not portfolio.spread_group:
             return {}
-        return self.members.setdefault(portfolio.spread_group, {})
+        return self.members(portfolio.spread_group)
+
+    def members(self, group: str) -> dict[int, int]:
+        """Return node -> how many of a spread group are there."""
+        known = self._members.get(group)
+        if known is None:
+            known = self._members[group] = {
+                self.number[node_id]: count
+                for node_id, count in self.stock.groups.get(group, {}).items()
+                if node_id in self.number and self.settled[self.number[node_id]]
+            }
+        return known
 
     def fits(self, node: int, weight: float) -> bool:
         """Whether `weight` more places are free on `node`."""
@@ -145,7 +162,7 @@ class Fleet:
         """Take the portfolio's places on `node`, or with `sign` -1 give them back."""
         self.held[node] += sign * portfolio.weight
         if portfolio.spread_group:
-            members = self.members.setdefault(portfolio.spread_group, {})
+            members = self.members(portfolio.spread_group)
             members[node] = members.get(node, 0) + sign
             if not members[node]:
                 del members[node]
@@ -239,7 +256,7 @@ class Fleet:
                 self.capacity,
                 self.held,
                 self.held,
-                self.members.setdefault(group, {}) if group else None,
+                self.members(group) if group else None,
                 self.smallest_waiting,
             )
             self._pools[key] = pool

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from scheduling.decide.fleet import Fleet, Need, lacks
-from scheduling.decide.world import NodeView, PortfolioView, Reason
+from scheduling.decide.fleet import Fleet, lacks
+from scheduling.decide.world import Need, NodeView, PortfolioView, Reason
 
 #: So many nodes are named in a sentence; of the others only how many are in which state.
 NAMED_NODES = 6
@@ -84,7 +84,7 @@ def why_nowhere(
 
 def why_not_there(fleet: Fleet, portfolio: PortfolioView, node: int) -> Reason:
     """Return why a portfolio cannot go to the node it is pinned to."""
-    need = Need.of(portfolio)
+    need = portfolio.need
     view = fleet.nodes[node]
     code = automatic_obstacle(fleet, portfolio, need, node)
     if code is None and view.id in portfolio.failed_nodes:

@@ -22,11 +22,12 @@ from dataclasses import dataclass, field
 
 from scheduling.decide import obstacles
 from scheduling.decide.evening import Evener, Resident
-from scheduling.decide.fleet import Fleet, Need
+from scheduling.decide.fleet import Fleet
+from scheduling.decide.stock import Stock, should_run
 from scheduling.decide.world import (
-    WAITS_FOR_A_PERSON,
     Move,
     MoveCause,
+    Need,
     Pending,
     Placement,
     Plan,
@@ -37,13 +38,15 @@ from scheduling.decide.world import (
 )
 
 
-def make_plan(snapshot: Snapshot, policy: Policy) -> Plan:
+def make_plan(snapshot: Snapshot, policy: Policy, stock: Stock | None = None) -> Plan:
     """Return what should be placed and moved, and what cannot be, each with its reason.
 
-    Pure and deterministic: the order of nodes and portfolios in the snapshot does not matter. About
-    O(n log m) for n portfolios on m nodes, times the number of different capacities.
+    Pure and deterministic: neither the order of nodes and portfolios in the snapshot matters, nor
+    whether a `stock` of the snapshot's portfolios is handed in, which is read and not changed.
+    O(k log m) for k portfolios that want something on m nodes, times the number of different
+    capacities; taking stock of all n where none is handed in costs O(n).
     """
-    return _Planner(snapshot, policy).plan()
+    return _Planner(snapshot, policy, stock or Stock.of(snapshot.portfolios)).plan()
 
 
 def placing_order(portfolio: PortfolioView) -> tuple[float, float, str, int]:
@@ -90,20 +93,21 @@ class _Sorted:
 class _Planner:
     """One plan under way. Not to be used twice."""
 
-    def __init__(self, snapshot: Snapshot, policy: Policy) -> None:
+    def __init__(self, snapshot: Snapshot, policy: Policy, stock: Stock) -> None:
         self.snapshot = snapshot
         self.policy = policy
         self.now = snapshot.taken_at
-        self.fleet = Fleet(snapshot)
-        #: Per node, what runs there and may be moved to even out loads.
-        self.running: list[list[PortfolioView]] = [[] for _ in self.fleet.nodes]
+        self.stock = stock
+        self.fleet = Fleet(snapshot, stock)
+        self._running: dict[int, list[PortfolioView]] = {}
         self.wishes = _Sorted()
         self.busy: set[int] = {
             node for node, slots in enumerate(self.fleet.slots) if slots >= policy.handoffs_per_node
         }
         self.moves_left = 0 if snapshot.frozen else policy.max_moves
         self.waiting = False  #: a drain, pin or broken rule has to wait for its turn
-        self.incident = snapshot.storm_hold  #: something is being failed over
+        #: something is being failed over
+        self.incident = snapshot.storm_hold or bool(snapshot.storm_late) or snapshot.after_storm
         self.placed: list[_Wish] = []
         self.moved: list[_Wish] = []
         self.homeless: list[_Wish] = []
@@ -112,7 +116,8 @@ class _Planner:
     def plan(self) -> Plan:
         self._take_stock()
         wishes = self.wishes
-        new = sorted(wishes.failover, key=_wish_order) + sorted(wishes.place, key=_wish_order)
+        failover = self._few_at_a_time(sorted(wishes.failover, key=_wish_order))
+        new = failover + sorted(wishes.place, key=_wish_order)
         self.fleet.smallest_waiting = min(
             (w.portfolio.weight for w in (*new, *wishes.drain, *wishes.pin, *wishes.misplaced)),
             default=0,
@@ -134,32 +139,45 @@ class _Planner:
     # Stock: who is where, who holds what, who should be elsewhere
 
     def _take_stock(self) -> None:
-        for portfolio in sorted(self.snapshot.portfolios, key=_by_name):
+        others = self.fleet.others()
+        for portfolio in others:
             wish = self._lost_or_nowhere(portfolio)
             owner = self.fleet.hold_places(portfolio)
             if wish is not None:
                 self._sort_in(wish)
-            elif owner is not None and portfolio.handoff is None and _should_run(portfolio):
+            elif owner is not None and portfolio.handoff is None and should_run(portfolio):
                 self._check_where_it_runs(portfolio, owner)
-        self._part_crowded()
+        self._part_crowded({other.spread_group for other in others if other.spread_group})
 
-    def _part_crowded(self) -> None:
-        """Where members of a hard spread group share a node (it was made hard later), one stays."""
-        crowded: dict[tuple[str, int], list[PortfolioView]] = {}
-        for node, running in enumerate(self.running):
-            for portfolio in running:
-                if portfolio.spread_hard and self.fleet.neighbours(portfolio).get(node, 0) > 1:
-                    crowded.setdefault((portfolio.spread_group or "", node), []).append(portfolio)
-        for (group, node), sharing in crowded.items():
+    def running(self, node: int) -> list[PortfolioView]:
+        """Return what runs on a node and may be moved to even out loads, as a list to take from."""
+        known = self._running.get(node)
+        if known is None:
+            known = self._running[node] = self.fleet.share(node)
+        return known
+
+    def _part_crowded(self, stirred: set[str]) -> None:
+        """Where members of a hard spread group share a node (it was made hard later), one stays.
+
+        `stirred` are the groups with members outside the stock's shares.
+        """
+        fleet = self.fleet
+        places = {(group, fleet.number.get(node_id)) for group, node_id in self.stock.crowded}
+        for group in stirred:
+            places |= {(group, node) for node, n in fleet.members(group).items() if n > 1}
+        for group, node in places:
+            if node is None:
+                continue
+            sharing = [p for p in self.running(node) if p.spread_hard and p.spread_group == group]
             sharing.sort(key=placing_order)
-            stays = 1 if len(sharing) == self.fleet.members[group][node] else 0
+            stays = 1 if len(sharing) == fleet.members(group).get(node) else 0
             for portfolio in sharing[stays:]:
-                self.running[node].remove(portfolio)
+                self.running(node).remove(portfolio)
                 self._wants_away(self.wishes.misplaced, portfolio, node, "rebalance", why="spread")
 
     def _lost_or_nowhere(self, portfolio: PortfolioView) -> _Wish | None:
         """Return the wish of a portfolio that should run and has no living owner, else None."""
-        if not _should_run(portfolio):
+        if not should_run(portfolio):
             return None
         fleet, handoff = self.fleet, portfolio.handoff
         if fleet.where(portfolio.node) is not None:
@@ -176,7 +194,7 @@ class _Planner:
             ready = fleet.where(handoff.source) if target is None else target
         return _Wish(
             portfolio,
-            Need.of(portfolio),
+            portfolio.need,
             cause=None if portfolio.node is None else "failover",
             source=None if portfolio.node is None else fleet.number.get(portfolio.node),
             supersedes=None if handoff is None else handoff.id,
@@ -193,14 +211,28 @@ class _Planner:
             held = "frozen_failover"
         elif failover and snapshot.storm_hold:
             held = "storm_hold"
+        elif failover and snapshot.storm_late:
+            held = "storm_late"
         if held is not None:
-            source = self.fleet.node_of(portfolio.node)
-            reason = Reason(held, {"node": source.name if source else None})
-            self.wishes.pending.append(Pending(portfolio, reason))
+            self._hold_back(wish, held, by=snapshot.storm_by, late=list(snapshot.storm_late))
         elif _backs_off(portfolio, self.now):
             self.wishes.pending.append(Pending(portfolio, _backing_off(portfolio, self.now)))
         else:
             (self.wishes.failover if failover else self.wishes.place).append(wish)
+
+    def _hold_back(self, wish: _Wish, why: str, **params: object) -> None:
+        source = self.fleet.node_of(wish.portfolio.node)
+        reason = Reason(why, {"node": source.name if source else None, **params})
+        self.wishes.pending.append(Pending(wish.portfolio, reason))
+
+    def _few_at_a_time(self, failover: list[_Wish]) -> list[_Wish]:
+        """Return those whose turn it is: all, or after a storm the first few of this pass."""
+        if not self.snapshot.after_storm:
+            return failover
+        limit = self.policy.failovers_after_storm
+        for wish in failover[limit:]:
+            self._hold_back(wish, "after_storm", limit=limit)
+        return failover[:limit]
 
     def _check_where_it_runs(self, portfolio: PortfolioView, node: int) -> None:
         """Note what would make a running portfolio leave, or that it may be moved to even loads."""
@@ -212,10 +244,10 @@ class _Planner:
             return
         elif pin is not None:
             self._wants_away(wishes.pin, portfolio, node, "pin", only=pin)
-        elif not fleet.meets(Need.of(portfolio))[node]:
+        elif not fleet.meets(portfolio.need)[node]:
             self._wants_away(wishes.misplaced, portfolio, node, "rebalance", why="rule_broken")
         else:
-            self.running[node].append(portfolio)
+            self.running(node).append(portfolio)
 
     def _pin(self, portfolio: PortfolioView) -> int | None:
         """Return the number of the node it is pinned to, or None. One that left is no pin."""
@@ -236,7 +268,7 @@ class _Planner:
         elif _backs_off(portfolio, self.now):
             self.wishes.stuck.append(Pending(portfolio, _backing_off(portfolio, self.now)))
         else:
-            bucket.append(_Wish(portfolio, Need.of(portfolio), cause, node, only=only, why=why))
+            bucket.append(_Wish(portfolio, portfolio.need, cause, node, only=only, why=why))
 
     # Failover and placing: no limits
 
@@ -334,30 +366,28 @@ class _Planner:
     def _even_out(self) -> bool:
         """Even out the loads. Return whether a placement of this plan was aimed elsewhere."""
         aimed_anew = False
-        residents: list[list[Resident]] = [[] for _ in self.fleet.nodes]
+        fresh: dict[int, list[Resident]] = {}
         for wish in self.placed:
             assert wish.target is not None
             if wish.target != wish.prefer and (wish.cause or self._pin(wish.portfolio) is None):
-                residents[wish.target].append(Resident(wish.portfolio, wish))
+                fresh.setdefault(wish.target, []).append(Resident(wish.portfolio, wish))
         # A drain that waits for its turn needs room and slots more than evenness does, and during
         # an incident nobody wants to see anything else move.
         calm = not self.waiting and not self.incident
         moves_left = self.moves_left if calm else 0
-        if moves_left:
-            for node, running in enumerate(self.running):
-                residents[node].extend(Resident(p) for p in running if self._may_move(p))
-        for step in Evener(self.fleet, residents, self.policy, self.busy, moves_left).steps():
+        evener = Evener(self.fleet, fresh, self._movable, self.policy, self.busy, moves_left)
+        for step in evener.steps():
             portfolio, wish = step.resident
             if wish is not None:
                 wish.target, wish.load_before = step.target, step.target_load
                 aimed_anew = True
                 continue
             self.moves_left -= 1
-            self.running[step.source].remove(portfolio)
+            self.running(step.source).remove(portfolio)
             self.moved.append(
                 _Wish(
                     portfolio,
-                    Need.of(portfolio),
+                    portfolio.need,
                     "rebalance",
                     step.source,
                     why="rebalance",
@@ -368,8 +398,9 @@ class _Planner:
             )
         return aimed_anew
 
-    def _may_move(self, portfolio: PortfolioView) -> bool:
-        return portfolio.phase == "running" and not _backs_off(portfolio, self.now)
+    def _movable(self, node: int) -> list[PortfolioView]:
+        now = self.now
+        return [p for p in self.running(node) if p.phase == "running" and not _backs_off(p, now)]
 
     # The plan
 
@@ -449,10 +480,6 @@ def _wish_order(wish: _Wish) -> tuple[float, float, str, int]:
 
 def _pending_order(pending: Pending) -> tuple[float, float, str, int]:
     return placing_order(pending.portfolio)
-
-
-def _should_run(portfolio: PortfolioView) -> bool:
-    return portfolio.desired == "running" and portfolio.phase not in WAITS_FOR_A_PERSON
 
 
 def _backs_off(portfolio: PortfolioView, now: float) -> bool:

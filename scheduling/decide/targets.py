@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from scheduling.decide.fleet import Fleet, Need
+from scheduling.decide.fleet import Fleet
 from scheduling.decide.obstacles import node_state, obstacle, why_nowhere
 from scheduling.decide.reasons import render
 from scheduling.decide.world import PortfolioView, Reason, Snapshot, TargetAnswer
@@ -60,7 +60,7 @@ def choose_target(snapshot: Snapshot, portfolio_name: str) -> TargetAnswer | Rea
     """
     portfolio = _find(snapshot, portfolio_name)
     fleet = Fleet.of(snapshot)
-    need, owner = Need.of(portfolio), fleet.where(portfolio.node)
+    need, owner = portfolio.need, fleet.where(portfolio.node)
     node = fleet.where(portfolio.pinned) if portfolio.node is None else None
     if (
         node is None
@@ -97,7 +97,7 @@ def _find(snapshot: Snapshot, name: str) -> PortfolioView:
 
 
 def _answer(fleet: Fleet, portfolio: PortfolioView, node: int) -> TargetAnswer:
-    view, need = fleet.nodes[node], Need.of(portfolio)
+    view, need = fleet.nodes[node], portfolio.need
     same = portfolio.node == view.id
     found = "same_node" if same else obstacle(fleet, portfolio, need, node)
     before = fleet.held[node]
@@ -117,7 +117,7 @@ def _answer(fleet: Fleet, portfolio: PortfolioView, node: int) -> TargetAnswer:
 
 def _risk(fleet: Fleet, portfolio: PortfolioView, node: int) -> str | None:
     """Return what an operator should know before choosing this node, or None."""
-    view, need = fleet.nodes[node], Need.of(portfolio)
+    view, need = fleet.nodes[node], portfolio.need
     if view.status == "suspect":
         risk = "suspect"
     elif view.id in portfolio.failed_nodes:

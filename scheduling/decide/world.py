@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 NodeStatus = Literal["alive", "suspect", "lost", "left"]
 DesiredState = Literal["running", "stopped"]
@@ -36,6 +36,25 @@ class NodeView:
     #: Epoch seconds; until then no automatic choice falls on it.
     flapping_until: float | None = None
     handoffs: int = 0  #: handoffs under way in which it is source or target
+
+
+class Need(NamedTuple):
+    """What a node must have to run a portfolio. Many portfolios share one need."""
+
+    selector: tuple[tuple[str, str], ...]
+    strategy: str
+    strategy_version: int
+    feed: str
+    feed_sha: str
+
+    def is_met_by(self, node: NodeView) -> bool:
+        """Whether the node has it all: labels, the strategy's version, the feed's very data."""
+        for key, value in self.selector:
+            if node.labels.get(key) != value:
+                return False
+        if self.strategy and node.strategies.get(self.strategy) != self.strategy_version:
+            return False
+        return not self.feed or node.feeds.get(self.feed) == self.feed_sha
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +89,13 @@ class PortfolioView:
     handoff: HandoffView | None = None
     failed_nodes: frozenset[int] = frozenset()  #: nodes where starting it failed twice
     not_before: float | None = None  #: epoch seconds; backing off until then
+    #: Worked out once, when the view is made: a plan compares a hundred thousand of them.
+    need: Need = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        selector = tuple(sorted(self.selector.items())) if self.selector else ()
+        need = Need(selector, self.strategy, self.strategy_version, self.feed, self.feed_sha)
+        object.__setattr__(self, "need", need)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +108,11 @@ class Snapshot:
     frozen: bool = False  #: no automatic move; new portfolios are still placed
     frozen_failover: bool = False  #: with `frozen`: failover is held too
     storm_hold: bool = False  #: failover is held because many nodes went at once
+    storm_by: str = ""  #: the person who holds it; empty: the storm guard does
+    #: Nodes that are late beside lost ones, so that together they would be a storm: failover waits
+    #: until they beat or are lost too.
+    storm_late: tuple[str, ...] = ()
+    after_storm: bool = False  #: nodes lost in a storm still own portfolios: few at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +123,7 @@ class Policy:
     rebalance_gain: float = 0.1
     max_moves: int = 5  #: drain, pin and rebalance moves started in one pass
     handoffs_per_node: int = 2  #: as source or target, those under way included; not for failover
+    failovers_after_storm: int = 10  #: begun in one pass, so that the survivors are not swamped
 
 
 @dataclass(frozen=True, slots=True)
