@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import select
 import socket
 import sys
 import traceback
@@ -13,6 +14,7 @@ from portfolios.runtime.errors import SeqMismatch, StrategyFailed
 from portfolios.runtime.events import decode_events
 from portfolios.runtime.messages import (
     HEADER,
+    LARGEST_REPLY,
     Batch,
     Failed,
     Load,
@@ -26,6 +28,8 @@ from portfolios.runtime.messages import (
 from portfolios.runtime.money import install_context
 
 TRACE_CHARACTERS = 2000
+TRACE_FRAMES = 20  #: the last ones; an endless recursion has more than anybody can wait for
+PIPE_PIECE = 4096  #: what a pipe that polls as writable takes without blocking
 
 
 def serve(sock: socket.socket) -> None:
@@ -40,7 +44,7 @@ def serve(sock: socket.socket) -> None:
             if isinstance(request, Stop):
                 return
             try:
-                sock.sendall(encode_message(portfolio.answer(request)))
+                sock.sendall(_frame(portfolio.answer(request)))
             except (BrokenPipeError, ConnectionResetError):
                 return
 
@@ -67,9 +71,32 @@ class PortfolioProcess:
             )
             self._engine = engine
             return Result(result)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # whatever a strategy raises is its own end only
+            if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
+                _use_reserve()
             seq = error.seq if isinstance(error, StrategyFailed) else None
             return Failed(stage, seq, _one_line(error), _trace(error))
+
+
+def _frame(reply: Reply) -> bytes:
+    """Return the frame of `reply`, or of a failure where nobody would read one so large."""
+    frame = encode_message(reply)
+    size = len(frame) - HEADER.size
+    if size <= LARGEST_REPLY:
+        return frame
+    error = f"state and orders of one batch have {size} bytes, limit {LARGEST_REPLY}"
+    return encode_message(Failed("event", None, error, ""))
+
+
+def _use_reserve() -> None:
+    """Lift the memory limit to its hard end: what is left there is for saying what happened."""
+    try:
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+    except (ImportError, OSError, ValueError):
+        pass  # no such limit here
 
 
 def _loaded(request: Load) -> PortfolioEngine:
@@ -92,14 +119,20 @@ def _read_frame(frames: io.BufferedReader) -> bytes | None:
 
 
 def _one_line(error: BaseException) -> str:
-    said = str(error)
+    try:
+        said = str(error)
+    except BaseException:
+        said = "it cannot be told"
     if not isinstance(error, StrategyFailed):
         said = f"{type(error).__name__}: {said}"
     return " ".join(said.split())[:500]
 
 
 def _trace(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))[-TRACE_CHARACTERS:]
+    try:
+        return "".join(traceback.format_exception(error, limit=-TRACE_FRAMES))[-TRACE_CHARACTERS:]
+    except BaseException:
+        return ""
 
 
 class ForgivingStream(io.TextIOBase):
@@ -114,14 +147,23 @@ class ForgivingStream(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        """Write `text` if it can be written. Return its length in any case."""
+        """Write what can be written without waiting. Return the length of `text` in any case.
+
+        A pipe that nobody empties fast enough loses the rest: printing never stops a strategy.
+        """
         try:
-            if self._target is not None:
-                self._target.write(text)
+            if self._target is not None and self._has_room():
+                self._target.write(text[:PIPE_PIECE])
                 self._target.flush()
         except (OSError, ValueError):
             self._target = None
         return len(text)
+
+    def _has_room(self) -> bool:
+        assert self._target is not None
+        poll = select.poll()
+        poll.register(self._target.fileno(), select.POLLOUT)
+        return bool(poll.poll(0))
 
     def flush(self) -> None:
         """Do nothing: `write` has flushed."""

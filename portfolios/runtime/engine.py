@@ -92,7 +92,7 @@ class PortfolioEngine:
                 f" which is at seq {self.last_seq}"
             )
         result = BatchResult(from_seq, to_seq, None, [], [], [], suppress)
-        with localcontext(CONTEXT):
+        with localcontext(CONTEXT):  # what a strategy does to it ends with the batch
             self._run_events(events, result)
             self.last_seq = to_seq
             if events or self._given is None:
@@ -105,24 +105,27 @@ class PortfolioEngine:
         on_event = self._strategy.on_event
         for event in events:
             if account.open_orders:
-                self._fill(event, result.fills)
+                with localcontext(CONTEXT):  # a strategy may have changed its own
+                    self._fill(event, result.fills)
             position = positions.get(event.symbol)
             if position is not None:
                 position.mark_e4 = event.close_e4
             step = event.released // EQUITY_STEP_US
             if step > account.equity_step:
                 account.equity_step = step
-                result.equity.append(EquityRow(event.seq, event.released, account.equity))
+                with localcontext(CONTEXT):
+                    result.equity.append(EquityRow(event.seq, event.released, account.equity))
             context.seq = event.seq
             try:
                 answer = on_event(context, data, event)
                 if not answer:
                     continue
                 intents = tuple(answer)
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
                 raise StrategyFailed(self.spec.strategy, event.seq, error) from error
-            for index, intent in enumerate(intents):
-                result.orders.append(self._decide(event, index, intent, result.suppress))
+            with localcontext(CONTEXT):
+                for index, intent in enumerate(intents):
+                    result.orders.append(self._decide(event, index, intent, result.suppress))
 
     def _fill(self, event: Event, fills: list[FillRow]) -> None:
         """Fill every open order of the event's symbol at its open."""
@@ -215,14 +218,14 @@ def _load(spec: Spec) -> Strategy:
         )
     try:
         return strategy(strategy.convert(spec.parameters))
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise StrategyFailed(spec.strategy, None, error) from error
 
 
 def _empty_part(spec: Spec, strategy: Strategy) -> StrategyPart:
     try:
         data = _dict(strategy.initial())
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise StrategyFailed(spec.strategy, None, error) from error
     return StrategyPart(spec.strategy, strategy.state_version, spec.parameters, data)
 
@@ -231,7 +234,7 @@ def _adapted_part(spec: Spec, strategy: Strategy, old: StrategyPart) -> Strategy
     try:
         adapted = strategy.adapt(old)
         data = None if adapted is None else _dict(adapted)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise StrategyFailed(spec.strategy, None, error) from error
     if data is None:
         return _empty_part(spec, strategy)

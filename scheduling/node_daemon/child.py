@@ -10,18 +10,18 @@ from typing import cast
 
 from portfolios.runtime.messages import (
     HEADER,
+    LARGEST_REPLY,
     Batch,
     Failed,
     Load,
     Loaded,
-    Reply,
     Result,
-    decode_reply,
     encode_message,
 )
 from portfolios.runtime.results import BatchResult
-from scheduling.node_daemon.errors import ChildFailed
+from scheduling.node_daemon.errors import ChildFailed, Swept
 from scheduling.node_daemon.nursery import SERVE, Born, Nursery, kill_group
+from scheduling.node_daemon.replies import NoAnswer, answer_to
 
 MAIL_S = 0.3
 
@@ -36,6 +36,7 @@ class Child:
     def __init__(self, born: Born, pid: int) -> None:
         """Use `start_child`."""
         self.pid = pid
+        self.busy = False  #: it works on a request
         self._born = born
         self._protocol: _Frames | None = None
 
@@ -53,6 +54,21 @@ class Child:
 
     async def _ask(self, request: Load | Batch, limit_s: float) -> Loaded | Result:
         assert self._protocol is not None
+        self.busy = True
+        try:
+            reply = answer_to(request, await self._body(request, limit_s))
+        except NoAnswer as wrong:
+            self.kill()
+            raise ChildFailed("exit", self._said(f"its process answered {wrong}")) from None
+        finally:
+            self.busy = False
+        if isinstance(reply, Failed):
+            raise ChildFailed(reply.stage, reply.error, reply.seq)
+        return reply
+
+    async def _body(self, request: Load | Batch, limit_s: float) -> bytes:
+        """Return what the process answers, unread. Raise NoAnswer or ChildFailed."""
+        assert self._protocol is not None
         answer = self._protocol.ask(encode_message(request))
         done, _ = await asyncio.wait([answer], timeout=limit_s)
         if not done:  # a daemon that was itself stopped finds its timers before its mail
@@ -60,14 +76,18 @@ class Child:
         if not done:
             what = "batch" if isinstance(request, Batch) else "load"
             self.kill()
-            raise ChildFailed("killed", f"a {what} took longer than its limit of {limit_s:g} s")
+            raise ChildFailed(
+                "killed", self._said(f"a {what} took longer than its limit of {limit_s:g} s")
+            )
         try:
-            reply = answer.result()
+            return answer.result()
         except ConnectionError:
             raise await self._how_it_ended() from None
-        if isinstance(reply, Failed):
-            raise ChildFailed(reply.stage, reply.error, reply.seq)
-        return reply
+
+    def _said(self, sentence: str) -> str:
+        """Return `sentence` with the last words of the process, which are the best hint there is"""
+        words = self._born.last_words()
+        return f"{sentence}; its last words: {words}" if words else sentence
 
     async def _how_it_ended(self) -> ChildFailed:
         """Return the failure that says how the process ended. Waits a moment to know."""
@@ -76,11 +96,15 @@ class Child:
                 status = await asyncio.shield(self._born.status)
         except TimeoutError:
             self.kill()
-            return ChildFailed("exit", "its process closed its socket and did not end")
+            return ChildFailed("exit", self._said("its process closed its socket and did not end"))
+        if self._born.vanished:
+            return Swept(self.busy)
         code = os.waitstatus_to_exitcode(status) if status >= 0 else status
         if code < 0:
-            return ChildFailed("exit", f"its process was ended by {signal.Signals(-code).name}")
-        return ChildFailed("exit", f"its process exited with status {code}")
+            sentence = f"its process was ended by {_name_of(-code)}"
+        else:
+            sentence = f"its process exited with status {code}"
+        return ChildFailed("exit", self._said(sentence))
 
     async def wait_for_end(self) -> ChildFailed:
         """Return how it ended, when it ends by itself."""
@@ -93,6 +117,13 @@ class Child:
             kill_group(self.pid)
         if self._protocol is not None:
             self._protocol.close()
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have none
+        return f"signal {number}"
 
 
 async def start_child(nursery: Nursery, name: str) -> Child:
@@ -110,10 +141,10 @@ async def start_child(nursery: Nursery, name: str) -> Child:
 
 
 class _Frames(asyncio.Protocol):
-    """Length-framed messages; each reply belongs to the oldest request without one."""
+    """Length-framed bodies, unread; each belongs to the oldest request without one."""
 
     def __init__(self) -> None:
-        self._waiting: deque[asyncio.Future[Reply]] = deque()
+        self._waiting: deque[asyncio.Future[bytes]] = deque()
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
         self._closed = False
@@ -121,9 +152,9 @@ class _Frames(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
 
-    def ask(self, frame: bytes) -> asyncio.Future[Reply]:
-        """Return the reply to come, or a ConnectionError when the other end has closed."""
-        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+    def ask(self, frame: bytes) -> asyncio.Future[bytes]:
+        """Return the body to come, or a ConnectionError when the other end has closed."""
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         if self._closed or self._transport is None:
             answer.set_exception(ConnectionResetError())
         else:
@@ -136,22 +167,37 @@ class _Frames(asyncio.Protocol):
         buffer, at, size = self._buffer, 0, HEADER.size
         while len(buffer) - at >= size:
             (length,) = HEADER.unpack_from(buffer, at)
+            if length > LARGEST_REPLY:
+                self._refuse(f"with {length} bytes, limit {LARGEST_REPLY}")
+                return
+            if not self._waiting:
+                self._refuse("without being asked")
+                return
             if len(buffer) - at - size < length:
                 break
             body = bytes(buffer[at + size : at + size + length])
             at += size + length
             answer = self._waiting.popleft()
             if not answer.done():
-                answer.set_result(decode_reply(body))
+                answer.set_result(body)
         del buffer[:at]
 
+    def _refuse(self, how: str) -> None:
+        """Read no more from a process that does not speak the protocol."""
+        self._end(NoAnswer(how))
+        self.close()
+
     def connection_lost(self, error: Exception | None) -> None:
+        self._end(ConnectionResetError())
+
+    def _end(self, error: Exception) -> None:
         self._closed = True
         for answer in self._waiting:
             if not answer.done():
-                answer.set_exception(ConnectionResetError())
+                answer.set_exception(error)
                 answer.exception()  # its caller may have been cancelled
         self._waiting.clear()
+        self._buffer.clear()
 
     def close(self) -> None:
         """Close this end."""

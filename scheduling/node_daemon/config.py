@@ -27,6 +27,7 @@ class NodeConfig:
     batch_limit_s: float = 10.0  #: a batch that takes longer ends its process
     load_limit_s: float = 20.0
     child_memory_mb: int = 1024
+    guarded: bool = True  #: refuse strategies new processes, signals to others, and files
     leave_within_s: float = 8.0  #: for handing portfolios over after SIGTERM
 
     @property
@@ -66,6 +67,7 @@ def make_config(
         json_logs=json_logs,
         batch_limit_s=_number(environment, "GINKGO_BATCH_LIMIT_S", 10.0),
         child_memory_mb=int(_number(environment, "GINKGO_CHILD_MEMORY_MB", 1024)),
+        guarded=_yes(environment, "GINKGO_STRATEGY_GUARD"),
     )
 
 
@@ -95,3 +97,11 @@ def _number(environment: Mapping[str, str], name: str, default: float) -> float:
     if not 0 < value < 1e9:
         raise WrongArguments(f"{name} is {text!r}: give a number above 0.")
     return value
+
+
+def _yes(environment: Mapping[str, str], name: str) -> bool:
+    """Return whether it is wanted; it is unless somebody says no."""
+    text = environment.get(name, "") or "yes"
+    if text not in ("yes", "no"):
+        raise WrongArguments(f"{name} is {text!r}: give yes or no.")
+    return text == "yes"

@@ -226,6 +226,10 @@ class ExecutionNode:
             return
         self.desired = desired
         self._take_feeds(desired.feeds)
+        for entry in desired.entries:
+            for hosted in self.hosted.values():
+                if entry.role == "run" and hosted.portfolio == entry.portfolio:
+                    hosted.heed(entry)
         self._look()
 
     def _on_version(self, version: int) -> None:

@@ -8,6 +8,7 @@ NodeFault
 ├── ServerAway           no definite answer: try again
 ├── Declined             the server answered no to this one request
 ├── ChildFailed          a portfolio process failed; `stage` says how
+│   └── Swept            it ended with the process they are all forked from
 ├── StaleEvent           catch_up is `halt` and the next event is too old
 └── CommitRefused        what the fence answered
     ├── Fenced           a higher epoch exists: end the process quietly
@@ -74,6 +75,17 @@ class ChildFailed(NodeFault):
     def strategy_failed(self) -> bool:
         """Return whether the strategy itself raised, so that the revision is to blame."""
         return self.stage in ("load", "event")
+
+
+class Swept(ChildFailed):
+    """The process ended with its forkserver, which another portfolio may have ended.
+
+    Only those that were at work can have done it; the others have no attempt less.
+    """
+
+    def __init__(self, was_busy: bool) -> None:
+        super().__init__("exit", "it ended with the process that portfolios are forked from")
+        self.was_busy = was_busy
 
 
 class StaleEvent(NodeFault):

@@ -11,6 +11,7 @@ from portfolios.runtime.messages import Batch
 from scheduling.node_daemon.boottime import boottime_s
 from scheduling.node_daemon.child import Child
 from scheduling.node_daemon.errors import (
+    ChildFailed,
     CommitRejected,
     Fenced,
     HandedOver,
@@ -58,20 +59,26 @@ class Feeder:
         epoch: int,
         revision: int,
         catch_up: str,
+        resume_seq: int,
+        careful_to: int,
         symbols: frozenset[str] | None,
         held: Held,
         engine_seq: int,
         on_keep: Callable[[], None],
     ) -> None:
         """Start behind `held.last_seq`. The process itself may stand a little earlier, at
-        `engine_seq`, with no event of its symbols in between."""
+        `engine_seq`, with no event of its symbols in between. Up to `careful_to`, where it failed
+        before, it gets one event at a time, so that all before the bad one is kept."""
         self._services = services
         self._reader = reader
         self._child = child
         self._portfolio = portfolio
         self._epoch = epoch
         self._revision = revision
-        self._catch_up = catch_up
+        self.catch_up = catch_up  #: may be changed while it runs
+        self._resume_seq = resume_seq  #: up to here `halt` was lifted by a start
+        self._resuming = False
+        self._careful_to = careful_to
         self._symbols = symbols
         self._wake = asyncio.Event()
         self._progress = Progress(held.last_seq)
@@ -87,6 +94,7 @@ class Feeder:
         self.releasing = False  #: the release is on its way: its answer decides what comes next
         self.kept: int | None = None  #: a handoff whose release was answered `keep`
         self.events_seen = False
+        self.failed_in: tuple[int, int] | None = None  #: (from, to] of the batch that failed
         self.progressed_at_s = boottime_s()
         self._started_at_s = boottime_s()
         self.caught_up_ms: float | None = None
@@ -95,6 +103,12 @@ class Feeder:
     def lag(self) -> int:
         """Return the events between the last commit and the head."""
         return max(self._reader.head() - self.seq, 0)
+
+    @property
+    def uncommitted(self) -> tuple[int, int] | None:
+        """Return (from, to] of what is done and not committed, None if there is nothing."""
+        progress = self._progress
+        return (progress.from_seq, progress.to_seq) if progress.span else None
 
     def stalled_s(self) -> float:
         """Return the seconds without progress while events wait, 0 when none do."""
@@ -163,16 +177,19 @@ class Feeder:
         """Run the next batch. Return False if the portfolio is at the head."""
         limit, suppress = self._reader.head(), False
         cursor = self._progress.to_seq
-        if self._catch_up != "full":
+        if self.catch_up != "full":
             stale = self._reader.head(age_us=int(self._services.stale_order_age_s * 1e6))
-            if cursor < stale:
-                if self._catch_up == "halt":
-                    return await self._skip_or_halt(stale)
+            if cursor >= stale:
+                self._resuming = False
+            elif self.catch_up == "halt" and not self._may_resume(cursor):
+                return await self._skip_or_halt(stale)
+            else:
                 limit, suppress = stale, True
         if limit <= cursor:
             return False
+        most = 1 if cursor < self._careful_to else self._batch_events
         events, to_seq = self._reader.ring.batch(
-            cursor, self._symbols, limit, self._batch_events, COMMIT_EVENTS_BEHIND
+            cursor, self._symbols, limit, most, COMMIT_EVENTS_BEHIND
         )
         if events == _NO_EVENTS:
             self._progress.skip(to_seq)
@@ -183,10 +200,23 @@ class Feeder:
         await self._run(Batch(self.engine_seq, to_seq, suppress, events))
         return True
 
+    def _may_resume(self, cursor: int) -> bool:
+        """Return whether a start has lifted `halt` here: up to the head of that moment, and on
+        until nothing is stale, since what is released meanwhile would only halt it again."""
+        self._resuming = self._resuming or cursor < self._resume_seq
+        return self._resuming
+
     async def _run(self, batch: Batch) -> None:
         self.held = None
         began = boottime_s()
-        result = await self._child.run(batch, self._services.config.batch_limit_s)
+        try:
+            result = await self._child.run(batch, self._services.config.batch_limit_s)
+        except ChildFailed as failure:
+            self.failed_in = (batch.from_seq, batch.to_seq)
+            if failure.seq is not None and batch.from_seq < failure.seq <= batch.to_seq:
+                self.failed_in = (failure.seq - 1, failure.seq)
+            await self._flush_if_any()  # what was done before this batch is good
+            raise
         took = boottime_s() - began
         self.engine_seq = batch.to_seq
         self.events_seen = True

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import select
 import signal
 import socket
@@ -20,6 +19,7 @@ import struct
 import sys
 
 from scheduling.node_daemon.dying import die_with_parent
+from scheduling.node_daemon.guard import adopt_orphans, limit_process, shut_in
 from scheduling.node_daemon.preload import warm_up
 
 REQUEST = struct.Struct(">cI")  #: kind, id
@@ -27,24 +27,29 @@ REPLY = struct.Struct(">cIii")  #: kind, id, pid, wait status
 SERVE = b"S"  #: a portfolio process: (its socket, where its output goes)
 LIST = b"L"  #: write the strategies there are as JSON into the socket, and exit
 STARTED, EXITED = b"s", b"x"
+SWEEP_S = 1.0  #: between two looks for strays where children can start processes
+MOST_SWEEPS = 100
 
 
 def main() -> None:
     """Serve requests until the daemon closes its end or dies; then kill all children."""
-    control_fd, parent, memory_mb = (int(text) for text in sys.argv[1:4])
+    control_fd, parent, memory_mb, guarded = (int(text) for text in sys.argv[1:5])
     die_with_parent(parent)
+    adopt_orphans()
     warm_up()
     control = socket.socket(fileno=control_fd)
-    ForkServer(control, memory_mb << 20).run()
+    ForkServer(control, memory_mb << 20, bool(guarded)).run()
 
 
 class ForkServer:
     """Forks on request and tells who ended."""
 
-    def __init__(self, control: socket.socket, memory_bytes: int) -> None:
+    def __init__(self, control: socket.socket, memory_bytes: int, guarded: bool) -> None:
         """Take over the control socket. SIGCHLD wakes the loop through a pipe."""
         self._control = control
         self._memory_bytes = memory_bytes
+        self._guarded = guarded
+        self._strays_possible = not guarded or bool(self._what_is_lacking())
         self._children: dict[int, int] = {}  # pid → id of its request
         self._woken, wake = os.pipe()
         os.set_blocking(self._woken, False)
@@ -57,7 +62,10 @@ class ForkServer:
     def run(self) -> None:
         """Return when the daemon has closed its end."""
         while True:
-            readable, _, _ = select.select([self._control.fileno(), self._woken], [], [])
+            wait_s = SWEEP_S if self._strays_possible and self._children else None
+            readable, _, _ = select.select([self._control.fileno(), self._woken], [], [], wait_s)
+            if not readable:
+                self._end_strays()
             if self._woken in readable:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._woken, 4096)
@@ -65,8 +73,11 @@ class ForkServer:
             if self._control.fileno() in readable and not self._answer():
                 break
         for pid in self._children:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)
+            _kill(-pid)
+        if self._strays_possible:
+            while self._children:  # what they leave behind comes here when they have ended
+                self._reap(wait=True)
+            self._end_strays()
 
     def _answer(self) -> bool:
         """Fork for one request. Return False when the daemon has gone."""
@@ -96,12 +107,53 @@ class ForkServer:
         self._tell(STARTED, number, pid, 0)
         return True
 
-    def _reap(self) -> None:
-        while self._children:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
+    def _reap(self, *, wait: bool = False) -> None:
+        ended = False
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, 0 if wait else os.WNOHANG)
+                if pid == 0:
+                    break
+                number = self._children.pop(pid, None)  # None: a stray
+                if number is not None:
+                    _kill(-pid)  # a group outlives its leader
+                    self._tell(EXITED, number, pid, status)
+                    ended = True
+                if wait:
+                    return
+        if ended and self._strays_possible:
+            self._end_strays()
+
+    def _end_strays(self) -> None:
+        """Kill what portfolio processes started and what came to this process as an orphan.
+
+        Leaving the group and the session is no way out: an orphan's next parent is this process.
+        A fork bomb may grow while it is looked for, so look again until nothing is found.
+        """
+        for _ in range(MOST_SWEEPS):
+            strays = [pid for pid in _children_of(os.getpid()) if pid not in self._children]
+            for pid in strays:
+                _kill(pid)
+            if not strays:
                 return
-            self._tell(EXITED, self._children.pop(pid), pid, status)
+            with contextlib.suppress(ChildProcessError):
+                for pid in strays:
+                    os.waitpid(pid, 0)
+
+    def _what_is_lacking(self) -> list[str]:
+        """Return, and say, what this kernel cannot refuse. Asked in a process of its own."""
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.write(writer, json.dumps(shut_in()).encode())
+            os._exit(0)
+        os.close(writer)
+        with open(reader, "rb") as answer:
+            lacking: list[str] = json.loads(answer.read() or b'["the guard could not be tried"]')
+        os.waitpid(pid, 0)
+        for sentence in lacking:
+            sys.stderr.write(f"strategies are less confined than they could be: {sentence}\n")
+        return lacking
 
     def _tell(self, kind: bytes, number: int, pid: int, status: int) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -120,9 +172,10 @@ class ForkServer:
         os.dup2(output, 2)
         os.closerange(3, conversation)
         os.closerange(conversation + 1, 4096)
-        if sys.platform == "linux":
-            resource.setrlimit(resource.RLIMIT_AS, (self._memory_bytes, self._memory_bytes))
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        limit_process(self._memory_bytes)
+        if self._guarded:
+            sys.dont_write_bytecode = True
+            shut_in()
         with socket.socket(fileno=conversation) as sock:
             if kind == LIST:
                 sock.sendall(_strategies())
@@ -130,6 +183,26 @@ class ForkServer:
                 from portfolios.runtime.child import serve
 
                 serve(sock)
+
+
+def _kill(pid: int) -> None:
+    """Kill a process, or the group -pid."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _children_of(parent: int) -> list[int]:
+    """Return the children of a process; an empty list where there is no /proc."""
+    found = []
+    with contextlib.suppress(OSError):
+        for entry in os.scandir("/proc"):
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError, ValueError, IndexError):
+                    with open(f"/proc/{entry.name}/stat", "rb") as stat:
+                        state, ppid = stat.read().rpartition(b")")[2].split()[:2]
+                    if int(ppid) == parent and state != b"Z":
+                        found.append(int(entry.name))
+    return found
 
 
 def _strategies() -> bytes:

@@ -23,6 +23,7 @@ from scheduling.node_daemon.errors import (
     HandedOver,
     OutOfStep,
     StaleEvent,
+    Swept,
 )
 from scheduling.node_daemon.feeder import Feeder, Held
 from scheduling.node_daemon.logs import LOG
@@ -36,6 +37,8 @@ from scheduling.wire.messages import (
     Prepared,
     StepFailed,
 )
+
+LOOK_AGAIN_S = 0.01
 
 
 class Hosted:
@@ -56,6 +59,7 @@ class Hosted:
         self.phase = "preparing"
         self.handoff: int | None = entry.handoff
         self.failures: int = replaces.failures if replaces else 0
+        self._careful_to: int = replaces._careful_to if replaces else 0
         again = replaces is not None and replaces.epoch == entry.epoch
         self._activated: bool = replaces is not None and again and replaces._activated
         self.child: Child | None = None
@@ -115,6 +119,11 @@ class Hosted:
         self.entry, self.epoch = entry, entry.epoch
         self._become("draining", self._release_absent())
 
+    def heed(self, entry: Desired) -> None:
+        """Take what may change under one epoch without a new process."""
+        if self.feeder is not None and self.entry.epoch == entry.epoch:
+            self.feeder.catch_up = entry.catch_up
+
     def resume(self) -> None:
         """Go on with the same epoch."""
         self.handoff = None
@@ -161,6 +170,8 @@ class Hosted:
             LOG.info("%s ends: %s", self, refused)
             self._end_quietly()
         except CommitRejected as rejected:
+            if self.feeder is not None and self.feeder.uncommitted is not None:
+                self.feeder.failed_in = self.feeder.uncommitted
             self._failed(ChildFailed("event", f"its commit was refused: {rejected}"))
         except StaleEvent as stale:
             self._halt(stale)
@@ -217,6 +228,8 @@ class Hosted:
             epoch=self.epoch,
             revision=self.revision,
             catch_up=self.entry.catch_up,
+            resume_seq=self.entry.resume_seq,
+            careful_to=max(self._careful_to, self.entry.failed_seq),
             symbols=self._spec().symbol_set(),
             held=Held(found.last_seq, found.state_seq, found.state_revision),
             engine_seq=self._engine_seq,
@@ -262,6 +275,10 @@ class Hosted:
             return
         if self.feeder is not None and self.feeder.releasing:
             return  # the answer to the release decides
+        while child.busy:  # who waits for the reply hears of it, and keeps what was done before
+            await asyncio.sleep(LOOK_AGAIN_S)
+        if self.child is not child:
+            return
         if self.phase == "warm":
             self.child, self._held = None, None
         elif self.phase in ("prepared", "running", "draining", "halted"):
@@ -308,6 +325,10 @@ class Hosted:
         LOG.warning("%s failed while %s: %s", self, self.phase, failure)
         feeder, phase = self.feeder, self.phase
         self._kill_child()
+        if isinstance(failure, Swept) and not failure.was_busy and self._activated:
+            self._ended_at_s, self.phase = boottime_s(), "waiting"
+            self._services.changed()  # it had nothing in work: another one's fault
+            return
         self._ended_at_s, self.phase = boottime_s(), "waiting"
         self.failures = 1 if feeder is not None and feeder.events_seen else self.failures + 1
         if phase in ("preparing", "prepared"):
@@ -326,6 +347,9 @@ class Hosted:
                 strategy_failed=failure.strategy_failed,
             )
         feeder = self.feeder
+        failed_in = feeder.failed_in if feeder else None
+        if failed_in is not None:
+            self._careful_to = failed_in[1]
         return Died(
             death=str(uuid.uuid4()),
             portfolio=self.portfolio,
@@ -333,9 +357,17 @@ class Hosted:
             revision=self.revision,
             seq=feeder.seq if feeder else 0,
             stage=failure.stage,
-            error=str(failure),
+            error=_in_work(failure, failed_in),
             before_first_event=feeder is None or not feeder.events_seen,
+            failed_seq=failed_in[1] if failed_in else 0,
+            idle=self._was_idle(failure),
         )
+
+    def _was_idle(self, failure: ChildFailed) -> bool:
+        """Return whether it ended while nothing was asked of it, so that no event has failed."""
+        feeder = self.feeder
+        at_work = feeder is None or feeder.failed_in is not None or not self._activated
+        return failure.stage == "exit" and not at_work
 
     def _heard(self) -> None:
         self._reported = True
@@ -364,3 +396,12 @@ class Hosted:
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
             self._task = None
+
+
+def _in_work(failure: ChildFailed, failed_in: tuple[int, int] | None) -> str:
+    """Return the failure as a sentence that names the event, or the events it was one of."""
+    if failed_in is None or failure.seq is not None:
+        return str(failure)
+    first, last = failed_in[0] + 1, failed_in[1]
+    where = f"at seq {last}" if first == last else f"between seq {first} and {last}"
+    return f"{where}: {failure}"

@@ -13,10 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scheduling.node_daemon.boottime import boottime_s
 from scheduling.node_daemon.errors import ChildFailed
 from scheduling.node_daemon.forkserver import EXITED, LIST, REPLY, REQUEST, SERVE, STARTED
-from scheduling.node_daemon.logs import LOG, RateLimited
+from scheduling.node_daemon.logs import LOG
+from scheduling.node_daemon.output import Output
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 LIST_LIMIT_S = 30.0
@@ -32,9 +32,16 @@ class Born:
         loop = asyncio.get_running_loop()
         self.pid: asyncio.Future[int] = loop.create_future()
         self.status: asyncio.Future[int] = loop.create_future()
+        self.output: Output | None = None
+        self.vanished = False  #: with its forkserver: perhaps somebody else's fault
+
+    def last_words(self) -> str:
+        """Return the end of what it printed, as one line; an empty text if it printed nothing."""
+        return self.output.last_words() if self.output is not None else ""
 
     def vanish(self) -> None:
         """The forkserver is gone, and so is this process."""
+        self.vanished = True
         if not self.pid.done():
             self.pid.set_exception(ChildFailed("exit", "the forkserver ended"))
             self.pid.exception()  # nobody may be waiting
@@ -49,19 +56,20 @@ class Nursery:
     that lives as long as the daemon.
     """
 
-    def __init__(self, memory_mb: int) -> None:
-        """Remember the memory limit of a child; nothing runs yet."""
+    def __init__(self, memory_mb: int, *, guarded: bool = True) -> None:
+        """Remember the limits of a child; nothing runs yet."""
         self._memory_mb = memory_mb
+        self._guarded = guarded
         self._numbers = itertools.count(1)
         self._born: dict[int, Born] = {}
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._output = RateLimited()
 
     def launch(self) -> None:
         """Start the forkserver. It preloads while the daemon goes on."""
         ours, theirs = socket.socketpair()
         arguments = [str(theirs.fileno()), str(os.getpid()), str(self._memory_mb)]
+        arguments.append(str(int(self._guarded)))
         self._server = subprocess.Popen(
             [sys.executable, "-m", "scheduling.node_daemon.forkserver", *arguments],
             env=_environment(),
@@ -122,29 +130,9 @@ class Nursery:
         finally:
             theirs.close()
             os.close(write_end)
-        self._log_output(read_end, name)
+        born.output = Output(read_end, name)
         ours.setblocking(False)
         return ours, born
-
-    def _log_output(self, read_end: int, name: str) -> None:
-        """Log what the process prints, a bounded part of it; read on in any case."""
-        loop = asyncio.get_running_loop()
-        os.set_blocking(read_end, False)
-
-        def on_readable() -> None:
-            try:
-                data = os.read(read_end, 16_384)
-            except BlockingIOError:
-                return
-            except OSError:
-                data = b""
-            if not data:
-                loop.remove_reader(read_end)
-                os.close(read_end)
-            for line in data.decode(errors="replace").splitlines()[:20]:
-                self._output.info(boottime_s(), "%s said: %s", name, line[:500])
-
-        loop.add_reader(read_end, on_readable)
 
     async def strategies(self) -> dict[str, int]:
         """Return name → version of every strategy, found by a child that then ends.

@@ -45,7 +45,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _run(config: NodeConfig) -> int:
     stops = Stops()
-    nursery = Nursery(config.child_memory_mb)
+    nursery = Nursery(config.child_memory_mb, guarded=config.guarded)
     nursery.launch()
     try:
         async with Link(config) as link:

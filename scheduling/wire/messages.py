@@ -57,6 +57,12 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
     """Deaths since the last progress: the daemon waits 0, 1, 5, 30, 30 s before it starts again."""
     catch_up: str = "state_only"
+    """What it does about stale events. May change while it runs."""
+    resume_seq: int = 0
+    """Up to here a start has lifted `halt`: as `state_only`, and on until nothing is stale."""
+    failed_seq: int = 0
+    """The event at which it died last, or the last one of the batch it died in; 0: none. Up to here
+    it gets one event at a time, so that everything before the bad one is kept."""
     feed: str = "replay"
     spec: dict[str, Any] = {}
     """What `portfolios.runtime.spec.Spec` takes."""
@@ -152,6 +158,10 @@ class Died(msgspec.Struct, frozen=True, tag="died", kw_only=True):
     stage: Stage
     error: str
     before_first_event: bool = False
+    failed_seq: int = 0
+    """The event in work, or the last one of the batch in work; 0 if it is not known."""
+    idle: bool = False
+    """It ended while nothing was asked of it: no event has failed, so it has no attempt less."""
 
 
 class Halted(msgspec.Struct, frozen=True, tag="halted", kw_only=True):

@@ -1,0 +1,96 @@
+"""What a portfolio process answers, as far as the daemon believes it.
+
+A strategy runs in that process and can write anything into its socket: a frame without end, bytes
+that are no message, numbers that would fill the daemon's memory when written out. What is not
+exactly an answer to the question that was asked ends the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+
+import msgspec
+
+from portfolios.runtime.messages import Batch, Failed, Load, Loaded, Reply, Result, decode_reply
+from portfolios.runtime.results import BatchResult
+
+MOST_DIGITS = 40  #: before and behind the point; the database keeps 20 and 4
+LATEST_US = 253_402_300_799_000_000  #: the end of the year 9999
+MOST_INDEX = 32_767
+LONGEST_SYMBOL = 24
+LONGEST_ERROR = 600
+
+
+class NoAnswer(Exception):
+    """What came is no answer to the request; its text says why."""
+
+
+def answer_to(request: Load | Batch, body: bytes) -> Loaded | Result | Failed:
+    """Return the reply if it can be an answer to `request`. Raise NoAnswer. Pure."""
+    try:
+        reply: Reply = decode_reply(body)
+    except (msgspec.DecodeError, ValueError, ArithmeticError) as error:
+        raise NoAnswer(f"{len(body)} bytes that are no reply ({error})") from None
+    if isinstance(reply, Failed):
+        return Failed(reply.stage, reply.seq, reply.error[:LONGEST_ERROR], "")
+    if isinstance(request, Load):
+        if not isinstance(reply, Loaded):
+            raise NoAnswer("a result, and it was asked to load")
+        return reply
+    if not isinstance(reply, Result):
+        raise NoAnswer("that it has loaded, and it was asked to run a batch")
+    wrong = next(_wrong_with(request, reply.result), "")
+    if wrong:
+        raise NoAnswer(wrong)
+    return reply
+
+
+def _wrong_with(request: Batch, result: BatchResult) -> Iterator[str]:
+    """Yield what cannot be true of the batch that was asked for."""
+    asked = (request.from_seq, request.to_seq, request.suppress)
+    if (result.from_seq, result.to_seq, result.suppress) != asked:
+        yield f"a result of ({result.from_seq}, {result.to_seq}], not of {asked[:2]}"
+    for order in result.orders:
+        if not request.from_seq < order.seq <= request.to_seq:
+            yield f"an order at seq {order.seq}, outside its batch"
+        if request.suppress and order.status != "suppressed":
+            yield f"an order at seq {order.seq} although its decisions are suppressed"
+        yield from _numbers(order.seq, order.decided_us, order.index, order.quantity, order.price)
+        yield from _names(order.symbol)
+    for fill in result.fills:
+        if not request.from_seq < fill.fill_seq <= request.to_seq:
+            yield f"a fill at seq {fill.fill_seq}, outside its batch"
+        yield from _numbers(fill.fill_seq, fill.at_us, fill.index, fill.quantity, fill.price)
+        yield from _names(fill.symbol)
+    for point in result.equity:
+        if not request.from_seq < point.seq <= request.to_seq:
+            yield f"an equity point at seq {point.seq}, outside its batch"
+        yield from _numbers(point.seq, point.at_us, 0, point.equity)
+
+
+def _numbers(seq: int, at_us: int, index: int, *amounts: Decimal) -> Iterable[str]:
+    if not 0 <= at_us <= LATEST_US:
+        yield f"the time {at_us} at seq {seq}"
+    if not 0 <= index <= MOST_INDEX:
+        yield f"the index {index} at seq {seq}"
+    for amount in amounts:
+        if not _is_sane(amount):
+            yield f"an amount at seq {seq} that no account can hold"
+
+
+def _is_sane(amount: Decimal) -> bool:
+    if not amount.is_finite():
+        return False
+    return -MOST_DIGITS <= _exponent(amount) <= MOST_DIGITS and amount.adjusted() <= MOST_DIGITS
+
+
+def _exponent(amount: Decimal) -> int:
+    exponent = amount.as_tuple().exponent
+    assert isinstance(exponent, int), "finite"
+    return exponent
+
+
+def _names(symbol: str) -> Iterable[str]:
+    if len(symbol) > LONGEST_SYMBOL or not symbol.isprintable():
+        yield f"a symbol of {len(symbol)} characters"
