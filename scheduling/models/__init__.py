@@ -7,9 +7,11 @@ from scheduling.models.handoff import ACTIVE_STATES, Handoff, HandoffKind, Hando
 from scheduling.models.node import Lease, Node, NodeReport, NodeStatus
 from scheduling.models.run import Phase, Run, Tenure
 from scheduling.models.tokens import ApiToken, NodeToken
+from scheduling.models.verification import OPEN_STATES, Verification, VerificationState
 
 __all__ = [
     "ACTIVE_STATES",
+    "OPEN_STATES",
     "Alert",
     "ApiToken",
     "Control",
@@ -29,4 +31,6 @@ __all__ = [
     "Run",
     "Storm",
     "Tenure",
+    "Verification",
+    "VerificationState",
 ]
