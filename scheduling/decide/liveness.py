@@ -81,6 +81,62 @@ def storm(lost: Collection[str], alive_one_ttl_ago: Collection[str], fraction: f
     return len(gone) >= 2 and len(gone) >= fraction * len(alive)
 
 
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Since when a node is what it is."""
+
+    name: str
+    status: NodeStatus
+    since: float  #: when it became alive, lost or left
+    lost_at: tuple[float, ...] = ()  #: its newest losses
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """Which nodes went within one TTL, and whether that is a storm."""
+
+    gone: tuple[str, ...] = ()  #: lost within one TTL
+    late: tuple[str, ...] = ()  #: suspect beside them
+    of: int = 0  #: nodes that were alive one TTL ago
+    storm: bool = False
+    doubtful: bool = False  #: it would be one if the late ones went too
+
+
+def weather(
+    nodes: Sequence[Presence], now: float, after: float | None, policy: LeasePolicy
+) -> Weather:
+    """Return whether so many nodes went within one TTL that failover should be held.
+
+    Losses up to `after`, the end of the last hold, were part of that storm and make no further one.
+    Nodes that went together are not marked in the same moment: their beats are spread over an
+    interval. So one that is late while others are lost leaves it in doubt until it beats or its
+    lease ends.
+    """
+    then = now - policy.ttl_s
+    # A clock that was set back must not hide what happens until it has caught up.
+    since = then if after is None or after > now else max(then, after)
+    gone = [n.name for n in nodes if n.status == "lost" and since < n.since <= now]
+    late = [n.name for n in nodes if n.status == "suspect"] if gone else []
+    alive_then = [n.name for n in nodes if _was_alive(n, then, now)]
+    held = storm(gone, alive_then, policy.storm_fraction)
+    return Weather(
+        gone=tuple(gone),
+        late=tuple(late),
+        of=len(alive_then),
+        storm=held,
+        doubtful=bool(late)
+        and not held
+        and storm([*gone, *late], alive_then, policy.storm_fraction),
+    )
+
+
+def _was_alive(node: Presence, then: float, now: float) -> bool:
+    """Whether it was alive at `then`: it has been since, or what ended that came after."""
+    if node.status in ("lost", "left"):
+        return then < node.since <= now
+    return node.since <= then or any(then < at <= now for at in node.lost_at)
+
+
 def flapping_until(
     lost_at: Sequence[float], alive_since: float, policy: LeasePolicy
 ) -> float | None:

@@ -218,9 +218,28 @@ def _frozen_failover(p: Params) -> str:
 
 
 def _storm_hold(p: Params) -> str:
+    node = p["node"] or "its node"
+    if p.get("by"):
+        return f"{node} is lost, but {p['by']} holds failover; release the hold, or migrate it"
     return (
-        f"{p['node'] or 'its node'} was lost together with many others, so failover is held; "
+        f"{node} was lost together with many others, so failover is held; "
         "it goes on when they come back, or release the hold"
+    )
+
+
+def _storm_late(p: Params) -> str:
+    late = ", ".join(p["late"])
+    verb = "is" if len(p["late"]) == 1 else "are"
+    return (
+        f"{p['node'] or 'its node'} is lost and {late} {verb} late: failover waits until it is "
+        "known whether they went together"
+    )
+
+
+def _after_storm(p: Params) -> str:
+    return (
+        f"{p['node'] or 'its node'} was lost in a storm: failover goes on, "
+        f"{number(p['limit'])} a pass, and its turn comes"
     )
 
 
@@ -300,6 +319,8 @@ SENTENCES: dict[str, Callable[[Params], str]] = {
     "frozen": _frozen,
     "frozen_failover": _frozen_failover,
     "storm_hold": _storm_hold,
+    "storm_late": _storm_late,
+    "after_storm": _after_storm,
     "backing_off": _backing_off,
     "halted_all": _halted_all,
     "on_node": on_node,

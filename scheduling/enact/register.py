@@ -43,7 +43,9 @@ NODE = """
 UPDATE scheduling_node SET capacity = %(capacity)s, labels = %(labels)s,
     strategies = %(strategies)s, feeds = %(feeds)s, host = %(host)s, pid = %(pid)s,
     version = %(version)s, registered_at = clock_timestamp(), status = 'alive',
-    status_since = clock_timestamp(), leaving = false
+    -- Alive since then: a daemon that only started again was not away.
+    status_since = CASE WHEN status = 'alive' THEN status_since ELSE clock_timestamp() END,
+    leaving = false
 WHERE id = %(node)s
 """
 

@@ -16,6 +16,7 @@ class Timing:
     good_after_s: float = 60.0
     stale_order_age_s: float = 5.0
     stall_s: float = 30.0
+    storm_fraction: float = 0.5  #: of the nodes alive one TTL ago
 
 
 def timing() -> Timing:
@@ -31,4 +32,5 @@ def timing() -> Timing:
         good_after_s=getattr(env, "good_after_s", 60.0),
         stale_order_age_s=env.stale_order_age_s,
         stall_s=env.stall_s,
+        storm_fraction=env.storm_fraction,
     )

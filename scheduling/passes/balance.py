@@ -10,6 +10,7 @@ from psycopg.errors import DeadlockDetected, LockNotAvailable
 from scheduling.decide.planner import make_plan
 from scheduling.decide.reasons import render
 from scheduling.decide.world import Move, Pending, Placement, Plan, Policy, Reason
+from scheduling.enact import storm
 from scheduling.enact.handoff import request
 from scheduling.enact.hints import wake
 from scheduling.enact.recipe import Recipe, call, run
@@ -89,6 +90,9 @@ def _begin(change: Placement | Move, observed: Observed, timing: Timing, actor: 
         # After a failure the last good one, as in a failover; the wanted one is reloaded then.
         kind, revision = "place", (row.attempts and row.good_revision) or row.revision
     elif change.cause == "failover":
+        # It was planned a moment ago; meanwhile another watcher may have seen more nodes go.
+        if (yield from storm.is_held()):
+            raise Refused("storm_hold", "Failover is held; the next pass looks again.")
         # The last good one: what was not proven yet may be what killed the node.
         kind, revision = "failover", row.good_revision or row.running_revision
     else:

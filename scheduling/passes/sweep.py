@@ -11,7 +11,7 @@ import psycopg
 from django.db import Error as DjangoDatabaseError
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 
-from scheduling.enact import deaths, handoff
+from scheduling.enact import deaths, handoff, storm
 from scheduling.enact.lease import mark_lost
 from scheduling.enact.recipe import Recipe, call, run
 from scheduling.enact.stalls import alert_stalls
@@ -60,6 +60,7 @@ def sweep(holder: str, timing: Timing) -> SweepOutcome:
         logger.warning(
             "%s is lost after %.1f s, limit %g s", node.name, node.silent_s, timing.lease_ttl_s
         )
+    run(storm.guard(timing))
     expired = sum(
         _try(lambda one=one: handoff.expire(one, timing)) not in (None, "early")  # type: ignore[misc]
         for one in run(handoff.overdue(timing))

@@ -23,7 +23,9 @@ from scheduling.requests.portfolios import (
     delete_portfolio,
     revise_portfolio,
 )
+from scheduling.requests.storms import hold_storm, release_storm
 from scheduling.requests.tokens import revoke_api_tokens, revoke_node_tokens
+from scheduling.requests.verifications import verify
 
 __all__ = [
     "NewPortfolio",
@@ -34,8 +36,10 @@ __all__ = [
     "forget_node",
     "freeze",
     "halt_all",
+    "hold_storm",
     "migrate",
     "raise_epoch_floor",
+    "release_storm",
     "reload",
     "revise_portfolio",
     "revoke_api_tokens",
@@ -48,4 +52,5 @@ __all__ = [
     "undrain",
     "unfreeze",
     "unpin",
+    "verify",
 ]

@@ -27,6 +27,7 @@ MODULES = [
         "enact.hints",
         "enact.lease",
         "enact.register",
+        "enact.storm",
         "requests.moves",
         "gateway.auth",
         "observe.board",

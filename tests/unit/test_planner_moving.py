@@ -124,6 +124,35 @@ def test_a_storm_holds_failover_and_says_so() -> None:
     }
 
 
+def test_a_late_node_beside_lost_ones_holds_failover_until_it_is_decided() -> None:
+    nodes = [node(1, status="lost"), node(2, status="suspect"), node(3)]
+    plan = make_plan(world(nodes, on(1, "a"), storm_late=("node-2",)), POLICY)
+    assert plan.changes == 0
+    assert pending(plan) == {
+        "a": "node-1 is lost and node-2 is late: failover waits until it is known whether they "
+        "went together"
+    }
+
+
+def test_a_hold_by_a_person_names_the_person() -> None:
+    snapshot = world([node(1, status="lost"), node(2)], on(1, "a"), storm_hold=True, storm_by="ann")
+    assert pending(make_plan(snapshot, POLICY)) == {
+        "a": "node-1 is lost, but ann holds failover; release the hold, or migrate it"
+    }
+
+
+def test_after_a_storm_failover_goes_on_a_few_a_pass_the_most_important_first() -> None:
+    nodes = [node(1, status="lost", capacity=20), node(2, capacity=20)]
+    names = [f"p{i:02}" for i in range(12)]
+    least = [portfolio(name, node=1) for name in names[:11]]
+    snapshot = world(nodes, [*least, portfolio("p11", node=1, priority=5)], after_storm=True)
+    plan = make_plan(snapshot, Policy(failovers_after_storm=10))
+    assert sorted(moves(plan)) == [*names[:9], "p11"]
+    waits = "node-1 was lost in a storm: failover goes on, 10 a pass, and its turn comes"
+    assert pending(plan) == {"p09": waits, "p10": waits}
+    assert len(moves(make_plan(replace(snapshot, after_storm=False), Policy()))) == 12
+
+
 def test_a_freeze_holds_failover_only_where_asked() -> None:
     snapshot = world([node(1, status="lost"), node(2)], on(1, "a"), frozen=True)
     assert moves(make_plan(snapshot, POLICY)) == {"a": "node-2"}

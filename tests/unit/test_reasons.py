@@ -138,6 +138,22 @@ SAID = [
         "node-2 was lost together with many others, so failover is held; "
         "it goes on when they come back, or release the hold",
     ),
+    (
+        "storm_hold",
+        {"node": "node-2", "by": "ann"},
+        "node-2 is lost, but ann holds failover; release the hold, or migrate it",
+    ),
+    (
+        "storm_late",
+        {"node": "node-2", "late": ["node-3", "node-4"]},
+        "node-2 is lost and node-3, node-4 are late: failover waits until it is known whether "
+        "they went together",
+    ),
+    (
+        "after_storm",
+        {"node": "node-2", "limit": 10},
+        "node-2 was lost in a storm: failover goes on, 10 a pass, and its turn comes",
+    ),
     ("backing_off", {"wait_s": 0.2}, "the last try failed; the next one is in 1 s"),
     ("on_node", {**STATE, "state": "lost"}, "node-2 is lost"),
     (

@@ -1,0 +1,149 @@
+"""The storm guard: where many nodes go at once, failover waits for one TTL.
+
+It is more often the network, or we ourselves, than all the nodes. Nodes that beat meanwhile are
+simply alive and keep what they have. Nothing else is held: register, place, stop and whatever a
+person asks for go on. The hold is a row, so that a restarted control plane keeps it.
+"""
+
+from __future__ import annotations
+
+from psycopg.types.json import Jsonb
+
+from scheduling.decide.liveness import LeasePolicy, LeaseView, Presence, status_of, weather
+from scheduling.enact.audit import audit
+from scheduling.enact.hints import wake
+from scheduling.enact.recipe import Recipe, call, one
+from scheduling.enact.timing import Timing
+
+SEEN = """
+SELECT n.name, n.status, extract(epoch FROM n.status_since)::float AS since, n.lost_times,
+       extract(epoch FROM l.expires_at)::float AS expires_at,
+       extract(epoch FROM clock_timestamp())::float AS now,
+       extract(epoch FROM s.ended_at)::float AS ended_at, s.ended_at AS ended,
+       s.held_at IS NOT NULL AS held
+FROM scheduling_node n LEFT JOIN scheduling_lease l ON l.node_id = n.id
+LEFT JOIN scheduling_storm s ON true
+WHERE n.status <> 'new' ORDER BY n.name
+"""
+
+OPEN = """
+INSERT INTO scheduling_storm AS s (id, held_at, until, nodes, of_nodes, held_by, reason, ended_at)
+VALUES (1, clock_timestamp(), clock_timestamp() + make_interval(secs => %(ttl_s)s), %(nodes)s,
+        %(of)s, '', '', NULL)
+-- The rival that may win: another watcher that saw the same storm, or a person who holds or has
+-- just released failover.
+ON CONFLICT (id) DO UPDATE SET held_at = excluded.held_at, until = excluded.until,
+    nodes = excluded.nodes, of_nodes = excluded.of_nodes, held_by = '', reason = ''
+    WHERE s.held_at IS NULL AND s.ended_at IS NOT DISTINCT FROM %(ended)s
+RETURNING held_at
+"""
+
+#: A hold by a person has no end of its own. A clock that was set back must not make one TTL longer.
+CLOSE = """
+WITH steady AS (
+    UPDATE scheduling_storm SET until = clock_timestamp() + make_interval(secs => %(ttl_s)s)
+    WHERE until > clock_timestamp() + make_interval(secs => %(ttl_s)s)
+)
+UPDATE scheduling_storm SET held_at = NULL, until = NULL, ended_at = clock_timestamp()
+-- The rival that may win: a person who releases it, or holds it on, which clears `until`.
+WHERE held_at IS NOT NULL AND until < clock_timestamp()
+RETURNING id
+"""
+
+RELEASE = """
+UPDATE scheduling_storm SET held_at = NULL, until = NULL, held_by = '', reason = '',
+    ended_at = clock_timestamp()
+WHERE held_at IS NOT NULL
+RETURNING id
+"""
+
+HOLD = """
+INSERT INTO scheduling_storm AS s (id, held_at, until, nodes, of_nodes, held_by, reason, ended_at)
+VALUES (1, clock_timestamp(), NULL, '[]', 0, %(actor)s::text, %(reason)s::text, NULL)
+ON CONFLICT (id) DO UPDATE SET held_by = excluded.held_by, reason = excluded.reason, until = NULL,
+    held_at = coalesce(s.held_at, excluded.held_at),
+    nodes = CASE WHEN s.held_at IS NULL THEN '[]' ELSE s.nodes END,
+    of_nodes = CASE WHEN s.held_at IS NULL THEN 0 ELSE s.of_nodes END
+RETURNING held_at
+"""
+
+HELD = "SELECT id FROM scheduling_storm WHERE held_at IS NOT NULL"
+
+
+def guard(timing: Timing) -> Recipe[bool]:
+    """Hold failover where a storm is under way, end a hold that has lasted its time.
+
+    Return whether either was done. One hold, one end, however many watchers look.
+    """
+    over = yield from one(CLOSE, ttl_s=timing.lease_ttl_s)
+    if over is not None:
+        reason = f"held for {timing.lease_ttl_s:g} s; failover goes on, a few portfolios a pass"
+        yield from audit("storm_over", actor="sweep", reason=reason)
+        yield from wake()
+        return True
+    rows = yield from call(SEEN)
+    if not rows or rows[0].held:
+        return False
+    policy = LeasePolicy(
+        interval_s=timing.heartbeat_interval_s,
+        ttl_s=timing.lease_ttl_s,
+        storm_fraction=timing.storm_fraction,
+    )
+    now = rows[0].now
+    present = [
+        Presence(
+            row.name,
+            status_of(
+                LeaseView(row.expires_at, None, row.status == "lost", row.status == "left"),
+                now,
+                policy,
+            ),
+            row.since,
+            tuple(row.lost_times),
+        )
+        for row in rows
+    ]
+    seen = weather(present, now, rows[0].ended_at, policy)
+    if not seen.storm:
+        return False
+    opened = yield from one(
+        OPEN,
+        ttl_s=timing.lease_ttl_s,
+        nodes=Jsonb(list(seen.gone)),
+        of=seen.of,
+        ended=rows[0].ended,
+    )
+    if opened is None:
+        return False
+    yield from audit(
+        "storm_held",
+        actor="sweep",
+        reason=f"{len(seen.gone)} of {seen.of} nodes were lost within {timing.lease_ttl_s:g} s; "
+        f"failover is held for {timing.lease_ttl_s:g} s",
+        nodes=list(seen.gone),
+        of=seen.of,
+    )
+    yield from wake()
+    return True
+
+
+def hold(actor: str, reason: str) -> Recipe[None]:
+    """Hold failover until a person releases it; what the storm guard holds is held on."""
+    yield from call(HOLD, actor=actor[:150], reason=reason[:200])
+    yield from audit("storm_held", actor=actor, reason=reason)
+    yield from wake()
+
+
+def release(actor: str, reason: str) -> Recipe[bool]:
+    """Let failover go on now. False: nothing was held."""
+    row = yield from one(RELEASE)
+    if row is None:
+        return False
+    yield from audit("storm_released", actor=actor, reason=reason)
+    yield from wake()
+    return True
+
+
+def is_held() -> Recipe[bool]:
+    """Return whether failover is held now; for a failover that was planned a moment ago."""
+    return (yield from one(HELD)) is not None
