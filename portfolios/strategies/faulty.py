@@ -5,14 +5,26 @@ They exist only where GINKGO_STRATEGIES names this module.
 
 from __future__ import annotations
 
+import contextlib
+import decimal
+import gc
 import os
+import random
+import signal
+import stat
+import subprocess
+import sys
+import threading
 import time
 from typing import Annotated, Any
 
 import msgspec
 
+from portfolios.runtime.engine import PortfolioEngine
 from portfolios.runtime.events import Event
-from portfolios.strategies.base import Context, Strategy
+from portfolios.runtime.messages import Loaded, Result, encode_message
+from portfolios.runtime.results import BatchResult
+from portfolios.strategies.base import Context, FieldError, Strategy
 
 
 class AtEvent(msgspec.Struct, frozen=True):
@@ -79,6 +91,7 @@ class Exiter(CountsEvents):
     name = "exiter"
 
     def fail(self, event: Event) -> None:
+        print("my last words")
         os._exit(3)
 
 
@@ -90,3 +103,220 @@ class Sleeper(Strategy):
 
     def on_event(self, ctx: Context, state: dict[str, Any], event: Event) -> None:
         time.sleep(self.parameters.seconds)
+
+
+class Deed(AtEvent, frozen=True):
+    """What a misbehaving strategy does, and from which of its events on."""
+
+    what: str = "sleep"
+
+
+class Misbehaving(CountsEvents):
+    """Does from its n-th event on what `what` names: one of the functions of `Deeds`."""
+
+    name = "misbehaving"
+    parameters_type = Deed
+
+    def fail(self, event: Event) -> None:
+        getattr(Deeds, self.parameters.what)()
+
+    @classmethod
+    def check(cls, parameters: Any, symbols: Any) -> list[FieldError]:
+        if parameters.what in vars(Deeds) and not parameters.what.startswith("_"):
+            return []
+        known = ", ".join(name for name in vars(Deeds) if not name.startswith("_"))
+        return [FieldError("what", "unknown_choice", f"what: choose from {known}.")]
+
+
+_hoard: list[Any] = []
+
+
+class Deeds:
+    """What strategies have done to the process they run in, and tried to do to others."""
+
+    @staticmethod
+    def sleep() -> None:
+        time.sleep(1e6)
+
+    @staticmethod
+    def leave() -> None:
+        sys.exit(4)
+
+    @staticmethod
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    @staticmethod
+    def kill_itself() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @staticmethod
+    def stop_itself() -> None:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    @staticmethod
+    def kill_its_parent() -> None:
+        os.kill(os.getppid(), signal.SIGKILL)
+
+    @staticmethod
+    def kill_everybody() -> None:
+        for entry in os.listdir("/proc"):
+            if entry.isdigit() and int(entry) not in (1, os.getpid()):
+                os.kill(int(entry), signal.SIGKILL)
+
+    @staticmethod
+    def hear_no_signal() -> None:
+        for number in range(1, signal.NSIG):
+            with contextlib.suppress(OSError, ValueError):
+                signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        while True:
+            pass
+
+    @staticmethod
+    def eat_fast() -> None:
+        while True:
+            _hoard.append(bytearray(64 << 20))
+
+    @staticmethod
+    def eat_slowly() -> None:
+        _hoard.append(bytearray(4 << 20))
+
+    @staticmethod
+    def recurse() -> None:
+        Deeds.recurse()
+
+    @staticmethod
+    def recurse_without_limit() -> None:
+        sys.setrecursionlimit(1 << 30)
+        Deeds.recurse()
+
+    @staticmethod
+    def fork() -> None:
+        if os.fork() == 0:
+            while True:
+                pass
+
+    @staticmethod
+    def fork_away() -> None:
+        """Leave grandchildren in sessions of their own, which loop."""
+        for _ in range(3):
+            if os.fork() == 0:
+                os.setsid()
+                if os.fork() == 0:
+                    os.setsid()
+                    while True:
+                        pass
+                os._exit(0)
+        time.sleep(0.2)
+
+    @staticmethod
+    def fork_bomb() -> None:
+        while True:
+            os.fork()
+
+    @staticmethod
+    def spawn() -> None:
+        subprocess.Popen(["sleep", "1000"], start_new_session=True)
+
+    @staticmethod
+    def thread_bomb() -> None:
+        while True:
+            threading.Thread(target=time.sleep, args=(1e6,), daemon=True).start()
+
+    @staticmethod
+    def spin_in_a_thread() -> None:
+        def spin() -> None:
+            while True:
+                pass
+
+        if threading.active_count() < 4:
+            threading.Thread(target=spin, daemon=True).start()
+
+    @staticmethod
+    def print_for_ever() -> None:
+        while True:
+            print("nobody reads this")
+
+    @staticmethod
+    def print_a_lot() -> None:
+        for _ in range(1000):
+            print("x" * 80)
+
+    @staticmethod
+    def write_to_stderr() -> None:
+        while True:
+            os.write(2, b"x" * 60_000 + b"\n")
+
+    @staticmethod
+    def write_one_line() -> None:
+        while True:
+            os.write(1, b"\x1b[2Jx" * 10_000)
+
+    @staticmethod
+    def close_everything() -> None:
+        os.closerange(0, 4096)
+
+    @staticmethod
+    def open_for_ever() -> None:
+        while True:
+            _hoard.append(open(os.devnull))  # noqa: SIM115 - that is the mistake
+
+    @staticmethod
+    def fill_the_disk() -> None:
+        with open(f"/tmp/ginkgo-faulty-{os.getpid()}", "wb") as file:
+            while True:
+                file.write(bytes(1 << 20))
+
+    @staticmethod
+    def remove_files() -> None:
+        os.unlink(os.environ["GINKGO_FAULTY_PREY"])
+
+    @staticmethod
+    def garbage() -> None:
+        _to_sockets(os.urandom(64))
+        time.sleep(1e6)
+
+    @staticmethod
+    def announce_too_much() -> None:
+        _to_sockets(b"\xff\xff\xff\xff" + bytes(1000))
+        time.sleep(1e6)
+
+    @staticmethod
+    def no_message() -> None:
+        _to_sockets(b"\0\0\0\x05hello")
+        time.sleep(1e6)
+
+    @staticmethod
+    def claim_the_future() -> None:
+        result = BatchResult(0, 10**12, None, [], [], [], False)
+        _to_sockets(encode_message(Result(result)))
+        time.sleep(1e6)
+
+    @staticmethod
+    def chatter() -> None:
+        """Answer more often than asked."""
+        _to_sockets(encode_message(Loaded(1, False)) * 3)
+
+    @staticmethod
+    def change_the_process() -> None:
+        """Change everything a process shares with itself; none of it may reach another."""
+        os.chdir("/")
+        os.environ.clear()
+        os.umask(0o777)
+        decimal.getcontext().prec = 1
+        decimal.DefaultContext.prec = 1
+        random.seed(1)
+        gc.disable()
+        sys.path.clear()
+        time.time = lambda: 0.0
+        PortfolioEngine.run = None  # type: ignore[assignment, method-assign]
+        raise RuntimeError("the process was changed")
+
+
+def _to_sockets(data: bytes) -> None:
+    """Write into every socket this process has: one leads to the daemon."""
+    for fd in range(3, 256):
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                os.write(fd, data)

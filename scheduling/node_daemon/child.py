@@ -19,7 +19,7 @@ from portfolios.runtime.messages import (
     encode_message,
 )
 from portfolios.runtime.results import BatchResult
-from scheduling.node_daemon.errors import ChildFailed, Swept
+from scheduling.node_daemon.errors import ChildFailed, Stage, Swept
 from scheduling.node_daemon.nursery import SERVE, Born, Nursery, kill_group
 from scheduling.node_daemon.replies import NoAnswer, answer_to
 
@@ -37,6 +37,7 @@ class Child:
         """Use `start_child`."""
         self.pid = pid
         self.busy = False  #: it works on a request
+        self._ended_for: ChildFailed | None = None  #: why this end has ended it
         self._born = born
         self._protocol: _Frames | None = None
 
@@ -58,8 +59,7 @@ class Child:
         try:
             reply = answer_to(request, await self._body(request, limit_s))
         except NoAnswer as wrong:
-            self.kill()
-            raise ChildFailed("exit", self._said(f"its process answered {wrong}")) from None
+            raise self._end_for("exit", f"its process answered {wrong}") from None
         finally:
             self.busy = False
         if isinstance(reply, Failed):
@@ -75,14 +75,17 @@ class Child:
             done, _ = await asyncio.wait([answer], timeout=MAIL_S)
         if not done:
             what = "batch" if isinstance(request, Batch) else "load"
-            self.kill()
-            raise ChildFailed(
-                "killed", self._said(f"a {what} took longer than its limit of {limit_s:g} s")
-            )
+            raise self._end_for("killed", f"a {what} took longer than its limit of {limit_s:g} s")
         try:
             return answer.result()
         except ConnectionError:
             raise await self._how_it_ended() from None
+
+    def _end_for(self, stage: Stage, sentence: str) -> ChildFailed:
+        """Kill it, and return why: whoever hears of its end first is to say the same."""
+        failure = self._ended_for = ChildFailed(stage, self._said(sentence))
+        self.kill()
+        return failure
 
     def _said(self, sentence: str) -> str:
         """Return `sentence` with the last words of the process, which are the best hint there is"""
@@ -91,6 +94,10 @@ class Child:
 
     async def _how_it_ended(self) -> ChildFailed:
         """Return the failure that says how the process ended. Waits a moment to know."""
+        if self._protocol is not None and self._protocol.wrong is not None:
+            self._end_for("exit", f"its process answered {self._protocol.wrong}")
+        if self._ended_for is not None:
+            return self._ended_for
         try:
             async with asyncio.timeout(1.0):
                 status = await asyncio.shield(self._born.status)
@@ -148,6 +155,7 @@ class _Frames(asyncio.Protocol):
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
         self._closed = False
+        self.wrong: NoAnswer | None = None  #: what came was no part of the protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
@@ -184,7 +192,8 @@ class _Frames(asyncio.Protocol):
 
     def _refuse(self, how: str) -> None:
         """Read no more from a process that does not speak the protocol."""
-        self._end(NoAnswer(how))
+        self.wrong = NoAnswer(how)
+        self._end(self.wrong)
         self.close()
 
     def connection_lost(self, error: Exception | None) -> None:

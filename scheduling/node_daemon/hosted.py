@@ -39,6 +39,7 @@ from scheduling.wire.messages import (
 )
 
 LOOK_AGAIN_S = 0.01
+RELAUNCHED_S = 0.25  #: until there is another forkserver to be born of
 
 
 class Hosted:
@@ -271,14 +272,13 @@ class Hosted:
     async def _watch_child(self, child: Child) -> None:
         """Notice a process that ends while nobody waits for its reply."""
         failure = await child.wait_for_end()
-        if self.child is not child:
-            return
-        if self.feeder is not None and self.feeder.releasing:
-            return  # the answer to the release decides
-        while child.busy:  # who waits for the reply hears of it, and keeps what was done before
+        while child.busy:  # who waits for the reply hears of it
             await asyncio.sleep(LOOK_AGAIN_S)
         if self.child is not child:
             return
+        feeder = self.feeder
+        if feeder is not None and (feeder.releasing or feeder.failed_in is not None):
+            return  # the answer to the release decides; what was done before the end is committed
         if self.phase == "warm":
             self.child, self._held = None, None
         elif self.phase in ("prepared", "running", "draining", "halted"):
@@ -326,7 +326,7 @@ class Hosted:
         feeder, phase = self.feeder, self.phase
         self._kill_child()
         if isinstance(failure, Swept) and not failure.was_busy and self._activated:
-            self._ended_at_s, self.phase = boottime_s(), "waiting"
+            self._ended_at_s, self.phase = boottime_s() + RELAUNCHED_S, "waiting"
             self._services.changed()  # it had nothing in work: another one's fault
             return
         self._ended_at_s, self.phase = boottime_s(), "waiting"

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scheduling.node_daemon.errors import ChildFailed
+from scheduling.node_daemon.errors import ChildFailed, Swept
 from scheduling.node_daemon.forkserver import EXITED, LIST, REPLY, REQUEST, SERVE, STARTED
 from scheduling.node_daemon.logs import LOG
 from scheduling.node_daemon.output import Output
@@ -43,7 +43,7 @@ class Born:
         """The forkserver is gone, and so is this process."""
         self.vanished = True
         if not self.pid.done():
-            self.pid.set_exception(ChildFailed("exit", "the forkserver ended"))
+            self.pid.set_exception(Swept(was_busy=False))
             self.pid.exception()  # nobody may be waiting
         if not self.status.done():
             self.status.set_result(-signal.SIGKILL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -29,6 +30,7 @@ class FakeRun:
     state_revision: int = 1
     batch: str = ""
     commits: list[wire.Commit] = field(default_factory=list)
+    taken_at_s: list[float] = field(default_factory=list)  #: when each was taken, monotonic
 
 
 class FakeGateway:
@@ -144,6 +146,11 @@ class FakeGateway:
         run = self.runs[portfolio]
         return run.last_seq - run.commits[0].from_seq if run.commits else -1
 
+    def longest_gap_s(self, portfolio: int) -> float:
+        """Return the longest time between two commits, the time since the last one included."""
+        taken = [*self.runs[portfolio].taken_at_s, time.monotonic()]
+        return max(after - before for before, after in pairwise(taken))
+
     def count_commits(self) -> int:
         """Return how many commits were accepted."""
         return sum(len(run.commits) for run in self.runs.values())
@@ -241,6 +248,7 @@ class FakeGateway:
                 run.state, run.state_seq = commit.state, commit.to_seq
                 run.state_revision = run.revision
             run.commits.append(commit)
+            run.taken_at_s.append(time.monotonic())
             if commit.release is not None:
                 answer = self.release_answer
         return wire.CommitResult(
