@@ -155,7 +155,7 @@ def _gaps(history: list[Owned]) -> Iterator[str]:
 
 
 #: The cause of a grant that may leave epochs out: after a restore they are raised above any used.
-RAISED = "epoch_floor"
+RAISED = "floor"
 
 
 def _named(name: str) -> str:

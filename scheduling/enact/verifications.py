@@ -1,0 +1,140 @@
+"""The life of a verification: asked for, claimed by a runner, heard of, ended.
+
+A row belongs to the runner that claimed it. One that is not heard of any more is ended by whoever
+looks next for work, so that nothing runs for ever on paper.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from scheduling.enact.audit import audit
+from scheduling.enact.recipe import Recipe, Row, call, one
+
+#: How many run at once: each takes a core while it runs, and nodes may live on the same machine.
+MOST_AT_ONCE = 1
+#: A runner writes once a second; one strategy batch may take a minute.
+SILENT_S = 90.0
+#: Nobody claimed it, and nobody is busy with another: there is no worker.
+UNCLAIMED_S = 120.0
+
+#: The rival that may win: another person who asked. Then there is no row.
+ASK = """
+INSERT INTO scheduling_verification (portfolio_id, state, requested_by, requested_at, sentence,
+                                     verdict)
+VALUES (%(portfolio)s, 'waiting', %(actor)s::text, clock_timestamp(), '', '{}')
+ON CONFLICT (portfolio_id) WHERE state IN ('waiting', 'running') DO NOTHING
+RETURNING id
+"""
+
+ABANDONED = """
+UPDATE scheduling_verification v SET state = 'failed', finished_at = clock_timestamp(),
+    sentence = CASE WHEN v.state = 'running'
+        THEN 'its runner was not heard of for ' || %(silent_s)s::float || ' s; verify again'
+        ELSE 'no worker took it within ' || %(unclaimed_s)s::float
+             || ' s; look whether the worker runs, then verify again' END
+WHERE (v.state = 'running'
+       AND v.heard_at < clock_timestamp() - make_interval(secs => %(silent_s)s))
+   OR (v.state = 'waiting'
+       AND v.requested_at < clock_timestamp() - make_interval(secs => %(unclaimed_s)s)
+       AND NOT EXISTS (SELECT FROM scheduling_verification b WHERE b.state = 'running'
+           AND b.heard_at >= clock_timestamp() - make_interval(secs => %(silent_s)s)))
+"""
+
+#: Two runners that look at once would both find nobody busy: one looks after the other.
+ONE_LOOKS = "LOCK TABLE scheduling_verification IN SHARE ROW EXCLUSIVE MODE"
+
+CLAIM = """
+UPDATE scheduling_verification v SET state = 'running', runner = %(runner)s,
+    started_at = clock_timestamp(), heard_at = clock_timestamp()
+FROM portfolios_portfolio p
+WHERE p.id = v.portfolio_id
+  AND v.id = (SELECT w.id FROM scheduling_verification w WHERE w.state = 'waiting'
+              ORDER BY w.id LIMIT 1)
+  AND (SELECT count(*) FROM scheduling_verification b WHERE b.state = 'running') < %(most)s
+RETURNING v.id, p.name
+"""
+
+#: No row: it was taken for dead meanwhile, and what it would write counts no more.
+HEARD = """
+UPDATE scheduling_verification SET heard_at = clock_timestamp(),
+    from_seq = %(from_seq)s, at_seq = %(at_seq)s, to_seq = %(to_seq)s
+WHERE id = %(verification)s AND runner = %(runner)s AND state = 'running'
+RETURNING id
+"""
+
+END = """
+UPDATE scheduling_verification SET state = %(state)s::text, finished_at = clock_timestamp(),
+    heard_at = clock_timestamp(), sentence = %(sentence)s::text, verdict = %(verdict)s,
+    from_seq = coalesce(%(from_seq)s, from_seq), at_seq = coalesce(%(at_seq)s, at_seq),
+    to_seq = coalesce(%(to_seq)s, to_seq)
+WHERE id = %(verification)s AND runner = %(runner)s AND state = 'running'
+RETURNING portfolio_id
+"""
+
+
+def ask(portfolio: int, actor: str) -> Recipe[int | None]:
+    """Return the number of a new verification, or None where one is under way."""
+    yield from end_abandoned()
+    row = yield from one(ASK, portfolio=portfolio, actor=actor[:150])
+    if row is None:
+        return None
+    yield from audit(
+        "verification_requested", portfolio=portfolio, actor=actor, verification=row.id
+    )
+    return int(row.id)
+
+
+def end_abandoned() -> Recipe[None]:
+    """End what nobody works on any more."""
+    yield from call(ABANDONED, silent_s=SILENT_S, unclaimed_s=UNCLAIMED_S)
+
+
+def claim(runner: UUID) -> Recipe[Row | None]:
+    """Take the oldest that waits: (id, name). None: nothing waits, or enough run."""
+    yield from call(ONE_LOOKS)
+    yield from end_abandoned()
+    return (yield from one(CLAIM, runner=runner, most=MOST_AT_ONCE))
+
+
+def heard(verification: int, runner: UUID, from_seq: int, at_seq: int, to_seq: int) -> Recipe[bool]:
+    """Note how far it is. False: stop, it was taken for dead."""
+    row = yield from one(
+        HEARD,
+        verification=verification,
+        runner=runner,
+        from_seq=from_seq,
+        at_seq=at_seq,
+        to_seq=to_seq,
+    )
+    return row is not None
+
+
+def end(
+    verification: int, runner: UUID, state: str, sentence: str, verdict: dict[str, Any]
+) -> Recipe[bool]:
+    """Write the outcome, and a line in the trail. False: it was taken for dead."""
+    row = yield from one(
+        END,
+        verification=verification,
+        runner=runner,
+        state=state,
+        sentence=sentence,
+        verdict=Jsonb(verdict),
+        from_seq=verdict.get("from_seq"),
+        at_seq=verdict.get("to_seq"),
+        to_seq=verdict.get("to_seq"),
+    )
+    if row is None:
+        return False
+    yield from audit(
+        "verified",
+        portfolio=row.portfolio_id,
+        reason=sentence,
+        verification=verification,
+        state=state,
+    )
+    return True

@@ -1,0 +1,70 @@
+"""The process that works off what waits. The worker starts it, and it dies with the worker.
+
+A process of its own, since a verification may take longer than the worker lets a task take, and
+since passes must not wait behind it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from uuid import UUID, uuid4
+
+from rest_framework.utils.encoders import JSONEncoder
+
+from ginkgo_site.env import CHECKOUT
+from scheduling.enact.recipe import run
+from scheduling.enact.verifications import claim, end, heard
+from scheduling.errors import Refused
+from scheduling.verification.verifying import verify_portfolio
+
+HEARD_EVERY_S = 0.5
+
+
+class TakenForDead(Exception):
+    """Somebody ended this verification because it was not heard of."""
+
+
+def start_runner() -> int:
+    """Start the process and return its pid. It ends when nothing waits any more."""
+    command = [sys.executable, str(CHECKOUT / "manage.py"), "run_verifications"]
+    command += ["--parent", str(os.getpid())]
+    return subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.DEVNULL).pid
+
+
+def work_off() -> int:
+    """Run what waits, one after the other, until nothing does. Return how many it were."""
+    runner, done = uuid4(), 0
+    while (row := run(claim(runner))) is not None:
+        run_one(row.id, row.name, runner)
+        done += 1
+    return done
+
+
+def run_one(verification: int, name: str, runner: UUID) -> None:
+    """Run one that was claimed, and write what came of it, whatever that is."""
+    said_at = 0.0
+
+    def told(first: int, at: int, last: int) -> None:
+        nonlocal said_at
+        if time.monotonic() - said_at >= HEARD_EVERY_S:
+            said_at = time.monotonic()
+            if not run(heard(verification, runner, first, at, last)):
+                raise TakenForDead
+
+    try:
+        verdict = verify_portfolio(name, progress=told)
+    except TakenForDead:
+        return
+    except Refused as refused:
+        run(end(verification, runner, "failed", refused.message, {}))
+    except Exception as error:
+        run(end(verification, runner, "failed", f"{type(error).__name__}: {error}", {}))
+        raise
+    else:
+        document = verdict.document()
+        plain = json.loads(json.dumps(document, cls=JSONEncoder))
+        run(end(verification, runner, document["state"], document["sentence"], plain))
