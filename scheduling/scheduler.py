@@ -8,12 +8,15 @@ import socket
 import uuid
 from dataclasses import dataclass
 
+from psycopg.errors import DeadlockDetected, LockNotAvailable
+
 from scheduling.decide.world import Policy
+from scheduling.enact import alerts
 from scheduling.enact.hints import wake
 from scheduling.enact.recipe import run
 from scheduling.enact.timing import Timing, timing
 from scheduling.passes.balance import BalanceOutcome, balance
-from scheduling.passes.lock import drop, take
+from scheduling.passes.lock import drop, ran, take
 from scheduling.passes.sweep import SweepOutcome, sweep
 
 logger = logging.getLogger(__name__)
@@ -49,7 +52,9 @@ class Scheduler:
         try:
             swept = self.check_heartbeat()
             balanced = self.assign_portfolios(rebalance=rebalance, actor=actor)
+            run(ran())
             self.publish_schedule_update(swept, balanced)
+            self.raise_alerts()
             return TickOutcome(ran=True, sweep=swept, balance=balanced)
         finally:
             run(drop(self.holder))
@@ -64,6 +69,15 @@ class Scheduler:
         """Plan where everything should run and begin the handoffs of the plan."""
         policy = Policy() if rebalance else Policy(rebalance_gain=float("inf"))
         return balance(self.holder, self.timing, policy, actor)
+
+    def raise_alerts(self) -> None:
+        """Open alerts whose cause is there and close those whose cause is gone."""
+        try:
+            changed = run(alerts.compare(self.timing))
+        except (LockNotAvailable, DeadlockDetected):
+            return  # another watcher does the same
+        for row in changed:
+            logger.warning("%s %s: %s", row.what.replace("_", " "), row.kind, row.reason)
 
     def publish_schedule_update(self, swept: SweepOutcome, balanced: BalanceOutcome) -> None:
         """Wake boards and watchers where anything changed.

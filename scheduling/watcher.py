@@ -21,6 +21,7 @@ from scheduling.decide.world import Plan
 from scheduling.enact.lease import next_expiry
 from scheduling.enact.recipe import run
 from scheduling.errors import SnapshotUnavailable
+from scheduling.passes.lock import look
 from scheduling.scheduler import Scheduler, TickOutcome
 
 logger = logging.getLogger(__name__)
@@ -96,13 +97,27 @@ class Watcher:
             logger.warning("a hint was not passed on: %s", error)
 
     def _tick(self, rebalance: bool) -> None:
-        outcome = self.scheduler.tick(rebalance=rebalance)
+        run(look(self.scheduler.holder))
+        try:
+            outcome = self.scheduler.tick(rebalance=rebalance)
+        except Exception:
+            self._tell_of_standing()
+            raise
+        if not outcome.ran:
+            self._tell_of_standing()  # whoever holds the pass may be frozen
         if outcome.ran and rebalance:
             self._next_rebalance = time.monotonic() + self._rest_of(outcome)
         self._wait_s = LOOK_S if outcome.ran else 0.1
         expiry_s = run(next_expiry())
         if expiry_s is not None and expiry_s > 0:
             self._wait_s = min(self._wait_s, expiry_s + 0.005)
+
+    def _tell_of_standing(self) -> None:
+        """Compare alerts outside of the pass, which did not come to it."""
+        try:
+            self.scheduler.raise_alerts()
+        except (psycopg.Error, DjangoDatabaseError):
+            connection.close()  # the database is away, and the pass has said so
 
     def _rest_of(self, outcome: TickOutcome) -> float:
         """Return the time until loads are looked at again: soon while they are being evened out."""

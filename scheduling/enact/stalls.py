@@ -1,23 +1,31 @@
-"""A healthy heartbeat says nothing of progress: a portfolio that stands still is told, once."""
+"""A healthy heartbeat says nothing of progress: a portfolio that stands still is marked.
+
+The alert that follows is opened and closed with all others, in `alerts.py`.
+"""
 
 from __future__ import annotations
 
 from scheduling.enact.recipe import Recipe, call
 from scheduling.enact.timing import Timing
 
-#: One alert a cause: opened when it stands, closed when it moves again or is owned elsewhere.
+#: Marked when it stands, unmarked when it moves again or is owned elsewhere. A time in which nobody
+#: could reach us, or in which the clock was set forward, is not counted as standing.
 STALLS = """
 WITH head AS (
     SELECT DISTINCT ON (s.feed_id) s.feed_id, s.from_seq
         + floor(extract(epoch FROM clock_timestamp() - s.from_time) * s.rate)::bigint AS seq
     FROM portfolios_feedsegment s ORDER BY s.feed_id, s.id DESC
+), judging AS MATERIALIZED (
+    SELECT FROM scheduling_gatewaypulse g
+    WHERE g.serving_since < clock_timestamp() - make_interval(secs => %(stall_s)s)
+      AND g.last_beat_at > clock_timestamp() - make_interval(secs => %(gap_s)s)
 ), standing AS (
-    SELECT r.portfolio_id, r.node_id, head.seq - r.last_seq AS lag,
-           extract(epoch FROM clock_timestamp() - r.last_commit_at) AS silent_s
+    SELECT r.portfolio_id
     FROM scheduling_run r
     JOIN portfolios_portfolio p ON p.id = r.portfolio_id
     JOIN head ON head.feed_id = p.feed_id
     JOIN scheduling_node n ON n.id = r.node_id AND n.status = 'alive'
+    CROSS JOIN judging
     WHERE r.phase = 'running' AND r.last_seq < head.seq
       AND r.last_commit_at < clock_timestamp() - make_interval(secs => %(stall_s)s)
 ), free AS MATERIALIZED (
@@ -29,29 +37,18 @@ WITH head AS (
     UPDATE scheduling_run r SET stalled_at = clock_timestamp()
     FROM standing s JOIN free ON free.portfolio_id = s.portfolio_id
     WHERE r.portfolio_id = s.portfolio_id AND r.stalled_at IS NULL
-    RETURNING r.portfolio_id, r.node_id, s.lag, s.silent_s
+    RETURNING r.portfolio_id
 ), closed AS (
     UPDATE scheduling_run r SET stalled_at = NULL
     FROM free WHERE free.portfolio_id = r.portfolio_id AND r.stalled_at IS NOT NULL
       AND NOT EXISTS (SELECT FROM standing s WHERE s.portfolio_id = r.portfolio_id)
-    RETURNING r.portfolio_id, r.node_id
-), audited AS (
-    INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
-    SELECT clock_timestamp(), 'stalled', portfolio_id, node_id, 'sweep',
-           'no progress for ' || round(silent_s) || ' s while ' || lag || ' events wait, limit '
-               || %(stall_s)s::float || ' s',
-           jsonb_build_object('lag', lag, 'alert', 'open')
-    FROM opened
-    UNION ALL
-    SELECT clock_timestamp(), 'stall_ended', portfolio_id, node_id, 'sweep', 'it moves again',
-           jsonb_build_object('alert', 'closed')
-    FROM closed
+      AND (EXISTS (SELECT FROM judging) OR r.phase <> 'running' OR r.last_commit_at > r.stalled_at)
 )
 SELECT portfolio_id FROM opened
 """
 
 
-def alert_stalls(timing: Timing) -> Recipe[int]:
-    """Open an alert for each portfolio that stands still, close the others'. Return how many."""
-    rows = yield from call(STALLS, stall_s=timing.stall_s)
+def mark_stalls(timing: Timing) -> Recipe[int]:
+    """Mark each portfolio that stands still, unmark the others. Return how many began to stand."""
+    rows = yield from call(STALLS, stall_s=timing.stall_s, gap_s=2 * timing.heartbeat_interval_s)
     return len(rows)

@@ -14,7 +14,7 @@ from psycopg.errors import DeadlockDetected, LockNotAvailable
 from scheduling.enact import deaths, handoff, storm
 from scheduling.enact.lease import mark_lost
 from scheduling.enact.recipe import Recipe, call, run
-from scheduling.enact.stalls import alert_stalls
+from scheduling.enact.stalls import mark_stalls
 from scheduling.enact.timing import Timing
 from scheduling.errors import Refused
 from scheduling.passes.lock import take
@@ -66,7 +66,7 @@ def sweep(holder: str, timing: Timing) -> SweepOutcome:
         for one in run(handoff.overdue(timing))
     )
     proven = run(deaths.prove(timing))
-    run(alert_stalls(timing))
+    run(mark_stalls(timing))
     run(take(holder))
     reloads = sum(
         _try(

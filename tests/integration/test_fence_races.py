@@ -22,7 +22,7 @@ from scheduling.enact.deaths import prove
 from scheduling.enact.handoff import expire, release
 from scheduling.enact.lease import mark_lost
 from scheduling.enact.recipe import Recipe, run
-from scheduling.enact.stalls import alert_stalls
+from scheduling.enact.stalls import mark_stalls
 from scheduling.enact.timing import timing
 from scheduling.models import Event, Handoff, Lease, Node, Run, Tenure
 from scheduling.scheduler import Scheduler
@@ -560,10 +560,12 @@ def test_a_first_commit_locks_the_nodes_it_tells_in_their_order() -> None:
 
 def test_proofs_and_stalls_wait_for_nobody() -> None:
     hand = a_trader("p", a_node("node-1"))
+    serving_since(3600)
     Run.objects.update(first_commit_at=ago(61), last_commit_at=ago(61))
     with psycopg.connect(conninfo()) as committing:
         committing.execute("SELECT FROM scheduling_run FOR UPDATE")
         assert run(prove(timing())) == 0
-        assert run(alert_stalls(timing())) == 0
+        assert run(mark_stalls(timing())) == 0
     assert run(prove(timing())) == 1
+    assert run(mark_stalls(timing())) == 1
     assert hand.run().good_revision == 1

@@ -12,6 +12,7 @@ from django.db import connection
 MODULES = [
     f"scheduling.{name}"
     for name in (
+        "enact.alerts",
         "enact.audit",
         "enact.commit",
         "enact.deaths",
@@ -27,12 +28,15 @@ MODULES = [
         "enact.hints",
         "enact.lease",
         "enact.register",
+        "enact.stalls",
         "enact.storm",
+        "enact.verifications",
         "requests.moves",
         "gateway.auth",
         "observe.board",
         "observe.desired",
         "observe.snapshot",
+        "observe.verifications",
         "passes.balance",
         "passes.lock",
         "passes.sweep",

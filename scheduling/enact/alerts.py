@@ -1,0 +1,175 @@
+"""Alerts: what somebody should look at, once a cause, until the cause is gone.
+
+One statement compares what should be open with what is, at the end of every tick. Nothing else
+opens or closes an alert, so a state that is set by hand, by a restore or by a statement that knows
+nothing of alerts is told all the same.
+"""
+
+from __future__ import annotations
+
+from scheduling.enact.recipe import Recipe, Row, call
+from scheduling.enact.timing import Timing
+
+#: A failover pass that has not ended for so long beside a live watcher is an alert.
+PASS_LIMIT_S = 10.0
+#: Nodes that are lost within this time of each other may be a storm, which is one cause.
+SETTLE_S = 1.0
+#: The same cause within this time of its end is the same alert again.
+AGAIN_S = 600.0
+
+CAUSES = """
+WITH clock AS MATERIALIZED (
+    SELECT clock_timestamp() AS now
+), storm AS MATERIALIZED (
+    SELECT s.nodes, s.of_nodes, s.until FROM scheduling_storm s WHERE s.held_at IS NOT NULL
+), open_nodes AS MATERIALIZED (
+    SELECT count(*) FILTER (WHERE n.status = 'alive') AS alive,
+           count(*) FILTER (WHERE n.status = 'alive' AND n.draining) AS draining,
+           count(*) FILTER (WHERE n.status = 'alive' AND n.cordoned AND NOT n.draining) AS cordoned
+    FROM scheduling_node n
+), wanted AS MATERIALIZED (
+    SELECT 'node_lost' AS kind, 'node:' || n.id AS key, NULL::bigint AS portfolio_id,
+           n.id AS node_id, n.name || ' is lost since '
+               || to_char(n.status_since AT TIME ZONE 'UTC', 'HH24:MI:SS"Z"') AS reason,
+           NOT EXISTS (SELECT FROM storm)
+               AND n.status_since < clock.now - make_interval(secs => %(settle_s)s) AS may_open
+    FROM scheduling_node n, clock WHERE n.status = 'lost'
+  UNION ALL
+    SELECT 'storm_hold', 'fleet', NULL, NULL,
+           jsonb_array_length(storm.nodes) || ' of ' || storm.of_nodes || ' nodes were lost within '
+               || %(ttl_s)s::float || ' s, so failover is held'
+               || CASE WHEN storm.until IS NULL THEN ' until a person releases it' ELSE '' END,
+           true
+    FROM storm WHERE storm.nodes <> '[]'
+  UNION ALL
+    SELECT r.phase, 'portfolio:' || r.portfolio_id, r.portfolio_id, NULL, r.reason, true
+    FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id
+    WHERE r.phase IN ('quarantined', 'halted') AND p.archived_at IS NULL
+  UNION ALL
+    SELECT 'stalled', 'portfolio:' || r.portfolio_id, r.portfolio_id, r.node_id,
+           'no progress since '
+               || to_char(r.last_commit_at AT TIME ZONE 'UTC', 'HH24:MI:SS"Z"')
+               || ' while events wait, limit ' || %(stall_s)s::float || ' s',
+           true
+    FROM scheduling_run r WHERE r.stalled_at IS NOT NULL
+  UNION ALL
+    -- Runs nowhere, or on a node that is gone, and nothing is under way to change that.
+    SELECT 'pending', 'portfolio:' || r.portfolio_id, r.portfolio_id, NULL, r.reason,
+           open_nodes.alive = 0 OR open_nodes.alive > open_nodes.draining + open_nodes.cordoned
+    FROM scheduling_run r
+    JOIN portfolios_portfolio p ON p.id = r.portfolio_id
+    LEFT JOIN scheduling_node n ON n.id = r.node_id
+    LEFT JOIN scheduling_control c ON true
+    CROSS JOIN clock CROSS JOIN open_nodes
+    WHERE p.archived_at IS NULL AND p.desired_state = 'running'
+      AND (r.phase = 'pending' AND r.node_id IS NULL
+           AND r.phase_since < clock.now - make_interval(secs => %(pending_s)s)
+           OR n.status IN ('lost', 'left')
+           AND n.status_since < clock.now - make_interval(secs => %(pending_s)s)
+           AND NOT EXISTS (SELECT FROM storm)
+           AND NOT (c.frozen_at IS NOT NULL AND c.freeze_failover))
+      AND NOT EXISTS (SELECT FROM scheduling_handoff h WHERE h.portfolio_id = r.portfolio_id
+                      AND h.state IN ('requested', 'preparing', 'draining', 'activating'))
+  UNION ALL
+    SELECT 'revision_rejected', 'portfolio:' || p.id, p.id, NULL,
+           'r' || v.number || ' was rejected: ' || v.status_reason, true
+    FROM portfolios_portfolio p
+    JOIN portfolios_revision v ON v.portfolio_id = p.id AND v.number = p.revision
+    WHERE v.status = 'rejected' AND p.archived_at IS NULL
+  UNION ALL
+    SELECT 'no_open_node', 'fleet', NULL, NULL,
+           'no node takes a portfolio: of ' || alive || ' alive, ' || draining || ' drain and '
+               || cordoned || ' are cordoned; uncordon one or add one',
+           true
+    FROM open_nodes WHERE alive > 0 AND alive = draining + cordoned
+  UNION ALL
+    -- Known by a watcher that has looked for all that time. The bounds keep a clock that was set
+    -- from telling of it.
+    SELECT 'passes_stand', 'fleet', NULL, NULL,
+           'no whole pass since ' || coalesce(
+               to_char(p.failover_ran_at AT TIME ZONE 'UTC', 'HH24:MI:SS"Z"'), 'the start')
+               || ' beside a live watcher, limit ' || %(pass_limit_s)s::float
+               || ' s: lost nodes are not failed over; see the log of the watcher',
+           true
+    FROM scheduling_passlock w JOIN scheduling_passlock p ON p.name = 'pass', clock
+    WHERE w.name = 'watcher' AND w.until > clock.now
+      AND w.since < clock.now - make_interval(secs => %(pass_limit_s)s)
+      AND (p.failover_ran_at IS NULL
+           OR p.failover_ran_at < clock.now - make_interval(secs => %(pass_limit_s)s))
+), reopened AS (
+    -- The rival that may win, here and below: another watcher that compares at the same time. It
+    -- waits for the row or meets the unique index, and then changes and tells nothing.
+    UPDATE scheduling_alert a SET closed_at = NULL, gone_at = NULL, times = a.times + 1,
+        opened_at = clock.now, reason = w.reason
+    FROM wanted w, clock
+    WHERE w.may_open AND a.kind = w.kind AND a.key = w.key
+      AND a.closed_at > clock.now - make_interval(secs => %(again_s)s)
+      AND a.id = (SELECT max(l.id) FROM scheduling_alert l WHERE l.kind = w.kind AND l.key = w.key)
+    RETURNING a.id, a.kind, a.key, a.portfolio_id, a.node_id, a.reason, a.times
+), opened AS (
+    INSERT INTO scheduling_alert (kind, key, portfolio_id, node_id, reason, times, opened_at,
+                                  gone_at, closed_at)
+    SELECT w.kind, w.key, w.portfolio_id, w.node_id, w.reason, 1, clock.now, NULL, NULL
+    FROM wanted w, clock
+    WHERE w.may_open AND NOT EXISTS (
+        SELECT FROM scheduling_alert l WHERE l.kind = w.kind AND l.key = w.key
+        AND (l.closed_at IS NULL
+             OR l.closed_at > clock.now - make_interval(secs => %(again_s)s)))
+    ON CONFLICT (kind, key) WHERE closed_at IS NULL DO NOTHING
+    RETURNING id, kind, key, portfolio_id, node_id, reason, times
+), kept AS (
+    UPDATE scheduling_alert a SET gone_at = NULL, reason = w.reason
+    FROM wanted w
+    WHERE a.kind = w.kind AND a.key = w.key AND a.closed_at IS NULL
+      AND (a.gone_at IS NOT NULL OR a.reason <> w.reason)
+), over AS MATERIALIZED (
+    SELECT a.id FROM scheduling_alert a WHERE a.closed_at IS NULL
+    AND NOT EXISTS (SELECT FROM wanted w WHERE w.kind = a.kind AND w.key = a.key)
+), closed AS (
+    UPDATE scheduling_alert a SET closed_at = clock.now, gone_at = coalesce(a.gone_at, clock.now)
+    FROM over, clock
+    WHERE a.id = over.id AND a.closed_at IS NULL
+      AND (a.times = 1 OR a.gone_at < clock.now - make_interval(
+               secs => least(%(rest_s)s * 2.0 ^ least(a.times - 2, 20), %(again_s)s)))
+    RETURNING a.id, a.kind, a.key, a.portfolio_id, a.node_id, a.opened_at, a.times
+), away AS (
+    UPDATE scheduling_alert a SET gone_at = clock.now
+    FROM over, clock
+    WHERE a.id = over.id AND a.closed_at IS NULL AND a.times > 1 AND a.gone_at IS NULL
+), changed AS MATERIALIZED (
+    SELECT id, kind, key, portfolio_id, node_id, reason, times, 'alert_opened' AS what FROM reopened
+    UNION ALL
+    SELECT id, kind, key, portfolio_id, node_id, reason, times, 'alert_opened' FROM opened
+    UNION ALL
+    SELECT id, kind, key, portfolio_id, node_id,
+           replace(kind, '_', ' ') || ': the cause is gone', times, 'alert_closed' FROM closed
+), audited AS (
+    INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
+    SELECT clock.now, c.what, c.portfolio_id, c.node_id, 'sweep', c.reason,
+           jsonb_build_object('alert', c.id, 'kind', c.kind, 'times', c.times)
+    FROM changed c, clock
+), hinted AS (
+    SELECT pg_notify('ginkgo', '{"groups": ["board"], "message": {"type": "wake"}}')
+    FROM changed
+)
+SELECT c.id, c.kind, c.key, c.reason, c.what, (SELECT count(*) FROM hinted) AS hints FROM changed c
+"""
+
+
+def compare(timing: Timing) -> Recipe[list[Row]]:
+    """Open the alerts whose cause is there, close those whose cause is gone. Return what changed.
+
+    A cause that was gone and is back within AGAIN_S opens the same alert again, which then closes
+    only after its cause stayed away for three beats, six, twelve …
+    """
+    rows: list[Row] = yield from call(
+        CAUSES,
+        ttl_s=timing.lease_ttl_s,
+        stall_s=timing.stall_s,
+        settle_s=min(SETTLE_S, timing.heartbeat_interval_s),
+        pending_s=2 * timing.heartbeat_interval_s,
+        pass_limit_s=PASS_LIMIT_S,
+        again_s=AGAIN_S,
+        rest_s=3 * timing.heartbeat_interval_s,
+    )
+    return rows
