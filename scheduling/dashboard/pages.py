@@ -14,6 +14,7 @@ from scheduling.api.permissions import may_act, role_of
 from scheduling.dashboard.desk import build_desk
 from scheduling.dashboard.figures import percent
 from scheduling.observe.board import Board, read_board
+from scheduling.observe.halts import halt_in_force
 
 #: url name, label, icon: the pages of the navigation
 PAGES = (
@@ -46,6 +47,7 @@ def page_context(request: HttpRequest, page: str, live_view: str = "page") -> di
         "role": role_of(request.user),
         "may_act": may_act(request.user),
         "live_view": live_view,
+        "halt_in_force": halt_in_force(),
     }
 
 

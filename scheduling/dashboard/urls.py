@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from django.urls import path
 
-from scheduling.dashboard.views import acts, board, portfolio, tables
+from scheduling.dashboard.views import acts, board, halt, portfolio, tables
 
 urlpatterns = [
     path("", board.board, name="board"),
+    path("halt/", halt.halt, name="halt"),
+    path("halts/<int:number>/", halt.halted, name="halted"),
+    path("halts/<int:number>/undo/", halt.undo, name="undo-halt"),
     path("fleet/<slug:verb>/", acts.fleet_act, name="fleet-act"),
     path("portfolios/", tables.portfolios, name="portfolios"),
     path("portfolios/<slug:name>/", portfolio.portfolio, name="portfolio"),

@@ -40,10 +40,10 @@ def revoke(
     working = list(tokens.filter(revoked_at=None).select_for_update())
     tokens.filter(pk__in=[token.pk for token in working]).update(revoked_at=timezone.now())
     for token in working:
-        if isinstance(token, NodeToken):
-            told = audit("node_token_revoked", node=token.node_id, actor=actor, reason=reason)
-        else:
+        if isinstance(token, ApiToken):
             user = token.user.get_username()
             told = audit("api_token_revoked", actor=actor, reason=reason, user=user)
+        else:
+            told = audit("node_token_revoked", node=token.node_id, actor=actor, reason=reason)
         run(told)
     return len(working)

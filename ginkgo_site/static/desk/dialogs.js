@@ -18,8 +18,13 @@ function fill(html) {
   const template = document.createElement("template");
   template.innerHTML = html;
   dialog.replaceChildren(template.content);
+  dialog.classList.toggle("danger", Boolean(dialog.querySelector("[data-danger]")));
   nameTarget();
-  const first = dialog.querySelector(".wrong :is(input, textarea, select), [autofocus], input:not([type=hidden]), textarea, button");
+  arm();
+  const first =
+    dialog.querySelector(".wrong :is(input, textarea, select)") ||
+    dialog.querySelector("[autofocus]") ||
+    dialog.querySelector("input:not([type=hidden]), textarea, button");
   first?.focus();
 }
 
@@ -27,6 +32,12 @@ function nameTarget() {
   const picked = dialog.querySelector("[name=target_node]:checked");
   if (!picked) return;
   for (const word of dialog.querySelectorAll("[data-chosen]")) word.textContent = picked.value;
+}
+
+// What must be typed before its button works; the server looks at it again.
+function arm() {
+  const word = dialog.querySelector("[data-word]");
+  if (word) dialog.querySelector(`#${word.dataset.arms}`).disabled = word.value.trim() !== word.dataset.word;
 }
 
 function failed(sentence) {
@@ -74,6 +85,10 @@ async function send(form) {
   else if (answer.headers.get("Content-Type")?.startsWith("application/json")) {
     const done = await answer.json();
     dialog.close();
+    if (done.go) {
+      location.assign(done.go);
+      return;
+    }
     say(done.say);
     document.dispatchEvent(new CustomEvent("ginkgo-done", { detail: done }));
   } else if (answer.status >= 500) failed(`The server could not do it (${answer.status}). Its log says why; nothing you typed is lost.`);
@@ -99,6 +114,7 @@ export function startDialogs() {
     if (!event.target.matches(".waiting")) send(event.target);
   });
   dialog.addEventListener("change", nameTarget);
+  dialog.addEventListener("input", arm);
   dialog.addEventListener("close", () => {
     dialog.replaceChildren();
     if (opener && document.contains(opener)) opener.focus();

@@ -40,7 +40,7 @@ def _missing(request: HttpRequest, what: str, name: str) -> HttpResponse:
     return problem(request, 404, f"No such {what}", f"There is no {what} named {name}.")
 
 
-def _form(
+def show_form(
     request: HttpRequest, template: str, context: dict[str, Any], status: int = 200
 ) -> HttpResponse:
     """Return the form as the inside of a dialog, or as a page of its own."""
@@ -66,7 +66,7 @@ def _done(request: HttpRequest, sentence: str) -> HttpResponse:
     return redirect(_back(request, reverse("board")))
 
 
-def _carry_out(
+def carry_out(
     request: HttpRequest, act: Act, thing: Any, name: str | None, context: dict[str, Any]
 ) -> HttpResponse:
     """Show the dialog; on POST make the one call and show the outcome."""
@@ -82,7 +82,7 @@ def _carry_out(
         "ticked": [option for option, _ in act.options if request.POST.get(option)],
     }
     if request.method != "POST":
-        return _form(request, "desk/parts/act.html", context)
+        return show_form(request, "desk/parts/act.html", context)
     asked: dict[str, Any] = {option: option in context["ticked"] for option, _ in act.options}
     if act.asks_reason:
         asked["reason"] = reason
@@ -90,7 +90,7 @@ def _carry_out(
         act.call(*([name] if name else []), actor=request.user.get_username(), **asked)
     except Refused as refused:
         context["refused"] = refused.message
-        return _form(request, "desk/parts/act.html", context, refused.status)
+        return show_form(request, "desk/parts/act.html", context, refused.status)
     return _done(request, act.done.format(**named))
 
 
@@ -103,7 +103,7 @@ def node_act(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     act = NODE_ACTS.get(verb)
     if node is None or act is None:
         return _missing(request, "node" if node is None else "act", name)
-    return _carry_out(request, act, node, name, context)
+    return carry_out(request, act, node, name, context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -113,7 +113,7 @@ def fleet_act(request: HttpRequest, verb: str) -> HttpResponse:
     act = FLEET_ACTS.get(verb)
     if act is None:
         return _missing(request, "act", verb)
-    return _carry_out(request, act, None, None, page_context(request, "board"))
+    return carry_out(request, act, None, None, page_context(request, "board"))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -132,7 +132,7 @@ def portfolio_act(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     act = PORTFOLIO_ACTS.get(verb)
     if act is None:
         return _missing(request, "act", verb)
-    return _carry_out(request, act, portfolio, name, context)
+    return carry_out(request, act, portfolio, name, context)
 
 
 def _migrate(
@@ -156,7 +156,7 @@ def _migrate(
     }
     template = "desk/parts/migrate.html"
     if request.method != "POST":
-        return _form(request, template, context)
+        return show_form(request, template, context)
     try:
         if not asked:
             raise Refused(
@@ -170,7 +170,7 @@ def _migrate(
         )
     except Refused as refused:
         context["refused"] = refused.message
-        return _form(request, template, context, refused.status)
+        return show_form(request, template, context, refused.status)
     return _done(request, f"{portfolio.name} is moving to {asked}.")
 
 
@@ -205,11 +205,11 @@ def _edit(request: HttpRequest, portfolio: PortfolioLine, context: dict[str, Any
     template = "desk/parts/edit.html"
     if request.method != "POST":
         context["form"] = EditPortfolio(initial=shown)
-        return _form(request, template, context)
+        return show_form(request, template, context)
     form = EditPortfolio(request.POST, initial=shown)
     context["form"] = form
     if not form.is_valid():
-        return _form(request, template, context, 400)
+        return show_form(request, template, context, 400)
     changes = form.changes_from(initial)
     if not changes:
         return _done(request, f"Nothing of {portfolio.name} was changed.")
@@ -221,5 +221,5 @@ def _edit(request: HttpRequest, portfolio: PortfolioLine, context: dict[str, Any
             form.name_errors(errors)
         else:
             context["refused"] = refused.message
-        return _form(request, template, context, refused.status)
+        return show_form(request, template, context, refused.status)
     return _done(request, f"{portfolio.name} was changed.")

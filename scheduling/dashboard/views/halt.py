@@ -1,0 +1,111 @@
+"""Halt all: the dialog that has to be read, the act, what it stopped, and the way back."""
+
+from __future__ import annotations
+
+import re
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods, require_safe
+
+from scheduling import requests
+from scheduling.dashboard.access import for_operators, for_readers
+from scheduling.dashboard.acts import Act
+from scheduling.dashboard.figures import counted
+from scheduling.dashboard.pages import page_context, problem, show, wants_dialog
+from scheduling.dashboard.views.acts import carry_out, show_form
+from scheduling.errors import NotFound, Refused
+from scheduling.observe.board import Board
+from scheduling.observe.halts import HaltLine, read_halt
+
+WORD = re.compile(r"halt (\d{1,6})")
+
+
+def count_running(board: Board) -> int:
+    """Return how many portfolios a node owns, as the act itself counts them."""
+    return sum(p.node is not None for p in board.portfolios)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@for_operators
+def halt(request: HttpRequest) -> HttpResponse:
+    """Ask for a reason and for `halt 19`; then stop everything, if 19 are still running."""
+    if "cancel" in request.POST:
+        return redirect("board")
+    context = page_context(request, "board")
+    running = count_running(context["board"])
+    reason = request.POST.get("reason", "").strip()
+    typed = request.POST.get("word", "").strip()
+    context |= {
+        "title": f"Stop all {running} portfolios now?",
+        "running": running,
+        "active": len(context["board"].handoffs_active),
+        "reason": reason,
+        "typed": typed,
+    }
+    template = "desk/parts/halt.html"
+    if request.method != "POST":
+        return show_form(request, template, context)
+    try:
+        word = WORD.fullmatch(typed)
+        if word is None:
+            raise Refused("invalid", f"Type halt {running} to confirm.", status=400)
+        if not reason:
+            raise Refused("invalid", "Say why: the audit trail keeps it.", status=400)
+        done = requests.halt_all(
+            actor=request.user.get_username(), reason=reason, expect_running=int(word[1])
+        )
+    except Refused as refused:
+        context["refused"] = refused.message
+        if refused.code == "count_differs":
+            running = context["running"] = refused.extra["running"]
+            context |= {"title": f"Stop all {running} portfolios now?", "typed": ""}
+        return show_form(request, template, context, refused.status)
+    go = reverse("board") if done.halt is None else reverse("halted", args=[done.halt])
+    if wants_dialog(request):
+        return JsonResponse({"say": "Everything is stopped.", "go": go})
+    return redirect(go)
+
+
+@require_safe
+@for_readers
+def halted(request: HttpRequest, number: int) -> HttpResponse:
+    """Show one line for each portfolio that the halt stopped."""
+    try:
+        line, outcome = read_halt(number)
+    except NotFound as missing:
+        return problem(request, 404, "No such halt", missing.message)
+    context = page_context(request, "board") | {"line": line, "outcome": outcome}
+    return show(request, "desk/halted.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@for_operators
+def undo(request: HttpRequest, number: int) -> HttpResponse:
+    """Start all that the halt stopped and nobody started since."""
+    try:
+        line, _ = read_halt(number)
+    except NotFound as missing:
+        return problem(request, 404, "No such halt", missing.message)
+    return carry_out(request, UNDO, line, str(number), page_context(request, "board"))
+
+
+def _undo_lines(line: HaltLine, board: Board) -> list[tuple[str, str]]:
+    waits = counted(line.waiting, "portfolio")
+    return [
+        ("Now", f"{waits} that it still keeps stopped are placed by the balancer."),
+        ("From", "their last commits. What they do with older events is each one's catch_up."),
+        ("Stays", "What was stopped before it, or started, stopped or deleted since."),
+    ]
+
+
+UNDO = Act(
+    "undo",
+    "Undo halt {name}?",
+    "Start them",
+    "manage.py halt_all --undo {name}",
+    _undo_lines,
+    lambda name, **asked: requests.undo_halt(int(name), **asked),
+    "Halt {name} is undone: what it stopped starts as soon as nodes take it.",
+)
