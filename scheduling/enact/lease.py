@@ -22,8 +22,8 @@ from scheduling.wire.messages import Beat
 BEAT = """
 WITH input AS MATERIALIZED (
     SELECT * FROM unnest(%(nodes)s::bigint[], %(incarnations)s::uuid[], %(leaving)s::boolean[],
-                         %(metrics)s::jsonb[], %(portfolios)s::jsonb[])
-        AS i(node, incarnation, leaving, metrics, portfolios)
+                         %(metrics)s::jsonb[], %(portfolios)s::jsonb[], %(unheard)s::float8[])
+        AS i(node, incarnation, leaving, metrics, portfolios, unheard_s)
 ), clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), locked AS MATERIALIZED (
@@ -34,12 +34,17 @@ WITH input AS MATERIALIZED (
 ), beaten AS (
     -- The rival that may win: a new incarnation that registered. Then there is no row, and the
     -- daemon hears that it is superseded. A node that said goodbye stays gone.
-    UPDATE scheduling_lease l SET renewals = l.renewals + 1, renewed_at = clock.now,
-        expires_at = clock.now + make_interval(secs => %(ttl_s)s)
+    -- One that hears no answer is renewed up to one TTL after it last did, and no further.
+    UPDATE scheduling_lease l SET renewals = l.renewals + 1,
+        renewed_at = CASE WHEN i.unheard_s < %(ttl_s)s THEN clock.now ELSE l.renewed_at END,
+        expires_at = CASE WHEN i.unheard_s <= 0
+            THEN clock.now + make_interval(secs => %(ttl_s)s)
+            ELSE greatest(l.expires_at, clock.now + make_interval(secs => %(ttl_s)s - i.unheard_s))
+            END
     FROM input i, locked, clock, scheduling_node n
     WHERE locked.node_id = l.node_id AND i.node = l.node_id AND l.incarnation = i.incarnation
       AND n.id = l.node_id AND n.status IN ('alive', 'lost')
-    RETURNING l.node_id, i.leaving, i.metrics, i.portfolios
+    RETURNING l.node_id, l.expires_at, i.leaving, i.metrics, i.portfolios
 ), turned AS MATERIALIZED (
     SELECT n.id FROM scheduling_node n JOIN beaten b ON b.node_id = n.id
     WHERE n.leaving <> b.leaving ORDER BY n.id FOR NO KEY UPDATE OF n
@@ -67,15 +72,18 @@ WITH input AS MATERIALIZED (
     SELECT 1, clock.now, clock.now FROM clock
     ON CONFLICT (id) DO UPDATE SET last_beat_at = excluded.last_beat_at,
         serving_since = CASE
-            WHEN excluded.last_beat_at - g.last_beat_at > make_interval(secs => %(gap_s)s)
+            WHEN excluded.last_beat_at - g.last_beat_at
+                NOT BETWEEN interval '-1 s' AND make_interval(secs => %(gap_s)s)
             THEN excluded.last_beat_at ELSE g.serving_since END
-        WHERE g.last_beat_at < excluded.last_beat_at - interval '1 s'
+        WHERE g.last_beat_at NOT BETWEEN excluded.last_beat_at - interval '1 s'
+                                     AND excluded.last_beat_at + interval '1 s'
 )
 SELECT i.node, b.node_id IS NOT NULL AS beaten, l.incarnation AS held_by, n.status, n.host, n.pid,
        n.desired_version,
        (extract(epoch FROM clock_timestamp()) * 1e6)::bigint AS now_us,
        (SELECT count(*) FROM hinted) AS hints,
-       coalesce(k.expires_at < clock_timestamp() AND b.node_id IS NOT NULL, false) AS late,
+       coalesce(k.expires_at < clock_timestamp() AND b.expires_at > clock_timestamp(), false)
+           AS late,
        EXISTS (SELECT FROM scheduling_handoff h
                WHERE h.state IN ('requested', 'preparing', 'draining', 'activating')
                AND (h.source_node_id = i.node OR h.target_node_id = i.node)) AS pending,
@@ -119,6 +127,7 @@ def beat(nodes: Sequence[int], beats: Sequence[Beat], timing: Timing) -> Recipe[
         nodes=list(nodes),
         incarnations=[UUID(b.incarnation) for b in beats],
         leaving=[b.leaving for b in beats],
+        unheard=[b.unheard_s if math.isfinite(b.unheard_s) else 0.0 for b in beats],
         metrics=[Jsonb(_finite(b.metrics)) for b in beats],
         portfolios=[
             Jsonb([_finite({f: getattr(a, f) for f in a.__struct_fields__}) for a in b.portfolios])
@@ -221,16 +230,45 @@ PULSE = """
 INSERT INTO scheduling_gatewaypulse AS g (id, serving_since, last_beat_at)
 VALUES (1, clock_timestamp(), clock_timestamp())
 ON CONFLICT (id) DO UPDATE SET last_beat_at = excluded.last_beat_at,
+    -- A clock that was set is a gap too, whichever way.
     serving_since = CASE
-        WHEN excluded.last_beat_at - g.last_beat_at > make_interval(secs => %(gap_s)s)
+        WHEN excluded.last_beat_at - g.last_beat_at
+            NOT BETWEEN interval '-1 s' AND make_interval(secs => %(gap_s)s)
         THEN excluded.last_beat_at ELSE g.serving_since END
 """
 
 
 def pulse(timing: Timing) -> Recipe[None]:
-    """Note that nodes can reach us now. A gap of two heartbeats starts `serving_since` anew."""
+    """Note that nodes can reach us now. A gap of two heartbeats starts `serving_since` anew, and so
+    does a clock that was set back: what was written before it says nothing of how long ago it was.
+    """
     yield from call(PULSE, gap_s=2 * timing.heartbeat_interval_s)
 
+
+#: No lease is longer than its TTL, and none was renewed in the future: the clock was set back. What
+#: is left is cut to one TTL from now, so that a node that is gone is judged that much later and not
+#: later by the whole jump.
+CUT = """
+WITH long AS (
+    SELECT node_id FROM scheduling_lease
+    WHERE expires_at > clock_timestamp() + make_interval(secs => %(ttl_s)s) + interval '1 s'
+       OR renewed_at > clock_timestamp() + interval '1 s'
+    -- What a beat renews just now is right already.
+    ORDER BY node_id FOR UPDATE SKIP LOCKED
+)
+UPDATE scheduling_lease l SET renewed_at = least(l.renewed_at, clock_timestamp()),
+    expires_at = least(l.expires_at, clock_timestamp() + make_interval(secs => %(ttl_s)s))
+FROM long WHERE l.node_id = long.node_id
+"""
+
+#: The same for what nodes became: a loss in the future would count as a new one once it is reached.
+CUT_SINCE = """
+WITH ahead AS (
+    SELECT id FROM scheduling_node WHERE status_since > clock_timestamp() + interval '1 s'
+    ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE scheduling_node n SET status_since = clock_timestamp() FROM ahead WHERE n.id = ahead.id
+"""
 
 MARK_LOST = """
 WITH expired AS (
@@ -239,7 +277,8 @@ WITH expired AS (
     FROM scheduling_lease l, scheduling_gatewaypulse g, scheduling_node n
     WHERE l.expires_at < clock_timestamp() AND n.id = l.node_id AND n.status = 'alive'
       -- While we cannot be reached ourselves, nobody's silence means anything.
-      AND g.last_beat_at > clock_timestamp() - make_interval(secs => %(gap_s)s)
+      AND g.last_beat_at BETWEEN clock_timestamp() - make_interval(secs => %(gap_s)s)
+                             AND clock_timestamp() + interval '1 s'
       AND (
         g.serving_since < clock_timestamp() - make_interval(secs => %(ttl_s)s)
         -- It reached us since we serve, and then stopped: that silence is its own.
@@ -276,9 +315,12 @@ SELECT id, name, silent_s, (SELECT count(*) FROM hinted) AS hints FROM lost
 
 def mark_lost(timing: Timing) -> Recipe[list[Row]]:
     """Mark nodes whose lease has expired. A status, not an end: their next beat revives them."""
-    return (
-        yield from call(MARK_LOST, ttl_s=timing.lease_ttl_s, gap_s=2 * timing.heartbeat_interval_s)
+    yield from call(CUT, ttl_s=timing.lease_ttl_s)
+    rows = yield from call(
+        MARK_LOST, ttl_s=timing.lease_ttl_s, gap_s=2 * timing.heartbeat_interval_s
     )
+    yield from call(CUT_SINCE)
+    return rows
 
 
 NEXT_EXPIRY = """

@@ -12,13 +12,14 @@ from scheduling.enact.timing import Timing
 #: could reach us, or in which the clock was set forward, is not counted as standing.
 STALLS = """
 WITH head AS (
-    SELECT DISTINCT ON (s.feed_id) s.feed_id, s.from_seq
+    SELECT DISTINCT ON (s.feed_id) s.feed_id, s.from_seq, s.from_time, s.rate, s.from_seq
         + floor(extract(epoch FROM clock_timestamp() - s.from_time) * s.rate)::bigint AS seq
     FROM portfolios_feedsegment s ORDER BY s.feed_id, s.id DESC
 ), judging AS MATERIALIZED (
     SELECT FROM scheduling_gatewaypulse g
     WHERE g.serving_since < clock_timestamp() - make_interval(secs => %(stall_s)s)
-      AND g.last_beat_at > clock_timestamp() - make_interval(secs => %(gap_s)s)
+      AND g.last_beat_at BETWEEN clock_timestamp() - make_interval(secs => %(gap_s)s)
+                             AND clock_timestamp() + interval '1 s'
 ), standing AS (
     SELECT r.portfolio_id
     FROM scheduling_run r
@@ -28,6 +29,10 @@ WITH head AS (
     CROSS JOIN judging
     WHERE r.phase = 'running' AND r.last_seq < head.seq
       AND r.last_commit_at < clock_timestamp() - make_interval(secs => %(stall_s)s)
+      -- After a quiet hour the first event has not waited an hour.
+      AND head.from_time + make_interval(secs => coalesce(
+              greatest(r.last_seq + 1 - head.from_seq, 0) / nullif(head.rate, 0), 0))
+          < clock_timestamp() - make_interval(secs => %(stall_s)s)
 ), free AS MATERIALIZED (
     -- What somebody commits or grants just now is looked at next time.
     SELECT r.portfolio_id FROM scheduling_run r

@@ -38,12 +38,19 @@ ON CONFLICT (id) DO UPDATE SET held_at = excluded.held_at, until = excluded.unti
 RETURNING held_at
 """
 
-#: A hold by a person has no end of its own. A clock that was set back must not make one TTL longer.
+#: A clock that was set back must neither make a hold longer nor bring its losses up again.
+CUT = """
+-- An empty column stays empty, which least() alone would fill.
+UPDATE scheduling_storm SET
+    ended_at = CASE WHEN ended_at IS NOT NULL THEN least(ended_at, clock_timestamp()) END,
+    until = CASE WHEN until IS NOT NULL
+        THEN least(until, clock_timestamp() + make_interval(secs => %(ttl_s)s)) END
+WHERE until > clock_timestamp() + make_interval(secs => %(ttl_s)s)
+   OR ended_at > clock_timestamp()
+"""
+
+#: A hold by a person has no end of its own.
 CLOSE = """
-WITH steady AS (
-    UPDATE scheduling_storm SET until = clock_timestamp() + make_interval(secs => %(ttl_s)s)
-    WHERE until > clock_timestamp() + make_interval(secs => %(ttl_s)s)
-)
 UPDATE scheduling_storm SET held_at = NULL, until = NULL, ended_at = clock_timestamp()
 -- The rival that may win: a person who releases it, or holds it on, which clears `until`.
 WHERE held_at IS NOT NULL AND until < clock_timestamp()
@@ -75,7 +82,8 @@ def guard(timing: Timing) -> Recipe[bool]:
 
     Return whether either was done. One hold, one end, however many watchers look.
     """
-    over = yield from one(CLOSE, ttl_s=timing.lease_ttl_s)
+    yield from call(CUT, ttl_s=timing.lease_ttl_s)
+    over = yield from one(CLOSE)
     if over is not None:
         reason = f"held for {timing.lease_ttl_s:g} s; failover goes on, a few portfolios a pass"
         yield from audit("storm_over", actor="sweep", reason=reason)

@@ -40,17 +40,14 @@ class Coalescer:
 
     async def _write(self) -> None:
         while self._waiting:
-            batch, self._waiting = self._waiting, []
-            oldest = time.monotonic() - LONGEST_WAIT_S
-            for _, _, since, future in batch:
-                if since < oldest and not future.done():
-                    future.set_exception(WaitedTooLong())
-            # One row a node: the newest words of a daemon that repeated itself.
-            newest: dict[int, Beat] = {n: m for n, m, since, _ in batch if since >= oldest}
+            batch: list[tuple[int, Beat, float, asyncio.Future[Row]]] = []
             try:
-                rows: dict[int, Any] = {}
-                if newest:
-                    async with pool().connection() as connection:
+                # The connection first: beats that wait for one are in our queue as well.
+                async with pool().connection() as connection:
+                    batch, self._waiting = self._waiting, []
+                    newest = _fresh(batch)
+                    rows: dict[int, Any] = {}
+                    if newest:
                         rows = await arun_bare(
                             connection, beat(list(newest), list(newest.values()), timing())
                         )
@@ -62,6 +59,17 @@ class Coalescer:
                     else:
                         future.set_exception(WaitedTooLong())
             except Exception as error:
+                if not batch:  # no connection came
+                    batch, self._waiting = self._waiting, []
                 for _, _, _, future in batch:
                     if not future.done():
                         future.set_exception(error)
+
+
+def _fresh(batch: list[tuple[int, Beat, float, asyncio.Future[Row]]]) -> dict[int, Beat]:
+    """Drop the beats that grew old; return the newest of each node, should one repeat itself."""
+    oldest = time.monotonic() - LONGEST_WAIT_S
+    for _, _, since, future in batch:
+        if since < oldest and not future.done():
+            future.set_exception(WaitedTooLong())
+    return {node: message for node, message, since, _ in batch if since >= oldest}

@@ -59,6 +59,8 @@ class ExecutionNode:
         self._feed_time = FeedTime()
         self._strategies: dict[str, int] = {}
         self._ttl_s = 30.0
+        self._heard_us = 0  #: when the last answered beat was sent
+        self._unheard = False  #: a later one got no answer
         self._slots = 0
         self._connected = False
         self._beat_now = asyncio.Event()
@@ -115,6 +117,7 @@ class ExecutionNode:
         self.desired = None  # the server may have been restored to lower versions
         self.take_desired(registered.desired)
         self._services.lease.renew(sent_us / 1e6, self._ttl_s)
+        self._heard_us, self._unheard = sent_us, False
 
     def end(self) -> None:
         """Kill every process and begin nothing more."""
@@ -136,6 +139,7 @@ class ExecutionNode:
                 LOG.warning("heartbeat failed: %s", error)
                 await back_off(failures, 0.2, 2.0)
                 failures += 1
+                self._unheard = True
                 continue
             if self.leaving or not self._connected:
                 wait_s = min(wait_s, EAGER_BEAT_S)
@@ -157,6 +161,7 @@ class ExecutionNode:
         leaving, reports = self.leaving, self._services.outbox.content()
         known = self.desired.version if self.desired else 0
         sent_us = boottime_us()
+        unheard, unheard_s = self._unheard, (sent_us - self._heard_us) / 1e6
         answer = await self._link.beat(
             Beat(
                 incarnation=self.incarnation,
@@ -165,6 +170,7 @@ class ExecutionNode:
                 metrics=self._metrics.read(sent_us / 1e6, self._pids()),
                 portfolios=self._actual(),
                 reports=reports,
+                unheard_s=unheard_s if unheard else 0.0,
             )
         )
         if self.left:
@@ -182,9 +188,11 @@ class ExecutionNode:
         else:
             self._look()
         self._services.lease.renew(sent_us / 1e6, min(self._ttl_s, answer.expires_in_s))
+        self._heard_us, self._unheard = sent_us, False
         if leaving:
             self.answered_leaving.set()
-        return answer.next_beat_s
+        # The server renewed only what was left since the last answer; it hears at once of this one.
+        return 0.0 if unheard else answer.next_beat_s
 
     def beat_soon(self) -> None:
         """Beat at once; several wishes become one beat."""

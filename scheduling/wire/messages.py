@@ -186,6 +186,9 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     """cpu_pct, mem_pct, rss_mb …"""
     portfolios: list[Actual] = []
     reports: list[Report] = []
+    unheard_s: float = 0.0
+    """Seconds since the last answered beat was sent, where later ones got no answer. A lease is for
+    those who hear: one whose answers are lost stops feeding and must not keep its portfolios."""
 
 
 class BeatAnswer(msgspec.Struct, frozen=True, kw_only=True):

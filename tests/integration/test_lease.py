@@ -96,6 +96,27 @@ def test_the_answer_says_whether_a_handoff_waits_for_the_node(node: Daemon) -> N
     assert node.beat().pending is False
 
 
+def test_a_node_that_hears_no_answer_is_renewed_to_one_ttl_after_it_last_did(node: Daemon) -> None:
+    Lease.objects.update(expires_at=ago(-5))
+    node.beat(unheard_s=14.0)
+    assert 15 < left_s() <= 16
+    node.beat(unheard_s=24.0)
+    assert left_s() > 15  # a beat never takes anything away
+    Lease.objects.update(expires_at=ago(-5))
+    node.beat(unheard_s=31.0)
+    assert left_s() <= 5
+    node.beat()
+    assert left_s() > 29
+
+
+def test_a_lost_node_that_hears_no_answer_stays_lost(node: Daemon) -> None:
+    lose(node)
+    assert node.beat(unheard_s=40.0).beaten is True
+    assert Node.objects.get().status == "lost"
+    node.beat()
+    assert Node.objects.get().status == "alive"
+
+
 # --- goodbye -------------------------------------------------------------------------------------
 
 
