@@ -38,8 +38,12 @@ WITH input AS MATERIALIZED (
         batch = i.batch,
         first_commit_at = coalesce(r.first_commit_at, clock_timestamp()),
         last_commit_at = clock_timestamp(),
-        attempts = CASE WHEN i.to_seq > i.from_seq THEN 0 ELSE r.attempts END,
-        reason = CASE WHEN l.first OR (i.to_seq > i.from_seq AND r.attempts > 0) THEN ''
+        -- Attempts count for the event at which they ended; what lies before it is no proof.
+        attempts = CASE WHEN i.to_seq > i.from_seq AND i.to_seq >= coalesce(r.failed_seq, 0)
+                        THEN 0 ELSE r.attempts END,
+        failed_seq = CASE WHEN i.to_seq >= r.failed_seq THEN NULL ELSE r.failed_seq END,
+        reason = CASE WHEN l.first OR (i.to_seq > i.from_seq AND r.attempts > 0
+                                       AND i.to_seq >= coalesce(r.failed_seq, 0)) THEN ''
                       ELSE r.reason END,
         failures_by_node = CASE WHEN i.to_seq > i.from_seq THEN '{}'::jsonb
                                 ELSE r.failures_by_node END,

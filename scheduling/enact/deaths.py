@@ -26,6 +26,12 @@ from scheduling.wire.messages import Died, Halted
 MOST_FAILURES_A_NODE = 2
 
 
+NOTE_DEATH = """
+UPDATE scheduling_run SET last_death = %(death)s WHERE portfolio_id = %(portfolio)s
+RETURNING portfolio_id
+"""
+
+
 def died(node: int, incarnation: UUID, death: Died, timing: Timing) -> Recipe[str]:
     """Count a death and decide: restart in place, the good revision, elsewhere, or quarantine.
 
@@ -65,12 +71,19 @@ def died(node: int, incarnation: UUID, death: Died, timing: Timing) -> Recipe[st
     unproven = run.revision_status != "good"
     if unproven and run.good_revision is not None and run.good_revision != run.revision:
         return (yield from _fall_back(run, node, incarnation, death, timing))
+    if death.idle:
+        # No event has failed. A feed that stands still would otherwise quarantine, for want of
+        # progress, what somebody kills five times in a week.
+        yield from one(NOTE_DEATH, portfolio=run.portfolio_id, death=UUID(death.death))
+        yield from touch([node])
+        return "restart"
     counted = yield from raise_attempts(
         run.portfolio_id,
         f"attempt {run.attempts + 1} of {MOST_ATTEMPTS} ended after seq {run.last_seq}: "
         f"{death.error}",
         death=death.death,
         node_failed=node if death.before_first_event else None,
+        failed_seq=death.failed_seq or None,
     )
     assert counted is not None
     if counted.attempts >= MOST_ATTEMPTS:

@@ -55,7 +55,12 @@ SELECT epoch, last_seq, granted_at FROM granted
 LOCK_RUN = """
 SELECT r.portfolio_id, r.epoch, r.node_id, r.incarnation, r.revision, r.last_seq, r.phase, r.reason,
        r.attempts, r.last_death, r.good_revision, r.first_commit_at, r.last_commit_at,
-       r.failures_by_node, r.pinned_node_id, n.name AS node_name,
+       r.failures_by_node, r.pinned_node_id,
+       -- Of a feed that stands still nothing waits, so no event can have ended an owner.
+       r.last_seq < (SELECT s.from_seq
+            + floor(extract(epoch FROM clock_timestamp() - s.from_time) * s.rate)::bigint
+            FROM portfolios_feedsegment s WHERE s.feed_id = p.feed_id ORDER BY s.id DESC LIMIT 1)
+           AS event_waits, n.name AS node_name,
        p.name, p.revision AS wanted_revision, p.weight, p.desired_state, p.archived_at,
        (SELECT v.status FROM portfolios_revision v
         WHERE v.portfolio_id = r.portfolio_id AND v.number = r.revision) AS revision_status
@@ -115,6 +120,7 @@ def grant(
 RAISE_ATTEMPTS = """
 UPDATE scheduling_run SET
     attempts = attempts + 1,
+    failed_seq = coalesce(%(failed_seq)s, failed_seq),
     last_death = coalesce(%(death)s, last_death),
     reason = %(reason)s::text,
     failures_by_node = CASE WHEN %(node_failed)s::text IS NULL THEN failures_by_node
@@ -126,15 +132,24 @@ RETURNING attempts, failures_by_node
 
 
 def raise_attempts(
-    portfolio: int, reason: str, *, death: str | None = None, node_failed: int | None = None
+    portfolio: int,
+    reason: str,
+    *,
+    death: str | None = None,
+    node_failed: int | None = None,
+    failed_seq: int | None = None,
 ) -> Recipe[Row | None]:
-    """Count one death or failed start under the lock of the run. Return attempts and failures."""
+    """Count one death or failed start under the lock of the run. Return attempts and failures.
+
+    With `failed_seq` the count stands until that event is committed, not only the next one.
+    """
     return (
         yield from one(
             RAISE_ATTEMPTS,
             portfolio=portfolio,
             reason=reason,
             death=death,
+            failed_seq=failed_seq,
             node_failed=None if node_failed is None else str(node_failed),
         )
     )

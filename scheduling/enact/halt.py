@@ -178,7 +178,13 @@ WITH locked AS MATERIALIZED (
     ORDER BY r.portfolio_id FOR UPDATE OF r
 ), lifted AS (
     UPDATE scheduling_run r SET phase = 'pending', phase_since = clock_timestamp(), attempts = 0,
-        failures_by_node = '{}', reason = 'waits for the next pass', halt_id = NULL
+        failures_by_node = '{}', reason = 'waits for the next pass', halt_id = NULL,
+        failed_seq = NULL,
+        resume_seq = (
+            SELECT s.from_seq
+                + floor(extract(epoch FROM clock_timestamp() - s.from_time) * s.rate)::bigint
+            FROM portfolios_feedsegment s JOIN portfolios_portfolio p ON p.feed_id = s.feed_id
+            WHERE p.id = l.portfolio_id ORDER BY s.id DESC LIMIT 1)
     FROM locked l WHERE r.portfolio_id = l.portfolio_id
     RETURNING r.portfolio_id, l.name
 ), wanted AS (

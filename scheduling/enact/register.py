@@ -157,6 +157,7 @@ def _take_over(
         # The process that should have drained is gone with its daemon.
         yield from end_run(active, run, released=False, batch=None, hint=False)
         return False
+    died = died and run.event_waits
     if died and run.attempts + 1 >= MOST_ATTEMPTS:
         error = f"the daemon of {node_name} ended and started again"
         if active is not None:

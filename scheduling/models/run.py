@@ -51,6 +51,9 @@ class Run(models.Model):
     reason = models.TextField(blank=True, default="")
     attempts = models.PositiveIntegerField(default=0)
     last_death = models.UUIDField(null=True, blank=True)
+    failed_seq = models.BigIntegerField(
+        null=True, help_text="Attempts count for this event, or one before it."
+    )
     failures_by_node = models.JSONField(
         default=dict, blank=True, help_text="Node id → failures before the first event."
     )
@@ -59,6 +62,9 @@ class Run(models.Model):
     )
     good_revision = models.PositiveIntegerField(null=True, blank=True)
     # Written by operators.
+    resume_seq = models.BigIntegerField(
+        null=True, help_text="The head when it was started last: up to here `halt` is lifted."
+    )
     pinned_node = models.ForeignKey(
         Node, on_delete=models.SET_NULL, null=True, blank=True, related_name="pinned_runs"
     )

@@ -19,11 +19,13 @@ from portfolios.runtime.messages import (
     encode_message,
 )
 from portfolios.runtime.results import BatchResult
+from scheduling.node_daemon.boottime import boottime_s
 from scheduling.node_daemon.errors import ChildFailed, Stage, Swept
 from scheduling.node_daemon.nursery import SERVE, Born, Nursery, kill_group
 from scheduling.node_daemon.replies import NoAnswer, answer_to
 
 MAIL_S = 0.3
+JUST_WORKED_S = 0.1
 
 
 class Child:
@@ -37,6 +39,7 @@ class Child:
         """Use `start_child`."""
         self.pid = pid
         self.busy = False  #: it works on a request
+        self._worked_at_s = float("-inf")
         self._ended_for: ChildFailed | None = None  #: why this end has ended it
         self._born = born
         self._protocol: _Frames | None = None
@@ -61,7 +64,7 @@ class Child:
         except NoAnswer as wrong:
             raise self._end_for("exit", f"its process answered {wrong}") from None
         finally:
-            self.busy = False
+            self.busy, self._worked_at_s = False, boottime_s()
         if isinstance(reply, Failed):
             raise ChildFailed(reply.stage, reply.error, reply.seq)
         return reply
@@ -105,7 +108,8 @@ class Child:
             self.kill()
             return ChildFailed("exit", self._said("its process closed its socket and did not end"))
         if self._born.vanished:
-            return Swept(self.busy)
+            # One that kills its parent may come to the end of its batch before it dies of it.
+            return Swept(self.busy or boottime_s() - self._worked_at_s < JUST_WORKED_S)
         code = os.waitstatus_to_exitcode(status) if status >= 0 else status
         if code < 0:
             sentence = f"its process was ended by {_name_of(-code)}"

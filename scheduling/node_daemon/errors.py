@@ -80,7 +80,7 @@ class ChildFailed(NodeFault):
 class Swept(ChildFailed):
     """The process ended with its forkserver, which another portfolio may have ended.
 
-    Only those that were at work can have done it; the others have no attempt less.
+    Only those that were at work can have done it; the others start again as if nothing was.
     """
 
     def __init__(self, was_busy: bool) -> None:

@@ -32,7 +32,9 @@ WITH me AS (
     WHERE h.state = 'activating' AND h.release_answer = 'handed_over'
 )
 SELECT me.desired_version AS version, e.portfolio_id, e.role, e.epoch, e.revision, e.handoff,
-       r.attempts, p.name, p.uid, p.catch_up, p.starting_cash, p.first_seq, f.name AS feed,
+       r.attempts, coalesce(r.failed_seq, 0) AS failed_seq,
+       coalesce(r.resume_seq, 0) AS resume_seq, p.name, p.uid, p.catch_up,
+       p.starting_cash, p.first_seq, f.name AS feed,
        v.strategy, v.strategy_version, v.config, v.symbols, v.limits,
        EXISTS (SELECT FROM scheduling_control c WHERE c.frozen_at IS NOT NULL) AS frozen,
        (SELECT jsonb_agg(jsonb_build_object('name', x.name, 'sha256', x.sha256,
@@ -85,6 +87,8 @@ def _entry(row: Row) -> Desired:
         handoff=row.handoff,
         attempts=row.attempts,
         catch_up=row.catch_up,
+        resume_seq=row.resume_seq,
+        failed_seq=row.failed_seq,
         feed=row.feed,
         spec=spec_of(row),
     )

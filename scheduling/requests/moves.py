@@ -192,10 +192,16 @@ WHERE portfolio_id = %(portfolio)s AND pinned_node_id IS NOT NULL
 RETURNING portfolio_id
 """
 
-#: Only what nobody owns: a grant that was faster keeps its phase.
+#: Only what nobody owns: a grant that was faster keeps its phase. Whoever starts it has seen how
+#: old its events are, so `halt` is lifted up to the head of this moment.
 LIFT = """
 UPDATE scheduling_run SET phase = 'pending', phase_since = clock_timestamp(), attempts = 0,
-    failures_by_node = '{}', reason = 'waits for the next pass', halt_id = NULL
+    failures_by_node = '{}', reason = 'waits for the next pass', halt_id = NULL, failed_seq = NULL,
+    resume_seq = (
+        SELECT s.from_seq
+            + floor(extract(epoch FROM clock_timestamp() - s.from_time) * s.rate)::bigint
+        FROM portfolios_feedsegment s JOIN portfolios_portfolio p ON p.feed_id = s.feed_id
+        WHERE p.id = portfolio_id ORDER BY s.id DESC LIMIT 1)
 WHERE portfolio_id = %(portfolio)s AND node_id IS NULL
 RETURNING portfolio_id
 """

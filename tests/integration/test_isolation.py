@@ -172,13 +172,35 @@ async def test_without_the_guard_what_it_started_ends_with_it_whatever_group_it_
     assert_canary_is_exact(gateway, CANARY)
 
 
-async def test_without_the_guard_one_that_kills_all_processes_costs_only_itself_an_attempt(
+async def test_without_the_guard_one_that_kills_all_processes_is_told_of_and_they_come_back(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     daemon = await with_a_canary(gateway, daemons, "kill_its_parent", GINKGO_STRATEGY_GUARD="no")
     died = await first_death(gateway)
     assert "ended with the process that portfolios are forked from" in died.error
-    await bystanders_noticed_nothing(gateway, daemon)
+    seen = gateway.committed(CANARY)
+    await the_bad_one_is_gone(gateway, daemon)
+    await gateway.until(lambda: gateway.committed(CANARY) > seen + 50, 5)
+    assert_canary_is_exact(gateway, CANARY)
+
+
+async def test_portfolios_with_nothing_in_work_lose_no_attempt_when_their_forkserver_ends(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    began = gateway.segments[0].from_time_us
+    gateway.segments = [wire.SegmentInfo(0, began, 100.0), wire.SegmentInfo(1000, began + 1, 0.0)]
+    for portfolio in (1, 2):
+        gateway.grant("node-1", portfolio, last_seq=1000)
+    await gateway.want("node-1", gateway.entry(1, "run"), gateway.entry(2, "run"))
+    daemon = await daemons.start()
+    await gateway.until(lambda: all(gateway.committed(p) == 0 for p in (1, 2)))
+    before = family(daemon.pid)
+    assert len(before) == 3
+    await asyncio.sleep(0.2)  # longer than "just now"
+    psutil.Process(daemon.pid).children()[0].kill()
+    await gateway.until(lambda: all(len(gateway.runs[p].commits) == 2 for p in (1, 2)))
+    assert alive(before) == []
+    assert reports(gateway, wire.Died) == []
 
 
 async def test_a_slow_one_lags_and_says_so_and_its_neighbour_keeps_its_pace(

@@ -86,7 +86,7 @@ def hand_over(
         why=h.reason,
         actor=h.requested_by,
         handoff=h.id,
-        deaths=1 if h.kind == "failover" else 0,
+        deaths=1 if h.kind == "failover" and run.event_waits else 0,
     )
     if given is None:  # cannot be under the lock of the run; refuse rather than guess
         yield from fail(h, run, "somebody granted it meanwhile")

@@ -38,7 +38,7 @@ def prepared(handoff: int, node: int, incarnation: UUID, timing: Timing) -> Reci
         if h.kind == "failover" and run.node_id is not None and not owner_is_gone(h):
             yield from fail(h, run, f"{h.source_name} beats again and keeps it")
             return "failed"
-        if h.kind == "failover" and run.attempts + 1 >= MOST_ATTEMPTS:
+        if h.kind == "failover" and run.event_waits and run.attempts + 1 >= MOST_ATTEMPTS:
             error = f"{h.source_name}, which ran it, was lost"
             yield from fail(h, run, error)
             yield from quarantine(run, run.attempts + 1, error)
