@@ -190,7 +190,9 @@ WITH ready AS MATERIALIZED (
     WHERE (v.status = 'unproven'
            -- Back to an earlier good one: that is the one to fall back to from now on.
            OR (v.status = 'good' AND r.good_revision IS DISTINCT FROM r.revision))
-      AND r.first_commit_at < clock_timestamp() - make_interval(secs => %(good_after_s)s)
+      -- By a commit after that time, not by the time alone: while nodes cannot reach us nobody says
+      -- that its process has died.
+      AND r.last_commit_at > r.first_commit_at + make_interval(secs => %(good_after_s)s)
       AND r.last_seq > t.from_seq
     ORDER BY r.portfolio_id
     FOR UPDATE OF r SKIP LOCKED

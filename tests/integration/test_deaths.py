@@ -188,6 +188,15 @@ def test_a_revision_is_good_after_its_minute_and_some_progress(node: Daemon) -> 
     assert run(prove(timing())) == 0
 
 
+def test_time_alone_proves_no_revision_whose_process_may_have_died_unheard(node: Daemon) -> None:
+    silent = a_trader("silent", node, events=1)
+    Run.objects.filter(pk=silent.portfolio.pk).update(
+        first_commit_at=ago(600), last_commit_at=ago(599)
+    )
+    assert run(prove(timing())) == 0
+    assert status(silent, 1) == "unproven"
+
+
 def test_an_unproven_revision_that_dies_is_rejected_and_the_good_one_comes_back_at_once(
     hand: Owner,
 ) -> None:
