@@ -53,6 +53,9 @@ class Answer:
 class House:
     """One `bin/up`: start it, ask it, hurt it, stop it."""
 
+    #: What Python is given to start it.
+    LAUNCHER: tuple[str, ...] = ("-m", "ginkgo_site.launcher")
+
     def __init__(self, home: Path, *options: str, **environment: str) -> None:
         self.home = home
         self._options = options
@@ -68,13 +71,14 @@ class House:
         """Start without waiting."""
         self._output = open(self.home / "up.txt", "a", encoding="utf-8")  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "ginkgo_site.launcher", "--port", "0", *self._options],
+            [sys.executable, *self.LAUNCHER, "--port", "0", *self._options],
             cwd=CHECKOUT,
             env=self.environment(),
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,  # a Ctrl-C at the terminal is for whoever runs the tests
         )
 
     def start(self, limit_s: float = 120) -> float:
