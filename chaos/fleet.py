@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +17,7 @@ import psutil
 import psycopg
 
 from chaos import market_data
+from chaos.clock import IS_SET, right_clock, set_clock
 from chaos.house import House
 from ginkgo_site.env import CHECKOUT, embedded_url
 
@@ -41,7 +42,8 @@ SELECT p.name, t.epoch, t.from_seq, t.before, t.to_seq FROM (
     SELECT portfolio_id, epoch, from_seq, to_seq,
            lag(to_seq) OVER w AS before, lag(epoch) OVER w AS epoch_before,
            row_number() OVER w AS number, lead(epoch) OVER w AS epoch_after
-    FROM scheduling_tenure WINDOW w AS (PARTITION BY portfolio_id ORDER BY started_at, epoch)
+    -- In the order they were written: their times may be those of a clock that jumped.
+    FROM scheduling_tenure WINDOW w AS (PARTITION BY portfolio_id ORDER BY id)
 ) t JOIN portfolios_portfolio p ON p.id = t.portfolio_id
 WHERE (t.number = 1 AND t.from_seq <> p.first_seq - 1)
    OR (t.number > 1 AND (t.before IS NULL OR t.from_seq <> t.before OR t.epoch <= t.epoch_before))
@@ -65,13 +67,38 @@ WHERE t.epoch IS NULL OR f.fill_seq <= t.from_seq OR f.fill_seq > t.to_seq
 
 #: A new function takes the name over. Statements that were prepared with the old one are parsed
 #: again, since the change of a schema makes every session throw its plans away.
-_SILENCE = (
+_REPLACED = (
     "ALTER FUNCTION pg_catalog.pg_notify(text, text) RENAME TO pg_notify_heard",
-    "CREATE FUNCTION pg_catalog.pg_notify(text, text) RETURNS void LANGUAGE plpgsql AS 'BEGIN END'",
     "CREATE SCHEMA silence",
+    "CREATE TABLE silence.held (channel text, payload text)",
+    "CREATE FUNCTION pg_catalog.pg_notify(text, text) RETURNS void LANGUAGE plpgsql AS $${}$$",
 )
+LOSING = "BEGIN END"
+#: The spaces keep PostgreSQL from taking them for one; whoever reads JSON does not see them.
+REPEATING = """
+BEGIN
+    PERFORM pg_catalog.pg_notify_heard($1, $2);
+    PERFORM pg_catalog.pg_notify_heard($1, $2 || ' ');
+    PERFORM pg_catalog.pg_notify_heard($1, $2 || '  ');
+END
+"""
+#: Each push waits until the next one has been sent.
+REORDERING = """
+DECLARE late record;
+BEGIN
+    DELETE FROM silence.held WHERE ctid = (
+        SELECT ctid FROM silence.held LIMIT 1 FOR UPDATE SKIP LOCKED
+    ) RETURNING channel, payload INTO late;
+    IF FOUND THEN
+        PERFORM pg_catalog.pg_notify_heard($1, $2);
+        PERFORM pg_catalog.pg_notify_heard(late.channel, late.payload || ' ');
+    ELSE
+        INSERT INTO silence.held VALUES ($1, $2);
+    END IF;
+END
+"""
 _SPEECH = (
-    "DROP SCHEMA silence",
+    "DROP SCHEMA silence CASCADE",
     "DROP FUNCTION pg_catalog.pg_notify(text, text)",
     "ALTER FUNCTION pg_catalog.pg_notify_heard(text, text) RENAME TO pg_notify",
 )
@@ -120,6 +147,7 @@ class Fleet(House):
     def __init__(self, home: Path, *options: str, **environment: str) -> None:
         super().__init__(home, *options, **environment)
         self._database: psycopg.Connection[Any] | None = None
+        self._clock_off_s = 0.0
 
     def is_up(self) -> bool:
         """Whether its launcher lives."""
@@ -333,7 +361,7 @@ class Fleet(House):
         """
         with psycopg.connect(embedded_url(self.home), autocommit=True) as listening:
             listening.execute("LISTEN ginkgo")
-            self._in_one_transaction(_SILENCE)
+            self._replace_pushes(LOSING)
             for _ in listening.notifies(timeout=0.3):
                 pass  # what was said before
             try:
@@ -343,7 +371,41 @@ class Fleet(House):
             finally:
                 self._in_one_transaction(_SPEECH)
 
-    def _in_one_transaction(self, statements: tuple[str, ...]) -> None:
+    @contextmanager
+    def other_pushes(self, body: str) -> Iterator[None]:
+        """Let `pg_notify` do something else: REPEATING, REORDERING."""
+        self._replace_pushes(body)
+        try:
+            yield
+        finally:
+            self._in_one_transaction(_SPEECH)
+
+    def _replace_pushes(self, body: str) -> None:
+        self._in_one_transaction([statement.format(body) for statement in _REPLACED])
+
+    @contextmanager
+    def clock_jump(self, seconds: float) -> Iterator[None]:
+        """Let the database's clock jump by so much, and jump back in the end."""
+        self.shift_clock(seconds)
+        try:
+            yield
+        finally:
+            self.shift_clock(-seconds)
+
+    def shift_clock(self, seconds: float) -> None:
+        """Set the database's clock by so much from what it says now; the sum of all jumps counts.
+
+        What sums up to nothing is the true clock again.
+        """
+        self._clock_off_s += seconds
+        again = self.query(IS_SET) == [(1,)]
+        if self._clock_off_s:
+            off = f"make_interval(secs => {self._clock_off_s})"
+            self._in_one_transaction(set_clock(off, again=again))
+        elif again:
+            self._in_one_transaction(right_clock())
+
+    def _in_one_transaction(self, statements: Sequence[str]) -> None:
         with psycopg.connect(embedded_url(self.home)) as db:
             for statement in statements:
                 db.execute(statement)

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 class Wire:
     """Forwards TCP connections to one server. What is sent during a silence arrives after it."""
 
-    def __init__(self, server_url: str) -> None:
+    def __init__(self, server_url: str, host: str = "127.0.0.1") -> None:
+        self._host = host
         parts = urlsplit(server_url)
         self._server = (parts.hostname, parts.port)
         self._loop = asyncio.new_event_loop()
@@ -50,12 +51,22 @@ class Wire:
             for gate in gates:
                 self._loop.call_soon_threadsafe(gate.set)
 
+    @contextmanager
+    def to_another(self, server_url: str) -> Iterator[None]:
+        """Lead new connections to another server."""
+        before, parts = self._server, urlsplit(server_url)
+        self._server = (parts.hostname, parts.port)
+        try:
+            yield
+        finally:
+            self._server = before
+
     def reset(self) -> None:
         """End every connection with RST; what was on its way is lost."""
         asyncio.run_coroutine_threadsafe(self._reset(), self._loop).result(5)
 
     async def _listen(self) -> str:
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._accept, self._host, 0)
         host, port = server.sockets[0].getsockname()
         return f"http://{host}:{port}"
 

@@ -1,0 +1,200 @@
+"""Web, watcher and worker: killed, frozen, away, doubled."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+
+import psutil
+
+from chaos.faults.fault import Fault
+from chaos.fleet import alive
+from chaos.scene import PATIENCE, WATCHER, WEB, WORKER, Scene
+from ginkgo_site.env import CHECKOUT
+from ginkgo_site.launcher.home import MARK
+
+EVERYTHING_THROUGH_WEB = "every commit goes through the web"
+
+
+def kill_web(scene: Scene) -> None:
+    """kill -9 of the web process."""
+    scene.touch_everything(EVERYTHING_THROUGH_WEB)
+    _kill(scene, WEB)
+    scene.expect(scene.fleet.answers, 20 * PATIENCE, "the API back")
+
+
+def kill_watcher(scene: Scene) -> None:
+    """kill -9 of the watcher."""
+    _kill(scene, WATCHER)
+
+
+def kill_worker(scene: Scene) -> None:
+    """kill -9 of the worker."""
+    _kill(scene, WORKER)
+
+
+def kill_control_plane(scene: Scene) -> None:
+    """kill -9 of web, watcher and worker at once."""
+    scene.touch_everything(EVERYTHING_THROUGH_WEB)
+    victims = [scene.parts(words)[0] for words in (WEB, WATCHER, WORKER)]
+    for victim in victims:
+        victim.kill()
+    scene.expect(scene.fleet.answers, 20 * PATIENCE, "the API back")
+
+
+def _kill(scene: Scene, words: tuple[str, ...]) -> None:
+    victim = scene.parts(words)[0]
+    victim.kill()
+    scene.expect(lambda: not alive([victim]), 2 * PATIENCE, f"the end of {words[0]}")
+    scene.expect(lambda: scene.parts(words), 35, f"another {words[0]} in its place")
+
+
+def web_away(scene: Scene) -> None:
+    """The web is away for two thirds of a lease, and connections to it are refused."""
+    _web_away(scene, scene.ttl_s * 20 / 30)
+
+
+def web_away_long(scene: Scene) -> None:
+    """The web is away for longer than a lease; nobody can be blamed for that."""
+    _web_away(scene, scene.ttl_s * 40 / 30)
+
+
+def _web_away(scene: Scene, seconds: float) -> None:
+    scene.touch_everything(EVERYTHING_THROUGH_WEB)
+    with scene.away(scene.parts(WEB)):
+        scene.sleep(seconds)
+    scene.expect(scene.fleet.answers, 20 * PATIENCE, "the API back")
+
+
+def freeze_web(scene: Scene) -> None:
+    """SIGSTOP of the web process for longer than a lease: connections stay open and silent."""
+    scene.touch_everything(EVERYTHING_THROUGH_WEB)
+    with scene.held(scene.parts(WEB)):
+        scene.sleep(scene.ttl_s * 40 / 30)
+
+
+def watcher_away(scene: Scene) -> None:
+    """The watcher is away; what it makes fast is still done, only later."""
+    with scene.away(scene.parts(WATCHER)):
+        run = scene.portfolio()
+        handoff = scene.migrate(run, scene.target_for(run))
+        scene.expect_end(handoff, 30 * PATIENCE)
+        scene.sleep(5)
+
+
+def worker_away(scene: Scene) -> None:
+    """The worker is away for a while."""
+    with scene.away(scene.parts(WORKER)):
+        scene.sleep(8)
+
+
+def freeze_lock_holder(scene: Scene) -> None:
+    """SIGSTOP of the process that holds the pass lock, while a daemon dies."""
+    ((holder, _),) = scene.fleet.query("SELECT holder, until FROM scheduling_passlock LIMIT 1")
+    node = scene.node()
+    had = scene.fleet.on(node)
+    with scene.held(scene.parts(WATCHER)):  # it is the one that looks all the time
+        scene.kill_node(node)
+        scene.note(f"held by {holder}")
+        scene.expect(
+            lambda: all(
+                run.node != node or run.phase == "running"
+                for run in scene.fleet.runs().values()
+                if run.name in had
+            ),
+            (scene.ttl_s + 5 + 3 + 3) * PATIENCE,  # its lock ends after 5 s
+            f"{', '.join(had)} taken over without the watcher",
+        )
+    scene.relaunch_far(node)
+
+
+def two_watchers(scene: Scene) -> None:
+    """Two watchers at once."""
+    with_another(scene, [sys.executable, "manage.py", "run_watcher"], 8)
+
+
+def two_workers(scene: Scene) -> None:
+    """Two workers at once."""
+    with_another(scene, [sys.executable, "manage.py", "qcluster"], 8)
+
+
+def two_webs(scene: Scene) -> None:
+    """A node talks to a second web process for a while, and then to the first one again."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    _, wire = scene.far_node()
+    argv = [sys.executable, "-m", "uvicorn", "ginkgo_site.asgi:application"]
+    argv += ["--port", str(port), "--log-level", "warning", "--no-access-log"]
+    with _another(scene, argv) as web:
+        scene.expect(lambda: _listens(port), 20 * PATIENCE, "the second web process")
+        with wire.to_another(f"http://127.0.0.1:{port}"):
+            wire.reset()
+            scene.sleep(6)
+        wire.reset()
+        scene.expect(lambda: web.poll() is None, 1, "the second web process alive")
+        scene.sleep(1)
+
+
+def with_another(scene: Scene, argv: list[str], seconds: float) -> None:
+    """Run one more process of the control plane for a while."""
+    with _another(scene, argv):
+        scene.sleep(seconds)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class _another:
+    """One more process, ended with all that it started."""
+
+    def __init__(self, scene: Scene, argv: list[str]) -> None:
+        self._log = open(scene.fleet.home / "logs" / "another.log", "ab")  # noqa: SIM115
+        environment = scene.fleet.environment() | {
+            MARK: str(scene.fleet.home),
+            "DJANGO_SETTINGS_MODULE": "ginkgo_site.settings",
+            "PYTHONPATH": str(CHECKOUT),
+        }
+        self._process = subprocess.Popen(
+            argv,
+            cwd=CHECKOUT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> subprocess.Popen[bytes]:
+        return self._process
+
+    def __exit__(self, *_: object) -> None:
+        family = [psutil.Process(self._process.pid)] if self._process.poll() is None else []
+        family += family[0].children(recursive=True) if family else []
+        for process in family:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        self._process.wait(10)
+        self._log.close()
+
+
+FAULTS = (
+    Fault("kill-web", kill_web, 5, moves_nothing=True, alone=True),
+    Fault("kill-watcher", kill_watcher, 4, moves_nothing=True),
+    Fault("kill-worker", kill_worker, 4, moves_nothing=True),
+    Fault("kill-control-plane", kill_control_plane, 6, moves_nothing=True, alone=True),
+    Fault("web-away", web_away, 8, moves_nothing=True, alone=True),
+    Fault("web-away-long", web_away_long, 12, moves_nothing=True, alone=True),
+    Fault("freeze-web", freeze_web, 8, moves_nothing=True, alone=True),
+    Fault("watcher-away", watcher_away, 9, alone=True),
+    Fault("worker-away", worker_away, 9, moves_nothing=True, alone=True),
+    Fault("freeze-lock-holder", freeze_lock_holder, 15, alone=True),
+    Fault("two-watchers", two_watchers, 9, moves_nothing=True),
+    Fault("two-workers", two_workers, 9, moves_nothing=True),
+    Fault("two-webs", two_webs, 12, moves_nothing=True),
+)

@@ -1,0 +1,102 @@
+"""PostgreSQL: restarted, killed, frozen, away, with another clock."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import psycopg
+
+from chaos.faults.fault import Fault
+from chaos.fleet import Fleet, alive
+from chaos.scene import PATIENCE, NotAvailable, Scene
+
+AWAY = "the database is away"
+
+
+def restart_database(scene: Scene) -> None:
+    """PostgreSQL is stopped in order and started again."""
+    _end_server(scene, signal.SIGINT)
+
+
+def kill_database(scene: Scene) -> None:
+    """kill -9 of PostgreSQL, which recovers from its log."""
+    _end_server(scene, signal.SIGKILL)
+
+
+def _end_server(scene: Scene, sign: signal.Signals) -> None:
+    scene.touch_everything(AWAY)
+    server = scene.fleet.postgres()[0]
+    server.send_signal(sign)
+    scene.expect(lambda: not alive([server]), 15 * PATIENCE, "the end of the old server")
+    _expect_back(scene)
+
+
+def _expect_back(scene: Scene) -> None:
+    scene.expect(lambda: _answers(scene), 30 * PATIENCE, "the database back")
+    scene.expect(scene.fleet.answers, 20 * PATIENCE, "the API back")
+
+
+def _answers(scene: Scene) -> bool:
+    try:
+        scene.fleet.now()
+    except psycopg.Error:
+        return False
+    return True
+
+
+def database_away(scene: Scene) -> None:
+    """PostgreSQL is gone for three leases."""
+    scene.touch_everything(AWAY)
+    with scene.away(scene.fleet.postgres()[:1]):
+        scene.sleep(scene.ttl_s * 90 / 30)
+    _expect_back(scene)
+
+
+def freeze_database(scene: Scene) -> None:
+    """SIGSTOP of PostgreSQL for longer than a lease: connections stay open and silent."""
+    scene.touch_everything(AWAY)
+    with scene.held(scene.fleet.postgres()):
+        scene.sleep(scene.ttl_s * 40 / 30)
+    _expect_back(scene)
+
+
+def outage_and_catch_up(scene: Scene) -> None:
+    """Nothing can be committed for 40 s; then everything catches up on old prices."""
+    scene.touch_everything(AWAY)
+    with scene.held(scene.fleet.postgres()):
+        scene.sleep(40)
+    _expect_back(scene)
+
+
+def clock_forward(scene: Scene) -> None:
+    """The database's clock jumps a minute ahead and back again."""
+    _jump(scene, 60)
+
+
+def clock_back(scene: Scene) -> None:
+    """The database's clock jumps a minute back and ahead again."""
+    _jump(scene, -60)
+
+
+def _jump(scene: Scene, seconds: float) -> None:
+    jump: Any = getattr(Fleet, "clock_jump", None)
+    if jump is None:
+        raise NotAvailable("nobody can move the database's clock yet")
+    scene.touch_everything("the feed's time jumps with the clock")
+    scene.set_clock_true(False)
+    scene.undo.callback(scene.set_clock_true, True)
+    with jump(scene.fleet, seconds):
+        scene.sleep(scene.ttl_s)
+    scene.sleep(1)
+
+
+FAULTS = (
+    Fault("restart-database", restart_database, 6, moves_nothing=True, alone=True),
+    Fault("kill-database", kill_database, 6, moves_nothing=True, alone=True),
+    Fault("database-away", database_away, 22, moves_nothing=True, alone=True),
+    Fault("freeze-database", freeze_database, 10, moves_nothing=True, alone=True),
+    Fault("outage", outage_and_catch_up, 45, moves_nothing=True, alone=True),
+    Fault("clock-forward", clock_forward, 8, moves_nothing=True, alone=True),
+    Fault("clock-back", clock_back, 8, moves_nothing=True, alone=True),
+)
