@@ -384,6 +384,47 @@ class FreezeDocument(_Anything):
     failover = serializers.BooleanField()
 
 
+class DifferenceDocument(_Anything):
+    """The first thing in which the fleet's record and the uninterrupted run disagree."""
+
+    seq = serializers.IntegerField()
+    kind = serializers.CharField(help_text="fill, equity, order, state or replay")
+    what = serializers.CharField()
+    field = serializers.CharField()
+    found = serializers.CharField(help_text="In the fleet's record.")
+    wanted = serializers.CharField(help_text="In the uninterrupted run.")
+    where = serializers.CharField(help_text="Which tenure it lies in.")
+
+
+class VerificationDocument(_Anything):
+    """How far a verification is, or what came of it."""
+
+    portfolio = serializers.CharField()
+    id = serializers.IntegerField(allow_null=True)
+    state = serializers.ChoiceField(
+        ["never", "waiting", "running", "identical", "different", "failed"]
+    )
+    sentence = serializers.CharField()
+    progress = serializers.FloatField(allow_null=True, help_text="0 to 1")
+    from_seq = serializers.IntegerField(allow_null=True)
+    at_seq = serializers.IntegerField(allow_null=True)
+    to_seq = serializers.IntegerField(allow_null=True)
+    events = serializers.IntegerField(source="counts.events", allow_null=True)
+    orders = serializers.IntegerField(source="counts.orders", allow_null=True)
+    fills = serializers.IntegerField(source="counts.fills", allow_null=True)
+    equity = serializers.IntegerField(source="counts.equity", allow_null=True)
+    handoffs = serializers.IntegerField(source="counts.handoffs", allow_null=True)
+    state_digest = serializers.CharField(allow_null=True)
+    difference = DifferenceDocument(allow_null=True)
+    history = serializers.CharField(allow_null=True, help_text="Trail and tenures disagree.")
+    notes = serializers.ListField(child=serializers.CharField())
+    requested_by = serializers.CharField()
+    requested_at = serializers.DateTimeField(allow_null=True)
+    started_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)
+    took_s = serializers.FloatField(allow_null=True)
+
+
 class ProblemFieldDocument(_Anything):
     """One field that is wrong."""
 

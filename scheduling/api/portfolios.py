@@ -28,11 +28,13 @@ from scheduling.api.documents import (
     HandoffDocument,
     PortfolioDocument,
     RevisedDocument,
+    VerificationDocument,
 )
 from scheduling.api.paging import page_of_lines
 from scheduling.errors import Invalid, NotFound, Refused
 from scheduling.models import Handoff, Phase
 from scheduling.observe.board import PortfolioLine, read_board
+from scheduling.observe.verifications import newest_verification
 
 #: Filters of the list, by the attribute of a line they compare with; None: any text will do.
 _FILTERS: dict[str, tuple[str, Sequence[str] | None]] = {
@@ -214,11 +216,18 @@ class PortfolioCheckpoint(ApiView):
 
 
 class PortfolioVerification(ApiView):
-    """Whether its history equals that of an uninterrupted run."""
+    """Whether what it left behind equals an uninterrupted run."""
 
-    @described(None, status=501, summary="Not there yet")
+    @described(VerificationDocument, summary="The newest verification of a portfolio")
     def get(self, request: Request, name: str) -> Response:
-        """Refuse in a sentence."""
-        present_portfolio(name)
-        said = "Verification by request comes with a later version."
-        raise Refused("not_yet", said, status=501)
+        """Answer how far it is, or what came of it; state `never` where none was asked for."""
+        portfolio = present_portfolio(name)
+        return Response(VerificationDocument(newest_verification(portfolio.pk, name)).data)
+
+    @described(VerificationDocument, status=202, body=NoBody, summary="Verify a portfolio")
+    def post(self, request: Request, name: str) -> Response:
+        """Ask for one; the portfolio runs on, and GET shows the progress."""
+        read_body(request, NoBody)
+        asked = requests.verify(name, actor=actor_of(request))
+        line = newest_verification(asked.portfolio_id, name)
+        return Response(VerificationDocument(line).data, status=202)

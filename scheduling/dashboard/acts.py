@@ -170,6 +170,15 @@ def _unpin_lines(p: PortfolioLine, board: Board) -> Lines:
     return [("Now", f"It stays on {p.pinned_node} until the balancer has a reason to move it.")]
 
 
+def _verify_lines(p: PortfolioLine, board: Board) -> Lines:
+    done = max((p.last_seq or 0) - p.first_seq + 1, 0)
+    return [
+        ("Now", f"{counted(done, 'event')} of the log are replayed in one process beside it."),
+        ("Stays", f"{p.name} runs on and notices nothing."),
+        ("Then", "Its page says identical, or the first difference."),
+    ]
+
+
 PORTFOLIO_ACTS = {
     "start": Act(
         "start",
@@ -198,6 +207,16 @@ PORTFOLIO_ACTS = {
         _reload_lines,
         requests.reload,
         "{name} is being reloaded.",
+    ),
+    "verify": Act(
+        "verify",
+        "Verify {name}?",
+        "Verify {name}",
+        "manage.py verify_portfolio {name}",
+        _verify_lines,
+        requests.verify,
+        "{name} is being verified.",
+        asks_reason=False,
     ),
     "unpin": Act(
         "unpin",

@@ -36,6 +36,7 @@ MODULES = [
         "observe.board",
         "observe.desired",
         "observe.snapshot",
+        "observe.standing",
         "observe.verifications",
         "passes.balance",
         "passes.lock",

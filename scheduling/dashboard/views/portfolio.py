@@ -22,6 +22,7 @@ from scheduling.dashboard.portfolio_page import (
 from scheduling.dashboard.views.acts import find_portfolio
 from scheduling.models import Handoff, Tenure
 from scheduling.observe.board import read_board
+from scheduling.observe.verifications import newest_verification
 
 RANGES = {"1h": timedelta(hours=1), "6h": timedelta(hours=6), "24h": timedelta(days=1), "all": None}
 ORDER_STATUSES = ("open", "filled", "suppressed", "refused")
@@ -82,6 +83,7 @@ def portfolio(request: HttpRequest, name: str) -> HttpResponse:
             }
             for row in Revision.objects.filter(portfolio_id=line.id).order_by("-number")[:12]
         ],
+        "verification": newest_verification(line.id, name),
         "now": context["board"].at,
     }
     return show(request, "desk/portfolio/page.html", context)
