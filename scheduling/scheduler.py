@@ -15,6 +15,7 @@ from scheduling.enact import alerts
 from scheduling.enact.hints import wake
 from scheduling.enact.recipe import run
 from scheduling.enact.timing import Timing, timing
+from scheduling.observe.standing import Standing
 from scheduling.passes.balance import BalanceOutcome, balance
 from scheduling.passes.lock import drop, ran, take
 from scheduling.passes.sweep import SweepOutcome, sweep
@@ -40,6 +41,7 @@ class Scheduler:
 
     def __init__(self, name: str = "scheduler", times: Timing | None = None) -> None:
         self.timing = times or timing()
+        self.standing = Standing()  #: what the last tick read, so that the next reads what changed
         self.holder = f"{name}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"[:80]
 
     def tick(self, *, rebalance: bool = True, actor: str = "balancer") -> TickOutcome:
@@ -68,7 +70,7 @@ class Scheduler:
     ) -> BalanceOutcome:
         """Plan where everything should run and begin the handoffs of the plan."""
         policy = Policy() if rebalance else Policy(rebalance_gain=float("inf"))
-        return balance(self.holder, self.timing, policy, actor)
+        return balance(self.holder, self.timing, policy, actor, self.standing)
 
     def raise_alerts(self) -> None:
         """Open alerts whose cause is there and close those whose cause is gone."""

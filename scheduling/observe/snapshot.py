@@ -1,7 +1,11 @@
-"""One consistent look at the fleet, in a constant number of statements."""
+"""One consistent look at the fleet, in a constant number of statements.
+
+Whoever looks often keeps a `Standing` and hands it in: then only what changed is read.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -9,37 +13,55 @@ import psycopg
 from django.db import Error as DjangoDatabaseError
 from django.db import connection, transaction
 
-from scheduling.decide.liveness import LeasePolicy, LeaseView, flapping_until, status_of
+from scheduling.decide.liveness import (
+    LeasePolicy,
+    LeaseView,
+    Presence,
+    Weather,
+    flapping_until,
+    status_of,
+    weather,
+)
 from scheduling.decide.world import HandoffView, NodeView, PortfolioView, Snapshot
 from scheduling.enact.deaths import MOST_FAILURES_A_NODE
 from scheduling.enact.recipe import django_cursor
 from scheduling.enact.timing import Timing
 from scheduling.errors import SnapshotUnavailable
+from scheduling.observe.standing import DIGESTS, Standing
 
 CLOCK = """
 SELECT extract(epoch FROM clock_timestamp())::float AS now,
-       c.frozen_at IS NOT NULL AS frozen, coalesce(c.freeze_failover, false) AS freeze_failover
-FROM (SELECT 1) one LEFT JOIN scheduling_control c ON true
+       c.frozen_at IS NOT NULL AS frozen, coalesce(c.freeze_failover, false) AS freeze_failover,
+       s.held_at IS NOT NULL AS storm_held, coalesce(s.held_by, '') AS storm_by,
+       extract(epoch FROM s.ended_at)::float AS storm_ended
+FROM (SELECT 1) one LEFT JOIN scheduling_control c ON true LEFT JOIN scheduling_storm s ON true
 """
 
 NODES = """
 SELECT n.id, n.name, n.status, n.capacity, n.labels, n.cordoned, n.draining, n.leaving, n.feeds,
        n.strategies, n.lost_times, extract(epoch FROM n.status_since)::float AS status_since,
        extract(epoch FROM l.expires_at)::float AS expires_at,
-       extract(epoch FROM l.renewed_at)::float AS renewed_at,
-       (SELECT count(*) FROM scheduling_handoff h
-        WHERE h.state IN ('requested', 'preparing', 'draining', 'activating')
-          AND (h.source_node_id = n.id OR h.target_node_id = n.id)) AS handoffs
-FROM scheduling_node n LEFT JOIN scheduling_lease l ON l.node_id = n.id
+       extract(epoch FROM l.renewed_at)::float AS renewed_at, coalesce(h.handoffs, 0) AS handoffs
+FROM scheduling_node n
+LEFT JOIN scheduling_lease l ON l.node_id = n.id
+LEFT JOIN (
+    SELECT ends.node_id, count(*) AS handoffs FROM scheduling_handoff active
+    CROSS JOIN LATERAL (SELECT active.source_node_id UNION SELECT active.target_node_id
+    ) AS ends (node_id)
+    WHERE active.state IN ('requested', 'preparing', 'draining', 'activating')
+    GROUP BY ends.node_id
+) h ON h.node_id = n.id
 WHERE n.status <> 'new'
 ORDER BY n.id
 """
 
 #: What would run if it were placed now: the wanted revision, unless that was rejected.
 PORTFOLIOS = """
-SELECT p.id, p.name, p.weight, p.priority, p.selector, p.spread_group, p.spread_hard,
+SELECT p.id, p.name, p.weight, p.priority, nullif(p.selector, '{}') AS selector,
+       p.spread_group, p.spread_hard,
        p.desired_state, f.name AS feed, f.sha256 AS feed_sha, r.node_id, r.phase, r.epoch,
-       r.pinned_node_id, r.failures_by_node, r.revision AS running_revision, r.good_revision,
+       r.pinned_node_id, nullif(r.failures_by_node, '{}') AS failures_by_node,
+       r.revision AS running_revision, r.good_revision,
        r.reason, r.attempts, v.number AS revision, v.strategy, v.strategy_version,
        h.id AS handoff, h.kind, h.source_node_id, h.target_node_id
 FROM portfolios_portfolio p
@@ -51,6 +73,7 @@ JOIN portfolios_revision v ON v.portfolio_id = p.id AND v.number =
 LEFT JOIN scheduling_handoff h ON h.portfolio_id = p.id
     AND h.state IN ('requested', 'preparing', 'draining', 'activating')
 WHERE p.archived_at IS NULL
+  AND (%(ids)s::bigint[] IS NULL OR p.id = ANY(%(ids)s::bigint[]))  -- NULL: all of them
 ORDER BY p.id
 """
 
@@ -65,22 +88,27 @@ GROUP BY portfolio_id, target_node_id, kind = 'migrate'
 """
 LATELY_S = 120.0
 LONGEST_REST_S = 30.0
+NOWHERE: frozenset[int] = frozenset()
 
 
 class Observed:
     """A snapshot for the planner, and beside it what enacting needs to compare with."""
 
-    def __init__(self, snapshot: Snapshot, rows: dict[int, Any]) -> None:
+    def __init__(self, snapshot: Snapshot, standing: Standing) -> None:
         self.snapshot = snapshot
-        self.rows = rows  #: portfolio id → its row of PORTFOLIOS
+        self.rows: Mapping[int, Any] = standing.rows  #: portfolio id → its row of PORTFOLIOS
+        self.with_reason = standing.with_reason  #: ids of those whose row carries a reason
+        self.stock = standing.stock  #: of the snapshot's portfolios
 
 
-def observe(timing: Timing) -> Observed:
-    """Read the fleet. Four statements, one snapshot of the database.
+def observe(timing: Timing, standing: Standing | None = None) -> Observed:
+    """Read the fleet. Five statements, one snapshot of the database.
 
-    Raises SnapshotUnavailable where it could not be read: an empty fleet is a snapshot with no
-    nodes, not knowing is an error.
+    With the `standing` of the last look only what changed since is read; what is answered is good
+    until the next look with the same one. Raises SnapshotUnavailable where it could not be read: an
+    empty fleet is a snapshot with no nodes, not knowing is an error.
     """
+    standing = Standing() if standing is None else standing
     # Within somebody's transaction (tests) the level is theirs.
     nested = connection.in_atomic_block
     try:
@@ -89,40 +117,83 @@ def observe(timing: Timing) -> Observed:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             clock: Any = cursor.execute(CLOCK).fetchone()
             nodes: list[Any] = cursor.execute(NODES).fetchall()
-            portfolios: list[Any] = cursor.execute(PORTFOLIOS).fetchall()
             failed: list[Any] = cursor.execute(FAILED_LATELY, {"lately_s": LATELY_S}).fetchall()
+            digests = {row.bucket: row.digest for row in cursor.execute(DIGESTS).fetchall()}
+            stale = standing.stale(digests)
+            changed: list[Any] = cursor.execute(PORTFOLIOS, {"ids": stale}).fetchall()
     except (DjangoDatabaseError, psycopg.Error) as error:
         if not nested:
             connection.close()  # it may be broken, and a pass outside of requests keeps it
+        # What comes back may be a restored database, with other rows under the same versions.
+        standing.forget()
         raise SnapshotUnavailable(f"the fleet could not be read: {error}") from error
-    policy = LeasePolicy(interval_s=timing.heartbeat_interval_s, ttl_s=timing.lease_ttl_s)
+    policy = LeasePolicy(
+        interval_s=timing.heartbeat_interval_s,
+        ttl_s=timing.lease_ttl_s,
+        storm_fraction=timing.storm_fraction,
+    )
+    seen = _weather(nodes, clock, policy)
     living = {row.id for row in nodes if row.status == "alive"}
     lately: dict[tuple[int, bool], list[Any]] = {}
     for row in failed:
         lately.setdefault((row.portfolio_id, row.was_move), []).append(row)
+    standing.take_in(
+        digests,
+        stale,
+        changed,
+        hurt={row.portfolio_id for row in failed},
+        view_of=lambda row: _portfolio(row, lately.get((row.id, row.node_id in living), [])),
+    )
     snapshot = Snapshot(
         taken_at=clock.now,
         nodes=tuple(_node(row, clock.now, policy) for row in nodes),
-        portfolios=tuple(
-            _portfolio(row, lately.get((row.id, row.node_id in living), [])) for row in portfolios
-        ),
+        portfolios=tuple(standing.stock.portfolios.values()),
         frozen=clock.frozen,
         frozen_failover=clock.freeze_failover,
+        # A storm that no sweep has written down yet holds failover too.
+        storm_hold=clock.storm_held or seen.storm,
+        storm_by=clock.storm_by if clock.storm_held else "",
+        storm_late=seen.late if seen.doubtful else (),
+        after_storm=_is_after_storm(nodes, standing, clock),
     )
-    return Observed(snapshot, {row.id: row for row in portfolios})
+    return Observed(snapshot, standing)
 
 
-def _node(row: Any, now: float, policy: LeasePolicy) -> NodeView:
-    lease = LeaseView(
+def _weather(nodes: list[Any], clock: Any, policy: LeasePolicy) -> Weather:
+    present = [
+        Presence(
+            row.name,
+            status_of(_lease(row), clock.now, policy),
+            row.status_since,
+            tuple(row.lost_times),
+        )
+        for row in nodes
+    ]
+    return weather(present, clock.now, clock.storm_ended, policy)
+
+
+def _is_after_storm(nodes: list[Any], standing: Standing, clock: Any) -> bool:
+    """Whether nodes that were lost before the last hold ended still own portfolios."""
+    if clock.storm_ended is None:
+        return False
+    gone = {n.id for n in nodes if n.status == "lost" and n.status_since <= clock.storm_ended}
+    return bool(gone) and any(row.node_id in gone for row in standing.rows.values())
+
+
+def _lease(row: Any) -> LeaseView:
+    return LeaseView(
         expires_at=row.expires_at,
         renewed_at=row.renewed_at,
         marked_lost=row.status == "lost",
         left=row.status == "left",
     )
+
+
+def _node(row: Any, now: float, policy: LeasePolicy) -> NodeView:
     return NodeView(
         id=row.id,
         name=row.name,
-        status=status_of(lease, now, policy),
+        status=status_of(_lease(row), now, policy),
         capacity=row.capacity,
         labels=row.labels,
         cordoned=row.cordoned,
@@ -141,16 +212,20 @@ def _portfolio(row: Any, lately: list[Any]) -> PortfolioView:
     Where it failed twice it is not tried again for a while, and after any failure the next try
     waits 1, 2, 4 … s: without that, a target that cannot start it would be asked without end.
     """
-    failed = {int(n) for n, times in row.failures_by_node.items() if times >= MOST_FAILURES_A_NODE}
-    failed |= {line.target for line in lately if line.times >= MOST_FAILURES_A_NODE}
-    times = sum(line.times for line in lately)
-    rest_s = min(2.0 ** (times - 1), LONGEST_REST_S) if times else 0.0
+    failed, not_before = NOWHERE, None
+    if row.failures_by_node is not None:
+        counted = row.failures_by_node.items()
+        failed = frozenset(int(n) for n, times in counted if times >= MOST_FAILURES_A_NODE)
+    if lately:
+        failed |= {line.target for line in lately if line.times >= MOST_FAILURES_A_NODE}
+        rest_s = 2.0 ** (sum(line.times for line in lately) - 1)
+        not_before = max(line.last for line in lately) + min(rest_s, LONGEST_REST_S)
     return PortfolioView(
         id=row.id,
         name=row.name,
         weight=row.weight,
         priority=row.priority,
-        selector=row.selector,
+        selector=row.selector or {},
         spread_group=row.spread_group or None,
         spread_hard=row.spread_hard,
         strategy=row.strategy,
@@ -166,6 +241,6 @@ def _portfolio(row: Any, lately: list[Any]) -> PortfolioView:
         else HandoffView(
             id=row.handoff, kind=row.kind, source=row.source_node_id, target=row.target_node_id
         ),
-        failed_nodes=frozenset(failed),
-        not_before=max(line.last for line in lately) + rest_s if lately else None,
+        failed_nodes=failed,
+        not_before=not_before,
     )

@@ -17,6 +17,7 @@ from scheduling.enact.recipe import Recipe, call, run
 from scheduling.enact.timing import Timing
 from scheduling.errors import Refused
 from scheduling.observe.snapshot import Observed, observe
+from scheduling.observe.standing import Standing
 from scheduling.passes.lock import take
 
 logger = logging.getLogger(__name__)
@@ -45,10 +46,19 @@ class BalanceOutcome:
     rejected: tuple[Rejected, ...]
 
 
-def balance(holder: str, timing: Timing, policy: Policy, actor: str = "balancer") -> BalanceOutcome:
-    """Observe, plan, enact. Raises SnapshotUnavailable where the fleet could not be read."""
-    observed = observe(timing)
-    plan = make_plan(observed.snapshot, policy)
+def balance(
+    holder: str,
+    timing: Timing,
+    policy: Policy,
+    actor: str = "balancer",
+    standing: Standing | None = None,
+) -> BalanceOutcome:
+    """Observe, plan, enact. Raises SnapshotUnavailable where the fleet could not be read.
+
+    `standing` is what the last pass of the same process left: then this one reads what changed.
+    """
+    observed = observe(timing, standing)
+    plan = make_plan(observed.snapshot, policy, observed.stock)
     return enact(plan, observed, holder, timing, actor)
 
 
@@ -77,8 +87,8 @@ def enact(
     for pending in (*plan.pending, *plan.stuck):
         run(_say(pending, observed))
     told = {pending.portfolio.id for pending in (*plan.pending, *plan.stuck)}
-    for row in observed.rows.values():
-        if row.reason and row.phase == "running" and not row.attempts and row.id not in told:
+    for row in [observed.rows[number] for number in sorted(observed.with_reason)]:
+        if row.phase == "running" and not row.attempts and row.id not in told:
             run(call(SAY, portfolio=row.id, epoch=row.epoch, reason=""))
     return BalanceOutcome(plan, tuple(requested), tuple(rejected))
 

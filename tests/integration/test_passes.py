@@ -367,7 +367,7 @@ def test_observing_and_the_board_cost_the_same_whatever_the_fleets_size(
     small = [statements(monkeypatch, look) for look in looks()]
     fleet_of(4, 4, "more")
     assert [statements(monkeypatch, look) for look in looks()] == small
-    assert small[0] == 4
+    assert small[0] == 5
 
 
 def looks() -> list[Any]:
