@@ -13,6 +13,7 @@ from rest_framework.request import Request
 
 from scheduling.api.base import ApiView
 from scheduling.api.described import described
+from scheduling.enact.alerts import KINDS
 from scheduling.models import Phase
 from scheduling.observe.board import Board, read_board
 
@@ -76,6 +77,13 @@ class BoardFigures:
         yield GaugeMetricFamily(
             "ginkgo_frozen", "1 while automatic moves are held.", value=float(bool(board.frozen))
         )
+        yield GaugeMetricFamily(
+            "ginkgo_failover_held", "1 while failover is held.", value=float(bool(board.storm))
+        )
+        told = GaugeMetricFamily("ginkgo_alerts_open", "Open alerts by kind.", labels=["kind"])
+        for kind in KINDS:
+            told.add_metric([kind], sum(alert.kind == kind for alert in board.alerts))
+        yield told
         pause = GaugeMetricFamily(
             "ginkgo_pause_milliseconds", "Pause of the last 50 moves.", labels=["quantile"]
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from scheduling.api import feed, halts, health, nodes, portfolios, records, schedule, trail
+from scheduling.api import alerts, feed, halts, health, nodes, portfolios, records, schedule, trail
 from scheduling.api.description import ApiDocs, ApiSchema
 from scheduling.api.metrics import Metrics
 from scheduling.api.nothing import NothingHere
@@ -50,6 +50,7 @@ urlpatterns = [
     path(f"portfolios/{_NAME}/tenures/", records.PortfolioTenures.as_view(), name="tenures"),
     path("handoffs/", trail.HandoffList.as_view(), name="handoffs"),
     path("handoffs/<int:pk>/", trail.HandoffDetail.as_view(), name="handoff"),
+    path("alerts/", alerts.AlertList.as_view(), name="alerts"),
     path("events/", trail.EventList.as_view(), name="events"),
     path("feed/", feed.FeedEvents.as_view(), name="feed"),
     path("schedule/plan/", schedule.SchedulePlan.as_view(), name="plan"),
@@ -57,6 +58,8 @@ urlpatterns = [
     path("schedule/rebalance/", schedule.ScheduleRebalance.as_view(), name="rebalance"),
     path("schedule/migrate/", schedule.ScheduleMigrate.as_view(), name="schedule-migrate"),
     path("schedule/freeze/", schedule.ScheduleFreeze.as_view(), name="freeze"),
+    path("schedule/storm/release/", alerts.StormRelease.as_view(), name="release-storm"),
+    path("schedule/storm/hold/", alerts.StormHold.as_view(), name="hold-storm"),
     path("schedule/unfreeze/", schedule.ScheduleUnfreeze.as_view(), name="unfreeze"),
     path("halt/", halts.HaltAll.as_view(), name="halt"),
     path("halt/undo/", halts.UndoHalt.as_view(), name="undo-halt"),

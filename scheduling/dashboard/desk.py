@@ -193,6 +193,15 @@ class Fleet:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """An open alert that nothing else on the board shows."""
+
+    portfolio: str | None
+    sentence: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Desk:
     """All that the board page shows, as of `board.at`."""
 
@@ -207,6 +216,15 @@ class Desk:
     recent: tuple[Recent, ...]
     fleet: Fleet
     first_open: str = field(default="")
+    told: tuple[Told, ...] = ()
+
+
+#: Alerts whose cause has no place of its own: columns, cards, strip and banners say the others.
+SAID_NOWHERE_ELSE = {
+    "revision_rejected": "revision rejected",
+    "no_open_node": "no node takes a portfolio",
+    "passes_stand": "no pass runs",
+}
 
 
 def seat_of(portfolio: PortfolioLine) -> tuple[str | None, str | None]:
@@ -260,6 +278,11 @@ def build_desk(board: Board, good_after_s: float = GOOD_AFTER_S) -> Desk:
         recent=recent_rows(board.handoffs_recent),
         fleet=_fleet(board, columns),
         first_open=in_trouble[0].line.name if in_trouble else "",
+        told=tuple(
+            Told(alert.portfolio, SAID_NOWHERE_ELSE[alert.kind], alert.reason)
+            for alert in board.alerts
+            if alert.kind in SAID_NOWHERE_ELSE
+        ),
     )
 
 

@@ -10,6 +10,18 @@ from __future__ import annotations
 from scheduling.enact.recipe import Recipe, Row, call
 from scheduling.enact.timing import Timing
 
+KINDS = (
+    "node_lost",
+    "storm_hold",
+    "quarantined",
+    "halted",
+    "stalled",
+    "pending",
+    "revision_rejected",
+    "no_open_node",
+    "passes_stand",
+)
+
 #: A failover pass that has not ended for so long beside a live watcher is an alert.
 PASS_LIMIT_S = 10.0
 #: Nodes that are lost within this time of each other may be a storm, which is one cause.

@@ -140,6 +140,31 @@ class Frozen:
 
 
 @dataclass(frozen=True, slots=True)
+class StormLine:
+    """The hold on failover."""
+
+    at: datetime
+    until: datetime | None  #: None: until a person releases it
+    by: str
+    reason: str
+    nodes: list[str]  #: lost at once; none where it is held by hand
+    of_nodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlertLine:
+    """An open alert."""
+
+    id: int
+    kind: str
+    portfolio: str | None
+    node: str | None
+    reason: str
+    times: int
+    opened_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Board:
     at: datetime
     head: int
@@ -153,12 +178,21 @@ class Board:
     frozen: Frozen | None
     total_equity: Decimal
     total_starting: Decimal
+    storm: StormLine | None = None
+    alerts: list[AlertLine] = field(default_factory=list)
     by_name: dict[str, PortfolioLine] = field(default_factory=dict, repr=False)
 
 
 CLOCK = """
-SELECT clock_timestamp() AS now, c.frozen_at, c.frozen_by, c.frozen_reason, c.freeze_failover
-FROM (SELECT 1) one LEFT JOIN scheduling_control c ON true
+SELECT clock_timestamp() AS now, c.frozen_at, c.frozen_by, c.frozen_reason, c.freeze_failover,
+       s.held_at, s.until, s.held_by, s.reason AS held_reason, s.nodes, s.of_nodes
+FROM (SELECT 1) one LEFT JOIN scheduling_control c ON true LEFT JOIN scheduling_storm s ON true
+"""
+ALERTS = """
+SELECT a.id, a.kind, p.name AS portfolio, n.name AS node, a.reason, a.times, a.opened_at
+FROM scheduling_alert a LEFT JOIN portfolios_portfolio p ON p.id = a.portfolio_id
+LEFT JOIN scheduling_node n ON n.id = a.node_id
+WHERE a.closed_at IS NULL ORDER BY a.id
 """
 FEED = """
 SELECT s.from_seq, (extract(epoch FROM s.from_time) * 1e6)::bigint AS from_time_us, s.rate
@@ -228,7 +262,7 @@ _sparks: tuple[float, dict[int, list[float]]] = (float("-inf"), {})
 
 
 def read_board(times: Timing | None = None) -> Board:
-    """Return the fleet as of one snapshot. At most nine statements, whatever its size.
+    """Return the fleet as of one snapshot. At most ten statements, whatever its size.
 
     Raises SnapshotUnavailable where it could not be read.
     """
@@ -291,6 +325,17 @@ def _read(cursor: psycopg.Cursor[Any], times: Timing) -> Board:
         frozen=None
         if clock.frozen_at is None
         else Frozen(clock.frozen_at, clock.frozen_by, clock.frozen_reason, clock.freeze_failover),
+        storm=None
+        if clock.held_at is None
+        else StormLine(
+            at=clock.held_at,
+            until=clock.until,
+            by=clock.held_by,
+            reason=clock.held_reason,
+            nodes=clock.nodes,
+            of_nodes=clock.of_nodes,
+        ),
+        alerts=[AlertLine(*row) for row in cursor.execute(ALERTS).fetchall()],
         total_equity=sum((p.account["equity"] or p.starting_cash for p in portfolios), Decimal(0)),
         total_starting=sum((p.starting_cash for p in portfolios), Decimal(0)),
         by_name={line.name: line for line in portfolios},

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from scheduling.wire import messages as wire
-from tests.integration.daemons import FAULTY, Daemons, assert_canary_is_exact, reports
+from tests.integration.daemons import FAULTY, ROOT, Daemons, assert_canary_is_exact, reports
 from tests.integration.fake_gateway import FakeGateway
 
 
@@ -128,6 +128,48 @@ async def test_without_renewal_it_stops_feeding_and_goes_on_with_the_same_proces
     pids = {a.pid for _, beat in gateway.beats for a in beat.portfolios if a.pid is not None}
     assert len(pids) == 1
     assert_canary_is_exact(gateway, 1)
+
+
+@pytest.mark.parametrize("off_s", [60, -60])
+async def test_a_wall_clock_that_is_off_by_a_minute_changes_nothing(
+    gateway: FakeGateway, daemons: Daemons, tmp_path: Path, off_s: int
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import time\n"
+        "right, right_ns = time.time, time.time_ns\n"
+        f"time.time = lambda: right() + {off_s}\n"
+        f"time.time_ns = lambda: right_ns() + {off_s} * 10**9\n"
+        "open(__file__ + '.used', 'w')\n"
+    )
+    gateway.ttl_s = 4.0
+    gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    await daemons.start(PYTHONPATH=f"{tmp_path}:{ROOT}")
+    await gateway.until(lambda: gateway.committed(1) > 30, 20)
+    await goes_on(gateway, 200)
+    started = len(gateway.runs[1].commits)  # what it caught up on may have been stale
+    await goes_on(gateway, 200)
+    assert (tmp_path / "sitecustomize.py.used").exists()
+    assert reports(gateway, wire.Died) == []
+    assert not any(commit.suppress for commit in gateway.runs[1].commits[started:])
+    assert gateway.beats[-1][1].portfolios[0].lag < 100
+    assert_canary_is_exact(gateway, 1)
+
+
+async def test_it_says_since_when_it_has_heard_no_answer_and_beats_at_once_when_it_does(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.next_beat_s = 0.5
+    await run_canary(gateway, daemons)
+    gateway.deaf = True
+    await asyncio.sleep(1.5)
+    gateway.deaf = False
+    seen = len(gateway.beats)
+    await gateway.until(lambda: len(gateway.beats) >= seen + 2)
+    first, second = (beat.unheard_s for _, beat in gateway.beats[seen : seen + 2])
+    assert 1.5 <= first < 6
+    assert second == 0
+    assert all(beat.unheard_s == 0 for _, beat in gateway.beats[:seen])
 
 
 async def test_woken_after_its_lease_it_feeds_nothing_before_it_has_asked(

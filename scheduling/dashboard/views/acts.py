@@ -16,6 +16,7 @@ from scheduling.dashboard.access import for_operators
 from scheduling.dashboard.acts import FLEET_ACTS, NODE_ACTS, PORTFOLIO_ACTS, Act
 from scheduling.dashboard.forms import EditPortfolio
 from scheduling.dashboard.pages import page_context, problem, show, wants_dialog
+from scheduling.dashboard.storm_acts import STORM_ACTS
 from scheduling.decide.targets import targets
 from scheduling.enact.timing import timing
 from scheduling.errors import Refused
@@ -109,8 +110,8 @@ def node_act(request: HttpRequest, name: str, verb: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @for_operators
 def fleet_act(request: HttpRequest, verb: str) -> HttpResponse:
-    """Freeze and unfreeze."""
-    act = FLEET_ACTS.get(verb)
+    """Freeze and unfreeze; release and prolong a hold on failover."""
+    act = FLEET_ACTS.get(verb) or STORM_ACTS.get(verb)
     if act is None:
         return _missing(request, "act", verb)
     return carry_out(request, act, None, None, page_context(request, "board"))

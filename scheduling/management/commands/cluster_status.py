@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -24,7 +25,12 @@ class Command(GinkgoCommand):
 
     def act(self, options: dict[str, Any]) -> None:
         """Read once and show it."""
-        document = BoardDocument(read_board()).data
+        board = read_board()
+        document = {
+            **BoardDocument(board).data,
+            "storm": None if board.storm is None else asdict(board.storm),
+            "alerts": [asdict(alert) for alert in board.alerts],
+        }
         self.show(document, partial(draw_board, document))
 
 
@@ -34,6 +40,19 @@ def draw_board(board: dict[str, Any], console: Console) -> None:
     if frozen:
         reason = f": {frozen['reason']}" if frozen["reason"] else ""
         console.print(f"[yellow]frozen since {frozen['at']} by {frozen['by']}{reason}[/yellow]")
+    storm = board["storm"]
+    if storm:
+        until = f"until {storm['until']}" if storm["until"] else "until a person releases it"
+        lost = f", {len(storm['nodes'])} of {storm['of_nodes']} nodes were lost at once"
+        console.print(
+            f"[red]failover is held since {storm['at']} {until}[/red]"
+            f"{lost if storm['nodes'] else ''}"
+        )
+    for alert in board["alerts"]:
+        about = alert["portfolio"] or alert["node"] or "fleet"
+        kind = alert["kind"].replace("_", " ")
+        console.print(f"[red]alert[/red] {kind}, {about}, since {alert['opened_at']}: ", end="")
+        console.print(alert["reason"], markup=False)
     console.print(_nodes(board["nodes"]))
     console.print(_portfolios(board["portfolios"]))
     if board["handoffs_active"] or board["handoffs_recent"]:

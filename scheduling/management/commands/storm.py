@@ -1,0 +1,55 @@
+"""manage.py storm [--release | --hold] [--reason TEXT] [--by NAME]"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from scheduling import requests
+from scheduling.api.alerts import storm_document
+from scheduling.management.arguments import add_reason
+from scheduling.management.base import GinkgoCommand
+
+
+class Command(GinkgoCommand):
+    """Release a hold on failover, or hold it."""
+
+    help = "Show whether failover is held; release the hold, or hold it until it is released."
+
+    def arguments(self, parser: CommandParser) -> None:
+        """Take which of the two, why, and who says so."""
+        which = parser.add_mutually_exclusive_group()
+        which.add_argument("--release", action="store_true", help="let failover go on now")
+        which.add_argument("--hold", action="store_true", help="hold it until it is released")
+        parser.add_argument("--by", metavar="NAME", help="who says so; the user of the machine")
+        add_reason(parser)
+
+    def act(self, options: dict[str, Any]) -> None:
+        """Do it and show what is held then."""
+        given: dict[str, str] = {
+            "actor": options["by"] or self.actor,
+            "reason": options["reason"],
+        }
+        if options["hold"]:
+            requests.hold_storm(**given)
+            said = "Failover is held until somebody releases it."
+        elif options["release"]:
+            released = requests.release_storm(**given)
+            said = "Failover goes on." if released else "Failover was not held."
+        else:
+            said = held_sentence(storm_document())
+        self.show(storm_document(), said)
+
+
+def held_sentence(storm: dict[str, Any]) -> str:
+    """Return what is held, since when and until when."""
+    if not storm["held"]:
+        return "Failover is not held."
+    until = f"until {storm['until']}" if storm["until"] else "until a person releases it"
+    by = f" by {storm['by']}" if storm["by"] else ""
+    reason = f": {storm['reason']}" if storm["reason"] else ""
+    lost = f"; {len(storm['nodes'])} of {storm['of_nodes']} nodes were lost at once"
+    return (
+        f"Failover is held since {storm['at']}{by} {until}{reason}{lost if storm['nodes'] else ''}."
+    )
