@@ -226,3 +226,18 @@ async def test_a_slow_one_lags_and_says_so_and_its_neighbour_keeps_its_pace(
     assert gateway.longest_gap_s(CANARY) < LONGEST_GAP_S
     await asyncio.sleep(0)
     assert_canary_is_exact(gateway, CANARY)
+
+
+@pytest.mark.parametrize("what", ["interrupt", "kill_itself", "sleep"])
+async def test_everything_before_a_bad_event_is_kept_however_it_fails_there(
+    gateway: FakeGateway, daemons: Daemons, what: str
+) -> None:
+    await with_a_canary(gateway, daemons, what)
+    await gateway.until(lambda: gateway.runs[BAD].commits)
+    bad_seq = gateway.runs[BAD].commits[0].from_seq + 20
+    await gateway.until(lambda: len(reports(gateway, wire.Died)) >= 2, 15)
+    second = reports(gateway, wire.Died)[1]
+    assert isinstance(second, wire.Died)
+    assert (second.seq, second.failed_seq) == (bad_seq - 1, bad_seq)
+    assert f"at seq {bad_seq}" in second.error
+    assert gateway.runs[BAD].last_seq == bad_seq - 1

@@ -1,0 +1,88 @@
+"""Attempts count for the event that failed: what lies before it is no proof, an idle end no try."""
+
+from __future__ import annotations
+
+import pytest
+
+from portfolios.feeds_setup import current_head, ensure_feed
+from scheduling import requests
+from scheduling.enact.deaths import halted
+from scheduling.enact.recipe import run
+from scheduling.enact.timing import timing
+from scheduling.models import Run
+from scheduling.wire.messages import Halted
+from tests.fleet_cast import Daemon, Owner, a_node, a_trader, let_expire, mature
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def node() -> Daemon:
+    return a_node("node-1")
+
+
+@pytest.fixture
+def hand(node: Daemon) -> Owner:
+    hand = a_trader("p", node)
+    mature(hand.portfolio)
+    return hand
+
+
+def test_progress_up_to_the_bad_event_does_not_start_the_count_anew(hand: Owner) -> None:
+    bad = hand.run().last_seq + 10
+    assert hand.die(failed_seq=bad + 5) == "restart"  # in a batch that ends behind it
+    assert hand.commit(9) == "ok"
+    assert hand.run().attempts == 1
+    assert [hand.die(failed_seq=bad) for _ in range(4)] == ["restart"] * 3 + ["quarantined"]
+    at = hand.run()
+    assert (at.last_seq, at.attempts, at.failed_seq) == (bad - 1, 5, bad)
+
+
+def test_once_the_bad_event_is_committed_the_count_starts_anew(hand: Owner) -> None:
+    bad = hand.run().last_seq + 10
+    hand.die(failed_seq=bad)
+    assert hand.commit(10) == "ok"
+    at = hand.run()
+    assert (at.attempts, at.failed_seq, at.reason) == (0, None, "")
+
+
+def test_ends_while_nothing_was_asked_of_it_never_quarantine(hand: Owner) -> None:
+    assert [hand.die(idle=True, stage="exit") for _ in range(7)] == ["restart"] * 7
+    assert (hand.run().attempts, hand.run().phase) == (0, "running")
+
+
+def test_the_node_is_told_where_it_failed(hand: Owner) -> None:
+    hand.die(failed_seq=hand.run().last_seq + 3)
+    (entry,) = hand.daemon.desired("run")
+    assert (entry.failed_seq, entry.attempts) == (hand.run().last_seq + 3, 1)
+
+
+def test_a_start_after_a_halt_lifts_it_up_to_the_head_of_that_moment(hand: Owner) -> None:
+    at = hand.run()
+    report = Halted(portfolio=hand.portfolio.pk, epoch=at.epoch, seq=at.last_seq, age_s=41.2)
+    run(halted(hand.daemon.row.pk, hand.daemon.incarnation, report, timing()))
+    before = current_head("replay")
+    requests.start("p", actor="ann")
+    assert (
+        before <= (Run.objects.get(pk=hand.portfolio.pk).resume_seq or 0) <= current_head("replay")
+    )
+    hand.daemon.prepare()
+    (entry,) = hand.daemon.desired("run")
+    assert entry.resume_seq >= before
+
+
+def test_a_start_forgets_the_bad_event(hand: Owner) -> None:
+    for _ in range(5):
+        hand.die(failed_seq=hand.run().last_seq + 1)
+    requests.start("p", actor="ann")
+    assert (hand.run().attempts, hand.run().failed_seq) == (0, None)
+
+
+def test_daemons_that_end_while_the_feed_stands_still_take_no_attempt(hand: Owner) -> None:
+    hand.commit(current_head("replay") - hand.run().last_seq)
+    ensure_feed(0.0)
+    hand.commit(current_head("replay") - hand.run().last_seq)
+    for _ in range(7):
+        let_expire(hand.daemon)
+        a_node("node-1")
+    assert (hand.run().attempts, hand.run().phase) == (0, "starting")
