@@ -207,3 +207,27 @@ def canary(seen: Canary) -> Found:
     if state["digest"] != seen.digest:
         found.append(f"digest {state['digest']} instead of {seen.digest}")
     return [("I2", f"{seen.name} at seq {state['last_seq']}: {each}") for each in found]
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """One alert that is open, and whether its cause is still there."""
+
+    kind: str
+    key: str
+    has_cause: bool
+    is_closing: bool  #: its cause is known to be gone; it waits whether it comes back
+
+
+def alarms(open_: Iterable[Alarm]) -> Found:
+    """I12: return causes with two open alerts, and alerts that outlive their cause."""
+    found: Found = []
+    seen: set[tuple[str, str]] = set()
+    for alarm in open_:
+        what = f"{alarm.kind} of {alarm.key}"
+        if (alarm.kind, alarm.key) in seen:
+            found.append(("I12", f"two alerts are open for {what}"))
+        seen.add((alarm.kind, alarm.key))
+        if not alarm.has_cause and not alarm.is_closing:
+            found.append(("I12", f"the alert {what} is open, though its cause is gone"))
+    return found

@@ -34,7 +34,19 @@ from chaos.watch import Watch
 from ginkgo_site.env import CHECKOUT, embedded_url
 
 IDLE_S = 8.0  #: how long the house is measured before anything is done to it
+ALERTS_LIMIT_S = 20.0  #: within which an alert has to notice that its cause is gone
 GIVE_UP_AFTER = 3  #: steps in a row after which nothing settled
+#: A cause that this does not know is taken for one that is there.
+ALARMS = """
+SELECT a.kind, a.key, CASE
+        WHEN a.kind = 'node_lost' THEN n.status = 'lost'
+        WHEN a.kind IN ('quarantined', 'halted', 'pending') THEN r.phase = a.kind
+        ELSE true END,
+    a.gone_at IS NOT NULL
+FROM scheduling_alert a LEFT JOIN scheduling_node n ON n.id = a.node_id
+LEFT JOIN scheduling_run r ON r.portfolio_id = a.portfolio_id
+WHERE a.closed_at IS NULL ORDER BY a.id
+"""
 _ENDED = re.compile(r"^(?:ginkgo: )?(\S+) ended \((.*?)\)", re.MULTILINE)
 
 
@@ -333,6 +345,8 @@ class Run:
 
     def _prove(self) -> None:
         """Canaries by their digests, and every portfolio against an uninterrupted run."""
+        self._say(self, "proving: alerts")
+        self._judge_alerts()
         self._say(self, "proving: canaries")
         self._judge_canaries()
         self._say(self, "proving: verify_portfolio of every portfolio")
@@ -360,6 +374,19 @@ class Run:
                     found,
                 )
             if self.stopping.is_set():
+                raise Interrupted
+
+    def _judge_alerts(self) -> None:
+        """Nothing is wrong any more, so within a few passes no alert may say so."""
+        end = time.monotonic() + ALERTS_LIMIT_S
+        while found := judges.alarms(
+            judges.Alarm(*row) for row in self.grounds.fleet.query(ALARMS)
+        ):
+            if time.monotonic() > end:
+                for invariant, what in found:
+                    self._report(invariant, what, {})
+                return
+            if self.stopping.wait(0.5):
                 raise Interrupted
 
     def _judge_canaries(self) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from chaos import judges
 from chaos.footprint import Footprint
-from chaos.judges import Bystanders, Canary, Held, Look, Ownership, Seen
+from chaos.judges import Alarm, Bystanders, Canary, Held, Look, Ownership, Seen
 
 
 def seen(epoch: int = 3, seq: int = 100, node: str | None = "node-1", **changes: object) -> Seen:
@@ -148,3 +148,14 @@ def test_a_clean_canary_is_believed() -> None:
 def test_a_canary_that_saw_anything_else_is_found(wrong: dict) -> None:
     ((invariant, _),) = judges.canary(Canary("canary-1", 11, {**CLEAN, **wrong}, "ab"))
     assert invariant == "I2"
+
+
+def test_an_alert_that_outlives_its_cause_or_is_open_twice_is_found() -> None:
+    lost = Alarm("node_lost", "node:3", has_cause=True, is_closing=False)
+    gone = Alarm("halted", "portfolio:4", has_cause=False, is_closing=False)
+    closing = Alarm("pending", "portfolio:4", has_cause=False, is_closing=True)
+    assert judges.alarms([lost, closing]) == []
+    assert [what for _, what in judges.alarms([lost, lost, gone])] == [
+        "two alerts are open for node_lost of node:3",
+        "the alert halted of portfolio:4 is open, though its cause is gone",
+    ]

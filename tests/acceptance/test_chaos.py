@@ -1,0 +1,47 @@
+"""A short run of bin/chaos: the same faults in the same order each time, and no violation."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ginkgo_site.env import CHECKOUT
+
+FAULTS = (
+    "kill-daemon",
+    "kill-child",
+    "kill-web",
+    "answers-lost",
+    "release-answer-lost",
+    "pushes-reordered",
+    "control-plane-in-handoff",
+    "bad-revision",
+    "migrations",
+)
+
+
+@pytest.mark.slow
+def test_a_minute_of_faults_breaks_no_promise(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "chaos", "--minutes", "1", "--seed", "3", "--json"),
+            *("--faults", ",".join(FAULTS), "--report", str(tmp_path)),
+        ],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    found = json.loads(done.stdout)
+    print(f"\n{(tmp_path / 'report.txt').read_text()}")
+    assert found["violations"] == []
+    assert done.returncode == 0, done.stderr
+    assert found["is_whole"] and found["steps_done"] >= 4 and found["handoffs"] >= 4
+    assert found["canaries"] == 5 and found["blind_looks"] < found["looks"]
+    assert {each["state"] for each in found["verified"]} == {"identical"}
+    assert len(found["verified"]) >= 14
