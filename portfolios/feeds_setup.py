@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import connection, transaction
 
 from portfolios.feeds import open_feed
 from portfolios.feeds.clock import Segment, head_at
 from portfolios.models import FeedRow, FeedSegment
+
+#: A change of rate begins this much later. A node that has not heard of it goes on with the old
+#: rate, and what it stamps by that and commits would differ from the log for ever. Without pushes
+#: a node hears in the answer to its next commit, half a second at most.
+NOTICE = timedelta(seconds=1)
 
 
 class FeedDiffers(Exception):
@@ -18,8 +23,9 @@ class FeedDiffers(Exception):
 def ensure_feed(rate: float, name: str | None = None) -> FeedRow:
     """Return the feed's row, running at `rate` events a second from now on. Idempotent.
 
-    A new feed begins at seq 1 now; another rate appends a segment at the present head, so that no
-    event that was released changes its time. Raise FeedDiffers if the installed data has another
+    A new feed begins at seq 1 now; another rate appends a segment NOTICE ahead of the present
+    head, so that no event that was released changes its time. A feed that is paused has nothing
+    to announce: it goes on at once. Raise FeedDiffers if the installed data has another
     hash than the row: every seq would mean another event.
     """
     feed = open_feed(name)
@@ -39,9 +45,19 @@ def ensure_feed(rate: float, name: str | None = None) -> FeedRow:
         if not segments:
             FeedSegment.objects.create(feed=row, from_seq=1, from_time=now, rate=rate)
         elif segments[-1].rate != rate:
-            head = head_at(segments, microseconds(now))
-            FeedSegment.objects.create(feed=row, from_seq=head, from_time=now, rate=rate)
+            at = begins_at(segments, now)
+            head = head_at(segments, microseconds(at))
+            FeedSegment.objects.create(feed=row, from_seq=head, from_time=at, rate=rate)
     return row
+
+
+def begins_at(segments: list[Segment], now: datetime) -> datetime:
+    """Return when another rate may begin: after everybody could hear of it, in order. Pure."""
+    newest = datetime.fromtimestamp(0, tz=now.tzinfo) + timedelta(
+        microseconds=segments[-1].from_time_us
+    )
+    standing = segments[-1].rate == 0 and newest <= now
+    return now if standing else max(now + NOTICE, newest)
 
 
 def current_head(name: str) -> int:

@@ -83,6 +83,7 @@ def stop() -> None:
     write_private(_freeze_before(home), before)
     requests.freeze(actor=ACTOR, reason="ordered stop", failover=True)
     _run_feed(0.0)
+    _wait_for_pause()
     _report("settled", {})
 
 
@@ -216,6 +217,16 @@ def _run_feed(rate: float) -> None:
         run_feed(rate, actor=ACTOR)
     except FeedDiffers as error:
         raise Refused(str(error)) from None
+
+
+def _wait_for_pause() -> None:
+    """Return when the pause has begun: what is released until then, the nodes still take."""
+    from portfolios.feeds_setup import microseconds, segments_of
+    from portfolios.models import FeedRow
+
+    for row in FeedRow.objects.all():
+        begins_us = segments_of(row)[-1].from_time_us
+        time.sleep(max(begins_us - microseconds(_database_now()), 0) / 1e6)
 
 
 def _wait_for_nodes(names: Collection[str], since: datetime) -> None:

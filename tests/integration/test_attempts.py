@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from portfolios.feeds_setup import current_head, ensure_feed
+from portfolios.feeds_setup import current_head, ensure_feed, segments_of
+from portfolios.models import FeedSegment
 from scheduling import requests
 from scheduling.enact.deaths import halted
 from scheduling.enact.recipe import run
@@ -80,8 +81,8 @@ def test_a_start_forgets_the_bad_event(hand: Owner) -> None:
 
 def test_daemons_that_end_while_the_feed_stands_still_take_no_attempt(hand: Owner) -> None:
     hand.commit(current_head("replay") - hand.run().last_seq)
-    ensure_feed(0.0)
-    hand.commit(current_head("replay") - hand.run().last_seq)
+    stands_at = segments_of(ensure_feed(0.0))[-1].from_seq
+    hand.commit(stands_at - hand.run().last_seq)
     for _ in range(7):
         let_expire(hand.daemon)
         a_node("node-1")

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
-from portfolios.feeds.clock import release_us
-from portfolios.feeds_setup import FeedDiffers, current_head, ensure_feed, segments_of
+from portfolios.feeds.clock import head_at, release_us
+from portfolios.feeds_setup import (
+    FeedDiffers,
+    current_head,
+    database_now,
+    ensure_feed,
+    microseconds,
+    segments_of,
+)
 from portfolios.models import FeedRow, FeedSegment
 
 pytestmark = pytest.mark.django_db
@@ -48,3 +57,31 @@ def test_other_data_under_the_same_name_is_refused() -> None:
     FeedRow.objects.update(sha256="0" * 64)
     with pytest.raises(FeedDiffers, match="install that data"):
         ensure_feed(100)
+
+
+def test_another_rate_is_announced_before_it_begins() -> None:
+    # What a node stamps by the old rate, before it heard, must not become wrong afterwards.
+    row = ensure_feed(100)
+    FeedSegment.objects.update(from_time=database_now() - timedelta(seconds=100))
+    before = segments_of(row)
+    now_us = microseconds(database_now())
+    ensure_feed(0)
+    after = segments_of(row)
+    assert 900_000 < after[1].from_time_us - now_us < 2_000_000
+    heard_late = head_at(before, now_us + 900_000)
+    assert release_us(after, heard_late) == release_us(before, heard_late)
+
+
+def test_a_paused_feed_goes_on_at_once() -> None:
+    row = ensure_feed(0)
+    FeedSegment.objects.update(from_time=database_now() - timedelta(seconds=100))
+    ensure_feed(100)
+    assert segments_of(row)[1].from_time_us <= microseconds(database_now())
+
+
+def test_a_second_change_never_begins_before_the_first() -> None:
+    row = ensure_feed(100)
+    ensure_feed(0)
+    ensure_feed(50)
+    begins = [segment.from_time_us for segment in segments_of(row)]
+    assert begins == sorted(begins)
