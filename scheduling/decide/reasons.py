@@ -251,7 +251,7 @@ def _halted_all(p: Params) -> str:
     why = f": {p['why']}" if p["why"] else ""
     return (
         f"stopped with everything else by {p['actor']}{why}; "
-        f"start it, or undo halt {number(p['halt'])} to start all it stopped"
+        f"start it, or undo halt {p['halt']} to start all it stopped"
     )
 
 
