@@ -6,7 +6,7 @@ from django.contrib import admin
 
 from scheduling.admin.base import FleetAdmin
 from scheduling.admin.shown import link, milliseconds, word
-from scheduling.models import Event, Handoff, Tenure
+from scheduling.models import Alert, Event, Handoff, Tenure
 
 
 @admin.register(Handoff)
@@ -118,5 +118,33 @@ class EventAdmin(FleetAdmin):
 
     @admin.display(description="node", ordering="node__name")
     def node_shown(self, row: Event) -> str:
+        """Return a link to the node."""
+        return link(row.node)
+
+
+@admin.register(Alert)
+class AlertAdmin(FleetAdmin):
+    """Causes that somebody should look at, newest first; open ones have not closed."""
+
+    list_display = (
+        "opened_at",
+        "kind",
+        "portfolio_shown",
+        "node_shown",
+        "times",
+        "closed_at",
+        "reason",
+    )
+    list_filter = ("kind", ("closed_at", admin.EmptyFieldListFilter))
+    list_select_related = ("portfolio", "node")
+    search_fields = ("portfolio__name", "node__name", "reason")
+
+    @admin.display(description="portfolio", ordering="portfolio__name")
+    def portfolio_shown(self, row: Alert) -> str:
+        """Return a link to the portfolio."""
+        return link(row.portfolio)
+
+    @admin.display(description="node", ordering="node__name")
+    def node_shown(self, row: Alert) -> str:
         """Return a link to the node."""
         return link(row.node)
