@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     names = _names(options.faults)
     seed = random.SystemRandom().randrange(10_000) if options.seed is None else options.seed
     home = _home(options.home)
+    folder = options.report or CHECKOUT / ".ginkgo" / "chaos" / f"seed-{seed}"
     progress = Progress()
     run = Run(
         home,
@@ -37,13 +38,13 @@ def main(arguments: list[str] | None = None) -> int:
         minutes=options.minutes,
         faults=names,
         say=progress.show,
+        keep=lambda run: report.write(report.as_dict(run.outcome), folder),
     )
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, lambda *_: run.stopping.set())
     run.go()
     progress.end()
     found = report.as_dict(run.outcome)
-    folder = options.report or CHECKOUT / ".ginkgo" / "chaos" / f"seed-{seed}"
     report.write(found, folder)
     print(json.dumps(found, default=str) if options.json else report.as_text(found))
     print(f"Report: {folder / 'report.html'}", file=sys.stderr)

@@ -35,6 +35,7 @@ from ginkgo_site.env import CHECKOUT, embedded_url
 
 IDLE_S = 8.0  #: how long the house is measured before anything is done to it
 ALERTS_LIMIT_S = 20.0  #: within which an alert has to notice that its cause is gone
+STEADY_S = 1.0  #: everything has settled when it is found so twice, this far apart
 GIVE_UP_AFTER = 3  #: steps in a row after which nothing settled
 #: A cause that this does not know is taken for one that is there.
 ALARMS = """
@@ -87,7 +88,9 @@ class Run:
         minutes: float,
         faults: Sequence[str],
         say: Callable[[Run, str], None],
+        keep: Callable[[Run], None] = lambda run: None,
     ) -> None:
+        """`say` is told what happens, `keep` is called after each step."""
         self.times, self.minutes = times, minutes
         self.stopping = threading.Event()
         self.grounds = Grounds(home, times)
@@ -102,7 +105,7 @@ class Run:
         )
         self.findings = self.outcome.findings
         self.doing: Done | None = None
-        self._say = say
+        self._say, self._keep = say, keep
         self._began_s = time.monotonic()
         self._watch: Watch | None = None
         self._unsettled_in_a_row = 0
@@ -141,6 +144,7 @@ class Run:
     # --- the faults -----------------------------------------------------------------------------
 
     def _do_everything(self) -> bool:
+        assert self._watch is not None
         for step in self.outcome.schedule:
             if self.elapsed_s >= self.minutes * 60:
                 self.outcome.ended_why = "the time was over"
@@ -148,6 +152,9 @@ class Run:
             if self.stopping.is_set():
                 raise Interrupted
             self._do(step)
+            self.outcome.faults_lasted_s = self.outcome.lasted_s = self.elapsed_s
+            self._take_from(self._watch)
+            self._keep(self)
             if self._unsettled_in_a_row >= GIVE_UP_AFTER:
                 self.outcome.ended_why = f"nothing settled {GIVE_UP_AFTER} times in a row"
                 return False
@@ -264,7 +271,15 @@ class Run:
     def _settle(self, after: str, forgiven: Sequence[str]) -> None:
         """Wait until everything has settled; a minute without that is a violation (I8)."""
         began, settling, told = time.monotonic(), Settling(self.grounds), False
-        while left := settling.unsettled(forgiven):
+        while True:
+            left = settling.unsettled(forgiven)
+            if not left:
+                # The balancer may only be about to notice a node that has just come back.
+                if self.stopping.wait(STEADY_S):
+                    raise Interrupted
+                left = settling.unsettled(forgiven)
+            if not left:
+                break
             waited_s = time.monotonic() - began
             if waited_s > LIMIT_S and not told:
                 told = True
@@ -280,7 +295,7 @@ class Run:
                 raise Interrupted
         self._unsettled_in_a_row = 0
         if self.doing is not None:
-            self.doing.settled_s = round(time.monotonic() - began, 2)
+            self.doing.settled_s = round(time.monotonic() - began - STEADY_S, 2)
 
     def _start_halted(self) -> None:
         try:
@@ -437,7 +452,8 @@ class Run:
     def _take_from(self, watch: Watch) -> None:
         outcome = self.outcome
         outcome.longest_gaps = {
-            name: round(gap.seconds, 2) for name, gap in sorted(watch.bystanders.longest.items())
+            name: round(gap.seconds, 2)
+            for name, gap in sorted(watch.bystanders.longest.copy().items())
         }
         outcome.looks, outcome.blind_looks = watch.looks, watch.blind_looks
         outcome.hiccups = [(round(at, 1), round(long, 2)) for at, long in watch.hiccups]
