@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from portfolios.feeds_setup import current_head, ensure_feed, segments_of
-from portfolios.models import FeedSegment
 from scheduling import requests
 from scheduling.enact.deaths import halted
 from scheduling.enact.recipe import run
