@@ -28,6 +28,10 @@ QUICK = {
 }
 
 
+class NotMet(Exception):
+    """Nobody came to the point that was armed."""
+
+
 class Rehearsal(Fleet):
     """A fleet with failpoints, armed by a file that every process of it looks at."""
 
@@ -61,8 +65,11 @@ class Rehearsal(Fleet):
         return Path(f"{self.points}.fired")
 
     def fired(self, limit_s: float, what: str) -> float:
-        """Wait until the armed point was met; return the seconds."""
-        return wait_for(self.fired_mark.exists, bool, limit_s, f"at the point {what}")[1]
+        """Wait until the armed point was met; return the seconds. Raises NotMet."""
+        try:
+            return wait_for(self.fired_mark.exists, bool, limit_s, f"at the point {what}")[1]
+        except AssertionError as late:
+            raise NotMet(str(late)) from None
 
     def members(self, process: str) -> list[psutil.Process]:
         """All processes of web, watcher or worker; the launcher names none of them."""

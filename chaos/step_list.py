@@ -107,7 +107,7 @@ def move_from_the_silent(scene: Scene, process: str, point: str) -> None:
     """A move whose source falls silent before it releases."""
     scene.about(CANARIES[scene.turn % 3])
     source = scene.fleet.daemon(str(scene.fleet.run(scene.portfolio).node))
-    scene.fleet.arm("web/handoff.prepared:after_touch=pause(0.3)")
+    scene.fleet.arm("web/handoff.prepared:after_touch=pause(0.6)")
     _move(scene)
     scene.fleet.fired(FIRES_S, "the report")
     with stopped(lambda: family(source)):
@@ -119,7 +119,7 @@ def move_to_the_silent(scene: Scene, process: str, point: str) -> None:
     """A move whose target falls silent before its first commit."""
     scene.about(CANARIES[scene.turn % 3])
     target = scene.fleet.daemon(scene.fleet.elsewhere(scene.portfolio))
-    scene.fleet.arm("web/handoff.release:after_touch=pause(0.3)")
+    scene.fleet.arm("web/handoff.release:after_touch=pause(0.6)")
     _move(scene)
     scene.fleet.fired(FIRES_S, "the grant")
     with stopped(lambda: family(target)):
