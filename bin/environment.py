@@ -21,9 +21,10 @@ PYTHON = VENV / "bin" / "python"
 
 #: A file that contains the one named first is as good as it.
 CONTAINED_IN = {
-    "requirements-node": ("requirements", "requirements-dev"),
-    "requirements": ("requirements-dev",),
-    "requirements-dev": (),
+    "requirements-node": ("requirements", "requirements-dev", "requirements-bench"),
+    "requirements": ("requirements-dev", "requirements-bench"),
+    "requirements-dev": ("requirements-bench",),
+    "requirements-bench": (),
 }
 
 
