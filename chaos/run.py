@@ -64,7 +64,7 @@ class Outcome:
     lasted_s: float = 0.0
     faults_lasted_s: float = 0.0  #: until the last fault had settled
     is_whole: bool = False  #: not interrupted, not given up
-    ended_why: str = ""
+    ended_why: str = "it still goes on"
     findings: Findings = field(default_factory=Findings)
     schedule: list[Step] = field(default_factory=list)
     longest_gaps: dict[str, float] = field(default_factory=dict)
