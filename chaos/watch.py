@@ -114,9 +114,7 @@ class Watch:
             except psycopg.Error:
                 self.blind_looks += 1
                 self._close()
-                before = time.monotonic()  # it was the database that was late
-                continue
-            before = now
+            before = time.monotonic()  # from here on it is the machine that is late
         try:
             self._look()
             self._read_changes()

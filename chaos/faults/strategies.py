@@ -62,12 +62,31 @@ def unloadable(scene: Scene) -> None:
 
 def eating(scene: Scene) -> None:
     """A strategy that eats memory."""
-    _bad_neighbour(scene, "memory_eater", {}, 10)
+    _misbehave(scene, "eat_fast")
 
 
 def killing_its_host(scene: Scene) -> None:
     """A strategy that kills the process that hosts it."""
-    _bad_neighbour(scene, "host_killer", {}, 10)
+    _misbehave(scene, "kill_its_parent")
+
+
+def forking(scene: Scene) -> None:
+    """A strategy that leaves looping grandchildren in sessions of their own."""
+    _misbehave(scene, "fork_away")
+
+
+def printing(scene: Scene) -> None:
+    """A strategy that prints without end."""
+    _misbehave(scene, "print_for_ever")
+
+
+def deaf(scene: Scene) -> None:
+    """A strategy that ignores every signal, and loops."""
+    _misbehave(scene, "hear_no_signal")
+
+
+def _misbehave(scene: Scene, what: str) -> None:
+    _bad_neighbour(scene, "misbehaving", {"what": what, "at_event": 5}, 10)
 
 
 def slow(scene: Scene) -> None:
@@ -165,6 +184,9 @@ FAULTS = (
     Fault("strategy-unloadable", unloadable, 7),
     Fault("strategy-eats-memory", eating, 11),
     Fault("strategy-kills-host", killing_its_host, 11),
+    Fault("strategy-forks", forking, 11),
+    Fault("strategy-prints", printing, 11),
+    Fault("strategy-ignores-signals", deaf, 11),
     Fault("strategy-slow", slow, 11),
     Fault("poisoned-to-quarantine", poisoned, 70, alone=True),
     Fault("bad-revision", bad_revision, 5),
