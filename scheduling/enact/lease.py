@@ -270,6 +270,19 @@ WITH ahead AS (
 UPDATE scheduling_node n SET status_since = clock_timestamp() FROM ahead WHERE n.id = ahead.id
 """
 
+#: And for our own pulse: one that lies ahead would pass for a fresh one while the clock catches up
+#: with it, although nobody can reach us. It becomes a gap, so that the next one begins anew.
+CUT_PULSE = """
+WITH ahead AS (
+    SELECT id FROM scheduling_gatewaypulse WHERE last_beat_at > clock_timestamp() + interval '1 s'
+    -- What a beat writes just now is right already.
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE scheduling_gatewaypulse g
+SET last_beat_at = clock_timestamp() - make_interval(secs => %(gap_s)s) - interval '1 s'
+FROM ahead WHERE g.id = ahead.id
+"""
+
 MARK_LOST = """
 WITH expired AS (
     -- Locked and judged again on the newest row: a beat that commits first keeps the node alive.
@@ -316,6 +329,7 @@ SELECT id, name, silent_s, (SELECT count(*) FROM hinted) AS hints FROM lost
 def mark_lost(timing: Timing) -> Recipe[list[Row]]:
     """Mark nodes whose lease has expired. A status, not an end: their next beat revives them."""
     yield from call(CUT, ttl_s=timing.lease_ttl_s)
+    yield from call(CUT_PULSE, gap_s=2 * timing.heartbeat_interval_s)
     rows = yield from call(
         MARK_LOST, ttl_s=timing.lease_ttl_s, gap_s=2 * timing.heartbeat_interval_s
     )

@@ -237,6 +237,15 @@ def test_a_gap_in_all_beats_starts_serving_anew_too(node: Daemon) -> None:
     assert GatewayPulse.objects.get().serving_since > ago(5)
 
 
+def test_a_pulse_that_a_clock_set_back_left_ahead_is_not_fresh_once_it_is_reached(
+    node: Daemon,
+) -> None:
+    let_expire(node, seconds_ago=60)
+    serving_since(3600, last_beat_ago=-60)
+    assert lost() == []
+    assert GatewayPulse.objects.get().last_beat_at < ago(20)
+
+
 def test_the_next_expiry_is_that_of_the_living(node: Daemon) -> None:
     lose(node)
     assert run(next_expiry()) is None
