@@ -1,0 +1,209 @@
+"""The rows, with the columns that decide something. Times are epoch seconds of the one clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+
+@dataclass
+class Node:
+    id: int
+    name: str
+    capacity: int = 5
+    labels: dict[str, str] = field(default_factory=dict)
+    strategies: dict[str, int] = field(default_factory=dict)
+    feeds: dict[str, str] = field(default_factory=dict)
+    host: str = ""
+    pid: int | None = None
+    version: str = ""
+    cordoned: bool = False
+    draining: bool = False
+    leaving: bool = False
+    status: str = "new"
+    status_since: float = 0.0
+    lost_times: list[float] = field(default_factory=list)
+    desired_version: int = 0
+    registered_at: float | None = None
+
+
+@dataclass
+class Lease:
+    node_id: int
+    incarnation: UUID
+    renewals: int
+    renewed_at: float
+    expires_at: float
+    connection: UUID | None
+    taken_at: float
+    takeovers: list[float]
+
+
+@dataclass
+class Portfolio:
+    id: int
+    name: str
+    uid: str
+    first_seq: int = 1
+    revision: int = 1
+    weight: int = 1
+    priority: int = 0
+    selector: dict[str, str] = field(default_factory=dict)
+    spread_group: str = ""
+    spread_hard: bool = False
+    catch_up: str = "state_only"
+    desired_state: str = "running"
+    archived_at: float | None = None
+    starting_cash: str = "100000"
+
+
+@dataclass
+class Revision:
+    portfolio_id: int
+    number: int
+    status: str = "unproven"
+    status_reason: str = ""
+    strategy: str = "canary"
+    strategy_version: int = 1
+    config: dict[str, Any] = field(default_factory=dict)
+    symbols: list[str] = field(default_factory=list)
+    limits: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Run:
+    portfolio_id: int
+    last_seq: int
+    state_seq: int
+    node_id: int | None = None
+    incarnation: UUID | None = None
+    epoch: int = 0
+    revision: int = 1
+    granted_at: float | None = None
+    batch: UUID | None = None
+    first_commit_at: float | None = None
+    last_commit_at: float | None = None
+    phase: str = "pending"
+    phase_since: float = 0.0
+    reason: str = "waits for the next pass"
+    attempts: int = 0
+    last_death: UUID | None = None
+    failures_by_node: dict[str, int] = field(default_factory=dict)
+    stalled_at: float | None = None
+    good_revision: int | None = None
+    pinned_node_id: int | None = None
+    failed_seq: int | None = None
+    resume_seq: int | None = None
+    halt_id: int | None = None
+
+
+@dataclass
+class Tenure:
+    portfolio_id: int
+    epoch: int
+    node_id: int
+    incarnation: UUID
+    revision: int
+    from_seq: int
+    cause: str
+    reason: str
+    handoff_id: int | None
+    started_at: float
+    to_seq: int | None = None
+    first_commit_at: float | None = None
+    ended_at: float | None = None
+    pause_ms: float | None = None
+
+
+@dataclass
+class Handoff:
+    id: int
+    portfolio_id: int
+    kind: str
+    state: str
+    reason: str
+    requested_by: str
+    source_node_id: int | None
+    source_incarnation: UUID | None
+    target_node_id: int | None
+    target_incarnation: UUID | None
+    from_epoch: int
+    from_revision: int
+    to_revision: int
+    deadline_at: float
+    requested_at: float
+    to_epoch: int | None = None
+    released_seq: int | None = None
+    release_batch: UUID | None = None
+    release_answer: str = ""
+    error: str = ""
+    pause_ms: float | None = None
+    prepared_at: float | None = None
+    released_at: float | None = None
+    granted_at: float | None = None
+    activated_at: float | None = None
+    finished_at: float | None = None
+
+
+@dataclass
+class Checkpoint:
+    portfolio_id: int
+    epoch: int
+    revision: int
+    seq: int
+    state: bytes
+
+
+@dataclass
+class Order:
+    portfolio_id: int
+    seq: int
+    index: int
+    status: str
+    epoch: int
+    node: str
+    revision: int
+
+
+@dataclass
+class Suppression:
+    portfolio_id: int
+    from_seq: int
+    to_seq: int
+    epoch: int
+
+
+@dataclass
+class Event:
+    at: float
+    kind: str
+    portfolio_id: int | None
+    node_id: int | None
+    actor: str
+    reason: str
+    data: dict[str, Any]
+
+
+@dataclass
+class Pulse:
+    serving_since: float
+    last_beat_at: float
+
+
+@dataclass
+class PassLock:
+    holder: str
+    until: float
+    failover_ran_at: float | None = None
+
+
+@dataclass
+class Storm:
+    held_at: float | None = None
+    until: float | None = None
+    nodes: list[str] = field(default_factory=list)
+    of_nodes: int = 0
+    held_by: str = ""
+    reason: str = ""
+    ended_at: float | None = None
