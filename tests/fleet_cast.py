@@ -65,8 +65,13 @@ class Daemon:
             assert entry.handoff is not None
             run(prepared(entry.handoff, self.row.pk, self.incarnation, timing()))
 
-    def commit(self, name: str, events: int = 0) -> str:
-        """Run the next `events` events of the log through the portfolio; return the answer."""
+    def commit(
+        self, name: str, events: int = 0, *, suppress: bool = False, lose: int | None = None
+    ) -> str:
+        """Run the next `events` events of the log through the portfolio; return the answer.
+
+        `suppress` as a node does with stale ones; `lose` leaves out the event of this seq.
+        """
         portfolio = Portfolio.objects.present().select_related("run", "feed").get(name=name)
         (entry,) = [e for e in self.desired("run") if e.portfolio == portfolio.pk]
         spec = msgspec.convert(entry.spec, Spec)
@@ -79,8 +84,10 @@ class Daemon:
         )
         segments = segments_of(portfolio.feed)
         seen = open_feed().read_for(spec.symbol_set(), last + 1, last + events, segments)
+        seen = [event for event in seen if event.seq != lose]
         progress = Progress(last)
-        progress.add(engine.run(seen, last, last + events))
+        progress.suppress = suppress
+        progress.add(engine.run(seen, last, last + events, suppress))
         message = progress.commit(portfolio.pk, entry.epoch)
         (result,) = run(commit(self.row.pk, self.name, self.incarnation, [message]))
         return result.answer

@@ -84,7 +84,12 @@ class Comparison:
             self._counts.orders += 1
             stretch = self._recorded.at(seq)
             uid = self._recorded.stretches[0].spec.uid
+            waits = order.status == "open"  # until its fill, which says how it must go on
+            if waits:
+                self._status[key] = stored.status
+            right = waits and stored.status in ("open", "filled")
             fields = [
+                ("status", stored.status, stored.status if right else order.status),
                 ("id", stored.id, f"{uid}-{seq}-{index}"),
                 *_same_fields(stored.row, order, "symbol", "side", "quantity", "price"),
                 ("reason", stored.row.reason or "", order.reason or ""),
@@ -93,12 +98,6 @@ class Comparison:
                 ("node", stored.node, stretch.owner),
                 ("revision", stored.revision, stretch.spec.revision),
             ]
-            if order.status == "open":
-                if stored.status not in ("open", "filled"):
-                    fields.append(("status", stored.status, "open or filled"))
-                self._status[key] = stored.status
-            else:
-                fields.append(("status", stored.status, order.status))
             yield from _unlike(
                 "order", seq, f"order {index} at seq {seq} ({_order(order)})", fields
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -52,11 +53,8 @@ class Recorded:
 
     def at(self, seq: int) -> Stretch:
         """Return the stretch that ran event `seq`: the last that begins at or before it."""
-        found = self.stretches[0]
-        for stretch in self.stretches:
-            if stretch.first_seq <= seq:
-                found = stretch
-        return found
+        after = bisect_right(self.stretches, seq, key=lambda stretch: stretch.first_seq)
+        return self.stretches[max(after - 1, 0)]
 
 
 @dataclass(frozen=True, slots=True)

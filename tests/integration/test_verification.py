@@ -1,0 +1,433 @@
+"""A verification says identical of what was done right, and names the first thing that was not."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from portfolios.models import (
+    Checkpoint,
+    EquityPoint,
+    FeedRow,
+    Fill,
+    Order,
+    Portfolio,
+    Revision,
+    Suppression,
+)
+from portfolios.runtime.messages import Batch, Load, Reply
+from portfolios.runtime.state import decode_state, encode_state
+from portfolios.verify.process import Ended, in_this_process, own_process
+from portfolios.verify.stored import Stored
+from portfolios.verify.values import Difference
+from portfolios.verify.verify import verify
+from scheduling import requests
+from scheduling.errors import NotFound, Refused
+from scheduling.models import Event, Tenure
+from scheduling.verification import evidence, verifying
+from scheduling.verification.evidence import gather
+from scheduling.verification.verdict import Verdict
+from scheduling.verification.verifying import verify_portfolio
+from tests.fleet_cast import Daemon, a_node, a_portfolio, a_running, a_trader, owner
+
+pytestmark = pytest.mark.django_db
+
+NAME = "trader"
+SYMBOLS = ["GE", "IBM", "KO", "XOM"]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replay in this process; the one that is asked for is tried by a test of its own."""
+    monkeypatch.setattr(verifying, "own_process", lambda: nullcontext(in_this_process()))
+
+
+@pytest.fixture
+def world() -> tuple[Portfolio, Daemon]:
+    """Return a portfolio that was moved, suppressed, reloaded and taken over, and its owner."""
+    one, two = a_node("node-1"), a_node("node-2")
+    config = {"fast": 1, "slow": 2}
+    a_running(NAME, one, events=4_000, strategy="sma_cross", config=config, symbols=SYMBOLS)
+    move(one, two)
+    assert two.commit(NAME, 3_000) == "ok"
+    assert two.commit(NAME, 2_000, suppress=True) == "ok"
+    _, handoff = requests.revise_portfolio(NAME, {"config": {"fast": 2, "slow": 3}}, actor="ann")
+    assert handoff is not None and two.ready(handoff) == "draining"
+    assert owner(NAME, two).release(handoff).answer == "handed_over"
+    assert two.commit(NAME, 3_000) == "ok"
+    again = a_node("node-2")
+    assert again.commit(NAME, 2_000) == "ok"
+    return Portfolio.objects.get(name=NAME), again
+
+
+@pytest.fixture
+def trader(world: tuple[Portfolio, Daemon]) -> Portfolio:
+    """Return the portfolio."""
+    return world[0]
+
+
+@pytest.fixture
+def waiting(world: tuple[Portfolio, Daemon]) -> Order:
+    """Return an order that is open at the end: let it go on until there is one."""
+    portfolio, daemon = world
+    orders = Order.objects.filter(portfolio=portfolio, status="open")
+    for _ in range(100):
+        if (found := orders.first()) is not None:
+            return found
+        daemon.commit(NAME, 94)
+    raise AssertionError("no order is open after 25 days")
+
+
+def move(source: Daemon, target: Daemon, name: str = NAME) -> None:
+    handoff = requests.migrate(name, target.name, actor="ann")
+    assert target.ready(handoff) == "draining"
+    assert owner(name, source).release(handoff).answer == "handed_over"
+    assert target.commit(name) == "ok"
+
+
+def difference(verdict: Verdict) -> Difference:
+    found = verdict.compared.difference
+    assert found is not None, verdict.sentence
+    return found
+
+
+def the_order(portfolio: Portfolio, **which: Any) -> Order:
+    """Return one from the middle of what matches."""
+    rows = list(Order.objects.filter(portfolio=portfolio, **which).order_by("seq", "index"))
+    return rows[len(rows) // 2]
+
+
+# --- what was done right ------------------------------------------------------------------------
+
+
+def test_what_was_moved_suppressed_reloaded_and_taken_over_is_identical(trader: Portfolio) -> None:
+    verdict = verify_portfolio(NAME)
+    assert verdict.lines == [verdict.sentence]
+    counts = verdict.compared.counts
+    assert counts.orders == Order.objects.filter(portfolio=trader).count() > 50
+    assert counts.fills == Fill.objects.filter(portfolio=trader).count() > 30
+    assert counts.equity == EquityPoint.objects.filter(portfolio=trader).count() > 10
+    assert {"filled", "suppressed"} <= set(
+        Order.objects.filter(portfolio=trader).values_list("status", flat=True)
+    )
+    assert (verdict.handoffs, verdict.epochs) == (3, 4)  # placed, moved, reloaded; then registered
+    assert verdict.sentence.endswith(
+        f"3 handoffs, seq {trader.first_seq:,}–{trader.first_seq + 13_999:,}"
+    )
+
+
+def test_a_process_of_its_own_comes_to_the_same(
+    trader: Portfolio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = verify_portfolio(NAME)
+    monkeypatch.setattr(verifying, "own_process", own_process)
+    there = verify_portfolio(NAME)
+    assert there.identical
+    assert there.compared == here.compared
+
+
+def test_a_revision_that_was_granted_and_never_committed_leaves_no_mark() -> None:
+    # The state went from r1 to r1: what r2 would have made of it must not come in between.
+    one = a_node("node-1")
+    config = {"fast": 1, "slow": 2}
+    a_running(NAME, one, events=4_000, strategy="sma_cross", config=config, symbols=SYMBOLS)
+    changes = {"strategy": "mean_reversion", "config": {}}
+    _, handoff = requests.revise_portfolio(NAME, changes, actor="ann")
+    assert handoff is not None and one.ready(handoff) == "draining"
+    assert owner(NAME, one).release(handoff).answer == "handed_over"
+    assert one.fails(handoff, "activate", strategy=True) == "rolled_back"
+    assert one.commit(NAME, 4_000) == "ok"
+    assert list(Tenure.objects.order_by("epoch").values_list("revision", flat=True)) == [1, 2, 1]
+    assert verify_portfolio(NAME).identical
+
+
+def test_a_portfolio_that_runs_on_is_compared_as_of_the_commit_it_began_with(
+    world: tuple[Portfolio, Daemon], waiting: Order
+) -> None:
+    trader, daemon = world
+    begun = gather(NAME)
+    last = begun.recorded.to_seq
+    daemon.commit(NAME, 3_000)
+    assert waiting.fills.get().fill_seq > last
+    compared = verify(begun.recorded, Stored(trader.pk, last), in_this_process())
+    assert (compared.difference, compared.to_seq) == (None, last)
+
+
+def test_it_goes_as_far_as_it_is_asked(trader: Portfolio) -> None:
+    verdict = verify_portfolio(NAME, trader.first_seq + 9_999)
+    assert verdict.identical
+    assert verdict.compared.to_seq == trader.first_seq + 9_999
+    assert verdict.compared.state_digest is None
+    assert "The state was not compared" in verdict.notes[0]
+
+
+def test_progress_is_told_piece_by_piece(trader: Portfolio) -> None:
+    told: list[tuple[int, int, int]] = []
+    verify_portfolio(NAME, progress=lambda *seqs: told.append(seqs))
+    first, last = trader.first_seq, trader.first_seq + 13_999
+    assert {(a, b) for a, _, b in told} == {(first, last)}
+    reached = [at for _, at, _ in told]
+    assert reached == sorted(reached) and reached[-1] == last and len(reached) >= 5
+
+
+# --- what was not ------------------------------------------------------------------------------
+
+
+def test_a_state_that_was_touched_is_named_by_its_field(trader: Portfolio) -> None:
+    row = Checkpoint.objects.get(portfolio=trader)
+    state = decode_state(bytes(row.state))
+    true = state.account.cash
+    state.account.cash += Decimal("0.0001")
+    Checkpoint.objects.filter(portfolio=trader).update(state=encode_state(state))
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.kind, found.field) == (row.seq, "state", "account.cash")
+    assert (found.found, found.wanted) == (str(true + Decimal("0.0001")), str(true))
+    assert "epoch 4 on node-2, r2 by register" in found.where
+
+
+def test_a_state_whose_bytes_are_no_state_is_a_difference_too(trader: Portfolio) -> None:
+    Checkpoint.objects.filter(portfolio=trader).update(state=b"\0" * 40)
+    found = difference(verify_portfolio(NAME))
+    assert (found.kind, found.field) == ("state", "bytes")
+    assert "unreadable" in found.found
+
+
+def test_a_price_that_was_touched(trader: Portfolio) -> None:
+    order = the_order(trader, epoch=2, status="filled")
+    Order.objects.filter(pk=order.pk).update(price=order.price + Decimal("0.01"))
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.kind, found.field) == (order.seq, "order", "price")
+    assert Decimal(found.found) - Decimal(found.wanted) == Decimal("0.01")
+    assert "epoch 2 on node-2, r1 by migrate (handoff" in found.where
+
+
+@pytest.mark.parametrize("status", ["filled", "suppressed"])
+def test_every_field_of_an_order_counts(trader: Portfolio, status: str) -> None:
+    order = the_order(trader, epoch=2, status=status)
+    touched = {
+        "status": "refused",
+        "symbol": "MMM",
+        "side": {"buy": "sell", "sell": "buy"}[order.side],
+        "quantity": order.quantity + 1,
+        "price": order.price + 1,
+        "reason": "because",
+        "decided_at": order.decided_at + timedelta(microseconds=1),
+        "epoch": order.epoch + 1,
+        "node": "node-1",
+        "revision": order.revision + 1,
+    }
+    for field, value in touched.items():
+        Order.objects.filter(pk=order.pk).update(**{field: value})
+        found = difference(verify_portfolio(NAME))
+        assert (found.seq, found.kind, found.field) == (order.seq, "order", field)
+        Order.objects.filter(pk=order.pk).update(**{field: getattr(order, field)})
+    assert verify_portfolio(NAME).identical
+
+
+def test_an_order_that_is_gone(trader: Portfolio) -> None:
+    order = the_order(trader, status="suppressed")
+    order.delete()
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.kind, found.field) == (order.seq, "order", "row")
+    assert found.found == "missing" and order.symbol in found.wanted
+
+
+def test_an_order_that_was_placed_twice(trader: Portfolio) -> None:
+    order = the_order(trader, status="filled")
+    order.pk, order.index, order.status = f"{order.pk}-again", order.index + 1, "open"
+    order.save(force_insert=True)
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.kind, found.field) == (order.seq, "order", "row")
+    assert order.symbol in found.found and found.wanted == "none"
+
+
+def test_an_order_that_was_never_marked_as_filled(trader: Portfolio) -> None:
+    order = the_order(trader, status="filled")
+    Order.objects.filter(pk=order.pk).update(status="open")
+    found = difference(verify_portfolio(NAME))
+    assert (found.field, found.found, found.wanted) == ("status after its fill", "open", "filled")
+
+
+def test_an_order_that_is_called_filled_and_waits(waiting: Order) -> None:
+    Order.objects.filter(pk=waiting.pk).update(status="filled")
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.field, found.found) == (waiting.seq, "status", "filled")
+
+
+def test_a_fill_that_is_missing(trader: Portfolio) -> None:
+    fill = Fill.objects.filter(portfolio=trader, epoch=3).latest("fill_seq")
+    fill.delete()
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.kind, found.found) == (fill.fill_seq, "fill", "missing")
+    assert "epoch 3 on node-2, r2 by reload" in found.where
+
+
+def test_every_field_of_a_fill_counts(trader: Portfolio) -> None:
+    fill = Fill.objects.filter(portfolio=trader, epoch=2).latest("fill_seq")
+    touched = {
+        "symbol": "MMM",
+        "side": {"buy": "sell", "sell": "buy"}[fill.side],
+        "quantity": fill.quantity + 1,
+        "price": fill.price + 1,
+        "at": fill.at + timedelta(microseconds=1),
+        "epoch": fill.epoch + 1,
+    }
+    for field, value in touched.items():
+        Fill.objects.filter(pk=fill.pk).update(**{field: value})
+        found = difference(verify_portfolio(NAME))
+        assert (found.seq, found.kind, found.field) == (fill.fill_seq, "fill", field)
+        Fill.objects.filter(pk=fill.pk).update(**{field: getattr(fill, field)})
+    assert verify_portfolio(NAME).identical
+
+
+def test_an_equity_point_that_differs_or_is_missing(trader: Portfolio) -> None:
+    points = list(EquityPoint.objects.filter(portfolio=trader))
+    points[9].delete()
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.kind, found.found) == (points[9].seq, "equity", "missing")
+    EquityPoint.objects.filter(pk=points[7].pk).update(equity=points[7].equity + 1)
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.kind, found.field) == (points[7].seq, "equity", "equity")
+
+
+@pytest.mark.parametrize("by", [-500, 500])
+def test_a_suppressed_range_that_was_shifted(trader: Portfolio, by: int) -> None:
+    row = Suppression.objects.get(portfolio=trader)
+    first, last = row.from_seq, row.to_seq
+    Suppression.objects.update(from_seq=first + by, to_seq=last + by)
+    found = difference(verify_portfolio(NAME))
+    assert (found.kind, found.field) == ("order", "status")
+    here = range(first - 500, first) if by < 0 else range(first, first + 500)
+    assert found.seq in here
+    assert "suppressed" in (found.found, found.wanted)
+
+
+def test_an_event_of_the_log_that_the_fleet_lost() -> None:
+    one = a_node("node-1")
+    canary = a_running(NAME, one, events=100)
+    one.commit(NAME, 100, lose=canary.first_seq + 150)
+    found = difference(verify_portfolio(NAME))
+    assert (found.kind, found.field) == ("state", "strategy.data.events")
+    assert (found.found, found.wanted) == ("199", "200")
+
+
+def test_a_tenure_with_another_revision(trader: Portfolio) -> None:
+    Tenure.objects.filter(portfolio=trader, epoch=2).update(revision=2)
+    verdict = verify_portfolio(NAME)
+    found = difference(verdict)
+    assert found.kind == "order" and "epoch 2" in found.where
+    assert verdict.history == "epoch 2: the trail says revision 1, the tenure 2"
+
+
+def test_a_tenure_that_is_missing(trader: Portfolio) -> None:
+    Tenure.objects.filter(portfolio=trader, epoch=2).delete()
+    verdict = verify_portfolio(NAME)
+    assert difference(verdict).field == "epoch"
+    assert verdict.history is not None
+    assert verdict.history.startswith("the trail grants epoch 2 to node-2 (migrate) after seq")
+    assert verdict.history.endswith("there is no tenure of it")
+
+
+def test_a_line_of_the_trail_that_is_missing(trader: Portfolio) -> None:
+    Event.objects.filter(portfolio=trader, kind="granted", data__epoch=2).delete()
+    verdict = verify_portfolio(NAME)
+    assert verdict.compared.difference is None
+    assert not verdict.identical
+    assert verdict.sentence.startswith("history differs: the trail goes from epoch 1 to epoch 3")
+
+
+def test_a_run_that_nobody_granted(trader: Portfolio) -> None:
+    trader.run.node = a_node("node-3").row
+    trader.run.save()
+    assert verify_portfolio(NAME).sentence == (
+        "history differs: the trail ends with node node-2 (epoch 4), the run has node-3"
+    )
+
+
+# --- what cannot be said ------------------------------------------------------------------------
+
+
+def refused() -> str:
+    with pytest.raises(Refused) as caught:
+        verify_portfolio(NAME)
+    assert caught.value.code == "cannot_verify"
+    return caught.value.message
+
+
+def test_other_data_cannot_be_verified(trader: Portfolio) -> None:
+    FeedRow.objects.update(sha256="0" * 64)
+    assert "has the hash" in refused() and "install that data again" in refused()
+
+
+def test_a_version_that_is_gone_cannot_be_verified(trader: Portfolio) -> None:
+    Revision.objects.filter(portfolio=trader, number=1).update(strategy_version=9)
+    assert refused() == (
+        "trader cannot be verified: its r1 ran version 9 of sma_cross, and version 1 is installed"
+        " here; verify it where version 9 is."
+    )
+    Revision.objects.filter(portfolio=trader, number=1).update(strategy="gone")
+    assert "its r1 ran gone, which is not installed here" in refused()
+
+
+def test_one_that_never_ran_cannot_be_verified() -> None:
+    a_portfolio(NAME)
+    assert refused() == ("trader cannot be verified: it has committed no event yet; it is pending.")
+
+
+def test_an_unknown_one_is_not_found() -> None:
+    with pytest.raises(NotFound):
+        verify_portfolio("nix")
+
+
+def test_a_deleted_one_keeps_what_is_needed() -> None:
+    one = a_node("node-1")
+    hand = a_trader(NAME, one, events=0)
+    one.commit(NAME, 500)
+    requests.delete_portfolio(NAME, actor="ann")
+    verdict = verify_portfolio(hand.portfolio.name)
+    assert verdict.identical
+    assert "was deleted at" in verdict.notes[0]
+
+
+def test_equity_that_is_no_longer_kept_is_said_and_not_missed(
+    trader: Portfolio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = list(EquityPoint.objects.filter(portfolio=trader))
+    monkeypatch.setattr(evidence, "EQUITY_KEPT", timedelta(days=-40))  # as if a month had passed
+    points[0].delete()
+    verdict = verify_portfolio(NAME)
+    assert verdict.identical
+    counts = verdict.compared.counts
+    assert (counts.equity, counts.equity_dropped) == (len(points) - 1, 1)
+    assert "1 equity points were not compared: they are older than 30 days" in verdict.notes[0]
+
+
+# --- what a strategy may do to it ---------------------------------------------------------------
+
+
+def test_a_strategy_that_loops_is_ended(monkeypatch: pytest.MonkeyPatch, trader: Portfolio) -> None:
+    monkeypatch.setenv("GINKGO_STRATEGIES", "tests.looping")
+    spec = replace(gather(NAME).recorded.stretches[0].spec, strategy="looping", parameters={})
+    with own_process(limit_s=2.0) as ask, pytest.raises(Ended, match="within 2 s and was ended"):
+        ask(Load(spec, None, 0))
+
+
+def test_where_a_strategy_fails_the_fleet_went_on(
+    trader: Portfolio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(request: Load | Batch) -> Reply:
+        if isinstance(request, Batch) and request.from_seq > trader.first_seq + 5_000:
+            raise Ended("it did not answer within 60 s and was ended")
+        return here(request)
+
+    here = in_this_process()
+    monkeypatch.setattr(verifying, "own_process", lambda: nullcontext(ask))
+    found = difference(verify_portfolio(NAME))
+    assert (found.kind, found.found) == ("replay", "a commit")
+    assert found.wanted == "a failure: it did not answer within 60 s and was ended"
+    assert "epoch 2 on node-2" in found.where
