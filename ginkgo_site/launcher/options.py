@@ -53,21 +53,24 @@ def parse(argv: Sequence[str] | None = None) -> Options:
 
 
 def _port(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 65535:
+    if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text} is no port: give 0 to 65535")
-    return value
+    return int(text)
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 50:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is no number of nodes: give 0 to 50")
+    if int(text) > 50:
         raise argparse.ArgumentTypeError(f"{text} nodes do not fit on one machine: give 0 to 50")
-    return value
+    return int(text)
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
     if not 0 <= value <= 86_400:
         raise argparse.ArgumentTypeError(f"{text} is no time to wait: give 0 to 86400 seconds")
     return value

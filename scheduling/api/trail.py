@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import django_filters
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet, Subquery
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from portfolios.models import Portfolio
 from scheduling.api.base import ApiView, TableView
 from scheduling.api.described import described, described_table
 from scheduling.api.documents import EventDocument, HandoffDocument
@@ -14,10 +17,21 @@ from scheduling.errors import Refused
 from scheduling.models import ACTIVE_STATES, Event, Handoff, HandoffKind, HandoffState
 
 
-class HandoffFilters(django_filters.FilterSet):
+class OfPortfolio(django_filters.FilterSet):
+    """Lines of one portfolio: the one that has the name now, else the last one that had it."""
+
+    portfolio = django_filters.CharFilter(method="of_portfolio")
+
+    def of_portfolio(self, rows: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
+        """Return its lines; one deleted before it under the same name is another portfolio."""
+        named = Portfolio.objects.filter(name=value)
+        newest = named.order_by(F("archived_at").desc(nulls_first=True)).values("pk")[:1]
+        return rows.filter(portfolio=Subquery(newest))
+
+
+class HandoffFilters(OfPortfolio):
     """Which handoffs. `node` is either end; `active=true` are those under way."""
 
-    portfolio = django_filters.CharFilter("portfolio__name")
     node = django_filters.CharFilter(method="at_either_end")
     source_node = django_filters.CharFilter("source_node__name")
     target_node = django_filters.CharFilter("target_node__name")
@@ -36,10 +50,9 @@ class HandoffFilters(django_filters.FilterSet):
         return rows.filter(active if value else ~active)
 
 
-class EventFilters(django_filters.FilterSet):
+class EventFilters(OfPortfolio):
     """Which lines of the audit trail."""
 
-    portfolio = django_filters.CharFilter("portfolio__name")
     node = django_filters.CharFilter("node__name")
     kind = django_filters.CharFilter()
     actor = django_filters.CharFilter()

@@ -10,7 +10,8 @@ import pytest
 from portfolios.feeds import open_feed
 from portfolios.feeds_setup import current_head
 from portfolios.models import FeedSegment
-from tests.fleet_cast import a_node, a_running
+from scheduling import requests
+from tests.fleet_cast import a_node, a_portfolio, a_running
 from tests.integration.doors import Caller, counted_statements
 
 HOLD: dict[str, Any] = {
@@ -160,3 +161,18 @@ def test_the_feed_gives_at_most_five_thousand_and_nothing_beyond_the_head(viewer
     newest = viewer.get("feed/", limit=2).json()
     assert [event["seq"] for event in newest["results"]] == [newest["head"] - 1, newest["head"]]
     assert newest["results"][0]["time"].startswith("+")
+
+
+def test_a_new_portfolio_does_not_inherit_the_trail_of_a_deleted_one_of_its_name(
+    operator: Caller,
+) -> None:
+    node = a_node("node-1")
+    a_running("one", node)
+    requests.delete_portfolio("one", actor="olive")
+    told = operator.get("events/", portfolio="one").json()["results"]
+    assert "portfolio_deleted" in {event["kind"] for event in told}
+    assert operator.get("handoffs/", portfolio="one").json()["results"]
+    a_portfolio("one")
+    told = operator.get("events/", portfolio="one").json()["results"]
+    assert [event["kind"] for event in told] == ["portfolio_created"]
+    assert operator.get("handoffs/", portfolio="one").json()["results"] == []

