@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
+from chaos.fleet import wait_for
 from portfolios.models import Revision
 from scheduling import requests
 from scheduling.enact import alerts
@@ -329,6 +330,13 @@ def test_the_same_cause_much_later_is_a_new_alert(nodes: list[Daemon]) -> None:
     assert sorted(Alert.objects.values_list("times", flat=True)) == [1, 1]
 
 
+def waiting() -> bool:
+    """Whether a statement waits for another's lock."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(cursor.fetchone()[0])
+
+
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("what", ["opening", "reopening", "closing"])
 def test_two_watchers_at_once_tell_once(what: str) -> None:
@@ -342,20 +350,19 @@ def test_two_watchers_at_once_tell_once(what: str) -> None:
         compare()
     before = told(), told("alert_closed")
     Node.objects.update(status="alive" if what == "closing" else "lost", status_since=ago(2))
-    start = threading.Barrier(2)
 
     def watch() -> None:
         try:
-            start.wait(5)
             Scheduler("w").raise_alerts()
         finally:
             connection.close()
 
-    threads = [threading.Thread(target=watch) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
+    other = threading.Thread(target=watch)
+    with transaction.atomic():
+        Scheduler("v").raise_alerts()
+        other.start()
+        wait_for(waiting, bool, 10, "the other watcher waiting for what this one has changed")
+    other.join(20)
     compare()
     opened, closed = told() - before[0], told("alert_closed") - before[1]
     assert (opened, closed) == ((0, 10) if what == "closing" else (10, 0))
