@@ -7,7 +7,7 @@ with an owner, `ended` without one. From these lines alone the whole history fol
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -40,6 +40,7 @@ class Owned:
     to_seq: int | None  #: the last of its own; None: it goes on
     cause: str
     handoff: int | None
+    after: int | None = None  #: the epoch before it, where the line says it: many may be left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,28 +69,16 @@ def rebuild(trail: Iterable[TrailLine]) -> list[Owned]:
                 to_seq=None,
                 cause=str(data["cause"]),
                 handoff=data["handoff"],
+                after=data.get("epoch_before"),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"event {line.id} ({line.kind}) does not say {error}") from None
         if line.kind == GRANTED and line.node is None:
             raise ValueError(f"event {line.id} (granted) names no node")
         if history:
-            history[-1] = _ended_by(history[-1], owned)
+            history[-1] = replace(history[-1], to_seq=owned.from_seq)
         history.append(owned)
     return history
-
-
-def _ended_by(before: Owned, after: Owned) -> Owned:
-    return Owned(
-        before.epoch,
-        before.node,
-        before.incarnation,
-        before.revision,
-        before.from_seq,
-        after.from_seq,
-        before.cause,
-        before.handoff,
-    )
 
 
 def disagreement(trail: Iterable[TrailLine], tenures: Sequence[Owned], now: Now) -> str | None:
@@ -144,18 +133,15 @@ def _gaps(history: list[Owned]) -> Iterator[str]:
     for line in history:
         if line.epoch <= epoch:
             yield f"the trail tells of epoch {line.epoch} after epoch {epoch}"
-        if line.epoch > epoch + 1 and line.cause != RAISED:
+        before = line.epoch - 1 if line.after is None else line.after
+        if before > epoch:
             yield (
-                f"the trail goes from epoch {epoch} to epoch {line.epoch}:"
-                f" {'one line is' if line.epoch == epoch + 2 else 'lines are'} missing between"
+                f"the trail goes from epoch {epoch} to epoch {line.epoch}, which came after epoch"
+                f" {before}: a line is missing between"
             )
         if seq is not None and line.from_seq < seq:
             yield f"epoch {line.epoch} begins after seq {line.from_seq}, behind the one before"
         epoch, seq = line.epoch, line.from_seq
-
-
-#: The cause of a grant that may leave epochs out: after a restore they are raised above any used.
-RAISED = "floor"
 
 
 def _named(name: str) -> str:

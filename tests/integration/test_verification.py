@@ -339,6 +339,7 @@ def test_a_line_of_the_trail_that_is_missing(trader: Portfolio) -> None:
     assert verdict.compared.difference is None
     assert not verdict.identical
     assert verdict.sentence.startswith("history differs: the trail goes from epoch 1 to epoch 3")
+    assert verdict.sentence.endswith("which came after epoch 2: a line is missing between")
 
 
 def test_a_run_that_nobody_granted(trader: Portfolio) -> None:
