@@ -37,7 +37,7 @@ def revoke(
     tokens: QuerySet[NodeToken] | QuerySet[ApiToken], *, actor: str, reason: str = ""
 ) -> int:
     """Revoke these; return how many still worked. A line in the audit trail for each."""
-    working = list(tokens.filter(revoked_at=None).select_for_update())
+    working: list[NodeToken | ApiToken] = list(tokens.filter(revoked_at=None).select_for_update())
     tokens.filter(pk__in=[token.pk for token in working]).update(revoked_at=timezone.now())
     for token in working:
         if isinstance(token, ApiToken):

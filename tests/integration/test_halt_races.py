@@ -1,0 +1,59 @@
+"""A halt and its rivals on real connections: whoever was first, nobody owns anything after it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from scheduling.enact.commit import commit
+from scheduling.enact.halt import halt_all
+from scheduling.enact.handoff import request
+from scheduling.enact.recipe import run
+from scheduling.enact.timing import timing
+from scheduling.errors import Refused
+from scheduling.models import Handoff, Run
+from scheduling.requests import halt_all as halt_everything
+from tests.fleet_cast import a_node, a_portfolio, a_trader
+from tests.integration.test_fence_races import Held, at_once, behind
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_a_commit_under_way_counts_and_the_next_one_does_not() -> None:
+    node = a_node("node-1")
+    hand = a_trader("one", node)
+    words = hand.words(4)
+    held = Held(commit(node.row.pk, node.name, node.incarnation, [words]))
+    halted = behind(held, lambda: halt_everything(actor="olive"))
+    assert [line.last_seq for line in halted.results] == [words.to_seq]
+    assert hand.send(hand.words(1, epoch=words.epoch)).answer == "fenced"
+
+
+def test_a_commit_that_waited_for_the_halt_is_fenced() -> None:
+    hand = a_trader("one", a_node("node-1"))
+    words = hand.words(4)
+    held = Held(halt_all(actor="olive", reason=""))
+    assert behind(held, lambda: hand.send(words)).answer == "fenced"
+    assert hand.run().last_seq == words.from_seq
+
+
+def test_a_place_that_was_asked_for_while_the_halt_ran_is_refused() -> None:
+    node = a_node("node-1")
+    portfolio = a_portfolio("waiting")
+    held = Held(halt_all(actor="olive", reason=""))
+    place = request(
+        "place", portfolio.pk, target=node.row.pk, actor="olive", reason="", timing=timing()
+    )
+    refused = behind(held, lambda: run(place))
+    assert isinstance(refused, Refused)
+    assert refused.code == "already_stopped"
+    assert not Handoff.objects.exists()
+
+
+def test_a_register_beside_it_ends_owning_nothing() -> None:
+    for number in range(3):
+        name = f"node-{number}"  # a third takeover of one name within a minute is refused
+        a_trader(f"one-{number}", a_node(name))
+        at_once(lambda: halt_everything(actor="olive"), partial(a_node, name))
+        assert not Run.objects.filter(node__isnull=False).exists()
