@@ -34,12 +34,14 @@ QUICK = Times(
         "GINKGO_LEASE_TTL_S": "6",
         "GINKGO_SOCKET_GRACE_S": "2",
         "GINKGO_BALANCE_INTERVAL_S": "3",
-        "GINKGO_GOOD_AFTER_S": "3",
+        "GINKGO_GOOD_AFTER_S": "6",
         "GINKGO_STALL_S": "15",
         "GINKGO_BATCH_LIMIT_S": "3",
     }
 )
 PRODUCT = Times(lease_ttl_s=30.0, node_restart_s=15.0)
+
+HALTING = "halt-sma"  #: stops before old events, and is started again between two faults
 
 #: Beside the demo: a canary for each node behind a wire, and the other ways to catch up.
 MORE_PORTFOLIOS: tuple[dict[str, Any], ...] = (
@@ -53,7 +55,7 @@ MORE_PORTFOLIOS: tuple[dict[str, Any], ...] = (
         "catch_up": "full",
     },
     {
-        "name": "halt-sma",
+        "name": HALTING,
         "strategy": "sma_cross",
         "config": {"fast": 2, "slow": 5, "quantity": "50"},
         "symbols": ["XOM"],

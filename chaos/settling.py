@@ -71,6 +71,9 @@ class Settling:
                 found.append(f"{name} is {phase} on {node}: {reason or 'no reason given'}")
             elif runs != revision and status != "rejected":
                 found.append(f"{name} runs revision {runs}, wanted is {revision} ({status})")
+            elif status == "unproven":
+                # Until it is good, the death of its process would be held against the revision.
+                found.append(f"{name} has not proven revision {revision} yet")
             else:
                 seqs[name] = seq
         began_at = self._began_at = self._began_at or seqs

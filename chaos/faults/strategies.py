@@ -124,10 +124,10 @@ def bad_revision(scene: Scene) -> None:
 
 
 def failing_revision(scene: Scene) -> None:
-    """A revision that fails at its third event: the good one comes back by itself."""
+    """A revision that fails at its first event: the good one comes back by itself."""
     run = scene.portfolio(but=_canaries(scene))
     changed = scene.do(
-        f"/api/portfolios/{run.name}/", {"strategy": "raise_at", "config": {"at_event": 3}}, "PATCH"
+        f"/api/portfolios/{run.name}/", {"strategy": "raise_at", "config": {"at_event": 1}}, "PATCH"
     )
     if changed:
         _expect_rejected(scene, run.name, run.revision)
