@@ -74,15 +74,12 @@ def freeze_daemon_long(scene: Scene) -> None:
                 f"{', '.join(had)} elsewhere than on the frozen {node}",
             )
             scene.sleep(1)
-        took = [name for name in had if scene.fleet.run(name).node not in (node, None)]
-        if took:
-            scene.expect(
-                lambda: _refused(scene, since, node),
-                10 * PATIENCE,
-                f"the late commits of the woken {node} refused, in the audit trail",
-                "I5",
-            )
-        scene.note(f"{len(took)} taken, {_refused(scene, since, node)} late commits refused")
+        # Most often it commits what it had in hand, and is refused; one that hears first that its
+        # lease is over has nothing to say. That nothing of it counts is judged all along.
+        end = time.monotonic() + 5
+        while not _refused(scene, since, node) and time.monotonic() < end:
+            scene.sleep(0.2)
+        scene.note(f"{_refused(scene, since, node)} late commits refused")
 
 
 def _left(scene: Scene, names: list[str], node: str) -> bool:
