@@ -199,7 +199,7 @@ class Run:
             footprint,
             self.stopping,
             self._report,
-            partial(setattr, self._watch, "clock_is_true"),
+            partial(setattr, self._watch, "clock_is_true", False),
         )
 
     def _act(self, names: Sequence[str], scenes: Sequence[Scene]) -> None:

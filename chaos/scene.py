@@ -46,7 +46,7 @@ class Scene:
     footprint: Footprint
     stopping: threading.Event
     report: Callable[[str, str, dict[str, Any]], None]  #: invariant, sentence, evidence
-    set_clock_true: Callable[[bool], None] = lambda is_true: None
+    forget_the_clock: Callable[[], None] = lambda: None  #: no pause of this step is believed
     notes: list[str] = field(default_factory=list)
     undo: ExitStack = field(default_factory=ExitStack)  #: whatever happens, this is put back
 

@@ -93,6 +93,7 @@ class Watch:
     def end(self) -> None:
         """Everything has settled: everybody is a bystander again."""
         self._now_doing, self._footprints = None, []
+        self.clock_is_true = True
 
     # --- the thread -----------------------------------------------------------------------------
 

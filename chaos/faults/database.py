@@ -84,8 +84,7 @@ def _jump(scene: Scene, seconds: float) -> None:
     if jump is None:
         raise NotAvailable("nobody can move the database's clock yet")
     scene.touch_everything("the feed's time jumps with the clock")
-    scene.set_clock_true(False)
-    scene.undo.callback(scene.set_clock_true, True)
+    scene.forget_the_clock()
     with jump(scene.fleet, seconds):
         scene.sleep(scene.ttl_s)
     # What was processed in the time that never was lies ahead of the head for a while.
