@@ -23,6 +23,12 @@ WITH granted AS (
         first_commit_at = NULL,
         batch = NULL,
         attempts = attempts + %(deaths)s,
+        -- Nobody has run it yet: that it waited for a place is no outage, so `halt` is lifted.
+        resume_seq = CASE WHEN last_commit_at IS NOT NULL THEN resume_seq ELSE (
+            SELECT s.from_seq
+                + floor(extract(epoch FROM clock_timestamp() - s.from_time) * s.rate)::bigint
+            FROM portfolios_feedsegment s JOIN portfolios_portfolio p ON p.feed_id = s.feed_id
+            WHERE p.id = portfolio_id ORDER BY s.id DESC LIMIT 1) END,
         phase = %(phase)s::text,
         phase_since = clock_timestamp(),
         reason = %(reason)s::text

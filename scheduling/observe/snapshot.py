@@ -22,6 +22,7 @@ from scheduling.decide.liveness import (
     status_of,
     weather,
 )
+from scheduling.decide.reconcile import back_off_s
 from scheduling.decide.world import HandoffView, NodeView, PortfolioView, Snapshot
 from scheduling.enact.deaths import MOST_FAILURES_A_NODE
 from scheduling.enact.recipe import django_cursor
@@ -62,7 +63,8 @@ SELECT p.id, p.name, p.weight, p.priority, nullif(p.selector, '{}') AS selector,
        p.desired_state, f.name AS feed, f.sha256 AS feed_sha, r.node_id, r.phase, r.epoch,
        r.pinned_node_id, nullif(r.failures_by_node, '{}') AS failures_by_node,
        r.revision AS running_revision, r.good_revision,
-       r.reason, r.attempts, v.number AS revision, v.strategy, v.strategy_version,
+       r.reason, r.attempts, extract(epoch FROM r.phase_since)::float AS phase_since,
+       v.number AS revision, v.strategy, v.strategy_version,
        h.id AS handoff, h.kind, h.source_node_id, h.target_node_id
 FROM portfolios_portfolio p
 JOIN portfolios_feed f ON f.id = p.feed_id
@@ -211,15 +213,20 @@ def _portfolio(row: Any, lately: list[Any]) -> PortfolioView:
 
     Where it failed twice it is not tried again for a while, and after any failure the next try
     waits 1, 2, 4 … s: without that, a target that cannot start it would be asked without end.
+    One that was taken from a node, since it failed there twice before its first event, waits for
+    the next as long as that node would have waited: 5 s, 30 s.
     """
     failed, not_before = NOWHERE, None
     if row.failures_by_node is not None:
         counted = row.failures_by_node.items()
         failed = frozenset(int(n) for n, times in counted if times >= MOST_FAILURES_A_NODE)
+        if failed and row.node_id is None:
+            not_before = row.phase_since + back_off_s(row.attempts)
     if lately:
         failed |= {line.target for line in lately if line.times >= MOST_FAILURES_A_NODE}
         rest_s = 2.0 ** (sum(line.times for line in lately) - 1)
-        not_before = max(line.last for line in lately) + min(rest_s, LONGEST_REST_S)
+        rested = max(line.last for line in lately) + min(rest_s, LONGEST_REST_S)
+        not_before = rested if not_before is None else max(not_before, rested)
     return PortfolioView(
         id=row.id,
         name=row.name,

@@ -11,7 +11,19 @@ from scheduling.enact.recipe import run
 from scheduling.enact.timing import timing
 from scheduling.models import Run
 from scheduling.wire.messages import Halted
-from tests.fleet_cast import Daemon, Owner, a_node, a_trader, let_expire, mature
+from scheduling.scheduler import Scheduler
+from tests.fleet_cast import (
+    Daemon,
+    Owner,
+    a_node,
+    a_portfolio,
+    a_trader,
+    ago,
+    let_expire,
+    mature,
+    owner,
+    the_handoff,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -69,6 +81,34 @@ def test_a_start_after_a_halt_lifts_it_up_to_the_head_of_that_moment(hand: Owner
     hand.daemon.prepare()
     (entry,) = hand.daemon.desired("run")
     assert entry.resume_seq >= before
+
+
+@pytest.mark.parametrize(("waited_s", "begun"), [(4.0, 0), (5.5, 1)])
+def test_the_next_node_waits_as_long_as_the_last_one_would_have(
+    hand: Owner, waited_s: float, begun: int
+) -> None:
+    second = a_node("node-2")
+    assert [hand.die(before_first_event=True) for _ in range(2)] == ["restart", "elsewhere"]
+    assert Scheduler("test").tick().balance.requested == ()
+    assert hand.run().reason == "failed 2 times on node-1: ValueError: boom"
+    Run.objects.update(phase_since=ago(waited_s))  # of 5 s after the second attempt
+    assert len(Scheduler("test").tick().balance.requested) == begun
+    assert begun == 0 or the_handoff(hand.portfolio).target_node == second.row
+
+
+def test_one_that_waited_for_its_first_place_missed_nothing(node: Daemon) -> None:
+    portfolio = a_portfolio("new", catch_up="halt")
+    head = current_head("replay")
+    requests.migrate("new", node.name, actor="ann")
+    node.prepare()
+    (entry,) = node.desired("run")
+    assert entry.resume_seq >= head >= portfolio.first_seq
+    new = owner("new", node)
+    assert new.commit(0) == "ok"
+    lifted_to = new.run().resume_seq
+    requests.migrate("new", a_node("node-2").name, actor="ann")
+    assert new.release(the_handoff(portfolio)).answer
+    assert new.run().resume_seq == lifted_to  # what comes between two nodes is an outage
 
 
 def test_a_start_forgets_the_bad_event(hand: Owner) -> None:

@@ -26,6 +26,7 @@ def grant(db: Store, p: Any) -> list[Row]:
         run, epoch=run.epoch + 1, node_id=p.node, incarnation=p.incarnation, revision=p.revision,
         granted_at=db.now, first_commit_at=None, batch=None, attempts=run.attempts + p.deaths,
         phase=p.phase, phase_since=db.now, reason=p.reason,
+        resume_seq=db.head() if run.last_commit_at is None else run.resume_seq,
     )  # fmt: skip
     for tenure in db.tenures.values():
         if tenure.portfolio_id == p.portfolio and tenure.ended_at is None:

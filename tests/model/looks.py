@@ -126,6 +126,7 @@ def portfolios(db: Store, p: Any) -> list[Row]:
                     good_revision=run.good_revision,
                     reason=run.reason,
                     attempts=run.attempts,
+                    phase_since=run.phase_since,
                     revision=number,
                     strategy=revision.strategy,
                     strategy_version=revision.strategy_version,
