@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,7 +17,7 @@ from portfolios.feeds.base import Feed
 from portfolios.feeds.clock import Segment
 from portfolios.runtime.spec import Spec
 from portfolios.verify.values import CannotVerify, Recorded, Stretch
-from scheduling.decide.history import KINDS, Now, Owned, TrailLine
+from scheduling.decide.history import KINDS, Now, Owned, TrailLine, disagreement
 from scheduling.enact.recipe import django_cursor
 from scheduling.errors import NotFound, SnapshotUnavailable
 from scheduling.observe.desired import spec_of
@@ -80,9 +79,8 @@ class Evidence:
     last_seq: int
     state_seq: int
     recorded: Recorded
-    trail: Sequence[TrailLine]
-    tenures: Sequence[Owned]
-    now: Now
+    history: str | None  #: what disagrees between audit trail, tenures and run
+    epochs: int
     handoffs: int  #: that changed an owner or a revision, up to the event compared to
 
 
@@ -106,16 +104,7 @@ def gather(name: str, to_seq: int | None = None) -> Evidence:
     Four statements, one snapshot. Raise NotFound, CannotVerify with a sentence where evidence is
     missing, SnapshotUnavailable where the database does not answer.
     """
-    nested = connection.in_atomic_block  # within somebody's transaction the level is theirs
-    try:
-        with nullcontext() if nested else transaction.atomic(), django_cursor() as cursor:
-            if not nested:
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            rows = _Rows(name, cursor)
-    except (DjangoDatabaseError, psycopg.Error) as error:
-        if not nested:
-            connection.close()
-        raise SnapshotUnavailable(f"the portfolio could not be read: {error}") from error
+    rows = _read(name)
     p = rows.portfolio
     last = p.last_seq if to_seq is None else to_seq
     feed = _feed(p)
@@ -145,9 +134,8 @@ def gather(name: str, to_seq: int | None = None) -> Evidence:
             state=bytes(p.state or b"") if last == p.last_seq else None,
             equity_from_us=int((p.taken_at - EQUITY_KEPT).timestamp() * 1e6),
         ),
-        trail=[TrailLine(row.id, row.kind, row.node, row.data) for row in rows.trail],
-        tenures=[_owned(row) for row in rows.tenures],
-        now=Now(p.epoch, p.node, _text(p.incarnation), p.revision),
+        history=_disagreement(rows),
+        epochs=p.epoch,
         handoffs=len(_handoffs(rows, last)),
     )
 
@@ -219,3 +207,32 @@ def _handoffs(rows: _Rows, last: int) -> set[int]:
 
 def _text(value: Any) -> str | None:
     return None if value is None else str(value)
+
+
+def history_of(name: str) -> str | None:
+    """Return what disagrees between audit trail, tenures and run of a portfolio, or None."""
+    return _disagreement(_read(name))
+
+
+def _disagreement(rows: _Rows) -> str | None:
+    p = rows.portfolio
+    return disagreement(
+        [TrailLine(row.id, row.kind, row.node, row.data) for row in rows.trail],
+        [_owned(row) for row in rows.tenures],
+        Now(p.epoch, p.node, _text(p.incarnation), p.revision),
+    )
+
+
+def _read(name: str) -> _Rows:
+    """Return the rows of one snapshot. Raise NotFound or SnapshotUnavailable."""
+    nested = connection.in_atomic_block  # within somebody's transaction the level is theirs
+    try:
+        with nullcontext() if nested else transaction.atomic(), django_cursor() as cursor:
+            if not nested:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            rows = _Rows(name, cursor)
+    except (DjangoDatabaseError, psycopg.Error) as error:
+        if not nested:
+            connection.close()
+        raise SnapshotUnavailable(f"the portfolio could not be read: {error}") from error
+    return rows

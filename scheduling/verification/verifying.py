@@ -9,7 +9,6 @@ from portfolios.verify.process import own_process
 from portfolios.verify.stored import Stored
 from portfolios.verify.values import CannotVerify, Compared
 from portfolios.verify.verify import verify
-from scheduling.decide.history import disagreement
 from scheduling.errors import Refused
 from scheduling.verification.evidence import Evidence, gather
 from scheduling.verification.verdict import Verdict
@@ -41,9 +40,9 @@ def verify_portfolio(
     return Verdict(
         portfolio=evidence.name,
         compared=compared,
-        history=disagreement(evidence.trail, evidence.tenures, evidence.now),
+        history=evidence.history,
         handoffs=evidence.handoffs,
-        epochs=evidence.now.epoch,
+        epochs=evidence.epochs,
         taken_at=evidence.taken_at,
         took_s=time.monotonic() - began,
         notes=tuple(_notes(evidence, compared)),

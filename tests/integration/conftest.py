@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.core.cache import cache
 
+from portfolios.models import Portfolio
 from scheduling.api.permissions import Role
+from scheduling.verification.evidence import history_of
 from tests.integration.doors import Caller, a_caller
 
 
@@ -39,3 +42,11 @@ def nobody(db: Any) -> Caller:
 def fresh_throttles() -> None:
     """Forget who asked how often: the counts live in the process."""
     cache.clear()
+
+
+@pytest.fixture
+def honest_history(db: Any) -> Iterator[None]:
+    """At the end, the audit trail alone tells the same history as tenures and runs."""
+    yield
+    for name in Portfolio.objects.values_list("name", flat=True):
+        assert history_of(name) is None, name

@@ -15,7 +15,7 @@ from scheduling.models import Event, Handoff, Lease, Run
 from scheduling.wire.messages import Halted
 from tests.fleet_cast import Daemon, Owner, a_node, a_trader, ago, lose, mature, owner, the_handoff
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
 @pytest.fixture

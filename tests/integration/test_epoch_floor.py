@@ -15,7 +15,7 @@ from scheduling.scheduler import Scheduler
 from tests.fleet_cast import a_node, a_portfolio, a_trader, let_expire, lose, the_handoff
 from tests.integration.doors import Caller, problem
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
 def raised(by: int) -> dict[str, tuple[int, int]]:

@@ -15,7 +15,7 @@ from scheduling.models import Event, Tenure
 from scheduling.wire.messages import EquityLine, FillLine, OrderLine
 from tests.fleet_cast import Daemon, Owner, a_node, a_trader
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 AT_US = 1_790_000_000_000_000
 

@@ -25,12 +25,13 @@ from tests.fleet_cast import (
     a_trader,
     let_expire,
     lose,
+    mature,
     owner,
     the_handoff,
 )
 from tests.integration.doors import Caller, problem
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
 @pytest.fixture
@@ -145,14 +146,15 @@ def test_another_number_stops_nothing_and_says_both(pair: tuple[Daemon, Daemon])
 
 
 def test_one_that_is_quarantined_keeps_its_reason(pair: tuple[Daemon, Daemon]) -> None:
-    a_trader("one", pair[0])
-    Run.objects.filter(portfolio__name="one").update(
-        phase="quarantined", reason="5 attempts ended", node=None, incarnation=None
-    )
+    one = a_trader("one", pair[0])
+    mature(one.portfolio)
+    while one.die(failed_seq=one.run().last_seq + 1) != "quarantined":
+        pass
+    reason = one.run().reason
     a_trader("two", pair[0])
     halted = halt_all(actor="olive")
     assert [line.portfolio for line in halted.results] == ["two"]
-    assert Run.objects.get(portfolio__name="one").reason == "5 attempts ended"
+    assert (one.run().reason, "attempts ended" in reason) == (reason, True)
     undo_halt(actor="olive")
     assert phases()["one"] == "quarantined"
 

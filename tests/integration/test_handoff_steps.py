@@ -28,7 +28,7 @@ from tests.fleet_cast import (
     the_handoff,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
 @pytest.fixture

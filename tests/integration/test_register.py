@@ -16,7 +16,7 @@ from scheduling.models import Event, Handoff, Lease, Node
 from scheduling.wire.messages import PROTOCOL, Register
 from tests.fleet_cast import Daemon, Owner, a_node, a_trader, ago, let_expire, lose, mature, owner
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
 @pytest.fixture

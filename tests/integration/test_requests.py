@@ -25,7 +25,7 @@ from tests.fleet_cast import (
     the_handoff,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
 def everything() -> list[str]:
