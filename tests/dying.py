@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from portfolios.models import Order, Portfolio
 from scheduling.enact import failpoints
@@ -266,14 +266,3 @@ def _written(portfolio: Portfolio) -> tuple[Any, ...]:
     run = run_of(portfolio)
     orders = tuple(Order.objects.filter(portfolio=portfolio).values_list("id", "epoch"))
     return run.epoch, run.node_id, run.last_seq, run.batch, orders
-
-
-def bystander_moved(world: World) -> bool:
-    """Whether the portfolio that was no part of it is owned otherwise than before."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT r.epoch, n.name FROM scheduling_run r JOIN portfolios_portfolio p"
-            " ON p.id = r.portfolio_id JOIN scheduling_node n ON n.id = r.node_id"
-            " WHERE p.name = 'q'"
-        )
-        return bool(cursor.fetchall() != [(1, "node-2")])
