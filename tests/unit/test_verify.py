@@ -1,0 +1,124 @@
+"""The pure parts of a verification: the run in windows, ranges, and where two states differ."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from portfolios.feeds.barlog import Bar, BarLog
+from portfolios.feeds.clock import Segment
+from portfolios.runtime.errors import StateUnreadable
+from portfolios.runtime.messages import Load
+from portfolios.runtime.replay import replay
+from portfolios.runtime.results import EquityRow
+from portfolios.runtime.spec import Spec
+from portfolios.runtime.state import compress_state, encode_state, pack_state
+from portfolios.verify import uninterrupted
+from portfolios.verify.compare import paired
+from portfolios.verify.process import Ended, in_this_process, own_process
+from portfolios.verify.states import digest, first_difference, unpacked
+from portfolios.verify.uninterrupted import UninterruptedRun, merged
+from portfolios.verify.values import Recorded, Stretch
+from tests.trading import spec
+
+FEED = BarLog("one share", [Bar("KO", day, 10_000, 10_000, 10_000, 10_000, 1) for day in range(9)])
+SEGMENTS = [Segment(1, 0, 1.0)]
+
+
+def recorded(epochs: list[tuple[int, Spec]], to_seq: int, stale: list[tuple[int, int]]) -> Recorded:
+    stretches = [
+        Stretch(first, ran, n, "node-1", f"epoch {n}") for n, (first, ran) in enumerate(epochs, 1)
+    ]
+    return Recorded(stretches, stale, SEGMENTS, FEED, to_seq, None)
+
+
+@pytest.mark.parametrize("window", [1, 3, 7, 100])
+def test_however_the_log_is_cut_into_windows_the_run_is_the_same(
+    window: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uninterrupted, "PIECE_EVENTS", 5)
+    epochs = [(1, spec("sma_cross", parameters={"fast": 1, "slow": 2})),
+              (6, spec("buy_and_hold", revision=2)),
+              (6, spec("canary", revision=3)),
+              (14, spec("buy_and_hold", revision=4))]  # fmt: skip
+    stale = [(2, 3), (15, 16), (17, 19)]
+    told: list[int] = []
+    run = UninterruptedRun(recorded(epochs, 25, stale), in_this_process(), told.append)
+    orders, fills, equity = [], [], []
+    for to_seq in [*range(window, 25, window), 25]:
+        rows = run.advance(to_seq)
+        orders += rows.orders
+        fills += rows.fills
+        equity += rows.equity
+    whole = replay(epochs, FEED, SEGMENTS, 25, stale)
+    assert (orders, fills, equity) == (whole.orders, whole.fills, whole.equity)
+    assert run.state is not None and unpacked(run.state) == pack_state(whole.state)
+    assert (run.seq, run.events, told[-1]) == (25, 25, 25)
+
+
+def test_ranges_that_touch_or_overlap_are_one() -> None:
+    assert list(merged([(1, 4), (5, 9), (8, 12), (14, 20), (15, 16)])) == [(1, 12), (14, 20)]
+    assert list(merged([])) == []
+
+
+def test_both_sides_are_paired_by_key_whatever_is_missing() -> None:
+    def rows(*seqs: int) -> list[EquityRow]:
+        return [EquityRow(seq, 0, Decimal(seq)) for seq in seqs]
+
+    def key(row: EquityRow) -> tuple[int, int]:
+        return row.seq, 0
+
+    pairs = paired(rows(1, 2, 4, 7), key, rows(2, 3, 4, 9), key)
+    assert [(seq, w is not None, f is not None) for (seq, _), w, f in pairs] == [
+        (1, True, False),
+        (2, True, True),
+        (3, False, True),
+        (4, True, True),
+        (7, True, False),
+        (9, False, True),
+    ]
+
+
+def test_a_state_is_compared_without_its_compression() -> None:
+    state = replay([(1, spec("canary"))], FEED, SEGMENTS, 9).state
+    packed = pack_state(state)
+    assert unpacked(encode_state(state)) == packed
+    assert digest(encode_state(state)) == digest(compress_state(packed))
+    with pytest.raises(StateUnreadable):
+        unpacked(b"no state")
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "said"),
+    [
+        ({"a": 1}, {"a": 1}, None),
+        ({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}}, ("a.b[1]", "2", "3")),
+        ({"a": [1]}, {"a": [1, 2]}, ("a[1]", "missing", "2")),
+        ({"a": 1, "b": 2}, {"a": 1}, ("b", "2", "missing")),
+        ({"a": 1}, {"a": "1"}, ("a", "1", "1")),
+        ({"a": True}, {"a": 1}, ("a", "True", "1")),
+        ({"a": b"\x01"}, {"a": b"\x02"}, ("a", "01", "02")),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, ("order of keys", "['a', 'b']", "['b', 'a']")),
+    ],
+)
+def test_the_first_place_where_states_differ_is_named(
+    found: object, wanted: object, said: tuple[str, str, str] | None
+) -> None:
+    assert first_difference(found, wanted) == said
+
+
+def test_a_process_that_is_gone_says_how_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GINKGO_STRATEGIES", "tests.leaving")
+    with own_process() as ask, pytest.raises(Ended, match="exited with status 3"):
+        ask(Load(spec("leaving"), None, 0))
+
+
+def test_a_replayed_strategy_sees_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    from portfolios.verify.process import _environment
+
+    for name in ("DATABASE_URL", "GINKGO_SECRET_KEY", "REDIS_URL", "GINKGO_NODE_TOKEN"):
+        monkeypatch.setenv(name, "x")
+    kept = _environment()
+    assert kept["PYTHONHASHSEED"] == "0"
+    assert not [name for name in kept if kept[name] == "x"]
