@@ -126,8 +126,18 @@ def a_node(name: str, *, capacity: int = 5, labels: dict[str, str] | None = None
     """Return a node that has just registered."""
     row, _ = Node.objects.get_or_create(name=name)
     incarnation = uuid4()
+    words = registration(incarnation, capacity=capacity, labels=labels or {})
+    run(register(row.pk, name, words, timing()))
+    row.refresh_from_db()
+    return Daemon(row, incarnation)
+
+
+def registration(
+    incarnation: UUID, *, capacity: int = 5, labels: dict[str, str] | None = None
+) -> Register:
+    """Return what a daemon says when it registers."""
     feed = open_feed()
-    words = Register(
+    return Register(
         protocol=PROTOCOL,
         incarnation=str(incarnation),
         host="rack-1",
@@ -138,9 +148,6 @@ def a_node(name: str, *, capacity: int = 5, labels: dict[str, str] | None = None
         strategies=registry.versions(),
         feeds={feed.name: feed.sha256},
     )
-    run(register(row.pk, name, words, timing()))
-    row.refresh_from_db()
-    return Daemon(row, incarnation)
 
 
 def a_portfolio(name: str, **given: Any) -> Portfolio:

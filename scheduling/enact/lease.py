@@ -113,11 +113,23 @@ SELECT pg_notify('ginkgo', '{"groups": ["watcher", "board"], "message": {"type":
 FROM revived
 """
 
+#: Who holds what was not beaten, in a statement and so a snapshot of its own: a beat that waited
+#: for a register found the lease taken, yet its own snapshot still names itself as the holder. It
+#: would be told that its lease is unknown, register again, and take the node back.
+HOLDERS = """
+SELECT n.id AS node, false AS beaten, l.incarnation AS held_by, n.status, n.host, n.pid,
+       n.desired_version, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint AS now_us,
+       false AS late, false AS pending, false AS busy
+FROM scheduling_node n LEFT JOIN scheduling_lease l ON l.node_id = n.id
+WHERE n.id = ANY(%(nodes)s::bigint[])
+"""
+
 
 def beat(nodes: Sequence[int], beats: Sequence[Beat], timing: Timing) -> Recipe[dict[int, Row]]:
     """Renew the leases of many nodes in one statement; return one row a node, durable when seen.
 
-    A second statement makes nodes alive again whose lease had run out.
+    A second statement makes nodes alive again whose lease had run out, another one says who holds
+    what was not beaten.
 
     `nodes` holds each node once. A row with beaten false belongs to another incarnation or to a
     node that said goodbye.
@@ -139,7 +151,11 @@ def beat(nodes: Sequence[int], beats: Sequence[Beat], timing: Timing) -> Recipe[
     late = [row.node for row in rows if row.late]
     if late:
         yield from call(REVIVE, nodes=late)
-    return {row.node: row for row in rows}
+    found = {row.node: row for row in rows}
+    others = [row.node for row in rows if not row.beaten]
+    if others:
+        found |= {row.node: row for row in (yield from call(HOLDERS, nodes=others))}
+    return found
 
 
 CAUGHT_UP = """

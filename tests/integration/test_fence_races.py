@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -22,6 +23,7 @@ from scheduling.enact.deaths import prove
 from scheduling.enact.handoff import expire, release
 from scheduling.enact.lease import mark_lost
 from scheduling.enact.recipe import Recipe, run
+from scheduling.enact.register import register
 from scheduling.enact.stalls import mark_stalls
 from scheduling.enact.timing import timing
 from scheduling.models import Event, Handoff, Lease, Node, Run, Tenure
@@ -38,6 +40,7 @@ from tests.fleet_cast import (
     lose,
     mature,
     owner,
+    registration,
     serving_since,
     the_handoff,
 )
@@ -349,6 +352,14 @@ def test_a_sweep_that_meets_a_beat_in_flight_marks_nobody() -> None:
 
 
 # --- register ----------------------------------------------------------------------------------
+
+
+def test_a_beat_that_waited_for_a_register_hears_who_took_its_node() -> None:
+    node, newer = a_node("node-1"), uuid4()
+    held = Held(register(node.row.pk, node.name, registration(newer), timing()))
+    answer = behind(held, node.beat)
+    # `unknown` is told to the holder only, who then registers, and would take it back.
+    assert (answer.beaten, answer.held_by) == (False, newer)
 
 
 def test_register_and_commit_end_in_one_of_two_ways() -> None:

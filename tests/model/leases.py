@@ -84,6 +84,20 @@ def revive(db: Store, p: Any) -> None:
             db.hints.append((None, 0))
 
 
+@answers(lease.HOLDERS)
+def holders(db: Store, p: Any) -> list[Row]:
+    found = []
+    for node_id in sorted(p.nodes):
+        node, held = db.nodes[node_id], db.leases.get(node_id)
+        row = Row(
+            node=node_id, beaten=False, held_by=None if held is None else held.incarnation,
+            status=node.status, host=node.host, pid=node.pid, desired_version=node.desired_version,
+            now_us=int(db.now * 1e6), late=False, pending=False, busy=False,
+        )  # fmt: skip
+        found.append(row)
+    return found
+
+
 @answers(lease.CONNECT)
 def connect(db: Store, p: Any) -> list[Row]:
     held = db.leases.get(p.node)
