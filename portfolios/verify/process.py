@@ -6,6 +6,7 @@ killed at the limit, and the answer says so.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import signal
@@ -32,6 +33,7 @@ Ask = Callable[[Load | Batch], Reply]
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 60.0  #: of one request: 2,000 events at most
 MEMORY_MB = 1024
+PR_SET_PDEATHSIG = 1
 #: A strategy needs none of these.
 SECRETS = ("GINKGO_NODE_TOKEN", "GINKGO_SECRET_KEY", "DATABASE_URL", "REDIS_URL")
 
@@ -44,8 +46,9 @@ class Ended(Exception):
 def own_process(limit_s: float = LIMIT_S, memory_mb: int = MEMORY_MB) -> Iterator[Ask]:
     """Give a way to ask a fresh portfolio process; it is killed at the end, or when it is late."""
     ours, theirs = socket.socketpair()
+    given = (theirs.fileno(), memory_mb, os.getpid())
     child = subprocess.Popen(
-        [sys.executable, "-m", "portfolios.verify.process", str(theirs.fileno()), str(memory_mb)],
+        [sys.executable, "-m", "portfolios.verify.process", *map(str, given)],
         cwd=PROJECT_ROOT,
         env=_environment(),
         stdin=subprocess.DEVNULL,
@@ -108,9 +111,15 @@ def _environment() -> dict[str, str]:
 
 
 def main() -> None:
-    """Serve on the socket given, until its other end closes: then the one who asked is gone."""
-    fd, memory_mb = int(sys.argv[1]), int(sys.argv[2])
+    """Serve on the socket given, until its other end closes: then the one who asked is gone.
+
+    A strategy that loops does not read its socket, so the kernel is asked to end it as well.
+    """
+    fd, memory_mb, parent = (int(text) for text in sys.argv[1:4])
     if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            return
         resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     install_context()

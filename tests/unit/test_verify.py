@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from decimal import Decimal
+from pathlib import Path
 
+import psutil
 import pytest
 
+from chaos.house import eventually
 from portfolios.feeds.barlog import Bar, BarLog
 from portfolios.feeds.clock import Segment
 from portfolios.runtime.errors import StateUnreadable
@@ -122,3 +128,30 @@ def test_a_replayed_strategy_sees_no_secret(monkeypatch: pytest.MonkeyPatch) -> 
     kept = _environment()
     assert kept["PYTHONHASHSEED"] == "0"
     assert not [name for name in kept if kept[name] == "x"]
+
+
+ASKER = """
+from portfolios.runtime.messages import Load
+from portfolios.verify.process import own_process
+from tests.trading import spec
+with own_process() as ask:
+    ask(Load(spec("looping"), None, 0))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the end of the socket has to do")
+def test_a_looping_strategy_dies_with_the_one_who_asked() -> None:
+    asker = subprocess.Popen(
+        [sys.executable, "-c", ASKER],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "GINKGO_STRATEGIES": "tests.looping"},
+    )
+    looping = eventually(
+        lambda: next(
+            (c for c in psutil.Process(asker.pid).children() if c.cpu_times().user > 0.5), None
+        ),
+        30,
+    )
+    asker.kill()
+    asker.wait()
+    eventually(lambda: not looping.is_running() or looping.status() == psutil.STATUS_ZOMBIE, 5)
