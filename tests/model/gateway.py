@@ -51,7 +51,9 @@ class Gateway:
             raise Away
         answer = act()
         if fault == "twice":
-            answer = act()
+            again = act()
+            if isinstance(answer, wire.CommitResult) and isinstance(again, wire.CommitResult):
+                assert again.answer == answer.answer, f"I4: {answer}, and repeated {again}"
         if fault == "answer lost":
             raise Away
         return answer

@@ -17,10 +17,12 @@ from tests.model.fleet import START, a_store
 from tests.model.gateway import Gateway
 from tests.model.looks import standing_in
 from tests.model.promises import Ledger, check_rows
-from tests.model.store import Killed
+from tests.model.store import ACTIVE, Killed
 
 QUANTUM_S = 0.5
 RATE = 4.0  #: events a second
+WHOLE_S = 40.0  #: time enough for whatever was late when the control plane came back
+LATE_S = 8.0  #: a frozen holder keeps the pass lock for 5 s
 
 
 @dataclass
@@ -44,6 +46,7 @@ class World:
         self.ledger = Ledger()
         self.gateway = Gateway(self.db, self.timing, self.ledger)
         self.now, self.clock_ahead_s = START, 0.0
+        self.whole_since = START  #: when the control plane became whole and its clock steady
         self.drawn = 0
         self.daemons: list[Daemon] = []
         self.watchers = [Watcher(Scheduler(name, self.timing)) for name in ("first", "second")]
@@ -74,6 +77,24 @@ class World:
                 self._watch(watcher)
                 self._push()
             check_rows(self.db)
+            self._check_deadlines()
+
+    def set_clock(self, seconds: float) -> None:
+        """Set the database's clock forward or back."""
+        self.clock_ahead_s += seconds
+        self.db.now += seconds
+        self.whole_since = self.now
+
+    def _check_deadlines(self) -> None:
+        """I6: with a control plane that is whole, a step that is late ends by its way out."""
+        watched = any(watcher.up and not watcher.paused for watcher in self.watchers)
+        if not watched or not self.gateway.serving:
+            self.whole_since = self.now
+        if self.now - self.whole_since < WHOLE_S:
+            return
+        for h in self.db.handoffs.values():
+            if h.state in ACTIVE:
+                assert self.db.now <= h.deadline_at + LATE_S, f"I6: nobody ended {h}"
 
     def _watch(self, watcher: Watcher, fuse: int | None = None) -> None:
         if not watcher.up or watcher.paused or self.now < watcher.next_tick:

@@ -81,8 +81,7 @@ class Ours(RuleBasedStateMachine):
 
     @act(1, seconds=(-60, -7, 15, 60, 300))
     def the_clock_is_set(self, seconds: float) -> None:
-        self.world.clock_ahead_s += seconds
-        self.world.db.now += seconds
+        self.world.set_clock(seconds)
 
     @act(2, how=("ok", "lost", "late", "twice"))
     def pushes_travel(self, how: str) -> None:
