@@ -12,8 +12,9 @@ from scheduling.enact.timing import Timing
 #: could reach us, or in which the clock was set forward, is not counted as standing.
 STALLS = """
 WITH head AS (
-    SELECT DISTINCT ON (s.feed_id) s.feed_id, s.from_seq, s.from_time, s.rate, s.from_seq
-        + floor(extract(epoch FROM clock_timestamp() - s.from_time) * s.rate)::bigint AS seq
+    -- A change of rate is written down a second before it begins.
+    SELECT DISTINCT ON (s.feed_id) s.feed_id, s.from_seq + floor(s.rate
+        * greatest(extract(epoch FROM clock_timestamp() - s.from_time), 0))::bigint AS seq
     FROM portfolios_feedsegment s ORDER BY s.feed_id, s.id DESC
 ), judging AS MATERIALIZED (
     SELECT FROM scheduling_gatewaypulse g
@@ -29,9 +30,13 @@ WITH head AS (
     CROSS JOIN judging
     WHERE r.phase = 'running' AND r.last_seq < head.seq
       AND r.last_commit_at < clock_timestamp() - make_interval(secs => %(stall_s)s)
-      -- After a quiet hour the first event has not waited an hour.
-      AND head.from_time + make_interval(secs => coalesce(
-              greatest(r.last_seq + 1 - head.from_seq, 0) / nullif(head.rate, 0), 0))
+      -- After a quiet hour the first event has not waited an hour; and what has waited since an
+      -- earlier segment still does when the rate changes.
+      AND (SELECT s.from_time + make_interval(secs => coalesce(
+               greatest(r.last_seq + 1 - s.from_seq, 0) / nullif(s.rate, 0), 0))
+           FROM portfolios_feedsegment s
+           WHERE s.feed_id = p.feed_id AND s.from_seq <= greatest(r.last_seq, 1)
+           ORDER BY s.id DESC LIMIT 1)
           < clock_timestamp() - make_interval(secs => %(stall_s)s)
 ), free AS MATERIALIZED (
     -- What somebody commits or grants just now is looked at next time.

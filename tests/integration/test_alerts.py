@@ -10,7 +10,7 @@ import pytest
 from django.db import connection, transaction
 
 from chaos.fleet import wait_for
-from portfolios.models import Revision
+from portfolios.models import FeedRow, FeedSegment, Revision
 from scheduling import requests
 from scheduling.enact import alerts
 from scheduling.enact.recipe import run
@@ -138,6 +138,7 @@ def test_a_portfolio_halted_by_stale_events_is_told_until_it_is_started(
 
 def test_a_stalled_portfolio_is_told_until_it_moves(nodes: list[Daemon]) -> None:
     hand = a_trader("p", nodes[0])
+    FeedSegment.objects.update(from_time=ago(3600))
     Run.objects.update(last_commit_at=ago(31))
     tick()
     assert is_open("stalled")
@@ -149,6 +150,7 @@ def test_a_stalled_portfolio_is_told_until_it_moves(nodes: list[Daemon]) -> None
 
 def test_nobody_stalls_while_nobody_could_reach_us(nodes: list[Daemon]) -> None:
     a_trader("p", nodes[0])
+    FeedSegment.objects.update(from_time=ago(3600))
     Run.objects.update(last_commit_at=ago(31))
     serving_since(10)
     tick()
@@ -158,6 +160,63 @@ def test_nobody_stalls_while_nobody_could_reach_us(nodes: list[Daemon]) -> None:
     serving_since(10)
     tick()
     assert is_open("stalled")  # it has not moved, and we do not know better
+
+
+def segment(rate: float, began_s_ago: float, *, ahead: int = 0) -> None:
+    """Change the feed's rate so long ago, `ahead` events behind the newest commit."""
+    last = Run.objects.get().last_seq
+    FeedSegment.objects.create(
+        feed=FeedRow.objects.get(), from_seq=last + ahead, rate=rate, from_time=ago(began_s_ago)
+    )
+
+
+@pytest.mark.parametrize(("began_s_ago", "stands"), [(29.0, False), (31.0, True)])
+def test_after_a_quiet_hour_a_stall_counts_from_the_first_event_that_came(
+    nodes: list[Daemon], began_s_ago: float, stands: bool
+) -> None:
+    a_trader("p", nodes[0])
+    segment(0, 3600)
+    segment(100, began_s_ago)
+    Run.objects.update(last_commit_at=ago(3600))
+    tick()
+    assert is_open(*["stalled"] * stands)
+
+
+def test_a_quiet_feed_is_no_stall_however_long(nodes: list[Daemon]) -> None:
+    a_trader("p", nodes[0])
+    segment(0, 3600)
+    Run.objects.update(last_commit_at=ago(3600))
+    tick()
+    assert is_open()
+
+
+@pytest.mark.parametrize("rate", [0, 100, 300])
+def test_one_that_waited_for_a_slow_feed_does_not_stall_by_a_change_that_is_announced(
+    nodes: list[Daemon], rate: float
+) -> None:
+    a_trader("p", nodes[0])
+    segment(0.001, 100)  # an event in a quarter of an hour
+    segment(rate, -1, ahead=1)
+    Run.objects.update(last_commit_at=ago(100))
+    tick()
+    assert is_open()
+
+
+@pytest.mark.parametrize("began_s_ago", [-1, 0, 5])
+@pytest.mark.parametrize("rate", [0, 300])
+def test_one_that_stands_still_goes_on_doing_so_when_the_rate_changes(
+    nodes: list[Daemon], rate: float, began_s_ago: float
+) -> None:
+    hand = a_trader("p", nodes[0])
+    segment(1, 100)
+    Run.objects.update(last_commit_at=ago(100))
+    tick()
+    assert is_open("stalled")
+    since = hand.run().stalled_at
+    segment(rate, began_s_ago, ahead=101 - int(began_s_ago))
+    tick()
+    assert is_open("stalled")
+    assert (hand.run().stalled_at, told("alert_closed")) == (since, 0)
 
 
 def test_pending_is_told_after_a_pass_or_two_and_not_at_once(nodes: list[Daemon]) -> None:

@@ -10,8 +10,8 @@ from scheduling.enact.deaths import halted
 from scheduling.enact.recipe import run
 from scheduling.enact.timing import timing
 from scheduling.models import Run
-from scheduling.wire.messages import Halted
 from scheduling.scheduler import Scheduler
+from scheduling.wire.messages import Halted
 from tests.fleet_cast import (
     Daemon,
     Owner,

@@ -16,7 +16,7 @@ from django.db import connection
 from psycopg.rows import namedtuple_row
 
 from ginkgo_site.database import conninfo
-from portfolios.models import Order
+from portfolios.models import FeedSegment, Order
 from scheduling import requests
 from scheduling.enact.commit import commit
 from scheduling.enact.deaths import prove
@@ -572,7 +572,8 @@ def test_a_first_commit_locks_the_nodes_it_tells_in_their_order() -> None:
 def test_proofs_and_stalls_wait_for_nobody() -> None:
     hand = a_trader("p", a_node("node-1"))
     serving_since(3600)
-    Run.objects.update(first_commit_at=ago(61), last_commit_at=ago(61))
+    FeedSegment.objects.update(from_time=ago(3600))
+    Run.objects.update(first_commit_at=ago(131), last_commit_at=ago(61))
     with psycopg.connect(conninfo()) as committing:
         committing.execute("SELECT FROM scheduling_run FOR UPDATE")
         assert run(prove(timing())) == 0
