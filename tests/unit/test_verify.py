@@ -44,10 +44,14 @@ def test_however_the_log_is_cut_into_windows_the_run_is_the_same(
     window: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uninterrupted, "PIECE_EVENTS", 5)
-    epochs = [(1, spec("sma_cross", parameters={"fast": 1, "slow": 2})),
-              (6, spec("buy_and_hold", revision=2)),
-              (6, spec("canary", revision=3)),
-              (14, spec("buy_and_hold", revision=4))]  # fmt: skip
+    fast = {"fast": 1, "slow": 2}
+    epochs = [
+        (1, spec("sma_cross", parameters=fast)),
+        (6, spec("buy_and_hold", revision=2)),  # committed once, and nothing: its part is empty
+        (6, spec("sma_cross", revision=3, parameters=fast)),  # and so this one begins anew
+        (14, spec("canary", revision=4)),
+        (19, spec("buy_and_hold", revision=5)),
+    ]
     stale = [(2, 3), (15, 16), (17, 19)]
     told: list[int] = []
     run = UninterruptedRun(recorded(epochs, 25, stale), in_this_process(), told.append)
