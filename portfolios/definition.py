@@ -57,6 +57,30 @@ def configuration_errors(
     return errors
 
 
+def unsaid_symbols_errors(strategy: Any, symbols: Any) -> list[Error]:
+    """Return what is wrong with a new portfolio whose symbols nobody gave; [] if they were.
+
+    A list that was forgotten would trade the whole feed. Only a strategy that declares that it
+    sees every symbol takes that for granted.
+    """
+    if symbols or not isinstance(symbols, Sequence) or not isinstance(strategy, str):
+        return []
+    try:
+        found = registry.get(strategy)
+    except registry.UnknownStrategy:
+        return []  # said already, of the strategy
+    if found.sees_every_symbol:
+        return []
+    return [
+        error(
+            "symbols",
+            "required",
+            f"{strategy} trades the symbols it is given and was given none: list them, such as "
+            '["IBM", "XOM"], or give ["*"] for every symbol of the feed.',
+        )
+    ]
+
+
 def symbols_errors(symbols: Any, feed: str | None = None) -> list[Error]:
     """Return what is wrong with a list of symbols. Empty means every symbol of the feed."""
     if not isinstance(symbols, Sequence) or isinstance(symbols, str):

@@ -60,6 +60,7 @@ def create_portfolio(new: NewPortfolio, *, actor: str) -> Portfolio:
     """Create a portfolio with revision 1, pending until the next pass, which is woken."""
     errors = definition.name_errors(new.name)
     errors += definition.configuration_errors(new.strategy, new.config, new.symbols, new.limits)
+    errors += definition.unsaid_symbols_errors(new.strategy, new.symbols)
     errors += definition.cash_errors(new.starting_cash)
     errors += _wish_errors({name: getattr(new, name) for name in WISHES})
     if new.desired_state not in DesiredState.values:

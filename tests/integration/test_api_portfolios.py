@@ -82,6 +82,7 @@ def test_the_document_has_every_name_of_the_contract(operator: Caller) -> None:
         ({"config": {"fast": 9, "slow": 8}}, "config.fast", "conflict"),
         ({"config": [1]}, "config", "not_a_dict"),
         ({"symbols": ["NO-SUCH"]}, "symbols", "unknown_symbol"),
+        ({"symbols": []}, "symbols", "required"),
         ({"symbols": "IBM"}, "symbols", "not_a_list"),
         ({"symbols": [1]}, "symbols.0", "invalid"),
         ({"name": "No Slug!"}, "name", "not_a_slug"),
@@ -124,6 +125,14 @@ def test_every_wrong_field_is_named_at_once(operator: Caller) -> None:
         "weight": "invalid",
         "wieght": "unknown_field",
     }
+
+
+def test_a_trader_whose_symbols_were_left_out_is_not_created(operator: Caller) -> None:
+    body = {name: value for name, value in SMA.items() if name != "symbols"}
+    document = problem(operator.post("portfolios/", body), 400, "invalid")
+    assert fields_of(document) == {"symbols": "required"}
+    assert 'give ["*"] for every symbol of the feed' in document["detail"]
+    assert not Portfolio.objects.exists()
 
 
 def test_a_taken_name_is_refused_until_its_portfolio_is_deleted(operator: Caller) -> None:

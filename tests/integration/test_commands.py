@@ -134,8 +134,9 @@ def test_create_portfolio_prints_what_was_made() -> None:
     [
         (("x", "--strategy", "crystal_ball"), "crystal_ball"),
         (("Not A Slug", "--strategy", "canary"), "Not A Slug"),
-        (("x", "--strategy", "sma_cross", "--config", '{"fats": 3}'), "fats"),
+        (("x", "--strategy", "sma_cross", "--symbols", "IBM", "--config", '{"fats": 3}'), "fats"),
         (("x", "--strategy", "buy_and_hold", "--symbols", "NOPE"), "NOPE"),
+        (("x", "--strategy", "buy_and_hold"), "symbols"),
         (("x", "--strategy", "canary", "--weight", "-3"), "weight"),
         (("x", "--strategy", "canary", "--cash", "-1"), "starting_cash"),
     ],

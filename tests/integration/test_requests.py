@@ -70,7 +70,9 @@ def node() -> Daemon:
         ({"name": "n" * 81}, "name"),
         ({"strategy": "nonsense"}, "strategy"),
         ({"config": {"speed": 3}}, "config"),
-        ({"strategy": "sma_cross", "config": {"fast": "quick"}}, "config"),
+        ({"strategy": "sma_cross", "symbols": ["IBM"], "config": {"fast": "quick"}}, "config"),
+        ({"strategy": "buy_and_hold"}, "symbols"),
+        ({"strategy": "buy_and_hold", "symbols": []}, "symbols"),
         ({"symbols": ["NOSUCH"]}, "symbols"),
         ({"limits": {"largest_order": "-1"}}, "limits"),
         ({"limits": {"nonsense": "1"}}, "limits"),
@@ -101,6 +103,21 @@ def test_all_bad_fields_are_said_at_once() -> None:
         "name",
         "weight",
     ]
+
+
+def test_a_trader_without_symbols_is_told_what_to_give() -> None:
+    refusal = refused(lambda: requests.create_portfolio(new(strategy="buy_and_hold"), actor="ann"))
+    assert refusal.message == (
+        "symbols: buy_and_hold trades the symbols it is given and was given none: list them, such "
+        'as ["IBM", "XOM"], or give ["*"] for every symbol of the feed.'
+    )
+
+
+def test_every_symbol_may_be_asked_for_and_a_canary_sees_them_anyway() -> None:
+    every = new(name="every", strategy="buy_and_hold", symbols=["*"])
+    requests.create_portfolio(every, actor="ann")
+    requests.create_portfolio(new(name="canary"), actor="ann")
+    assert [r.symbols for r in Revision.objects.order_by("portfolio__name")] == [[], ["*"]]
 
 
 def test_a_name_that_is_taken_is_refused() -> None:

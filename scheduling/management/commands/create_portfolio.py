@@ -28,7 +28,11 @@ class Command(GinkgoCommand):
             "--config", metavar="JSON", type=json_object, default={}, help="parameters"
         )
         parser.add_argument(
-            "--symbols", metavar="A,B", type=words, default=[], help="every symbol if absent"
+            "--symbols",
+            metavar="A,B",
+            type=words,
+            default=[],
+            help="which ones it trades, or '*' for all; a canary takes none",
         )
         parser.add_argument("--limits", metavar="JSON", type=json_object, default={})
         parser.add_argument("--weight", metavar="N", type=int, default=1)
