@@ -1,0 +1,133 @@
+"""A greedy heap without names, labels, reasons or limits: the floor of the same decision."""
+
+from __future__ import annotations
+
+import gc
+import heapq
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from bench.planner_rows import row
+from bench.planner_worlds import node
+from scheduling.decide.planner import make_plan
+from scheduling.decide.stock import Stock
+from scheduling.decide.targets import lose
+from scheduling.decide.world import Policy, PortfolioView, Snapshot
+
+PLAN_LIMIT_MS = 250.0
+MOST_GREEDY = 8.0
+
+
+def mixed(count: int, node_count: int) -> Snapshot:
+    """Return a settled fleet with weights, labels, strategies, feeds and spread groups."""
+    chance = random.Random(0)
+    weights = [chance.randint(1, 5) for _ in range(count)]
+    capacity = 1.25 * sum(weights) / node_count
+    outfit = {"feeds": {"replay": "ab"}, "strategies": {"sma": 1}}
+    nodes = [
+        node(number, capacity, labels={"zone": "hk" if number % 2 else "ny"}, **outfit)
+        for number in range(1, node_count + 1)
+    ]
+    portfolios = []
+    for number, weight in enumerate(weights):
+        home = number % node_count + 1
+        portfolios.append(
+            PortfolioView(
+                id=number,
+                name=f"p-{number:06}",
+                weight=weight,
+                priority=number % 3,
+                selector=dict(nodes[home - 1].labels) if number % 5 == 0 else {},
+                spread_group=f"g-{number // 100}" if number % 10 == 0 else None,
+                spread_hard=number % 20 == 0,
+                strategy="sma",
+                feed="replay",
+                feed_sha="ab",
+                node=home,
+                phase="running",
+            )
+        )
+    return Snapshot(taken_at=0, nodes=tuple(nodes), portfolios=tuple(portfolios))
+
+
+def greedy(snapshot: Snapshot, dead: int) -> Callable[[], int]:
+    """Return the floor: keep all, give what ran on `dead`, heaviest first, to the least loaded."""
+    weights = [view.weight for view in snapshot.portfolios]
+    owners = [view.node for view in snapshot.portfolios]
+    numbers = [view.id for view in snapshot.nodes]
+
+    def work() -> int:
+        load = {number: 0.0 for number in numbers if number != dead}
+        homeless, goes = [], {}
+        for each, owner in enumerate(owners):
+            if owner == dead:
+                homeless.append(each)
+            else:
+                load[owner] += weights[each]  # type: ignore[index]
+        heap = [(held, number) for number, held in load.items()]
+        heapq.heapify(heap)
+        for each in sorted(homeless, key=weights.__getitem__, reverse=True):
+            held, number = heap[0]
+            goes[each] = number
+            heapq.heapreplace(heap, (held + weights[each], number))
+        return len(goes)
+
+    return work
+
+
+def against_greedy(count: int, node_count: int) -> Iterator[dict[str, Any]]:
+    """Yield the plan after one lost node, from the standing stock and from nothing."""
+    world = mixed(count, node_count)
+    dead, stock = lose(world, ["node-0001"]), Stock.of(world.portfolios)
+    make_plan(world, Policy(), stock)  # the passes before
+    floor = timed(greedy(world, 1))
+    path = f"one node lost, weights, labels and spread, {count} on {node_count}"
+    for name, work, target_ms in (
+        ("plan, stock kept", lambda: make_plan(dead, Policy(), stock), MOST_GREEDY * floor[1]),
+        ("plan, stock anew", lambda: make_plan(dead, Policy()), PLAN_LIMIT_MS),
+    ):
+        low, mid, high = timed(work)
+        yield row(
+            path,
+            name,
+            mid,
+            "ms",
+            spread=[round(low, 3), round(high, 3)],
+            against=floor[1],
+            target=f"≤ {target_ms:.0f} ms",
+            met=mid <= min(target_ms, PLAN_LIMIT_MS),
+        )
+    one = next(view for view in world.portfolios if view.node == 2)
+
+    def follow() -> None:
+        stock.change([replace(one, phase="starting")])
+        make_plan(world, Policy(), stock)
+        stock.change([one])
+        make_plan(world, Policy(), stock)
+
+    low, mid, high = timed(follow)
+    yield row(
+        path,
+        "change of one and plan, twice",
+        mid,
+        "ms",
+        spread=[round(low, 3), round(high, 3)],
+        against=floor[1],
+        target="≤ 2 × greedy",
+        met=mid <= 2 * floor[1],
+    )
+
+
+def timed(work: Callable[[], object], times: int = 7) -> tuple[float, float, float]:
+    """Return the lowest, the median and the highest time in ms."""
+    took = []
+    for _ in range(times):
+        gc.collect()
+        began = time.perf_counter()
+        work()
+        took.append((time.perf_counter() - began) * 1000)
+    return min(took), statistics.median(took), max(took)
