@@ -37,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         seed=seed,
         minutes=options.minutes,
         faults=names,
+        steps=options.steps,
         say=progress.show,
         keep=lambda run: report.write(report.as_dict(run.outcome), folder),
     )
@@ -58,6 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bin/chaos", description=__doc__)
     parser.add_argument("--minutes", type=_minutes, default=5.0, metavar="N", help="default: 5")
+    parser.add_argument(
+        "--steps", type=int, metavar="N", help="end after so many steps, if the time is not over"
+    )
     parser.add_argument("--seed", type=int, metavar="S", help="of the schedule; default: drawn")
     parser.add_argument("--faults", metavar="a,b", help="only these; default: all (see --list)")
     parser.add_argument("--list", action="store_true", help="list the faults and end")

@@ -87,6 +87,7 @@ class Run:
         seed: int,
         minutes: float,
         faults: Sequence[str],
+        steps: int | None = None,
         say: Callable[[Run, str], None],
         keep: Callable[[Run], None] = lambda run: None,
     ) -> None:
@@ -101,7 +102,7 @@ class Run:
             _version(),
             _machine(),
             datetime.now(UTC),
-            schedule=schedule(seed, minutes, [FAULTS[name].planned for name in faults]),
+            schedule=schedule(seed, minutes, [FAULTS[name].planned for name in faults])[:steps],
         )
         self.findings = self.outcome.findings
         self.doing: Done | None = None

@@ -27,6 +27,9 @@ WORKER = ("qcluster",)
 LOOK_EVERY_S = 0.1
 #: A busy machine is given twice the budget before a step counts as never done.
 PATIENCE = 2.0
+#: For a process to start again. Nothing is promised of that: on a machine that has forty processes
+#: waiting for two processors, the import of Django alone was seen to take as many seconds.
+RESTART_LIMIT_S = 120.0
 
 
 class NotAvailable(Exception):

@@ -10,7 +10,7 @@ import psutil
 
 from chaos.faults.fault import Fault
 from chaos.fleet import alive
-from chaos.scene import PATIENCE, WATCHER, WEB, WORKER, Scene
+from chaos.scene import PATIENCE, RESTART_LIMIT_S, WATCHER, WEB, WORKER, Scene
 from ginkgo_site.env import CHECKOUT
 from ginkgo_site.launcher.home import MARK
 
@@ -21,7 +21,7 @@ def kill_web(scene: Scene) -> None:
     """kill -9 of the web process."""
     scene.touch_everything(EVERYTHING_THROUGH_WEB)
     _kill(scene, WEB)
-    scene.expect(scene.fleet.answers, 20 * PATIENCE, "the API back")
+    scene.expect(scene.fleet.answers, RESTART_LIMIT_S, "the API back")
 
 
 def kill_watcher(scene: Scene) -> None:
@@ -40,14 +40,14 @@ def kill_control_plane(scene: Scene) -> None:
     victims = [scene.parts(words)[0] for words in (WEB, WATCHER, WORKER)]
     for victim in victims:
         victim.kill()
-    scene.expect(scene.fleet.answers, 20 * PATIENCE, "the API back")
+    scene.expect(scene.fleet.answers, RESTART_LIMIT_S, "the API back")
 
 
 def _kill(scene: Scene, words: tuple[str, ...]) -> None:
     victim = scene.parts(words)[0]
     victim.kill()
     scene.expect(lambda: not alive([victim]), 2 * PATIENCE, f"the end of {words[0]}")
-    scene.expect(lambda: scene.parts(words), 35, f"another {words[0]} in its place")
+    scene.expect(lambda: scene.parts(words), RESTART_LIMIT_S, f"another {words[0]} in its place")
 
 
 def web_away(scene: Scene) -> None:
@@ -64,7 +64,7 @@ def _web_away(scene: Scene, seconds: float) -> None:
     scene.touch_everything(EVERYTHING_THROUGH_WEB)
     with scene.away(scene.parts(WEB)):
         scene.sleep(seconds)
-    scene.expect(scene.fleet.answers, 20 * PATIENCE, "the API back")
+    scene.expect(scene.fleet.answers, RESTART_LIMIT_S, "the API back")
 
 
 def freeze_web(scene: Scene) -> None:
@@ -128,7 +128,8 @@ def two_webs(scene: Scene) -> None:
     argv = [sys.executable, "-m", "uvicorn", "ginkgo_site.asgi:application"]
     argv += ["--port", str(port), "--log-level", "warning", "--no-access-log"]
     with _another(scene, argv) as web:
-        scene.expect(lambda: _listens(port), 20 * PATIENCE, "the second web process")
+        if not scene.expect(lambda: _listens(port), RESTART_LIMIT_S, "the second web process"):
+            return
         with wire.to_another(f"http://127.0.0.1:{port}"):
             wire.reset()
             scene.sleep(6)

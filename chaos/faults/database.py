@@ -9,7 +9,7 @@ import psycopg
 
 from chaos.faults.fault import Fault
 from chaos.fleet import Fleet, alive
-from chaos.scene import PATIENCE, NotAvailable, Scene
+from chaos.scene import PATIENCE, RESTART_LIMIT_S, NotAvailable, Scene
 
 AWAY = "the database is away"
 
@@ -33,8 +33,8 @@ def _end_server(scene: Scene, sign: signal.Signals) -> None:
 
 
 def _expect_back(scene: Scene) -> None:
-    scene.expect(lambda: _answers(scene), 30 * PATIENCE, "the database back")
-    scene.expect(scene.fleet.answers, 20 * PATIENCE, "the API back")
+    scene.expect(lambda: _answers(scene), RESTART_LIMIT_S, "the database back")
+    scene.expect(scene.fleet.answers, RESTART_LIMIT_S, "the API back")
 
 
 def _answers(scene: Scene) -> bool:

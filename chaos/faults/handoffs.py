@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chaos.faults.fault import Fault
 from chaos.fleet import RunNow
-from chaos.scene import PATIENCE, WATCHER, WEB, Scene
+from chaos.scene import RESTART_LIMIT_S, WATCHER, WEB, Scene
 
 STEPS = ("preparing", "draining", "activating")
 
@@ -27,7 +27,7 @@ def control_plane_killed_in_handoff(scene: Scene) -> None:
     for victim in (scene.parts(WATCHER)[0], scene.parts(WEB)[0]):
         victim.kill()
     scene.expect_end(handoff, 60)
-    scene.expect(scene.fleet.answers, 20 * PATIENCE, "the API back")
+    scene.expect(scene.fleet.answers, RESTART_LIMIT_S, "the API back")
 
 
 def target_killed(scene: Scene) -> None:
