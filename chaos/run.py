@@ -228,6 +228,9 @@ class Run:
                 self.doing.not_available = str(why)
         except Interrupted as interrupted:
             raised.append(interrupted)
+        except psutil.NoSuchProcess as gone:
+            # The other one of two faults at once was there first, or the process had just ended.
+            scene.note(f"{name}: its victim was gone already ({gone})")
         except Exception as error:
             # The world may change under a fault that is one of two; else it is a defect of ours.
             self._report(
