@@ -71,6 +71,8 @@ class Fleet:
             for node, is_settled in zip(self.nodes, self.settled, strict=True)
         ]
         self.expected: list[float] = list(self.held)
+        #: (spread group, node) → how many of the members there are about to leave it.
+        self.leaving: dict[tuple[str, int], int] = {}
         self._members: dict[str, dict[int, int]] = {}
         self._meets: dict[Need, list[bool]] = {}
         self._pools: dict[tuple[Need, bool, str], Pool] = {}
@@ -181,15 +183,25 @@ class Fleet:
                 self.expect(owner, portfolio)
             return owner
         target = self.where(handoff.target)
-        for node in {owner, self.where(handoff.source), target}:
-            if node is not None:
-                self.hold(node, portfolio)
         home = target
         if home is None:
             home = self.where(handoff.source) if owner is None else owner
-        if home is not None and handoff.kind != "stop":
+        if handoff.kind == "stop":
+            home = None
+        for node in {owner, self.where(handoff.source), target}:
+            if node is not None:
+                self.hold(node, portfolio)
+                if node != home:
+                    self.leave(node, portfolio)
+        if home is not None:
             self.expect(home, portfolio)
         return owner
+
+    def leave(self, node: int, portfolio: PortfolioView) -> None:
+        """Note that the portfolio is about to leave `node`, though it still holds places there."""
+        if portfolio.spread_group:
+            key = (portfolio.spread_group, node)
+            self.leaving[key] = self.leaving.get(key, 0) + 1
 
     def expect(self, node: int, portfolio: PortfolioView, sign: int = 1) -> None:
         """Expect the portfolio to run on `node`, or with `sign` -1 to be gone from it."""

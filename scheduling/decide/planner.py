@@ -5,7 +5,8 @@ The order of wishes, each kept by every later one:
 1. What runs stays, unless its node is lost or drains, its pin points elsewhere, or a rule
    (selector, versions, hard spread group) no longer holds for it there.
 2. Failover, then what runs nowhere: by priority, then weight, then name, each to the node that is
-   least loaded once it holds it.
+   least loaded once it holds it. Where none has room, others make it: what this plan places itself
+   is aimed elsewhere, else what runs moves, the fewest and least important, within the limits.
 3. Drain, pins, broken rules: make-before-break, so within the limits of the policy.
 4. Even loads: between two nodes whose relative loads differ by `rebalance_gain` or more, the move
    that lowers the higher of the two most. What this plan places itself is aimed anew for nothing;
@@ -18,11 +19,14 @@ by an empty one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 
 from scheduling.decide import obstacles
 from scheduling.decide.evening import Evener, Resident
 from scheduling.decide.fleet import Fleet
+from scheduling.decide.room import Room, RoomFinder, Shift
 from scheduling.decide.stock import Stock, should_run
 from scheduling.decide.world import (
     Move,
@@ -67,6 +71,7 @@ class _Wish:
     ready: int | None = None  #: a node where its handoff holds its places already
     only: int | None = None  #: the only node it wants
     why: str = ""  #: the code of the move's reason, where it is not the cause
+    room_for: str = ""  #: the name of the one that a move makes room for
     target: int | None = None
     load_before: float = 0  #: of the target
     source_load: float = 0
@@ -106,11 +111,21 @@ class _Planner:
         }
         self.moves_left = 0 if snapshot.frozen else policy.max_moves
         self.waiting = False  #: a drain, pin or broken rule has to wait for its turn
+        #: what runs may make room for what does not: not in a freeze or a storm
+        self.may_make_room = (
+            not (snapshot.frozen or snapshot.storm_hold or snapshot.storm_late)
+            and not snapshot.after_storm
+            and min(policy.max_moves, policy.handoffs_per_node) > 0
+        )
         #: something is being failed over
         self.incident = snapshot.storm_hold or bool(snapshot.storm_late) or snapshot.after_storm
         self.placed: list[_Wish] = []
         self.moved: list[_Wish] = []
         self.homeless: list[_Wish] = []
+        #: Node → what this plan places there itself and may aim elsewhere.
+        self.fresh: dict[int, list[Resident]] = {}
+        self.room = RoomFinder(self.fleet, self.fresh, self._movable)
+        self.promised: list[tuple[int, PortfolioView]] = []  #: held only until this plan is made
         self.known_reasons: dict[tuple[object, ...], Reason] = {}
 
     def plan(self) -> Plan:
@@ -123,6 +138,7 @@ class _Planner:
             default=0,
         )
         self._place(new)
+        self._make_room()
         self.incident = self.incident or any(wish.cause == "failover" for wish in self.placed)
         for wish in (
             *sorted(wishes.drain, key=_wish_order),
@@ -278,11 +294,103 @@ class _Planner:
             if node is None:
                 node = self.fleet.choose(wish.portfolio, wish.need)
             if node is None:
-                self.homeless.append(wish)
+                node = self._room_now(wish)
+            if node is None:
+                if not self._promise(wish, self.room.coming):
+                    self.homeless.append(wish)
                 continue
             self._aim(wish, node)
-            self._takes_slot(node)
+            self._slots(node, 1)
             self.placed.append(wish)
+            self.room.changed()
+            if node != wish.prefer and (wish.cause or self._pin(wish.portfolio) is None):
+                self.fresh.setdefault(node, []).append(Resident(wish.portfolio, wish))
+
+    def _room_now(self, wish: _Wish) -> int | None:
+        """Return a node that has room once others of this plan are aimed elsewhere, or None."""
+        found = self.room.now(wish.portfolio) if wish.ready is None else None
+        if found is None:
+            return None
+        for shift in found.shifts:
+            self._aim_anew(shift)
+        return found.node
+
+    def _make_room(self) -> None:
+        """Begin moves for those that found no room, where a next pass then places them."""
+        self.homeless = [w for w in self.homeless if not self._promise(w, self.room.soon)]
+
+    def _promise(self, wish: _Wish, find: Callable[[PortfolioView], Room | None]) -> bool:
+        """Hold room for it that is free in a while, and begin the moves that make it so.
+
+        What cannot begin yet is held for it all the same, so that nothing else of this plan takes
+        its room. Return False where there is none to be had.
+        """
+        found = find(wish.portfolio) if self.may_make_room and wish.ready is None else None
+        if found is None:
+            return False
+        fleet, portfolio = self.fleet, wish.portfolio
+        self.waiting = True
+        for shift in found.shifts:
+            if shift.resident.fresh:
+                self._aim_anew(shift)
+                continue
+            self.running(shift.source).remove(shift.resident.portfolio)
+            if not self._begin(shift, portfolio):
+                self.promised.append((shift.target, shift.resident.portfolio))
+        fleet.hold(found.node, portfolio)
+        fleet.expect(found.node, portfolio)
+        self.promised.append((found.node, portfolio))
+        moves = [
+            {"portfolio": portfolio.name, "target": fleet.nodes[target].name}
+            for (portfolio, fresh), _, target, *_ in found.shifts
+            if fresh is None
+        ]
+        params = {
+            "weight": portfolio.weight,
+            "node": fleet.nodes[found.node].name,
+            "moves": moves,
+        }
+        self.wishes.pending.append(Pending(portfolio, Reason("waits_for_room", params)))
+        return True
+
+    def _begin(self, shift: Shift, waiting: PortfolioView) -> bool:
+        """Begin a move that makes room, if it fits and the limits let it. It is counted already."""
+        source, target = shift.source, shift.target
+        if (
+            not shift.fits
+            or self.moves_left <= 0
+            or self.policy.rebalance_gain == inf
+            or not self.busy.isdisjoint((source, target))
+        ):
+            return False
+        self.moves_left -= 1
+        self._slots(source, 1)
+        self._slots(target, 1)
+        portfolio = shift.resident.portfolio
+        self.moved.append(
+            _Wish(
+                portfolio,
+                portfolio.need,
+                "rebalance",
+                source,
+                why="makes_room",
+                room_for=waiting.name,
+                target=target,
+                load_before=shift.target_load,
+                source_load=shift.source_load,
+            )
+        )
+        return True
+
+    def _aim_anew(self, shift: Shift) -> None:
+        """Let a placement of this plan go elsewhere. It is counted already."""
+        portfolio, wish = shift.resident
+        wish.target, wish.load_before = shift.target, shift.target_load
+        self.fresh[shift.source].remove(shift.resident)
+        self.fresh.setdefault(shift.target, []).append(Resident(portfolio, wish))
+        self._slots(shift.source, -1)
+        self._slots(shift.target, 1)
+        self.fleet.forget_pools()  # a held load went down
 
     def _preferred(self, wish: _Wish) -> int | None:
         node, fleet = wish.prefer, self.fleet
@@ -317,10 +425,12 @@ class _Planner:
         if wish.ready is not None:
             fleet.expect(wish.ready, portfolio, -1)
 
-    def _takes_slot(self, node: int) -> None:
-        self.fleet.slots[node] += 1
+    def _slots(self, node: int, change: int) -> None:
+        self.fleet.slots[node] += change
         if self.fleet.slots[node] >= self.policy.handoffs_per_node:
             self.busy.add(node)
+        else:
+            self.busy.discard(node)
 
     # Drain, pins, broken rules: within the limits
 
@@ -339,8 +449,8 @@ class _Planner:
             return
         self._aim(wish, node)
         self.fleet.expect(source, wish.portfolio, -1)
-        self._takes_slot(node)
-        self._takes_slot(source)
+        self._slots(node, 1)
+        self._slots(source, 1)
         self.moves_left -= 1
         self.moved.append(wish)
 
@@ -366,16 +476,11 @@ class _Planner:
     def _even_out(self) -> bool:
         """Even out the loads. Return whether a placement of this plan was aimed elsewhere."""
         aimed_anew = False
-        fresh: dict[int, list[Resident]] = {}
-        for wish in self.placed:
-            assert wish.target is not None
-            if wish.target != wish.prefer and (wish.cause or self._pin(wish.portfolio) is None):
-                fresh.setdefault(wish.target, []).append(Resident(wish.portfolio, wish))
-        # A drain that waits for its turn needs room and slots more than evenness does, and during
-        # an incident nobody wants to see anything else move.
+        # A drain that waits for its turn, or what waits for room, needs room and slots more than
+        # evenness does, and during an incident nobody wants to see anything else move.
         calm = not self.waiting and not self.incident
         moves_left = self.moves_left if calm else 0
-        evener = Evener(self.fleet, fresh, self._movable, self.policy, self.busy, moves_left)
+        evener = Evener(self.fleet, self.fresh, self._movable, self.policy, self.busy, moves_left)
         for step in evener.steps():
             portfolio, wish = step.resident
             if wish is not None:
@@ -405,6 +510,8 @@ class _Planner:
     # The plan
 
     def _write_down(self) -> Plan:
+        for node, portfolio in self.promised:
+            self.fleet.hold(node, portfolio, -1)
         place: list[Placement] = []
         move: list[Move] = []
         for wish in (*self.placed, *self.moved):
@@ -451,6 +558,7 @@ class _Planner:
                 "source": source.name if source else None,
                 "source_status": source.status if source else None,
                 "source_load": wish.source_load,
+                "for": wish.room_for,
                 "source_capacity": source.capacity if source else None,
                 "weight": portfolio.weight,
                 "group": portfolio.spread_group or "",

@@ -79,10 +79,18 @@ def _drain(p: Params) -> str:
 
 
 def _rebalance(p: Params) -> str:
+    return f"evens out the load: {_both_loads(p)}"
+
+
+def _makes_room(p: Params) -> str:
+    return f"makes room for {p['for']}: {_both_loads(p)}"
+
+
+def _both_loads(p: Params) -> str:
     after = p["source_load"] - p["weight"]
     source = _load(p["source_load"], after, p["source_capacity"])
     target = _load(p["load_before"], p["load_after"], p["capacity"])
-    return f"evens out the load: {p['source']} {source}, {p['target']} {target}"
+    return f"{p['source']} {source}, {p['target']} {target}"
 
 
 def _rule_broken(p: Params) -> str:
@@ -201,6 +209,12 @@ def _help(p: Params) -> str:
 # Waiting
 
 
+def _waits_for_room(p: Params) -> str:
+    moves = " and ".join(f"{move['portfolio']} is on {move['target']}" for move in p["moves"])
+    once = moves or "what leaves it is gone"
+    return f"needs {count(p['weight'], 'place')}: {p['node']} has room once {once}"
+
+
 def _pin_waits(p: Params) -> str:
     return f"cannot go where it is pinned: {on_node(p['state'])}; unpin it or make room there"
 
@@ -304,6 +318,7 @@ SENTENCES: dict[str, Callable[[Params], str]] = {
     "drain": _drain,
     "pin": _target,
     "rebalance": _rebalance,
+    "makes_room": _makes_room,
     "rule_broken": _rule_broken,
     "spread": _spread,
     "no_nodes": _no_nodes,
@@ -315,6 +330,7 @@ SENTENCES: dict[str, Callable[[Params], str]] = {
     "no_match": _no_match,
     "too_heavy": _too_heavy,
     "no_room": _no_room,
+    "waits_for_room": _waits_for_room,
     "pin_waits": _pin_waits,
     "frozen": _frozen,
     "frozen_failover": _frozen_failover,

@@ -155,6 +155,27 @@ SAID = [
         "node-2 was lost in a storm: failover goes on, 10 a pass, and its turn comes",
     ),
     ("backing_off", {"wait_s": 0.2}, "the last try failed; the next one is in 1 s"),
+    (
+        "halted_all",
+        {"actor": "ann", "why": "wrong prices", "halt": 3},
+        "stopped with everything else by ann: wrong prices; "
+        "start it, or undo halt 3 to start all it stopped",
+    ),
+    (
+        "makes_room",
+        {**STEP, "for": "big"},
+        "makes room for big: node-1 6 → 4 of 8, node-3 2 → 4 of 8",
+    ),
+    (
+        "waits_for_room",
+        {"weight": 2, "node": "node-1", "moves": [{"portfolio": "a", "target": "node-3"}]},
+        "needs 2 places: node-1 has room once a is on node-3",
+    ),
+    (
+        "waits_for_room",
+        {"weight": 2, "node": "node-1", "moves": []},
+        "needs 2 places: node-1 has room once what leaves it is gone",
+    ),
     ("on_node", {**STATE, "state": "lost"}, "node-2 is lost"),
     (
         "on_node",
