@@ -16,6 +16,7 @@ import msgspec
 
 from portfolios.runtime.events import Event
 from portfolios.runtime.state import OpenOrder, Position, StrategyPart
+from portfolios.strategies.wrong_values import in_words
 
 #: More of one share than was ever issued; keeps a mistyped quantity out of the books.
 LARGEST_QUANTITY = Decimal(1_000_000_000)
@@ -166,7 +167,7 @@ def _value_errors(name: str, value: Any, wanted: Any) -> Iterable[FieldError]:
     except msgspec.ValidationError as error:
         said = str(error)
         code = "wrong_type" if ", got `" in said or said.startswith("Invalid") else "out_of_range"
-        yield FieldError(name, code, f"{name}: {said}.")
+        yield FieldError(name, code, f"{name} {in_words(said, value)}.")
         return
     if isinstance(converted, Decimal) and not converted.is_finite():
         yield FieldError(name, "out_of_range", f"{name}: {value} is no finite number.")

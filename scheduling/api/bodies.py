@@ -24,7 +24,11 @@ class PortfolioChanges(StrictSerializer):
 
     strategy = TextField(max_length=80, required=False)
     config = ObjectField(required=False)
-    symbols = serializers.ListField(child=TextField(max_length=24), required=False)
+    symbols = serializers.ListField(
+        child=TextField(max_length=24),
+        required=False,
+        error_messages={"not_a_list": 'must be a list of texts, such as ["IBM", "XOM"]'},
+    )
     limits = ObjectField(required=False)
     weight = WholeNumberField(required=False)
     priority = WholeNumberField(required=False, min_value=-2_147_483_648)

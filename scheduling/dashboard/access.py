@@ -7,8 +7,10 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from django.contrib.auth.decorators import login_required
+from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 
 from scheduling.api.permissions import (
     OPERATOR_GROUP,
@@ -24,12 +26,21 @@ logger = logging.getLogger(__name__)
 View = Callable[..., HttpResponse]
 
 
+def _to_login(request: HttpRequest) -> HttpResponse:
+    """Lead to the login page and back. A cookie of a session that is over is why, so say it."""
+    was_signed_in = settings.SESSION_COOKIE_NAME in request.COOKIES
+    address = reverse("login") + ("?ended=1" if was_signed_in else "")
+    back = request.get_full_path() if request.method in ("GET", "HEAD") else "/"
+    return redirect_to_login(back, address)
+
+
 def for_readers(view: View) -> View:
     """Let viewers and operators in; send who is not signed in to the login page."""
 
     @wraps(view)
-    @login_required
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if not request.user.is_authenticated:
+            return _to_login(request)
         if not may_read(request.user):
             return problem(
                 request,

@@ -141,11 +141,21 @@ def _start_lines(p: PortfolioLine, board: Board) -> Lines:
 
 
 def _stop_lines(p: PortfolioLine, board: Board) -> Lines:
-    where = f"{p.node} stops at its next batch boundary and commits" if p.node else "It ran nowhere"
+    if p.node:
+        now = (
+            f"{p.node} stops at its next batch boundary and commits. From then on nobody runs "
+            f"{p.name}."
+        )
+    else:
+        now = f"No node runs {p.name} at this moment, and none will."
     return [
-        ("Now", f"{where}. From then on nobody runs {p.name}."),
+        ("Now", now),
         ("Stays", "Cash, positions, open orders and state as of the last commit."),
-        ("Back", "Only a person starts it again. Events go by meanwhile."),
+        (
+            "Back",
+            "Only a person starts it again. It then goes on from its last commit, through the "
+            f"events that came in between (catch-up {p.catch_up}).",
+        ),
     ]
 
 

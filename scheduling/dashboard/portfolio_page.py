@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
-from scheduling.dashboard.desk import card_message, lag_seconds
+from scheduling.dashboard.desk import Message, card_message, lag_seconds
+from scheduling.dashboard.figures import moment
 from scheduling.dashboard.steps import because, kind_words, steps_of
 
 if TYPE_CHECKING:
+    from portfolios.models import Revision
+    from scheduling.models import Event
     from scheduling.observe.board import Board, PortfolioLine
 
 PHASE_TAGS = {
@@ -47,6 +50,26 @@ def portfolio_context(board: Board, line: PortfolioLine) -> dict[str, Any]:
         "nothing_yet": account.get("equity") is None,
         "canary": line.state if line.strategy == "canary" else None,
         "symbol_count": len(line.symbols or []),
+    }
+
+
+def stopped_message(line: PortfolioLine, asked: Event | None) -> Message | None:
+    """Return who stopped it, when and why; None where its reason says more, as that of a halt."""
+    if asked is None or line.reason not in ("", asked.reason):
+        return None
+    why = f": {asked.reason}" if asked.reason else ""
+    return Message(f"stopped {moment(asked.at)} by {asked.actor}{why}", "p-stopped", "warn")
+
+
+def revision_row(row: Revision, line: PortfolioLine) -> dict[str, Any]:
+    """Return a revision with what is said of it. One that neither runs nor is wanted is proved no
+    more: another one replaced it."""
+    current = row.number in (line.revision, line.running_revision)
+    status = row.status if current or row.status != "unproven" else "replaced"
+    return {
+        "row": row,
+        "tag": REVISION_TAGS.get(status, ""),
+        "word": REVISION_WORDS.get(status, status),
     }
 
 

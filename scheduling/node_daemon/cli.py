@@ -45,8 +45,6 @@ def run(arguments: argparse.Namespace | dict[str, object]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse `argv` and run."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scheduling.node_daemon", description="Run an execution node."
-    )
+    parser = argparse.ArgumentParser(prog="bin/node", description="Run an execution node.")
     add_arguments(parser)
     return run(parser.parse_args(argv))

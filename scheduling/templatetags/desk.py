@@ -37,6 +37,12 @@ def compact_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+@register.filter
+def configured(value: Any) -> str:
+    """Return a configured value as a person reads it: a text without quotes, the rest as JSON."""
+    return value if isinstance(value, str) else compact_json(value)
+
+
 @register.simple_tag
 def icon(name: str, label: str = "", css: str = "") -> SafeString:
     """Return a sprite icon. With a label it is an image for the ear too, else it is decoration."""

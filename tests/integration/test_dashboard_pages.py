@@ -84,6 +84,14 @@ def test_who_is_not_signed_in_is_led_to_the_login_page(fleet):
     assert answer.url == "/login/?next=/"
 
 
+def test_who_was_signed_in_reads_that_the_session_has_ended(fleet, operator):
+    operator.session.flush()  # as one that expired: the browser still has its cookie
+    answer = operator.get("/portfolios/?phase=running")
+    assert answer.url == "/login/?ended=1&next=/portfolios/%3Fphase%3Drunning"
+    assert "Your session has ended" in text_of(Client().get(answer.url))
+    assert "Your session has ended" not in text_of(Client().get("/login/?next=/"))
+
+
 def test_the_board_marks_everything_for_automation(operator):
     page = text_of(operator.get("/"))
     assert re.search(r'id="col-node-5" data-node="node-5" data-status="lost"', page)

@@ -50,6 +50,25 @@ def test_a_wrong_parameter_is_named(
     assert errors[0].message.endswith(".")
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters", "sentence"),
+    [
+        ("sma_cross", {"fast": "ten"}, "fast is 'ten'; give a whole number."),
+        ("sma_cross", {"fast": 0}, "fast is 0; give a whole number, 1 or more."),
+        ("sma_cross", {"slow": 1001}, "slow is 1001; give a whole number, 1000 or less."),
+        ("sma_cross", {"quantity": "much"}, "quantity is 'much'; give a decimal number."),
+        ("sma_cross", {"quantity": []}, "quantity is []; give a decimal number."),
+        ("mean_reversion", {"entry_z": 0}, "entry_z is 0; give a number, over 0."),
+        ("mean_reversion", {"entry_z": "x" * 60}, f"entry_z is '{'x' * 36}…; give a number."),
+    ],
+)
+def test_a_wrong_value_is_told_in_words_of_people(
+    name: str, parameters: dict[str, Any], sentence: str
+) -> None:
+    (error,) = registry.get(name).validate(parameters, [])
+    assert error.message == sentence
+
+
 def test_every_wrong_parameter_is_named_at_once() -> None:
     errors = registry.get("sma_cross").validate({"fast": "x", "slow": 0, "speed": 1}, [])
     assert sorted(error.field for error in errors) == ["fast", "slow", "speed"]

@@ -14,13 +14,13 @@ from scheduling.dashboard.access import for_readers
 from scheduling.dashboard.pages import page_context, problem, show
 from scheduling.dashboard.paging import by_offset
 from scheduling.dashboard.portfolio_page import (
-    REVISION_TAGS,
-    REVISION_WORDS,
     equity_points,
     portfolio_context,
+    revision_row,
+    stopped_message,
 )
 from scheduling.dashboard.views.acts import find_portfolio
-from scheduling.models import Handoff, Tenure
+from scheduling.models import Event, Handoff, Tenure
 from scheduling.observe.board import read_board
 from scheduling.observe.verifications import newest_verification
 
@@ -65,7 +65,12 @@ def portfolio(request: HttpRequest, name: str) -> HttpResponse:
         orders = orders.filter(status=status)
     tenures = Tenure.objects.filter(portfolio_id=line.id).select_related("node").order_by("-epoch")
     curve, between = equity_points(_equity(line.id, since))
+    revisions = Revision.objects.filter(portfolio_id=line.id).order_by("-number")
+    shown = by_offset(revisions, request.GET, "revisions", 12, lambda row: revision_row(row, line))
     context |= portfolio_context(context["board"], line)
+    if line.phase == "stopped":
+        asked = Event.objects.filter(portfolio_id=line.id, kind="portfolio_stopped")
+        context["message"] = stopped_message(line, asked.first()) or context["message"]
     context |= {
         "ranges": tuple(RANGES),
         "range": range_name,
@@ -75,14 +80,8 @@ def portfolio(request: HttpRequest, name: str) -> HttpResponse:
         "order_statuses": ORDER_STATUSES,
         "status": status,
         "tenures": by_offset(tenures, request.GET, "tenures", 12, _tenure_row),
-        "revisions": [
-            {
-                "row": row,
-                "tag": REVISION_TAGS.get(row.status, ""),
-                "word": REVISION_WORDS.get(row.status, row.status),
-            }
-            for row in Revision.objects.filter(portfolio_id=line.id).order_by("-number")[:12]
-        ],
+        "revisions": shown,
+        "revisions_older": max(revisions.count() - int(shown.older or 0), 0),
         "verification": newest_verification(line.id, name),
         "now": context["board"].at,
     }
