@@ -77,7 +77,7 @@ class Outcome:
 
 
 class Run:
-    """Does it. `stopping` ends it in order, with a report of what was done."""
+    """Does it. `stopping` ends it in order, with a proof and a report of what was done."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class Run:
                 self._began_s = self._watch._began_s = time.monotonic()
                 self._watch.start()
                 self._measure_idle()
-                outcome.is_whole = self._do_everything()
+                outcome.is_whole = self._do_or_stop()
                 outcome.faults_lasted_s = self.elapsed_s
                 self._prove()
             except Interrupted:
@@ -141,6 +141,18 @@ class Run:
                 outcome.lasted_s = self.elapsed_s
                 self._take_from(self._watch)
         return outcome
+
+    def _do_or_stop(self) -> bool:
+        """Do everything. Asked to stop, settle what was begun; asked again, end without a proof."""
+        try:
+            return self._do_everything()
+        except Interrupted:
+            self.stopping.clear()
+            self._revive()
+            self._tidy()
+            self._settle("the stop", ())
+            self.outcome.ended_why = "it was asked to stop"
+            return False
 
     # --- the faults -----------------------------------------------------------------------------
 
