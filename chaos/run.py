@@ -457,7 +457,7 @@ class Run:
         self._say(self, "measuring the idle house")
         house, ours = self._cpu_s(), _own_cpu_s()
         began = time.monotonic()
-        if self.stopping.wait(min(IDLE_S, self.minutes * 6)):
+        if self.stopping.wait(min(IDLE_S, self.minutes * 6, len(self.outcome.schedule) / 2)):
             raise Interrupted
         seconds = time.monotonic() - began
         self.outcome.figures["idle_house_cores"] = round((self._cpu_s() - house) / seconds, 2)

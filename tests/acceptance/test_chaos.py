@@ -26,7 +26,7 @@ FAULTS = (
     "migrations",
 )
 
-STEPS = 8
+STEPS = 6
 
 
 @pytest.mark.slow
