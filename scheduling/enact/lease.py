@@ -82,8 +82,9 @@ SELECT i.node, b.node_id IS NOT NULL AS beaten, l.incarnation AS held_by, n.stat
        n.desired_version,
        (extract(epoch FROM clock_timestamp()) * 1e6)::bigint AS now_us,
        (SELECT count(*) FROM hinted) AS hints,
-       coalesce(k.expires_at < clock_timestamp() AND b.expires_at > clock_timestamp(), false)
-           AS late,
+       -- Also where an earlier beat ended before its node was made alive again.
+       coalesce((k.expires_at < clock_timestamp() OR n.status = 'lost')
+                AND b.expires_at > clock_timestamp(), false) AS late,
        EXISTS (SELECT FROM scheduling_handoff h
                WHERE h.state IN ('requested', 'preparing', 'draining', 'activating')
                AND (h.source_node_id = i.node OR h.target_node_id = i.node)) AS pending,
@@ -125,6 +126,10 @@ WHERE n.id = ANY(%(nodes)s::bigint[])
 """
 
 
+#: No interval holds any number, and one node's nonsense must not cost others.
+LONGEST_UNHEARD_S = 1e6
+
+
 def beat(nodes: Sequence[int], beats: Sequence[Beat], timing: Timing) -> Recipe[dict[int, Row]]:
     """Renew the leases of many nodes in one statement; return one row a node, durable when seen.
 
@@ -139,7 +144,10 @@ def beat(nodes: Sequence[int], beats: Sequence[Beat], timing: Timing) -> Recipe[
         nodes=list(nodes),
         incarnations=[UUID(b.incarnation) for b in beats],
         leaving=[b.leaving for b in beats],
-        unheard=[b.unheard_s if math.isfinite(b.unheard_s) else 0.0 for b in beats],
+        unheard=[
+            min(b.unheard_s, LONGEST_UNHEARD_S) if math.isfinite(b.unheard_s) else 0.0
+            for b in beats
+        ],
         metrics=[Jsonb(_finite(b.metrics)) for b in beats],
         portfolios=[
             Jsonb([_finite({f: getattr(a, f) for f in a.__struct_fields__}) for a in b.portfolios])

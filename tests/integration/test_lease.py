@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from scheduling.enact.lease import (
+    beat,
     connected,
     goodbye,
     mark_lost,
@@ -18,6 +19,7 @@ from scheduling.enact.lease import (
 from scheduling.enact.recipe import run
 from scheduling.enact.timing import timing
 from scheduling.models import Event, GatewayPulse, Lease, Node, NodeReport
+from scheduling.wire.messages import Beat
 from tests.fleet_cast import Daemon, a_node, ago, let_expire, lose, serving_since
 
 pytestmark = pytest.mark.django_db
@@ -253,3 +255,22 @@ def test_the_next_expiry_is_that_of_the_living(node: Daemon) -> None:
     in_s = run(next_expiry())
     assert in_s is not None
     assert timedelta(seconds=29) < timedelta(seconds=in_s) <= timedelta(seconds=30)
+
+
+def test_a_node_that_beats_is_alive_though_the_beat_that_should_say_so_was_cut_short() -> None:
+    node = a_node("node-1")
+    # As the crash of a server between the two statements of a beat leaves it.
+    Node.objects.update(status="lost")
+    assert node.beat().beaten
+    assert Node.objects.get().status == "alive"
+
+
+def test_nonsense_of_one_node_costs_no_other_its_beat() -> None:
+    bad, good = a_node("node-1"), a_node("node-2")
+    before = Lease.objects.get(node=good.row).renewals
+    words = [
+        Beat(incarnation=str(bad.incarnation), have_version=0, unheard_s=1e308),
+        Beat(incarnation=str(good.incarnation), have_version=0),
+    ]
+    run(beat([bad.row.pk, good.row.pk], words, timing()))
+    assert Lease.objects.get(node=good.row).renewals == before + 1

@@ -25,7 +25,8 @@ def beat(db: Store, p: Any) -> list[Row]:
             status=node.status, host=node.host, pid=node.pid, desired_version=node.desired_version,
             now_us=int(db.now * 1e6),
             late=bool(
-                beaten and held is not None and held.expires_at < db.now
+                beaten and held is not None
+                and (held.expires_at < db.now or node.status == "lost")
                 and _renewed(db, held, p.ttl_s, unheard_s) > db.now
             ),
             pending=any(
