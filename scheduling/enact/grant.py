@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from scheduling.enact.recipe import Recipe, Row, one
+from scheduling.enact.recipe import Recipe, Row, call, one
 
 GRANT = """
 WITH granted AS (
@@ -58,7 +58,11 @@ WITH granted AS (
 SELECT epoch, last_seq, granted_at FROM granted
 """
 
-LOCK_RUN = """
+#: Nothing is joined here: who waited for the row would read what is joined to it as it was before
+#: the wait, a wish or a revision's status that the one it waited for has just changed.
+LOCK_RUN = "SELECT portfolio_id FROM scheduling_run WHERE portfolio_id = %(portfolio)s FOR UPDATE"
+
+RUN = """
 SELECT r.portfolio_id, r.epoch, r.node_id, r.incarnation, r.revision, r.last_seq, r.phase, r.reason,
        r.attempts, r.last_death, r.good_revision, r.first_commit_at, r.last_commit_at,
        r.failures_by_node, r.pinned_node_id,
@@ -74,13 +78,13 @@ FROM scheduling_run r
 JOIN portfolios_portfolio p ON p.id = r.portfolio_id
 LEFT JOIN scheduling_node n ON n.id = r.node_id
 WHERE r.portfolio_id = %(portfolio)s
-FOR UPDATE OF r
 """
 
 
 def lock_run(portfolio: int) -> Recipe[Row | None]:
     """Lock and return the run of `portfolio` with what decides about it, or None if it is gone."""
-    return (yield from one(LOCK_RUN, portfolio=portfolio))
+    yield from call(LOCK_RUN, portfolio=portfolio)
+    return (yield from one(RUN, portfolio=portfolio))
 
 
 def grant(

@@ -6,9 +6,8 @@ from typing import Any
 
 from scheduling.enact import alerts, deaths
 from scheduling.enact.audit import AUDIT
-from scheduling.enact.grant import GRANT, LOCK_RUN, RAISE_ATTEMPTS
+from scheduling.enact.grant import GRANT, LOCK_RUN, RAISE_ATTEMPTS, RUN
 from scheduling.enact.handoff import hand_over
-from scheduling.enact.handoff.statements import WISH
 from scheduling.enact.handoff.undo import REJECT, SAY
 from scheduling.enact.hints import LOCK_NODES, TOUCH
 from scheduling.passes import balance, lock, sweep
@@ -53,6 +52,11 @@ def grant(db: Store, p: Any) -> list[Row]:
 
 @answers(LOCK_RUN)
 def lock_run(db: Store, p: Any) -> list[Row]:
+    return [Row(portfolio_id=p.portfolio)] if p.portfolio in db.runs else []
+
+
+@answers(RUN)
+def run_of(db: Store, p: Any) -> list[Row]:
     run = db.runs.get(p.portfolio)
     if run is None:
         return []
@@ -184,11 +188,6 @@ def drop_pass(db: Store, p: Any) -> None:
 def pass_ran(db: Store, p: Any) -> None:
     if "pass" in db.locks:
         db.set(db.locks["pass"], failover_ran_at=db.now)
-
-
-@answers(WISH)
-def wish(db: Store, p: Any) -> list[Row]:
-    return [view(db.portfolios[p.portfolio])] if p.portfolio in db.portfolios else []
 
 
 @answers(deaths.NOTE_DEATH)

@@ -11,7 +11,6 @@ from scheduling.enact.handoff.statements import (
     MOVE,
     SET_PHASE,
     TARGET,
-    WISH,
 )
 from scheduling.enact.hints import lock_nodes, touch
 from scheduling.enact.recipe import Recipe, Row, call, one
@@ -40,10 +39,12 @@ def request(
         raise Refused("not_found", "The portfolio is gone.", status=404)
     if seen_epoch is not None and run.epoch != seen_epoch:
         raise Refused("superseded", f"{run.name} was granted again since it was looked at.")
-    wish = yield from one(WISH, portfolio=portfolio)
-    if kind != "stop" and (wish is None or wish.desired_state == "stopped" or wish.archived_at):
+    if kind != "stop" and (run.desired_state == "stopped" or run.archived_at):
         # A halt or a stop was faster: what is to run nowhere is not begun anywhere.
         raise Refused("already_stopped", f"{run.name} is to be stopped; start it first.")
+    if kind != "stop" and run.phase in ("halted", "quarantined"):
+        # It came to rest since it was looked at, and only a person may say that it goes on.
+        raise Refused("already_stopped", f"{run.name} is {run.phase}; start it first.")
     active = yield from one(ACTIVE_HANDOFF, portfolio=portfolio)
     if active is not None and not outranks(kind, active.kind):
         raise Refused(

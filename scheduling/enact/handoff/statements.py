@@ -55,12 +55,6 @@ VALUES (%(portfolio)s, %(kind)s::text, %(state)s::text, %(reason)s::text, %(acto
 RETURNING *
 """
 
-#: A statement of its own after the lock of the run, since that may have waited for a halt or stop:
-#: the row of the portfolio that came with the lock is as old as the wait.
-WISH = """
-SELECT desired_state, archived_at FROM portfolios_portfolio WHERE id = %(portfolio)s
-"""
-
 #: The condition on the state is the fence of the machine: whoever moved it first wins.
 MOVE = """
 UPDATE scheduling_handoff SET
