@@ -19,7 +19,13 @@ from portfolios.runtime.messages import Load
 from portfolios.runtime.replay import replay
 from portfolios.runtime.results import EquityRow
 from portfolios.runtime.spec import Spec
-from portfolios.runtime.state import compress_state, encode_state, pack_state
+from portfolios.runtime.state import (
+    compress_state,
+    decode_state,
+    encode_state,
+    pack_state,
+    strategy_view,
+)
 from portfolios.verify import uninterrupted
 from portfolios.verify.compare import paired
 from portfolios.verify.process import Ended, in_this_process, own_process
@@ -65,6 +71,16 @@ def test_however_the_log_is_cut_into_windows_the_run_is_the_same(
     assert (orders, fills, equity) == (whole.orders, whole.fills, whole.equity)
     assert run.state is not None and unpacked(run.state) == pack_state(whole.state)
     assert (run.seq, run.events, told[-1]) == (25, 25, 25)
+
+
+def test_an_owner_that_committed_nothing_but_its_beginning_has_adapted_the_state() -> None:
+    # From canary to canary nothing would be lost; buy_and_hold in between kept none of it.
+    epochs = [(1, spec("canary")), (6, spec("buy_and_hold", revision=2)),
+              (6, spec("canary", revision=3))]  # fmt: skip
+    run = UninterruptedRun(recorded(epochs, 9, []), in_this_process(), lambda seq: None)
+    run.advance(9)
+    assert run.state is not None
+    assert strategy_view(decode_state(run.state))["first_seq"] == 6
 
 
 def test_ranges_that_touch_or_overlap_are_one() -> None:
