@@ -133,21 +133,26 @@ def points_of(act: Act, world: World) -> list[Point]:
     return dying.points
 
 
-def dies_at(number: int, act: Act, world: World) -> str:
-    """Perform the act, let whoever is at the n-th point die there; return the point's name."""
+def dies_at(number: int, act: Act, world: World, *, goes_on: bool = True) -> str:
+    """Perform the act, let whoever is at the n-th point die there; return the point's name.
+
+    `goes_on` False: with that death everybody falls silent.
+    """
     dying = Dying(at=number)
-    _perform(act, world, dying)
+    _perform(act, world, dying, goes_on=goes_on)
     assert len(dying.points) >= number, f"{act} reached {[p.name for p in dying.points]}"
     return dying.points[number - 1].name
 
 
-def _perform(act: Act, world: World, dying: Dying) -> None:
+def _perform(act: Act, world: World, dying: Dying, *, goes_on: bool = True) -> None:
     act.begins(world)
     for step in act.steps:
         try:
             with failpoints.hooked(dying):
                 step.do(world)
         except ConnectionCut:
+            if not goes_on:
+                return
             _pass_lock_ends()
             if step.again:
                 step.do(world)
@@ -234,6 +239,9 @@ def _repeats_write(world: World, portfolio: Portfolio) -> list[str]:
         once, twice = _send(daemon, commit), _send(daemon, commit)
         if once.answer != twice.answer:
             found.append(f"a repeat was answered {once.answer}, then {twice.answer}")
+        kept = Handoff.objects.filter(release_batch=commit.batch).first()
+        if kept is not None and once.answer != kept.release_answer:
+            found.append(f"a release was answered {kept.release_answer}, now {once.answer}")
     if _written(portfolio) != before:
         found.append(f"a repeat changed {before} to {_written(portfolio)}")
     return found

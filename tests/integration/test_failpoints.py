@@ -37,7 +37,7 @@ from tests.dying import (
     undone,
     violations,
 )
-from tests.fleet_cast import a_node, a_portfolio, ago, lose, run_of
+from tests.fleet_cast import a_node, a_portfolio, ago, lose, run_of, serving_since
 
 pytestmark = pytest.mark.django_db
 
@@ -328,6 +328,7 @@ def dies_everywhere(act: Act, world: World, numbers: Iterable[int]) -> list[str]
 
 def fresh(world: World) -> World:
     """Return the world as it began, its nodes alive however long the times before took."""
+    serving_since(3600)
     for daemon in world.daemons:
         daemon.beat()
     return World(world.first, world.second)
@@ -379,7 +380,7 @@ def test_deadlines_alone_end_what_a_death_left_when_no_daemon_says_a_word(world:
     for number in range(1, len(trace(migrate, world)) + 1):
         with undone():
             now = fresh(world)
-            name = dies_at(number, migrate, now)
+            name = dies_at(number, migrate, now, goes_on=False)
             begun = list(Handoff.objects.values_list("pk", flat=True))
             resume(now, daemons_answer=False)
             # Not those that the passes begin meanwhile, since it is pinned elsewhere.
