@@ -207,9 +207,11 @@ def restart(scene: Scene, process: str, point: str) -> None:
     """A daemon that is killed and starts again under its name."""
     node = DEMO_NODES[scene.turn % 3]
     scene.about(scene.fleet.on(node)[0])
-    _armed(scene, process, point)
-    scene.fleet.daemon(node).kill()
-    _met(scene, process, point)
+    # Else the watcher may give all it had to others before it is back.
+    with stopped(lambda: scene.fleet.members("watcher")):
+        _armed(scene, process, point)
+        scene.fleet.daemon(node).kill()
+        _met(scene, process, point)
 
 
 def _extra(scene: Scene) -> None:
