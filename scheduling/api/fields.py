@@ -14,7 +14,7 @@ from rest_framework import serializers
 class StrictSerializer(serializers.Serializer[Any]):
     """A body whose unknown fields are errors: a mistyped name must not be ignored in silence."""
 
-    default_error_messages = {"invalid": "The body must be a JSON object, such as {}"}
+    default_error_messages = {"invalid": "must be a JSON object"}
 
     def to_internal_value(self, data: Any) -> Any:
         """Return the checked values. Name every field that is wrong, unknown ones included."""
@@ -102,12 +102,12 @@ class MoneyField(serializers.Field[Decimal, Any, str, Any]):
 class ObjectField(serializers.DictField):
     """A JSON object with any values."""
 
-    default_error_messages = {"not_a_dict": "must be an object, such as {}"}
+    default_error_messages = {"not_a_dict": "must be a JSON object"}
     child = serializers.JSONField()
 
 
 class LabelsField(serializers.DictField):
     """A JSON object whose values are text."""
 
-    default_error_messages = {"not_a_dict": 'must be an object of texts, such as {"zone": "a"}'}
+    default_error_messages = {"not_a_dict": "must be a JSON object whose values are texts"}
     child = TextField(max_length=200)
