@@ -18,7 +18,7 @@ from scheduling.enact.recipe import Recipe, Row, call, one
 MOST_AT_ONCE = 1
 #: A runner writes once a second; one strategy batch may take a minute.
 SILENT_S = 90.0
-#: Nobody claimed it, and nobody is busy with another: there is no worker.
+#: Nobody claimed it, and nobody was heard of with another for so long: there is no worker.
 UNCLAIMED_S = 120.0
 
 #: The rival that may win: another person who asked. Then there is no row.
@@ -40,8 +40,9 @@ WHERE (v.state = 'running'
        AND v.heard_at < clock_timestamp() - make_interval(secs => %(silent_s)s))
    OR (v.state = 'waiting'
        AND v.requested_at < clock_timestamp() - make_interval(secs => %(unclaimed_s)s)
-       AND NOT EXISTS (SELECT FROM scheduling_verification b WHERE b.state = 'running'
-           AND b.heard_at >= clock_timestamp() - make_interval(secs => %(silent_s)s)))
+       -- One that has just ended counts too: its runner is about to take the next.
+       AND NOT EXISTS (SELECT FROM scheduling_verification b
+           WHERE b.heard_at >= clock_timestamp() - make_interval(secs => %(unclaimed_s)s)))
 """
 
 #: Two runners that look at once would both find nobody busy: one looks after the other.

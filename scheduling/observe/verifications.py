@@ -15,8 +15,8 @@ SELECT v.id, v.state, v.requested_by, v.requested_at, v.started_at, v.finished_a
        v.at_seq, v.to_seq, v.sentence, v.verdict,
        v.heard_at < clock_timestamp() - make_interval(secs => %(silent_s)s) AS silent,
        v.requested_at < clock_timestamp() - make_interval(secs => %(unclaimed_s)s)
-           AND NOT EXISTS (SELECT FROM scheduling_verification b WHERE b.state = 'running'
-               AND b.heard_at >= clock_timestamp() - make_interval(secs => %(silent_s)s))
+           AND NOT EXISTS (SELECT FROM scheduling_verification b
+               WHERE b.heard_at >= clock_timestamp() - make_interval(secs => %(unclaimed_s)s))
            AS unclaimed
 FROM scheduling_verification v
 WHERE v.portfolio_id = %(portfolio)s

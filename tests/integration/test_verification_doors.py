@@ -172,6 +172,20 @@ def test_one_that_waits_behind_a_long_one_is_not_given_up(operator: Caller) -> N
     assert operator.get("portfolios/two/verification/").json()["state"] == "waiting"
 
 
+def test_one_that_waited_behind_a_long_one_is_taken_when_that_has_ended(operator: Caller) -> None:
+    a_portfolio("two")
+    operator.post(PATH)
+    operator.post("portfolios/two/verification/")
+    me = uuid4()
+    long = run(claim(me))
+    assert long is not None
+    Verification.objects.filter(portfolio__name="two").update(requested_at=ago(3_000))
+    assert run(end(long.id, me, "identical", "so it was", {}))
+    assert operator.get("portfolios/two/verification/").json()["state"] == "waiting"
+    second = run(claim(me))
+    assert second is not None and second.name == "two"
+
+
 # --- the page ------------------------------------------------------------------------------------
 
 
