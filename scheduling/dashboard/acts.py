@@ -232,7 +232,7 @@ PORTFOLIO_ACTS = {
         "unpin",
         "Unpin {name}?",
         "Unpin {name}",
-        "",
+        "manage.py unpin_portfolio {name}",
         _unpin_lines,
         requests.unpin,
         "{name} is no longer pinned.",

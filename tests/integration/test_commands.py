@@ -33,7 +33,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 OURS = (
     "migrate_portfolio", "create_portfolio", "start_portfolio", "stop_portfolio",
     "reload_portfolio", "drain_node", "cordon_node", "rebalance", "freeze", "cluster_status",
-    "create_node_token", "create_api_token", "seed_demo",
+    "create_node_token", "create_api_token", "seed_demo", "unpin_portfolio",
 )  # fmt: skip
 
 
@@ -153,6 +153,14 @@ def test_create_portfolio_refuses_in_a_sentence(arguments: tuple[str, ...], word
 def test_a_config_that_is_no_object_is_usage(config: str) -> None:
     with pytest.raises(CommandError, match="config"):
         said("create_portfolio", "x", "--strategy", "canary", "--config", config)
+
+
+def test_unpin_portfolio_takes_the_pin_away() -> None:
+    first = a_node("node-1")
+    portfolio = a_running("canary-1", first)
+    Run.objects.filter(pk=portfolio.pk).update(pinned_node=first.row)
+    assert told("unpin_portfolio", "canary-1")["pinned_node"] is None
+    assert Event.objects.get(kind="unpinned").actor.startswith("cli:")
 
 
 def test_migrate_portfolio_prints_the_handoff() -> None:

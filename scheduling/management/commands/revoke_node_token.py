@@ -28,4 +28,6 @@ class Command(GinkgoCommand):
         """Revoke them."""
         name = options["name"]
         revoked = requests.revoke_node_tokens(name, actor=self.actor, reason=options["reason"])
-        self.show({"name": name, "revoked": revoked}, f"{revoked} tokens of {name} are revoked.")
+        count = "1 token" if revoked == 1 else f"{revoked} tokens"
+        said = f"{count} of {name} {'is' if revoked == 1 else 'are'} revoked."
+        self.show({"name": name, "revoked": revoked}, said)
