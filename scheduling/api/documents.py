@@ -368,10 +368,14 @@ class TargetsDocument(_Anything):
 
 
 class RevisedDocument(_Anything):
-    """A portfolio after a change, and the handoff that carries it out, if one is needed."""
+    """A portfolio after a change, and the handoff that carries it out, if one is needed.
+
+    `warnings`: a sentence for each way in which it no longer fits where it runs.
+    """
 
     portfolio = PortfolioDocument()
     handoff = HandoffDocument(allow_null=True)
+    warnings = serializers.ListField(child=serializers.CharField())
 
 
 class FreezeDocument(_Anything):

@@ -112,6 +112,7 @@ class PortfolioDetail(ApiView):
         document = {
             "portfolio": portfolio_document(portfolio.name),
             "handoff": handoff_document(handoff),
+            "warnings": requests.misfits(portfolio.name, changes),
         }
         return Response(document, status=202)
 

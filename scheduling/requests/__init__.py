@@ -4,6 +4,7 @@ Every function is one transaction and raises `scheduling.errors.Refused` when th
 `actor` is the name that the audit trail keeps.
 """
 
+from scheduling.requests.fitting import misfits
 from scheduling.requests.fleet import (
     cordon,
     drain,
@@ -38,6 +39,7 @@ __all__ = [
     "halt_all",
     "hold_storm",
     "migrate",
+    "misfits",
     "raise_epoch_floor",
     "release_storm",
     "reload",

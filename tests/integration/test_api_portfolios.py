@@ -135,6 +135,23 @@ def test_a_trader_whose_symbols_were_left_out_is_not_created(operator: Caller) -
     assert not Portfolio.objects.exists()
 
 
+def test_a_weight_that_no_longer_fits_is_taken_with_a_warning(operator: Caller) -> None:
+    a_running("canary-1", a_node("node-1", capacity=5))
+    (said,) = operator.patch("portfolios/canary-1/", {"weight": 7}).json()["warnings"]
+    assert said.startswith("node-1 now holds 7 of 5 places: what runs there goes on")
+    assert operator.patch("portfolios/canary-1/", {"weight": 5}).json()["warnings"] == []
+
+
+def test_a_selector_that_no_longer_fits_says_what_follows(operator: Caller) -> None:
+    a_running("canary-1", a_node("node-1", labels={"zone": "a"}))
+    wanted = {"selector": {"zone": "b"}}
+    (said,) = operator.patch("portfolios/canary-1/", wanted).json()["warnings"]
+    assert said.startswith("node-1, where canary-1 runs, has no zone=b, and it stays there: ")
+    a_node("node-2", labels={"zone": "b"})
+    (said,) = operator.patch("portfolios/canary-1/", wanted).json()["warnings"]
+    assert said == "node-1, where canary-1 runs, has no zone=b: the next passes move it."
+
+
 def test_a_taken_name_is_refused_until_its_portfolio_is_deleted(operator: Caller) -> None:
     operator.post("portfolios/", SMA)
     problem(operator.post("portfolios/", SMA), 409, "name_taken")
@@ -159,7 +176,8 @@ def test_a_patch_makes_a_revision_and_answers_the_reload(operator: Caller) -> No
     answer = operator.patch("portfolios/ibm-sma/", {"config": {"fast": 4, "slow": 9}})
     assert answer.status_code == 202
     document = answer.json()
-    assert set(document) == {"portfolio", "handoff"}
+    assert set(document) == {"portfolio", "handoff", "warnings"}
+    assert document["warnings"] == []
     assert document["portfolio"]["revision"] == 2
     assert document["portfolio"]["revision_status"] == "unproven"  # its own, not that of r1
     assert document["portfolio"]["config"] == {"fast": 4, "slow": 9}

@@ -223,4 +223,5 @@ def _edit(request: HttpRequest, portfolio: PortfolioLine, context: dict[str, Any
         else:
             context["refused"] = refused.message
         return show_form(request, template, context, refused.status)
-    return _done(request, f"{portfolio.name} was changed.")
+    warnings = requests.misfits(portfolio.name, changes)
+    return _done(request, " ".join([f"{portfolio.name} was changed.", *warnings]))
