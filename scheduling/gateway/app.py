@@ -189,13 +189,11 @@ async def _heartbeat(who: Speaker, body: bytes) -> msgspec.Struct:
             for report in message.reports:
                 try:
                     await _apply(connection, who, incarnation, report)
-                except (
-                    psycopg.DataError,
-                    psycopg.IntegrityError,
-                    psycopg.ProgrammingError,
-                    Declined,
-                ):
-                    # The beat is durable: one report of ours must not cost the node its lease.
+                except (psycopg.OperationalError, psycopg.InterfaceError):
+                    raise  # the database is away or a row is held: the daemon says it again
+                except Exception:
+                    # The beat is durable: one report, or a fault of ours in it, must not cost the
+                    # node its lease. Unanswered it would be said again for ever.
                     logger.exception("%s: a report could not be applied", who.name)
             desired = await arun_bare(connection, desired_set(who.node))
     return wire.BeatAnswer(

@@ -12,6 +12,7 @@ import pytest
 
 from portfolios.models import Checkpoint, Order
 from scheduling import requests
+from scheduling.enact.recipe import Recipe
 from scheduling.gateway import auth
 from scheduling.gateway.app import COMMIT_BODY, SMALL_BODY, gateway
 from scheduling.gateway.beats import Coalescer, WaitedTooLong
@@ -332,6 +333,21 @@ def test_a_report_that_is_nonsense_costs_the_node_neither_its_beat_nor_its_other
     status, answer = post("heartbeat/", words)
     assert (status, answer.get("status")) == (200, "ok")
     assert hand.run().attempts == 2
+
+
+def test_a_fault_of_ours_in_a_report_costs_the_node_neither_its_beat_nor_its_other_reports(
+    node: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand = a_trader("p", node)
+
+    def broken(*given: Any) -> Recipe[str]:
+        raise AssertionError("what cannot be")
+
+    monkeypatch.setattr("scheduling.gateway.app.handoff.prepared", broken)
+    words = beat(node, reports=[Prepared(handoff=1), hand.death()])
+    status, answer = post("heartbeat/", words)
+    assert (status, answer.get("status")) == (200, "ok")
+    assert hand.run().attempts == 1
 
 
 def test_one_nodes_nonsense_costs_no_other_its_beat(node: Daemon) -> None:
