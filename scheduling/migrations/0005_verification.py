@@ -5,34 +5,70 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('portfolios', '0002_storage'),
-        ('scheduling', '0004_storm_and_alerts'),
+        ("portfolios", "0002_storage"),
+        ("scheduling", "0004_storm_and_alerts"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Verification',
+            name="Verification",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('state', models.CharField(choices=[('waiting', 'Waiting'), ('running', 'Running'), ('identical', 'Identical'), ('different', 'Different'), ('failed', 'Failed')], default='waiting', max_length=9)),
-                ('requested_by', models.CharField(blank=True, default='', max_length=150)),
-                ('requested_at', models.DateTimeField()),
-                ('runner', models.UUIDField(help_text='Who claimed it; nobody else may write.', null=True)),
-                ('started_at', models.DateTimeField(null=True)),
-                ('heard_at', models.DateTimeField(help_text="The runner's last sign of life.", null=True)),
-                ('finished_at', models.DateTimeField(null=True)),
-                ('from_seq', models.BigIntegerField(null=True)),
-                ('at_seq', models.BigIntegerField(null=True)),
-                ('to_seq', models.BigIntegerField(null=True)),
-                ('sentence', models.TextField(blank=True, default='')),
-                ('verdict', models.JSONField(default=dict, help_text='Everything that was found.')),
-                ('portfolio', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='verifications', to='portfolios.portfolio')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("waiting", "Waiting"),
+                            ("running", "Running"),
+                            ("identical", "Identical"),
+                            ("different", "Different"),
+                            ("failed", "Failed"),
+                        ],
+                        default="waiting",
+                        max_length=9,
+                    ),
+                ),
+                ("requested_by", models.CharField(blank=True, default="", max_length=150)),
+                ("requested_at", models.DateTimeField()),
+                (
+                    "runner",
+                    models.UUIDField(help_text="Who claimed it; nobody else may write.", null=True),
+                ),
+                ("started_at", models.DateTimeField(null=True)),
+                (
+                    "heard_at",
+                    models.DateTimeField(help_text="The runner's last sign of life.", null=True),
+                ),
+                ("finished_at", models.DateTimeField(null=True)),
+                ("from_seq", models.BigIntegerField(null=True)),
+                ("at_seq", models.BigIntegerField(null=True)),
+                ("to_seq", models.BigIntegerField(null=True)),
+                ("sentence", models.TextField(blank=True, default="")),
+                ("verdict", models.JSONField(default=dict, help_text="Everything that was found.")),
+                (
+                    "portfolio",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="verifications",
+                        to="portfolios.portfolio",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-id'],
-                'constraints': [models.UniqueConstraint(condition=models.Q(('state__in', ('waiting', 'running'))), fields=('portfolio',), name='verification_one_open')],
+                "ordering": ["-id"],
+                "constraints": [
+                    models.UniqueConstraint(
+                        condition=models.Q(("state__in", ("waiting", "running"))),
+                        fields=("portfolio",),
+                        name="verification_one_open",
+                    )
+                ],
             },
         ),
     ]
