@@ -378,6 +378,36 @@ def test_only_what_runs_steadily_is_moved_for_evenness() -> None:
     assert make_plan(world([node(1), node(2)], starting), POLICY).changes == 0
 
 
+def test_a_node_that_gave_may_take_again_in_the_same_plan() -> None:
+    # 10, 0 and 8 of 12. What is on node-3 can only go to node-1, once that gave to node-2 until
+    # both have 5: then 6, 5 and 7, where one move more would only swap the 6 and the 7.
+    disk = {"disk": "yes"}
+    nodes = [
+        node(1, capacity=12, labels=disk),
+        node(2, capacity=12),
+        node(3, capacity=12, labels=disk),
+    ]
+    running = [*on(1, *"abcdefghij"), *on(3, *"qrstuvwx", selector=disk)]
+    snapshot = world(nodes, running)
+    plan = make_plan(snapshot, Policy(rebalance_gain=0, max_moves=99, handoffs_per_node=99))
+    assert loads(applied(snapshot, plan)) == {"node-1": 6, "node-2": 5, "node-3": 7}
+
+
+def test_a_placement_aimed_elsewhere_takes_no_handoff_of_the_node_it_left() -> None:
+    # a and b go to node-1 (4 of 10), its two handoffs; then a is aimed at node-2, and r can leave.
+    gpu = {"gpu": "yes"}
+    nodes = [node(1, capacity=10, labels=gpu), node(2, capacity=10), node(3, capacity=10)]
+    running = [
+        *on(1, "r", "s", weight=2),
+        *on(2, "t", weight=5, pinned=2),
+        *on(3, "u", weight=5, pinned=3),
+    ]
+    new = [portfolio("a", weight=2, priority=1), portfolio("b", weight=4, selector=gpu)]
+    plan = make_plan(world(nodes, [*running, *new]), POLICY)
+    assert places(plan) == {"a": "node-2", "b": "node-1"}
+    assert moves(plan) == {"r": "node-3"}
+
+
 # A rule that changed under a running portfolio
 
 

@@ -98,7 +98,9 @@ def test_a_hard_group_member_that_leaves_is_room_for_another_one() -> None:
         replace(p, handoff=HandoffView(7, "migrate", source=1, target=2)) if p.name == "a" else p
         for p in snapshot.portfolios
     )
-    assert list(pending(make_plan(replace(snapshot, portfolios=under_way), POLICY))) == ["p"]
+    assert pending(make_plan(replace(snapshot, portfolios=under_way), POLICY)) == {
+        "p": "needs 1 place: node-1 has room once what leaves it is gone"
+    }
     assert places(make_plan(applied(snapshot, plan), POLICY)) == {"p": "node-1"}
 
 
@@ -114,6 +116,15 @@ def test_the_least_important_and_lightest_one_makes_the_room() -> None:
     # p lacks 2 places: of those without importance c is the lightest that is enough alone.
     plan = make_plan(world(nodes, [*running, portfolio("p", weight=2, selector=GPU)]), POLICY)
     assert moves(plan) == {"c": "node-2"}
+
+
+def test_one_move_goes_before_two_also_from_a_node_that_lacks_more() -> None:
+    # node-1 lacks 2 places, in two portfolios; node-2 lacks 3, in one.
+    nodes = [node(1, labels=GPU), node(2, labels=GPU), node(3, capacity=4)]
+    heavy = portfolio("heavy", node=2, weight=3)
+    running = [*on(1, *"abcd"), heavy, portfolio("x", node=2, weight=2, pinned=2)]
+    waiting = portfolio("p", weight=3, selector=GPU)
+    assert moves(make_plan(world(nodes, [*running, waiting]), POLICY)) == {"heavy": "node-3"}
 
 
 def test_a_pinned_one_makes_no_room() -> None:

@@ -1,0 +1,54 @@
+"""The stock knows at once what changed in a share, and which group members are where."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from scheduling.decide.stock import Stock
+from tests.planning import node, on, portfolio
+
+GPU = {"gpu": "yes"}
+HARD = {"spread_group": "alpha", "spread_hard": True}
+
+
+def test_one_that_comes_later_weighs_too() -> None:
+    stock = Stock.of(on(1, "a"))
+    assert stock.shares[1].weight == 1  # looked at before: it is kept from now on
+    stock.change(on(1, "b", weight=3))
+    assert stock.shares[1].weight == 4
+
+
+def test_what_one_that_comes_later_needs_counts_too() -> None:
+    stock = Stock.of(on(1, "a"))
+    assert stock.shares[1].suits(node(1))
+    stock.change(on(1, "b", selector=GPU))
+    assert not stock.shares[1].suits(node(1))
+
+
+def test_a_share_is_asked_again_once_its_node_is_labelled_anew() -> None:
+    share = Stock.of(on(1, "a", selector=GPU)).shares[1]
+    assert share.suits(node(1, labels=GPU))
+    assert not share.suits(node(1))
+    assert share.suits(node(1, labels=GPU))
+
+
+def test_members_of_a_group_are_counted_on_each_node() -> None:
+    first, second = on(1, "a", "b", spread_group="alpha")
+    stock = Stock.of([first, second])
+    assert stock.groups == {"alpha": {1: 2}}
+    stock.change([replace(first, node=2)])
+    assert stock.groups == {"alpha": {1: 1, 2: 1}}
+    stock.change([], gone=[second.id])
+    assert stock.groups == {"alpha": {2: 1}}
+
+
+def test_a_node_is_crowded_as_long_as_two_share_it_and_one_of_them_may_not() -> None:
+    hard, soft = portfolio("a", node=1, **HARD), portfolio("b", node=1, spread_group="alpha")
+    stock = Stock.of([hard, soft])
+    assert stock.crowded == {("alpha", 1)}
+    stock.change([replace(hard, spread_hard=False)])
+    assert stock.crowded == set()
+    stock.change([hard])
+    assert stock.crowded == {("alpha", 1)}
+    stock.change([replace(soft, node=2)])
+    assert stock.crowded == set()
