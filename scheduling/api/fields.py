@@ -14,7 +14,7 @@ from rest_framework import serializers
 class StrictSerializer(serializers.Serializer[Any]):
     """A body whose unknown fields are errors: a mistyped name must not be ignored in silence."""
 
-    default_error_messages = {"invalid": "must be a JSON object"}
+    default_error_messages = {"invalid": "The body must be a JSON object"}
 
     def to_internal_value(self, data: Any) -> Any:
         """Return the checked values. Name every field that is wrong, unknown ones included."""
