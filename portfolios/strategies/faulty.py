@@ -217,7 +217,7 @@ class Deeds:
 
     @staticmethod
     def spawn() -> None:
-        subprocess.Popen(["sleep", "1000"], start_new_session=True)
+        subprocess.Popen(["sleep", "1000"], start_new_session=True)  # nosec B607 - the mistake itself
 
     @staticmethod
     def thread_bomb() -> None:
@@ -264,7 +264,7 @@ class Deeds:
 
     @staticmethod
     def fill_the_disk() -> None:
-        with open(f"/tmp/ginkgo-faulty-{os.getpid()}", "wb") as file:
+        with open(f"/tmp/ginkgo-faulty-{os.getpid()}", "wb") as file:  # nosec B108 - likewise
             while True:
                 file.write(bytes(1 << 20))
 

@@ -92,7 +92,7 @@ class HaltAll(ApiView):
         )
         return Response(HaltedDocument(halted).data)
 
-    @described(HaltsDocument, summary="The newest halts")
+    @described(HaltsDocument, summary="The newest halts", operation="halts_list")
     def get(self, request: Request) -> Response:
         """Answer the newest twenty."""
         refuse_unknown_parameters(request, ())
