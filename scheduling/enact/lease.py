@@ -358,7 +358,7 @@ def mark_lost(timing: Timing) -> Recipe[list[Row]]:
         MARK_LOST, ttl_s=timing.lease_ttl_s, gap_s=2 * timing.heartbeat_interval_s
     )
     yield from call(CUT_SINCE)
-    return rows
+    return sorted(rows, key=lambda row: str(row.name))
 
 
 NEXT_EXPIRY = """

@@ -124,7 +124,7 @@ def test_a_forgotten_slash_is_told_and_not_redirected(operator: Caller) -> None:
         ("POST", "events/", "GET"),
         ("GET", "portfolios/x/migrate/", "POST"),
         ("PUT", "portfolios/x/", "PATCH"),
-        ("DELETE", "nodes/x/", "GET"),
+        ("DELETE", "events/", "GET"),
         ("OPTIONS", "nodes/", "GET"),
     ],
 )
@@ -294,11 +294,6 @@ def test_what_nobody_foresaw_is_a_sentence_and_goes_to_the_log(
         document = problem(operator.post("schedule/freeze/"), 500, "internal_error")
     assert "secret" not in document["detail"]
     assert "a secret of the house" in caplog.text
-
-
-@pytest.mark.parametrize("path", ["halt/"])
-def test_what_comes_later_says_so(operator: Caller, path: str) -> None:
-    problem(operator.post(path, {"reason": "x", "expect_running": 3}), 501, "not_yet")
 
 
 def test_every_code_has_a_title_and_a_status() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from scheduling.management.tokens import issue_node_token
 from scheduling.models import Event, Node
 from tests.fleet_cast import a_node, a_portfolio, a_running, lose
 from tests.integration.doors import Caller, counted_statements, fields_of, problem
@@ -70,7 +71,7 @@ def test_an_act_done_twice_is_done_once(operator: Caller) -> None:
 
 
 def test_a_node_that_never_registered_can_be_cordoned_before_it_joins(operator: Caller) -> None:
-    Node.objects.create(name="node-1")
+    issue_node_token("node-1", actor="ops")
     document = operator.post("nodes/node-1/cordon/").json()
     assert document["name"] == "node-1"
     assert document["status"] == "new"
