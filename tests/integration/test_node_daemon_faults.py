@@ -142,6 +142,7 @@ async def test_a_wall_clock_that_is_off_by_a_minute_changes_nothing(
         "open(__file__ + '.used', 'w')\n"
     )
     gateway.ttl_s = 4.0
+    gateway.next_beat_s = 0.5
     gateway.grant("node-1", 1)
     await gateway.want("node-1", gateway.entry(1, "run"))
     await daemons.start(PYTHONPATH=f"{tmp_path}:{ROOT}")
