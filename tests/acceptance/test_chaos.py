@@ -26,7 +26,7 @@ FAULTS = (
     "migrations",
 )
 
-STEPS = 6
+STEPS = 4
 
 
 @pytest.mark.slow
@@ -57,7 +57,7 @@ def test_some_faults_and_moves_break_no_promise(tmp_path: Path) -> None:
     print(f"\n{(tmp_path / 'report.txt').read_text()}")
     assert found["violations"] == []
     assert done.returncode == 0, done.stderr
-    assert found["is_whole"] and found["steps_done"] == STEPS and found["handoffs"] >= 4
+    assert found["is_whole"] and found["steps_done"] == STEPS and found["handoffs"] >= 1
     assert found["canaries"] == 5 and found["blind_looks"] < found["looks"]
     assert {each["state"] for each in found["verified"]} == {"identical"}
     assert len(found["verified"]) >= 14
