@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from scheduling.decide.fleet import Fleet
 from scheduling.decide.pools import SLACK, Pool
-from scheduling.decide.world import Need, Policy, PortfolioView
+from scheduling.decide.slots import Slots
+from scheduling.decide.world import Need, PortfolioView
 
 
 class Resident(NamedTuple):
@@ -35,7 +36,7 @@ class Step(NamedTuple):
 class Evener:
     """Takes from the fullest node what lowers it most, gives it to the emptiest that may have it.
 
-    A step is taken only if its two nodes differ by the policy's gain, and the higher of them comes
+    A step is taken only if its two nodes differ by the gain, and the higher of them comes
     out lower than the source was. Fresh placements go first: aiming one elsewhere interrupts
     nobody.
     """
@@ -45,16 +46,15 @@ class Evener:
         fleet: Fleet,
         fresh: dict[int, list[Resident]],
         running: Callable[[int], list[PortfolioView]],
-        policy: Policy,
-        busy: set[int],
+        gain: float,
+        slots: Slots,
         moves_left: int,
     ) -> None:
         self.fleet = fleet
         self.fresh = fresh
         self.running = running
-        self.gain = policy.rebalance_gain
-        self.slots_per_node = policy.handoffs_per_node
-        self.busy = busy
+        self.gain = gain
+        self.slots = slots
         self.moves_left = moves_left
         self.pools: dict[Need, Pool] = {}
         self.takers = self._pool(
@@ -107,7 +107,7 @@ class Evener:
         """
         fleet = self.fleet
         residents = list(self.fresh.get(source, ()))
-        if self.moves_left > 0 and source not in self.busy:
+        if self.moves_left > 0 and source not in self.slots.busy:
             residents.extend(Resident(portfolio) for portfolio in self.running(source))
         first: dict[tuple[Any, ...], Resident] = {}
         for resident in residents:
@@ -142,7 +142,7 @@ class Evener:
         fleet, portfolio = self.fleet, resident.portfolio
         avoid = {source, *(fleet.number[i] for i in portfolio.failed_nodes if i in fleet.number)}
         if not resident.fresh:
-            avoid |= self.busy
+            avoid |= self.slots.busy
         neighbours = fleet.neighbours(portfolio)
         if portfolio.spread_hard:
             avoid.update(neighbours)
@@ -167,22 +167,15 @@ class Evener:
         fleet.expect(source, portfolio, -1)
         if resident.fresh:
             fleet.hold(source, portfolio, -1)
-            self._slots(source, -1)
+            self.slots.give_back(source)
             self.fresh[source].remove(resident)
             self.fresh.setdefault(target, []).append(resident)
         else:
-            self._slots(source, 1)
+            self.slots.take(source)
             self.moves_left -= 1
-        self._slots(target, 1)
+        self.slots.take(target)
         for pool in (self.takers, *self.pools.values()):
             pool.lowered(source)
-
-    def _slots(self, node: int, change: int) -> None:
-        self.fleet.slots[node] += change
-        if self.fleet.slots[node] >= self.slots_per_node:
-            self.busy.add(node)
-        else:
-            self.busy.discard(node)
 
 
 def _goes_first(portfolio: PortfolioView) -> tuple[int, str, int]:

@@ -33,7 +33,7 @@ def lacks(node: NodeView, need: Need) -> Lacks:
 
 
 class Fleet:
-    """Loads, slots and group members per node, and the choice of a node under the hard rules.
+    """Loads and group members per node, and the choice of a node under the hard rules.
 
     Nodes are numbers in the order of their names. Two loads are kept for each:
 
@@ -53,7 +53,6 @@ class Fleet:
         self.nodes: list[NodeView] = sorted(snapshot.nodes, key=lambda n: (n.name, n.id))
         self.number: dict[int, int] = {node.id: i for i, node in enumerate(self.nodes)}
         self.capacity: list[float] = [node.capacity for node in self.nodes]
-        self.slots: list[int] = [node.handoffs for node in self.nodes]
         self.hosting: list[bool] = [node.status in HOSTING for node in self.nodes]
         self.alive: list[bool] = [node.status == "alive" for node in self.nodes]
         self.open: list[bool] = [
@@ -120,6 +119,11 @@ class Fleet:
         """Return the node of this id, whatever its status, or None if it is not in the snapshot."""
         number = None if node_id is None else self.number.get(node_id)
         return None if number is None else self.nodes[number]
+
+    def pinned_to(self, portfolio: PortfolioView) -> int | None:
+        """Return the number of the node it is pinned to, or None. One that left is no pin."""
+        view = self.node_of(portfolio.pinned)
+        return None if view is None or view.status == "left" else self.number[view.id]
 
     def relative(self, node: int) -> float:
         """Return the expected load as a part of the capacity: 1 is full."""
