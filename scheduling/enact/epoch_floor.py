@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from psycopg.types.json import Jsonb
 
 from scheduling.enact.audit import audit
-from scheduling.enact.everything import PATIENCE, Taking, lock_everything, take_all
+from scheduling.enact.everything import NOW, Taking, is_wanted, lock_everything, take_all
 from scheduling.enact.hints import touch
 from scheduling.enact.recipe import Recipe, Row, call, one
-
-LOCK_LEASES = "SELECT node_id FROM scheduling_lease ORDER BY node_id FOR UPDATE"
 
 END_LEASES = """
 UPDATE scheduling_lease SET expires_at = least(expires_at, clock_timestamp())
@@ -41,8 +39,6 @@ FROM unnest(ARRAY['portfolios_portfolio', 'scheduling_handoff', 'scheduling_even
                   'scheduling_halt']) AS x(table_name)
 """
 
-NOW = "SELECT clock_timestamp() AS at"
-
 
 @dataclass(frozen=True, slots=True)
 class Raised:
@@ -58,9 +54,7 @@ def raise_epoch_floor(by: int, *, actor: str, reason: str = "") -> Recipe[Sequen
 
     Return old and new epoch of every portfolio, those that are stopped or deleted included.
     """
-    yield from call(PATIENCE)
-    yield from call(LOCK_LEASES)
-    fleet = yield from lock_everything()
+    fleet = yield from lock_everything(leases=True)
     now = yield from one(NOW)
     assert now is not None
     epochs = yield from take_all(
@@ -82,6 +76,6 @@ def raise_epoch_floor(by: int, *, actor: str, reason: str = "") -> Recipe[Sequen
 def _taking(row: Row) -> Taking:
     phase, reason = row.phase, row.reason
     if row.node_id is not None:
-        wanted = row.desired_state == "running" and not row.archived
-        phase, reason = ("pending", "waits for the next pass") if wanted else ("stopped", "")
+        pending = ("pending", "waits for the next pass")
+        phase, reason = pending if is_wanted(row) else ("stopped", "")
     return Taking(row.portfolio_id, phase, reason, row.halt_id, Jsonb({"epoch_before": row.epoch}))

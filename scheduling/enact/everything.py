@@ -19,6 +19,8 @@ SELECT set_config('lock_timeout', '20s', true) AS lock_timeout,
        set_config('statement_timeout', '60s', true) AS statement_timeout
 """
 
+LOCK_LEASES = "SELECT node_id FROM scheduling_lease ORDER BY node_id FOR UPDATE"
+
 LOCK_PORTFOLIOS = "SELECT id FROM portfolios_portfolio ORDER BY id FOR NO KEY UPDATE"
 
 LOCK_RUNS = "SELECT portfolio_id FROM scheduling_run ORDER BY portfolio_id FOR UPDATE"
@@ -40,6 +42,8 @@ LEFT JOIN scheduling_handoff h ON h.portfolio_id = r.portfolio_id
     AND h.state IN ('requested', 'preparing', 'draining', 'activating')
 ORDER BY p.name, p.id
 """
+
+NOW = "SELECT clock_timestamp() AS at"
 
 TAKE = """
 WITH input AS MATERIALIZED (
@@ -95,9 +99,14 @@ class Taking(NamedTuple):
     data: object  #: Jsonb: what its event says beside the usual
 
 
-def lock_everything() -> Recipe[list[Row]]:
-    """Lock portfolios, runs and handoffs, in that order, and return every run as it now is."""
+def lock_everything(*, leases: bool = False) -> Recipe[list[Row]]:
+    """Lock portfolios, runs and handoffs, in that order, and return every run as it now is.
+
+    With `leases` those too, before all others.
+    """
     yield from call(PATIENCE)
+    if leases:
+        yield from call(LOCK_LEASES)
     yield from call(LOCK_PORTFOLIOS)
     yield from call(LOCK_RUNS)
     yield from call(LOCK_HANDOFFS)
@@ -126,6 +135,11 @@ def take_all(
         actor=actor[:150],
     )
     return {row.portfolio_id: row.epoch for row in rows}
+
+
+def is_wanted(row: Row) -> bool:
+    """Return whether this run of a fleet should run somewhere. Pure."""
+    return row.desired_state == "running" and not row.archived
 
 
 def nodes_of(fleet: Sequence[Row]) -> set[int]:

@@ -14,23 +14,25 @@ from datetime import datetime
 from psycopg.types.json import Jsonb
 
 from scheduling.decide.reasons import render
-from scheduling.decide.world import Reason
+from scheduling.decide.world import WAITS_FOR_A_PERSON, Reason
 from scheduling.enact.audit import audit
-from scheduling.enact.everything import Taking, lock_everything, nodes_of, take_all
+from scheduling.enact.everything import (
+    NOW,
+    Taking,
+    is_wanted,
+    lock_everything,
+    nodes_of,
+    take_all,
+)
 from scheduling.enact.hints import touch, wake
 from scheduling.enact.recipe import Recipe, Row, call, one
 from scheduling.errors import NotFound, Refused
-
-#: Nowhere already, and only `start` brings them back: their reason is worth more than this act's.
-AT_REST = ("halted", "quarantined")
 
 NEW_HALT = """
 INSERT INTO scheduling_halt (at, actor, reason, running, stopped, undone_by)
 VALUES (clock_timestamp(), %(actor)s::text, %(reason)s::text, %(running)s, %(stopped)s, '')
 RETURNING id, at
 """
-
-NOW = "SELECT clock_timestamp() AS at"
 
 WANT_STOPPED = """
 UPDATE portfolios_portfolio SET desired_state = 'stopped' WHERE id = ANY(%(portfolios)s::bigint[])
@@ -94,7 +96,7 @@ def halt_all(*, actor: str, reason: str, expect_running: int | None = None) -> R
                 phase="stopped",
                 reason=said,
                 # What somebody had stopped or deleted before does not come back with the others.
-                halt=act.id if _is_wanted(row) else None,
+                halt=act.id if is_wanted(row) else None,
                 data=Jsonb(
                     {
                         "halt": act.id,
@@ -150,11 +152,8 @@ def count_running(fleet: Sequence[Row]) -> int:
 
 def _is_concerned(row: Row) -> bool:
     under_way = row.node_id is not None or row.handoff is not None
-    return under_way or (_is_wanted(row) and row.phase not in AT_REST)
-
-
-def _is_wanted(row: Row) -> bool:
-    return row.desired_state == "running" and not row.archived
+    # What waits for a person is nowhere already: its reason is worth more than this act's.
+    return under_way or (is_wanted(row) and row.phase not in WAITS_FOR_A_PERSON)
 
 
 NEWEST = """

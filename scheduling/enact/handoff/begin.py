@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scheduling.decide.precedence import outranks
+from scheduling.decide.world import WAITS_FOR_A_PERSON
 from scheduling.enact.audit import audit
 from scheduling.enact.grant import lock_run
 from scheduling.enact.handoff.statements import (
@@ -42,7 +43,7 @@ def request(
     if kind != "stop" and (run.desired_state == "stopped" or run.archived_at):
         # A halt or a stop was faster: what is to run nowhere is not begun anywhere.
         raise Refused("already_stopped", f"{run.name} is to be stopped; start it first.")
-    if kind != "stop" and run.phase in ("halted", "quarantined"):
+    if kind != "stop" and run.phase in WAITS_FOR_A_PERSON:
         # It came to rest since it was looked at, and only a person may say that it goes on.
         raise Refused("already_stopped", f"{run.name} is {run.phase}; start it first.")
     active = yield from one(ACTIVE_HANDOFF, portfolio=portfolio)
