@@ -28,7 +28,6 @@ MOST_FAILURES_A_NODE = 2
 
 NOTE_DEATH = """
 UPDATE scheduling_run SET last_death = %(death)s WHERE portfolio_id = %(portfolio)s
-RETURNING portfolio_id
 """
 
 
@@ -74,7 +73,7 @@ def died(node: int, incarnation: UUID, death: Died, timing: Timing) -> Recipe[st
     if death.idle:
         # No event has failed. A feed that stands still would otherwise quarantine, for want of
         # progress, what somebody kills five times in a week.
-        yield from one(NOTE_DEATH, portfolio=run.portfolio_id, death=UUID(death.death))
+        yield from call(NOTE_DEATH, portfolio=run.portfolio_id, death=UUID(death.death))
         yield from touch([node])
         return "restart"
     counted = yield from raise_attempts(

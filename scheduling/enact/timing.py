@@ -29,7 +29,7 @@ def timing() -> Timing:
         lease_ttl_s=env.lease_ttl_s,
         socket_grace_s=env.socket_grace_s,
         drain_deadline_s=env.drain_deadline_s,
-        good_after_s=getattr(env, "good_after_s", 60.0),
+        good_after_s=env.good_after_s,
         stale_order_age_s=env.stale_order_age_s,
         stall_s=env.stall_s,
         storm_fraction=env.storm_fraction,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from scheduling.enact import alerts, deaths
 from scheduling.enact.audit import AUDIT
@@ -86,8 +87,6 @@ def raise_attempts(db: Store, p: Any) -> list[Row]:
     failures = dict(run.failures_by_node)
     if p.node_failed is not None:
         failures[p.node_failed] = failures.get(p.node_failed, 0) + 1
-    from uuid import UUID
-
     db.set(
         run,
         attempts=run.attempts + 1,
@@ -191,9 +190,8 @@ def pass_ran(db: Store, p: Any) -> None:
 
 
 @answers(deaths.NOTE_DEATH)
-def note_death(db: Store, p: Any) -> list[Row]:
+def note_death(db: Store, p: Any) -> None:
     db.set(db.runs[p.portfolio], last_death=p.death)
-    return [Row(portfolio_id=p.portfolio)]
 
 
 @answers(alerts.CAUSES)

@@ -27,7 +27,6 @@ class Hosted:
     failures: int = 0
     state: State | None = None  #: None: there is no process, or it has loaded nothing
     state_seq: int = 0
-    seq: int = 0
     committed: int = 0
     pending: Commit | None = None  #: sent, and no definite answer yet
     batch: Batch | None = None  #: what `pending` was made of

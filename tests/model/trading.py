@@ -26,10 +26,6 @@ def decode(text: bytes | None) -> State:
     return State() if text is None else State(*map(int, text.split()))
 
 
-class Raised(Exception):
-    """The strategy raised at this event."""
-
-
 @dataclass(frozen=True, slots=True)
 class Step:
     state: State
