@@ -57,7 +57,6 @@ CODES: dict[str, tuple[int, str]] = {
     "unsupported_media_type": (415, "Unsupported format"),
     "throttled": (429, "Too many requests"),
     "internal_error": (500, "An error of ours"),
-    "not_yet": (501, "Not there yet"),
     "unavailable": (503, "The database does not answer"),
 }
 
@@ -125,8 +124,6 @@ def describe(error: Exception) -> Problem:
         return _away("The database does not answer; nothing was changed. Try again in a moment.")
     if isinstance(error, SnapshotUnavailable):
         return _away("The state of the fleet cannot be read now; nothing was changed.")
-    if isinstance(error, NotImplementedError):
-        return problem("not_yet", "This comes with a later version; nothing was changed.")
     return problem(
         "internal_error", "Something went wrong on our side; the log of the web process has it."
     )
