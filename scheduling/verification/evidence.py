@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -166,7 +167,7 @@ def _stretch(portfolio: Any, tenure: Any) -> Stretch:
     end = "on" if tenure.to_seq is None else f"to {tenure.to_seq}"
     return Stretch(
         first_seq=tenure.from_seq + 1,
-        spec=msgspec.convert(spec_of(_Facts(facts)), Spec),
+        spec=msgspec.convert(spec_of(SimpleNamespace(**facts)), Spec),
         epoch=tenure.epoch,
         owner=tenure.node or "",
         where=(
@@ -174,13 +175,6 @@ def _stretch(portfolio: Any, tenure: Any) -> Stretch:
             f" from seq {tenure.from_seq + 1} {end}"
         ),
     )
-
-
-class _Facts:
-    """A portfolio and one of its revisions, by attribute as a row has them."""
-
-    def __init__(self, facts: dict[str, Any]) -> None:
-        self.__dict__.update(facts)
 
 
 def _owned(row: Any) -> Owned:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -30,8 +30,9 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """Return the verdict in one line."""
-        if self.compared.difference is not None:
-            return f"different at seq {self.compared.difference.seq}: {self._difference}"
+        found = self.compared.difference
+        if found is not None:
+            return f"different at seq {found.seq}: {found.sentence()}"
         if self.history is not None:
             return f"history differs: {self.history}"
         counts = self.compared.counts
@@ -41,19 +42,6 @@ class Verdict:
             f" {_many(self.handoffs, 'handoff')},"
             f" seq {self.compared.from_seq:,}–{self.compared.to_seq:,}"
         )
-
-    @property
-    def _difference(self) -> str:
-        assert self.compared.difference is not None
-        return self.compared.difference.sentence()
-
-    @property
-    def lines(self) -> list[str]:
-        """Return everything that is to be said, the verdict first."""
-        lines = [self.sentence]
-        if self.compared.difference is not None and self.history is not None:
-            lines.append(f"history differs: {self.history}")
-        return [*lines, *self.notes]
 
     def document(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -73,17 +61,7 @@ class Verdict:
             "handoffs": self.handoffs,
             "epochs": self.epochs,
             "state_digest": compared.state_digest,
-            "difference": None
-            if difference is None
-            else {
-                "seq": difference.seq,
-                "kind": difference.kind,
-                "what": difference.what,
-                "field": difference.field,
-                "found": difference.found,
-                "wanted": difference.wanted,
-                "where": difference.where,
-            },
+            "difference": None if difference is None else asdict(difference),
             "history": self.history,
             "notes": list(self.notes),
             "taken_at": self.taken_at,

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Group, User
+from django.core.management import CommandError, call_command
 from django.db.models import F
 from django.test import Client
 from django_q.models import OrmQ
@@ -17,7 +18,7 @@ from portfolios.models import Checkpoint
 from portfolios.verify.process import in_this_process
 from scheduling.enact.recipe import run
 from scheduling.enact.verifications import claim, end, heard
-from scheduling.models import Event, Verification
+from scheduling.models import Event, Run, Verification
 from scheduling.verification import runner, verifying
 from scheduling.verification.runner import work_off
 from tests.fleet_cast import a_node, a_portfolio, a_running, ago
@@ -151,7 +152,8 @@ def test_a_runner_that_is_not_heard_of_has_failed_and_another_may_be_asked_for(
     # The one that was taken for dead wakes up: what it says counts no more.
     assert not run(heard(claimed.id, me, 1, 2, 3))
     assert not run(end(claimed.id, me, "identical", "so it was", {}))
-    assert Verification.objects.get(pk=claimed.id).state == "failed"
+    ended = Verification.objects.get(pk=claimed.id)
+    assert (ended.state, ended.sentence) == ("failed", document["sentence"])
 
 
 def test_one_that_no_worker_takes_says_so(operator: Caller) -> None:
@@ -221,6 +223,16 @@ def test_the_page_has_a_button_then_a_bar_then_the_verdict() -> None:
     assert (
         "identical over 500 events" in done and "Verify again" in done and "<progress" not in done
     )
+
+
+def test_the_command_says_it_too_where_the_history_differs_beside_the_record() -> None:
+    Checkpoint.objects.update(state=b"nonsense")
+    Run.objects.update(node=a_node("node-3").row)
+    with pytest.raises(CommandError) as caught:
+        call_command("verify_portfolio", "canary-1")
+    first, second = str(caught.value).splitlines()
+    assert first.startswith("different at seq ") and "unreadable" in first
+    assert second.startswith("history differs: ") and second.endswith("the run has node-3")
 
 
 def test_the_page_shows_the_first_difference_as_a_table() -> None:

@@ -44,7 +44,8 @@ class Command(GinkgoCommand):
             document = _verified(options["name"], options["to"])
             if document["state"] != "identical":
                 code = "different" if document["state"] == "different" else "cannot_verify"
-                raise Failed(code, document["sentence"], **document)
+                said = document["sentence"] if self.as_json else _lines(document)
+                raise Failed(code, said, **document)
             return self.show(document, _lines(document))
         documents = []
         for name in _present():
@@ -77,7 +78,10 @@ def _verified(name: str, to_seq: int | None) -> dict[str, Any]:
 def _lines(document: dict[str, Any], *, named: bool = False) -> str:
     """Return the verdict and what is to be said beside it."""
     first = f"{document['portfolio']}: {document['sentence']}" if named else document["sentence"]
-    return "\n".join([first, *document["notes"]])
+    beside = list(document["notes"])
+    if document.get("difference") and document.get("history"):  # the sentence tells the first only
+        beside.insert(0, f"history differs: {document['history']}")
+    return "\n".join([first, *beside])
 
 
 @contextmanager
