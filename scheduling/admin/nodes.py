@@ -16,6 +16,7 @@ from scheduling.admin.shown import NOTHING, list_link, word
 from scheduling.decide.liveness import LeasePolicy, LeaseView, status_of
 from scheduling.enact.timing import timing
 from scheduling.models import Node, NodeStatus
+from scheduling.requests.tokens import revoked_sentence
 
 
 def _drain(row: Node, actor: str, fields: dict[str, str]) -> str:
@@ -45,7 +46,7 @@ def _forget(row: Node, actor: str, fields: dict[str, str]) -> str:
 
 def _revoke(row: Node, actor: str, fields: dict[str, str]) -> str:
     revoked = requests.revoke_node_tokens(row.name, actor=actor, reason=fields.get("reason", ""))
-    return f"{revoked} tokens of {row.name} are revoked."
+    return revoked_sentence(revoked, row.name)
 
 
 DRAIN = Act(

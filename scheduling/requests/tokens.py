@@ -32,6 +32,12 @@ def revoke_api_tokens(username: str, *, actor: str, reason: str = "") -> int:
     return revoke(tokens, actor=actor, reason=reason)
 
 
+def revoked_sentence(revoked: int, name: str) -> str:
+    """Return the outcome for the person who asked for it."""
+    what = "1 token of {0} is" if revoked == 1 else "{1} tokens of {0} are"
+    return f"{what.format(name, revoked)} revoked."
+
+
 @transaction.atomic
 def revoke(
     tokens: QuerySet[NodeToken] | QuerySet[ApiToken], *, actor: str, reason: str = ""

@@ -178,5 +178,7 @@ def test_revoking_a_nodes_tokens_leaves_none_that_works() -> None:
 
 def test_a_program_with_a_revoked_token_is_refused(operator: Caller) -> None:
     assert operator.get("nodes/").status_code == 200
-    call_command("revoke_api_token", "olive", stdout=StringIO())
+    out = StringIO()
+    call_command("revoke_api_token", "olive", stdout=out)
+    assert out.getvalue() == "1 token of olive is revoked.\n"
     problem(operator.get("nodes/"), 401, "unauthenticated")

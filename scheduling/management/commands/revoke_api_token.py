@@ -9,6 +9,7 @@ from django.core.management.base import CommandParser
 from scheduling import requests
 from scheduling.management.arguments import add_reason
 from scheduling.management.base import GinkgoCommand
+from scheduling.requests.tokens import revoked_sentence
 
 
 class Command(GinkgoCommand):
@@ -25,4 +26,4 @@ class Command(GinkgoCommand):
         """Revoke them."""
         name = options["name"]
         revoked = requests.revoke_api_tokens(name, actor=self.actor, reason=options["reason"])
-        self.show({"name": name, "revoked": revoked}, f"{revoked} tokens of {name} are revoked.")
+        self.show({"name": name, "revoked": revoked}, revoked_sentence(revoked, name))

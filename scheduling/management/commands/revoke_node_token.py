@@ -9,6 +9,7 @@ from django.core.management.base import CommandParser
 from scheduling import requests
 from scheduling.management.arguments import add_reason
 from scheduling.management.base import GinkgoCommand
+from scheduling.requests.tokens import revoked_sentence
 
 
 class Command(GinkgoCommand):
@@ -28,6 +29,4 @@ class Command(GinkgoCommand):
         """Revoke them."""
         name = options["name"]
         revoked = requests.revoke_node_tokens(name, actor=self.actor, reason=options["reason"])
-        count = "1 token" if revoked == 1 else f"{revoked} tokens"
-        said = f"{count} of {name} {'is' if revoked == 1 else 'are'} revoked."
-        self.show({"name": name, "revoked": revoked}, said)
+        self.show({"name": name, "revoked": revoked}, revoked_sentence(revoked, name))
