@@ -93,8 +93,9 @@ def undo(request: HttpRequest, number: int) -> HttpResponse:
 
 def _undo_lines(line: HaltLine, board: Board) -> list[tuple[str, str]]:
     waits = counted(line.waiting, "portfolio")
+    are = "is" if line.waiting == 1 else "are"
     return [
-        ("Now", f"{waits} that it still keeps stopped are placed by the balancer."),
+        ("Now", f"{waits} that it still keeps stopped {are} placed by the balancer."),
         ("From", "their last commits. What they do with older events is each one's catch_up."),
         ("Stays", "What was stopped before it, or started, stopped or deleted since."),
     ]
