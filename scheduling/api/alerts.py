@@ -14,6 +14,7 @@ from scheduling import requests
 from scheduling.api.base import ApiView, TableView, actor_of
 from scheduling.api.bodies import ReasonBody, read_body
 from scheduling.api.described import described, described_table
+from scheduling.api.trail import OfPortfolio
 from scheduling.models import Alert, Storm
 
 
@@ -45,12 +46,11 @@ class StormDocument(serializers.Serializer[Any]):
     of_nodes = serializers.IntegerField()
 
 
-class AlertFilters(django_filters.FilterSet):
+class AlertFilters(OfPortfolio):
     """Which alerts. `open=true` are those whose cause is there."""
 
     open = django_filters.BooleanFilter("closed_at", "isnull")
     kind = django_filters.CharFilter()
-    portfolio = django_filters.CharFilter("portfolio__name")
     node = django_filters.CharFilter("node__name")
     since = django_filters.IsoDateTimeFilter("opened_at", "gte")
 
