@@ -136,6 +136,29 @@ class FrozenDocument(_Anything):
     failover = serializers.BooleanField()
 
 
+class HoldDocument(_Anything):
+    """A hold on failover; `until` is null where a person has to release it."""
+
+    at = serializers.DateTimeField()
+    until = serializers.DateTimeField(allow_null=True)
+    by = serializers.CharField()
+    reason = serializers.CharField()
+    nodes = serializers.ListField(child=serializers.CharField())
+    of_nodes = serializers.IntegerField()
+
+
+class OpenAlertDocument(_Anything):
+    """A cause that is there now."""
+
+    id = serializers.IntegerField()
+    kind = serializers.CharField()
+    portfolio = serializers.CharField(allow_null=True)
+    node = serializers.CharField(allow_null=True)
+    reason = serializers.CharField()
+    times = serializers.IntegerField()
+    opened_at = serializers.DateTimeField()
+
+
 class BoardDocument(_Anything):
     """The whole fleet at one moment."""
 
@@ -151,6 +174,8 @@ class BoardDocument(_Anything):
     frozen = FrozenDocument(allow_null=True)
     total_equity = _money()
     total_starting = _money()
+    storm = HoldDocument(allow_null=True)
+    alerts = OpenAlertDocument(many=True)
 
 
 class OrderDocument(_Anything):

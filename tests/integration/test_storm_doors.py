@@ -15,7 +15,7 @@ from scheduling.dashboard.desk import build_desk
 from scheduling.models import Alert, Event, Node, Storm
 from scheduling.observe.board import read_board
 from scheduling.scheduler import Scheduler
-from tests.fleet_cast import a_node, ago, let_expire, serving_since
+from tests.fleet_cast import a_node, a_portfolio, ago, let_expire, serving_since
 from tests.integration.doors import Caller
 
 pytestmark = pytest.mark.django_db
@@ -64,6 +64,15 @@ def test_the_command_shows_holds_and_releases(stormy: None) -> None:
     assert command("storm", "--release")["held"] is False
 
 
+def test_the_status_says_who_holds_failover_and_why(stormy: None) -> None:
+    requests.hold_storm(actor="ann", reason="switch [2]")
+    out = io.StringIO()
+    call_command("cluster_status", stdout=out)
+    assert " by ann until a person releases it: switch [2]; 2 of 3 nodes were" in out.getvalue()
+    storm = command("cluster_status")["storm"]
+    assert (storm["by"], storm["until"], storm["nodes"]) == ("ann", None, ["node-1", "node-2"])
+
+
 def test_alerts_are_listed_and_counted(stormy: None, viewer: Caller) -> None:
     (alert,) = viewer.get("alerts/?open=true").json()["results"]
     assert (alert["kind"], alert["closed_at"], alert["times"]) == ("storm_hold", None, 1)
@@ -74,6 +83,16 @@ def test_alerts_are_listed_and_counted(stormy: None, viewer: Caller) -> None:
     Scheduler("test").tick()
     assert viewer.get("alerts/?open=true&kind=storm_hold").json()["results"] == []
     assert 'ginkgo_alerts_open{kind="storm_hold"} 0.0' in viewer.get("metrics").text
+
+
+def test_alerts_of_a_name_are_those_of_the_portfolio_that_has_it_now(viewer: Caller) -> None:
+    Alert.objects.create(
+        kind="halted", key="x", reason="old", opened_at=ago(1), portfolio=a_portfolio("one")
+    )
+    assert len(viewer.get("alerts/?portfolio=one").json()["results"]) == 1
+    requests.delete_portfolio("one", actor="ann")
+    a_portfolio("one")
+    assert viewer.get("alerts/?portfolio=one").json()["results"] == []
 
 
 def test_the_banner_says_what_is_held_and_the_way_out(stormy: None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from scheduling.api.documents import BoardDocument
 from scheduling.management.base import GinkgoCommand
+from scheduling.management.commands.storm import held_sentence
 from scheduling.observe.board import read_board
 
 _TROUBLE = {"lost": "red", "suspect": "yellow", "draining": "yellow", "quarantined": "red"}
@@ -25,12 +25,7 @@ class Command(GinkgoCommand):
 
     def act(self, options: dict[str, Any]) -> None:
         """Read once and show it."""
-        board = read_board()
-        document = {
-            **BoardDocument(board).data,
-            "storm": None if board.storm is None else asdict(board.storm),
-            "alerts": [asdict(alert) for alert in board.alerts],
-        }
+        document = BoardDocument(read_board()).data
         self.show(document, partial(draw_board, document))
 
 
@@ -40,14 +35,8 @@ def draw_board(board: dict[str, Any], console: Console) -> None:
     if frozen:
         reason = f": {frozen['reason']}" if frozen["reason"] else ""
         console.print(f"[yellow]frozen since {frozen['at']} by {frozen['by']}{reason}[/yellow]")
-    storm = board["storm"]
-    if storm:
-        until = f"until {storm['until']}" if storm["until"] else "until a person releases it"
-        lost = f", {len(storm['nodes'])} of {storm['of_nodes']} nodes were lost at once"
-        console.print(
-            f"[red]failover is held since {storm['at']} {until}[/red]"
-            f"{lost if storm['nodes'] else ''}"
-        )
+    if board["storm"]:
+        console.print(held_sentence(board["storm"]), style="red", markup=False)
     for alert in board["alerts"]:
         about = alert["portfolio"] or alert["node"] or "fleet"
         kind = alert["kind"].replace("_", " ")

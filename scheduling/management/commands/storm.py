@@ -38,14 +38,13 @@ class Command(GinkgoCommand):
             released = requests.release_storm(**given)
             said = "Failover goes on." if released else "Failover was not held."
         else:
-            said = held_sentence(storm_document())
+            storm = storm_document()
+            said = held_sentence(storm) if storm["held"] else "Failover is not held."
         self.show(storm_document(), said)
 
 
 def held_sentence(storm: dict[str, Any]) -> str:
-    """Return what is held, since when and until when."""
-    if not storm["held"]:
-        return "Failover is not held."
+    """Return since when failover is held, by whom, until when and why."""
     until = f"until {storm['until']}" if storm["until"] else "until a person releases it"
     by = f" by {storm['by']}" if storm["by"] else ""
     reason = f": {storm['reason']}" if storm["reason"] else ""
