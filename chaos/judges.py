@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 Found = list[tuple[str, str]]
 
 LONGEST_GAP_S = 2.0  #: I7: a bystander may not pause for longer
-CLOSED = {"done", "failed", "rolled_back", "superseded"}
 
 
 @dataclass(frozen=True)

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 
-from chaos.fleet import Fleet, alive, wait_for
-
-#: The words that a process of the control plane is known by on its command line.
-WORDS = {"web": "ginkgo_site.asgi:application", "watcher": "run_watcher", "worker": "qcluster"}
+from chaos.fleet import QUICK, WORDS, Fleet, wait_for
 
 #: What an operator waits for in tens of seconds, in seconds; the proportions stay.
-QUICK = {
-    "GINKGO_HEARTBEAT_INTERVAL_S": "1",
-    "GINKGO_LEASE_TTL_S": "4",
+REHEARSED = {
+    **QUICK,
     "GINKGO_SOCKET_GRACE_S": "3",
-    "GINKGO_BALANCE_INTERVAL_S": "2",
     "GINKGO_DRAIN_DEADLINE_S": "1",
-    "GINKGO_GOOD_AFTER_S": "3",
-    "GINKGO_FEED_RATE": "300",
-    "GINKGO_STRATEGIES": "portfolios.strategies.faulty",
     "GINKGO_REHEARSAL": "1",
 }
 
@@ -45,7 +35,9 @@ class Rehearsal(Fleet):
 
     def __init__(self, home: Path) -> None:
         self.points = home / "failpoints"
-        super().__init__(home, "--node-restart", "0", GINKGO_FAILPOINTS=f"@{self.points}", **QUICK)
+        super().__init__(
+            home, "--node-restart", "0", GINKGO_FAILPOINTS=f"@{self.points}", **REHEARSED
+        )
 
     def arm(self, rule: str) -> None:
         """Let this happen at the next chance, once."""
@@ -73,14 +65,7 @@ class Rehearsal(Fleet):
 
     def members(self, process: str) -> list[psutil.Process]:
         """All processes of web, watcher or worker; the launcher names none of them."""
-        found = []
-        for each in self.processes():
-            try:
-                if WORDS[process] in each.cmdline():
-                    found.append(each)
-            except psutil.Error:
-                continue
-        return found
+        return self.processes_of(WORDS[process])
 
     def kill_all(self, process: str) -> None:
         """kill -9 of all that is left of it: of a queue only one of several processes died."""
@@ -89,16 +74,6 @@ class Rehearsal(Fleet):
                 each.kill()
             except psutil.NoSuchProcess:
                 continue
-
-    def active(self) -> list[tuple[int, str, str]]:
-        """Handoffs that have not ended: number, kind, state."""
-        return [
-            (row[0], row[1], row[2])
-            for row in self.query(
-                "SELECT id, kind, state FROM scheduling_handoff"
-                " WHERE state IN ('requested', 'preparing', 'draining', 'activating') ORDER BY id"
-            )
-        ]
 
     def unhealed(self, since_seq: dict[str, int]) -> list[str]:
         """Phrases that say what is not yet as it should be after a fault."""
@@ -158,19 +133,3 @@ class Rehearsal(Fleet):
     def unfreeze(self) -> None:
         """Let the balancer even out again, and wait until it has."""
         assert self.ask("POST", "/api/schedule/unfreeze/")
-
-
-@contextmanager
-def stopped(processes: Callable[[], list[psutil.Process]]) -> Iterator[None]:
-    """Hold processes with SIGSTOP; those that died meanwhile are nobody's loss."""
-    held = alive(processes())
-    for process in held:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in held:
-            try:
-                process.resume()
-            except psutil.Error:
-                continue

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from chaos.fleet import ENDED, Fleet, RunNow, family, frozen
+from chaos.fleet import ENDED, WORDS, Fleet, RunNow, family, frozen
 from chaos.footprint import Footprint
 from chaos.grounds import Grounds
 from chaos.house import Answer
@@ -20,9 +20,7 @@ from chaos.wire import Wire
 
 T = TypeVar("T")
 
-WEB = ("ginkgo_site.asgi:application",)
-WATCHER = ("run_watcher",)
-WORKER = ("qcluster",)
+WEB, WATCHER, WORKER = ((WORDS[part],) for part in ("web", "watcher", "worker"))
 
 LOOK_EVERY_S = 0.1
 #: A busy machine is given twice the budget before a step counts as never done.

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chaos.fleet import CANARIES, DEMO_NODES, family, wait_for
-from chaos.rehearsal import WORDS, Rehearsal, stopped
+from chaos.fleet import CANARIES, DEMO_NODES, WORDS, alive, family, frozen, wait_for
+from chaos.rehearsal import Rehearsal
 
 FIRES_S = 45.0  #: until the point must have been met; a queue looks at its schedule every 30 s
 
@@ -110,7 +110,7 @@ def move_from_the_silent(scene: Scene, process: str, point: str) -> None:
     scene.fleet.arm("web/handoff.prepared:after_touch=pause(0.6)")
     _move(scene)
     scene.fleet.fired(FIRES_S, "the report")
-    with stopped(lambda: family(source)):
+    with frozen(alive(family(source))):
         _dies_in_a_pass(scene, process, point)
         scene.left("preparing", "draining")
 
@@ -122,7 +122,7 @@ def move_to_the_silent(scene: Scene, process: str, point: str) -> None:
     scene.fleet.arm("web/handoff.release:after_touch=pause(0.6)")
     _move(scene)
     scene.fleet.fired(FIRES_S, "the grant")
-    with stopped(lambda: family(target)):
+    with frozen(alive(family(target))):
         _dies_in_a_pass(scene, process, point)
         scene.left("preparing", "draining", "activating")
 
@@ -139,7 +139,7 @@ def stop_of_the_silent(scene: Scene, process: str, point: str) -> None:
     """A stop whose owner does not release in time."""
     scene.about("ge-sma")
     owner = scene.fleet.daemon(str(scene.fleet.run("ge-sma").node))
-    with stopped(lambda: family(owner)):
+    with frozen(alive(family(owner))):
         scene.fleet.ask("POST", "/api/portfolios/ge-sma/stop/")
         _dies_in_a_pass(scene, process, point)
         scene.left("draining")
@@ -198,7 +198,7 @@ def lose(scene: Scene, process: str, point: str) -> None:
     names = scene.fleet.on(node)
     scene.about(names[0])
     daemon = scene.fleet.daemon(node)
-    with stopped(lambda: family(daemon)):
+    with frozen(alive(family(daemon))):
         _dies_in_a_pass(scene, process, point)
         scene.fleet.commits_elsewhere(names, node, 60)
 
@@ -208,7 +208,7 @@ def restart(scene: Scene, process: str, point: str) -> None:
     node = DEMO_NODES[scene.turn % 3]
     scene.about(scene.fleet.on(node)[0])
     # Else the watcher may give all it had to others before it is back.
-    with stopped(lambda: scene.fleet.members("watcher")):
+    with frozen(alive(scene.fleet.members("watcher"))):
         _armed(scene, process, point)
         scene.fleet.daemon(node).kill()
         _met(scene, process, point)
@@ -231,7 +231,7 @@ def _dies_in_a_pass(scene: Scene, process: str, point: str) -> None:
 
     A step is left to the worker by a watcher, which is quicker, that sleeps until then.
     """
-    with stopped(lambda: scene.fleet.members("watcher") if process == "worker" else []):
+    with frozen(alive(scene.fleet.members("watcher") if process == "worker" else [])):
         _armed(scene, process, point)
         _met(scene, process, point)
         if process == "worker":  # one of several processes died: the others do too

@@ -13,11 +13,10 @@ from typing import Any
 
 import psycopg
 
-from chaos import judges
+from chaos import history, judges
 from chaos.findings import Change, Done, Findings, Violation
-from chaos.fleet import _STRAY_FILLS, _STRAY_ORDERS
 from chaos.footprint import Footprint
-from chaos.judges import Held, Look, Seen
+from chaos.judges import Look, Seen
 
 LOOK_EVERY_S = 0.15
 CHANGES_EVERY_S = 1.0
@@ -46,13 +45,6 @@ LEFT JOIN LATERAL (
     WHERE x.portfolio_id = t.portfolio_id AND x.id < t.id ORDER BY x.id DESC LIMIT 1
 ) b ON true
 WHERE (t.id > %s OR t.id = ANY(%s)) ORDER BY t.id
-"""
-
-#: In the order they were written; their times may be those of a clock that jumped.
-TENURES = """
-SELECT p.name || ' #' || p.id, p.first_seq, t.epoch, t.from_seq, t.to_seq
-FROM scheduling_tenure t JOIN portfolios_portfolio p ON p.id = t.portfolio_id
-ORDER BY t.id
 """
 
 
@@ -177,12 +169,8 @@ class Watch:
                     change.pause_ms = pause_ms
 
     def read_history(self) -> None:
-        """I2, I4 and I5 over everything that was ever written."""
-        self._tell(judges.torn(Held(*row) for row in self._ask(TENURES)))
-        for order, epoch, seq, node in self._ask(_STRAY_ORDERS):
-            self._tell([("I5", f"order {order} (seq {seq}) is not of epoch {epoch} on {node}")])
-        for order, epoch, seq in self._ask(_STRAY_FILLS):
-            self._tell([("I5", f"the fill of {order} at seq {seq} is not of epoch {epoch}")])
+        """I1, I2 and I5 over everything that was ever written."""
+        self._tell(history.flaws(self._ask))
 
     def _is_excused(self, run: Seen) -> bool:
         return any(footprint.touches(run.name, run.node) for footprint in self._footprints)

@@ -12,19 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos.fleet import Fleet
+from chaos.fleet import QUICK, Fleet
 from chaos.house import House, a_home
-
-#: Everything that is waited for in seconds, shortened; the proportions stay those of the product.
-QUICK = {
-    "GINKGO_HEARTBEAT_INTERVAL_S": "1",
-    "GINKGO_LEASE_TTL_S": "4",
-    "GINKGO_SOCKET_GRACE_S": "2",
-    "GINKGO_BALANCE_INTERVAL_S": "2",
-    "GINKGO_GOOD_AFTER_S": "3",
-    "GINKGO_FEED_RATE": "300",  # a bar of each symbol every 1.3 s
-    "GINKGO_STRATEGIES": "portfolios.strategies.faulty",
-}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from chaos.fleet import ENDED
 from chaos.house import a_home
 from chaos.rehearsal import Rehearsal
 from chaos.step_list import STEPS, Step
@@ -26,7 +27,7 @@ SHORT = [
         ("watcher", "failover requested"),
     }
 ]
-ENDS = {"done", "failed", "rolled_back", "superseded", NOT_BEGUN}
+ENDS = {*ENDED, NOT_BEGUN}
 
 pytestmark = pytest.mark.slow
 
