@@ -8,6 +8,7 @@ import sys
 
 import psutil
 
+from chaos.faults.daemons import taken_over
 from chaos.faults.fault import Fault
 from chaos.fleet import alive
 from chaos.scene import PATIENCE, RESTART_LIMIT_S, WATCHER, WEB, WORKER, Scene
@@ -93,18 +94,14 @@ def freeze_lock_holder(scene: Scene) -> None:
     """SIGSTOP of the process that holds the pass lock, while a daemon dies."""
     ((holder, _),) = scene.fleet.query("SELECT holder, until FROM scheduling_passlock LIMIT 1")
     node = scene.node()
-    had = scene.fleet.on(node)
+    had = scene.fleet.runs_on(node)
     with scene.held(scene.parts(WATCHER)):  # it is the one that looks all the time
         scene.kill_node(node)
         scene.note(f"held by {holder}")
         scene.expect(
-            lambda: all(
-                run.node != node or run.phase == "running"
-                for run in scene.fleet.runs().values()
-                if run.name in had
-            ),
+            lambda: taken_over(had, scene.fleet.runs()),
             (scene.ttl_s + 5 + 3 + 3) * PATIENCE,  # its lock ends after 5 s
-            f"{', '.join(had)} taken over without the watcher",
+            f"{', '.join(run.name for run in had)} taken over without the watcher",
         )
     scene.relaunch_far(node)
 

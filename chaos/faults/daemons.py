@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 import psutil
 
 from chaos.faults.fault import Fault
-from chaos.fleet import alive, family
+from chaos.fleet import RunNow, alive, family
 from chaos.scene import PATIENCE, Scene
 
 
@@ -80,6 +81,19 @@ def freeze_daemon_long(scene: Scene) -> None:
         while not _refused(scene, since, node) and time.monotonic() < end:
             scene.sleep(0.2)
         scene.note(f"{_refused(scene, since, node)} late commits refused")
+
+
+def taken_over(before: Iterable[RunNow], now: Mapping[str, RunNow]) -> bool:
+    """Whether each that is still there has another owner, and runs or says why not.
+
+    The other one may be a daemon of the same name: the house starts a dead one again.
+    """
+    return all(
+        now[run.name].ownership != run.ownership
+        and bool(now[run.name].phase == "running" or now[run.name].reason)
+        for run in before
+        if run.name in now
+    )
 
 
 def _left(scene: Scene, names: list[str], node: str) -> bool:

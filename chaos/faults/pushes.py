@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from chaos.faults.daemons import taken_over
 from chaos.faults.fault import Fault
 from chaos.fleet import REORDERING, REPEATING
 from chaos.scene import PATIENCE, Scene
@@ -16,17 +17,13 @@ def lost_while_moving(scene: Scene) -> None:
 def lost_while_dying(scene: Scene) -> None:
     """Every push is lost while a daemon dies."""
     node = scene.node()
-    had = scene.fleet.on(node)
+    had = scene.fleet.runs_on(node)
     with scene.fleet.no_pushes():
         scene.kill_node(node)
         scene.expect(
-            lambda: all(
-                run.node != node or run.phase == "running"
-                for run in scene.fleet.runs().values()
-                if run.name in had
-            ),
+            lambda: taken_over(had, scene.fleet.runs()),
             (scene.ttl_s + 3) * PATIENCE,
-            f"{', '.join(had)} taken over without pushes",
+            f"{', '.join(run.name for run in had)} taken over without pushes",
             "I6",
         )
     scene.relaunch_far(node)

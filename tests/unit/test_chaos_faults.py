@@ -1,0 +1,37 @@
+"""What a fault waits for does not hold before anything has happened."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from chaos.faults.daemons import taken_over
+from chaos.fleet import RunNow
+
+OLD = RunNow("ibm-sma", "node-1", "a", 3, 1, 100, "running", "", None)
+OTHER = RunNow("ge-sma", "node-2", "b", 5, 1, 100, "running", "", None)
+
+
+def test_a_dead_owner_that_nobody_has_noticed_yet_was_not_taken_over_from() -> None:
+    assert not taken_over([OLD], {"ibm-sma": OLD, "ge-sma": OTHER})
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"node": "node-2", "incarnation": "b", "epoch": 4}, True),
+        ({"incarnation": "c", "epoch": 4}, True),  # the same name, started again
+        ({"node": "node-2", "incarnation": "b", "epoch": 4, "phase": "starting"}, False),
+        ({"node": None, "incarnation": None, "phase": "pending"}, False),
+        ({"node": None, "incarnation": None, "phase": "pending", "reason": "no room"}, True),
+    ],
+)
+def test_it_was_taken_over_when_another_owner_runs_it_or_a_reason_is_given(
+    changes: dict, expected: bool
+) -> None:
+    assert taken_over([OLD], {"ibm-sma": replace(OLD, **changes)}) is expected
+
+
+def test_one_that_is_gone_need_not_be_taken_over() -> None:
+    assert taken_over([OLD], {"ge-sma": OTHER})
