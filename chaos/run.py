@@ -110,6 +110,7 @@ class Run:
         self._began_s = time.monotonic()
         self._watch: Watch | None = None
         self._unsettled_in_a_row = 0
+        self._said_so_far = 0  #: characters of what the house printed that were judged
 
     @property
     def elapsed_s(self) -> float:
@@ -122,14 +123,12 @@ class Run:
         self._say(self, "starting the house")
         with self.grounds.open():
             self._began_s = time.monotonic()
-            self._watch = Watch(
-                lambda: embedded_url(self.grounds.fleet.home), self.findings, self._began_s
-            )
+            self._watch = Watch(lambda: embedded_url(self.grounds.fleet.home), self.findings)
             try:
                 self._tidy()
-                self._settle("the start", ())
-                self._began_s = self._watch._began_s = time.monotonic()
-                self._watch.start()
+                self._settle("the start")
+                self._began_s = time.monotonic()
+                self._watch.start(self._began_s)
                 self._measure_idle()
                 outcome.is_whole = self._do_or_stop()
                 outcome.faults_lasted_s = self.elapsed_s
@@ -150,7 +149,7 @@ class Run:
             self.stopping.clear()
             self._revive()
             self._tidy()
-            self._settle("the stop", ())
+            self._settle("the stop")
             self.outcome.ended_why = "it was asked to stop"
             return False
 
@@ -192,7 +191,7 @@ class Run:
             doing.ended_s = self.elapsed_s
             self._revive()
             self._tidy()
-            self._settle(step.as_text(), ())
+            self._settle(step.as_text())
             is_alone = len(step.faults) == 1 and not doing.not_available
             if is_alone and FAULTS[step.faults[0]].moves_nothing:
                 self._judge_moves(before, lost_before)
@@ -265,35 +264,30 @@ class Run:
         Memory of lost nodes: an hour of faults would teach the balancer to trust no node. Pins,
         and portfolios that halted, as they are told to do after an outage.
         """
-        fleet, ask = self.grounds.fleet, self.grounds.ask
+        fleet = self.grounds.fleet
         try:
             fleet.query("UPDATE scheduling_node SET lost_times = '[]'")
             pinned = fleet.query(
                 "SELECT p.name FROM scheduling_run r JOIN portfolios_portfolio p"
                 " ON p.id = r.portfolio_id WHERE r.pinned_node_id IS NOT NULL"
             )
-            halted = fleet.query(
-                "SELECT p.name FROM scheduling_run r JOIN portfolios_portfolio p"
-                " ON p.id = r.portfolio_id WHERE r.phase = 'halted'"
-            )
         except Exception as error:
             self._report("I8", f"the database cannot be read after the fault: {error}", {})
             return
         for (name,) in pinned:
-            ask("POST", f"/api/portfolios/{name}/unpin/", {})
-        for (name,) in halted:
-            ask("POST", f"/api/portfolios/{name}/start/", {})
+            self.grounds.ask("POST", f"/api/portfolios/{name}/unpin/", {})
+        self._start_halted()
 
-    def _settle(self, after: str, forgiven: Sequence[str]) -> None:
+    def _settle(self, after: str) -> None:
         """Wait until everything has settled; a minute without that is a violation (I8)."""
         began, settling, told = time.monotonic(), Settling(self.grounds), False
         while True:
-            left = settling.unsettled(forgiven)
+            left = settling.unsettled()
             if not left:
                 # The balancer may only be about to notice a node that has just come back.
                 if self.stopping.wait(STEADY_S):
                     raise Interrupted
-                left = settling.unsettled(forgiven)
+                left = settling.unsettled()
             if not left:
                 break
             waited_s = time.monotonic() - began
@@ -382,7 +376,7 @@ class Run:
         """A daemon that nobody touched may not end."""
         touched = {node for footprint in footprints for node in footprint.nodes}
         said = self.grounds.fleet.said()
-        new, self._said_so_far = said[getattr(self, "_said_so_far", 0) :], len(said)
+        new, self._said_so_far = said[self._said_so_far :], len(said)
         for name, how in _ENDED.findall(new):
             if name.startswith("node-") and name not in touched:
                 self._report("fault", f"{name} ended by itself ({how})", {})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import psutil
 
 from chaos.grounds import Grounds
@@ -33,15 +31,14 @@ class Settling:
         self._grounds = grounds
         self._began_at: dict[str, int] | None = None
 
-    def unsettled(self, forgiven: Collection[str] = ()) -> list[str]:
-        """Return phrases that say what is still under way; portfolios in `forgiven` may be."""
+    def unsettled(self) -> list[str]:
+        """Return phrases that say what is still under way."""
         fleet = self._grounds.fleet
         try:
-            found = self._nodes() + self._runs(forgiven)
+            found = self._nodes() + self._runs()
             found += [
                 f"handoff {number} ({kind} of {name}) is {state}"
                 for number, kind, state, name in fleet.query(_HANDOFFS)
-                if name not in forgiven
             ]
         except Exception as error:
             return [f"the database cannot be read: {error}"]
@@ -56,12 +53,10 @@ class Settling:
                 found.append(f"{name} is {status}, pid {pid}")
         return found
 
-    def _runs(self, forgiven: Collection[str]) -> list[str]:
+    def _runs(self) -> list[str]:
         found, seqs = [], {}
         for row in self._grounds.fleet.query(_RUNS):
             name, wanted, archived, revision, node, runs, phase, reason, seq, status = row
-            if name in forgiven:
-                continue
             if archived or wanted == "stopped":
                 if node is not None:
                     found.append(f"{name} should not run, but is {phase} on {node}")

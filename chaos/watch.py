@@ -51,8 +51,9 @@ WHERE (t.id > %s OR t.id = ANY(%s)) ORDER BY t.id
 class Watch:
     """Looks and judges from `start` to `stop`; what it finds goes to `findings`."""
 
-    def __init__(self, url: Callable[[], str], findings: Findings, began_s: float) -> None:
-        self._url, self._findings, self._began_s = url, findings, began_s
+    def __init__(self, url: Callable[[], str], findings: Findings) -> None:
+        self._url, self._findings = url, findings
+        self._began_s = 0.0
         self._database: psycopg.Connection[Any] | None = None
         self._ownership = judges.Ownership()
         self.bystanders = judges.Bystanders(self._is_excused)
@@ -67,14 +68,16 @@ class Watch:
         self.looks = self.blind_looks = 0
         self.hiccups: list[tuple[float, float]] = []  #: when, and for how many seconds
 
-    def start(self) -> None:
-        """Begin to look."""
+    def start(self, began_s: float) -> None:
+        """Begin to look; what is found is told in seconds since `began_s`."""
+        self._began_s = began_s
         self._thread.start()
 
     def stop(self) -> None:
-        """Look at the history once more and end."""
+        """Look at the history once more and end. Nothing to do where it was never started."""
         self._ended.set()
-        self._thread.join(30)
+        if self._thread.ident is not None:
+            self._thread.join(30)
 
     # --- told by the run ------------------------------------------------------------------------
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import signal
-from typing import Any
 
 import psycopg
 
 from chaos.faults.fault import Fault
-from chaos.fleet import Fleet, alive
-from chaos.scene import PATIENCE, RESTART_LIMIT_S, NotAvailable, Scene
+from chaos.fleet import alive
+from chaos.scene import PATIENCE, RESTART_LIMIT_S, Scene
 
 AWAY = "the database is away"
 
@@ -90,12 +89,9 @@ def clock_back(scene: Scene) -> None:
 
 
 def _jump(scene: Scene, seconds: float) -> None:
-    jump: Any = getattr(Fleet, "clock_jump", None)
-    if jump is None:
-        raise NotAvailable("nobody can move the database's clock yet")
     scene.touch_everything("the feed's time jumps with the clock")
     scene.forget_the_clock()
-    with jump(scene.fleet, seconds):
+    with scene.fleet.clock_jump(seconds):
         scene.sleep(scene.ttl_s)
     # What was processed in the time that never was lies ahead of the head for a minute, in which
     # everything stands still; nodes notice only some beats after the clock is right again, so that
