@@ -20,6 +20,10 @@ MOST_AT_ONCE = 1
 SILENT_S = 90.0
 #: Nobody claimed it, and nobody was heard of with another for so long: there is no worker.
 UNCLAIMED_S = 120.0
+SILENT = f"Its runner was not heard of for {SILENT_S:g} s; verify again."
+UNCLAIMED = (
+    f"No worker took it within {UNCLAIMED_S:g} s; look whether the worker runs, then verify again."
+)
 
 #: The rival that may win: another person who asked. Then there is no row.
 ASK = """
@@ -32,10 +36,7 @@ RETURNING id
 
 ABANDONED = """
 UPDATE scheduling_verification v SET state = 'failed', finished_at = clock_timestamp(),
-    sentence = CASE WHEN v.state = 'running'
-        THEN 'its runner was not heard of for ' || %(silent_s)s::float || ' s; verify again'
-        ELSE 'no worker took it within ' || %(unclaimed_s)s::float
-             || ' s; look whether the worker runs, then verify again' END
+    sentence = CASE WHEN v.state = 'running' THEN %(silent)s::text ELSE %(unclaimed)s::text END
 WHERE (v.state = 'running'
        AND v.heard_at < clock_timestamp() - make_interval(secs => %(silent_s)s))
    OR (v.state = 'waiting'
@@ -91,7 +92,13 @@ def ask(portfolio: int, actor: str) -> Recipe[int | None]:
 
 def end_abandoned() -> Recipe[None]:
     """End what nobody works on any more."""
-    yield from call(ABANDONED, silent_s=SILENT_S, unclaimed_s=UNCLAIMED_S)
+    yield from call(
+        ABANDONED,
+        silent=SILENT,
+        silent_s=SILENT_S,
+        unclaimed=UNCLAIMED,
+        unclaimed_s=UNCLAIMED_S,
+    )
 
 
 def claim(runner: UUID) -> Recipe[Row | None]:

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from scheduling.enact.recipe import django_cursor
-from scheduling.enact.verifications import SILENT_S, UNCLAIMED_S
+from scheduling.enact.verifications import SILENT, SILENT_S, UNCLAIMED, UNCLAIMED_S
+from scheduling.models import OPEN_STATES
 
 NEWEST = """
 SELECT v.id, v.state, v.requested_by, v.requested_at, v.started_at, v.finished_at, v.from_seq,
@@ -45,7 +46,7 @@ class VerificationLine:
     @property
     def under_way(self) -> bool:
         """Return whether a verdict is still to come."""
-        return self.state in ("waiting", "running")
+        return self.state in OPEN_STATES
 
     @property
     def progress(self) -> float | None:
@@ -98,14 +99,9 @@ def newest_verification(portfolio: int, name: str) -> VerificationLine:
         return VerificationLine(name, sentence=f"{name} has not been verified yet.")
     state, sentence = row.state, row.sentence
     if state == "running" and row.silent:
-        state = "failed"
-        sentence = f"Its runner was not heard of for {SILENT_S:g} s; verify again."
+        state, sentence = "failed", SILENT
     elif state == "waiting" and row.unclaimed:
-        state = "failed"
-        sentence = (
-            f"No worker took it within {UNCLAIMED_S:g} s; look whether the worker runs, then"
-            " verify again."
-        )
+        state, sentence = "failed", UNCLAIMED
     return VerificationLine(
         portfolio=name,
         state=state,
