@@ -70,6 +70,16 @@ def test_what_this_plan_places_goes_elsewhere_first_and_costs_no_move() -> None:
     assert (plan.move, plan.pending) == ((), ())
 
 
+def test_what_went_elsewhere_takes_no_handoff_of_the_node_that_it_made_room_on() -> None:
+    # a goes to node-1 first and then makes room for p, node-1's one handoff: r can still leave.
+    nodes = [node(1, capacity=7, labels=GPU), node(2, capacity=3), node(3, capacity=2)]
+    new = [portfolio("a", weight=2, priority=1), portfolio("p", weight=4, selector=GPU)]
+    leaves = portfolio("r", weight=2, node=1, pinned=3)
+    plan = make_plan(world(nodes, [leaves, *new]), POLICY)
+    assert places(plan) == {"a": "node-2", "p": "node-1"}
+    assert moves(plan) == {"r": "node-3"}
+
+
 def test_it_begins_nothing_new_while_the_moves_that_make_room_are_under_way() -> None:
     snapshot = scattered()
     under_way = tuple(
