@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scheduling.decide.fleet import Fleet, lacks
-from scheduling.decide.obstacles import why_nowhere
+from scheduling.decide.obstacles import described, why_nowhere
 from scheduling.decide.reasons import number, render
 from scheduling.decide.targets import choose_target
 from scheduling.decide.world import PortfolioView, Reason, Snapshot
@@ -32,12 +32,12 @@ def _missing(fleet: Fleet, portfolio: PortfolioView, node: int) -> list[str]:
     if not lacks(fleet.nodes[node], portfolio.need).selector:
         return []
     here = fleet.nodes[node].name
-    labels = ", ".join(f"{key}={value}" for key, value in portfolio.need.selector)
+    labels = described(portfolio.need)["selector"]
     if portfolio.pinned == portfolio.node:
         return [f"{portfolio.name} is pinned to {here}, which has no {labels}: unpin it to move."]
-    if fleet.choose(portfolio, portfolio.need, frozenset({node})) is not None:
+    if fleet.choose(portfolio, frozenset({node})) is not None:
         return [f"{here}, where {portfolio.name} runs, has no {labels}: the next passes move it."]
-    why = render(why_nowhere(fleet, portfolio, portfolio.need, node))
+    why = render(why_nowhere(fleet, portfolio, node))
     return [f"{here}, where {portfolio.name} runs, has no {labels}, and it stays there: {why}."]
 
 

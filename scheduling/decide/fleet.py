@@ -217,15 +217,15 @@ class Fleet:
 
     # What would be best
 
-    def allowed(self, node: int, portfolio: PortfolioView, need: Need) -> bool:
+    def allowed(self, node: int, portfolio: PortfolioView) -> bool:
         """Whether every hard rule lets it run there. Suspicion and failures are not rules."""
-        if not (self.open[node] and self.meets(need)[node] and self.fits(node, portfolio.weight)):
+        if not (self.open[node] and self.meets(portfolio.need)[node]):
+            return False
+        if not self.fits(node, portfolio.weight):
             return False
         return not (portfolio.spread_hard and node in self.neighbours(portfolio))
 
-    def choose(
-        self, portfolio: PortfolioView, need: Need, avoid: Collection[int] = frozenset()
-    ) -> int | None:
+    def choose(self, portfolio: PortfolioView, avoid: Collection[int] = frozenset()) -> int | None:
         """Return the best node for the portfolio, or None if no node is allowed and has room.
 
         Alive nodes first; then suspect ones; and where starting it failed twice only if nothing
@@ -234,23 +234,21 @@ class Fleet:
         failed = frozenset(self.number[i] for i in portfolio.failed_nodes if i in self.number)
         skip = frozenset(avoid) | failed if failed else avoid
         for suspect in (False, True):
-            node = self._best(portfolio, need, skip, suspect)
+            node = self._best(portfolio, skip, suspect)
             if node is not None:
                 return node
         left = [
             (not self.alive[node], self._filled(node, portfolio.weight), node)
             for node in failed
-            if node not in avoid and self.allowed(node, portfolio, need)
+            if node not in avoid and self.allowed(node, portfolio)
         ]
         return min(left)[2] if left else None
 
     def _filled(self, node: int, weight: float) -> float:
         return (self.held[node] + weight) / (self.capacity[node] or NO_CAPACITY)
 
-    def _best(
-        self, portfolio: PortfolioView, need: Need, skip: Collection[int], suspect: bool
-    ) -> int | None:
-        weight = portfolio.weight
+    def _best(self, portfolio: PortfolioView, skip: Collection[int], suspect: bool) -> int | None:
+        need, weight = portfolio.need, portfolio.weight
         pool = self._pool(need, suspect)
         if not pool.nodes:
             return None

@@ -12,10 +12,10 @@ from scheduling.decide.world import Need, NodeView, PortfolioView, Reason
 NAMED_NODES = 6
 
 
-def obstacle(fleet: Fleet, portfolio: PortfolioView, need: Need, node: int) -> str | None:
+def obstacle(fleet: Fleet, portfolio: PortfolioView, node: int) -> str | None:
     """Return the code of the first hard rule that keeps the portfolio off the node, or None."""
     view = fleet.nodes[node]
-    missing = lacks(view, need)
+    missing = lacks(view, portfolio.need)
     checks = (
         ("lost", not fleet.hosting[node] and view.status != "left"),
         ("left", view.status == "left"),
@@ -30,19 +30,18 @@ def obstacle(fleet: Fleet, portfolio: PortfolioView, need: Need, node: int) -> s
     return next((code for code, applies in checks if applies), None)
 
 
-def automatic_obstacle(fleet: Fleet, portfolio: PortfolioView, need: Need, node: int) -> str | None:
+def automatic_obstacle(fleet: Fleet, portfolio: PortfolioView, node: int) -> str | None:
     """Return the same for a choice that no person made: a flapping node is out too."""
-    found = obstacle(fleet, portfolio, need, node)
+    found = obstacle(fleet, portfolio, node)
     return "flapping" if found is None and fleet.flaps(fleet.nodes[node]) else found
 
 
-def why_nowhere(
-    fleet: Fleet, portfolio: PortfolioView, need: Need, source: int | None = None
-) -> Reason:
+def why_nowhere(fleet: Fleet, portfolio: PortfolioView, source: int | None = None) -> Reason:
     """Return why no node takes the portfolio: the narrowest thing that no node has, else no room.
 
     `source` is where it runs and should leave; that node is not asked. Looks at every node once.
     """
+    need = portfolio.need
     numbers = [
         node for node, view in enumerate(fleet.nodes) if view.status != "left" and node != source
     ]
@@ -67,9 +66,7 @@ def why_nowhere(
     largest = max(fleet.capacity[node] for node in suitable)
     if portfolio.weight > largest:
         return Reason("too_heavy", {**base, "largest": largest})
-    states = [
-        (node, automatic_obstacle(fleet, portfolio, need, node) or "busy") for node in suitable
-    ]
+    states = [(node, automatic_obstacle(fleet, portfolio, node) or "busy") for node in suitable]
     return Reason(
         "no_room",
         {
@@ -84,21 +81,18 @@ def why_nowhere(
 
 def why_not_there(fleet: Fleet, portfolio: PortfolioView, node: int) -> Reason:
     """Return why a portfolio cannot go to the node it is pinned to."""
-    need = portfolio.need
     view = fleet.nodes[node]
-    code = automatic_obstacle(fleet, portfolio, need, node)
+    code = automatic_obstacle(fleet, portfolio, node)
     if code is None and view.id in portfolio.failed_nodes:
         code = "failed_there"
-    return Reason("pin_waits", {"state": node_state(fleet, portfolio, need, node, code or "busy")})
+    return Reason("pin_waits", {"state": node_state(fleet, portfolio, node, code or "busy")})
 
 
-def node_state(
-    fleet: Fleet, portfolio: PortfolioView, need: Need, node: int, code: str
-) -> dict[str, object]:
+def node_state(fleet: Fleet, portfolio: PortfolioView, node: int, code: str) -> dict[str, object]:
     """Return one node's obstacle as the parameters of a sentence."""
     return {
         **_state(fleet, node, code),
-        **described(need),
+        **described(portfolio.need),
         "weight": portfolio.weight,
         "group": portfolio.spread_group or "",
     }

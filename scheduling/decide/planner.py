@@ -99,7 +99,7 @@ class _Planner:
         for wish in wishes:
             node = self._preferred(wish)
             if node is None:
-                node = self.fleet.choose(wish.portfolio, wish.need)
+                node = self.fleet.choose(wish.portfolio)
             if node is None:
                 node = self._room_now(wish)
             if node is None:
@@ -177,7 +177,6 @@ class _Planner:
         self.moved.append(
             Wish(
                 portfolio,
-                portfolio.need,
                 "rebalance",
                 source,
                 why="makes_room",
@@ -208,9 +207,9 @@ class _Planner:
         ):
             return None
         if node != wish.ready:
-            return node if fleet.allowed(node, wish.portfolio, wish.need) else None
+            return node if fleet.allowed(node, wish.portfolio) else None
         fleet.hold(node, wish.portfolio, -1)  # its own places do not stand in its way
-        allowed = fleet.allowed(node, wish.portfolio, wish.need)
+        allowed = fleet.allowed(node, wish.portfolio)
         fleet.hold(node, wish.portfolio)
         return node if allowed else None
 
@@ -260,11 +259,11 @@ class _Planner:
 
     def _find(self, wish: Wish, avoid: set[int]) -> int | None:
         if wish.only is None:
-            return self.fleet.choose(wish.portfolio, wish.need, avoid)
+            return self.fleet.choose(wish.portfolio, avoid)
         only = wish.only
         if only in avoid or self.fleet.nodes[only].id in wish.portfolio.failed_nodes:
             return None
-        return only if self.fleet.allowed(only, wish.portfolio, wish.need) else None
+        return only if self.fleet.allowed(only, wish.portfolio) else None
 
     def _why_stuck(self, wish: Wish) -> Reason:
         if wish.only is not None:
@@ -299,7 +298,6 @@ class _Planner:
             self.moved.append(
                 Wish(
                     portfolio,
-                    portfolio.need,
                     "rebalance",
                     step.source,
                     why="rebalance",
@@ -357,7 +355,7 @@ class _Planner:
             wish.why or wish.cause or "place",
             {
                 "how": how,
-                "of": self.fleet.choices(wish.need),
+                "of": self.fleet.choices(portfolio.need),
                 "target": target.name,
                 "load_before": wish.load_before,
                 "load_after": wish.load_before + portfolio.weight,
@@ -377,10 +375,10 @@ class _Planner:
         """Return why no node takes it. Worked out once for all that ask for the same."""
         portfolio = wish.portfolio
         group = portfolio.spread_group if portfolio.spread_hard else None
-        alike = (wish.need, portfolio.weight, group, wish.source if wish.leaving else None)
+        alike = (portfolio.need, portfolio.weight, group, wish.source if wish.leaving else None)
         reason = self.known_reasons.get(alike)
         if reason is None:
-            reason = obstacles.why_nowhere(self.fleet, portfolio, wish.need, alike[3])
+            reason = obstacles.why_nowhere(self.fleet, portfolio, alike[3])
             self.known_reasons[alike] = reason
         return reason
 

@@ -175,7 +175,7 @@ class RoomFinder:
             if node not in barred
             and self._missing(node, portfolio) <= 0
             and not self._beside(node, portfolio)
-            and (not resident.fresh or fleet.allowed(node, portfolio, portfolio.need))
+            and (not resident.fresh or fleet.allowed(node, portfolio))
         ]
         return min(found)[1] if found else None
 
@@ -228,7 +228,7 @@ class RoomFinder:
     def _shift(self, resident: Resident, source: int, target: int) -> Shift:
         """Count one in the fleet as gone to `target`."""
         fleet, portfolio = self.fleet, resident.portfolio
-        fits = fleet.allowed(target, portfolio, portfolio.need)
+        fits = fleet.allowed(target, portfolio)
         shift = Shift(
             resident, source, target, fleet.expected[source], fleet.expected[target], fits
         )

@@ -60,17 +60,17 @@ def choose_target(snapshot: Snapshot, portfolio_name: str) -> TargetAnswer | Rea
     """
     portfolio = _find(snapshot, portfolio_name)
     fleet = Fleet.of(snapshot)
-    need, owner = portfolio.need, fleet.where(portfolio.node)
+    owner = fleet.where(portfolio.node)
     node = fleet.where(portfolio.pinned) if portfolio.node is None else None
     if (
         node is None
         or not fleet.alive[node]
         or portfolio.pinned in portfolio.failed_nodes
-        or not fleet.allowed(node, portfolio, need)
+        or not fleet.allowed(node, portfolio)
     ):
-        node = fleet.choose(portfolio, need, frozenset() if owner is None else frozenset({owner}))
+        node = fleet.choose(portfolio, frozenset() if owner is None else frozenset({owner}))
     if node is None:
-        return why_nowhere(fleet, portfolio, need, owner)
+        return why_nowhere(fleet, portfolio, owner)
     return _answer(fleet, portfolio, node)
 
 
@@ -97,12 +97,12 @@ def _find(snapshot: Snapshot, name: str) -> PortfolioView:
 
 
 def _answer(fleet: Fleet, portfolio: PortfolioView, node: int) -> TargetAnswer:
-    view, need = fleet.nodes[node], portfolio.need
+    view = fleet.nodes[node]
     same = portfolio.node == view.id
-    found = "same_node" if same else obstacle(fleet, portfolio, need, node)
+    found = "same_node" if same else obstacle(fleet, portfolio, node)
     before = fleet.held[node]
     after = before if same else before + portfolio.weight
-    state = node_state(fleet, portfolio, need, node, found or "fits")
+    state = node_state(fleet, portfolio, node, found or "fits")
     return TargetAnswer(
         node=view.name,
         feasible=found is None,
@@ -117,7 +117,7 @@ def _answer(fleet: Fleet, portfolio: PortfolioView, node: int) -> TargetAnswer:
 
 def _risk(fleet: Fleet, portfolio: PortfolioView, node: int) -> str | None:
     """Return what an operator should know before choosing this node, or None."""
-    view, need = fleet.nodes[node], portfolio.need
+    view = fleet.nodes[node]
     if view.status == "suspect":
         risk = "suspect"
     elif view.id in portfolio.failed_nodes:
@@ -128,4 +128,4 @@ def _risk(fleet: Fleet, portfolio: PortfolioView, node: int) -> str | None:
         risk = "spread"
     else:
         return None
-    return render(Reason("on_node", node_state(fleet, portfolio, need, node, risk)))
+    return render(Reason("on_node", node_state(fleet, portfolio, node, risk)))

@@ -12,7 +12,6 @@ from scheduling.decide.fleet import Fleet
 from scheduling.decide.stock import should_run
 from scheduling.decide.world import (
     MoveCause,
-    Need,
     Pending,
     Policy,
     PortfolioView,
@@ -31,7 +30,6 @@ class Wish:
     """A portfolio that should be somewhere else than it is, and what came of it."""
 
     portfolio: PortfolioView
-    need: Need
     cause: MoveCause | None  #: None: it runs nowhere and is to be placed
     source: int | None = None
     supersedes: int | None = None
@@ -139,7 +137,6 @@ class Wishes:
             ready = fleet.where(handoff.source) if target is None else target
         return Wish(
             portfolio,
-            portfolio.need,
             cause=None if portfolio.node is None else "failover",
             source=None if portfolio.node is None else fleet.number.get(portfolio.node),
             supersedes=None if handoff is None else handoff.id,
@@ -208,7 +205,7 @@ class Wishes:
         elif _backs_off(portfolio, self.now):
             self.stuck.append(Pending(portfolio, _backing_off(portfolio, self.now)))
         else:
-            bucket.append(Wish(portfolio, portfolio.need, cause, node, only=only, why=why))
+            bucket.append(Wish(portfolio, cause, node, only=only, why=why))
 
 
 def _ordered(wishes: Iterable[Wish]) -> list[Wish]:
