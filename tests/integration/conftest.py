@@ -1,8 +1,9 @@
-"""People that tests of the doors share."""
+"""People that tests of the doors share, and daemons with the gateway that they talk to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from django.core.cache import cache
 from portfolios.models import Portfolio
 from scheduling.api.permissions import Role
 from scheduling.verification.evidence import history_of
+from tests.integration.daemons import Daemons
 from tests.integration.doors import Caller, a_caller
+from tests.integration.fake_gateway import FakeGateway
 
 
 @pytest.fixture
@@ -50,3 +53,18 @@ def honest_history(db: Any) -> Iterator[None]:
     yield
     for name in Portfolio.objects.values_list("name", flat=True):
         assert history_of(name) is None, name
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[FakeGateway]:
+    """Return a gateway in memory."""
+    async with FakeGateway() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def daemons(gateway: FakeGateway, tmp_path: Path) -> AsyncIterator[Daemons]:
+    """Return daemons of that gateway; what still runs in the end is killed."""
+    started = Daemons(gateway, tmp_path)
+    yield started
+    await started.end()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -32,13 +31,6 @@ LIVELY = {
 async def gateway() -> AsyncIterator[FakeGateway]:
     async with FakeGateway(rate=RATE, released=HEAD) as fake:
         yield fake
-
-
-@pytest.fixture
-async def daemons(gateway: FakeGateway, tmp_path: Path) -> AsyncIterator[Daemons]:
-    started = Daemons(gateway, tmp_path)
-    yield started
-    await started.end()
 
 
 async def catches_up(gateway: FakeGateway, daemons: Daemons, **given: Any) -> wire.Desired:

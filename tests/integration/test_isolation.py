@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
@@ -27,19 +26,6 @@ CANARY, BAD = 1, 2
 LIMIT = "took longer than its limit of 1 s"
 REFUSED = r"PermissionError: \[Errno 1\] Operation not permitted in misbehaving at seq \d+"
 LIMITS = {"GINKGO_BATCH_LIMIT_S": "1", "GINKGO_CHILD_MEMORY_MB": "384"}
-
-
-@pytest.fixture
-async def gateway() -> AsyncIterator[FakeGateway]:
-    async with FakeGateway() as fake:
-        yield fake
-
-
-@pytest.fixture
-async def daemons(gateway: FakeGateway, tmp_path: Path) -> AsyncIterator[Daemons]:
-    started = Daemons(gateway, tmp_path)
-    yield started
-    await started.end()
 
 
 async def with_a_canary(

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import psutil
-import pytest
 
 from scheduling.wire import messages as wire
 from tests.integration.daemons import (
@@ -68,19 +65,6 @@ async def after_reloads(gateway: FakeGateway, daemon: Daemon, *counts: int) -> l
         (forkserver,) = psutil.Process(daemon.pid).children()
         found.append([Holds.now(daemon.pid), Holds.now(forkserver.pid)])
     return found
-
-
-@pytest.fixture
-async def gateway() -> AsyncIterator[FakeGateway]:
-    async with FakeGateway() as fake:
-        yield fake
-
-
-@pytest.fixture
-async def daemons(gateway: FakeGateway, tmp_path: Path) -> AsyncIterator[Daemons]:
-    started = Daemons(gateway, tmp_path)
-    yield started
-    await started.end()
 
 
 async def test_reloads_leave_nothing_behind_in_daemon_and_forkserver(

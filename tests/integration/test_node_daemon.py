@@ -6,27 +6,12 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.integration.daemons import ROOT, Daemons, alive, assert_canary_is_exact, family
 from tests.integration.fake_gateway import FakeGateway
-
-
-@pytest.fixture
-async def gateway() -> AsyncIterator[FakeGateway]:
-    async with FakeGateway() as fake:
-        yield fake
-
-
-@pytest.fixture
-async def daemons(gateway: FakeGateway, tmp_path: Path) -> AsyncIterator[Daemons]:
-    started = Daemons(gateway, tmp_path)
-    yield started
-    await started.end()
 
 
 async def test_it_registers_and_commits_every_event_in_order(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
@@ -13,19 +12,6 @@ import pytest
 from scheduling.wire import messages as wire
 from tests.integration.daemons import FAULTY, ROOT, Daemons, assert_canary_is_exact, reports
 from tests.integration.fake_gateway import FakeGateway
-
-
-@pytest.fixture
-async def gateway() -> AsyncIterator[FakeGateway]:
-    async with FakeGateway() as fake:
-        yield fake
-
-
-@pytest.fixture
-async def daemons(gateway: FakeGateway, tmp_path: Path) -> AsyncIterator[Daemons]:
-    started = Daemons(gateway, tmp_path)
-    yield started
-    await started.end()
 
 
 async def run_canary(gateway: FakeGateway, daemons: Daemons) -> asyncio.subprocess.Process:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -17,22 +15,14 @@ HANDOFF = 7
 
 
 @pytest.fixture
-async def gateway() -> AsyncIterator[FakeGateway]:
-    async with FakeGateway() as fake:
-        yield fake
-
-
-@pytest.fixture
-async def daemons(gateway: FakeGateway, tmp_path: Path) -> AsyncIterator[Daemons]:
+async def daemons(gateway: FakeGateway, daemons: Daemons) -> Daemons:
     """A canary runs on node-1; node-2 is there too."""
-    started = Daemons(gateway, tmp_path)
     gateway.grant("node-1", 1)
     await gateway.want("node-1", gateway.entry(1, "run"))
-    await started.start("node-1")
-    await started.start("node-2")
+    await daemons.start("node-1")
+    await daemons.start("node-2")
     await gateway.until(lambda: gateway.committed(1) > 30 and len(gateway.sockets) == 2, 20)
-    yield started
-    await started.end()
+    return daemons
 
 
 async def prepare(gateway: FakeGateway, target: str, revision: int = 1, **other: object) -> None:
