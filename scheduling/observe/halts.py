@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Count, Q
+from django.db.models import Count, Q, QuerySet
 
 from scheduling.enact.halt import Halted, Stopped
 from scheduling.errors import NotFound
@@ -29,20 +29,18 @@ class HaltLine:
 
 def read_halts(limit: int = 20) -> list[HaltLine]:
     """Return the newest halts, newest first. One statement."""
-    present = Q(runs__portfolio__archived_at__isnull=True)
-    rows = Halt.objects.annotate(waiting=Count("runs", filter=present)).order_by("-id")
-    return [_line(row) for row in rows[:limit]]
+    return [_line(row) for row in _halts()[:limit]]
 
 
 def halt_in_force() -> HaltLine | None:
     """Return the newest halt that still keeps something stopped, or None. One statement."""
-    return next((line for line in read_halts() if line.waiting), None)
+    row = _halts().filter(waiting__gt=0).first()
+    return None if row is None else _line(row)
 
 
 def read_halt(number: int) -> tuple[HaltLine, Halted]:
     """Return a halt and its line for each portfolio. Raise NotFound. Two statements."""
-    present = Q(runs__portfolio__archived_at__isnull=True)
-    row = Halt.objects.annotate(waiting=Count("runs", filter=present)).filter(pk=number).first()
+    row = _halts().filter(pk=number).first()
     if row is None:
         raise NotFound("halt", str(number))
     # All its events have its moment, so that they are found by the index on it.
@@ -61,6 +59,12 @@ def read_halt(number: int) -> tuple[HaltLine, Halted]:
         for name, data in lines
     ]
     return _line(row), Halted(row.pk, row.at, row.actor, row.reason, row.running, results)
+
+
+def _halts() -> QuerySet[Halt]:
+    """Return the halts, newest first, each with how many it keeps stopped."""
+    present = Q(runs__portfolio__archived_at__isnull=True)
+    return Halt.objects.annotate(waiting=Count("runs", filter=present)).order_by("-id")
 
 
 def _line(row: Halt) -> HaltLine:

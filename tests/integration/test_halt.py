@@ -217,6 +217,18 @@ def test_undo_starts_all_that_it_stopped_and_nothing_else(pair: tuple[Daemon, Da
     assert started.data == {"halt": halted.halt}
 
 
+def test_a_halt_is_in_force_however_many_were_undone_after_it(pair: tuple[Daemon, Daemon]) -> None:
+    a_trader("one", pair[0])
+    first = halt_all(actor="olive")
+    a_portfolio("two")
+    for _ in range(20):
+        halt_all(actor="olive")
+        undo_halt(actor="olive")
+    found = halt_in_force()
+    assert found is not None
+    assert (found.halt, found.waiting) == (first.halt, 1)
+
+
 def test_after_undo_they_go_on_from_their_last_commit(pair: tuple[Daemon, Daemon]) -> None:
     a_running("one", pair[0], events=4)
     before = Run.objects.get()
