@@ -22,7 +22,7 @@ from portfolios.strategies import registry
 from scheduling import requests
 from scheduling.enact.commit import commit
 from scheduling.enact.deaths import died, prove
-from scheduling.enact.handoff import expire, prepared, release, step_failed
+from scheduling.enact.handoff import expire, prepared, release, request, step_failed
 from scheduling.enact.lease import beat
 from scheduling.enact.recipe import run
 from scheduling.enact.register import register
@@ -132,6 +132,14 @@ def a_node(name: str, *, capacity: int = 5, labels: dict[str, str] | None = None
     return Daemon(row, incarnation)
 
 
+def calm_nodes(count: int) -> list[Daemon]:
+    """Return nodes that have lived for an hour, under a gateway that has served for as long."""
+    found = [a_node(f"node-{n}") for n in range(1, count + 1)]
+    Node.objects.update(status_since=ago(3600))
+    serving_since(3600)
+    return found
+
+
 def registration(
     incarnation: UUID, *, capacity: int = 5, labels: dict[str, str] | None = None
 ) -> Register:
@@ -215,6 +223,20 @@ class Owner:
     def release(self, handoff: Handoff, events: int = 0, **given: Any) -> CommitResult:
         """Release for `handoff`."""
         return self.daemon.release(self.release_words(handoff, events, **given))
+
+    def move_to(self, target: Daemon, actor: str = "ann", **given: Any) -> Any:
+        """Enact a move, as who asks for it does after a look of their own."""
+        return run(
+            request(
+                "migrate",
+                self.portfolio.pk,
+                target=target.row.pk,
+                actor=actor,
+                reason="",
+                timing=timing(),
+                **given,
+            )
+        )
 
     def die(self, **given: Any) -> str:
         """Report that the process ended unasked."""

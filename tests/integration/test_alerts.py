@@ -25,6 +25,7 @@ from tests.fleet_cast import (
     a_portfolio,
     a_trader,
     ago,
+    calm_nodes,
     let_expire,
     mature,
     serving_since,
@@ -55,10 +56,7 @@ def told(what: str = "alert_opened") -> int:
 @pytest.fixture
 def nodes() -> list[Daemon]:
     """Five nodes that have lived for an hour."""
-    found = [a_node(f"node-{n}") for n in range(1, 6)]
-    Node.objects.update(status_since=ago(3600))
-    serving_since(3600)
-    return found
+    return calm_nodes(5)
 
 
 def settled() -> None:

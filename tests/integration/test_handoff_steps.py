@@ -540,17 +540,7 @@ def test_a_failover_supersedes_the_migrate_under_way(hand: Owner, target: Daemon
 
 def test_a_pass_that_saw_an_older_epoch_is_refused(hand: Owner, target: Daemon) -> None:
     with pytest.raises(Refused, match="was granted again") as refused:
-        run(
-            request(
-                "migrate",
-                hand.portfolio.pk,
-                target=target.row.pk,
-                actor="balancer",
-                reason="",
-                timing=timing(),
-                seen_epoch=hand.run().epoch - 1,
-            )
-        )
+        hand.move_to(target, actor="balancer", seen_epoch=hand.run().epoch - 1)
     assert refused.value.code == "superseded"
     assert Handoff.objects.filter(kind="migrate").count() == 0
 
@@ -653,16 +643,7 @@ def test_the_last_place_of_a_node_is_given_once(source: Daemon) -> None:
     first, second = a_trader("a", source), a_trader("b", source)
     migrated(first, small)
     with pytest.raises(Refused) as refused:
-        run(
-            request(
-                "migrate",
-                second.portfolio.pk,
-                target=small.row.pk,
-                actor="ann",
-                reason="",
-                timing=timing(),
-            )
-        )
+        second.move_to(small)
     assert refused.value.code == "node_full"
     assert refused.value.message == (
         "Node node-2 has no room for b (weight 1): 1 of 1 are taken; choose another."
@@ -672,16 +653,7 @@ def test_the_last_place_of_a_node_is_given_once(source: Daemon) -> None:
 def test_a_target_without_a_valid_lease_is_refused(hand: Owner, target: Daemon) -> None:
     let_expire(target)
     with pytest.raises(Refused) as refused:
-        run(
-            request(
-                "migrate",
-                hand.portfolio.pk,
-                target=target.row.pk,
-                actor="ann",
-                reason="",
-                timing=timing(),
-            )
-        )
+        hand.move_to(target)
     assert refused.value.code == "node_lost"
 
 

@@ -19,10 +19,10 @@ from tests.fleet_cast import (
     a_portfolio,
     a_trader,
     ago,
+    calm_nodes,
     let_expire,
     mature,
     run_of,
-    serving_since,
     the_handoff,
 )
 
@@ -36,10 +36,7 @@ def tick(name: str = "test") -> Any:
 @pytest.fixture
 def five() -> list[Daemon]:
     """Five nodes that have lived for an hour."""
-    nodes = [a_node(f"node-{n}") for n in range(1, 6)]
-    Node.objects.update(status_since=ago(3600))
-    serving_since(3600)
-    return nodes
+    return calm_nodes(5)
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from django.template.loader import render_to_string
 
 from scheduling import requests
 from scheduling.dashboard.desk import build_desk
-from scheduling.models import Alert, Event, Node, Storm
+from scheduling.models import Alert, Event, Storm
 from scheduling.observe.board import read_board
 from scheduling.scheduler import Scheduler
-from tests.fleet_cast import a_node, a_portfolio, ago, let_expire, serving_since
+from tests.fleet_cast import a_portfolio, ago, calm_nodes, let_expire
 from tests.integration.doors import Caller
 
 pytestmark = pytest.mark.django_db
@@ -24,10 +24,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def stormy() -> None:
     """Two of three nodes went at once."""
-    nodes = [a_node(f"node-{n}") for n in (1, 2, 3)]
-    Node.objects.update(status_since=ago(3600))
-    serving_since(3600)
-    for node in nodes[:2]:
+    for node in calm_nodes(3)[:2]:
         let_expire(node)
     Scheduler("test").tick()
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scheduling.enact.grant import lock_run
-from scheduling.enact.handoff import expire, request
+from scheduling.enact.handoff import expire
 from scheduling.enact.recipe import Recipe, call, run
 from scheduling.enact.timing import timing
 from scheduling.errors import Refused
@@ -77,13 +77,4 @@ def test_what_waits_for_a_person_is_begun_nowhere_before_it_is_started(phase: st
     # Between the look of a person's migrate and its lock it failed for the fifth time.
     Run.objects.update(phase=phase, node=None, incarnation=None)
     with pytest.raises(Refused, match="start it"):
-        run(
-            request(
-                "migrate",
-                hand.portfolio.pk,
-                target=target.row.pk,
-                actor="ann",
-                reason="",
-                timing=timing(),
-            )
-        )
+        hand.move_to(target)
