@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.db.models import Count, Q, QuerySet
 
@@ -61,7 +62,7 @@ def read_halt(number: int) -> tuple[HaltLine, Halted]:
     return _line(row), Halted(row.pk, row.at, row.actor, row.reason, row.running, results)
 
 
-def _halts() -> QuerySet[Halt]:
+def _halts() -> QuerySet[Any]:
     """Return the halts, newest first, each with how many it keeps stopped."""
     present = Q(runs__portfolio__archived_at__isnull=True)
     return Halt.objects.annotate(waiting=Count("runs", filter=present)).order_by("-id")
