@@ -8,12 +8,13 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from portfolios.models import FeedRow, FeedSegment, Fill, Order, Revision
+from scheduling.admin.about import AboutAdmin
 from scheduling.admin.base import FleetAdmin
-from scheduling.admin.shown import link, word
+from scheduling.admin.shown import word
 
 
 @admin.register(Order)
-class OrderAdmin(FleetAdmin):
+class OrderAdmin(AboutAdmin):
     """Decisions of strategies."""
 
     list_display = (
@@ -34,11 +35,6 @@ class OrderAdmin(FleetAdmin):
     search_fields = ("=symbol", "=id")
     ordering = ("-committed_at",)
 
-    @admin.display(description="portfolio", ordering="portfolio__name")
-    def portfolio_shown(self, row: Order) -> str:
-        """Return a link to the portfolio."""
-        return link(row.portfolio)
-
     @admin.display(description="status", ordering="status")
     def status_shown(self, row: Order) -> str:
         """Return the status."""
@@ -46,7 +42,7 @@ class OrderAdmin(FleetAdmin):
 
 
 @admin.register(Fill)
-class FillAdmin(FleetAdmin):
+class FillAdmin(AboutAdmin):
     """Executions of orders."""
 
     list_display = ("portfolio_shown", "fill_seq", "side", "quantity", "symbol", "price", "at")
@@ -55,14 +51,9 @@ class FillAdmin(FleetAdmin):
     search_fields = ("=symbol",)
     ordering = ("-id",)
 
-    @admin.display(description="portfolio", ordering="portfolio__name")
-    def portfolio_shown(self, row: Fill) -> str:
-        """Return a link to the portfolio."""
-        return link(row.portfolio)
-
 
 @admin.register(Revision)
-class RevisionAdmin(FleetAdmin):
+class RevisionAdmin(AboutAdmin):
     """Configurations of portfolios."""
 
     list_display = (
@@ -78,11 +69,6 @@ class RevisionAdmin(FleetAdmin):
     list_select_related = ("portfolio",)
     search_fields = ("portfolio__name",)
     ordering = ("-id",)
-
-    @admin.display(description="portfolio", ordering="portfolio__name")
-    def portfolio_shown(self, row: Revision) -> str:
-        """Return a link to the portfolio."""
-        return link(row.portfolio)
 
     @admin.display(description="status", ordering="status")
     def status_shown(self, row: Revision) -> str:

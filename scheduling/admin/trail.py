@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from scheduling.admin.base import FleetAdmin
+from scheduling.admin.about import AboutAdmin
 from scheduling.admin.shown import link, milliseconds, word
 from scheduling.models import Alert, Event, Handoff, Tenure
 
 
 @admin.register(Handoff)
-class HandoffAdmin(FleetAdmin):
+class HandoffAdmin(AboutAdmin):
     """Changes of owner or revision, newest first."""
 
     list_display = (
@@ -29,11 +29,6 @@ class HandoffAdmin(FleetAdmin):
     list_filter = ("state", "kind", "source_node", "target_node")
     list_select_related = ("portfolio", "source_node", "target_node")
     search_fields = ("portfolio__name", "reason", "error")
-
-    @admin.display(description="portfolio", ordering="portfolio__name")
-    def portfolio_shown(self, row: Handoff) -> str:
-        """Return a link to the portfolio."""
-        return link(row.portfolio)
 
     @admin.display(description="state", ordering="state")
     def state_shown(self, row: Handoff) -> str:
@@ -66,7 +61,7 @@ class HandoffAdmin(FleetAdmin):
 
 
 @admin.register(Tenure)
-class TenureAdmin(FleetAdmin):
+class TenureAdmin(AboutAdmin):
     """Who owned what, from which event to which."""
 
     list_display = (
@@ -86,16 +81,6 @@ class TenureAdmin(FleetAdmin):
     search_fields = ("portfolio__name",)
     ordering = ("-id",)
 
-    @admin.display(description="portfolio", ordering="portfolio__name")
-    def portfolio_shown(self, row: Tenure) -> str:
-        """Return a link to the portfolio."""
-        return link(row.portfolio)
-
-    @admin.display(description="node", ordering="node__name")
-    def node_shown(self, row: Tenure) -> str:
-        """Return a link to the owner."""
-        return link(row.node)
-
     @admin.display(ordering="pause_ms")
     def pause(self, row: Tenure) -> str:
         """Return how long nobody committed before it."""
@@ -103,7 +88,7 @@ class TenureAdmin(FleetAdmin):
 
 
 @admin.register(Event)
-class EventAdmin(FleetAdmin):
+class EventAdmin(AboutAdmin):
     """The audit trail, newest first."""
 
     list_display = ("at", "kind", "portfolio_shown", "node_shown", "actor", "reason")
@@ -111,19 +96,9 @@ class EventAdmin(FleetAdmin):
     list_select_related = ("portfolio", "node")
     search_fields = ("portfolio__name", "node__name", "actor", "reason")
 
-    @admin.display(description="portfolio", ordering="portfolio__name")
-    def portfolio_shown(self, row: Event) -> str:
-        """Return a link to the portfolio."""
-        return link(row.portfolio)
-
-    @admin.display(description="node", ordering="node__name")
-    def node_shown(self, row: Event) -> str:
-        """Return a link to the node."""
-        return link(row.node)
-
 
 @admin.register(Alert)
-class AlertAdmin(FleetAdmin):
+class AlertAdmin(AboutAdmin):
     """Causes that somebody should look at, newest first; open ones have not closed."""
 
     list_display = (
@@ -138,13 +113,3 @@ class AlertAdmin(FleetAdmin):
     list_filter = ("kind", ("closed_at", admin.EmptyFieldListFilter))
     list_select_related = ("portfolio", "node")
     search_fields = ("portfolio__name", "node__name", "reason")
-
-    @admin.display(description="portfolio", ordering="portfolio__name")
-    def portfolio_shown(self, row: Alert) -> str:
-        """Return a link to the portfolio."""
-        return link(row.portfolio)
-
-    @admin.display(description="node", ordering="node__name")
-    def node_shown(self, row: Alert) -> str:
-        """Return a link to the node."""
-        return link(row.node)
