@@ -485,10 +485,10 @@ class Fleet(House):
 
 @contextmanager
 def frozen(processes: list[psutil.Process]) -> Iterator[None]:
-    """Hold processes with SIGSTOP, and let them go on in the end."""
-    for process in processes:
-        process.send_signal(signal.SIGSTOP)
+    """Hold processes with SIGSTOP, and let them go on in the end, even if one was gone already."""
     try:
+        for process in processes:
+            process.send_signal(signal.SIGSTOP)
         yield
     finally:
         for process in processes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from chaos.fleet import DEMO_NODES, Fleet, family, frozen, wait_for
+from chaos.fleet import DEMO_NODES, WORDS, Fleet, family, frozen, wait_for
 from chaos.wire import Wire
 from tests.acceptance.conftest import QUICK
 
@@ -84,11 +84,7 @@ def test_a_control_plane_frozen_for_longer_than_the_lease_moves_nothing(
     quick_fleet: Fleet,
 ) -> None:
     before, since = quick_fleet.runs(), quick_fleet.now()
-    control = [
-        process
-        for word in ("ginkgo_site.asgi:application", "run_watcher", "qcluster")
-        for process in quick_fleet.processes_of(word)
-    ]
+    control = [process for word in WORDS.values() for process in quick_fleet.processes_of(word)]
     with frozen(control):
         time.sleep(TTL_S * 40 / 30)  # as 40 s are to 30
     wait_for(quick_fleet.answers, bool, 20, "the API back")

@@ -1,13 +1,16 @@
-"""What a fault waits for does not hold before anything has happened."""
+"""What a fault waits for does not hold before anything has happened, and what it holds goes on."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
+import psutil
 import pytest
 
 from chaos.faults.daemons import taken_over
-from chaos.fleet import RunNow
+from chaos.fleet import RunNow, frozen
 
 OLD = RunNow("ibm-sma", "node-1", "a", 3, 1, 100, "running", "", None)
 OTHER = RunNow("ge-sma", "node-2", "b", 5, 1, 100, "running", "", None)
@@ -35,3 +38,18 @@ def test_it_was_taken_over_when_another_owner_runs_it_or_a_reason_is_given(
 
 def test_one_that_is_gone_need_not_be_taken_over() -> None:
     assert taken_over([OLD], {"ge-sma": OTHER})
+
+
+def test_who_is_held_goes_on_where_another_one_was_gone_already() -> None:
+    argv = [sys.executable, "-c", "import time; time.sleep(60)"]
+    living, gone = subprocess.Popen(argv), subprocess.Popen(argv)
+    try:
+        held = [psutil.Process(living.pid), psutil.Process(gone.pid)]
+        gone.kill()
+        gone.wait()
+        with pytest.raises(psutil.NoSuchProcess), frozen(held):
+            pass
+        assert held[0].status() != psutil.STATUS_STOPPED
+    finally:
+        living.kill()
+        living.wait()
