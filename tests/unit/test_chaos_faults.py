@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from dataclasses import replace
 
 import psutil
@@ -41,15 +40,15 @@ def test_one_that_is_gone_need_not_be_taken_over() -> None:
 
 
 def test_who_is_held_goes_on_where_another_one_was_gone_already() -> None:
-    argv = [sys.executable, "-c", "import time; time.sleep(60)"]
-    living, gone = subprocess.Popen(argv), subprocess.Popen(argv)
+    living, gone = (
+        subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)
+    )
+    held = [psutil.Process(living.pid), psutil.Process(gone.pid)]
     try:
-        held = [psutil.Process(living.pid), psutil.Process(gone.pid)]
-        gone.kill()
-        gone.wait()
+        gone.communicate()
         with pytest.raises(psutil.NoSuchProcess), frozen(held):
             pass
-        assert held[0].status() != psutil.STATUS_STOPPED
+        assert living.communicate(b"here", timeout=5) == (b"here", None)
     finally:
         living.kill()
         living.wait()
