@@ -14,11 +14,11 @@ from scheduling import requests
 from scheduling.admin.base import FleetAdmin
 from scheduling.api.permissions import Role
 from scheduling.management.tokens import issue_node_token
-from scheduling.models import ApiToken, Event, Handoff, Node, NodeToken, Run, Tenure
-from tests.fleet_cast import a_node, a_portfolio, a_running, lose
+from scheduling.models import Alert, ApiToken, Event, Handoff, Lease, Node, NodeToken, Run, Tenure
+from tests.fleet_cast import a_node, a_portfolio, a_running, ago, lose
 from tests.integration.doors import a_person, counted_statements
 
-SHOWN = (Portfolio, Revision, Order, Fill, FeedRow, Node, Handoff, Tenure, Event)
+SHOWN = (Portfolio, Revision, Order, Fill, FeedRow, Node, Handoff, Tenure, Event, Alert)
 
 
 def browser(role: Role | None = None, *, superuser: bool = False) -> Client:
@@ -61,7 +61,11 @@ def confirm(client: Client, model: Any, action: str, *rows: Any, **fields: str) 
 def fleet(db: Any) -> Portfolio:
     """Return a portfolio that traded on node-1, beside node-2 and a lost node-3."""
     first, _ = a_node("node-1"), a_node("node-2")
-    lose(a_node("node-3"))
+    gone = a_node("node-3")
+    lose(gone)
+    Alert.objects.create(
+        kind="node_lost", key="node:3", node=gone.row, reason="silent", opened_at=ago(1)
+    )
     return a_running(
         "tech-hold", first, events=1000, strategy="buy_and_hold", symbols=["IBM", "HPQ"]
     )
@@ -220,6 +224,27 @@ def test_acts_on_nodes(
     assert "node-1" in line
     assert Node.objects.filter(**after).exists()
     assert Event.objects.filter(node=daemon.row, actor="operator").exists()
+
+
+def test_a_node_that_is_gone_is_forgotten_and_one_that_may_act_is_not(operator: Client) -> None:
+    gone, here = a_node("node-1"), a_node("node-2")
+    lose(gone)
+    assert ask(operator, Node, "forget", gone.row, here.row).status_code == 200
+    lines = confirm(operator, Node, "forget", gone.row, here.row, reason="sold")
+    assert "node-1 is forgotten; its tokens are revoked." in lines
+    (refused,) = [line for line in lines if "node-1" not in line]
+    assert "node-2" in refused and "lease" in refused
+    assert not Lease.objects.filter(node=gone.row).exists()
+    assert Lease.objects.filter(node=here.row).exists()
+
+
+def test_the_tokens_of_a_node_are_revoked_at_once(operator: Client) -> None:
+    issue_node_token("node-1", actor="cast")
+    node = Node.objects.get()
+    assert ask(operator, Node, "revoke_the_tokens_of", node).status_code == 200
+    lines = confirm(operator, Node, "revoke_the_tokens_of", node, reason="leaked")
+    assert lines == ["1 token of node-1 is revoked."]
+    assert Event.objects.filter(kind="node_token_revoked", reason="leaked").count() == 1
 
 
 def test_a_token_can_be_revoked_and_is_never_shown(operator: Client) -> None:
