@@ -7,16 +7,26 @@ person asks for go on. The hold is a row, so that a restarted control plane keep
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from psycopg.types.json import Jsonb
 
-from scheduling.decide.liveness import LeasePolicy, LeaseView, Presence, status_of, weather
+from scheduling.decide.liveness import (
+    LeasePolicy,
+    LeaseView,
+    Presence,
+    Weather,
+    status_of,
+    weather,
+)
+from scheduling.decide.world import NodeStatus
 from scheduling.enact.audit import audit
 from scheduling.enact.hints import wake
-from scheduling.enact.recipe import Recipe, call, one
+from scheduling.enact.recipe import Recipe, Row, call, one
 from scheduling.enact.timing import Timing
 
 SEEN = """
-SELECT n.name, n.status, extract(epoch FROM n.status_since)::float AS since, n.lost_times,
+SELECT n.name, n.status, extract(epoch FROM n.status_since)::float AS status_since, n.lost_times,
        extract(epoch FROM l.expires_at)::float AS expires_at,
        extract(epoch FROM clock_timestamp())::float AS now,
        extract(epoch FROM s.ended_at)::float AS ended_at, s.ended_at AS ended,
@@ -92,26 +102,7 @@ def guard(timing: Timing) -> Recipe[bool]:
     rows = yield from call(SEEN)
     if not rows or rows[0].held:
         return False
-    policy = LeasePolicy(
-        interval_s=timing.heartbeat_interval_s,
-        ttl_s=timing.lease_ttl_s,
-        storm_fraction=timing.storm_fraction,
-    )
-    now = rows[0].now
-    present = [
-        Presence(
-            row.name,
-            status_of(
-                LeaseView(row.expires_at, None, row.status == "lost", row.status == "left"),
-                now,
-                policy,
-            ),
-            row.since,
-            tuple(row.lost_times),
-        )
-        for row in rows
-    ]
-    seen = weather(present, now, rows[0].ended_at, policy)
+    seen = weather_among(rows, rows[0].now, rows[0].ended_at, timing.lease_policy)
     if not seen.storm:
         return False
     opened = yield from one(
@@ -133,6 +124,27 @@ def guard(timing: Timing) -> Recipe[bool]:
     )
     yield from wake()
     return True
+
+
+def status_now(node: Row, now: float, policy: LeasePolicy) -> NodeStatus:
+    """Return what to call the node of this row now. Pure."""
+    lease = LeaseView(
+        expires_at=node.expires_at,
+        marked_lost=node.status == "lost",
+        left=node.status == "left",
+    )
+    return status_of(lease, now, policy)
+
+
+def weather_among(
+    nodes: Iterable[Row], now: float, ended_at: float | None, policy: LeasePolicy
+) -> Weather:
+    """Return the weather among the nodes of these rows; the last hold ended at `ended_at`. Pure."""
+    present = [
+        Presence(n.name, status_now(n, now, policy), n.status_since, tuple(n.lost_times))
+        for n in nodes
+    ]
+    return weather(present, now, ended_at, policy)
 
 
 def hold(actor: str, reason: str) -> Recipe[None]:

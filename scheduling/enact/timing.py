@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scheduling.decide.liveness import LeasePolicy
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -17,6 +19,15 @@ class Timing:
     stale_order_age_s: float = 5.0
     stall_s: float = 30.0
     storm_fraction: float = 0.5  #: of the nodes alive one TTL ago
+
+    @property
+    def lease_policy(self) -> LeasePolicy:
+        """Return what judges of leases."""
+        return LeasePolicy(
+            interval_s=self.heartbeat_interval_s,
+            ttl_s=self.lease_ttl_s,
+            storm_fraction=self.storm_fraction,
+        )
 
 
 def timing() -> Timing:

@@ -296,7 +296,7 @@ def _read(cursor: psycopg.Cursor[Any], times: Timing) -> Board:
     sparks = _read_sparks(cursor)
     names = {row.id: row.name for row in node_rows}
     reported = _reported(node_rows)
-    policy = LeasePolicy(interval_s=times.heartbeat_interval_s, ttl_s=times.lease_ttl_s)
+    policy = times.lease_policy
     portfolios = [
         _portfolio(row, now, head, names, reported, active.get(row.id), sparks, times)
         for row in rows

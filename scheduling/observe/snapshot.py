@@ -13,19 +13,12 @@ import psycopg
 from django.db import Error as DjangoDatabaseError
 from django.db import connection, transaction
 
-from scheduling.decide.liveness import (
-    LeasePolicy,
-    LeaseView,
-    Presence,
-    Weather,
-    flapping_until,
-    status_of,
-    weather,
-)
+from scheduling.decide.liveness import LeasePolicy, flapping_until
 from scheduling.decide.reconcile import back_off_s
 from scheduling.decide.world import HandoffView, NodeView, PortfolioView, Snapshot
 from scheduling.enact.deaths import MOST_FAILURES_A_NODE
 from scheduling.enact.recipe import django_cursor
+from scheduling.enact.storm import status_now, weather_among
 from scheduling.enact.timing import Timing
 from scheduling.errors import SnapshotUnavailable
 from scheduling.observe.standing import DIGESTS, Standing
@@ -41,8 +34,7 @@ FROM (SELECT 1) one LEFT JOIN scheduling_control c ON true LEFT JOIN scheduling_
 NODES = """
 SELECT n.id, n.name, n.status, n.capacity, n.labels, n.cordoned, n.draining, n.leaving, n.feeds,
        n.strategies, n.lost_times, extract(epoch FROM n.status_since)::float AS status_since,
-       extract(epoch FROM l.expires_at)::float AS expires_at,
-       extract(epoch FROM l.renewed_at)::float AS renewed_at, coalesce(h.handoffs, 0) AS handoffs
+       extract(epoch FROM l.expires_at)::float AS expires_at, coalesce(h.handoffs, 0) AS handoffs
 FROM scheduling_node n
 LEFT JOIN scheduling_lease l ON l.node_id = n.id
 LEFT JOIN (
@@ -129,12 +121,8 @@ def observe(timing: Timing, standing: Standing | None = None) -> Observed:
         # What comes back may be a restored database, with other rows under the same versions.
         standing.forget()
         raise SnapshotUnavailable(f"the fleet could not be read: {error}") from error
-    policy = LeasePolicy(
-        interval_s=timing.heartbeat_interval_s,
-        ttl_s=timing.lease_ttl_s,
-        storm_fraction=timing.storm_fraction,
-    )
-    seen = _weather(nodes, clock, policy)
+    policy = timing.lease_policy
+    seen = weather_among(nodes, clock.now, clock.storm_ended, policy)
     living = {row.id for row in nodes if row.status == "alive"}
     lately: dict[tuple[int, bool], list[Any]] = {}
     for row in failed:
@@ -161,19 +149,6 @@ def observe(timing: Timing, standing: Standing | None = None) -> Observed:
     return Observed(snapshot, standing)
 
 
-def _weather(nodes: list[Any], clock: Any, policy: LeasePolicy) -> Weather:
-    present = [
-        Presence(
-            row.name,
-            status_of(_lease(row), clock.now, policy),
-            row.status_since,
-            tuple(row.lost_times),
-        )
-        for row in nodes
-    ]
-    return weather(present, clock.now, clock.storm_ended, policy)
-
-
 def _is_after_storm(nodes: list[Any], standing: Standing, clock: Any) -> bool:
     """Whether nodes that were lost before the last hold ended still own portfolios."""
     if clock.storm_ended is None:
@@ -182,20 +157,11 @@ def _is_after_storm(nodes: list[Any], standing: Standing, clock: Any) -> bool:
     return bool(gone) and any(row.node_id in gone for row in standing.rows.values())
 
 
-def _lease(row: Any) -> LeaseView:
-    return LeaseView(
-        expires_at=row.expires_at,
-        renewed_at=row.renewed_at,
-        marked_lost=row.status == "lost",
-        left=row.status == "left",
-    )
-
-
 def _node(row: Any, now: float, policy: LeasePolicy) -> NodeView:
     return NodeView(
         id=row.id,
         name=row.name,
-        status=status_of(_lease(row), now, policy),
+        status=status_now(row, now, policy),
         capacity=row.capacity,
         labels=row.labels,
         cordoned=row.cordoned,

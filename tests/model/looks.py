@@ -95,7 +95,6 @@ def nodes(db: Store, p: Any) -> list[Row]:
                 view(
                     node,
                     expires_at=None if lease is None else lease.expires_at,
-                    renewed_at=None if lease is None else lease.renewed_at,
                     handoffs=busy,
                 )
             )

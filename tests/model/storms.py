@@ -14,7 +14,7 @@ def seen(db: Store, p: Any) -> list[Row]:
     held = db.storm.get(1)
     return [
         Row(
-            name=node.name, status=node.status, since=node.status_since,
+            name=node.name, status=node.status, status_since=node.status_since,
             lost_times=node.lost_times,
             expires_at=db.leases[node.id].expires_at if node.id in db.leases else None,
             now=db.now,
