@@ -57,7 +57,6 @@ class Child:
         return reply.result
 
     async def _ask(self, request: Load | Batch, limit_s: float) -> Loaded | Result:
-        assert self._protocol is not None
         self.busy = True
         try:
             reply = answer_to(request, await self._body(request, limit_s))

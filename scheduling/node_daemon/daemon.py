@@ -234,10 +234,10 @@ class ExecutionNode:
             return
         self.desired = desired
         self._take_feeds(desired.feeds)
-        for entry in desired.entries:
-            for hosted in self.hosted.values():
-                if entry.role == "run" and hosted.portfolio == entry.portfolio:
-                    hosted.heed(entry)
+        runs = {entry.portfolio: entry for entry in desired.entries if entry.role == "run"}
+        for hosted in self.hosted.values():
+            if hosted.portfolio in runs:
+                hosted.heed(runs[hosted.portfolio])
         self._look()
 
     def _on_version(self, version: int) -> None:
