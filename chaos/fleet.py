@@ -19,6 +19,7 @@ import psycopg
 from chaos import history, market_data
 from chaos.clock import IS_SET, right_clock, set_clock
 from chaos.house import House
+from chaos.speech import LOSING, right_speech, set_speech
 from ginkgo_site.env import CHECKOUT, embedded_url
 
 T = TypeVar("T")
@@ -47,44 +48,6 @@ FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id
 LEFT JOIN scheduling_node n ON n.id = r.node_id
 WHERE p.archived_at IS NULL ORDER BY p.name
 """
-
-#: A new function takes the name over. Statements that were prepared with the old one are parsed
-#: again, since the change of a schema makes every session throw its plans away.
-_REPLACED = (
-    "ALTER FUNCTION pg_catalog.pg_notify(text, text) RENAME TO pg_notify_heard",
-    "CREATE SCHEMA silence",
-    "CREATE TABLE silence.held (channel text, payload text)",
-    "CREATE FUNCTION pg_catalog.pg_notify(text, text) RETURNS void LANGUAGE plpgsql AS $${}$$",
-)
-LOSING = "BEGIN END"
-#: The spaces keep PostgreSQL from taking them for one; whoever reads JSON does not see them.
-REPEATING = """
-BEGIN
-    PERFORM pg_catalog.pg_notify_heard($1, $2);
-    PERFORM pg_catalog.pg_notify_heard($1, $2 || ' ');
-    PERFORM pg_catalog.pg_notify_heard($1, $2 || '  ');
-END
-"""
-#: Each push waits until the next one has been sent.
-REORDERING = """
-DECLARE late record;
-BEGIN
-    DELETE FROM silence.held WHERE ctid = (
-        SELECT ctid FROM silence.held LIMIT 1 FOR UPDATE SKIP LOCKED
-    ) RETURNING channel, payload INTO late;
-    IF FOUND THEN
-        PERFORM pg_catalog.pg_notify_heard($1, $2);
-        PERFORM pg_catalog.pg_notify_heard(late.channel, late.payload || ' ');
-    ELSE
-        INSERT INTO silence.held VALUES ($1, $2);
-    END IF;
-END
-"""
-_SPEECH = (
-    "DROP SCHEMA silence CASCADE",
-    "DROP FUNCTION pg_catalog.pg_notify(text, text)",
-    "ALTER FUNCTION pg_catalog.pg_notify_heard(text, text) RENAME TO pg_notify",
-)
 
 
 def wait_for(
@@ -359,7 +322,7 @@ class Fleet(House):
         """
         with psycopg.connect(embedded_url(self.home), autocommit=True) as listening:
             listening.execute("LISTEN ginkgo")
-            self._replace_pushes(LOSING)
+            self._in_one_transaction(set_speech(LOSING))
             for _ in listening.notifies(timeout=0.3):
                 pass  # what was said before
             try:
@@ -367,19 +330,16 @@ class Fleet(House):
                 heard = [push.payload for push in listening.notifies(timeout=0.3)]
                 assert heard == [], "pushes were not lost"
             finally:
-                self._in_one_transaction(_SPEECH)
+                self._in_one_transaction(right_speech())
 
     @contextmanager
     def other_pushes(self, body: str) -> Iterator[None]:
         """Let `pg_notify` do something else: REPEATING, REORDERING."""
-        self._replace_pushes(body)
+        self._in_one_transaction(set_speech(body))
         try:
             yield
         finally:
-            self._in_one_transaction(_SPEECH)
-
-    def _replace_pushes(self, body: str) -> None:
-        self._in_one_transaction([statement.format(body) for statement in _REPLACED])
+            self._in_one_transaction(right_speech())
 
     @contextmanager
     def clock_jump(self, seconds: float) -> Iterator[None]:

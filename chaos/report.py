@@ -6,12 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from chaos.findings import Change, Done, Violation
-
-if TYPE_CHECKING:
-    from chaos.run import Outcome
+from chaos.outcome import Outcome
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import random
 import re
 import subprocess
@@ -13,7 +12,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,10 +21,11 @@ import psutil
 
 from chaos import judges, market_data
 from chaos.faults import FAULTS
-from chaos.findings import Done, Findings, Violation
+from chaos.findings import Done, Violation
 from chaos.footprint import Footprint
 from chaos.grounds import HALTING, Grounds, Times
 from chaos.judges import Seen
+from chaos.outcome import Outcome, machine, version
 from chaos.scene import Interrupted, NotAvailable, Scene
 from chaos.schedule import Step, schedule
 from chaos.settling import LIMIT_S, Settling
@@ -49,31 +48,6 @@ LEFT JOIN scheduling_run r ON r.portfolio_id = a.portfolio_id
 WHERE a.closed_at IS NULL ORDER BY a.id
 """
 _ENDED = re.compile(r"^(?:ginkgo: )?(\S+) ended \((.*?)\)", re.MULTILINE)
-
-
-@dataclass
-class Outcome:
-    """Everything that a report tells."""
-
-    seed: int
-    minutes: float
-    faults: list[str]
-    version: str
-    machine: dict[str, Any]
-    began_at: datetime
-    lasted_s: float = 0.0
-    faults_lasted_s: float = 0.0  #: until the last fault had settled
-    is_whole: bool = False  #: not interrupted, not given up
-    ended_why: str = "it still goes on"
-    findings: Findings = field(default_factory=Findings)
-    schedule: list[Step] = field(default_factory=list)
-    longest_gaps: dict[str, float] = field(default_factory=dict)
-    looks: int = 0
-    blind_looks: int = 0
-    hiccups: list[tuple[float, float]] = field(default_factory=list)
-    verified: list[dict[str, Any]] = field(default_factory=list)
-    canaries: int = 0
-    figures: dict[str, Any] = field(default_factory=dict)
 
 
 class Run:
@@ -99,8 +73,8 @@ class Run:
             seed,
             minutes,
             sorted(faults),
-            _version(),
-            _machine(),
+            version(),
+            machine(),
             datetime.now(UTC),
             schedule=schedule(seed, minutes, [FAULTS[name].planned for name in faults])[:steps],
         )
@@ -495,30 +469,3 @@ def halts(before: dict[int, Seen], after: dict[int, Seen]) -> bool:
 def _own_cpu_s() -> float:
     times = os.times()
     return times.user + times.system
-
-
-def _version() -> str:
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return found.stdout.strip() or "unknown"
-
-
-def _machine() -> dict[str, Any]:
-    model = ""
-    try:
-        model = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[0]
-    except (OSError, IndexError):
-        pass
-    return {
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "processor": model or platform.processor(),
-        "cores": os.cpu_count(),
-        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
-        "load_average_at_start": [round(each, 2) for each in os.getloadavg()],
-    }

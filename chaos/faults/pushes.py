@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from chaos.faults.daemons import taken_over
 from chaos.faults.fault import Fault
-from chaos.fleet import REORDERING, REPEATING
 from chaos.scene import PATIENCE, Scene
+from chaos.speech import REORDERING, REPEATING
 
 
 def lost_while_moving(scene: Scene) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from chaos import report
 from chaos.findings import Change, Done, Findings, Violation
-from chaos.run import Outcome
+from chaos.outcome import Outcome
 
 
 @pytest.fixture
