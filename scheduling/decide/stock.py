@@ -132,6 +132,8 @@ class Stock:
             members[node] = count
         else:
             del members[node]
+            if not members:
+                del self.groups[group]
         if portfolio.spread_hard:
             self._hard[here] = self._hard.get(here, 0) + change
             if not self._hard[here]:

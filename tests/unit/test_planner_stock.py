@@ -52,3 +52,10 @@ def test_a_node_is_crowded_as_long_as_two_share_it_and_one_of_them_may_not() -> 
     assert stock.crowded == {("alpha", 1)}
     stock.change([replace(soft, node=2)])
     assert stock.crowded == set()
+
+
+def test_a_stock_keeps_nothing_of_a_group_whose_last_member_has_gone() -> None:
+    (member,) = on(1, "a", **HARD)
+    stock = Stock.of([member])
+    stock.change([], gone=[member.id])
+    assert (stock.shares, stock.groups, stock.crowded) == ({}, {}, set())
