@@ -18,6 +18,9 @@ from scheduling.wire.messages import Beat
 #: A beat that waited longer here says nothing about the node's life any more.
 LONGEST_WAIT_S = 3.0
 
+#: Node, words, since when, and who waits for the row.
+Waiting = tuple[int, Beat, float, asyncio.Future[Row]]
+
 
 class WaitedTooLong(Exception):
     """The beat grew old in our own queue and was dropped; the daemon beats again."""
@@ -27,7 +30,7 @@ class Coalescer:
     """Writes waiting beats in one statement, one write at a time."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[int, Beat, float, asyncio.Future[Row]]] = []
+        self._waiting: list[Waiting] = []
         self._writing: asyncio.Task[None] | None = None
 
     async def beat(self, node: int, message: Beat) -> Row:
@@ -40,7 +43,7 @@ class Coalescer:
 
     async def _write(self) -> None:
         while self._waiting:
-            batch: list[tuple[int, Beat, float, asyncio.Future[Row]]] = []
+            batch: list[Waiting] = []
             try:
                 # The connection first: beats that wait for one are in our queue as well.
                 async with pool().connection() as connection:
@@ -66,7 +69,7 @@ class Coalescer:
                         future.set_exception(error)
 
 
-def _fresh(batch: list[tuple[int, Beat, float, asyncio.Future[Row]]]) -> dict[int, Beat]:
+def _fresh(batch: list[Waiting]) -> dict[int, Beat]:
     """Drop the beats that grew old; return the newest of each node, should one repeat itself."""
     oldest = time.monotonic() - LONGEST_WAIT_S
     for _, _, since, future in batch:
