@@ -16,7 +16,6 @@ import pytest
 from chaos.fleet import QUICK, Fleet
 from chaos.house import House, a_home
 
-
 BESIDE = {"test_chaos.py", "test_restore.py", "test_steps.py"}
 
 
