@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.template.loader import render_to_string
+from django.test import Client
 
 from scheduling import requests
+from scheduling.api.permissions import Role
 from scheduling.dashboard.desk import build_desk
 from scheduling.models import Alert, Event, Storm
 from scheduling.observe.board import read_board
 from scheduling.scheduler import Scheduler
 from tests.fleet_cast import a_portfolio, ago, calm_nodes, let_expire
-from tests.integration.doors import Caller
+from tests.integration.doors import Caller, a_person
 
 pytestmark = pytest.mark.django_db
 
@@ -102,6 +104,21 @@ def test_the_banner_says_what_is_held_and_the_way_out(stormy: None) -> None:
     requests.release_storm(actor="ann")
     calm = render_to_string("desk/parts/banners.html", {"board": read_board(), "may_act": True})
     assert "data-storm" not in calm
+
+
+def test_the_dialogs_say_what_follows_and_do_it(stormy: None) -> None:
+    client = Client()
+    client.force_login(a_person("olive", Role.OPERATOR))
+    for verb, said, held in (
+        ("hold-storm", "a person releases it. It does not end by itself any more.", True),
+        ("release-storm", "No portfolio waits, so nothing moves.", False),
+    ):
+        assert said in client.get(f"/fleet/{verb}/").content.decode()
+        assert client.post(f"/fleet/{verb}/", {"reason": "switch"}).status_code == 302
+        assert (Storm.objects.get().held_at is not None) is held
+        assert Storm.objects.get().until is None
+    told = Event.objects.filter(kind__in=("storm_held", "storm_released"), actor="olive")
+    assert [event.reason for event in told] == ["switch", "switch"]
 
 
 def test_only_alerts_that_stand_nowhere_else_are_on_the_board(stormy: None) -> None:
