@@ -1,8 +1,7 @@
 """Houses for the acceptance tests.
 
 Tests share a house where they can, and only one shared house runs at a time, since two would take
-each other's processor. A module keeps to one kind, so that few are started. Modules that measure no
-times and need a house of their own are done by a second worker, where there is one.
+each other's processor. A module keeps to one kind, so that few are started.
 """
 
 from __future__ import annotations
@@ -16,14 +15,10 @@ import pytest
 from chaos.fleet import QUICK, Fleet
 from chaos.house import House, a_home
 
-BESIDE = {"test_chaos.py", "test_restore.py", "test_steps.py"}
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests of one shared house together, so that each is started once."""
     here = [item for item in items if Path(__file__).parent in item.path.parents]
-    for item in here:
-        item.add_marker(pytest.mark.xdist_group("beside" if item.path.name in BESIDE else "shared"))
     if len(here) == len(items):
         items.sort(key=_turn)
 
