@@ -38,23 +38,17 @@ def database_alone(fleet: Fleet) -> Iterator[str]:
         [sys.executable, "-m", "ginkgo_site.launcher.postgres", "--home", str(fleet.home)],
         cwd=CHECKOUT,
         env=fleet.environment(),
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
     )
-    url = embedded_url(fleet.home)
-
-    def answers() -> bool:
-        try:
-            psycopg.connect(url).close()
-        except psycopg.OperationalError:
-            return False
-        return True
-
-    eventually(answers, 20, "the database")
     try:
-        yield url
+        # It says its URL when it is ready itself: until then the house's old one may still answer.
+        assert server.stdout is not None
+        assert server.stdout.readline().strip() == f"DATABASE_URL={embedded_url(fleet.home)}"
+        yield embedded_url(fleet.home)
     finally:
         server.terminate()
-        server.wait(20)
+        server.communicate(timeout=20)
 
 
 def free_port() -> int:
