@@ -190,7 +190,16 @@ def test_a_drain_by_dialog_says_the_consequence_first_and_empties_the_node(desk,
     desk.page.wait_for_selector('.col[data-node="node-3"][data-status="alive"]')
 
 
-def test_an_open_menu_and_the_focus_survive_the_updates(desk):
+@pytest.fixture
+def still(house: House) -> Iterator[None]:
+    """Nothing is moved meanwhile: a card that changes its column takes its menu along."""
+    house.call("POST", "/api/schedule/freeze/", {"reason": "test"})
+    settle(house)
+    yield
+    house.call("POST", "/api/schedule/unfreeze/", {})
+
+
+def test_an_open_menu_and_the_focus_survive_the_updates(still, desk):
     card = desk.page.locator('.card[data-portfolio="canary-1"]')
     card.hover()
     card.locator(".menu-button").click()
@@ -200,7 +209,7 @@ def test_an_open_menu_and_the_focus_survive_the_updates(desk):
     assert focused == "Migrate…"
 
 
-def test_the_board_is_one_tab_stop_and_arrows_move_among_its_cards(desk):
+def test_the_board_is_one_tab_stop_and_arrows_move_among_its_cards(still, desk):
     focused = "document.activeElement.dataset.portfolio"
     assert desk.page.locator('.card[tabindex="0"]').count() == 1
     columns = [
