@@ -21,6 +21,11 @@ def render(reason: Reason) -> str:
     return sentence(reason.params) if sentence else reason.code.replace("_", " ")
 
 
+def as_data(reason: Reason) -> dict[str, Any]:
+    """Return what is stored beside the sentence: `{"code": …, "params": {…}}`."""
+    return {"code": reason.code, "params": dict(reason.params)}
+
+
 def number(value: float) -> str:
     """Return a number as screens show it: 1,000 and 2.5, never 2.0."""
     return f"{int(value):,}" if value == int(value) else f"{round(value, 3):,}"

@@ -117,6 +117,7 @@ def _fall_back(run: Row, node: int, incarnation: UUID, death: Died, timing: Timi
         kind="reload",
         state="activating",
         reason=f"r{death.revision} was rejected: {death.error}",
+        why=None,
         actor="system",
         source=node,
         source_incarnation=incarnation,

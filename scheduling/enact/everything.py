@@ -48,14 +48,15 @@ NOW = "SELECT clock_timestamp() AS at"
 TAKE = """
 WITH input AS MATERIALIZED (
     SELECT * FROM unnest(%(portfolios)s::bigint[], %(phases)s::text[], %(reasons)s::text[],
-                         %(halts)s::bigint[]) AS i(portfolio, phase, reason, halt)
+                         %(whys)s::jsonb[], %(halts)s::bigint[])
+        AS i(portfolio, phase, reason, why, halt)
 ), taken AS (
     -- Nobody can win here: the run is locked, and what was committed before is in last_seq.
     UPDATE scheduling_run r SET
         epoch = r.epoch + %(by)s,
         node_id = NULL, incarnation = NULL,
         granted_at = %(at)s, first_commit_at = NULL, batch = NULL,
-        phase = i.phase, reason = i.reason, halt_id = i.halt,
+        phase = i.phase, reason = i.reason, why = coalesce(i.why, r.why), halt_id = i.halt,
         phase_since = CASE WHEN r.phase <> i.phase THEN %(at)s ELSE r.phase_since END
     FROM input i WHERE r.portfolio_id = i.portfolio
     RETURNING r.portfolio_id, r.epoch, r.revision, r.last_seq
@@ -97,6 +98,7 @@ class Taking(NamedTuple):
     reason: str
     halt: int | None
     data: object  #: Jsonb: what its event says beside the usual
+    why: object = None  #: Jsonb: `reason` as data, where it has a code
 
 
 def lock_everything(*, leases: bool = False) -> Recipe[list[Row]]:
@@ -126,6 +128,7 @@ def take_all(
         portfolios=[one.portfolio for one in takings],
         phases=[one.phase for one in takings],
         reasons=[one.reason for one in takings],
+        whys=[one.why for one in takings],
         halts=[one.halt for one in takings],
         data=[one.data for one in takings],
         by=by,

@@ -31,7 +31,9 @@ WITH granted AS (
             WHERE p.id = portfolio_id ORDER BY s.id DESC LIMIT 1) END,
         phase = %(phase)s::text,
         phase_since = clock_timestamp(),
-        reason = %(reason)s::text
+        reason = %(reason)s::text,
+        -- What it was pending for is over: it would be copied by every commit from now on.
+        why = NULL
     WHERE portfolio_id = %(portfolio)s AND epoch = %(epoch)s
     RETURNING portfolio_id, epoch, node_id, incarnation, revision, last_seq, granted_at
 ), ended AS (

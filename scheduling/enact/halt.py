@@ -13,7 +13,7 @@ from datetime import datetime
 
 from psycopg.types.json import Jsonb
 
-from scheduling.decide.reasons import render
+from scheduling.decide.reasons import as_data, render
 from scheduling.decide.world import WAITS_FOR_A_PERSON, Reason
 from scheduling.enact.audit import audit
 from scheduling.enact.everything import (
@@ -88,13 +88,15 @@ def halt_all(*, actor: str, reason: str, expect_running: int | None = None) -> R
     )
     assert act is not None
     yield from call(WANT_STOPPED, portfolios=[row.portfolio_id for row in concerned])
-    said = render(Reason("halted_all", {"actor": actor, "why": reason, "halt": act.id}))
+    why = Reason("halted_all", {"actor": actor, "why": reason, "halt": act.id})
+    said = render(why)
     epochs = yield from take_all(
         [
             Taking(
                 row.portfolio_id,
                 phase="stopped",
                 reason=said,
+                why=Jsonb(as_data(why)),
                 # What somebody had stopped or deleted before does not come back with the others.
                 halt=act.id if is_wanted(row) else None,
                 data=Jsonb(

@@ -50,6 +50,7 @@ class Handoff(models.Model):
         max_length=11, choices=HandoffState.choices, default=HandoffState.REQUESTED
     )
     reason = models.TextField(blank=True, default="")
+    why = models.JSONField(null=True, help_text="`reason` as {code, params}, if it was planned.")
     requested_by = models.CharField(max_length=150, blank=True, default="")
     source_node = models.ForeignKey(
         Node, on_delete=models.PROTECT, null=True, related_name="handoffs_out"

@@ -49,6 +49,9 @@ class Run(models.Model):
     phase = models.CharField(max_length=12, choices=Phase.choices, default=Phase.PENDING)
     phase_since = models.DateTimeField(auto_now_add=True)
     reason = models.TextField(blank=True, default="")
+    why = models.JSONField(
+        null=True, help_text="What `reason` said as {code, params}, for as long as it says it."
+    )
     attempts = models.PositiveIntegerField(default=0)
     last_death = models.UUIDField(null=True, blank=True)
     failed_seq = models.BigIntegerField(

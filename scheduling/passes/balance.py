@@ -6,9 +6,10 @@ import logging
 from dataclasses import dataclass
 
 from psycopg.errors import DeadlockDetected, LockNotAvailable
+from psycopg.types.json import Jsonb
 
 from scheduling.decide.planner import make_plan
-from scheduling.decide.reasons import render
+from scheduling.decide.reasons import as_data, render
 from scheduling.decide.world import Move, Pending, Placement, Plan, Policy, Reason
 from scheduling.enact import storm
 from scheduling.enact.handoff import request
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 BATCH = 50  #: handoffs requested between two renewals of the pass lock
 
 SAY = """
-UPDATE scheduling_run SET reason = %(reason)s::text
+UPDATE scheduling_run SET reason = %(reason)s::text, why = %(why)s::jsonb
 WHERE portfolio_id = %(portfolio)s AND epoch = %(epoch)s AND reason <> %(reason)s::text
 RETURNING portfolio_id
 """
@@ -89,13 +90,12 @@ def enact(
     told = {pending.portfolio.id for pending in (*plan.pending, *plan.stuck)}
     for row in [observed.rows[number] for number in sorted(observed.with_reason)]:
         if row.phase == "running" and not row.attempts and row.id not in told:
-            run(call(SAY, portfolio=row.id, epoch=row.epoch, reason=""))
+            run(call(SAY, portfolio=row.id, epoch=row.epoch, reason="", why=None))
     return BalanceOutcome(plan, tuple(requested), tuple(rejected))
 
 
 def _begin(change: Placement | Move, observed: Observed, timing: Timing, actor: str) -> Recipe[int]:
     row = observed.rows[change.portfolio.id]
-    why = render(change.reason)
     if isinstance(change, Placement):
         # After a failure the last good one, as in a failover; the wanted one is reloaded then.
         kind, revision = "place", (row.attempts and row.good_revision) or row.revision
@@ -113,7 +113,8 @@ def _begin(change: Placement | Move, observed: Observed, timing: Timing, actor: 
         target=change.target.id,
         to_revision=revision,
         actor=actor,
-        reason=why,
+        reason=render(change.reason),
+        why=change.reason,
         timing=timing,
         seen_epoch=row.epoch,
     )
@@ -132,7 +133,11 @@ def _say(pending: Pending, observed: Observed) -> Recipe[None]:
     if reason.code in PASSING:
         return
     changed = yield from call(
-        SAY, portfolio=pending.portfolio.id, epoch=row.epoch, reason=render(reason)
+        SAY,
+        portfolio=pending.portfolio.id,
+        epoch=row.epoch,
+        reason=render(reason),
+        why=Jsonb(as_data(reason)),
     )
     if changed:
         yield from wake()

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import transaction
+from psycopg.types.json import Jsonb
 
 from portfolios.models import (
     DesiredState,
     Portfolio,
     RevisionStatus,
 )
-from scheduling.decide.reasons import render
+from scheduling.decide.reasons import as_data, render
 from scheduling.decide.targets import choose_target, targets
 from scheduling.decide.world import Reason
 from scheduling.enact.audit import audit
@@ -135,7 +136,8 @@ def start(name: str, *, actor: str, reason: str = "") -> Handoff | None:
     observed = observe(timing())
     chosen = choose_target(observed.snapshot, name)
     if isinstance(chosen, Reason):
-        run(one(SAY_PENDING, portfolio=portfolio.pk, reason=render(chosen)))
+        why = Jsonb(as_data(chosen))
+        run(one(SAY_PENDING, portfolio=portfolio.pk, reason=render(chosen), why=why))
         return None
     node = next(view.id for view in observed.snapshot.nodes if view.name == chosen.node)
     try:
@@ -207,7 +209,7 @@ RETURNING portfolio_id
 """
 
 SAY_PENDING = """
-UPDATE scheduling_run SET reason = %(reason)s::text
+UPDATE scheduling_run SET reason = %(reason)s::text, why = %(why)s::jsonb
 WHERE portfolio_id = %(portfolio)s AND node_id IS NULL AND phase = 'pending'
 RETURNING portfolio_id
 """

@@ -14,7 +14,7 @@ from scheduling.enact.hints import LOCK_NODES, TOUCH
 from scheduling.passes import balance, lock, sweep
 from scheduling.requests import moves
 from tests.model import rows
-from tests.model.store import Row, Store, answers, view
+from tests.model.store import Row, Store, answers, stored, view
 
 
 @answers(GRANT)
@@ -25,7 +25,7 @@ def grant(db: Store, p: Any) -> list[Row]:
     db.set(
         run, epoch=run.epoch + 1, node_id=p.node, incarnation=p.incarnation, revision=p.revision,
         granted_at=db.now, first_commit_at=None, batch=None, attempts=run.attempts + p.deaths,
-        phase=p.phase, phase_since=db.now, reason=p.reason,
+        phase=p.phase, phase_since=db.now, reason=p.reason, why=None,
         resume_seq=db.head() if run.last_commit_at is None else run.resume_seq,
     )  # fmt: skip
     for tenure in db.tenures.values():
@@ -117,7 +117,7 @@ def say_if_new(db: Store, p: Any) -> list[Row]:
     run = db.runs[p.portfolio]
     if run.epoch != p.epoch or run.reason == p.reason:
         return []
-    db.set(run, reason=p.reason)
+    db.set(run, reason=p.reason, why=stored(p.why))
     return [Row(portfolio_id=p.portfolio)]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from scheduling.enact.handoff import deadlines, statements, undo
 from scheduling.enact.register import FOLLOW
 from tests.model import rows
-from tests.model.store import ACTIVE, Row, Store, answers, differ, view
+from tests.model.store import ACTIVE, Row, Store, answers, differ, stored, view
 
 ENDS = ("done", "failed", "rolled_back", "superseded")
 
@@ -85,9 +85,9 @@ def target(db: Store, p: Any) -> list[Row]:
 def insert(db: Store, p: Any) -> list[Row]:
     assert db.active(p.portfolio) is None, "handoff_one_active"
     h = rows.Handoff(
-        db.next_handoff, p.portfolio, p.kind, p.state, p.reason, p.actor, p.source,
-        p.source_incarnation, p.target, p.target_incarnation, p.from_epoch, p.from_revision,
-        p.to_revision, db.now + p.deadline_s, db.now,
+        db.next_handoff, p.portfolio, p.kind, p.state, p.reason, stored(p.why), p.actor,
+        p.source, p.source_incarnation, p.target, p.target_incarnation, p.from_epoch,
+        p.from_revision, p.to_revision, db.now + p.deadline_s, db.now,
     )  # fmt: skip
     db.next_handoff += 1  # like a sequence: a number that was drawn is gone
     db.add(db.handoffs, h.id, h)

@@ -87,6 +87,7 @@ class Run:
     phase: str = "pending"
     phase_since: float = 0.0
     reason: str = "waits for the next pass"
+    why: dict[str, Any] | None = None
     attempts: int = 0
     last_death: UUID | None = None
     failures_by_node: dict[str, int] = field(default_factory=dict)
@@ -123,6 +124,7 @@ class Handoff:
     kind: str
     state: str
     reason: str
+    why: dict[str, Any] | None
     requested_by: str
     source_node_id: int | None
     source_incarnation: UUID | None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any, TypeVar
+
+from psycopg.types.json import Jsonb
 
 from scheduling.enact.recipe import Call, Recipe
 from tests.model import rows
@@ -153,6 +156,11 @@ class Store:
 def view(row: Any, **more: Any) -> Row:
     """Return the columns of a row as they are now, and some beside them."""
     return Row(**{**vars(row), **more})
+
+
+def stored(value: Jsonb | None) -> Any:
+    """Return what a column of jsonb gives back: tuples are lists there."""
+    return None if value is None else json.loads(json.dumps(value.obj))
 
 
 def differ(one: Any, other: Any) -> bool:

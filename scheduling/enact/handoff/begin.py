@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from psycopg.types.json import Jsonb
+
 from scheduling.decide.precedence import outranks
-from scheduling.decide.world import WAITS_FOR_A_PERSON
+from scheduling.decide.reasons import as_data
+from scheduling.decide.world import WAITS_FOR_A_PERSON, Reason
 from scheduling.enact.audit import audit
 from scheduling.enact.grant import lock_run
 from scheduling.enact.handoff.statements import (
@@ -27,13 +30,15 @@ def request(
     to_revision: int | None = None,
     actor: str,
     reason: str,
+    why: Reason | None = None,
     timing: Timing,
     seen_epoch: int | None = None,
 ) -> Recipe[Row]:
     """Begin a handoff and return its row, or raise `Refused` with the sentence.
 
     `seen_epoch` is what an automatic pass decided on: another epoch by now means that somebody was
-    faster, and refuses. What a person asks for names no epoch.
+    faster, and refuses. What a person asks for names no epoch. `why` is what `reason` says, as
+    data, where a plan found it.
     """
     run = yield from lock_run(portfolio)
     if run is None:
@@ -81,6 +86,7 @@ def request(
         kind=kind,
         state=state,
         reason=reason,
+        why=None if why is None else Jsonb(as_data(why)),
         actor=actor[:150],
         source=run.node_id,
         source_incarnation=run.incarnation,

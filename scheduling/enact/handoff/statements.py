@@ -45,11 +45,11 @@ WHERE n.id = %(node)s
 """
 
 INSERT = """
-INSERT INTO scheduling_handoff (portfolio_id, kind, state, reason, requested_by,
+INSERT INTO scheduling_handoff (portfolio_id, kind, state, reason, why, requested_by,
     source_node_id, source_incarnation, target_node_id, target_incarnation,
     from_epoch, from_revision, to_revision, release_answer, error, deadline_at, requested_at)
-VALUES (%(portfolio)s, %(kind)s::text, %(state)s::text, %(reason)s::text, %(actor)s::text,
-    %(source)s, %(source_incarnation)s, %(target)s, %(target_incarnation)s,
+VALUES (%(portfolio)s, %(kind)s::text, %(state)s::text, %(reason)s::text, %(why)s::jsonb,
+    %(actor)s::text, %(source)s, %(source_incarnation)s, %(target)s, %(target_incarnation)s,
     %(from_epoch)s, %(from_revision)s, %(to_revision)s, '', '',
     clock_timestamp() + make_interval(secs => %(deadline_s)s), clock_timestamp())
 RETURNING *
