@@ -13,9 +13,9 @@ from typing import Any
 
 from bench.planner_rows import row
 from bench.planner_worlds import node
+from scheduling.decide.imagined import lose
 from scheduling.decide.planner import make_plan
 from scheduling.decide.stock import Stock
-from scheduling.decide.targets import lose
 from scheduling.decide.world import Policy, PortfolioView, Snapshot
 
 PLAN_LIMIT_MS = 250.0

@@ -12,7 +12,6 @@ from typing import Any
 
 from bench.planner_rows import row
 from bench.planner_worlds import fleet, highest, node, settled
-from scheduling.decide.targets import lose
 
 
 def against_kafka(count: int, node_count: int, limit_s: float) -> Iterator[dict[str, Any]]:

@@ -17,9 +17,6 @@ places                     `node_full`
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
-
 from scheduling.decide.fleet import Fleet
 from scheduling.decide.obstacles import node_state, obstacle, why_nowhere
 from scheduling.decide.reasons import render
@@ -72,21 +69,6 @@ def choose_target(snapshot: Snapshot, portfolio_name: str) -> TargetAnswer | Rea
     if node is None:
         return why_nowhere(fleet, portfolio, owner)
     return _answer(fleet, portfolio, node)
-
-
-def lose(snapshot: Snapshot, names: Iterable[str]) -> Snapshot:
-    """Return the snapshot as it would be if the nodes of these names were lost.
-
-    Raise `NotInSnapshot` for a name no node has.
-    """
-    gone = set(names)
-    unknown = gone - {node.name for node in snapshot.nodes}
-    if unknown:
-        raise NotInSnapshot(f"There is no node named {min(unknown)}.")
-    nodes = tuple(
-        replace(node, status="lost") if node.name in gone else node for node in snapshot.nodes
-    )
-    return replace(snapshot, nodes=nodes)
 
 
 def _find(snapshot: Snapshot, name: str) -> PortfolioView:

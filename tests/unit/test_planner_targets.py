@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from scheduling.decide.imagined import lose
 from scheduling.decide.planner import make_plan
 from scheduling.decide.reasons import render
-from scheduling.decide.targets import NotInSnapshot, choose_target, lose, targets
+from scheduling.decide.targets import NotInSnapshot, choose_target, targets
 from scheduling.decide.world import Policy, Reason, TargetAnswer
 from tests.planning import NOW, moves, node, on, portfolio, world
 
