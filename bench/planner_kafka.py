@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.planner_rows import row
 from bench.planner_worlds import fleet, highest, node, settled
+from scheduling.decide.imagined import lose
 
 
 def against_kafka(count: int, node_count: int, limit_s: float) -> Iterator[dict[str, Any]]:
