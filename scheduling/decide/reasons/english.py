@@ -1,34 +1,8 @@
-"""The one place where a reason becomes a sentence.
-
-A sentence says what is needed or what happened, the state found with its numbers, and what would
-help. It names nodes and numbers, never ids, and neither begins with a capital nor ends with a full
-stop, so that screens can set it behind a name.
-"""
+"""The sentences in English, which is also what rows keep."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
-from scheduling.decide.world import Reason
-
-Params = Mapping[str, Any]
-
-
-def render(reason: Reason) -> str:
-    """Return the English sentence for `reason`. A code it does not know is shown as it is."""
-    sentence = SENTENCES.get(reason.code)
-    return sentence(reason.params) if sentence else reason.code.replace("_", " ")
-
-
-def as_data(reason: Reason) -> dict[str, Any]:
-    """Return what is stored beside the sentence: `{"code": …, "params": {…}}`."""
-    return {"code": reason.code, "params": dict(reason.params)}
-
-
-def number(value: float) -> str:
-    """Return a number as screens show it: 1,000 and 2.5, never 2.0."""
-    return f"{int(value):,}" if value == int(value) else f"{round(value, 3):,}"
+from scheduling.decide.reasons.figures import Params, Sentence, number
 
 
 def count(value: float, one: str, many: str | None = None) -> str:
@@ -317,7 +291,7 @@ def on_node(p: Params) -> str:
     return f"{node} is busy with other handoffs"
 
 
-SENTENCES: dict[str, Callable[[Params], str]] = {
+SENTENCES: dict[str, Sentence] = {
     "place": _place,
     "failover": _failover,
     "drain": _drain,

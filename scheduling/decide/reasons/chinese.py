@@ -1,0 +1,325 @@
+"""The sentences in Chinese, as a trading desk writes them.
+
+Names of nodes and portfolios, labels, strategies and `seq` stay as they are; the punctuation is
+full-width. A number that English spells out (twice) is spelled out here too.
+"""
+
+from __future__ import annotations
+
+from scheduling.decide.reasons.figures import Params, Sentence, number
+
+
+def _load(before: float, after: float, capacity: float) -> str:
+    return f"{number(before)} → {number(after)}，共 {number(capacity)}"
+
+
+def _places(p: Params) -> str:
+    return f"{number(p['weight'])} 个空位"
+
+
+# Placements and moves
+
+
+def _target(p: Params) -> str:
+    """Return why this node: `node-3 在 2 个节点中负载最低：2 → 3，共 5`."""
+    load = _load(p["load_before"], p["load_after"], p["capacity"])
+    name = p["target"]
+    match p["how"]:
+        case "pinned":
+            return f"固定在 {name}：负载 {load}"
+        case "prepared":
+            return f"{name} 已准备就绪：负载 {load}"
+        case "suspect":
+            return f"没有在线节点有空位，可疑的 {name} 有：负载 {load}"
+        case "failed":
+            return f"其他节点没有空位，只能再选 {name}，此前在该节点启动失败两次：负载 {load}"
+    if p["of"] == 1:
+        return f"{name} 是唯一可用的节点：负载 {load}"
+    return f"{name} 在 {number(p['of'])} 个节点中负载最低：{load}"
+
+
+def _place(p: Params) -> str:
+    if p["pinned"]:
+        return f"固定在 {p['pinned']}，但该节点目前无法接收；{_target(p)}"
+    return _target(p)
+
+
+def _failover(p: Params) -> str:
+    if p["source"] is None:
+        gone = "原节点已无记录"
+    elif p["source_status"] == "left":
+        gone = f"{p['source']} 已离开"
+    else:
+        gone = f"{p['source']} 失联"
+    return f"{gone}；{_target(p)}"
+
+
+def _drain(p: Params) -> str:
+    return f"{p['source']} 排空中；{_target(p)}"
+
+
+def _rebalance(p: Params) -> str:
+    return f"均衡负载：{_both_loads(p)}"
+
+
+def _makes_room(p: Params) -> str:
+    return f"为 {p['for']} 腾出空位：{_both_loads(p)}"
+
+
+def _both_loads(p: Params) -> str:
+    after = p["source_load"] - p["weight"]
+    source = _load(p["source_load"], after, p["source_capacity"])
+    target = _load(p["load_before"], p["load_after"], p["capacity"])
+    return f"{p['source']} {source}；{p['target']} {target}"
+
+
+def _rule_broken(p: Params) -> str:
+    return f"{p['source']} 不再满足其要求；{_target(p)}"
+
+
+def _spread(p: Params) -> str:
+    return f"{p['source']} 上已有分散组 {p['group']} 的另一组合；{_target(p)}"
+
+
+# Nowhere to go
+
+
+def _nodes(p: Params) -> str:
+    """Return `3 个节点`, or of a portfolio that runs and should leave, `其他 2 个节点`."""
+    counted = f"{number(p['nodes'])} 个节点"
+    return f"其他 {counted}" if p["other"] else counted
+
+
+def _zero_of(p: Params) -> str:
+    return f"{_nodes(p)}中 0 个具备"
+
+
+def _suitable(p: Params) -> str:
+    """Return `具备 gpu=yes 的 3 个节点`."""
+    if not p["selector"]:
+        return _nodes(p)
+    return f"具备 {p['selector']} 的{'' if p['other'] else ' '}{_nodes(p)}"
+
+
+def _no_nodes(p: Params) -> str:
+    return f"需要 {_places(p)}：还没有节点；用 run_node 启动一个"
+
+
+def _no_other_node(p: Params) -> str:
+    return f"需要在别处有 {_places(p)}：没有其他节点；请增加一个"
+
+
+def _no_live_node(p: Params) -> str:
+    return f"需要 {_places(p)}：{_nodes(p)}中 0 个在线；重新启动一个，或增加一个"
+
+
+def _no_selector(p: Params) -> str:
+    return f"需要 {p['selector']}：{_zero_of(p)}；给一个节点加上该标签，或去掉选择器"
+
+
+def _no_strategy(p: Params) -> str:
+    return f"需要策略 {p['strategy']}：{_zero_of(p)}；在一个节点上安装，或更换组合的策略"
+
+
+def _no_feed(p: Params) -> str:
+    return (
+        f"需要行情源 {p['feed']}（sha256 {p['feed_sha']}…）：{_zero_of(p)}；"
+        "在一个节点上安装相同的数据"
+    )
+
+
+def _no_match(p: Params) -> str:
+    parts = (
+        p["selector"],
+        f"策略 {p['strategy']}" if p["strategy"] else "",
+        f"行情源 {p['feed']}" if p["feed"] else "",
+    )
+    needs = "、".join(part for part in parts if part)
+    return f"需要 {needs}：{_nodes(p)}中 0 个同时具备；补齐一个节点，或减少要求"
+
+
+def _too_heavy(p: Params) -> str:
+    return (
+        f"需要一个节点上有 {_places(p)}：{_suitable(p)}中最大容量为 {number(p['largest'])}；"
+        "提高某个节点的容量，或降低权重"
+    )
+
+
+def _no_room(p: Params) -> str:
+    states = "，".join(f"{state['node']} {_short(state, p['group'])}" for state in p["states"])
+    if p["more"]:
+        rest = "，".join(f"{number(n)} 个{STATES.get(code, code)}" for code, n in p["more"].items())
+        states = f"{states}，另有 {number(sum(p['more'].values()))} 个（{rest}）"
+    every = "" if p["nodes"] == 1 else "都"
+    return f"需要 {_places(p)}：{_suitable(p)}{every}没有空位：{states}；{_help(p)}"
+
+
+#: What a node is in, where a list of nodes has room for no more than a word.
+STATES = {
+    "lost": "失联",
+    "left": "已离开",
+    "selector": "缺少标签",
+    "strategy": "缺少策略",
+    "feed": "缺少行情源",
+    "draining": "排空中",
+    "cordoned": "已封锁",
+    "spread": "已有同组组合",
+    "full": "已满",
+    "flapping": "频繁失联",
+    "suspect": "可疑",
+    "busy": "交接繁忙",
+}
+
+
+def _short(state: Params, group: str) -> str:
+    """Return `8/8`, `排空中`, `已有 alpha 的另一组合`."""
+    match state["state"]:
+        case "full":
+            return f"{number(state['load'])}/{number(state['capacity'])}"
+        case "spread":
+            return f"已有 {group} 的另一组合"
+    return STATES.get(state["state"], str(state["state"]))
+
+
+def _help(p: Params) -> str:
+    match p["remedy"]:
+        case "cordoned":
+            return f"解除 {p['remedy_node']} 的封锁，或增加节点"
+        case "draining":
+            return f"撤销 {p['remedy_node']} 的排空，或增加节点"
+        case "flapping":
+            return "等频繁失联的节点稳定下来，或增加节点"
+        case "spread":
+            return "增加节点，或将分散组设为软约束"
+    return "增加节点、提高容量，或停止一个组合"
+
+
+# Waiting
+
+
+def _waits_for_room(p: Params) -> str:
+    moves = "、".join(f"{move['portfolio']} 移到 {move['target']}" for move in p["moves"])
+    once = f"{moves} 后" if moves else "正在离开的组合移走后"
+    return f"需要 {_places(p)}：{once}，{p['node']} 即有空位"
+
+
+def _pin_waits(p: Params) -> str:
+    return f"无法进入固定的节点：{on_node(p['state'])}；取消固定，或在该节点腾出空位"
+
+
+def _frozen(p: Params) -> str:
+    what = {"drain": "所在节点排空中", "pin": "已固定到其他节点"}.get(
+        p["cause"], "所在节点不再适合它"
+    )
+    return f"{what}，但自动移动已冻结；解冻，或手动迁移"
+
+
+def _its_node(p: Params) -> str:
+    """Return what a sentence begins with: `node-2 `, `所在节点`."""
+    return f"{p['node']} " if p["node"] else "所在节点"
+
+
+def _frozen_failover(p: Params) -> str:
+    return f"{_its_node(p)}失联，但故障转移已冻结；解冻，或手动迁移"
+
+
+def _storm_hold(p: Params) -> str:
+    if p.get("by"):
+        return f"{_its_node(p)}失联，但 {p['by']} 暂缓了故障转移；解除暂缓，或迁移它"
+    return f"{_its_node(p)}与许多其他节点同时失联，故障转移暂缓；节点恢复后自动继续，或手动解除暂缓"
+
+
+def _storm_late(p: Params) -> str:
+    late = "、".join(p["late"])
+    return f"{_its_node(p)}失联，{late} 心跳迟到：查明它们是否一同失联之前，故障转移等待"
+
+
+def _after_storm(p: Params) -> str:
+    return (
+        f"{_its_node(p)}与许多节点一同失联：故障转移已恢复，每轮 {number(p['limit'])} 个，依次进行"
+    )
+
+
+def _backing_off(p: Params) -> str:
+    return f"上次尝试失败；{number(max(1, round(p['wait_s'])))} 秒后再试"
+
+
+def _halted_all(p: Params) -> str:
+    why = f"：{p['why']}" if p["why"] else ""
+    return (
+        f"{p['actor']} 紧急停止了全部组合{why}；"
+        f"单独启动它，或撤销第 {p['halt']} 号紧急停止，重新启动当时停止的全部组合"
+    )
+
+
+# One node, asked by a person
+
+
+def on_node(p: Params) -> str:
+    """Return why one node does not take a portfolio: `node-2 缺少 gpu=yes`."""
+    node = p["node"]
+    match p["state"]:
+        case "lost":
+            return f"{node} 失联"
+        case "left":
+            return f"{node} 已离开"
+        case "selector":
+            return f"{node} 缺少 {p['selector']}"
+        case "strategy":
+            return f"{node} 缺少策略 {p['strategy']}"
+        case "feed":
+            return f"{node} 缺少行情源 {p['feed']}（sha256 {p['feed_sha']}…）"
+        case "draining":
+            return f"{node} 排空中：不接收新的组合"
+        case "cordoned":
+            return f"{node} 已封锁：不接收新的组合"
+        case "flapping":
+            return f"{node} 近来频繁失联：{number(round(p['wait_s']))} 秒后重新计入"
+        case "spread":
+            return f"{node} 上已有分散组 {p['group']} 的另一组合"
+        case "full":
+            return (
+                f"{node} 已满：负载 {number(p['load'])}/{number(p['capacity'])}，"
+                f"它需要 {number(p['weight'])}"
+            )
+        case "failed_there":
+            return f"在 {node} 上启动它失败两次"
+        case "same_node":
+            return f"它正在 {node} 上运行"
+        case "suspect":
+            return f"{node} 可疑：缺少一次心跳"
+        case "fits":
+            load = _load(p["load"], p["load"] + p["weight"], p["capacity"])
+            return f"{node} 可以接收：负载 {load}"
+    return f"{node} 忙于其他交接"
+
+
+SENTENCES: dict[str, Sentence] = {
+    "place": _place,
+    "failover": _failover,
+    "drain": _drain,
+    "pin": _target,
+    "rebalance": _rebalance,
+    "makes_room": _makes_room,
+    "rule_broken": _rule_broken,
+    "spread": _spread,
+    "no_nodes": _no_nodes,
+    "no_other_node": _no_other_node,
+    "no_live_node": _no_live_node,
+    "no_selector": _no_selector,
+    "no_strategy": _no_strategy,
+    "no_feed": _no_feed,
+    "no_match": _no_match,
+    "too_heavy": _too_heavy,
+    "no_room": _no_room,
+    "waits_for_room": _waits_for_room,
+    "pin_waits": _pin_waits,
+    "frozen": _frozen,
+    "frozen_failover": _frozen_failover,
+    "storm_hold": _storm_hold,
+    "storm_late": _storm_late,
+    "after_storm": _after_storm,
+    "backing_off": _backing_off,
+    "halted_all": _halted_all,
+    "on_node": on_node,
+}
