@@ -22,6 +22,7 @@ class Wire:
         self._to_server, self._to_node = asyncio.Event(), asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
         self._pumps: set[asyncio.Task[None]] = set()
+        self._listening: asyncio.Server | None = None
         self.url = ""
 
     @contextmanager
@@ -66,8 +67,8 @@ class Wire:
         asyncio.run_coroutine_threadsafe(self._reset(), self._loop).result(5)
 
     async def _listen(self) -> str:
-        server = await asyncio.start_server(self._accept, self._host, 0)
-        host, port = server.sockets[0].getsockname()
+        self._listening = await asyncio.start_server(self._accept, self._host, 0)
+        host, port = self._listening.sockets[0].getsockname()
         return f"http://{host}:{port}"
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -111,5 +112,11 @@ class Wire:
         self._writers.clear()
 
     async def _end(self) -> None:
+        if self._listening is not None:
+            self._listening.close()
         await self._reset()
-        await asyncio.gather(*self._pumps, return_exceptions=True)
+        # A connection that is just being accepted is a task of asyncio's own.
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
