@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 
 from psycopg.errors import DeadlockDetected, LockNotAvailable
@@ -58,8 +59,19 @@ def balance(
 
     `standing` is what the last pass of the same process left: then this one reads what changed.
     """
+    began = time.monotonic()
     observed = observe(timing, standing)
+    looked = time.monotonic()
     plan = make_plan(observed.snapshot, policy, observed.stock)
+    if plan.changes:
+        looked_ms, planned_ms = 1e3 * (looked - began), 1e3 * (time.monotonic() - looked)
+        logger.info(
+            "%d changes planned in %.1f ms after a look of %.0f ms",
+            plan.changes,
+            planned_ms,
+            looked_ms,
+            extra={"looked_ms": round(looked_ms, 3), "planned_ms": round(planned_ms, 3)},
+        )
     return enact(plan, observed, holder, timing, actor)
 
 
