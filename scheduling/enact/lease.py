@@ -26,6 +26,15 @@ WITH input AS MATERIALIZED (
         AS i(node, incarnation, leaving, metrics, portfolios, unheard_s)
 ), clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
+), serving AS MATERIALIZED (
+    -- How long nodes have been able to hear us. Before a gap it was we who were silent.
+    SELECT CASE WHEN clock.now - g.last_beat_at
+            BETWEEN interval '-1 s' AND make_interval(secs => %(gap_s)s)
+        THEN greatest(extract(epoch FROM clock.now - g.serving_since)::float8, 0)
+        ELSE 0 END AS for_s
+    FROM clock LEFT JOIN scheduling_gatewaypulse g ON g.id = 1
+), heard AS MATERIALIZED (
+    SELECT i.node, least(i.unheard_s, serving.for_s) AS unheard_s FROM input i, serving
 ), locked AS MATERIALIZED (
     -- In node order: two batches of beats that overlap would deadlock otherwise.
     SELECT l.node_id, l.expires_at FROM scheduling_lease l JOIN input i ON i.node = l.node_id
@@ -34,15 +43,16 @@ WITH input AS MATERIALIZED (
 ), beaten AS (
     -- The rival that may win: a new incarnation that registered. Then there is no row, and the
     -- daemon hears that it is superseded. A node that said goodbye stays gone.
-    -- One that hears no answer is renewed up to one TTL after it last did, and no further.
+    -- One that hears no answer is renewed up to one TTL after it last could, and no further.
     UPDATE scheduling_lease l SET renewals = l.renewals + 1,
-        renewed_at = CASE WHEN i.unheard_s < %(ttl_s)s THEN clock.now ELSE l.renewed_at END,
-        expires_at = CASE WHEN i.unheard_s <= 0
+        renewed_at = CASE WHEN h.unheard_s < %(ttl_s)s THEN clock.now ELSE l.renewed_at END,
+        expires_at = CASE WHEN h.unheard_s <= 0
             THEN clock.now + make_interval(secs => %(ttl_s)s)
-            ELSE greatest(l.expires_at, clock.now + make_interval(secs => %(ttl_s)s - i.unheard_s))
+            ELSE greatest(l.expires_at, clock.now + make_interval(secs => %(ttl_s)s - h.unheard_s))
             END
-    FROM input i, locked, clock, scheduling_node n
+    FROM input i, heard h, locked, clock, scheduling_node n
     WHERE locked.node_id = l.node_id AND i.node = l.node_id AND l.incarnation = i.incarnation
+      AND h.node = i.node
       AND n.id = l.node_id AND n.status IN ('alive', 'lost')
     RETURNING l.node_id, l.expires_at, i.leaving, i.metrics, i.portfolios
 ), turned AS MATERIALIZED (

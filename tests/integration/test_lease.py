@@ -111,6 +111,18 @@ def test_a_node_that_hears_no_answer_is_renewed_to_one_ttl_after_it_last_did(nod
     assert left_s() > 29
 
 
+def test_what_a_node_did_not_hear_while_nobody_served_shortens_nothing(node: Daemon) -> None:
+    """A beat may wait in the socket of a frozen web process, and say what was our own silence."""
+    serving_since(3600, last_beat_ago=40)
+    Lease.objects.update(expires_at=ago(10))
+    node.beat(unheard_s=25.0)
+    assert left_s() > 29
+    Lease.objects.update(expires_at=ago(10))
+    node.beat(unheard_s=27.0)  # the next one of those that waited, in a statement of its own
+    assert left_s() > 29
+    assert lost() == []
+
+
 def test_a_lost_node_that_hears_no_answer_stays_lost(node: Daemon) -> None:
     lose(node)
     assert node.beat(unheard_s=40.0).beaten is True

@@ -18,6 +18,7 @@ def beat(db: Store, p: Any) -> list[Row]:
         if node is None:
             continue
         held = db.leases.get(node_id)
+        unheard_s = min(unheard_s, _serving_for_s(db, p.gap_s))
         mine = held is not None and held.incarnation == incarnation
         beaten = mine and node.status in ("alive", "lost")
         row = Row(
@@ -57,6 +58,13 @@ def beat(db: Store, p: Any) -> list[Row]:
 @answers(lease.PULSE)
 def pulse(db: Store, p: Any) -> None:
     _beat_of_ours(db, p.gap_s, least_s=None)
+
+
+def _serving_for_s(db: Store, gap_s: float) -> float:
+    held = db.pulse.get(1)
+    if held is None or not -1 <= db.now - held.last_beat_at <= gap_s:
+        return 0.0
+    return max(db.now - held.serving_since, 0.0)
 
 
 def _renewed(db: Store, held: rows.Lease, ttl_s: float, unheard_s: float) -> float:
