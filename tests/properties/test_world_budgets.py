@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scheduling.wire.messages import Commit, CommitResult
 from tests.model import people
 from tests.model.acts import PHASES
+from tests.model.gateway import Away
 from tests.model.world import QUANTUM_S, World
 
 SOME = settings(max_examples=8, phases=PHASES)
@@ -100,6 +103,72 @@ def test_a_move_is_done_within_10_s_and_pauses_5_s_at_most_and_nobody_else_pause
     for other in set(world.db.runs) - {portfolio}:
         assert longest_gap_s(world, other, began) <= 2, "I7: a bystander paused"
         assert world.db.runs[other].epoch == epochs[other], "I7: a bystander moved"
+
+
+def cut_off_before_its_first_commit(world: World, portfolio: int, node: int) -> None:
+    """Let the node be cut off with the first commit of this portfolio that it would send."""
+    send, cut_off = world.gateway.commit, world.daemon_of(node)
+    assert cut_off is not None
+
+    def lose(sender: int, incarnation: UUID, words: Commit) -> CommitResult:
+        if (sender, words.portfolio) == (node, portfolio):
+            cut_off.cut = True
+            raise Away
+        return send(sender, incarnation, words)
+
+    world.gateway.commit = lose  # type: ignore[method-assign]
+    while not cut_off.cut:
+        world.go_on(QUANTUM_S)
+
+
+@given(phases, st.sampled_from((1, 2, 3, 4, 5)))
+@SOME
+def test_a_target_cut_off_after_the_drain_gives_it_back_within_its_deadline(
+    warm_up_s: float, portfolio: int
+) -> None:
+    world = a_world(warm_up_s)
+    world.db.frozen = True
+    run, source = world.db.runs[portfolio], world.db.runs[portfolio].node_id
+    assert source is not None
+    asked = world.db.run(people.move("migrate", portfolio, source % 3 + 1, None, world.timing))
+    handoff = world.db.handoffs[asked.id]
+    cut_off_before_its_first_commit(world, portfolio, source % 3 + 1)
+    assert (handoff.state, run.node_id) == ("activating", source % 3 + 1)
+    began, epochs = world.db.now, {r.portfolio_id: r.epoch for r in world.db.runs.values()}
+    while not moved(world, [portfolio], epochs):
+        world.go_on(QUANTUM_S)
+        assert world.db.now - began <= world.timing.activate_deadline_s + 3, "I6"
+    assert (handoff.state, run.node_id) == ("rolled_back", source)
+    for other in world.db.runs.values():
+        if other.portfolio_id != portfolio and other.node_id != source % 3 + 1:
+            assert longest_gap_s(world, other.portfolio_id, began) <= 2, "I7: a bystander paused"
+            assert other.epoch == epochs[other.portfolio_id], "I7: a bystander moved"
+
+
+@given(phases, st.sampled_from((1, 2, 3, 4, 5)))
+@SOME
+def test_what_is_placed_on_a_node_cut_off_before_its_first_commit_is_placed_again(
+    warm_up_s: float, portfolio: int
+) -> None:
+    world = a_world(warm_up_s)
+    run = world.db.runs[portfolio]
+    world.db.run(people.stop(portfolio))
+    world.go_on(world.timing.drain_deadline_s + 3)
+    assert run.phase == "stopped"
+    world.db.run(people.start(portfolio))
+    asked = world.db.run(people.move("place", portfolio, 1, None, world.timing))
+    cut_off_before_its_first_commit(world, portfolio, 1)
+    assert run.node_id == 1
+    handoff, began, epoch = world.db.handoffs[asked.id], world.db.now, run.epoch
+    while handoff.state == "activating":
+        world.go_on(QUANTUM_S)
+        assert world.db.now - began <= world.timing.activate_deadline_s + 3, "I6"
+    assert (handoff.state, run.node_id) == ("rolled_back", None)
+    # The next choice may be the same node: it is silent, and nobody knows before its lease is over.
+    while not moved(world, [portfolio], {portfolio: epoch}):
+        world.go_on(QUANTUM_S)
+        assert world.db.now - began <= world.timing.lease_ttl_s + 12, "I6"
+    assert run.node_id in (2, 3)
 
 
 @pytest.mark.parametrize("catch_up", ["full", "state_only"])
