@@ -22,6 +22,7 @@ from scheduling.enact.lease import next_expiry
 from scheduling.enact.recipe import run
 from scheduling.errors import SnapshotUnavailable
 from scheduling.passes.lock import look
+from scheduling.passes.resilience import Resilience
 from scheduling.scheduler import Scheduler, TickOutcome
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class Watcher:
 
     def __init__(self, balance_interval_s: float) -> None:
         self.scheduler = Scheduler("watcher")
+        self.resilience = Resilience()
         self.balance_interval_s = balance_interval_s
         self._ended = threading.Event()
         self._next_rebalance = 0.0
@@ -103,7 +105,9 @@ class Watcher:
         except Exception:
             self._tell_of_standing()
             raise
-        if not outcome.ran:
+        if outcome.ran:
+            self._foresee()
+        else:
             self._tell_of_standing()  # whoever holds the pass may be frozen
         if outcome.ran and rebalance:
             self._next_rebalance = time.monotonic() + self._rest_of(outcome)
@@ -118,6 +122,16 @@ class Watcher:
             self.scheduler.raise_alerts()
         except (psycopg.Error, DjangoDatabaseError):
             connection.close()  # the database is away, and the pass has said so
+
+    def _foresee(self) -> None:
+        """Reckon what the loss of each node would come to, for as long as a tick may spare."""
+        try:
+            self.resilience.look(self.scheduler.standing)
+        except (psycopg.Error, DjangoDatabaseError):
+            raise
+        except Exception:
+            # A fault of ours in a figure must not keep the watcher from failing anything over.
+            logger.exception("what a loss would come to is not known now")
 
     def _rest_of(self, outcome: TickOutcome) -> float:
         """Return the time until loads are looked at again: soon while they are being evened out."""

@@ -52,7 +52,7 @@ def pending_now(plan: Plan) -> frozenset[int]:
 
 def suspects_counted(plan: Plan) -> tuple[str, ...]:
     """Return the names of suspect nodes that a plan sends something to: of those nobody is sure."""
-    targets = [step.target for step in (*plan.place, *plan.move)]
+    targets = [*(p.target for p in plan.place), *(m.target for m in plan.move)]
     return tuple(sorted({node.name for node in targets if node.status == "suspect"}))
 
 

@@ -4,7 +4,7 @@ from scheduling.models.audit import Event
 from scheduling.models.control import Control, GatewayPulse, Halt, PassLock
 from scheduling.models.guard import Alert, Storm
 from scheduling.models.handoff import ACTIVE_STATES, Handoff, HandoffKind, HandoffState
-from scheduling.models.node import Lease, Node, NodeReport, NodeStatus
+from scheduling.models.node import Lease, Node, NodeReport, NodeStatus, Resilience
 from scheduling.models.run import Phase, Run, Tenure
 from scheduling.models.tokens import ApiToken, NodeToken
 from scheduling.models.verification import OPEN_STATES, Verification, VerificationState
@@ -28,6 +28,7 @@ __all__ = [
     "NodeToken",
     "PassLock",
     "Phase",
+    "Resilience",
     "Run",
     "Storm",
     "Tenure",

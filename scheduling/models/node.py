@@ -83,3 +83,22 @@ class NodeReport(models.Model):
 
     def __str__(self) -> str:
         return f"report of {self.node_id}"
+
+
+class Resilience(models.Model):
+    """What the loss of a node would come to, as the watcher reckoned last. Alive ones only."""
+
+    node = models.OneToOneField(
+        Node, on_delete=models.CASCADE, primary_key=True, related_name="resilience"
+    )
+    as_of = models.DateTimeField(help_text="Of the look at the fleet that it was true for.")
+    runs = models.PositiveIntegerField(help_text="Portfolios that would need another place.")
+    fit = models.PositiveIntegerField(help_text="Of them, those that would have one at once.")
+    homeless = models.PositiveIntegerField(help_text="Portfolios that would have no place.")
+    waiting = models.PositiveIntegerField(help_text="Portfolios that would have to wait for one.")
+    # [{"code", "params", "portfolios": [names]}]: most that have no place have it for one reason.
+    reasons = models.JSONField(default=list)
+    suspects = models.JSONField(default=list, help_text="Suspect nodes that were counted.")
+
+    def __str__(self) -> str:
+        return f"loss of node {self.node_id}: {self.homeless} without a place"

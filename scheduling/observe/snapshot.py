@@ -146,6 +146,7 @@ def observe(timing: Timing, standing: Standing | None = None) -> Observed:
         storm_late=seen.late if seen.doubtful else (),
         after_storm=_is_after_storm(nodes, standing, clock),
     )
+    standing.snapshot = snapshot
     return Observed(snapshot, standing)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from scheduling.decide.stock import Stock
-from scheduling.decide.world import PortfolioView
+from scheduling.decide.world import PortfolioView, Snapshot
 
 #: Smaller ones would be more digests to compare, larger ones more rows read for one that changed.
 BUCKET = 64
@@ -52,6 +52,8 @@ class Standing:
         self.stock = Stock()
         self.rows: dict[int, Any] = {}  #: portfolio id → its row
         self.with_reason: set[int] = set()  #: portfolios whose row carries a reason
+        self.snapshot: Snapshot | None = None  #: the last look itself
+        self.version = 0  #: another one once any portfolio is another than a plan saw
         self._digests: dict[int, int] = {}
         self._hurt: frozenset[int] = frozenset()  #: whose view depends on the time, too
 
@@ -95,6 +97,9 @@ class Standing:
         self.with_reason.update(number for number, row in fresh.items() if row.reason)
         now_hurt = frozenset(hurt)
         changed = {*fresh, *((self._hurt | now_hurt) & self.rows.keys())}
-        self.stock.change([view_of(self.rows[number]) for number in sorted(changed)], gone)
+        views = [view_of(self.rows[number]) for number in sorted(changed)]
+        if gone or any(view != self.stock.portfolios.get(view.id) for view in views):
+            self.version += 1
+        self.stock.change(views, gone)
         self._hurt = now_hurt
         self._digests = dict(digests)
