@@ -94,6 +94,7 @@ def portfolio(name: str, on: str | None, **given: Any) -> PortfolioLine:
         "pid": 21_877,
         "attempts": 0,
         "reason": "",
+        "why": None,
         "account": {
             "cash": Decimal("98000.00"),
             "equity": Decimal("100000") + pnl,
@@ -145,6 +146,7 @@ def handoff(number: int, name: str, **given: Any) -> HandoffLine:
         "kind": "migrate",
         "state": "preparing",
         "reason": "",
+        "why": None,
         "requested_by": "",
         "source_node": "node-4",
         "target_node": "node-1",

@@ -20,6 +20,7 @@ from scheduling.errors import SnapshotUnavailable
 from scheduling.management.waiting import handoff_sentence
 from scheduling.models import Event, Handoff, Tenure
 from scheduling.observe.snapshot import observe
+from scheduling.observe.told import told
 
 
 def _migrate(row: Portfolio, actor: str, fields: dict[str, str]) -> str:
@@ -245,7 +246,7 @@ class PortfolioAdmin(FleetAdmin):
     @admin.display(description="reason")
     def why(self, row: Portfolio) -> str:
         """Return why it is where it is, if it is not simply running."""
-        return row.run.reason
+        return told(row.run)
 
     @admin.display(description="see also")
     def more(self, row: Portfolio) -> str:

@@ -7,6 +7,7 @@ from django.contrib import admin
 from scheduling.admin.about import AboutAdmin
 from scheduling.admin.shown import link, milliseconds, word
 from scheduling.models import Alert, Event, Handoff, Tenure
+from scheduling.observe.told import told
 
 
 @admin.register(Handoff)
@@ -57,7 +58,7 @@ class HandoffAdmin(AboutAdmin):
     @admin.display(description="reason")
     def why(self, row: Handoff) -> str:
         """Return what went wrong, or why it was asked for."""
-        return row.error or row.reason
+        return row.error or told(row)
 
 
 @admin.register(Tenure)

@@ -113,7 +113,9 @@ class PortfolioTenures(TableView):
 
     def rows(self, name: str) -> QuerySet[Tenure]:
         """Return the tenures of one portfolio."""
-        return Tenure.objects.filter(portfolio=present_portfolio(name)).select_related("node")
+        return Tenure.objects.filter(portfolio=present_portfolio(name)).select_related(
+            "node", "handoff"
+        )
 
 
 @described_table("Revisions, newest first")

@@ -18,6 +18,7 @@ from scheduling.dashboard.steps import (
     steps_of,
     word,
 )
+from scheduling.observe.told import told
 
 if TYPE_CHECKING:
     from scheduling.observe.board import Board, HandoffLine, NodeLine, PortfolioLine
@@ -321,9 +322,9 @@ def card_message(
     if line.handoff is not None:
         return Message(progress_sentence(line.handoff, now), "i-swap", "act")
     if line.reason and line.phase != "running":
-        return Message(line.reason, "i-warn", "warn")
+        return Message(told(line), "i-warn", "warn")
     if line.attempts:
-        text = line.reason or f"{counted(line.attempts, 'attempt')} of 5 ended early"
+        text = told(line) or f"{counted(line.attempts, 'attempt')} of 5 ended early"
         return Message(text, "i-warn", "warn")
     if line.phase == "starting":
         return Message("waits for its first commit", "p-starting", "act")
@@ -463,7 +464,7 @@ def _lost_note(cards: tuple[Card, ...], moved: tuple[HandoffLine, ...]) -> str:
 
 
 def _waiting(line: PortfolioLine, now: datetime) -> Waiting:
-    sentence = line.reason
+    sentence = told(line)
     if line.handoff is not None:
         progress = progress_sentence(line.handoff, now)
         sentence = f"{sentence}; {progress}" if sentence else progress

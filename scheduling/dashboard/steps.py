@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from scheduling.dashboard.figures import UNKNOWN, of_limit, pause, seconds_between
+from scheduling.observe.told import told
 
 if TYPE_CHECKING:
     from scheduling.observe.board import HandoffLine
@@ -130,6 +131,7 @@ def because(handoff: HandoffLine) -> str:
     """Return the error, or who asked for it and why."""
     if handoff.error:
         return handoff.error
-    if handoff.requested_by and handoff.reason:
-        return f"{handoff.requested_by}: {handoff.reason}"
-    return handoff.reason or handoff.requested_by
+    reason = told(handoff)
+    if handoff.requested_by and reason:
+        return f"{handoff.requested_by}: {reason}"
+    return reason or handoff.requested_by

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import models
 
 from scheduling.models.control import Halt
@@ -127,3 +129,8 @@ class Tenure(models.Model):
 
     def __str__(self) -> str:
         return f"{self.portfolio_id} epoch {self.epoch}"
+
+    @property
+    def why(self) -> dict[str, Any] | None:
+        """Its reason as data, which is that of its handoff; None where it came of none."""
+        return self.handoff.why if self.handoff is not None else None

@@ -39,6 +39,7 @@ class HandoffLine:
     kind: str
     state: str
     reason: str
+    why: dict[str, Any] | None  #: what `reason` said, as data
     requested_by: str
     source_node: str | None
     target_node: str | None
@@ -124,6 +125,7 @@ class PortfolioLine:
     pid: int | None
     attempts: int
     reason: str
+    why: dict[str, Any] | None  #: what `reason` said, as data
     account: dict[str, Any]  #: cash, equity, pnl (Decimal, None before the first commit), positions
     starting_cash: Decimal
     state: dict[str, Any]  #: the strategy's part
@@ -212,7 +214,7 @@ SELECT p.id, p.name, p.weight, p.priority, p.selector, p.spread_group, p.spread_
        v.status AS rev_status, w.status AS wanted_status, w.status_reason,
        r.node_id, r.epoch, r.revision AS running_revision, r.phase,
        r.phase_since, r.last_seq, r.state_seq, r.last_commit_at, r.first_commit_at, r.attempts,
-       r.reason, r.good_revision, r.pinned_node_id, c.seq AS checkpoint_seq
+       r.reason, r.why, r.good_revision, r.pinned_node_id, c.seq AS checkpoint_seq
 FROM portfolios_portfolio p
 JOIN scheduling_run r ON r.portfolio_id = p.id
 JOIN portfolios_revision w ON w.portfolio_id = p.id AND w.number = p.revision
@@ -350,6 +352,7 @@ def handoff_line(row: Any) -> HandoffLine:
         kind=row.kind,
         state=row.state,
         reason=row.reason,
+        why=row.why,
         requested_by=row.requested_by,
         source_node=row.source,
         target_node=row.target,
@@ -524,6 +527,7 @@ def _portfolio(
         pid=said.get("pid"),
         attempts=row.attempts,
         reason=row.reason or _rejection(row),
+        why=row.why,
         account=account,
         starting_cash=row.starting_cash,
         state=state,

@@ -32,7 +32,8 @@ class BoardConsumer(AsyncWebsocketConsumer):
             await self.close(NOT_ALLOWED)
             return
         query = parse_qs(self.scope.get("query_string", b"").decode())
-        self._view: View = view_of(query.get("view", [""])[0], role is Role.OPERATOR)
+        asked, language = (query.get(name, [""])[0] for name in ("view", "language"))
+        self._view: View = view_of(asked, role is Role.OPERATOR, language)
         self._waiting: asyncio.Queue[str] = asyncio.Queue(MOST_WAITING)
         self._tasks = [
             asyncio.create_task(self._send_waiting()),

@@ -11,6 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from scheduling.dashboard import figures
+from scheduling.observe.told import told
 
 register = template.Library()
 
@@ -29,6 +30,8 @@ for _name in (
     "moment",
 ):
     register.filter(_name, getattr(figures, _name))
+
+register.filter("told", told)
 
 
 @register.filter

@@ -110,6 +110,7 @@ function connect() {
   const address = new URL("/ws/board/", location.href);
   address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
   address.searchParams.set("view", badge.dataset.view);
+  address.searchParams.set("language", badge.dataset.language);
   const mine = new WebSocket(address);
   socket = mine;
   lastWord = performance.now();

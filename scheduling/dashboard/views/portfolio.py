@@ -63,7 +63,7 @@ def portfolio(request: HttpRequest, name: str) -> HttpResponse:
     orders = Order.objects.filter(portfolio_id=line.id).order_by("-seq", "-index")
     if status in ORDER_STATUSES:
         orders = orders.filter(status=status)
-    tenures = Tenure.objects.filter(portfolio_id=line.id).select_related("node").order_by("-epoch")
+    tenures = Tenure.objects.filter(portfolio_id=line.id).select_related("node", "handoff")
     curve, between = equity_points(_equity(line.id, since))
     revisions = Revision.objects.filter(portfolio_id=line.id).order_by("-number")
     shown = by_offset(revisions, request.GET, "revisions", 12, lambda row: revision_row(row, line))
@@ -79,7 +79,7 @@ def portfolio(request: HttpRequest, name: str) -> HttpResponse:
         "orders": by_offset(orders, request.GET, "orders", 20),
         "order_statuses": ORDER_STATUSES,
         "status": status,
-        "tenures": by_offset(tenures, request.GET, "tenures", 12, _tenure_row),
+        "tenures": by_offset(tenures.order_by("-epoch"), request.GET, "tenures", 12, _tenure_row),
         "revisions": shown,
         "revisions_older": max(revisions.count() - int(shown.older or 0), 0),
         "verification": newest_verification(line.id, name),
