@@ -10,8 +10,6 @@ from typing import Any
 
 from rest_framework import serializers
 
-from scheduling.api.reasons import ReasonField, WhyDocument
-
 _Anything = serializers.Serializer[Any]
 
 
@@ -27,8 +25,7 @@ class HandoffDocument(_Anything):
     id = serializers.IntegerField()
     portfolio = serializers.CharField()
     kind = serializers.CharField()
-    reason = ReasonField()
-    why = WhyDocument()
+    reason = serializers.CharField()
     requested_by = serializers.CharField()
     source_node = serializers.CharField(allow_null=True)
     target_node = serializers.CharField(allow_null=True)
@@ -63,8 +60,7 @@ class RunDocument(_Anything):
     stalled_s = serializers.FloatField()
     pid = serializers.IntegerField(allow_null=True)
     attempts = serializers.IntegerField()
-    reason = ReasonField()
-    why = WhyDocument()
+    reason = serializers.CharField()
     since = serializers.DateTimeField(source="phase_since")
 
 
@@ -233,7 +229,7 @@ class TenureDocument(_Anything):
     from_seq = serializers.IntegerField()
     to_seq = serializers.IntegerField(allow_null=True)
     cause = serializers.CharField()
-    reason = ReasonField()
+    reason = serializers.CharField()
     handoff = serializers.IntegerField(source="handoff_id", allow_null=True)
     started_at = serializers.DateTimeField()
     first_commit_at = serializers.DateTimeField(allow_null=True)
@@ -301,71 +297,6 @@ class FeedDocument(_Anything):
     head = serializers.IntegerField()
     length = serializers.IntegerField()
     results = FeedEventDocument(many=True)
-
-
-class PlacementDocument(_Anything):
-    """The balancer would start it there."""
-
-    portfolio = serializers.CharField()
-    target_node = serializers.CharField()
-    reason = serializers.CharField()
-
-
-class MoveDocument(_Anything):
-    """The balancer would move it there."""
-
-    portfolio = serializers.CharField()
-    source_node = serializers.CharField(allow_null=True)
-    target_node = serializers.CharField()
-    cause = serializers.CharField()
-    reason = serializers.CharField()
-
-
-class PendingDocument(_Anything):
-    """It cannot have what it should have."""
-
-    portfolio = serializers.CharField()
-    code = serializers.CharField()
-    reason = serializers.CharField()
-
-
-class LoadDocument(_Anything):
-    """The load of one node before and after the plan."""
-
-    node = serializers.CharField()
-    status = serializers.CharField()
-    capacity = serializers.FloatField()
-    before = serializers.FloatField()
-    after = serializers.FloatField()
-
-
-class PlanDocument(_Anything):
-    """What the balancer would do now. Nothing was changed."""
-
-    taken_at = serializers.DateTimeField()
-    frozen = serializers.BooleanField()
-    lose = serializers.ListField(child=serializers.CharField())
-    place = PlacementDocument(many=True)
-    move = MoveDocument(many=True)
-    pending = PendingDocument(many=True)
-    stuck = PendingDocument(many=True)
-    load = LoadDocument(many=True)
-
-
-class RejectedDocument(_Anything):
-    """A change of the plan that was refused when it was carried out."""
-
-    portfolio = serializers.CharField()
-    reason = serializers.CharField()
-
-
-class RebalancedDocument(_Anything):
-    """What a pass did: the handoffs it began, and what it could not do."""
-
-    requested = serializers.ListField(child=serializers.IntegerField())
-    rejected = RejectedDocument(many=True)
-    pending = PendingDocument(many=True)
-    stuck = PendingDocument(many=True)
 
 
 class TargetDocument(_Anything):

@@ -1,11 +1,9 @@
-"""What the balancer would do, and what operators say to the whole fleet."""
+"""Where things could go, and what operators say to the whole fleet."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 from rest_framework.request import Request
@@ -23,118 +21,21 @@ from scheduling.api.described import described, query
 from scheduling.api.documents import (
     FreezeDocument,
     HandoffDocument,
-    PlanDocument,
-    RebalancedDocument,
     TargetsDocument,
 )
+from scheduling.api.plan import pending_document
+from scheduling.api.plan_documents import RebalancedDocument
 from scheduling.api.portfolios import handoff_document
-from scheduling.decide.planner import make_plan
-from scheduling.decide.reasons import render
-from scheduling.decide.targets import lose, targets
-from scheduling.decide.world import Move, Pending, Placement, Plan, Policy, Snapshot
-from scheduling.enact.timing import timing
+from scheduling.decide.targets import targets
 from scheduling.errors import Invalid, NotFound, Refused
 from scheduling.models import Control, Handoff, HandoffKind, HandoffState
-from scheduling.observe.snapshot import observe
+from scheduling.observe.kept import looking
 from scheduling.scheduler import Scheduler
 
 #: Expected pauses are taken from this many of the newest moves.
 PAUSES = 50
 #: A pass of the watcher lasts milliseconds; a lock that nobody lets go ends after 5 s.
 PATIENCE_S = 8.0
-
-
-class SchedulePlan(ApiView):
-    """What the balancer would do now."""
-
-    @described(
-        PlanDocument,
-        parameters=[query("lose", str, "What if this node died? Several with commas.")],
-        summary="The plan, as a dry run",
-    )
-    def get(self, request: Request) -> Response:
-        """Answer the plan and the loads it leads to; nothing is changed."""
-        refuse_unknown_parameters(request, ("lose",))
-        named = request.query_params.get("lose", "")
-        return Response(dry_run([name.strip() for name in named.split(",") if name.strip()]))
-
-
-def dry_run(lost: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the plan's document, as if the nodes named in `lost` were lost.
-
-    Raise NotFound for a node that does not exist, SnapshotUnavailable if the fleet cannot be read.
-    """
-    snapshot = observe(timing()).snapshot
-    known = {node.name for node in snapshot.nodes}
-    for name in lost:
-        if name not in known:
-            raise NotFound("node", name)
-    imagined = lose(snapshot, lost) if lost else snapshot
-    plan = make_plan(imagined, Policy())
-    return {
-        "taken_at": datetime.fromtimestamp(snapshot.taken_at, UTC)
-        .isoformat()
-        .replace("+00:00", "Z"),
-        "frozen": snapshot.frozen,
-        "lose": list(lost),
-        "place": [
-            {
-                "portfolio": placement.portfolio.name,
-                "target_node": placement.target.name,
-                "reason": render(placement.reason),
-            }
-            for placement in plan.place
-        ],
-        "move": [
-            {
-                "portfolio": move.portfolio.name,
-                "source_node": move.source.name if move.source else None,
-                "target_node": move.target.name,
-                "cause": move.cause,
-                "reason": render(move.reason),
-            }
-            for move in plan.move
-        ],
-        "pending": [_pending(pending) for pending in plan.pending],
-        "stuck": [_pending(pending) for pending in plan.stuck],
-        "load": _loads(snapshot, imagined, plan),
-    }
-
-
-def _pending(pending: Pending) -> dict[str, str]:
-    return {
-        "portfolio": pending.portfolio.name,
-        "code": pending.reason.code,
-        "reason": render(pending.reason),
-    }
-
-
-def _loads(before: Snapshot, imagined: Snapshot, plan: Plan) -> list[dict[str, Any]]:
-    """Return the load of each node now, and after every step of the plan."""
-    now = {node.id: 0.0 for node in before.nodes}
-    for portfolio in before.portfolios:
-        if portfolio.node is not None:
-            now[portfolio.node] = now.get(portfolio.node, 0.0) + portfolio.weight
-    then = dict(now)
-    for node in imagined.nodes:
-        if node.status in ("lost", "left"):
-            then[node.id] = 0.0
-    gone = {node.id for node in imagined.nodes if node.status in ("lost", "left")}
-    steps: list[Placement | Move] = [*plan.place, *plan.move]
-    for step in steps:
-        then[step.target.id] += step.portfolio.weight
-        if step.portfolio.node is not None and step.portfolio.node not in gone:
-            then[step.portfolio.node] -= step.portfolio.weight
-    return [
-        {
-            "node": node.name,
-            "status": node.status,
-            "capacity": node.capacity,
-            "before": now[node.id],
-            "after": then[node.id],
-        }
-        for node in sorted(imagined.nodes, key=lambda node: node.name)
-    ]
 
 
 class ScheduleTargets(ApiView):
@@ -152,10 +53,10 @@ class ScheduleTargets(ApiView):
         if not name:
             message = "name the portfolio: ?portfolio=NAME"
             raise Invalid([{"field": "portfolio", "code": "required", "message": message}])
-        snapshot = observe(timing()).snapshot
-        if all(portfolio.name != name for portfolio in snapshot.portfolios):
-            raise NotFound("portfolio", name)
-        results = [asdict(answer) for answer in targets(snapshot, name)]
+        with looking() as observed:
+            if all(portfolio.name != name for portfolio in observed.snapshot.portfolios):
+                raise NotFound("portfolio", name)
+            results = [asdict(answer) for answer in targets(observed.snapshot, name)]
         return Response({"portfolio": name, "pause_ms": expected_pause(), "results": results})
 
 
@@ -197,8 +98,8 @@ def rebalance_now(actor: str) -> dict[str, Any]:
             return {
                 "requested": list(outcome.requested),
                 "rejected": [asdict(rejected) for rejected in outcome.rejected],
-                "pending": [_pending(pending) for pending in outcome.plan.pending],
-                "stuck": [_pending(pending) for pending in outcome.plan.stuck],
+                "pending": [pending_document(pending) for pending in outcome.plan.pending],
+                "stuck": [pending_document(pending) for pending in outcome.plan.stuck],
             }
         if time.monotonic() > until:
             said = f"Another pass has been under way for {PATIENCE_S:g} s; it does the same work."

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from scheduling.api import alerts, feed, halts, health, nodes, portfolios, records, schedule, trail
+from scheduling.api import (
+    alerts,
+    feed,
+    halts,
+    health,
+    nodes,
+    plan,
+    portfolios,
+    records,
+    schedule,
+    trail,
+)
 from scheduling.api.description import ApiDocs, ApiSchema
 from scheduling.api.metrics import Metrics
 from scheduling.api.nothing import NothingHere
@@ -53,7 +64,7 @@ urlpatterns = [
     path("alerts/", alerts.AlertList.as_view(), name="alerts"),
     path("events/", trail.EventList.as_view(), name="events"),
     path("feed/", feed.FeedEvents.as_view(), name="feed"),
-    path("schedule/plan/", schedule.SchedulePlan.as_view(), name="plan"),
+    path("schedule/plan/", plan.SchedulePlan.as_view(), name="plan"),
     path("schedule/targets/", schedule.ScheduleTargets.as_view(), name="targets"),
     path("schedule/rebalance/", schedule.ScheduleRebalance.as_view(), name="rebalance"),
     path("schedule/migrate/", schedule.ScheduleMigrate.as_view(), name="schedule-migrate"),

@@ -1,15 +1,17 @@
-"""manage.py rebalance [--dry-run] [--lose NODE]"""
+"""manage.py rebalance [--dry-run] [--lose NODE] [--drain NODE] [--add CAPACITY]"""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import Any
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 from rich.console import Console
 from rich.table import Table
 
-from scheduling.api.schedule import dry_run, rebalance_now
+from scheduling.api.plan import ASKED, dry_run
+from scheduling.api.schedule import rebalance_now
+from scheduling.decide.imagined import BadQuestion, Question
 from scheduling.management.base import GinkgoCommand
 
 
@@ -19,20 +21,29 @@ class Command(GinkgoCommand):
     help = "Run a balance pass now instead of in up to 30 s, or show what one would do."
 
     def arguments(self, parser: CommandParser) -> None:
-        """Take whether to only look."""
+        """Take whether to only look, and as if what were so."""
         parser.add_argument("--dry-run", action="store_true", help="show the plan, change nothing")
-        parser.add_argument(
-            "--lose",
-            metavar="NODE",
-            action="append",
-            default=[],
-            help="with --dry-run: as if this node were lost",
-        )
+        for name, metavar, words in (
+            ("lose", "NODE", "as if this node were lost"),
+            ("drain", "NODE", "as if this node were drained"),
+            ("add", "CAPACITY[:K=V,…]", "as if there were one node more"),
+        ):
+            parser.add_argument(
+                f"--{name}",
+                metavar=metavar,
+                action="append",
+                default=[],
+                help=f"with --dry-run, which it implies: {words}; may be repeated",
+            )
 
     def act(self, options: dict[str, Any]) -> None:
         """Show the plan, or carry one out."""
-        if options["dry_run"] or options["lose"]:
-            document = dry_run(options["lose"])
+        try:
+            question = Question.of(*(options[name] for name in ASKED))
+        except BadQuestion as bad:
+            raise CommandError(f"argument --{bad.field}: {bad.message}", returncode=2) from None
+        if options["dry_run"] or question:
+            document = dry_run(question)
             self.show(document, partial(draw_plan, document))
             return
         document = rebalance_now(self.actor)
@@ -44,7 +55,17 @@ class Command(GinkgoCommand):
 
 
 def draw_plan(document: dict[str, Any], console: Console) -> None:
-    """Draw the plan's document as tables."""
+    """Draw the plan's document: the verdict, then tables."""
+    verdict = document["verdict"]
+    console.print(verdict["sentence"])
+    for note in verdict["notes"]:
+        console.print(note)
+    budget = verdict["without_owner"]
+    if budget is not None:
+        console.print(
+            f"Without an owner: at most {budget['by_silence_s']:g} s, "
+            f"{budget['by_kill_s']:g} s if only a process dies."
+        )
     steps = Table(title="Plan", title_justify="left")
     for heading in ("portfolio", "from", "to", "why"):
         steps.add_column(heading)
@@ -58,8 +79,8 @@ def draw_plan(document: dict[str, Any], console: Console) -> None:
         steps.add_row(left["portfolio"], "–", "–", left["reason"])
     if steps.row_count:
         console.print(steps)
-    else:
-        console.print("Nothing to do: what runs is what is wanted.")
+    for one in document["help"]:
+        console.print(one["reason"])
     loads = Table(title="Load", title_justify="left")
     for heading in ("node", "status", "now", "after", "capacity"):
         loads.add_column(heading, justify="left" if heading in ("node", "status") else "right")

@@ -1,0 +1,172 @@
+"""What the balancer would do: as things are, or as a question has them. Nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from django.utils.translation import get_language
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from scheduling.api.base import ApiView, refuse_unknown_parameters
+from scheduling.api.described import described, query
+from scheduling.api.plan_documents import PlanDocument
+from scheduling.decide.imagined import BadQuestion, Question, added
+from scheduling.decide.reasons import as_data, reason_document
+from scheduling.decide.targets import NotInSnapshot
+from scheduling.decide.verdicts import help_sentence, notes, verdict, without_owner
+from scheduling.decide.whatif import Answer, answer
+from scheduling.decide.world import Move, Pending, Placement, PortfolioView
+from scheduling.enact.timing import Timing, timing
+from scheduling.errors import Invalid, Refused
+from scheduling.observe.kept import looking
+
+ASKED = ("lose", "drain", "add")
+
+
+class SchedulePlan(ApiView):
+    """What the balancer would do now."""
+
+    @described(
+        PlanDocument,
+        parameters=[
+            query("lose", str, "What if this node died? Several with commas, or repeated."),
+            query("drain", str, "What if this node were drained? Several as above."),
+            query(
+                "add",
+                str,
+                "What if there were one node more? CAPACITY or CAPACITY:label=value,label=value; "
+                "repeated for several.",
+            ),
+        ],
+        summary="The plan, as a dry run",
+    )
+    def get(self, request: Request) -> Response:
+        """Answer the plan, the loads it leads to and what it comes to; nothing is changed."""
+        refuse_unknown_parameters(request, ASKED)
+        asked = [request.query_params.getlist(name) for name in ASKED]
+        return Response(dry_run(question_of(*asked)))
+
+
+def question_of(lose: Iterable[str], drain: Iterable[str], add: Iterable[str]) -> Question:
+    """Return the question of these texts, or raise Invalid that says what was wanted."""
+    try:
+        return Question.of(lose, drain, add)
+    except BadQuestion as bad:
+        error = {"field": bad.field, "code": "invalid", "message": bad.message}
+        raise Invalid([error]) from None
+
+
+def dry_run(question: Question) -> dict[str, Any]:
+    """Return the plan's document, as if things were as `question` has them.
+
+    Raise Refused with `not_found` for a node that does not exist, SnapshotUnavailable if the fleet
+    cannot be read.
+    """
+    times = timing()
+    with looking() as observed:
+        try:
+            found = answer(
+                observed.snapshot, question, observed.stock, times.lease_policy.storm_fraction
+            )
+        except NotInSnapshot as unknown:
+            raise Refused("not_found", str(unknown), status=404) from None
+        return plan_document(found, times)
+
+
+def plan_document(found: Answer, times: Timing) -> dict[str, Any]:
+    """Return an answer as the command, the API and the page show it."""
+    plan, question = found.plan, found.question
+    return {
+        "taken_at": datetime.fromtimestamp(found.snapshot.taken_at, UTC)
+        .isoformat()
+        .replace("+00:00", "Z"),
+        "frozen": found.snapshot.frozen,
+        "lose": list(question.lose),
+        "drain": list(question.drain),
+        "add": [
+            {"node": node.name, "capacity": node.capacity, "labels": dict(node.labels)}
+            for node in added(found.world)
+        ],
+        "scope": "whole_way" if found.whole_way else "next_pass",
+        "verdict": _verdict(found, times),
+        "place": [_placement(placement) for placement in plan.place],
+        "move": [_move(move) for move in plan.move],
+        "pending": [pending_document(pending) for pending in plan.pending],
+        "stuck": [pending_document(pending) for pending in plan.stuck],
+        "help": [
+            {
+                **as_data(one.reason),
+                "reason": help_sentence(one.reason),
+                "no_place": one.no_place,
+            }
+            for one in found.helps
+        ],
+        "load": [
+            {
+                "node": load.node.name,
+                "status": load.node.status,
+                "cordoned": load.node.cordoned,
+                "draining": load.node.draining,
+                "capacity": load.node.capacity,
+                "before": load.before,
+                "after": load.after,
+            }
+            for load in found.loads
+        ],
+    }
+
+
+def _verdict(found: Answer, times: Timing) -> dict[str, Any]:
+    budget = without_owner(found, times.lease_ttl_s, times.socket_grace_s)
+    said = verdict(found)
+    return {
+        "sentence": "".join(words.text for words in said),
+        "words": [words._asdict() for words in said],
+        "notes": notes(found, times.lease_ttl_s),
+        "place": len(found.plan.place),
+        "move": len(found.plan.move),
+        "no_place": len(found.unplaced.homeless),
+        "wait": len(found.unplaced.waiting),
+        "stay": len(found.stay),
+        "pending_already": found.already,
+        "suspects_counted": list(found.suspects),
+        "storm": found.storm,
+        "without_owner": None
+        if budget is None
+        else {"portfolios": found.failovers, **asdict(budget)},
+    }
+
+
+def _placement(placement: Placement) -> dict[str, Any]:
+    return {
+        **_who(placement.portfolio),
+        "target_node": placement.target.name,
+        **reason_document(placement.reason, get_language()),
+    }
+
+
+def _move(move: Move) -> dict[str, Any]:
+    return {
+        **_who(move.portfolio),
+        "source_node": move.source.name if move.source else None,
+        "target_node": move.target.name,
+        "cause": move.cause,
+        **reason_document(move.reason, get_language()),
+    }
+
+
+def pending_document(pending: Pending) -> dict[str, Any]:
+    """Return what cannot have what it should have, and why."""
+    return {**_who(pending.portfolio), **reason_document(pending.reason, get_language())}
+
+
+def _who(portfolio: PortfolioView) -> dict[str, Any]:
+    return {
+        "portfolio": portfolio.name,
+        "priority": portfolio.priority,
+        "weight": portfolio.weight,
+    }
