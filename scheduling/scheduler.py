@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 import uuid
 from dataclasses import dataclass
 
@@ -21,6 +22,9 @@ from scheduling.passes.lock import drop, ran, take
 from scheduling.passes.sweep import SweepOutcome, sweep
 
 logger = logging.getLogger(__name__)
+
+#: A pass lasts milliseconds, and a lock that nobody lets go ends after 5 s.
+PATIENCE_S = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +48,19 @@ class Scheduler:
         self.standing = Standing()  #: what the last tick read, so that the next reads what changed
         self.holder = f"{name}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"[:80]
 
-    def tick(self, *, rebalance: bool = True, actor: str = "balancer") -> TickOutcome:
+    def tick(
+        self, *, rebalance: bool = True, actor: str = "balancer", patience_s: float = 0
+    ) -> TickOutcome:
         """Check heartbeats, assign portfolios, publish what changed.
 
-        `rebalance` False leaves running portfolios of healthy nodes where they are.
+        `rebalance` False leaves running portfolios of healthy nodes where they are. Where another
+        pass is under way, it is waited for up to `patience_s`.
         """
-        if not run(take(self.holder)):
-            return TickOutcome(ran=False)
+        until = time.monotonic() + patience_s
+        while not run(take(self.holder)):
+            if time.monotonic() >= until:
+                return TickOutcome(ran=False)
+            time.sleep(0.05)  # a lock that ends by time alone has no event
         try:
             swept = self.check_heartbeat()
             balanced = self.assign_portfolios(rebalance=rebalance, actor=actor)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from scheduling.passes.lock import drop, take
-from scheduling.scheduler import Scheduler
+from scheduling.scheduler import PATIENCE_S, Scheduler
 
 
 def balance() -> str:
-    """One whole tick."""
-    outcome = Scheduler("worker").tick()
+    """One whole tick. It waits for the lock: the sweep, scheduled for the same second, may hold it,
+    and where no watcher lives the next try would be 30 s later.
+    """
+    outcome = Scheduler("worker").tick(patience_s=PATIENCE_S)
     if not outcome.ran or outcome.balance is None:
         return "another pass was under way"
     return f"{len(outcome.balance.requested)} handoffs requested"

@@ -100,7 +100,8 @@ def freeze_lock_holder(scene: Scene) -> None:
         scene.note(f"held by {holder}")
         scene.expect(
             lambda: taken_over(had, scene.fleet.runs()),
-            (scene.ttl_s + 5 + 3 + 3) * PATIENCE,  # its lock ends after 5 s
+            # Its lock ends after 5 s, and the worker's turn comes every 30 s.
+            (scene.ttl_s + 5 + 30 + 3) * PATIENCE,
             f"{', '.join(run.name for run in had)} taken over without the watcher",
         )
     scene.relaunch_far(node)

@@ -92,14 +92,26 @@ def test_a_tick_lets_the_next_one_in() -> None:
     assert tick().ran is True
 
 
-def test_the_tasks_of_the_queue_do_the_same_and_say_when_another_was_under_way() -> None:
+def test_the_tasks_of_the_queue_do_the_same_and_say_when_another_was_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     a_node("node-1")
     a_portfolio("p")
     assert tasks.heartbeat_sweep() == "lost: none"
     assert tasks.balance() == "1 handoffs requested"
     run(take("frozen"))
+    monkeypatch.setattr(tasks, "PATIENCE_S", 0.1)
     assert tasks.balance() == "another pass was under way"
     assert tasks.heartbeat_sweep() == "another pass was under way"
+
+
+def test_the_balance_of_the_queue_waits_for_the_sweep_that_began_with_it() -> None:
+    """Both are scheduled for the same second, and without a watcher the next try is 30 s away."""
+    a_node("node-1")
+    a_portfolio("p")
+    run(take("sweep"))
+    PassLock.objects.update(until=ago(-0.2))
+    assert tasks.balance() == "1 handoffs requested"
 
 
 # --- what a tick does ----------------------------------------------------------------------------
