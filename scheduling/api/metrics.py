@@ -27,6 +27,7 @@ class BoardFigures:
     def collect(self) -> Iterable[Metric]:
         """Yield the metrics."""
         yield from self._nodes()
+        yield from self._losses()
         yield from self._portfolios()
         yield from self._fleet()
 
@@ -46,6 +47,34 @@ class BoardFigures:
             if node.lease_left_s is not None:
                 lease.add_metric([node.name], node.lease_left_s)
         yield from (load, capacity, lease)
+
+    def _losses(self) -> Iterable[Metric]:
+        homeless = GaugeMetricFamily(
+            "ginkgo_node_loss_homeless",
+            "Portfolios that would have no place if the node were lost.",
+            labels=["node"],
+        )
+        known = [(node.name, node.loss) for node in self._board.nodes if node.loss is not None]
+        for name, loss in known:
+            homeless.add_metric([name], loss.homeless)
+        yield homeless
+        yield GaugeMetricFamily(
+            "ginkgo_loss_homeless",
+            "The same, over all nodes, each lost alone.",
+            value=sum(loss.homeless for _, loss in known),
+        )
+        yield GaugeMetricFamily(
+            "ginkgo_losses_unabsorbed",
+            "Nodes whose loss would leave a portfolio without a place or waiting for one.",
+            value=sum(not loss.absorbed for _, loss in known),
+        )
+        if known:
+            oldest = min(loss.as_of for _, loss in known)
+            yield GaugeMetricFamily(
+                "ginkgo_loss_age_seconds",
+                "How long ago the oldest of these answers was true.",
+                value=max((self._board.at - oldest).total_seconds(), 0.0),
+            )
 
     def _portfolios(self) -> Iterable[Metric]:
         lines = self._board.portfolios

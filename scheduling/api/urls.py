@@ -13,6 +13,7 @@ from scheduling.api import (
     plan,
     portfolios,
     records,
+    resilience,
     schedule,
     trail,
 )
@@ -65,6 +66,7 @@ urlpatterns = [
     path("events/", trail.EventList.as_view(), name="events"),
     path("feed/", feed.FeedEvents.as_view(), name="feed"),
     path("schedule/plan/", plan.SchedulePlan.as_view(), name="plan"),
+    path("schedule/resilience/", resilience.ScheduleResilience.as_view(), name="resilience"),
     path("schedule/targets/", schedule.ScheduleTargets.as_view(), name="targets"),
     path("schedule/rebalance/", schedule.ScheduleRebalance.as_view(), name="rebalance"),
     path("schedule/migrate/", schedule.ScheduleMigrate.as_view(), name="schedule-migrate"),

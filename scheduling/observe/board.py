@@ -61,6 +61,23 @@ class HandoffLine:
 
 
 @dataclass(frozen=True, slots=True)
+class LossLine:
+    """What the loss of a node would come to, as the watcher reckoned last."""
+
+    as_of: datetime
+    runs: int  #: portfolios that would need another place
+    fit: int  #: of them, those that would have one at once
+    homeless: int
+    waiting: int
+    suspects: list[str]  #: suspect nodes that were counted
+
+    @property
+    def absorbed(self) -> bool:
+        """Return whether everything would have a place at once."""
+        return not (self.homeless or self.waiting)
+
+
+@dataclass(frozen=True, slots=True)
 class NodeLine:
     id: int
     name: str
@@ -86,6 +103,7 @@ class NodeLine:
     metrics: dict[str, float]
     status_since: datetime
     portfolios: list[str]
+    loss: LossLine | None = None  #: None: not reckoned yet, or there is nothing to lose
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,10 +219,12 @@ SELECT s.from_seq, (extract(epoch FROM s.from_time) * 1e6)::bigint AS from_time_
 FROM portfolios_feedsegment s JOIN portfolios_feed f ON f.id = s.feed_id ORDER BY f.id, s.id
 """
 NODES = """
-SELECT n.*, l.incarnation, l.renewed_at, l.expires_at, r.metrics, r.portfolios AS reported
+SELECT n.*, l.incarnation, l.renewed_at, l.expires_at, r.metrics, r.portfolios AS reported,
+       x.as_of, x.runs, x.fit, x.homeless, x.waiting, x.suspects
 FROM scheduling_node n
 LEFT JOIN scheduling_lease l ON l.node_id = n.id
 LEFT JOIN scheduling_nodereport r ON r.node_id = n.id
+LEFT JOIN scheduling_resilience x ON x.node_id = n.id AND n.status = 'alive'
 WHERE n.status <> 'new' ORDER BY n.name
 """
 PORTFOLIOS = """
@@ -461,6 +481,9 @@ def _node(row: Any, now: datetime, owned: list[Any], held: int, policy: LeasePol
         metrics={} if away or row.metrics is None else row.metrics,
         status_since=row.status_since,
         portfolios=[run.name for run in owned],
+        loss=None
+        if row.as_of is None
+        else LossLine(row.as_of, row.runs, row.fit, row.homeless, row.waiting, row.suspects),
     )
 
 
