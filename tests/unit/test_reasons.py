@@ -9,9 +9,20 @@ from typing import Any
 import pytest
 
 from scheduling.decide.planner import make_plan
-from scheduling.decide.reasons import SENTENCES, count, number, render
+from scheduling.decide.reasons import (
+    SENTENCES,
+    as_data,
+    chinese,
+    count,
+    number,
+    reason_document,
+    reason_of,
+    render,
+    said,
+)
 from scheduling.decide.world import Policy, Reason
 from tests.planning import node, on, pending, portfolio, world
+from tests.translated import check_translated
 
 NEED: dict[str, Any] = {
     "weight": 2,
@@ -185,13 +196,108 @@ SAID = [
 ]
 
 
+IN_CHINESE = [
+    ("place", STEP, "node-3 在 3 个节点中负载最低：2 → 4，共 8"),
+    ("failover", {**STEP, "how": "prepared"}, "node-1 失联；node-3 已准备就绪：负载 2 → 4，共 8"),
+    ("rebalance", STEP, "均衡负载：node-1 6 → 4，共 8；node-3 2 → 4，共 8"),
+    ("no_selector", NEED, "需要 gpu=yes：6 个节点中 0 个具备；给一个节点加上该标签，或去掉选择器"),
+    (
+        "no_strategy",
+        {**NEED, "other": True, "nodes": 2},
+        "需要策略 pairs_trade 2：其他 2 个节点中 0 个具备；在一个节点上安装，或更换组合的策略",
+    ),
+    (
+        "no_room",
+        {**ROOM, "nodes": 9, "more": {"cordoned": 1, "full": 7}},
+        "需要 2 个空位：具备 gpu=yes 的 9 个节点都没有空位：node-2 8/8，"
+        "另有 8 个（1 个已封锁，7 个已满）；增加节点、提高容量，或停止一个组合",
+    ),
+    (
+        "waits_for_room",
+        {"weight": 2, "node": "node-1", "moves": [{"portfolio": "a", "target": "node-3"}]},
+        "需要 2 个空位：a 移到 node-3 后，node-1 即有空位",
+    ),
+    (
+        "halted_all",
+        {"actor": "ann", "why": "wrong prices", "halt": 3},
+        "ann 紧急停止了全部组合：wrong prices；"
+        "单独启动它，或撤销第 3 号紧急停止，重新启动当时停止的全部组合",
+    ),
+    ("on_node", STATE, "node-2 已满：负载 8/8，它需要 2"),
+]
+
+
 @pytest.mark.parametrize(("code", "params", "sentence"), SAID)
 def test_it_says(code: str, params: dict[str, Any], sentence: str) -> None:
     assert render(Reason(code, params)) == sentence
 
 
-def test_every_code_that_has_a_sentence_is_said_here() -> None:
-    assert {code for code, _, _ in SAID} == set(SENTENCES)
+def test_every_code_that_has_a_sentence_is_said_here_and_has_one_in_chinese() -> None:
+    assert {code for code, _, _ in SAID} == set(SENTENCES) == set(chinese.SENTENCES)
+
+
+@pytest.mark.parametrize(("code", "params", "sentence"), SAID)
+def test_it_says_the_same_in_chinese(code: str, params: dict[str, Any], sentence: str) -> None:
+    check_translated(Reason(code, params))
+
+
+@pytest.mark.parametrize(("code", "params", "sentence"), IN_CHINESE)
+def test_it_says_in_chinese(code: str, params: dict[str, Any], sentence: str) -> None:
+    assert render(Reason(code, params), "zh-hans") == sentence
+
+
+@pytest.mark.parametrize(
+    ("code", "key", "values"),
+    [
+        ("place", "how", ["pinned", "prepared", "suspect", "failed", "lowest"]),
+        ("place", "pinned", ["node-9", None]),
+        ("failover", "source_status", ["left", "lost"]),
+        ("failover", "source", [None, "node-1"]),
+        ("no_match", "selector", ["", "gpu=yes, zone=hk"]),
+        ("too_heavy", "other", [True, False]),
+        ("no_room", "remedy", ["cordoned", "draining", "flapping", "spread", "more"]),
+        ("no_room", "more", [{state: 2} for state in ("spread", "busy", "flapping", "cordoned")]),
+        ("frozen", "cause", ["drain", "pin", "rebalance"]),
+        ("storm_hold", "node", [None, "node-2"]),
+        ("storm_late", "late", [["node-3"], ["node-3", "node-4"]]),
+        ("halted_all", "why", ["", "wrong prices"]),
+        ("on_node", "state", [*chinese.STATES, "fits", "same_node", "failed_there"]),
+    ],
+)
+def test_whatever_a_parameter_chooses_is_chosen_in_chinese_too(
+    code: str, key: str, values: list[Any]
+) -> None:
+    given = next(params for known, params, _ in SAID if known == code)
+    for value in values:
+        check_translated(Reason(code, {**given, "remedy_node": "node-6", key: value}))
+    spoken = {render(Reason(code, {**given, key: value}), "zh") for value in values}
+    assert len(spoken) == len({render(Reason(code, {**given, key: value})) for value in values})
+
+
+@pytest.mark.parametrize("language", ["zh", "zh-cn", "zh-hans", "zh-Hans"])
+def test_chinese_has_several_names(language: str) -> None:
+    assert render(Reason("backing_off", {"wait_s": 5}), language) == "上次尝试失败；5 秒后再试"
+
+
+@pytest.mark.parametrize("language", ["en", "en-gb", "de", "", None])
+def test_whoever_asks_for_any_other_language_reads_english(language: str | None) -> None:
+    sentence = "the last try failed; the next one is in 5 s"
+    assert render(Reason("backing_off", {"wait_s": 5}), language) == sentence
+
+
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+@pytest.mark.parametrize(("code", "params", "sentence"), SAID)
+def test_a_parameter_that_is_missing_or_of_another_kind_is_no_error(
+    code: str, params: dict[str, Any], sentence: str, language: str
+) -> None:
+    for key in params:
+        without = {name: value for name, value in params.items() if name != key}
+        for wrong in (without, *({**params, key: value} for value in (None, "x", [1], {}, 1e400))):
+            assert render(Reason(code, wrong), language)
+
+
+def test_a_reason_that_needs_what_was_not_stored_is_shown_as_its_code() -> None:
+    assert render(Reason("too_heavy", {"weight": 3}), "zh") == "too heavy"
 
 
 @pytest.mark.parametrize("remedy", ["cordoned", "draining", "flapping", "spread", "more"])
@@ -202,6 +308,7 @@ def test_every_remedy_is_an_act(remedy: str) -> None:
 
 def test_a_code_without_a_sentence_is_shown_rather_than_raised() -> None:
     assert render(Reason("some_new_code")) == "some new code"
+    assert render(Reason("some_new_code"), "zh") == "some new code"
 
 
 def test_parameters_survive_json_so_that_they_can_be_stored_and_said_later() -> None:
@@ -212,6 +319,41 @@ def test_parameters_survive_json_so_that_they_can_be_stored_and_said_later() -> 
     for entry in plan.pending:
         stored = Reason(entry.reason.code, json.loads(json.dumps(entry.reason.params)))
         assert render(stored) == render(entry.reason)
+
+
+FULL = Reason("no_room", ROOM)
+
+
+def test_a_row_is_said_in_chinese_where_its_data_says_what_its_text_says() -> None:
+    assert said(render(FULL), as_data(FULL), "zh-hans") == render(FULL, "zh-hans")
+    assert said(render(FULL), as_data(FULL), "en") == render(FULL)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("waits for the next pass", as_data(FULL)),
+        (render(FULL), None),
+        (render(FULL), as_data(Reason("no_room", {**ROOM, "weight": 3}))),
+        (render(FULL), {}),
+        (render(FULL), {"code": "no_room"}),
+        (render(FULL), {"code": "no_room", "params": None}),
+        (render(FULL), "no_room"),
+        ("", as_data(Reason("", {}))),
+    ],
+)
+def test_else_its_text_is_what_counts(text: str, why: Any) -> None:
+    assert said(text, why, "zh-hans") == text
+    assert reason_of(text, why) is None
+
+
+def test_an_answer_carries_the_code_the_numbers_and_the_sentence() -> None:
+    reason = Reason("backing_off", {"wait_s": 5})
+    assert reason_document(reason, "zh-hans") == {
+        "code": "backing_off",
+        "params": {"wait_s": 5},
+        "reason": "上次尝试失败；5 秒后再试",
+    }
 
 
 def test_many_nodes_are_counted_and_not_listed() -> None:
