@@ -25,6 +25,12 @@ class Caller:
         self._client = Client()
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
+    def preferring(self, languages: str) -> Caller:
+        """Return the same caller with an Accept-Language."""
+        other = Caller()
+        other._headers = {**self._headers, "Accept-Language": languages}
+        return other
+
     def get(self, path: str, **query: Any) -> Any:
         """Return the response to GET /api/PATH."""
         return self._client.get(f"/api/{path}", query, headers=self._headers)
