@@ -8,9 +8,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from portfolios.runtime.messages import HEADER, Batch, Failed, Loaded, Reply, Result, encode_message
+from portfolios.runtime.messages import (
+    HEADER,
+    Batch,
+    Failed,
+    Load,
+    Loaded,
+    Reply,
+    Result,
+    encode_message,
+)
 from portfolios.runtime.results import BatchResult, EquityRow, FillRow, OrderRow
 from scheduling.node_daemon.replies import LONGEST_ERROR, NoAnswer, answer_to
+from tests.trading import spec
 
 ASKED = Batch(10, 20, False, b"")
 ORDER = OrderRow(15, 0, "KO", "buy", Decimal("1"), Decimal("9.5000"), "open", None, 1_000)
@@ -65,9 +75,13 @@ def test_a_failure_is_believed_and_cut_short() -> None:
         ({"orders": [changed(ORDER, price=Decimal("1e-999"))]}, "an amount at seq 15"),
         ({"orders": [changed(ORDER, symbol="K" * 25)]}, "a symbol of 25 characters"),
         ({"orders": [changed(ORDER, symbol="K\0")]}, "a symbol of 2 characters"),
+        ({"orders": [changed(ORDER, price=Decimal("9" * 50))]}, "an amount at seq 15"),
         ({"fills": [changed(FILL, fill_seq=10)]}, "a fill at seq 10, outside its batch"),
+        ({"fills": [changed(FILL, fill_seq=21)]}, "a fill at seq 21, outside its batch"),
+        ({"fills": [changed(FILL, quantity=Decimal("NaN"))]}, "an amount at seq 16"),
         ({"fills": [changed(FILL, price=Decimal("Infinity"))]}, "an amount at seq 16"),
         ({"fills": [changed(FILL, symbol="\x1b")]}, "a symbol of 1 characters"),
+        ({"equity": [changed(POINT, seq=10)]}, "an equity point at seq 10, outside its batch"),
         ({"equity": [changed(POINT, seq=21)]}, "an equity point at seq 21, outside its batch"),
         ({"equity": [changed(POINT, equity=Decimal("-1e60"))]}, "an amount at seq 17"),
     ],
@@ -92,3 +106,10 @@ def test_that_it_has_loaded_is_no_answer_to_a_batch_and_bytes_are_none_to_anythi
         answer_to(ASKED, body(Loaded(20, False)))
     with pytest.raises(NoAnswer, match="5 bytes that are no reply"):
         answer_to(ASKED, b"hello")
+
+
+def test_a_result_is_no_answer_to_a_load() -> None:
+    load = Load(spec("canary"), None, 0)
+    assert answer_to(load, body(Loaded(0, False))) == Loaded(0, False)
+    with pytest.raises(NoAnswer, match="a result, and it was asked to load"):
+        answer_to(load, body(result()))
