@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from heapq import heapify, heappop, heapreplace
+from heapq import heapify, heappop, heappush, heapreplace
+from math import inf
 from typing import Any, NamedTuple
 
 from scheduling.decide.fleet import Fleet
-from scheduling.decide.pools import SLACK, Pool
+from scheduling.decide.pools import NO_CAPACITY, SLACK, Pool
 from scheduling.decide.slots import Slots
 from scheduling.decide.world import Need, PortfolioView
 
@@ -46,14 +47,18 @@ class Evener:
         fleet: Fleet,
         fresh: dict[int, list[Resident]],
         running: Callable[[int], list[PortfolioView]],
+        lightest: Callable[[int], float],
         gain: float,
         slots: Slots,
         moves_left: int,
     ) -> None:
+        """`lightest` says what weighs least of what runs on a node, or less, without a look."""
         self.fleet = fleet
         self.fresh = fresh
         self.running = running
-        self.gain = gain
+        self.lightest = lightest
+        self.gain = max(gain, 2 * SLACK)  # equal loads differ by their rounding
+        self.largest = max(fleet.capacity, default=0) or NO_CAPACITY
         self.slots = slots
         self.moves_left = moves_left
         self.pools: dict[Need, Pool] = {}
@@ -71,7 +76,7 @@ class Evener:
                 yield step
 
     def _sweep(self) -> Iterator[Step]:
-        """Go through the givers once, fullest first; one that finds no step is not asked again."""
+        """Go through the givers, fullest first; one without a step is asked again once it rose."""
         fleet = self.fleet
         heap = [
             (-fleet.relative(node), node)
@@ -86,19 +91,31 @@ class Evener:
                 heapreplace(heap, (-high, node))
                 continue
             low = self.takers.lowest()
-            if low is None or high - low < max(self.gain, SLACK) - SLACK:
+            if low is None or high - low < self.gain - SLACK:
                 return
-            step = self._best_step(node)
+            step = None
+            # Most givers of a nearly even fleet have nothing light enough: no look at each of them.
+            if low + self._least(node) / self.largest < high:
+                step = self._best_step(node)
             if step is None:
                 heappop(heap)
                 continue
             self._apply(step)
+            if self._gives(step.target):  # it may be among the fullest now
+                heappush(heap, (-fleet.relative(step.target), step.target))
             yield step
 
     def _gives(self, node: int) -> bool:
         """Draining nodes give by themselves, and a cordoned one could not take anything back."""
         view = self.fleet.nodes[node]
         return self.fleet.alive[node] and not view.draining and not view.cordoned
+
+    def _least(self, source: int) -> float:
+        """Return a weight that nothing which may leave `source` is below."""
+        fresh = min((each.portfolio.weight for each in self.fresh.get(source, ())), default=inf)
+        if self.moves_left > 0 and source not in self.slots.busy:
+            return min(fresh, self.lightest(source))
+        return fresh
 
     def _best_step(self, source: int) -> Step | None:
         """Return the step from `source` that leaves the lowest higher load, or None.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from math import inf
 from typing import NamedTuple
 
 from scheduling.decide.pools import NO_CAPACITY, SLACK, Pool
@@ -101,6 +102,11 @@ class Fleet:
         """Return what runs steadily on a settled node and no pin holds there."""
         share = self.stock.shares.get(self.nodes[node].id) if self.settled[node] else None
         return [] if share is None else [p for p in share.portfolios.values() if p.pinned is None]
+
+    def lightest(self, node: int) -> float:
+        """Return the least weight of a settled node's share; infinite where there is none."""
+        share = self.stock.shares.get(self.nodes[node].id) if self.settled[node] else None
+        return inf if share is None else share.lightest
 
     # What is
 

@@ -283,6 +283,7 @@ class _Planner:
             self.fleet,
             self.fresh,
             self.wishes.movable,
+            self.wishes.lightest,
             self.policy.rebalance_gain,
             self.slots,
             moves_left,

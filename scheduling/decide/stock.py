@@ -24,7 +24,7 @@ _weight, _need = attrgetter("weight"), attrgetter("need")
 class Share:
     """The portfolios that run steadily on one node, and what a plan needs to know of them all."""
 
-    __slots__ = ("_is_suited", "_needs", "_outfit", "_weight", "portfolios")
+    __slots__ = ("_is_suited", "_lightest", "_needs", "_outfit", "_weight", "portfolios")
 
     def __init__(self) -> None:
         self.portfolios: dict[int, PortfolioView] = {}
@@ -33,6 +33,7 @@ class Share:
     def forget(self) -> None:
         """Work everything out anew at the next look: the portfolios changed."""
         self._weight: float | None = None
+        self._lightest: float | None = None
         self._needs: frozenset[Need] | None = None
         self._outfit: object = None
         self._is_suited = False
@@ -44,6 +45,13 @@ class Share:
             exact = fsum(map(_weight, self.portfolios.values()))
             self._weight = int(exact) if exact.is_integer() else exact
         return self._weight
+
+    @property
+    def lightest(self) -> float:
+        """The least of their weights."""
+        if self._lightest is None:
+            self._lightest = min(map(_weight, self.portfolios.values()))
+        return self._lightest
 
     def suits(self, node: NodeView) -> bool:
         """Whether `node` has what every one of them needs; what is pinned needs nothing."""
@@ -106,7 +114,7 @@ class Stock:
         if share is None:
             share = self.shares[node] = Share()
         share.portfolios[portfolio.id] = portfolio
-        if share._weight is not None or share._needs is not None:
+        if share._weight is not None or share._needs is not None or share._lightest is not None:
             share.forget()
         if portfolio.spread_group:
             self._count(portfolio, node, 1)

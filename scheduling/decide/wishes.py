@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf
 
 from scheduling.decide.fleet import Fleet
 from scheduling.decide.stock import should_run
@@ -87,6 +88,13 @@ class Wishes:
         """Return those of them that may be moved now."""
         now = self.now
         return [p for p in self.running(node) if p.phase == "running" and not _backs_off(p, now)]
+
+    def lightest(self, node: int) -> float:
+        """Return the least weight of what runs on a node; nothing that may be moved is lighter."""
+        known = self._running.get(node)
+        if known is None:
+            return self.fleet.lightest(node)
+        return min((portfolio.weight for portfolio in known), default=inf)
 
     def _take_stock(self) -> None:
         others = self.fleet.others()
