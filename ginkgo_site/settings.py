@@ -121,7 +121,9 @@ REST_FRAMEWORK = {
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Ginkgo",
-    "DESCRIPTION": "Live-trading portfolios on a fleet of execution nodes.",
+    "DESCRIPTION": "Live-trading portfolios on a fleet of execution nodes. Reasons are told in the "
+    "language of `Accept-Language`: English, or Chinese for `zh`; their codes and parameters are "
+    "the same in both.",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",

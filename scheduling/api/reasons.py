@@ -17,7 +17,8 @@ class ReasonField(serializers.Field[Any, Any, str, Reasoned]):
     """The reason of a row, in the language of the request."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(source="*", **options)
+        said = "In English, or in Chinese where Accept-Language prefers it."
+        super().__init__(source="*", help_text=said, **options)
 
     def to_representation(self, row: Reasoned) -> str:
         """Return the sentence."""
@@ -28,10 +29,11 @@ class WhyDocument(serializers.Serializer[Any]):
     """A reason as data: its code, and the names and numbers of its sentence."""
 
     code = serializers.CharField()
-    params = serializers.JSONField()
+    params = serializers.DictField()
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(source="*", allow_null=True, **options)
+        said = "The reason as data; null where a person or a failure gave it."
+        super().__init__(source="*", allow_null=True, help_text=said, **options)
 
     def to_representation(self, row: Reasoned) -> Any:
         """Return both; None where the row says something of which there is no data."""

@@ -221,3 +221,11 @@ def test_each_open_page_is_sent_parts_in_its_own_language(pending: Run) -> None:
 @pytest.mark.parametrize(("asked", "given"), [("zh-hans", "zh-hans"), ("", "en"), ("x" * 99, "en")])
 def test_a_page_is_given_a_language_that_there_is(asked: str, given: str) -> None:
     assert view_of("board", True, asked) == View("board", "", True, given)
+
+
+def test_a_plan_answers_in_the_language_of_the_request(viewer: Caller, pending: Run) -> None:
+    (english,) = viewer.get("schedule/plan/").json()["pending"]
+    (chinese,) = viewer.preferring(BROWSER).get("schedule/plan/").json()["pending"]
+    assert (english["reason"], chinese["reason"]) == (NEEDS_GPU, NEEDS_GPU_ZH)
+    assert english["code"] == chinese["code"] == "no_selector"
+    assert english["params"] == chinese["params"] == pending.why["params"]
