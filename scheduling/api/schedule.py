@@ -6,6 +6,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+from django.utils.translation import get_language
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -56,7 +57,8 @@ class ScheduleTargets(ApiView):
         with looking() as observed:
             if all(portfolio.name != name for portfolio in observed.snapshot.portfolios):
                 raise NotFound("portfolio", name)
-            results = [asdict(answer) for answer in targets(observed.snapshot, name)]
+            answers = targets(observed.snapshot, name, get_language())
+            results = [asdict(answer) for answer in answers]
         return Response({"portfolio": name, "pause_ms": expected_pause(), "results": results})
 
 

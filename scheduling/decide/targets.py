@@ -39,14 +39,16 @@ class NotInSnapshot(LookupError):
     """A portfolio or node was asked for that the snapshot does not have."""
 
 
-def targets(snapshot: Snapshot, portfolio_name: str) -> list[TargetAnswer]:
-    """Return one answer for every node, in the order of their names.
+def targets(
+    snapshot: Snapshot, portfolio_name: str, language: str | None = "en"
+) -> list[TargetAnswer]:
+    """Return one answer for every node, in the order of their names, with sentences in `language`.
 
     Raise `NotInSnapshot` if there is no such portfolio.
     """
     portfolio = _find(snapshot, portfolio_name)
     fleet = Fleet.of(snapshot)
-    return [_answer(fleet, portfolio, node) for node in range(len(fleet.nodes))]
+    return [_answer(fleet, portfolio, node, language) for node in range(len(fleet.nodes))]
 
 
 def choose_target(snapshot: Snapshot, portfolio_name: str) -> TargetAnswer | Reason:
@@ -78,7 +80,9 @@ def _find(snapshot: Snapshot, name: str) -> PortfolioView:
     raise NotInSnapshot(f"There is no portfolio named {name}.")
 
 
-def _answer(fleet: Fleet, portfolio: PortfolioView, node: int) -> TargetAnswer:
+def _answer(
+    fleet: Fleet, portfolio: PortfolioView, node: int, language: str | None = "en"
+) -> TargetAnswer:
     view = fleet.nodes[node]
     same = portfolio.node == view.id
     found = "same_node" if same else obstacle(fleet, portfolio, node)
@@ -89,15 +93,15 @@ def _answer(fleet: Fleet, portfolio: PortfolioView, node: int) -> TargetAnswer:
         node=view.name,
         feasible=found is None,
         code=None if found is None else CODES.get(found, found),
-        sentence=render(Reason("on_node", state)),
-        risk=_risk(fleet, portfolio, node) if found is None else None,
+        sentence=render(Reason("on_node", state), language),
+        risk=_risk(fleet, portfolio, node, language) if found is None else None,
         load_before=before,
         load_after=after,
         capacity=view.capacity,
     )
 
 
-def _risk(fleet: Fleet, portfolio: PortfolioView, node: int) -> str | None:
+def _risk(fleet: Fleet, portfolio: PortfolioView, node: int, language: str | None) -> str | None:
     """Return what an operator should know before choosing this node, or None."""
     view = fleet.nodes[node]
     if view.status == "suspect":
@@ -110,4 +114,4 @@ def _risk(fleet: Fleet, portfolio: PortfolioView, node: int) -> str | None:
         risk = "spread"
     else:
         return None
-    return render(Reason("on_node", node_state(fleet, portfolio, node, risk)))
+    return render(Reason("on_node", node_state(fleet, portfolio, node, risk)), language)

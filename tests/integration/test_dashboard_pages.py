@@ -45,7 +45,7 @@ def fleet(monkeypatch):
         snapshot = None
 
     monkeypatch.setattr(acts, "observe", lambda timing: Seen)
-    monkeypatch.setattr(acts, "targets", lambda snapshot, name: TARGETS)
+    monkeypatch.setattr(acts, "targets", lambda snapshot, name, language: TARGETS)
 
 
 @pytest.fixture

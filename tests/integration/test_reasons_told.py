@@ -229,3 +229,12 @@ def test_a_plan_answers_in_the_language_of_the_request(viewer: Caller, pending: 
     assert (english["reason"], chinese["reason"]) == (NEEDS_GPU, NEEDS_GPU_ZH)
     assert english["code"] == chinese["code"] == "no_selector"
     assert english["params"] == chinese["params"] == pending.why["params"]
+
+
+def test_where_it_could_go_is_answered_in_the_language_of_the_request(
+    viewer: Caller, pending: Run
+) -> None:
+    (english,) = viewer.get("schedule/targets/", portfolio="p").json()["results"]
+    (chinese,) = viewer.preferring("zh").get("schedule/targets/?portfolio=p").json()["results"]
+    assert english == {**chinese, "sentence": "node-1 lacks gpu=yes"}
+    assert chinese["sentence"] == "node-1 缺少 gpu=yes"

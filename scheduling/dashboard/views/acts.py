@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import get_language
 from django.views.decorators.http import require_http_methods
 
 from scheduling import requests
@@ -139,7 +140,7 @@ def portfolio_act(request: HttpRequest, name: str, verb: str) -> HttpResponse:
 def _migrate(
     request: HttpRequest, portfolio: PortfolioLine, context: dict[str, Any]
 ) -> HttpResponse:
-    answers = targets(observe(timing()).snapshot, portfolio.name)
+    answers = targets(observe(timing()).snapshot, portfolio.name, get_language())
     asked = request.POST.get("target_node") or request.GET.get("to") or ""
     chosen = next((a for a in answers if a.node == asked), None)
     if chosen is None and request.method != "POST":
