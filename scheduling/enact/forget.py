@@ -7,11 +7,17 @@ from scheduling.enact.hints import wake
 from scheduling.enact.recipe import Recipe, call, one
 from scheduling.errors import NotFound, Refused
 
+#: Nothing is joined to the lock: who waited for a register would read a node that has left.
 LOCK_LEASE = """
+SELECT node_id FROM scheduling_lease
+WHERE node_id = (SELECT id FROM scheduling_node WHERE name = %(name)s) FOR UPDATE
+"""
+
+LEASE = """
 SELECT n.id, l.expires_at > clock_timestamp() AND n.status IN ('alive', 'lost') AS valid,
        extract(epoch FROM l.expires_at - clock_timestamp())::float AS left_s, n.host, n.pid
 FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id
-WHERE n.name = %(name)s FOR UPDATE OF l
+WHERE n.name = %(name)s
 """
 
 #: Pins to it are runs that change too, so all are locked before its own row is.
@@ -55,7 +61,8 @@ RETURNING (SELECT count(*) FROM revoked) AS tokens
 
 def forget(name: str, *, actor: str, reason: str) -> Recipe[None]:
     """Forget the node, revoke its tokens, end pins to it. Refuse while it may act or owns."""
-    lease = yield from one(LOCK_LEASE, name=name)
+    yield from call(LOCK_LEASE, name=name)
+    lease = yield from one(LEASE, name=name)
     if lease is not None and lease.valid:
         raise Refused(
             "lease_valid",

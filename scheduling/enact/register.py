@@ -21,11 +21,15 @@ from scheduling.wire.messages import Register
 MOST_TAKEOVERS = 2
 TAKEOVER_WINDOW_S = 60.0
 
+#: Nothing is joined to the lock: who waited for a goodbye would read a node that has not left yet,
+#: and count a death that was none.
+LOCK_LEASE = "SELECT node_id FROM scheduling_lease WHERE node_id = %(node)s FOR UPDATE"
+
 LEASE = """
 SELECT l.incarnation, l.takeovers, l.expires_at > clock_timestamp() AS valid, n.host, n.pid,
        n.status, extract(epoch FROM clock_timestamp()) AS now
 FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id
-WHERE l.node_id = %(node)s FOR UPDATE OF l
+WHERE l.node_id = %(node)s
 """
 
 TAKE_LEASE = """
@@ -75,6 +79,7 @@ def register(node: int, node_name: str, message: Register, timing: Timing) -> Re
     was still beating: two daemons of one name would take it from each other for ever.
     """
     incarnation = UUID(message.incarnation)
+    yield from call(LOCK_LEASE, node=node)
     lease = yield from one(LEASE, node=node)
     repeat = lease is not None and lease.incarnation == incarnation
     takeovers: list[float] = list(lease.takeovers) if lease is not None else []

@@ -191,6 +191,11 @@ def cut_since(db: Store, p: Any) -> None:
             db.set(node, status_since=db.now)
 
 
+@answers(register.LOCK_LEASE)
+def lock_lease(db: Store, p: Any) -> None:
+    """Lock nothing: transactions here are one after another."""
+
+
 @answers(register.LEASE)
 def lease_of(db: Store, p: Any) -> list[Row]:
     held = db.leases.get(p.node)

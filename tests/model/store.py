@@ -112,7 +112,9 @@ class Store:
     def valid(self, node: int | None) -> bool | None:
         """Return whether the lease of `node` is valid; None where it has none."""
         lease = self.leases.get(node) if node is not None else None
-        return None if lease is None else lease.expires_at > self.now
+        if node is None or lease is None:
+            return None
+        return lease.expires_at > self.now and self.nodes[node].status != "left"
 
     # --- running -----------------------------------------------------------------------------
 

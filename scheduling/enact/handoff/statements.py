@@ -13,9 +13,11 @@ FOR UPDATE
 """
 
 LOCK_HANDOFF = """
-SELECT h.*, l.incarnation AS target_lease, l.expires_at > clock_timestamp() AS target_valid,
-       t.name AS target_name, s.name AS source_name,
-       sl.incarnation AS source_lease, sl.expires_at > clock_timestamp() AS source_valid,
+-- A beat that waited for a goodbye renews the lease of a node that has left; that is none.
+SELECT h.*, l.incarnation AS target_lease,
+       l.expires_at > clock_timestamp() AND t.status <> 'left' AS target_valid,
+       t.name AS target_name, s.name AS source_name, sl.incarnation AS source_lease,
+       sl.expires_at > clock_timestamp() AND s.status <> 'left' AS source_valid,
        ss.status AS source_status, ss.draining OR ss.leaving AS source_drains,
        (SELECT v.status FROM portfolios_revision v WHERE v.portfolio_id = h.portfolio_id
         AND v.number = h.from_revision) AS from_status
@@ -33,7 +35,8 @@ PORTFOLIO_OF = "SELECT portfolio_id FROM scheduling_handoff WHERE id = %(handoff
 
 #: Read under the lock of the node row, so that two requests cannot both take its last place.
 TARGET = f"""
-SELECT n.id, n.name, n.capacity, l.incarnation, l.expires_at > clock_timestamp() AS valid,
+SELECT n.id, n.name, n.capacity, l.incarnation,
+       l.expires_at > clock_timestamp() AND n.status <> 'left' AS valid,
        (SELECT coalesce(sum(p.weight), 0) FROM portfolios_portfolio p
         WHERE p.id <> %(portfolio)s AND p.id IN (
             SELECT r.portfolio_id FROM scheduling_run r WHERE r.node_id = n.id
