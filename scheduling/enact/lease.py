@@ -181,14 +181,18 @@ UPDATE scheduling_handoff h SET catchup_ms = x.ms
 FROM unnest(%(portfolios)s::bigint[], %(epochs)s::bigint[], %(ms)s::float8[])
      AS x(portfolio, epoch, ms)
 WHERE h.portfolio_id = x.portfolio AND h.to_epoch = x.epoch AND h.catchup_ms IS NULL
-  AND h.state = 'done'
+  AND h.state = 'done' AND h.target_node_id = %(node)s
 """
 
 
-def caught_up(reached: Sequence[tuple[int, int, float]]) -> Recipe[None]:
-    """Note for (portfolio, epoch) how many milliseconds its new owner needed to be at the head."""
+def caught_up(node: int, reached: Sequence[tuple[int, int, float]]) -> Recipe[None]:
+    """Note for (portfolio, epoch) how many milliseconds `node` needed to be at the head.
+
+    Of an epoch that was granted to another node it has nothing to say.
+    """
     yield from call(
         CAUGHT_UP,
+        node=node,
         portfolios=[portfolio for portfolio, _, _ in reached],
         epochs=[epoch for _, epoch, _ in reached],
         ms=[ms for _, _, ms in reached],

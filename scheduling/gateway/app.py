@@ -213,8 +213,8 @@ def _next_beat_s(row: Any, times: Timing) -> float:
     return times.heartbeat_interval_s if row.busy else times.heartbeat_interval_s / 2
 
 
-#: (portfolio, epoch) whose catching up was written down by this process.
-_noted: dict[tuple[int, int], None] = {}
+#: (node, portfolio, epoch) whose catching up was written down by this process.
+_noted: dict[tuple[int, int, int], None] = {}
 _MOST_NOTED = 20_000
 
 
@@ -223,15 +223,16 @@ async def _note_caught_up(who: Speaker, message: wire.Beat) -> None:
     reached = [
         (actual.portfolio, actual.epoch, actual.caught_up_ms)
         for actual in message.portfolios
-        if actual.caught_up_ms is not None and (actual.portfolio, actual.epoch) not in _noted
+        if actual.caught_up_ms is not None
+        and (who.node, actual.portfolio, actual.epoch) not in _noted
     ]
     if not reached:
         return
     async with pool().connection() as connection:
-        await arun_bare(connection, caught_up(reached))
+        await arun_bare(connection, caught_up(who.node, reached))
     if len(_noted) > _MOST_NOTED:
         _noted.clear()
-    _noted.update(((portfolio, epoch), None) for portfolio, epoch, _ in reached)
+    _noted.update(((who.node, portfolio, epoch), None) for portfolio, epoch, _ in reached)
 
 
 def _not_the_holder(who: Speaker, incarnation: UUID, row: Any) -> wire.BeatAnswer:

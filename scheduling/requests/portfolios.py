@@ -22,6 +22,7 @@ from portfolios.models import (
 )
 from portfolios.runtime.state import decode_state
 from portfolios.strategies import registry
+from scheduling.enact.grant import lock_run
 from scheduling.enact.handoff import request
 from scheduling.enact.hints import touch
 from scheduling.enact.recipe import run
@@ -141,8 +142,10 @@ def revise_portfolio(
             _add_revision(portfolio, last + 1, **wanted, note=changes.get("note", ""), actor=actor)
         portfolio.save()
         if wishes:
-            owner = Run.objects.values_list("node_id", flat=True).get(pk=portfolio.pk)
-            run(touch([owner]))  # what is said of it in the node's set may be another now
+            # Under its lock: a grant under way would leave the new owner with the old words.
+            owned = run(lock_run(portfolio.pk))
+            assert owned is not None
+            run(touch([owned.node_id]))  # what is said of it in the node's set may be another now
         if revised or wishes:
             run(
                 told(

@@ -9,6 +9,7 @@ import pytest
 
 from scheduling.enact.lease import (
     beat,
+    caught_up,
     connected,
     goodbye,
     mark_lost,
@@ -18,9 +19,9 @@ from scheduling.enact.lease import (
 )
 from scheduling.enact.recipe import run
 from scheduling.enact.timing import timing
-from scheduling.models import Event, GatewayPulse, Lease, Node, NodeReport
+from scheduling.models import Event, GatewayPulse, Handoff, Lease, Node, NodeReport
 from scheduling.wire.messages import Beat
-from tests.fleet_cast import Daemon, a_node, ago, let_expire, lose, serving_since
+from tests.fleet_cast import Daemon, a_node, a_trader, ago, let_expire, lose, serving_since
 
 pytestmark = pytest.mark.django_db
 
@@ -286,3 +287,18 @@ def test_nonsense_of_one_node_costs_no_other_its_beat() -> None:
     ]
     run(beat([bad.row.pk, good.row.pk], words, timing()))
     assert Lease.objects.get(node=good.row).renewals == before + 1
+
+
+def test_of_catching_up_the_node_that_did_it_is_heard_and_once() -> None:
+    node, other = a_node("node-1"), a_node("node-2")
+    hand = a_trader("p", node)
+    placed = Handoff.objects.get()
+
+    def say(who: Daemon, ms: float) -> float | None:
+        run(caught_up(who.row.pk, [(hand.portfolio.pk, hand.run().epoch, ms)]))
+        placed.refresh_from_db()
+        return placed.catchup_ms
+
+    assert say(other, 7.0) is None
+    assert say(node, 250.0) == 250.0
+    assert say(node, 9000.0) == 250.0
