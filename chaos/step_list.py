@@ -264,8 +264,8 @@ STEPS = (
     Step("delete, the release's answer lost", "web", "handoff.release:committed", delete),
     Step("node marked lost", "watcher", "lease.mark_lost:after_mark_lost", lose),
     Step("node marked lost", "worker", "lease.mark_lost:after_mark_lost", lose),
-    Step("failover requested", "watcher", "passes.*:after_insert", lose),
-    Step("failover requested", "worker", "passes.*:after_insert", lose),
+    Step("failover requested", "watcher", "handoff.request_all:after_insert", lose),
+    Step("failover requested", "worker", "handoff.request_all:after_insert", lose),
     Step("failover, the grant", "web", "handoff.prepared:after_grant", lose),
     Step("register, the grants", "web", "register.register:after_grant", restart),
 )  # fmt: skip

@@ -15,7 +15,13 @@ from scheduling.enact.handoff import (
     reject,
     roll_back,
 )
-from scheduling.enact.handoff.statements import ACTIVE_HANDOFF, GRANTED, INSERT, LOCK_HANDOFF
+from scheduling.enact.handoff.statements import (
+    GRANTED,
+    LOCK_HANDOFF,
+    NewHandoff,
+    active_handoff,
+    insert,
+)
 from scheduling.enact.handoff.undo import MOST_ATTEMPTS
 from scheduling.enact.hints import touch
 from scheduling.enact.recipe import Recipe, Row, call, one
@@ -56,7 +62,7 @@ def died(node: int, incarnation: UUID, death: Died, timing: Timing) -> Recipe[st
         seq=death.seq,
         stage=death.stage,
     )
-    active = yield from one(ACTIVE_HANDOFF, portfolio=run.portfolio_id)
+    active = yield from active_handoff(run.portfolio_id)
     if active is not None and active.kind == "stop":
         # Nothing is left to drain; an attempt less does not matter to what should not run.
         yield from end_run(active, run, released=False, batch=None)
@@ -108,17 +114,15 @@ def died(node: int, incarnation: UUID, death: Died, timing: Timing) -> Recipe[st
 def _fall_back(run: Row, node: int, incarnation: UUID, death: Died, timing: Timing) -> Recipe[str]:
     """Give the run back to the last good revision at once, as a reload that needs no release."""
     yield from reject(run, run.revision, death.error)
-    active = yield from one(ACTIVE_HANDOFF, portfolio=death.portfolio)
+    active = yield from active_handoff(death.portfolio)
     if active is not None:
         yield from fail(active, run, f"its process ended: {death.error}")
-    row = yield from one(
-        INSERT,
+    back = NewHandoff(
         portfolio=death.portfolio,
         kind="reload",
         state="activating",
         reason=f"r{death.revision} was rejected: {death.error}",
         why=None,
-        actor="system",
         source=node,
         source_incarnation=incarnation,
         target=node,
@@ -128,7 +132,7 @@ def _fall_back(run: Row, node: int, incarnation: UUID, death: Died, timing: Timi
         to_revision=run.good_revision,
         deadline_s=timing.activate_deadline_s,
     )
-    assert row is not None
+    (row,) = yield from insert([back], "system")
     given = yield from grant(
         death.portfolio,
         seen_epoch=run.epoch,
@@ -163,7 +167,7 @@ def halted(node: int, incarnation: UUID, report: Halted, timing: Timing) -> Reci
     run = yield from lock_run(report.portfolio)
     if run is None or run.epoch != report.epoch or run.incarnation != incarnation:
         return "late"
-    active = yield from one(ACTIVE_HANDOFF, portfolio=report.portfolio)
+    active = yield from active_handoff(report.portfolio)
     if active is not None and active.kind == "stop":
         yield from end_run(active, run, released=True, batch=None)
         return "stopped"

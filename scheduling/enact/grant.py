@@ -6,6 +6,7 @@ the epoch is still the one that was seen. Whoever loses the race gets no row and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from scheduling.enact.recipe import Recipe, Row, call, one
@@ -62,9 +63,15 @@ SELECT epoch, last_seq, granted_at FROM granted
 
 #: Nothing is joined here: who waited for the row would read what is joined to it as it was before
 #: the wait, a wish or a revision's status that the one it waited for has just changed.
-LOCK_RUN = "SELECT portfolio_id FROM scheduling_run WHERE portfolio_id = %(portfolio)s FOR UPDATE"
+LOCK_RUNS = """
+SELECT portfolio_id FROM scheduling_run WHERE portfolio_id = ANY(%(portfolios)s::bigint[])
+ORDER BY portfolio_id FOR UPDATE
+"""
 
-RUN = """
+#: Without those that somebody holds: one of many is not worth waiting for.
+LOCK_FREE_RUNS = f"{LOCK_RUNS} SKIP LOCKED"
+
+RUNS = """
 SELECT r.portfolio_id, r.epoch, r.node_id, r.incarnation, r.revision, r.last_seq, r.phase, r.reason,
        r.attempts, r.last_death, r.good_revision, r.first_commit_at, r.last_commit_at,
        r.failures_by_node, r.pinned_node_id,
@@ -79,14 +86,26 @@ SELECT r.portfolio_id, r.epoch, r.node_id, r.incarnation, r.revision, r.last_seq
 FROM scheduling_run r
 JOIN portfolios_portfolio p ON p.id = r.portfolio_id
 LEFT JOIN scheduling_node n ON n.id = r.node_id
-WHERE r.portfolio_id = %(portfolio)s
+WHERE r.portfolio_id = ANY(%(portfolios)s::bigint[])
 """
 
 
 def lock_run(portfolio: int) -> Recipe[Row | None]:
     """Lock and return the run of `portfolio` with what decides about it, or None if it is gone."""
-    yield from call(LOCK_RUN, portfolio=portfolio)
-    return (yield from one(RUN, portfolio=portfolio))
+    return (yield from lock_runs([portfolio])).get(portfolio)
+
+
+def lock_runs(portfolios: Sequence[int], *, patient: bool = True) -> Recipe[dict[int, Row]]:
+    """Lock the runs of `portfolios` and return portfolio → run, without those that are gone.
+
+    Not `patient`: and without those that somebody else holds. Two statements.
+    """
+    if patient:
+        locked = yield from call(LOCK_RUNS, portfolios=portfolios)
+    else:
+        locked = yield from call(LOCK_FREE_RUNS, portfolios=portfolios)
+    rows = yield from call(RUNS, portfolios=[row.portfolio_id for row in locked])
+    return {row.portfolio_id: row for row in rows}
 
 
 def grant(

@@ -9,7 +9,7 @@ from psycopg.types.json import Jsonb
 from scheduling.enact.audit import audit
 from scheduling.enact.grant import grant, lock_run
 from scheduling.enact.handoff import end_run, fail, quarantine, supersede
-from scheduling.enact.handoff.statements import ACTIVE_HANDOFF
+from scheduling.enact.handoff.statements import active_handoff
 from scheduling.enact.handoff.undo import MOST_ATTEMPTS
 from scheduling.enact.hints import lock_nodes, touch
 from scheduling.enact.recipe import Recipe, Row, call, one
@@ -109,7 +109,7 @@ def register(node: int, node_name: str, message: Register, timing: Timing) -> Re
     concerned = yield from call(CONCERNED, node=node, incarnation=incarnation)
     for row in concerned:
         run = yield from lock_run(row.portfolio_id)
-        active = yield from one(ACTIVE_HANDOFF, portfolio=row.portfolio_id)
+        active = yield from active_handoff(row.portfolio_id)
         if run is None:
             continue
         if active is not None:

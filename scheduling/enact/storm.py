@@ -84,8 +84,6 @@ ON CONFLICT (id) DO UPDATE SET held_by = excluded.held_by, reason = excluded.rea
 RETURNING held_at
 """
 
-HELD = "SELECT id FROM scheduling_storm WHERE held_at IS NOT NULL"
-
 
 def guard(timing: Timing) -> Recipe[bool]:
     """Hold failover where a storm is under way, end a hold that has lasted its time.
@@ -162,8 +160,3 @@ def release(actor: str, reason: str) -> Recipe[bool]:
     yield from audit("storm_released", actor=actor, reason=reason)
     yield from wake()
     return True
-
-
-def is_held() -> Recipe[bool]:
-    """Return whether failover is held now; for a failover that was planned a moment ago."""
-    return (yield from one(HELD)) is not None

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from psycopg import DataError, IntegrityError
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 from psycopg.types.json import Jsonb
 
 from scheduling.decide.planner import make_plan
 from scheduling.decide.reasons import as_data, render
-from scheduling.decide.world import Move, Pending, Placement, Plan, Policy, Reason
-from scheduling.enact import storm
-from scheduling.enact.handoff import request
+from scheduling.decide.world import Move, Placement, Plan, Policy, Reason
+from scheduling.enact.handoff import Request, request_all
 from scheduling.enact.hints import wake
 from scheduling.enact.recipe import Recipe, call, run
 from scheduling.enact.timing import Timing
@@ -24,12 +25,23 @@ from scheduling.passes.lock import take
 
 logger = logging.getLogger(__name__)
 
-BATCH = 50  #: handoffs requested between two renewals of the pass lock
+BATCH = 50  #: handoffs requested in one transaction, and so between two renewals of the pass lock
 
 SAY = """
-UPDATE scheduling_run SET reason = %(reason)s::text, why = %(why)s::jsonb
-WHERE portfolio_id = %(portfolio)s AND epoch = %(epoch)s AND reason <> %(reason)s::text
-RETURNING portfolio_id
+WITH input AS MATERIALIZED (
+    SELECT * FROM unnest(%(portfolios)s::bigint[], %(epochs)s::bigint[], %(reasons)s::text[],
+                         %(whys)s::jsonb[]) AS i(portfolio, epoch, reason, why)
+), free AS MATERIALIZED (
+    -- In portfolio order, as everybody. What somebody commits or grants just now waits for the next
+    -- pass.
+    SELECT r.portfolio_id FROM scheduling_run r JOIN input i ON i.portfolio = r.portfolio_id
+    ORDER BY r.portfolio_id FOR UPDATE OF r SKIP LOCKED
+)
+UPDATE scheduling_run r SET reason = i.reason, why = i.why
+FROM input i JOIN free f ON f.portfolio_id = i.portfolio
+-- The rival that may win: a grant since the look; its own reason stands.
+WHERE r.portfolio_id = i.portfolio AND r.epoch = i.epoch AND r.reason <> i.reason
+RETURNING r.portfolio_id
 """
 
 
@@ -85,52 +97,71 @@ def enact(
     moves = sorted(plan.move, key=lambda move: move.cause != "failover")
     urgent = [m for m in moves if m.cause == "failover"]
     changes: list[Placement | Move] = [*urgent, *plan.place, *moves[len(urgent) :]]
-    for number, change in enumerate(changes):
-        if number % BATCH == 0 and not run(take(holder)):
-            logger.info("another pass took over; %d changes are left to it", len(changes) - number)
+    waiting = [changes[number : number + BATCH] for number in range(0, len(changes), BATCH)]
+    while waiting:
+        if not run(take(holder)):
+            left = sum(map(len, waiting))
+            logger.info("another pass took over; %d changes are left to it", left)
             break
-        try:
-            requested.append(run(_begin(change, observed, timing, actor)))
-        except Refused as refused:
-            rejected.append(Rejected(change.portfolio.name, refused.message))
-            logger.info("%s: %s", change.portfolio.name, refused.message)
-        except (LockNotAvailable, DeadlockDetected) as busy:
-            # Somebody holds its row: it must not keep the pass from the others.
-            rejected.append(Rejected(change.portfolio.name, type(busy).__name__))
-    for pending in (*plan.pending, *plan.stuck):
-        run(_say(pending, observed))
-    told = {pending.portfolio.id for pending in (*plan.pending, *plan.stuck)}
-    for row in [observed.rows[number] for number in sorted(observed.with_reason)]:
-        if row.phase == "running" and not row.attempts and row.id not in told:
-            run(call(SAY, portfolio=row.id, epoch=row.epoch, reason="", why=None))
+        batch = waiting.pop(0)
+        for change, answer in zip(batch, _ask(batch, observed, timing, actor), strict=True):
+            if answer is None:  # it held up a whole batch, or would have
+                waiting.append([change])
+            elif isinstance(answer, Rejected):
+                rejected.append(answer)
+                logger.info("%s: %s", answer.portfolio, answer.reason)
+            else:
+                requested.append(answer)
+    run(_say(plan, observed))
     return BalanceOutcome(plan, tuple(requested), tuple(rejected))
 
 
-def _begin(change: Placement | Move, observed: Observed, timing: Timing, actor: str) -> Recipe[int]:
+def _ask(
+    batch: Sequence[Placement | Move], observed: Observed, timing: Timing, actor: str
+) -> list[int | Rejected | None]:
+    """Request these in one transaction. Return the handoff of each, or why there is none.
+
+    None for one that has to be asked for alone: somebody holds its row, or the whole batch failed
+    and nobody knows of which. It must not keep the pass from the others.
+    """
+    alone = len(batch) == 1
+    asked = [_request(change, observed) for change in batch]
+    try:
+        answers = run(request_all(asked, actor=actor, timing=timing, patient=alone))
+    except (LockNotAvailable, DeadlockDetected, DataError, IntegrityError) as error:
+        if not alone:
+            return [None] * len(batch)
+        return [Rejected(batch[0].portfolio.name, type(error).__name__)]
+    return [
+        None
+        if answer is None
+        else Rejected(change.portfolio.name, answer.message)
+        if isinstance(answer, Refused)
+        else int(answer.id)
+        for change, answer in zip(batch, answers, strict=True)
+    ]
+
+
+def _request(change: Placement | Move, observed: Observed) -> Request:
     row = observed.rows[change.portfolio.id]
     if isinstance(change, Placement):
         # After a failure the last good one, as in a failover; the wanted one is reloaded then.
         kind, revision = "place", (row.attempts and row.good_revision) or row.revision
     elif change.cause == "failover":
-        # It was planned a moment ago; meanwhile another watcher may have seen more nodes go.
-        if (yield from storm.is_held()):
-            raise Refused("storm_hold", "Failover is held; the next pass looks again.")
         # The last good one: what was not proven yet may be what killed the node.
         kind, revision = "failover", row.good_revision or row.running_revision
     else:
         kind, revision = "migrate", row.running_revision
-    handoff = yield from request(
+    return Request(
         kind,
         change.portfolio.id,
-        target=change.target.id,
+        change.target.id,
+        render(change.reason),
         to_revision=revision,
-        actor=actor,
-        reason=render(change.reason),
         why=change.reason,
-        timing=timing,
         seen_epoch=row.epoch,
+        heeds_storm=kind == "failover",
     )
-    return int(handoff.id)
 
 
 #: Reasons that only say "a pass later": nobody needs to read them on a row, and what the last try
@@ -138,18 +169,32 @@ def _begin(change: Placement | Move, observed: Observed, timing: Timing, actor: 
 PASSING = frozenset({"later", "max_moves", "handoff_limit", "in_handoff", "backing_off"})
 
 
-def _say(pending: Pending, observed: Observed) -> Recipe[None]:
-    """Write on the row why it is pending or stuck, if that is not what it says already."""
-    reason: Reason = pending.reason
-    row = observed.rows[pending.portfolio.id]
-    if reason.code in PASSING:
+def _say(plan: Plan, observed: Observed) -> Recipe[None]:
+    """Write on each row why it is pending or stuck, and nothing on one that is so no more.
+
+    One statement, and none where the rows say so already.
+    """
+    said: dict[int, Reason | None] = {
+        number: None
+        for number in observed.with_reason
+        if observed.rows[number].phase == "running" and not observed.rows[number].attempts
+    }
+    said |= {pending.portfolio.id: pending.reason for pending in (*plan.pending, *plan.stuck)}
+    words = {
+        number: "" if reason is None else render(reason)
+        for number, reason in sorted(said.items())
+        if reason is None or reason.code not in PASSING
+    }
+    new = [number for number, text in words.items() if observed.rows[number].reason != text]
+    if not new:
         return
+    reasons = [said[number] for number in new]
     changed = yield from call(
         SAY,
-        portfolio=pending.portfolio.id,
-        epoch=row.epoch,
-        reason=render(reason),
-        why=Jsonb(as_data(reason)),
+        portfolios=new,
+        epochs=[observed.rows[number].epoch for number in new],
+        reasons=[words[number] for number in new],
+        whys=[None if reason is None else Jsonb(as_data(reason)) for reason in reasons],
     )
     if changed:
         yield from wake()

@@ -18,7 +18,7 @@ from scheduling.decide.world import Reason
 from scheduling.enact.audit import audit
 from scheduling.enact.grant import lock_run
 from scheduling.enact.handoff import end_run, request
-from scheduling.enact.handoff.statements import ACTIVE_HANDOFF, LOCK_HANDOFF
+from scheduling.enact.handoff.statements import LOCK_HANDOFF, active_handoff
 from scheduling.enact.recipe import Recipe, Row, one, run
 from scheduling.enact.timing import timing
 from scheduling.errors import NotFound, Refused
@@ -218,7 +218,7 @@ RETURNING portfolio_id
 def stop_run(portfolio: int, actor: str, reason: str) -> Recipe[Row]:
     """Begin a stop, or end it at once where nobody reachable owns the run."""
     yield from lock_run(portfolio)
-    active = yield from one(ACTIVE_HANDOFF, portfolio=portfolio)
+    active = yield from active_handoff(portfolio)
     if active is not None and active.kind == "stop":
         return active
     row = yield from request(

@@ -249,7 +249,7 @@ RELOAD_TO_GRANT = (asked(a_reload), step(ready), released())
 KINDS = [
     Act("migrate", (*MOVE_TO_GRANT, committed("node-2"))),
     Act("reload", (*RELOAD_TO_GRANT, committed("node-1"))),
-    Act("place", (asked(a_creation), step(a_tick), step(ready), committed("node-1"))),
+    Act("place", (asked(a_creation), step(a_tick), step(ready), committed("node-1")), not_yet),
     Act("failover", (step(a_tick), step(ready), committed("node-2")), silent("node-1")),
     Act("stop", (asked(a_stop), released())),
     Act("delete", (asked(a_delete), released())),
@@ -303,7 +303,10 @@ WAYS_OUT = [
     Act("death without an event", (dead("node-1", idle=True),)),
     Act("fifth death", (dead("node-1"),), four_deaths),
     Act("register for the fifth time", (restarted("node-1"),), four_deaths),
-    Act("place that cannot start", (asked(a_creation), step(a_tick), failed("prepare", "node-1"))),
+    Act("place that cannot start", (asked(a_creation), step(a_tick), failed("prepare", "node-1")),
+        not_yet),
+    Act("places of two in one batch", (asked(a_creation), asked(lambda w: a_portfolio("r")),
+                                       step(a_tick), step(ready), committed("node-1")), not_yet),
     Act("grant that its node never began", (restarted("node-1"), step(no_commit))),
     Act("run of an incarnation that is no more", (step(orphaned),)),
 ]  # fmt: skip

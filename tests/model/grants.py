@@ -7,7 +7,7 @@ from uuid import UUID
 
 from scheduling.enact import alerts, deaths
 from scheduling.enact.audit import AUDIT
-from scheduling.enact.grant import GRANT, LOCK_RUN, RAISE_ATTEMPTS, RUN
+from scheduling.enact.grant import GRANT, LOCK_FREE_RUNS, LOCK_RUNS, RAISE_ATTEMPTS, RUNS
 from scheduling.enact.handoff import hand_over
 from scheduling.enact.handoff.undo import REJECT, SAY
 from scheduling.enact.hints import LOCK_NODES, TOUCH
@@ -51,32 +51,31 @@ def grant(db: Store, p: Any) -> list[Row]:
     return [Row(epoch=run.epoch, last_seq=run.last_seq, granted_at=db.now)]
 
 
-@answers(LOCK_RUN)
-def lock_run(db: Store, p: Any) -> list[Row]:
-    return [Row(portfolio_id=p.portfolio)] if p.portfolio in db.runs else []
+@answers(LOCK_RUNS, LOCK_FREE_RUNS)
+def lock_runs(db: Store, p: Any) -> list[Row]:
+    return [Row(portfolio_id=each) for each in sorted(p.portfolios) if each in db.runs]
 
 
-@answers(RUN)
-def run_of(db: Store, p: Any) -> list[Row]:
-    run = db.runs.get(p.portfolio)
-    if run is None:
-        return []
-    portfolio = db.portfolios[p.portfolio]
-    revision = db.revisions.get((p.portfolio, run.revision))
-    return [
-        view(
-            run,
-            failures_by_node=dict(run.failures_by_node),
-            event_waits=run.last_seq < db.head(),
-            node_name=None if run.node_id is None else db.nodes[run.node_id].name,
-            name=portfolio.name,
-            wanted_revision=portfolio.revision,
-            weight=portfolio.weight,
-            desired_state=portfolio.desired_state,
-            archived_at=portfolio.archived_at,
-            revision_status=None if revision is None else revision.status,
-        )
-    ]
+@answers(RUNS)
+def runs_of(db: Store, p: Any) -> list[Row]:
+    return [_run_of(db, db.runs[each]) for each in p.portfolios]
+
+
+def _run_of(db: Store, run: rows.Run) -> Row:
+    portfolio = db.portfolios[run.portfolio_id]
+    revision = db.revisions.get((run.portfolio_id, run.revision))
+    return view(
+        run,
+        failures_by_node=dict(run.failures_by_node),
+        event_waits=run.last_seq < db.head(),
+        node_name=None if run.node_id is None else db.nodes[run.node_id].name,
+        name=portfolio.name,
+        wanted_revision=portfolio.revision,
+        weight=portfolio.weight,
+        desired_state=portfolio.desired_state,
+        archived_at=portfolio.archived_at,
+        revision_status=None if revision is None else revision.status,
+    )
 
 
 @answers(RAISE_ATTEMPTS)
@@ -114,11 +113,15 @@ def say(db: Store, p: Any) -> None:
 
 @answers(balance.SAY)
 def say_if_new(db: Store, p: Any) -> list[Row]:
-    run = db.runs[p.portfolio]
-    if run.epoch != p.epoch or run.reason == p.reason:
-        return []
-    db.set(run, reason=p.reason, why=stored(p.why))
-    return [Row(portfolio_id=p.portfolio)]
+    said = []
+    for portfolio, epoch, reason, why in zip(
+        p.portfolios, p.epochs, p.reasons, p.whys, strict=True
+    ):
+        run = db.runs[portfolio]
+        if run.epoch == epoch and run.reason != reason:
+            db.set(run, reason=reason, why=stored(why))
+            said.append(Row(portfolio_id=portfolio))
+    return said
 
 
 @answers(moves.PIN)
@@ -150,7 +153,8 @@ def lift(db: Store, p: Any) -> list[Row]:
 
 @answers(AUDIT)
 def audit(db: Store, p: Any) -> None:
-    db.tell(p.kind, p.portfolio, p.node, actor=p.actor, reason=p.reason, data=p.data.obj)
+    for portfolio, node, reason, data in zip(p.portfolios, p.nodes, p.reasons, p.data, strict=True):
+        db.tell(p.kind, portfolio, node, actor=p.actor, reason=reason, data=data.obj)
 
 
 @answers(TOUCH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from scheduling.enact.handoff import deadlines, statements, undo
@@ -12,10 +13,10 @@ from tests.model.store import ACTIVE, Row, Store, answers, differ, stored, view
 ENDS = ("done", "failed", "rolled_back", "superseded")
 
 
-@answers(statements.ACTIVE_HANDOFF)
-def active_handoff(db: Store, p: Any) -> list[Row]:
-    found = db.active(p.portfolio)
-    return [] if found is None else [view(found)]
+@answers(statements.ACTIVE_HANDOFFS)
+def active_handoffs(db: Store, p: Any) -> list[Row]:
+    found = [db.active(each) for each in sorted(p.portfolios)]
+    return [view(h) for h in found if h is not None]
 
 
 @answers(statements.PORTFOLIO_OF)
@@ -59,39 +60,57 @@ def _place(db: Store, node: int | None) -> Row:
     )
 
 
-@answers(statements.TARGET)
-def target(db: Store, p: Any) -> list[Row]:
-    node = db.nodes.get(p.node)
-    if node is None:
-        return []
-    held = {run.portfolio_id for run in db.runs.values() if run.node_id == p.node}
+@answers(statements.TARGETS)
+def targets(db: Store, p: Any) -> list[Row]:
+    return [_target(db, db.nodes[each]) for each in p.nodes if each in db.nodes]
+
+
+def _target(db: Store, node: rows.Node) -> Row:
+    held = {run.portfolio_id for run in db.runs.values() if run.node_id == node.id}
     held |= {
         h.portfolio_id
         for h in db.handoffs.values()
-        if h.target_node_id == p.node and h.state in ACTIVE
+        if h.target_node_id == node.id and h.state in ACTIVE
     }
-    lease = db.leases.get(p.node)
-    return [
-        view(
-            node,
-            incarnation=None if lease is None else lease.incarnation,
-            valid=db.valid(p.node),
-            held=sum(db.portfolios[each].weight for each in held - {p.portfolio}),
-        )
-    ]
+    lease, storm = db.leases.get(node.id), db.storm.get(1)
+    return view(
+        node,
+        incarnation=None if lease is None else lease.incarnation,
+        valid=db.valid(node.id),
+        held=sum(db.portfolios[each].weight for each in held),
+        storm_held=storm is not None and storm.held_at is not None,
+    )
 
 
 @answers(statements.INSERT)
 def insert(db: Store, p: Any) -> list[Row]:
-    assert db.active(p.portfolio) is None, "handoff_one_active"
+    columns = [f.name for f in fields(statements.NewHandoff)]
+    values = zip(*(getattr(p, column) for column in columns), strict=True)
+    new = [Row(**dict(zip(columns, each, strict=True))) for each in values]
+    return [_insert(db, each, p.actor) for each in new]
+
+
+def _insert(db: Store, n: Any, actor: str) -> Row:
+    assert db.active(n.portfolio) is None, "handoff_one_active"
     h = rows.Handoff(
-        db.next_handoff, p.portfolio, p.kind, p.state, p.reason, stored(p.why), p.actor,
-        p.source, p.source_incarnation, p.target, p.target_incarnation, p.from_epoch,
-        p.from_revision, p.to_revision, db.now + p.deadline_s, db.now,
+        db.next_handoff, n.portfolio, n.kind, n.state, n.reason, stored(n.why), actor,
+        n.source, n.source_incarnation, n.target, n.target_incarnation, n.from_epoch,
+        n.from_revision, n.to_revision, db.now + n.deadline_s, db.now,
     )  # fmt: skip
     db.next_handoff += 1  # like a sequence: a number that was drawn is gone
     db.add(db.handoffs, h.id, h)
-    return [view(h)]
+    return view(h)
+
+
+@answers(statements.SUPERSEDE)
+def supersede(db: Store, p: Any) -> list[Row]:
+    ended = []
+    for number, why in zip(p.handoffs, p.whys, strict=True):
+        h = db.handoffs[number]
+        if h.state in ACTIVE:
+            db.set(h, state="superseded", error=why, deadline_at=db.now, finished_at=db.now)
+            ended.append(view(h))
+    return ended
 
 
 @answers(statements.MOVE)

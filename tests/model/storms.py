@@ -50,11 +50,6 @@ def close(db: Store, p: Any) -> list[Row]:
     return [Row(id=1)]
 
 
-@answers(storm.HELD)
-def is_held(db: Store, p: Any) -> list[Row]:
-    return [Row(id=1) for held in db.storm.values() if held.held_at is not None]
-
-
 @answers(storm.CUT)
 def cut(db: Store, p: Any) -> None:
     held = db.storm.get(1)

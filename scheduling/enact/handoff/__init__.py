@@ -2,7 +2,7 @@
 `scheduling.models.handoff`, and each arrow is conditional on the state it leaves.
 """
 
-from scheduling.enact.handoff.begin import request, supersede
+from scheduling.enact.handoff.begin import Request, request, request_all, supersede
 from scheduling.enact.handoff.deadlines import expire, overdue
 from scheduling.enact.handoff.end import end_run
 from scheduling.enact.handoff.hand_over import release
@@ -18,6 +18,7 @@ from scheduling.enact.handoff.undo import (
 )
 
 __all__ = [
+    "Request",
     "blame_revision",
     "end_run",
     "expire",
@@ -30,6 +31,7 @@ __all__ = [
     "reject",
     "release",
     "request",
+    "request_all",
     "roll_back",
     "step_failed",
     "supersede",

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
 from scheduling.enact.grant import lock_run
-from scheduling.enact.recipe import Recipe, Row, one
+from scheduling.enact.recipe import Recipe, Row, call, one
 
 ACTIVE = "('requested', 'preparing', 'draining', 'activating')"
 
-ACTIVE_HANDOFF = f"""
-SELECT * FROM scheduling_handoff WHERE portfolio_id = %(portfolio)s AND state IN {ACTIVE}
-FOR UPDATE
+#: Whoever changes one has locked its run before, so these are never waited for out of order.
+ACTIVE_HANDOFFS = f"""
+SELECT * FROM scheduling_handoff
+WHERE portfolio_id = ANY(%(portfolios)s::bigint[]) AND state IN {ACTIVE}
+ORDER BY portfolio_id FOR UPDATE
 """
 
 LOCK_HANDOFF = """
@@ -33,29 +41,47 @@ FOR UPDATE OF h
 
 PORTFOLIO_OF = "SELECT portfolio_id FROM scheduling_handoff WHERE id = %(handoff)s"
 
-#: Read under the lock of the node row, so that two requests cannot both take its last place.
-TARGET = f"""
+#: Read under the lock of the node rows, so that two requests cannot both take a last place. The
+#: last look before anything is written: a hold of failover is seen in it as well.
+TARGETS = f"""
 SELECT n.id, n.name, n.capacity, l.incarnation,
        l.expires_at > clock_timestamp() AND n.status <> 'left' AS valid,
        (SELECT coalesce(sum(p.weight), 0) FROM portfolios_portfolio p
-        WHERE p.id <> %(portfolio)s AND p.id IN (
+        WHERE p.id IN (
             SELECT r.portfolio_id FROM scheduling_run r WHERE r.node_id = n.id
             UNION SELECT h.portfolio_id FROM scheduling_handoff h
                 WHERE h.target_node_id = n.id AND h.state IN {ACTIVE}
-        ))::int AS held
+        ))::int AS held,
+       EXISTS (SELECT FROM scheduling_storm s WHERE s.held_at IS NOT NULL) AS storm_held
 FROM scheduling_node n LEFT JOIN scheduling_lease l ON l.node_id = n.id
-WHERE n.id = %(node)s
+WHERE n.id = ANY(%(nodes)s::bigint[])
 """
 
+#: One active handoff a portfolio, by a unique index; its run is locked.
 INSERT = """
 INSERT INTO scheduling_handoff (portfolio_id, kind, state, reason, why, requested_by,
     source_node_id, source_incarnation, target_node_id, target_incarnation,
     from_epoch, from_revision, to_revision, release_answer, error, deadline_at, requested_at)
-VALUES (%(portfolio)s, %(kind)s::text, %(state)s::text, %(reason)s::text, %(why)s::jsonb,
-    %(actor)s::text, %(source)s, %(source_incarnation)s, %(target)s, %(target_incarnation)s,
-    %(from_epoch)s, %(from_revision)s, %(to_revision)s, '', '',
-    clock_timestamp() + make_interval(secs => %(deadline_s)s), clock_timestamp())
+SELECT i.portfolio, i.kind, i.state, i.reason, i.why, %(actor)s::text, i.source,
+    i.source_incarnation, i.target, i.target_incarnation, i.from_epoch, i.from_revision,
+    i.to_revision, '', '', clock_timestamp() + make_interval(secs => i.deadline_s),
+    clock_timestamp()
+FROM unnest(%(portfolio)s::bigint[], %(kind)s::text[], %(state)s::text[], %(reason)s::text[],
+    %(why)s::jsonb[], %(source)s::bigint[], %(source_incarnation)s::uuid[],
+    %(target)s::bigint[], %(target_incarnation)s::uuid[], %(from_epoch)s::bigint[],
+    %(from_revision)s::int[], %(to_revision)s::int[], %(deadline_s)s::float8[])
+    AS i(portfolio, kind, state, reason, why, source, source_incarnation, target,
+         target_incarnation, from_epoch, from_revision, to_revision, deadline_s)
 RETURNING *
+"""
+
+#: The rival that may win: whoever ended it first.
+SUPERSEDE = f"""
+UPDATE scheduling_handoff h SET state = 'superseded', error = i.why,
+    deadline_at = clock_timestamp(), finished_at = clock_timestamp()
+FROM unnest(%(handoffs)s::bigint[], %(whys)s::text[]) AS i(handoff, why)
+WHERE h.id = i.handoff AND h.state IN {ACTIVE}
+RETURNING h.*
 """
 
 #: The condition on the state is the fence of the machine: whoever moved it first wins.
@@ -107,3 +133,33 @@ def lock_both(handoff: int) -> Recipe[tuple[Row, Row] | None]:
     run = yield from lock_run(named.portfolio_id)
     row = yield from one(LOCK_HANDOFF, handoff=handoff)
     return None if run is None or row is None else (run, row)
+
+
+def active_handoff(portfolio: int) -> Recipe[Row | None]:
+    """Lock and return the active handoff of `portfolio`, whose run is locked, or None."""
+    return (yield from one(ACTIVE_HANDOFFS, portfolios=[portfolio]))
+
+
+@dataclass(frozen=True, slots=True)
+class NewHandoff:
+    """A row of INSERT."""
+
+    portfolio: int
+    kind: str
+    state: str
+    reason: str
+    why: Jsonb | None
+    source: int | None
+    source_incarnation: UUID | None
+    target: int | None
+    target_incarnation: UUID | None
+    from_epoch: int
+    from_revision: int
+    to_revision: int
+    deadline_s: float
+
+
+def insert(new: Sequence[NewHandoff], actor: str) -> Recipe[list[Row]]:
+    """Write handoffs in one statement and return their rows. The runs are locked."""
+    columns = {f.name: [getattr(each, f.name) for each in new] for f in fields(NewHandoff)}
+    return (yield from call(INSERT, actor=actor[:150], **columns))

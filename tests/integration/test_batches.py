@@ -1,0 +1,295 @@
+"""A pass asks for many handoffs at once: what it costs, and that none of them harms another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from portfolios.models import Portfolio
+from scheduling.enact import storm
+from scheduling.enact.grant import lock_run
+from scheduling.enact.handoff import Request, request_all
+from scheduling.enact.hints import lock_nodes
+from scheduling.enact.recipe import run
+from scheduling.enact.timing import timing
+from scheduling.errors import Refused
+from scheduling.models import ACTIVE_STATES, Event, Handoff, Node, Run
+from scheduling.passes import balance
+from scheduling.scheduler import Scheduler
+from tests.fleet_cast import (
+    Daemon,
+    a_node,
+    a_portfolio,
+    a_trader,
+    calm_nodes,
+    lose,
+    run_of,
+    the_handoff,
+)
+from tests.integration.test_fence_races import Held, at_once
+from tests.integration.test_passes import counted
+
+pytestmark = pytest.mark.django_db
+
+
+def tick() -> Any:
+    return Scheduler("test").tick()
+
+
+def waiting(*names: str, **given: Any) -> list[Portfolio]:
+    """Return portfolios that wait for a place."""
+    return [a_portfolio(name, **given) for name in names]
+
+
+def placed(portfolio: Portfolio, node: Daemon, **given: Any) -> Request:
+    return Request("place", portfolio.pk, node.row.pk, "asked", **given)
+
+
+def ask(*asked: Request, patient: bool = True) -> list[Any]:
+    """Ask for these at once; return what became of each: its handoff's id, a code, or None."""
+    answers = run(request_all(asked, actor="test", timing=timing(), patient=patient))
+    return [
+        answer.code if isinstance(answer, Refused) else getattr(answer, "id", None)
+        for answer in answers
+    ]
+
+
+def once_planned(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Any]) -> None:
+    """Let `meanwhile` happen between the plan and its enactment."""
+    honest = balance.make_plan
+
+    def plan(*given: Any) -> Any:
+        found = honest(*given)
+        meanwhile()
+        return found
+
+    monkeypatch.setattr(balance, "make_plan", plan)
+
+
+# --- what it costs -------------------------------------------------------------------------------
+
+
+def statements_of(monkeypatch: pytest.MonkeyPatch, changes: int) -> list[str]:
+    """Return the statements of a pass that places so many portfolios."""
+    waiting(*(f"p-{Portfolio.objects.count()}-{number}" for number in range(changes)))
+    with counted(monkeypatch) as said:
+        assert len(tick().balance.requested) == changes
+    return said
+
+
+def test_requesting_costs_the_same_for_one_and_for_a_whole_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for number in range(3):
+        a_node(f"node-{number}", capacity=100)
+    monkeypatch.setattr(balance, "BATCH", 6)
+    of_one = len(statements_of(monkeypatch, 1))
+    assert len(statements_of(monkeypatch, balance.BATCH)) == of_one
+    # Lock and read runs, active handoffs, lock nodes, targets, insert, audit, touch; the pass lock.
+    assert len(statements_of(monkeypatch, balance.BATCH + 1)) == of_one + 9
+
+
+def test_ending_what_a_failover_outranks_costs_the_same_for_all_of_a_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second, third = calm_nodes(3)
+    hands = [a_trader(f"p-{number}", first) for number in range(3)]
+    said = []
+    for some in (hands[:1], hands[1:]):
+        for hand in some:
+            hand.move_to(second)
+        asked = [
+            Request("failover", hand.portfolio.pk, third.row.pk, "lost", heeds_storm=True)
+            for hand in some
+        ]
+        with counted(monkeypatch) as counts:
+            ask(*asked)
+        said.append(len(counts))
+    assert said[0] == said[1]
+    assert Handoff.objects.filter(state="superseded", error="a failover came first").count() == 3
+    assert Event.objects.filter(kind="handoff_superseded").count() == 3
+    assert Handoff.objects.filter(state__in=ACTIVE_STATES, target_node=third.row).count() == 3
+
+
+def test_the_reasons_of_all_that_wait_are_one_statement_and_none_where_nothing_is_new(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = []
+    for names in (["a"], ["b", "c", "d"]):
+        waiting(*names)
+        with counted(monkeypatch) as counts:
+            tick()
+        said.append([text for text in counts if text == balance.SAY])
+    assert [len(texts) for texts in said] == [1, 1]
+    assert {row.reason for row in Run.objects.all()} == {
+        "needs 1 place: there is no node yet; start one with run_node"
+    }
+    with counted(monkeypatch) as counts:
+        tick()
+    assert balance.SAY not in counts
+
+
+# --- none harms another --------------------------------------------------------------------------
+
+
+def test_one_that_was_stopped_since_the_plan_keeps_no_other_from_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    a_node("node-1")
+    waiting("a", "b", "c")
+    stopped = Portfolio.objects.filter(name="b")
+    once_planned(monkeypatch, lambda: stopped.update(desired_state="stopped"))
+    outcome = tick().balance
+    assert len(outcome.requested) == 2
+    assert [(line.portfolio, line.reason) for line in outcome.rejected] == [
+        ("b", "b is to be stopped; start it first.")
+    ]
+
+
+def test_one_that_was_granted_since_the_plan_is_refused_by_its_epoch_and_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    a_node("node-1")
+    other = waiting("a", "b")[1]
+    once_planned(monkeypatch, lambda: Run.objects.filter(pk=other.pk).update(epoch=7))
+    outcome = tick().balance
+    assert len(outcome.requested) == 1
+    assert outcome.rejected[0].reason == "b was granted again since it was looked at."
+    assert run_of(other).reason == "waits for the next pass"
+
+
+def test_a_reason_found_before_a_grant_is_not_written_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = waiting("a", "b")[1]
+    once_planned(monkeypatch, lambda: Run.objects.filter(pk=other.pk).update(epoch=7))
+    tick()
+    assert run_of(other).reason == "waits for the next pass"
+    assert "there is no node yet" in Run.objects.get(portfolio__name="a").reason
+
+
+def test_the_last_room_goes_to_whoever_asked_first() -> None:
+    node = a_node("node-1", capacity=2)
+    one, two, heavy = *waiting("a", "b"), *waiting("c", weight=2)
+    answers = ask(placed(one, node), placed(heavy, node), placed(two, node))
+    assert answers == [the_handoff(one).pk, "node_full", the_handoff(two).pk]
+
+
+def test_what_a_handoff_that_is_ended_had_held_is_free_for_the_next() -> None:
+    first, second, third = calm_nodes(3)
+    moved = a_trader("moved", first)
+    other = waiting("other")[0]
+    moved.move_to(second)
+    Node.objects.filter(pk=second.row.pk).update(capacity=1)
+    lose(first)
+    failover = Request("failover", moved.portfolio.pk, third.row.pk, "lost")
+    assert ask(placed(other, second), failover)[0] == "node_full"
+    assert the_handoff(moved.portfolio).target_node == third.row
+    assert ask(placed(other, second)) == [the_handoff(other).pk]
+
+
+def test_in_one_batch_too() -> None:
+    first, second, third = calm_nodes(3)
+    moved = a_trader("moved", first)
+    other = waiting("other")[0]
+    moved.move_to(second)
+    Node.objects.filter(pk=second.row.pk).update(capacity=1)
+    lose(first)
+    failover = Request("failover", moved.portfolio.pk, third.row.pk, "lost")
+    assert "node_full" not in ask(failover, placed(other, second))
+
+
+def test_a_failover_to_where_it_was_moving_needs_no_second_room() -> None:
+    first, second = calm_nodes(2)
+    moved = a_trader("moved", first)
+    moved.move_to(second)
+    Node.objects.filter(pk=second.row.pk).update(capacity=1)
+    lose(first)
+    (begun,) = ask(Request("failover", moved.portfolio.pk, second.row.pk, "lost"))
+    assert the_handoff(moved.portfolio).pk == begun
+
+
+def test_a_storm_holds_the_failovers_of_a_batch_and_nothing_else_of_it() -> None:
+    first, second = calm_nodes(2)
+    hand = a_trader("lost", first)
+    moving = hand.move_to(second)
+    other = waiting("other")[0]
+    run(storm.hold("ann", ""))
+    failover = Request("failover", hand.portfolio.pk, second.row.pk, "lost", heeds_storm=True)
+    assert ask(failover, placed(other, second)) == ["storm_hold", the_handoff(other).pk]
+    # What it would have ended goes on.
+    assert Handoff.objects.get(pk=moving.id).state == "preparing"
+
+
+# --- somebody holds a row ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def impatient() -> None:
+    """Wait for nobody's lock longer than a moment."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '300ms'")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_whose_row_somebody_holds_keeps_no_other_waiting(impatient: None) -> None:
+    a_node("node-1")
+    held_one = waiting("a", "b", "c")[1]
+    held = Held(lock_run(held_one.pk))
+    outcome = tick().balance
+    held.commit()
+    assert len(outcome.requested) == 2
+    assert [(line.portfolio, line.reason) for line in outcome.rejected] == [
+        ("b", "LockNotAvailable")
+    ]
+    assert len(tick().balance.requested) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_batch_takes_only_the_rows_that_are_free(impatient: None) -> None:
+    node = a_node("node-1")
+    one, two = waiting("a", "b")
+    held = Held(lock_run(one.pk))
+    assert ask(placed(one, node), placed(two, node), patient=False) == [None, the_handoff(two).pk]
+    held.commit()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_node_whose_row_somebody_holds_costs_only_those_that_go_there(impatient: None) -> None:
+    nodes = [a_node("node-1"), a_node("node-2")]
+    waiting("a", "b", "c", "d")
+    held = Held(lock_nodes([nodes[1].row.pk]))
+    outcome = tick().balance
+    held.commit()
+    begun = Handoff.objects.filter(pk__in=outcome.requested)
+    assert {handoff.target_node for handoff in begun} == {nodes[0].row}
+    assert (len(outcome.requested), len(outcome.rejected)) == (2, 2)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_reasons_wait_for_nobody(impatient: None) -> None:
+    held_one = waiting("a", "b")[0]
+    held = Held(lock_run(held_one.pk))
+    tick()
+    held.commit()
+    assert "there is no node yet" in Run.objects.get(portfolio__name="b").reason
+    assert run_of(held_one).reason == "waits for the next pass"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_that_ask_for_the_same_at_once_begin_each_handoff_once() -> None:
+    node = a_node("node-1", capacity=100)
+    asked = [placed(each, node) for each in waiting(*(f"p-{number}" for number in range(20)))]
+    for patient in (True, False):
+        Handoff.objects.all().delete()
+        answers = at_once(
+            lambda: ask(*asked, patient=patient),  # noqa: B023 (done before the loop goes on)
+            lambda: ask(*reversed(asked), patient=patient),  # noqa: B023
+        )
+        numbers = [each for answer in answers for each in answer if isinstance(each, int)]
+        assert len(set(numbers)) == len(numbers) == Handoff.objects.count()
+        if patient:
+            assert len(numbers) == len(asked)
