@@ -35,43 +35,75 @@ def row(
 
 
 def as_table(rows: list[dict[str, Any]]) -> str:
-    """Return the rows as text."""
-    lines = [f"{'path':58} {'figure':46} {'value':>12} {'against':>12}  met"]
+    """Return the rows as text; under a row what its note lists, a line each."""
+    lines = [f"{'path':42} {'figure':50} {'value':>14} {'against':>10} {'ratio':>8}  met  target"]
     for each in rows:
-        met = {True: "yes", False: "NO", None: "-"}[each["met"]]
-        value = f"{each['value']:g} {each['unit']}"
-        against = "-" if each["against"] is None else f"{each['against']:g}"
-        lines.append(f"{each['path']:58} {each['name']:46} {value:>12} {against:>12}  {met}")
-        if each.get("note"):
-            lines.append(f"    {each['note']}")
+        met = {True: "yes", False: "NO ", None: "-  "}[each["met"]]
+        value = f"{each['value']:,g} {each['unit']}"
+        against = "-" if each["against"] is None else f"{each['against']:,g}"
+        ratio = "-" if each["ratio"] is None else f"{each['ratio']:g}"
+        lines.append(
+            f"{each['path']:42} {each['name']:50} {value:>14} {against:>10} {ratio:>8}"
+            f"  {met}  {each['target']}"
+        )
+        lines += [f"    {line}" for line in each.get("note", "").split(" | ") if line]
     return "\n".join(lines) + "\n"
 
 
-def as_svg(rows: list[dict[str, Any]]) -> str:
-    """Return the plan times as bars on a logarithmic scale, ours and kafka-python's."""
-    bars = [each for each in rows if each["name"] == "plan" and "optimum" not in each["path"]]
-    parts, left, wide = [], 220, 520
+LEFT, WIDE, TOP = 310, 560, 84  #: of the plot: its labels, its bars, what is above them
+LEAST_MS, DECADES = 0.1, 6  #: of the scale: 0.1 ms to 100 s
+COLORS = {"Ginkgo": "#0b7a4b", "kafka-python": "#a8a29a", "greedy floor": "#d9b44a"}
 
-    def width(ms: float) -> float:
-        return max(2.0, wide * (math.log10(max(ms, 0.01)) + 2) / 8)  # 0.01 ms to 1,000 s
 
-    for number, each in enumerate(bars):
-        top = 40 + number * 34
-        parts.append(f'<text x="{left - 8}" y="{top + 16}" text-anchor="end">{each["path"]}</text>')
-        for offset, ms, color in ((0, each["value"], "#0b7a4b"), (13, each["against"], "#9a9a9a")):
-            if ms is None:
-                parts.append(f'<text x="{left}" y="{top + offset + 10}">no answer in time</text>')
-                continue
-            parts.append(
-                f'<rect x="{left}" y="{top + offset}" width="{width(ms):.1f}" height="11"'
-                f' fill="{color}"/><text x="{left + width(ms) + 5:.1f}" y="{top + offset + 10}">'
-                f"{ms:,.1f} ms</text>"
-            )
-    height = 60 + len(bars) * 34
+def as_svg(rows: list[dict[str, Any]], limit_s: int) -> str:
+    """Return the times as bars on a logarithmic scale, ours above the peer's."""
+    timed = [each for each in rows if each["unit"] == "ms" and "CP-SAT" not in each["path"]]
+    parts, top, path = [], TOP, ""
+    for each in timed:
+        if each["path"] != path:
+            path = each["path"]
+            parts.append(_text(12, top + 12, f"{path}", weight="bold"))
+            top += 20
+        peer = "greedy floor" if "weights" in path else "kafka-python"
+        parts.append(_text(LEFT - 8, top + 16, each["name"], anchor="end"))
+        parts.append(_bar(top, each["value"], COLORS["Ginkgo"], _ms(each["value"])))
+        if each["against"] is None:
+            parts.append(_text(LEFT + 4, top + 24, f"{peer}: no answer in {limit_s} s", "#777"))
+        else:
+            label = f"{_ms(each['against'])}  ({each['against'] / each['value']:,.3g} ×)"
+            parts.append(_bar(top + 13, each["against"], COLORS[peer], label))
+        top += 34
+    grid = []
+    for decade in range(DECADES + 1):
+        x = LEFT + WIDE * decade / DECADES
+        grid.append(f'<path d="M{x:.1f} {TOP - 6}V{top}" stroke="#e4e4e4"/>')
+        grid.append(_text(x, TOP - 12, _ms(LEAST_MS * 10**decade), "#777", anchor="middle"))
+    legend = []
+    for number, (name, color) in enumerate(COLORS.items()):
+        x = 12 + number * 120
+        legend.append(f'<rect x="{x}" y="36" width="11" height="11" fill="{color}"/>')
+        legend.append(_text(x + 16, 46, name))
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="860" height="{height}"'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + WIDE + 150}" height="{top + 16}"'
         ' font-family="sans-serif" font-size="11"><rect width="100%" height="100%" fill="#fff"/>'
-        '<text x="12" y="20" font-size="14">Time to a plan, logarithmic: '
-        "green Ginkgo, grey kafka-python</text>"
-        f"{''.join(parts)}</svg>\n"
+        '<text x="12" y="22" font-size="15">Time to a plan, of the processor, on a logarithmic '
+        "scale; in brackets how many times ours the peer takes</text>"
+        f"{''.join((*legend, *grid, *parts))}</svg>\n"
     )
+
+
+def _bar(top: float, ms: float, color: str, label: str) -> str:
+    width = max(2.0, WIDE * math.log10(max(ms, LEAST_MS) / LEAST_MS) / DECADES)
+    rect = f'<rect x="{LEFT}" y="{top}" width="{width:.1f}" height="11" fill="{color}"/>'
+    return rect + _text(LEFT + width + 5, top + 10, label)
+
+
+def _text(
+    x: float, y: float, words: str, fill: str = "#222", *, anchor: str = "start", weight: str = ""
+) -> str:
+    bold = f' font-weight="{weight}"' if weight else ""
+    return f'<text x="{x:.1f}" y="{y}" fill="{fill}" text-anchor="{anchor}"{bold}>{words}</text>'
+
+
+def _ms(ms: float) -> str:
+    return f"{ms / 1000:,.3g} s" if ms >= 1000 else f"{ms:.3g} ms"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from scheduling.decide.planner import make_plan
 from scheduling.decide.stock import Stock
@@ -28,28 +28,44 @@ def node(number: int, capacity: float, **given: Any) -> NodeView:
     return NodeView(id=number, name=f"node-{number:04}", capacity=capacity, **given)
 
 
-def settled(snapshot: Snapshot, policy: Policy = FREE) -> tuple[Snapshot, int, float]:
+class Settled(NamedTuple):
+    """A world in which nothing moves any more, and what it took to come there."""
+
+    end: Snapshot
+    moves: int
+    took_ms: float
+
+
+def kept(snapshot: Snapshot) -> Stock:
+    """Return the stock of a fleet as a pass leaves it to the next one."""
+    stock = Stock.of(snapshot.portfolios)
+    make_plan(snapshot, FREE, stock)
+    return stock
+
+
+def settled(snapshot: Snapshot, stock: Stock | None = None) -> Settled:
     """Return the world after pass and pass until nothing moves, the moves, and the time planning.
 
-    One pass places; the next ones may move to even out, as they do in the house.
+    One pass places; the next ones may move to even out, as they do in the house. Where no stock is
+    handed in, taking it counts; the last plan, which is empty, does not.
     """
-    moves, began = 0, time.perf_counter()
-    stock = Stock.of(snapshot.portfolios)
-    took_s = time.perf_counter() - began
+    moves, began = 0, time.process_time()
+    stock = Stock.of(snapshot.portfolios) if stock is None else stock
+    took_s = time.process_time() - began
     while True:
-        began = time.perf_counter()
-        plan = make_plan(snapshot, policy, stock)
-        took_s += time.perf_counter() - began
+        began = time.process_time()
+        plan = make_plan(snapshot, FREE, stock)
+        planned_s = time.process_time() - began
         if not plan.changes:
-            return snapshot, moves, took_s
+            return Settled(snapshot, moves, took_s * 1000)
         moves += plan.changes
         changed = enacted(plan)
+        began = time.process_time()
+        stock.change(changed)
+        took_s += planned_s + time.process_time() - began
         views = {view.id: view for view in snapshot.portfolios}
         views.update((view.id, view) for view in changed)
         snapshot = replace(snapshot, portfolios=tuple(views.values()))
-        began = time.perf_counter()
-        stock.change(changed)
-        took_s += time.perf_counter() - began
 
 
 def enacted(plan: Plan) -> list[PortfolioView]:
