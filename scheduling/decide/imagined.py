@@ -54,7 +54,8 @@ class Question:
 
         Raise BadQuestion where an addition cannot be read, or a node is to be lost and drained.
         """
-        question = cls(_names(lose), _names(drain), tuple(map(_addition, add)))
+        additions = tuple(_addition(text) for text in add if text.strip())
+        question = cls(_names(lose), _names(drain), additions)
         both = sorted(set(question.lose) & set(question.drain))
         if both:
             raise BadQuestion(

@@ -95,10 +95,9 @@ def notes(answer: Answer, lease_ttl_s: float) -> list[str]:
         if not others:
             said.append("Nothing that runs on another node moves because of it.")
         if answer.failovers:
-            go = "goes on from its" if answer.failovers == 1 else "go on from their"
             said.append(
-                "No event is processed twice and no order is placed twice; what moves "
-                f"{go} last commit."
+                "No event is processed twice and no order is placed twice; what moves goes on "
+                "from its last commit."
             )
     if answer.storm:
         said.append(
