@@ -18,6 +18,7 @@ from scheduling.dashboard.steps import (
     steps_of,
     word,
 )
+from scheduling.dashboard.whatif import is_old, loss_tag
 from scheduling.observe.told import told
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Column:
     held: float
     level: str  #: of the lease: ok, late, out
     fifth: Message | None
+    loss: Message | None  #: where the fifth line says nothing else; a link to What if
     trouble: str
     moved_away: tuple[HandoffLine, ...] = ()
     note: str = ""
@@ -378,6 +380,7 @@ def _column(
     order = {"suspect": "1", "lost": "2", "draining": "3"}.get(status, "")
     if not order and any(card.mini == "b" for card in cards):
         order = "4"
+    fifth = _fifth_line(node, status, len(cards), board.at)
     return Column(
         line=node,
         status=status,
@@ -387,7 +390,8 @@ def _column(
         on=on,
         held=held,
         level=lease_level(node),
-        fifth=_fifth_line(node, status, len(cards), board.at),
+        fifth=fifth,
+        loss=_loss_line(node, board.at) if fifth is None else None,
         trouble=order,
         moved_away=moved,
         note=_lost_note(cards, moved) if status == "lost" else "",
@@ -439,6 +443,17 @@ def _fifth_line(node: NodeLine, status: str, cards: int, now: datetime) -> Messa
             f"{said}: {node.drain_reason}" if node.drain_reason else said, "i-swap", "act"
         )
     return None
+
+
+def _loss_line(node: NodeLine, now: datetime) -> Message | None:
+    """Return whether its loss would be absorbed; an old answer with the time it was true."""
+    if node.loss is None:
+        return None
+    absorbed = node.loss.absorbed
+    text = f"loss absorbed: {loss_tag(node.loss)}" if absorbed else loss_tag(node.loss)
+    if is_old(node.loss.as_of, now):
+        return Message(f"{text}, as of {clock(node.loss.as_of)}", "i-ask", "muted")
+    return Message(text, "i-check" if absorbed else "i-warn", "ok" if absorbed else "warn")
 
 
 def _failed_over_from(node: NodeLine, board: Board) -> tuple[HandoffLine, ...]:

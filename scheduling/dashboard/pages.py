@@ -22,6 +22,7 @@ PAGES = (
     ("portfolios", "Portfolios", "i-list"),
     ("nodes", "Nodes", "i-node"),
     ("handoffs", "Handoffs", "i-swap"),
+    ("what-if", "What if", "i-ask"),
     ("audit", "Audit", "i-proof"),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from scheduling.dashboard.views import acts, board, halt, portfolio, tables
+from scheduling.dashboard.views import acts, board, halt, portfolio, tables, whatif
 
 urlpatterns = [
     path("", board.board, name="board"),
@@ -20,5 +20,6 @@ urlpatterns = [
     path("nodes/<slug:name>/<slug:verb>/", acts.node_act, name="node-act"),
     path("handoffs/", tables.handoffs, name="handoffs"),
     path("handoffs/<int:handoff_id>/", tables.handoff, name="handoff"),
+    path("what-if/", whatif.what_if, name="what-if"),
     path("audit/", tables.audit, name="audit"),
 ]

@@ -1,5 +1,6 @@
-// The board is one tab stop: arrows move among its cards, Enter opens one, M migrates it, the menu
-// key or a full stop opens its menu. The letters work only while a card has the focus.
+// The board is one tab stop: arrows move among its cards, Enter opens one, M migrates it, W asks what
+// if its node were lost, the menu key or a full stop opens its menu. The letters work only while a
+// card has the focus.
 let current = ""; // the portfolio whose card is the tab stop
 
 function cards() {
@@ -45,6 +46,7 @@ function press(event, card) {
     case "ArrowLeft": go(beside(card, -1)); break;
     case "Enter": card.querySelector(".nm a").click(); break;
     case "m": case "M": document.querySelector(`#cardmenu-${name} a[href$="/migrate/"]`)?.click(); break;
+    case "w": case "W": location.assign(`/what-if/?lose=${encodeURIComponent(card.closest(".col").dataset.node)}`); break;
     case ".": case "ContextMenu": card.querySelector(".menu-button")?.click(); break;
     default: return;
   }
