@@ -13,7 +13,7 @@ from datetime import datetime
 
 from psycopg.types.json import Jsonb
 
-from scheduling.decide.reasons import as_data, render
+from scheduling.decide.reasons import as_data, count, render
 from scheduling.decide.world import WAITS_FOR_A_PERSON, Reason
 from scheduling.enact.audit import audit
 from scheduling.enact.everything import (
@@ -72,7 +72,8 @@ def halt_all(*, actor: str, reason: str, expect_running: int | None = None) -> R
     if expect_running is not None and running != expect_running:
         raise Refused(
             "count_differs",
-            f"{running} portfolios are running, not {expect_running}; nothing was stopped. "
+            f"{count(running, 'portfolio is', 'portfolios are')} running, not {expect_running};"
+            " nothing was stopped. "
             f"Look again and confirm {running}.",
             running=running,
             expect_running=expect_running,

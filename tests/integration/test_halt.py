@@ -139,7 +139,7 @@ def test_another_number_stops_nothing_and_says_both(pair: tuple[Daemon, Daemon])
     with pytest.raises(Refused) as refused:
         halt_all(actor="olive", expect_running=2)
     assert refused.value.code == "count_differs"
-    assert refused.value.message.startswith("1 portfolios are running, not 2; nothing was stopped")
+    assert refused.value.message.startswith("1 portfolio is running, not 2; nothing was stopped")
     assert (refused.value.extra["running"], refused.value.extra["expect_running"]) == (1, 2)
     assert phases()["one"] == "running"
     assert halt_all(actor="olive", expect_running=1).running == 1
@@ -294,7 +294,7 @@ def test_by_command(pair: tuple[Daemon, Daemon]) -> None:
     a_trader("one", pair[0])
     document = json.loads(said("--reason", "wrong prices", "--expect", "1", "--json"))
     assert (document["running"], document["results"][0]["portfolio"]) == (1, "one")
-    assert "1 portfolios start again" in said("--undo", str(document["halt"]))
+    assert "1 portfolio starts again" in said("--undo", str(document["halt"]))
     assert "there was nothing to stop" not in said()
     with pytest.raises(CommandError, match="0 portfolios are running, not 3"):
         said("--expect", "3")
@@ -307,7 +307,7 @@ def test_the_command_asks_on_a_terminal(
     with pytest.raises(CommandError, match="Nothing was stopped"):
         said(typed="yes\n", monkeypatch=monkeypatch)
     assert phases() == {"one": "running"}
-    assert "1 portfolios were stopped" in said(typed="halt 1\n", monkeypatch=monkeypatch)
+    assert "1 portfolio was stopped, 1 of them" in said(typed="halt 1\n", monkeypatch=monkeypatch)
     assert phases() == {"one": "stopped"}
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from scheduling import requests
 from scheduling.api.halts import HaltedDocument
+from scheduling.decide.reasons import count
 from scheduling.enact.halt import Halted
 from scheduling.management.arguments import add_reason, positive_int
 from scheduling.management.base import Failed, GinkgoCommand
@@ -55,7 +56,8 @@ class Command(GinkgoCommand):
             number = None if options["undo"] == NEWEST else options["undo"]
             halt, started = requests.undo_halt(number, actor=self.actor, reason=options["reason"])
             document = {"halt": halt, "started": started}
-            self.show(document, f"Halt {halt} is undone: {len(started)} portfolios start again.")
+            again = count(len(started), "portfolio starts", "portfolios start")
+            self.show(document, f"Halt {halt} is undone: {again} again.")
             return
         expect = options["expect"]
         if sys.stdin.isatty() and not options["yes"]:
@@ -70,7 +72,8 @@ class Command(GinkgoCommand):
         owned = Run.objects.filter(node__isnull=False, portfolio__archived_at__isnull=True)
         running = owned.count() if expect is None else expect
         self.stderr.write(
-            f"{running} portfolios are running. All are stopped at once and stay stopped until "
+            f"{count(running, 'portfolio is', 'portfolios are')} running. All are stopped at once "
+            "and stay stopped until "
             f"somebody starts them. Type: halt {running}"
         )
         if sys.stdin.readline().strip() != f"halt {running}":
@@ -97,6 +100,7 @@ def draw_halted(halted: Halted, console: Console) -> None:
         )
     console.print(table)
     console.print(
-        f"{len(halted.results)} portfolios were stopped, {halted.running} of them running. "
+        f"{count(len(halted.results), 'portfolio was', 'portfolios were')} stopped, "
+        f"{halted.running} of them running. "
         f"To start them all again: manage.py halt_all --undo {halted.halt}"
     )

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from portfolios.models import Portfolio
+from scheduling.decide.reasons import count
 from scheduling.errors import NotFound, Refused
 from scheduling.management.arguments import positive_int
 from scheduling.management.base import Failed, GinkgoCommand
@@ -54,8 +55,9 @@ class Command(GinkgoCommand):
                 self.stdout.write(_lines(documents[-1], named=True))
         unlike = [d["portfolio"] for d in documents if d["state"] != "identical"]
         if unlike:
-            said = f"{len(unlike)} of {len(documents)} portfolios are not identical: "
-            raise Failed("different", f"{said}{', '.join(unlike)}.", results=documents)
+            among = count(len(documents), "portfolio is", "portfolios are")
+            said = f"{len(unlike)} of {among} not identical: {', '.join(unlike)}."
+            raise Failed("different", said, results=documents)
         self.show({"results": documents}, f"all {len(documents)} are identical")
 
 
