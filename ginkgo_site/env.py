@@ -59,6 +59,8 @@ class Environment:
     storm_fraction: float
     feed_rate: float
     good_after_s: float  #: how long a revision must run before it counts as good
+    child_memory_mb: int  #: of one portfolio process, on a node and where it is replayed
+    strategy_guard: bool  #: refuse strategies new processes, signals to others, and files
     failpoints: str  #: where processes fail on purpose; only with `rehearsal`
     rehearsal: bool  #: nothing real depends on this installation
 
@@ -91,6 +93,12 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
             "GINKGO_FEED_RATE", 100, lowest=0.01, highest=1_000_000, what="events per second"
         ),
         good_after_s=source.seconds("GINKGO_GOOD_AFTER_S", 60, lowest=0.5),
+        child_memory_mb=int(
+            source.number(
+                "GINKGO_CHILD_MEMORY_MB", 1024, lowest=1, highest=1e9, what="a size in MB"
+            )
+        ),
+        strategy_guard=source.boolean("GINKGO_STRATEGY_GUARD", default=True),
         failpoints=_failpoints(source),
         rehearsal=source.boolean("GINKGO_REHEARSAL", default=False),
     )

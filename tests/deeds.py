@@ -29,14 +29,14 @@ EVERYWHERE = {"pidfd_send_signal": 424, "pidfd_open": 434, "clone3": 435, "pidfd
 #: Of calls that libc has no function for, or one that does more.
 NUMBERS = EVERYWHERE | {
     "x86_64": {
-        **{"clone": 56, "fork": 57, "vfork": 58},
-        **{"tkill": 200, "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297},
+        "clone": 56, "fork": 57, "vfork": 58, "tkill": 200, "rt_sigqueueinfo": 129,
+        "rt_tgsigqueueinfo": 297,
     },
     "aarch64": {
-        **{"clone": 220, "fork": 220, "vfork": 220},
-        **{"tkill": 130, "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240},
+        "clone": 220, "fork": 220, "vfork": 220, "tkill": 130, "rt_sigqueueinfo": 138,
+        "rt_tgsigqueueinfo": 240,
     },
-}.get(platform.machine(), {})
+}.get(platform.machine(), {})  # fmt: skip
 KEY = 0x6B6F  #: of shared memory that is not there
 QUEUED = struct.pack("iii", 0, 0, -1) + bytes(116)  #: what sigqueue sends along, for no signal
 

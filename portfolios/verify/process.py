@@ -1,4 +1,5 @@
-"""The process in which a strategy is replayed: the same loop that runs it on a node.
+"""The process in which a strategy is replayed: the same loop that runs it on a node, and the same
+guard, since what a strategy is refused there is an input of what it decides.
 
 A strategy that loops, exits or eats memory costs the verification and nothing else: its process is
 killed at the limit, and the answer says so.
@@ -8,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from portfolios.runtime.child import PortfolioProcess, serve
+from portfolios.runtime.guard import limit_process, shut_in
 from portfolios.runtime.messages import (
     HEADER,
     Batch,
@@ -43,10 +44,12 @@ class Ended(Exception):
 
 
 @contextmanager
-def own_process(limit_s: float = LIMIT_S, memory_mb: int = MEMORY_MB) -> Iterator[Ask]:
+def own_process(
+    limit_s: float = LIMIT_S, memory_mb: int = MEMORY_MB, *, guarded: bool = True
+) -> Iterator[Ask]:
     """Give a way to ask a fresh portfolio process; it is killed at the end, or when it is late."""
     ours, theirs = socket.socketpair()
-    given = (theirs.fileno(), memory_mb, os.getpid())
+    given = (theirs.fileno(), memory_mb, int(guarded), os.getpid())
     child = subprocess.Popen(
         [sys.executable, "-m", "portfolios.verify.process", *map(str, given)],
         cwd=PROJECT_ROOT,
@@ -115,13 +118,15 @@ def main() -> None:
 
     A strategy that loops does not read its socket, so the kernel is asked to end it as well.
     """
-    fd, memory_mb, parent = (int(text) for text in sys.argv[1:4])
+    fd, memory_mb, guarded, parent = (int(text) for text in sys.argv[1:5])
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             return
-        resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    limit_process(memory_mb << 20)
+    if guarded:
+        sys.dont_write_bytecode = True
+        shut_in()
     install_context()
     serve(socket.socket(fileno=fd))
 

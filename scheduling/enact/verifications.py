@@ -57,7 +57,7 @@ WHERE p.id = v.portfolio_id
   AND v.id = (SELECT w.id FROM scheduling_verification w WHERE w.state = 'waiting'
               ORDER BY w.id LIMIT 1)
   AND (SELECT count(*) FROM scheduling_verification b WHERE b.state = 'running') < %(most)s
-RETURNING v.id, p.name
+RETURNING v.id, p.id AS portfolio, p.name
 """
 
 #: No row: it was taken for dead meanwhile, and what it would write counts no more.
@@ -102,7 +102,7 @@ def end_abandoned() -> Recipe[None]:
 
 
 def claim(runner: UUID) -> Recipe[Row | None]:
-    """Take the oldest that waits: (id, name). None: nothing waits, or enough run."""
+    """Take the oldest that waits: (id, portfolio, name). None: nothing waits, or enough run."""
     yield from call(ONE_LOOKS)
     yield from end_abandoned()
     return (yield from one(CLAIM, runner=runner, most=MOST_AT_ONCE))

@@ -18,8 +18,8 @@ import socket
 import struct
 import sys
 
+from portfolios.runtime.guard import adopt_orphans, limit_process, shut_in
 from scheduling.node_daemon.dying import die_with_parent
-from scheduling.node_daemon.guard import adopt_orphans, limit_process, shut_in
 from scheduling.node_daemon.preload import warm_up
 
 REQUEST = struct.Struct(">cI")  #: kind, id

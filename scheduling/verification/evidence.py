@@ -23,7 +23,8 @@ from scheduling.enact.recipe import django_cursor
 from scheduling.errors import NotFound, SnapshotUnavailable
 from scheduling.observe.desired import spec_of
 
-#: A deleted portfolio keeps its rows; of several of one name the newest counts.
+#: A deleted portfolio keeps its rows; of several of one name the newest counts. Who knows its key
+#: asks for that: a name may be given to another one while a verification waits.
 PORTFOLIO = """
 SELECT p.id, p.name, p.uid, p.starting_cash, p.first_seq, p.archived_at,
        f.name AS feed, f.sha256 AS feed_sha,
@@ -37,7 +38,7 @@ JOIN portfolios_feed f ON f.id = p.feed_id
 JOIN scheduling_run r ON r.portfolio_id = p.id
 LEFT JOIN scheduling_node n ON n.id = r.node_id
 LEFT JOIN portfolios_checkpoint c ON c.portfolio_id = p.id
-WHERE p.name = %(name)s
+WHERE p.id = %(id)s::bigint OR p.name = %(name)s::text
 ORDER BY p.archived_at DESC NULLS FIRST, p.id DESC
 LIMIT 1
 """
@@ -88,10 +89,12 @@ class Evidence:
 class _Rows:
     """The rows of the snapshot, as they are read."""
 
-    def __init__(self, name: str, cursor: psycopg.Cursor[Any]) -> None:
-        found = cursor.execute(PORTFOLIO, {"name": name}).fetchone()
+    def __init__(self, which: str | int, cursor: psycopg.Cursor[Any]) -> None:
+        named = isinstance(which, str)
+        asked = {"name": which if named else None, "id": None if named else which}
+        found = cursor.execute(PORTFOLIO, asked).fetchone()
         if found is None:
-            raise NotFound("portfolio", name)
+            raise NotFound("portfolio", str(which))
         self.portfolio: Any = found
         where = {"portfolio": found.id, "kinds": list(KINDS)}
         self.tenures: list[Any] = cursor.execute(TENURES, where).fetchall()
@@ -99,13 +102,13 @@ class _Rows:
         self.trail: list[Any] = cursor.execute(TRAIL, where).fetchall()
 
 
-def gather(name: str, to_seq: int | None = None) -> Evidence:
+def gather(which: str | int, to_seq: int | None = None) -> Evidence:
     """Return what is recorded of the portfolio up to `to_seq`, or up to its newest commit.
 
     Four statements, one snapshot. Raise NotFound, CannotVerify with a sentence where evidence is
     missing, SnapshotUnavailable where the database does not answer.
     """
-    rows = _read(name)
+    rows = _read(which)
     p = rows.portfolio
     last = p.last_seq if to_seq is None else to_seq
     feed = _feed(p)
@@ -217,14 +220,14 @@ def _disagreement(rows: _Rows) -> str | None:
     )
 
 
-def _read(name: str) -> _Rows:
+def _read(which: str | int) -> _Rows:
     """Return the rows of one snapshot. Raise NotFound or SnapshotUnavailable."""
     nested = connection.in_atomic_block  # within somebody's transaction the level is theirs
     try:
         with nullcontext() if nested else transaction.atomic(), django_cursor() as cursor:
             if not nested:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            rows = _Rows(name, cursor)
+            rows = _Rows(which, cursor)
     except (DjangoDatabaseError, psycopg.Error) as error:
         if not nested:
             connection.close()

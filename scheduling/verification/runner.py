@@ -39,12 +39,12 @@ def work_off() -> int:
     """Run what waits, one after the other, until nothing does. Return how many it were."""
     runner, done = uuid4(), 0
     while (row := run(claim(runner))) is not None:
-        run_one(row.id, row.name, runner)
+        run_one(row.id, row.portfolio, runner)
         done += 1
     return done
 
 
-def run_one(verification: int, name: str, runner: UUID) -> None:
+def run_one(verification: int, portfolio: int, runner: UUID) -> None:
     """Run one that was claimed, and write what came of it, whatever that is."""
     said_at = 0.0
 
@@ -56,7 +56,7 @@ def run_one(verification: int, name: str, runner: UUID) -> None:
                 raise TakenForDead
 
     try:
-        verdict = verify_portfolio(name, progress=told)
+        verdict = verify_portfolio(portfolio, progress=told)
     except TakenForDead:
         return
     except Refused as refused:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from django.conf import settings
+
 from portfolios.verify.process import own_process
 from portfolios.verify.stored import Stored
 from portfolios.verify.values import CannotVerify, Compared
@@ -17,18 +19,23 @@ Progress = Callable[[int, int, int], None]  #: first, at, last seq
 
 
 def verify_portfolio(
-    name: str, to_seq: int | None = None, progress: Progress = lambda first, at, last: None
+    which: str | int,
+    to_seq: int | None = None,
+    progress: Progress = lambda first, at, last: None,
 ) -> Verdict:
-    """Return whether `name` left behind what one uninterrupted run would have.
+    """Return whether a portfolio left behind what one uninterrupted run would have.
+
+    `which` is its key, or its name: then of several that had it the newest is meant.
 
     The portfolio runs on meanwhile: it is compared as of its newest commit, or as of `to_seq`.
     Raise NotFound, or Refused where nothing can be said, with the sentence.
     """
     began = time.monotonic()
     try:
-        evidence = gather(name, to_seq)
+        evidence = gather(which, to_seq)
         recorded = evidence.recorded
-        with own_process() as ask:
+        env = settings.GINKGO
+        with own_process(memory_mb=env.child_memory_mb, guarded=env.strategy_guard) as ask:
             compared = verify(
                 recorded,
                 Stored(evidence.portfolio, recorded.to_seq),

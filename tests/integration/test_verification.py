@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from ginkgo_site.env import read_environment
 from portfolios.models import (
     Checkpoint,
     EquityPoint,
@@ -44,7 +45,7 @@ SYMBOLS = ["GE", "IBM", "KO", "XOM"]
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replay in this process; the one that is asked for is tried by a test of its own."""
-    monkeypatch.setattr(verifying, "own_process", lambda: nullcontext(in_this_process()))
+    monkeypatch.setattr(verifying, "own_process", lambda **_: nullcontext(in_this_process()))
 
 
 @pytest.fixture
@@ -129,6 +130,25 @@ def test_a_process_of_its_own_comes_to_the_same(
     there = verify_portfolio(NAME)
     assert there.identical
     assert there.compared == here.compared
+
+
+def test_the_replay_has_the_limits_that_the_nodes_of_this_environment_have(
+    trader: Portfolio, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    given: list[dict[str, Any]] = []
+
+    def noted(**limits: Any) -> Any:
+        given.append(limits)
+        return nullcontext(in_this_process())
+
+    monkeypatch.setattr(verifying, "own_process", noted)
+    environment = {"GINKGO_CHILD_MEMORY_MB": "4096", "GINKGO_STRATEGY_GUARD": "no"}
+    for settings.GINKGO in (read_environment({}), read_environment(environment)):
+        verify_portfolio(NAME)
+    assert given == [
+        {"memory_mb": 1024, "guarded": True},
+        {"memory_mb": 4096, "guarded": False},
+    ]
 
 
 def test_a_revision_that_was_granted_and_never_committed_leaves_no_mark() -> None:
@@ -427,7 +447,7 @@ def test_where_a_strategy_fails_the_fleet_went_on(
         return here(request)
 
     here = in_this_process()
-    monkeypatch.setattr(verifying, "own_process", lambda: nullcontext(ask))
+    monkeypatch.setattr(verifying, "own_process", lambda **_: nullcontext(ask))
     found = difference(verify_portfolio(NAME))
     assert (found.kind, found.found) == ("replay", "a commit")
     assert found.wanted == "a failure: it did not answer within 60 s and was ended"

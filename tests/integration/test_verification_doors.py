@@ -16,6 +16,7 @@ from django_q.models import OrmQ
 
 from portfolios.models import Checkpoint
 from portfolios.verify.process import in_this_process
+from scheduling import requests
 from scheduling.enact.recipe import run
 from scheduling.enact.verifications import claim, end, heard
 from scheduling.models import Event, Run, Verification
@@ -32,7 +33,7 @@ PATH = "portfolios/canary-1/verification/"
 @pytest.fixture(autouse=True)
 def canary(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let canary-1 have run for 500 events, and replay in this process."""
-    monkeypatch.setattr(verifying, "own_process", lambda: nullcontext(in_this_process()))
+    monkeypatch.setattr(verifying, "own_process", lambda **_: nullcontext(in_this_process()))
     a_running("canary-1", a_node("node-1"), events=500)
 
 
@@ -186,6 +187,19 @@ def test_one_that_waited_behind_a_long_one_is_taken_when_that_has_ended(operator
     assert operator.get("portfolios/two/verification/").json()["state"] == "waiting"
     second = run(claim(me))
     assert second is not None and second.name == "two"
+
+
+def test_what_was_asked_for_is_verified_though_another_one_has_its_name_by_then(
+    operator: Caller,
+) -> None:
+    operator.post(PATH)
+    requests.delete_portfolio("canary-1", actor="ann")
+    a_running("canary-1", a_node("node-2"), events=300)
+    assert work_off() == 1
+    asked = Verification.objects.get()
+    assert (asked.state, asked.verdict["events"]) == ("identical", 500)
+    assert "canary-1 was deleted at" in asked.verdict["notes"][0]
+    assert operator.get(PATH).json()["state"] == "never"
 
 
 # --- the page ------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
     assert (env.heartbeat_interval_s, env.lease_ttl_s, env.socket_grace_s) == (10, 30, 3)
     assert (env.balance_interval_s, env.drain_deadline_s, env.stale_order_age_s) == (30, 5, 5)
     assert (env.stall_s, env.storm_fraction, env.feed_rate) == (30, 0.5, 100)
+    assert (env.child_memory_mb, env.strategy_guard) == (1024, True)
 
 
 def test_an_empty_value_counts_as_not_set() -> None:
@@ -49,6 +50,8 @@ def test_an_empty_value_counts_as_not_set() -> None:
         ("GINKGO_STORM_FRACTION", "1.5", "between 0.01 and 1"),
         ("GINKGO_FEED_RATE", "inf", "the default is 100"),
         ("GINKGO_FEED_RATE", "fast", "events per second"),
+        ("GINKGO_CHILD_MEMORY_MB", "much", "a size in MB"),
+        ("GINKGO_STRATEGY_GUARD", "perhaps", "use 1 or 0"),
         ("GINKGO_SECRET_KEY", "short", "at least 32 random characters"),
         ("GINKGO_SECRET_KEY", "a" * 50, "too easy to guess"),
         ("GINKGO_ALLOWED_HOSTS", "http://a.example", "without scheme or port"),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -15,7 +16,8 @@ from chaos.house import eventually
 from portfolios.feeds.barlog import Bar, BarLog
 from portfolios.feeds.clock import Segment
 from portfolios.runtime.errors import StateUnreadable
-from portfolios.runtime.messages import Load
+from portfolios.runtime.events import encode_events
+from portfolios.runtime.messages import Batch, Failed, Load, Reply, Result
 from portfolios.runtime.replay import replay
 from portfolios.runtime.results import EquityRow
 from portfolios.runtime.spec import Spec
@@ -32,6 +34,7 @@ from portfolios.verify.process import Ended, in_this_process, own_process
 from portfolios.verify.states import digest, first_difference, unpacked
 from portfolios.verify.uninterrupted import UninterruptedRun, merged
 from portfolios.verify.values import Recorded, Stretch
+from tests.kernel import CAN_REFUSE_CALLS
 from tests.trading import spec
 
 FEED = BarLog("one share", [Bar("KO", day, 10_000, 10_000, 10_000, 10_000, 1) for day in range(9)])
@@ -148,6 +151,35 @@ def test_a_replayed_strategy_sees_no_secret(monkeypatch: pytest.MonkeyPatch) -> 
     kept = _environment()
     assert kept["PYTHONHASHSEED"] == "0"
     assert not [name for name in kept if kept[name] == "x"]
+
+
+def first_event(what: str, **limits: Any) -> Reply:
+    """Return what the replay of one event answers, at which the strategy does `what`."""
+    parameters = {"what": what, "at_event": 1}
+    event = encode_events(FEED.read_for(frozenset(["KO"]), 1, 1, SEGMENTS, 1))
+    with own_process(**limits) as ask:
+        ask(Load(spec("misbehaving", parameters=parameters), None, 0))
+        return ask(Batch(0, 1, False, event))
+
+
+@pytest.fixture
+def faulty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let there be strategies that misbehave."""
+    monkeypatch.setenv("GINKGO_STRATEGIES", "portfolios.strategies.faulty")
+
+
+@pytest.mark.usefixtures("faulty")
+def test_a_replayed_strategy_is_refused_what_it_was_refused_on_its_node() -> None:
+    refused = first_event("fork")
+    assert (isinstance(refused, Failed) and "PermissionError" in refused.error) is CAN_REFUSE_CALLS
+    assert isinstance(first_event("fork", guarded=False), Result)
+
+
+@pytest.mark.usefixtures("faulty")
+def test_a_replayed_strategy_has_the_memory_it_is_given_and_says_when_that_is_used_up() -> None:
+    assert isinstance(first_event("eat_slowly", memory_mb=512), Result)
+    eaten = first_event("eat_fast", memory_mb=512)
+    assert isinstance(eaten, Failed) and "MemoryError" in eaten.error
 
 
 ASKER = """
