@@ -10,6 +10,8 @@ from typing import Any
 
 from rest_framework import serializers
 
+from scheduling.api.reasons import ReasonField, WhyDocument
+
 _Anything = serializers.Serializer[Any]
 
 
@@ -25,7 +27,8 @@ class HandoffDocument(_Anything):
     id = serializers.IntegerField()
     portfolio = serializers.CharField()
     kind = serializers.CharField()
-    reason = serializers.CharField()
+    reason = ReasonField()
+    why = WhyDocument()
     requested_by = serializers.CharField()
     source_node = serializers.CharField(allow_null=True)
     target_node = serializers.CharField(allow_null=True)
@@ -60,7 +63,8 @@ class RunDocument(_Anything):
     stalled_s = serializers.FloatField()
     pid = serializers.IntegerField(allow_null=True)
     attempts = serializers.IntegerField()
-    reason = serializers.CharField()
+    reason = ReasonField()
+    why = WhyDocument()
     since = serializers.DateTimeField(source="phase_since")
 
 
@@ -229,7 +233,7 @@ class TenureDocument(_Anything):
     from_seq = serializers.IntegerField()
     to_seq = serializers.IntegerField(allow_null=True)
     cause = serializers.CharField()
-    reason = serializers.CharField()
+    reason = ReasonField()
     handoff = serializers.IntegerField(source="handoff_id", allow_null=True)
     started_at = serializers.DateTimeField()
     first_commit_at = serializers.DateTimeField(allow_null=True)
