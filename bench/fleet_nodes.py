@@ -33,7 +33,9 @@ from scheduling.wire.messages import (
     Register,
 )
 
-COMMIT_EVERY_S = 5.0  #: of one portfolio of each node, the sample
+#: Of one portfolio of each node, the sample. Not the 5 s after which the web server closes a
+#: connection that nobody used.
+COMMIT_EVERY_S = 4.0
 MOST_AT_ONCE = 4  #: steps that one node takes at the same time
 
 

@@ -49,12 +49,18 @@ class Scheduler:
         self.holder = f"{name}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"[:80]
 
     def tick(
-        self, *, rebalance: bool = True, actor: str = "balancer", patience_s: float = 0
+        self,
+        *,
+        rebalance: bool = True,
+        whole: bool = True,
+        actor: str = "balancer",
+        patience_s: float = 0,
     ) -> TickOutcome:
         """Check heartbeats, assign portfolios, publish what changed.
 
-        `rebalance` False leaves running portfolios of healthy nodes where they are. Where another
-        pass is under way, it is waited for up to `patience_s`.
+        `rebalance` False leaves running portfolios of healthy nodes where they are. `whole` False
+        leaves out what only time changes and what every run has to be read for. Where another pass
+        is under way, it is waited for up to `patience_s`.
         """
         until = time.monotonic() + patience_s
         while not run(take(self.holder)):
@@ -62,18 +68,19 @@ class Scheduler:
                 return TickOutcome(ran=False)
             time.sleep(0.05)  # a lock that ends by time alone has no event
         try:
-            swept = self.check_heartbeat()
+            swept = self.check_heartbeat(whole=whole)
             balanced = self.assign_portfolios(rebalance=rebalance, actor=actor)
             run(ran())
             self.publish_schedule_update(swept, balanced)
-            self.raise_alerts()
+            if whole:
+                self.raise_alerts()
             return TickOutcome(ran=True, sweep=swept, balance=balanced)
         finally:
             run(drop(self.holder))
 
-    def check_heartbeat(self) -> SweepOutcome:
+    def check_heartbeat(self, *, whole: bool = True) -> SweepOutcome:
         """Mark nodes without a beat lost, end overdue steps. Changes a status, moves nothing."""
-        return sweep(self.holder, self.timing)
+        return sweep(self.holder, self.timing, whole=whole)
 
     def assign_portfolios(
         self, *, rebalance: bool = True, actor: str = "balancer"

@@ -29,6 +29,11 @@ logger = logging.getLogger(__name__)
 
 LOOK_S = 1.0  #: the longest time between two ticks
 REST_S = 0.02  #: a burst of hints becomes one tick
+#: A tick costs more the larger the fleet is. Hints are gathered for as long as the last one took,
+#: up to so long: else a hundred grants in a row would be a hundred looks at the whole fleet.
+LONGEST_REST_S = 0.25
+#: What time alone changes is looked for once in so many times as long as that takes.
+WHOLE_SHARE = 5
 RETRY_S = 0.5
 
 
@@ -41,7 +46,10 @@ class Watcher:
         self.balance_interval_s = balance_interval_s
         self._ended = threading.Event()
         self._next_rebalance = 0.0
+        self._next_whole = 0.0
         self._wait_s = 0.0
+        self._rest_s = REST_S
+        self._lease_ends = float("inf")  #: when the next lease does, by the monotonic clock
 
     def end(self, *_: Any) -> None:
         """Stop after the tick under way; for signal handlers."""
@@ -81,7 +89,7 @@ class Watcher:
                 # One packet may bring several; any of them will do.
                 woken = woken or _is_for_watcher(notification.payload)
             if woken:
-                for notification in listening.notifies(timeout=REST_S):
+                for notification in listening.notifies(timeout=self._rest_s):
                     self._relay(notification.payload)
                 break
         return time.monotonic() >= self._next_rebalance
@@ -100,11 +108,18 @@ class Watcher:
 
     def _tick(self, rebalance: bool) -> None:
         run(look(self.scheduler.holder))
+        began = time.monotonic()
+        # A node that is lost does not wait for what could as well be seen a moment later.
+        whole = self._next_whole <= began < self._lease_ends
         try:
-            outcome = self.scheduler.tick(rebalance=rebalance)
+            outcome = self.scheduler.tick(rebalance=rebalance, whole=whole)
         except Exception:
             self._tell_of_standing()
             raise
+        took_s = time.monotonic() - began
+        self._rest_s = min(max(REST_S, took_s), LONGEST_REST_S)
+        if outcome.ran and whole:
+            self._next_whole = time.monotonic() + max(LOOK_S - took_s, WHOLE_SHARE * took_s)
         if outcome.ran:
             self._foresee()
         else:
@@ -113,8 +128,10 @@ class Watcher:
             self._next_rebalance = time.monotonic() + self._rest_of(outcome)
         self._wait_s = LOOK_S if outcome.ran else 0.1
         expiry_s = run(next_expiry())
+        self._lease_ends = float("inf")
         if expiry_s is not None and expiry_s > 0:
             self._wait_s = min(self._wait_s, expiry_s + 0.005)
+            self._lease_ends = time.monotonic() + expiry_s
 
     def _tell_of_standing(self) -> None:
         """Compare alerts outside of the pass, which did not come to it."""

@@ -49,11 +49,12 @@ class SweepOutcome:
         return any((self.lost, self.expired, self.proven, self.reloads, self.stops, self.given_up))
 
 
-def sweep(holder: str, timing: Timing) -> SweepOutcome:
+def sweep(holder: str, timing: Timing, *, whole: bool = True) -> SweepOutcome:
     """Mark lost nodes, take the way out of overdue steps, prove revisions, follow wishes.
 
     Each change is a transaction of its own and conditional, so a second sweep beside this one
-    changes nothing twice. The pass lock is renewed before each batch.
+    changes nothing twice. The pass lock is renewed before each batch. Not `whole`: only leases and
+    overdue steps, for which no run is read; the rest looks at every run of the fleet.
     """
     lost = run(mark_lost(timing))
     for node in lost:
@@ -65,6 +66,8 @@ def sweep(holder: str, timing: Timing) -> SweepOutcome:
         _try(lambda one=one: handoff.expire(one, timing)) not in (None, "early")  # type: ignore[misc]
         for one in run(handoff.overdue(timing))
     )
+    if not whole:
+        return SweepOutcome(lost=tuple(node.name for node in lost), expired=expired)
     proven = run(deaths.prove(timing))
     run(mark_stalls(timing))
     run(take(holder))

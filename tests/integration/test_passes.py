@@ -13,7 +13,7 @@ from django.db import connection, transaction
 
 from portfolios.models import Revision
 from scheduling import requests, tasks
-from scheduling.enact import handoff
+from scheduling.enact import alerts, deaths, handoff, stalls
 from scheduling.enact.recipe import django_cursor, run
 from scheduling.enact.timing import timing
 from scheduling.errors import SnapshotUnavailable
@@ -23,7 +23,7 @@ from scheduling.observe.board import read_board
 from scheduling.observe.snapshot import observe
 from scheduling.passes.lock import drop, take
 from scheduling.passes.sweep import sweep
-from scheduling.scheduler import Scheduler
+from scheduling.scheduler import Scheduler, TickOutcome
 from scheduling.watcher import Watcher, _is_for_watcher
 from tests.fleet_cast import (
     Daemon,
@@ -414,7 +414,46 @@ def test_the_counter_of_this_file_counts(monkeypatch: pytest.MonkeyPatch) -> Non
     assert statements(monkeypatch, three) == 3
 
 
+def test_a_tick_that_is_not_whole_marks_who_is_lost_and_reads_every_run_only_to_plan(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, _ = a_node("node-1"), a_node("node-2")
+    hand = a_trader("p", first)
+    serving_since(3600)
+    let_expire(first)
+    with counted(monkeypatch) as said:
+        outcome = tick(whole=False)
+    assert outcome.sweep.lost == ("node-1",)
+    assert the_handoff(hand.portfolio).kind == "failover"
+    fleet_wide = (deaths.PROVE, deaths.STALE_REVISIONS, deaths.ORPHANED, stalls.STALLS)
+    assert not {*fleet_wide, alerts.CAUSES} & {*said}
+    with counted(monkeypatch) as said:
+        tick()
+    assert {*fleet_wide, alerts.CAUSES} <= {*said}
+
+
 # --- the watcher ---------------------------------------------------------------------------------
+
+
+def test_the_watcher_makes_a_whole_tick_once_a_second_and_none_where_a_lease_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole: list[bool] = []
+
+    def tick(**given: Any) -> TickOutcome:
+        whole.append(given["whole"])
+        return TickOutcome(ran=True)
+
+    watcher = Watcher(30.0)
+    monkeypatch.setattr(watcher.scheduler, "tick", tick)
+    monkeypatch.setattr(watcher, "_foresee", lambda: None)
+    watcher._tick(rebalance=False)
+    watcher._tick(rebalance=False)
+    watcher._next_whole = time.monotonic() - 0.01
+    watcher._lease_ends = time.monotonic() - 0.001
+    watcher._tick(rebalance=False)
+    watcher._tick(rebalance=False)
+    assert whole == [True, False, False, True]
 
 
 class Hints:
