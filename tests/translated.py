@@ -12,8 +12,8 @@ from scheduling.decide.world import Reason
 
 #: Parameters that choose the words and are not among them.
 CHOOSES = frozenset({"how", "state", "cause", "source_status", "remedy"})
-#: Words that stay as they are in every language, beside the names that parameters give.
-STAYS = frozenset({"seq", "run_node", "sha256"})
+#: Words that Chinese writes in Latin letters too, beside the names that parameters give.
+STAYS = frozenset({"seq", "run_node", "sha256", "CPU"})
 
 WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
