@@ -120,9 +120,8 @@ class Watcher:
         self._rest_s = min(max(REST_S, took_s), LONGEST_REST_S)
         if outcome.ran and whole:
             self._next_whole = time.monotonic() + max(LOOK_S - took_s, WHOLE_SHARE * took_s)
-        if outcome.ran:
             self._foresee()
-        else:
+        if not outcome.ran:
             self._tell_of_standing()  # whoever holds the pass may be frozen
         if outcome.ran and rebalance:
             self._next_rebalance = time.monotonic() + self._rest_of(outcome)
@@ -141,7 +140,10 @@ class Watcher:
             connection.close()  # the database is away, and the pass has said so
 
     def _foresee(self) -> None:
-        """Reckon what the loss of each node would come to, for as long as a tick may spare."""
+        """Reckon what the loss of each node would come to, for as long as a tick may spare.
+
+        Once a second and not at every hint: a hundred grants in a row must not wait for it.
+        """
         try:
             self.resilience.look(self.scheduler.standing)
         except (psycopg.Error, DjangoDatabaseError):

@@ -35,7 +35,7 @@ def title(question: Question) -> str:
         capacities = " and ".join(places(addition.capacity) for addition in question.add)
         a_node, is_added = ("a node", "is") if len(question.add) == 1 else ("nodes", "are")
         said.append(f"{a_node} of capacity {capacities} {is_added} added")
-    return f"If {', '.join(said)} now" if said else "What the next pass would do"
+    return f"If {' and '.join(said)} now" if said else "What the next pass would do"
 
 
 def address(question: Question, **changes: Any) -> str:

@@ -233,6 +233,38 @@ def test_the_board_is_one_tab_stop_and_arrows_move_among_its_cards(still, desk):
     desk.page.wait_for_selector("dialog", state="hidden")
 
 
+def test_what_if_answers_before_anybody_acts_and_names_the_act_that_helps(still, desk, house):
+    # node-3 takes nothing, so the five places of node-1 are all there is for what node-2 runs.
+    house.call("POST", "/api/nodes/node-3/cordon/", {"reason": "test"})
+    try:
+        plan = house.get("/api/schedule/plan/?lose=node-2")
+        left = [entry["portfolio"] for entry in plan["pending"]]
+        eventually(
+            lambda: desk.page.inner_text("#col-node-2 [data-loss]").startswith(f"{len(left)} "),
+            20,
+            "the loss of node-2 on its column",
+        )
+        desk.page.locator("#col-node-2 .card").first.focus()
+        desk.page.keyboard.press("w")
+        desk.page.wait_for_url("**/what-if/?lose=node-2")
+        assert desk.page.inner_text("h1") == "If node-2 is lost now"
+        assert desk.page.inner_text("[data-verdict] h2") == plan["verdict"]["sentence"]
+        shown = desk.page.locator("#moves tbody tr, #left .plead")
+        named = shown.evaluate_all("rows => rows.map(row => row.dataset.portfolio)")
+        assert named == [entry["portfolio"] for entry in (*plan["move"], *plan["pending"])]
+        desk.page.locator("[data-help=uncordon] a").click()
+        desk.page.wait_for_selector("dialog[open] form")
+        desk.confirm("Uncordon node-3")
+        desk.page.click("text=Compute again")
+        desk.page.wait_for_selector("#left", state="detached")
+        assert f"{len(named)} portfolios move." in desk.page.inner_text("[data-verdict] h2")
+        desk.page.set_viewport_size({"width": 390, "height": 844})
+        wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+        assert not desk.page.evaluate(wide)
+    finally:
+        house.call("POST", "/api/nodes/node-3/uncordon/", {})
+
+
 def test_a_wrong_parameter_is_named_and_nothing_is_retyped(desk):
     desk.open("/portfolios/ge-sma/")
     desk.is_live()
