@@ -10,7 +10,8 @@ The order of wishes, each kept by every later one:
 3. Drain, pins, broken rules: make-before-break, so within the limits of the policy.
 4. Even loads: between two nodes whose relative loads differ by `rebalance_gain` or more, the move
    that lowers the higher of the two most. What this plan places itself is aimed anew for nothing;
-   what runs costs a move, and waits while anything is failed over.
+   what runs costs a move, and waits while anything is failed over. Where the operator chose cpu,
+   what runs is evened out by that alone (`decide/evening_cpu.py`).
 
 Every rebalance move lowers the higher load of its two nodes and leaves the other below it, so
 repeated passes end, and a plan without moves in which nobody is stuck, once applied, is followed
@@ -22,8 +23,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
-from scheduling.decide import obstacles
 from scheduling.decide.evening import Evener, Resident
+from scheduling.decide.evening_cpu import CpuEvener
+from scheduling.decide.explaining import Explainer
 from scheduling.decide.fleet import Fleet
 from scheduling.decide.room import Room, RoomFinder, Shift
 from scheduling.decide.slots import Slots
@@ -76,7 +78,7 @@ class _Planner:
         self.fresh: dict[int, list[Resident]] = {}
         self.room = RoomFinder(self.fleet, self.fresh, self.wishes.movable)
         self.promised: list[tuple[int, PortfolioView]] = []  #: held only until this plan is made
-        self.known_reasons: dict[tuple[object, ...], Reason] = {}
+        self.explain = Explainer(self.fleet)
 
     def plan(self) -> Plan:
         nowhere, away = self.wishes.nowhere(), self.wishes.away()
@@ -91,6 +93,7 @@ class _Planner:
         # Aiming a placement anew can open room where something still waits: try those again.
         while evened and self.homeless and self._place_homeless():
             evened = self._even_out()
+        self._even_out_cpu()
         return self._write_down()
 
     # Failover and placing: no limits
@@ -238,7 +241,7 @@ class _Planner:
         source = wish.source
         assert source is not None
         if not self._has_place(wish):
-            self.wishes.stuck.append(Pending(wish.portfolio, self._why_stuck(wish)))
+            self.wishes.stuck.append(Pending(wish.portfolio, self.explain.why_stuck(wish)))
             return
         node = None
         if self.moves_left > 0 and source not in self.slots.busy:
@@ -265,20 +268,12 @@ class _Planner:
             return None
         return only if self.fleet.allowed(only, wish.portfolio) else None
 
-    def _why_stuck(self, wish: Wish) -> Reason:
-        if wish.only is not None:
-            return obstacles.why_not_there(self.fleet, wish.portfolio, wish.only)
-        return self._why_nowhere(wish)
-
     # Even loads
 
     def _even_out(self) -> bool:
         """Even out the loads. Return whether a placement of this plan was aimed elsewhere."""
         aimed_anew = False
-        # A drain that waits for its turn, or what waits for room, needs room and slots more than
-        # evenness does, and during an incident nobody wants to see anything else move.
-        calm = not self.waiting and not self._is_incident()
-        moves_left = self.moves_left if calm else 0
+        moves_left = self.moves_left if self._is_calm() and self.snapshot.cpu is None else 0
         evener = Evener(
             self.fleet,
             self.fresh,
@@ -309,6 +304,49 @@ class _Planner:
             )
         return aimed_anew
 
+    def _even_out_cpu(self) -> None:
+        """Even out how busy machines are, by moves of what runs, where the operator chose so."""
+        cpu = self.snapshot.cpu
+        if cpu is None or not self._is_calm():
+            return
+        ends = {end for wish in (*self.placed, *self.moved) for end in (wish.source, wish.target)}
+        evener = CpuEvener(
+            self.fleet,
+            cpu,
+            self.wishes.movable,
+            self.policy.rebalance_gain,
+            self.slots,
+            {end for end in ends if end is not None},
+        )
+        for step in evener.steps(self.moves_left):
+            self.moves_left -= 1
+            self.wishes.running(step.source).remove(step.portfolio)
+            figures = {
+                "share": step.share,
+                "source_cpu": step.source_cpu,
+                "target_cpu": step.target_cpu,
+            }
+            self.moved.append(
+                Wish(
+                    step.portfolio,
+                    "rebalance",
+                    step.source,
+                    why="rebalance_cpu",
+                    target=step.target,
+                    load_before=self.fleet.expected[step.target] - step.portfolio.weight,
+                    source_load=self.fleet.expected[step.source] + step.portfolio.weight,
+                    cpu=figures,
+                )
+            )
+
+    def _is_calm(self) -> bool:
+        """Whether anything may be evened out that costs a move.
+
+        A drain that waits for its turn, or what waits for room, needs room and slots more than
+        evenness does, and during an incident nobody wants to see anything else move.
+        """
+        return not self.waiting and not self._is_incident()
+
     def _is_incident(self) -> bool:
         """Whether anything is failed over, held back from it, or about to be."""
         return self.wishes.incident or any(wish.cause == "failover" for wish in self.placed)
@@ -325,63 +363,22 @@ class _Planner:
             portfolio, target, reason = (
                 wish.portfolio,
                 self.fleet.nodes[wish.target],
-                self._why(wish),
+                self.explain.why(wish),
             )
             if wish.cause is None:
                 place.append(Placement(portfolio, target, reason, wish.supersedes))
             else:
                 source = self.fleet.node_of(portfolio.node)
                 move.append(Move(portfolio, source, target, wish.cause, reason, wish.supersedes))
-        homeless = [Pending(wish.portfolio, self._why_nowhere(wish)) for wish in self.homeless]
+        homeless = [
+            Pending(wish.portfolio, self.explain.why_nowhere(wish)) for wish in self.homeless
+        ]
         return Plan(
             place=tuple(place),
             move=tuple(move),
             pending=tuple(sorted((*homeless, *self.wishes.pending), key=_pending_order)),
             stuck=tuple(sorted(self.wishes.stuck, key=_pending_order)),
         )
-
-    def _why(self, wish: Wish) -> Reason:
-        """Return the reason of a placement or move, with the loads it was decided on."""
-        assert wish.target is not None
-        portfolio, target = wish.portfolio, self.fleet.nodes[wish.target]
-        source = self.fleet.node_of(portfolio.node)
-        if wish.target in (wish.prefer, wish.only):
-            how = "pinned" if wish.cause in (None, "pin") else "prepared"
-        elif target.id in portfolio.failed_nodes:
-            how = "failed"
-        else:
-            how = "lowest" if target.status == "alive" else "suspect"
-        pin = self.fleet.pinned_to(portfolio) if wish.cause is None and how != "pinned" else None
-        return Reason(
-            wish.why or wish.cause or "place",
-            {
-                "how": how,
-                "of": self.fleet.choices(portfolio.need),
-                "target": target.name,
-                "load_before": wish.load_before,
-                "load_after": wish.load_before + portfolio.weight,
-                "capacity": target.capacity,
-                "source": source.name if source else None,
-                "source_status": source.status if source else None,
-                "source_load": wish.source_load,
-                "for": wish.room_for,
-                "source_capacity": source.capacity if source else None,
-                "weight": portfolio.weight,
-                "group": portfolio.spread_group or "",
-                "pinned": self.fleet.nodes[pin].name if pin is not None else None,
-            },
-        )
-
-    def _why_nowhere(self, wish: Wish) -> Reason:
-        """Return why no node takes it. Worked out once for all that ask for the same."""
-        portfolio = wish.portfolio
-        group = portfolio.spread_group if portfolio.spread_hard else None
-        alike = (portfolio.need, portfolio.weight, group, wish.source if wish.leaving else None)
-        reason = self.known_reasons.get(alike)
-        if reason is None:
-            reason = obstacles.why_nowhere(self.fleet, portfolio, alike[3])
-            self.known_reasons[alike] = reason
-        return reason
 
 
 def _pending_order(pending: Pending) -> tuple[float, float, str, int]:

@@ -5,7 +5,7 @@ Whoever sorts them looks at each that is not in a settled node's share, and hold
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 
@@ -42,6 +42,7 @@ class Wish:
     target: int | None = None
     load_before: float = 0  #: of the target
     source_load: float = 0
+    cpu: Mapping[str, float] | None = None  #: what a move to even out the cpu was decided on
 
     @property
     def leaving(self) -> bool:

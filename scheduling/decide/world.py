@@ -99,6 +99,14 @@ class PortfolioView:
 
 
 @dataclass(frozen=True, slots=True)
+class Cpu:
+    """What was measured lately, in per cent of a machine. Who has no figure is not in it."""
+
+    nodes: Mapping[int, float] = field(default_factory=dict)  #: node id → how busy its machine is
+    portfolios: Mapping[int, float] = field(default_factory=dict)  #: portfolio id → its own share
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The whole fleet at one moment. No nodes means none: a read that failed never gets here."""
 
@@ -113,6 +121,8 @@ class Snapshot:
     #: until they beat or are lost too.
     storm_late: tuple[str, ...] = ()
     after_storm: bool = False  #: nodes lost in a storm still own portfolios: few at a time
+    #: What runs is evened out by this, where the operator chose so; None: by weight.
+    cpu: Cpu | None = None
 
 
 @dataclass(frozen=True, slots=True)

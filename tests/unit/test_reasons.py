@@ -71,6 +71,11 @@ SAID = [
     ),
     ("drain", STEP, "node-1 drains; node-3 has the lowest load of 3 nodes: 2 → 4 of 8"),
     ("pin", {**STEP, "how": "pinned"}, "pinned to node-3: load 2 → 4 of 8"),
+    (
+        "rebalance_cpu",
+        {**STEP, "share": 21.2, "source_cpu": 82.4, "target_cpu": 11.9},
+        "evens out the cpu: node-1 82 → 61 %, node-3 12 → 33 %",
+    ),
     ("rebalance", STEP, "evens out the load: node-1 6 → 4 of 8, node-3 2 → 4 of 8"),
     (
         "rule_broken",

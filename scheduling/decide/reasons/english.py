@@ -61,6 +61,18 @@ def _rebalance(p: Params) -> str:
     return f"evens out the load: {_both_loads(p)}"
 
 
+def _rebalance_cpu(p: Params) -> str:
+    source, target, share = p["source_cpu"], p["target_cpu"], p["share"]
+    return (
+        f"evens out the cpu: {p['source']} {_per_cent(source, source - share)}, "
+        f"{p['target']} {_per_cent(target, target + share)}"
+    )
+
+
+def _per_cent(before: float, after: float) -> str:
+    return f"{round(before)} → {round(after)} %"
+
+
 def _makes_room(p: Params) -> str:
     return f"makes room for {p['for']}: {_both_loads(p)}"
 
@@ -297,6 +309,7 @@ SENTENCES: dict[str, Sentence] = {
     "drain": _drain,
     "pin": _target,
     "rebalance": _rebalance,
+    "rebalance_cpu": _rebalance_cpu,
     "makes_room": _makes_room,
     "rule_broken": _rule_broken,
     "spread": _spread,
