@@ -7,10 +7,14 @@ from collections.abc import Callable
 import pytest
 
 from scheduling import requests
+from scheduling.enact.handoff import request
+from scheduling.enact.recipe import run
+from scheduling.enact.timing import timing
+from scheduling.errors import Refused
 from scheduling.models import Handoff
 from scheduling.scheduler import Scheduler
 from tests.dying import World, a_world, resume, violations
-from tests.fleet_cast import a_node, let_expire, owner, run_of
+from tests.fleet_cast import a_node, a_trader, let_expire, lose, owner, past_deadline, run_of
 
 pytestmark = pytest.mark.django_db
 
@@ -45,8 +49,8 @@ def state(handoff: Handoff) -> str:
 
 
 def at_epoch(world: World) -> tuple[str | None, int]:
-    run = run_of(world.portfolio)
-    return (run.node.name if run.node else None), run.epoch
+    at = run_of(world.portfolio)
+    return (at.node.name if at.node else None), at.epoch
 
 
 @BEFORE_THE_GRANT
@@ -126,7 +130,37 @@ def test_a_drain_without_room_leaves_it_running_and_says_so(world: World) -> Non
     requests.drain("node-1", actor="ann")
     resume(world)
     assert at_epoch(world) == before
-    run = run_of(world.portfolio)
-    assert run.phase == "running"
-    assert "no room on 1 other node: node-2 cordoned" in run.reason
+    at = run_of(world.portfolio)
+    assert at.phase == "running"
+    assert "no room on 1 other node: node-2 cordoned" in at.reason
     assert owner("p", world.first).commit(1) == "ok"
+
+
+def test_the_place_at_the_source_is_kept_until_the_target_has_committed() -> None:
+    source, target = a_node("node-1", capacity=1), a_node("node-2")
+    hand, other = a_trader("p", source), a_trader("q", target)
+    handoff = requests.migrate("p", "node-2", actor="ann")
+    target.ready(handoff)
+    hand.release(handoff)
+    with pytest.raises(Refused) as refused:
+        other.move_to(source)
+    assert refused.value.code == "node_full"
+    assert past_deadline(handoff) == "rolled_back"
+    assert source.owns() == ["p"]
+    assert hand.commit(1) == "ok"
+
+
+def test_what_goes_back_to_its_source_needs_no_second_place_there() -> None:
+    source, target = a_node("node-1", capacity=1), a_node("node-2")
+    hand = a_trader("p", source)
+    handoff = requests.migrate("p", "node-2", actor="ann")
+    target.ready(handoff)
+    hand.release(handoff)
+    lose(target)
+    row = run(
+        request(
+            "failover", hand.portfolio.pk, target=source.row.pk, actor="balancer",
+            reason="node-2 is lost", timing=timing(),
+        )
+    )  # fmt: skip
+    assert (state(handoff), row.target_node_id) == ("superseded", source.row.pk)

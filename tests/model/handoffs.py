@@ -70,7 +70,7 @@ def _target(db: Store, node: rows.Node) -> Row:
     held |= {
         h.portfolio_id
         for h in db.handoffs.values()
-        if h.target_node_id == node.id and h.state in ACTIVE
+        if node.id in (h.source_node_id, h.target_node_id) and h.state in ACTIVE
     }
     lease, storm = db.leases.get(node.id), db.storm.get(1)
     return view(

@@ -150,11 +150,11 @@ class _Rooms:
         if asked.heeds_storm and goal.storm_held:
             # It was planned a moment ago; meanwhile another watcher may have seen more nodes go.
             return Refused("storm_hold", "Failover is held; the next pass looks again.")
-        # The handoff that this one ends has held room, too.
-        leaves = None if active is None else active.target_node_id
-        leaves = None if leaves == run.node_id else leaves
+        # The handoff that this one ends has held room at both ends, too.
+        ends = set() if active is None else {active.source_node_id, active.target_node_id}
+        leaves = ends - {run.node_id}
         if asked.target != run.node_id:
-            held = self._held[asked.target] - (run.weight if leaves == asked.target else 0)
+            held = self._held[asked.target] - (run.weight if asked.target in leaves else 0)
             if held + run.weight > goal.capacity:
                 return Refused(
                     "node_full",
@@ -162,8 +162,8 @@ class _Rooms:
                     f"{held} of {goal.capacity} are taken; choose another.",
                 )
             self._held[asked.target] += run.weight
-        if leaves in self._held:
-            self._held[leaves] -= run.weight
+        for node in leaves & self._held.keys():
+            self._held[node] -= run.weight
         return None
 
 

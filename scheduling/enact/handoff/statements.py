@@ -50,7 +50,8 @@ SELECT n.id, n.name, n.capacity, l.incarnation,
         WHERE p.id IN (
             SELECT r.portfolio_id FROM scheduling_run r WHERE r.node_id = n.id
             UNION SELECT h.portfolio_id FROM scheduling_handoff h
-                WHERE h.target_node_id = n.id AND h.state IN {ACTIVE}
+                -- At both ends: it may have to go back to where it came from.
+                WHERE n.id IN (h.source_node_id, h.target_node_id) AND h.state IN {ACTIVE}
         ))::int AS held,
        EXISTS (SELECT FROM scheduling_storm s WHERE s.held_at IS NOT NULL) AS storm_held
 FROM scheduling_node n LEFT JOIN scheduling_lease l ON l.node_id = n.id
