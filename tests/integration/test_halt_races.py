@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 
+from scheduling import requests
 from scheduling.enact.commit import commit
 from scheduling.enact.halt import halt_all
 from scheduling.enact.handoff import request
@@ -14,8 +15,9 @@ from scheduling.enact.timing import timing
 from scheduling.errors import Refused
 from scheduling.models import Handoff, Run
 from scheduling.requests import halt_all as halt_everything
-from tests.fleet_cast import a_node, a_portfolio, a_trader
-from tests.integration.test_fence_races import Held, at_once, behind
+from scheduling.requests import undo_halt
+from tests.fleet_cast import Owner, a_node, a_portfolio, a_trader
+from tests.integration.test_fence_races import Held, Row, at_once, behind, run_row
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -57,3 +59,37 @@ def test_a_register_beside_it_ends_owning_nothing() -> None:
         a_trader(f"one-{number}", a_node(name))
         at_once(lambda: halt_everything(actor="olive"), partial(a_node, name))
         assert not Run.objects.filter(node__isnull=False).exists()
+
+
+# --- one order of locks --------------------------------------------------------------------------
+
+
+def portfolio_row(hand: Owner) -> Row:
+    return Row("portfolios_portfolio", "id", hand.portfolio.pk)
+
+
+def moving() -> tuple[Owner, Row]:
+    """Return the owner of one in a handoff, and that handoff's row."""
+    hand = a_trader("one", a_node("node-1"))
+    a_node("node-2")
+    handoff = requests.migrate("one", "node-2", actor="ann")
+    return hand, Row("scheduling_handoff", "id", handoff.pk)
+
+
+def test_a_halt_locks_portfolios_before_runs_and_handoffs() -> None:
+    hand, handoff = moving()
+    halt = partial(halt_everything, actor="olive")
+    assert portfolio_row(hand).held_while(halt, run_row(hand), handoff) == [True, True]
+
+
+def test_a_halt_locks_runs_before_handoffs() -> None:
+    hand, handoff = moving()
+    assert run_row(hand).held_while(partial(halt_everything, actor="olive"), handoff) == [True]
+
+
+def test_an_undo_locks_portfolios_before_runs() -> None:
+    hand = a_trader("one", a_node("node-1"))
+    halt_everything(actor="olive")
+    undo = partial(undo_halt, actor="olive")
+    assert portfolio_row(hand).held_while(undo, run_row(hand)) == [True]
+    assert hand.run().phase == "pending"

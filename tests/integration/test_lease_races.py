@@ -16,11 +16,12 @@ from portfolios.models import FeedSegment
 from scheduling.enact.epoch_floor import raise_epoch_floor
 from scheduling.enact.forget import forget
 from scheduling.enact.lease import beat, goodbye
-from scheduling.enact.recipe import django_cursor, run
+from scheduling.enact.recipe import call, django_cursor, run
 from scheduling.enact.register import register
 from scheduling.enact.timing import timing
 from scheduling.errors import Refused
-from scheduling.models import Handoff, Lease, Node, Run
+from scheduling.models import Event, Handoff, Lease, Node, NodeToken, Run
+from scheduling.requests.tokens import revoke_node_tokens
 from scheduling.scheduler import Scheduler
 from scheduling.wire.messages import Beat
 from tests.fleet_cast import (
@@ -99,7 +100,36 @@ def test_a_node_that_registers_just_now_is_not_forgotten() -> None:
     assert Lease.objects.exists()
 
 
+def test_a_token_that_was_revoked_before_keeps_its_time_and_is_not_counted_again() -> None:
+    node = a_node("node-1")
+    NodeToken.objects.create(node=node.row, sha256="a" * 64, revoked_at=ago(60))
+    NodeToken.objects.create(node=node.row, sha256="b" * 64)
+    let_expire(node)
+    run(forget("node-1", actor="olive", reason=""))
+    assert NodeToken.objects.get(sha256="a" * 64).revoked_at < ago(50)
+    assert Event.objects.get(kind="node_forgotten").data == {"tokens_revoked": 1}
+
+
+def test_of_two_who_revoke_the_tokens_of_a_node_at_once_one_did_it() -> None:
+    node = a_node("node-1")
+    NodeToken.objects.create(node=node.row, sha256="a" * 64)
+    held = Held(call("UPDATE scheduling_nodetoken SET revoked_at = clock_timestamp()"))
+    assert behind(held, lambda: revoke_node_tokens("node-1", actor="olive")) == 0
+    assert not Event.objects.filter(kind="node_token_revoked").exists()
+
+
 # --- one order of locks --------------------------------------------------------------------------
+
+
+def test_a_batch_of_beats_locks_its_leases_in_their_order_whatever_the_order_asked() -> None:
+    first, second = a_node("node-1"), a_node("node-2")
+    nodes = [second, first]
+    words = [Beat(incarnation=str(node.incarnation), have_version=0) for node in nodes]
+
+    def beats() -> Any:
+        return run(beat([node.row.pk for node in nodes], words, timing()))
+
+    assert lease_row(first).held_while(beats, lease_row(second)) == [True]
 
 
 def lease_row(node: Daemon) -> Row:
