@@ -15,6 +15,7 @@ from portfolios.models import (
     Checkpoint,
     EquityPoint,
     FeedRow,
+    FeedSegment,
     Fill,
     Order,
     Portfolio,
@@ -28,7 +29,7 @@ from portfolios.verify.stored import Stored
 from portfolios.verify.values import Difference
 from portfolios.verify.verify import verify
 from scheduling import requests
-from scheduling.errors import NotFound, Refused
+from scheduling.errors import NotFound, Refused, SnapshotUnavailable
 from scheduling.models import Event, Tenure
 from scheduling.verification import evidence, verifying
 from scheduling.verification.evidence import gather
@@ -186,6 +187,50 @@ def test_it_goes_as_far_as_it_is_asked(trader: Portfolio) -> None:
     assert "The state was not compared" in verdict.notes[0]
 
 
+def test_what_lies_behind_where_it_ends_is_not_counted(trader: Portfolio) -> None:
+    assert verify_portfolio(NAME, trader.first_seq + 4_500).handoffs == 2  # the reload came later
+
+
+@pytest.mark.parametrize(("rows", "at"), [(Order, "seq"), (Fill, "fill_seq"), (EquityPoint, "seq")])
+def test_wherever_a_window_ends_every_row_is_compared_once(
+    trader: Portfolio, monkeypatch: pytest.MonkeyPatch, rows: Any, at: str
+) -> None:
+    whole = verify_portfolio(NAME).compared
+    seqs = list(rows.objects.filter(portfolio=trader).order_by(at).values_list(at, flat=True))
+    window = seqs[len(seqs) // 2] - trader.first_seq + 1  # the first one ends at a row
+    monkeypatch.setattr("portfolios.verify.verify.WINDOW", window)
+    assert verify_portfolio(NAME).compared == whole
+    last = rows.objects.filter(portfolio=trader).latest(at)
+    last.delete()
+    assert difference(verify_portfolio(NAME)).seq == getattr(last, at)
+
+
+def test_a_neighbours_rows_are_not_its_own(world: tuple[Portfolio, Daemon]) -> None:
+    config = {"fast": 1, "slow": 2}
+    a_running("other", world[1], events=5_000, strategy="sma_cross", config=config, symbols=["KO"])
+    world[1].commit("other", 5_000, suppress=True)
+    assert Order.objects.filter(portfolio__name="other").exists()
+    assert [verify_portfolio(name).identical for name in (NAME, "other")] == [True, True]
+
+
+def test_a_change_of_the_feeds_rate_is_an_input_too(world: tuple[Portfolio, Daemon]) -> None:
+    trader, daemon = world
+    trader.run.refresh_from_db()
+    (first,) = FeedSegment.objects.all()
+    turns_at = trader.run.last_seq + 500
+    seconds = (turns_at - first.from_seq) / float(first.rate)
+    FeedSegment.objects.create(
+        feed=first.feed,
+        from_seq=turns_at,
+        from_time=first.from_time + timedelta(seconds=seconds),
+        rate=first.rate / 3,
+    )
+    before = Order.objects.filter(portfolio=trader).count()
+    assert daemon.commit(NAME, 3_000) == "ok"
+    assert Order.objects.filter(portfolio=trader).count() > before + 5
+    assert verify_portfolio(NAME).identical
+
+
 def test_progress_is_told_piece_by_piece(trader: Portfolio) -> None:
     told: list[tuple[int, int, int]] = []
     verify_portfolio(NAME, progress=lambda *seqs: told.append(seqs))
@@ -305,6 +350,47 @@ def test_every_field_of_a_fill_counts(trader: Portfolio) -> None:
     assert verify_portfolio(NAME).identical
 
 
+def test_a_fill_of_another_order(trader: Portfolio) -> None:
+    fill = Fill.objects.filter(portfolio=trader, epoch=2).latest("fill_seq")
+    another = the_order(trader, epoch=1, status="filled")
+    Fill.objects.filter(pk=fill.pk).update(order=another)
+    found = difference(verify_portfolio(NAME))
+    assert (found.kind, found.field, found.found) == ("fill", "order", another.pk)
+
+
+def test_a_fill_and_an_equity_point_that_nobody_made(trader: Portfolio) -> None:
+    fill = Fill.objects.filter(portfolio=trader).latest("fill_seq")
+    fill.pk, fill.index = None, fill.index + 1
+    fill.save(force_insert=True)
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.kind, found.wanted) == (fill.fill_seq, "fill", "none")
+    fill.delete()
+    point = EquityPoint.objects.filter(portfolio=trader).latest("seq")
+    point.pk, point.seq = None, point.seq + 1
+    point.save(force_insert=True)
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.kind, found.wanted) == (point.seq, "equity", "none")
+
+
+def test_of_several_differences_the_first_of_the_log_is_named(trader: Portfolio) -> None:
+    point = EquityPoint.objects.filter(portfolio=trader).order_by("seq")[5]
+    order = Order.objects.filter(portfolio=trader, seq__gt=point.seq).earliest("seq", "index")
+    Order.objects.filter(pk=order.pk).update(price=order.price + 1)
+    assert difference(verify_portfolio(NAME)).seq == order.seq
+    EquityPoint.objects.filter(pk=point.pk).update(equity=point.equity + 1)
+    assert difference(verify_portfolio(NAME)).seq == point.seq
+
+
+def test_of_one_event_its_fills_come_before_its_equity(trader: Portfolio) -> None:
+    fills = Fill.objects.filter(portfolio=trader).values_list("fill_seq", flat=True)
+    point = EquityPoint.objects.filter(portfolio=trader, seq__in=list(fills)).earliest("seq")
+    EquityPoint.objects.filter(pk=point.pk).update(at=point.at + timedelta(microseconds=1))
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.kind, found.field) == (point.seq, "equity", "at")
+    Fill.objects.filter(portfolio=trader, fill_seq=point.seq).update(price=Decimal("0.5"))
+    assert difference(verify_portfolio(NAME)).kind == "fill"
+
+
 def test_an_equity_point_that_differs_or_is_missing(trader: Portfolio) -> None:
     points = list(EquityPoint.objects.filter(portfolio=trader))
     points[9].delete()
@@ -393,6 +479,27 @@ def test_a_version_that_is_gone_cannot_be_verified(trader: Portfolio) -> None:
     )
     Revision.objects.filter(portfolio=trader, number=1).update(strategy="gone")
     assert "its r1 ran gone, which is not installed here" in refused()
+
+
+def test_a_revision_that_is_gone_cannot_be_verified(trader: Portfolio) -> None:
+    Revision.objects.filter(portfolio=trader, number=1).delete()
+    assert refused() == (
+        "trader cannot be verified: epoch 1 ran r1, and there is no such revision any more."
+    )
+
+
+@pytest.mark.parametrize("off", [-1, 14_000])
+def test_what_was_not_committed_cannot_be_verified(trader: Portfolio, off: int) -> None:
+    with pytest.raises(Refused, match=r"it has committed seq .*; choose one of these"):
+        verify_portfolio(NAME, trader.first_seq + off)
+
+
+def test_a_database_that_does_not_answer_is_no_verdict(
+    trader: Portfolio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "TENURES", "SELECT nonsense")
+    with pytest.raises(SnapshotUnavailable, match="could not be read"):
+        verify_portfolio(NAME)
 
 
 def test_one_that_never_ran_cannot_be_verified() -> None:

@@ -19,9 +19,11 @@ from portfolios.verify.process import in_this_process
 from scheduling import requests
 from scheduling.enact.recipe import run
 from scheduling.enact.verifications import claim, end, heard
+from scheduling.errors import Refused
 from scheduling.models import Event, Run, Verification
 from scheduling.verification import runner, verifying
 from scheduling.verification.runner import work_off
+from scheduling.verification.verifying import verify_portfolio
 from tests.fleet_cast import a_node, a_portfolio, a_running, ago
 from tests.integration.doors import Caller, problem
 
@@ -189,6 +191,83 @@ def test_one_that_waited_behind_a_long_one_is_taken_when_that_has_ended(operator
     assert second is not None and second.name == "two"
 
 
+def test_what_a_runner_says_keeps_it_alive_and_what_another_says_does_not(
+    operator: Caller,
+) -> None:
+    operator.post(PATH)
+    me = uuid4()
+    claimed = run(claim(me))
+    assert claimed is not None
+    aged(60, "heard_at")
+    assert not run(heard(claimed.id, uuid4(), 1, 2, 3))
+    assert not run(end(claimed.id, uuid4(), "identical", "so it was", {}))
+    assert run(heard(claimed.id, me, 1, 2, 3))
+    aged(60, "heard_at")
+    assert operator.get(PATH).json()["state"] == "running"
+    aged(60, "heard_at")
+    assert operator.get(PATH).json()["state"] == "failed"
+
+
+def test_one_that_was_never_heard_of_does_not_block_those_that_wait(operator: Caller) -> None:
+    a_portfolio("two")
+    operator.post(PATH)
+    operator.post("portfolios/two/verification/")
+    assert run(claim(uuid4())) is not None
+    Verification.objects.filter(state="running").update(heard_at=ago(91))
+    taken = run(claim(uuid4()))
+    assert taken is not None and taken.name == "two"
+
+
+def test_one_that_has_just_ended_counts_as_heard_of_though_it_was_silent(operator: Caller) -> None:
+    a_portfolio("two")
+    operator.post(PATH)
+    operator.post("portfolios/two/verification/")
+    me = uuid4()
+    long = run(claim(me))
+    assert long is not None
+    Verification.objects.update(heard_at=ago(130))
+    Verification.objects.filter(portfolio__name="two").update(requested_at=ago(3_000))
+    assert run(end(long.id, me, "identical", "so it was", {}))
+    taken = run(claim(me))
+    assert taken is not None and taken.name == "two"
+
+
+def test_a_runner_that_was_taken_for_dead_stops_and_writes_nothing(
+    operator: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    went_on: list[int] = []
+
+    def slow(portfolio: int, progress: Any) -> None:
+        Verification.objects.update(state="failed", sentence="taken for dead")
+        progress(1, 2, 3)
+        went_on.append(portfolio)
+
+    monkeypatch.setattr(runner, "verify_portfolio", slow)
+    operator.post(PATH)
+    assert work_off() == 1
+    assert went_on == []
+    assert Verification.objects.get().sentence == "taken for dead"
+
+
+def test_a_runner_works_off_all_that_waits_and_says_how_far_it_is(
+    operator: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int | None] = []
+
+    def told(portfolio: int, progress: Any) -> Any:
+        progress(1, 2, 3)
+        seen.append(Verification.objects.get(portfolio=portfolio).at_seq)
+        raise Refused("cannot_verify", "enough")
+
+    monkeypatch.setattr(runner, "verify_portfolio", told)
+    a_portfolio("two")
+    operator.post(PATH)
+    operator.post("portfolios/two/verification/")
+    assert work_off() == 2
+    assert seen == [2, 2]
+    assert set(Verification.objects.values_list("state", "sentence")) == {("failed", "enough")}
+
+
 def test_what_was_asked_for_is_verified_though_another_one_has_its_name_by_then(
     operator: Caller,
 ) -> None:
@@ -200,6 +279,7 @@ def test_what_was_asked_for_is_verified_though_another_one_has_its_name_by_then(
     assert (asked.state, asked.verdict["events"]) == ("identical", 500)
     assert "canary-1 was deleted at" in asked.verdict["notes"][0]
     assert operator.get(PATH).json()["state"] == "never"
+    assert verify_portfolio("canary-1").compared.counts.events == 300
 
 
 # --- the page ------------------------------------------------------------------------------------
