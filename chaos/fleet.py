@@ -370,11 +370,11 @@ class Fleet(House):
 
     @contextmanager
     def own_node(
-        self, name: str, server: str = "", token: str = ""
+        self, name: str, server: str = "", token: str = "", *options: str
     ) -> Iterator[subprocess.Popen[str]]:
         """A daemon of the test's own, asked to leave in the end if it still lives."""
         process = self.launch_node(
-            name, server or self.access["url"], token or self.node_token(name)
+            name, server or self.access["url"], token or self.node_token(name), *options
         )
         try:
             yield process
@@ -390,13 +390,16 @@ class Fleet(House):
         """A new token for a node, which is made if there is none of that name."""
         return str(self.manage("create_node_token", name)["token"])
 
-    def launch_node(self, name: str, server: str, token: str) -> subprocess.Popen[str]:
+    def launch_node(
+        self, name: str, server: str, token: str, *options: str
+    ) -> subprocess.Popen[str]:
         """Start a daemon; its words go to logs/NAME.txt under the home."""
         with open(self.home / "logs" / f"{name}.txt", "a", encoding="utf-8") as output:
             return subprocess.Popen(
                 [
                     *(sys.executable, "-m", "scheduling.node_daemon"),
                     *("--name", name, "--server", server),
+                    *options,
                 ],
                 cwd=CHECKOUT,
                 env={**self.environment(), "GINKGO_NODE_TOKEN": token},
