@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
+from ginkgo_site.database import conninfo
 from portfolios.models import Revision
 from scheduling import requests
 from scheduling.enact.deaths import prove
 from scheduling.enact.handoff import release
 from scheduling.enact.recipe import run
 from scheduling.enact.timing import timing
-from scheduling.models import Run
-from tests.fleet_cast import a_node, a_trader, ago, mature, owner
+from scheduling.models import Handoff, Run
+from scheduling.passes.sweep import sweep
+from tests.fleet_cast import a_node, a_trader, ago, mature, owner, serving_since
 from tests.integration.test_fence_races import Held, at_once, behind
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -58,3 +61,19 @@ def test_a_proof_beside_a_rejection_leaves_no_rejected_revision_good() -> None:
             ("restart", "good", True, True),
         ], (found, proven)
         assert owner("p", node).commit(1) == "ok"
+
+
+def test_a_run_that_somebody_holds_keeps_the_sweep_from_no_other() -> None:
+    source, _ = a_node("node-1"), a_node("node-2")
+    serving_since(3600)
+    moves = []
+    for name in ("held", "free"):
+        a_trader(name, source)
+        moves.append(requests.migrate(name, "node-2", actor="ann"))
+    Handoff.objects.update(deadline_at=ago(1))
+    with psycopg.connect(conninfo()) as holding:
+        holding.execute(
+            "SELECT FROM scheduling_run WHERE portfolio_id = %s FOR UPDATE", [moves[0].portfolio_id]
+        )
+        assert sweep("test", timing()).expired == 1
+    assert [Handoff.objects.get(pk=m.pk).state for m in moves] == ["preparing", "failed"]
