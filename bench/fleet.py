@@ -103,6 +103,7 @@ class Loss:
     requested_s: float
     granted_s: float
     committed_s: float
+    cpu_s: dict[str, float]  #: what each part used from the kill to the last commit
 
 
 async def lived(
@@ -142,7 +143,7 @@ async def lived(
             for number in range(min(LOSSES, len(fleet) // 3)):
                 victim = fleet.pop(len(fleet) // 2)
                 losses.append(await lost(house, db, victim))
-                say(f"loss {number + 1}: {losses[-1]}")
+                say(f"loss {number + 1}: all granted {losses[-1].granted_s:.2f} s after the mark")
         if tally.refused:
             say(f"without a good answer: {len(tally.refused)}, the first: {tally.refused[0]}")
         return rest, losses, looks
@@ -235,7 +236,7 @@ async def lost(house: FleetHouse, db: psycopg.Connection[Any], victim: Simulated
     """Kill one node and return how long everything took."""
     log = house.log("watcher")
     offset, holds = log.stat().st_size, victim.holds
-    killed_at = now_of(db)
+    killed_at, before = now_of(db), house.cpu_s()
     await victim.kill()
     marked = await until(db, MARKED, lambda found: found is not None, name=victim.config.name)
     moved = await until(
@@ -245,6 +246,7 @@ async def lost(house: FleetHouse, db: psycopg.Connection[Any], victim: Simulated
         node=marked.id,
     )
     since: datetime = marked.status_since
+    after = house.cpu_s()
     looked_ms, plan_ms, planned_at = plan_in(log, offset)
     return Loss(
         portfolios=holds,
@@ -255,6 +257,7 @@ async def lost(house: FleetHouse, db: psycopg.Connection[Any], victim: Simulated
         requested_s=(moved.last_requested - since).total_seconds(),
         granted_s=(moved.last_granted - since).total_seconds(),
         committed_s=(moved.last_committed - since).total_seconds(),
+        cpu_s={name: after[name] - before[name] for name in before},
     )
 
 
@@ -311,9 +314,20 @@ def rows_at_rest(path: str, rest: Rest, looks: dict[str, list[float]]) -> Iterat
         ("looks", "observe, nothing changed"),
         ("plans", "plan, nothing to do"),
         ("sweeps", "sweep, nothing to do"),
+        ("urgent_sweeps", "sweep at a hint, nothing to do"),
     ):
         took = sorted(looks[key])
         yield row(path, name, at(took, 0.5), "ms", spread=shown(took))
+    batched, single = sorted(looks["batched"]), sorted(looks["single"])
+    yield row(
+        path,
+        "asking for the failover of one node, in batches",
+        at(batched, 0.5),
+        "ms",
+        spread=shown(batched),
+        against=at(single, 0.5),
+        note="against one by one, both without their commits",
+    )
 
 
 def rows_of_losses(path: str, losses: list[Loss]) -> Iterator[dict[str, Any]]:
@@ -337,6 +351,12 @@ def rows_of_losses(path: str, losses: list[Loss]) -> Iterator[dict[str, Any]]:
             target="" if target is None else f"<= {target:g} {unit}",
             met=None if target is None else took[-1] <= target,
             note=f"{losses[0].portfolios} portfolios on each" if key == "noticed_s" else "",
+        )
+
+    for name in losses[0].cpu_s:
+        took = sorted(loss.cpu_s[name] for loss in losses)
+        yield row(
+            path, f"cpu of {name} for a loss", statistics.median(took), "s", spread=shown(took)
         )
 
 
