@@ -217,39 +217,35 @@ def looked() -> dict[str, list[float]]:
 
 
 MARKED = """
-SELECT id, status_since, (SELECT count(*) FROM scheduling_run r WHERE r.node_id = n.id) AS holds
-FROM scheduling_node n WHERE name = %(name)s AND status = 'lost'
+SELECT id, status_since FROM scheduling_node WHERE name = %(name)s AND status = 'lost'
 """
 
-#: Handoffs that were ended and asked for anew count with their last one.
+#: Whatever was asked for since then; one that failed and was asked for anew counts with its last.
 MOVED = """
-SELECT count(*) AS requested, count(granted_at) AS granted, count(activated_at) AS committed,
-       max(requested_at) AS last_requested, max(granted_at) AS last_granted,
+SELECT max(requested_at) AS last_requested, max(granted_at) AS last_granted,
        max(activated_at) AS last_committed,
-       (SELECT count(*) FROM scheduling_run r WHERE r.node_id = %(node)s) AS left_behind
+       (SELECT count(*) FROM scheduling_run r WHERE r.portfolio_id = ANY(%(held)s::bigint[])
+        AND (r.node_id = %(node)s OR r.first_commit_at IS NULL)) AS left_behind
 FROM scheduling_handoff
-WHERE source_node_id = %(node)s AND kind = 'failover' AND state <> 'failed'
+WHERE portfolio_id = ANY(%(held)s::bigint[]) AND requested_at >= %(since)s
 """
 
 
 async def lost(house: FleetHouse, db: psycopg.Connection[Any], victim: SimulatedNode) -> Loss:
     """Kill one node and return how long everything took."""
     log = house.log("watcher")
-    offset, holds = log.stat().st_size, victim.holds
+    offset, held = log.stat().st_size, victim.holds
     killed_at, before = now_of(db), house.cpu_s()
     await victim.kill()
     marked = await until(db, MARKED, lambda found: found is not None, name=victim.config.name)
-    moved = await until(
-        db,
-        MOVED,
-        lambda found: found.committed >= holds and not found.left_behind,
-        node=marked.id,
-    )
     since: datetime = marked.status_since
+    moved = await until(
+        db, MOVED, lambda found: not found.left_behind, node=marked.id, held=held, since=since
+    )
     after = house.cpu_s()
     looked_ms, plan_ms, planned_at = plan_in(log, offset)
     return Loss(
-        portfolios=holds,
+        portfolios=len(held),
         noticed_s=(since - killed_at).total_seconds(),
         looked_ms=looked_ms,
         plan_ms=plan_ms,

@@ -111,9 +111,9 @@ class SimulatedNode:
         self._begun = {("run", portfolio, 1) for portfolio in seqs}
 
     @property
-    def holds(self) -> int:
-        """How many portfolios it runs."""
-        return len(self._stand)
+    def holds(self) -> list[int]:
+        """The portfolios it runs."""
+        return sorted(self._stand)
 
     # --- what it says ----------------------------------------------------------------------------
 
