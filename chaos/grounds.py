@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -84,6 +85,7 @@ class Grounds:
         self.fleet = Fleet(home, "--node-restart", f"{times.node_restart_s:g}", **environment)
         self.wires: dict[str, Wire] = {}
         self.daemons: dict[str, subprocess.Popen[str]] = {}
+        self.launching = threading.Lock()  #: two faults may find the same daemon dead
         self.tokens: dict[str, str] = {}
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -50,6 +51,11 @@ class Scene:
     forget_the_clock: Callable[[], None] = lambda: None  #: no pause of this step is believed
     notes: list[str] = field(default_factory=list)
     undo: ExitStack = field(default_factory=ExitStack)  #: whatever happens, this is put back
+    #: Behind the wires, as this fault knows them: the other one of two may start one anew.
+    _known: dict[str, subprocess.Popen[str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._known = dict(self.grounds.daemons)
 
     @property
     def fleet(self) -> Fleet:
@@ -212,9 +218,15 @@ class Scene:
 
     def relaunch_far(self, node: str) -> None:
         """Start a daemon behind a wire anew; those of the house come back by themselves."""
-        if node in self.grounds.wires:
-            self.grounds.daemons[node].wait(15)
-            self.grounds.launch(node)
+        if node not in self._known:
+            return
+        self._known[node].wait(15)
+        with self.grounds.launching:
+            if self.grounds.daemons[node] is self._known[node]:
+                self.grounds.launch(node)
+            else:
+                self.note(f"{node} was started anew by the other of two faults")
+            self._known[node] = self.grounds.daemons[node]
 
     def kill_node(self, node: str) -> None:
         """kill -9 of a daemon, which comes back after a while."""

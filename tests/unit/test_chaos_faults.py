@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
+import threading
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
 
 from chaos.faults.daemons import taken_over
 from chaos.fleet import RunNow, frozen
+from chaos.footprint import Footprint
+from chaos.grounds import QUICK, Grounds
+from chaos.scene import Scene
 
 OLD = RunNow("ibm-sma", "node-1", "a", 3, 1, 100, "running", "", None)
 OTHER = RunNow("ge-sma", "node-2", "b", 5, 1, 100, "running", "", None)
@@ -52,3 +58,35 @@ def test_who_is_held_goes_on_where_another_one_was_gone_already() -> None:
     finally:
         living.kill()
         living.wait()
+
+
+def test_of_two_faults_that_killed_one_daemon_the_first_starts_it_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grounds = Grounds(tmp_path, QUICK)
+    launched: list[subprocess.Popen[str]] = []
+
+    def launch(name: str) -> subprocess.Popen[str]:
+        grounds.daemons[name] = subprocess.Popen(["cat"], stdin=subprocess.PIPE, text=True)
+        launched.append(grounds.daemons[name])
+        return grounds.daemons[name]
+
+    monkeypatch.setattr(grounds, "launch", launch)
+    try:
+        launch("far-1")
+        one, other = (
+            Scene(grounds, random.Random(0), Footprint(), threading.Event(), lambda *_: None)
+            for _ in range(2)
+        )
+        launched[0].kill()
+        one.relaunch_far("far-1")
+        other.relaunch_far("far-1")
+        assert len(launched) == 2
+        assert other.notes == ["far-1 was started anew by the other of two faults"]
+        launched[1].kill()
+        other.relaunch_far("far-1")  # it knows the new one from then on
+        assert len(launched) == 3
+    finally:
+        for daemon in launched:
+            daemon.kill()
+            daemon.communicate()
