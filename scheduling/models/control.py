@@ -33,6 +33,13 @@ class GatewayPulse(models.Model):
         return f"serving since {self.serving_since:%H:%M:%S}"
 
 
+class EvenBy(models.TextChoices):
+    """What a rebalance evens out. What fits is decided by weight always."""
+
+    WEIGHT = "weight"
+    CPU = "cpu"
+
+
 class Control(models.Model):
     """What operators said to the whole fleet. One row."""
 
@@ -41,6 +48,13 @@ class Control(models.Model):
     frozen_by = models.CharField(max_length=150, blank=True, default="")
     frozen_reason = models.CharField(max_length=200, blank=True, default="")
     freeze_failover = models.BooleanField(default=False)
+    even_by = models.CharField(
+        max_length=10,
+        choices=EvenBy.choices,
+        default=EvenBy.WEIGHT,
+        db_default=EvenBy.WEIGHT,
+        help_text="What a rebalance evens out.",
+    )
 
     def __str__(self) -> str:
         return "frozen" if self.frozen_at else "not frozen"

@@ -202,7 +202,8 @@ class ExecutionNode:
         return [h.child.pid for h in self.hosted.values() if h.child is not None]
 
     def _actual(self) -> list[Actual]:
-        return [_shown(h) for h in self.hosted.values() if h.phase in SHOWN_PHASES | {"halted"}]
+        shown = [h for h in self.hosted.values() if h.phase in SHOWN_PHASES | {"halted"}]
+        return [_shown(h, self._metrics) for h in shown]
 
     # --- websocket ---------------------------------------------------------------------------
 
@@ -322,8 +323,9 @@ class ExecutionNode:
         return hosted
 
 
-def _shown(hosted: Hosted) -> Actual:
+def _shown(hosted: Hosted, metrics: Metrics) -> Actual:
     """Return one process as the server sees it."""
+    pid = hosted.child.pid if hosted.child else None
     feeder = hosted.feeder
     feeding = feeder is not None and hosted.phase in ("running", "draining")
     return Actual(
@@ -333,7 +335,8 @@ def _shown(hosted: Hosted) -> Actual:
         phase="running" if hosted.phase == "halted" else hosted.phase,  # type: ignore[arg-type]
         seq=feeder.seq if feeder else 0,
         lag=feeder.lag if feeder else 0,
-        pid=hosted.child.pid if hosted.child else None,
+        pid=pid,
+        cpu_pct=metrics.share_of(pid),
         handoff=hosted.handoff,
         stalled_s=round(feeder.stalled_s(), 1) if feeder and feeding else 0.0,
         caught_up_ms=feeder.caught_up_ms if feeder else None,

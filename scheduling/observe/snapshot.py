@@ -15,7 +15,7 @@ from django.db import connection, transaction
 
 from scheduling.decide.liveness import LeasePolicy, flapping_until
 from scheduling.decide.reconcile import back_off_s
-from scheduling.decide.world import HandoffView, NodeView, PortfolioView, Snapshot
+from scheduling.decide.world import Cpu, HandoffView, NodeView, PortfolioView, Snapshot
 from scheduling.enact.deaths import MOST_FAILURES_A_NODE
 from scheduling.enact.recipe import django_cursor
 from scheduling.enact.storm import status_now, weather_among
@@ -26,6 +26,7 @@ from scheduling.observe.standing import DIGESTS, Standing
 CLOCK = """
 SELECT extract(epoch FROM clock_timestamp())::float AS now,
        c.frozen_at IS NOT NULL AS frozen, coalesce(c.freeze_failover, false) AS freeze_failover,
+       coalesce(c.even_by, 'weight') = 'cpu' AS by_cpu,
        s.held_at IS NOT NULL AS storm_held, coalesce(s.held_by, '') AS storm_by,
        extract(epoch FROM s.ended_at)::float AS storm_ended
 FROM (SELECT 1) one LEFT JOIN scheduling_control c ON true LEFT JOIN scheduling_storm s ON true
@@ -80,6 +81,22 @@ WHERE state IN ('failed', 'rolled_back') AND kind <> 'reload' AND target_node_id
   AND finished_at > clock_timestamp() - make_interval(secs => %(lately_s)s)
 GROUP BY portfolio_id, target_node_id, kind = 'migrate'
 """
+
+#: What nodes measured over the last minute, of themselves (portfolio 0) and of what each owns.
+#: Whatever number a node says, it is read, and nobody is more than wholly busy.
+MEASURED = """
+SELECT node_id, portfolio_id, least(greatest(cpu_pct, 0), 100)::float AS cpu_pct FROM (
+    SELECT node_id, 0 AS portfolio_id, (metrics ->> 'cpu_minute_pct')::numeric AS cpu_pct
+    FROM scheduling_nodereport
+    UNION ALL
+    SELECT n.node_id, r.portfolio_id, a.cpu_pct
+    FROM scheduling_nodereport n
+    CROSS JOIN LATERAL jsonb_to_recordset(n.portfolios)
+        AS a (portfolio numeric, epoch numeric, cpu_pct numeric)
+    JOIN scheduling_run r
+        ON r.portfolio_id = a.portfolio AND r.epoch = a.epoch AND r.node_id = n.node_id
+) measured WHERE cpu_pct IS NOT NULL
+"""
 LATELY_S = 120.0
 LONGEST_REST_S = 30.0
 NOWHERE: frozenset[int] = frozenset()
@@ -96,7 +113,8 @@ class Observed:
 
 
 def observe(timing: Timing, standing: Standing | None = None) -> Observed:
-    """Read the fleet. Five statements, one snapshot of the database.
+    """Read the fleet. Five statements, one snapshot of the database; a sixth where nodes are evened
+    out by cpu.
 
     With the `standing` of the last look only what changed since is read; what is answered is good
     until the next look with the same one. Raises SnapshotUnavailable where it could not be read: an
@@ -115,6 +133,7 @@ def observe(timing: Timing, standing: Standing | None = None) -> Observed:
             digests = {row.bucket: row.digest for row in cursor.execute(DIGESTS).fetchall()}
             stale = standing.stale(digests)
             changed: list[Any] = cursor.execute(PORTFOLIOS, {"ids": stale}).fetchall()
+            measured: list[Any] = cursor.execute(MEASURED).fetchall() if clock.by_cpu else []
     except (DjangoDatabaseError, psycopg.Error) as error:
         if not nested:
             connection.close()  # it may be broken, and a pass outside of requests keeps it
@@ -145,9 +164,17 @@ def observe(timing: Timing, standing: Standing | None = None) -> Observed:
         storm_by=clock.storm_by if clock.storm_held else "",
         storm_late=seen.late if seen.doubtful else (),
         after_storm=_is_after_storm(nodes, standing, clock),
+        cpu=_cpu(measured) if clock.by_cpu else None,
     )
     standing.snapshot = snapshot
     return Observed(snapshot, standing)
+
+
+def _cpu(measured: list[Any]) -> Cpu:
+    return Cpu(
+        nodes={row.node_id: row.cpu_pct for row in measured if not row.portfolio_id},
+        portfolios={row.portfolio_id: row.cpu_pct for row in measured if row.portfolio_id},
+    )
 
 
 def _is_after_storm(nodes: list[Any], standing: Standing, clock: Any) -> bool:

@@ -8,6 +8,7 @@ from scheduling.requests.fitting import misfits
 from scheduling.requests.fleet import (
     cordon,
     drain,
+    even_by,
     forget_node,
     freeze,
     raise_epoch_floor,
@@ -34,6 +35,7 @@ __all__ = [
     "create_portfolio",
     "delete_portfolio",
     "drain",
+    "even_by",
     "forget_node",
     "freeze",
     "halt_all",

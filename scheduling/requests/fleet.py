@@ -19,6 +19,7 @@ from scheduling.enact.hints import touch
 from scheduling.enact.recipe import run
 from scheduling.errors import NotFound
 from scheduling.models import Control, Node
+from scheduling.models.control import EvenBy
 
 
 def drain(node: str, *, actor: str, reason: str = "") -> Node:
@@ -97,6 +98,20 @@ def unfreeze(*, actor: str) -> None:
         if lifted:
             run(audit("unfrozen", actor=actor))
             run(touch(Node.objects.values_list("pk", flat=True)))
+
+
+def even_by(what: str, *, actor: str, reason: str = "") -> None:
+    """Even out nodes by the `weight` they hold or by their measured `cpu`, from the next pass on.
+
+    What fits is decided by weight all the same. Idempotent.
+    """
+    with transaction.atomic():
+        control, _ = Control.objects.select_for_update().get_or_create(pk=1)
+        if control.even_by == what:
+            return
+        control.even_by = EvenBy(what)
+        control.save(update_fields=["even_by"])
+        run(audit("even_by", actor=actor, reason=reason, even_by=what))
 
 
 def run_feed(rate: float, *, actor: str) -> None:

@@ -127,6 +127,8 @@ class Actual(msgspec.Struct, frozen=True, kw_only=True):
     handoff: int | None = None
     stalled_s: float = 0.0
     """Seconds without progress while events wait."""
+    cpu_pct: float | None = None
+    """Per cent of the machine over the last minute; None until nothing came or went for as long."""
     caught_up_ms: float | None = None
     """After an activation: milliseconds until its lag was at most one batch."""
 
@@ -183,7 +185,7 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     """Version of the set the daemon holds; the answer leaves the set out if it is current."""
     leaving: bool = False
     metrics: dict[str, float] = {}
-    """cpu_pct, mem_pct, rss_mb …"""
+    """cpu_pct, mem_pct, rss_mb …; cpu_minute_pct where nothing came or went for a minute."""
     portfolios: list[Actual] = []
     reports: list[Report] = []
     unheard_s: float = 0.0

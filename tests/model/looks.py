@@ -67,6 +67,7 @@ def clock(db: Store, p: Any) -> list[Row]:
             now=db.now,
             frozen=db.frozen,
             freeze_failover=db.freeze_failover,
+            by_cpu=False,  # nobody in this world chooses it
             storm_held=held is not None and held.held_at is not None,
             storm_by="" if held is None else held.held_by,
             storm_ended=None if held is None else held.ended_at,

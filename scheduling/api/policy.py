@@ -1,0 +1,51 @@
+"""What operators chose of how the balancer weighs things."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from scheduling import requests
+from scheduling.api.base import ApiView, actor_of, refuse_unknown_parameters
+from scheduling.api.bodies import ReasonBody, read_body
+from scheduling.api.described import described
+from scheduling.models import Control
+from scheduling.models.control import EvenBy
+
+
+class PolicyBody(ReasonBody):
+    """`even_by`: what a rebalance evens out; what fits is decided by weight always."""
+
+    even_by = serializers.ChoiceField(EvenBy.choices)
+
+
+class PolicyDocument(serializers.Serializer[Any]):
+    """How the balancer weighs things."""
+
+    even_by = serializers.ChoiceField(EvenBy.choices, help_text="What a rebalance evens out.")
+
+
+def policy_document() -> dict[str, Any]:
+    """Return the policy in force. One statement."""
+    control = Control.objects.filter(pk=1).first() or Control()
+    return dict(PolicyDocument({"even_by": control.even_by}).data)
+
+
+class SchedulePolicy(ApiView):
+    """How the balancer weighs things."""
+
+    @described(PolicyDocument, summary="The policy in force")
+    def get(self, request: Request) -> Response:
+        """Answer the policy in force."""
+        refuse_unknown_parameters(request, ())
+        return Response(policy_document())
+
+    @described(PolicyDocument, body=PolicyBody, summary="Choose what a rebalance evens out")
+    def post(self, request: Request) -> Response:
+        """Answer the policy that is in force from the next pass on."""
+        body = read_body(request, PolicyBody)
+        requests.even_by(body["even_by"], actor=actor_of(request), reason=body["reason"])
+        return Response(policy_document())
