@@ -70,7 +70,10 @@ def as_svg(rows: list[dict[str, Any]], limit_s: int) -> str:
         if each["against"] is None:
             parts.append(_text(LEFT + 4, top + 24, f"{peer}: no answer in {limit_s} s", "#777"))
         else:
-            label = f"{_ms(each['against'])}  ({each['against'] / each['value']:,.3g} ×)"
+            times = each["against"] / each["value"]
+            label = f"{_ms(each['against'])}  ({times:,.0f} ×)"
+            if times < 10:
+                label = f"{_ms(each['against'])}  ({times:.2g} ×)"
             parts.append(_bar(top + 13, each["against"], COLORS[peer], label))
         top += 34
     grid = []
