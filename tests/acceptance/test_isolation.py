@@ -1,18 +1,118 @@
-"""A revoked token ends its node's say."""
+"""Four strategies misbehave at once on one node, and a revoked token ends another's say."""
 
 from __future__ import annotations
 
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
 from uuid import uuid4
 
 import msgspec
 import pytest
 
-from chaos.fleet import QUICK, Fleet, wait_for
+from chaos import market_data
+from chaos.fleet import CANARIES, DEMO_NODES, QUICK, Fleet, wait_for
 from scheduling.wire.messages import Beat, Commit, CommitRequest, encode
 
 TTL_S = float(QUICK["GINKGO_LEASE_TTL_S"])
+SUSPECT_S = 2 * float(QUICK["GINKGO_HEARTBEAT_INTERVAL_S"])
+LONGEST_GAP_S = 2.0
+NODE, BYSTANDER = "node-ward", "bystander"
+SELECTOR = {"ward": "yes"}
+#: What is done at the twentieth event, and how the trail tells of it.
+DEEDS = {
+    "loops": ("looper", {"at_event": 20}, "took longer than its limit of 2 s"),
+    "eats": ("misbehaving", {"at_event": 20, "what": "eat_fast"}, "MemoryError"),
+    "prints": ("misbehaving", {"at_event": 20, "what": "print_for_ever"}, "nobody reads this"),
+    "exits": ("exiter", {"at_event": 20}, "exited with status 3"),
+}
+
+AGES = """
+SELECT p.name, extract(epoch FROM clock_timestamp() - r.last_commit_at)::float
+FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id
+WHERE p.archived_at IS NULL AND r.last_commit_at IS NOT NULL
+UNION ALL
+SELECT n.name, extract(epoch FROM clock_timestamp() - l.renewed_at)::float
+FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id
+"""
+
+
+@pytest.fixture
+def ward(quick_fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
+    """A fourth node that takes only those that ask for it, and a canary that does."""
+    monkeypatch.setenv("GINKGO_BATCH_LIMIT_S", "2")
+    monkeypatch.setenv("GINKGO_CHILD_MEMORY_MB", "160")
+    with ExitStack() as undo:
+        create(quick_fleet, undo, BYSTANDER, "canary", {}, [])
+        options = ("--capacity", str(1 + len(DEEDS)), "--label", "ward=yes")
+        undo.enter_context(quick_fleet.own_node(NODE, "", "", *options))
+        wait_for(
+            lambda: quick_fleet.run(BYSTANDER),
+            lambda run: run.node == NODE and run.phase == "running" and run.committed_at,
+            30,
+            "the bystander running on its node",
+        )
+        yield quick_fleet
+
+
+def create(
+    fleet: Fleet, undo: ExitStack, name: str, strategy: str, config: object, symbols: list[str]
+) -> None:
+    """Make a portfolio that runs on the ward's node only, and delete it in the end."""
+    body = {"name": name, "strategy": strategy, "config": config, "symbols": symbols}
+    answer = fleet.call("POST", "/api/portfolios/", {**body, "selector": SELECTOR})
+    assert answer.status == 201, answer.text
+    undo.callback(fleet.call, "DELETE", f"/api/portfolios/{name}/", {})
+
+
+class Ages:
+    """How old commits and beats have become at most, while somebody looks."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._oldest: dict[str, float] = {}
+
+    def look(self) -> None:
+        """Look once."""
+        for name, age_s in self._fleet.query(AGES):
+            self._oldest[name] = max(self._oldest.get(name, 0.0), age_s)
+
+    def oldest(self, *names: str) -> float:
+        """Return the greatest age that one of these had."""
+        return max(self._oldest[name] for name in names)
+
+
+def test_a_loop_a_hoarder_a_chatterbox_and_a_quitter_are_nothing_to_their_neighbour(
+    ward: Fleet,
+) -> None:
+    since, ages = ward.now(), Ages(ward)
+    with ExitStack() as undo:
+        for name, (strategy, config, _) in DEEDS.items():
+            create(ward, undo, name, strategy, config, ["IBM", "GE", "HD", "XOM", "CVX", "JPM"])
+
+        def told() -> set[str]:
+            ages.look()
+            found = ward.query(
+                "SELECT p.name, e.reason || e.data::text FROM scheduling_event e"
+                " JOIN portfolios_portfolio p ON p.id = e.portfolio_id"
+                " WHERE e.kind = 'process_died' AND e.at >= %s",
+                since,
+            )
+            return {name for name, text in found if DEEDS.get(name, ("", {}, "\n"))[2] in text}
+
+        wait_for(told, lambda names: names == set(DEEDS), 40, "an end of each, told as it was")
+    # A machine that is short of processors lets those elsewhere wait as well.
+    gap_s, elsewhere_s = ages.oldest(BYSTANDER), ages.oldest(*CANARIES)
+    beat_s, beats_s = ages.oldest(NODE), ages.oldest(*DEMO_NODES)
+    print(f"\ngap {gap_s:.2f} s, elsewhere {elsewhere_s:.2f} s; beat {beat_s:.2f}, {beats_s:.2f} s")
+    assert gap_s < max(LONGEST_GAP_S, 2 * elsewhere_s)
+    assert beat_s < max(SUSPECT_S, 2 * beats_s)  # it was never suspect
+    assert ward.events("process_died", since, portfolio=BYSTANDER) == []
+    assert ward.events("node_lost", since, node=NODE) == []
+    state = ward.checkpoint(BYSTANDER)["state"]
+    assert (state["gaps"], state["duplicates"]) == (0, 0)
+    assert state["digest"] == market_data.digest_of(state["first_seq"], state["last_seq"])
 
 
 def test_a_revoked_token_ends_its_nodes_say_and_its_portfolios_go_elsewhere(

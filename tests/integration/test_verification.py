@@ -502,6 +502,21 @@ def test_a_database_that_does_not_answer_is_no_verdict(
         verify_portfolio(NAME)
 
 
+@pytest.mark.django_db(transaction=True)
+def test_evidence_is_read_in_one_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def look(which: str | int, cursor: Any) -> None:
+        how = (
+            "current_setting('transaction_isolation') a, current_setting('transaction_read_only') b"
+        )
+        seen.append(tuple(cursor.execute(f"SELECT {how}").fetchone()))
+
+    monkeypatch.setattr(evidence, "_Rows", look)
+    evidence._read("any")
+    assert seen == [("repeatable read", "on")]
+
+
 def test_one_that_never_ran_cannot_be_verified() -> None:
     a_portfolio(NAME)
     assert refused() == ("trader cannot be verified: it has committed no event yet; it is pending.")

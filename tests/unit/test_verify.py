@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psutil
 import pytest
+import zstandard
 
 from chaos.house import eventually
 from portfolios.feeds.barlog import Bar, BarLog
@@ -22,6 +25,7 @@ from portfolios.runtime.replay import replay
 from portfolios.runtime.results import EquityRow
 from portfolios.runtime.spec import Spec
 from portfolios.runtime.state import (
+    LARGEST_STATE,
     compress_state,
     decode_state,
     encode_state,
@@ -116,6 +120,8 @@ def test_a_state_is_compared_without_its_compression() -> None:
     assert digest(encode_state(state)) == digest(compress_state(packed))
     with pytest.raises(StateUnreadable):
         unpacked(b"no state")
+    with pytest.raises(StateUnreadable, match=f"claims {LARGEST_STATE + 1} bytes"):
+        unpacked(zstandard.compress(bytes(LARGEST_STATE + 1)))
 
 
 @pytest.mark.parametrize(
@@ -143,16 +149,6 @@ def test_a_process_that_is_gone_says_how_it_ended(monkeypatch: pytest.MonkeyPatc
         ask(Load(spec("leaving"), None, 0))
 
 
-def test_a_replayed_strategy_sees_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    from portfolios.verify.process import _environment
-
-    for name in ("DATABASE_URL", "GINKGO_SECRET_KEY", "REDIS_URL", "GINKGO_NODE_TOKEN"):
-        monkeypatch.setenv(name, "x")
-    kept = _environment()
-    assert kept["PYTHONHASHSEED"] == "0"
-    assert not [name for name in kept if kept[name] == "x"]
-
-
 def first_event(what: str, **limits: Any) -> Reply:
     """Return what the replay of one event answers, at which the strategy does `what`."""
     parameters = {"what": what, "at_event": 1}
@@ -166,6 +162,37 @@ def first_event(what: str, **limits: Any) -> Reply:
 def faulty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let there be strategies that misbehave."""
     monkeypatch.setenv("GINKGO_STRATEGIES", "portfolios.strategies.faulty")
+
+
+def test_nothing_is_left_of_a_replay_that_forked_or_was_late(
+    faulty: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = str(uuid4())
+    monkeypatch.setenv("GINKGO_TEST_MARK", mark)
+    assert isinstance(first_event("fork", guarded=False), Result)
+    with pytest.raises(Ended, match="within 3 s and was ended"):
+        first_event("sleep", limit_s=3.0)
+    eventually(lambda: not marked(mark), 5, "the end of every process of it")
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Return the processes that were started with this mark and live."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.environ().get("GINKGO_TEST_MARK") == mark:
+                found.append(process)
+    return [p for p in found if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_replayed_strategy_sees_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    from portfolios.verify.process import _environment
+
+    for name in ("DATABASE_URL", "GINKGO_SECRET_KEY", "REDIS_URL", "GINKGO_NODE_TOKEN"):
+        monkeypatch.setenv(name, "x")
+    kept = _environment()
+    assert kept["PYTHONHASHSEED"] == "0"
+    assert not [name for name in kept if kept[name] == "x"]
 
 
 @pytest.mark.usefixtures("faulty")
