@@ -128,9 +128,15 @@ def terminate_daemon(scene: Scene) -> None:
     """SIGTERM of a daemon: it hands everything over and says goodbye."""
     node, _ = scene.far_node()
     daemon = scene.grounds.daemons[node]
+    # Another daemon of its name, which the other one of two faults may start, may hold them then.
+    its = {run.incarnation for run in scene.fleet.runs_on(node)}
     daemon.send_signal(signal.SIGTERM)
     scene.expect(lambda: daemon.poll() is not None, 15 * PATIENCE, f"the end of {node}")
-    scene.expect(lambda: not scene.fleet.on(node), 5, f"nothing left on {node}")
+    scene.expect(
+        lambda: not its & {run.incarnation for run in scene.fleet.runs_on(node)},
+        5,
+        f"nothing left with the daemon of {node} that ended",
+    )
     scene.relaunch_far(node)
 
 

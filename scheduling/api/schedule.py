@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 from typing import Any
 
@@ -31,12 +30,10 @@ from scheduling.decide.targets import targets
 from scheduling.errors import Invalid, NotFound, Refused
 from scheduling.models import Control, Handoff, HandoffKind, HandoffState
 from scheduling.observe.kept import looking
-from scheduling.scheduler import Scheduler
+from scheduling.scheduler import PATIENCE_S, Scheduler
 
 #: Expected pauses are taken from this many of the newest moves.
 PAUSES = 50
-#: A pass of the watcher lasts milliseconds; a lock that nobody lets go ends after 5 s.
-PATIENCE_S = 8.0
 
 
 class ScheduleTargets(ApiView):
@@ -92,21 +89,16 @@ class ScheduleRebalance(ApiView):
 
 def rebalance_now(actor: str) -> dict[str, Any]:
     """Tick once as soon as no other pass is under way, and return what that began."""
-    scheduler = Scheduler("by hand")
-    until = time.monotonic() + PATIENCE_S
-    while True:
-        outcome = scheduler.tick(actor=actor).balance
-        if outcome is not None:
-            return {
-                "requested": list(outcome.requested),
-                "rejected": [asdict(rejected) for rejected in outcome.rejected],
-                "pending": [pending_document(pending) for pending in outcome.plan.pending],
-                "stuck": [pending_document(pending) for pending in outcome.plan.stuck],
-            }
-        if time.monotonic() > until:
-            said = f"Another pass has been under way for {PATIENCE_S:g} s; it does the same work."
-            raise Refused("unavailable", said, status=503)
-        time.sleep(0.05)
+    outcome = Scheduler("by hand").tick(actor=actor, patience_s=PATIENCE_S).balance
+    if outcome is None:
+        said = f"Another pass has been under way for {PATIENCE_S:g} s; it does the same work."
+        raise Refused("unavailable", said, status=503)
+    return {
+        "requested": list(outcome.requested),
+        "rejected": [asdict(rejected) for rejected in outcome.rejected],
+        "pending": [pending_document(pending) for pending in outcome.plan.pending],
+        "stuck": [pending_document(pending) for pending in outcome.plan.stuck],
+    }
 
 
 class ScheduleMigrate(ApiView):
