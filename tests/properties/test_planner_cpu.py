@@ -13,6 +13,7 @@ from scheduling.decide.planner import make_plan
 from scheduling.decide.world import Cpu, Policy, Snapshot
 from tests.planning import applied, node, portfolio, world
 from tests.properties.test_planner import POLICIES, held, steps, worlds
+from tests.properties.test_planner_room import crowded_worlds
 
 #: Points by which a figure may be wrong; a tenth of the gain would be 1.
 NOISE = 0.9
@@ -20,11 +21,17 @@ NOISE = 0.9
 
 @st.composite
 def measured(draw: st.DrawFn) -> Snapshot:
-    """Any world, some of it measured."""
-    snapshot = draw(worlds())
-    per_cent = st.none() | st.floats(0, 100)
+    """Any world, or one that is nearly full and otherwise well; some of it measured."""
+    snapshot = draw(worlds() | crowded_worlds())
+    # Mostly a busy node or an idle one, and what would even them out.
+    per_cent = st.sampled_from([0.0, 5.0, 90.0, 100.0, None]) | st.floats(0, 100)
+    share = st.sampled_from([10.0, 30.0, 40.0, None]) | st.floats(0, 100)
     nodes = {n.id: figure for n in snapshot.nodes if (figure := draw(per_cent)) is not None}
-    shares = {p.id: figure for p in snapshot.portfolios if (figure := draw(per_cent)) is not None}
+    shares = {p.id: figure for p in snapshot.portfolios if (figure := draw(share)) is not None}
+    # What runs nowhere, or is in a handoff, keeps its node still: half the worlds have none of it.
+    if draw(st.booleans()):
+        steady = tuple(p for p in snapshot.portfolios if p.node and p.handoff is None)
+        snapshot = replace(snapshot, portfolios=steady)
     return replace(snapshot, cpu=Cpu(nodes, shares))
 
 

@@ -18,6 +18,16 @@ def test_one_that_comes_later_weighs_too() -> None:
     assert stock.shares[1].weight == 4
 
 
+def test_the_lightest_is_known_anew_once_one_came_or_went() -> None:
+    stock = Stock.of(on(1, "a", weight=3))
+    assert stock.shares[1].lightest == 3
+    (light,) = on(1, "b", weight=2)
+    stock.change([light])
+    assert stock.shares[1].lightest == 2
+    stock.change([], gone=[light.id])
+    assert stock.shares[1].lightest == 3
+
+
 def test_what_one_that_comes_later_needs_counts_too() -> None:
     stock = Stock.of(on(1, "a"))
     assert stock.shares[1].suits(node(1))
