@@ -216,6 +216,17 @@ def test_the_page_says_what_the_api_says(viewer: Caller, page: Client, fleet: li
     assert 'id="permalink">http://testserver/what-if/?lose=node-1<' in text
 
 
+def test_who_would_have_no_place_is_never_said_to_have_an_owner(
+    page: Client, fleet: list[Daemon]
+) -> None:
+    assert "; 2 until there is room<" in shown(page, "?lose=node-1")
+    alone = re.search(
+        r"<dt>Without an owner</dt><dd>(.*?)</dd>", shown(page, "?lose=node-2,node-1")
+    )
+    assert alone is not None
+    assert alone[1] == "4<small>until there is room</small>"
+
+
 def test_a_load_is_drawn_in_places_before_over_after(page: Client, fleet: list[Daemon]) -> None:
     text = shown(page, "?lose=node-1")
     row = re.search(r'data-node="node-2"><b>node-2</b>(.*?)</div>', text)
