@@ -210,7 +210,7 @@ def looked() -> dict[str, list[float]]:
     """Return what passes cost, measured by a process of their own."""
     say("looking at the fleet as a pass does")
     done = subprocess.run(
-        [sys.executable, "-m", "bench.fleet_looks"], capture_output=True, check=True, text=True
+        [sys.executable, "-m", "bench.fleet_looks"], stdout=subprocess.PIPE, check=True, text=True
     )
     found: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
     return found
