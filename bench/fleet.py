@@ -132,10 +132,11 @@ async def lived(
         held = await asyncio.to_thread(house.load_portfolios, portfolios, len(fleet))
         for node in fleet:
             node.adopt(held.get(node.config.name, {}))
+        await told(house, fleet)
         house.start_watcher()
         # Nobody is judged until the gateway has served for one lease.
         ttl_s = float(os.environ.get("GINKGO_LEASE_TTL_S", 30))
-        await settled(house, began + ttl_s + 2)
+        await settled(house, tally, began + ttl_s + 2)
         rest = await at_rest(house, tally, seconds)
         looks = await asyncio.to_thread(looked)
         losses = []
@@ -175,17 +176,33 @@ async def registered(fleet: list[SimulatedNode]) -> None:
     await asyncio.gather(*(one(node) for node in fleet))
 
 
-async def settled(house: FleetHouse, until: float) -> None:
-    """Return when it is late enough and the watcher has made a whole pass."""
+async def told(house: FleetHouse, fleet: list[SimulatedNode]) -> None:
+    """Let all hear what they hold, some at a time: no fleet hears of all it has within a second."""
+    for first in range(0, len(fleet), AT_ONCE):
+        some = fleet[first : first + AT_ONCE]
+        before = {node: node.desired.version if node.desired else 0 for node in some}
+        await asyncio.to_thread(house.touch, [node.config.name for node in some])
+        for node in some:
+            node.beat_now()
+        while any(node.desired is None or node.desired.version <= before[node] for node in some):
+            await asyncio.sleep(0.02)
+
+
+async def settled(house: FleetHouse, tally: Tally, until: float) -> None:
+    """Return when it is late enough, the watcher has made a whole pass and all is answered."""
     while True:
+        tally.clear()
+        await asyncio.sleep(2)
         with house.connection() as db:
             ran = db.execute(
                 "SELECT 1 FROM scheduling_passlock WHERE failover_ran_at IS NOT NULL"
             ).fetchone()
-        if ran and time.monotonic() > until:
+        if ran and time.monotonic() > until and not tally.refused:
             return
-        say(f"settling, {max(until - time.monotonic(), 0):.0f} s left")
-        await asyncio.sleep(2)
+        say(
+            f"settling, {max(until - time.monotonic(), 0):.0f} s left,"
+            f" {len(tally.refused)} of {len(tally.refused) + len(tally.beats_s)} beats unanswered"
+        )
 
 
 async def at_rest(house: FleetHouse, tally: Tally, seconds: float) -> Rest:

@@ -78,7 +78,10 @@ SELECT m.id, 1, p.node, p.incarnation, 1, %(seq)s, 'place', '', now(), now()
 FROM made m JOIN place p ON m.name = 'p-' || lpad(p.g::text, 7, '0')
 """
 
-TOUCH_ALL = "UPDATE scheduling_node SET desired_version = desired_version + 1"
+TOUCH = """
+UPDATE scheduling_node SET desired_version = desired_version + 1
+WHERE name = ANY(%(names)s::text[])
+"""
 
 
 def zones(nodes: int) -> int:
@@ -195,7 +198,6 @@ class FleetHouse:
                     "version": registry.versions()["canary"],
                 },
             )
-            db.execute(TOUCH_ALL)
             db.execute("VACUUM ANALYZE")
             rows = db.execute(
                 "SELECT n.name, r.portfolio_id FROM scheduling_run r"
@@ -205,6 +207,11 @@ class FleetHouse:
         for row in rows:
             held.setdefault(row.name, {})[row.portfolio_id] = SEQ
         return held
+
+    def touch(self, names: list[str]) -> None:
+        """Let these nodes hear of their sets with their next beats."""
+        with self.connection() as db:
+            db.execute(TOUCH, {"names": names})
 
     # --- what they cost --------------------------------------------------------------------------
 

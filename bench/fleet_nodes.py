@@ -110,6 +110,10 @@ class SimulatedNode:
         self._stand = {portfolio: (1, seq) for portfolio, seq in seqs.items()}
         self._begun = {("run", portfolio, 1) for portfolio in seqs}
 
+    def beat_now(self) -> None:
+        """Beat at once."""
+        self._beat_now.set()
+
     @property
     def holds(self) -> list[int]:
         """The portfolios it runs."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from psycopg.types.json import Jsonb
 
 from scheduling.enact.audit import audit
@@ -21,8 +22,9 @@ from scheduling.wire.messages import Beat
 
 BEAT = """
 WITH input AS MATERIALIZED (
+    -- In binary: written as text, a list of long documents is quoted sign by sign.
     SELECT * FROM unnest(%(nodes)s::bigint[], %(incarnations)s::uuid[], %(leaving)s::boolean[],
-                         %(metrics)s::jsonb[], %(portfolios)s::jsonb[], %(unheard)s::float8[])
+                         %(metrics)b::jsonb[], %(portfolios)b::jsonb[], %(unheard)s::float8[])
         AS i(node, incarnation, leaving, metrics, portfolios, unheard_s)
 ), clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
@@ -159,10 +161,8 @@ def beat(nodes: Sequence[int], beats: Sequence[Beat], timing: Timing) -> Recipe[
             for b in beats
         ],
         metrics=[Jsonb(_finite(b.metrics)) for b in beats],
-        portfolios=[
-            Jsonb([_finite({f: getattr(a, f) for f in a.__struct_fields__}) for a in b.portfolios])
-            for b in beats
-        ],
+        # A number that JSON cannot hold becomes null, as one that was not said.
+        portfolios=[Jsonb(b.portfolios, dumps=msgspec.json.encode) for b in beats],
         ttl_s=timing.lease_ttl_s,
         gap_s=2 * timing.heartbeat_interval_s,
     )

@@ -195,7 +195,7 @@ async def _heartbeat(who: Speaker, body: bytes) -> msgspec.Struct:
                     # The beat is durable: one report, or a fault of ours in it, must not cost the
                     # node its lease. Unanswered it would be said again for ever.
                     logger.exception("%s: a report could not be applied", who.name)
-            desired = await arun_bare(connection, desired_set(who.node))
+            desired = await arun_bare(connection, desired_set(who.node, message.have_version))
     return wire.BeatAnswer(
         status="ok",
         expires_in_s=times.lease_ttl_s,

@@ -10,7 +10,8 @@ from scheduling.wire.messages import Desired, DesiredSet, FeedInfo, SegmentInfo
 DESIRED = """
 WITH me AS (
     SELECT n.id, n.desired_version, l.incarnation
-    FROM scheduling_node n JOIN scheduling_lease l ON l.node_id = n.id WHERE n.id = %(node)s
+    FROM scheduling_node n JOIN scheduling_lease l ON l.node_id = n.id
+    WHERE n.id = %(node)s AND n.desired_version > %(known)s
 ), entries AS (
     SELECT r.portfolio_id, r.epoch, r.revision,
            CASE WHEN h.state = 'draining' AND h.from_epoch = r.epoch THEN 'drain' ELSE 'run' END
@@ -53,9 +54,12 @@ ORDER BY e.portfolio_id, e.role
 """
 
 
-def desired_set(node: int) -> Recipe[DesiredSet | None]:
-    """Return the desired set of `node` for its present incarnation, or None if it has no lease."""
-    rows = yield from call(DESIRED, node=node)
+def desired_set(node: int, known: int = -1) -> Recipe[DesiredSet | None]:
+    """Return the desired set of `node` for its present incarnation.
+
+    None: it has no lease, or no version of the set is newer than `known`.
+    """
+    rows = yield from call(DESIRED, node=node, known=known)
     if not rows:
         return None
     first = rows[0]

@@ -35,6 +35,7 @@ class AgentSocket(AsyncWebsocketConsumer):
 
     who: Speaker | None = None
     connection_id: UUID | None = None
+    pushed = -1  #: version of the newest set that went out
 
     async def connect(self) -> None:
         try:
@@ -68,21 +69,23 @@ class AgentSocket(AsyncWebsocketConsumer):
         await self._push()
 
     async def desired_changed(self, event: dict[str, Any]) -> None:
-        """A hint: read the set and push it."""
-        await self._push()
+        """A hint: read the set and push it, unless what was pushed meanwhile is as new."""
+        if event["version"] > self.pushed:
+            await self._push(self.pushed)
 
     async def wake(self, event: dict[str, Any]) -> None:
         """The listener was away: anything may have changed."""
         await self._push()
 
-    async def _push(self) -> None:
+    async def _push(self, known: int = -1) -> None:
         assert self.who is not None
         try:
             async with pool().connection() as connection:
-                desired = await arun_bare(connection, desired_set(self.who.node))
+                desired = await arun_bare(connection, desired_set(self.who.node, known))
         except (psycopg.Error, PoolTimeout):
             return  # the next beat carries the set
         if desired is not None:
+            self.pushed = desired.version
             await self.send(bytes_data=encode(desired))
 
     async def disconnect(self, code: int) -> None:

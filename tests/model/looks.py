@@ -17,7 +17,7 @@ from tests.model.store import ACTIVE, ANSWERS, Row, Store, answers, view
 @answers(desired.DESIRED)
 def desired_set(db: Store, p: Any) -> list[Row]:
     lease = db.leases.get(p.node)
-    if lease is None:
+    if lease is None or db.nodes[p.node].desired_version <= p.known:
         return []
     me = (p.node, lease.incarnation)
     entries: list[tuple[int, int, int, str, int | None]] = []
