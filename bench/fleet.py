@@ -46,15 +46,11 @@ GRANTED_TARGET_S = 10.0
 
 def main() -> None:
     given = sys.argv[1:]
-    sizes = [(int(given[0]), int(given[1]))] if len(given) > 1 else list(SIZES)
-    seconds = float(given[2]) if len(given) > 2 else SECONDS
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     rows = []
-    for nodes, portfolios in sizes:
-        with a_house() as house:
-            for each in measured(house, nodes, portfolios, seconds):
-                rows.append(each)
-                print(json.dumps(each), flush=True)
+    for each in one_size(*given) if len(given) > 1 else every_size():
+        rows.append(each)
+        print(json.dumps(each), flush=True)
     table = as_table(rows)
     print(table, file=sys.stderr)
     if out := os.environ.get("BENCH_OUT"):
@@ -62,6 +58,27 @@ def main() -> None:
         Path(out, "fleet.txt").write_text(table)
         Path(out, "fleet.svg").write_text(as_svg(rows))
     sys.exit(0 if all(each["met"] is not False for each in rows) else 1)
+
+
+def one_size(nodes: str, portfolios: str, seconds: str = str(SECONDS)) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one size."""
+    with a_house() as house:
+        yield from measured(house, int(nodes), int(portfolios), float(seconds))
+
+
+def every_size() -> Iterator[dict[str, Any]]:
+    """Yield the rows of SIZES. A process for each: Django takes one database for its life."""
+    quietly = {name: value for name, value in os.environ.items() if name != "BENCH_OUT"}
+    for size in SIZES:
+        command = [sys.executable, "-m", "bench.fleet", *map(str, size)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=quietly) as one:
+            assert one.stdout is not None
+            try:
+                yield from map(json.loads, one.stdout)
+            finally:
+                one.terminate()
+        if one.returncode not in (0, 1):
+            raise SystemExit(f"{size[0]} nodes, {size[1]} portfolios: ended with {one.returncode}")
 
 
 def measured(

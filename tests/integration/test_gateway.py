@@ -17,10 +17,11 @@ from scheduling.gateway import auth
 from scheduling.gateway.app import COMMIT_BODY, SMALL_BODY, gateway
 from scheduling.gateway.beats import Coalescer, WaitedTooLong
 from scheduling.gateway.pool import close_pool, open_pool
-from scheduling.models import Event, Lease, Node, NodeToken
+from scheduling.models import Event, Lease, Node, NodeReport, NodeToken
 from scheduling.models.tokens import hash_token
 from scheduling.wire.messages import (
     PROTOCOL,
+    Actual,
     Beat,
     CheckpointRequest,
     Commit,
@@ -353,7 +354,11 @@ def test_a_fault_of_ours_in_a_report_costs_the_node_neither_its_beat_nor_its_oth
 def test_one_nodes_nonsense_costs_no_other_its_beat(node: Daemon) -> None:
     other = a_node("node-2")
     a_token(other)
-    odd = beat(node, metrics={"a\0": 1.0, "b": float("nan")})
+    number = float("nan")
+    owned = Actual(
+        portfolio=1, epoch=1, revision=1, phase="running", seq=0, lag=0, cpu_pct=number
+    )  # fmt: skip
+    odd = beat(node, metrics={"a\0": 1.0, "b": number}, portfolios=[owned])
 
     async def both() -> Any:
         return await asyncio.gather(
@@ -362,6 +367,19 @@ def test_one_nodes_nonsense_costs_no_other_its_beat(node: Daemon) -> None:
         )
 
     assert [answer[1]["status"] for answer in serve(both)] == ["ok", "ok"]
+    kept = NodeReport.objects.get(node=node.row)
+    assert kept.metrics == {"a": 1.0}
+    assert kept.portfolios == [msgspec.to_builtins(owned) | {"cpu_pct": None}]
+
+
+def test_a_report_that_changes_nothing_is_not_answered_with_the_whole_set(node: Daemon) -> None:
+    _, answer = post("heartbeat/", beat(node))
+    words = Beat(
+        incarnation=str(node.incarnation),
+        have_version=answer["desired"]["version"],
+        reports=[Prepared(handoff=999)],
+    )
+    assert post("heartbeat/", words)[1].get("desired") is None
 
 
 def test_beats_that_coincide_are_each_answered_from_their_own_row(node: Daemon) -> None:

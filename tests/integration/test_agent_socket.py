@@ -1,0 +1,146 @@
+"""The daemon's websocket: what is pushed over it, and how often it is read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+from asgiref.testing import ApplicationCommunicator
+from channels.db import database_sync_to_async
+from channels.layers import get_channel_layer
+from django.db import connections, transaction
+
+from scheduling.enact.hints import touch
+from scheduling.enact.recipe import run
+from scheduling.gateway import auth
+from scheduling.gateway.pool import close_pool, open_pool
+from scheduling.models import NodeToken
+from scheduling.models.tokens import hash_token
+from scheduling.sockets import agent
+from scheduling.wire.messages import DesiredSet, Hello, encode
+from tests.fleet_cast import Daemon, a_node
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+async def open_gateway() -> AsyncIterator[None]:
+    """A pool and a listener for the loop of the test."""
+    auth._known.clear()
+    await open_pool()
+    yield
+    await close_pool()
+    layer = get_channel_layer()
+    assert layer is not None
+    await layer.close()
+    await database_sync_to_async(connections.close_all)()
+
+
+class Socket(ApplicationCommunicator):
+    """A daemon's end of the socket."""
+
+    def __init__(self, token: str) -> None:
+        scope = {
+            "type": "websocket",
+            "path": "/ws/agent/",
+            "query_string": b"",
+            "headers": [(b"authorization", f"Bearer {token}".encode())],
+            "subprotocols": [],
+        }
+        super().__init__(agent.AgentSocket.as_asgi(), scope)
+
+    async def open(self, daemon: Daemon) -> DesiredSet:
+        """Say who speaks and return the set that is pushed."""
+        await self.send_input({"type": "websocket.connect"})
+        assert (await self.receive_output(5))["type"] == "websocket.accept"
+        hello = Hello(incarnation=str(daemon.incarnation))
+        await self.send_input({"type": "websocket.receive", "bytes": encode(hello)})
+        return await self.pushed()
+
+    async def pushed(self) -> DesiredSet:
+        """Return the next set."""
+        said = await self.receive_output(5)
+        assert said["type"] == "websocket.send", said
+        return msgspec.msgpack.decode(said["bytes"], type=DesiredSet)
+
+    async def leave(self) -> None:
+        """Close as the server would have it: nobody's lease is shortened by a test's end."""
+        await self.send_input({"type": "websocket.disconnect", "code": 1012})
+        await self.wait(5)
+
+
+@database_sync_to_async
+def a_daemon() -> Daemon:
+    daemon = a_node("node-1")
+    NodeToken.objects.create(node=daemon.row, sha256=hash_token("token"))
+    return daemon
+
+
+@database_sync_to_async
+def touched(daemon: Daemon, times: int) -> int:
+    """Change the set so many times in one transaction; return its version."""
+    with transaction.atomic():
+        for _ in range(times):
+            run(touch([daemon.row.pk]))
+    daemon.row.refresh_from_db()
+    version: int = daemon.row.desired_version
+    return version
+
+
+async def woken(daemon: Daemon) -> None:
+    """Say what everybody is told after the listener was away."""
+    layer = get_channel_layer()
+    assert layer is not None
+    await layer.group_send(f"node.{daemon.row.pk}", {"type": "wake"})
+
+
+EVERYTHING = -1  #: the version that is known where the set is read whatever was sent before
+
+
+async def test_many_hints_at_once_are_one_reading_and_one_push(monkeypatch: Any) -> None:
+    daemon = await a_daemon()
+    socket = Socket("token")
+    first = await socket.open(daemon)
+    read: list[int] = []
+    told = agent.desired_set
+    monkeypatch.setattr(agent, "desired_set", lambda *of: read.append(of[1]) or told(*of))
+    newest = await touched(daemon, 5)
+    assert newest == first.version + 5
+    assert (await socket.pushed()).version == newest
+    # A wake comes after whatever the five still had to say.
+    await woken(daemon)
+    assert (await socket.pushed()).version == newest
+    assert read == [first.version, EVERYTHING]
+    await socket.leave()
+
+
+async def test_after_the_listener_was_away_the_set_is_pushed_whatever_was_sent_before() -> None:
+    daemon = await a_daemon()
+    socket = Socket("token")
+    first = await socket.open(daemon)
+    await woken(daemon)
+    assert (await socket.pushed()).version == first.version
+    await socket.leave()
+
+
+async def test_another_incarnation_is_told_to_go() -> None:
+    daemon = await a_daemon()
+    socket = Socket("token")
+    await socket.send_input({"type": "websocket.connect"})
+    await socket.receive_output(5)
+    hello = Hello(incarnation="00000000-0000-4000-8000-000000000000")
+    await socket.send_input({"type": "websocket.receive", "bytes": encode(hello)})
+    said = await socket.receive_output(5)
+    assert (said["type"], said["code"]) == ("websocket.close", agent.SUPERSEDED)
+    assert daemon.row.name == "node-1"
+    await socket.leave()
+
+
+async def test_without_a_good_token_the_socket_is_closed_before_it_opens() -> None:
+    socket = Socket("another")
+    await socket.send_input({"type": "websocket.connect"})
+    said = await socket.receive_output(5)
+    assert (said["type"], said["code"]) == ("websocket.close", agent.UNAUTHENTICATED)
+    await socket.leave()
