@@ -18,9 +18,11 @@ import time
 from collections.abc import Generator
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 import psycopg
+from psycopg.abc import AdaptContext
 from psycopg.rows import namedtuple_row
-from psycopg.types.json import JsonbLoader
+from psycopg.types.json import set_json_loads
 
 from scheduling.enact import failpoints
 
@@ -81,8 +83,14 @@ def django_cursor() -> psycopg.Cursor[Any]:
 
     connection.ensure_connection()
     cursor = psycopg.Cursor(connection.connection, row_factory=namedtuple_row)
-    cursor.adapters.register_loader("jsonb", JsonbLoader)
+    read_json(cursor)
     return cursor
+
+
+def read_json(context: AdaptContext) -> None:
+    """Have a cursor, or a connection and its cursors, return JSON as Python's values."""
+    # A look at a thousand nodes, or a node's desired set, reads thousands of small documents.
+    set_json_loads(msgspec.json.decode, context)
 
 
 async def arun(connection: psycopg.AsyncConnection[Any], recipe: Recipe[T]) -> T:

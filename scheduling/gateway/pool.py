@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
+
+from scheduling.enact.recipe import read_json
 
 SIZE = 5
 
@@ -33,9 +36,14 @@ async def open_pool() -> None:
             reconnect_timeout=0,
             max_idle=120,
             check=None,
+            configure=_configure,
             kwargs={"autocommit": True, "prepare_threshold": 1},
         )
         await _pool.open(wait=False)
+
+
+async def _configure(connection: AsyncConnection[Any]) -> None:
+    read_json(connection)
 
 
 async def close_pool() -> None:
