@@ -4,7 +4,8 @@ A real PostgreSQL, web process and watcher, as bin/up starts them, and so many n
 node protocol as daemons do (bench/fleet_nodes.py), each with its share of the portfolios. First the
 fleet is left alone for so many seconds: beats, commits of a sample, and what each part costs. Then
 one node after another is killed, and the database's clock tells how long it took from the mark
-`lost` until all it had was planned, requested, granted and committed elsewhere.
+`lost` until all it had was planned, requested, granted and committed elsewhere. Last the web
+process is killed and started again: how long until every node was heard, and was any lost by it?
 
 Without arguments the four sizes of SIZES, one after another. Prints JSON rows; writes fleet.txt and
 fleet.svg to the directory in BENCH_OUT, if it is set. The lease is the product's unless
@@ -89,10 +90,13 @@ def measured(
     house.start_database()
     tokens = house.create_nodes(nodes)
     house.start_web()
-    rest, losses, looks = asyncio.run(lived(house, tokens, portfolios, seconds))
+    rest, looks, losses, away = asyncio.run(lived(house, tokens, portfolios, seconds))
     path = f"{nodes} nodes, {portfolios} portfolios"
     yield from rows_at_rest(path, rest, looks)
     yield from rows_of_losses(path, losses)
+    yield row(path, "web killed to answering again", away.back_s, "s")
+    yield row(path, "web killed to every node heard", away.heard_s, "s")
+    yield row(path, "nodes lost by it", away.lost, "", target="0", met=away.lost == 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +127,19 @@ class Loss:
     cpu_s: dict[str, float]  #: what each part used from the kill to the last commit
 
 
+@dataclass(frozen=True, slots=True)
+class Away:
+    """The web process was killed and started again; seconds from the kill."""
+
+    back_s: float  #: it answers
+    heard_s: float  #: every node's beat was answered
+    lost: int  #: nodes that were lost by it
+
+
 async def lived(
     house: FleetHouse, tokens: list[tuple[str, str]], portfolios: int, seconds: float
-) -> tuple[Rest, list[Loss], dict[str, list[float]]]:
-    """Let the fleet live: load it, leave it alone, lose nodes."""
+) -> tuple[Rest, dict[str, list[float]], list[Loss], Away]:
+    """Let the fleet live: load it, leave it alone, lose nodes, take the web process away."""
     tally = Tally()
     fleet = [
         SimulatedNode(
@@ -160,11 +173,12 @@ async def lived(
         with house.connection() as db:
             for number in range(min(LOSSES, len(fleet) // 3)):
                 victim = fleet.pop(len(fleet) // 2)
-                losses.append(await lost(house, db, victim))
+                losses.append(await killed(house, db, victim))
                 say(f"loss {number + 1}: all granted {losses[-1].granted_s:.2f} s after the mark")
-        if tally.refused:
-            say(f"without a good answer: {len(tally.refused)}, the first: {tally.refused[0]}")
-        return rest, losses, looks
+            if tally.refused:
+                say(f"without a good answer: {len(tally.refused)}, the first: {tally.refused[0]}")
+            away = await without_web(house, db, fleet, ttl_s)
+        return rest, looks, losses, away
     finally:
         await asyncio.gather(*(node.kill() for node in fleet), return_exceptions=True)
 
@@ -265,7 +279,34 @@ WHERE portfolio_id = ANY(%(held)s::bigint[]) AND requested_at >= %(since)s
 """
 
 
-async def lost(house: FleetHouse, db: psycopg.Connection[Any], victim: SimulatedNode) -> Loss:
+async def without_web(
+    house: FleetHouse, db: psycopg.Connection[Any], fleet: list[SimulatedNode], ttl_s: float
+) -> Away:
+    """Kill the web process, and wait until nodes may be judged again."""
+    say("killing the web process")
+    killed_at = time.monotonic()
+    await asyncio.to_thread(house.restart_web)
+    back_s = time.monotonic() - killed_at
+    deadline = time.monotonic() + LIMIT_S
+    while (silent := sum(node.heard_at < killed_at for node in fleet)) and (
+        time.monotonic() < deadline
+    ):
+        await asyncio.sleep(0.05)
+    if silent:
+        raise SystemExit(f"{silent} nodes were not heard for {LIMIT_S:g} s")
+    heard_s = time.monotonic() - killed_at
+    say(f"all heard after {heard_s:.1f} s; waiting until they may be judged")
+    await asyncio.sleep(ttl_s + 5)
+    still = {node.config.name for node in fleet}
+    lost = [
+        found.name
+        for found in db.execute("SELECT name FROM scheduling_node WHERE status = 'lost'")
+        if found.name in still
+    ]
+    return Away(back_s, heard_s, len(lost))
+
+
+async def killed(house: FleetHouse, db: psycopg.Connection[Any], victim: SimulatedNode) -> Loss:
     """Kill one node and return how long everything took."""
     log = house.log("watcher")
     offset, held = log.stat().st_size, victim.holds

@@ -140,6 +140,12 @@ class FleetHouse:
                 raise SystemExit(f"the web process does not answer: {self.log('web').read_text()}")
             time.sleep(0.05)
 
+    def restart_web(self) -> None:
+        """Kill the web process and start another at the same address."""
+        self._children["web"].kill()
+        self._children["web"].wait()
+        self.start_web()
+
     def start_watcher(self) -> None:
         """Start the watcher."""
         self.start("watcher", str(CHECKOUT / "manage.py"), "run_watcher")

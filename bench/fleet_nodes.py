@@ -59,6 +59,7 @@ class SimulatedNode:
         self.config = config
         self.incarnation = str(uuid4())
         self.desired: DesiredSet | None = None
+        self.heard_at = 0.0  #: of the monotonic clock: when its last beat was answered
         self._known = known  #: the strategies and feeds of Register
         self._tally = tally
         self._stand: dict[int, tuple[int, int]] = {}  #: portfolio → (epoch, seq)
@@ -145,6 +146,7 @@ class SimulatedNode:
                 failures += 1
                 continue
             self._tally.beats_s.append(time.perf_counter() - began)
+            self.heard_at = time.monotonic()
             failures = 0
             if answer.status != "ok":
                 self._tally.refused.append(f"beat: {answer.status} {answer.message}")
