@@ -470,7 +470,7 @@ def _failed_over_from(node: NodeLine, board: Board) -> tuple[HandoffLine, ...]:
 def _lost_note(cards: tuple[Card, ...], moved: tuple[HandoffLine, ...]) -> str:
     if moved:
         ended = max((h.finished_at for h in moved if h.finished_at), default=None)
-        what = "1 portfolio was" if len(moved) == 1 else f"{len(moved)} portfolios were"
+        what = f"{counted(len(moved), 'portfolio')} {'was' if len(moved) == 1 else 'were'}"
         by = f" by {clock(ended)}" if ended else ""
         return f"It cannot commit any more. {what} placed elsewhere{by}:"
     if cards:

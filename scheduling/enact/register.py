@@ -6,6 +6,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from scheduling.decide.reasons import count
 from scheduling.enact.audit import audit
 from scheduling.enact.grant import grant, lock_run
 from scheduling.enact.handoff import end_run, fail, quarantine, supersede
@@ -139,7 +140,7 @@ def register(node: int, node_name: str, message: Register, timing: Timing) -> Re
             "node_registered",
             node=node,
             actor=node_name,
-            reason=f"{taken} portfolios taken over" if taken else "",
+            reason=f"{count(taken, 'portfolio')} taken over" if taken else "",
             incarnation=message.incarnation,
             host=message.host,
             pid=message.pid,

@@ -38,7 +38,7 @@ def halt(request: HttpRequest) -> HttpResponse:
     reason = request.POST.get("reason", "").strip()
     typed = request.POST.get("word", "").strip()
     context |= {
-        "title": f"Stop all {running} portfolios now?",
+        "title": _title(running),
         "running": running,
         "active": len(context["board"].handoffs_active),
         "reason": reason,
@@ -60,7 +60,7 @@ def halt(request: HttpRequest) -> HttpResponse:
         context["refused"] = refused.message
         if refused.code == "count_differs":
             running = context["running"] = refused.extra["running"]
-            context |= {"title": f"Stop all {running} portfolios now?", "typed": ""}
+            context |= {"title": _title(running), "typed": ""}
         return show_form(request, template, context, refused.status)
     go = reverse("board") if done.halt is None else reverse("halted", args=[done.halt])
     if wants_dialog(request):
@@ -78,6 +78,11 @@ def halted(request: HttpRequest, number: int) -> HttpResponse:
         return problem(request, 404, "No such halt", missing.message)
     context = page_context(request, "board") | {"line": line, "outcome": outcome}
     return show(request, "desk/halted.html", context)
+
+
+def _title(running: int) -> str:
+    every = "" if running == 1 else "all "
+    return f"Stop {every}{counted(running, 'portfolio')} now?"
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -8,6 +8,7 @@ from django.core.management.base import CommandParser
 
 from scheduling import requests
 from scheduling.api.nodes import node_document
+from scheduling.decide.reasons import count
 from scheduling.management.arguments import add_reason
 from scheduling.management.base import GinkgoCommand
 
@@ -33,4 +34,4 @@ class Command(GinkgoCommand):
             requests.drain(name, actor=self.actor, reason=options["reason"])
             document = node_document(name)
             left = len(document["portfolios"])
-            self.show(document, f"{name} is draining: {left} portfolios to hand off.")
+            self.show(document, f"{name} is draining: {count(left, 'portfolio')} to hand off.")
