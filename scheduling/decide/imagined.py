@@ -15,6 +15,7 @@ from scheduling.decide.world import NodeView, Snapshot
 #: More new nodes, or a larger one, nobody means.
 MOST_ADDED = 1000
 LARGEST = 1_000_000
+LONGEST_SAID = 60  #: of a text that is said again
 
 WANTED = "must be CAPACITY or CAPACITY:label=value,label=value, such as 8 or 8:gpu=yes"
 
@@ -76,15 +77,22 @@ def _names(texts: Iterable[str]) -> tuple[str, ...]:
 
 def _addition(text: str) -> Addition:
     places, colon, rest = text.strip().partition(":")
-    if not (places.isascii() and places.isdigit() and 1 <= int(places) <= LARGEST):
-        raise BadQuestion("add", f"{WANTED}, not {text!r}: the capacity is no number from 1 on")
+    # Shortened: it goes into the answer, and int() refuses thousands of digits with an error.
+    said = repr(text if len(text) <= LONGEST_SAID else f"{text[:LONGEST_SAID]}…")
+    if not (places.isascii() and places.isdigit() and places.strip("0")):
+        raise BadQuestion("add", f"{WANTED}, not {said}: the capacity is no number from 1 on")
+    digits = places.lstrip("0")
+    if len(digits) > len(str(LARGEST)) or int(digits) > LARGEST:
+        raise BadQuestion("add", f"{WANTED}, not {said}: the capacity is over {LARGEST:,}")
     labels: dict[str, str] = {}
     for pair in rest.split(",") if colon else ():
         key, equals, value = pair.strip().partition("=")
         if not (key and equals and value):
-            raise BadQuestion("add", f"{WANTED}, not {text!r}: {pair!r} is no label=value")
+            raise BadQuestion("add", f"{WANTED}, not {said}: {pair!r} is no label=value")
+        if key in labels:
+            raise BadQuestion("add", f"{WANTED}, not {said}: the label {key} is given twice")
         labels[key] = value
-    return Addition(int(places), labels)
+    return Addition(int(digits), labels)
 
 
 def imagine(snapshot: Snapshot, question: Question) -> Snapshot:

@@ -109,7 +109,8 @@ def notes(answer: Answer, lease_ttl_s: float) -> list[str]:
             "What is drained goes on running where it is until its new node is ready: "
             "nothing is without an owner."
         )
-    if answer.whole_way and plan.move:
+    # Failover has no limits: of failovers alone this would be wrong.
+    if answer.whole_way and len(plan.move) > answer.failovers:
         a_pass = Policy()
         said.append(
             f"This is the whole way; a pass begins at most {a_pass.max_moves} moves, and "

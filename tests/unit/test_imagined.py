@@ -61,7 +61,10 @@ def test_an_addition_is_a_capacity_and_labels() -> None:
         ("-3", "the capacity is no number from 1 on"),
         ("2.5", "the capacity is no number from 1 on"),
         ("²", "the capacity is no number from 1 on"),
-        ("1000001", "the capacity is no number from 1 on"),
+        ("00", "the capacity is no number from 1 on"),
+        ("1000001", "the capacity is over 1,000,000"),
+        ("9" * 5000, "the capacity is over 1,000,000"),
+        ("8:gpu=yes,gpu=no", "the label gpu is given twice"),
         ("8:", "'' is no label=value"),
         ("8:gpu", "'gpu' is no label=value"),
         ("8:gpu=", "'gpu=' is no label=value"),
@@ -203,6 +206,16 @@ def test_an_added_node_takes_what_was_pending_and_its_share() -> None:
     # Five on two nodes of four: three and two, or two and three.
     assert sorted(load.after for load in found.loads) == [2, 3]
     assert any("newest version of every strategy" in note for note in notes(found, 30))
+
+
+def test_limits_of_a_pass_are_told_of_moves_that_have_them() -> None:
+    def told(**parts: Any) -> bool:
+        snapshot = world([node(1), node(2)], on(1, "a", "b", "c", "d"))
+        return any("a pass begins at most" in note for note in notes(asked(snapshot, **parts), 30))
+
+    assert told(drain=["node-1"])
+    assert not told(lose=["node-1"], add=["8"])
+    assert told(drain=["node-1"], lose=["node-2"], add=["8"])
 
 
 def test_loads_after_count_the_handoffs_under_way() -> None:
