@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from django.http import QueryDict
 
 PAGE_ROWS = 50
+FURTHEST = 1_000_000_000  #: PostgreSQL takes no offset over 63 bits, and no table is longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,14 @@ def number(query: QueryDict, name: str) -> int | None:
         return int(query.get(name, ""))
     except ValueError:
         return None
+
+
+def text(query: QueryDict, name: str) -> str:
+    """Return the text that the address gives for `name`, bare of spaces, or an empty one.
+
+    PostgreSQL fails on a NUL. No row has what stands for it, so a filter by it matches nothing.
+    """
+    return query.get(name, "").strip().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def newest_first(
@@ -50,7 +59,7 @@ def by_offset(
     arrange: Callable[[Any], Any] = lambda row: row,
 ) -> Turned:
     """Return the page of ordered `rows` that starts at the offset the address gives."""
-    start = max(number(query, name) or 0, 0)
+    start = min(max(number(query, name) or 0, 0), FURTHEST)
     found = list(rows[start : start + size + 1])
     more = len(found) > size
     older = str(start + size) if more else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -30,12 +30,18 @@ def title(question: Question) -> str:
         (question.drain, "is drained", "are drained"),
     ):
         if names:
-            said.append(f"{' and '.join(names)} {one if len(names) == 1 else more}")
+            said.append(f"{_listed(names)} {one if len(names) == 1 else more}")
     if question.add:
-        capacities = " and ".join(places(addition.capacity) for addition in question.add)
+        capacities = _listed([f"{addition.capacity:,}" for addition in question.add])
         a_node, is_added = ("a node", "is") if len(question.add) == 1 else ("nodes", "are")
         said.append(f"{a_node} of capacity {capacities} {is_added} added")
     return f"If {' and '.join(said)} now" if said else "What the next pass would do"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return `a`, `a and b`, or `a, b and c`."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def address(question: Question, **changes: Any) -> str:
@@ -203,7 +209,7 @@ def loss_words(loss: LossLine) -> str:
     else:
         words = f"{loss.fit:,} of {loss.runs:,} {'fits' if loss.fit == 1 else 'fit'}"
     if loss.suspects:
-        words += f"; {' and '.join(loss.suspects)} counted, suspect"
+        words += f"; {_listed(loss.suspects)} counted, suspect"
     return words
 
 

@@ -123,6 +123,26 @@ def test_each_page_has_one_heading_and_landmarks(operator):
         assert page.count("<main") == 1, address
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(f"/audit/?{name}=%00" for name in ("kind", "portfolio", "node", "actor")),
+        *(f"/handoffs/?{name}=%00" for name in ("portfolio", "node", "kind", "state")),
+        f"/audit/?before={10**25}",
+        *(f"/portfolios/aapl-sma/?{name}={10**25}" for name in ("orders", "tenures", "revisions")),
+    ],
+)
+def test_what_the_database_cannot_take_finds_nothing(operator, address):
+    assert "Something broke" not in text_of(operator.get(address))
+
+
+def test_an_act_that_is_not_there_is_said_by_its_name(operator):
+    for address in ("/nodes/node-1/explode/", "/portfolios/aapl-sma/explode/", "/fleet/explode/"):
+        answer = operator.get(address)
+        assert answer.status_code == 404
+        assert "There is no act named explode." in text_of(answer)
+
+
 def test_a_viewer_sees_all_and_finds_no_act(viewer):
     page = text_of(viewer.get("/"))
     assert "vic · viewer" in page

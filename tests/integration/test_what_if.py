@@ -261,6 +261,11 @@ def test_each_node_leads_to_its_own_question_and_the_rest_of_it_is_kept(
 ) -> None:
     text = shown(page, "?drain=node-1&add=8:gpu=yes")
     assert "<h1>If node-1 is drained and a node of capacity 8 is added now</h1>" in text
+    three = shown(page, "?lose=node-1,node-2&drain=node-3&add=8000&add=2&add=3")
+    assert (
+        "<h1>If node-1 and node-2 are lost and node-3 is drained "
+        "and nodes of capacity 8,000, 2 and 3 are added now</h1>" in three
+    )
     assert 'href="?drain=node-2&add=8:gpu=yes"' in text
     assert 'href="?lose=node-1&add=8:gpu=yes"' in text
     assert 'name="add" value="8:gpu=yes"' in text

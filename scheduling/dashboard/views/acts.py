@@ -102,9 +102,11 @@ def node_act(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     """Drain, cordon, and the undoing of both."""
     context = page_context(request, "nodes")
     node = find_node(context["board"], name)
+    if node is None:
+        return _missing(request, "node", name)
     act = NODE_ACTS.get(verb)
-    if node is None or act is None:
-        return _missing(request, "node" if node is None else "act", name)
+    if act is None:
+        return _missing(request, "act", verb)
     return carry_out(request, act, node, name, context)
 
 

@@ -11,7 +11,7 @@ from scheduling.dashboard.access import for_readers
 from scheduling.dashboard.desk import PHASES, build_desk, shown_status
 from scheduling.dashboard.figures import percent
 from scheduling.dashboard.pages import page_context, problem, show
-from scheduling.dashboard.paging import by_offset, newest_first
+from scheduling.dashboard.paging import by_offset, newest_first, text
 from scheduling.dashboard.steps import because, kind_words, steps_of
 from scheduling.models import Event, Handoff, HandoffKind, HandoffState, Tenure
 from scheduling.models.handoff import ACTIVE_STATES
@@ -82,7 +82,7 @@ def handoffs(request: HttpRequest) -> HttpResponse:
     """Show handoffs, newest first; `?portfolio=`, `?node=`, `?kind=` and `?state=` filter."""
     context = page_context(request, "handoffs")
     rows = Handoff.objects.select_related("portfolio", "source_node", "target_node")
-    asked = {key: request.GET.get(key, "") for key in ("portfolio", "node", "kind", "state")}
+    asked = {key: text(request.GET, key) for key in ("portfolio", "node", "kind", "state")}
     if asked["portfolio"]:
         rows = rows.filter(portfolio__name=asked["portfolio"])
     if asked["node"]:
@@ -135,9 +135,7 @@ def audit(request: HttpRequest) -> HttpResponse:
     """Show the trail, newest first; `?kind=`, `?portfolio=`, `?node=` and `?actor=` filter."""
     context = page_context(request, "audit")
     rows = Event.objects.select_related("portfolio", "node")
-    asked = {
-        key: request.GET.get(key, "").strip() for key in ("kind", "portfolio", "node", "actor")
-    }
+    asked = {key: text(request.GET, key) for key in ("kind", "portfolio", "node", "actor")}
     if asked["kind"]:
         rows = rows.filter(kind=asked["kind"])
     if asked["portfolio"]:
