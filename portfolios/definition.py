@@ -148,7 +148,7 @@ def cash_errors(cash: Any) -> list[Error]:
             error(
                 "starting_cash",
                 "out_of_range",
-                f"starting_cash is {cash!r}; give an amount over 0.",
+                f"starting_cash is {cash}; give an amount over 0, {LARGEST_CASH:,f} at most.",
             )
         ]
     return []

@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from scheduling import requests
-from scheduling.api.base import ApiView, TableView, actor_of
+from scheduling.api.base import ApiView, TableView, TrueOrFalse, actor_of
 from scheduling.api.bodies import ReasonBody, read_body
 from scheduling.api.described import described, described_table
 from scheduling.api.trail import OfPortfolio
@@ -49,7 +49,7 @@ class StormDocument(serializers.Serializer[Any]):
 class AlertFilters(OfPortfolio):
     """Which alerts. `open=true` are those whose cause is there."""
 
-    open = django_filters.BooleanFilter("closed_at", "isnull")
+    open = TrueOrFalse("closed_at", "isnull")
     kind = django_filters.CharFilter()
     node = django_filters.CharFilter("node__name")
     since = django_filters.IsoDateTimeFilter("opened_at", "gte")

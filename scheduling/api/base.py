@@ -6,8 +6,10 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import django_filters
+from django import forms
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django_filters.widgets import BooleanWidget
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
 from rest_framework.pagination import CursorPagination
 from rest_framework.permissions import BasePermission
@@ -46,6 +48,32 @@ class ApiView(APIView):
     def get_exception_handler(self) -> Callable[..., HttpResponse]:
         """Return the handler that makes problem documents."""
         return exception_handler
+
+
+class _TrueOrFalseWidget(BooleanWidget):
+    """Keeps what is neither true nor false, so that the field can refuse it."""
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
+        """Return True, False, None where nothing was given, or the text itself."""
+        value = super().value_from_datadict(data, files, name)
+        return (data.get(name) or None) if value is None else value
+
+
+class _TrueOrFalseField(forms.NullBooleanField):
+    widget = _TrueOrFalseWidget
+
+    def clean(self, value: Any) -> bool | None:
+        """Return the choice, or None where none was made. Raise ValidationError for another."""
+        if isinstance(value, str):
+            message = f"is none of true, false: {value!r}"
+            raise forms.ValidationError(message, code="invalid_choice")
+        return super().clean(value)
+
+
+class TrueOrFalse(django_filters.BooleanFilter):
+    """A filter that is true or false; the one it is made of answers everything for a third."""
+
+    field_class = _TrueOrFalseField
 
 
 class TableView(ApiView):

@@ -34,7 +34,9 @@ class StrictJSONParser(BaseParser):
         if len(body) > limit:
             raise RequestDataTooBig(f"The body is larger than {limit:,} bytes.")
         try:
-            value = json.loads(body.decode("utf-8"), parse_constant=_no_such_number)
+            value = json.loads(
+                body.decode("utf-8"), parse_constant=_no_such_number, object_pairs_hook=_once_each
+            )
         except UnicodeDecodeError:
             raise ParseError("The body is not UTF-8 text.") from None
         except RecursionError:
@@ -47,6 +49,16 @@ class StrictJSONParser(BaseParser):
 
 def _no_such_number(text: str) -> Any:
     raise ValueError(f"{text} is no JSON number")
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object; which of two values of one name was meant, nobody knows."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} is given twice")
+    return found
 
 
 def _check(value: Any, depth: int) -> None:

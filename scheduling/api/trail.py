@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from portfolios.models import Portfolio
-from scheduling.api.base import ApiView, TableView
+from scheduling.api.base import ApiView, TableView, TrueOrFalse
 from scheduling.api.described import described, described_table
 from scheduling.api.documents import EventDocument, HandoffDocument
 from scheduling.errors import Refused
@@ -37,7 +37,7 @@ class HandoffFilters(OfPortfolio):
     target_node = django_filters.CharFilter("target_node__name")
     state = django_filters.ChoiceFilter(choices=HandoffState.choices)
     kind = django_filters.ChoiceFilter(choices=HandoffKind.choices)
-    active = django_filters.BooleanFilter(method="under_way")
+    active = TrueOrFalse(method="under_way")
     since = django_filters.IsoDateTimeFilter("requested_at", "gte")
 
     def at_either_end(self, rows: QuerySet[Handoff], name: str, value: str) -> QuerySet[Handoff]:

@@ -156,6 +156,8 @@ def test_a_host_that_is_not_ours_is_a_problem_too(db: Any) -> None:
         (b"\xff\xfe", "UTF-8"),
         (b'{"weight": NaN}', "NaN"),
         (b'{"weight": 1e999}', "too large"),
+        (b'{"weight": 1, "weight": 2}', "twice"),
+        (b'{"config": {"fast": 1, "fast": 2}}', "twice"),
         (b'{"weight": ' + b"9" * 5000 + b"}", "not JSON"),
         (b'{"config": {"a": "\\u0000"}}', "NUL"),
         (b'{"config": {"\\u0000": 1}}', "NUL"),

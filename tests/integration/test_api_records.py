@@ -102,6 +102,11 @@ def test_handoffs_and_events_filter_by_name(operator: Caller) -> None:
     operator.post("portfolios/tech-hold/migrate/", {"target_node": "node-2", "reason": "why not"})
     (active,) = operator.get("handoffs/", active="true").json()["results"]
     assert active["kind"] == "migrate"
+    assert len(operator.get("handoffs/", active="").json()["results"]) == 2
+    maybe = operator.get("handoffs/", active="maybe")
+    assert (maybe.status_code, maybe.json()["errors"][0]["field"]) == (400, "active")
+    assert "true, false" in maybe.json()["detail"]
+    assert operator.get("alerts/", open="no").status_code == 400
     both = operator.get("handoffs/", portfolio="tech-hold", node="node-1").json()["results"]
     assert [handoff["kind"] for handoff in both] == ["migrate", "place"]
     assert operator.get("handoffs/", kind="failover").json()["results"] == []

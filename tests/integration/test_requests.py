@@ -96,6 +96,12 @@ def test_a_bad_field_is_refused_by_its_name(given: dict[str, Any], field: str) -
     assert fields(lambda: requests.create_portfolio(new(**given), actor="ann")) == [field]
 
 
+def test_a_bad_amount_is_said_as_it_was_given() -> None:
+    bad = new(starting_cash=Decimal(-5))
+    refusal = refused(lambda: requests.create_portfolio(bad, actor="ann"))
+    assert "starting_cash is -5; give an amount over 0, 1,000,0" in refusal.message
+
+
 def test_all_bad_fields_are_said_at_once() -> None:
     bad = new(name="no slug!", weight=0, catch_up="maybe")
     assert fields(lambda: requests.create_portfolio(bad, actor="ann")) == [
