@@ -202,6 +202,16 @@ def test_in_one_batch_too() -> None:
     assert "node_full" not in ask(failover, placed(other, second))
 
 
+def test_what_a_failover_leaves_is_not_free_while_it_runs_there() -> None:
+    first, second, third = calm_nodes(3)
+    moved = a_trader("moved", first)
+    other = waiting("other")[0]
+    moved.move_to(second)
+    Node.objects.filter(pk=first.row.pk).update(capacity=1)
+    failover = Request("failover", moved.portfolio.pk, third.row.pk, "lost")
+    assert ask(failover, placed(other, first))[1] == "node_full"
+
+
 def test_a_failover_to_where_it_was_moving_needs_no_second_room() -> None:
     first, second = calm_nodes(2)
     moved = a_trader("moved", first)
