@@ -319,8 +319,9 @@ def _read(cursor: psycopg.Cursor[Any], times: Timing) -> Board:
     names = {row.id: row.name for row in node_rows}
     reported = _reported(node_rows)
     policy = times.lease_policy
+    gone = {row.id: row for row in node_rows if row.status in ("lost", "left")}
     portfolios = [
-        _portfolio(row, now, head, names, reported, active.get(row.id), sparks, times)
+        _portfolio(row, now, head, names, gone, reported, active.get(row.id), sparks, times)
         for row in rows
     ]
     held: dict[int, int] = {}
@@ -500,6 +501,7 @@ def _portfolio(
     now: datetime,
     head: int,
     names: dict[int, str],
+    gone: dict[int, Any],
     reported: dict[tuple[int, int], dict[str, Any]],
     handoff: HandoffLine | None,
     sparks: dict[int, list[float]],
@@ -508,9 +510,13 @@ def _portfolio(
     said = reported.get((row.id, row.epoch), {})
     _, account, state = _states.get(row.id, (0, UNKNOWN, {}))
     owned = row.node_id is not None
+    # Whoever owned it last cannot run it any more: that is nowhere, until it has another node.
+    away = gone.get(row.node_id) if row.phase in ("starting", "running", "draining") else None
     lag = max(head - row.last_seq, 0) if owned else 0
     silent_s = (now - row.last_commit_at).total_seconds() if owned and row.last_commit_at else 0.0
-    stalled = owned and row.phase == "running" and lag > 0 and silent_s > times.stall_s
+    stalled = (
+        owned and away is None and row.phase == "running" and lag > 0 and silent_s > times.stall_s
+    )
     left_s = None
     if row.rev_status == "unproven" and row.first_commit_at is not None:
         left_s = max(times.good_after_s - (now - row.first_commit_at).total_seconds(), 0.0)
@@ -539,17 +545,17 @@ def _portfolio(
         first_seq=row.first_seq,
         node=names.get(row.node_id) if owned else None,
         epoch=row.epoch,
-        phase=row.phase,
-        phase_since=row.phase_since,
+        phase=row.phase if away is None else "pending",
+        phase_since=row.phase_since if away is None else max(row.phase_since, away.status_since),
         last_seq=row.last_seq,
         state_seq=row.state_seq,
         last_commit_at=row.last_commit_at,
         lag_events=lag,
         stalled=stalled,
         stalled_s=silent_s if stalled else 0.0,
-        pid=said.get("pid"),
+        pid=said.get("pid") if away is None else None,
         attempts=row.attempts,
-        reason=row.reason or _rejection(row),
+        reason=row.reason or (f"{away.name} is {away.status}" if away else _rejection(row)),
         why=row.why,
         account=account,
         starting_cash=row.starting_cash,

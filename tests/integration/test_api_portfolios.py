@@ -27,6 +27,20 @@ def run_of(name: str) -> dict[str, Any]:
     )
 
 
+def test_whoever_ran_on_a_node_that_is_lost_is_pending_and_not_running(viewer: Caller) -> None:
+    daemon, other = a_node("node-1"), a_node("node-2")
+    a_running("gone", daemon)
+    a_running("here", other)
+    lose(daemon)
+    run = viewer.get("portfolios/gone/").json()["run"]
+    assert (run["phase"], run["reason"]) == ("pending", "node-1 is lost")
+    assert (run["node"], run["pid"], run["stalled"]) == ("node-1", None, False)
+    for phase, name in (("pending", "gone"), ("running", "here")):
+        found = viewer.get(f"portfolios/?phase={phase}").json()["results"]
+        assert [portfolio["name"] for portfolio in found] == [name]
+    assert 'ginkgo_portfolios{phase="running"} 1.0' in viewer.get("metrics").content.decode()
+
+
 def test_a_created_portfolio_comes_back_whole_and_where_it_was_said_to_be(
     operator: Caller,
 ) -> None:

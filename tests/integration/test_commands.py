@@ -32,8 +32,8 @@ pytestmark = pytest.mark.django_db
 CHECKOUT = Path(__file__).resolve().parents[2]
 OURS = (
     "migrate_portfolio", "create_portfolio", "start_portfolio", "stop_portfolio",
-    "reload_portfolio", "drain_node", "cordon_node", "rebalance", "freeze", "cluster_status",
-    "create_node_token", "create_api_token", "seed_demo", "unpin_portfolio",
+    "delete_portfolio", "reload_portfolio", "drain_node", "cordon_node", "rebalance", "freeze",
+    "cluster_status", "create_node_token", "create_api_token", "seed_demo", "unpin_portfolio",
 )  # fmt: skip
 
 
@@ -238,7 +238,14 @@ def test_a_second_migrate_names_the_first() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["migrate_portfolio", "reload_portfolio", "start_portfolio", "stop_portfolio"]
+    "command",
+    [
+        "migrate_portfolio",
+        "reload_portfolio",
+        "start_portfolio",
+        "stop_portfolio",
+        "delete_portfolio",
+    ],
 )
 def test_an_unknown_portfolio_is_named(command: str) -> None:
     sentence, document = refused(command, "nix")
@@ -260,6 +267,33 @@ def test_reload_stop_and_start() -> None:
     assert told("start_portfolio", "idle")["kind"] == "place"
     assert told("stop_portfolio", "canary-1")["kind"] == "stop"
     assert refused("stop_portfolio", "canary-1")[1]["code"] == "already_stopped"
+
+
+def test_delete_releases_it_and_frees_its_name() -> None:
+    daemon = a_node("node-1")
+    a_running("canary-1", daemon)
+    a_portfolio("idle", desired_state="stopped")
+    deleted = told("delete_portfolio", "canary-1", "--reason", "closed")
+    assert (deleted["handoff"]["kind"], deleted["handoff"]["state"]) == ("stop", "draining")
+    assert said("delete_portfolio", "idle") == "idle is deleted.\n"
+    assert refused("delete_portfolio", "idle")[1]["code"] == "not_found"
+    a_portfolio("idle")
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("typed", ["", "yes", "idle2"])
+def test_on_a_terminal_nothing_is_deleted_before_its_name_is_typed(
+    typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_portfolio("idle", desired_state="stopped")
+    monkeypatch.setattr(sys, "stdin", Terminal(f"{typed}\n"))
+    assert refused("delete_portfolio", "idle")[1]["code"] == "not_confirmed"
+    monkeypatch.setattr(sys, "stdin", Terminal("idle\n"))
+    assert told("delete_portfolio", "idle")["deleted"] is True
 
 
 def test_start_without_room_says_that_it_is_pending() -> None:

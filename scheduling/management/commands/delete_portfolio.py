@@ -1,0 +1,60 @@
+"""manage.py delete_portfolio NAME [--reason TEXT] [--yes] [--wait SECONDS]"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from scheduling import requests
+from scheduling.api.documents import HandoffDocument
+from scheduling.management.arguments import add_reason, add_wait
+from scheduling.management.base import Failed, GinkgoCommand
+from scheduling.management.waiting import handoff_sentence, wait_for
+from scheduling.models.handoff import HandoffState
+
+
+class Command(GinkgoCommand):
+    """Take a portfolio out of the fleet for good."""
+
+    help = (
+        "Delete a portfolio: it commits what it has and is released for certain. Its orders and "
+        "its audit trail stay, its name is free again. There is no way back."
+    )
+
+    def arguments(self, parser: CommandParser) -> None:
+        """Take the portfolio, why, whether to ask, and how long to wait."""
+        parser.add_argument("name", metavar="NAME", help="the portfolio")
+        add_reason(parser)
+        parser.add_argument("--yes", action="store_true", help="do not ask on a terminal")
+        add_wait(parser)
+
+    def act(self, options: dict[str, Any]) -> None:
+        """Delete it; wait for its release where asked."""
+        name = options["name"]
+        if sys.stdin.isatty() and not options["yes"]:
+            self._confirm(name)
+        handoff = requests.delete_portfolio(name, actor=self.actor, reason=options["reason"])
+        if handoff is not None and options["wait"]:
+            handoff = wait_for(handoff, options["wait"])
+        released = ""
+        if handoff is not None and handoff.state != HandoffState.DONE:
+            released = f" Its node still releases it: {handoff_sentence(handoff)}"
+        self.show(
+            {
+                "portfolio": name,
+                "deleted": True,
+                "handoff": None if handoff is None else HandoffDocument(handoff).data,
+            },
+            f"{name} is deleted.{released}",
+        )
+
+    def _confirm(self, name: str) -> None:
+        self.stderr.write(
+            f"{name} is deleted for good; its orders and its audit trail stay. Type its name: ",
+            ending="",
+        )
+        self.stderr.flush()
+        if sys.stdin.readline().strip() != name:
+            raise Failed("not_confirmed", f"{name} was not typed; nothing was deleted.")
