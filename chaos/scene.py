@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -216,13 +216,19 @@ class Scene:
         """The process that holds the node's lease."""
         return self.fleet.daemon(node)
 
-    def relaunch_far(self, node: str) -> None:
-        """Start a daemon behind a wire anew; those of the house come back by themselves."""
+    def relaunch_far(self, node: str, ended: subprocess.Popen[str] | None = None) -> None:
+        """Start a daemon behind a wire anew; those of the house come back by themselves.
+
+        `ended` is the one that was ended, where it need not be the one of the step's beginning.
+        """
         if node not in self._known:
             return
-        self._known[node].wait(15)
+        (ended or self._known[node]).wait(15)
         with self.grounds.launching:
-            if self.grounds.daemons[node] is self._known[node]:
+            # The other of two faults may have started one meanwhile, and it may be what we ended.
+            with suppress(subprocess.TimeoutExpired):
+                self.grounds.daemons[node].wait(0.5)
+            if self.grounds.daemons[node].poll() is not None:
                 self.grounds.launch(node)
             else:
                 self.note(f"{node} was started anew by the other of two faults")

@@ -128,8 +128,11 @@ def terminate_daemon(scene: Scene) -> None:
     """SIGTERM of a daemon: it hands everything over and says goodbye."""
     node, _ = scene.far_node()
     daemon = scene.grounds.daemons[node]
-    # Another daemon of its name, which the other one of two faults may start, may hold them then.
-    its = {run.incarnation for run in scene.fleet.runs_on(node)}
+    # Another daemon of its name, which the other one of two faults may start, may hold them then;
+    # and one that has only just been started holds nothing yet.
+    holder = scene.fleet.query("SELECT pid FROM scheduling_node WHERE name = %s", node)
+    held = scene.fleet.runs_on(node) if holder == [(daemon.pid,)] else ()
+    its = {run.incarnation for run in held}
     daemon.send_signal(signal.SIGTERM)
     scene.expect(lambda: daemon.poll() is not None, 15 * PATIENCE, f"the end of {node}")
     scene.expect(
@@ -137,7 +140,7 @@ def terminate_daemon(scene: Scene) -> None:
         5,
         f"nothing left with the daemon of {node} that ended",
     )
-    scene.relaunch_far(node)
+    scene.relaunch_far(node, daemon)
 
 
 FAULTS = (

@@ -86,6 +86,12 @@ def test_of_two_faults_that_killed_one_daemon_the_first_starts_it_anew(
         launched[1].kill()
         other.relaunch_far("far-1")  # it knows the new one from then on
         assert len(launched) == 3
+        # A second daemon of its name, ended before it took anything over: the first one lives.
+        newer = launch("far-1")
+        newer.kill()
+        one.relaunch_far("far-1", newer)
+        assert len(launched) == 5
+        assert launched[2].poll() is None
     finally:
         for daemon in launched:
             daemon.kill()
