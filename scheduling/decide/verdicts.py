@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from scheduling.decide.fleet import HOSTING
 from scheduling.decide.imagined import added
 from scheduling.decide.reasons import count, number
 from scheduling.decide.whatif import Answer, sources
@@ -92,7 +93,7 @@ def notes(answer: Answer, lease_ttl_s: float) -> list[str]:
     lost = set(question.lose)
     if lost:
         others = sources(plan.move) - lost
-        if not others:
+        if not others and any(node.status in HOSTING for node in answer.world.nodes):
             said.append("Nothing that runs on another node moves because of it.")
         if answer.failovers:
             said.append(

@@ -52,6 +52,13 @@ def test_several_that_stay_are_counted_together() -> None:
     assert sentence(found) == "2 portfolios would stay where they are."
 
 
+def test_where_every_node_is_lost_nothing_is_said_of_another_one() -> None:
+    snapshot = world([node(1), node(2)], on(1, "a"))
+    kept = "Nothing that runs on another node moves because of it."
+    assert kept in notes(asked(snapshot, lose=["node-1"]), 30)
+    assert kept not in notes(asked(snapshot, lose=["node-1", "node-2"]), 30)
+
+
 def test_more_new_nodes_than_anybody_means_are_refused() -> None:
     assert len(Question.of([], [], ["1"] * MOST_ADDED).add) == MOST_ADDED
     with pytest.raises(BadQuestion, match=f"at most {MOST_ADDED} nodes, not {MOST_ADDED + 1}"):
