@@ -29,6 +29,7 @@ from scheduling.wire.messages import (
     Commit,
     Desired,
     DesiredSet,
+    Hello,
     Prepared,
     Register,
 )
@@ -116,6 +117,10 @@ class SimulatedNode:
         self._beat_now.set()
 
     @property
+    def _known(self) -> int:
+        return self.desired.version if self.desired else 0
+
+    @property
     def holds(self) -> list[int]:
         """The portfolios it runs."""
         return sorted(self._stand)
@@ -134,7 +139,7 @@ class SimulatedNode:
                 answer = await self._link.beat(
                     Beat(
                         incarnation=self.incarnation,
-                        have_version=self.desired.version if self.desired else 0,
+                        have_version=self._known,
                         metrics={"cpu_pct": 20.0, "rss_mb": 400.0},
                         portfolios=self._actual(),
                         reports=reports,
@@ -199,7 +204,8 @@ class SimulatedNode:
         attempt = 0
         while True:
             with suppress(ServerAway):
-                async for pushed in self._link.pushes(self.incarnation):
+                hello = Hello(incarnation=self.incarnation, have_version=self._known)
+                async for pushed in self._link.pushes(hello):
                     attempt = 0
                     if pushed is not None:
                         self._take(pushed)

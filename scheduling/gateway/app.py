@@ -26,7 +26,7 @@ from scheduling.errors import Refused
 from scheduling.gateway.auth import Speaker, Unauthenticated, speaker
 from scheduling.gateway.beats import Coalescer, WaitedTooLong
 from scheduling.gateway.http import ClientGone, Declined, Receive, Scope, Send, answer, read_body
-from scheduling.gateway.pool import close_pool, open_pool, pool
+from scheduling.gateway.pool import close_pools, lease_pool, open_pools, pool
 from scheduling.observe.desired import desired_set
 from scheduling.wire import messages as wire
 
@@ -45,17 +45,17 @@ _pulse: asyncio.Task[None] | None = None
 
 
 async def open_gateway() -> None:
-    """Open the pool and begin to pulse; called when the web process starts."""
+    """Open the pools and begin to pulse; called when the web process starts."""
     global _pulse
-    await open_pool()
+    await open_pools()
     _pulse = asyncio.create_task(_keep_pulse())
 
 
 async def close_gateway() -> None:
-    """Stop the pulse and close the pool; called when the web process stops."""
+    """Stop the pulse and close the pools; called when the web process stops."""
     if _pulse is not None:
         _pulse.cancel()
-    await close_pool()
+    await close_pools()
 
 
 async def _keep_pulse() -> None:
@@ -63,7 +63,7 @@ async def _keep_pulse() -> None:
     while True:
         times = timing()
         try:
-            async with pool().connection() as connection:
+            async with lease_pool().connection() as connection:
                 await arun_bare(connection, pulse(times))
         except (psycopg.Error, PoolTimeout):
             pass  # that gap is what the pulse is there to show

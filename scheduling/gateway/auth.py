@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from scheduling.enact.recipe import Recipe, Row, arun_bare, one
-from scheduling.gateway.pool import pool
+from scheduling.gateway.pool import lease_pool
 
 #: A revoked token works at most this much longer.
 REMEMBER_S = 2.0
@@ -49,7 +49,7 @@ async def speaker(header: bytes | None) -> Speaker:
     if known is not None and now - known[0] < REMEMBER_S:
         return known[1]
     _known.pop(sha256, None)
-    async with pool().connection() as connection:
+    async with lease_pool().connection() as connection:
         row = await arun_bare(connection, _look_up(sha256))
     if row is None:
         raise Unauthenticated("This node token is not known; create one with create_node_token.")

@@ -12,7 +12,7 @@ from typing import Any
 from scheduling.enact.lease import beat
 from scheduling.enact.recipe import Row, arun_bare
 from scheduling.enact.timing import timing
-from scheduling.gateway.pool import pool
+from scheduling.gateway.pool import lease_pool
 from scheduling.wire.messages import Beat
 
 #: A beat that waited longer here says nothing about the node's life any more.
@@ -46,7 +46,7 @@ class Coalescer:
             batch: list[Waiting] = []
             try:
                 # The connection first: beats that wait for one are in our queue as well.
-                async with pool().connection() as connection:
+                async with lease_pool().connection() as connection:
                     batch, self._waiting = self._waiting, []
                     newest = _fresh(batch)
                     rows: dict[int, Any] = {}

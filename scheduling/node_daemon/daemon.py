@@ -26,6 +26,7 @@ from scheduling.wire.messages import (
     Desired,
     DesiredSet,
     FeedInfo,
+    Hello,
     Register,
     Registered,
 )
@@ -159,13 +160,14 @@ class ExecutionNode:
         Raise Superseded if another daemon took the name, ServerAway if no answer came.
         """
         leaving, reports = self.leaving, self._services.outbox.content()
-        known = self.desired.version if self.desired else 0
         sent_us = boottime_us()
         unheard, unheard_s = self._unheard, (sent_us - self._heard_us) / 1e6
         answer = await self._link.beat(
             Beat(
                 incarnation=self.incarnation,
-                have_version=0 if leaving else known,  # who leaves wants to see the set each time
+                have_version=0
+                if leaving
+                else self._known,  # who leaves wants to see the set each time
                 leaving=leaving,
                 metrics=self._metrics.read(sent_us / 1e6, self._pids()),
                 portfolios=self._actual(),
@@ -215,7 +217,8 @@ class ExecutionNode:
         attempt = 0
         while True:
             try:
-                async for pushed in self._link.pushes(self.incarnation):
+                hello = Hello(incarnation=self.incarnation, have_version=self._known)
+                async for pushed in self._link.pushes(hello):
                     if pushed is None:
                         self._connected, attempt = True, 0
                     else:
@@ -228,6 +231,11 @@ class ExecutionNode:
             attempt += 1
 
     # --- desired set -------------------------------------------------------------------------
+
+    @property
+    def _known(self) -> int:
+        """The version of the set that it holds."""
+        return self.desired.version if self.desired else 0
 
     def take_desired(self, desired: DesiredSet) -> None:
         """Do what a desired set asks for, unless a newer one is known."""

@@ -97,7 +97,7 @@ class Link:
                 raise ServerAway(f"{path} got an answer that cannot be read: {error}") from None
         raise _fault(path, status, data)
 
-    async def pushes(self, incarnation: str) -> AsyncIterator[DesiredSet | None]:
+    async def pushes(self, hello: Hello) -> AsyncIterator[DesiredSet | None]:
         """Yield None once connected, then every desired set pushed, until the socket closes.
 
         Raise ServerAway if it cannot be opened.
@@ -107,7 +107,7 @@ class Link:
             async with self._session.ws_connect(
                 self._config.socket_url, heartbeat=PING_INTERVAL_S, max_msg_size=LARGEST_PUSH
             ) as socket:
-                await socket.send_bytes(encode(Hello(incarnation=incarnation)))
+                await socket.send_bytes(encode(hello))
                 yield None
                 async for message in socket:
                     if message.type is aiohttp.WSMsgType.BINARY:

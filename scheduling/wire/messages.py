@@ -317,6 +317,8 @@ class Hello(msgspec.Struct, frozen=True, tag="hello", kw_only=True):
     """First words of a daemon on its websocket."""
 
     incarnation: str
+    have_version: int = -1
+    """Version of the set the daemon holds: none is pushed before there is a newer one."""
 
 
 def encode(message: msgspec.Struct) -> bytes:

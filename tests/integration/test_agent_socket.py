@@ -11,12 +11,13 @@ from asgiref.testing import ApplicationCommunicator
 from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
 from django.db import connections, transaction
+from django.db.models import F
 
 from scheduling.enact.hints import touch
 from scheduling.enact.recipe import run
 from scheduling.gateway import auth
-from scheduling.gateway.pool import close_pool, open_pool
-from scheduling.models import NodeToken
+from scheduling.gateway.pool import close_pools, open_pools
+from scheduling.models import Node, NodeToken
 from scheduling.models.tokens import hash_token
 from scheduling.sockets import agent
 from scheduling.wire.messages import DesiredSet, Hello, encode
@@ -29,9 +30,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 async def open_gateway() -> AsyncIterator[None]:
     """A pool and a listener for the loop of the test."""
     auth._known.clear()
-    await open_pool()
+    await open_pools()
     yield
-    await close_pool()
+    await close_pools()
     layer = get_channel_layer()
     assert layer is not None
     await layer.close()
@@ -51,12 +52,16 @@ class Socket(ApplicationCommunicator):
         }
         super().__init__(agent.AgentSocket.as_asgi(), scope)
 
-    async def open(self, daemon: Daemon) -> DesiredSet:
-        """Say who speaks and return the set that is pushed."""
+    async def say(self, daemon: Daemon, **known: int) -> None:
+        """Say who speaks, and which version of its set it knows."""
         await self.send_input({"type": "websocket.connect"})
         assert (await self.receive_output(5))["type"] == "websocket.accept"
-        hello = Hello(incarnation=str(daemon.incarnation))
+        hello = Hello(incarnation=str(daemon.incarnation), **known)
         await self.send_input({"type": "websocket.receive", "bytes": encode(hello)})
+
+    async def open(self, daemon: Daemon) -> DesiredSet:
+        """Say who speaks and return the set that is pushed."""
+        await self.say(daemon)
         return await self.pushed()
 
     async def pushed(self) -> DesiredSet:
@@ -79,6 +84,15 @@ def a_daemon() -> Daemon:
 
 
 @database_sync_to_async
+def changed_unheard(daemon: Daemon) -> int:
+    """Change the set without a hint; return its version."""
+    Node.objects.filter(pk=daemon.row.pk).update(desired_version=F("desired_version") + 1)
+    daemon.row.refresh_from_db()
+    version: int = daemon.row.desired_version
+    return version
+
+
+@database_sync_to_async
 def touched(daemon: Daemon, times: int) -> int:
     """Change the set so many times in one transaction; return its version."""
     with transaction.atomic():
@@ -96,9 +110,6 @@ async def woken(daemon: Daemon) -> None:
     await layer.group_send(f"node.{daemon.row.pk}", {"type": "wake"})
 
 
-EVERYTHING = -1  #: the version that is known where the set is read whatever was sent before
-
-
 async def test_many_hints_at_once_are_one_reading_and_one_push(monkeypatch: Any) -> None:
     daemon = await a_daemon()
     socket = Socket("token")
@@ -110,19 +121,28 @@ async def test_many_hints_at_once_are_one_reading_and_one_push(monkeypatch: Any)
     assert newest == first.version + 5
     assert (await socket.pushed()).version == newest
     # A wake comes after whatever the five still had to say.
+    unheard = await changed_unheard(daemon)
     await woken(daemon)
-    assert (await socket.pushed()).version == newest
-    assert read == [first.version, EVERYTHING]
+    assert (await socket.pushed()).version == unheard
+    assert read == [first.version, newest]
     await socket.leave()
 
 
-async def test_after_the_listener_was_away_the_set_is_pushed_whatever_was_sent_before() -> None:
+async def test_who_comes_back_is_pushed_only_what_it_does_not_know() -> None:
     daemon = await a_daemon()
     socket = Socket("token")
     first = await socket.open(daemon)
-    await woken(daemon)
-    assert (await socket.pushed()).version == first.version
     await socket.leave()
+    again = Socket("token")
+    await again.say(daemon, have_version=first.version)
+    newer = await changed_unheard(daemon)
+    await woken(daemon)  # the first thing that it hears
+    assert (await again.pushed()).version == newer
+    await again.leave()
+    late = Socket("token")
+    await late.say(daemon, have_version=first.version)
+    assert (await late.pushed()).version == newer
+    await late.leave()
 
 
 async def test_another_incarnation_is_told_to_go() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 from uuid import uuid4
 
@@ -16,7 +17,7 @@ from scheduling.enact.recipe import Recipe
 from scheduling.gateway import auth
 from scheduling.gateway.app import COMMIT_BODY, SMALL_BODY, gateway
 from scheduling.gateway.beats import Coalescer, WaitedTooLong
-from scheduling.gateway.pool import close_pool, open_pool
+from scheduling.gateway.pool import SIZE, close_pools, open_pools, pool
 from scheduling.models import Event, Lease, Node, NodeReport, NodeToken
 from scheduling.models.tokens import hash_token
 from scheduling.wire.messages import (
@@ -86,11 +87,11 @@ def serve(scenario: Callable[[], Awaitable[Any]]) -> Any:
     """Run a scenario beside an open gateway."""
 
     async def whole() -> Any:
-        await open_pool()
+        await open_pools()
         try:
             return await scenario()
         finally:
-            await close_pool()
+            await close_pools()
 
     return asyncio.run(whole())
 
@@ -380,6 +381,46 @@ def test_a_report_that_changes_nothing_is_not_answered_with_the_whole_set(node: 
         reports=[Prepared(handoff=999)],
     )
     assert post("heartbeat/", words)[1].get("desired") is None
+
+
+async def _all_taken(stack: AsyncExitStack) -> None:
+    """Take every connection that work has."""
+    for _ in range(SIZE):
+        await stack.enter_async_context(pool().connection())
+
+
+def test_a_beat_waits_for_no_work(node: Daemon) -> None:
+    version = post("heartbeat/", beat(node))[1]["desired"]["version"]
+    body = encode(Beat(incarnation=str(node.incarnation), have_version=version))
+
+    async def beside_work() -> Answer:
+        async with AsyncExitStack() as stack:
+            await _all_taken(stack)
+            async with asyncio.timeout(3):
+                return await ask("heartbeat/", body)
+
+    assert serve(beside_work)[1]["status"] == "ok"
+
+
+def test_who_comes_when_too_many_wait_is_told_to_come_again_at_once(
+    node: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduling.gateway.pool.MOST_WAITING", 1)
+    body = encode(CheckpointRequest(incarnation=str(node.incarnation), portfolio=1, handoff=None))
+
+    async def crowded() -> list[Answer]:
+        async with AsyncExitStack() as stack:
+            await _all_taken(stack)
+            waiting = asyncio.create_task(ask("checkpoint/", body))
+            while not pool().get_stats()["requests_waiting"]:
+                await asyncio.sleep(0)
+            async with asyncio.timeout(3):
+                refused = await ask("checkpoint/", body)
+        return [refused, await waiting]
+
+    refused, waited = serve(crowded)
+    assert (refused[0], refused[1]["code"]) == (503, "unavailable")
+    assert waited[0] != 503
 
 
 def test_beats_that_coincide_are_each_answered_from_their_own_row(node: Daemon) -> None:
