@@ -117,7 +117,7 @@ class SimulatedNode:
         self._beat_now.set()
 
     @property
-    def _known(self) -> int:
+    def _has_version(self) -> int:
         return self.desired.version if self.desired else 0
 
     @property
@@ -139,7 +139,7 @@ class SimulatedNode:
                 answer = await self._link.beat(
                     Beat(
                         incarnation=self.incarnation,
-                        have_version=self._known,
+                        have_version=self._has_version,
                         metrics={"cpu_pct": 20.0, "rss_mb": 400.0},
                         portfolios=self._actual(),
                         reports=reports,
@@ -204,7 +204,7 @@ class SimulatedNode:
         attempt = 0
         while True:
             with suppress(ServerAway):
-                hello = Hello(incarnation=self.incarnation, have_version=self._known)
+                hello = Hello(incarnation=self.incarnation, have_version=self._has_version)
                 async for pushed in self._link.pushes(hello):
                     attempt = 0
                     if pushed is not None:

@@ -135,8 +135,9 @@ async def test_who_comes_back_is_pushed_only_what_it_does_not_know() -> None:
     await socket.leave()
     again = Socket("token")
     await again.say(daemon, have_version=first.version)
+    assert await again.receive_nothing(0.5)
     newer = await changed_unheard(daemon)
-    await woken(daemon)  # the first thing that it hears
+    await woken(daemon)
     assert (await again.pushed()).version == newer
     await again.leave()
     late = Socket("token")

@@ -394,6 +394,7 @@ def test_a_beat_waits_for_no_work(node: Daemon) -> None:
     body = encode(Beat(incarnation=str(node.incarnation), have_version=version))
 
     async def beside_work() -> Answer:
+        auth._known.clear()
         async with AsyncExitStack() as stack:
             await _all_taken(stack)
             async with asyncio.timeout(3):
