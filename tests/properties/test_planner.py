@@ -134,7 +134,7 @@ def settle(snapshot: Snapshot, policy: Policy, passes: int) -> tuple[Snapshot, P
 
 
 @given(worlds(), POLICIES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_plan_puts_more_on_a_node_than_it_holds(snapshot: Snapshot, policy: Policy) -> None:
     plan = make_plan(snapshot, policy)
     taken = held(snapshot)
@@ -146,7 +146,7 @@ def test_no_plan_puts_more_on_a_node_than_it_holds(snapshot: Snapshot, policy: P
 
 
 @given(worlds(), POLICIES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_every_target_obeys_every_hard_rule(snapshot: Snapshot, policy: Policy) -> None:
     plan = make_plan(snapshot, policy)
     for each, target in steps(plan):
@@ -160,7 +160,7 @@ def test_every_target_obeys_every_hard_rule(snapshot: Snapshot, policy: Policy) 
 
 
 @given(worlds(), POLICIES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_member_of_a_hard_group_is_sent_to_where_another_is(
     snapshot: Snapshot, policy: Policy
 ) -> None:
@@ -181,7 +181,7 @@ def test_no_member_of_a_hard_group_is_sent_to_where_another_is(
 
 
 @given(worlds(), POLICIES, st.randoms(use_true_random=False))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_the_same_world_in_another_order_gives_the_same_plan(
     snapshot: Snapshot, policy: Policy, shuffler: random.Random
 ) -> None:
@@ -193,7 +193,7 @@ def test_the_same_world_in_another_order_gives_the_same_plan(
 
 
 @given(worlds(), POLICIES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_nothing_that_should_run_is_forgotten(snapshot: Snapshot, policy: Policy) -> None:
     plan = make_plan(snapshot, policy)
     hosting = {each.id for each in snapshot.nodes if each.status in ("alive", "suspect")}
@@ -209,7 +209,7 @@ def test_nothing_that_should_run_is_forgotten(snapshot: Snapshot, policy: Policy
 
 
 @given(worlds(), POLICIES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_every_entry_has_a_sentence(snapshot: Snapshot, policy: Policy) -> None:
     plan = make_plan(snapshot, policy)
     reasons = [step.reason for step in (*plan.place, *plan.move)]
@@ -223,7 +223,7 @@ def test_every_entry_has_a_sentence(snapshot: Snapshot, policy: Policy) -> None:
 
 
 @given(worlds(), POLICIES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_only_failover_exceeds_the_limits(snapshot: Snapshot, policy: Policy) -> None:
     plan = make_plan(snapshot, policy)
     limited = [move for move in plan.move if move.cause != "failover"]
@@ -240,7 +240,7 @@ def test_only_failover_exceeds_the_limits(snapshot: Snapshot, policy: Policy) ->
 
 
 @given(worlds(), POLICIES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_what_runs_on_a_living_node_without_cause_is_not_touched(
     snapshot: Snapshot, policy: Policy
 ) -> None:
@@ -255,7 +255,7 @@ def test_what_runs_on_a_living_node_without_cause_is_not_touched(
 
 
 @given(worlds(handoffs=False), st.sampled_from([0.0, 0.1]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_plan_without_moves_once_applied_is_followed_by_an_empty_one(
     snapshot: Snapshot, gain: float
 ) -> None:
@@ -267,7 +267,7 @@ def test_a_plan_without_moves_once_applied_is_followed_by_an_empty_one(
 
 
 @given(worlds(handoffs=False), st.sampled_from([0.0, 0.1]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_repeated_passes_come_to_an_end(snapshot: Snapshot, gain: float) -> None:
     policy = Policy(rebalance_gain=gain, max_moves=2, handoffs_per_node=2)
     _, last = settle(snapshot, policy, passes=60)
@@ -275,7 +275,7 @@ def test_repeated_passes_come_to_an_end(snapshot: Snapshot, gain: float) -> None
 
 
 @given(plain_worlds())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_in_a_healthy_world_two_passes_are_enough(snapshot: Snapshot) -> None:
     """The first pass may leave moves to the second: what it placed itself does not run yet."""
     _, last = settle(snapshot, replace(UNLIMITED, rebalance_gain=0), passes=2)
@@ -284,7 +284,7 @@ def test_in_a_healthy_world_two_passes_are_enough(snapshot: Snapshot) -> None:
 
 
 @given(plain_worlds())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_once_settled_no_single_move_lowers_the_higher_of_two_loads(snapshot: Snapshot) -> None:
     settled, _ = settle(snapshot, replace(UNLIMITED, rebalance_gain=0), passes=50)
     load = loads(settled)
@@ -300,7 +300,7 @@ def test_once_settled_no_single_move_lowers_the_higher_of_two_loads(snapshot: Sn
 
 
 @given(plain_worlds(), st.integers(10, 20))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_an_empty_node_more_never_makes_the_highest_load_higher(
     snapshot: Snapshot, capacity: int
 ) -> None:

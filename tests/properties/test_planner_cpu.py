@@ -75,7 +75,7 @@ def look(snapshot: Snapshot, true: dict[int, float], noise: random.Random) -> Sn
 
 
 @given(measured(), POLICIES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_plan_breaks_a_rule_to_even_out_the_cpu(snapshot: Snapshot, policy: Policy) -> None:
     plan = make_plan(snapshot, policy)
     taken = held(snapshot)
@@ -97,7 +97,7 @@ def test_no_plan_breaks_a_rule_to_even_out_the_cpu(snapshot: Snapshot, policy: P
 
 
 @given(measured(), POLICIES, st.randoms(use_true_random=False))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_the_same_figures_in_another_order_give_the_same_plan(
     snapshot: Snapshot, policy: Policy, shuffler: random.Random
 ) -> None:
@@ -109,7 +109,7 @@ def test_the_same_figures_in_another_order_give_the_same_plan(
 
 
 @given(at_work(), st.randoms(use_true_random=False))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_noise_moves_nothing_back_and_forth(
     fleet: tuple[Snapshot, dict[int, float]], noise: random.Random
 ) -> None:
@@ -124,7 +124,7 @@ def test_noise_moves_nothing_back_and_forth(
 
 
 @given(at_work())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_with_true_figures_passes_end_and_the_busiest_is_never_busier(
     fleet: tuple[Snapshot, dict[int, float]],
 ) -> None:

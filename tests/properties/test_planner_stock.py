@@ -42,7 +42,7 @@ def changed(draw: st.DrawFn, snapshot: Snapshot) -> Snapshot:
 
 
 @given(worlds(), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_a_stock_that_followed_every_change_gives_the_plan_of_a_new_one(
     snapshot: Snapshot, data: st.DataObject
 ) -> None:

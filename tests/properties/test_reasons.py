@@ -25,7 +25,7 @@ def reasons_of(plan: Plan) -> list[Reason]:
 
 
 @given(worlds(), POLICIES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_what_a_plan_finds_has_the_same_names_and_numbers_in_chinese(
     snapshot: Snapshot, policy: Policy
 ) -> None:

@@ -104,7 +104,7 @@ def begin(have: list[Process], actions: list[decide.Action]) -> list[Process]:
 
 
 @given(sets(), processes())
-@settings(max_examples=400)
+@settings(max_examples=200)
 def test_what_was_begun_is_not_begun_again(wanted: list[Desired], have: list[Process]) -> None:
     begun = begin(have, reconcile(wanted, have, LATER_S))
     again = [a for a in reconcile(wanted, begun, LATER_S) if not isinstance(a, decide.Wait)]
@@ -112,7 +112,7 @@ def test_what_was_begun_is_not_begun_again(wanted: list[Desired], have: list[Pro
 
 
 @given(sets(), processes())
-@settings(max_examples=400)
+@settings(max_examples=200)
 def test_everything_wanted_is_there_or_waits_for_a_report(
     wanted: list[Desired], have: list[Process]
 ) -> None:
@@ -126,7 +126,7 @@ def test_everything_wanted_is_there_or_waits_for_a_report(
 
 
 @given(sets(), processes())
-@settings(max_examples=400)
+@settings(max_examples=200)
 def test_an_epoch_is_never_run_that_was_not_granted(
     wanted: list[Desired], have: list[Process]
 ) -> None:
