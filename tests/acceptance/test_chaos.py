@@ -26,7 +26,7 @@ FAULTS = (
     "migrations",
 )
 
-STEPS = 4
+STEPS = 3
 
 
 @pytest.mark.slow
