@@ -165,9 +165,8 @@ class ExecutionNode:
         answer = await self._link.beat(
             Beat(
                 incarnation=self.incarnation,
-                have_version=0
-                if leaving
-                else self._known,  # who leaves wants to see the set each time
+                # Who leaves wants to see the set each time.
+                have_version=0 if leaving else self._known,
                 leaving=leaving,
                 metrics=self._metrics.read(sent_us / 1e6, self._pids()),
                 portfolios=self._actual(),

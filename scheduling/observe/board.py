@@ -496,6 +496,10 @@ def _rejection(row: Any) -> str:
     return f"r{row.revision} was rejected: {row.status_reason}{runs}"
 
 
+def _gone(node: Any) -> str:
+    return f"{node.name} has left" if node.status == "left" else f"{node.name} is lost"
+
+
 def _portfolio(
     row: Any,
     now: datetime,
@@ -555,7 +559,7 @@ def _portfolio(
         stalled_s=silent_s if stalled else 0.0,
         pid=said.get("pid") if away is None else None,
         attempts=row.attempts,
-        reason=row.reason or (f"{away.name} is {away.status}" if away else _rejection(row)),
+        reason=row.reason or (_gone(away) if away else _rejection(row)),
         why=row.why,
         account=account,
         starting_cash=row.starting_cash,
