@@ -61,6 +61,11 @@ class Portfolio(models.Model):
     )
     created_at = models.DateTimeField(auto_now_add=True)
     archived_at = models.DateTimeField(null=True, blank=True, editable=False)
+    changed_in = models.BigIntegerField(
+        db_default=0,
+        editable=False,
+        help_text="The transaction that changed it last, by a trigger.",
+    )
 
     objects = PortfolioQuerySet.as_manager()
 
@@ -75,6 +80,7 @@ class Portfolio(models.Model):
             models.CheckConstraint(condition=Q(weight__gte=1), name="portfolio_weight_positive"),
             models.CheckConstraint(condition=Q(first_seq__gte=1), name="portfolio_first_seq"),
         ]
+        indexes = [models.Index(fields=["changed_in"], name="portfolio_changed")]
 
     def __str__(self) -> str:
         return self.name
@@ -102,12 +108,18 @@ class Revision(models.Model):
     note = models.CharField(max_length=200, blank=True, default="")
     created_by = models.CharField(max_length=150, blank=True, default="")
     created_at = models.DateTimeField(auto_now_add=True)
+    changed_in = models.BigIntegerField(
+        db_default=0,
+        editable=False,
+        help_text="The transaction that changed it last, by a trigger.",
+    )
 
     class Meta:
         ordering = ["portfolio_id", "number"]
         constraints = [
             models.UniqueConstraint(fields=["portfolio", "number"], name="revision_number_once")
         ]
+        indexes = [models.Index(fields=["changed_in"], name="revision_changed")]
 
     def __str__(self) -> str:
         return f"{self.portfolio} r{self.number}"

@@ -56,7 +56,7 @@ WITH input AS MATERIALIZED (
       AND r.epoch = i.epoch AND r.node_id = %(node)s AND r.incarnation = %(incarnation)s
       AND r.last_seq = i.from_seq
     RETURNING r.portfolio_id, r.epoch, r.revision, r.last_seq, r.last_commit_at AS now,
-              i.from_seq, i.state, i.suppress, l.before, l.first
+              r.first_commit_at AS began, i.from_seq, i.state, i.suppress, l.before, l.first
 ), kept AS (
     INSERT INTO portfolios_checkpoint AS c (portfolio_id, epoch, revision, seq, state, at)
     SELECT portfolio_id, epoch, revision, last_seq, state, now FROM fenced WHERE state IS NOT NULL
@@ -124,7 +124,7 @@ WITH input AS MATERIALIZED (
     WHERE f.first AND h.portfolio_id = f.portfolio_id AND h.to_epoch + 1 = f.epoch
       AND h.state = 'rolled_back' AND h.pause_ms IS NULL
 ), begun AS (
-    UPDATE scheduling_tenure t SET first_commit_at = f.now,
+    UPDATE scheduling_tenure t SET first_commit_at = f.began,
         pause_ms = extract(epoch FROM f.now - f.before) * 1000
     FROM fenced f WHERE f.first AND t.portfolio_id = f.portfolio_id AND t.epoch = f.epoch
 ), audited AS (

@@ -81,8 +81,14 @@ class Run(models.Model):
         related_name="runs",
         help_text="The halt that stopped it, until it is started.",
     )
+    changed_in = models.BigIntegerField(
+        db_default=0,
+        editable=False,
+        help_text="The transaction that last changed what a plan reads of it, by a trigger.",
+    )
 
     class Meta:
+        indexes = [models.Index(fields=["changed_in"], name="run_changed")]
         constraints = [
             models.CheckConstraint(
                 condition=models.Q(node__isnull=True, incarnation__isnull=True)

@@ -21,10 +21,11 @@ from scheduling.enact.recipe import django_cursor
 from scheduling.enact.storm import status_now, weather_among
 from scheduling.enact.timing import Timing
 from scheduling.errors import SnapshotUnavailable
-from scheduling.observe.standing import DIGESTS, Standing
+from scheduling.observe.standing import CHANGES, MARK, Standing
 
-CLOCK = """
+CLOCK = f"""
 SELECT extract(epoch FROM clock_timestamp())::float AS now,
+       {MARK.strip()},
        c.frozen_at IS NOT NULL AS frozen, coalesce(c.freeze_failover, false) AS freeze_failover,
        coalesce(c.even_by, 'weight') = 'cpu' AS by_cpu,
        s.held_at IS NOT NULL AS storm_held, coalesce(s.held_by, '') AS storm_by,
@@ -130,14 +131,16 @@ def observe(timing: Timing, standing: Standing | None = None) -> Observed:
             clock: Any = cursor.execute(CLOCK).fetchone()
             nodes: list[Any] = cursor.execute(NODES).fetchall()
             failed: list[Any] = cursor.execute(FAILED_LATELY, {"lately_s": LATELY_S}).fetchall()
-            digests = {row.bucket: row.digest for row in cursor.execute(DIGESTS).fetchall()}
-            stale = standing.stale(digests)
+            since = standing.since(clock.of)
+            changes: list[Any] = cursor.execute(
+                CHANGES, {"since": since, "newest": clock.newest}
+            ).fetchall()
+            stale = standing.stale(since, changes)
             changed: list[Any] = cursor.execute(PORTFOLIOS, {"ids": stale}).fetchall()
             measured: list[Any] = cursor.execute(MEASURED).fetchall() if clock.by_cpu else []
     except (DjangoDatabaseError, psycopg.Error) as error:
         if not nested:
             connection.close()  # it may be broken, and a pass outside of requests keeps it
-        # What comes back may be a restored database, with other rows under the same versions.
         standing.forget()
         raise SnapshotUnavailable(f"the fleet could not be read: {error}") from error
     policy = timing.lease_policy
@@ -147,7 +150,8 @@ def observe(timing: Timing, standing: Standing | None = None) -> Observed:
     for row in failed:
         lately.setdefault((row.portfolio_id, row.was_move), []).append(row)
     standing.take_in(
-        digests,
+        clock,
+        changes,
         stale,
         changed,
         hurt={row.portfolio_id for row in failed},

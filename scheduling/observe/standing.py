@@ -1,52 +1,54 @@
 """What the last look at the portfolios found, so that the next one reads only what changed.
 
-Rows are compared inside the database, in C: for every `BUCKET` portfolios one digest of all that a
-plan may depend on. Where a digest is another one than at the last look, the portfolios of that
-bucket are read anew; all others are as they were. A commit changes nothing that is digested, so a
-fleet at work is a fleet at rest here. Nothing has to remember to raise a version, and a missed
-notification cannot make it wrong: the digests are taken of the very snapshot that is read.
+Every row that a plan depends on carries the transaction that changed it last, stamped by a trigger,
+so no statement can forget to raise a version; a commit changes nothing of that kind. A look keeps
+the first transaction whose end its snapshot did not see. Whatever the next look has to read anew
+was stamped by that one or by a later one, and an index finds it: what is read grows with what
+changed, not with the fleet. A missed notification cannot make it wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from scheduling.decide.stock import Stock
 from scheduling.decide.world import PortfolioView, Snapshot
 
-#: Smaller ones would be more digests to compare, larger ones more rows read for one that changed.
-BUCKET = 64
+#: Where a look stands, a part of its first statement. Transactions count on for the life of one
+#: server; in another one, as after a restore or a failover of the database, nothing that was seen
+#: counts, and so it is where a feed is another one, which every portfolio has.
+MARK = """
+pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS unsettled,
+greatest(pg_snapshot_xmax(pg_current_snapshot()), pg_current_xact_id_if_assigned()
+    )::text::bigint AS newest,
+(SELECT (d.oid, pg_postmaster_start_time())::text
+ FROM pg_database d WHERE d.datname = current_database())
+|| (SELECT coalesce(string_agg((f.id, f.name, f.sha256)::text, '' ORDER BY f.id), '')
+    FROM portfolios_feed f) AS of
+"""
 
-#: The feeds are no portfolios, but every portfolio has one.
-FEEDS = -1
-
-#: Runs are digested by what is written in them: every commit makes a new row version that says the
-#: same to a plan. Of the others each new version counts: one transaction is never half seen, so
-#: (ctid, xmin) names a version.
-DIGESTS = f"""
-SELECT bucket, bit_xor(digest) AS digest FROM (
-    SELECT portfolio_id / {BUCKET} AS bucket, hash_record_extended(ROW(
-        portfolio_id, node_id, phase, epoch, pinned_node_id, failures_by_node, revision,
-        good_revision, reason, attempts), 0) AS digest
-    FROM scheduling_run
-    UNION ALL
-    SELECT id / {BUCKET}, hashtidextended(ctid, xmin::text::bigint) FROM portfolios_portfolio
-    UNION ALL
-    SELECT portfolio_id / {BUCKET}, hashtidextended(ctid, xmin::text::bigint)
-    FROM portfolios_revision
-    UNION ALL
-    SELECT portfolio_id / {BUCKET}, hash_record_extended(ROW(
-        id, kind, source_node_id, target_node_id), 0)
-    FROM scheduling_handoff WHERE state IN ('requested', 'preparing', 'draining', 'activating')
-    UNION ALL
-    SELECT {FEEDS}, hashtidextended(ctid, xmin::text::bigint) FROM portfolios_feed
-) versions GROUP BY bucket
+#: What changed since the mark (NULL: none of it), and every open handoff, of which there are few:
+#: one that ends leaves nothing behind that an index could find. A stamp beyond `newest` is of
+#: another server, from which this database was restored, and was read at the first look.
+CHANGES = """
+SELECT portfolio_id, NULL::bigint AS handoff, NULL AS kind, NULL::bigint AS source,
+       NULL::bigint AS target
+FROM scheduling_run WHERE changed_in BETWEEN %(since)s AND %(newest)s
+UNION ALL
+SELECT id, NULL, NULL, NULL, NULL
+FROM portfolios_portfolio WHERE changed_in BETWEEN %(since)s AND %(newest)s
+UNION ALL
+SELECT portfolio_id, NULL, NULL, NULL, NULL
+FROM portfolios_revision WHERE changed_in BETWEEN %(since)s AND %(newest)s
+UNION ALL
+SELECT portfolio_id, id, kind, source_node_id, target_node_id FROM scheduling_handoff
+WHERE state IN ('requested', 'preparing', 'draining', 'activating')
 """
 
 
 class Standing:
-    """The rows, views and digests of the last look. One reader at a time."""
+    """The rows and views of the last look. One reader at a time."""
 
     def __init__(self) -> None:
         self.stock = Stock()
@@ -54,30 +56,34 @@ class Standing:
         self.with_reason: set[int] = set()  #: portfolios whose row carries a reason
         self.snapshot: Snapshot | None = None  #: the last look itself
         self.version = 0  #: another one once any portfolio is another than a plan saw
-        self._digests: dict[int, int] = {}
+        self._of: str | None = None
+        self._unsettled = 0
+        self._handoffs: dict[int, Any] = {}  #: portfolio id → its open handoff, a row of CHANGES
         self._hurt: frozenset[int] = frozenset()  #: whose view depends on the time, too
 
     def forget(self) -> None:
         """Read everything anew at the next look."""
-        self._digests = {}
+        self._of = None
 
-    def stale(self, digests: Mapping[int, int]) -> list[int] | None:
-        """Return the ids to read anew: of each bucket whose digest is not the one known. None: all
-        of them.
+    def since(self, of: str) -> int | None:
+        """Return the first transaction that may have changed what is known; None: all is unknown.
+
+        `of` is that of the present look's MARK.
         """
-        known = self._digests
-        if known.get(FEEDS) != digests.get(FEEDS):
+        return self._unsettled if of == self._of else None
+
+    def stale(self, since: int | None, changes: Sequence[Any]) -> list[int] | None:
+        """Return the ids to read anew by what CHANGES found. None: all of them."""
+        if since is None:
             return None
-        return [
-            number
-            for bucket in sorted({*known, *digests})
-            if known.get(bucket) != digests.get(bucket)
-            for number in range(bucket * BUCKET, (bucket + 1) * BUCKET)
-        ]
+        known, now = self._handoffs, _open(changes)
+        moved = {n for n in known.keys() | now.keys() if known.get(n) != now.get(n)}
+        return sorted(moved.union(row.portfolio_id for row in changes if row.handoff is None))
 
     def take_in(
         self,
-        digests: Mapping[int, int],
+        mark: Any,
+        changes: Sequence[Any],
         stale: Iterable[int] | None,
         rows: Iterable[Any],
         hurt: Iterable[int],
@@ -85,7 +91,8 @@ class Standing:
     ) -> None:
         """Follow the database: `rows` are all that there is now of what `stale` said.
 
-        `hurt` are portfolios whose view depends on what failed lately, so it changes with time.
+        `mark` and `changes` are rows of MARK and CHANGES. `hurt` are portfolios whose view depends
+        on what failed lately, so it changes with time.
         """
         fresh = {row.id: row for row in rows}
         asked = list(self.rows) if stale is None else stale
@@ -102,4 +109,8 @@ class Standing:
             self.version += 1
         self.stock.change(views, gone)
         self._hurt = now_hurt
-        self._digests = dict(digests)
+        self._of, self._unsettled, self._handoffs = mark.of, mark.unsettled, _open(changes)
+
+
+def _open(changes: Iterable[Any]) -> dict[int, Any]:
+    return {row.portfolio_id: row for row in changes if row.handoff is not None}

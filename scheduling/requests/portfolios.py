@@ -140,7 +140,8 @@ def revise_portfolio(
             last = portfolio.revisions.order_by("-number").values_list("number", flat=True)[0]
             portfolio.revision = last + 1
             _add_revision(portfolio, last + 1, **wanted, note=changes.get("note", ""), actor=actor)
-        portfolio.save()
+        # No key column: its row is locked as FOR NO KEY UPDATE then, and no grant waits for it.
+        portfolio.save(update_fields=[*wishes, "revision"])
         if wishes:
             # Under its lock: a grant under way would leave the new owner with the old words.
             owned = run(lock_run(portfolio.pk))

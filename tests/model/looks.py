@@ -8,8 +8,9 @@ from typing import Any
 from unittest import mock
 
 from scheduling import scheduler
-from scheduling.observe import desired, snapshot, standing
+from scheduling.observe import desired, snapshot
 from scheduling.observe.snapshot import CLOCK, FAILED_LATELY, NODES, PORTFOLIOS
+from scheduling.observe.standing import CHANGES
 from scheduling.passes import balance, sweep
 from tests.model.store import ACTIVE, ANSWERS, Row, Store, answers, view
 
@@ -62,9 +63,14 @@ def _entry(
 @answers(CLOCK)
 def clock(db: Store, p: Any) -> list[Row]:
     held = db.storm.get(1)
+    db.looks += 1
     return [
         Row(
             now=db.now,
+            # Each look is as of another server: everything is read anew.
+            of=str(db.looks),
+            unsettled=0,
+            newest=0,
             frozen=db.frozen,
             freeze_failover=db.freeze_failover,
             by_cpu=False,  # nobody in this world chooses it
@@ -75,11 +81,10 @@ def clock(db: Store, p: Any) -> list[Row]:
     ]
 
 
-@answers(standing.DIGESTS)
-def digests(db: Store, p: Any) -> list[Row]:
-    """Say that everything has changed since the last look."""
-    db.looks += 1
-    return [Row(bucket=standing.FEEDS, digest=db.looks)]
+@answers(CHANGES)
+def changes(db: Store, p: Any) -> list[Row]:
+    """Find nothing: where all is read anew, nobody needs to know what changed."""
+    return []
 
 
 @answers(NODES)
