@@ -295,7 +295,8 @@ def past_deadline(handoff: Handoff) -> str:
 
 
 def let_expire(daemon: Daemon, seconds_ago: float = 1) -> None:
-    """Let the lease run out, without anybody having noticed yet."""
+    """Let the lease run out, without anybody having noticed yet, and not by a silence of ours."""
+    GatewayPulse.objects.update(last_beat_at=ago(0))
     Lease.objects.filter(node=daemon.row).update(
         expires_at=ago(seconds_ago), renewed_at=ago(30 + seconds_ago)
     )

@@ -75,6 +75,16 @@ def freeze_web(scene: Scene) -> None:
         scene.sleep(scene.ttl_s * 40 / 30)
 
 
+def starve_web(scene: Scene) -> None:
+    """The web gets a twentieth of a processor for longer than a lease: what it does comes late."""
+    scene.touch_everything(EVERYTHING_THROUGH_WEB)
+    web = scene.parts(WEB)
+    for _ in range(int(scene.ttl_s * 40 / 30 / 0.2)):
+        with scene.held(web):
+            scene.sleep(0.19)
+        scene.sleep(0.01)
+
+
 def watcher_away(scene: Scene) -> None:
     """The watcher is away; what it makes fast is still done, only later."""
     with scene.away(scene.parts(WATCHER)):
@@ -190,6 +200,7 @@ FAULTS = (
     Fault("web-away", web_away, 8, moves_nothing=True, alone=True),
     Fault("web-away-long", web_away_long, 12, moves_nothing=True, alone=True),
     Fault("freeze-web", freeze_web, 8, moves_nothing=True, alone=True),
+    Fault("starve-web", starve_web, 8, moves_nothing=True, alone=True),
     Fault("watcher-away", watcher_away, 9, alone=True),
     Fault("worker-away", worker_away, 9, moves_nothing=True, alone=True),
     Fault("freeze-lock-holder", freeze_lock_holder, 15, alone=True),

@@ -164,7 +164,7 @@ def beat(nodes: Sequence[int], beats: Sequence[Beat], timing: Timing) -> Recipe[
         # A number that JSON cannot hold becomes null, as one that was not said.
         portfolios=[Jsonb(b.portfolios, dumps=msgspec.json.encode) for b in beats],
         ttl_s=timing.lease_ttl_s,
-        gap_s=2 * timing.heartbeat_interval_s,
+        gap_s=timing.pulse_gap_s,
     )
     late = [row.node for row in rows if row.late]
     if late:
@@ -270,17 +270,18 @@ VALUES (1, clock_timestamp(), clock_timestamp())
 ON CONFLICT (id) DO UPDATE SET last_beat_at = excluded.last_beat_at,
     -- A clock that was set is a gap too, whichever way.
     serving_since = CASE
-        WHEN excluded.last_beat_at - g.last_beat_at
+        WHEN %(deaf)s OR excluded.last_beat_at - g.last_beat_at
             NOT BETWEEN interval '-1 s' AND make_interval(secs => %(gap_s)s)
         THEN excluded.last_beat_at ELSE g.serving_since END
 """
 
 
-def pulse(timing: Timing) -> Recipe[None]:
-    """Note that nodes can reach us now. A gap of two heartbeats starts `serving_since` anew, and so
+def pulse(timing: Timing, *, deaf: bool = False) -> Recipe[None]:
+    """Note that nodes can reach us now. A gap in the pulse starts `serving_since` anew, and so
     does a clock that was set back: what was written before it says nothing of how long ago it was.
+    `deaf`: we were reached since the last pulse and could not attend to it, which is a gap as well.
     """
-    yield from call(PULSE, gap_s=2 * timing.heartbeat_interval_s)
+    yield from call(PULSE, gap_s=timing.pulse_gap_s, deaf=deaf)
 
 
 #: No lease is longer than its TTL, and none was renewed in the future: the clock was set back. What
@@ -367,10 +368,8 @@ SELECT id, name, silent_s, (SELECT count(*) FROM hinted) AS hints FROM lost
 def mark_lost(timing: Timing) -> Recipe[list[Row]]:
     """Mark nodes whose lease has expired. A status, not an end: their next beat revives them."""
     yield from call(CUT, ttl_s=timing.lease_ttl_s)
-    yield from call(CUT_PULSE, gap_s=2 * timing.heartbeat_interval_s)
-    rows = yield from call(
-        MARK_LOST, ttl_s=timing.lease_ttl_s, gap_s=2 * timing.heartbeat_interval_s
-    )
+    yield from call(CUT_PULSE, gap_s=timing.pulse_gap_s)
+    rows = yield from call(MARK_LOST, ttl_s=timing.lease_ttl_s, gap_s=timing.pulse_gap_s)
     yield from call(CUT_SINCE)
     return sorted(rows, key=lambda row: str(row.name))
 

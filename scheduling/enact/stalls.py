@@ -60,5 +60,5 @@ SELECT portfolio_id FROM opened
 
 def mark_stalls(timing: Timing) -> Recipe[int]:
     """Mark each portfolio that stands still, unmark the others. Return how many began to stand."""
-    rows = yield from call(STALLS, stall_s=timing.stall_s, gap_s=2 * timing.heartbeat_interval_s)
+    rows = yield from call(STALLS, stall_s=timing.stall_s, gap_s=timing.pulse_gap_s)
     return len(rows)

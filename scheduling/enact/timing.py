@@ -21,6 +21,20 @@ class Timing:
     storm_fraction: float = 0.5  #: of the nodes alive one TTL ago
 
     @property
+    def pulse_s(self) -> float:
+        """Return seconds between two pulses of the web process."""
+        return min(1.0, self.heartbeat_interval_s / 2)
+
+    @property
+    def pulse_gap_s(self) -> float:
+        """Return seconds without a pulse after which silence proves nothing.
+
+        Short against a heartbeat interval: a process that comes so late to its pulse comes as late
+        to the beats, and leases that it did not come to renew begin to end within ten seconds.
+        """
+        return min(3.0, 2 * self.heartbeat_interval_s)
+
+    @property
     def lease_policy(self) -> LeasePolicy:
         """Return what judges of leases."""
         return LeasePolicy(

@@ -59,15 +59,18 @@ async def close_gateway() -> None:
 
 
 async def _keep_pulse() -> None:
-    """Write twice in a heartbeat interval that this process could hear nodes."""
+    """Write again and again that this process could hear nodes."""
     while True:
         times = timing()
         try:
             async with lease_pool().connection() as connection:
-                await arun_bare(connection, pulse(times))
+                deaf = _beats.hearing.deaf()
+                if deaf:
+                    logger.warning("no node is judged by its silence for one lease: %s", deaf)
+                await arun_bare(connection, pulse(times, deaf=bool(deaf)))
         except (psycopg.Error, PoolTimeout):
             pass  # that gap is what the pulse is there to show
-        await asyncio.sleep(times.heartbeat_interval_s / 2)
+        await asyncio.sleep(times.pulse_s)
 
 
 async def gateway(scope: Scope, receive: Receive, send: Send) -> None:

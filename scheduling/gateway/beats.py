@@ -12,6 +12,7 @@ from typing import Any
 from scheduling.enact.lease import beat
 from scheduling.enact.recipe import Row, arun_bare
 from scheduling.enact.timing import timing
+from scheduling.gateway.hearing import Hearing
 from scheduling.gateway.pool import lease_pool
 from scheduling.wire.messages import Beat
 
@@ -30,6 +31,7 @@ class Coalescer:
     """Writes waiting beats in one statement, one write at a time."""
 
     def __init__(self) -> None:
+        self.hearing = Hearing()
         self._waiting: list[Waiting] = []
         self._writing: asyncio.Task[None] | None = None
 
@@ -58,21 +60,23 @@ class Coalescer:
                     if future.done():
                         continue
                     if node in rows and newest[node].incarnation == message.incarnation:
+                        self.hearing.heard.add(node)
                         future.set_result(rows[node])
                     else:
-                        future.set_exception(WaitedTooLong())
+                        self._drop(node, future, WaitedTooLong())
             except Exception as error:
                 if not batch:  # no connection came
                     batch, self._waiting = self._waiting, []
-                for _, _, _, future in batch:
-                    if not future.done():
-                        future.set_exception(error)
+                for node, _, _, future in batch:
+                    self._drop(node, future, error)
+
+    def _drop(self, node: int, future: asyncio.Future[Row], error: Exception) -> None:
+        if not future.done():
+            self.hearing.dropped.add(node)
+            future.set_exception(error)
 
 
 def _fresh(batch: list[Waiting]) -> dict[int, Beat]:
-    """Drop the beats that grew old; return the newest of each node, should one repeat itself."""
+    """Return the newest beat of each node, should one repeat itself, but for what grew old."""
     oldest = time.monotonic() - LONGEST_WAIT_S
-    for _, _, since, future in batch:
-        if since < oldest and not future.done():
-            future.set_exception(WaitedTooLong())
     return {node: message for node, message, since, _ in batch if since >= oldest}

@@ -9,16 +9,17 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
+import psycopg
 import pytest
 
 from portfolios.models import Checkpoint, Order
 from scheduling import requests
 from scheduling.enact.recipe import Recipe
 from scheduling.gateway import auth
-from scheduling.gateway.app import COMMIT_BODY, SMALL_BODY, gateway
+from scheduling.gateway.app import COMMIT_BODY, SMALL_BODY, _beats, _keep_pulse, gateway
 from scheduling.gateway.beats import Coalescer, WaitedTooLong
 from scheduling.gateway.pool import SIZE, close_pools, open_pools, pool
-from scheduling.models import Event, Lease, Node, NodeReport, NodeToken
+from scheduling.models import Event, GatewayPulse, Lease, Node, NodeReport, NodeToken
 from scheduling.models.tokens import hash_token
 from scheduling.wire.messages import (
     PROTOCOL,
@@ -35,7 +36,7 @@ from scheduling.wire.messages import (
     Register,
     encode,
 )
-from tests.fleet_cast import Daemon, Owner, a_node, a_trader, ago, the_handoff
+from tests.fleet_cast import Daemon, Owner, a_node, a_trader, ago, serving_since, the_handoff
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -456,6 +457,62 @@ def test_a_beat_that_grew_old_in_our_queue_renews_nothing(
     serve(late)
     assert Lease.objects.get().renewals == before
     assert post("heartbeat/", beat(node))[0] == 503
+
+
+def test_whose_beat_was_dropped_and_whose_was_heard_is_counted(
+    node: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beats = Coalescer()
+
+    async def heard() -> None:
+        await beats.beat(node.row.pk, beat(node))
+
+    async def late() -> None:
+        monkeypatch.setattr("scheduling.gateway.beats.LONGEST_WAIT_S", -1.0)
+        with pytest.raises(WaitedTooLong):
+            await beats.beat(7, beat(node))
+
+    async def failing() -> None:
+        monkeypatch.setattr("scheduling.gateway.beats.LONGEST_WAIT_S", 3.0)
+        monkeypatch.setattr("scheduling.gateway.beats.arun_bare", _away)
+        with pytest.raises(psycopg.OperationalError):
+            await beats.beat(8, beat(node))
+
+    for each in (heard, late, failing):
+        serve(each)
+    assert beats.hearing.heard == {node.row.pk}
+    assert beats.hearing.dropped == {7, 8}
+
+
+async def _away(*_: object) -> None:
+    raise psycopg.OperationalError("the database is away")
+
+
+def test_a_process_that_drops_beats_says_with_its_pulse_that_it_is_deaf(
+    node: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving_since(3600)
+    waits: list[float] = []
+
+    async def one_pulse() -> None:
+        pulsed = asyncio.Event()
+
+        async def wait(seconds: float) -> None:
+            waits.append(seconds)
+            pulsed.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr("scheduling.gateway.app.asyncio.sleep", wait)
+        keeping = asyncio.create_task(_keep_pulse())
+        await pulsed.wait()
+        keeping.cancel()
+
+    serve(one_pulse)
+    assert GatewayPulse.objects.get().serving_since < ago(3000)
+    _beats.hearing.dropped.add(node.row.pk)
+    serve(one_pulse)
+    assert GatewayPulse.objects.get().serving_since > ago(5)
+    assert waits == [1.0, 1.0]
 
 
 # --- checkpoint ----------------------------------------------------------------------------------

@@ -124,16 +124,17 @@ class Conformance(RuleBasedStateMachine):
             self.both(lambda: people.move("place", portfolio, node, None, TIMES))  # noqa: B023
             self.the_protocol_goes_on(portfolio, steps=2)
 
-    @act(12, seconds=SPANS, silent=(0, 0, 0, 0, 0, 0, 1, 2, 3, 9), gateway=MOSTLY)
-    def time_goes_on(self, seconds: float, silent: int, gateway: bool) -> None:
+    @act(12, seconds=SPANS, silent=(0, 0, 0, 0, 0, 0, 1, 2, 3, 9), gateway=MOSTLY, deaf=SELDOM)
+    def time_goes_on(self, seconds: float, silent: int, gateway: bool, deaf: bool) -> None:
         """Let nodes beat all the while, but one, or (9) none."""
         while seconds > 0:
-            step = min(seconds, 9.0)
-            seconds -= step
-            self.db.now += step
-            postgres.set_clock(self.db.now)
-            if gateway:
-                self.both(lambda: lease.pulse(TIMES))
+            for _ in range(3):  # pulses come more often than beats
+                step = min(seconds, 3.0)
+                seconds -= step
+                self.db.now += step
+                postgres.set_clock(self.db.now)
+                if gateway:
+                    self.both(lambda: lease.pulse(TIMES, deaf=deaf))
             for node in self.db.nodes:
                 if silent not in (node, 9):
                     self.node_beats(node, newest=True, leaving=False)

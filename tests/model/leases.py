@@ -57,7 +57,7 @@ def beat(db: Store, p: Any) -> list[Row]:
 
 @answers(lease.PULSE)
 def pulse(db: Store, p: Any) -> None:
-    _beat_of_ours(db, p.gap_s, least_s=None)
+    _beat_of_ours(db, p.gap_s, least_s=None, deaf=p.deaf)
 
 
 def _serving_for_s(db: Store, gap_s: float) -> float:
@@ -73,12 +73,12 @@ def _renewed(db: Store, held: rows.Lease, ttl_s: float, unheard_s: float) -> flo
     return max(held.expires_at, db.now + ttl_s - unheard_s)
 
 
-def _beat_of_ours(db: Store, gap_s: float, *, least_s: float | None) -> None:
+def _beat_of_ours(db: Store, gap_s: float, *, least_s: float | None, deaf: bool = False) -> None:
     held = db.pulse.get(1)
     if held is None:
         db.add(db.pulse, 1, rows.Pulse(db.now, db.now))
     elif least_s is None or abs(db.now - held.last_beat_at) > least_s:
-        steady = -1 <= db.now - held.last_beat_at <= gap_s
+        steady = not deaf and -1 <= db.now - held.last_beat_at <= gap_s
         since = held.serving_since if steady else db.now
         db.set(held, last_beat_at=db.now, serving_since=since)
 

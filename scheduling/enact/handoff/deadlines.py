@@ -42,7 +42,7 @@ ORDER BY h.id LIMIT 500
 def overdue(timing: Timing) -> Recipe[list[int]]:
     """Return the handoffs whose step is past its deadline or waits for a node that is gone."""
     rows = yield from call(
-        OVERDUE, gap_s=2 * timing.heartbeat_interval_s, interval_s=timing.heartbeat_interval_s
+        OVERDUE, gap_s=timing.pulse_gap_s, interval_s=timing.heartbeat_interval_s
     )
     return [row.id for row in rows]
 
