@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import connection
+from psycopg import DataError, IntegrityError
+from psycopg.errors import DeadlockDetected
 
+from ginkgo_site.database import conninfo
 from portfolios.models import Portfolio
+from scheduling import requests
 from scheduling.enact import storm
 from scheduling.enact.grant import lock_run
 from scheduling.enact.handoff import Request, request_all
@@ -16,7 +21,7 @@ from scheduling.enact.hints import lock_nodes
 from scheduling.enact.recipe import run
 from scheduling.enact.timing import timing
 from scheduling.errors import Refused
-from scheduling.models import ACTIVE_STATES, Event, Handoff, Node, Run
+from scheduling.models import ACTIVE_STATES, Event, Handoff, Node, PassLock, Run
 from scheduling.passes import balance
 from scheduling.scheduler import Scheduler
 from tests.fleet_cast import (
@@ -24,12 +29,13 @@ from tests.fleet_cast import (
     a_node,
     a_portfolio,
     a_trader,
+    ago,
     calm_nodes,
     lose,
     run_of,
     the_handoff,
 )
-from tests.integration.test_fence_races import Held, at_once
+from tests.integration.test_fence_races import Held, at_once, behind
 from tests.integration.test_passes import counted
 
 pytestmark = pytest.mark.django_db
@@ -149,6 +155,18 @@ def test_one_that_was_stopped_since_the_plan_keeps_no_other_from_its_place(
     ]
 
 
+@pytest.mark.parametrize("phase", ["halted", "quarantined"])
+def test_one_that_waits_for_a_person_since_the_plan_is_not_placed(
+    monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    a_node("node-1")
+    resting = Run.objects.filter(pk=waiting("a", "b")[1].pk)
+    once_planned(monkeypatch, lambda: resting.update(phase=phase))
+    outcome = tick().balance
+    assert len(outcome.requested) == 1
+    assert outcome.rejected[0].reason == f"b is {phase}; start it first."
+
+
 def test_one_that_was_granted_since_the_plan_is_refused_by_its_epoch_and_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -234,6 +252,95 @@ def test_a_storm_holds_the_failovers_of_a_batch_and_nothing_else_of_it() -> None
     assert Handoff.objects.get(pk=moving.id).state == "preparing"
 
 
+def test_the_target_of_a_handoff_that_is_ended_hears_that_it_is_off() -> None:
+    first, second, third = calm_nodes(3)
+    moved = a_trader("moved", first)
+    moved.move_to(second)
+    assert second.desired("prepare") != []
+    known = Node.objects.get(pk=second.row.pk).desired_version
+    ask(Request("failover", moved.portfolio.pk, third.row.pk, "lost"))
+    assert Node.objects.get(pk=second.row.pk).desired_version > known
+    assert second.desired("prepare") == []
+
+
+@pytest.mark.parametrize("error", [DataError, DeadlockDetected, IntegrityError])
+def test_one_that_fails_a_whole_batch_fails_alone(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    a_node("node-1")
+    bad = waiting("a", "b", "c")[1]
+    honest = balance.request_all
+
+    def breaking(asked: Any, **given: Any) -> Any:
+        if bad.pk in {each.portfolio for each in asked}:
+            raise error
+        return honest(asked, **given)
+
+    monkeypatch.setattr(balance, "request_all", breaking)
+    outcome = tick().balance
+    assert len(outcome.requested) == 2
+    assert [(line.portfolio, line.reason) for line in outcome.rejected] == [("b", error.__name__)]
+
+
+# --- the order, and whose turn it is -------------------------------------------------------------
+
+
+def test_failovers_are_asked_for_first_then_places_then_moves() -> None:
+    first, second, *_ = calm_nodes(5)
+    lost, drained = a_trader("lost", first), a_trader("drained", second)
+    new = waiting("new")[0]
+    lose(first)
+    Node.objects.filter(pk=second.row.pk).update(draining=True)
+    tick()
+    asked = [the_handoff(each) for each in (lost.portfolio, new, drained.portfolio)]
+    assert [each.kind for each in asked] == ["failover", "place", "migrate"]
+    assert [each.pk for each in asked] == sorted(each.pk for each in asked)
+
+
+def test_a_pass_whose_lock_another_has_taken_begins_no_further_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    a_node("node-1")
+    waiting("a", "b", "c")
+    monkeypatch.setattr(balance, "BATCH", 1)
+    honest = balance.request_all
+
+    def slow(*given: Any, **named: Any) -> Any:
+        PassLock.objects.update(holder="another", until=ago(-4))
+        return honest(*given, **named)
+
+    monkeypatch.setattr(balance, "request_all", slow)
+    assert len(tick().balance.requested) == 1
+    assert Handoff.objects.count() == 1
+
+
+# --- which revision ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("attempts", "revision"), [(0, 2), (1, 1)])
+def test_a_place_is_for_the_wanted_revision_and_after_a_failure_for_the_good_one(
+    attempts: int, revision: int
+) -> None:
+    a_node("node-1")
+    portfolio = waiting("p")[0]
+    requests.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
+    Run.objects.filter(pk=portfolio.pk).update(good_revision=1, attempts=attempts)
+    tick()
+    assert the_handoff(portfolio).to_revision == revision
+
+
+def test_a_drain_moves_the_revision_that_runs_whatever_is_wanted() -> None:
+    first, second = calm_nodes(2)
+    hand = a_trader("p", first)
+    _, reload = requests.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
+    assert reload is not None
+    first.fails(reload, strategy=True)
+    Node.objects.filter(pk=first.row.pk).update(draining=True)
+    tick()
+    begun = the_handoff(hand.portfolio)
+    assert (begun.kind, begun.to_revision, begun.target_node) == ("migrate", 1, second.row)
+
+
 # --- somebody holds a row ------------------------------------------------------------------------
 
 
@@ -303,3 +410,37 @@ def test_two_that_ask_for_the_same_at_once_begin_each_handoff_once() -> None:
         assert len(set(numbers)) == len(numbers) == Handoff.objects.count()
         if patient:
             assert len(numbers) == len(asked)
+
+
+class Watched(Held):
+    """It notes which nodes nobody holds, before it lets the one behind it go on."""
+
+    def commit(self) -> None:
+        with psycopg.connect(conninfo()) as looking:
+            rows = looking.execute("SELECT name FROM scheduling_node FOR UPDATE SKIP LOCKED")
+            self.free = sorted(name for (name,) in rows)
+        super().commit()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("part", ["owner", "target of what is ended"])
+def test_no_node_is_held_while_one_before_it_is_waited_for(part: str) -> None:
+    """Two that hold what the other waits for would be a deadlock."""
+    first, second, third = calm_nodes(3)
+    if part == "owner":
+        moved = a_trader("moved", first)
+    else:
+        moved = a_trader("moved", second)
+        moved.move_to(first)
+    asked = Request("failover", moved.portfolio.pk, third.row.pk, "lost")
+    held = Watched(lock_nodes([first.row.pk]))
+    assert behind(held, lambda: ask(asked)) == [the_handoff(moved.portfolio).pk]
+    assert held.free == ["node-2", "node-3"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_last_room_of_a_node_is_taken_once_by_two_that_ask_at_once() -> None:
+    node = a_node("node-1", capacity=1)
+    one, two = waiting("a", "b")
+    held = Held(request_all([placed(one, node)], actor="test", timing=timing()))
+    assert behind(held, lambda: ask(placed(two, node))) == ["node_full"]
