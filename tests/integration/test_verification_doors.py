@@ -26,6 +26,7 @@ from scheduling.verification.runner import work_off
 from scheduling.verification.verifying import verify_portfolio
 from tests.fleet_cast import a_node, a_portfolio, a_running, ago
 from tests.integration.doors import Caller, problem
+from tests.integration.test_fence_races import Held, behind
 
 pytestmark = pytest.mark.django_db
 
@@ -230,6 +231,40 @@ def test_one_that_has_just_ended_counts_as_heard_of_though_it_was_silent(operato
     assert run(end(long.id, me, "identical", "so it was", {}))
     taken = run(claim(me))
     assert taken is not None and taken.name == "two"
+
+
+def test_one_that_failed_says_how_far_it_had_come(operator: Caller) -> None:
+    operator.post(PATH)
+    me = uuid4()
+    claimed = run(claim(me))
+    assert claimed is not None
+    assert run(heard(claimed.id, me, 101, 350, 600))
+    assert run(end(claimed.id, me, "failed", "no more disk", {}))
+    document = operator.get(PATH).json()
+    assert (document["state"], document["progress"]) == ("failed", 0.5)
+
+
+def test_a_verdict_stays_however_long_ago_it_was_found_and_until_the_next_is_asked_for(
+    operator: Caller,
+) -> None:
+    operator.post(PATH)
+    work_off()
+    aged(3_000, "heard_at", "requested_at")
+    assert operator.get(PATH).json()["state"] == "identical"
+    operator.post(PATH)
+    assert operator.get(PATH).json()["state"] == "waiting"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_runners_that_look_at_once_take_one_between_them(operator: Caller) -> None:
+    a_portfolio("two")
+    operator.post(PATH)
+    operator.post("portfolios/two/verification/")
+    mine, other = uuid4(), uuid4()
+    held = Held(claim(mine))
+    assert behind(held, lambda: run(claim(other))) is None
+    (running,) = Verification.objects.filter(state="running")
+    assert (running.id, running.runner) == (held.outcome.id, mine)
 
 
 def test_a_runner_that_was_taken_for_dead_stops_and_writes_nothing(
