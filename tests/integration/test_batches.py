@@ -16,7 +16,7 @@ from portfolios.models import Portfolio
 from scheduling import requests
 from scheduling.enact import storm
 from scheduling.enact.grant import lock_run
-from scheduling.enact.handoff import Request, request_all
+from scheduling.enact.handoff import Request, request_all, step_failed
 from scheduling.enact.hints import lock_nodes
 from scheduling.enact.recipe import run
 from scheduling.enact.timing import timing
@@ -240,6 +240,15 @@ def test_a_failover_to_where_it_was_moving_needs_no_second_room() -> None:
     assert the_handoff(moved.portfolio).pk == begun
 
 
+def test_a_reload_needs_no_second_room() -> None:
+    (first,) = calm_nodes(1)
+    hand = a_trader("p", first)
+    Node.objects.update(capacity=1)
+    _, reload = requests.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
+    assert reload == the_handoff(hand.portfolio)
+    assert reload.state == "preparing"
+
+
 def test_a_storm_holds_the_failovers_of_a_batch_and_nothing_else_of_it() -> None:
     first, second = calm_nodes(2)
     hand = a_trader("lost", first)
@@ -280,6 +289,37 @@ def test_one_that_fails_a_whole_batch_fails_alone(
     outcome = tick().balance
     assert len(outcome.requested) == 2
     assert [(line.portfolio, line.reason) for line in outcome.rejected] == [("b", error.__name__)]
+
+
+def test_the_trail_names_where_it_is_to_go_and_of_a_stop_where_it_runs() -> None:
+    first, second = calm_nodes(2)
+    hand = a_trader("p", first)
+    hand.move_to(second)
+    requests.stop("p", actor="ann")
+    told = Event.objects.filter(portfolio=hand.portfolio, kind="handoff_requested")
+    names = list(told.order_by("id").values_list("data__kind", "node__name"))
+    assert names[-2:] == [("migrate", "node-2"), ("stop", "node-1")]
+
+
+def test_what_is_to_stop_is_shown_as_draining_at_once_and_why() -> None:
+    (first,) = calm_nodes(1)
+    hand = a_trader("p", first)
+    requests.stop("p", actor="ann", reason="an upgrade")
+    asked = the_handoff(hand.portfolio)
+    assert (hand.run().phase, hand.run().reason) == ("draining", asked.reason)
+    assert "an upgrade" in asked.reason
+
+
+def test_a_stop_is_waited_for_like_a_drain_and_a_move_like_a_preparation() -> None:
+    first, second = calm_nodes(2)
+    hand = a_trader("p", first)
+    hand.move_to(second)
+    waits = [the_handoff(hand.portfolio)]
+    requests.stop("p", actor="ann")
+    waits.append(the_handoff(hand.portfolio))
+    times = [(each.deadline_at - each.requested_at).total_seconds() for each in waits]
+    limits = timing()
+    assert times == pytest.approx([limits.prepare_deadline_s, limits.drain_deadline_s], abs=0.5)
 
 
 # --- the order, and whose turn it is -------------------------------------------------------------
@@ -444,3 +484,15 @@ def test_the_last_room_of_a_node_is_taken_once_by_two_that_ask_at_once() -> None
     one, two = waiting("a", "b")
     held = Held(request_all([placed(one, node)], actor="test", timing=timing()))
     assert behind(held, lambda: ask(placed(two, node))) == ["node_full"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_waited_for_what_has_just_ended_is_not_told_that_it_is_under_way() -> None:
+    first, second, third = calm_nodes(3)
+    hand = a_trader("p", first)
+    ending = hand.move_to(second)
+    broke = ("prepare", "it broke", False, timing())
+    held = Held(step_failed(ending.id, second.row.pk, second.incarnation, *broke))
+    again = Request("migrate", hand.portfolio.pk, third.row.pk, "again")
+    assert behind(held, lambda: ask(again)) == [the_handoff(hand.portfolio).pk]
+    assert the_handoff(hand.portfolio).target_node == third.row

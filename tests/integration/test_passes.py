@@ -10,10 +10,12 @@ from typing import Any
 import psycopg
 import pytest
 from django.db import connection, transaction
+from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from portfolios.models import Revision
 from scheduling import requests, tasks
 from scheduling.enact import alerts, deaths, handoff, stalls
+from scheduling.enact.hints import wake
 from scheduling.enact.recipe import django_cursor, run
 from scheduling.enact.timing import timing
 from scheduling.errors import SnapshotUnavailable
@@ -21,7 +23,7 @@ from scheduling.models import Event, Handoff, Lease, Node, PassLock, Run
 from scheduling.observe import board, snapshot
 from scheduling.observe.board import read_board
 from scheduling.observe.snapshot import observe
-from scheduling.passes.lock import drop, take
+from scheduling.passes.lock import drop, look, take
 from scheduling.passes.sweep import sweep
 from scheduling.scheduler import Scheduler, TickOutcome
 from scheduling.watcher import Watcher, _is_for_watcher
@@ -92,6 +94,28 @@ def test_a_tick_lets_the_next_one_in() -> None:
     assert tick().ran is True
 
 
+def test_a_tick_that_fails_lets_the_next_one_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("scheduling.scheduler.balance", broken)
+        with pytest.raises(ZeroDivisionError):
+            tick()
+    assert tick().ran is True
+
+
+def test_a_watcher_that_lives_is_noted_once_a_second_at_most() -> None:
+    noted = PassLock.objects.filter(name="watcher")
+    run(look("w"))
+    first = noted.get().until
+    run(look("w"))
+    assert noted.get().until == first
+    noted.update(until=ago(-3.9))
+    run(look("w"))
+    assert noted.get().until > first
+
+
 def test_the_tasks_of_the_queue_do_the_same_and_say_when_another_was_under_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -125,6 +149,13 @@ def test_a_portfolio_that_runs_nowhere_is_placed() -> None:
     assert owner("p", node).commit(0) == "ok"
     assert run_of(portfolio).phase == "running"
     assert the_handoff(portfolio).kind == "place"
+
+
+def test_what_a_tick_asks_for_is_asked_in_the_name_of_who_wanted_it() -> None:
+    a_node("node-1")
+    portfolio = a_portfolio("p")
+    tick(actor="ann")
+    assert the_handoff(portfolio).requested_by == "ann"
 
 
 def test_a_second_tick_asks_for_nothing_twice() -> None:
@@ -430,6 +461,40 @@ def test_a_tick_that_is_not_whole_marks_who_is_lost_and_reads_every_run_only_to_
     with counted(monkeypatch) as said:
         tick()
     assert {*fleet_wide, alerts.CAUSES} <= {*said}
+
+
+def test_a_tick_that_changed_something_wakes_boards_and_one_that_did_not_wakes_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wakes: list[Any] = []
+
+    def noted() -> Any:
+        wakes.append(None)
+        return wake()
+
+    monkeypatch.setattr("scheduling.scheduler.wake", noted)
+    serving_since(3600)
+    node = a_node("node-1")
+    tick()
+    assert len(wakes) == 0
+    let_expire(node)
+    assert tick().sweep.lost == ("node-1",)
+    assert len(wakes) == 1
+    node.beat()
+    a_portfolio("p")
+    assert len(tick().balance.requested) == 1
+    assert len(wakes) == 2
+
+
+@pytest.mark.parametrize("error", [LockNotAvailable, DeadlockDetected])
+def test_alerts_that_another_compares_just_now_are_left_to_it(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def held(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(alerts, "compare", held)
+    assert tick().ran is True
 
 
 # --- the watcher ---------------------------------------------------------------------------------
