@@ -17,7 +17,7 @@ from scheduling import requests
 from scheduling.enact import storm
 from scheduling.enact.grant import lock_run
 from scheduling.enact.handoff import Request, request_all, step_failed
-from scheduling.enact.hints import lock_nodes
+from scheduling.enact.hints import lock_nodes, wake
 from scheduling.enact.recipe import run
 from scheduling.enact.timing import timing
 from scheduling.errors import Refused
@@ -32,6 +32,7 @@ from tests.fleet_cast import (
     ago,
     calm_nodes,
     lose,
+    past_deadline,
     run_of,
     the_handoff,
 )
@@ -138,6 +139,32 @@ def test_the_reasons_of_all_that_wait_are_one_statement_and_none_where_nothing_i
     assert balance.SAY not in counts
 
 
+def test_a_reason_that_is_new_wakes_boards_and_one_that_is_known_wakes_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wakes: list[Any] = []
+
+    def noted() -> Any:
+        wakes.append(None)
+        return wake()
+
+    monkeypatch.setattr(balance, "wake", noted)
+    waiting("a", "b")
+    tick()
+    assert len(wakes) == 1
+    tick()
+    assert len(wakes) == 1
+
+
+@pytest.mark.parametrize("left", [{"attempts": 1}, {"phase": "quarantined"}], ids=str)
+def test_what_one_died_of_stays_on_its_row(left: dict[str, Any]) -> None:
+    (first,) = calm_nodes(1)
+    hand = a_trader("p", first)
+    Run.objects.filter(pk=hand.portfolio.pk).update(reason="it broke", **left)
+    tick()
+    assert hand.run().reason == "it broke"
+
+
 # --- none harms another --------------------------------------------------------------------------
 
 
@@ -187,6 +214,12 @@ def test_a_reason_found_before_a_grant_is_not_written_after_it(
     tick()
     assert run_of(other).reason == "waits for the next pass"
     assert "there is no node yet" in Run.objects.get(portfolio__name="a").reason
+
+
+def test_a_node_that_has_left_takes_nothing_though_a_late_beat_renewed_its_lease() -> None:
+    node = a_node("node-1")
+    Node.objects.update(status="left")
+    assert ask(placed(waiting("p")[0], node)) == ["node_lost"]
 
 
 def test_the_last_room_goes_to_whoever_asked_first() -> None:
@@ -270,6 +303,20 @@ def test_the_target_of_a_handoff_that_is_ended_hears_that_it_is_off() -> None:
     ask(Request("failover", moved.portfolio.pk, third.row.pk, "lost"))
     assert Node.objects.get(pk=second.row.pk).desired_version > known
     assert second.desired("prepare") == []
+
+
+def test_the_source_of_a_move_that_was_overtaken_hears_that_it_stands_by_no_more() -> None:
+    first, second = calm_nodes(2)
+    hand = a_trader("p", first)
+    moving = hand.move_to(second)
+    second.prepare()
+    asked = the_handoff(hand.portfolio)
+    assert hand.release(asked).answer == "handed_over"
+    Run.objects.filter(pk=hand.portfolio.pk).update(epoch=9)
+    known = Node.objects.get(pk=first.row.pk).desired_version
+    past_deadline(asked)
+    assert Handoff.objects.get(pk=moving.id).state == "superseded"
+    assert Node.objects.get(pk=first.row.pk).desired_version > known
 
 
 @pytest.mark.parametrize("error", [DataError, DeadlockDetected, IntegrityError])
@@ -403,6 +450,25 @@ def test_one_whose_row_somebody_holds_keeps_no_other_waiting(impatient: None) ->
         ("b", "LockNotAvailable")
     ]
     assert len(tick().balance.requested) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_only_the_one_whose_row_is_held_is_asked_for_again_alone(
+    impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_node("node-1")
+    held_one = waiting("a", "b", "c")[1]
+    honest, asked = balance.request_all, []
+
+    def noted(requests: Any, **given: Any) -> Any:
+        asked.append([each.portfolio for each in requests])
+        return honest(requests, **given)
+
+    monkeypatch.setattr(balance, "request_all", noted)
+    held = Held(lock_run(held_one.pk))
+    tick()
+    held.commit()
+    assert asked[1:] == [[held_one.pk]]
 
 
 @pytest.mark.django_db(transaction=True)
