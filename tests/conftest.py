@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,13 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
     settings = django_database(os.environ[_URL])
     settings["TEST"] = connections["default"].settings_dict["TEST"]
     connections["default"].settings_dict.update(settings)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_passwords() -> Iterator[None]:
+    """Hash passwords at no cost in the process of the tests: they make hundreds of people, and a
+    hash is slow on purpose. Houses are processes of their own and hash as the product does."""
+    from django.test import override_settings
+
+    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+        yield

@@ -3,19 +3,22 @@
 An act is the whole life of a handoff, step by step. `points_of` performs it once and writes down
 every point that its recipes reach; `dies_at` performs it again and cuts the connection at one of
 them, as kill -9 would: the transaction is undone, or it stands and nobody has heard of it. Then a
-daemon says again, with the same bytes, what had no answer, and the control plane resumes.
+daemon says again, with the same bytes, what had no answer, and the control plane resumes. Where a
+death left every row as it was when its recipe began, that has been seen already: it goes on as from
+the death at the beginning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
-from django.db import transaction
+from django.apps import apps
+from django.db import connection, transaction
 
 from portfolios.models import Order, Portfolio
 from scheduling.enact import failpoints
@@ -105,17 +108,51 @@ class Act:
 
 
 class Dying:
-    """Cuts the connection at the n-th point that is reached."""
+    """Cuts the connection at the n-th point that is reached.
 
-    def __init__(self, at: int) -> None:
+    `began` is the point at which its recipe begins; `is_known` says that a death which leaves every
+    row as it was there has been seen to end well.
+    """
+
+    def __init__(self, at: int, began: int = 0, *, is_known: bool = False) -> None:
         self.at = at
         self.points: list[Point] = []
+        self.left_nothing = False
+        self.is_known = is_known
+        self._began = began
+        self._rows = ""
 
     def __call__(self, point: Point) -> float:
         self.points.append(point)
+        if len(self.points) == self._began:
+            self._rows = every_row()
         if len(self.points) == self.at:
             raise ConnectionCut(f"at {point.name}")
         return 0.0
+
+    def look(self) -> None:
+        """See what the death has left."""
+        self.left_nothing = self._rows == every_row()
+
+
+def began_at(number: int, points: Sequence[Point]) -> int:
+    """Return the number of the point at which the recipe of the n-th point began."""
+    return max(n for n in range(1, number + 1) if points[n - 1].name.endswith(":begin"))
+
+
+def every_row() -> str:
+    """Return a digest of all that the database holds of portfolios and their scheduling."""
+    models = [
+        m for app in ("portfolios", "scheduling") for m in apps.get_app_config(app).get_models()
+    ]
+    each = " UNION ALL ".join(
+        f"(SELECT coalesce(string_agg(t::text, ' ' ORDER BY t::text), '') AS rows"
+        f" FROM {model._meta.db_table} t)"
+        for model in models
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT md5(string_agg(rows, ';')) FROM ({each}) AS tables")
+        return str(cursor.fetchone()[0])
 
 
 @contextmanager
@@ -133,15 +170,14 @@ def points_of(act: Act, world: World) -> list[Point]:
     return dying.points
 
 
-def dies_at(number: int, act: Act, world: World, *, goes_on: bool = True) -> str:
-    """Perform the act, let whoever is at the n-th point die there; return the point's name.
+def dies_at(act: Act, world: World, dying: Dying, *, goes_on: bool = True) -> str:
+    """Perform the act, let whoever is at the point die there; return the point's name.
 
     `goes_on` False: with that death everybody falls silent.
     """
-    dying = Dying(at=number)
     _perform(act, world, dying, goes_on=goes_on)
-    assert len(dying.points) >= number, f"{act} reached {[p.name for p in dying.points]}"
-    return dying.points[number - 1].name
+    assert len(dying.points) >= dying.at, f"{act} reached {[p.name for p in dying.points]}"
+    return dying.points[dying.at - 1].name
 
 
 def _perform(act: Act, world: World, dying: Dying, *, goes_on: bool = True) -> None:
@@ -151,7 +187,8 @@ def _perform(act: Act, world: World, dying: Dying, *, goes_on: bool = True) -> N
             with failpoints.hooked(dying):
                 step.do(world)
         except ConnectionCut:
-            if not goes_on:
+            dying.look()
+            if not goes_on or (dying.left_nothing and dying.is_known):
                 return
             _pass_lock_ends()
             if step.again:

@@ -1,7 +1,8 @@
 """Houses for the acceptance tests.
 
-Tests share a house where they can, and only one shared house runs at a time, since two would take
-each other's processor. A module keeps to one kind, so that few are started.
+Tests share a house where they can. A module keeps to one kind, so that few are started. A house at
+rest takes a fifth of two processors, and most of a test is waiting for a lease to end: so each of
+two workers has a house, and the tests of one kind stay with one of them.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ import pytest
 from chaos.fleet import QUICK, Fleet
 from chaos.house import House, a_home
 
+KINDS = ("product", "quick", "a house of its own")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of one shared house together, so that each is started once."""
+    """Put the tests of one shared house together, on one worker, so that each is started once."""
     here = [item for item in items if Path(__file__).parent in item.path.parents]
+    for item in here:
+        item.add_marker(pytest.mark.xdist_group(KINDS[_turn(item)[0]]))
     if len(here) == len(items):
         items.sort(key=_turn)
 

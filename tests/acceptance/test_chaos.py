@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ginkgo_site.env import CHECKOUT
+from tests.acceptance.conftest import SharedHouses
 
 FAULTS = (
     "kill-daemon",
@@ -30,7 +31,10 @@ STEPS = 3
 
 
 @pytest.mark.slow
-def test_some_faults_and_moves_break_no_promise(tmp_path: Path) -> None:
+def test_some_faults_and_moves_break_no_promise(
+    shared_houses: SharedHouses, tmp_path: Path
+) -> None:
+    shared_houses.close()
     done = subprocess.run(
         [
             *(

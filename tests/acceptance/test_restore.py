@@ -16,7 +16,7 @@ import pytest
 from chaos.fleet import DEMO_NODES, Fleet
 from chaos.house import a_home, eventually
 from ginkgo_site.env import CHECKOUT, embedded_url
-from tests.acceptance.conftest import QUICK
+from tests.acceptance.conftest import QUICK, SharedHouses
 
 pytestmark = pytest.mark.slow
 
@@ -57,7 +57,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_a_restored_house_goes_on_from_the_dump_and_refuses_what_ran_on() -> None:
+def test_a_restored_house_goes_on_from_the_dump_and_refuses_what_ran_on(
+    shared_houses: SharedHouses,
+) -> None:
+    shared_houses.close()
     with a_home() as home:
         fleet = Fleet(home, "--port", str(free_port()), **QUICK)
         fleet.start()

@@ -49,12 +49,12 @@ def clock() -> Clock:
 
 @pytest.fixture
 def nodes(clock: Clock) -> list[Daemon]:
-    """Four nodes that have beaten and were heard for two minutes, each with a portfolio."""
+    """Four nodes that were heard for more than two leases, each with a portfolio."""
     run(pulse(timing()))
     found = [a_node(f"node-{n}") for n in range(1, 5)]
     for node in found:
         mature(a_trader(f"p-{node.name}", node).portfolio)
-    live(clock, found, 120)
+    live(clock, found, 70)
     return found
 
 
