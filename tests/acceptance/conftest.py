@@ -19,6 +19,7 @@ from chaos.house import House, a_home
 KINDS = ("product", "quick", "a house of its own")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests of one shared house together, on one worker, so that each is started once."""
     here = [item for item in items if Path(__file__).parent in item.path.parents]
@@ -76,13 +77,13 @@ def shared_houses() -> Iterator[SharedHouses]:
 @pytest.fixture
 def house(shared_houses: SharedHouses) -> House:
     """A running house with the demo, shared: leave it as you found it, every node alive."""
-    return shared_houses.get("product", "--node-restart", "6")
+    return product(shared_houses)
 
 
 @pytest.fixture
 def fleet(shared_houses: SharedHouses) -> Fleet:
     """The shared house with the product's own time limits, settled."""
-    found = shared_houses.get("product", "--node-restart", "6")
+    found = product(shared_houses)
     found.settle()
     return found
 
@@ -93,6 +94,11 @@ def quick_fleet(shared_houses: SharedHouses) -> Fleet:
     found = quick(shared_houses)
     found.settle()
     return found
+
+
+def product(shared_houses: SharedHouses) -> Fleet:
+    """The shared house with the product's own time limits, as it is."""
+    return shared_houses.get("product", "--node-restart", "6")
 
 
 def quick(shared_houses: SharedHouses) -> Fleet:

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
 
 from chaos.house import House, eventually
 from ginkgo_site.env import CHECKOUT
+from tests.acceptance.conftest import SharedHouses, product
 from tests.browser import Desk, a_browser, window
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -29,10 +31,19 @@ def browser() -> Iterator[Browser]:
         yield running
 
 
-@pytest.fixture
-def desk(browser: Browser, house: House) -> Iterator[Desk]:
+@pytest.fixture(scope="module")
+def signed_in(browser: Browser, shared_houses: SharedHouses) -> Any:
+    """The cookies of somebody who has signed in."""
+    house = product(shared_houses)
     with window(browser, house) as opened:
         opened.sign_in(house.access["username"], house.access["password"])
+        return opened.page.context.storage_state()
+
+
+@pytest.fixture
+def desk(browser: Browser, house: House, signed_in: Any) -> Iterator[Desk]:
+    with window(browser, house, storage_state=signed_in) as opened:
+        opened.open()
         opened.is_live()
         yield opened
 
@@ -85,30 +96,34 @@ def test_the_board_shows_every_node_and_portfolio_and_is_live(desk, house):
 
 def test_a_lease_drains_before_the_eyes_and_is_filled_by_a_beat(desk):
     lease = desk.page.locator("#col-node-1 .lease")
+    seen: list[int] = []
 
-    def left() -> int:
-        return int(lease.get_attribute("aria-valuenow") or 0)
+    def has_drained_and_was_filled() -> bool:
+        left = int(lease.get_attribute("aria-valuenow") or 0)
+        if seen[-1:] != [left]:
+            seen.append(left)
+        steps = [b - a for a, b in itertools.pairwise(seen)]
+        return sum(step < 0 for step in steps) >= 5 and any(step > 0 for step in steps)
 
-    seen = [left()]
-    end = time.monotonic() + 13
-    while time.monotonic() < end:
-        if left() != seen[-1]:
-            seen.append(left())
-        time.sleep(0.1)
-    falls = [b - a for a, b in itertools.pairwise(seen) if b < a]
-    assert len(falls) >= 5
-    assert any(b > a for a, b in itertools.pairwise(seen)), seen
+    eventually(has_drained_and_was_filled, 20, "five falls of the lease and a beat")
     assert lease.get_attribute("role") == "meter"
 
 
+def is_updated(desk: Desk, times: int = 1) -> None:
+    """Wait until the server has sent other figures of canary-2, so many times."""
+    events = desk.page.locator('.card[data-portfolio="canary-2"] .lg.once')
+
+    def count() -> int:
+        return int(events.inner_text().split()[0].replace(",", ""))
+
+    for _ in range(times):
+        before = count()
+        eventually(lambda: count() > before, 10, "more events")  # noqa: B023
+
+
 def test_a_canary_counts_on_and_has_no_gap(desk):
+    is_updated(desk)
     card = desk.page.locator('.card[data-portfolio="canary-2"]')
-
-    def events() -> int:
-        return int(card.locator(".lg.once").inner_text().split()[0].replace(",", ""))
-
-    before = events()
-    eventually(lambda: events() > before, 10, "more events")
     assert "0 gaps, 0 duplicates" in card.inner_text()
 
 
@@ -203,7 +218,7 @@ def test_an_open_menu_and_the_focus_survive_the_updates(still, desk):
     card = desk.page.locator('.card[data-portfolio="canary-1"]')
     card.hover()
     card.locator(".menu-button").click()
-    time.sleep(2.5)
+    is_updated(desk, times=3)
     assert desk.page.locator("#cardmenu-canary-1").is_visible()
     focused = desk.page.evaluate("document.activeElement.textContent")
     assert focused == "Migrate…"
@@ -224,7 +239,7 @@ def test_the_board_is_one_tab_stop_and_arrows_move_among_its_cards(still, desk):
     assert desk.page.evaluate(focused) == columns[1][0]
     desk.page.keyboard.press("ArrowDown")
     assert desk.page.evaluate(focused) == columns[1][1]
-    time.sleep(2.5)  # updates come and the focus stays
+    is_updated(desk, times=3)
     assert desk.page.evaluate(focused) == columns[1][1]
     desk.page.keyboard.press("m")
     desk.page.wait_for_selector("dialog[open] form")
