@@ -62,3 +62,29 @@ def quick_passwords() -> Iterator[None]:
 
     with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_flush() -> Iterator[None]:
+    """Empty tables row by row after a test that commits: there are few rows and many tables, and to
+    truncate one makes new files for it and for each of its indexes."""
+    from django.db.backends.postgresql.operations import DatabaseOperations
+
+    def sql_flush(
+        _: DatabaseOperations, style: object, tables: list[str], **how: bool
+    ) -> list[str]:
+        deletes = "; ".join(f'DELETE FROM "{table}"' for table in tables)
+        return [f"SET LOCAL session_replication_role = replica; {deletes}"]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DatabaseOperations, "sql_flush", sql_flush)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def static_files_when_asked_for() -> Iterator[None]:
+    """Look for a static file when it is asked for: each client of a test would list them all."""
+    from django.test import override_settings
+
+    with override_settings(WHITENOISE_AUTOREFRESH=True):
+        yield
