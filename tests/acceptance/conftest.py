@@ -1,8 +1,8 @@
 """Houses for the acceptance tests.
 
 Tests share a house where they can. A module keeps to one kind, so that few are started. A house at
-rest takes a fifth of two processors, and most of a test is waiting for a lease to end: so each of
-two workers has a house, and the tests of one kind stay with one of them.
+rest takes a fifth of two processors, and most of a test is waiting for a lease to end: so bin/test
+has two runs beside each other, one with the mark `quick` and one without.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import pytest
 from chaos.fleet import QUICK, Fleet
 from chaos.house import House, a_home
 
-KINDS = ("product", "quick", "a house of its own")
 
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+@pytest.hookimpl(tryfirst=True)  # before the marks are asked for
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of one shared house together, on one worker, so that each is started once."""
+    """Put the tests of one shared house together, so that each is started once, and mark those of
+    the one with short limits."""
     here = [item for item in items if Path(__file__).parent in item.path.parents]
     for item in here:
-        item.add_marker(pytest.mark.xdist_group(KINDS[_turn(item)[0]]))
+        if "quick_fleet" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.quick)
     if len(here) == len(items):
         items.sort(key=_turn)
 

@@ -41,8 +41,7 @@ from tests.dying import (
 )
 from tests.fleet_cast import a_node, a_portfolio, ago, lose, run_of, serving_since
 
-#: On one worker, so that no point is died at twice.
-pytestmark = [pytest.mark.django_db, pytest.mark.xdist_group("failpoints")]
+pytestmark = pytest.mark.django_db
 
 
 # --- what somebody does ---------------------------------------------------------------------------
