@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start the server in the one process that starts the others."""
-    if hasattr(config, "workerinput") or os.environ.get(_URL):
+    if hasattr(config, "workerinput"):
+        return
+    # As Ctrl-C does, so that houses end with the run; one in the background hears no Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if os.environ.get(_URL):
         return
     # Not below pytest's own folder: that has mode 700, and as root the server is another user.
     home = Path(tempfile.mkdtemp(prefix="ginkgo-test-"))
