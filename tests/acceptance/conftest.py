@@ -55,8 +55,8 @@ class SharedHouses:
         if self._kind != kind or self._fleet is None or not self._fleet.is_up():
             self.close()
             fleet = Fleet(self._open.enter_context(a_home()), *options, **environment)
+            self._open.callback(fleet.end)  # before the start, which may be broken off
             fleet.start()
-            self._open.callback(fleet.end)
             self._kind, self._fleet = kind, fleet
         return self._fleet
 
