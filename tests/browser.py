@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +12,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from chaos.house import House
 
-CHROMIUM = "/usr/bin/chromium"
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 _WATCH_POLICY = """
 window.policyViolations = [];
@@ -21,9 +23,10 @@ addEventListener("securitypolicyviolation", (event) =>
 
 @contextmanager
 def a_browser() -> Iterator[Browser]:
-    """Debian's Chromium, without a window."""
+    """The Chromium of the machine, without a window; where it has none, that of Playwright."""
+    found = os.environ.get("GINKGO_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield browser
         browser.close()
 

@@ -93,10 +93,9 @@ def enact(
     """Request each handoff of the plan, each on the epoch it was decided on."""
     requested: list[int] = []
     rejected: list[Rejected] = []
-    # Failover first: those run nowhere.
-    moves = sorted(plan.move, key=lambda move: move.cause != "failover")
-    urgent = [m for m in moves if m.cause == "failover"]
-    changes: list[Placement | Move] = [*urgent, *plan.place, *moves[len(urgent) :]]
+    # Failover first: those run nowhere. In a plan they come before all other moves.
+    urgent = [m for m in plan.move if m.cause == "failover"]
+    changes: list[Placement | Move] = [*urgent, *plan.place, *plan.move[len(urgent) :]]
     waiting = [changes[number : number + BATCH] for number in range(0, len(changes), BATCH)]
     while waiting:
         if not run(take(holder)):
