@@ -13,8 +13,9 @@ BEGIN
     RETURN NEW;
 END
 $$;
-CREATE TRIGGER portfolio_changed BEFORE INSERT OR UPDATE ON portfolios_portfolio
+CREATE TRIGGER portfolio_changed BEFORE UPDATE ON portfolios_portfolio
     FOR EACH ROW EXECUTE FUNCTION ginkgo_changed();
+-- A new portfolio comes with its first revision, whose stamp is enough.
 CREATE TRIGGER revision_changed BEFORE INSERT OR UPDATE ON portfolios_revision
     FOR EACH ROW EXECUTE FUNCTION ginkgo_changed();
 """

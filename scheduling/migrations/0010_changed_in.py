@@ -6,8 +6,6 @@ Not a commit: that changes none of these columns, so its row stays HOT and nobod
 from django.db import migrations, models
 
 FORWARD = """
-CREATE TRIGGER run_made BEFORE INSERT ON scheduling_run
-    FOR EACH ROW EXECUTE FUNCTION ginkgo_changed();
 CREATE TRIGGER run_changed BEFORE UPDATE ON scheduling_run
     FOR EACH ROW
     WHEN (ROW(OLD.node_id, OLD.phase, OLD.phase_since, OLD.epoch, OLD.pinned_node_id,
@@ -18,7 +16,6 @@ CREATE TRIGGER run_changed BEFORE UPDATE ON scheduling_run
     EXECUTE FUNCTION ginkgo_changed();
 """
 BACKWARD = """
-DROP TRIGGER run_made ON scheduling_run;
 DROP TRIGGER run_changed ON scheduling_run;
 """
 
