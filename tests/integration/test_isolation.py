@@ -55,11 +55,10 @@ async def first_death(gateway: FakeGateway) -> wire.Died:
     return died
 
 
-async def the_bad_one_is_gone(gateway: FakeGateway, daemon: Daemon) -> list[psutil.Process]:
+async def the_bad_one_is_gone(gateway: FakeGateway, daemon: Daemon) -> None:
     """Take it off the node and wait until only the forkserver and the canary are left."""
     await gateway.want("node-1", gateway.entry(CANARY, "run"))
     await gateway.until(lambda: len(alive(family(daemon.pid))) == 2, 5)
-    return family(daemon.pid)
 
 
 async def bystanders_noticed_nothing(gateway: FakeGateway, daemon: Daemon) -> None:
