@@ -74,8 +74,13 @@ def test_a_restored_house_goes_on_from_the_dump_and_refuses_what_ran_on(
             fleet.end()
 
 
+def is_alive(fleet: Fleet) -> bool:
+    answer = fleet.call("GET", f"/api/nodes/{OWN}/")  # 404 until it has registered
+    return answer.status == 200 and answer.json["status"] == "alive"
+
+
 def rehearse(fleet: Fleet, dump: Path) -> None:
-    eventually(lambda: fleet.get(f"/api/nodes/{OWN}/")["status"] == "alive", 20, OWN)
+    eventually(lambda: is_alive(fleet), 20, OWN)
     fleet.migrate("canary-1", OWN)
     fleet.progress()
     before = fleet.runs()
@@ -101,7 +106,7 @@ def rehearse(fleet: Fleet, dump: Path) -> None:
         floor = fleet.manage("raise_epoch_floor")
     assert floor["lowest_now"] > lost.epoch
     fleet.start()
-    eventually(lambda: fleet.get(f"/api/nodes/{OWN}/")["status"] == "alive", 20, OWN)
+    eventually(lambda: is_alive(fleet), 20, OWN)
     fleet.settle(DEMO_NODES)
     after = fleet.runs()
     assert after.keys() == before.keys()
