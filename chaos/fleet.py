@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -104,7 +104,8 @@ class Fleet(House):
         everything = self.processes()
         self.kill()
         for process in alive(everything):
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it ended with its parent meanwhile
+                process.kill()
         psutil.wait_procs(everything, timeout=5)
 
     # --- look ---------------------------------------------------------------------------------
