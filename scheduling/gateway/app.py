@@ -60,14 +60,16 @@ async def close_gateway() -> None:
 
 async def _keep_pulse() -> None:
     """Write again and again that this process could hear nodes."""
+    deaf = ""
     while True:
         times = timing()
         try:
             async with lease_pool().connection() as connection:
-                deaf = _beats.hearing.deaf()
-                if deaf:
-                    logger.warning("no node is judged by its silence for one lease: %s", deaf)
+                deaf = _beats.hearing.deaf() or deaf
                 await arun_bare(connection, pulse(times, deaf=bool(deaf)))
+            if deaf:
+                logger.warning("no node is judged by its silence for one lease: %s", deaf)
+            deaf = ""  # not before it is durable
         except (psycopg.Error, PoolTimeout):
             pass  # that gap is what the pulse is there to show
         await asyncio.sleep(times.pulse_s)

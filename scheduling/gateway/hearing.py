@@ -8,7 +8,7 @@ missing. So while it is deaf it says so: nobody is judged by a silence that is o
 
 from __future__ import annotations
 
-#: Of those that beat. Fewer may have a fault of their own, such as a row that somebody holds.
+#: Of those that beat since the last pulse. In a small fleet that is any one of them.
 DEAF_SHARE = 0.1
 
 

@@ -15,15 +15,16 @@ from typing import Any
 from scheduling.decide.stock import Stock
 from scheduling.decide.world import PortfolioView, Snapshot
 
-#: Where a look stands, a part of its first statement. Transactions count on for the life of one
-#: server; in another one, or in tables that were filled anew, as after a restore or a failover of
-#: the database, nothing that was seen counts. So it is where a feed, which every portfolio has, is
-#: another one.
+#: Where a look stands, a part of its first statement. Transactions count on while one server runs;
+#: in another one, after a crash (which gives numbers out again that were not durable, and begins
+#: its statistics anew) or in tables that were filled anew, as after a restore or a failover,
+#: nothing that was seen counts. So it is where a feed, which every portfolio has, is another one.
 MARK = """
 pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS unsettled,
 greatest(pg_snapshot_xmax(pg_current_snapshot()), pg_current_xact_id_if_assigned()
     )::text::bigint AS newest,
-(SELECT (d.oid, pg_postmaster_start_time(), pg_relation_filenode('scheduling_run'),
+(SELECT (d.oid, pg_postmaster_start_time(),
+         (SELECT stats_reset FROM pg_stat_bgwriter), pg_relation_filenode('scheduling_run'),
          pg_relation_filenode('portfolios_portfolio'), pg_relation_filenode('portfolios_revision')
         )::text
  FROM pg_database d WHERE d.datname = current_database())

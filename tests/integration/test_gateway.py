@@ -14,7 +14,7 @@ import pytest
 
 from portfolios.models import Checkpoint, Order
 from scheduling import requests
-from scheduling.enact.recipe import Recipe
+from scheduling.enact.recipe import Recipe, arun_bare
 from scheduling.gateway import auth
 from scheduling.gateway.app import COMMIT_BODY, SMALL_BODY, _beats, _keep_pulse, gateway
 from scheduling.gateway.beats import Coalescer, WaitedTooLong
@@ -513,6 +513,33 @@ def test_a_process_that_drops_beats_says_with_its_pulse_that_it_is_deaf(
     serve(one_pulse)
     assert GatewayPulse.objects.get().serving_since > ago(5)
     assert waits == [1.0, 1.0]
+
+
+def test_deafness_that_could_not_be_told_is_told_with_the_next_pulse(
+    node: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving_since(3600)
+    _beats.hearing.dropped.add(node.row.pk)
+
+    async def two_pulses() -> None:
+        told, again = asyncio.Event(), [_away, arun_bare]
+
+        async def wait(_: float) -> None:
+            if not again:
+                told.set()
+                await asyncio.Event().wait()
+
+        async def pulsed(*words: Any) -> Any:
+            return await again.pop(0)(*words)
+
+        monkeypatch.setattr("scheduling.gateway.app.asyncio.sleep", wait)
+        monkeypatch.setattr("scheduling.gateway.app.arun_bare", pulsed)
+        keeping = asyncio.create_task(_keep_pulse())
+        await told.wait()
+        keeping.cancel()
+
+    serve(two_pulses)
+    assert GatewayPulse.objects.get().serving_since > ago(5)
 
 
 # --- checkpoint ----------------------------------------------------------------------------------
