@@ -175,6 +175,16 @@ def a_running(name: str, daemon: Daemon, *, events: int = 0, **given: Any) -> Po
     return portfolio
 
 
+def a_fleet_with_little_room() -> list[Daemon]:
+    """Three on node-1, one of the two places of node-2, and a cordoned node-3."""
+    nodes = [a_node("node-1"), a_node("node-2", capacity=2), a_node("node-3", capacity=3)]
+    for name in ("one", "two", "three"):
+        a_running(name, nodes[0], priority=5 if name == "three" else 0)
+    a_running("four", nodes[1])
+    requests.cordon("node-3", actor="cast")
+    return nodes
+
+
 def lose(daemon: Daemon) -> None:
     """Let the daemon fall silent for long enough that its node counts as lost."""
     Lease.objects.filter(node=daemon.row).update(expires_at="2000-01-01T00:00:00Z")

@@ -1,7 +1,6 @@
 """Each row says which transaction changed it last, so that a look reads only what changed.
 
-A constant default, so that no table is rewritten; rows of before are of transaction 0. The indexes
-are of that one value, and built in tens of milliseconds for 100,000 portfolios.
+A constant default, so that no table is rewritten; rows of before are of transaction 0.
 """
 
 from django.db import migrations, models

@@ -9,7 +9,15 @@ import pytest
 
 from ginkgo_site.env import read_environment
 from scheduling import requests
-from tests.fleet_cast import Daemon, a_node, a_portfolio, a_running, ago, let_expire, lose
+from tests.fleet_cast import (
+    Daemon,
+    a_fleet_with_little_room,
+    a_node,
+    a_portfolio,
+    ago,
+    let_expire,
+    lose,
+)
 from tests.integration.doors import Caller
 
 pytestmark = pytest.mark.django_db
@@ -19,13 +27,7 @@ PLAN = "schedule/plan/"
 
 @pytest.fixture
 def fleet() -> list[Daemon]:
-    """Three on node-1, one of the two places of node-2, and a cordoned node-3."""
-    nodes = [a_node("node-1"), a_node("node-2", capacity=2), a_node("node-3", capacity=3)]
-    for name in ("one", "two", "three"):
-        a_running(name, nodes[0], priority=5 if name == "three" else 0)
-    a_running("four", nodes[1])
-    requests.cordon("node-3", actor="cast")
-    return nodes
+    return a_fleet_with_little_room()
 
 
 def test_the_answer_says_what_stays_what_waits_already_and_what_is_not_sure(

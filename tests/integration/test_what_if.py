@@ -18,7 +18,12 @@ from scheduling import requests
 from scheduling.api.permissions import Role
 from scheduling.models import Event, Handoff
 from scheduling.observe import kept, snapshot
-from tests.fleet_cast import Daemon, a_node, a_portfolio, a_running, lose
+from tests.fleet_cast import (
+    Daemon,
+    a_fleet_with_little_room,
+    a_portfolio,
+    lose,
+)
 from tests.integration.doors import Caller, a_person, problem
 
 pytestmark = pytest.mark.django_db
@@ -26,13 +31,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def fleet() -> list[Daemon]:
-    """Three on node-1, one of the two places of node-2, and a cordoned node-3."""
-    nodes = [a_node("node-1"), a_node("node-2", capacity=2), a_node("node-3", capacity=3)]
-    for name in ("one", "two", "three"):
-        a_running(name, nodes[0], priority=5 if name == "three" else 0)
-    a_running("four", nodes[1])
-    requests.cordon("node-3", actor="cast")
-    return nodes
+    return a_fleet_with_little_room()
 
 
 @pytest.fixture
