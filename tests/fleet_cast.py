@@ -83,7 +83,7 @@ class Daemon:
             else PortfolioEngine.restore(spec, bytes(checkpoint.state), last)
         )
         segments = segments_of(portfolio.feed)
-        seen = open_feed().read_for(spec.symbol_set(), last + 1, last + events, segments)
+        seen = open_feed().read_for(engine.symbols, last + 1, last + events, segments)
         seen = [event for event in seen if event.seq != lose]
         progress = Progress(last)
         progress.suppress = suppress

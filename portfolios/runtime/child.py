@@ -63,7 +63,8 @@ class PortfolioProcess:
         try:
             if isinstance(request, Load):
                 self._engine = _loaded(request)
-                return Loaded(self._engine.last_seq, request.trial)
+                extra = sorted(self._engine.extra_symbols)
+                return Loaded(self._engine.last_seq, request.trial, extra)
             if engine is None:
                 raise SeqMismatch(f"no portfolio is loaded for a batch up to seq {request.to_seq}")
             result = engine.run(

@@ -78,11 +78,30 @@ class PortfolioEngine:
             engine._given = pack_state(restored)
         return engine
 
+    @property
+    def extra_symbols(self) -> frozenset[str]:
+        """Return the symbols with a position or an open order that the spec lacks.
+
+        The set only shrinks while one spec runs, since an order for such a symbol is refused.
+        """
+        symbols = self._context.symbols
+        return frozenset() if symbols is None else self._account.symbols_in_use() - symbols
+
+    @property
+    def symbols(self) -> frozenset[str] | None:
+        """Return the symbols whose events `run` needs, or None for every symbol of the feed."""
+        symbols = self._context.symbols
+        return None if symbols is None else symbols | self.extra_symbols
+
     def run(
         self, events: Sequence[Event], from_seq: int, to_seq: int, suppress: bool = False
     ) -> BatchResult:
-        """Return what the events of (from_seq, to_seq] produced; `events` holds those of its
-        symbols. With `suppress`, decisions are recorded and not placed; fills go on.
+        """Return what the events of (from_seq, to_seq] produced.
+
+        `events` holds at least those of `symbols`. Events of other symbols change nothing, so the
+        caller may go on with the set that it was given at the start. For a symbol that the spec
+        lacks, orders are filled and the position is marked, and the strategy is not called. With
+        `suppress`, decisions are recorded and not placed; fills go on.
 
         Raise StrategyFailed or SeqMismatch, after which the engine must be discarded.
         """
@@ -102,8 +121,11 @@ class PortfolioEngine:
     def _run_events(self, events: Sequence[Event], result: BatchResult) -> None:
         account, context = self._account, self._context
         positions, data = account.positions, self.state.strategy.data
-        on_event = self._strategy.on_event
+        on_event, symbols = self._strategy.on_event, context.symbols
         for event in events:
+            outside_spec = symbols is not None and event.symbol not in symbols
+            if outside_spec and event.symbol not in account.symbols_in_use():
+                continue
             if account.open_orders:
                 with localcontext(CONTEXT):  # a strategy may have changed its own
                     self._fill(event, result.fills)
@@ -115,6 +137,8 @@ class PortfolioEngine:
                 account.equity_step = step
                 with localcontext(CONTEXT):
                     result.equity.append(EquityRow(event.seq, event.released, account.equity))
+            if outside_spec:
+                continue
             context.seq = event.seq
             try:
                 answer = on_event(context, data, event)

@@ -41,6 +41,13 @@ class Loaded(msgspec.Struct, tag="loaded"):
 
     last_seq: int
     trial: bool
+    #: Held or ordered, and not among the symbols of the spec. Batches must hold their events too.
+    extra_symbols: list[str] = []
+
+    def symbols(self, spec: Spec) -> frozenset[str] | None:
+        """Return the symbols whose events the process needs under `spec`; None: every symbol."""
+        traded = spec.symbol_set()
+        return None if traded is None else traded.union(self.extra_symbols)
 
 
 class Result(msgspec.Struct, tag="result"):

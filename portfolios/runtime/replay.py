@@ -44,7 +44,7 @@ def replay(
             engine = PortfolioEngine.restore(spec, encode_state(engine.state), engine.last_seq)
         for last, suppress in _pieces(engine.last_seq, min(end, to_seq), suppressed):
             first = engine.last_seq + 1
-            events = feed.read_for(spec.symbol_set(), first, last, segments)
+            events = feed.read_for(engine.symbols, first, last, segments)
             result = engine.run(events, first - 1, last, suppress)
             out.orders.extend(result.orders)
             out.fills.extend(result.fills)

@@ -68,6 +68,10 @@ class Account(msgspec.Struct):
         """Return cash plus what is held at the last prices seen, 4 places."""
         return sum((position.value for position in self.positions.values()), self.cash)
 
+    def symbols_in_use(self) -> frozenset[str]:
+        """Return the symbols with a position or an open order."""
+        return frozenset(self.positions).union(order.symbol for order in self.open_orders)
+
 
 class StrategyPart(msgspec.Struct):
     """The strategy's part, with what made it, so that another revision can adapt it."""

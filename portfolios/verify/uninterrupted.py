@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from portfolios.runtime.events import encode_events, join_events
-from portfolios.runtime.messages import Batch, Failed, Load, Result
+from portfolios.runtime.messages import Batch, Failed, Load, Loaded, Result
 from portfolios.runtime.results import BatchResult
 from portfolios.verify.process import Ask, Ended
 from portfolios.verify.values import Difference, Recorded, Rows, Stretch
@@ -35,6 +35,7 @@ class UninterruptedRun:
         self._waiting = list(reversed(recorded.stretches))
         self._stretch = recorded.stretches[0]
         self._loaded = False
+        self._symbols: frozenset[str] | None = None  # whose events the process needs
         self.seq = recorded.first_seq - 1
         self.state: bytes | None = None  #: after `seq`, encoded
         self.events = 0
@@ -56,8 +57,9 @@ class UninterruptedRun:
             before, self._stretch = self._stretch, self._waiting.pop()
             if self._loaded and self._stretch.spec == before.spec:
                 continue
-            self._request(Load(self._stretch.spec, self.state, self.seq))
-            self._loaded = True
+            loaded = self._request(Load(self._stretch.spec, self.state, self.seq))
+            assert isinstance(loaded, Loaded), loaded
+            self._symbols, self._loaded = loaded.symbols(self._stretch.spec), True
             self._run(self.seq, False, _NO_EVENTS)  # answers with the state as it was loaded
 
     def _piece(self, to_seq: int, rows: Rows) -> None:
@@ -70,9 +72,9 @@ class UninterruptedRun:
         if self._range is not None:
             suppress = self._range[0] <= self.seq + 1
             last = min(last, self._range[1] if suppress else self._range[0] - 1)
-        recorded, spec = self._recorded, self._stretch.spec
+        recorded = self._recorded
         events = recorded.feed.read_for(
-            spec.symbol_set(), self.seq + 1, last, recorded.segments, PIECE_EVENTS
+            self._symbols, self.seq + 1, last, recorded.segments, PIECE_EVENTS
         )
         if len(events) == PIECE_EVENTS:
             last = events[-1].seq

@@ -67,6 +67,7 @@ class Hosted:
         self.feeder: Feeder | None = None
         self._held: Held | None = None  # of a process that has no feeder yet
         self._engine_seq = 0
+        self._symbols: frozenset[str] | None = None  # whose events the process needs
         self._task: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
         self._gone = False
@@ -231,7 +232,7 @@ class Hosted:
             catch_up=self.entry.catch_up,
             resume_seq=self.entry.resume_seq,
             careful_to=max(self._careful_to, self.entry.failed_seq),
-            symbols=self._spec().symbol_set(),
+            symbols=self._symbols,
             held=Held(found.last_seq, found.state_seq, found.state_revision),
             engine_seq=self._engine_seq,
             on_keep=self._kept_on,
@@ -299,9 +300,10 @@ class Hosted:
     async def _load(self, found: CheckpointAnswer, *, trial: bool) -> None:
         assert self.child is not None
         self._held = None
-        request = Load(self._spec(), found.state, found.last_seq, trial)
+        spec = self._spec()
+        request = Load(spec, found.state, found.last_seq, trial)
         loaded = await self.child.load(request, self._services.config.load_limit_s)
-        self._engine_seq = loaded.last_seq
+        self._engine_seq, self._symbols = loaded.last_seq, loaded.symbols(spec)
         self._held = Held(found.last_seq, found.state_seq, found.state_revision)
 
     def _spec(self) -> Spec:

@@ -19,6 +19,7 @@ MOST_DIGITS = 40  #: before and behind the point; the database keeps 20 and 4
 LATEST_US = 253_402_300_799_000_000  #: the end of the year 9999
 MOST_INDEX = 32_767
 LONGEST_SYMBOL = 24
+MOST_SYMBOLS = 10_000  #: held beside those of the spec; each costs a look at every batch
 LONGEST_ERROR = 600
 
 
@@ -37,6 +38,8 @@ def answer_to(request: Load | Batch, body: bytes) -> Loaded | Result | Failed:
     if isinstance(request, Load):
         if not isinstance(reply, Loaded):
             raise NoAnswer("a result, and it was asked to load")
+        if len(reply.extra_symbols) > MOST_SYMBOLS:
+            raise NoAnswer(f"with {len(reply.extra_symbols)} symbols, limit {MOST_SYMBOLS}")
         return reply
     if not isinstance(reply, Result):
         raise NoAnswer("that it has loaded, and it was asked to run a batch")

@@ -10,6 +10,7 @@ import sys
 import psutil
 import pytest
 
+from portfolios.runtime.state import Account, decode_state
 from tests.integration.daemons import ROOT, Daemons, alive, assert_canary_is_exact, family
 from tests.integration.fake_gateway import FakeGateway
 
@@ -219,3 +220,26 @@ async def test_arguments_that_cannot_be_used_end_it_with_2_and_a_sentence(
     assert daemon.returncode == 2
     assert sentence in said.decode()
     assert "Traceback" not in said.decode()
+
+
+async def test_a_held_symbol_that_the_next_revision_lacks_is_marked_and_filled_on(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    def account() -> Account:
+        state = gateway.runs[1].state
+        assert state is not None
+        return decode_state(state).account
+
+    gateway.segments = [gateway.segments[0].__class__(0, gateway.segments[0].from_time_us, 1000.0)]
+    gateway.grant("node-1", 1, last_seq=gateway.head())
+    both = gateway.entry(1, "run", strategy="buy_and_hold", symbols=["KO", "PEP"])
+    await gateway.want("node-1", both)
+    await daemons.start()
+    await gateway.until(lambda: gateway.runs[1].state is not None and "KO" in account().positions)
+    first_seq = both.spec["first_seq"]
+    gateway.grant("node-1", 1, revision=2)
+    one = {"strategy": "buy_and_hold", "symbols": ["PEP"], "first_seq": first_seq}
+    await gateway.want("node-1", gateway.entry(1, "run", revision=2, **one))
+    await gateway.until(lambda: gateway.runs[1].commits[-1].epoch == 2)
+    mark = account().positions["KO"].mark_e4
+    await gateway.until(lambda: account().positions["KO"].mark_e4 != mark)

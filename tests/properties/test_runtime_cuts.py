@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -159,3 +160,52 @@ def test_hash_seeds_make_no_difference() -> None:
     ]
     assert said[0] == said[1]
     assert len(said[0].splitlines()) == len(registry.names())
+
+
+@st.composite
+def narrowed(draw: st.DrawFn) -> tuple[Spec, Spec, int]:
+    """A spec of three shares, a later one that lacks some of them, and the seq it begins at."""
+    name = draw(st.sampled_from(["buy_and_hold", "mean_reversion", "sma_cross"]))
+    wide = draw(specs(name))
+    kept = draw(st.sets(st.sampled_from(["KO", "GE", "IBM"]), min_size=1, max_size=2))
+    narrow = msgspec.structs.replace(wide, revision=2, symbols=sorted(kept))
+    return wide, narrow, draw(st.integers(2, 40))
+
+
+def seen(made: Sequence[Step], symbols: frozenset[str] | None) -> list[Event]:
+    """Return the events that a feed would give to a portfolio of these symbols."""
+    return [event for event, _ in made if symbols is None or event.symbol in symbols]
+
+
+@settings(deadline=None, max_examples=200)
+@given(chosen=narrowed(), made=steps(), ends=st.sets(st.integers(1, 40)))
+def test_cuts_make_no_difference_while_symbols_are_held_that_the_spec_lacks(
+    chosen: tuple[Spec, Spec, int], made: list[Step], ends: set[int]
+) -> None:
+    # An engine that is asked for its symbols once, as a node does, beside one that is made anew at
+    # each cut and asked for what it holds then.
+    wide, narrow, begins = chosen
+    before = [step for step in made if step[0].seq < begins]
+    after = [step for step in made if step[0].seq >= begins]
+    whole = PortfolioEngine.fresh(wide)
+    for event, stale in before:
+        whole.run([event], event.seq - 1, event.seq, stale)
+    whole = PortfolioEngine.restore(narrow, encode_state(whole.state), whole.last_seq)
+    cut = PortfolioEngine.restore(narrow, encode_state(whole.state), whole.last_seq)
+    asked = whole.symbols
+    uncut, pieces = [], []
+    for events, stale in batches(after, set()):
+        steps_of = [(event, stale) for event in events]
+        uncut.append(whole.run(seen(steps_of, asked), whole.last_seq, events[-1].seq, stale))
+    for events, stale in batches(after, ends):
+        cut = PortfolioEngine.restore(narrow, encode_state(cut.state), cut.last_seq)
+        steps_of = [(event, stale) for event in events]
+        pieces.append(cut.run(seen(steps_of, cut.symbols), cut.last_seq, events[-1].seq, stale))
+    assert rows(pieces) == rows(uncut)
+    assert encode_state(cut.state) == encode_state(whole.state)
+    last_price = {event.symbol: event.close_e4 for event, _ in made}
+    account = whole.state.account
+    for symbol, position in account.positions.items():
+        assert position.mark_e4 == last_price[symbol]
+    for order in account.open_orders:  # it waits for an event that has not come yet
+        assert all(e.symbol != order.symbol or e.seq <= order.seq for e, _ in made)

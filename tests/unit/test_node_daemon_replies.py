@@ -113,3 +113,10 @@ def test_a_result_is_no_answer_to_a_load() -> None:
     assert answer_to(load, body(Loaded(0, False))) == Loaded(0, False)
     with pytest.raises(NoAnswer, match="a result, and it was asked to load"):
         answer_to(load, body(result()))
+
+
+def test_a_process_that_names_symbols_without_end_is_ended() -> None:
+    load = Load(spec("canary"), None, 0)
+    many = [str(number) for number in range(10_001)]
+    with pytest.raises(NoAnswer, match="10001 symbols, limit 10000"):
+        answer_to(load, body(Loaded(0, False, many)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -88,6 +89,31 @@ def test_an_owner_that_committed_nothing_but_its_beginning_has_adapted_the_state
     run.advance(9)
     assert run.state is not None
     assert strategy_view(decode_state(run.state))["first_seq"] == 6
+
+
+def test_a_symbol_that_a_later_revision_lacks_is_filled_and_marked_until_it_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Day by day KO and PEP close at 1.00, 1.10, 1.20 …; seq 1 is KO, seq 2 PEP, and so on.
+    days = [
+        Bar(symbol, day, price, price, price, price, 1)
+        for day in range(9)
+        for symbol, price in (("KO", 10_000 + 1_000 * day), ("PEP", 10_000 + 1_000 * day))
+    ]
+    feed = BarLog("two shares", days)
+    both = spec("buy_and_hold", symbols=["KO", "PEP"], parameters={"quantity": "5"})
+    one = spec("buy_and_hold", revision=2, symbols=["PEP"], parameters={"quantity": "5"})
+    epochs = [(1, both), (2, one)]  # KO is ordered at seq 1 and not filled yet
+    monkeypatch.setattr(uninterrupted, "PIECE_EVENTS", 3)
+    evidence = dataclasses.replace(recorded(epochs, 9, []), feed=feed)
+    run = UninterruptedRun(evidence, in_this_process(), lambda seq: None)
+    fills = [fill for to_seq in (2, 3, 6, 9) for fill in run.advance(to_seq).fills]
+    assert [(fill.symbol, fill.fill_seq) for fill in fills] == [("KO", 3), ("PEP", 4)]
+    assert run.state is not None
+    positions = decode_state(run.state).account.positions
+    assert {s: p.mark_e4 for s, p in positions.items()} == {"KO": 14_000, "PEP": 13_000}
+    whole = replay(epochs, feed, SEGMENTS, 9)
+    assert (fills, unpacked(run.state)) == (whole.fills, pack_state(whole.state))
 
 
 def test_ranges_that_touch_or_overlap_are_one() -> None:
