@@ -101,7 +101,9 @@ Q_CLUSTER = {
     "poll": 1,
     "queue_limit": 10,
     "bulk": 1,
-    "save_limit": 250,
+    # Successes are not stored: django-q2 reads all that are kept at each further one, arguments and
+    # result unpickled, so a row that somebody wrote would run in its monitor.
+    "save_limit": -1,
     "label": "Queue",
 }
 

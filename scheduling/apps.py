@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.db.models.signals import post_migrate
 
 
@@ -17,12 +17,17 @@ class SchedulingConfig(AppConfig):
 
     def ready(self) -> None:
         from django.conf import settings
+        from django_q import signals
 
+        from scheduling import task_registry
         from scheduling.enact import failpoints
 
         failpoints.arm(settings.GINKGO.failpoints)
+        signals.pre_enqueue.connect(task_registry.refuse_at_enqueue)
+        signals.pre_execute.connect(task_registry.refuse_in_worker)
         # After every migrate, not in a data migration: a test that empties tables would lose it.
         post_migrate.connect(install_schedules, sender=self)
+        post_migrate.connect(install_groups, sender=self)
 
 
 def install_schedules(sender: Any, using: str = "default", **kwargs: Any) -> None:
@@ -49,6 +54,28 @@ def install_schedules(sender: Any, using: str = "default", **kwargs: Any) -> Non
             "repeats": -1,
         },
     )
+
+
+def install_groups(sender: Any, using: str = "default", **kwargs: Any) -> None:
+    """Have the three groups from which rights come, and give the administrators theirs."""
+    from django.contrib.auth.management import create_permissions
+    from django.contrib.auth.models import Group, Permission
+
+    from scheduling.api.permissions import (
+        ADMINISTRATOR_GROUP,
+        ADMINISTRATOR_RIGHTS,
+        OPERATOR_GROUP,
+        VIEWER_GROUP,
+    )
+
+    for name in (OPERATOR_GROUP, VIEWER_GROUP, ADMINISTRATOR_GROUP):
+        Group.objects.using(using).get_or_create(name=name)
+    # The receiver that makes permissions may stand behind this one.
+    create_permissions(apps.get_app_config("auth"), verbosity=0, using=using)
+    group = Group.objects.using(using).get(name=ADMINISTRATOR_GROUP)
+    for app, codename in ADMINISTRATOR_RIGHTS:
+        right = Permission.objects.using(using).get(content_type__app_label=app, codename=codename)
+        group.permissions.add(right)
 
 
 def cron(interval_s: int) -> str:

@@ -51,3 +51,10 @@ def verify() -> str:
     from scheduling.verification.runner import start_runner
 
     return f"process {start_runner()} works off what waits"
+
+
+def refused(func: str, why: str) -> None:
+    """Stand in for a task that the queue must not run: record it and fail."""
+    from scheduling.task_registry import refuse
+
+    refuse(func, why)

@@ -125,7 +125,8 @@ def _migrate() -> None:
 def _operator(path: Path) -> dict[str, Any]:
     """Return the operator's login, the same over restarts.
 
-    A password that a person changed is left alone; then `password` is None.
+    It is an operator and no superuser: whoever reads the terminal may trade, and no more. A
+    password that a person changed is left alone; then `password` is None.
     """
     from django.contrib.auth import get_user_model
     from django.contrib.auth.models import Group
@@ -134,10 +135,12 @@ def _operator(path: Path) -> dict[str, Any]:
     user = get_user_model().objects.filter(username=OPERATOR).first()
     password = kept.get("password") or secrets.token_urlsafe(12)
     if user is None:
-        user = get_user_model().objects.create_superuser(OPERATOR, password=password)
+        user = get_user_model().objects.create_user(OPERATOR, password=password, is_staff=True)
         user.groups.add(Group.objects.get_or_create(name="operator")[0])
     elif not _is_still(password, kept.get("password_hash"), user):
         password = None
+    if user.is_superuser:
+        _demote(user, is_printed=password is not None)
     token = _api_token(kept.get("token"), user)
     login = {"username": OPERATOR, "password": password, "token": token}
     kept |= {name: value for name, value in login.items() if value is not None}
@@ -145,6 +148,27 @@ def _operator(path: Path) -> dict[str, Any]:
         kept["password_hash"] = user.password
     write_private(path, kept)
     return login
+
+
+def _demote(user: Any, is_printed: bool) -> None:
+    """Take superuser rights from a login that earlier releases made with them.
+
+    Only while its password is still the one that is printed: one that a person has taken over is
+    that person's to change, so then it is only said.
+    """
+    name = user.get_username()
+    if not is_printed:
+        _say(
+            f"{name} is a superuser, made by an earlier release. An operator needs no such rights: "
+            "take them away in the admin, under Users."
+        )
+        return
+    user.is_superuser = False
+    user.save(update_fields=["is_superuser"])
+    _say(
+        f"{name} is an operator from now on and no longer a superuser. "
+        "manage.py createsuperuser makes an administrator."
+    )
 
 
 def _is_still(password: str, hash_then: str | None, user: Any) -> bool:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from scheduling.admin import nodes, portfolios, records, tokens, trail
+from scheduling.admin import nodes, people, portfolios, queue, records, tokens, trail
 
-__all__ = ["nodes", "portfolios", "records", "tokens", "trail"]
+__all__ = ["nodes", "people", "portfolios", "queue", "records", "tokens", "trail"]
 
 admin.site.site_header = "Ginkgo"
 admin.site.site_title = "Ginkgo"

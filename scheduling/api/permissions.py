@@ -3,6 +3,9 @@
 operator   a superuser, or a member of the group `operator`: reads and acts
 viewer     a member of the group `viewer`: reads
 nobody     everyone else, signed in or not: sees nothing of the fleet
+
+A member of the group `administrator` makes users and puts them into groups, in the admin; that
+alone shows nothing of the fleet.
 """
 
 from __future__ import annotations
@@ -18,6 +21,15 @@ if TYPE_CHECKING:  # the framework's views ask the settings for a class that sta
 
 OPERATOR_GROUP = "operator"
 VIEWER_GROUP = "viewer"
+ADMINISTRATOR_GROUP = "administrator"
+
+#: What a member of the group may do in the admin: (app, permission).
+ADMINISTRATOR_RIGHTS = (
+    ("auth", "add_user"),
+    ("auth", "change_user"),
+    ("auth", "view_user"),
+    ("auth", "view_group"),
+)
 
 
 class Role(StrEnum):

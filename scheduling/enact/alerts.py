@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from scheduling.enact.recipe import Recipe, Row, call
 from scheduling.enact.timing import Timing
+from scheduling.task_registry import registered_tasks
 
 KINDS = (
     "node_lost",
@@ -20,6 +21,7 @@ KINDS = (
     "revision_rejected",
     "no_open_node",
     "passes_stand",
+    "unknown_schedule",
 )
 
 #: A failover pass that has not ended for so long beside a live watcher is an alert.
@@ -39,6 +41,26 @@ WITH clock AS MATERIALIZED (
            count(*) FILTER (WHERE n.status = 'alive' AND n.draining) AS draining,
            count(*) FILTER (WHERE n.status = 'alive' AND n.cordoned AND NOT n.draining) AS cordoned
     FROM scheduling_node n
+), waiting AS MATERIALIZED (
+    -- Runs nowhere, or on a node that is gone, and nothing is under way to change that.
+    SELECT r.portfolio_id, p.name, r.reason,
+           coalesce(r.why->>'code', left(r.reason, 40)) AS cause,
+           row_number() OVER (PARTITION BY coalesce(r.why->>'code', left(r.reason, 40))
+                              ORDER BY p.priority DESC, p.name) AS nth
+    FROM scheduling_run r
+    JOIN portfolios_portfolio p ON p.id = r.portfolio_id
+    LEFT JOIN scheduling_node n ON n.id = r.node_id
+    LEFT JOIN scheduling_control c ON true
+    CROSS JOIN clock
+    WHERE p.archived_at IS NULL AND p.desired_state = 'running'
+      AND (r.phase = 'pending' AND r.node_id IS NULL
+           AND r.phase_since < clock.now - make_interval(secs => %(pending_s)s)
+           OR n.status IN ('lost', 'left')
+           AND n.status_since < clock.now - make_interval(secs => %(pending_s)s)
+           AND NOT EXISTS (SELECT FROM storm)
+           AND NOT (c.frozen_at IS NOT NULL AND c.freeze_failover))
+      AND NOT EXISTS (SELECT FROM scheduling_handoff h WHERE h.portfolio_id = r.portfolio_id
+                      AND h.state IN ('requested', 'preparing', 'draining', 'activating'))
 ), wanted AS MATERIALIZED (
     SELECT 'node_lost' AS kind, 'node:' || n.id AS key, NULL::bigint AS portfolio_id,
            n.id AS node_id, n.name || ' is lost since '
@@ -65,23 +87,27 @@ WITH clock AS MATERIALIZED (
            true
     FROM scheduling_run r WHERE r.stalled_at IS NOT NULL
   UNION ALL
-    -- Runs nowhere, or on a node that is gone, and nothing is under way to change that.
-    SELECT 'pending', 'portfolio:' || r.portfolio_id, r.portfolio_id, NULL, r.reason,
-           open_nodes.alive = 0 OR open_nodes.alive > open_nodes.draining + open_nodes.cordoned
-    FROM scheduling_run r
-    JOIN portfolios_portfolio p ON p.id = r.portfolio_id
-    LEFT JOIN scheduling_node n ON n.id = r.node_id
-    LEFT JOIN scheduling_control c ON true
-    CROSS JOIN clock CROSS JOIN open_nodes
-    WHERE p.archived_at IS NULL AND p.desired_state = 'running'
-      AND (r.phase = 'pending' AND r.node_id IS NULL
-           AND r.phase_since < clock.now - make_interval(secs => %(pending_s)s)
-           OR n.status IN ('lost', 'left')
-           AND n.status_since < clock.now - make_interval(secs => %(pending_s)s)
-           AND NOT EXISTS (SELECT FROM storm)
-           AND NOT (c.frozen_at IS NOT NULL AND c.freeze_failover))
-      AND NOT EXISTS (SELECT FROM scheduling_handoff h WHERE h.portfolio_id = r.portfolio_id
-                      AND h.state IN ('requested', 'preparing', 'draining', 'activating'))
+    -- Portfolios that wait for the same cause are one alert, which names the most important.
+    SELECT 'pending', 'cause:' || left(w.cause, 70),
+           CASE WHEN count(*) = 1 THEN min(w.portfolio_id) END, NULL,
+           CASE WHEN count(*) = 1 THEN min(w.reason)
+           ELSE count(*) || ' portfolios are pending: '
+               || string_agg(w.name, ', ' ORDER BY w.nth) FILTER (WHERE w.nth <= 3)
+               || CASE WHEN count(*) > 3 THEN ' and ' || count(*) - 3 || ' more' ELSE '' END
+               || coalesce('; ' || min(w.reason) FILTER (WHERE w.nth = 1 AND w.reason <> ''), '')
+           END,
+           (SELECT o.alive = 0 OR o.alive > o.draining + o.cordoned FROM open_nodes o)
+    FROM waiting w GROUP BY w.cause
+  UNION ALL
+    -- Only `migrate` writes schedules, and the queue runs nothing but our own tasks.
+    SELECT 'unknown_schedule', 'fleet', NULL, NULL,
+           count(*) || ' schedules of the queue are not ours and are refused: '
+               || left(string_agg(DISTINCT quote_literal(left(s.func, 80)), ', '), 300)
+               || '; somebody wrote to the table django_q_schedule: find out who, and delete them',
+           true
+    FROM django_q_schedule s
+    WHERE s.func <> ALL (%(tasks)s::text[]) OR s.hook <> ''
+    HAVING count(*) > 0
   UNION ALL
     SELECT 'revision_rejected', 'portfolio:' || p.id, p.id, NULL,
            'r' || v.number || ' was rejected: ' || v.status_reason, true
@@ -112,7 +138,7 @@ WITH clock AS MATERIALIZED (
     -- The rival that may win, here and below: another watcher that compares at the same time. It
     -- waits for the row or meets the unique index, and then changes and tells nothing.
     UPDATE scheduling_alert a SET closed_at = NULL, gone_at = NULL, times = a.times + 1,
-        opened_at = clock.now, reason = w.reason
+        opened_at = clock.now, reason = w.reason, portfolio_id = w.portfolio_id
     FROM wanted w, clock
     WHERE w.may_open AND a.kind = w.kind AND a.key = w.key
       AND a.closed_at > clock.now - make_interval(secs => %(again_s)s)
@@ -130,10 +156,11 @@ WITH clock AS MATERIALIZED (
     ON CONFLICT (kind, key) WHERE closed_at IS NULL DO NOTHING
     RETURNING id, kind, key, portfolio_id, node_id, reason, times
 ), kept AS (
-    UPDATE scheduling_alert a SET gone_at = NULL, reason = w.reason
+    UPDATE scheduling_alert a SET gone_at = NULL, reason = w.reason, portfolio_id = w.portfolio_id
     FROM wanted w
     WHERE a.kind = w.kind AND a.key = w.key AND a.closed_at IS NULL
-      AND (a.gone_at IS NOT NULL OR a.reason <> w.reason)
+      AND (a.gone_at IS NOT NULL OR a.reason <> w.reason
+           OR a.portfolio_id IS DISTINCT FROM w.portfolio_id)
 ), over AS MATERIALIZED (
     SELECT a.id FROM scheduling_alert a WHERE a.closed_at IS NULL
     AND NOT EXISTS (SELECT FROM wanted w WHERE w.kind = a.kind AND w.key = a.key)
@@ -176,6 +203,7 @@ def compare(timing: Timing) -> Recipe[list[Row]]:
     """
     rows: list[Row] = yield from call(
         CAUSES,
+        tasks=sorted(registered_tasks()),
         ttl_s=timing.lease_ttl_s,
         stall_s=timing.stall_s,
         settle_s=min(SETTLE_S, timing.heartbeat_interval_s),

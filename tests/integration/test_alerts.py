@@ -424,3 +424,24 @@ def test_two_watchers_at_once_tell_once(what: str) -> None:
     opened, closed = told() - before[0], told("alert_closed") - before[1]
     assert (opened, closed) == ((0, 10) if what == "closing" else (10, 0))
     assert Alert.objects.count() == 10
+
+
+def test_many_portfolios_that_wait_for_one_cause_are_one_alert(nodes: list[Daemon]) -> None:
+    for number in range(12):
+        a_portfolio(f"p-{number:02}", selector={"gpu": "yes"})
+    a_portfolio("q", selector={"zone": "nowhere"}, priority=5)
+    tick()
+    Run.objects.update(phase_since=ago(21))
+    tick()
+    assert is_open("pending")
+    alert = Alert.objects.get()
+    assert "13 portfolios are pending: q, p-00, p-01 and 10 more; " in alert.reason
+    assert "zone=nowhere" in alert.reason
+    assert alert.portfolio is None
+    for number in range(12):
+        requests.stop(f"p-{number:02}", actor="ann")
+    tick()
+    assert is_open("pending")
+    alert.refresh_from_db()
+    assert alert.portfolio.name == "q"
+    assert told("alert_opened") == 1

@@ -1,0 +1,62 @@
+"""The queue of django-q2: shown to operators, written by nobody.
+
+A schedule names a function by its import path, so a form that edits one is a shell. Arguments and
+results are pickles, which run code when they are read: no page reads them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django_q.models import Failure, OrmQ, Schedule, Success
+
+from scheduling.admin.base import FleetAdmin
+from scheduling.api.permissions import may_act
+
+for model in (Failure, OrmQ, Schedule, Success):
+    if admin.site.is_registered(model):
+        admin.site.unregister(model)
+
+
+class QueueAdmin(FleetAdmin):
+    """Rows that only the queue writes; shown to operators only."""
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """Return whether the model is listed."""
+        return may_act(request.user)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return whether rows are shown."""
+        return may_act(request.user)
+
+
+@admin.register(Schedule)
+class ScheduleAdmin(QueueAdmin):
+    """What the queue runs, and when next. Written by `migrate` alone."""
+
+    list_display = ("name", "func", "schedule_type", "cron", "repeats", "next_run")
+    fields = ("name", "func", "hook", "args", "kwargs", *list_display[2:])
+
+
+@admin.register(Success, Failure)
+class DoneAdmin(QueueAdmin):
+    """Tasks that were run. What went wrong stands in the log of the worker."""
+
+    list_display = ("name", "func", "started", "stopped", "attempt_count")
+    fields = ("id", *list_display, "group", "cluster", "success")
+    search_fields = ("name", "func")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Return the rows without what would be unpickled."""
+        return super().get_queryset(request).defer("args", "kwargs", "result")
+
+
+@admin.register(OrmQ)
+class WaitingAdmin(QueueAdmin):
+    """Tasks that wait for a worker."""
+
+    list_display = ("id", "key", "lock")
+    fields = list_display
