@@ -31,6 +31,26 @@ class FleetAdmin(admin.ModelAdmin):
     class Media:
         css = {"all": ["ginkgo/admin.css"]}
 
+    #: Columns that operators alone see, beside every incarnation.
+    for_operators: tuple[str, ...] = ()
+
+    def get_exclude(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        """Return the columns that this person is not shown."""
+        nobody = tuple(super().get_exclude(request, obj) or ())
+        if may_act(request.user):
+            return nobody
+        columns = [column.name for column in self.model._meta.fields]
+        incarnations = (name for name in columns if name.endswith("incarnation"))
+        return (*nobody, *incarnations, *self.for_operators)
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Return whether the list may be filtered by this: not by what the person is not shown,
+        or a filter by prefixes would read it out."""
+        hidden = "incarnation" in lookup or lookup.split("__")[0] in self.for_operators
+        if hidden and not may_act(request.user):
+            return False
+        return super().lookup_allowed(lookup, value, request)
+
     def has_module_permission(self, request: HttpRequest) -> bool:
         """Return whether the model is listed."""
         return may_read(request.user)

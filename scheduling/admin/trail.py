@@ -92,6 +92,7 @@ class TenureAdmin(AboutAdmin):
 class EventAdmin(AboutAdmin):
     """The audit trail, newest first."""
 
+    for_operators = ("data",)
     list_display = ("at", "kind", "portfolio_shown", "node_shown", "actor", "reason")
     list_filter = ("kind", "node")
     list_select_related = ("portfolio", "node")

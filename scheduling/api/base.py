@@ -23,7 +23,7 @@ from portfolios.models import Portfolio
 from scheduling.api.authentication import BearerAuthentication
 from scheduling.api.paging import NewestFirst
 from scheduling.api.parsing import StrictJSONParser
-from scheduling.api.permissions import ViewersReadOperatorsAct
+from scheduling.api.permissions import ViewersReadOperatorsAct, may_act
 from scheduling.api.problems import exception_handler
 from scheduling.api.throttling import ReadThrottle, WriteThrottle
 from scheduling.errors import Invalid, NotFound
@@ -94,7 +94,8 @@ class TableView(ApiView):
             raise Invalid(form_errors(found.form))
         pages = self.pages()
         page: Any = pages.paginate_queryset(found.qs, request, view=self)
-        return pages.get_paginated_response(self.document(page, many=True).data)
+        document = self.document(page, many=True, context=context_for(request))
+        return pages.get_paginated_response(document.data)
 
 
 def form_errors(form: Any) -> list[dict[str, str]]:
@@ -121,6 +122,11 @@ def refuse_unknown_parameters(request: Request, known: Collection[str]) -> None:
     ]
     if errors:
         raise Invalid(errors)
+
+
+def context_for(request: Request) -> dict[str, Any]:
+    """Return what documents ask of their reader. A document without it is a viewer's."""
+    return {"operator": may_act(request.user)}
 
 
 def actor_of(request: Request | HttpRequest) -> str:

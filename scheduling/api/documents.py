@@ -11,6 +11,7 @@ from typing import Any
 from rest_framework import serializers
 
 from scheduling.api.reasons import ReasonField, WhyDocument
+from scheduling.observe.incarnations import digest, without_incarnations
 
 _Anything = serializers.Serializer[Any]
 
@@ -19,6 +20,27 @@ def _money() -> serializers.DecimalField:
     return serializers.DecimalField(
         max_digits=None, decimal_places=4, coerce_to_string=True, allow_null=True
     )
+
+
+class IncarnationField(serializers.CharField):
+    """An incarnation, or its digest unless the context says that an operator reads."""
+
+    def to_representation(self, value: Any) -> str:
+        """Return what this reader is shown."""
+        return str(value if _for_operator(self) else digest(value))
+
+
+class TrailDataField(serializers.JSONField):
+    """What an audit line carries, with digests unless the context says that an operator reads."""
+
+    def to_representation(self, value: Any) -> Any:
+        """Return what this reader is shown."""
+        shown = value if _for_operator(self) else without_incarnations(value)
+        return super().to_representation(shown)
+
+
+def _for_operator(field: serializers.Field[Any, Any, Any, Any]) -> bool:
+    return bool(field.context.get("operator"))
 
 
 class HandoffDocument(_Anything):
@@ -125,7 +147,7 @@ class NodeDocument(_Anything):
     lease_expires_at = serializers.DateTimeField(allow_null=True)
     lease_left_s = serializers.FloatField(allow_null=True)
     status_since = serializers.DateTimeField(allow_null=True)
-    incarnation = serializers.CharField(allow_null=True)
+    incarnation = IncarnationField(allow_null=True)
     host = serializers.CharField()
     pid = serializers.IntegerField(allow_null=True)
     version = serializers.CharField()
@@ -228,7 +250,7 @@ class TenureDocument(_Anything):
 
     epoch = serializers.IntegerField()
     node = serializers.CharField(allow_null=True)
-    incarnation = serializers.CharField(allow_null=True)
+    incarnation = IncarnationField(allow_null=True)
     revision = serializers.IntegerField()
     from_seq = serializers.IntegerField()
     to_seq = serializers.IntegerField(allow_null=True)
@@ -267,7 +289,7 @@ class EventDocument(_Anything):
     node = serializers.CharField(allow_null=True)
     actor = serializers.CharField()
     reason = serializers.CharField()
-    data = serializers.JSONField()  # type: ignore[assignment]
+    data = TrailDataField()  # type: ignore[assignment]
 
 
 class CheckpointDocument(_Anything):

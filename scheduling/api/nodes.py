@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from scheduling import requests
-from scheduling.api.base import ApiView, actor_of, refuse_unknown_parameters
+from scheduling.api.base import ApiView, actor_of, context_for, refuse_unknown_parameters
 from scheduling.api.bodies import NoBody, ReasonBody, read_body
 from scheduling.api.described import described, described_list, query
 from scheduling.api.documents import NodeDocument
@@ -63,8 +63,8 @@ def _unborn(row: Node) -> NodeLine:
 
 
 def node_document(name: str) -> Any:
-    """Return the document of one node, or raise NotFound."""
-    return NodeDocument(node_line(name)).data
+    """Return an operator's document of one node, or raise NotFound."""
+    return NodeDocument(node_line(name), context={"operator": True}).data
 
 
 class NodeList(ApiView):
@@ -82,7 +82,7 @@ class NodeList(ApiView):
         if schedulable is not None:
             lines = [line for line in lines if line.schedulable == (schedulable == "true")]
         page, following, preceding = page_of_lines(request, lines, lambda line: line.name)
-        results = NodeDocument(page, many=True).data
+        results = NodeDocument(page, many=True, context=context_for(request)).data
         return Response({"next": following, "previous": preceding, "results": results})
 
 
@@ -101,7 +101,7 @@ class NodeDetail(ApiView):
     @described(NodeDocument, summary="A node and how it is")
     def get(self, request: Request, name: str) -> Response:
         """Answer its document."""
-        return Response(node_document(name))
+        return Response(NodeDocument(node_line(name), context=context_for(request)).data)
 
     @described(None, status=204, body=ReasonBody, summary="Forget a node that is gone for good")
     def delete(self, request: Request, name: str) -> Response:

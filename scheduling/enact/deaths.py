@@ -165,7 +165,12 @@ def _fall_back(run: Row, node: int, incarnation: UUID, death: Died, timing: Timi
 def halted(node: int, incarnation: UUID, report: Halted, timing: Timing) -> Recipe[str]:
     """catch_up is halt and the next event is stale: own it nowhere until somebody starts it."""
     run = yield from lock_run(report.portfolio)
-    if run is None or run.epoch != report.epoch or run.incarnation != incarnation:
+    if (
+        run is None
+        or run.epoch != report.epoch
+        or run.node_id != node  # an incarnation is no secret: who speaks is what the token says
+        or run.incarnation != incarnation
+    ):
         return "late"
     active = yield from active_handoff(report.portfolio)
     if active is not None and active.kind == "stop":
@@ -178,9 +183,18 @@ def halted(node: int, incarnation: UUID, report: Halted, timing: Timing) -> Reci
         f"limit {timing.stale_order_age_s:g} s, and catch_up is halt; start resumes there"
     )
     yield from end_run(
-        None, run, released=True, batch=None, phase="halted", cause="halt", reason=reason
+        None,
+        run,
+        released=True,
+        batch=None,
+        phase="halted",
+        cause="halt",
+        reason=reason,
+        actor=run.node_name,
     )
-    yield from audit("halted", portfolio=run.portfolio_id, node=node, reason=reason)
+    yield from audit(
+        "halted", portfolio=run.portfolio_id, node=node, actor=run.node_name, reason=reason
+    )
     return "halted"
 
 

@@ -33,6 +33,12 @@ FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id
 WHERE l.node_id = %(node)s
 """
 
+#: Of a lease of another node. Two registrations at once are told apart by the unique index.
+HELD_ELSEWHERE = """
+SELECT l.node_id FROM scheduling_lease l
+WHERE l.incarnation = %(incarnation)s AND l.node_id <> %(node)s
+"""
+
 TAKE_LEASE = """
 INSERT INTO scheduling_lease AS l (node_id, incarnation, renewals, renewed_at, expires_at,
                                    connection, taken_at, takeovers)
@@ -77,10 +83,13 @@ def register(node: int, node_name: str, message: Register, timing: Timing) -> Re
 
     Return the number of runs taken over. The same incarnation registering again (its first answer
     was lost) changes nothing but the lease. Refuses the third takeover in 60 s from a daemon that
-    was still beating: two daemons of one name would take it from each other for ever.
+    was still beating: two daemons of one name would take it from each other for ever. Refuses an
+    incarnation that another node holds: reports and commits name it.
     """
     incarnation = UUID(message.incarnation)
     yield from call(LOCK_LEASE, node=node)
+    if (yield from one(HELD_ELSEWHERE, node=node, incarnation=incarnation)) is not None:
+        raise incarnation_in_use(node_name)
     lease = yield from one(LEASE, node=node)
     repeat = lease is not None and lease.incarnation == incarnation
     takeovers: list[float] = list(lease.takeovers) if lease is not None else []
@@ -147,6 +156,15 @@ def register(node: int, node_name: str, message: Register, timing: Timing) -> Re
         )
     yield from touch(touched)
     return taken
+
+
+def incarnation_in_use(node_name: str) -> Refused:
+    """Return the refusal of a registration under an incarnation that another node holds."""
+    return Refused(
+        "incarnation_in_use",
+        f"Node {node_name} cannot register: another node holds this incarnation. An incarnation "
+        "belongs to one start of one daemon; start the daemon again, it draws a new one.",
+    )
 
 
 def _take_over(

@@ -20,7 +20,7 @@ from scheduling.enact import commit as commits
 from scheduling.enact import deaths, handoff
 from scheduling.enact.lease import caught_up, goodbye, pulse
 from scheduling.enact.recipe import arun, arun_bare
-from scheduling.enact.register import register
+from scheduling.enact.register import incarnation_in_use, register
 from scheduling.enact.timing import Timing, timing
 from scheduling.errors import Refused
 from scheduling.gateway.auth import Speaker, Unauthenticated, speaker
@@ -154,7 +154,10 @@ async def _register(who: Speaker, body: bytes) -> msgspec.Struct:
         raise Declined(400, "invalid", f"capacity is {message.capacity}, it must be at least 1.")
     times = timing()
     async with pool().connection() as connection:
-        await arun(connection, register(who.node, who.name, message, times))
+        try:
+            await arun(connection, register(who.node, who.name, message, times))
+        except psycopg.errors.UniqueViolation:  # two registrations under it crossed
+            raise incarnation_in_use(who.name) from None
         desired = await arun_bare(connection, desired_set(who.node))
         cursor = await connection.execute(
             "SELECT (extract(epoch FROM clock_timestamp()) * 1e6)::bigint"

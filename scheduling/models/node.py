@@ -59,7 +59,7 @@ class Lease(models.Model):
     node = models.OneToOneField(
         Node, on_delete=models.CASCADE, primary_key=True, related_name="lease"
     )
-    incarnation = models.UUIDField()
+    incarnation = models.UUIDField(unique=True)
     renewals = models.BigIntegerField(default=0)
     renewed_at = models.DateTimeField()
     expires_at = models.DateTimeField()

@@ -11,6 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from scheduling.dashboard import figures
+from scheduling.observe.incarnations import digest, without_incarnations
 from scheduling.observe.told import told
 
 register = template.Library()
@@ -32,6 +33,8 @@ for _name in (
     register.filter(_name, getattr(figures, _name))
 
 register.filter("told", told)
+register.filter("digest", digest)
+register.filter("without_incarnations", without_incarnations)
 
 
 @register.filter

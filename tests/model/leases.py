@@ -210,6 +210,15 @@ def lease_of(db: Store, p: Any) -> list[Row]:
     ]  # fmt: skip
 
 
+@answers(register.HELD_ELSEWHERE)
+def held_elsewhere(db: Store, p: Any) -> list[Row]:
+    return [
+        Row(node_id=node)
+        for node, held in db.leases.items()
+        if node != p.node and held.incarnation == p.incarnation
+    ]
+
+
 @answers(register.TAKE_LEASE)
 def take_lease(db: Store, p: Any) -> None:
     new = rows.Lease(

@@ -25,7 +25,7 @@ class Command(GinkgoCommand):
 
     def act(self, options: dict[str, Any]) -> None:
         """Read once and show it."""
-        document = BoardDocument(read_board()).data
+        document = BoardDocument(read_board(), context={"operator": True}).data
         self.show(document, partial(draw_board, document))
 
 
