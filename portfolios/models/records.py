@@ -1,4 +1,10 @@
-"""What commits leave behind. Only the fenced commit statement writes these tables."""
+"""What commits leave behind. Only the fenced commit statement writes these tables.
+
+Orders, fills and equity points are partitioned by their seq (docs/retention.md). They have no
+foreign keys in the database: the commit takes the portfolio from the run that it fenced and the
+order of a fill from the orders themselves, and a partition can only leave a table to which nothing
+is tied. What `class Meta` names once is once over all partitions, since each such key has the seq.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +38,11 @@ class Order(models.Model):
 
     id = models.CharField(max_length=80, primary_key=True)
     portfolio = models.ForeignKey(
-        Portfolio, on_delete=models.CASCADE, related_name="orders", db_index=False
+        Portfolio,
+        on_delete=models.CASCADE,
+        related_name="orders",
+        db_index=False,
+        db_constraint=False,
     )
     seq = models.BigIntegerField()
     index = models.PositiveSmallIntegerField()
@@ -62,9 +72,15 @@ class Fill(models.Model):
     """One execution of an order by the paper broker, at `fill_seq`."""
 
     portfolio = models.ForeignKey(
-        Portfolio, on_delete=models.CASCADE, related_name="fills", db_index=False
+        Portfolio,
+        on_delete=models.CASCADE,
+        related_name="fills",
+        db_index=False,
+        db_constraint=False,
     )
-    order = models.ForeignKey(Order, on_delete=models.CASCADE, related_name="fills")
+    order = models.ForeignKey(
+        Order, on_delete=models.CASCADE, related_name="fills", db_index=False, db_constraint=False
+    )
     fill_seq = models.BigIntegerField()
     index = models.PositiveSmallIntegerField()
     symbol = models.CharField(max_length=24)
@@ -88,7 +104,11 @@ class EquityPoint(models.Model):
     """Equity where feed time crosses a 10 s step."""
 
     portfolio = models.ForeignKey(
-        Portfolio, on_delete=models.CASCADE, related_name="equity_points", db_index=False
+        Portfolio,
+        on_delete=models.CASCADE,
+        related_name="equity_points",
+        db_index=False,
+        db_constraint=False,
     )
     seq = models.BigIntegerField()
     at = models.DateTimeField()

@@ -19,17 +19,20 @@ ORDERS = """
 SELECT o.id, o.seq, o.index, o.symbol, o.side, o.quantity, o.price, o.reason, o.epoch, o.node,
        o.revision, (extract(epoch FROM o.decided_at) * 1000000)::bigint AS decided_us,
        CASE WHEN o.status = 'filled' AND EXISTS (
-            SELECT FROM portfolios_fill f WHERE f.order_id = o.id HAVING min(f.fill_seq) > %(as_of)s
+            SELECT FROM portfolios_fill f WHERE f.portfolio_id = o.portfolio_id
+            AND f.fill_seq > %(as_of)s AND f.order_id = o.id
        ) THEN 'open' ELSE o.status END AS status
 FROM portfolios_order o
 WHERE o.portfolio_id = %(portfolio)s AND o.seq > %(from_seq)s AND o.seq <= %(to_seq)s
 ORDER BY o.seq, o.index
 """
 
+#: The seq and the index of its order are read from the order's id, the last two parts of seven.
 FILLS = """
-SELECT f.order_id, o.seq AS order_seq, o.index AS order_index, f.fill_seq, f.index, f.symbol,
+SELECT f.order_id, split_part(f.order_id, '-', 6)::bigint AS order_seq,
+       split_part(f.order_id, '-', 7)::int AS order_index, f.fill_seq, f.index, f.symbol,
        f.side, f.quantity, f.price, f.epoch, (extract(epoch FROM f.at) * 1000000)::bigint AS at_us
-FROM portfolios_fill f JOIN portfolios_order o ON o.id = f.order_id
+FROM portfolios_fill f
 WHERE f.portfolio_id = %(portfolio)s AND f.fill_seq > %(from_seq)s AND f.fill_seq <= %(to_seq)s
 ORDER BY f.fill_seq, f.index
 """

@@ -91,14 +91,19 @@ WITH input AS MATERIALIZED (
     ) AS o(portfolio, seq, index, symbol, side, quantity, price, status, reason, decided_us)
     JOIN fenced f ON f.portfolio_id = o.portfolio
     JOIN portfolios_portfolio p ON p.id = f.portfolio_id
+    RETURNING id
 ), executed AS (
-    UPDATE portfolios_order o SET status = 'filled' FROM fills x WHERE o.id = x.id
+    -- By the key that has the seq: the plan leaves out the partitions that cannot hold it.
+    UPDATE portfolios_order o SET status = 'filled' FROM fills x
+    WHERE o.portfolio_id = x.portfolio_id AND o.seq = x.order_seq AND o.index = x.order_index
+    RETURNING o.id
 ), filled AS (
+    -- A fill whose order is neither here nor stored has no order id, which no row may lack.
     INSERT INTO portfolios_fill (portfolio_id, order_id, fill_seq, index, symbol, side, quantity,
         price, epoch, at)
-    SELECT portfolio_id, id, fill_seq, index, symbol, side, quantity::numeric, price::numeric,
-           epoch, to_timestamp(at_us / 1e6)
-    FROM fills
+    SELECT x.portfolio_id, coalesce(e.id, o.id), x.fill_seq, x.index, x.symbol, x.side,
+           x.quantity::numeric, x.price::numeric, x.epoch, to_timestamp(x.at_us / 1e6)
+    FROM fills x LEFT JOIN executed e ON e.id = x.id LEFT JOIN ordered o ON o.id = x.id
 ), valued AS (
     INSERT INTO portfolios_equitypoint (portfolio_id, seq, at, equity)
     SELECT f.portfolio_id, e.seq, to_timestamp(e.at_us / 1e6), e.equity::numeric

@@ -304,7 +304,8 @@ def test_an_order_that_is_gone(trader: Portfolio) -> None:
 
 def test_an_order_that_was_placed_twice(trader: Portfolio) -> None:
     order = the_order(trader, status="filled")
-    order.pk, order.index, order.status = f"{order.pk}-again", order.index + 1, "open"
+    order.pk = f"{trader.uid}-{order.seq}-{order.index + 1}"
+    order.index, order.status = order.index + 1, "open"
     order.save(force_insert=True)
     found = difference(verify_portfolio(NAME))
     assert (found.seq, found.kind, found.field) == (order.seq, "order", "row")

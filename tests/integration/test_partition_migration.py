@@ -1,0 +1,181 @@
+"""The migration that partitions the records of a system that trades: nothing is lost, nothing waits
+long, and what was unique stays so."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from ginkgo_site.env import CHECKOUT
+
+ROWS = 20_000
+LONGEST_WAIT_S = 1.0  #: of a commit; the reload of a portfolio pauses it for 0.5 s at most
+
+OLD_ROWS = """
+INSERT INTO portfolios_feed (name, sha256, length) VALUES ('bars', 'x', 1000);
+INSERT INTO portfolios_feedsegment (feed_id, from_seq, from_time, rate)
+    SELECT id, 1, now() - interval '1 day', 100 FROM portfolios_feed;
+INSERT INTO portfolios_portfolio (name, uid, weight, priority, selector, spread_group, spread_hard,
+    catch_up, revision, first_seq, starting_cash, created_at, desired_state, feed_id)
+    SELECT 'old', %(uid)s, 1, 0, '{}', '', false, 'state_only', 1, 1, 100000, now(), 'running', id
+    FROM portfolios_feed;
+"""
+
+COMMITTED = """
+WITH seqs AS (SELECT generate_series(%(low)s::bigint, %(high)s::bigint) AS seq),
+p AS (SELECT id, uid FROM portfolios_portfolio WHERE name = 'old'),
+o AS (
+    INSERT INTO portfolios_order (id, portfolio_id, seq, index, symbol, side, quantity, price,
+        status, reason, epoch, node, revision, decided_at, committed_at)
+    SELECT p.uid || '-' || seq || '-0', p.id, seq, 0, 'IBM', 'buy', 1, 60, 'open', '', 1, 'n', 1,
+           now(), now() FROM seqs, p RETURNING id
+), f AS (
+    INSERT INTO portfolios_fill (portfolio_id, order_id, fill_seq, index, symbol, side, quantity,
+        price, epoch, at)
+    SELECT p.id, p.uid || '-' || seq || '-0', seq, 0, 'IBM', 'buy', 1, 60, 1, now() FROM seqs, p
+)
+INSERT INTO portfolios_equitypoint (portfolio_id, seq, at, equity)
+SELECT p.id, seq, now(), 1 FROM seqs, p
+"""
+
+
+class Old:
+    """A database of the release before, and its migration by a process of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.uid = uuid4()
+
+    def migrate(self, *which: str) -> None:
+        """Run `manage.py migrate`."""
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "manage.py", "migrate", "--verbosity", "0", *which],
+            cwd=CHECKOUT,
+            env={**os.environ, "DATABASE_URL": self.url},
+            check=True,
+            timeout=120,
+        )
+
+    def connect(self) -> psycopg.Connection[tuple[object, ...]]:
+        """Return a session that commits each statement."""
+        return psycopg.connect(self.url, autocommit=True)
+
+
+@pytest.fixture
+def old() -> Iterator[Old]:
+    """Return a database with rows, as it was before."""
+    server, name = os.environ["GINKGO_TEST_DATABASE_URL"], f"old_{uuid4().hex[:8]}"
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}".encode())
+    database = Old(urlsplit(server)._replace(path=f"/{name}").geturl())
+    try:
+        database.migrate("django_q")
+        database.migrate("portfolios", "0003")
+        with database.connect() as session:
+            for statement in filter(str.strip, OLD_ROWS.split(";")):
+                session.execute(statement.encode(), {"uid": database.uid})
+            session.execute(COMMITTED.encode(), {"low": 1, "high": ROWS})
+        yield database
+    finally:
+        with psycopg.connect(server, autocommit=True) as admin:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+def test_a_system_that_trades_is_partitioned_under_way(old: Old) -> None:
+    waits: list[float] = []
+    ended = threading.Event()
+    seq = ROWS
+
+    def trade() -> None:
+        nonlocal seq
+        with old.connect() as session:
+            while not ended.is_set():
+                began = time.monotonic()
+                session.execute(COMMITTED.encode(), {"low": seq + 1, "high": seq + 1})
+                waits.append(time.monotonic() - began)
+                seq += 1
+
+    trader = threading.Thread(target=trade)
+    trader.start()
+    try:
+        old.migrate("portfolios", "0004")
+    finally:
+        ended.set()
+        trader.join()
+    assert len(waits) > 100
+    assert max(waits) < LONGEST_WAIT_S, f"{max(waits):.3f} s of {len(waits)} commits"
+    with old.connect() as session:
+        for table, column in (("order", "seq"), ("fill", "fill_seq"), ("equitypoint", "seq")):
+            name = f"portfolios_{table}"
+            kind = session.execute(
+                b"SELECT relkind::text FROM pg_class WHERE relname = %s", [name]
+            ).fetchone()
+            assert kind == ("p",), name
+            rows = session.execute(
+                f"SELECT count(*), max({column}), count(DISTINCT tableoid) FROM {name}".encode()
+            ).fetchone()
+            assert rows == (seq, seq, 1), name
+
+
+def test_what_was_unique_stays_so_in_every_partition(old: Old) -> None:
+    old.migrate("portfolios", "0004")
+    with old.connect() as session:
+        bounds = session.execute(
+            b"SELECT relname FROM pg_class WHERE relname LIKE 'portfolios\\_order\\_from\\_%' "
+            b"AND relkind = 'r' ORDER BY length(relname), relname"
+        ).fetchall()
+        ahead = [int(str(name).rsplit("_", 1)[1]) for (name,) in bounds]
+        assert len(ahead) == 2
+        beyond = 2 * ahead[1]
+        for seq in (*ahead, beyond):  # the last has no partition of its own
+            session.execute(COMMITTED.encode(), {"low": seq, "high": seq})
+        for seq in (1, ROWS, *ahead, beyond):
+            with pytest.raises(psycopg.errors.UniqueViolation):
+                session.execute(COMMITTED.encode(), {"low": seq, "high": seq})
+        # An id cannot be there again under another seq, in whatever partition.
+        with pytest.raises(psycopg.errors.CheckViolation, match="order_id_names_seq"):
+            session.execute(
+                b"INSERT INTO portfolios_order SELECT id, seq + %s, index, symbol, side, quantity, "
+                b"price, status, reason, epoch, node, revision, decided_at, committed_at, "
+                b"portfolio_id FROM portfolios_order WHERE seq = 5",
+                [ahead[0]],
+            )
+        places = session.execute(
+            b"SELECT tableoid::regclass::text FROM portfolios_order WHERE seq >= %s ORDER BY seq",
+            [ahead[0]],
+        ).fetchall()
+        assert [name for (name,) in places] == [
+            *(f"portfolios_order_from_{low}" for low in ahead),
+            "portfolios_order_default",
+        ]
+
+
+def test_a_migration_that_was_interrupted_goes_on(old: Old) -> None:
+    """As if the process had died between the building of the index and the swap."""
+    with old.connect() as session:
+        session.execute(
+            b"CREATE UNIQUE INDEX portfolios_order_once_ever ON portfolios_order (id, seq)"
+        )
+        session.execute(
+            b"ALTER TABLE portfolios_order ADD CONSTRAINT portfolios_order_first_within "
+            b"CHECK (seq < 1000000) NOT VALID"
+        )
+    old.migrate()
+    with old.connect() as session:
+        row = session.execute(b"SELECT count(*) FROM portfolios_order_first").fetchone()
+        assert row == (ROWS,)
+        # Numbers go on beyond those of before.
+        session.execute(COMMITTED.encode(), {"low": ROWS + 1, "high": ROWS + 1})
+        row = session.execute(
+            b"SELECT count(*) = count(DISTINCT id) FROM portfolios_fill"
+        ).fetchone()
+        assert row == (True,)
