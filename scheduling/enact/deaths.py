@@ -255,6 +255,11 @@ WHERE r.revision <> p.revision AND v.status <> 'rejected' AND r.phase = 'running
                            AND h.state IN ('failed', 'rolled_back')
                            AND h.finished_at > clock_timestamp()
                                - make_interval(secs => %(rest_s)s))))
+  -- Nor is one that waits until positions are closed, which was written on the row.
+  AND (r.why ->> 'code' IS DISTINCT FROM 'symbol_in_use'
+       OR r.why #>> '{params,wanted}' IS DISTINCT FROM 'r' || p.revision
+       OR coalesce((r.why ->> 'checked_at')::float8, 0)
+           < extract(epoch FROM clock_timestamp()) - %(rest_s)s)
 ORDER BY r.portfolio_id LIMIT 50
 """
 

@@ -73,15 +73,12 @@ def sweep(holder: str, timing: Timing, *, whole: bool = True) -> SweepOutcome:
     run(take(holder))
     reloads = sum(
         _try(
-            lambda row=row: handoff.request(  # type: ignore[misc]
-                "reload",
+            lambda row=row: handoff.reload_to_wanted(  # type: ignore[misc]
                 row.portfolio_id,
-                target=row.node_id,
-                to_revision=row.wanted,
-                actor="system",
-                reason=f"r{row.wanted} is wanted",
-                timing=timing,
+                node=row.node_id,
+                wanted=row.wanted,
                 seen_epoch=row.epoch,
+                timing=timing,
             )
         )
         is not None

@@ -20,10 +20,9 @@ from portfolios.models import (
     Portfolio,
     Revision,
 )
-from portfolios.runtime.state import decode_state
 from portfolios.strategies import registry
 from scheduling.enact.grant import lock_run
-from scheduling.enact.handoff import request
+from scheduling.enact.handoff import removed_in_use, request, symbols_in_use
 from scheduling.enact.hints import touch
 from scheduling.enact.recipe import run
 from scheduling.enact.timing import timing
@@ -132,10 +131,15 @@ def revise_portfolio(
         errors += _wish_errors(wishes)
         if errors:
             raise Invalid(errors)
-        _refuse_held_symbols(portfolio, wanted["symbols"])
+        revised = any(wanted[key] != getattr(current, key) for key in CONFIGURATION)
+        # Under its lock: no commit may come between the look at its symbols and the new revision.
+        owned = run(lock_run(portfolio.pk))
+        assert owned is not None
+        symbols = run(removed_in_use(owned, wanted["symbols"])) if revised else []
+        if symbols:
+            raise symbols_in_use(name, symbols, "the new revision")
         for key, value in wishes.items():
             setattr(portfolio, key, value)
-        revised = any(wanted[key] != getattr(current, key) for key in CONFIGURATION)
         if revised:
             last = portfolio.revisions.order_by("-number").values_list("number", flat=True)[0]
             portfolio.revision = last + 1
@@ -144,8 +148,6 @@ def revise_portfolio(
         portfolio.save(update_fields=[*wishes, "revision"])
         if wishes:
             # Under its lock: a grant under way would leave the new owner with the old words.
-            owned = run(lock_run(portfolio.pk))
-            assert owned is not None
             run(touch([owned.node_id]))  # what is said of it in the node's set may be another now
         if revised or wishes:
             run(
@@ -219,23 +221,6 @@ def _reload_if_running(portfolio: Portfolio, actor: str, reason: str) -> Handoff
     except Refused:
         return None
     return Handoff.objects.get(pk=row.id)
-
-
-def _refuse_held_symbols(portfolio: Portfolio, symbols: list[str]) -> None:
-    """A symbol with a position or an open order cannot be removed."""
-    checkpoint = getattr(portfolio, "checkpoint", None)
-    if checkpoint is None or not symbols or "*" in symbols:
-        return
-    account = decode_state(bytes(checkpoint.state)).account
-    held = set(account.positions) | {order.symbol for order in account.open_orders}
-    lacking = sorted(held - set(symbols))
-    if lacking:
-        raise Refused(
-            "symbol_in_use",
-            f"{portfolio.name} holds or has ordered {', '.join(lacking)}; "
-            "keep these symbols until their positions are closed.",
-            symbols=lacking,
-        )
 
 
 def _choice(field_name: str, value: Any, choices: list[str]) -> dict[str, str]:

@@ -23,6 +23,7 @@ MODULES = [
         "enact.handoff.deadlines",
         "enact.handoff.hand_over",
         "enact.handoff.statements",
+        "enact.handoff.symbols",
         "enact.handoff.undo",
         "enact.halt",
         "enact.hints",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from scheduling.enact.handoff import deadlines, statements, undo
+from scheduling.enact.handoff import deadlines, statements, symbols, undo
 from scheduling.enact.register import FOLLOW
 from tests.model import rows
 from tests.model.store import ACTIVE, Row, Store, answers, differ, stored, view
@@ -17,6 +17,12 @@ ENDS = ("done", "failed", "rolled_back", "superseded")
 def active_handoffs(db: Store, p: Any) -> list[Row]:
     found = [db.active(each) for each in sorted(p.portfolios)]
     return [view(h) for h in found if h is not None]
+
+
+@answers(symbols.SYMBOLS)
+def symbols_of(db: Store, p: Any) -> list[Row]:
+    found = db.revisions.get((p.portfolio, p.number))
+    return [] if found is None else [Row(symbols=found.symbols)]
 
 
 @answers(statements.PORTFOLIO_OF)

@@ -57,6 +57,12 @@ ROOM: dict[str, Any] = {
 }  # fmt: skip
 
 SAID = [
+    (
+        "symbol_in_use",
+        {"running": "r1", "wanted": "r2", "symbols": ["KO", "PEP"]},
+        "runs r1 until positions are closed: it holds or has ordered KO, PEP, "
+        "which the wanted r2 lacks",
+    ),
     ("place", STEP, "node-3 has the lowest load of 3 nodes: 2 → 4 of 8"),
     ("place", {**STEP, "of": 1}, "node-3 is the only node for it: load 2 → 4 of 8"),
     (

@@ -306,6 +306,13 @@ def on_node(p: Params) -> str:
     return f"{node} 忙于其他交接"
 
 
+def _symbol_in_use(p: Params) -> str:
+    return (
+        f"平仓之前运行 {p['running']}：它持有或已下单 {'、'.join(p['symbols'])}，"
+        f"而目标版本 {p['wanted']} 不含这些标的"
+    )
+
+
 SENTENCES: dict[str, Sentence] = {
     "place": _place,
     "failover": _failover,
@@ -334,5 +341,6 @@ SENTENCES: dict[str, Sentence] = {
     "after_storm": _after_storm,
     "backing_off": _backing_off,
     "halted_all": _halted_all,
+    "symbol_in_use": _symbol_in_use,
     "on_node": on_node,
 }

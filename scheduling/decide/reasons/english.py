@@ -303,6 +303,13 @@ def on_node(p: Params) -> str:
     return f"{node} is busy with other handoffs"
 
 
+def _symbol_in_use(p: Params) -> str:
+    return (
+        f"runs {p['running']} until positions are closed: it holds or has ordered "
+        f"{', '.join(p['symbols'])}, which the wanted {p['wanted']} lacks"
+    )
+
+
 SENTENCES: dict[str, Sentence] = {
     "place": _place,
     "failover": _failover,
@@ -331,5 +338,6 @@ SENTENCES: dict[str, Sentence] = {
     "after_storm": _after_storm,
     "backing_off": _backing_off,
     "halted_all": _halted_all,
+    "symbol_in_use": _symbol_in_use,
     "on_node": on_node,
 }

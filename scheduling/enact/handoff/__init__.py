@@ -2,11 +2,18 @@
 `scheduling.models.handoff`, and each arrow is conditional on the state it leaves.
 """
 
-from scheduling.enact.handoff.begin import Request, request, request_all, supersede
+from scheduling.enact.handoff.begin import (
+    Request,
+    reload_to_wanted,
+    request,
+    request_all,
+    supersede,
+)
 from scheduling.enact.handoff.deadlines import expire, overdue
 from scheduling.enact.handoff.end import end_run
 from scheduling.enact.handoff.hand_over import release
 from scheduling.enact.handoff.prepare import prepared, step_failed
+from scheduling.enact.handoff.symbols import removed_in_use, symbols_in_use
 from scheduling.enact.handoff.undo import (
     blame_revision,
     fail,
@@ -30,9 +37,12 @@ __all__ = [
     "quarantine",
     "reject",
     "release",
+    "reload_to_wanted",
+    "removed_in_use",
     "request",
     "request_all",
     "roll_back",
     "step_failed",
     "supersede",
+    "symbols_in_use",
 ]

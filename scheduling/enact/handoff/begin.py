@@ -16,7 +16,7 @@ from scheduling.decide.precedence import outranks
 from scheduling.decide.reasons import as_data
 from scheduling.decide.world import WAITS_FOR_A_PERSON, Reason
 from scheduling.enact.audit import Line, audit_all
-from scheduling.enact.grant import lock_runs
+from scheduling.enact.grant import lock_run, lock_runs
 from scheduling.enact.handoff.statements import (
     ACTIVE_HANDOFFS,
     SET_PHASE,
@@ -25,6 +25,7 @@ from scheduling.enact.handoff.statements import (
     NewHandoff,
     insert,
 )
+from scheduling.enact.handoff.symbols import lost_by_reload, say_waiting, symbols_in_use
 from scheduling.enact.hints import lock_nodes, touch
 from scheduling.enact.recipe import Recipe, Row, call
 from scheduling.enact.timing import Timing
@@ -59,14 +60,44 @@ def request(
 ) -> Recipe[Row]:
     """Begin a handoff and return its row, or raise `Refused` with the sentence.
 
-    What a person asks for names no epoch.
+    What a person asks for names no epoch. A reload may not remove a symbol in use.
     """
+    if kind == "reload" and to_revision is not None:
+        run = yield from lock_run(portfolio)
+        symbols = [] if run is None else (yield from lost_by_reload(run, to_revision))
+        if run is not None and symbols:
+            raise symbols_in_use(run.name, symbols, f"r{to_revision}")
     asked = Request(kind, portfolio, target, reason, to_revision, seen_epoch=seen_epoch)
     (answer,) = yield from request_all([asked], actor=actor, timing=timing)
     if isinstance(answer, Refused):
         raise answer
     assert answer is not None  # nobody's lock is passed over here
     return answer
+
+
+def reload_to_wanted(
+    portfolio: int, *, node: int, wanted: int, seen_epoch: int, timing: Timing
+) -> Recipe[Row | None]:
+    """Begin the reload to the wanted revision. None: a symbol in use is in the way, and the row
+    says so until the wanted revision runs."""
+    run = yield from lock_run(portfolio)
+    if run is not None and run.epoch == seen_epoch:
+        symbols = yield from lost_by_reload(run, wanted)
+        if symbols:
+            yield from say_waiting(run, wanted, symbols)
+            return None
+    return (
+        yield from request(
+            "reload",
+            portfolio,
+            target=node,
+            to_revision=wanted,
+            actor="system",
+            reason=f"r{wanted} is wanted",
+            timing=timing,
+            seen_epoch=seen_epoch,
+        )
+    )
 
 
 def request_all(

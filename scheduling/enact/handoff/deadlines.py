@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scheduling.enact.handoff.end import end_run
-from scheduling.enact.handoff.hand_over import hand_over
+from scheduling.enact.handoff.hand_over import fail_over_symbols, hand_over
 from scheduling.enact.handoff.prepare import owner_is_gone
 from scheduling.enact.handoff.statements import (
     ACTIVE,
@@ -79,6 +79,8 @@ def expire(handoff: int, timing: Timing) -> Recipe[str]:
         yield from fail(h, run, f"{h.target_name} was lost before the grant")
         return "failed"
     if h.state == "draining" and (late or owner_is_gone(h)):
+        if (yield from fail_over_symbols(h, run)):
+            return "failed"
         left = f"did not release in {timing.drain_deadline_s:g} s" if late else "is gone"
         return (
             yield from hand_over(

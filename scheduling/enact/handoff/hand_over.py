@@ -14,6 +14,7 @@ from scheduling.enact.handoff.statements import (
     STORE_ANSWER,
     lock_both,
 )
+from scheduling.enact.handoff.symbols import lost_by_reload, say_waiting, symbols_in_use
 from scheduling.enact.handoff.undo import (
     fail,
 )
@@ -57,12 +58,29 @@ def release(
         why = f"{h.target_name} is no longer the one that prepared"
         yield from fail(h, run, why)
     else:
-        yield from hand_over(
-            h, run, timing, released=True, batch=UUID(commit.batch), answer="handed_over"
-        )
-        return answer("handed_over")
+        why = yield from fail_over_symbols(h, run)
+        if not why:
+            yield from hand_over(
+                h, run, timing, released=True, batch=UUID(commit.batch), answer="handed_over"
+            )
+            return answer("handed_over")
     yield from call(STORE_ANSWER, handoff=h.id, batch=UUID(commit.batch), error=why)
     return answer("keep", why)
+
+
+def fail_over_symbols(h: Row, run: Row) -> Recipe[str]:
+    """End a reload that would remove a symbol in use and return the sentence, or "".
+
+    The source has traded on since the reload was asked for; it keeps the run and goes on.
+    """
+    symbols = (yield from lost_by_reload(run, h.to_revision)) if h.kind == "reload" else []
+    if not symbols:
+        return ""
+    why = symbols_in_use(run.name, symbols, f"r{h.to_revision}").message
+    yield from fail(h, run, why)
+    if h.to_revision == run.wanted_revision:
+        yield from say_waiting(run, h.to_revision, symbols)
+    return why
 
 
 def hand_over(

@@ -1,0 +1,91 @@
+"""A person's change cannot remove a symbol that has a position or an open order.
+
+Checked under the lock of the run: when the change is asked for, and again when it is granted, since
+the source trades on in between. What happens by itself after a failure (fall-back, failover) is
+never held up by it: whatever is held beyond the new revision's symbols is marked and filled on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from psycopg.types.json import Jsonb
+
+from portfolios.runtime.errors import StateUnreadable
+from portfolios.runtime.spec import symbol_set
+from portfolios.runtime.state import decode_state
+from scheduling.decide.reasons import as_data, render
+from scheduling.decide.world import Reason
+from scheduling.enact.recipe import Recipe, Row, call, one
+from scheduling.errors import Refused
+
+SYMBOLS = """
+SELECT symbols FROM portfolios_revision
+WHERE portfolio_id = %(portfolio)s AND number = %(number)s
+"""
+
+STATE = "SELECT state FROM portfolios_checkpoint WHERE portfolio_id = %(portfolio)s"
+
+SAY_WAITING = """
+UPDATE scheduling_run SET reason = %(reason)s::text, why = %(why)s::jsonb || jsonb_build_object(
+    'checked_at', extract(epoch FROM clock_timestamp())::float8)
+WHERE portfolio_id = %(portfolio)s AND epoch = %(epoch)s
+"""
+
+
+def removed_in_use(run: Row, wanted: Sequence[str]) -> Recipe[list[str]]:
+    """Return the symbols in use that the run's revision trades and `wanted` lacks, in order.
+
+    The run is locked, so no commit comes in between. A symbol that its revision lacks already is
+    not removed by this change. The state is read only where symbols are removed.
+    """
+    if run.revision is None:
+        return []
+    ran = yield from one(SYMBOLS, portfolio=run.portfolio_id, number=run.revision)
+    after = symbol_set(list(wanted))
+    if ran is None or after is None:
+        return []
+    before = symbol_set(ran.symbols)
+    if before is not None and before <= after:
+        return []
+    found = yield from one(STATE, portfolio=run.portfolio_id)
+    if found is None or found.state is None:
+        return []
+    try:
+        in_use = decode_state(bytes(found.state)).account.symbols_in_use()
+    except StateUnreadable:
+        return []  # the target reads the same bytes when it prepares, and reports what is wrong
+    return sorted(s for s in in_use - after if before is None or s in before)
+
+
+def lost_by_reload(run: Row, to_revision: int) -> Recipe[list[str]]:
+    """Return the symbols in use that a reload to `to_revision` would remove. The run is locked."""
+    if to_revision == run.revision:
+        return []
+    found = yield from one(SYMBOLS, portfolio=run.portfolio_id, number=to_revision)
+    return (yield from removed_in_use(run, found.symbols)) if found is not None else []
+
+
+def symbols_in_use(name: str, symbols: list[str], revision: str) -> Refused:
+    """Return the refusal of a change to `revision`, which lacks these symbols. Pure."""
+    return Refused(
+        "symbol_in_use",
+        f"{name} holds or has ordered {', '.join(symbols)}, which {revision} lacks; "
+        "keep these symbols until their positions are closed.",
+        symbols=symbols,
+    )
+
+
+def say_waiting(run: Row, revision: int, symbols: list[str]) -> Recipe[None]:
+    """Write on the row why the wanted revision does not run yet, and when that was checked."""
+    why = Reason(
+        "symbol_in_use",
+        {"running": f"r{run.revision}", "wanted": f"r{revision}", "symbols": symbols},
+    )
+    yield from call(
+        SAY_WAITING,
+        portfolio=run.portfolio_id,
+        epoch=run.epoch,
+        reason=render(why),
+        why=Jsonb(as_data(why)),
+    )
