@@ -11,8 +11,13 @@ from django.conf import settings
 from django.core.asgi import get_asgi_application
 
 from ginkgo_site.database import share_connections
+from ginkgo_site.deadline import limit_statements
+
+#: Pages and the API. The gateway has a shorter limit of its own.
+STATEMENT_LIMIT_S = 10.0
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ginkgo_site.settings")
+limit_statements(STATEMENT_LIMIT_S)
 share_connections(settings.DATABASES["default"])
 # Typed loosely: Django and Channels disagree on how a scope is spelled.
 django_application: Any = get_asgi_application()

@@ -1,7 +1,8 @@
 """From a database URL to Django's settings, and back to a libpq string.
 
 Every session, Django's and the gateway's, carries the same limits, so no statement, lock or
-forgotten transaction can hold up the fence for long.
+forgotten transaction can hold up the fence for long. They are the server's; for a server that does
+not answer at all see `deadline.py`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from ginkgo_site.deadline import Connection
 
 SESSION_LIMITS: dict[str, str] = {
     "statement_timeout": "30s",
@@ -19,6 +22,17 @@ SESSION_LIMITS: dict[str, str] = {
     "timezone": "UTC",
 }
 
+#: What a URL may override. A host that drops packets is noticed after 5 s with data on the way and
+#: after 9 s without, where Linux's own defaults are 15 minutes and two hours.
+CONNECTION_DEFAULTS: dict[str, str] = {
+    "application_name": "ginkgo",
+    "connect_timeout": "2",
+    "tcp_user_timeout": "5000",
+    "keepalives_idle": "3",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+}
+
 
 def django_database(url: str) -> dict[str, Any]:
     """Return Django's settings dictionary for the PostgreSQL at `url`."""
@@ -26,10 +40,12 @@ def django_database(url: str) -> dict[str, Any]:
     limits = " ".join(f"-c {name}={value}" for name, value in SESSION_LIMITS.items())
     # The address may carry options of its own; the last one named wins, so ours come last.
     parts["options"] = f"{parts.get('options') or ''} {limits}".strip()
-    parts.setdefault("connect_timeout", "5")
-    parts.setdefault("application_name", "ginkgo")
+    parts = CONNECTION_DEFAULTS | parts
+    if "," in str(parts.get("host", "")):
+        # Several hosts are a primary and its standbys; which is which changes with a promotion.
+        parts.setdefault("target_session_attrs", "read-write")
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "ginkgo_site.postgresql",
         "NAME": parts.pop("dbname"),
         "USER": parts.pop("user", ""),
         "PASSWORD": parts.pop("password", ""),
@@ -50,7 +66,13 @@ def share_connections(database: dict[str, Any]) -> None:
     worker, must not share a pool's sockets with its children.
     """
     database["CONN_MAX_AGE"] = 0
-    database["OPTIONS"]["pool"] = {"min_size": 1, "max_size": 8, "timeout": 5}
+    database["CONN_HEALTH_CHECKS"] = False  # the backend checks what it takes, with a deadline
+    database["OPTIONS"]["pool"] = {
+        "min_size": 1,
+        "max_size": 8,
+        "timeout": 5,
+        "connection_class": Connection,
+    }
 
 
 def conninfo(alias: str = "default") -> str:
@@ -61,7 +83,7 @@ def conninfo(alias: str = "default") -> str:
     from django.db import connections
 
     settings = connections[alias].settings_dict
-    options = {k: v for k, v in settings["OPTIONS"].items() if k in _LIBPQ_OPTIONS}
+    options = {k: v for k, v in settings["OPTIONS"].items() if k not in _OF_DJANGO}
     return make_conninfo(
         dbname=settings["NAME"],
         user=settings["USER"] or None,
@@ -73,22 +95,13 @@ def conninfo(alias: str = "default") -> str:
 
 
 #: OPTIONS may also hold keys that are Django's, not libpq's.
-_LIBPQ_OPTIONS = frozenset(
+_OF_DJANGO = frozenset(
     {
-        "application_name",
-        "connect_timeout",
-        "keepalives",
-        "keepalives_count",
-        "keepalives_idle",
-        "keepalives_interval",
-        "options",
-        "passfile",
-        "service",
-        "sslcert",
-        "sslkey",
-        "sslmode",
-        "sslrootcert",
-        "target_session_attrs",
-        "tcp_user_timeout",
+        "assume_role",
+        "cursor_factory",
+        "isolation_level",
+        "pool",
+        "prepare_threshold",
+        "server_side_binding",
     }
 )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from django.apps import AppConfig, apps
 from django.db.models.signals import post_migrate
+
+#: The server ends a statement after 30 s, so only a silent one exceeds it.
+WORKER_STATEMENT_LIMIT_S = 35.0
 
 
 class SchedulingConfig(AppConfig):
@@ -19,9 +23,13 @@ class SchedulingConfig(AppConfig):
         from django.conf import settings
         from django_q import signals
 
+        from ginkgo_site.deadline import limit_statements
         from scheduling import task_registry
         from scheduling.enact import failpoints
 
+        # django-q2 offers no hook that runs before its own processes open their connections.
+        if sys.argv[1:2] == ["qcluster"]:
+            limit_statements(WORKER_STATEMENT_LIMIT_S)
         failpoints.arm(settings.GINKGO.failpoints)
         signals.pre_enqueue.connect(task_registry.refuse_at_enqueue)
         signals.pre_execute.connect(task_registry.refuse_in_worker)

@@ -17,7 +17,9 @@ from django.conf import settings
 from django.db import Error as DjangoDatabaseError
 from django.db import connection
 
+from ginkgo_site.deadline import Connection
 from scheduling.decide.world import Plan
+from scheduling.dispatch.echo import ECHO_INTERVAL_S, Echo
 from scheduling.enact.lease import next_expiry
 from scheduling.enact.recipe import run
 from scheduling.errors import SnapshotUnavailable
@@ -49,6 +51,8 @@ class Watcher:
         self._next_whole = 0.0
         self._wait_s = 0.0
         self._rest_s = REST_S
+        self._echo = Echo()
+        self._next_echo = 0.0
         self._lease_ends = float("inf")  #: when the next lease does, by the monotonic clock
 
     def end(self, *_: Any) -> None:
@@ -61,10 +65,14 @@ class Watcher:
 
         while not self._ended.is_set():
             try:
-                with psycopg.connect(conninfo(), autocommit=True) as listening:
+                with Connection.connect(conninfo(), autocommit=True) as listening:
                     listening.execute("LISTEN ginkgo")
+                    self._echo = Echo()
+                    listening.execute(self._echo.listen)
+                    self._next_echo = 0.0
                     logger.info("watching")
                     while not self._ended.is_set():
+                        self._prove_listening(listening)
                         rebalance = self._sleep(listening)
                         if self._ended.is_set():
                             break
@@ -85,14 +93,27 @@ class Watcher:
             # In short steps, so that a signal is seen at once.
             woken = False
             for notification in listening.notifies(timeout=min(left, 0.25), stop_after=1):
-                self._relay(notification.payload)
                 # One packet may bring several; any of them will do.
-                woken = woken or _is_for_watcher(notification.payload)
+                woken = self._take(notification) or woken
             if woken:
                 for notification in listening.notifies(timeout=self._rest_s):
-                    self._relay(notification.payload)
+                    self._take(notification)
                 break
         return time.monotonic() >= self._next_rebalance
+
+    def _prove_listening(self, listening: psycopg.Connection[Any]) -> None:
+        """Send this session a notification, once the last one had time to come back."""
+        now = time.monotonic()
+        if now >= self._next_echo:
+            listening.execute(self._echo.send())
+            self._next_echo = now + ECHO_INTERVAL_S
+
+    def _take(self, notification: psycopg.Notify) -> bool:
+        """Pass a hint on. Return whether it is for the watcher."""
+        if self._echo.receive(notification):
+            return False
+        self._relay(notification.payload)
+        return _is_for_watcher(notification.payload)
 
     def _relay(self, payload: str) -> None:
         """With Redis, pass hints on: they are born in PostgreSQL, in the change they tell of."""

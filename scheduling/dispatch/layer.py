@@ -2,7 +2,8 @@
 
 It carries hints, never state: a payload stays far under the 8,000 bytes that NOTIFY allows, and a
 lost one costs time. One listening connection per process serves every socket in it; when it is
-lost it is opened again, and everybody is woken once, since nobody knows what was missed.
+lost it is opened again, and everybody is woken once, since nobody knows what was missed. A
+connection that died without a word is noticed within 6 s, by the session's own echo.
 """
 
 from __future__ import annotations
@@ -17,10 +18,14 @@ from typing import Any
 import psycopg
 from channels.layers import BaseChannelLayer
 
+from ginkgo_site.deadline import AsyncConnection
+from scheduling.dispatch.echo import ECHO_INTERVAL_S, Echo
+
 logger = logging.getLogger(__name__)
 
 CHANNEL = "ginkgo"
 LARGEST_PAYLOAD = 7_000  #: bytes; PostgreSQL refuses 8,000
+STATEMENT_LIMIT_S = 3.0
 RECONNECT_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 #: Sent to every group of this process after the listener was away.
@@ -29,6 +34,10 @@ WAKE: dict[str, Any] = {"type": "wake"}
 
 class PayloadTooLarge(ValueError):
     """A message is no hint: it does not fit into a notification."""
+
+
+class _Connection(AsyncConnection):
+    limit_s = STATEMENT_LIMIT_S
 
 
 class PostgresChannelLayer(BaseChannelLayer):
@@ -102,7 +111,7 @@ class _Mailroom:
         self.queues: dict[str, asyncio.Queue[dict[str, Any]]] = {}
         self._ready = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._sender: psycopg.AsyncConnection[Any] | None = None
+        self._sender: AsyncConnection | None = None
         self._sending = asyncio.Lock()
 
     def queue(self, channel: str) -> asyncio.Queue[dict[str, Any]]:
@@ -124,20 +133,24 @@ class _Mailroom:
         tries = 0
         while True:
             try:
-                connection = await psycopg.AsyncConnection.connect(conninfo(), autocommit=True)
+                connection = await _Connection.connect(conninfo(), autocommit=True)
                 async with connection:
                     await connection.execute(f"LISTEN {CHANNEL}")
+                    echo = Echo()
+                    await connection.execute(echo.listen)
                     if tries:
                         self._wake_everybody()
                     tries = 0
                     self._ready.set()
-                    async for notification in connection.notifies():
-                        self._deliver(notification.payload)
-                raise psycopg.OperationalError("the listening connection ended")
+                    while True:
+                        await connection.execute(echo.send())
+                        async for notification in connection.notifies(timeout=ECHO_INTERVAL_S):
+                            if not echo.receive(notification):
+                                self._deliver(notification.payload)
             except psycopg.Error as error:
                 pause = RECONNECT_S[min(tries, len(RECONNECT_S) - 1)]
                 tries += 1
-                logger.info("pushes wait: %s; trying again in %.1f s", error, pause)
+                logger.warning("pushes wait: %s; trying again in %.1f s", error, pause)
                 await asyncio.sleep(pause)
 
     def _deliver(self, payload: str) -> None:
@@ -178,9 +191,7 @@ class _Mailroom:
             for attempt in (1, 2):
                 try:
                     if self._sender is None or self._sender.closed:
-                        self._sender = await psycopg.AsyncConnection.connect(
-                            conninfo(), autocommit=True
-                        )
+                        self._sender = await _Connection.connect(conninfo(), autocommit=True)
                     await self._sender.execute("SELECT pg_notify(%s, %s)", (CHANNEL, payload))
                     return
                 except psycopg.OperationalError:

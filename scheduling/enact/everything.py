@@ -19,6 +19,9 @@ SELECT set_config('lock_timeout', '20s', true) AS lock_timeout,
        set_config('statement_timeout', '60s', true) AS statement_timeout
 """
 
+#: The limit on the client's side that goes with it.
+PATIENT_LIMIT_S = 65.0
+
 LOCK_LEASES = "SELECT node_id FROM scheduling_lease ORDER BY node_id FOR UPDATE"
 
 LOCK_PORTFOLIOS = "SELECT id FROM portfolios_portfolio ORDER BY id FOR NO KEY UPDATE"

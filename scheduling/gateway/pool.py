@@ -1,5 +1,8 @@
 """The gateway's connections: two small async pools, since more only raise the tail.
 
+No statement of theirs waits longer than STATEMENT_LIMIT_S for a database that fell silent, and then
+every connection is replaced: those that are idle lead to the same silent host.
+
 What keeps a lease (beats, the tokens of whoever speaks, our own pulse) has connections of its own:
 it must never wait behind what leases are for. A thousand nodes that come back at once would else
 lose their leases waiting for each other's checkpoints, and what is lost asks for still more.
@@ -9,9 +12,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
+from ginkgo_site.deadline import AsyncConnection
 from scheduling.enact.recipe import read_json
 
 SIZE = 5
@@ -19,21 +22,40 @@ LEASE_SIZE = 2  #: one for a batch of beats, one for tokens
 #: Who comes after so many is told to come again: a request that nobody waits for any more is work
 #: for nothing.
 MOST_WAITING = 500
+#: A daemon waits 4 s for the answer to a beat and 8 s for that to a commit, so a statement that
+#: takes longer serves nobody. What it did counts: a commit that is repeated is answered as before.
+STATEMENT_LIMIT_S = 3.0
 
-_pools: dict[str, AsyncConnectionPool[Any]] = {}
+
+class GatewayConnection(AsyncConnection):
+    limit_s = STATEMENT_LIMIT_S
 
 
-def pool() -> AsyncConnectionPool[Any]:
+class GatewayPool(AsyncConnectionPool[Any]):
+    """A pool that renews all its connections once one of them found the database silent."""
+
+    async def putconn(self, conn: Any) -> None:
+        """Take a connection back."""
+        await super().putconn(conn)
+        if conn.silent:
+            for each in list(_pools.values()):
+                await each.drain()
+
+
+_pools: dict[str, GatewayPool] = {}
+
+
+def pool() -> GatewayPool:
     """Return the open pool. Raises RuntimeError before `open_pools`."""
     return _opened("work")
 
 
-def lease_pool() -> AsyncConnectionPool[Any]:
+def lease_pool() -> GatewayPool:
     """Return the pool of what keeps leases. Raises RuntimeError before `open_pools`."""
     return _opened("leases")
 
 
-def _opened(name: str) -> AsyncConnectionPool[Any]:
+def _opened(name: str) -> GatewayPool:
     try:
         return _pools[name]
     except KeyError:
@@ -49,8 +71,9 @@ async def open_pools() -> None:
     for name, size, waiting in (("work", SIZE, MOST_WAITING), ("leases", LEASE_SIZE, 0)):
         if name in _pools:
             continue
-        _pools[name] = AsyncConnectionPool(
+        _pools[name] = GatewayPool(
             conninfo(),
+            connection_class=GatewayConnection,
             min_size=2,
             max_size=size,
             max_waiting=waiting,
@@ -58,14 +81,14 @@ async def open_pools() -> None:
             timeout=5.0,
             reconnect_timeout=0,
             max_idle=120,
-            check=None,
+            check=AsyncConnection.check,
             configure=_configure,
             kwargs={"autocommit": True, "prepare_threshold": 1},
         )
         await _pools[name].open(wait=False)
 
 
-async def _configure(connection: AsyncConnection[Any]) -> None:
+async def _configure(connection: AsyncConnection) -> None:
     read_json(connection)
 
 

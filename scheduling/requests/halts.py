@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from ginkgo_site.deadline import statement_limit
 from scheduling.enact import halt
+from scheduling.enact.everything import PATIENT_LIMIT_S
 from scheduling.enact.recipe import run
 
 
 def halt_all(*, actor: str, reason: str = "", expect_running: int | None = None) -> halt.Halted:
     """Stop everything now, whoever can be reached. Refused where another number is running."""
-    return run(halt.halt_all(actor=actor, reason=reason[:200], expect_running=expect_running))
+    with statement_limit(PATIENT_LIMIT_S):
+        return run(halt.halt_all(actor=actor, reason=reason[:200], expect_running=expect_running))
 
 
 def undo_halt(number: int | None = None, *, actor: str, reason: str = "") -> tuple[int, list[str]]:
@@ -16,4 +19,5 @@ def undo_halt(number: int | None = None, *, actor: str, reason: str = "") -> tup
 
     Return the halt's number and the names; they are pending until the next pass, which is woken.
     """
-    return run(halt.undo_halt(number, actor=actor, reason=reason[:200]))
+    with statement_limit(PATIENT_LIMIT_S):
+        return run(halt.undo_halt(number, actor=actor, reason=reason[:200]))

@@ -57,7 +57,7 @@ def cut_listeners() -> int:
     with psycopg.connect(conninfo(), autocommit=True) as connection:
         rows = connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+            "WHERE datname = current_database() AND query LIKE 'NOTIFY ginkgo_echo%'"
         ).fetchall()
     return len(rows)
 

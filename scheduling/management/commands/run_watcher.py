@@ -7,8 +7,12 @@ from typing import Any
 
 from django.conf import settings
 
+from ginkgo_site.deadline import limit_statements
 from scheduling.management.base import GinkgoCommand
 from scheduling.watcher import Watcher
+
+#: A look at the largest fleet takes a second or two.
+STATEMENT_LIMIT_S = 10.0
 
 
 class Command(GinkgoCommand):
@@ -16,6 +20,7 @@ class Command(GinkgoCommand):
 
     def act(self, options: dict[str, Any]) -> None:
         """Watch until SIGTERM or SIGINT."""
+        limit_statements(STATEMENT_LIMIT_S)
         watcher = Watcher(settings.GINKGO.balance_interval_s)
         signal.signal(signal.SIGTERM, watcher.end)
         signal.signal(signal.SIGINT, watcher.end)

@@ -1,0 +1,284 @@
+"""Client-side deadlines for database statements.
+
+The server's own limits (`statement_timeout` and the rest) end with the server. A frozen server, or
+one behind a network that drops packets, sends nothing; its kernel may still acknowledge what it is
+sent, so no TCP option notices either, and a cancel request would hang in the same way. Therefore
+one thread per process checks the statements in flight. When an answer is overdue it shuts down the
+socket, which wakes up the waiting thread or event loop at once with `ServerSilent`.
+
+    limit_statements(10)            the default of this process (none until it is called)
+    with statement_limit(90): ...   another limit inside this context; None lifts it
+    class Ours(Connection): limit_s = 3     a limit of this kind of connection
+
+Maintenance commands set no limit: a migration may take as long as it needs.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict
+
+RV = TypeVar("RV")
+
+TICK_S = 0.25
+#: How long new connections try a host that fell silent after all the others.
+AVOID_S = 60.0
+#: A connection that took longer was kept waiting by a host that does not answer: one that is away,
+#: or no primary, says so at once.
+SLOW_CONNECT_S = 1.5
+#: A connection that was answered less than this long ago is handed out without a check.
+FRESH_S = 1.0
+CHECK_LIMIT_S = 1.0
+
+_UNSET = -1.0
+_process_limit_s: float | None = None
+_context_limit_s: ContextVar[float | None] = ContextVar("statement_limit_s", default=_UNSET)
+
+
+class ServerSilent(psycopg.OperationalError):
+    """The database sent no answer within the limit. Whether the statement ran is not known."""
+
+
+def limit_statements(seconds: float | None) -> None:
+    """Set the limit of this process for connections that have none of their own."""
+    global _process_limit_s
+    _process_limit_s = seconds
+
+
+@contextmanager
+def statement_limit(seconds: float | None) -> Iterator[None]:
+    """Apply another limit to every statement that this context sends."""
+    token = _context_limit_s.set(seconds)
+    try:
+        yield
+    finally:
+        _context_limit_s.reset(token)
+
+
+class _Wait:
+    """One statement in flight."""
+
+    __slots__ = ("fd", "shut", "ticks_left")
+
+    def __init__(self, fd: int, limit_s: float) -> None:
+        self.fd = fd
+        # Ticks, not a clock: while this process is frozen, no answer becomes overdue. One more,
+        # since the first may come at once.
+        self.ticks_left = 1 + math.ceil(limit_s / TICK_S)
+        self.shut = False
+
+
+class _Watchdog:
+    """The thread, and the waits that it checks. Started by the first wait of a process."""
+
+    def __init__(self) -> None:
+        self._begin()
+        # The thread does not survive a fork, and its lock may be held at that moment.
+        os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._waits: set[_Wait] = set()
+        self._thread: threading.Thread | None = None
+
+    def add(self, wait: _Wait) -> None:
+        with self._lock:
+            self._waits.add(wait)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
+                self._thread.start()
+
+    def remove(self, wait: _Wait) -> None:
+        """After this the file descriptor is no longer touched, so that it may be reused."""
+        with self._lock:
+            self._waits.discard(wait)
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(TICK_S)
+            with self._lock:
+                for wait in self._waits:
+                    wait.ticks_left -= 1
+                    # An answer that arrived and was not read yet is a delay of this process.
+                    if wait.ticks_left <= 0 and not wait.shut and not _is_readable(wait.fd):
+                        wait.shut = True
+                        _shut_down(wait.fd)
+
+
+_watchdog = _Watchdog()
+
+
+def _is_readable(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _shut_down(fd: int) -> None:
+    with suppress(OSError), socket.socket(fileno=os.dup(fd)) as same:
+        same.shutdown(socket.SHUT_RDWR)
+
+
+class _Limited:
+    """What both kinds of connection share."""
+
+    limit_s: float | None = None
+    answered_at: float
+    silent = False  #: it was closed because the server did not answer
+
+    def _limit(self) -> float | None:
+        limit_s = _context_limit_s.get()
+        if limit_s != _UNSET:
+            return limit_s
+        return _process_limit_s if self.limit_s is None else self.limit_s
+
+    def _endpoint(self) -> tuple[str, str]:
+        info = self.info  # type: ignore[attr-defined]
+        return info.host, str(info.port)
+
+    def _silence(self, limit_s: float, error: Exception) -> ServerSilent:
+        self.silent = True
+        host, port = self._endpoint()
+        _hosts.note_silence(host, port)
+        return ServerSilent(
+            f"The database at {host}:{port} did not answer within {limit_s:g} s; this connection "
+            "was closed."
+        )
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the server answered on this connection a moment ago."""
+        return time.monotonic() - self.answered_at < FRESH_S
+
+
+class Connection(psycopg.Connection[Any], _Limited):
+    """A psycopg connection whose statements have a deadline."""
+
+    @classmethod
+    def connect(cls, conninfo: str = "", **options: Any) -> Connection:  # type: ignore[override]
+        """Connect to the first host that accepts, those that fell silent last."""
+        order, began = _hosts.order(conninfo, options), time.monotonic()
+        connection = super().connect(conninfo, **(options | order))
+        connection.answered_at = time.monotonic()
+        _hosts.note_connected(order, connection._endpoint(), connection.answered_at - began)
+        return connection
+
+    def wait(self, gen: PQGen[RV], *args: Any, **options: Any) -> RV:
+        """Wait for the answer, no longer than the limit. Raises `ServerSilent`."""
+        limit_s = self._limit()
+        # With a timeout it is a wait for notifications, which ends by itself.
+        if limit_s is None or options.get("timeout") is not None:
+            return super().wait(gen, *args, **options)
+        wait = _Wait(self.pgconn.socket, limit_s)
+        _watchdog.add(wait)
+        try:
+            result = super().wait(gen, *args, **options)
+        except psycopg.Error as error:
+            if wait.shut:
+                raise self._silence(limit_s, error) from None
+            raise
+        finally:
+            _watchdog.remove(wait)
+        self.answered_at = time.monotonic()
+        return result
+
+    def check(self) -> None:
+        """Raise an error unless the server answers on this connection, soon."""
+        if not self.is_fresh:
+            with statement_limit(CHECK_LIMIT_S):
+                self.execute("")
+
+
+class AsyncConnection(psycopg.AsyncConnection[Any], _Limited):
+    """The same for an event loop."""
+
+    @classmethod
+    async def connect(  # type: ignore[override]
+        cls, conninfo: str = "", **options: Any
+    ) -> AsyncConnection:
+        """Connect to the first host that accepts, those that fell silent last."""
+        order, began = _hosts.order(conninfo, options), time.monotonic()
+        connection = await super().connect(conninfo, **(options | order))
+        connection.answered_at = time.monotonic()
+        _hosts.note_connected(order, connection._endpoint(), connection.answered_at - began)
+        return connection
+
+    async def wait(self, gen: PQGen[RV], *args: Any, **options: Any) -> RV:
+        """Wait for the answer, no longer than the limit. Raises `ServerSilent`."""
+        limit_s = self._limit()
+        if limit_s is None or options.get("timeout") is not None:
+            return await super().wait(gen, *args, **options)
+        wait = _Wait(self.pgconn.socket, limit_s)
+        _watchdog.add(wait)
+        try:
+            result = await super().wait(gen, *args, **options)
+        except psycopg.Error as error:
+            if wait.shut:
+                raise self._silence(limit_s, error) from None
+            raise
+        finally:
+            _watchdog.remove(wait)
+        self.answered_at = time.monotonic()
+        return result
+
+    async def check(self) -> None:
+        """Raise an error unless the server answers on this connection, soon."""
+        if not self.is_fresh:
+            with statement_limit(CHECK_LIMIT_S):
+                await self.execute("")
+
+
+class _Hosts:
+    """The hosts of an address that fell silent a moment ago.
+
+    A connection attempt to a silent host costs the whole `connect_timeout`. Where an address names
+    several, the others are asked first.
+    """
+
+    def __init__(self) -> None:
+        self._silent_at: dict[tuple[str, str], float] = {}
+
+    def note_silence(self, host: str, port: str) -> None:
+        self._silent_at[host, port] = time.monotonic()
+
+    def note_connected(self, order: dict[str, str], to: tuple[str, str], took_s: float) -> None:
+        """Note the hosts that were tried before `to` in vain, where that took long."""
+        if not order or took_s < SLOW_CONNECT_S:
+            return
+        for pair in zip(order["host"].split(","), order["port"].split(","), strict=True):
+            if pair == to:
+                break
+            self.note_silence(*pair)
+
+    def order(self, conninfo: str, options: dict[str, Any]) -> dict[str, str]:
+        """Return host and port in the order to try them, or nothing where there is no choice."""
+        known = conninfo_to_dict(conninfo) | options
+        hosts = str(known.get("host") or "").split(",")
+        if len(hosts) < 2 or known.get("hostaddr"):
+            return {}
+        ports = str(known.get("port") or "").split(",")
+        ports = [port or "5432" for port in (ports if len(ports) > 1 else ports * len(hosts))]
+        pairs = sorted(zip(hosts, ports, strict=False), key=self._is_avoided)
+        return {
+            "host": ",".join(host for host, _ in pairs),
+            "port": ",".join(port for _, port in pairs),
+        }
+
+    def _is_avoided(self, pair: tuple[str, str]) -> bool:
+        silent_at = self._silent_at.get(pair)
+        return silent_at is not None and time.monotonic() - silent_at < AVOID_S
+
+
+_hosts = _Hosts()

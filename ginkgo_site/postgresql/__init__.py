@@ -1,0 +1,1 @@
+"""Django's PostgreSQL backend with deadlines on the client's side."""

@@ -1,0 +1,214 @@
+"""Client-side deadlines: a server that sends nothing is given up, one that answers is not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+
+from ginkgo_site.database import CONNECTION_DEFAULTS, conninfo, django_database
+from ginkgo_site.deadline import (
+    AsyncConnection,
+    Connection,
+    ServerSilent,
+    _Hosts,
+    limit_statements,
+    statement_limit,
+)
+
+
+class MuteServer:
+    """A server that lets clients in, answers no statement, and counts what it received."""
+
+    GREETING = b"R" + struct.pack("!ii", 8, 0) + b"Z" + struct.pack("!ic", 5, b"I")
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self.closed_by_client = threading.Event()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"host=127.0.0.1 port={self.port} user=u dbname=d sslmode=disable gssencmode=disable"
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._greet, args=(client,), daemon=True).start()
+
+    def _greet(self, client: socket.socket) -> None:
+        client.recv(1 << 16)
+        client.sendall(self.GREETING)
+        while client.recv(1 << 16):
+            pass
+        self.closed_by_client.set()
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def mute() -> Iterator[MuteServer]:
+    server = MuteServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(autouse=True)
+def no_process_limit() -> Iterator[None]:
+    yield
+    limit_statements(None)
+
+
+def test_a_statement_without_an_answer_ends_at_its_limit_and_closes_the_socket(
+    mute: MuteServer,
+) -> None:
+    limit_statements(0.5)
+    connection = Connection.connect(mute.url, autocommit=True)
+    began = time.monotonic()
+    with pytest.raises(ServerSilent, match=r"did not answer within 0\.5 s; this connection was"):
+        connection.execute("SELECT 1")
+    assert 0.5 <= time.monotonic() - began < 5
+    assert connection.closed
+    assert connection.silent
+    assert mute.closed_by_client.wait(5)
+
+
+def test_the_same_on_an_event_loop_which_goes_on_meanwhile(mute: MuteServer) -> None:
+    class Ours(AsyncConnection):
+        limit_s = 0.5
+
+    async def scenario() -> int:
+        connection = await Ours.connect(mute.url, autocommit=True)
+        statement = asyncio.create_task(connection.execute("SELECT 1"))
+        turns = 0
+        while not statement.done():
+            await asyncio.sleep(0.02)
+            turns += 1
+        with pytest.raises(ServerSilent):
+            await statement
+        return turns
+
+    assert asyncio.run(asyncio.wait_for(scenario(), 5)) > 5
+
+
+def test_a_context_may_wait_longer_than_its_process_or_less(mute: MuteServer) -> None:
+    limit_statements(60)
+    connection = Connection.connect(mute.url, autocommit=True)
+    with statement_limit(0.25), pytest.raises(ServerSilent, match=r"0\.25 s"):
+        connection.execute("SELECT 1")
+
+
+@pytest.mark.django_db
+def test_a_statement_that_is_answered_in_time_is_left_alone_and_so_is_the_connection() -> None:
+    limit_statements(30)
+    with Connection.connect(conninfo(), autocommit=True) as connection:
+        assert connection.execute("SELECT pg_sleep(0.6), 7").fetchone()[1] == 7
+        limit_statements(0.5)
+        assert connection.execute("SELECT 8").fetchone() == (8,)
+        assert connection.is_fresh
+        assert not connection.silent
+
+
+@pytest.mark.django_db
+def test_waiting_for_notifications_is_no_statement() -> None:
+    limit_statements(0.25)
+    with Connection.connect(conninfo(), autocommit=True) as connection:
+        connection.execute("LISTEN x")
+        assert list(connection.notifies(timeout=0.8)) == []
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+@pytest.mark.django_db
+def test_an_answer_that_arrived_while_this_process_was_busy_counts() -> None:
+    class Busy(Connection):
+        def wait(self, gen: object, *args: object, **options: object) -> object:  # type: ignore
+            def slow() -> object:
+                ready = yield next(gen)  # type: ignore
+                time.sleep(1.0)  # the answer lies in the socket meanwhile
+                while True:
+                    try:
+                        ready = yield gen.send(ready)  # type: ignore
+                    except StopIteration as stop:
+                        return stop.value
+
+            return super().wait(slow(), *args, **options)  # type: ignore[arg-type]
+
+    with Connection.connect(conninfo(), autocommit=True) as plain, statement_limit(0.5):
+        busy = Busy(plain.pgconn)
+        assert busy.execute("SELECT 1").fetchone() == (1,)
+
+
+@pytest.mark.django_db
+def test_the_limit_holds_in_a_forked_process_too(mute: MuteServer) -> None:
+    limit_statements(0.5)
+    with Connection.connect(conninfo(), autocommit=True) as connection:
+        connection.execute("SELECT 1")  # the thread runs here, and is not inherited
+    child = os.fork()
+    if child == 0:
+        try:
+            Connection.connect(mute.url, autocommit=True).execute("SELECT 1")
+        except ServerSilent:
+            os._exit(7)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+# --- addresses -----------------------------------------------------------------------------------
+
+
+def test_every_connection_notices_a_dead_host_unless_its_address_says_otherwise() -> None:
+    options = django_database("postgresql://u@db/g?tcp_user_timeout=900&connect_timeout=4")[
+        "OPTIONS"
+    ]
+    assert (options["tcp_user_timeout"], options["connect_timeout"]) == ("900", "4")
+    assert options["keepalives_idle"] == CONNECTION_DEFAULTS["keepalives_idle"] == "3"
+    plain = django_database("postgresql://u@db/g")["OPTIONS"]
+    assert (plain["connect_timeout"], plain["tcp_user_timeout"]) == ("2", "5000")
+    assert (plain["keepalives_interval"], plain["keepalives_count"]) == ("2", "3")
+    assert "target_session_attrs" not in plain
+
+
+def test_of_several_hosts_only_the_primary_will_do() -> None:
+    database = django_database("postgresql://u:p@a:1,b:2/g")
+    assert (database["HOST"], database["PORT"]) == ("a,b", "1,2")
+    assert database["OPTIONS"]["target_session_attrs"] == "read-write"
+    other = django_database("postgresql://u@a,b/g?target_session_attrs=any")
+    assert other["OPTIONS"]["target_session_attrs"] == "any"
+
+
+def test_hosts_that_fell_silent_are_tried_last() -> None:
+    hosts = _Hosts()
+    order: Callable[[str], dict[str, str]] = lambda address: hosts.order(address, {})  # noqa: E731
+    assert order("host=a,b,c port=1,2,3") == {"host": "a,b,c", "port": "1,2,3"}
+    hosts.note_silence("a", "1")
+    assert order("host=a,b,c port=1,2,3") == {"host": "b,c,a", "port": "2,3,1"}
+    assert hosts.order("host=x", {"host": "a,b", "port": "1"}) == {"host": "b,a", "port": "1,1"}
+    assert order("host=a port=1") == {}
+
+
+def test_a_host_that_does_not_accept_costs_no_later_connection_its_time(mute: MuteServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as frozen:  # the kernel accepts, nobody answers
+        port = frozen.getsockname()[1]
+        address = f"host=127.0.0.1,127.0.0.1 port={port},{mute.port} connect_timeout=2 user=u"
+        address += " dbname=d sslmode=disable gssencmode=disable"
+        Connection.connect(address).close()
+        began = time.monotonic()
+        Connection.connect(address).close()
+        assert time.monotonic() - began < 1
+
+
+def test_an_error_of_a_silent_server_is_an_outage_like_any_other() -> None:
+    assert issubclass(ServerSilent, psycopg.OperationalError)
