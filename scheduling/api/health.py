@@ -7,7 +7,9 @@ from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 
+from ginkgo_site.deadline import statement_limit
 from scheduling.api.problems import DATABASE_AWAY, as_response, problem
+from scheduling.gateway.health import HEALTH
 
 
 @require_safe
@@ -16,22 +18,33 @@ def healthz(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"status": "ok"})
 
 
+#: A readiness request waits no longer for a statement.
+STATEMENT_LIMIT_S = 2.0
+
+_is_migrated = False  #: once true for the code of this process, it stays true
+
+
 @require_safe
 def readyz(request: HttpRequest) -> HttpResponse:
-    """Answer 200 if the database answers and has every migration, else 503 with the reason."""
-    try:
-        missing = _missing_migrations()
-    except (DatabaseError, *DATABASE_AWAY):
-        return as_response(problem("unavailable", "The database does not answer."), request)
-    if missing:
-        said = f"{missing} migrations are missing: run manage.py migrate."
-        return as_response(problem("unavailable", said), request)
+    """Answer 200 if the gateway of this process can keep leases and commit, and the database has
+    every migration; else 503 with the reason.
+    """
+    found = HEALTH.problem() or _migration_problem()
+    if found:
+        return as_response(problem("unavailable", found), request)
     return JsonResponse({"status": "ready"})
 
 
-def _missing_migrations() -> int:
-    """Return how many migrations were not applied. Two statements."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
-    executor = MigrationExecutor(connection)
-    return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+def _migration_problem() -> str:
+    """Return which migrations are missing, or an empty text. Two statements, until none is."""
+    global _is_migrated
+    if _is_migrated:
+        return ""
+    try:
+        with statement_limit(STATEMENT_LIMIT_S):
+            executor = MigrationExecutor(connection)
+            missing = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+    except (DatabaseError, *DATABASE_AWAY):
+        return "The database does not answer."
+    _is_migrated = missing == 0
+    return f"{missing} migrations are missing: run manage.py migrate." if missing else ""

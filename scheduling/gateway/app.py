@@ -25,6 +25,7 @@ from scheduling.enact.timing import Timing, timing
 from scheduling.errors import Refused
 from scheduling.gateway.auth import Speaker, Unauthenticated, speaker
 from scheduling.gateway.beats import Coalescer, WaitedTooLong
+from scheduling.gateway.health import HEALTH, WRITE_TEST_INTERVAL_S, write_test
 from scheduling.gateway.http import ClientGone, Declined, Receive, Scope, Send, answer, read_body
 from scheduling.gateway.pool import close_pools, lease_pool, open_pools, pool
 from scheduling.observe.desired import desired_set
@@ -41,20 +42,21 @@ M = TypeVar("M", bound=msgspec.Struct)
 _beats = Coalescer()
 
 
-_pulse: asyncio.Task[None] | None = None
+_background: list[asyncio.Task[None]] = []
 
 
 async def open_gateway() -> None:
     """Open the pools and begin to pulse; called when the web process starts."""
-    global _pulse
     await open_pools()
-    _pulse = asyncio.create_task(_keep_pulse())
+    HEALTH.open()
+    _background.extend(map(asyncio.create_task, (_keep_pulse(), _keep_testing_writes())))
 
 
 async def close_gateway() -> None:
     """Stop the pulse and close the pools; called when the web process stops."""
-    if _pulse is not None:
-        _pulse.cancel()
+    HEALTH.open(False)
+    while _background:
+        _background.pop().cancel()
     await close_pools()
 
 
@@ -67,12 +69,25 @@ async def _keep_pulse() -> None:
             async with lease_pool().connection() as connection:
                 deaf = _beats.hearing.deaf() or deaf
                 await arun_bare(connection, pulse(times, deaf=bool(deaf)))
+            HEALTH.pulse.succeed()
             if deaf:
                 logger.warning("no node is judged by its silence for one lease: %s", deaf)
             deaf = ""  # not before it is durable
-        except (psycopg.Error, PoolTimeout):
-            pass  # that gap is what the pulse is there to show
+        except (psycopg.Error, PoolTimeout) as error:
+            HEALTH.pulse.fail(error)  # that gap is what the pulse is there to show
         await asyncio.sleep(times.pulse_s)
+
+
+async def _keep_testing_writes() -> None:
+    """Write over the pool of the commits again and again, as a commit would, for readiness."""
+    while True:
+        try:
+            async with pool().connection() as connection:
+                await arun_bare(connection, write_test())
+            HEALTH.write.succeed()
+        except (psycopg.Error, PoolTimeout) as error:
+            HEALTH.write.fail(error)
+        await asyncio.sleep(WRITE_TEST_INTERVAL_S)
 
 
 async def gateway(scope: Scope, receive: Receive, send: Send) -> None:

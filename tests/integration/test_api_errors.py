@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,9 +12,13 @@ import psycopg
 import pytest
 from django.db import connection, connections
 from django.test import Client
+from psycopg_pool import PoolTimeout
 
+from ginkgo_site.deadline import ServerSilent
+from scheduling.api import health
 from scheduling.api.problems import CODES
 from scheduling.api.throttling import WriteThrottle
+from scheduling.gateway.health import Health
 from scheduling.management.tokens import issue_api_token
 from scheduling.models import ApiToken
 from tests.integration.doors import Caller, a_person, problem
@@ -253,17 +259,57 @@ def test_a_database_that_is_away_is_unavailable_and_not_empty(operator: Caller, 
     assert answer.headers["Retry-After"]
 
 
-@pytest.mark.usefixtures("database_away")
+@pytest.fixture
+def gateway_works(monkeypatch: pytest.MonkeyPatch) -> Health:
+    """Let the gateway's probes have succeeded just now, in a process that knows no migrations."""
+    works = Health()
+    works.open()
+    works.pulse.succeed()
+    works.write.succeed()
+    monkeypatch.setattr(health, "HEALTH", works)
+    monkeypatch.setattr(health, "_is_migrated", False)
+    return works
+
+
+@pytest.mark.usefixtures("database_away", "gateway_works")
 def test_without_its_database_the_process_is_healthy_and_not_ready(nobody: Caller) -> None:
     assert nobody.get("healthz").json() == {"status": "ok"}
     problem(nobody.get("readyz"), 503, "unavailable")
 
 
+@pytest.mark.usefixtures("gateway_works")
 def test_with_its_database_the_process_is_ready(nobody: Caller, db: Any) -> None:
     assert nobody.get("healthz").status_code == 200
     assert nobody.get("readyz").json() == {"status": "ready"}
 
 
+def test_a_process_whose_gateway_is_not_open_is_not_ready(nobody: Caller, db: Any) -> None:
+    said = problem(nobody.get("readyz"), 503, "unavailable")["detail"]
+    assert said == "The gateway is not open in this process: run it with --lifespan on."
+
+
+@pytest.mark.usefixtures("database_away")
+def test_a_gateway_that_lost_its_database_is_not_ready_and_says_what_failed_at_once(
+    nobody: Caller, gateway_works: Health
+) -> None:
+    """Django's own connection is not asked: it may have reconnected, or hang."""
+    gateway_works.write.succeeded_at = time.monotonic() - 7.04
+    gateway_works.write.fail(ServerSilent("The database at 10.0.0.1:5432 did not answer"))
+    began = time.monotonic()
+    said = problem(nobody.get("readyz"), 503, "unavailable")["detail"]
+    assert time.monotonic() - began < 1
+    assert re.fullmatch(
+        r"The gateway's durable write test has not succeeded for 7\.\d s, limit 5 s: "
+        r"the database does not answer\.",
+        said,
+    )
+    gateway_works.pulse.succeeded_at = None
+    gateway_works.pulse.fail(PoolTimeout("couldn't get a connection after 5.00 sec"))
+    said = problem(nobody.get("readyz"), 503, "unavailable")["detail"]
+    assert said == "The gateway's pulse has not succeeded yet: no connection became free."
+
+
+@pytest.mark.usefixtures("gateway_works")
 def test_a_missing_migration_is_not_ready(nobody: Caller, db: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM django_migrations WHERE app = 'scheduling'")
