@@ -53,7 +53,9 @@ class PortfolioEngine:
         strategy = _load(spec)
         cash = quantise(spec.starting_cash)
         account = Account(cash, cash, ZERO, {}, [], -1)
-        return cls(spec, strategy, State(account, _empty_part(spec, strategy)), spec.first_seq - 1)
+        state = State(account, _empty_part(spec, strategy))
+        state.count_from(spec.first_seq)
+        return cls(spec, strategy, state, spec.first_seq - 1)
 
     @classmethod
     def restore(cls, spec: Spec, state: bytes, last_seq: int) -> PortfolioEngine:
@@ -76,6 +78,7 @@ class PortfolioEngine:
         engine = cls(spec, strategy, restored, last_seq)
         if unchanged:
             engine._given = pack_state(restored)
+        restored.count_from(last_seq + 1)  # a state that has no count yet
         return engine
 
     @property
@@ -122,9 +125,11 @@ class PortfolioEngine:
         account, context = self._account, self._context
         positions, data = account.positions, self.state.strategy.data
         on_event, symbols = self._strategy.on_event, context.symbols
+        unused: set[int] = set()
         for event in events:
             outside_spec = symbols is not None and event.symbol not in symbols
             if outside_spec and event.symbol not in account.symbols_in_use():
+                unused.add(event.seq)
                 continue
             if account.open_orders:
                 with localcontext(CONTEXT):  # a strategy may have changed its own
@@ -150,6 +155,10 @@ class PortfolioEngine:
             with localcontext(CONTEXT):
                 for index, intent in enumerate(intents):
                     result.orders.append(self._decide(event, index, intent, result.suppress))
+        if unused:
+            events = [event for event in events if event.seq not in unused]
+        if events and account.processed is not None:
+            account.processed.add(events)
 
     def _fill(self, event: Event, fills: list[FillRow]) -> None:
         """Fill every open order of the event's symbol at its open."""

@@ -9,7 +9,12 @@ import msgspec
 import zstandard
 
 from portfolios.runtime.errors import StateUnreadable
-from portfolios.runtime.state import LARGEST_STATE
+from portfolios.runtime.state import (
+    LARGEST_STATE,
+    Processed,
+    decode_state,
+    encode_state,
+)
 from portfolios.verify.values import Difference, Recorded
 
 
@@ -30,6 +35,21 @@ def unpacked(state: bytes) -> bytes:
 def digest(state: bytes) -> str:
     """Return the sha256 of the canonical bytes, as hex."""
     return hashlib.sha256(unpacked(state)).hexdigest()
+
+
+def processed_by(state: bytes | None) -> Processed | None:
+    """Return the count of events in a stored state, or None if it has none or cannot be read."""
+    try:
+        return None if state is None else decode_state(state).account.processed
+    except StateUnreadable:
+        return None
+
+
+def uncounted(state: bytes) -> bytes:
+    """Return the state as a version that did not count events would have made it."""
+    decoded = decode_state(state)
+    decoded.forget_count()
+    return encode_state(decoded)
 
 
 def compare_states(recorded: Recorded, wanted: bytes) -> Difference | None:

@@ -8,6 +8,7 @@ from portfolios.runtime.events import encode_events, join_events
 from portfolios.runtime.messages import Batch, Failed, Load, Loaded, Result
 from portfolios.runtime.results import BatchResult
 from portfolios.verify.process import Ask, Ended
+from portfolios.verify.states import uncounted
 from portfolios.verify.values import Difference, Recorded, Rows, Stretch
 
 PIECE_EVENTS = 2_000  #: events of its symbols in one request, so that one limit fits all
@@ -27,8 +28,18 @@ class Disagrees(Exception):
 class UninterruptedRun:
     """Runs the recorded inputs once more. Nothing is kept but the newest state."""
 
-    def __init__(self, recorded: Recorded, ask: Ask, told: Callable[[int], None]) -> None:
-        """Begin before the first event. `told` hears the seq after each piece."""
+    def __init__(
+        self,
+        recorded: Recorded,
+        ask: Ask,
+        told: Callable[[int], None],
+        counted_from: int | None = None,
+    ) -> None:
+        """Begin before the first event. `told` hears the seq after each piece.
+
+        `counted_from` is where the recorded count of events begins: later than the first event
+        where an older version, which did not count, made the state before it.
+        """
         self._recorded, self._ask, self._told = recorded, ask, told
         self._suppressed = merged(recorded.suppressed)
         self._range = next(self._suppressed, None)
@@ -36,6 +47,7 @@ class UninterruptedRun:
         self._stretch = recorded.stretches[0]
         self._loaded = False
         self._symbols: frozenset[str] | None = None  # whose events the process needs
+        self._counted_from = counted_from
         self.seq = recorded.first_seq - 1
         self.state: bytes | None = None  #: after `seq`, encoded
         self.events = 0
@@ -53,19 +65,30 @@ class UninterruptedRun:
     def _change_stretch(self) -> None:
         """Load what begins with the next event. An owner that committed nothing but its first,
         empty commit has adapted the state all the same."""
+        if self._counted_from == self.seq + 1:
+            self._counted_from = None  # once
+            if self.state is not None:
+                self.state, self._loaded = uncounted(self.state), False
         while self._waiting and self._waiting[-1].first_seq <= self.seq + 1:
             before, self._stretch = self._stretch, self._waiting.pop()
-            if self._loaded and self._stretch.spec == before.spec:
-                continue
-            loaded = self._request(Load(self._stretch.spec, self.state, self.seq))
-            assert isinstance(loaded, Loaded), loaded
-            self._symbols, self._loaded = loaded.symbols(self._stretch.spec), True
-            self._run(self.seq, False, _NO_EVENTS)  # answers with the state as it was loaded
+            if not self._loaded or self._stretch.spec != before.spec:
+                self._load()
+        if not self._loaded:
+            self._load()
+
+    def _load(self) -> None:
+        spec = self._stretch.spec
+        loaded = self._request(Load(spec, self.state, self.seq))
+        assert isinstance(loaded, Loaded), loaded
+        self._symbols, self._loaded = loaded.symbols(spec), True
+        self._run(self.seq, False, _NO_EVENTS)  # answers with the state as it was loaded
 
     def _piece(self, to_seq: int, rows: Rows) -> None:
         last = min(to_seq, self.seq + LARGEST_SPAN)
         if self._waiting:
             last = min(last, self._waiting[-1].first_seq - 1)
+        if self._counted_from is not None and self._counted_from > self.seq + 1:
+            last = min(last, self._counted_from - 1)
         while self._range is not None and self._range[1] <= self.seq:
             self._range = next(self._suppressed, None)
         suppress = False

@@ -12,6 +12,7 @@ from portfolios.feeds.base import Feed
 from portfolios.feeds.clock import Segment
 from portfolios.runtime.results import EquityRow, FillRow, OrderRow
 from portfolios.runtime.spec import Spec
+from portfolios.runtime.state import Processed
 
 Kind = Literal["fill", "equity", "order", "state", "replay"]
 
@@ -120,7 +121,7 @@ class Difference:
 class Counts:
     """Over how much the comparison went."""
 
-    events: int = 0
+    events: int = 0  #: that the replay processed
     orders: int = 0
     fills: int = 0
     equity: int = 0
@@ -136,6 +137,7 @@ class Compared:
     from_seq: int
     to_seq: int
     state_digest: str | None  #: sha256 of the unpacked state's bytes; None: it was not compared
+    processed: Processed | None = None  #: as recorded; None: not recorded, or not compared
 
 
 def number(value: Decimal) -> str:

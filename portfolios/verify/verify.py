@@ -8,7 +8,7 @@ from typing import Protocol
 from portfolios.strategies import registry
 from portfolios.verify.compare import Comparison
 from portfolios.verify.process import Ask
-from portfolios.verify.states import compare_states, digest
+from portfolios.verify.states import compare_states, digest, processed_by, uncounted
 from portfolios.verify.uninterrupted import Disagrees, UninterruptedRun
 from portfolios.verify.values import (
     CannotVerify,
@@ -40,7 +40,9 @@ def verify(
     """
     _refuse_missing_versions(recorded)
     counts = Counts()
-    run, comparison = UninterruptedRun(recorded, ask, told), Comparison(recorded, counts)
+    processed = processed_by(recorded.state)
+    since = None if processed is None else processed.since
+    run, comparison = UninterruptedRun(recorded, ask, told, since), Comparison(recorded, counts)
     difference: Difference | None = None
     while difference is None and run.seq < recorded.to_seq:
         from_seq = run.seq
@@ -55,7 +57,7 @@ def verify(
     state_digest: str | None = None
     if difference is None:
         difference, state_digest = _at_the_end(recorded, run, comparison)
-    return Compared(difference, counts, recorded.first_seq, run.seq, state_digest)
+    return Compared(difference, counts, recorded.first_seq, run.seq, state_digest, processed)
 
 
 def _at_the_end(
@@ -69,7 +71,10 @@ def _at_the_end(
     if difference is not None or recorded.state is None:
         return difference, None
     assert run.state is not None  # every load is followed by a batch that answers with it
-    return compare_states(recorded, run.state), digest(run.state)
+    state = run.state
+    if processed_by(recorded.state) is None:  # made by a version that did not count
+        state = uncounted(state)
+    return compare_states(recorded, state), digest(state)
 
 
 def _refuse_missing_versions(recorded: Recorded) -> None:

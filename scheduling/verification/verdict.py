@@ -37,23 +37,35 @@ class Verdict:
             return f"history differs: {self.history}"
         counts = self.compared.counts
         return (
-            f"identical over {_many(counts.events, 'event')}, {_many(counts.orders, 'order')},"
+            f"identical over {self._events()}, {_many(counts.orders, 'order')},"
             f" {_many(counts.fills, 'fill')}, {_many(counts.equity, 'equity point')},"
             f" {_many(self.handoffs, 'handoff')},"
             f" seq {self.compared.from_seq:,}–{self.compared.to_seq:,}"
         )
 
+    def _events(self) -> str:
+        """Return how many events the portfolio recorded as processed; the count of the replay,
+        named as that, where none is recorded or compared."""
+        recorded = self.compared.processed
+        if recorded is not None:
+            return _many(recorded.events, "event")
+        return _many(self.compared.counts.events, "replayed event")
+
     def document(self) -> dict[str, Any]:
         """Return it as plain values."""
         compared, counts = self.compared, self.compared.counts
         difference = compared.difference
+        recorded = compared.processed
         return {
             "portfolio": self.portfolio,
             "state": "identical" if self.identical else "different",
             "sentence": self.sentence,
             "from_seq": compared.from_seq,
             "to_seq": compared.to_seq,
-            "events": counts.events,
+            "events": counts.events if recorded is None else recorded.events,
+            "events_replayed": counts.events,
+            "events_counted_from": None if recorded is None else recorded.since,
+            "events_digest": None if recorded is None else recorded.digest_text,
             "orders": counts.orders,
             "fills": counts.fills,
             "equity": counts.equity,

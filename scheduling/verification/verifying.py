@@ -66,6 +66,18 @@ def _notes(evidence: Evidence, compared: Compared) -> list[str]:
             f"The state was not compared: only the newest is kept, as of seq {evidence.last_seq},"
             f" and the comparison ended at seq {evidence.recorded.to_seq}."
         )
+    elif compared.difference is not None:
+        pass  # the difference says what is wrong with the state
+    elif compared.processed is None:
+        notes.append(
+            "The state has no count of events: a version that did not count them made it. The"
+            " count begins with the next commit; until then a lost event shows by its effect only."
+        )
+    elif compared.processed.since > compared.from_seq:
+        notes.append(
+            f"Events are counted from seq {compared.processed.since} on: a version that did not"
+            " count them made the state before it."
+        )
     if compared.counts.equity_dropped:
         notes.append(
             f"{compared.counts.equity_dropped} equity points were not compared: they are older"

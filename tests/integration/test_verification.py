@@ -5,12 +5,15 @@ from __future__ import annotations
 from contextlib import nullcontext
 from datetime import timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from ginkgo_site.env import read_environment
+from portfolios.feeds import open_feed
+from portfolios.feeds_setup import segments_of
 from portfolios.models import (
     Checkpoint,
     EquityPoint,
@@ -22,9 +25,11 @@ from portfolios.models import (
     Revision,
     Suppression,
 )
+from portfolios.runtime.engine import EQUITY_STEP_US
 from portfolios.runtime.messages import Batch, Load, Reply
 from portfolios.runtime.state import decode_state, encode_state
 from portfolios.verify.process import Ended, in_this_process, own_process
+from portfolios.verify.states import uncounted
 from portfolios.verify.stored import Stored
 from portfolios.verify.values import Difference
 from portfolios.verify.verify import verify
@@ -419,8 +424,91 @@ def test_an_event_of_the_log_that_the_fleet_lost() -> None:
     canary = a_running(NAME, one, events=100)
     one.commit(NAME, 100, lose=canary.first_seq + 150)
     found = difference(verify_portfolio(NAME))
-    assert (found.kind, found.field) == ("state", "strategy.data.events")
+    assert (found.kind, found.field) == ("state", "account.processed.events")
     assert (found.found, found.wanted) == ("199", "200")
+
+
+def test_an_event_that_a_trader_lost_is_noticed_though_it_decided_nothing() -> None:
+    one = a_node("node-1")
+    holder = a_running(NAME, one, events=2_000, strategy="buy_and_hold", symbols=["KO"])
+    first = holder.first_seq + 2_000
+    seen = open_feed().read_for(frozenset(["KO"]), first, first + 3_999, segments_of(holder.feed))
+    lost = next(  # neither an equity point nor the newest price
+        event
+        for before, event in pairwise(seen[:-1])
+        if event.released // EQUITY_STEP_US == before.released // EQUITY_STEP_US
+    )
+    one.commit(NAME, 4_000, lose=lost.seq)
+    found = difference(verify_portfolio(NAME))
+    assert (found.kind, found.field) == ("state", "account.processed.events")
+    assert int(found.found) == int(found.wanted) - 1
+
+
+def test_an_event_that_was_replaced_by_another_is_noticed_by_the_digest(trader: Portfolio) -> None:
+    row = Checkpoint.objects.get(portfolio=trader)
+    state = decode_state(bytes(row.state))
+    assert state.account.processed is not None
+    state.account.processed.digest ^= 1
+    Checkpoint.objects.filter(portfolio=trader).update(state=encode_state(state))
+    assert difference(verify_portfolio(NAME)).field == "account.processed.digest"
+
+
+# --- states of a version that did not count events ----------------------------------------------
+
+
+def forget_count(portfolio: Portfolio) -> None:
+    """Have the stored state been made by a version that did not count events."""
+    row = Checkpoint.objects.get(portfolio=portfolio)
+    Checkpoint.objects.filter(portfolio=portfolio).update(state=uncounted(bytes(row.state)))
+
+
+def test_the_count_that_is_told_is_the_recorded_one(trader: Portfolio) -> None:
+    recorded = decode_state(bytes(Checkpoint.objects.get(portfolio=trader).state))
+    assert recorded.account.processed is not None
+    events = recorded.account.processed.events
+    verdict = verify_portfolio(NAME)
+    assert verdict.sentence.startswith(f"identical over {events} events, ")
+    document = verdict.document()
+    assert document["events"] == document["events_replayed"] == events
+    assert document["events_counted_from"] == trader.first_seq
+    assert document["events_digest"] == recorded.account.processed.digest_text
+
+
+def test_a_state_without_a_count_is_compared_without_it_and_that_is_said(trader: Portfolio) -> None:
+    forget_count(trader)
+    verdict = verify_portfolio(NAME)
+    assert verdict.identical
+    assert " replayed events, " in verdict.sentence
+    assert verdict.notes[0].startswith("The state has no count of events")
+    assert verdict.document()["events_digest"] is None
+
+
+@pytest.mark.parametrize("then", ["commit", "move", "adapt"])
+def test_a_count_that_began_in_the_middle_is_compared_from_there(
+    world: tuple[Portfolio, Daemon], then: str
+) -> None:
+    trader, daemon = world
+    forget_count(trader)
+    if then == "move":
+        other = a_node("node-1")
+        move(daemon, other)
+        daemon = other
+    elif then == "adapt":
+        _, handoff = requests.revise_portfolio(
+            NAME, {"config": {"fast": 2, "slow": 4}}, actor="ann"
+        )
+        assert handoff is not None and daemon.ready(handoff) == "draining"
+        assert owner(NAME, daemon).release(handoff).answer == "handed_over"
+        assert daemon.commit(NAME) == "ok"  # an empty commit that has adapted the state
+    before = trader.first_seq + 14_000
+    assert daemon.commit(NAME, 2_000) == "ok"
+    seen = open_feed().read_for(frozenset(SYMBOLS), before, before + 1_999)
+    verdict = verify_portfolio(NAME)
+    assert verdict.identical, verdict.sentence
+    assert verdict.compared.processed is not None
+    assert verdict.compared.processed.since == before
+    assert verdict.sentence.startswith(f"identical over {len(seen)} events, ")
+    assert verdict.notes[0].startswith(f"Events are counted from seq {before} on")
 
 
 def test_a_tenure_with_another_revision(trader: Portfolio) -> None:
