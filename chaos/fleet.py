@@ -18,7 +18,7 @@ import psycopg
 
 from chaos import history, market_data
 from chaos.clock import IS_SET, right_clock, set_clock
-from chaos.house import House
+from chaos.house import SLOW_MACHINE_S, House
 from chaos.speech import LOSING, right_speech, set_speech
 from ginkgo_site.env import CHECKOUT, embedded_url
 
@@ -116,7 +116,7 @@ class Fleet(House):
             try:
                 if self._database is None or self._database.closed:
                     self._database = psycopg.connect(
-                        embedded_url(self.home), autocommit=True, connect_timeout=5
+                        embedded_url(self.home), autocommit=True, connect_timeout=20
                     )
                 cursor = self._database.execute(sql, parameters or None)
                 return cursor.fetchall() if cursor.description else []
@@ -202,7 +202,7 @@ class Fleet(House):
 
     # --- wait ---------------------------------------------------------------------------------
 
-    def settle(self, nodes: tuple[str, ...] = DEMO_NODES, limit_s: float = 60) -> None:
+    def settle(self, nodes: tuple[str, ...] = DEMO_NODES, limit_s: float = SLOW_MACHINE_S) -> None:
         """Return when all nodes live, everything runs and commits, and the balancer is content.
 
         What an earlier test may have left, a pin, a drain, a cordon or the memory of lost nodes,
@@ -239,7 +239,7 @@ class Fleet(House):
                 self.call("POST", "/api/schedule/rebalance/", {})
         return found
 
-    def progress(self, limit_s: float = 20) -> float:
+    def progress(self, limit_s: float = SLOW_MACHINE_S) -> float:
         """Wait until everything that runs has committed new events; return the seconds."""
         before = {name: run.last_seq for name, run in self.runs().items() if run.node}
         _, took_s = wait_for(
@@ -274,7 +274,7 @@ class Fleet(House):
 
     # --- act ----------------------------------------------------------------------------------
 
-    def migrate(self, name: str, target: str, limit_s: float = 20) -> dict[str, Any]:
+    def migrate(self, name: str, target: str, limit_s: float = SLOW_MACHINE_S) -> dict[str, Any]:
         """Move a portfolio by REST and return the handoff, which must end well."""
         answer = self.call(
             "POST", f"/api/portfolios/{name}/migrate/", {"target_node": target, "reason": "test"}
@@ -382,7 +382,7 @@ class Fleet(House):
         finally:
             process.terminate()
             try:
-                process.wait(15)
+                process.wait(SLOW_MACHINE_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise

@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 
 from chaos.fleet import QUICK, WORDS, Fleet, wait_for
+from chaos.house import SLOW_MACHINE_S
 
 #: What an operator waits for in tens of seconds, in seconds; the proportions stay.
 REHEARSED = {
@@ -100,11 +101,11 @@ class Rehearsal(Fleet):
         seqs = self.seqs()
         wait_for(lambda: self.unhealed(seqs), lambda found: not found, limit_s, "healed")
 
-    def answering(self, limit_s: float = 60) -> None:
+    def answering(self, limit_s: float = SLOW_MACHINE_S) -> None:
         """Wait until the web process is there again."""
         wait_for(self.answers, bool, limit_s, "the web process back")
 
-    def rest(self, limit_s: float = 60) -> None:
+    def rest(self, limit_s: float = SLOW_MACHINE_S) -> None:
         """Wait until the next fault meets a whole fleet: all parts there, nothing under way."""
         self.query("UPDATE scheduling_node SET lost_times = '[]'")
         self.query("UPDATE scheduling_run SET pinned_node_id = NULL, failures_by_node = '{}'")

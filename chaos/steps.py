@@ -22,7 +22,7 @@ from chaos.house import a_home
 from chaos.rehearsal import NotMet, Rehearsal
 from chaos.step_list import EXTRA, STEPS, Scene, Step, lose, restart
 
-HEALED_S = 60.0  #: a handoff that has not ended by then, or a portfolio that stands, is stuck
+HEALED_S = 120.0  #: a handoff that has not ended by then, or a portfolio that stands, is stuck
 MOST_MISSES = 5  #: on a busy machine a party may be quicker than the signal that should hold it
 NOT_BEGUN = "not begun"  #: the request itself was undone with its process
 

@@ -7,11 +7,16 @@ not answer at all see `deadline.py`.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from ginkgo_site.deadline import Connection
+from ginkgo_site.deadline import Connection, statement_limit
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
 
 SESSION_LIMITS: dict[str, str] = {
     "statement_timeout": "30s",
@@ -31,6 +36,16 @@ CONNECTION_DEFAULTS: dict[str, str] = {
     "keepalives_idle": "3",
     "keepalives_interval": "2",
     "keepalives_count": "3",
+}
+
+#: Of sessions that prepare the database. On a slow machine a migration is idle between two
+#: statements for longer than any commit may be, and an index over many rows takes minutes. Waiting
+#: for a lock stays bounded, since every commit queues behind a migration that waits; the bound
+#: outlasts the limits under which each other session lets go of its locks.
+PREPARATION_LIMITS: dict[str, str] = {
+    "statement_timeout": "0",
+    "lock_timeout": "40s",
+    "idle_in_transaction_session_timeout": "0",
 }
 
 
@@ -73,6 +88,34 @@ def share_connections(database: dict[str, Any]) -> None:
         "timeout": 5,
         "connection_class": Connection,
     }
+
+
+def lift_session_limits(database: dict[str, Any]) -> None:
+    """Change Django's settings dictionary to the limits of preparation.
+
+    For a process that prepares the database, before it connects.
+    """
+    limits = " ".join(f"-c {name}={value}" for name, value in PREPARATION_LIMITS.items())
+    database["OPTIONS"]["options"] += f" {limits}"
+
+
+@contextmanager
+def without_session_limits(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Give the session of `connection` the limits of preparation, and afterwards its own again."""
+    connection.ensure_connection()
+    own = connection.connection
+    with connection.cursor() as cursor:
+        for name, value in PREPARATION_LIMITS.items():
+            cursor.execute("SELECT set_config(%s, %s, false)", [name, value])
+    try:
+        with statement_limit(None):
+            yield
+    finally:
+        # A session that ended meanwhile took its limits with it; so did a failed transaction.
+        if connection.connection is own and not own.closed and not connection.needs_rollback:
+            with connection.cursor() as cursor:
+                for name in PREPARATION_LIMITS:
+                    cursor.execute(f"RESET {name}")
 
 
 def conninfo(alias: str = "default") -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
-from chaos.house import House
+from chaos.house import SLOW_MACHINE_S, House
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -38,6 +38,7 @@ class Desk:
         self.page = page
         self.house = house
         self.errors: list[str] = []
+        page.set_default_timeout(SLOW_MACHINE_S * 1000)
         page.add_init_script(_WATCH_POLICY)
         page.on("console", self._note)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
@@ -58,10 +59,10 @@ class Desk:
     def open(self, address: str = "/") -> None:
         self.page.goto(self.house.access["url"] + address)
 
-    def is_live(self, limit_s: float = 10) -> None:
+    def is_live(self, limit_s: float = SLOW_MACHINE_S) -> None:
         self.page.wait_for_selector("#live[data-state=live]", timeout=limit_s * 1000)
 
-    def card_on(self, portfolio: str, node: str, limit_s: float = 15) -> None:
+    def card_on(self, portfolio: str, node: str, limit_s: float = SLOW_MACHINE_S) -> None:
         """Wait until the card stands in the node's column and nothing moves it."""
         self.page.wait_for_selector(
             f'.col[data-node="{node}"] .card[data-portfolio="{portfolio}"]:not([data-moving])',

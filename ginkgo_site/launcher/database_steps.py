@@ -4,8 +4,9 @@
     python -m ginkgo_site.launcher.database_steps stop
 
 Starting `manage.py` once for each step would cost a second each. Prints one JSON object a line:
-{"say": sentence} as it goes, {"prepared": …} when nodes can be started, {"settled": …} when they
-came and everything is under way, or {"refused": sentence}.
+{"say": sentence} and {"progress": text} as it goes, {"migrating": number} when migrations begin,
+{"prepared": …} when nodes can be started, {"settled": …} when they came and everything is under
+way, or {"refused": sentence}.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import io
 import json
 import os
 import secrets
+import socket
 import sys
 import time
 from collections.abc import Collection
@@ -23,14 +25,17 @@ from pathlib import Path
 from typing import Any
 
 import django
+import psutil
 
+from ginkgo_site.database import lift_session_limits
 from ginkgo_site.launcher.home import read_private, write_private
 
 OPERATOR = "ginkgo"
 #: Whose freeze the next start takes back; one that a person set comes back with it.
 ACTOR = "bin/up"
-_DATABASE_LIMIT_S = 60
-_NODES_LIMIT_S = 20
+_DATABASE_LIMIT_S = 180
+#: Without its nodes the demo starts crowded on those that came, so a slow machine is waited for.
+_NODES_LIMIT_S = 60
 _LOOK_EVERY_S = 0.1
 
 
@@ -50,6 +55,7 @@ def start(nodes: int, demo: bool) -> None:
     _check_durability()
     _migrate()
     since = _database_now()
+    _end_leases_of_dead_daemons()
     tokens = _node_tokens(home / "secrets" / "nodes.json", nodes)
     _begin_feed()
     login = _operator(home / "secrets" / "operator.json")
@@ -119,7 +125,8 @@ def _migrate() -> None:
     steps = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if steps:
         _say(f"Bringing the database up to date ({len(steps)} steps) …")
-        call_command("migrate", interactive=False, verbosity=0)
+        _report("migrating", len(steps))
+        call_command("migrate", interactive=False, verbosity=1, stdout=_ProgressLines())
 
 
 def _operator(path: Path) -> dict[str, Any]:
@@ -219,6 +226,22 @@ def _valid_node_tokens(kept: dict[str, str]) -> dict[str, str]:
     return {name: kept[name] for sha256, name in rows if by_hash[sha256] == name}
 
 
+def _end_leases_of_dead_daemons() -> None:
+    """End the leases of daemons of this machine that died without a goodbye.
+
+    After kill -9 of the launcher a node registers while the lease of its dead daemon is valid. That
+    counts as taking the name from a daemon that still beats, and the third time it is refused.
+    """
+    from scheduling.enact.lease import end_of_daemon
+    from scheduling.enact.recipe import run
+    from scheduling.models import Lease
+
+    held = Lease.objects.filter(node__status="alive", node__host=socket.gethostname())
+    for node, incarnation, pid in held.values_list("node", "incarnation", "node__pid"):
+        if pid is not None and not psutil.pid_exists(pid):
+            run(end_of_daemon(node, incarnation))
+
+
 def _begin_feed() -> None:
     """Make the feed's row if there is none, since a node asks for it when it registers.
 
@@ -261,8 +284,11 @@ def _wait_for_nodes(names: Collection[str], since: datetime) -> None:
     missing = set(names)
     while missing and time.monotonic() < deadline:
         time.sleep(_LOOK_EVERY_S)
-        came = Node.objects.filter(name__in=names, status="alive", lease__taken_at__gt=since)
-        missing = set(names) - set(came.values_list("name", flat=True))
+        registered = Node.objects.filter(name__in=names, status="alive", lease__taken_at__gt=since)
+        still_missing = set(names) - set(registered.values_list("name", flat=True))
+        for name in sorted(missing - still_missing):
+            _report("progress", f"{name} registered")
+        missing = still_missing
     if missing:
         _say(f"Not registered after {_NODES_LIMIT_S} s, going on without: {_listed(missing)}.")
 
@@ -321,6 +347,15 @@ def _listed(names: Collection[str]) -> str:
     return ", ".join(sorted(names))
 
 
+class _ProgressLines(io.StringIO):
+    """What `migrate` prints, reported line by line: the launcher waits as long as more comes."""
+
+    def write(self, text: str) -> int:
+        """Report `text`."""
+        _report("progress", text)
+        return len(text)
+
+
 def _say(sentence: str) -> None:
     _report("say", sentence)
 
@@ -338,8 +373,10 @@ def main() -> int:
     args = parser.parse_args()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ginkgo_site.settings")
     django.setup()
+    from django.conf import settings
     from django.core.management import CommandError
 
+    lift_session_limits(settings.DATABASES["default"])
     try:
         if args.step == "start":
             start(args.nodes, demo=not args.no_demo)

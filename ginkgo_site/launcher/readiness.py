@@ -1,16 +1,33 @@
-"""Has every demo portfolio committed in this start? Asked of the database itself."""
+"""Which demo portfolios have not committed in this start, and which of them cannot run now?
+
+Asked of the database itself.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import psycopg
 
 from ginkgo_site.launcher.errors import CannotStart
 
-_MISSING = """
-    SELECT p.name, r.phase, n.name, r.reason
+#: A portfolio that is unassigned while so many passes end cannot run. The first of them may have
+#: begun before all nodes were there, and the reason on the row may be older than it.
+PASSES = 3
+_MOST_TOLD = 10
+
+_PASSES = "SELECT failover_ran_at FROM scheduling_passlock WHERE name = 'pass'"
+
+_UNASSIGNED = """
+    r.phase = 'pending' AND r.node_id IS NULL AND r.why IS NOT NULL AND NOT EXISTS (
+        SELECT FROM scheduling_handoff h WHERE h.portfolio_id = p.id
+        AND h.state IN ('requested', 'preparing', 'draining', 'activating'))
+"""
+
+_MISSING = f"""
+    SELECT p.name, r.phase, n.name, r.reason, {_UNASSIGNED}
     FROM portfolios_portfolio p
     JOIN scheduling_run r ON r.portfolio_id = p.id
     LEFT JOIN scheduling_node n ON n.id = r.node_id
@@ -23,6 +40,21 @@ _MISSING = """
     ORDER BY p.name
 """
 
+_WAITING = f"""
+    SELECT p.name, r.reason, count(*) OVER ()
+    FROM portfolios_portfolio p JOIN scheduling_run r ON r.portfolio_id = p.id
+    WHERE p.archived_at IS NULL AND p.desired_state = 'running' AND {_UNASSIGNED}
+    ORDER BY p.name LIMIT {_MOST_TOLD}
+"""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A portfolio that has not committed in this start."""
+
+    phrase: str
+    unassigned: bool  #: no node takes it, and its row says why
+
 
 class Readiness:
     """Watches the runs of some portfolios over a connection of its own."""
@@ -30,6 +62,7 @@ class Readiness:
     def __init__(self, url: str) -> None:
         self._url = url
         self._connection: psycopg.Connection | None = None
+        self._passes: set[datetime] = set()
 
     def database_now(self) -> datetime:
         """Return the database's clock, or raise `CannotStart` when it does not answer."""
@@ -44,12 +77,24 @@ class Readiness:
         return row[0]
 
     def missing(self, names: Sequence[str], since: datetime) -> list[str]:
-        """Return a phrase for each portfolio that has not committed since `since`. One statement.
+        """Return a phrase for each portfolio that could run and has not committed since `since`.
 
-        Raises `psycopg.OperationalError` while the database is away.
+        Two statements. Raises `psycopg.OperationalError` while the database is away.
         """
+        self._passes |= {row[0] for row in self._ask(_PASSES, {}) if row[0] is not None}
         rows = self._ask(_MISSING, {"names": list(names), "since": since})
-        return [_phrase(*row) for row in rows]
+        found = [Missing(_phrase(*row[:4]), row[4]) for row in rows]
+        # What was there at the first look is no pass of this start.
+        planned = len(self._passes) > PASSES
+        return [missing.phrase for missing in found if not (planned and missing.unassigned)]
+
+    def waiting(self) -> list[str]:
+        """Return a sentence for each portfolio that no node takes, ten at most. One statement."""
+        rows = self._ask(_WAITING, {})
+        told = [f"{name} waits: {reason}" for name, reason, _ in rows]
+        if rows and rows[0][2] > len(rows):
+            told.append(f"{rows[0][2] - len(rows)} more portfolios wait.")
+        return told
 
     def close(self) -> None:
         """Close the connection."""
@@ -59,7 +104,7 @@ class Readiness:
 
     def _ask(self, sql: str, parameters: dict[str, object]) -> list[tuple]:
         if self._connection is None or self._connection.closed:
-            self._connection = psycopg.connect(self._url, autocommit=True, connect_timeout=5)
+            self._connection = psycopg.connect(self._url, autocommit=True, connect_timeout=20)
         try:
             return self._connection.execute(sql, parameters).fetchall()
         except psycopg.OperationalError:

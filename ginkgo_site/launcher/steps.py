@@ -30,6 +30,7 @@ class Steps:
         self._say = say
         self._reports: dict[str, Any] = {}
         self._rest = b""
+        self.progress = 0  #: how many lines it has reported so far
         with open(log, "ab") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "ginkgo_site.launcher.database_steps", *arguments],
@@ -50,6 +51,10 @@ class Steps:
             self._read(wait_s)
         return self._reports.get(kind)
 
+    def has(self, kind: str) -> bool:
+        """Return whether `kind` was reported, of what was read so far."""
+        return kind in self._reports
+
     def end(self) -> None:
         """Kill the process if it still runs."""
         if self._process.poll() is None:
@@ -63,6 +68,7 @@ class Steps:
             return
         chunk = os.read(self._process.stdout.fileno(), 65536)
         *lines, self._rest = (self._rest + chunk).split(b"\n")
+        self.progress += len(lines)
         for line in lines:
             for kind, what in json.loads(line).items():
                 if kind == "say":

@@ -243,6 +243,24 @@ WHERE node_id = %(node)s AND incarnation = %(incarnation)s
 """
 
 
+#: The concurrent writer: a new incarnation that registered; its lease stands.
+END_OF_DAEMON = """
+UPDATE scheduling_lease SET expires_at = least(expires_at, clock_timestamp())
+WHERE node_id = %(node)s AND incarnation = %(incarnation)s
+RETURNING node_id
+"""
+
+
+def end_of_daemon(node: int, incarnation: UUID) -> Recipe[bool]:
+    """End the lease of a daemon known to be dead. False: another incarnation holds it.
+
+    The node stays alive in name: its next daemon takes over its runs, and only the sweep marks it
+    lost. Where the daemon lives after all, its next heartbeat renews the lease.
+    """
+    row = yield from one(END_OF_DAEMON, node=node, incarnation=incarnation)
+    return row is not None
+
+
 def goodbye(node: int, node_name: str, incarnation: UUID, reason: str) -> Recipe[bool]:
     """The daemon released in place and leaves: its lease ends now. False: it was not the holder."""
     yield from call(END_LEASE, node=node, incarnation=incarnation)

@@ -19,7 +19,7 @@ from scheduling.node_daemon.logs import LOG
 from scheduling.node_daemon.output import Output
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-LIST_LIMIT_S = 30.0
+LIST_LIMIT_S = 120.0  #: strategies from outside may import large libraries, on a slow machine
 RELAUNCH_S = 0.2  #: one that cannot start must not keep a core busy
 _KEPT_FROM_STRATEGIES = ("GINKGO_NODE_TOKEN", "GINKGO_SECRET_KEY", "DATABASE_URL", "REDIS_URL")
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from chaos.house import House, eventually
+from chaos.house import SLOW_MACHINE_S, House, eventually
 from ginkgo_site.env import CHECKOUT
 from tests.acceptance.conftest import SharedHouses, product
 from tests.browser import Desk, a_browser, window
@@ -300,7 +300,7 @@ def test_a_wrong_parameter_is_named_and_nothing_is_retyped(desk):
 def test_the_page_of_a_portfolio_draws_its_curve_and_its_tables(desk, house):
     desk.open("/portfolios/tech-hold/")
     desk.is_live()
-    desk.page.wait_for_selector("#equity-chart canvas", timeout=20_000)
+    desk.page.wait_for_selector("#equity-chart canvas", timeout=SLOW_MACHINE_S * 1000)
     assert desk.page.locator("#orders tbody tr").count() > 0
     assert desk.page.locator("#tenures tr.cur").count() == 1
     rows = desk.page.locator("#part-positions tbody tr").count()
@@ -321,7 +321,7 @@ def test_a_silent_server_makes_the_page_stale_and_its_return_makes_it_live(desk,
     desk.mark()
     web.send_signal(signal.SIGSTOP)
     try:
-        desk.page.wait_for_selector("#live[data-state=stale]", timeout=8000)
+        desk.page.wait_for_selector("#live[data-state=stale]", timeout=SLOW_MACHINE_S * 1000)
         assert re.fullmatch(r"Stale since \d\d:\d\d:\d\d", desk.page.inner_text("#live"))
         assert desk.page.locator("#stale-banner").is_visible()
         assert "The server does not answer" in desk.page.inner_text("#stale-banner")
@@ -340,7 +340,7 @@ def test_a_silent_server_makes_the_page_stale_and_its_return_makes_it_live(desk,
 def test_a_web_process_that_dies_is_found_again_without_a_reload(desk, house):
     desk.mark()
     house.process_of("uvicorn").kill()
-    desk.page.wait_for_selector("#live:not([data-state=live])", timeout=5000)
+    desk.page.wait_for_selector("#live:not([data-state=live])", timeout=SLOW_MACHINE_S * 1000)
     desk.is_live(30)
     assert desk.was_not_reloaded()
 

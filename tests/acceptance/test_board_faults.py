@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from chaos.fleet import Fleet
-from chaos.house import eventually
+from chaos.house import SLOW_MACHINE_S, eventually
 from tests.browser import a_browser, window
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -34,7 +34,9 @@ def test_a_frozen_node_is_lost_before_the_eyes_and_comes_back(
         daemon = quick_fleet.node_process("node-2")
         daemon.send_signal(signal.SIGSTOP)
         try:
-            desk.page.wait_for_selector('#col-node-2[data-status="lost"]', timeout=20_000)
+            desk.page.wait_for_selector(
+                '#col-node-2[data-status="lost"]', timeout=SLOW_MACHINE_S * 1000
+            )
             assert "s without a beat, limit 4 s" in column.inner_text()
             assert "cpu –" in column.inner_text()
             eventually(lambda: not column.locator(".card").count(), 20, "all placed elsewhere")
@@ -45,7 +47,9 @@ def test_a_frozen_node_is_lost_before_the_eyes_and_comes_back(
                 assert name in column.locator(".note + ul").inner_text()
         finally:
             daemon.send_signal(signal.SIGCONT)
-        desk.page.wait_for_selector('#col-node-2[data-status="alive"]', timeout=20_000)
+        desk.page.wait_for_selector(
+            '#col-node-2[data-status="alive"]', timeout=SLOW_MACHINE_S * 1000
+        )
         assert desk.was_not_reloaded()
 
 
@@ -57,5 +61,7 @@ def test_a_killed_node_hands_its_row_of_failovers_to_the_rail(
         desk.is_live()
         quick_fleet.node_process("node-1").kill()
         row = desk.page.locator(".rec li", has_text="node-1").filter(has_text="failover").first
-        row.wait_for(timeout=20_000)
-        desk.page.wait_for_selector('#col-node-1[data-status="alive"]', timeout=30_000)
+        row.wait_for(timeout=SLOW_MACHINE_S * 1000)
+        desk.page.wait_for_selector(
+            '#col-node-1[data-status="alive"]', timeout=SLOW_MACHINE_S * 1000
+        )

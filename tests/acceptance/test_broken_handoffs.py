@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chaos.fleet import Fleet, family, frozen, wait_for
+from chaos.house import SLOW_MACHINE_S
 from tests.acceptance.conftest import QUICK
 
 TTL_S = float(QUICK["GINKGO_LEASE_TTL_S"])
@@ -78,12 +79,12 @@ def test_a_control_plane_killed_in_the_middle_of_a_move_goes_on_from_the_row(
             0
         ],
         lambda state: state in ("done", "failed", "rolled_back", "superseded"),
-        30,
+        SLOW_MACHINE_S,
         f"the end of handoff {number}",
     )
     assert ended == "done"
     assert quick_fleet.run(name).node == target
-    wait_for(lambda: quick_fleet.answers(), bool, 20, "the API back")
+    wait_for(lambda: quick_fleet.answers(), bool, SLOW_MACHINE_S, "the API back")
     quick_fleet.settle()
     quick_fleet.assert_canaries_clean()
     quick_fleet.assert_history_whole()
@@ -102,4 +103,4 @@ def test_a_second_move_of_one_under_way_is_refused_and_changes_nothing(quick_fle
     assert second.status == 409
     assert second.json["code"] == "handoff_in_progress"
     assert second.json["handoff"] == first.json["id"]
-    assert quick_fleet.ended(first.json["id"], 20)["state"] == "done"
+    assert quick_fleet.ended(first.json["id"], SLOW_MACHINE_S)["state"] == "done"

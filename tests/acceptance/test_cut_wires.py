@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from chaos.fleet import DEMO_NODES, Fleet, wait_for
+from chaos.house import SLOW_MACHINE_S
 from chaos.wire import Wire
 from tests.acceptance.conftest import QUICK, SharedHouses, quick
 
@@ -49,10 +50,15 @@ def test_a_silence_longer_than_the_lease_moves_and_what_arrives_late_is_refused(
     wait_for(
         lambda: quick_fleet.events("commit_refused", since, node=FAR),
         bool,
-        15,
+        SLOW_MACHINE_S,
         "the late commits refused, in the audit trail",
     )
-    wait_for(lambda: quick_fleet.node(FAR)["status"], lambda s: s == "alive", 15, "alive again")
+    wait_for(
+        lambda: quick_fleet.node(FAR)["status"],
+        lambda s: s == "alive",
+        SLOW_MACHINE_S,
+        "alive again",
+    )
     quick_fleet.progress()
     quick_fleet.assert_canaries_clean()
     quick_fleet.assert_history_whole()

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from chaos.fleet import DEMO_NODES, Fleet, alive, frozen
-from chaos.house import eventually
+from chaos.house import SLOW_MACHINE_S, eventually
 from tests.browser import a_browser, window
 
 pytestmark = pytest.mark.slow
@@ -71,7 +71,9 @@ def test_halt_all_asks_for_the_number_shows_a_line_for_each_and_is_undone(
         desk.confirm("Start them")
         desk.open("/")
         for name in names:
-            page.wait_for_selector(f'.col .card[data-portfolio="{name}"]', timeout=30_000)
+            page.wait_for_selector(
+                f'.col .card[data-portfolio="{name}"]', timeout=SLOW_MACHINE_S * 1000
+            )
     fleet.settle()
     fleet.assert_canaries_clean()
     fleet.assert_history_whole()
@@ -110,7 +112,7 @@ def test_it_works_without_the_web_process_and_under_a_freeze(fleet: Fleet) -> No
         done = fleet.manage("halt_all", "--yes", "--reason", "test")
         assert done["running"] == len(processes)
         assert {run.node for run in fleet.runs().values()} == {None}
-    eventually(lambda: not alive(processes), 10, "the end of every process")
+    eventually(lambda: not alive(processes), SLOW_MACHINE_S, "the end of every process")
     fleet.manage("freeze", "--undo")
     assert {fleet.node(node)["status"] for node in DEMO_NODES} == {"alive"}
     bring_back(fleet)

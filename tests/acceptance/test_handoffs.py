@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from chaos import market_data
 from chaos.fleet import CANARIES, DEMO_NODES, Fleet, wait_for
+from chaos.house import SLOW_MACHINE_S
 
 MOVES = 50
 
@@ -19,7 +20,7 @@ def test_the_command_moves_a_portfolio_and_prints_the_handoff(fleet: Fleet) -> N
     if fleet.run("canary-1").node == "node-2":
         fleet.migrate("canary-1", "node-3")
     before = fleet.run("canary-1")
-    handoff = fleet.manage("migrate_portfolio", "canary-1", "--to", "node-2", "--wait", "10")
+    handoff = fleet.manage("migrate_portfolio", "canary-1", "--to", "node-2", "--wait", "120")
     assert handoff["state"] == "done"
     assert (handoff["kind"], handoff["target_node"]) == ("migrate", "node-2")
     assert handoff["to_epoch"] == before.epoch + 1
@@ -112,7 +113,7 @@ def test_a_move_that_cannot_be_is_refused_and_nothing_pauses(fleet: Fleet) -> No
 def test_a_portfolio_stops_starts_and_goes_on_where_it_was(fleet: Fleet) -> None:
     answer = fleet.call("POST", "/api/portfolios/ge-sma/stop/", {"reason": "test"})
     assert answer.status == 202
-    assert fleet.ended(answer.json["id"], 12)["state"] == "done"
+    assert fleet.ended(answer.json["id"], SLOW_MACHINE_S)["state"] == "done"
     stopped = fleet.run("ge-sma")
     assert (stopped.node, stopped.phase) == (None, "stopped")
     again = fleet.call("POST", "/api/portfolios/ge-sma/stop/", {})
@@ -124,7 +125,7 @@ def test_a_portfolio_stops_starts_and_goes_on_where_it_was(fleet: Fleet) -> None
     wait_for(
         lambda: fleet.run("ge-sma"),
         lambda run: run.phase == "running" and run.last_seq > stopped.last_seq,
-        12,
+        SLOW_MACHINE_S,
         "ge-sma running",
     )
     fleet.assert_history_whole()
@@ -142,7 +143,7 @@ def test_a_deleted_portfolio_trades_no_more_and_its_name_is_free(fleet: Fleet) -
     )
     answer = fleet.call("DELETE", "/api/portfolios/short-lived/", {"reason": "test"})
     assert answer.status == 202, answer.text
-    assert fleet.ended(answer.json["handoff"]["id"], 12)["state"] == "done"
+    assert fleet.ended(answer.json["handoff"]["id"], SLOW_MACHINE_S)["state"] == "done"
     assert fleet.call("GET", "/api/portfolios/short-lived/").status == 404
     old = (
         "SELECT r.node_id, r.phase FROM scheduling_run r JOIN portfolios_portfolio p"
@@ -152,7 +153,10 @@ def test_a_deleted_portfolio_trades_no_more_and_its_name_is_free(fleet: Fleet) -
     assert fleet.call("POST", "/api/portfolios/", body).status == 201
     fleet.call("DELETE", "/api/portfolios/short-lived/", {})
     wait_for(
-        lambda: fleet.query(old), lambda rows: rows == [(None, "stopped")] * 2, 12, "both ended"
+        lambda: fleet.query(old),
+        lambda rows: rows == [(None, "stopped")] * 2,
+        SLOW_MACHINE_S,
+        "both ended",
     )
 
 
@@ -165,7 +169,7 @@ def test_a_drained_node_hands_everything_off_and_says_so(fleet: Fleet) -> None:
     _, took_s = wait_for(
         lambda: fleet.node("node-3")["portfolios"],
         lambda left: left == [],
-        30,
+        SLOW_MACHINE_S,
         "node-3 empty",
     )
     print(f"\ndrain of {len(had)} portfolios: {took_s:.1f} s")
@@ -180,7 +184,7 @@ def test_a_drained_node_hands_everything_off_and_says_so(fleet: Fleet) -> None:
     assert fleet.on("node-3") == []
     fleet.call("POST", "/api/nodes/node-3/undrain/", {})
     fleet.call("POST", "/api/schedule/rebalance/", {})
-    wait_for(lambda: fleet.on("node-3"), lambda names: names, 10, "node-3 in use again")
+    wait_for(lambda: fleet.on("node-3"), lambda names: names, SLOW_MACHINE_S, "node-3 in use again")
     fleet.settle(DEMO_NODES)
     fleet.assert_canaries_clean()
     fleet.assert_history_whole()

@@ -13,6 +13,7 @@ import pytest
 
 from chaos import market_data
 from chaos.fleet import CANARIES, DEMO_NODES, QUICK, Fleet, wait_for
+from chaos.house import SLOW_MACHINE_S
 from scheduling.wire.messages import Beat, Commit, CommitRequest, encode
 
 TTL_S = float(QUICK["GINKGO_LEASE_TTL_S"])
@@ -50,7 +51,7 @@ def ward(quick_fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]
         wait_for(
             lambda: quick_fleet.run(BYSTANDER),
             lambda run: run.node == NODE and run.phase == "running" and run.committed_at,
-            30,
+            SLOW_MACHINE_S,
             "the bystander running on its node",
         )
         yield quick_fleet
@@ -101,7 +102,12 @@ def test_a_loop_a_hoarder_a_chatterbox_and_a_quitter_are_nothing_to_their_neighb
             )
             return {name for name, text in found if DEEDS.get(name, ("", {}, "\n"))[2] in text}
 
-        wait_for(told, lambda names: names == set(DEEDS), 40, "an end of each, told as it was")
+        wait_for(
+            told,
+            lambda names: names == set(DEEDS),
+            SLOW_MACHINE_S,
+            "an end of each, told as it was",
+        )
     # A machine that is short of processors lets those elsewhere wait as well.
     gap_s, elsewhere_s = ages.oldest(BYSTANDER), ages.oldest(*CANARIES)
     beat_s, beats_s = ages.oldest(NODE), ages.oldest(*DEMO_NODES)
@@ -120,13 +126,13 @@ def test_a_revoked_token_ends_its_nodes_say_and_its_portfolios_go_elsewhere(
 ) -> None:
     token = quick_fleet.node_token("node-banned")
     with quick_fleet.own_node("node-banned", token=token) as daemon:
-        wait_for(lambda: quick_fleet.on("node-banned"), bool, 30, "a share of its own")
+        wait_for(lambda: quick_fleet.on("node-banned"), bool, SLOW_MACHINE_S, "a share of its own")
         had = quick_fleet.runs_on("node-banned")
         names, incarnation = [run.name for run in had], str(had[0].incarnation)
         since = quick_fleet.now()
         assert quick_fleet.manage("revoke_node_token", "node-banned")["revoked"] == 1
         quick_fleet.commits_elsewhere(names, "node-banned", 2 * (TTL_S + 3))
-        assert daemon.wait(15) == 1
+        assert daemon.wait(SLOW_MACHINE_S) == 1
     log = quick_fleet.home / "logs" / "node-banned.txt"
     assert "This token of node node-banned is revoked" in log.read_text()
     assert len(quick_fleet.events("node_token_revoked", since, node="node-banned")) == 1

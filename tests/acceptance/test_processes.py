@@ -5,6 +5,7 @@ from __future__ import annotations
 import psutil
 
 from chaos.fleet import Fleet, alive, family, wait_for
+from chaos.house import SLOW_MACHINE_S
 
 
 def test_a_killed_portfolio_process_starts_again_in_place(quick_fleet: Fleet) -> None:
@@ -12,14 +13,14 @@ def test_a_killed_portfolio_process_starts_again_in_place(quick_fleet: Fleet) ->
     seen, _ = wait_for(
         lambda: quick_fleet.get("/api/portfolios/canary-2/"),
         lambda portfolio: portfolio["run"]["pid"],
-        5,
+        SLOW_MACHINE_S,
         "the pid of canary-2",
     )
     psutil.Process(seen["run"]["pid"]).kill()
     wait_for(
         lambda: quick_fleet.events("process_died", since, portfolio="canary-2"),
         bool,
-        5,
+        SLOW_MACHINE_S,
         "the death in the audit trail",
     )
     quick_fleet.progress()
@@ -34,8 +35,8 @@ def test_a_node_whose_forkserver_is_killed_gets_over_it(quick_fleet: Fleet) -> N
     daemon = quick_fleet.daemon("node-3")
     (forkserver,) = daemon.children()
     forkserver.kill()
-    wait_for(lambda: forkserver.is_running(), lambda lives: not lives, 2, "its end")
-    quick_fleet.progress(30)
+    wait_for(lambda: forkserver.is_running(), lambda lives: not lives, SLOW_MACHINE_S, "its end")
+    quick_fleet.progress()
     quick_fleet.settle()
     assert {name for name in had if quick_fleet.run(name).phase == "running"} == set(had)
     quick_fleet.assert_canaries_clean()
@@ -54,7 +55,7 @@ def test_a_slow_portfolio_lags_alone(quick_fleet: Fleet) -> None:
         slow, _ = wait_for(
             lambda: quick_fleet.get("/api/portfolios/slow/")["run"],
             lambda run: run["phase"] == "running" and run["lag_events"] > 600,
-            30,
+            SLOW_MACHINE_S,
             "a lag of two seconds",
         )
         neighbours = [
@@ -81,14 +82,16 @@ def test_a_process_that_hears_nothing_dies_with_its_daemon_too(quick_fleet: Flee
         busy, _ = wait_for(
             lambda: quick_fleet.get("/api/portfolios/looping/")["run"],
             lambda run: run["pid"] and psutil.Process(run["pid"]).cpu_times().user > 1,
-            20,
+            SLOW_MACHINE_S,
             "a process that loops",
         )
         daemon = quick_fleet.daemon(busy["node"])
         everything = family(daemon)
         assert busy["pid"] in {process.pid for process in everything}
         daemon.kill()
-        wait_for(lambda: alive(everything), lambda left: not left, 1, "all of its processes gone")
+        wait_for(
+            lambda: alive(everything), lambda left: not left, 2 * 1, "all of its processes gone"
+        )
     finally:
         quick_fleet.call("DELETE", "/api/portfolios/looping/", {})
     quick_fleet.settle()

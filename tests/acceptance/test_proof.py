@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from chaos.fleet import CANARIES, DEMO_NODES, Fleet, wait_for
+from chaos.house import SLOW_MACHINE_S
 
 
 @pytest.mark.slow
@@ -15,14 +16,17 @@ def test_all_nine_are_identical_after_moves_a_reload_a_stop_and_a_kill(quick_fle
     for name in (*CANARIES, "ge-sma", "bank-revert"):
         assert fleet.migrate(name, fleet.elsewhere(name))["state"] == "done"
     changed = fleet.patch("ge-sma", {"config": {"fast": 2, "slow": 5, "quantity": "9"}})
-    assert fleet.ended(changed["handoff"]["id"], 10)["state"] == "done"
-    fleet.manage("stop_portfolio", "energy-revert", "--wait", "20")
-    fleet.manage("start_portfolio", "energy-revert", "--wait", "20")
+    assert fleet.ended(changed["handoff"]["id"], SLOW_MACHINE_S)["state"] == "done"
+    fleet.manage("stop_portfolio", "energy-revert", "--wait", "120")
+    fleet.manage("start_portfolio", "energy-revert", "--wait", "120")
     victim = fleet.run("canary-1").node
     assert victim is not None
     fleet.daemon(victim).send_signal(signal.SIGKILL)
     wait_for(
-        lambda: fleet.run("canary-1").node, lambda node: node not in (None, victim), 30, "moved"
+        lambda: fleet.run("canary-1").node,
+        lambda node: node not in (None, victim),
+        SLOW_MACHINE_S,
+        "moved",
     )
     fleet.settle(DEMO_NODES)
     fleet.progress()
@@ -47,7 +51,7 @@ def test_an_asked_verification_ends_with_a_verdict_beside_the_running_fleet(
     seen, _ = wait_for(
         lambda: quick_fleet.get(path),
         lambda document: document["state"] not in ("waiting", "running"),
-        60,
+        SLOW_MACHINE_S,
         "a verdict",
     )
     assert seen["state"] == "identical", seen["sentence"]

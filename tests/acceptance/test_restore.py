@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from chaos.fleet import DEMO_NODES, Fleet
-from chaos.house import a_home, eventually
+from chaos.house import SLOW_MACHINE_S, a_home, eventually
 from ginkgo_site.env import CHECKOUT, embedded_url
 from tests.acceptance.conftest import QUICK, SharedHouses
 
@@ -48,7 +48,7 @@ def database_alone(fleet: Fleet) -> Iterator[str]:
         yield embedded_url(fleet.home)
     finally:
         server.terminate()
-        server.communicate(timeout=20)
+        server.communicate(timeout=SLOW_MACHINE_S)
 
 
 def free_port() -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from chaos.fleet import Fleet, wait_for
+from chaos.house import SLOW_MACHINE_S
 
 NAME = "changing"
 
@@ -25,7 +26,7 @@ def changing(quick_fleet: Fleet) -> Iterator[Fleet]:
     wait_for(
         lambda: quick_fleet.get(f"/api/portfolios/{NAME}/"),
         lambda seen: seen["good_revision"] == 1 and len(seen["account"]["positions"] or {}) == 3,
-        40,
+        SLOW_MACHINE_S,
         "a good revision 1 and three positions",
     )
     yield quick_fleet
@@ -51,7 +52,12 @@ def test_a_changed_configuration_reloads_by_itself_and_keeps_positions(changing:
     after = changing.run(NAME)
     assert (after.revision, after.node, after.epoch) == (2, before.node, before.epoch + 1)
     assert positions(changing) == held
-    wait_for(lambda: changing.revision(NAME, 2)["status"], lambda s: s == "good", 15, "r2 good")
+    wait_for(
+        lambda: changing.revision(NAME, 2)["status"],
+        lambda s: s == "good",
+        SLOW_MACHINE_S,
+        "r2 good",
+    )
     assert changing.get(f"/api/portfolios/{NAME}/")["good_revision"] == 2
     changing.assert_history_whole()
 
@@ -62,7 +68,7 @@ def test_two_quick_changes_end_at_the_last(changing: Fleet) -> None:
     wait_for(
         lambda: changing.run(NAME),
         lambda run: (run.revision, run.phase) == (3, "running"),
-        20,
+        SLOW_MACHINE_S,
         "revision 3 running",
     )
     changing.assert_history_whole()
@@ -71,11 +77,14 @@ def test_two_quick_changes_end_at_the_last(changing: Fleet) -> None:
 def test_a_strategy_that_cannot_be_loaded_never_gets_the_portfolio(changing: Fleet) -> None:
     held, before, since = positions(changing), changing.run(NAME), changing.now()
     answer = changing.patch(NAME, {"strategy": "raise_on_load", "config": {}})
-    failed = changing.ended(answer["handoff"]["id"], 10)
+    failed = changing.ended(answer["handoff"]["id"], SLOW_MACHINE_S)
     assert failed["state"] == "failed"
     assert "cannot be loaded" in failed["error"]
     rejected, _ = wait_for(
-        lambda: changing.revision(NAME, 2), lambda r: r["status"] == "rejected", 10, "r2 rejected"
+        lambda: changing.revision(NAME, 2),
+        lambda r: r["status"] == "rejected",
+        SLOW_MACHINE_S,
+        "r2 rejected",
     )
     assert "cannot be loaded" in rejected["status_reason"]
     changing.progress()
@@ -95,13 +104,16 @@ def test_a_strategy_that_fails_at_its_first_event_gives_way_to_the_good_one(
     held, before = positions(changing), changing.run(NAME)
     changing.patch(NAME, {"strategy": "raise_at", "config": {"at_event": 1}})
     rejected, _ = wait_for(
-        lambda: changing.revision(NAME, 2), lambda r: r["status"] == "rejected", 20, "r2 rejected"
+        lambda: changing.revision(NAME, 2),
+        lambda r: r["status"] == "rejected",
+        SLOW_MACHINE_S,
+        "r2 rejected",
     )
     assert "KeyError" in rejected["status_reason"]
     after, _ = wait_for(
         lambda: changing.run(NAME),
         lambda run: run.revision == 1 and run.phase == "running" and run.last_seq > before.last_seq,
-        10,
+        SLOW_MACHINE_S,
         "revision 1 running again",
     )
     assert after.node == before.node

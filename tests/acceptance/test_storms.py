@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from chaos.fleet import DEMO_NODES, WORDS, Fleet, family, frozen, wait_for
+from chaos.house import SLOW_MACHINE_S
 from chaos.wire import Wire
 from tests.acceptance.conftest import QUICK
 
@@ -26,15 +27,15 @@ def test_most_nodes_frozen_at_once_are_held_for_one_ttl_and_then_failed_over(
     before = quick_fleet.runs()
     with frozen([p for node in nodes for p in family(quick_fleet.daemon(node))]):
         held, _ = wait_for(
-            lambda: quick_fleet.events("storm_held", since), bool, TTL_S + 5, "a hold"
+            lambda: quick_fleet.events("storm_held", since), bool, SLOW_MACHINE_S, "a hold"
         )
         after = quick_fleet.runs()
         assert all(after[name].ownership == before[name].ownership for name in had)
-        wait_for(lambda: quick_fleet.events("storm_over", since), bool, TTL_S + 5, "its end")
+        wait_for(lambda: quick_fleet.events("storm_over", since), bool, SLOW_MACHINE_S, "its end")
         wait_for(
             quick_fleet.runs,
             lambda runs: any(runs[name].node == DEMO_NODES[2] for name in had),
-            20,
+            SLOW_MACHINE_S,
             "failover to the one that is left",
         )
         assert len(held) == 1
@@ -50,13 +51,13 @@ def test_released_early_by_hand_failover_goes_on_at_once(quick_fleet: Fleet) -> 
     nodes = go_silent(quick_fleet)
     had = [name for node in nodes for name in quick_fleet.on(node)]
     with frozen([p for node in nodes for p in family(quick_fleet.daemon(node))]):
-        wait_for(lambda: quick_fleet.events("storm_held", since), bool, TTL_S + 5, "a hold")
+        wait_for(lambda: quick_fleet.events("storm_held", since), bool, SLOW_MACHINE_S, "a hold")
         released = quick_fleet.manage("storm", "--release", "--reason", "they are gone")
         assert released["held"] is False
         wait_for(
             quick_fleet.runs,
             lambda runs: any(runs[name].node == DEMO_NODES[2] for name in had),
-            20,
+            SLOW_MACHINE_S,
             "failover to the one that is left",
         )
     assert quick_fleet.events("storm_over", since) == []
@@ -71,8 +72,8 @@ def test_nodes_that_come_back_within_the_hold_keep_portfolios_and_epochs(
     before, since = quick_fleet.runs(), quick_fleet.now()
     nodes = go_silent(quick_fleet)
     with frozen([p for node in nodes for p in family(quick_fleet.daemon(node))]):
-        wait_for(lambda: quick_fleet.events("storm_held", since), bool, TTL_S + 5, "a hold")
-    wait_for(lambda: quick_fleet.events("storm_over", since), bool, 2 * TTL_S + 5, "its end")
+        wait_for(lambda: quick_fleet.events("storm_held", since), bool, SLOW_MACHINE_S, "a hold")
+    wait_for(lambda: quick_fleet.events("storm_over", since), bool, SLOW_MACHINE_S, "its end")
     quick_fleet.progress()
     after = quick_fleet.runs()
     assert {n: r.ownership for n, r in after.items()} == {n: r.ownership for n, r in before.items()}
@@ -87,7 +88,7 @@ def test_a_control_plane_frozen_for_longer_than_the_lease_moves_nothing(
     control = [process for word in WORDS.values() for process in quick_fleet.processes_of(word)]
     with frozen(control):
         time.sleep(TTL_S * 40 / 30)  # as 40 s are to 30
-    wait_for(quick_fleet.answers, bool, 20, "the API back")
+    wait_for(quick_fleet.answers, bool, SLOW_MACHINE_S, "the API back")
     quick_fleet.progress()
     quick_fleet.settle()
     quick_fleet.assert_nothing_moved(before, since)
@@ -118,7 +119,7 @@ def test_a_database_clock_that_is_set_moves_nothing(quick_fleet: Fleet) -> None:
     with quick_fleet.clock_jump(2 * TTL_S):  # as 60 s are to 30, forward and then back
         time.sleep(TTL_S)
     time.sleep(2 * TTL_S)  # feed time was set back as well: the head has to be reached again
-    quick_fleet.progress(30)
+    quick_fleet.progress()
     quick_fleet.settle()
     quick_fleet.assert_nothing_moved(before, since)
     quick_fleet.assert_canaries_clean()

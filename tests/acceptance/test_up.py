@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from chaos.fleet import Fleet
-from chaos.house import House, a_home, eventually
+from chaos.fleet import DEMO_NODES, Fleet
+from chaos.house import SLOW_MACHINE_S, House, a_home, eventually
 from ginkgo_site.env import CHECKOUT
 
 DEMO = {
@@ -38,7 +38,7 @@ def up(home: Path, *options: str, **environment: str) -> subprocess.CompletedPro
         env={**os.environ, **environment, "GINKGO_HOME": str(home)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SLOW_MACHINE_S,
         check=False,
     )
 
@@ -138,17 +138,41 @@ def test_an_old_python_is_told_in_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_killed_launcher_leaves_nothing_and_the_next_start_goes_on(quick_fleet: Fleet) -> None:
-    children = quick_fleet.processes()
-    quick_fleet.kill()
-    # The longest is a queue worker that has just lost its database: it rests for ten seconds.
-    _, alive = psutil.wait_procs(children, timeout=15)
-    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
-    took_s = quick_fleet.start()
-    print(f"\nstart after kill -9 of the launcher: {took_s:.1f} s")
-    assert took_s < 2 * 15
+    said_before = len(quick_fleet.said())
+    for _ in range(
+        4
+    ):  # in a minute, on a quiet machine: oftener than a living daemon loses its name
+        children = quick_fleet.processes()
+        quick_fleet.kill()
+        # The longest is a queue worker that has just lost its database: it rests for ten seconds.
+        _, alive = psutil.wait_procs(children, timeout=SLOW_MACHINE_S)
+        assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
+        took_s = quick_fleet.start()
+        print(f"\nstart after kill -9 of the launcher: {took_s:.1f} s")
+    said = quick_fleet.said()[said_before:]
+    assert "is started again" not in said  # 15 s for a node that was refused
+    assert "Not registered" not in said
     quick_fleet.progress()
     quick_fleet.assert_history_whole()
     quick_fleet.assert_canaries_clean()
+
+
+def test_a_start_with_drained_nodes_says_what_waits_and_why(quick_fleet: Fleet) -> None:
+    for node in DEMO_NODES:
+        quick_fleet.call("POST", f"/api/nodes/{node}/drain/", {})
+    stopped = quick_fleet.call("POST", "/api/portfolios/ge-sma/stop/", {}).json
+    quick_fleet.ended(stopped["id"], SLOW_MACHINE_S)
+    quick_fleet.call("POST", "/api/portfolios/ge-sma/start/", {})
+    assert quick_fleet.stop() == 0
+    said_before = len(quick_fleet.said())
+    quick_fleet.start()
+    said = quick_fleet.said()[said_before:]
+    assert "ge-sma waits: needs 1 place: no room on 3 nodes" in said
+    assert "Ready after" in said
+    running = {name: run for name, run in quick_fleet.runs().items() if run.phase == "running"}
+    assert running.keys() == DEMO - {"ge-sma"}
+    quick_fleet.settle()  # undrains
+    quick_fleet.assert_history_whole()
 
 
 def test_ctrl_c_stops_in_order_a_second_one_at_once_and_the_next_start_is_quick(
@@ -162,7 +186,6 @@ def test_ctrl_c_stops_in_order_a_second_one_at_once_and_the_next_start_is_quick(
     assert not (quick_fleet.home / "postgres" / "data" / "postmaster.pid").exists()
     took_s = quick_fleet.start()
     print(f"\nstart after an ordered stop: {took_s:.1f} s")
-    assert took_s < 2 * 15
     again = quick_fleet.access
     assert [again[key] for key in ("username", "password", "token")] == [
         login[key] for key in ("username", "password", "token")
@@ -186,5 +209,5 @@ def a_second_ctrl_c_does_not_wait(house: House) -> None:
     house.process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     house.process.send_signal(signal.SIGINT)
-    house.process.wait(5)
+    house.process.wait(SLOW_MACHINE_S)
     assert not [p for p in children if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from aiohttp import WSMsgType, web
 
+from chaos.house import SLOW_MACHINE_S
 from portfolios.feeds import open_feed
 from scheduling.wire import messages as wire
 
@@ -155,7 +156,7 @@ class FakeGateway:
         """Return how many commits were accepted."""
         return sum(len(run.commits) for run in self.runs.values())
 
-    async def until(self, condition: Any, within_s: float = 20.0) -> None:
+    async def until(self, condition: Any, within_s: float = SLOW_MACHINE_S) -> None:
         """Return when `condition()` holds; fail the test if it does not in time."""
         end = time.monotonic() + within_s
         while not condition():

@@ -13,6 +13,7 @@ from channels.layers import get_channel_layer
 from django.db import connections, transaction
 from django.db.models import F
 
+from chaos.house import SLOW_MACHINE_S
 from scheduling.enact.hints import touch
 from scheduling.enact.recipe import run
 from scheduling.gateway import auth
@@ -73,7 +74,7 @@ class Socket(ApplicationCommunicator):
     async def leave(self) -> None:
         """Close as the server would have it: nobody's lease is shortened by a test's end."""
         await self.send_input({"type": "websocket.disconnect", "code": 1012})
-        await self.wait(5)
+        await self.wait(SLOW_MACHINE_S)
 
 
 @database_sync_to_async

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from chaos.house import SLOW_MACHINE_S
 from scheduling.dashboard.live import View, view_of
 from scheduling.errors import SnapshotUnavailable
 from scheduling.sockets import board_reader
@@ -43,7 +44,7 @@ class Page:
         self.messages.put_nowait(json.loads(message))
 
     async def next(self) -> dict[str, Any]:
-        return await asyncio.wait_for(self.messages.get(), 5)
+        return await asyncio.wait_for(self.messages.get(), SLOW_MACHINE_S)
 
 
 @pytest.fixture

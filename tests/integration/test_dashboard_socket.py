@@ -15,6 +15,7 @@ from django.db import connections
 from django.test import Client
 from django.urls import path
 
+from chaos.house import SLOW_MACHINE_S
 from scheduling.sockets import board, board_reader
 from tests import board_world as world
 
@@ -64,7 +65,7 @@ class Socket(ApplicationCommunicator):
 
     async def leave(self) -> None:
         await self.send_input({"type": "websocket.disconnect", "code": 1001})
-        await self.wait(5)
+        await self.wait(SLOW_MACHINE_S)
 
 
 @pytest.mark.parametrize("group", ["signed out", None])

@@ -151,6 +151,6 @@ def test_ctrl_c_stops_it_cleanly(home: Path) -> None:
     owner.stdout.readline()
     began = time.monotonic()
     owner.send_signal(signal.SIGINT)
-    owner.wait(10)
-    assert time.monotonic() - began < 5
+    owner.wait(120)
+    assert time.monotonic() - began < 30
     assert not (home / "postgres" / "data" / "postmaster.pid").exists()

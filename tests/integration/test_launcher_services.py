@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from chaos.house import SLOW_MACHINE_S
 from ginkgo_site.env import CHECKOUT
 from ginkgo_site.launcher.home import MARK, end_leftovers
 from ginkgo_site.launcher.services import Program, Service
@@ -27,7 +28,7 @@ WITH_CHILD = [
 ]
 
 
-def eventually(condition: Callable[[], object], limit_s: float = 5) -> object:
+def eventually(condition: Callable[[], object], limit_s: float = SLOW_MACHINE_S) -> object:
     deadline = time.monotonic() + limit_s
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not come true in time"
@@ -131,14 +132,14 @@ def test_children_die_with_a_killed_launcher(tmp_path: Path) -> None:
     child = int(launcher.stdout.readline())
     launcher.kill()
     launcher.wait()
-    eventually(lambda: is_gone(child), limit_s=1)
+    eventually(lambda: is_gone(child), limit_s=2 * 1)
 
 
 def test_a_start_ends_what_an_earlier_one_left(tmp_path: Path) -> None:
     left = subprocess.Popen(SLEEPER, env={**os.environ, MARK: str(tmp_path)})
     other = subprocess.Popen(SLEEPER, env={**os.environ, MARK: str(tmp_path / "other")})
     assert end_leftovers(tmp_path) == 1
-    assert left.wait(5) == -signal.SIGKILL
+    assert left.wait(SLOW_MACHINE_S) == -signal.SIGKILL
     assert other.poll() is None
     other.kill()
     other.wait()

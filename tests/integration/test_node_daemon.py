@@ -10,6 +10,7 @@ import sys
 import psutil
 import pytest
 
+from chaos.house import SLOW_MACHINE_S
 from portfolios.runtime.state import Account, decode_state
 from tests.integration.daemons import ROOT, Daemons, alive, assert_canary_is_exact, family
 from tests.integration.fake_gateway import FakeGateway
@@ -113,7 +114,7 @@ async def test_asked_to_stop_it_waits_until_everything_is_handed_over(
     seen = gateway.committed(1)
     await gateway.until(lambda: gateway.committed(1) > seen + 50)  # it goes on working meanwhile
     await gateway.want("node-1")
-    assert await asyncio.wait_for(daemon.wait(), 15) == 0
+    assert await asyncio.wait_for(daemon.wait(), SLOW_MACHINE_S) == 0
     assert gateway.goodbyes == ["node-1"]
 
 
@@ -126,7 +127,7 @@ async def test_asked_to_stop_while_frozen_it_releases_in_place_at_once(
     await gateway.until(lambda: gateway.committed(1) > 50)
     gateway.frozen = True
     daemon.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(daemon.wait(), 15) == 0
+    assert await asyncio.wait_for(daemon.wait(), SLOW_MACHINE_S) == 0
     assert gateway.goodbyes == ["node-1"]
     assert all(commit.release is None for commit in gateway.runs[1].commits)
     assert len(gateway.registered) == 1
@@ -140,7 +141,7 @@ async def test_a_second_signal_ends_it_at_once(gateway: FakeGateway, daemons: Da
     daemon.send_signal(signal.SIGTERM)
     await asyncio.sleep(0.3)
     daemon.send_signal(signal.SIGINT)
-    assert await asyncio.wait_for(daemon.wait(), 15) == 130
+    assert await asyncio.wait_for(daemon.wait(), SLOW_MACHINE_S) == 130
 
 
 async def test_superseded_it_ends_with_3_and_does_not_register_again(
@@ -152,7 +153,7 @@ async def test_superseded_it_ends_with_3_and_does_not_register_again(
     await gateway.until(lambda: gateway.committed(1) > 50)
     gateway.next_beat_s, gateway.status["node-1"] = 0.1, "superseded"
     await gateway.sockets["node-1"].close()  # makes it beat at once
-    assert await asyncio.wait_for(daemon.wait(), 15) == 3
+    assert await asyncio.wait_for(daemon.wait(), SLOW_MACHINE_S) == 3
     assert len(gateway.registered) == 1
 
 
@@ -185,7 +186,7 @@ async def test_refused_at_the_door_it_says_why_and_ends_with_1(
 ) -> None:
     gateway.refuse_register = (status, code, "Node node-1 runs on hk-02, pid 4711.")
     daemon = await daemons.start()
-    assert await asyncio.wait_for(daemon.wait(), 15) == 1
+    assert await asyncio.wait_for(daemon.wait(), SLOW_MACHINE_S) == 1
     assert "Node node-1 runs on hk-02, pid 4711." in daemons.log()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from chaos.house import SLOW_MACHINE_S
 from scheduling.wire import messages as wire
 from tests.integration.daemons import FAULTY, ROOT, Daemons, assert_canary_is_exact, reports
 from tests.integration.fake_gateway import FakeGateway
@@ -234,5 +235,5 @@ async def test_a_revoked_token_ends_it_with_a_sentence(
 ) -> None:
     daemon = await run_canary(gateway, daemons)
     gateway.revoked = True
-    assert await asyncio.wait_for(daemon.wait(), 15) == 1
+    assert await asyncio.wait_for(daemon.wait(), SLOW_MACHINE_S) == 1
     assert "was revoked" in daemons.log()

@@ -539,10 +539,10 @@ def test_a_hint_for_the_watcher_wakes_it_whatever_comes_in_the_same_packet(
 ) -> None:
     hints = ('{"groups": ["watcher"], "message": {}}', '{"groups": ["node.1"], "message": {}}')
     watcher = Watcher(30.0)
-    watcher._wait_s = 2.0
+    watcher._wait_s = 60.0
     began = time.monotonic()
     watcher._sleep(Hints(*(hints[n] for n in order)))  # type: ignore[arg-type]
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize("payload", ["", "nonsense", "[]", "1", '{"groups": ["node.1"]}'])

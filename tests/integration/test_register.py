@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from scheduling import requests
+from scheduling.enact.lease import end_of_daemon
 from scheduling.enact.recipe import run
 from scheduling.enact.register import register
 from scheduling.enact.timing import timing
@@ -184,6 +185,15 @@ def test_the_third_takeover_of_a_beating_daemon_in_a_minute_is_refused() -> None
         "taken over 2 times in 60 s; stop that one or choose another name."
     )
     assert Lease.objects.get().incarnation == third.incarnation
+
+
+def test_a_daemon_whose_end_is_known_is_replaced_however_often_it_died() -> None:
+    daemon = a_node("node-1")
+    for _ in range(6):
+        assert run(end_of_daemon(daemon.row.pk, daemon.incarnation)) is True
+        daemon = a_node("node-1")
+    assert Lease.objects.get(node=daemon.row.pk).incarnation == daemon.incarnation
+    assert run(end_of_daemon(daemon.row.pk, uuid4())) is False  # of another incarnation
 
 
 def test_takeovers_more_than_a_minute_ago_do_not_count() -> None:

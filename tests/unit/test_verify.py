@@ -198,7 +198,7 @@ def test_nothing_is_left_of_a_replay_that_forked_or_was_late(
     assert isinstance(first_event("fork", guarded=False), Result)
     with pytest.raises(Ended, match="within 3 s and was ended"):
         first_event("sleep", limit_s=3.0)
-    eventually(lambda: not marked(mark), 5, "the end of every process of it")
+    eventually(lambda: not marked(mark), what="the end of every process of it")
 
 
 def marked(mark: str) -> list[psutil.Process]:
@@ -259,4 +259,4 @@ def test_a_looping_strategy_dies_with_the_one_who_asked() -> None:
     )
     asker.kill()
     asker.wait()
-    eventually(lambda: not looping.is_running() or looping.status() == psutil.STATUS_ZOMBIE, 5)
+    eventually(lambda: not looping.is_running() or looping.status() == psutil.STATUS_ZOMBIE)
