@@ -7,8 +7,8 @@ import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+import django
 from django.conf import settings
-from django.core.asgi import get_asgi_application
 
 from ginkgo_site.database import share_connections
 from ginkgo_site.deadline import limit_statements
@@ -19,15 +19,18 @@ STATEMENT_LIMIT_S = 10.0
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ginkgo_site.settings")
 limit_statements(STATEMENT_LIMIT_S)
 share_connections(settings.DATABASES["default"])
-# Typed loosely: Django and Channels disagree on how a scope is spelled.
-django_application: Any = get_asgi_application()
+django.setup(set_prefix=False)
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 
+from ginkgo_site.web.lanes import LanedHandler  # noqa: E402
 from scheduling.gateway.app import close_gateway, gateway, open_gateway  # noqa: E402
 from scheduling.sockets.routing import agent_urlpatterns, board_urlpatterns  # noqa: E402
+
+# Typed loosely: Django and Channels disagree on how a scope is spelled.
+django_application: Any = LanedHandler()
 
 logger = logging.getLogger(__name__)
 

@@ -80,11 +80,13 @@ def share_connections(database: dict[str, Any]) -> None:
     connection of its own (measured: 277 requests a second). A process that forks, like the queue
     worker, must not share a pool's sockets with its children.
     """
+    from ginkgo_site.web.room import CONNECTIONS
+
     database["CONN_MAX_AGE"] = 0
     database["CONN_HEALTH_CHECKS"] = False  # the backend checks what it takes, with a deadline
     database["OPTIONS"]["pool"] = {
         "min_size": 1,
-        "max_size": 8,
+        "max_size": CONNECTIONS,
         "timeout": 5,
         "connection_class": Connection,
     }

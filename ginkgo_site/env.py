@@ -8,6 +8,7 @@ process exists.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -47,6 +48,7 @@ class Environment:
     secret_key: str | None
     allowed_hosts: tuple[str, ...]
     https: bool
+    trusted_proxies: tuple[str, ...]  #: whose X-Forwarded-For is believed; addresses, networks
     log_level: str
 
     heartbeat_interval_s: float
@@ -78,6 +80,7 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         secret_key=_secret_key(source),
         allowed_hosts=_allowed_hosts(source),
         https=source.boolean("GINKGO_HTTPS", default=False),
+        trusted_proxies=_trusted_proxies(source),
         log_level=_log_level(source),
         heartbeat_interval_s=source.seconds("GINKGO_HEARTBEAT_INTERVAL_S", 10, lowest=0.1),
         lease_ttl_s=source.seconds("GINKGO_LEASE_TTL_S", 30, lowest=0.3),
@@ -243,6 +246,19 @@ def _allowed_hosts(source: _Source) -> tuple[str, ...]:
                 "scheme or port, separated by commas, such as ginkgo.example.org,10.0.0.5."
             )
     return hosts or ("localhost", "127.0.0.1", "[::1]")
+
+
+def _trusted_proxies(source: _Source) -> tuple[str, ...]:
+    proxies = source.words("GINKGO_TRUSTED_PROXIES")
+    for proxy in proxies:
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError:
+            raise WrongSetting(
+                f"GINKGO_TRUSTED_PROXIES has {proxy!r}, which is neither an address nor a network: "
+                "give those of your own proxies, separated by commas, such as 127.0.0.1,10.0.0.0/8."
+            ) from None
+    return proxies
 
 
 def _log_level(source: _Source) -> str:

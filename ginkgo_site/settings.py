@@ -36,6 +36,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "django_filters",
     "django_q",
+    "axes",
     "portfolios",
     "scheduling",
     "ginkgo_site.apps.HouseConfig",
@@ -52,7 +53,20 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
+    "ginkgo_site.web.logins.BusyMiddleware",
 ]
+
+AUTHENTICATION_BACKENDS = [
+    "ginkgo_site.web.logins.ThrottleBackend",
+    "ginkgo_site.web.logins.HashApartBackend",
+]
+AXES_HANDLER = "ginkgo_site.web.logins.Throttle"
+AXES_LOCKOUT_CALLABLE = "ginkgo_site.web.logins.locked_out_response"
+AXES_CLIENT_IP_CALLABLE = "ginkgo_site.web.client_address.client_address"
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_ENABLE_ADMIN = False  # its tables stay empty
+AXES_VERBOSE = False
 
 ROOT_URLCONF = "ginkgo_site.urls"
 ASGI_APPLICATION = "ginkgo_site.asgi.application"

@@ -10,6 +10,7 @@ from chaos.faults import (
     load,
     network,
     nodes,
+    people,
     pushes,
     strategies,
     wires,
@@ -28,6 +29,7 @@ FAULTS: dict[str, Fault] = {
         handoffs,
         strategies,
         nodes,
+        people,
         load,
     )
     for fault in module.FAULTS

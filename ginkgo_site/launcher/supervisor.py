@@ -165,6 +165,8 @@ class House:
         web = [sys.executable, "-m", "uvicorn", "ginkgo_site.asgi:application"]
         web += ["--host", self._address.host, "--port", str(self._address.port)]
         web += ["--lifespan", "on", "--timeout-graceful-shutdown", "10"]
+        # Else uvicorn believes the X-Forwarded-For of every process of this machine.
+        web += ["--no-proxy-headers"]
         web += ["--no-access-log", "--no-server-header", "--log-level", "warning"]
         self._web.append(self._started("web", web))
 

@@ -1,0 +1,35 @@
+"""The answer to a request that there is no room for now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+
+
+class Busy(Exception):
+    """There is no room for this request; the text says of what there is too much."""
+
+    def __init__(self, status: int, what: str, retry_after_s: int) -> None:
+        super().__init__(what)
+        self.status = status
+        self.sentence = f"{what}: try again in {retry_after_s} s."
+        self.retry_after_s = retry_after_s
+
+
+def busy_response(request: HttpRequest, busy: Busy) -> HttpResponse:
+    """Return a problem document for programs, a page for browsers. Touches no database."""
+    headers = {"Retry-After": str(busy.retry_after_s)}
+    if request.path.startswith("/api/"):
+        from scheduling.api.problems import Problem, as_response
+
+        code = "throttled" if busy.status == 429 else "unavailable"
+        return as_response(Problem(code, busy.sentence, busy.status, headers=headers), request)
+    context: dict[str, Any] = {
+        "title": "Too much at once",
+        "sentence": busy.sentence,
+        "status": busy.status,
+    }
+    page = render_to_string("desk/problem.html", context)
+    return HttpResponse(page, status=busy.status, headers={**headers, "Cache-Control": "no-store"})

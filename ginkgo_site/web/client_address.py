@@ -1,0 +1,64 @@
+"""The address that a request came from."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+
+from django.conf import settings
+from django.http import HttpRequest
+
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def client_address(request: HttpRequest) -> str:
+    """Return the client's address, or "" where there is none (a socket file, a test)."""
+    return address_of(
+        request.META.get("REMOTE_ADDR") or "",
+        request.META.get("HTTP_X_FORWARDED_FOR") or "",
+        trusted=settings.GINKGO.trusted_proxies,
+    )
+
+
+def address_of(peer: str, forwarded_for: str, *, trusted: Sequence[str]) -> str:
+    """Return the last address that no proxy of ours has. Pure.
+
+    Anybody can send X-Forwarded-For, so it is read only where the peer is a trusted proxy, and from
+    the right: what stands left of the last untrusted address is what the client claimed.
+    """
+    networks = [ipaddress.ip_network(text) for text in trusted]
+    hops = [hop.strip() for hop in forwarded_for.split(",") if hop.strip()][-20:]
+    address = _normal(peer)
+    while hops and _is_within(address, networks):
+        claimed = _normal(hops.pop())
+        if not claimed:
+            break  # nonsense from a trusted proxy: its own address is all that is known
+        address = claimed
+    return address
+
+
+def neighbourhood(address: str) -> str:
+    """Return what one person can choose from: an IPv4 address, or the /64 of an IPv6 one. Pure."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return address
+    return str(ipaddress.ip_network(f"{address}/64", strict=False).network_address)
+
+
+def _normal(text: str) -> str:
+    try:
+        parsed = ipaddress.ip_address(text.strip())
+    except ValueError:
+        return ""
+    mapped = getattr(parsed, "ipv4_mapped", None)
+    return str(mapped or parsed)
+
+
+def _is_within(address: str, networks: Sequence[_Network]) -> bool:
+    if not address:
+        return False
+    parsed = ipaddress.ip_address(address)
+    return any(parsed in network for network in networks)

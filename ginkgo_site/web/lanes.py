@@ -1,0 +1,160 @@
+"""How many requests Django works on at once, so that no flood keeps an operator from halting.
+
+Each request has a thread and, from its first statement on, a connection of the process's pool. The
+lanes together hold fewer requests than the pool has connections:
+
+    login    passwords: few at once and few of one address; beyond that a quick 429
+    reserve  halt, health: whatever the others do, these have room
+    general  everything else; a short queue, then 503
+
+Static files need neither and pass by. The node protocol and websockets do not come through here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+from asgiref.sync import sync_to_async
+from django.core.handlers.asgi import ASGIHandler
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from ginkgo_site.web.busy import Busy, busy_response
+from ginkgo_site.web.client_address import client_address, neighbourhood
+from ginkgo_site.web.room import GENERAL_SIZE, LOGIN_SIZE, RESERVE_SIZE
+
+LOGIN_PATHS = ("/login/", "/admin/login/")
+RESERVE_PATHS = ("/api/halt/", "/halt/", "/halts/", "/api/healthz", "/api/readyz")
+
+
+@dataclass
+class Lane:
+    """Room for `size` requests; further ones wait `wait_s` at most. One address has at most
+    `of_one`, those that wait included."""
+
+    name: str
+    size: int
+    of_one: int
+    wait_s: float
+    most_waiting: int
+    _inside: int = 0
+    _of: Counter[str] = field(default_factory=Counter)
+    _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+
+    async def enter(self, address: str) -> None:
+        """Return once inside, or raise Busy."""
+        if self._of[address] >= self.of_one:
+            raise Busy(429, "Too many requests of your address at once", 1)
+        self._of[address] += 1
+        try:
+            if self._inside >= self.size:
+                await self._wait()
+            else:
+                self._inside += 1
+        except BaseException:
+            self._forget(address)
+            raise
+
+    def leave(self, address: str) -> None:
+        """Give the place to the request that has waited longest."""
+        self._forget(address)
+        self._hand_over()
+
+    def _forget(self, address: str) -> None:
+        self._of[address] -= 1
+        if not self._of[address]:
+            del self._of[address]
+
+    def _hand_over(self) -> None:
+        while self._waiting:
+            first = self._waiting.popleft()
+            if not first.done():
+                first.set_result(None)
+                return
+        self._inside -= 1
+
+    async def _wait(self) -> None:
+        """Return when a place was handed over, or raise Busy."""
+        if len(self._waiting) >= self.most_waiting:
+            raise Busy(429 if self.name == "login" else 503, "Too many requests at once", 2)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            async with asyncio.timeout(self.wait_s):
+                await turn
+        except TimeoutError:
+            if turn.cancelled() or not turn.done():
+                raise Busy(503, f"No room within {self.wait_s:g} s", 2) from None
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._hand_over()  # it came in the same moment
+            raise
+        finally:
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(turn)
+
+
+class LanedHandler(ASGIHandler):
+    """Django's handler, which lets a request in, in the lane of its path, and sees it to its end.
+
+    No middleware: those run in the request's thread already, and ahead of the handler the body is
+    still to come, which a client may send as slowly as it likes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._login = Lane("login", LOGIN_SIZE, of_one=2, wait_s=0, most_waiting=0)
+        self._reserve = Lane("reserve", RESERVE_SIZE, of_one=20, wait_s=10, most_waiting=50)
+        self._general = Lane("general", GENERAL_SIZE, of_one=100, wait_s=5, most_waiting=200)
+
+    async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
+        """Return the answer, or that there is no room."""
+        if request.path.startswith("/static/"):
+            return await super().get_response_async(request)
+        lane = self._lane(request)
+        address = neighbourhood(client_address(request))
+        try:
+            await lane.enter(address)
+        except Busy as busy:
+            return busy_response(request, busy)
+        work = asyncio.ensure_future(self._answer(request))
+        work.add_done_callback(lambda _: lane.leave(address))
+        return await _to_its_end(work)
+
+    async def _answer(self, request: HttpRequest) -> HttpResponseBase:
+        response = await super().get_response_async(request)
+        # Else the connection is held until the client has read the answer.
+        await sync_to_async(_let_go_of_connection)()
+        return response
+
+    def _lane(self, request: HttpRequest) -> Lane:
+        if request.method == "POST" and request.path in LOGIN_PATHS:
+            return self._login
+        return self._reserve if request.path.startswith(RESERVE_PATHS) else self._general
+
+
+async def _to_its_end(work: asyncio.Future[HttpResponseBase]) -> HttpResponseBase:
+    """Return the result. A client that goes away does not end a thread, so neither the lane nor the
+    request's thread pool, whose end waits for the thread on the event loop, may be left before."""
+    gone: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError as cancelled:
+            gone = cancelled
+        except Exception:
+            break  # the result tells
+    if gone is not None:
+        work.exception()  # it was retrieved: nobody is left to be told
+        raise gone
+    return work.result()
+
+
+def _let_go_of_connection() -> None:
+    from django.db import connection
+
+    if not connection.in_atomic_block:
+        connection.close()

@@ -1,0 +1,199 @@
+"""Logins: guesses are slowed down, and no password is hashed while a connection is held.
+
+django-axes asks `Throttle` before a password is looked at and tells it of every failure. Failures
+are counted by (name, address) and by address, in this process. A name alone is never locked: then
+anybody could keep an operator out by guessing his password from elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from axes.backends import AxesStandaloneBackend
+from axes.handlers.base import AbstractAxesHandler, AxesBaseHandler
+from django.contrib.auth import get_user_model
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.hashers import make_password
+from django.db import connection
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+
+from ginkgo_site.web.busy import Busy, busy_response
+from ginkgo_site.web.client_address import client_address, neighbourhood
+
+#: Failures are forgotten after this long without another one.
+FORGET_S = 3600.0
+#: At most so many names or addresses are remembered; the one that was quiet longest goes first.
+MOST = 10_000
+#: A hash keeps a processor busy for some 0.3 s: half of the processors may do that at once.
+HASHES_AT_ONCE = max(1, (os.cpu_count() or 2) // 2)
+HASH_WAIT_S = 2.0
+
+
+class Failures:
+    """Failures by key. From the one after `free` on, each doubles the wait, up to `longest_s`."""
+
+    def __init__(self, free: int, first_s: float, longest_s: float) -> None:
+        self._free, self._first_s, self._longest_s = free, first_s, longest_s
+        self._seen: OrderedDict[str, tuple[int, float]] = OrderedDict()  # count, time of the last
+        self._lock = threading.Lock()
+
+    def wait_s(self, key: str, now: float) -> float:
+        """Return how long `key` has to wait yet; 0 if it may try."""
+        with self._lock:
+            count, last = self._seen.get(key, (0, 0.0))
+        if count <= self._free or now - last > FORGET_S:
+            return 0.0
+        doublings = min(count - self._free - 1, 20)
+        return max(last + min(self._first_s * 2.0**doublings, self._longest_s) - now, 0.0)
+
+    def add(self, key: str, now: float) -> None:
+        """Count one more."""
+        with self._lock:
+            count, last = self._seen.pop(key, (0, now))
+            self._seen[key] = (1 if now - last > FORGET_S else count + 1, now)
+            while len(self._seen) > MOST:
+                self._seen.popitem(last=False)
+
+    def forget(self, key: str) -> None:
+        """Count from nothing again."""
+        with self._lock:
+            self._seen.pop(key, None)
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._seen.clear()
+
+
+of_name_and_address = Failures(free=4, first_s=2, longest_s=300)
+of_address = Failures(free=19, first_s=1, longest_s=60)
+
+
+class Throttle(AbstractAxesHandler, AxesBaseHandler):
+    """What django-axes asks and tells."""
+
+    def is_locked(self, request: Any, credentials: Any = None) -> bool:
+        """Return whether this name, from this address, has to wait."""
+        return wait_s(request, (credentials or {}).get("username")) > 0
+
+    def get_failures(self, request: Any, credentials: Any = None) -> int:
+        """Part of the interface; `is_locked` says it."""
+        return 0
+
+    def user_login_failed(
+        self, sender: Any, credentials: Any, request: Any = None, **kwargs: Any
+    ) -> None:
+        """Count a wrong password. One that was not looked at is none."""
+        if request is None:
+            return
+        request.axes_credentials = credentials
+        if request.axes_locked_out:
+            return
+        now, name = time.monotonic(), (credentials or {}).get("username")
+        address = neighbourhood(client_address(request))
+        of_name_and_address.add(_pair(name, address), now)
+        of_address.add(address, now)
+
+    def user_logged_in(self, sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
+        """Forget this person's mistakes. Those of the address stay: one account would clear it."""
+        address = neighbourhood(client_address(request))
+        of_name_and_address.forget(_pair(user.get_username(), address))
+
+    def user_logged_out(self, sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
+        """Nothing changes."""
+
+
+def wait_s(request: HttpRequest, name: str | None) -> float:
+    """Return how long a login of this name from the request's address has to wait yet."""
+    now, address = time.monotonic(), neighbourhood(client_address(request))
+    return max(
+        of_name_and_address.wait_s(_pair(name, address), now), of_address.wait_s(address, now)
+    )
+
+
+def _pair(name: str | None, address: str) -> str:
+    return f"{(name or '')[:150]}\n{address}"
+
+
+def locked_out_response(
+    request: HttpRequest, credentials: dict[str, Any] | None = None
+) -> HttpResponse:
+    """Answer a login that has to wait: 429, and for how long."""
+    name = (credentials or {}).get("username")
+    left_s = max(math.ceil(wait_s(request, name)), 1)
+    return busy_response(request, Busy(429, "Too many wrong passwords", left_s))
+
+
+class ThrottleBackend(AxesStandaloneBackend):
+    """Ends a login that has to wait before its password is looked at."""
+
+    def authenticate(
+        self, request: Any, username: Any = None, password: Any = None, **kwargs: Any
+    ) -> None:
+        """Raise axes' refusal where the login has to wait. A caller without a request is ours."""
+        if request is not None:
+            super().authenticate(request, username=username, password=password, **kwargs)
+
+
+class HashApartBackend(ModelBackend):
+    """Checks passwords a few at a time, and without a connection meanwhile."""
+
+    def authenticate(
+        self, request: Any, username: Any = None, password: Any = None, **kwargs: Any
+    ) -> Any:
+        """Return the user, or None. Raises Busy where too many passwords are being checked.
+
+        Held for 0.3 s each, the connections of forty wrong logins were all there are.
+        """
+        if username is None or password is None:
+            return None
+        users = get_user_model()
+        try:
+            user = users._default_manager.get_by_natural_key(username)
+        except users.DoesNotExist:
+            user = None
+        if not connection.in_atomic_block:
+            connection.close()
+        with _slot():
+            if user is None:
+                make_password(password)  # takes as long as a wrong password of a known name
+                return None
+            right = user.check_password(password)
+        return user if right and self.user_can_authenticate(user) else None
+
+
+_slots = threading.BoundedSemaphore(HASHES_AT_ONCE)
+
+
+@contextmanager
+def _slot() -> Iterator[None]:
+    if not _slots.acquire(timeout=HASH_WAIT_S):
+        raise Busy(503, "Too many passwords are being checked", 2)
+    try:
+        yield
+    finally:
+        _slots.release()
+
+
+class BusyMiddleware:
+    """Answers what was raised for want of room."""
+
+    def __init__(self, get_response: Any) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Pass the request on."""
+        response: HttpResponseBase = self._get_response(request)
+        return response
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """Return the answer to Busy."""
+        return busy_response(request, error) if isinstance(error, Busy) else None

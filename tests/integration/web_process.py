@@ -1,0 +1,78 @@
+"""A real web process on the test's database."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
+from django.db import connection
+
+from ginkgo_site.env import CHECKOUT
+
+
+@contextmanager
+def a_web_process(folder: Path, **environment: str) -> Iterator[str]:
+    """Yield the address of a web process as bin/up starts it, and end it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    argv = [sys.executable, "-m", "uvicorn", "ginkgo_site.asgi:application"]
+    argv += ["--host", "127.0.0.1", "--port", str(port), "--lifespan", "on", "--no-proxy-headers"]
+    argv += ["--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "1"]
+    given = {
+        "DATABASE_URL": database_url(),
+        "GINKGO_HOME": str(folder),
+        "PYTHONPATH": str(CHECKOUT),
+    }
+    with open(folder / "web.log", "w") as log:
+        process = subprocess.Popen(
+            argv, cwd=CHECKOUT, env={**os.environ, **given, **environment}, stdout=log, stderr=log
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 60
+        while not _answers(f"{url}/api/readyz"):
+            assert process.poll() is None, (folder / "web.log").read_text()
+            assert time.monotonic() < deadline, (folder / "web.log").read_text()
+            time.sleep(0.05)
+        yield url
+    finally:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def database_url() -> str:
+    """Return the address of the test's own database."""
+    settings = connection.settings_dict
+    host, port = quote(settings["HOST"], safe=""), settings["PORT"] or "5432"
+    return f"postgresql://{settings['USER']}@/{settings['NAME']}?host={host}&port={port}"
+
+
+def with_real_hash(name: str, password: str) -> None:
+    """Give a user a password that the product's processes can check: tests hash cheaply."""
+    hasher = PBKDF2PasswordHasher()
+    get_user_model().objects.filter(username=name).update(
+        password=hasher.encode(password, hasher.salt())
+    )
