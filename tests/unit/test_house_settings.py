@@ -36,7 +36,7 @@ def test_the_web_process_shares_connections_and_its_string_stays_libpq() -> None
     database = django_database("postgresql://u@h/d")
     share_connections(database)
     assert database["CONN_MAX_AGE"] == 0
-    assert database["OPTIONS"]["pool"]["max_size"] == 8
+    assert database["OPTIONS"]["pool"]["max_size"] == 16
     assert "pool" not in conninfo_to_dict(conninfo())
 
 
