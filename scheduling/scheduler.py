@@ -14,7 +14,7 @@ from psycopg.errors import DeadlockDetected, LockNotAvailable
 from scheduling.decide.world import Policy
 from scheduling.enact import alerts
 from scheduling.enact.hints import wake
-from scheduling.enact.recipe import run
+from scheduling.enact.recipe import run_bare
 from scheduling.enact.timing import Timing, timing
 from scheduling.observe.standing import Standing
 from scheduling.passes.balance import BalanceOutcome, balance
@@ -63,20 +63,20 @@ class Scheduler:
         is under way, it is waited for up to `patience_s`.
         """
         until = time.monotonic() + patience_s
-        while not run(take(self.holder)):
+        while not run_bare(take(self.holder)):
             if time.monotonic() >= until:
                 return TickOutcome(ran=False)
             time.sleep(0.05)  # a lock that ends by time alone has no event
         try:
             swept = self.check_heartbeat(whole=whole)
             balanced = self.assign_portfolios(rebalance=rebalance, actor=actor)
-            run(ran())
+            run_bare(ran())
             self.publish_schedule_update(swept, balanced)
             if whole:
                 self.raise_alerts()
             return TickOutcome(ran=True, sweep=swept, balance=balanced)
         finally:
-            run(drop(self.holder))
+            run_bare(drop(self.holder))
 
     def check_heartbeat(self, *, whole: bool = True) -> SweepOutcome:
         """Mark nodes without a beat lost, end overdue steps. Changes a status, moves nothing."""
@@ -92,7 +92,7 @@ class Scheduler:
     def raise_alerts(self) -> None:
         """Open alerts whose cause is there and close those whose cause is gone."""
         try:
-            changed = run(alerts.compare(self.timing))
+            changed = run_bare(alerts.compare(self.timing))
         except (LockNotAvailable, DeadlockDetected):
             return  # another watcher does the same
         for row in changed:
@@ -104,4 +104,4 @@ class Scheduler:
         The hints to the nodes themselves rode in the transactions of the changes.
         """
         if swept or balanced.requested:
-            run(wake())
+            run_bare(wake())

@@ -21,7 +21,7 @@ from ginkgo_site.deadline import Connection
 from scheduling.decide.world import Plan
 from scheduling.dispatch.echo import ECHO_INTERVAL_S, Echo
 from scheduling.enact.lease import next_expiry
-from scheduling.enact.recipe import run
+from scheduling.enact.recipe import run_bare
 from scheduling.errors import SnapshotUnavailable
 from scheduling.passes.lock import look
 from scheduling.passes.resilience import Resilience
@@ -128,7 +128,7 @@ class Watcher:
             logger.warning("a hint was not passed on: %s", error)
 
     def _tick(self, rebalance: bool) -> None:
-        run(look(self.scheduler.holder))
+        run_bare(look(self.scheduler.holder))
         began = time.monotonic()
         # A node that is lost does not wait for what could as well be seen a moment later.
         whole = self._next_whole <= began < self._lease_ends
@@ -147,7 +147,7 @@ class Watcher:
         if outcome.ran and rebalance:
             self._next_rebalance = time.monotonic() + self._rest_of(outcome)
         self._wait_s = LOOK_S if outcome.ran else 0.1
-        expiry_s = run(next_expiry())
+        expiry_s = run_bare(next_expiry())
         self._lease_ends = float("inf")
         if expiry_s is not None and expiry_s > 0:
             self._wait_s = min(self._wait_s, expiry_s + 0.005)

@@ -70,6 +70,16 @@ def quick_passwords() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def idle_as_long_as_a_test() -> Iterator[None]:
+    """Let a transaction stand idle for as long as a test needs: most tests run inside one."""
+    from scheduling.enact import recipe
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "IDLE_LIMIT", "60s")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def quick_flush() -> Iterator[None]:
     """Empty tables row by row after a test that commits: there are few rows and many tables, and to
     truncate one makes new files for it and for each of its indexes."""

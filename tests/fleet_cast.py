@@ -5,7 +5,8 @@ Everything goes through the statements that daemons and people use; nothing writ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,7 +25,7 @@ from scheduling.enact.commit import commit
 from scheduling.enact.deaths import died, prove
 from scheduling.enact.handoff import expire, prepared, release, request, step_failed
 from scheduling.enact.lease import beat
-from scheduling.enact.recipe import run
+from scheduling.enact.recipe import run, run_bare
 from scheduling.enact.register import register
 from scheduling.enact.timing import timing
 from scheduling.models import GatewayPulse, Handoff, Lease, Node, Run
@@ -47,6 +48,7 @@ class Daemon:
 
     row: Node
     incarnation: UUID
+    left_out: int = 0  #: answers that left something out, since somebody held its row
 
     @property
     def name(self) -> str:
@@ -93,17 +95,48 @@ class Daemon:
         return result.answer
 
     def send(self, *commits: Commit) -> list[CommitResult]:
-        """Send ordinary commits as one request."""
-        return run(commit(self.row.pk, self.name, self.incarnation, commits))
+        """Send ordinary commits as one request, and again what an answer left out."""
+        answers: dict[int, CommitResult] = {}
+
+        def all_answered() -> bool:
+            asked = [c for c in commits if c.portfolio not in answers]
+            results = run_bare(commit(self.row.pk, self.name, self.incarnation, asked))
+            answers.update({result.portfolio: result for result in results})
+            return len(answers) == len(commits)
+
+        self._repeat(all_answered)
+        return [answers[c.portfolio] for c in commits]
 
     def release(self, words: Commit) -> CommitResult:
-        """Send a last commit."""
-        return run(release(self.row.pk, self.name, self.incarnation, words, timing()))
+        """Send a last commit, until it is answered."""
+        answer: list[CommitResult] = []
+
+        def answered() -> bool:
+            found = run(release(self.row.pk, self.name, self.incarnation, words, timing()))
+            answer.extend([] if found is None else [found])
+            return found is not None
+
+        self._repeat(answered)
+        return answer[0]
 
     def beat(self, **said: Any) -> Any:
-        """Beat once; return the row of the answer."""
+        """Beat until nobody holds the lease; return the row of the answer."""
         words = Beat(incarnation=str(self.incarnation), have_version=0, **said)
-        return run(beat([self.row.pk], [words], timing()))[self.row.pk]
+        answer: list[Any] = []
+
+        def written() -> bool:
+            answer[:] = [run_bare(beat([self.row.pk], [words], timing()))[self.row.pk]]
+            return not answer[0].row_held
+
+        self._repeat(written)
+        return answer[0]
+
+    def _repeat(self, answered: Callable[[], bool]) -> None:
+        until = time.monotonic() + 10
+        while not answered():
+            self.left_out += 1
+            assert time.monotonic() < until, "a row was held all the time"
+            time.sleep(0.005)
 
     def ready(self, handoff: Handoff) -> str:
         """Report this handoff as prepared; return what came of it."""

@@ -8,6 +8,7 @@ from chaos.faults import (
     database,
     handoffs,
     load,
+    locks,
     network,
     nodes,
     people,
@@ -30,6 +31,7 @@ FAULTS: dict[str, Fault] = {
         strategies,
         nodes,
         people,
+        locks,
         load,
     )
     for fault in module.FAULTS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 
 import psutil
 
@@ -119,12 +120,12 @@ def freeze_lock_holder(scene: Scene) -> None:
 
 def two_watchers(scene: Scene) -> None:
     """Two watchers at once."""
-    with_another(scene, [sys.executable, "manage.py", "run_watcher"], 8)
+    withanother_process(scene, [sys.executable, "manage.py", "run_watcher"], 8)
 
 
 def two_workers(scene: Scene) -> None:
     """Two workers at once."""
-    with_another(scene, [sys.executable, "manage.py", "qcluster"], 8)
+    withanother_process(scene, [sys.executable, "manage.py", "qcluster"], 8)
 
 
 def two_webs(scene: Scene) -> None:
@@ -135,7 +136,7 @@ def two_webs(scene: Scene) -> None:
     _, wire = scene.far_node()
     argv = [sys.executable, "-m", "uvicorn", "ginkgo_site.asgi:application"]
     argv += ["--port", str(port), "--log-level", "warning", "--no-access-log"]
-    with _another(scene, argv) as web:
+    with another_process(scene, argv) as web:
         if not scene.expect(lambda: _listens(port), RESTART_LIMIT_S, "the second web process"):
             return
         with wire.to_another(f"http://127.0.0.1:{port}"):
@@ -146,9 +147,9 @@ def two_webs(scene: Scene) -> None:
         scene.sleep(1)
 
 
-def with_another(scene: Scene, argv: list[str], seconds: float) -> None:
+def withanother_process(scene: Scene, argv: list[str], seconds: float) -> None:
     """Run one more process of the control plane for a while."""
-    with _another(scene, argv):
+    with another_process(scene, argv):
         scene.sleep(seconds)
 
 
@@ -157,15 +158,18 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-class _another:
+class another_process:
     """One more process, ended with all that it started."""
 
-    def __init__(self, scene: Scene, argv: list[str]) -> None:
+    def __init__(
+        self, scene: Scene, argv: list[str], more_environment: Mapping[str, str] | None = None
+    ) -> None:
         self._log = open(scene.fleet.home / "logs" / "another.log", "ab")  # noqa: SIM115
         environment = scene.fleet.environment() | {
             MARK: str(scene.fleet.home),
             "DJANGO_SETTINGS_MODULE": "ginkgo_site.settings",
             "PYTHONPATH": str(CHECKOUT),
+            **(more_environment or {}),
         }
         self._process = subprocess.Popen(
             argv,

@@ -3,6 +3,10 @@
 Several portfolios go in one set-based statement; a stale one writes nothing and harms nobody. What
 the fence refused is told apart in a second statement, since the first one's snapshot is older than
 the answer: it would call a repeat in flight a conflict, and miss an epoch that was just raised.
+
+The statement waits for no row lock: whoever holds one may be frozen, and every portfolio of the
+request would wait with the one that is held. A portfolio whose row is held, or whose first commit
+has to raise the version of a node whose row is held, gets no answer, which the daemon repeats.
 """
 
 from __future__ import annotations
@@ -22,13 +26,27 @@ WITH input AS MATERIALIZED (
         %(to_seqs)b::bigint[], %(batches)b::uuid[], %(states)b::bytea[], %(suppressed)b::boolean[]
     ) AS i(portfolio, epoch, from_seq, to_seq, batch, state, suppress)
 ), locked AS MATERIALIZED (
-    -- In portfolio order, so that two overlapping requests cannot deadlock.
-    SELECT r.portfolio_id, r.last_commit_at AS before, r.first_commit_at IS NULL AS first
+    SELECT r.portfolio_id, r.epoch, r.last_commit_at AS before,
+           r.first_commit_at IS NULL AS first
     FROM scheduling_run r JOIN input i ON r.portfolio_id = i.portfolio
     WHERE r.epoch = i.epoch AND r.node_id = %(node)s AND r.incarnation = %(incarnation)s
       AND r.last_seq = i.from_seq
     ORDER BY r.portfolio_id
-    FOR UPDATE OF r
+    FOR UPDATE OF r SKIP LOCKED
+), closing AS MATERIALIZED (
+    -- The handoffs that the first commit of an epoch ends. Whoever changes one holds its run.
+    SELECT h.id, h.portfolio_id, h.source_node_id, h.target_node_id
+    FROM locked l JOIN scheduling_handoff h
+        ON h.portfolio_id = l.portfolio_id AND h.to_epoch = l.epoch AND h.state = 'activating'
+    WHERE l.first
+), places AS MATERIALIZED (
+    SELECT n.id FROM scheduling_node n
+    WHERE n.id IN (SELECT source_node_id FROM closing UNION SELECT target_node_id FROM closing)
+    ORDER BY n.id FOR NO KEY UPDATE SKIP LOCKED
+), barred AS MATERIALIZED (
+    SELECT c.portfolio_id FROM closing c
+    WHERE c.source_node_id NOT IN (SELECT id FROM places)
+       OR c.target_node_id NOT IN (SELECT id FROM places)
 ), fenced AS (
     -- The rival that may win: a grant that raised the epoch, or the same batch sent twice. Then
     -- no row matches, and everything below selects from nothing.
@@ -55,6 +73,7 @@ WITH input AS MATERIALIZED (
     WHERE l.portfolio_id = i.portfolio AND r.portfolio_id = i.portfolio
       AND r.epoch = i.epoch AND r.node_id = %(node)s AND r.incarnation = %(incarnation)s
       AND r.last_seq = i.from_seq
+      AND r.portfolio_id NOT IN (SELECT portfolio_id FROM barred)
     RETURNING r.portfolio_id, r.epoch, r.revision, r.last_seq, r.last_commit_at AS now,
               r.first_commit_at AS began, i.from_seq, i.state, i.suppress, l.before, l.first
 ), kept AS (
@@ -118,9 +137,8 @@ WITH input AS MATERIALIZED (
     -- The first commit of an epoch ends its handoff in the same breath.
     UPDATE scheduling_handoff h SET state = 'done', activated_at = f.now, finished_at = f.now,
         pause_ms = extract(epoch FROM f.now - f.before) * 1000
-    FROM fenced f
-    WHERE f.first AND h.portfolio_id = f.portfolio_id AND h.to_epoch = f.epoch
-      AND h.state = 'activating'
+    FROM fenced f JOIN closing c ON c.portfolio_id = f.portfolio_id
+    WHERE h.id = c.id AND h.state = 'activating'
     RETURNING h.id, h.kind, h.portfolio_id, h.source_node_id, h.target_node_id, h.pause_ms
 ), returned AS (
     -- After a rollback the pause lasts until the source commits again.
@@ -137,14 +155,10 @@ WITH input AS MATERIALIZED (
     SELECT clock_timestamp(), 'handoff_done', portfolio_id, target_node_id, '', '',
            jsonb_build_object('handoff', id, 'kind', kind, 'pause_ms', pause_ms)
     FROM closed
-), places AS MATERIALIZED (
-    -- In id order, as everybody locks nodes.
-    SELECT n.id FROM scheduling_node n
-    WHERE n.id IN (SELECT source_node_id FROM closed UNION SELECT target_node_id FROM closed)
-    ORDER BY n.id FOR NO KEY UPDATE
 ), touched AS (
     UPDATE scheduling_node n SET desired_version = n.desired_version + 1
     FROM places WHERE n.id = places.id
+      AND EXISTS (SELECT FROM closed c WHERE n.id IN (c.source_node_id, c.target_node_id))
     RETURNING n.id, n.desired_version
 ), hinted AS (
     SELECT pg_notify('ginkgo', json_build_object(
@@ -188,33 +202,39 @@ def commit(
 ) -> Recipe[list[CommitResult]]:
     """Commit what the fence lets through; answer for each portfolio, in the order asked.
 
+    A portfolio whose row somebody holds is left out of the answer: repeat its commit as it is.
     Two statements where anything was refused, else one. Ordinary commits only: a release is
     `scheduling.enact.handoff.release`.
     """
     rows = yield from call(COMMIT, **arrays(node, node_name, incarnation, commits))
     passed = {row.portfolio_id: row.version for row in rows}
     refused = [c for c in commits if c.portfolio not in passed]
-    told: dict[int, CommitResult] = {}
+    answers: dict[int, CommitResult] = {
+        portfolio: CommitResult(portfolio=portfolio, answer="ok", version=version)
+        for portfolio, version in passed.items()
+    }
     if refused:
-        told = yield from tell_refused(node, incarnation, refused)
-    return [
-        told[c.portfolio]
-        if c.portfolio in told
-        else CommitResult(portfolio=c.portfolio, answer="ok", version=passed[c.portfolio])
-        for c in commits
-    ]
+        answers |= yield from tell_refused(node, incarnation, refused)
+    return [answers[c.portfolio] for c in commits if c.portfolio in answers]
 
 
 def tell_refused(
     node: int, incarnation: UUID, refused: Sequence[Commit]
 ) -> Recipe[dict[int, CommitResult]]:
-    """Tell apart what the fence refused, and write down the ones that a higher epoch fenced."""
+    """Tell apart what the fence refused, and write down the ones that a higher epoch fenced.
+
+    No answer is returned for a commit that would pass now.
+    """
     rows = yield from call(
         REFUSED, portfolios=[c.portfolio for c in refused], batches=[UUID(c.batch) for c in refused]
     )
     by_portfolio = {row.portfolio: row for row in rows}
-    told = {c.portfolio: classify(c, node, incarnation, by_portfolio[c.portfolio]) for c in refused}
-    fenced = [c for c in refused if told[c.portfolio].answer == "fenced"]
+    told: dict[int, CommitResult] = {}
+    for each in refused:
+        answer = classify(each, node, incarnation, by_portfolio[each.portfolio])
+        if answer is not None:
+            told[each.portfolio] = answer
+    fenced = [c for c in refused if c.portfolio in told and told[c.portfolio].answer == "fenced"]
     if fenced:
         yield from call(
             FENCED_EVENT,
@@ -229,8 +249,11 @@ def tell_refused(
     return told
 
 
-def classify(commit: Commit, node: int, incarnation: UUID, found: Row) -> CommitResult:
-    """Return the answer to a commit that the fence refused, from the row as it is now. Pure."""
+def classify(commit: Commit, node: int, incarnation: UUID, found: Row) -> CommitResult | None:
+    """Return the answer to a commit that the fence refused, from the row as it is now. Pure.
+
+    None where the row is what the commit asks for: somebody held it, and its end is not known.
+    """
 
     def answer(kind: Any, detail: str = "") -> CommitResult:
         return CommitResult(portfolio=commit.portfolio, answer=kind, detail=detail)
@@ -251,6 +274,8 @@ def classify(commit: Commit, node: int, incarnation: UUID, found: Row) -> Commit
     if found.batch == UUID(commit.batch):
         # A release that did not raise the epoch handed nothing over.
         return answer("ok" if commit.release is None else "keep", "this batch was committed before")
+    if found.last_seq == commit.from_seq:
+        return None
     return answer("conflict", f"it stands at seq {found.last_seq}, not at {commit.from_seq}")
 
 

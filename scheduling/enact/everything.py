@@ -13,10 +13,13 @@ from typing import NamedTuple
 from scheduling.enact.recipe import Recipe, Row, call
 
 #: Whoever holds a row is waited for longer than elsewhere: a frozen client loses its transaction
-#: after 15 s (`idle_in_transaction_session_timeout`), and then this one must go on, not give up.
+#: after 15 s at the latest (`idle_in_transaction_session_timeout`), and then this one must go on,
+#: not give up. Its own lines for ten thousand portfolios are made between two of its statements,
+#: so it may stand idle for longer than others.
 PATIENCE = """
 SELECT set_config('lock_timeout', '20s', true) AS lock_timeout,
-       set_config('statement_timeout', '60s', true) AS statement_timeout
+       set_config('statement_timeout', '60s', true) AS statement_timeout,
+       set_config('idle_in_transaction_session_timeout', '15s', true) AS idle_timeout
 """
 
 #: The limit on the client's side that goes with it.

@@ -38,10 +38,11 @@ WITH input AS MATERIALIZED (
 ), heard AS MATERIALIZED (
     SELECT i.node, least(i.unheard_s, serving.for_s) AS unheard_s FROM input i, serving
 ), locked AS MATERIALIZED (
-    -- In node order: two batches of beats that overlap would deadlock otherwise.
+    -- Nothing here waits for a row: the beats of all nodes go in one statement, and who holds one
+    -- row may be frozen. A beat whose lease is held goes into the next statement.
     SELECT l.node_id, l.expires_at FROM scheduling_lease l JOIN input i ON i.node = l.node_id
     WHERE l.incarnation = i.incarnation
-    ORDER BY l.node_id FOR UPDATE OF l
+    ORDER BY l.node_id FOR UPDATE OF l SKIP LOCKED
 ), beaten AS (
     -- The rival that may win: a new incarnation that registered. Then there is no row, and the
     -- daemon hears that it is superseded. A node that said goodbye stays gone.
@@ -58,8 +59,9 @@ WITH input AS MATERIALIZED (
       AND n.id = l.node_id AND n.status IN ('alive', 'lost')
     RETURNING l.node_id, l.expires_at, i.leaving, i.metrics, i.portfolios
 ), turned AS MATERIALIZED (
+    -- A node whose row is held turns with one of its next beats.
     SELECT n.id FROM scheduling_node n JOIN beaten b ON b.node_id = n.id
-    WHERE n.leaving <> b.leaving ORDER BY n.id FOR NO KEY UPDATE OF n
+    WHERE n.leaving <> b.leaving ORDER BY n.id FOR NO KEY UPDATE OF n SKIP LOCKED
 ), changed AS (
     UPDATE scheduling_node n SET leaving = b.leaving
     FROM beaten b, turned
@@ -90,7 +92,9 @@ WITH input AS MATERIALIZED (
         WHERE g.last_beat_at NOT BETWEEN excluded.last_beat_at - interval '1 s'
                                      AND excluded.last_beat_at + interval '1 s'
 )
-SELECT i.node, b.node_id IS NOT NULL AS beaten, l.incarnation AS held_by, n.status, n.host, n.pid,
+SELECT i.node, b.node_id IS NOT NULL AS beaten,
+       coalesce(k.node_id IS NULL AND l.incarnation = i.incarnation, false) AS row_held,
+       l.incarnation AS held_by, n.status, n.host, n.pid,
        n.desired_version,
        (extract(epoch FROM clock_timestamp()) * 1e6)::bigint AS now_us,
        (SELECT count(*) FROM hinted) AS hints,
@@ -109,11 +113,12 @@ LEFT JOIN scheduling_lease l ON l.node_id = i.node
 """
 
 #: A statement of its own, and so a snapshot of its own: the sweep may have marked the node lost
-#: while the beat waited for the lease, and the beat's own snapshot would not show it.
+#: just before the beat locked the lease, and the beat's own snapshot would not show it. A node
+#: whose row is held is made alive again by one of its next beats.
 REVIVE = """
 WITH lost AS MATERIALIZED (
     SELECT id FROM scheduling_node WHERE id = ANY(%(nodes)s::bigint[]) AND status = 'lost'
-    ORDER BY id FOR NO KEY UPDATE
+    ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 ), revived AS (
     UPDATE scheduling_node n SET status = 'alive', status_since = clock_timestamp()
     FROM lost WHERE n.id = lost.id RETURNING n.id
@@ -126,11 +131,12 @@ SELECT pg_notify('ginkgo', '{"groups": ["watcher", "board"], "message": {"type":
 FROM revived
 """
 
-#: Who holds what was not beaten, in a statement and so a snapshot of its own: a beat that waited
-#: for a register found the lease taken, yet its own snapshot still names itself as the holder. It
+#: Who holds what was not beaten, in a statement and so a snapshot of its own: a beat that met a
+#: register found the lease taken, yet its own snapshot may still name itself as the holder. It
 #: would be told that its lease is unknown, register again, and take the node back.
 HOLDERS = """
-SELECT n.id AS node, false AS beaten, l.incarnation AS held_by, n.status, n.host, n.pid,
+SELECT n.id AS node, false AS beaten, false AS row_held, l.incarnation AS held_by, n.status,
+       n.host, n.pid,
        n.desired_version, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint AS now_us,
        false AS late, false AS pending, false AS busy
 FROM scheduling_node n LEFT JOIN scheduling_lease l ON l.node_id = n.id
@@ -149,7 +155,8 @@ def beat(nodes: Sequence[int], beats: Sequence[Beat], timing: Timing) -> Recipe[
     what was not beaten.
 
     `nodes` holds each node once. A row with beaten false belongs to another incarnation or to a
-    node that said goodbye.
+    node that said goodbye; or, with row_held true, somebody holds the lease and the beat is to be
+    written again.
     """
     rows = yield from call(
         BEAT,
@@ -170,7 +177,7 @@ def beat(nodes: Sequence[int], beats: Sequence[Beat], timing: Timing) -> Recipe[
     if late:
         yield from call(REVIVE, nodes=late)
     found = {row.node: row for row in rows}
-    others = [row.node for row in rows if not row.beaten]
+    others = [row.node for row in rows if not row.beaten and not row.row_held]
     if others:
         found |= {row.node: row for row in (yield from call(HOLDERS, nodes=others))}
     return found

@@ -14,12 +14,13 @@ from uuid import UUID
 
 import msgspec
 import psycopg
+from psycopg.errors import DeadlockDetected, LockNotAvailable
 from psycopg_pool import PoolTimeout
 
 from scheduling.enact import commit as commits
 from scheduling.enact import deaths, handoff
 from scheduling.enact.lease import caught_up, goodbye, pulse
-from scheduling.enact.recipe import arun, arun_bare
+from scheduling.enact.recipe import CONNECTION_LOST, arun, arun_bare
 from scheduling.enact.register import incarnation_in_use, register
 from scheduling.enact.timing import Timing, timing
 from scheduling.errors import Refused
@@ -27,7 +28,7 @@ from scheduling.gateway.auth import Speaker, Unauthenticated, speaker
 from scheduling.gateway.beats import Coalescer, WaitedTooLong
 from scheduling.gateway.health import HEALTH, WRITE_TEST_INTERVAL_S, write_test
 from scheduling.gateway.http import ClientGone, Declined, Receive, Scope, Send, answer, read_body
-from scheduling.gateway.pool import close_pools, lease_pool, open_pools, pool
+from scheduling.gateway.pool import close_pools, lease_pool, open_pools, pool, step_pool
 from scheduling.observe.desired import desired_set
 from scheduling.wire import messages as wire
 
@@ -111,7 +112,7 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
             wire.Problem(code="invalid", message=f"A value does not fit: {_said(error)}."),
             400,
         )
-    except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, WaitedTooLong) as error:
+    except (*CONNECTION_LOST, PoolTimeout, WaitedTooLong) as error:
         logger.info("answered 503 to %s: %s", scope["path"], type(error).__name__)
         await answer(
             send,
@@ -168,7 +169,7 @@ async def _register(who: Speaker, body: bytes) -> msgspec.Struct:
     if message.capacity < 1:
         raise Declined(400, "invalid", f"capacity is {message.capacity}, it must be at least 1.")
     times = timing()
-    async with pool().connection() as connection:
+    async with step_pool().connection() as connection:
         try:
             await arun(connection, register(who.node, who.name, message, times))
         except psycopg.errors.UniqueViolation:  # two registrations under it crossed
@@ -207,17 +208,19 @@ async def _heartbeat(who: Speaker, body: bytes) -> msgspec.Struct:
     times = timing()
     desired = None
     await _note_caught_up(who, message)
-    if message.reports or row.desired_version > message.have_version:
-        async with pool().connection() as connection:
+    if message.reports:
+        async with step_pool().connection() as connection:
             for report in message.reports:
                 try:
                     await _apply(connection, who, incarnation, report)
-                except (psycopg.OperationalError, psycopg.InterfaceError):
+                except CONNECTION_LOST:
                     raise  # the database is away or a row is held: the daemon says it again
                 except Exception:
                     # The beat is durable: one report, or a fault of ours in it, must not cost the
                     # node its lease. Unanswered it would be said again for ever.
                     logger.exception("%s: a report could not be applied", who.name)
+    if message.reports or row.desired_version > message.have_version:
+        async with pool().connection() as connection:
             desired = await arun_bare(connection, desired_set(who.node, message.have_version))
     return wire.BeatAnswer(
         status="ok",
@@ -348,18 +351,39 @@ async def _commit(who: Speaker, body: bytes) -> msgspec.Struct:
             releases.append(one)
         else:
             ordinary.append(one)
-    async with pool().connection() as connection:
-        if ordinary:
+    if ordinary:
+        async with pool().connection() as connection:
             for result in await _commit_set(connection, who, incarnation, ordinary):
                 results[result.portfolio] = result
-        for one in releases:
-            try:
-                results[one.portfolio] = await arun(
-                    connection, handoff.release(who.node, who.name, incarnation, one, timing())
-                )
-            except (psycopg.DataError, psycopg.IntegrityError) as error:
-                results[one.portfolio] = _rejected(one, _said(error))
-    return wire.CommitAnswers(results=[results[p] for p in named])
+    if releases:
+        results |= await _release_all(who, incarnation, releases)
+    # What somebody holds is left out, for the daemon to repeat; its neighbours are answered now.
+    return wire.CommitAnswers(results=[results[p] for p in named if p in results])
+
+
+#: Longest that the neighbours in one request wait for a connection for its releases.
+RELEASE_WAIT_S = 0.5
+
+
+async def _release_all(
+    who: Speaker, incarnation: UUID, asked: list[wire.Commit]
+) -> dict[int, wire.CommitResult]:
+    """Release one after the other, up to the first one that meets a row that somebody holds."""
+    results: dict[int, wire.CommitResult] = {}
+    try:
+        async with step_pool().connection(timeout=RELEASE_WAIT_S) as connection:
+            for one in asked:
+                try:
+                    result = await arun(
+                        connection, handoff.release(who.node, who.name, incarnation, one, timing())
+                    )
+                except (psycopg.DataError, psycopg.IntegrityError) as error:
+                    result = _rejected(one, _said(error))
+                if result is not None:
+                    results[one.portfolio] = result
+    except (LockNotAvailable, DeadlockDetected, PoolTimeout) as busy:
+        logger.info("%s: %s, releases are to be repeated", who.name, type(busy).__name__)
+    return results
 
 
 async def _commit_set(
@@ -392,7 +416,7 @@ def _said(error: psycopg.Error) -> str:
 
 async def _goodbye(who: Speaker, body: bytes) -> msgspec.Struct:
     message = _decode(body, wire.Goodbye)
-    async with pool().connection() as connection:
+    async with step_pool().connection() as connection:
         done = await arun(
             connection,
             goodbye(who.node, who.name, _uuid(message.incarnation), message.reason[:500]),

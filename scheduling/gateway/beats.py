@@ -1,6 +1,7 @@
 """Group commit for heartbeats: beats that arrive while one update is under way go into the next.
 
-No timer, so an idle gateway adds no delay; each is answered only after its own row is durable.
+No timer, so an idle gateway adds no delay; each is answered only after its own row is durable. A
+beat whose row somebody holds goes into the next update; the beats beside it do not wait for it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from scheduling.enact.timing import timing
 from scheduling.gateway.hearing import Hearing
 from scheduling.gateway.pool import lease_pool
 from scheduling.wire.messages import Beat
+
+#: Between two updates of nothing but rows that were held.
+HELD_PAUSE_S = 0.02
 
 #: A beat that waited longer here says nothing about the node's life any more.
 LONGEST_WAIT_S = 3.0
@@ -46,6 +50,7 @@ class Coalescer:
     async def _write(self) -> None:
         while self._waiting:
             batch: list[Waiting] = []
+            held: list[Waiting] = []
             try:
                 # The connection first: beats that wait for one are in our queue as well.
                 async with lease_pool().connection() as connection:
@@ -56,10 +61,13 @@ class Coalescer:
                         rows = await arun_bare(
                             connection, beat(list(newest), list(newest.values()), timing())
                         )
-                for node, message, _, future in batch:
+                for waiting in batch:
+                    node, message, _, future = waiting
                     if future.done():
                         continue
-                    if node in rows and newest[node].incarnation == message.incarnation:
+                    if node in rows and rows[node].row_held:
+                        held.append(waiting)
+                    elif node in rows and newest[node].incarnation == message.incarnation:
                         self.hearing.heard.add(node)
                         future.set_result(rows[node])
                     else:
@@ -69,6 +77,10 @@ class Coalescer:
                     batch, self._waiting = self._waiting, []
                 for node, _, _, future in batch:
                     self._drop(node, future, error)
+            if held:
+                if not self._waiting:
+                    await asyncio.sleep(HELD_PAUSE_S)
+                self._waiting = held + self._waiting
 
     def _drop(self, node: int, future: asyncio.Future[Row], error: Exception) -> None:
         if not future.done():

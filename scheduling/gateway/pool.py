@@ -1,4 +1,4 @@
-"""The gateway's connections: two small async pools, since more only raise the tail.
+"""The gateway's connections: three small async pools, since more only raise the tail.
 
 No statement of theirs waits longer than STATEMENT_LIMIT_S for a database that fell silent, and then
 every connection is replaced: those that are idle lead to the same silent host.
@@ -6,6 +6,9 @@ every connection is replaced: those that are idle lead to the same silent host.
 What keeps a lease (beats, the tokens of whoever speaks, our own pulse) has connections of its own:
 it must never wait behind what leases are for. A thousand nodes that come back at once would else
 lose their leases waiting for each other's checkpoints, and what is lost asks for still more.
+
+Commits and what only reads never wait for a row lock. What does wait (register, releases, reports)
+has connections of its own too: a lock that a frozen process holds must not use up those of commits.
 """
 
 from __future__ import annotations
@@ -15,10 +18,16 @@ from typing import Any
 from psycopg_pool import AsyncConnectionPool
 
 from ginkgo_site.deadline import AsyncConnection
-from scheduling.enact.recipe import read_json
+from scheduling.enact.recipe import IDLE_LIMIT, read_json
 
 SIZE = 5
 LEASE_SIZE = 2  #: one for a batch of beats, one for tokens
+STEP_SIZE = 3
+#: Longest wait of a step for a row lock. The daemon repeats what did not get it.
+STEP_LOCK_TIMEOUT = "500ms"
+#: The same for a commit, which waits for locks of whole tables only. Less than STATEMENT_LIMIT_S:
+#: a server that says that a table is locked is not silent.
+LOCK_TIMEOUT = "2s"
 #: Who comes after so many is told to come again: a request that nobody waits for any more is work
 #: for nothing.
 MOST_WAITING = 500
@@ -55,6 +64,11 @@ def lease_pool() -> GatewayPool:
     return _opened("leases")
 
 
+def step_pool() -> GatewayPool:
+    """Return the pool of what may wait for row locks. Raises RuntimeError before `open_pools`."""
+    return _opened("steps")
+
+
 def _opened(name: str) -> GatewayPool:
     try:
         return _pools[name]
@@ -65,10 +79,14 @@ def _opened(name: str) -> GatewayPool:
 
 
 async def open_pools() -> None:
-    """Open both without waiting for the database, which may come later than the web."""
+    """Open all without waiting for the database, which may come later than the web."""
     from ginkgo_site.database import conninfo
 
-    for name, size, waiting in (("work", SIZE, MOST_WAITING), ("leases", LEASE_SIZE, 0)):
+    for name, size, waiting in (
+        ("work", SIZE, MOST_WAITING),
+        ("leases", LEASE_SIZE, 0),
+        ("steps", STEP_SIZE, MOST_WAITING),
+    ):
         if name in _pools:
             continue
         _pools[name] = GatewayPool(
@@ -82,18 +100,30 @@ async def open_pools() -> None:
             reconnect_timeout=0,
             max_idle=120,
             check=AsyncConnection.check,
-            configure=_configure,
+            configure=_configure_step if name == "steps" else _configure,
             kwargs={"autocommit": True, "prepare_threshold": 1},
         )
         await _pools[name].open(wait=False)
 
 
+LIMITS = """
+SELECT set_config('lock_timeout', %s, false),
+       set_config('idle_in_transaction_session_timeout', %s, false)
+"""
+
+
 async def _configure(connection: AsyncConnection) -> None:
     read_json(connection)
+    await connection.execute(LIMITS, [LOCK_TIMEOUT, IDLE_LIMIT])
+
+
+async def _configure_step(connection: AsyncConnection) -> None:
+    read_json(connection)
+    await connection.execute(LIMITS, [STEP_LOCK_TIMEOUT, IDLE_LIMIT])
 
 
 async def close_pools() -> None:
-    """Close both. Idempotent."""
+    """Close all. Idempotent."""
     while _pools:
         _, closing = _pools.popitem()
         await closing.close()

@@ -1,7 +1,8 @@
 """Brings commits to the server until each has a definite answer.
 
 Whatever waits goes into the next request, one commit of a portfolio in each. A request without a
-definite answer is repeated, byte for byte.
+definite answer is repeated, byte for byte. A portfolio that an answer leaves out is held in the
+database for a moment: its commit goes into a later request as it is, and its neighbours go on.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import cast
 
 from scheduling.node_daemon.errors import Declined, NotWelcome, ServerAway
@@ -20,6 +22,16 @@ GATHER_S = 0.003
 UNDER_WAY = 2  #: requests at once; more would only queue in the server's pool
 LARGEST_REQUEST = 200  #: commits
 FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.1, 1.0
+FIRST_HELD_S, LONGEST_HELD_S = 0.02, 0.25  #: before a commit of a held portfolio is repeated
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """One commit and who waits for its answer."""
+
+    commit: Commit
+    answer: asyncio.Future[CommitResult]
+    left_out: int = 0  #: answers that did not name its portfolio
 
 
 class Committer:
@@ -29,7 +41,8 @@ class Committer:
         """Start with an empty queue."""
         self._link = link
         self._incarnation = incarnation
-        self._queue: list[tuple[Commit, asyncio.Future[CommitResult]]] = []
+        self._queue: list[_Waiting] = []
+        self._later: set[asyncio.TimerHandle] = set()
         self._hurry = asyncio.Event()
         self._senders: set[asyncio.Task[None]] = set()
         self.version_seen: Callable[[int], None] = lambda version: None
@@ -43,14 +56,17 @@ class Committer:
         A patient one waits a moment for those of other portfolios that are due at the same time.
         """
         answer: asyncio.Future[CommitResult] = asyncio.get_running_loop().create_future()
-        self._queue.append((commit, answer))
+        self._queue.append(_Waiting(commit, answer))
         if not patient:
             self._hurry.set()
+        self._see_to_a_sender()
+        return await answer
+
+    def _see_to_a_sender(self) -> None:
         if len(self._senders) < UNDER_WAY:
             sender = asyncio.create_task(self._send_all(), name="committer")
             self._senders.add(sender)
             sender.add_done_callback(self._senders.discard)
-        return await answer
 
     async def _send_all(self) -> None:
         """Send what waits, until nothing does."""
@@ -63,40 +79,61 @@ class Committer:
                 batch = self._take()
                 if not batch:  # the other sender took all that waited
                     return
-                results = await self._send([commit for commit, _ in batch])
-                for commit, answer in batch:
-                    if not answer.done():
-                        answer.set_result(results[commit.portfolio])
+                results = await self._send([waiting.commit for waiting in batch])
+                for waiting in batch:
+                    result = results.get(waiting.commit.portfolio)
+                    if result is None:
+                        self._repeat_later(waiting)
+                    elif not waiting.answer.done():
+                        waiting.answer.set_result(result)
         finally:
             # In one step with the look at the queue: whoever commits next must not count on this.
             self._senders.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
-    def _take(self) -> list[tuple[Commit, asyncio.Future[CommitResult]]]:
+    def _repeat_later(self, waiting: _Waiting) -> None:
+        """Put a commit that was left out back into the queue after a moment."""
+        portfolio = waiting.commit.portfolio
+        if waiting.left_out in (0, 20) or waiting.left_out % 200 == 199:
+            LOG.info(
+                "portfolio %d is held in the database: its commit is repeated (%d)",
+                portfolio,
+                waiting.left_out + 1,
+            )
+        delay_s = min(FIRST_HELD_S * 2 ** min(waiting.left_out, 16), LONGEST_HELD_S)
+        waiting.left_out += 1
+
+        def again() -> None:
+            self._later.discard(timer)
+            self._queue.append(waiting)
+            self._hurry.set()
+            self._see_to_a_sender()
+
+        timer = asyncio.get_running_loop().call_later(delay_s, again)
+        self._later.add(timer)
+
+    def _take(self) -> list[_Waiting]:
         """Take what waits out of the queue, one commit of each portfolio."""
-        taken: list[tuple[Commit, asyncio.Future[CommitResult]]] = []
-        left: list[tuple[Commit, asyncio.Future[CommitResult]]] = []
+        taken: list[_Waiting] = []
+        left: list[_Waiting] = []
         seen: set[int] = set()
-        for item in self._queue:
-            if item[0].portfolio in seen or len(taken) == LARGEST_REQUEST:
-                left.append(item)
+        for waiting in self._queue:
+            if waiting.commit.portfolio in seen or len(taken) == LARGEST_REQUEST:
+                left.append(waiting)
             else:
-                seen.add(item[0].portfolio)
-                taken.append(item)
+                seen.add(waiting.commit.portfolio)
+                taken.append(waiting)
         self._queue = left
         return taken
 
     async def _send(self, commits: list[Commit]) -> dict[int, CommitResult]:
-        """Return portfolio → answer, all of them definite."""
+        """Return portfolio → answer, all of them definite. Without those that are held."""
         body = encode(CommitRequest(incarnation=self._incarnation, commits=commits))
         attempt = 0
         while True:
             try:
                 answers = await self._link.commit(body)
-                results = {result.portfolio: result for result in answers.results}
-                if results.keys() >= {commit.portfolio for commit in commits}:
-                    self.version_seen(max(result.version for result in answers.results))
-                    return results
-                raise ServerAway("an answer to a commit left portfolios out")
+                self.version_seen(max((result.version for result in answers.results), default=0))
+                return {result.portfolio: result for result in answers.results}
             except ServerAway as error:
                 if attempt in (0, 4) or attempt % 30 == 0:
                     LOG.warning("commits are repeated (attempt %d): %s", attempt + 1, error)
@@ -125,6 +162,8 @@ class Committer:
 
     async def close(self) -> None:
         """Give up on whatever is under way."""
+        for timer in self._later:
+            timer.cancel()
         for sender in list(self._senders):
             sender.cancel()
         await asyncio.gather(*self._senders, return_exceptions=True)

@@ -16,7 +16,7 @@ from scheduling.decide.reasons import as_data, render
 from scheduling.decide.world import Move, Placement, Plan, Policy, Reason
 from scheduling.enact.handoff import Request, request_all
 from scheduling.enact.hints import wake
-from scheduling.enact.recipe import Recipe, call, run
+from scheduling.enact.recipe import Recipe, call, run, run_bare
 from scheduling.enact.timing import Timing
 from scheduling.errors import Refused
 from scheduling.observe.snapshot import Observed, observe
@@ -104,7 +104,7 @@ def enact(
     changes: list[Placement | Move] = [*urgent, *plan.place, *plan.move[len(urgent) :]]
     waiting = [changes[number : number + BATCH] for number in range(0, len(changes), BATCH)]
     while waiting:
-        if not run(take(holder)):
+        if not run_bare(take(holder)):
             left = sum(map(len, waiting))
             logger.info("another pass took over; %d changes are left to it", left)
             break
@@ -117,7 +117,7 @@ def enact(
                 logger.info("%s: %s", answer.portfolio, answer.reason)
             else:
                 requested.append(answer)
-    run(_say(plan, observed))
+    run_bare(_say(plan, observed))
     return BalanceOutcome(plan, tuple(requested), tuple(rejected))
 
 

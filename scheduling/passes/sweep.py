@@ -7,13 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-import psycopg
 from django.db import Error as DjangoDatabaseError
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from scheduling.enact import deaths, handoff, storm
 from scheduling.enact.lease import mark_lost
-from scheduling.enact.recipe import Recipe, call, run
+from scheduling.enact.recipe import CONNECTION_LOST, Recipe, call, run, run_bare
 from scheduling.enact.stalls import mark_stalls
 from scheduling.enact.timing import Timing
 from scheduling.errors import Refused
@@ -56,7 +55,7 @@ def sweep(holder: str, timing: Timing, *, whole: bool = True) -> SweepOutcome:
     changes nothing twice. The pass lock is renewed before each batch. Not `whole`: only leases and
     overdue steps, for which no run is read; the rest looks at every run of the fleet.
     """
-    lost = run(mark_lost(timing))
+    lost = run_bare(mark_lost(timing))
     for node in lost:
         logger.warning(
             "%s is lost after %.1f s, limit %g s", node.name, node.silent_s, timing.lease_ttl_s
@@ -64,13 +63,13 @@ def sweep(holder: str, timing: Timing, *, whole: bool = True) -> SweepOutcome:
     run(storm.guard(timing))
     expired = sum(
         _try(lambda one=one: handoff.expire(one, timing)) not in (None, "early")  # type: ignore[misc]
-        for one in run(handoff.overdue(timing))
+        for one in run_bare(handoff.overdue(timing))
     )
     if not whole:
         return SweepOutcome(lost=tuple(node.name for node in lost), expired=expired)
-    proven = run(deaths.prove(timing))
-    run(mark_stalls(timing))
-    run(take(holder))
+    proven = run_bare(deaths.prove(timing))
+    run_bare(mark_stalls(timing))
+    run_bare(take(holder))
     reloads = sum(
         _try(
             lambda row=row: handoff.reload_to_wanted(  # type: ignore[misc]
@@ -82,7 +81,7 @@ def sweep(holder: str, timing: Timing, *, whole: bool = True) -> SweepOutcome:
             )
         )
         is not None
-        for row in run(
+        for row in run_bare(
             call(
                 deaths.STALE_REVISIONS,
                 good_after_s=timing.good_after_s,
@@ -103,16 +102,16 @@ def sweep(holder: str, timing: Timing, *, whole: bool = True) -> SweepOutcome:
             )
         )
         is not None
-        for row in run(call(UNSTOPPED))
+        for row in run_bare(call(UNSTOPPED))
     )
     limit_s = timing.activate_deadline_s
     given_up = sum(
         bool(_try(lambda row=row: deaths.give_up_on(row.portfolio_id, row.epoch, limit_s)))  # type: ignore[misc]
-        for row in run(call(deaths.UNACTIVATED, limit_s=limit_s))
+        for row in run_bare(call(deaths.UNACTIVATED, limit_s=limit_s))
     )
     given_up += sum(
         bool(_try(lambda row=row: deaths.take_back(row.portfolio_id, row.epoch)))  # type: ignore[misc]
-        for row in run(call(deaths.ORPHANED))
+        for row in run_bare(call(deaths.ORPHANED))
     )
     return SweepOutcome(
         lost=tuple(node.name for node in lost),
@@ -136,7 +135,7 @@ def _try(recipe: Callable[[], Recipe[T]]) -> T | None:
         logger.info("left for the next sweep: %s", refused)
     except (LockNotAvailable, DeadlockDetected) as busy:
         logger.info("left for the next sweep: %s", type(busy).__name__)
-    except (psycopg.OperationalError, psycopg.InterfaceError, DjangoDatabaseError):
+    except (*CONNECTION_LOST, DjangoDatabaseError):
         raise  # the database is away: nothing can be known of the others either
     except Exception:
         logger.exception("left for the next sweep")

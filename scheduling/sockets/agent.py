@@ -62,7 +62,9 @@ class AgentSocket(AsyncWebsocketConsumer):
         connection_id = uuid4()
         try:
             async with pool().connection() as connection:
-                holds = await arun(connection, connected(self.who.node, incarnation, connection_id))
+                holds = await arun_bare(
+                    connection, connected(self.who.node, incarnation, connection_id)
+                )
         except (psycopg.Error, PoolTimeout):
             await self.close(code=TRY_AGAIN)
             return

@@ -94,8 +94,11 @@ class Held:
         self.connection.close()
 
 
-def behind(held: Held, act: Callable[[], Any]) -> Any:
-    """Begin `act` while `held` is uncommitted, let it block on it, commit, return its outcome."""
+def behind(held: Held, act: Callable[[], Any], repeats: Daemon | None = None) -> Any:
+    """Begin `act` while `held` is uncommitted, let it block on it, commit, return its outcome.
+
+    What never blocks is repeated by a daemon: then `held` lasts until an answer left it out.
+    """
     outcome: list[Any] = []
 
     def work() -> None:
@@ -108,10 +111,22 @@ def behind(held: Held, act: Callable[[], Any]) -> Any:
 
     thread = threading.Thread(target=work)
     thread.start()
-    wait_until_blocked()
+    if repeats is None:
+        wait_until_blocked()
+    else:
+        wait_until_left_out(repeats)
     held.commit()
     thread.join()
     return outcome[0]
+
+
+def wait_until_left_out(daemon: Daemon) -> None:
+    """Return when an answer to this daemon left something out."""
+    for _ in range(500):
+        if daemon.left_out:
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("nobody met the row that is held")
 
 
 def wait_until_blocked() -> None:
@@ -182,7 +197,7 @@ def test_a_repeat_that_meets_its_first_in_flight_is_ok_and_no_conflict() -> None
     hand = a_trader("p", node)
     words = hand.words(1)
     held = Held(commit(node.row.pk, node.name, node.incarnation, [words]))
-    assert behind(held, lambda: hand.send(words).answer) == "ok"
+    assert behind(held, lambda: hand.send(words).answer, repeats=node) == "ok"
 
 
 def test_a_commit_that_meets_a_grant_in_flight_is_fenced_and_writes_nothing() -> None:
@@ -193,7 +208,7 @@ def test_a_commit_that_meets_a_grant_in_flight_is_fenced_and_writes_nothing() ->
     Handoff.objects.update(deadline_at=ago(1))
     held = Held(expire(handoff.pk, timing()))
     assert held.outcome == "activating"
-    answer = behind(held, lambda: hand.send(late))
+    answer = behind(held, lambda: hand.send(late), repeats=hand.daemon)
     assert answer.answer == "fenced"
     assert "owns it now" in answer.detail
     assert Order.objects.count() == 0
@@ -338,7 +353,7 @@ def test_a_beat_that_waited_for_the_sweep_makes_its_node_alive_again() -> None:
     let_expire(node)
     held = Held(mark_lost(timing()))
     assert [row.name for row in held.outcome] == ["node-1"]
-    assert behind(held, node.beat).beaten is True
+    assert behind(held, node.beat, repeats=node).beaten is True
     assert Node.objects.get().status == "alive"
 
 
@@ -357,7 +372,7 @@ def test_a_sweep_that_meets_a_beat_in_flight_marks_nobody() -> None:
 def test_a_beat_that_waited_for_a_register_hears_who_took_its_node() -> None:
     node, newer = a_node("node-1"), uuid4()
     held = Held(register(node.row.pk, node.name, registration(newer), timing()))
-    answer = behind(held, node.beat)
+    answer = behind(held, node.beat, repeats=node)
     # `unknown` is told to the holder only, who then registers, and would take it back.
     assert (answer.beaten, answer.held_by) == (False, newer)
 
@@ -533,13 +548,6 @@ def test_a_request_that_supersedes_locks_all_nodes_in_their_order() -> None:
     assert node_row(first).held_while(stop, node_row(third)) == [True]
 
 
-def test_a_commit_locks_its_runs_in_their_order_whatever_the_order_asked() -> None:
-    node = a_node("node-1")
-    first, second = a_trader("a", node), a_trader("b", node, events=9)
-    words = [second.words(1), first.words(1)]
-    assert run_row(first).held_while(lambda: node.send(*words), run_row(second)) == [True]
-
-
 def test_a_stop_locks_the_run_before_its_handoff() -> None:
     hand, _, handoff = draining()
     stop = partial(requests.stop, "p", actor="ann")
@@ -557,16 +565,6 @@ def test_a_register_locks_all_its_runs_in_their_order_and_then_its_nodes() -> No
     again = partial(a_node, "node-1")
     rows = (run_row(own), node_row(first), node_row(second))
     assert run_row(coming).held_while(again, *rows) == [True, True, True]
-
-
-def test_a_first_commit_locks_the_nodes_it_tells_in_their_order() -> None:
-    first, second = a_node("node-1"), a_node("node-2")
-    hand = a_trader("p", second)
-    handoff = requests.migrate("p", "node-1", actor="ann")
-    first.ready(handoff)
-    hand.release(handoff)
-    mine = owner("p", first)
-    assert node_row(first).held_while(lambda: mine.commit(0), node_row(second)) == [True]
 
 
 def test_proofs_and_stalls_wait_for_nobody() -> None:

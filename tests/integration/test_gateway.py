@@ -12,6 +12,7 @@ import msgspec
 import psycopg
 import pytest
 
+from ginkgo_site.database import conninfo
 from portfolios.models import Checkpoint, Order
 from scheduling import requests
 from scheduling.enact.recipe import Recipe, arun_bare
@@ -540,6 +541,85 @@ def test_deafness_that_could_not_be_told_is_told_with_the_next_pulse(
 
     serve(two_pulses)
     assert GatewayPulse.objects.get().serving_since > ago(5)
+
+
+# --- rows that somebody holds --------------------------------------------------------------------
+
+
+def test_a_beat_whose_lease_is_held_is_written_once_it_is_free_and_holds_up_no_other(
+    node: Daemon,
+) -> None:
+    other = a_node("node-2")
+    a_token(other)
+
+    async def both() -> None:
+        with psycopg.connect(conninfo()) as frozen:
+            frozen.execute(
+                "SELECT FROM scheduling_lease WHERE node_id = %s FOR UPDATE", [node.row.pk]
+            )
+            mine = asyncio.create_task(ask("heartbeat/", encode(beat(node))))
+            for _ in range(3):
+                async with asyncio.timeout(2):
+                    status, _ = await ask("heartbeat/", encode(beat(other)), "token of node-2")
+                assert status == 200
+            assert not mine.done()
+            frozen.rollback()
+        async with asyncio.timeout(2):
+            assert (await mine)[0] == 200
+
+    serve(both)
+
+
+def test_registers_that_wait_for_a_lease_use_up_no_connection_of_commits(node: Daemon) -> None:
+    hand = a_trader("p", node)
+    body = encode(CommitRequest(incarnation=str(node.incarnation), commits=[hand.words(1)]))
+    others = [a_node(f"node-{n}") for n in range(2, 2 + SIZE + 1)]
+    for daemon in others:
+        a_token(daemon)
+
+    async def beside() -> None:
+        with psycopg.connect(conninfo()) as frozen:
+            frozen.execute(
+                "SELECT FROM scheduling_lease WHERE node_id > %s FOR UPDATE", [node.row.pk]
+            )
+            waiting = [
+                asyncio.create_task(
+                    ask("register/", encode(registration()), f"token of {daemon.name}")
+                )
+                for daemon in others
+            ]
+            await asyncio.sleep(0.1)
+            async with asyncio.timeout(0.4):
+                _, answer = await ask("commit/", body)
+            assert answer["results"][0]["answer"] == "ok"
+            frozen.rollback()
+        assert {status for status, _ in await asyncio.gather(*waiting)} <= {200, 503}
+
+    serve(beside)
+
+
+def test_a_release_whose_target_is_held_is_left_out_and_its_neighbour_is_answered(
+    node: Daemon,
+) -> None:
+    target = a_node("node-2")
+    hand, neighbour = a_trader("p", node), a_trader("q", node)
+    handoff = requests.migrate("p", "node-2", actor="ann")
+    target.ready(handoff)
+    words = [hand.release_words(handoff), neighbour.words(1)]
+
+    async def beside() -> None:
+        body = encode(CommitRequest(incarnation=str(node.incarnation), commits=words))
+        with psycopg.connect(conninfo()) as frozen:
+            frozen.execute("SELECT FROM scheduling_node WHERE name = 'node-2' FOR NO KEY UPDATE")
+            async with asyncio.timeout(2):
+                status, answer = await ask("commit/", body)
+            assert status == 200
+            assert [r["portfolio"] for r in answer["results"]] == [neighbour.portfolio.pk]
+            frozen.rollback()
+        _, answer = await ask("commit/", body)
+        assert [r["answer"] for r in answer["results"]] == ["handed_over", "ok"]
+
+    serve(beside)
 
 
 # --- checkpoint ----------------------------------------------------------------------------------

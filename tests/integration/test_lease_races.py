@@ -57,7 +57,7 @@ def test_a_register_that_waited_for_a_goodbye_counts_no_death() -> None:
 def test_a_beat_that_waited_for_a_goodbye_holds_up_no_failover() -> None:
     first, second = a_node("node-1"), a_node("node-2")
     hand = a_trader("p", first)
-    behind(leaving(first), first.beat)
+    behind(leaving(first), first.beat, repeats=first)
     assert Node.objects.get(pk=first.row.pk).status == "left"
     Scheduler("a").tick()
     failover = the_handoff(hand.portfolio)
@@ -68,7 +68,7 @@ def test_a_beat_that_waited_for_a_goodbye_holds_up_no_failover() -> None:
 def test_nothing_is_begun_to_a_node_whose_beat_waited_for_its_goodbye() -> None:
     first, second = a_node("node-1"), a_node("node-2")
     hand = a_trader("p", first)
-    behind(leaving(second), second.beat)
+    behind(leaving(second), second.beat, repeats=second)
     with pytest.raises(Refused) as refused:
         hand.move_to(second)
     assert refused.value.code == "node_lost"
@@ -119,17 +119,6 @@ def test_of_two_who_revoke_the_tokens_of_a_node_at_once_one_did_it() -> None:
 
 
 # --- one order of locks --------------------------------------------------------------------------
-
-
-def test_a_batch_of_beats_locks_its_leases_in_their_order_whatever_the_order_asked() -> None:
-    first, second = a_node("node-1"), a_node("node-2")
-    nodes = [second, first]
-    words = [Beat(incarnation=str(node.incarnation), have_version=0) for node in nodes]
-
-    def beats() -> Any:
-        return run(beat([node.row.pk for node in nodes], words, timing()))
-
-    assert lease_row(first).held_while(beats, lease_row(second)) == [True]
 
 
 def lease_row(node: Daemon) -> Row:

@@ -22,7 +22,8 @@ def beat(db: Store, p: Any) -> list[Row]:
         mine = held is not None and held.incarnation == incarnation
         beaten = mine and node.status in ("alive", "lost")
         row = Row(
-            node=node_id, beaten=beaten, held_by=None if held is None else held.incarnation,
+            node=node_id, beaten=beaten, row_held=False,
+            held_by=None if held is None else held.incarnation,
             status=node.status, host=node.host, pid=node.pid, desired_version=node.desired_version,
             now_us=int(db.now * 1e6),
             late=bool(
@@ -99,7 +100,8 @@ def holders(db: Store, p: Any) -> list[Row]:
     for node_id in sorted(p.nodes):
         node, held = db.nodes[node_id], db.leases.get(node_id)
         row = Row(
-            node=node_id, beaten=False, held_by=None if held is None else held.incarnation,
+            node=node_id, beaten=False, row_held=False,
+            held_by=None if held is None else held.incarnation,
             status=node.status, host=node.host, pid=node.pid, desired_version=node.desired_version,
             now_us=int(db.now * 1e6), late=False, pending=False, busy=False,
         )  # fmt: skip

@@ -188,9 +188,11 @@ class _Cursor:
 def standing_in(db: Store) -> Iterator[None]:
     """Let the product's passes, from `Scheduler.tick` down, run on the model."""
     with (
-        mock.patch.object(scheduler, "run", db.run),
+        mock.patch.object(scheduler, "run_bare", db.run_bare),
         mock.patch.object(sweep, "run", db.run),
+        mock.patch.object(sweep, "run_bare", db.run_bare),
         mock.patch.object(balance, "run", db.run),
+        mock.patch.object(balance, "run_bare", db.run_bare),
         mock.patch.object(snapshot, "django_cursor", return_value=_Cursor(db)),
         mock.patch.object(snapshot, "connection", Row(in_atomic_block=True)),
     ):

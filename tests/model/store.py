@@ -118,7 +118,11 @@ class Store:
 
     # --- running -----------------------------------------------------------------------------
 
-    def run(self, recipe: Recipe[T]) -> T:
+    def run_bare(self, recipe: Recipe[T]) -> T:
+        """Run a recipe with each statement in a transaction of its own."""
+        return self.run(recipe, bare=True)
+
+    def run(self, recipe: Recipe[T], *, bare: bool = False) -> T:
         """Run a recipe in one transaction, as `scheduling.enact.recipe.run` does.
 
         With a `fuse` the one who runs it is killed after so many statements: what was not committed
@@ -132,7 +136,10 @@ class Store:
                     self.fuse -= 1
                     if self.fuse < 0:
                         raise Killed
-                step = recipe.send(self.answer(step))
+                answer = self.answer(step)
+                if bare:
+                    self._undo, hints = [], list(self.hints)
+                step = recipe.send(answer)
         except StopIteration as stop:
             outcome: T = stop.value
             return outcome

@@ -28,6 +28,26 @@ class HeldLink:
         return CommitAnswers(results=results)
 
 
+class BusyLink:
+    """A server in which somebody holds the rows of some portfolios."""
+
+    def __init__(self, held: set[int]) -> None:
+        self.held = held
+        self.requests: list[CommitRequest] = []
+
+    async def commit(self, body: bytes) -> CommitAnswers:
+        request = msgspec.msgpack.decode(body, type=CommitRequest)
+        self.requests.append(request)
+        await asyncio.sleep(0)
+        return CommitAnswers(
+            results=[
+                CommitResult(portfolio=c.portfolio, answer="ok")
+                for c in request.commits
+                if c.portfolio not in self.held
+            ]
+        )
+
+
 def _commit(portfolio: int, seq: int) -> Commit:
     return Commit(
         portfolio=portfolio, epoch=1, from_seq=seq, to_seq=seq + 1, batch=str(uuid.uuid4())
@@ -58,5 +78,44 @@ def test_a_commit_made_while_the_last_senders_end_is_sent() -> None:
         async with asyncio.timeout(60):
             await asyncio.gather(first, second)
         await committer.close()
+
+    asyncio.run(story())
+
+
+def test_commits_that_an_answer_leaves_out_are_repeated_and_hold_up_no_neighbour() -> None:
+    """More of them than requests may be under way at once."""
+
+    async def story() -> None:
+        link = BusyLink(held={1, 2, 3})
+        committer = Committer(cast(Link, link), "incarnation")
+        held = {n: _commit(n, 0) for n in (1, 2, 3)}
+        waiting = {n: asyncio.create_task(committer.commit(c)) for n, c in held.items()}
+        await _until(lambda: len(link.requests) > 6)
+        for seq in range(20):
+            async with asyncio.timeout(2):
+                assert (await committer.commit(_commit(4, seq))).answer == "ok"
+        assert not any(task.done() for task in waiting.values())
+        link.held.clear()
+        async with asyncio.timeout(2):
+            assert [(await task).answer for task in waiting.values()] == ["ok"] * 3
+        sent = [c for request in link.requests for c in request.commits if c.portfolio < 4]
+        assert len(sent) > 6
+        assert all(c == held[c.portfolio] for c in sent)
+        await committer.close()
+
+    asyncio.run(story())
+
+
+def test_whoever_closes_the_committer_repeats_nothing_any_more() -> None:
+    async def story() -> None:
+        link = BusyLink(held={1})
+        committer = Committer(cast(Link, link), "incarnation")
+        waiting = asyncio.create_task(committer.commit(_commit(1, 0)))
+        await _until(lambda: len(link.requests) == 2)
+        await committer.close()
+        sent = len(link.requests)
+        await asyncio.sleep(0.3)
+        assert len(link.requests) == sent
+        waiting.cancel()
 
     asyncio.run(story())

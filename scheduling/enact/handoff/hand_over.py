@@ -28,11 +28,12 @@ UNPIN = "UPDATE scheduling_run SET pinned_node_id = NULL WHERE portfolio_id = %(
 
 def release(
     node: int, node_name: str, incarnation: UUID, commit: Commit, timing: Timing
-) -> Recipe[CommitResult]:
+) -> Recipe[CommitResult | None]:
     """The source's last commit, and the grant in its transaction.
 
     `handed_over`: the target owns it. `keep`: the commit stands, the epoch stays, the source goes
-    on and the handoff has failed. The answer is stored under the batch id for a repeat.
+    on and the handoff has failed. The answer is stored under the batch id for a repeat. None:
+    somebody holds the row of the run, so the release is to be repeated.
     """
 
     def answer(kind: Any, detail: str = "") -> CommitResult:
@@ -41,7 +42,7 @@ def release(
     rows = yield from call(COMMIT, **arrays(node, node_name, incarnation, [commit]))
     if not rows:
         told = yield from tell_refused(node, incarnation, [commit])
-        return told[commit.portfolio]
+        return told.get(commit.portfolio)
     assert commit.release is not None
     locked = yield from lock_both(commit.release)
     if locked is None:
