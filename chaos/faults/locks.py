@@ -28,7 +28,7 @@ def held_transaction(scene: Scene) -> None:
     """A command of the control plane freezes before COMMIT, with the rows of two nodes locked."""
     run = scene.portfolio()
     target = scene.target_for(run)
-    argv = [sys.executable, "manage.py", "migrate_portfolio", run.name, target]
+    argv = [sys.executable, "manage.py", "migrate_portfolio", run.name, "--to", target]
     armed = {"GINKGO_REHEARSAL": "1", "GINKGO_FAILPOINTS": FROZEN_AT}
     with another_process(scene, argv, armed):
         if not scene.expect(

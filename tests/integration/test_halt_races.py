@@ -36,7 +36,8 @@ def test_a_commit_that_waited_for_the_halt_is_fenced() -> None:
     hand = a_trader("one", a_node("node-1"))
     words = hand.words(4)
     held = Held(halt_all(actor="olive", reason=""))
-    assert behind(held, lambda: hand.send(words)).answer == "fenced"
+    answer = behind(held, lambda: hand.send(words), repeats=hand.daemon)
+    assert answer.answer == "fenced"
     assert hand.run().last_seq == words.from_seq
 
 
