@@ -18,9 +18,9 @@ from scheduling.enact.everything import NOW, Taking, is_wanted, lock_everything,
 from scheduling.enact.hints import touch
 from scheduling.enact.recipe import Recipe, Row, call, one
 
-END_LEASES = """
-UPDATE scheduling_lease SET expires_at = least(expires_at, clock_timestamp())
-"""
+#: Deleted, not ended: a lease names the incarnation that this database knew last. A daemon that
+#: started since then would be told that it was superseded, and end for good.
+DELETE_LEASES = "DELETE FROM scheduling_lease"
 
 #: `left`, not `lost`: nobody fell silent, and a beat of a node that left is answered `unknown`,
 #: on which its daemon registers again and takes whatever set it is given.
@@ -65,7 +65,7 @@ def raise_epoch_floor(by: int, *, actor: str, reason: str = "") -> Recipe[Sequen
         why=f"every epoch was raised by {by:,}",
         actor=actor,
     )
-    yield from call(END_LEASES)
+    yield from call(DELETE_LEASES)
     nodes = yield from call(MUST_REGISTER)
     yield from call(SKIP_IDS, by=by)
     yield from audit("epoch_floor_raised", actor=actor, reason=reason, by=by, portfolios=len(fleet))

@@ -138,7 +138,8 @@ HOLDERS = """
 SELECT n.id AS node, false AS beaten, false AS row_held, l.incarnation AS held_by, n.status,
        n.host, n.pid,
        n.desired_version, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint AS now_us,
-       false AS late, false AS pending, false AS busy
+       false AS late, false AS pending, false AS busy,
+       (extract(epoch FROM l.taken_at) * 1e6)::bigint AS taken_us
 FROM scheduling_node n LEFT JOIN scheduling_lease l ON l.node_id = n.id
 WHERE n.id = ANY(%(nodes)s::bigint[])
 """

@@ -204,7 +204,7 @@ async def _heartbeat(who: Speaker, body: bytes) -> msgspec.Struct:
     incarnation = _uuid(message.incarnation)
     row = await _beats.beat(who.node, message)
     if not row.beaten:
-        return _not_the_holder(who, incarnation, row)
+        return _not_the_holder(who, message, row)
     times = timing()
     desired = None
     await _note_caught_up(who, message)
@@ -261,17 +261,24 @@ async def _note_caught_up(who: Speaker, message: wire.Beat) -> None:
     _noted.update(((who.node, portfolio, epoch), None) for portfolio, epoch, _ in reached)
 
 
-def _not_the_holder(who: Speaker, incarnation: UUID, row: Any) -> wire.BeatAnswer:
-    if row.held_by is not None and row.held_by != incarnation:
+def _not_the_holder(who: Speaker, message: wire.Beat, row: Any) -> wire.BeatAnswer:
+    """Answer a daemon that does not hold the lease of its node.
+
+    A holder that registered before this daemon did not take the node from it: the database went
+    back to a time before this daemon, by a restore or the promotion of a replica.
+    """
+    is_held = row.held_by is not None and row.held_by != UUID(message.incarnation)
+    if is_held and row.taken_us >= message.registered_us:
         return wire.BeatAnswer(
             status="superseded",
             now_us=row.now_us,
             message=f"Node {who.name} was taken over by a daemon on {row.host}, pid {row.pid}.",
         )
+    knows = "an earlier daemon only" if is_held else f"no lease (status {row.status})"
     return wire.BeatAnswer(
         status="unknown",
         now_us=row.now_us,
-        message=f"Node {who.name} has no lease (status {row.status}); register again.",
+        message=f"Of node {who.name} the database knows {knows}; register again.",
     )
 
 

@@ -60,6 +60,7 @@ class ExecutionNode:
         self._feed_time = FeedTime()
         self._strategies: dict[str, int] = {}
         self._ttl_s = 30.0
+        self._registered_us = 0  #: by the database's clock
         self._heard_us = 0  #: when the last answered beat was sent
         self._unheard = False  #: a later one got no answer
         self._slots = 0
@@ -114,6 +115,7 @@ class ExecutionNode:
         LOG.info("registered as node %d (%s)", registered.node, registered.name)
         self._feed_time.sample(registered.now_us, sent_us, boottime_us())
         self._ttl_s = registered.lease_ttl_s
+        self._registered_us = registered.now_us
         self._services.stale_order_age_s = registered.stale_order_age_s
         self.desired = None  # the server may have been restored to lower versions
         self.take_desired(registered.desired)
@@ -172,6 +174,7 @@ class ExecutionNode:
                 portfolios=self._actual(),
                 reports=reports,
                 unheard_s=unheard_s if unheard else 0.0,
+                registered_us=self._registered_us,
             )
         )
         if self.left:

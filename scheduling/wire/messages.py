@@ -191,6 +191,8 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     unheard_s: float = 0.0
     """Seconds since the last answered beat was sent, where later ones got no answer. A lease is for
     those who hear: one whose answers are lost stops feeding and must not keep its portfolios."""
+    registered_us: int = 0
+    """`now_us` of the answer to its registration; 0: an older daemon, which does not say."""
 
 
 class BeatAnswer(msgspec.Struct, frozen=True, kw_only=True):

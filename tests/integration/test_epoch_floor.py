@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from io import StringIO
+from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -51,9 +53,16 @@ def test_a_daemon_that_ran_on_registers_again_and_forgets_its_set() -> None:
     raised(1000)
     answer = node.beat()
     assert not answer.beaten
-    assert answer.held_by == node.incarnation  # so it hears `unknown`, and registers again
+    assert answer.held_by is None  # so it hears `unknown`, and registers again
     assert Node.objects.get().status == "left"
     assert a_node("node-1").owns() == []
+
+
+def test_a_daemon_that_started_after_the_backup_is_not_told_that_it_was_superseded() -> None:
+    node = a_node("node-1")
+    raised(1000)
+    started_since = replace(node, incarnation=uuid4())
+    assert started_since.beat().held_by is None
 
 
 def test_what_should_run_is_placed_anew_from_its_last_commit() -> None:

@@ -304,6 +304,23 @@ def test_a_superseded_daemon_is_told_by_whom(node: Daemon) -> None:
     assert answer["message"] == "Node node-1 was taken over by a daemon on rack-1, pid 4100."
 
 
+def test_a_daemon_that_registered_after_the_holder_is_not_superseded_but_forgotten(
+    node: Daemon,
+) -> None:
+    """The holder is from before a restore, or from before commits that a promotion lost."""
+    status, registered = post("register/", registration())
+    assert status == 200
+    Lease.objects.update(incarnation=node.incarnation, taken_at=ago(3600))
+    forgotten = Beat(incarnation=str(uuid4()), have_version=0, registered_us=registered["now_us"])
+    _, answer = post("heartbeat/", forgotten)
+    assert answer["status"] == "unknown"
+    assert answer["message"] == (
+        "Of node node-1 the database knows an earlier daemon only; register again."
+    )
+    a_node("node-1")
+    assert post("heartbeat/", forgotten)[1]["status"] == "superseded"
+
+
 def test_after_a_goodbye_a_beat_is_unknown_and_a_registration_welcome(node: Daemon) -> None:
     post("goodbye/", Goodbye(incarnation=str(node.incarnation), reason="asked to stop"))
     assert Node.objects.get().status == "left"
