@@ -22,7 +22,7 @@ from tests.documented import postgres_programs
 
 #: The standby asks for this name in `synchronous_standby_names`.
 STANDBY = "standby"
-PASSWORD = "for-tests"  # noqa: S105
+PASSWORD = "for-tests"
 
 SETTINGS = """
 listen_addresses = '127.0.0.1'
@@ -169,7 +169,7 @@ class Pair:
                 time.sleep(0.05)
 
     def make_synchronous(self) -> None:
-        """Let a commit wait for the standby. The standby itself, once promoted, waits for nobody."""
+        """Let a commit wait for the standby, which itself, once promoted, waits for nobody."""
         self.primary.execute(
             f"ALTER SYSTEM SET synchronous_standby_names = '{STANDBY}'", "SELECT pg_reload_conf()"
         )
