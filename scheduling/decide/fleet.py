@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from math import inf
+from operator import and_
 from typing import NamedTuple
 
+from scheduling.decide.granting import as_granted
 from scheduling.decide.pools import NO_CAPACITY, SLACK, Pool
 from scheduling.decide.stock import Stock
 from scheduling.decide.world import Need, NodeView, PortfolioView, Snapshot
@@ -96,7 +98,17 @@ class Fleet:
             number = self.number.get(node_id)
             if number is None or not self.settled[number]:
                 found.extend(share.portfolios.values())
-        return sorted(found, key=lambda portfolio: (portfolio.name, portfolio.id))
+        return sorted(map(self.as_granted, found), key=lambda each: (each.name, each.id))
+
+    def as_granted(self, portfolio: PortfolioView) -> PortfolioView:
+        """Return the portfolio with the revision that its next grant brings."""
+        if not portfolio.choices or self.where(portfolio.node) is not None:
+            return portfolio
+        return as_granted(portfolio, self.can_run)
+
+    def can_run(self, need: Need) -> bool:
+        """Whether a node that takes new portfolios meets the need, full ones included."""
+        return any(map(and_, self.open, self.meets(need)))
 
     def share(self, node: int) -> list[PortfolioView]:
         """Return what runs steadily on a settled node and no pin holds there."""

@@ -378,6 +378,7 @@ class _Planner:
             move=tuple(move),
             pending=tuple(sorted((*homeless, *self.wishes.pending), key=_pending_order)),
             stuck=tuple(sorted(self.wishes.stuck, key=_pending_order)),
+            older=tuple(sorted(self.wishes.older, key=_pending_order)),
         )
 
 

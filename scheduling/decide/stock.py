@@ -105,6 +105,7 @@ class Stock:
             and portfolio.handoff is None
             and portfolio.desired == "running"
             and portfolio.not_before is None
+            and portfolio.wanted is None
             and (portfolio.pinned is None or portfolio.pinned == node)
         ):
             if not _is_absent(portfolio):

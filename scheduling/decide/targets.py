@@ -46,8 +46,8 @@ def targets(
 
     Raise `NotInSnapshot` if there is no such portfolio.
     """
-    portfolio = _find(snapshot, portfolio_name)
     fleet = Fleet.of(snapshot)
+    portfolio = fleet.as_granted(_find(snapshot, portfolio_name))
     return [_answer(fleet, portfolio, node, language) for node in range(len(fleet.nodes))]
 
 
@@ -57,8 +57,8 @@ def choose_target(snapshot: Snapshot, portfolio_name: str) -> TargetAnswer | Rea
     The same choice as in a plan, without its limits on how much moves at a time. Raise
     `NotInSnapshot` if there is no such portfolio.
     """
-    portfolio = _find(snapshot, portfolio_name)
     fleet = Fleet.of(snapshot)
+    portfolio = fleet.as_granted(_find(snapshot, portfolio_name))
     owner = fleet.where(portfolio.node)
     node = fleet.where(portfolio.pinned) if portfolio.node is None else None
     if (
@@ -71,6 +71,14 @@ def choose_target(snapshot: Snapshot, portfolio_name: str) -> TargetAnswer | Rea
     if node is None:
         return why_nowhere(fleet, portfolio, owner)
     return _answer(fleet, portfolio, node)
+
+
+def granted_revision(snapshot: Snapshot, portfolio_name: str) -> int:
+    """Return the number of the revision that the portfolio's next grant brings.
+
+    Raise `NotInSnapshot` if there is no such portfolio.
+    """
+    return Fleet.of(snapshot).as_granted(_find(snapshot, portfolio_name)).revision
 
 
 def _find(snapshot: Snapshot, name: str) -> PortfolioView:

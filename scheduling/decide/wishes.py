@@ -65,6 +65,7 @@ class Wishes:
         self.misplaced: list[Wish] = []
         self.pending: list[Pending] = []
         self.stuck: list[Pending] = []
+        self.older: list[Pending] = []
         #: something is being failed over
         self.incident = snapshot.storm_hold or bool(snapshot.storm_late) or snapshot.after_storm
         self._running: dict[int, list[PortfolioView]] = {}
@@ -192,13 +193,36 @@ class Wishes:
         if fleet.nodes[node].draining:
             self._wants_away(self.drain, portfolio, node, "drain")
         elif pin == node:
-            return
+            self._compare_with_wanted(portfolio, node)
         elif pin is not None:
             self._wants_away(self.pin, portfolio, node, "pin", only=pin)
-        elif not fleet.meets(portfolio.need)[node]:
+        elif not fleet.meets(portfolio.need)[node] and not self._has_wanted(portfolio, node):
             self._wants_away(self.misplaced, portfolio, node, "rebalance", why="rule_broken")
         else:
             self.running(node).append(portfolio)
+            self._compare_with_wanted(portfolio, node)
+
+    def _compare_with_wanted(self, portfolio: PortfolioView, node: int) -> None:
+        """Note that it runs on an earlier revision because its node cannot run the wanted one."""
+        wanted = portfolio.wanted
+        if wanted is not None and not self._has_wanted(portfolio, node):
+            nodes = range(len(self.fleet.nodes))
+            params = {
+                "running": f"r{portfolio.revision}",
+                "wanted": f"r{wanted.revision}",
+                "strategy": f"{wanted.strategy} {wanted.strategy_version}",
+                "node": self.fleet.nodes[node].name,
+                "having": sum(self._has_wanted(portfolio, each) for each in nodes),
+                "nodes": len(nodes),
+            }
+            self.older.append(Pending(portfolio, Reason("older_revision", params)))
+
+    def _has_wanted(self, portfolio: PortfolioView, node: int) -> bool:
+        """Return whether the node has the strategy of a wanted revision that does not run yet: then
+        the sweep reloads it there."""
+        wanted = portfolio.wanted
+        strategies = self.fleet.nodes[node].strategies
+        return wanted is not None and strategies.get(wanted.strategy) == wanted.strategy_version
 
     def _wants_away(
         self,

@@ -57,6 +57,14 @@ class Need(NamedTuple):
         return not self.feed or node.feeds.get(self.feed) == self.feed_sha
 
 
+class Version(NamedTuple):
+    """One revision of a portfolio, and the strategy that its node must have for it."""
+
+    revision: int
+    strategy: str
+    strategy_version: int
+
+
 @dataclass(frozen=True, slots=True)
 class HandoffView:
     """The active handoff of a portfolio. At most one exists."""
@@ -69,7 +77,11 @@ class HandoffView:
 
 @dataclass(frozen=True, slots=True)
 class PortfolioView:
-    """One portfolio: what it needs (of its wanted revision), and where it runs now."""
+    """One portfolio: what its next grant needs, and where it runs now.
+
+    `revision`, `strategy` and `strategy_version` are those of the revision that runs, or of the
+    first of `choices` where it has no owner; `granting.as_granted` chooses among them.
+    """
 
     id: int
     name: str
@@ -89,6 +101,11 @@ class PortfolioView:
     handoff: HandoffView | None = None
     failed_nodes: frozenset[int] = frozenset()  #: nodes where starting it failed twice
     not_before: float | None = None  #: epoch seconds; backing off until then
+    revision: int = 0
+    #: Revisions to start without a living owner, the best first; empty: only `revision`.
+    choices: tuple[Version, ...] = ()
+    #: The wanted revision, where another one runs and it was not rejected.
+    wanted: Version | None = None
     #: Worked out once, when the view is made: a plan compares a hundred thousand of them.
     need: Need = field(init=False, repr=False, compare=False)
 
@@ -180,13 +197,15 @@ class Plan:
 
     `pending` run nowhere (or on a lost node) and could not be placed. `stuck` go on running where
     they are although they should leave (drain, pin, a rule broken by a later change): nothing else
-    would take them yet.
+    would take them yet. `older` run on an earlier revision since their node lacks the strategy of
+    the wanted one.
     """
 
     place: tuple[Placement, ...] = ()
     move: tuple[Move, ...] = ()
     pending: tuple[Pending, ...] = ()
     stuck: tuple[Pending, ...] = ()
+    older: tuple[Pending, ...] = ()
 
     @property
     def changes(self) -> int:

@@ -244,7 +244,10 @@ JOIN portfolios_portfolio p ON p.id = r.portfolio_id
 JOIN portfolios_revision v ON v.portfolio_id = p.id AND v.number = p.revision
 JOIN scheduling_tenure t ON t.portfolio_id = r.portfolio_id AND t.epoch = r.epoch
 JOIN scheduling_lease l ON l.node_id = r.node_id AND l.incarnation = r.incarnation
+JOIN scheduling_node n ON n.id = r.node_id
 WHERE r.revision <> p.revision AND v.status <> 'rejected' AND r.phase = 'running'
+  -- On a node that lacks it the reload would fail, and that be held against the revision.
+  AND n.strategies -> v.strategy = to_jsonb(v.strategy_version)
   AND l.expires_at > clock_timestamp()
   AND (t.cause <> 'failover'
        OR r.first_commit_at < clock_timestamp() - make_interval(secs => %(good_after_s)s))

@@ -13,9 +13,10 @@ import psycopg
 from django.db import Error as DjangoDatabaseError
 from django.db import connection, transaction
 
+from scheduling.decide.granting import choices
 from scheduling.decide.liveness import LeasePolicy, flapping_until
 from scheduling.decide.reconcile import back_off_s
-from scheduling.decide.world import Cpu, HandoffView, NodeView, PortfolioView, Snapshot
+from scheduling.decide.world import Cpu, HandoffView, NodeView, PortfolioView, Snapshot, Version
 from scheduling.enact.deaths import MOST_FAILURES_A_NODE
 from scheduling.enact.recipe import django_cursor
 from scheduling.enact.storm import status_now, weather_among
@@ -50,7 +51,7 @@ WHERE n.status <> 'new'
 ORDER BY n.id
 """
 
-#: What would run if it were placed now: the wanted revision, unless that was rejected.
+#: `w` is the wanted revision, `o` the one of the last owner, `g` the last good one.
 PORTFOLIOS = """
 SELECT p.id, p.name, p.weight, p.priority, nullif(p.selector, '{}') AS selector,
        p.spread_group, p.spread_hard,
@@ -58,14 +59,19 @@ SELECT p.id, p.name, p.weight, p.priority, nullif(p.selector, '{}') AS selector,
        r.pinned_node_id, nullif(r.failures_by_node, '{}') AS failures_by_node,
        r.revision AS running_revision, r.good_revision,
        r.reason, r.attempts, extract(epoch FROM r.phase_since)::float AS phase_since,
-       v.number AS revision, v.strategy, v.strategy_version,
+       w.number AS wanted_revision, w.status AS wanted_status,
+       w.strategy, w.strategy_version,
+       o.strategy AS running_strategy, o.strategy_version AS running_version,
+       g.strategy AS good_strategy, g.strategy_version AS good_version,
        h.id AS handoff, h.kind, h.source_node_id, h.target_node_id
 FROM portfolios_portfolio p
 JOIN portfolios_feed f ON f.id = p.feed_id
 JOIN scheduling_run r ON r.portfolio_id = p.id
 JOIN portfolios_revision w ON w.portfolio_id = p.id AND w.number = p.revision
-JOIN portfolios_revision v ON v.portfolio_id = p.id AND v.number =
-    CASE WHEN w.status = 'rejected' THEN coalesce(r.good_revision, p.revision) ELSE p.revision END
+LEFT JOIN portfolios_revision o ON o.portfolio_id = p.id AND o.number = r.revision
+    AND r.revision <> p.revision
+LEFT JOIN portfolios_revision g ON g.portfolio_id = p.id AND g.number = r.good_revision
+    AND r.good_revision <> p.revision
 LEFT JOIN scheduling_handoff h ON h.portfolio_id = p.id
     AND h.state IN ('requested', 'preparing', 'draining', 'activating')
 WHERE p.archived_at IS NULL
@@ -225,6 +231,9 @@ def _portfolio(row: Any, lately: list[Any]) -> PortfolioView:
         rest_s = 2.0 ** (sum(line.times for line in lately) - 1)
         rested = max(line.last for line in lately) + min(rest_s, LONGEST_REST_S)
         not_before = rested if not_before is None else max(not_before, rested)
+    wanted, running, order = _versions(row)
+    owned = row.node_id is not None
+    first = running if owned and running is not None else order[0]
     return PortfolioView(
         id=row.id,
         name=row.name,
@@ -233,8 +242,11 @@ def _portfolio(row: Any, lately: list[Any]) -> PortfolioView:
         selector=row.selector or {},
         spread_group=row.spread_group or None,
         spread_hard=row.spread_hard,
-        strategy=row.strategy,
-        strategy_version=row.strategy_version,
+        revision=first.revision,
+        strategy=first.strategy,
+        strategy_version=first.strategy_version,
+        choices=order if order != (first,) else (),
+        wanted=wanted if owned and wanted != first else None,
         feed=row.feed,
         feed_sha=row.feed_sha,
         node=row.node_id,
@@ -249,3 +261,29 @@ def _portfolio(row: Any, lately: list[Any]) -> PortfolioView:
         failed_nodes=failed,
         not_before=not_before,
     )
+
+
+def _versions(row: Any) -> tuple[Version | None, Version | None, tuple[Version, ...]]:
+    """Return the wanted revision unless it was rejected, that of the last owner, and the choices
+    for a start without a living owner. A rejected one is started where there is no other."""
+    asked = Version(row.wanted_revision, row.strategy, row.strategy_version)
+
+    def version(number: int | None, strategy: str | None, strategy_version: int) -> Version | None:
+        if number == asked.revision:
+            return asked
+        if number is None or strategy is None:
+            return None
+        return Version(number, strategy, strategy_version)
+
+    running = version(row.running_revision, row.running_strategy, row.running_version)
+    good = version(row.good_revision, row.good_strategy, row.good_version)
+    rejected = row.wanted_status == "rejected" and good is not None
+    wanted = None if rejected else asked
+    order = choices(
+        running=running,
+        good=good,
+        wanted=wanted,
+        owned=row.node_id is not None,
+        attempts=row.attempts,
+    )
+    return wanted, running, order

@@ -150,19 +150,15 @@ def _ask(
 def _request(change: Placement | Move, observed: Observed) -> Request:
     row = observed.rows[change.portfolio.id]
     if isinstance(change, Placement):
-        # After a failure the last good one, as in a failover; the wanted one is reloaded then.
-        kind, revision = "place", (row.attempts and row.good_revision) or row.revision
-    elif change.cause == "failover":
-        # The last good one: what was not proven yet may be what killed the node.
-        kind, revision = "failover", row.good_revision or row.running_revision
+        kind = "place"
     else:
-        kind, revision = "migrate", row.running_revision
+        kind = "failover" if change.cause == "failover" else "migrate"
     return Request(
         kind,
         change.portfolio.id,
         change.target.id,
         render(change.reason),
-        to_revision=revision,
+        to_revision=change.portfolio.revision,  # the one that the plan has judged the node by
         why=change.reason,
         seen_epoch=row.epoch,
         heeds_storm=kind == "failover",
@@ -184,7 +180,8 @@ def _say(plan: Plan, observed: Observed) -> Recipe[None]:
         for number in observed.with_reason
         if observed.rows[number].phase == "running" and not observed.rows[number].attempts
     }
-    said |= {pending.portfolio.id: pending.reason for pending in (*plan.pending, *plan.stuck)}
+    entries = (*plan.older, *plan.pending, *plan.stuck)
+    said |= {pending.portfolio.id: pending.reason for pending in entries}
     words = {
         number: "" if reason is None else render(reason)
         for number, reason in sorted(said.items())

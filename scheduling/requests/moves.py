@@ -10,10 +10,11 @@ from psycopg.types.json import Jsonb
 from portfolios.models import (
     DesiredState,
     Portfolio,
+    Revision,
     RevisionStatus,
 )
 from scheduling.decide.reasons import as_data, render
-from scheduling.decide.targets import choose_target, targets
+from scheduling.decide.targets import choose_target, granted_revision, targets
 from scheduling.decide.world import Reason
 from scheduling.enact.audit import audit
 from scheduling.enact.grant import lock_run
@@ -45,9 +46,9 @@ def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> H
     alive = {view.id: view.status for view in observed.snapshot.nodes}
     revision: int | None
     if current.node_id is None:
-        kind, revision = "place", observed.rows[portfolio.pk].revision
+        kind, revision = "place", granted_revision(observed.snapshot, name)
     elif alive.get(current.node_id) in ("lost", "left"):
-        kind, revision = "failover", current.good_revision or current.revision
+        kind, revision = "failover", granted_revision(observed.snapshot, name)
     else:
         kind, revision = "migrate", None  # the one that runs when it is asked, under the lock
 
@@ -98,6 +99,7 @@ def reload(name: str, *, actor: str, reason: str = "", revision: int | None = No
         found = portfolio.revisions.filter(number=number).first()
         if found is None:
             raise NotFound(f"revision of {name}", f"r{number}")
+        refuse_lacking(current, found)
         if found.status == RevisionStatus.REJECTED:
             found.status = RevisionStatus.UNPROVEN
             found.save(update_fields=["status"])
@@ -146,7 +148,7 @@ def start(name: str, *, actor: str, reason: str = "") -> Handoff | None:
                 "place",
                 portfolio.pk,
                 target=node,
-                to_revision=observed.rows[portfolio.pk].revision,
+                to_revision=granted_revision(observed.snapshot, name),
                 actor=actor,
                 reason=reason,
                 timing=timing(),
@@ -250,6 +252,19 @@ def _chosen(snapshot: Any, name: str, target: str | None) -> int:
                 )
             return ids[target]
     raise Refused("node_lost", f"{name} cannot move to {target}: its daemon never registered.")
+
+
+def refuse_lacking(current: Run, revision: Revision) -> None:
+    """Refuse a reload that its node cannot do: it would fail and be held against the revision."""
+    node = current.node
+    assert node is not None
+    if node.strategies.get(revision.strategy) != revision.strategy_version:
+        raise Refused(
+            "node_lacks",
+            f"{node.name}, which runs {revision.portfolio.name}, lacks strategy "
+            f"{revision.strategy} {revision.strategy_version}, which r{revision.number} needs; "
+            "install it there first.",
+        )
 
 
 def _refuse_unowned(portfolio: Portfolio, current: Run) -> None:

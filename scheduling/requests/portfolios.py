@@ -28,7 +28,7 @@ from scheduling.enact.recipe import run
 from scheduling.enact.timing import timing
 from scheduling.errors import Invalid, Refused
 from scheduling.models import Handoff, Phase, Run
-from scheduling.requests.moves import stop_run
+from scheduling.requests.moves import refuse_lacking, stop_run
 from scheduling.requests.named import locked, told
 
 CONFIGURATION = ("strategy", "config", "symbols", "limits")
@@ -207,6 +207,7 @@ def _reload_if_running(portfolio: Portfolio, actor: str, reason: str) -> Handoff
     if current.node_id is None or portfolio.desired_state != DesiredState.RUNNING:
         return None
     try:
+        refuse_lacking(current, portfolio.revisions.get(number=portfolio.revision))
         row = run(
             request(
                 "reload",

@@ -233,6 +233,8 @@ def stale_revisions(db: Store, p: Any) -> list[Row]:
     found = []
     for run in db.runs.values():
         wanted = db.portfolios[run.portfolio_id].revision
+        asked = db.revisions[run.portfolio_id, wanted]
+        node = db.nodes.get(run.node_id) if run.node_id is not None else None
         tenure = db.tenures.get((run.portfolio_id, run.epoch))
         lease = db.leases.get(run.node_id) if run.node_id is not None else None
         if tenure is None or lease is None or lease.incarnation != run.incarnation:
@@ -251,7 +253,9 @@ def stale_revisions(db: Store, p: Any) -> list[Row]:
         )
         if (
             run.revision != wanted
-            and db.revisions[run.portfolio_id, wanted].status != "rejected"
+            and asked.status != "rejected"
+            and node is not None
+            and node.strategies.get(asked.strategy) == asked.strategy_version
             and run.phase == "running"
             and lease.expires_at > db.now
             and healthy

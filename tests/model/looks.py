@@ -12,6 +12,7 @@ from scheduling.observe import desired, snapshot
 from scheduling.observe.snapshot import CLOCK, FAILED_LATELY, NODES, PORTFOLIOS
 from scheduling.observe.standing import CHANGES
 from scheduling.passes import balance, sweep
+from tests.model import rows
 from tests.model.store import ACTIVE, ANSWERS, Row, Store, answers, view
 
 
@@ -112,10 +113,9 @@ def portfolios(db: Store, p: Any) -> list[Row]:
     found = []
     for row in sorted(db.portfolios.values(), key=lambda each: each.id):
         run, h = db.runs[row.id], db.active(row.id)
-        number = row.revision
-        if db.revisions[row.id, number].status == "rejected":
-            number = run.good_revision or row.revision
-        revision = db.revisions[row.id, number]
+        wanted = db.revisions[row.id, row.revision]
+        ran = _other(db, row, run.revision)
+        good = _other(db, row, run.good_revision)
         if row.archived_at is None:
             found.append(
                 view(
@@ -132,9 +132,14 @@ def portfolios(db: Store, p: Any) -> list[Row]:
                     reason=run.reason,
                     attempts=run.attempts,
                     phase_since=run.phase_since,
-                    revision=number,
-                    strategy=revision.strategy,
-                    strategy_version=revision.strategy_version,
+                    wanted_revision=wanted.number,
+                    wanted_status=wanted.status,
+                    strategy=wanted.strategy,
+                    strategy_version=wanted.strategy_version,
+                    running_strategy=ran and ran.strategy,
+                    running_version=ran and ran.strategy_version,
+                    good_strategy=good and good.strategy,
+                    good_version=good and good.strategy_version,
                     handoff=None if h is None else h.id,
                     kind=None if h is None else h.kind,
                     source_node_id=None if h is None else h.source_node_id,
@@ -142,6 +147,13 @@ def portfolios(db: Store, p: Any) -> list[Row]:
                 )
             )
     return found
+
+
+def _other(db: Store, row: rows.Portfolio, number: int | None) -> rows.Revision | None:
+    """Return a revision that is not the wanted one, as a left join finds it."""
+    if number is None or number == row.revision:
+        return None
+    return db.revisions.get((row.id, number))
 
 
 @answers(FAILED_LATELY)

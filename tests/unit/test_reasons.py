@@ -58,6 +58,19 @@ ROOM: dict[str, Any] = {
 
 SAID = [
     (
+        "older_revision",
+        {
+            "running": "r1",
+            "wanted": "r2",
+            "strategy": "pairs_trade 2",
+            "node": "node-1",
+            "having": 0,
+            "nodes": 3,
+        },
+        "runs r1: node-1 lacks strategy pairs_trade 2, which the wanted r2 needs, "
+        "and 0 of 3 nodes have it; install it on node-1",
+    ),
+    (
         "symbol_in_use",
         {"running": "r1", "wanted": "r2", "symbols": ["KO", "PEP"]},
         "runs r1 until positions are closed: it holds or has ordered KO, PEP, "

@@ -313,6 +313,13 @@ def _symbol_in_use(p: Params) -> str:
     )
 
 
+def _older_revision(p: Params) -> str:
+    return (
+        f"运行 {p['running']}：{p['node']} 缺少目标版本 {p['wanted']} 所需的策略 {p['strategy']}，"
+        f"{number(p['nodes'])} 个节点中 {number(p['having'])} 个具备；请在 {p['node']} 上安装它"
+    )
+
+
 SENTENCES: dict[str, Sentence] = {
     "place": _place,
     "failover": _failover,
@@ -342,5 +349,6 @@ SENTENCES: dict[str, Sentence] = {
     "backing_off": _backing_off,
     "halted_all": _halted_all,
     "symbol_in_use": _symbol_in_use,
+    "older_revision": _older_revision,
     "on_node": on_node,
 }

@@ -310,6 +310,15 @@ def _symbol_in_use(p: Params) -> str:
     )
 
 
+def _older_revision(p: Params) -> str:
+    have = "has" if p["having"] == 1 else "have"
+    return (
+        f"runs {p['running']}: {p['node']} lacks strategy {p['strategy']}, which the wanted "
+        f"{p['wanted']} needs, and {number(p['having'])} of {count(p['nodes'], 'node')} {have} it; "
+        f"install it on {p['node']}"
+    )
+
+
 SENTENCES: dict[str, Sentence] = {
     "place": _place,
     "failover": _failover,
@@ -339,5 +348,6 @@ SENTENCES: dict[str, Sentence] = {
     "backing_off": _backing_off,
     "halted_all": _halted_all,
     "symbol_in_use": _symbol_in_use,
+    "older_revision": _older_revision,
     "on_node": on_node,
 }
