@@ -11,11 +11,11 @@ has to raise the version of a node whose row is held, gets no answer, which the 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from scheduling.enact.commit_lines import wrong_line
 from scheduling.enact.recipe import Recipe, Row, call, one
 from scheduling.wire.messages import Commit, CommitResult
 
@@ -171,7 +171,6 @@ SELECT portfolio_id, (SELECT count(*) FROM hinted) AS hints,
 FROM fenced
 """
 
-NUMBER = re.compile(r"-?\d{1,40}(\.\d{1,40})?", re.ASCII)
 LATEST_US = 253_402_300_799_000_000  #: the last second that Python can read back
 LARGEST = 2**63 - 1  #: what a bigint holds
 
@@ -344,14 +343,7 @@ def wrong_with(commit: Commit) -> str:
     for at_us in (*times, *(e.at_us for e in commit.equity)):
         if not 0 <= at_us <= LATEST_US:
             return f"the time {at_us} lies outside the years 1970 to 9999"
-    numbers = [text for o in commit.orders for text in (o.quantity, o.price)]
-    numbers += [text for f in commit.fills for text in (f.quantity, f.price)]
-    numbers += [e.equity for e in commit.equity]
-    for text in numbers:
-        # PostgreSQL would take "NaN" for a number, and nobody could add up an account again.
-        if not NUMBER.fullmatch(text):
-            return f"{text[:40]!r} is no decimal number"
-    return ""
+    return wrong_line(commit)
 
 
 CHECKPOINT = """

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -26,19 +27,18 @@ from scheduling.enact.timing import Timing, timing
 from scheduling.errors import Refused
 from scheduling.gateway.auth import Speaker, Unauthenticated, speaker
 from scheduling.gateway.beats import Coalescer, WaitedTooLong
+from scheduling.gateway.bodies import COMMIT_BODY, SMALL_BODY, body_of
 from scheduling.gateway.health import HEALTH, WRITE_TEST_INTERVAL_S, write_test
-from scheduling.gateway.http import ClientGone, Declined, Receive, Scope, Send, answer, read_body
+from scheduling.gateway.http import ClientGone, Declined, Receive, Scope, Send, answer
 from scheduling.gateway.pool import close_pools, lease_pool, open_pools, pool, step_pool
+from scheduling.gateway.reading import check_registration, decode, read_beat, read_commits, uuid_of
+from scheduling.gateway.turns import turn
 from scheduling.observe.desired import desired_set
 from scheduling.wire import messages as wire
 
 logger = logging.getLogger(__name__)
 
-SMALL_BODY = 1_000_000
-COMMIT_BODY = 32_000_000
 PENDING_BEAT_S = 1.0
-
-M = TypeVar("M", bound=msgspec.Struct)
 
 _beats = Coalescer()
 
@@ -94,10 +94,16 @@ async def _keep_testing_writes() -> None:
 async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one request below /api/agent/."""
     try:
-        handler, limit = _route(scope)
-        who = await speaker(dict(scope["headers"]).get(b"authorization"))
-        body = await read_body(receive, limit)
-        await answer(send, await handler(who, body))
+        route = _route(scope)
+        headers = dict(scope["headers"])
+        who = await speaker(headers.get(b"authorization"))
+        async with (
+            turn(who.node, route.kind),
+            body_of(who.node, receive, headers, route.limit) as body,
+        ):
+            answered = await route.handler(who, body)
+        # Whoever does not read its answer holds no turn: a dead peer is noticed after minutes.
+        await answer(send, answered)
     except ClientGone:
         return
     except Declined as declined:
@@ -127,10 +133,15 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
         )
 
 
-Handler = Callable[[Speaker, bytes], Awaitable[msgspec.Struct]]
+class Route(NamedTuple):
+    """How one address is served."""
+
+    kind: str
+    handler: Callable[[Speaker, bytes], Awaitable[msgspec.Struct]]
+    limit: int
 
 
-def _route(scope: Scope) -> tuple[Handler, int]:
+def _route(scope: Scope) -> Route:
     found = ROUTES.get(scope["path"])
     if found is None:
         raise Declined(404, "not_found", f"The node protocol has no address {scope['path'][:80]}.")
@@ -139,24 +150,9 @@ def _route(scope: Scope) -> tuple[Handler, int]:
     return found
 
 
-def _decode(body: bytes, kind: type[M]) -> M:
-    try:
-        return msgspec.msgpack.decode(body, type=kind)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        name = kind.__name__.strip("_")
-        raise Declined(400, "invalid", f"This is no {name} message: {error}.") from None
-
-
-def _uuid(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise Declined(400, "invalid", f"{text[:40]!r} is no UUID.") from None
-
-
 async def _register(who: Speaker, body: bytes) -> msgspec.Struct:
     # The protocol number is looked at first: an old daemon's message may not fit the schema.
-    said = _decode(body, _Registration)
+    said = decode(body, _Registration)
     if said.protocol != wire.PROTOCOL:
         raise Declined(
             409,
@@ -164,12 +160,11 @@ async def _register(who: Speaker, body: bytes) -> msgspec.Struct:
             f"This daemon speaks protocol {said.protocol}, the gateway {wire.PROTOCOL}; "
             "install the same version of Ginkgo on both.",
         )
-    message = _decode(body, wire.Register)
-    _uuid(message.incarnation)
-    if message.capacity < 1:
-        raise Declined(400, "invalid", f"capacity is {message.capacity}, it must be at least 1.")
+    message = decode(body, wire.Register)
+    uuid_of(message.incarnation)
+    check_registration(message)
     times = timing()
-    async with step_pool().connection() as connection:
+    async with step(who) as connection:
         try:
             await arun(connection, register(who.node, who.name, message, times))
         except psycopg.errors.UniqueViolation:  # two registrations under it crossed
@@ -195,32 +190,48 @@ async def _register(who: Speaker, body: bytes) -> msgspec.Struct:
     )
 
 
+@asynccontextmanager
+async def work(who: Speaker) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    """Give a connection of the work pool, of which a node may have its share at once."""
+    async with turn(who.node, "work"), pool().connection() as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def step(
+    who: Speaker, within_s: float | None = None
+) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    """Give a connection of those that may wait for row locks, of which a node has its share too."""
+    async with turn(who.node, "steps"), step_pool().connection(within_s) as connection:
+        yield connection
+
+
 class _Registration(msgspec.Struct):
     protocol: int
 
 
 async def _heartbeat(who: Speaker, body: bytes) -> msgspec.Struct:
-    message = _decode(body, wire.Beat)
-    incarnation = _uuid(message.incarnation)
+    message = read_beat(body)
+    incarnation = uuid_of(message.incarnation)
     row = await _beats.beat(who.node, message)
     if not row.beaten:
         return _not_the_holder(who, message, row)
     times = timing()
     desired = None
     await _note_caught_up(who, message)
-    if message.reports:
-        async with step_pool().connection() as connection:
-            for report in message.reports:
-                try:
-                    await _apply(connection, who, incarnation, report)
-                except CONNECTION_LOST:
-                    raise  # the database is away or a row is held: the daemon says it again
-                except Exception:
-                    # The beat is durable: one report, or a fault of ours in it, must not cost the
-                    # node its lease. Unanswered it would be said again for ever.
-                    logger.exception("%s: a report could not be applied", who.name)
+    for report in message.reports:
+        try:
+            # A connection for each: hundreds of reports must not keep one from others.
+            async with step(who) as connection:
+                await _apply(connection, who, incarnation, report)
+        except (*CONNECTION_LOST, PoolTimeout):
+            raise  # the database is away or a row is held: the daemon says it again
+        except Exception:
+            # The beat is durable: one report, or a fault of ours in it, must not cost the node its
+            # lease. Unanswered it would be said again for ever.
+            logger.exception("%s: a report could not be applied", who.name)
     if message.reports or row.desired_version > message.have_version:
-        async with pool().connection() as connection:
+        async with work(who) as connection:
             desired = await arun_bare(connection, desired_set(who.node, message.have_version))
     return wire.BeatAnswer(
         status="ok",
@@ -254,7 +265,7 @@ async def _note_caught_up(who: Speaker, message: wire.Beat) -> None:
     ]
     if not reached:
         return
-    async with pool().connection() as connection:
+    async with work(who) as connection:
         await arun_bare(connection, caught_up(who.node, reached))
     if len(_noted) > _MOST_NOTED:
         _noted.clear()
@@ -282,6 +293,10 @@ def _not_the_holder(who: Speaker, message: wire.Beat, row: Any) -> wire.BeatAnsw
     )
 
 
+#: Outcomes of reports that came late or twice. Not worth a line each: a node may send many.
+CHANGES_NOTHING = ("late", "gone")
+
+
 async def _apply(
     connection: psycopg.AsyncConnection[Any], who: Speaker, incarnation: UUID, report: wire.Report
 ) -> None:
@@ -301,13 +316,14 @@ async def _apply(
                 times,
             )
         case wire.Died():
-            _uuid(report.death)
+            uuid_of(report.death)
             report = msgspec.structs.replace(report, error=_text(report.error))
             recipe = deaths.died(who.node, incarnation, report, times)
         case wire.Halted():
             recipe = deaths.halted(who.node, incarnation, report, times)
     outcome = await arun(connection, recipe)
-    logger.info("%s reported %s: %s", who.name, type(report).__name__, outcome)
+    told = logging.DEBUG if outcome in CHANGES_NOTHING else logging.INFO
+    logger.log(told, "%s reported %s: %s", who.name, type(report).__name__, outcome)
 
 
 def _text(said: str) -> str:
@@ -316,12 +332,12 @@ def _text(said: str) -> str:
 
 
 async def _checkpoint(who: Speaker, body: bytes) -> msgspec.Struct:
-    message = _decode(body, wire.CheckpointRequest)
-    async with pool().connection() as connection:
+    message = decode(body, wire.CheckpointRequest)
+    async with work(who) as connection:
         row = await arun_bare(
             connection,
             commits.checkpoint(
-                who.node, _uuid(message.incarnation), message.portfolio, message.handoff
+                who.node, uuid_of(message.incarnation), message.portfolio, message.handoff
             ),
         )
     if row is None:
@@ -339,18 +355,11 @@ async def _checkpoint(who: Speaker, body: bytes) -> msgspec.Struct:
 
 
 async def _commit(who: Speaker, body: bytes) -> msgspec.Struct:
-    message = _decode(body, wire.CommitRequest)
-    incarnation = _uuid(message.incarnation)
-    named = [c.portfolio for c in message.commits]
-    if len(set(named)) != len(named):
-        twice = next(p for p in named if named.count(p) > 1)
-        raise Declined(
-            400, "invalid", f"Portfolio {twice} is twice in one commit; nothing was done."
-        )
+    incarnation, asked = read_commits(body)
     results: dict[int, wire.CommitResult] = {}
     ordinary: list[wire.Commit] = []
     releases: list[wire.Commit] = []
-    for one in message.commits:
+    for one in asked:
         wrong = commits.wrong_with(one)
         if wrong:
             results[one.portfolio] = _rejected(one, wrong)
@@ -359,12 +368,22 @@ async def _commit(who: Speaker, body: bytes) -> msgspec.Struct:
         else:
             ordinary.append(one)
     if ordinary:
-        async with pool().connection() as connection:
-            for result in await _commit_set(connection, who, incarnation, ordinary):
-                results[result.portfolio] = result
+        for result in await _commit_set(who, incarnation, ordinary):
+            results[result.portfolio] = result
     if releases:
         results |= await _release_all(who, incarnation, releases)
+    rejected = [result for result in results.values() if result.answer == "rejected"]
+    if rejected:  # one line a request, however many it holds
+        logger.warning(
+            "%s: %d of %d commits rejected, of portfolio %d: %s",
+            who.name,
+            len(rejected),
+            len(asked),
+            rejected[0].portfolio,
+            rejected[0].detail,
+        )
     # What somebody holds is left out, for the daemon to repeat; its neighbours are answered now.
+    named = [one.portfolio for one in asked]
     return wire.CommitAnswers(results=[results[p] for p in named if p in results])
 
 
@@ -378,7 +397,7 @@ async def _release_all(
     """Release one after the other, up to the first one that meets a row that somebody holds."""
     results: dict[int, wire.CommitResult] = {}
     try:
-        async with step_pool().connection(timeout=RELEASE_WAIT_S) as connection:
+        async with step(who, RELEASE_WAIT_S) as connection:
             for one in asked:
                 try:
                     result = await arun(
@@ -394,25 +413,24 @@ async def _release_all(
 
 
 async def _commit_set(
-    connection: psycopg.AsyncConnection[Any],
-    who: Speaker,
-    incarnation: UUID,
-    asked: list[wire.Commit],
+    who: Speaker, incarnation: UUID, asked: list[wire.Commit]
 ) -> list[wire.CommitResult]:
-    """Commit all in one statement; where that fails as a whole, each alone: a bad one is alone."""
+    """Commit all in one statement; where that fails as a whole, each half alone: a bad one among
+    200 is found with 16 statements, and the others wait for no more than these."""
     try:
-        return await arun_bare(connection, commits.commit(who.node, who.name, incarnation, asked))
+        async with work(who) as connection:
+            return await arun_bare(
+                connection, commits.commit(who.node, who.name, incarnation, asked)
+            )
     except (psycopg.DataError, psycopg.IntegrityError) as error:
         if len(asked) == 1:
             return [_rejected(asked[0], _said(error))]
-    results: list[wire.CommitResult] = []
-    for one in asked:
-        results += await _commit_set(connection, who, incarnation, [one])
-    return results
+    middle = len(asked) // 2
+    first = await _commit_set(who, incarnation, asked[:middle])
+    return first + await _commit_set(who, incarnation, asked[middle:])
 
 
 def _rejected(commit: wire.Commit, why: str) -> wire.CommitResult:
-    logger.warning("portfolio %d: commit rejected: %s", commit.portfolio, why)
     return wire.CommitResult(portfolio=commit.portfolio, answer="rejected", detail=why)
 
 
@@ -422,19 +440,22 @@ def _said(error: psycopg.Error) -> str:
 
 
 async def _goodbye(who: Speaker, body: bytes) -> msgspec.Struct:
-    message = _decode(body, wire.Goodbye)
-    async with step_pool().connection() as connection:
+    message = decode(body, wire.Goodbye)
+    async with step(who) as connection:
         done = await arun(
             connection,
-            goodbye(who.node, who.name, _uuid(message.incarnation), message.reason[:500]),
+            goodbye(who.node, who.name, uuid_of(message.incarnation), message.reason[:500]),
         )
     return wire.BeatAnswer(status="ok" if done else "superseded")
 
 
-ROUTES: dict[str, tuple[Handler, int]] = {
-    "/api/agent/register/": (_register, SMALL_BODY),
-    "/api/agent/heartbeat/": (_heartbeat, SMALL_BODY),
-    "/api/agent/checkpoint/": (_checkpoint, SMALL_BODY),
-    "/api/agent/commit/": (_commit, COMMIT_BODY),
-    "/api/agent/goodbye/": (_goodbye, SMALL_BODY),
+ROUTES = {
+    f"/api/agent/{route.kind}/": route
+    for route in (
+        Route("register", _register, SMALL_BODY),
+        Route("heartbeat", _heartbeat, SMALL_BODY),
+        Route("checkpoint", _checkpoint, SMALL_BODY),
+        Route("commit", _commit, COMMIT_BODY),
+        Route("goodbye", _goodbye, SMALL_BODY),
+    )
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from scheduling.enact.recipe import Recipe, Row, arun_bare, one
 from scheduling.gateway.pool import lease_pool
+from scheduling.gateway.turns import Limit, Line
 
 #: A revoked token works at most this much longer.
 REMEMBER_S = 2.0
@@ -26,6 +27,11 @@ class Speaker:
 
     node: int
     name: str
+
+
+#: Tokens that were never good here are looked up one at a time: whoever has none could else keep
+#: the connections from those who keep their leases.
+_strangers = Line(Limit(1, 100), "Too many unknown tokens are being looked up; repeat.")
 
 
 class Unauthenticated(Exception):
@@ -48,9 +54,8 @@ async def speaker(header: bytes | None) -> Speaker:
     known = _known.get(sha256)
     if known is not None and now - known[0] < REMEMBER_S:
         return known[1]
+    row = await _looked_up(sha256) if known is not None else await _of_stranger(sha256)
     _known.pop(sha256, None)
-    async with lease_pool().connection() as connection:
-        row = await arun_bare(connection, _look_up(sha256))
     if row is None:
         raise Unauthenticated("This node token is not known; create one with create_node_token.")
     if row.revoked or row.expired:
@@ -61,6 +66,19 @@ async def speaker(header: bytes | None) -> Speaker:
         _known.clear()
     _known[sha256] = (now, found)
     return found
+
+
+async def _of_stranger(sha256: str) -> Row | None:
+    await _strangers.enter()
+    try:
+        return await _looked_up(sha256)
+    finally:
+        _strangers.leave()
+
+
+async def _looked_up(sha256: str) -> Row | None:
+    async with lease_pool().connection() as connection:
+        return await arun_bare(connection, _look_up(sha256))
 
 
 def _look_up(sha256: str) -> Recipe[Row | None]:

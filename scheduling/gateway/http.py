@@ -54,6 +54,8 @@ async def answer(send: Send, body: msgspec.Struct, status: int = 200) -> None:
         (b"content-length", str(len(payload)).encode()),
         (b"cache-control", b"no-store"),
     ]
+    if status in (408, 413):
+        headers.append((b"connection", b"close"))  # what is left of the body is not waited for
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": status, "headers": headers})

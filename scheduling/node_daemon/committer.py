@@ -16,11 +16,19 @@ from typing import cast
 from scheduling.node_daemon.errors import Declined, NotWelcome, ServerAway
 from scheduling.node_daemon.link import Link, back_off
 from scheduling.node_daemon.logs import LOG
-from scheduling.wire.messages import Commit, CommitRequest, CommitResult, encode
+from scheduling.wire.messages import (
+    MOST_COMMITS,
+    MOST_LINES,
+    Commit,
+    CommitRequest,
+    CommitResult,
+    encode,
+)
 
 GATHER_S = 0.003
 UNDER_WAY = 2  #: requests at once; more would only queue in the server's pool
-LARGEST_REQUEST = 200  #: commits
+LARGEST_REQUEST = 4_000_000  #: bytes, about; a single commit may be larger
+BYTES_A_LINE = 150
 FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.1, 1.0
 FIRST_HELD_S, LONGEST_HELD_S = 0.02, 0.25  #: before a commit of a held portfolio is repeated
 
@@ -116,12 +124,24 @@ class Committer:
         taken: list[_Waiting] = []
         left: list[_Waiting] = []
         seen: set[int] = set()
+        lines = size = 0
+        full = False
         for waiting in self._queue:
-            if waiting.commit.portfolio in seen or len(taken) == LARGEST_REQUEST:
+            commit = waiting.commit
+            full = full or len(taken) == MOST_COMMITS
+            if not full and commit.portfolio not in seen:
+                its_lines = len(commit.orders) + len(commit.fills) + len(commit.equity)
+                its_size = len(commit.state or b"") + its_lines * BYTES_A_LINE
+                # What would make it too large waits for the next one, and all behind it as well.
+                full = bool(taken) and (
+                    lines + its_lines > MOST_LINES or size + its_size > LARGEST_REQUEST
+                )
+            if full or commit.portfolio in seen:
                 left.append(waiting)
-            else:
-                seen.add(waiting.commit.portfolio)
-                taken.append(waiting)
+                continue
+            seen.add(commit.portfolio)
+            taken.append(waiting)
+            lines, size = lines + its_lines, size + its_size
         self._queue = left
         return taken
 

@@ -20,6 +20,7 @@ from scheduling.node_daemon.logs import LOG
 from scheduling.node_daemon.metrics import Metrics
 from scheduling.node_daemon.services import Services
 from scheduling.wire.messages import (
+    MOST_PORTFOLIOS,
     PROTOCOL,
     Actual,
     Beat,
@@ -196,7 +197,8 @@ class ExecutionNode:
         if leaving:
             self.answered_leaving.set()
         # The server renewed only what was left since the last answer; it hears at once of this one.
-        return 0.0 if unheard else answer.next_beat_s
+        more = bool(self._services.outbox)  # did not fit, or came meanwhile
+        return 0.0 if unheard or more else answer.next_beat_s
 
     def beat_soon(self) -> None:
         """Beat at once; several wishes become one beat."""
@@ -207,7 +209,7 @@ class ExecutionNode:
 
     def _actual(self) -> list[Actual]:
         shown = [h for h in self.hosted.values() if h.phase in SHOWN_PHASES | {"halted"}]
-        return [_shown(h, self._metrics) for h in shown]
+        return [_shown(h, self._metrics) for h in shown[:MOST_PORTFOLIOS]]
 
     # --- websocket ---------------------------------------------------------------------------
 

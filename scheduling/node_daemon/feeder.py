@@ -21,7 +21,7 @@ from scheduling.node_daemon.errors import (
 from scheduling.node_daemon.feed_reader import FeedReader, Listener
 from scheduling.node_daemon.progress import Progress
 from scheduling.node_daemon.services import Services
-from scheduling.wire.messages import Commit, CommitResult
+from scheduling.wire.messages import MOST_LINES, Commit, CommitResult
 
 COMMIT_EVENTS = 100  #: events of the log after which a commit is due
 COMMIT_EVENTS_BEHIND = 2_000  #: the same while the portfolio catches up
@@ -29,6 +29,7 @@ BEHIND_EVENTS = 200  #: further from the head than this is catching up
 COMMIT_EVERY_S = 0.25  #: on one grid for all portfolios of a node, so that they share requests
 FENCED_LOOK_S = 0.25
 SMALLEST_BATCH = 10
+MANY_LINES = MOST_LINES // 4  #: of a batch; a commit takes no more than MOST_LINES
 QUICK_BATCH_S, SLOW_BATCH_S = 0.05, 0.25  #: batches grow below, shrink above: a drain waits for one
 
 _NO_EVENTS = join_events([])
@@ -221,7 +222,8 @@ class Feeder:
         self.engine_seq = batch.to_seq
         self.events_seen = True
         self._progress.add(result)
-        if took > SLOW_BATCH_S:
+        lines = len(result.orders) + len(result.fills) + len(result.equity)
+        if took > SLOW_BATCH_S or lines > MANY_LINES:
             self._batch_events = max(self._batch_events // 4, SMALLEST_BATCH)
         elif took < QUICK_BATCH_S:
             self._batch_events = min(self._batch_events * 2, COMMIT_EVENTS_BEHIND)

@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 
 from scheduling.wire.messages import Report
 
+#: Each takes the server some milliseconds, and a beat is given up after 4 s.
+REPORTS_A_BEAT = 100
+
 
 class Outbox:
     """Reports in order. Every one names its handoff, death or epoch, so a repeat is harmless."""
@@ -22,8 +25,8 @@ class Outbox:
         return bool(self._waiting)
 
     def content(self) -> list[Report]:
-        """Return what the next heartbeat should carry."""
-        return [report for report, _ in self._waiting]
+        """Return what the next heartbeat should carry: the oldest, and the rest with later ones."""
+        return [report for report, _ in self._waiting[:REPORTS_A_BEAT]]
 
     def heard(self, sent: Sequence[Report]) -> None:
         """Forget what an answered heartbeat carried."""

@@ -10,11 +10,18 @@ text. Ids of portfolios and handoffs are the database's.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 PROTOCOL = 1  #: raised when a message changes so that an older daemon would misread it
+
+# How much goes into one message. The gateway declines more with 413 `payload_too_large`, a daemon
+# sends the rest with the next one.
+MOST_COMMITS = 200  #: of a CommitRequest
+MOST_LINES = 10_000  #: orders, fills and equity points of all its commits
+MOST_REPORTS = 500  #: of a Beat
+MOST_PORTFOLIOS = 2_000  #: that a Beat shows
 
 Role = Literal["run", "prepare", "drain", "warm"]
 Answer = Literal["ok", "fenced", "conflict", "ahead", "rejected", "handed_over", "keep"]
@@ -280,9 +287,9 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """None: unchanged since the last commit of this epoch."""
     suppress: bool = False
     """Decisions in this range were suppressed because the events were too old."""
-    orders: list[OrderLine] = []
-    fills: list[FillLine] = []
-    equity: list[EquityLine] = []
+    orders: Annotated[list[OrderLine], msgspec.Meta(max_length=MOST_LINES)] = []
+    fills: Annotated[list[FillLine], msgspec.Meta(max_length=MOST_LINES)] = []
+    equity: Annotated[list[EquityLine], msgspec.Meta(max_length=MOST_LINES)] = []
     release: int | None = None
     """Handoff id: this is the source's last commit."""
 

@@ -109,3 +109,18 @@ def counted_statements() -> Iterator[list[str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(psycopg.Cursor, "execute", counting)
         yield seen
+
+
+@contextmanager
+def counted_async_statements() -> Iterator[list[str]]:
+    """Gather every statement that the gateway's connections run in the block."""
+    seen: list[str] = []
+    execute = psycopg.AsyncCursor.execute
+
+    async def counting(self: Any, query: Any, *args: Any, **options: Any) -> Any:
+        seen.append(query.decode() if isinstance(query, bytes) else str(query))
+        return await execute(self, query, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(psycopg.AsyncCursor, "execute", counting)
+        yield seen

@@ -8,9 +8,20 @@ from typing import Any, cast
 
 import msgspec
 
-from scheduling.node_daemon.committer import Committer
+from scheduling.node_daemon.committer import LARGEST_REQUEST, Committer
 from scheduling.node_daemon.link import Link
-from scheduling.wire.messages import Commit, CommitAnswers, CommitRequest, CommitResult
+from scheduling.node_daemon.reports import REPORTS_A_BEAT, Outbox
+from scheduling.wire.messages import (
+    MOST_COMMITS,
+    MOST_LINES,
+    MOST_REPORTS,
+    Commit,
+    CommitAnswers,
+    CommitRequest,
+    CommitResult,
+    EquityLine,
+    Prepared,
+)
 
 
 class HeldLink:
@@ -119,3 +130,65 @@ def test_whoever_closes_the_committer_repeats_nothing_any_more() -> None:
         waiting.cancel()
 
     asyncio.run(story())
+
+
+class KeenLink:
+    """A server that notes what it is sent and takes all of it."""
+
+    def __init__(self) -> None:
+        self.requests: list[CommitRequest] = []
+        self.sizes: list[int] = []
+
+    async def commit(self, body: bytes) -> CommitAnswers:
+        request = msgspec.msgpack.decode(body, type=CommitRequest)
+        self.requests.append(request)
+        self.sizes.append(len(body))
+        results = [CommitResult(portfolio=c.portfolio, answer="ok") for c in request.commits]
+        return CommitAnswers(results=results)
+
+
+def _sent(commits: list[Commit]) -> KeenLink:
+    async def story() -> KeenLink:
+        link = KeenLink()
+        committer = Committer(cast(Link, link), "incarnation")
+        answers = await asyncio.gather(*(committer.commit(commit) for commit in commits))
+        assert [answer.portfolio for answer in answers] == [c.portfolio for c in commits]
+        await committer.close()
+        return link
+
+    return asyncio.run(story())
+
+
+def test_no_request_holds_more_commits_than_the_server_takes() -> None:
+    link = _sent([_commit(portfolio, 0) for portfolio in range(450)])
+    assert max(len(request.commits) for request in link.requests) <= MOST_COMMITS
+    assert sum(len(request.commits) for request in link.requests) == 450
+
+
+def test_no_request_holds_more_lines_than_the_server_takes() -> None:
+    lines = [EquityLine(1, 1, "1")] * (MOST_LINES // 3)
+    commits = [
+        msgspec.structs.replace(_commit(portfolio, 0), equity=lines) for portfolio in range(7)
+    ]
+    link = _sent(commits)
+    assert [len(request.commits) for request in link.requests] == [3, 3, 1]
+
+
+def test_large_states_go_in_requests_of_their_own() -> None:
+    state = b"s" * 3_000_000
+    commits = [
+        msgspec.structs.replace(_commit(portfolio, 0), state=state) for portfolio in range(3)
+    ]
+    assert max(_sent(commits).sizes) < LARGEST_REQUEST
+
+
+def test_the_outbox_says_so_much_at_a_time_and_forgets_no_more_than_that() -> None:
+    outbox = Outbox()
+    for number in range(REPORTS_A_BEAT + 20):
+        outbox.add(Prepared(handoff=number))
+    said = outbox.content()
+    assert len(said) == REPORTS_A_BEAT <= MOST_REPORTS
+    outbox.heard(said)
+    assert [report.handoff for report in outbox.content()] == list(
+        range(REPORTS_A_BEAT, REPORTS_A_BEAT + 20)
+    )

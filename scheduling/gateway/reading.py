@@ -1,0 +1,123 @@
+"""Messages of daemons, as far as they can be what they say: decoded, counted, within bounds.
+
+Everything here is linear in the bytes of a message, and what a message may hold is capped before it
+is decoded, since decoding keeps everybody else waiting.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+from uuid import UUID
+
+import msgspec
+
+from scheduling.gateway.http import Declined
+from scheduling.wire import messages as wire
+
+M = TypeVar("M", bound=msgspec.Struct)
+
+#: What msgspec raises for bytes that are no message: of its own, for text that is not UTF-8, and
+#: for nesting without end.
+NO_MESSAGE = (msgspec.MsgspecError, ValueError, RecursionError)
+
+MOST_ENTRIES = 1_000  #: of labels, strategies or feeds of a registration
+LONGEST_TEXT = 255
+MOST_METRICS = 100
+
+
+def decode(body: bytes, kind: type[M]) -> M:
+    """Return the message in `body`, or decline it."""
+    try:
+        return msgspec.msgpack.decode(body, type=kind)
+    except NO_MESSAGE as error:
+        name = kind.__name__.strip("_")
+        raise Declined(400, "invalid", f"This is no {name} message: {error}.") from None
+
+
+def uuid_of(text: str) -> UUID:
+    """Return `text` as a UUID, or decline it."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise Declined(400, "invalid", f"{text[:40]!r} is no UUID.") from None
+
+
+class _Commits(msgspec.Struct):
+    """A CommitRequest whose commits are not decoded yet."""
+
+    incarnation: str
+    commits: list[msgspec.Raw]
+
+
+_COMMITS = msgspec.msgpack.Decoder(_Commits)
+_COMMIT = msgspec.msgpack.Decoder(wire.Commit)
+
+
+def read_commits(body: bytes) -> tuple[UUID, list[wire.Commit]]:
+    """Return the incarnation and the commits of a CommitRequest, no portfolio twice.
+
+    One by one: a body of the largest size can hold 1.7 million order lines, and decoding them at
+    once takes a second in which nobody else is served.
+    """
+    commits: list[wire.Commit] = []
+    lines = 0
+    try:
+        request = _COMMITS.decode(body)
+        if len(request.commits) > wire.MOST_COMMITS:
+            raise _too_many("commits", len(request.commits), wire.MOST_COMMITS)
+        for raw in request.commits:
+            one = _COMMIT.decode(raw)
+            lines += len(one.orders) + len(one.fills) + len(one.equity)
+            if lines > wire.MOST_LINES:
+                raise _too_many("orders, fills and equity points", lines, wire.MOST_LINES)
+            commits.append(one)
+    except NO_MESSAGE as error:
+        raise Declined(400, "invalid", f"This is no CommitRequest message: {error}.") from None
+    seen: set[int] = set()
+    for one in commits:
+        if one.portfolio in seen:
+            raise Declined(
+                400,
+                "invalid",
+                f"Portfolio {one.portfolio} is twice in one commit; nothing was done.",
+            )
+        seen.add(one.portfolio)
+    return uuid_of(request.incarnation), commits
+
+
+def read_beat(body: bytes) -> wire.Beat:
+    """Return the Beat in `body`, or decline it."""
+    message = decode(body, wire.Beat)
+    for what, found, most in (
+        ("reports", len(message.reports), wire.MOST_REPORTS),
+        ("portfolios", len(message.portfolios), wire.MOST_PORTFOLIOS),
+        ("metrics", len(message.metrics), MOST_METRICS),
+    ):
+        if found > most:
+            raise _too_many(what, found, most)
+    return message
+
+
+def check_registration(message: wire.Register) -> None:
+    """Decline a registration that says too much of its node: everybody who looks reads it."""
+    if message.capacity < 1:
+        raise Declined(400, "invalid", f"capacity is {message.capacity}, it must be at least 1.")
+    for name in ("labels", "strategies", "feeds"):
+        entries = getattr(message, name)
+        if len(entries) > MOST_ENTRIES:
+            raise _too_many(name, len(entries), MOST_ENTRIES)
+        for key, value in entries.items():
+            if len(key) > LONGEST_TEXT or (isinstance(value, str) and len(value) > LONGEST_TEXT):
+                raise Declined(
+                    400,
+                    "invalid",
+                    f"A text in {name} is longer than {LONGEST_TEXT} characters: {key[:40]!r}.",
+                )
+
+
+def _too_many(what: str, found: int, most: int) -> Declined:
+    return Declined(
+        413,
+        "payload_too_large",
+        f"The message holds {found:,} {what}, at most {most:,} go into one; send less at a time.",
+    )
