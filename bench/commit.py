@@ -35,7 +35,7 @@ from scheduling.wire.messages import (
     encode,
 )
 
-PORT = 8911
+PORT = int(os.environ.get("BENCH_PORT", "8911"))
 STATE_BYTES = 11_000
 
 

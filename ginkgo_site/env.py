@@ -63,6 +63,11 @@ class Environment:
     good_after_s: float  #: how long a revision must run before it counts as good
     child_memory_mb: int  #: of one portfolio process, on a node and where it is replayed
     strategy_guard: bool  #: refuse strategies new processes, signals to others, and files
+    keep_orders_days: float  #: orders and fills stay in the database at least as long
+    keep_equity_days: float
+    keep_audit_days: float  #: what the audit log and the queue hold beside the histories
+    archive: Path  #: where records go, as Parquet, before they are dropped
+    retention_interval_s: int
     failpoints: str  #: where processes fail on purpose; only with `rehearsal`
     rehearsal: bool  #: nothing real depends on this installation
 
@@ -102,6 +107,11 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
             )
         ),
         strategy_guard=source.boolean("GINKGO_STRATEGY_GUARD", default=True),
+        keep_orders_days=source.days("GINKGO_KEEP_ORDERS_DAYS", 731),
+        keep_equity_days=source.days("GINKGO_KEEP_EQUITY_DAYS", 30),
+        keep_audit_days=source.days("GINKGO_KEEP_AUDIT_DAYS", 2557),
+        archive=_archive(source, home),
+        retention_interval_s=source.whole_seconds("GINKGO_RETENTION_INTERVAL_S", 3600),
         failpoints=_failpoints(source),
         rehearsal=source.boolean("GINKGO_REHEARSAL", default=False),
     )
@@ -170,6 +180,10 @@ class _Source:
     ) -> float:
         return self.number(name, default, lowest=lowest, highest=highest, what="a time in seconds")
 
+    def days(self, name: str, default: float) -> float:
+        # A soak compresses days into minutes, so parts of a day are welcome.
+        return self.number(name, default, lowest=0.0001, highest=36_525, what="a number of days")
+
     def whole_seconds(self, name: str, default: int) -> int:
         value = self.number(name, default, lowest=1, highest=86_400, what="a time in whole seconds")
         if value != int(value):
@@ -191,6 +205,16 @@ def _home(source: _Source) -> Path:
     if home.exists() and not home.is_dir():
         raise WrongSetting(f"GINKGO_HOME is {value!r}, which is not a folder: name a folder.")
     return home
+
+
+def _archive(source: _Source, home: Path) -> Path:
+    value = source.text("GINKGO_ARCHIVE")
+    folder = home / "archive" if value is None else Path(value).expanduser()
+    if not folder.is_absolute():
+        folder = Path.cwd() / folder
+    if folder.exists() and not folder.is_dir():
+        raise WrongSetting(f"GINKGO_ARCHIVE is {value!r}, which is not a folder: name a folder.")
+    return folder
 
 
 def _database_url(source: _Source, home: Path) -> tuple[str, bool]:

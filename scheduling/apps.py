@@ -58,7 +58,8 @@ def install_schedules(sender: Any, using: str = "default", **kwargs: Any) -> Non
         name="prune",
         defaults={
             "func": "scheduling.tasks.prune",
-            "schedule_type": Schedule.DAILY,
+            "schedule_type": Schedule.CRON,
+            "cron": cron(settings.GINKGO.retention_interval_s),
             "repeats": -1,
         },
     )

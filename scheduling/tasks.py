@@ -29,21 +29,11 @@ def heartbeat_sweep() -> str:
         run(drop(scheduler.holder))
 
 
-#: Equity points are kept this long; orders, fills, tenures and events stay.
-EQUITY_DAYS = 30
-
-
 def prune() -> str:
-    """Drop equity points older than EQUITY_DAYS."""
-    from datetime import timedelta
+    """Partitions ahead, old rows dropped; old partitions archived by a process of its own."""
+    from scheduling.retention import prune as prune_old
 
-    from django.utils import timezone
-
-    from portfolios.models import EquityPoint
-
-    old = timezone.now() - timedelta(days=EQUITY_DAYS)
-    gone, _ = EquityPoint.objects.filter(at__lt=old).delete()
-    return f"{gone} equity points older than {EQUITY_DAYS} days"
+    return prune_old()
 
 
 def verify() -> str:

@@ -1,0 +1,185 @@
+"""Archive a table as one Parquet file, and prove that the file holds its rows."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from django.db import connection
+from psycopg import sql
+
+from portfolios.retention.kinds import RecordKind
+
+#: Rows held at once, and in one row group of the file.
+PIECE_ROWS = 50_000
+#: PostgreSQL's types to Arrow's. Any other one is refused, since it might lose something.
+TYPES = {
+    "int8": pa.int64(),
+    "int4": pa.int32(),
+    "int2": pa.int16(),
+    "varchar": pa.string(),
+    "text": pa.string(),
+    "numeric": pa.decimal128(24, 4),
+    "timestamptz": pa.timestamp("us", tz="UTC"),
+}
+
+
+class ArchiveDiffers(Exception):
+    """What was read back of an archive is not what was written; the text names both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """One file that was read back and holds `rows` rows with this digest."""
+
+    path: Path
+    rows: int
+    digest: str
+
+
+class Digest:
+    """SHA-256 over the rows as lines of text: the values as PostgreSQL would name the columns'
+    order, separated by tabs, `\\N` for none. Anybody can compute it again from file or table."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._hash = hashlib.sha256()
+
+    def add(self, table: pa.Table) -> None:
+        """Add the rows of one piece."""
+        if table.num_rows == 0:
+            return
+        texts = [pc.fill_null(pc.cast(column, pa.string()), "\\N") for column in table.columns]
+        lines = pc.binary_join_element_wise(*texts, "\t")
+        for chunk in lines.chunks if isinstance(lines, pa.ChunkedArray) else [lines]:
+            self._hash.update("\n".join(chunk.to_pylist()).encode() + b"\n")
+        self.rows += table.num_rows
+
+    @property
+    def hex(self) -> str:
+        """Return the digest of all rows so far."""
+        return self._hash.hexdigest()
+
+
+def archive(kind: RecordKind, table: str, folder: Path) -> Archive:
+    """Write `table` to a file in `folder`, read it back, and return what it holds.
+
+    The file appears by rename, whole or not at all. Raise ArchiveDiffers, or OSError where there
+    is no room. Reads a piece at a time, each in a statement of its own: no snapshot is held.
+    """
+    folder = folder / kind.table
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = folder / f".{table}.{os.getpid()}"
+    try:
+        written = _write(kind, table, draft)
+        read = read_back(draft)
+        if (read.rows, read.hex) != (written.rows, written.hex):
+            raise ArchiveDiffers(
+                f"The archive of {table} holds {read.rows} rows with digest {read.hex[:12]}…, but "
+                f"{written.rows} rows with digest {written.hex[:12]}… were written: the table was "
+                f"kept. Look at the disk of {folder}."
+            )
+        path = _free_name(folder, table, written)
+        draft.replace(path)
+        _sync(folder)
+    finally:
+        draft.unlink(missing_ok=True)
+    return Archive(path, written.rows, written.hex)
+
+
+def _write(kind: RecordKind, table: str, draft: Path) -> Digest:
+    schema = _schema(table)
+    digest = Digest()
+    with (
+        open(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file,
+        pq.ParquetWriter(file, schema, compression="zstd") as writer,
+    ):
+        for piece in _pieces(kind, table, schema):
+            digest.add(piece)
+            writer.write_table(piece)
+        writer.add_key_value_metadata(
+            {"ginkgo.table": kind.table, "ginkgo.partition": table,
+             "ginkgo.rows": str(digest.rows), "ginkgo.sha256": digest.hex}
+        )  # fmt: skip
+    _sync(draft)
+    return digest
+
+
+def read_back(path: Path) -> Digest:
+    """Return rows and digest of a file, from what lies in it."""
+    digest = Digest()
+    with pq.ParquetFile(path) as file:
+        for piece in range(file.num_row_groups):
+            digest.add(file.read_row_group(piece))
+    return digest
+
+
+def _schema(table: str) -> pa.Schema:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT a.attname, t.typname FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid "
+            "WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped "
+            "ORDER BY a.attnum",
+            [table],
+        )
+        return pa.schema([(name, TYPES[kind]) for name, kind in cursor.fetchall()])
+
+
+def _pieces(kind: RecordKind, table: str, schema: pa.Schema) -> Iterator[pa.Table]:
+    """Yield the rows in the order of the kind's key, each piece behind the last row of the last."""
+    key = [name.strip() for name in kind.order_by.split(",")]
+    columns = [schema.get_field_index(name) for name in key]
+    names = sql.SQL(", ").join(map(sql.Identifier, schema.names))
+    order = sql.SQL(", ").join(map(sql.Identifier, key))
+    last: tuple[Any, ...] | None = None
+    connection.ensure_connection()
+    while True:
+        behind = (
+            sql.SQL("")
+            if last is None
+            else sql.SQL("WHERE ({}) > ({})").format(
+                order, sql.SQL(", ").join(map(sql.Literal, last))
+            )
+        )
+        statement = sql.SQL("SELECT {} FROM {} {} ORDER BY {} LIMIT {}").format(
+            names, sql.Identifier(table), behind, order, sql.Literal(PIECE_ROWS)
+        )
+        # Django's own cursors would convert what psycopg reads exactly.
+        with psycopg.Cursor(connection.connection) as cursor:
+            rows = cursor.execute(statement).fetchall()
+        if not rows:
+            return
+        arrays = zip(*rows, strict=True)
+        yield pa.Table.from_arrays(
+            [pa.array(column, field.type) for column, field in zip(arrays, schema, strict=True)],
+            schema=schema,
+        )
+        last = tuple(rows[-1][column] for column in columns)
+
+
+def _free_name(folder: Path, table: str, written: Digest) -> Path:
+    """Return where the file belongs: another archive of that name, as of a database that was
+    restored since, is never overwritten."""
+    number = 1
+    while True:
+        path = folder / (f"{table}.parquet" if number == 1 else f"{table}-{number}.parquet")
+        if not path.exists() or read_back(path).hex == written.hex:
+            return path
+        number += 1
+
+
+def _sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

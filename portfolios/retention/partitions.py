@@ -1,0 +1,186 @@
+"""Attach and detach partitions on a system that trades.
+
+Every change that needs a table for itself touches the catalogue only and gives way after
+LOCK_WAIT: a commit that queues behind it waits no longer than that, and a dump that holds the table
+for an hour delays the change, not the commits.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+from django.db import OperationalError, connection, transaction
+
+from portfolios.retention.kinds import RecordKind
+
+T = TypeVar("T")
+
+LOCK_WAIT = "200ms"
+TRIES = 5
+AHEAD = 2  #: partitions between the head and the end of the last one
+NARROWEST = 1_000  #: seqs
+LOCK_NOT_AVAILABLE = "55P03"
+
+
+class Partition(NamedTuple):
+    """One partition: rows of [low, high). The first one has no low."""
+
+    name: str
+    low: int | None
+    high: int
+
+
+class Head(NamedTuple):
+    """The newest seq of the fastest feed, and its events a second."""
+
+    seq: int
+    rate: float
+
+
+PARTITIONS = """
+SELECT c.relname, pg_get_expr(c.relpartbound, c.oid)
+FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+WHERE i.inhparent = %s::regclass AND NOT i.inhdetachpending
+"""
+BOUNDS = re.compile(r"FOR VALUES FROM \((MINVALUE|'?(-?\d+)'?)\) TO \('?(\d+)'?\)")
+
+#: A paused feed goes on at the rate it had, so partitions are made for that.
+HEAD = """
+SELECT coalesce(max(last.from_seq + floor(
+           greatest(extract(epoch FROM clock_timestamp() - last.from_time), 0) * last.rate)), 0)
+           ::bigint AS head,
+       max(coalesce(nullif(last.rate, 0), before.rate))::float AS rate
+FROM portfolios_feed f
+CROSS JOIN LATERAL (SELECT * FROM portfolios_feedsegment s WHERE s.feed_id = f.id
+                    ORDER BY s.id DESC LIMIT 1) last
+LEFT JOIN LATERAL (SELECT s.rate FROM portfolios_feedsegment s WHERE s.feed_id = f.id AND s.rate > 0
+                   ORDER BY s.id DESC LIMIT 1) before ON true
+"""
+
+#: Tables that were detached to be archived, by a task that did not get to their end.
+DETACHED = """
+SELECT c.relname FROM pg_class c
+WHERE c.relkind = 'r' AND NOT c.relispartition AND c.relnamespace = current_schema()::regnamespace
+  AND c.relname ~ ('^' || %s || '_(first|from_[0-9]+)$')
+ORDER BY c.relname
+"""
+
+
+def head() -> Head:
+    """Return how far the fastest feed is. One statement."""
+    from django.conf import settings
+
+    with connection.cursor() as cursor:
+        cursor.execute(HEAD)
+        seq, rate = cursor.fetchone()
+    return Head(seq, rate or settings.GINKGO.feed_rate)
+
+
+def partitions(kind: RecordKind) -> list[Partition]:
+    """Return the attached partitions but the default one, lowest first. One statement."""
+    with connection.cursor() as cursor:
+        cursor.execute(PARTITIONS, [kind.table])
+        rows = cursor.fetchall()
+    found = []
+    for name, text in rows:
+        bounds = BOUNDS.fullmatch(text)
+        if bounds:  # the default partition says DEFAULT
+            low = None if bounds[1] == "MINVALUE" else int(bounds[2])
+            found.append(Partition(name, low, int(bounds[3])))
+    return sorted(found, key=lambda partition: partition.high)
+
+
+def detached(kind: RecordKind) -> list[str]:
+    """Return the names of the tables that are partitions of `kind` no more. One statement."""
+    with connection.cursor() as cursor:
+        cursor.execute(DETACHED, [kind.table])
+        return [name for (name,) in cursor.fetchall()]
+
+
+def width(kind: RecordKind, at: Head) -> int:
+    """Return how many seqs the feed releases in one period at its present rate."""
+    return max(round(at.rate * kind.period_s), NARROWEST)
+
+
+def attach_ahead(kind: RecordKind, at: Head) -> list[str]:
+    """Attach partitions until AHEAD widths beyond the head are covered; return their names.
+
+    Raise OperationalError where the lock was not to be had: the default partition takes what
+    comes meanwhile.
+    """
+    wide = width(kind, at)
+    attached = partitions(kind)
+    low = attached[-1].high if attached else 0
+    made = []
+    while low < at.seq + AHEAD * wide:
+        # After a pause of this task, or a rate that was raised: one partition up to the head.
+        high = max(low + wide, at.seq + wide) if low < at.seq else low + wide
+        made.append(patiently(partial(_attach, kind, low, high)))
+        low = high
+    return made
+
+
+def _attach(kind: RecordKind, low: int, high: int) -> str:
+    """Attach an empty partition, or one with the rows that the default one took in its place."""
+    name, table, seq = f"{kind.table}_from_{low}", kind.table, kind.seq
+    with connection.cursor() as cursor:
+        # LIKE and ATTACH, since PARTITION OF would lock the table itself.
+        cursor.execute(
+            f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS "
+            "INCLUDING INDEXES INCLUDING STORAGE)"
+        )
+        # The concurrent writer: a commit that goes into the default partition. After this lock
+        # none does until the end of the transaction; a handful of rows is moved meanwhile.
+        cursor.execute(f"LOCK TABLE {table}_default IN ACCESS EXCLUSIVE MODE")
+        cursor.execute(
+            f"WITH moved AS (DELETE FROM {table}_default WHERE {seq} >= %s AND {seq} < %s "
+            f"RETURNING *) INSERT INTO {name} SELECT * FROM moved",
+            [low, high],
+        )
+        cursor.execute(
+            f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ({low}) TO ({high})"
+        )
+    return name
+
+
+def detach(kind: RecordKind, partition: Partition) -> None:
+    """Take a partition out of its table. CONCURRENTLY is refused where a default one exists."""
+    patiently(partial(_run, f"ALTER TABLE {kind.table} DETACH PARTITION {partition.name}"))
+
+
+def drop(table: str) -> None:
+    """Drop a table that is no partition any more."""
+    patiently(partial(_run, f"DROP TABLE {table}"))
+
+
+def _run(statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+def patiently(act: Callable[[], T]) -> T:
+    """Run `act` in one transaction that waits LOCK_WAIT for each lock, and again where it got none.
+
+    Raise OperationalError where none of TRIES got it.
+    """
+    for attempt in range(TRIES):
+        try:
+            with transaction.atomic():
+                with connection.cursor() as cursor:
+                    cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'")
+                return act()
+        except OperationalError as error:
+            if not lock_was_taken(error) or attempt == TRIES - 1:
+                raise
+        time.sleep(random.uniform(0.05, 0.5) * min(attempt + 1, 4))  # at random, to meet a gap
+    raise AssertionError  # not reached
+
+
+def lock_was_taken(error: OperationalError) -> bool:
+    """Return whether a statement gave way to whoever holds the lock."""
+    return getattr(error.__cause__, "sqlstate", "") == LOCK_NOT_AVAILABLE

@@ -1,0 +1,188 @@
+"""One pass over the records: partitions ahead of the head, and old ones archived and dropped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from django.db import OperationalError, connection
+
+from portfolios.retention.archive import Archive, archive
+from portfolios.retention.kinds import RecordKind, record_kinds
+from portfolios.retention.partitions import (
+    Head,
+    Partition,
+    attach_ahead,
+    detach,
+    detached,
+    drop,
+    head,
+    lock_was_taken,
+    partitions,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An old partition that stays, and why."""
+
+    partition: str
+    why: str
+
+
+@dataclass(slots=True)
+class Maintained:
+    """What one pass did."""
+
+    attached: list[str] = field(default_factory=list)
+    archived: list[Archive] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    kept: list[Kept] = field(default_factory=list)
+
+    def sentence(self) -> str:
+        """Return one line for people."""
+        rows = sum(archive.rows for archive in self.archived)
+        said = f"{len(self.attached)} partitions attached, {len(self.dropped)} dropped"
+        said += f" ({rows} rows archived)" if rows else ""
+        return "; ".join([said, *(f"{kept.partition} stays: {kept.why}" for kept in self.kept)])
+
+
+#: When the fastest feed released a seq: before all rows of partitions that end there or lower.
+RELEASED = """
+SELECT min(extract(epoch FROM clock_timestamp() - s.from_time)
+           - (%(seq)s - s.from_seq) / nullif(s.rate, 0))
+FROM portfolios_feedsegment s
+WHERE s.id = (SELECT l.id FROM portfolios_feedsegment l WHERE l.from_seq <= %(seq)s
+              ORDER BY l.from_seq DESC, l.id DESC LIMIT 1)
+"""
+
+AGE = """
+SELECT count(*), count(*) FILTER (WHERE {at} >= clock_timestamp() - make_interval(secs => %s))
+FROM {table}
+"""
+
+OPEN_ORDERS = """
+SELECT count(*) FROM {table} o JOIN portfolios_portfolio p ON p.id = o.portfolio_id
+WHERE o.status = 'open' AND p.archived_at IS NULL
+"""
+
+
+def attach_partitions() -> list[str]:
+    """Attach what is missing ahead, of every kind; return the names. Milliseconds."""
+    done, at = Maintained(), head()
+    for kind in record_kinds():
+        _attach_ahead(kind, at, done)
+    return done.attached
+
+
+def something_is_old() -> bool:
+    """Return whether a partition may be old enough to go, or one was left by a pass before."""
+    at = head()
+    return any(
+        bool(detached(kind)) or (bool(found := partitions(kind)) and _is_over(kind, found[0], at))
+        for kind in record_kinds()
+    )
+
+
+def maintain(folder: Path, verified_to: int | None) -> Maintained:
+    """Do one pass. Rows beyond `verified_to` are needed by a verification; None: none are.
+
+    A lock that was not to be had is no failure: the next pass does what this one left.
+    """
+    done, at = Maintained(), head()
+    for kind in record_kinds():
+        _attach_ahead(kind, at, done)
+        for table in detached(kind):  # left by a pass that was interrupted
+            _archive_and_drop(kind, table, folder, done)
+        for partition in partitions(kind):
+            why = _still_needed(kind, partition, at, verified_to)
+            if why is None:
+                if not _retire(kind, partition, folder, done):
+                    break
+            else:
+                if why:
+                    done.kept.append(Kept(partition.name, why))
+                break  # the next one is younger
+    return done
+
+
+def _attach_ahead(kind: RecordKind, at: Head, done: Maintained) -> None:
+    try:
+        done.attached += attach_ahead(kind, at)
+    except OperationalError as error:
+        _given_way(error, done, f"{kind.table}, without a partition ahead,")
+
+
+def _is_over(kind: RecordKind, partition: Partition, at: Head) -> bool:
+    """Return whether the feed left the partition behind as long ago as its rows are kept.
+
+    By the feed's clock alone, so that no row is read before its time.
+    """
+    if partition.high > at.seq:
+        return False
+    with connection.cursor() as cursor:
+        cursor.execute(RELEASED, {"seq": partition.high})
+        (age_s,) = cursor.fetchone()
+    return age_s is None or age_s >= kind.keep_s
+
+
+def _still_needed(
+    kind: RecordKind, partition: Partition, at: Head, verified_to: int | None
+) -> str | None:
+    """Return why an old partition stays, "" if it is not old, None if it can go."""
+    if not _is_over(kind, partition, at):
+        return ""
+    with connection.cursor() as cursor:
+        cursor.execute(AGE.format(at=kind.at, table=partition.name), [kind.keep_s])
+        rows, young = cursor.fetchone()
+        if young:
+            return ""
+        if rows and kind.verified and verified_to is not None and partition.high - 1 > verified_to:
+            return f"its portfolios are verified up to seq {verified_to} only"
+        if rows and kind.table == "portfolios_order":
+            cursor.execute(OPEN_ORDERS.format(table=partition.name))
+            (waiting,) = cursor.fetchone()
+            if waiting:
+                return f"{waiting} of its orders are still open"
+    return None
+
+
+def _retire(kind: RecordKind, partition: Partition, folder: Path, done: Maintained) -> bool:
+    """Archive, detach, drop. Return False where the lock was not to be had."""
+    written = archive(kind, partition.name, folder) if _count(partition.name) else None
+    try:
+        detach(kind, partition)
+    except OperationalError as error:
+        _given_way(error, done, partition.name)
+        return False
+    if written is not None and _count(partition.name) == written.rows:
+        done.archived.append(written)
+        _drop(partition.name, done)
+    else:  # a row came between, or there was none
+        _archive_and_drop(kind, partition.name, folder, done)
+    return True
+
+
+def _archive_and_drop(kind: RecordKind, table: str, folder: Path, done: Maintained) -> None:
+    """Finish with a table that is detached, so that nobody writes to it."""
+    if _count(table):
+        done.archived.append(archive(kind, table, folder))
+    _drop(table, done)
+
+
+def _drop(table: str, done: Maintained) -> None:
+    drop(table)
+    done.dropped.append(table)
+
+
+def _count(table: str) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM {table}")
+        (rows,) = cursor.fetchone()
+    return int(rows)
+
+
+def _given_way(error: OperationalError, done: Maintained, what: str) -> None:
+    if not lock_was_taken(error):
+        raise error
+    done.kept.append(Kept(what, "another session holds its table; tried again in the next pass"))

@@ -1,0 +1,49 @@
+"""`manage.py archive_records`: archive and drop the partitions that are old, then end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from portfolios.retention import ArchiveDiffers
+from scheduling.management.base import Failed, GinkgoCommand
+from scheduling.node_daemon.dying import die_with_parent
+from scheduling.retention import archive_now
+
+
+class Command(GinkgoCommand):
+    """Archive old partitions."""
+
+    help = (
+        "Attach the partitions that the feed will need, archive those whose rows are older than "
+        "they are kept as Parquet, read each file back, and drop the partition. The worker does "
+        "this when it is due."
+    )
+
+    def arguments(self, parser: CommandParser) -> None:
+        """Take the process to die with."""
+        parser.add_argument("--parent", type=int, metavar="PID", help="die with this process")
+
+    def act(self, options: dict[str, Any]) -> None:
+        """Archive, and print what was done."""
+        if options["parent"]:
+            die_with_parent(options["parent"])
+        try:
+            done = archive_now()
+        except ArchiveDiffers as differs:
+            raise Failed("archive_differs", str(differs)) from None
+        except OSError as error:
+            raise Failed("archive_failed", f"Nothing was dropped: {error}.") from None
+        if done is None:
+            raise Failed("under_way", "Another process archives already; wait until it has ended.")
+        document = {
+            "attached": done.attached,
+            "archived": [
+                {"path": str(one.path), "rows": one.rows, "sha256": one.digest}
+                for one in done.archived
+            ],
+            "dropped": done.dropped,
+            "kept": [{"partition": kept.partition, "why": kept.why} for kept in done.kept],
+        }
+        self.show(document, done.sentence())

@@ -1,0 +1,108 @@
+"""Keep the database bounded: partitions ahead, old rows dropped, old partitions archived."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from django.apps import apps
+from django.conf import settings
+from django.db import connection
+from django.utils import timezone
+
+from ginkgo_site.env import CHECKOUT
+from portfolios.retention import Maintained, attach_partitions, maintain, something_is_old
+from portfolios.retention.kinds import DAY_S
+from scheduling.enact.prune import (
+    prune_alerts,
+    prune_events,
+    prune_handoffs,
+    prune_verifications,
+)
+from scheduling.enact.recipe import Recipe, run
+
+#: The queue ends a task after 25 s; the next one goes on where this one stopped.
+BUDGET_S = 15.0
+KEEP_LOGINS = timedelta(days=90)
+ONE_AT_A_TIME = "SELECT pg_try_advisory_lock(hashtext('ginkgo retention'))"
+
+
+def prune() -> str:
+    """Do what is quick, and start a process for what has to be archived. Return one sentence."""
+    attached = attach_partitions()
+    rows = drop_rows(time.monotonic() + BUDGET_S)
+    said = f"{len(attached)} partitions attached, {rows} rows dropped"
+    if something_is_old():
+        said += f"; process {start_archiving()} archives old partitions"
+    return said
+
+
+def drop_rows(until: float) -> int:
+    """Drop old rows of the unpartitioned tables until none is left or time is up."""
+    keep_s = settings.GINKGO.keep_audit_days * DAY_S
+    batches: list[Callable[[], Recipe[int]]] = [
+        lambda: prune_events(keep_s),
+        lambda: prune_alerts(keep_s),
+        lambda: prune_handoffs(keep_s),
+        prune_verifications,
+    ]
+    rows = _drop_framework_rows()
+    for batch in batches:
+        while time.monotonic() < until and (gone := run(batch())):
+            rows += gone
+    return rows
+
+
+def _drop_framework_rows() -> int:
+    """Drop expired sessions, and old lines of the queue, the admin and the login throttle."""
+    from django.contrib.admin.models import LogEntry
+    from django.contrib.sessions.models import Session
+    from django_q.models import Failure
+
+    now = timezone.now()
+    audit = now - timedelta(days=settings.GINKGO.keep_audit_days)
+    querysets = [
+        Session.objects.filter(expire_date__lt=now),
+        Failure.objects.filter(started__lt=now - KEEP_LOGINS),
+        LogEntry.objects.filter(action_time__lt=audit),
+    ]
+    if apps.is_installed("axes"):
+        querysets += [
+            apps.get_model("axes", model).objects.filter(attempt_time__lt=now - KEEP_LOGINS)
+            for model in ("AccessAttempt", "AccessLog", "AccessFailureLog")
+        ]
+    # In one statement each, by rows' own ids: none of these is referred to.
+    return sum(queryset._raw_delete(queryset.db) for queryset in querysets)
+
+
+def start_archiving() -> int:
+    """Start the process that archives, and return its pid. It dies with this one."""
+    command = [sys.executable, str(CHECKOUT / "manage.py"), "archive_records"]
+    command += ["--parent", str(os.getpid())]
+    return subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.DEVNULL).pid
+
+
+def archive_now() -> Maintained | None:
+    """Archive and drop what is old; return what was done, None if another process does it."""
+    with connection.cursor() as cursor:
+        cursor.execute(ONE_AT_A_TIME)
+        if not cursor.fetchone()[0]:
+            return None
+        # A partition of a month is read in one go where its age is looked for.
+        cursor.execute("SET statement_timeout = 0")
+    return maintain(settings.GINKGO.archive, verified_to())
+
+
+def verified_to() -> int | None:
+    """Return the seq up to which every present portfolio is verified for good; None: no portfolio.
+
+    Beyond it a verification needs the orders and fills as they are.
+    """
+    from portfolios.models import Portfolio
+
+    first = Portfolio.objects.filter(archived_at__isnull=True).order_by("first_seq").first()
+    return None if first is None else first.first_seq - 1
