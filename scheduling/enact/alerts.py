@@ -21,11 +21,14 @@ KINDS = (
     "revision_rejected",
     "no_open_node",
     "passes_stand",
+    "commits_stand",
     "unknown_schedule",
 )
 
 #: A failover pass that has not ended for so long beside a live watcher is an alert.
 PASS_LIMIT_S = 10.0
+#: Commits that wait in a gateway for so long, while none gets through, are an alert.
+COMMITS_LIMIT_S = 10.0
 #: Nodes that are lost within this time of each other may be a storm, which is one cause.
 SETTLE_S = 1.0
 #: The same cause within this time of its end is the same alert again.
@@ -134,6 +137,17 @@ WITH clock AS MATERIALIZED (
       AND w.since < clock.now - make_interval(secs => %(pass_limit_s)s)
       AND (p.failover_ran_at IS NULL
            OR p.failover_ran_at < clock.now - make_interval(secs => %(pass_limit_s)s))
+  UNION ALL
+    SELECT 'commits_stand', 'fleet', NULL, NULL,
+           'no commit gets through since '
+               || to_char(g.commits_stand_since AT TIME ZONE 'UTC', 'HH24:MI:SS"Z"')
+               || ' though the database answers: look for a session that locks a table or for'
+               || ' commits that wait for a disk or a standby; no deadline is judged meanwhile',
+           true
+    FROM scheduling_gatewaypulse g, clock
+    WHERE g.commits_stood_at BETWEEN clock.now - make_interval(secs => %(gap_s)s)
+                                 AND clock.now + interval '1 s'
+      AND g.commits_stand_since < clock.now - make_interval(secs => %(commits_limit_s)s)
 ), reopened AS (
     -- The rival that may win, here and below: another watcher that compares at the same time. It
     -- waits for the row or meets the unique index, and then changes and tells nothing.
@@ -209,6 +223,8 @@ def compare(timing: Timing) -> Recipe[list[Row]]:
         settle_s=min(SETTLE_S, timing.heartbeat_interval_s),
         pending_s=2 * timing.heartbeat_interval_s,
         pass_limit_s=PASS_LIMIT_S,
+        commits_limit_s=COMMITS_LIMIT_S,
+        gap_s=timing.pulse_gap_s,
         again_s=AGAIN_S,
         rest_s=3 * timing.heartbeat_interval_s,
     )

@@ -15,6 +15,7 @@ from scheduling.enact.handoff import (
     reject,
     roll_back,
 )
+from scheduling.enact.handoff.deadlines import DELAYED
 from scheduling.enact.handoff.statements import (
     GRANTED,
     LOCK_HANDOFF,
@@ -300,7 +301,7 @@ def take_back(portfolio: int, seen_epoch: int) -> Recipe[bool]:
 
 
 #: Granted, alive, no handoff to carry a deadline, and yet no first commit: somebody must act.
-UNACTIVATED = """
+UNACTIVATED = f"""
 SELECT r.portfolio_id, r.epoch, n.name
 FROM scheduling_run r JOIN scheduling_node n ON n.id = r.node_id
 JOIN scheduling_lease l ON l.node_id = r.node_id AND l.incarnation = r.incarnation
@@ -308,10 +309,23 @@ WHERE r.first_commit_at IS NULL AND r.phase = 'starting'
   AND r.granted_at < clock_timestamp() - make_interval(secs => %(limit_s)s)
   AND l.taken_at < clock_timestamp() - make_interval(secs => %(limit_s)s)
   AND l.expires_at > clock_timestamp() + interval '2 s' AND n.status = 'alive'
+  AND NOT {DELAYED}
   AND NOT EXISTS (SELECT FROM scheduling_handoff h WHERE h.portfolio_id = r.portfolio_id
                   AND h.state IN ('requested', 'preparing', 'draining', 'activating'))
 ORDER BY r.portfolio_id LIMIT 50
 """
+
+
+def unactivated(timing: Timing) -> Recipe[list[Row]]:
+    """Return the runs that a living node was granted and has not committed in time."""
+    return (
+        yield from call(
+            UNACTIVATED,
+            limit_s=timing.activate_deadline_s,
+            gap_s=timing.pulse_gap_s,
+            interval_s=timing.heartbeat_interval_s,
+        )
+    )
 
 
 def give_up_on(portfolio: int, seen_epoch: int, limit_s: float) -> Recipe[bool]:
@@ -320,5 +334,5 @@ def give_up_on(portfolio: int, seen_epoch: int, limit_s: float) -> Recipe[bool]:
     if run is None or run.epoch != seen_epoch or run.first_commit_at is not None:
         return False  # it committed, or was granted, while we looked
     error = f"{run.node_name} did not commit in {limit_s:g} s"
-    yield from failed_start(run, run.node_id, error, run.revision, False)
+    yield from failed_start(run, run.node_id, error, run.revision, False, timed_out=True)
     return True

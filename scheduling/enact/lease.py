@@ -289,25 +289,37 @@ def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-#: The web process says that it could have heard a beat, whether or not one came.
+#: The web process says that it could have heard a beat, whether or not one came; and that its
+#: commits stand, which a process whose commits get through does not take back: another's may not.
 PULSE = """
-INSERT INTO scheduling_gatewaypulse AS g (id, serving_since, last_beat_at)
-VALUES (1, clock_timestamp(), clock_timestamp())
+INSERT INTO scheduling_gatewaypulse AS g (id, serving_since, last_beat_at, commits_stand_since,
+                                          commits_stood_at)
+VALUES (1, clock_timestamp(), clock_timestamp(),
+        clock_timestamp() - make_interval(secs => %(standing_s)s),
+        CASE WHEN %(standing_s)s::float8 IS NOT NULL THEN clock_timestamp() END)
 ON CONFLICT (id) DO UPDATE SET last_beat_at = excluded.last_beat_at,
     -- A clock that was set is a gap too, whichever way.
     serving_since = CASE
         WHEN %(deaf)s OR excluded.last_beat_at - g.last_beat_at
             NOT BETWEEN interval '-1 s' AND make_interval(secs => %(gap_s)s)
-        THEN excluded.last_beat_at ELSE g.serving_since END
+        THEN excluded.last_beat_at ELSE g.serving_since END,
+    commits_stood_at = coalesce(excluded.commits_stood_at, g.commits_stood_at),
+    commits_stand_since = CASE
+        WHEN excluded.commits_stood_at IS NULL THEN g.commits_stand_since
+        WHEN excluded.commits_stood_at - g.commits_stood_at
+            BETWEEN interval '-1 s' AND make_interval(secs => %(gap_s)s)
+        THEN least(g.commits_stand_since, excluded.commits_stand_since)
+        ELSE excluded.commits_stand_since END
 """
 
 
-def pulse(timing: Timing, *, deaf: bool = False) -> Recipe[None]:
+def pulse(timing: Timing, *, deaf: bool = False, standing_s: float | None = None) -> Recipe[None]:
     """Note that nodes can reach us now. A gap in the pulse starts `serving_since` anew, and so
     does a clock that was set back: what was written before it says nothing of how long ago it was.
     `deaf`: we were reached since the last pulse and could not attend to it, which is a gap as well.
+    `standing_s`: for how long commits have waited here and none got through; None: they do.
     """
-    yield from call(PULSE, gap_s=timing.pulse_gap_s, deaf=deaf)
+    yield from call(PULSE, gap_s=timing.pulse_gap_s, deaf=deaf, standing_s=standing_s)
 
 
 #: No lease is longer than its TTL, and none was renewed in the future: the clock was set back. What

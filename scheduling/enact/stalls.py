@@ -21,6 +21,10 @@ WITH head AS (
     WHERE g.serving_since < clock_timestamp() - make_interval(secs => %(stall_s)s)
       AND g.last_beat_at BETWEEN clock_timestamp() - make_interval(secs => %(gap_s)s)
                              AND clock_timestamp() + interval '1 s'
+      -- Where no commit gets through, that is one cause and one alert.
+      AND (g.commits_stood_at IS NULL OR g.commits_stood_at
+           NOT BETWEEN clock_timestamp() - make_interval(secs => %(stall_s)s)
+                   AND clock_timestamp() + interval '1 s')
 ), standing AS (
     SELECT r.portfolio_id
     FROM scheduling_run r

@@ -28,6 +28,7 @@ from scheduling.errors import Refused
 from scheduling.gateway.auth import Speaker, Unauthenticated, speaker
 from scheduling.gateway.beats import Coalescer, WaitedTooLong
 from scheduling.gateway.bodies import COMMIT_BODY, SMALL_BODY, body_of
+from scheduling.gateway.commit_path import COMMIT_PATH
 from scheduling.gateway.health import HEALTH, WRITE_TEST_INTERVAL_S, write_test
 from scheduling.gateway.http import ClientGone, Declined, Receive, Scope, Send, answer
 from scheduling.gateway.pool import close_pools, lease_pool, open_pools, pool, step_pool
@@ -69,7 +70,8 @@ async def _keep_pulse() -> None:
         try:
             async with lease_pool().connection() as connection:
                 deaf = _beats.hearing.deaf() or deaf
-                await arun_bare(connection, pulse(times, deaf=bool(deaf)))
+                standing_s = COMMIT_PATH.standing_s()
+                await arun_bare(connection, pulse(times, deaf=bool(deaf), standing_s=standing_s))
             HEALTH.pulse.succeed()
             if deaf:
                 logger.warning("no node is judged by its silence for one lease: %s", deaf)
@@ -418,7 +420,7 @@ async def _commit_set(
     """Commit all in one statement; where that fails as a whole, each half alone: a bad one among
     200 is found with 16 statements, and the others wait for no more than these."""
     try:
-        async with work(who) as connection:
+        async with work(who) as connection, COMMIT_PATH.attempt():
             return await arun_bare(
                 connection, commits.commit(who.node, who.name, incarnation, asked)
             )

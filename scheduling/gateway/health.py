@@ -15,6 +15,7 @@ from psycopg_pool import PoolTimeout
 
 from ginkgo_site.deadline import ServerSilent
 from scheduling.enact.recipe import Recipe, call
+from scheduling.gateway.commit_path import COMMIT_PATH
 
 #: A probe that has not succeeded for longer makes the process not ready. A statement that gets no
 #: answer is given up after 3 s, so less would tell of one slow statement.
@@ -74,7 +75,14 @@ class Health:
         """Return why this gateway is not ready, or an empty text."""
         if not self.is_open:
             return "The gateway is not open in this process: run it with --lifespan on."
-        return self.pulse.problem() or self.write.problem()
+        return self.pulse.problem() or self.write.problem() or _commits_problem()
+
+
+def _commits_problem() -> str:
+    standing_s = COMMIT_PATH.standing_s()
+    if standing_s is None or standing_s <= LIMIT_S:
+        return ""
+    return f"No commit got through this gateway for {standing_s:.1f} s, limit {LIMIT_S:g} s."
 
 
 #: Of this process.

@@ -28,6 +28,10 @@ class GatewayPulse(models.Model):
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
     serving_since = models.DateTimeField()
     last_beat_at = models.DateTimeField()
+    commits_stand_since = models.DateTimeField(
+        null=True, help_text="Since when a gateway lets no commit through, or did last."
+    )
+    commits_stood_at = models.DateTimeField(null=True, help_text="When a gateway said so last.")
 
     def __str__(self) -> str:
         return f"serving since {self.serving_since:%H:%M:%S}"

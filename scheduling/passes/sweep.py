@@ -107,7 +107,7 @@ def sweep(holder: str, timing: Timing, *, whole: bool = True) -> SweepOutcome:
     limit_s = timing.activate_deadline_s
     given_up = sum(
         bool(_try(lambda row=row: deaths.give_up_on(row.portfolio_id, row.epoch, limit_s)))  # type: ignore[misc]
-        for row in run_bare(call(deaths.UNACTIVATED, limit_s=limit_s))
+        for row in run_bare(deaths.unactivated(timing))
     )
     given_up += sum(
         bool(_try(lambda row=row: deaths.take_back(row.portfolio_id, row.epoch)))  # type: ignore[misc]

@@ -640,6 +640,39 @@ def test_a_release_whose_target_is_held_is_left_out_and_its_neighbour_is_answere
     serve(beside)
 
 
+def test_a_lock_on_a_record_table_is_told_with_the_pulse_and_a_commit_is_repeated(
+    node: Daemon,
+) -> None:
+    hand = a_trader("p", node)
+    body = encode(CommitRequest(incarnation=str(node.incarnation), commits=[hand.words(1)]))
+
+    async def beside() -> None:
+        keeping = asyncio.create_task(_keep_pulse())
+        try:
+            with psycopg.connect(conninfo()) as indexing, psycopg.connect(conninfo()) as looking:
+                looking.autocommit = True
+                indexing.execute("LOCK TABLE portfolios_order IN SHARE MODE")
+                status = 0
+                async with asyncio.timeout(20):
+                    while True:
+                        asked = asyncio.create_task(ask("commit/", body))
+                        status, _ = await asked
+                        row = looking.execute(
+                            "SELECT commits_stood_at - commits_stand_since >= interval '1 s'"
+                            " FROM scheduling_gatewaypulse"
+                        ).fetchone()
+                        if row and row[0]:
+                            break
+                assert status == 503
+                indexing.rollback()
+            status, answer = await ask("commit/", body)
+            assert (status, answer["results"][0]["answer"]) == (200, "ok")
+        finally:
+            keeping.cancel()
+
+    serve(beside)
+
+
 # --- checkpoint ----------------------------------------------------------------------------------
 
 

@@ -353,7 +353,7 @@ def test_a_rollback_does_not_go_to_a_source_that_is_no_more(
     {"lost": lambda: lose(source), "another incarnation": lambda: a_node("node-1")}[gone]()
     assert past_deadline(handoff) == "rolled_back"
     at = hand.run()
-    assert (at.node_id, at.phase, at.attempts) == (None, "pending", 1)
+    assert (at.node_id, at.phase, at.attempts) == (None, "pending", 0)
     assert at.reason.endswith("node-2 did not commit in 10 s")
 
 
@@ -389,10 +389,12 @@ def test_a_placing_that_fails_costs_an_attempt_and_two_on_a_node_mark_it(target:
     assert at.reason == "could not start on the node chosen (2 of 5): it broke"
 
 
-def test_a_placing_that_is_late_costs_an_attempt_too(target: Daemon) -> None:
+def test_a_placing_that_is_late_costs_no_attempt(target: Daemon) -> None:
     portfolio = placed(target)
     assert past_deadline(the_handoff(portfolio)) == "failed"
-    assert run_of(portfolio).attempts == 1
+    at = run_of(portfolio)
+    assert (at.attempts, at.failures_by_node) == (0, {})
+    assert at.reason == f"could not start in time: {target.name} could not prepare in 30 s"
 
 
 def test_a_placing_whose_node_was_lost_is_not_its_own_fault(target: Daemon) -> None:

@@ -124,8 +124,17 @@ class Conformance(RuleBasedStateMachine):
             self.both(lambda: people.move("place", portfolio, node, None, TIMES))  # noqa: B023
             self.the_protocol_goes_on(portfolio, steps=2)
 
-    @act(12, seconds=SPANS, silent=(0, 0, 0, 0, 0, 0, 1, 2, 3, 9), gateway=MOSTLY, deaf=SELDOM)
-    def time_goes_on(self, seconds: float, silent: int, gateway: bool, deaf: bool) -> None:
+    @act(
+        12,
+        seconds=SPANS,
+        silent=(0, 0, 0, 0, 0, 0, 1, 2, 3, 9),
+        gateway=MOSTLY,
+        deaf=SELDOM,
+        standing_s=(None,) * 14 + (1.0, 2.5),
+    )
+    def time_goes_on(
+        self, seconds: float, silent: int, gateway: bool, deaf: bool, standing_s: float | None
+    ) -> None:
         """Let nodes beat all the while, but one, or (9) none."""
         while seconds > 0:
             for _ in range(3):  # pulses come more often than beats
@@ -134,7 +143,7 @@ class Conformance(RuleBasedStateMachine):
                 self.db.now += step
                 postgres.set_clock(self.db.now)
                 if gateway:
-                    self.both(lambda: lease.pulse(TIMES, deaf=deaf))
+                    self.both(lambda: lease.pulse(TIMES, deaf=deaf, standing_s=standing_s))
             for node in self.db.nodes:
                 if silent not in (node, 9):
                     self.node_beats(node, newest=True, leaving=False)

@@ -14,6 +14,7 @@ from scheduling.enact.hints import LOCK_NODES, TOUCH
 from scheduling.passes import balance, lock, sweep
 from scheduling.requests import moves
 from tests.model import rows
+from tests.model.handoffs import delayed
 from tests.model.store import Row, Store, answers, stored, view
 
 
@@ -293,6 +294,7 @@ def unactivated(db: Store, p: Any) -> list[Row]:
             and lease.expires_at > db.now + 2
             and node.status == "alive"
             and db.active(run.portfolio_id) is None
+            and not delayed(db, p)
         ):
             found.append(view(run, name=node.name))
     return found

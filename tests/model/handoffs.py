@@ -198,12 +198,22 @@ def follow(db: Store, p: Any) -> None:
             )
 
 
-@answers(deadlines.OVERDUE)
-def overdue(db: Store, p: Any) -> list[Row]:
-    ours = any(
-        g.last_beat_at < db.now - p.gap_s or g.serving_since > db.now - p.interval_s
+def delayed(db: Store, p: Any) -> bool:
+    """Return whether nodes could not reach us, or no commit got through, just now."""
+    return any(
+        g.last_beat_at < db.now - p.gap_s
+        or g.serving_since > db.now - p.interval_s
+        or (
+            g.commits_stood_at is not None
+            and db.now - p.interval_s <= g.commits_stood_at <= db.now + 1
+        )
         for g in db.pulse.values()
     )
+
+
+@answers(deadlines.OVERDUE)
+def overdue(db: Store, p: Any) -> list[Row]:
+    ours = delayed(db, p)
     found = []
     for h in db.handoffs.values():
         if h.state not in ACTIVE:

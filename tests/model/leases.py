@@ -59,6 +59,13 @@ def beat(db: Store, p: Any) -> list[Row]:
 @answers(lease.PULSE)
 def pulse(db: Store, p: Any) -> None:
     _beat_of_ours(db, p.gap_s, least_s=None, deaf=p.deaf)
+    if p.standing_s is None:
+        return
+    held, since = db.pulse[1], db.now - p.standing_s
+    if held.commits_stood_at is not None and -1 <= db.now - held.commits_stood_at <= p.gap_s:
+        assert held.commits_stand_since is not None
+        since = min(since, held.commits_stand_since)
+    db.set(held, commits_stand_since=since, commits_stood_at=db.now)
 
 
 def _serving_for_s(db: Store, gap_s: float) -> float:
@@ -264,6 +271,10 @@ def stalls_(db: Store, p: Any) -> list[Row]:
         ours is not None
         and ours.serving_since < db.now - p.stall_s
         and db.now - p.gap_s <= ours.last_beat_at <= db.now + 1
+        and not (
+            ours.commits_stood_at is not None
+            and db.now - p.stall_s <= ours.commits_stood_at <= db.now + 1
+        )
     )
     for run in db.runs.values():
         ahead = max(run.last_seq + 1 - feed.from_seq, 0)

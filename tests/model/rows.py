@@ -191,6 +191,8 @@ class Event:
 class Pulse:
     serving_since: float
     last_beat_at: float
+    commits_stand_since: float | None = None
+    commits_stood_at: float | None = None
 
 
 @dataclass

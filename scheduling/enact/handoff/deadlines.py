@@ -18,6 +18,15 @@ from scheduling.enact.handoff.undo import (
 from scheduling.enact.recipe import Recipe, call, one
 from scheduling.enact.timing import Timing
 
+#: While nodes cannot reach us or no commit gets through, and until they had time to after that,
+#: no node is late.
+DELAYED = """EXISTS (
+    SELECT FROM scheduling_gatewaypulse g
+    WHERE g.last_beat_at < clock_timestamp() - make_interval(secs => %(gap_s)s)
+       OR g.serving_since > clock_timestamp() - make_interval(secs => %(interval_s)s)
+       OR g.commits_stood_at BETWEEN clock_timestamp() - make_interval(secs => %(interval_s)s)
+                                 AND clock_timestamp() + interval '1 s')"""
+
 OVERDUE = f"""
 SELECT h.id FROM scheduling_handoff h
 LEFT JOIN scheduling_lease l ON l.node_id = h.target_node_id
@@ -25,11 +34,7 @@ LEFT JOIN scheduling_node s ON s.id = h.source_node_id
 LEFT JOIN scheduling_lease sl ON sl.node_id = h.source_node_id
 LEFT JOIN scheduling_node t ON t.id = h.target_node_id
 WHERE h.state IN {ACTIVE} AND (
-    -- While nodes cannot reach us, and until they had time to after that, nobody is late.
-    (h.deadline_at < clock_timestamp() AND NOT EXISTS (
-        SELECT FROM scheduling_gatewaypulse g
-        WHERE g.last_beat_at < clock_timestamp() - make_interval(secs => %(gap_s)s)
-           OR g.serving_since > clock_timestamp() - make_interval(secs => %(interval_s)s)))
+    (h.deadline_at < clock_timestamp() AND NOT {DELAYED})
     -- Waiting for one who is gone is waiting for nothing.
     OR (h.kind <> 'stop' AND (t.status <> 'alive' OR l.incarnation <> h.target_incarnation))
     OR (h.state = 'draining'
@@ -70,7 +75,7 @@ def expire(handoff: int, timing: Timing) -> Recipe[str]:
         if target_gone:
             yield from fail(h, run, what)
         else:
-            yield from not_ready(h, run, what, False)
+            yield from not_ready(h, run, what, False, timed_out=True)
         return "failed"
     if h.state == "draining" and h.kind == "stop" and (late or source_gone):
         yield from end_run(h, run, released=False, batch=None)
@@ -101,5 +106,5 @@ def expire(handoff: int, timing: Timing) -> Recipe[str]:
         )
         if h.kind == "reload" and not target_gone:
             yield from blame_revision(h, run, what)
-        return (yield from roll_back(h, run, what, timing))
+        return (yield from roll_back(h, run, what, timing, timed_out=not target_gone))
     return "early"

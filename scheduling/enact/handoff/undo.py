@@ -50,11 +50,14 @@ def fail(h: Row, run: Row, error: str, *, hint: bool = True) -> Recipe[None]:
         yield from touch([h.source_node_id, h.target_node_id])
 
 
-def not_ready(h: Row, run: Row, error: str, strategy_failed: bool) -> Recipe[None]:
+def not_ready(
+    h: Row, run: Row, error: str, strategy_failed: bool, *, timed_out: bool = False
+) -> Recipe[None]:
     """The target could not prepare: end the handoff, and remember it so that it is not for ever.
 
     A reload's revision is rejected if it raised, or failed in any other way twice. A portfolio that
-    runs nowhere has one attempt less. One that runs elsewhere goes on as if nothing was.
+    runs nowhere has one attempt less, unless only the deadline passed (`timed_out`): see
+    `failed_start`. One that runs elsewhere goes on as if nothing was.
     """
     if h.kind == "reload":
         before = yield from one(
@@ -68,10 +71,15 @@ def not_ready(h: Row, run: Row, error: str, strategy_failed: bool) -> Recipe[Non
             yield from blame_revision(h, run, error)
     yield from fail(h, run, error)
     if run.node_id is None:
-        yield from failed_start(run, h.target_node_id, error, h.to_revision, strategy_failed)
+        yield from failed_start(
+            run, h.target_node_id, error, h.to_revision, strategy_failed, timed_out=timed_out
+        )
     elif h.kind == "failover":
         # Its owner is lost, so it runs nowhere either.
         reason = f"could not start on {h.target_name}: {error}"
+        if timed_out:
+            yield from call(SAY, portfolio=run.portfolio_id, reason=reason)
+            return
         counted = yield from raise_attempts(run.portfolio_id, reason, node_failed=h.target_node_id)
         if counted is not None and counted.attempts >= MOST_ATTEMPTS:
             yield from quarantine(run, counted.attempts, error)
@@ -83,7 +91,9 @@ def blame_revision(h: Row, run: Row, error: str) -> Recipe[None]:
         yield from reject(run, h.to_revision, error)
 
 
-def roll_back(h: Row, run: Row, error: str, timing: Timing) -> Recipe[str]:
+def roll_back(
+    h: Row, run: Row, error: str, timing: Timing, *, timed_out: bool = False
+) -> Recipe[str]:
     """The target never committed: grant back to the source, or to nobody so that it is placed.
 
     Only while the epoch is the one that was granted and nothing was committed under it.
@@ -127,7 +137,9 @@ def roll_back(h: Row, run: Row, error: str, timing: Timing) -> Recipe[str]:
         yield from touch([h.source_node_id, h.target_node_id])
     else:
         assert h.target_node_id is not None
-        yield from failed_start(run, h.target_node_id, error, h.to_revision, False)
+        yield from failed_start(
+            run, h.target_node_id, error, h.to_revision, False, timed_out=timed_out
+        )
     return "rolled_back"
 
 
@@ -155,9 +167,24 @@ MOST_ATTEMPTS = 5
 
 
 def failed_start(
-    run: Row, node: int, error: str, revision: int, strategy_failed: bool
+    run: Row,
+    node: int,
+    error: str,
+    revision: int,
+    strategy_failed: bool,
+    *,
+    timed_out: bool = False,
 ) -> Recipe[None]:
-    """A start ended before the first commit. Leave it to be placed again, or quarantine it."""
+    """A start ended before the first commit. Leave it to be placed again, or quarantine it.
+
+    A deadline that passed without a report says more of the node, or of what lies between the node
+    and the database, than of the portfolio: it is no attempt, on whichever nodes it happens. The
+    handoff that failed keeps the balancer from this node for a while (`FAILED_LATELY`). What a
+    portfolio itself hangs in ends by the limits of its daemon, which reports it.
+    """
+    if timed_out:
+        yield from _place_again(run, f"could not start in time: {error}")
+        return
     if strategy_failed and run.good_revision is not None and run.good_revision != revision:
         yield from reject(run, revision, error)
     counted = yield from raise_attempts(run.portfolio_id, error, node_failed=node)
@@ -165,15 +192,21 @@ def failed_start(
     if tries >= MOST_ATTEMPTS:
         yield from quarantine(run, tries, error)
     else:
-        yield from end_run(
-            None,
-            run,
-            released=False,
-            batch=None,
-            phase="pending",
-            cause="failed_start",
-            reason=f"could not start on the node chosen ({tries} of {MOST_ATTEMPTS}): {error}",
+        yield from _place_again(
+            run, f"could not start on the node chosen ({tries} of {MOST_ATTEMPTS}): {error}"
         )
+
+
+def _place_again(run: Row, reason: str) -> Recipe[None]:
+    yield from end_run(
+        None,
+        run,
+        released=False,
+        batch=None,
+        phase="pending",
+        cause="failed_start",
+        reason=reason,
+    )
 
 
 def quarantine(run: Row, tries: int, error: str, *, hint: bool = True) -> Recipe[None]:

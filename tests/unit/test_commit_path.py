@@ -1,0 +1,109 @@
+"""Whether commits get through a process, told by a clock of the test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import psycopg
+import pytest
+
+from scheduling.gateway.commit_path import FORGOTTEN_AFTER_S, CommitPath
+
+
+class Story:
+    """A path, its clock, and attempts that end when they are told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.path = CommitPath(lambda: self.now)
+
+    async def begin(self) -> asyncio.Future[Exception | None]:
+        """Begin an attempt; it ends as the future says."""
+        end: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+        async def attempt() -> None:
+            async with self.path.attempt():
+                error = await end
+                if error is not None:
+                    raise error
+
+        self._task = asyncio.create_task(attempt())
+        await asyncio.sleep(0)
+        return end
+
+    async def end(self, end: asyncio.Future[Exception | None], error: Exception | None) -> None:
+        end.set_result(error)
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+
+def tell(story: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(story)
+
+
+LOCKED = psycopg.errors.LockNotAvailable
+
+
+def test_commits_that_wait_stand_after_a_second_and_until_one_gets_through() -> None:
+    async def told() -> None:
+        story = Story()
+        assert story.path.standing_s() is None
+        first = await story.begin()
+        assert story.path.standing_s() is None
+        story.now += 2
+        assert story.path.standing_s() == 2
+        await story.end(first, LOCKED("canceling statement due to lock timeout"))
+        story.now += 0.5  # until the daemon repeats it
+        assert story.path.standing_s() == 2.5
+        second = await story.begin()
+        story.now += 1
+        assert story.path.standing_s() == 3.5
+        await story.end(second, None)
+        assert story.path.standing_s() is None
+
+    tell(told())
+
+
+def test_one_that_gets_through_opens_the_path_whatever_waits_beside_it() -> None:
+    async def told() -> None:
+        story = Story()
+        await story.begin()
+        for _ in range(10):
+            other = await story.begin()
+            story.now += 0.9
+            await story.end(other, None)
+            assert story.path.standing_s() is None
+        story.now += 1
+        assert story.path.standing_s() == 1
+
+    tell(told())
+
+
+@pytest.mark.parametrize("error", [psycopg.DataError("overflow"), psycopg.IntegrityError("twice")])
+def test_what_the_database_refuses_got_through(error: Exception) -> None:
+    async def told() -> None:
+        story = Story()
+        first = await story.begin()
+        story.now += 2
+        await story.end(first, error)
+        assert story.path.standing_s() is None
+
+    tell(told())
+
+
+def test_a_failure_that_nobody_repeats_is_forgotten() -> None:
+    async def told() -> None:
+        story = Story()
+        first = await story.begin()
+        story.now += 2
+        await story.end(first, LOCKED())
+        story.now += FORGOTTEN_AFTER_S
+        assert story.path.standing_s() is not None
+        story.now += 0.1
+        assert story.path.standing_s() is None
+        await story.begin()
+        assert story.path.standing_s() is None
+
+    tell(told())
