@@ -227,6 +227,7 @@ SAID_NOWHERE_ELSE = {
     "revision_rejected": "revision rejected",
     "no_open_node": "no node takes a portfolio",
     "passes_stand": "no pass runs",
+    "commits_stand": "no commit gets through",
 }
 
 

@@ -38,10 +38,20 @@ UPDATE scheduling_run SET last_death = %(death)s WHERE portfolio_id = %(portfoli
 """
 
 
+#: Read under the lock of the run. The run keeps the last death only, and a beat that was held up on
+#: its way may bring an earlier one again after it.
+COUNTED = """
+SELECT id FROM scheduling_event
+WHERE portfolio_id = %(portfolio)s AND kind = 'process_died' AND data->>'death' = %(death)s
+LIMIT 1
+"""
+
+
 def died(node: int, incarnation: UUID, death: Died, timing: Timing) -> Recipe[str]:
     """Count a death and decide: restart in place, the good revision, elsewhere, or quarantine.
 
-    Idempotent by `death.death`; a report of an older epoch changes nothing.
+    Idempotent by `death.death`, whatever was reported since; a report of an older epoch changes
+    nothing.
     """
     run = yield from lock_run(death.portfolio)
     if (
@@ -51,6 +61,9 @@ def died(node: int, incarnation: UUID, death: Died, timing: Timing) -> Recipe[st
         or run.incarnation != incarnation
         or run.last_death == UUID(death.death)
     ):
+        return "late"
+    found = yield from call(COUNTED, portfolio=run.portfolio_id, death=str(UUID(death.death)))
+    if found:
         return "late"
     yield from audit(
         "process_died",
@@ -62,6 +75,7 @@ def died(node: int, incarnation: UUID, death: Died, timing: Timing) -> Recipe[st
         revision=death.revision,
         seq=death.seq,
         stage=death.stage,
+        death=str(UUID(death.death)),
     )
     active = yield from active_handoff(run.portfolio_id)
     if active is not None and active.kind == "stop":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -67,6 +68,21 @@ def test_the_same_death_is_counted_once(hand: Owner) -> None:
     assert hand.report_death(death) == "late"
     assert hand.run().attempts == 1
     assert Event.objects.filter(kind="process_died").count() == 1
+
+
+@pytest.mark.parametrize("between", [{}, {"idle": True}])
+def test_the_same_death_is_counted_once_whatever_was_reported_since(
+    hand: Owner, between: dict[str, Any]
+) -> None:
+    first, second = hand.death(), hand.death(**between)
+    assert hand.report_death(first) == "restart"
+    assert hand.report_death(second) == "restart"
+    counted = hand.run().attempts
+    for _ in range(4):
+        assert hand.report_death(first) == "late"
+        assert hand.report_death(second) == "late"
+    assert (hand.run().attempts, hand.run().phase) == (counted, "running")
+    assert Event.objects.filter(kind="process_died").count() == 2
 
 
 @pytest.mark.parametrize("wrong", ["epoch", "incarnation", "portfolio"])

@@ -194,6 +194,16 @@ def pass_ran(db: Store, p: Any) -> None:
         db.set(db.locks["pass"], failover_ran_at=db.now)
 
 
+@answers(deaths.COUNTED)
+def death_counted(db: Store, p: Any) -> list[Row]:
+    return [
+        Row(id=0)
+        for event in db.events.values()
+        if (event.kind, event.portfolio_id) == ("process_died", p.portfolio)
+        and event.data.get("death") == p.death
+    ][:1]
+
+
 @answers(deaths.NOTE_DEATH)
 def note_death(db: Store, p: Any) -> None:
     db.set(db.runs[p.portfolio], last_death=p.death)
