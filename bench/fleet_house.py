@@ -25,6 +25,7 @@ from ginkgo_site.env import CHECKOUT
 from ginkgo_site.launcher.address import Address, free_address
 from ginkgo_site.launcher.postgres import EmbeddedPostgres
 from ginkgo_site.launcher.spawn import spawn
+from ginkgo_site.launcher.web import GUARDED
 
 CAPACITY = 1.5  #: of what a node holds at first: a third of the fleet may go
 MOST_ZONES = 4
@@ -132,7 +133,7 @@ class FleetHouse:
         """Start the web process as bin/up does, and wait until it answers."""
         web = ["-m", "uvicorn", "ginkgo_site.asgi:application"]
         web += ["--host", self.address.host, "--port", str(self.address.port)]
-        web += ["--lifespan", "on", "--timeout-graceful-shutdown", "10"]
+        web += ["--lifespan", "on", "--timeout-graceful-shutdown", "10", *GUARDED]
         self.start("web", *web, "--no-access-log", "--no-server-header", "--log-level", "warning")
         deadline = time.monotonic() + 60
         while not self.address.answers():

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import urlparse
 
 import django
 from django.conf import settings
@@ -43,14 +44,37 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 board_sockets = AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(board_urlpatterns)))
 agent_sockets = URLRouter(agent_urlpatterns)
 
+#: Close code before a socket is accepted, which the peer sees as 403.
+NO_SUCH_SOCKET = 4404
+
+
+async def board(scope: Scope, receive: Receive, send: Send) -> None:
+    """Hand a page's socket on, unless its origin is none: the validator would raise."""
+    origins = [value for name, value in scope["headers"] if name == b"origin"]
+    try:
+        for origin in origins:
+            _ = urlparse(origin.decode("latin-1")).port
+    except ValueError:
+        await no_such_socket(scope, receive, send)
+        return
+    await board_sockets(scope, receive, send)
+
+
+async def no_such_socket(scope: Scope, receive: Receive, send: Send) -> None:
+    """Turn away who asks for a socket that there is not."""
+    await receive()
+    await send({"type": "websocket.close", "code": NO_SUCH_SOCKET})
+
+
+SOCKETS: dict[str, Any] = {"/ws/board/": board, "/ws/agent/": agent_sockets}
+
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     """Hand each connection to the part that speaks its protocol."""
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
     elif scope["type"] == "websocket":
-        agent = scope["path"].startswith("/ws/agent/")
-        await (agent_sockets if agent else board_sockets)(scope, receive, send)
+        await SOCKETS.get(scope["path"], no_such_socket)(scope, receive, send)
     elif scope["path"].startswith("/api/agent/"):
         await gateway(scope, receive, send)
     else:

@@ -15,6 +15,7 @@ from chaos.fleet import alive
 from chaos.scene import PATIENCE, RESTART_LIMIT_S, WATCHER, WEB, WORKER, Scene
 from ginkgo_site.env import CHECKOUT
 from ginkgo_site.launcher.home import MARK
+from ginkgo_site.launcher.web import GUARDED
 
 EVERYTHING_THROUGH_WEB = "every commit goes through the web"
 
@@ -135,7 +136,7 @@ def two_webs(scene: Scene) -> None:
         port = free.getsockname()[1]
     _, wire = scene.far_node()
     argv = [sys.executable, "-m", "uvicorn", "ginkgo_site.asgi:application"]
-    argv += ["--port", str(port), "--log-level", "warning", "--no-access-log"]
+    argv += ["--port", str(port), "--log-level", "warning", "--no-access-log", *GUARDED]
     with another_process(scene, argv) as web:
         if not scene.expect(lambda: _listens(port), RESTART_LIMIT_S, "the second web process"):
             return

@@ -31,6 +31,7 @@ from ginkgo_site.launcher.postgres import EmbeddedPostgres
 from ginkgo_site.launcher.readiness import Readiness
 from ginkgo_site.launcher.services import PostgresProgram, Program, Service, wait_for_end
 from ginkgo_site.launcher.steps import Steps
+from ginkgo_site.launcher.web import GUARDED
 
 #: How long nothing may come forward during a start: no migration applied, no node registered, no
 #: portfolio committed. A limit on the whole start would ask how fast the machine is.
@@ -167,6 +168,7 @@ class House:
         web += ["--lifespan", "on", "--timeout-graceful-shutdown", "10"]
         # Else uvicorn believes the X-Forwarded-For of every process of this machine.
         web += ["--no-proxy-headers"]
+        web += GUARDED
         web += ["--no-access-log", "--no-server-header", "--log-level", "warning"]
         self._web.append(self._started("web", web))
 

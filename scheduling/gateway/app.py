@@ -40,6 +40,11 @@ from scheduling.wire import messages as wire
 logger = logging.getLogger(__name__)
 
 PENDING_BEAT_S = 1.0
+#: Before a node hears that it sent no message, or too many. A daemon of ours does neither; who does
+#: would else be back at once, and reading what is no message costs as much as reading what is one.
+HOLD_BACK_S = 1.0
+NO_MESSAGE_OF_OURS = (400, 413)
+TOO_MANY = 429
 
 _beats = Coalescer()
 
@@ -103,12 +108,19 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
             turn(who.node, route.kind),
             body_of(who.node, receive, headers, route.limit) as body,
         ):
-            answered = await route.handler(who, body)
+            try:
+                answered = await route.handler(who, body)
+            except Declined as declined:
+                if declined.status in NO_MESSAGE_OF_OURS:
+                    await asyncio.sleep(HOLD_BACK_S)
+                raise
         # Whoever does not read its answer holds no turn: a dead peer is noticed after minutes.
         await answer(send, answered)
     except ClientGone:
         return
     except Declined as declined:
+        if declined.status == TOO_MANY:
+            await asyncio.sleep(HOLD_BACK_S)
         await answer(send, declined.problem, declined.status)
     except Unauthenticated as error:
         await answer(send, wire.Problem(code="unauthenticated", message=str(error)), 401)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import logging
 import time
 from typing import Any
@@ -19,7 +20,10 @@ from scheduling.enact.lease import connected, shorten
 from scheduling.enact.recipe import arun, arun_bare
 from scheduling.enact.timing import timing
 from scheduling.gateway.auth import Speaker, Unauthenticated, speaker
+from scheduling.gateway.http import Declined
 from scheduling.gateway.pool import pool
+from scheduling.gateway.reading import NO_MESSAGE
+from scheduling.gateway.turns import turn
 from scheduling.observe.desired import desired_set
 from scheduling.wire.messages import Hello, encode
 
@@ -31,12 +35,21 @@ NOT_HELLO = 4400
 SUPERSEDED = 4409
 TRY_AGAIN = 1013
 
+#: A daemon has one; those whose end was not noticed yet count too.
+MOST_SOCKETS = 8
+HELLO_WITHIN_S = 10.0
+
+#: Node → its sockets that are open in this process.
+OPEN: collections.Counter[int] = collections.Counter()
+
 
 class AgentSocket(AsyncWebsocketConsumer):
     """One daemon, one socket, one hint group."""
 
     who: Speaker | None = None
     connection_id: UUID | None = None
+    counted = False
+    silence: asyncio.TimerHandle | None = None  #: closes a socket that does not say who speaks
     pushed = -1  #: version of the newest set that the daemon has
 
     async def connect(self) -> None:
@@ -45,10 +58,18 @@ class AgentSocket(AsyncWebsocketConsumer):
         except Unauthenticated:
             await self.close(code=UNAUTHENTICATED)
             return
-        except (psycopg.Error, PoolTimeout):
+        except (psycopg.Error, PoolTimeout, Declined):
             await self.close(code=TRY_AGAIN)
             return
+        if OPEN[self.who.node] >= MOST_SOCKETS:
+            await self.close(code=TRY_AGAIN)
+            return
+        OPEN[self.who.node] += 1
+        self.counted = True
         await self.accept()
+        self.silence = asyncio.get_running_loop().call_later(
+            HELLO_WITHIN_S, lambda: asyncio.ensure_future(self.close(code=NOT_HELLO))
+        )
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if self.connection_id is not None or self.who is None:
@@ -56,21 +77,22 @@ class AgentSocket(AsyncWebsocketConsumer):
         try:
             hello = msgspec.msgpack.decode(bytes_data or b"", type=Hello)
             incarnation = UUID(hello.incarnation)
-        except (msgspec.DecodeError, msgspec.ValidationError, ValueError):
+        except NO_MESSAGE:
             await self.close(code=NOT_HELLO)
             return
         connection_id = uuid4()
         try:
-            async with pool().connection() as connection:
+            async with turn(self.who.node, "hello"), pool().connection() as connection:
                 holds = await arun_bare(
                     connection, connected(self.who.node, incarnation, connection_id)
                 )
-        except (psycopg.Error, PoolTimeout):
+        except (psycopg.Error, PoolTimeout, Declined):
             await self.close(code=TRY_AGAIN)
             return
         if not holds:
             await self.close(code=SUPERSEDED)
             return
+        self._heard()
         self.connection_id = connection_id
         LOSSES.opened(connection_id)
         await self.channel_layer.group_add(f"node.{self.who.node}", self.channel_name)
@@ -95,16 +117,28 @@ class AgentSocket(AsyncWebsocketConsumer):
     async def _push(self) -> None:
         assert self.who is not None
         try:
-            async with pool().connection() as connection:
+            async with turn(self.who.node, "work"), pool().connection() as connection:
                 desired = await arun_bare(connection, desired_set(self.who.node, self.pushed))
-        except (psycopg.Error, PoolTimeout):
+        except (psycopg.Error, PoolTimeout, Declined):
             return  # the next beat carries the set
         if desired is not None:
             self.pushed = desired.version
             await self.send(bytes_data=encode(desired))
 
+    def _heard(self) -> None:
+        """It spoke or went: nothing is waited for any more."""
+        if self.silence is not None:
+            self.silence.cancel()
+            self.silence = None
+
     async def disconnect(self, code: int) -> None:
         """Shorten the lease if the peer closed, not we, and not everybody at once."""
+        self._heard()
+        if self.counted and self.who is not None:
+            self.counted = False
+            OPEN[self.who.node] -= 1
+            if not OPEN[self.who.node]:
+                del OPEN[self.who.node]
         if self.connection_id is None or self.who is None:
             return
         LOSSES.closed(self.connection_id, time.monotonic())

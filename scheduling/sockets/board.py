@@ -31,7 +31,7 @@ class BoardConsumer(AsyncWebsocketConsumer):
         if role is None:
             await self.close(NOT_ALLOWED)
             return
-        query = parse_qs(self.scope.get("query_string", b"").decode())
+        query = parse_qs(self.scope.get("query_string", b"").decode(errors="replace"))
         asked, language = (query.get(name, [""])[0] for name in ("view", "language"))
         self._view: View = view_of(asked, role is Role.OPERATOR, language)
         self._waiting: asyncio.Queue[str] = asyncio.Queue(MOST_WAITING)

@@ -46,8 +46,9 @@ Answer = tuple[int, Any]
 
 
 @pytest.fixture(autouse=True)
-def forget_tokens() -> None:
+def forget_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     auth._known.clear()
+    monkeypatch.setattr("scheduling.gateway.app.HOLD_BACK_S", 0.0)
 
 
 def a_token(daemon: Daemon, **given: Any) -> str:

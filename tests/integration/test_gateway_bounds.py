@@ -36,8 +36,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
-def forget_tokens() -> None:
+def forget_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     auth._known.clear()
+    monkeypatch.setattr("scheduling.gateway.app.HOLD_BACK_S", 0.0)
 
 
 @pytest.fixture
@@ -310,3 +311,27 @@ def test_strangers_wait_in_one_line_and_friends_do_not_wait_with_them(node: Daem
         return status, (await stranger)[0]
 
     assert serve(scenario) == (200, 401)
+
+
+def test_who_sends_no_message_waits_for_its_answer_and_its_neighbours_do_not(
+    node: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduling.gateway.app.HOLD_BACK_S", 0.5)
+    neighbour = a_node("node-2")
+    a_token(neighbour)
+
+    async def scenario() -> list[str]:
+        said: list[str] = []
+
+        async def come(name: str, body: bytes, token: str) -> None:
+            status, _ = await ask("heartbeat/", body, token)
+            said.append(f"{name} {status}")
+
+        nonsense = asyncio.create_task(come("nonsense", b"\xc1", "token of node-1"))
+        await asyncio.sleep(0)
+        after = come("after", wire.encode(beat(node)), "token of node-1")
+        beside = come("beside", wire.encode(beat(neighbour)), "token of node-2")
+        await asyncio.gather(nonsense, after, beside)
+        return said
+
+    assert serve(scenario) == ["beside 200", "nonsense 400", "after 200"]

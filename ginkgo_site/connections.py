@@ -1,0 +1,128 @@
+"""Connections of the web process that end: headers, bodies and answers have so long and no longer.
+
+uvicorn closes a connection that is idle between two requests. It waits for ever for the first line
+of one, for the end of its headers, for the rest of a body and for a peer that reads no answer, it
+takes headers of any size, and it takes connections until no file descriptor is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEADERS_WITHIN_S = 10.0  #: from the first byte, or from when the connection was made
+REQUEST_WITHIN_S = 30.0  #: from the headers to the end of the body
+READ_WITHIN_S = 60.0  #: that a peer may leave what it was sent unread
+LARGEST_HEADERS = 64 * 1024
+MOST_CONNECTIONS = 10_000
+KEPT_DESCRIPTORS = 150  #: for the database, the channel layer, files and sockets of our own
+
+
+def most_connections() -> int:
+    """Return how many connections there may be at once: file descriptors are what runs out."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return min(MOST_CONNECTIONS, max(limit - KEPT_DESCRIPTORS, limit // 2))
+
+
+class GuardedHttp(HttpToolsProtocol):
+    """uvicorn's protocol with deadlines, a limit for headers, and one for connections.
+
+    Where there are too many connections, the one that has been without a request for longest goes:
+    a flood of idle ones closes itself and not the daemons.
+    """
+
+    _without_request: dict[GuardedHttp, None] = {}
+    _most = 0
+
+    _deadline: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
+    _in_headers = True
+    _header_bytes = 0
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to wait for headers, in the place of another where there is none free."""
+        super().connection_made(transport)
+        everybody = GuardedHttp._without_request
+        GuardedHttp._most = GuardedHttp._most or most_connections()
+        if len(self.connections) > GuardedHttp._most and everybody:
+            next(iter(everybody))._end()
+        everybody[self] = None
+        self._set_deadline(HEADERS_WITHIN_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        self._no_deadline()
+        self._let_read()
+        GuardedHttp._without_request.pop(self, None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; end the connection where its headers grow without end."""
+        if self._in_headers:
+            self._header_bytes += len(data)
+            if self._deadline is None:
+                self._set_deadline(HEADERS_WITHIN_S)
+        super().data_received(data)
+        if self._in_headers and self._header_bytes > LARGEST_HEADERS:
+            self.send_400_response(f"Headers of over {LARGEST_HEADERS} bytes are not read.")
+            self._no_deadline()
+
+    def on_headers_complete(self) -> None:
+        """The headers are there; now the body has its time."""
+        self._in_headers, self._header_bytes = False, 0
+        GuardedHttp._without_request.pop(self, None)
+        self._set_deadline(REQUEST_WITHIN_S)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request is whole; how long the answer takes is ours to know."""
+        self._in_headers = True
+        self._no_deadline()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Until the next request it is the first that may go."""
+        super().on_response_complete()
+        if not self.pipeline:
+            GuardedHttp._without_request[self] = None
+
+    def handle_websocket_upgrade(self) -> None:
+        """From now on it is a socket, whose pings find a dead peer."""
+        self._no_deadline()
+        GuardedHttp._without_request.pop(self, None)
+        super().handle_websocket_upgrade()
+
+    def pause_writing(self) -> None:
+        """The peer does not read: it may do so for a while."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(READ_WITHIN_S, self._end)
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self._let_read()
+        super().resume_writing()
+
+    def _let_read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+    def _set_deadline(self, within_s: float) -> None:
+        self._no_deadline()
+        self._deadline = self.loop.call_later(within_s, self._end)
+
+    def _no_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _end(self) -> None:
+        self._no_deadline()
+        GuardedHttp._without_request.pop(self, None)
+        if self.transport is not None:
+            self.transport.abort()

@@ -1,0 +1,6 @@
+"""How a web process is started, by whoever starts one."""
+
+from __future__ import annotations
+
+#: Deadlines and limits of connections. A daemon says its name over a socket, a page nothing at all.
+GUARDED = ("--http", "ginkgo_site.connections:GuardedHttp", "--ws-max-size", "65536")

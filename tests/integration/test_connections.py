@@ -1,0 +1,155 @@
+"""The web process and those who connect to it with no good intent: bytes over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+
+from ginkgo_site import connections
+from ginkgo_site.connections import GuardedHttp, most_connections
+
+LONG_S = 20.0
+
+
+async def hello(scope: Any, receive: Any, send: Any) -> None:
+    """Answer "hello" to a request, a megabyte to /long, and nothing to /held before its body."""
+    if scope["path"] == "/held":
+        while (await receive()).get("more_body"):
+            pass
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    body = b"x" * 20_000_000 if scope["path"] == "/long" else b"hello"
+    await send({"type": "http.response.body", "body": body})
+
+
+@contextmanager
+def served() -> Iterator[int]:
+    """Serve `hello` in a thread; yield the port."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(100)
+    config = uvicorn.Config(hello, http=GuardedHttp, lifespan="off", log_level="critical")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(
+        target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True
+    )
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(LONG_S)
+        listener.close()
+
+
+def connected(port: int) -> socket.socket:
+    ours = socket.create_connection(("127.0.0.1", port), timeout=LONG_S)
+    return ours
+
+
+def all_of(ours: socket.socket) -> bytes:
+    """Return what comes until the server closes."""
+    said = b""
+    try:
+        while part := ours.recv(65536):
+            said += part
+    except ConnectionResetError:
+        pass
+    return said
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("HEADERS_WITHIN_S", b""),
+        ("HEADERS_WITHIN_S", b"\r\n\r\n"),
+        ("HEADERS_WITHIN_S", b"GET / HT"),
+        ("HEADERS_WITHIN_S", b"GET / HTTP/1.1\r\nhost: x\r\n"),
+        ("HEADERS_WITHIN_S", b"GET / HTTP/1.1\r\nhost: x\r\n\r\nGET / HT"),
+        ("REQUEST_WITHIN_S", b"POST /held HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nno"),
+        ("READ_WITHIN_S", b"GET /long HTTP/1.1\r\nhost: x\r\n\r\n"),
+    ],
+    ids=["silence", "empty lines", "line", "headers", "second request", "body", "answer"],
+)
+def test_a_connection_that_does_not_go_on_is_closed(
+    monkeypatch: pytest.MonkeyPatch, name: str, words: bytes
+) -> None:
+    monkeypatch.setattr(connections, name, 0.2)
+    with served() as port, connected(port) as ours:
+        ours.sendall(words)
+        if name == "READ_WITHIN_S":
+            gone = threading.Event()
+            monkeypatch.setattr(
+                GuardedHttp, "connection_lost", lambda self, error: (lose(self, error), gone.set())
+            )
+            assert gone.wait(LONG_S)  # and not when we read at last
+        said = all_of(ours)
+    assert len(said) < 20_000_000
+    assert said.count(b"HTTP/1.1 200") == (b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" in words) + (
+        name == "READ_WITHIN_S"
+    )
+
+
+lose = GuardedHttp.connection_lost
+
+
+def test_headers_without_end_are_answered_and_not_kept() -> None:
+    with served() as port, connected(port) as ours:
+        ours.sendall(b"GET / HTTP/1.1\r\n")
+        try:
+            for number in range(200):
+                ours.sendall(b"x-%d: " % number + b"y" * 1_000 + b"\r\n")
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        said = all_of(ours)
+    assert said == b"" or said.startswith(b"HTTP/1.1 400")
+
+
+def test_many_requests_of_one_connection_count_each_for_itself() -> None:
+    with served() as port, connected(port) as ours:
+        for _ in range(20):
+            ours.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 8_000 + b"\r\n\r\n")
+            said = b""
+            while b"hello" not in said and b"0\r\n\r\n" not in said:
+                said += ours.recv(65536)
+        ours.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert b"hello" in all_of(ours)
+
+
+def test_idle_connections_make_room_for_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GuardedHttp, "_most", 5)
+    monkeypatch.setattr(GuardedHttp, "_without_request", {})
+    with served() as port:
+        idle = [connected(port) for _ in range(20)]
+        with connected(port) as ours:
+            ours.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            assert b"hello" in all_of(ours)
+        assert sum(is_closed(each) for each in idle) >= 15
+        for each in idle:
+            each.close()
+
+
+def is_closed(ours: socket.socket) -> bool:
+    ours.setblocking(False)
+    try:
+        return ours.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("limit", "most"), [(1_024, 874), (64, 32), (1_000_000, 10_000), (-1, 10_000)]
+)
+def test_file_descriptors_are_left_for_the_database(
+    monkeypatch: pytest.MonkeyPatch, limit: int, most: int
+) -> None:
+    monkeypatch.setattr(connections.resource, "getrlimit", lambda _: (limit, limit))
+    assert most_connections() == most
