@@ -9,6 +9,9 @@ from typing import Any
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
+#: Loggers whose errors are those of whoever asks: the sentence says all, and the trace is Django's.
+WITHOUT_TRACE = frozenset({"django.security.DisallowedHost"})
+
 
 class JsonFormatter(logging.Formatter):
     """Render a record as one line: time, level, logger, message, `extra` fields, traceback."""
@@ -23,7 +26,7 @@ class JsonFormatter(logging.Formatter):
             "pid": record.process,
         }
         line.update({k: v for k, v in record.__dict__.items() if k not in _STANDARD})
-        if record.exc_info:
+        if record.exc_info and record.name not in WITHOUT_TRACE:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str, ensure_ascii=False)
 

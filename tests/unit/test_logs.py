@@ -1,0 +1,27 @@
+"""Log lines: one JSON object each, with a trace where something of ours failed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import Any
+
+import pytest
+
+from ginkgo_site.logs import JsonFormatter
+
+
+@pytest.mark.parametrize(
+    ("logger", "traced"),
+    [("django.security.DisallowedHost", False), ("scheduling.gateway.app", True)],
+)
+def test_a_host_that_is_not_allowed_is_a_sentence_and_no_trace(logger: str, traced: bool) -> None:
+    try:
+        raise ValueError("'x' is not allowed")
+    except ValueError as error:
+        info: Any = sys.exc_info()
+        record = logging.LogRecord(logger, logging.ERROR, "", 0, str(error), (), info)
+    line = json.loads(JsonFormatter().format(record))
+    assert line["message"] == "'x' is not allowed"
+    assert ("traceback" in line) is traced
