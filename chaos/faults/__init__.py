@@ -7,6 +7,7 @@ from chaos.faults import (
     daemons,
     database,
     handoffs,
+    hostile,
     load,
     locks,
     network,
@@ -31,6 +32,7 @@ FAULTS: dict[str, Fault] = {
         strategies,
         nodes,
         people,
+        hostile,
         locks,
         load,
     )
