@@ -392,13 +392,18 @@ class Fleet(House):
         return str(self.manage("create_node_token", name)["token"])
 
     def launch_node(
-        self, name: str, server: str, token: str, *options: str
+        self,
+        name: str,
+        server: str,
+        token: str,
+        *options: str,
+        program: str = "scheduling.node_daemon",
     ) -> subprocess.Popen[str]:
         """Start a daemon; its words go to logs/NAME.txt under the home."""
         with open(self.home / "logs" / f"{name}.txt", "a", encoding="utf-8") as output:
             return subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "scheduling.node_daemon"),
+                    *(sys.executable, "-m", program),
                     *("--name", name, "--server", server),
                     *options,
                 ],

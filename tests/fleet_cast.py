@@ -155,11 +155,13 @@ class Daemon:
         return sorted(entry.name for entry in self.desired("run"))
 
 
-def a_node(name: str, *, capacity: int = 5, labels: dict[str, str] | None = None) -> Daemon:
+def a_node(
+    name: str, *, capacity: int = 5, labels: dict[str, str] | None = None, python: str = ""
+) -> Daemon:
     """Return a node that has just registered."""
     row, _ = Node.objects.get_or_create(name=name)
     incarnation = uuid4()
-    words = registration(incarnation, capacity=capacity, labels=labels or {})
+    words = registration(incarnation, capacity=capacity, labels=labels or {}, python=python)
     run(register(row.pk, name, words, timing()))
     row.refresh_from_db()
     return Daemon(row, incarnation)
@@ -174,7 +176,11 @@ def calm_nodes(count: int) -> list[Daemon]:
 
 
 def registration(
-    incarnation: UUID, *, capacity: int = 5, labels: dict[str, str] | None = None
+    incarnation: UUID,
+    *,
+    capacity: int = 5,
+    labels: dict[str, str] | None = None,
+    python: str = "",
 ) -> Register:
     """Return what a daemon says when it registers."""
     feed = open_feed()
@@ -188,6 +194,7 @@ def registration(
         labels=labels or {},
         strategies=registry.versions(),
         feeds={feed.name: feed.sha256},
+        python=python,
     )
 
 

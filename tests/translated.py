@@ -13,7 +13,7 @@ from scheduling.decide.world import Reason
 #: Parameters that choose the words and are not among them.
 CHOOSES = frozenset({"how", "state", "cause", "source_status", "remedy"})
 #: Words that Chinese writes in Latin letters too, beside the names that parameters give.
-STAYS = frozenset({"seq", "run_node", "sha256", "CPU"})
+STAYS = frozenset({"seq", "run_node", "sha256", "CPU", "Python", "accept_python"})
 
 WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")

@@ -15,6 +15,7 @@ from chaos.faults import (
     people,
     pushes,
     strategies,
+    versions,
     wires,
 )
 from chaos.faults.fault import Fault
@@ -30,6 +31,7 @@ FAULTS: dict[str, Fault] = {
         pushes,
         handoffs,
         strategies,
+        versions,
         nodes,
         people,
         hostile,

@@ -33,6 +33,7 @@ class Stretch:
     epoch: int
     owner: str  #: what its stored orders name as their node
     where: str  #: for people: "epoch 4, migrate to node-2 (handoff 17), seq 121–380"
+    python: str = ""  #: minor version that computed it; empty: not known
 
 
 @dataclass(frozen=True, slots=True)

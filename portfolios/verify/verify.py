@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from portfolios.runtime.python_version import PYTHON
 from portfolios.strategies import registry
 from portfolios.verify.compare import Comparison
 from portfolios.verify.process import Ask
@@ -36,7 +37,8 @@ def verify(
 ) -> Compared:
     """Return whether what is stored equals the uninterrupted run, up to the first difference.
 
-    `told` hears how far it is. Raise CannotVerify where a strategy's version is gone.
+    `told` hears how far it is. Raise CannotVerify where a strategy's version is gone, and where a
+    difference may come from another Python version that computed the record.
     """
     _refuse_missing_versions(recorded)
     counts = Counts()
@@ -57,6 +59,8 @@ def verify(
     state_digest: str | None = None
     if difference is None:
         difference, state_digest = _at_the_end(recorded, run, comparison)
+    if difference is not None:
+        _refuse_another_python(recorded, difference)
     return Compared(difference, counts, recorded.first_seq, run.seq, state_digest, processed)
 
 
@@ -75,6 +79,18 @@ def _at_the_end(
     if processed_by(recorded.state) is None:  # made by a version that did not count
         state = uncounted(state)
     return compare_states(recorded, state), digest(state)
+
+
+def _refuse_another_python(recorded: Recorded, difference: Difference) -> None:
+    """Another Python version may round differently: what differs from there on proves nothing."""
+    for stretch in recorded.stretches:
+        if stretch.python not in ("", PYTHON) and stretch.first_seq <= difference.seq:
+            name = stretch.spec.portfolio
+            raise CannotVerify(
+                f"{name} cannot be verified here: {stretch.where}, ran under"
+                f" Python {stretch.python}, and this is Python {PYTHON}, under which it differs at"
+                f" seq {difference.seq}; verify it with Python {stretch.python}."
+            )
 
 
 def _refuse_missing_versions(recorded: Recorded) -> None:

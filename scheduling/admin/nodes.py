@@ -102,6 +102,7 @@ class NodeAdmin(FleetAdmin):
         "host",
         "pid",
         "version",
+        "python",
     )
     list_filter = ("status", "cordoned", "draining")
     search_fields = ("name", "host")

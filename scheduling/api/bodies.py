@@ -70,6 +70,12 @@ class ReloadBody(ReasonBody):
     revision = WholeNumberField(min_value=1, required=False, allow_null=True, default=None)
 
 
+class AcceptPythonBody(ReasonBody):
+    """Which minor version it may go on under too, such as 3.13; empty: no other than its own."""
+
+    version = TextField(max_length=16, allow_blank=True)
+
+
 class ScheduleMigrateBody(MigrateBody):
     """Which portfolio, and where to."""
 

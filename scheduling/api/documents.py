@@ -80,6 +80,8 @@ class RunDocument(_Anything):
     phase = serializers.CharField()
     revision = serializers.IntegerField(source="running_revision", allow_null=True)
     last_seq = serializers.IntegerField()
+    python = serializers.CharField(help_text="Minor version under which it runs or last ran.")
+    accept_python = serializers.CharField(help_text="It may go on under this version too.")
     lag_events = serializers.IntegerField()
     stalled = serializers.BooleanField()
     stalled_s = serializers.FloatField()
@@ -151,6 +153,9 @@ class NodeDocument(_Anything):
     host = serializers.CharField()
     pid = serializers.IntegerField(allow_null=True)
     version = serializers.CharField()
+    python = serializers.CharField(
+        help_text="Minor version that computes there; empty where its daemon does not report it."
+    )
 
 
 class FrozenDocument(_Anything):
@@ -261,6 +266,7 @@ class TenureDocument(_Anything):
     first_commit_at = serializers.DateTimeField(allow_null=True)
     ended_at = serializers.DateTimeField(allow_null=True)
     pause_ms = serializers.FloatField(allow_null=True)
+    python = serializers.CharField(help_text="Minor version of Python that computed it.")
 
 
 class RevisionDocument(_Anything):

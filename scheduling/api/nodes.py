@@ -56,6 +56,7 @@ def _unborn(row: Node) -> NodeLine:
         host="",
         pid=None,
         version="",
+        python="",
         metrics={},
         status_since=row.status_since,
         portfolios=[],

@@ -14,6 +14,7 @@ from portfolios.runtime.state import account_view, decode_state, strategy_view
 from scheduling import requests
 from scheduling.api.base import ApiView, actor_of, present_portfolio, refuse_unknown_parameters
 from scheduling.api.bodies import (
+    AcceptPythonBody,
     MigrateBody,
     NoBody,
     PortfolioBody,
@@ -184,6 +185,19 @@ class UnpinPortfolio(ApiView):
         """Answer the portfolio."""
         read_body(request, NoBody)
         requests.unpin(name, actor=actor_of(request))
+        return Response(portfolio_document(name))
+
+
+class AcceptPython(ApiView):
+    """Let it go on under another minor version of Python than the one it last ran under."""
+
+    @described(PortfolioDocument, body=AcceptPythonBody, summary="Accept another Python version")
+    def post(self, request: Request, name: str) -> Response:
+        """Answer the portfolio."""
+        body = read_body(request, AcceptPythonBody)
+        requests.accept_python(
+            body["version"], [name], actor=actor_of(request), reason=body["reason"]
+        )
         return Response(portfolio_document(name))
 
 

@@ -47,6 +47,11 @@ urlpatterns = [
     path(f"portfolios/{_NAME}/stop/", portfolios.StopPortfolio.as_view(), name="stop"),
     path(f"portfolios/{_NAME}/unpin/", portfolios.UnpinPortfolio.as_view(), name="unpin"),
     path(
+        f"portfolios/{_NAME}/accept-python/",
+        portfolios.AcceptPython.as_view(),
+        name="accept-python",
+    ),
+    path(
         f"portfolios/{_NAME}/checkpoint/",
         portfolios.PortfolioCheckpoint.as_view(),
         name="checkpoint",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from scheduling.decide.granting import as_granted
 from scheduling.decide.pools import NO_CAPACITY, SLACK, Pool
 from scheduling.decide.stock import Stock
-from scheduling.decide.world import Need, NodeView, PortfolioView, Snapshot
+from scheduling.decide.world import Need, NodeView, PortfolioView, Snapshot, continues
 
 HOSTING = ("alive", "suspect")
 
@@ -24,14 +24,16 @@ class Lacks(NamedTuple):
     selector: bool
     strategy: bool
     feed: bool
+    python: bool
 
 
 def lacks(node: NodeView, need: Need) -> Lacks:
-    """Return what `node` lacks of `need`: labels, the strategy's version, the feed's very data."""
+    """Return what `node` lacks of `need`: labels, versions of strategy and Python, feed data."""
     return Lacks(
         any(node.labels.get(key) != value for key, value in need.selector),
         bool(need.strategy) and node.strategies.get(need.strategy) != need.strategy_version,
         bool(need.feed) and node.feeds.get(need.feed) != need.feed_sha,
+        not continues(need.python, need.accept_python, node.python),
     )
 
 

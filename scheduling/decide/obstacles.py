@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from scheduling.decide.fleet import Fleet, lacks
-from scheduling.decide.world import Need, NodeView, PortfolioView, Reason
+from scheduling.decide.world import Need, NodeView, PortfolioView, Reason, continues
 
 #: So many nodes are named in a sentence; of the others only how many are in which state.
 NAMED_NODES = 6
@@ -22,6 +22,7 @@ def obstacle(fleet: Fleet, portfolio: PortfolioView, node: int) -> str | None:
         ("selector", missing.selector),
         ("strategy", missing.strategy),
         ("feed", missing.feed),
+        ("python", missing.python),
         ("draining", view.draining),
         ("cordoned", view.cordoned),
         ("spread", portfolio.spread_hard and node in fleet.neighbours(portfolio)),
@@ -59,6 +60,11 @@ def why_nowhere(fleet: Fleet, portfolio: PortfolioView, source: int | None = Non
     for code, at in (("no_selector", 0), ("no_strategy", 1), ("no_feed", 2)):
         if all(lack[at] for lack in missing):
             return Reason(code, base)
+    living = [node for node in numbers if fleet.hosting[node]]
+    if not any(continues(need.python, need.accept_python, fleet.nodes[n].python) for n in living):
+        # A lost node that has it, as its last owner, is no help.
+        found = sorted({fleet.nodes[node].python for node in living})
+        return Reason("no_python", {**base, "nodes": len(living), "found": found})
     suitable = [node for node, lack in zip(numbers, missing, strict=True) if not any(lack)]
     if not suitable:
         return Reason("no_match", base)
@@ -105,6 +111,8 @@ def described(need: Need) -> dict[str, object]:
         "strategy": f"{need.strategy} {need.strategy_version}" if need.strategy else "",
         "feed": need.feed,
         "feed_sha": need.feed_sha[:8],
+        "python": need.python,
+        "accept_python": need.accept_python,
     }
 
 
@@ -116,6 +124,7 @@ def _state(fleet: Fleet, node: int, code: str) -> dict[str, object]:
         "load": fleet.held[node],
         "capacity": view.capacity,
         "wait_s": _wait_s(fleet, view),
+        "node_python": view.python,
     }
 
 

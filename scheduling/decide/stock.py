@@ -55,7 +55,7 @@ class Share:
 
     def suits(self, node: NodeView) -> bool:
         """Whether `node` has what every one of them needs; what is pinned needs nothing."""
-        outfit = (node.labels, node.strategies, node.feeds)
+        outfit = (node.labels, node.strategies, node.feeds, node.python)
         if self._outfit != outfit:
             if self._needs is None:
                 free = [p for p in self.portfolios.values() if p.pinned is None]

@@ -8,7 +8,8 @@ what stands in the way     code
 ========================== ==============
 it runs there already      `same_node`
 lost or left               `node_lost`
-label, strategy or feed    `node_lacks`
+label, strategy, feed or
+Python version             `node_lacks`
 cordoned or draining       `node_cordoned`
 hard spread group          `no_room`
 places                     `node_full`
@@ -28,6 +29,7 @@ CODES = {
     "selector": "node_lacks",
     "strategy": "node_lacks",
     "feed": "node_lacks",
+    "python": "node_lacks",
     "draining": "node_cordoned",
     "cordoned": "node_cordoned",
     "spread": "no_room",

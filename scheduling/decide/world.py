@@ -32,6 +32,7 @@ class NodeView:
     cordoned: bool = False
     draining: bool = False  #: asked for by an operator, or its daemon is leaving
     feeds: Mapping[str, str] = field(default_factory=dict)  #: feed name -> sha256 of its data
+    python: str = ""  #: minor version that computes there; empty: not known, so any is taken
     strategies: Mapping[str, int] = field(default_factory=dict)  #: strategy name -> version
     #: Epoch seconds; until then no automatic choice falls on it.
     flapping_until: float | None = None
@@ -46,15 +47,28 @@ class Need(NamedTuple):
     strategy_version: int
     feed: str
     feed_sha: str
+    python: str = ""  #: minor version under which it ran last; empty: any will do
+    accept_python: str = ""  #: one that a person has allowed beside it
 
     def is_met_by(self, node: NodeView) -> bool:
-        """Whether the node has it all: labels, the strategy's version, the feed's very data."""
+        """Whether the node has it all: labels, versions of strategy and Python, the feed's data."""
         for key, value in self.selector:
             if node.labels.get(key) != value:
                 return False
         if self.strategy and node.strategies.get(self.strategy) != self.strategy_version:
             return False
+        if not continues(self.python, self.accept_python, node.python):
+            return False
         return not self.feed or node.feeds.get(self.feed) == self.feed_sha
+
+
+def continues(last: str, accepted: str, found: str) -> bool:
+    """Return whether a run that was last computed under Python `last` may go on under `found`.
+
+    Another minor version may compute something else from the same state, so it takes a person's
+    consent. What is not known is taken for the same.
+    """
+    return not last or not found or found in (last, accepted)
 
 
 class Version(NamedTuple):
@@ -94,6 +108,8 @@ class PortfolioView:
     strategy_version: int = 1
     feed: str = ""  #: empty: any node will do
     feed_sha: str = ""
+    python: str = ""
+    accept_python: str = ""
     node: int | None = None  #: the owner of its run
     desired: DesiredState = "running"
     phase: str = "pending"
@@ -111,7 +127,15 @@ class PortfolioView:
 
     def __post_init__(self) -> None:
         selector = tuple(sorted(self.selector.items())) if self.selector else ()
-        need = Need(selector, self.strategy, self.strategy_version, self.feed, self.feed_sha)
+        need = Need(
+            selector,
+            self.strategy,
+            self.strategy_version,
+            self.feed,
+            self.feed_sha,
+            self.python,
+            self.accept_python,
+        )
         object.__setattr__(self, "need", need)
 
 

@@ -34,20 +34,27 @@ WITH granted AS (
         phase_since = clock_timestamp(),
         reason = %(reason)s::text,
         -- What it was pending for is over: it would be copied by every commit from now on.
-        why = NULL
+        why = NULL,
+        -- Of nobody's, the version that made its state: that of the last owner that committed.
+        python = CASE WHEN %(node)s::bigint IS NULL THEN coalesce((
+                SELECT t.python FROM scheduling_tenure t
+                WHERE t.portfolio_id = %(portfolio)s AND t.first_commit_at IS NOT NULL
+                ORDER BY t.epoch DESC LIMIT 1), '')
+            ELSE coalesce(nullif(coalesce(%(python)s::text, (
+                SELECT n.python FROM scheduling_node n WHERE n.id = %(node)s)), ''), python) END
     WHERE portfolio_id = %(portfolio)s AND epoch = %(epoch)s
-    RETURNING portfolio_id, epoch, node_id, incarnation, revision, last_seq, granted_at
+    RETURNING portfolio_id, epoch, node_id, incarnation, revision, last_seq, granted_at, python
 ), ended AS (
     UPDATE scheduling_tenure t SET to_seq = g.last_seq, ended_at = g.granted_at
     FROM granted g WHERE t.portfolio_id = g.portfolio_id AND t.ended_at IS NULL
 ), opened AS (
     INSERT INTO scheduling_tenure (
         portfolio_id, epoch, node_id, incarnation, revision, from_seq, cause, reason,
-        handoff_id, started_at
+        handoff_id, started_at, python
     )
     SELECT portfolio_id, epoch, node_id, incarnation, revision, last_seq, %(cause)s::text,
            %(why)s::text,
-           %(handoff)s, granted_at
+           %(handoff)s, granted_at, python
     FROM granted WHERE node_id IS NOT NULL
 ), audited AS (
     INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
@@ -74,7 +81,7 @@ LOCK_FREE_RUNS = f"{LOCK_RUNS} SKIP LOCKED"
 RUNS = """
 SELECT r.portfolio_id, r.epoch, r.node_id, r.incarnation, r.revision, r.last_seq, r.phase, r.reason,
        r.attempts, r.last_death, r.good_revision, r.first_commit_at, r.last_commit_at,
-       r.failures_by_node, r.pinned_node_id,
+       r.failures_by_node, r.pinned_node_id, r.python, r.accept_python,
        -- Of a feed that stands still nothing waits, so no event can have ended an owner.
        r.last_seq < (SELECT s.from_seq
             + floor(extract(epoch FROM clock_timestamp() - s.from_time) * s.rate)::bigint
@@ -122,12 +129,14 @@ def grant(
     deaths: int = 0,
     phase: str = "starting",
     reason: str = "",
+    python: str | None = None,
 ) -> Recipe[Row | None]:
     """Give `portfolio` to a node, or to nobody (node None). Return its new epoch and last_seq.
 
     None: someone granted it since `seen_epoch` was read. `deaths` 1: this grant follows the death
     of its owner, which counts until the next progress. `reason` stays on the row for people to
-    read; `why` goes into the tenure and the audit trail.
+    read; `why` goes into the tenure and the audit trail. `python` is the node's version where its
+    row does not say it yet.
     """
     return (
         yield from one(
@@ -144,6 +153,7 @@ def grant(
             deaths=deaths,
             phase=phase,
             reason=reason,
+            python=python,
         )
     )
 

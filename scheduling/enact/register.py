@@ -7,6 +7,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from scheduling.decide.reasons import count
+from scheduling.decide.world import continues
 from scheduling.enact.audit import audit
 from scheduling.enact.grant import grant, lock_run
 from scheduling.enact.handoff import end_run, fail, quarantine, supersede
@@ -53,7 +54,7 @@ ON CONFLICT (node_id) DO UPDATE SET incarnation = excluded.incarnation, renewals
 NODE = """
 UPDATE scheduling_node SET capacity = %(capacity)s, labels = %(labels)s,
     strategies = %(strategies)s, feeds = %(feeds)s, host = %(host)s, pid = %(pid)s,
-    version = %(version)s, registered_at = clock_timestamp(), status = 'alive',
+    version = %(version)s, python = %(python)s, registered_at = clock_timestamp(), status = 'alive',
     -- Alive since then: a daemon that only started again was not away.
     status_since = CASE WHEN status = 'alive' THEN status_since ELSE clock_timestamp() END,
     leaving = false
@@ -125,7 +126,7 @@ def register(node: int, node_name: str, message: Register, timing: Timing) -> Re
         if active is not None:
             touched |= {active.source_node_id, active.target_node_id}
         if run.node_id == node and run.incarnation != incarnation:
-            taken += yield from _take_over(run, active, node, node_name, incarnation, died, timing)
+            taken += yield from _take_over(run, active, node, node_name, message, died, timing)
         elif active is not None and (
             active.target_node_id == node and active.target_incarnation != incarnation
         ):
@@ -143,6 +144,7 @@ def register(node: int, node_name: str, message: Register, timing: Timing) -> Re
         host=message.host,
         pid=message.pid,
         version=message.version,
+        python=message.python,
     )
     if not repeat:
         yield from audit(
@@ -172,11 +174,12 @@ def _take_over(
     active: Row | None,
     node: int,
     node_name: str,
-    incarnation: UUID,
+    message: Register,
     died: bool,
     timing: Timing,
 ) -> Recipe[bool]:
     """Give one run of the earlier incarnation to the new one. False: it ended instead."""
+    incarnation = UUID(message.incarnation)
     if active is not None and active.kind == "stop":
         # The process that should have drained is gone with its daemon.
         yield from end_run(active, run, released=False, batch=None, hint=False)
@@ -188,12 +191,31 @@ def _take_over(
             yield from supersede(active, error, hint=False)
         yield from quarantine(run, run.attempts + 1, error, hint=False)
         return False
+    if not continues(run.python, run.accept_python, message.python):
+        error = (
+            f"{node_name} started again with Python {message.python}, and it last ran under Python"
+            f" {run.python}"
+        )
+        if active is not None:
+            yield from supersede(active, error, hint=False)
+        yield from end_run(
+            None,
+            run,
+            released=False,
+            batch=None,
+            phase="pending",
+            cause="python",
+            reason=error,
+            hint=False,
+        )
+        return False
     given = yield from grant(
         run.portfolio_id,
         seen_epoch=run.epoch,
         node=node,
         incarnation=incarnation,
         revision=run.revision,
+        python=message.python,
         cause="register",
         why=f"{node_name} started again",
         actor=node_name,

@@ -35,6 +35,13 @@ class Node(models.Model):
     host = models.CharField(max_length=255, blank=True, default="")
     pid = models.PositiveIntegerField(null=True, blank=True)
     version = models.CharField(max_length=40, blank=True, default="")
+    python = models.CharField(
+        max_length=16,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Minor version that computes there; empty: its daemon does not report it.",
+    )
     registered_at = models.DateTimeField(null=True, blank=True)
     # Written by the sweep, by beats and by goodbye.
     status = models.CharField(

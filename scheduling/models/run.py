@@ -66,9 +66,23 @@ class Run(models.Model):
         null=True, blank=True, help_text="Since when no progress was made while events wait."
     )
     good_revision = models.PositiveIntegerField(null=True, blank=True)
+    python = models.CharField(
+        max_length=16,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Minor version of the owner, or of the last that committed; empty: not known.",
+    )
     # Written by operators.
     resume_seq = models.BigIntegerField(
         null=True, help_text="The head when it was started last: up to here `halt` is lifted."
+    )
+    accept_python = models.CharField(
+        max_length=16,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="It may go on under this Python version too.",
     )
     pinned_node = models.ForeignKey(
         Node, on_delete=models.SET_NULL, null=True, blank=True, related_name="pinned_runs"
@@ -115,6 +129,7 @@ class Tenure(models.Model):
     node = models.ForeignKey(Node, on_delete=models.PROTECT, null=True, related_name="tenures")
     incarnation = models.UUIDField(null=True)
     revision = models.PositiveIntegerField()
+    python = models.CharField(max_length=16, blank=True, default="", db_default="")
     from_seq = models.BigIntegerField(help_text="Last seq of the owner before: it goes on after.")
     to_seq = models.BigIntegerField(null=True, help_text="Last seq it committed.")
     cause = models.CharField(max_length=12)

@@ -100,6 +100,7 @@ class NodeLine:
     host: str
     pid: int | None
     version: str
+    python: str
     metrics: dict[str, float]
     status_since: datetime
     portfolios: list[str]
@@ -137,6 +138,8 @@ class PortfolioLine:
     last_seq: int
     state_seq: int
     last_commit_at: datetime | None
+    python: str  #: of its owner, or of the last that committed
+    accept_python: str
     lag_events: int
     stalled: bool
     stalled_s: float
@@ -234,7 +237,8 @@ SELECT p.id, p.name, p.weight, p.priority, p.selector, p.spread_group, p.spread_
        v.status AS rev_status, w.status AS wanted_status, w.status_reason,
        r.node_id, r.epoch, r.revision AS running_revision, r.phase,
        r.phase_since, r.last_seq, r.state_seq, r.last_commit_at, r.first_commit_at, r.attempts,
-       r.reason, r.why, r.good_revision, r.pinned_node_id, c.seq AS checkpoint_seq
+       r.reason, r.why, r.good_revision, r.pinned_node_id, r.python, r.accept_python,
+       c.seq AS checkpoint_seq
 FROM portfolios_portfolio p
 JOIN scheduling_run r ON r.portfolio_id = p.id
 JOIN portfolios_revision w ON w.portfolio_id = p.id AND w.number = p.revision
@@ -479,6 +483,7 @@ def _node(row: Any, now: datetime, owned: list[Any], held: int, policy: LeasePol
         host=row.host,
         pid=row.pid,
         version=row.version,
+        python=row.python,
         metrics={} if away or row.metrics is None else row.metrics,
         status_since=row.status_since,
         portfolios=[run.name for run in owned],
@@ -554,6 +559,8 @@ def _portfolio(
         last_seq=row.last_seq,
         state_seq=row.state_seq,
         last_commit_at=row.last_commit_at,
+        python=row.python,
+        accept_python=row.accept_python,
         lag_events=lag,
         stalled=stalled,
         stalled_s=silent_s if stalled else 0.0,

@@ -36,7 +36,8 @@ FROM (SELECT 1) one LEFT JOIN scheduling_control c ON true LEFT JOIN scheduling_
 
 NODES = """
 SELECT n.id, n.name, n.status, n.capacity, n.labels, n.cordoned, n.draining, n.leaving, n.feeds,
-       n.strategies, n.lost_times, extract(epoch FROM n.status_since)::float AS status_since,
+       n.strategies, n.python, n.lost_times,
+       extract(epoch FROM n.status_since)::float AS status_since,
        extract(epoch FROM l.expires_at)::float AS expires_at, coalesce(h.handoffs, 0) AS handoffs
 FROM scheduling_node n
 LEFT JOIN scheduling_lease l ON l.node_id = n.id
@@ -58,7 +59,8 @@ SELECT p.id, p.name, p.weight, p.priority, nullif(p.selector, '{}') AS selector,
        p.desired_state, f.name AS feed, f.sha256 AS feed_sha, r.node_id, r.phase, r.epoch,
        r.pinned_node_id, nullif(r.failures_by_node, '{}') AS failures_by_node,
        r.revision AS running_revision, r.good_revision,
-       r.reason, r.attempts, extract(epoch FROM r.phase_since)::float AS phase_since,
+       r.python, r.accept_python, r.reason, r.attempts,
+       extract(epoch FROM r.phase_since)::float AS phase_since,
        w.number AS wanted_revision, w.status AS wanted_status,
        w.strategy, w.strategy_version,
        o.strategy AS running_strategy, o.strategy_version AS running_version,
@@ -206,6 +208,7 @@ def _node(row: Any, now: float, policy: LeasePolicy) -> NodeView:
         draining=row.draining or row.leaving,
         feeds=row.feeds,
         strategies=row.strategies,
+        python=row.python,
         flapping_until=flapping_until(row.lost_times, row.status_since, policy),
         handoffs=row.handoffs,
     )
@@ -249,6 +252,8 @@ def _portfolio(row: Any, lately: list[Any]) -> PortfolioView:
         wanted=wanted if owned and wanted != first else None,
         feed=row.feed,
         feed_sha=row.feed_sha,
+        python=row.python,
+        accept_python=row.accept_python,
         node=row.node_id,
         desired=row.desired_state,
         phase=row.phase,

@@ -25,12 +25,14 @@ from scheduling.requests.portfolios import (
     delete_portfolio,
     revise_portfolio,
 )
+from scheduling.requests.python_versions import accept_python
 from scheduling.requests.storms import hold_storm, release_storm
 from scheduling.requests.tokens import revoke_api_tokens, revoke_node_tokens
 from scheduling.requests.verifications import verify
 
 __all__ = [
     "NewPortfolio",
+    "accept_python",
     "cordon",
     "create_portfolio",
     "delete_portfolio",

@@ -45,7 +45,7 @@ LIMIT 1
 
 TENURES = """
 SELECT t.epoch, t.incarnation, t.revision, t.from_seq, t.to_seq, t.cause, t.handoff_id,
-       t.first_commit_at, n.name AS node,
+       t.first_commit_at, t.python, n.name AS node,
        v.strategy, v.strategy_version, v.config, v.symbols, v.limits
 FROM scheduling_tenure t
 LEFT JOIN scheduling_node n ON n.id = t.node_id
@@ -173,6 +173,7 @@ def _stretch(portfolio: Any, tenure: Any) -> Stretch:
         spec=msgspec.convert(spec_of(SimpleNamespace(**facts)), Spec),
         epoch=tenure.epoch,
         owner=tenure.node or "",
+        python=tenure.python,
         where=(
             f"epoch {tenure.epoch} on {tenure.node}, r{tenure.revision} by {tenure.cause}{through},"
             f" from seq {tenure.from_seq + 1} {end}"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from django.conf import settings
 
+from portfolios.runtime.python_version import PYTHON
 from portfolios.verify.process import own_process
 from portfolios.verify.stored import Stored
 from portfolios.verify.values import CannotVerify, Compared
@@ -77,6 +78,12 @@ def _notes(evidence: Evidence, compared: Compared) -> list[str]:
         notes.append(
             f"Events are counted from seq {compared.processed.since} on: a version that did not"
             " count them made the state before it."
+        )
+    others = {stretch.python for stretch in evidence.recorded.stretches} - {"", PYTHON}
+    if others:
+        notes.append(
+            f"Some of it ran under Python {', '.join(sorted(others))}; it was replayed under Python"
+            f" {PYTHON}."
         )
     if compared.counts.equity_dropped:
         notes.append(

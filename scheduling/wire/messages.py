@@ -100,6 +100,8 @@ class Register(msgspec.Struct, frozen=True, kw_only=True):
     """Strategy name → version."""
     feeds: dict[str, str]
     """Feed name → sha256."""
+    python: str = ""
+    """Minor version that computes the portfolios, such as "3.11"; "": an older daemon."""
 
 
 class Registered(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ MODULES = [
         "enact.halt",
         "enact.hints",
         "enact.lease",
+        "enact.python_versions",
         "enact.register",
         "enact.resilience",
         "enact.stalls",

@@ -23,8 +23,20 @@ def grant(db: Store, p: Any) -> list[Row]:
     run = db.runs.get(p.portfolio)
     if run is None or run.epoch != p.epoch:
         return []
+    committed = [
+        t.python
+        for t in db.tenures.values()
+        if t.portfolio_id == p.portfolio and t.first_commit_at is not None
+    ]
+    if p.node is None:
+        python = committed[-1] if committed else ""
+    else:
+        reported = db.nodes[p.node].python if p.python is None else p.python
+        python = reported or run.python
     db.set(
-        run, epoch=run.epoch + 1, node_id=p.node, incarnation=p.incarnation, revision=p.revision,
+        run,
+        python=python, epoch=run.epoch + 1, node_id=p.node, incarnation=p.incarnation,
+        revision=p.revision,
         granted_at=db.now, first_commit_at=None, batch=None, attempts=run.attempts + p.deaths,
         phase=p.phase, phase_since=db.now, reason=p.reason, why=None,
         resume_seq=db.head() if run.last_commit_at is None else run.resume_seq,
@@ -35,7 +47,7 @@ def grant(db: Store, p: Any) -> list[Row]:
     if p.node is not None:
         tenure = rows.Tenure(
             p.portfolio, run.epoch, p.node, p.incarnation, p.revision, run.last_seq, p.cause, p.why,
-            p.handoff, db.now,
+            p.handoff, db.now, python=python,
         )  # fmt: skip
         db.add(db.tenures, (p.portfolio, run.epoch), tenure)
     db.tell(

@@ -244,7 +244,8 @@ def node_registered(db: Store, p: Any) -> None:
     node = db.nodes[p.node]
     db.set(
         node, capacity=p.capacity, labels=p.labels.obj, strategies=p.strategies.obj,
-        feeds=p.feeds.obj, host=p.host, pid=p.pid, version=p.version, registered_at=db.now,
+        feeds=p.feeds.obj, host=p.host, pid=p.pid, version=p.version, python=p.python,
+        registered_at=db.now,
         status="alive", leaving=False, status_since=node.status_since
         if node.status == "alive" else db.now,
     )  # fmt: skip

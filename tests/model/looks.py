@@ -129,6 +129,8 @@ def portfolios(db: Store, p: Any) -> list[Row]:
                     failures_by_node=run.failures_by_node,
                     running_revision=run.revision,
                     good_revision=run.good_revision,
+                    python=run.python,
+                    accept_python=run.accept_python,
                     reason=run.reason,
                     attempts=run.attempts,
                     phase_since=run.phase_since,

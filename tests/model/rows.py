@@ -18,6 +18,7 @@ class Node:
     host: str = ""
     pid: int | None = None
     version: str = ""
+    python: str = ""
     cordoned: bool = False
     draining: bool = False
     leaving: bool = False
@@ -96,6 +97,8 @@ class Run:
     pinned_node_id: int | None = None
     failed_seq: int | None = None
     resume_seq: int | None = None
+    python: str = ""
+    accept_python: str = ""
     halt_id: int | None = None
 
 
@@ -115,6 +118,7 @@ class Tenure:
     first_commit_at: float | None = None
     ended_at: float | None = None
     pause_ms: float | None = None
+    python: str = ""
 
 
 @dataclass

@@ -36,6 +36,7 @@ def nodes(draw: st.DrawFn, number: int) -> NodeView:
         cordoned=draw(RARELY),
         draining=draw(RARELY),
         strategies={"sma": draw(st.sampled_from([1, 1, 1, 2]))},
+        python=draw(st.sampled_from(["3.11", "3.11", "3.11", "3.13", ""])),
         flapping_until=NOW + 10 if draw(RARELY) else None,
         handoffs=draw(st.integers(0, 1)),
     )
@@ -57,6 +58,8 @@ def portfolios(draw: st.DrawFn, number: int, node_count: int, handoffs: bool) ->
         priority=draw(st.integers(0, 2)),
         selector=draw(ZONES),
         strategy=draw(st.sampled_from(["", "sma"])),
+        python=draw(st.sampled_from(["", "3.11", "3.11"])),
+        accept_python=draw(st.sampled_from(["", "", "3.13"])),
         spread_group=draw(st.sampled_from([None, None, "alpha", "beta"])),
         spread_hard=draw(st.booleans()),
         node=owner,
@@ -156,6 +159,8 @@ def test_every_target_obeys_every_hard_rule(snapshot: Snapshot, policy: Policy) 
         assert target.flapping_until is None
         assert each.selector.items() <= target.labels.items()
         assert not each.strategy or target.strategies[each.strategy] == each.strategy_version
+        if each.python and target.python:
+            assert target.python in (each.python, each.accept_python)
         assert target.id != each.node
 
 
@@ -251,6 +256,7 @@ def test_what_runs_on_a_living_node_without_cause_is_not_touched(
             here = by_id[move.portfolio.node or 0]
             broken = not move.portfolio.selector.items() <= here.labels.items()
             lacks = move.portfolio.strategy and here.strategies["sma"] != 1
+            lacks = lacks or (move.portfolio.python and here.python == "3.13")
             assert broken or lacks or move.portfolio.spread_hard
 
 

@@ -58,6 +58,30 @@ ROOM: dict[str, Any] = {
 
 SAID = [
     (
+        "no_python",
+        {**NEED, "python": "3.11", "accept_python": "", "found": ["3.12", "3.13"]},
+        "last ran under Python 3.11: 0 of 6 nodes have it, found Python 3.12, 3.13; "
+        "start a node with it, or allow another version with accept_python",
+    ),
+    (
+        "on_node",
+        {
+            **STATE,
+            "state": "python",
+            "node_python": "3.13",
+            "python": "3.11",
+            "accept_python": "3.12",
+        },
+        "node-2 has Python 3.13, and it last ran under Python 3.11 or 3.12: "
+        "allow another version with accept_python",
+    ),
+    (
+        "no_match",
+        {**NEED, "feed": "", "python": "3.11", "accept_python": ""},
+        "needs gpu=yes and strategy pairs_trade 2 and Python 3.11: "
+        "0 of 6 nodes have all of it together; complete one node or ask for less",
+    ),
+    (
         "older_revision",
         {
             "running": "r1",

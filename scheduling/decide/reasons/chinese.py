@@ -140,10 +140,25 @@ def _no_feed(p: Params) -> str:
     )
 
 
+def _python(p: Params) -> str:
+    """Return `Python 3.11`, with the version that is accepted beside it; or an empty string."""
+    versions = (p.get("python"), p.get("accept_python"))
+    found = " 或 ".join(version for version in versions if version)
+    return f"Python {found}" if found else ""
+
+
+def _no_python(p: Params) -> str:
+    return (
+        f"上次在 {_python(p)} 下运行：{_zero_of(p)}，它们的版本是 Python {'、'.join(p['found'])}；"
+        "启动一个具备它的节点，或用 accept_python 允许另一版本"
+    )
+
+
 def _no_match(p: Params) -> str:
     parts = (
         p["selector"],
         f"策略 {p['strategy']}" if p["strategy"] else "",
+        _python(p),
         f"行情源 {p['feed']}" if p["feed"] else "",
     )
     needs = "、".join(part for part in parts if part)
@@ -281,6 +296,11 @@ def on_node(p: Params) -> str:
             return f"{node} 缺少策略 {p['strategy']}"
         case "feed":
             return f"{node} 缺少行情源 {p['feed']}（sha256 {p['feed_sha']}…）"
+        case "python":
+            return (
+                f"{node} 的版本是 Python {p['node_python']}，而它上次在 {_python(p)} 下运行："
+                "可用 accept_python 允许另一版本"
+            )
         case "draining":
             return f"{node} 排空中：不接收新的组合"
         case "cordoned":
@@ -336,6 +356,7 @@ SENTENCES: dict[str, Sentence] = {
     "no_selector": _no_selector,
     "no_strategy": _no_strategy,
     "no_feed": _no_feed,
+    "no_python": _no_python,
     "no_match": _no_match,
     "too_heavy": _too_heavy,
     "no_room": _no_room,

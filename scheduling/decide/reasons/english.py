@@ -101,8 +101,23 @@ def _needs(p: Params) -> str:
         p["selector"],
         f"strategy {p['strategy']}" if p["strategy"] else "",
         f"feed {p['feed']}" if p["feed"] else "",
+        _python(p),
     )
     return " and ".join(part for part in parts if part)
+
+
+def _python(p: Params) -> str:
+    """Return `Python 3.11`, with the version that is accepted beside it; or an empty string."""
+    versions = (p.get("python"), p.get("accept_python"))
+    found = " or ".join(version for version in versions if version)
+    return f"Python {found}" if found else ""
+
+
+def _no_python(p: Params) -> str:
+    return (
+        f"last ran under {_python(p)}: {_zero_of(p)}, found Python {', '.join(p['found'])}; "
+        "start a node with it, or allow another version with accept_python"
+    )
 
 
 def _zero_of(p: Params) -> str:
@@ -277,6 +292,11 @@ def on_node(p: Params) -> str:
             return f"{node} lacks strategy {p['strategy']}"
         case "feed":
             return f"{node} lacks feed {p['feed']} with sha256 {p['feed_sha']}…"
+        case "python":
+            return (
+                f"{node} has Python {p['node_python']}, and it last ran under {_python(p)}: "
+                "allow another version with accept_python"
+            )
         case "draining":
             return f"{node} drains: no new portfolios"
         case "cordoned":
@@ -335,6 +355,7 @@ SENTENCES: dict[str, Sentence] = {
     "no_selector": _no_selector,
     "no_strategy": _no_strategy,
     "no_feed": _no_feed,
+    "no_python": _no_python,
     "no_match": _no_match,
     "too_heavy": _too_heavy,
     "no_room": _no_room,

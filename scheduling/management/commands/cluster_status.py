@@ -54,7 +54,7 @@ def draw_board(board: dict[str, Any], console: Console) -> None:
 
 
 def _nodes(nodes: list[dict[str, Any]]) -> Table:
-    table = _table("Nodes", "node", "status", "load", "lease", "portfolios", "notes")
+    table = _table("Nodes", "node", "status", "load", "lease", "python", "portfolios", "notes")
     for node in nodes:
         flags = [name for name in ("cordoned", "draining", "leaving") if node[name]]
         lease = node["lease_left_s"]
@@ -63,6 +63,7 @@ def _nodes(nodes: list[dict[str, Any]]) -> Table:
             _coloured(node["status"]),
             f"{node['load']:g}/{node['capacity']:g}",
             "–" if lease is None else f"{max(lease, 0):.1f} s",
+            node["python"] or "–",
             ", ".join(node["portfolios"]) or "–",
             ", ".join(flags),
         )

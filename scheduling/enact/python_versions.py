@@ -1,0 +1,41 @@
+"""Consent that portfolios go on under another Python version than the one they ran under."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scheduling.enact.audit import Line, audit_all
+from scheduling.enact.hints import wake
+from scheduling.enact.recipe import Recipe, call
+
+ACCEPT_PYTHON = """
+WITH chosen AS MATERIALIZED (
+    -- In portfolio order, as everybody. Concurrent writer: a grant. It chose its node before or
+    -- after this, and the next pass reads the run anew.
+    SELECT r.portfolio_id, p.name FROM scheduling_run r
+    JOIN portfolios_portfolio p ON p.id = r.portfolio_id
+    WHERE p.archived_at IS NULL AND r.accept_python <> %(version)s::text
+      AND (%(names)s::text[] IS NULL OR p.name = ANY(%(names)s::text[]))
+    ORDER BY r.portfolio_id FOR UPDATE OF r
+)
+UPDATE scheduling_run r SET accept_python = %(version)s::text
+FROM chosen c WHERE r.portfolio_id = c.portfolio_id
+RETURNING r.portfolio_id, c.name
+"""
+
+
+def accept_python(
+    version: str, names: Sequence[str] | None, *, actor: str, reason: str = ""
+) -> Recipe[list[str]]:
+    """Store the consent to `version` ("": take it back) on the runs of `names`, None: on all.
+
+    Return the names of those that were changed.
+    """
+    rows = yield from call(
+        ACCEPT_PYTHON, version=version, names=None if names is None else list(names)
+    )
+    if rows:
+        lines = [Line(row.portfolio_id, None, reason, {"version": version}) for row in rows]
+        yield from audit_all("python_accepted", lines, actor=actor)
+        yield from wake()
+    return sorted(row.name for row in rows)
