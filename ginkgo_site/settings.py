@@ -53,6 +53,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "ginkgo_site.web.origin.OriginMiddleware",
     "axes.middleware.AxesMiddleware",
     "ginkgo_site.web.logins.BusyMiddleware",
 ]

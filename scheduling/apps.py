@@ -24,7 +24,7 @@ class SchedulingConfig(AppConfig):
         from django_q import signals
 
         from ginkgo_site.deadline import limit_statements
-        from scheduling import task_registry
+        from scheduling import people_audit, task_registry
         from scheduling.enact import failpoints
 
         # django-q2 offers no hook that runs before its own processes open their connections.
@@ -33,6 +33,7 @@ class SchedulingConfig(AppConfig):
         failpoints.arm(settings.GINKGO.failpoints)
         signals.pre_enqueue.connect(task_registry.refuse_at_enqueue)
         signals.pre_execute.connect(task_registry.refuse_in_worker)
+        people_audit.connect()
         # After every migrate, not in a data migration: a test that empties tables would lose it.
         post_migrate.connect(install_schedules, sender=self)
         post_migrate.connect(install_groups, sender=self)

@@ -29,6 +29,9 @@ REVOKE = Act(
 )
 
 
+TIMES = ("created_by", "created_at", "expires_at", "revoked_at", "last_used_at")
+
+
 class TokenAdmin(FleetAdmin):
     """Rows with a hash that is of no use to anybody; shown to operators only."""
 
@@ -48,7 +51,7 @@ class TokenAdmin(FleetAdmin):
 class NodeTokenAdmin(TokenAdmin):
     """Tokens of daemons."""
 
-    list_display = ("node", "created_by", "created_at", "expires_at", "revoked_at")
+    list_display = ("node", "name", "scope", "state", *TIMES)
     list_filter = ("node", "revoked_at")
     list_select_related = ("node",)
 
@@ -57,6 +60,6 @@ class NodeTokenAdmin(TokenAdmin):
 class ApiTokenAdmin(TokenAdmin):
     """Tokens of people's programs."""
 
-    list_display = ("user", "created_at", "revoked_at")
-    list_filter = ("user",)
+    list_display = ("user", "name", "scope", "state", *TIMES)
+    list_filter = ("user", "scope")
     list_select_related = ("user",)

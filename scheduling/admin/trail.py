@@ -93,8 +93,17 @@ class EventAdmin(AboutAdmin):
     """The audit trail, newest first."""
 
     for_operators = ("data",)
-    list_display = ("at", "kind", "portfolio_shown", "node_shown", "actor", "reason")
-    list_filter = ("kind", "node")
+    list_display = (
+        "at",
+        "kind",
+        "portfolio_shown",
+        "node_shown",
+        "actor",
+        "interface",
+        "address",
+        "reason",
+    )
+    list_filter = ("kind", "interface", "node")
     list_select_related = ("portfolio", "node")
     search_fields = ("portfolio__name", "node__name", "actor", "reason")
 

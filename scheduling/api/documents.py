@@ -294,6 +294,8 @@ class EventDocument(_Anything):
     portfolio = serializers.CharField(allow_null=True)
     node = serializers.CharField(allow_null=True)
     actor = serializers.CharField()
+    interface = serializers.CharField(help_text="api, dashboard, admin, command or system")
+    address = serializers.CharField(help_text="Where the request came from, if it was one.")
     reason = serializers.CharField()
     data = TrailDataField()  # type: ignore[assignment]
 

@@ -77,5 +77,22 @@ class ViewersReadOperatorsAct(BasePermission):
                 f"{VIEWER_GROUP}: ask an administrator to be added to one."
             )
             return may_read(request.user)
+        if getattr(request.auth, "scope", None) == "read":
+            self.message = (
+                "This token may only read: use one that may operate, made with "
+                "manage.py create_api_token USER --scope operate."
+            )
+            return False
         self.message = f"{request.user} is no {OPERATOR_GROUP}: only an operator may do this."
+        return may_act(request.user)
+
+
+class OperatorsOnly(ViewersReadOperatorsAct):
+    """REST: what only operators may see."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        """Return whether the request may go on; where not, leave the sentence in `message`."""
+        if not super().has_permission(request, view):
+            return False
+        self.message = f"{request.user} is not an {OPERATOR_GROUP}: only operators see this."
         return may_act(request.user)

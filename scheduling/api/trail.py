@@ -14,7 +14,7 @@ from scheduling.api.base import ApiView, TableView, TrueOrFalse
 from scheduling.api.described import described, described_table
 from scheduling.api.documents import EventDocument, HandoffDocument
 from scheduling.errors import Refused
-from scheduling.models import ACTIVE_STATES, Event, Handoff, HandoffKind, HandoffState
+from scheduling.models import ACTIVE_STATES, Event, Handoff, HandoffKind, HandoffState, Interface
 
 
 class OfPortfolio(django_filters.FilterSet):
@@ -56,6 +56,8 @@ class EventFilters(OfPortfolio):
     node = django_filters.CharFilter("node__name")
     kind = django_filters.CharFilter()
     actor = django_filters.CharFilter()
+    interface = django_filters.ChoiceFilter(choices=Interface.choices)
+    address = django_filters.CharFilter()
     since = django_filters.IsoDateTimeFilter("at", "gte")
     until = django_filters.IsoDateTimeFilter("at", "lte")
 

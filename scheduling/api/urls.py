@@ -16,6 +16,7 @@ from scheduling.api import (
     records,
     resilience,
     schedule,
+    tokens,
     trail,
 )
 from scheduling.api.description import ApiDocs, ApiSchema
@@ -69,6 +70,8 @@ urlpatterns = [
     path("handoffs/", trail.HandoffList.as_view(), name="handoffs"),
     path("handoffs/<int:pk>/", trail.HandoffDetail.as_view(), name="handoff"),
     path("alerts/", alerts.AlertList.as_view(), name="alerts"),
+    path("tokens/", tokens.ApiTokenList.as_view(), name="tokens"),
+    path("node-tokens/", tokens.NodeTokenList.as_view(), name="node-tokens"),
     path("events/", trail.EventList.as_view(), name="events"),
     path("feed/", feed.FeedEvents.as_view(), name="feed"),
     path("schedule/plan/", plan.SchedulePlan.as_view(), name="plan"),

@@ -32,6 +32,12 @@ from psycopg.rows import namedtuple_row
 from psycopg.types.json import set_json_loads
 
 from scheduling.enact import failpoints
+from scheduling.origin import current
+
+ORIGIN = """
+SELECT set_config('ginkgo.interface', %s, true) AS interface,
+       set_config('ginkgo.address', %s, true) AS address
+"""
 
 T = TypeVar("T")
 Row = Any  #: a named tuple of the statement's columns
@@ -79,6 +85,7 @@ def run(recipe: Recipe[T]) -> T:
     walk = failpoints.walk(recipe)
     with transaction.atomic(), django_cursor() as cursor:
         cursor.execute(LIMIT_IDLE.encode(), {"limit": IDLE_LIMIT})
+        _note_origin(cursor)
         outcome = _walk_through(cursor, recipe, walk)
     if walk is not None:
         time.sleep(walk.committed())
@@ -111,6 +118,13 @@ def _walk_through(
     except StopIteration as stop:
         outcome: T = stop.value
         return outcome
+
+
+def _note_origin(cursor: psycopg.Cursor[Any]) -> None:
+    """Tell the session, until the transaction ends, whose lines of the audit log it writes."""
+    origin = current()
+    if origin is not None:
+        cursor.execute(ORIGIN, (origin.interface, origin.address))
 
 
 def django_cursor() -> psycopg.Cursor[Any]:

@@ -13,7 +13,18 @@ from scheduling.gateway.turns import Limit, Line
 REMEMBER_S = 2.0
 _MOST = 10_000
 
+#: The last use is written once a minute. A row that somebody holds is skipped: then it is written
+#: at another look-up, and no node waits for a person.
 TOKEN = """
+WITH used AS (
+    UPDATE scheduling_nodetoken u SET last_used_at = clock_timestamp()
+    WHERE u.id = (
+        SELECT t.id FROM scheduling_nodetoken t
+        WHERE t.sha256 = %(sha256)s AND t.revoked_at IS NULL
+        AND (t.last_used_at IS NULL OR t.last_used_at < clock_timestamp() - interval '1 minute')
+        FOR NO KEY UPDATE SKIP LOCKED
+    )
+)
 SELECT n.id, n.name, t.revoked_at IS NOT NULL AS revoked,
        coalesce(t.expires_at < clock_timestamp(), false) AS expired
 FROM scheduling_nodetoken t JOIN scheduling_node n ON n.id = t.node_id

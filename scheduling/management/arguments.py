@@ -8,6 +8,9 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from scheduling.management.tokens import NewToken
+from scheduling.models import Scope
+
 
 def add_reason(parser: CommandParser) -> None:
     """Add `--reason`, which the audit trail keeps."""
@@ -22,6 +25,20 @@ def add_wait(parser: CommandParser) -> None:
         type=seconds,
         help="wait for the end; if it takes longer, exit with 1 while the handoff goes on",
     )
+
+
+def add_token_options(parser: CommandParser) -> None:
+    """Add what may be said of a token that is made."""
+    parser.add_argument("--name", metavar="TEXT", dest="token_name", default="", help="what for")
+    parser.add_argument(
+        "--days", metavar="N", type=int, help="valid for so long; without it until it is revoked"
+    )
+
+
+def wanted_token(options: dict[str, Any]) -> NewToken:
+    """Return what the options say of a new token."""
+    scope = Scope(options.get("scope") or Scope.OPERATE)
+    return NewToken(options.get("token_name") or "", options.get("days"), scope)
 
 
 def seconds(text: str) -> float:

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import sys
 from abc import abstractmethod
@@ -21,6 +20,7 @@ from rich.console import Console
 
 from scheduling.api.problems import DATABASE_AWAY
 from scheduling.errors import Refused, SnapshotUnavailable
+from scheduling.origin import acting_from, command_line_actor, of_command
 
 
 class Failed(Refused):
@@ -58,7 +58,8 @@ class GinkgoCommand(BaseCommand):
         """Act, and turn every foreseen failure into a sentence."""
         self.as_json: bool = options["json"]
         try:
-            self.act(options)
+            with acting_from(of_command(type(self).__module__.rpartition(".")[2])):
+                self.act(options)
         except Refused as refused:
             self._end(refused.code, refused.message, **refused.extra)
         except SnapshotUnavailable as error:
@@ -111,14 +112,6 @@ class GinkgoCommand(BaseCommand):
     def actor(self) -> str:
         """Return the name that the audit trail keeps for this command."""
         return command_line_actor()
-
-
-def command_line_actor() -> str:
-    """Return `cli:NAME` of the user of the machine."""
-    try:
-        return f"cli:{getpass.getuser()}"
-    except (KeyError, OSError):  # a container may run under a number without a name
-        return "cli"
 
 
 def _dumps(document: Any) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -9,24 +11,75 @@ from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_slug
 from django.db import transaction
+from django.utils import timezone
 
+from portfolios.text import shown, text_errors
 from scheduling.api.permissions import Role
 from scheduling.enact.audit import audit
 from scheduling.enact.recipe import run
 from scheduling.errors import Invalid, NotFound
-from scheduling.models import ApiToken, Node, NodeToken
+from scheduling.models import ApiToken, Node, NodeToken, Scope
 from scheduling.models.tokens import hash_token, new_token
 
 
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """What a person may say of a token that is to be made."""
+
+    name: str = ""  #: what it is for
+    days: int | None = None  #: how long it is valid; None: until it is revoked
+    scope: Scope = Scope.OPERATE  #: of a person's
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When it ends."""
+        return None if self.days is None else timezone.now() + timedelta(days=self.days)
+
+    def check(self) -> None:
+        """Raise Invalid if it cannot be kept."""
+        errors = text_errors("name", self.name, longest=80)
+        if self.days is not None and not 1 <= self.days <= LONGEST_DAYS:
+            message = f"days is {self.days}; a token is valid for 1 to {LONGEST_DAYS:,} days."
+            errors.append({"field": "days", "code": "out_of_range", "message": message})
+        if errors:
+            raise Invalid(errors)
+
+
+#: Ten years; one that is to be valid for longer is given no end.
+LONGEST_DAYS = 3650
+
+
 @transaction.atomic
-def issue_node_token(name: str, *, actor: str) -> str:
+def issue_node_token(name: str, *, actor: str, wanted: NewToken | None = None) -> str:
     """Return a new token of the node `name`, which is made if there is none. Older tokens stay."""
+    wanted = wanted or NewToken()
     _check_node_name(name)
+    wanted.check()
     node, created = Node.objects.get_or_create(name=name)
     token = new_token()
-    NodeToken.objects.create(node=node, sha256=hash_token(token), created_by=actor[:150])
-    run(audit("node_token_created", node=node.pk, actor=actor, node_created=created))
+    row = NodeToken.objects.create(
+        node=node,
+        sha256=hash_token(token),
+        created_by=actor[:150],
+        name=wanted.name,
+        expires_at=wanted.expires_at,
+    )
+    run(
+        audit(
+            "node_token_created",
+            node=node.pk,
+            actor=actor,
+            node_created=created,
+            token=row.pk,
+            name=wanted.name,
+            expires_at=_iso(row.expires_at),
+        )
+    )
     return token
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
 
 
 def _check_node_name(name: str) -> None:
@@ -35,7 +88,9 @@ def _check_node_name(name: str) -> None:
     try:
         validate_slug(name)
     except ValidationError:
-        message = f"{name!r} is no node name: use letters, digits, hyphens and underscores"
+        message = (
+            f"{shown(name)} is not a valid node name: use letters, digits, hyphens and underscores"
+        )
     if len(name) > 80:
         message = f"a node name has at most 80 characters, this one has {len(name)}"
     if message:
@@ -78,9 +133,28 @@ def give_role(user: Any, role: Role) -> None:
 
 
 @transaction.atomic
-def issue_api_token(user: Any, *, actor: str) -> str:
+def issue_api_token(user: Any, *, actor: str, wanted: NewToken | None = None) -> str:
     """Return a new token of `user`. Older tokens stay."""
+    wanted = wanted or NewToken()
+    wanted.check()
     token = new_token()
-    ApiToken.objects.create(user=user, sha256=hash_token(token))
-    run(audit("api_token_created", actor=actor, user=user.get_username()))
+    row = ApiToken.objects.create(
+        user=user,
+        sha256=hash_token(token),
+        created_by=actor[:150],
+        name=wanted.name,
+        scope=wanted.scope,
+        expires_at=wanted.expires_at,
+    )
+    run(
+        audit(
+            "api_token_created",
+            actor=actor,
+            user=user.get_username(),
+            token=row.pk,
+            name=wanted.name,
+            scope=wanted.scope.value,
+            expires_at=_iso(row.expires_at),
+        )
+    )
     return token

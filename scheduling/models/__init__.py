@@ -1,12 +1,12 @@
 """Who runs what. Rows here change only through the statements of `scheduling.enact`."""
 
-from scheduling.models.audit import Event
+from scheduling.models.audit import Event, Interface
 from scheduling.models.control import Control, GatewayPulse, Halt, PassLock
 from scheduling.models.guard import Alert, Storm
 from scheduling.models.handoff import ACTIVE_STATES, Handoff, HandoffKind, HandoffState
 from scheduling.models.node import Lease, Node, NodeReport, NodeStatus, Resilience
 from scheduling.models.run import Phase, Run, Tenure
-from scheduling.models.tokens import ApiToken, NodeToken
+from scheduling.models.tokens import ApiToken, NodeToken, Scope
 from scheduling.models.verification import OPEN_STATES, Verification, VerificationState
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Handoff",
     "HandoffKind",
     "HandoffState",
+    "Interface",
     "Lease",
     "Node",
     "NodeReport",
@@ -30,6 +31,7 @@ __all__ = [
     "Phase",
     "Resilience",
     "Run",
+    "Scope",
     "Storm",
     "Tenure",
     "Verification",

@@ -3,8 +3,31 @@
 from __future__ import annotations
 
 from django.db import models
+from django.db.models import Func, Value
+from django.db.models.functions import Coalesce, NullIf
 
 from scheduling.models.node import Node
+
+
+def from_session(name: str, otherwise: str) -> Coalesce:
+    """Return the database default that takes what `enact.recipe.run` told the session."""
+    setting = Func(
+        Value(f"ginkgo.{name}"),
+        Value(True),
+        function="current_setting",
+        output_field=models.TextField(),
+    )
+    return Coalesce(NullIf(setting, Value("")), Value(otherwise))
+
+
+class Interface(models.TextChoices):
+    """Through what a change was asked for; empty in lines of earlier releases."""
+
+    API = "api"
+    DASHBOARD = "dashboard"
+    ADMIN = "admin"
+    COMMAND = "command"
+    SYSTEM = "system"
 
 
 class Event(models.Model):
@@ -23,6 +46,14 @@ class Event(models.Model):
         Node, on_delete=models.SET_NULL, null=True, blank=True, related_name="events"
     )
     actor = models.CharField(max_length=150, blank=True, default="")
+    # By default of the database, since many statements write lines.
+    interface = models.CharField(
+        max_length=10,
+        choices=Interface.choices,
+        blank=True,
+        db_default=from_session("interface", "system"),
+    )
+    address = models.CharField(max_length=45, blank=True, db_default=from_session("address", ""))
     reason = models.TextField(blank=True, default="")
     data = models.JSONField(default=dict, blank=True)
 

@@ -7,6 +7,7 @@ import secrets
 
 from django.conf import settings
 from django.db import models
+from django.utils import timezone
 
 from scheduling.models.node import Node
 
@@ -21,29 +22,61 @@ def new_token() -> str:
     return secrets.token_urlsafe(32)
 
 
-class NodeToken(models.Model):
-    """Lets a daemon speak for one node, until revoked."""
+class Scope(models.TextChoices):
+    """What a token may be used for; never more than the person it belongs to."""
 
-    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="tokens")
+    READ = "read"
+    OPERATE = "operate"
+
+
+class Token(models.Model):
+    """What tokens of nodes and of people share."""
+
+    name = models.CharField(
+        max_length=80, blank=True, default="", db_default="", help_text="What it is for."
+    )
     sha256 = models.CharField(max_length=64, unique=True)
-    created_by = models.CharField(max_length=150, blank=True, default="")
+    created_by = models.CharField(max_length=150, blank=True, default="", db_default="")
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(
+        null=True, blank=True, help_text="To the minute: written at most once in one."
+    )
+
+    class Meta:
+        abstract = True
+
+    @property
+    def state(self) -> str:
+        """Return `revoked`, `expired` or `valid`."""
+        if self.revoked_at is not None:
+            return "revoked"
+        if self.expires_at is not None and self.expires_at <= timezone.now():
+            return "expired"
+        return "valid"
+
+
+class NodeToken(Token):
+    """Lets a daemon speak for one node, until it expires or is revoked."""
+
+    scope = "node"
+
+    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="tokens")
 
     def __str__(self) -> str:
         return f"token of {self.node}"
 
 
-class ApiToken(models.Model):
-    """Lets a program act as one person, with that person's role, until revoked."""
+class ApiToken(Token):
+    """Lets a program act as one person, with that person's role, until it expires or is revoked."""
 
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_tokens"
     )
-    sha256 = models.CharField(max_length=64, unique=True)
-    created_at = models.DateTimeField(auto_now_add=True)
-    revoked_at = models.DateTimeField(null=True, blank=True)
+    scope = models.CharField(
+        max_length=8, choices=Scope.choices, default=Scope.OPERATE, db_default=Scope.OPERATE
+    )
 
     def __str__(self) -> str:
         return f"token of {self.user}"

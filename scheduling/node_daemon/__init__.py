@@ -1,4 +1,4 @@
 """The node daemon: hosts portfolios, each in a process of its own. No Django, no database.
 
-python -m scheduling.node_daemon --server URL --token T --name N
+python -m scheduling.node_daemon --server URL --token-file PATH --name N
 """

@@ -16,8 +16,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", required=True, help="the node's name")
     parser.add_argument("--server", required=True, help="address, e.g. http://127.0.0.1:8000")
     parser.add_argument(
-        "--token", default="", help=f"the node's token; {TOKEN_VARIABLE} keeps it out of `ps`"
+        "--token-file",
+        default="",
+        metavar="PATH",
+        help=f"file that holds the node's token; without it {TOKEN_VARIABLE} does",
     )
+    # Works, and every user of the machine can read it there: so it is not offered.
+    parser.add_argument("--token", default="", help=argparse.SUPPRESS)
     parser.add_argument("--capacity", type=int, default=5, help="sum of weights it can hold")
     parser.add_argument("--label", action="append", default=[], metavar="K=V", help="repeatable")
     parser.add_argument("--json", action="store_true", help="log lines as JSON")
@@ -31,6 +36,7 @@ def run(arguments: argparse.Namespace | dict[str, object]) -> int:
             name=str(given["name"]),
             server=str(given["server"]),
             token=str(given["token"] or ""),
+            token_file=str(given["token_file"] or ""),
             capacity=int(str(given["capacity"])),
             labels=list(cast(list[str], given["label"])),
             json_logs=bool(given["json"]),

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from scheduling.node_daemon.errors import WrongArguments
@@ -40,7 +41,8 @@ def make_config(
     *,
     name: str,
     server: str,
-    token: str,
+    token: str = "",
+    token_file: str = "",
     capacity: int = 5,
     labels: list[str] | None = None,
     json_logs: bool = False,
@@ -51,9 +53,11 @@ def make_config(
         raise WrongArguments(
             f"--name is {name!r}: a node's name has letters, digits, - and _, at most 80."
         )
-    if not (token or environment.get(TOKEN_VARIABLE)):
+    if not token:
+        token = _read_token(token_file) if token_file else environment.get(TOKEN_VARIABLE, "")
+    if not token:
         raise WrongArguments(
-            f"No token: give --token or set {TOKEN_VARIABLE}. "
+            f"No token: give --token-file PATH or set {TOKEN_VARIABLE}. "
             f"`manage.py create_node_token {name}` makes one."
         )
     if capacity < 1:
@@ -61,7 +65,7 @@ def make_config(
     return NodeConfig(
         name=name,
         server=_server(server),
-        token=token or environment[TOKEN_VARIABLE],
+        token=token,
         capacity=capacity,
         labels=_labels(labels or []),
         json_logs=json_logs,
@@ -69,6 +73,21 @@ def make_config(
         child_memory_mb=int(_number(environment, "GINKGO_CHILD_MEMORY_MB", 1024)),
         guarded=_yes(environment, "GINKGO_STRATEGY_GUARD"),
     )
+
+
+def _read_token(path: str) -> str:
+    try:
+        text = Path(path).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not plain text"
+        raise WrongArguments(f"--token-file {path!r} cannot be read: {why}.") from None
+    token = text.strip()
+    if not token or len(token.split()) != 1:
+        raise WrongArguments(
+            f"--token-file {path!r} must hold one token and nothing else: write there what "
+            "`manage.py create_node_token` printed."
+        )
+    return token
 
 
 def _server(server: str) -> str:

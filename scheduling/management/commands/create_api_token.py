@@ -1,4 +1,4 @@
-"""manage.py create_api_token USER [--create --role operator|viewer]"""
+"""manage.py create_api_token USER [--create --role R] [--name TEXT] [--scope S] [--days N]"""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from scheduling.api.permissions import Role
+from scheduling.management.arguments import add_token_options, wanted_token
 from scheduling.management.base import GinkgoCommand
 from scheduling.management.tokens import create_user, find_user, give_role, issue_api_token
+from scheduling.models import Scope
 
 
 class Command(GinkgoCommand):
@@ -16,7 +18,7 @@ class Command(GinkgoCommand):
 
     help = (
         "Make a token with which a program may act as USER, with that user's role. The token is "
-        "shown once; only its hash is kept."
+        "shown once; only its hash is kept. list_tokens shows which there are."
     )
 
     def arguments(self, parser: CommandParser) -> None:
@@ -26,6 +28,13 @@ class Command(GinkgoCommand):
         parser.add_argument(
             "--role", choices=[role.value for role in Role], help="put the user into this group"
         )
+        parser.add_argument(
+            "--scope",
+            choices=Scope.values,
+            default=Scope.OPERATE.value,
+            help="read: GET only, whatever the user may do",
+        )
+        add_token_options(parser)
 
     def act(self, options: dict[str, Any]) -> None:
         """Make it and show it, this once."""
@@ -33,5 +42,5 @@ class Command(GinkgoCommand):
         user = create_user(name) if options["create"] else find_user(name)
         if options["role"]:
             give_role(user, Role(options["role"]))
-        token = issue_api_token(user, actor=self.actor)
+        token = issue_api_token(user, actor=self.actor, wanted=wanted_token(options))
         self.show({"user": name, "token": token}, token)

@@ -1,4 +1,4 @@
-"""manage.py create_node_token NAME"""
+"""manage.py create_node_token NAME [--name TEXT] [--days N]"""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from scheduling.management.arguments import add_token_options, wanted_token
 from scheduling.management.base import GinkgoCommand
 from scheduling.management.tokens import issue_node_token
 
@@ -15,15 +16,17 @@ class Command(GinkgoCommand):
 
     help = (
         "Make a token with which a daemon may run as the node NAME, and the node itself if there "
-        "is none. The token is shown once; only its hash is kept."
+        "is none. The token is shown once; only its hash is kept. Give it to the daemon in a file "
+        "(bin/node --token-file) or in GINKGO_NODE_TOKEN. list_tokens shows which there are."
     )
 
     def arguments(self, parser: CommandParser) -> None:
         """Take the node's name."""
         parser.add_argument("name", metavar="NAME", help="the node")
+        add_token_options(parser)
 
     def act(self, options: dict[str, Any]) -> None:
         """Make it and show it, this once."""
         name = options["name"]
-        token = issue_node_token(name, actor=self.actor)
+        token = issue_node_token(name, actor=self.actor, wanted=wanted_token(options))
         self.show({"name": name, "token": token}, token)

@@ -1,0 +1,34 @@
+"""Notes where a request comes from, for the audit log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from ginkgo_site.web.client_address import client_address
+from scheduling.origin import Origin, acting_from
+
+
+class OriginMiddleware:
+    """Sets the origin for as long as the request is worked on."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Pass the request on."""
+        with acting_from(origin_of(request)):
+            return self._get_response(request)
+
+
+def origin_of(request: HttpRequest) -> Origin:
+    """Return the interface by the path, the client's address, and who is signed in."""
+    interface = {"api": "api", "admin": "admin"}.get(request.path.split("/")[1], "dashboard")
+
+    def person() -> str:
+        user = getattr(request, "user", None)
+        return str(user.get_username()) if user is not None and user.is_authenticated else ""
+
+    return Origin(interface, client_address(request), person)

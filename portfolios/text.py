@@ -1,0 +1,67 @@
+"""Text that people type: what of it may be kept, and how the rest is shown.
+
+Control characters break a page, a log line or a terminal; bidirectional ones make a text look like
+another. They are refused where text comes in, and escaped where text of others goes out.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+#: C0 and C1 controls, line and paragraph separators, bidirectional marks and overrides, the byte
+#: order mark, and halves of surrogate pairs.
+UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def escaped(text: str) -> str:
+    """Return `text` with every unprintable character as its escape, such as `\\n` or `\\u202e`."""
+    return UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def shown(value: Any, longest: int = 80) -> str:
+    """Return a value in quotes for an error message: escaped, and cut off after `longest`."""
+    text = str(value)
+    return f"'{escaped(text[:longest])}{'…' if len(text) > longest else ''}'"
+
+
+def unprintable_in(value: Any) -> str:
+    """Return the first unprintable character of a text, or of a JSON value's texts; "" if none."""
+    if isinstance(value, str):
+        found = UNPRINTABLE.search(value)
+        return found[0] if found else ""
+    if isinstance(value, dict):
+        inner: Any = [*value.keys(), *value.values()]
+    elif isinstance(value, list | tuple):
+        inner = value
+    else:
+        return ""
+    return next(filter(None, map(unprintable_in, inner)), "")
+
+
+def text_errors(field: str, value: Any, *, longest: int) -> list[dict[str, str]]:
+    """Return what is wrong with a text, as entries of a problem document's `errors`."""
+    if not isinstance(value, str):
+        return [_error(field, "wrong_type", f"{field} is {shown(value)}; give a text.")]
+    if len(value) > longest:
+        message = f"{field} has {len(value):,} characters; {longest} are the most."
+        return [_error(field, "max_length", message)]
+    return unprintable_errors(field, value)
+
+
+def unprintable_errors(field: str, value: Any) -> list[dict[str, str]]:
+    """Return an error if a text, or any text within a JSON value, has an unprintable character."""
+    found = unprintable_in(value)
+    if not found:
+        return []
+    message = (
+        f"{field} has the character U+{ord(found):04X}, which is a control or bidirectional "
+        "character: leave it out."
+    )
+    return [_error(field, "unprintable", message)]
+
+
+def _error(field: str, code: str, message: str) -> dict[str, str]:
+    return {"field": field, "code": code, "message": message}

@@ -1,0 +1,52 @@
+"""manage.py list_tokens [--all]"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from django.core.management.base import CommandParser
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from scheduling.api.tokens import ApiTokenDocument, NodeTokenDocument
+from scheduling.management.base import GinkgoCommand
+from scheduling.models import ApiToken, NodeToken
+
+
+class Command(GinkgoCommand):
+    """Which tokens there are."""
+
+    help = "Show the tokens of people and nodes: what for, whose, until when, and when last used."
+
+    def arguments(self, parser: CommandParser) -> None:
+        """Take whether to show those that no longer work."""
+        parser.add_argument("--all", action="store_true", help="also revoked and expired ones")
+
+    def act(self, options: dict[str, Any]) -> None:
+        """Show them; the tokens themselves are known to nobody but their holders."""
+        people = ApiToken.objects.select_related("user").order_by("pk")
+        nodes = NodeToken.objects.select_related("node").order_by("pk")
+        rows = [
+            *ApiTokenDocument(people, many=True).data,
+            *NodeTokenDocument(nodes, many=True).data,
+        ]
+        chosen = [row for row in rows if options["all"] or row["state"] == "valid"]
+        self.show({"results": chosen}, partial(_draw, chosen))
+
+
+def _draw(rows: list[dict[str, Any]], console: Console) -> None:
+    table = Table(box=SIMPLE_HEAD)
+    for heading in ("of", "name", "scope", "state", "created", "expires", "last used", "by"):
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(
+            row.get("user") or row["node"],
+            row["name"],
+            row["scope"],
+            row["state"],
+            *(str(row[key] or "–")[:16] for key in ("created_at", "expires_at", "last_used_at")),
+            row["created_by"],
+        )
+    console.print(table)
