@@ -22,6 +22,7 @@ from scheduling.origin import current
 
 logger = logging.getLogger(__name__)
 
+clock = time.monotonic
 REPEAT_S = 60.0
 #: Lines a minute that strangers can cause in one process, whatever names and addresses they use.
 RATE = 30
@@ -70,7 +71,7 @@ def tell_once(kind: str, name: str, why: str, **data: Any) -> None:
     """Write what anybody can cause, unless the same was told a moment ago. A request does not fail
     for want of the line."""
     origin = current()
-    times = repeats.count((kind, name, why, origin.address if origin else ""), time.monotonic())
+    times = repeats.count((kind, name, why, origin.address if origin else ""), clock())
     if not times:
         return
     said = f"{times} times since the last line: {why}" if times > 1 and why else why
