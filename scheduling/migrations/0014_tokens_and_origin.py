@@ -11,7 +11,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("scheduling", "0012_commits_stand"),
+        ("scheduling", "0013_python"),
     ]
 
     operations = [
