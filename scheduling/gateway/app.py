@@ -43,6 +43,8 @@ PENDING_BEAT_S = 1.0
 #: Before a node hears that it sent no message, or too many. A daemon of ours does neither; who does
 #: would else be back at once, and reading what is no message costs as much as reading what is one.
 HOLD_BACK_S = 1.0
+#: For each portfolio that is another's: the audit log has a line for each such answer.
+FENCED_HOLD_BACK_S = 0.02
 NO_MESSAGE_OF_OURS = (400, 413)
 TOO_MANY = 429
 
@@ -396,6 +398,9 @@ async def _commit(who: Speaker, body: bytes) -> msgspec.Struct:
             rejected[0].portfolio,
             rejected[0].detail,
         )
+    fenced = sum(result.answer == "fenced" for result in results.values())
+    if fenced:
+        await asyncio.sleep(FENCED_HOLD_BACK_S * fenced)
     # What somebody holds is left out, for the daemon to repeat; its neighbours are answered now.
     named = [one.portfolio for one in asked]
     return wire.CommitAnswers(results=[results[p] for p in named if p in results])

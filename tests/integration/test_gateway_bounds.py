@@ -335,3 +335,21 @@ def test_who_sends_no_message_waits_for_its_answer_and_its_neighbours_do_not(
         return said
 
     assert serve(scenario) == ["beside 200", "nonsense 400", "after 200"]
+
+
+def test_commits_of_what_others_own_are_answered_late(
+    node: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each writes a line into the audit log, which would else grow as fast as it is asked to."""
+    neighbour = a_node("node-2")
+    hands = [a_trader(f"p-{number}", neighbour) for number in range(3)]
+    held: list[float] = []
+
+    async def noted(seconds: float) -> None:
+        held.append(seconds)
+
+    monkeypatch.setattr("scheduling.gateway.app.HOLD_BACK_S", 1.0)
+    monkeypatch.setattr("scheduling.gateway.app.asyncio.sleep", noted)
+    answers = commit(node, *(hand.words(1) for hand in hands))
+    assert [answer for answer, _ in answers] == ["fenced"] * 3
+    assert held == [pytest.approx(0.06)]
