@@ -17,6 +17,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
+from portfolios.definition import configuration_errors
 from scheduling.api.bodies import PortfolioBody
 from scheduling.api.parsing import StrictJSONParser
 from scheduling.enact.commit import wrong_with
@@ -85,6 +86,24 @@ def test_the_body_of_a_portfolio(body: Callable[[int], dict[str, Any]]) -> None:
     def of(size: int) -> Callable[[], Any]:
         text = json.dumps(body(size))
         return lambda: PortfolioBody(data=parse(text)).is_valid()
+
+    hold_to_linear(of)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda size: ({"fast": 3, "slow": 8}, [f"S{number}" for number in range(size)], {}),
+        lambda size: ({"fast": 3, "slow": 8}, ["IBM"] * size, {}),
+        lambda size: ({f"k{number}": number for number in range(size)}, ["IBM"], {}),
+        lambda size: ({}, ["IBM"], {f"k{number}": "1" for number in range(size)}),
+    ],
+    ids=["unknown symbols", "one symbol", "config", "limits"],
+)
+def test_a_configuration(given: Callable[[int], tuple[Any, Any, Any]]) -> None:
+    def of(size: int) -> Callable[[], Any]:
+        config, symbols, limits = given(size)
+        return lambda: configuration_errors("sma_cross", config, symbols, limits)
 
     hold_to_linear(of)
 
