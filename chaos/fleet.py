@@ -116,7 +116,7 @@ class Fleet(House):
             try:
                 if self._database is None or self._database.closed:
                     self._database = psycopg.connect(
-                        embedded_url(self.home), autocommit=True, connect_timeout=20
+                        self.database_url, autocommit=True, connect_timeout=20
                     )
                 cursor = self._database.execute(sql, parameters or None)
                 return cursor.fetchall() if cursor.description else []
@@ -126,6 +126,11 @@ class Fleet(House):
                 if is_last:
                     raise
         raise AssertionError("not reached")
+
+    def follow_database(self, url: str) -> None:
+        """From now on look at the database under this address: the one before answers no more."""
+        self._environment["DATABASE_URL"] = url
+        self._database = None
 
     def now(self) -> datetime:
         """The database's clock."""

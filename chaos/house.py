@@ -167,10 +167,14 @@ class House:
         assert not check or done.returncode == 0, done.stderr
         return json.loads(done.stdout) if done.stdout.strip() else None
 
+    @property
+    def database_url(self) -> str:
+        """The address of its database."""
+        return self._environment.get("DATABASE_URL") or embedded_url(self.home)
+
     def query(self, sql: str, *parameters: object) -> list[tuple]:
         """Ask its database."""
-        url = self._environment.get("DATABASE_URL") or embedded_url(self.home)
-        with psycopg.connect(url, autocommit=True) as db:
+        with psycopg.connect(self.database_url, autocommit=True) as db:
             return db.execute(sql, parameters).fetchall()
 
     def processes(self) -> list[psutil.Process]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
 
 
@@ -51,3 +51,38 @@ def check_commits_are_durable(
                         )
                     )
     return messages
+
+
+@register(Tags.database)
+def check_commits_wait_for_a_standby(
+    app_configs: Any = None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Return a warning where there are standbys and no commit waits for one.
+
+    Runs with `migrate` and with `check --database default`; costs one statement.
+    """
+    messages: list[CheckMessage] = []
+    for alias in databases or []:
+        with connections[alias].cursor() as cursor:
+            messages += standby_warnings(cursor)
+    return messages
+
+
+def standby_warnings(cursor: Any) -> list[CheckMessage]:
+    """Return the warnings for the server of this cursor. Any role may count the standbys."""
+    cursor.execute(
+        "SELECT count(*), current_setting('synchronous_standby_names') FROM pg_stat_replication"
+    )
+    standbys, names = cursor.fetchone()
+    if not standbys or names:
+        return []
+    return [
+        Warning(
+            "The database replicates to standby servers and no commit waits for one "
+            "(synchronous_standby_names is empty): after a promotion, acknowledged commits may "
+            "be missing.",
+            hint="Set synchronous_standby_names, or be ready to run raise_epoch_floor: "
+            "docs/mechanisms/database.md.",
+            id="ginkgo.W001",
+        )
+    ]

@@ -59,6 +59,7 @@ class Environment:
     stale_order_age_s: float
     stall_s: float
     storm_fraction: float
+    raise_epoch_floor: str  #: `auto` or `manual`, where acknowledged commits vanished
     feed_rate: float
     good_after_s: float  #: how long a revision must run before it counts as good
     child_memory_mb: int  #: of one portfolio process, on a node and where it is replayed
@@ -97,6 +98,7 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         storm_fraction=source.number(
             "GINKGO_STORM_FRACTION", 0.5, lowest=0.01, highest=1, what="a fraction"
         ),
+        raise_epoch_floor=source.choice("GINKGO_RAISE_EPOCH_FLOOR", "manual", "auto"),
         feed_rate=source.number(
             "GINKGO_FEED_RATE", 100, lowest=0.01, highest=1_000_000, what="events per second"
         ),
@@ -156,6 +158,13 @@ class _Source:
         if value.lower() in {"0", "false", "no", "off"}:
             return False
         raise WrongSetting(f"{name} is {value!r}, which is neither yes nor no: use 1 or 0.")
+
+    def choice(self, name: str, default: str, *others: str) -> str:
+        value = (self.text(name) or default).lower()
+        if value not in (default, *others):
+            allowed = " or ".join((default, *others))
+            raise WrongSetting(f"{name} is {value!r}: use {allowed}.")
+        return value
 
     def number(
         self, name: str, default: float, *, lowest: float, highest: float, what: str

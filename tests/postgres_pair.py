@@ -91,10 +91,10 @@ class Server:
             return True
         return False
 
-    def session(self) -> psycopg.Connection:
+    def session(self, database: str = "postgres") -> psycopg.Connection:
         """Return a superuser's session."""
         return psycopg.connect(
-            f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres connect_timeout=2",
+            f"host=127.0.0.1 port={self.port} user=postgres dbname={database} connect_timeout=2",
             autocommit=True,
         )
 
@@ -174,6 +174,15 @@ class Pair:
             f"ALTER SYSTEM SET synchronous_standby_names = '{STANDBY}'", "SELECT pg_reload_conf()"
         )
         self.wait_for_replication("sync")
+
+    def stop_replication(self) -> None:
+        """Let the standby receive nothing more; the primary goes on without it."""
+        self.standby.execute("ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()")
+        deadline = time.monotonic() + 30
+        with self.primary.session() as session:
+            while session.execute("SELECT 1 FROM pg_stat_replication").fetchall():
+                assert time.monotonic() < deadline, "the standby still streams"
+                time.sleep(0.05)
 
     def url(self, *ports: int) -> str:
         """Return the address of the database by these ports, by default both servers' own."""

@@ -228,6 +228,7 @@ SAID_NOWHERE_ELSE = {
     "no_open_node": "no node takes a portfolio",
     "passes_stand": "no pass runs",
     "commits_stand": "no commit gets through",
+    "commits_vanished": "commits vanished",
 }
 
 

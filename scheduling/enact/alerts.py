@@ -8,6 +8,7 @@ nothing of alerts is told all the same.
 from __future__ import annotations
 
 from scheduling.enact.recipe import Recipe, Row, call
+from scheduling.enact.timeline import CAUSE as COMMITS_VANISHED
 from scheduling.enact.timing import Timing
 from scheduling.task_registry import registered_tasks
 
@@ -23,6 +24,7 @@ KINDS = (
     "passes_stand",
     "commits_stand",
     "unknown_schedule",
+    "commits_vanished",
 )
 
 #: A failover pass that has not ended for so long beside a live watcher is an alert.
@@ -34,7 +36,8 @@ SETTLE_S = 1.0
 #: The same cause within this time of its end is the same alert again.
 AGAIN_S = 600.0
 
-CAUSES = """
+CAUSES = (
+    """
 WITH clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), storm AS MATERIALIZED (
@@ -101,6 +104,10 @@ WITH clock AS MATERIALIZED (
            END,
            (SELECT o.alive = 0 OR o.alive > o.draining + o.cordoned FROM open_nodes o)
     FROM waiting w GROUP BY w.cause
+  UNION ALL
+"""
+    + COMMITS_VANISHED
+    + """
   UNION ALL
     -- Only `migrate` writes schedules, and the queue runs nothing but our own tasks.
     SELECT 'unknown_schedule', 'fleet', NULL, NULL,
@@ -207,6 +214,7 @@ WITH clock AS MATERIALIZED (
 )
 SELECT c.id, c.kind, c.key, c.reason, c.what, (SELECT count(*) FROM hinted) AS hints FROM changed c
 """
+)
 
 
 def compare(timing: Timing) -> Recipe[list[Row]]:

@@ -17,6 +17,9 @@ from scheduling.enact.audit import audit
 from scheduling.enact.everything import NOW, Taking, is_wanted, lock_everything, take_all
 from scheduling.enact.hints import touch
 from scheduling.enact.recipe import Recipe, Row, call, one
+from scheduling.enact.timeline import note_timeline, settle
+
+ENOUGH = 1_000_000  #: more grants of one portfolio than anybody makes between two backups
 
 #: Deleted, not ended: a lease names the incarnation that this database knew last. A daemon that
 #: started since then would be told that it was superseded, and end for good.
@@ -68,6 +71,8 @@ def raise_epoch_floor(by: int, *, actor: str, reason: str = "") -> Recipe[Sequen
     yield from call(DELETE_LEASES)
     nodes = yield from call(MUST_REGISTER)
     yield from call(SKIP_IDS, by=by)
+    yield from note_timeline(settled=True)
+    yield from settle()
     yield from audit("epoch_floor_raised", actor=actor, reason=reason, by=by, portfolios=len(fleet))
     yield from touch(row.id for row in nodes)
     return [Raised(row.name, row.epoch, epochs[row.portfolio_id]) for row in fleet]

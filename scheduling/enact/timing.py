@@ -19,6 +19,7 @@ class Timing:
     stale_order_age_s: float = 5.0
     stall_s: float = 30.0
     storm_fraction: float = 0.5  #: of the nodes alive one TTL ago
+    raises_epoch_floor: bool = False  #: by itself, where commits vanished
 
     @property
     def pulse_s(self) -> float:
@@ -58,4 +59,5 @@ def timing() -> Timing:
         stale_order_age_s=env.stale_order_age_s,
         stall_s=env.stall_s,
         storm_fraction=env.storm_fraction,
+        raises_epoch_floor=env.raise_epoch_floor == "auto",
     )

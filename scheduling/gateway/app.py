@@ -23,6 +23,7 @@ from scheduling.enact import deaths, handoff
 from scheduling.enact.lease import caught_up, goodbye, pulse
 from scheduling.enact.recipe import CONNECTION_LOST, arun, arun_bare
 from scheduling.enact.register import incarnation_in_use, register
+from scheduling.enact.timeline import note_acknowledged, note_timeline
 from scheduling.enact.timing import Timing, timing
 from scheduling.errors import Refused
 from scheduling.gateway.auth import Speaker, Unauthenticated, speaker
@@ -33,6 +34,7 @@ from scheduling.gateway.health import HEALTH, WRITE_TEST_INTERVAL_S, write_test
 from scheduling.gateway.http import ClientGone, Declined, Receive, Scope, Send, answer
 from scheduling.gateway.pool import close_pools, lease_pool, open_pools, pool, step_pool
 from scheduling.gateway.reading import check_registration, decode, read_beat, read_commits, uuid_of
+from scheduling.gateway.recall import RECALL
 from scheduling.gateway.turns import turn
 from scheduling.observe.desired import desired_set
 from scheduling.wire import messages as wire
@@ -89,15 +91,26 @@ async def _keep_pulse() -> None:
 
 
 async def _keep_testing_writes() -> None:
-    """Write over the pool of the commits again and again, as a commit would, for readiness."""
+    """Write over the pool of the commits again and again, as a commit would, for readiness; and
+    see whether it is still the same database.
+    """
     while True:
         try:
             async with pool().connection() as connection:
                 await arun_bare(connection, write_test())
-            HEALTH.write.succeed()
+                HEALTH.write.succeed()
+                await _note_timeline(connection)
         except (psycopg.Error, PoolTimeout) as error:
             HEALTH.write.fail(error)
         await asyncio.sleep(WRITE_TEST_INTERVAL_S)
+
+
+async def _note_timeline(connection: psycopg.AsyncConnection[Any]) -> None:
+    try:
+        RECALL.database(await arun(connection, note_timeline()))
+    except psycopg.ProgrammingError as error:
+        # A service that has taken these functions from its roles, or no migrated database yet.
+        logger.info("whether the database is the same is not known: %s", _said(error))
 
 
 async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
@@ -235,6 +248,7 @@ async def _heartbeat(who: Speaker, body: bytes) -> msgspec.Struct:
     times = timing()
     desired = None
     await _note_caught_up(who, message)
+    await _note_acknowledged(who, message)
     for report in message.reports:
         try:
             # A connection for each: hundreds of reports must not keep one from others.
@@ -255,7 +269,30 @@ async def _heartbeat(who: Speaker, body: bytes) -> msgspec.Struct:
         next_beat_s=_next_beat_s(row, times),
         now_us=row.now_us,
         desired=desired,
+        recall=RECALL.is_due(who.node, message.incarnation),
     )
+
+
+async def _note_acknowledged(who: Speaker, message: wire.Beat) -> None:
+    """Compare what the daemon remembers with what the database has."""
+    if message.acknowledged:
+        recipe = note_acknowledged(who.node, who.name, message.acknowledged)
+        try:
+            async with step(who) as connection:
+                missing = await arun(connection, recipe)
+        except (*CONNECTION_LOST, PoolTimeout):
+            raise  # it is told again
+        except Exception:  # the beat is durable; nonsense in it must not cost the lease
+            logger.exception("%s: what it remembers could not be compared", who.name)
+        else:
+            if missing:
+                logger.error(
+                    "%s: the database lacks acknowledged commits of %d portfolios",
+                    who.name,
+                    missing,
+                )
+    if message.recalled:
+        RECALL.note(who.node, message.incarnation)
 
 
 def _next_beat_s(row: Any, times: Timing) -> float:

@@ -6,6 +6,7 @@ from scheduling.models.guard import Alert, Storm
 from scheduling.models.handoff import ACTIVE_STATES, Handoff, HandoffKind, HandoffState
 from scheduling.models.node import Lease, Node, NodeReport, NodeStatus, Resilience
 from scheduling.models.run import Phase, Run, Tenure
+from scheduling.models.timeline import DatabaseTimeline, VanishedCommits
 from scheduling.models.tokens import ApiToken, NodeToken, Scope
 from scheduling.models.verification import OPEN_STATES, Verification, VerificationState
 
@@ -15,6 +16,7 @@ __all__ = [
     "Alert",
     "ApiToken",
     "Control",
+    "DatabaseTimeline",
     "Event",
     "GatewayPulse",
     "Halt",
@@ -34,6 +36,7 @@ __all__ = [
     "Scope",
     "Storm",
     "Tenure",
+    "VanishedCommits",
     "Verification",
     "VerificationState",
 ]

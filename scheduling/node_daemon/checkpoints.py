@@ -26,13 +26,25 @@ async def checkpoint(
     )
     attempt = 0
     while True:
+        position = services.acknowledged.position(portfolio)
         try:
-            return await services.link.checkpoint(request)
+            found = await services.link.checkpoint(request)
         except (ServerAway, NotWelcome) as error:  # the heartbeat ends the daemon, if need be
             if attempt % 10 == 0:
                 LOG.warning("portfolio %d waits for its checkpoint: %s", portfolio, error)
             await back_off(attempt, FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S)
             attempt += 1
+        else:
+            if services.acknowledged.compare(portfolio, position, found):
+                LOG.error(
+                    "portfolio %d: the database forgot acknowledged commits; it has epoch %d, "
+                    "seq %d now",
+                    portfolio,
+                    found.epoch,
+                    found.last_seq,
+                )
+                services.beat_soon()
+            return found
 
 
 async def granted_checkpoint(services: Services, portfolio: int, epoch: int) -> CheckpointAnswer:

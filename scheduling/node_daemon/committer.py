@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
+from scheduling.node_daemon.acknowledged import Acknowledgements
 from scheduling.node_daemon.errors import Declined, NotWelcome, ServerAway
 from scheduling.node_daemon.link import Link, back_off
 from scheduling.node_daemon.logs import LOG
@@ -29,6 +30,7 @@ GATHER_S = 0.003
 UNDER_WAY = 2  #: requests at once; more would only queue in the server's pool
 LARGEST_REQUEST = 4_000_000  #: bytes, about; a single commit may be larger
 BYTES_A_LINE = 150
+ACCEPTED = frozenset({"ok", "handed_over", "keep"})
 FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.1, 1.0
 FIRST_HELD_S, LONGEST_HELD_S = 0.02, 0.25  #: before a commit of a held portfolio is repeated
 
@@ -49,6 +51,7 @@ class Committer:
         """Start with an empty queue."""
         self._link = link
         self._incarnation = incarnation
+        self.acknowledged = Acknowledgements()
         self._queue: list[_Waiting] = []
         self._later: set[asyncio.TimerHandle] = set()
         self._hurry = asyncio.Event()
@@ -90,6 +93,8 @@ class Committer:
                 results = await self._send([waiting.commit for waiting in batch])
                 for waiting in batch:
                     result = results.get(waiting.commit.portfolio)
+                    if result is not None and result.answer in ACCEPTED:
+                        self.acknowledged.note(waiting.commit)
                     if result is None:
                         self._repeat_later(waiting)
                     elif not waiting.answer.done():

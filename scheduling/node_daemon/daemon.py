@@ -165,6 +165,8 @@ class ExecutionNode:
         Raise Superseded if another daemon took the name, ServerAway if no answer came.
         """
         leaving, reports = self.leaving, self._services.outbox.content()
+        acknowledged = self._services.acknowledged.content()
+        recalled = self._services.acknowledged.is_recalled
         sent_us = boottime_us()
         unheard, unheard_s = self._unheard, (sent_us - self._heard_us) / 1e6
         answer = await self._link.beat(
@@ -178,6 +180,8 @@ class ExecutionNode:
                 reports=reports,
                 unheard_s=unheard_s if unheard else 0.0,
                 registered_us=self._registered_us,
+                acknowledged=acknowledged,
+                recalled=recalled,
             )
         )
         if self.left:
@@ -190,6 +194,9 @@ class ExecutionNode:
             return EAGER_BEAT_S
         self._feed_time.sample(answer.now_us, sent_us, boottime_us())
         self._services.outbox.heard(reports)
+        self._services.acknowledged.heard(acknowledged)
+        if answer.recall:
+            self._services.acknowledged.recall()
         if answer.desired is not None:
             self.take_desired(answer.desired)
         else:
@@ -200,7 +207,7 @@ class ExecutionNode:
             self.answered_leaving.set()
         # The server renewed only what was left since the last answer; it hears at once of this one.
         more = bool(self._services.outbox)  # did not fit, or came meanwhile
-        return 0.0 if unheard or more else answer.next_beat_s
+        return 0.0 if unheard or more or answer.recall else answer.next_beat_s
 
     def beat_soon(self) -> None:
         """Beat at once; several wishes become one beat."""

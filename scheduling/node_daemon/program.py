@@ -51,7 +51,16 @@ async def _run(config: NodeConfig) -> int:
         async with Link(config) as link:
             incarnation = str(uuid.uuid4())
             committer = Committer(link, incarnation)
-            services = Services(config, incarnation, nursery, link, committer, Lease(), Outbox())
+            services = Services(
+                config,
+                incarnation,
+                nursery,
+                link,
+                committer,
+                Lease(),
+                Outbox(),
+                committer.acknowledged,
+            )
             node = ExecutionNode(config, link, services)
             try:
                 return await first_of(_live(node, link, services, stops), stops.at_once())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from scheduling.node_daemon.acknowledged import Acknowledgements
 from scheduling.node_daemon.committer import Committer
 from scheduling.node_daemon.config import NodeConfig
 from scheduling.node_daemon.feed_reader import FeedReader
@@ -25,6 +26,7 @@ class Services:
     committer: Committer
     lease: Lease
     outbox: Outbox
+    acknowledged: Acknowledgements
     feeds: dict[str, FeedReader] = field(default_factory=dict)
     stale_order_age_s: float = 5.0
     #: a process changed its phase: look at the desired set again

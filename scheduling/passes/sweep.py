@@ -10,7 +10,10 @@ from typing import TypeVar
 from django.db import Error as DjangoDatabaseError
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 
-from scheduling.enact import deaths, handoff, storm
+from ginkgo_site.deadline import statement_limit
+from scheduling.enact import deaths, handoff, storm, timeline
+from scheduling.enact.epoch_floor import ENOUGH, raise_epoch_floor
+from scheduling.enact.everything import PATIENT_LIMIT_S
 from scheduling.enact.lease import mark_lost
 from scheduling.enact.recipe import CONNECTION_LOST, Recipe, call, run, run_bare
 from scheduling.enact.stalls import mark_stalls
@@ -60,6 +63,7 @@ def sweep(holder: str, timing: Timing, *, whole: bool = True) -> SweepOutcome:
         logger.warning(
             "%s is lost after %.1f s, limit %g s", node.name, node.silent_s, timing.lease_ttl_s
         )
+    _recover_history(timing)
     run(storm.guard(timing))
     expired = sum(
         _try(lambda one=one: handoff.expire(one, timing)) not in (None, "early")  # type: ignore[misc]
@@ -121,6 +125,22 @@ def sweep(holder: str, timing: Timing, *, whole: bool = True) -> SweepOutcome:
         stops=stops,
         given_up=given_up,
     )
+
+
+def _recover_history(timing: Timing) -> None:
+    """Raise the epoch floor where the database changed and lacks commits, if it may by itself."""
+    if not timing.raises_epoch_floor:
+        return
+    found = run_bare(
+        timeline.what_is_open(wait_s=timing.heartbeat_interval_s, quiet_s=2 * timing.lease_ttl_s)
+    )
+    if found.vanished and found.changed:
+        reason = "acknowledged commits vanished (GINKGO_RAISE_EPOCH_FLOOR=auto)"
+        with statement_limit(PATIENT_LIMIT_S):
+            run(raise_epoch_floor(ENOUGH, actor="sweep", reason=reason))
+        logger.warning("the epoch floor was raised: %s", reason)
+    elif found.quiet and not found.vanished:
+        run(timeline.settle())
 
 
 def _try(recipe: Callable[[], Recipe[T]]) -> T | None:

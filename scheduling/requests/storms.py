@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from scheduling.enact import storm
-from scheduling.enact.recipe import run
+from scheduling.enact import storm, timeline
+from scheduling.enact.recipe import Recipe, run
 
 
 def hold_storm(*, actor: str, reason: str = "") -> None:
@@ -15,5 +15,15 @@ def hold_storm(*, actor: str, reason: str = "") -> None:
 
 
 def release_storm(*, actor: str, reason: str = "") -> bool:
-    """Let failover go on now. Return False where nothing was held. Idempotent."""
-    return run(storm.release(actor, reason))
+    """Let failover go on now. Return False where nothing was held. Idempotent.
+
+    Where it was held because acknowledged commits vanished, that is settled with it.
+    """
+    return run(_release(actor, reason))
+
+
+def _release(actor: str, reason: str) -> Recipe[bool]:
+    was_held = yield from storm.release(actor, reason)
+    if was_held:
+        yield from timeline.settle()
+    return was_held

@@ -188,6 +188,20 @@ class Halted(msgspec.Struct, frozen=True, tag="halted", kw_only=True):
 Report = Prepared | StepFailed | Died | Halted
 
 
+class Acknowledged(msgspec.Struct, frozen=True, kw_only=True):
+    """How far commits of one portfolio were acknowledged to this daemon."""
+
+    portfolio: int
+    epoch: int
+    seq: int
+    orders: list[tuple[int, int]] = []
+    """(seq, index) of the last orders that were placed."""
+    found_epoch: int = -1
+    found_seq: int = -1
+    """What a checkpoint held later, where that was less: these commits are missing. -1: not known,
+    the server compares."""
+
+
 class Beat(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: str
     have_version: int
@@ -202,6 +216,10 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     those who hear: one whose answers are lost stops feeding and must not keep its portfolios."""
     registered_us: int = 0
     """`now_us` of the answer to its registration; 0: an older daemon, which does not say."""
+    acknowledged: list[Acknowledged] = []
+    """Commits that the database forgot, as a checkpoint showed; and, with `recalled`, all."""
+    recalled: bool = False
+    """The last answer asked for everything that was acknowledged, and it is here."""
 
 
 class BeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,6 +231,9 @@ class BeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
     now_us: int = 0
     message: str = ""
     desired: DesiredSet | None = None
+    recall: bool = False
+    """Tell with the next beat what was acknowledged: this process, or the database behind it, has
+    only just become the one that answers."""
 
 
 class Goodbye(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,10 +7,9 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from scheduling import requests
+from scheduling.enact.epoch_floor import ENOUGH
 from scheduling.management.arguments import add_reason, positive_int
 from scheduling.management.base import GinkgoCommand
-
-ENOUGH = 1_000_000  #: more grants of one portfolio than anybody makes between two backups
 
 
 class Command(GinkgoCommand):

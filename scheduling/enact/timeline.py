@@ -1,0 +1,266 @@
+"""Noticing that the database is another one, and that it lacks what was acknowledged.
+
+Two signs. The server says so itself: a promotion begins a new timeline, and where commits did not
+wait for a synchronous standby, the last ones may be missing. And daemons know: they remember what
+was acknowledged to them. Either opens the alert `commits_vanished`; failover is held, since an
+epoch that was granted in the lost history could be granted again; and raising the epoch floor, or a
+person who releases failover, settles it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from psycopg.types.json import Jsonb
+
+from scheduling.decide.reasons import count
+from scheduling.enact.audit import audit
+from scheduling.enact.hints import wake
+from scheduling.enact.recipe import Recipe, Row, call, one
+from scheduling.enact.storm import HOLD
+from scheduling.wire.messages import Acknowledged
+
+#: In `scheduling_storm.held_by` while failover is held for this.
+HOLDER = "database"
+#: Evidence that arrives so soon after the epoch floor was raised is what it was raised for.
+AFTER_FLOOR_S = 600.0
+LARGEST = 2**63 - 1
+MOST_CLAIMS, MOST_ORDERS = 2_000, 200  #: of one heartbeat
+
+#: Three functions that any role may call. The last checkpoint still names the old timeline for
+#: minutes after a promotion, the name of the present log file does not.
+LOOK = """
+SELECT s.system_identifier::text AS system_identifier,
+       ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint AS timeline,
+       current_setting('synchronous_standby_names') <> '' AS synchronous,
+       t.id, t.synchronous AS noted,
+       -- The newest of the others; none before the first gateway ever.
+       b.id AS before, b.timeline AS timeline_before, b.synchronous AS synchronous_before,
+       b.system_identifier AS system_before
+FROM pg_control_system() s
+LEFT JOIN scheduling_databasetimeline t ON t.system_identifier = s.system_identifier::text
+    AND t.timeline = ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint
+LEFT JOIN LATERAL (
+    SELECT * FROM scheduling_databasetimeline o WHERE o.id IS DISTINCT FROM t.id
+    ORDER BY o.id DESC LIMIT 1
+) b ON true
+"""
+
+NOTE_SYNCHRONOUS = """
+UPDATE scheduling_databasetimeline SET synchronous = %(synchronous)s
+WHERE id = %(id)s AND synchronous <> %(synchronous)s
+"""
+
+BEGIN = """
+INSERT INTO scheduling_databasetimeline
+    (system_identifier, timeline, since, synchronous, settled_at)
+VALUES (%(system_identifier)s, %(timeline)s, clock_timestamp(), %(synchronous)s,
+        CASE WHEN %(settled)s THEN clock_timestamp() END)
+-- Concurrent writer: another gateway that noticed the same.
+ON CONFLICT (system_identifier, timeline) DO NOTHING
+RETURNING id
+"""
+
+
+def note_timeline(*, settled: bool = False) -> Recipe[tuple[str, int]]:
+    """Note which history this is; return (system identifier, timeline).
+
+    A new one that may lack commits holds failover, unless it is `settled` already.
+    """
+    found = yield from one(LOOK)
+    assert found is not None
+    key = (found.system_identifier, found.timeline)
+    if found.id is not None:
+        if found.noted != found.synchronous:
+            yield from call(NOTE_SYNCHRONOUS, id=found.id, synchronous=found.synchronous)
+        return key
+    is_safe = settled or found.before is None or found.synchronous_before
+    begun = yield from one(
+        BEGIN,
+        system_identifier=found.system_identifier,
+        timeline=found.timeline,
+        synchronous=found.synchronous,
+        settled=is_safe,
+    )
+    if begun is None or found.before is None:
+        return key
+    why = _sentence(found)
+    yield from audit("database_changed", actor=HOLDER, reason=why, settled=is_safe)
+    if not is_safe:
+        yield from _hold(why)
+    return key
+
+
+def _sentence(found: Row) -> str:
+    same = found.system_before == found.system_identifier
+    before = f"timeline {found.timeline_before}" + ("" if same else " of another server")
+    standby = "a" if found.synchronous_before else "no"
+    return (
+        f"the database goes on as timeline {found.timeline} after {before}, which had {standby} "
+        "synchronous standby"
+    )
+
+
+def _hold(why: str) -> Recipe[None]:
+    """Hold failover. What the storm guard or a person holds is held on."""
+    yield from call(HOLD, actor=HOLDER, reason=why[:200])
+    yield from audit("storm_held", actor=HOLDER, reason=why)
+    yield from wake()
+
+
+CLAIM = """
+WITH claimed AS MATERIALIZED (
+    SELECT * FROM unnest(%(portfolios)s::bigint[], %(epochs)s::bigint[], %(seqs)s::bigint[],
+                         %(found_epochs)s::bigint[], %(found_seqs)s::bigint[], %(orders)s::jsonb[])
+        AS c(portfolio, epoch, seq, found_epoch, found_seq, orders)
+), judged AS MATERIALIZED (
+    -- Neither epoch nor seq of a portfolio goes down, so what was acknowledged cannot be ahead.
+    SELECT c.portfolio, c.epoch, c.seq, c.orders,
+           CASE WHEN c.found_seq >= 0 THEN c.found_epoch ELSE r.epoch END AS found_epoch,
+           CASE WHEN c.found_seq >= 0 THEN c.found_seq ELSE r.last_seq END AS found_seq
+    FROM claimed c LEFT JOIN scheduling_run r ON r.portfolio_id = c.portfolio
+    WHERE c.found_seq >= 0 OR r.portfolio_id IS NULL OR c.epoch > r.epoch OR c.seq > r.last_seq
+)
+INSERT INTO scheduling_vanishedcommits AS v (portfolio_number, node_id, epoch, seq, found_epoch,
+                                             found_seq, orders, seen_at, settled_at)
+SELECT j.portfolio, %(node)s, j.epoch, j.seq, j.found_epoch, j.found_seq,
+       (SELECT coalesce(jsonb_agg(o), '[]') FROM jsonb_array_elements(j.orders) o
+        WHERE (o->>0)::bigint > coalesce(j.found_seq, -1)),
+       clock_timestamp(),
+       (SELECT max(e.at) FROM scheduling_event e WHERE e.kind = 'epoch_floor_raised'
+        AND e.at > clock_timestamp() - make_interval(secs => %(after_floor_s)s))
+FROM judged j
+-- Told before: the answer was lost, or another process asked as well.
+ON CONFLICT (portfolio_number, epoch, seq) DO NOTHING
+RETURNING v.portfolio_number, v.settled_at IS NULL AS open,
+          greatest(v.seq - coalesce(v.found_seq, v.seq), 0) AS events,
+          jsonb_array_length(v.orders) AS orders
+"""
+
+#: One node alone could be wrong, or hostile; where the database itself changed, it is believed.
+IS_BELIEVED = """
+SELECT (SELECT count(DISTINCT node_id) FROM scheduling_vanishedcommits WHERE settled_at IS NULL) > 1
+    OR (SELECT count(*) FROM scheduling_node WHERE status = 'alive') < 2
+    OR EXISTS (SELECT FROM scheduling_databasetimeline WHERE settled_at IS NULL) AS believed
+"""
+
+
+def note_acknowledged(node: int, node_name: str, claims: Sequence[Acknowledged]) -> Recipe[int]:
+    """Compare what a daemon remembers with what is here. Return how many portfolios lack commits.
+
+    What is missing is kept until it is settled.
+    """
+    good = [c for c in claims[:MOST_CLAIMS] if _is_sane(c)]
+    if not good:
+        return 0
+    rows = yield from call(
+        CLAIM,
+        node=node,
+        portfolios=[c.portfolio for c in good],
+        epochs=[c.epoch for c in good],
+        seqs=[c.seq for c in good],
+        found_epochs=[c.found_epoch for c in good],
+        found_seqs=[c.found_seq for c in good],
+        orders=[Jsonb(c.orders[-MOST_ORDERS:]) for c in good],
+        after_floor_s=AFTER_FLOOR_S,
+    )
+    if not rows:
+        return 0
+    why = (
+        f"{node_name} remembers acknowledged commits that the database does not have, of "
+        f"{count(len(rows), 'portfolio')}"
+    )
+    yield from audit(
+        "commits_vanished",
+        node=node,
+        actor=node_name,
+        reason=why,
+        portfolios=[row.portfolio_number for row in rows],
+        events=sum(row.events for row in rows),
+        orders=sum(row.orders for row in rows),
+    )
+    if any(row.open for row in rows):
+        believed = yield from one(IS_BELIEVED)
+        assert believed is not None
+        if believed.believed:
+            yield from _hold(why)
+    return len(rows)
+
+
+def _is_sane(claim: Acknowledged) -> bool:
+    numbers = [claim.portfolio, claim.epoch, claim.seq, *(n for o in claim.orders for n in o)]
+    found = (claim.found_epoch, claim.found_seq)
+    return all(0 <= n <= LARGEST for n in numbers) and all(-1 <= n <= LARGEST for n in found)
+
+
+#: Of an alert. Orders that were placed again since, under the same ids, are not missing.
+CAUSE = """
+    SELECT 'commits_vanished', 'fleet', NULL, NULL,
+           CASE WHEN lost.portfolios > 0
+               THEN 'the database lacks acknowledged commits (portfolios: ' || lost.portfolios
+                   || ', events: ' || lost.events || ', placed orders: ' || missing.orders || ')'
+               ELSE 'the database went on as timeline ' || changed.timeline
+                   || ' without a synchronous standby, so acknowledged commits may be missing; '
+                   || 'no daemon has told of any' END
+               || '; run manage.py raise_epoch_floor',
+           true
+    FROM (
+        SELECT count(DISTINCT v.portfolio_number) AS portfolios,
+               sum(greatest(v.seq - coalesce(v.found_seq, v.seq), 0))::bigint AS events
+        FROM scheduling_vanishedcommits v WHERE v.settled_at IS NULL
+    ) lost
+    CROSS JOIN (
+        SELECT count(*) AS orders FROM scheduling_vanishedcommits v
+        CROSS JOIN LATERAL jsonb_array_elements(v.orders) o
+        WHERE v.settled_at IS NULL AND NOT EXISTS (
+            SELECT FROM portfolios_order p
+            WHERE p.portfolio_id = v.portfolio_number AND p.seq = (o->>0)::bigint
+              AND p.index = (o->>1)::int AND p.status IN ('open', 'filled'))
+    ) missing
+    CROSS JOIN (
+        SELECT max(t.timeline) AS timeline FROM scheduling_databasetimeline t
+        WHERE t.settled_at IS NULL
+    ) changed
+    WHERE lost.portfolios > 0 OR changed.timeline IS NOT NULL
+"""
+
+SETTLE = """
+WITH timelines AS (
+    UPDATE scheduling_databasetimeline SET settled_at = clock_timestamp()
+    WHERE settled_at IS NULL RETURNING id
+), commits AS (
+    UPDATE scheduling_vanishedcommits SET settled_at = clock_timestamp()
+    WHERE settled_at IS NULL RETURNING id
+), released AS (
+    UPDATE scheduling_storm SET held_at = NULL, until = NULL, held_by = '', reason = '',
+        ended_at = clock_timestamp()
+    WHERE held_by = %(holder)s RETURNING id
+)
+SELECT (SELECT count(*) FROM timelines) + (SELECT count(*) FROM commits)
+     + (SELECT count(*) FROM released) AS settled
+"""
+
+
+def settle() -> Recipe[None]:
+    """Nothing that vanished is in doubt any more; failover that was held for it goes on."""
+    yield from call(SETTLE, holder=HOLDER)
+
+
+IS_OPEN = """
+SELECT EXISTS (SELECT FROM scheduling_vanishedcommits WHERE settled_at IS NULL
+               AND seen_at < clock_timestamp() - make_interval(secs => %(wait_s)s)) AS vanished,
+       EXISTS (SELECT FROM scheduling_databasetimeline WHERE settled_at IS NULL) AS changed,
+       EXISTS (SELECT FROM scheduling_databasetimeline WHERE settled_at IS NULL
+               AND since < clock_timestamp() - make_interval(secs => %(quiet_s)s)) AS quiet
+"""
+
+
+def what_is_open(wait_s: float, quiet_s: float) -> Recipe[Row]:
+    """Return what an installation that raises the floor by itself has to know.
+
+    vanished: commits are missing, known for `wait_s`. changed: the database is another one.
+    quiet: for `quiet_s`, in which every living daemon has told what it remembers.
+    """
+    row = yield from one(IS_OPEN, wait_s=wait_s, quiet_s=quiet_s)
+    assert row is not None
+    return row

@@ -1,0 +1,105 @@
+"""A daemon's memory of what was acknowledged: what it compares, tells and forgets."""
+
+from __future__ import annotations
+
+import pytest
+
+from scheduling.node_daemon.acknowledged import (
+    MOST_ORDERS,
+    MOST_PORTFOLIOS,
+    Acknowledgements,
+)
+from scheduling.wire.messages import CheckpointAnswer, Commit, OrderLine
+
+
+def commit(portfolio: int, to_seq: int, *orders: tuple[int, str], epoch: int = 3) -> Commit:
+    lines = [OrderLine(seq, 0, "X", "buy", "1", "1", status, "", 0) for seq, status in orders]
+    return Commit(
+        portfolio=portfolio, epoch=epoch, from_seq=0, to_seq=to_seq, batch="", orders=lines
+    )
+
+
+def checkpoint(last_seq: int, epoch: int = 3) -> CheckpointAnswer:
+    return CheckpointAnswer(
+        epoch=epoch, revision=1, state_revision=1, last_seq=last_seq, state_seq=last_seq, state=None
+    )
+
+
+@pytest.fixture
+def known() -> Acknowledgements:
+    """100 events of portfolio 1, with orders at 40 and 90 that were placed."""
+    known = Acknowledgements()
+    known.note(commit(1, 50, (40, "open"), (45, "refused")))
+    known.note(commit(1, 100, (90, "filled")))
+    return known
+
+
+@pytest.mark.parametrize(("last_seq", "epoch"), [(100, 3), (101, 3), (500, 4)])
+def test_a_checkpoint_that_has_as_much_or_more_is_no_news(
+    known: Acknowledgements, last_seq: int, epoch: int
+) -> None:
+    assert not known.compare(1, known.position(1), checkpoint(last_seq, epoch))
+    assert known.content() == []
+
+
+def test_a_checkpoint_that_has_less_is_told_with_the_orders_behind_it(
+    known: Acknowledgements,
+) -> None:
+    assert known.compare(1, known.position(1), checkpoint(60))
+    (told,) = known.content()
+    assert (told.portfolio, told.epoch, told.seq) == (1, 3, 100)
+    assert (told.found_epoch, told.found_seq) == (3, 60)
+    assert told.orders == [(90, 0)]
+    known.heard([told])
+    assert known.content() == []
+
+
+def test_a_lower_epoch_is_less_whatever_the_seq(known: Acknowledgements) -> None:
+    assert known.compare(1, known.position(1), checkpoint(100, epoch=2))
+
+
+def test_it_is_told_once_and_the_other_history_counts_from_there(known: Acknowledgements) -> None:
+    known.compare(1, known.position(1), checkpoint(60))
+    known.note(commit(1, 70))
+    assert not known.compare(1, known.position(1), checkpoint(70))
+    assert len(known.content()) == 1
+
+
+def test_a_checkpoint_that_was_asked_for_before_a_commit_may_lack_it(
+    known: Acknowledgements,
+) -> None:
+    before = known.position(1)
+    known.note(commit(1, 200))
+    assert not known.compare(1, before, checkpoint(150))
+
+
+def test_everything_is_told_when_it_is_asked_for_and_checked_orders_are_forgotten(
+    known: Acknowledgements,
+) -> None:
+    known.note(commit(2, 7, epoch=9))
+    known.recall()
+    assert known.is_recalled
+    told = known.content()
+    assert [(a.portfolio, a.epoch, a.seq, a.found_seq) for a in told] == [
+        (1, 3, 100, -1),
+        (2, 9, 7, -1),
+    ]
+    assert told[0].orders == [(40, 0), (90, 0)]
+    known.note(commit(1, 120, (110, "open")))
+    known.heard(told)
+    assert not known.is_recalled
+    assert known.content() == []
+    known.recall()
+    assert known.content()[1].orders == [(110, 0)]
+
+
+def test_the_memory_is_bounded() -> None:
+    known = Acknowledgements()
+    for number in range(MOST_PORTFOLIOS + 5):
+        known.note(commit(number, 1))
+    for seq in range(MOST_ORDERS + 5):
+        known.note(commit(4, seq, (seq, "open")))
+    known.recall()
+    told = {a.portfolio: a for a in known.content()}
+    assert len(told) == MOST_PORTFOLIOS
+    assert len(told[4].orders) == MOST_ORDERS
