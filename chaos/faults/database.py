@@ -60,6 +60,33 @@ def freeze_database(scene: Scene) -> None:
     _expect_back(scene)
 
 
+#: From the first answer of the database to a commit of every portfolio.
+COMMITS_WITHIN_S = 5.0
+
+
+def silent_database_host(scene: Scene) -> None:
+    """The database accepts connections and answers nothing, until every deadline is over."""
+    scene.touch_everything(AWAY)
+    stood = _positions(scene)
+    with scene.held(scene.fleet.postgres()):
+        # The kernel goes on accepting, so whoever tries anew hangs as well. Every statement that
+        # was under way has been given up by then, that of pages and the watcher too.
+        scene.expect(lambda: not scene.fleet.answers(), 12 * PATIENCE, "readiness red")
+        scene.sleep(12)
+    scene.expect(lambda: _answers(scene), RESTART_LIMIT_S, "the database back")
+    scene.expect(
+        lambda: all(_positions(scene).get(name, seq + 1) > seq for name, seq in stood.items()),
+        COMMITS_WITHIN_S * PATIENCE,
+        "commits of everything that ran",
+    )
+    scene.expect(scene.fleet.answers, RESTART_LIMIT_S, "the API back")
+
+
+def _positions(scene: Scene) -> dict[str, int]:
+    """Return how far everything is that a node owns."""
+    return {run.name: run.last_seq for run in scene.fleet.runs().values() if run.node}
+
+
 def outage_and_catch_up(scene: Scene) -> None:
     """Nothing can be committed for 40 s; then everything catches up on old prices."""
     scene.touch_everything(AWAY)
@@ -108,6 +135,7 @@ FAULTS = (
     Fault("kill-database", kill_database, 6, moves_nothing=True, alone=True),
     Fault("database-away", database_away, 22, moves_nothing=True, alone=True),
     Fault("freeze-database", freeze_database, 10, moves_nothing=True, alone=True),
+    Fault("silent-database-host", silent_database_host, 20, moves_nothing=True, alone=True),
     Fault("outage", outage_and_catch_up, 45, moves_nothing=True, alone=True),
     Fault("clock-forward", clock_forward, 8, moves_nothing=True, alone=True),
     Fault("clock-back", clock_back, 8, moves_nothing=True, alone=True),
