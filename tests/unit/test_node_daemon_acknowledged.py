@@ -7,6 +7,7 @@ import pytest
 from scheduling.node_daemon.acknowledged import (
     MOST_ORDERS,
     MOST_PORTFOLIOS,
+    MOST_TOLD,
     Acknowledgements,
 )
 from scheduling.wire.messages import CheckpointAnswer, Commit, OrderLine
@@ -93,13 +94,15 @@ def test_everything_is_told_when_it_is_asked_for_and_checked_orders_are_forgotte
     assert known.content()[1].orders == [(110, 0)]
 
 
-def test_the_memory_is_bounded() -> None:
+def test_the_memory_is_bounded_and_so_is_what_one_heartbeat_tells() -> None:
     known = Acknowledgements()
-    for number in range(MOST_PORTFOLIOS + 5):
-        known.note(commit(number, 1))
     for seq in range(MOST_ORDERS + 5):
-        known.note(commit(4, seq, (seq, "open")))
+        known.note(commit(7, seq, (seq, "open")))
     known.recall()
-    told = {a.portfolio: a for a in known.content()}
+    assert [len(one.orders) for one in known.content()] == [MOST_ORDERS]
+    for number in range(MOST_PORTFOLIOS + 5):
+        known.note(commit(number + 10, 1))
+        known.note(commit(7, 1_000 + number))
+    told = {one.portfolio: one for one in known.content()}
     assert len(told) == MOST_PORTFOLIOS
-    assert len(told[4].orders) == MOST_ORDERS
+    assert len(told[7].orders) == MOST_TOLD // MOST_PORTFOLIOS
