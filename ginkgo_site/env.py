@@ -69,6 +69,7 @@ class Environment:
     keep_audit_days: float  #: what the audit log and the queue hold beside the histories
     archive: Path  #: where records go, as Parquet, before they are dropped
     retention_interval_s: int
+    verify_interval_s: float  #: each portfolio is verified as often without being asked; 0: never
     failpoints: str  #: where processes fail on purpose; only with `rehearsal`
     rehearsal: bool  #: nothing real depends on this installation
 
@@ -114,6 +115,7 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         keep_audit_days=source.days("GINKGO_KEEP_AUDIT_DAYS", 2557),
         archive=_archive(source, home),
         retention_interval_s=source.whole_seconds("GINKGO_RETENTION_INTERVAL_S", 3600),
+        verify_interval_s=source.seconds("GINKGO_VERIFY_INTERVAL_S", 3600, lowest=0),
         failpoints=_failpoints(source),
         rehearsal=source.boolean("GINKGO_REHEARSAL", default=False),
     )

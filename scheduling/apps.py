@@ -39,6 +39,10 @@ class SchedulingConfig(AppConfig):
         post_migrate.connect(install_groups, sender=self)
 
 
+#: How often the queue looks for verifications that are due (GINKGO_VERIFY_INTERVAL_S).
+VERIFY_PASS_S = 300
+
+
 def install_schedules(sender: Any, using: str = "default", **kwargs: Any) -> None:
     """Have django-q2 run the passes. Six-field cron, since its minutes start at one minute."""
     from django.conf import settings
@@ -55,6 +59,15 @@ def install_schedules(sender: Any, using: str = "default", **kwargs: Any) -> Non
                 "repeats": -1,
             },
         )
+    Schedule.objects.using(using).update_or_create(
+        name="verify_in_background",
+        defaults={
+            "func": "scheduling.tasks.verify_in_background",
+            "schedule_type": Schedule.CRON,
+            "cron": cron(VERIFY_PASS_S),
+            "repeats": -1,
+        },
+    )
     Schedule.objects.using(using).update_or_create(
         name="prune",
         defaults={

@@ -97,12 +97,25 @@ def archive_now() -> Maintained | None:
     return maintain(settings.GINKGO.archive, verified_to())
 
 
+#: A portfolio whose newest anchor is at its newest commit needs none of its rows.
+VERIFIED_TO = """
+SELECT min(coalesce(a.seq, p.first_seq - 1)) AS seq
+FROM portfolios_portfolio p
+JOIN scheduling_run r ON r.portfolio_id = p.id
+LEFT JOIN LATERAL (
+    SELECT max(x.seq) AS seq FROM scheduling_verificationanchor x WHERE x.portfolio_id = p.id
+) a ON true
+WHERE p.archived_at IS NULL AND r.last_seq > coalesce(a.seq, p.first_seq - 1)
+"""
+
+
 def verified_to() -> int | None:
-    """Return the seq up to which every present portfolio is verified for good; None: no portfolio.
+    """Return the seq up to which every present portfolio is verified, by its newest anchor.
 
-    Beyond it a verification needs the orders and fills as they are.
+    Beyond it a verification needs the orders and fills as they are. None: all are verified as of
+    their newest commit. One statement.
     """
-    from portfolios.models import Portfolio
-
-    first = Portfolio.objects.filter(archived_at__isnull=True).order_by("first_seq").first()
-    return None if first is None else first.first_seq - 1
+    with connection.cursor() as cursor:
+        cursor.execute(VERIFIED_TO)
+        (seq,) = cursor.fetchone()
+    return None if seq is None else int(seq)

@@ -36,6 +36,13 @@ def prune() -> str:
     return prune_old()
 
 
+def verify_in_background() -> str:
+    """Have the portfolios verified whose last verification is old, so that each stays short."""
+    from scheduling.verification.background import ask_for_due
+
+    return f"{ask_for_due()} asked for"
+
+
 def verify() -> str:
     """Have the verifications that wait worked off, by a process that no task's limit ends."""
     from scheduling.verification.runner import start_runner

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
 
@@ -39,10 +39,18 @@ class Unlike(NamedTuple):
 class Comparison:
     """Goes along with the run. Remembers only the orders that still wait for their fill."""
 
-    def __init__(self, recorded: Recorded, counts: Counts) -> None:
-        """Begin before the first event."""
+    def __init__(
+        self, recorded: Recorded, counts: Counts, waiting: Mapping[Key, str] | None = None
+    ) -> None:
+        """Begin before the first event, or with the stored statuses of orders that are `waiting`
+        for their fill."""
         self._recorded, self._counts = recorded, counts
-        self._status: dict[Key, str] = {}  # of each open order, as it is stored
+        self._status: dict[Key, str] = dict(waiting or {})  # of each open order, as it is stored
+
+    @property
+    def open_orders(self) -> tuple[Key, ...]:
+        """Return the orders that wait for their fill."""
+        return tuple(sorted(self._status))
 
     def compare(self, wanted: Rows, found: StoredRows) -> Difference | None:
         """Return the first difference of these events in the order of the log, None if none."""
@@ -79,6 +87,9 @@ class Comparison:
         ):
             seq, index = key
             if order is None or stored is None:
+                if order is not None and seq < self._recorded.kept_from.orders:
+                    self._counts.rows_dropped += 1
+                    continue
                 yield _alone("order", seq, index, _said(_order, order), _said(_stored, stored))
                 continue
             self._counts.orders += 1
@@ -109,6 +120,10 @@ class Comparison:
             wanted, lambda f: (f.fill_seq, f.index), found, lambda f: (f.row.fill_seq, f.row.index)
         ):
             if fill is None or stored is None:
+                if fill is not None and seq < self._recorded.kept_from.fills:
+                    self._counts.rows_dropped += 1
+                    self._status.pop((fill.order_seq, fill.order_index), None)
+                    continue
                 there = None if stored is None else stored.row
                 yield _alone("fill", seq, index, _said(_fill, fill), _said(_fill, there))
                 continue
@@ -134,7 +149,10 @@ class Comparison:
             wanted, lambda e: (e.seq, 0), found, lambda e: (e.seq, 0)
         ):
             if point is None or stored is None:
-                if point is not None and point.at_us < self._recorded.equity_from_us:
+                if point is not None and (
+                    point.at_us < self._recorded.equity_from_us
+                    or seq < self._recorded.kept_from.equity
+                ):
                     self._counts.equity_dropped += 1
                     continue
                 yield _alone("equity", seq, None, _said(_point, point), _said(_point, stored))

@@ -6,6 +6,7 @@ status of an order does, and it is read as of the last event compared.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -44,6 +45,17 @@ WHERE portfolio_id = %(portfolio)s AND seq > %(from_seq)s AND seq <= %(to_seq)s
 ORDER BY seq
 """
 
+#: As of the event compared to, like in ORDERS.
+STATUSES = """
+SELECT o.seq, o.index,
+       CASE WHEN o.status = 'filled' AND EXISTS (
+            SELECT FROM portfolios_fill f WHERE f.portfolio_id = o.portfolio_id
+            AND f.fill_seq > %(as_of)s AND f.order_id = o.id
+       ) THEN 'open' ELSE o.status END AS status
+FROM unnest(%(seqs)s::bigint[], %(indexes)s::int[]) AS x(seq, index)
+JOIN portfolios_order o ON o.portfolio_id = %(portfolio)s AND o.seq = x.seq AND o.index = x.index
+"""
+
 
 class Stored:
     """Reads windows of one portfolio's rows, as of the event that is compared to."""
@@ -54,23 +66,36 @@ class Stored:
 
     def rows(self, from_seq: int, to_seq: int) -> StoredRows:
         """Return what is stored of (from_seq, to_seq]. Three statements."""
-        connection.ensure_connection()
         where = {
             "portfolio": self._portfolio,
             "from_seq": from_seq,
             "to_seq": to_seq,
             "as_of": self._as_of,
         }
-        # Django's own cursors return tuples by place only.
-        cursor: psycopg.Cursor[Any] = psycopg.Cursor(
-            connection.connection, row_factory=namedtuple_row
-        )
-        with cursor:
+        with named_cursor() as cursor:
             return StoredRows(
                 [_order(row) for row in cursor.execute(ORDERS, where)],
                 [_fill(row) for row in cursor.execute(FILLS, where)],
                 [_point(row) for row in cursor.execute(EQUITY, where)],
             )
+
+    def statuses(self, orders: Sequence[tuple[int, int]]) -> dict[tuple[int, int], str]:
+        """Return the statuses of those that are stored among these orders. One statement."""
+        where = {
+            "portfolio": self._portfolio,
+            "as_of": self._as_of,
+            "seqs": [seq for seq, _ in orders],
+            "indexes": [index for _, index in orders],
+        }
+        with named_cursor() as cursor:
+            rows = cursor.execute(STATUSES, where).fetchall()
+        return {(row.seq, row.index): row.status for row in rows}
+
+
+def named_cursor() -> psycopg.Cursor[Any]:
+    """Return a cursor with rows by name; Django's own return tuples by place only."""
+    connection.ensure_connection()
+    return psycopg.Cursor(connection.connection, row_factory=namedtuple_row)
 
 
 def _order(row: Any) -> StoredOrder:

@@ -1,4 +1,4 @@
-"""The uninterrupted run: the log, from the first event on, through one process, piece by piece."""
+"""The uninterrupted run: the log, from the first event or an anchor on, through one process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from portfolios.runtime.messages import Batch, Failed, Load, Loaded, Result
 from portfolios.runtime.results import BatchResult
 from portfolios.verify.process import Ask, Ended
 from portfolios.verify.states import uncounted
-from portfolios.verify.values import Difference, Recorded, Rows, Stretch
+from portfolios.verify.values import Anchor, Difference, Recorded, Rows, Stretch
 
 PIECE_EVENTS = 2_000  #: events of its symbols in one request, so that one limit fits all
 LARGEST_SPAN = 100_000  #: seqs in one request: a portfolio of one symbol sees few of them
@@ -34,8 +34,9 @@ class UninterruptedRun:
         ask: Ask,
         told: Callable[[int], None],
         counted_from: int | None = None,
+        start: Anchor | None = None,
     ) -> None:
-        """Begin before the first event. `told` hears the seq after each piece.
+        """Begin before the first event, or at `start`. `told` hears the seq after each piece.
 
         `counted_from` is where the recorded count of events begins: later than the first event
         where an older version, which did not count, made the state before it.
@@ -43,14 +44,20 @@ class UninterruptedRun:
         self._recorded, self._ask, self._told = recorded, ask, told
         self._suppressed = merged(recorded.suppressed)
         self._range = next(self._suppressed, None)
-        self._waiting = list(reversed(recorded.stretches))
-        self._stretch = recorded.stretches[0]
+        before = [s for s in recorded.stretches if start is not None and s.epoch <= start.epoch]
+        self._waiting = list(reversed(recorded.stretches[len(before) :]))
+        self._stretch = before[-1] if before else recorded.stretches[0]
         self._loaded = False
         self._symbols: frozenset[str] | None = None  # whose events the process needs
         self._counted_from = counted_from
-        self.seq = recorded.first_seq - 1
-        self.state: bytes | None = None  #: after `seq`, encoded
+        self.seq = recorded.first_seq - 1 if start is None else start.seq
+        self.state = None if start is None else start.state  #: after `seq`, encoded
         self.events = 0
+
+    @property
+    def epoch(self) -> int:
+        """Return the epoch of the stretch whose spec is loaded."""
+        return self._stretch.epoch
 
     def advance(self, to_seq: int) -> Rows:
         """Return what the run produces in (seq, to_seq]. Raise Disagrees where it cannot go on."""

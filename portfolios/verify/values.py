@@ -37,6 +37,15 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptFrom:
+    """The first seq of which each kind of row is still stored; older rows are archived. 0: all."""
+
+    orders: int = 0
+    fills: int = 0
+    equity: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """What is known of a run as of one commit: its inputs, and the state it ended in."""
 
@@ -47,6 +56,7 @@ class Recorded:
     to_seq: int  #: compare up to and including this event
     state: bytes | None  #: as stored, the state after `to_seq`; None: not kept for that seq
     equity_from_us: int = 0  #: equity points of before may have been dropped by their age
+    kept_from: KeptFrom = KeptFrom()
 
     @property
     def first_seq(self) -> int:
@@ -127,6 +137,18 @@ class Counts:
     fills: int = 0
     equity: int = 0
     equity_dropped: int = 0  #: points that were no longer kept, by their age
+    rows_dropped: int = 0  #: orders and fills that were no longer kept
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """Where a comparison ended without a difference, with what the next one needs to go on."""
+
+    seq: int
+    epoch: int  #: of the stretch that ran last; its spec has made the state
+    state: bytes  #: of the replay, after `seq`
+    counts: Counts  #: from the first event on
+    open_orders: tuple[tuple[int, int], ...]  #: (seq, index), in order
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +161,9 @@ class Compared:
     to_seq: int
     state_digest: str | None  #: sha256 of the unpacked state's bytes; None: it was not compared
     processed: Processed | None = None  #: as recorded; None: not recorded, or not compared
+    replayed_from: int = 0  #: the first event that was replayed now; from_seq: all of them
+    replayed: int = 0  #: events that were replayed now
+    anchor: Anchor | None = None  #: None: it did not end identical
 
 
 def number(value: Decimal) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from portfolios.runtime.python_version import PYTHON
@@ -12,12 +13,14 @@ from portfolios.verify.process import Ask
 from portfolios.verify.states import compare_states, digest, processed_by, uncounted
 from portfolios.verify.uninterrupted import Disagrees, UninterruptedRun
 from portfolios.verify.values import (
+    Anchor,
     CannotVerify,
     Compared,
     Counts,
     Difference,
     Recorded,
     StoredRows,
+    Stretch,
 )
 
 #: Events of the log whose rows are held at once: memory stays the same over a year of them.
@@ -31,59 +34,130 @@ class Rows(Protocol):
         """Return what is stored of (from_seq, to_seq]."""
         ...
 
+    def statuses(self, orders: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], str]:
+        """Return the statuses of the orders that are stored among these, by (seq, index)."""
+        ...
+
 
 def verify(
-    recorded: Recorded, stored: Rows, ask: Ask, told: Callable[[int], None] = lambda seq: None
+    recorded: Recorded,
+    stored: Rows,
+    ask: Ask,
+    told: Callable[[int], None] = lambda seq: None,
+    start: Anchor | None = None,
+    time_is_up: Callable[[], bool] = lambda: False,
 ) -> Compared:
     """Return whether what is stored equals the uninterrupted run, up to the first difference.
 
-    `told` hears how far it is. Raise CannotVerify where a strategy's version is gone, and where a
-    difference may come from another Python version that computed the record.
+    With `start` the run goes on from there, and what lies before it is not looked at. When
+    `time_is_up`, the comparison ends at the next window: then the state is not compared, and the
+    anchor is where the next one goes on. `told` hears how far it is. Raise CannotVerify where a
+    strategy's version is gone, and where a difference may come from another Python version that
+    computed the record.
     """
-    _refuse_missing_versions(recorded)
-    counts = Counts()
-    processed = processed_by(recorded.state)
-    since = None if processed is None else processed.since
-    run, comparison = UninterruptedRun(recorded, ask, told, since), Comparison(recorded, counts)
-    difference: Difference | None = None
-    while difference is None and run.seq < recorded.to_seq:
-        from_seq = run.seq
-        to_seq = min(from_seq + WINDOW, recorded.to_seq)
+    _refuse_missing_versions(recorded, start)
+    return _Verification(recorded, stored, ask, told, start).outcome(time_is_up)
+
+
+class _Verification:
+    """One comparison under way."""
+
+    def __init__(
+        self,
+        recorded: Recorded,
+        stored: Rows,
+        ask: Ask,
+        told: Callable[[int], None],
+        start: Anchor | None,
+    ) -> None:
+        self._recorded, self._stored, self._start = recorded, stored, start
+        self._processed = processed_by(recorded.state)
+        since = None if self._processed is None else self._processed.since
+        self._counts = Counts() if start is None else replace(start.counts)
+        self._run = UninterruptedRun(recorded, ask, told, since, start)
+        self._first = self._run.seq + 1
+        waiting = {} if start is None else stored.statuses(start.open_orders)
+        self._comparison = Comparison(recorded, self._counts, waiting)
+
+    def outcome(self, time_is_up: Callable[[], bool]) -> Compared:
+        difference = self._missing_order()
+        state_digest: str | None = None
+        while difference is None and self._run.seq < self._recorded.to_seq:
+            if self._run.seq >= self._first and time_is_up():
+                break
+            difference = self._window()
+        complete = difference is None and self._run.seq == self._recorded.to_seq
+        if complete:
+            difference, state_digest = self._at_the_end()
+        if difference is not None:
+            _refuse_another_python(self._recorded, self._start, difference)
+        self._counts.events += self._run.events
+        return Compared(
+            difference,
+            self._counts,
+            self._recorded.first_seq,
+            self._run.seq,
+            state_digest,
+            self._processed if complete else None,
+            self._first,
+            self._run.events,
+            None if difference is not None else self._anchor(),
+        )
+
+    def _missing_order(self) -> Difference | None:
+        """Return the first order that waited at the start and is stored no more."""
+        expected = () if self._start is None else self._start.open_orders
+        for seq, index in expected:
+            if (seq, index) not in self._comparison.open_orders:
+                what = f"order {index} at seq {seq}"
+                where = self._recorded.at(seq).where
+                return Difference(seq, "order", what, "row", "missing", "open", where)
+        return None
+
+    def _window(self) -> Difference | None:
+        from_seq = self._run.seq
+        to_seq = min(from_seq + WINDOW, self._recorded.to_seq)
         try:
-            wanted = run.advance(to_seq)
+            wanted = self._run.advance(to_seq)
         except Disagrees as disagrees:
-            difference = disagrees.difference
-            break
-        difference = comparison.compare(wanted, stored.rows(from_seq, to_seq))
-    counts.events = run.events
-    state_digest: str | None = None
-    if difference is None:
-        difference, state_digest = _at_the_end(recorded, run, comparison)
-    if difference is not None:
-        _refuse_another_python(recorded, difference)
-    return Compared(difference, counts, recorded.first_seq, run.seq, state_digest, processed)
+            return disagrees.difference
+        return self._comparison.compare(wanted, self._stored.rows(from_seq, to_seq))
+
+    def _at_the_end(self) -> tuple[Difference | None, str | None]:
+        try:
+            self._run.advance(self._run.seq)  # where no event was committed, what was loaded
+        except Disagrees as disagrees:
+            return disagrees.difference, None
+        difference = self._comparison.end()
+        if difference is not None or self._recorded.state is None:
+            return difference, None
+        state = self._run.state
+        assert state is not None  # every load is followed by a batch that answers with it
+        if self._processed is None:  # made by a version that did not count
+            state = uncounted(state)
+        return compare_states(self._recorded, state), digest(state)
+
+    def _anchor(self) -> Anchor | None:
+        if self._run.state is None:
+            return None
+        return Anchor(
+            self._run.seq,
+            self._run.epoch,
+            self._run.state,
+            replace(self._counts),
+            self._comparison.open_orders,
+        )
 
 
-def _at_the_end(
-    recorded: Recorded, run: UninterruptedRun, comparison: Comparison
-) -> tuple[Difference | None, str | None]:
-    try:
-        run.advance(recorded.to_seq)  # where no event was committed, what was loaded
-    except Disagrees as disagrees:
-        return disagrees.difference, None
-    difference = comparison.end()
-    if difference is not None or recorded.state is None:
-        return difference, None
-    assert run.state is not None  # every load is followed by a batch that answers with it
-    state = run.state
-    if processed_by(recorded.state) is None:  # made by a version that did not count
-        state = uncounted(state)
-    return compare_states(recorded, state), digest(state)
+def _replayed(recorded: Recorded, start: Anchor | None) -> list[Stretch]:
+    return [s for s in recorded.stretches if start is None or s.epoch >= start.epoch]
 
 
-def _refuse_another_python(recorded: Recorded, difference: Difference) -> None:
+def _refuse_another_python(
+    recorded: Recorded, start: Anchor | None, difference: Difference
+) -> None:
     """Another Python version may round differently: what differs from there on proves nothing."""
-    for stretch in recorded.stretches:
+    for stretch in _replayed(recorded, start):
         if stretch.python not in ("", PYTHON) and stretch.first_seq <= difference.seq:
             name = stretch.spec.portfolio
             raise CannotVerify(
@@ -93,8 +167,8 @@ def _refuse_another_python(recorded: Recorded, difference: Difference) -> None:
             )
 
 
-def _refuse_missing_versions(recorded: Recorded) -> None:
-    for stretch in recorded.stretches:
+def _refuse_missing_versions(recorded: Recorded, start: Anchor | None) -> None:
+    for stretch in _replayed(recorded, start):
         spec = stretch.spec
         try:
             here = registry.get(spec.strategy).version

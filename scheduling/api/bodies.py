@@ -58,6 +58,12 @@ class NoBody(StrictSerializer):
     """An act that takes nothing."""
 
 
+class VerificationBody(StrictSerializer):
+    """`full`: from the first event, not from the newest anchor."""
+
+    full = YesNoField(required=False, default=False)
+
+
 class MigrateBody(ReasonBody):
     """Where to; without a target the balancer chooses."""
 

@@ -407,7 +407,28 @@ class VerificationDocument(_Anything):
     from_seq = serializers.IntegerField(allow_null=True)
     at_seq = serializers.IntegerField(allow_null=True)
     to_seq = serializers.IntegerField(allow_null=True)
-    events = serializers.IntegerField(source="counts.events", allow_null=True)
+    events = serializers.IntegerField(
+        source="counts.events",
+        allow_null=True,
+        help_text="That the portfolio recorded as processed; the replay's where none is recorded.",
+    )
+    events_counted_from = serializers.IntegerField(
+        source="replayed.events_counted_from", allow_null=True, help_text="The first counted seq."
+    )
+    events_digest = serializers.CharField(
+        source="replayed.events_digest", allow_null=True, help_text="Of what was processed."
+    )
+    events_replayed = serializers.IntegerField(source="replayed.events_replayed", allow_null=True)
+    replayed_from_seq = serializers.IntegerField(
+        source="replayed.replayed_from_seq",
+        allow_null=True,
+        help_text="Behind the anchor of an earlier verification, or from_seq.",
+    )
+    verified_before_at = serializers.CharField(
+        source="replayed.verified_before_at",
+        allow_null=True,
+        help_text="When the events before were verified; null where all were replayed.",
+    )
     orders = serializers.IntegerField(source="counts.orders", allow_null=True)
     fills = serializers.IntegerField(source="counts.fills", allow_null=True)
     equity = serializers.IntegerField(source="counts.equity", allow_null=True)

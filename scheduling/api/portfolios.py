@@ -21,6 +21,7 @@ from scheduling.api.bodies import (
     PortfolioChanges,
     ReasonBody,
     ReloadBody,
+    VerificationBody,
     read_body,
 )
 from scheduling.api.described import described, described_list, query
@@ -239,10 +240,12 @@ class PortfolioVerification(ApiView):
         portfolio = present_portfolio(name)
         return Response(VerificationDocument(newest_verification(portfolio.pk, name)).data)
 
-    @described(VerificationDocument, status=202, body=NoBody, summary="Verify a portfolio")
+    @described(
+        VerificationDocument, status=202, body=VerificationBody, summary="Verify a portfolio"
+    )
     def post(self, request: Request, name: str) -> Response:
         """Ask for one; the portfolio runs on, and GET shows the progress."""
-        read_body(request, NoBody)
-        asked = requests.verify(name, actor=actor_of(request))
+        body = read_body(request, VerificationBody)
+        asked = requests.verify(name, actor=actor_of(request), full=body["full"])
         line = newest_verification(asked.portfolio_id, name)
         return Response(VerificationDocument(line).data, status=202)

@@ -183,7 +183,11 @@ def _unpin_lines(p: PortfolioLine, board: Board) -> Lines:
 def _verify_lines(p: PortfolioLine, board: Board) -> Lines:
     done = max((p.last_seq or 0) - p.first_seq + 1, 0)
     return [
-        ("Now", f"{counted(done, 'event')} of the log are replayed in one process beside it."),
+        (
+            "Now",
+            f"Of {counted(done, 'event')} of the log, those that are new since it was verified last"
+            " are replayed in one process beside it.",
+        ),
         ("Stays", f"{p.name} runs on and notices nothing."),
         ("Then", "Its page says identical, or the first difference."),
     ]
@@ -227,6 +231,9 @@ PORTFOLIO_ACTS = {
         requests.verify,
         "{name} is being verified.",
         asks_reason=False,
+        options=(
+            ("full", "from the first event, not only what is new since it was verified last"),
+        ),
     ),
     "unpin": Act(
         "unpin",

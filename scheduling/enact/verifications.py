@@ -14,12 +14,12 @@ from psycopg.types.json import Jsonb
 from scheduling.enact.audit import audit
 from scheduling.enact.recipe import Recipe, Row, call, one
 
-#: How many run at once: each takes a core while it runs, and nodes may live on the same machine.
-MOST_AT_ONCE = 1
 #: A runner writes once a second; one strategy batch may take a minute.
 SILENT_S = 90.0
 #: Nobody claimed it, and nobody was heard of with another for so long: there is no worker.
 UNCLAIMED_S = 120.0
+#: Who asked, where the schedule did.
+BACKGROUND = "schedule"
 SILENT = f"Its runner was not heard of for {SILENT_S:g} s; verify again."
 UNCLAIMED = (
     f"No worker took it within {UNCLAIMED_S:g} s; look whether the worker runs, then verify again."
@@ -28,8 +28,8 @@ UNCLAIMED = (
 #: The rival that may win: another person who asked. Then there is no row.
 ASK = """
 INSERT INTO scheduling_verification (portfolio_id, state, requested_by, requested_at, sentence,
-                                     verdict)
-VALUES (%(portfolio)s, 'waiting', %(actor)s::text, clock_timestamp(), '', '{}')
+                                     verdict, "full")
+VALUES (%(portfolio)s, 'waiting', %(actor)s::text, clock_timestamp(), '', '{}', %(full)s)
 ON CONFLICT (portfolio_id) WHERE state IN ('waiting', 'running') DO NOTHING
 RETURNING id
 """
@@ -46,6 +46,31 @@ WHERE (v.state = 'running'
            WHERE b.heard_at >= clock_timestamp() - make_interval(secs => %(unclaimed_s)s)))
 """
 
+#: Portfolios without a verification for so long, those verified longest ago first. What was begun
+#: in the background ends by itself, and the next one goes on from there.
+ASK_DUE = """
+INSERT INTO scheduling_verification (portfolio_id, state, requested_by, requested_at, sentence,
+                                     verdict, limit_s)
+SELECT p.id, 'waiting', %(actor)s::text, clock_timestamp(), '', '{}', %(limit_s)s::float
+FROM portfolios_portfolio p
+JOIN scheduling_run r ON r.portfolio_id = p.id
+CROSS JOIN LATERAL (
+    SELECT coalesce(max(v.requested_at), '-infinity') AS at FROM scheduling_verification v
+    WHERE v.portfolio_id = p.id
+) asked
+LEFT JOIN LATERAL (
+    SELECT max(a.seq) AS seq FROM scheduling_verificationanchor a WHERE a.portfolio_id = p.id
+) verified ON true
+WHERE p.archived_at IS NULL AND r.last_seq >= p.first_seq
+  AND asked.at < clock_timestamp() - make_interval(secs => %(every_s)s)
+  AND r.last_seq > coalesce(verified.seq, 0)
+ORDER BY asked.at, p.id
+LIMIT %(most)s
+-- The concurrent writer: a person who asks. Then theirs is the one.
+ON CONFLICT (portfolio_id) WHERE state IN ('waiting', 'running') DO NOTHING
+RETURNING id
+"""
+
 #: Two runners that look at once would both find nobody busy: one looks after the other.
 ONE_LOOKS = "LOCK TABLE scheduling_verification IN SHARE ROW EXCLUSIVE MODE"
 
@@ -55,9 +80,9 @@ UPDATE scheduling_verification v SET state = 'running', runner = %(runner)s,
 FROM portfolios_portfolio p
 WHERE p.id = v.portfolio_id
   AND v.id = (SELECT w.id FROM scheduling_verification w WHERE w.state = 'waiting'
-              ORDER BY w.id LIMIT 1)
+              ORDER BY w.limit_s IS NOT NULL, w.id LIMIT 1)  -- a person's first
   AND (SELECT count(*) FROM scheduling_verification b WHERE b.state = 'running') < %(most)s
-RETURNING v.id, p.id AS portfolio, p.name
+RETURNING v.id, p.id AS portfolio, p.name, v."full", v.limit_s
 """
 
 #: No row: it was taken for dead meanwhile, and what it would write counts no more.
@@ -74,20 +99,27 @@ UPDATE scheduling_verification SET state = %(state)s::text, finished_at = clock_
     from_seq = coalesce(%(from_seq)s, from_seq), at_seq = coalesce(%(at_seq)s, at_seq),
     to_seq = coalesce(%(to_seq)s, to_seq)
 WHERE id = %(verification)s AND runner = %(runner)s AND state = 'running'
-RETURNING portfolio_id
+RETURNING portfolio_id, limit_s IS NOT NULL AS background
 """
 
 
-def ask(portfolio: int, actor: str) -> Recipe[int | None]:
+def ask(portfolio: int, actor: str, *, full: bool = False) -> Recipe[int | None]:
     """Return the number of a new verification, or None where one is under way."""
     yield from end_abandoned()
-    row = yield from one(ASK, portfolio=portfolio, actor=actor[:150])
+    row = yield from one(ASK, portfolio=portfolio, actor=actor[:150], full=full)
     if row is None:
         return None
     yield from audit(
         "verification_requested", portfolio=portfolio, actor=actor, verification=row.id
     )
     return int(row.id)
+
+
+def ask_due(every_s: float, limit_s: float, most: int) -> Recipe[int]:
+    """Ask for the verifications that are due in the background; return how many."""
+    yield from end_abandoned()
+    rows = yield from call(ASK_DUE, actor=BACKGROUND, every_s=every_s, limit_s=limit_s, most=most)
+    return len(rows)
 
 
 def end_abandoned() -> Recipe[None]:
@@ -101,11 +133,12 @@ def end_abandoned() -> Recipe[None]:
     )
 
 
-def claim(runner: UUID) -> Recipe[Row | None]:
-    """Take the oldest that waits: (id, portfolio, name). None: nothing waits, or enough run."""
+def claim(runner: UUID, most: int = 1) -> Recipe[Row | None]:
+    """Take the oldest that waits: (id, portfolio, name, full, limit_s). None: nothing waits, or
+    `most` run already."""
     yield from call(ONE_LOOKS)
     yield from end_abandoned()
-    return (yield from one(CLAIM, runner=runner, most=MOST_AT_ONCE))
+    return (yield from one(CLAIM, runner=runner, most=most))
 
 
 def heard(verification: int, runner: UUID, from_seq: int, at_seq: int, to_seq: int) -> Recipe[bool]:
@@ -138,6 +171,8 @@ def end(
     )
     if row is None:
         return False
+    if row.background and state == "identical":
+        return True  # one line an hour for each portfolio would bury the others
     yield from audit(
         "verified",
         portfolio=row.portfolio_id,

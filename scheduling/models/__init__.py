@@ -8,7 +8,12 @@ from scheduling.models.node import Lease, Node, NodeReport, NodeStatus, Resilien
 from scheduling.models.run import Phase, Run, Tenure
 from scheduling.models.timeline import DatabaseTimeline, VanishedCommits
 from scheduling.models.tokens import ApiToken, NodeToken, Scope
-from scheduling.models.verification import OPEN_STATES, Verification, VerificationState
+from scheduling.models.verification import (
+    OPEN_STATES,
+    Verification,
+    VerificationAnchor,
+    VerificationState,
+)
 
 __all__ = [
     "ACTIVE_STATES",
@@ -38,5 +43,6 @@ __all__ = [
     "Tenure",
     "VanishedCommits",
     "Verification",
+    "VerificationAnchor",
     "VerificationState",
 ]

@@ -1,4 +1,4 @@
-"""Verifications that were asked for, how far each is, and what came of it."""
+"""Verifications that were asked for, how far each is, what came of it, and where one can go on."""
 
 from __future__ import annotations
 
@@ -33,6 +33,12 @@ class Verification(models.Model):
     )
     requested_by = models.CharField(max_length=150, blank=True, default="")
     requested_at = models.DateTimeField()
+    full = models.BooleanField(
+        default=False, db_default=False, help_text="From the first event, whatever the anchors say."
+    )
+    limit_s = models.FloatField(
+        null=True, help_text="Ends after this time; the next one goes on. Null: when it is done."
+    )
     # Written by whoever runs it.
     runner = models.UUIDField(null=True, help_text="Who claimed it; nobody else may write.")
     started_at = models.DateTimeField(null=True)
@@ -56,3 +62,32 @@ class Verification(models.Model):
 
     def __str__(self) -> str:
         return f"verification {self.pk} of {self.portfolio_id}: {self.state}"
+
+
+class VerificationAnchor(models.Model):
+    """Where a verification ended identical, with what the next one needs to go on from there.
+
+    Everything up to `seq` was replayed and compared. The digest of the inputs and the sums of the
+    stored rows say whether that still holds: docs/mechanisms/verification.md.
+    """
+
+    portfolio = models.ForeignKey(
+        "portfolios.Portfolio", on_delete=models.CASCADE, related_name="anchors", db_index=False
+    )
+    seq = models.BigIntegerField(help_text="Verified up to and including this event.")
+    epoch = models.BigIntegerField(help_text="Whose revision has made the state.")
+    state = models.BinaryField(help_text="Of the replay, after `seq`.")
+    at = models.DateTimeField(help_text="When it was verified.")
+    counts = models.JSONField(help_text="What was compared from the first event on.")
+    open_orders = models.JSONField(help_text="(seq, index) of each order that waits for its fill.")
+    inputs = models.CharField(max_length=64, help_text="Digest of the recorded inputs up to `seq`.")
+    sums = models.JSONField(help_text="Rows and total of hashes, by kind, up to `seq`.")
+
+    class Meta:
+        ordering = ["portfolio_id", "-seq", "-epoch"]
+        constraints = [
+            models.UniqueConstraint(fields=["portfolio", "seq", "epoch"], name="anchor_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"verified to seq {self.seq}"

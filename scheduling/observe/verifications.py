@@ -79,6 +79,18 @@ class VerificationLine:
         return (self.verdict or {}).get("state_digest")
 
     @property
+    def replayed(self) -> dict[str, Any]:
+        """Return what of it was replayed now, and which count of events is recorded."""
+        names = (
+            "events_replayed",
+            "replayed_from_seq",
+            "verified_before_at",
+            "events_counted_from",
+            "events_digest",
+        )
+        return {name: (self.verdict or {}).get(name) for name in names}
+
+    @property
     def took_s(self) -> float | None:
         """Return how long it took."""
         return (self.verdict or {}).get("took_s")

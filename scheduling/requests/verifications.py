@@ -11,13 +11,16 @@ from scheduling.models import OPEN_STATES, Verification
 from scheduling.requests.named import present
 
 
-def verify(name: str, *, actor: str) -> Verification:
-    """Ask for a verification of the portfolio as of its newest commit. It runs on meanwhile."""
+def verify(name: str, *, actor: str, full: bool = False) -> Verification:
+    """Ask for a verification of the portfolio as of its newest commit. It runs on meanwhile.
+
+    The replay begins at the newest anchor that holds; with `full` at the first event.
+    """
     from django_q.tasks import async_task  # a model of its own, so not before the apps are ready
 
     portfolio = present(name)
     with transaction.atomic():
-        asked = run(ask(portfolio.pk, actor))
+        asked = run(ask(portfolio.pk, actor, full=full))
         if asked is not None:
             # In the same transaction: the queue is a table of this database.
             async_task("scheduling.tasks.verify", task_name=f"verify {name}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,7 +19,8 @@ from portfolios.feeds import UnknownFeed, open_feed
 from portfolios.feeds.base import Feed
 from portfolios.feeds.clock import Segment
 from portfolios.runtime.spec import Spec
-from portfolios.verify.values import CannotVerify, Recorded, Stretch
+from portfolios.verify.uninterrupted import merged
+from portfolios.verify.values import CannotVerify, KeptFrom, Recorded, Stretch
 from scheduling.decide.history import KINDS, Now, Owned, TrailLine, disagreement
 from scheduling.enact.recipe import django_cursor
 from scheduling.errors import NotFound, SnapshotUnavailable
@@ -66,8 +69,47 @@ WHERE e.portfolio_id = %(portfolio)s AND e.kind = ANY(%(kinds)s)
 ORDER BY e.id
 """
 
+#: The first seq of the lowest partition of each kind of record: older ones were archived.
+KEPT_FROM = """
+SELECT t.relname AS table, min(
+    CASE WHEN position('(MINVALUE)' IN b.bound) > 0 THEN 0
+         ELSE substring(b.bound FROM 'FROM [^0-9]*([0-9]+)')::bigint END) AS seq
+FROM pg_inherits i
+JOIN pg_class t ON t.oid = i.inhparent
+JOIN pg_class c ON c.oid = i.inhrelid
+CROSS JOIN LATERAL (SELECT pg_get_expr(c.relpartbound, c.oid) AS bound) b
+WHERE t.relname IN ('portfolios_order', 'portfolios_fill', 'portfolios_equitypoint')
+  AND NOT i.inhdetachpending
+GROUP BY t.relname
+"""
+
 #: Equity points older than this are dropped; an hour more, since that goes on while we look.
 EQUITY_KEPT = timedelta(days=30) - timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the run is a function of, beside the events, as plain values."""
+
+    fixed: tuple[Any, ...]  #: what never changes: uid, starting cash, first seq, feed
+    tenures: tuple[tuple[Any, ...], ...]  #: (epoch, from_seq, …) of those with a first commit
+    suppressed: tuple[tuple[int, int], ...]
+    segments: tuple[tuple[int, int, float], ...]
+
+    def digest(self, seq: int, epoch: int) -> str | None:
+        """Return the digest of the inputs up to `seq`, when the revision of `epoch` had made the
+        state; None where a later epoch began before."""
+        if any(t[0] > epoch and t[1] < seq for t in self.tenures):
+            return None
+        told = [
+            self.fixed,
+            [t for t in self.tenures if t[0] <= epoch],
+            [(first, min(last, seq)) for first, last in self.suppressed if first <= seq],
+            # The event at a segment's first seq was released by the segment before it.
+            [s for n, s in enumerate(self.segments) if n == 0 or s[0] < seq],
+        ]
+        text = json.dumps(told, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +126,7 @@ class Evidence:
     history: str | None  #: what disagrees between audit trail, tenures and run
     epochs: int
     handoffs: int  #: that changed an owner or a revision, up to the event compared to
+    inputs: Inputs
 
 
 class _Rows:
@@ -100,12 +143,18 @@ class _Rows:
         self.tenures: list[Any] = cursor.execute(TENURES, where).fetchall()
         self.suppressed: list[Any] = cursor.execute(SUPPRESSED, where).fetchall()
         self.trail: list[Any] = cursor.execute(TRAIL, where).fetchall()
+        kept = {row.table: row.seq for row in cursor.execute(KEPT_FROM.encode()).fetchall()}
+        self.kept_from = KeptFrom(
+            orders=kept.get("portfolios_order") or 0,
+            fills=kept.get("portfolios_fill") or 0,
+            equity=kept.get("portfolios_equitypoint") or 0,
+        )
 
 
 def gather(which: str | int, to_seq: int | None = None) -> Evidence:
     """Return what is recorded of the portfolio up to `to_seq`, or up to its newest commit.
 
-    Four statements, one snapshot. Raise NotFound, CannotVerify with a sentence where evidence is
+    Five statements, one snapshot. Raise NotFound, CannotVerify with a sentence where evidence is
     missing, SnapshotUnavailable where the database does not answer.
     """
     rows = _read(which)
@@ -137,10 +186,36 @@ def gather(which: str | int, to_seq: int | None = None) -> Evidence:
             to_seq=last,
             state=bytes(p.state or b"") if last == p.last_seq else None,
             equity_from_us=int((p.taken_at - EQUITY_KEPT).timestamp() * 1e6),
+            kept_from=rows.kept_from,
         ),
         history=_disagreement(rows),
         epochs=p.epoch,
         handoffs=len(_handoffs(rows, last)),
+        inputs=_inputs(rows),
+    )
+
+
+def _inputs(rows: _Rows) -> Inputs:
+    p = rows.portfolio
+    return Inputs(
+        fixed=(str(p.uid), str(p.starting_cash), p.first_seq, p.feed, p.feed_sha),
+        tenures=tuple(
+            (
+                t.epoch,
+                t.from_seq,
+                t.revision,
+                t.node,
+                t.strategy,
+                t.strategy_version,
+                t.config,
+                t.symbols,
+                t.limits,
+            )
+            for t in rows.tenures
+            if t.first_commit_at
+        ),
+        suppressed=tuple(merged((row.from_seq, row.to_seq) for row in rows.suppressed)),
+        segments=tuple((int(s), int(us), float(rate)) for s, us, rate in p.segments),
     )
 
 

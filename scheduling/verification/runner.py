@@ -22,6 +22,7 @@ from scheduling.errors import Refused
 from scheduling.verification.verifying import verify_portfolio
 
 HEARD_EVERY_S = 0.5
+LOW_PRIORITY = 10  #: nice value of a runner: nodes may live on the same machine
 
 
 class TakenForDead(Exception):
@@ -38,13 +39,28 @@ def start_runner() -> int:
 def work_off() -> int:
     """Run what waits, one after the other, until nothing does. Return how many it were."""
     runner, done = uuid4(), 0
-    while (row := run(claim(runner))) is not None:
-        run_one(row.id, row.portfolio, runner)
+    while (row := run(claim(runner, most_at_once()))) is not None:
+        run_one(row.id, row.portfolio, runner, full=row.full, limit_s=row.limit_s)
         done += 1
     return done
 
 
-def run_one(verification: int, portfolio: int, runner: UUID) -> None:
+def most_at_once() -> int:
+    """Return how many verifications run in parallel, each by a runner of its own: one for each
+    processor of this machine. They yield to whatever else wants it (`LOW_PRIORITY`)."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(len(os.sched_getaffinity(0)), 1)
+    return os.cpu_count() or 1
+
+
+def run_one(
+    verification: int,
+    portfolio: int,
+    runner: UUID,
+    *,
+    full: bool = False,
+    limit_s: float | None = None,
+) -> None:
     """Run one that was claimed, and write what came of it, whatever that is."""
     said_at = 0.0
 
@@ -56,7 +72,7 @@ def run_one(verification: int, portfolio: int, runner: UUID) -> None:
                 raise TakenForDead
 
     try:
-        verdict = verify_portfolio(portfolio, progress=told)
+        verdict = verify_portfolio(portfolio, progress=told, full=full, limit_s=limit_s)
     except TakenForDead:
         return
     except Refused as refused:

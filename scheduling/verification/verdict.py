@@ -21,6 +21,7 @@ class Verdict:
     taken_at: datetime
     took_s: float
     notes: tuple[str, ...]  #: what could not be compared, and why
+    verified_at: datetime | None = None  #: of the anchor at which the replay began
 
     @property
     def identical(self) -> bool:
@@ -40,7 +41,17 @@ class Verdict:
             f"identical over {self._events()}, {_many(counts.orders, 'order')},"
             f" {_many(counts.fills, 'fill')}, {_many(counts.equity, 'equity point')},"
             f" {_many(self.handoffs, 'handoff')},"
-            f" seq {self.compared.from_seq:,}–{self.compared.to_seq:,}"
+            f" seq {self.compared.from_seq:,}–{self.compared.to_seq:,}{self._part()}"
+        )
+
+    def _part(self) -> str:
+        """Return how much of it was replayed now, "" where all was."""
+        if self.verified_at is None:
+            return ""
+        return (
+            f"; {self.compared.replayed:,} of the events replayed now, from seq"
+            f" {self.compared.replayed_from:,}, the others verified by"
+            f" {self.verified_at:%Y-%m-%d %H:%M:%S}Z"
         )
 
     def _events(self) -> str:
@@ -63,7 +74,9 @@ class Verdict:
             "from_seq": compared.from_seq,
             "to_seq": compared.to_seq,
             "events": counts.events if recorded is None else recorded.events,
-            "events_replayed": counts.events,
+            "events_replayed": compared.replayed,
+            "replayed_from_seq": compared.replayed_from,
+            "verified_before_at": self.verified_at,
             "events_counted_from": None if recorded is None else recorded.since,
             "events_digest": None if recorded is None else recorded.digest_text,
             "orders": counts.orders,

@@ -13,6 +13,7 @@ MODULES = [
     f"scheduling.{name}"
     for name in (
         "enact.alerts",
+        "enact.anchors",
         "enact.audit",
         "enact.commit",
         "enact.deaths",
@@ -45,9 +46,10 @@ MODULES = [
         "passes.balance",
         "passes.lock",
         "passes.sweep",
+        "verification.anchors",
         "verification.evidence",
     )
-] + ["portfolios.verify.stored"]
+] + ["portfolios.verify.stored", "portfolios.verify.sums"]
 VERB = re.compile(r"^\s*(SELECT|INSERT|UPDATE|WITH|DELETE)\b")
 PARAMETER = re.compile(r"%\((\w+)\)[sb]")
 

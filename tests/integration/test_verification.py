@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import timedelta
 from decimal import Decimal
@@ -26,6 +27,7 @@ from portfolios.models import (
     Suppression,
 )
 from portfolios.runtime.engine import EQUITY_STEP_US
+from portfolios.runtime.events import Event as MarketEvent
 from portfolios.runtime.messages import Batch, Load, Reply
 from portfolios.runtime.state import decode_state, encode_state
 from portfolios.verify.process import Ended, in_this_process, own_process
@@ -54,9 +56,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verifying, "own_process", lambda **_: nullcontext(in_this_process()))
 
 
-@pytest.fixture
-def world() -> tuple[Portfolio, Daemon]:
-    """Return a portfolio that was moved, suppressed, reloaded and taken over, and its owner."""
+@pytest.fixture(params=["from the first event", "from an anchor"])
+def world(request: pytest.FixtureRequest) -> tuple[Portfolio, Daemon]:
+    """Return a portfolio that was moved, suppressed, reloaded and taken over, and its owner.
+
+    Once as it is, once verified before: what is changed then lies before an anchor.
+    """
     one, two = a_node("node-1"), a_node("node-2")
     config = {"fast": 1, "slow": 2}
     a_running(NAME, one, events=4_000, strategy="sma_cross", config=config, symbols=SYMBOLS)
@@ -69,6 +74,8 @@ def world() -> tuple[Portfolio, Daemon]:
     assert two.commit(NAME, 3_000) == "ok"
     again = a_node("node-2")
     assert again.commit(NAME, 2_000) == "ok"
+    if request.param == "from an anchor":
+        assert verify_portfolio(NAME).identical
     return Portfolio.objects.get(name=NAME), again
 
 
@@ -113,7 +120,7 @@ def the_order(portfolio: Portfolio, **which: Any) -> Order:
 
 
 def test_what_was_moved_suppressed_reloaded_and_taken_over_is_identical(trader: Portfolio) -> None:
-    verdict = verify_portfolio(NAME)
+    verdict = verify_portfolio(NAME, full=True)
     assert verdict.identical and verdict.notes == ()
     counts = verdict.compared.counts
     assert counts.orders == Order.objects.filter(portfolio=trader).count() > 50
@@ -131,9 +138,9 @@ def test_what_was_moved_suppressed_reloaded_and_taken_over_is_identical(trader: 
 def test_a_process_of_its_own_comes_to_the_same(
     trader: Portfolio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = verify_portfolio(NAME)
+    here = verify_portfolio(NAME, full=True)
     monkeypatch.setattr(verifying, "own_process", own_process)
-    there = verify_portfolio(NAME)
+    there = verify_portfolio(NAME, full=True)
     assert there.identical
     assert there.compared == here.compared
 
@@ -200,14 +207,14 @@ def test_what_lies_behind_where_it_ends_is_not_counted(trader: Portfolio) -> Non
 def test_wherever_a_window_ends_every_row_is_compared_once(
     trader: Portfolio, monkeypatch: pytest.MonkeyPatch, rows: Any, at: str
 ) -> None:
-    whole = verify_portfolio(NAME).compared
+    whole = verify_portfolio(NAME, full=True).compared
     seqs = list(rows.objects.filter(portfolio=trader).order_by(at).values_list(at, flat=True))
     window = seqs[len(seqs) // 2] - trader.first_seq + 1  # the first one ends at a row
     monkeypatch.setattr("portfolios.verify.verify.WINDOW", window)
-    assert verify_portfolio(NAME).compared == whole
+    assert verify_portfolio(NAME, full=True).compared == whole
     last = rows.objects.filter(portfolio=trader).latest(at)
     last.delete()
-    assert difference(verify_portfolio(NAME)).seq == getattr(last, at)
+    assert difference(verify_portfolio(NAME, full=True)).seq == getattr(last, at)
 
 
 def test_a_neighbours_rows_are_not_its_own(world: tuple[Portfolio, Daemon]) -> None:
@@ -238,7 +245,7 @@ def test_a_change_of_the_feeds_rate_is_an_input_too(world: tuple[Portfolio, Daem
 
 def test_progress_is_told_piece_by_piece(trader: Portfolio) -> None:
     told: list[tuple[int, int, int]] = []
-    verify_portfolio(NAME, progress=lambda *seqs: told.append(seqs))
+    verify_portfolio(NAME, full=True, progress=lambda *seqs: told.append(seqs))
     first, last = trader.first_seq, trader.first_seq + 13_999
     assert {(a, b) for a, _, b in told} == {(first, last)}
     reached = [at for _, at, _ in told]
@@ -419,10 +426,21 @@ def test_a_suppressed_range_that_was_shifted(trader: Portfolio, by: int) -> None
     assert "suppressed" in (found.found, found.wanted)
 
 
+def unremarkable(seen: Sequence[MarketEvent]) -> MarketEvent:
+    """Return one that is neither an equity point nor the newest price."""
+    return next(
+        event
+        for before, event in pairwise(seen[:-1])
+        if event.released // EQUITY_STEP_US == before.released // EQUITY_STEP_US
+    )
+
+
 def test_an_event_of_the_log_that_the_fleet_lost() -> None:
     one = a_node("node-1")
     canary = a_running(NAME, one, events=100)
-    one.commit(NAME, 100, lose=canary.first_seq + 150)
+    first = canary.first_seq + 100
+    seen = open_feed().read_for(None, first, first + 99, segments_of(canary.feed))
+    one.commit(NAME, 100, lose=unremarkable(seen).seq)
     found = difference(verify_portfolio(NAME))
     assert (found.kind, found.field) == ("state", "account.processed.events")
     assert (found.found, found.wanted) == ("199", "200")
@@ -433,12 +451,7 @@ def test_an_event_that_a_trader_lost_is_noticed_though_it_decided_nothing() -> N
     holder = a_running(NAME, one, events=2_000, strategy="buy_and_hold", symbols=["KO"])
     first = holder.first_seq + 2_000
     seen = open_feed().read_for(frozenset(["KO"]), first, first + 3_999, segments_of(holder.feed))
-    lost = next(  # neither an equity point nor the newest price
-        event
-        for before, event in pairwise(seen[:-1])
-        if event.released // EQUITY_STEP_US == before.released // EQUITY_STEP_US
-    )
-    one.commit(NAME, 4_000, lose=lost.seq)
+    one.commit(NAME, 4_000, lose=unremarkable(seen).seq)
     found = difference(verify_portfolio(NAME))
     assert (found.kind, found.field) == ("state", "account.processed.events")
     assert int(found.found) == int(found.wanted) - 1
@@ -466,7 +479,7 @@ def test_the_count_that_is_told_is_the_recorded_one(trader: Portfolio) -> None:
     recorded = decode_state(bytes(Checkpoint.objects.get(portfolio=trader).state))
     assert recorded.account.processed is not None
     events = recorded.account.processed.events
-    verdict = verify_portfolio(NAME)
+    verdict = verify_portfolio(NAME, full=True)
     assert verdict.sentence.startswith(f"identical over {events} events, ")
     document = verdict.document()
     assert document["events"] == document["events_replayed"] == events
@@ -632,7 +645,7 @@ def test_equity_that_is_no_longer_kept_is_said_and_not_missed(
     points = list(EquityPoint.objects.filter(portfolio=trader))
     monkeypatch.setattr(evidence, "EQUITY_KEPT", timedelta(days=-40))  # as if a month had passed
     points[0].delete()
-    verdict = verify_portfolio(NAME)
+    verdict = verify_portfolio(NAME, full=True)
     assert verdict.identical
     counts = verdict.compared.counts
     assert (counts.equity, counts.equity_dropped) == (len(points) - 1, 1)
@@ -659,7 +672,7 @@ def test_where_a_strategy_fails_the_fleet_went_on(
 
     here = in_this_process()
     monkeypatch.setattr(verifying, "own_process", lambda **_: nullcontext(ask))
-    found = difference(verify_portfolio(NAME))
+    found = difference(verify_portfolio(NAME, full=True))
     assert (found.kind, found.found) == ("replay", "a commit")
     assert found.wanted == "a failure: it did not answer within 60 s and was ended"
     assert "epoch 2 on node-2" in found.where

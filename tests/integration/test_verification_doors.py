@@ -1,7 +1,8 @@
-"""Verifications that are asked for: one at a time, worked off, and never for ever under way."""
+"""Verifications that are asked for: a few at a time, and never under way indefinitely."""
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
@@ -120,13 +121,28 @@ def test_a_viewer_may_look_and_not_ask(viewer: Caller) -> None:
 
 
 def test_no_more_run_at_once_than_the_limit_and_the_oldest_goes_first(operator: Caller) -> None:
+    for name in ("two", "three"):
+        a_portfolio(name)
+    for name in ("canary-1", "two", "three"):
+        operator.post(f"portfolios/{name}/verification/")
+    names = [found.name for _ in range(2) if (found := run(claim(uuid4(), 2))) is not None]
+    assert names == ["canary-1", "two"]
+    assert run(claim(uuid4(), 2)) is None
+    assert Verification.objects.get(portfolio__name="three").state == "waiting"
+
+
+def test_as_many_run_at_once_as_there_are_processors(
+    operator: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
+    assert runner.most_at_once() == 3
+    monkeypatch.setattr(runner, "most_at_once", lambda: 2)
     a_portfolio("two")
-    operator.post(PATH)
     operator.post("portfolios/two/verification/")
-    first = run(claim(uuid4()))
-    assert first is not None and first.name == "canary-1"
-    assert run(claim(uuid4())) is None
-    assert Verification.objects.get(portfolio__name="two").state == "waiting"
+    assert run(claim(uuid4())) is not None  # another runner's
+    operator.post(PATH)
+    assert work_off() == 1
+    assert operator.get(PATH).json()["state"] == "identical"
 
 
 def test_progress_is_shown_while_it_runs(operator: Caller, viewer: Caller) -> None:
@@ -272,7 +288,7 @@ def test_a_runner_that_was_taken_for_dead_stops_and_writes_nothing(
 ) -> None:
     went_on: list[int] = []
 
-    def slow(portfolio: int, progress: Any) -> None:
+    def slow(portfolio: int, progress: Any, **how: Any) -> None:
         Verification.objects.update(state="failed", sentence="taken for dead")
         progress(1, 2, 3)
         went_on.append(portfolio)
@@ -289,7 +305,7 @@ def test_a_runner_works_off_all_that_waits_and_says_how_far_it_is(
 ) -> None:
     seen: list[int | None] = []
 
-    def told(portfolio: int, progress: Any) -> Any:
+    def told(portfolio: int, progress: Any, **how: Any) -> Any:
         progress(1, 2, 3)
         seen.append(Verification.objects.get(portfolio=portfolio).at_seq)
         raise Refused("cannot_verify", "enough")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from django.core.management.base import CommandParser
 
 from scheduling.management.base import GinkgoCommand
 from scheduling.node_daemon.dying import die_with_parent
-from scheduling.verification.runner import work_off
+from scheduling.verification.runner import LOW_PRIORITY, work_off
 
 
 class Command(GinkgoCommand):
@@ -22,5 +23,6 @@ class Command(GinkgoCommand):
         """Work off what waits."""
         if options["parent"]:
             die_with_parent(options["parent"])
+        os.nice(LOW_PRIORITY)
         done = work_off()
         self.show({"verified": done}, f"{done} verified")

@@ -1,4 +1,4 @@
-"""manage.py verify_portfolio NAME [--all] [--to SEQ]"""
+"""manage.py verify_portfolio NAME [--all] [--to SEQ] [--full]"""
 
 from __future__ import annotations
 
@@ -36,13 +36,18 @@ class Command(GinkgoCommand):
         parser.add_argument(
             "--to", metavar="SEQ", type=positive_int, help="stop after this event of the log"
         )
+        parser.add_argument(
+            "--full",
+            action="store_true",
+            help="replay from the first event, not only what is new since the last verification",
+        )
 
     def act(self, options: dict[str, Any]) -> None:
         """Verify, show the verdicts, and end with 1 if one is not identical."""
         if bool(options["name"]) == options["all"]:
             raise CommandError("Give the NAME of one portfolio, or --all.", returncode=2)
         if options["name"]:
-            document = _verified(options["name"], options["to"])
+            document = _verified(options["name"], options["to"], options["full"])
             if document["state"] != "identical":
                 code = "different" if document["state"] == "different" else "cannot_verify"
                 said = document["sentence"] if self.as_json else _lines(document)
@@ -50,7 +55,7 @@ class Command(GinkgoCommand):
             return self.show(document, _lines(document))
         documents = []
         for name in _present():
-            documents.append(_verified(name, options["to"]))
+            documents.append(_verified(name, options["to"], options["full"]))
             if not self.as_json:
                 self.stdout.write(_lines(documents[-1], named=True))
         unlike = [d["portfolio"] for d in documents if d["state"] != "identical"]
@@ -66,11 +71,11 @@ def _present() -> list[str]:
     return list(names)
 
 
-def _verified(name: str, to_seq: int | None) -> dict[str, Any]:
+def _verified(name: str, to_seq: int | None, full: bool) -> dict[str, Any]:
     """Return the document of a verdict, or of why there can be none."""
     try:
         with _bar(name) as told:
-            return verify_portfolio(name, to_seq, told).document()
+            return verify_portfolio(name, to_seq, told, full=full).document()
     except NotFound:
         raise
     except Refused as refused:

@@ -1,0 +1,26 @@
+"""Verifications by schedule: what is new since the last one stays little, and a difference is found
+without anybody having asked."""
+
+from __future__ import annotations
+
+from django.conf import settings
+
+from scheduling.enact.recipe import run
+from scheduling.enact.verifications import ask_due
+from scheduling.verification.runner import start_runner
+
+#: The longest one of them replays. A portfolio that needs more goes on the next time.
+LIMIT_S = 60.0
+#: In one pass; a pass comes every five minutes.
+MOST = 20
+
+
+def ask_for_due() -> int:
+    """Ask for what is due, start a runner for it, and return how many it were."""
+    every_s = settings.GINKGO.verify_interval_s
+    if every_s == 0:
+        return 0
+    asked = run(ask_due(every_s, LIMIT_S, MOST))
+    if asked:
+        start_runner()
+    return asked
