@@ -13,8 +13,10 @@ has connections of its own too: a lock that a frozen process holds must not use 
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from ginkgo_site.deadline import AsyncConnection
@@ -47,11 +49,30 @@ class GatewayPool(AsyncConnectionPool[Any]):
         """Take a connection back."""
         await super().putconn(conn)
         if conn.silent:
-            for each in list(_pools.values()):
-                await each.drain()
+            await _renew_all(conn)
 
 
 _pools: dict[str, GatewayPool] = {}
+_renewed_at = 0.0
+
+
+async def _renew_all(dead: AsyncConnection) -> None:
+    """Replace every connection of every pool, unless that was done since `dead` was answered."""
+    global _renewed_at
+    if dead.answered_at > _renewed_at:
+        _renewed_at = time.monotonic()
+        for each in list(_pools.values()):
+            await each.drain()
+
+
+async def _check(connection: AsyncConnection) -> None:
+    """Raise unless the connection lives. A dead one is hardly the only one: a request that came
+    to the next dead one would wait a second, and two for the one after it."""
+    try:
+        await connection.check()
+    except psycopg.OperationalError:
+        await _renew_all(connection)
+        raise
 
 
 def pool() -> GatewayPool:
@@ -99,7 +120,7 @@ async def open_pools() -> None:
             timeout=5.0,
             reconnect_timeout=0,
             max_idle=120,
-            check=AsyncConnection.check,
+            check=_check,
             configure=_configure_step if name == "steps" else _configure,
             kwargs={"autocommit": True, "prepare_threshold": 1},
         )

@@ -843,3 +843,29 @@ def no_connection(*_: Any, **__: Any) -> Any:
     from psycopg_pool import PoolTimeout
 
     raise PoolTimeout("no connection in 5 s")
+
+
+def test_one_dead_connection_tells_of_all_so_that_no_request_comes_to_the_next(
+    node: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ginkgo_site.deadline.FRESH_S", -1.0)
+
+    async def scenario() -> float:
+        async with AsyncExitStack() as all_of_them:
+            taken = [
+                await all_of_them.enter_async_context(pool().connection()) for _ in range(SIZE)
+            ]
+            dead = [connection.info.backend_pid for connection in taken]
+        await asyncio.to_thread(end_sessions, dead)
+        began = asyncio.get_running_loop().time()
+        async with pool().connection() as connection:
+            await connection.execute("SELECT 1")
+        return asyncio.get_running_loop().time() - began
+
+    # By itself the pool waits 1 s before it looks at a third one, and 2 s before a fourth.
+    assert serve(scenario) < 2.5
+
+
+def end_sessions(pids: list[int]) -> None:
+    with psycopg.connect(conninfo(), autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(p, 5000) FROM unnest(%s) p", [pids])
