@@ -27,7 +27,7 @@ FAILPOINT = (
     r"(?:(web|watcher|worker)/)?([\w.*:?]+)=(error|exit|pause\((\d+(?:\.\d+)?)\))(?:@([1-9]\d*))?"
 )
 
-_HOST = re.compile(r"^(\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9a-fA-F:.]+\])$")
+_HOST = re.compile(r"(\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9a-fA-F:.]+\])")
 
 
 class WrongSetting(Exception):
@@ -275,7 +275,7 @@ def _secret_key(source: _Source) -> str | None:
 def _allowed_hosts(source: _Source) -> tuple[str, ...]:
     hosts = source.words("GINKGO_ALLOWED_HOSTS")
     for host in hosts:
-        if not _HOST.match(host):
+        if not _HOST.fullmatch(host):
             raise WrongSetting(
                 f"GINKGO_ALLOWED_HOSTS has {host!r}, which is not a host name: give names without "
                 "scheme or port, separated by commas, such as ginkgo.example.org,10.0.0.5."

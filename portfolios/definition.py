@@ -9,8 +9,9 @@ from typing import Any
 
 from portfolios.feeds import open_feed
 from portfolios.strategies import registry
+from portfolios.text import shown, unprintable_errors
 
-NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,78}[a-z0-9])?$")
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,78}[a-z0-9])?")
 LIMIT_QUANTITIES = ("largest_order", "largest_position")
 LIMIT_FLAGS = ("allow_short", "allow_negative_cash")
 LARGEST_CASH = Decimal(10) ** 15
@@ -25,13 +26,13 @@ def error(field: str, code: str, message: str) -> Error:
 
 def name_errors(name: Any) -> list[Error]:
     """Return what is wrong with a portfolio's name."""
-    if isinstance(name, str) and NAME.match(name):
+    if isinstance(name, str) and NAME.fullmatch(name):
         return []
     return [
         error(
             "name",
             "not_a_slug",
-            f"{str(name)[:80]!r} is no name: use small letters, digits and inner hyphens, "
+            f"{shown(name)} is not a valid name: use small letters, digits and inner hyphens, "
             "80 at most, such as energy-revert.",
         )
     ]
@@ -43,6 +44,7 @@ def configuration_errors(
     """Return everything that is wrong with a configuration, each with its field; [] if nothing."""
     errors = symbols_errors(symbols, feed)
     errors += limits_errors(limits)
+    errors += unprintable_errors("config", config)
     if not isinstance(config, Mapping):
         return [*errors, error("config", "wrong_type", "config is an object of parameters.")]
     if not isinstance(strategy, str):

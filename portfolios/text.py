@@ -21,6 +21,24 @@ def escaped(text: str) -> str:
     return UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
+def escaped_lines(text: str) -> str:
+    """Return `text` escaped but for its line breaks and tabs, for a terminal."""
+    return UNPRINTABLE.sub(_escape_but_breaks, text)
+
+
+def escaped_json(text: str) -> str:
+    """Return a JSON document with what JSON itself leaves as it is escaped too."""
+    return UNPRINTABLE.sub(_json_escape, text)
+
+
+def _escape_but_breaks(found: re.Match[str]) -> str:
+    return found[0] if found[0] in "\n\t" else ascii(found[0])[1:-1]
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    return found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}"
+
+
 def shown(value: Any, longest: int = 80) -> str:
     """Return a value in quotes for an error message: escaped, and cut off after `longest`."""
     text = str(value)

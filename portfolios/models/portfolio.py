@@ -77,6 +77,11 @@ class Portfolio(models.Model):
                 condition=Q(archived_at__isnull=True),
                 name="portfolio_name_once",
             ),
+            # A name with a line break in it is in no address: every page that links to it fails.
+            models.CheckConstraint(
+                condition=Q(name__regex=r"^[a-z0-9]([a-z0-9-]{0,78}[a-z0-9])?$"),
+                name="portfolio_name_plain",
+            ),
             models.CheckConstraint(condition=Q(weight__gte=1), name="portfolio_weight_positive"),
             models.CheckConstraint(condition=Q(first_seq__gte=1), name="portfolio_first_seq"),
         ]

@@ -17,14 +17,14 @@ KINDS = {
 }
 BOUNDS = {">=": "{} or more", ">": "over {}", "<=": "{} or less", "<": "under {}"}
 
-_EXPECTED = re.compile(r"Expected `([\w| ]+)`(?:, got `\w+`| (>=|>|<=|<) ([-\d.]+))$")
+_EXPECTED = re.compile(r"Expected `([\w| ]+)`(?:, got `\w+`| (>=|>|<=|<) ([-\d.]+))")
 
 
 def in_words(said: str, value: Any) -> str:
     """Return the sentence for what the decoder `said` of `value`; what is not known, as it is."""
     found = repr(value)
     shown = found if len(found) <= 40 else found[:37] + "…"
-    expected = _EXPECTED.match(said)
+    expected = _EXPECTED.fullmatch(said)
     if expected is None:
         wanted = "a decimal number" if said == "Invalid decimal string" else ""
         return f"is {shown}; give {wanted}" if wanted else said.replace("`", "")

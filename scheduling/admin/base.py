@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
+from portfolios.text import unprintable_errors
 from scheduling.api.permissions import may_act, may_read
 from scheduling.api.problems import DATABASE_AWAY
 from scheduling.errors import Refused, SnapshotUnavailable
@@ -95,6 +96,10 @@ class Act:
         if request.POST.get(CONFIRMED) != "yes":
             return self._ask(page, request, rows)
         fields = {name: str(value) for name, value in request.POST.items()}
+        wrong = unprintable_errors("reason", fields.get("reason", ""))
+        if wrong:
+            page.message_user(request, wrong[0]["message"], messages.ERROR)
+            return None
         for row in rows:
             level, sentence = self._do_one(row, request, fields)
             page.message_user(request, sentence, level)

@@ -10,6 +10,8 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from portfolios.text import unprintable_in
+
 
 class StrictSerializer(serializers.Serializer[Any]):
     """A body whose unknown fields are errors: a mistyped name must not be ignored in silence."""
@@ -33,13 +35,25 @@ class StrictSerializer(serializers.Serializer[Any]):
         return value
 
 
+def refuse_unprintable(data: Any) -> None:
+    """Raise ValidationError if a text, or a text within a JSON value, holds a control character."""
+    found = unprintable_in(data)
+    if found:
+        raise serializers.ValidationError(
+            f"holds the character U+{ord(found):04X}, which is a control or bidirectional "
+            "character: leave it out",
+            code="unprintable",
+        )
+
+
 class TextField(serializers.CharField):
-    """Text, and nothing that merely could be written as text."""
+    """Text, and nothing that merely could be written as text. One line without controls."""
 
     def to_internal_value(self, data: Any) -> str:
         """Return the text."""
         if not isinstance(data, str):
             self.fail("invalid")
+        refuse_unprintable(data)
         return super().to_internal_value(data)
 
 
@@ -105,9 +119,19 @@ class ObjectField(serializers.DictField):
     default_error_messages = {"not_a_dict": "must be a JSON object"}
     child = serializers.JSONField()
 
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the object. None of its texts holds a control character."""
+        refuse_unprintable(data)
+        return super().to_internal_value(data)
+
 
 class LabelsField(serializers.DictField):
     """A JSON object whose values are text."""
 
     default_error_messages = {"not_a_dict": "must be a JSON object whose values are texts"}
     child = TextField(max_length=200)
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the object. None of its names holds a control character."""
+        refuse_unprintable(list(data) if isinstance(data, dict) else data)
+        return super().to_internal_value(data)

@@ -22,6 +22,7 @@ from scheduling.api.bodies import (
     ReasonBody,
     ReloadBody,
     VerificationBody,
+    read_bodies,
     read_body,
 )
 from scheduling.api.described import described, described_list, query
@@ -87,7 +88,9 @@ class PortfolioList(ApiView):
 
     @described(PortfolioDocument, status=201, body=PortfolioBody, summary="Create a portfolio")
     def post(self, request: Request) -> Response:
-        """Create it; the next pass, which is woken, places it."""
+        """Create it, or all of a list or none; the next pass, which is woken, places them."""
+        if isinstance(request.data, list):
+            return _create_all(request.data, actor_of(request))
         new = requests.NewPortfolio(**read_body(request, PortfolioBody))
         portfolio = requests.create_portfolio(new, actor=actor_of(request))
         where = reverse("api:portfolio", kwargs={"name": portfolio.name})
@@ -96,6 +99,15 @@ class PortfolioList(ApiView):
             status=201,
             headers={"Location": request.build_absolute_uri(where)},
         )
+
+
+def _create_all(given: list[Any], actor: str) -> Response:
+    """Create a list of portfolios in one transaction. Their documents are at their addresses: to
+    read the fleet for each call would cost more than the call."""
+    requests.check_length(given)  # before each of a list that is too long is looked into
+    new = [requests.NewPortfolio(**one) for one in read_bodies(given, PortfolioBody)]
+    made = requests.create_portfolios(new, actor=actor)
+    return Response({"created": len(made), "names": [one.name for one in made]}, status=201)
 
 
 class PortfolioDetail(ApiView):

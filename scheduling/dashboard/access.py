@@ -12,6 +12,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
+from portfolios.text import unprintable_errors
 from scheduling.api.permissions import (
     OPERATOR_GROUP,
     VIEWER_GROUP,
@@ -64,6 +65,18 @@ def for_readers(view: View) -> View:
     return guarded
 
 
+#: Text areas with JSON, whose line breaks are its own; the form looks into what they hold.
+_JSON_AREAS = ("config", "limits", "selector")
+
+
+def _unprintable(request: HttpRequest) -> str:
+    """Return a sentence for the first field with a control or bidirectional character, or ""."""
+    for name, value in request.POST.items():
+        if name not in _JSON_AREAS and (errors := unprintable_errors(name, value)):
+            return errors[0]["message"]
+    return ""
+
+
 def for_operators(view: View) -> View:
     """Let operators in; a viewer who types the address by hand gets 403 with a sentence."""
 
@@ -78,6 +91,9 @@ def for_operators(view: View) -> View:
                 f"{request.user} is a viewer: only a member of the group {OPERATOR_GROUP} may do "
                 "this. Nothing was changed.",
             )
+        wrong = _unprintable(request)
+        if wrong:
+            return problem(request, 400, "A character that cannot be kept", wrong)
         return view(request, *args, **kwargs)
 
     return guarded

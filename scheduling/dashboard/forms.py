@@ -8,6 +8,7 @@ from typing import Any
 from django import forms
 
 from portfolios.models import CatchUp
+from portfolios.text import unprintable_in
 
 
 class JSONText(forms.CharField):
@@ -35,6 +36,8 @@ class JSONText(forms.CharField):
             ) from error
         if not isinstance(parsed, dict):
             raise forms.ValidationError('must be an object, like {} or {"name": 1}')
+        if unprintable_in(parsed):
+            raise forms.ValidationError("has a control or bidirectional character: leave it out")
         return parsed
 
 

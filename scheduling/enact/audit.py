@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from psycopg.types.json import Jsonb
 
+from portfolios.text import escaped
 from scheduling.enact.recipe import Recipe, call
 
 AUDIT = """
@@ -45,9 +46,9 @@ def audit_all(kind: str, lines: Sequence[Line], *, actor: str = "") -> Recipe[No
     yield from call(
         AUDIT,
         kind=kind,
-        actor=actor[:150],
+        actor=escaped(actor)[:150],
         portfolios=[line.portfolio for line in lines],
         nodes=[line.node for line in lines],
-        reasons=[line.reason for line in lines],
+        reasons=[escaped(line.reason) for line in lines],
         data=[Jsonb(line.data) for line in lines],
     )

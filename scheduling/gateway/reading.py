@@ -11,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 
+from portfolios.text import unprintable_in
 from scheduling.gateway.http import Declined
 from scheduling.wire import messages as wire
 
@@ -102,6 +103,14 @@ def check_registration(message: wire.Register) -> None:
     """Decline a registration that says too much of its node: everybody who looks reads it."""
     if message.capacity < 1:
         raise Declined(400, "invalid", f"capacity is {message.capacity}, it must be at least 1.")
+    found = unprintable_in([message.labels, message.host, message.version])
+    if found:
+        raise Declined(
+            400,
+            "invalid",
+            f"Labels, host or version hold the character U+{ord(found):04X}, which is a control "
+            "or bidirectional character.",
+        )
     for name in ("labels", "strategies", "feeds"):
         entries = getattr(message, name)
         if len(entries) > MOST_ENTRIES:

@@ -17,9 +17,11 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import ProgrammingError
 from rest_framework.utils.encoders import JSONEncoder
 from rich.console import Console
+from rich.text import Text
 
+from portfolios.text import escaped_json, escaped_lines, unprintable_errors
 from scheduling.api.problems import DATABASE_AWAY
-from scheduling.errors import Refused, SnapshotUnavailable
+from scheduling.errors import Invalid, Refused, SnapshotUnavailable
 from scheduling.origin import acting_from, command_line_actor, of_command
 
 
@@ -58,6 +60,7 @@ class GinkgoCommand(BaseCommand):
         """Act, and turn every foreseen failure into a sentence."""
         self.as_json: bool = options["json"]
         try:
+            refuse_unprintable_options(options)
             with acting_from(of_command(type(self).__module__.rpartition(".")[2])):
                 self.act(options)
         except Refused as refused:
@@ -89,7 +92,7 @@ class GinkgoCommand(BaseCommand):
             self.stdout.write(_dumps({"code": code, "message": message, **extra}))
         if not self._from_shell:
             raise CommandError(message, returncode=1)
-        self.stderr.write(message)
+        self.stderr.write(escaped_lines(message))
         sys.exit(1)
 
     def show(self, document: Any, text: str | Callable[[Console], None]) -> None:
@@ -97,7 +100,7 @@ class GinkgoCommand(BaseCommand):
         if self.as_json:
             self.stdout.write(_dumps(document))
         elif isinstance(text, str):
-            self.stdout.write(text)
+            self.stdout.write(escaped_lines(text))
         else:
             text(self.console())
 
@@ -106,7 +109,7 @@ class GinkgoCommand(BaseCommand):
         out: Any = self.stdout
         # A file has no width of its own, and a table cut to 80 columns helps nobody there.
         width = None if out.isatty() else 160
-        return Console(file=out._out, highlight=False, width=width)
+        return PlainConsole(file=out._out, highlight=False, width=width)
 
     @property
     def actor(self) -> str:
@@ -114,8 +117,28 @@ class GinkgoCommand(BaseCommand):
         return command_line_actor()
 
 
+class PlainConsole(Console):
+    """A console that shows control characters of its texts instead of obeying them."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return the text, escaped."""
+        return super().render_str(escaped_lines(text), **options)
+
+
+def refuse_unprintable_options(options: dict[str, Any]) -> None:
+    """Raise Invalid for an argument with a control or bidirectional character in it."""
+    errors = [
+        wrong
+        for name, value in options.items()
+        if name not in ("stdout", "stderr")
+        for wrong in unprintable_errors(name, value)
+    ]
+    if errors:
+        raise Invalid(errors)
+
+
 def _dumps(document: Any) -> str:
-    return json.dumps(document, cls=JSONEncoder, ensure_ascii=False, indent=2)
+    return escaped_json(json.dumps(document, cls=JSONEncoder, ensure_ascii=False, indent=2))
 
 
 def _first_line(error: Exception) -> str:

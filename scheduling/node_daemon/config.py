@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from portfolios.text import unprintable_in
 from scheduling.node_daemon.errors import WrongArguments
 
 TOKEN_VARIABLE = "GINKGO_NODE_TOKEN"
@@ -103,6 +104,10 @@ def _labels(given: list[str]) -> dict[str, str]:
         key, equals, value = label.partition("=")
         if not key or not equals:
             raise WrongArguments(f"--label is {label!r}: give KEY=VALUE.")
+        if unprintable_in(label):
+            raise WrongArguments(
+                f"--label is {label!r}, with a control or bidirectional character: leave it out."
+            )
         labels[key] = value
     return labels
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import time
 from datetime import UTC, datetime
+from typing import Any
+
+from portfolios.text import escaped, escaped_json, escaped_lines
 
 LOG = logging.getLogger("ginkgo.node")
 
@@ -25,7 +27,24 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return escaped_json(json.dumps(line, ensure_ascii=False))
+
+
+class PlainLines(logging.Formatter):
+    """Render a record as text. A message is one line, whatever a strategy put into it."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        """Return the time in UTC, as in every other log."""
+        return datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%d %H:%M:%S,%f")[:-3]
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the line without a traceback."""
+        record.message = escaped(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        """Return the traceback, of several lines."""
+        return escaped_lines(super().formatException(ei))
 
 
 def start_logging(name: str, *, as_json: bool, level: str = "INFO") -> None:
@@ -34,9 +53,7 @@ def start_logging(name: str, *, as_json: bool, level: str = "INFO") -> None:
     if as_json:
         handler.setFormatter(JsonLines())
     else:
-        form = logging.Formatter(f"%(asctime)s {name} %(levelname)s %(message)s")
-        form.converter = time.gmtime
-        handler.setFormatter(form)
+        handler.setFormatter(PlainLines(f"%(asctime)s {name} %(levelname)s %(message)s"))
     logging.basicConfig(level=level, handlers=[handler], force=True)
 
 

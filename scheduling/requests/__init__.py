@@ -20,8 +20,11 @@ from scheduling.requests.fleet import (
 from scheduling.requests.halts import halt_all, undo_halt
 from scheduling.requests.moves import migrate, reload, start, stop, unpin
 from scheduling.requests.portfolios import (
+    MOST_AT_ONCE,
     NewPortfolio,
+    check_length,
     create_portfolio,
+    create_portfolios,
     delete_portfolio,
     revise_portfolio,
 )
@@ -31,10 +34,13 @@ from scheduling.requests.tokens import revoke_api_tokens, revoke_node_tokens
 from scheduling.requests.verifications import verify
 
 __all__ = [
+    "MOST_AT_ONCE",
     "NewPortfolio",
     "accept_python",
+    "check_length",
     "cordon",
     "create_portfolio",
+    "create_portfolios",
     "delete_portfolio",
     "drain",
     "even_by",

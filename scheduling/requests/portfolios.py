@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -21,10 +21,12 @@ from portfolios.models import (
     Revision,
 )
 from portfolios.strategies import registry
+from portfolios.text import text_errors, unprintable_errors
+from scheduling.enact.audit import Line, audit_all
 from scheduling.enact.grant import lock_run
 from scheduling.enact.handoff import removed_in_use, request, symbols_in_use
-from scheduling.enact.hints import touch
-from scheduling.enact.recipe import run
+from scheduling.enact.hints import touch, wake
+from scheduling.enact.recipe import Recipe, run
 from scheduling.enact.timing import timing
 from scheduling.errors import Invalid, Refused
 from scheduling.models import Handoff, Phase, Run
@@ -58,52 +60,131 @@ class NewPortfolio:
 
 def create_portfolio(new: NewPortfolio, *, actor: str) -> Portfolio:
     """Create a portfolio with revision 1, pending until the next pass, which is woken."""
+    errors = _new_errors(new)
+    if errors:
+        raise Invalid(errors)
+    return _create([new], actor)[0]
+
+
+#: One call holds its transaction for about a second then, and its body stays under 1 MB.
+MOST_AT_ONCE = 1000
+
+
+def create_portfolios(new: Sequence[NewPortfolio], *, actor: str) -> list[Portfolio]:
+    """Create all of these in one transaction, or none: at most MOST_AT_ONCE.
+
+    Errors name the one they are about by its place: `3.name`. Seven statements, however many.
+    """
+    check_length(new)
+    errors = [
+        {**wrong, "field": f"{place}.{wrong['field']}"}
+        for place, one in enumerate(new)
+        for wrong in _new_errors(one)
+    ]
+    first: dict[str, int] = {}
+    for place, one in enumerate(new):
+        if first.setdefault(one.name, place) != place:
+            said = f"{one.name} is the name of number {first[one.name]} of the list too."
+            errors.append(definition.error(f"{place}.name", "twice", said))
+    if errors:
+        raise Invalid(errors[:MOST_ERRORS])
+    return _create(new, actor)
+
+
+def check_length(new: Sequence[Any]) -> None:
+    """Raise Invalid for a list of too many portfolios, or of none."""
+    if not 1 <= len(new) <= MOST_AT_ONCE:
+        said = f"A list has 1 to {MOST_AT_ONCE:,} portfolios, this one has {len(new):,}."
+        raise Invalid([definition.error("", "wrong_length", said)])
+
+
+#: A list that is wrong as a whole is wrong in the same way a thousand times.
+MOST_ERRORS = 100
+
+
+def _new_errors(new: NewPortfolio) -> list[dict[str, str]]:
+    """Return everything that is wrong with a new portfolio."""
     errors = definition.name_errors(new.name)
     errors += definition.configuration_errors(new.strategy, new.config, new.symbols, new.limits)
     errors += definition.unsaid_symbols_errors(new.strategy, new.symbols)
     errors += definition.cash_errors(new.starting_cash)
     errors += _wish_errors({name: getattr(new, name) for name in WISHES})
+    errors += text_errors("note", new.note, longest=200)
     if new.desired_state not in DesiredState.values:
         errors.append(_choice("desired_state", new.desired_state, DesiredState.values))
-    if errors:
-        raise Invalid(errors)
+    return errors
+
+
+def _create(new: Sequence[NewPortfolio], actor: str) -> list[Portfolio]:
+    """Write portfolios that were checked, with their first revisions and their runs."""
     # The feed is there already unless this is the first portfolio; a paused one stays paused.
     feed = FeedRow.objects.first() or ensure_feed(settings.GINKGO.feed_rate)
     first_seq = max(current_head(feed.name), 1)
-    running = new.desired_state == DesiredState.RUNNING
     try:
         with transaction.atomic():
-            portfolio = Portfolio.objects.create(
-                name=new.name,
-                weight=new.weight,
-                priority=new.priority,
-                selector=dict(new.selector),
-                spread_group=new.spread_group,
-                spread_hard=new.spread_hard,
-                catch_up=new.catch_up,
-                desired_state=new.desired_state,
-                starting_cash=Decimal(str(new.starting_cash)),
-                feed=feed,
-                first_seq=first_seq,
+            made = Portfolio.objects.bulk_create(
+                [
+                    Portfolio(
+                        name=one.name,
+                        weight=one.weight,
+                        priority=one.priority,
+                        selector=dict(one.selector),
+                        spread_group=one.spread_group,
+                        spread_hard=one.spread_hard,
+                        catch_up=one.catch_up,
+                        desired_state=one.desired_state,
+                        starting_cash=Decimal(str(one.starting_cash)),
+                        feed=feed,
+                        first_seq=first_seq,
+                    )
+                    for one in new
+                ]
             )
-            _add_revision(portfolio, 1, new.strategy, new.config, new.symbols, new.limits,
-                          note=new.note, actor=actor)  # fmt: skip
-            Run.objects.create(
-                portfolio=portfolio,
-                last_seq=first_seq - 1,
-                state_seq=first_seq - 1,
-                phase=Phase.PENDING if running else Phase.STOPPED,
-                reason="waits for the next pass" if running else "",
-            )
-            run(told("portfolio_created", portfolio.pk, actor, new.note, revision=1))
+            both = list(zip(made, new, strict=True))
+            Revision.objects.bulk_create(
+                [
+                    _revision(portfolio, 1, one.strategy, one.config, one.symbols, one.limits,
+                              note=one.note, actor=actor)
+                    for portfolio, one in both
+                ]
+            )  # fmt: skip
+            Run.objects.bulk_create([_run(portfolio, first_seq) for portfolio in made])
+            lines = [Line(portfolio.pk, None, one.note, {"revision": 1}) for portfolio, one in both]
+            run(_tell_created(lines, actor))
     except IntegrityError as error:
         # Two creations of one name: the unique name decides, whichever came first.
         if "portfolio_name_once" in str(error):
-            raise Refused(
-                "name_taken", f"There is a portfolio named {new.name}; choose another name."
-            ) from None
+            raise _name_taken(new) from None
         raise
-    return portfolio
+    return made
+
+
+def _run(portfolio: Portfolio, first_seq: int) -> Run:
+    is_wanted = portfolio.desired_state == DesiredState.RUNNING
+    return Run(
+        portfolio=portfolio,
+        last_seq=first_seq - 1,
+        state_seq=first_seq - 1,
+        phase=Phase.PENDING if is_wanted else Phase.STOPPED,
+        reason="waits for the next pass" if is_wanted else "",
+    )
+
+
+def _tell_created(lines: list[Line], actor: str) -> Recipe[None]:
+    yield from audit_all("portfolio_created", lines, actor=actor)
+    yield from wake()
+
+
+def _name_taken(new: Sequence[NewPortfolio]) -> Refused:
+    names = [one.name for one in new]
+    taken = sorted(
+        Portfolio.objects.present().filter(name__in=names).values_list("name", flat=True)
+    )
+    if len(names) == 1 or not taken:
+        return Refused("name_taken", f"There is a portfolio named {names[0]}; choose another name.")
+    listed = ", ".join(taken[:5]) + (f" and {len(taken) - 5:,} more" if len(taken) > 5 else "")
+    said = f"There are portfolios named {listed}; nothing was created. Choose other names."
+    return Refused("name_taken", said, names=taken[:MOST_ERRORS])
 
 
 def revise_portfolio(
@@ -143,7 +224,9 @@ def revise_portfolio(
         if revised:
             last = portfolio.revisions.order_by("-number").values_list("number", flat=True)[0]
             portfolio.revision = last + 1
-            _add_revision(portfolio, last + 1, **wanted, note=changes.get("note", ""), actor=actor)
+            _revision(
+                portfolio, last + 1, **wanted, note=changes.get("note", ""), actor=actor
+            ).save()
         # No key column: its row is locked as FOR NO KEY UPDATE then, and no grant waits for it.
         portfolio.save(update_fields=[*wishes, "revision"])
         if wishes:
@@ -177,7 +260,7 @@ def delete_portfolio(name: str, *, actor: str, reason: str = "") -> Handoff | No
     return None if row is None else Handoff.objects.get(pk=row.id)
 
 
-def _add_revision(
+def _revision(
     portfolio: Portfolio,
     number: int,
     strategy: str,
@@ -188,7 +271,7 @@ def _add_revision(
     note: str,
     actor: str,
 ) -> Revision:
-    return Revision.objects.create(
+    return Revision(
         portfolio=portfolio,
         number=number,
         strategy=strategy,
@@ -247,6 +330,8 @@ def _wish_errors(wishes: Mapping[str, Any]) -> list[dict[str, str]]:
                     name, "out_of_range", f"{name} is {value}; it must be {least:,} to 1,000,000."
                 )
             )
+    for name in ("selector", "spread_group"):
+        errors += unprintable_errors(name, wishes.get(name, ""))
     selector = wishes.get("selector", {})
     if not isinstance(selector, Mapping) or not all(
         isinstance(k, str) and isinstance(v, str) for k, v in selector.items()

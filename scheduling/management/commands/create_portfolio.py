@@ -1,29 +1,48 @@
-"""manage.py create_portfolio NAME --strategy S [--config JSON] [--symbols A,B] [--weight N] …"""
+"""manage.py create_portfolio NAME --strategy S [--config JSON] [--symbols A,B] [--weight N] …
+
+manage.py create_portfolio --file PATH: many, a thousand in one transaction.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
+from rest_framework.exceptions import ValidationError
 
 from portfolios.models import CatchUp
 from scheduling import requests
+from scheduling.api.bodies import PortfolioBody, read_bodies
 from scheduling.api.portfolios import portfolio_document
+from scheduling.api.problems import field_errors
+from scheduling.errors import Invalid, Refused
 from scheduling.management.arguments import add_wait, json_object, label, words
-from scheduling.management.base import GinkgoCommand
+from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.management.waiting import wait_for_running
 
 
 class Command(GinkgoCommand):
     """Create a portfolio; the next pass places it."""
 
-    help = "Create a portfolio with its first revision; the balancer places it at once."
+    help = (
+        "Create a portfolio with its first revision; the balancer places it at once. With --file, "
+        "create all that a file of JSON lines names, each as in POST /api/portfolios/."
+    )
 
     def arguments(self, parser: CommandParser) -> None:
         """Take what a portfolio is made of."""
-        parser.add_argument("name", metavar="NAME")
-        parser.add_argument("--strategy", metavar="S", required=True)
+        parser.add_argument("name", metavar="NAME", nargs="?")
+        parser.add_argument("--strategy", metavar="S")
+        parser.add_argument(
+            "--file",
+            metavar="PATH",
+            help="one JSON object a line, each a portfolio; - is the standard input",
+        )
         parser.add_argument(
             "--config", metavar="JSON", type=json_object, default={}, help="parameters"
         )
@@ -58,7 +77,14 @@ class Command(GinkgoCommand):
         add_wait(parser)
 
     def act(self, options: dict[str, Any]) -> None:
-        """Create it; wait until it commits where asked."""
+        """Create it, or those of a file; wait until it commits where asked."""
+        if options["file"]:
+            if options["name"] or options["strategy"]:
+                raise CommandError("--file names the portfolios itself: leave the others out.")
+            self._create_from(options["file"])
+            return
+        if not options["name"] or not options["strategy"]:
+            raise CommandError("Give NAME and --strategy, or --file PATH.", returncode=2)
         new = requests.NewPortfolio(
             name=options["name"],
             strategy=options["strategy"],
@@ -82,6 +108,59 @@ class Command(GinkgoCommand):
         run = document["run"]
         where = f" on {run['node']}" if run["node"] else ""
         self.show(document, f"{portfolio.name} was created: {run['phase']}{where}.")
+
+    def _create_from(self, path: str) -> None:
+        """Create a thousand at a time, all of them or none; say how far it is."""
+        created = 0
+        try:
+            with nullcontext(sys.stdin) if path == "-" else open(path, encoding="utf-8") as lines:
+                for batch in _batches(lines):
+                    requests.create_portfolios([new for _, new in batch], actor=self.actor)
+                    created += len(batch)
+                    if not self.as_json:
+                        self.stderr.write(f"{created:,} created, up to line {batch[-1][0]:,}")
+        except (OSError, UnicodeDecodeError) as error:
+            raise Failed("unreadable", f"{path} cannot be read: {error}.") from None
+        except Refused as refused:
+            raise Refused(
+                refused.code,
+                f"{refused.message} {created:,} were created before; nothing from number "
+                f"{created + 1:,} of the file on.",
+                status=refused.status,
+                **{**refused.extra, "created": created},
+            ) from None
+        said = (
+            "1 portfolio was created." if created == 1 else f"{created:,} portfolios were created."
+        )
+        self.show({"created": created}, said)
+
+
+def _batches(lines: Iterable[str]) -> Iterator[list[tuple[int, requests.NewPortfolio]]]:
+    """Yield at most MOST_AT_ONCE (line, portfolio) at a time. Raise Invalid for a bad line."""
+    batch: list[tuple[int, requests.NewPortfolio]] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        batch.append((number, _parse(number, line)))
+        if len(batch) == requests.MOST_AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _parse(number: int, line: str) -> requests.NewPortfolio:
+    try:
+        given = json.loads(line)
+        return requests.NewPortfolio(**read_bodies([given], PortfolioBody)[0])
+    except ValueError as error:
+        said, code = f"is not JSON: {error}", "malformed"
+    except ValidationError as error:
+        errors = list(field_errors(error.get_full_details()))
+        said = "; ".join(f"{e['field'].partition('.')[2]}: {e['message']}" for e in errors)
+        code = "invalid"
+    message = f"Line {number:,}: {said}"
+    raise Invalid([{"field": f"line {number}", "code": code, "message": message}])
 
 
 def _money(text: str) -> Decimal:
