@@ -87,6 +87,16 @@ class RunDocument(_Anything):
     stalled_s = serializers.FloatField()
     pid = serializers.IntegerField(allow_null=True)
     attempts = serializers.IntegerField()
+    orders_refused = serializers.IntegerField(help_text="Orders refused by its limits, ever.")
+    orders_suppressed = serializers.IntegerField(
+        help_text="Orders decided on stale events and not placed, ever."
+    )
+    unplaced_orders = serializers.IntegerField(
+        help_text="Refused or suppressed since the last order that was placed."
+    )
+    behind_since = serializers.DateTimeField(
+        allow_null=True, help_text="Since when it has lagged by more than its decisions may."
+    )
     reason = ReasonField()
     why = WhyDocument()
     since = serializers.DateTimeField(source="phase_since")

@@ -91,11 +91,24 @@ class BoardFigures:
         epoch = GaugeMetricFamily(
             "ginkgo_portfolio_epoch", "Its fencing token.", labels=["portfolio"]
         )
+        unplaced = GaugeMetricFamily(
+            "ginkgo_portfolio_orders_unplaced",
+            "Orders that were not placed, ever, by what became of them.",
+            labels=["portfolio", "status"],
+        )
+        behind = GaugeMetricFamily(
+            "ginkgo_portfolio_behind",
+            "1 while it lags by more than its decisions may.",
+            labels=["portfolio"],
+        )
         for line in lines:
             lag.add_metric([line.name], line.lag_events)
             stalled.add_metric([line.name], float(line.stalled))
             epoch.add_metric([line.name], line.epoch)
-        yield from (lag, stalled, epoch)
+            unplaced.add_metric([line.name, "refused"], line.orders_refused)
+            unplaced.add_metric([line.name, "suppressed"], line.orders_suppressed)
+            behind.add_metric([line.name], float(line.behind_since is not None))
+        yield from (lag, stalled, epoch, unplaced, behind)
 
     def _fleet(self) -> Iterable[Metric]:
         board = self._board

@@ -229,6 +229,8 @@ SAID_NOWHERE_ELSE = {
     "passes_stand": "no pass runs",
     "commits_stand": "no commit gets through",
     "commits_vanished": "commits vanished",
+    "behind": "portfolios lag",
+    "orders_refused": "no order is placed",
 }
 
 

@@ -23,6 +23,8 @@ KINDS = (
     "no_open_node",
     "passes_stand",
     "commits_stand",
+    "behind",
+    "orders_refused",
     "unknown_schedule",
     "commits_vanished",
 )
@@ -31,6 +33,10 @@ KINDS = (
 PASS_LIMIT_S = 10.0
 #: Commits that wait in a gateway for so long, while none gets through, are an alert.
 COMMITS_LIMIT_S = 10.0
+#: A portfolio that lags for so long does not catch up by itself. After an outage it takes seconds.
+BEHIND_LIMIT_S = 60.0
+#: So many orders in a row, over so long, none of which was placed, are no accident.
+UNPLACED_ORDERS, UNPLACED_LIMIT_S = 20, 600.0
 #: Nodes that are lost within this time of each other may be a storm, which is one cause.
 SETTLE_S = 1.0
 #: The same cause within this time of its end is the same alert again.
@@ -67,6 +73,20 @@ WITH clock AS MATERIALIZED (
            AND NOT (c.frozen_at IS NOT NULL AND c.freeze_failover))
       AND NOT EXISTS (SELECT FROM scheduling_handoff h WHERE h.portfolio_id = r.portfolio_id
                       AND h.state IN ('requested', 'preparing', 'draining', 'activating'))
+), behind AS MATERIALIZED (
+    -- What makes no progress at all is called stalled.
+    SELECT r.portfolio_id, r.node_id, n.name AS node, p.name, p.catch_up, r.behind_since AS since,
+           row_number() OVER (PARTITION BY r.node_id ORDER BY p.priority DESC, p.name) AS nth
+    FROM scheduling_run r
+    JOIN portfolios_portfolio p ON p.id = r.portfolio_id
+    JOIN scheduling_node n ON n.id = r.node_id
+    JOIN scheduling_gatewaypulse g
+        ON g.serving_since < clock_timestamp() - make_interval(secs => %(behind_s)s)
+        AND (g.commits_stood_at IS NULL OR g.commits_stood_at
+             < clock_timestamp() - make_interval(secs => %(behind_s)s))
+    CROSS JOIN clock
+    WHERE r.behind_since < clock.now - make_interval(secs => %(behind_s)s)
+      AND r.stalled_at IS NULL AND p.archived_at IS NULL
 ), wanted AS MATERIALIZED (
     SELECT 'node_lost' AS kind, 'node:' || n.id AS key, NULL::bigint AS portfolio_id,
            n.id AS node_id, n.name || ' is lost since '
@@ -144,6 +164,35 @@ WITH clock AS MATERIALIZED (
       AND w.since < clock.now - make_interval(secs => %(pass_limit_s)s)
       AND (p.failover_ran_at IS NULL
            OR p.failover_ran_at < clock.now - make_interval(secs => %(pass_limit_s)s))
+  UNION ALL
+    -- Those of one node are one alert: most often it is the node that is too slow.
+    SELECT 'behind', 'node:' || b.node_id, CASE WHEN count(*) = 1 THEN min(b.portfolio_id) END,
+           b.node_id,
+           CASE WHEN count(*) = 1 THEN min(b.name) || ' on ' || min(b.node) || ' has lagged'
+           ELSE count(*) || ' portfolios on ' || min(b.node) || ' have lagged' END
+               || ' by more than ' || %(stale_s)s::float || ' s since '
+               || to_char(min(b.since) AT TIME ZONE 'UTC', 'HH24:MI:SS"Z"')
+               || CASE WHEN count(*) > 1 THEN ': '
+                    || string_agg(b.name, ', ' ORDER BY b.nth) FILTER (WHERE b.nth <= 3)
+                    || CASE WHEN count(*) > 3 THEN ' and ' || count(*) - 3 || ' more' ELSE '' END
+                  ELSE '' END
+               || CASE WHEN bool_or(b.catch_up <> 'full')
+                  THEN '; decisions on events that old are not placed' ELSE '' END
+               || ': give it a faster node or less to do',
+           true
+    FROM behind b GROUP BY b.node_id
+  UNION ALL
+    -- What lags or stands has its own alert, which is the cause.
+    SELECT 'orders_refused', 'portfolio:' || r.portfolio_id, r.portfolio_id, r.node_id,
+           'no order was placed since '
+               || to_char(r.unplaced_since AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI"Z"')
+               || ': each was refused by a limit or decided on stale events; see its orders',
+           true
+    FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id, clock
+    WHERE r.unplaced_orders >= %(unplaced_orders)s
+      AND r.unplaced_since < clock.now - make_interval(secs => %(unplaced_s)s)
+      AND r.phase = 'running' AND r.behind_since IS NULL AND r.stalled_at IS NULL
+      AND p.archived_at IS NULL
   UNION ALL
     SELECT 'commits_stand', 'fleet', NULL, NULL,
            'no commit gets through since '
@@ -232,6 +281,10 @@ def compare(timing: Timing) -> Recipe[list[Row]]:
         pending_s=2 * timing.heartbeat_interval_s,
         pass_limit_s=PASS_LIMIT_S,
         commits_limit_s=COMMITS_LIMIT_S,
+        behind_s=BEHIND_LIMIT_S,
+        stale_s=timing.stale_order_age_s,
+        unplaced_orders=UNPLACED_ORDERS,
+        unplaced_s=UNPLACED_LIMIT_S,
         gap_s=timing.pulse_gap_s,
         again_s=AGAIN_S,
         rest_s=3 * timing.heartbeat_interval_s,

@@ -19,18 +19,37 @@ from scheduling.enact.commit_lines import wrong_line
 from scheduling.enact.recipe import Recipe, Row, call, one
 from scheduling.wire.messages import Commit, CommitResult
 
-COMMIT = """
+#: The newest segment in force of each feed.
+FEED_NOW = """
+    SELECT DISTINCT ON (feed_id) feed_id, from_seq, rate,
+           (extract(epoch FROM from_time) * 1e6)::bigint AS from_us
+    FROM portfolios_feedsegment WHERE from_time <= clock_timestamp() ORDER BY feed_id, id DESC
+"""
+
+#: A node that heard too late of a pause or another rate (it was frozen, pushes were lost) has gone
+#: on at the old one: its events were not released, or not at the time that they are stamped with.
+#: It goes back to the checkpoint and reads them again. Of a pause that is known by the seq alone,
+#: of another rate only where the daemon says by which segment it counted.
+UNRELEASED = """(i.to_seq > i.from_seq AND i.to_seq > s.from_seq
+       AND (s.rate = 0 OR i.feed_us BETWEEN 1 AND s.from_us - 1))"""
+
+COMMIT = f"""
 WITH input AS MATERIALIZED (
     SELECT * FROM unnest(
         %(portfolios)b::bigint[], %(epochs)b::bigint[], %(from_seqs)b::bigint[],
-        %(to_seqs)b::bigint[], %(batches)b::uuid[], %(states)b::bytea[], %(suppressed)b::boolean[]
-    ) AS i(portfolio, epoch, from_seq, to_seq, batch, state, suppress)
-), locked AS MATERIALIZED (
+        %(to_seqs)b::bigint[], %(batches)b::uuid[], %(states)b::bytea[], %(suppressed)b::boolean[],
+        %(feed_us)b::bigint[], %(refused)b::int[], %(held_back)b::int[], %(unplaced)b::int[],
+        %(placed)b::boolean[]
+    ) AS i(portfolio, epoch, from_seq, to_seq, batch, state, suppress, feed_us, refused, held_back,
+           unplaced, placed)
+), feed_now AS MATERIALIZED ({FEED_NOW}), locked AS MATERIALIZED (
     SELECT r.portfolio_id, r.epoch, r.last_commit_at AS before,
            r.first_commit_at IS NULL AS first
     FROM scheduling_run r JOIN input i ON r.portfolio_id = i.portfolio
+    JOIN portfolios_portfolio p ON p.id = i.portfolio
+    LEFT JOIN feed_now s ON s.feed_id = p.feed_id
     WHERE r.epoch = i.epoch AND r.node_id = %(node)s AND r.incarnation = %(incarnation)s
-      AND r.last_seq = i.from_seq
+      AND r.last_seq = i.from_seq AND {UNRELEASED} IS NOT TRUE
     ORDER BY r.portfolio_id
     FOR UPDATE OF r SKIP LOCKED
 ), closing AS MATERIALIZED (
@@ -63,8 +82,15 @@ WITH input AS MATERIALIZED (
         reason = CASE WHEN l.first OR (i.to_seq > i.from_seq AND r.attempts > 0
                                        AND i.to_seq >= coalesce(r.failed_seq, 0)) THEN ''
                       ELSE r.reason END,
-        failures_by_node = CASE WHEN i.to_seq > i.from_seq THEN '{}'::jsonb
+        failures_by_node = CASE WHEN i.to_seq > i.from_seq THEN '{{}}'::jsonb
                                 ELSE r.failures_by_node END,
+        orders_refused = r.orders_refused + i.refused,
+        orders_suppressed = r.orders_suppressed + i.held_back,
+        unplaced_orders = CASE WHEN i.placed THEN i.unplaced
+                               ELSE r.unplaced_orders + i.unplaced END,
+        unplaced_since = CASE
+            WHEN i.unplaced > 0 AND (i.placed OR r.unplaced_orders = 0) THEN clock_timestamp()
+            WHEN i.placed THEN NULL ELSE r.unplaced_since END,
         -- One that is asked to drain before its first commit goes on draining.
         phase = CASE WHEN l.first AND r.phase = 'starting' THEN 'running' ELSE r.phase END,
         phase_since = CASE WHEN l.first AND r.phase = 'starting' THEN clock_timestamp()
@@ -175,11 +201,16 @@ LATEST_US = 253_402_300_799_000_000  #: the last second that Python can read bac
 LARGEST = 2**63 - 1  #: what a bigint holds
 
 #: What the fence refused, read afresh.
-REFUSED = """
+REFUSED = f"""
 SELECT i.portfolio, r.epoch, r.node_id, r.incarnation, r.last_seq, r.batch,
-       h.release_answer, h.error AS release_error
-FROM unnest(%(portfolios)s::bigint[], %(batches)s::uuid[]) AS i(portfolio, batch)
+       h.release_answer, h.error AS release_error, coalesce({UNRELEASED}, false) AS unreleased,
+       (SELECT desired_version FROM scheduling_node WHERE id = %(node)s) AS version
+FROM unnest(%(portfolios)s::bigint[], %(batches)s::uuid[], %(from_seqs)s::bigint[],
+            %(to_seqs)s::bigint[], %(feed_us)s::bigint[])
+    AS i(portfolio, batch, from_seq, to_seq, feed_us)
 LEFT JOIN scheduling_run r ON r.portfolio_id = i.portfolio
+LEFT JOIN portfolios_portfolio p ON p.id = i.portfolio
+LEFT JOIN ({FEED_NOW}) s ON s.feed_id = p.feed_id
 LEFT JOIN scheduling_handoff h ON h.release_batch = i.batch AND h.portfolio_id = i.portfolio
 """
 
@@ -225,7 +256,13 @@ def tell_refused(
     No answer is returned for a commit that would pass now.
     """
     rows = yield from call(
-        REFUSED, portfolios=[c.portfolio for c in refused], batches=[UUID(c.batch) for c in refused]
+        REFUSED,
+        node=node,
+        portfolios=[c.portfolio for c in refused],
+        batches=[UUID(c.batch) for c in refused],
+        from_seqs=[c.from_seq for c in refused],
+        to_seqs=[c.to_seq for c in refused],
+        feed_us=[c.feed_us for c in refused],
     )
     by_portfolio = {row.portfolio: row for row in rows}
     told: dict[int, CommitResult] = {}
@@ -273,6 +310,14 @@ def classify(commit: Commit, node: int, incarnation: UUID, found: Row) -> Commit
     if found.batch == UUID(commit.batch):
         # A release that did not raise the epoch handed nothing over.
         return answer("ok" if commit.release is None else "keep", "this batch was committed before")
+    if found.unreleased:
+        # With the version of the set that says how the feed runs, so that the node reads it.
+        return CommitResult(
+            portfolio=commit.portfolio,
+            answer="conflict",
+            detail=f"events up to seq {commit.to_seq} were not released so: the feed has changed",
+            version=found.version or 0,
+        )
     if found.last_seq == commit.from_seq:
         return None
     return answer("conflict", f"it stands at seq {found.last_seq}, not at {commit.from_seq}")
@@ -296,6 +341,8 @@ def arrays(
         "batches": [UUID(c.batch) for c in commits],
         "states": [c.state for c in commits],
         "suppressed": [c.suppress for c in commits],
+        "feed_us": [c.feed_us for c in commits],
+        **_outcomes(commits),
         "o_portfolios": [p for p, _ in orders],
         "o_seqs": [o.seq for _, o in orders],
         "o_indexes": [o.index for _, o in orders],
@@ -323,9 +370,31 @@ def arrays(
     }
 
 
+#: What becomes of an order that does not go to the broker.
+UNPLACED = ("refused", "suppressed")
+
+
+def _outcomes(commits: Sequence[Commit]) -> dict[str, list[Any]]:
+    """Return what was decided and did not go out: numbers, those since the last that did, and
+    whether any did."""
+    columns: dict[str, list[Any]] = {"refused": [], "held_back": [], "unplaced": [], "placed": []}
+    for commit in commits:
+        statuses = [order.status for order in commit.orders]
+        since = 0
+        for status in statuses:
+            since = since + 1 if status in UNPLACED else 0
+        columns["refused"].append(statuses.count("refused"))
+        columns["held_back"].append(statuses.count("suppressed"))
+        columns["unplaced"].append(since)
+        columns["placed"].append(since < len(statuses))
+    return columns
+
+
 def wrong_with(commit: Commit) -> str:
     """Return what makes `commit` unacceptable whatever the run says, or "" if nothing. Pure."""
-    for number in (commit.portfolio, commit.epoch, commit.from_seq, commit.to_seq):
+    for number in (
+        commit.portfolio, commit.epoch, commit.from_seq, commit.to_seq, commit.feed_us,
+    ):  # fmt: skip
         if not -LARGEST <= number <= LARGEST:
             return f"the number {number} is out of range"
     if commit.to_seq < commit.from_seq:

@@ -1,4 +1,5 @@
-"""A healthy heartbeat says nothing of progress: a portfolio that stands still is marked.
+"""A healthy heartbeat says nothing of progress: a portfolio that stands still, or lags for long, is
+marked.
 
 The alert that follows is opened and closed with all others, in `alerts.py`.
 """
@@ -65,4 +66,46 @@ SELECT portfolio_id FROM opened
 def mark_stalls(timing: Timing) -> Recipe[int]:
     """Mark each portfolio that stands still, unmark the others. Return how many began to stand."""
     rows = yield from call(STALLS, stall_s=timing.stall_s, gap_s=timing.pulse_gap_s)
+    return len(rows)
+
+
+#: Marked while the next event of a portfolio is older than its decisions may be: it commits, and
+#: yet it places no order. Compared with the head of that age ago, one figure for each feed.
+BEHIND = """
+WITH due AS MATERIALIZED (
+    SELECT DISTINCT ON (s.feed_id) s.feed_id, s.from_seq + floor(s.rate * extract(epoch FROM
+        clock_timestamp() - make_interval(secs => %(stale_s)s) - s.from_time))::bigint AS seq
+    FROM portfolios_feedsegment s
+    WHERE s.from_time <= clock_timestamp() - make_interval(secs => %(stale_s)s)
+    ORDER BY s.feed_id, s.id DESC
+), judging AS MATERIALIZED (
+    SELECT FROM scheduling_gatewaypulse g
+    WHERE g.last_beat_at BETWEEN clock_timestamp() - make_interval(secs => %(gap_s)s)
+                             AND clock_timestamp() + interval '1 s'
+), late AS MATERIALIZED (
+    SELECT r.portfolio_id
+    FROM scheduling_run r
+    JOIN portfolios_portfolio p ON p.id = r.portfolio_id
+    JOIN due ON due.feed_id = p.feed_id
+    JOIN scheduling_node n ON n.id = r.node_id AND n.status = 'alive'
+    WHERE r.phase = 'running' AND r.last_seq < due.seq
+), free AS MATERIALIZED (
+    -- What somebody commits or grants just now is looked at next time.
+    SELECT r.portfolio_id, late.portfolio_id IS NOT NULL AS is_late
+    FROM scheduling_run r LEFT JOIN late ON late.portfolio_id = r.portfolio_id
+    WHERE (r.behind_since IS NULL) = (late.portfolio_id IS NOT NULL)
+    ORDER BY r.portfolio_id FOR UPDATE OF r SKIP LOCKED
+)
+UPDATE scheduling_run r SET behind_since = CASE WHEN free.is_late THEN clock_timestamp() END
+FROM free, judging WHERE r.portfolio_id = free.portfolio_id
+RETURNING r.portfolio_id
+"""
+
+
+def mark_behind(timing: Timing) -> Recipe[int]:
+    """Mark each portfolio that lags behind what its decisions allow, unmark those that caught up.
+
+    Return how many marks changed.
+    """
+    rows = yield from call(BEHIND, stale_s=timing.stale_order_age_s, gap_s=timing.pulse_gap_s)
     return len(rows)

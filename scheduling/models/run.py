@@ -62,6 +62,21 @@ class Run(models.Model):
     failures_by_node = models.JSONField(
         default=dict, blank=True, help_text="Node id → failures before the first event."
     )
+    orders_refused = models.BigIntegerField(
+        default=0, db_default=0, help_text="Orders refused by its limits, ever."
+    )
+    orders_suppressed = models.BigIntegerField(
+        default=0, db_default=0, help_text="Orders decided on stale events and not placed, ever."
+    )
+    unplaced_orders = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="Refused or suppressed since the last one placed."
+    )
+    unplaced_since = models.DateTimeField(
+        null=True, blank=True, help_text="When the first of these was committed."
+    )
+    behind_since = models.DateTimeField(
+        null=True, blank=True, help_text="Since when the next event has been older than allowed."
+    )
     stalled_at = models.DateTimeField(
         null=True, blank=True, help_text="Since when no progress was made while events wait."
     )

@@ -46,6 +46,11 @@ class FeedReader:
             self.ring.set_segments(segments)
             self._changed.set()
 
+    @property
+    def newest_us(self) -> int:
+        """Return when the newest segment that is known begins or began; 0 while none is."""
+        return self._segments[-1].from_time_us if self._segments else 0
+
     def head(self, age_us: int = 0) -> int:
         """Return the newest seq that was released `age_us` ago; 0 while nothing is known."""
         if not self._segments:

@@ -176,6 +176,11 @@ class Feeder:
 
     async def _step(self) -> bool:
         """Run the next batch. Return False if the portfolio is at the head."""
+        newest_us = self._reader.newest_us
+        if self._progress.span and self._progress.feed_us != newest_us:
+            await self._flush()  # what was read before the feed changed says so
+            return True
+        self._progress.feed_us = newest_us
         limit, suppress = self._reader.head(), False
         cursor = self._progress.to_seq
         if self.catch_up != "full":
@@ -197,6 +202,7 @@ class Feeder:
             return True
         if self._progress.suppress not in (None, suppress):
             await self._flush()  # a commit is suppressed as a whole or not at all
+            self._progress.feed_us = newest_us
         self._progress.suppress = suppress
         await self._run(Batch(self.engine_seq, to_seq, suppress, events))
         return True

@@ -16,6 +16,7 @@ class Progress:
         """Start with nothing behind `seq`."""
         self.from_seq = self.to_seq = seq
         self.suppress: bool | None = None  #: None until an event of its symbols was in it
+        self.feed_us = 0  #: the newest segment of the feed by which its events were released
         self._state: bytes | None = None
         self._orders: list[OrderLine] = []
         self._fills: list[FillLine] = []
@@ -58,6 +59,7 @@ class Progress:
             fills=self._fills,
             equity=self._equity,
             release=release,
+            feed_us=self.feed_us,
         )
 
 

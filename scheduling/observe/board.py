@@ -152,6 +152,10 @@ class PortfolioLine:
     state: dict[str, Any]  #: the strategy's part
     spark: list[float]
     handoff: HandoffLine | None
+    orders_refused: int = 0
+    orders_suppressed: int = 0
+    unplaced_orders: int = 0  #: of both, since the last one that was placed
+    behind_since: datetime | None = None  #: it lags by more than its decisions may
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +241,7 @@ SELECT p.id, p.name, p.weight, p.priority, p.selector, p.spread_group, p.spread_
        v.status AS rev_status, w.status AS wanted_status, w.status_reason,
        r.node_id, r.epoch, r.revision AS running_revision, r.phase,
        r.phase_since, r.last_seq, r.state_seq, r.last_commit_at, r.first_commit_at, r.attempts,
+       r.orders_refused, r.orders_suppressed, r.unplaced_orders, r.behind_since,
        r.reason, r.why, r.good_revision, r.pinned_node_id, r.python, r.accept_python,
        c.seq AS checkpoint_seq
 FROM portfolios_portfolio p
@@ -566,6 +571,10 @@ def _portfolio(
         stalled_s=silent_s if stalled else 0.0,
         pid=said.get("pid") if away is None else None,
         attempts=row.attempts,
+        orders_refused=row.orders_refused,
+        orders_suppressed=row.orders_suppressed,
+        unplaced_orders=row.unplaced_orders,
+        behind_since=row.behind_since,
         reason=row.reason or (_gone(away) if away else _rejection(row)),
         why=row.why,
         account=account,

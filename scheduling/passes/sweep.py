@@ -16,7 +16,7 @@ from scheduling.enact.epoch_floor import ENOUGH, raise_epoch_floor
 from scheduling.enact.everything import PATIENT_LIMIT_S
 from scheduling.enact.lease import mark_lost
 from scheduling.enact.recipe import CONNECTION_LOST, Recipe, call, run, run_bare
-from scheduling.enact.stalls import mark_stalls
+from scheduling.enact.stalls import mark_behind, mark_stalls
 from scheduling.enact.timing import Timing
 from scheduling.errors import Refused
 from scheduling.passes.lock import take
@@ -73,6 +73,7 @@ def sweep(holder: str, timing: Timing, *, whole: bool = True) -> SweepOutcome:
         return SweepOutcome(lost=tuple(node.name for node in lost), expired=expired)
     proven = run_bare(deaths.prove(timing))
     run_bare(mark_stalls(timing))
+    run_bare(mark_behind(timing))
     run_bare(take(holder))
     reloads = sum(
         _try(

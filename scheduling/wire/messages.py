@@ -315,6 +315,9 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     equity: Annotated[list[EquityLine], msgspec.Meta(max_length=MOST_LINES)] = []
     release: int | None = None
     """Handoff id: this is the source's last commit."""
+    feed_us: int = 0
+    """from_time_us of the newest segment of the feed that the node knew when it read the first of
+    these events; 0: not known. Events behind a later one were not released as they are stamped."""
 
 
 class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -327,8 +330,9 @@ class CommitResult(msgspec.Struct, frozen=True, kw_only=True):
     answer: Answer
     detail: str = ""
     version: int = 0
-    """Of an ordinary commit that passed: the version of the node's desired set. A node that holds a
-    lower one beats, so that it hears of a handoff in time when every push is lost."""
+    """Of an ordinary commit that passed, or that conflicts since the feed has changed: the version
+    of the node's desired set. A node that holds a lower one beats, so that it hears of a handoff in
+    time when every push is lost."""
 
 
 class CommitAnswers(msgspec.Struct, frozen=True, kw_only=True):

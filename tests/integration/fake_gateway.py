@@ -59,6 +59,7 @@ class FakeGateway:
         self.deaf = False  #: answer 503 to heartbeats only
         self.away = False  #: answer 503 to everything
         self.lose_commit_answers = 0  #: carry out, and answer 500
+        self.paused_at: int | None = None  #: nothing behind this seq was released
         self.lose_release_answers = 0
         self.release_answer = "handed_over"
         self.reject_next = False
@@ -230,6 +231,10 @@ class FakeGateway:
             return _answer(wire.Problem(code="unavailable", message="lost"), 500)
         return wire.CommitAnswers(results=results)
 
+    def _is_unreleased(self, commit: wire.Commit) -> bool:
+        paused_at = commit.to_seq if self.paused_at is None else self.paused_at
+        return commit.to_seq > max(commit.from_seq, paused_at)
+
     def _commit_one(self, node: str, commit: wire.Commit) -> wire.CommitResult:
         run = self.runs[commit.portfolio]
         answer = "ok"
@@ -241,7 +246,7 @@ class FakeGateway:
             answer = "fenced"
         elif commit.epoch > run.epoch:
             answer = "ahead"
-        elif commit.from_seq != run.last_seq:
+        elif commit.from_seq != run.last_seq or self._is_unreleased(commit):
             answer = "conflict"
         else:
             run.last_seq, run.batch = commit.to_seq, commit.batch

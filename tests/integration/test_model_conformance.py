@@ -54,6 +54,8 @@ WHOSE = range(1, PORTFOLIOS + 1)
 EITHER = (False, True)
 MOSTLY = (True,) * 7 + (False,)
 SELDOM = (False,) * 7 + (True,)
+#: What becomes of the orders of one commit.
+STATUSES = (("open",), ("refused",), ("open", "refused", "suppressed"), ("suppressed", "open"))
 #: Eighths of a second, and what lies just before, at and after the deadlines.
 SPANS = (0.125, 0.5, 1, 2.875, 3, 5, 5.125, 9, 10, 10.125, 29, 30, 30.125, 61, 130)
 
@@ -217,9 +219,13 @@ class Conformance(RuleBasedStateMachine):
             batch=str(self.new_uuid()),
             state=b"%d" % to if more else None,
             suppress=events > 1,
-            orders=[OrderLine(to, 0, "AAPL", "buy", "1", "2", "open", "", 10)]
+            orders=[
+                OrderLine(to, n, "AAPL", "buy", "1", "2", status, "", 10)
+                for n, status in enumerate(STATUSES[to % len(STATUSES)])
+            ]
             if more and events
             else [],
+            feed_us=int(self.db.feed.from_time * 1e6) - (self.drawn % 11 == 0),
             fills=[FillLine(o.seq, o.index, to, 0, "AAPL", "buy", "1", "2", 10)
                    for o in still_open[:1]] if events else [],
         )  # fmt: skip

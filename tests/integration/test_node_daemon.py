@@ -6,12 +6,14 @@ import asyncio
 import os
 import signal
 import sys
+import time
 
 import psutil
 import pytest
 
 from chaos.house import SLOW_MACHINE_S
 from portfolios.runtime.state import Account, decode_state
+from scheduling.wire.messages import SegmentInfo
 from tests.integration.daemons import ROOT, Daemons, alive, assert_canary_is_exact, family
 from tests.integration.fake_gateway import FakeGateway
 
@@ -50,6 +52,27 @@ async def test_a_portfolio_without_events_commits_the_range_all_the_same(
     await daemons.start()
     await gateway.until(lambda: gateway.committed(1) > 60)
     assert len(gateway.runs[1].commits) < 12  # not one for each event of the others
+
+
+async def test_a_pause_that_it_heard_of_too_late_takes_back_what_was_not_released(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.grant("node-1", 1)
+    gateway.pushing = False
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    await daemons.start()
+    await gateway.until(lambda: gateway.committed(1) > 20)
+    (running,) = gateway.segments
+    head = gateway.head()
+    gateway.paused_at = head
+    gateway.segments = [running, SegmentInfo(head, time.time_ns() // 1000, 0.0)]
+    gateway.versions["node-1"] += 1
+    await gateway.until(lambda: gateway.runs[1].last_seq == head)
+    await gateway.until(lambda: [a.seq for a in gateway.beats[-1][1].portfolios] == [head])
+    assert gateway.runs[1].last_seq == head
+    said = {c.feed_us for c in gateway.runs[1].commits if c.to_seq > c.from_seq}
+    assert said == {segment.from_time_us for segment in gateway.segments}
+    assert_canary_is_exact(gateway, 1)
 
 
 async def test_it_catches_up_with_a_long_log_and_marks_what_was_stale(

@@ -456,7 +456,13 @@ def test_a_tick_that_is_not_whole_marks_who_is_lost_and_reads_every_run_only_to_
         outcome = tick(whole=False)
     assert outcome.sweep.lost == ("node-1",)
     assert the_handoff(hand.portfolio).kind == "failover"
-    fleet_wide = (deaths.PROVE, deaths.STALE_REVISIONS, deaths.ORPHANED, stalls.STALLS)
+    fleet_wide = (
+        deaths.PROVE,
+        deaths.STALE_REVISIONS,
+        deaths.ORPHANED,
+        stalls.STALLS,
+        stalls.BEHIND,
+    )
     assert not {*fleet_wide, alerts.CAUSES} & {*said}
     with counted(monkeypatch) as said:
         tick()

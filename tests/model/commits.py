@@ -15,22 +15,47 @@ def commit(db: Store, p: Any) -> list[Row]:
     passed, touched = [], set()
     asked = zip(
         p.portfolios, p.epochs, p.from_seqs, p.to_seqs, p.batches, p.states, p.suppressed,
-        strict=True,
+        p.feed_us, p.refused, p.held_back, p.unplaced, p.placed, strict=True,
     )  # fmt: skip
-    for portfolio, epoch, from_seq, to_seq, batch, state, suppress in sorted(
+    for portfolio, epoch, from_seq, to_seq, batch, state, suppress, feed_us, *outcomes in sorted(
         asked, key=lambda line: line[0]
     ):
         run = db.runs.get(portfolio)
         if run is None or (run.epoch, run.node_id, run.incarnation, run.last_seq) != (
             epoch, p.node, p.incarnation, from_seq,
-        ):  # fmt: skip
+        ) or _is_unreleased(db, from_seq, to_seq, feed_us):  # fmt: skip
             continue
         touched |= _pass(db, run, from_seq, to_seq, batch, state, suppress, p.node_name)
+        _count(db, run, *outcomes)
         _lines(db, run, p)
         passed.append(Row(portfolio_id=portfolio, version=version))
     if touched:
         db.touch(touched)
     return passed
+
+
+def _is_unreleased(db: Store, from_seq: int, to_seq: int, feed_us: int) -> bool:
+    feed = db.feed
+    if feed.from_time > db.now or not to_seq > max(from_seq, feed.from_seq):
+        return False
+    return feed.rate == 0 or 1 <= feed_us < int(feed.from_time * 1e6)
+
+
+def _count(
+    db: Store, run: rows.Run, refused: int, held_back: int, unplaced: int, placed: bool
+) -> None:
+    since = run.unplaced_since
+    if unplaced > 0 and (placed or run.unplaced_orders == 0):
+        since = db.now
+    elif placed:
+        since = None
+    db.set(
+        run,
+        orders_refused=run.orders_refused + refused,
+        orders_suppressed=run.orders_suppressed + held_back,
+        unplaced_orders=unplaced if placed else run.unplaced_orders + unplaced,
+        unplaced_since=since,
+    )
 
 
 def _pass(
@@ -109,7 +134,8 @@ def _lines(db: Store, run: rows.Run, p: Any) -> None:
 @answers(REFUSED)
 def refused(db: Store, p: Any) -> list[Row]:
     found = []
-    for portfolio, batch in zip(p.portfolios, p.batches, strict=True):
+    asked = zip(p.portfolios, p.batches, p.from_seqs, p.to_seqs, p.feed_us, strict=True)
+    for portfolio, batch, from_seq, to_seq, feed_us in asked:
         run = db.runs.get(portfolio)
         said = [
             h
@@ -120,6 +146,8 @@ def refused(db: Store, p: Any) -> list[Row]:
         found.append(
             Row(
                 portfolio=portfolio,
+                unreleased=_is_unreleased(db, from_seq, to_seq, feed_us),
+                version=db.nodes[p.node].desired_version if p.node in db.nodes else None,
                 release_answer=said[0].release_answer if said else None,
                 release_error=said[0].error if said else None,
                 **{name: None if run is None else getattr(run, name) for name in columns},

@@ -298,3 +298,24 @@ def stalls_(db: Store, p: Any) -> list[Row]:
             if judging or run.phase != "running" or moved:
                 db.set(run, stalled_at=None)
     return opened
+
+
+@answers(stalls.BEHIND)
+def behind(db: Store, p: Any) -> list[Row]:
+    """Mark what lags by more than its decisions may, unmark the rest."""
+    ours, feed, then, changed = db.pulse.get(1), db.feed, db.now - p.stale_s, []
+    if ours is None or not db.now - p.gap_s <= ours.last_beat_at <= db.now + 1:
+        return []
+    due = feed.from_seq + int(feed.rate * (then - feed.from_time) // 1)
+    for run in db.runs.values():
+        late = (
+            feed.from_time <= then
+            and run.node_id is not None
+            and db.nodes[run.node_id].status == "alive"
+            and run.phase == "running"
+            and run.last_seq < due
+        )
+        if late == (run.behind_since is None):
+            db.set(run, behind_since=db.now if late else None)
+            changed.append(Row(portfolio_id=run.portfolio_id))
+    return changed

@@ -92,6 +92,11 @@ class Run:
     attempts: int = 0
     last_death: UUID | None = None
     failures_by_node: dict[str, int] = field(default_factory=dict)
+    orders_refused: int = 0
+    orders_suppressed: int = 0
+    unplaced_orders: int = 0
+    unplaced_since: float | None = None
+    behind_since: float | None = None
     stalled_at: float | None = None
     good_revision: int | None = None
     pinned_node_id: int | None = None
