@@ -92,6 +92,8 @@ def plain(value: Any) -> Any:
 
 def copy(store: Store) -> None:
     """Write the model's rows into PostgreSQL. For the world before its first step."""
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM scheduling_event")  # what `migrate` did is in the audit log
     feed = _insert("portfolios_feed", name=store.feed.name, sha256=store.feed.sha256, length=1000)
     _insert(
         "portfolios_feedsegment", feed_id=feed, from_seq=store.feed.from_seq,
