@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 
 from ginkgo_site.database import conninfo
+from scheduling.dispatch.echo import Echo, NotListening
 from scheduling.dispatch.layer import LARGEST_PAYLOAD, PayloadTooLarge, PostgresChannelLayer
 from scheduling.enact.hints import touch, wake
 from scheduling.enact.recipe import run
@@ -175,6 +179,43 @@ def test_after_a_cut_everybody_is_woken_once_and_hears_again() -> None:
         assert await next_of(layer, first) == HINT
 
     serve(scenario)
+
+
+def test_a_listener_whose_session_falls_silent_is_replaced_within_ten_seconds() -> None:
+    """Its socket stays open and the kernel acknowledges: nothing but the echo tells."""
+
+    async def scenario(layer: PostgresChannelLayer) -> None:
+        channel = await member(layer, "node.1")
+        (silent,) = await asyncio.to_thread(listening_sessions)
+        os.kill(silent, signal.SIGSTOP)
+        try:
+            assert await asyncio.wait_for(layer.receive(channel), 10) == {"type": "wake"}
+            await layer.group_send("node.1", HINT)
+            assert await next_of(layer, channel) == HINT
+        finally:
+            os.kill(silent, signal.SIGCONT)
+            psutil.wait_procs([psutil.Process(silent)], timeout=10)
+
+    serve(scenario)
+
+
+def listening_sessions() -> list[int]:
+    with psycopg.connect(conninfo(), autocommit=True) as connection:
+        rows = connection.execute(
+            "SELECT pid FROM pg_stat_activity "
+            "WHERE datname = current_database() AND query LIKE 'NOTIFY ginkgo_echo%'"
+        ).fetchall()
+    return [pid for (pid,) in rows]
+
+
+def test_a_session_that_does_not_receive_its_own_notification_does_not_listen() -> None:
+    echo = Echo()
+    echo.send()
+    assert not echo.receive(psycopg.Notify("ginkgo", "{}", 1))
+    with pytest.raises(NotListening, match="it must be in session mode"):
+        echo.send()
+    assert echo.receive(psycopg.Notify(echo.channel, "", 1))
+    assert echo.send() == f"NOTIFY {echo.channel}".encode()
 
 
 def test_a_cut_sender_tries_once_more_on_a_new_connection() -> None:

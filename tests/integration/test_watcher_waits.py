@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 from django.db import DatabaseError
 
+from ginkgo_site.database import conninfo
+from ginkgo_site.deadline import Connection, ServerSilent, statement_limit
 from ginkgo_site.env import read_environment
 from scheduling import watcher as watching
 from scheduling.enact.recipe import run
@@ -213,6 +218,22 @@ def test_a_burst_of_hints_is_one_tick(watcher: Watcher) -> None:
 
 
 # --- a database that is away ---------------------------------------------------------------------
+
+
+def test_a_listening_session_that_falls_silent_is_given_up(watcher: Watcher) -> None:
+    with Connection.connect(conninfo(), autocommit=True) as listening:
+        listening.execute(watcher._echo.listen)
+        watcher._prove_listening(listening)
+        assert [watcher._take(n) for n in listening.notifies(timeout=5, stop_after=1)] == [False]
+        watcher._next_echo = 0.0
+        session = psutil.Process(listening.info.backend_pid)
+        os.kill(session.pid, signal.SIGSTOP)
+        try:
+            with statement_limit(0.5), pytest.raises(ServerSilent):
+                watcher._prove_listening(listening)
+        finally:
+            os.kill(session.pid, signal.SIGCONT)
+            psutil.wait_procs([session], timeout=10)
 
 
 @pytest.fixture
