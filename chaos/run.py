@@ -365,7 +365,7 @@ class Run:
         self._judge_canaries()
         self._say(self, "proving: verify_portfolio of every portfolio")
         done = subprocess.run(
-            [sys.executable, "manage.py", "verify_portfolio", "--all", "--json"],
+            [sys.executable, "manage.py", "verify_portfolio", "--all", "--full", "--json"],
             cwd=CHECKOUT,
             env=self.grounds.fleet.environment(),
             capture_output=True,

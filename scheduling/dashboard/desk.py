@@ -225,6 +225,7 @@ class Desk:
 #: Alerts whose cause has no place of its own: columns, cards, strip and banners say the others.
 SAID_NOWHERE_ELSE = {
     "revision_rejected": "revision rejected",
+    "verification_differs": "verification found a difference",
     "no_open_node": "no node takes a portfolio",
     "passes_stand": "no pass runs",
     "commits_stand": "no commit gets through",

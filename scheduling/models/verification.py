@@ -59,6 +59,13 @@ class Verification(models.Model):
                 name="verification_one_open",
             )
         ]
+        indexes = [
+            models.Index(
+                fields=["portfolio", "id"],
+                condition=Q(state="different"),
+                name="verification_different",
+            )
+        ]
 
     def __str__(self) -> str:
         return f"verification {self.pk} of {self.portfolio_id}: {self.state}"

@@ -26,7 +26,8 @@ from portfolios.runtime.messages import Batch, Load, Reply
 from portfolios.verify.process import in_this_process
 from portfolios.verify.states import uncounted
 from scheduling import requests, tasks
-from scheduling.models import Tenure, Verification, VerificationAnchor
+from scheduling.models import Alert, Tenure, Verification, VerificationAnchor
+from scheduling.scheduler import Scheduler
 from scheduling.verification import background, evidence, verifying
 from scheduling.verification.runner import work_off
 from scheduling.verification.verifying import verify_portfolio
@@ -431,6 +432,31 @@ def test_a_person_goes_before_the_schedule_and_zero_turns_it_off(
     operator.post("portfolios/two/verification/")
     first = run(claim(uuid4(), 9))
     assert first is not None and first.name == "two"
+
+
+def test_a_difference_that_the_schedule_finds_is_an_alert_until_it_is_gone(
+    trader: Portfolio, node: Daemon, replays: Replays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "start_runner", lambda: 1)
+
+    def open_alerts() -> list[str]:
+        Scheduler("test").tick()
+        found = Alert.objects.filter(kind="verification_differs", closed_at__isnull=True)
+        return list(found.values_list("reason", flat=True))
+
+    assert node.commit(NAME, 500) == "ok"
+    order = Order.objects.filter(portfolio=trader).earliest("seq")
+    touched(order, price=order.price + 1)
+    tasks.verify_in_background()
+    assert work_off() == 1
+    (reason,) = open_alerts()
+    assert reason.startswith(f"its verification is different at seq {order.seq}: ")
+    touched(order, price=order.price)
+    Verification.objects.update(requested_at=ago(4_000))
+    tasks.verify_in_background()
+    assert open_alerts() == [reason]  # not yet
+    assert work_off() == 1
+    assert open_alerts() == []
 
 
 # --- asked for -----------------------------------------------------------------------------------
