@@ -116,7 +116,7 @@ class Fleet(House):
             try:
                 if self._database is None or self._database.closed:
                     self._database = psycopg.connect(
-                        self.database_url, autocommit=True, connect_timeout=20
+                        self.admin_url, autocommit=True, connect_timeout=20
                     )
                 cursor = self._database.execute(sql, parameters or None)
                 return cursor.fetchall() if cursor.description else []
@@ -370,7 +370,7 @@ class Fleet(House):
             self._in_one_transaction(right_clock())
 
     def _in_one_transaction(self, statements: Sequence[str]) -> None:
-        with psycopg.connect(embedded_url(self.home)) as db:
+        with psycopg.connect(self.admin_url) as db:
             for statement in statements:
                 db.execute(statement)
 

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import psutil
 import psycopg
 
-from ginkgo_site.env import CHECKOUT, embedded_url
+from ginkgo_site.env import CHECKOUT, embedded_admin_url, embedded_url
 from ginkgo_site.launcher.home import MARK
 
 T = TypeVar("T")
@@ -172,9 +172,14 @@ class House:
         """The address of its database."""
         return self._environment.get("DATABASE_URL") or embedded_url(self.home)
 
+    @property
+    def admin_url(self) -> str:
+        """The same as superuser, where the server is the embedded one: faults need it."""
+        return self._environment.get("DATABASE_URL") or embedded_admin_url(self.home)
+
     def query(self, sql: str, *parameters: object) -> list[tuple]:
         """Ask its database."""
-        with psycopg.connect(self.database_url, autocommit=True) as db:
+        with psycopg.connect(self.admin_url, autocommit=True) as db:
             return db.execute(sql, parameters).fetchall()
 
     def processes(self) -> list[psutil.Process]:

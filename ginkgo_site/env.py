@@ -136,6 +136,11 @@ def embedded_url(home: Path) -> str:
     return recorded or f"postgresql://ginkgo@/ginkgo?host={home / 'postgres' / 'socket'}"
 
 
+def embedded_admin_url(home: Path) -> str:
+    """Return the URL under which the embedded server's superuser comes, for maintenance."""
+    return embedded_url(home).replace("postgresql://ginkgo@", "postgresql://postgres@", 1)
+
+
 class _Source:
     """The raw variables with the casts of django-environ and our sentences."""
 

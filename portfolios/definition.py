@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from portfolios import examination
 from portfolios.feeds import open_feed
 from portfolios.strategies import registry
 from portfolios.text import shown, unprintable_errors
@@ -50,13 +51,19 @@ def configuration_errors(
     if not isinstance(strategy, str):
         return [*errors, error("strategy", "wrong_type", "strategy is the name of one, a text.")]
     try:
-        found = registry.get(strategy)
+        found = examination.errors_of(strategy, config, _texts(symbols))
     except registry.UnknownStrategy as unknown:
         return [*errors, error("strategy", "unknown_strategy", f"{unknown}.")]
-    for wrong in found.validate(config, symbols if isinstance(symbols, list) else []):
+    except examination.CheckFailed as failed:
+        return [*errors, error("config", "check_failed", str(failed))]
+    for wrong in found:
         field = wrong.field if wrong.field == "symbols" else f"config.{wrong.field}"
         errors.append(error(field, wrong.code, wrong.message))
     return errors
+
+
+def _texts(symbols: Any) -> list[str]:
+    return [each for each in symbols if isinstance(each, str)] if isinstance(symbols, list) else []
 
 
 def unsaid_symbols_errors(strategy: Any, symbols: Any) -> list[Error]:
@@ -68,9 +75,9 @@ def unsaid_symbols_errors(strategy: Any, symbols: Any) -> list[Error]:
     if symbols or not isinstance(symbols, Sequence) or not isinstance(strategy, str):
         return []
     try:
-        found = registry.get(strategy)
-    except registry.UnknownStrategy:
-        return []  # said already, of the strategy
+        found = examination.facts(strategy)
+    except (registry.UnknownStrategy, examination.CheckFailed):
+        return []  # reported already
     if found.sees_every_symbol:
         return []
     return [

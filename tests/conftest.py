@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from hypothesis import settings
 
@@ -39,6 +40,9 @@ def pytest_configure(config: pytest.Config) -> None:
     server.prepare()
     server.start()
     server.wait_until_ready()
+    with psycopg.connect(server.admin_url, autocommit=True) as admin:
+        # For quick_flush; all else the tests do with the rights that the product has.
+        admin.execute("GRANT SET ON PARAMETER session_replication_role TO ginkgo")
     os.environ[_URL] = server.url  # workers inherit it
 
     def end() -> None:

@@ -25,16 +25,19 @@ from portfolios.runtime.guard import limit_process, shut_in
 
 FOLDER, MEMORY = sys.argv[1:3]
 PARENT = os.getpid()
-EVERYWHERE = {"pidfd_send_signal": 424, "pidfd_open": 434, "clone3": 435, "pidfd_getfd": 438}
+EVERYWHERE = {
+    "pidfd_send_signal": 424, "pidfd_open": 434, "clone3": 435, "pidfd_getfd": 438,
+    "fchmodat2": 452, "io_uring_setup": 425,
+}  # fmt: skip
 #: Of calls that libc has no function for, or one that does more.
 NUMBERS = EVERYWHERE | {
     "x86_64": {
         "clone": 56, "fork": 57, "vfork": 58, "tkill": 200, "rt_sigqueueinfo": 129,
-        "rt_tgsigqueueinfo": 297,
+        "rt_tgsigqueueinfo": 297, "ioprio_set": 251, "sched_setattr": 314,
     },
     "aarch64": {
         "clone": 220, "fork": 220, "vfork": 220, "tkill": 130, "rt_sigqueueinfo": 138,
-        "rt_tgsigqueueinfo": 240,
+        "rt_tgsigqueueinfo": 240, "ioprio_set": 30, "sched_setattr": 274,
     },
 }.get(platform.machine(), {})  # fmt: skip
 KEY = 0x6B6F  #: of shared memory that is not there
@@ -69,12 +72,12 @@ def overwrite() -> None:
     os.pwrite(os.open(f"{FOLDER}/there", os.O_WRONLY), b"x", 0)
 
 
-def bind() -> None:
-    socket.socket(socket.AF_UNIX).bind(f"{FOLDER}/socket")
-
-
 def keep_its_pace(who: int) -> None:
     os.setpriority(os.PRIO_PROCESS, who, os.getpriority(os.PRIO_PROCESS, who))
+
+
+def own_processors() -> set[int]:
+    return os.sched_getaffinity(0)
 
 
 CALLS: dict[str, Callable[[], object]] = {
@@ -103,7 +106,23 @@ CALLS: dict[str, Callable[[], object]] = {
     "rt_tgsigqueueinfo": lambda: call("rt_tgsigqueueinfo", PARENT, PARENT, 0, QUEUED),
     "prlimit64": lambda: resource.prlimit(PARENT, resource.RLIMIT_NOFILE),
     "setpriority": lambda: keep_its_pace(PARENT),
+    "calm all of its user": lambda: os.setpriority(os.PRIO_USER, 0, 0),
     "prctl": lambda: call("prctl", 1, 0, 0, 0, 0),
+    "chmod": lambda: os.chmod(f"{FOLDER}/there", 0o777),
+    "fchmod": lambda: os.fchmod(0, 0o600),
+    "fchmodat2": lambda: call("fchmodat2", -100, f"{FOLDER}/there".encode(), 0o777, 0),
+    "chown": lambda: os.chown(f"{FOLDER}/there", -1, -1),
+    "utime": lambda: os.utime(f"{FOLDER}/there", (1, 1)),
+    "setxattr": lambda: os.setxattr(f"{FOLDER}/there", "user.x", b"x"),
+    "io_uring": lambda: call("io_uring_setup", 1, bytes(120)),
+    "unshare": lambda: call("unshare", 0x10000000),
+    "setns": lambda: call("setns", -1, 0),
+    "affinity": lambda: os.sched_setaffinity(PARENT, own_processors()),
+    "scheduler": lambda: os.sched_setscheduler(PARENT, os.SCHED_BATCH, os.sched_param(0)),
+    "sched_setattr": lambda: call("sched_setattr", PARENT, bytes(56), 0),
+    "ioprio": lambda: call("ioprio_set", 1, PARENT, 0),
+    "local socket": lambda: socket.socket(socket.AF_UNIX),
+    "netlink": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
 }
 FILES: dict[str, Callable[[], object]] = {
     "make": lambda: Path(FOLDER, "new").touch(),
@@ -117,7 +136,9 @@ FILES: dict[str, Callable[[], object]] = {
     "link": lambda: os.link(f"{FOLDER}/there", f"{FOLDER}/too"),
     "symlink": lambda: os.symlink("there", f"{FOLDER}/sym"),
     "pipe": lambda: os.mkfifo(f"{FOLDER}/pipe"),
-    "socket": bind,
+    "read": lambda: Path(FOLDER, "there").read_text(),
+    "read a folder": lambda: os.listdir(FOLDER),
+    "read the home": lambda: Path(os.environ["GINKGO_HOME"], "access.json").read_text(),
 }
 FINE: dict[str, Callable[[], object]] = {
     "thread": start_a_thread,
@@ -125,7 +146,11 @@ FINE: dict[str, Callable[[], object]] = {
     "limit itself": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100)),
     "name itself": lambda: call("prctl", 15, b"a-name", 0, 0, 0),
     "calm itself": lambda: os.setpriority(os.PRIO_PROCESS, 0, 19),
-    "read a file": lambda: Path(FOLDER, "there").read_text(),
+    "read Python": lambda: Path(os.__file__).read_text(),
+    "import": lambda: __import__("sqlite3"),
+    "its own processors": lambda: os.sched_setaffinity(0, own_processors()),
+    "internet": lambda: socket.socket(socket.AF_INET).close(),
+    "socket pair": lambda: [each.close() for each in socket.socketpair()],
     "write to /dev/null": lambda: Path(os.devnull).write_text("x"),
 }
 LIMITS: dict[str, Callable[[], object]] = {
@@ -134,6 +159,7 @@ LIMITS: dict[str, Callable[[], object]] = {
     "NOFILE": lambda: resource.getrlimit(resource.RLIMIT_NOFILE),
     "FSIZE": lambda: resource.getrlimit(resource.RLIMIT_FSIZE),
     "nothing gained": lambda: call("prctl", 39, 0, 0, 0, 0),
+    "user": lambda: [os.getresuid(), os.getresgid(), os.getgroups()],
     "oom": lambda: int(Path("/proc/self/oom_score_adj").read_text()),
 }
 

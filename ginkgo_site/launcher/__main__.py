@@ -7,6 +7,7 @@ import sys
 from ginkgo_site.env import WrongSetting, read_environment
 from ginkgo_site.launcher.options import parse
 from ginkgo_site.launcher.supervisor import House
+from portfolios.runtime.open_files import TooFewFiles, raise_limit
 
 
 def main() -> int:
@@ -14,7 +15,8 @@ def main() -> int:
     options = parse()
     try:
         environment = read_environment()
-    except WrongSetting as wrong:
+        raise_limit()
+    except (WrongSetting, TooFewFiles) as wrong:
         print(f"ginkgo: {wrong}", file=sys.stderr)
         return 1
     return House(options, environment).run()

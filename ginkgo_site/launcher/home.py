@@ -40,6 +40,7 @@ class HomeLock:
         try:
             self._home.mkdir(mode=0o755, parents=True, exist_ok=True)
             self._file = open(self._home / "lock", "a+", encoding="utf-8")  # noqa: SIM115
+            (self._home / "lock").chmod(0o600)
         except OSError as error:
             raise CannotStart(
                 f"GINKGO_HOME {self._home} cannot be written ({error.strerror}): "

@@ -11,8 +11,9 @@ _LIMIT_BYTES = 50_000_000
 
 
 def rotate(folder: Path) -> None:
-    """Begin new log files and keep the last three of each."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Begin new log files and keep the last three of each. Nobody else reads them."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
     for log in sorted(folder.glob("*.log")):
         if not log.stat().st_size:
             continue

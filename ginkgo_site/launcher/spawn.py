@@ -9,11 +9,33 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 _PR_SET_PDEATHSIG = 1
 _LIBC: Any = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+@dataclass(frozen=True)
+class Account:
+    """An operating system user to start a process as. It need not be in the list of users."""
+
+    uid: int
+    gid: int
+
+    @property
+    def name(self) -> str:
+        """Its name, or its number where it has none."""
+        return name_of(self.uid)
+
+
+def name_of(uid: int) -> str:
+    """Return the name of a user, or the number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def spawn(
@@ -22,7 +44,7 @@ def spawn(
     environment: Mapping[str, str],
     output: IO[bytes] | int | None,
     folder: Path,
-    account: pwd.struct_passwd | None = None,
+    account: Account | None = None,
     death_signal: signal.Signals = signal.SIGTERM,
 ) -> subprocess.Popen[bytes]:
     """Start `argv` in a session of its own, as `account` if one is given.
@@ -32,7 +54,7 @@ def spawn(
     """
     as_user: dict[str, Any] = {}
     if account is not None:
-        as_user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+        as_user = {"user": account.uid, "group": account.gid, "extra_groups": []}
     return subprocess.Popen(
         argv,
         cwd=folder,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import select
 import socket
 import sys
+import time
 import traceback
 from typing import Literal, TextIO
 
@@ -16,17 +18,23 @@ from portfolios.runtime.messages import (
     HEADER,
     LARGEST_REPLY,
     Batch,
+    Examine,
+    Examined,
     Failed,
     Load,
     Loaded,
     Reply,
     Result,
     Stop,
+    UnknownName,
     decode_request,
     encode_message,
 )
 from portfolios.runtime.money import install_context
+from portfolios.strategies import registry
 
+CHECK_PROCESSOR_S = 4  #: of a check of parameters, imports included
+MOST_ERRORS, LONGEST_MESSAGE = 100, 1000  #: of a check
 TRACE_CHARACTERS = 2000
 TRACE_FRAMES = 20  #: the last ones; an endless recursion has more than anybody can wait for
 PIPE_PIECE = 4096  #: what a pipe that polls as writable takes without blocking
@@ -56,8 +64,10 @@ class PortfolioProcess:
         """Start without an engine; the first request is a Load."""
         self._engine: PortfolioEngine | None = None
 
-    def answer(self, request: Load | Batch) -> Reply:
+    def answer(self, request: Load | Batch | Examine) -> Reply:
         """Return the reply. A failure discards the engine: only another Load helps then."""
+        if isinstance(request, Examine):
+            return _examined(request)
         engine, self._engine = self._engine, None
         stage: Literal["load", "event"] = "load" if isinstance(request, Load) else "event"
         try:
@@ -77,6 +87,35 @@ class PortfolioProcess:
                 _use_reserve()
             seq = error.seq if isinstance(error, StrategyFailed) else None
             return Failed(stage, seq, _one_line(error), _trace(error))
+
+
+def _examined(request: Examine) -> Reply:
+    """Return what the strategy says of parameters, or how it failed at that."""
+    _limit_processor_time(CHECK_PROCESSOR_S)
+    try:
+        strategy = registry.get(request.strategy)
+        errors = strategy.validate(json.loads(request.parameters), request.symbols)
+        wrong = [(str(e.field), str(e.code), str(e.message)[:LONGEST_MESSAGE]) for e in errors]
+        return Examined(
+            int(strategy.version), bool(strategy.sees_every_symbol), wrong[:MOST_ERRORS]
+        )
+    except registry.UnknownStrategy as unknown:
+        return UnknownName(str(unknown))
+    except BaseException as error:
+        if isinstance(error, MemoryError):
+            _use_reserve()
+        return Failed("load", None, _one_line(error), _trace(error))
+
+
+def _limit_processor_time(seconds: int) -> None:
+    """Let the kernel end this process when it has used so much more, on a busy machine too."""
+    try:
+        import resource
+
+        most = int(time.process_time()) + 1 + seconds
+        resource.setrlimit(resource.RLIMIT_CPU, (most, most + 1))
+    except (ImportError, OSError, ValueError):
+        pass  # no such limit here
 
 
 def _frame(reply: Reply) -> bytes:

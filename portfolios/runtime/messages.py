@@ -32,6 +32,14 @@ class Batch(msgspec.Struct, tag="batch"):
     events: bytes
 
 
+class Examine(msgspec.Struct, tag="examine"):
+    """Check parameters. Answered by Examined, UnknownName or Failed; nothing is loaded."""
+
+    strategy: str
+    parameters: str  #: JSON
+    symbols: list[str]
+
+
 class Stop(msgspec.Struct, tag="stop"):
     """End. No answer; the process leaves its loop."""
 
@@ -65,8 +73,22 @@ class Failed(msgspec.Struct, tag="failed"):
     trace: str  #: end of the traceback, at most 2,000 characters
 
 
-Request = Load | Batch | Stop
-Reply = Loaded | Result | Failed
+class Examined(msgspec.Struct, tag="examined"):
+    """What a strategy declares of itself, and what it finds wrong: (field, code, message)."""
+
+    version: int
+    sees_every_symbol: bool
+    errors: list[tuple[str, str, str]]
+
+
+class UnknownName(msgspec.Struct, tag="unknown_name"):
+    """There is no strategy of that name; the text names those there are."""
+
+    text: str
+
+
+Request = Load | Batch | Examine | Stop
+Reply = Loaded | Result | Failed | Examined | UnknownName
 
 _encoder = msgspec.msgpack.Encoder()
 _requests = msgspec.msgpack.Decoder(Request)

@@ -128,6 +128,39 @@ class Misbehaving(CountsEvents):
         return [FieldError("what", "unknown_choice", f"what: choose from {known}.")]
 
 
+class InCheck(msgspec.Struct, frozen=True):
+    """What its check does, and for how long."""
+
+    what: str = "report"
+    seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+
+
+class MisbehavingInCheck(Strategy):
+    """Misbehaves where parameters are checked, not at an event."""
+
+    name = "misbehaving_in_check"
+    version = 7
+    parameters_type = InCheck
+
+    @classmethod
+    def check(cls, parameters: Any, symbols: Any) -> list[FieldError]:
+        until = time.monotonic() + parameters.seconds
+        while parameters.what == "loop" and time.monotonic() < until:
+            pass
+        if parameters.what == "sleep":
+            time.sleep(parameters.seconds)
+        if parameters.what == "exit":
+            os._exit(3)
+        if parameters.what == "raise":
+            raise KeyError("fast")
+        if parameters.what == "eat":
+            Deeds.eat_fast()
+        if parameters.what == "report":
+            seen = [str(os.getpid()), str(os.getuid()), os.environ.get("GINKGO_SECRET_KEY", "-")]
+            return [FieldError("what", "report", " ".join(seen))]
+        return []
+
+
 _hoard: list[Any] = []
 
 

@@ -8,7 +8,6 @@ outside can neither shadow nor stop them.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -19,9 +18,7 @@ from portfolios.strategies.buy_and_hold import BuyAndHold
 from portfolios.strategies.canary import Canary
 from portfolios.strategies.mean_reversion import MeanReversion
 from portfolios.strategies.sma_cross import SmaCross
-
-ENTRY_POINT_GROUP = "ginkgo.strategies"
-MODULES_VARIABLE = "GINKGO_STRATEGIES"
+from portfolios.strategies.sources import ENTRY_POINT_GROUP, MODULES_VARIABLE, modules_named
 
 BUILT_IN: dict[str, type[Strategy]] = {
     strategy.name: strategy for strategy in (BuyAndHold, Canary, MeanReversion, SmaCross)
@@ -69,7 +66,7 @@ def _all() -> tuple[dict[str, type[Strategy]], list[str]]:
             found[loaded.name] = loaded
         except (Exception, SystemExit) as error:  # whatever foreign code raises on import
             broken.append(f"entry point {point.name} ({point.value}) did not load: {error!r}")
-    for module_name in _modules_named():
+    for module_name in modules_named():
         try:
             module = import_module(module_name)
         except (Exception, SystemExit) as error:
@@ -77,13 +74,6 @@ def _all() -> tuple[dict[str, type[Strategy]], list[str]]:
         else:
             found.update((strategy.name, strategy) for strategy in _defined_in(module))
     return found | BUILT_IN, broken
-
-
-def _modules_named() -> list[str]:
-    """Return the modules the environment names, in its order."""
-    return [
-        name for part in os.environ.get(MODULES_VARIABLE, "").split(",") if (name := part.strip())
-    ]
 
 
 def _defined_in(module: ModuleType) -> Iterator[type[Strategy]]:

@@ -22,6 +22,7 @@ from portfolios.runtime.guard import limit_process, shut_in
 from portfolios.runtime.messages import (
     HEADER,
     Batch,
+    Examine,
     Load,
     Reply,
     decode_reply,
@@ -29,7 +30,7 @@ from portfolios.runtime.messages import (
 )
 from portfolios.runtime.money import install_context
 
-Ask = Callable[[Load | Batch], Reply]
+Ask = Callable[[Load | Batch | Examine], Reply]
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 60.0  #: of one request: 2,000 events at most
@@ -63,7 +64,7 @@ def own_process(
     theirs.close()
     ours.settimeout(limit_s)
 
-    def ask(request: Load | Batch) -> Reply:
+    def ask(request: Load | Batch | Examine) -> Reply:
         try:
             ours.sendall(encode_message(request))
             header = _exactly(ours, HEADER.size)
@@ -126,7 +127,7 @@ def main() -> None:
     limit_process(memory_mb << 20)
     if guarded:
         sys.dont_write_bytecode = True
-        shut_in()
+        shut_in(parent=parent)
     install_context()
     serve(socket.socket(fileno=fd))
 

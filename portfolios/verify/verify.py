@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from portfolios.examination import CheckFailed, facts
 from portfolios.runtime.python_version import PYTHON
 from portfolios.strategies import registry
 from portfolios.verify.compare import Comparison
@@ -171,12 +172,14 @@ def _refuse_missing_versions(recorded: Recorded, start: Anchor | None) -> None:
     for stretch in _replayed(recorded, start):
         spec = stretch.spec
         try:
-            here = registry.get(spec.strategy).version
+            here = facts(spec.strategy).version
         except registry.UnknownStrategy:
             raise CannotVerify(
                 f"{spec.portfolio} cannot be verified: its r{spec.revision} ran {spec.strategy},"
                 " which is not installed here; install it again."
             ) from None
+        except CheckFailed as failed:
+            raise CannotVerify(f"{spec.portfolio} cannot be verified: {failed}") from None
         if here != spec.strategy_version:
             raise CannotVerify(
                 f"{spec.portfolio} cannot be verified: its r{spec.revision} ran version"

@@ -175,7 +175,7 @@ class ForkServer:
         limit_process(self._memory_bytes)
         if self._guarded:
             sys.dont_write_bytecode = True
-            shut_in()
+            shut_in(parent=forkserver)
         with socket.socket(fileno=conversation) as sock:
             if kind == LIST:
                 sock.sendall(_strategies())

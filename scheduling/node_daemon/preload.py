@@ -13,6 +13,10 @@ def warm_up() -> None:
     """Import what children need and freeze it, so that their pages stay shared."""
     import portfolios.runtime.child
     import portfolios.strategies.registry  # noqa: F401 - imports the built-ins, nothing from outside
+    from portfolios.runtime.readable import readable_paths
+    from portfolios.runtime.unprivileged import unreadable_folder
 
+    readable_paths()
+    unreadable_folder()
     gc.collect()
     gc.freeze()

@@ -9,9 +9,11 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import F
 from django.utils import timezone
 
 from portfolios import definition
+from portfolios.examination import facts
 from portfolios.feeds_setup import current_head, ensure_feed
 from portfolios.models import (
     CatchUp,
@@ -20,7 +22,6 @@ from portfolios.models import (
     Portfolio,
     Revision,
 )
-from portfolios.strategies import registry
 from portfolios.text import text_errors, unprintable_errors
 from scheduling.enact.audit import Line, audit_all
 from scheduling.enact.grant import lock_run
@@ -203,6 +204,7 @@ def revise_portfolio(
     ]
     if wrong:
         raise Invalid(wrong)
+    _examine_unlocked(name, changes)
     with transaction.atomic():
         portfolio = locked(name)
         current = portfolio.revisions.get(number=portfolio.revision)
@@ -248,6 +250,23 @@ def revise_portfolio(
     return portfolio, _reload_if_running(portfolio, actor, f"r{portfolio.revision} by {actor}")
 
 
+def _examine_unlocked(name: str, changes: Mapping[str, Any]) -> None:
+    """Let the strategy check the changes before any row is locked, since that may take seconds.
+
+    Its answer is kept and used again under the lock. Where a concurrent writer changed the
+    configuration in between, the strategy is asked again.
+    """
+    current = Revision.objects.filter(
+        portfolio__name=name, portfolio__archived_at=None, number=F("portfolio__revision")
+    ).first()
+    if current is None:
+        return
+    wanted = {key: changes.get(key, getattr(current, key)) for key in CONFIGURATION}
+    errors = definition.configuration_errors(**wanted, feed=current.portfolio.feed.name)
+    if any(error["code"] == "check_failed" for error in errors):
+        raise Invalid(errors)
+
+
 def delete_portfolio(name: str, *, actor: str, reason: str = "") -> Handoff | None:
     """Archive it: release it for certain, keep orders and audit, free the name."""
     with transaction.atomic():
@@ -275,7 +294,7 @@ def _revision(
         portfolio=portfolio,
         number=number,
         strategy=strategy,
-        strategy_version=registry.get(strategy).version,
+        strategy_version=facts(strategy).version,
         config=dict(config),
         symbols=list(symbols),
         limits=dict(limits),

@@ -40,7 +40,7 @@ async def catches_up(gateway: FakeGateway, daemons: Daemons, **given: Any) -> wi
     entry = gateway.entry(1, "run", first_seq=1, **given)
     await gateway.want("node-1", entry)
     await daemons.start()
-    await gateway.until(lambda: gateway.head() - gateway.runs[1].last_seq < 100, 20)
+    await gateway.until(lambda: gateway.head() - gateway.runs[1].last_seq < 100)
     return entry
 
 
@@ -71,7 +71,7 @@ def assert_identical(gateway: FakeGateway, entry: wire.Desired, ranges: Any) -> 
 async def stops(gateway: FakeGateway) -> None:
     """Take it off its node, so that nothing is committed any more."""
     await gateway.want("node-1")
-    await gateway.until(lambda: gateway.beats[-1][1].portfolios == [], 10)
+    await gateway.until(lambda: gateway.beats[-1][1].portfolios == [])
 
 
 async def test_state_only_records_old_decisions_as_suppressed_and_keeps_the_exact_range(
@@ -114,7 +114,7 @@ async def test_halt_stops_before_the_first_old_event_of_its_symbols(
     gateway.grant("node-1", 1, last_seq=0)
     await gateway.want("node-1", gateway.entry(1, "run", first_seq=1, catch_up="halt", **LIVELY))
     await daemons.start()
-    await gateway.until(lambda: reports(gateway, wire.Halted), 20)
+    await gateway.until(lambda: reports(gateway, wire.Halted))
     (halted,) = reports(gateway, wire.Halted)
     assert isinstance(halted, wire.Halted)
     of_its_own = gateway.feed.read_for(frozenset(LIVELY["symbols"]), 1, 1000, (), 1)
@@ -139,7 +139,7 @@ async def test_a_start_lifts_halt_for_what_was_missed_before_it_only(
     gateway.grant("node-1", 1, last_seq=200)
     await gateway.want("node-1", gateway.entry(1, "run", catch_up="halt", resume_seq=200))
     await daemons.start()
-    await gateway.until(lambda: reports(gateway, wire.Halted), 20)
+    await gateway.until(lambda: reports(gateway, wire.Halted))
     assert gateway.runs[1].last_seq == 200
 
 

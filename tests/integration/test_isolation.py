@@ -49,7 +49,7 @@ async def with_a_canary(
 
 
 async def first_death(gateway: FakeGateway) -> wire.Died:
-    await gateway.until(lambda: reports(gateway, wire.Died), 15)
+    await gateway.until(lambda: reports(gateway, wire.Died))
     died = reports(gateway, wire.Died)[0]
     assert isinstance(died, wire.Died)
     return died
@@ -58,12 +58,12 @@ async def first_death(gateway: FakeGateway) -> wire.Died:
 async def the_bad_one_is_gone(gateway: FakeGateway, daemon: Daemon) -> None:
     """Take it off the node and wait until only the forkserver and the canary are left."""
     await gateway.want("node-1", gateway.entry(CANARY, "run"))
-    await gateway.until(lambda: len(alive(family(daemon.pid))) == 2, 5)
+    await gateway.until(lambda: len(alive(family(daemon.pid))) == 2)
 
 
 async def bystanders_noticed_nothing(gateway: FakeGateway, daemon: Daemon) -> None:
     seen = gateway.committed(CANARY)
-    await gateway.until(lambda: gateway.committed(CANARY) > seen + 50, 5)
+    await gateway.until(lambda: gateway.committed(CANARY) > seen + 50)
     assert gateway.longest_gap_s(CANARY) < LONGEST_GAP_S
     assert {died.portfolio for _, died in gateway.reports if isinstance(died, wire.Died)} == {BAD}
     assert daemon.returncode is None
@@ -140,7 +140,7 @@ async def test_one_that_is_only_loud_or_busy_goes_on_and_harms_nobody(
     gateway: FakeGateway, daemons: Daemons, what: str
 ) -> None:
     daemon = await with_a_canary(gateway, daemons, what)
-    await gateway.until(lambda: gateway.committed(BAD) > 300, 20)
+    await gateway.until(lambda: gateway.committed(BAD) > 300)
     assert reports(gateway, wire.Died) == []
     assert gateway.longest_gap_s(CANARY) < LONGEST_GAP_S
     assert len(daemons.log()) < 50_000
@@ -165,11 +165,11 @@ async def test_without_the_guard_what_it_started_ends_with_it_whatever_group_it_
     gateway: FakeGateway, daemons: Daemons, what: str
 ) -> None:
     daemon = await with_a_canary(gateway, daemons, what, GINKGO_STRATEGY_GUARD="no")
-    await gateway.until(lambda: len(family(daemon.pid)) > 3, 10)
+    await gateway.until(lambda: len(family(daemon.pid)) > 3)
     started = family(daemon.pid)
     await the_bad_one_is_gone(gateway, daemon)
     # The forkserver and the canary; also of those that are nobody's children any more.
-    await gateway.until(lambda: len(alive(started)) == 2, 5)
+    await gateway.until(lambda: len(alive(started)) == 2)
     assert gateway.longest_gap_s(CANARY) < LONGEST_GAP_S
     assert_canary_is_exact(gateway, CANARY)
 
@@ -182,7 +182,7 @@ async def test_without_the_guard_one_that_kills_all_processes_is_told_of_and_the
     assert "ended with the process that portfolios are forked from" in died.error
     seen = gateway.committed(CANARY)
     await the_bad_one_is_gone(gateway, daemon)
-    await gateway.until(lambda: gateway.committed(CANARY) > seen + 50, 5)
+    await gateway.until(lambda: gateway.committed(CANARY) > seen + 50)
     assert_canary_is_exact(gateway, CANARY)
 
 
@@ -223,7 +223,7 @@ async def test_a_slow_one_lags_and_says_so_and_its_neighbour_keeps_its_pace(
         slow, quick = shown(BAD), shown(CANARY)
         return slow is not None and quick is not None and slow.lag > 200 > 100 > quick.lag
 
-    await gateway.until(lambda: gateway.beats and lags(), 20)
+    await gateway.until(lambda: gateway.beats and lags())
     assert reports(gateway, wire.Died) == []
     assert gateway.longest_gap_s(CANARY) < LONGEST_GAP_S
     await asyncio.sleep(0)
@@ -237,7 +237,7 @@ async def test_everything_before_a_bad_event_is_kept_however_it_fails_there(
     await with_a_canary(gateway, daemons, what)
     await gateway.until(lambda: gateway.runs[BAD].commits)
     bad_seq = gateway.runs[BAD].commits[0].from_seq + 20
-    await gateway.until(lambda: len(reports(gateway, wire.Died)) >= 2, 15)
+    await gateway.until(lambda: len(reports(gateway, wire.Died)) >= 2)
     second = reports(gateway, wire.Died)[1]
     assert isinstance(second, wire.Died)
     assert (second.seq, second.failed_seq) == (bad_seq - 1, bad_seq)

@@ -19,7 +19,7 @@ async def run_canary(gateway: FakeGateway, daemons: Daemons) -> asyncio.subproce
     gateway.grant("node-1", 1)
     await gateway.want("node-1", gateway.entry(1, "run"))
     daemon = await daemons.start()
-    await gateway.until(lambda: gateway.committed(1) > 30, 20)
+    await gateway.until(lambda: gateway.committed(1) > 30)
     return daemon
 
 
@@ -46,7 +46,7 @@ async def test_a_portfolio_that_fails_is_reported_and_its_neighbour_goes_on(
     gateway.grant("node-1", 1)
     await gateway.want("node-1", gateway.entry(1, "run"), bad)
     await daemons.start(GINKGO_STRATEGIES=FAULTY, GINKGO_BATCH_LIMIT_S="0.5")
-    await gateway.until(lambda: reports(gateway, wire.Died), 20)
+    await gateway.until(lambda: reports(gateway, wire.Died))
     await goes_on(gateway)
     died = reports(gateway, wire.Died)[0]
     assert isinstance(died, wire.Died)
@@ -133,7 +133,7 @@ async def test_a_wall_clock_that_is_off_by_a_minute_changes_nothing(
     gateway.grant("node-1", 1)
     await gateway.want("node-1", gateway.entry(1, "run"))
     await daemons.start(PYTHONPATH=f"{tmp_path}:{ROOT}")
-    await gateway.until(lambda: gateway.committed(1) > 30, 20)
+    await gateway.until(lambda: gateway.committed(1) > 30)
     await goes_on(gateway, 200)
     started = len(gateway.runs[1].commits)  # what it caught up on may have been stale
     await goes_on(gateway, 200)
@@ -183,7 +183,7 @@ async def test_a_daemon_that_was_stopped_does_not_blame_its_portfolios_for_the_t
     busy = gateway.entry(1, "run", strategy="sleeper", parameters={"seconds": 0.0095})
     await gateway.want("node-1", busy)
     daemon = await daemons.start(GINKGO_STRATEGIES=FAULTY, GINKGO_BATCH_LIMIT_S="1.5")
-    await gateway.until(lambda: gateway.committed(1) > 30, 20)
+    await gateway.until(lambda: gateway.committed(1) > 30)
     daemon.send_signal(signal.SIGSTOP)
     await asyncio.sleep(3)
     daemon.send_signal(signal.SIGCONT)
@@ -209,7 +209,7 @@ async def test_a_portfolio_that_halts_on_stale_events_stops_before_the_first(
     gateway.grant("node-1", 1, last_seq=100)
     await gateway.want("node-1", gateway.entry(1, "run", catch_up="halt"))
     await daemons.start()
-    await gateway.until(lambda: reports(gateway, wire.Halted), 20)
+    await gateway.until(lambda: reports(gateway, wire.Halted))
     await asyncio.sleep(0.5)
     (halted,) = reports(gateway, wire.Halted)
     assert isinstance(halted, wire.Halted)

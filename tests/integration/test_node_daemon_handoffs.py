@@ -21,7 +21,7 @@ async def daemons(gateway: FakeGateway, daemons: Daemons) -> Daemons:
     await gateway.want("node-1", gateway.entry(1, "run"))
     await daemons.start("node-1")
     await daemons.start("node-2")
-    await gateway.until(lambda: gateway.committed(1) > 30 and len(gateway.sockets) == 2, 20)
+    await gateway.until(lambda: gateway.committed(1) > 30 and len(gateway.sockets) == 2)
     return daemons
 
 

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from portfolios.runtime import guard
+from portfolios.runtime.unprivileged import STRATEGY_UID, unreadable_folder
 from tests.kernel import CAN_REFUSE_CALLS, CAN_REFUSE_FILES, LACKING
 
 ROOT = Path(__file__).parents[2]
@@ -27,26 +31,64 @@ CALLS = (
     "process_vm_writev", "shmget", "semget", "msgget", "mq_open", "pidfd_open",
     "pidfd_send_signal", "pidfd_getfd", "kill", "kill all", "tkill", "tgkill", "rt_sigqueueinfo",
     "rt_tgsigqueueinfo", "prlimit64", "setpriority", "prctl",
+    "calm all of its user", "chmod", "fchmod", "fchmodat2", "chown", "utime", "setxattr",
+    "io_uring", "unshare", "setns", "affinity", "scheduler", "sched_setattr", "ioprio",
+    "local socket", "netlink",
 )  # fmt: skip
 FINE = (
-    "thread", "signal itself", "limit itself", "name itself", "calm itself", "read a file",
-    "write to /dev/null",
+    "thread", "signal itself", "limit itself", "name itself", "calm itself", "read Python",
+    "write to /dev/null", "import", "its own processors", "internet", "socket pair",
 )  # fmt: skip
 FILES = (
     "make", "overwrite", "truncate", "remove", "remove a folder", "make a folder", "rename", "move",
-    "link", "symlink", "pipe", "socket",
+    "link", "symlink", "pipe", "read", "read a folder", "read the home",
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def came(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+#: A user of this machine that is not root; -1: whoever runs the tests.
+OTHER = 65534 if os.geteuid() == 0 else -1
+
+
+@pytest.fixture(scope="module", params=["as whoever runs the tests", "as another user"])
+def came(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     """Return deed → what came of it."""
-    folder = tmp_path_factory.mktemp("prey")
+    user = OTHER if request.param == "as another user" else -1
+    # What that user could read and change if nothing were refused.
+    folder = Path(tempfile.mkdtemp(prefix="ginkgo-prey-"))
+    home = folder / "home"
+    for each in (folder, folder / "below", home):
+        each.mkdir(exist_ok=True)
     (folder / "there").write_text("something")
-    (folder / "below").mkdir()
+    (home / "access.json").write_text("{}")
+    for each in (folder, folder / "below", folder / "there", home, home / "access.json"):
+        os.chown(each, user, -1)
+    before = {path: path.stat() for path in (folder, folder / "there")}
+    yield _tried(folder, home, user)
+    after = {path: path.stat() for path in before}
+    if CAN_REFUSE_CALLS and CAN_REFUSE_FILES:
+        assert [(s.st_mode, s.st_mtime_ns) for s in after.values()] == [
+            (s.st_mode, s.st_mtime_ns) for s in before.values()
+        ]
+    shutil.rmtree(folder)
+
+
+def python_for_all() -> str:
+    """Return a Python that every user of this machine can run."""
+    own = [] if unreadable_folder() else [sys.executable]
+    return next(path for path in (*own, "/usr/local/bin/python3", "/usr/bin/python3")
+                if os.path.exists(path))  # fmt: skip
+
+
+def _tried(folder: Path, home: Path, user: int) -> dict[str, Any]:
+    # A user that cannot enter root's folders needs a Python that it can read.
+    python = sys.executable if user == -1 else python_for_all()
     done = subprocess.run(
-        [sys.executable, "-m", "tests.deeds", str(folder), str(MEMORY)],
+        [python, "-m", "tests.deeds", str(folder), str(MEMORY)],
         cwd=ROOT,
+        env={**os.environ, "GINKGO_HOME": str(home)},
+        user=user if user != -1 else None,
+        group=user if user != -1 else None,
+        extra_groups=[] if user != -1 else None,
         capture_output=True,
         text=True,
         check=True,
@@ -68,7 +110,8 @@ def test_libc_is_told_that_there_is_no_clone3_and_takes_clone(came: dict[str, An
 
 @pytest.mark.parametrize("deed", FILES)
 def test_no_file_is_made_written_or_removed(came: dict[str, Any], deed: str) -> None:
-    assert (came[deed] in ("EACCES", "EXDEV")) is CAN_REFUSE_FILES, came[deed]
+    refused = came[deed] in ("EACCES", "EXDEV", "EPERM")  # a link to a file of another user: EPERM
+    assert refused is CAN_REFUSE_FILES, came[deed]
 
 
 @pytest.mark.parametrize("deed", FINE)
@@ -81,6 +124,13 @@ def test_every_process_has_its_limits_whatever_the_kernel(came: dict[str, Any]) 
     assert (came["CORE"], came["FSIZE"]) == ([0, 0], [0, 0])
     assert came["NOFILE"] == [guard.MOST_OPEN_FILES] * 2
     assert (came["oom"], came["nothing gained"]) == (500, 1)
+
+
+def test_root_is_given_up(came: dict[str, Any]) -> None:
+    users, groups, more = came["user"]
+    assert 0 not in (*users, *groups, *more)
+    if os.geteuid() == 0:
+        assert users in ([STRATEGY_UID] * 3, [OTHER] * 3)
 
 
 # --- the filter itself ----------------------------------------------------------------------------
@@ -120,6 +170,14 @@ def test_the_filter_of_each_machine_refuses_the_same(machine: str) -> None:
     numbers = guard._MACHINES[machine][2] | guard._EVERYWHERE
     for name in guard._REFUSED:
         assert verdict(machine, numbers.get(name, numbers["execve"])) == REFUSED, name
+    threads, namespaces = 0x3D0F00, 0x10000000
+    flags = (threads, threads | namespaces, namespaces, 17)
+    made = [verdict(machine, numbers["clone"], [each]) for each in flags]
+    assert made == [guard._ALLOW, REFUSED, REFUSED, REFUSED]
+    families = [verdict(machine, numbers["socket"], [family]) for family in (2, 10, 1, 16)]
+    assert families == [guard._ALLOW, guard._ALLOW, REFUSED, REFUSED]
+    calmed = [verdict(machine, numbers["setpriority"], [which, 0]) for which in (0, 1, 2)]
+    assert calmed == [guard._ALLOW, REFUSED, REFUSED]
     for name in guard._TO_ITSELF_ONLY:
         allowed = [verdict(machine, numbers[name], [who]) for who in (4321, 0)]
         assert allowed == [guard._ALLOW] * 2, name

@@ -8,7 +8,15 @@ import pytest
 from portfolios.strategies import registry
 
 BUILT_IN = ["buy_and_hold", "canary", "mean_reversion", "sma_cross"]
-FAULTY = ["exiter", "looper", "misbehaving", "raise_at", "raise_on_load", "sleeper"]
+FAULTY = [
+    "exiter",
+    "looper",
+    "misbehaving",
+    "misbehaving_in_check",
+    "raise_at",
+    "raise_on_load",
+    "sleeper",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,89 @@
+"""Which files a strategy may read: those of Python, of its packages and of the system.
+
+The home of the installation with its tokens, keys, logs and database is not among them, also where
+it lies inside a folder that is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+
+from portfolios.strategies.sources import ENTRY_POINT_GROUP, modules_named
+
+#: Folders and files, separated by colons, that strategies may read besides.
+READS_VARIABLE = "GINKGO_STRATEGY_READS"
+PROJECT_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+
+_SYSTEM = (
+    *("/usr", "/lib", "/lib64", "/lib32", "/bin", "/opt", "/nix/store", "/proc"),
+    *("/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/fs/cgroup"),
+    *("/dev/zero", "/dev/random", "/dev/urandom"),
+    *("/etc/alternatives", "/etc/group", "/etc/hosts", "/etc/ld.so.cache", "/etc/localtime"),
+    *("/etc/mime.types", "/etc/nsswitch.conf", "/etc/os-release", "/etc/passwd", "/etc/timezone"),
+    *("/etc/resolv.conf", "/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/pki/tls/certs"),
+)
+
+
+@cache
+def readable_paths() -> list[str]:
+    """Return the files and folders a strategy may read, each with all below it.
+
+    Computed once in a process: reading the metadata of all packages takes 20 ms, and portfolio
+    processes are forked from one that has done it.
+    """
+    given = os.environ.get(READS_VARIABLE, "").split(os.pathsep)
+    wanted = [*_SYSTEM, *code_folders(), *_strategy_sources(), *filter(None, given)]
+    hidden = hidden_home()
+    found: dict[str, None] = {}
+    for path in dict.fromkeys(map(os.path.realpath, wanted)):
+        found |= dict.fromkeys(_without(path, hidden))
+    return list(found)
+
+
+def code_folders() -> list[str]:
+    """Return where Python, its packages and this project lie."""
+    prefixes = [sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix]
+    paths = [path for path in sys.path if os.path.isabs(path)]
+    return [*prefixes, sysconfig.get_path("stdlib"), *paths, PROJECT_ROOT]
+
+
+def hidden_home() -> str:
+    """Return the home of the installation on this machine."""
+    home = os.environ.get("GINKGO_HOME") or os.path.join(PROJECT_ROOT, ".ginkgo")
+    return os.path.realpath(os.path.expanduser(home))
+
+
+def _strategy_sources() -> list[str]:
+    """Return where modules with strategies lie that a finder finds, not `sys.path`.
+
+    Looks for the topmost package only, which imports nothing.
+    """
+    points = entry_points(group=ENTRY_POINT_GROUP)
+    names = {name.partition(".")[0] for name in (*modules_named(), *(p.module for p in points))}
+    found: list[str] = []
+    for name in sorted(names):
+        try:
+            spec = find_spec(name)
+        except (ImportError, ValueError):
+            continue
+        if spec is not None:
+            found += spec.submodule_search_locations or [spec.origin or ""]
+    return [path for path in found if os.path.isabs(path)]
+
+
+def _without(path: str, hidden: str) -> list[str]:
+    """Return `path`, or what is in it without `hidden`."""
+    if path == hidden or path.startswith(hidden + os.sep):
+        return []
+    if not hidden.startswith(path.rstrip(os.sep) + os.sep):
+        return [path]
+    try:
+        inside = sorted(os.listdir(path))
+    except OSError:
+        return []
+    return [each for name in inside for each in _without(os.path.join(path, name), hidden)]

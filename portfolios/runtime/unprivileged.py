@@ -1,0 +1,83 @@
+"""The user that strategies run as where root started the daemon.
+
+It has no entry in the list of users and owns no file: that list is not changed, and no service of
+this machine has the same number (systemd leaves 60706 to 61183 free).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import sys
+from functools import cache
+
+from portfolios.runtime.readable import code_folders
+
+STRATEGY_UID = 60907
+
+_PR_SET_KEEPCAPS = 8
+_CAPABILITY_VERSION_3 = 0x20080522
+_READ_ANYTHING = 1 << 2  #: CAP_DAC_READ_SEARCH
+
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def give_up_root(*, landlock: bool) -> list[str]:
+    """Become the user of strategies, where root runs this. Return a sentence for what is left.
+
+    Where Python itself lies in a folder of root's alone, the right to read is kept, since nothing
+    more could be imported otherwise. Landlock then is what keeps files from being read.
+    """
+    if _libc is None or os.geteuid() != 0:
+        return []
+    blocked = unreadable_folder()
+    try:
+        _libc.prctl(_PR_SET_KEEPCAPS, int(blocked is not None), 0, 0, 0)
+        os.setgroups([])
+        os.setresgid(STRATEGY_UID, STRATEGY_UID, STRATEGY_UID)
+        os.setresuid(STRATEGY_UID, STRATEGY_UID, STRATEGY_UID)
+    except OSError as error:
+        return [f"strategies run as root: the user {STRATEGY_UID} is refused ({error.strerror})"]
+    if blocked is None:
+        return []
+    _keep_only(_READ_ANYTHING)
+    if landlock:
+        return []
+    return [
+        f"strategies can read every file: {blocked} can be read by root only, and this kernel has "
+        "no Landlock; install Python where every user can read it"
+    ]
+
+
+@cache
+def unreadable_folder() -> str | None:
+    """Return a folder of Python or of this project that other users cannot read, or None."""
+    return next((path for path in code_folders() if not _open_to_all(path)), None)
+
+
+def _keep_only(capability: int) -> None:
+    """Keep one capability of this process, which no longer is root's."""
+    assert _libc is not None
+    header = struct.pack("<Ii", _CAPABILITY_VERSION_3, 0)
+    data = struct.pack("<6I", capability, capability, 0, 0, 0, 0)
+    if _libc.capset(header, data) != 0:  # the one call that must not fail unnoticed
+        os._exit(1)
+
+
+def _open_to_all(path: str) -> bool:
+    """Return whether every user can read `path`; True where nothing is there."""
+    path = os.path.realpath(path)
+    try:
+        mode = os.stat(path).st_mode
+        if mode & 0o004 == 0:
+            return False
+        while True:
+            if os.path.isdir(path) and os.stat(path).st_mode & 0o001 == 0:
+                return False
+            above = os.path.dirname(path)
+            if above == path:
+                return True
+            path = above
+    except OSError:
+        return True

@@ -1,0 +1,15 @@
+"""Where strategies from outside are named: an entry point group and an environment variable."""
+
+from __future__ import annotations
+
+import os
+
+ENTRY_POINT_GROUP = "ginkgo.strategies"
+MODULES_VARIABLE = "GINKGO_STRATEGIES"
+
+
+def modules_named() -> list[str]:
+    """Return the modules the environment names, in its order."""
+    return [
+        name for part in os.environ.get(MODULES_VARIABLE, "").split(",") if (name := part.strip())
+    ]
