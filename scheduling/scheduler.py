@@ -9,7 +9,7 @@ import time
 import uuid
 from dataclasses import dataclass
 
-from psycopg.errors import DeadlockDetected, LockNotAvailable
+from psycopg.errors import DeadlockDetected, DiskFull, LockNotAvailable
 
 from scheduling.decide.world import Policy
 from scheduling.enact import alerts
@@ -95,6 +95,9 @@ class Scheduler:
             changed = run_bare(alerts.compare(self.timing))
         except (LockNotAvailable, DeadlockDetected):
             return  # another watcher does the same
+        except DiskFull as full:
+            logger.error("no alert can be written: %s", full)
+            return
         for row in changed:
             logger.warning("%s %s: %s", row.what.replace("_", " "), row.kind, row.reason)
 

@@ -41,7 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
     server.start()
     server.wait_until_ready()
     with psycopg.connect(server.admin_url, autocommit=True) as admin:
-        # For quick_flush; all else the tests do with the rights that the product has.
+        # For test databases and quick_flush; all else is done with the rights of the product.
+        admin.execute("ALTER ROLE ginkgo CREATEDB")
         admin.execute("GRANT SET ON PARAMETER session_replication_role TO ginkgo")
     os.environ[_URL] = server.url  # workers inherit it
 

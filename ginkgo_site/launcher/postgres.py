@@ -327,8 +327,8 @@ class EmbeddedPostgres:
         """Connect, and make the role and the database if this is its first start."""
         with self._superuser() as db:
             if db.execute("SELECT 1 FROM pg_roles WHERE rolname = 'ginkgo'").fetchone() is None:
-                # It makes databases when a backup is restored, and reads sizes for metrics.
-                db.execute("CREATE ROLE ginkgo LOGIN CREATEDB IN ROLE pg_monitor")
+                # As a monitor it reads sizes for metrics, and nothing of its own.
+                db.execute("CREATE ROLE ginkgo LOGIN IN ROLE pg_monitor")
             if db.execute("SELECT 1 FROM pg_database WHERE datname = 'ginkgo'").fetchone() is None:
                 db.execute("CREATE DATABASE ginkgo OWNER ginkgo")
 

@@ -28,6 +28,7 @@ KINDS = (
     "orders_refused",
     "unknown_schedule",
     "commits_vanished",
+    "disk_full",
 )
 
 #: A failover pass that has not ended for so long beside a live watcher is an alert.
@@ -129,6 +130,12 @@ WITH clock AS MATERIALIZED (
 """
     + COMMITS_VANISHED
     + """
+  UNION ALL
+    -- As a gateway saw it a moment ago: this statement cannot know.
+    SELECT 'disk_full', 'fleet', NULL, NULL,
+           l.holder || '; free space on it, or attach more', true
+    FROM scheduling_passlock l, clock
+    WHERE l.name = 'storage' AND l.holder <> '' AND l.until > clock.now
   UNION ALL
     -- Only `migrate` writes schedules, and the queue runs nothing but our own tasks.
     SELECT 'unknown_schedule', 'fleet', NULL, NULL,

@@ -10,12 +10,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
 import psycopg
-from psycopg.errors import DeadlockDetected, LockNotAvailable
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import DeadlockDetected, DiskFull, LockNotAvailable
 from psycopg_pool import PoolTimeout
 
 from scheduling.enact import commit as commits
@@ -35,6 +37,7 @@ from scheduling.gateway.http import ClientGone, Declined, Receive, Scope, Send, 
 from scheduling.gateway.pool import close_pools, lease_pool, open_pools, pool, step_pool
 from scheduling.gateway.reading import check_registration, decode, read_beat, read_commits, uuid_of
 from scheduling.gateway.recall import RECALL
+from scheduling.gateway.storage import STORAGE_STATE
 from scheduling.gateway.turns import turn
 from scheduling.observe.desired import desired_set
 from scheduling.wire import messages as wire
@@ -98,6 +101,7 @@ async def _keep_testing_writes() -> None:
         try:
             async with pool().connection() as connection:
                 await arun_bare(connection, write_test())
+                await arun_bare(connection, STORAGE_STATE.report(_database_folder()))
                 HEALTH.write.succeed()
                 await _note_timeline(connection)
         except (psycopg.Error, PoolTimeout) as error:
@@ -111,6 +115,17 @@ async def _note_timeline(connection: psycopg.AsyncConnection[Any]) -> None:
     except psycopg.ProgrammingError as error:
         # A service that has taken these functions from its roles, or no migrated database yet.
         logger.info("whether the database is the same is not known: %s", _said(error))
+
+
+def _database_folder() -> Path | None:
+    """Return a folder on the disk of the embedded server, or None for any other server."""
+    from django.conf import settings
+
+    env = settings.GINKGO
+    if not env.database_is_embedded:
+        return None
+    data = Path(str(conninfo_to_dict(env.database_url).get("host") or "/")).parent / "data"
+    return data if data.exists() else env.home
 
 
 async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
@@ -147,6 +162,11 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
             wire.Problem(code="invalid", message=f"A value does not fit: {_said(error)}."),
             400,
         )
+    except DiskFull as full:
+        STORAGE_STATE.note_refused(full)
+        logger.error("answered 503 to %s: %s", scope["path"], _said(full))
+        problem = wire.Problem(code="unavailable", message="The database's disk is full; repeat.")
+        await answer(send, problem, 503)
     except (*CONNECTION_LOST, PoolTimeout, WaitedTooLong) as error:
         logger.info("answered 503 to %s: %s", scope["path"], type(error).__name__)
         await answer(
@@ -475,9 +495,11 @@ async def _commit_set(
     200 is found with 16 statements, and the others wait for no more than these."""
     try:
         async with work(who) as connection, COMMIT_PATH.attempt():
-            return await arun_bare(
+            answers = await arun_bare(
                 connection, commits.commit(who.node, who.name, incarnation, asked)
             )
+        STORAGE_STATE.note_written()
+        return answers
     except (psycopg.DataError, psycopg.IntegrityError) as error:
         if len(asked) == 1:
             return [_rejected(asked[0], _said(error))]

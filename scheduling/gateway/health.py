@@ -16,6 +16,7 @@ from psycopg_pool import PoolTimeout
 from ginkgo_site.deadline import ServerSilent
 from scheduling.enact.recipe import Recipe, call
 from scheduling.gateway.commit_path import COMMIT_PATH
+from scheduling.gateway.storage import STORAGE_STATE
 
 #: A probe that has not succeeded for longer makes the process not ready. A statement that gets no
 #: answer is given up after 3 s, so less would tell of one slow statement.
@@ -75,7 +76,8 @@ class Health:
         """Return why this gateway is not ready, or an empty text."""
         if not self.is_open:
             return "The gateway is not open in this process: run it with --lifespan on."
-        return self.pulse.problem() or self.write.problem() or _commits_problem()
+        probes = self.pulse.problem() or self.write.problem()
+        return probes or STORAGE_STATE.problem() or _commits_problem()
 
 
 def _commits_problem() -> str:

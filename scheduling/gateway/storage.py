@@ -1,0 +1,82 @@
+"""Whether the database's disk has room, as far as a gateway can know.
+
+A commit that is refused for lack of space says so, wherever the database is. The room that is left
+is known for the embedded server only, whose disk is one of this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import psycopg
+
+from scheduling.enact.recipe import Recipe, call
+
+#: Nodes repeat a commit that was refused within a second or two. Without one for longer, nobody
+#: knows any more.
+FORGET_AFTER_S = 15.0
+#: Less room than this is an alert; at a gigabyte a day it is a quarter of an hour.
+LEAST_FREE = 0.02
+LEAST_FREE_BYTES = 64 << 20
+#: What the row of an alert is good for; written every two seconds while it holds.
+GOOD_FOR_S = 20.0
+LONGEST_REASON = 80
+
+#: The row is made while there is room: on a full disk it can be updated in its page, and no page
+#: can be added. Several gateways write it, and the last one stands.
+STORAGE = """
+INSERT INTO scheduling_passlock AS l (name, holder, until)
+VALUES ('storage', %(reason)s::text, clock_timestamp() + make_interval(secs => %(good_for_s)s))
+ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+"""
+
+
+class Storage:
+    """What this process knows of the disk of its database."""
+
+    def __init__(self) -> None:
+        self._refused_at: float | None = None
+        self._cause = ""
+        self._told: str | None = None
+
+    def note_refused(self, error: psycopg.Error) -> None:
+        """Note that something could not be written for lack of space."""
+        self._refused_at = time.monotonic()
+        self._cause = (error.diag.message_primary or "no space left on device").rstrip(".")
+
+    def note_written(self) -> None:
+        """Note that a commit was written."""
+        self._refused_at = None
+
+    def problem(self) -> str:
+        """Return why commits are refused, or an empty text."""
+        if self._refused_at is None or time.monotonic() - self._refused_at > FORGET_AFTER_S:
+            return ""
+        return f"The disk of the database is full, commits are refused: {self._cause}."
+
+    def report(self, folder: Path | None) -> Recipe[None]:
+        """Write down whether the disk is full or nearly so, for the alert. `folder` lies on it."""
+        reason = "the disk of the database is full: commits are refused" if self.problem() else ""
+        reason = reason or (nearly_full(folder) if folder is not None else "")
+        if reason or reason != self._told:
+            yield from call(STORAGE, reason=reason[:LONGEST_REASON], good_for_s=GOOD_FOR_S)
+            self._told = reason
+
+
+def nearly_full(folder: Path) -> str:
+    """Return how little room there is, or an empty text where there is enough or nobody knows."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return ""
+    free = found.f_bavail * found.f_frsize
+    share = found.f_bavail / max(found.f_blocks, 1)
+    if share >= LEAST_FREE and free >= LEAST_FREE_BYTES:
+        return ""
+    return f"the disk of the database has {free / 1e6:,.0f} MB left, {100 * share:.1f} %"
+
+
+#: Of this process.
+STORAGE_STATE = Storage()

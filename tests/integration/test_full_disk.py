@@ -1,0 +1,119 @@
+"""A disk without room: commits are refused and repeated, readiness is red, one alert is open."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from django.db import connection
+
+from scheduling.enact import alerts
+from scheduling.enact.recipe import run
+from scheduling.enact.timing import timing
+from scheduling.gateway import auth, storage
+from scheduling.gateway.health import Health
+from scheduling.gateway.storage import Storage, nearly_full
+from scheduling.models import Alert
+from scheduling.wire.messages import Commit, CommitRequest, encode
+from tests.fleet_cast import a_node, a_trader
+from tests.integration.test_gateway import a_token, ask, serve
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+FULL = "could not extend file: No space left on device"
+
+
+@pytest.fixture
+def state(monkeypatch: pytest.MonkeyPatch) -> Storage:
+    auth._known.clear()
+    fresh = Storage()
+    monkeypatch.setattr("scheduling.gateway.app.STORAGE_STATE", fresh)
+    monkeypatch.setattr("scheduling.gateway.health.STORAGE_STATE", fresh)
+    return fresh
+
+
+def fill_the_disk() -> None:
+    """Let PostgreSQL refuse every commit, as it does where it cannot extend a file."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION pg_temp_full() RETURNS trigger LANGUAGE plpgsql AS $$"
+            f"BEGIN RAISE EXCEPTION '{FULL}' USING ERRCODE = '53100'; END $$"
+        )
+        cursor.execute(
+            "CREATE TRIGGER disk_is_full BEFORE UPDATE OF last_seq ON scheduling_run"
+            " FOR EACH ROW EXECUTE FUNCTION pg_temp_full()"
+        )
+
+
+def free_the_disk() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TRIGGER IF EXISTS disk_is_full ON scheduling_run")
+        cursor.execute("DROP FUNCTION IF EXISTS pg_temp_full()")
+
+
+def open_alerts() -> list[str]:
+    run(alerts.compare(timing()))
+    return list(Alert.objects.filter(closed_at=None).values_list("kind", flat=True))
+
+
+def test_commits_are_refused_readiness_is_red_and_an_alert_opens_until_there_is_room(
+    state: Storage,
+) -> None:
+    node = a_node("node-1")
+    a_token(node)
+    trader = a_trader("p", node)
+    seq = trader.run().last_seq
+    commit = Commit(
+        portfolio=trader.portfolio.pk, epoch=trader.run().epoch, batch=str(uuid4()),
+        from_seq=seq, to_seq=seq + 1,
+    )  # fmt: skip
+    body = encode(CommitRequest(incarnation=str(node.incarnation), commits=[commit]))
+    health = Health()
+    health.open()
+    health.pulse.succeed()
+    health.write.succeed()
+    fill_the_disk()
+    try:
+        status, answer = serve(lambda: ask("commit/", body))
+        assert (status, answer["code"]) == (503, "unavailable")  # the daemon repeats it
+        assert "disk is full" in answer["message"]
+        assert health.problem() == (
+            f"The disk of the database is full, commits are refused: {FULL}."
+        )
+        run(state.report(None))
+        assert open_alerts() == ["disk_full"]
+        assert "commits are refused" in Alert.objects.get().reason
+    finally:
+        free_the_disk()
+    status, answer = serve(lambda: ask("commit/", body))
+    assert (status, answer["results"][0]["answer"]) == (200, "ok")
+    assert health.problem() == ""
+    run(state.report(None))
+    assert open_alerts() == []
+
+
+def test_a_disk_that_is_nearly_full_is_an_alert_before_commits_are_refused(
+    state: Storage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run(state.report(tmp_path))
+    assert open_alerts() == []
+    free = shutil.disk_usage(tmp_path).free
+    monkeypatch.setattr(storage, "LEAST_FREE_BYTES", 2 * free)
+    assert "MB left" in nearly_full(tmp_path)
+    run(state.report(tmp_path))
+    assert open_alerts() == ["disk_full"]
+    assert state.problem() == ""  # commits still work
+    assert nearly_full(Path("/nowhere")) == ""
+
+
+def test_a_refusal_of_long_ago_says_nothing(
+    state: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from psycopg.errors import DiskFull
+
+    state.note_refused(DiskFull())
+    assert state.problem()
+    monkeypatch.setattr(storage, "FORGET_AFTER_S", -1.0)
+    assert state.problem() == ""
