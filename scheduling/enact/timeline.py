@@ -27,7 +27,13 @@ AFTER_FLOOR_S = 600.0
 LARGEST = 2**63 - 1
 MOST_CLAIMS, MOST_ORDERS = 2_000, 200  #: of one heartbeat
 
-#: Three functions that any role may call. The last checkpoint still names the old timeline for
+#: PostgreSQL lets any role call these; a managed service may have taken them away.
+MAY_LOOK = """
+SELECT has_function_privilege('pg_control_system()', 'EXECUTE')
+   AND has_function_privilege('pg_walfile_name(pg_lsn)', 'EXECUTE') AS may
+"""
+
+#: The last checkpoint still names the old timeline for
 #: minutes after a promotion, the name of the present log file does not.
 LOOK = """
 SELECT s.system_identifier::text AS system_identifier,
@@ -65,8 +71,12 @@ RETURNING id
 def note_timeline(*, settled: bool = False) -> Recipe[tuple[str, int]]:
     """Note which history this is; return (system identifier, timeline).
 
-    A new one that may lack commits holds failover, unless it is `settled` already.
+    A new one that may lack commits holds failover, unless it is `settled` already. Where this role
+    may not ask, ("", 0): then only daemons notice.
     """
+    allowed = yield from one(MAY_LOOK)
+    if allowed is None or not allowed.may:
+        return ("", 0)
     found = yield from one(LOOK)
     assert found is not None
     key = (found.system_identifier, found.timeline)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import psycopg
 import pytest
+from django.db import connection
 
 from ginkgo_site.checks import check_commits_wait_for_a_standby, standby_warnings
 from portfolios.models import Order
@@ -102,6 +103,21 @@ def test_a_server_made_anew_is_another_history_too() -> None:
     run(note_timeline())
     assert held_by() == "database"
     assert "timeline 1 of another server" in Event.objects.get(kind="database_changed").reason
+
+
+def test_a_role_that_may_not_ask_which_history_it_is_can_raise_the_floor_all_the_same() -> None:
+    hand = a_trader("p", a_node("node-1"))
+    epoch = hand.run().epoch
+    with connection.cursor() as cursor:
+        cursor.execute("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
+        cursor.execute("CREATE ROLE plain_owner")
+        cursor.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO plain_owner")
+        cursor.execute("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO plain_owner")
+        cursor.execute("SET LOCAL ROLE plain_owner")
+        assert run(note_timeline()) == ("", 0)
+        requests.raise_epoch_floor(1000, actor="olive")
+        cursor.execute("RESET ROLE")
+    assert hand.run().epoch == epoch + 1000
 
 
 # --- what daemons remember -----------------------------------------------------------------------
