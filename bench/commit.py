@@ -192,7 +192,7 @@ class Node:
 
 async def drive(cast: list[Node], seconds: int) -> tuple[float, float, float]:
     states = [some_state(n) for n in range(8)]
-    for _ in range(200):
+    for _ in range(1200):  # a busy machine takes its time to start the server
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", PORT)
             writer.close()

@@ -11,8 +11,8 @@ from scheduling.gateway.http import Declined, Receive, read_body
 from scheduling.gateway.turns import turn
 
 SMALL_BODY = 1_000_000
-#: A portfolio process answers with 16 MB at most (`portfolios.runtime.messages.LARGEST_REPLY`).
-COMMIT_BODY = 17_000_000
+#: A portfolio process answers with 16 MiB at most (`portfolios.runtime.messages.LARGEST_REPLY`).
+COMMIT_BODY = 18_000_000
 LARGE = 1_000_000  #: a node has one body over this at a time
 ALL_BODIES = 64_000_000  #: bytes of all bodies at once
 BODY_WITHIN_S = 10.0  #: a daemon gives up on its request after 8 s

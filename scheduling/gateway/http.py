@@ -54,8 +54,10 @@ async def answer(send: Send, body: msgspec.Struct, status: int = 200) -> None:
         (b"content-length", str(len(payload)).encode()),
         (b"cache-control", b"no-store"),
     ]
-    if status in (408, 413):
-        headers.append((b"connection", b"close"))  # what is left of the body is not waited for
+    if status == 408:
+        # What is left of the body is not waited for. After 413 it is, and thrown away: a daemon
+        # whose connection breaks while it sends hears no answer, and would send the same again.
+        headers.append((b"connection", b"close"))
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
