@@ -149,13 +149,45 @@ def test_lines_of_one_commit() -> None:
 def test_lines_over_the_cap_are_refused_before_they_are_decoded() -> None:
     """17 MB of the shortest lines take a second to decode."""
     line = [1, 1, "", "", "", "", "", "", 1]
-    body = commits_of(1, orders=[line] * 1_500_000)
+    body = commits_of(1, orders=[line] * 500_000)
 
     def decode() -> None:
         with pytest.raises(Declined, match="length <= 10000"):
             reading.read_commits(body)
 
     assert spent(decode) < spent(lambda: msgspec.msgpack.decode(body)) / 2
+
+
+DENSE = [[1, 1, "", "", "", "", "", "", 1]] * 8_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda: commits_of(*range(200), orders=DENSE),
+        lambda: commits_of(1, orders=DENSE * 200),
+        lambda: commits_of(1, nobody_knows=DENSE * 200),
+    ],
+    ids=["many commits", "one commit", "a field that nobody knows"],
+)
+def test_a_large_body_is_declined_without_a_look_at_its_lines(body: Callable[[], bytes]) -> None:
+    large = body()
+    assert len(large) > reading.LONE_BODY
+
+    def decode() -> None:
+        with pytest.raises(Declined) as declined:
+            reading.read_commits(large)
+        assert declined.value.status == 413
+
+    assert spent(decode) < spent(lambda: msgspec.msgpack.decode(large, type=msgspec.Raw)) / 10
+
+
+def test_a_large_state_is_taken() -> None:
+    state = b"s" * (reading.LONE_BODY + 1)
+    _, (one,) = reading.read_commits(commits_of(7, state=state))
+    assert (one.portfolio, one.state) == (7, state)
+    with pytest.raises(Declined, match="holds one commit"):
+        reading.read_commits(commits_of(7, 8, state=state))
 
 
 @pytest.mark.parametrize(
