@@ -232,7 +232,7 @@ def test_a_node_that_holds_its_bodies_back_holds_up_itself_alone(node: Daemon) -
 
     status, theirs = serve(scenario)
     assert status == 200
-    assert sorted(theirs) == [400] * 4 + [429] * 16
+    assert sorted(theirs) == [413] * 4 + [429] * 16
     assert (turns._lines, bodies._room.free) == ({}, bodies.ALL_BODIES)
 
 
