@@ -87,12 +87,39 @@ def stop_and_start(scene: Scene) -> None:
 def quiet_feed(scene: Scene) -> None:
     """The feed releases nothing for a while; nobody moves, and nobody is called stalled."""
     scene.touch_everything("there is nothing to commit")
+    scene.undo.callback(_let_feed_run, scene, _rate(scene))
+    _let_feed_run(scene, 0.0)
+    scene.sleep(10)
+
+
+_BEYOND = """
+SELECT p.name, r.last_seq, s.from_seq FROM scheduling_run r
+JOIN portfolios_portfolio p ON p.id = r.portfolio_id
+CROSS JOIN LATERAL (SELECT from_seq, rate FROM portfolios_feedsegment
+                    WHERE feed_id = p.feed_id ORDER BY id DESC LIMIT 1) s
+WHERE s.rate = 0 AND r.last_seq > s.from_seq
+"""
+
+
+def pause_unheard(scene: Scene) -> None:
+    """The feed pauses while a node is frozen and pushes are lost: it commits nothing beyond."""
+    scene.touch_everything("there is nothing to commit")
+    node = scene.node()
+    scene.undo.callback(_let_feed_run, scene, _rate(scene))
+    with scene.fleet.no_pushes():
+        with scene.node_held(node):
+            _let_feed_run(scene, 0.0)  # a second from now, and it sleeps past that
+            scene.sleep(scene.ttl_s / 2)
+        scene.sleep(4)
+    beyond = scene.fleet.query(_BEYOND)
+    scene.expect(lambda: not beyond, 0, f"nothing committed beyond the pause: {beyond}", "I2")
+
+
+def _rate(scene: Scene) -> float:
     ((rate,),) = scene.fleet.query(
         "SELECT rate FROM portfolios_feedsegment ORDER BY id DESC LIMIT 1"
     )
-    scene.undo.callback(_let_feed_run, scene, rate)
-    _let_feed_run(scene, 0.0)
-    scene.sleep(10)
+    return float(rate)
 
 
 def _let_feed_run(scene: Scene, rate: float) -> None:
@@ -117,4 +144,5 @@ FAULTS = (
     Fault("create-and-delete", create_and_delete, 5, is_load=True),
     Fault("stop-and-start", stop_and_start, 3, is_load=True),
     Fault("quiet-feed", quiet_feed, 10, moves_nothing=True, alone=True),
+    Fault("pause-unheard", pause_unheard, 10, moves_nothing=True, alone=True),
 )

@@ -112,7 +112,9 @@ def test_handoffs_and_events_filter_by_name(operator: Caller) -> None:
     assert operator.get("handoffs/", kind="failover").json()["results"] == []
     assert operator.get("handoffs/", state="done", node="node-1").json()["results"] == both[1:]
     events = operator.get("events/", portfolio="tech-hold", kind="pinned").json()["results"]
-    assert set(events[0]) == {"id", "at", "kind", "portfolio", "node", "actor", "reason", "data"}
+    assert set(events[0]) == {
+        "id", "at", "kind", "portfolio", "node", "actor", "interface", "address", "reason", "data",
+    }  # fmt: skip
     assert events[0]["actor"] == "olive"
     assert events[0]["reason"] == "why not"
     assert events[0]["node"] == "node-2"
