@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import psycopg
+from django.conf import settings
 from django.db import Error as DjangoDatabaseError
 from django.db import connection, transaction
 
@@ -83,8 +84,11 @@ WHERE t.relname IN ('portfolios_order', 'portfolios_fill', 'portfolios_equitypoi
 GROUP BY t.relname
 """
 
-#: Equity points older than this are dropped; an hour more, since that goes on while we look.
-EQUITY_KEPT = timedelta(days=30) - timedelta(hours=1)
+
+def equity_kept() -> timedelta:
+    """Return the age up to which equity points are there, though old ones go meanwhile."""
+    kept = timedelta(days=settings.GINKGO.keep_equity_days)
+    return kept - min(timedelta(hours=1), kept / 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +189,7 @@ def gather(which: str | int, to_seq: int | None = None) -> Evidence:
             feed=feed,
             to_seq=last,
             state=bytes(p.state or b"") if last == p.last_seq else None,
-            equity_from_us=int((p.taken_at - EQUITY_KEPT).timestamp() * 1e6),
+            equity_from_us=int((p.taken_at - equity_kept()).timestamp() * 1e6),
             kept_from=rows.kept_from,
         ),
         history=_disagreement(rows),

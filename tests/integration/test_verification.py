@@ -643,7 +643,9 @@ def test_equity_that_is_no_longer_kept_is_said_and_not_missed(
     trader: Portfolio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     points = list(EquityPoint.objects.filter(portfolio=trader))
-    monkeypatch.setattr(evidence, "EQUITY_KEPT", timedelta(days=-40))  # as if a month had passed
+    monkeypatch.setattr(
+        evidence, "equity_kept", lambda: timedelta(days=-40)
+    )  # as if a month had passed
     points[0].delete()
     verdict = verify_portfolio(NAME, full=True)
     assert verdict.identical

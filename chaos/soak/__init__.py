@@ -1,0 +1,1 @@
+"""bin/soak: days of trading compressed into minutes, and what grew meanwhile."""

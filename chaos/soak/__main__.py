@@ -1,0 +1,93 @@
+"""bin/soak: compress days of trading into minutes, and report what grew meanwhile."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from chaos import report as chaos_report
+from chaos.faults import FAULTS as ALL_FAULTS
+from chaos.progress import Progress
+from chaos.soak import report
+from chaos.soak.compression import Compression
+from chaos.soak.run import FAULTS, Soak
+from ginkgo_site.env import CHECKOUT
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run and report. Exit 0 where everything stayed flat and whole, else 1; 2: arguments."""
+    options = _parser().parse_args(arguments)
+    names = [name for name in options.faults.split(",") if name]
+    if unknown := [name for name in names if name not in ALL_FAULTS]:
+        print(f"bin/soak: there is no fault {', '.join(unknown)}: see bin/chaos --list.",
+              file=sys.stderr)  # fmt: skip
+        return 2
+    seed = random.SystemRandom().randrange(10_000) if options.seed is None else options.seed
+    folder = options.report or CHECKOUT / ".ginkgo" / "soak" / f"seed-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    home = Path(tempfile.mkdtemp(prefix="ginkgo-soak-"))
+    os.chmod(home, 0o755)  # the database's user has to reach it
+    compression, progress = Compression(options.days, options.minutes), Progress()
+    soak = Soak(
+        home,
+        compression,
+        seed=seed,
+        rate=options.rate,
+        faults=names,
+        samples=folder / "samples.jsonl",
+        say=progress.show,
+    )
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, lambda *_: soak.stopping.set())
+    soak.go()
+    progress.end()
+    found, samples = chaos_report.as_dict(soak.outcome), soak.sampler.samples
+    text = report.as_text(found, samples, compression, options.rate)
+    (folder / "report.txt").write_text(text, encoding="utf-8")
+    (folder / "report.json").write_text(json.dumps(found, default=str), encoding="utf-8")
+    if samples:
+        report.draw(found, samples, compression, folder / "report.svg")
+    print(text)
+    print(f"Report: {folder}", file=sys.stderr)
+    good = not found["violations"] and soak.outcome.is_whole and not report.not_flat(samples)
+    if good:
+        shutil.rmtree(home, ignore_errors=True)
+    else:
+        print(f"The home is kept with its logs: {home}", file=sys.stderr)
+    return 0 if good else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bin/soak", description=__doc__)
+    parser.add_argument("--days", type=_positive, default=7.0, metavar="N", help="default: 7")
+    parser.add_argument(
+        "--minutes", type=_positive, default=100.0, metavar="N", help="of real time; default: 100"
+    )
+    parser.add_argument(
+        "--rate", type=_positive, default=500.0, metavar="N",
+        help="events per real second; default: 500",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, metavar="S", help="of the faults; default: drawn")
+    parser.add_argument(
+        "--faults", default=",".join(FAULTS), metavar="a,b", help="default: %(default)s"
+    )
+    parser.add_argument("--report", type=Path, metavar="DIR", help="where the report goes")
+    return parser
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text}: give a number above 0")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

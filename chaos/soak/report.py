@@ -1,0 +1,215 @@
+"""The report of a soak: lines that should be flat, as plots and as a table."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")  # no display
+
+import matplotlib.pyplot as plt
+
+from chaos.report import as_text as chaos_text
+from chaos.soak.compression import KEEP_DAYS, Compression
+
+Sample = dict[str, Any]
+#: A line is flat where its last quarter lies no higher above its second one.
+GROWTH_PERCENT, GROWTH_MB = 10.0, 15.0
+
+ROLES = (
+    "web",
+    "watcher",
+    "worker",
+    "daemons",
+    "portfolio processes",
+    "postgres backends",
+    "postgres server",
+    "launcher",
+)
+
+
+def series(samples: Sequence[Sample], read: Callable[[Sample], Any]) -> list[tuple[float, float]]:
+    """Return (seconds, value) where a sample has one."""
+    found = []
+    for sample in samples:
+        try:
+            value = read(sample)
+        except (KeyError, TypeError):
+            continue  # the database was away, or the process
+        if value is not None:
+            found.append((sample["at_s"], float(value)))
+    return found
+
+
+def quarters(line: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
+    """Return the medians of the second and of the last quarter, None of a line too short."""
+    if len(line) < 8:
+        return None
+    part = len(line) // 4
+    second = statistics.median(value for _, value in line[part : 2 * part])
+    last = statistics.median(value for _, value in line[3 * part :])
+    return second, last
+
+
+def memory(role: str) -> Callable[[Sample], Any]:
+    """Return what reads a role's memory for each of its processes."""
+    return lambda sample: sample["processes"][role]["mb"] / sample["processes"][role]["processes"]
+
+
+def descriptors(role: str) -> Callable[[Sample], Any]:
+    """Return what reads a role's descriptors for each of its processes."""
+    return lambda sample: sample["processes"][role]["fds"] / sample["processes"][role]["processes"]
+
+
+def table(name: str) -> Callable[[Sample], Any]:
+    """Return what reads a table's size in MB, all its partitions and indexes."""
+    return lambda sample: sample["tables"][name] / 1e6
+
+
+def rows(samples: Sequence[Sample]) -> list[tuple[str, str, tuple[float, float] | None]]:
+    """Return (what, unit, medians of the second and the last quarter) of every line."""
+    found = [
+        (f"{role}: memory of a process", "MB", quarters(series(samples, memory(role))))
+        for role in ROLES
+    ]
+    found += [
+        (f"{role}: file descriptors", "", quarters(series(samples, descriptors(role))))
+        for role in ROLES
+    ]
+    for what, unit, read in FIGURES:
+        found.append((what, unit, quarters(series(samples, read))))
+    names = sorted({name for sample in samples for name in sample.get("tables", ())})
+    tables = [(name, quarters(series(samples, table(name)))) for name in names]
+    found += [(f"table {name}", "MB", line) for name, line in tables if line and max(line) >= 0.5]
+    return found
+
+
+FIGURES: tuple[tuple[str, str, Callable[[Sample], Any]], ...] = (
+    ("event to commit, median of portfolios", "ms", lambda s: s["age_p50_ms"]),
+    ("event to commit, slowest portfolio", "ms", lambda s: s["age_worst_ms"]),
+    ("connections", "", lambda s: s["connections"]),
+    ("files of the WAL", "MB", lambda s: s["wal_files"] / 1e6),
+    ("database", "MB", lambda s: s["database"] / 1e6),
+    ("partitions", "", lambda s: s["partitions"]),
+    ("oldest snapshot", "transactions", lambda s: s["oldest_snapshot"]),
+    ("logs", "MB", lambda s: s["logs"] / 1e6),
+    ("load average of the machine", "", lambda s: s["load"]),
+)
+
+
+def as_text(
+    found: dict[str, Any], samples: Sequence[Sample], compression: Compression, rate: float
+) -> str:
+    """Return the report as a page of plain text."""
+    events = int(samples[-1]["at_s"] * rate) if samples else 0
+    lines = [
+        f"bin/soak --days {compression.days:g} --minutes {compression.minutes:g} --rate {rate:g}"
+        f" --seed {found['seed']}",
+        f"{compression.days:g} days in {compression.minutes:g} minutes ({compression.factor:.0f}"
+        f" times): {events:,} events released, {events / max(compression.days, 0.01):,.0f} a day."
+        f" Records are kept for {KEEP_DAYS:g} compressed day"
+        f" ({compression.keep_days * 1440:.1f} minutes).",
+        "Compressed are the clocks of the retention and the feed; heartbeats and equity points come"
+        " in real seconds.",
+        "",
+        f"{'what':<46}{'2nd quarter':>14}{'last quarter':>14}{'growth':>9}",
+    ]
+    for what, unit, line in rows(samples):
+        if line is None:
+            continue
+        second, last = line
+        growth = f"{100 * (last - second) / second:+.0f} %" if second else "–"
+        told = f"{what}, {unit}" if unit else what
+        lines.append(f"{told:<46}{second:>14,.1f}{last:>14,.1f}{growth:>9}")
+    wal = series(samples, lambda s: s["wal_written"])
+    if len(wal) > 1 and compression.days:
+        written = (wal[-1][1] - wal[0][1]) / 1e6
+        lines.append("")
+        lines.append(
+            f"WAL written: {written:,.0f} MB, {written * 1e6 / max(events, 1):,.0f} bytes an event."
+        )
+    archived = series(samples, lambda s: s["archive"] / 1e6)
+    if archived:
+        lines.append(f"Archived as Parquet: {archived[-1][1]:,.1f} MB.")
+    rising = not_flat(samples)
+    lines.append(
+        "Not flat: " + "; ".join(rising) + "."
+        if rising
+        else f"Flat: no memory and no descriptors grew by more than {GROWTH_PERCENT:g} % and"
+        f" {GROWTH_MB:g} MB."
+    )
+    return "\n".join([*lines, "", "", chaos_text(found)])
+
+
+def not_flat(samples: Sequence[Sample]) -> list[str]:
+    """Return phrases on memory and descriptors that kept growing."""
+    found = []
+    for role in ROLES:
+        for what, unit, read, least in (
+            ("memory", "MB", memory, GROWTH_MB),
+            ("descriptors", "", descriptors, 10.0),
+        ):
+            line = quarters(series(samples, read(role)))
+            if line is None:
+                continue
+            second, last = line
+            if last - second > least and last > second * (1 + GROWTH_PERCENT / 100):
+                found.append(f"{what} of {role} from {second:.0f} to {last:.0f} {unit}".strip())
+    return found
+
+
+def draw(
+    found: dict[str, Any], samples: Sequence[Sample], compression: Compression, path: Path
+) -> None:
+    """Draw all lines over the compressed days into one SVG."""
+    panels: tuple[tuple[str, list[tuple[str, Callable[[Sample], Any]]], bool], ...] = (
+        ("Memory of one process, MB", [(role, memory(role)) for role in ROLES], False),
+        ("File descriptors of one process", [(role, descriptors(role)) for role in ROLES], False),
+        ("Event to commit, ms", [("median", FIGURES[0][2]), ("slowest", FIGURES[1][2])], True),
+        (
+            "Tables, MB",
+            [
+                ("orders", table("portfolios_order")),
+                ("fills", table("portfolios_fill")),
+                ("equity points", table("portfolios_equitypoint")),
+                ("audit log", table("scheduling_event")),
+                ("checkpoints", table("portfolios_checkpoint")),
+            ],
+            False,
+        ),
+        ("WAL and archive, MB", [("files of the WAL", FIGURES[3][2]),
+                                 ("archive", lambda s: s["archive"] / 1e6)], False),
+        ("Connections and partitions", [("connections", FIGURES[2][2]),
+                                        ("partitions", FIGURES[5][2])], False),
+    )  # fmt: skip
+    figure, axes = plt.subplots(len(panels), 1, figsize=(10, 2.6 * len(panels)), sharex=True)
+    for axis, (title, lines, logarithmic) in zip(axes, panels, strict=True):
+        for step in found["steps"]:
+            axis.axvspan(
+                compression.day_at(step["began_s"]),
+                compression.day_at(step["ended_s"]),
+                color="#d9d9d9",
+                linewidth=0,
+            )
+        for label, read in lines:
+            line = series(samples, read)
+            axis.plot(
+                [compression.day_at(at) for at, _ in line],
+                [value for _, value in line],
+                label=label,
+                linewidth=1,
+            )
+        axis.set_title(title, fontsize=9, loc="left")
+        axis.set_yscale("log" if logarithmic else "linear")
+        if not logarithmic:
+            axis.set_ylim(bottom=0)
+        axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        axis.grid(alpha=0.3)
+    axes[-1].set_xlabel("compressed days (grey: a fault)")
+    figure.tight_layout()
+    figure.savefig(path, format="svg")
+    plt.close(figure)
