@@ -75,8 +75,7 @@ def _drop_framework_rows() -> int:
             apps.get_model("axes", model).objects.filter(attempt_time__lt=now - KEEP_LOGINS)
             for model in ("AccessAttempt", "AccessLog", "AccessFailureLog")
         ]
-    # In one statement each, by rows' own ids: none of these is referred to.
-    return sum(queryset._raw_delete(queryset.db) for queryset in querysets)
+    return sum(queryset.delete()[0] for queryset in querysets)
 
 
 def start_archiving() -> int:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from chaos.grounds import QUICK, Times
 
 DAY_S = 86_400
-#: In compressed days: long enough that a partition fills, short enough that several go.
-KEEP_DAYS = 1.0
-#: Real seconds between two passes of the retention: the queue's schedule is not finer.
-SHORTEST_PASS_S = 5
+#: In compressed days. Equity points go several times in a week, orders and fills stay for longer
+#: than one, as they do in the product; what the audit log drops is dropped.
+KEEP_ORDERS_DAYS, KEEP_EQUITY_DAYS, KEEP_AUDIT_DAYS = 14.0, 1.0, 1.0
+SHORTEST_PASS_S = 30  #: real seconds between two passes: each starts a process
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,9 @@ class Compression:
         """Return how many times faster the days pass."""
         return self.days * DAY_S / (self.minutes * 60)
 
-    @property
-    def keep_days(self) -> float:
-        """Return KEEP_DAYS as real days, which is what the settings take."""
-        return KEEP_DAYS / self.factor
+    def real_days(self, days: float) -> str:
+        """Return compressed days as real ones, which is what the settings take."""
+        return f"{max(days / self.factor, 0.0001):.6f}"
 
     def times(self) -> Times:
         """Return the times of the installation: those of chaos, and a retention that keeps pace."""
@@ -37,9 +36,9 @@ class Compression:
             node_restart_s=QUICK.node_restart_s,
             environment={
                 **QUICK.environment,
-                "GINKGO_KEEP_ORDERS_DAYS": f"{max(self.keep_days, 0.0001):.6f}",
-                "GINKGO_KEEP_EQUITY_DAYS": f"{max(self.keep_days, 0.0001):.6f}",
-                "GINKGO_KEEP_AUDIT_DAYS": f"{max(self.keep_days, 0.0001):.6f}",
+                "GINKGO_KEEP_ORDERS_DAYS": self.real_days(KEEP_ORDERS_DAYS),
+                "GINKGO_KEEP_EQUITY_DAYS": self.real_days(KEEP_EQUITY_DAYS),
+                "GINKGO_KEEP_AUDIT_DAYS": self.real_days(KEEP_AUDIT_DAYS),
                 "GINKGO_RETENTION_INTERVAL_S": str(
                     max(round(3_600 / self.factor), SHORTEST_PASS_S)
                 ),

@@ -14,7 +14,7 @@ mpl.use("Agg")  # no display
 import matplotlib.pyplot as plt
 
 from chaos.report import as_text as chaos_text
-from chaos.soak.compression import KEEP_DAYS, Compression
+from chaos.soak.compression import KEEP_EQUITY_DAYS, KEEP_ORDERS_DAYS, Compression
 
 Sample = dict[str, Any]
 #: A line is flat where its last quarter lies no higher above its second one.
@@ -111,8 +111,8 @@ def as_text(
         f" --seed {found['seed']}",
         f"{compression.days:g} days in {compression.minutes:g} minutes ({compression.factor:.0f}"
         f" times): {events:,} events released, {events / max(compression.days, 0.01):,.0f} a day."
-        f" Records are kept for {KEEP_DAYS:g} compressed day"
-        f" ({compression.keep_days * 1440:.1f} minutes).",
+        f" Orders and fills are kept for {KEEP_ORDERS_DAYS:g} compressed days, equity points for"
+        f" {KEEP_EQUITY_DAYS:g}.",
         "Compressed are the clocks of the retention and the feed; heartbeats and equity points come"
         " in real seconds.",
         "",

@@ -29,7 +29,8 @@ NARROWEST = 1_000
 class Table(NamedTuple):
     name: str
     seq: str  #: the column that partitions it
-    days: float  #: of feed time in one partition
+    kept: str  #: the setting that says for how many days, and into how many parts it is cut
+    parts: int
     before: str  #: CONCURRENTLY, or under a lock that lets commits through; {bound} is its end
     swap: str  #: within the one transaction, before the new parent exists
     parent: str  #: and after
@@ -39,7 +40,8 @@ class Table(NamedTuple):
 ORDER = Table(
     name="portfolios_order",
     seq="seq",
-    days=30,
+    kept="keep_orders_days",
+    parts=24,
     before="""
 CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS portfolios_order_once_ever
     ON portfolios_order (id, seq);
@@ -64,7 +66,8 @@ ALTER TABLE portfolios_order ADD CONSTRAINT order_once UNIQUE (portfolio_id, seq
 FILL = Table(
     name="portfolios_fill",
     seq="fill_seq",
-    days=30,
+    kept="keep_orders_days",
+    parts=24,
     before="",
     swap="""
 ALTER TABLE portfolios_fill_first DROP CONSTRAINT IF EXISTS portfolios_fill_pkey;
@@ -78,7 +81,8 @@ ALTER TABLE portfolios_fill ADD CONSTRAINT fill_once UNIQUE (portfolio_id, fill_
 EQUITY = Table(
     name="portfolios_equitypoint",
     seq="seq",
-    days=5,
+    kept="keep_equity_days",
+    parts=6,
     before="",
     swap="""
 ALTER TABLE portfolios_equitypoint_first DROP CONSTRAINT IF EXISTS portfolios_equitypoint_pkey;
@@ -140,7 +144,8 @@ def partition(connection: Any, cursor: Any, table: Table) -> None:
     for statement in filter(str.strip, table.before.split(";")):
         patiently(cursor, statement)
     head, rate = newest(cursor)
-    width = max(round(rate * table.days * DAY_S), NARROWEST)
+    days = getattr(settings.GINKGO, table.kept) / table.parts
+    width = max(round(rate * days * DAY_S), NARROWEST)
     bound = (head // width + 1) * width
     if bound - head < rate * MARGIN_S:
         bound += width
