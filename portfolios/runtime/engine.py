@@ -12,6 +12,7 @@ from portfolios.runtime.errors import SeqMismatch, StrategyFailed, VersionDiffer
 from portfolios.runtime.events import PRICE_UNIT, Event
 from portfolios.runtime.limits import refusal
 from portfolios.runtime.money import CONTEXT, ZERO, quantise
+from portfolios.runtime.refusals import is_new, placed
 from portfolios.runtime.results import BatchResult, EquityRow, FillRow, OrderRow, OrderStatus
 from portfolios.runtime.spec import Spec
 from portfolios.runtime.state import (
@@ -154,7 +155,11 @@ class PortfolioEngine:
                 raise StrategyFailed(self.spec.strategy, event.seq, error) from error
             with localcontext(CONTEXT):
                 for index, intent in enumerate(intents):
-                    result.orders.append(self._decide(event, index, intent, result.suppress))
+                    order = self._decide(event, index, intent, result.suppress)
+                    if order is None:
+                        result.refused_again += 1
+                    else:
+                        result.orders.append(order)
         if unused:
             events = [event for event in events if event.seq not in unused]
         if events and account.processed is not None:
@@ -185,8 +190,13 @@ class PortfolioEngine:
                 )
             )
 
-    def _decide(self, event: Event, index: int, intent: OrderIntent, suppress: bool) -> OrderRow:
-        """Return the order an intent becomes: open, suppressed or refused."""
+    def _decide(
+        self, event: Event, index: int, intent: OrderIntent, suppress: bool
+    ) -> OrderRow | None:
+        """Return the order an intent becomes: open, suppressed or refused.
+
+        None of a refusal that is recorded already.
+        """
         symbol, side, quantity = self._checked(event, intent)
         price = self._reference_price(event, symbol)
         signed = quantity if side == "buy" else -quantity
@@ -197,6 +207,9 @@ class PortfolioEngine:
         elif status == "open":
             order = OpenOrder(event.seq, index, symbol, side, quantity, price or ZERO)
             self._account.open_orders.append(order)
+            placed(self._account.refusals, symbol, side)
+        elif not is_new(self._account.refusals, symbol, side, reason or ""):
+            return None
         return OrderRow(
             event.seq, index, symbol, side, quantity, price or ZERO, status, reason, event.released
         )

@@ -57,3 +57,4 @@ class BatchResult(msgspec.Struct):
     fills: list[FillRow]
     equity: list[EquityRow]
     suppress: bool
+    refused_again: int = 0  #: refusals that were recorded before, with the same reason

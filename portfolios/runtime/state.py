@@ -21,7 +21,8 @@ from portfolios.runtime.money import CONTEXT, ZERO, as_text, quantise
 #: A state that claims to unpack to more than this is refused: the bytes may come from anywhere.
 LARGEST_STATE = 64 * 1024 * 1024
 
-#: Version of the state's format. 1: no count of events. 2: `Account.processed`.
+#: Version of the state's format. 1: no count of events, every refusal is recorded.
+#: 2: `Account.processed` and `Account.refusals`.
 FORMAT = 2
 
 _encoder = msgspec.msgpack.Encoder()
@@ -102,6 +103,7 @@ class Account(msgspec.Struct, omit_defaults=True):
     open_orders: list[OpenOrder]
     equity_step: int  #: the last 10 s step that has an equity point; -1 before the first
     processed: Processed | None = None  #: None: made by a version that did not count
+    refusals: dict[str, str] = {}  #: "SIDE SYMBOL" → the reason that was recorded last
 
     @property
     def equity(self) -> Decimal:
@@ -138,6 +140,7 @@ class State(msgspec.Struct, omit_defaults=True):
     def forget_count(self) -> None:
         """Become the state that a version without the count would have made."""
         self.account.processed = None
+        self.account.refusals.clear()
         self.format = 1
 
 

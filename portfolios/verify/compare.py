@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
 
+from portfolios.runtime.refusals import is_new, placed
 from portfolios.runtime.results import EquityRow, FillRow, OrderRow
 from portfolios.verify.values import (
     RANK,
@@ -40,11 +41,21 @@ class Comparison:
     """Goes along with the run. Remembers only the orders that still wait for their fill."""
 
     def __init__(
-        self, recorded: Recorded, counts: Counts, waiting: Mapping[Key, str] | None = None
+        self,
+        recorded: Recorded,
+        counts: Counts,
+        waiting: Mapping[Key, str] | None = None,
+        new_since: int | None = None,
+        refusals: Mapping[str, str] | None = None,
     ) -> None:
         """Begin before the first event, or with the stored statuses of orders that are `waiting`
-        for their fill."""
+        for their fill, and with what was refused last.
+
+        A version that recorded every refusal wrote what lies before `new_since`; None: not known.
+        """
         self._recorded, self._counts = recorded, counts
+        self._new_since = new_since
+        self._refusals = dict(refusals or {})
         self._status: dict[Key, str] = dict(waiting or {})  # of each open order, as it is stored
 
     @property
@@ -82,8 +93,9 @@ class Comparison:
     # --- orders ------------------------------------------------------------------------------
 
     def _orders(self, wanted: Sequence[OrderRow], found: Sequence[StoredOrder]) -> Iterator[Unlike]:
+        once = [order for order in found if not self._was_refused_before(order)]
         for key, order, stored in paired(
-            wanted, lambda o: (o.seq, o.index), found, lambda o: (o.row.seq, o.row.index)
+            wanted, lambda o: (o.seq, o.index), once, lambda o: (o.row.seq, o.row.index)
         ):
             seq, index = key
             if order is None or stored is None:
@@ -112,6 +124,17 @@ class Comparison:
             yield from _unlike(
                 "order", seq, f"order {index} at seq {seq} ({_order(order)})", fields
             )
+
+    def _was_refused_before(self, order: StoredOrder) -> bool:
+        """Return whether an older version recorded a refusal that is recorded once now."""
+        row = order.row
+        if self._new_since is not None and row.seq >= self._new_since:
+            return False
+        if order.status == "refused":
+            return not is_new(self._refusals, row.symbol, row.side, row.reason or "")
+        if order.status != "suppressed":
+            placed(self._refusals, row.symbol, row.side)
+        return False
 
     # --- fills -------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from portfolios.examination import CheckFailed, facts
 from portfolios.runtime.python_version import PYTHON
+from portfolios.runtime.state import decode_state
 from portfolios.strategies import registry
 from portfolios.verify.compare import Comparison
 from portfolios.verify.process import Ask
@@ -78,7 +79,8 @@ class _Verification:
         self._run = UninterruptedRun(recorded, ask, told, since, start)
         self._first = self._run.seq + 1
         waiting = {} if start is None else stored.statuses(start.open_orders)
-        self._comparison = Comparison(recorded, self._counts, waiting)
+        refusals = {} if start is None else decode_state(start.state).account.refusals
+        self._comparison = Comparison(recorded, self._counts, waiting, since, refusals)
 
     def outcome(self, time_is_up: Callable[[], bool]) -> Compared:
         difference = self._missing_order()

@@ -21,6 +21,7 @@ class Progress:
         self._orders: list[OrderLine] = []
         self._fills: list[FillLine] = []
         self._equity: list[EquityLine] = []
+        self._refused_again = 0
 
     @property
     def span(self) -> int:
@@ -29,8 +30,8 @@ class Progress:
 
     @property
     def urgent(self) -> bool:
-        """Return whether it holds an order or a fill, which nobody should wait for."""
-        return bool(self._orders or self._fills)
+        """Return whether it holds a fill or a placed order, which nobody should wait for."""
+        return bool(self._fills) or any(order.status == "open" for order in self._orders)
 
     def skip(self, to_seq: int) -> None:
         """Take note that nothing up to `to_seq` was for this portfolio."""
@@ -42,6 +43,7 @@ class Progress:
         self._orders.extend(map(_order, result.orders))
         self._fills.extend(map(_fill, result.fills))
         self._equity.extend(map(_equity, result.equity))
+        self._refused_again += result.refused_again
         if result.state is not None:
             self._state = result.state
 
@@ -60,6 +62,7 @@ class Progress:
             equity=self._equity,
             release=release,
             feed_us=self.feed_us,
+            refused_again=self._refused_again,
         )
 
 

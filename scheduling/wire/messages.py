@@ -318,6 +318,8 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     feed_us: int = 0
     """from_time_us of the newest segment of the feed that the node knew when it read the first of
     these events; 0: not known. Events behind a later one were not released as they are stamped."""
+    refused_again: int = 0
+    """Refused decisions that are no row, since the same reason is on record already."""
 
 
 class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
