@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from django.http import HttpResponse
 from drf_spectacular.types import OpenApiTypes
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from rest_framework.request import Request
 
@@ -16,6 +16,7 @@ from scheduling.api.described import described
 from scheduling.enact.alerts import KINDS
 from scheduling.models import Phase
 from scheduling.observe.board import Board, read_board
+from scheduling.observe.storage import Storage, read_storage
 
 
 class BoardFigures:
@@ -135,6 +136,44 @@ class BoardFigures:
         yield pause
 
 
+class StorageFigures:
+    """A collector over one reading of the database's sizes."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the metrics."""
+        storage = self._storage
+        size = GaugeMetricFamily(
+            "ginkgo_table_bytes", "Size with partitions and indexes.", labels=["table"]
+        )
+        rows = GaugeMetricFamily(
+            "ginkgo_table_rows", "Rows as the planner estimates them.", labels=["table"]
+        )
+        for table in storage.tables:
+            size.add_metric([table.name], table.bytes)
+            rows.add_metric([table.name], table.rows)
+        yield from (size, rows)
+        yield GaugeMetricFamily(
+            "ginkgo_database_bytes", "Size of the database.", value=storage.database_bytes
+        )
+        yield CounterMetricFamily(
+            "ginkgo_wal_written_bytes", "WAL written.", value=storage.wal_bytes
+        )
+        yield GaugeMetricFamily(
+            "ginkgo_oldest_snapshot_seconds",
+            "For how long the oldest snapshot has been held.",
+            value=storage.oldest_snapshot_s,
+        )
+        if storage.disk_free_bytes is not None:
+            yield GaugeMetricFamily(
+                "ginkgo_disk_free_bytes",
+                "Free on the embedded server's disk.",
+                value=storage.disk_free_bytes,
+            )
+
+
 class Metrics(ApiView):
     """Figures in Prometheus' text format."""
 
@@ -143,4 +182,5 @@ class Metrics(ApiView):
         """Answer the text."""
         registry = CollectorRegistry(auto_describe=False)
         registry.register(BoardFigures(read_board()))  # type: ignore[arg-type]
+        registry.register(StorageFigures(read_storage()))  # type: ignore[arg-type]
         return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -232,6 +232,9 @@ SAID_NOWHERE_ELSE = {
     "commits_vanished": "commits vanished",
     "behind": "portfolios lag",
     "orders_refused": "no order is placed",
+    "snapshot_held": "a snapshot is held",
+    "partition_missing": "a partition is missing",
+    "table_growth": "the disk fills",
 }
 
 

@@ -7,6 +7,7 @@ nothing of alerts is told all the same.
 
 from __future__ import annotations
 
+from scheduling.enact import storage
 from scheduling.enact.recipe import Recipe, Row, call
 from scheduling.enact.timeline import CAUSE as COMMITS_VANISHED
 from scheduling.enact.timing import Timing
@@ -29,6 +30,9 @@ KINDS = (
     "unknown_schedule",
     "commits_vanished",
     "disk_full",
+    "snapshot_held",
+    "partition_missing",
+    "table_growth",
 )
 
 #: A failover pass that has not ended for so long beside a live watcher is an alert.
@@ -220,6 +224,10 @@ WITH clock AS MATERIALIZED (
     WHERE g.commits_stood_at BETWEEN clock.now - make_interval(secs => %(gap_s)s)
                                  AND clock.now + interval '1 s'
       AND g.commits_stand_since < clock.now - make_interval(secs => %(commits_limit_s)s)
+  UNION ALL
+"""
+    + storage.CAUSES
+    + """
 ), reopened AS (
     -- The rival that may win, here and below: another watcher that compares at the same time. It
     -- waits for the row or meets the unique index, and then changes and tells nothing.
@@ -304,5 +312,6 @@ def compare(timing: Timing) -> Recipe[list[Row]]:
         gap_s=timing.pulse_gap_s,
         again_s=AGAIN_S,
         rest_s=3 * timing.heartbeat_interval_s,
+        **storage.LIMITS,
     )
     return rows

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from scheduling.enact.commit_lines import wrong_line
 from scheduling.enact.recipe import Recipe, Row, call, one
-from scheduling.wire.messages import Commit, CommitResult
+from scheduling.wire.messages import MOST_REFUSED_AGAIN, Commit, CommitResult
 
 #: The newest segment in force of each feed.
 FEED_NOW = """
@@ -383,9 +383,11 @@ def _outcomes(commits: Sequence[Commit]) -> dict[str, list[Any]]:
         since = 0
         for status in statuses:
             since = since + 1 if status in UNPLACED else 0
-        columns["refused"].append(statuses.count("refused"))
+        # What was refused once more is no row, and where among the rows it came is not told.
+        again = commit.refused_again
+        columns["refused"].append(statuses.count("refused") + again)
         columns["held_back"].append(statuses.count("suppressed"))
-        columns["unplaced"].append(since)
+        columns["unplaced"].append(since + again)
         columns["placed"].append(since < len(statuses))
     return columns
 
@@ -397,6 +399,8 @@ def wrong_with(commit: Commit) -> str:
     ):  # fmt: skip
         if not -LARGEST <= number <= LARGEST:
             return f"the number {number} is out of range"
+    if not 0 <= commit.refused_again <= MOST_REFUSED_AGAIN:
+        return f"the number {commit.refused_again} of refusals is out of range"
     if commit.to_seq < commit.from_seq:
         return f"to_seq {commit.to_seq} lies before from_seq {commit.from_seq}"
     try:

@@ -6,6 +6,7 @@ from scheduling.models.guard import Alert, Storm
 from scheduling.models.handoff import ACTIVE_STATES, Handoff, HandoffKind, HandoffState
 from scheduling.models.node import Lease, Node, NodeReport, NodeStatus, Resilience
 from scheduling.models.run import Phase, Run, Tenure
+from scheduling.models.storage import StorageSample
 from scheduling.models.timeline import DatabaseTimeline, VanishedCommits
 from scheduling.models.tokens import ApiToken, NodeToken, Scope
 from scheduling.models.verification import (
@@ -39,6 +40,7 @@ __all__ = [
     "Resilience",
     "Run",
     "Scope",
+    "StorageSample",
     "Storm",
     "Tenure",
     "VanishedCommits",

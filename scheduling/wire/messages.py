@@ -297,6 +297,10 @@ class EquityLine(msgspec.Struct, array_like=True, frozen=True):
     equity: str
 
 
+#: A daemon counts no further in one commit.
+MOST_REFUSED_AGAIN = 1_000_000
+
+
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """Progress of one portfolio from `from_seq` (exclusive) to `to_seq` (inclusive)."""
 

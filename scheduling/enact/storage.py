@@ -1,0 +1,95 @@
+"""Sample the sizes of the database, and the causes of the alerts that follow from storage.
+
+`alerts.py` opens and closes the alerts; here is what it looks for.
+"""
+
+from __future__ import annotations
+
+from scheduling.enact.recipe import Recipe, call
+
+KEEP_SAMPLES_DAYS = 32
+#: A snapshot that is held makes each commit walk over every version of its run since (measured:
+#: docs/retention.md). A dump of a bounded database takes less.
+SNAPSHOT_LIMIT_S = 600.0
+#: The disk would be full within this time at the growth of the last week.
+FULL_WITHIN_DAYS = 14.0
+#: Growth is told from samples that lie at least so far apart.
+GROWTH_OVER_S = 6 * 3600.0
+
+#: Partitions count for their table. One look at pg_class; the sizes come from the file system.
+TABLES = """
+SELECT coalesce(p.relname, c.relname) AS name, sum(pg_total_relation_size(c.oid))::bigint AS bytes,
+       sum(greatest(c.reltuples, 0))::bigint AS rows
+FROM pg_class c
+LEFT JOIN pg_inherits i ON i.inhrelid = c.oid LEFT JOIN pg_class p ON p.oid = i.inhparent
+WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace
+GROUP BY 1
+"""
+
+SAMPLE = f"""
+WITH sizes AS ({TABLES}), old AS (
+    DELETE FROM scheduling_storagesample
+    WHERE at < clock_timestamp() - make_interval(days => %(keep_days)s)
+)
+INSERT INTO scheduling_storagesample (at, database_bytes, wal_bytes, disk_free_bytes, tables)
+SELECT clock_timestamp(), pg_database_size(current_database()),
+       pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0'), %(disk_free)s::bigint,
+       (SELECT jsonb_object_agg(name, bytes) FROM sizes)
+"""
+
+#: Three causes, in the columns of `wanted` in alerts.py.
+CAUSES = """
+    SELECT 'snapshot_held', 'database', NULL::bigint, NULL::bigint,
+           'pid ' || s.pid || ' (' || coalesce(nullif(s.application_name, ''), 'no name')
+               || ', user ' || coalesce(s.usename, '?') || ') has held a snapshot since '
+               || to_char(s.xact_start AT TIME ZONE 'UTC', 'HH24:MI:SS"Z"') || ', limit '
+               || %(snapshot_limit_s)s::float || ' s: nothing is vacuumed and commits get slower;'
+               || ' end it with pg_terminate_backend(' || s.pid || ') if it is not a dump',
+           true
+    FROM (SELECT * FROM pg_stat_activity a
+          WHERE a.backend_xmin IS NOT NULL AND a.backend_type = 'client backend'
+            AND a.xact_start < clock_timestamp() - make_interval(secs => %(snapshot_limit_s)s)
+          ORDER BY a.xact_start LIMIT 1) s
+  UNION ALL
+    SELECT 'partition_missing', 'database', NULL, NULL,
+           'records are stored in ' || d.name || ', since no partition was attached for them:'
+               || ' another session may hold the table; run manage.py archive_records',
+           true
+    FROM (SELECT 'portfolios_order_default' AS name
+          WHERE EXISTS (SELECT FROM ONLY portfolios_order_default)
+          UNION ALL SELECT 'portfolios_fill_default'
+          WHERE EXISTS (SELECT FROM ONLY portfolios_fill_default)
+          UNION ALL SELECT 'portfolios_equitypoint_default'
+          WHERE EXISTS (SELECT FROM ONLY portfolios_equitypoint_default) LIMIT 1) d
+  UNION ALL
+    SELECT 'table_growth', 'database', NULL, NULL,
+           'the database grows by ' || pg_size_pretty(g.a_day::bigint) || ' a day, most of it '
+               || g.largest || ', and its disk has ' || pg_size_pretty(g.free) || ' free: full in '
+               || round((g.free / g.a_day)::numeric, 1) || ' days; keep records for a shorter time'
+               || ' or give it more room',
+           true
+    FROM (
+        SELECT n.disk_free_bytes AS free,
+               (n.database_bytes - o.database_bytes)
+                   / (extract(epoch FROM n.at - o.at)::float / 86400) AS a_day,
+               (SELECT t.key FROM jsonb_each_text(n.tables) t
+                ORDER BY t.value::bigint - coalesce((o.tables->>t.key)::bigint, 0) DESC LIMIT 1)
+                   AS largest
+        FROM (SELECT * FROM scheduling_storagesample ORDER BY at DESC LIMIT 1) n
+        CROSS JOIN LATERAL (SELECT * FROM scheduling_storagesample x
+                            WHERE x.at > n.at - interval '7 days' ORDER BY x.at LIMIT 1) o
+        WHERE n.disk_free_bytes IS NOT NULL AND n.database_bytes > o.database_bytes
+          AND n.at >= o.at + make_interval(secs => %(growth_over_s)s)
+    ) g WHERE g.free < g.a_day * %(full_within_days)s
+"""
+
+LIMITS = {
+    "snapshot_limit_s": SNAPSHOT_LIMIT_S,
+    "full_within_days": FULL_WITHIN_DAYS,
+    "growth_over_s": GROWTH_OVER_S,
+}
+
+
+def sample_storage(disk_free: int | None) -> Recipe[None]:
+    """Write down how large everything is now. `disk_free` of the database's disk, where known."""
+    yield from call(SAMPLE, disk_free=disk_free, keep_days=KEEP_SAMPLES_DAYS)

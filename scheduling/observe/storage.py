@@ -1,0 +1,60 @@
+"""How large everything is: tables, database, WAL, disk, and the oldest snapshot."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from django.db import DatabaseError
+
+from scheduling.enact.recipe import django_cursor
+from scheduling.enact.storage import TABLES
+from scheduling.errors import SnapshotUnavailable
+
+FACTS = """
+SELECT pg_database_size(current_database()) AS database_bytes,
+       pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint AS wal_bytes,
+       (SELECT coalesce(extract(epoch FROM clock_timestamp() - min(a.xact_start)), 0)::float
+        FROM pg_stat_activity a
+        WHERE a.backend_xmin IS NOT NULL AND a.backend_type = 'client backend'
+          AND a.pid <> pg_backend_pid()) AS oldest_snapshot_s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Sizes in bytes, as of one reading."""
+
+    database_bytes: int
+    wal_bytes: int  #: written since the database was made
+    oldest_snapshot_s: float
+    disk_free_bytes: int | None  #: None: the database is on another machine
+    tables: list[Any]  #: rows with `name`, `bytes`, `rows`
+
+
+def read_storage() -> Storage:
+    """Return the sizes. Two statements. Raise SnapshotUnavailable where they cannot be read."""
+    try:
+        with django_cursor() as cursor:
+            tables = cursor.execute(TABLES.encode()).fetchall()
+            (facts,) = cursor.execute(FACTS.encode()).fetchall()
+    except (DatabaseError, psycopg.Error) as error:
+        raise SnapshotUnavailable(f"the sizes of the tables could not be read: {error}") from error
+    return Storage(
+        facts.database_bytes,
+        facts.wal_bytes,
+        facts.oldest_snapshot_s,
+        disk_free(),
+        sorted(tables, key=lambda table: table.name),
+    )
+
+
+def disk_free() -> int | None:
+    """Return the free bytes of the database's disk; None where that is another machine's."""
+    env = settings.GINKGO
+    if not env.database_is_embedded or not env.home.exists():
+        return None
+    return shutil.disk_usage(env.home).free
