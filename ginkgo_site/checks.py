@@ -27,6 +27,43 @@ def check_this_is_no_rehearsal(
     ]
 
 
+@register(Tags.security, deploy=True)
+def check_hosts_and_proxies(
+    app_configs: Any = None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Return what is wrong with the names and addresses under which the web process is reached."""
+    messages: list[CheckMessage] = []
+    if "*" in settings.ALLOWED_HOSTS:
+        messages.append(
+            Error(
+                "GINKGO_ALLOWED_HOSTS has *: any name passes, and links that are made of the name "
+                "of a request lead wherever its sender likes.",
+                hint="Name the hosts, such as GINKGO_ALLOWED_HOSTS=ginkgo.example.org.",
+                id="ginkgo.E010",
+            )
+        )
+    if not settings.GINKGO.https:
+        messages.append(
+            Error(
+                "GINKGO_HTTPS is not set: tokens of nodes and passwords travel in plain text.",
+                hint="Put TLS in front of the web process and set GINKGO_HTTPS=1. Then the gateway "
+                "too refuses what did not come through TLS.",
+                id="ginkgo.E011",
+            )
+        )
+    elif not settings.GINKGO.trusted_proxies:
+        messages.append(
+            Warning(
+                "GINKGO_HTTPS is set, so a proxy is in front, but GINKGO_TRUSTED_PROXIES names "
+                "none: all clients count as one address, and one that guesses passwords keeps "
+                "everybody from signing in.",
+                hint="Name the proxy's address, such as GINKGO_TRUSTED_PROXIES=127.0.0.1.",
+                id="ginkgo.W012",
+            )
+        )
+    return messages
+
+
 @register(Tags.database)
 def check_commits_are_durable(
     app_configs: Any = None, databases: Sequence[str] | None = None, **kwargs: Any

@@ -48,6 +48,7 @@ class Environment:
     secret_key: str | None
     allowed_hosts: tuple[str, ...]
     https: bool
+    hsts_preload: bool  #: ask browsers to ship the host as HTTPS only, which is hard to take back
     trusted_proxies: tuple[str, ...]  #: whose X-Forwarded-For is believed; addresses, networks
     log_level: str
 
@@ -87,6 +88,7 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         secret_key=_secret_key(source),
         allowed_hosts=_allowed_hosts(source),
         https=source.boolean("GINKGO_HTTPS", default=False),
+        hsts_preload=source.boolean("GINKGO_HSTS_PRELOAD", default=False),
         trusted_proxies=_trusted_proxies(source),
         log_level=_log_level(source),
         heartbeat_interval_s=source.seconds("GINKGO_HEARTBEAT_INTERVAL_S", 10, lowest=0.1),

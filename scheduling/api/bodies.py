@@ -12,8 +12,10 @@ from scheduling.api.fields import (
     LabelsField,
     MoneyField,
     ObjectField,
+    PriorityField,
     StrictSerializer,
     TextField,
+    WeightField,
     WholeNumberField,
     YesNoField,
 )
@@ -30,8 +32,8 @@ class PortfolioChanges(StrictSerializer):
         error_messages={"not_a_list": 'must be a list of texts, such as ["IBM", "XOM"]'},
     )
     limits = ObjectField(required=False)
-    weight = WholeNumberField(required=False)
-    priority = WholeNumberField(required=False, min_value=-2_147_483_648)
+    weight = WeightField(required=False)
+    priority = PriorityField(required=False, min_value=-2_147_483_648)
     selector = LabelsField(required=False)
     spread_group = TextField(max_length=80, allow_blank=True, required=False)
     spread_hard = YesNoField(required=False)

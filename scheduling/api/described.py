@@ -14,7 +14,11 @@ from scheduling.api.documents import ProblemDocument
 View = TypeVar("View", bound=Callable[..., Any])
 Table = TypeVar("Table", bound=Any)
 
-_LIMIT = OpenApiParameter("limit", int, description="At most 1000; 100 if not given.")
+_LIMIT = OpenApiParameter(
+    "limit",
+    {"type": "integer", "minimum": 1, "default": 100},
+    description="More than 1000 count as 1000.",
+)
 _CURSOR = OpenApiParameter("cursor", str, description="From `next` or `previous` of an answer.")
 
 
@@ -40,7 +44,11 @@ def described(
         request=body,
         parameters=parameters or [],
         summary=summary or None,
-        responses={**answers, "4XX": ProblemDocument, "5XX": ProblemDocument},
+        responses={
+            **answers,
+            ("4XX", "application/problem+json"): ProblemDocument,
+            ("5XX", "application/problem+json"): ProblemDocument,
+        },
     )
 
 

@@ -10,7 +10,9 @@ from typing import Any
 
 from rest_framework import serializers
 
+from portfolios.models import CatchUp, DesiredState
 from scheduling.api.reasons import ReasonField, WhyDocument
+from scheduling.models import Phase
 from scheduling.observe.incarnations import digest, without_incarnations
 
 _Anything = serializers.Serializer[Any]
@@ -77,7 +79,7 @@ class RunDocument(_Anything):
 
     node = serializers.CharField(allow_null=True)
     epoch = serializers.IntegerField()
-    phase = serializers.CharField()
+    phase = serializers.ChoiceField(Phase.choices)
     revision = serializers.IntegerField(source="running_revision", allow_null=True)
     last_seq = serializers.IntegerField()
     python = serializers.CharField(help_text="Minor version under which it runs or last ran.")
@@ -125,8 +127,8 @@ class PortfolioDocument(_Anything):
     spread_group = serializers.CharField()
     spread_hard = serializers.BooleanField()
     limits = serializers.JSONField()
-    catch_up = serializers.CharField()
-    desired_state = serializers.CharField()
+    catch_up = serializers.ChoiceField(CatchUp.choices)
+    desired_state = serializers.ChoiceField(DesiredState.choices)
     pinned_node = serializers.CharField(allow_null=True)
     revision = serializers.IntegerField()
     revision_status = serializers.CharField(source="wanted_status")
@@ -135,6 +137,12 @@ class PortfolioDocument(_Anything):
     starting_cash = _money()
     run = RunDocument(source="*")
     account = AccountDocument()
+    handoff = HandoffDocument(allow_null=True)
+
+
+class DeletedDocument(_Anything):
+    """A portfolio that was deleted: the handoff that releases it; null where nothing owned it."""
+
     handoff = HandoffDocument(allow_null=True)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -71,6 +70,16 @@ class WholeNumberField(serializers.IntegerField):
         return super().to_internal_value(data)
 
 
+@extend_schema_field({"type": "integer", "minimum": 1, "maximum": 1_000_000, "default": 1})
+class WeightField(WholeNumberField):
+    """How many places a portfolio takes; `scheduling.requests` keeps the bounds."""
+
+
+@extend_schema_field({"type": "integer", "minimum": -1_000_000, "maximum": 1_000_000, "default": 0})
+class PriorityField(WholeNumberField):
+    """What is placed first; `scheduling.requests` keeps the bounds."""
+
+
 class YesNoField(serializers.BooleanField):
     """true or false."""
 
@@ -81,7 +90,15 @@ class YesNoField(serializers.BooleanField):
         return data
 
 
-@extend_schema_field(OpenApiTypes.DECIMAL)
+@extend_schema_field(
+    {
+        "oneOf": [
+            {"type": "string", "pattern": r"^\+?\d{1,15}(\.\d{1,4})?$"},
+            {"type": "integer", "minimum": 1, "maximum": 10**15},
+        ],
+        "description": "Over 0, at most 1,000,000,000,000,000.",
+    }
+)
 class MoneyField(serializers.Field[Decimal, Any, str, Any]):
     """An exact decimal: a JSON string, or a whole number. A float has lost what was typed."""
 

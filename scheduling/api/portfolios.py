@@ -28,6 +28,7 @@ from scheduling.api.bodies import (
 from scheduling.api.described import described, described_list, query
 from scheduling.api.documents import (
     CheckpointDocument,
+    DeletedDocument,
     HandoffDocument,
     PortfolioDocument,
     RevisedDocument,
@@ -130,7 +131,7 @@ class PortfolioDetail(ApiView):
         }
         return Response(document, status=202)
 
-    @described(HandoffDocument, status=202, body=ReasonBody, summary="Delete a portfolio")
+    @described(DeletedDocument, status=202, body=ReasonBody, summary="Delete a portfolio")
     def delete(self, request: Request, name: str) -> Response:
         """Release it for certain; its orders and its audit trail stay, its name is freed."""
         reason = read_body(request, ReasonBody)["reason"]

@@ -33,7 +33,15 @@ from scheduling.gateway.beats import Coalescer, WaitedTooLong
 from scheduling.gateway.bodies import COMMIT_BODY, SMALL_BODY, body_of
 from scheduling.gateway.commit_path import COMMIT_PATH
 from scheduling.gateway.health import HEALTH, WRITE_TEST_INTERVAL_S, write_test
-from scheduling.gateway.http import ClientGone, Declined, Receive, Scope, Send, answer
+from scheduling.gateway.http import (
+    ClientGone,
+    Declined,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    refuse_plain_http,
+)
 from scheduling.gateway.pool import close_pools, lease_pool, open_pools, pool, step_pool
 from scheduling.gateway.reading import check_registration, decode, read_beat, read_commits, uuid_of
 from scheduling.gateway.recall import RECALL
@@ -133,6 +141,7 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
     try:
         route = _route(scope)
         headers = dict(scope["headers"])
+        refuse_plain_http(scope, headers)
         who = await speaker(headers.get(b"authorization"))
         async with (
             turn(who.node, route.kind),

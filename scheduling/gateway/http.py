@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 import msgspec
+from django.conf import settings
 
 from scheduling.wire.messages import Problem, encode
 
@@ -25,6 +26,27 @@ class Declined(Exception):
 
 class ClientGone(Exception):
     """The daemon hung up before its request was whole."""
+
+
+def refuse_plain_http(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+    """Decline a request that came without TLS where GINKGO_HTTPS asks for it.
+
+    A daemon of this machine may speak to us directly: what never leaves the machine needs no TLS.
+    """
+    if not settings.GINKGO.https or headers.get(b"x-forwarded-proto") == b"https":
+        return
+    peer = (scope.get("client") or ("",))[0]
+    if peer in LOOPBACK and b"x-forwarded-for" not in headers:
+        return
+    raise Declined(
+        403,
+        "forbidden",
+        "This request did not come through TLS, so its token was readable on the way: use the "
+        "https:// address of the server, and make a new token with create_node_token.",
+    )
+
+
+LOOPBACK = ("127.0.0.1", "::1", "")
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
