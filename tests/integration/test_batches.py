@@ -95,8 +95,9 @@ def test_requesting_costs_the_same_for_one_and_for_a_whole_batch(
     monkeypatch.setattr(balance, "BATCH", 6)
     of_one = len(statements_of(monkeypatch, 1))
     assert len(statements_of(monkeypatch, balance.BATCH)) == of_one
-    # Lock and read runs, active handoffs, lock nodes, targets, insert, audit, touch; the pass lock.
-    assert len(statements_of(monkeypatch, balance.BATCH + 1)) == of_one + 9
+    # The transaction's idle limit, lock and read runs, active handoffs, lock nodes, targets,
+    # insert, audit, touch; the pass lock.
+    assert len(statements_of(monkeypatch, balance.BATCH + 1)) == of_one + 10
 
 
 def test_ending_what_a_failover_outranks_costs_the_same_for_all_of_a_batch(
