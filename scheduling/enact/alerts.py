@@ -157,13 +157,15 @@ WITH clock AS MATERIALIZED (
     JOIN portfolios_revision v ON v.portfolio_id = p.id AND v.number = p.revision
     WHERE v.status = 'rejected' AND p.archived_at IS NULL
   UNION ALL
-    -- Until a later verification is identical. The partial index has the few rows that differ.
+    -- Until a later verification that went as far is identical: one whose time was up may have
+    -- ended before what differs. The partial index has the few rows that differ.
     SELECT 'verification_differs', 'portfolio:' || p.id, p.id, NULL,
            'its verification is ' || left(v.sentence, 500), true
     FROM scheduling_verification v JOIN portfolios_portfolio p ON p.id = v.portfolio_id
     WHERE v.state = 'different' AND p.archived_at IS NULL
       AND NOT EXISTS (SELECT FROM scheduling_verification w WHERE w.portfolio_id = v.portfolio_id
-                      AND w.id > v.id AND w.state IN ('identical', 'different'))
+                      AND w.id > v.id AND (w.state = 'different' OR w.state = 'identical'
+                                           AND w.to_seq >= coalesce(v.to_seq, 0)))
   UNION ALL
     SELECT 'no_open_node', 'fleet', NULL, NULL,
            'no node takes a portfolio: of ' || alive || ' alive, ' || draining || ' drain and '

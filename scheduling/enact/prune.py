@@ -9,7 +9,8 @@ from scheduling.decide.history import KINDS
 from scheduling.enact.recipe import Recipe, one
 
 BATCH = 5_000  #: rows of one statement: milliseconds, so that nothing waits behind it
-KEPT_VERIFICATIONS = 20  #: of each portfolio
+#: Of each portfolio and outcome: however many fail, the last that differs stays, and its alert.
+KEPT_VERIFICATIONS = 20
 
 #: The concurrent writer, in all of these: none. A row of this age is only read.
 EVENTS = """
@@ -47,7 +48,7 @@ WITH old AS (
 VERIFICATIONS = """
 WITH old AS (
     SELECT id FROM (
-        SELECT id, row_number() OVER (PARTITION BY portfolio_id ORDER BY id DESC) AS place
+        SELECT id, row_number() OVER (PARTITION BY portfolio_id, state ORDER BY id DESC) AS place
         FROM scheduling_verification WHERE state NOT IN ('waiting', 'running')
     ) x WHERE place > %(kept)s LIMIT %(batch)s
 ), gone AS (

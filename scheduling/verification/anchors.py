@@ -8,14 +8,15 @@ changed, it is found there. Ranges of which rows were archived are not looked at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from portfolios.feeds.clock import head_at
+from portfolios.verify.stored import Stored
 from portfolios.verify.sums import Sum, Sums, sums
-from portfolios.verify.values import Anchor, Counts
+from portfolios.verify.values import Anchor, Counts, StoredRows
 from scheduling.enact.anchors import keep_anchor
 from scheduling.enact.recipe import django_cursor, run
 from scheduling.verification.evidence import Evidence
@@ -119,12 +120,35 @@ def _kept_from(evidence: Evidence) -> dict[str, int]:
     return kept
 
 
-def keep(evidence: Evidence, begun: Begin, anchor: Anchor, alive: Callable[[], None]) -> None:
-    """Store where a verification ended, for the next one. Four statements and those of the sums."""
+class SummedRows:
+    """What is stored, and the sums over it as far as it was read.
+
+    The sums of a window are taken before its rows are read: a row that is changed before it is
+    compared is found now, and one that is changed later by the next verification.
+    """
+
+    def __init__(self, stored: Stored, portfolio: int, begun: Begin) -> None:
+        """Go on from the sums of the newest anchor that holds."""
+        self._stored, self._portfolio = stored, portfolio
+        self.seq, self.reached = begun.base_seq, begun.base
+
+    def rows(self, from_seq: int, to_seq: int) -> StoredRows:
+        """Return what is stored of (from_seq, to_seq]; windows come in their order."""
+        if to_seq > self.seq:
+            self.reached += sums(self._portfolio, self.seq, to_seq)
+            self.seq = to_seq
+        return self._stored.rows(from_seq, to_seq)
+
+    def statuses(self, orders: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], str]:
+        """Return the statuses of those that are stored among these orders."""
+        return self._stored.statuses(orders)
+
+
+def keep(evidence: Evidence, begun: Begin, anchor: Anchor, read: SummedRows) -> None:
+    """Store where a verification ended, for the next one. Four statements."""
     inputs = evidence.inputs.digest(anchor.seq, anchor.epoch)
-    if inputs is None or anchor.seq < begun.base_seq:
+    if inputs is None or anchor.seq != read.seq:
         return
-    reached = begun.base + sums(evidence.portfolio, begun.base_seq, anchor.seq, alive)
     run(
         keep_anchor(
             evidence.portfolio,
@@ -135,7 +159,7 @@ def keep(evidence: Evidence, begun: Begin, anchor: Anchor, alive: Callable[[], N
             counts=asdict(anchor.counts),
             open_orders=[list(key) for key in anchor.open_orders],
             inputs=inputs,
-            sums={kind: list(_pair(getattr(reached, kind))) for kind in KINDS},
+            sums={kind: list(_pair(getattr(read.reached, kind))) for kind in KINDS},
         )
     )
 

@@ -13,7 +13,7 @@ from portfolios.verify.stored import Stored
 from portfolios.verify.values import CannotVerify, Compared
 from portfolios.verify.verify import verify
 from scheduling.errors import Refused
-from scheduling.verification.anchors import Begin, begin, keep
+from scheduling.verification.anchors import Begin, SummedRows, begin, keep
 from scheduling.verification.evidence import Evidence, gather
 from scheduling.verification.verdict import Verdict
 
@@ -49,11 +49,12 @@ def verify_portfolio(
         begun = begin(evidence, full=full, alive=alive)
         if begun.anchor is not None:
             first = begun.anchor.seq + 1
+        read = SummedRows(Stored(evidence.portfolio, recorded.to_seq), evidence.portfolio, begun)
         env = settings.GINKGO
         with own_process(memory_mb=env.child_memory_mb, guarded=env.strategy_guard) as ask:
             compared = verify(
                 recorded,
-                Stored(evidence.portfolio, recorded.to_seq),
+                read,
                 ask,
                 lambda at: progress(first, at, recorded.to_seq),
                 begun.anchor,
@@ -62,11 +63,8 @@ def verify_portfolio(
     except CannotVerify as missing:
         raise Refused("cannot_verify", str(missing)) from None
 
-    def alive_at_the_end() -> None:
-        progress(first, compared.to_seq, recorded.to_seq)
-
     if compared.anchor is not None and evidence.history is None:
-        keep(evidence, begun, compared.anchor, alive_at_the_end)
+        keep(evidence, begun, compared.anchor, read)
     return Verdict(
         portfolio=evidence.name,
         compared=compared,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -11,6 +12,7 @@ import pytest
 from django.core.management import call_command
 from django_q.models import OrmQ
 
+import portfolios.verify.verify
 from portfolios.feeds import open_feed
 from portfolios.models import (
     Checkpoint,
@@ -27,6 +29,7 @@ from portfolios.verify.process import in_this_process
 from portfolios.verify.states import uncounted
 from scheduling import requests, tasks
 from scheduling.models import Alert, Tenure, Verification, VerificationAnchor
+from scheduling.retention import drop_rows
 from scheduling.scheduler import Scheduler
 from scheduling.verification import background, evidence, verifying
 from scheduling.verification.runner import work_off
@@ -237,6 +240,25 @@ def test_a_row_that_was_changed_before_the_anchor_is_found(
     assert verdict.compared.difference.seq < trader.first_seq + 8_000
     at = trader.first_seq + 7_999
     assert verdict.notes[0].startswith(f"Rows or inputs before seq {at} are no longer what they")
+
+
+def test_a_row_that_is_changed_after_it_was_compared_is_found_by_the_next_one(
+    trader: Portfolio, node: Daemon, replays: Replays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(portfolios.verify.verify, "WINDOW", 500)
+    assert node.commit(NAME, 2_000) == "ok"
+    order = Order.objects.filter(portfolio=trader, seq__gt=trader.first_seq + 8_000).earliest("seq")
+
+    def progress(first: int, at: int, last: int) -> None:
+        if at > order.seq + 1_000:
+            touched(order, price=order.price + 1)
+
+    _, verdict = replays.of(progress=progress)
+    assert verdict.identical
+    assert Order.objects.get(pk=order.pk).price != order.price
+    _, verdict = replays.of()
+    assert verdict.compared.difference is not None
+    assert verdict.compared.difference.seq == order.seq
 
 
 def test_only_the_anchors_behind_a_change_are_invalid(
@@ -457,6 +479,33 @@ def test_a_difference_that_the_schedule_finds_is_an_alert_until_it_is_gone(
     assert open_alerts() == [reason]  # not yet
     assert work_off() == 1
     assert open_alerts() == []
+
+
+def test_what_fails_or_ends_before_the_difference_does_not_close_its_alert(
+    trader: Portfolio, node: Daemon, replays: Replays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "start_runner", lambda: 1)
+
+    def is_told() -> bool:
+        Scheduler("test").tick()
+        return Alert.objects.filter(kind="verification_differs", closed_at__isnull=True).exists()
+
+    order = Order.objects.filter(portfolio=trader).latest("seq")
+    touched(order, price=order.price + 1)
+    node.commit(NAME, 100)
+    tasks.verify_in_background()
+    assert work_off() == 1
+    different = Verification.objects.get(state="different")
+    assert is_told()
+    later = {"portfolio": trader, "requested_at": ago(0), "finished_at": ago(0)}
+    Verification.objects.create(state="identical", to_seq=order.seq - 1, **later)
+    assert is_told()
+    for _ in range(25):
+        Verification.objects.create(state="failed", **later)
+    drop_rows(time.monotonic() + 10)
+    assert is_told()
+    Verification.objects.create(state="identical", to_seq=different.to_seq, **later)
+    assert not is_told()
 
 
 # --- asked for -----------------------------------------------------------------------------------
