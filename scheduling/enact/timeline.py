@@ -17,7 +17,6 @@ from scheduling.decide.reasons import count
 from scheduling.enact.audit import audit
 from scheduling.enact.hints import wake
 from scheduling.enact.recipe import Recipe, Row, call, one
-from scheduling.enact.storm import HOLD
 from scheduling.wire.messages import Acknowledged
 
 #: In `scheduling_storm.held_by` while failover is held for this.
@@ -111,10 +110,25 @@ def _sentence(found: Row) -> str:
     )
 
 
+#: The rival that may win: a person who holds failover. It stays theirs: `SETTLE` ends our own hold
+#: by itself, and must not end one that somebody wants for another reason.
+HOLD = """
+INSERT INTO scheduling_storm AS s (id, held_at, until, nodes, of_nodes, held_by, reason, ended_at)
+VALUES (1, clock_timestamp(), NULL, '[]', 0, %(holder)s::text, %(reason)s::text, NULL)
+ON CONFLICT (id) DO UPDATE SET held_by = excluded.held_by, reason = excluded.reason, until = NULL,
+    held_at = coalesce(s.held_at, excluded.held_at),
+    nodes = CASE WHEN s.held_at IS NULL THEN '[]' ELSE s.nodes END,
+    of_nodes = CASE WHEN s.held_at IS NULL THEN 0 ELSE s.of_nodes END
+    WHERE s.held_at IS NULL OR s.held_by IN ('', %(holder)s::text)
+RETURNING held_at
+"""
+
+
 def _hold(why: str) -> Recipe[None]:
-    """Hold failover. What the storm guard or a person holds is held on."""
-    yield from call(HOLD, actor=HOLDER, reason=why[:200])
-    yield from audit("storm_held", actor=HOLDER, reason=why)
+    """Hold failover, on from where the storm guard holds it. What a person holds is theirs."""
+    held = yield from one(HOLD, holder=HOLDER, reason=why[:200])
+    if held is not None:
+        yield from audit("storm_held", actor=HOLDER, reason=why)
     yield from wake()
 
 

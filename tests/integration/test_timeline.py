@@ -220,6 +220,18 @@ def test_a_person_who_releases_failover_has_settled_it() -> None:
     assert (held_by(), open_alerts()) == ("", [])
 
 
+def test_a_hold_by_a_person_is_theirs_and_is_not_ended_with_ours() -> None:
+    requests.hold_storm(actor="olive", reason="the network is rewired")
+    before()
+    run(note_timeline())
+    assert held_by() == "olive"
+    times = replace(timing(), raises_epoch_floor=True)
+    DatabaseTimeline.objects.update(since=ago(100))
+    sweep("watcher", times)
+    assert open_alerts() == []
+    assert held_by() == "olive"
+
+
 def test_by_setting_the_floor_is_raised_by_itself() -> None:
     times = replace(timing(), raises_epoch_floor=True, heartbeat_interval_s=0.0)
     node = a_node("node-1")
