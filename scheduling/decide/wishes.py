@@ -196,7 +196,7 @@ class Wishes:
             self._compare_with_wanted(portfolio, node)
         elif pin is not None:
             self._wants_away(self.pin, portfolio, node, "pin", only=pin)
-        elif not fleet.meets(portfolio.need)[node] and not self._has_wanted(portfolio, node):
+        elif not fleet.meets(portfolio.need)[node] and not self._meets_wanted(portfolio, node):
             self._wants_away(self.misplaced, portfolio, node, "rebalance", why="rule_broken")
         else:
             self.running(node).append(portfolio)
@@ -216,6 +216,16 @@ class Wishes:
                 "nodes": len(nodes),
             }
             self.older.append(Pending(portfolio, Reason("older_revision", params)))
+
+    def _meets_wanted(self, portfolio: PortfolioView, node: int) -> bool:
+        """Return whether the node has all that a wanted revision needs which does not run yet."""
+        wanted = portfolio.wanted
+        if wanted is None:
+            return False
+        need = portfolio.need._replace(
+            strategy=wanted.strategy, strategy_version=wanted.strategy_version
+        )
+        return self.fleet.meets(need)[node]
 
     def _has_wanted(self, portfolio: PortfolioView, node: int) -> bool:
         """Return whether the node has the strategy of a wanted revision that does not run yet: then

@@ -106,3 +106,16 @@ def test_a_row_says_why_an_earlier_revision_runs_until_its_node_can_run_the_want
     )
     nodes[0] = replace(nodes[0], strategies={"sma": 2})
     assert make_plan(world(nodes, [runs]), Policy()).older == ()
+
+
+def test_a_wanted_revision_that_its_node_can_run_keeps_no_other_rule_from_being_kept() -> None:
+    runs = portfolio(
+        "p", node=1, revision=1, strategy="sma", strategy_version=1, choices=(ONE, TWO), wanted=TWO,
+        selector={"zone": "eu"},
+    )  # fmt: skip
+    both = {"strategies": {"sma": 1}, "labels": {"zone": "eu"}}
+    nodes = [node(1, strategies={"sma": 2}, labels={"zone": "eu"}), node(2, **both)]
+    assert make_plan(world(nodes, [runs]), Policy()).move == ()  # it is reloaded there
+    nodes[0] = replace(nodes[0], labels={"zone": "us"})
+    (move,) = make_plan(world(nodes, [runs]), Policy()).move
+    assert (move.cause, move.target.name) == ("rebalance", "node-2")
