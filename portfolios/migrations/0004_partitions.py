@@ -22,7 +22,10 @@ LOCK_WAIT = "300ms"  #: commits that queue behind the conversion wait at most th
 TRIES = 200
 DAY_S = 86_400
 AHEAD = 2  #: partitions made beyond the first
-MARGIN_S = 3_600  #: the first partition ends no nearer to the head than this
+#: The first partition ends no nearer to the head than this. Until the swap its bound is a check on
+#: the table itself: of a migration that was interrupted it stays, and would refuse every commit
+#: once the feed has passed it.
+MARGIN_S = 2 * DAY_S
 NARROWEST = 1_000
 
 
@@ -146,9 +149,7 @@ def partition(connection: Any, cursor: Any, table: Table) -> None:
     head, rate = newest(cursor)
     days = getattr(settings.GINKGO, table.kept) / table.parts
     width = max(round(rate * days * DAY_S), NARROWEST)
-    bound = (head // width + 1) * width
-    if bound - head < rate * MARGIN_S:
-        bound += width
+    bound = end_of_first(head, rate, width)
     within = f"{name}_first_within"
     patiently(cursor, f"ALTER TABLE {name} DROP CONSTRAINT IF EXISTS {within}")
     patiently(
@@ -157,6 +158,14 @@ def partition(connection: Any, cursor: Any, table: Table) -> None:
     )
     patiently(cursor, f"ALTER TABLE {name} VALIDATE CONSTRAINT {within}")
     patiently(cursor, swap(cursor, table, bound, width), whole=True)
+
+
+def end_of_first(head: int, rate: float, width: int) -> int:
+    """Return where the first partition ends: a multiple of the width, MARGIN_S ahead or more.
+
+    No more than one width is added for that: rows that are kept for hours are cut by hours.
+    """
+    return ((head + min(round(rate * MARGIN_S), width)) // width + 1) * width
 
 
 def newest(cursor: Any) -> tuple[int, float]:

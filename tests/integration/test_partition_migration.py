@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -170,6 +171,17 @@ def test_what_was_unique_stays_so_in_every_partition(old: Old) -> None:
             *(f"portfolios_order_from_{low}" for low in ahead),
             "portfolios_order_default",
         ]
+
+
+def test_what_an_interrupted_migration_leaves_refuses_no_commit_for_a_day() -> None:
+    """Its bound stays as a check on the table until somebody repeats it."""
+    migration = import_module("portfolios.migrations.0004_partitions")
+    day = 100 * 86_400
+    for width in (1_000, 5 * day, 30 * day):
+        for head in (0, width - 1, 50 * width - day // 20):
+            bound = migration.end_of_first(head, 100.0, width)
+            assert bound % width == 0
+            assert min(day, width) < bound - head <= width + min(2 * day, width)
 
 
 def test_a_migration_that_was_interrupted_goes_on(old: Old) -> None:
