@@ -112,17 +112,12 @@ WHERE p.archived_at IS NULL AND r.last_seq > coalesce(a.seq, p.first_seq - 1)
 
 
 def verified_to() -> int | None:
-    """Return the seq up to which every present portfolio has an anchor; None: no portfolio.
+    """Return the seq up to which every present portfolio is verified, by its newest anchor.
 
-    Beyond its newest anchor a verification needs the orders and fills as they are. The queue
-    verifies in the background (docs/mechanisms/verification.md), so nothing is held for ever.
+    Beyond it a verification needs the orders and fills as they are. None: all are verified as of
+    their newest commit. One statement.
     """
-    from django.db.models import F, Max, Min
-    from django.db.models.functions import Coalesce
-
-    from portfolios.models import Portfolio
-
-    present = Portfolio.objects.filter(archived_at__isnull=True)
-    anchored = present.annotate(to=Coalesce(Max("anchors__seq"), F("first_seq") - 1))
-    found: int | None = anchored.aggregate(lowest=Min("to"))["lowest"]
-    return found
+    with connection.cursor() as cursor:
+        cursor.execute(VERIFIED_TO)
+        (seq,) = cursor.fetchone()
+    return None if seq is None else int(seq)

@@ -29,7 +29,7 @@ from portfolios.verify.process import in_this_process
 from portfolios.verify.states import uncounted
 from scheduling import requests, tasks
 from scheduling.models import Alert, Tenure, Verification, VerificationAnchor
-from scheduling.retention import drop_rows
+from scheduling.retention import drop_rows, verified_to
 from scheduling.scheduler import Scheduler
 from scheduling.verification import background, evidence, verifying
 from scheduling.verification.runner import work_off
@@ -370,6 +370,19 @@ def test_it_goes_on_from_an_anchor_when_the_rows_before_are_archived(
     # What is still stored is still looked at.
     Order.objects.filter(portfolio=trader, seq__gt=trader.first_seq + 8_000)[1].delete()
     assert verify_portfolio(NAME).compared.difference is not None
+
+
+def test_what_stands_still_and_is_verified_holds_no_rows_of_others(
+    trader: Portfolio, node: Daemon, replays: Replays
+) -> None:
+    assert verified_to() is None
+    a_running("two", node, events=10)
+    two = Portfolio.objects.get(name="two")
+    assert verified_to() == two.first_seq - 1
+    assert replays.of("two")[1].identical
+    assert verified_to() is None
+    assert node.commit(NAME, 100) == "ok"
+    assert verified_to() == trader.first_seq + 8_000 - 1
 
 
 def test_without_an_anchor_what_is_archived_is_counted_and_not_missed(
