@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import platform
@@ -76,6 +77,20 @@ def keep_its_pace(who: int) -> None:
     os.setpriority(os.PRIO_PROCESS, who, os.getpriority(os.PRIO_PROCESS, who))
 
 
+def file_sends(what: str) -> None:
+    """Prepare a socket to send a signal to another process when something comes."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        if what == "own":
+            fcntl.fcntl(ours, fcntl.F_SETOWN, PARENT)
+        elif what == "extended":
+            fcntl.fcntl(ours, 15, struct.pack("ii", 1, PARENT))
+        elif what == "socket":
+            fcntl.ioctl(ours, 0x8901, struct.pack("i", PARENT))
+        else:
+            fcntl.fcntl(ours, 10, 9)
+
+
 def own_processors() -> set[int]:
     return os.sched_getaffinity(0)
 
@@ -117,6 +132,10 @@ CALLS: dict[str, Callable[[], object]] = {
     "io_uring": lambda: call("io_uring_setup", 1, bytes(120)),
     "unshare": lambda: call("unshare", 0x10000000),
     "setns": lambda: call("setns", -1, 0),
+    "owner of a file": lambda: file_sends("own"),
+    "owner of a file, extended": lambda: file_sends("extended"),
+    "owner of a socket": lambda: file_sends("socket"),
+    "signal of a file": lambda: file_sends("signal"),
     "affinity": lambda: os.sched_setaffinity(PARENT, own_processors()),
     "scheduler": lambda: os.sched_setscheduler(PARENT, os.SCHED_BATCH, os.sched_param(0)),
     "sched_setattr": lambda: call("sched_setattr", PARENT, bytes(56), 0),

@@ -99,6 +99,8 @@ _MACHINES = {
             "request_key": 249,
             "keyctl": 250,
             "socket": 41,
+            "fcntl": 72,
+            "ioctl": 16,
         },
     ),
     "aarch64": (
@@ -156,6 +158,8 @@ _MACHINES = {
             "request_key": 218,
             "keyctl": 219,
             "socket": 198,
+            "fcntl": 25,
+            "ioctl": 29,
         },
     ),
 }
@@ -198,6 +202,9 @@ _TO_ITSELF_ONLY = (
 )
 _CLONE_THREAD = 0x10000
 _NEW_NAMESPACES = 0x7E020000  #: user, process, network, mount … each with privileges of its own
+#: With these a file sends any signal to any process of the user when it can be read: system call →
+#: F_SETOWN, F_SETSIG, F_SETOWN_EX; FIOSETOWN, SIOCSPGRP.
+_SIGNALS_OF_FILES = {"fcntl": (8, 10, 15), "ioctl": (0x8901, 0x8902)}
 _AF_INET, _AF_INET6 = 2, 10  #: of local sockets one may lead to the database
 _PRIO_PROCESS = 0
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
@@ -236,6 +243,12 @@ def _filter(pid: int, arch: int, numbers: dict[str, int]) -> bytes:
     lines += [allow, refuse]
     lines += [(_IF_EQUAL, 0, 5, numbers["socket"]), (_LOAD, 0, 0, _FIRST)]
     lines += [(_IF_EQUAL, 1, 0, _AF_INET), (_IF_EQUAL, 0, 1, _AF_INET6), allow, refuse]
+    for name, commands in _SIGNALS_OF_FILES.items():
+        lines += [(_IF_EQUAL, 0, len(commands) + 3, numbers[name]), (_LOAD, 0, 0, _SECOND)]
+        lines += [
+            (_IF_EQUAL, len(commands) - at, 0, command) for at, command in enumerate(commands)
+        ]
+        lines += [allow, refuse]
     # Of a process itself, not of all processes of its user.
     lines += [(_IF_EQUAL, 0, 7, numbers["setpriority"]), (_LOAD, 0, 0, _FIRST)]
     lines += [(_IF_EQUAL, 0, 4, _PRIO_PROCESS), (_LOAD, 0, 0, _SECOND)]

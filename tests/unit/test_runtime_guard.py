@@ -33,7 +33,8 @@ CALLS = (
     "rt_tgsigqueueinfo", "prlimit64", "setpriority", "prctl",
     "calm all of its user", "chmod", "fchmod", "fchmodat2", "chown", "utime", "setxattr",
     "io_uring", "unshare", "setns", "affinity", "scheduler", "sched_setattr", "ioprio",
-    "local socket", "netlink",
+    "local socket", "netlink", "owner of a file", "owner of a file, extended", "owner of a socket",
+    "signal of a file",
 )  # fmt: skip
 FINE = (
     "thread", "signal itself", "limit itself", "name itself", "calm itself", "read Python",
@@ -178,6 +179,10 @@ def test_the_filter_of_each_machine_refuses_the_same(machine: str) -> None:
     assert families == [guard._ALLOW, guard._ALLOW, REFUSED, REFUSED]
     calmed = [verdict(machine, numbers["setpriority"], [which, 0]) for which in (0, 1, 2)]
     assert calmed == [guard._ALLOW, REFUSED, REFUSED]
+    for name, commands in guard._SIGNALS_OF_FILES.items():
+        for command in (*range(20), *range(0x88FF, 0x8906)):
+            wanted = REFUSED if command in commands else guard._ALLOW
+            assert verdict(machine, numbers[name], [3, command]) == wanted, (name, command)
     for name in guard._TO_ITSELF_ONLY:
         allowed = [verdict(machine, numbers[name], [who]) for who in (4321, 0)]
         assert allowed == [guard._ALLOW] * 2, name
