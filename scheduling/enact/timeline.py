@@ -25,6 +25,9 @@ HOLDER = "database"
 AFTER_FLOOR_S = 600.0
 LARGEST = 2**63 - 1
 MOST_CLAIMS, MOST_ORDERS = 2_000, 200  #: of one heartbeat
+#: New ones of one node in NEW_WITHIN_S: one for each portfolio is what a daemon has to tell, and
+#: who goes on inventing them must not fill the database.
+MOST_NEW, NEW_WITHIN_S = 4_000, 3600.0
 
 #: PostgreSQL lets any role call these; a managed service may have taken them away.
 MAY_LOOK = """
@@ -144,6 +147,9 @@ WITH claimed AS MATERIALIZED (
            CASE WHEN c.found_seq >= 0 THEN c.found_seq ELSE r.last_seq END AS found_seq
     FROM claimed c LEFT JOIN scheduling_run r ON r.portfolio_id = c.portfolio
     WHERE c.found_seq >= 0 OR r.portfolio_id IS NULL OR c.epoch > r.epoch OR c.seq > r.last_seq
+    LIMIT greatest(0, %(most_new)s - (
+        SELECT count(*) FROM scheduling_vanishedcommits o WHERE o.node_id = %(node)s
+        AND o.seen_at > clock_timestamp() - make_interval(secs => %(new_within_s)s)))
 )
 INSERT INTO scheduling_vanishedcommits AS v (portfolio_number, node_id, epoch, seq, found_epoch,
                                              found_seq, orders, seen_at, settled_at)
@@ -187,6 +193,8 @@ def note_acknowledged(node: int, node_name: str, claims: Sequence[Acknowledged])
         found_seqs=[c.found_seq for c in good],
         orders=[Jsonb(c.orders[-MOST_ORDERS:]) for c in good],
         after_floor_s=AFTER_FLOOR_S,
+        most_new=MOST_NEW,
+        new_within_s=NEW_WITHIN_S,
     )
     if not rows:
         return 0
@@ -230,7 +238,8 @@ CAUSE = """
            true
     FROM (
         SELECT count(DISTINCT v.portfolio_number) AS portfolios,
-               sum(greatest(v.seq - coalesce(v.found_seq, v.seq), 0))::bigint AS events
+               -- No cast: of what daemons say, a sum may be larger than a bigint.
+               sum(greatest(v.seq - coalesce(v.found_seq, v.seq), 0)) AS events
         FROM scheduling_vanishedcommits v WHERE v.settled_at IS NULL
     ) lost
     CROSS JOIN (
@@ -239,7 +248,7 @@ CAUSE = """
         WHERE v.settled_at IS NULL AND NOT EXISTS (
             SELECT FROM portfolios_order p
             WHERE p.portfolio_id = v.portfolio_number AND p.seq = (o->>0)::bigint
-              AND p.index = (o->>1)::int AND p.status IN ('open', 'filled'))
+              AND p.index = (o->>1)::bigint AND p.status IN ('open', 'filled'))
     ) missing
     CROSS JOIN (
         SELECT max(t.timeline) AS timeline FROM scheduling_databasetimeline t

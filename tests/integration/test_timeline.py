@@ -188,6 +188,33 @@ def test_nonsense_is_left_out_and_costs_no_other_claim(nonsense: dict[str, Any])
     assert tell(node, bad, claim(hand, seq=10**6)) == 1
 
 
+def test_numbers_as_large_as_they_can_be_end_no_comparison_of_alerts() -> None:
+    """One daemon says them, and every alert of the fleet is compared in one statement."""
+    node = a_node("node-1")
+    hand, other = a_trader("p", node), a_trader("q", node)
+    Order.objects.create(
+        portfolio=hand.portfolio, seq=2**62, index=1, symbol="X", side="buy", quantity=1, price=1,
+        status="open", reason="", epoch=1, node="node-1", id=f"u-{2**62}-1", revision=1,
+        decided_at=ago(1), committed_at=ago(1),
+    )  # fmt: skip
+    most = {"seq": 2**63 - 1, "orders": [(2**62, 1), (2**63 - 1, 2**63 - 1)]}
+    assert tell(node, claim(hand, **most), claim(other, **most)) == 2
+    (told,) = open_alerts()
+    assert "portfolios: 2" in told
+
+
+def test_a_daemon_that_goes_on_claiming_is_not_written_down_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("scheduling.enact.timeline.MOST_NEW", 3)
+    first, second = a_node("node-1"), a_node("node-2")
+    hand = a_trader("p", first)
+    told = [tell(first, *(claim(hand, seq=10**9 + n + m) for m in range(2))) for n in (0, 2, 4)]
+    assert told == [2, 1, 0]
+    assert tell(second, claim(hand, seq=10**8)) == 1
+    assert Event.objects.filter(kind="commits_vanished").count() == 3
+
+
 # --- the way out ---------------------------------------------------------------------------------
 
 
