@@ -14,11 +14,12 @@ mpl.use("Agg")  # no display
 import matplotlib.pyplot as plt
 
 from chaos.report import as_text as chaos_text
-from chaos.soak.compression import KEEP_EQUITY_DAYS, KEEP_ORDERS_DAYS, Compression
+from chaos.soak.compression import DAY_S, KEEP_EQUITY_DAYS, KEEP_ORDERS_DAYS, Compression
 
 Sample = dict[str, Any]
 #: A line is flat where its last quarter lies no higher above its second one.
 GROWTH_PERCENT, GROWTH_MB = 10.0, 15.0
+PRODUCT_RATE = 100.0  #: events a second of the feed by default
 
 ROLES = (
     "web",
@@ -106,6 +107,7 @@ def as_text(
 ) -> str:
     """Return the report as a page of plain text."""
     events = int(samples[-1]["at_s"] * rate) if samples else 0
+    real = compression.days * DAY_S * PRODUCT_RATE
     lines = [
         f"bin/soak --days {compression.days:g} --minutes {compression.minutes:g} --rate {rate:g}"
         f" --seed {found['seed']}",
@@ -113,8 +115,10 @@ def as_text(
         f" times): {events:,} events released, {events / max(compression.days, 0.01):,.0f} a day."
         f" Orders and fills are kept for {KEEP_ORDERS_DAYS:g} compressed days, equity points for"
         f" {KEEP_EQUITY_DAYS:g}.",
-        "Compressed are the clocks of the retention and the feed; heartbeats and equity points come"
-        " in real seconds.",
+        "Compressed is the clock of the retention alone. Heartbeats and equity points come in real"
+        f" seconds, and the feed releases {rate:g} events a real second:",
+        f"{compression.days:g} days at the product's 100 a second are {real:,.0f} events, of which"
+        f" this run had {100 * events / real:.1f} %.",
         "",
         f"{'what':<46}{'2nd quarter':>14}{'last quarter':>14}{'growth':>9}",
     ]

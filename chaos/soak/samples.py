@@ -23,7 +23,6 @@ ROLES = (
     ("ginkgo_site.asgi:application", "web"),
     ("run_watcher", "watcher"),
     ("qcluster", "worker"),
-    ("ginkgo_site.launcher", "launcher"),
     ("archive_records", "archiving"),
     ("run_verifications", "verification"),
 )
@@ -142,6 +141,8 @@ def _with_roles(grounds: Grounds) -> Iterable[tuple[str, psutil.Process]]:
             yield ("postgres server" if number == 0 else "postgres backends"), process
     except (psutil.Error, OSError, ValueError):
         pass  # it is away
+    if fleet.process is not None:
+        yield "launcher", psutil.Process(fleet.process.pid)
     for process in fleet.processes():
         try:
             yield _role(process), process

@@ -1,0 +1,86 @@
+"""bin/soak: how days are compressed, and what counts as flat."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaos.soak import report
+from chaos.soak.__main__ import main
+from chaos.soak.compression import Compression
+from ginkgo_site.env import read_environment
+
+FOUND: dict[str, Any] = {
+    "seed": 7, "minutes": 10.0, "version": "v", "began_at": "2026-11-26T12:00:00Z",
+    "machine": {"processor": "p", "cores": 2, "memory_gb": 4.0, "system": "s", "python": "3.11"},
+    "violations": [], "steps_done": 1, "handoffs": 0, "faults_lasted_s": 600.0, "verified": [],
+    "canaries": 0, "ended_why": "the time was over", "table": [], "longest_bystander_gap_s": {},
+    "looks": 1, "blind_looks": 0, "hiccups": [], "figures": {},
+    "steps": [{"began_s": 60.0, "ended_s": 70.0}],
+}  # fmt: skip
+
+
+def samples(grows_mb: float = 0.0, number: int = 40) -> list[dict[str, Any]]:
+    """Return ten minutes of a web process that grows by so much in all."""
+    return [
+        {
+            "at_s": 15.0 * n,
+            "load": 1.0,
+            "processes": {"web": {"processes": 1, "mb": 80 + grows_mb * n / number, "fds": 50}},
+            "tables": {"portfolios_order": 1_000_000 * n},
+            "database": 10_000_000,
+            "wal_written": 1_000 * n,
+            "wal_files": 33_000_000,
+            "archive": 0,
+            "logs": 0,
+            "connections": 20,
+            "partitions": 12,
+            "oldest_snapshot": 0,
+            "age_p50_ms": 30.0,
+            "age_worst_ms": 60.0,
+        }
+        if n != 5
+        else {"at_s": 75.0, "load": 1.0, "processes": {}, "database": "the server is away"}
+        for n in range(number)
+    ]
+
+
+def test_seven_days_in_an_hour_and_forty_minutes_pass_a_hundred_times_faster() -> None:
+    compression = Compression(7, 100.8)
+    assert compression.factor == pytest.approx(100)
+    assert compression.day_at(864) == pytest.approx(1)
+    environment = compression.times().environment
+    assert float(environment["GINKGO_KEEP_EQUITY_DAYS"]) == pytest.approx(0.01)
+    assert float(environment["GINKGO_KEEP_ORDERS_DAYS"]) == pytest.approx(0.14)
+    assert environment["GINKGO_RETENTION_INTERVAL_S"] == "36"
+
+
+@pytest.mark.parametrize("minutes", [0.5, 2, 45, 10_080])
+def test_the_product_takes_every_compressed_setting(minutes: float) -> None:
+    read_environment(Compression(7, minutes).times().environment)
+
+
+def test_a_process_that_keeps_growing_is_named() -> None:
+    assert report.not_flat(samples(0)) == []
+    assert report.not_flat(samples(12)) == []  # less than GROWTH_MB
+    (rising,) = report.not_flat(samples(100))
+    assert rising.startswith("memory of web from ")
+    text = report.as_text(FOUND, samples(100), Compression(7, 10), 500)
+    assert "Not flat: memory of web" in text
+
+
+def test_the_report_has_each_line_with_its_growth_and_is_drawn(tmp_path: Path) -> None:
+    text = report.as_text(FOUND, samples(), Compression(7, 10), 500)
+    assert "table portfolios_order, MB" in text
+    assert "Flat: no memory" in text
+    assert "No violation in 1 steps" in text
+    path = tmp_path / "report.svg"
+    report.draw(FOUND, samples(), Compression(7, 10), path)
+    assert path.read_text().startswith("<?xml")
+
+
+def test_an_unknown_fault_is_refused_with_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--faults", "nix"]) == 2
+    assert "there is no fault nix" in capsys.readouterr().err
