@@ -27,11 +27,15 @@ UNCLAIMED = (
 
 #: The rival that may win: another person who asked. Then there is no row.
 ASK = """
-INSERT INTO scheduling_verification (portfolio_id, state, requested_by, requested_at, sentence,
-                                     verdict, "full")
+INSERT INTO scheduling_verification AS v (portfolio_id, state, requested_by, requested_at, sentence,
+                                          verdict, "full")
 VALUES (%(portfolio)s, 'waiting', %(actor)s::text, clock_timestamp(), '', '{}', %(full)s)
-ON CONFLICT (portfolio_id) WHERE state IN ('waiting', 'running') DO NOTHING
-RETURNING id
+-- What the schedule asked for and nobody took yet becomes the person's.
+ON CONFLICT (portfolio_id) WHERE state IN ('waiting', 'running') DO UPDATE SET
+    requested_by = excluded.requested_by, requested_at = excluded.requested_at,
+    "full" = excluded."full", limit_s = NULL
+WHERE v.state = 'waiting' AND v.limit_s IS NOT NULL
+RETURNING v.id
 """
 
 ABANDONED = """
@@ -62,7 +66,7 @@ LEFT JOIN LATERAL (
     SELECT max(a.seq) AS seq FROM scheduling_verificationanchor a WHERE a.portfolio_id = p.id
 ) verified ON true
 WHERE p.archived_at IS NULL AND r.last_seq >= p.first_seq
-  AND asked.at < clock_timestamp() - make_interval(secs => %(every_s)s)
+  AND greatest(asked.at, p.created_at) < clock_timestamp() - make_interval(secs => %(every_s)s)
   AND r.last_seq > coalesce(verified.seq, 0)
 ORDER BY asked.at, p.id
 LIMIT %(most)s

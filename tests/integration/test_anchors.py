@@ -432,6 +432,8 @@ def test_what_was_not_verified_for_long_is_asked_for_and_worked_off(
     a_portfolio("idle")  # has committed nothing
     a_running("canary", node, events=100)
     assert node.commit(NAME, 500) == "ok"
+    assert tasks.verify_in_background() == "0 asked for"  # they are not older than an interval
+    Portfolio.objects.update(created_at=ago(4_000))
     assert tasks.verify_in_background() == "2 asked for"
     assert tasks.verify_in_background() == "0 asked for"
     assert started == [1]
@@ -462,11 +464,17 @@ def test_a_person_goes_before_the_schedule_and_zero_turns_it_off(
     settings.GINKGO = replace(every, verify_interval_s=0.0)
     assert tasks.verify_in_background() == "0 asked for"
     settings.GINKGO = every
+    Portfolio.objects.update(created_at=ago(4_000))
     assert tasks.verify_in_background() == "1 asked for"
     a_portfolio("two")
     operator.post("portfolios/two/verification/")
     first = run(claim(uuid4(), 9))
     assert first is not None and first.name == "two"
+    # Who asks for what the schedule asked for, and nobody took yet, has it.
+    asked = operator.post(f"portfolios/{NAME}/verification/", {"full": True})
+    assert (asked.status_code, asked.json()["requested_by"]) == (202, "olive")
+    second = run(claim(uuid4(), 9))
+    assert second is not None and (second.name, second.full, second.limit_s) == (NAME, True, None)
 
 
 def test_a_difference_that_the_schedule_finds_is_an_alert_until_it_is_gone(
@@ -480,6 +488,7 @@ def test_a_difference_that_the_schedule_finds_is_an_alert_until_it_is_gone(
         return list(found.values_list("reason", flat=True))
 
     assert node.commit(NAME, 500) == "ok"
+    Portfolio.objects.update(created_at=ago(4_000))
     order = Order.objects.filter(portfolio=trader).earliest("seq")
     touched(order, price=order.price + 1)
     tasks.verify_in_background()
