@@ -507,7 +507,6 @@ async def _commit_set(
             answers = await arun_bare(
                 connection, commits.commit(who.node, who.name, incarnation, asked)
             )
-        STORAGE_STATE.note_written()
         return answers
     except (psycopg.DataError, psycopg.IntegrityError) as error:
         if len(asked) == 1:

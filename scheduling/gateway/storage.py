@@ -22,6 +22,7 @@ LEAST_FREE = 0.02
 LEAST_FREE_BYTES = 64 << 20
 #: What the row of an alert is good for; written every two seconds while it holds.
 GOOD_FOR_S = 20.0
+WAL_SEGMENT_BYTES = 16 << 20
 LONGEST_REASON = 80
 
 #: The row is made while there is room: on a full disk it can be updated in its page, and no page
@@ -33,6 +34,18 @@ ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.unti
 """
 
 
+#: A row that is deleted at once, unseen, while there is room: the table of alerts and its indexes
+#: have a page then, in which the alert of a full disk finds its place.
+RESERVE = """
+DO $$ BEGIN
+    INSERT INTO scheduling_alert (kind, key, reason, opened_at, times)
+    VALUES ('disk_full', 'reserve', '', clock_timestamp(), 1)
+    ON CONFLICT (kind, key) WHERE closed_at IS NULL DO NOTHING;
+    DELETE FROM scheduling_alert WHERE kind = 'disk_full' AND key = 'reserve';
+END $$
+"""
+
+
 class Storage:
     """What this process knows of the disk of its database."""
 
@@ -40,29 +53,46 @@ class Storage:
         self._refused_at: float | None = None
         self._cause = ""
         self._told: str | None = None
+        self._left: int | None = None
 
     def note_refused(self, error: psycopg.Error) -> None:
         """Note that something could not be written for lack of space."""
         self._refused_at = time.monotonic()
         self._cause = (error.diag.message_primary or "no space left on device").rstrip(".")
 
-    def note_written(self) -> None:
-        """Note that a commit was written."""
-        self._refused_at = None
-
     def problem(self) -> str:
-        """Return why commits are refused, or an empty text."""
+        """Return why commits are refused or soon will be, or an empty text.
+
+        Some commits still find room on a full disk, so one that got through proves nothing.
+        """
+        if self._left is not None and self._left < WAL_SEGMENT_BYTES:
+            return (
+                f"The disk of the database is full: {self._left / 1e6:,.1f} MB are left, and the "
+                f"next file of its log needs {WAL_SEGMENT_BYTES / 1e6:,.0f} MB."
+            )
         if self._refused_at is None or time.monotonic() - self._refused_at > FORGET_AFTER_S:
             return ""
         return f"The disk of the database is full, commits are refused: {self._cause}."
 
     def report(self, folder: Path | None) -> Recipe[None]:
         """Write down whether the disk is full or nearly so, for the alert. `folder` lies on it."""
+        self._left = bytes_left(folder) if folder is not None else None
         reason = "the disk of the database is full: commits are refused" if self.problem() else ""
         reason = reason or (nearly_full(folder) if folder is not None else "")
+        if self._told is None:
+            yield from call(RESERVE)
         if reason or reason != self._told:
             yield from call(STORAGE, reason=reason[:LONGEST_REASON], good_for_s=GOOD_FOR_S)
             self._told = reason
+
+
+def bytes_left(folder: Path) -> int | None:
+    """Return how much can be written to the disk of `folder`, or None where nobody knows."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return None
+    return found.f_bavail * found.f_frsize
 
 
 def nearly_full(folder: Path) -> str:
