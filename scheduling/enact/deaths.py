@@ -216,6 +216,7 @@ def halted(node: int, incarnation: UUID, report: Halted, timing: Timing) -> Reci
 PROVE = """
 WITH ready AS MATERIALIZED (
     -- The run first, as everybody; one that is being committed or granted is looked at next time.
+    -- So is one whose revision a person changes: the commits of all the others would wait for it.
     SELECT r.portfolio_id, r.revision
     FROM scheduling_run r
     JOIN scheduling_tenure t ON t.portfolio_id = r.portfolio_id AND t.epoch = r.epoch
@@ -228,7 +229,7 @@ WITH ready AS MATERIALIZED (
       AND r.last_commit_at > r.first_commit_at + make_interval(secs => %(good_after_s)s)
       AND r.last_seq > t.from_seq
     ORDER BY r.portfolio_id
-    FOR UPDATE OF r SKIP LOCKED
+    FOR UPDATE OF r SKIP LOCKED FOR NO KEY UPDATE OF v SKIP LOCKED
 ), noted AS (
     UPDATE scheduling_run r SET good_revision = ready.revision
     FROM ready WHERE r.portfolio_id = ready.portfolio_id

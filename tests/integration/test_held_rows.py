@@ -18,16 +18,18 @@ from django.db import connection
 from psycopg.errors import IdleInTransactionSessionTimeout
 
 from ginkgo_site.database import conninfo
+from portfolios.models import Revision
 from scheduling import requests
 from scheduling.enact import recipe
 from scheduling.enact.commit import commit
+from scheduling.enact.deaths import prove
 from scheduling.enact.grant import lock_run
 from scheduling.enact.lease import beat
 from scheduling.enact.recipe import Recipe, call, run, run_bare
 from scheduling.enact.timing import timing
-from scheduling.models import Handoff, Lease, Node
+from scheduling.models import Handoff, Lease, Node, Run
 from scheduling.wire.messages import Beat, Commit
-from tests.fleet_cast import Daemon, Owner, a_node, a_trader, let_expire, lose, owner
+from tests.fleet_cast import Daemon, Owner, a_node, a_trader, ago, let_expire, lose, owner
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -193,6 +195,18 @@ def test_no_pass_can_freeze_with_a_lock_between_the_statements_of_what_runs_bare
     run_bare(two())
     let_expire(node)
     assert hand.commit(1) == "ok"
+
+
+def test_a_revision_that_somebody_holds_keeps_no_other_from_being_proven() -> None:
+    node = a_node("node-1")
+    traders = [a_trader(name, node) for name in ("a", "b")]
+    Run.objects.update(first_commit_at=ago(100), last_commit_at=ago(0))
+    Revision.objects.update(status="unproven")
+    with held("portfolios_revision", f"portfolio_id = {traders[0].portfolio.pk}"):
+        began = time.monotonic()
+        assert run_bare(prove(timing())) == 1
+        assert time.monotonic() - began < QUICK_S
+    assert run_bare(prove(timing())) == 1
 
 
 def apart(act: Callable[[], Any]) -> None:
