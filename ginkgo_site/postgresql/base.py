@@ -25,8 +25,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
             try:
                 connection.check()
             except psycopg.OperationalError:
-                # Closed first, so that the pool replaces it. An empty pool ends this loop.
+                # Closed first, so that the pool replaces it.
                 connection.close()
                 self.pool.putconn(connection)
+                # Those that are idle lead to the same server: whoever came would wait for each.
+                self.pool.drain()
             else:
                 return connection

@@ -1,0 +1,68 @@
+"""Django's pool after the database went away: one dead connection says enough of the others."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from django.db import connection as django_connection
+
+from ginkgo_site.database import conninfo, share_connections
+from ginkgo_site.deadline import Connection
+from ginkgo_site.postgresql.base import DatabaseWrapper
+
+pytestmark = pytest.mark.django_db
+
+IDLE = 6
+NAME = "pool_renewal"
+
+
+@pytest.fixture
+def pooled() -> Iterator[DatabaseWrapper]:
+    """Return a connection of the web process's kind, with a pool of its own."""
+    database = copy.deepcopy(django_connection.settings_dict)
+    database["OPTIONS"]["application_name"] = NAME
+    share_connections(database)
+    wrapper = DatabaseWrapper(database, alias=NAME)
+    try:
+        yield wrapper
+    finally:
+        wrapper.close()
+        wrapper.close_pool()
+
+
+def test_a_dead_connection_renews_those_that_are_idle(
+    pooled: DatabaseWrapper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = pooled.pool
+    assert pool is not None
+    pool.open()
+    taken = [pool.getconn() for _ in range(IDLE)]
+    for each in taken:
+        pool.putconn(each)
+    with psycopg.connect(conninfo(), autocommit=True) as admin:
+        ended = admin.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE application_name = %s",
+            [NAME],
+        ).fetchall()
+    assert len(ended) == IDLE
+    died = 0
+    check = Connection.check
+
+    def counted(self: Connection) -> None:
+        nonlocal died
+        self.answered_at = 0.0  # else one that was answered just now is not asked
+        try:
+            check(self)
+        except psycopg.OperationalError:
+            died += 1
+            raise
+
+    monkeypatch.setattr(Connection, "check", counted)
+    with pooled.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        assert cursor.fetchone() == (1,)
+    assert died == 1
