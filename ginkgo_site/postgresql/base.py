@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,8 @@ from ginkgo_site.deadline import Connection
 
 class DatabaseWrapper(base.DatabaseWrapper):
     """The PostgreSQL backend; only the class of the connections is another."""
+
+    _renewed_at = 0.0  #: of the process's pool; there is one database
 
     Database: Any = SimpleNamespace(**(vars(psycopg) | {"connect": Connection.connect}))
 
@@ -28,7 +31,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 # Closed first, so that the pool replaces it.
                 connection.close()
                 self.pool.putconn(connection)
-                # Those that are idle lead to the same server: whoever came would wait for each.
-                self.pool.drain()
+                self._renew_idle(connection)
             else:
                 return connection
+
+    def _renew_idle(self, dead: Any) -> None:
+        """Replace the idle connections, unless that was done since `dead` was answered: they lead
+        to the same server, and whoever came would wait for one after another."""
+        if dead.answered_at > DatabaseWrapper._renewed_at:
+            DatabaseWrapper._renewed_at = time.monotonic()
+            self.pool.drain()

@@ -54,7 +54,6 @@ def test_a_dead_connection_renews_those_that_are_idle(
 
     def counted(self: Connection) -> None:
         nonlocal died
-        self.answered_at = 0.0  # else one that was answered just now is not asked
         try:
             check(self)
         except psycopg.OperationalError:
@@ -62,6 +61,7 @@ def test_a_dead_connection_renews_those_that_are_idle(
             raise
 
     monkeypatch.setattr(Connection, "check", counted)
+    monkeypatch.setattr(Connection, "is_fresh", False)  # else one answered just now is not asked
     with pooled.cursor() as cursor:
         cursor.execute("SELECT 1")
         assert cursor.fetchone() == (1,)
