@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from ginkgo_site.launcher.spawn import spawn
+from ginkgo_site.launcher.spawn import Account, spawn
 from tests.documented import postgres_programs
 
 #: The standby asks for this name in `synchronous_standby_names`.
@@ -56,7 +56,8 @@ class Server:
         self.data = folder / name
         self.port = free_port()
         self._folder = folder
-        self._account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+        nobody = pwd.getpwnam("nobody")
+        self._account = Account(nobody.pw_uid, nobody.pw_gid) if os.geteuid() == 0 else None
         self._programs = _reachable_programs(folder)
         self._process: subprocess.Popen[bytes] | None = None
 
