@@ -278,6 +278,7 @@ async def _heartbeat(who: Speaker, body: bytes) -> msgspec.Struct:
     desired = None
     await _note_caught_up(who, message)
     await _note_acknowledged(who, message)
+    odd: list[str] = []
     for report in message.reports:
         try:
             # A connection for each: hundreds of reports must not keep one from others.
@@ -285,10 +286,14 @@ async def _heartbeat(who: Speaker, body: bytes) -> msgspec.Struct:
                 await _apply(connection, who, incarnation, report)
         except (*CONNECTION_LOST, PoolTimeout):
             raise  # the database is away or a row is held: the daemon says it again
+        except (Declined, psycopg.DataError) as error:
+            odd.append(_said(error) if isinstance(error, psycopg.Error) else str(error))
         except Exception:
             # The beat is durable: one report, or a fault of ours in it, must not cost the node its
             # lease. Unanswered it would be said again for ever.
             logger.exception("%s: a report could not be applied", who.name)
+    if odd:  # one line a request, however many it holds
+        logger.warning("%s: %d reports make no sense: %s", who.name, len(odd), odd[0])
     if message.reports or row.desired_version > message.have_version:
         async with work(who) as connection:
             desired = await arun_bare(connection, desired_set(who.node, message.have_version))

@@ -135,13 +135,14 @@ def check_registration(message: wire.Register) -> None:
     """Decline a registration that says too much of its node: everybody who looks reads it."""
     if message.capacity < 1:
         raise Declined(400, "invalid", f"capacity is {message.capacity}, it must be at least 1.")
-    found = unprintable_in([message.labels, message.host, message.version])
+    texts = [message.labels, message.host, message.version, message.python]
+    found = unprintable_in([*texts, message.strategies, message.feeds])
     if found:
         raise Declined(
             400,
             "invalid",
-            f"Labels, host or version hold the character U+{ord(found):04X}, which is a control "
-            "or bidirectional character.",
+            "Labels, host, version, Python, strategies or feeds hold the character "
+            f"U+{ord(found):04X}, which is a control or bidirectional character.",
         )
     for name in ("labels", "strategies", "feeds"):
         entries = getattr(message, name)

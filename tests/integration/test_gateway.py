@@ -343,7 +343,7 @@ def test_reports_in_a_beat_are_applied_and_their_repeat_changes_nothing(node: Da
 
 
 def test_a_report_that_is_nonsense_costs_the_node_neither_its_beat_nor_its_other_reports(
-    node: Daemon,
+    node: Daemon, caplog: pytest.LogCaptureFixture
 ) -> None:
     hand = a_trader("p", node)
     odd: list[dict[str, Any]] = [
@@ -356,6 +356,13 @@ def test_a_report_that_is_nonsense_costs_the_node_neither_its_beat_nor_its_other
     status, answer = post("heartbeat/", words)
     assert (status, answer.get("status")) == (200, "ok")
     assert hand.run().attempts == 2
+    (told,) = [
+        line
+        for line in caplog.records
+        if "report" in line.getMessage() and line.levelname in ("WARNING", "ERROR")
+    ]
+    assert told.getMessage() == "node-1: 2 reports make no sense: 'no uuid' is no UUID."
+    assert told.exc_info is None
 
 
 def test_a_fault_of_ours_in_a_report_costs_the_node_neither_its_beat_nor_its_other_reports(

@@ -88,6 +88,24 @@ def test_a_registration_that_says_too_much_takes_nothing_over(node: Daemon) -> N
     assert Node.objects.get().labels == {}
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"labels": {"zone": "a\x1b[2J"}},
+        {"host": "rack\u202e"},
+        {"python": "3.11\n"},
+        {"strategies": {"a\x1b[2J": 1}},
+        {"feeds": {"f\n": "0"}},
+        {"feeds": {"f": "\u202e"}},
+    ],
+)
+def test_a_registration_with_a_control_character_is_declined(
+    node: Daemon, odd: dict[str, Any]
+) -> None:
+    status, problem = post("register/", registration(**odd))
+    assert (status, problem["code"]) == (400, "invalid")
+
+
 # --- one bad value among many --------------------------------------------------------------------
 
 
