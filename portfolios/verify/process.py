@@ -29,6 +29,7 @@ from portfolios.runtime.messages import (
     encode_message,
 )
 from portfolios.runtime.money import install_context
+from portfolios.runtime.secrets import without_secrets
 
 Ask = Callable[[Load | Batch | Examine], Reply]
 
@@ -36,8 +37,6 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 60.0  #: of one request: 2,000 events at most
 MEMORY_MB = 1024
 PR_SET_PDEATHSIG = 1
-#: A strategy needs none of these.
-SECRETS = ("GINKGO_NODE_TOKEN", "GINKGO_SECRET_KEY", "DATABASE_URL", "REDIS_URL")
 
 
 class Ended(Exception):
@@ -110,8 +109,7 @@ def _how(status: int | None) -> str:
 
 def _environment() -> dict[str, str]:
     """Return the environment of a portfolio process on a node: one hash seed, and no secrets."""
-    kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
-    return kept | {"PYTHONHASHSEED": "0", "PYTHONPATH": str(PROJECT_ROOT)}
+    return without_secrets(os.environ) | {"PYTHONHASHSEED": "0", "PYTHONPATH": str(PROJECT_ROOT)}
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from portfolios.runtime.secrets import without_secrets
 from scheduling.node_daemon.errors import ChildFailed, Swept
 from scheduling.node_daemon.forkserver import EXITED, LIST, REPLY, REQUEST, SERVE, STARTED
 from scheduling.node_daemon.logs import LOG
@@ -21,7 +22,6 @@ from scheduling.node_daemon.output import Output
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 LIST_LIMIT_S = 120.0  #: strategies from outside may import large libraries, on a slow machine
 RELAUNCH_S = 0.2  #: one that cannot start must not keep a core busy
-_KEPT_FROM_STRATEGIES = ("GINKGO_NODE_TOKEN", "GINKGO_SECRET_KEY", "DATABASE_URL", "REDIS_URL")
 
 
 class Born:
@@ -179,7 +179,7 @@ def kill_group(pid: int) -> None:
 
 def _environment() -> dict[str, str]:
     """Return the environment of children: the daemon's path and one hash seed, no secrets."""
-    environment = {k: v for k, v in os.environ.items() if k not in _KEPT_FROM_STRATEGIES}
+    environment = without_secrets(os.environ)
     paths = [str(PROJECT_ROOT), *(os.path.abspath(path) for path in sys.path)]
     environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     environment["PYTHONHASHSEED"] = "0"

@@ -214,7 +214,10 @@ def marked(mark: str) -> list[psutil.Process]:
 def test_a_replayed_strategy_sees_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     from portfolios.verify.process import _environment
 
-    for name in ("DATABASE_URL", "GINKGO_SECRET_KEY", "REDIS_URL", "GINKGO_NODE_TOKEN"):
+    for name in (
+        "DATABASE_URL", "GINKGO_SECRET_KEY", "REDIS_URL", "GINKGO_NODE_TOKEN", "PGPASSWORD",
+        "AWS_SECRET_ACCESS_KEY", "BROKER_API_KEY",
+    ):  # fmt: skip
         monkeypatch.setenv(name, "x")
     kept = _environment()
     assert kept["PYTHONHASHSEED"] == "0"
