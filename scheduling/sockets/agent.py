@@ -54,7 +54,7 @@ class AgentSocket(AsyncWebsocketConsumer):
 
     async def connect(self) -> None:
         try:
-            self.who = await speaker(dict(self.scope["headers"]).get(b"authorization"))
+            self.who = await self._speaker()
         except Unauthenticated:
             await self.close(code=UNAUTHENTICATED)
             return
@@ -70,6 +70,9 @@ class AgentSocket(AsyncWebsocketConsumer):
         self.silence = asyncio.get_running_loop().call_later(
             HELLO_WITHIN_S, lambda: asyncio.ensure_future(self.close(code=NOT_HELLO))
         )
+
+    async def _speaker(self) -> Speaker:
+        return await speaker(dict(self.scope["headers"]).get(b"authorization"))
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if self.connection_id is not None or self.who is None:
@@ -117,8 +120,12 @@ class AgentSocket(AsyncWebsocketConsumer):
     async def _push(self) -> None:
         assert self.who is not None
         try:
+            await self._speaker()  # the token may have been revoked since
             async with turn(self.who.node, "work"), pool().connection() as connection:
                 desired = await arun_bare(connection, desired_set(self.who.node, self.pushed))
+        except Unauthenticated:
+            await self.close(code=UNAUTHENTICATED)
+            return
         except (psycopg.Error, PoolTimeout, Declined):
             return  # the next beat carries the set
         if desired is not None:

@@ -12,6 +12,7 @@ from channels.db import database_sync_to_async
 from channels.layers import get_channel_layer
 from django.db import connections, transaction
 from django.db.models import F
+from django.utils import timezone
 
 from chaos.house import SLOW_MACHINE_S
 from scheduling.enact.hints import touch
@@ -165,4 +166,19 @@ async def test_without_a_good_token_the_socket_is_closed_before_it_opens() -> No
     await socket.send_input({"type": "websocket.connect"})
     said = await socket.receive_output(5)
     assert (said["type"], said["code"]) == ("websocket.close", agent.UNAUTHENTICATED)
+    await socket.leave()
+
+
+async def test_a_socket_whose_token_was_revoked_is_pushed_no_more_and_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(auth, "REMEMBER_S", 0.0)
+    daemon = await a_daemon()
+    socket = Socket("token")
+    await socket.open(daemon)
+    revoked = NodeToken.objects.filter(node=daemon.row)
+    await database_sync_to_async(revoked.update)(revoked_at=timezone.now())
+    await touched(daemon, 1)
+    said = await socket.receive_output(5)
+    assert (said["type"], said.get("code")) == ("websocket.close", agent.UNAUTHENTICATED)
     await socket.leave()
