@@ -88,6 +88,9 @@ WITH clock AS MATERIALIZED (
     JOIN scheduling_node n ON n.id = r.node_id
     JOIN scheduling_gatewaypulse g
         ON g.serving_since < clock_timestamp() - make_interval(secs => %(behind_s)s)
+        -- A clock that was set makes a mark old at once, before the next pulse begins anew.
+        AND g.last_beat_at BETWEEN clock_timestamp() - make_interval(secs => %(gap_s)s)
+                               AND clock_timestamp() + interval '1 s'
         AND (g.commits_stood_at IS NULL OR g.commits_stood_at
              < clock_timestamp() - make_interval(secs => %(behind_s)s))
     CROSS JOIN clock
