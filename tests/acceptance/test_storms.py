@@ -52,8 +52,10 @@ def test_released_early_by_hand_failover_goes_on_at_once(quick_fleet: Fleet) -> 
     had = [name for node in nodes for name in quick_fleet.on(node)]
     with frozen([p for node in nodes for p in family(quick_fleet.daemon(node))]):
         wait_for(lambda: quick_fleet.events("storm_held", since), bool, SLOW_MACHINE_S, "a hold")
-        released = quick_fleet.manage("storm", "--release", "--reason", "they are gone")
-        assert released["held"] is False
+        # Not by the command: on a busy machine it starts for longer than the hold lasts.
+        why = {"reason": "they are gone"}
+        released = quick_fleet.call("POST", "/api/schedule/storm/release/", why)
+        assert released.json["held"] is False
         wait_for(
             quick_fleet.runs,
             lambda runs: any(runs[name].node == DEMO_NODES[2] for name in had),
