@@ -297,6 +297,7 @@ WAYS_OUT = [
                                         step(ready)), first_is_lost),
     Act("failover that cannot prepare", (asked(a_failover), failed("prepare", "node-2")),
         first_is_lost),
+    Act("failover whose target is late", (asked(a_failover), step(too_late)), first_is_lost),
     Act("failover for the fifth time", (asked(a_failover), step(ready)),
         both(first_is_lost, four_deaths)),
     Act("failover that cannot prepare for the fifth time",

@@ -51,10 +51,15 @@ def test_a_node_is_built_from_the_wire_the_reconciler_and_the_pure_part_of_portf
             "scheduling/node_daemon",
             *("aiohttp", "msgspec", "psutil", "uvloop", "zstandard"),
             *("scheduling.node_daemon", "scheduling.wire", "scheduling.decide.reconcile"),
-            *("portfolios.runtime", "portfolios.strategies", "portfolios.feeds"),
+            *("portfolios.runtime", "portfolios.strategies", "portfolios.feeds", "portfolios.text"),
         )
         == set()
     )
+
+
+def test_the_rules_of_text_use_the_standard_library_only() -> None:
+    modules = {name.partition(".")[0] for name in imported_by(CHECKOUT / "portfolios/text.py")}
+    assert modules <= sys.stdlib_module_names
 
 
 def test_portfolios_never_import_scheduling() -> None:
