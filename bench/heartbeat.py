@@ -1,0 +1,106 @@
+"""Durable heartbeats over HTTP: `bin/bench heartbeat [NODES] [PORTFOLIOS] [SECONDS]`.
+
+Each node has one heartbeat in flight, over a connection of its own, with the lines of all its
+portfolios. To compare two checkouts, run both in turn on one machine. One JSON row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+
+from bench.commit import PORT, Node, prepare_ours
+from ginkgo_site.launcher.postgres import EmbeddedPostgres
+from scheduling.wire.messages import Actual, Beat, BeatAnswer, encode
+
+
+def main() -> None:
+    nodes, per_node, seconds = (
+        int(sys.argv[n]) if len(sys.argv) > n else default
+        for n, default in ((1, 64), (2, 5), (3, 8))
+    )
+    home = Path(tempfile.mkdtemp(prefix="ginkgo-bench-"))
+    home.chmod(0o755)
+    server = EmbeddedPostgres(home)
+    server.prepare()
+    server.start()
+    server.wait_until_ready()
+    os.environ |= {"DATABASE_URL": server.url, "GINKGO_HOME": str(home / "home")}
+    try:
+        simulated = prepare_ours(nodes, per_node)
+        web = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", "ginkgo_site.asgi:application", "--port", str(PORT),
+             "--lifespan", "on", "--log-level", "warning", "--no-access-log"],
+        )  # fmt: skip
+        try:
+            took, elapsed = asyncio.run(drive(simulated, seconds))
+        finally:
+            web.terminate()
+            web.wait(20)
+    finally:
+        server.stop()
+    took.sort()
+    row = {
+        "path": f"heartbeat over HTTP, {nodes} nodes x {per_node} portfolios",
+        "value": round(len(took) / elapsed),
+        "unit": "heartbeats/s",
+        "p50_ms": round(took[len(took) // 2] * 1e3, 2),
+        "p99_ms": round(took[int(len(took) * 0.99)] * 1e3, 2),
+    }
+    print(json.dumps(row))
+
+
+async def drive(nodes: list[Node], seconds: int) -> tuple[list[float], float]:
+    """Return the seconds that each heartbeat took, and those of all together."""
+    for _ in range(1200):  # a busy machine takes its time to start the server
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", PORT)
+            writer.close()
+            break
+        except OSError:
+            await asyncio.sleep(0.05)
+    await asyncio.gather(*(one_node(node, time.perf_counter() + 1, []) for node in nodes))
+    took: list[float] = []
+    began = time.perf_counter()
+    await asyncio.gather(*(one_node(node, began + seconds, took) for node in nodes))
+    return took, time.perf_counter() - began
+
+
+async def one_node(node: Node, until: float, took: list[float]) -> None:
+    """Send heartbeats one after the other. Exits with a sentence where one is not accepted."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
+    decoder = msgspec.msgpack.Decoder(BeatAnswer)
+    lines = [
+        Actual(portfolio=each, epoch=1, revision=1, phase="running", seq=0, lag=0, pid=1)
+        for each in node.portfolios
+    ]
+    # The version of a set that is newer than any: the answers carry none.
+    beat = Beat(incarnation=str(node.incarnation), have_version=2**40, portfolios=lines)
+    body = encode(beat)
+    request = (
+        b"POST /api/agent/heartbeat/ HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer "
+        + node.token.encode()
+        + b"\r\ncontent-length: %d\r\n\r\n" % len(body)
+        + body
+    )
+    while (began := time.perf_counter()) < until:
+        writer.write(request)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        answer = decoder.decode(await reader.readexactly(length))
+        if answer.status != "ok":
+            raise SystemExit(f"a heartbeat was not accepted: {answer}")
+        took.append(time.perf_counter() - began)
+    writer.close()
+
+
+if __name__ == "__main__":
+    main()
