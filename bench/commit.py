@@ -18,6 +18,8 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -44,14 +46,7 @@ def main() -> None:
         int(sys.argv[n]) if len(sys.argv) > n else default
         for n, default in ((1, 10), (2, 20), (3, 8))
     )
-    home = Path(tempfile.mkdtemp(prefix="ginkgo-bench-"))
-    home.chmod(0o755)
-    server = EmbeddedPostgres(home)
-    server.prepare()
-    server.start()
-    server.wait_until_ready()
-    os.environ |= {"DATABASE_URL": server.url, "GINKGO_HOME": str(home / "home")}
-    try:
+    with own_database():
         rates = {}
         for path, app in (
             ("floor", "bench.floor_commit:app"),
@@ -70,8 +65,36 @@ def main() -> None:
                 "ratio": round(rate / rates["floor"][0], 2),
             }
             print(json.dumps(row))
+
+
+@contextmanager
+def own_database() -> Iterator[None]:
+    """Run a PostgreSQL of its own, and name it in the environment."""
+    home = Path(tempfile.mkdtemp(prefix="ginkgo-bench-"))
+    home.chmod(0o755)
+    server = EmbeddedPostgres(home)
+    server.prepare()
+    server.start()
+    server.wait_until_ready()
+    os.environ |= {"DATABASE_URL": server.url, "GINKGO_HOME": str(home / "home")}
+    try:
+        yield
     finally:
         server.stop()
+
+
+@contextmanager
+def web_process(app: str) -> Iterator[None]:
+    """Run `app` at PORT; end it afterwards."""
+    web = subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", app, "--port", str(PORT), "--lifespan", "on",
+         "--log-level", "warning", "--no-access-log"],
+    )  # fmt: skip
+    try:
+        yield
+    finally:
+        web.terminate()
+        web.wait(20)
 
 
 def measure(
@@ -79,15 +102,8 @@ def measure(
 ) -> tuple[float, float, float]:
     """Return commits a second, and p50 and p99 of a request in seconds."""
     cast = prepare_ours(nodes, per_node) if path == "ginkgo" else prepare_floor(nodes, per_node)
-    web = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", app, "--port", str(PORT), "--lifespan", "on",
-         "--log-level", "warning", "--no-access-log"],
-    )  # fmt: skip
-    try:
+    with web_process(app):
         return asyncio.run(drive(cast, seconds))
-    finally:
-        web.terminate()
-        web.wait(20)
 
 
 def prepare_floor(nodes: int, per_node: int) -> list[Node]:
@@ -190,15 +206,20 @@ class Node:
         return encode(CommitRequest(incarnation=str(self.incarnation), commits=commits))
 
 
-async def drive(cast: list[Node], seconds: int) -> tuple[float, float, float]:
-    states = [some_state(n) for n in range(8)]
-    for _ in range(1200):  # a busy machine takes its time to start the server
+async def until_it_listens() -> None:
+    """Return when the web process accepts connections; a busy machine takes its time."""
+    for _ in range(1200):
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", PORT)
             writer.close()
-            break
+            return
         except OSError:
             await asyncio.sleep(0.05)
+
+
+async def drive(cast: list[Node], seconds: int) -> tuple[float, float, float]:
+    states = [some_state(n) for n in range(8)]
+    await until_it_listens()
     await asyncio.gather(*(one_node(node, states, time.perf_counter() + 1, []) for node in cast))
     took: list[float] = []
     began = time.perf_counter()

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import msgspec
 
-from bench.commit import PORT, Node, prepare_ours
-from ginkgo_site.launcher.postgres import EmbeddedPostgres
+from bench.commit import (
+    PORT,
+    Node,
+    own_database,
+    prepare_ours,
+    until_it_listens,
+    web_process,
+)
 from scheduling.wire.messages import Actual, Beat, BeatAnswer, encode
 
 
@@ -27,26 +29,10 @@ def main() -> None:
         int(sys.argv[n]) if len(sys.argv) > n else default
         for n, default in ((1, 64), (2, 5), (3, 8))
     )
-    home = Path(tempfile.mkdtemp(prefix="ginkgo-bench-"))
-    home.chmod(0o755)
-    server = EmbeddedPostgres(home)
-    server.prepare()
-    server.start()
-    server.wait_until_ready()
-    os.environ |= {"DATABASE_URL": server.url, "GINKGO_HOME": str(home / "home")}
-    try:
+    with own_database():
         simulated = prepare_ours(nodes, per_node)
-        web = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", "ginkgo_site.asgi:application", "--port", str(PORT),
-             "--lifespan", "on", "--log-level", "warning", "--no-access-log"],
-        )  # fmt: skip
-        try:
+        with web_process("ginkgo_site.asgi:application"):
             took, elapsed = asyncio.run(drive(simulated, seconds))
-        finally:
-            web.terminate()
-            web.wait(20)
-    finally:
-        server.stop()
     took.sort()
     row = {
         "path": f"heartbeat over HTTP, {nodes} nodes x {per_node} portfolios",
@@ -60,13 +46,7 @@ def main() -> None:
 
 async def drive(nodes: list[Node], seconds: int) -> tuple[list[float], float]:
     """Return the seconds that each heartbeat took, and those of all together."""
-    for _ in range(1200):  # a busy machine takes its time to start the server
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", PORT)
-            writer.close()
-            break
-        except OSError:
-            await asyncio.sleep(0.05)
+    await until_it_listens()
     await asyncio.gather(*(one_node(node, time.perf_counter() + 1, []) for node in nodes))
     took: list[float] = []
     began = time.perf_counter()
