@@ -58,7 +58,7 @@ class Honest:
         return 1e3 * max([*self.gaps, time.monotonic() - self._answered_at])
 
     async def commit(self, ask: Ask, states: list[bytes]) -> None:
-        """Commit for ever."""
+        """Commit until the task is cancelled."""
         while True:
             began = time.monotonic()
             body = self.node.request(states)
@@ -71,7 +71,7 @@ class Honest:
             await asyncio.sleep(max(0.0, COMMIT_EVERY_S - (now - began)))
 
     async def beat(self, ask: Ask) -> None:
-        """Beat for ever."""
+        """Send heartbeats until the task is cancelled."""
         while True:
             words = Beat(incarnation=str(self.node.incarnation), have_version=10**9)
             self.lost_beats += await ask("heartbeat", encode(words)) != 200

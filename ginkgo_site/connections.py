@@ -1,7 +1,8 @@
 """Connections of the web process that end: headers, bodies and answers have so long and no longer.
 
-uvicorn closes a connection that is idle between two requests. It waits for ever for the first line
-of one, for the end of its headers, for the rest of a body and for a peer that reads no answer, it
+uvicorn closes a connection that is idle between two requests. It waits without a limit for the
+first line of one, for the end of its headers, for the rest of a body and for a peer that reads no
+answer, it
 takes headers of any size, and it takes connections until no file descriptor is left.
 """
 

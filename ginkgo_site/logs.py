@@ -11,7 +11,7 @@ from portfolios.text import escaped_json
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
-#: Loggers whose errors are those of whoever asks: the sentence says all, and the trace is Django's.
+#: Loggers whose errors are those of the client: the sentence says all, and the trace is Django's.
 WITHOUT_TRACE = frozenset({"django.security.DisallowedHost"})
 
 

@@ -21,7 +21,7 @@ class Origin:
     interface: str  #: api, dashboard, admin or command
     address: str = ""
     person: Callable[[], str] = lambda: ""
-    """The name of whoever is signed in; asked for when a line needs it, since that costs a look."""
+    """The name of the signed-in user; asked for when a line needs it, since that costs a query."""
 
 
 _current: ContextVar[Origin | None] = ContextVar("ginkgo_origin", default=None)

@@ -61,7 +61,7 @@ repeats = Repeats()
 
 
 def tell(kind: str, *, reason: str = "", actor: str | None = None, **data: Any) -> None:
-    """Write one line, by `actor` or by whoever is signed in."""
+    """Write one line, by `actor` or by the user who is signed in."""
     origin = current()
     by = actor if actor is not None else (origin.person() if origin else "")
     run(audit(kind, actor=by, reason=reason, **data))

@@ -1,6 +1,6 @@
-"""The queue runs the functions of `scheduling.tasks` and nothing else, whoever wrote the row.
+"""The queue runs the functions of `scheduling.tasks` and nothing else, however its row was written.
 
-django-q2 runs any importable function that a schedule names, so whoever may write one row of its
+django-q2 runs any importable function that a schedule names, so a user who may write one row of its
 tables could run a shell. Two of its signals close that: `pre_enqueue`, while a schedule becomes a
 task (before anything is imported), and `pre_execute`, in the worker itself, for a package that was
 put into the queue by other means.
@@ -87,7 +87,7 @@ def refuse_in_worker(sender: Any, func: Any, task: dict[str, Any], **kwargs: Any
     """Let the call of a task that must not run raise TaskRefused, in the worker's own handler.
 
     The worker has resolved the function already; what is left to take away are its arguments. An
-    exception raised here would end the worker with the row still in the queue, for ever again.
+    exception raised here would end the worker with the row still in the queue, again and again.
     """
     why = refusal(task)
     if why:

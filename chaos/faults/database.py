@@ -69,7 +69,7 @@ def silent_database_host(scene: Scene) -> None:
     scene.touch_everything(AWAY)
     stood = _positions(scene)
     with scene.held(scene.fleet.postgres()):
-        # The kernel goes on accepting, so whoever tries anew hangs as well. Every statement that
+        # The kernel goes on accepting, so a new connection hangs as well. Every statement that
         # was under way has been given up by then, that of pages and the watcher too.
         scene.expect(lambda: not scene.fleet.answers(), 12 * PATIENCE, "readiness red")
         scene.sleep(12)

@@ -132,7 +132,7 @@ def _migrate() -> None:
 def _operator(path: Path) -> dict[str, Any]:
     """Return the operator's login, the same over restarts.
 
-    It is an operator and no superuser: whoever reads the terminal may trade, and no more. A
+    It is an operator and no superuser: a person who reads the terminal may trade, and no more. A
     password that a person changed is left alone; then `password` is None.
     """
     from django.contrib.auth import get_user_model

@@ -1,4 +1,4 @@
-"""How a web process is started, by whoever starts one."""
+"""The command line of a web process, the same for launcher, tests and bench."""
 
 from __future__ import annotations
 

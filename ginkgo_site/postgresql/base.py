@@ -37,7 +37,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _renew_idle(self, dead: Any) -> None:
         """Replace the idle connections, unless that was done since `dead` was answered: they lead
-        to the same server, and whoever came would wait for one after another."""
+        to the same server, and each request would wait for one after another."""
         if dead.answered_at > DatabaseWrapper._renewed_at:
             DatabaseWrapper._renewed_at = time.monotonic()
             self.pool.drain()

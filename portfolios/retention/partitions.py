@@ -182,5 +182,5 @@ def patiently(act: Callable[[], T]) -> T:
 
 
 def lock_was_taken(error: OperationalError) -> bool:
-    """Return whether a statement gave way to whoever holds the lock."""
+    """Return whether a statement gave way to the holder of a lock."""
     return getattr(error.__cause__, "sqlstate", "") == LOCK_NOT_AVAILABLE

@@ -4,9 +4,9 @@ Several portfolios go in one set-based statement; a stale one writes nothing and
 the fence refused is told apart in a second statement, since the first one's snapshot is older than
 the answer: it would call a repeat in flight a conflict, and miss an epoch that was just raised.
 
-The statement waits for no row lock: whoever holds one may be frozen, and every portfolio of the
-request would wait with the one that is held. A portfolio whose row is held, or whose first commit
-has to raise the version of a node whose row is held, gets no answer, which the daemon repeats.
+The statement waits for no row lock: the session that holds one may be frozen, and every portfolio
+of the request would wait with the one that is held. A portfolio whose row is held, or whose first
+commit has to raise the version of a node whose row is held, gets no answer; the daemon repeats it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ WITH input AS MATERIALIZED (
     ORDER BY r.portfolio_id
     FOR UPDATE OF r SKIP LOCKED
 ), closing AS MATERIALIZED (
-    -- The handoffs that the first commit of an epoch ends. Whoever changes one holds its run.
+    -- The handoffs that the first commit of an epoch ends. Who changes one holds its run.
     SELECT h.id, h.portfolio_id, h.source_node_id, h.target_node_id
     FROM locked l JOIN scheduling_handoff h
         ON h.portfolio_id = l.portfolio_id AND h.to_epoch = l.epoch AND h.state = 'activating'

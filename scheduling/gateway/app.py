@@ -153,7 +153,7 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
                 if declined.status in NO_MESSAGE_OF_OURS:
                     await asyncio.sleep(HOLD_BACK_S)
                 raise
-        # Whoever does not read its answer holds no turn: a dead peer is noticed after minutes.
+        # A peer that does not read its answer holds no turn: a dead peer is noticed after minutes.
         await answer(send, answered)
     except ClientGone:
         return

@@ -40,8 +40,8 @@ class Speaker:
     name: str
 
 
-#: Tokens that were never good here are looked up one at a time: whoever has none could else keep
-#: the connections from those who keep their leases.
+#: Tokens that were never good here are looked up one at a time: a client that has none could else
+#: keep the connections from those who keep their leases.
 _strangers = Line(Limit(1, 100), "Too many unknown tokens are being looked up; repeat.")
 
 

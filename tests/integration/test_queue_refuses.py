@@ -1,4 +1,4 @@
-"""The queue runs the product's tasks and nothing else, whoever wrote the row."""
+"""The queue runs the product's tasks and nothing else, however a row was written."""
 
 from __future__ import annotations
 

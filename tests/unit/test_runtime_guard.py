@@ -46,11 +46,11 @@ FILES = (
 )  # fmt: skip
 
 
-#: A user of this machine that is not root; -1: whoever runs the tests.
+#: A user of this machine that is not root; -1: the user who runs the tests.
 OTHER = 65534 if os.geteuid() == 0 else -1
 
 
-@pytest.fixture(scope="module", params=["as whoever runs the tests", "as another user"])
+@pytest.fixture(scope="module", params=["as the user who runs the tests", "as another user"])
 def came(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     """Return deed → what came of it."""
     user = OTHER if request.param == "as another user" else -1
