@@ -17,7 +17,7 @@ class Command(GinkgoCommand):
     help = (
         "Allow portfolios to go on under another minor version of Python than the one they last "
         "ran under, which may compute something else. For an upgrade of the nodes, see "
-        "docs/decisions/0013-python-versions.md."
+        "docs/decisions/0011-python-versions.md."
     )
 
     def arguments(self, parser: CommandParser) -> None:
