@@ -515,6 +515,7 @@ def test_what_fails_or_ends_before_the_difference_does_not_close_its_alert(
     order = Order.objects.filter(portfolio=trader).latest("seq")
     touched(order, price=order.price + 1)
     node.commit(NAME, 100)
+    Portfolio.objects.update(created_at=ago(4_000))
     tasks.verify_in_background()
     assert work_off() == 1
     different = Verification.objects.get(state="different")
