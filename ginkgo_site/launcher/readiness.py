@@ -84,7 +84,7 @@ class Readiness:
         self._passes |= {row[0] for row in self._ask(_PASSES, {}) if row[0] is not None}
         rows = self._ask(_MISSING, {"names": list(names), "since": since})
         found = [Missing(_phrase(*row[:4]), row[4]) for row in rows]
-        # What was there at the first look is no pass of this start.
+        # A pass that was recorded before the first look belongs to an earlier start.
         planned = len(self._passes) > PASSES
         return [missing.phrase for missing in found if not (planned and missing.unassigned)]
 

@@ -1,4 +1,4 @@
-"""The answer to a request that there is no room for now."""
+"""The answer to a request beyond the capacity of this process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.template.loader import render_to_string
 
 
 class Busy(Exception):
-    """There is no room for this request; the text says of what there is too much."""
+    """Too many requests of a kind are under way; the text names the kind."""
 
     def __init__(self, status: int, what: str, retry_after_s: int) -> None:
         super().__init__(what)

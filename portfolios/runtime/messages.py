@@ -82,7 +82,7 @@ class Examined(msgspec.Struct, tag="examined"):
 
 
 class UnknownName(msgspec.Struct, tag="unknown_name"):
-    """There is no strategy of that name; the text names those there are."""
+    """Unknown strategy; the text names the known ones."""
 
     text: str
 

@@ -58,7 +58,7 @@ WITH old AS (
 
 
 def prune_events(keep_s: float) -> Recipe[int]:
-    """Drop a batch of lines that are no part of an assignment history; return how many."""
+    """Drop a batch of lines outside assignment histories; return how many were dropped."""
     return _rows((yield from one(EVENTS, keep_s=keep_s, history=list(KINDS), batch=BATCH)))
 
 

@@ -84,7 +84,7 @@ def register(node: int, node_name: str, message: Register, timing: Timing) -> Re
 
     Return the number of runs taken over. The same incarnation registering again (its first answer
     was lost) changes nothing but the lease. Refuses the third takeover in 60 s from a daemon that
-    was still beating: two daemons of one name would take it from each other for ever. Refuses an
+    was still beating: two daemons of one name would take it from each other without end. Refuses an
     incarnation that another node holds: reports and commits name it.
     """
     incarnation = UUID(message.incarnation)

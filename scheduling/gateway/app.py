@@ -290,7 +290,7 @@ async def _heartbeat(who: Speaker, body: bytes) -> msgspec.Struct:
             odd.append(_said(error) if isinstance(error, psycopg.Error) else str(error))
         except Exception:
             # The beat is durable: one report, or a fault of ours in it, must not cost the node its
-            # lease. Unanswered it would be said again for ever.
+            # lease. Unanswered, it would be repeated indefinitely.
             logger.exception("%s: a report could not be applied", who.name)
     if odd:  # one line a request, however many it holds
         logger.warning("%s: %d reports make no sense: %s", who.name, len(odd), odd[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 from scheduling.gateway.http import Declined, Receive, read_body
 from scheduling.gateway.turns import turn
@@ -80,10 +80,8 @@ async def body_of(
     Raise Declined: 413 over `limit`, 408 where it does not come in time.
     """
     announced = _announced(headers, limit)
-    async with AsyncExitStack() as held:
-        if announced > LARGE:
-            await held.enter_async_context(turn(node, "large"))
-        await held.enter_async_context(_room.for_bytes(announced))
+    large = turn(node, "large") if announced > LARGE else nullcontext()
+    async with large, _room.for_bytes(announced):
         try:
             async with asyncio.timeout(BODY_WITHIN_S):
                 body = await read_body(receive, announced)
