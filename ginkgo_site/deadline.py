@@ -159,8 +159,12 @@ class _Limited:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether the server answered on this connection a moment ago."""
-        return time.monotonic() - self.answered_at < FRESH_S
+        """Whether the server answered on this connection a moment ago and has not ended it since.
+
+        A server that restarts within that moment leaves its last words, or an end of file.
+        """
+        pgconn = self.pgconn  # type: ignore[attr-defined]
+        return time.monotonic() - self.answered_at < FRESH_S and not _is_readable(pgconn.socket)
 
 
 class Connection(psycopg.Connection[Any], _Limited):

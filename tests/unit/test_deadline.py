@@ -122,6 +122,18 @@ def test_a_statement_that_is_answered_in_time_is_left_alone_and_so_is_the_connec
 
 
 @pytest.mark.django_db
+def test_a_connection_that_its_server_ended_is_not_fresh_however_recent_its_last_answer() -> None:
+    connection = Connection.connect(conninfo(), autocommit=True)
+    connection.execute("SELECT 1")
+    with psycopg.connect(conninfo(), autocommit=True) as admin:
+        admin.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.info.backend_pid])
+    connection.answered_at = time.monotonic()
+    assert not connection.is_fresh
+    with pytest.raises(psycopg.OperationalError):
+        connection.check()
+
+
+@pytest.mark.django_db
 def test_waiting_for_notifications_is_no_statement() -> None:
     limit_statements(0.25)
     with Connection.connect(conninfo(), autocommit=True) as connection:
