@@ -448,17 +448,31 @@ def test_a_reload_that_fails_twice_for_whatever_cause_rejects_its_revision(
     assert hand.run().phase == "running"
 
 
-def test_a_revision_that_does_not_commit_in_time_is_rejected_and_the_old_one_comes_back(
+def test_a_revision_is_rejected_only_after_it_missed_its_first_commit_twice(
+    hand: Owner, source: Daemon
+) -> None:
+    handoff = revised(hand)
+    for status in ("unproven", "rejected"):
+        source.ready(handoff)
+        hand.release(handoff)
+        assert hand.run().revision == 2
+        assert past_deadline(handoff) == "rolled_back"
+        assert hand.run().revision == 1
+        assert Revision.objects.get(portfolio=hand.portfolio, number=2).status == status
+        assert hand.commit(1) == "ok"
+        if status == "unproven":
+            handoff = requests.reload("p", actor="system")
+
+
+def test_a_revision_that_fails_by_itself_before_its_first_commit_is_rejected_at_once(
     hand: Owner, source: Daemon
 ) -> None:
     handoff = revised(hand)
     source.ready(handoff)
     hand.release(handoff)
-    assert hand.run().revision == 2
-    assert past_deadline(handoff) == "rolled_back"
-    assert hand.run().revision == 1
+    source.fails(handoff, "activate")
     assert Revision.objects.get(portfolio=hand.portfolio, number=2).status == "rejected"
-    assert hand.commit(1) == "ok"
+    assert hand.run().revision == 1
 
 
 def test_a_good_revision_is_never_rejected(hand: Owner, source: Daemon) -> None:

@@ -12,6 +12,7 @@ from scheduling.enact.handoff.statements import (
 from scheduling.enact.handoff.undo import (
     blame_revision,
     fail,
+    failed_before,
     not_ready,
     roll_back,
 )
@@ -104,7 +105,8 @@ def expire(handoff: int, timing: Timing) -> Recipe[str]:
             if target_gone
             else f"{h.target_name} did not commit in {timing.activate_deadline_s:g} s"
         )
-        if h.kind == "reload" and not target_gone:
+        # One missed deadline says more of the node than of the revision, as while it prepares.
+        if h.kind == "reload" and not target_gone and (yield from failed_before(h)):
             yield from blame_revision(h, run, what)
         return (yield from roll_back(h, run, what, timing, timed_out=not target_gone))
     return "early"

@@ -59,16 +59,8 @@ def not_ready(
     runs nowhere has one attempt less, unless only the deadline passed (`timed_out`): see
     `failed_start`. One that runs elsewhere goes on as if nothing was.
     """
-    if h.kind == "reload":
-        before = yield from one(
-            FAILED_BEFORE,
-            portfolio=h.portfolio_id,
-            handoff=h.id,
-            revision=h.to_revision,
-            incarnation=h.target_incarnation,
-        )
-        if strategy_failed or (before is not None and before.times > 0):
-            yield from blame_revision(h, run, error)
+    if h.kind == "reload" and (strategy_failed or (yield from failed_before(h))):
+        yield from blame_revision(h, run, error)
     yield from fail(h, run, error)
     if run.node_id is None:
         yield from failed_start(
@@ -83,6 +75,18 @@ def not_ready(
         counted = yield from raise_attempts(run.portfolio_id, reason, node_failed=h.target_node_id)
         if counted is not None and counted.attempts >= MOST_ATTEMPTS:
             yield from quarantine(run, counted.attempts, error)
+
+
+def failed_before(h: Row) -> Recipe[bool]:
+    """Return whether an earlier reload to this revision failed under the same daemon."""
+    before = yield from one(
+        FAILED_BEFORE,
+        portfolio=h.portfolio_id,
+        handoff=h.id,
+        revision=h.to_revision,
+        incarnation=h.target_incarnation,
+    )
+    return before is not None and before.times > 0
 
 
 def blame_revision(h: Row, run: Row, error: str) -> Recipe[None]:
