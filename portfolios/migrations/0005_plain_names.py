@@ -9,6 +9,8 @@ The table has one row for each portfolio ever made; to check it takes millisecon
 
 from django.db import migrations, models
 
+from ginkgo_site.patience import PatientMigration
+
 PLAIN = r"^[a-z0-9]([a-z0-9-]{0,78}[a-z0-9])?$"
 
 RENAME = """
@@ -20,7 +22,7 @@ WHERE name !~ '^[a-z0-9]([a-z0-9-]{0,78}[a-z0-9])?$'
 STRIP = "UPDATE portfolios_portfolio SET name = trim(BOTH '-' FROM name) WHERE name LIKE '-%'"
 
 
-class Migration(migrations.Migration):
+class Migration(PatientMigration):
     dependencies = [("portfolios", "0004_partitions")]
     operations = [
         migrations.RunSQL(RENAME, migrations.RunSQL.noop),

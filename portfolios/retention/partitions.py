@@ -7,15 +7,14 @@ for an hour delays the change, not the commits.
 
 from __future__ import annotations
 
-import random
 import re
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from django.db import OperationalError, connection, transaction
+from django.db import connection
 
+from ginkgo_site import patience
 from portfolios.retention.kinds import RecordKind
 
 T = TypeVar("T")
@@ -24,7 +23,6 @@ LOCK_WAIT = "200ms"
 TRIES = 5
 AHEAD = 2  #: partitions between the head and the end of the last one
 NARROWEST = 1_000  #: seqs
-LOCK_NOT_AVAILABLE = "55P03"
 
 
 class Partition(NamedTuple):
@@ -164,23 +162,5 @@ def _run(statement: str) -> None:
 
 
 def patiently(act: Callable[[], T]) -> T:
-    """Run `act` in one transaction that waits LOCK_WAIT for each lock, and again where it got none.
-
-    Raise OperationalError where none of TRIES got it.
-    """
-    for attempt in range(TRIES):
-        try:
-            with transaction.atomic():
-                with connection.cursor() as cursor:
-                    cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'")
-                return act()
-        except OperationalError as error:
-            if not lock_was_taken(error) or attempt == TRIES - 1:
-                raise
-        time.sleep(random.uniform(0.05, 0.5) * min(attempt + 1, 4))  # at random, to meet a gap
-    raise AssertionError  # not reached
-
-
-def lock_was_taken(error: OperationalError) -> bool:
-    """Return whether a statement gave way to the holder of a lock."""
-    return getattr(error.__cause__, "sqlstate", "") == LOCK_NOT_AVAILABLE
+    """Run `act` in one transaction that gives way. Raise OperationalError where it never got on."""
+    return patience.patiently(act, LOCK_WAIT, TRIES)

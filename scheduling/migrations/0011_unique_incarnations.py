@@ -10,6 +10,8 @@ The table has one narrow row for each node. Building the index locks out beats f
 
 from django.db import migrations, models
 
+from ginkgo_site.patience import PatientMigration
+
 PART = """
 UPDATE scheduling_lease SET incarnation = gen_random_uuid()
 WHERE incarnation IN (
@@ -18,7 +20,7 @@ WHERE incarnation IN (
 """
 
 
-class Migration(migrations.Migration):
+class Migration(PatientMigration):
     dependencies = [("scheduling", "0010_changed_in")]
     operations = [
         # Nobody registers between the two: what was parted must still be apart for the index.

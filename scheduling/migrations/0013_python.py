@@ -6,6 +6,8 @@ still runs may go on inserting rows.
 
 from django.db import migrations, models
 
+from ginkgo_site.patience import PatientMigration
+
 FORWARD = """
 DROP TRIGGER run_changed ON scheduling_run;
 CREATE TRIGGER run_changed BEFORE UPDATE ON scheduling_run
@@ -38,7 +40,7 @@ def version(help_text: str = "") -> models.Field:
     )
 
 
-class Migration(migrations.Migration):
+class Migration(PatientMigration):
     dependencies = [("scheduling", "0012_commits_stand")]
     operations = [
         migrations.AddField(

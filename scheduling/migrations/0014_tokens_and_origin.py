@@ -8,8 +8,10 @@ of earlier releases have neither interface nor address.
 import django.db.models.functions.comparison
 from django.db import migrations, models
 
+from ginkgo_site.patience import PatientMigration
 
-class Migration(migrations.Migration):
+
+class Migration(PatientMigration):
     dependencies = [
         ("scheduling", "0013_python"),
     ]

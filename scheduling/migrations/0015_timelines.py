@@ -3,8 +3,10 @@
 import django.db.models.deletion
 from django.db import migrations, models
 
+from ginkgo_site.patience import PatientMigration
 
-class Migration(migrations.Migration):
+
+class Migration(PatientMigration):
     dependencies = [
         ("scheduling", "0014_tokens_and_origin"),
     ]

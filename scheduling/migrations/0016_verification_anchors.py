@@ -3,8 +3,10 @@
 import django.db.models.deletion
 from django.db import migrations, models
 
+from ginkgo_site.patience import PatientMigration
 
-class Migration(migrations.Migration):
+
+class Migration(PatientMigration):
     dependencies = [
         ("portfolios", "0004_partitions"),
         ("scheduling", "0015_timelines"),

@@ -2,8 +2,10 @@
 
 from django.db import migrations, models
 
+from ginkgo_site.patience import PatientMigration
 
-class Migration(migrations.Migration):
+
+class Migration(PatientMigration):
     dependencies = [
         ("scheduling", "0018_verification_different"),
     ]
