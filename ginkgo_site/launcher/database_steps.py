@@ -187,11 +187,10 @@ def _api_token(kept: str | None, user: Any) -> str:
     from scheduling.models import ApiToken
     from scheduling.models.tokens import hash_token
 
-    if (
-        kept
-        and ApiToken.objects.filter(
-            sha256=hash_token(kept), user=user, revoked_at__isnull=True
-        ).exists()
+    if kept and (
+        ApiToken.objects.filter(_not_expired(), revoked_at__isnull=True)
+        .filter(sha256=hash_token(kept), user=user)
+        .exists()
     ):
         return kept
     return str(_command("create_api_token", user.get_username())["token"])
@@ -211,19 +210,23 @@ def _node_tokens(path: Path, count: int) -> dict[str, str]:
 
 
 def _valid_node_tokens(kept: dict[str, str]) -> dict[str, str]:
-    from django.db.models import Q
-    from django.db.models.functions import Now
-
     from scheduling.models import NodeToken
     from scheduling.models.tokens import hash_token
 
     by_hash = {hash_token(token): name for name, token in kept.items()}
     rows = NodeToken.objects.filter(
-        Q(expires_at__isnull=True) | Q(expires_at__gt=Now()),
+        _not_expired(),
         sha256__in=by_hash,
         revoked_at__isnull=True,
     ).values_list("sha256", "node__name")
     return {name: kept[name] for sha256, name in rows if by_hash[sha256] == name}
+
+
+def _not_expired() -> Any:
+    from django.db.models import Q
+    from django.db.models.functions import Now
+
+    return Q(expires_at__isnull=True) | Q(expires_at__gt=Now())
 
 
 def _end_leases_of_dead_daemons() -> None:

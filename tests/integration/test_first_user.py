@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.utils import timezone
 
 from ginkgo_site.launcher import database_steps
 from ginkgo_site.launcher.home import read_private, write_private
 from scheduling.api.permissions import Role, role_of
+from scheduling.models import ApiToken
 
 pytestmark = pytest.mark.django_db
 
@@ -53,3 +56,13 @@ def test_one_whose_password_a_person_changed_is_left_alone_and_told(
     assert database_steps._operator(path)["password"] is None
     assert get_user_model().objects.get().is_superuser
     assert "is a superuser, made by an earlier release" in capsys.readouterr().out
+
+
+def test_a_token_that_has_expired_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "operator.json"
+    first = database_steps._operator(path)["token"]
+    assert database_steps._operator(path)["token"] == first
+    ApiToken.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    second = database_steps._operator(path)["token"]
+    assert second != first
+    assert database_steps._operator(path)["token"] == second
