@@ -5,15 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import IO
 
 _KEPT = 3
 _LIMIT_BYTES = 50_000_000
+
+
+def append_to(log: Path) -> IO[bytes]:
+    """Open `log` at its end. Nobody else reads it, wherever it is copied or mounted."""
+    return open(os.open(log, os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o600), "ab")
 
 
 def rotate(folder: Path) -> None:
     """Begin new log files and keep the last three of each. Nobody else reads them."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
+    for log in folder.glob("*.log*"):
+        log.chmod(0o600)  # those of earlier releases were readable by everybody
     for log in sorted(folder.glob("*.log")):
         if not log.stat().st_size:
             continue
@@ -31,7 +39,7 @@ def shorten(folder: Path) -> None:
     """
     for log in folder.glob("*.log"):
         if log.stat().st_size > _LIMIT_BYTES:
-            shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+            shutil.copy(log, log.with_name(f"{log.name}.1"))  # with its mode
             os.truncate(log, 0)
 
 

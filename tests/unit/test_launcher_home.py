@@ -17,6 +17,7 @@ from ginkgo_site.launcher.address import Address, free_address, is_loopback
 from ginkgo_site.launcher.errors import CannotStart
 from ginkgo_site.launcher.home import HomeLock, read_private, write_private
 from ginkgo_site.launcher.options import parse
+from ginkgo_site.launcher.services import Program
 
 
 def test_the_documented_defaults() -> None:
@@ -126,3 +127,16 @@ def test_each_start_begins_new_logs_and_keeps_three(tmp_path: Path) -> None:
     ]
     assert logfiles.last_line(tmp_path / "web.log.3") == "start 2"
     assert logfiles.last_line(tmp_path / "none.log") == "it said nothing"
+
+
+def test_nobody_else_reads_a_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = tmp_path / "web.log"
+    old.write_text("of an earlier release")
+    old.chmod(0o644)
+    logfiles.rotate(tmp_path)
+    monkeypatch.setattr(logfiles, "_LIMIT_BYTES", 1)
+    program = Program([sys.executable, "-c", "print('hello')"], dict(os.environ), old)
+    assert program.start().wait() == 0
+    logfiles.shorten(tmp_path)
+    found = {log.name: stat.S_IMODE(log.stat().st_mode) for log in tmp_path.iterdir()}
+    assert found == {"web.log": 0o600, "web.log.1": 0o600}
