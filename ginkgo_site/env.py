@@ -180,7 +180,8 @@ class _Source:
     ) -> float:
         try:
             # Not Env.float, which drops what is no digit: it reads 1h as 1 and 1e3 as 13.
-            value = float(self.text(name) or default)
+            # And ASCII alone: float reads digits of every script.
+            value = float((self.text(name) or str(default)).encode("ascii"))
         except ValueError:
             raise WrongSetting(
                 f"{name} is {self.text(name)!r}, which is not {what}: "

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from portfolios import examination
 from portfolios.feeds import open_feed
 from portfolios.strategies import registry
-from portfolios.text import shown, unprintable_errors
+from portfolios.text import exact_decimal, shown, unprintable_errors
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,78}[a-z0-9])?")
 LIMIT_QUANTITIES = ("largest_order", "largest_position")
@@ -120,11 +120,11 @@ def limits_errors(limits: Any) -> list[Error]:
     errors: list[Error] = []
     for name, value in limits.items():
         if name in LIMIT_QUANTITIES:
-            if value is not None and _decimal(value) is None:
+            if value is not None and exact_decimal(value) is None:
                 errors.append(
                     error(f"limits.{name}", "wrong_type", f"{name} is {value!r}; give a quantity.")
                 )
-            elif value is not None and (_decimal(value) or Decimal(0)) <= 0:
+            elif value is not None and (exact_decimal(value) or Decimal(0)) <= 0:
                 errors.append(
                     error(
                         f"limits.{name}", "out_of_range", f"{name} is {value}; it must be over 0."
@@ -151,7 +151,7 @@ def limits_errors(limits: Any) -> list[Error]:
 
 def cash_errors(cash: Any) -> list[Error]:
     """Return what is wrong with a starting cash."""
-    value = _decimal(cash)
+    value = exact_decimal(cash)
     if value is None or not 0 < value <= LARGEST_CASH:
         return [
             error(
@@ -161,13 +161,3 @@ def cash_errors(cash: Any) -> list[Error]:
             )
         ]
     return []
-
-
-def _decimal(value: Any) -> Decimal | None:
-    if isinstance(value, bool):
-        return None
-    try:
-        number = Decimal(str(value))
-    except InvalidOperation:
-        return None
-    return number if number.is_finite() else None

@@ -7,6 +7,7 @@ another. They are refused where text comes in, and escaped where text of others 
 from __future__ import annotations
 
 import re
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 #: C0 and C1 controls, line and paragraph separators, bidirectional marks and overrides, the byte
@@ -83,3 +84,17 @@ def unprintable_errors(field: str, value: Any) -> list[dict[str, str]]:
 
 def _error(field: str, code: str, message: str) -> dict[str, str]:
     return {"field": field, "code": code, "message": message}
+
+
+def exact_decimal(value: Any) -> Decimal | None:
+    """Return the finite number that a number or a text of ASCII digits says; else None.
+
+    Decimal itself also reads the digits of every other script.
+    """
+    if isinstance(value, bool) or (isinstance(value, str) and not value.isascii()):
+        return None
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None

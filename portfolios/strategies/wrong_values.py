@@ -16,6 +16,7 @@ KINDS = {
     "null": "null",
 }
 BOUNDS = {">=": "{} or more", ">": "over {}", "<=": "{} or less", "<": "under {}"}
+NOT_A_DECIMAL = "Invalid decimal string"
 
 _EXPECTED = re.compile(r"Expected `([\w| ]+)`(?:, got `\w+`| (>=|>|<=|<) ([-\d.]+))")
 
@@ -26,7 +27,7 @@ def in_words(said: str, value: Any) -> str:
     shown = found if len(found) <= 40 else found[:37] + "…"
     expected = _EXPECTED.fullmatch(said)
     if expected is None:
-        wanted = "a decimal number" if said == "Invalid decimal string" else ""
+        wanted = "a decimal number" if said == NOT_A_DECIMAL else ""
         return f"is {shown}; give {wanted}" if wanted else said.replace("`", "")
     kinds, bound, limit = expected.groups()
     wanted = " or ".join(KINDS.get(kind, kind) for kind in kinds.split(" | "))

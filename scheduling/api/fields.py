@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from portfolios.text import unprintable_in
+from portfolios.text import exact_decimal, unprintable_in
 
 
 class StrictSerializer(serializers.Serializer[Any]):
@@ -112,11 +112,8 @@ class MoneyField(serializers.Field[Decimal, Any, str, Any]):
         """Return the decimal, at most four places."""
         if isinstance(data, bool) or not isinstance(data, str | int):
             self.fail("invalid")
-        try:
-            value = Decimal(data)
-        except InvalidOperation:
-            self.fail("invalid")
-        if not value.is_finite():
+        value = exact_decimal(data)
+        if value is None:
             self.fail("invalid")
         exponent = value.as_tuple().exponent
         if value.adjusted() > 18:

@@ -109,6 +109,8 @@ def test_the_document_has_every_name_of_the_contract(operator: Caller) -> None:
         ({"weight": 10**12}, "weight", "max_value"),
         ({"starting_cash": 0.1}, "starting_cash", "invalid"),
         ({"starting_cash": "much"}, "starting_cash", "invalid"),
+        ({"starting_cash": "٣"}, "starting_cash", "invalid"),
+        ({"limits": {"largest_order": "٣"}}, "limits.largest_order", "wrong_type"),
         ({"starting_cash": "1.00001"}, "starting_cash", "places"),
         ({"starting_cash": "1e30"}, "starting_cash", "size"),
         ({"starting_cash": "-5"}, "starting_cash", "out_of_range"),

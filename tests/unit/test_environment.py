@@ -50,6 +50,7 @@ def test_an_empty_value_counts_as_not_set() -> None:
         ("GINKGO_STORM_FRACTION", "1.5", "between 0.01 and 1"),
         ("GINKGO_FEED_RATE", "inf", "the default is 100"),
         ("GINKGO_FEED_RATE", "fast", "events per second"),
+        ("GINKGO_FEED_RATE", "٣", "events per second"),
         ("GINKGO_CHILD_MEMORY_MB", "much", "a size in MB"),
         ("GINKGO_STRATEGY_GUARD", "perhaps", "use 1 or 0"),
         ("GINKGO_SECRET_KEY", "short", "at least 32 random characters"),

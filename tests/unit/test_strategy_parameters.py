@@ -34,6 +34,7 @@ def test_defaults_are_right(name: str) -> None:
         ("sma_cross", {"quantity": "NaN"}, "quantity", "out_of_range"),
         ("sma_cross", {"quantity": "much"}, "quantity", "wrong_type"),
         ("sma_cross", {"quantity": []}, "quantity", "wrong_type"),
+        ("sma_cross", {"quantity": "٣"}, "quantity", "wrong_type"),
         ("mean_reversion", {"lookback": 1}, "lookback", "out_of_range"),
         ("mean_reversion", {"entry_z": 0}, "entry_z", "out_of_range"),
         ("mean_reversion", {"entry_z": float("nan")}, "entry_z", "out_of_range"),

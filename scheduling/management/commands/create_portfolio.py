@@ -9,13 +9,14 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 from rest_framework.exceptions import ValidationError
 
 from portfolios.models import CatchUp
+from portfolios.text import exact_decimal
 from scheduling import requests
 from scheduling.api.bodies import PortfolioBody, read_bodies
 from scheduling.api.portfolios import portfolio_document
@@ -165,10 +166,7 @@ def _parse(number: int, line: str) -> requests.NewPortfolio:
 
 def _money(text: str) -> Decimal:
     """Return an amount; argparse names the argument for a ValueError."""
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
-        raise ValueError(text) from None
-    if not value.is_finite():
+    value = exact_decimal(text)
+    if value is None:
         raise ValueError(text)
     return value
