@@ -139,7 +139,7 @@ SELECT n.id AS node, false AS beaten, false AS row_held, l.incarnation AS held_b
        n.host, n.pid,
        n.desired_version, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint AS now_us,
        false AS late, false AS pending, false AS busy,
-       (extract(epoch FROM l.taken_at) * 1e6)::bigint AS taken_us
+       (extract(epoch FROM l.taken_at) * 1e6)::bigint AS taken_us, n.registrations
 FROM scheduling_node n LEFT JOIN scheduling_lease l ON l.node_id = n.id
 WHERE n.id = ANY(%(nodes)s::bigint[])
 """

@@ -57,7 +57,9 @@ UPDATE scheduling_node SET capacity = %(capacity)s, labels = %(labels)s,
     version = %(version)s, python = %(python)s, registered_at = clock_timestamp(), status = 'alive',
     -- Alive since then: a daemon that only started again was not away.
     status_since = CASE WHEN status = 'alive' THEN status_since ELSE clock_timestamp() END,
-    leaving = false
+    leaving = false,
+    -- Tells the newer of two daemons without a clock. It stays when the lease is deleted.
+    registrations = registrations + 1
 WHERE id = %(node)s
 """
 

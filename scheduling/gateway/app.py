@@ -229,7 +229,9 @@ async def _register(who: Speaker, body: bytes) -> msgspec.Struct:
             raise incarnation_in_use(who.name) from None
         desired = await arun_bare(connection, desired_set(who.node))
         cursor = await connection.execute(
-            "SELECT (extract(epoch FROM clock_timestamp()) * 1e6)::bigint"
+            "SELECT (extract(epoch FROM clock_timestamp()) * 1e6)::bigint, registrations"
+            " FROM scheduling_node WHERE id = %s",
+            (who.node,),
         )
         row = await cursor.fetchone()
     if desired is None or row is None:
@@ -245,6 +247,8 @@ async def _register(who: Speaker, body: bytes) -> msgspec.Struct:
         stall_s=times.stall_s,
         now_us=row[0],
         desired=desired,
+        # One that registered meanwhile may be counted in: the holder is that one then.
+        registration=row[1],
     )
 
 
@@ -363,10 +367,13 @@ def _not_the_holder(who: Speaker, message: wire.Beat, row: Any) -> wire.BeatAnsw
     """Answer a daemon that does not hold the lease of its node.
 
     A holder that registered before this daemon did not take the node from it: the database went
-    back to a time before this daemon, by a restore or the promotion of a replica.
+    back to a time before this daemon, by a restore or the promotion of a replica. The holder is
+    newer by the count of registrations, which a clock that was set back does not change; or by the
+    clock, since a restored database counts again from where it was.
     """
     is_held = row.held_by is not None and row.held_by != UUID(message.incarnation)
-    if is_held and row.taken_us >= message.registered_us:
+    counts_more = message.registration and row.registrations >= message.registration
+    if is_held and (counts_more or row.taken_us >= message.registered_us):
         return wire.BeatAnswer(
             status="superseded",
             now_us=row.now_us,

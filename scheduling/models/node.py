@@ -43,6 +43,9 @@ class Node(models.Model):
         help_text="Minor version that computes there; empty: its daemon does not report it.",
     )
     registered_at = models.DateTimeField(null=True, blank=True)
+    registrations = models.BigIntegerField(
+        default=0, db_default=0, help_text="How often it registered. Only grows."
+    )
     # Written by the sweep, by beats and by goodbye.
     status = models.CharField(
         max_length=8, choices=NodeStatus.choices, default=NodeStatus.NEW, db_index=True

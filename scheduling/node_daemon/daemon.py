@@ -63,6 +63,7 @@ class ExecutionNode:
         self._strategies: dict[str, int] = {}
         self._ttl_s = 30.0
         self._registered_us = 0  #: by the database's clock
+        self._registration_number = 0  #: as the server counts those of this node
         self._heard_us = 0  #: when the last answered beat was sent
         self._unheard = False  #: a later one got no answer
         self._slots = 0
@@ -119,6 +120,7 @@ class ExecutionNode:
         self._feed_time.sample(registered.now_us, sent_us, boottime_us())
         self._ttl_s = registered.lease_ttl_s
         self._registered_us = registered.now_us
+        self._registration_number = registered.registration
         self._services.stale_order_age_s = registered.stale_order_age_s
         self.desired = None  # the server may have been restored to lower versions
         self.take_desired(registered.desired)
@@ -180,6 +182,7 @@ class ExecutionNode:
                 reports=reports,
                 unheard_s=unheard_s if unheard else 0.0,
                 registered_us=self._registered_us,
+                registration=self._registration_number,
                 acknowledged=acknowledged,
                 recalled=recalled,
             )

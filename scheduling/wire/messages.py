@@ -115,6 +115,8 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True):
     now_us: int
     """The database's clock: the node counts feed time from it on its boot-time clock."""
     desired: DesiredSet
+    registration: int = 0
+    """Number of registrations of this node so far. Only grows; 0: an older gateway."""
 
 
 # --- heartbeat -----------------------------------------------------------------------------------
@@ -216,6 +218,8 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     those who hear: one whose answers are lost stops feeding and must not keep its portfolios."""
     registered_us: int = 0
     """`now_us` of the answer to its registration; 0: an older daemon, which does not say."""
+    registration: int = 0
+    """`registration` of that answer; 0: not known."""
     acknowledged: list[Acknowledged] = []
     """Commits that the database forgot, as a checkpoint showed; and, with `recalled`, all."""
     recalled: bool = False

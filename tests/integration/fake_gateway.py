@@ -191,6 +191,7 @@ class FakeGateway:
             stall_s=30,
             now_us=time.time_ns() // 1000,
             desired=self.desired(node),
+            registration=len(self.registered),
         )
 
     def _heartbeat(self, node: str, body: bytes) -> Any:

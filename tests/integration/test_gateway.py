@@ -323,6 +323,39 @@ def test_a_daemon_that_registered_after_the_holder_is_not_superseded_but_forgott
     assert post("heartbeat/", forgotten)[1]["status"] == "superseded"
 
 
+def test_a_clock_set_back_between_two_registrations_does_not_make_the_older_one_the_newer(
+    node: Daemon,
+) -> None:
+    _, older = post("register/", registration(incarnation=str(node.incarnation)))
+    a_node("node-1")
+    Lease.objects.update(taken_at=ago(3600))
+    words = Beat(
+        incarnation=str(node.incarnation),
+        have_version=0,
+        registered_us=older["now_us"],
+        registration=older["registration"],
+    )
+    assert post("heartbeat/", words)[1]["status"] == "superseded"
+
+
+def test_a_count_from_before_a_restore_does_not_supersede_a_daemon_that_counted_on(
+    node: Daemon,
+) -> None:
+    """The backup knows an earlier daemon; who registers after the restore is newer by the clock."""
+    _, later = post("register/", registration())
+    words = Beat(
+        incarnation=str(uuid4()),
+        have_version=0,
+        registered_us=later["now_us"],
+        registration=later["registration"],
+    )
+    Node.objects.update(registrations=later["registration"] - 1)
+    Lease.objects.update(incarnation=node.incarnation, taken_at=ago(3600))
+    assert post("heartbeat/", words)[1]["status"] == "unknown"
+    Lease.objects.update(taken_at=ago(-1))
+    assert post("heartbeat/", words)[1]["status"] == "superseded"
+
+
 def test_after_a_goodbye_a_beat_is_unknown_and_a_registration_welcome(node: Daemon) -> None:
     post("goodbye/", Goodbye(incarnation=str(node.incarnation), reason="asked to stop"))
     assert Node.objects.get().status == "left"

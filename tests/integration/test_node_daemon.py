@@ -44,6 +44,16 @@ async def test_portfolios_of_one_node_share_their_commit_requests(
     assert requests < 0.5 * commits
 
 
+async def test_a_beat_says_which_registration_of_its_node_it_follows(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.status["node-1"] = "unknown"
+    await daemons.start()
+    await gateway.until(lambda: len(gateway.registered) > 1)
+    gateway.status["node-1"] = "ok"
+    await gateway.until(lambda: gateway.beats[-1][1].registration == len(gateway.registered))
+
+
 async def test_a_portfolio_without_events_commits_the_range_all_the_same(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:

@@ -245,7 +245,7 @@ def node_registered(db: Store, p: Any) -> None:
     db.set(
         node, capacity=p.capacity, labels=p.labels.obj, strategies=p.strategies.obj,
         feeds=p.feeds.obj, host=p.host, pid=p.pid, version=p.version, python=p.python,
-        registered_at=db.now,
+        registered_at=db.now, registrations=node.registrations + 1,
         status="alive", leaving=False, status_since=node.status_since
         if node.status == "alive" else db.now,
     )  # fmt: skip

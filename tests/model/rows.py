@@ -27,6 +27,7 @@ class Node:
     lost_times: list[float] = field(default_factory=list)
     desired_version: int = 0
     registered_at: float | None = None
+    registrations: int = 0
 
 
 @dataclass
