@@ -232,9 +232,11 @@ SAID_NOWHERE_ELSE = {
     "commits_vanished": "commits vanished",
     "behind": "portfolios lag",
     "orders_refused": "no order is placed",
+    "disk_full": "the disk is full or nearly so",
     "snapshot_held": "a snapshot is held",
     "partition_missing": "a partition is missing",
     "table_growth": "the disk fills",
+    "archived_unverified": "records were archived unverified",
 }
 
 

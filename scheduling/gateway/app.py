@@ -106,10 +106,11 @@ async def _keep_testing_writes() -> None:
     see whether it is still the same database.
     """
     while True:
+        STORAGE_STATE.look(_database_folder())  # before a write, which a full disk may refuse
         try:
             async with pool().connection() as connection:
                 await arun_bare(connection, write_test())
-                await arun_bare(connection, STORAGE_STATE.report(_database_folder()))
+                await arun_bare(connection, STORAGE_STATE.report())
                 HEALTH.write.succeed()
                 await _note_timeline(connection)
         except (psycopg.Error, PoolTimeout) as error:

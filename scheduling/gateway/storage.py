@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -17,9 +18,11 @@ from scheduling.enact.recipe import Recipe, call
 #: Nodes repeat a commit that was refused within a second or two. Without one for longer, nobody
 #: knows any more.
 FORGET_AFTER_S = 15.0
-#: Less room than this is an alert; at a gigabyte a day it is a quarter of an hour.
-LEAST_FREE = 0.02
-LEAST_FREE_BYTES = 64 << 20
+#: Less room than this is an alert, while it can still be written: this share of the disk, and a
+#: gigabyte, or a fifth of a disk that is small.
+LEAST_FREE = 0.05
+LEAST_FREE_BYTES = 1 << 30
+LEAST_FREE_OF_SMALL = 0.2
 #: What the row of an alert is good for; written every two seconds while it holds.
 GOOD_FOR_S = 20.0
 WAL_SEGMENT_BYTES = 16 << 20
@@ -54,6 +57,8 @@ class Storage:
         self._cause = ""
         self._told: str | None = None
         self._left: int | None = None
+        self.reason = ""  #: what the alert says, known here also where nothing can be written
+        self.since: datetime | None = None
 
     def note_refused(self, error: psycopg.Error) -> None:
         """Note that something could not be written for lack of space."""
@@ -74,11 +79,17 @@ class Storage:
             return ""
         return f"The disk of the database is full, commits are refused: {self._cause}."
 
-    def report(self, folder: Path | None) -> Recipe[None]:
-        """Write down whether the disk is full or nearly so, for the alert. `folder` lies on it."""
+    def look(self, folder: Path | None) -> None:
+        """See whether the disk is full or nearly so. `folder` lies on it."""
         self._left = bytes_left(folder) if folder is not None else None
         reason = "the disk of the database is full: commits are refused" if self.problem() else ""
-        reason = reason or (nearly_full(folder) if folder is not None else "")
+        self.reason = reason or (nearly_full(folder) if folder is not None else "")
+        if not self.reason or self.since is None:
+            self.since = datetime.now(UTC) if self.reason else None
+
+    def report(self) -> Recipe[None]:
+        """Write down what was seen, for the alert."""
+        reason = self.reason
         if self._told is None:
             yield from call(RESERVE)
         if reason or reason != self._told:
@@ -103,7 +114,8 @@ def nearly_full(folder: Path) -> str:
         return ""
     free = found.f_bavail * found.f_frsize
     share = found.f_bavail / max(found.f_blocks, 1)
-    if share >= LEAST_FREE and free >= LEAST_FREE_BYTES:
+    least = min(LEAST_FREE_BYTES, LEAST_FREE_OF_SMALL * found.f_blocks * found.f_frsize)
+    if share >= LEAST_FREE and free >= least:
         return ""
     return f"the disk of the database has {free / 1e6:,.0f} MB left, {100 * share:.1f} %"
 

@@ -25,6 +25,7 @@ from scheduling.decide.liveness import LeasePolicy, LeaseView, status_of
 from scheduling.enact.recipe import django_cursor
 from scheduling.enact.timing import Timing, timing
 from scheduling.errors import SnapshotUnavailable
+from scheduling.gateway.storage import STORAGE_STATE
 
 SPARK_POINTS = 40
 SPARK_EVERY_S = 10.0
@@ -367,7 +368,7 @@ def _read(cursor: psycopg.Cursor[Any], times: Timing) -> Board:
             nodes=clock.nodes,
             of_nodes=clock.of_nodes,
         ),
-        alerts=[AlertLine(*row) for row in cursor.execute(ALERTS).fetchall()],
+        alerts=_alerts(cursor),
         total_equity=sum((p.account["equity"] or p.starting_cash for p in portfolios), Decimal(0)),
         total_starting=sum((p.starting_cash for p in portfolios), Decimal(0)),
         by_name={line.name: line for line in portfolios},
@@ -402,6 +403,15 @@ def handoff_line(row: Any) -> HandoffLine:
         finished_at=row.finished_at,
         deadline_at=row.deadline_at,
     )
+
+
+def _alerts(cursor: psycopg.Cursor[Any]) -> list[AlertLine]:
+    """Return the open alerts: that of a full disk too where no row of it could be written."""
+    alerts = [AlertLine(*row) for row in cursor.execute(ALERTS).fetchall()]
+    since = STORAGE_STATE.since
+    if since is not None and not any(alert.kind == "disk_full" for alert in alerts):
+        alerts.append(AlertLine(0, "disk_full", None, None, STORAGE_STATE.reason, 1, since))
+    return alerts
 
 
 def _reported(node_rows: list[Any]) -> dict[tuple[int, int], dict[str, Any]]:

@@ -1,0 +1,78 @@
+"""A database whose disk is really full: a small file system of its own, filled at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from chaos.fleet import QUICK, Fleet
+from chaos.house import a_home, eventually
+
+pytestmark = pytest.mark.slow
+
+SIZE_MB = 300
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """Return a home on a file system of SIZE_MB."""
+    with ExitStack() as open_:
+        home = open_.enter_context(a_home())
+        options = ["-o", f"size={SIZE_MB}m,mode=755"]
+        subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", str(home)], check=True)
+        open_.callback(subprocess.run, ["umount", "-l", str(home)], check=True)
+        yield home
+
+
+def fill(home: Path) -> Path:
+    """Take all room that is left, and return the file that holds it."""
+    ballast = home / "ballast"
+    with ballast.open("wb") as file:
+        while (left := os.statvfs(home).f_bavail * os.statvfs(home).f_frsize) > 0:
+            try:
+                os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, left)
+            except OSError:
+                continue  # somebody was faster
+    return ballast
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a file system")
+def test_a_full_disk_is_an_alert_and_red_and_loses_nothing(small_disk: Path) -> None:
+    fleet = Fleet(small_disk, **QUICK)
+    try:
+        fleet.start()
+        assert fleet.call("GET", "/api/readyz").status == 200
+        ballast = fill(small_disk)
+        eventually(lambda: fleet.call("GET", "/api/readyz").status == 503, what="red")
+        assert "disk of the database is full" in fleet.call("GET", "/api/readyz").text
+        eventually(lambda: told(fleet), what="the alert in the metrics")
+        seqs = positions(fleet)
+        ballast.unlink()
+        eventually(lambda: fleet.call("GET", "/api/readyz").status == 200, what="green")
+        eventually(lambda: not told(fleet), what="the end of the alert")
+        eventually(lambda: is_beyond(positions(fleet), seqs), what="commits of every portfolio")
+        verdicts = fleet.manage("verify_portfolio", "--all")["results"]
+        assert {verdict["state"] for verdict in verdicts} == {"identical"}, verdicts
+    finally:
+        fleet.end()
+
+
+def told(fleet: Fleet) -> bool:
+    """Return whether the alert is open, for whoever reads the metrics."""
+    return 'ginkgo_alerts_open{kind="disk_full"} 1.0' in fleet.call("GET", "/api/metrics").text
+
+
+def positions(fleet: Fleet) -> dict[int, int]:
+    """Return the newest commit of each portfolio."""
+    return dict(fleet.query("SELECT portfolio_id, last_seq FROM scheduling_run"))  # type: ignore[arg-type]
+
+
+def is_beyond(now: dict[int, int], before: dict[int, int]) -> bool:
+    """Return whether every portfolio has committed since, and none lost what it had."""
+    assert all(now[one] >= before[one] for one in before)
+    return all(now[one] > before[one] for one in before)
