@@ -47,6 +47,10 @@ class Maintained:
         return "; ".join([said, *(f"{kept.partition} stays: {kept.why}" for kept in self.kept)])
 
 
+#: A portfolio that is not verified holds back the partitions of all for no longer than this many
+#: times what they are kept. The archive has its rows too, and `archived_unverified` says so.
+HELD_LONGER = 1.125
+
 #: When the fastest feed released a seq: before all rows of partitions that end there or lower.
 RELEASED = """
 SELECT min(extract(epoch FROM clock_timestamp() - s.from_time)
@@ -85,7 +89,8 @@ def something_is_old() -> bool:
 
 
 def maintain(folder: Path, verified_to: int | None) -> Maintained:
-    """Do one pass. Rows beyond `verified_to` are needed by a verification; None: none are.
+    """Do one pass. Rows beyond `verified_to` are needed by a verification; None: none are. They
+    are held back until HELD_LONGER.
 
     A lock that was not to be had is no failure: the next pass does what this one left.
     """
@@ -113,8 +118,8 @@ def _attach_ahead(kind: RecordKind, at: Head, done: Maintained) -> None:
         _given_way(error, done, f"{kind.table}, without a partition ahead,")
 
 
-def _is_over(kind: RecordKind, partition: Partition, at: Head) -> bool:
-    """Return whether the feed left the partition behind as long ago as its rows are kept.
+def _is_over(kind: RecordKind, partition: Partition, at: Head, times: float = 1.0) -> bool:
+    """Return whether the feed left the partition behind `times` as long ago as its rows are kept.
 
     By the feed's clock alone, so that no row is read before its time.
     """
@@ -123,7 +128,7 @@ def _is_over(kind: RecordKind, partition: Partition, at: Head) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(RELEASED, {"seq": partition.high})
         (age_s,) = cursor.fetchone()
-    return age_s is None or age_s >= kind.keep_s
+    return age_s is None or age_s >= times * kind.keep_s
 
 
 def _still_needed(
@@ -137,7 +142,8 @@ def _still_needed(
         rows, young = cursor.fetchone()
         if young:
             return ""
-        if rows and kind.verified and verified_to is not None and partition.high - 1 > verified_to:
+        unverified = verified_to is not None and partition.high - 1 > verified_to
+        if rows and kind.verified and unverified and not _is_over(kind, partition, at, HELD_LONGER):
             return f"its portfolios are verified up to seq {verified_to} only"
         if rows and kind.table == "portfolios_order":
             cursor.execute(OPEN_ORDERS.format(table=partition.name))

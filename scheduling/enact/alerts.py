@@ -33,6 +33,7 @@ KINDS = (
     "snapshot_held",
     "partition_missing",
     "table_growth",
+    "archived_unverified",
 )
 
 #: A failover pass that has not ended for so long beside a live watcher is an alert.
@@ -168,7 +169,10 @@ WITH clock AS MATERIALIZED (
     WHERE v.state = 'different' AND p.archived_at IS NULL
       AND NOT EXISTS (SELECT FROM scheduling_verification w WHERE w.portfolio_id = v.portfolio_id
                       AND w.id > v.id AND (w.state = 'different' OR w.state = 'identical'
-                                           AND w.to_seq >= coalesce(v.to_seq, 0)))
+                      AND w.to_seq >= coalesce(v.to_seq, 0)
+                      -- What differs may be among the rows that were archived since.
+                      AND coalesce((w.verdict->>'rows_dropped')::bigint, 0)
+                          <= coalesce((v.verdict->>'rows_dropped')::bigint, 0)))
   UNION ALL
     SELECT 'no_open_node', 'fleet', NULL, NULL,
            'no node takes a portfolio: of ' || alive || ' alive, ' || draining || ' drain and '

@@ -37,7 +37,7 @@ SELECT clock_timestamp(), pg_database_size(current_database()),
        (SELECT jsonb_object_agg(name, bytes) FROM sizes)
 """
 
-#: Three causes, in the columns of `wanted` in alerts.py.
+#: Four causes, in the columns of `wanted` in alerts.py.
 CAUSES = """
     SELECT 'snapshot_held', 'database', NULL::bigint, NULL::bigint,
            'pid ' || s.pid || ' (' || coalesce(nullif(s.application_name, ''), 'no name')
@@ -61,6 +61,23 @@ CAUSES = """
           WHERE EXISTS (SELECT FROM ONLY portfolios_fill_default)
           UNION ALL SELECT 'portfolios_equitypoint_default'
           WHERE EXISTS (SELECT FROM ONLY portfolios_equitypoint_default) LIMIT 1) d
+  UNION ALL
+    -- Dropped partitions leave the lowest one with a lower bound; the first of all has none.
+    SELECT 'archived_unverified', 'portfolio:' || p.id, p.id, NULL,
+           'its orders and fills before seq ' || k.seq || ' were archived, and it is verified up to'
+               || ' seq ' || a.seq || ' only: look at its verification; the archive has every row',
+           true
+    FROM (SELECT min(CASE WHEN position('(MINVALUE)' IN b.bound) > 0 THEN 0
+                     ELSE substring(b.bound FROM 'FROM [^0-9]*([0-9]+)')::bigint END) AS seq
+          FROM pg_inherits i
+          CROSS JOIN LATERAL (SELECT pg_get_expr(c.relpartbound, c.oid) AS bound
+                              FROM pg_class c WHERE c.oid = i.inhrelid) b
+          WHERE i.inhparent = 'portfolios_order'::regclass AND NOT i.inhdetachpending) k
+    JOIN portfolios_portfolio p ON p.first_seq < k.seq AND p.archived_at IS NULL
+    JOIN scheduling_run r ON r.portfolio_id = p.id
+    CROSS JOIN LATERAL (SELECT coalesce(max(x.seq), p.first_seq - 1) AS seq
+                        FROM scheduling_verificationanchor x WHERE x.portfolio_id = p.id) a
+    WHERE a.seq < least(k.seq - 1, r.last_seq)
   UNION ALL
     SELECT 'table_growth', 'database', NULL, NULL,
            'the database grows by ' || pg_size_pretty(g.a_day::bigint) || ' a day, most of it '

@@ -83,6 +83,7 @@ class Verdict:
             "fills": counts.fills,
             "equity": counts.equity,
             "equity_dropped": counts.equity_dropped,
+            "rows_dropped": counts.rows_dropped,
             "handoffs": self.handoffs,
             "epochs": self.epochs,
             "state_digest": compared.state_digest,

@@ -21,7 +21,10 @@ from portfolios.retention import archive as archiving
 from portfolios.retention.archive import read_back
 from portfolios.retention.kinds import RecordKind, record_kinds
 from portfolios.retention.partitions import head, partitions
-from scheduling.models import Alert, Event
+from scheduling.enact.alerts import compare
+from scheduling.enact.recipe import run
+from scheduling.enact.timing import timing
+from scheduling.models import Alert, Event, Run, Verification, VerificationAnchor
 from scheduling.retention import drop_rows
 from tests.fleet_cast import a_node, a_trader
 
@@ -212,10 +215,52 @@ def test_orders_and_fills_that_a_verification_needs_stay(
     portfolio: Portfolio, tmp_path: Path
 ) -> None:
     some_records(portfolio, 3)
+    the_first_partition_ended(1.06)
     done = maintain(tmp_path, 6)
     assert Order.objects.count() == Fill.objects.count() == 3
     assert "its portfolios are verified up to seq 6 only" in done.sentence()
     assert not EquityPoint.objects.exists()  # whose age a verification allows for
+
+
+def the_first_partition_ended(days_ago: float) -> None:
+    """Let the feed have left the first partition of the orders that long ago."""
+    first_s = partitions(kind("order"))[0].high / RATE
+    since = datetime.now(UTC) - timedelta(days=days_ago, seconds=first_s)
+    FeedSegment.objects.all().update(from_time=since)
+
+
+def is_told(kind: str) -> bool:
+    run(compare(timing()))
+    return Alert.objects.filter(kind=kind, closed_at=None).exists()
+
+
+def test_an_unverified_portfolio_holds_back_the_others_for_an_eighth_longer_and_is_told(
+    portfolio: Portfolio, tmp_path: Path
+) -> None:
+    some_records(portfolio, 3)
+    Run.objects.update(last_seq=head().seq)
+    the_first_partition_ended(1.2)
+    assert not is_told("archived_unverified")
+    done = maintain(tmp_path, 6)
+    assert {"portfolios_order_first", "portfolios_fill_first"} <= {*done.dropped}
+    assert [one.rows for one in done.archived] == [3, 3, 3]
+    assert is_told("archived_unverified")
+    assert "it is verified up to seq " in Alert.objects.get(kind="archived_unverified").reason
+    VerificationAnchor.objects.create(
+        portfolio=portfolio, seq=head().seq, epoch=1, state=b"", at=datetime.now(UTC), counts={},
+        open_orders=[], inputs="", sums={},
+    )  # fmt: skip
+    assert not is_told("archived_unverified")
+
+
+def test_a_difference_stays_told_when_its_rows_are_archived(portfolio: Portfolio) -> None:
+    asked = {"portfolio": portfolio, "requested_at": OLD, "finished_at": OLD, "to_seq": 9}
+    Verification.objects.create(state="different", verdict={"rows_dropped": 2}, **asked)
+    assert is_told("verification_differs")
+    Verification.objects.create(state="identical", verdict={"rows_dropped": 3}, **asked)
+    assert is_told("verification_differs")
+    Verification.objects.create(state="identical", verdict={"rows_dropped": 2}, **asked)
+    assert not is_told("verification_differs")
 
 
 # --- on a system that trades --------------------------------------------------------------------
