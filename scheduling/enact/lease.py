@@ -283,7 +283,7 @@ def goodbye(node: int, node_name: str, incarnation: UUID, reason: str) -> Recipe
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return `values` without what JSON cannot hold: one node's nonsense must not cost others."""
     return {
-        name.replace("\0", ""): value
+        name: value
         for name, value in values.items()
         if not isinstance(value, float) or math.isfinite(value)
     }

@@ -23,7 +23,7 @@ NO_MESSAGE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 MOST_ENTRIES = 1_000  #: of labels, strategies or feeds of a registration
 LONGEST_TEXT = 255
-MOST_METRICS = 100
+MOST_METRICS, LONGEST_METRIC = 100, 64  #: of a beat; characters of a name
 
 
 def decode(body: bytes, kind: type[M]) -> M:
@@ -128,6 +128,14 @@ def read_beat(body: bytes) -> wire.Beat:
     ):
         if found > most:
             raise _too_many(what, found, most)
+    for name in message.metrics:
+        if not name or len(name) > LONGEST_METRIC or unprintable_in(name):
+            raise Declined(
+                400,
+                "invalid",
+                f"The name of a metric is {name[:40]!r}, {len(name):,} characters long; it must "
+                f"have 1 to {LONGEST_METRIC} and no control or bidirectional character.",
+            )
     return message
 
 

@@ -413,6 +413,27 @@ def test_a_fault_of_ours_in_a_report_costs_the_node_neither_its_beat_nor_its_oth
     assert hand.run().attempts == 1
 
 
+@pytest.mark.parametrize(
+    "metrics",
+    [{"x" * 65: 1.0}, {"x" * 900_000: 1.0}, {"a\0": 1.0}, {"a\n": 1.0}, {"\u202e": 1.0}, {"": 1.0}],
+    ids=["long", "as long as a body", "nul", "control", "bidirectional", "empty"],
+)
+def test_a_metric_whose_name_is_none_is_declined_and_nothing_is_kept(
+    node: Daemon, metrics: dict[str, float]
+) -> None:
+    status, problem = post("heartbeat/", beat(node, metrics=metrics))
+    assert (status, problem["code"]) == (400, "invalid")
+    assert problem["message"].startswith("The name of a metric is ")
+    assert len(problem["message"]) < 300
+    assert not NodeReport.objects.exists()
+    assert post("heartbeat/", beat(node, metrics={"x" * 64: 1.0}))[0] == 200
+
+
+def test_more_metrics_than_a_beat_may_hold_are_declined(node: Daemon) -> None:
+    status, problem = post("heartbeat/", beat(node, metrics={f"m{n}": 1.0 for n in range(101)}))
+    assert (status, problem["code"]) == (413, "payload_too_large")
+
+
 def test_one_nodes_nonsense_costs_no_other_its_beat(node: Daemon) -> None:
     other = a_node("node-2")
     a_token(other)
@@ -420,7 +441,7 @@ def test_one_nodes_nonsense_costs_no_other_its_beat(node: Daemon) -> None:
     owned = Actual(
         portfolio=1, epoch=1, revision=1, phase="running", seq=0, lag=0, cpu_pct=number
     )  # fmt: skip
-    odd = beat(node, metrics={"a\0": 1.0, "b": number}, portfolios=[owned])
+    odd = beat(node, metrics={"a": 1.0, "b": number}, portfolios=[owned])
 
     async def both() -> Any:
         return await asyncio.gather(
