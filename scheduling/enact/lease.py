@@ -290,13 +290,23 @@ def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 #: The web process says that it could have heard a beat, whether or not one came; and that its
-#: commits stand, which a process whose commits get through does not take back: another's may not.
+#: commits stand, which counts while none has got through any process for the length of a gap: a
+#: single one that cannot commit must not keep the deadlines of all others from being judged.
 PULSE = """
+WITH word AS (
+    SELECT CASE WHEN NOT EXISTS (
+        SELECT FROM scheduling_gatewaypulse p
+        WHERE p.commits_passed_at BETWEEN clock_timestamp() - make_interval(secs => %(gap_s)s)
+                                      AND clock_timestamp()
+    ) THEN %(standing_s)s::float8 END AS standing_s
+)
 INSERT INTO scheduling_gatewaypulse AS g (id, serving_since, last_beat_at, commits_stand_since,
-                                          commits_stood_at)
-VALUES (1, clock_timestamp(), clock_timestamp(),
-        clock_timestamp() - make_interval(secs => %(standing_s)s),
-        CASE WHEN %(standing_s)s::float8 IS NOT NULL THEN clock_timestamp() END)
+                                          commits_stood_at, commits_passed_at)
+SELECT 1, clock_timestamp(), clock_timestamp(),
+       clock_timestamp() - make_interval(secs => standing_s),
+       CASE WHEN standing_s IS NOT NULL THEN clock_timestamp() END,
+       clock_timestamp() - make_interval(secs => %(passed_s)s)
+FROM word
 ON CONFLICT (id) DO UPDATE SET last_beat_at = excluded.last_beat_at,
     -- A clock that was set is a gap too, whichever way.
     serving_since = CASE
@@ -309,17 +319,30 @@ ON CONFLICT (id) DO UPDATE SET last_beat_at = excluded.last_beat_at,
         WHEN excluded.commits_stood_at - g.commits_stood_at
             BETWEEN interval '-1 s' AND make_interval(secs => %(gap_s)s)
         THEN least(g.commits_stand_since, excluded.commits_stand_since)
-        ELSE excluded.commits_stand_since END
+        ELSE excluded.commits_stand_since END,
+    -- Concurrent writer: another process, whose commits got through later than ours.
+    commits_passed_at = CASE
+        WHEN g.commits_passed_at > excluded.last_beat_at THEN excluded.commits_passed_at
+        ELSE greatest(g.commits_passed_at, excluded.commits_passed_at) END
 """
 
 
-def pulse(timing: Timing, *, deaf: bool = False, standing_s: float | None = None) -> Recipe[None]:
+def pulse(
+    timing: Timing,
+    *,
+    deaf: bool = False,
+    standing_s: float | None = None,
+    passed_s: float | None = None,
+) -> Recipe[None]:
     """Note that nodes can reach us now. A gap in the pulse starts `serving_since` anew, and so
     does a clock that was set back: what was written before it says nothing of how long ago it was.
     `deaf`: we were reached since the last pulse and could not attend to it, which is a gap as well.
     `standing_s`: for how long commits have waited here and none got through; None: they do.
+    `passed_s`: how long ago one got through here; None: none ever did.
     """
-    yield from call(PULSE, gap_s=timing.pulse_gap_s, deaf=deaf, standing_s=standing_s)
+    yield from call(
+        PULSE, gap_s=timing.pulse_gap_s, deaf=deaf, standing_s=standing_s, passed_s=passed_s
+    )
 
 
 #: No lease is longer than its TTL, and none was renewed in the future: the clock was set back. What

@@ -90,8 +90,13 @@ async def _keep_pulse() -> None:
         try:
             async with lease_pool().connection() as connection:
                 deaf = _beats.hearing.deaf() or deaf
-                standing_s = COMMIT_PATH.standing_s()
-                await arun_bare(connection, pulse(times, deaf=bool(deaf), standing_s=standing_s))
+                words = pulse(
+                    times,
+                    deaf=bool(deaf),
+                    standing_s=COMMIT_PATH.standing_s(),
+                    passed_s=COMMIT_PATH.passed_s(),
+                )
+                await arun_bare(connection, words)
             HEALTH.pulse.succeed()
             if deaf:
                 logger.warning("no node is judged by its silence for one lease: %s", deaf)

@@ -5,7 +5,8 @@ commit waits: for a table that is locked (CREATE INDEX), a full disk, a standby 
 late then is late by no fault of a node or a portfolio (`DELAYED` in `enact/handoff/deadlines.py`).
 
 One commit that gets through says that the path is open, whatever waits beside it: a single node
-must not be able to keep the deadlines of all others from being judged.
+must not be able to keep the deadlines of all others from being judged. Nor must a single process:
+its word does not count while commits get through another one (`PULSE` in `enact/lease.py`).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class CommitPath:
         self._under_way = 0
         self._since: float | None = None  #: begin of the first attempt after the last passage
         self._ended_at = 0.0  #: of the last attempt
+        self._passed_at: float | None = None
 
     @asynccontextmanager
     async def attempt(self) -> AsyncIterator[None]:
@@ -48,7 +50,12 @@ class CommitPath:
             self._under_way -= 1
             self._ended_at = self._clock()
             if passed:
+                self._passed_at = self._ended_at
                 self._since = self._ended_at if self._under_way else None
+
+    def passed_s(self) -> float | None:
+        """Return how long ago a commit got through here; None where none ever did."""
+        return None if self._passed_at is None else self._clock() - self._passed_at
 
     def standing_s(self) -> float | None:
         """Return for how long commits have waited without a passage; None where they pass."""

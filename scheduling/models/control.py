@@ -32,6 +32,9 @@ class GatewayPulse(models.Model):
         null=True, help_text="Since when a gateway lets no commit through, or did last."
     )
     commits_stood_at = models.DateTimeField(null=True, help_text="When a gateway said so last.")
+    commits_passed_at = models.DateTimeField(
+        null=True, help_text="When a commit got through any gateway last."
+    )
 
     def __str__(self) -> str:
         return f"serving since {self.serving_since:%H:%M:%S}"

@@ -133,9 +133,16 @@ class Conformance(RuleBasedStateMachine):
         gateway=MOSTLY,
         deaf=SELDOM,
         standing_s=(None,) * 14 + (1.0, 2.5),
+        passed_s=(None,) * 6 + (0.0, 2.0, 5.0),
     )
     def time_goes_on(
-        self, seconds: float, silent: int, gateway: bool, deaf: bool, standing_s: float | None
+        self,
+        seconds: float,
+        silent: int,
+        gateway: bool,
+        deaf: bool,
+        standing_s: float | None,
+        passed_s: float | None,
     ) -> None:
         """Let nodes beat all the while, but one, or (9) none."""
         while seconds > 0:
@@ -145,7 +152,8 @@ class Conformance(RuleBasedStateMachine):
                 self.db.now += step
                 postgres.set_clock(self.db.now)
                 if gateway:
-                    self.both(lambda: lease.pulse(TIMES, deaf=deaf, standing_s=standing_s))
+                    said = {"standing_s": standing_s, "passed_s": passed_s}
+                    self.both(lambda: lease.pulse(TIMES, deaf=deaf, **said))  # noqa: B023
             for node in self.db.nodes:
                 if silent not in (node, 9):
                     self.node_beats(node, newest=True, leaving=False)

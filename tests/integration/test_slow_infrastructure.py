@@ -139,6 +139,38 @@ def test_the_pulse_keeps_since_when_commits_stand_and_others_do_not_take_it_back
     assert third.commits_stand_since is not None and third.commits_stand_since > ago(2)
 
 
+def test_one_process_whose_commits_stand_holds_no_deadline_while_those_of_another_pass(
+    nodes: list[Daemon],
+) -> None:
+    serving_since(3600)
+    a_portfolio("p")
+    requests.migrate("p", "node-1", actor="ann")
+    Handoff.objects.filter(state="preparing").update(deadline_at=ago(1))
+    run(pulse(timing(), passed_s=0.5))  # of the other process
+    run(pulse(timing(), standing_s=60.0))
+    assert GatewayPulse.objects.get().commits_stood_at is None
+    assert len(run(overdue(timing()))) == 1
+    # The other one stands as well: none has got through for the length of a gap.
+    GatewayPulse.objects.update(commits_passed_at=ago(timing().pulse_gap_s + 0.1))
+    run(pulse(timing(), standing_s=60.0))
+    assert run(overdue(timing())) == []
+
+
+def test_a_passage_is_kept_as_the_latest_and_one_in_the_future_counts_for_nothing(
+    nodes: list[Daemon],
+) -> None:
+    run(pulse(timing(), passed_s=1.0))
+    latest = GatewayPulse.objects.get().commits_passed_at
+    run(pulse(timing(), passed_s=60.0))
+    run(pulse(timing()))
+    assert GatewayPulse.objects.get().commits_passed_at == latest
+    GatewayPulse.objects.update(commits_passed_at=ago(-600))  # the clock was set back since
+    run(pulse(timing(), standing_s=5.0, passed_s=5.0))
+    row = GatewayPulse.objects.get()
+    assert row.commits_stood_at is not None
+    assert row.commits_passed_at is not None and row.commits_passed_at < ago(4)
+
+
 def test_commits_that_stand_are_one_alert_and_no_portfolio_is_called_stalled(
     nodes: list[Daemon],
 ) -> None:

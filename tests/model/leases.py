@@ -58,10 +58,16 @@ def beat(db: Store, p: Any) -> list[Row]:
 
 @answers(lease.PULSE)
 def pulse(db: Store, p: Any) -> None:
+    before = db.pulse[1].commits_passed_at if 1 in db.pulse else None
     _beat_of_ours(db, p.gap_s, least_s=None, deaf=p.deaf)
-    if p.standing_s is None:
+    held = db.pulse[1]
+    known = before if before is not None and before <= db.now else None
+    if p.passed_s is not None:
+        passed_at = db.now - p.passed_s
+        db.set(held, commits_passed_at=passed_at if known is None else max(known, passed_at))
+    if p.standing_s is None or (known is not None and known >= db.now - p.gap_s):
         return
-    held, since = db.pulse[1], db.now - p.standing_s
+    since = db.now - p.standing_s
     if held.commits_stood_at is not None and -1 <= db.now - held.commits_stood_at <= p.gap_s:
         assert held.commits_stand_since is not None
         since = min(since, held.commits_stand_since)

@@ -203,6 +203,7 @@ class Pulse:
     last_beat_at: float
     commits_stand_since: float | None = None
     commits_stood_at: float | None = None
+    commits_passed_at: float | None = None
 
 
 @dataclass

@@ -81,6 +81,20 @@ def test_one_that_gets_through_opens_the_path_whatever_waits_beside_it() -> None
     tell(told())
 
 
+def test_how_long_ago_one_got_through_is_known_while_others_stand() -> None:
+    async def told() -> None:
+        story = Story()
+        assert story.path.passed_s() is None
+        first, second = await story.begin(), await story.begin()
+        story.now += 1
+        await story.end(first, None)
+        story.now += 2
+        await story.end(second, LOCKED())
+        assert story.path.passed_s() == 2
+
+    tell(told())
+
+
 @pytest.mark.parametrize("error", [psycopg.DataError("overflow"), psycopg.IntegrityError("twice")])
 def test_what_the_database_refuses_got_through(error: Exception) -> None:
     async def told() -> None:
