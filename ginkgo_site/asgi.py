@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -88,6 +89,10 @@ async def _lifespan(receive: Receive, send: Send) -> None:
         if message["type"] == "lifespan.startup":
             try:
                 await open_gateway()
+                # What was imported stays. Left to the collector, each look through all of it would
+                # keep every node waiting for tens of milliseconds, again and again.
+                gc.collect()
+                gc.freeze()
             except Exception as error:
                 logger.exception("the gateway could not be opened")
                 await send({"type": "lifespan.startup.failed", "message": str(error)})

@@ -1,0 +1,36 @@
+"""What the web process does when it starts."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import Any
+
+import pytest
+
+from ginkgo_site import asgi
+
+
+def test_the_collector_never_looks_again_at_what_was_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def nothing() -> None: ...
+
+    monkeypatch.setattr(asgi, "open_gateway", nothing)
+    monkeypatch.setattr(asgi, "close_gateway", nothing)
+    coming = iter(("startup", "shutdown"))
+    sent: list[str] = []
+
+    async def receive() -> Any:
+        return {"type": f"lifespan.{next(coming)}"}
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    gc.unfreeze()
+    try:
+        asyncio.run(asgi.application({"type": "lifespan"}, receive, send))
+        assert gc.get_freeze_count() > len(gc.get_objects())
+    finally:
+        gc.unfreeze()
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
