@@ -18,7 +18,7 @@ from scheduling.enact.audit import audit
 from scheduling.enact.hints import touch, wake
 from scheduling.enact.recipe import Recipe, Row, call, one
 from scheduling.enact.timing import Timing
-from scheduling.wire.messages import Beat
+from scheduling.wire.messages import Beat, uuid_from
 
 BEAT = """
 WITH input AS MATERIALIZED (
@@ -162,7 +162,7 @@ def beat(nodes: Sequence[int], beats: Sequence[Beat], timing: Timing) -> Recipe[
     rows = yield from call(
         BEAT,
         nodes=list(nodes),
-        incarnations=[UUID(b.incarnation) for b in beats],
+        incarnations=[uuid_from(b.incarnation) for b in beats],
         leaving=[b.leaving for b in beats],
         unheard=[
             min(b.unheard_s, LONGEST_UNHEARD_S) if math.isfinite(b.unheard_s) else 0.0

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from scheduling.decide.liveness import LeasePolicy
+
+if TYPE_CHECKING:
+    from ginkgo_site.env import Environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +49,21 @@ class Timing:
         )
 
 
+_made: tuple[object, Timing] | None = None
+
+
 def timing() -> Timing:
-    """Return the timing of this installation."""
+    """Return the timing of this installation. Every beat asks, so it is made once."""
+    global _made
     from django.conf import settings
 
     env = settings.GINKGO
+    if _made is None or _made[0] is not env:
+        _made = env, _timing_of(env)
+    return _made[1]
+
+
+def _timing_of(env: Environment) -> Timing:
     return Timing(
         heartbeat_interval_s=env.heartbeat_interval_s,
         lease_ttl_s=env.lease_ttl_s,

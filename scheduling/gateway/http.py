@@ -63,9 +63,9 @@ async def read_body(receive: Receive, limit: int) -> bytes:
             raise Declined(
                 413, "payload_too_large", f"The body is over {limit:,} bytes; send less at a time."
             )
-        parts.append(part)
         if not message.get("more_body"):
-            return b"".join(parts)
+            return b"".join([*parts, part]) if parts else part
+        parts.append(part)
 
 
 async def answer(send: Send, body: msgspec.Struct, status: int = 200) -> None:

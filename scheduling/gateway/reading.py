@@ -38,7 +38,7 @@ def decode(body: bytes, kind: type[M]) -> M:
 def uuid_of(text: str) -> UUID:
     """Return `text` as a UUID, or decline it."""
     try:
-        return UUID(text)
+        return wire.uuid_from(text)
     except ValueError:
         raise Declined(400, "invalid", f"{text[:40]!r} is no UUID.") from None
 
@@ -121,13 +121,12 @@ def _read_lone_commit(body: bytes) -> tuple[UUID, list[wire.Commit]]:
 def read_beat(body: bytes) -> wire.Beat:
     """Return the Beat in `body`, or decline it."""
     message = decode(body, wire.Beat)
-    for what, found, most in (
-        ("reports", len(message.reports), wire.MOST_REPORTS),
-        ("portfolios", len(message.portfolios), wire.MOST_PORTFOLIOS),
-        ("metrics", len(message.metrics), MOST_METRICS),
-    ):
-        if found > most:
-            raise _too_many(what, found, most)
+    if len(message.reports) > wire.MOST_REPORTS:
+        raise _too_many("reports", len(message.reports), wire.MOST_REPORTS)
+    if len(message.portfolios) > wire.MOST_PORTFOLIOS:
+        raise _too_many("portfolios", len(message.portfolios), wire.MOST_PORTFOLIOS)
+    if len(message.metrics) > MOST_METRICS:
+        raise _too_many("metrics", len(message.metrics), MOST_METRICS)
     for name in message.metrics:
         if not name or len(name) > LONGEST_METRIC or unprintable_in(name):
             raise Declined(

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from scheduling.gateway.http import Declined
@@ -81,21 +79,46 @@ class Line:
 
 _lines: dict[tuple[int, str], Line] = {}
 
+_SENT_AWAY = {
+    kind: f"More than {limit.served} of these requests of the node are under way; repeat."
+    for kind, limit in LIMITS.items()
+}
 
-@asynccontextmanager
-async def turn(node: int, kind: str) -> AsyncIterator[None]:
-    """Wait for a turn of `node` for a request of this kind, and hold it. Raise Declined 429."""
-    line = _lines.get((node, kind))
-    if line is None:
-        limit = LIMITS[kind]
-        sent_away = f"More than {limit.served} of these requests of the node are under way; repeat."
-        line = _lines[node, kind] = Line(limit, sent_away)
-    try:
-        await line.enter()
+
+class Turn:
+    """Waits for a turn and holds it. A class, since every beat passes here: a generator that is
+    made a context manager costs several times as much.
+    """
+
+    __slots__ = ("_key", "_line")
+
+    def __init__(self, node: int, kind: str) -> None:
+        """Wait for nothing yet."""
+        self._key = node, kind
+
+    async def __aenter__(self) -> None:
+        """Wait for the turn. Raise Declined 429."""
+        line = _lines.get(self._key)
+        if line is None:
+            kind = self._key[1]
+            line = _lines[self._key] = Line(LIMITS[kind], _SENT_AWAY[kind])
+        self._line = line
         try:
-            yield
-        finally:
-            line.leave()
-    finally:
-        if line.served == 0:
-            _lines.pop((node, kind), None)
+            await line.enter()
+        except BaseException:
+            self._forget()
+            raise
+
+    async def __aexit__(self, *error: object) -> None:
+        """Give the turn to the next one."""
+        self._line.leave()
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._line.served == 0:
+            _lines.pop(self._key, None)
+
+
+def turn(node: int, kind: str) -> Turn:
+    """Wait for a turn of `node` for a request of this kind, and hold it. Raise Declined 429."""
+    return Turn(node, kind)

@@ -10,7 +10,9 @@ text. Ids of portfolios and handoffs are the database's.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import msgspec
 
@@ -365,6 +367,16 @@ class Hello(msgspec.Struct, frozen=True, tag="hello", kw_only=True):
     incarnation: str
     have_version: int = -1
     """Version of the set the daemon holds: none is pushed before there is a newer one."""
+
+
+_uuid = lru_cache(maxsize=4096)(UUID)
+
+
+def uuid_from(text: str) -> UUID:
+    """Return `text` as a UUID, or raise ValueError. A node says its incarnation in every message,
+    so those are remembered; of the other spellings, some are as long as you like.
+    """
+    return _uuid(text) if len(text) == 36 else UUID(text)
 
 
 def encode(message: msgspec.Struct) -> bytes:

@@ -263,6 +263,32 @@ def test_a_body_that_does_not_come_is_given_up(
     assert (turns._lines, bodies._room.free) == ({}, bodies.ALL_BODIES)
 
 
+async def body_in(parts: list[bytes], waits: bool) -> bytes:
+    """Read a body that comes in `parts`, each after a wait or all there."""
+    coming = iter(parts)
+
+    async def receive() -> Any:
+        if waits:
+            await asyncio.sleep(0.001)
+        part = next(coming)
+        return {"type": "http.request", "body": part, "more_body": part is not parts[-1]}
+
+    headers = {b"content-length": str(sum(map(len, parts))).encode()}
+    async with bodies.body_of(1, receive, headers, 100) as body:
+        assert bodies._room.free == bodies.ALL_BODIES - len(body)
+    assert bodies._room.free == bodies.ALL_BODIES
+    return body
+
+
+def test_a_body_that_came_with_its_headers_costs_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("asyncio.timeout")
+    assert asyncio.run(body_in([b"ab", b"c"], waits=False)) == b"abc"
+
+
+def test_a_body_that_comes_in_parts_is_read_to_its_end() -> None:
+    assert asyncio.run(body_in([b"a", b"b", b"c"], waits=True)) == b"abc"
+
+
 def test_a_body_that_is_announced_as_too_large_is_not_read(node: Daemon) -> None:
     never = asyncio.Event()
     assert serve(lambda: held("commit/", never, "token of node-1", COMMIT_BODY + 1)) == 413
