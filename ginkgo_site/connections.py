@@ -12,13 +12,22 @@ import asyncio
 import resource
 from typing import Any
 
+from django.conf import settings
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from ginkgo_site.web.client_address import address_of, neighbourhood
 
 HEADERS_WITHIN_S = 10.0  #: from the first byte, or from when the connection was made
 REQUEST_WITHIN_S = 30.0  #: from the headers to the end of the body
 READ_WITHIN_S = 60.0  #: that a peer may leave what it was sent unread
 LARGEST_HEADERS = 64 * 1024
 MOST_CONNECTIONS = 10_000
+#: Bodies of one address that are not whole yet and whose senders are not known. A body is whole
+#: within milliseconds, so a thousand nodes behind one address have a few at a time; those of a node
+#: that has shown its token do not count (scheduling/gateway/turns.py bounds them for each node).
+MOST_HALF_BODIES = 100
+#: In the scope of a request: call it once its sender is known and bounded in another way.
+SENDER_KNOWN = "ginkgo.sender_known"
 KEPT_DESCRIPTORS = 150  #: for the database, the channel layer, files and sockets of our own
 
 
@@ -34,16 +43,20 @@ class GuardedHttp(HttpToolsProtocol):
     """uvicorn's protocol with deadlines, a limit for headers, and one for connections.
 
     Where there are too many connections, the one that has been without a request for longest goes:
-    a flood of idle ones closes itself and not the daemons.
+    a flood of idle ones closes itself and not the daemons. Where one address has too many bodies
+    under way, the oldest of these goes.
     """
 
     _without_request: dict[GuardedHttp, None] = {}
+    _half_bodies: dict[str, dict[GuardedHttp, None]] = {}
     _most = 0
 
     _deadline: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
     _in_headers = True
     _header_bytes = 0
+    _sender_known = False
+    _address: str | None = None  #: under which its half body counts
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for headers, in the place of another where there is none free."""
@@ -59,6 +72,7 @@ class GuardedHttp(HttpToolsProtocol):
         """Forget it."""
         self._no_deadline()
         self._let_read()
+        self._count_no_body()
         GuardedHttp._without_request.pop(self, None)
         super().connection_lost(exc)
 
@@ -72,11 +86,15 @@ class GuardedHttp(HttpToolsProtocol):
         if self._in_headers and self._header_bytes > LARGEST_HEADERS:
             self.send_400_response(f"Headers of over {LARGEST_HEADERS} bytes are not read.")
             self._no_deadline()
+        if not (self._in_headers or self._sender_known) and self._address is None:
+            self._count_body()
 
     def on_headers_complete(self) -> None:
         """The headers are there; now the body has its time."""
         self._in_headers, self._header_bytes = False, 0
         GuardedHttp._without_request.pop(self, None)
+        self._sender_known = False
+        self.scope[SENDER_KNOWN] = self._know_sender  # type: ignore[literal-required]
         self._set_deadline(REQUEST_WITHIN_S)
         super().on_headers_complete()
 
@@ -84,6 +102,7 @@ class GuardedHttp(HttpToolsProtocol):
         """The request is whole; how long the answer takes is ours to know."""
         self._in_headers = True
         self._no_deadline()
+        self._count_no_body()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -95,6 +114,7 @@ class GuardedHttp(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         """From now on it is a socket, whose pings find a dead peer."""
         self._no_deadline()
+        self._know_sender()
         GuardedHttp._without_request.pop(self, None)
         super().handle_websocket_upgrade()
 
@@ -107,6 +127,31 @@ class GuardedHttp(HttpToolsProtocol):
         """It reads again."""
         self._let_read()
         super().resume_writing()
+
+    def _count_body(self) -> None:
+        """Count a body that is not whole. Where its address has too many, the oldest ends."""
+        told = b",".join(value for name, value in self.headers if name == b"x-forwarded-for")
+        trusted = settings.GINKGO.trusted_proxies
+        peer = self.client[0] if self.client else ""
+        self._address = neighbourhood(address_of(peer, told.decode("latin-1"), trusted=trusted))
+        of_address = GuardedHttp._half_bodies.setdefault(self._address, {})
+        of_address[self] = None
+        if len(of_address) > MOST_HALF_BODIES:
+            next(iter(of_address))._end()
+
+    def _count_no_body(self) -> None:
+        """The body is whole, or its sender is known, or nobody waits for it."""
+        if self._address is None:
+            return
+        of_address = GuardedHttp._half_bodies[self._address]
+        of_address.pop(self, None)
+        if not of_address:
+            del GuardedHttp._half_bodies[self._address]
+        self._address = None
+
+    def _know_sender(self) -> None:
+        self._sender_known = True
+        self._count_no_body()
 
     def _let_read(self) -> None:
         if self._unread is not None:
@@ -124,6 +169,7 @@ class GuardedHttp(HttpToolsProtocol):
 
     def _end(self) -> None:
         self._no_deadline()
+        self._count_no_body()
         GuardedHttp._without_request.pop(self, None)
         if self.transport is not None:
             self.transport.abort()

@@ -17,7 +17,6 @@ import msgspec
 from portfolios.runtime.events import Event
 from portfolios.runtime.state import OpenOrder, Position, StrategyPart
 from portfolios.strategies.wrong_values import NOT_A_DECIMAL, in_words
-from portfolios.text import exact_decimal
 
 #: More of one share than was ever issued; keeps a mistyped quantity out of the books.
 LARGEST_QUANTITY = Decimal(1_000_000_000)
@@ -172,7 +171,7 @@ def _value_errors(name: str, value: Any, wanted: Any) -> Iterable[FieldError]:
         return
     if isinstance(converted, Decimal) and not converted.is_finite():
         yield FieldError(name, "out_of_range", f"{name}: {value} is no finite number.")
-    elif isinstance(converted, Decimal) and exact_decimal(value) is None:
+    elif isinstance(converted, Decimal) and not str(value).isascii():
         yield FieldError(name, "wrong_type", f"{name} {in_words(NOT_A_DECIMAL, value)}.")
 
 

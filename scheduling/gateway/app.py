@@ -20,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import DeadlockDetected, DiskFull, LockNotAvailable
 from psycopg_pool import PoolTimeout
 
+from ginkgo_site.connections import SENDER_KNOWN
 from scheduling.enact import commit as commits
 from scheduling.enact import deaths, handoff
 from scheduling.enact.lease import caught_up, goodbye, pulse
@@ -149,16 +150,16 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         refuse_plain_http(scope, headers)
         who = await speaker(headers.get(b"authorization"))
-        async with (
-            turn(who.node, route.kind),
-            body_of(who.node, receive, headers, route.limit) as body,
-        ):
-            try:
-                answered = await route.handler(who, body)
-            except Declined as declined:
-                if declined.status in NO_MESSAGE_OF_OURS:
-                    await asyncio.sleep(HOLD_BACK_S)
-                raise
+        async with turn(who.node, route.kind):
+            # From here on the node's own limits bound its bodies.
+            scope.get(SENDER_KNOWN, bool)()
+            async with body_of(who.node, receive, headers, route.limit) as body:
+                try:
+                    answered = await route.handler(who, body)
+                except Declined as declined:
+                    if declined.status in NO_MESSAGE_OF_OURS:
+                        await asyncio.sleep(HOLD_BACK_S)
+                    raise
         # A peer that does not read its answer holds no turn: a dead peer is noticed after minutes.
         await answer(send, answered)
     except ClientGone:

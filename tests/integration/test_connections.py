@@ -6,21 +6,24 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
 import uvicorn
 
 from ginkgo_site import connections
-from ginkgo_site.connections import GuardedHttp, most_connections
+from ginkgo_site.connections import SENDER_KNOWN, GuardedHttp, most_connections
 
 LONG_S = 20.0
 
 
 async def hello(scope: Any, receive: Any, send: Any) -> None:
-    """Answer "hello" to a request, a megabyte to /long, and nothing to /held before its body."""
-    if scope["path"] == "/held":
+    """Answer "hello" to a request, a megabyte to /long, and nothing to /held before its body. Who
+    asks for /known is known."""
+    if scope["path"] == "/known":
+        scope[SENDER_KNOWN]()
+    if scope["path"] in ("/held", "/known"):
         while (await receive()).get("more_body"):
             pass
     await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -133,6 +136,33 @@ def test_idle_connections_make_room_for_new_ones(monkeypatch: pytest.MonkeyPatch
         assert sum(is_closed(each) for each in idle) >= 15
         for each in idle:
             each.close()
+
+
+def test_of_half_bodies_of_one_address_the_oldest_goes_and_known_senders_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "MOST_HALF_BODIES", 5)
+    monkeypatch.setattr(GuardedHttp, "_half_bodies", {})
+    with served() as port, ExitStack() as stack:
+
+        def begun(path: str) -> socket.socket:
+            """Send half of a body; return when the application waits for the rest of it."""
+            ours = stack.enter_context(connected(port))
+            head = f"POST {path} HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n"
+            ours.sendall(f"{head}content-length: 2\r\n\r\n".encode())
+            assert ours.recv(65536).startswith(b"HTTP/1.1 100")
+            ours.sendall(b"a")
+            return ours
+
+        known = [begun("/known") for _ in range(8)]
+        half = [begun("/held") for _ in range(5)]
+        more = [begun("/held") for _ in range(3)]
+        for oldest in half[:3]:
+            assert all_of(oldest) == b""  # closed
+        for ours in (*known, *half[3:], *more):
+            ours.sendall(b"b")
+            assert ours.recv(65536).startswith(b"HTTP/1.1 200")
+        assert GuardedHttp._half_bodies == {}
 
 
 def is_closed(ours: socket.socket) -> bool:
