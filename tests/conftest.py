@@ -8,14 +8,18 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
 from ginkgo_site.database import django_database
+from ginkgo_site.launcher import postgres
 from ginkgo_site.launcher.postgres import EmbeddedPostgres
 
 _URL = "GINKGO_TEST_DATABASE_URL"
+
+FLEETING = {"fsync": "off", "full_page_writes": "off"}
 
 # The same examples every time, so that a run says something of the change under test. To look for
 # new ones: HYPOTHESIS_PROFILE=explore bin/test tests/properties
@@ -37,7 +41,10 @@ def pytest_configure(config: pytest.Config) -> None:
     home.chmod(0o755)
     server = EmbeddedPostgres(home)
     server.prepare()
-    server.start()
+    with pytest.MonkeyPatch.context() as patch:
+        # Nothing of it outlives the run: a commit need not wait for the disk.
+        patch.setattr(postgres, "_SETTINGS", postgres._SETTINGS | FLEETING)
+        server.start()
     server.wait_until_ready()
     # As superuser: tests set the clock of the database and take rights from roles. What the product
     # may do with its own role, whole installations show (tests/acceptance).
@@ -81,20 +88,42 @@ def idle_as_long_as_a_test() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
-def quick_flush() -> Iterator[None]:
-    """Empty tables row by row after a test that commits: there are few rows and many tables, and to
-    truncate one makes new files for it and for each of its indexes."""
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Make the database, and bring it back to what it is now after each test that commits.
+
+    Row by row: there are few rows and many tables, and to truncate one makes new files for it and
+    for each of its indexes. Migrations and the signal after them made some rows, which are written
+    back as they were: the signal itself would make them again by 170 queries.
+    """
+    from django.core.management.commands import flush
+    from django.db import connection
     from django.db.backends.postgresql.operations import DatabaseOperations
+
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        tables = connection.introspection.django_table_names(
+            only_existing=True, include_views=False
+        )
+        rows = {}
+        for table in tables:
+            cursor.execute(f'SELECT json_agg(line)::text FROM "{table}" line')
+            (rows[table],) = cursor.fetchone()
+    writes = [
+        f'INSERT INTO "{table}" SELECT * FROM json_populate_recordset(NULL::"{table}", '
+        + "'{}')".format(found.replace("'", "''"))
+        for table, found in rows.items()
+        if found
+    ]
 
     def sql_flush(
         _: DatabaseOperations, style: object, tables: list[str], **how: bool
     ) -> list[str]:
-        deletes = "; ".join(f'DELETE FROM "{table}"' for table in tables)
-        return [f"SET LOCAL session_replication_role = replica; {deletes}"]
+        deletes = [f'DELETE FROM "{table}"' for table in tables]
+        return ["; ".join(["SET LOCAL session_replication_role = replica", *deletes, *writes])]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DatabaseOperations, "sql_flush", sql_flush)
+        patch.setattr(flush, "emit_post_migrate_signal", lambda *_, **__: None)
         yield
 
 
