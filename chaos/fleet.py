@@ -18,7 +18,7 @@ import psycopg
 
 from chaos import history, market_data
 from chaos.clock import IS_SET, right_clock, set_clock
-from chaos.house import SLOW_MACHINE_S, House
+from chaos.house import SLOW_MACHINE_S, House, pause_s
 from chaos.speech import LOSING, right_speech, set_speech
 from ginkgo_site.env import CHECKOUT, embedded_url
 
@@ -64,7 +64,7 @@ def wait_for(
         if holds(found):
             return found, took_s
         assert took_s < limit_s, f"after {took_s:.1f} s not yet {what}; found: {found}"
-        time.sleep(0.03)
+        time.sleep(pause_s(took_s))
 
 
 @dataclass(frozen=True)
@@ -230,10 +230,12 @@ class Fleet(House):
             for name, status, pid in self.query("SELECT name, status, pid FROM scheduling_node")
             if name in nodes and (status != "alive" or not psutil.pid_exists(pid))
         ]
-        found += [f"{node} is empty" for node in nodes if not self.on(node)]
+        runs = self.runs().values()
+        used = {run.node for run in runs}
+        found += [f"{node} is empty" for node in nodes if node not in used]
         found += [
             f"{run.name} is {run.phase} on {run.node}: {run.reason}"
-            for run in self.runs().values()
+            for run in runs
             if run.phase != "running"
         ]
         found += [f"handoff {number} ({kind}) is {state}" for number, kind, state in self.active()]

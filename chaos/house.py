@@ -30,15 +30,22 @@ T = TypeVar("T")
 SLOW_MACHINE_S = 120.0
 
 
+def pause_s(waited_s: float) -> float:
+    """Return the seconds until the next look: a look is work for the very house that is waited
+    for, and what took long need not be known to the hundredth."""
+    return min(0.03 + waited_s / 20, 0.25)
+
+
 def eventually(look: Callable[[], T], limit_s: float = SLOW_MACHINE_S, what: str = "it") -> T:
     """Return the first true answer of `look`, or fail after `limit_s`."""
-    deadline = time.monotonic() + limit_s
+    began = time.monotonic()
     while True:
         found = look()
         if found:
             return found
-        assert time.monotonic() < deadline, f"{what} did not come true within {limit_s} s"
-        time.sleep(0.05)
+        took_s = time.monotonic() - began
+        assert took_s < limit_s, f"{what} did not come true within {limit_s} s"
+        time.sleep(pause_s(took_s))
 
 
 class Answer:
