@@ -20,7 +20,14 @@ from scheduling.gateway import auth
 from scheduling.gateway.app import _beats, _keep_pulse, gateway
 from scheduling.gateway.beats import Coalescer, WaitedTooLong
 from scheduling.gateway.bodies import COMMIT_BODY, SMALL_BODY
-from scheduling.gateway.pool import SIZE, close_pools, open_pools, pool
+from scheduling.gateway.pool import (
+    SIZE,
+    STEP_SIZE,
+    GatewayConnection,
+    close_pools,
+    open_pools,
+    pool,
+)
 from scheduling.models import Event, GatewayPulse, Lease, Node, NodeReport, NodeToken
 from scheduling.models.tokens import hash_token
 from scheduling.wire.messages import (
@@ -650,12 +657,22 @@ def test_a_beat_whose_lease_is_held_is_written_once_it_is_free_and_holds_up_no_o
     serve(both)
 
 
-def test_registers_that_wait_for_a_lease_use_up_no_connection_of_commits(node: Daemon) -> None:
+def test_registers_that_wait_for_a_lease_use_up_no_connection_of_commits(
+    node: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hand = a_trader("p", node)
     body = encode(CommitRequest(incarnation=str(node.incarnation), commits=[hand.words(1)]))
     others = [a_node(f"node-{n}") for n in range(2, 2 + SIZE + 1)]
     for daemon in others:
         a_token(daemon)
+    # They wait until the lease is free, however long the commit takes on a busy machine.
+    for limit in ("LOCK_TIMEOUT", "STEP_LOCK_TIMEOUT"):
+        monkeypatch.setattr(f"scheduling.gateway.pool.{limit}", "60s")
+    monkeypatch.setattr(GatewayConnection, "limit_s", 60.0)
+    held_up = """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'
+    """
 
     async def beside() -> None:
         with psycopg.connect(conninfo()) as frozen:
@@ -668,10 +685,12 @@ def test_registers_that_wait_for_a_lease_use_up_no_connection_of_commits(node: D
                 )
                 for daemon in others
             ]
-            await asyncio.sleep(0.1)
-            async with asyncio.timeout(0.4):
-                _, answer = await ask("commit/", body)
-            assert answer["results"][0]["answer"] == "ok"
+            async with asyncio.timeout(30):
+                with psycopg.connect(conninfo(), autocommit=True) as looking:
+                    while looking.execute(held_up).fetchone() < (STEP_SIZE,):
+                        await asyncio.sleep(0.01)
+                status, answer = await ask("commit/", body)
+            assert (status, answer["results"][0]["answer"]) == (200, "ok")
             frozen.rollback()
         assert {status for status, _ in await asyncio.gather(*waiting)} <= {200, 503}
 
