@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,7 @@ class Grounds:
                 daemon.kill()
                 daemon.wait(10)
                 for process in family:
-                    if process.is_running():
+                    with suppress(psutil.NoSuchProcess):  # it ends with its daemon
                         process.kill()
         if self.fleet.process is not None:
             self.fleet.end()
