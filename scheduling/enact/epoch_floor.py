@@ -70,10 +70,19 @@ def raise_epoch_floor(by: int, *, actor: str, reason: str = "") -> Recipe[Sequen
     )
     yield from call(DELETE_LEASES)
     nodes = yield from call(MUST_REGISTER)
-    yield from call(SKIP_IDS, by=by)
+    skipped = yield from call(SKIP_IDS, by=by)
+    last_ids = {row.table_name: row.last for row in skipped}
     yield from note_timeline(settled=True)
     yield from settle()
-    yield from audit("epoch_floor_raised", actor=actor, reason=reason, by=by, portfolios=len(fleet))
+    yield from audit(
+        "epoch_floor_raised",
+        actor=actor,
+        reason=reason,
+        by=by,
+        portfolios=len(fleet),
+        # A later number is that of a portfolio created since.
+        last_portfolio=last_ids["portfolios_portfolio"],
+    )
     yield from touch(row.id for row in nodes)
     return [Raised(row.name, row.epoch, epochs[row.portfolio_id]) for row in fleet]
 

@@ -21,13 +21,13 @@ from scheduling.wire.messages import Acknowledged
 
 #: In `scheduling_storm.held_by` while failover is held for this.
 HOLDER = "database"
-#: Evidence that arrives so soon after the epoch floor was raised is what it was raised for.
-AFTER_FLOOR_S = 600.0
 LARGEST = 2**63 - 1
 MOST_CLAIMS, MOST_ORDERS = 2_000, 200  #: of one heartbeat
 #: New ones of one node in NEW_WITHIN_S: one for each portfolio is what a daemon has to tell, and
 #: who goes on inventing them must not fill the database.
 MOST_NEW, NEW_WITHIN_S = 4_000, 3600.0
+#: Of these, claims without a record that the node owned the portfolio at that epoch.
+MOST_UNVERIFIED = 200
 
 #: PostgreSQL lets any role call these; a managed service may have taken them away.
 MAY_LOOK = """
@@ -135,36 +135,67 @@ def _hold(why: str) -> Recipe[None]:
     yield from wake()
 
 
+#: A claim is good from the owner of that epoch. Where the record of the epoch is missing (above the
+#: epoch here, or between that before the floor was raised and the floor), the grant may have
+#: vanished too: such claims are kept as unverified, and fewer of them. A record that says otherwise
+#: refuses a claim, except while the database is known to have changed: then the epoch may have been
+#: granted again, to another node.
 CLAIM = """
 WITH claimed AS MATERIALIZED (
     SELECT * FROM unnest(%(portfolios)s::bigint[], %(epochs)s::bigint[], %(seqs)s::bigint[],
                          %(found_epochs)s::bigint[], %(found_seqs)s::bigint[], %(orders)s::jsonb[])
         AS c(portfolio, epoch, seq, found_epoch, found_seq, orders)
+), recent AS MATERIALIZED (
+    SELECT count(*) AS claims, count(*) FILTER (WHERE o.unverified) AS unverified
+    FROM scheduling_vanishedcommits o WHERE o.node_id = %(node)s
+    AND o.seen_at > clock_timestamp() - make_interval(secs => %(new_within_s)s)
 ), judged AS MATERIALIZED (
     -- Neither epoch nor seq of a portfolio goes down, so what was acknowledged cannot be ahead.
-    SELECT c.portfolio, c.epoch, c.seq, c.orders,
+    SELECT c.portfolio, c.epoch, c.seq, c.orders, r.portfolio_id IS NOT NULL AS exists,
            CASE WHEN c.found_seq >= 0 THEN c.found_epoch ELSE r.epoch END AS found_epoch,
-           CASE WHEN c.found_seq >= 0 THEN c.found_seq ELSE r.last_seq END AS found_seq
+           CASE WHEN c.found_seq >= 0 THEN c.found_seq ELSE r.last_seq END AS found_seq,
+           f.at AS floor_at, t.node_id IS DISTINCT FROM %(node)s AS unverified
     FROM claimed c LEFT JOIN scheduling_run r ON r.portfolio_id = c.portfolio
-    WHERE c.found_seq >= 0 OR r.portfolio_id IS NULL OR c.epoch > r.epoch OR c.seq > r.last_seq
-    LIMIT greatest(0, %(most_new)s - (
-        SELECT count(*) FROM scheduling_vanishedcommits o WHERE o.node_id = %(node)s
-        AND o.seen_at > clock_timestamp() - make_interval(secs => %(new_within_s)s)))
+    LEFT JOIN scheduling_tenure t ON t.portfolio_id = c.portfolio AND t.epoch = c.epoch
+    LEFT JOIN LATERAL (
+        SELECT max(e.at) AS at, bool_or((e.data->>'epoch_before')::bigint < c.epoch) AS skipped
+        FROM scheduling_event e
+        WHERE e.portfolio_id = c.portfolio AND e.kind = 'ended' AND e.data->>'cause' = 'floor'
+          AND (e.data->>'epoch')::bigint >= c.epoch
+    ) f ON true
+    WHERE (c.found_seq >= 0 OR r.portfolio_id IS NULL OR c.epoch > r.epoch OR c.seq > r.last_seq)
+      AND (t.node_id = %(node)s OR r.portfolio_id IS NULL OR c.epoch > r.epoch
+           OR f.skipped
+           OR EXISTS (SELECT FROM scheduling_databasetimeline WHERE settled_at IS NULL))
+      -- Told before: the answer was lost.
+      AND NOT EXISTS (SELECT FROM scheduling_vanishedcommits o
+                      WHERE (o.portfolio_number, o.epoch, o.seq) = (c.portfolio, c.epoch, c.seq))
+), kept AS MATERIALIZED (
+    (SELECT * FROM judged WHERE NOT unverified
+     LIMIT greatest(0, %(most_new)s - (SELECT claims FROM recent)))
+    UNION ALL
+    (SELECT * FROM judged WHERE unverified
+     LIMIT greatest(0, %(most_unverified)s - (SELECT unverified FROM recent)))
 )
 INSERT INTO scheduling_vanishedcommits AS v (portfolio_number, node_id, epoch, seq, found_epoch,
-                                             found_seq, orders, seen_at, settled_at)
-SELECT j.portfolio, %(node)s, j.epoch, j.seq, j.found_epoch, j.found_seq,
-       (SELECT coalesce(jsonb_agg(o), '[]') FROM jsonb_array_elements(j.orders) o
-        WHERE (o->>0)::bigint > coalesce(j.found_seq, -1)),
+                                             found_seq, orders, seen_at, settled_at, unverified)
+SELECT k.portfolio, %(node)s, k.epoch, k.seq, k.found_epoch, k.found_seq,
+       (SELECT coalesce(jsonb_agg(o), '[]') FROM jsonb_array_elements(k.orders) o
+        WHERE (o->>0)::bigint > coalesce(k.found_seq, -1)),
        clock_timestamp(),
-       (SELECT max(e.at) FROM scheduling_event e WHERE e.kind = 'epoch_floor_raised'
-        AND e.at > clock_timestamp() - make_interval(secs => %(after_floor_s)s))
-FROM judged j
--- Told before: the answer was lost, or another process asked as well.
+       -- From before the epoch floor: what it was raised for, however late it is told. What was
+       -- granted or created above the floor and vanished is another loss.
+       CASE WHEN k.exists THEN k.floor_at ELSE (
+           SELECT max(e.at) FROM scheduling_event e WHERE e.kind = 'epoch_floor_raised'
+             AND (e.data->>'last_portfolio')::bigint >= k.portfolio)
+       END,
+       k.unverified
+FROM kept k
+-- Concurrent writer: another process that was told the same.
 ON CONFLICT (portfolio_number, epoch, seq) DO NOTHING
 RETURNING v.portfolio_number, v.settled_at IS NULL AS open,
           greatest(v.seq - coalesce(v.found_seq, v.seq), 0) AS events,
-          jsonb_array_length(v.orders) AS orders
+          jsonb_array_length(v.orders) AS orders, v.unverified
 """
 
 #: One node alone could be wrong, or hostile; where the database itself changed, it is believed.
@@ -192,8 +223,8 @@ def note_acknowledged(node: int, node_name: str, claims: Sequence[Acknowledged])
         found_epochs=[c.found_epoch for c in good],
         found_seqs=[c.found_seq for c in good],
         orders=[Jsonb(c.orders[-MOST_ORDERS:]) for c in good],
-        after_floor_s=AFTER_FLOOR_S,
         most_new=MOST_NEW,
+        most_unverified=MOST_UNVERIFIED,
         new_within_s=NEW_WITHIN_S,
     )
     if not rows:
@@ -210,6 +241,7 @@ def note_acknowledged(node: int, node_name: str, claims: Sequence[Acknowledged])
         portfolios=[row.portfolio_number for row in rows],
         events=sum(row.events for row in rows),
         orders=sum(row.orders for row in rows),
+        unverified=sum(row.unverified for row in rows),
     )
     if any(row.open for row in rows):
         believed = yield from one(IS_BELIEVED)
@@ -231,6 +263,8 @@ CAUSE = """
            CASE WHEN lost.portfolios > 0
                THEN 'the database lacks acknowledged commits (portfolios: ' || lost.portfolios
                    || ', events: ' || lost.events || ', placed orders: ' || missing.orders || ')'
+                   || CASE WHEN lost.unverified > 0
+                      THEN '; unverified portfolios: ' || lost.unverified ELSE '' END
                ELSE 'the database went on as timeline ' || changed.timeline
                    || ' without a synchronous standby, so acknowledged commits may be missing; '
                    || 'no daemon has told of any' END
@@ -238,6 +272,7 @@ CAUSE = """
            true
     FROM (
         SELECT count(DISTINCT v.portfolio_number) AS portfolios,
+               count(DISTINCT v.portfolio_number) FILTER (WHERE v.unverified) AS unverified,
                -- No cast: of what daemons say, a sum may be larger than a bigint.
                sum(greatest(v.seq - coalesce(v.found_seq, v.seq), 0)) AS events
         FROM scheduling_vanishedcommits v WHERE v.settled_at IS NULL

@@ -51,6 +51,12 @@ class VanishedCommits(models.Model):
         null=True, help_text="When the epoch floor was raised, or failover released, over it."
     )
 
+    unverified = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="There is no record that the node owned the portfolio at that epoch.",
+    )
+
     class Meta:
         ordering = ["-id"]
         constraints = [

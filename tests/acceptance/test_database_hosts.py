@@ -156,6 +156,7 @@ def test_commits_that_an_asynchronous_standby_lacks_are_noticed_and_risen_above(
             lambda: vanished(fleet), lambda said: re.search(complete, said), 40, "noticed, of all"
         )
         print(f"after {took_s:.1f} s: {said}")
+        assert "unverified portfolios: " in said  # the grant of the move is gone as well
         ((held_by,),) = fleet.query("SELECT held_by FROM scheduling_storm")
         assert held_by == "database"
         floor = fleet.manage("raise_epoch_floor")

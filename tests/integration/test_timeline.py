@@ -151,7 +151,7 @@ def test_commits_that_a_daemon_remembers_and_the_database_lacks_are_counted() ->
     (told,) = open_alerts()
     assert told == (
         "the database lacks acknowledged commits (portfolios: 3, events: 10, placed orders: 1); "
-        "run manage.py raise_epoch_floor"
+        "unverified portfolios: 2; run manage.py raise_epoch_floor"
     )
     assert Event.objects.get(kind="commits_vanished").data["orders"] == 2
     assert held_by() == "database"  # the only node there is
@@ -208,11 +208,54 @@ def test_a_daemon_that_goes_on_claiming_is_not_written_down_for_ever(
 ) -> None:
     monkeypatch.setattr("scheduling.enact.timeline.MOST_NEW", 3)
     first, second = a_node("node-1"), a_node("node-2")
-    hand = a_trader("p", first)
+    hand, other = a_trader("p", first), a_trader("q", second)
     told = [tell(first, *(claim(hand, seq=10**9 + n + m) for m in range(2))) for n in (0, 2, 4)]
     assert told == [2, 1, 0]
-    assert tell(second, claim(hand, seq=10**8)) == 1
+    assert tell(second, claim(other, seq=10**8)) == 1
     assert Event.objects.filter(kind="commits_vanished").count() == 3
+
+
+def test_a_node_cannot_claim_commits_of_a_portfolio_that_another_one_owned() -> None:
+    first, second = a_node("node-1"), a_node("node-2")
+    hand = a_trader("p", first)
+    at = hand.run()
+    told = claim(hand, seq=10**9)
+    shown = claim(hand, seq=10**9, found_epoch=at.epoch, found_seq=at.last_seq)
+    of_nobody = claim(hand, epoch=0, seq=10**9)
+    assert tell(second, told, shown, of_nobody) == 0
+    assert (held_by(), open_alerts()) == ("", [])
+    assert not Event.objects.filter(kind="commits_vanished").exists()
+    assert tell(first, told) == 1
+
+
+def test_a_claim_whose_grant_vanished_too_is_kept_as_unverified_and_few_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("scheduling.enact.timeline.MOST_UNVERIFIED", 3)
+    first, second = a_node("node-1"), a_node("node-2")
+    hand, own = a_trader("p", first), a_trader("q", second)
+    epoch = hand.run().epoch
+    forgotten = [claim(hand, epoch=epoch + 1 + n) for n in range(2)]  # granted to the second node
+    created = [Acknowledged(portfolio=900_000 + n, epoch=1, seq=7) for n in range(2)]
+    assert tell(second, *forgotten) == 2
+    assert tell(second, *forgotten, *created) == 1
+    assert tell(second, *created) == 0
+    assert set(VanishedCommits.objects.values_list("node_id", "unverified")) == {
+        (second.row.pk, True)
+    }
+    assert "unverified portfolios: 2" in open_alerts()[0]
+    assert held_by() == ""  # one node's word
+    assert tell(second, claim(own, seq=10**9)) == 1  # the bound is that of the unverified
+    assert VanishedCommits.objects.filter(unverified=False).count() == 1
+
+
+def test_an_epoch_granted_again_after_a_promotion_does_not_refuse_its_owner_before() -> None:
+    first, second = a_node("node-1"), a_node("node-2")
+    hand = a_trader("p", first)
+    before()
+    run(note_timeline())
+    assert tell(second, claim(hand, seq=10**9)) == 1
+    assert VanishedCommits.objects.get().unverified
 
 
 # --- the way out ---------------------------------------------------------------------------------
@@ -230,6 +273,24 @@ def test_the_epoch_floor_settles_it_and_evidence_that_comes_later_is_kept_as_set
     tell(node, claim(hand, seq=10**9 + 1))
     assert (held_by(), open_alerts()) == ("", [])
     assert VanishedCommits.objects.filter(settled_at__isnull=False).count() == 2
+
+
+def test_what_vanishes_after_the_epoch_floor_was_raised_is_another_loss() -> None:
+    hand = a_trader("p", a_node("node-1"))
+    requests.raise_epoch_floor(1000, actor="olive")
+    node = a_node("node-1")
+    requests.migrate("p", "node-1", actor="olive")
+    node.prepare()
+    assert node.commit("p", 1) == "ok"
+    created = a_trader("q", node)
+    tell(node, claim(hand, epoch=1, seq=10**9))  # of the history before the floor
+    tell(node, Acknowledged(portfolio=hand.portfolio.pk + 1, epoch=1, seq=7))
+    assert (held_by(), open_alerts()) == ("", [])
+    tell(node, claim(hand, seq=10**9))
+    tell(node, Acknowledged(portfolio=created.portfolio.pk + 1, epoch=1, seq=7))
+    assert VanishedCommits.objects.filter(settled_at=None).count() == 2
+    assert len(open_alerts()) == 1
+    assert held_by() == "database"
 
 
 def test_the_epoch_floor_notes_the_database_it_is_raised_on() -> None:
