@@ -37,7 +37,7 @@ from scheduling.api.documents import (
 from scheduling.api.paging import page_of_lines
 from scheduling.errors import Invalid, NotFound, Refused
 from scheduling.models import Handoff, Phase
-from scheduling.observe.board import PortfolioLine, read_board
+from scheduling.observe.board import PortfolioLine, read_board, read_portfolio
 from scheduling.observe.verifications import newest_verification
 
 #: Filters of the list, by the attribute of a line they compare with; None: any text will do.
@@ -51,7 +51,7 @@ _FILTERS: dict[str, tuple[str, Sequence[str] | None]] = {
 
 def portfolio_line(name: str) -> PortfolioLine:
     """Return the board's line of one portfolio, or raise NotFound."""
-    line = read_board().by_name.get(name)
+    line = read_portfolio(name)
     if line is None:
         raise NotFound("portfolio", name)
     return line

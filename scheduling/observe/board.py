@@ -8,7 +8,8 @@ ten seconds, since equity points come no faster.
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -250,7 +251,8 @@ JOIN scheduling_run r ON r.portfolio_id = p.id
 JOIN portfolios_revision w ON w.portfolio_id = p.id AND w.number = p.revision
 JOIN portfolios_revision v ON v.portfolio_id = p.id AND v.number = r.revision
 LEFT JOIN portfolios_checkpoint c ON c.portfolio_id = p.id
-WHERE p.archived_at IS NULL ORDER BY p.name
+WHERE p.archived_at IS NULL AND (%(name)s::text IS NULL OR p.name = %(name)s::text)
+ORDER BY p.name
 """
 STATES = """
 SELECT portfolio_id, seq, state FROM portfolios_checkpoint WHERE portfolio_id = ANY(%(ids)s)
@@ -299,12 +301,34 @@ def read_board(times: Timing | None = None) -> Board:
     Raises SnapshotUnavailable where it could not be read.
     """
     times = times or timing()
+    with _snapshot() as cursor:
+        return _read(cursor, times)
+
+
+def read_portfolio(name: str) -> PortfolioLine | None:
+    """Return the line of one portfolio as of one snapshot, None where there is none of this name.
+
+    Reads no row of another portfolio but of those that move; the line has no spark. Six statements.
+    Raises SnapshotUnavailable where it could not be read.
+    """
+    with _snapshot() as cursor:
+        clock: Any = cursor.execute(CLOCK).fetchone()
+        head = _head(clock.now, _segments(cursor))
+        node_rows = cursor.execute(NODES).fetchall()
+        rows = cursor.execute(PORTFOLIOS, {"name": name}).fetchall()
+        active = {row.portfolio_id: handoff_line(row) for row in cursor.execute(ACTIVE).fetchall()}
+        lines = _portfolios(cursor, rows, clock.now, head, node_rows, active, {}, timing())
+    return lines[0] if lines else None
+
+
+@contextmanager
+def _snapshot() -> Iterator[psycopg.Cursor[Any]]:
     nested = connection.in_atomic_block
     try:
         with nullcontext() if nested else transaction.atomic(), django_cursor() as cursor:
             if not nested:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            return _read(cursor, times)
+            yield cursor
     except (DatabaseError, psycopg.Error) as error:
         if not nested:
             connection.close()  # it may be broken, and a reader outside of requests keeps it
@@ -313,27 +337,18 @@ def read_board(times: Timing | None = None) -> Board:
 
 def _read(cursor: psycopg.Cursor[Any], times: Timing) -> Board:
     clock: Any = cursor.execute(CLOCK).fetchone()
-    segments = [
-        Segment(s.from_seq, s.from_time_us, s.rate) for s in cursor.execute(FEED).fetchall()
-    ]
+    segments = _segments(cursor)
     now: datetime = clock.now
-    head = max(head_at(segments, int(now.timestamp() * 1e6)), 0) if segments else 0
+    head = _head(now, segments)
     node_rows = cursor.execute(NODES).fetchall()
-    rows = cursor.execute(PORTFOLIOS).fetchall()
+    rows = cursor.execute(PORTFOLIOS, {"name": None}).fetchall()
     active_rows = cursor.execute(ACTIVE).fetchall()
     active = {row.portfolio_id: handoff_line(row) for row in active_rows}
     recent = [handoff_line(row) for row in cursor.execute(LATEST, {"most": RECENT}).fetchall()]
     pause: Any = cursor.execute(PAUSE, {"most": PAUSES}).fetchone()
-    _decode_new(cursor, rows)
     sparks = _read_sparks(cursor)
-    names = {row.id: row.name for row in node_rows}
-    reported = _reported(node_rows)
+    portfolios = _portfolios(cursor, rows, now, head, node_rows, active, sparks, times)
     policy = times.lease_policy
-    gone = {row.id: row for row in node_rows if row.status in ("lost", "left")}
-    portfolios = [
-        _portfolio(row, now, head, names, gone, reported, active.get(row.id), sparks, times)
-        for row in rows
-    ]
     held: dict[int, int] = {}
     for row in active_rows:
         coming = row.state in ("preparing", "draining") and row.target_node_id is not None
@@ -373,6 +388,34 @@ def _read(cursor: psycopg.Cursor[Any], times: Timing) -> Board:
         total_starting=sum((p.starting_cash for p in portfolios), Decimal(0)),
         by_name={line.name: line for line in portfolios},
     )
+
+
+def _segments(cursor: psycopg.Cursor[Any]) -> list[Segment]:
+    return [Segment(s.from_seq, s.from_time_us, s.rate) for s in cursor.execute(FEED).fetchall()]
+
+
+def _head(now: datetime, segments: list[Segment]) -> int:
+    return max(head_at(segments, int(now.timestamp() * 1e6)), 0) if segments else 0
+
+
+def _portfolios(
+    cursor: psycopg.Cursor[Any],
+    rows: list[Any],
+    now: datetime,
+    head: int,
+    node_rows: list[Any],
+    active: dict[int, HandoffLine],
+    sparks: dict[int, list[float]],
+    times: Timing,
+) -> list[PortfolioLine]:
+    _decode_new(cursor, rows)
+    names = {row.id: row.name for row in node_rows}
+    reported = _reported(node_rows)
+    gone = {row.id: row for row in node_rows if row.status in ("lost", "left")}
+    return [
+        _portfolio(row, now, head, names, gone, reported, active.get(row.id), sparks, times)
+        for row in rows
+    ]
 
 
 def handoff_line(row: Any) -> HandoffLine:

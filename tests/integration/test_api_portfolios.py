@@ -10,6 +10,7 @@ import pytest
 from portfolios.models import Portfolio, Revision
 from scheduling import requests
 from scheduling.models import Event, Handoff, Node, Run
+from scheduling.observe import board
 from tests.fleet_cast import a_node, a_portfolio, a_running, lose
 from tests.integration.doors import Caller, counted_statements, fields_of, problem
 
@@ -481,3 +482,28 @@ def test_a_list_costs_the_same_number_of_statements_whatever_its_length(viewer: 
     for number in range(2, 12):
         a_running(f"canary-{number}", daemon)
     assert statements() == one > 5
+
+
+def test_the_answer_to_one_portfolio_reads_no_other(
+    operator: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two", "three"):
+        a_running(name, a_node(f"node-{name}"))
+    listed = {each["name"]: each for each in operator.get("portfolios/").json()["results"]}
+    read: list[int] = []
+    decode_new = board._decode_new
+
+    def noted(cursor: Any, rows: list[Any]) -> None:
+        read.append(len(rows))
+        decode_new(cursor, rows)
+
+    monkeypatch.setattr(board, "_decode_new", noted)
+    told = operator.get("portfolios/two/").json()
+    moving = ("at", "head", "lag_events")
+    assert {k: v for k, v in told.items() if k not in moving and k != "run"} == {
+        k: v for k, v in listed["two"].items() if k not in moving and k != "run"
+    }
+    assert told["run"]["epoch"] == listed["two"]["run"]["epoch"]
+    assert operator.post("portfolios/", SMA).status_code == 201
+    assert operator.get("portfolios/none/").status_code == 404
+    assert read == [1, 1, 0]
