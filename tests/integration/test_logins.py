@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,7 +37,11 @@ def sign_in(name: str, password: str, address: str = "10.0.0.1", path: str = "/l
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("path", ["/login/", "/admin/login/"])
-def test_after_five_wrong_passwords_a_login_waits_and_is_told_for_how_long(path: str) -> None:
+def test_after_five_wrong_passwords_a_login_waits_and_is_told_for_how_long(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(logins, "time", SimpleNamespace(monotonic=lambda: now))
     a_person("olive", Role.OPERATOR)
     answers = [sign_in("olive", "wrong", path=path).status_code for _ in range(6)]
     assert answers == [200] * 4 + [200, 429]
