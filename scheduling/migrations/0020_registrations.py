@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from django.db import migrations, models
 
+from ginkgo_site.patience import PatientMigration
 
-class Migration(migrations.Migration):
+
+class Migration(PatientMigration):
     dependencies = [("scheduling", "0019_storage_samples")]
 
     operations = [
