@@ -12,7 +12,7 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ginkgo_site.settings")
     from django.core.management import execute_from_command_line
 
-    from scheduling.origin import acting_from, of_command
+    from scheduling.request_origin import acting_from, of_command
 
     with acting_from(of_command(sys.argv[1] if len(sys.argv) > 1 else "")):
         execute_from_command_line(sys.argv)

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 
-from chaos.fleet import CANARIES, DEMO_NODES, Fleet, family, frozen, wait_for
-from chaos.house import a_home
+from chaos.harness.cluster import CANARIES, DEMO_NODES, Fleet, family, frozen, wait_for
+from chaos.harness.installation import a_home
 
 #: Path → (request to done or to the first commit elsewhere, s; pause p50, ms; pause p99, ms), as
 #: the design has them with pushes, then with every push lost.

@@ -49,7 +49,7 @@ def main() -> None:
     with own_database():
         rates = {}
         for path, app in (
-            ("floor", "bench.floor_commit:app"),
+            ("floor", "bench.baseline_commit:app"),
             ("ginkgo", "ginkgo_site.asgi:application"),
         ):
             rates[path] = measure(path, app, nodes, per_node, seconds)
@@ -109,7 +109,7 @@ def measure(
 def prepare_floor(nodes: int, per_node: int) -> list[Node]:
     import psycopg
 
-    from bench.floor_commit import SCHEMA
+    from bench.baseline_commit import SCHEMA
 
     with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
         connection.execute(SCHEMA.encode())
@@ -130,13 +130,13 @@ def prepare_ours(nodes: int, per_node: int) -> list[Node]:
 
     django.setup()
     call_command("migrate", verbosity=0)
-    from scheduling.enact.recipe import run
+    from scheduling.db.transaction import run
     from scheduling.enact.register import register
-    from scheduling.enact.timing import timing
     from scheduling.models import Node as NodeRow
     from scheduling.models import NodeToken, Run
     from scheduling.models.tokens import hash_token, new_token
-    from scheduling.requests import NewPortfolio, create_portfolio
+    from scheduling.operations import NewPortfolio, create_portfolio
+    from scheduling.timing import timing
 
     cast = []
     for n in range(nodes):

@@ -33,7 +33,7 @@ import psycopg
 from bench.fleet_house import CAPACITY, FleetHouse, a_house, zones
 from bench.fleet_nodes import SimulatedNode, Tally
 from bench.fleet_plot import as_svg
-from bench.planner_rows import as_table, row
+from bench.result_table import as_table, row
 from scheduling.node_daemon.config import NodeConfig
 
 SIZES = ((10, 100), (50, 1_000), (200, 10_000), (1_000, 100_000))
@@ -258,7 +258,7 @@ def looked() -> dict[str, list[float]]:
     """Return what passes cost, measured by a process of their own."""
     say("looking at the fleet as a pass does")
     done = subprocess.run(
-        [sys.executable, "-m", "bench.fleet_looks"], stdout=subprocess.PIPE, check=True, text=True
+        [sys.executable, "-m", "bench.fleet_reads"], stdout=subprocess.PIPE, check=True, text=True
     )
     found: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
     return found

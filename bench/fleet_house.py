@@ -114,7 +114,7 @@ class FleetHouse:
 
         django.setup()
         call_command("migrate", verbosity=0)
-        from portfolios.feeds_setup import ensure_feed
+        from portfolios.feed_registration import ensure_feed
 
         ensure_feed(0.0)
 

@@ -18,9 +18,9 @@ from uuid import uuid4
 
 from scheduling.node_daemon.committer import Committer
 from scheduling.node_daemon.config import NodeConfig
+from scheduling.node_daemon.control_plane_client import Link, back_off
 from scheduling.node_daemon.errors import Declined, ServerAway
-from scheduling.node_daemon.link import Link, back_off
-from scheduling.node_daemon.reports import Outbox
+from scheduling.node_daemon.outbox import Outbox
 from scheduling.wire.messages import (
     PROTOCOL,
     Actual,

@@ -24,7 +24,7 @@ import msgspec
 
 from bench.commit import Node, prepare_ours, some_state
 from bench.fleet_house import FleetHouse
-from chaos.hostile import ATTACKS, start_attack
+from chaos.harness.hostile_node import ATTACKS, start_attack
 from scheduling.wire.messages import Beat, CommitAnswers, encode
 
 TARGET_MS = 1_000

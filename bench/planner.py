@@ -28,7 +28,7 @@ from typing import Any
 from bench.planner_greedy import against_greedy
 from bench.planner_kafka import against_kafka
 from bench.planner_optimum import against_optimum
-from bench.planner_rows import as_svg, as_table
+from bench.result_table import as_svg, as_table
 
 SIZES = ((50, 10), (1_000, 50), (10_000, 200), (100_000, 1_000))
 KAFKA_LIMIT_S = 60

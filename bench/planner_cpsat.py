@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ortools.sat.python import cp_model
 
-from scheduling.decide.world import NodeView, PortfolioView, Snapshot
+from scheduling.decide.types import NodeView, PortfolioView, Snapshot
 
 SCALE = 240  #: load × SCALE / capacity is whole for capacities of 10, 12, 16 and 20
 

@@ -12,12 +12,12 @@ from dataclasses import replace
 from math import inf
 from typing import Any
 
-from bench.planner_rows import row
-from bench.planner_worlds import node
-from scheduling.decide.imagined import lose
-from scheduling.decide.planner import make_plan
-from scheduling.decide.stock import Stock
-from scheduling.decide.world import Policy, PortfolioView, Snapshot
+from bench.planner_fixtures import node
+from bench.result_table import row
+from scheduling.decide.planner.fleet_index import Stock
+from scheduling.decide.planner.planner import make_plan
+from scheduling.decide.types import Policy, PortfolioView, Snapshot
+from scheduling.decide.what_if.hypothetical import lose
 
 KEPT = "plan after one node lost, stock kept"
 PLAN_LIMIT_MS = 250.0

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from bench.planner_rows import row
-from bench.planner_worlds import fleet, highest, kept, node, settled
-from scheduling.decide.imagined import lose
+from bench.planner_fixtures import fleet, highest, kept, node, settled
+from bench.result_table import row
+from scheduling.decide.what_if.hypothetical import lose
 
 MOST_BYTES = 6 * 2**30
 TIMES = 7

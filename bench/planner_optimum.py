@@ -13,11 +13,11 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from bench.planner_cpsat import Found, lowest_top, most_placed
-from bench.planner_rows import row
-from bench.planner_worlds import FREE, enacted, node
-from scheduling.decide.planner import make_plan
+from bench.planner_fixtures import FREE, enacted, node
+from bench.result_table import row
+from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.reasons import render
-from scheduling.decide.world import Pending, PortfolioView, Snapshot
+from scheduling.decide.types import Pending, PortfolioView, Snapshot
 
 
 class Ours(NamedTuple):

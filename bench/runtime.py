@@ -13,10 +13,10 @@ from decimal import Decimal
 
 from portfolios.feeds import open_feed
 from portfolios.feeds.clock import Segment
-from portfolios.runtime.child import serve
 from portfolios.runtime.events import encode_events
 from portfolios.runtime.messages import HEADER, Batch, Load, Result, decode_reply, encode_message
 from portfolios.runtime.spec import Spec
+from portfolios.runtime.worker import serve
 
 BATCH = 100
 RUNS = 5

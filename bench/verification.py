@@ -51,7 +51,7 @@ def measure(days: int, events: int) -> None:
     django.setup()
     call_command("migrate", verbosity=0)
 
-    from tests.fleet_cast import a_node, a_running
+    from tests.support.factories import a_node, a_running
 
     node = a_node("node-1")
     a_running("canary", node)
@@ -66,7 +66,7 @@ def measure(days: int, events: int) -> None:
 
 
 def verified(name: str, *, shown: bool, **how: Any) -> None:
-    from scheduling.verification.verifying import verify_portfolio
+    from scheduling.verification.verify import verify_portfolio
 
     began, cpu = time.monotonic(), os.times()
     verdict = verify_portfolio("canary", **how)

@@ -13,11 +13,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from chaos import report
 from chaos.faults import FAULTS
-from chaos.grounds import PRODUCT, QUICK
-from chaos.progress import Progress
-from chaos.run import Run
+from chaos.report import text as report
+from chaos.runner.progress import Progress
+from chaos.runner.run import Run
+from chaos.runner.topology import PRODUCT, QUICK
 from ginkgo_site.env import CHECKOUT
 
 

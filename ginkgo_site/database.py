@@ -80,7 +80,7 @@ def share_connections(database: dict[str, Any]) -> None:
     connection of its own (measured: 277 requests a second). A process that forks, like the queue
     worker, must not share a pool's sockets with its children.
     """
-    from ginkgo_site.web.room import CONNECTIONS
+    from ginkgo_site.web.lane_sizes import CONNECTIONS
 
     database["CONN_MAX_AGE"] = 0
     database["CONN_HEALTH_CHECKS"] = False  # the backend checks what it takes, with a deadline

@@ -22,7 +22,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 #: A URL the embedded server's owner wrote beside its data; see `launcher/postgres.py`.
 EMBEDDED_URL_FILE = "database.url"
 
-#: One failpoint: [PROCESS/]POINT=ACTION[@NTH]; see scheduling/enact/failpoints.py.
+#: One failpoint: [PROCESS/]POINT=ACTION[@NTH]; see scheduling/db/failpoints.py.
 FAILPOINT = (
     r"(?:(web|watcher|worker)/)?([\w.*:?]+)=(error|exit|pause\((\d+(?:\.\d+)?)\))(?:@([1-9]\d*))?"
 )

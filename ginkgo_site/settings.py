@@ -93,7 +93,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 CHANNEL_LAYERS: dict[str, dict[str, Any]]
 if GINKGO.redis_url is None:
     CHANNEL_LAYERS = {
-        "default": {"BACKEND": "scheduling.dispatch.layer.PostgresChannelLayer"},
+        "default": {"BACKEND": "scheduling.channel_layer.PostgresChannelLayer"},
     }
 else:
     CHANNEL_LAYERS = {
@@ -127,7 +127,7 @@ REST_FRAMEWORK = {
         "scheduling.api.authentication.BearerAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["scheduling.api.permissions.ViewersReadOperatorsAct"],
+    "DEFAULT_PERMISSION_CLASSES": ["scheduling.permissions.ViewersReadOperatorsAct"],
     "EXCEPTION_HANDLER": "scheduling.api.problems.exception_handler",
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],

@@ -24,8 +24,8 @@ class SchedulingConfig(AppConfig):
         from django_q import signals
 
         from ginkgo_site.deadline import limit_statements
-        from scheduling import people_audit, task_registry
-        from scheduling.enact import failpoints
+        from scheduling import task_registry, user_audit
+        from scheduling.db import failpoints
 
         # django-q2 offers no hook that runs before its own processes open their connections.
         if sys.argv[1:2] == ["qcluster"]:
@@ -33,7 +33,7 @@ class SchedulingConfig(AppConfig):
         failpoints.arm(settings.GINKGO.failpoints)
         signals.pre_enqueue.connect(task_registry.refuse_at_enqueue)
         signals.pre_execute.connect(task_registry.refuse_in_worker)
-        people_audit.connect()
+        user_audit.connect()
         # After every migrate, not in a data migration: a test that empties tables would lose it.
         post_migrate.connect(install_schedules, sender=self)
         post_migrate.connect(install_groups, sender=self)
@@ -85,7 +85,7 @@ def install_groups(sender: Any, using: str = "default", **kwargs: Any) -> None:
     from django.contrib.auth.models import Group, Permission
     from django.db import connections
 
-    from scheduling.api.permissions import (
+    from scheduling.permissions import (
         ADMINISTRATOR_GROUP,
         ADMINISTRATOR_RIGHTS,
         OPERATOR_GROUP,

@@ -17,13 +17,13 @@ from django.utils import timezone
 from ginkgo_site.env import CHECKOUT
 from portfolios.retention import Maintained, attach_partitions, maintain, something_is_old
 from portfolios.retention.kinds import DAY_S
+from scheduling.db.transaction import Recipe, run
 from scheduling.enact.prune import (
     prune_alerts,
     prune_events,
     prune_handoffs,
     prune_verifications,
 )
-from scheduling.enact.recipe import Recipe, run
 from scheduling.enact.storage import sample_storage
 from scheduling.observe.storage import disk_free
 

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 from psycopg.errors import DeadlockDetected, DiskFull, LockNotAvailable
 
-from scheduling.decide.world import Policy
+from scheduling.db.transaction import run_bare
+from scheduling.decide.types import Policy
 from scheduling.enact import alerts
-from scheduling.enact.hints import wake
-from scheduling.enact.recipe import run_bare
-from scheduling.enact.timing import Timing, timing
-from scheduling.observe.standing import Standing
+from scheduling.enact.notify import wake
+from scheduling.observe.snapshot_cache import Standing
 from scheduling.passes.balance import BalanceOutcome, balance
-from scheduling.passes.lock import drop, ran, take
+from scheduling.passes.pass_lock import drop, ran, take
 from scheduling.passes.sweep import SweepOutcome, sweep
+from scheduling.timing import Timing, timing
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from scheduling.enact.recipe import Recipe, call, run
+from scheduling.db.transaction import Recipe, call, run
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scheduling.passes.lock import drop, take
+from scheduling.passes.pass_lock import drop, take
 from scheduling.scheduler import PATIENCE_S, Scheduler
 
 
@@ -18,7 +18,7 @@ def balance() -> str:
 
 def heartbeat_sweep() -> str:
     """Leases and deadlines only."""
-    from scheduling.enact.recipe import run
+    from scheduling.db.transaction import run
 
     scheduler = Scheduler("worker")
     if not run(take(scheduler.holder)):

@@ -18,13 +18,13 @@ from django.db import Error as DjangoDatabaseError
 from django.db import connection
 
 from ginkgo_site.deadline import Connection
-from scheduling.decide.world import Plan
-from scheduling.dispatch.echo import ECHO_INTERVAL_S, Echo
+from scheduling.db.listener_echo import ECHO_INTERVAL_S, Echo
+from scheduling.db.transaction import run_bare
+from scheduling.decide.types import Plan
 from scheduling.enact.lease import next_expiry
-from scheduling.enact.recipe import run_bare
 from scheduling.errors import SnapshotUnavailable
-from scheduling.passes.lock import look
-from scheduling.passes.resilience import Resilience
+from scheduling.passes.node_loss import Resilience
+from scheduling.passes.pass_lock import look
 from scheduling.scheduler import Scheduler, TickOutcome
 
 logger = logging.getLogger(__name__)

@@ -81,10 +81,10 @@ def quick_passwords() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def idle_as_long_as_a_test() -> Iterator[None]:
     """Let a transaction stand idle for as long as a test needs: most tests run inside one."""
-    from scheduling.enact import recipe
+    from scheduling.db import transaction
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe, "IDLE_LIMIT", "60s")
+        patch.setattr(transaction, "IDLE_LIMIT", "60s")
         yield
 
 

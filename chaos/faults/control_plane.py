@@ -11,10 +11,10 @@ import psutil
 
 from chaos.faults.daemons import taken_over
 from chaos.faults.fault import Fault
-from chaos.fleet import alive
-from chaos.scene import PATIENCE, RESTART_LIMIT_S, WATCHER, WEB, WORKER, Scene
+from chaos.harness.cluster import alive
+from chaos.runner.fault_context import PATIENCE, RESTART_LIMIT_S, WATCHER, WEB, WORKER, Scene
 from ginkgo_site.env import CHECKOUT
-from ginkgo_site.launcher.home import MARK
+from ginkgo_site.launcher.instance_lock import MARK
 from ginkgo_site.launcher.web import GUARDED
 
 EVERYTHING_THROUGH_WEB = "every commit goes through the web"

@@ -10,8 +10,8 @@ from datetime import datetime
 import psutil
 
 from chaos.faults.fault import Fault
-from chaos.fleet import RunNow, alive, family
-from chaos.scene import PATIENCE, Scene
+from chaos.harness.cluster import RunNow, alive, family
+from chaos.runner.fault_context import PATIENCE, Scene
 
 
 def kill_daemon(scene: Scene) -> None:

@@ -7,8 +7,8 @@ import signal
 import psycopg
 
 from chaos.faults.fault import Fault
-from chaos.fleet import alive
-from chaos.scene import PATIENCE, RESTART_LIMIT_S, Scene
+from chaos.harness.cluster import alive
+from chaos.runner.fault_context import PATIENCE, RESTART_LIMIT_S, Scene
 
 AWAY = "the database is away"
 

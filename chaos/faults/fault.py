@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chaos.scene import Scene
-from chaos.schedule import Planned
+from chaos.runner.fault_context import Scene
+from chaos.runner.schedule import Planned
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from chaos.faults.fault import Fault
-from chaos.fleet import RunNow
-from chaos.scene import RESTART_LIMIT_S, WATCHER, WEB, Scene
+from chaos.harness.cluster import RunNow
+from chaos.runner.fault_context import RESTART_LIMIT_S, WATCHER, WEB, Scene
 
 STEPS = ("preparing", "draining", "activating")
 

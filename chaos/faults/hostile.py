@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from chaos.faults.fault import Fault
-from chaos.hostile import ATTACKS, start_attack
-from chaos.scene import PATIENCE, Scene
+from chaos.harness.hostile_node import ATTACKS, start_attack
+from chaos.runner.fault_context import PATIENCE, Scene
 from scheduling.wire.messages import PROTOCOL, Beat, Goodbye, Halted, Register, encode
 
 NAME = "hostile"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chaos.faults.fault import Fault
 from chaos.faults.strategies import _canaries
-from chaos.scene import PATIENCE, Scene
+from chaos.runner.fault_context import PATIENCE, Scene
 
 
 def migrations(scene: Scene) -> None:

@@ -8,7 +8,7 @@ import psycopg
 
 from chaos.faults.control_plane import another_process
 from chaos.faults.fault import Fault
-from chaos.scene import PATIENCE, Scene
+from chaos.runner.fault_context import PATIENCE, Scene
 from ginkgo_site.env import embedded_url
 
 #: Between the last statement of a move's request and its COMMIT: the run, the handoff and the rows

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from chaos.faults.fault import Fault
-from chaos.scene import PATIENCE, NotAvailable, Scene
-from chaos.wire import Wire
+from chaos.harness.tcp_proxy import Wire
+from chaos.runner.fault_context import PATIENCE, NotAvailable, Scene
 from ginkgo_site.env import CHECKOUT
-from ginkgo_site.launcher.home import MARK
+from ginkgo_site.launcher.instance_lock import MARK
 
 NODE = "netns-1"
 

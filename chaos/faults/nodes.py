@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from chaos.faults.fault import Fault
-from chaos.fleet import family
-from chaos.scene import PATIENCE, Scene
+from chaos.harness.cluster import family
+from chaos.runner.fault_context import PATIENCE, Scene
 
 
 def flapping(scene: Scene) -> None:

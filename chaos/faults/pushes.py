@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from chaos.faults.daemons import taken_over
 from chaos.faults.fault import Fault
-from chaos.scene import PATIENCE, Scene
-from chaos.speech import REORDERING, REPEATING
+from chaos.harness.pg_notify import REORDERING, REPEATING
+from chaos.runner.fault_context import PATIENCE, Scene
 
 
 def lost_while_moving(scene: Scene) -> None:

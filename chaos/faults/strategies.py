@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from chaos.faults.fault import Fault
-from chaos.scene import PATIENCE, NotAvailable, Scene
+from chaos.runner.fault_context import PATIENCE, NotAvailable, Scene
 
 SYMBOLS = ["IBM", "GE", "HD", "XOM", "CVX", "JPM", "MS", "WFC", "KO", "PEP"]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import psutil
 
-from chaos.another_python import FALSE_PYTHON
 from chaos.faults.fault import Fault
-from chaos.scene import PATIENCE, Scene
+from chaos.harness.another_python import FALSE_PYTHON
+from chaos.runner.fault_context import PATIENCE, Scene
 
 SYMBOLS = ["KO", "PEP", "IBM"]
 LABEL = "drifted"
@@ -59,7 +59,7 @@ def _join(scene: Scene, name: str) -> Popen[str]:
         token,
         "--label",
         f"{LABEL}=yes",
-        program="chaos.another_python",
+        program="chaos.harness.another_python",
     )
 
 

@@ -12,9 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from chaos import report as chaos_report
 from chaos.faults import FAULTS as ALL_FAULTS
-from chaos.progress import Progress
+from chaos.report import text as chaos_report
+from chaos.runner.progress import Progress
 from chaos.soak import report
 from chaos.soak.compression import Compression
 from chaos.soak.run import FAULTS, Soak

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chaos.grounds import QUICK, Times
+from chaos.runner.topology import QUICK, Times
 
 DAY_S = 86_400
 #: In compressed days. Equity points go several times in a week, orders and fills stay for longer

@@ -13,7 +13,7 @@ mpl.use("Agg")  # no display
 
 import matplotlib.pyplot as plt
 
-from chaos.report import as_text as chaos_text
+from chaos.report.text import as_text as chaos_text
 from chaos.soak.compression import DAY_S, KEEP_EQUITY_DAYS, KEEP_ORDERS_DAYS, Compression
 
 Sample = dict[str, Any]

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from chaos.grounds import Grounds
-from chaos.run import Run
-from chaos.scene import Interrupted
+from chaos.runner.fault_context import Interrupted
+from chaos.runner.run import Run
+from chaos.runner.topology import Grounds
 from chaos.soak.compression import Compression
 from chaos.soak.samples import Sampler
 from ginkgo_site.env import embedded_url

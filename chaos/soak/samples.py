@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import psycopg
 
-from chaos.grounds import Grounds
+from chaos.runner.topology import Grounds
 from portfolios.feeds.clock import Segment, release_clock
 
 #: Command line → role, the first that fits. What forks from a daemon is told by its parent.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from ginkgo_site.env import WrongSetting, read_environment
-from ginkgo_site.launcher.options import parse
-from ginkgo_site.launcher.supervisor import House
+from ginkgo_site.launcher.cli import parse
+from ginkgo_site.launcher.launcher import House
 from portfolios.runtime.open_files import TooFewFiles, raise_limit
 
 

@@ -24,7 +24,7 @@ from django.http.response import HttpResponseBase
 
 from ginkgo_site.web.busy import Busy, busy_response
 from ginkgo_site.web.client_address import client_address, neighbourhood
-from ginkgo_site.web.room import GENERAL_SIZE, LOGIN_SIZE, RESERVE_SIZE
+from ginkgo_site.web.lane_sizes import GENERAL_SIZE, LOGIN_SIZE, RESERVE_SIZE
 
 LOGIN_PATHS = ("/login/", "/admin/login/")
 RESERVE_PATHS = ("/api/halt/", "/halt/", "/halts/", "/api/healthz", "/api/readyz")

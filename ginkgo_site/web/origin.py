@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from ginkgo_site.web.client_address import client_address
-from scheduling.origin import Origin, acting_from
+from scheduling.request_origin import Origin, acting_from
 
 
 class OriginMiddleware:

@@ -13,7 +13,7 @@ from importlib.resources import files
 from itertools import groupby
 from operator import itemgetter
 
-from portfolios.feeds.barlog import Bar, BarLog
+from portfolios.feeds.bar_log import Bar, BarLog
 from portfolios.feeds.base import Feed
 from portfolios.runtime.events import PRICE_PLACES, to_e4
 

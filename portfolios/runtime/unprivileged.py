@@ -12,7 +12,7 @@ import struct
 import sys
 from functools import cache
 
-from portfolios.runtime.readable import code_folders
+from portfolios.runtime.readable_paths import code_folders
 
 STRATEGY_UID = 60907
 

@@ -16,7 +16,7 @@ import msgspec
 
 from portfolios.runtime.events import Event
 from portfolios.runtime.state import OpenOrder, Position, StrategyPart
-from portfolios.strategies.wrong_values import NOT_A_DECIMAL, in_words
+from portfolios.strategies.validation_messages import NOT_A_DECIMAL, in_words
 
 #: More of one share than was ever issued; keeps a mistyped quantity out of the books.
 LARGEST_QUANTITY = Decimal(1_000_000_000)

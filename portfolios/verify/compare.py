@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from portfolios.runtime.refusals import is_new, placed
 from portfolios.runtime.results import EquityRow, FillRow, OrderRow
-from portfolios.verify.values import (
+from portfolios.verify.types import (
     RANK,
     Counts,
     Difference,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from portfolios.verify.stored import named_cursor
+from portfolios.verify.stored_rows import named_cursor
 
 #: Seqs in one statement: a second or two where every event made an order.
 PIECE = 1_000_000

@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from portfolios.examination import CheckFailed, facts
 from portfolios.runtime.python_version import PYTHON
 from portfolios.runtime.state import decode_state
 from portfolios.strategies import registry
+from portfolios.strategy_inspection import CheckFailed, facts
 from portfolios.verify.compare import Comparison
-from portfolios.verify.process import Ask
-from portfolios.verify.states import compare_states, digest, processed_by, uncounted
-from portfolios.verify.uninterrupted import Disagrees, UninterruptedRun
-from portfolios.verify.values import (
+from portfolios.verify.compare_state import compare_states, digest, processed_by, uncounted
+from portfolios.verify.reference_run import Disagrees, UninterruptedRun
+from portfolios.verify.replay_process import Ask
+from portfolios.verify.types import (
     Anchor,
     CannotVerify,
     Compared,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from scheduling.admin import nodes, people, portfolios, queue, records, tokens, trail
+from scheduling.admin import events, nodes, people, portfolios, queue, records, tokens
 
 __all__ = ["nodes", "people", "portfolios", "queue", "records", "tokens", "trail"]
 

@@ -10,42 +10,42 @@ from django.db.models.functions import Coalesce, Now
 from django.http import HttpRequest
 
 from portfolios.models import Portfolio
-from scheduling import requests
+from scheduling import operations
 from scheduling.admin.base import Act, FleetAdmin, acting
-from scheduling.admin.shown import NOTHING, list_link, word
+from scheduling.admin.display import NOTHING, list_link, word
 from scheduling.decide.liveness import LeasePolicy, LeaseView, status_of
-from scheduling.enact.timing import timing
 from scheduling.models import Node, NodeStatus
-from scheduling.requests.tokens import revoked_sentence
+from scheduling.operations.tokens import revoked_sentence
+from scheduling.timing import timing
 
 
 def _drain(row: Node, actor: str, fields: dict[str, str]) -> str:
-    requests.drain(row.name, actor=actor, reason=fields.get("reason", ""))
+    operations.drain(row.name, actor=actor, reason=fields.get("reason", ""))
     return f"{row.name} is draining: what it has is handed off, one after the other."
 
 
 def _undrain(row: Node, actor: str, fields: dict[str, str]) -> str:
-    requests.undrain(row.name, actor=actor)
+    operations.undrain(row.name, actor=actor)
     return f"{row.name} is no longer draining."
 
 
 def _cordon(row: Node, actor: str, fields: dict[str, str]) -> str:
-    requests.cordon(row.name, actor=actor, reason=fields.get("reason", ""))
+    operations.cordon(row.name, actor=actor, reason=fields.get("reason", ""))
     return f"{row.name} is cordoned: what runs there stays."
 
 
 def _uncordon(row: Node, actor: str, fields: dict[str, str]) -> str:
-    requests.uncordon(row.name, actor=actor)
+    operations.uncordon(row.name, actor=actor)
     return f"{row.name} is no longer cordoned."
 
 
 def _forget(row: Node, actor: str, fields: dict[str, str]) -> str:
-    requests.forget_node(row.name, actor=actor, reason=fields.get("reason", ""))
+    operations.forget_node(row.name, actor=actor, reason=fields.get("reason", ""))
     return f"{row.name} is forgotten; its tokens are revoked."
 
 
 def _revoke(row: Node, actor: str, fields: dict[str, str]) -> str:
-    revoked = requests.revoke_node_tokens(row.name, actor=actor, reason=fields.get("reason", ""))
+    revoked = operations.revoke_node_tokens(row.name, actor=actor, reason=fields.get("reason", ""))
     return revoked_sentence(revoked, row.name)
 
 

@@ -8,49 +8,51 @@ from django.contrib import admin
 from django.db.models import F, OuterRef, QuerySet, Subquery, Value
 from django.http import HttpRequest
 
+from portfolios.feed_registration import current_head
 from portfolios.feeds import DEFAULT_FEED
-from portfolios.feeds_setup import current_head
 from portfolios.models import EquityPoint, Order, Portfolio, Revision
-from scheduling import requests
+from scheduling import operations
 from scheduling.admin.base import Act, FleetAdmin, acting
-from scheduling.admin.shown import NOTHING, count, link, list_link, word
-from scheduling.decide.targets import NotInSnapshot, targets
-from scheduling.enact.timing import timing
+from scheduling.admin.display import NOTHING, count, link, list_link, word
+from scheduling.decide.planner.targets import NotInSnapshot, targets
 from scheduling.errors import SnapshotUnavailable
-from scheduling.management.waiting import handoff_sentence
+from scheduling.management.handoff_wait import handoff_sentence
 from scheduling.models import Event, Handoff, Tenure
+from scheduling.observe.localized_reason import told
 from scheduling.observe.snapshot import observe
-from scheduling.observe.told import told
+from scheduling.timing import timing
 
 
 def _migrate(row: Portfolio, actor: str, fields: dict[str, str]) -> str:
     target = fields.get("target") or None
     reason = fields.get("reason", "")
-    return handoff_sentence(requests.migrate(row.name, target, actor=actor, reason=reason))
+    return handoff_sentence(operations.migrate(row.name, target, actor=actor, reason=reason))
 
 
 def _reload(row: Portfolio, actor: str, fields: dict[str, str]) -> str:
-    return handoff_sentence(requests.reload(row.name, actor=actor, reason=fields.get("reason", "")))
+    return handoff_sentence(
+        operations.reload(row.name, actor=actor, reason=fields.get("reason", ""))
+    )
 
 
 def _start(row: Portfolio, actor: str, fields: dict[str, str]) -> str:
-    handoff = requests.start(row.name, actor=actor, reason=fields.get("reason", ""))
+    handoff = operations.start(row.name, actor=actor, reason=fields.get("reason", ""))
     if handoff is None:
         return f"{row.name} is pending: the balancer places it at its next pass."
     return handoff_sentence(handoff)
 
 
 def _stop(row: Portfolio, actor: str, fields: dict[str, str]) -> str:
-    return handoff_sentence(requests.stop(row.name, actor=actor, reason=fields.get("reason", "")))
+    return handoff_sentence(operations.stop(row.name, actor=actor, reason=fields.get("reason", "")))
 
 
 def _unpin(row: Portfolio, actor: str, fields: dict[str, str]) -> str:
-    requests.unpin(row.name, actor=actor)
+    operations.unpin(row.name, actor=actor)
     return f"{row.name} is no longer pinned."
 
 
 def _delete(row: Portfolio, actor: str, fields: dict[str, str]) -> str:
-    handoff = requests.delete_portfolio(row.name, actor=actor, reason=fields.get("reason", ""))
+    handoff = operations.delete_portfolio(row.name, actor=actor, reason=fields.get("reason", ""))
     released = f" {handoff_sentence(handoff)}" if handoff else ""
     return f"{row.name} was deleted; its orders and its trail stay.{released}"
 

@@ -14,7 +14,7 @@ from django.http import HttpRequest
 from django_q.models import Failure, OrmQ, Schedule, Success
 
 from scheduling.admin.base import FleetAdmin
-from scheduling.api.permissions import may_act
+from scheduling.permissions import may_act
 
 for model in (Failure, OrmQ, Schedule, Success):
     if admin.site.is_registered(model):

@@ -8,9 +8,9 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from portfolios.models import FeedRow, FeedSegment, Fill, Order, Revision
-from scheduling.admin.about import AboutAdmin
 from scheduling.admin.base import FleetAdmin
-from scheduling.admin.shown import word
+from scheduling.admin.display import word
+from scheduling.admin.related import AboutAdmin
 
 
 @admin.register(Order)

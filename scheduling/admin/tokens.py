@@ -8,9 +8,9 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from scheduling.admin.base import Act, FleetAdmin, acting
-from scheduling.api.permissions import may_act
 from scheduling.models import ApiToken, NodeToken
-from scheduling.requests.tokens import revoke
+from scheduling.operations.tokens import revoke
+from scheduling.permissions import may_act
 
 
 def _revoke(row: Any, actor: str, fields: dict[str, str]) -> str:

@@ -10,11 +10,11 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from scheduling import requests
+from scheduling import operations
 from scheduling.api.base import ApiView, TableView, TrueOrFalse, actor_of
-from scheduling.api.bodies import ReasonBody, read_body
-from scheduling.api.described import described, described_table
-from scheduling.api.trail import OfPortfolio
+from scheduling.api.handoffs_events import OfPortfolio
+from scheduling.api.openapi import described, described_table
+from scheduling.api.request_serializers import ReasonBody, read_body
 from scheduling.models import Alert, Storm
 
 
@@ -89,7 +89,7 @@ class StormRelease(ApiView):
     def post(self, request: Request) -> Response:
         """Answer that nothing is held."""
         body = read_body(request, ReasonBody)
-        requests.release_storm(actor=actor_of(request), reason=body["reason"])
+        operations.release_storm(actor=actor_of(request), reason=body["reason"])
         return Response(storm_document())
 
 
@@ -100,5 +100,5 @@ class StormHold(ApiView):
     def post(self, request: Request) -> Response:
         """Answer the hold."""
         body = read_body(request, ReasonBody)
-        requests.hold_storm(actor=actor_of(request), reason=body["reason"])
+        operations.hold_storm(actor=actor_of(request), reason=body["reason"])
         return Response(storm_document())

@@ -14,7 +14,7 @@ from rest_framework.request import Request
 
 from scheduling.models import ApiToken
 from scheduling.models.tokens import hash_token
-from scheduling.people_audit import tell_once
+from scheduling.user_audit import tell_once
 
 logger = logging.getLogger(__name__)
 

@@ -21,12 +21,12 @@ from rest_framework.views import APIView
 
 from portfolios.models import Portfolio
 from scheduling.api.authentication import BearerAuthentication
-from scheduling.api.paging import NewestFirst
-from scheduling.api.parsing import StrictJSONParser
-from scheduling.api.permissions import ViewersReadOperatorsAct, may_act
+from scheduling.api.pagination import NewestFirst
+from scheduling.api.parsers import StrictJSONParser
 from scheduling.api.problems import exception_handler
 from scheduling.api.throttling import ReadThrottle, WriteThrottle
 from scheduling.errors import Invalid, NotFound
+from scheduling.permissions import ViewersReadOperatorsAct, may_act
 
 #: Parameters every list takes, and `format`, which belongs to the framework.
 LIST_PARAMETERS = frozenset({"limit", "cursor", "format"})

@@ -8,13 +8,13 @@ from typing import Any
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from portfolios.feed_registration import current_head
 from portfolios.feeds import open_feed
-from portfolios.feeds_setup import current_head
 from portfolios.runtime.events import Event
 from scheduling.api.base import ApiView, refuse_unknown_parameters
-from scheduling.api.described import described, query
-from scheduling.api.documents import FeedDocument
-from scheduling.api.paging import read_int, read_limit
+from scheduling.api.openapi import described, query
+from scheduling.api.pagination import read_int, read_limit
+from scheduling.presentation.serializers import FeedDocument
 
 HIGHEST_FEED_LIMIT = 5000
 

@@ -8,12 +8,12 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from scheduling import requests
+from scheduling import operations
 from scheduling.api.base import ApiView, actor_of, refuse_unknown_parameters
-from scheduling.api.bodies import ReasonBody, read_body
-from scheduling.api.described import described
-from scheduling.api.fields import WholeNumberField
+from scheduling.api.openapi import described
+from scheduling.api.request_serializers import ReasonBody, read_body
 from scheduling.observe.halts import read_halt, read_halts
+from scheduling.presentation.fields import WholeNumberField
 
 _Anything = serializers.Serializer[Any]
 
@@ -87,7 +87,7 @@ class HaltAll(ApiView):
     def post(self, request: Request) -> Response:
         """Answer a line for each portfolio, or 409 `count_differs` with both numbers."""
         body = read_body(request, HaltBody)
-        halted = requests.halt_all(
+        halted = operations.halt_all(
             actor=actor_of(request), reason=body["reason"], expect_running=body["expect_running"]
         )
         return Response(HaltedDocument(halted).data)
@@ -116,7 +116,7 @@ class UndoHalt(ApiView):
     def post(self, request: Request) -> Response:
         """Answer the names; what was started or deleted since stays as it is."""
         body = read_body(request, UndoHaltBody)
-        halt, started = requests.undo_halt(
+        halt, started = operations.undo_halt(
             body["halt"], actor=actor_of(request), reason=body["reason"]
         )
         return Response({"halt": halt, "started": started}, status=202)

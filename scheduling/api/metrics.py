@@ -12,10 +12,10 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from rest_framework.request import Request
 
 from scheduling.api.base import ApiView
-from scheduling.api.described import described
+from scheduling.api.openapi import described
 from scheduling.enact.alerts import KINDS
 from scheduling.models import Phase
-from scheduling.observe.board import Board, read_board
+from scheduling.observe.fleet_view import Board, read_board
 from scheduling.observe.storage import Storage, read_storage
 
 

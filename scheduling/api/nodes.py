@@ -7,17 +7,17 @@ from typing import Any, get_args
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from scheduling import requests
+from scheduling import operations
 from scheduling.api.base import ApiView, actor_of, context_for, refuse_unknown_parameters
-from scheduling.api.bodies import NoBody, ReasonBody, read_body
-from scheduling.api.described import described, described_list, query
-from scheduling.api.documents import NodeDocument
-from scheduling.api.paging import page_of_lines
-from scheduling.decide import world
-from scheduling.enact.timing import timing
+from scheduling.api.openapi import described, described_list, query
+from scheduling.api.pagination import page_of_lines
+from scheduling.api.request_serializers import NoBody, ReasonBody, read_body
+from scheduling.decide import types
 from scheduling.errors import Invalid, NotFound
 from scheduling.models import Node, NodeStatus
-from scheduling.observe.board import NodeLine, read_board
+from scheduling.observe.fleet_view import NodeLine, read_board
+from scheduling.presentation.serializers import NodeDocument
+from scheduling.timing import timing
 
 
 def node_line(name: str) -> NodeLine:
@@ -76,7 +76,7 @@ class NodeList(ApiView):
         """Answer one page of the one consistent read that the dashboard shows too."""
         refuse_unknown_parameters(request, ("status", "schedulable"))
         lines = read_board().nodes
-        status = _choice(request, "status", get_args(world.NodeStatus))
+        status = _choice(request, "status", get_args(types.NodeStatus))
         if status is not None:
             lines = [line for line in lines if line.status == status]
         schedulable = _choice(request, "schedulable", ("true", "false"))
@@ -108,7 +108,7 @@ class NodeDetail(ApiView):
     def delete(self, request: Request, name: str) -> Response:
         """Answer nothing; 409 `lease_valid` while it may act, `node_owns` while it owns."""
         reason = read_body(request, ReasonBody)["reason"]
-        requests.forget_node(name, actor=actor_of(request), reason=reason)
+        operations.forget_node(name, actor=actor_of(request), reason=reason)
         return Response(status=204)
 
 
@@ -119,7 +119,7 @@ class DrainNode(ApiView):
     def post(self, request: Request, name: str) -> Response:
         """Answer the node; its portfolios leave one after the other."""
         reason = read_body(request, ReasonBody)["reason"]
-        requests.drain(name, actor=actor_of(request), reason=reason)
+        operations.drain(name, actor=actor_of(request), reason=reason)
         return Response(node_document(name))
 
 
@@ -130,7 +130,7 @@ class UndrainNode(ApiView):
     def post(self, request: Request, name: str) -> Response:
         """Answer the node."""
         read_body(request, NoBody)
-        requests.undrain(name, actor=actor_of(request))
+        operations.undrain(name, actor=actor_of(request))
         return Response(node_document(name))
 
 
@@ -141,7 +141,7 @@ class CordonNode(ApiView):
     def post(self, request: Request, name: str) -> Response:
         """Answer the node."""
         reason = read_body(request, ReasonBody)["reason"]
-        requests.cordon(name, actor=actor_of(request), reason=reason)
+        operations.cordon(name, actor=actor_of(request), reason=reason)
         return Response(node_document(name))
 
 
@@ -152,5 +152,5 @@ class UncordonNode(ApiView):
     def post(self, request: Request, name: str) -> Response:
         """Answer the node."""
         read_body(request, NoBody)
-        requests.uncordon(name, actor=actor_of(request))
+        operations.uncordon(name, actor=actor_of(request))
         return Response(node_document(name))

@@ -12,17 +12,17 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from scheduling.api.base import ApiView, refuse_unknown_parameters
-from scheduling.api.described import described, query
-from scheduling.api.plan_documents import PlanDocument
-from scheduling.decide.imagined import BadQuestion, Question, added
+from scheduling.api.openapi import described, query
+from scheduling.decide.planner.targets import NotInSnapshot
 from scheduling.decide.reasons import as_data, reason_document
-from scheduling.decide.targets import NotInSnapshot
-from scheduling.decide.verdicts import help_sentence, notes, verdict, without_owner
-from scheduling.decide.whatif import Answer, answer
-from scheduling.decide.world import Move, Pending, Placement, PortfolioView
-from scheduling.enact.timing import Timing, timing
+from scheduling.decide.types import Move, Pending, Placement, PortfolioView
+from scheduling.decide.what_if.answer import Answer, answer
+from scheduling.decide.what_if.hypothetical import BadQuestion, Question, added
+from scheduling.decide.what_if.wording import help_sentence, notes, verdict, without_owner
 from scheduling.errors import Invalid, Refused
-from scheduling.observe.kept import looking
+from scheduling.observe.shared_snapshot import looking
+from scheduling.presentation.plan_serializers import PlanDocument
+from scheduling.timing import Timing, timing
 
 ASKED = ("lose", "drain", "add")
 

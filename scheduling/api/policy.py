@@ -8,12 +8,12 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from scheduling import requests
+from scheduling import operations
 from scheduling.api.base import ApiView, actor_of, refuse_unknown_parameters
-from scheduling.api.bodies import ReasonBody, read_body
-from scheduling.api.described import described
+from scheduling.api.openapi import described
+from scheduling.api.request_serializers import ReasonBody, read_body
 from scheduling.models import Control
-from scheduling.models.control import EvenBy
+from scheduling.models.fleet_control import EvenBy
 
 
 class PolicyBody(ReasonBody):
@@ -47,5 +47,5 @@ class SchedulePolicy(ApiView):
     def post(self, request: Request) -> Response:
         """Answer the policy that is in force from the next pass on."""
         body = read_body(request, PolicyBody)
-        requests.even_by(body["even_by"], actor=actor_of(request), reason=body["reason"])
+        operations.even_by(body["even_by"], actor=actor_of(request), reason=body["reason"])
         return Response(policy_document())

@@ -11,9 +11,11 @@ from rest_framework.response import Response
 
 from portfolios.models import Checkpoint, DesiredState
 from portfolios.runtime.state import account_view, decode_state, strategy_view
-from scheduling import requests
+from scheduling import operations
 from scheduling.api.base import ApiView, actor_of, present_portfolio, refuse_unknown_parameters
-from scheduling.api.bodies import (
+from scheduling.api.openapi import described, described_list, query
+from scheduling.api.pagination import page_of_lines
+from scheduling.api.request_serializers import (
     AcceptPythonBody,
     MigrateBody,
     NoBody,
@@ -25,8 +27,10 @@ from scheduling.api.bodies import (
     read_bodies,
     read_body,
 )
-from scheduling.api.described import described, described_list, query
-from scheduling.api.documents import (
+from scheduling.errors import Invalid, NotFound, Refused
+from scheduling.models import Handoff, Phase
+from scheduling.observe.fleet_view import PortfolioLine, read_board, read_portfolio
+from scheduling.presentation.serializers import (
     CheckpointDocument,
     DeletedDocument,
     HandoffDocument,
@@ -34,11 +38,7 @@ from scheduling.api.documents import (
     RevisedDocument,
     VerificationDocument,
 )
-from scheduling.api.paging import page_of_lines
-from scheduling.errors import Invalid, NotFound, Refused
-from scheduling.models import Handoff, Phase
-from scheduling.observe.board import PortfolioLine, read_board, read_portfolio
-from scheduling.observe.verifications import newest_verification
+from scheduling.verification.latest import newest_verification
 
 #: Filters of the list, by the attribute of a line they compare with; None: any text will do.
 _FILTERS: dict[str, tuple[str, Sequence[str] | None]] = {
@@ -92,8 +92,8 @@ class PortfolioList(ApiView):
         """Create it, or all of a list or none; the next pass, which is woken, places them."""
         if isinstance(request.data, list):
             return _create_all(request.data, actor_of(request))
-        new = requests.NewPortfolio(**read_body(request, PortfolioBody))
-        portfolio = requests.create_portfolio(new, actor=actor_of(request))
+        new = operations.NewPortfolio(**read_body(request, PortfolioBody))
+        portfolio = operations.create_portfolio(new, actor=actor_of(request))
         where = reverse("api:portfolio", kwargs={"name": portfolio.name})
         return Response(
             portfolio_document(portfolio.name),
@@ -105,9 +105,9 @@ class PortfolioList(ApiView):
 def _create_all(given: list[Any], actor: str) -> Response:
     """Create a list of portfolios in one transaction. Their documents are at their addresses: to
     read the fleet for each call would cost more than the call."""
-    requests.check_length(given)  # before each of a list that is too long is looked into
-    new = [requests.NewPortfolio(**one) for one in read_bodies(given, PortfolioBody)]
-    made = requests.create_portfolios(new, actor=actor)
+    operations.check_length(given)  # before each of a list that is too long is looked into
+    new = [operations.NewPortfolio(**one) for one in read_bodies(given, PortfolioBody)]
+    made = operations.create_portfolios(new, actor=actor)
     return Response({"created": len(made), "names": [one.name for one in made]}, status=201)
 
 
@@ -123,11 +123,11 @@ class PortfolioDetail(ApiView):
     def patch(self, request: Request, name: str) -> Response:
         """Make a revision where needed; a running portfolio reloads by itself."""
         changes = read_body(request, PortfolioChanges)
-        portfolio, handoff = requests.revise_portfolio(name, changes, actor=actor_of(request))
+        portfolio, handoff = operations.revise_portfolio(name, changes, actor=actor_of(request))
         document = {
             "portfolio": portfolio_document(portfolio.name),
             "handoff": handoff_document(handoff),
-            "warnings": requests.misfits(portfolio.name, changes),
+            "warnings": operations.misfits(portfolio.name, changes),
         }
         return Response(document, status=202)
 
@@ -135,7 +135,7 @@ class PortfolioDetail(ApiView):
     def delete(self, request: Request, name: str) -> Response:
         """Release it for certain; its orders and its audit trail stay, its name is freed."""
         reason = read_body(request, ReasonBody)["reason"]
-        handoff = requests.delete_portfolio(name, actor=actor_of(request), reason=reason)
+        handoff = operations.delete_portfolio(name, actor=actor_of(request), reason=reason)
         return Response({"handoff": handoff_document(handoff)}, status=202)
 
 
@@ -146,7 +146,7 @@ class MigratePortfolio(ApiView):
     def post(self, request: Request, name: str) -> Response:
         """Answer the handoff; the portfolio runs on until its target is ready."""
         body = read_body(request, MigrateBody)
-        handoff = requests.migrate(
+        handoff = operations.migrate(
             name, body["target_node"], actor=actor_of(request), reason=body["reason"]
         )
         return Response(handoff_document(handoff), status=202)
@@ -159,7 +159,7 @@ class ReloadPortfolio(ApiView):
     def post(self, request: Request, name: str) -> Response:
         """Answer the handoff."""
         body = read_body(request, ReloadBody)
-        handoff = requests.reload(
+        handoff = operations.reload(
             name, actor=actor_of(request), reason=body["reason"], revision=body["revision"]
         )
         return Response(handoff_document(handoff), status=202)
@@ -173,7 +173,7 @@ class StartPortfolio(ApiView):
         """Answer the handoff; where no node was chosen yet, `handoff` is null in its place and
         the portfolio, now pending, stands beside it."""
         reason = read_body(request, ReasonBody)["reason"]
-        handoff = requests.start(name, actor=actor_of(request), reason=reason)
+        handoff = operations.start(name, actor=actor_of(request), reason=reason)
         if handoff is None:
             document = {"handoff": None, "portfolio": portfolio_document(name)}
             return Response(document, status=202)
@@ -187,7 +187,7 @@ class StopPortfolio(ApiView):
     def post(self, request: Request, name: str) -> Response:
         """Answer the handoff."""
         reason = read_body(request, ReasonBody)["reason"]
-        handoff = requests.stop(name, actor=actor_of(request), reason=reason)
+        handoff = operations.stop(name, actor=actor_of(request), reason=reason)
         return Response(handoff_document(handoff), status=202)
 
 
@@ -198,7 +198,7 @@ class UnpinPortfolio(ApiView):
     def post(self, request: Request, name: str) -> Response:
         """Answer the portfolio."""
         read_body(request, NoBody)
-        requests.unpin(name, actor=actor_of(request))
+        operations.unpin(name, actor=actor_of(request))
         return Response(portfolio_document(name))
 
 
@@ -209,7 +209,7 @@ class AcceptPython(ApiView):
     def post(self, request: Request, name: str) -> Response:
         """Answer the portfolio."""
         body = read_body(request, AcceptPythonBody)
-        requests.accept_python(
+        operations.accept_python(
             body["version"], [name], actor=actor_of(request), reason=body["reason"]
         )
         return Response(portfolio_document(name))
@@ -259,6 +259,6 @@ class PortfolioVerification(ApiView):
     def post(self, request: Request, name: str) -> Response:
         """Ask for one; the portfolio runs on, and GET shows the progress."""
         body = read_body(request, VerificationBody)
-        asked = requests.verify(name, actor=actor_of(request), full=body["full"])
+        asked = operations.verify(name, actor=actor_of(request), full=body["full"])
         line = newest_verification(asked.portfolio_id, name)
         return Response(VerificationDocument(line).data, status=202)

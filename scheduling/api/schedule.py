@@ -9,27 +9,18 @@ from django.utils.translation import get_language
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from scheduling import requests
+from scheduling import operations
 from scheduling.api.base import ApiView, actor_of, refuse_unknown_parameters
-from scheduling.api.bodies import (
-    FreezeBody,
-    NoBody,
-    ScheduleMigrateBody,
-    read_body,
-)
-from scheduling.api.described import described, query
-from scheduling.api.documents import (
-    FreezeDocument,
-    HandoffDocument,
-    TargetsDocument,
-)
+from scheduling.api.openapi import described, query
 from scheduling.api.plan import pending_document
-from scheduling.api.plan_documents import RebalancedDocument
 from scheduling.api.portfolios import handoff_document
-from scheduling.decide.targets import targets
+from scheduling.api.request_serializers import FreezeBody, NoBody, ScheduleMigrateBody, read_body
+from scheduling.decide.planner.targets import targets
 from scheduling.errors import Invalid, NotFound, Refused
 from scheduling.models import Control, Handoff, HandoffKind, HandoffState
-from scheduling.observe.kept import looking
+from scheduling.observe.shared_snapshot import looking
+from scheduling.presentation.plan_serializers import RebalancedDocument
+from scheduling.presentation.serializers import FreezeDocument, HandoffDocument, TargetsDocument
 from scheduling.scheduler import PATIENCE_S, Scheduler
 
 #: Expected pauses are taken from this many of the newest moves.
@@ -108,7 +99,7 @@ class ScheduleMigrate(ApiView):
     def post(self, request: Request) -> Response:
         """Answer the handoff."""
         body = read_body(request, ScheduleMigrateBody)
-        handoff = requests.migrate(
+        handoff = operations.migrate(
             body["portfolio"], body["target_node"], actor=actor_of(request), reason=body["reason"]
         )
         return Response(handoff_document(handoff), status=202)
@@ -134,7 +125,7 @@ class ScheduleFreeze(ApiView):
     def post(self, request: Request) -> Response:
         """Answer the freeze."""
         body = read_body(request, FreezeBody)
-        requests.freeze(actor=actor_of(request), reason=body["reason"], failover=body["failover"])
+        operations.freeze(actor=actor_of(request), reason=body["reason"], failover=body["failover"])
         return Response(freeze_document())
 
 
@@ -145,5 +136,5 @@ class ScheduleUnfreeze(ApiView):
     def post(self, request: Request) -> Response:
         """Answer that nothing is frozen."""
         read_body(request, NoBody)
-        requests.unfreeze(actor=actor_of(request))
+        operations.unfreeze(actor=actor_of(request))
         return Response(freeze_document())

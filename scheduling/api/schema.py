@@ -11,9 +11,9 @@ from typing import Any
 
 from rest_framework.serializers import ListField
 
-from portfolios.definition import NAME
-from scheduling.api.fields import StrictSerializer, TextField
-from scheduling.requests import MOST_AT_ONCE
+from portfolios.validation import NAME
+from scheduling.operations import MOST_AT_ONCE
+from scheduling.presentation.fields import StrictSerializer, TextField
 
 PORTFOLIOS = "/api/portfolios/"
 

@@ -11,9 +11,9 @@ from rest_framework import serializers
 from rest_framework.permissions import BasePermission
 
 from scheduling.api.base import TableView
-from scheduling.api.described import described_table
-from scheduling.api.permissions import OperatorsOnly
+from scheduling.api.openapi import described_table
 from scheduling.models import ApiToken, NodeToken, Scope
+from scheduling.permissions import OperatorsOnly
 
 
 class TokenDocument(serializers.Serializer[Any]):

@@ -8,20 +8,20 @@ from scheduling.api import (
     alerts,
     feed,
     halts,
+    handoffs_events,
     health,
+    node_loss,
     nodes,
     plan,
     policy,
+    portfolio_records,
     portfolios,
-    records,
-    resilience,
     schedule,
     tokens,
-    trail,
 )
-from scheduling.api.description import ApiDocs, ApiSchema
 from scheduling.api.metrics import Metrics
-from scheduling.api.nothing import NothingHere
+from scheduling.api.not_found import NothingHere
+from scheduling.api.schema_views import ApiDocs, ApiSchema
 
 app_name = "api"
 
@@ -62,20 +62,26 @@ urlpatterns = [
         portfolios.PortfolioVerification.as_view(),
         name="verification",
     ),
-    path(f"portfolios/{_NAME}/revisions/", records.PortfolioRevisions.as_view(), name="revisions"),
-    path(f"portfolios/{_NAME}/orders/", records.PortfolioOrders.as_view(), name="orders"),
-    path(f"portfolios/{_NAME}/fills/", records.PortfolioFills.as_view(), name="fills"),
-    path(f"portfolios/{_NAME}/equity/", records.PortfolioEquity.as_view(), name="equity"),
-    path(f"portfolios/{_NAME}/tenures/", records.PortfolioTenures.as_view(), name="tenures"),
-    path("handoffs/", trail.HandoffList.as_view(), name="handoffs"),
-    path("handoffs/<int:pk>/", trail.HandoffDetail.as_view(), name="handoff"),
+    path(
+        f"portfolios/{_NAME}/revisions/",
+        portfolio_records.PortfolioRevisions.as_view(),
+        name="revisions",
+    ),
+    path(f"portfolios/{_NAME}/orders/", portfolio_records.PortfolioOrders.as_view(), name="orders"),
+    path(f"portfolios/{_NAME}/fills/", portfolio_records.PortfolioFills.as_view(), name="fills"),
+    path(f"portfolios/{_NAME}/equity/", portfolio_records.PortfolioEquity.as_view(), name="equity"),
+    path(
+        f"portfolios/{_NAME}/tenures/", portfolio_records.PortfolioTenures.as_view(), name="tenures"
+    ),
+    path("handoffs/", handoffs_events.HandoffList.as_view(), name="handoffs"),
+    path("handoffs/<int:pk>/", handoffs_events.HandoffDetail.as_view(), name="handoff"),
     path("alerts/", alerts.AlertList.as_view(), name="alerts"),
     path("tokens/", tokens.ApiTokenList.as_view(), name="tokens"),
     path("node-tokens/", tokens.NodeTokenList.as_view(), name="node-tokens"),
-    path("events/", trail.EventList.as_view(), name="events"),
+    path("events/", handoffs_events.EventList.as_view(), name="events"),
     path("feed/", feed.FeedEvents.as_view(), name="feed"),
     path("schedule/plan/", plan.SchedulePlan.as_view(), name="plan"),
-    path("schedule/resilience/", resilience.ScheduleResilience.as_view(), name="resilience"),
+    path("schedule/resilience/", node_loss.ScheduleResilience.as_view(), name="resilience"),
     path("schedule/targets/", schedule.ScheduleTargets.as_view(), name="targets"),
     path("schedule/rebalance/", schedule.ScheduleRebalance.as_view(), name="rebalance"),
     path("schedule/migrate/", schedule.ScheduleMigrate.as_view(), name="schedule-migrate"),

@@ -1,4 +1,4 @@
-"""Forms of the desk. They parse what was typed; `scheduling.requests` says whether it may be."""
+"""Forms of the desk. They parse what was typed; `scheduling.operations` says whether it may be."""
 
 from __future__ import annotations
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
-from scheduling.dashboard.desk import Message, card_message, lag_seconds
-from scheduling.dashboard.figures import moment
-from scheduling.dashboard.steps import because, kind_words, steps_of
+from scheduling.dashboard.board import Message, card_message, lag_seconds
+from scheduling.dashboard.handoff_steps import because, kind_words, steps_of
+from scheduling.presentation.formatting import moment
 
 if TYPE_CHECKING:
     from portfolios.models import Revision
     from scheduling.models import Event
-    from scheduling.observe.board import Board, PortfolioLine
+    from scheduling.observe.fleet_view import Board, PortfolioLine
 
 PHASE_TAGS = {
     "running": "tag-ok",

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from django.urls import path
 
-from scheduling.dashboard.views import acts, board, halt, portfolio, tables, whatif
+from scheduling.dashboard.views import actions, board, halt, portfolio, tables, whatif
 
 urlpatterns = [
     path("", board.board, name="board"),
     path("halt/", halt.halt, name="halt"),
     path("halts/<int:number>/", halt.halted, name="halted"),
     path("halts/<int:number>/undo/", halt.undo, name="undo-halt"),
-    path("fleet/<slug:verb>/", acts.fleet_act, name="fleet-act"),
+    path("fleet/<slug:verb>/", actions.fleet_act, name="fleet-act"),
     path("portfolios/", tables.portfolios, name="portfolios"),
     path("portfolios/<slug:name>/", portfolio.portfolio, name="portfolio"),
     path("portfolios/<slug:name>/equity.json", portfolio.equity, name="portfolio-equity"),
-    path("portfolios/<slug:name>/<slug:verb>/", acts.portfolio_act, name="portfolio-act"),
+    path("portfolios/<slug:name>/<slug:verb>/", actions.portfolio_act, name="portfolio-act"),
     path("nodes/", tables.nodes, name="nodes"),
-    path("nodes/<slug:name>/<slug:verb>/", acts.node_act, name="node-act"),
+    path("nodes/<slug:name>/<slug:verb>/", actions.node_act, name="node-act"),
     path("handoffs/", tables.handoffs, name="handoffs"),
     path("handoffs/<int:handoff_id>/", tables.handoff, name="handoff"),
     path("what-if/", whatif.what_if, name="what-if"),

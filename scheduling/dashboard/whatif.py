@@ -8,11 +8,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from scheduling.dashboard.figures import clock, counted, places
-from scheduling.decide.imagined import Question
+from scheduling.decide.what_if.hypothetical import Question
+from scheduling.presentation.formatting import clock, counted, places
 
 if TYPE_CHECKING:
-    from scheduling.observe.board import Board, LossLine, NodeLine
+    from scheduling.observe.fleet_view import Board, LossLine, NodeLine
 
 WIDE = 560.0  #: of the bar of the largest node
 MOST_TICKS = 20  #: from there on a bar has no line for each place

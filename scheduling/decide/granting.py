@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from scheduling.decide.world import Need, PortfolioView, Version
+from scheduling.decide.types import Need, PortfolioView, Version
 
 
 def choices(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from scheduling.decide.world import NodeStatus
+from scheduling.decide.types import NodeStatus
 
 
 @dataclass(frozen=True, slots=True)

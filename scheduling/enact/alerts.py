@@ -7,11 +7,11 @@ nothing of alerts is told all the same.
 
 from __future__ import annotations
 
+from scheduling.db.transaction import Recipe, Row, call
 from scheduling.enact import storage
-from scheduling.enact.recipe import Recipe, Row, call
 from scheduling.enact.timeline import CAUSE as COMMITS_VANISHED
-from scheduling.enact.timing import Timing
 from scheduling.task_registry import registered_tasks
+from scheduling.timing import Timing
 
 KINDS = (
     "node_lost",

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from scheduling.enact.commit_lines import wrong_line
-from scheduling.enact.recipe import Recipe, Row, call, one
+from scheduling.db.transaction import Recipe, Row, call, one
+from scheduling.enact.commit_validation import wrong_line
 from scheduling.wire.messages import MOST_REFUSED_AGAIN, Commit, CommitResult
 
 #: The newest segment in force of each feed.

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from psycopg.types.json import Jsonb
 
-from scheduling.enact.audit import audit
-from scheduling.enact.everything import NOW, Taking, is_wanted, lock_everything, take_all
-from scheduling.enact.hints import touch
-from scheduling.enact.recipe import Recipe, Row, call, one
+from scheduling.db.transaction import Recipe, Row, call, one
+from scheduling.enact.audit_log import audit
+from scheduling.enact.fleet_revoke import NOW, Taking, is_wanted, lock_everything, take_all
+from scheduling.enact.notify import touch
 from scheduling.enact.timeline import note_timeline, settle
 
 ENOUGH = 1_000_000  #: more grants of one portfolio than anybody makes between two backups

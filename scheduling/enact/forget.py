@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from scheduling.enact.audit import audit
-from scheduling.enact.hints import wake
-from scheduling.enact.recipe import Recipe, call, one
+from scheduling.db.transaction import Recipe, call, one
+from scheduling.enact.audit_log import audit
+from scheduling.enact.notify import wake
 from scheduling.errors import NotFound, Refused
 
 #: Nothing is joined to the lock: who waited for a register would read a node that has left.

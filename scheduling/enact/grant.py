@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from scheduling.enact.recipe import Recipe, Row, call, one
+from scheduling.db.transaction import Recipe, Row, call, one
 
 GRANT = """
 WITH granted AS (

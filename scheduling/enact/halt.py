@@ -13,10 +13,11 @@ from datetime import datetime
 
 from psycopg.types.json import Jsonb
 
+from scheduling.db.transaction import Recipe, Row, call, one
 from scheduling.decide.reasons import as_data, count, render
-from scheduling.decide.world import WAITS_FOR_A_PERSON, Reason
-from scheduling.enact.audit import audit
-from scheduling.enact.everything import (
+from scheduling.decide.types import WAITS_FOR_A_PERSON, Reason
+from scheduling.enact.audit_log import audit
+from scheduling.enact.fleet_revoke import (
     NOW,
     Taking,
     is_wanted,
@@ -24,8 +25,7 @@ from scheduling.enact.everything import (
     nodes_of,
     take_all,
 )
-from scheduling.enact.hints import touch, wake
-from scheduling.enact.recipe import Recipe, Row, call, one
+from scheduling.enact.notify import touch, wake
 from scheduling.errors import NotFound, Refused
 
 NEW_HALT = """

@@ -14,10 +14,10 @@ from uuid import UUID
 import msgspec
 from psycopg.types.json import Jsonb
 
-from scheduling.enact.audit import audit
-from scheduling.enact.hints import touch, wake
-from scheduling.enact.recipe import Recipe, Row, call, one
-from scheduling.enact.timing import Timing
+from scheduling.db.transaction import Recipe, Row, call, one
+from scheduling.enact.audit_log import audit
+from scheduling.enact.notify import touch, wake
+from scheduling.timing import Timing
 from scheduling.wire.messages import Beat, uuid_from
 
 BEAT = """

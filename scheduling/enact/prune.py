@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from scheduling.decide.history import KINDS
-from scheduling.enact.recipe import Recipe, one
+from scheduling.db.transaction import Recipe, one
+from scheduling.decide.ownership_history import KINDS
 
 BATCH = 5_000  #: rows of one statement: milliseconds, so that nothing waits behind it
 #: Of each portfolio and outcome: however many fail, the last that differs stays, and its alert.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scheduling.enact.audit import Line, audit_all
-from scheduling.enact.hints import wake
-from scheduling.enact.recipe import Recipe, call
+from scheduling.db.transaction import Recipe, call
+from scheduling.enact.audit_log import Line, audit_all
+from scheduling.enact.notify import wake
 
 ACCEPT_PYTHON = """
 WITH chosen AS MATERIALIZED (

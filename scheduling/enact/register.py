@@ -6,17 +6,17 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from scheduling.db.transaction import Recipe, Row, call, one
 from scheduling.decide.reasons import count
-from scheduling.decide.world import continues
-from scheduling.enact.audit import audit
+from scheduling.decide.types import continues
+from scheduling.enact.audit_log import audit
 from scheduling.enact.grant import grant, lock_run
 from scheduling.enact.handoff import end_run, fail, quarantine, supersede
+from scheduling.enact.handoff.rollback import MOST_ATTEMPTS
 from scheduling.enact.handoff.statements import active_handoff
-from scheduling.enact.handoff.undo import MOST_ATTEMPTS
-from scheduling.enact.hints import lock_nodes, touch
-from scheduling.enact.recipe import Recipe, Row, call, one
-from scheduling.enact.timing import Timing
+from scheduling.enact.notify import lock_nodes, touch
 from scheduling.errors import Refused
+from scheduling.timing import Timing
 from scheduling.wire.messages import Register
 
 #: This many takeovers of a node that was still beating, within the window, and the next is refused.

@@ -6,8 +6,8 @@ The alert that follows is opened and closed with all others, in `alerts.py`.
 
 from __future__ import annotations
 
-from scheduling.enact.recipe import Recipe, call
-from scheduling.enact.timing import Timing
+from scheduling.db.transaction import Recipe, call
+from scheduling.timing import Timing
 
 #: Marked when it stands, unmarked when it moves again or is owned elsewhere. A time in which nobody
 #: could reach us, or in which the clock was set forward, is not counted as standing.

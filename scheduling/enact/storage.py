@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from scheduling.enact.recipe import Recipe, call
+from scheduling.db.transaction import Recipe, call
 
 KEEP_SAMPLES_DAYS = 32
 #: A snapshot that is held makes each commit walk over every version of its run since (measured:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from psycopg.types.json import Jsonb
 
+from scheduling.db.transaction import Recipe, Row, call, one
 from scheduling.decide.liveness import (
     LeasePolicy,
     LeaseView,
@@ -19,11 +20,10 @@ from scheduling.decide.liveness import (
     status_of,
     weather,
 )
-from scheduling.decide.world import NodeStatus
-from scheduling.enact.audit import audit
-from scheduling.enact.hints import wake
-from scheduling.enact.recipe import Recipe, Row, call, one
-from scheduling.enact.timing import Timing
+from scheduling.decide.types import NodeStatus
+from scheduling.enact.audit_log import audit
+from scheduling.enact.notify import wake
+from scheduling.timing import Timing
 
 SEEN = """
 SELECT n.name, n.status, extract(epoch FROM n.status_since)::float AS status_since, n.lost_times,

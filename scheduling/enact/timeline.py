@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 from psycopg.types.json import Jsonb
 
+from scheduling.db.transaction import Recipe, Row, call, one
 from scheduling.decide.reasons import count
-from scheduling.enact.audit import audit
-from scheduling.enact.hints import wake
-from scheduling.enact.recipe import Recipe, Row, call, one
+from scheduling.enact.audit_log import audit
+from scheduling.enact.notify import wake
 from scheduling.wire.messages import Acknowledged
 
 #: In `scheduling_storm.held_by` while failover is held for this.

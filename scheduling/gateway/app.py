@@ -21,19 +21,19 @@ from psycopg.errors import DeadlockDetected, DiskFull, LockNotAvailable
 from psycopg_pool import PoolTimeout
 
 from ginkgo_site.connections import SENDER_KNOWN
+from scheduling.db.transaction import CONNECTION_LOST, arun, arun_bare
 from scheduling.enact import commit as commits
-from scheduling.enact import deaths, handoff
+from scheduling.enact import handoff, process_failures
 from scheduling.enact.lease import caught_up, goodbye, pulse
-from scheduling.enact.recipe import CONNECTION_LOST, arun, arun_bare
 from scheduling.enact.register import incarnation_in_use, register
 from scheduling.enact.timeline import note_acknowledged, note_timeline
-from scheduling.enact.timing import Timing, timing
 from scheduling.errors import Refused
+from scheduling.gateway.acknowledgement_requests import RECALL
 from scheduling.gateway.auth import Speaker, Unauthenticated, speaker
-from scheduling.gateway.beats import Coalescer, WaitedTooLong
-from scheduling.gateway.bodies import COMMIT_BODY, SMALL_BODY, body_of
 from scheduling.gateway.commit_path import COMMIT_PATH
+from scheduling.gateway.disk_space import STORAGE_STATE
 from scheduling.gateway.health import HEALTH, WRITE_TEST_INTERVAL_S, write_test
+from scheduling.gateway.heartbeat_batcher import Coalescer, WaitedTooLong
 from scheduling.gateway.http import (
     ClientGone,
     Declined,
@@ -43,12 +43,18 @@ from scheduling.gateway.http import (
     answer,
     refuse_plain_http,
 )
+from scheduling.gateway.message_decoding import (
+    check_registration,
+    decode,
+    read_beat,
+    read_commits,
+    uuid_of,
+)
+from scheduling.gateway.node_limits import turn
 from scheduling.gateway.pool import close_pools, lease_pool, open_pools, pool, step_pool
-from scheduling.gateway.reading import check_registration, decode, read_beat, read_commits, uuid_of
-from scheduling.gateway.recall import RECALL
-from scheduling.gateway.storage import STORAGE_STATE
-from scheduling.gateway.turns import turn
-from scheduling.observe.desired import desired_set
+from scheduling.gateway.request_bodies import COMMIT_BODY, SMALL_BODY, body_of
+from scheduling.observe.desired_set import desired_set
+from scheduling.timing import Timing, timing
 from scheduling.wire import messages as wire
 
 logger = logging.getLogger(__name__)
@@ -419,9 +425,9 @@ async def _apply(
         case wire.Died():
             uuid_of(report.death)
             report = msgspec.structs.replace(report, error=_text(report.error))
-            recipe = deaths.died(who.node, incarnation, report, times)
+            recipe = process_failures.died(who.node, incarnation, report, times)
         case wire.Halted():
-            recipe = deaths.halted(who.node, incarnation, report, times)
+            recipe = process_failures.halted(who.node, incarnation, report, times)
     outcome = await arun(connection, recipe)
     told = logging.DEBUG if outcome in CHANGES_NOTHING else logging.INFO
     logger.log(told, "%s reported %s: %s", who.name, type(report).__name__, outcome)

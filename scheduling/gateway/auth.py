@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from scheduling.enact.recipe import Recipe, Row, arun_bare, one
+from scheduling.db.transaction import Recipe, Row, arun_bare, one
+from scheduling.gateway.node_limits import Limit, Line
 from scheduling.gateway.pool import lease_pool
-from scheduling.gateway.turns import Limit, Line
 
 #: A revoked token works at most this much longer.
 REMEMBER_S = 2.0

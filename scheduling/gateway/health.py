@@ -14,9 +14,9 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from ginkgo_site.deadline import ServerSilent
-from scheduling.enact.recipe import Recipe, call
+from scheduling.db.transaction import Recipe, call
 from scheduling.gateway.commit_path import COMMIT_PATH
-from scheduling.gateway.storage import STORAGE_STATE
+from scheduling.gateway.disk_space import STORAGE_STATE
 
 #: A probe that has not succeeded for longer makes the process not ready. A statement that gets no
 #: answer is given up after 3 s, so less would tell of one slow statement.

@@ -20,7 +20,7 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from ginkgo_site.deadline import AsyncConnection
-from scheduling.enact.recipe import IDLE_LIMIT, read_json
+from scheduling.db.transaction import IDLE_LIMIT, read_json
 
 SIZE = 5
 LEASE_SIZE = 2  #: one for a batch of beats, one for tokens

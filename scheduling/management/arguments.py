@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from scheduling.management.tokens import NewToken
+from scheduling.management.token_commands import NewToken
 from scheduling.models import Scope
 
 

@@ -22,7 +22,7 @@ from rich.text import Text
 from portfolios.text import escaped_json, escaped_lines, unprintable_errors
 from scheduling.api.problems import DATABASE_AWAY
 from scheduling.errors import Invalid, Refused, SnapshotUnavailable
-from scheduling.origin import acting_from, command_line_actor, of_command
+from scheduling.request_origin import acting_from, command_line_actor, of_command
 
 
 class Failed(Refused):

@@ -1,8 +1,8 @@
 """Who runs what. Rows here change only through the statements of `scheduling.enact`."""
 
+from scheduling.models.alerts import Alert, Storm
 from scheduling.models.audit import Event, Interface
-from scheduling.models.control import Control, GatewayPulse, Halt, PassLock
-from scheduling.models.guard import Alert, Storm
+from scheduling.models.fleet_control import Control, GatewayPulse, Halt, PassLock
 from scheduling.models.handoff import ACTIVE_STATES, Handoff, HandoffKind, HandoffState
 from scheduling.models.node import Lease, Node, NodeReport, NodeStatus, Resilience
 from scheduling.models.run import Phase, Run, Tenure

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import models
 
-from scheduling.models.control import Halt
+from scheduling.models.fleet_control import Halt
 from scheduling.models.node import Node
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from scheduling.node_daemon.context import Services
+from scheduling.node_daemon.control_plane_client import back_off
 from scheduling.node_daemon.errors import Fenced, NotWelcome, ServerAway
-from scheduling.node_daemon.link import back_off
 from scheduling.node_daemon.logs import LOG
-from scheduling.node_daemon.services import Services
 from scheduling.wire.messages import CheckpointAnswer, CheckpointRequest
 
 ASK_AGAIN_S = 0.5  #: while the server does not know yet what it granted

@@ -19,10 +19,10 @@ from portfolios.runtime.messages import (
     encode_message,
 )
 from portfolios.runtime.results import BatchResult
-from scheduling.node_daemon.boottime import boottime_s
+from scheduling.node_daemon.clock import boottime_s
 from scheduling.node_daemon.errors import ChildFailed, Stage, Swept
-from scheduling.node_daemon.nursery import SERVE, Born, Nursery, kill_group
-from scheduling.node_daemon.replies import NoAnswer, answer_to
+from scheduling.node_daemon.forkserver_client import SERVE, Born, Nursery, kill_group
+from scheduling.node_daemon.reply_validation import NoAnswer, answer_to
 
 MAIL_S = 0.3
 JUST_WORKED_S = 0.1

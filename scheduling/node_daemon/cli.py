@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace | dict[str, object]) -> int:
     except TooFewFiles as few:
         sys.stderr.write(f"{few}\n")
         return WrongArguments.code
-    from scheduling.node_daemon.program import run_daemon
+    from scheduling.node_daemon.main import run_daemon
 
     return run_daemon(config)
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import cast
 
 from scheduling.node_daemon.acknowledged import Acknowledgements
+from scheduling.node_daemon.control_plane_client import Link, back_off
 from scheduling.node_daemon.errors import Declined, NotWelcome, ServerAway
-from scheduling.node_daemon.link import Link, back_off
 from scheduling.node_daemon.logs import LOG
 from scheduling.wire.messages import (
     MOST_COMMITS,

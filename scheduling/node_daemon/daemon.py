@@ -10,16 +10,16 @@ from collections.abc import Iterable
 from portfolios.feeds import feed_names, open_feed
 from portfolios.runtime.python_version import PYTHON
 from scheduling.decide import reconcile as decide
-from scheduling.node_daemon.boottime import boottime_s, boottime_us
+from scheduling.node_daemon.clock import boottime_s, boottime_us
 from scheduling.node_daemon.config import NodeConfig
+from scheduling.node_daemon.context import Services
+from scheduling.node_daemon.control_plane_client import Link, back_off
 from scheduling.node_daemon.errors import Declined, NotWelcome, ServerAway, Superseded
 from scheduling.node_daemon.feed_reader import FeedReader
 from scheduling.node_daemon.feed_time import FeedTime
-from scheduling.node_daemon.hosted import Hosted
-from scheduling.node_daemon.link import Link, back_off
+from scheduling.node_daemon.hosted_portfolio import Hosted
 from scheduling.node_daemon.logs import LOG
 from scheduling.node_daemon.metrics import Metrics
-from scheduling.node_daemon.services import Services
 from scheduling.wire.messages import (
     MOST_PORTFOLIOS,
     PROTOCOL,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from portfolios.feeds.base import Feed
 from portfolios.feeds.clock import NotReleased, Segment, head_at, release_us
 from portfolios.feeds.ring import Ring
-from scheduling.node_daemon.boottime import boottime_us
+from scheduling.node_daemon.clock import boottime_us
 from scheduling.node_daemon.feed_time import FeedTime
 from scheduling.wire.messages import SegmentInfo
 

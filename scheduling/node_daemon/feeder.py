@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from portfolios.runtime.events import join_events
 from portfolios.runtime.messages import Batch
-from scheduling.node_daemon.boottime import boottime_s
 from scheduling.node_daemon.child import Child
+from scheduling.node_daemon.clock import boottime_s
+from scheduling.node_daemon.commit_builder import Progress
+from scheduling.node_daemon.context import Services
 from scheduling.node_daemon.errors import (
     ChildFailed,
     CommitRejected,
@@ -19,8 +21,6 @@ from scheduling.node_daemon.errors import (
     StaleEvent,
 )
 from scheduling.node_daemon.feed_reader import FeedReader, Listener
-from scheduling.node_daemon.progress import Progress
-from scheduling.node_daemon.services import Services
 from scheduling.wire.messages import MOST_LINES, Commit, CommitResult
 
 COMMIT_EVENTS = 100  #: events of the log after which a commit is due

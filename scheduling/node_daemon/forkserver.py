@@ -18,8 +18,8 @@ import socket
 import struct
 import sys
 
-from portfolios.runtime.guard import adopt_orphans, limit_process, shut_in
-from scheduling.node_daemon.dying import die_with_parent
+from portfolios.runtime.sandbox import adopt_orphans, limit_process, shut_in
+from scheduling.node_daemon.parent_death import die_with_parent
 from scheduling.node_daemon.preload import warm_up
 
 REQUEST = struct.Struct(">cI")  #: kind, id
@@ -180,7 +180,7 @@ class ForkServer:
             if kind == LIST:
                 sock.sendall(_strategies())
             else:
-                from portfolios.runtime.child import serve
+                from portfolios.runtime.worker import serve
 
                 serve(sock)
 

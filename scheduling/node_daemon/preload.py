@@ -11,9 +11,9 @@ import gc
 
 def warm_up() -> None:
     """Import what children need and freeze it, so that their pages stay shared."""
-    import portfolios.runtime.child
+    import portfolios.runtime.worker
     import portfolios.strategies.registry  # noqa: F401 - imports the built-ins, nothing from outside
-    from portfolios.runtime.readable import readable_paths
+    from portfolios.runtime.readable_paths import readable_paths
     from portfolios.runtime.unprivileged import unreadable_folder
 
     readable_paths()

@@ -13,16 +13,16 @@ import psycopg
 from django.db import Error as DjangoDatabaseError
 from django.db import connection, transaction
 
+from scheduling.db.transaction import django_cursor
 from scheduling.decide.granting import choices
 from scheduling.decide.liveness import LeasePolicy, flapping_until
 from scheduling.decide.reconcile import back_off_s
-from scheduling.decide.world import Cpu, HandoffView, NodeView, PortfolioView, Snapshot, Version
-from scheduling.enact.deaths import MOST_FAILURES_A_NODE
-from scheduling.enact.recipe import django_cursor
+from scheduling.decide.types import Cpu, HandoffView, NodeView, PortfolioView, Snapshot, Version
+from scheduling.enact.process_failures import MOST_FAILURES_A_NODE
 from scheduling.enact.storm import status_now, weather_among
-from scheduling.enact.timing import Timing
 from scheduling.errors import SnapshotUnavailable
-from scheduling.observe.standing import CHANGES, MARK, Standing
+from scheduling.observe.snapshot_cache import CHANGES, MARK, Standing
+from scheduling.timing import Timing
 
 CLOCK = f"""
 SELECT extract(epoch FROM clock_timestamp())::float AS now,

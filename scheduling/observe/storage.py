@@ -10,7 +10,7 @@ import psycopg
 from django.conf import settings
 from django.db import DatabaseError
 
-from scheduling.enact.recipe import django_cursor
+from scheduling.db.transaction import django_cursor
 from scheduling.enact.storage import TABLES
 from scheduling.errors import SnapshotUnavailable
 

@@ -11,17 +11,17 @@ from psycopg import DataError, IntegrityError
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 from psycopg.types.json import Jsonb
 
-from scheduling.decide.planner import make_plan
+from scheduling.db.transaction import Recipe, call, run, run_bare
+from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.reasons import as_data, render
-from scheduling.decide.world import Move, Placement, Plan, Policy, Reason
+from scheduling.decide.types import Move, Placement, Plan, Policy, Reason
 from scheduling.enact.handoff import Request, request_all
-from scheduling.enact.hints import wake
-from scheduling.enact.recipe import Recipe, call, run, run_bare
-from scheduling.enact.timing import Timing
+from scheduling.enact.notify import wake
 from scheduling.errors import Refused
 from scheduling.observe.snapshot import Observed, observe
-from scheduling.observe.standing import Standing
-from scheduling.passes.lock import take
+from scheduling.observe.snapshot_cache import Standing
+from scheduling.passes.pass_lock import take
+from scheduling.timing import Timing
 
 logger = logging.getLogger(__name__)
 

@@ -11,15 +11,15 @@ from django.db import Error as DjangoDatabaseError
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from ginkgo_site.deadline import statement_limit
-from scheduling.enact import deaths, handoff, storm, timeline
+from scheduling.db.transaction import CONNECTION_LOST, Recipe, call, run, run_bare
+from scheduling.enact import handoff, process_failures, storm, timeline
 from scheduling.enact.epoch_floor import ENOUGH, raise_epoch_floor
-from scheduling.enact.everything import PATIENT_LIMIT_S
+from scheduling.enact.fleet_revoke import PATIENT_LIMIT_S
 from scheduling.enact.lease import mark_lost
-from scheduling.enact.recipe import CONNECTION_LOST, Recipe, call, run, run_bare
 from scheduling.enact.stalls import mark_behind, mark_stalls
-from scheduling.enact.timing import Timing
 from scheduling.errors import Refused
-from scheduling.passes.lock import take
+from scheduling.passes.pass_lock import take
+from scheduling.timing import Timing
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def sweep(holder: str, timing: Timing, *, whole: bool = True) -> SweepOutcome:
     )
     if not whole:
         return SweepOutcome(lost=tuple(node.name for node in lost), expired=expired)
-    proven = run_bare(deaths.prove(timing))
+    proven = run_bare(process_failures.prove(timing))
     run_bare(mark_stalls(timing))
     run_bare(mark_behind(timing))
     run_bare(take(holder))
@@ -88,9 +88,9 @@ def sweep(holder: str, timing: Timing, *, whole: bool = True) -> SweepOutcome:
         is not None
         for row in run_bare(
             call(
-                deaths.STALE_REVISIONS,
+                process_failures.STALE_REVISIONS,
                 good_after_s=timing.good_after_s,
-                rest_s=deaths.RELOAD_REST_S,
+                rest_s=process_failures.RELOAD_REST_S,
             )
         )
     )
@@ -111,12 +111,14 @@ def sweep(holder: str, timing: Timing, *, whole: bool = True) -> SweepOutcome:
     )
     limit_s = timing.activate_deadline_s
     given_up = sum(
-        bool(_try(lambda row=row: deaths.give_up_on(row.portfolio_id, row.epoch, limit_s)))  # type: ignore[misc]
-        for row in run_bare(deaths.unactivated(timing))
+        bool(
+            _try(lambda row=row: process_failures.give_up_on(row.portfolio_id, row.epoch, limit_s))
+        )  # type: ignore[misc]
+        for row in run_bare(process_failures.unactivated(timing))
     )
     given_up += sum(
-        bool(_try(lambda row=row: deaths.take_back(row.portfolio_id, row.epoch)))  # type: ignore[misc]
-        for row in run_bare(call(deaths.ORPHANED))
+        bool(_try(lambda row=row: process_failures.take_back(row.portfolio_id, row.epoch)))  # type: ignore[misc]
+        for row in run_bare(call(process_failures.ORPHANED))
     )
     return SweepOutcome(
         lost=tuple(node.name for node in lost),

@@ -14,11 +14,11 @@ from datetime import datetime
 from typing import Any
 
 from portfolios.feeds.clock import head_at
-from portfolios.verify.stored import Stored
+from portfolios.verify.stored_rows import Stored
 from portfolios.verify.sums import Sum, Sums, sums
-from portfolios.verify.values import Anchor, Counts, StoredRows
-from scheduling.enact.anchors import keep_anchor
-from scheduling.enact.recipe import django_cursor, run
+from portfolios.verify.types import Anchor, Counts, StoredRows
+from scheduling.db.transaction import django_cursor, run
+from scheduling.enact.verification_anchors import keep_anchor
 from scheduling.verification.evidence import Evidence
 
 #: Without the states: of these only one is needed.

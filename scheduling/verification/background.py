@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from django.conf import settings
 
-from scheduling.enact.recipe import run
-from scheduling.enact.verifications import ask_due
+from scheduling.db.transaction import run
+from scheduling.verification.queue import ask_due
 from scheduling.verification.runner import start_runner
 
 #: The longest one of them replays. A portfolio that needs more goes on the next time.

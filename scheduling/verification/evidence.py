@@ -20,12 +20,12 @@ from portfolios.feeds import UnknownFeed, open_feed
 from portfolios.feeds.base import Feed
 from portfolios.feeds.clock import Segment
 from portfolios.runtime.spec import Spec
-from portfolios.verify.uninterrupted import merged
-from portfolios.verify.values import CannotVerify, KeptFrom, Recorded, Stretch
-from scheduling.decide.history import KINDS, Now, Owned, TrailLine, disagreement
-from scheduling.enact.recipe import django_cursor
+from portfolios.verify.reference_run import merged
+from portfolios.verify.types import CannotVerify, KeptFrom, Recorded, Stretch
+from scheduling.db.transaction import django_cursor
+from scheduling.decide.ownership_history import KINDS, Now, Owned, TrailLine, disagreement
 from scheduling.errors import NotFound, SnapshotUnavailable
-from scheduling.observe.desired import spec_of
+from scheduling.observe.desired_set import spec_of
 
 #: A deleted portfolio keeps its rows; of several of one name the newest counts. Who knows its key
 #: asks for that: a name may be given to another one while a verification waits.

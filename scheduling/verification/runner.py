@@ -16,10 +16,10 @@ from uuid import UUID, uuid4
 from rest_framework.utils.encoders import JSONEncoder
 
 from ginkgo_site.env import CHECKOUT
-from scheduling.enact.recipe import run
-from scheduling.enact.verifications import claim, end, heard
+from scheduling.db.transaction import run
 from scheduling.errors import Refused
-from scheduling.verification.verifying import verify_portfolio
+from scheduling.verification.queue import claim, end, heard
+from scheduling.verification.verify import verify_portfolio
 
 HEARD_EVERY_S = 0.5
 LOW_PRIORITY = 10  #: nice value of a runner: nodes may live on the same machine

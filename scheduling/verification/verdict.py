@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from portfolios.verify.values import Compared
+from portfolios.verify.types import Compared
 
 
 @dataclass(frozen=True, slots=True)

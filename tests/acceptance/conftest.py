@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos.fleet import QUICK, Fleet
-from chaos.house import House, a_home
+from chaos.harness.cluster import QUICK, Fleet
+from chaos.harness.installation import House, a_home
 
 
 @pytest.hookimpl(tryfirst=True)  # before the marks are asked for

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from chaos.house import SLOW_MACHINE_S, House, eventually
+from chaos.harness.installation import SLOW_MACHINE_S, House, eventually
 from ginkgo_site.env import CHECKOUT
 from tests.acceptance.conftest import SharedHouses, product
-from tests.browser import Desk, a_browser, window
+from tests.support.browser import Desk, a_browser, window
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

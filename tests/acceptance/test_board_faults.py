@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from chaos.fleet import Fleet
-from chaos.house import SLOW_MACHINE_S, eventually
-from tests.browser import a_browser, window
+from chaos.harness.cluster import Fleet
+from chaos.harness.installation import SLOW_MACHINE_S, eventually
+from tests.support.browser import a_browser, window
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from chaos.fleet import Fleet, family, frozen, wait_for
-from chaos.house import SLOW_MACHINE_S
+from chaos.harness.cluster import Fleet, family, frozen, wait_for
+from chaos.harness.installation import SLOW_MACHINE_S
 from tests.acceptance.conftest import QUICK
 
 TTL_S = float(QUICK["GINKGO_LEASE_TTL_S"])

@@ -14,12 +14,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from chaos.fleet import QUICK, Fleet, wait_for
-from chaos.house import a_home, eventually
-from chaos.wire import Wire
+from chaos.harness.cluster import QUICK, Fleet, wait_for
+from chaos.harness.installation import a_home, eventually
+from chaos.harness.tcp_proxy import Wire
 from ginkgo_site.env import CHECKOUT
 from tests.acceptance.conftest import SharedHouses
-from tests.postgres_pair import Pair, Server, a_pair
+from tests.support.postgres_pair import Pair, Server, a_pair
 
 pytestmark = pytest.mark.slow
 

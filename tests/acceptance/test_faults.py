@@ -12,8 +12,8 @@ import time
 import psutil
 import pytest
 
-from chaos.fleet import DEMO_NODES, Fleet, alive, family, frozen, wait_for
-from chaos.house import SLOW_MACHINE_S
+from chaos.harness.cluster import DEMO_NODES, Fleet, alive, family, frozen, wait_for
+from chaos.harness.installation import SLOW_MACHINE_S
 from tests.acceptance.conftest import QUICK
 
 TTL_S = float(QUICK["GINKGO_LEASE_TTL_S"])

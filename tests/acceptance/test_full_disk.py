@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos.fleet import QUICK, Fleet
-from chaos.house import a_home, eventually
+from chaos.harness.cluster import QUICK, Fleet
+from chaos.harness.installation import a_home, eventually
 
 pytestmark = pytest.mark.slow
 

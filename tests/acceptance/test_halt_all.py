@@ -9,9 +9,9 @@ import psutil
 import pytest
 from playwright.sync_api import Browser
 
-from chaos.fleet import DEMO_NODES, Fleet, alive, frozen
-from chaos.house import SLOW_MACHINE_S, eventually
-from tests.browser import a_browser, window
+from chaos.harness.cluster import DEMO_NODES, Fleet, alive, frozen
+from chaos.harness.installation import SLOW_MACHINE_S, eventually
+from tests.support.browser import a_browser, window
 
 pytestmark = pytest.mark.slow
 

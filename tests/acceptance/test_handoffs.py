@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from chaos import market_data
-from chaos.fleet import CANARIES, DEMO_NODES, Fleet, wait_for
-from chaos.house import SLOW_MACHINE_S
+from chaos.harness import reference_feed
+from chaos.harness.cluster import CANARIES, DEMO_NODES, Fleet, wait_for
+from chaos.harness.installation import SLOW_MACHINE_S
 
 MOVES = 50
 
@@ -56,11 +56,11 @@ def test_what_a_canary_saw_equals_what_the_feed_tells_everybody(fleet: Fleet) ->
     told: list[tuple[int, str, str]] = []
     while len(told) < last - first + 1:
         page = fleet.get(f"/api/feed/?from={first + len(told)}&limit=5000")
-        assert page["length"] == len(market_data.bars())
+        assert page["length"] == len(reference_feed.bars())
         told += [(bar["seq"], bar["symbol"], bar["close"]) for bar in page["results"]]
     seen = told[: last - first + 1]
-    assert seen == [market_data.event(seq) for seq in range(first, last + 1)]
-    assert state["digest"] == market_data.digest(seen)
+    assert seen == [reference_feed.event(seq) for seq in range(first, last + 1)]
+    assert state["digest"] == reference_feed.digest(seen)
 
 
 def test_a_move_pauses_nobody_else(fleet: Fleet) -> None:

@@ -11,9 +11,9 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from chaos import market_data
-from chaos.fleet import CANARIES, DEMO_NODES, QUICK, Fleet, wait_for
-from chaos.house import SLOW_MACHINE_S
+from chaos.harness import reference_feed
+from chaos.harness.cluster import CANARIES, DEMO_NODES, QUICK, Fleet, wait_for
+from chaos.harness.installation import SLOW_MACHINE_S
 from scheduling.wire.messages import Beat, Commit, CommitRequest, encode
 
 TTL_S = float(QUICK["GINKGO_LEASE_TTL_S"])
@@ -118,7 +118,7 @@ def test_a_loop_a_hoarder_a_chatterbox_and_a_quitter_are_nothing_to_their_neighb
     assert ward.events("node_lost", since, node=NODE) == []
     state = ward.checkpoint(BYSTANDER)["state"]
     assert (state["gaps"], state["duplicates"]) == (0, 0)
-    assert state["digest"] == market_data.digest_of(state["first_seq"], state["last_seq"])
+    assert state["digest"] == reference_feed.digest_of(state["first_seq"], state["last_seq"])
 
 
 def test_a_revoked_token_ends_its_nodes_say_and_its_portfolios_go_elsewhere(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import psutil
 
-from chaos.fleet import Fleet, alive, family, wait_for
-from chaos.house import SLOW_MACHINE_S
+from chaos.harness.cluster import Fleet, alive, family, wait_for
+from chaos.harness.installation import SLOW_MACHINE_S
 
 
 def test_a_killed_portfolio_process_starts_again_in_place(quick_fleet: Fleet) -> None:

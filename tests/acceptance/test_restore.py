@@ -13,11 +13,11 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from chaos.fleet import DEMO_NODES, Fleet
-from chaos.house import SLOW_MACHINE_S, a_home, eventually
+from chaos.harness.cluster import DEMO_NODES, Fleet
+from chaos.harness.installation import SLOW_MACHINE_S, a_home, eventually
 from ginkgo_site.env import CHECKOUT, embedded_url
 from tests.acceptance.conftest import QUICK, SharedHouses
-from tests.documented import run_lines, sh_blocks, without_dump
+from tests.support.documented_commands import run_lines, sh_blocks, without_dump
 
 BACKUP, RESTORE = sh_blocks("docs/mechanisms/backup.md")
 

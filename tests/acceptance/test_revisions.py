@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from chaos.fleet import Fleet, wait_for
-from chaos.house import SLOW_MACHINE_S
+from chaos.harness.cluster import Fleet, wait_for
+from chaos.harness.installation import SLOW_MACHINE_S
 
 NAME = "changing"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from chaos.fleet import DEMO_NODES, WORDS, Fleet, family, frozen, wait_for
-from chaos.house import SLOW_MACHINE_S
-from chaos.wire import Wire
+from chaos.harness.cluster import DEMO_NODES, WORDS, Fleet, family, frozen, wait_for
+from chaos.harness.installation import SLOW_MACHINE_S
+from chaos.harness.tcp_proxy import Wire
 from tests.acceptance.conftest import QUICK
 
 TTL_S = float(QUICK["GINKGO_LEASE_TTL_S"])

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from chaos.fleet import DEMO_NODES, Fleet
-from chaos.house import SLOW_MACHINE_S, House, a_home, eventually
+from chaos.harness.cluster import DEMO_NODES, Fleet
+from chaos.harness.installation import SLOW_MACHINE_S, House, a_home, eventually
 from ginkgo_site.env import CHECKOUT
 
 DEMO = {

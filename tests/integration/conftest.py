@@ -10,11 +10,11 @@ import pytest
 from django.core.cache import cache
 
 from portfolios.models import Portfolio
-from scheduling.api.permissions import Role
+from scheduling.permissions import Role
 from scheduling.verification.evidence import history_of
-from tests.integration.daemons import Daemons
-from tests.integration.doors import Caller, a_caller
-from tests.integration.fake_gateway import FakeGateway
+from tests.support.api_client import Caller, a_caller
+from tests.support.daemons import Daemons
+from tests.support.fake_gateway import FakeGateway
 
 
 @pytest.fixture

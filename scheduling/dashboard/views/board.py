@@ -6,9 +6,9 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 
-from scheduling.dashboard.access import for_readers
-from scheduling.dashboard.desk import build_desk
-from scheduling.dashboard.pages import page_context, show
+from scheduling.dashboard.board import build_desk
+from scheduling.dashboard.context import page_context, show
+from scheduling.dashboard.decorators import for_readers
 
 
 @require_safe

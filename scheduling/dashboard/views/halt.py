@@ -9,15 +9,15 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
-from scheduling import requests
-from scheduling.dashboard.access import for_operators, for_readers
-from scheduling.dashboard.acts import Act
-from scheduling.dashboard.figures import counted
-from scheduling.dashboard.pages import page_context, problem, show, wants_dialog
-from scheduling.dashboard.views.acts import carry_out, show_form
+from scheduling import operations
+from scheduling.dashboard.actions import Act
+from scheduling.dashboard.context import page_context, problem, show, wants_dialog
+from scheduling.dashboard.decorators import for_operators, for_readers
+from scheduling.dashboard.views.actions import carry_out, show_form
 from scheduling.errors import NotFound, Refused
-from scheduling.observe.board import Board
+from scheduling.observe.fleet_view import Board
 from scheduling.observe.halts import HaltLine, read_halt
+from scheduling.presentation.formatting import counted
 
 WORD = re.compile(r"halt (\d{1,6})")
 
@@ -53,7 +53,7 @@ def halt(request: HttpRequest) -> HttpResponse:
             raise Refused("invalid", f"Type halt {running} to confirm.", status=400)
         if not reason:
             raise Refused("invalid", "Say why: the audit trail keeps it.", status=400)
-        done = requests.halt_all(
+        done = operations.halt_all(
             actor=request.user.get_username(), reason=reason, expect_running=int(word[1])
         )
     except Refused as refused:
@@ -112,6 +112,6 @@ UNDO = Act(
     "Start them",
     "manage.py halt_all --undo {name}",
     _undo_lines,
-    lambda name, **asked: requests.undo_halt(int(name), **asked),
+    lambda name, **asked: operations.undo_halt(int(name), **asked),
     "Halt {name} is undone: what it stopped starts as soon as nodes take it.",
 )

@@ -10,19 +10,19 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from portfolios.models import EquityPoint, Order, Revision
-from scheduling.dashboard.access import for_readers
-from scheduling.dashboard.pages import page_context, problem, show
-from scheduling.dashboard.paging import by_offset
+from scheduling.dashboard.context import page_context, problem, show
+from scheduling.dashboard.decorators import for_readers
+from scheduling.dashboard.pagination import by_offset
 from scheduling.dashboard.portfolio_page import (
     equity_points,
     portfolio_context,
     revision_row,
     stopped_message,
 )
-from scheduling.dashboard.views.acts import find_portfolio
+from scheduling.dashboard.views.actions import find_portfolio
 from scheduling.models import Event, Handoff, Tenure
-from scheduling.observe.board import read_board
-from scheduling.observe.verifications import newest_verification
+from scheduling.observe.fleet_view import read_board
+from scheduling.verification.latest import newest_verification
 
 RANGES = {"1h": timedelta(hours=1), "6h": timedelta(hours=6), "24h": timedelta(days=1), "all": None}
 ORDER_STATUSES = ("open", "filled", "suppressed", "refused")

@@ -7,14 +7,14 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 
-from scheduling.dashboard.access import for_readers
-from scheduling.dashboard.desk import PHASES, build_desk, shown_status
-from scheduling.dashboard.figures import percent
-from scheduling.dashboard.pages import page_context, problem, show
-from scheduling.dashboard.paging import by_offset, newest_first, text
-from scheduling.dashboard.steps import because, kind_words, steps_of
+from scheduling.dashboard.board import PHASES, build_desk, shown_status
+from scheduling.dashboard.context import page_context, problem, show
+from scheduling.dashboard.decorators import for_readers
+from scheduling.dashboard.handoff_steps import because, kind_words, steps_of
+from scheduling.dashboard.pagination import by_offset, newest_first, text
 from scheduling.models import Event, Handoff, HandoffKind, HandoffState, Tenure
 from scheduling.models.handoff import ACTIVE_STATES
+from scheduling.presentation.formatting import percent
 
 NODE_STATUSES = ("alive", "draining", "suspect", "lost", "left")
 

@@ -10,8 +10,8 @@ from django.views.decorators.http import require_safe
 
 from scheduling.api.plan import ASKED, dry_run, question_of
 from scheduling.dashboard import whatif
-from scheduling.dashboard.access import for_readers
-from scheduling.dashboard.pages import page_context, problem, show
+from scheduling.dashboard.context import page_context, problem, show
+from scheduling.dashboard.decorators import for_readers
 from scheduling.errors import Refused
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from scheduling.decide.reasons import chinese
 from scheduling.decide.reasons.english import SENTENCES, count
 from scheduling.decide.reasons.figures import number
-from scheduling.decide.world import Reason
+from scheduling.decide.types import Reason
 
 __all__ = [
     "SENTENCES", "as_data", "count", "number", "reason_document", "reason_of", "render", "said",

@@ -2,19 +2,18 @@
 `scheduling.models.handoff`, and each arrow is conditional on the state it leaves.
 """
 
-from scheduling.enact.handoff.begin import (
+from scheduling.enact.handoff.deadlines import expire, overdue
+from scheduling.enact.handoff.finish import end_run
+from scheduling.enact.handoff.prepare import prepared, step_failed
+from scheduling.enact.handoff.release_source import release
+from scheduling.enact.handoff.request_handoff import (
     Request,
     reload_to_wanted,
     request,
     request_all,
     supersede,
 )
-from scheduling.enact.handoff.deadlines import expire, overdue
-from scheduling.enact.handoff.end import end_run
-from scheduling.enact.handoff.hand_over import release
-from scheduling.enact.handoff.prepare import prepared, step_failed
-from scheduling.enact.handoff.symbols import removed_in_use, symbols_in_use
-from scheduling.enact.handoff.undo import (
+from scheduling.enact.handoff.rollback import (
     blame_revision,
     fail,
     failed_start,
@@ -23,6 +22,7 @@ from scheduling.enact.handoff.undo import (
     reject,
     roll_back,
 )
+from scheduling.enact.handoff.symbols import removed_in_use, symbols_in_use
 
 __all__ = [
     "Request",

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from scheduling.enact.handoff.end import end_run
-from scheduling.enact.handoff.hand_over import fail_over_symbols, hand_over
+from scheduling.db.transaction import Recipe, call, one
+from scheduling.enact.handoff.finish import end_run
 from scheduling.enact.handoff.prepare import owner_is_gone
-from scheduling.enact.handoff.statements import (
-    ACTIVE,
-    lock_both,
-)
-from scheduling.enact.handoff.undo import (
+from scheduling.enact.handoff.release_source import fail_over_symbols, hand_over
+from scheduling.enact.handoff.rollback import (
     blame_revision,
     fail,
     failed_before,
     not_ready,
     roll_back,
 )
-from scheduling.enact.recipe import Recipe, call, one
-from scheduling.enact.timing import Timing
+from scheduling.enact.handoff.statements import (
+    ACTIVE,
+    lock_both,
+)
+from scheduling.timing import Timing
 
 #: While nodes cannot reach us or no commit gets through, and until they had time to after that,
 #: no node is late.

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from scheduling.enact.handoff.hand_over import hand_over
-from scheduling.enact.handoff.statements import (
-    MOVE,
-    SET_PHASE,
-    lock_both,
-)
-from scheduling.enact.handoff.undo import (
+from scheduling.db.transaction import Recipe, Row, call, one
+from scheduling.enact.handoff.release_source import hand_over
+from scheduling.enact.handoff.rollback import (
     MOST_ATTEMPTS,
     blame_revision,
     fail,
@@ -18,9 +14,13 @@ from scheduling.enact.handoff.undo import (
     quarantine,
     roll_back,
 )
-from scheduling.enact.hints import touch
-from scheduling.enact.recipe import Recipe, Row, call, one
-from scheduling.enact.timing import Timing
+from scheduling.enact.handoff.statements import (
+    MOVE,
+    SET_PHASE,
+    lock_both,
+)
+from scheduling.enact.notify import touch
+from scheduling.timing import Timing
 
 
 def prepared(handoff: int, node: int, incarnation: UUID, timing: Timing) -> Recipe[str]:

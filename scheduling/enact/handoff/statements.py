@@ -8,8 +8,8 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from scheduling.db.transaction import Recipe, Row, call, one
 from scheduling.enact.grant import lock_run
-from scheduling.enact.recipe import Recipe, Row, call, one
 
 ACTIVE = "('requested', 'preparing', 'draining', 'activating')"
 

@@ -14,9 +14,9 @@ from psycopg.types.json import Jsonb
 from portfolios.runtime.errors import StateUnreadable
 from portfolios.runtime.spec import symbol_set
 from portfolios.runtime.state import decode_state
+from scheduling.db.transaction import Recipe, Row, call, one
 from scheduling.decide.reasons import as_data, render
-from scheduling.decide.world import Reason
-from scheduling.enact.recipe import Recipe, Row, call, one
+from scheduling.decide.types import Reason
 from scheduling.errors import Refused
 
 SYMBOLS = """

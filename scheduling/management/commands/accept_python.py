@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from scheduling import requests
+from scheduling import operations
 from scheduling.decide.reasons import count
 from scheduling.management.base import GinkgoCommand
 
@@ -32,7 +32,7 @@ class Command(GinkgoCommand):
         names, version = options["names"], options["version"]
         if bool(names) == options["all"]:
             raise CommandError("Give the NAME of portfolios, or --all.", returncode=2)
-        found = requests.accept_python(
+        found = operations.accept_python(
             "" if options["undo"] else version, None if options["all"] else names, actor=self.actor
         )
         whom = count(len(found), "portfolio")

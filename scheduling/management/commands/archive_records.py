@@ -8,7 +8,7 @@ from django.core.management.base import CommandParser
 
 from portfolios.retention import ArchiveDiffers
 from scheduling.management.base import Failed, GinkgoCommand
-from scheduling.node_daemon.dying import die_with_parent
+from scheduling.node_daemon.parent_death import die_with_parent
 from scheduling.retention import archive_now
 
 

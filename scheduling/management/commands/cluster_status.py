@@ -9,10 +9,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from scheduling.api.documents import BoardDocument
 from scheduling.management.base import GinkgoCommand
 from scheduling.management.commands.storm import held_sentence
-from scheduling.observe.board import read_board
+from scheduling.observe.fleet_view import read_board
+from scheduling.presentation.serializers import BoardDocument
 
 _TROUBLE = {"lost": "red", "suspect": "yellow", "draining": "yellow", "quarantined": "red"}
 _TROUBLE |= {"halted": "yellow", "pending": "yellow", "alive": "green", "running": "green"}

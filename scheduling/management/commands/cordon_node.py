@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from scheduling import requests
+from scheduling import operations
 from scheduling.api.nodes import node_document
 from scheduling.management.arguments import add_reason
 from scheduling.management.base import GinkgoCommand
@@ -27,8 +27,8 @@ class Command(GinkgoCommand):
         """Set or lift the cordon."""
         name = options["node"]
         if options["undo"]:
-            requests.uncordon(name, actor=self.actor)
+            operations.uncordon(name, actor=self.actor)
             self.show(node_document(name), f"{name} is no longer cordoned.")
         else:
-            requests.cordon(name, actor=self.actor, reason=options["reason"])
+            operations.cordon(name, actor=self.actor, reason=options["reason"])
             self.show(node_document(name), f"{name} is cordoned: what runs there stays.")

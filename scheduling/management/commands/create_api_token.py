@@ -6,11 +6,11 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from scheduling.api.permissions import Role
 from scheduling.management.arguments import add_token_options, wanted_token
 from scheduling.management.base import GinkgoCommand
-from scheduling.management.tokens import create_user, find_user, give_role, issue_api_token
+from scheduling.management.token_commands import create_user, find_user, give_role, issue_api_token
 from scheduling.models import Scope
+from scheduling.permissions import Role
 
 
 class Command(GinkgoCommand):

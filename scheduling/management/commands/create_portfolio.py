@@ -17,14 +17,14 @@ from rest_framework.exceptions import ValidationError
 
 from portfolios.models import CatchUp
 from portfolios.text import exact_decimal
-from scheduling import requests
-from scheduling.api.bodies import PortfolioBody, read_bodies
+from scheduling import operations
 from scheduling.api.portfolios import portfolio_document
 from scheduling.api.problems import field_errors
+from scheduling.api.request_serializers import PortfolioBody, read_bodies
 from scheduling.errors import Invalid, Refused
 from scheduling.management.arguments import add_wait, json_object, label, words
 from scheduling.management.base import Failed, GinkgoCommand
-from scheduling.management.waiting import wait_for_running
+from scheduling.management.handoff_wait import wait_for_running
 
 
 class Command(GinkgoCommand):
@@ -86,7 +86,7 @@ class Command(GinkgoCommand):
             return
         if not options["name"] or not options["strategy"]:
             raise CommandError("Give NAME and --strategy, or --file PATH.", returncode=2)
-        new = requests.NewPortfolio(
+        new = operations.NewPortfolio(
             name=options["name"],
             strategy=options["strategy"],
             config=options["config"],
@@ -102,7 +102,7 @@ class Command(GinkgoCommand):
             desired_state="stopped" if options["stopped"] else "running",
             note=options["note"],
         )
-        portfolio = requests.create_portfolio(new, actor=self.actor)
+        portfolio = operations.create_portfolio(new, actor=self.actor)
         if options["wait"] and not options["stopped"]:
             wait_for_running(portfolio.name, options["wait"])
         document = portfolio_document(portfolio.name)
@@ -116,7 +116,7 @@ class Command(GinkgoCommand):
         try:
             with nullcontext(sys.stdin) if path == "-" else open(path, encoding="utf-8") as lines:
                 for batch in _batches(lines):
-                    requests.create_portfolios([new for _, new in batch], actor=self.actor)
+                    operations.create_portfolios([new for _, new in batch], actor=self.actor)
                     created += len(batch)
                     if not self.as_json:
                         self.stderr.write(f"{created:,} created, up to line {batch[-1][0]:,}")
@@ -136,24 +136,24 @@ class Command(GinkgoCommand):
         self.show({"created": created}, said)
 
 
-def _batches(lines: Iterable[str]) -> Iterator[list[tuple[int, requests.NewPortfolio]]]:
+def _batches(lines: Iterable[str]) -> Iterator[list[tuple[int, operations.NewPortfolio]]]:
     """Yield at most MOST_AT_ONCE (line, portfolio) at a time. Raise Invalid for a bad line."""
-    batch: list[tuple[int, requests.NewPortfolio]] = []
+    batch: list[tuple[int, operations.NewPortfolio]] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         batch.append((number, _parse(number, line)))
-        if len(batch) == requests.MOST_AT_ONCE:
+        if len(batch) == operations.MOST_AT_ONCE:
             yield batch
             batch = []
     if batch:
         yield batch
 
 
-def _parse(number: int, line: str) -> requests.NewPortfolio:
+def _parse(number: int, line: str) -> operations.NewPortfolio:
     try:
         given = json.loads(line)
-        return requests.NewPortfolio(**read_bodies([given], PortfolioBody)[0])
+        return operations.NewPortfolio(**read_bodies([given], PortfolioBody)[0])
     except ValueError as error:
         said, code = f"is not JSON: {error}", "malformed"
     except ValidationError as error:

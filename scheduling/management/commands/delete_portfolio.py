@@ -7,12 +7,12 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from scheduling import requests
-from scheduling.api.documents import HandoffDocument
+from scheduling import operations
 from scheduling.management.arguments import add_reason, add_wait
 from scheduling.management.base import Failed, GinkgoCommand
-from scheduling.management.waiting import handoff_sentence, wait_for
+from scheduling.management.handoff_wait import handoff_sentence, wait_for
 from scheduling.models.handoff import HandoffState
+from scheduling.presentation.serializers import HandoffDocument
 
 
 class Command(GinkgoCommand):
@@ -35,7 +35,7 @@ class Command(GinkgoCommand):
         name = options["name"]
         if sys.stdin.isatty() and not options["yes"]:
             self._confirm(name)
-        handoff = requests.delete_portfolio(name, actor=self.actor, reason=options["reason"])
+        handoff = operations.delete_portfolio(name, actor=self.actor, reason=options["reason"])
         if handoff is not None and options["wait"]:
             handoff = wait_for(handoff, options["wait"])
         released = ""

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from scheduling import requests
+from scheduling import operations
 from scheduling.api.nodes import node_document
 from scheduling.decide.reasons import count
 from scheduling.management.arguments import add_reason
@@ -28,10 +28,10 @@ class Command(GinkgoCommand):
         """Begin or end the drain."""
         name = options["node"]
         if options["undo"]:
-            requests.undrain(name, actor=self.actor)
+            operations.undrain(name, actor=self.actor)
             self.show(node_document(name), f"{name} is no longer draining.")
         else:
-            requests.drain(name, actor=self.actor, reason=options["reason"])
+            operations.drain(name, actor=self.actor, reason=options["reason"])
             document = node_document(name)
             left = len(document["portfolios"])
             self.show(document, f"{name} is draining: {count(left, 'portfolio')} to hand off.")

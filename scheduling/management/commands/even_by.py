@@ -6,11 +6,11 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from scheduling import requests
+from scheduling import operations
 from scheduling.api.policy import policy_document
 from scheduling.management.arguments import add_reason
 from scheduling.management.base import GinkgoCommand
-from scheduling.models.control import EvenBy
+from scheduling.models.fleet_control import EvenBy
 
 
 class Command(GinkgoCommand):
@@ -27,6 +27,6 @@ class Command(GinkgoCommand):
     def act(self, options: dict[str, Any]) -> None:
         """Set the choice."""
         what = options["what"]
-        requests.even_by(what, actor=options["by"] or self.actor, reason=options["reason"])
+        operations.even_by(what, actor=options["by"] or self.actor, reason=options["reason"])
         by = "the weight they hold" if what == EvenBy.WEIGHT else "their measured cpu"
         self.show(policy_document(), f"Nodes are evened out by {by}; what fits is up to weight.")

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from scheduling import requests
+from scheduling import operations
 from scheduling.management.arguments import add_reason
 from scheduling.management.base import GinkgoCommand
 
@@ -27,7 +27,7 @@ class Command(GinkgoCommand):
     def act(self, options: dict[str, Any]) -> None:
         """Forget it."""
         name = options["node"]
-        requests.forget_node(name, actor=self.actor, reason=options["reason"])
+        operations.forget_node(name, actor=self.actor, reason=options["reason"])
         self.show(
             {"node": name, "forgotten": True}, f"{name} is forgotten; its tokens are revoked."
         )

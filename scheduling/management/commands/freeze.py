@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from scheduling import requests
+from scheduling import operations
 from scheduling.api.schedule import freeze_document
 from scheduling.management.arguments import add_reason
 from scheduling.management.base import GinkgoCommand
@@ -28,10 +28,10 @@ class Command(GinkgoCommand):
         """Set or lift the freeze."""
         actor = options["by"] or self.actor
         if options["undo"]:
-            requests.unfreeze(actor=actor)
+            operations.unfreeze(actor=actor)
             self.show(freeze_document(), "Automatic moves go on.")
             return
-        requests.freeze(actor=actor, reason=options["reason"], failover=options["failover"])
+        operations.freeze(actor=actor, reason=options["reason"], failover=options["failover"])
         held = (
             "Automatic moves are held, failover too."
             if options["failover"]

@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from scheduling import requests
+from scheduling import operations
 from scheduling.api.halts import HaltedDocument
 from scheduling.decide.reasons import count
 from scheduling.enact.halt import Halted
@@ -54,7 +54,7 @@ class Command(GinkgoCommand):
         """Stop everything and print a line for each, or bring it back."""
         if options["undo"] is not None:
             number = None if options["undo"] == NEWEST else options["undo"]
-            halt, started = requests.undo_halt(number, actor=self.actor, reason=options["reason"])
+            halt, started = operations.undo_halt(number, actor=self.actor, reason=options["reason"])
             document = {"halt": halt, "started": started}
             again = count(len(started), "portfolio starts", "portfolios start")
             self.show(document, f"Halt {halt} is undone: {again} again.")
@@ -62,7 +62,7 @@ class Command(GinkgoCommand):
         expect = options["expect"]
         if sys.stdin.isatty() and not options["yes"]:
             expect = self._confirm(expect)
-        halted = requests.halt_all(
+        halted = operations.halt_all(
             actor=self.actor, reason=options["reason"], expect_running=expect
         )
         self.show(HaltedDocument(halted).data, partial(draw_halted, halted))

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from scheduling import requests
+from scheduling import operations
 from scheduling.enact.epoch_floor import ENOUGH
 from scheduling.management.arguments import add_reason, positive_int
 from scheduling.management.base import GinkgoCommand
@@ -36,7 +36,7 @@ class Command(GinkgoCommand):
     def act(self, options: dict[str, Any]) -> None:
         """Raise it and print old and new."""
         by = options["by"]
-        raised = requests.raise_epoch_floor(by, actor=self.actor, reason=options["reason"])
+        raised = operations.raise_epoch_floor(by, actor=self.actor, reason=options["reason"])
         results = [
             {"portfolio": one.portfolio, "epoch_before": one.epoch_before, "epoch": one.epoch}
             for one in raised

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from scheduling.api.plan import ASKED, dry_run
 from scheduling.api.schedule import rebalance_now
-from scheduling.decide.imagined import BadQuestion, Question
+from scheduling.decide.what_if.hypothetical import BadQuestion, Question
 from scheduling.management.base import GinkgoCommand
 
 

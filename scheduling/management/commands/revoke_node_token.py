@@ -6,10 +6,10 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from scheduling import requests
+from scheduling import operations
 from scheduling.management.arguments import add_reason
 from scheduling.management.base import GinkgoCommand
-from scheduling.requests.tokens import revoked_sentence
+from scheduling.operations.tokens import revoked_sentence
 
 
 class Command(GinkgoCommand):
@@ -28,5 +28,5 @@ class Command(GinkgoCommand):
     def act(self, options: dict[str, Any]) -> None:
         """Revoke them."""
         name = options["name"]
-        revoked = requests.revoke_node_tokens(name, actor=self.actor, reason=options["reason"])
+        revoked = operations.revoke_node_tokens(name, actor=self.actor, reason=options["reason"])
         self.show({"name": name, "revoked": revoked}, revoked_sentence(revoked, name))

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from scheduling.management.base import GinkgoCommand
-from scheduling.node_daemon.dying import die_with_parent
+from scheduling.node_daemon.parent_death import die_with_parent
 from scheduling.verification.runner import LOW_PRIORITY, work_off
 
 

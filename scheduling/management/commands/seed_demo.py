@@ -7,12 +7,12 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandParser
 
-from portfolios.feeds_setup import ensure_feed
+from portfolios.feed_registration import ensure_feed
 from portfolios.models import FeedRow, Portfolio
 from scheduling.errors import Refused
 from scheduling.management.arguments import positive_int
 from scheduling.management.base import GinkgoCommand
-from scheduling.requests import NewPortfolio, create_portfolio
+from scheduling.operations import NewPortfolio, create_portfolio
 
 #: Six traders on real symbols. At 100 events a second each symbol has a bar every 3.8 s, so that
 #: short windows trade within the first minutes.

@@ -6,11 +6,11 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from scheduling import requests
-from scheduling.api.documents import HandoffDocument
+from scheduling import operations
 from scheduling.management.arguments import add_reason, add_wait
 from scheduling.management.base import GinkgoCommand
-from scheduling.management.waiting import handoff_sentence, wait_for, wait_for_running
+from scheduling.management.handoff_wait import handoff_sentence, wait_for, wait_for_running
+from scheduling.presentation.serializers import HandoffDocument
 
 
 class Command(GinkgoCommand):
@@ -27,7 +27,7 @@ class Command(GinkgoCommand):
     def act(self, options: dict[str, Any]) -> None:
         """Say that it should run; wait until it commits where asked."""
         name = options["name"]
-        handoff = requests.start(name, actor=self.actor, reason=options["reason"])
+        handoff = operations.start(name, actor=self.actor, reason=options["reason"])
         if options["wait"] and handoff is None:
             handoff = wait_for_running(name, options["wait"])
         elif options["wait"] and handoff is not None:

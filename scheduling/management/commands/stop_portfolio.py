@@ -6,11 +6,11 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from scheduling import requests
-from scheduling.api.documents import HandoffDocument
+from scheduling import operations
 from scheduling.management.arguments import add_reason, add_wait
 from scheduling.management.base import GinkgoCommand
-from scheduling.management.waiting import handoff_sentence, wait_for
+from scheduling.management.handoff_wait import handoff_sentence, wait_for
+from scheduling.presentation.serializers import HandoffDocument
 
 
 class Command(GinkgoCommand):
@@ -26,7 +26,7 @@ class Command(GinkgoCommand):
 
     def act(self, options: dict[str, Any]) -> None:
         """Ask for the handoff; wait for its end where asked."""
-        handoff = requests.stop(options["name"], actor=self.actor, reason=options["reason"])
+        handoff = operations.stop(options["name"], actor=self.actor, reason=options["reason"])
         if options["wait"]:
             handoff = wait_for(handoff, options["wait"])
         self.show(HandoffDocument(handoff).data, handoff_sentence(handoff))

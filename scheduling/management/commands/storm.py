@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from scheduling import requests
+from scheduling import operations
 from scheduling.api.alerts import storm_document
 from scheduling.management.arguments import add_reason
 from scheduling.management.base import GinkgoCommand
@@ -32,10 +32,10 @@ class Command(GinkgoCommand):
             "reason": options["reason"],
         }
         if options["hold"]:
-            requests.hold_storm(**given)
+            operations.hold_storm(**given)
             said = "Failover is held until somebody releases it."
         elif options["release"]:
-            released = requests.release_storm(**given)
+            released = operations.release_storm(**given)
             said = "Failover goes on." if released else "Failover was not held."
         else:
             storm = storm_document()

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from scheduling import requests
+from scheduling import operations
 from scheduling.api.portfolios import portfolio_document
 from scheduling.management.base import GinkgoCommand
 
@@ -23,5 +23,5 @@ class Command(GinkgoCommand):
     def act(self, options: dict[str, Any]) -> None:
         """Take the pin away; without one nothing is changed."""
         name = options["name"]
-        requests.unpin(name, actor=self.actor)
+        operations.unpin(name, actor=self.actor)
         self.show(portfolio_document(name), f"{name} is not pinned.")

@@ -16,7 +16,7 @@ from scheduling.decide.reasons import count
 from scheduling.errors import NotFound, Refused
 from scheduling.management.arguments import positive_int
 from scheduling.management.base import Failed, GinkgoCommand
-from scheduling.verification.verifying import verify_portfolio
+from scheduling.verification.verify import verify_portfolio
 
 
 class Command(GinkgoCommand):

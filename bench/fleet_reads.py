@@ -1,0 +1,86 @@
+"""What the passes cost on a simulated fleet, measured in a process of their own beside the watcher.
+
+Prints one JSON object, milliseconds each: the first look at the fleet, looks at which nothing had
+changed, plans and sweeps with nothing to do, and what asking for the failover of all that one node
+has takes, fifty at a time and one by one. What is asked for here is rolled back.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from itertools import cycle
+from typing import Any
+
+import django
+
+TIMES = 9
+LONGEST_S = 10.0  #: for all times of one
+
+
+def main() -> None:
+    django.setup()
+    from scheduling.decide.planner.planner import make_plan
+    from scheduling.decide.types import Policy
+    from scheduling.observe.snapshot import observe
+    from scheduling.observe.snapshot_cache import Standing
+    from scheduling.passes.balance import BATCH
+    from scheduling.passes.sweep import sweep
+    from scheduling.timing import timing
+
+    times, standing = timing(), Standing()
+    found = {"first": [took_ms(lambda: observe(times, standing))]}
+    found["looks"] = repeated(lambda: observe(times, standing))
+    seen = observe(times, standing)
+    found["plans"] = repeated(lambda: make_plan(seen.snapshot, Policy(), seen.stock))
+    found["sweeps"] = repeated(lambda: sweep("bench", times))
+    found["urgent_sweeps"] = repeated(lambda: sweep("bench", times, whole=False))
+    found["batched"], found["single"] = [], []
+    for _ in range(3):
+        found["batched"].append(asking_ms(times, BATCH))
+        found["single"].append(asking_ms(times, 1))
+    print(json.dumps(found))
+
+
+def asking_ms(times: Any, at_once: int) -> float:
+    """Return how long it takes to ask for the failover of all that one node has."""
+    from django.db import transaction
+
+    from scheduling.db.transaction import run
+    from scheduling.enact.handoff import Request, request_all
+    from scheduling.models import Node, Run
+
+    node, *others = Node.objects.filter(status="alive").order_by("id")
+    asked = [
+        Request("failover", owned.pk, target.pk, "measured", seen_epoch=owned.epoch)
+        for owned, target in zip(Run.objects.filter(node=node), cycle(others))
+    ]
+    with transaction.atomic():
+        took = took_ms(
+            lambda: [
+                run(request_all(asked[n : n + at_once], actor="bench", timing=times))
+                for n in range(0, len(asked), at_once)
+            ]
+        )
+        transaction.set_rollback(True)
+    return took
+
+
+def repeated(work: Callable[[], Any]) -> list[float]:
+    """Return how long `work` took, TIMES times or as often as fits, at least once."""
+    until, took = time.perf_counter() + LONGEST_S, [took_ms(work)]
+    while len(took) < TIMES and time.perf_counter() < until:
+        took.append(took_ms(work))
+    return took
+
+
+def took_ms(work: Callable[[], Any]) -> float:
+    """Return how long `work` took."""
+    began = time.perf_counter()
+    work()
+    return (time.perf_counter() - began) * 1e3
+
+
+if __name__ == "__main__":
+    main()

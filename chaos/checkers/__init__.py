@@ -1,0 +1,1 @@
+"""Check the invariants while faults run and afterwards."""

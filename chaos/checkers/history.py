@@ -1,0 +1,45 @@
+"""Is all whole that was ever written: do tenures tile, did only owners write? (I1, I2, I5)"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from chaos.checkers import invariants
+from chaos.checkers.invariants import Found, Held
+
+#: In the order they were written; their times may be those of a clock that jumped.
+_TENURES = """
+SELECT p.name || ' #' || p.id, p.first_seq, t.epoch, t.from_seq, t.to_seq
+FROM scheduling_tenure t JOIN portfolios_portfolio p ON p.id = t.portfolio_id
+ORDER BY t.id
+"""
+
+#: An order or a fill that its epoch's owner could not have committed.
+_STRAY_ORDERS = """
+SELECT o.id, o.epoch, o.seq, o.node FROM portfolios_order o
+LEFT JOIN scheduling_tenure t ON t.portfolio_id = o.portfolio_id AND t.epoch = o.epoch
+LEFT JOIN scheduling_node n ON n.id = t.node_id
+JOIN portfolios_portfolio p ON p.id = o.portfolio_id
+WHERE t.epoch IS NULL OR o.node <> n.name OR o.seq <= t.from_seq OR o.seq > t.to_seq
+   OR o.id <> p.uid::text || '-' || o.seq || '-' || o.index OR o.revision <> t.revision
+"""
+_STRAY_FILLS = """
+SELECT f.order_id, f.epoch, f.fill_seq FROM portfolios_fill f
+LEFT JOIN scheduling_tenure t ON t.portfolio_id = f.portfolio_id AND t.epoch = f.epoch
+WHERE t.epoch IS NULL OR f.fill_seq <= t.from_seq OR f.fill_seq > t.to_seq
+"""
+
+
+def flaws(ask: Callable[[str], Sequence[tuple[Any, ...]]]) -> Found:
+    """Return what is wrong with the history that `ask` reads."""
+    found = invariants.torn(Held(*row) for row in ask(_TENURES))
+    found += [
+        ("I5", f"order {order} (seq {seq}) is not of epoch {epoch} on {node}")
+        for order, epoch, seq, node in ask(_STRAY_ORDERS)
+    ]
+    found += [
+        ("I5", f"the fill of {order} at seq {seq} is not of epoch {epoch}")
+        for order, epoch, seq in ask(_STRAY_FILLS)
+    ]
+    return found

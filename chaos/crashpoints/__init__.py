@@ -1,0 +1,1 @@
+"""Kill a control-plane process at every point of every transition."""

@@ -1,0 +1,1 @@
+"""One installation under test: its processes, its database, its network."""

@@ -1,0 +1,17 @@
+"""A daemon that reports a Python version which it does not have: python -m chaos.harness.another_python.
+
+For faults only. The product has no setting for it, since a false version would defeat the rule.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from scheduling.node_daemon import daemon
+from scheduling.node_daemon.cli import main
+
+FALSE_PYTHON = "3.99"
+
+if __name__ == "__main__":
+    daemon.PYTHON = FALSE_PYTHON
+    sys.exit(main())

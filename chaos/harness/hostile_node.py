@@ -1,0 +1,157 @@
+"""A node with a valid token and no good intent: `python -m chaos.harness.hostile_node ATTACK URL TOKEN …`.
+
+Each attack is what a review did to the product, or as much of it as is still taken. It runs in a
+process of its own, so that what it costs to attack is not taken for what it costs to be attacked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import json
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from scheduling.wire.messages import MOST_COMMITS, MOST_REPORTS, Beat, Prepared, encode
+
+
+def _commits(count: int, **given: Any) -> list[dict[str, Any]]:
+    """Return commits of portfolios that are not the attacker's."""
+    first = {"portfolio": 10**9, "epoch": 1, "from_seq": 0, "to_seq": 1}
+    return [
+        {**first, "portfolio": 10**9 + n, "batch": str(uuid.uuid4()), **given} for n in range(count)
+    ]
+
+
+def _request(incarnation: str, commits: list[dict[str, Any]]) -> bytes:
+    return msgspec.msgpack.encode({"incarnation": incarnation, "commits": commits})
+
+
+def _duplicates(incarnation: str) -> bytes:
+    """919 kB: the last portfolio is named twice."""
+    commits = _commits(8_200)
+    return _request(incarnation, [*commits, commits[-1]])
+
+
+def _one_bad(incarnation: str, count: int) -> bytes:
+    """Only the driver finds the bad value of the last commit."""
+    commits = _commits(count)
+    commits[-1] |= {"orders": [[1, 0, "A\0B", "buy", "1", "1", "open", "", 1]]}
+    return _request(incarnation, commits)
+
+
+def _dense(incarnation: str) -> bytes:
+    """17 MB of the shortest lines."""
+    return _request(incarnation, _commits(200, orders=[[1, 1, "", "", "", "", "", "", 1]] * 8_000))
+
+
+def _beat(incarnation: str, reports: int) -> bytes:
+    words = Beat(
+        incarnation=incarnation,
+        have_version=0,
+        reports=[Prepared(handoff=10**9 + n) for n in range(reports)],
+    )
+    return encode(words)
+
+
+async def _repeat(parallel: int, until: float, once: Callable[[], Awaitable[Any]]) -> None:
+    async def one() -> None:
+        while time.monotonic() < until:
+            await once()
+
+    await asyncio.gather(*(one() for _ in range(parallel)))
+
+
+async def _held_body(size: int) -> Any:
+    """Send all of a body but its end, and wait."""
+
+    async def chunks() -> Any:
+        for _ in range(size // 1_000_000 - 1):
+            yield b"\0" * 1_000_000
+        await asyncio.sleep(60)
+
+    return chunks()
+
+
+#: Name → requests at once, path, body.
+ATTACKS: dict[str, tuple[int, str, Callable[[str], bytes]]] = {
+    "one commit request of 919 kB, a portfolio twice": (1, "commit", _duplicates),
+    "5 beats at once, 6,000 reports each": (5, "heartbeat", lambda i: _beat(i, 6_000)),
+    "5 beats at once, as many reports as are taken": (
+        5,
+        "heartbeat",
+        lambda i: _beat(i, MOST_REPORTS),
+    ),
+    "2,000 commits with one bad value": (1, "commit", lambda i: _one_bad(i, 2_000)),
+    "as many commits as are taken with one bad value": (
+        5,
+        "commit",
+        lambda i: _one_bad(i, MOST_COMMITS),
+    ),
+    "20 bodies of 31 MB, held back": (20, "commit", lambda _: b""),
+    "17 MB of the shortest lines": (5, "commit", _dense),
+    "50 connections, the smallest beats": (50, "heartbeat", lambda i: _beat(i, 0)),
+    "50 connections, tokens that are none": (50, "checkpoint", lambda _: b""),
+}
+
+
+async def attack(name: str, address: str, token: str, incarnation: str, seconds: float) -> None:
+    """Do one attack for so long; print how often each status was the answer."""
+    parallel, path, make = ATTACKS[name]
+    body = make(incarnation)
+    said: collections.Counter[str] = collections.Counter()
+    until = time.monotonic() + seconds
+    guesses = name.endswith("none")
+    held = name.endswith("held back")
+    connector = aiohttp.TCPConnector(limit=0)
+    timeout = aiohttp.ClientTimeout(total=seconds if held else 60)
+    async with aiohttp.ClientSession(address, connector=connector, timeout=timeout) as session:
+
+        async def once() -> None:
+            who = uuid.uuid4().hex if guesses else token
+            data = await _held_body(31_000_000) if held else body
+            headers = {"Authorization": f"Bearer {who}"}
+            if held:
+                headers["Content-Length"] = "31000000"
+            try:
+                async with session.post(
+                    f"/api/agent/{path}/", data=data, headers=headers
+                ) as response:
+                    await response.read()
+                    said[str(response.status)] += 1
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                said[type(error).__name__] += 1
+                await asyncio.sleep(0.01)
+
+        async with asyncio.timeout(seconds + 30):
+            await _repeat(parallel, until, once)
+    print(json.dumps(said))
+
+
+def start_attack(
+    name: str, address: str, token: str, incarnation: str, seconds: float
+) -> subprocess.Popen[str]:
+    """Start an attack; its standard output is a JSON object of answers."""
+    argv = [
+        sys.executable,
+        "-m",
+        "chaos.harness.hostile_node",
+        name,
+        address,
+        token,
+        incarnation,
+        str(seconds),
+    ]
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+
+
+if __name__ == "__main__":
+    _, chosen, url, token_, incarnation_, seconds_ = sys.argv
+    asyncio.run(attack(chosen, url, token_, incarnation_, float(seconds_)))

@@ -1,0 +1,225 @@
+"""A house under test: `bin/up` with a home and a port of its own, and the ways to talk to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import psycopg
+
+from ginkgo_site.env import CHECKOUT, embedded_admin_url, embedded_url
+from ginkgo_site.launcher.instance_lock import MARK
+
+T = TypeVar("T")
+
+#: What comes in its own time is waited for so long: nothing is promised of it, and a busy machine
+#: needs many times what a quiet one does. Budgets of the design are waited for twice as long.
+SLOW_MACHINE_S = 120.0
+
+
+def pause_s(waited_s: float) -> float:
+    """Return the seconds until the next look: a look is work for the very house that is waited
+    for, and what took long need not be known to the hundredth."""
+    return min(0.03 + waited_s / 20, 0.25)
+
+
+def eventually(look: Callable[[], T], limit_s: float = SLOW_MACHINE_S, what: str = "it") -> T:
+    """Return the first true answer of `look`, or fail after `limit_s`."""
+    began = time.monotonic()
+    while True:
+        found = look()
+        if found:
+            return found
+        took_s = time.monotonic() - began
+        assert took_s < limit_s, f"{what} did not come true within {limit_s} s"
+        time.sleep(pause_s(took_s))
+
+
+class Answer:
+    """What the API said."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        self.status = status
+        self.text = body.decode()
+
+    @property
+    def json(self) -> Any:
+        """The body."""
+        return json.loads(self.text)
+
+
+class House:
+    """One `bin/up`: start it, ask it, hurt it, stop it."""
+
+    #: What Python is given to start it.
+    LAUNCHER: tuple[str, ...] = ("-m", "ginkgo_site.launcher")
+
+    def __init__(self, home: Path, *options: str, **environment: str) -> None:
+        self.home = home
+        self._options = options
+        self._environment = environment
+        self.process: subprocess.Popen[str] | None = None
+
+    def environment(self) -> dict[str, str]:
+        """What its processes see; for `manage.py` beside it."""
+        kept = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL")}
+        return {**kept, **self._environment, "GINKGO_HOME": str(self.home)}
+
+    def launch(self) -> None:
+        """Start without waiting."""
+        self._output = open(self.home / "up.txt", "a", encoding="utf-8")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [sys.executable, *self.LAUNCHER, "--port", "0", *self._options],
+            cwd=CHECKOUT,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # a Ctrl-C at the terminal is for whoever runs the tests
+        )
+
+    def start(self, limit_s: float = 3 * SLOW_MACHINE_S) -> float:
+        """Start, wait until ready, and return how many seconds that took."""
+        began = time.monotonic()
+        (self.home / "access.json").unlink(missing_ok=True)  # a killed one leaves it
+        self.launch()
+
+        def is_ready() -> bool:
+            assert self.process is not None
+            assert self.process.poll() is None, f"it ended: {self.said()}"
+            return (self.home / "access.json").exists()
+
+        eventually(is_ready, limit_s, "access.json")
+        return time.monotonic() - began
+
+    def said(self) -> str:
+        """What it printed so far."""
+        return (self.home / "up.txt").read_text(encoding="utf-8")
+
+    def log(self, name: str) -> str:
+        """The log of one of its processes."""
+        return (self.home / "logs" / f"{name}.log").read_text(encoding="utf-8")
+
+    def stop(self, limit_s: float = 2 * SLOW_MACHINE_S) -> int:
+        """Stop as Ctrl-C does and return the exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        try:
+            return self.process.wait(limit_s)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """kill -9 of the launcher itself."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._output.close()
+
+    @property
+    def access(self) -> dict[str, str]:
+        """What access.json says."""
+        found: dict[str, str] = json.loads((self.home / "access.json").read_text())
+        return found
+
+    def call(self, method: str, path: str, body: Any = None) -> Answer:
+        """Ask the API as the operator: `call("POST", "/api/portfolios/x/stop/", {})`."""
+        request = urllib.request.Request(
+            self.access["url"] + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={
+                "Authorization": f"Bearer {self.access['token']}",
+                "Content-Type": "application/json",
+            },
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=SLOW_MACHINE_S) as answer:
+                return Answer(answer.status, answer.read())
+        except urllib.error.HTTPError as error:
+            return Answer(error.code, error.read())
+
+    def get(self, path: str) -> Any:
+        """GET and return the body, which must be a success."""
+        answer = self.call("GET", path)
+        assert answer.status == 200, answer.text
+        return answer.json
+
+    def manage(self, *arguments: str, check: bool = True) -> Any:
+        """Run `manage.py … --json` and return its answer."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", *arguments, "--json"],
+            cwd=CHECKOUT,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return json.loads(done.stdout) if done.stdout.strip() else None
+
+    @property
+    def database_url(self) -> str:
+        """The address of its database."""
+        return self._environment.get("DATABASE_URL") or embedded_url(self.home)
+
+    @property
+    def admin_url(self) -> str:
+        """The same as superuser, where the server is the embedded one: faults need it."""
+        return self._environment.get("DATABASE_URL") or embedded_admin_url(self.home)
+
+    def query(self, sql: str, *parameters: object) -> list[tuple]:
+        """Ask its database."""
+        with psycopg.connect(self.admin_url, autocommit=True) as db:
+            return db.execute(sql, parameters).fetchall()
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything it started that lives, but for PostgreSQL."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(MARK) == str(self.home):
+                    found.append(process)
+            except (psutil.Error, OSError):
+                continue
+        return [p for p in found if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+    def process_of(self, *words: str) -> psutil.Process:
+        """The oldest process whose command line has all of `words`: `process_of("node-2")`."""
+        matching = [p for p in self.processes() if all(word in p.cmdline() for word in words)]
+        assert matching, f"no process with {words}"
+        return min(matching, key=lambda p: p.create_time())
+
+    def node_process(self, name: str) -> psutil.Process:
+        """The daemon of one demo node."""
+        return self.process_of("scheduling.node_daemon", name)
+
+
+@contextmanager
+def a_home() -> Iterator[Path]:
+    """A folder the database's user can reach, gone afterwards with all that runs from it."""
+    home = Path(tempfile.mkdtemp(prefix="ginkgo-house-"))
+    home.chmod(0o755)
+    try:
+        yield home
+    finally:
+        if os.environ.get("GINKGO_KEEP_HOMES"):
+            print(f"kept: {home}")
+        else:
+            shutil.rmtree(home, ignore_errors=True)

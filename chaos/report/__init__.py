@@ -1,0 +1,1 @@
+"""Report what a chaos run found."""

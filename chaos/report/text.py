@@ -1,0 +1,208 @@
+"""The report of a run as text and JSON: what was done how often, and what it cost and broke."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from chaos.checkers.findings import Change, Done, Violation
+from chaos.runner.outcome import Outcome
+
+
+@dataclass(frozen=True)
+class Line:
+    """One fault over the whole run."""
+
+    fault: str
+    times: int
+    handoffs: int
+    pause_p50_ms: float | None
+    pause_p99_ms: float | None
+    pause_worst_ms: float | None
+    bystander_gap_s: float
+    settled_worst_s: float | None
+    violations: int
+    not_available: str = ""
+
+
+def lines(
+    steps: Sequence[Done], changes: Sequence[Change], violations: Sequence[Violation]
+) -> list[Line]:
+    """Return a line for each fault that was injected, by name.
+
+    What happened while two faults went on counts for both.
+    """
+    found = []
+    for name in sorted({name for step in steps for name in step.faults}):
+        mine = [step for step in steps if name in step.faults]
+        done = [step for step in mine if not (step.not_available and len(step.faults) == 1)]
+        moves = [change for change in changes if name in change.faults]
+        pauses = [change.pause_ms for change in moves if change.pause_ms is not None]
+        settled = [step.settled_s for step in mine if step.settled_s is not None]
+        found.append(
+            Line(
+                name,
+                len(done),
+                len(moves),
+                percentile(pauses, 50),
+                percentile(pauses, 99),
+                max(pauses, default=None),
+                max((step.longest_gap_s for step in mine), default=0.0),
+                max(settled, default=None),
+                sum(name in violation.faults for violation in violations),
+                "" if done else mine[0].not_available,
+            )
+        )
+    return found
+
+
+def percentile(values: Sequence[float], percent: float) -> float | None:
+    """Return the nearest-rank percentile, or None of nothing."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    rank = max(-(-len(ordered) * percent // 100), 1)
+    return ordered[int(rank) - 1]
+
+
+def as_dict(outcome: Outcome) -> dict[str, Any]:
+    """Return everything, as JSON has it."""
+    findings = outcome.findings
+    return {
+        "seed": outcome.seed,
+        "minutes": outcome.minutes,
+        "version": outcome.version,
+        "machine": outcome.machine,
+        "began_at": outcome.began_at.isoformat().replace("+00:00", "Z"),
+        "lasted_s": round(outcome.lasted_s, 1),
+        "faults_lasted_s": round(outcome.faults_lasted_s, 1),
+        "is_whole": outcome.is_whole,
+        "ended_why": outcome.ended_why,
+        "steps_done": len(findings.steps),
+        "handoffs": len(findings.changes),
+        "violations": [asdict(violation) for violation in findings.violations],
+        "verified": outcome.verified,
+        "canaries": outcome.canaries,
+        "table": [
+            asdict(line) for line in lines(findings.steps, findings.changes, findings.violations)
+        ],
+        "longest_bystander_gap_s": outcome.longest_gaps,
+        "looks": outcome.looks,
+        "blind_looks": outcome.blind_looks,
+        "hiccups": outcome.hiccups,
+        "figures": outcome.figures,
+        "steps": [asdict(step) for step in findings.steps],
+        "changes": [asdict(change) for change in findings.changes],
+        "schedule": [
+            {"number": step.number, "faults": list(step.faults), "seed": step.seed}
+            for step in outcome.schedule
+        ],
+    }
+
+
+def verdict(found: dict[str, Any]) -> str:
+    """Return the run in one sentence."""
+    identical = sum(each.get("state") == "identical" for each in found["verified"])
+    count = len(found["violations"])
+    return (
+        f"{'No violation' if not count else f'{count} violation' + ('s' if count > 1 else '')}"
+        f" in {found['steps_done']} steps and {found['handoffs']} changes of owner or revision over"
+        f" {found['faults_lasted_s'] / 60:.1f} minutes; {identical} of {len(found['verified'])}"
+        f" portfolios identical to an uninterrupted run, {found['canaries']} canaries checked."
+    )
+
+
+HEAD = (
+    "fault",
+    "times",
+    "handoffs",
+    "p50 ms",
+    "p99 ms",
+    "worst ms",
+    "bystander s",
+    "settled s",
+    "violations",
+)
+
+
+def cells(line: dict[str, Any]) -> tuple[str, ...]:
+    """Return a line of the table as text."""
+    if line["not_available"]:
+        return (line["fault"], "0", f"not available: {line['not_available']}", *[""] * 6)
+
+    def number(value: float | None, digits: int) -> str:
+        return "–" if value is None else f"{value:,.{digits}f}"
+
+    return (
+        line["fault"],
+        str(line["times"]),
+        str(line["handoffs"]),
+        number(line["pause_p50_ms"], 0),
+        number(line["pause_p99_ms"], 0),
+        number(line["pause_worst_ms"], 0),
+        number(line["bystander_gap_s"], 2),
+        number(line["settled_worst_s"], 1),
+        str(line["violations"]),
+    )
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """Return the report as a page of plain text."""
+    machine = found["machine"]
+    rows = [HEAD, *(cells(line) for line in found["table"])]
+    widths = [
+        max(len(row[n]) for row in rows if not row[2].startswith("not av"))
+        for n in range(len(HEAD))
+    ]
+    table = "\n".join(
+        "  ".join(
+            text.ljust(width) if n == 0 else text.rjust(width)
+            for n, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+    gaps = ", ".join(f"{name} {gap:g}" for name, gap in found["longest_bystander_gap_s"].items())
+    hiccups = ", ".join(f"{long:g} s at {at:g} s" for at, long in found["hiccups"]) or "none"
+    parts = [
+        f"bin/chaos --minutes {found['minutes']:g} --seed {found['seed']}, version"
+        f" {found['version']}, began {found['began_at'][:19]}Z",
+        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']:g} GB,"
+        f" {machine['system']}, Python {machine['python']}",
+        verdict(found),
+        f"It ended because {found['ended_why']}." if found["ended_why"] else "",
+        "",
+        *_violation_lines(found),
+        table,
+        "",
+        f"Longest gap between commits of a bystander, seconds: {gaps}.",
+        f"Looked {found['looks']:,} times, {found['blind_looks']} times in vain. Looks that came"
+        f" over a second late, because the machine was busy: {hiccups}.",
+        f"Processors: {json.dumps(found['figures'])}.",
+        *(
+            f"{each.get('portfolio')}: {each.get('sentence') or each.get('state')}"
+            for each in found["verified"]
+        ),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _violation_lines(found: dict[str, Any]) -> list[str]:
+    return [
+        *(Violation(**each).as_text() for each in found["violations"]),
+        *([""] if found["violations"] else []),
+    ]
+
+
+def write(found: dict[str, Any], folder: Path) -> None:
+    """Write report.txt, report.json and report.html."""
+    from chaos.report.html import as_page
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.txt").write_text(as_text(found), encoding="utf-8")
+    (folder / "report.json").write_text(
+        json.dumps(found, indent=1, ensure_ascii=False, default=str) + "\n", encoding="utf-8"
+    )
+    (folder / "report.html").write_text(as_page(found), encoding="utf-8")

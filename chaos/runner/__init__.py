@@ -1,0 +1,1 @@
+"""Run faults against a cluster for a while."""

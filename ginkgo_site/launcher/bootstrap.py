@@ -1,0 +1,395 @@
+"""What a start and a stop of the house do in the database, each in one Django process.
+
+    python -m ginkgo_site.launcher.bootstrap start --nodes 3 [--no-demo]
+    python -m ginkgo_site.launcher.bootstrap stop
+
+Starting `manage.py` once for each step would cost a second each. Prints one JSON object a line:
+{"say": sentence} and {"progress": text} as it goes, {"migrating": number} when migrations begin,
+{"prepared": …} when nodes can be started, {"settled": …} when they came and everything is under
+way, or {"refused": sentence}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Collection
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import django
+import psutil
+
+from ginkgo_site.database import lift_session_limits
+from ginkgo_site.launcher.instance_lock import read_private, write_private
+
+OPERATOR = "ginkgo"
+#: Whose freeze the next start takes back; one that a person set comes back with it.
+ACTOR = "bin/up"
+_DATABASE_LIMIT_S = 180
+#: Without its nodes the demo starts crowded on those that came, so a slow machine is waited for.
+_NODES_LIMIT_S = 60
+_LOOK_EVERY_S = 0.1
+
+
+class Refused(Exception):
+    """The home cannot be made ready. The text is a sentence for the person who started it."""
+
+
+def start(nodes: int, demo: bool) -> None:
+    """Prepare the database, wait for the nodes, then let the demo begin and the feed run.
+
+    Nothing may move before all nodes are back: the first to come would be given everything.
+    """
+    from django.conf import settings
+
+    home: Path = settings.GINKGO.home
+    _wait_for_database()
+    _check_durability()
+    _migrate()
+    since = _database_now()
+    _end_leases_of_dead_daemons()
+    tokens = _node_tokens(home / "secrets" / "nodes.json", nodes)
+    _begin_feed()
+    login = _operator(home / "secrets" / "operator.json")
+    _report("prepared", {"login": login, "node_tokens": tokens})
+    _wait_for_nodes(tokens, since)
+    portfolios = _seed_demo(nodes) if demo and nodes else []
+    _take_back_own_freeze(home)
+    _run_feed(settings.GINKGO.feed_rate)
+    _report("settled", {"portfolios": portfolios})
+
+
+def stop() -> None:
+    """Hold every automatic move and pause the feed, so that nodes can leave and nobody moves.
+
+    A freeze that a person set is noted beside the data and comes back at the next start.
+    """
+    from django.conf import settings
+
+    from scheduling import operations
+    from scheduling.models import Control
+
+    home: Path = settings.GINKGO.home
+    control = Control.objects.filter(frozen_at__isnull=False).first()
+    before: dict[str, Any] = {}
+    if control is not None and control.frozen_by != ACTOR:
+        before = {
+            "actor": control.frozen_by,
+            "reason": control.frozen_reason,
+            "failover": control.freeze_failover,
+        }
+    write_private(_freeze_before(home), before)
+    operations.freeze(actor=ACTOR, reason="ordered stop", failover=True)
+    _run_feed(0.0)
+    _wait_for_pause()
+    _report("settled", {})
+
+
+def _wait_for_database() -> None:
+    """Return when the database answers; it is starting while this process imports Django."""
+    from django.db import OperationalError, connection
+
+    deadline = time.monotonic() + _DATABASE_LIMIT_S
+    while True:
+        try:
+            connection.ensure_connection()
+            return
+        except OperationalError as error:
+            if time.monotonic() > deadline:
+                raise Refused(f"The database does not answer: {_first_line(error)}") from error
+            time.sleep(0.05)
+
+
+def _check_durability() -> None:
+    from ginkgo_site.checks import check_commits_are_durable
+
+    for message in check_commits_are_durable(databases=["default"]):
+        raise Refused(f"{message.msg} {message.hint}")
+
+
+def _migrate() -> None:
+    """Bring the tables up to this release; silent when they are."""
+    from django.core.management import call_command
+    from django.db import connection
+    from django.db.migrations.executor import MigrationExecutor
+
+    executor = MigrationExecutor(connection)
+    steps = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if steps:
+        _say(f"Bringing the database up to date ({len(steps)} steps) …")
+        _report("migrating", len(steps))
+        call_command("migrate", interactive=False, verbosity=1, stdout=_ProgressLines())
+
+
+def _operator(path: Path) -> dict[str, Any]:
+    """Return the operator's login, the same over restarts.
+
+    It is an operator and no superuser: a person who reads the terminal may trade, and no more. A
+    password that a person changed is left alone; then `password` is None.
+    """
+    from django.contrib.auth import get_user_model
+    from django.contrib.auth.models import Group
+
+    kept = read_private(path)
+    user = get_user_model().objects.filter(username=OPERATOR).first()
+    password = kept.get("password") or secrets.token_urlsafe(12)
+    if user is None:
+        user = get_user_model().objects.create_user(OPERATOR, password=password, is_staff=True)
+        user.groups.add(Group.objects.get_or_create(name="operator")[0])
+    elif not _is_still(password, kept.get("password_hash"), user):
+        password = None
+    if user.is_superuser:
+        _demote(user, is_printed=password is not None)
+    token = _api_token(kept.get("token"), user)
+    login = {"username": OPERATOR, "password": password, "token": token}
+    kept |= {name: value for name, value in login.items() if value is not None}
+    if password is not None:
+        kept["password_hash"] = user.password
+    write_private(path, kept)
+    return login
+
+
+def _demote(user: Any, is_printed: bool) -> None:
+    """Take superuser rights from a login that earlier releases made with them.
+
+    Only while its password is still the one that is printed: one that a person has taken over is
+    that person's to change, so then it is only said.
+    """
+    name = user.get_username()
+    if not is_printed:
+        _say(
+            f"{name} is a superuser, made by an earlier release. An operator needs no such rights: "
+            "take them away in the admin, under Users."
+        )
+        return
+    user.is_superuser = False
+    user.save(update_fields=["is_superuser"])
+    _say(
+        f"{name} is an operator from now on and no longer a superuser. "
+        "manage.py createsuperuser makes an administrator."
+    )
+
+
+def _is_still(password: str, hash_then: str | None, user: Any) -> bool:
+    """Say whether `password` is the user's. Checking costs 0.3 s, comparing hashes nothing."""
+    return hash_then == user.password or user.check_password(password)
+
+
+def _api_token(kept: str | None, user: Any) -> str:
+    from scheduling.models import ApiToken
+    from scheduling.models.tokens import hash_token
+
+    if kept and (
+        ApiToken.objects.filter(_not_expired(), revoked_at__isnull=True)
+        .filter(sha256=hash_token(kept), user=user)
+        .exists()
+    ):
+        return kept
+    return str(_command("create_api_token", user.get_username())["token"])
+
+
+def _node_tokens(path: Path, count: int) -> dict[str, str]:
+    """Return a valid token for each of node-1 … node-`count`, made where none is kept."""
+    kept = read_private(path)
+    valid = _valid_node_tokens(kept)
+    tokens: dict[str, str] = {}
+    for number in range(1, count + 1):
+        name = f"node-{number}"
+        tokens[name] = valid.get(name) or str(_command("create_node_token", name)["token"])
+    if kept != kept | tokens:
+        write_private(path, kept | tokens)
+    return tokens
+
+
+def _valid_node_tokens(kept: dict[str, str]) -> dict[str, str]:
+    from scheduling.models import NodeToken
+    from scheduling.models.tokens import hash_token
+
+    by_hash = {hash_token(token): name for name, token in kept.items()}
+    rows = NodeToken.objects.filter(
+        _not_expired(),
+        sha256__in=by_hash,
+        revoked_at__isnull=True,
+    ).values_list("sha256", "node__name")
+    return {name: kept[name] for sha256, name in rows if by_hash[sha256] == name}
+
+
+def _not_expired() -> Any:
+    from django.db.models import Q
+    from django.db.models.functions import Now
+
+    return Q(expires_at__isnull=True) | Q(expires_at__gt=Now())
+
+
+def _end_leases_of_dead_daemons() -> None:
+    """End the leases of daemons of this machine that died without a goodbye.
+
+    After kill -9 of the launcher a node registers while the lease of its dead daemon is valid. That
+    counts as taking the name from a daemon that still beats, and the third time it is refused.
+    """
+    from scheduling.db.transaction import run
+    from scheduling.enact.lease import end_of_daemon
+    from scheduling.models import Lease
+
+    held = Lease.objects.filter(node__status="alive", node__host=socket.gethostname())
+    for node, incarnation, pid in held.values_list("node", "incarnation", "node__pid"):
+        if pid is not None and not psutil.pid_exists(pid):
+            run(end_of_daemon(node, incarnation))
+
+
+def _begin_feed() -> None:
+    """Make the feed's row if there is none, since a node asks for it when it registers.
+
+    One that an ordered stop paused stays paused until the nodes are back.
+    """
+    from portfolios.models import FeedRow
+
+    if not FeedRow.objects.exists():
+        from django.conf import settings
+
+        _run_feed(settings.GINKGO.feed_rate)
+
+
+def _run_feed(rate: float) -> None:
+    """Let the feed run at `rate` from now on; 0 pauses it. Does nothing when it does already."""
+    from portfolios.feed_registration import FeedDiffers
+    from scheduling.operations import run_feed
+
+    try:
+        run_feed(rate, actor=ACTOR)
+    except FeedDiffers as error:
+        raise Refused(str(error)) from None
+
+
+def _wait_for_pause() -> None:
+    """Return when the pause has begun: what is released until then, the nodes still take."""
+    from portfolios.feed_registration import microseconds, segments_of
+    from portfolios.models import FeedRow
+
+    for row in FeedRow.objects.all():
+        begins_us = segments_of(row)[-1].from_time_us
+        time.sleep(max(begins_us - microseconds(_database_now()), 0) / 1e6)
+
+
+def _wait_for_nodes(names: Collection[str], since: datetime) -> None:
+    """Return when all nodes have registered since `since`, or say after 20 s who is missing."""
+    from scheduling.models import Node
+
+    deadline = time.monotonic() + _NODES_LIMIT_S
+    missing = set(names)
+    while missing and time.monotonic() < deadline:
+        time.sleep(_LOOK_EVERY_S)
+        registered = Node.objects.filter(name__in=names, status="alive", lease__taken_at__gt=since)
+        still_missing = set(names) - set(registered.values_list("name", flat=True))
+        for name in sorted(missing - still_missing):
+            _report("progress", f"{name} registered")
+        missing = still_missing
+    if missing:
+        _say(f"Not registered after {_NODES_LIMIT_S} s, going on without: {_listed(missing)}.")
+
+
+def _seed_demo(nodes: int) -> list[str]:
+    """Create the demo portfolios that are missing and return the names of all of them."""
+    answer = _command("seed_demo", nodes=nodes)
+    return [*answer["created"], *answer["kept"]]
+
+
+def _take_back_own_freeze(home: Path) -> None:
+    """Undo the freeze of the last ordered stop. One that a person set stays or comes back."""
+    from scheduling import operations
+    from scheduling.models import Control
+
+    control = Control.objects.filter(frozen_at__isnull=False).first()
+    if control is None:
+        return
+    before = read_private(_freeze_before(home))
+    by = control.frozen_by
+    if by == ACTOR and before:
+        operations.freeze(**before)
+        by = before["actor"]
+    elif by == ACTOR:
+        operations.unfreeze(actor=ACTOR)
+        return
+    _say(f"Automatic moves are frozen by {by}: manage.py freeze --undo lets them go on.")
+
+
+def _freeze_before(home: Path) -> Path:
+    return home / "secrets" / "frozen_before_stop.json"
+
+
+def _command(name: str, *arguments: str, **options: Any) -> dict[str, Any]:
+    """Call a management command with --json and return its answer."""
+    from django.core.management import call_command
+
+    output = io.StringIO()
+    call_command(name, *arguments, json=True, stdout=output, **options)
+    text = output.getvalue().strip()
+    answer = json.loads(text) if text else {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _database_now() -> datetime:
+    from portfolios.feed_registration import database_now
+
+    return database_now()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+class _ProgressLines(io.StringIO):
+    """What `migrate` prints, reported line by line: the launcher waits as long as more comes."""
+
+    def write(self, text: str) -> int:
+        """Report `text`."""
+        _report("progress", text)
+        return len(text)
+
+
+def _say(sentence: str) -> None:
+    _report("say", sentence)
+
+
+def _report(kind: str, what: Any) -> None:
+    print(json.dumps({kind: what}), flush=True)
+
+
+def main() -> int:
+    """Do the steps and report. A refusal is a line on stdout; its traceback goes to the log."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("step", choices=["start", "stop"])
+    parser.add_argument("--nodes", type=int, default=0)
+    parser.add_argument("--no-demo", action="store_true")
+    args = parser.parse_args()
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ginkgo_site.settings")
+    django.setup()
+    from django.conf import settings
+    from django.core.management import CommandError
+
+    lift_session_limits(settings.DATABASES["default"])
+    try:
+        if args.step == "start":
+            start(args.nodes, demo=not args.no_demo)
+        else:
+            stop()
+    except (Refused, CommandError) as reason:
+        _report("refused", str(reason))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""A Django process that works through the steps of a start or a stop and says how far it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ginkgo_site.env import CHECKOUT
+from ginkgo_site.launcher import logfiles
+from ginkgo_site.launcher.errors import CannotStart
+
+
+class Steps:
+    """Runs `database_steps` and reads its lines. What it says is passed on to `say`."""
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        say: Callable[[str], None],
+    ) -> None:
+        self._log = log
+        self._say = say
+        self._reports: dict[str, Any] = {}
+        self._rest = b""
+        self.progress = 0  #: how many lines it has reported so far
+        with logfiles.append_to(log) as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "ginkgo_site.launcher.bootstrap", *arguments],
+                cwd=CHECKOUT,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
+            )
+
+    def report(self, kind: str, wait_s: float = 0.05) -> Any:
+        """Return what was reported as `kind`, or None if it has not been yet.
+
+        Waits at most `wait_s`. Raises `CannotStart` when the process refused or broke.
+        """
+        if kind not in self._reports:
+            self._read(wait_s)
+        return self._reports.get(kind)
+
+    def has(self, kind: str) -> bool:
+        """Return whether `kind` was reported, of what was read so far."""
+        return kind in self._reports
+
+    def end(self) -> None:
+        """Kill the process if it still runs."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+
+    def _read(self, wait_s: float) -> None:
+        assert self._process.stdout is not None
+        readable, _, _ = select.select([self._process.stdout], [], [], wait_s)
+        if not readable:
+            return
+        chunk = os.read(self._process.stdout.fileno(), 65536)
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        self.progress += len(lines)
+        for line in lines:
+            for kind, what in json.loads(line).items():
+                if kind == "say":
+                    self._say(what)
+                elif kind == "refused":
+                    raise CannotStart(what)
+                else:
+                    self._reports[kind] = what
+        if not chunk and "settled" not in self._reports:
+            raise CannotStart(
+                "The database could not be prepared: "
+                f"{logfiles.last_line(self._log)} (log: {self._log})"
+            )

@@ -1,0 +1,361 @@
+"""One start, from the lock to the last process: the story of `bin/up`.
+
+lock → leftovers → PostgreSQL and preparation → web, watcher, worker, nodes → ready → watch → stop
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from ginkgo_site.env import CHECKOUT, Environment
+from ginkgo_site.launcher import logfiles
+from ginkgo_site.launcher.address import Address, free_address, is_loopback
+from ginkgo_site.launcher.bootstrap_process import Steps
+from ginkgo_site.launcher.cli import Options
+from ginkgo_site.launcher.errors import CannotStart
+from ginkgo_site.launcher.instance_lock import (
+    MARK,
+    HomeLock,
+    delete_data,
+    end_leftovers,
+    write_private,
+)
+from ginkgo_site.launcher.postgres import EmbeddedPostgres
+from ginkgo_site.launcher.readiness import Readiness
+from ginkgo_site.launcher.supervised_process import PostgresProgram, Program, Service, wait_for_end
+from ginkgo_site.launcher.web import GUARDED
+
+#: How long nothing may come forward during a start: no migration applied, no node registered, no
+#: portfolio committed. A limit on the whole start would ask how fast the machine is.
+READY_LIMIT_S = 120
+MIGRATION_LIMIT_S = 3600  #: the same while migrating: one may rewrite a table of many rows
+_LOOK_EVERY_S = 0.05
+_ASK_EVERY_S = 0.2
+_NODE_CAPACITY = 5
+_LONE_NODE_CAPACITY = 10
+
+# For a machine that has no time: a quiet one needs 0.2 s for nodes, 0.8 s for passes, 0.2 s for web
+# and 2 s for the freeze. A person who does not want to wait presses Ctrl-C again.
+_NODE_STOP_LIMIT_S = 45.0  #: 8 s of handing off, then releasing in place
+_PASS_STOP_LIMIT_S = 30.0
+_WEB_STOP_LIMIT_S = 30.0  #: uvicorn's own limit is 10 s
+_FREEZE_LIMIT_S = 45.0
+
+
+class StopAsked(Exception):
+    """A signal came before everything was up."""
+
+
+class House:
+    """All processes of one GINKGO_HOME."""
+
+    def __init__(self, options: Options, environment: Environment) -> None:
+        self._options = options
+        self._env = environment
+        self._home = environment.home
+        self._logs = self._home / "logs"
+        self._lock = HomeLock(self._home)
+        self._address = Address(options.host, options.port)
+        self._postgres: EmbeddedPostgres | None = None
+        self._database: Service | None = None
+        self._steps: Steps | None = None
+        self._web: list[Service] = []
+        self._passes: list[Service] = []
+        self._nodes: list[Service] = []
+        self._asked_to_stop = 0
+        self._began = time.monotonic()
+        self._progress: tuple[int, int] | None = None
+        self._progressed_at = self._began
+        self._readiness = Readiness(environment.database_url)
+        self._logs_measured_at = 0.0
+
+    def run(self) -> int:
+        """Start, watch and stop. Returns the exit code; whatever happens, no child stays."""
+        for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(sign, self._on_signal)
+        try:
+            self._start()
+            self._watch()
+        except StopAsked:
+            pass
+        except CannotStart as reason:
+            self._stop(in_order=False)
+            print(f"ginkgo: {reason}", file=sys.stderr, flush=True)
+            return 1
+        except BaseException:
+            self._stop(in_order=False)
+            raise
+        self._stop(in_order=True)
+        return 0
+
+    # --- start --------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        self._lock.take()
+        self._access_file.unlink(missing_ok=True)
+        end_leftovers(self._home)  # before the port is looked at: one of them may hold it
+        self._address = free_address(self._options.host, self._options.port)
+        self._lock.note(self._address.url)
+        if self._options.fresh:
+            self._delete_data()
+        logfiles.rotate(self._logs)
+        self._start_database()
+        # Before the database answers: importing Django takes as long as PostgreSQL does.
+        self._steps = self._start_steps()
+        self._finish_database()
+        started_at = self._readiness.database_now()
+        self._start_web()
+        prepared = self._wait_for("prepared", "the preparation of the database")
+        self._start_nodes(prepared["node_tokens"])
+        self._start_watcher()
+        settled = self._wait_for("settled", "the registration of the nodes")
+        self._steps.end()
+        self._wait_until_ready(settled["portfolios"], started_at)
+        self._start_worker()  # last: it is what makes sure, and nobody waits for that
+        self._announce(prepared["login"], self._waiting())
+
+    def _start_steps(self) -> Steps:
+        arguments = ["start", "--nodes", str(self._options.nodes)]
+        if not self._options.demo:
+            arguments.append("--no-demo")
+        return Steps(arguments, self._environment(), self._logs / "prepare.log", self._say)
+
+    def _wait_for(self, report: str, what: str) -> dict[str, Any]:
+        """Look after what runs until the steps report this, and return it."""
+        assert self._steps is not None
+        while (found := self._steps.report(report)) is None:
+            self._check_asked()
+            self._look()
+            self._check_progress([f"{what} (log: {self._logs / 'prepare.log'})"])
+        answer: dict[str, Any] = found
+        return answer
+
+    def _delete_data(self) -> None:
+        if not self._env.database_is_embedded:
+            raise CannotStart(
+                "--fresh deletes only the embedded database, and DATABASE_URL names another: "
+                "unset it, or empty that database yourself."
+            )
+        self._say(f"Deleting the data of earlier starts in {self._home}.")
+        delete_data(self._home, EmbeddedPostgres(self._home).locate())
+
+    def _start_database(self) -> None:
+        if not self._env.database_is_embedded:
+            return
+        self._postgres = EmbeddedPostgres(self._home)
+        self._postgres.prepare()
+        self._readiness = Readiness(self._postgres.url)
+        for note in self._postgres.notes:
+            self._say(note)
+        self._database = Service("PostgreSQL", PostgresProgram(self._postgres), self._say)
+        self._database.start(time.monotonic())
+
+    def _finish_database(self) -> None:
+        if self._postgres is not None:
+            self._postgres.wait_until_ready(meanwhile=self._check_asked)
+
+    def _start_web(self) -> None:
+        web = [sys.executable, "-m", "uvicorn", "ginkgo_site.asgi:application"]
+        web += ["--host", self._address.host, "--port", str(self._address.port)]
+        web += ["--lifespan", "on", "--timeout-graceful-shutdown", "10"]
+        # Else uvicorn believes the X-Forwarded-For of every process of this machine.
+        web += ["--no-proxy-headers"]
+        web += GUARDED
+        web += ["--no-access-log", "--no-server-header", "--log-level", "warning"]
+        self._web.append(self._started("web", web))
+
+    def _start_watcher(self) -> None:
+        argv = [sys.executable, str(CHECKOUT / "manage.py"), "run_watcher"]
+        self._passes.append(self._started("watcher", argv))
+
+    def _start_worker(self) -> None:
+        argv = [sys.executable, str(CHECKOUT / "manage.py"), "qcluster"]
+        # It ends its forks when it is asked to, not when it is killed.
+        self._passes.append(self._started("worker", argv, death_signal=signal.SIGTERM))
+
+    def _start_nodes(self, tokens: dict[str, str]) -> None:
+        # A single node gets more room, or the demo would wait for a place for ever.
+        capacity = _NODE_CAPACITY if len(tokens) > 1 else _LONE_NODE_CAPACITY
+        self._nodes = [self._node(name, token, capacity) for name, token in tokens.items()]
+        for node in self._nodes:
+            node.start(time.monotonic())
+
+    def _node(self, name: str, token: str, capacity: int) -> Service:
+        argv = [sys.executable, "-m", "scheduling.node_daemon", "--name", name]
+        argv += ["--server", self._address.url, "--capacity", str(capacity)]
+        # Not on the command line, which every user of the machine can read.
+        environment = self._node_environment() | {"GINKGO_NODE_TOKEN": token}
+        program = Program(argv, environment, self._logs / f"{name}.log")
+        return Service(name, program, self._say, restart_after_s=self._options.node_restart_s)
+
+    def _started(
+        self, name: str, argv: list[str], death_signal: signal.Signals = signal.SIGKILL
+    ) -> Service:
+        program = Program(argv, self._environment(), self._logs / f"{name}.log", death_signal)
+        service = Service(name, program, self._say)
+        service.start(time.monotonic())
+        return service
+
+    def _environment(self) -> dict[str, str]:
+        """The environment of our own processes."""
+        environment = {
+            **os.environ,
+            MARK: str(self._home),
+            "GINKGO_HOME": str(self._home),
+            "DJANGO_SETTINGS_MODULE": "ginkgo_site.settings",
+            "PYTHONPATH": str(CHECKOUT),
+            "PYTHONUNBUFFERED": "1",
+        }
+        if not environment.get("GINKGO_ALLOWED_HOSTS") and not is_loopback(self._options.host):
+            names = [*self._address.names, "localhost", "127.0.0.1"]
+            environment["GINKGO_ALLOWED_HOSTS"] = ",".join(dict.fromkeys(names))
+        return environment
+
+    def _node_environment(self) -> dict[str, str]:
+        """A node gets nothing of the control plane's secrets, here as on another machine."""
+        secrets = {"DATABASE_URL", "REDIS_URL", "GINKGO_SECRET_KEY", "DJANGO_SETTINGS_MODULE"}
+        return {k: v for k, v in self._environment().items() if k not in secrets}
+
+    # --- ready --------------------------------------------------------------------------------
+
+    def _wait_until_ready(self, portfolios: list[str], since: datetime) -> None:
+        while missing := self._missing(portfolios, since):
+            deadline = time.monotonic() + _ASK_EVERY_S
+            while time.monotonic() < deadline:
+                self._check_asked()
+                self._look()
+                time.sleep(_LOOK_EVERY_S)
+            self._check_progress(missing)
+
+    def _missing(self, portfolios: list[str], since: datetime) -> list[str]:
+        if not self._address.answers():
+            return ["the web process does not answer (log: logs/web.log)"]
+        try:
+            return self._readiness.missing(portfolios, since)
+        except psycopg.OperationalError:
+            return ["the database does not answer (log: logs/postgres.log)"]
+
+    def _waiting(self) -> list[str]:
+        try:
+            return self._readiness.waiting()
+        except psycopg.OperationalError:  # it was there a moment ago, and nothing depends on this
+            return []
+
+    def _announce(self, login: dict[str, Any], waiting: list[str]) -> None:
+        password = login["password"] or "(as you changed it)"
+        for sentence in waiting:
+            self._say(sentence)
+        self._say(f"Ready after {time.monotonic() - self._began:.1f} s: {self._address.url}/")
+        self._say(f"Log in as {login['username']} with password {password}")
+        self._say(f"Logs: {self._logs}    Stop: Ctrl-C")
+        write_private(self._access_file, {"url": self._address.url, **login})
+
+    @property
+    def _access_file(self) -> Path:
+        return self._home / "access.json"
+
+    # --- watch --------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        self._readiness.close()
+        while not self._asked_to_stop:
+            self._look()
+            time.sleep(_LOOK_EVERY_S)
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        for service in self._all_services():
+            service.look(now)
+        if now - self._logs_measured_at > 60:
+            self._logs_measured_at = now
+            logfiles.shorten(self._logs)
+
+    def _all_services(self) -> list[Service]:
+        database = [self._database] if self._database else []
+        return [*database, *self._web, *self._passes, *self._nodes]
+
+    # --- stop ---------------------------------------------------------------------------------
+
+    def _stop(self, in_order: bool) -> None:
+        """End everything. In order: automatic moves frozen, nodes, passes, web, PostgreSQL."""
+        self._asked_to_stop = max(self._asked_to_stop, 1)
+        if self._lock.is_held:
+            self._access_file.unlink(missing_ok=True)
+        if self._steps is not None:
+            self._steps.end()
+        if in_order and self._nodes:
+            self._say("Stopping in order; Ctrl-C again stops at once.")
+            for service in self._passes:  # beside the freeze, which is for those of others
+                service.ask_to_stop()
+            self._hold_moves()
+        patience = 1.0 if in_order else 0.0
+        for services, limit_s in (
+            (self._nodes, _NODE_STOP_LIMIT_S),
+            (self._passes, _PASS_STOP_LIMIT_S),
+            (self._web, _WEB_STOP_LIMIT_S),
+        ):
+            for service in services:
+                service.ask_to_stop()
+            wait_for_end(services, limit_s * patience, self._is_hurried)
+        self._readiness.close()
+        if self._postgres is not None:
+            self._postgres.stop(hurry=self._is_hurried)
+
+    def _hold_moves(self) -> None:
+        """Freeze automatic moves and the feed: nodes that leave now are not to be missed."""
+        steps = Steps(["stop"], self._environment(), self._logs / "prepare.log", self._say)
+        deadline = time.monotonic() + _FREEZE_LIMIT_S
+        try:
+            while steps.report("settled") is None:
+                if time.monotonic() > deadline or self._is_hurried():
+                    break
+        except CannotStart as reason:
+            # The nodes still release in place; at worst the next start sees a failover.
+            self._say(f"Automatic moves could not be frozen: {reason}")
+        finally:
+            steps.end()
+
+    # --- signals and words --------------------------------------------------------------------
+
+    def _on_signal(self, *_: object) -> None:
+        self._asked_to_stop += 1
+
+    def _is_hurried(self) -> bool:
+        return self._asked_to_stop > 1
+
+    def _check_asked(self) -> None:
+        if self._asked_to_stop:
+            raise StopAsked
+
+    def _check_progress(self, missing: list[str]) -> None:
+        """Raise `CannotStart` where nothing came forward for too long."""
+        reported = self._steps.progress if self._steps is not None else 0
+        progress = (reported, -len(missing))
+        now = time.monotonic()
+        if self._progress is None or progress > self._progress:
+            self._progress, self._progressed_at = progress, now
+        elif now - self._progressed_at > self._progress_limit_s:
+            raise CannotStart(
+                f"Not ready after {now - self._began:.0f} s, and nothing came forward in the last "
+                f"{self._progress_limit_s:g} s. Missing: {', '.join(missing)}. Logs: {self._logs}"
+            )
+
+    @property
+    def _progress_limit_s(self) -> float:
+        steps = self._steps
+        migrating = steps is not None and steps.has("migrating") and not steps.has("prepared")
+        return MIGRATION_LIMIT_S if migrating else READY_LIMIT_S
+
+    def _say(self, sentence: str) -> None:
+        try:
+            print(sentence, flush=True)
+        except OSError:
+            pass  # the terminal is gone; the ordered stop that follows must not end here

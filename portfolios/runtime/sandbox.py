@@ -1,0 +1,388 @@
+"""What a portfolio process may not do, whatever its strategy tries: limits set by the kernel.
+
+A strategy is a function; it needs no files, no processes and no signals. On Linux a system-call
+filter refuses new processes, signals to others, local sockets and changes of files' attributes, and
+Landlock refuses to write, make or remove files and to read others than those of Python and of the
+system. Both work without privileges and cannot be taken off again. So a fork bomb is one
+PermissionError at a seq, and nobody can kill the process all portfolios are forked from.
+
+A process that root started also gives up root: it becomes a user that owns nothing, neither the
+files of the installation nor its database (see `unprivileged`).
+
+Where the kernel has neither, limits, process groups and the sweep of strays have to do.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import resource
+import signal
+import struct
+import sys
+
+from portfolios.runtime.readable_paths import readable_paths
+from portfolios.runtime.unprivileged import give_up_root
+
+MOST_OPEN_FILES = 256
+ANSWER_MEMORY = 64 << 20  #: kept back, so that a process can still say that its memory is used up
+OOM_SCORE = 500  #: if the machine itself runs out, a portfolio goes before its daemon
+
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+# --- system calls --------------------------------------------------------------------------------
+
+#: machine → (audit arch, seccomp(2), numbers)
+_MACHINES = {
+    "x86_64": (
+        0xC000003E,
+        317,
+        {
+            "fork": 57,
+            "vfork": 58,
+            "clone": 56,
+            "execve": 59,
+            "execveat": 322,
+            "kill": 62,
+            "tkill": 200,
+            "tgkill": 234,
+            "rt_sigqueueinfo": 129,
+            "rt_tgsigqueueinfo": 297,
+            "ptrace": 101,
+            "process_vm_readv": 310,
+            "process_vm_writev": 311,
+            "prlimit64": 302,
+            "setpriority": 141,
+            "prctl": 157,
+            "shmget": 29,
+            "semget": 64,
+            "msgget": 68,
+            "mq_open": 240,
+            "chmod": 90,
+            "fchmod": 91,
+            "fchmodat": 268,
+            "chown": 92,
+            "fchown": 93,
+            "lchown": 94,
+            "fchownat": 260,
+            "utime": 132,
+            "utimes": 235,
+            "futimesat": 261,
+            "utimensat": 280,
+            "setxattr": 188,
+            "lsetxattr": 189,
+            "fsetxattr": 190,
+            "removexattr": 197,
+            "lremovexattr": 198,
+            "fremovexattr": 199,
+            "unshare": 272,
+            "setns": 308,
+            "mount": 165,
+            "umount2": 166,
+            "pivot_root": 155,
+            "chroot": 161,
+            "open_by_handle_at": 304,
+            "sched_setparam": 142,
+            "sched_setscheduler": 144,
+            "sched_setaffinity": 203,
+            "sched_setattr": 314,
+            "ioprio_set": 251,
+            "migrate_pages": 256,
+            "move_pages": 279,
+            "kcmp": 312,
+            "perf_event_open": 298,
+            "bpf": 321,
+            "userfaultfd": 323,
+            "add_key": 248,
+            "request_key": 249,
+            "keyctl": 250,
+            "socket": 41,
+            "fcntl": 72,
+            "ioctl": 16,
+        },
+    ),
+    "aarch64": (
+        0xC00000B7,
+        277,
+        {
+            "clone": 220,
+            "execve": 221,
+            "execveat": 281,
+            "kill": 129,
+            "tkill": 130,
+            "tgkill": 131,
+            "rt_sigqueueinfo": 138,
+            "rt_tgsigqueueinfo": 240,
+            "ptrace": 117,
+            "process_vm_readv": 270,
+            "process_vm_writev": 271,
+            "prlimit64": 261,
+            "setpriority": 140,
+            "prctl": 167,
+            "shmget": 194,
+            "semget": 190,
+            "msgget": 186,
+            "mq_open": 180,
+            "fchmod": 52,
+            "fchmodat": 53,
+            "fchown": 55,
+            "fchownat": 54,
+            "utimensat": 88,
+            "setxattr": 5,
+            "lsetxattr": 6,
+            "fsetxattr": 7,
+            "removexattr": 14,
+            "lremovexattr": 15,
+            "fremovexattr": 16,
+            "unshare": 97,
+            "setns": 268,
+            "mount": 40,
+            "umount2": 39,
+            "pivot_root": 41,
+            "chroot": 51,
+            "open_by_handle_at": 265,
+            "sched_setparam": 118,
+            "sched_setscheduler": 119,
+            "sched_setaffinity": 122,
+            "sched_setattr": 274,
+            "ioprio_set": 30,
+            "migrate_pages": 238,
+            "move_pages": 239,
+            "kcmp": 272,
+            "perf_event_open": 241,
+            "bpf": 280,
+            "userfaultfd": 282,
+            "add_key": 217,
+            "request_key": 218,
+            "keyctl": 219,
+            "socket": 198,
+            "fcntl": 25,
+            "ioctl": 29,
+        },
+    ),
+}
+_EVERYWHERE = {
+    "pidfd_send_signal": 424,
+    "pidfd_open": 434,
+    "pidfd_getfd": 438,
+    "process_madvise": 440,
+    "process_mrelease": 448,
+    "fchmodat2": 452,
+    "setxattrat": 463,
+    "removexattrat": 466,
+    # What goes through a ring passes no filter.
+    "io_uring_setup": 425,
+    "io_uring_enter": 426,
+    "io_uring_register": 427,
+    "open_tree": 428,
+    "move_mount": 429,
+    "fsopen": 430,
+    "fsmount": 432,
+    "mount_setattr": 442,
+}
+_CLONE3 = 435  #: its flags lie in memory where a filter cannot look; libc then falls back to clone
+_REFUSED = (
+    *("fork", "vfork", "execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev"),
+    # Memory of these outlives the process and counts against nobody's limit.
+    *("shmget", "semget", "msgget", "mq_open"),
+    # Landlock knows of contents and names, not of these attributes.
+    *("chmod", "fchmod", "fchmodat", "chown", "fchown", "lchown", "fchownat"),
+    *("utime", "utimes", "futimesat", "utimensat"),
+    *("setxattr", "lsetxattr", "fsetxattr", "removexattr", "lremovexattr", "fremovexattr"),
+    *("unshare", "setns", "mount", "umount2", "pivot_root", "chroot", "open_by_handle_at"),
+    *("ioprio_set", "migrate_pages", "move_pages", "kcmp", "perf_event_open", "bpf", "userfaultfd"),
+    *("add_key", "request_key", "keyctl"),
+    *_EVERYWHERE,
+)
+_TO_ITSELF_ONLY = (
+    *("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "prlimit64"),
+    *("sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr"),
+)
+_CLONE_THREAD = 0x10000
+_NEW_NAMESPACES = 0x7E020000  #: user, process, network, mount … each with privileges of its own
+#: With these a file sends any signal to any process of the user when it can be read: system call →
+#: F_SETOWN, F_SETSIG, F_SETOWN_EX; FIOSETOWN, SIOCSPGRP.
+_SIGNALS_OF_FILES = {"fcntl": (8, 10, 15), "ioctl": (0x8901, 0x8902)}
+_AF_INET, _AF_INET6 = 2, 10  #: of local sockets one may lead to the database
+_PRIO_PROCESS = 0
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
+_SET_MODE_FILTER, _SPEC_ALLOW = 1, 4
+
+_LOAD, _IF_EQUAL, _IF_AT_LEAST, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_NUMBER, _ARCH, _FIRST, _SECOND = 0, 4, 16, 24  #: offsets in seccomp_data; low halves of arguments
+_ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
+
+
+class _Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
+
+
+def _filter(pid: int, arch: int, numbers: dict[str, int]) -> bytes:
+    """Return the filter for the process `pid`: a list of (code, if true, if false, operand)."""
+    lines: list[tuple[int, int, int, int]] = [
+        (_LOAD, 0, 0, _ARCH),
+        (_IF_EQUAL, 1, 0, arch),
+        (_RETURN, 0, 0, _ERRNO | errno.ENOSYS),  # another calling convention, other numbers
+        (_LOAD, 0, 0, _NUMBER),
+        (_IF_AT_LEAST, 0, 1, 0x40000000),  # x32, on x86 the same arch
+        (_RETURN, 0, 0, _ERRNO | errno.ENOSYS),
+        (_IF_EQUAL, 0, 1, _CLONE3),
+        (_RETURN, 0, 0, _ERRNO | errno.ENOSYS),
+    ]
+    refuse, allow = (_RETURN, 0, 0, _ERRNO | errno.EPERM), (_RETURN, 0, 0, _ALLOW)
+    for name in _REFUSED:
+        if name in numbers:
+            lines += [(_IF_EQUAL, 0, 1, numbers[name]), refuse]
+    for name in _TO_ITSELF_ONLY:
+        lines += [(_IF_EQUAL, 0, 5, numbers[name]), (_LOAD, 0, 0, _FIRST)]
+        lines += [(_IF_EQUAL, 1, 0, pid), (_IF_EQUAL, 0, 1, 0), allow, refuse]
+    lines += [(_IF_EQUAL, 0, 5, numbers["clone"]), (_LOAD, 0, 0, _FIRST)]
+    lines += [(_IF_ANY_BIT, 2, 0, _NEW_NAMESPACES), (_IF_ANY_BIT, 0, 1, _CLONE_THREAD)]
+    lines += [allow, refuse]
+    lines += [(_IF_EQUAL, 0, 5, numbers["socket"]), (_LOAD, 0, 0, _FIRST)]
+    lines += [(_IF_EQUAL, 1, 0, _AF_INET), (_IF_EQUAL, 0, 1, _AF_INET6), allow, refuse]
+    for name, commands in _SIGNALS_OF_FILES.items():
+        lines += [(_IF_EQUAL, 0, len(commands) + 3, numbers[name]), (_LOAD, 0, 0, _SECOND)]
+        lines += [
+            (_IF_EQUAL, len(commands) - at, 0, command) for at, command in enumerate(commands)
+        ]
+        lines += [allow, refuse]
+    # Of a process itself, not of all processes of its user.
+    lines += [(_IF_EQUAL, 0, 7, numbers["setpriority"]), (_LOAD, 0, 0, _FIRST)]
+    lines += [(_IF_EQUAL, 0, 4, _PRIO_PROCESS), (_LOAD, 0, 0, _SECOND)]
+    lines += [(_IF_EQUAL, 1, 0, pid), (_IF_EQUAL, 0, 1, 0), allow, refuse]
+    lines += [(_IF_EQUAL, 0, 4, numbers["prctl"]), (_LOAD, 0, 0, _FIRST)]
+    lines += [(_IF_EQUAL, 0, 1, _PR_SET_PDEATHSIG), refuse, allow]
+    lines.append(allow)
+    return b"".join(struct.pack("<HBBI", *line) for line in lines)
+
+
+def _refuse_calls() -> bool:
+    """Install the filter for this process. Return False where the kernel has none."""
+    known = _MACHINES.get(platform.machine())
+    if _libc is None or known is None:
+        return False
+    arch, seccomp, numbers = known
+    code = _filter(os.getpid(), arch, numbers | _EVERYWHERE)
+    program = _Program(len(code) // 8, code)
+    done: int = _libc.syscall(seccomp, _SET_MODE_FILTER, _SPEC_ALLOW, ctypes.byref(program))
+    return done == 0
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  #: the same on every machine
+_ASK_VERSION = 1
+_WRITE_FILE, _TRUNCATE = 1 << 1, 1 << 14
+_READ_FILE, _READ_FOLDER = 1 << 2, 1 << 3
+_CHANGES = _WRITE_FILE | 0b1_1111_1111_0000  #: write; remove and make entries of each kind
+_SINCE_2, _SINCE_3 = 1 << 13, _TRUNCATE  #: rename across folders; truncate
+_PATH_BENEATH = 1
+
+
+def can_refuse_files() -> bool:
+    """Return whether the kernel has Landlock."""
+    if _libc is None:
+        return False
+    version: int = _libc.syscall(_CREATE_RULESET, None, 0, _ASK_VERSION)
+    return version >= 1
+
+
+def _refuse_files() -> bool:
+    """Let this process read files of Python and the system only, write none but /dev/null, and make
+    and remove none.
+
+    Return False where the kernel cannot.
+    """
+    if _libc is None or not can_refuse_files():
+        return False
+    version: int = _libc.syscall(_CREATE_RULESET, None, 0, _ASK_VERSION)
+    handled = (
+        _READ_FILE
+        | _READ_FOLDER
+        | _CHANGES
+        | (_SINCE_2 if version >= 2 else 0)
+        | (_SINCE_3 if version >= 3 else 0)
+    )
+    attribute = struct.pack("<Q", handled)
+    ruleset: int = _libc.syscall(_CREATE_RULESET, attribute, len(attribute), 0)
+    if ruleset < 0:
+        return False
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    try:
+        rule = struct.pack("<Qi", handled & (_WRITE_FILE | _TRUNCATE | _READ_FILE), nothing)
+        _libc.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)
+        for path in readable_paths():
+            _let_read(ruleset, path)
+        done: int = _libc.syscall(_RESTRICT_SELF, ruleset, 0)
+    finally:
+        os.close(nothing)
+        os.close(ruleset)
+    return done == 0
+
+
+def _let_read(ruleset: int, path: str) -> None:
+    """Add a rule for what is at `path`, a file or a folder with all below it, if it is there."""
+    try:
+        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        rights = _READ_FILE | (_READ_FOLDER if os.path.isdir(path) else 0)
+        rule = struct.pack("<Qi", rights, place)
+        _libc.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)  # type: ignore[union-attr]
+    finally:
+        os.close(place)
+
+
+# --- all of it -----------------------------------------------------------------------------------
+
+
+def limit_process(memory_bytes: int) -> None:
+    """Set the limits every portfolio process has, on every Linux."""
+    if sys.platform != "linux":
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes + ANSWER_MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = MOST_OPEN_FILES if most == resource.RLIM_INFINITY else min(MOST_OPEN_FILES, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    try:
+        with open("/proc/self/oom_score_adj", "w") as score:
+            score.write(str(OOM_SCORE))
+    except OSError:
+        pass  # no /proc: the kernel chooses by size, which fits as well
+
+
+def shut_in(parent: int | None = None) -> list[str]:
+    """Refuse this process what no strategy needs. Return a sentence for what cannot be refused.
+
+    With `parent` the process goes on dying with that process, which a change of user would end.
+    """
+    if _libc is None:
+        return ["this system cannot refuse a strategy new processes, signals and files"]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # where Landlock is not: no file grows
+    lacking = give_up_root(landlock=can_refuse_files())
+    if parent is not None:
+        _die_with(parent)  # the kernel forgot it when the user changed
+    _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if not _refuse_files():
+        lacking.append("this kernel cannot refuse a strategy to remove files (no Landlock)")
+    if not _refuse_calls():
+        lacking.append("this kernel cannot refuse a strategy new processes and signals")
+    return lacking
+
+
+def _die_with(parent: int) -> None:
+    assert _libc is not None
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every orphan below this process, also of those that left the group."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

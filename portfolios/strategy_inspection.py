@@ -1,0 +1,114 @@
+"""What a strategy is and what it finds wrong with parameters, without running foreign code here.
+
+The built-in ones are ours: their checks are bounded, and run in this process. Those from outside
+are imported and asked in a process of their own, with the guard and the limits of a portfolio
+process. A check that loops, exits, eats memory or would read a secret of the web process costs one
+answer and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from portfolios.runtime.messages import Examine, Examined, Failed, UnknownName
+from portfolios.strategies import registry
+from portfolios.strategies.base import FieldError
+from portfolios.strategies.sources import ENTRY_POINT_GROUP, modules_named
+from portfolios.verify.replay_process import Ended, own_process
+
+#: Of a check, the start of its process included. One that computes for long is ended sooner, by its
+#: processor time, which a busy machine does not stretch.
+LIMIT_S = 12.0
+#: Each takes up to `GINKGO_CHILD_MEMORY_MB` and a processor; who asks at once waits for one.
+MOST_AT_ONCE = 2
+
+_slots = threading.BoundedSemaphore(MOST_AT_ONCE)
+
+
+class CheckFailed(Exception):
+    """The strategy itself failed at its check; the text is a sentence."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a strategy declares of itself."""
+
+    version: int
+    sees_every_symbol: bool
+
+
+#: Of strategies from outside, as they were examined last.
+_facts: dict[str, Facts] = {}
+
+
+def facts(strategy: str) -> Facts:
+    """Return what the strategy declares. Raise `registry.UnknownStrategy` or `CheckFailed`."""
+    if strategy not in _facts:
+        errors_of(strategy, {}, [])
+    return _facts[strategy]
+
+
+def errors_of(
+    strategy: str, parameters: Mapping[str, Any], symbols: Sequence[str]
+) -> list[FieldError]:
+    """Return what the strategy finds wrong. Raise `registry.UnknownStrategy` or `CheckFailed`."""
+    found = registry.BUILT_IN.get(strategy)
+    if found is not None:
+        _facts[strategy] = Facts(found.version, found.sees_every_symbol)
+        return found.validate(parameters, symbols)
+    if not (modules_named() or _has_entry_points()):
+        registry.get(strategy)  # raises, and imports nothing
+    # As text: a number of a JSON document may be larger than msgpack holds.
+    return list(_asked(strategy, json.dumps(parameters, default=str), tuple(symbols)))
+
+
+@lru_cache(maxsize=256)
+def _asked(strategy: str, parameters: str, symbols: tuple[str, ...]) -> tuple[FieldError, ...]:
+    """Ask a process. The same question is asked once: again after a lock was taken, it is free."""
+    if not _slots.acquire(timeout=LIMIT_S):
+        raise CheckFailed(
+            f"{MOST_AT_ONCE} checks of strategies from outside are under way; repeat the request."
+        )
+    try:
+        with own_process(LIMIT_S, _memory_mb(), guarded=_guarded()) as ask:
+            reply = ask(Examine(strategy, parameters, list(symbols)))
+    except Ended as ended:
+        raise CheckFailed(
+            f"The check of {strategy} failed: {ended}. Correct its module or its check()."
+        ) from None
+    finally:
+        _slots.release()
+    if isinstance(reply, UnknownName):
+        raise registry.UnknownStrategy(reply.text)
+    if isinstance(reply, Failed):
+        raise CheckFailed(
+            f"The check of {strategy} failed: {reply.error}. Correct its module or its check()."
+        )
+    assert isinstance(reply, Examined), reply
+    _facts[strategy] = Facts(reply.version, reply.sees_every_symbol)
+    return tuple(FieldError(*error) for error in reply.errors)
+
+
+@cache
+def _has_entry_points() -> bool:
+    return bool(entry_points(group=ENTRY_POINT_GROUP))
+
+
+def _memory_mb() -> int:
+    from django.conf import settings
+
+    memory_mb: int = settings.GINKGO.child_memory_mb
+    return memory_mb
+
+
+def _guarded() -> bool:
+    from django.conf import settings
+
+    guarded: bool = settings.GINKGO.strategy_guard
+    return guarded

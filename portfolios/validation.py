@@ -1,0 +1,163 @@
+"""Is this a configuration that can be traded? Every door asks here before anything is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from portfolios import strategy_inspection
+from portfolios.feeds import open_feed
+from portfolios.strategies import registry
+from portfolios.text import exact_decimal, shown, unprintable_errors
+
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,78}[a-z0-9])?")
+LIMIT_QUANTITIES = ("largest_order", "largest_position")
+LIMIT_FLAGS = ("allow_short", "allow_negative_cash")
+LARGEST_CASH = Decimal(10) ** 15
+
+Error = dict[str, str]
+
+
+def error(field: str, code: str, message: str) -> Error:
+    """Return one entry of a problem document's `errors`."""
+    return {"field": field, "code": code, "message": message}
+
+
+def name_errors(name: Any) -> list[Error]:
+    """Return what is wrong with a portfolio's name."""
+    if isinstance(name, str) and NAME.fullmatch(name):
+        return []
+    return [
+        error(
+            "name",
+            "not_a_slug",
+            f"{shown(name)} is not a valid name: use small letters, digits and inner hyphens, "
+            "80 at most, such as energy-revert.",
+        )
+    ]
+
+
+def configuration_errors(
+    strategy: Any, config: Any, symbols: Any, limits: Any, feed: str | None = None
+) -> list[Error]:
+    """Return everything that is wrong with a configuration, each with its field; [] if nothing."""
+    errors = symbols_errors(symbols, feed)
+    errors += limits_errors(limits)
+    errors += unprintable_errors("config", config)
+    if not isinstance(config, Mapping):
+        return [*errors, error("config", "wrong_type", "config is an object of parameters.")]
+    if not isinstance(strategy, str):
+        return [*errors, error("strategy", "wrong_type", "strategy is the name of one, a text.")]
+    try:
+        found = strategy_inspection.errors_of(strategy, config, _texts(symbols))
+    except registry.UnknownStrategy as unknown:
+        return [*errors, error("strategy", "unknown_strategy", f"{unknown}.")]
+    except strategy_inspection.CheckFailed as failed:
+        return [*errors, error("config", "check_failed", str(failed))]
+    for wrong in found:
+        field = wrong.field if wrong.field == "symbols" else f"config.{wrong.field}"
+        errors.append(error(field, wrong.code, wrong.message))
+    return errors
+
+
+def _texts(symbols: Any) -> list[str]:
+    return [each for each in symbols if isinstance(each, str)] if isinstance(symbols, list) else []
+
+
+def unsaid_symbols_errors(strategy: Any, symbols: Any) -> list[Error]:
+    """Return what is wrong with a new portfolio whose symbols nobody gave; [] if they were.
+
+    A list that was forgotten would trade the whole feed. Only a strategy that declares that it
+    sees every symbol takes that for granted.
+    """
+    if symbols or not isinstance(symbols, Sequence) or not isinstance(strategy, str):
+        return []
+    try:
+        found = strategy_inspection.facts(strategy)
+    except (registry.UnknownStrategy, strategy_inspection.CheckFailed):
+        return []  # reported already
+    if found.sees_every_symbol:
+        return []
+    return [
+        error(
+            "symbols",
+            "required",
+            f"{strategy} trades the symbols it is given and was given none: list them, such as "
+            '["IBM", "XOM"], or give ["*"] for every symbol of the feed.',
+        )
+    ]
+
+
+def symbols_errors(symbols: Any, feed: str | None = None) -> list[Error]:
+    """Return what is wrong with a list of symbols. Empty means every symbol of the feed."""
+    if not isinstance(symbols, Sequence) or isinstance(symbols, str):
+        return [error("symbols", "wrong_type", "symbols is a list of texts.")]
+    if not all(isinstance(symbol, str) for symbol in symbols):
+        return [error("symbols", "wrong_type", "symbols is a list of texts.")]
+    known = set(open_feed(feed).symbols)
+    unknown = sorted({s for s in symbols if s not in known and s != "*"})
+    if unknown:
+        listed = ", ".join(unknown[:10])
+        return [
+            error(
+                "symbols",
+                "unknown_symbol",
+                f"The feed has no {listed}; it has {len(known)} symbols, such as "
+                f"{', '.join(sorted(known)[:3])}.",
+            )
+        ]
+    if len(set(symbols)) != len(symbols):
+        return [error("symbols", "twice", "A symbol is listed twice.")]
+    return []
+
+
+def limits_errors(limits: Any) -> list[Error]:
+    """Return what is wrong with the limits of a portfolio."""
+    if not isinstance(limits, Mapping):
+        return [error("limits", "wrong_type", "limits is an object.")]
+    errors: list[Error] = []
+    for name, value in limits.items():
+        if name in LIMIT_QUANTITIES:
+            if value is not None and exact_decimal(value) is None:
+                errors.append(
+                    error(f"limits.{name}", "wrong_type", f"{name} is {value!r}; give a quantity.")
+                )
+            elif value is not None and (exact_decimal(value) or Decimal(0)) <= 0:
+                errors.append(
+                    error(
+                        f"limits.{name}", "out_of_range", f"{name} is {value}; it must be over 0."
+                    )
+                )
+        elif name in LIMIT_FLAGS:
+            if not isinstance(value, bool):
+                errors.append(
+                    error(
+                        f"limits.{name}", "wrong_type", f"{name} is {value!r}; say true or false."
+                    )
+                )
+        else:
+            known = ", ".join((*LIMIT_QUANTITIES, *LIMIT_FLAGS))
+            errors.append(
+                error(
+                    f"limits.{name}",
+                    "unknown_limit",
+                    f"There is no limit {name}; there are {known}.",
+                )
+            )
+    return errors
+
+
+def cash_errors(cash: Any) -> list[Error]:
+    """Return what is wrong with a starting cash."""
+    value = exact_decimal(cash)
+    if value is None or not 0 < value <= LARGEST_CASH:
+        return [
+            error(
+                "starting_cash",
+                "out_of_range",
+                f"starting_cash is {cash}; give an amount over 0, {LARGEST_CASH:,f} at most.",
+            )
+        ]
+    return []

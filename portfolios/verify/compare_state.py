@@ -1,0 +1,110 @@
+"""Two states, byte by byte; and where they differ, in words."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+import zstandard
+
+from portfolios.runtime.errors import StateUnreadable
+from portfolios.runtime.state import (
+    LARGEST_STATE,
+    Processed,
+    decode_state,
+    encode_state,
+)
+from portfolios.verify.types import Difference, Recorded
+
+
+def unpacked(state: bytes) -> bytes:
+    """Return the canonical bytes of a state: without the compression, whose level may change.
+
+    Raise StateUnreadable if they cannot be had.
+    """
+    try:
+        size = zstandard.frame_content_size(state)
+        if not 0 <= size <= LARGEST_STATE:
+            raise StateUnreadable(f"it claims {size} bytes, limit {LARGEST_STATE}")
+        return zstandard.ZstdDecompressor().decompress(state)
+    except zstandard.ZstdError as error:
+        raise StateUnreadable(f"its bytes cannot be unpacked: {error}") from error
+
+
+def digest(state: bytes) -> str:
+    """Return the sha256 of the canonical bytes, as hex."""
+    return hashlib.sha256(unpacked(state)).hexdigest()
+
+
+def processed_by(state: bytes | None) -> Processed | None:
+    """Return the count of events in a stored state, or None if it has none or cannot be read."""
+    try:
+        return None if state is None else decode_state(state).account.processed
+    except StateUnreadable:
+        return None
+
+
+def uncounted(state: bytes) -> bytes:
+    """Return the state as a version that did not count events would have made it."""
+    decoded = decode_state(state)
+    decoded.forget_count()
+    return encode_state(decoded)
+
+
+def compare_states(recorded: Recorded, wanted: bytes) -> Difference | None:
+    """Return where the stored state first differs from `wanted`, None if it does not."""
+    assert recorded.state is not None
+    seq = recorded.to_seq
+
+    def differs(field: str, found: str, want: str) -> Difference:
+        what = f"state after seq {seq}"
+        return Difference(seq, "state", what, field, found, want, recorded.at(seq).where)
+
+    try:
+        found_bytes = unpacked(recorded.state)
+        found = msgspec.msgpack.decode(found_bytes)
+    except (StateUnreadable, msgspec.DecodeError) as error:
+        return differs("bytes", f"unreadable ({error})", f"sha256 {digest(wanted)[:12]}…")
+    wanted_bytes = unpacked(wanted)
+    if found_bytes == wanted_bytes:
+        return None
+    first = first_difference(found, msgspec.msgpack.decode(wanted_bytes))
+    if first is not None:
+        return differs(*first)
+    return differs("bytes", hashlib.sha256(found_bytes).hexdigest(), digest(wanted))
+
+
+ABSENT = object()
+
+
+def first_difference(found: Any, wanted: Any, path: str = "") -> tuple[str, str, str] | None:
+    """Return (path, found, wanted) of the first place where two plain values differ, or None."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in [*wanted, *(key for key in found if key not in wanted)]:
+            below = f"{path}.{key}" if path else str(key)
+            first = first_difference(found.get(key, ABSENT), wanted.get(key, ABSENT), below)
+            if first is not None:
+                return first
+        if list(found) != list(wanted):  # a strategy may iterate over it
+            return f"order of {path or 'keys'}", _shown(list(found)), _shown(list(wanted))
+        return None
+    if isinstance(found, list) and isinstance(wanted, list):
+        for index in range(max(len(found), len(wanted))):
+            first = first_difference(_item(found, index), _item(wanted, index), f"{path}[{index}]")
+            if first is not None:
+                return first
+        return None
+    same = type(found) is type(wanted) and found == wanted
+    return None if same else (path, _shown(found), _shown(wanted))
+
+
+def _item(values: list[Any], index: int) -> Any:
+    return values[index] if index < len(values) else ABSENT
+
+
+def _shown(value: Any) -> str:
+    if value is ABSENT:
+        return "missing"
+    text = value.hex() if isinstance(value, bytes) else str(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"

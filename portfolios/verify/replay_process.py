@@ -1,0 +1,134 @@
+"""The process in which a strategy is replayed: the same loop that runs it on a node, and the same
+guard, since what a strategy is refused there is an input of what it decides.
+
+A strategy that loops, exits or eats memory costs the verification and nothing else: its process is
+killed at the limit, and the answer says so.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from portfolios.runtime.messages import (
+    HEADER,
+    Batch,
+    Examine,
+    Load,
+    Reply,
+    decode_reply,
+    encode_message,
+)
+from portfolios.runtime.money import install_context
+from portfolios.runtime.sandbox import limit_process, shut_in
+from portfolios.runtime.secrets import without_secrets
+from portfolios.runtime.worker import PortfolioProcess, serve
+
+Ask = Callable[[Load | Batch | Examine], Reply]
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+LIMIT_S = 60.0  #: of one request: 2,000 events at most
+MEMORY_MB = 1024
+PR_SET_PDEATHSIG = 1
+
+
+class Ended(Exception):
+    """The process answered no more; the text says how it ended."""
+
+
+@contextmanager
+def own_process(
+    limit_s: float = LIMIT_S, memory_mb: int = MEMORY_MB, *, guarded: bool = True
+) -> Iterator[Ask]:
+    """Give a way to ask a fresh portfolio process; it is killed at the end, or when it is late."""
+    ours, theirs = socket.socketpair()
+    given = (theirs.fileno(), memory_mb, int(guarded), os.getpid())
+    child = subprocess.Popen(
+        [sys.executable, "-m", "portfolios.verify.replay_process", *map(str, given)],
+        cwd=PROJECT_ROOT,
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=[theirs.fileno()],
+        start_new_session=True,  # so that what a strategy starts is killed with it
+    )
+    theirs.close()
+    ours.settimeout(limit_s)
+
+    def ask(request: Load | Batch | Examine) -> Reply:
+        try:
+            ours.sendall(encode_message(request))
+            header = _exactly(ours, HEADER.size)
+            return decode_reply(_exactly(ours, HEADER.unpack(header)[0]))
+        except TimeoutError:
+            raise Ended(f"it did not answer within {limit_s:g} s and was ended") from None
+        except ConnectionError:
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(1.0)
+            raise Ended(_how(child.returncode)) from None
+
+    try:
+        yield ask
+    finally:
+        ours.close()
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def in_this_process() -> Ask:
+    """Return the same conversation without a process: nothing bounds the strategy's time."""
+    return PortfolioProcess().answer
+
+
+def _exactly(sock: socket.socket, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        chunk = sock.recv(size - len(data))
+        if not chunk:
+            raise ConnectionResetError
+        data += chunk
+    return bytes(data)
+
+
+def _how(status: int | None) -> str:
+    if status is None:
+        return "its process closed its socket and did not end"
+    if status < 0:
+        return f"its process was ended by {signal.Signals(-status).name}"
+    return f"its process exited with status {status}"
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of a portfolio process on a node: one hash seed, and no secrets."""
+    return without_secrets(os.environ) | {"PYTHONHASHSEED": "0", "PYTHONPATH": str(PROJECT_ROOT)}
+
+
+def main() -> None:
+    """Serve on the socket given, until its other end closes: then the one who asked is gone.
+
+    A strategy that loops does not read its socket, so the kernel is asked to end it as well.
+    """
+    fd, memory_mb, guarded, parent = (int(text) for text in sys.argv[1:5])
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            return
+    limit_process(memory_mb << 20)
+    if guarded:
+        sys.dont_write_bytecode = True
+        shut_in(parent=parent)
+    install_context()
+    serve(socket.socket(fileno=fd))
+
+
+if __name__ == "__main__":
+    main()

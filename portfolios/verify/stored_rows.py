@@ -1,0 +1,141 @@
+"""What is stored of a portfolio's orders, fills and equity, read a window of events at a time.
+
+Rows at or before a committed seq change no more, so windows need no common snapshot; only the
+status of an order does, and it is read as of the last event compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from django.db import connection
+from psycopg.rows import namedtuple_row
+
+from portfolios.runtime.results import EquityRow, FillRow, OrderRow
+from portfolios.verify.types import StoredFill, StoredOrder, StoredRows
+
+ORDERS = """
+SELECT o.id, o.seq, o.index, o.symbol, o.side, o.quantity, o.price, o.reason, o.epoch, o.node,
+       o.revision, (extract(epoch FROM o.decided_at) * 1000000)::bigint AS decided_us,
+       CASE WHEN o.status = 'filled' AND EXISTS (
+            SELECT FROM portfolios_fill f WHERE f.portfolio_id = o.portfolio_id
+            AND f.fill_seq > %(as_of)s AND f.order_id = o.id
+       ) THEN 'open' ELSE o.status END AS status
+FROM portfolios_order o
+WHERE o.portfolio_id = %(portfolio)s AND o.seq > %(from_seq)s AND o.seq <= %(to_seq)s
+ORDER BY o.seq, o.index
+"""
+
+#: The seq and the index of its order are read from the order's id, the last two parts of seven.
+FILLS = """
+SELECT f.order_id, split_part(f.order_id, '-', 6)::bigint AS order_seq,
+       split_part(f.order_id, '-', 7)::int AS order_index, f.fill_seq, f.index, f.symbol,
+       f.side, f.quantity, f.price, f.epoch, (extract(epoch FROM f.at) * 1000000)::bigint AS at_us
+FROM portfolios_fill f
+WHERE f.portfolio_id = %(portfolio)s AND f.fill_seq > %(from_seq)s AND f.fill_seq <= %(to_seq)s
+ORDER BY f.fill_seq, f.index
+"""
+
+EQUITY = """
+SELECT seq, (extract(epoch FROM at) * 1000000)::bigint AS at_us, equity
+FROM portfolios_equitypoint
+WHERE portfolio_id = %(portfolio)s AND seq > %(from_seq)s AND seq <= %(to_seq)s
+ORDER BY seq
+"""
+
+#: As of the event compared to, like in ORDERS.
+STATUSES = """
+SELECT o.seq, o.index,
+       CASE WHEN o.status = 'filled' AND EXISTS (
+            SELECT FROM portfolios_fill f WHERE f.portfolio_id = o.portfolio_id
+            AND f.fill_seq > %(as_of)s AND f.order_id = o.id
+       ) THEN 'open' ELSE o.status END AS status
+FROM unnest(%(seqs)s::bigint[], %(indexes)s::int[]) AS x(seq, index)
+JOIN portfolios_order o ON o.portfolio_id = %(portfolio)s AND o.seq = x.seq AND o.index = x.index
+"""
+
+
+class Stored:
+    """Reads windows of one portfolio's rows, as of the event that is compared to."""
+
+    def __init__(self, portfolio: int, as_of: int) -> None:
+        """Name the portfolio by its key."""
+        self._portfolio, self._as_of = portfolio, as_of
+
+    def rows(self, from_seq: int, to_seq: int) -> StoredRows:
+        """Return what is stored of (from_seq, to_seq]. Three statements."""
+        where = {
+            "portfolio": self._portfolio,
+            "from_seq": from_seq,
+            "to_seq": to_seq,
+            "as_of": self._as_of,
+        }
+        with named_cursor() as cursor:
+            return StoredRows(
+                [_order(row) for row in cursor.execute(ORDERS, where)],
+                [_fill(row) for row in cursor.execute(FILLS, where)],
+                [_point(row) for row in cursor.execute(EQUITY, where)],
+            )
+
+    def statuses(self, orders: Sequence[tuple[int, int]]) -> dict[tuple[int, int], str]:
+        """Return the statuses of those that are stored among these orders. One statement."""
+        where = {
+            "portfolio": self._portfolio,
+            "as_of": self._as_of,
+            "seqs": [seq for seq, _ in orders],
+            "indexes": [index for _, index in orders],
+        }
+        with named_cursor() as cursor:
+            rows = cursor.execute(STATUSES, where).fetchall()
+        return {(row.seq, row.index): row.status for row in rows}
+
+
+def named_cursor() -> psycopg.Cursor[Any]:
+    """Return a cursor with rows by name; Django's own return tuples by place only."""
+    connection.ensure_connection()
+    return psycopg.Cursor(connection.connection, row_factory=namedtuple_row)
+
+
+def _order(row: Any) -> StoredOrder:
+    return StoredOrder(
+        id=row.id,
+        row=OrderRow(
+            row.seq,
+            row.index,
+            row.symbol,
+            row.side,
+            row.quantity,
+            row.price,
+            row.status,
+            row.reason or None,
+            row.decided_us,
+        ),
+        status=row.status,
+        epoch=row.epoch,
+        node=row.node,
+        revision=row.revision,
+    )
+
+
+def _fill(row: Any) -> StoredFill:
+    return StoredFill(
+        order_id=row.order_id,
+        row=FillRow(
+            row.order_seq,
+            row.order_index,
+            row.fill_seq,
+            row.index,
+            row.symbol,
+            row.side,
+            row.quantity,
+            row.price,
+            row.at_us,
+        ),
+        epoch=row.epoch,
+    )
+
+
+def _point(row: Any) -> EquityRow:
+    return EquityRow(row.seq, row.at_us, row.equity)

@@ -1,0 +1,126 @@
+"""What happened: handoffs, tenures, the audit trail. Read only, for everybody."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+
+from scheduling.admin.display import link, milliseconds, word
+from scheduling.admin.related import AboutAdmin
+from scheduling.models import Alert, Event, Handoff, Tenure
+from scheduling.observe.localized_reason import told
+
+
+@admin.register(Handoff)
+class HandoffAdmin(AboutAdmin):
+    """Changes of owner or revision, newest first."""
+
+    list_display = (
+        "id",
+        "portfolio_shown",
+        "kind",
+        "state_shown",
+        "source",
+        "target",
+        "epochs",
+        "pause",
+        "requested_by",
+        "requested_at",
+        "why",
+    )
+    list_filter = ("state", "kind", "source_node", "target_node")
+    list_select_related = ("portfolio", "source_node", "target_node")
+    search_fields = ("portfolio__name", "reason", "error")
+
+    @admin.display(description="state", ordering="state")
+    def state_shown(self, row: Handoff) -> str:
+        """Return the state."""
+        return word(row.state)
+
+    @admin.display(ordering="source_node__name")
+    def source(self, row: Handoff) -> str:
+        """Return the node it leaves."""
+        return link(row.source_node)
+
+    @admin.display(ordering="target_node__name")
+    def target(self, row: Handoff) -> str:
+        """Return the node it goes to."""
+        return link(row.target_node)
+
+    def epochs(self, row: Handoff) -> str:
+        """Return the epoch before, and after if it was granted."""
+        return f"{row.from_epoch} → {'–' if row.to_epoch is None else row.to_epoch}"
+
+    @admin.display(ordering="pause_ms")
+    def pause(self, row: Handoff) -> str:
+        """Return how long nobody committed."""
+        return milliseconds(row.pause_ms)
+
+    @admin.display(description="reason")
+    def why(self, row: Handoff) -> str:
+        """Return what went wrong, or why it was asked for."""
+        return row.error or told(row)
+
+
+@admin.register(Tenure)
+class TenureAdmin(AboutAdmin):
+    """Who owned what, from which event to which."""
+
+    list_display = (
+        "portfolio_shown",
+        "epoch",
+        "node_shown",
+        "revision",
+        "from_seq",
+        "to_seq",
+        "cause",
+        "pause",
+        "started_at",
+        "ended_at",
+    )
+    list_filter = ("cause", "node")
+    list_select_related = ("portfolio", "node")
+    search_fields = ("portfolio__name",)
+    ordering = ("-id",)
+
+    @admin.display(ordering="pause_ms")
+    def pause(self, row: Tenure) -> str:
+        """Return how long nobody committed before it."""
+        return milliseconds(row.pause_ms)
+
+
+@admin.register(Event)
+class EventAdmin(AboutAdmin):
+    """The audit trail, newest first."""
+
+    for_operators = ("data",)
+    list_display = (
+        "at",
+        "kind",
+        "portfolio_shown",
+        "node_shown",
+        "actor",
+        "interface",
+        "address",
+        "reason",
+    )
+    list_filter = ("kind", "interface", "node")
+    list_select_related = ("portfolio", "node")
+    search_fields = ("portfolio__name", "node__name", "actor", "reason")
+
+
+@admin.register(Alert)
+class AlertAdmin(AboutAdmin):
+    """Causes that somebody should look at, newest first; open ones have not closed."""
+
+    list_display = (
+        "opened_at",
+        "kind",
+        "portfolio_shown",
+        "node_shown",
+        "times",
+        "closed_at",
+        "reason",
+    )
+    list_filter = ("kind", ("closed_at", admin.EmptyFieldListFilter))
+    list_select_related = ("portfolio", "node")
+    search_fields = ("portfolio__name", "node__name", "reason")

@@ -1,0 +1,24 @@
+"""Lists whose rows are about a portfolio and a node, and link to both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+
+from scheduling.admin.base import FleetAdmin
+from scheduling.admin.display import link
+
+
+class AboutAdmin(FleetAdmin):
+    """What `portfolio_shown` and `node_shown` are, for lists that name them."""
+
+    @admin.display(description="portfolio", ordering="portfolio__name")
+    def portfolio_shown(self, row: Any) -> str:
+        """Return a link to the portfolio."""
+        return link(row.portfolio)
+
+    @admin.display(description="node", ordering="node__name")
+    def node_shown(self, row: Any) -> str:
+        """Return a link to the node."""
+        return link(row.node)

@@ -1,0 +1,99 @@
+"""What happened: handoffs and the audit trail."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django_filters
+from django.db.models import F, Q, QuerySet, Subquery
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from portfolios.models import Portfolio
+from scheduling.api.base import ApiView, TableView, TrueOrFalse
+from scheduling.api.openapi import described, described_table
+from scheduling.errors import Refused
+from scheduling.models import ACTIVE_STATES, Event, Handoff, HandoffKind, HandoffState, Interface
+from scheduling.presentation.serializers import EventDocument, HandoffDocument
+
+
+class OfPortfolio(django_filters.FilterSet):
+    """Lines of one portfolio: the one that has the name now, else the last one that had it."""
+
+    portfolio = django_filters.CharFilter(method="of_portfolio")
+
+    def of_portfolio(self, rows: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
+        """Return its lines; one deleted before it under the same name is another portfolio."""
+        named = Portfolio.objects.filter(name=value)
+        newest = named.order_by(F("archived_at").desc(nulls_first=True)).values("pk")[:1]
+        return rows.filter(portfolio=Subquery(newest))
+
+
+class HandoffFilters(OfPortfolio):
+    """Which handoffs. `node` is either end; `active=true` are those under way."""
+
+    node = django_filters.CharFilter(method="at_either_end")
+    source_node = django_filters.CharFilter("source_node__name")
+    target_node = django_filters.CharFilter("target_node__name")
+    state = django_filters.ChoiceFilter(choices=HandoffState.choices)
+    kind = django_filters.ChoiceFilter(choices=HandoffKind.choices)
+    active = TrueOrFalse(method="under_way")
+    since = django_filters.IsoDateTimeFilter("requested_at", "gte")
+
+    def at_either_end(self, rows: QuerySet[Handoff], name: str, value: str) -> QuerySet[Handoff]:
+        """Return those from or to the node `value`."""
+        return rows.filter(Q(source_node__name=value) | Q(target_node__name=value))
+
+    def under_way(self, rows: QuerySet[Handoff], name: str, value: bool) -> QuerySet[Handoff]:
+        """Return those that have not ended, or those that have."""
+        active = Q(state__in=ACTIVE_STATES)
+        return rows.filter(active if value else ~active)
+
+
+class EventFilters(OfPortfolio):
+    """Which lines of the audit trail."""
+
+    node = django_filters.CharFilter("node__name")
+    kind = django_filters.CharFilter()
+    actor = django_filters.CharFilter()
+    interface = django_filters.ChoiceFilter(choices=Interface.choices)
+    address = django_filters.CharFilter()
+    since = django_filters.IsoDateTimeFilter("at", "gte")
+    until = django_filters.IsoDateTimeFilter("at", "lte")
+
+
+@described_table("Handoffs, newest first")
+class HandoffList(TableView):
+    """Handoffs, newest first."""
+
+    document = HandoffDocument
+    filters = HandoffFilters
+
+    def rows(self) -> QuerySet[Handoff]:
+        """Return all handoffs with the names they show."""
+        return Handoff.objects.select_related("portfolio", "source_node", "target_node")
+
+
+class HandoffDetail(ApiView):
+    """One handoff."""
+
+    @described(HandoffDocument, summary="A handoff and how far it is")
+    def get(self, request: Request, pk: int) -> Response:
+        """Answer its document."""
+        rows = Handoff.objects.select_related("portfolio", "source_node", "target_node")
+        handoff = rows.filter(pk=pk).first()
+        if handoff is None:
+            raise Refused("not_found", f"There is no handoff {pk}.", status=404)
+        return Response(HandoffDocument(handoff).data)
+
+
+@described_table("The audit trail, newest first")
+class EventList(TableView):
+    """The audit trail, newest first."""
+
+    document = EventDocument
+    filters = EventFilters
+
+    def rows(self) -> QuerySet[Event]:
+        """Return all events with the names they show."""
+        return Event.objects.select_related("portfolio", "node")

@@ -1,0 +1,131 @@
+"""What a portfolio left behind: revisions, orders, fills, equity, tenures."""
+
+from __future__ import annotations
+
+import django_filters
+from django.db.models import QuerySet
+
+from portfolios.models import EquityPoint, Fill, Order, Revision, RevisionStatus
+from scheduling.api.base import TableView, present_portfolio
+from scheduling.api.openapi import described_table
+from scheduling.api.pagination import ByEpoch, ByFillSeq, ByNumber, BySeq, OldestFirst
+from scheduling.models import Tenure
+from scheduling.presentation.serializers import (
+    EquityDocument,
+    FillDocument,
+    OrderDocument,
+    RevisionDocument,
+    TenureDocument,
+)
+
+_SIDES = [("buy", "buy"), ("sell", "sell")]
+_ORDER_STATUS = [(word, word) for word in ("open", "filled", "suppressed", "refused")]
+
+
+class OrderFilters(django_filters.FilterSet):
+    """Which orders."""
+
+    status = django_filters.ChoiceFilter(choices=_ORDER_STATUS)
+    side = django_filters.ChoiceFilter(choices=_SIDES)
+    symbol = django_filters.CharFilter()
+    node = django_filters.CharFilter()
+    from_seq = django_filters.NumberFilter("seq", "gte")
+    to_seq = django_filters.NumberFilter("seq", "lte")
+
+
+class FillFilters(django_filters.FilterSet):
+    """Which fills."""
+
+    side = django_filters.ChoiceFilter(choices=_SIDES)
+    symbol = django_filters.CharFilter()
+    from_seq = django_filters.NumberFilter("fill_seq", "gte")
+    to_seq = django_filters.NumberFilter("fill_seq", "lte")
+
+
+class EquityFilters(django_filters.FilterSet):
+    """Which part of the curve."""
+
+    from_seq = django_filters.NumberFilter("seq", "gte")
+    to_seq = django_filters.NumberFilter("seq", "lte")
+    since = django_filters.IsoDateTimeFilter("at", "gte")
+    until = django_filters.IsoDateTimeFilter("at", "lte")
+
+
+class TenureFilters(django_filters.FilterSet):
+    """Which tenures."""
+
+    node = django_filters.CharFilter("node__name")
+    cause = django_filters.CharFilter()
+
+
+class RevisionFilters(django_filters.FilterSet):
+    """Which revisions."""
+
+    status = django_filters.ChoiceFilter(choices=RevisionStatus.choices)
+
+
+@described_table("Orders, newest first")
+class PortfolioOrders(TableView):
+    """Orders, newest first."""
+
+    document = OrderDocument
+    filters = OrderFilters
+    pages = BySeq
+
+    def rows(self, name: str) -> QuerySet[Order]:
+        """Return the orders of one portfolio."""
+        return Order.objects.filter(portfolio=present_portfolio(name))
+
+
+@described_table("Fills, newest first")
+class PortfolioFills(TableView):
+    """Fills, newest first."""
+
+    document = FillDocument
+    filters = FillFilters
+    pages = ByFillSeq
+
+    def rows(self, name: str) -> QuerySet[Fill]:
+        """Return the fills of one portfolio."""
+        return Fill.objects.filter(portfolio=present_portfolio(name))
+
+
+@described_table("Equity, oldest first")
+class PortfolioEquity(TableView):
+    """The equity curve, oldest first."""
+
+    document = EquityDocument
+    filters = EquityFilters
+    pages = OldestFirst
+
+    def rows(self, name: str) -> QuerySet[EquityPoint]:
+        """Return the points of one portfolio."""
+        return EquityPoint.objects.filter(portfolio=present_portfolio(name))
+
+
+@described_table("Tenures, newest first")
+class PortfolioTenures(TableView):
+    """Who owned it when, newest first."""
+
+    document = TenureDocument
+    filters = TenureFilters
+    pages = ByEpoch
+
+    def rows(self, name: str) -> QuerySet[Tenure]:
+        """Return the tenures of one portfolio."""
+        return Tenure.objects.filter(portfolio=present_portfolio(name)).select_related(
+            "node", "handoff"
+        )
+
+
+@described_table("Revisions, newest first")
+class PortfolioRevisions(TableView):
+    """Its configurations, newest first."""
+
+    document = RevisionDocument
+    filters = RevisionFilters
+    pages = ByNumber
+
+    def rows(self, name: str) -> QuerySet[Revision]:
+        """Return the revisions of one portfolio."""
+        return Revision.objects.filter(portfolio=present_portfolio(name))

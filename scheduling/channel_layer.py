@@ -1,0 +1,211 @@
+"""A channel layer over PostgreSQL LISTEN/NOTIFY: pushes without another server.
+
+It carries hints, never state: a payload stays far under the 8,000 bytes that NOTIFY allows, and a
+lost one costs time. One listening connection per process serves every socket in it; when it is
+lost it is opened again, and everybody is woken once, since nobody knows what was missed. A
+connection that died without a word is noticed within 6 s, by the session's own echo.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+import uuid
+from typing import Any
+
+import psycopg
+from channels.layers import BaseChannelLayer
+
+from ginkgo_site.deadline import AsyncConnection
+from scheduling.db.listener_echo import ECHO_INTERVAL_S, Echo
+
+logger = logging.getLogger(__name__)
+
+CHANNEL = "ginkgo"
+LARGEST_PAYLOAD = 7_000  #: bytes; PostgreSQL refuses 8,000
+STATEMENT_LIMIT_S = 3.0
+RECONNECT_S = (0.1, 0.2, 0.5, 1.0, 2.0)
+
+#: Sent to every group of this process after the listener was away.
+WAKE: dict[str, Any] = {"type": "wake"}
+
+
+class PayloadTooLarge(ValueError):
+    """A message is no hint: it does not fit into a notification."""
+
+
+class _Connection(AsyncConnection):
+    limit_s = STATEMENT_LIMIT_S
+
+
+class PostgresChannelLayer(BaseChannelLayer):
+    """channels' layer API: `send`, `receive`, `new_channel`, and the groups extension."""
+
+    extensions = ["groups"]
+
+    def __init__(self, capacity: int = 100, expiry: int = 60, **_: Any) -> None:
+        super().__init__(expiry=expiry, capacity=capacity)
+        self._loops: dict[int, _Mailroom] = {}
+
+    def _room(self) -> _Mailroom:
+        """Return the mailroom of the running loop; tests and commands have loops of their own."""
+        loop = asyncio.get_running_loop()
+        room = self._loops.get(id(loop))
+        if room is None or room.loop is not loop:
+            room = self._loops[id(loop)] = _Mailroom(loop, self.capacity)
+        return room
+
+    async def new_channel(self, prefix: str = "specific") -> str:
+        return f"{prefix}.{uuid.uuid4().hex}"
+
+    async def send(self, channel: str, message: dict[str, Any]) -> None:
+        await self._room().notify({"channel": channel, "message": message})
+
+    async def receive(self, channel: str) -> dict[str, Any]:
+        room = self._room()
+        await room.listening()
+        try:
+            return await room.queue(channel).get()
+        except asyncio.CancelledError:
+            # Its socket is gone. One that never joined a group would leave its queue for ever.
+            if not room.joined(channel):
+                room.queues.pop(channel, None)
+            raise
+
+    async def group_add(self, group: str, channel: str) -> None:
+        room = self._room()
+        room.groups.setdefault(group, {})[channel] = time.monotonic()
+        room.queue(channel)
+        await room.listening()
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        room = self._room()
+        members = room.groups.get(group, {})
+        members.pop(channel, None)
+        if not members:
+            room.groups.pop(group, None)
+        if not room.joined(channel):
+            room.queues.pop(channel, None)
+
+    async def group_send(self, group: str, message: dict[str, Any]) -> None:
+        await self._room().notify({"groups": [group], "message": message})
+
+    async def flush(self) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        for room in self._loops.values():
+            await room.close()
+        self._loops.clear()
+
+
+class _Mailroom:
+    """The listener, queues and groups of one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, capacity: int) -> None:
+        self.loop = loop
+        self.capacity = capacity
+        self.groups: dict[str, dict[str, float]] = {}
+        self.queues: dict[str, asyncio.Queue[dict[str, Any]]] = {}
+        self._ready = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._sender: AsyncConnection | None = None
+        self._sending = asyncio.Lock()
+
+    def queue(self, channel: str) -> asyncio.Queue[dict[str, Any]]:
+        return self.queues.setdefault(channel, asyncio.Queue(maxsize=self.capacity))
+
+    def joined(self, channel: str) -> bool:
+        """Return whether the channel is in any group."""
+        return any(channel in members for members in self.groups.values())
+
+    async def listening(self) -> None:
+        """Return once this process listens; a hint sent from now on arrives."""
+        if self._task is None or self._task.done():
+            self._task = self.loop.create_task(self._listen())
+        await self._ready.wait()
+
+    async def _listen(self) -> None:
+        from ginkgo_site.database import conninfo
+
+        tries = 0
+        while True:
+            try:
+                connection = await _Connection.connect(conninfo(), autocommit=True)
+                async with connection:
+                    await connection.execute(f"LISTEN {CHANNEL}")
+                    echo = Echo()
+                    await connection.execute(echo.listen)
+                    if tries:
+                        self._wake_everybody()
+                    tries = 0
+                    self._ready.set()
+                    while True:
+                        await connection.execute(echo.send())
+                        async for notification in connection.notifies(timeout=ECHO_INTERVAL_S):
+                            if not echo.receive(notification):
+                                self._deliver(notification.payload)
+            except psycopg.Error as error:
+                pause = RECONNECT_S[min(tries, len(RECONNECT_S) - 1)]
+                tries += 1
+                logger.warning("pushes wait: %s; trying again in %.1f s", error, pause)
+                await asyncio.sleep(pause)
+
+    def _deliver(self, payload: str) -> None:
+        try:
+            hint = json.loads(payload)
+            message = hint["message"]
+        except (ValueError, KeyError, TypeError):
+            logger.warning("a notification that is no hint was dropped")
+            return
+        if "channel" in hint:
+            if hint["channel"] in self.queues:
+                self._put(hint["channel"], message)
+            return
+        for group in hint.get("groups", ()):
+            for channel in list(self.groups.get(group, ())):
+                self._put(channel, message)
+
+    def _put(self, channel: str, message: dict[str, Any]) -> None:
+        queue = self.queue(channel)
+        if queue.full():
+            queue.get_nowait()  # hints of one kind say the same; the newest is enough
+        queue.put_nowait(dict(message))
+
+    def _wake_everybody(self) -> None:
+        for members in self.groups.values():
+            for channel in list(members):
+                self._put(channel, WAKE)
+
+    async def notify(self, hint: dict[str, Any]) -> None:
+        from ginkgo_site.database import conninfo
+
+        payload = json.dumps(hint, separators=(",", ":"))
+        if len(payload.encode()) > LARGEST_PAYLOAD:
+            raise PayloadTooLarge(
+                f"a hint of {len(payload)} characters; send what to look at, not it"
+            )
+        async with self._sending:
+            for attempt in (1, 2):
+                try:
+                    if self._sender is None or self._sender.closed:
+                        self._sender = await _Connection.connect(conninfo(), autocommit=True)
+                    await self._sender.execute("SELECT pg_notify(%s, %s)", (CHANNEL, payload))
+                    return
+                except psycopg.OperationalError:
+                    # The server restarted since the last hint; one new connection is worth a try.
+                    self._sender = None
+                    if attempt == 2:
+                        raise
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            try:
+                await self._task
+            except (asyncio.CancelledError, RuntimeError):
+                pass
+        if self._sender is not None:
+            await self._sender.close()

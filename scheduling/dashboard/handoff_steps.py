@@ -1,0 +1,137 @@
+"""The four steps of a handoff as shown: done with a duration, now against a deadline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from scheduling.observe.localized_reason import told
+from scheduling.presentation.formatting import UNKNOWN, of_limit, pause, seconds_between
+
+if TYPE_CHECKING:
+    from scheduling.observe.fleet_view import HandoffLine
+
+STEP_NAMES = ("prepare", "drain", "grant", "activate")
+
+#: The step a handoff is in, by its state; and where it was when it ended without being done.
+_STEP_OF_STATE = {"requested": 0, "preparing": 0, "draining": 1, "activating": 3}
+
+#: Steps that a kind never takes: nobody to drain, or nobody to activate.
+_SKIPPED = {"place": {1}, "failover": {1}, "stop": {0, 3}}
+
+WORDS = {"requested": "preparing", "rolled_back": "rolled back"}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One of the four. `mark` is done, now, fail, omitted or empty for still to come."""
+
+    name: str
+    mark: str
+    text: str
+    elapsed_s: float | None = None
+    limit_s: float | None = None
+
+    @property
+    def filled(self) -> float:
+        """Return how much of its bar of 100 is filled."""
+        if self.mark in ("done", "fail"):
+            return 100
+        if self.mark == "now" and self.elapsed_s is not None and self.limit_s:
+            return round(min(max(100 * self.elapsed_s / self.limit_s, 4), 100), 1)
+        return 0
+
+
+def word(state: str) -> str:
+    """Return the state as people say it."""
+    return WORDS.get(state, state)
+
+
+def steps_of(handoff: HandoffLine, now: datetime) -> list[Step]:
+    """Return the four steps as of `now`. Pure."""
+    starts = (
+        handoff.requested_at,
+        handoff.prepared_at or (handoff.requested_at if handoff.kind == "stop" else None),
+        handoff.released_at,
+        handoff.granted_at,
+    )
+    ends = (
+        handoff.prepared_at,
+        handoff.released_at,
+        handoff.granted_at if handoff.released_at else None,
+        handoff.activated_at,
+    )
+    skipped = _SKIPPED.get(handoff.kind, set())
+    current = _STEP_OF_STATE.get(handoff.state)
+    failed_at = _failed_step(handoff) if handoff.state in ("failed", "rolled_back") else None
+    steps = []
+    for number, name in enumerate(STEP_NAMES):
+        took = seconds_between(starts[number], ends[number])
+        if number == failed_at:
+            steps.append(Step(name, "fail", word(handoff.state)))
+        elif number == current:
+            steps.append(_running(name, starts[number] or handoff.requested_at, handoff, now))
+        elif number in skipped:
+            steps.append(Step(name, "omitted", UNKNOWN))
+        elif took is not None:
+            steps.append(Step(name, "done", pause(1000 * max(took, 0))))
+        elif number == 2 and handoff.granted_at:
+            steps.append(Step(name, "done", "granted"))
+        else:
+            steps.append(Step(name, "", ""))
+    return steps
+
+
+def _running(name: str, since: datetime, handoff: HandoffLine, now: datetime) -> Step:
+    elapsed = seconds_between(since, now) or 0.0
+    limit = seconds_between(since, handoff.deadline_at)
+    if limit is None or limit <= 0:
+        return Step(name, "now", f"{max(elapsed, 0):.1f} s", elapsed)
+    return Step(name, "now", of_limit(elapsed, limit), elapsed, limit)
+
+
+def _failed_step(handoff: HandoffLine) -> int:
+    """Return the step that a failed or rolled back handoff did not pass."""
+    if handoff.granted_at:
+        return 3
+    if handoff.released_at:
+        return 2
+    return 1 if handoff.prepared_at else 0
+
+
+def progress_sentence(handoff: HandoffLine, now: datetime) -> str:
+    """Return what a card says while its handoff is under way: draining to node-1, 1.3 of 5 s."""
+    running = next((step for step in steps_of(handoff, now) if step.mark == "now"), None)
+    against = f", {running.text}" if running is not None else ""
+    state = word(handoff.state)
+    if handoff.kind == "reload":
+        if handoff.state == "activating":
+            return f"starting r{handoff.to_revision}, it had r{handoff.from_revision}"
+        return f"reload to r{handoff.to_revision}, {state}{against}"
+    if handoff.kind == "stop":
+        return f"stopping, {state}{against}"
+    if handoff.kind == "place":
+        return f"place on {handoff.target_node or 'a node'}, {state}{against}"
+    if handoff.target_node is None:
+        return f"{handoff.kind}, {state}{against}"
+    return f"{state} to {handoff.target_node}{against}"
+
+
+def kind_words(handoff: HandoffLine) -> str:
+    """Return migrate, `reload r3 → r4`, or `migrate, failed`."""
+    if handoff.state in ("failed", "rolled_back", "superseded"):
+        return f"{handoff.kind}, {word(handoff.state)}"
+    if handoff.kind == "reload" and handoff.from_revision != handoff.to_revision:
+        return f"reload r{handoff.from_revision} → r{handoff.to_revision}"
+    return handoff.kind
+
+
+def because(handoff: HandoffLine) -> str:
+    """Return the error, or who asked for it and why."""
+    if handoff.error:
+        return handoff.error
+    reason = told(handoff)
+    if handoff.requested_by and reason:
+        return f"{handoff.requested_by}: {reason}"
+    return reason or handoff.requested_by

@@ -1,0 +1,1 @@
+"""Transactions, statements, snapshots and failpoints shared by everything that speaks SQL."""

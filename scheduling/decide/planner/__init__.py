@@ -1,0 +1,1 @@
+"""Compute where every portfolio should run."""

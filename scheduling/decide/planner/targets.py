@@ -1,0 +1,127 @@
+"""Where could this portfolio go? Answers for a person who asks before acting.
+
+A person may choose what the planner would not: a suspect or flapping node, or one where starting
+failed before. That is feasible, with the risk said. The hard rules hold for people too:
+
+========================== ==============
+what stands in the way     code
+========================== ==============
+it runs there already      `same_node`
+lost or left               `node_lost`
+label, strategy, feed or
+Python version             `node_lacks`
+cordoned or draining       `node_cordoned`
+hard spread group          `no_room`
+places                     `node_full`
+========================== ==============
+"""
+
+from __future__ import annotations
+
+from scheduling.decide.planner.feasibility import node_state, obstacle, why_nowhere
+from scheduling.decide.planner.fleet_state import Fleet
+from scheduling.decide.reasons import render
+from scheduling.decide.types import PortfolioView, Reason, Snapshot, TargetAnswer
+
+CODES = {
+    "lost": "node_lost",
+    "left": "node_lost",
+    "selector": "node_lacks",
+    "strategy": "node_lacks",
+    "feed": "node_lacks",
+    "python": "node_lacks",
+    "draining": "node_cordoned",
+    "cordoned": "node_cordoned",
+    "spread": "no_room",
+    "full": "node_full",
+}
+
+
+class NotInSnapshot(LookupError):
+    """A portfolio or node was asked for that the snapshot does not have."""
+
+
+def targets(
+    snapshot: Snapshot, portfolio_name: str, language: str | None = "en"
+) -> list[TargetAnswer]:
+    """Return one answer for every node, in the order of their names, with sentences in `language`.
+
+    Raise `NotInSnapshot` if there is no such portfolio.
+    """
+    fleet = Fleet.of(snapshot)
+    portfolio = fleet.as_granted(_find(snapshot, portfolio_name))
+    return [_answer(fleet, portfolio, node, language) for node in range(len(fleet.nodes))]
+
+
+def choose_target(snapshot: Snapshot, portfolio_name: str) -> TargetAnswer | Reason:
+    """Return the node the balancer would move the portfolio to, or why there is none.
+
+    The same choice as in a plan, without its limits on how much moves at a time. Raise
+    `NotInSnapshot` if there is no such portfolio.
+    """
+    fleet = Fleet.of(snapshot)
+    portfolio = fleet.as_granted(_find(snapshot, portfolio_name))
+    owner = fleet.where(portfolio.node)
+    node = fleet.where(portfolio.pinned) if portfolio.node is None else None
+    if (
+        node is None
+        or not fleet.alive[node]
+        or portfolio.pinned in portfolio.failed_nodes
+        or not fleet.allowed(node, portfolio)
+    ):
+        node = fleet.choose(portfolio, frozenset() if owner is None else frozenset({owner}))
+    if node is None:
+        return why_nowhere(fleet, portfolio, owner)
+    return _answer(fleet, portfolio, node)
+
+
+def granted_revision(snapshot: Snapshot, portfolio_name: str) -> int:
+    """Return the number of the revision that the portfolio's next grant brings.
+
+    Raise `NotInSnapshot` if there is no such portfolio.
+    """
+    return Fleet.of(snapshot).as_granted(_find(snapshot, portfolio_name)).revision
+
+
+def _find(snapshot: Snapshot, name: str) -> PortfolioView:
+    for portfolio in snapshot.portfolios:
+        if portfolio.name == name:
+            return portfolio
+    raise NotInSnapshot(f"There is no portfolio named {name}.")
+
+
+def _answer(
+    fleet: Fleet, portfolio: PortfolioView, node: int, language: str | None = "en"
+) -> TargetAnswer:
+    view = fleet.nodes[node]
+    same = portfolio.node == view.id
+    found = "same_node" if same else obstacle(fleet, portfolio, node)
+    before = fleet.held[node]
+    after = before if same else before + portfolio.weight
+    state = node_state(fleet, portfolio, node, found or "fits")
+    return TargetAnswer(
+        node=view.name,
+        feasible=found is None,
+        code=None if found is None else CODES.get(found, found),
+        sentence=render(Reason("on_node", state), language),
+        risk=_risk(fleet, portfolio, node, language) if found is None else None,
+        load_before=before,
+        load_after=after,
+        capacity=view.capacity,
+    )
+
+
+def _risk(fleet: Fleet, portfolio: PortfolioView, node: int, language: str | None) -> str | None:
+    """Return what an operator should know before choosing this node, or None."""
+    view = fleet.nodes[node]
+    if view.status == "suspect":
+        risk = "suspect"
+    elif view.id in portfolio.failed_nodes:
+        risk = "failed_there"
+    elif fleet.flaps(view):
+        risk = "flapping"
+    elif node in fleet.neighbours(portfolio):
+        risk = "spread"
+    else:
+        return None
+    return render(Reason("on_node", node_state(fleet, portfolio, node, risk)), language)

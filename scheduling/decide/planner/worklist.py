@@ -1,0 +1,257 @@
+"""What should be elsewhere than it is: the portfolios of a snapshot by what should happen to them.
+
+Whoever sorts them looks at each that is not in a settled node's share, and holds its places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import inf
+
+from scheduling.decide.planner.fleet_index import should_run
+from scheduling.decide.planner.fleet_state import Fleet
+from scheduling.decide.types import MoveCause, Pending, Policy, PortfolioView, Reason, Snapshot
+
+
+def placing_order(portfolio: PortfolioView) -> tuple[float, float, str, int]:
+    """The order in which portfolios get their places: the most important, then the heaviest."""
+    return (-portfolio.priority, -portfolio.weight, portfolio.name, portfolio.id)
+
+
+@dataclass(slots=True)
+class Wish:
+    """A portfolio that should be somewhere else than it is, and what came of it."""
+
+    portfolio: PortfolioView
+    cause: MoveCause | None  #: None: it runs nowhere and is to be placed
+    source: int | None = None
+    supersedes: int | None = None
+    prefer: int | None = None  #: a node that goes before all others, if it is allowed
+    ready: int | None = None  #: a node where its handoff holds its places already
+    only: int | None = None  #: the only node it wants
+    why: str = ""  #: the code of the move's reason, where it is not the cause
+    room_for: str = ""  #: the name of the one that a move makes room for
+    target: int | None = None
+    load_before: float = 0  #: of the target
+    source_load: float = 0
+    cpu: Mapping[str, float] | None = None  #: what a move to even out the cpu was decided on
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it runs, and should go elsewhere."""
+        return self.cause in ("drain", "pin", "rebalance")
+
+
+class Wishes:
+    """The portfolios by what should happen to them. Whatever holds places is held in the fleet."""
+
+    def __init__(self, snapshot: Snapshot, policy: Policy, fleet: Fleet) -> None:
+        self.snapshot = snapshot
+        self.policy = policy
+        self.fleet = fleet
+        self.now = snapshot.taken_at
+        self.failover: list[Wish] = []
+        self.place: list[Wish] = []
+        self.drain: list[Wish] = []
+        self.pin: list[Wish] = []
+        self.misplaced: list[Wish] = []
+        self.pending: list[Pending] = []
+        self.stuck: list[Pending] = []
+        self.older: list[Pending] = []
+        #: something is being failed over
+        self.incident = snapshot.storm_hold or bool(snapshot.storm_late) or snapshot.after_storm
+        self._running: dict[int, list[PortfolioView]] = {}
+        self._take_stock()
+
+    def nowhere(self) -> list[Wish]:
+        """Return those that want a place now, in the order in which they get one."""
+        return [*self._few_at_a_time(_ordered(self.failover)), *_ordered(self.place)]
+
+    def away(self) -> list[Wish]:
+        """Return those that run and should leave, in the order in which they do."""
+        return [*_ordered(self.drain), *_ordered(self.pin), *_ordered(self.misplaced)]
+
+    def running(self, node: int) -> list[PortfolioView]:
+        """Return what runs on a node and may be moved to even out loads, as a list to take from."""
+        known = self._running.get(node)
+        if known is None:
+            known = self._running[node] = self.fleet.share(node)
+        return known
+
+    def movable(self, node: int) -> list[PortfolioView]:
+        """Return those of them that may be moved now."""
+        now = self.now
+        return [p for p in self.running(node) if p.phase == "running" and not _backs_off(p, now)]
+
+    def lightest(self, node: int) -> float:
+        """Return the least weight of what runs on a node; nothing that may be moved is lighter."""
+        known = self._running.get(node)
+        if known is None:
+            return self.fleet.lightest(node)
+        return min((portfolio.weight for portfolio in known), default=inf)
+
+    def _take_stock(self) -> None:
+        others = self.fleet.others()
+        for portfolio in others:
+            wish = self._lost_or_nowhere(portfolio)
+            owner = self.fleet.hold_places(portfolio)
+            if wish is not None:
+                self._sort_in(wish)
+            elif owner is not None and portfolio.handoff is None and should_run(portfolio):
+                self._check_where_it_runs(portfolio, owner)
+        self._part_crowded({other.spread_group for other in others if other.spread_group})
+
+    def _part_crowded(self, stirred: set[str]) -> None:
+        """Where members of a hard spread group share a node (it was made hard later), one stays.
+
+        `stirred` are the groups with members outside the stock's shares.
+        """
+        fleet = self.fleet
+        places = {(group, fleet.number.get(node_id)) for group, node_id in fleet.stock.crowded}
+        for group in stirred:
+            places |= {(group, node) for node, n in fleet.members(group).items() if n > 1}
+        for group, node in places:
+            if node is None:
+                continue
+            sharing = [p for p in self.running(node) if p.spread_hard and p.spread_group == group]
+            sharing.sort(key=placing_order)
+            stays = 1 if len(sharing) == fleet.members(group).get(node) else 0
+            for portfolio in sharing[stays:]:
+                self.running(node).remove(portfolio)
+                self._wants_away(self.misplaced, portfolio, node, "rebalance", why="spread")
+
+    def _lost_or_nowhere(self, portfolio: PortfolioView) -> Wish | None:
+        """Return the wish of a portfolio that should run and has no living owner, else None."""
+        if not should_run(portfolio):
+            return None
+        fleet, handoff = self.fleet, portfolio.handoff
+        if fleet.where(portfolio.node) is not None:
+            return None
+        ready = None
+        if handoff is not None:
+            target = fleet.where(handoff.target)
+            if handoff.kind == "stop":
+                return None  # it outranks failover
+            if target is not None and handoff.kind in ("failover", "place"):
+                self.incident = self.incident or handoff.kind == "failover"
+                return None  # help is on its way
+            # Of a migrate: the target has prepared it, or after the grant the source is still warm.
+            ready = fleet.where(handoff.source) if target is None else target
+        return Wish(
+            portfolio,
+            cause=None if portfolio.node is None else "failover",
+            source=None if portfolio.node is None else fleet.number.get(portfolio.node),
+            supersedes=None if handoff is None else handoff.id,
+            prefer=fleet.where(portfolio.pinned) if portfolio.node is None else ready,
+            ready=ready,
+        )
+
+    def _sort_in(self, wish: Wish) -> None:
+        """Put a wish for a place where it belongs, or say why it has to wait."""
+        portfolio, snapshot = wish.portfolio, self.snapshot
+        failover = wish.cause == "failover"
+        held = None
+        if failover and snapshot.frozen and snapshot.frozen_failover:
+            held = "frozen_failover"
+        elif failover and snapshot.storm_hold:
+            held = "storm_hold"
+        elif failover and snapshot.storm_late:
+            held = "storm_late"
+        if held is not None:
+            self._hold_back(wish, held, by=snapshot.storm_by, late=list(snapshot.storm_late))
+        elif _backs_off(portfolio, self.now):
+            self.pending.append(Pending(portfolio, _backing_off(portfolio, self.now)))
+        else:
+            (self.failover if failover else self.place).append(wish)
+
+    def _hold_back(self, wish: Wish, why: str, **params: object) -> None:
+        source = self.fleet.node_of(wish.portfolio.node)
+        reason = Reason(why, {"node": source.name if source else None, **params})
+        self.pending.append(Pending(wish.portfolio, reason))
+
+    def _few_at_a_time(self, failover: list[Wish]) -> list[Wish]:
+        """Return those whose turn it is: all, or after a storm the first few of this pass."""
+        if not self.snapshot.after_storm:
+            return failover
+        limit = self.policy.failovers_after_storm
+        for wish in failover[limit:]:
+            self._hold_back(wish, "after_storm", limit=limit)
+        return failover[:limit]
+
+    def _check_where_it_runs(self, portfolio: PortfolioView, node: int) -> None:
+        """Note what would make a running portfolio leave, or that it may be moved to even loads."""
+        fleet = self.fleet
+        pin = fleet.pinned_to(portfolio)
+        if fleet.nodes[node].draining:
+            self._wants_away(self.drain, portfolio, node, "drain")
+        elif pin == node:
+            self._compare_with_wanted(portfolio, node)
+        elif pin is not None:
+            self._wants_away(self.pin, portfolio, node, "pin", only=pin)
+        elif not fleet.meets(portfolio.need)[node] and not self._meets_wanted(portfolio, node):
+            self._wants_away(self.misplaced, portfolio, node, "rebalance", why="rule_broken")
+        else:
+            self.running(node).append(portfolio)
+            self._compare_with_wanted(portfolio, node)
+
+    def _compare_with_wanted(self, portfolio: PortfolioView, node: int) -> None:
+        """Note that it runs on an earlier revision because its node cannot run the wanted one."""
+        wanted = portfolio.wanted
+        if wanted is not None and not self._has_wanted(portfolio, node):
+            nodes = range(len(self.fleet.nodes))
+            params = {
+                "running": f"r{portfolio.revision}",
+                "wanted": f"r{wanted.revision}",
+                "strategy": f"{wanted.strategy} {wanted.strategy_version}",
+                "node": self.fleet.nodes[node].name,
+                "having": sum(self._has_wanted(portfolio, each) for each in nodes),
+                "nodes": len(nodes),
+            }
+            self.older.append(Pending(portfolio, Reason("older_revision", params)))
+
+    def _meets_wanted(self, portfolio: PortfolioView, node: int) -> bool:
+        """Return whether the node has all that a wanted revision needs which does not run yet."""
+        wanted = portfolio.wanted
+        if wanted is None:
+            return False
+        need = portfolio.need._replace(
+            strategy=wanted.strategy, strategy_version=wanted.strategy_version
+        )
+        return self.fleet.meets(need)[node]
+
+    def _has_wanted(self, portfolio: PortfolioView, node: int) -> bool:
+        """Return whether the node has the strategy of a wanted revision that does not run yet: then
+        the sweep reloads it there."""
+        wanted = portfolio.wanted
+        strategies = self.fleet.nodes[node].strategies
+        return wanted is not None and strategies.get(wanted.strategy) == wanted.strategy_version
+
+    def _wants_away(
+        self,
+        bucket: list[Wish],
+        portfolio: PortfolioView,
+        node: int,
+        cause: MoveCause,
+        only: int | None = None,
+        why: str = "",
+    ) -> None:
+        if self.snapshot.frozen:
+            self.stuck.append(Pending(portfolio, Reason("frozen", {"cause": cause})))
+        elif _backs_off(portfolio, self.now):
+            self.stuck.append(Pending(portfolio, _backing_off(portfolio, self.now)))
+        else:
+            bucket.append(Wish(portfolio, cause, node, only=only, why=why))
+
+
+def _ordered(wishes: Iterable[Wish]) -> list[Wish]:
+    return sorted(wishes, key=lambda wish: placing_order(wish.portfolio))
+
+
+def _backs_off(portfolio: PortfolioView, now: float) -> bool:
+    return portfolio.not_before is not None and now < portfolio.not_before
+
+
+def _backing_off(portfolio: PortfolioView, now: float) -> Reason:
+    assert portfolio.not_before is not None
+    return Reason("backing_off", {"wait_s": portfolio.not_before - now})

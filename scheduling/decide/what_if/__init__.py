@@ -1,0 +1,1 @@
+"""Answer what would happen if nodes were lost, drained or added."""

@@ -1,0 +1,54 @@
+"""Lines of the audit trail, in the transaction of what they tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from psycopg.types.json import Jsonb
+
+from portfolios.text import escaped
+from scheduling.db.transaction import Recipe, call
+
+AUDIT = """
+INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
+SELECT clock_timestamp(), %(kind)s::text, l.portfolio, l.node, %(actor)s::text, l.reason, l.data
+FROM unnest(%(portfolios)s::bigint[], %(nodes)s::bigint[], %(reasons)s::text[], %(data)s::jsonb[])
+    AS l(portfolio, node, reason, data)
+"""
+
+
+class Line(NamedTuple):
+    """What one event tells; kind and actor are those of all its statement writes."""
+
+    portfolio: int | None
+    node: int | None
+    reason: str
+    data: dict[str, Any]
+
+
+def audit(
+    kind: str,
+    /,
+    *,
+    portfolio: int | None = None,
+    node: int | None = None,
+    actor: str = "",
+    reason: str = "",
+    **data: Any,
+) -> Recipe[None]:
+    """Write one event."""
+    yield from audit_all(kind, [Line(portfolio, node, reason, data)], actor=actor)
+
+
+def audit_all(kind: str, lines: Sequence[Line], *, actor: str = "") -> Recipe[None]:
+    """Write one event a line, in one statement."""
+    yield from call(
+        AUDIT,
+        kind=kind,
+        actor=escaped(actor)[:150],
+        portfolios=[line.portfolio for line in lines],
+        nodes=[line.node for line in lines],
+        reasons=[escaped(line.reason) for line in lines],
+        data=[Jsonb(line.data) for line in lines],
+    )

@@ -1,0 +1,157 @@
+"""Taking every portfolio from every node in one transaction: what halt and epoch floor share.
+
+Set-based, so that ten thousand portfolios take a second or two, and in the order of locks that
+everybody keeps, so that commits, grants and registers under way are waited for and then fenced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from scheduling.db.transaction import Recipe, Row, call
+
+#: Whoever holds a row is waited for longer than elsewhere: a frozen client loses its transaction
+#: after 15 s at the latest (`idle_in_transaction_session_timeout`), and then this one must go on,
+#: not give up. Its own lines for ten thousand portfolios are made between two of its statements,
+#: so it may stand idle for longer than others.
+PATIENCE = """
+SELECT set_config('lock_timeout', '20s', true) AS lock_timeout,
+       set_config('statement_timeout', '60s', true) AS statement_timeout,
+       set_config('idle_in_transaction_session_timeout', '15s', true) AS idle_timeout
+"""
+
+#: The limit on the client's side that goes with it.
+PATIENT_LIMIT_S = 65.0
+
+LOCK_LEASES = "SELECT node_id FROM scheduling_lease ORDER BY node_id FOR UPDATE"
+
+LOCK_PORTFOLIOS = "SELECT id FROM portfolios_portfolio ORDER BY id FOR NO KEY UPDATE"
+
+LOCK_RUNS = "SELECT portfolio_id FROM scheduling_run ORDER BY portfolio_id FOR UPDATE"
+
+LOCK_HANDOFFS = """
+SELECT id FROM scheduling_handoff
+WHERE state IN ('requested', 'preparing', 'draining', 'activating') ORDER BY id FOR UPDATE
+"""
+
+#: A statement after the locks, and so a snapshot that has what was waited for.
+FLEET = """
+SELECT r.portfolio_id, p.name, p.desired_state, p.archived_at IS NOT NULL AS archived, r.epoch,
+       r.node_id, n.name AS node, r.phase, r.reason, r.last_seq, r.halt_id, h.id AS handoff,
+       h.kind, h.source_node_id, h.target_node_id
+FROM scheduling_run r
+JOIN portfolios_portfolio p ON p.id = r.portfolio_id
+LEFT JOIN scheduling_node n ON n.id = r.node_id
+LEFT JOIN scheduling_handoff h ON h.portfolio_id = r.portfolio_id
+    AND h.state IN ('requested', 'preparing', 'draining', 'activating')
+ORDER BY p.name, p.id
+"""
+
+NOW = "SELECT clock_timestamp() AS at"
+
+TAKE = """
+WITH input AS MATERIALIZED (
+    SELECT * FROM unnest(%(portfolios)s::bigint[], %(phases)s::text[], %(reasons)s::text[],
+                         %(whys)s::jsonb[], %(halts)s::bigint[])
+        AS i(portfolio, phase, reason, why, halt)
+), taken AS (
+    -- Nobody can win here: the run is locked, and what was committed before is in last_seq.
+    UPDATE scheduling_run r SET
+        epoch = r.epoch + %(by)s,
+        node_id = NULL, incarnation = NULL,
+        granted_at = %(at)s, first_commit_at = NULL, batch = NULL,
+        phase = i.phase, reason = i.reason, why = coalesce(i.why, r.why), halt_id = i.halt,
+        phase_since = CASE WHEN r.phase <> i.phase THEN %(at)s ELSE r.phase_since END
+    FROM input i WHERE r.portfolio_id = i.portfolio
+    RETURNING r.portfolio_id, r.epoch, r.revision, r.last_seq
+), ended AS (
+    UPDATE scheduling_tenure t SET to_seq = x.last_seq, ended_at = %(at)s
+    FROM taken x WHERE t.portfolio_id = x.portfolio_id AND t.ended_at IS NULL
+), audited AS (
+    INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
+    SELECT %(at)s, 'ended', x.portfolio_id, NULL, %(actor)s::text, %(why)s::text,
+           jsonb_build_object('epoch', x.epoch, 'incarnation', NULL, 'revision', x.revision,
+                              'from_seq', x.last_seq, 'cause', %(cause)s::text, 'handoff', NULL)
+           || d.data
+    FROM taken x
+    JOIN unnest(%(portfolios)s::bigint[], %(data)s::jsonb[]) AS d(portfolio, data)
+        ON d.portfolio = x.portfolio_id
+)
+SELECT portfolio_id, epoch FROM taken
+"""
+
+SUPERSEDE_ALL = """
+WITH superseded AS (
+    UPDATE scheduling_handoff SET state = 'superseded', error = %(why)s::text,
+        deadline_at = %(at)s, finished_at = %(at)s
+    WHERE state IN ('requested', 'preparing', 'draining', 'activating')
+    RETURNING id, portfolio_id
+)
+INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
+SELECT %(at)s, 'handoff_superseded', portfolio_id, NULL, %(actor)s::text, %(why)s::text,
+       jsonb_build_object('handoff', id)
+FROM superseded
+"""
+
+
+class Taking(NamedTuple):
+    """What becomes of one run that is taken."""
+
+    portfolio: int
+    phase: str
+    reason: str
+    halt: int | None
+    data: object  #: Jsonb: what its event says beside the usual
+    why: object = None  #: Jsonb: `reason` as data, where it has a code
+
+
+def lock_everything(*, leases: bool = False) -> Recipe[list[Row]]:
+    """Lock portfolios, runs and handoffs, in that order, and return every run as it now is.
+
+    With `leases` those too, before all others.
+    """
+    yield from call(PATIENCE)
+    if leases:
+        yield from call(LOCK_LEASES)
+    yield from call(LOCK_PORTFOLIOS)
+    yield from call(LOCK_RUNS)
+    yield from call(LOCK_HANDOFFS)
+    return (yield from call(FLEET))
+
+
+def take_all(
+    takings: Sequence[Taking], *, by: int, at: datetime, cause: str, why: str, actor: str
+) -> Recipe[dict[int, int]]:
+    """End every handoff and own each of `takings` nowhere, `by` epochs later.
+
+    Return portfolio → new epoch. The caller holds the locks of `lock_everything`.
+    """
+    yield from call(SUPERSEDE_ALL, why=why, at=at, actor=actor[:150])
+    rows = yield from call(
+        TAKE,
+        portfolios=[one.portfolio for one in takings],
+        phases=[one.phase for one in takings],
+        reasons=[one.reason for one in takings],
+        whys=[one.why for one in takings],
+        halts=[one.halt for one in takings],
+        data=[one.data for one in takings],
+        by=by,
+        at=at,
+        cause=cause,
+        why=why,
+        actor=actor[:150],
+    )
+    return {row.portfolio_id: row.epoch for row in rows}
+
+
+def is_wanted(row: Row) -> bool:
+    """Return whether this run of a fleet should run somewhere. Pure."""
+    return row.desired_state == "running" and not row.archived
+
+
+def nodes_of(fleet: Sequence[Row]) -> set[int]:
+    """Return the nodes whose sets name any of `fleet`. Pure."""
+    named = {row.node_id for row in fleet} | {row.source_node_id for row in fleet}
+    return {node for node in named | {row.target_node_id for row in fleet} if node is not None}

@@ -1,0 +1,67 @@
+"""The last arrow of a stop: nobody owns it from now on."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from scheduling.db.transaction import Recipe, Row, call
+from scheduling.enact.audit_log import audit
+from scheduling.enact.grant import grant
+from scheduling.enact.handoff.statements import (
+    GRANTED,
+)
+from scheduling.enact.notify import touch
+
+
+def end_run(
+    h: Row | None,
+    run: Row,
+    *,
+    released: bool,
+    batch: UUID | None,
+    phase: str = "stopped",
+    reason: str = "",
+    cause: str = "stop",
+    actor: str = "",
+    hint: bool = True,
+) -> Recipe[bool]:
+    """Own it nowhere from now on: epoch + 1, no owner. False: somebody granted it meanwhile.
+
+    A stop that is over when running is wanted again leaves it pending.
+    """
+    if phase == "stopped" and run.desired_state == "running":
+        phase, reason = "pending", "waits for the next pass"
+    given = yield from grant(
+        run.portfolio_id,
+        seen_epoch=run.epoch,
+        node=None,
+        incarnation=None,
+        revision=run.revision,
+        cause=cause,
+        why=reason or (h.reason if h is not None else ""),
+        actor=h.requested_by if h is not None else actor,
+        handoff=None if h is None else h.id,
+        phase=phase,
+        reason=reason or (h.reason if h is not None else ""),
+    )
+    if given is None:
+        return False
+    if h is not None:
+        yield from call(
+            GRANTED,
+            handoff=h.id,
+            to="done",
+            to_epoch=given.epoch,
+            released=released,
+            released_seq=given.last_seq,
+            batch=batch,
+            answer="handed_over" if released else "",
+            error="",
+            deadline_s=0,
+        )
+        yield from audit(
+            "handoff_done", portfolio=run.portfolio_id, node=run.node_id, handoff=h.id, kind=h.kind
+        )
+    if hint:
+        yield from touch([run.node_id])
+    return True

@@ -1,0 +1,143 @@
+"""Drain and grant: the source releases, the target owns."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from scheduling.db.transaction import Recipe, Row, call
+from scheduling.enact.audit_log import audit
+from scheduling.enact.commit import COMMIT, arrays, tell_refused
+from scheduling.enact.grant import grant
+from scheduling.enact.handoff.finish import end_run
+from scheduling.enact.handoff.rollback import fail
+from scheduling.enact.handoff.statements import (
+    GRANTED,
+    STORE_ANSWER,
+    lock_both,
+)
+from scheduling.enact.handoff.symbols import lost_by_reload, say_waiting, symbols_in_use
+from scheduling.enact.notify import touch
+from scheduling.timing import Timing
+from scheduling.wire.messages import Commit, CommitResult
+
+UNPIN = "UPDATE scheduling_run SET pinned_node_id = NULL WHERE portfolio_id = %(portfolio)s"
+
+
+def release(
+    node: int, node_name: str, incarnation: UUID, commit: Commit, timing: Timing
+) -> Recipe[CommitResult | None]:
+    """The source's last commit, and the grant in its transaction.
+
+    `handed_over`: the target owns it. `keep`: the commit stands, the epoch stays, the source goes
+    on and the handoff has failed. The answer is stored under the batch id for a repeat. None:
+    somebody holds the row of the run, so the release is to be repeated.
+    """
+
+    def answer(kind: Any, detail: str = "") -> CommitResult:
+        return CommitResult(portfolio=commit.portfolio, answer=kind, detail=detail)
+
+    rows = yield from call(COMMIT, **arrays(node, node_name, incarnation, [commit]))
+    if not rows:
+        told = yield from tell_refused(node, incarnation, [commit])
+        return told.get(commit.portfolio)
+    assert commit.release is not None
+    locked = yield from lock_both(commit.release)
+    if locked is None:
+        return answer("keep", "the handoff is gone")
+    run, h = locked
+    if h.portfolio_id != commit.portfolio or h.from_epoch != commit.epoch:
+        return answer("keep", "this handoff is not of this portfolio and epoch")
+    if h.state != "draining":
+        why = f"the handoff is {h.state}"
+    elif h.kind == "stop":
+        yield from end_run(h, run, released=True, batch=UUID(commit.batch))
+        return answer("handed_over")
+    elif not h.target_valid or h.target_lease != h.target_incarnation:
+        why = f"{h.target_name} is no longer the one that prepared"
+        yield from fail(h, run, why)
+    else:
+        why = yield from fail_over_symbols(h, run)
+        if not why:
+            yield from hand_over(
+                h, run, timing, released=True, batch=UUID(commit.batch), answer="handed_over"
+            )
+            return answer("handed_over")
+    yield from call(STORE_ANSWER, handoff=h.id, batch=UUID(commit.batch), error=why)
+    return answer("keep", why)
+
+
+def fail_over_symbols(h: Row, run: Row) -> Recipe[str]:
+    """End a reload that would remove a symbol in use and return the sentence, or "".
+
+    The source has traded on since the reload was asked for; it keeps the run and goes on.
+    """
+    symbols = (yield from lost_by_reload(run, h.to_revision)) if h.kind == "reload" else []
+    if not symbols:
+        return ""
+    why = symbols_in_use(run.name, symbols, f"r{h.to_revision}").message
+    yield from fail(h, run, why)
+    if h.to_revision == run.wanted_revision:
+        yield from say_waiting(run, h.to_revision, symbols)
+    return why
+
+
+def hand_over(
+    h: Row,
+    run: Row,
+    timing: Timing,
+    *,
+    released: bool,
+    batch: UUID | None,
+    answer: str,
+    error: str = "",
+) -> Recipe[str]:
+    """Grant to the target and wait for its first commit."""
+    given = yield from grant(
+        h.portfolio_id,
+        seen_epoch=run.epoch,
+        node=h.target_node_id,
+        incarnation=h.target_incarnation,
+        revision=h.to_revision,
+        cause=h.kind,
+        why=h.reason,
+        actor=h.requested_by,
+        handoff=h.id,
+        deaths=1 if h.kind == "failover" and run.event_waits else 0,
+    )
+    if given is None:  # cannot be under the lock of the run; refuse rather than guess
+        yield from fail(h, run, "somebody granted it meanwhile")
+        return "failed"
+    yield from call(
+        GRANTED,
+        handoff=h.id,
+        to="activating",
+        to_epoch=given.epoch,
+        released=released,
+        released_seq=given.last_seq,
+        batch=batch,
+        answer=answer,
+        error=error,
+        deadline_s=timing.activate_deadline_s,
+    )
+    yield from _leave_pin(h, run)
+    yield from touch([h.source_node_id, h.target_node_id])
+    return "activating"
+
+
+def _leave_pin(h: Row, run: Row) -> Recipe[None]:
+    """A drain or a failover took it from where an operator put it: the pin ends with that grant.
+
+    Not when it was asked for: one that came to nothing leaves the pin as it was.
+    """
+    forced = h.kind == "failover" or h.source_drains
+    if forced and run.pinned_node_id not in (None, h.target_node_id):
+        yield from call(UNPIN, portfolio=run.portfolio_id)
+        yield from audit(
+            "unpinned",
+            portfolio=run.portfolio_id,
+            node=run.pinned_node_id,
+            actor=h.requested_by,
+            reason=h.reason,
+            handoff=h.id,
+        )

@@ -1,0 +1,282 @@
+"""The first arrow: handoffs are asked for, or superseded by one of higher rank.
+
+A pass asks for many at once, a person for one; one is a batch of one. Each of a batch is judged
+under the lock of its run, on what is true then, so one that is refused changes nothing for the
+others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from psycopg.types.json import Jsonb
+
+from scheduling.db.transaction import Recipe, Row, call
+from scheduling.decide.precedence import outranks
+from scheduling.decide.reasons import as_data
+from scheduling.decide.types import WAITS_FOR_A_PERSON, Reason
+from scheduling.enact.audit_log import Line, audit_all
+from scheduling.enact.grant import lock_run, lock_runs
+from scheduling.enact.handoff.statements import (
+    ACTIVE_HANDOFFS,
+    SET_PHASE,
+    SUPERSEDE,
+    TARGETS,
+    NewHandoff,
+    insert,
+)
+from scheduling.enact.handoff.symbols import lost_by_reload, say_waiting, symbols_in_use
+from scheduling.enact.notify import lock_nodes, touch
+from scheduling.errors import Refused
+from scheduling.timing import Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One handoff that is asked for."""
+
+    kind: str
+    portfolio: int
+    target: int | None
+    reason: str
+    to_revision: int | None = None  #: None: the one that runs
+    why: Reason | None = None  #: what `reason` says, as data, where a plan found it
+    #: What an automatic pass decided on: another epoch by now means that somebody was faster.
+    seen_epoch: int | None = None
+    heeds_storm: bool = False  #: refused while failover is held
+
+
+def request(
+    kind: str,
+    portfolio: int,
+    *,
+    target: int | None,
+    to_revision: int | None = None,
+    actor: str,
+    reason: str,
+    timing: Timing,
+    seen_epoch: int | None = None,
+) -> Recipe[Row]:
+    """Begin a handoff and return its row, or raise `Refused` with the sentence.
+
+    What a person asks for names no epoch. A reload may not remove a symbol in use.
+    """
+    if kind == "reload" and to_revision is not None:
+        run = yield from lock_run(portfolio)
+        symbols = [] if run is None else (yield from lost_by_reload(run, to_revision))
+        if run is not None and symbols:
+            raise symbols_in_use(run.name, symbols, f"r{to_revision}")
+    asked = Request(kind, portfolio, target, reason, to_revision, seen_epoch=seen_epoch)
+    (answer,) = yield from request_all([asked], actor=actor, timing=timing)
+    if isinstance(answer, Refused):
+        raise answer
+    assert answer is not None  # nobody's lock is passed over here
+    return answer
+
+
+def reload_to_wanted(
+    portfolio: int, *, node: int, wanted: int, seen_epoch: int, timing: Timing
+) -> Recipe[Row | None]:
+    """Begin the reload to the wanted revision. None: a symbol in use is in the way, and the row
+    says so until the wanted revision runs."""
+    run = yield from lock_run(portfolio)
+    if run is not None and run.epoch == seen_epoch:
+        symbols = yield from lost_by_reload(run, wanted)
+        if symbols:
+            yield from say_waiting(run, wanted, symbols)
+            return None
+    return (
+        yield from request(
+            "reload",
+            portfolio,
+            target=node,
+            to_revision=wanted,
+            actor="system",
+            reason=f"r{wanted} is wanted",
+            timing=timing,
+            seen_epoch=seen_epoch,
+        )
+    )
+
+
+def request_all(
+    asked: Sequence[Request], *, actor: str, timing: Timing, patient: bool = True
+) -> Recipe[list[Row | Refused | None]]:
+    """Begin handoffs of different portfolios in a constant number of statements.
+
+    Return, in the order asked, the row of each or why it was refused; earlier ones take the last
+    room of a node. Not `patient`: None for a portfolio that somebody holds or that is gone, and the
+    others do not wait for it.
+    """
+    runs = yield from lock_runs([each.portfolio for each in asked], patient=patient)
+    # The rivals that may win, until here: a release, a register, a stop, a person or another pass.
+    # What they left is read after the locks, and from now on they wait.
+    found = yield from call(ACTIVE_HANDOFFS, portfolios=sorted(runs))
+    active = {row.portfolio_id: row for row in found}
+    answers: dict[int, Row | Refused | None] = {
+        each.portfolio: _objection(each, runs.get(each.portfolio), active.get(each.portfolio))
+        for each in asked
+        if patient or each.portfolio in runs
+    }
+    going = [e for e in asked if e.portfolio in runs and answers[e.portfolio] is None]
+    if going:
+        ended = [active[each.portfolio] for each in going if each.portfolio in active]
+        owners = [runs[each.portfolio].node_id for each in going]
+        targets = sorted({each.target for each in going if each.target is not None})
+        yield from lock_nodes([*owners, *targets, *_ends(ended)])
+        rooms = _Rooms((yield from call(TARGETS, nodes=targets)))
+        for each in going:
+            answers[each.portfolio] = rooms.take(
+                each, runs[each.portfolio], active.get(each.portfolio)
+            )
+        going = [each for each in going if answers[each.portfolio] is None]
+    if going:
+        rows = yield from _begin(going, runs, active, rooms.goals, actor, timing)
+        answers |= {row.portfolio_id: row for row in rows}
+    return [answers.get(each.portfolio) for each in asked]
+
+
+def _objection(asked: Request, run: Row | None, active: Row | None) -> Refused | None:
+    """Return what speaks against it, whatever its target, or None. Pure."""
+    kind = asked.kind
+    if run is None:
+        return Refused("not_found", "The portfolio is gone.", status=404)
+    if asked.seen_epoch is not None and run.epoch != asked.seen_epoch:
+        return Refused("superseded", f"{run.name} was granted again since it was looked at.")
+    if kind != "stop" and (run.desired_state == "stopped" or run.archived_at):
+        # A halt or a stop was faster: what is to run nowhere is not begun anywhere.
+        return Refused("already_stopped", f"{run.name} is to be stopped; start it first.")
+    if kind != "stop" and run.phase in WAITS_FOR_A_PERSON:
+        # It came to rest since it was looked at, and only a person may say that it goes on.
+        return Refused("already_stopped", f"{run.name} is {run.phase}; start it first.")
+    if active is not None and not outranks(kind, active.kind):
+        return Refused(
+            "handoff_in_progress",
+            f"{run.name} is already in handoff {active.id} ({active.kind}, {active.state}); "
+            "wait until it has ended.",
+            handoff=active.id,
+        )
+    return None
+
+
+class _Rooms:
+    """The targets of a batch, from rows of TARGETS, and what is left of each as it goes on."""
+
+    def __init__(self, goals: Sequence[Row]) -> None:
+        self.goals = {goal.id: goal for goal in goals}
+        self._held = {goal.id: goal.held for goal in goals}
+
+    def take(self, asked: Request, run: Row, active: Row | None) -> Refused | None:
+        """Hold room on its target, or return why it cannot go there."""
+        if asked.target is None:
+            return None
+        goal = self.goals.get(asked.target)
+        if goal is None or goal.incarnation is None or not goal.valid:
+            name = goal.name if goal is not None else f"number {asked.target}"
+            return Refused(
+                "node_lost",
+                f"Node {name} cannot take {run.name}: its lease is not valid; choose another.",
+            )
+        if asked.heeds_storm and goal.storm_held:
+            # It was planned a moment ago; meanwhile another watcher may have seen more nodes go.
+            return Refused("storm_hold", "Failover is held; the next pass looks again.")
+        # The handoff that this one ends has held room at both ends, too.
+        ends = set() if active is None else {active.source_node_id, active.target_node_id}
+        leaves = ends - {run.node_id}
+        if asked.target != run.node_id:
+            held = self._held[asked.target] - (run.weight if asked.target in leaves else 0)
+            if held + run.weight > goal.capacity:
+                return Refused(
+                    "node_full",
+                    f"Node {goal.name} has no room for {run.name} (weight {run.weight}): "
+                    f"{held} of {goal.capacity} are taken; choose another.",
+                )
+            self._held[asked.target] += run.weight
+        for node in leaves & self._held.keys():
+            self._held[node] -= run.weight
+        return None
+
+
+def _begin(
+    asked: Sequence[Request],
+    runs: dict[int, Row],
+    active: dict[int, Row],
+    goals: dict[int, Row],
+    actor: str,
+    timing: Timing,
+) -> Recipe[list[Row]]:
+    """Write what nothing speaks against. Runs, active handoffs and nodes are locked."""
+    ended = [(each, active[each.portfolio]) for each in asked if each.portfolio in active]
+    if ended:
+        yield from supersede_all(
+            [h for _, h in ended], [f"a {each.kind} came first" for each, _ in ended], hint=False
+        )
+    rows = yield from insert(
+        [_new(each, runs[each.portfolio], goals, timing) for each in asked], actor
+    )
+    yield from audit_all(
+        "handoff_requested",
+        [
+            Line(
+                row.portfolio_id,
+                row.source_node_id if row.target_node_id is None else row.target_node_id,
+                row.reason,
+                {"handoff": row.id, "kind": row.kind},
+            )
+            for row in rows
+        ],
+        actor=actor,
+    )
+    for row in rows:
+        if row.kind == "stop":  # a pass asks for one of these at a time
+            yield from call(
+                SET_PHASE,
+                portfolio=row.portfolio_id,
+                epoch=row.from_epoch,
+                phase="draining",
+                reason=row.reason or None,
+            )
+    yield from touch(_ends([*rows, *(h for _, h in ended)]))
+    return rows
+
+
+def _new(asked: Request, run: Row, goals: dict[int, Row], timing: Timing) -> NewHandoff:
+    stops = asked.kind == "stop"
+    return NewHandoff(
+        portfolio=asked.portfolio,
+        kind=asked.kind,
+        state="draining" if stops else "preparing",
+        reason=asked.reason,
+        why=None if asked.why is None else Jsonb(as_data(asked.why)),
+        source=run.node_id,
+        source_incarnation=run.incarnation,
+        target=asked.target,
+        target_incarnation=None if asked.target is None else goals[asked.target].incarnation,
+        from_epoch=run.epoch,
+        from_revision=run.revision,
+        to_revision=run.revision if asked.to_revision is None else asked.to_revision,
+        deadline_s=timing.drain_deadline_s if stops else timing.prepare_deadline_s,
+    )
+
+
+def supersede(active: Row, why: str, *, hint: bool = True) -> Recipe[None]:
+    """End an active handoff because something of higher rank comes. Its roles fall away with it."""
+    yield from supersede_all([active], [why], hint=hint)
+
+
+def supersede_all(active: Sequence[Row], whys: Sequence[str], *, hint: bool) -> Recipe[None]:
+    """End active handoffs, each for its own reason. Three statements; two without a `hint`."""
+    rows = yield from call(SUPERSEDE, handoffs=[h.id for h in active], whys=whys)
+    if rows:
+        yield from audit_all(
+            "handoff_superseded",
+            [Line(row.portfolio_id, None, row.error, {"handoff": row.id}) for row in rows],
+        )
+        if hint:
+            yield from touch(_ends(rows))
+
+
+def _ends(handoffs: Sequence[Row]) -> list[int | None]:
+    """Return the nodes that have a part in these."""
+    return [node for h in handoffs for node in (h.source_node_id, h.target_node_id)]

@@ -1,0 +1,229 @@
+"""The ways out: a handoff fails before its grant, or is rolled back after it."""
+
+from __future__ import annotations
+
+from scheduling.db.transaction import Recipe, Row, call, one
+from scheduling.enact.audit_log import audit
+from scheduling.enact.grant import grant, raise_attempts
+from scheduling.enact.handoff.finish import end_run
+from scheduling.enact.handoff.request_handoff import supersede
+from scheduling.enact.handoff.statements import (
+    MOVE,
+    SET_PHASE,
+)
+from scheduling.enact.notify import touch
+from scheduling.timing import Timing
+
+#: Earlier reloads to the same revision that failed under the same daemon.
+FAILED_BEFORE = """
+SELECT count(*) AS times FROM scheduling_handoff
+WHERE portfolio_id = %(portfolio)s AND id < %(handoff)s AND kind = 'reload'
+  AND to_revision = %(revision)s AND target_incarnation = %(incarnation)s
+  AND state IN ('failed', 'rolled_back') AND finished_at > clock_timestamp() - interval '10 min'
+"""
+
+
+def fail(h: Row, run: Row, error: str, *, hint: bool = True) -> Recipe[None]:
+    """End a handoff before its grant. The source never stopped, or goes on now.
+
+    `hint` False leaves it to the caller to touch source and target, when it has all its locks.
+    """
+    moved = yield from one(
+        MOVE, handoff=h.id, from_=["preparing", "draining"], to="failed", error=error, deadline_s=0
+    )
+    if moved is None:
+        return  # the grant or another failure was faster
+    if run.node_id is not None:
+        phase = "running" if run.first_commit_at is not None else "starting"
+        yield from call(
+            SET_PHASE, portfolio=run.portfolio_id, epoch=run.epoch, phase=phase, reason=None
+        )
+    yield from audit(
+        "handoff_failed",
+        portfolio=h.portfolio_id,
+        node=h.target_node_id,
+        reason=error,
+        handoff=h.id,
+        kind=h.kind,
+    )
+    if hint:
+        yield from touch([h.source_node_id, h.target_node_id])
+
+
+def not_ready(
+    h: Row, run: Row, error: str, strategy_failed: bool, *, timed_out: bool = False
+) -> Recipe[None]:
+    """The target could not prepare: end the handoff, and remember it so that it is not for ever.
+
+    A reload's revision is rejected if it raised, or failed in any other way twice. A portfolio that
+    runs nowhere has one attempt less, unless only the deadline passed (`timed_out`): see
+    `failed_start`. One that runs elsewhere goes on as if nothing was.
+    """
+    if h.kind == "reload" and (strategy_failed or (yield from failed_before(h))):
+        yield from blame_revision(h, run, error)
+    yield from fail(h, run, error)
+    if run.node_id is None:
+        yield from failed_start(
+            run, h.target_node_id, error, h.to_revision, strategy_failed, timed_out=timed_out
+        )
+    elif h.kind == "failover":
+        # Its owner is lost, so it runs nowhere either.
+        reason = f"could not start on {h.target_name}: {error}"
+        if timed_out:
+            yield from call(SAY, portfolio=run.portfolio_id, reason=reason)
+            return
+        counted = yield from raise_attempts(run.portfolio_id, reason, node_failed=h.target_node_id)
+        if counted is not None and counted.attempts >= MOST_ATTEMPTS:
+            yield from quarantine(run, counted.attempts, error)
+
+
+def failed_before(h: Row) -> Recipe[bool]:
+    """Return whether an earlier reload to this revision failed under the same daemon."""
+    before = yield from one(
+        FAILED_BEFORE,
+        portfolio=h.portfolio_id,
+        handoff=h.id,
+        revision=h.to_revision,
+        incarnation=h.target_incarnation,
+    )
+    return before is not None and before.times > 0
+
+
+def blame_revision(h: Row, run: Row, error: str) -> Recipe[None]:
+    """Reject the revision of a handoff, if there is another one to go back to."""
+    if h.to_revision != h.from_revision or run.good_revision not in (None, h.to_revision):
+        yield from reject(run, h.to_revision, error)
+
+
+def roll_back(
+    h: Row, run: Row, error: str, timing: Timing, *, timed_out: bool = False
+) -> Recipe[str]:
+    """The target never committed: grant back to the source, or to nobody so that it is placed.
+
+    Only while the epoch is the one that was granted and nothing was committed under it.
+    """
+    if run.epoch != h.to_epoch:
+        yield from supersede(h, "the portfolio was granted again meanwhile")
+        return "late"
+    if run.first_commit_at is not None:
+        return "late"  # the first commit was faster
+    moved = yield from one(
+        MOVE, handoff=h.id, from_=["activating"], to="rolled_back", error=error, deadline_s=0
+    )
+    if moved is None:
+        return "late"
+    back = (
+        h.source_node_id is not None
+        and h.source_valid
+        and h.source_lease == h.source_incarnation
+        and h.from_status != "rejected"
+        and h.kind in ("migrate", "reload")
+    )
+    yield from audit(
+        "handoff_rolled_back",
+        portfolio=h.portfolio_id,
+        node=h.source_node_id if back else h.target_node_id,
+        reason=error,
+        handoff=h.id,
+        kind=h.kind,
+    )
+    if back:
+        yield from grant(
+            h.portfolio_id,
+            seen_epoch=run.epoch,
+            node=h.source_node_id,
+            incarnation=h.source_incarnation,
+            revision=h.from_revision,
+            cause="rollback",
+            why=error,
+            handoff=h.id,
+        )
+        yield from touch([h.source_node_id, h.target_node_id])
+    else:
+        assert h.target_node_id is not None
+        yield from failed_start(
+            run, h.target_node_id, error, h.to_revision, False, timed_out=timed_out
+        )
+    return "rolled_back"
+
+
+REJECT = """
+UPDATE portfolios_revision SET status = 'rejected', status_reason = %(error)s::text
+WHERE portfolio_id = %(portfolio)s AND number = %(number)s AND status <> 'good'
+RETURNING number
+"""
+
+SAY = "UPDATE scheduling_run SET reason = %(reason)s::text WHERE portfolio_id = %(portfolio)s"
+
+
+def reject(run: Row, number: int, error: str) -> Recipe[bool]:
+    """Mark a revision that was never good as rejected; it is not tried again until asked for."""
+    row = yield from one(REJECT, portfolio=run.portfolio_id, number=number, error=error)
+    if row is None:
+        return False
+    yield from call(SAY, portfolio=run.portfolio_id, reason=f"r{number} was rejected: {error}")
+    yield from audit("revision_rejected", portfolio=run.portfolio_id, reason=error, revision=number)
+    return True
+
+
+#: Deaths and failed starts without progress before it is quarantined.
+MOST_ATTEMPTS = 5
+
+
+def failed_start(
+    run: Row,
+    node: int,
+    error: str,
+    revision: int,
+    strategy_failed: bool,
+    *,
+    timed_out: bool = False,
+) -> Recipe[None]:
+    """A start ended before the first commit. Leave it to be placed again, or quarantine it.
+
+    A deadline that passed without a report says more of the node, or of what lies between the node
+    and the database, than of the portfolio: it is no attempt, on whichever nodes it happens. The
+    handoff that failed keeps the balancer from this node for a while (`FAILED_LATELY`). What a
+    portfolio itself hangs in ends by the limits of its daemon, which reports it.
+    """
+    if timed_out:
+        yield from _place_again(run, f"could not start in time: {error}")
+        return
+    if strategy_failed and run.good_revision is not None and run.good_revision != revision:
+        yield from reject(run, revision, error)
+    counted = yield from raise_attempts(run.portfolio_id, error, node_failed=node)
+    tries = counted.attempts if counted is not None else MOST_ATTEMPTS
+    if tries >= MOST_ATTEMPTS:
+        yield from quarantine(run, tries, error)
+    else:
+        yield from _place_again(
+            run, f"could not start on the node chosen ({tries} of {MOST_ATTEMPTS}): {error}"
+        )
+
+
+def _place_again(run: Row, reason: str) -> Recipe[None]:
+    yield from end_run(
+        None,
+        run,
+        released=False,
+        batch=None,
+        phase="pending",
+        cause="failed_start",
+        reason=reason,
+    )
+
+
+def quarantine(run: Row, tries: int, error: str, *, hint: bool = True) -> Recipe[None]:
+    """Stop it for good: it failed too often, whoever hosted it. `start` lifts it."""
+    reason = f"{tries} attempts ended after seq {run.last_seq}: {error}; start it again once mended"
+    yield from end_run(
+        None,
+        run,
+        released=False,
+        batch=None,
+        phase="quarantined",
+        cause="quarantine",
+        reason=reason,
+        hint=hint,
+    )
+    yield from audit("quarantined", portfolio=run.portfolio_id, node=run.node_id, reason=reason)

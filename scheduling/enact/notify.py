@@ -1,0 +1,47 @@
+"""Hints: who should look again. They ride in the transaction of the change, so none runs ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from scheduling.db.transaction import Recipe, call
+
+#: The one NOTIFY channel. A payload is {"groups": [...], "message": {...}}, far under 8,000 bytes.
+CHANNEL = "ginkgo"
+
+TOUCH = """
+WITH locked AS (
+    SELECT id FROM scheduling_node WHERE id = ANY(%(nodes)s::bigint[])
+    ORDER BY id FOR NO KEY UPDATE
+), touched AS (
+    UPDATE scheduling_node n SET desired_version = n.desired_version + 1
+    FROM locked WHERE n.id = locked.id
+    RETURNING n.id, n.desired_version
+)
+SELECT pg_notify('ginkgo', json_build_object(
+    'groups', json_build_array('node.' || id),
+    'message', json_build_object('type', 'desired.changed', 'version', desired_version)
+)::text)
+FROM touched
+UNION ALL
+SELECT pg_notify('ginkgo', '{"groups": ["watcher", "board"], "message": {"type": "wake"}}')
+"""
+
+LOCK_NODES = """
+SELECT id FROM scheduling_node WHERE id = ANY(%(nodes)s::bigint[]) ORDER BY id FOR NO KEY UPDATE
+"""
+
+
+def lock_nodes(nodes: Iterable[int | None]) -> Recipe[None]:
+    """Lock all node rows that will be touched before the first is, so that they are in order."""
+    yield from call(LOCK_NODES, nodes=sorted({node for node in nodes if node is not None}))
+
+
+def touch(nodes: Iterable[int | None]) -> Recipe[None]:
+    """Raise the desired version of `nodes` and hint their sockets, the watcher and the boards."""
+    yield from call(TOUCH, nodes=sorted({node for node in nodes if node is not None}))
+
+
+def wake() -> Recipe[None]:
+    """Hint the watcher and the boards that something changed which is on no node's set."""
+    yield from touch(())

@@ -1,0 +1,124 @@
+"""Whether the database's disk has room, as far as a gateway can know.
+
+A commit that is refused for lack of space says so, wherever the database is. The room that is left
+is known for the embedded server only, whose disk is one of this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+
+from scheduling.db.transaction import Recipe, call
+
+#: Nodes repeat a commit that was refused within a second or two. Without one for longer, nobody
+#: knows any more.
+FORGET_AFTER_S = 15.0
+#: Less room than this is an alert, while it can still be written: this share of the disk, and a
+#: gigabyte, or a fifth of a disk that is small.
+LEAST_FREE = 0.05
+LEAST_FREE_BYTES = 1 << 30
+LEAST_FREE_OF_SMALL = 0.2
+#: What the row of an alert is good for; written every two seconds while it holds.
+GOOD_FOR_S = 20.0
+WAL_SEGMENT_BYTES = 16 << 20
+LONGEST_REASON = 80
+
+#: The row is made while there is room: on a full disk it can be updated in its page, and no page
+#: can be added. Several gateways write it, and the last one stands.
+STORAGE = """
+INSERT INTO scheduling_passlock AS l (name, holder, until)
+VALUES ('storage', %(reason)s::text, clock_timestamp() + make_interval(secs => %(good_for_s)s))
+ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+"""
+
+
+#: A row that is deleted at once, unseen, while there is room: the table of alerts and its indexes
+#: have a page then, in which the alert of a full disk finds its place.
+RESERVE = """
+DO $$ BEGIN
+    INSERT INTO scheduling_alert (kind, key, reason, opened_at, times)
+    VALUES ('disk_full', 'reserve', '', clock_timestamp(), 1)
+    ON CONFLICT (kind, key) WHERE closed_at IS NULL DO NOTHING;
+    DELETE FROM scheduling_alert WHERE kind = 'disk_full' AND key = 'reserve';
+END $$
+"""
+
+
+class Storage:
+    """What this process knows of the disk of its database."""
+
+    def __init__(self) -> None:
+        self._refused_at: float | None = None
+        self._cause = ""
+        self._told: str | None = None
+        self._left: int | None = None
+        self.reason = ""  #: what the alert says, known here also where nothing can be written
+        self.since: datetime | None = None
+
+    def note_refused(self, error: psycopg.Error) -> None:
+        """Note that something could not be written for lack of space."""
+        self._refused_at = time.monotonic()
+        self._cause = (error.diag.message_primary or "no space left on device").rstrip(".")
+
+    def problem(self) -> str:
+        """Return why commits are refused or soon will be, or an empty text.
+
+        Some commits still find room on a full disk, so one that got through proves nothing.
+        """
+        if self._left is not None and self._left < WAL_SEGMENT_BYTES:
+            return (
+                f"The disk of the database is full: {self._left / 1e6:,.1f} MB are left, and the "
+                f"next file of its log needs {WAL_SEGMENT_BYTES / 1e6:,.0f} MB."
+            )
+        if self._refused_at is None or time.monotonic() - self._refused_at > FORGET_AFTER_S:
+            return ""
+        return f"The disk of the database is full, commits are refused: {self._cause}."
+
+    def look(self, folder: Path | None) -> None:
+        """See whether the disk is full or nearly so. `folder` lies on it."""
+        self._left = bytes_left(folder) if folder is not None else None
+        reason = "the disk of the database is full: commits are refused" if self.problem() else ""
+        self.reason = reason or (nearly_full(folder) if folder is not None else "")
+        if not self.reason or self.since is None:
+            self.since = datetime.now(UTC) if self.reason else None
+
+    def report(self) -> Recipe[None]:
+        """Write down what was seen, for the alert."""
+        reason = self.reason
+        if self._told is None:
+            yield from call(RESERVE)
+        if reason or reason != self._told:
+            yield from call(STORAGE, reason=reason[:LONGEST_REASON], good_for_s=GOOD_FOR_S)
+            self._told = reason
+
+
+def bytes_left(folder: Path) -> int | None:
+    """Return how much can be written to the disk of `folder`, or None where nobody knows."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return None
+    return found.f_bavail * found.f_frsize
+
+
+def nearly_full(folder: Path) -> str:
+    """Return how little room there is, or an empty text where there is enough or nobody knows."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return ""
+    free = found.f_bavail * found.f_frsize
+    share = found.f_bavail / max(found.f_blocks, 1)
+    least = min(LEAST_FREE_BYTES, LEAST_FREE_OF_SMALL * found.f_blocks * found.f_frsize)
+    if share >= LEAST_FREE and free >= least:
+        return ""
+    return f"the disk of the database has {free / 1e6:,.0f} MB left, {100 * share:.1f} %"
+
+
+#: Of this process.
+STORAGE_STATE = Storage()

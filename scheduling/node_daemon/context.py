@@ -1,0 +1,35 @@
+"""What every hosted portfolio of a daemon shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from scheduling.node_daemon.acknowledged import Acknowledgements
+from scheduling.node_daemon.committer import Committer
+from scheduling.node_daemon.config import NodeConfig
+from scheduling.node_daemon.control_plane_client import Link
+from scheduling.node_daemon.feed_reader import FeedReader
+from scheduling.node_daemon.forkserver_client import Nursery
+from scheduling.node_daemon.lease import Lease
+from scheduling.node_daemon.outbox import Outbox
+
+
+@dataclass(slots=True)
+class Services:
+    """Handed to each `Hosted`; made once by the daemon."""
+
+    config: NodeConfig
+    incarnation: str
+    nursery: Nursery
+    link: Link
+    committer: Committer
+    lease: Lease
+    outbox: Outbox
+    acknowledged: Acknowledgements
+    feeds: dict[str, FeedReader] = field(default_factory=dict)
+    stale_order_age_s: float = 5.0
+    #: a process changed its phase: look at the desired set again
+    changed: Callable[[], None] = lambda: None
+    #: a step is done: beat at once
+    beat_soon: Callable[[], None] = lambda: None

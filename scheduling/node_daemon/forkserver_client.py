@@ -1,0 +1,189 @@
+"""The daemon's handle on the forkserver: start a process, hear when one ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from portfolios.runtime.secrets import without_secrets
+from scheduling.node_daemon.errors import ChildFailed, Swept
+from scheduling.node_daemon.forkserver import EXITED, LIST, REPLY, REQUEST, SERVE, STARTED
+from scheduling.node_daemon.logs import LOG
+from scheduling.node_daemon.process_output import Output
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+LIST_LIMIT_S = 120.0  #: strategies from outside may import large libraries, on a slow machine
+RELAUNCH_S = 0.2  #: one that cannot start must not keep a core busy
+
+
+class Born:
+    """A process that was asked for: its pid once it runs, its wait status once it ended."""
+
+    def __init__(self) -> None:
+        """Start with both unknown."""
+        loop = asyncio.get_running_loop()
+        self.pid: asyncio.Future[int] = loop.create_future()
+        self.status: asyncio.Future[int] = loop.create_future()
+        self.output: Output | None = None
+        self.vanished = False  #: with its forkserver: perhaps somebody else's fault
+
+    def last_words(self) -> str:
+        """Return the end of what it printed, as one line; an empty text if it printed nothing."""
+        return self.output.last_words() if self.output is not None else ""
+
+    def vanish(self) -> None:
+        """The forkserver is gone, and so is this process."""
+        self.vanished = True
+        if not self.pid.done():
+            self.pid.set_exception(Swept(was_busy=False))
+            self.pid.exception()  # nobody may be waiting
+        if not self.status.done():
+            self.status.set_result(-signal.SIGKILL)
+
+
+class Nursery:
+    """Starts the forkserver, and children through it. Make and start it in the main thread.
+
+    The parent-death signal belongs to the thread that starts a process; the main thread is the one
+    that lives as long as the daemon.
+    """
+
+    def __init__(self, memory_mb: int, *, guarded: bool = True) -> None:
+        """Remember the limits of a child; nothing runs yet."""
+        self._memory_mb = memory_mb
+        self._guarded = guarded
+        self._numbers = itertools.count(1)
+        self._born: dict[int, Born] = {}
+        self._server: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    def launch(self) -> None:
+        """Start the forkserver. It preloads while the daemon goes on."""
+        ours, theirs = socket.socketpair()
+        arguments = [str(theirs.fileno()), str(os.getpid()), str(self._memory_mb)]
+        arguments.append(str(int(self._guarded)))
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "scheduling.node_daemon.forkserver", *arguments],
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,  # a Ctrl-C in the terminal is the daemon's to handle
+        )
+        theirs.close()
+        ours.setblocking(False)
+        self._control = ours
+
+    async def listen(self) -> None:
+        """Tell who started and ended, until cancelled. A forkserver that ended is replaced."""
+        loop = asyncio.get_running_loop()
+        while True:
+            assert self._control is not None
+            data = b""
+            with contextlib.suppress(ConnectionResetError):
+                while chunk := await loop.sock_recv(self._control, 65_536):
+                    data += chunk
+                    whole = len(data) - len(data) % REPLY.size
+                    for reply in REPLY.iter_unpack(data[:whole]):
+                        self._hear(*reply)
+                    data = data[whole:]
+            LOG.error("the forkserver ended, and its children with it: starting another")
+            self._end_server()
+            for born in self._born.values():
+                born.vanish()
+            self._born.clear()
+            await asyncio.sleep(RELAUNCH_S)
+            self.launch()
+
+    def _hear(self, kind: bytes, number: int, pid: int, status: int) -> None:
+        born = self._born.get(number)
+        if born is None:
+            return
+        if kind == STARTED and not born.pid.done():
+            born.pid.set_result(pid)
+        elif kind == EXITED:
+            del self._born[number]
+            if not born.status.done():
+                born.status.set_result(status)
+
+    def bear(self, kind: bytes, name: str) -> tuple[socket.socket, Born]:
+        """Ask for a process. Return the daemon's end of its socket, and what becomes of it."""
+        assert self._control is not None
+        ours, theirs = socket.socketpair()
+        read_end, write_end = os.pipe()
+        number = next(self._numbers)
+        born = self._born[number] = Born()
+        try:
+            socket.send_fds(
+                self._control, [REQUEST.pack(kind, number)], [theirs.fileno(), write_end]
+            )
+        except OSError:  # it is being replaced
+            del self._born[number]
+            born.vanish()
+        finally:
+            theirs.close()
+            os.close(write_end)
+        born.output = Output(read_end, name)
+        ours.setblocking(False)
+        return ours, born
+
+    async def strategies(self) -> dict[str, int]:
+        """Return name → version of every strategy, found by a child that then ends.
+
+        Raise ChildFailed if it does not answer in time. What did not load is logged.
+        """
+        sock, born = self.bear(LIST, "strategies")
+        reader, writer = await asyncio.open_unix_connection(sock=sock)
+        try:
+            async with asyncio.timeout(LIST_LIMIT_S):
+                found = json.loads(await reader.read())
+        except (TimeoutError, ValueError):
+            if born.pid.done() and not born.pid.exception():
+                kill_group(born.pid.result())
+            raise ChildFailed("load", "the strategies of this node cannot be listed") from None
+        finally:
+            writer.close()
+        for problem in found["problems"]:
+            LOG.warning("%s", problem)
+        return dict(found["versions"])
+
+    def close(self) -> None:
+        """Kill every child and the forkserver."""
+        for born in self._born.values():
+            if born.pid.done() and not born.pid.exception():
+                kill_group(born.pid.result())
+        self._end_server()
+
+    def _end_server(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        if self._server is not None:
+            self._server.kill()
+            self._server.wait()
+
+
+def kill_group(pid: int) -> None:
+    """Kill a portfolio process and whatever it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)  # it may not have made its group yet
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of children: the daemon's path and one hash seed, no secrets."""
+    environment = without_secrets(os.environ)
+    paths = [str(PROJECT_ROOT), *(os.path.abspath(path) for path in sys.path)]
+    environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    environment["PYTHONHASHSEED"] = "0"
+    return environment
+
+
+__all__ = ["LIST", "SERVE", "Born", "Nursery", "kill_group"]

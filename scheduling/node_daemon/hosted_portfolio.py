@@ -1,0 +1,409 @@
+"""One portfolio on this node: its process, its phase, and the task that drives it."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Coroutine
+from typing import Any
+
+import msgspec
+
+from portfolios.runtime.messages import Load
+from portfolios.runtime.spec import Spec
+from scheduling.decide.reconcile import Process
+from scheduling.node_daemon.checkpoints import checkpoint, granted_checkpoint
+from scheduling.node_daemon.child import Child, start_child
+from scheduling.node_daemon.clock import boottime_s
+from scheduling.node_daemon.context import Services
+from scheduling.node_daemon.errors import (
+    ChildFailed,
+    CommitRejected,
+    Declined,
+    Fenced,
+    HandedOver,
+    OutOfStep,
+    StaleEvent,
+    Swept,
+)
+from scheduling.node_daemon.feeder import Feeder, Held
+from scheduling.node_daemon.logs import LOG
+from scheduling.wire.messages import (
+    CheckpointAnswer,
+    Commit,
+    Desired,
+    Died,
+    Halted,
+    Prepared,
+    StepFailed,
+)
+
+LOOK_AGAIN_S = 0.01
+RELAUNCHED_S = 0.25  #: until there is another forkserver to be born of
+
+
+class Hosted:
+    """A slot of the daemon; the phases are drawn at `decide.reconcile.Process`.
+
+    Every method that begins something changes the phase before it returns, so that the next
+    reconcile sees it, and leaves the waiting to a task.
+    """
+
+    def __init__(
+        self, services: Services, slot: int, entry: Desired, replaces: Hosted | None = None
+    ) -> None:
+        """Begin with nothing but the memory of the failures of what it replaces."""
+        self._services = services
+        self.slot = slot
+        self.entry = entry
+        self.portfolio, self.epoch, self.revision = entry.portfolio, 0, entry.revision
+        self.phase = "preparing"
+        self.handoff: int | None = entry.handoff
+        self.failures: int = replaces.failures if replaces else 0
+        self._careful_to: int = replaces._careful_to if replaces else 0
+        again = replaces is not None and replaces.epoch == entry.epoch
+        self._activated: bool = replaces is not None and again and replaces._activated
+        self.child: Child | None = None
+        self.feeder: Feeder | None = None
+        self._held: Held | None = None  # of a process that has no feeder yet
+        self._engine_seq = 0
+        self._symbols: frozenset[str] | None = None  # whose events the process needs
+        self._task: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._gone = False
+        self._ended_at_s = 0.0
+        self._reported = True
+        self._kept: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.entry.name} (epoch {self.epoch}, revision {self.revision})"
+
+    def process(self) -> Process:
+        """Return what reconcile needs to know."""
+        return Process(
+            slot=self.slot,
+            portfolio=self.portfolio,
+            epoch=self.epoch,
+            revision=self.revision,
+            phase=self.phase,
+            handoff=self.handoff,
+            kept=self.feeder.kept if self.feeder else self._kept,
+            ended_at=self._ended_at_s,
+            reported=self._reported,
+            failures=self.failures,
+        )
+
+    # --- what reconcile asks for -------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Start a process and try the newest checkpoint; commit nothing."""
+        self._become("preparing", self._prepare())
+
+    def take_over(self, entry: Desired) -> None:
+        """Own the entry's epoch: start, activate or adopt, whichever the process needs."""
+        before = self.feeder
+        if before is not None:
+            self._held, self._engine_seq = before.held, before.engine_seq
+        if entry.epoch != self.epoch:
+            self._activated = False
+        self.entry, self.epoch, self.revision = entry, entry.epoch, entry.revision
+        self.handoff, self.feeder = entry.handoff, None
+        self._become("starting", self._own())
+
+    def drain(self, handoff: int | None) -> None:
+        """Release at the next batch boundary."""
+        self.phase, self.handoff = "draining", handoff
+        if self.feeder is not None and handoff is not None:
+            self.feeder.drain(handoff)
+
+    def release_absent(self, entry: Desired) -> None:
+        """Release an epoch whose process is gone."""
+        self.entry, self.epoch = entry, entry.epoch
+        self._become("draining", self._release_absent())
+
+    def heed(self, entry: Desired) -> None:
+        """Take what may change under one epoch without a new process."""
+        if self.feeder is not None and self.entry.epoch == entry.epoch:
+            self.feeder.catch_up = entry.catch_up
+
+    def resume(self) -> None:
+        """Go on with the same epoch."""
+        self.handoff = None
+        if self.feeder is not None:
+            self.feeder.resume()
+            if not self.feeder.releasing:
+                self.phase = "running"
+
+    def freeze(self) -> None:
+        """Feed nothing more and keep the process."""
+        self._cancel()
+        self.phase = "warm"
+
+    async def finish(self) -> None:
+        """Commit what is done and feed nothing more. Returns when that has an answer."""
+        if self.feeder is not None and self._task is not None:
+            self.feeder.finish()
+            await asyncio.wait([self._task])
+
+    def end(self) -> None:
+        """Kill the process and forget everything."""
+        self._gone = True
+        self._cancel()
+        self._kill_child()
+
+    # --- tasks -------------------------------------------------------------------------------
+
+    def _become(self, phase: str, work: Coroutine[Any, Any, None]) -> None:
+        self._cancel()
+        self.phase = phase
+        self._reported, self._ended_at_s = True, 0.0
+        self._task = asyncio.create_task(self._guard(work), name=f"{self.entry.name} {phase}")
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except ChildFailed as failure:
+            self._failed(failure)
+        except HandedOver as handed:
+            LOG.info("%s: %s", self, handed)
+            self.phase = "warm"
+            self._services.changed()
+        except (Fenced, Declined) as refused:
+            LOG.info("%s ends: %s", self, refused)
+            self._end_quietly()
+        except CommitRejected as rejected:
+            if self.feeder is not None and self.feeder.uncommitted is not None:
+                self.feeder.failed_in = self.feeder.uncommitted
+            self._failed(ChildFailed("event", f"its commit was refused: {rejected}"))
+        except StaleEvent as stale:
+            self._halt(stale)
+        except Exception as error:  # a row must not be left without a cause
+            LOG.exception("%s: the daemon failed", self)
+            self._failed(ChildFailed("exit", f"the daemon failed: {error!r}"))
+
+    async def _prepare(self) -> None:
+        try:
+            _, found = await asyncio.gather(
+                self._ensure_child(), checkpoint(self._services, self.portfolio, self.handoff)
+            )
+        except Declined as declined:
+            raise ChildFailed("exit", f"no checkpoint was given: {declined}") from None
+        await self._load(found, trial=True)
+        self.phase = "prepared"
+        if self.handoff is not None:
+            self._services.outbox.add(Prepared(handoff=self.handoff))
+        self._services.changed()
+
+    async def _own(self) -> None:
+        while True:
+            try:
+                await self._own_once()
+                return
+            except OutOfStep as reason:
+                LOG.info("%s goes back to the checkpoint: %s", self, reason)
+                self._held, self.feeder = None, None
+                self._services.beat_soon()
+                await asyncio.sleep(0.05)
+
+    async def _own_once(self) -> None:
+        child, found = await asyncio.gather(
+            self._ensure_child(), granted_checkpoint(self._services, self.portfolio, self.epoch)
+        )
+        if not self._holds(found):
+            await self._load(found, trial=False)
+        feeder = self._make_feeder(child, found)
+        await feeder.first_commit()
+        self._activated = True
+        if self.phase == "draining" and self.handoff is not None:
+            feeder.drain(self.handoff)
+        else:
+            self.phase = "running"
+        self._services.changed()
+        await feeder.run()
+
+    def _make_feeder(self, child: Child, found: CheckpointAnswer) -> Feeder:
+        self.feeder = Feeder(
+            self._services,
+            self._services.feeds[self.entry.feed],
+            child,
+            portfolio=self.portfolio,
+            epoch=self.epoch,
+            revision=self.revision,
+            catch_up=self.entry.catch_up,
+            resume_seq=self.entry.resume_seq,
+            careful_to=max(self._careful_to, self.entry.failed_seq),
+            symbols=self._symbols,
+            held=Held(found.last_seq, found.state_seq, found.state_revision),
+            engine_seq=self._engine_seq,
+            on_keep=self._kept_on,
+        )
+        return self.feeder
+
+    async def _release_absent(self) -> None:
+        found = await granted_checkpoint(self._services, self.portfolio, self.epoch)
+        commit = Commit(
+            portfolio=self.portfolio,
+            epoch=self.epoch,
+            from_seq=found.last_seq,
+            to_seq=found.last_seq,
+            batch=str(uuid.uuid4()),
+            release=self.handoff,
+        )
+        result = await self._services.committer.commit(commit)
+        if result.answer in ("ok", "handed_over"):
+            raise HandedOver("released without a process")
+        if result.answer == "keep":  # dead and still owned: start it again
+            self.phase, self._ended_at_s, self._kept = "waiting", boottime_s(), self.handoff
+            self._services.changed()
+            return
+        raise Fenced(result.answer)
+
+    # --- pieces ------------------------------------------------------------------------------
+
+    async def _ensure_child(self) -> Child:
+        if self.child is None:
+            child = await start_child(self._services.nursery, self.entry.name)
+            if self._gone:
+                child.kill()
+                raise ChildFailed("exit", "it was ended while it started")
+            self.child, self._held = child, None
+            self._watch = asyncio.create_task(self._watch_child(child))
+        return self.child
+
+    async def _watch_child(self, child: Child) -> None:
+        """Notice a process that ends while nobody waits for its reply."""
+        failure = await child.wait_for_end()
+        while child.busy:  # who waits for the reply hears of it
+            await asyncio.sleep(LOOK_AGAIN_S)
+        if self.child is not child:
+            return
+        feeder = self.feeder
+        if feeder is not None and (feeder.releasing or feeder.failed_in is not None):
+            return  # the answer to the release decides; what was done before the end is committed
+        if self.phase == "warm":
+            self.child, self._held = None, None
+        elif self.phase in ("prepared", "running", "draining", "halted"):
+            self._cancel()
+            self._failed(failure)
+
+    def _holds(self, found: CheckpointAnswer) -> bool:
+        """Return whether the process has this very state in memory already.
+
+        A trial restore counts while no newer state came; it may stand a little earlier.
+        """
+        held = self._held
+        if held is None or found.state is None:
+            return False
+        same = held.state_seq == found.state_seq and held.state_revision == found.state_revision
+        return same and self._engine_seq <= found.last_seq
+
+    async def _load(self, found: CheckpointAnswer, *, trial: bool) -> None:
+        assert self.child is not None
+        self._held = None
+        spec = self._spec()
+        request = Load(spec, found.state, found.last_seq, trial)
+        loaded = await self.child.load(request, self._services.config.load_limit_s)
+        self._engine_seq, self._symbols = loaded.last_seq, loaded.symbols(spec)
+        self._held = Held(found.last_seq, found.state_seq, found.state_revision)
+
+    def _spec(self) -> Spec:
+        try:
+            return msgspec.convert(self.entry.spec, Spec)
+        except msgspec.ValidationError as error:
+            raise ChildFailed("load", f"its specification cannot be read: {error}") from None
+
+    def _kept_on(self) -> None:
+        """The release was taken as a commit and the epoch stays: the handoff has failed."""
+        assert self.feeder is not None
+        LOG.info("%s goes on: handoff %s has failed", self, self.feeder.kept)
+        if self.handoff == self.feeder.kept:
+            self.phase, self.handoff = "running", None
+        self._services.changed()
+
+    # --- ends --------------------------------------------------------------------------------
+
+    def _failed(self, failure: ChildFailed) -> None:
+        """Report how it failed, and keep what reconcile needs to start it again."""
+        LOG.warning("%s failed while %s: %s", self, self.phase, failure)
+        feeder, phase = self.feeder, self.phase
+        self._kill_child()
+        if isinstance(failure, Swept) and not failure.was_busy and self._activated:
+            self._ended_at_s, self.phase = boottime_s() + RELAUNCHED_S, "waiting"
+            self._services.changed()  # it had nothing in work: another one's fault
+            return
+        self._ended_at_s, self.phase = boottime_s(), "waiting"
+        self.failures = 1 if feeder is not None and feeder.events_seen else self.failures + 1
+        if phase in ("preparing", "prepared"):
+            self.phase = "ended"
+        self._reported = False
+        self._services.outbox.add(self._report(failure, self.phase == "ended"), self._heard)
+        self._services.changed()
+
+    def _report(self, failure: ChildFailed, preparing: bool) -> StepFailed | Died:
+        """Return whom to tell of the failure: the handoff it was a step of, or the run."""
+        if self.handoff is not None and (preparing or not self._activated):
+            return StepFailed(
+                handoff=self.handoff,
+                step="prepare" if preparing else "activate",
+                error=str(failure),
+                strategy_failed=failure.strategy_failed,
+            )
+        feeder = self.feeder
+        failed_in = feeder.failed_in if feeder else None
+        if failed_in is not None:
+            self._careful_to = failed_in[1]
+        return Died(
+            death=str(uuid.uuid4()),
+            portfolio=self.portfolio,
+            epoch=self.epoch,
+            revision=self.revision,
+            seq=feeder.seq if feeder else 0,
+            stage=failure.stage,
+            error=_in_work(failure, failed_in),
+            before_first_event=feeder is None or not feeder.events_seen,
+            failed_seq=failed_in[1] if failed_in else 0,
+            idle=self._was_idle(failure),
+        )
+
+    def _was_idle(self, failure: ChildFailed) -> bool:
+        """Return whether it ended while nothing was asked of it, so that no event has failed."""
+        feeder = self.feeder
+        at_work = feeder is None or feeder.failed_in is not None or not self._activated
+        return failure.stage == "exit" and not at_work
+
+    def _heard(self) -> None:
+        self._reported = True
+
+    def _halt(self, stale: StaleEvent) -> None:
+        assert self.feeder is not None
+        LOG.warning("%s halts: %s", self, stale)
+        self.phase = "halted"
+        report = Halted(
+            portfolio=self.portfolio, epoch=self.epoch, seq=self.feeder.seq, age_s=stale.age_s
+        )
+        self._services.outbox.add(report)
+        self._services.changed()
+
+    def _end_quietly(self) -> None:
+        self._kill_child()
+        self.phase, self._ended_at_s = "ended", boottime_s()
+        self._services.changed()
+
+    def _kill_child(self) -> None:
+        child, self.child, self._held = self.child, None, None
+        if child is not None:
+            child.kill()
+
+    def _cancel(self) -> None:
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+            self._task = None
+
+
+def _in_work(failure: ChildFailed, failed_in: tuple[int, int] | None) -> str:
+    """Return the failure as a sentence that names the event, or the events it was one of."""
+    if failed_in is None or failure.seq is not None:
+        return str(failure)
+    first, last = failed_in[0] + 1, failed_in[1]
+    where = f"at seq {last}" if first == last else f"between seq {first} and {last}"
+    return f"{where}: {failure}"

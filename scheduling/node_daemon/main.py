@@ -1,0 +1,151 @@
+"""The daemon as a program: parts made, signals heard, everything ended."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import uuid
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from scheduling.node_daemon.committer import Committer
+from scheduling.node_daemon.config import NodeConfig
+from scheduling.node_daemon.context import Services
+from scheduling.node_daemon.control_plane_client import Link
+from scheduling.node_daemon.daemon import ExecutionNode
+from scheduling.node_daemon.errors import ChildFailed, Ends, NotWelcome
+from scheduling.node_daemon.forkserver_client import Nursery
+from scheduling.node_daemon.lease import Lease
+from scheduling.node_daemon.logs import start_logging
+from scheduling.node_daemon.outbox import Outbox
+from scheduling.node_daemon.shutdown import leave
+
+STOPPED_AT_ONCE = 130
+
+
+def run_daemon(config: NodeConfig) -> int:
+    """Run until told to end, and return the exit code. Call it in the main thread."""
+    start_logging(config.name, as_json=config.json_logs)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_run(config))
+    except Ends as end:
+        sys.stderr.write(f"{end}\n")
+        return end.code
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+async def _run(config: NodeConfig) -> int:
+    stops = Stops()
+    nursery = Nursery(config.child_memory_mb, guarded=config.guarded)
+    nursery.launch()
+    try:
+        async with Link(config) as link:
+            incarnation = str(uuid.uuid4())
+            committer = Committer(link, incarnation)
+            services = Services(
+                config,
+                incarnation,
+                nursery,
+                link,
+                committer,
+                Lease(),
+                Outbox(),
+                committer.acknowledged,
+            )
+            node = ExecutionNode(config, link, services)
+            try:
+                return await first_of(_live(node, link, services, stops), stops.at_once())
+            finally:
+                node.end()
+                await committer.close()
+    finally:
+        nursery.close()
+
+
+async def _live(node: ExecutionNode, link: Link, services: Services, stops: Stops) -> int:
+    """Start, serve and leave. Return 0 after a clean end."""
+    listening = asyncio.create_task(services.nursery.listen(), name="nursery")
+    try:
+        if not await first_of(_start(node), stops.asked_during_start()):
+            return 0
+        return await first_of(
+            _leave_when_asked(node, link, stops),
+            _token_refused(services.committer),
+            _for_ever(node.beat_for_ever()),
+            _for_ever(node.subscribe_schedule_updates()),
+            *(_for_ever(reader.run()) for reader in services.feeds.values()),
+        )
+    finally:
+        listening.cancel()
+
+
+async def _start(node: ExecutionNode) -> bool:
+    try:
+        await node.load()
+    except ChildFailed as failure:
+        raise NotWelcome(f"{failure}.") from None
+    await node.register()
+    return True
+
+
+async def _leave_when_asked(node: ExecutionNode, link: Link, stops: Stops) -> int:
+    await stops.first.wait()
+    await leave(node, link)
+    return 0
+
+
+async def _token_refused(committer: Committer) -> int:
+    raise await committer.refused
+
+
+async def _for_ever(work: Coroutine[Any, Any, None]) -> int:
+    await work
+    raise AssertionError("a loop of the daemon ended")
+
+
+class Stops:
+    """The first SIGTERM or SIGINT asks to leave in order, the second one to end at once."""
+
+    def __init__(self) -> None:
+        """Hear signals from now on."""
+        self.first, self.second = asyncio.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._heard)
+
+    def _heard(self) -> None:
+        (self.second if self.first.is_set() else self.first).set()
+
+    async def asked_during_start(self) -> bool:
+        """Return False as soon as somebody asks to leave: there is nothing to hand over yet."""
+        await self.first.wait()
+        return False
+
+    async def at_once(self) -> int:
+        """Return the exit code of a hard stop when it is asked for."""
+        await self.second.wait()
+        return STOPPED_AT_ONCE
+
+
+async def first_of(*work: Coroutine[Any, Any, int]) -> int:
+    """Return or raise what the first to end did; the others are cancelled and waited for."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        if task in done and task.exception() is not None:
+            raise task.exception()  # type: ignore[misc]
+    return next(task.result() for task in tasks if task in done)

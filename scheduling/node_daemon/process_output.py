@@ -1,0 +1,83 @@
+"""What a portfolio process prints: read at a bounded pace, logged in part, its end remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from scheduling.node_daemon.clock import boottime_s
+from scheduling.node_daemon.logs import RateLimited
+
+PIECE = 16_384
+WHOLE_PIPE = 5  #: pieces, and one more to see the end
+READ_AGAIN_S = 0.05  #: a full pipe costs the daemon at most one piece in this time
+LONGEST_LINE = 500
+REMEMBERED = 2_000
+LAST_LINES, LAST_CHARACTERS = 3, 300
+
+
+class Output:
+    """The daemon's end of one process's stdout and stderr.
+
+    Who prints faster than it is read waits or loses words; neither daemon nor neighbours do.
+    """
+
+    def __init__(self, read_end: int, name: str) -> None:
+        """Read `read_end` from now on, and close it when the other end is closed."""
+        self._read_end = read_end
+        self._name = name
+        self._log = RateLimited()
+        self._tail = b""
+        self._line = b""
+        self._closed = False
+        os.set_blocking(read_end, False)
+        asyncio.get_running_loop().add_reader(read_end, self._on_readable)
+
+    def last_words(self) -> str:
+        """Return the last few lines as one, short enough for a reason; read what is there first."""
+        for _ in range(WHOLE_PIPE):
+            if not self._closed:
+                self._on_readable()
+        lines = [" ".join(line.split()) for line in self._tail.decode(errors="replace").split("\n")]
+        said = " / ".join([line for line in lines if line][-LAST_LINES:])
+        said = _printable(said)
+        return said if len(said) <= LAST_CHARACTERS else "…" + said[-LAST_CHARACTERS:]
+
+    def _on_readable(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            data = os.read(self._read_end, PIECE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            loop.remove_reader(self._read_end)
+            os.close(self._read_end)
+            self._closed = True
+            self._say(self._line)
+            return
+        self._tail = (self._tail + data)[-REMEMBERED:]
+        *whole, self._line = (self._line + data).split(b"\n")
+        for line in whole:
+            self._say(line)
+        if len(self._line) > LONGEST_LINE:  # perhaps a line without an end
+            self._say(self._line)
+            self._line = b""
+        if len(data) == PIECE:
+            loop.remove_reader(self._read_end)
+            loop.call_later(READ_AGAIN_S, self._read_on)
+
+    def _read_on(self) -> None:
+        if not self._closed:
+            asyncio.get_running_loop().add_reader(self._read_end, self._on_readable)
+
+    def _say(self, line: bytes) -> None:
+        text = line[:LONGEST_LINE].decode(errors="replace").strip()
+        if text:
+            self._log.info(boottime_s(), "%s said: %s", self._name, _printable(text))
+
+
+def _printable(text: str) -> str:
+    """Return `text` without what would move a terminal's cursor."""
+    return "".join(c if c.isprintable() else "?" for c in text)

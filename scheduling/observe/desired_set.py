@@ -1,0 +1,115 @@
+"""What one node should have, read in one statement so that set and version belong together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scheduling.db.transaction import Recipe, Row, call
+from scheduling.wire.messages import Desired, DesiredSet, FeedInfo, SegmentInfo
+
+DESIRED = """
+WITH me AS (
+    SELECT n.id, n.desired_version, l.incarnation
+    FROM scheduling_node n JOIN scheduling_lease l ON l.node_id = n.id
+    WHERE n.id = %(node)s AND n.desired_version > %(known)s
+), entries AS (
+    SELECT r.portfolio_id, r.epoch, r.revision,
+           CASE WHEN h.state = 'draining' AND h.from_epoch = r.epoch THEN 'drain' ELSE 'run' END
+               AS role,
+           CASE WHEN h.state = 'draining' AND h.from_epoch = r.epoch THEN h.id
+                WHEN h.state = 'activating' AND h.to_epoch = r.epoch THEN h.id END AS handoff
+    FROM me JOIN scheduling_run r ON r.node_id = me.id AND r.incarnation = me.incarnation
+    LEFT JOIN scheduling_handoff h ON h.portfolio_id = r.portfolio_id
+        AND h.state IN ('draining', 'activating')
+    UNION ALL
+    SELECT h.portfolio_id, h.from_epoch, h.to_revision, 'prepare', h.id
+    FROM me JOIN scheduling_handoff h
+        ON h.target_node_id = me.id AND h.target_incarnation = me.incarnation
+    WHERE h.state IN ('preparing', 'draining') AND h.kind <> 'stop'
+    UNION ALL
+    SELECT h.portfolio_id, h.from_epoch, h.from_revision, 'warm', h.id
+    FROM me JOIN scheduling_handoff h
+        ON h.source_node_id = me.id AND h.source_incarnation = me.incarnation
+    WHERE h.state = 'activating' AND h.release_answer = 'handed_over'
+)
+SELECT me.desired_version AS version, e.portfolio_id, e.role, e.epoch, e.revision, e.handoff,
+       r.attempts, coalesce(r.failed_seq, 0) AS failed_seq,
+       coalesce(r.resume_seq, 0) AS resume_seq, p.name, p.uid, p.catch_up,
+       p.starting_cash, p.first_seq, f.name AS feed,
+       v.strategy, v.strategy_version, v.config, v.symbols, v.limits,
+       EXISTS (SELECT FROM scheduling_control c WHERE c.frozen_at IS NOT NULL) AS frozen,
+       (SELECT jsonb_agg(jsonb_build_object('name', x.name, 'sha256', x.sha256,
+            'length', x.length, 'segments',
+            (SELECT coalesce(jsonb_agg(jsonb_build_array(s.from_seq,
+                 (extract(epoch FROM s.from_time) * 1e6)::bigint, s.rate) ORDER BY s.id), '[]')
+             FROM portfolios_feedsegment s WHERE s.feed_id = x.id)))
+        FROM portfolios_feed x) AS feeds
+FROM me
+LEFT JOIN entries e ON true
+LEFT JOIN scheduling_run r ON r.portfolio_id = e.portfolio_id
+LEFT JOIN portfolios_portfolio p ON p.id = e.portfolio_id
+LEFT JOIN portfolios_feed f ON f.id = p.feed_id
+LEFT JOIN portfolios_revision v ON v.portfolio_id = e.portfolio_id AND v.number = e.revision
+ORDER BY e.portfolio_id, e.role
+"""
+
+
+def desired_set(node: int, known: int = -1) -> Recipe[DesiredSet | None]:
+    """Return the desired set of `node` for its present incarnation.
+
+    None: it has no lease, or no version of the set is newer than `known`.
+    """
+    rows = yield from call(DESIRED, node=node, known=known)
+    if not rows:
+        return None
+    first = rows[0]
+    return DesiredSet(
+        version=first.version,
+        entries=[_entry(row) for row in rows if row.portfolio_id is not None],
+        feeds=[
+            FeedInfo(
+                name=feed["name"],
+                sha256=feed["sha256"],
+                length=feed["length"],
+                segments=[
+                    SegmentInfo(int(s), int(us), float(rate)) for s, us, rate in feed["segments"]
+                ],
+            )
+            for feed in first.feeds or []
+        ],
+        frozen=first.frozen,
+    )
+
+
+def _entry(row: Row) -> Desired:
+    return Desired(
+        portfolio=row.portfolio_id,
+        name=row.name,
+        role=row.role,
+        epoch=row.epoch,
+        revision=row.revision,
+        handoff=row.handoff,
+        attempts=row.attempts,
+        catch_up=row.catch_up,
+        resume_seq=row.resume_seq,
+        failed_seq=row.failed_seq,
+        feed=row.feed,
+        spec=spec_of(row),
+    )
+
+
+def spec_of(row: Any) -> dict[str, Any]:
+    """Return what `portfolios.runtime.spec.Spec` takes, from a row of portfolio and revision."""
+    limits = {name: value for name, value in (row.limits or {}).items() if value is not None}
+    return {
+        "portfolio": row.name,
+        "uid": str(row.uid),
+        "revision": row.revision,
+        "strategy": row.strategy,
+        "strategy_version": row.strategy_version,
+        "parameters": row.config,
+        "symbols": row.symbols,
+        "limits": {k: v if isinstance(v, bool) else str(v) for k, v in limits.items()},
+        "starting_cash": str(row.starting_cash),
+        "first_seq": row.first_seq,
+    }

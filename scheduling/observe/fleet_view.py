@@ -1,0 +1,638 @@
+"""Everything a screen, `cluster_status` or a list of the API shows, from one look at the fleet.
+
+Two fixed numbers hold whatever the size: the statements of one read, and the reads a second of one
+web process (the sockets share it). States are decoded once per state seq, sparklines read once in
+ten seconds, since equity points come no faster.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import psycopg
+from django.db import DatabaseError, connection, transaction
+
+from portfolios.feeds.clock import Segment, head_at
+from portfolios.runtime.errors import StateUnreadable
+from portfolios.runtime.state import account_view, decode_state, strategy_view
+from scheduling.db.transaction import django_cursor
+from scheduling.decide.liveness import LeasePolicy, LeaseView, status_of
+from scheduling.errors import SnapshotUnavailable
+from scheduling.gateway.disk_space import STORAGE_STATE
+from scheduling.timing import Timing, timing
+
+SPARK_POINTS = 40
+SPARK_EVERY_S = 10.0
+RECENT = 12
+PAUSES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class HandoffLine:
+    id: int
+    portfolio: str
+    kind: str
+    state: str
+    reason: str
+    why: dict[str, Any] | None  #: what `reason` said, as data
+    requested_by: str
+    source_node: str | None
+    target_node: str | None
+    from_epoch: int
+    to_epoch: int | None
+    from_revision: int
+    to_revision: int
+    released_seq: int | None
+    error: str
+    pause_ms: float | None
+    catchup_ms: float | None
+    requested_at: datetime
+    prepared_at: datetime | None
+    released_at: datetime | None
+    granted_at: datetime | None
+    activated_at: datetime | None
+    finished_at: datetime | None
+    deadline_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LossLine:
+    """What the loss of a node would come to, as the watcher reckoned last."""
+
+    as_of: datetime
+    runs: int  #: portfolios that would need another place
+    fit: int  #: of them, those that would have one at once
+    homeless: int
+    waiting: int
+    suspects: list[str]  #: suspect nodes that were counted
+
+    @property
+    def absorbed(self) -> bool:
+        """Return whether everything would have a place at once."""
+        return not (self.homeless or self.waiting)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLine:
+    id: int
+    name: str
+    status: str  #: alive, suspect, lost, left
+    schedulable: bool
+    cordoned: bool
+    draining: bool
+    drain_reason: str
+    drain_actor: str
+    leaving: bool
+    capacity: int
+    labels: dict[str, str]
+    load: int  #: weights of what it owns
+    held: int  #: weights of handoffs under way to it
+    lease_left_s: float | None
+    lease_ttl_s: float
+    last_heartbeat_at: datetime | None
+    lease_expires_at: datetime | None
+    incarnation: str | None
+    host: str
+    pid: int | None
+    version: str
+    python: str
+    metrics: dict[str, float]
+    status_since: datetime
+    portfolios: list[str]
+    loss: LossLine | None = None  #: None: not reckoned yet, or there is nothing to lose
+
+
+@dataclass(frozen=True, slots=True)
+class PortfolioLine:
+    id: int
+    name: str
+    strategy: str
+    strategy_version: int
+    config: dict[str, Any]
+    symbols: list[str]
+    limits: dict[str, Any]
+    weight: int
+    priority: int
+    selector: dict[str, str]
+    spread_group: str
+    spread_hard: bool
+    catch_up: str
+    desired_state: str
+    pinned_node: str | None
+    revision: int
+    wanted_status: str  #: of `revision`; rev_status is that of the one that runs
+    good_revision: int | None
+    running_revision: int | None
+    rev_status: str
+    rev_left_s: float | None  #: seconds until its revision is good
+    first_seq: int
+    node: str | None
+    epoch: int
+    phase: str
+    phase_since: datetime
+    last_seq: int
+    state_seq: int
+    last_commit_at: datetime | None
+    python: str  #: of its owner, or of the last that committed
+    accept_python: str
+    lag_events: int
+    stalled: bool
+    stalled_s: float
+    pid: int | None
+    attempts: int
+    reason: str
+    why: dict[str, Any] | None  #: what `reason` said, as data
+    account: dict[str, Any]  #: cash, equity, pnl (Decimal, None before the first commit), positions
+    starting_cash: Decimal
+    state: dict[str, Any]  #: the strategy's part
+    spark: list[float]
+    handoff: HandoffLine | None
+    orders_refused: int = 0
+    orders_suppressed: int = 0
+    unplaced_orders: int = 0  #: of both, since the last one that was placed
+    behind_since: datetime | None = None  #: it lags by more than its decisions may
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    at: datetime
+    by: str
+    reason: str
+    failover: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StormLine:
+    """The hold on failover."""
+
+    at: datetime
+    until: datetime | None  #: None: until a person releases it
+    by: str
+    reason: str
+    nodes: list[str]  #: lost at once; none where it is held by hand
+    of_nodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlertLine:
+    """An open alert."""
+
+    id: int
+    kind: str
+    portfolio: str | None
+    node: str | None
+    reason: str
+    times: int
+    opened_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    at: datetime
+    head: int
+    rate: float
+    nodes: list[NodeLine]
+    portfolios: list[PortfolioLine]
+    handoffs_active: list[HandoffLine]
+    handoffs_recent: list[HandoffLine]
+    pause_p50_ms: float | None
+    pause_p99_ms: float | None
+    frozen: Frozen | None
+    total_equity: Decimal
+    total_starting: Decimal
+    storm: StormLine | None = None
+    alerts: list[AlertLine] = field(default_factory=list)
+    by_name: dict[str, PortfolioLine] = field(default_factory=dict, repr=False)
+
+
+CLOCK = """
+SELECT clock_timestamp() AS now, c.frozen_at, c.frozen_by, c.frozen_reason, c.freeze_failover,
+       s.held_at, s.until, s.held_by, s.reason AS held_reason, s.nodes, s.of_nodes
+FROM (SELECT 1) one LEFT JOIN scheduling_control c ON true LEFT JOIN scheduling_storm s ON true
+"""
+ALERTS = """
+SELECT a.id, a.kind, p.name AS portfolio, n.name AS node, a.reason, a.times, a.opened_at
+FROM scheduling_alert a LEFT JOIN portfolios_portfolio p ON p.id = a.portfolio_id
+LEFT JOIN scheduling_node n ON n.id = a.node_id
+WHERE a.closed_at IS NULL ORDER BY a.id
+"""
+FEED = """
+SELECT s.from_seq, (extract(epoch FROM s.from_time) * 1e6)::bigint AS from_time_us, s.rate
+FROM portfolios_feedsegment s JOIN portfolios_feed f ON f.id = s.feed_id ORDER BY f.id, s.id
+"""
+NODES = """
+SELECT n.*, l.incarnation, l.renewed_at, l.expires_at, r.metrics, r.portfolios AS reported,
+       x.as_of, x.runs, x.fit, x.homeless, x.waiting, x.suspects
+FROM scheduling_node n
+LEFT JOIN scheduling_lease l ON l.node_id = n.id
+LEFT JOIN scheduling_nodereport r ON r.node_id = n.id
+LEFT JOIN scheduling_resilience x ON x.node_id = n.id AND n.status = 'alive'
+WHERE n.status <> 'new' ORDER BY n.name
+"""
+PORTFOLIOS = """
+SELECT p.id, p.name, p.weight, p.priority, p.selector, p.spread_group, p.spread_hard, p.catch_up,
+       p.desired_state, p.revision, p.first_seq, p.starting_cash,
+       w.strategy, w.strategy_version, w.config, w.symbols, w.limits,
+       v.status AS rev_status, w.status AS wanted_status, w.status_reason,
+       r.node_id, r.epoch, r.revision AS running_revision, r.phase,
+       r.phase_since, r.last_seq, r.state_seq, r.last_commit_at, r.first_commit_at, r.attempts,
+       r.orders_refused, r.orders_suppressed, r.unplaced_orders, r.behind_since,
+       r.reason, r.why, r.good_revision, r.pinned_node_id, r.python, r.accept_python,
+       c.seq AS checkpoint_seq
+FROM portfolios_portfolio p
+JOIN scheduling_run r ON r.portfolio_id = p.id
+JOIN portfolios_revision w ON w.portfolio_id = p.id AND w.number = p.revision
+JOIN portfolios_revision v ON v.portfolio_id = p.id AND v.number = r.revision
+LEFT JOIN portfolios_checkpoint c ON c.portfolio_id = p.id
+WHERE p.archived_at IS NULL AND (%(name)s::text IS NULL OR p.name = %(name)s::text)
+ORDER BY p.name
+"""
+STATES = """
+SELECT portfolio_id, seq, state FROM portfolios_checkpoint WHERE portfolio_id = ANY(%(ids)s)
+"""
+HANDOFF = """
+SELECT h.*, p.name AS portfolio, s.name AS source, t.name AS target, p.weight
+FROM scheduling_handoff h JOIN portfolios_portfolio p ON p.id = h.portfolio_id
+LEFT JOIN scheduling_node s ON s.id = h.source_node_id
+LEFT JOIN scheduling_node t ON t.id = h.target_node_id
+"""
+ACTIVE = (
+    HANDOFF
+    + """
+WHERE h.state IN ('requested', 'preparing', 'draining', 'activating') ORDER BY h.id
+"""
+)
+LATEST = (
+    HANDOFF
+    + """
+WHERE h.state NOT IN ('requested', 'preparing', 'draining', 'activating')
+ORDER BY h.id DESC LIMIT %(most)s
+"""
+)
+PAUSE = """
+SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY pause_ms) AS p50,
+       percentile_disc(0.99) WITHIN GROUP (ORDER BY pause_ms) AS p99
+FROM (SELECT pause_ms FROM scheduling_handoff
+      WHERE state = 'done' AND kind IN ('migrate', 'reload') AND pause_ms IS NOT NULL
+      ORDER BY id DESC LIMIT %(most)s) recent
+"""
+SPARKS = """
+SELECT p.id, x.points FROM portfolios_portfolio p
+CROSS JOIN LATERAL (SELECT array_agg(equity ORDER BY seq) AS points FROM (
+    SELECT seq, equity::float8 AS equity FROM portfolios_equitypoint e
+    WHERE e.portfolio_id = p.id ORDER BY seq DESC LIMIT %(most)s) last) x
+WHERE p.archived_at IS NULL
+"""
+
+_states: dict[int, tuple[int, dict[str, Any], dict[str, Any]]] = {}
+_sparks: tuple[float, dict[int, list[float]]] = (float("-inf"), {})
+
+
+def read_board(times: Timing | None = None) -> Board:
+    """Return the fleet as of one snapshot. At most ten statements, whatever its size.
+
+    Raises SnapshotUnavailable where it could not be read.
+    """
+    times = times or timing()
+    with _snapshot() as cursor:
+        return _read(cursor, times)
+
+
+def read_portfolio(name: str) -> PortfolioLine | None:
+    """Return the line of one portfolio as of one snapshot, None where there is none of this name.
+
+    Reads no row of another portfolio but of those that move; the line has no spark. Six statements.
+    Raises SnapshotUnavailable where it could not be read.
+    """
+    with _snapshot() as cursor:
+        clock: Any = cursor.execute(CLOCK).fetchone()
+        head = _head(clock.now, _segments(cursor))
+        node_rows = cursor.execute(NODES).fetchall()
+        rows = cursor.execute(PORTFOLIOS, {"name": name}).fetchall()
+        active = {row.portfolio_id: handoff_line(row) for row in cursor.execute(ACTIVE).fetchall()}
+        lines = _portfolios(cursor, rows, clock.now, head, node_rows, active, {}, timing())
+    return lines[0] if lines else None
+
+
+@contextmanager
+def _snapshot() -> Iterator[psycopg.Cursor[Any]]:
+    nested = connection.in_atomic_block
+    try:
+        with nullcontext() if nested else transaction.atomic(), django_cursor() as cursor:
+            if not nested:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            yield cursor
+    except (DatabaseError, psycopg.Error) as error:
+        if not nested:
+            connection.close()  # it may be broken, and a reader outside of requests keeps it
+        raise SnapshotUnavailable(f"the fleet could not be read: {error}") from error
+
+
+def _read(cursor: psycopg.Cursor[Any], times: Timing) -> Board:
+    clock: Any = cursor.execute(CLOCK).fetchone()
+    segments = _segments(cursor)
+    now: datetime = clock.now
+    head = _head(now, segments)
+    node_rows = cursor.execute(NODES).fetchall()
+    rows = cursor.execute(PORTFOLIOS, {"name": None}).fetchall()
+    active_rows = cursor.execute(ACTIVE).fetchall()
+    active = {row.portfolio_id: handoff_line(row) for row in active_rows}
+    recent = [handoff_line(row) for row in cursor.execute(LATEST, {"most": RECENT}).fetchall()]
+    pause: Any = cursor.execute(PAUSE, {"most": PAUSES}).fetchone()
+    sparks = _read_sparks(cursor)
+    portfolios = _portfolios(cursor, rows, now, head, node_rows, active, sparks, times)
+    policy = times.lease_policy
+    held: dict[int, int] = {}
+    for row in active_rows:
+        coming = row.state in ("preparing", "draining") and row.target_node_id is not None
+        if coming and row.target_node_id != row.source_node_id:
+            held[row.target_node_id] = held.get(row.target_node_id, 0) + row.weight
+    owned: dict[int, list[Any]] = {}
+    for row in rows:
+        if row.node_id is not None:
+            owned.setdefault(row.node_id, []).append(row)
+    return Board(
+        at=now,
+        head=head,
+        rate=segments[-1].rate if segments else 0.0,
+        nodes=[
+            _node(row, now, owned.get(row.id, []), held.get(row.id, 0), policy) for row in node_rows
+        ],
+        portfolios=portfolios,
+        handoffs_active=list(active.values()),
+        handoffs_recent=recent,
+        pause_p50_ms=pause.p50,
+        pause_p99_ms=pause.p99,
+        frozen=None
+        if clock.frozen_at is None
+        else Frozen(clock.frozen_at, clock.frozen_by, clock.frozen_reason, clock.freeze_failover),
+        storm=None
+        if clock.held_at is None
+        else StormLine(
+            at=clock.held_at,
+            until=clock.until,
+            by=clock.held_by,
+            reason=clock.held_reason,
+            nodes=clock.nodes,
+            of_nodes=clock.of_nodes,
+        ),
+        alerts=_alerts(cursor),
+        total_equity=sum((p.account["equity"] or p.starting_cash for p in portfolios), Decimal(0)),
+        total_starting=sum((p.starting_cash for p in portfolios), Decimal(0)),
+        by_name={line.name: line for line in portfolios},
+    )
+
+
+def _segments(cursor: psycopg.Cursor[Any]) -> list[Segment]:
+    return [Segment(s.from_seq, s.from_time_us, s.rate) for s in cursor.execute(FEED).fetchall()]
+
+
+def _head(now: datetime, segments: list[Segment]) -> int:
+    return max(head_at(segments, int(now.timestamp() * 1e6)), 0) if segments else 0
+
+
+def _portfolios(
+    cursor: psycopg.Cursor[Any],
+    rows: list[Any],
+    now: datetime,
+    head: int,
+    node_rows: list[Any],
+    active: dict[int, HandoffLine],
+    sparks: dict[int, list[float]],
+    times: Timing,
+) -> list[PortfolioLine]:
+    _decode_new(cursor, rows)
+    names = {row.id: row.name for row in node_rows}
+    reported = _reported(node_rows)
+    gone = {row.id: row for row in node_rows if row.status in ("lost", "left")}
+    return [
+        _portfolio(row, now, head, names, gone, reported, active.get(row.id), sparks, times)
+        for row in rows
+    ]
+
+
+def handoff_line(row: Any) -> HandoffLine:
+    """Return the line of one row of HANDOFF."""
+    return HandoffLine(
+        id=row.id,
+        portfolio=row.portfolio,
+        kind=row.kind,
+        state=row.state,
+        reason=row.reason,
+        why=row.why,
+        requested_by=row.requested_by,
+        source_node=row.source,
+        target_node=row.target,
+        from_epoch=row.from_epoch,
+        to_epoch=row.to_epoch,
+        from_revision=row.from_revision,
+        to_revision=row.to_revision,
+        released_seq=row.released_seq,
+        error=row.error,
+        pause_ms=row.pause_ms,
+        catchup_ms=row.catchup_ms,
+        requested_at=row.requested_at,
+        prepared_at=row.prepared_at,
+        released_at=row.released_at,
+        granted_at=row.granted_at,
+        activated_at=row.activated_at,
+        finished_at=row.finished_at,
+        deadline_at=row.deadline_at,
+    )
+
+
+def _alerts(cursor: psycopg.Cursor[Any]) -> list[AlertLine]:
+    """Return the open alerts: that of a full disk too where no row of it could be written."""
+    alerts = [AlertLine(*row) for row in cursor.execute(ALERTS).fetchall()]
+    since = STORAGE_STATE.since
+    if since is not None and not any(alert.kind == "disk_full" for alert in alerts):
+        alerts.append(AlertLine(0, "disk_full", None, None, STORAGE_STATE.reason, 1, since))
+    return alerts
+
+
+def _reported(node_rows: list[Any]) -> dict[tuple[int, int], dict[str, Any]]:
+    """Return (portfolio, epoch) → what its node last said of it. Another epoch's words are old."""
+    return {
+        (entry["portfolio"], entry["epoch"]): entry
+        for row in node_rows
+        for entry in row.reported or []
+        if entry.get("epoch")
+    }
+
+
+def _decode_new(cursor: psycopg.Cursor[Any], rows: list[Any]) -> None:
+    """Decode the states whose seq changed since the last read of this process."""
+    wanted = [
+        row.id
+        for row in rows
+        if row.checkpoint_seq is not None
+        and (row.id not in _states or _states[row.id][0] != row.checkpoint_seq)
+    ]
+    if wanted:
+        for row in cursor.execute(STATES, {"ids": wanted}).fetchall():
+            try:
+                state = decode_state(bytes(row.state))
+                view = account_view(state)
+                account = {
+                    "cash": Decimal(view["cash"]),
+                    "equity": Decimal(view["equity"]),
+                    "pnl": Decimal(view["pnl"]),
+                    "positions": view["positions"],
+                }
+                _states[row.portfolio_id] = (row.seq, account, strategy_view(state))
+            except (StateUnreadable, msgspec.MsgspecError):
+                # Shown as unknown rather than as nothing; the node that reads it will say why.
+                _states[row.portfolio_id] = (row.seq, dict(UNKNOWN), {})
+
+
+UNKNOWN: dict[str, Any] = {"cash": None, "equity": None, "pnl": None, "positions": []}
+
+
+def _read_sparks(cursor: psycopg.Cursor[Any]) -> dict[int, list[float]]:
+    global _sparks
+    read_at, sparks = _sparks
+    now = time.monotonic()
+    if now - read_at >= SPARK_EVERY_S:
+        found = cursor.execute(SPARKS, {"most": SPARK_POINTS}).fetchall()
+        sparks = {row.id: row.points or [] for row in found}
+        _sparks = (now, sparks)
+    return sparks
+
+
+def _node(row: Any, now: datetime, owned: list[Any], held: int, policy: LeasePolicy) -> NodeLine:
+    expires = row.expires_at
+    status = status_of(
+        LeaseView(
+            expires_at=None if expires is None else expires.timestamp(),
+            renewed_at=None if row.renewed_at is None else row.renewed_at.timestamp(),
+            marked_lost=row.status == "lost",
+            left=row.status == "left",
+        ),
+        now.timestamp(),
+        policy,
+    )
+    away = status in ("lost", "left")
+    return NodeLine(
+        id=row.id,
+        name=row.name,
+        status=status,
+        schedulable=not (away or row.cordoned or row.draining or row.leaving),
+        cordoned=row.cordoned,
+        draining=row.draining,
+        drain_reason=row.drain_reason,
+        drain_actor=row.drain_actor,
+        leaving=row.leaving,
+        capacity=row.capacity,
+        labels=row.labels,
+        load=sum(run.weight for run in owned),
+        held=held,
+        lease_left_s=None if expires is None else max((expires - now).total_seconds(), 0.0),
+        lease_ttl_s=policy.ttl_s,
+        last_heartbeat_at=row.renewed_at,
+        lease_expires_at=expires,
+        incarnation=None if row.incarnation is None else str(row.incarnation),
+        host=row.host,
+        pid=row.pid,
+        version=row.version,
+        python=row.python,
+        metrics={} if away or row.metrics is None else row.metrics,
+        status_since=row.status_since,
+        portfolios=[run.name for run in owned],
+        loss=None
+        if row.as_of is None
+        else LossLine(row.as_of, row.runs, row.fit, row.homeless, row.waiting, row.suspects),
+    )
+
+
+def _rejection(row: Any) -> str:
+    """Return why the wanted revision does not run, or "" where it does or may."""
+    if row.wanted_status != "rejected":
+        return ""
+    runs = f"; r{row.running_revision} runs" if row.node_id is not None else ""
+    return f"r{row.revision} was rejected: {row.status_reason}{runs}"
+
+
+def _gone(node: Any) -> str:
+    return f"{node.name} has left" if node.status == "left" else f"{node.name} is lost"
+
+
+def _portfolio(
+    row: Any,
+    now: datetime,
+    head: int,
+    names: dict[int, str],
+    gone: dict[int, Any],
+    reported: dict[tuple[int, int], dict[str, Any]],
+    handoff: HandoffLine | None,
+    sparks: dict[int, list[float]],
+    times: Timing,
+) -> PortfolioLine:
+    said = reported.get((row.id, row.epoch), {})
+    _, account, state = _states.get(row.id, (0, UNKNOWN, {}))
+    owned = row.node_id is not None
+    # Whoever owned it last cannot run it any more: that is nowhere, until it has another node.
+    away = gone.get(row.node_id) if row.phase in ("starting", "running", "draining") else None
+    lag = max(head - row.last_seq, 0) if owned else 0
+    silent_s = (now - row.last_commit_at).total_seconds() if owned and row.last_commit_at else 0.0
+    stalled = (
+        owned and away is None and row.phase == "running" and lag > 0 and silent_s > times.stall_s
+    )
+    left_s = None
+    if row.rev_status == "unproven" and row.first_commit_at is not None:
+        left_s = max(times.good_after_s - (now - row.first_commit_at).total_seconds(), 0.0)
+    return PortfolioLine(
+        id=row.id,
+        name=row.name,
+        strategy=row.strategy,
+        strategy_version=row.strategy_version,
+        config=row.config,
+        symbols=row.symbols,
+        limits=row.limits,
+        weight=row.weight,
+        priority=row.priority,
+        selector=row.selector,
+        spread_group=row.spread_group,
+        spread_hard=row.spread_hard,
+        catch_up=row.catch_up,
+        desired_state=row.desired_state,
+        pinned_node=names.get(row.pinned_node_id) if row.pinned_node_id is not None else None,
+        revision=row.revision,
+        wanted_status=row.wanted_status,
+        good_revision=row.good_revision,
+        running_revision=row.running_revision if owned else None,
+        rev_status=row.rev_status,
+        rev_left_s=left_s,
+        first_seq=row.first_seq,
+        node=names.get(row.node_id) if owned else None,
+        epoch=row.epoch,
+        phase=row.phase if away is None else "pending",
+        phase_since=row.phase_since if away is None else max(row.phase_since, away.status_since),
+        last_seq=row.last_seq,
+        state_seq=row.state_seq,
+        last_commit_at=row.last_commit_at,
+        python=row.python,
+        accept_python=row.accept_python,
+        lag_events=lag,
+        stalled=stalled,
+        stalled_s=silent_s if stalled else 0.0,
+        pid=said.get("pid") if away is None else None,
+        attempts=row.attempts,
+        orders_refused=row.orders_refused,
+        orders_suppressed=row.orders_suppressed,
+        unplaced_orders=row.unplaced_orders,
+        behind_since=row.behind_since,
+        reason=row.reason or (_gone(away) if away else _rejection(row)),
+        why=row.why,
+        account=account,
+        starting_cash=row.starting_cash,
+        state=state,
+        spark=sparks.get(row.id, []),
+        handoff=handoff,
+    )

@@ -1,0 +1,288 @@
+"""Move, restart, start and stop portfolios."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import transaction
+from psycopg.types.json import Jsonb
+
+from portfolios.models import (
+    DesiredState,
+    Portfolio,
+    Revision,
+    RevisionStatus,
+)
+from scheduling.db.transaction import Recipe, Row, one, run
+from scheduling.decide.planner.targets import choose_target, granted_revision, targets
+from scheduling.decide.reasons import as_data, render
+from scheduling.decide.types import Reason
+from scheduling.enact.audit_log import audit
+from scheduling.enact.grant import lock_run
+from scheduling.enact.handoff import end_run, request
+from scheduling.enact.handoff.statements import LOCK_HANDOFF, active_handoff
+from scheduling.errors import NotFound, Refused
+from scheduling.models import ACTIVE_STATES, Handoff, Node, Phase, Run
+from scheduling.observe.snapshot import observe
+from scheduling.operations.lookup import locked, present, told
+from scheduling.timing import timing
+
+
+def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> Handoff:
+    """Move it to the node named `target` and pin it there.
+
+    Without a target the balancer chooses, now and from now on: an older pin, which would take it
+    back at once, ends.
+    """
+    portfolio = present(name)
+    if target is not None and not Node.objects.filter(name=target).exists():
+        raise NotFound("node", target)
+    times = timing()
+    current = Run.objects.select_related("node").get(pk=portfolio.pk)
+    _refuse_unowned(portfolio, current)
+    _refuse_in_handoff(portfolio)
+    observed = observe(times)
+    node = _chosen(observed.snapshot, name, target)
+    alive = {view.id: view.status for view in observed.snapshot.nodes}
+    revision: int | None
+    if current.node_id is None:
+        kind, revision = "place", granted_revision(observed.snapshot, name)
+    elif alive.get(current.node_id) in ("lost", "left"):
+        kind, revision = "failover", granted_revision(observed.snapshot, name)
+    else:
+        kind, revision = "migrate", None  # the one that runs when it is asked, under the lock
+
+    def recipe() -> Recipe[Row]:
+        row = yield from request(
+            kind,
+            portfolio.pk,
+            target=node,
+            to_revision=revision,
+            actor=actor,
+            reason=reason,
+            timing=times,
+        )
+        if target is not None:
+            yield from one(PIN, portfolio=portfolio.pk, node=node)
+            yield from audit(
+                "pinned", portfolio=portfolio.pk, node=node, actor=actor, reason=reason
+            )
+        elif (yield from one(UNPIN, portfolio=portfolio.pk)) is not None:
+            yield from audit(
+                "unpinned",
+                portfolio=portfolio.pk,
+                node=current.pinned_node_id,
+                actor=actor,
+                reason=reason,
+            )
+        return row
+
+    return Handoff.objects.get(pk=run(recipe()).id)
+
+
+def reload(name: str, *, actor: str, reason: str = "", revision: int | None = None) -> Handoff:
+    """Restart it make-before-break with the wanted revision, or with `revision`, then wanted.
+
+    A rejected revision is tried again: asking for it is the consent.
+    """
+    with transaction.atomic():
+        portfolio = locked(name)
+        run(lock_run(portfolio.pk))  # before the revision, as a death report locks them
+        current = Run.objects.select_related("node").get(pk=portfolio.pk)
+        _refuse_in_handoff(portfolio)
+        if current.node_id is None:
+            raise Refused(
+                "already_stopped",
+                f"{name} runs nowhere ({current.phase}); start it instead of reloading it.",
+            )
+        number = portfolio.revision if revision is None else revision
+        found = portfolio.revisions.filter(number=number).first()
+        if found is None:
+            raise NotFound(f"revision of {name}", f"r{number}")
+        refuse_lacking(current, found)
+        if found.status == RevisionStatus.REJECTED:
+            found.status = RevisionStatus.UNPROVEN
+            found.save(update_fields=["status"])
+        if portfolio.revision != number:
+            portfolio.revision = number
+            portfolio.save(update_fields=["revision"])
+        row = run(
+            request(
+                "reload",
+                portfolio.pk,
+                target=current.node_id,
+                to_revision=number,
+                actor=actor,
+                reason=reason,
+                timing=timing(),
+            )
+        )
+    return Handoff.objects.get(pk=row.id)
+
+
+def start(name: str, *, actor: str, reason: str = "") -> Handoff | None:
+    """Want it running; lifts halted and quarantined. None: pending, since no node has room now."""
+    with transaction.atomic():
+        portfolio = locked(name)
+        row = run(lock_run(portfolio.pk))
+        assert row is not None
+        if portfolio.desired_state == DesiredState.RUNNING and row.phase not in (
+            Phase.HALTED,
+            Phase.QUARANTINED,
+        ):
+            raise Refused("already_running", f"{name} is already {row.phase}.")
+        portfolio.desired_state = DesiredState.RUNNING
+        portfolio.save(update_fields=["desired_state"])
+        run(one(LIFT, portfolio=portfolio.pk))
+        run(told("portfolio_started", portfolio.pk, actor, reason))
+    observed = observe(timing())
+    chosen = choose_target(observed.snapshot, name)
+    if isinstance(chosen, Reason):
+        why = Jsonb(as_data(chosen))
+        run(one(SAY_PENDING, portfolio=portfolio.pk, reason=render(chosen), why=why))
+        return None
+    node = next(view.id for view in observed.snapshot.nodes if view.name == chosen.node)
+    try:
+        row = run(
+            request(
+                "place",
+                portfolio.pk,
+                target=node,
+                to_revision=granted_revision(observed.snapshot, name),
+                actor=actor,
+                reason=reason,
+                timing=timing(),
+            )
+        )
+    except Refused:
+        # The woken pass was faster, or the node went away: it is pending and will be placed.
+        return Handoff.objects.filter(portfolio=portfolio, state__in=ACTIVE_STATES).first()
+    return Handoff.objects.get(pk=row.id)
+
+
+def stop(name: str, *, actor: str, reason: str = "") -> Handoff:
+    """Drain it and own it nowhere."""
+    with transaction.atomic():
+        portfolio = locked(name)
+        current = Run.objects.get(pk=portfolio.pk)
+        if portfolio.desired_state == DesiredState.STOPPED:
+            raise Refused(
+                "already_stopped",
+                f"{name} is already {'stopped' if current.node_id is None else 'stopping'}.",
+            )
+        portfolio.desired_state = DesiredState.STOPPED
+        portfolio.save(update_fields=["desired_state"])
+        row = run(stop_run(portfolio.pk, actor, reason))
+        run(told("portfolio_stopped", portfolio.pk, actor, reason))
+    return Handoff.objects.get(pk=row.id)
+
+
+def unpin(name: str, *, actor: str) -> Portfolio:
+    """Let the balancer move it again."""
+    portfolio = present(name)
+    if Run.objects.filter(pk=portfolio.pk, pinned_node__isnull=False).update(pinned_node=None):
+        run(told("unpinned", portfolio.pk, actor, ""))
+    return portfolio
+
+
+PIN = """
+UPDATE scheduling_run SET pinned_node_id = %(node)s WHERE portfolio_id = %(portfolio)s
+RETURNING portfolio_id
+"""
+
+UNPIN = """
+UPDATE scheduling_run SET pinned_node_id = NULL
+WHERE portfolio_id = %(portfolio)s AND pinned_node_id IS NOT NULL
+RETURNING portfolio_id
+"""
+
+#: Only what nobody owns: a grant that was faster keeps its phase. Whoever starts it has seen how
+#: old its events are, so `halt` is lifted up to the head of this moment.
+LIFT = """
+UPDATE scheduling_run SET phase = 'pending', phase_since = clock_timestamp(), attempts = 0,
+    failures_by_node = '{}', reason = 'waits for the next pass', halt_id = NULL, failed_seq = NULL,
+    resume_seq = (
+        SELECT s.from_seq
+            + floor(extract(epoch FROM clock_timestamp() - s.from_time) * s.rate)::bigint
+        FROM portfolios_feedsegment s JOIN portfolios_portfolio p ON p.feed_id = s.feed_id
+        WHERE p.id = portfolio_id ORDER BY s.id DESC LIMIT 1)
+WHERE portfolio_id = %(portfolio)s AND node_id IS NULL
+RETURNING portfolio_id
+"""
+
+SAY_PENDING = """
+UPDATE scheduling_run SET reason = %(reason)s::text, why = %(why)s::jsonb
+WHERE portfolio_id = %(portfolio)s AND node_id IS NULL AND phase = 'pending'
+RETURNING portfolio_id
+"""
+
+
+def stop_run(portfolio: int, actor: str, reason: str) -> Recipe[Row]:
+    """Begin a stop, or end it at once where nobody reachable owns the run."""
+    yield from lock_run(portfolio)
+    active = yield from active_handoff(portfolio)
+    if active is not None and active.kind == "stop":
+        return active
+    row = yield from request(
+        "stop", portfolio, target=None, actor=actor, reason=reason, timing=timing()
+    )
+    owner = yield from lock_run(portfolio)
+    handoff = yield from one(LOCK_HANDOFF, handoff=row.id)
+    assert owner is not None and handoff is not None
+    reachable = handoff.source_valid and handoff.source_lease == handoff.source_incarnation
+    if owner.node_id is None or not reachable:
+        yield from end_run(handoff, owner, released=False, batch=None, reason=reason)
+    return row
+
+
+def _chosen(snapshot: Any, name: str, target: str | None) -> int:
+    """Return the id of the node to move to, or refuse with the reason."""
+    ids = {view.name: view.id for view in snapshot.nodes}
+    if target is None:
+        chosen = choose_target(snapshot, name)
+        if isinstance(chosen, Reason):
+            raise Refused("no_room", f"{name} {render(chosen)}.")
+        return ids[chosen.node]
+    for answer in targets(snapshot, name):
+        if answer.node == target:
+            if not answer.feasible:
+                raise Refused(
+                    answer.code or "no_room",
+                    f"{name} cannot move to {target}: {answer.sentence}.",
+                )
+            return ids[target]
+    raise Refused("node_lost", f"{name} cannot move to {target}: its daemon never registered.")
+
+
+def refuse_lacking(current: Run, revision: Revision) -> None:
+    """Refuse a reload that its node cannot do: it would fail and be held against the revision."""
+    node = current.node
+    assert node is not None
+    if node.strategies.get(revision.strategy) != revision.strategy_version:
+        raise Refused(
+            "node_lacks",
+            f"{node.name}, which runs {revision.portfolio.name}, lacks strategy "
+            f"{revision.strategy} {revision.strategy_version}, which r{revision.number} needs; "
+            "install it there first.",
+        )
+
+
+def _refuse_unowned(portfolio: Portfolio, current: Run) -> None:
+    if portfolio.desired_state == DesiredState.STOPPED or current.phase in (
+        Phase.HALTED,
+        Phase.QUARANTINED,
+    ):
+        raise Refused(
+            "already_stopped", f"{portfolio.name} is {current.phase}; start it before moving it."
+        )
+
+
+def _refuse_in_handoff(portfolio: Portfolio) -> None:
+    active = Handoff.objects.filter(portfolio=portfolio, state__in=ACTIVE_STATES).first()
+    if active is not None:
+        raise Refused(
+            "handoff_in_progress",
+            f"{portfolio.name} is already in handoff {active.pk} ({active.kind}, {active.state}); "
+            "wait until it has ended.",
+            handoff=active.pk,
+        )

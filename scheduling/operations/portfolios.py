@@ -1,0 +1,375 @@
+"""Create, change and delete portfolios."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import F
+from django.utils import timezone
+
+from portfolios import validation
+from portfolios.feed_registration import current_head, ensure_feed
+from portfolios.models import (
+    CatchUp,
+    DesiredState,
+    FeedRow,
+    Portfolio,
+    Revision,
+)
+from portfolios.strategy_inspection import facts
+from portfolios.text import text_errors, unprintable_errors
+from scheduling.db.transaction import Recipe, run
+from scheduling.enact.audit_log import Line, audit_all
+from scheduling.enact.grant import lock_run
+from scheduling.enact.handoff import removed_in_use, request, symbols_in_use
+from scheduling.enact.notify import touch, wake
+from scheduling.errors import Invalid, Refused
+from scheduling.models import Handoff, Phase, Run
+from scheduling.operations.lookup import locked, told
+from scheduling.operations.moves import refuse_lacking, stop_run
+from scheduling.timing import timing
+
+CONFIGURATION = ("strategy", "config", "symbols", "limits")
+
+WISHES = ("weight", "priority", "selector", "spread_group", "spread_hard", "catch_up")
+
+
+@dataclass(frozen=True, slots=True)
+class NewPortfolio:
+    """What a person gives to create a portfolio. Raw values: they are checked, fields are named."""
+
+    name: str
+    strategy: str
+    config: dict[str, Any] = field(default_factory=dict)
+    symbols: list[str] = field(default_factory=list)
+    limits: dict[str, Any] = field(default_factory=dict)
+    weight: int = 1
+    priority: int = 0
+    selector: dict[str, str] = field(default_factory=dict)
+    spread_group: str = ""
+    spread_hard: bool = False
+    catch_up: str = "state_only"
+    starting_cash: Decimal = Decimal("100000")
+    desired_state: str = "running"
+    note: str = ""
+
+
+def create_portfolio(new: NewPortfolio, *, actor: str) -> Portfolio:
+    """Create a portfolio with revision 1, pending until the next pass, which is woken."""
+    errors = _new_errors(new)
+    if errors:
+        raise Invalid(errors)
+    return _create([new], actor)[0]
+
+
+#: One call holds its transaction for about a second then, and its body stays under 1 MB.
+MOST_AT_ONCE = 1000
+
+
+def create_portfolios(new: Sequence[NewPortfolio], *, actor: str) -> list[Portfolio]:
+    """Create all of these in one transaction, or none: at most MOST_AT_ONCE.
+
+    Errors name the one they are about by its place: `3.name`. Seven statements, however many.
+    """
+    check_length(new)
+    errors = [
+        {**wrong, "field": f"{place}.{wrong['field']}"}
+        for place, one in enumerate(new)
+        for wrong in _new_errors(one)
+    ]
+    first: dict[str, int] = {}
+    for place, one in enumerate(new):
+        if first.setdefault(one.name, place) != place:
+            said = f"{one.name} is the name of number {first[one.name]} of the list too."
+            errors.append(validation.error(f"{place}.name", "twice", said))
+    if errors:
+        raise Invalid(errors[:MOST_ERRORS])
+    return _create(new, actor)
+
+
+def check_length(new: Sequence[Any]) -> None:
+    """Raise Invalid for a list of too many portfolios, or of none."""
+    if not 1 <= len(new) <= MOST_AT_ONCE:
+        said = f"A list has 1 to {MOST_AT_ONCE:,} portfolios, this one has {len(new):,}."
+        raise Invalid([validation.error("", "wrong_length", said)])
+
+
+#: A list that is wrong as a whole is wrong in the same way a thousand times.
+MOST_ERRORS = 100
+
+
+def _new_errors(new: NewPortfolio) -> list[dict[str, str]]:
+    """Return everything that is wrong with a new portfolio."""
+    errors = validation.name_errors(new.name)
+    errors += validation.configuration_errors(new.strategy, new.config, new.symbols, new.limits)
+    errors += validation.unsaid_symbols_errors(new.strategy, new.symbols)
+    errors += validation.cash_errors(new.starting_cash)
+    errors += _wish_errors({name: getattr(new, name) for name in WISHES})
+    errors += text_errors("note", new.note, longest=200)
+    if new.desired_state not in DesiredState.values:
+        errors.append(_choice("desired_state", new.desired_state, DesiredState.values))
+    return errors
+
+
+def _create(new: Sequence[NewPortfolio], actor: str) -> list[Portfolio]:
+    """Write portfolios that were checked, with their first revisions and their runs."""
+    # The feed is there already unless this is the first portfolio; a paused one stays paused.
+    feed = FeedRow.objects.first() or ensure_feed(settings.GINKGO.feed_rate)
+    first_seq = max(current_head(feed.name), 1)
+    try:
+        with transaction.atomic():
+            made = Portfolio.objects.bulk_create(
+                [
+                    Portfolio(
+                        name=one.name,
+                        weight=one.weight,
+                        priority=one.priority,
+                        selector=dict(one.selector),
+                        spread_group=one.spread_group,
+                        spread_hard=one.spread_hard,
+                        catch_up=one.catch_up,
+                        desired_state=one.desired_state,
+                        starting_cash=Decimal(str(one.starting_cash)),
+                        feed=feed,
+                        first_seq=first_seq,
+                    )
+                    for one in new
+                ]
+            )
+            both = list(zip(made, new, strict=True))
+            Revision.objects.bulk_create(
+                [
+                    _revision(portfolio, 1, one.strategy, one.config, one.symbols, one.limits,
+                              note=one.note, actor=actor)
+                    for portfolio, one in both
+                ]
+            )  # fmt: skip
+            Run.objects.bulk_create([_run(portfolio, first_seq) for portfolio in made])
+            lines = [Line(portfolio.pk, None, one.note, {"revision": 1}) for portfolio, one in both]
+            run(_tell_created(lines, actor))
+    except IntegrityError as error:
+        # Two creations of one name: the unique name decides, whichever came first.
+        if "portfolio_name_once" in str(error):
+            raise _name_taken(new) from None
+        raise
+    return made
+
+
+def _run(portfolio: Portfolio, first_seq: int) -> Run:
+    is_wanted = portfolio.desired_state == DesiredState.RUNNING
+    return Run(
+        portfolio=portfolio,
+        last_seq=first_seq - 1,
+        state_seq=first_seq - 1,
+        phase=Phase.PENDING if is_wanted else Phase.STOPPED,
+        reason="waits for the next pass" if is_wanted else "",
+    )
+
+
+def _tell_created(lines: list[Line], actor: str) -> Recipe[None]:
+    yield from audit_all("portfolio_created", lines, actor=actor)
+    yield from wake()
+
+
+def _name_taken(new: Sequence[NewPortfolio]) -> Refused:
+    names = [one.name for one in new]
+    taken = sorted(
+        Portfolio.objects.present().filter(name__in=names).values_list("name", flat=True)
+    )
+    if len(names) == 1 or not taken:
+        return Refused("name_taken", f"There is a portfolio named {names[0]}; choose another name.")
+    listed = ", ".join(taken[:5]) + (f" and {len(taken) - 5:,} more" if len(taken) > 5 else "")
+    said = f"There are portfolios named {listed}; nothing was created. Choose other names."
+    return Refused("name_taken", said, names=taken[:MOST_ERRORS])
+
+
+def revise_portfolio(
+    name: str, changes: dict[str, Any], *, actor: str
+) -> tuple[Portfolio, Handoff | None]:
+    """Apply `changes` (any fields of NewPortfolio but name and starting_cash).
+
+    A change of strategy, config, symbols or limits makes a new revision, and a reload if it runs.
+    Return the portfolio and the reload's handoff, or None where nothing needs to move.
+    """
+    known = (*CONFIGURATION, *WISHES, "note")
+    wrong = [
+        validation.error(key, "not_changeable", f"{key} cannot be changed; {', '.join(known)} can.")
+        for key in changes
+        if key not in known
+    ]
+    if wrong:
+        raise Invalid(wrong)
+    _examine_unlocked(name, changes)
+    with transaction.atomic():
+        portfolio = locked(name)
+        current = portfolio.revisions.get(number=portfolio.revision)
+        wanted = {key: changes.get(key, getattr(current, key)) for key in CONFIGURATION}
+        errors = validation.configuration_errors(**wanted, feed=portfolio.feed.name)
+        wishes = {key: changes[key] for key in WISHES if key in changes}
+        errors += _wish_errors(wishes)
+        if errors:
+            raise Invalid(errors)
+        revised = any(wanted[key] != getattr(current, key) for key in CONFIGURATION)
+        # Under its lock: no commit may come between the look at its symbols and the new revision.
+        owned = run(lock_run(portfolio.pk))
+        assert owned is not None
+        symbols = run(removed_in_use(owned, wanted["symbols"])) if revised else []
+        if symbols:
+            raise symbols_in_use(name, symbols, "the new revision")
+        for key, value in wishes.items():
+            setattr(portfolio, key, value)
+        if revised:
+            last = portfolio.revisions.order_by("-number").values_list("number", flat=True)[0]
+            portfolio.revision = last + 1
+            _revision(
+                portfolio, last + 1, **wanted, note=changes.get("note", ""), actor=actor
+            ).save()
+        # No key column: its row is locked as FOR NO KEY UPDATE then, and no grant waits for it.
+        portfolio.save(update_fields=[*wishes, "revision"])
+        if wishes:
+            # Under its lock: a grant under way would leave the new owner with the old words.
+            run(touch([owned.node_id]))  # what is said of it in the node's set may be another now
+        if revised or wishes:
+            run(
+                told(
+                    "portfolio_changed",
+                    portfolio.pk,
+                    actor,
+                    str(changes.get("note", "")),
+                    fields=sorted(key for key in changes if key != "note"),
+                    revision=portfolio.revision,
+                )
+            )
+    if not revised:
+        return portfolio, None
+    return portfolio, _reload_if_running(portfolio, actor, f"r{portfolio.revision} by {actor}")
+
+
+def _examine_unlocked(name: str, changes: Mapping[str, Any]) -> None:
+    """Let the strategy check the changes before any row is locked, since that may take seconds.
+
+    Its answer is kept and used again under the lock. Where a concurrent writer changed the
+    configuration in between, the strategy is asked again.
+    """
+    current = Revision.objects.filter(
+        portfolio__name=name, portfolio__archived_at=None, number=F("portfolio__revision")
+    ).first()
+    if current is None:
+        return
+    wanted = {key: changes.get(key, getattr(current, key)) for key in CONFIGURATION}
+    errors = validation.configuration_errors(**wanted, feed=current.portfolio.feed.name)
+    if any(error["code"] == "check_failed" for error in errors):
+        raise Invalid(errors)
+
+
+def delete_portfolio(name: str, *, actor: str, reason: str = "") -> Handoff | None:
+    """Archive it: release it for certain, keep orders and audit, free the name."""
+    with transaction.atomic():
+        portfolio = locked(name)
+        portfolio.desired_state = DesiredState.STOPPED
+        portfolio.archived_at = timezone.now()
+        portfolio.save(update_fields=["desired_state", "archived_at"])
+        row = run(stop_run(portfolio.pk, actor, reason or "deleted"))
+        run(told("portfolio_deleted", portfolio.pk, actor, reason))
+    return None if row is None else Handoff.objects.get(pk=row.id)
+
+
+def _revision(
+    portfolio: Portfolio,
+    number: int,
+    strategy: str,
+    config: Mapping[str, Any],
+    symbols: list[str],
+    limits: Mapping[str, Any],
+    *,
+    note: str,
+    actor: str,
+) -> Revision:
+    return Revision(
+        portfolio=portfolio,
+        number=number,
+        strategy=strategy,
+        strategy_version=facts(strategy).version,
+        config=dict(config),
+        symbols=list(symbols),
+        limits=dict(limits),
+        note=str(note)[:200],
+        created_by=actor[:150],
+    )
+
+
+def _reload_if_running(portfolio: Portfolio, actor: str, reason: str) -> Handoff | None:
+    """Begin the reload of a revision that was just made; the sweep does it where this cannot."""
+    current = Run.objects.select_related("node").get(pk=portfolio.pk)
+    if current.node_id is None or portfolio.desired_state != DesiredState.RUNNING:
+        return None
+    try:
+        refuse_lacking(current, portfolio.revisions.get(number=portfolio.revision))
+        row = run(
+            request(
+                "reload",
+                portfolio.pk,
+                target=current.node_id,
+                to_revision=portfolio.revision,
+                actor=actor,
+                reason=reason,
+                timing=timing(),
+            )
+        )
+    except Refused:
+        return None
+    return Handoff.objects.get(pk=row.id)
+
+
+def _choice(field_name: str, value: Any, choices: list[str]) -> dict[str, str]:
+    return validation.error(
+        field_name,
+        "unknown_choice",
+        f"{field_name} is {value!r}; choose from {', '.join(choices)}.",
+    )
+
+
+def _wish_errors(wishes: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return what is wrong with weight, priority, selector, spread group and catch_up."""
+    errors: list[dict[str, str]] = []
+    for name, least in (("weight", 1), ("priority", -1_000_000)):
+        value = wishes.get(name, least)
+        if not isinstance(value, int) or isinstance(value, bool):
+            errors.append(
+                validation.error(name, "wrong_type", f"{name} is {value!r}; give a whole number.")
+            )
+        elif not least <= value <= 1_000_000:
+            errors.append(
+                validation.error(
+                    name, "out_of_range", f"{name} is {value}; it must be {least:,} to 1,000,000."
+                )
+            )
+    for name in ("selector", "spread_group"):
+        errors += unprintable_errors(name, wishes.get(name, ""))
+    selector = wishes.get("selector", {})
+    if not isinstance(selector, Mapping) or not all(
+        isinstance(k, str) and isinstance(v, str) for k, v in selector.items()
+    ):
+        errors.append(
+            validation.error(
+                "selector", "wrong_type", "selector is an object of texts: label, value."
+            )
+        )
+    group = wishes.get("spread_group", "")
+    if not isinstance(group, str) or len(group) > 80:
+        errors.append(
+            validation.error("spread_group", "wrong_type", "spread_group is a text of 80 at most.")
+        )
+    if not isinstance(wishes.get("spread_hard", False), bool):
+        errors.append(
+            validation.error("spread_hard", "wrong_type", "spread_hard is true or false.")
+        )
+    catch_up = wishes.get("catch_up", CatchUp.STATE_ONLY)
+    if catch_up not in CatchUp.values:
+        errors.append(_choice("catch_up", catch_up, CatchUp.values))
+    return errors

@@ -1,0 +1,30 @@
+"""Let portfolios go on under another Python version."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from portfolios import validation
+from scheduling.db.transaction import run
+from scheduling.enact import python_versions
+from scheduling.errors import Invalid
+from scheduling.operations.lookup import present
+
+MINOR_VERSION = re.compile(r"3\.[0-9]{1,2}")
+
+
+def accept_python(
+    version: str, names: Sequence[str] | None, *, actor: str, reason: str = ""
+) -> list[str]:
+    """Let the portfolios named, or with None all of them, go on under `version` too.
+
+    An empty version takes the consent back. Return the names of those that were changed. Raise
+    NotFound or Invalid, and then nothing is changed.
+    """
+    if version and not MINOR_VERSION.fullmatch(version):
+        message = f"{version[:40]!r} is not a minor version of Python; give one such as 3.13."
+        raise Invalid([validation.error("version", "wrong_value", message)])
+    for name in names or ():
+        present(name)
+    return run(python_versions.accept_python(version, names, actor=actor, reason=reason))

@@ -1,0 +1,1 @@
+"""What API, commands, admin and dashboard show, worded once."""

@@ -1,0 +1,151 @@
+"""Fields of request bodies that take no text for a number and no name nobody knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from portfolios.text import exact_decimal, unprintable_in
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """A body whose unknown fields are errors: a mistyped name must not be ignored in silence."""
+
+    default_error_messages = {"invalid": "The body must be a JSON object"}
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the checked values. Name every field that is wrong, unknown ones included."""
+        wrong: dict[str, Any] = {}
+        if isinstance(data, Mapping):
+            for name in data.keys() - self.fields.keys():
+                known = ", ".join(sorted(self.fields))
+                message = f"is not known here; known are: {known}" if known else "is not known here"
+                wrong[str(name)] = [serializers.ErrorDetail(message, code="unknown_field")]
+        try:
+            value = super().to_internal_value(data)
+        except serializers.ValidationError as error:
+            raise serializers.ValidationError({**error.detail, **wrong}) from None  # type: ignore[dict-item]
+        if wrong:
+            raise serializers.ValidationError(wrong)
+        return value
+
+
+def refuse_unprintable(data: Any) -> None:
+    """Raise ValidationError if a text, or a text within a JSON value, holds a control character."""
+    found = unprintable_in(data)
+    if found:
+        raise serializers.ValidationError(
+            f"holds the character U+{ord(found):04X}, which is a control or bidirectional "
+            "character: leave it out",
+            code="unprintable",
+        )
+
+
+class TextField(serializers.CharField):
+    """Text, and nothing that merely could be written as text. One line without controls."""
+
+    def to_internal_value(self, data: Any) -> str:
+        """Return the text."""
+        if not isinstance(data, str):
+            self.fail("invalid")
+        refuse_unprintable(data)
+        return super().to_internal_value(data)
+
+
+class WholeNumberField(serializers.IntegerField):
+    """A JSON number without a fraction."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("max_value", 2_147_483_647)
+        super().__init__(**options)
+
+    def to_internal_value(self, data: Any) -> int:
+        """Return the number. True is none, nor is "3"."""
+        if not isinstance(data, int) or isinstance(data, bool):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+@extend_schema_field({"type": "integer", "minimum": 1, "maximum": 1_000_000, "default": 1})
+class WeightField(WholeNumberField):
+    """How many places a portfolio takes; `scheduling.operations` keeps the bounds."""
+
+
+@extend_schema_field({"type": "integer", "minimum": -1_000_000, "maximum": 1_000_000, "default": 0})
+class PriorityField(WholeNumberField):
+    """What is placed first; `scheduling.operations` keeps the bounds."""
+
+
+class YesNoField(serializers.BooleanField):
+    """true or false."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        """Return the truth. "yes" and 1 are none."""
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
+
+
+@extend_schema_field(
+    {
+        "oneOf": [
+            {"type": "string", "pattern": r"^\+?\d{1,15}(\.\d{1,4})?$"},
+            {"type": "integer", "minimum": 1, "maximum": 10**15},
+        ],
+        "description": "Over 0, at most 1,000,000,000,000,000.",
+    }
+)
+class MoneyField(serializers.Field[Decimal, Any, str, Any]):
+    """An exact decimal: a JSON string, or a whole number. A float has lost what was typed."""
+
+    default_error_messages = {
+        "invalid": 'must be a decimal in a string, such as "100000.00"',
+        "places": "has more than four decimal places",
+        "size": "is larger than can be kept",
+    }
+
+    def to_internal_value(self, data: Any) -> Decimal:
+        """Return the decimal, at most four places."""
+        if isinstance(data, bool) or not isinstance(data, str | int):
+            self.fail("invalid")
+        value = exact_decimal(data)
+        if value is None:
+            self.fail("invalid")
+        exponent = value.as_tuple().exponent
+        if value.adjusted() > 18:
+            self.fail("size")
+        if isinstance(exponent, int) and exponent < -4:
+            self.fail("places")
+        return value
+
+    def to_representation(self, value: Decimal) -> str:
+        """Return the decimal as text."""
+        return str(value)
+
+
+class ObjectField(serializers.DictField):
+    """A JSON object with any values."""
+
+    default_error_messages = {"not_a_dict": "must be a JSON object"}
+    child = serializers.JSONField()
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the object. None of its texts holds a control character."""
+        refuse_unprintable(data)
+        return super().to_internal_value(data)
+
+
+class LabelsField(serializers.DictField):
+    """A JSON object whose values are text."""
+
+    default_error_messages = {"not_a_dict": "must be a JSON object whose values are texts"}
+    child = TextField(max_length=200)
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Return the object. None of its names holds a control character."""
+        refuse_unprintable(list(data) if isinstance(data, dict) else data)
+        return super().to_internal_value(data)

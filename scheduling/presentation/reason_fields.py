@@ -1,0 +1,41 @@
+"""Reasons in answers: the sentence in the language of the request, and the data it is made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from scheduling.decide.reasons import as_data, reason_of
+from scheduling.observe.localized_reason import Reasoned, told
+
+
+@extend_schema_field(OpenApiTypes.STR)
+class ReasonField(serializers.Field[Any, Any, str, Reasoned]):
+    """The reason of a row, in the language of the request."""
+
+    def __init__(self, **options: Any) -> None:
+        said = "In English, or in Chinese where Accept-Language prefers it."
+        super().__init__(source="*", help_text=said, **options)
+
+    def to_representation(self, row: Reasoned) -> str:
+        """Return the sentence."""
+        return told(row)
+
+
+class WhyDocument(serializers.Serializer[Any]):
+    """A reason as data: its code, and the names and numbers of its sentence."""
+
+    code = serializers.CharField()
+    params = serializers.DictField()
+
+    def __init__(self, **options: Any) -> None:
+        said = "The reason as data; null where a person or a failure gave it."
+        super().__init__(source="*", allow_null=True, help_text=said, **options)
+
+    def to_representation(self, row: Reasoned) -> Any:
+        """Return both; None where the row says something of which there is no data."""
+        reason = reason_of(row.reason, row.why)
+        return None if reason is None else as_data(reason)

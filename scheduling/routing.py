@@ -1,0 +1,11 @@
+"""Which socket leads where."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from scheduling.dashboard.consumer import BoardConsumer
+from scheduling.gateway.push_socket import AgentSocket
+
+board_urlpatterns = [path("ws/board/", BoardConsumer.as_asgi())]
+agent_urlpatterns = [path("ws/agent/", AgentSocket.as_asgi())]

@@ -1,0 +1,146 @@
+"""One verification from beginning to end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from django.conf import settings
+
+from portfolios.runtime.python_version import PYTHON
+from portfolios.verify.replay_process import own_process
+from portfolios.verify.stored_rows import Stored
+from portfolios.verify.types import CannotVerify, Compared
+from portfolios.verify.verify import verify
+from scheduling.errors import Refused
+from scheduling.verification.anchors import Begin, SummedRows, begin, keep
+from scheduling.verification.evidence import Evidence, gather
+from scheduling.verification.verdict import Verdict
+
+Progress = Callable[[int, int, int], None]  #: first, at, last seq
+
+
+def verify_portfolio(
+    which: str | int,
+    to_seq: int | None = None,
+    progress: Progress = lambda first, at, last: None,
+    *,
+    full: bool = False,
+    limit_s: float | None = None,
+) -> Verdict:
+    """Return whether a portfolio left behind what one uninterrupted run would have.
+
+    `which` is its key, or its name: then of several that had it the newest is meant.
+
+    The portfolio runs on meanwhile: it is compared as of its newest commit, or as of `to_seq`. The
+    replay begins at the newest anchor of an earlier verification whose evidence still holds; with
+    `full` at the first event. After `limit_s` it ends where it is. An identical end is an anchor.
+    Raise NotFound, or Refused where nothing can be said, with the sentence.
+    """
+    began = time.monotonic()
+    try:
+        evidence = gather(which, to_seq)
+        recorded = evidence.recorded
+        first = recorded.first_seq
+
+        def alive() -> None:
+            progress(first, first - 1, recorded.to_seq)
+
+        begun = begin(evidence, full=full, alive=alive)
+        if begun.anchor is not None:
+            first = begun.anchor.seq + 1
+        read = SummedRows(Stored(evidence.portfolio, recorded.to_seq), evidence.portfolio, begun)
+        env = settings.GINKGO
+        with own_process(memory_mb=env.child_memory_mb, guarded=env.strategy_guard) as ask:
+            compared = verify(
+                recorded,
+                read,
+                ask,
+                lambda at: progress(first, at, recorded.to_seq),
+                begun.anchor,
+                lambda: limit_s is not None and time.monotonic() - began > limit_s,
+            )
+    except CannotVerify as missing:
+        raise Refused("cannot_verify", str(missing)) from None
+
+    if compared.anchor is not None and evidence.history is None:
+        keep(evidence, begun, compared.anchor, read)
+    return Verdict(
+        portfolio=evidence.name,
+        compared=compared,
+        history=evidence.history,
+        handoffs=evidence.handoffs,
+        epochs=evidence.epochs,
+        taken_at=evidence.taken_at,
+        took_s=time.monotonic() - began,
+        notes=tuple(_notes(evidence, begun, compared, limit_s)),
+        verified_at=begun.verified_at,
+    )
+
+
+def _notes(
+    evidence: Evidence, begun: Begin, compared: Compared, limit_s: float | None
+) -> Iterator[str]:
+    """Yield what was not compared, each with its cause."""
+    recorded, counts = evidence.recorded, compared.counts
+    if evidence.archived_at is not None:
+        yield f"{evidence.name} was deleted at {evidence.archived_at:%Y-%m-%d %H:%M:%S}Z."
+    if begun.changed is not None:
+        seq, at = begun.changed
+        yield (
+            f"Rows or inputs before seq {seq} are no longer what they were when it was verified at"
+            f" {at:%Y-%m-%d %H:%M:%S}Z, so the replay began before them."
+        )
+    if begun.archived:
+        yield (
+            "Orders and fills before seq"
+            f" {max(recorded.kept_from.orders, recorded.kept_from.fills)} are archived, so"
+            + (
+                f" the replay began at seq {compared.replayed_from}, behind them."
+                if begun.anchor is not None
+                else " those that were made before were not compared."
+            )
+        )
+    yield from _notes_on_the_state(evidence, compared, limit_s)
+    others = {stretch.python for stretch in recorded.stretches} - {"", PYTHON}
+    if others:
+        yield (
+            f"Some of it ran under Python {', '.join(sorted(others))}; it was replayed under Python"
+            f" {PYTHON}."
+        )
+    if counts.equity_dropped:
+        yield (
+            f"{counts.equity_dropped} equity points were not compared: they are older"
+            f" than {settings.GINKGO.keep_equity_days:g} days and no longer kept."
+        )
+    if counts.rows_dropped:
+        yield f"{counts.rows_dropped} orders and fills were not compared: they are archived."
+
+
+def _notes_on_the_state(
+    evidence: Evidence, compared: Compared, limit_s: float | None
+) -> Iterator[str]:
+    recorded = evidence.recorded
+    if compared.difference is not None:
+        return  # it says what is wrong
+    if compared.to_seq < recorded.to_seq:
+        yield (
+            f"The time limit of {limit_s:g} s ended it at seq {compared.to_seq} of"
+            f" {recorded.to_seq}; the next verification goes on from there. The state was not"
+            " compared."
+        )
+    elif recorded.state is None:
+        yield (
+            f"The state was not compared: only the newest is kept, as of seq {evidence.last_seq},"
+            f" and the comparison ended at seq {recorded.to_seq}."
+        )
+    elif compared.processed is None:
+        yield (
+            "The state has no count of events: a version that did not count them made it. The"
+            " count begins with the next commit; until then a lost event shows by its effect only."
+        )
+    elif compared.processed.since > compared.from_seq:
+        yield (
+            f"Events are counted from seq {compared.processed.since} on: a version that did not"
+            " count them made the state before it."
+        )

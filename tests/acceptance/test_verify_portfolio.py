@@ -1,0 +1,58 @@
+"""After moves, a reload, a stop and a kill: everything that was left behind is proven identical."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from chaos.harness.cluster import CANARIES, DEMO_NODES, Fleet, wait_for
+from chaos.harness.installation import SLOW_MACHINE_S
+
+
+@pytest.mark.slow
+def test_all_nine_are_identical_after_moves_a_reload_a_stop_and_a_kill(quick_fleet: Fleet) -> None:
+    fleet = quick_fleet
+    for name in (*CANARIES, "ge-sma", "bank-revert"):
+        assert fleet.migrate(name, fleet.elsewhere(name))["state"] == "done"
+    changed = fleet.patch("ge-sma", {"config": {"fast": 2, "slow": 5, "quantity": "9"}})
+    assert fleet.ended(changed["handoff"]["id"], SLOW_MACHINE_S)["state"] == "done"
+    fleet.manage("stop_portfolio", "energy-revert", "--wait", "120")
+    fleet.manage("start_portfolio", "energy-revert", "--wait", "120")
+    victim = fleet.run("canary-1").node
+    assert victim is not None
+    fleet.daemon(victim).send_signal(signal.SIGKILL)
+    wait_for(
+        lambda: fleet.run("canary-1").node,
+        lambda node: node not in (None, victim),
+        SLOW_MACHINE_S,
+        "moved",
+    )
+    fleet.settle(DEMO_NODES)
+    fleet.progress()
+    verdicts = fleet.manage("verify_portfolio", "--all")["results"]
+    assert [(v["portfolio"], v["state"]) for v in verdicts] == [
+        (v["portfolio"], "identical") for v in verdicts
+    ]
+    assert len(verdicts) >= 9
+    by_name = {v["portfolio"]: v for v in verdicts}
+    assert by_name["canary-1"]["handoffs"] >= 3
+    assert by_name["ge-sma"]["orders"] > 0 and by_name["ge-sma"]["fills"] > 0
+
+
+@pytest.mark.slow
+def test_an_asked_verification_ends_with_a_verdict_beside_the_running_fleet(
+    quick_fleet: Fleet,
+) -> None:
+    path = "/api/portfolios/canary-2/verification/"
+    before = quick_fleet.run("canary-2").epoch
+    assert quick_fleet.call("POST", path, {}).status == 202
+    assert quick_fleet.call("POST", path, {}).json["code"] == "verification_in_progress"
+    seen, _ = wait_for(
+        lambda: quick_fleet.get(path),
+        lambda document: document["state"] not in ("waiting", "running"),
+        SLOW_MACHINE_S,
+        "a verdict",
+    )
+    assert seen["state"] == "identical", seen["sentence"]
+    assert quick_fleet.run("canary-2").epoch == before

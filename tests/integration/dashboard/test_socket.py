@@ -1,0 +1,113 @@
+"""Who may open `ws/board/`, and what comes over it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from asgiref.testing import ApplicationCommunicator
+from channels.auth import AuthMiddlewareStack
+from channels.db import database_sync_to_async
+from channels.routing import URLRouter
+from django.contrib.auth.models import Group, User
+from django.db import connections
+from django.test import Client
+from django.urls import path
+
+from chaos.harness.installation import SLOW_MACHINE_S
+from scheduling.dashboard import consumer, publisher
+from tests.support import board_fixture as world
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+async def fleet(monkeypatch):
+    """Every socket sees the quiet fleet; hints are left out."""
+    monkeypatch.setattr(publisher, "read_board", world.quiet_fleet)
+    monkeypatch.setattr(publisher, "get_channel_layer", lambda: None)
+    yield
+    await database_sync_to_async(connections.close_all)()
+
+
+def cookie_of(name: str, group: str | None) -> bytes:
+    user = User.objects.create_user(name)
+    if group:
+        user.groups.add(Group.objects.get_or_create(name=group)[0])
+    client = Client()
+    client.force_login(user)
+    return f"sessionid={client.cookies['sessionid'].value}".encode()
+
+
+class Socket(ApplicationCommunicator):
+    """A browser's end of the socket."""
+
+    def __init__(self, cookie: bytes | None, view: str = "board") -> None:
+        routes = AuthMiddlewareStack(
+            URLRouter([path("ws/board/", consumer.BoardConsumer.as_asgi())])
+        )
+        scope = {
+            "type": "websocket",
+            "path": "/ws/board/",
+            "query_string": f"view={view}".encode(),
+            "headers": [(b"cookie", cookie)] if cookie else [],
+            "subprotocols": [],
+        }
+        super().__init__(routes, scope)
+
+    async def open(self) -> None:
+        await self.send_input({"type": "websocket.connect"})
+        assert (await self.receive_output(5))["type"] == "websocket.accept"
+
+    async def message(self) -> dict[str, Any]:
+        said = await self.receive_output(5)
+        assert said["type"] == "websocket.send", said
+        return json.loads(said["text"])
+
+    async def leave(self) -> None:
+        await self.send_input({"type": "websocket.disconnect", "code": 1001})
+        await self.wait(SLOW_MACHINE_S)
+
+
+@pytest.mark.parametrize("group", ["signed out", None])
+async def test_who_may_not_read_is_closed_with_4401_and_sent_nothing(group):
+    cookie = None
+    if group is None:
+        cookie = await database_sync_to_async(cookie_of)("nob", None)
+    opened = Socket(cookie)
+    await opened.open()
+    said = await opened.receive_output(5)
+    assert (said["type"], said["code"]) == ("websocket.close", consumer.NOT_ALLOWED)
+    await opened.leave()
+
+
+async def test_a_viewer_is_sent_the_board_without_acts():
+    opened = Socket(await database_sync_to_async(cookie_of)("vic", "viewer"))
+    await opened.open()
+    message = await opened.message()
+    assert message["columns"] == ["col-node-1", "col-node-2", "col-node-3"]
+    assert "data-dialog" not in json.dumps(message)
+    await opened.leave()
+
+
+async def test_the_page_of_a_portfolio_is_sent_its_head_only():
+    cookie = await database_sync_to_async(cookie_of)("mira", "operator")
+    opened = Socket(cookie, "portfolio:trader-1")
+    await opened.open()
+    message = await opened.message()
+    assert set(message["parts"]) == {"part-total", "part-banners", "part-head", "part-positions"}
+    assert "Migrate…" in message["parts"]["part-head"]
+    await opened.leave()
+
+
+async def test_a_page_is_closed_soon_after_its_person_was_signed_out(monkeypatch):
+    monkeypatch.setattr(consumer, "CHECK_AGAIN_S", 0.1)
+    cookie = await database_sync_to_async(cookie_of)("mira", "operator")
+    opened = Socket(cookie)
+    await opened.open()
+    await database_sync_to_async(User.objects.update)(is_active=False)
+    while (said := await opened.receive_output(5))["type"] == "websocket.send":
+        pass
+    assert (said["type"], said["code"]) == ("websocket.close", consumer.NOT_ALLOWED)
+    await opened.leave()

@@ -1,0 +1,447 @@
+"""One alert a cause, and it closes when the cause goes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+
+from chaos.harness.cluster import wait_for
+from portfolios.models import FeedRow, FeedSegment, Revision
+from scheduling import operations
+from scheduling.db.transaction import run
+from scheduling.enact import alerts
+from scheduling.models import Alert, Event, Lease, Node, PassLock, Run
+from scheduling.passes.pass_lock import look, ran, take
+from scheduling.scheduler import Scheduler
+from scheduling.timing import timing
+from scheduling.watcher import Watcher
+from tests.support.factories import (
+    Daemon,
+    a_node,
+    a_portfolio,
+    a_trader,
+    ago,
+    calm_nodes,
+    let_expire,
+    mature,
+    serving_since,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+def tick() -> Any:
+    return Scheduler("test").tick()
+
+
+def compare() -> list[tuple[str, str]]:
+    return [(row.what, row.kind) for row in run(alerts.compare(timing()))]
+
+
+def is_open(*kinds: str) -> bool:
+    """Whether just these are open."""
+    return sorted(Alert.objects.filter(closed_at=None).values_list("kind", flat=True)) == sorted(
+        kinds
+    )
+
+
+def told(what: str = "alert_opened") -> int:
+    return Event.objects.filter(kind=what).count()
+
+
+@pytest.fixture
+def nodes() -> list[Daemon]:
+    """Five nodes that have lived for an hour."""
+    return calm_nodes(5)
+
+
+def settled() -> None:
+    """Let what was lost have been lost for two seconds."""
+    Node.objects.filter(status="lost").update(status_since=ago(2))
+
+
+# --- the causes ----------------------------------------------------------------------------------
+
+
+def test_a_calm_fleet_has_no_alert(nodes: list[Daemon]) -> None:
+    a_trader("p", nodes[0])
+    tick()
+    tick()
+    assert not Alert.objects.exists()
+
+
+@pytest.mark.parametrize("way", ["beats", "leaves", "is forgotten"])
+def test_a_lost_node_is_told_once_until_it_is_back_or_gone(nodes: list[Daemon], way: str) -> None:
+    let_expire(nodes[0])
+    tick()
+    settled()
+    for _ in range(3):
+        tick()
+    assert is_open("node_lost")
+    alert = Alert.objects.get()
+    assert (alert.node, alert.times, told()) == (nodes[0].row, 1, 1)
+    if way == "beats":
+        nodes[0].beat()
+    elif way == "leaves":
+        Node.objects.filter(name="node-1").update(status="left")
+    else:
+        operations.forget_node("node-1", actor="ann")
+    tick()
+    assert is_open()
+    assert (told(), told("alert_closed")) == (1, 1)
+
+
+def test_a_storm_is_one_alert_and_not_one_a_node(nodes: list[Daemon]) -> None:
+    for node in nodes[:3]:
+        let_expire(node)
+    tick()
+    settled()
+    tick()
+    assert is_open("storm_hold")
+    assert Alert.objects.get().reason == ("3 of 5 nodes were lost within 30 s, so failover is held")
+    operations.release_storm(actor="ann")
+    nodes[0].beat()
+    tick()
+    assert is_open("node_lost", "node_lost")
+
+
+def test_a_quarantine_is_told_until_it_is_lifted(nodes: list[Daemon]) -> None:
+    hand = a_trader("p", nodes[0])
+    mature(hand.portfolio)
+    for _ in range(5):
+        hand.die()
+    tick()
+    assert is_open("quarantined")
+    assert "boom" in Alert.objects.get().reason
+    operations.start("p", actor="ann")
+    tick()
+    assert is_open()
+
+
+def test_a_portfolio_halted_by_stale_events_is_told_until_it_is_started(
+    nodes: list[Daemon],
+) -> None:
+    hand = a_trader("p", nodes[0])
+    Run.objects.filter(pk=hand.portfolio.pk).update(
+        phase="halted", node=None, incarnation=None, reason="stopped before seq 3"
+    )
+    assert compare() == [("alert_opened", "halted")]
+    operations.start("p", actor="ann")
+    assert compare() == [("alert_closed", "halted")]
+
+
+def test_a_stalled_portfolio_is_told_until_it_moves(nodes: list[Daemon]) -> None:
+    hand = a_trader("p", nodes[0])
+    FeedSegment.objects.update(from_time=ago(3600))
+    Run.objects.update(last_commit_at=ago(31))
+    tick()
+    assert is_open("stalled")
+    assert "while events wait, limit 30 s" in Alert.objects.get().reason
+    hand.commit(1)
+    tick()
+    assert is_open()
+
+
+def test_nobody_stalls_while_nobody_could_reach_us(nodes: list[Daemon]) -> None:
+    a_trader("p", nodes[0])
+    FeedSegment.objects.update(from_time=ago(3600))
+    Run.objects.update(last_commit_at=ago(31))
+    serving_since(10)
+    tick()
+    assert is_open()
+    serving_since(3600)
+    tick()
+    serving_since(10)
+    tick()
+    assert is_open("stalled")  # it has not moved, and we do not know better
+
+
+def segment(rate: float, began_s_ago: float, *, ahead: int = 0) -> None:
+    """Change the feed's rate so long ago, `ahead` events behind the newest commit."""
+    last = Run.objects.get().last_seq
+    FeedSegment.objects.create(
+        feed=FeedRow.objects.get(), from_seq=last + ahead, rate=rate, from_time=ago(began_s_ago)
+    )
+
+
+@pytest.mark.parametrize(("began_s_ago", "stands"), [(29.0, False), (31.0, True)])
+def test_after_a_quiet_hour_a_stall_counts_from_the_first_event_that_came(
+    nodes: list[Daemon], began_s_ago: float, stands: bool
+) -> None:
+    a_trader("p", nodes[0])
+    segment(0, 3600)
+    segment(100, began_s_ago)
+    Run.objects.update(last_commit_at=ago(3600))
+    tick()
+    assert is_open(*["stalled"] * stands)
+
+
+def test_a_quiet_feed_is_no_stall_however_long(nodes: list[Daemon]) -> None:
+    a_trader("p", nodes[0])
+    segment(0, 3600)
+    Run.objects.update(last_commit_at=ago(3600))
+    tick()
+    assert is_open()
+
+
+@pytest.mark.parametrize("rate", [0, 100, 300])
+def test_one_that_waited_for_a_slow_feed_does_not_stall_by_a_change_that_is_announced(
+    nodes: list[Daemon], rate: float
+) -> None:
+    a_trader("p", nodes[0])
+    segment(0.001, 100)  # an event in a quarter of an hour
+    segment(rate, -1, ahead=1)
+    Run.objects.update(last_commit_at=ago(100))
+    tick()
+    assert is_open()
+
+
+@pytest.mark.parametrize("began_s_ago", [-1, 0, 5])
+@pytest.mark.parametrize("rate", [0, 300])
+def test_one_that_stands_still_goes_on_doing_so_when_the_rate_changes(
+    nodes: list[Daemon], rate: float, began_s_ago: float
+) -> None:
+    hand = a_trader("p", nodes[0])
+    segment(1, 100)
+    Run.objects.update(last_commit_at=ago(100))
+    tick()
+    assert is_open("stalled")
+    since = hand.run().stalled_at
+    segment(rate, began_s_ago, ahead=101 - int(began_s_ago))
+    tick()
+    assert is_open("stalled")
+    assert (hand.run().stalled_at, told("alert_closed")) == (since, 0)
+
+
+def test_pending_is_told_after_a_pass_or_two_and_not_at_once(nodes: list[Daemon]) -> None:
+    portfolio = a_portfolio("p", selector={"gpu": "yes"})
+    tick()
+    assert is_open()
+    Run.objects.filter(pk=portfolio.pk).update(phase_since=ago(21))
+    tick()
+    assert is_open("pending")
+    assert "needs gpu=yes" in Alert.objects.get().reason
+    operations.stop("p", actor="ann")
+    tick()
+    assert is_open()
+
+
+def test_what_cannot_be_failed_over_is_pending_too(nodes: list[Daemon]) -> None:
+    for node in nodes[1:]:
+        operations.cordon(node.name, actor="ann")
+    a_trader("p", nodes[0])
+    a_trader("q", a_node("node-6", capacity=1))
+    let_expire(nodes[0])
+    tick()
+    Node.objects.filter(status="lost").update(status_since=ago(21))
+    tick()
+    assert is_open("node_lost", "pending")
+
+
+def test_a_rejected_revision_is_told_until_it_is_replaced(nodes: list[Daemon]) -> None:
+    hand = a_trader("p", nodes[0])
+    mature(hand.portfolio)
+    operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
+    Revision.objects.filter(number=2).update(status="rejected", status_reason="KeyError: VIX")
+    compare()
+    assert is_open("revision_rejected")
+    assert Alert.objects.get().reason == "r2 was rejected: KeyError: VIX"
+    operations.revise_portfolio("p", {"limits": {"largest_order": "6"}}, actor="ann")
+    compare()
+    assert is_open()
+
+
+@pytest.mark.parametrize("close", [operations.cordon, operations.drain])
+def test_a_fleet_in_which_nobody_takes_anything_is_told_once(
+    nodes: list[Daemon], close: Callable[..., Any]
+) -> None:
+    portfolio = a_portfolio("p")
+    for node in nodes:
+        assert is_open()
+        close(node.name, actor="ann")
+        tick()
+    assert is_open("no_open_node")
+    Run.objects.filter(pk=portfolio.pk).update(phase="pending", phase_since=ago(60))
+    tick()
+    assert is_open("no_open_node")  # the pending ones have the same cause
+    operations.uncordon("node-3", actor="ann")
+    operations.undrain("node-3", actor="ann")
+    tick()
+    assert is_open()
+
+
+# --- passes that do not run ----------------------------------------------------------------------
+
+
+def standing(pass_ago: float, watcher_since: float, watcher_until: float) -> None:
+    run(take("x"))
+    run(look("w"))
+    PassLock.objects.filter(name="pass").update(failover_ran_at=ago(pass_ago))
+    PassLock.objects.filter(name="watcher").update(
+        since=ago(watcher_since), until=ago(-watcher_until)
+    )
+
+
+def test_a_failover_pass_that_has_not_run_for_ten_seconds_beside_a_live_watcher() -> None:
+    standing(11, 60, 4)
+    assert compare() == [("alert_opened", "passes_stand")]
+    run(ran())
+    assert compare() == [("alert_closed", "passes_stand")]
+
+
+@pytest.mark.parametrize(
+    ("pass_ago", "since", "until"),
+    [(9, 60, 4), (60, 60, -1), (60, 5, 4)],
+    ids=["it ran", "no watcher lives", "the watcher has just come"],
+)
+def test_nobody_is_told_otherwise(pass_ago: float, since: float, until: float) -> None:
+    standing(pass_ago, since, until)
+    assert compare() == []
+
+
+def test_every_whole_tick_is_noted_and_a_broken_one_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tick()
+    ran_at = PassLock.objects.get(name="pass").failover_ran_at
+    assert ran_at is not None and ran_at > ago(5)
+    PassLock.objects.update(failover_ran_at=ago(60))
+    monkeypatch.setattr("scheduling.scheduler.balance", _broken)
+    with pytest.raises(ZeroDivisionError):
+        tick()
+    assert PassLock.objects.get(name="pass").failover_ran_at < ago(59)
+
+
+def _broken(*_: Any) -> Any:
+    raise ZeroDivisionError
+
+
+def test_a_watcher_whose_passes_break_tells_of_it_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    standing(11, 60, 4)
+    PassLock.objects.filter(name="pass").update(until=ago(1))
+    monkeypatch.setattr("scheduling.scheduler.balance", _broken)
+    with pytest.raises(ZeroDivisionError):
+        Watcher(30.0)._tick(True)
+    assert is_open("passes_stand")
+
+
+def test_a_watcher_that_never_gets_the_pass_tells_of_it_itself() -> None:
+    standing(11, 60, 4)
+    Watcher(30.0)._tick(True)
+    assert is_open("passes_stand")
+
+
+def test_a_watcher_counts_from_when_it_began_to_look_without_a_gap() -> None:
+    run(look("w"))
+    PassLock.objects.filter(name="watcher").update(since=ago(60), until=ago(-2))
+    run(look("w2"))
+    assert PassLock.objects.get(name="watcher").since < ago(59)
+    PassLock.objects.filter(name="watcher").update(until=ago(1))
+    run(look("w"))
+    assert PassLock.objects.get(name="watcher").since > ago(5)
+
+
+# --- one a cause ---------------------------------------------------------------------------------
+
+
+def back_and_gone(daemon: Daemon, away_s: float) -> None:
+    """Let the node beat for `away_s`, as the alert counts it, and be lost again."""
+    daemon.beat()
+    compare()
+    Alert.objects.filter(gone_at__isnull=False).update(gone_at=ago(away_s))
+    compare()
+    Lease.objects.filter(node=daemon.row).update(expires_at=ago(1))
+    Node.objects.filter(pk=daemon.row.pk).update(status="lost", status_since=ago(2))
+    compare()
+
+
+def test_what_comes_and_goes_is_not_one_alert_a_loop(nodes: list[Daemon]) -> None:
+    Node.objects.filter(name="node-1").update(status="lost", status_since=ago(2))
+    Lease.objects.filter(node=nodes[0].row).update(expires_at=ago(1))
+    compare()
+    for _ in range(20):
+        back_and_gone(nodes[0], 40)
+    # Open, closed at once; again, closed after 30 s; again, and from now on 40 s are too short.
+    assert (Alert.objects.count(), Alert.objects.get().times, told()) == (1, 3, 3)
+    nodes[0].beat()
+    compare()
+    assert is_open("node_lost")
+    Alert.objects.update(gone_at=ago(61))
+    compare()
+    assert is_open()
+
+
+def test_the_same_cause_much_later_is_a_new_alert(nodes: list[Daemon]) -> None:
+    Node.objects.filter(name="node-1").update(status="lost", status_since=ago(2))
+    compare()
+    nodes[0].beat()
+    Node.objects.filter(name="node-1").update(status="alive")
+    compare()
+    Alert.objects.update(closed_at=ago(601))
+    Node.objects.filter(name="node-1").update(status="lost", status_since=ago(2))
+    compare()
+    assert sorted(Alert.objects.values_list("times", flat=True)) == [1, 1]
+
+
+def waiting() -> bool:
+    """Whether a statement waits for another's lock."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(cursor.fetchone()[0])
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("what", ["opening", "reopening", "closing"])
+def test_two_watchers_at_once_tell_once(what: str) -> None:
+    for number in range(10):
+        a_node(f"node-{number}")
+    if what != "opening":
+        Node.objects.update(status="lost", status_since=ago(2))
+        compare()
+    if what == "reopening":
+        Node.objects.update(status="alive")
+        compare()
+    before = told(), told("alert_closed")
+    Node.objects.update(status="alive" if what == "closing" else "lost", status_since=ago(2))
+
+    def watch() -> None:
+        try:
+            Scheduler("w").raise_alerts()
+        finally:
+            connection.close()
+
+    other = threading.Thread(target=watch)
+    with transaction.atomic():
+        Scheduler("v").raise_alerts()
+        other.start()
+        wait_for(waiting, bool, 10, "the other watcher waiting for what this one has changed")
+    other.join(20)
+    compare()
+    opened, closed = told() - before[0], told("alert_closed") - before[1]
+    assert (opened, closed) == ((0, 10) if what == "closing" else (10, 0))
+    assert Alert.objects.count() == 10
+
+
+def test_many_portfolios_that_wait_for_one_cause_are_one_alert(nodes: list[Daemon]) -> None:
+    for number in range(12):
+        a_portfolio(f"p-{number:02}", selector={"gpu": "yes"})
+    a_portfolio("q", selector={"zone": "nowhere"}, priority=5)
+    tick()
+    Run.objects.update(phase_since=ago(21))
+    tick()
+    assert is_open("pending")
+    alert = Alert.objects.get()
+    assert "13 portfolios are pending: q, p-00, p-01 and 10 more; " in alert.reason
+    assert "zone=nowhere" in alert.reason
+    assert alert.portfolio is None
+    for number in range(12):
+        operations.stop(f"p-{number:02}", actor="ann")
+    tick()
+    assert is_open("pending")
+    alert.refresh_from_db()
+    assert alert.portfolio.name == "q"
+    assert told("alert_opened") == 1

@@ -1,0 +1,189 @@
+"""The database's clock is set by a minute, either way: nothing moves, and judging goes on.
+
+The clock is set inside the database, so that every statement of the product hears it, and is right
+again when the test's transaction is rolled back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from chaos.harness.pg_clock import set_clock
+from scheduling import operations
+from scheduling.db.transaction import run
+from scheduling.enact.lease import pulse
+from scheduling.models import Alert, Event, Handoff, Lease, Node, PassLock, Run, Storm
+from scheduling.passes.pass_lock import look, ran, take
+from scheduling.scheduler import Scheduler
+from scheduling.timing import timing
+from tests.support.factories import Daemon, Owner, a_node, a_trader, mature
+
+pytestmark = pytest.mark.django_db
+
+
+class Clock:
+    """The clock of the test's database."""
+
+    def __init__(self) -> None:
+        self._off_s = 0.0
+        self.jump(0)
+        with connection.cursor() as cursor:
+            off = "make_interval(secs => current_setting('test.off_s')::float)"
+            for statement in set_clock(off, again=False):
+                cursor.execute(statement)
+
+    def jump(self, seconds: float) -> None:
+        """Set it by so much; time goes by in the tests in no other way."""
+        self._off_s += seconds
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('test.off_s', %s, true)", [str(self._off_s)])
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def nodes(clock: Clock) -> list[Daemon]:
+    """Four nodes that were heard for more than two leases, each with a portfolio."""
+    run(pulse(timing()))
+    found = [a_node(f"node-{n}") for n in range(1, 5)]
+    for node in found:
+        mature(a_trader(f"p-{node.name}", node).portfolio)
+    live(clock, found, 70)
+    return found
+
+
+def live(clock: Clock, beating: list[Daemon], seconds: int) -> None:
+    """Let time go by in steps of 5 s, as web, nodes and watcher spend it."""
+    for step in range(0, seconds, 5):
+        for _ in range(2):
+            clock.jump(2.5)
+            run(pulse(timing()))
+        for node in beating if step % 10 == 0 else ():
+            node.beat()
+            for name in node.owns():
+                at = Run.objects.get(portfolio__name=name)
+                Owner(node, at.portfolio).commit(max(1, head() - at.last_seq))
+        tick()
+
+
+def head() -> int:
+    """Return the newest released seq by the clock as it is set."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT floor(from_seq + rate * extract(epoch FROM clock_timestamp() - from_time)) "
+            "FROM portfolios_feedsegment ORDER BY id DESC LIMIT 1"
+        )
+        return int(cursor.fetchone()[0])
+
+
+def tick() -> Any:
+    return Scheduler("watcher").tick()
+
+
+def ownership() -> list[tuple[Any, ...]]:
+    return list(Run.objects.order_by("pk").values_list("node_id", "incarnation", "epoch"))
+
+
+def lost() -> list[str]:
+    return sorted(Node.objects.filter(status="lost").values_list("name", flat=True))
+
+
+def moves() -> int:
+    return Handoff.objects.filter(kind__in=("failover", "migrate", "stop")).count()
+
+
+@pytest.mark.parametrize("jump", [60.0, -60.0, 4.0, -5.0])
+def test_a_jump_of_the_databases_clock_moves_nothing_and_tells_of_nothing(
+    clock: Clock, nodes: list[Daemon], jump: float
+) -> None:
+    before = ownership(), [], moves()
+    clock.jump(jump)
+    tick()  # before anybody has beaten or pulsed
+    assert lost() == []
+    live(clock, nodes, 90)
+    assert (ownership(), lost(), moves()) == before
+    assert not Storm.objects.exists()
+    assert list(Alert.objects.values_list("kind", "reason")) == []
+    assert not Event.objects.filter(kind="node_lost").exists()
+
+
+@pytest.mark.parametrize("jump", [60.0, -60.0])
+def test_a_node_that_died_with_the_jump_is_judged_two_leases_later_at_most(
+    clock: Clock, nodes: list[Daemon], jump: float
+) -> None:
+    clock.jump(jump)
+    live(clock, nodes[1:], 25)
+    assert lost() == []
+    live(clock, nodes[1:], 15)  # 40 s: one TTL after the pulse that noticed, and a beat of ours
+    assert lost() == ["node-1"]
+    assert Handoff.objects.filter(kind="failover").count() == 1
+
+
+def test_after_a_jump_back_no_lease_is_longer_than_one_ttl(
+    clock: Clock, nodes: list[Daemon]
+) -> None:
+    clock.jump(-60)
+    tick()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT max(extract(epoch FROM expires_at - clock_timestamp())) FROM scheduling_lease"
+        )
+        assert cursor.fetchone()[0] <= 30
+
+
+def test_after_a_jump_back_the_pass_is_not_held_by_one_that_ended(
+    clock: Clock, nodes: list[Daemon]
+) -> None:
+    run(take("a worker that has dropped it"))
+    PassLock.objects.filter(name="pass").update(until=_clock())
+    clock.jump(-60)
+    assert tick().ran is True
+
+
+def test_a_jump_forward_is_no_pass_that_stands(clock: Clock, nodes: list[Daemon]) -> None:
+    run(look("w"))
+    run(ran())
+    clock.jump(60)
+    run(look("w"))
+    tick()
+    assert list(Alert.objects.values_list("kind", "reason")) == []
+
+
+def test_a_hold_is_not_made_longer_by_a_jump_back(clock: Clock, nodes: list[Daemon]) -> None:
+    live(clock, nodes[2:], 45)  # two of four are gone
+    assert Storm.objects.get().held_at is not None
+    clock.jump(-60)
+    live(clock, nodes[2:], 40)
+    assert Storm.objects.get().held_at is None
+    assert Event.objects.filter(kind="storm_held").count() == 1
+
+
+def test_a_hold_by_a_person_is_not_ended_by_a_jump_back(clock: Clock, nodes: list[Daemon]) -> None:
+    operations.hold_storm(actor="ann")
+    operations.release_storm(actor="ann")
+    operations.hold_storm(actor="ann")
+    clock.jump(-60)
+    live(clock, nodes, 40)
+    assert (Storm.objects.get().held_at is None, Storm.objects.get().until) == (False, None)
+
+
+def _clock() -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        return cursor.fetchone()[0]
+
+
+def test_the_clock_of_this_file_is_the_one_that_statements_read(
+    clock: Clock, nodes: list[Daemon]
+) -> None:
+    before = Lease.objects.get(node=nodes[0].row).expires_at
+    clock.jump(1000)
+    nodes[0].beat()
+    after = Lease.objects.get(node=nodes[0].row).expires_at
+    assert 995 < (after - before).total_seconds() < 1045

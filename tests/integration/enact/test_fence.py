@@ -1,0 +1,272 @@
+"""The fence: what a commit writes, what it answers, and that nothing passes it that should not."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from portfolios.models import Checkpoint, EquityPoint, Fill, Order, Suppression
+from scheduling.db.transaction import run
+from scheduling.enact.grant import grant
+from scheduling.models import Event, Tenure
+from scheduling.wire.messages import EquityLine, FillLine, OrderLine
+from tests.support.factories import Daemon, Owner, a_node, a_trader
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
+
+AT_US = 1_790_000_000_000_000
+
+
+def an_order(seq: int, index: int = 0, **given: Any) -> OrderLine:
+    values = {"status": "open", "quantity": "10", "price": "12.5", "symbol": "IBM", **given}
+    return OrderLine(
+        seq, index, values["symbol"], "buy", values["quantity"], values["price"],
+        values["status"], "", AT_US,
+    )  # fmt: skip
+
+
+def a_fill(order_seq: int, seq: int, index: int = 0) -> FillLine:
+    return FillLine(order_seq, 0, seq, index, "IBM", "buy", "10", "12.75", AT_US)
+
+
+def written(hand: Owner) -> tuple[int, ...]:
+    """Return how many rows of each kind the portfolio has left behind."""
+    tables = (Order, Fill, EquityPoint, Suppression)
+    return tuple(t.objects.filter(portfolio=hand.portfolio).count() for t in tables)
+
+
+@pytest.fixture
+def hand() -> Owner:
+    """Return the hand of node-1 on a portfolio that has committed nothing but its begin."""
+    return a_trader("p", a_node("node-1"), events=0)
+
+
+# --- what an accepted commit leaves behind -------------------------------------------------------
+
+
+def test_a_commit_moves_the_seq_and_says_ok(hand: Owner) -> None:
+    before = hand.run().last_seq
+    assert hand.commit(7) == "ok"
+    assert hand.run().last_seq == before + 7
+
+
+def test_a_commit_with_a_state_sets_the_seq_of_the_state_and_keeps_one_checkpoint(
+    hand: Owner,
+) -> None:
+    assert hand.commit(3, state=b"first") == "ok"
+    assert hand.commit(4, state=b"second") == "ok"
+    at = hand.run()
+    kept = Checkpoint.objects.get(portfolio=hand.portfolio)
+    assert (at.state_seq, kept.seq, bytes(kept.state)) == (at.last_seq, at.last_seq, b"second")
+
+
+def test_a_commit_without_a_state_leaves_the_checkpoint_where_it_was(hand: Owner) -> None:
+    hand.commit(3, state=b"first")
+    held = hand.run().last_seq
+    assert hand.commit(5) == "ok"
+    at = hand.run()
+    assert (at.state_seq, at.last_seq) == (held, held + 5)
+    assert Checkpoint.objects.get(portfolio=hand.portfolio).seq == held
+
+
+def test_everything_of_a_commit_is_written_with_the_epoch_that_was_fenced(hand: Owner) -> None:
+    at = hand.run()
+    seq = at.last_seq + 1
+    assert (
+        hand.commit(
+            2,
+            orders=[an_order(seq)],
+            fills=[a_fill(seq, seq + 1)],
+            equity=[EquityLine(seq + 1, AT_US, "100000.5")],
+            suppress=True,
+        )
+        == "ok"
+    )
+    assert written(hand) == (1, 1, 1, 1)
+    order = Order.objects.get()
+    assert order.id == f"{hand.portfolio.uid}-{seq}-0"
+    assert (order.epoch, order.node, order.revision) == (at.epoch, "node-1", 1)
+    assert (order.quantity, order.price) == (Decimal("10.0000"), Decimal("12.5000"))
+    assert EquityPoint.objects.get().equity == Decimal("100000.5000")
+    suppression = Suppression.objects.get()
+    assert (suppression.from_seq, suppression.to_seq) == (seq, seq + 1)
+
+
+def test_an_empty_commit_suppresses_nothing(hand: Owner) -> None:
+    assert hand.commit(0, suppress=True) == "ok"
+    assert written(hand) == (0, 0, 0, 0)
+
+
+def test_an_order_filled_in_its_own_commit_is_filled(hand: Owner) -> None:
+    seq = hand.run().last_seq + 1
+    hand.commit(2, orders=[an_order(seq)], fills=[a_fill(seq, seq + 1)])
+    assert Order.objects.get().status == "filled"
+    assert Fill.objects.get().order == Order.objects.get()
+
+
+def test_an_order_filled_in_a_later_commit_is_filled_then(hand: Owner) -> None:
+    seq = hand.run().last_seq + 1
+    hand.commit(1, orders=[an_order(seq)])
+    assert Order.objects.get().status == "open"
+    hand.commit(1, fills=[a_fill(seq, seq + 1)])
+    assert Order.objects.get().status == "filled"
+
+
+def test_a_suppressed_order_is_kept_as_suppressed(hand: Owner) -> None:
+    seq = hand.run().last_seq + 1
+    hand.commit(1, orders=[an_order(seq, status="suppressed")], suppress=True)
+    assert Order.objects.get().status == "suppressed"
+
+
+def test_progress_forgets_the_deaths_before_it_and_an_empty_commit_does_not(hand: Owner) -> None:
+    hand.die()
+    hand.commit(0)
+    assert hand.run().attempts == 1
+    hand.commit(1)
+    at = hand.run()
+    assert (at.attempts, at.failures_by_node, at.reason) == (0, {}, "")
+
+
+# --- what the fence refuses ----------------------------------------------------------------------
+
+
+def test_a_repeat_of_the_same_batch_is_ok_and_writes_nothing_again(hand: Owner) -> None:
+    seq = hand.run().last_seq + 1
+    words = hand.words(2, orders=[an_order(seq)], equity=[EquityLine(seq, AT_US, "1")])
+    assert hand.send(words).answer == "ok"
+    rows, last = written(hand), hand.run().last_seq
+    assert hand.send(words).answer == "ok"
+    assert (written(hand), hand.run().last_seq) == (rows, last)
+
+
+def test_a_commit_from_another_seq_is_a_conflict_and_writes_nothing(hand: Owner) -> None:
+    at = hand.run()
+    seq = at.last_seq + 5
+    words = hand.words(1, from_seq=at.last_seq + 4, to_seq=seq, orders=[an_order(seq)])
+    assert hand.send(words).answer == "conflict"
+    assert written(hand) == (0, 0, 0, 0)
+    assert hand.run().last_seq == at.last_seq
+
+
+def test_a_gap_is_as_much_a_conflict_as_an_overlap(hand: Owner) -> None:
+    hand.commit(10)
+    last = hand.run().last_seq
+    assert hand.commit(from_seq=last - 1, to_seq=last + 3) == "conflict"
+    assert hand.commit(from_seq=last + 1, to_seq=last + 3) == "conflict"
+
+
+def test_a_commit_of_an_epoch_not_yet_granted_is_ahead(hand: Owner) -> None:
+    assert hand.commit(epoch=hand.run().epoch + 1) == "ahead"
+
+
+def test_nothing_is_accepted_from_an_epoch_once_a_higher_one_exists(hand: Owner) -> None:
+    words = hand.words(1, orders=[an_order(hand.run().last_seq + 1)], state=b"zombie")
+    other = a_node("node-2")
+    give(hand, other)
+    answer = hand.send(words)
+    assert answer.answer == "fenced"
+    assert written(hand) == (0, 0, 0, 0)
+    event = Event.objects.get(kind="commit_refused")
+    assert event.data["orders"] == 1
+    assert event.reason == f"epoch {words.epoch} was refused: epoch {words.epoch + 1} owns it now"
+
+
+def test_the_right_epoch_in_the_wrong_hands_is_fenced(hand: Owner) -> None:
+    other = a_node("node-2")
+    words = hand.words(1)
+    assert other.send(words)[0].answer == "fenced"
+    assert Owner(replaced(hand), hand.portfolio).send(words).answer == "fenced"
+
+
+def test_a_portfolio_that_never_was_is_fenced(hand: Owner) -> None:
+    assert hand.commit(portfolio=987_654_321) == "fenced"
+
+
+def test_a_refused_repeat_of_a_committed_batch_is_fenced_after_a_grant(hand: Owner) -> None:
+    words = hand.words(1)
+    hand.send(words)
+    give(hand, a_node("node-2"))
+    assert hand.send(words).answer == "fenced"
+
+
+def replaced(hand: Owner) -> Daemon:
+    """Return the same node with an incarnation that never registered."""
+    return Daemon(hand.daemon.row, uuid4())
+
+
+def give(hand: Owner, other: Daemon) -> None:
+    """Grant the portfolio to another node behind its owner's back."""
+    at = hand.run()
+    given = run(
+        grant(
+            hand.portfolio.pk,
+            seen_epoch=at.epoch,
+            node=other.row.pk,
+            incarnation=other.incarnation,
+            revision=1,
+            cause="failover",
+        )
+    )
+    assert given is not None
+
+
+def test_a_grant_on_an_epoch_that_is_no_more_writes_nothing(hand: Owner) -> None:
+    other, at = a_node("node-2"), hand.run()
+    given = run(
+        grant(
+            hand.portfolio.pk,
+            seen_epoch=at.epoch - 1,
+            node=other.row.pk,
+            incarnation=other.incarnation,
+            revision=1,
+            cause="failover",
+        )
+    )
+    assert given is None
+    assert (hand.run().epoch, hand.run().node_id) == (at.epoch, at.node_id)
+    assert Tenure.objects.filter(portfolio=hand.portfolio).count() == 1
+    assert hand.commit(1) == "ok"
+
+
+# --- neighbours in one request -------------------------------------------------------------------
+
+
+def test_a_stale_one_harms_no_neighbour() -> None:
+    node = a_node("node-1")
+    good, stale, last = (a_trader(name, node) for name in ("good", "stale", "last"))
+    words = [good.words(2), stale.words(2, from_seq=0, to_seq=2), last.words(2)]
+    assert [r.answer for r in node.send(*words)] == ["ok", "conflict", "ok"]
+    assert good.run().last_seq == words[0].to_seq
+
+
+def test_answers_come_in_the_order_asked_whatever_the_ids() -> None:
+    node = a_node("node-1")
+    first, second = a_trader("a", node), a_trader("b", node)
+    answers = node.send(second.words(1, epoch=99), first.words(1))
+    assert [(r.portfolio, r.answer) for r in answers] == [
+        (second.portfolio.pk, "ahead"),
+        (first.portfolio.pk, "ok"),
+    ]
+
+
+def test_arrays_may_be_empty_or_full_of_nothing() -> None:
+    node = a_node("node-1")
+    hands = [a_trader(name, node) for name in ("a", "b", "c")]
+    states = (None, b"", b"\x00\xff")
+    assert [r.answer for r in node.send(*(h.words(1) for h in hands))] == ["ok", "ok", "ok"]
+    words = [h.words(1, state=state) for h, state in zip(hands, states, strict=True)]
+    assert [r.answer for r in node.send(*words)] == ["ok", "ok", "ok"]
+    stored = [bytes(Checkpoint.objects.get(portfolio=h.portfolio).state) for h in hands[1:]]
+    assert stored == [b"", b"\x00\xff"]
+    assert Checkpoint.objects.get(portfolio=hands[0].portfolio).state != b""
+
+
+# --- the trail -----------------------------------------------------------------------------------
+
+
+def test_the_first_commit_of_an_epoch_is_written_on_its_tenure(hand: Owner) -> None:
+    tenure = Tenure.objects.get(portfolio=hand.portfolio, epoch=hand.run().epoch)
+    assert tenure.first_commit_at == hand.run().first_commit_at

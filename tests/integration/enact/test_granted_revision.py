@@ -1,0 +1,133 @@
+"""Eligibility is judged by the revision that is granted."""
+
+from __future__ import annotations
+
+import pytest
+
+from portfolios.models import Portfolio, Revision
+from scheduling import operations
+from scheduling.decide.types import Policy
+from scheduling.errors import Refused
+from scheduling.models import Node, Run
+from scheduling.passes.balance import balance
+from scheduling.passes.sweep import sweep
+from scheduling.timing import timing
+from tests.support.factories import Daemon, Owner, a_running, calm_nodes, lose, mature, the_handoff
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def nodes() -> list[Daemon]:
+    return calm_nodes(3)
+
+
+def a_good_one(node: Daemon) -> Owner:
+    """Return a portfolio whose r1 is good and whose wanted r2 needs a version that no node has."""
+    hand = Owner(node, a_running("p", node, events=1))
+    mature(hand.portfolio)
+    good = Revision.objects.get()
+    Revision.objects.create(
+        portfolio=hand.portfolio, number=2, strategy=good.strategy, config=good.config,
+        strategy_version=9, symbols=good.symbols, limits=good.limits,
+    )  # fmt: skip
+    Portfolio.objects.update(revision=2)
+    return hand
+
+
+def passes() -> None:
+    sweep("s", timing())
+    balance("s", timing(), Policy())
+
+
+def starts(hand: Owner, nodes: list[Daemon]) -> int:
+    """Let the newest handoff go through at its target; return the revision that runs then."""
+    handoff = the_handoff(hand.portfolio)
+    (target,) = [node for node in nodes if node.row.pk == handoff.target_node_id]
+    assert target.ready(handoff) == "activating"
+    assert target.commit("p", 1) == "ok"
+    return hand.run().revision
+
+
+def test_a_wanted_revision_that_no_node_can_run_leaves_the_good_one_running(
+    nodes: list[Daemon],
+) -> None:
+    hand = a_good_one(nodes[0])
+    for _ in range(3):
+        passes()
+    at = hand.run()
+    assert (at.revision, at.phase, at.attempts) == (1, "running", 0)
+    assert Revision.objects.get(number=2).status == "unproven"  # it can still be had
+    assert at.reason == (
+        "runs r1: node-1 lacks strategy canary 9, which the wanted r2 needs, and 0 of 3 nodes have "
+        "it; install it on node-1"
+    )
+
+
+def test_it_fails_over_and_is_placed_with_its_good_revision_and_never_quarantined(
+    nodes: list[Daemon],
+) -> None:
+    hand = a_good_one(nodes[0])
+    lose(nodes[0])
+    passes()
+    assert starts(hand, nodes[1:]) == 1
+    # Its process dies until it is taken from the node: what is placed is the good one.
+    owner = next(node for node in nodes if node.row.pk == hand.run().node_id)
+    on_there = Owner(owner, hand.portfolio)
+    for _ in range(2):
+        on_there.die(before_first_event=True)
+    assert hand.run().phase == "pending"
+    Run.objects.update(phase_since="2000-01-01T00:00:00Z")
+    passes()
+    handoff = the_handoff(hand.portfolio)
+    assert (handoff.kind, handoff.to_revision) == ("place", 1)
+    assert starts(hand, nodes[1:]) == 1
+    passes()
+    at = hand.run()
+    assert (at.phase, at.attempts) == ("running", 0)
+    assert "lacks strategy canary 9, which the wanted r2 needs" in at.reason
+
+
+def test_started_after_a_stop_it_runs_on_its_good_revision_too(nodes: list[Daemon]) -> None:
+    hand = a_good_one(nodes[0])
+    handoff = operations.stop("p", actor="ann")
+    assert hand.release(handoff).answer == "handed_over"
+    operations.start("p", actor="ann")
+    placed = the_handoff(hand.portfolio)
+    assert (placed.kind, placed.to_revision) == ("place", 1)
+
+
+def test_after_failures_a_good_revision_that_no_node_has_any_more_is_not_sent_anywhere(
+    nodes: list[Daemon],
+) -> None:
+    hand = a_good_one(nodes[0])
+    hand.die()
+    run_after = hand.run()
+    assert run_after.attempts == 1
+    Node.objects.update(strategies={"canary": 9})
+    lose(nodes[0])
+    passes()
+    failover = the_handoff(hand.portfolio)
+    assert (failover.kind, failover.to_revision) == ("failover", 2)
+
+
+def test_a_reload_that_its_node_cannot_do_is_refused_and_not_held_against_the_revision(
+    nodes: list[Daemon],
+) -> None:
+    hand = a_good_one(nodes[0])
+    with pytest.raises(Refused) as caught:
+        operations.reload("p", actor="ann")
+    assert caught.value.code == "node_lacks"
+    assert caught.value.message == (
+        "node-1, which runs p, lacks strategy canary 9, which r2 needs; install it there first."
+    )
+    assert hand.run().phase == "running"
+
+
+def test_a_node_that_gets_the_version_is_given_the_wanted_revision(nodes: list[Daemon]) -> None:
+    hand = a_good_one(nodes[0])
+    passes()
+    Node.objects.filter(name="node-1").update(strategies={"canary": 9})
+    passes()
+    reload = the_handoff(hand.portfolio)
+    assert (reload.kind, reload.to_revision) == ("reload", 2)

@@ -1,0 +1,326 @@
+"""The kill switch: one act, everything stopped, nothing of before accepted, and the way back."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from portfolios.models import Portfolio
+from scheduling import operations
+from scheduling.errors import Refused
+from scheduling.management.commands import halt_all as command
+from scheduling.models import Event, Handoff, Lease, Node, Run, Tenure
+from scheduling.observe.halts import halt_in_force, read_halt
+from scheduling.operations import halt_all, undo_halt
+from scheduling.scheduler import Scheduler
+from tests.support.api_client import Caller, problem
+from tests.support.factories import (
+    Daemon,
+    a_node,
+    a_portfolio,
+    a_running,
+    a_trader,
+    let_expire,
+    lose,
+    mature,
+    owner,
+    the_handoff,
+)
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
+
+
+@pytest.fixture
+def pair() -> tuple[Daemon, Daemon]:
+    return a_node("node-1"), a_node("node-2")
+
+
+def phases() -> dict[str, str]:
+    return dict(Run.objects.values_list("portfolio__name", "phase"))
+
+
+def wanted() -> dict[str, str]:
+    return dict(Portfolio.objects.values_list("name", "desired_state"))
+
+
+def test_everything_is_owned_by_nobody_after_it(pair: tuple[Daemon, Daemon]) -> None:
+    a_trader("one", pair[0])
+    a_trader("two", pair[1])
+    a_portfolio("waiting")
+    before = dict(Run.objects.values_list("portfolio__name", "epoch"))
+    halted = halt_all(actor="olive", reason="wrong prices")
+    assert halted.running == 2
+    assert [line.portfolio for line in halted.results] == ["one", "two", "waiting"]
+    assert phases() == dict.fromkeys(before, "stopped")
+    assert wanted() == dict.fromkeys(before, "stopped")
+    assert not Run.objects.filter(node__isnull=False).exists()
+    assert dict(Run.objects.values_list("portfolio__name", "epoch")) == {
+        name: epoch + 1 for name, epoch in before.items()
+    }
+    assert not Tenure.objects.filter(ended_at__isnull=True).exists()
+    assert [daemon.owns() for daemon in pair] == [[], []]
+
+
+def test_each_line_says_what_it_was_doing_and_where_it_stands(pair: tuple[Daemon, Daemon]) -> None:
+    hand = a_trader("one", pair[0], events=3)
+    operations.migrate("one", "node-2", actor="cast")
+    at = hand.run()
+    (line,) = halt_all(actor="olive").results
+    assert (line.phase, line.node, line.handoff) == ("running", "node-1", "migrate")
+    assert (line.epoch_before, line.epoch) == (at.epoch, at.epoch + 1)
+    assert line.last_seq == at.last_seq
+
+
+def test_no_commit_of_before_is_accepted_after_it(pair: tuple[Daemon, Daemon]) -> None:
+    hand = a_trader("one", pair[0])
+    late = hand.words(5)
+    halt_all(actor="olive")
+    assert hand.send(late).answer == "fenced"
+    assert hand.run().last_seq == late.from_seq
+
+
+def test_a_handoff_under_way_ends_with_it_and_its_target_never_owns(
+    pair: tuple[Daemon, Daemon],
+) -> None:
+    hand = a_trader("one", pair[0])
+    operations.migrate("one", "node-2", actor="cast")
+    moving = the_handoff(hand.portfolio)
+    halt_all(actor="olive", reason="wrong prices")
+    assert pair[1].ready(moving) == "late"
+    moving.refresh_from_db()
+    assert (moving.state, moving.error) == ("superseded", "wrong prices")
+    assert pair[1].owns() == []
+
+
+def test_one_that_released_but_was_not_activated_is_fenced_on_both_sides(
+    pair: tuple[Daemon, Daemon],
+) -> None:
+    hand = a_trader("one", pair[0])
+    operations.migrate("one", "node-2", actor="cast")
+    moving = the_handoff(hand.portfolio)
+    pair[1].ready(moving)
+    assert hand.release(moving).answer == "handed_over"
+    first = owner("one", pair[1]).words(0)
+    halt_all(actor="olive")
+    assert pair[1].send(first)[0].answer == "fenced"
+    assert [daemon.desired(role) for daemon in pair for role in ("run", "warm")] == [[]] * 4
+
+
+def test_nothing_starts_again_by_itself(pair: tuple[Daemon, Daemon]) -> None:
+    a_trader("one", pair[0])
+    a_portfolio("waiting")
+    lose(pair[1])
+    halt_all(actor="olive")
+    assert Scheduler("test").tick().balance.requested == ()  # type: ignore[union-attr]
+    assert not Handoff.objects.filter(state="preparing").exists()
+
+
+def test_a_node_that_registers_after_it_gets_nothing(pair: tuple[Daemon, Daemon]) -> None:
+    a_trader("one", pair[0])
+    halt_all(actor="olive")
+    assert a_node("node-1").owns() == []
+
+
+def test_it_does_not_wait_for_nodes_nor_for_the_freeze(pair: tuple[Daemon, Daemon]) -> None:
+    a_trader("one", pair[0])
+    let_expire(pair[0], 300)
+    operations.freeze(actor="olive", failover=True)
+    assert halt_all(actor="olive").running == 1
+    assert phases() == {"one": "stopped"}
+
+
+def test_another_number_stops_nothing_and_says_both(pair: tuple[Daemon, Daemon]) -> None:
+    a_trader("one", pair[0])
+    a_portfolio("waiting")
+    with pytest.raises(Refused) as refused:
+        halt_all(actor="olive", expect_running=2)
+    assert refused.value.code == "count_differs"
+    assert refused.value.message.startswith("1 portfolio is running, not 2; nothing was stopped")
+    assert (refused.value.extra["running"], refused.value.extra["expect_running"]) == (1, 2)
+    assert phases()["one"] == "running"
+    assert halt_all(actor="olive", expect_running=1).running == 1
+
+
+def test_one_that_is_quarantined_keeps_its_reason(pair: tuple[Daemon, Daemon]) -> None:
+    one = a_trader("one", pair[0])
+    mature(one.portfolio)
+    while one.die(failed_seq=one.run().last_seq + 1) != "quarantined":
+        pass
+    reason = one.run().reason
+    a_trader("two", pair[0])
+    halted = halt_all(actor="olive")
+    assert [line.portfolio for line in halted.results] == ["two"]
+    assert (one.run().reason, "attempts ended" in reason) == (reason, True)
+    undo_halt(actor="olive")
+    assert phases()["one"] == "quarantined"
+
+
+def test_there_is_an_event_for_each_and_one_for_the_act(pair: tuple[Daemon, Daemon]) -> None:
+    a_trader("one", pair[0])
+    a_trader("two", pair[1])
+    halted = halt_all(actor="olive", reason="wrong prices")
+    (act,) = Event.objects.filter(kind="halted_all")
+    assert (act.actor, act.reason) == ("olive", "wrong prices")
+    assert (act.data["halt"], act.data["running"], act.data["stopped"]) == (halted.halt, 2, 2)
+    each = Event.objects.filter(kind="ended", data__cause="halt")
+    assert sorted(str(event.portfolio) for event in each) == ["one", "two"]
+    assert {event.actor for event in each} == {"olive"}
+    assert {event.data["halt"] for event in each} == {halted.halt}
+
+
+def test_the_row_says_which_halt_stopped_it_and_what_helps(pair: tuple[Daemon, Daemon]) -> None:
+    a_trader("one", pair[0])
+    halted = halt_all(actor="olive", reason="wrong prices")
+    run = Run.objects.get()
+    assert run.halt_id == halted.halt
+    assert run.reason == (
+        f"stopped with everything else by olive: wrong prices; start it, or undo halt "
+        f"{halted.halt} to start all it stopped"
+    )
+
+
+def test_every_node_hears_of_it(pair: tuple[Daemon, Daemon]) -> None:
+    a_trader("one", pair[0])
+    operations.migrate("one", "node-2", actor="cast")
+    before = dict(Node.objects.values_list("name", "desired_version"))
+    halt_all(actor="olive")
+    after = dict(Node.objects.values_list("name", "desired_version"))
+    assert all(after[name] > before[name] for name in ("node-1", "node-2"))
+
+
+def test_what_it_stopped_is_read_back_as_it_was_answered(pair: tuple[Daemon, Daemon]) -> None:
+    a_trader("one", pair[0])
+    a_trader("two", pair[1])
+    halted = halt_all(actor="olive", reason="wrong prices")
+    assert halted.halt is not None
+    line, again = read_halt(halted.halt)
+    assert again == halted
+    assert (line.waiting, line.stopped) == (2, 2)
+
+
+def test_undo_starts_all_that_it_stopped_and_nothing_else(pair: tuple[Daemon, Daemon]) -> None:
+    for name in ("one", "two", "three", "four"):
+        a_trader(name, pair[0])
+    operations.stop("four", actor="cast")  # its drain is under way: it is not to come back
+    halted = halt_all(actor="olive")
+    operations.start("one", actor="cast")
+    operations.delete_portfolio("two", actor="cast")
+    assert undo_halt(actor="olive", reason="prices are right") == (halted.halt, ["three"])
+    assert wanted() == {"one": "running", "two": "stopped", "three": "running", "four": "stopped"}
+    assert phases()["three"] == "pending"
+    assert halt_in_force() is None
+    (started,) = Event.objects.filter(kind="portfolio_started", reason="prices are right")
+    assert started.data == {"halt": halted.halt}
+
+
+def test_a_halt_is_in_force_however_many_were_undone_after_it(pair: tuple[Daemon, Daemon]) -> None:
+    a_trader("one", pair[0])
+    first = halt_all(actor="olive")
+    a_portfolio("two")
+    for _ in range(20):
+        halt_all(actor="olive")
+        undo_halt(actor="olive")
+    found = halt_in_force()
+    assert found is not None
+    assert (found.halt, found.waiting) == (first.halt, 1)
+
+
+def test_after_undo_they_go_on_from_their_last_commit(pair: tuple[Daemon, Daemon]) -> None:
+    a_running("one", pair[0], events=4)
+    before = Run.objects.get()
+    halt_all(actor="olive")
+    undo_halt(actor="olive")
+    Scheduler("test").tick()
+    (chosen,) = [daemon for daemon in pair if daemon.desired("prepare")]
+    chosen.prepare()
+    assert chosen.commit("one", 4) == "ok"
+    after = Run.objects.get()
+    assert (after.last_seq, after.epoch) == (before.last_seq + 4, before.epoch + 2)
+    edges = list(Tenure.objects.order_by("epoch").values_list("from_seq", "to_seq"))
+    assert edges[0][1] == edges[1][0] == before.last_seq
+
+
+def test_a_second_undo_is_refused_and_a_second_halt_stops_nothing_twice(
+    pair: tuple[Daemon, Daemon],
+) -> None:
+    a_trader("one", pair[0])
+    first = halt_all(actor="olive")
+    second = halt_all(actor="olive")
+    assert (second.halt, second.running, second.results) == (None, 0, [])
+    assert undo_halt(actor="olive") == (first.halt, ["one"])
+    with pytest.raises(Refused, match="nothing to undo"):
+        undo_halt(actor="olive")
+
+
+def test_by_rest(pair: tuple[Daemon, Daemon], operator: Caller, viewer: Caller) -> None:
+    a_trader("one", pair[0])
+    assert problem(viewer.post("halt/", {}), 403, "forbidden")
+    found = problem(operator.post("halt/", {"expect_running": 7}), 409, "count_differs")
+    assert (found["running"], found["expect_running"]) == (1, 7)
+    done = operator.post("halt/", {"reason": "wrong prices", "expect_running": 1})
+    assert done.status_code == 200
+    document = done.json()
+    assert (document["running"], document["reason"], document["actor"]) == (
+        1,
+        "wrong prices",
+        "olive",
+    )
+    assert document["results"][0]["portfolio"] == "one"
+    assert viewer.get(f"halt/{document['halt']}/").json() == document
+    (line,) = viewer.get("halt/").json()["results"]
+    assert (line["halt"], line["waiting"]) == (document["halt"], 1)
+    problem(viewer.post("halt/undo/", {}), 403, "forbidden")
+    undone = operator.post("halt/undo/", {"halt": document["halt"]})
+    assert (undone.status_code, undone.json()["started"]) == (202, ["one"])
+    problem(operator.post("halt/undo/", {"halt": 99_999}), 404, "not_found")
+
+
+def said(*arguments: str, typed: str | None = None, monkeypatch: Any = None) -> str:
+    """Return what the command printed; `typed` is what a person at a terminal answers."""
+    out = StringIO()
+    if typed is not None:
+        terminal = StringIO(typed)
+        terminal.isatty = lambda: True  # type: ignore[method-assign]
+        monkeypatch.setattr(command.sys, "stdin", terminal)
+    call_command("halt_all", *arguments, stdout=out, stderr=StringIO())
+    return out.getvalue()
+
+
+def test_by_command(pair: tuple[Daemon, Daemon]) -> None:
+    a_trader("one", pair[0])
+    document = json.loads(said("--reason", "wrong prices", "--expect", "1", "--json"))
+    assert (document["running"], document["results"][0]["portfolio"]) == (1, "one")
+    assert "1 portfolio starts again" in said("--undo", str(document["halt"]))
+    assert "there was nothing to stop" not in said()
+    with pytest.raises(CommandError, match="0 portfolios are running, not 3"):
+        said("--expect", "3")
+
+
+def test_the_command_asks_on_a_terminal(
+    pair: tuple[Daemon, Daemon], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_trader("one", pair[0])
+    with pytest.raises(CommandError, match="Nothing was stopped"):
+        said(typed="yes\n", monkeypatch=monkeypatch)
+    assert phases() == {"one": "running"}
+    assert "1 portfolio was stopped, 1 of them" in said(typed="halt 1\n", monkeypatch=monkeypatch)
+    assert phases() == {"one": "stopped"}
+
+
+def test_the_command_does_not_ask_where_it_is_told_not_to(
+    pair: tuple[Daemon, Daemon], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_trader("one", pair[0])
+    said("--yes", typed="", monkeypatch=monkeypatch)
+    assert phases() == {"one": "stopped"}
+
+
+def test_leases_are_left_alone(pair: tuple[Daemon, Daemon]) -> None:
+    a_trader("one", pair[0])
+    halt_all(actor="olive")
+    assert Lease.objects.count() == 2
+    assert {daemon.beat().status for daemon in pair} == {"alive"}

@@ -1,0 +1,96 @@
+"""A halt and its rivals on real connections: whoever was first, nobody owns anything after it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from scheduling import operations
+from scheduling.db.transaction import run
+from scheduling.enact.commit import commit
+from scheduling.enact.halt import halt_all
+from scheduling.enact.handoff import request
+from scheduling.errors import Refused
+from scheduling.models import Handoff, Run
+from scheduling.operations import halt_all as halt_everything
+from scheduling.operations import undo_halt
+from scheduling.timing import timing
+from tests.integration.enact.test_fence_races import Held, Row, at_once, behind, run_row
+from tests.support.factories import Owner, a_node, a_portfolio, a_trader
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_a_commit_under_way_counts_and_the_next_one_does_not() -> None:
+    node = a_node("node-1")
+    hand = a_trader("one", node)
+    words = hand.words(4)
+    held = Held(commit(node.row.pk, node.name, node.incarnation, [words]))
+    halted = behind(held, lambda: halt_everything(actor="olive"))
+    assert [line.last_seq for line in halted.results] == [words.to_seq]
+    assert hand.send(hand.words(1, epoch=words.epoch)).answer == "fenced"
+
+
+def test_a_commit_that_waited_for_the_halt_is_fenced() -> None:
+    hand = a_trader("one", a_node("node-1"))
+    words = hand.words(4)
+    held = Held(halt_all(actor="olive", reason=""))
+    answer = behind(held, lambda: hand.send(words), repeats=hand.daemon)
+    assert answer.answer == "fenced"
+    assert hand.run().last_seq == words.from_seq
+
+
+def test_a_place_that_was_asked_for_while_the_halt_ran_is_refused() -> None:
+    node = a_node("node-1")
+    portfolio = a_portfolio("waiting")
+    held = Held(halt_all(actor="olive", reason=""))
+    place = request(
+        "place", portfolio.pk, target=node.row.pk, actor="olive", reason="", timing=timing()
+    )
+    refused = behind(held, lambda: run(place))
+    assert isinstance(refused, Refused)
+    assert refused.code == "already_stopped"
+    assert not Handoff.objects.exists()
+
+
+def test_a_register_beside_it_ends_owning_nothing() -> None:
+    for number in range(3):
+        name = f"node-{number}"  # a third takeover of one name within a minute is refused
+        a_trader(f"one-{number}", a_node(name))
+        at_once(lambda: halt_everything(actor="olive"), partial(a_node, name))
+        assert not Run.objects.filter(node__isnull=False).exists()
+
+
+# --- one order of locks --------------------------------------------------------------------------
+
+
+def portfolio_row(hand: Owner) -> Row:
+    return Row("portfolios_portfolio", "id", hand.portfolio.pk)
+
+
+def moving() -> tuple[Owner, Row]:
+    """Return the owner of one in a handoff, and that handoff's row."""
+    hand = a_trader("one", a_node("node-1"))
+    a_node("node-2")
+    handoff = operations.migrate("one", "node-2", actor="ann")
+    return hand, Row("scheduling_handoff", "id", handoff.pk)
+
+
+def test_a_halt_locks_portfolios_before_runs_and_handoffs() -> None:
+    hand, handoff = moving()
+    halt = partial(halt_everything, actor="olive")
+    assert portfolio_row(hand).held_while(halt, run_row(hand), handoff) == [True, True]
+
+
+def test_a_halt_locks_runs_before_handoffs() -> None:
+    hand, handoff = moving()
+    assert run_row(hand).held_while(partial(halt_everything, actor="olive"), handoff) == [True]
+
+
+def test_an_undo_locks_portfolios_before_runs() -> None:
+    hand = a_trader("one", a_node("node-1"))
+    halt_everything(actor="olive")
+    undo = partial(undo_halt, actor="olive")
+    assert portfolio_row(hand).held_while(undo, run_row(hand)) == [True]
+    assert hand.run().phase == "pending"

@@ -1,0 +1,166 @@
+"""The target of a move dies, starts again or is drained, at each step of the move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from scheduling import operations
+from scheduling.db.transaction import run
+from scheduling.enact.handoff import request
+from scheduling.errors import Refused
+from scheduling.models import Handoff
+from scheduling.scheduler import Scheduler
+from scheduling.timing import timing
+from tests.support.crash_injection import World, a_world, resume, violations
+from tests.support.factories import a_node, a_trader, let_expire, lose, owner, past_deadline, run_of
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def world() -> World:
+    return a_world()
+
+
+def preparing(world: World) -> Handoff:
+    return operations.migrate("p", "node-2", actor="ann")
+
+
+def draining(world: World) -> Handoff:
+    handoff = preparing(world)
+    assert world.second.ready(handoff) == "draining"
+    return handoff
+
+
+def activating(world: World) -> Handoff:
+    handoff = draining(world)
+    assert owner("p", world.first).release(handoff).answer == "handed_over"
+    return handoff
+
+
+BEFORE_THE_GRANT = pytest.mark.parametrize("reach", [preparing, draining])
+AT_EACH_STEP = pytest.mark.parametrize("reach", [preparing, draining, activating])
+
+
+def state(handoff: Handoff) -> str:
+    return Handoff.objects.get(pk=handoff.pk).state
+
+
+def at_epoch(world: World) -> tuple[str | None, int]:
+    at = run_of(world.portfolio)
+    return (at.node.name if at.node else None), at.epoch
+
+
+@BEFORE_THE_GRANT
+def test_a_target_that_dies_before_the_grant_leaves_it_to_the_source(
+    world: World, reach: Callable[[World], Handoff]
+) -> None:
+    handoff, before = reach(world), at_epoch(world)
+    let_expire(world.second)
+    Scheduler("test").tick()
+    assert state(handoff) == "failed"
+    assert at_epoch(world) == before
+    assert owner("p", world.first).commit(1) == "ok"
+
+
+def test_a_target_that_dies_after_the_grant_gives_it_back_to_the_warm_source(world: World) -> None:
+    handoff = activating(world)
+    _, granted = at_epoch(world)
+    let_expire(world.second)
+    Scheduler("test").tick()
+    assert state(handoff) == "rolled_back"
+    assert at_epoch(world) == ("node-1", granted + 1)
+    assert owner("p", world.first).commit(1) == "ok"
+
+
+@AT_EACH_STEP
+def test_a_target_that_dies_at_any_step_loses_nothing(
+    world: World, reach: Callable[[World], Handoff]
+) -> None:
+    reach(world)
+    let_expire(world.second)
+    resume(world)
+    assert violations(world) == []
+
+
+@BEFORE_THE_GRANT
+def test_a_target_that_starts_again_before_the_grant_leaves_it_to_the_source(
+    world: World, reach: Callable[[World], Handoff]
+) -> None:
+    handoff, before = reach(world), at_epoch(world)
+    world.second = a_node("node-2")
+    assert state(handoff) == "failed"
+    assert at_epoch(world) == before
+    resume(world)
+    assert violations(world) == []
+
+
+def test_a_target_that_starts_again_after_the_grant_goes_on_under_a_new_epoch(
+    world: World,
+) -> None:
+    handoff = activating(world)
+    _, granted = at_epoch(world)
+    world.second = a_node("node-2")
+    assert at_epoch(world) == ("node-2", granted + 1)
+    assert owner("p", world.second).commit(1) == "ok"
+    assert state(handoff) == "done"
+    resume(world)
+    assert violations(world) == []
+
+
+@AT_EACH_STEP
+def test_a_move_to_a_node_that_is_drained_meanwhile_ends_and_is_taken_on_from_there(
+    world: World, reach: Callable[[World], Handoff]
+) -> None:
+    handoff = reach(world)
+    operations.drain("node-2", actor="ann")
+    resume(world)
+    assert state(handoff) == "done"
+    resume(world)
+    # A drain takes what it finds: the move that was under way arrived, and was handed off again.
+    assert at_epoch(world)[0] == "node-1"
+    assert violations(world) == []
+
+
+def test_a_drain_without_room_leaves_it_running_and_says_so(world: World) -> None:
+    operations.cordon("node-2", actor="ann")
+    before = at_epoch(world)
+    operations.drain("node-1", actor="ann")
+    resume(world)
+    assert at_epoch(world) == before
+    at = run_of(world.portfolio)
+    assert at.phase == "running"
+    assert "no room on 1 other node: node-2 cordoned" in at.reason
+    assert owner("p", world.first).commit(1) == "ok"
+
+
+def test_the_place_at_the_source_is_kept_until_the_target_has_committed() -> None:
+    source, target = a_node("node-1", capacity=1), a_node("node-2")
+    hand, other = a_trader("p", source), a_trader("q", target)
+    handoff = operations.migrate("p", "node-2", actor="ann")
+    target.ready(handoff)
+    hand.release(handoff)
+    with pytest.raises(Refused) as refused:
+        other.move_to(source)
+    assert refused.value.code == "node_full"
+    assert past_deadline(handoff) == "rolled_back"
+    assert source.owns() == ["p"]
+    assert hand.commit(1) == "ok"
+
+
+def test_what_goes_back_to_its_source_needs_no_second_place_there() -> None:
+    source, target = a_node("node-1", capacity=1), a_node("node-2")
+    hand = a_trader("p", source)
+    handoff = operations.migrate("p", "node-2", actor="ann")
+    target.ready(handoff)
+    hand.release(handoff)
+    lose(target)
+    row = run(
+        request(
+            "failover", hand.portfolio.pk, target=source.row.pk, actor="balancer",
+            reason="node-2 is lost", timing=timing(),
+        )
+    )  # fmt: skip
+    assert (state(handoff), row.target_node_id) == ("superseded", source.row.pk)

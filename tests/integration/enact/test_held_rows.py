@@ -1,0 +1,225 @@
+"""A process that freezes inside a transaction keeps its locks: whom that holds up, and how long.
+
+Commits and beats wait for no row. What is held gets no answer and is repeated; its neighbours in
+the same request or batch go on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection
+from psycopg.errors import IdleInTransactionSessionTimeout
+
+from ginkgo_site.database import conninfo
+from portfolios.models import Revision
+from scheduling import operations
+from scheduling.db import transaction
+from scheduling.db.transaction import Recipe, call, run, run_bare
+from scheduling.enact.commit import commit
+from scheduling.enact.grant import lock_run
+from scheduling.enact.lease import beat
+from scheduling.enact.process_failures import prove
+from scheduling.models import Handoff, Lease, Node, Run
+from scheduling.timing import timing
+from scheduling.wire.messages import Beat, Commit
+from tests.support.factories import Daemon, Owner, a_node, a_trader, ago, let_expire, lose, owner
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+QUICK_S = 1.0  #: for what waits for nobody; the session would wait 5 s for a row
+
+
+@contextmanager
+def held(table: str, where: str) -> Iterator[None]:
+    """Hold rows as a process does that froze before its COMMIT."""
+    lock = "FOR NO KEY UPDATE" if table == "scheduling_node" else "FOR UPDATE"
+    with psycopg.connect(conninfo()) as frozen:
+        found = frozen.execute(f"SELECT FROM {table} WHERE {where} {lock}".encode())
+        assert found.rowcount > 0
+        yield
+        frozen.rollback()
+
+
+def answered(node: Daemon, *commits: Commit) -> dict[int, str]:
+    """Send one request, as it is, and return portfolio → answer. It must not take long."""
+    began = time.monotonic()
+    results = run_bare(commit(node.row.pk, node.name, node.incarnation, commits))
+    assert time.monotonic() - began < QUICK_S
+    return {result.portfolio: result.answer for result in results}
+
+
+def beaten(*nodes: Daemon, **said: Any) -> dict[str, tuple[bool, bool]]:
+    """Write the beats of these nodes in one batch; return name → (beaten, row_held)."""
+    began = time.monotonic()
+    words = [Beat(incarnation=str(n.incarnation), have_version=0, **said) for n in nodes]
+    rows = run_bare(beat([n.row.pk for n in nodes], words, timing()))
+    assert time.monotonic() - began < QUICK_S
+    return {n.name: (rows[n.row.pk].beaten, rows[n.row.pk].row_held) for n in nodes}
+
+
+# --- commits -------------------------------------------------------------------------------------
+
+
+def test_a_commit_waits_for_no_run_that_somebody_holds_and_its_neighbours_go_on() -> None:
+    node = a_node("node-1")
+    first, second = a_trader("a", node), a_trader("b", node)
+    words = [first.words(1), second.words(1)]
+    with held("scheduling_run", f"portfolio_id = {first.portfolio.pk}"):
+        assert answered(node, *words) == {second.portfolio.pk: "ok"}
+        assert answered(node, *words) == {second.portfolio.pk: "ok"}
+    assert answered(node, *words) == {first.portfolio.pk: "ok", second.portfolio.pk: "ok"}
+    assert (first.run().last_seq, second.run().last_seq) == (words[0].to_seq, words[1].to_seq)
+
+
+def activating() -> tuple[Owner, Handoff]:
+    """Return a portfolio that was granted from node-2 to node-1 and has not committed there."""
+    target, source = a_node("node-1"), a_node("node-2")
+    hand = a_trader("p", source)
+    handoff = operations.migrate("p", "node-1", actor="ann")
+    target.ready(handoff)
+    assert hand.release(handoff).answer == "handed_over"
+    return owner("p", target), handoff
+
+
+@pytest.mark.parametrize("end", ["node-1", "node-2"])
+def test_a_first_commit_waits_for_no_node_that_somebody_holds(end: str) -> None:
+    mine, handoff = activating()
+    neighbour = a_trader("q", mine.daemon)
+    words = [mine.words(0), neighbour.words(1)]
+    versions = set(Node.objects.values_list("name", "desired_version"))
+    with held("scheduling_node", f"name = '{end}'"):
+        assert answered(mine.daemon, *words) == {neighbour.portfolio.pk: "ok"}
+        assert mine.run().first_commit_at is None
+    assert versions == set(Node.objects.values_list("name", "desired_version"))
+    assert answered(mine.daemon, words[0]) == {mine.portfolio.pk: "ok"}
+    handoff.refresh_from_db()
+    assert handoff.state == "done"
+    raised = dict(Node.objects.values_list("name", "desired_version"))
+    assert raised == {name: version + 1 for name, version in versions}
+
+
+def test_a_release_waits_for_no_run_that_somebody_holds() -> None:
+    source, target = a_node("node-1"), a_node("node-2")
+    hand = a_trader("p", source)
+    handoff = operations.migrate("p", "node-2", actor="ann")
+    target.ready(handoff)
+    words = hand.release_words(handoff)
+    with held("scheduling_run", f"portfolio_id = {hand.portfolio.pk}"):
+        sending = threading.Thread(target=lambda: apart(lambda: source.release(words)))
+        sending.start()
+        until(lambda: source.left_out > 1)
+    sending.join()
+    handoff.refresh_from_db()
+    assert handoff.state == "activating"
+
+
+# --- beats ---------------------------------------------------------------------------------------
+
+
+def test_a_beat_waits_for_no_lease_that_somebody_holds_and_the_others_are_beaten() -> None:
+    first, second = a_node("node-1"), a_node("node-2")
+    with held("scheduling_lease", f"node_id = {first.row.pk}"):
+        assert beaten(first, second) == {"node-1": (False, True), "node-2": (True, False)}
+    assert beaten(first, second) == {"node-1": (True, False), "node-2": (True, False)}
+    assert sorted(Lease.objects.values_list("renewals", flat=True)) == [1, 2]
+
+
+def test_a_node_that_leaves_turns_with_a_later_beat_where_its_row_is_held() -> None:
+    node = a_node("node-1")
+    with held("scheduling_node", f"id = {node.row.pk}"):
+        assert beaten(node, leaving=True) == {"node-1": (True, False)}
+        assert not Node.objects.get().leaving
+    beaten(node, leaving=True)
+    assert Node.objects.get().leaving
+
+
+def test_a_lost_node_is_made_alive_by_a_later_beat_where_its_row_is_held() -> None:
+    node = a_node("node-1")
+    lose(node)
+    with held("scheduling_node", f"id = {node.row.pk}"):
+        assert beaten(node) == {"node-1": (True, False)}
+        assert Node.objects.get().status == "lost"
+    beaten(node)
+    assert Node.objects.get().status == "alive"
+
+
+# --- for how long --------------------------------------------------------------------------------
+
+
+def test_a_transaction_that_stands_idle_loses_its_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transaction, "IDLE_LIMIT", "300ms")
+    hand = a_trader("p", a_node("node-1"))
+    locked, thaw = threading.Event(), threading.Event()
+    ended: list[Exception] = []
+
+    def freezing() -> Recipe[None]:
+        yield from lock_run(hand.portfolio.pk)
+        locked.set()
+        thaw.wait(10)
+        yield from call("SELECT 1")
+
+    def work() -> None:
+        try:
+            run(freezing())
+        except IdleInTransactionSessionTimeout as error:
+            ended.append(error)
+        finally:
+            connection.close()
+
+    frozen = threading.Thread(target=work)
+    frozen.start()
+    assert locked.wait(10)
+    assert hand.commit(1) == "ok"  # repeated until the lock is gone
+    assert hand.daemon.left_out > 0
+    thaw.set()
+    frozen.join()
+    assert len(ended) == 1
+
+
+def test_no_pass_can_freeze_with_a_lock_between_the_statements_of_what_runs_bare() -> None:
+    node = a_node("node-1")
+    hand = a_trader("p", node)
+
+    def two() -> Recipe[None]:
+        yield from call("SELECT portfolio_id FROM scheduling_run FOR UPDATE")
+        with psycopg.connect(conninfo()) as other:
+            other.execute("SELECT FROM scheduling_run FOR UPDATE NOWAIT")
+
+    run_bare(two())
+    let_expire(node)
+    assert hand.commit(1) == "ok"
+
+
+def test_a_revision_that_somebody_holds_keeps_no_other_from_being_proven() -> None:
+    node = a_node("node-1")
+    traders = [a_trader(name, node) for name in ("a", "b")]
+    Run.objects.update(first_commit_at=ago(100), last_commit_at=ago(0))
+    Revision.objects.update(status="unproven")
+    with held("portfolios_revision", f"portfolio_id = {traders[0].portfolio.pk}"):
+        began = time.monotonic()
+        assert run_bare(prove(timing())) == 1
+        assert time.monotonic() - began < QUICK_S
+    assert run_bare(prove(timing())) == 1
+
+
+def apart(act: Callable[[], Any]) -> None:
+    """Do it in this thread and close its connection."""
+    try:
+        act()
+    finally:
+        connection.close()
+
+
+def until(true: Callable[[], bool], limit_s: float = 10) -> None:
+    """Return as soon as it is true."""
+    end = time.monotonic() + limit_s
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.005)

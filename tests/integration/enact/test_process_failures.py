@@ -1,0 +1,354 @@
+"""What follows the death of a process, and how a revision is proven."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from portfolios.models import Revision
+from scheduling import operations
+from scheduling.db.transaction import call, run
+from scheduling.enact.process_failures import (
+    STALE_REVISIONS,
+    give_up_on,
+    halted,
+    prove,
+    unactivated,
+)
+from scheduling.models import Event, Handoff, Lease, Run
+from scheduling.timing import timing
+from scheduling.wire.messages import Halted
+from tests.support.factories import (
+    Daemon,
+    Owner,
+    a_node,
+    a_trader,
+    ago,
+    lose,
+    mature,
+    owner,
+    the_handoff,
+)
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
+
+
+@pytest.fixture
+def node() -> Daemon:
+    return a_node("node-1")
+
+
+@pytest.fixture
+def hand(node: Daemon) -> Owner:
+    """Return the hand of node-1 on a portfolio whose only revision is good."""
+    hand = a_trader("p", node)
+    mature(hand.portfolio)
+    return hand
+
+
+def second_revision(hand: Owner) -> Owner:
+    """Let the portfolio run an unproven second revision."""
+    _, handoff = operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
+    assert handoff is not None
+    hand.daemon.ready(handoff)
+    hand.release(handoff)
+    assert hand.commit(0) == "ok"
+    return hand
+
+
+def status(hand: Owner, number: int) -> str:
+    return Revision.objects.get(portfolio=hand.portfolio, number=number).status
+
+
+def wanted_reloads() -> list[int]:
+    rows = run(call(STALE_REVISIONS, good_after_s=60.0, rest_s=10.0))
+    return [row.wanted for row in rows]
+
+
+# --- restarts and quarantine ---------------------------------------------------------------------
+
+
+def test_a_death_is_counted_and_restarted_in_place(hand: Owner) -> None:
+    before = hand.run().epoch
+    assert hand.die() == "restart"
+    at = hand.run()
+    assert (at.attempts, at.epoch, at.node_id) == (1, before, hand.daemon.row.pk)
+    assert at.reason == f"attempt 1 of 5 ended after seq {at.last_seq}: ValueError: boom"
+
+
+def test_the_same_death_is_counted_once(hand: Owner) -> None:
+    death = hand.death()
+    assert hand.report_death(death) == "restart"
+    assert hand.report_death(death) == "late"
+    assert hand.run().attempts == 1
+    assert Event.objects.filter(kind="process_died").count() == 1
+
+
+@pytest.mark.parametrize("between", [{}, {"idle": True}])
+def test_the_same_death_is_counted_once_whatever_was_reported_since(
+    hand: Owner, between: dict[str, Any]
+) -> None:
+    first, second = hand.death(), hand.death(**between)
+    assert hand.report_death(first) == "restart"
+    assert hand.report_death(second) == "restart"
+    counted = hand.run().attempts
+    for _ in range(4):
+        assert hand.report_death(first) == "late"
+        assert hand.report_death(second) == "late"
+    assert (hand.run().attempts, hand.run().phase) == (counted, "running")
+    assert Event.objects.filter(kind="process_died").count() == 2
+
+
+@pytest.mark.parametrize("wrong", ["epoch", "incarnation", "portfolio"])
+def test_a_death_of_something_else_changes_nothing(hand: Owner, wrong: str) -> None:
+    speaker = {"incarnation": Owner(Daemon(hand.daemon.row, uuid4()), hand.portfolio)}
+    given = {"epoch": {"epoch": 99}, "portfolio": {"portfolio": 987_654_321}}
+    assert speaker.get(wrong, hand).die(**given.get(wrong, {})) == "late"
+    assert hand.run().attempts == 0
+
+
+def test_the_fifth_death_without_progress_quarantines_it_and_its_neighbour_goes_on(
+    hand: Owner,
+) -> None:
+    neighbour = a_trader("q", hand.daemon)
+    assert [hand.die() for _ in range(5)] == ["restart"] * 4 + ["quarantined"]
+    at = hand.run()
+    assert (at.phase, at.node_id, at.attempts) == ("quarantined", None, 5)
+    assert at.reason == (
+        f"5 attempts ended after seq {at.last_seq}: ValueError: boom; start it again once mended"
+    )
+    assert Event.objects.filter(kind="quarantined", portfolio=hand.portfolio).count() == 1
+    assert neighbour.commit(1) == "ok"
+
+
+def test_progress_between_deaths_starts_the_count_anew(hand: Owner) -> None:
+    for _ in range(6):
+        assert hand.die() == "restart"
+        hand.commit(1)
+    assert hand.run().phase == "running"
+
+
+def test_start_lifts_a_quarantine(hand: Owner) -> None:
+    for _ in range(5):
+        hand.die()
+    operations.start("p", actor="ann")
+    hand.daemon.prepare()
+    assert hand.commit(1) == "ok"
+    assert (hand.run().phase, hand.run().attempts) == ("running", 0)
+
+
+def test_two_failures_before_the_first_event_send_it_elsewhere(hand: Owner) -> None:
+    assert hand.die(before_first_event=True) == "restart"
+    assert hand.die(before_first_event=True) == "elsewhere"
+    at = hand.run()
+    assert (at.node_id, at.phase) == (None, "pending")
+    assert at.reason == "failed 2 times on node-1: ValueError: boom"
+
+
+def test_deaths_after_an_event_do_not_count_against_the_node(hand: Owner) -> None:
+    assert [hand.die() for _ in range(3)] == ["restart"] * 3
+    assert hand.run().failures_by_node == {}
+
+
+# --- deaths amid a handoff -----------------------------------------------------------------------
+
+
+def test_a_source_that_dies_while_its_target_prepares_leaves_the_handoff_alone(
+    hand: Owner,
+) -> None:
+    target = a_node("node-2")
+    handoff = operations.migrate("p", "node-2", actor="ann")
+    assert hand.die() == "restart"
+    assert target.ready(handoff) == "draining"
+
+
+def test_a_source_that_dies_while_it_drains_can_still_be_released_without_a_process(
+    hand: Owner,
+) -> None:
+    target = a_node("node-2")
+    handoff = operations.migrate("p", "node-2", actor="ann")
+    target.ready(handoff)
+    assert hand.die() == "restart"
+    assert hand.release(handoff).answer == "handed_over"
+    assert owner("p", target).commit(1) == "ok"
+    assert hand.run().attempts == 0
+
+
+def test_a_target_that_dies_before_its_first_commit_gives_it_back(hand: Owner) -> None:
+    target = a_node("node-2")
+    handoff = operations.migrate("p", "node-2", actor="ann")
+    target.ready(handoff)
+    hand.release(handoff)
+    assert owner("p", target).die(stage="killed") == "rolled_back"
+    assert hand.run().node_id == hand.daemon.row.pk
+    assert status(hand, 1) == "good"
+
+
+@pytest.mark.parametrize("deaths", [0, 4])
+def test_a_death_during_a_stop_ends_the_stop(hand: Owner, deaths: int) -> None:
+    for _ in range(deaths):
+        hand.die()
+    operations.stop("p", actor="ann", reason="enough")
+    assert hand.die() == "stopped"
+    at = hand.run()
+    assert (at.phase, at.node_id, at.reason) == ("stopped", None, "enough")
+    assert the_handoff(hand.portfolio).state == "done"
+
+
+def test_a_death_of_an_unproven_revision_during_a_stop_reloads_nothing(hand: Owner) -> None:
+    second_revision(hand)
+    operations.stop("p", actor="ann")
+    assert hand.die() == "stopped"
+    assert hand.run().phase == "stopped"
+
+
+# --- good and rejected ---------------------------------------------------------------------------
+
+
+def test_a_revision_is_good_after_its_minute_and_some_progress(node: Daemon) -> None:
+    idle, young, proven = (a_trader(name, node, events=0) for name in ("idle", "young", "proven"))
+    young.commit(1)
+    proven.commit(1)
+    Run.objects.filter(pk__in=(idle.portfolio.pk, proven.portfolio.pk)).update(
+        first_commit_at=ago(61)
+    )
+    assert run(prove(timing())) == 1
+    assert [status(h, 1) for h in (idle, young, proven)] == ["unproven", "unproven", "good"]
+    assert proven.run().good_revision == 1
+    assert run(prove(timing())) == 0
+
+
+def test_time_alone_proves_no_revision_whose_process_may_have_died_unheard(node: Daemon) -> None:
+    silent = a_trader("silent", node, events=1)
+    Run.objects.filter(pk=silent.portfolio.pk).update(
+        first_commit_at=ago(600), last_commit_at=ago(599)
+    )
+    assert run(prove(timing())) == 0
+    assert status(silent, 1) == "unproven"
+
+
+def test_an_unproven_revision_that_dies_is_rejected_and_the_good_one_comes_back_at_once(
+    hand: Owner,
+) -> None:
+    second_revision(hand)
+    before = hand.run()
+    assert hand.die() == "fell_back"
+    at = hand.run()
+    assert (at.revision, at.epoch, at.node_id) == (1, before.epoch + 1, before.node_id)
+    assert status(hand, 2) == "rejected"
+    assert hand.commit(1) == "ok"
+    assert the_handoff(hand.portfolio).state == "done"
+    assert wanted_reloads() == []
+
+
+def test_a_rejected_revision_is_tried_again_when_somebody_asks_for_it(hand: Owner) -> None:
+    second_revision(hand)
+    hand.die()
+    hand.commit(1)
+    handoff = operations.reload("p", actor="ann")
+    assert (handoff.to_revision, status(hand, 2)) == (2, "unproven")
+
+
+def test_a_first_revision_is_not_rejected_since_there_is_none_to_go_back_to(node: Daemon) -> None:
+    hand = a_trader("p", node, events=0)
+    assert hand.die() == "restart"
+    assert status(hand, 1) == "unproven"
+
+
+def test_going_back_to_an_earlier_good_revision_makes_it_the_one_to_fall_back_to(
+    hand: Owner,
+) -> None:
+    second_revision(hand).commit(1)
+    mature(hand.portfolio)
+    assert hand.run().good_revision == 2
+    handoff = operations.reload("p", actor="ann", revision=1)
+    hand.daemon.ready(handoff)
+    hand.release(handoff)
+    hand.commit(1)
+    mature(hand.portfolio)
+    assert hand.run().good_revision == 1
+
+
+def test_two_quick_changes_end_at_the_last(hand: Owner) -> None:
+    _, first = operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
+    _, second = operations.revise_portfolio("p", {"limits": {"largest_order": "6"}}, actor="ann")
+    assert first is not None
+    assert second is None
+    hand.daemon.ready(first)
+    hand.release(first)
+    hand.commit(0)
+    assert (hand.run().revision, wanted_reloads()) == (2, [3])
+
+
+def test_a_reload_that_failed_rests_before_the_system_asks_again(hand: Owner) -> None:
+    _, handoff = operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
+    assert handoff is not None
+    hand.daemon.fails(handoff)
+    assert wanted_reloads() == []
+    Handoff.objects.filter(pk=handoff.pk).update(finished_at=ago(11))
+    assert wanted_reloads() == [2]
+
+
+def test_after_a_failover_the_wanted_revision_waits_for_a_healthy_minute(hand: Owner) -> None:
+    operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
+    target = a_node("node-2")
+    lose(hand.daemon)
+    hand.daemon.fails(the_handoff(hand.portfolio))
+    handoff = operations.migrate("p", "node-2", actor="ann")
+    assert (handoff.kind, handoff.to_revision) == ("failover", 1)
+    target.ready(handoff)
+    owner("p", target).commit(1)
+    Handoff.objects.filter(kind="reload").update(finished_at=ago(3600))
+    assert wanted_reloads() == []
+    Run.objects.filter(pk=hand.portfolio.pk).update(first_commit_at=ago(61))
+    assert wanted_reloads() == [2]
+
+
+# --- halted, and never begun ---------------------------------------------------------------------
+
+
+def test_a_halt_owns_it_nowhere_until_somebody_starts_it(hand: Owner) -> None:
+    at = hand.run()
+    report = Halted(portfolio=hand.portfolio.pk, epoch=at.epoch, seq=at.last_seq, age_s=41.2)
+    said = (hand.daemon.row.pk, hand.daemon.incarnation, report, timing())
+    assert run(halted(*said)) == "halted"
+    assert run(halted(*said)) == "late"
+    at = hand.run()
+    assert (at.phase, at.node_id) == ("halted", None)
+    assert at.reason == (
+        f"stopped before seq {at.last_seq + 1}: the next events are 41 s old, limit 5 s, "
+        "and catch_up is halt; start resumes there"
+    )
+    operations.start("p", actor="ann")
+    hand.daemon.prepare()
+    assert hand.commit(0) == "ok"
+
+
+def test_a_halt_during_a_stop_ends_the_stop(hand: Owner) -> None:
+    operations.stop("p", actor="ann")
+    report = Halted(portfolio=hand.portfolio.pk, epoch=hand.run().epoch, seq=0, age_s=41.2)
+    assert run(halted(hand.daemon.row.pk, hand.daemon.incarnation, report, timing())) == "stopped"
+    assert hand.run().phase == "stopped"
+
+
+def test_a_run_that_its_living_node_never_begins_is_taken_back(hand: Owner) -> None:
+    again = a_node("node-1")
+    assert run(unactivated(timing())) == []
+    Run.objects.filter(pk=hand.portfolio.pk).update(granted_at=ago(11))
+    Lease.objects.filter(node=again.row).update(taken_at=ago(11))
+    (row,) = run(unactivated(timing()))
+    assert run(give_up_on(row.portfolio_id, row.epoch, 10.0)) is True
+    assert run(give_up_on(row.portfolio_id, row.epoch, 10.0)) is False
+    at = hand.run()
+    assert (at.node_id, at.phase) == (None, "pending")
+    assert at.reason == "could not start in time: node-1 did not commit in 10 s"
+    assert (at.attempts, at.failures_by_node) == (1, {})  # the daemon's own end before
+
+
+def test_a_run_that_commits_in_the_last_moment_is_not_taken_back(hand: Owner) -> None:
+    again = owner("p", a_node("node-1"))
+    seen = again.run().epoch
+    again.commit(0)
+    assert run(give_up_on(hand.portfolio.pk, seen, 10.0)) is False

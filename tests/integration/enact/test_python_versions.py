@@ -1,0 +1,200 @@
+"""A portfolio that has run goes on under the Python version it ran under, or with consent."""
+
+from __future__ import annotations
+
+import pytest
+from django.core.management import call_command
+
+from portfolios.models import Portfolio
+from portfolios.runtime.python_version import PYTHON
+from scheduling import operations
+from scheduling.decide.types import Policy
+from scheduling.errors import Invalid, NotFound, Refused
+from scheduling.models import Event, GatewayPulse, Node, Run, Tenure
+from scheduling.passes.balance import balance
+from scheduling.timing import timing
+from scheduling.verification.verify import verify_portfolio
+from tests.support.api_client import Caller
+from tests.support.factories import (
+    Daemon,
+    Owner,
+    a_node,
+    a_portfolio,
+    a_running,
+    ago,
+    lose,
+    serving_since,
+    the_handoff,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def old() -> Daemon:
+    serving_since(3600)
+    return a_node("node-1", python="3.11")
+
+
+def steady() -> None:
+    Node.objects.update(status_since=ago(3600))
+
+
+def a_runner(node: Daemon, events: int = 5) -> Owner:
+    return Owner(node, a_running("p", node, events=events))
+
+
+def passes() -> None:
+    steady()
+    GatewayPulse.objects.update(last_beat_at=ago(0))
+    balance("s", timing(), Policy())
+
+
+def test_run_and_tenure_record_the_version_of_their_node(old: Daemon) -> None:
+    hand = a_runner(old)
+    assert Node.objects.get().python == "3.11"
+    assert (hand.run().python, Tenure.objects.get().python) == ("3.11", "3.11")
+
+
+def test_it_fails_over_only_to_a_node_of_the_same_version(old: Daemon) -> None:
+    hand = a_runner(old)
+    a_node("node-2", python="3.13")
+    lose(old)
+    passes()
+    assert hand.run().reason == (
+        "last ran under Python 3.11: 0 of 1 node has it, found Python 3.13; "
+        "start a node with it, or allow another version with accept_python"
+    )
+    assert the_handoff(hand.portfolio).kind != "failover"
+    third = a_node("node-3", python="3.11")
+    passes()
+    failover = the_handoff(hand.portfolio)
+    assert (failover.kind, failover.target_node_id) == ("failover", third.row.pk)
+
+
+def test_a_person_cannot_move_it_to_another_version_without_consent(old: Daemon) -> None:
+    hand = a_runner(old)
+    new = a_node("node-2", python="3.13")
+    with pytest.raises(Refused) as caught:
+        operations.migrate("p", "node-2", actor="ann")
+    assert caught.value.code == "node_lacks"
+    assert caught.value.message == (
+        "p cannot move to node-2: node-2 has Python 3.13, and it last ran under Python 3.11: "
+        "allow another version with accept_python."
+    )
+    assert operations.accept_python("3.13", None, actor="ann") == ["p"]
+    handoff = operations.migrate("p", "node-2", actor="ann")
+    new.ready(handoff)
+    assert hand.release(handoff).answer == "handed_over"
+    assert new.commit("p", 5) == "ok"
+    assert hand.run().python == "3.13"
+    assert list(Tenure.objects.order_by("epoch").values_list("python", flat=True)) == [
+        "3.11", "3.13",
+    ]  # fmt: skip
+    with pytest.raises(Refused):  # there is no way back without another consent
+        operations.migrate("p", "node-1", actor="ann")
+
+
+def test_what_has_never_run_may_start_under_any_version(old: Daemon) -> None:
+    new = a_node("node-2", python="3.13")
+    operations.cordon("node-1", actor="ann")
+    portfolio = a_portfolio("p")
+    passes()
+    assert the_handoff(portfolio).target_node_id == new.row.pk
+    assert new.ready(the_handoff(portfolio)) == "activating"
+    assert Run.objects.get().python == "3.13"
+    # It never committed there, so nothing binds it to that version.
+    for _ in range(2):
+        new.fails(the_handoff(portfolio), "activate")
+    assert (Run.objects.get().phase, Run.objects.get().python) == ("pending", "")
+
+
+def test_a_daemon_that_starts_again_under_another_version_does_not_take_its_runs_over(
+    old: Daemon,
+) -> None:
+    hand = a_runner(old)
+    spare = a_node("node-2", python="3.11")
+    again = a_node("node-1", python="3.13")
+    at = hand.run()
+    assert (at.phase, at.node_id, at.python) == ("pending", None, "3.11")
+    assert at.reason == ("node-1 started again with Python 3.13, and it last ran under Python 3.11")
+    assert at.attempts == 0
+    passes()
+    placed = the_handoff(hand.portfolio)
+    assert (placed.kind, placed.target_node_id) == ("place", spare.row.pk)
+    assert again.owns() == []
+
+
+def test_a_daemon_that_starts_again_with_consent_takes_its_runs_over(old: Daemon) -> None:
+    hand = a_runner(old)
+    operations.accept_python("3.13", ["p"], actor="ann")
+    again = a_node("node-1", python="3.13")
+    at = hand.run()
+    assert (at.node_id, at.incarnation, at.python) == (again.row.pk, again.incarnation, "3.13")
+    assert Tenure.objects.order_by("-epoch")[0].python == "3.13"
+
+
+def test_a_daemon_that_does_not_report_its_version_is_taken_as_before(old: Daemon) -> None:
+    hand = a_runner(old)
+    silent = a_node("node-2")
+    lose(old)
+    passes()
+    failover = the_handoff(hand.portfolio)
+    assert (failover.kind, failover.target_node_id) == ("failover", silent.row.pk)
+    silent.ready(failover)
+    assert hand.run().python == "3.11"
+
+
+def test_a_consent_is_on_record_and_taken_back(old: Daemon) -> None:
+    a_runner(old)
+    assert operations.accept_python("3.13", ["p"], actor="ann", reason="rack 2") == ["p"]
+    assert operations.accept_python("3.13", ["p"], actor="ann") == []  # it is there already
+    assert operations.accept_python("", None, actor="bob") == ["p"]
+    lines = Event.objects.filter(kind="python_accepted").order_by("id")
+    assert [(e.actor, e.reason, e.data["version"]) for e in lines] == [
+        ("ann", "rack 2", "3.13"), ("bob", "", ""),
+    ]  # fmt: skip
+    with pytest.raises(NotFound):
+        operations.accept_python("3.13", ["q"], actor="ann")
+    with pytest.raises(Invalid):
+        operations.accept_python("3.13.1", ["p"], actor="ann")
+
+
+def test_a_record_of_another_version_that_differs_is_not_called_different(old: Daemon) -> None:
+    hand = a_runner(old, events=20)
+    Tenure.objects.update(python="3.99")
+    verdict = verify_portfolio("p")
+    assert verdict.identical
+    assert (
+        f"Some of it ran under Python 3.99; it was replayed under Python {PYTHON}." in verdict.notes
+    )
+    hand.daemon.commit("p", 20, lose=hand.run().last_seq + 3)
+    with pytest.raises(Refused) as caught:
+        verify_portfolio("p")
+    assert caught.value.code == "cannot_verify"
+    assert f"ran under Python 3.99, and this is Python {PYTHON}" in caught.value.message
+    Tenure.objects.update(python=PYTHON)
+    assert not verify_portfolio("p").identical
+    assert Portfolio.objects.get().revision == 1
+
+
+def test_an_operator_accepts_a_version_by_api_and_by_command(
+    old: Daemon, operator: Caller, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_runner(old)
+    answer = operator.post("portfolios/p/accept-python/", {"version": "3.13", "reason": "rack 2"})
+    assert answer.status_code == 200
+    assert {k: answer.json()["run"][k] for k in ("python", "accept_python")} == {
+        "python": "3.11",
+        "accept_python": "3.13",
+    }
+    assert operator.get("nodes/node-1/").json()["python"] == "3.11"
+    assert operator.get("portfolios/p/tenures/").json()["results"][0]["python"] == "3.11"
+    wrong = operator.post("portfolios/p/accept-python/", {"version": "snake"})
+    assert (wrong.status_code, wrong.json()["code"]) == (400, "invalid")
+    call_command("accept_python", "3.13", "--all", "--undo")
+    assert Run.objects.get().accept_python == ""
+    call_command("accept_python", "3.13", "p")
+    assert "1 portfolio may go on under Python 3.13." in capsys.readouterr().out
+    call_command("cluster_status")
+    assert "3.11" in capsys.readouterr().out

@@ -1,0 +1,237 @@
+"""Register is a grant: a new incarnation takes over all its node has, whatever is under way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import uuid4
+
+import pytest
+
+from scheduling import operations
+from scheduling.db.transaction import run
+from scheduling.enact.lease import end_of_daemon
+from scheduling.enact.register import register
+from scheduling.errors import Refused
+from scheduling.models import Event, Handoff, Lease, Node
+from scheduling.timing import timing
+from scheduling.wire.messages import PROTOCOL, Register
+from tests.support.factories import (
+    Daemon,
+    Owner,
+    a_node,
+    a_trader,
+    ago,
+    let_expire,
+    lose,
+    mature,
+    owner,
+)
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
+
+
+@pytest.fixture
+def node() -> Daemon:
+    return a_node("node-1")
+
+
+@pytest.fixture
+def hand(node: Daemon) -> Owner:
+    hand = a_trader("p", node)
+    mature(hand.portfolio)
+    return hand
+
+
+def under_way(hand: Owner, target: Daemon, step: str) -> Handoff:
+    """Return a migrate of `hand` to `target` that is at `step`."""
+    handoff = operations.migrate(hand.portfolio.name, target.name, actor="ann")
+    steps: dict[str, Callable[[], object]] = {
+        "draining": lambda: target.ready(handoff),
+        "activating": lambda: (target.ready(handoff), hand.release(handoff)),
+    }
+    steps.get(step, lambda: None)()
+    handoff.refresh_from_db()
+    assert handoff.state == step
+    return handoff
+
+
+def state(handoff: Handoff) -> str:
+    return Handoff.objects.get(pk=handoff.pk).state
+
+
+def words(daemon: Daemon) -> Register:
+    """Return the registration of this very incarnation."""
+    return Register(
+        protocol=PROTOCOL,
+        incarnation=str(daemon.incarnation),
+        host="rack-1",
+        pid=4100,
+        version="0.1.0",
+        capacity=5,
+        labels={},
+        strategies={},
+        feeds={},
+    )
+
+
+def test_a_new_incarnation_owns_everything_at_the_next_epoch_and_the_old_one_is_fenced(
+    hand: Owner,
+) -> None:
+    other = a_trader("q", hand.daemon)
+    stale = hand.words(1)
+    before = hand.run().epoch, other.run().epoch
+    again = a_node("node-1")
+    assert again.owns() == ["p", "q"]
+    assert (hand.run().epoch, other.run().epoch) == (before[0] + 1, before[1] + 1)
+    assert hand.send(stale).answer == "fenced"
+    assert owner("p", again).commit(1) == "ok"
+
+
+def test_the_old_one_hears_that_it_is_superseded(hand: Owner) -> None:
+    again = a_node("node-1")
+    assert hand.daemon.beat().beaten is False
+    assert hand.daemon.beat().held_by == again.incarnation
+    assert again.beat().beaten is True
+
+
+def test_registering_again_with_the_same_incarnation_changes_nothing_but_the_lease(
+    hand: Owner,
+) -> None:
+    before = hand.run()
+    assert run(register(hand.daemon.row.pk, "node-1", words(hand.daemon), timing())) == 0
+    after = hand.run()
+    assert (after.epoch, after.incarnation) == (before.epoch, before.incarnation)
+    assert hand.commit(1) == "ok"
+    assert Event.objects.filter(kind="node_registered").count() == 1
+
+
+@pytest.mark.parametrize("step", ["preparing", "draining"])
+def test_a_source_that_starts_again_keeps_what_it_had_not_released(hand: Owner, step: str) -> None:
+    target = a_node("node-2")
+    handoff = under_way(hand, target, step)
+    again = a_node("node-1")
+    assert state(handoff) == "failed"
+    assert (again.owns(), target.desired("prepare")) == (["p"], [])
+    assert owner("p", again).commit(1) == "ok"
+    assert hand.run().phase == "running"
+
+
+def test_a_source_that_starts_again_after_its_release_has_nothing_of_it(hand: Owner) -> None:
+    target = a_node("node-2")
+    handoff = under_way(hand, target, "activating")
+    again = a_node("node-1")
+    assert again.owns() == []
+    assert owner("p", target).commit(1) == "ok"
+    assert state(handoff) == "done"
+
+
+@pytest.mark.parametrize("step", ["preparing", "draining"])
+def test_a_target_that_starts_again_before_the_grant_ends_the_handoff(
+    hand: Owner, step: str
+) -> None:
+    target = a_node("node-2")
+    handoff = under_way(hand, target, step)
+    a_node("node-2")
+    assert (state(handoff), hand.run().phase) == ("failed", "running")
+    assert target.ready(handoff) == "late"
+    assert hand.commit(1) == "ok"
+
+
+def test_a_target_that_starts_again_after_the_grant_goes_on_with_it(hand: Owner) -> None:
+    target = a_node("node-2")
+    handoff = under_way(hand, target, "activating")
+    granted = hand.run().epoch
+    again = a_node("node-2")
+    assert hand.run().epoch == granted + 1
+    assert state(handoff) == "activating"
+    assert owner("p", again).commit(0) == "ok"
+    done = Handoff.objects.get(pk=handoff.pk)
+    assert (done.state, done.to_epoch) == ("done", granted + 1)
+
+
+def test_a_stop_whose_process_went_with_its_daemon_is_over(hand: Owner) -> None:
+    handoff = operations.stop("p", actor="ann")
+    again = a_node("node-1")
+    assert (state(handoff), again.owns()) == ("done", [])
+    assert (hand.run().phase, hand.run().node_id) == ("stopped", None)
+
+
+def test_a_takeover_after_a_death_counts_until_the_next_progress(hand: Owner) -> None:
+    again = owner("p", a_node("node-1"))
+    assert hand.run().attempts == 1
+    again.commit(1)
+    assert hand.run().attempts == 0
+
+
+def test_a_takeover_after_a_goodbye_counts_nothing(hand: Owner) -> None:
+    Node.objects.filter(pk=hand.daemon.row.pk).update(status="left")
+    a_node("node-1")
+    assert hand.run().attempts == 0
+
+
+def test_a_portfolio_that_ends_its_daemon_each_time_is_quarantined(hand: Owner) -> None:
+    neighbour = a_trader("q", hand.daemon)
+    for _ in range(5):
+        let_expire(hand.daemon)
+        again = a_node("node-1")
+        owner("q", again).commit(1)
+    at = hand.run()
+    assert (at.phase, at.node_id) == ("quarantined", None)
+    assert "the daemon of node-1 ended and started again" in at.reason
+    assert again.owns() == ["q"]
+    assert neighbour.run().attempts == 0
+
+
+def test_the_third_takeover_of_a_beating_daemon_in_a_minute_is_refused() -> None:
+    a_node("node-1")
+    a_node("node-1")
+    third = a_node("node-1")
+    with pytest.raises(Refused) as refused:
+        a_node("node-1")
+    assert refused.value.code == "name_in_use"
+    assert refused.value.extra == {"host": "rack-1", "pid": 4100}
+    assert refused.value.message == (
+        "Node node-1 is taken by a daemon on rack-1, pid 4100, that is still beating, and was "
+        "taken over 2 times in 60 s; stop that one or choose another name."
+    )
+    assert Lease.objects.get().incarnation == third.incarnation
+
+
+def test_a_daemon_whose_end_is_known_is_replaced_however_often_it_died() -> None:
+    daemon = a_node("node-1")
+    for _ in range(6):
+        assert run(end_of_daemon(daemon.row.pk, daemon.incarnation)) is True
+        daemon = a_node("node-1")
+    assert Lease.objects.get(node=daemon.row.pk).incarnation == daemon.incarnation
+    assert run(end_of_daemon(daemon.row.pk, uuid4())) is False  # of another incarnation
+
+
+def test_takeovers_more_than_a_minute_ago_do_not_count() -> None:
+    for _ in range(3):
+        a_node("node-1")
+    old = [ago(61).timestamp(), ago(62).timestamp()]
+    Lease.objects.update(takeovers=old)
+    assert a_node("node-1").beat().beaten is True
+
+
+@pytest.mark.parametrize("gone", [lose, let_expire])
+def test_a_node_that_does_not_beat_may_be_taken_over_as_often_as_needed(
+    gone: Callable[[Daemon], None],
+) -> None:
+    for _ in range(5):
+        gone(a_node("node-1"))
+    assert a_node("node-1").beat().beaten is True
+
+
+def test_a_lost_node_that_registers_is_alive_with_what_it_had(hand: Owner) -> None:
+    lose(hand.daemon)
+    again = a_node("node-1")
+    assert Node.objects.get().status == "alive"
+    assert again.owns() == ["p"]
+
+
+def test_a_registration_that_is_not_this_nodes_takes_nothing(hand: Owner) -> None:
+    other = a_node("node-2")
+    assert other.owns() == []
+    assert Daemon(hand.daemon.row, uuid4()).beat().beaten is False
+    assert hand.commit(1) == "ok"

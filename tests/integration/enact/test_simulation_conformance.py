@@ -1,0 +1,478 @@
+"""The model of tests/model is the product: the same acts, the same answers, the same rows.
+
+Every recipe runs twice, on the model and on PostgreSQL under one clock, in any order that
+Hypothesis thinks of, with stale and repeated messages among them. After each act every row is
+compared.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.db import transaction
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    run_state_machine_as_test,
+)
+
+from scheduling.db import transaction as recipe
+from scheduling.enact import handoff, lease, process_failures
+from scheduling.enact.commit import checkpoint, commit
+from scheduling.enact.register import register
+from scheduling.errors import Refused
+from scheduling.models import Control
+from scheduling.observe.desired_set import desired_set
+from scheduling.scheduler import Scheduler
+from scheduling.timing import Timing, timing
+from scheduling.wire.messages import (
+    Beat,
+    Commit,
+    CommitResult,
+    Died,
+    FillLine,
+    Halted,
+    OrderLine,
+)
+from tests.simulation import operators, postgres
+from tests.simulation.database import Store
+from tests.simulation.fleet import a_store, register_words
+from tests.simulation.reads import standing_in
+from tests.simulation.rules import EXPLORING, PHASES, act, seeds, walk
+
+NODES, PORTFOLIOS = 3, 3
+TIMES = Timing()
+
+WHICH = range(1, NODES + 1)
+WHOSE = range(1, PORTFOLIOS + 1)
+EITHER = (False, True)
+MOSTLY = (True,) * 7 + (False,)
+SELDOM = (False,) * 7 + (True,)
+#: What becomes of the orders of one commit.
+STATUSES = (("open",), ("refused",), ("open", "refused", "suppressed"), ("suppressed", "open"))
+#: Eighths of a second, and what lies just before, at and after the deadlines.
+SPANS = (0.125, 0.5, 1, 2.875, 3, 5, 5.125, 9, 10, 10.125, 29, 30, 30.125, 61, 130)
+
+
+class Conformance(RuleBasedStateMachine):
+    """One act after another, on both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.atomic = transaction.atomic()
+        self.atomic.__enter__()
+        self.db: Store = a_store(NODES, PORTFOLIOS)
+        postgres.install_clock(self.db.now)
+        postgres.copy(self.db)
+        self.drawn = 0
+        self.incarnations: dict[int, list[UUID]] = {n: [] for n in self.db.nodes}
+        self.sent: list[tuple[int, UUID, Commit]] = []
+        self.deaths: list[tuple[int, UUID, Died]] = []
+        self.watchers = [Scheduler(name, TIMES) for name in ("first", "second")]
+
+    def teardown(self) -> None:
+        transaction.set_rollback(True)
+        self.atomic.__exit__(None, None, None)
+
+    # --- both --------------------------------------------------------------------------------
+
+    def both(self, make: Callable[[], recipe.Recipe[Any]]) -> Any:
+        """Run one recipe on each side and compare what it returned."""
+        model = outcome(lambda: self.db.run(make()))
+        product = outcome(lambda: recipe.run(make()))
+        assert shape(model) == shape(product)
+        return product
+
+    @invariant()
+    def every_row_is_the_same(self) -> None:
+        for table in postgres.TABLES:
+            model = in_order(table, postgres.of_model(self.db, table))
+            product = in_order(table, postgres.read(table))
+            assert [line for line in model if line not in product] == [], table
+            assert [line for line in product if line not in model] == [], table
+            assert model == product, table
+
+    @invariant()
+    def every_set_is_the_same(self) -> None:
+        for node in self.db.nodes:
+            model, product = self.db.run(desired_set(node)), recipe.run(desired_set(node))
+            assert entries(model) == entries(product)
+
+    def new_uuid(self) -> UUID:
+        self.drawn += 1
+        return UUID(int=self.drawn)
+
+    def holder(self, node: int, newest: bool = True) -> UUID:
+        """Return the incarnation of this node, or the one before it, or a stranger."""
+        known = self.incarnations[node]
+        if newest and known:
+            return known[-1]
+        return known[-2] if len(known) > 1 else UUID(int=10**9)
+
+    # --- time and nodes ----------------------------------------------------------------------
+
+    @initialize(count=st.integers(1, NODES), running=st.integers(0, PORTFOLIOS))
+    def some_run_already(self, count: int, running: int) -> None:
+        for node in range(1, count + 1):
+            self.node_registers(node, new=True)
+        for portfolio in range(1, running + 1):
+            node = 1 + portfolio % count
+            self.both(lambda: operators.move("place", portfolio, node, None, TIMES))  # noqa: B023
+            self.the_protocol_goes_on(portfolio, steps=2)
+
+    @act(
+        12,
+        seconds=SPANS,
+        silent=(0, 0, 0, 0, 0, 0, 1, 2, 3, 9),
+        gateway=MOSTLY,
+        deaf=SELDOM,
+        standing_s=(None,) * 14 + (1.0, 2.5),
+        passed_s=(None,) * 6 + (0.0, 2.0, 5.0),
+    )
+    def time_goes_on(
+        self,
+        seconds: float,
+        silent: int,
+        gateway: bool,
+        deaf: bool,
+        standing_s: float | None,
+        passed_s: float | None,
+    ) -> None:
+        """Let nodes beat all the while, but one, or (9) none."""
+        while seconds > 0:
+            for _ in range(3):  # pulses come more often than beats
+                step = min(seconds, 3.0)
+                seconds -= step
+                self.db.now += step
+                postgres.set_clock(self.db.now)
+                if gateway:
+                    said = {"standing_s": standing_s, "passed_s": passed_s}
+                    self.both(lambda: lease.pulse(TIMES, deaf=deaf, **said))  # noqa: B023
+            for node in self.db.nodes:
+                if silent not in (node, 9):
+                    self.node_beats(node, newest=True, leaving=False)
+
+    @act(14, portfolio=WHOSE, steps=range(1, 4))
+    def the_protocol_goes_on(self, portfolio: int, steps: int) -> None:
+        """Do what the next step needs, as healthy daemons would."""
+        for _ in range(steps):
+            active = self.db.active(portfolio)
+            if active is not None and active.state == "preparing":
+                self.target_is_ready(portfolio, newest=True)
+            elif active is not None and active.state == "draining":
+                self.node_releases(portfolio, events=1, newest=True)
+            elif self.db.runs[portfolio].node_id is not None:
+                self.node_commits(portfolio, 2, 0, newest=True, more=True, other=0)
+
+    @act(1, seconds=(-60, -2, 15, 60))
+    def the_clock_is_set(self, seconds: float) -> None:
+        self.db.now += seconds
+        postgres.set_clock(self.db.now)
+
+    @act(2, node=WHICH, new=MOSTLY)
+    def node_registers(self, node: int, new: bool) -> None:
+        known = self.incarnations[node]
+        incarnation = self.new_uuid() if new or not known else known[-1]
+        words = register_words(incarnation, capacity=2)
+        answer = self.both(lambda: register(node, f"node-{node}", words, TIMES))
+        if not isinstance(answer, tuple) and incarnation not in known:
+            known.append(incarnation)
+
+    @act(3, node=WHICH, newest=MOSTLY, leaving=SELDOM, unheard_s=(0, 0, 0, 4, 29, 31))
+    def node_beats(self, node: int, newest: bool, leaving: bool, unheard_s: float = 0.0) -> None:
+        words = Beat(
+            incarnation=str(self.holder(node, newest)),
+            have_version=0,
+            leaving=leaving,
+            unheard_s=unheard_s,
+        )
+        self.both(lambda: lease.beat([node], [words], TIMES))
+
+    @act(1, node=WHICH, newest=MOSTLY)
+    def socket_opens(self, node: int, newest: bool) -> None:
+        incarnation = self.holder(node, newest)
+        self.both(lambda: lease.connected(node, incarnation, UUID(int=node)))
+
+    @act(1, node=WHICH)
+    def socket_closes(self, node: int) -> None:
+        self.both(lambda: lease.shorten(node, UUID(int=node), TIMES))
+
+    @act(1, node=WHICH, newest=MOSTLY)
+    def node_says_goodbye(self, node: int, newest: bool) -> None:
+        incarnation = self.holder(node, newest)
+        self.both(lambda: lease.goodbye(node, f"node-{node}", incarnation, "asked to"))
+
+    @act(1, node=WHICH, draining=EITHER, cordoned=EITHER)
+    def node_is_marked(self, node: int, draining: bool, cordoned: bool) -> None:
+        self.both(lambda: operators.mark(node, draining=draining, cordoned=cordoned))
+
+    # --- commits -----------------------------------------------------------------------------
+
+    def words(self, portfolio: int, events: int, shift: int, more: bool) -> Commit:
+        run = self.db.runs[portfolio]
+        start, to = run.last_seq, run.last_seq + events
+        known = [o for o in self.db.orders.values() if o.portfolio_id == portfolio]
+        still_open = [o for o in known if o.status == "open"]
+        return Commit(
+            portfolio=portfolio,
+            epoch=run.epoch + shift,
+            from_seq=start,
+            to_seq=to,
+            batch=str(self.new_uuid()),
+            state=b"%d" % to if more else None,
+            suppress=events > 1,
+            orders=[
+                OrderLine(to, n, "AAPL", "buy", "1", "2", status, "", 10)
+                for n, status in enumerate(STATUSES[to % len(STATUSES)])
+            ]
+            if more and events
+            else [],
+            feed_us=int(self.db.feed.from_time * 1e6) - (self.drawn % 11 == 0),
+            fills=[FillLine(o.seq, o.index, to, 0, "AAPL", "buy", "1", "2", 10)
+                   for o in still_open[:1]] if events else [],
+        )  # fmt: skip
+
+    @act(
+        8,
+        portfolio=WHOSE,
+        events=range(4),
+        shift=(0, 0, 0, 0, 0, 0, -1, 1),
+        newest=(True, True, True, False),
+        more=EITHER,
+        other=(0, 0, 0, 0, 0, 0, 1, 2, 3),
+    )
+    def node_commits(
+        self, portfolio: int, events: int, shift: int, newest: bool, more: bool, other: int
+    ) -> None:
+        node = other or self.db.runs[portfolio].node_id or 1
+        words = self.words(portfolio, events, shift, more)
+        self.send(node, self.holder(node, newest), words)
+
+    def send(self, node: int, incarnation: UUID, words: Commit) -> None:
+        self.sent.append((node, incarnation, words))
+        name = f"node-{node}"
+        if words.release is None:
+            self.both(lambda: commit(node, name, incarnation, [words]))
+        else:
+            self.both(lambda: handoff.release(node, name, incarnation, words, TIMES))
+
+    @act(4, portfolio=WHOSE, events=range(3), newest=MOSTLY)
+    def node_releases(self, portfolio: int, events: int, newest: bool) -> None:
+        active, node = self.db.active(portfolio), self.db.runs[portfolio].node_id
+        if active is not None and node is not None:
+            words = self.words(portfolio, events, 0, more=events > 0)
+            fields = {name: getattr(words, name) for name in words.__struct_fields__}
+            words = Commit(**{**fields, "release": active.id})
+            self.send(node, self.holder(node, newest), words)
+
+    @act(4, back=range(1, 5))
+    def a_message_comes_again(self, back: int) -> None:
+        if len(self.sent) >= back:
+            self.send(*self.sent[-back])
+
+    @act(2, portfolio=WHOSE, node=WHICH, newest=MOSTLY)
+    def node_asks_for_the_checkpoint(self, portfolio: int, node: int, newest: bool) -> None:
+        active, incarnation = self.db.active(portfolio), self.holder(node, newest)
+        number = None if active is None else active.id
+        model = self.db.run(checkpoint(node, incarnation, portfolio, number))
+        product = recipe.run(checkpoint(node, incarnation, portfolio, number))
+        assert (model is None) == (product is None)
+        for column in product._fields if product is not None else ():
+            assert postgres.plain(getattr(product, column)) == getattr(model, column)
+
+    # --- handoffs ----------------------------------------------------------------------------
+
+    @act(6, portfolio=WHOSE, node=WHICH, kind=("any", "any", "failover"))
+    def somebody_asks_for_a_move(self, portfolio: int, node: int, kind: str) -> None:
+        run = self.db.runs[portfolio]
+        if kind == "any":
+            kind = "place" if run.node_id is None else "migrate"
+        self.both(lambda: operators.move(kind, portfolio, node, None, TIMES))
+
+    @act(4, portfolio=WHOSE, newest=EITHER)
+    def somebody_asks_for_a_reload(self, portfolio: int, newest: bool) -> None:
+        node, wanted = self.db.runs[portfolio].node_id, self.db.portfolios[portfolio].revision
+        revision = wanted if newest else 1
+        if node is not None:
+            self.both(lambda: operators.reload(portfolio, node, revision, TIMES))
+
+    @act(2, portfolio=WHOSE)
+    def somebody_revises(self, portfolio: int) -> None:
+        self.both(lambda: operators.revise(portfolio))
+
+    @act(1, portfolio=WHOSE, delete=SELDOM)
+    def somebody_stops(self, portfolio: int, delete: bool) -> None:
+        self.both(lambda: operators.stop(portfolio, delete=delete))
+
+    @act(3, portfolio=WHOSE)
+    def somebody_starts(self, portfolio: int) -> None:
+        self.both(lambda: operators.start(portfolio))
+
+    @act(1, frozen=EITHER, failover=EITHER)
+    def somebody_freezes(self, frozen: bool, failover: bool) -> None:
+        at = "2027-01-01T00:00:00Z" if frozen else None
+        values = {"frozen_at": at, "freeze_failover": frozen and failover}
+        Control.objects.update_or_create(pk=1, defaults=values)
+        self.db.frozen, self.db.freeze_failover = frozen, frozen and failover
+
+    @act(4, portfolio=WHOSE, newest=MOSTLY)
+    def target_is_ready(self, portfolio: int, newest: bool) -> None:
+        active = self.db.active(portfolio)
+        if active is not None and active.target_node_id is not None:
+            number, node = active.id, active.target_node_id
+            incarnation = self.holder(node, newest)
+            self.both(lambda: handoff.prepared(number, node, incarnation, TIMES))
+
+    @act(3, portfolio=WHOSE, newest=MOSTLY, step=("prepare", "activate"), strategy=EITHER)
+    def target_fails(self, portfolio: int, newest: bool, step: str, strategy: bool) -> None:
+        active = self.db.active(portfolio)
+        if active is not None and active.target_node_id is not None:
+            number, node = active.id, active.target_node_id
+            incarnation = self.holder(node, newest)
+            self.both(
+                lambda: handoff.step_failed(
+                    number, node, incarnation, step, "it broke", strategy, TIMES
+                )
+            )
+
+    @act(3, portfolio=WHOSE, back=range(3))
+    def a_step_is_looked_at(self, portfolio: int, back: int) -> None:
+        mine = [h.id for h in self.db.handoffs.values() if h.portfolio_id == portfolio]
+        if len(mine) > back:
+            self.both(lambda: handoff.expire(mine[-1 - back], TIMES))
+
+    @act(3, portfolio=WHOSE, newest=MOSTLY, early=EITHER, stage=("load", "event", "exit", "killed"))
+    def process_dies(self, portfolio: int, newest: bool, early: bool, stage: Any) -> None:
+        run = self.db.runs[portfolio]
+        if run.node_id is not None:
+            death = Died(
+                death=str(self.new_uuid()), portfolio=portfolio, epoch=run.epoch,
+                revision=run.revision, seq=run.last_seq, stage=stage, error="boom",
+                before_first_event=early,
+            )  # fmt: skip
+            self.report(run.node_id, self.holder(run.node_id, newest), death)
+
+    def report(self, node: int, incarnation: UUID, death: Died) -> None:
+        self.deaths.append((node, incarnation, death))
+        self.both(lambda: process_failures.died(node, incarnation, death, TIMES))
+
+    @act(1, back=range(1, 4))
+    def a_death_is_told_again(self, back: int) -> None:
+        if len(self.deaths) >= back:
+            self.report(*self.deaths[-back])
+
+    @act(1, portfolio=WHOSE, newest=MOSTLY)
+    def portfolio_halts(self, portfolio: int, newest: bool) -> None:
+        run = self.db.runs[portfolio]
+        if run.node_id is not None:
+            node, incarnation = run.node_id, self.holder(run.node_id, newest)
+            words = Halted(portfolio=portfolio, epoch=run.epoch, seq=run.last_seq, age_s=40)
+            self.both(lambda: process_failures.halted(node, incarnation, words, TIMES))
+
+    # --- passes ------------------------------------------------------------------------------
+
+    @act(8, number=range(2), rebalance=EITHER)
+    def watcher_ticks(self, number: int, rebalance: bool) -> None:
+        watcher = self.watchers[number]
+        with standing_in(self.db):
+            model = watcher.tick(rebalance=rebalance)
+        product = watcher.tick(rebalance=rebalance)
+        assert (model.ran, model.sweep) == (product.ran, product.sweep)
+        assert plan_of(model) == plan_of(product)
+
+    @act(1)
+    def watcher_dies_holding_the_pass(self) -> None:
+        from scheduling.passes.pass_lock import take
+
+        self.both(lambda: take(self.watchers[0].holder))
+
+
+def outcome(act: Callable[[], Any]) -> Any:
+    """Return what came of it; a refusal is an answer too."""
+    try:
+        return act()
+    except Refused as refused:
+        return ("refused", refused.code, refused.message)
+
+
+BEATEN = ("beaten", "held_by", "status", "desired_version", "now_us", "late", "pending", "busy")
+
+
+def shape(answer: Any) -> Any:
+    """Return of an answer what both sides can be held to; rows are compared in their tables."""
+    if isinstance(answer, dict):
+        return {k: {c: getattr(row, c) for c in BEATEN} for k, row in answer.items()}
+    if isinstance(answer, list):
+        return [shape(each) for each in answer]
+    if isinstance(answer, bool | int | str | CommitResult) or type(answer) is tuple:
+        return answer
+    return getattr(answer, "id", None)
+
+
+def entries(wanted: Any) -> Any:
+    if wanted is None:
+        return None
+    told = [
+        (e.portfolio, e.name, e.role, e.epoch, e.revision, e.handoff, e.attempts, e.catch_up)
+        for e in wanted.entries
+    ]
+    return wanted.version, wanted.frozen, told
+
+
+def plan_of(tick: Any) -> Any:
+    """Return what the planner wanted, without the sentences."""
+    if tick.balance is None:
+        return None
+    plan = tick.balance.plan
+    return (
+        [(p.portfolio.name, p.target.name, p.reason.code) for p in plan.place],
+        [(m.portfolio.name, m.target.name, m.cause, m.reason.code) for m in plan.move],
+        [(p.portfolio.name, p.reason.code) for p in (*plan.pending, *plan.stuck)],
+        tick.balance.requested,
+        tick.balance.rejected,
+    )
+
+
+#: Sentences with rounded figures in them.
+SPOKEN = ("node_lost", "stalled")
+
+
+def in_order(table: str, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the events of one moment in an order that does not hang on the query's plan."""
+    if table != "events":
+        return found
+    found = [line for line in found if not line["kind"].startswith("alert_")]
+    for line in found:
+        line["reason"] = "" if line["kind"] in SPOKEN else line["reason"]
+    return sorted(found, key=lambda line: (line["at"], json.dumps(line, sort_keys=True)))
+
+
+@pytest.mark.django_db
+def test_the_model_answers_and_writes_what_postgresql_does() -> None:
+    assert timing() == TIMES
+    run_state_machine_as_test(
+        Conformance, settings=settings(max_examples=4, stateful_step_count=30, phases=PHASES)
+    )
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("seed", seeds(2))
+def test_they_go_the_same_long_way(seed: int) -> None:
+    machine = Conformance()
+    machine.some_run_already(NODES, PORTFOLIOS)
+
+    def compare() -> None:
+        machine.every_row_is_the_same()
+        machine.every_set_is_the_same()
+
+    try:
+        walk(machine, seed, 3000 if EXPLORING else 100, compare)
+    finally:
+        machine.teardown()

@@ -1,0 +1,80 @@
+"""Every SQL text of the platform is one PostgreSQL accepts, with types it can deduce."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+
+import psycopg
+import pytest
+from django.db import connection
+
+MODULES = [
+    f"scheduling.{name}"
+    for name in (
+        "enact.alerts",
+        "enact.anchors",
+        "enact.audit",
+        "enact.commit",
+        "enact.deaths",
+        "enact.epoch_floor",
+        "enact.everything",
+        "enact.forget",
+        "enact.grant",
+        "enact.handoff.deadlines",
+        "enact.handoff.hand_over",
+        "enact.handoff.statements",
+        "enact.handoff.symbols",
+        "enact.handoff.undo",
+        "enact.halt",
+        "enact.hints",
+        "enact.lease",
+        "enact.python_versions",
+        "enact.register",
+        "enact.resilience",
+        "enact.stalls",
+        "enact.storm",
+        "enact.verifications",
+        "requests.moves",
+        "gateway.auth",
+        "observe.board",
+        "observe.desired",
+        "observe.kept",
+        "observe.snapshot",
+        "observe.standing",
+        "observe.verifications",
+        "passes.balance",
+        "passes.lock",
+        "passes.sweep",
+        "verification.anchors",
+        "verification.evidence",
+    )
+] + ["portfolios.verify.stored_rows", "portfolios.verify.sums"]
+VERB = re.compile(r"^\s*(SELECT|INSERT|UPDATE|WITH|DELETE)\b")
+PARAMETER = re.compile(r"%\((\w+)\)[sb]")
+
+
+def texts() -> list[tuple[str, str]]:
+    found = []
+    for name in MODULES:
+        for key, value in vars(import_module(name)).items():
+            if key.isupper() and isinstance(value, str) and VERB.match(value):
+                found.append((f"{name}.{key}", value))
+    return sorted(set(found))
+
+
+def positional(text: str) -> str:
+    """Return the text with $1, $2 … for named parameters, as the driver sends it."""
+    names: dict[str, int] = {}
+    return PARAMETER.sub(lambda m: f"${names.setdefault(m[1], len(names) + 1)}", text).replace(
+        "%%", "%"
+    )
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("name", "text"), texts())
+def test_every_statement_prepares(name: str, text: str) -> None:
+    connection.ensure_connection()
+    with psycopg.Cursor(connection.connection) as cursor:
+        cursor.execute(f"PREPARE one_of_ours AS {positional(text)}".encode())
+        cursor.execute("DEALLOCATE one_of_ours")

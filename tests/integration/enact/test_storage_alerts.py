@@ -1,0 +1,102 @@
+"""What storage does to an installation: samples, metrics, and the alerts that follow."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from ginkgo_site.database import conninfo
+from portfolios.models import EquityPoint
+from scheduling.db.transaction import run
+from scheduling.enact import storage
+from scheduling.enact.alerts import compare
+from scheduling.enact.storage import sample_storage
+from scheduling.models import Alert, StorageSample
+from scheduling.timing import timing
+from tests.support.api_client import Caller
+from tests.support.factories import a_node, a_trader
+
+pytestmark = pytest.mark.django_db
+
+
+def reasons(kind: str) -> list[str]:
+    run(compare(timing()))
+    return list(Alert.objects.filter(kind=kind, closed_at=None).values_list("reason", flat=True))
+
+
+def test_a_snapshot_that_is_held_is_named_by_pid_and_application(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(storage.LIMITS, "snapshot_limit_s", 0.0)
+    with psycopg.connect(conninfo(), application_name="pg_dump") as dump:
+        dump.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        dump.execute("SELECT 1 FROM scheduling_run")
+        (told,) = reasons("snapshot_held")
+        assert f"pid {dump.info.backend_pid} (pg_dump, user " in told
+        assert f"pg_terminate_backend({dump.info.backend_pid})" in told
+
+
+def test_a_short_transaction_is_no_cause() -> None:
+    with psycopg.connect(conninfo()) as session:
+        session.execute("SELECT 1 FROM scheduling_run")
+        assert reasons("snapshot_held") == []
+
+
+def test_records_without_a_partition_are_told_until_they_have_one() -> None:
+    hand = a_trader("p", a_node("node-1"), events=0)
+    assert reasons("partition_missing") == []
+    point = EquityPoint.objects.create(
+        portfolio=hand.portfolio, seq=10**15, at=datetime.now(UTC), equity=1
+    )
+    (told,) = reasons("partition_missing")
+    assert "portfolios_equitypoint_default" in told
+    point.delete()
+    assert reasons("partition_missing") == []
+
+
+def a_sample(hours_ago: float, size: int, free: int | None, **tables: int) -> None:
+    at = datetime.now(UTC) - timedelta(hours=hours_ago)
+    StorageSample.objects.create(
+        at=at, database_bytes=size, wal_bytes=0, disk_free_bytes=free, tables=tables
+    )
+
+
+def test_growth_that_fills_the_disk_within_two_weeks_is_told_with_its_table() -> None:
+    a_sample(48, 10 << 30, 100 << 30, orders=1 << 30, fills=8 << 30)
+    a_sample(0, 30 << 30, 100 << 30, orders=19 << 30, fills=10 << 30)
+    (told,) = reasons("table_growth")
+    assert "grows by 10 GB a day, most of it orders, and its disk has 100 GB free" in told
+    assert "full in 10.0 days" in told
+
+
+@pytest.mark.parametrize(
+    ("hours", "growth", "free"),
+    [(5, 20 << 30, 10 << 30), (48, 1 << 30, 100 << 30), (48, 20 << 30, None)],
+)
+def test_slow_or_unknown_growth_is_not_told(hours: float, growth: int, free: int | None) -> None:
+    a_sample(hours, 10 << 30, free)
+    a_sample(0, (10 << 30) + growth, free)
+    assert reasons("table_growth") == []
+
+
+def test_a_sample_counts_partitions_for_their_table_and_old_ones_go() -> None:
+    a_sample(24 * 40, 1, None)
+    run(sample_storage(5))
+    (sample,) = StorageSample.objects.all()
+    assert sample.disk_free_bytes == 5
+    assert sample.tables["portfolios_order"] > 0
+    assert not any("default" in name or "first" in name for name in sample.tables)
+
+
+def test_sizes_are_figures_for_prometheus(viewer: Caller) -> None:
+    text: Any = viewer.get("metrics").content.decode()
+    for figure in (
+        'ginkgo_table_bytes{table="portfolios_order"}',
+        "ginkgo_wal_written_bytes_total",
+        "ginkgo_database_bytes",
+        "ginkgo_oldest_snapshot_seconds",
+    ):
+        assert figure in text

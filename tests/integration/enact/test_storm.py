@@ -1,0 +1,285 @@
+"""The storm guard: failover waits for one TTL where many nodes went at once, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from scheduling import operations
+from scheduling.enact import storm
+from scheduling.models import Event, Handoff, Node, Storm
+from scheduling.passes import balance
+from scheduling.scheduler import Scheduler
+from scheduling.timing import timing
+from tests.support.factories import (
+    Daemon,
+    Owner,
+    a_node,
+    a_portfolio,
+    a_trader,
+    ago,
+    calm_nodes,
+    let_expire,
+    mature,
+    run_of,
+    the_handoff,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+def tick(name: str = "test") -> Any:
+    return Scheduler(name).tick()
+
+
+@pytest.fixture
+def five() -> list[Daemon]:
+    """Five nodes that have lived for an hour."""
+    return calm_nodes(5)
+
+
+@pytest.fixture
+def hands(five: list[Daemon]) -> list[Owner]:
+    """A portfolio on each of the first three."""
+    found = [a_trader(f"p-{node.name}", node) for node in five[:3]]
+    for hand in found:
+        mature(hand.portfolio)
+    return found
+
+
+def go(*nodes: Daemon, seconds_ago: float = 1) -> None:
+    for node in nodes:
+        let_expire(node, seconds_ago)
+
+
+def failovers() -> int:
+    return Handoff.objects.filter(kind="failover").count()
+
+
+def told(kind: str) -> list[str]:
+    return list(Event.objects.filter(kind=kind).order_by("id").values_list("reason", flat=True))
+
+
+def over() -> None:
+    """Let the hold have lasted for one TTL."""
+    Storm.objects.update(held_at=ago(31), until=ago(1))
+    Node.objects.filter(status="lost").update(status_since=ago(31.5))
+
+
+def test_three_of_five_at_once_move_nothing_for_one_ttl(
+    five: list[Daemon], hands: list[Owner]
+) -> None:
+    before = [(hand.run().node_id, hand.run().epoch) for hand in hands]
+    go(*five[:3])
+    tick()
+    tick("another watcher")
+    assert failovers() == 0
+    assert [(hand.run().node_id, hand.run().epoch) for hand in hands] == before
+    held = Storm.objects.get()
+    assert held.held_at is not None and held.until is not None
+    assert (held.until - held.held_at).total_seconds() == pytest.approx(30, abs=0.01)
+    assert (held.nodes, held.of_nodes) == (["node-1", "node-2", "node-3"], 5)
+    assert told("storm_held") == ["3 of 5 nodes were lost within 30 s; failover is held for 30 s"]
+    assert "failover is held" in hands[0].run().reason
+
+
+def test_after_it_failover_goes_on_and_the_same_losses_make_no_further_storm(
+    five: list[Daemon], hands: list[Owner]
+) -> None:
+    go(*five[:3])
+    tick()
+    over()
+    tick()
+    assert failovers() == 3
+    tick()
+    assert len(told("storm_held")) == len(told("storm_over")) == 1
+
+
+def test_a_node_that_beats_meanwhile_is_simply_alive_and_keeps_its_portfolio_and_epoch(
+    five: list[Daemon], hands: list[Owner]
+) -> None:
+    go(*five[:3])
+    epoch = hands[0].run().epoch
+    tick()
+    assert five[0].beat().beaten is True
+    assert hands[0].commit(1) == "ok"
+    over()
+    tick()
+    assert (hands[0].run().node_id, hands[0].run().epoch) == (five[0].row.pk, epoch)
+    assert failovers() == 2
+
+
+def test_two_of_five_are_failed_over_at_once(five: list[Daemon], hands: list[Owner]) -> None:
+    go(*five[:2])
+    tick()
+    assert failovers() == 2
+    assert not Storm.objects.exists()
+
+
+def test_nodes_that_go_one_after_the_other_within_one_ttl_are_a_storm_too(
+    five: list[Daemon], hands: list[Owner]
+) -> None:
+    go(five[0])
+    tick()
+    assert failovers() == 1
+    go(*five[1:3])
+    tick()
+    assert failovers() == 1
+    assert Storm.objects.get().of_nodes == 5
+
+
+def test_failover_waits_while_late_nodes_may_be_going_too(
+    five: list[Daemon], hands: list[Owner]
+) -> None:
+    go(five[0])
+    go(*five[1:3], seconds_ago=-3)  # 3 s of their leases are left
+    tick()
+    assert failovers() == 0
+    assert not Storm.objects.exists()
+    assert "node-2, node-3 are late" in hands[0].run().reason
+    five[1].beat()
+    tick()
+    assert failovers() == 1
+
+
+def test_a_restarted_control_plane_keeps_the_hold(five: list[Daemon], hands: list[Owner]) -> None:
+    go(*five[:3])
+    tick()
+    Node.objects.filter(status="lost").update(status_since=ago(31))  # losses alone would not hold
+    for name in ("watcher", "worker"):
+        tick(name)
+    assert failovers() == 0
+
+
+def test_losses_during_a_hold_belong_to_it(five: list[Daemon], hands: list[Owner]) -> None:
+    go(*five[:3])
+    tick()
+    go(five[3])
+    tick()
+    over()
+    Node.objects.filter(name="node-4").update(status_since=ago(5))
+    tick()
+    assert len(told("storm_held")) == 1
+    assert failovers() == 3
+
+
+# --- by hand -------------------------------------------------------------------------------------
+
+
+def test_a_person_releases_it_early(five: list[Daemon], hands: list[Owner]) -> None:
+    go(*five[:3])
+    tick()
+    assert operations.release_storm(actor="ann", reason="they burned down") is True
+    tick()
+    assert failovers() == 3
+    assert told("storm_released") == ["they burned down"]
+    assert operations.release_storm(actor="ann") is False
+    tick()
+    assert len(told("storm_held")) == 1
+
+
+def test_a_person_holds_it_on_until_it_is_released(five: list[Daemon], hands: list[Owner]) -> None:
+    go(*five[:3])
+    tick()
+    operations.hold_storm(actor="ann", reason="the switch is being replaced")
+    Storm.objects.update(held_at=ago(600))
+    tick()
+    assert failovers() == 0
+    held = Storm.objects.get()
+    assert (held.until, held.held_by, held.of_nodes) == (None, "ann", 5)
+    assert "ann holds failover" in hands[0].run().reason
+    operations.release_storm(actor="bob")
+    tick()
+    assert failovers() == 3
+
+
+def test_a_person_may_hold_failover_in_calm_weather(five: list[Daemon], hands: list[Owner]) -> None:
+    operations.hold_storm(actor="ann", reason="")
+    go(five[0])
+    tick()
+    assert failovers() == 0
+    assert Storm.objects.get().nodes == []
+
+
+def test_a_release_that_comes_while_a_watcher_looks_wins(
+    five: list[Daemon], hands: list[Owner]
+) -> None:
+    go(*five[:3])
+    tick()
+    stale = storm.guard(timing())
+    # The other watcher read the losses while the hold was not yet there …
+    Storm.objects.update(held_at=None, ended_at=ago(3600))
+    step = next(stale)
+    rows: list[Any] = []
+    while "INSERT INTO scheduling_storm" not in step.sql:
+        with storm_cursor() as cursor:
+            cursor.execute(step.sql, step.params)
+            rows = cursor.fetchall() if cursor.description else []
+        step = stale.send(rows)
+    # … and a person has held and released it since.
+    operations.hold_storm(actor="ann", reason="")
+    operations.release_storm(actor="ann")
+    with storm_cursor() as cursor:
+        cursor.execute(step.sql, step.params)
+        assert cursor.fetchall() == []
+
+
+def storm_cursor() -> Any:
+    from scheduling.db.transaction import django_cursor
+
+    return django_cursor()
+
+
+# --- what it never blocks ------------------------------------------------------------------------
+
+
+def test_it_blocks_neither_register_nor_place_nor_stop_nor_what_a_person_asks_for(
+    five: list[Daemon], hands: list[Owner]
+) -> None:
+    go(*five[:3])
+    tick()
+    new = a_portfolio("new")
+    tick()
+    assert the_handoff(new).kind == "place"
+    operations.stop("p-node-1", actor="ann")
+    assert the_handoff(hands[0].portfolio).kind == "stop"
+    operations.migrate("p-node-2", "node-5", actor="ann")
+    # Its owner is lost, so what a person asks for is a failover, and it is done.
+    assert the_handoff(hands[1].portfolio).target_node == five[4].row
+    again = a_node("node-3")
+    assert again.owns() == ["p-node-3"]
+    assert Node.objects.get(name="node-3").status == "alive"
+
+
+def test_a_failover_that_was_planned_before_the_hold_is_refused_when_enacted(
+    five: list[Daemon], hands: list[Owner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go(five[0])
+    honest = balance.make_plan
+
+    def plan_then_storm(*given: Any) -> Any:
+        plan = honest(*given)
+        operations.hold_storm(actor="ann", reason="")
+        return plan
+
+    monkeypatch.setattr(balance, "make_plan", plan_then_storm)
+    outcome = tick()
+    assert outcome.balance.requested == ()
+    assert failovers() == 0
+
+
+def test_a_freeze_of_failover_goes_first_and_the_storm_is_still_told(
+    five: list[Daemon], hands: list[Owner]
+) -> None:
+    operations.freeze(actor="ann", failover=True)
+    go(*five[:3])
+    tick()
+    assert len(told("storm_held")) == 1
+    assert run_of(hands[0].portfolio).reason.endswith("unfreeze, or migrate it by hand")
+    over()
+    tick()
+    assert failovers() == 0
+    operations.unfreeze(actor="ann")
+    tick()
+    assert failovers() == 3

@@ -1,0 +1,162 @@
+"""A symbol with a position or an open order is not removed by what a person asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from portfolios.models import Portfolio, Revision
+from scheduling import operations
+from scheduling.decide.types import Policy
+from scheduling.errors import Refused
+from scheduling.models import Run
+from scheduling.passes.balance import balance
+from scheduling.passes.sweep import sweep
+from scheduling.timing import timing
+from tests.support.factories import (
+    Daemon,
+    Owner,
+    a_running,
+    calm_nodes,
+    lose,
+    mature,
+    past_deadline,
+    run_of,
+    the_handoff,
+)
+
+pytestmark = pytest.mark.django_db
+SYMBOLS = ["IBM", "HPQ"]
+LAP = 376  #: events until each symbol has had one
+
+
+@pytest.fixture
+def node() -> Daemon:
+    return calm_nodes(1)[0]
+
+
+def a_holder(node: Daemon, *, events: int = 3 * LAP) -> Owner:
+    """Return a portfolio that is good with r1 and, after a lap, holds IBM and HPQ."""
+    a_running("p", node, strategy="buy_and_hold", symbols=SYMBOLS, events=events)
+    hand = Owner(node, Portfolio.objects.get(name="p"))
+    mature(hand.portfolio)
+    return hand
+
+
+def wants(hand: Owner, symbols: list[str]) -> None:
+    """Let a revision of these symbols be wanted, made before anything was held."""
+    good = Revision.objects.get(portfolio=hand.portfolio, number=1)
+    Revision.objects.create(
+        portfolio=hand.portfolio, number=2, strategy=good.strategy, config=good.config,
+        strategy_version=good.strategy_version, symbols=symbols, limits=good.limits,
+    )  # fmt: skip
+    Portfolio.objects.filter(pk=hand.portfolio.pk).update(revision=2)
+
+
+def refused(act: Callable[[], object]) -> Refused:
+    with pytest.raises(Refused) as caught:
+        act()
+    return caught.value
+
+
+def test_a_reload_to_a_revision_that_lacks_a_held_symbol_is_refused(node: Daemon) -> None:
+    hand = a_holder(node)
+    wants(hand, ["HPQ"])
+    Portfolio.objects.filter(pk=hand.portfolio.pk).update(revision=1)
+    refusal = refused(lambda: operations.reload("p", actor="ann", revision=2))
+    assert (refusal.code, refusal.status) == ("symbol_in_use", 409)
+    assert refusal.message == (
+        "p holds or has ordered IBM, which r2 lacks; "
+        "keep these symbols until their positions are closed."
+    )
+    assert refusal.extra["symbols"] == ["IBM"]
+    assert Portfolio.objects.get(name="p").revision == 1
+    assert operations.reload("p", actor="ann").state == "preparing"  # the one that runs
+
+
+def test_what_is_bought_after_the_request_fails_the_reload_at_its_grant(node: Daemon) -> None:
+    hand = a_holder(node, events=1)
+    _, handoff = operations.revise_portfolio("p", {"symbols": ["HPQ"]}, actor="ann")
+    assert handoff is not None
+    assert node.commit("p", 3 * LAP) == "ok"  # the source buys IBM meanwhile
+    assert node.ready(handoff) == "draining"
+    epoch = hand.run().epoch
+    answer = hand.release(handoff)
+    assert answer.answer == "keep"
+    assert "p holds or has ordered IBM, which r2 lacks" in answer.detail
+    handoff.refresh_from_db()
+    assert (handoff.state, handoff.error) == ("failed", answer.detail)
+    at = hand.run()
+    assert (at.epoch, at.revision, at.phase) == (epoch, 1, "running")
+    assert at.reason == (
+        "runs r1 until positions are closed: it holds or has ordered IBM, which the wanted r2 lacks"
+    )
+    assert hand.commit(1) == "ok"
+
+
+def test_a_source_that_does_not_release_keeps_it_too(node: Daemon) -> None:
+    hand = a_holder(node, events=1)
+    _, handoff = operations.revise_portfolio("p", {"symbols": ["HPQ"]}, actor="ann")
+    assert handoff is not None
+    assert node.commit("p", 3 * LAP) == "ok"
+    node.ready(handoff)
+    assert past_deadline(handoff) == "failed"
+    assert hand.run().revision == 1
+    assert hand.commit(1) == "ok"
+
+
+def test_the_wanted_revision_waits_without_a_handoff_and_follows_when_it_may(node: Daemon) -> None:
+    hand = a_holder(node)
+    wants(hand, ["HPQ"])
+    before = the_handoff(hand.portfolio).pk
+    assert sweep("s", timing()).reloads == 0
+    assert the_handoff(hand.portfolio).pk == before
+    reason = hand.run().reason
+    assert "it holds or has ordered IBM" in reason
+    balance("s", timing(), Policy())
+    assert hand.run().reason == reason  # a pass leaves it there
+    Run.objects.filter(pk=hand.portfolio.pk).update(why={"code": "symbol_in_use", "params": {}})
+    Revision.objects.filter(number=2).update(symbols=SYMBOLS)
+    assert sweep("s", timing()).reloads == 1
+    assert the_handoff(hand.portfolio).to_revision == 2
+
+
+def test_a_fall_back_is_never_held_up_by_what_is_held(node: Daemon) -> None:
+    hand = a_holder(node, events=1)
+    _, handoff = operations.revise_portfolio("p", {"symbols": [*SYMBOLS, "GE"]}, actor="ann")
+    assert handoff is not None
+    node.ready(handoff)
+    assert hand.release(handoff).answer == "handed_over"
+    assert node.commit("p", 3 * LAP) == "ok"  # it holds GE now, which r1 lacks
+    assert hand.die() == "fell_back"
+    assert node.commit("p", 1) == "ok"
+    assert hand.run().revision == 1
+    # The symbol is lost already, and not by a change of something else.
+    _, again = operations.revise_portfolio("p", {"config": {"quantity": "11"}}, actor="ann")
+    assert again is not None
+
+
+def test_a_failover_to_the_good_revision_is_never_held_up_by_what_is_held() -> None:
+    first, second = calm_nodes(2)
+    hand = a_holder(first, events=1)
+    _, handoff = operations.revise_portfolio("p", {"symbols": [*SYMBOLS, "GE"]}, actor="ann")
+    assert handoff is not None
+    first.ready(handoff)
+    assert hand.release(handoff).answer == "handed_over"
+    assert first.commit("p", 3 * LAP) == "ok"
+    lose(first)
+    balance("s", timing(), Policy())
+    failover = the_handoff(hand.portfolio)
+    assert (failover.kind, failover.to_revision) == ("failover", 1)
+    assert second.ready(failover) == "activating"
+    assert second.commit("p", LAP) == "ok"
+    assert run_of(hand.portfolio).node_id == second.row.pk
+
+
+def test_a_patch_of_a_wish_is_not_refused_for_what_was_lost_before(node: Daemon) -> None:
+    hand = a_holder(node)
+    wants(hand, ["HPQ"])
+    Revision.objects.filter(number=2).update(status="rejected")
+    portfolio, _ = operations.revise_portfolio("p", {"priority": 3}, actor="ann")
+    assert (portfolio.priority, hand.run().revision) == (3, 1)

@@ -1,0 +1,565 @@
+"""A pass asks for many handoffs at once: what it costs, and that none of them harms another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection
+from psycopg import DataError, IntegrityError
+from psycopg.errors import DeadlockDetected
+
+from ginkgo_site.database import conninfo
+from portfolios.models import Portfolio
+from scheduling import operations as requests
+from scheduling.db.transaction import run
+from scheduling.enact import storm
+from scheduling.enact.grant import lock_run
+from scheduling.enact.handoff import Request, request_all, step_failed
+from scheduling.enact.notify import lock_nodes, wake
+from scheduling.errors import Refused
+from scheduling.models import ACTIVE_STATES, Event, Handoff, Node, PassLock, Run
+from scheduling.passes import balance
+from scheduling.scheduler import Scheduler
+from scheduling.timing import timing
+from tests.integration.enact.test_fence_races import Held, at_once, behind
+from tests.integration.passes.test_passes import counted
+from tests.support.factories import (
+    Daemon,
+    a_node,
+    a_portfolio,
+    a_trader,
+    ago,
+    calm_nodes,
+    lose,
+    past_deadline,
+    run_of,
+    the_handoff,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+def tick() -> Any:
+    return Scheduler("test").tick()
+
+
+def waiting(*names: str, **given: Any) -> list[Portfolio]:
+    """Return portfolios that wait for a place."""
+    return [a_portfolio(name, **given) for name in names]
+
+
+def placed(portfolio: Portfolio, node: Daemon, **given: Any) -> Request:
+    return Request("place", portfolio.pk, node.row.pk, "asked", **given)
+
+
+def ask(*asked: Request, patient: bool = True) -> list[Any]:
+    """Ask for these at once; return what became of each: its handoff's id, a code, or None."""
+    answers = run(request_all(asked, actor="test", timing=timing(), patient=patient))
+    return [
+        answer.code if isinstance(answer, Refused) else getattr(answer, "id", None)
+        for answer in answers
+    ]
+
+
+def once_planned(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Any]) -> None:
+    """Let `meanwhile` happen between the plan and its enactment."""
+    honest = balance.make_plan
+
+    def plan(*given: Any) -> Any:
+        found = honest(*given)
+        meanwhile()
+        return found
+
+    monkeypatch.setattr(balance, "make_plan", plan)
+
+
+# --- what it costs -------------------------------------------------------------------------------
+
+
+def statements_of(monkeypatch: pytest.MonkeyPatch, changes: int) -> list[str]:
+    """Return the statements of a pass that places so many portfolios."""
+    waiting(*(f"p-{Portfolio.objects.count()}-{number}" for number in range(changes)))
+    with counted(monkeypatch) as said:
+        assert len(tick().balance.requested) == changes
+    return said
+
+
+def test_requesting_costs_the_same_for_one_and_for_a_whole_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for number in range(3):
+        a_node(f"node-{number}", capacity=100)
+    monkeypatch.setattr(balance, "BATCH", 6)
+    of_one = len(statements_of(monkeypatch, 1))
+    assert len(statements_of(monkeypatch, balance.BATCH)) == of_one
+    # The transaction's idle limit, lock and read runs, active handoffs, lock nodes, targets,
+    # insert, audit, touch; the pass lock.
+    assert len(statements_of(monkeypatch, balance.BATCH + 1)) == of_one + 10
+
+
+def test_ending_what_a_failover_outranks_costs_the_same_for_all_of_a_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second, third = calm_nodes(3)
+    hands = [a_trader(f"p-{number}", first) for number in range(3)]
+    said = []
+    for some in (hands[:1], hands[1:]):
+        for hand in some:
+            hand.move_to(second)
+        asked = [
+            Request("failover", hand.portfolio.pk, third.row.pk, "lost", heeds_storm=True)
+            for hand in some
+        ]
+        with counted(monkeypatch) as counts:
+            ask(*asked)
+        said.append(len(counts))
+    assert said[0] == said[1]
+    assert Handoff.objects.filter(state="superseded", error="a failover came first").count() == 3
+    assert Event.objects.filter(kind="handoff_superseded").count() == 3
+    assert Handoff.objects.filter(state__in=ACTIVE_STATES, target_node=third.row).count() == 3
+
+
+def test_the_reasons_of_all_that_wait_are_one_statement_and_none_where_nothing_is_new(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = []
+    for names in (["a"], ["b", "c", "d"]):
+        waiting(*names)
+        with counted(monkeypatch) as counts:
+            tick()
+        said.append([text for text in counts if text == balance.SAY])
+    assert [len(texts) for texts in said] == [1, 1]
+    assert {row.reason for row in Run.objects.all()} == {
+        "needs 1 place: there is no node yet; start one with run_node"
+    }
+    with counted(monkeypatch) as counts:
+        tick()
+    assert balance.SAY not in counts
+
+
+def test_a_reason_that_is_new_wakes_boards_and_one_that_is_known_wakes_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wakes: list[Any] = []
+
+    def noted() -> Any:
+        wakes.append(None)
+        return wake()
+
+    monkeypatch.setattr(balance, "wake", noted)
+    waiting("a", "b")
+    tick()
+    assert len(wakes) == 1
+    tick()
+    assert len(wakes) == 1
+
+
+@pytest.mark.parametrize("left", [{"attempts": 1}, {"phase": "quarantined"}], ids=str)
+def test_what_one_died_of_stays_on_its_row(left: dict[str, Any]) -> None:
+    (first,) = calm_nodes(1)
+    hand = a_trader("p", first)
+    Run.objects.filter(pk=hand.portfolio.pk).update(reason="it broke", **left)
+    tick()
+    assert hand.run().reason == "it broke"
+
+
+# --- none harms another --------------------------------------------------------------------------
+
+
+def test_one_that_was_stopped_since_the_plan_keeps_no_other_from_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    a_node("node-1")
+    waiting("a", "b", "c")
+    stopped = Portfolio.objects.filter(name="b")
+    once_planned(monkeypatch, lambda: stopped.update(desired_state="stopped"))
+    outcome = tick().balance
+    assert len(outcome.requested) == 2
+    assert [(line.portfolio, line.reason) for line in outcome.rejected] == [
+        ("b", "b is to be stopped; start it first.")
+    ]
+
+
+@pytest.mark.parametrize("phase", ["halted", "quarantined"])
+def test_one_that_waits_for_a_person_since_the_plan_is_not_placed(
+    monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    a_node("node-1")
+    resting = Run.objects.filter(pk=waiting("a", "b")[1].pk)
+    once_planned(monkeypatch, lambda: resting.update(phase=phase))
+    outcome = tick().balance
+    assert len(outcome.requested) == 1
+    assert outcome.rejected[0].reason == f"b is {phase}; start it first."
+
+
+def test_one_that_was_granted_since_the_plan_is_refused_by_its_epoch_and_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    a_node("node-1")
+    other = waiting("a", "b")[1]
+    once_planned(monkeypatch, lambda: Run.objects.filter(pk=other.pk).update(epoch=7))
+    outcome = tick().balance
+    assert len(outcome.requested) == 1
+    assert outcome.rejected[0].reason == "b was granted again since it was looked at."
+    assert run_of(other).reason == "waits for the next pass"
+
+
+def test_a_reason_found_before_a_grant_is_not_written_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = waiting("a", "b")[1]
+    once_planned(monkeypatch, lambda: Run.objects.filter(pk=other.pk).update(epoch=7))
+    tick()
+    assert run_of(other).reason == "waits for the next pass"
+    assert "there is no node yet" in Run.objects.get(portfolio__name="a").reason
+
+
+def test_a_node_that_has_left_takes_nothing_though_a_late_beat_renewed_its_lease() -> None:
+    node = a_node("node-1")
+    Node.objects.update(status="left")
+    assert ask(placed(waiting("p")[0], node)) == ["node_lost"]
+
+
+def test_the_last_room_goes_to_whoever_asked_first() -> None:
+    node = a_node("node-1", capacity=2)
+    one, two, heavy = *waiting("a", "b"), *waiting("c", weight=2)
+    answers = ask(placed(one, node), placed(heavy, node), placed(two, node))
+    assert answers == [the_handoff(one).pk, "node_full", the_handoff(two).pk]
+
+
+def test_what_a_handoff_that_is_ended_had_held_is_free_for_the_next() -> None:
+    first, second, third = calm_nodes(3)
+    moved = a_trader("moved", first)
+    other = waiting("other")[0]
+    moved.move_to(second)
+    Node.objects.filter(pk=second.row.pk).update(capacity=1)
+    lose(first)
+    failover = Request("failover", moved.portfolio.pk, third.row.pk, "lost")
+    assert ask(placed(other, second), failover)[0] == "node_full"
+    assert the_handoff(moved.portfolio).target_node == third.row
+    assert ask(placed(other, second)) == [the_handoff(other).pk]
+
+
+def test_in_one_batch_too() -> None:
+    first, second, third = calm_nodes(3)
+    moved = a_trader("moved", first)
+    other = waiting("other")[0]
+    moved.move_to(second)
+    Node.objects.filter(pk=second.row.pk).update(capacity=1)
+    lose(first)
+    failover = Request("failover", moved.portfolio.pk, third.row.pk, "lost")
+    assert "node_full" not in ask(failover, placed(other, second))
+
+
+def test_what_a_failover_leaves_is_not_free_while_it_runs_there() -> None:
+    first, second, third = calm_nodes(3)
+    moved = a_trader("moved", first)
+    other = waiting("other")[0]
+    moved.move_to(second)
+    Node.objects.filter(pk=first.row.pk).update(capacity=1)
+    failover = Request("failover", moved.portfolio.pk, third.row.pk, "lost")
+    assert ask(failover, placed(other, first))[1] == "node_full"
+
+
+def test_a_failover_to_where_it_was_moving_needs_no_second_room() -> None:
+    first, second = calm_nodes(2)
+    moved = a_trader("moved", first)
+    moved.move_to(second)
+    Node.objects.filter(pk=second.row.pk).update(capacity=1)
+    lose(first)
+    (begun,) = ask(Request("failover", moved.portfolio.pk, second.row.pk, "lost"))
+    assert the_handoff(moved.portfolio).pk == begun
+
+
+def test_a_reload_needs_no_second_room() -> None:
+    (first,) = calm_nodes(1)
+    hand = a_trader("p", first)
+    Node.objects.update(capacity=1)
+    _, reload = requests.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
+    assert reload == the_handoff(hand.portfolio)
+    assert reload.state == "preparing"
+
+
+def test_a_storm_holds_the_failovers_of_a_batch_and_nothing_else_of_it() -> None:
+    first, second = calm_nodes(2)
+    hand = a_trader("lost", first)
+    moving = hand.move_to(second)
+    other = waiting("other")[0]
+    run(storm.hold("ann", ""))
+    failover = Request("failover", hand.portfolio.pk, second.row.pk, "lost", heeds_storm=True)
+    assert ask(failover, placed(other, second)) == ["storm_hold", the_handoff(other).pk]
+    # What it would have ended goes on.
+    assert Handoff.objects.get(pk=moving.id).state == "preparing"
+
+
+def test_the_target_of_a_handoff_that_is_ended_hears_that_it_is_off() -> None:
+    first, second, third = calm_nodes(3)
+    moved = a_trader("moved", first)
+    moved.move_to(second)
+    assert second.desired("prepare") != []
+    known = Node.objects.get(pk=second.row.pk).desired_version
+    ask(Request("failover", moved.portfolio.pk, third.row.pk, "lost"))
+    assert Node.objects.get(pk=second.row.pk).desired_version > known
+    assert second.desired("prepare") == []
+
+
+def test_the_source_of_a_move_that_was_overtaken_hears_that_it_stands_by_no_more() -> None:
+    first, second = calm_nodes(2)
+    hand = a_trader("p", first)
+    moving = hand.move_to(second)
+    second.prepare()
+    asked = the_handoff(hand.portfolio)
+    assert hand.release(asked).answer == "handed_over"
+    Run.objects.filter(pk=hand.portfolio.pk).update(epoch=9)
+    known = Node.objects.get(pk=first.row.pk).desired_version
+    past_deadline(asked)
+    assert Handoff.objects.get(pk=moving.id).state == "superseded"
+    assert Node.objects.get(pk=first.row.pk).desired_version > known
+
+
+@pytest.mark.parametrize("error", [DataError, DeadlockDetected, IntegrityError])
+def test_one_that_fails_a_whole_batch_fails_alone(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    a_node("node-1")
+    bad = waiting("a", "b", "c")[1]
+    honest = balance.request_all
+
+    def breaking(asked: Any, **given: Any) -> Any:
+        if bad.pk in {each.portfolio for each in asked}:
+            raise error
+        return honest(asked, **given)
+
+    monkeypatch.setattr(balance, "request_all", breaking)
+    outcome = tick().balance
+    assert len(outcome.requested) == 2
+    assert [(line.portfolio, line.reason) for line in outcome.rejected] == [("b", error.__name__)]
+
+
+def test_the_trail_names_where_it_is_to_go_and_of_a_stop_where_it_runs() -> None:
+    first, second = calm_nodes(2)
+    hand = a_trader("p", first)
+    hand.move_to(second)
+    requests.stop("p", actor="ann")
+    told = Event.objects.filter(portfolio=hand.portfolio, kind="handoff_requested")
+    names = list(told.order_by("id").values_list("data__kind", "node__name"))
+    assert names[-2:] == [("migrate", "node-2"), ("stop", "node-1")]
+
+
+def test_what_is_to_stop_is_shown_as_draining_at_once_and_why() -> None:
+    (first,) = calm_nodes(1)
+    hand = a_trader("p", first)
+    requests.stop("p", actor="ann", reason="an upgrade")
+    asked = the_handoff(hand.portfolio)
+    assert (hand.run().phase, hand.run().reason) == ("draining", asked.reason)
+    assert "an upgrade" in asked.reason
+
+
+def test_a_stop_is_waited_for_like_a_drain_and_a_move_like_a_preparation() -> None:
+    first, second = calm_nodes(2)
+    hand = a_trader("p", first)
+    hand.move_to(second)
+    waits = [the_handoff(hand.portfolio)]
+    requests.stop("p", actor="ann")
+    waits.append(the_handoff(hand.portfolio))
+    times = [(each.deadline_at - each.requested_at).total_seconds() for each in waits]
+    limits = timing()
+    assert times == pytest.approx([limits.prepare_deadline_s, limits.drain_deadline_s], abs=0.5)
+
+
+# --- the order, and whose turn it is -------------------------------------------------------------
+
+
+def test_failovers_are_asked_for_first_then_places_then_moves() -> None:
+    first, second, *_ = calm_nodes(5)
+    lost, drained = a_trader("lost", first), a_trader("drained", second)
+    new = waiting("new")[0]
+    lose(first)
+    Node.objects.filter(pk=second.row.pk).update(draining=True)
+    tick()
+    asked = [the_handoff(each) for each in (lost.portfolio, new, drained.portfolio)]
+    assert [each.kind for each in asked] == ["failover", "place", "migrate"]
+    assert [each.pk for each in asked] == sorted(each.pk for each in asked)
+
+
+def test_a_pass_whose_lock_another_has_taken_begins_no_further_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    a_node("node-1")
+    waiting("a", "b", "c")
+    monkeypatch.setattr(balance, "BATCH", 1)
+    honest = balance.request_all
+
+    def slow(*given: Any, **named: Any) -> Any:
+        PassLock.objects.update(holder="another", until=ago(-4))
+        return honest(*given, **named)
+
+    monkeypatch.setattr(balance, "request_all", slow)
+    assert len(tick().balance.requested) == 1
+    assert Handoff.objects.count() == 1
+
+
+# --- which revision ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("attempts", "revision"), [(0, 2), (1, 1)])
+def test_a_place_is_for_the_wanted_revision_and_after_a_failure_for_the_good_one(
+    attempts: int, revision: int
+) -> None:
+    a_node("node-1")
+    portfolio = waiting("p")[0]
+    requests.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
+    Run.objects.filter(pk=portfolio.pk).update(good_revision=1, attempts=attempts)
+    tick()
+    assert the_handoff(portfolio).to_revision == revision
+
+
+def test_a_drain_moves_the_revision_that_runs_whatever_is_wanted() -> None:
+    first, second = calm_nodes(2)
+    hand = a_trader("p", first)
+    _, reload = requests.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
+    assert reload is not None
+    first.fails(reload, strategy=True)
+    Node.objects.filter(pk=first.row.pk).update(draining=True)
+    tick()
+    begun = the_handoff(hand.portfolio)
+    assert (begun.kind, begun.to_revision, begun.target_node) == ("migrate", 1, second.row)
+
+
+# --- somebody holds a row ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def impatient() -> None:
+    """Wait for nobody's lock longer than a moment."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '300ms'")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_whose_row_somebody_holds_keeps_no_other_waiting(impatient: None) -> None:
+    a_node("node-1")
+    held_one = waiting("a", "b", "c")[1]
+    held = Held(lock_run(held_one.pk))
+    outcome = tick().balance
+    held.commit()
+    assert len(outcome.requested) == 2
+    assert [(line.portfolio, line.reason) for line in outcome.rejected] == [
+        ("b", "LockNotAvailable")
+    ]
+    assert len(tick().balance.requested) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_only_the_one_whose_row_is_held_is_asked_for_again_alone(
+    impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_node("node-1")
+    held_one = waiting("a", "b", "c")[1]
+    honest, asked = balance.request_all, []
+
+    def noted(requests: Any, **given: Any) -> Any:
+        asked.append([each.portfolio for each in requests])
+        return honest(requests, **given)
+
+    monkeypatch.setattr(balance, "request_all", noted)
+    held = Held(lock_run(held_one.pk))
+    tick()
+    held.commit()
+    assert asked[1:] == [[held_one.pk]]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_batch_takes_only_the_rows_that_are_free(impatient: None) -> None:
+    node = a_node("node-1")
+    one, two = waiting("a", "b")
+    held = Held(lock_run(one.pk))
+    assert ask(placed(one, node), placed(two, node), patient=False) == [None, the_handoff(two).pk]
+    held.commit()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_node_whose_row_somebody_holds_costs_only_those_that_go_there(impatient: None) -> None:
+    nodes = [a_node("node-1"), a_node("node-2")]
+    waiting("a", "b", "c", "d")
+    held = Held(lock_nodes([nodes[1].row.pk]))
+    outcome = tick().balance
+    held.commit()
+    begun = Handoff.objects.filter(pk__in=outcome.requested)
+    assert {handoff.target_node for handoff in begun} == {nodes[0].row}
+    assert (len(outcome.requested), len(outcome.rejected)) == (2, 2)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_reasons_wait_for_nobody(impatient: None) -> None:
+    held_one = waiting("a", "b")[0]
+    held = Held(lock_run(held_one.pk))
+    tick()
+    held.commit()
+    assert "there is no node yet" in Run.objects.get(portfolio__name="b").reason
+    assert run_of(held_one).reason == "waits for the next pass"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_that_ask_for_the_same_at_once_begin_each_handoff_once() -> None:
+    node = a_node("node-1", capacity=100)
+    asked = [placed(each, node) for each in waiting(*(f"p-{number}" for number in range(20)))]
+    for patient in (True, False):
+        Handoff.objects.all().delete()
+        answers = at_once(
+            lambda: ask(*asked, patient=patient),  # noqa: B023 (done before the loop goes on)
+            lambda: ask(*reversed(asked), patient=patient),  # noqa: B023
+        )
+        numbers = [each for answer in answers for each in answer if isinstance(each, int)]
+        assert len(set(numbers)) == len(numbers) == Handoff.objects.count()
+        if patient:
+            assert len(numbers) == len(asked)
+
+
+class Watched(Held):
+    """It notes which nodes nobody holds, before it lets the one behind it go on."""
+
+    def commit(self) -> None:
+        with psycopg.connect(conninfo()) as looking:
+            rows = looking.execute("SELECT name FROM scheduling_node FOR UPDATE SKIP LOCKED")
+            self.free = sorted(name for (name,) in rows)
+        super().commit()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("part", ["owner", "target of what is ended"])
+def test_no_node_is_held_while_one_before_it_is_waited_for(part: str) -> None:
+    """Two that hold what the other waits for would be a deadlock."""
+    first, second, third = calm_nodes(3)
+    if part == "owner":
+        moved = a_trader("moved", first)
+    else:
+        moved = a_trader("moved", second)
+        moved.move_to(first)
+    asked = Request("failover", moved.portfolio.pk, third.row.pk, "lost")
+    held = Watched(lock_nodes([first.row.pk]))
+    assert behind(held, lambda: ask(asked)) == [the_handoff(moved.portfolio).pk]
+    assert held.free == ["node-2", "node-3"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_last_room_of_a_node_is_taken_once_by_two_that_ask_at_once() -> None:
+    node = a_node("node-1", capacity=1)
+    one, two = waiting("a", "b")
+    held = Held(request_all([placed(one, node)], actor="test", timing=timing()))
+    assert behind(held, lambda: ask(placed(two, node))) == ["node_full"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_waited_for_what_has_just_ended_is_not_told_that_it_is_under_way() -> None:
+    first, second, third = calm_nodes(3)
+    hand = a_trader("p", first)
+    ending = hand.move_to(second)
+    broke = ("prepare", "it broke", False, timing())
+    held = Held(step_failed(ending.id, second.row.pk, second.incarnation, *broke))
+    again = Request("migrate", hand.portfolio.pk, third.row.pk, "again")
+    assert behind(held, lambda: ask(again)) == [the_handoff(hand.portfolio).pk]
+    assert the_handoff(hand.portfolio).target_node == third.row

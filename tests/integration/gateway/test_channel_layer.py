@@ -1,0 +1,292 @@
+"""The channel layer over LISTEN and NOTIFY: hints reach whoever asked, also after a cut."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+
+from ginkgo_site.database import conninfo
+from scheduling.channel_layer import LARGEST_PAYLOAD, PayloadTooLarge, PostgresChannelLayer
+from scheduling.db.listener_echo import Echo, NotListening
+from scheduling.db.transaction import run
+from scheduling.enact.notify import touch, wake
+from tests.support.factories import a_node
+
+pytestmark = pytest.mark.django_db
+
+SOON_S = 60.0  #: what comes, comes at once; a busy machine is waited for
+NOTHING_S = 0.2
+HINT = {"type": "desired.changed", "version": 7}
+
+
+def serve(scenario: Callable[[PostgresChannelLayer], Awaitable[Any]]) -> Any:
+    """Run a scenario with a layer of its own, as one process has it."""
+
+    async def whole() -> Any:
+        layer = PostgresChannelLayer()
+        try:
+            return await scenario(layer)
+        finally:
+            await layer.close()
+
+    return asyncio.run(whole())
+
+
+async def next_of(layer: PostgresChannelLayer, channel: str) -> Any:
+    return await asyncio.wait_for(layer.receive(channel), SOON_S)
+
+
+async def assert_nothing(layer: PostgresChannelLayer, channel: str) -> None:
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(layer.receive(channel), NOTHING_S)
+
+
+async def member(layer: PostgresChannelLayer, *groups: str) -> str:
+    channel = await layer.new_channel()
+    for group in groups:
+        await layer.group_add(group, channel)
+    return channel
+
+
+def cut_listeners() -> int:
+    """End every listening session of this database, as a restart does. Return how many."""
+    with psycopg.connect(conninfo(), autocommit=True) as connection:
+        rows = connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND query LIKE 'NOTIFY ginkgo_echo%'"
+        ).fetchall()
+    return len(rows)
+
+
+def test_a_hint_reaches_every_member_of_its_group_once_and_nobody_else() -> None:
+    async def scenario(layer: PostgresChannelLayer) -> None:
+        first, second = await member(layer, "node.1"), await member(layer, "node.1")
+        other = await member(layer, "node.2")
+        await layer.group_send("node.1", HINT)
+        assert await next_of(layer, first) == HINT
+        assert await next_of(layer, second) == HINT
+        await assert_nothing(layer, first)
+        await assert_nothing(layer, other)
+
+    serve(scenario)
+
+
+def test_a_message_to_one_channel_reaches_it_alone() -> None:
+    async def scenario(layer: PostgresChannelLayer) -> None:
+        first, second = await member(layer, "board"), await member(layer, "board")
+        await layer.send(second, HINT)
+        assert await next_of(layer, second) == HINT
+        await assert_nothing(layer, first)
+
+    serve(scenario)
+
+
+def test_who_left_a_group_hears_it_no_more() -> None:
+    async def scenario(layer: PostgresChannelLayer) -> None:
+        channel = await member(layer, "board", "node.1")
+        await layer.group_discard("board", channel)
+        await layer.group_send("board", {"type": "no"})
+        await layer.group_send("node.1", HINT)
+        assert await next_of(layer, channel) == HINT
+        await layer.group_discard("node.1", channel)
+        assert layer._room().groups == {}
+        assert channel not in layer._room().queues
+
+    serve(scenario)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_change_hints_its_nodes_in_its_own_transaction_and_a_wake_all_boards() -> None:
+    node = a_node("node-1")
+
+    async def scenario(layer: PostgresChannelLayer) -> None:
+        mine = await member(layer, f"node.{node.row.pk}")
+        board = await member(layer, "board")
+        await asyncio.to_thread(in_a_thread, lambda: run(touch([node.row.pk])))
+        heard = await next_of(layer, mine)
+        assert heard["type"] == "desired.changed"
+        assert await next_of(layer, board) == {"type": "wake"}
+        await asyncio.to_thread(in_a_thread, lambda: run(wake()))
+        assert await next_of(layer, board) == {"type": "wake"}
+        await assert_nothing(layer, mine)
+
+    serve(scenario)
+
+
+def in_a_thread(act: Callable[[], Any]) -> None:
+    """Do `act` and close the connection that the thread made for it."""
+    from django.db import connection
+
+    try:
+        act()
+    finally:
+        connection.close()
+
+
+def test_two_event_loops_hear_the_same_hint() -> None:
+    heard: list[Any] = []
+    ready = threading.Barrier(3)
+
+    def one_process() -> None:
+        async def scenario(layer: PostgresChannelLayer) -> None:
+            channel = await member(layer, "board")
+            await asyncio.to_thread(ready.wait)
+            heard.append(await next_of(layer, channel))
+
+        serve(scenario)
+
+    threads = [threading.Thread(target=one_process) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    ready.wait()
+    with psycopg.connect(conninfo(), autocommit=True) as connection:
+        payload = '{"groups": ["board"], "message": {"type": "wake"}}'
+        connection.execute("SELECT pg_notify('ginkgo', %s)", [payload])
+    for thread in threads:
+        thread.join()
+    assert heard == [{"type": "wake"}, {"type": "wake"}]
+
+
+def test_one_layer_serves_two_event_loops_of_one_process() -> None:
+    layer = PostgresChannelLayer()
+
+    async def scenario() -> Any:
+        channel = await member(layer, "board")
+        await layer.group_send("board", HINT)
+        heard = await next_of(layer, channel)
+        await layer.close()
+        return heard
+
+    assert [asyncio.run(scenario()) for _ in range(2)] == [HINT, HINT]
+
+
+def test_after_a_cut_everybody_is_woken_once_and_hears_again() -> None:
+    async def scenario(layer: PostgresChannelLayer) -> None:
+        first, second = await member(layer, "node.1"), await member(layer, "board")
+        assert await asyncio.to_thread(cut_listeners) == 1
+        assert await next_of(layer, first) == {"type": "wake"}
+        assert await next_of(layer, second) == {"type": "wake"}
+        await assert_nothing(layer, first)
+        await layer.group_send("node.1", HINT)
+        assert await next_of(layer, first) == HINT
+
+    serve(scenario)
+
+
+def test_a_listener_whose_session_falls_silent_is_replaced_within_ten_seconds() -> None:
+    """Its socket stays open and the kernel acknowledges: nothing but the echo tells."""
+
+    async def scenario(layer: PostgresChannelLayer) -> None:
+        channel = await member(layer, "node.1")
+        (silent,) = await asyncio.to_thread(listening_sessions)
+        os.kill(silent, signal.SIGSTOP)
+        try:
+            assert await asyncio.wait_for(layer.receive(channel), 10) == {"type": "wake"}
+            await layer.group_send("node.1", HINT)
+            assert await next_of(layer, channel) == HINT
+        finally:
+            os.kill(silent, signal.SIGCONT)
+            psutil.wait_procs([psutil.Process(silent)], timeout=10)
+
+    serve(scenario)
+
+
+def listening_sessions() -> list[int]:
+    with psycopg.connect(conninfo(), autocommit=True) as connection:
+        rows = connection.execute(
+            "SELECT pid FROM pg_stat_activity "
+            "WHERE datname = current_database() AND query LIKE 'NOTIFY ginkgo_echo%'"
+        ).fetchall()
+    return [pid for (pid,) in rows]
+
+
+def test_a_session_that_does_not_receive_its_own_notification_does_not_listen() -> None:
+    echo = Echo()
+    echo.send()
+    assert not echo.receive(psycopg.Notify("ginkgo", "{}", 1))
+    with pytest.raises(NotListening, match="it must be in session mode"):
+        echo.send()
+    assert echo.receive(psycopg.Notify(echo.channel, "", 1))
+    assert echo.send() == f"NOTIFY {echo.channel}".encode()
+
+
+def test_a_cut_sender_tries_once_more_on_a_new_connection() -> None:
+    async def scenario(layer: PostgresChannelLayer) -> None:
+        channel = await member(layer, "board")
+        await layer.group_send("board", HINT)
+        sender = layer._room()._sender
+        assert sender is not None
+        await sender.close()
+        await layer.group_send("board", HINT)
+        assert [await next_of(layer, channel) for _ in range(2)] == [HINT, HINT]
+
+    serve(scenario)
+
+
+def test_a_payload_that_fits_arrives_and_one_that_does_not_is_refused_before_it_is_sent() -> None:
+    frame = len('{"groups":["board"],"message":{"type":"x","text":""}}')
+
+    async def scenario(layer: PostgresChannelLayer) -> None:
+        channel = await member(layer, "board")
+        largest = {"type": "x", "text": "a" * (LARGEST_PAYLOAD - frame)}
+        await layer.group_send("board", largest)
+        assert await next_of(layer, channel) == largest
+        with pytest.raises(PayloadTooLarge, match="send what to look at"):
+            await layer.group_send("board", {**largest, "text": largest["text"] + "a"})
+
+    serve(scenario)
+
+
+def test_what_is_no_hint_disturbs_nobody() -> None:
+    async def scenario(layer: PostgresChannelLayer) -> None:
+        channel = await member(layer, "board")
+        await asyncio.to_thread(
+            notify_raw, "", "[]", "null", "{}", '{"groups": ["board"]}', "\u00fc"
+        )
+        await layer.group_send("board", HINT)
+        assert await next_of(layer, channel) == HINT
+
+    serve(scenario)
+
+
+def notify_raw(*payloads: str) -> None:
+    with psycopg.connect(conninfo(), autocommit=True) as connection:
+        for payload in payloads:
+            connection.execute("SELECT pg_notify('ginkgo', %s)", [payload])
+
+
+def test_who_does_not_listen_keeps_the_newest_hints_and_holds_up_nobody() -> None:
+    async def scenario(layer: PostgresChannelLayer) -> None:
+        slow, quick = await member(layer, "board"), await member(layer, "board")
+        layer._room().queues[slow] = asyncio.Queue(maxsize=2)
+        for version in range(4):
+            await layer.group_send("board", {"type": "x", "version": version})
+        assert [(await next_of(layer, quick))["version"] for _ in range(4)] == [0, 1, 2, 3]
+        assert [(await next_of(layer, slow))["version"] for _ in range(2)] == [2, 3]
+
+    serve(scenario)
+
+
+def test_a_channel_that_never_joined_leaves_nothing_behind() -> None:
+    async def scenario(layer: PostgresChannelLayer) -> None:
+        channel = await layer.new_channel()
+        await assert_nothing(layer, channel)
+        assert layer._room().queues == {}
+
+    serve(scenario)
+
+
+def test_one_listener_serves_all_channels_of_a_process() -> None:
+    async def scenario(layer: PostgresChannelLayer) -> None:
+        await asyncio.gather(*(member(layer, f"node.{n}", "board") for n in range(20)))
+        assert await asyncio.to_thread(cut_listeners) == 1
+
+    serve(scenario)

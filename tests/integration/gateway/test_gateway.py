@@ -1,0 +1,951 @@
+"""The node protocol as a daemon meets it: raw ASGI, a real pool, real rows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import psycopg
+import pytest
+
+from ginkgo_site.database import conninfo
+from portfolios.models import Checkpoint, Order
+from scheduling import operations
+from scheduling.db.transaction import Recipe, arun_bare
+from scheduling.gateway import auth
+from scheduling.gateway.app import _beats, _keep_pulse, gateway
+from scheduling.gateway.heartbeat_batcher import Coalescer, WaitedTooLong
+from scheduling.gateway.pool import (
+    SIZE,
+    STEP_SIZE,
+    GatewayConnection,
+    close_pools,
+    open_pools,
+    pool,
+)
+from scheduling.gateway.request_bodies import COMMIT_BODY, SMALL_BODY
+from scheduling.models import Event, GatewayPulse, Lease, Node, NodeReport, NodeToken
+from scheduling.models.tokens import hash_token
+from scheduling.wire.messages import (
+    PROTOCOL,
+    Actual,
+    Beat,
+    CheckpointRequest,
+    Commit,
+    CommitRequest,
+    EquityLine,
+    FillLine,
+    Goodbye,
+    OrderLine,
+    Prepared,
+    Register,
+    encode,
+)
+from tests.support.factories import Daemon, Owner, a_node, a_trader, ago, serving_since, the_handoff
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Answer = tuple[int, Any]
+
+
+@pytest.fixture(autouse=True)
+def forget_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    auth._known.clear()
+    monkeypatch.setattr("scheduling.gateway.app.HOLD_BACK_S", 0.0)
+
+
+def a_token(daemon: Daemon, **given: Any) -> str:
+    NodeToken.objects.create(node=daemon.row, sha256=hash_token(f"token of {daemon.name}"), **given)
+    return f"token of {daemon.name}"
+
+
+async def ask(
+    path: str,
+    body: bytes | list[bytes],
+    token: str | None = "token of node-1",
+    method: str = "POST",
+) -> Answer:
+    """Send one request and return (status, decoded body)."""
+    parts = body if isinstance(body, list) else [body]
+    events = [
+        {"type": "http.request", "body": part, "more_body": number < len(parts)}
+        for number, part in enumerate(parts, 1)
+    ]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return events.pop(0) if events else {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [] if token is None else [(b"authorization", f"Bearer {token}".encode())]
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": f"/api/agent/{path}",
+        "headers": headers,
+    }
+    await gateway(scope, receive, send)
+    return sent[0]["status"], msgspec.msgpack.decode(sent[1]["body"])
+
+
+def serve(scenario: Callable[[], Awaitable[Any]]) -> Any:
+    """Run a scenario beside an open gateway."""
+
+    async def whole() -> Any:
+        await open_pools()
+        try:
+            return await scenario()
+        finally:
+            await close_pools()
+
+    return asyncio.run(whole())
+
+
+def post(path: str, message: Any, **how: Any) -> Answer:
+    body = encode(message) if isinstance(message, msgspec.Struct) else message
+    answer: Answer = serve(lambda: ask(path, body, **how))
+    return answer
+
+
+def post_all(path: str, *bodies: bytes) -> list[Answer]:
+    """Send several requests, one after the other, beside one gateway."""
+
+    async def each() -> list[Answer]:
+        return [await ask(path, body) for body in bodies]
+
+    answers: list[Answer] = serve(each)
+    return answers
+
+
+def commit(daemon: Daemon, *commits: Commit) -> list[tuple[str, str]]:
+    """Commit as `daemon`; return (answer, detail) of each."""
+    message = CommitRequest(incarnation=str(daemon.incarnation), commits=list(commits))
+    status, answer = post("commit/", message, token=f"token of {daemon.name}")
+    assert status == 200, answer
+    return [(r["answer"], r.get("detail", "")) for r in answer["results"]]
+
+
+def beat(daemon: Daemon, **said: Any) -> Beat:
+    return Beat(incarnation=str(daemon.incarnation), have_version=0, **said)
+
+
+def registration(**given: Any) -> Register:
+    values: dict[str, Any] = {
+        "protocol": PROTOCOL,
+        "incarnation": str(uuid4()),
+        "host": "rack-1",
+        "pid": 77,
+        "version": "0.1.0",
+        "capacity": 5,
+        "labels": {},
+        "strategies": {},
+        "feeds": {},
+        **given,
+    }
+    return Register(**values)
+
+
+@pytest.fixture
+def node() -> Daemon:
+    daemon = a_node("node-1")
+    a_token(daemon)
+    return daemon
+
+
+# --- who speaks ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        (None, "A node token is needed: Authorization: Bearer TOKEN."),
+        ("", "A node token is needed: Authorization: Bearer TOKEN."),
+        ("wrong", "This node token is not known; create one with create_node_token."),
+    ],
+)
+def test_a_missing_or_unknown_token_is_refused(node: Daemon, token: str | None, said: str) -> None:
+    status, problem = post("heartbeat/", beat(node), token=token)
+    assert (status, problem["code"], problem["message"]) == (401, "unauthenticated", said)
+
+
+@pytest.mark.parametrize(
+    ("given", "what"), [({"revoked_at": ago(1)}, "revoked"), ({"expires_at": ago(1)}, "expired")]
+)
+def test_a_token_that_is_over_is_refused(given: dict[str, Any], what: str) -> None:
+    daemon = a_node("node-1")
+    a_token(daemon, **given)
+    before = Lease.objects.get().renewals
+    status, problem = post("heartbeat/", beat(daemon))
+    assert status == 401
+    assert problem["message"] == f"This token of node node-1 is {what}; create a new one."
+    assert Lease.objects.get().renewals == before
+
+
+def test_a_token_speaks_for_its_own_node_only(node: Daemon) -> None:
+    other = a_node("node-2")
+    a_token(other)
+    hand = a_trader("p", node)
+    message = CommitRequest(incarnation=str(node.incarnation), commits=[hand.words(1)])
+    _, answer = post("commit/", message, token="token of node-2")
+    assert answer["results"][0]["answer"] == "fenced"
+    _, said = post("heartbeat/", beat(node), token="token of node-2")
+    assert said["status"] == "superseded"
+    status, _ = post(
+        "checkpoint/",
+        CheckpointRequest(incarnation=str(node.incarnation), portfolio=hand.portfolio.pk),
+        token="token of node-2",
+    )
+    assert status == 409
+
+
+# --- what is no message --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["register/", "heartbeat/", "checkpoint/", "commit/", "goodbye/"])
+def test_a_body_that_is_no_message_is_answered_with_a_sentence(node: Daemon, path: str) -> None:
+    bodies = (b"", b"\xc1", b"\x80", b"[1,2", b"\x91\xa1\xff", encode(Goodbye(incarnation="x")))
+    answers = post_all(path, *bodies)
+    assert [(status, problem["code"]) for status, problem in answers] == [(400, "invalid")] * 6
+    assert all(problem["message"].endswith(".") for _, problem in answers)
+
+
+@pytest.mark.parametrize(("path", "limit"), [("heartbeat/", SMALL_BODY), ("commit/", COMMIT_BODY)])
+def test_a_body_over_the_limit_is_declined_before_it_is_whole(
+    node: Daemon, path: str, limit: int
+) -> None:
+    status, problem = post(path, [b"x" * limit, b"x", b"never read"])
+    assert (status, problem["code"]) == (413, "payload_too_large")
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status"), [("nowhere/", "POST", 404), ("commit/", "GET", 405)]
+)
+def test_another_address_or_method_is_said(
+    node: Daemon, path: str, method: str, status: int
+) -> None:
+    assert post(path, b"", method=method)[0] == status
+
+
+def test_a_daemon_of_another_protocol_is_told_so_in_a_sentence(node: Daemon) -> None:
+    status, problem = post("register/", msgspec.msgpack.encode({"protocol": 0}))
+    assert (status, problem["code"]) == (409, "protocol")
+    assert problem["message"] == (
+        "This daemon speaks protocol 0, the gateway 1; install the same version of Ginkgo on both."
+    )
+
+
+MISFITS: tuple[dict[str, Any], ...] = (
+    {"capacity": 0},
+    {"capacity": 2**40},
+    {"pid": 2**40},
+    {"pid": -1},
+    {"host": "h" * 300},
+    {"host": "a\0b"},
+    {"version": "v" * 100},
+    {"labels": {"a": "\0"}},
+    {"incarnation": "mine"},
+)
+
+
+def test_a_registration_with_a_value_that_does_not_fit_takes_nothing_over(node: Daemon) -> None:
+    hand = a_trader("p", node)
+    answers = post_all("register/", *(encode(registration(**given)) for given in MISFITS))
+    assert [(status, problem["code"]) for status, problem in answers] == [(400, "invalid")] * 9
+    assert Lease.objects.get().incarnation == node.incarnation
+    assert hand.commit(1) == "ok"
+
+
+# --- register, beat, goodbye ---------------------------------------------------------------------
+
+
+def test_a_registration_answers_with_what_the_node_owns_now(node: Daemon) -> None:
+    a_trader("p", node)
+    status, answer = post("register/", registration())
+    assert status == 200
+    assert [(e["name"], e["role"]) for e in answer["desired"]["entries"]] == [("p", "run")]
+    assert (answer["name"], answer["lease_ttl_s"]) == ("node-1", 30.0)
+
+
+def test_a_name_in_use_is_a_conflict_with_host_and_pid(node: Daemon) -> None:
+    a_node("node-1")
+    a_node("node-1")
+    status, problem = post("register/", registration())
+    assert (status, problem["code"]) == (409, "name_in_use")
+    assert "rack-1, pid 4100" in problem["message"]
+
+
+def test_a_beat_brings_the_set_only_where_it_is_newer(node: Daemon) -> None:
+    _, answer = post("heartbeat/", beat(node))
+    version = answer["desired"]["version"]
+    _, again = post("heartbeat/", Beat(incarnation=str(node.incarnation), have_version=version))
+    assert again.get("desired") is None
+    assert (again["status"], again["next_beat_s"]) == ("ok", 5.0)  # it has nothing: twice as often
+
+
+def test_a_node_with_portfolios_beats_each_interval_and_hears_of_its_set_by_commits(
+    node: Daemon,
+) -> None:
+    trader = a_trader("p", node)
+    _, answer = post("heartbeat/", beat(node))
+    assert answer["next_beat_s"] == 10.0
+    request = CommitRequest(incarnation=str(node.incarnation), commits=[trader.words(1)])
+    _, committed = post("commit/", request)
+    assert committed["results"][0]["version"] == answer["desired"]["version"]
+
+
+def test_while_a_handoff_waits_the_node_is_asked_to_beat_each_second(node: Daemon) -> None:
+    a_trader("p", node)
+    a_node("node-2")
+    operations.migrate("p", "node-2", actor="ann")
+    assert post("heartbeat/", beat(node))[1]["next_beat_s"] == 1.0
+
+
+def test_a_superseded_daemon_is_told_by_whom(node: Daemon) -> None:
+    a_node("node-1")
+    _, answer = post("heartbeat/", beat(node))
+    assert answer["status"] == "superseded"
+    assert answer["message"] == "Node node-1 was taken over by a daemon on rack-1, pid 4100."
+
+
+def test_a_daemon_that_registered_after_the_holder_is_not_superseded_but_forgotten(
+    node: Daemon,
+) -> None:
+    """The holder is from before a restore, or from before commits that a promotion lost."""
+    status, registered = post("register/", registration())
+    assert status == 200
+    Lease.objects.update(incarnation=node.incarnation, taken_at=ago(3600))
+    forgotten = Beat(incarnation=str(uuid4()), have_version=0, registered_us=registered["now_us"])
+    _, answer = post("heartbeat/", forgotten)
+    assert answer["status"] == "unknown"
+    assert answer["message"] == (
+        "Of node node-1 the database knows an earlier daemon only; register again."
+    )
+    a_node("node-1")
+    assert post("heartbeat/", forgotten)[1]["status"] == "superseded"
+
+
+def test_a_clock_set_back_between_two_registrations_does_not_make_the_older_one_the_newer(
+    node: Daemon,
+) -> None:
+    _, older = post("register/", registration(incarnation=str(node.incarnation)))
+    a_node("node-1")
+    Lease.objects.update(taken_at=ago(3600))
+    words = Beat(
+        incarnation=str(node.incarnation),
+        have_version=0,
+        registered_us=older["now_us"],
+        registration=older["registration"],
+    )
+    assert post("heartbeat/", words)[1]["status"] == "superseded"
+
+
+def test_a_count_from_before_a_restore_does_not_supersede_a_daemon_that_counted_on(
+    node: Daemon,
+) -> None:
+    """The backup knows an earlier daemon; who registers after the restore is newer by the clock."""
+    _, later = post("register/", registration())
+    words = Beat(
+        incarnation=str(uuid4()),
+        have_version=0,
+        registered_us=later["now_us"],
+        registration=later["registration"],
+    )
+    Node.objects.update(registrations=later["registration"] - 1)
+    Lease.objects.update(incarnation=node.incarnation, taken_at=ago(3600))
+    assert post("heartbeat/", words)[1]["status"] == "unknown"
+    Lease.objects.update(taken_at=ago(-1))
+    assert post("heartbeat/", words)[1]["status"] == "superseded"
+
+
+def test_after_a_goodbye_a_beat_is_unknown_and_a_registration_welcome(node: Daemon) -> None:
+    post("goodbye/", Goodbye(incarnation=str(node.incarnation), reason="asked to stop"))
+    assert Node.objects.get().status == "left"
+    assert post("heartbeat/", beat(node))[1]["status"] == "unknown"
+    assert post("register/", registration(incarnation=str(node.incarnation)))[0] == 200
+    assert post("heartbeat/", beat(node))[1]["status"] == "ok"
+
+
+def test_reports_in_a_beat_are_applied_and_their_repeat_changes_nothing(node: Daemon) -> None:
+    hand = a_trader("p", node)
+    target = a_node("node-2")
+    a_token(target)
+    handoff = operations.migrate("p", "node-2", actor="ann")
+    words = beat(target, reports=[Prepared(handoff=handoff.pk), Prepared(handoff=10**18)])
+    for _ in range(2):
+        assert post("heartbeat/", words, token="token of node-2")[1]["status"] == "ok"
+    assert the_handoff(hand.portfolio).state == "draining"
+
+
+def test_a_report_that_is_nonsense_costs_the_node_neither_its_beat_nor_its_other_reports(
+    node: Daemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    hand = a_trader("p", node)
+    odd: list[dict[str, Any]] = [
+        {"death": "no uuid"},
+        {"portfolio": 2**63},
+        {"epoch": 2**64 - 1},
+        {"error": "a\0b"},
+    ]
+    words = beat(node, reports=[*(hand.death(**given) for given in odd), hand.death()])
+    status, answer = post("heartbeat/", words)
+    assert (status, answer.get("status")) == (200, "ok")
+    assert hand.run().attempts == 2
+    (told,) = [
+        line
+        for line in caplog.records
+        if "report" in line.getMessage() and line.levelname in ("WARNING", "ERROR")
+    ]
+    assert told.getMessage() == "node-1: 2 reports make no sense: 'no uuid' is no UUID."
+    assert told.exc_info is None
+
+
+def test_a_fault_of_ours_in_a_report_costs_the_node_neither_its_beat_nor_its_other_reports(
+    node: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand = a_trader("p", node)
+
+    def broken(*given: Any) -> Recipe[str]:
+        raise AssertionError("what cannot be")
+
+    monkeypatch.setattr("scheduling.gateway.app.handoff.prepared", broken)
+    words = beat(node, reports=[Prepared(handoff=1), hand.death()])
+    status, answer = post("heartbeat/", words)
+    assert (status, answer.get("status")) == (200, "ok")
+    assert hand.run().attempts == 1
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [{"x" * 65: 1.0}, {"x" * 900_000: 1.0}, {"a\0": 1.0}, {"a\n": 1.0}, {"\u202e": 1.0}, {"": 1.0}],
+    ids=["long", "as long as a body", "nul", "control", "bidirectional", "empty"],
+)
+def test_a_metric_whose_name_is_none_is_declined_and_nothing_is_kept(
+    node: Daemon, metrics: dict[str, float]
+) -> None:
+    status, problem = post("heartbeat/", beat(node, metrics=metrics))
+    assert (status, problem["code"]) == (400, "invalid")
+    assert problem["message"].startswith("The name of a metric is ")
+    assert len(problem["message"]) < 300
+    assert not NodeReport.objects.exists()
+    assert post("heartbeat/", beat(node, metrics={"x" * 64: 1.0}))[0] == 200
+
+
+def test_more_metrics_than_a_beat_may_hold_are_declined(node: Daemon) -> None:
+    status, problem = post("heartbeat/", beat(node, metrics={f"m{n}": 1.0 for n in range(101)}))
+    assert (status, problem["code"]) == (413, "payload_too_large")
+
+
+def test_one_nodes_nonsense_costs_no_other_its_beat(node: Daemon) -> None:
+    other = a_node("node-2")
+    a_token(other)
+    number = float("nan")
+    owned = Actual(
+        portfolio=1, epoch=1, revision=1, phase="running", seq=0, lag=0, cpu_pct=number
+    )  # fmt: skip
+    odd = beat(node, metrics={"a": 1.0, "b": number}, portfolios=[owned])
+
+    async def both() -> Any:
+        return await asyncio.gather(
+            ask("heartbeat/", encode(odd)),
+            ask("heartbeat/", encode(beat(other)), "token of node-2"),
+        )
+
+    assert [answer[1]["status"] for answer in serve(both)] == ["ok", "ok"]
+    kept = NodeReport.objects.get(node=node.row)
+    assert kept.metrics == {"a": 1.0}
+    assert kept.portfolios == [msgspec.to_builtins(owned) | {"cpu_pct": None}]
+
+
+def test_a_report_that_changes_nothing_is_not_answered_with_the_whole_set(node: Daemon) -> None:
+    _, answer = post("heartbeat/", beat(node))
+    words = Beat(
+        incarnation=str(node.incarnation),
+        have_version=answer["desired"]["version"],
+        reports=[Prepared(handoff=999)],
+    )
+    assert post("heartbeat/", words)[1].get("desired") is None
+
+
+async def _all_taken(stack: AsyncExitStack) -> None:
+    """Take every connection that work has."""
+    for _ in range(SIZE):
+        await stack.enter_async_context(pool().connection())
+
+
+def test_a_beat_waits_for_no_work(node: Daemon) -> None:
+    version = post("heartbeat/", beat(node))[1]["desired"]["version"]
+    body = encode(Beat(incarnation=str(node.incarnation), have_version=version))
+
+    async def beside_work() -> Answer:
+        auth._known.clear()
+        async with AsyncExitStack() as stack:
+            await _all_taken(stack)
+            async with asyncio.timeout(60):
+                return await ask("heartbeat/", body)
+
+    assert serve(beside_work)[1]["status"] == "ok"
+
+
+def test_who_comes_when_too_many_wait_is_told_to_come_again_at_once(
+    node: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduling.gateway.pool.MOST_WAITING", 1)
+    body = encode(CheckpointRequest(incarnation=str(node.incarnation), portfolio=1, handoff=None))
+
+    async def crowded() -> list[Answer]:
+        async with AsyncExitStack() as stack:
+            await _all_taken(stack)
+            waiting = asyncio.create_task(ask("checkpoint/", body))
+            while not pool().get_stats()["requests_waiting"]:
+                await asyncio.sleep(0)
+            async with asyncio.timeout(60):
+                refused = await ask("checkpoint/", body)
+        return [refused, await waiting]
+
+    refused, waited = serve(crowded)
+    assert (refused[0], refused[1]["code"]) == (503, "unavailable")
+    assert waited[0] != 503
+
+
+def test_beats_that_coincide_are_each_answered_from_their_own_row(node: Daemon) -> None:
+    daemons = [node] + [a_node(f"node-{n}") for n in range(2, 8)]
+    for daemon in daemons[1:]:
+        a_token(daemon)
+    daemons[3] = Daemon(daemons[3].row, uuid4())
+
+    async def all_at_once() -> Any:
+        return await asyncio.gather(
+            *(
+                ask("heartbeat/", encode(beat(daemon)), f"token of {daemon.name}")
+                for daemon in daemons
+                for _ in range(2)
+            )
+        )
+
+    said = [answer[1]["status"] for answer in serve(all_at_once)]
+    assert said == ["ok"] * 6 + ["superseded"] * 2 + ["ok"] * 6
+
+
+def test_a_beat_that_grew_old_in_our_queue_renews_nothing(
+    node: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.LONGEST_WAIT_S", -1.0)
+
+    async def late() -> None:
+        with pytest.raises(WaitedTooLong):
+            await Coalescer().beat(node.row.pk, beat(node))
+
+    before = Lease.objects.get().renewals
+    serve(late)
+    assert Lease.objects.get().renewals == before
+    assert post("heartbeat/", beat(node))[0] == 503
+
+
+def test_whose_beat_was_dropped_and_whose_was_heard_is_counted(
+    node: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beats = Coalescer()
+
+    async def heard() -> None:
+        await beats.beat(node.row.pk, beat(node))
+
+    async def late() -> None:
+        monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.LONGEST_WAIT_S", -1.0)
+        with pytest.raises(WaitedTooLong):
+            await beats.beat(7, beat(node))
+
+    async def failing() -> None:
+        monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.LONGEST_WAIT_S", 3.0)
+        monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.arun_bare", _away)
+        with pytest.raises(psycopg.OperationalError):
+            await beats.beat(8, beat(node))
+
+    for each in (heard, late, failing):
+        serve(each)
+    assert beats.hearing.heard == {node.row.pk}
+    assert beats.hearing.dropped == {7, 8}
+
+
+async def _away(*_: object) -> None:
+    raise psycopg.OperationalError("the database is away")
+
+
+def test_a_process_that_drops_beats_says_with_its_pulse_that_it_is_deaf(
+    node: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving_since(3600)
+    waits: list[float] = []
+
+    async def one_pulse() -> None:
+        pulsed = asyncio.Event()
+
+        async def wait(seconds: float) -> None:
+            waits.append(seconds)
+            pulsed.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr("scheduling.gateway.app.asyncio.sleep", wait)
+        keeping = asyncio.create_task(_keep_pulse())
+        await pulsed.wait()
+        keeping.cancel()
+
+    serve(one_pulse)
+    assert GatewayPulse.objects.get().serving_since < ago(3000)
+    _beats.hearing.dropped.add(node.row.pk)
+    serve(one_pulse)
+    assert GatewayPulse.objects.get().serving_since > ago(5)
+    assert waits == [1.0, 1.0]
+
+
+def test_deafness_that_could_not_be_told_is_told_with_the_next_pulse(
+    node: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving_since(3600)
+    _beats.hearing.dropped.add(node.row.pk)
+
+    async def two_pulses() -> None:
+        told, again = asyncio.Event(), [_away, arun_bare]
+
+        async def wait(_: float) -> None:
+            if not again:
+                told.set()
+                await asyncio.Event().wait()
+
+        async def pulsed(*words: Any) -> Any:
+            return await again.pop(0)(*words)
+
+        monkeypatch.setattr("scheduling.gateway.app.asyncio.sleep", wait)
+        monkeypatch.setattr("scheduling.gateway.app.arun_bare", pulsed)
+        keeping = asyncio.create_task(_keep_pulse())
+        await told.wait()
+        keeping.cancel()
+
+    serve(two_pulses)
+    assert GatewayPulse.objects.get().serving_since > ago(5)
+
+
+# --- rows that somebody holds --------------------------------------------------------------------
+
+
+def test_a_beat_whose_lease_is_held_is_written_once_it_is_free_and_holds_up_no_other(
+    node: Daemon,
+) -> None:
+    other = a_node("node-2")
+    a_token(other)
+
+    async def both() -> None:
+        with psycopg.connect(conninfo()) as frozen:
+            frozen.execute(
+                "SELECT FROM scheduling_lease WHERE node_id = %s FOR UPDATE", [node.row.pk]
+            )
+            mine = asyncio.create_task(ask("heartbeat/", encode(beat(node))))
+            for _ in range(3):
+                async with asyncio.timeout(2):
+                    status, _ = await ask("heartbeat/", encode(beat(other)), "token of node-2")
+                assert status == 200
+            assert not mine.done()
+            frozen.rollback()
+        async with asyncio.timeout(2):
+            assert (await mine)[0] == 200
+
+    serve(both)
+
+
+def test_registers_that_wait_for_a_lease_use_up_no_connection_of_commits(
+    node: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand = a_trader("p", node)
+    body = encode(CommitRequest(incarnation=str(node.incarnation), commits=[hand.words(1)]))
+    others = [a_node(f"node-{n}") for n in range(2, 2 + SIZE + 1)]
+    for daemon in others:
+        a_token(daemon)
+    # They wait until the lease is free, however long the commit takes on a busy machine.
+    for limit in ("LOCK_TIMEOUT", "STEP_LOCK_TIMEOUT"):
+        monkeypatch.setattr(f"scheduling.gateway.pool.{limit}", "60s")
+    monkeypatch.setattr(GatewayConnection, "limit_s", 60.0)
+    held_up = """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'
+    """
+
+    async def beside() -> None:
+        with psycopg.connect(conninfo()) as frozen:
+            frozen.execute(
+                "SELECT FROM scheduling_lease WHERE node_id > %s FOR UPDATE", [node.row.pk]
+            )
+            waiting = [
+                asyncio.create_task(
+                    ask("register/", encode(registration()), f"token of {daemon.name}")
+                )
+                for daemon in others
+            ]
+            async with asyncio.timeout(30):
+                with psycopg.connect(conninfo(), autocommit=True) as looking:
+                    while looking.execute(held_up).fetchone() < (STEP_SIZE,):
+                        await asyncio.sleep(0.01)
+                status, answer = await ask("commit/", body)
+            assert (status, answer["results"][0]["answer"]) == (200, "ok")
+            frozen.rollback()
+        assert {status for status, _ in await asyncio.gather(*waiting)} <= {200, 503}
+
+    serve(beside)
+
+
+def test_a_release_whose_target_is_held_is_left_out_and_its_neighbour_is_answered(
+    node: Daemon,
+) -> None:
+    target = a_node("node-2")
+    hand, neighbour = a_trader("p", node), a_trader("q", node)
+    handoff = operations.migrate("p", "node-2", actor="ann")
+    target.ready(handoff)
+    words = [hand.release_words(handoff), neighbour.words(1)]
+
+    async def beside() -> None:
+        body = encode(CommitRequest(incarnation=str(node.incarnation), commits=words))
+        with psycopg.connect(conninfo()) as frozen:
+            frozen.execute("SELECT FROM scheduling_node WHERE name = 'node-2' FOR NO KEY UPDATE")
+            async with asyncio.timeout(2):
+                status, answer = await ask("commit/", body)
+            assert status == 200
+            assert [r["portfolio"] for r in answer["results"]] == [neighbour.portfolio.pk]
+            frozen.rollback()
+        _, answer = await ask("commit/", body)
+        assert [r["answer"] for r in answer["results"]] == ["handed_over", "ok"]
+
+    serve(beside)
+
+
+def test_a_lock_on_a_record_table_is_told_with_the_pulse_and_a_commit_is_repeated(
+    node: Daemon,
+) -> None:
+    hand = a_trader("p", node)
+    body = encode(CommitRequest(incarnation=str(node.incarnation), commits=[hand.words(1)]))
+
+    async def beside() -> None:
+        keeping = asyncio.create_task(_keep_pulse())
+        try:
+            with psycopg.connect(conninfo()) as indexing, psycopg.connect(conninfo()) as looking:
+                looking.autocommit = True
+                indexing.execute("LOCK TABLE portfolios_order IN SHARE MODE")
+                status = 0
+                async with asyncio.timeout(20):
+                    while True:
+                        asked = asyncio.create_task(ask("commit/", body))
+                        status, _ = await asked
+                        row = looking.execute(
+                            "SELECT commits_stood_at - commits_stand_since >= interval '1 s'"
+                            " FROM scheduling_gatewaypulse"
+                        ).fetchone()
+                        if row and row[0]:
+                            break
+                assert status == 503
+                indexing.rollback()
+            status, answer = await ask("commit/", body)
+            assert (status, answer["results"][0]["answer"]) == (200, "ok")
+        finally:
+            keeping.cancel()
+
+    serve(beside)
+
+
+# --- checkpoint ----------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_is_read_whole_by_its_owner(node: Daemon) -> None:
+    hand = a_trader("p", node)
+    hand.commit(2, state=b"held")
+    hand.commit(3)
+    at = hand.run()
+    words = CheckpointRequest(incarnation=str(node.incarnation), portfolio=hand.portfolio.pk)
+    _, answer = post("checkpoint/", words)
+    assert (answer["epoch"], answer["last_seq"], answer["state_seq"], answer["state"]) == (
+        at.epoch,
+        at.last_seq,
+        at.last_seq - 3,
+        b"held",
+    )
+
+
+def test_a_checkpoint_is_read_by_the_target_of_a_handoff_while_that_lasts(node: Daemon) -> None:
+    hand = a_trader("p", node)
+    target = a_node("node-2")
+    a_token(target)
+    handoff = operations.migrate("p", "node-2", actor="ann")
+    words = CheckpointRequest(
+        incarnation=str(target.incarnation), portfolio=hand.portfolio.pk, handoff=handoff.pk
+    )
+    assert post("checkpoint/", words, token="token of node-2")[0] == 200
+    target.fails(handoff)
+    status, problem = post("checkpoint/", words, token="token of node-2")
+    assert (status, problem["code"]) == (409, "fenced")
+
+
+# --- commit --------------------------------------------------------------------------------------
+
+
+def an_order(seq: int, index: int = 0, **given: Any) -> OrderLine:
+    values = {"quantity": "10", "price": "12.5", "symbol": "IBM", **given}
+    return OrderLine(
+        seq, index, values["symbol"], "buy", values["quantity"], values["price"], "open", "", 10**15
+    )
+
+
+def bad_words(hand: Owner, kind: str) -> Commit:
+    """Return a commit of the next event that no database could take."""
+    at = hand.run().last_seq + 1
+    kinds: dict[str, dict[str, Any]] = {
+        "index": {"orders": [an_order(at, 40_000)]},
+        "negative index": {"orders": [an_order(at, -1)]},
+        "overflow": {"orders": [an_order(at, quantity="9" * 39)]},
+        "long symbol": {"orders": [an_order(at, symbol="X" * 200)]},
+        "nul": {"orders": [an_order(at, symbol="A\0B")]},
+        "twice": {"orders": [an_order(at), an_order(at)]},
+        "no number": {"orders": [an_order(at, price="ten")]},
+        "not a number": {"orders": [an_order(at, price="NaN")]},
+        "infinite": {"equity": [EquityLine(at, 10**15, "Infinity")]},
+        "far future": {"equity": [EquityLine(at, 2**62, "1")]},
+        "fill of nothing": {"fills": [FillLine(7, 7, at, 0, "IBM", "buy", "1", "1", 10**15)]},
+        "outside": {"orders": [an_order(at + 1)]},
+        "before": {"orders": [an_order(at - 1)]},
+        "backwards": {"to_seq": at - 5},
+        "huge seq": {"to_seq": 2**63},
+        "huge epoch": {"epoch": 2**64 - 1},
+        "no batch": {"batch": "batch"},
+    }
+    return hand.words(1, **kinds[kind])
+
+
+BAD = (
+    "index", "negative index", "overflow", "long symbol", "nul", "twice", "no number",
+    "not a number", "infinite", "far future", "fill of nothing", "outside", "before", "backwards",
+    "huge seq", "huge epoch", "no batch",
+)  # fmt: skip
+
+
+def test_every_bad_commit_is_rejected_alone_and_leaves_nothing(node: Daemon) -> None:
+    Node.objects.update(capacity=50)
+    good, last = a_trader("good", node), a_trader("last", node)
+    bad = [a_trader(f"bad-{number}", node) for number in range(len(BAD))]
+    before = [hand.run().last_seq for hand in bad]
+    words = [bad_words(hand, kind) for hand, kind in zip(bad, BAD, strict=True)]
+    answers = commit(node, good.words(2), *words, last.words(2))
+    assert dict(zip(BAD, [a for a, _ in answers[1:-1]], strict=True)) == dict.fromkeys(
+        BAD, "rejected"
+    )
+    assert [answers[0], answers[-1]] == [("ok", ""), ("ok", "")]
+    assert all(detail for _, detail in answers[1:-1])
+    assert ([hand.run().last_seq for hand in bad], Order.objects.count()) == (before, 0)
+    assert bad[0].commit(1) == "ok"
+
+
+@pytest.mark.parametrize("kind", ["twice", "fill of nothing", "nul"])
+def test_a_bad_release_is_rejected_and_hands_nothing_over(node: Daemon, kind: str) -> None:
+    hand = a_trader("p", node)
+    target = a_node("node-2")
+    handoff = operations.migrate("p", "node-2", actor="ann")
+    target.ready(handoff)
+    words = msgspec.structs.replace(bad_words(hand, kind), release=handoff.pk)
+    assert commit(node, words)[0][0] == "rejected"
+    assert the_handoff(hand.portfolio).state == "draining"
+    assert commit(node, hand.release_words(handoff)) == [("handed_over", "")]
+
+
+def test_an_order_that_exists_rejects_only_its_own_portfolio(node: Daemon) -> None:
+    hand, neighbour = a_trader("p", node), a_trader("q", node)
+    at = hand.run().last_seq + 1
+    assert hand.commit(1, orders=[an_order(at)]) == "ok"
+    Order.objects.update(seq=at + 1, id=f"{hand.portfolio.uid}-{at + 1}-0")
+    twice = hand.words(1, orders=[an_order(at + 1)])
+    answers = commit(node, twice, neighbour.words(1))
+    assert [answer for answer, _ in answers] == ["rejected", "ok"]
+    assert Order.objects.count() == 1
+
+
+def test_a_portfolio_named_twice_in_one_request_is_declined_and_nothing_is_done(
+    node: Daemon,
+) -> None:
+    hand, neighbour = a_trader("p", node), a_trader("q", node)
+    before = neighbour.run().last_seq
+    message = CommitRequest(
+        incarnation=str(node.incarnation),
+        commits=[hand.words(1), neighbour.words(1), hand.words(1)],
+    )
+    status, problem = post("commit/", message)
+    assert (status, problem["code"]) == (400, "invalid")
+    assert problem["message"] == (
+        f"Portfolio {hand.portfolio.pk} is twice in one commit; nothing was done."
+    )
+    assert neighbour.run().last_seq == before
+
+
+def test_commits_and_releases_of_one_request_are_each_answered(node: Daemon) -> None:
+    stays, goes = a_trader("stays", node), a_trader("goes", node)
+    target = a_node("node-2")
+    handoff = operations.migrate("goes", "node-2", actor="ann")
+    target.ready(handoff)
+    answers = commit(node, goes.release_words(handoff, 2, state=b"last"), stays.words(1))
+    assert [answer for answer, _ in answers] == ["handed_over", "ok"]
+    assert bytes(Checkpoint.objects.get(portfolio=goes.portfolio).state) == b"last"
+
+
+def test_an_empty_request_has_no_results(node: Daemon) -> None:
+    assert commit(node) == []
+
+
+def test_every_answer_of_the_fence_reaches_the_node(node: Daemon) -> None:
+    hand = a_trader("p", node)
+    words = hand.words(1)
+    assert commit(node, words) == [("ok", "")]
+    assert commit(node, words)[0][0] == "ok"
+    assert commit(node, hand.words(1, from_seq=0))[0][0] == "conflict"
+    assert commit(node, hand.words(1, epoch=99))[0][0] == "ahead"
+    a_node("node-1")
+    assert commit(node, hand.words(1, epoch=words.epoch))[0][0] == "fenced"
+    assert Event.objects.filter(kind="commit_refused").count() == 1
+
+
+def test_a_database_that_does_not_answer_is_said_as_such(
+    node: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ginkgo_site.database.conninfo", lambda: "host=/nowhere dbname=none")
+    monkeypatch.setattr("psycopg_pool.AsyncConnectionPool.connection", no_connection)
+    status, problem = post("heartbeat/", beat(node))
+    assert (status, problem["code"]) == (503, "unavailable")
+
+
+def no_connection(*_: Any, **__: Any) -> Any:
+    from psycopg_pool import PoolTimeout
+
+    raise PoolTimeout("no connection in 5 s")
+
+
+def test_one_dead_connection_tells_of_all_so_that_no_request_comes_to_the_next(
+    node: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ginkgo_site.deadline.FRESH_S", -1.0)
+
+    async def scenario() -> float:
+        async with AsyncExitStack() as all_of_them:
+            taken = [
+                await all_of_them.enter_async_context(pool().connection()) for _ in range(SIZE)
+            ]
+            dead = [connection.info.backend_pid for connection in taken]
+        await asyncio.to_thread(end_sessions, dead)
+        began = asyncio.get_running_loop().time()
+        async with pool().connection() as connection:
+            await connection.execute("SELECT 1")
+        return asyncio.get_running_loop().time() - began
+
+    # By itself the pool waits 1 s before it looks at a third one, and 2 s before a fourth.
+    assert serve(scenario) < 2.5
+
+
+def end_sessions(pids: list[int]) -> None:
+    with psycopg.connect(conninfo(), autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(p, 5000) FROM unnest(%s) p", [pids])

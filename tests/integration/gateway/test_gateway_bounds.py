@@ -1,0 +1,399 @@
+"""What one node may take of the gateway: caps, turns, room for bodies, and work that is linear."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from portfolios.models import Order
+from scheduling.gateway import auth, node_limits, request_bodies
+from scheduling.gateway.app import gateway
+from scheduling.gateway.http import Declined
+from scheduling.gateway.node_limits import Limit, Line
+from scheduling.gateway.pool import SIZE, pool
+from scheduling.gateway.request_bodies import COMMIT_BODY, Room
+from scheduling.models import Node
+from scheduling.wire import messages as wire
+from tests.integration.gateway.test_gateway import (
+    a_token,
+    an_order,
+    ask,
+    beat,
+    commit,
+    post,
+    registration,
+    serve,
+)
+from tests.support.api_client import counted_async_statements
+from tests.support.factories import Daemon, a_node, a_trader
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def forget_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    auth._known.clear()
+    monkeypatch.setattr("scheduling.gateway.app.HOLD_BACK_S", 0.0)
+
+
+@pytest.fixture
+def node() -> Daemon:
+    daemon = a_node("node-1")
+    a_token(daemon)
+    return daemon
+
+
+def a_commit(portfolio: int, **given: Any) -> wire.Commit:
+    values = {"portfolio": portfolio, "epoch": 1, "from_seq": 0, "to_seq": 1, "batch": str(uuid4())}
+    return wire.Commit(**{**values, **given})
+
+
+# --- caps ----------------------------------------------------------------------------------------
+
+
+def test_more_commits_than_go_into_one_message_are_declined(node: Daemon) -> None:
+    many = [a_commit(number) for number in range(wire.MOST_COMMITS + 1)]
+    message = wire.CommitRequest(incarnation=str(node.incarnation), commits=many)
+    status, problem = post("commit/", message)
+    assert (status, problem["code"]) == (413, "payload_too_large")
+    assert problem["message"] == (
+        "The message holds 201 commits, at most 200 go into one; send less at a time."
+    )
+
+
+def test_more_lines_than_go_into_one_message_are_declined(node: Daemon) -> None:
+    half = [wire.EquityLine(1, 1, "1")] * (wire.MOST_LINES // 2 + 1)
+    both = [a_commit(1, equity=half), a_commit(2, equity=half)]
+    message = wire.CommitRequest(incarnation=str(node.incarnation), commits=both)
+    status, problem = post("commit/", message)
+    assert (status, problem["code"]) == (413, "payload_too_large")
+    assert "10,002 orders, fills and equity points" in problem["message"]
+
+
+def test_more_reports_than_go_into_one_beat_are_declined(node: Daemon) -> None:
+    reports = [wire.Prepared(handoff=1)] * (wire.MOST_REPORTS + 1)
+    status, problem = post("heartbeat/", beat(node, reports=reports))
+    assert (status, problem["code"]) == (413, "payload_too_large")
+
+
+def test_a_registration_that_says_too_much_takes_nothing_over(node: Daemon) -> None:
+    for labels in ({f"k{n}": "v" for n in range(2_000)}, {"k": "v" * 300}):
+        status, _ = post("register/", registration(labels=labels))
+        assert status in (400, 413)
+    assert Node.objects.get().labels == {}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"labels": {"zone": "a\x1b[2J"}},
+        {"host": "rack\u202e"},
+        {"python": "3.11\n"},
+        {"strategies": {"a\x1b[2J": 1}},
+        {"feeds": {"f\n": "0"}},
+        {"feeds": {"f": "\u202e"}},
+    ],
+)
+def test_a_registration_with_a_control_character_is_declined(
+    node: Daemon, odd: dict[str, Any]
+) -> None:
+    status, problem = post("register/", registration(**odd))
+    assert (status, problem["code"]) == (400, "invalid")
+
+
+# --- one bad value among many --------------------------------------------------------------------
+
+
+def test_a_bad_value_is_found_before_the_statement(node: Daemon) -> None:
+    Node.objects.update(capacity=50)
+    hands = [a_trader(f"p-{number}", node) for number in range(8)]
+    words = [hand.words(1) for hand in hands]
+    at = words[3].to_seq
+    for odd in (
+        {"orders": [an_order(at, 40_000)]},
+        {"orders": [an_order(at, quantity="9" * 21)]},
+        {"orders": [an_order(at, symbol="X" * 25)]},
+        {"orders": [an_order(at, symbol="A\0")]},
+        {"orders": [an_order(at), an_order(at)]},
+        {"orders": [msgspec.structs.replace(an_order(at), side="hold")]},
+        {"orders": [msgspec.structs.replace(an_order(at), status="perhaps")]},
+        {"orders": [msgspec.structs.replace(an_order(at), reason="\0")]},
+        {"fills": [wire.FillLine(2**63, 0, at, 0, "IBM", "buy", "1", "1", 1)]},
+        {"equity": [wire.EquityLine(at, 1, "1"), wire.EquityLine(at, 1, "1")]},
+    ):
+        words[3] = hands[3].words(1, **odd)
+        with counted_async_statements() as seen:
+            answers = commit(node, *words)
+        assert [answer for answer, _ in answers].count("rejected") == 1, odd
+        assert sum("WITH input AS MATERIALIZED" in statement for statement in seen) == 1
+        words = [hand.words(1) for hand in hands]
+
+
+def test_what_only_the_statement_finds_costs_a_few_statements_and_not_one_each(
+    node: Daemon,
+) -> None:
+    Node.objects.update(capacity=50)
+    hands = [a_trader(f"p-{number}", node) for number in range(16)]
+    words = [hand.words(1) for hand in hands]
+    at = words[5].to_seq
+    bad = [wire.FillLine(at, 7, at, 0, "IBM", "buy", "1", "1", 10**15)]  # of an order that is none
+    words[5] = hands[5].words(1, fills=bad)
+    with counted_async_statements() as seen:
+        answers = commit(node, *words)
+    said = [answer for answer, _ in answers]
+    assert (said.count("ok"), said[5]) == (15, "rejected")
+    assert sum("WITH input AS MATERIALIZED" in statement for statement in seen) == 9
+    assert Order.objects.count() == 0
+
+
+# --- turns ---------------------------------------------------------------------------------------
+
+
+def test_a_line_serves_in_order_and_sends_the_oldest_away() -> None:
+    async def scenario() -> list[str]:
+        line, said = Line(Limit(1, 2), "too many"), []
+
+        async def come(name: str) -> None:
+            try:
+                await line.enter()
+                said.append(f"{name} in")
+            except Declined as declined:
+                said.append(f"{name} {declined.status}")
+
+        await line.enter()
+        waiting = [asyncio.create_task(come(name)) for name in "abc"]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for _ in "bc":
+            line.leave()
+            await asyncio.sleep(0)
+        line.leave()
+        await asyncio.gather(*waiting)
+        assert line.served == 0
+        return said
+
+    assert asyncio.run(scenario()) == ["a 429", "b in", "c in"]
+
+
+def test_who_gives_up_waiting_gives_its_turn_on() -> None:
+    async def scenario() -> None:
+        line = Line(Limit(1, 5), "too many")
+        await line.enter()
+        given_up = asyncio.create_task(line.enter())
+        following = asyncio.create_task(line.enter())
+        await asyncio.sleep(0)
+        line.leave()
+        given_up.cancel()
+        await asyncio.wait([given_up])
+        async with asyncio.timeout(1):
+            await following
+        line.leave()
+        assert line.served == 0
+
+    asyncio.run(scenario())
+
+
+async def held(path: str, gate: asyncio.Event, token: str, length: int) -> int:
+    """Send headers, and the body only when `gate` is set; return the status."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await gate.wait()
+        return {"type": "http.request", "body": b"\xc1" * length, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [
+        (b"authorization", f"Bearer {token}".encode()),
+        (b"content-length", str(length).encode()),
+    ]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": f"/api/agent/{path}",
+        "headers": headers,
+    }
+    await gateway(scope, receive, send)
+    status: int = sent[0]["status"]
+    return status
+
+
+def test_a_node_that_holds_its_bodies_back_holds_up_itself_alone(node: Daemon) -> None:
+    """Of 20 large ones three are kept: one is read, and two wait unread."""
+    neighbour = a_node("node-2")
+    a_token(neighbour)
+    hand = a_trader("q", neighbour)
+    words = wire.encode(
+        wire.CommitRequest(incarnation=str(neighbour.incarnation), commits=[hand.words(1)])
+    )
+
+    async def scenario() -> tuple[int, list[int]]:
+        gate = asyncio.Event()
+        hostile = [
+            asyncio.create_task(held("commit/", gate, "token of node-1", COMMIT_BODY))
+            for _ in range(20)
+        ]
+        while sum(task.done() for task in hostile) < 16:
+            await asyncio.sleep(0.01)
+        reserved = request_bodies.ALL_BODIES - request_bodies._room.free
+        assert reserved == COMMIT_BODY
+        async with asyncio.timeout(3):
+            status, _ = await ask("commit/", words, "token of node-2")
+        gate.set()
+        return status, list(await asyncio.gather(*hostile))
+
+    status, theirs = serve(scenario)
+    assert status == 200
+    assert sorted(theirs) == [413] * 4 + [429] * 16
+    assert (node_limits._lines, request_bodies._room.free) == ({}, request_bodies.ALL_BODIES)
+
+
+def test_a_body_that_does_not_come_is_given_up(
+    node: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_bodies, "BODY_WITHIN_S", 0.05)
+    status = serve(lambda: held("commit/", asyncio.Event(), "token of node-1", 1_000))
+    assert status == 408
+    assert (node_limits._lines, request_bodies._room.free) == ({}, request_bodies.ALL_BODIES)
+
+
+async def body_in(parts: list[bytes], waits: bool) -> bytes:
+    """Read a body that comes in `parts`, each after a wait or all there."""
+    coming = iter(parts)
+
+    async def receive() -> Any:
+        if waits:
+            await asyncio.sleep(0.001)
+        part = next(coming)
+        return {"type": "http.request", "body": part, "more_body": part is not parts[-1]}
+
+    headers = {b"content-length": str(sum(map(len, parts))).encode()}
+    async with request_bodies.body_of(1, receive, headers, 100) as body:
+        assert request_bodies._room.free == request_bodies.ALL_BODIES - len(body)
+    assert request_bodies._room.free == request_bodies.ALL_BODIES
+    return body
+
+
+def test_a_body_that_came_with_its_headers_costs_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("asyncio.timeout")
+    assert asyncio.run(body_in([b"ab", b"c"], waits=False)) == b"abc"
+
+
+def test_a_body_that_comes_in_parts_is_read_to_its_end() -> None:
+    assert asyncio.run(body_in([b"a", b"b", b"c"], waits=True)) == b"abc"
+
+
+def test_a_body_that_is_announced_as_too_large_is_not_read(node: Daemon) -> None:
+    never = asyncio.Event()
+    assert serve(lambda: held("commit/", never, "token of node-1", COMMIT_BODY + 1)) == 413
+
+
+def test_room_is_given_in_order_and_to_nobody_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_bodies, "ROOM_WITHIN_S", 0.05)
+
+    async def scenario() -> None:
+        room = Room(10)
+        async with room.for_bytes(8):
+            with pytest.raises(Declined) as declined:
+                async with room.for_bytes(3):
+                    raise AssertionError("there is no room")
+            assert declined.value.status == 503
+            async with room.for_bytes(2):
+                assert room.free == 0
+        assert room.free == 10
+
+    asyncio.run(scenario())
+
+
+def test_a_node_takes_three_connections_of_five(node: Daemon) -> None:
+    neighbour = a_node("node-2")
+    a_token(neighbour)
+    hand = a_trader("q", neighbour)
+    words = wire.encode(
+        wire.CommitRequest(incarnation=str(neighbour.incarnation), commits=[hand.words(1)])
+    )
+
+    async def scenario() -> int:
+        async with AsyncExitStack() as stack:
+            most = node_limits.LIMITS["work"].served
+            for _ in range(most):
+                await stack.enter_async_context(node_limits.turn(node.row.pk, "work"))
+                await stack.enter_async_context(pool().connection())
+            assert most < SIZE
+            waits = asyncio.create_task(ask("checkpoint/", CHECKPOINT, "token of node-1"))
+            async with asyncio.timeout(3):
+                status, _ = await ask("commit/", words, "token of node-2")
+            assert not waits.done()
+        assert (await waits)[0] == 409
+        return status
+
+    assert serve(scenario) == 200
+
+
+CHECKPOINT = wire.encode(wire.CheckpointRequest(incarnation=str(uuid4()), portfolio=1))
+
+
+def test_strangers_wait_in_one_line_and_friends_do_not_wait_with_them(node: Daemon) -> None:
+    async def scenario() -> Any:
+        assert (await ask("heartbeat/", wire.encode(beat(node))))[0] == 200
+        (at, who), *_ = auth._known.values()
+        auth._known[next(iter(auth._known))] = (at - 60, who)  # to be looked up again
+        await auth._strangers.enter()  # somebody's look-up takes long
+        try:
+            stranger = asyncio.create_task(ask("heartbeat/", b"", "guess"))
+            async with asyncio.timeout(3):
+                status, _ = await ask("heartbeat/", wire.encode(beat(node)))
+            assert not stranger.done()
+        finally:
+            auth._strangers.leave()
+        return status, (await stranger)[0]
+
+    assert serve(scenario) == (200, 401)
+
+
+def test_who_sends_no_message_waits_for_its_answer_and_its_neighbours_do_not(
+    node: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduling.gateway.app.HOLD_BACK_S", 0.5)
+    neighbour = a_node("node-2")
+    a_token(neighbour)
+
+    async def scenario() -> list[str]:
+        said: list[str] = []
+
+        async def come(name: str, body: bytes, token: str) -> None:
+            status, _ = await ask("heartbeat/", body, token)
+            said.append(f"{name} {status}")
+
+        nonsense = asyncio.create_task(come("nonsense", b"\xc1", "token of node-1"))
+        await asyncio.sleep(0)
+        after = come("after", wire.encode(beat(node)), "token of node-1")
+        beside = come("beside", wire.encode(beat(neighbour)), "token of node-2")
+        await asyncio.gather(nonsense, after, beside)
+        return said
+
+    assert serve(scenario) == ["beside 200", "nonsense 400", "after 200"]
+
+
+def test_commits_of_what_others_own_are_answered_late(
+    node: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each writes a line into the audit log, which would else grow as fast as it is asked to."""
+    neighbour = a_node("node-2")
+    hands = [a_trader(f"p-{number}", neighbour) for number in range(3)]
+    held: list[float] = []
+
+    async def noted(seconds: float) -> None:
+        held.append(seconds)
+
+    monkeypatch.setattr("scheduling.gateway.app.HOLD_BACK_S", 1.0)
+    monkeypatch.setattr("scheduling.gateway.app.asyncio.sleep", noted)
+    answers = commit(node, *(hand.words(1) for hand in hands))
+    assert [answer for answer, _ in answers] == ["fenced"] * 3
+    assert held == [pytest.approx(0.06)]

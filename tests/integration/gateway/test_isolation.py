@@ -1,0 +1,247 @@
+"""A strategy that misbehaves ends alone: its node and its neighbours do not notice."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import psutil
+import pytest
+
+from scheduling.wire import messages as wire
+from tests.support.daemons import (
+    FAULTY,
+    Daemon,
+    Daemons,
+    alive,
+    assert_canary_is_exact,
+    family,
+    reports,
+)
+from tests.support.fake_gateway import FakeGateway
+from tests.support.kernel_features import CAN_REFUSE_CALLS, CAN_REFUSE_FILES, LACKING
+
+LONGEST_GAP_S = 2.0  #: between two commits of a bystander
+CANARY, BAD = 1, 2
+LIMIT = "took longer than its limit of 1 s"
+REFUSED = r"PermissionError: \[Errno 1\] Operation not permitted in misbehaving at seq \d+"
+LIMITS = {"GINKGO_BATCH_LIMIT_S": "1", "GINKGO_CHILD_MEMORY_MB": "384"}
+
+
+async def with_a_canary(
+    gateway: FakeGateway, daemons: Daemons, what: str, **environment: str
+) -> Daemon:
+    """Start a daemon with a canary, and beside it a strategy that does `what` at its 20th event."""
+    gateway.grant("node-1", CANARY)
+    await gateway.want("node-1", gateway.entry(CANARY, "run"))
+    daemon = await daemons.start(**{"GINKGO_STRATEGIES": FAULTY} | LIMITS | environment)
+    await gateway.until(lambda: gateway.committed(CANARY) > 20)
+    gateway.grant("node-1", BAD)
+    await gateway.want(
+        "node-1",
+        gateway.entry(CANARY, "run"),
+        gateway.entry(
+            BAD, "run", strategy="misbehaving", parameters={"what": what, "at_event": 20}
+        ),
+    )
+    return daemon
+
+
+async def first_death(gateway: FakeGateway) -> wire.Died:
+    await gateway.until(lambda: reports(gateway, wire.Died))
+    died = reports(gateway, wire.Died)[0]
+    assert isinstance(died, wire.Died)
+    return died
+
+
+async def the_bad_one_is_gone(gateway: FakeGateway, daemon: Daemon) -> None:
+    """Take it off the node and wait until only the forkserver and the canary are left."""
+    await gateway.want("node-1", gateway.entry(CANARY, "run"))
+    await gateway.until(lambda: len(alive(family(daemon.pid))) == 2)
+
+
+async def bystanders_noticed_nothing(gateway: FakeGateway, daemon: Daemon) -> None:
+    seen = gateway.committed(CANARY)
+    await gateway.until(lambda: gateway.committed(CANARY) > seen + 50)
+    assert gateway.longest_gap_s(CANARY) < LONGEST_GAP_S
+    assert {died.portfolio for _, died in gateway.reports if isinstance(died, wire.Died)} == {BAD}
+    assert daemon.returncode is None
+    assert len(gateway.registered) == 1
+    assert_canary_is_exact(gateway, CANARY)
+
+
+BY_THE_FILTER = [
+    ("kill_its_parent", "event", REFUSED),
+    ("kill_everybody", "event", REFUSED),
+    ("fork", "event", REFUSED),
+    ("fork_away", "event", REFUSED),
+    ("fork_bomb", "event", REFUSED),
+    ("spawn", "event", "PermissionError: .*at seq"),
+]
+
+
+@pytest.mark.parametrize(
+    ("what", "stage", "sentence"),
+    [
+        *(BY_THE_FILTER if CAN_REFUSE_CALLS else []),
+        ("leave", "event", r"SystemExit: 4 in misbehaving at seq \d+"),
+        ("interrupt", "event", r"KeyboardInterrupt: .*at seq \d+"),
+        ("kill_itself", "exit", "its process was ended by SIGKILL"),
+        ("stop_itself", "killed", LIMIT),
+        ("sleep", "killed", LIMIT),
+        ("hear_no_signal", "killed", LIMIT),
+        ("eat_fast", "event", r"MemoryError: .*at seq \d+"),
+        ("eat_slowly", "event", r"MemoryError: .*at seq \d+"),
+        ("thread_bomb", "event", "RuntimeError: can't start new thread"),
+        ("recurse", "event", "RecursionError: maximum recursion depth exceeded .*at seq"),
+        ("open_for_ever", "event", "Too many open files"),
+        ("fill_the_disk", "event", r"(Permission denied|File too large).*at seq \d+"),
+        ("print_for_ever", "killed", f"{LIMIT}; its last words: .*nobody reads this"),
+        ("write_to_stderr", "killed", f"{LIMIT}; its last words: …?x+"),
+        ("write_one_line", "killed", LIMIT),
+        ("close_everything", "exit", "its process (exited with status|closed its socket)"),
+        ("garbage", "exit", "its process answered"),
+        ("announce_too_much", "exit", "its process answered with 4294967295 bytes, limit"),
+        ("no_message", "exit", "its process answered 5 bytes that are no reply"),
+        ("claim_the_future", "exit", r"its process answered a result of \(0, 1000000000000\], not"),
+        ("chatter", "exit", "its process answered"),
+        ("change_the_process", "event", "RuntimeError: the process was changed"),
+    ],
+)
+async def test_it_ends_alone_with_a_sentence(
+    gateway: FakeGateway, daemons: Daemons, what: str, stage: str, sentence: str
+) -> None:
+    # On a busy machine what ends by itself takes longer than the limit of a batch.
+    limit_s = "1" if stage == "killed" else "30"
+    daemon = await with_a_canary(gateway, daemons, what, GINKGO_BATCH_LIMIT_S=limit_s)
+    died = await first_death(gateway)
+    assert re.search(sentence, died.error), died.error
+    assert died.stage == stage
+    assert died.error.isprintable()
+    assert len(died.error) < 700
+    await bystanders_noticed_nothing(gateway, daemon)
+    await the_bad_one_is_gone(gateway, daemon)
+    assert psutil.Process(daemon.pid).memory_info().rss < 150e6
+
+
+async def test_one_that_removes_files_is_refused(
+    gateway: FakeGateway, daemons: Daemons, tmp_path: Path
+) -> None:
+    prey = tmp_path / "prey"
+    prey.touch()
+    daemon = await with_a_canary(gateway, daemons, "remove_files", GINKGO_FAULTY_PREY=str(prey))
+    died = await first_death(gateway)
+    assert ("Permission denied" in died.error) is CAN_REFUSE_FILES
+    assert prey.exists() is CAN_REFUSE_FILES
+    await bystanders_noticed_nothing(gateway, daemon)
+
+
+@pytest.mark.parametrize("what", ["print_a_lot", "spin_in_a_thread"])
+async def test_one_that_is_only_loud_or_busy_goes_on_and_harms_nobody(
+    gateway: FakeGateway, daemons: Daemons, what: str
+) -> None:
+    daemon = await with_a_canary(gateway, daemons, what)
+    await gateway.until(lambda: gateway.committed(BAD) > 300)
+    assert reports(gateway, wire.Died) == []
+    assert gateway.longest_gap_s(CANARY) < LONGEST_GAP_S
+    assert len(daemons.log()) < 50_000
+    assert_canary_is_exact(gateway, CANARY)
+    await the_bad_one_is_gone(gateway, daemon)
+
+
+async def test_what_this_kernel_cannot_refuse_is_said_once_and_nothing_else(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    await with_a_canary(gateway, daemons, "leave")
+    await first_death(gateway)
+    said = re.findall("less confined than they could be: (.*)", daemons.log())
+    assert said == LACKING
+
+
+# --- where the kernel cannot refuse it ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["fork", "fork_away", "spawn"])
+async def test_without_the_guard_what_it_started_ends_with_it_whatever_group_it_is_in(
+    gateway: FakeGateway, daemons: Daemons, what: str
+) -> None:
+    daemon = await with_a_canary(gateway, daemons, what, GINKGO_STRATEGY_GUARD="no")
+    await gateway.until(lambda: len(family(daemon.pid)) > 3)
+    started = family(daemon.pid)
+    await the_bad_one_is_gone(gateway, daemon)
+    # The forkserver and the canary; also of those that are nobody's children any more.
+    await gateway.until(lambda: len(alive(started)) == 2)
+    assert gateway.longest_gap_s(CANARY) < LONGEST_GAP_S
+    assert_canary_is_exact(gateway, CANARY)
+
+
+async def test_without_the_guard_one_that_kills_all_processes_is_told_of_and_they_come_back(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    daemon = await with_a_canary(gateway, daemons, "kill_its_parent", GINKGO_STRATEGY_GUARD="no")
+    died = await first_death(gateway)
+    assert "ended with the process that portfolios are forked from" in died.error
+    seen = gateway.committed(CANARY)
+    await the_bad_one_is_gone(gateway, daemon)
+    await gateway.until(lambda: gateway.committed(CANARY) > seen + 50)
+    assert_canary_is_exact(gateway, CANARY)
+
+
+async def test_portfolios_with_nothing_in_work_lose_no_attempt_when_their_forkserver_ends(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    began = gateway.segments[0].from_time_us
+    gateway.segments = [wire.SegmentInfo(0, began, 100.0), wire.SegmentInfo(1000, began + 1, 0.0)]
+    for portfolio in (1, 2):
+        gateway.grant("node-1", portfolio, last_seq=1000)
+    await gateway.want("node-1", gateway.entry(1, "run"), gateway.entry(2, "run"))
+    daemon = await daemons.start()
+    await gateway.until(lambda: all(gateway.committed(p) == 0 for p in (1, 2)))
+    before = family(daemon.pid)
+    assert len(before) == 3
+    await asyncio.sleep(0.2)  # longer than "just now"
+    psutil.Process(daemon.pid).children()[0].kill()
+    await gateway.until(lambda: all(len(gateway.runs[p].commits) == 2 for p in (1, 2)))
+    assert alive(before) == []
+    assert reports(gateway, wire.Died) == []
+
+
+async def test_a_slow_one_lags_and_says_so_and_its_neighbour_keeps_its_pace(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.next_beat_s = 0.5
+    gateway.grant("node-1", CANARY)
+    gateway.grant("node-1", BAD)
+    slow = gateway.entry(BAD, "run", strategy="sleeper", parameters={"seconds": 0.05})
+    await gateway.want("node-1", gateway.entry(CANARY, "run"), slow)
+    await daemons.start(GINKGO_STRATEGIES=FAULTY, GINKGO_BATCH_LIMIT_S="20")
+
+    def shown(portfolio: int) -> wire.Actual | None:
+        found = [a for a in gateway.beats[-1][1].portfolios if a.portfolio == portfolio]
+        return found[0] if found else None
+
+    def lags() -> bool:
+        slow, quick = shown(BAD), shown(CANARY)
+        return slow is not None and quick is not None and slow.lag > 200 > 100 > quick.lag
+
+    await gateway.until(lambda: gateway.beats and lags())
+    assert reports(gateway, wire.Died) == []
+    assert gateway.longest_gap_s(CANARY) < LONGEST_GAP_S
+    await asyncio.sleep(0)
+    assert_canary_is_exact(gateway, CANARY)
+
+
+@pytest.mark.parametrize("what", ["interrupt", "kill_itself", "sleep"])
+async def test_everything_before_a_bad_event_is_kept_however_it_fails_there(
+    gateway: FakeGateway, daemons: Daemons, what: str
+) -> None:
+    await with_a_canary(gateway, daemons, what)
+    await gateway.until(lambda: gateway.runs[BAD].commits)
+    bad_seq = gateway.runs[BAD].commits[0].from_seq + 20
+    await gateway.until(lambda: len(reports(gateway, wire.Died)) >= 2)
+    second = reports(gateway, wire.Died)[1]
+    assert isinstance(second, wire.Died)
+    assert (second.seq, second.failed_seq) == (bad_seq - 1, bad_seq)
+    assert f"at seq {bad_seq}" in second.error
+    assert gateway.runs[BAD].last_seq == bad_seq - 1

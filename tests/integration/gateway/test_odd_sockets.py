@@ -1,0 +1,148 @@
+"""Websockets that are asked for in odd ways are closed with a code, and nothing raises."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+from asgiref.testing import ApplicationCommunicator
+from channels.db import database_sync_to_async
+from channels.layers import get_channel_layer
+from django.db import connections
+
+from ginkgo_site.asgi import application
+from scheduling.gateway import auth, push_socket
+from scheduling.gateway.pool import close_pools, open_pools
+from scheduling.models import NodeToken
+from scheduling.models.tokens import hash_token
+from tests.support.factories import a_node
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+async def open_gateway() -> AsyncIterator[None]:
+    """A pool and a listener for the loop of the test."""
+    auth._known.clear()
+    await open_pools()
+    yield
+    await close_pools()
+    layer = get_channel_layer()
+    assert layer is not None
+    await layer.close()
+    await database_sync_to_async(connections.close_all)()
+
+
+def a_socket(path: str, query: bytes = b"", **headers: bytes) -> ApplicationCommunicator:
+    return ApplicationCommunicator(
+        application,
+        {
+            "type": "websocket",
+            "path": path,
+            "query_string": query,
+            "headers": [(name.encode(), value) for name, value in headers.items()],
+            "subprotocols": [],
+        },
+    )
+
+
+async def closed_with(socket: ApplicationCommunicator) -> int:
+    """Connect and return the close code, whether or not it was accepted first."""
+    await socket.send_input({"type": "websocket.connect"})
+    answer: dict[str, Any] = await socket.receive_output(10)
+    if answer["type"] == "websocket.accept":
+        answer = await socket.receive_output(10)
+    assert answer["type"] == "websocket.close", answer
+    code: int = answer.get("code", 1000)
+    await socket.send_input({"type": "websocket.disconnect", "code": code})
+    await socket.wait(10)
+    return code
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/ws/", "/ws/agent", "/ws/agent/x/", "/ws/\x00", "/ws/board/x"]
+)
+async def test_a_socket_that_there_is_not(path: str) -> None:
+    assert await closed_with(a_socket(path)) == 4404
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"origin": b"http://["},
+        {"origin": b"\xff\xfe"},
+        {"origin": b"http://localhost:99999999/"},
+        {"cookie": b"sessionid=\xff\xfe; ;;=;sessionid"},
+        {"cookie": b"sessionid=" + b"x" * 5_000},
+        {"origin": b"http://localhost", "host": b"localhost", "cookie": b"sessionid=" + b"'" * 40},
+    ],
+)
+async def test_a_board_in_odd_words(headers: dict[str, bytes]) -> None:
+    assert await closed_with(a_socket("/ws/board/", b"view=%ff&\xff=\xfe", **headers)) >= 1000
+
+
+@pytest.mark.parametrize(
+    "token", [None, b"", b"Bearer", b"Bearer \xff\xff", b"\x00", b"Bearer " + b"x" * 60_000]
+)
+async def test_a_daemon_without_a_token(token: bytes | None) -> None:
+    headers = {} if token is None else {"authorization": token}
+    assert await closed_with(a_socket("/ws/agent/", **headers)) == push_socket.UNAUTHENTICATED
+
+
+@database_sync_to_async
+def a_node_with_a_token() -> None:
+    daemon = a_node("node-1")
+    NodeToken.objects.create(node=daemon.row, sha256=hash_token("token of node-1"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"bytes": b""},
+        {"bytes": b"\xc1"},
+        {"bytes": b"\x91" * 60_000},
+        {"bytes": b"\x82\xa4type\xa5hello\xabincarnation\xa2\xff\xff"},
+        {"bytes": msgspec.msgpack.encode({"type": "hello", "incarnation": "x"})},
+        {"bytes": msgspec.msgpack.encode({"type": "hello", "incarnation": 7})},
+        {"bytes": msgspec.msgpack.encode({"type": "hello", "incarnation": "\0"})},
+        {"text": "hello"},
+    ],
+)
+async def test_first_words_that_are_no_hello(words: dict[str, Any]) -> None:
+    await a_node_with_a_token()
+    socket = a_socket("/ws/agent/", authorization=b"Bearer token of node-1")
+    await socket.send_input({"type": "websocket.connect"})
+    assert (await socket.receive_output(10))["type"] == "websocket.accept"
+    await socket.send_input({"type": "websocket.receive", **words})
+    answer = await socket.receive_output(10)
+    assert (answer["type"], answer["code"]) == ("websocket.close", push_socket.NOT_HELLO)
+    await socket.send_input({"type": "websocket.disconnect", "code": push_socket.NOT_HELLO})
+    await socket.wait(10)
+    assert not push_socket.OPEN
+
+
+async def test_a_socket_that_does_not_say_who_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(push_socket, "HELLO_WITHIN_S", 0.05)
+    await a_node_with_a_token()
+    code = await closed_with(a_socket("/ws/agent/", authorization=b"Bearer token of node-1"))
+    assert code == push_socket.NOT_HELLO
+
+
+async def test_more_sockets_than_a_daemon_can_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(push_socket.OPEN, 0, 0)
+    await a_node_with_a_token()
+    opened = []
+    for _ in range(push_socket.MOST_SOCKETS):
+        socket = a_socket("/ws/agent/", authorization=b"Bearer token of node-1")
+        await socket.send_input({"type": "websocket.connect"})
+        assert (await socket.receive_output(10))["type"] == "websocket.accept"
+        opened.append(socket)
+    one_more = a_socket("/ws/agent/", authorization=b"Bearer token of node-1")
+    assert await closed_with(one_more) == push_socket.TRY_AGAIN
+    for socket in opened:
+        await socket.send_input({"type": "websocket.disconnect", "code": 1000})
+        await socket.wait(10)
+    assert sum(push_socket.OPEN.values()) == 0

@@ -1,0 +1,183 @@
+"""The daemon's websocket: what is pushed over it, and how often it is read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+from asgiref.testing import ApplicationCommunicator
+from channels.db import database_sync_to_async
+from channels.layers import get_channel_layer
+from django.db import connections, transaction
+from django.db.models import F
+from django.utils import timezone
+
+from chaos.harness.installation import SLOW_MACHINE_S
+from scheduling.db.transaction import run
+from scheduling.enact.notify import touch
+from scheduling.gateway import auth, push_socket
+from scheduling.gateway.pool import close_pools, open_pools
+from scheduling.models import Node, NodeToken
+from scheduling.models.tokens import hash_token
+from scheduling.wire.messages import DesiredSet, Hello, encode
+from tests.support.factories import Daemon, a_node
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+async def open_gateway() -> AsyncIterator[None]:
+    """A pool and a listener for the loop of the test."""
+    auth._known.clear()
+    await open_pools()
+    yield
+    await close_pools()
+    layer = get_channel_layer()
+    assert layer is not None
+    await layer.close()
+    await database_sync_to_async(connections.close_all)()
+
+
+class Socket(ApplicationCommunicator):
+    """A daemon's end of the socket."""
+
+    def __init__(self, token: str) -> None:
+        scope = {
+            "type": "websocket",
+            "path": "/ws/agent/",
+            "query_string": b"",
+            "headers": [(b"authorization", f"Bearer {token}".encode())],
+            "subprotocols": [],
+        }
+        super().__init__(push_socket.AgentSocket.as_asgi(), scope)
+
+    async def say(self, daemon: Daemon, **known: int) -> None:
+        """Say who speaks, and which version of its set it knows."""
+        await self.send_input({"type": "websocket.connect"})
+        assert (await self.receive_output(5))["type"] == "websocket.accept"
+        hello = Hello(incarnation=str(daemon.incarnation), **known)
+        await self.send_input({"type": "websocket.receive", "bytes": encode(hello)})
+
+    async def open(self, daemon: Daemon) -> DesiredSet:
+        """Say who speaks and return the set that is pushed."""
+        await self.say(daemon)
+        return await self.pushed()
+
+    async def pushed(self) -> DesiredSet:
+        """Return the next set."""
+        said = await self.receive_output(5)
+        assert said["type"] == "websocket.send", said
+        return msgspec.msgpack.decode(said["bytes"], type=DesiredSet)
+
+    async def leave(self) -> None:
+        """Close as the server would have it: nobody's lease is shortened by a test's end."""
+        await self.send_input({"type": "websocket.disconnect", "code": 1012})
+        await self.wait(SLOW_MACHINE_S)
+
+
+@database_sync_to_async
+def a_daemon() -> Daemon:
+    daemon = a_node("node-1")
+    NodeToken.objects.create(node=daemon.row, sha256=hash_token("token"))
+    return daemon
+
+
+@database_sync_to_async
+def changed_unheard(daemon: Daemon) -> int:
+    """Change the set without a hint; return its version."""
+    Node.objects.filter(pk=daemon.row.pk).update(desired_version=F("desired_version") + 1)
+    daemon.row.refresh_from_db()
+    version: int = daemon.row.desired_version
+    return version
+
+
+@database_sync_to_async
+def touched(daemon: Daemon, times: int) -> int:
+    """Change the set so many times in one transaction; return its version."""
+    with transaction.atomic():
+        for _ in range(times):
+            run(touch([daemon.row.pk]))
+    daemon.row.refresh_from_db()
+    version: int = daemon.row.desired_version
+    return version
+
+
+async def woken(daemon: Daemon) -> None:
+    """Say what everybody is told after the listener was away."""
+    layer = get_channel_layer()
+    assert layer is not None
+    await layer.group_send(f"node.{daemon.row.pk}", {"type": "wake"})
+
+
+async def test_many_hints_at_once_are_one_reading_and_one_push(monkeypatch: Any) -> None:
+    daemon = await a_daemon()
+    socket = Socket("token")
+    first = await socket.open(daemon)
+    read: list[int] = []
+    told = push_socket.desired_set
+    monkeypatch.setattr(push_socket, "desired_set", lambda *of: read.append(of[1]) or told(*of))
+    newest = await touched(daemon, 5)
+    assert newest == first.version + 5
+    assert (await socket.pushed()).version == newest
+    # A wake comes after whatever the five still had to say.
+    unheard = await changed_unheard(daemon)
+    await woken(daemon)
+    assert (await socket.pushed()).version == unheard
+    assert read == [first.version, newest]
+    await socket.leave()
+
+
+async def test_who_comes_back_is_pushed_only_what_it_does_not_know() -> None:
+    daemon = await a_daemon()
+    socket = Socket("token")
+    first = await socket.open(daemon)
+    await socket.leave()
+    again = Socket("token")
+    await again.say(daemon, have_version=first.version)
+    assert await again.receive_nothing(0.5)
+    newer = await changed_unheard(daemon)
+    await woken(daemon)
+    assert (await again.pushed()).version == newer
+    await again.leave()
+    late = Socket("token")
+    await late.say(daemon, have_version=first.version)
+    assert (await late.pushed()).version == newer
+    await late.leave()
+
+
+async def test_another_incarnation_is_told_to_go() -> None:
+    daemon = await a_daemon()
+    socket = Socket("token")
+    await socket.send_input({"type": "websocket.connect"})
+    await socket.receive_output(5)
+    hello = Hello(incarnation="00000000-0000-4000-8000-000000000000")
+    await socket.send_input({"type": "websocket.receive", "bytes": encode(hello)})
+    said = await socket.receive_output(5)
+    assert (said["type"], said["code"]) == ("websocket.close", push_socket.SUPERSEDED)
+    assert daemon.row.name == "node-1"
+    await socket.leave()
+
+
+async def test_without_a_good_token_the_socket_is_closed_before_it_opens() -> None:
+    socket = Socket("another")
+    await socket.send_input({"type": "websocket.connect"})
+    said = await socket.receive_output(5)
+    assert (said["type"], said["code"]) == ("websocket.close", push_socket.UNAUTHENTICATED)
+    await socket.leave()
+
+
+async def test_a_socket_whose_token_was_revoked_is_pushed_no_more_and_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(auth, "REMEMBER_S", 0.0)
+    daemon = await a_daemon()
+    socket = Socket("token")
+    await socket.open(daemon)
+    revoked = NodeToken.objects.filter(node=daemon.row)
+    await database_sync_to_async(revoked.update)(revoked_at=timezone.now())
+    await touched(daemon, 1)
+    said = await socket.receive_output(5)
+    assert (said["type"], said.get("code")) == ("websocket.close", push_socket.UNAUTHENTICATED)
+    await socket.leave()

@@ -1,0 +1,186 @@
+"""A disk without room: commits are refused and repeated, readiness is red, one alert is open."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from django.db import connection
+from django.test import Client
+from psycopg.errors import DiskFull
+
+from scheduling.db.transaction import run
+from scheduling.enact import alerts
+from scheduling.gateway import auth, disk_space
+from scheduling.gateway.disk_space import Storage, nearly_full
+from scheduling.gateway.health import Health
+from scheduling.models import Alert
+from scheduling.observe.fleet_view import read_board
+from scheduling.permissions import Role
+from scheduling.scheduler import Scheduler
+from scheduling.timing import timing
+from scheduling.wire.messages import Commit, CommitRequest, encode
+from tests.integration.gateway.test_gateway import a_token, ask, serve
+from tests.support.api_client import Caller, a_person
+from tests.support.factories import a_node, a_trader
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+FULL = "could not extend file: No space left on device"
+
+
+@pytest.fixture
+def state(monkeypatch: pytest.MonkeyPatch) -> Storage:
+    auth._known.clear()
+    fresh = Storage()
+    monkeypatch.setattr("scheduling.gateway.app.STORAGE_STATE", fresh)
+    monkeypatch.setattr("scheduling.gateway.health.STORAGE_STATE", fresh)
+    monkeypatch.setattr("scheduling.observe.fleet_view.STORAGE_STATE", fresh)
+    return fresh
+
+
+def fill_the_disk() -> None:
+    """Let PostgreSQL refuse every commit, as it does where it cannot extend a file."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION pg_temp_full() RETURNS trigger LANGUAGE plpgsql AS $$"
+            f"BEGIN RAISE EXCEPTION '{FULL}' USING ERRCODE = '53100'; END $$"
+        )
+        cursor.execute(
+            "CREATE TRIGGER disk_is_full BEFORE UPDATE OF last_seq ON scheduling_run"
+            " FOR EACH ROW EXECUTE FUNCTION pg_temp_full()"
+        )
+
+
+def free_the_disk() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TRIGGER IF EXISTS disk_is_full ON scheduling_run")
+        cursor.execute("DROP FUNCTION IF EXISTS pg_temp_full()")
+
+
+def report(state: Storage, folder: Path | None) -> None:
+    state.look(folder)
+    run(state.report())
+
+
+def open_alerts() -> list[str]:
+    run(alerts.compare(timing()))
+    return list(Alert.objects.filter(closed_at=None).values_list("kind", flat=True))
+
+
+def test_commits_are_refused_readiness_is_red_and_an_alert_opens_until_there_is_room(
+    state: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = a_node("node-1")
+    a_token(node)
+    trader = a_trader("p", node)
+    seq = trader.run().last_seq
+    commit = Commit(
+        portfolio=trader.portfolio.pk, epoch=trader.run().epoch, batch=str(uuid4()),
+        from_seq=seq, to_seq=seq + 1,
+    )  # fmt: skip
+    body = encode(CommitRequest(incarnation=str(node.incarnation), commits=[commit]))
+    health = Health()
+    health.open()
+    health.pulse.succeed()
+    health.write.succeed()
+    fill_the_disk()
+    try:
+        status, answer = serve(lambda: ask("commit/", body))
+        assert (status, answer["code"]) == (503, "unavailable")  # the daemon repeats it
+        assert "disk is full" in answer["message"]
+        assert health.problem() == (
+            f"The disk of the database is full, commits are refused: {FULL}."
+        )
+        report(state, None)
+        assert open_alerts() == ["disk_full"]
+        assert "commits are refused" in Alert.objects.get().reason
+    finally:
+        free_the_disk()
+    status, answer = serve(lambda: ask("commit/", body))
+    assert (status, answer["results"][0]["answer"]) == (200, "ok")
+    assert health.problem() != ""  # some commits find room on a full disk
+    monkeypatch.setattr(disk_space, "FORGET_AFTER_S", 0.0)
+    assert health.problem() == ""
+    report(state, None)
+    assert open_alerts() == []
+
+
+def test_a_disk_that_is_nearly_full_is_an_alert_before_commits_are_refused(
+    state: Storage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    report(state, tmp_path)
+    assert open_alerts() == []
+    free = shutil.disk_usage(tmp_path).free
+    monkeypatch.setattr(disk_space, "LEAST_FREE_BYTES", 2 * free)
+    monkeypatch.setattr(disk_space, "LEAST_FREE_OF_SMALL", 1.0)
+    assert "MB left" in nearly_full(tmp_path)
+    report(state, tmp_path)
+    assert open_alerts() == ["disk_full"]
+    assert state.problem() == ""  # commits still work
+    monkeypatch.setattr(disk_space, "WAL_SEGMENT_BYTES", 2 * free)
+    assert "The disk of the database is full" in state.problem()
+    assert nearly_full(Path("/nowhere")) == ""
+
+
+def test_a_refusal_of_long_ago_says_nothing(
+    state: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state.note_refused(DiskFull())
+    assert state.problem()
+    monkeypatch.setattr(disk_space, "FORGET_AFTER_S", -1.0)
+    assert state.problem() == ""
+
+
+def test_an_alert_that_cannot_be_written_is_on_the_board_and_in_the_metrics(
+    state: Storage, viewer: Caller
+) -> None:
+    """The disk was filled at once, before anything could be written about it."""
+    a_node("node-1")
+    page = Client()
+    page.force_login(a_person("vito", Role.VIEWER))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION pg_temp_full() RETURNS trigger LANGUAGE plpgsql AS $$"
+            f"BEGIN RAISE EXCEPTION '{FULL}' USING ERRCODE = '53100'; END $$"
+        )
+        cursor.execute(
+            "CREATE TRIGGER disk_is_full BEFORE INSERT ON scheduling_event"
+            " FOR EACH ROW EXECUTE FUNCTION pg_temp_full()"
+        )
+    try:
+        state.note_refused(DiskFull())
+        report(state, None)
+        Scheduler("watcher").raise_alerts()
+        assert not Alert.objects.exists()
+        (line,) = read_board().alerts
+        assert (line.kind, line.portfolio, line.node) == ("disk_full", None, None)
+        assert "commits are refused" in line.reason
+        assert "the disk is full or nearly so" in page.get("/").content.decode()
+        assert 'ginkgo_alerts_open{kind="disk_full"} 1.0' in viewer.get("metrics").content.decode()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TRIGGER disk_is_full ON scheduling_event")
+            cursor.execute("DROP FUNCTION pg_temp_full()")
+    Scheduler("watcher").raise_alerts()
+    assert [line.id for line in read_board().alerts] == [Alert.objects.get().pk]
+
+
+@pytest.mark.parametrize(
+    ("size", "free", "told"),
+    [
+        (300 << 20, 70 << 20, False), (300 << 20, 50 << 20, True), (10 << 30, 900 << 20, True),
+        (10 << 30, 1100 << 20, False), (1 << 40, 50 << 30, True), (1 << 40, 60 << 30, False),
+    ],
+)  # fmt: skip
+def test_the_alert_comes_while_it_can_be_written(
+    monkeypatch: pytest.MonkeyPatch, size: int, free: int, told: bool
+) -> None:
+    found = os.statvfs_result(
+        (4096, 4096, size // 4096, free // 4096, free // 4096, 0, 0, 0, 0, 255)
+    )
+    monkeypatch.setattr(disk_space.os, "statvfs", lambda _folder: found)
+    assert bool(nearly_full(Path("/"))) is told

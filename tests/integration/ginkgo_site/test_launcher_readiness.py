@@ -1,0 +1,107 @@
+"""What a start waits for, and what it does not wait for: a portfolio that no node takes."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import psycopg
+import pytest
+from django.db import connection
+from psycopg.conninfo import make_conninfo
+
+from ginkgo_site.launcher.bootstrap import _end_leases_of_dead_daemons
+from ginkgo_site.launcher.readiness import PASSES, Readiness
+from scheduling.models import Lease, Node, PassLock, Run
+from tests.support.factories import a_node, a_trader
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+WHY = {"code": "no_room", "params": {}}
+
+
+@pytest.fixture
+def readiness() -> Iterator[Readiness]:
+    name = connection.settings_dict["NAME"]
+    found = Readiness(make_conninfo(os.environ["GINKGO_TEST_DATABASE_URL"], dbname=name))
+    yield found
+    found.close()
+
+
+def unassigned(name: str) -> None:
+    """Let a portfolio be one that no node takes, as its row says."""
+    trader = a_trader(name, a_node(f"node-of-{name}"))
+    Run.objects.filter(pk=trader.portfolio.pk).update(
+        node=None,
+        incarnation=None,
+        phase="pending",
+        reason="no room on 3 nodes",
+        why=WHY,
+        last_commit_at=None,
+    )
+
+
+def passes_end(at: datetime, number: int) -> None:
+    PassLock.objects.update_or_create(
+        name="pass",
+        defaults={
+            "holder": "watcher",
+            "until": at,
+            "failover_ran_at": at + timedelta(seconds=number),
+        },
+    )
+
+
+def test_a_portfolio_that_no_node_takes_is_waited_for_until_passes_have_looked(
+    readiness: Readiness,
+) -> None:
+    now = readiness.database_now()
+    unassigned("drained")
+    for number in range(PASSES + 1):
+        passes_end(now, number)
+        missing = readiness.missing(["drained"], now)
+        expected = [] if number == PASSES else ["drained (pending: no room on 3 nodes)"]
+        assert missing == expected
+    assert readiness.waiting() == ["drained waits: no room on 3 nodes"]
+
+
+def test_a_portfolio_that_has_a_node_is_waited_for_however_many_passes_end(
+    readiness: Readiness,
+) -> None:
+    now = readiness.database_now()
+    a_trader("owned", a_node("node-1"))
+    for number in range(3 * PASSES):
+        passes_end(now, number)
+        (missing,) = readiness.missing(["owned"], readiness.database_now())
+        assert missing.startswith("owned (")
+    assert readiness.waiting() == []
+
+
+def test_ten_thousand_that_wait_are_ten_lines_and_a_number(readiness: Readiness) -> None:
+    for number in range(12):
+        unassigned(f"p-{number:02}")
+    told = readiness.waiting()
+    assert len(told) == 11
+    assert told[-1] == "2 more portfolios wait."
+
+
+def test_the_lease_of_a_daemon_of_this_machine_ends_with_its_process_and_no_other_does() -> None:
+    here = socket.gethostname()
+    dead, living, elsewhere = (a_node(name).row.pk for name in ("dead", "living", "elsewhere"))
+    gone = 2**22 + 1  # above the largest process id of Linux
+    Node.objects.filter(pk=dead).update(host=here, pid=gone)
+    Node.objects.filter(pk=living).update(host=here, pid=os.getpid())
+    Node.objects.filter(pk=elsewhere).update(host="rack-9", pid=gone)
+    _end_leases_of_dead_daemons()
+    with psycopg.connect(
+        make_conninfo(
+            os.environ["GINKGO_TEST_DATABASE_URL"], dbname=connection.settings_dict["NAME"]
+        )
+    ) as database:
+        row = database.execute("SELECT clock_timestamp()").fetchone()
+    assert row is not None
+    valid = set(Lease.objects.filter(expires_at__gt=row[0]).values_list("node", flat=True))
+    assert valid == {living, elsewhere}
+    assert set(Node.objects.values_list("status", flat=True)) == {"alive"}

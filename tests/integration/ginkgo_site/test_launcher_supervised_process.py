@@ -1,0 +1,145 @@
+"""Real processes under the launcher's supervision."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from chaos.harness.installation import SLOW_MACHINE_S
+from ginkgo_site.env import CHECKOUT
+from ginkgo_site.launcher.instance_lock import MARK, end_leftovers
+from ginkgo_site.launcher.supervised_process import Program, Service
+
+SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
+WITH_CHILD = [
+    sys.executable,
+    "-c",
+    "import subprocess, sys, time\n"
+    "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+    "print(child.pid, flush=True)\n"
+    "time.sleep(60)\n",
+]
+
+
+def eventually(condition: Callable[[], object], limit_s: float = SLOW_MACHINE_S) -> object:
+    deadline = time.monotonic() + limit_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.02)
+    return found
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def a_service(
+    tmp_path: Path, argv: list[str], restart_after_s: float = 0
+) -> tuple[Service, list[str]]:
+    said: list[str] = []
+    program = Program(argv, dict(os.environ), tmp_path / "it.log")
+    return Service("it", program, said.append, restart_after_s=restart_after_s), said
+
+
+def test_what_dies_is_started_again_at_once(tmp_path: Path) -> None:
+    service, said = a_service(tmp_path, SLEEPER)
+    service.start(now=0)
+    assert service.process is not None
+    first = service.process.pid
+    os.kill(first, signal.SIGKILL)
+    service.process.wait()
+    service.look(now=100)
+    service.look(now=100)
+    assert service.process.pid != first
+    assert service.is_running
+    assert said == ["it ended (signal SIGKILL); it is started again at once."]
+    service.kill()
+
+
+def test_a_demo_node_stays_away_for_a_while(tmp_path: Path) -> None:
+    service, said = a_service(tmp_path, SLEEPER, restart_after_s=15)
+    service.start(now=0)
+    assert service.process is not None
+    service.process.kill()
+    service.process.wait()
+    service.look(now=100)
+    service.look(now=114.9)
+    assert not service.is_running
+    service.look(now=115)
+    assert service.is_running
+    assert "in 15 s" in said[0]
+    service.kill()
+
+
+def test_one_that_dies_of_its_start_waits_longer_each_time(tmp_path: Path) -> None:
+    service, said = a_service(tmp_path, [sys.executable, "-c", "raise SystemExit(3)"])
+    now = 0.0
+    for _ in range(5):
+        service.start(now)
+        assert service.process is not None
+        service.process.wait()
+        service.look(now)
+        now += 60
+    waits = [line.rpartition("again ")[2] for line in said]
+    assert waits == ["at once.", "in 1 s.", "in 2 s.", "in 4 s.", "in 8 s."]
+    assert "exit code 3" in said[0]
+
+
+def test_nothing_of_a_killed_service_stays(tmp_path: Path) -> None:
+    service, _ = a_service(tmp_path, WITH_CHILD)
+    service.start(now=0)
+    log = tmp_path / "it.log"
+    eventually(lambda: log.read_text().strip())
+    child = int(log.read_text())
+    assert service.process is not None
+    service.process.kill()
+    service.process.wait()
+    service.look(now=1)
+    eventually(lambda: is_gone(child))
+    service.kill()
+
+
+def test_children_die_with_a_killed_launcher(tmp_path: Path) -> None:
+    launcher = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import os, sys, time\n"
+            "from pathlib import Path\n"
+            "from ginkgo_site.launcher.supervised_process import Program, Service\n"
+            "program = Program(sys.argv[2:], dict(os.environ), Path(sys.argv[1]))\n"
+            "service = Service('it', program, print)\n"
+            "service.start(0)\n"
+            "print(service.process.pid, flush=True)\n"
+            "time.sleep(60)\n",
+            str(tmp_path / "it.log"),
+            *SLEEPER,
+        ],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+    )
+    assert launcher.stdout is not None
+    child = int(launcher.stdout.readline())
+    launcher.kill()
+    launcher.wait()
+    eventually(lambda: is_gone(child), limit_s=2 * 1)
+
+
+def test_a_start_ends_what_an_earlier_one_left(tmp_path: Path) -> None:
+    left = subprocess.Popen(SLEEPER, env={**os.environ, MARK: str(tmp_path)})
+    other = subprocess.Popen(SLEEPER, env={**os.environ, MARK: str(tmp_path / "other")})
+    assert end_leftovers(tmp_path) == 1
+    assert left.wait(SLOW_MACHINE_S) == -signal.SIGKILL
+    assert other.poll() is None
+    other.kill()
+    other.wait()

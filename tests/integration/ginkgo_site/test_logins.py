@@ -1,0 +1,132 @@
+"""Signing in: guesses wait, other addresses do not, and no connection is held while hashing."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import connections
+from django.test import Client
+
+from ginkgo_site.web import logins
+from scheduling.permissions import Role
+from tests.support.api_client import a_person
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered() -> Iterator[None]:
+    logins.of_name_and_address.clear()
+    logins.of_address.clear()
+    yield
+    logins.of_name_and_address.clear()
+    logins.of_address.clear()
+
+
+def sign_in(name: str, password: str, address: str = "10.0.0.1", path: str = "/login/") -> Any:
+    form = {"username": name, "password": password}
+    return Client(REMOTE_ADDR=address).post(path, form)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ["/login/", "/admin/login/"])
+def test_after_five_wrong_passwords_a_login_waits_and_is_told_for_how_long(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(logins, "time", SimpleNamespace(monotonic=lambda: now))
+    a_person("olive", Role.OPERATOR)
+    answers = [sign_in("olive", "wrong", path=path).status_code for _ in range(6)]
+    assert answers == [200] * 4 + [200, 429]
+    refused = sign_in("olive", PASSWORD, path=path)
+    assert refused.status_code == 429
+    assert "Too many wrong passwords: try again in 2 s." in refused.content.decode()
+    assert refused.headers["Retry-After"] == "2"
+
+
+@pytest.mark.django_db
+def test_guesses_from_elsewhere_keep_no_operator_out() -> None:
+    a_person("olive", Role.OPERATOR)
+    for _ in range(30):
+        sign_in("olive", "wrong", address="10.6.6.6")
+    assert sign_in("olive", PASSWORD, address="10.0.0.1").status_code == 302
+
+
+@pytest.mark.django_db
+def test_an_address_that_tries_many_names_waits_for_all_of_them() -> None:
+    a_person("olive", Role.OPERATOR)
+    for number in range(20):
+        sign_in(f"name-{number}", "wrong", address="10.6.6.6")
+    assert sign_in("olive", PASSWORD, address="10.6.6.6").status_code == 429
+    assert sign_in("olive", PASSWORD, address="10.6.6.7").status_code == 302
+
+
+@pytest.mark.django_db
+def test_an_address_that_a_client_claims_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    a_person("olive", Role.OPERATOR)
+    for number in range(6):
+        client = Client(REMOTE_ADDR="10.6.6.6")
+        form = {"username": "olive", "password": "wrong"}
+        client.post("/login/", form, headers={"X-Forwarded-For": f"10.0.0.{number}"})
+    assert sign_in("olive", PASSWORD, address="10.6.6.6").status_code == 429
+
+
+@pytest.mark.django_db
+def test_a_success_forgives_the_persons_own_mistakes() -> None:
+    a_person("olive", Role.OPERATOR)
+    for _ in range(4):
+        sign_in("olive", "wrong")
+    assert sign_in("olive", PASSWORD).status_code == 302
+    for _ in range(4):
+        assert sign_in("olive", "wrong").status_code == 200
+    assert sign_in("olive", PASSWORD).status_code == 302
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("name", ["olive", "nobody-of-that-name"])
+def test_no_connection_is_held_while_a_password_is_hashed(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_person("olive", Role.OPERATOR)
+    held: list[bool] = []
+    nice: list[int] = []
+    mine = connections["default"]  # of this thread, which is the request's
+
+    def look(*args: Any, **kwargs: Any) -> Any:
+        held.append(mine.connection is not None)
+        nice.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return hashed(*args, **kwargs)
+
+    from django.contrib.auth.hashers import MD5PasswordHasher
+
+    hashed = MD5PasswordHasher.encode
+    monkeypatch.setattr(MD5PasswordHasher, "encode", look)
+    assert sign_in(name, "wrong").status_code == 200
+    assert held == [False]
+    assert nice[0] > os.getpriority(os.PRIO_PROCESS, 0)
+
+
+@pytest.mark.django_db
+def test_beyond_the_places_for_hashing_a_login_is_told_to_come_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    a_person("olive", Role.OPERATOR)
+    monkeypatch.setattr(logins, "HASH_WAIT_S", 0.01)
+    taken = [logins._slots.acquire(blocking=False) for _ in range(logins.HASHES_AT_ONCE)]
+    try:
+        assert all(taken)
+        refused = sign_in("olive", PASSWORD)
+    finally:
+        for _ in taken:
+            logins._slots.release()
+    assert refused.status_code == 503
+    assert "Too many passwords are being checked" in refused.content.decode()
+    assert sign_in("olive", PASSWORD).status_code == 302
+    assert settings.AXES_HANDLER.endswith("Throttle")

@@ -1,0 +1,98 @@
+"""Session limits protect the fence, and must not stop the preparation of the database."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from psycopg.conninfo import conninfo_to_dict
+
+from ginkgo_site.database import (
+    PREPARATION_LIMITS,
+    SESSION_LIMITS,
+    django_database,
+    lift_session_limits,
+)
+from ginkgo_site.env import CHECKOUT
+
+LIMITS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+
+
+def limits_of_the_session() -> dict[str, str]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY(%s)",
+            [list(LIMITS)],
+        )
+        return dict(cursor.fetchall())
+
+
+def a_new_database(name: str) -> str:
+    """Make an empty database beside the one of the tests and return its URL."""
+    url = os.environ["GINKGO_TEST_DATABASE_URL"]
+    with psycopg.connect(url, autocommit=True) as server:
+        server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        server.execute(f"CREATE DATABASE {name}")
+    parts = conninfo_to_dict(url)
+    return f"postgresql://{parts['user']}@/{name}?host={parts['host']}"
+
+
+@pytest.mark.django_db
+def test_migrate_runs_without_the_limits_and_gives_them_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[dict[str, str]] = []
+
+    def look(*_: object, **__: object) -> None:
+        seen.append(limits_of_the_session())
+
+    before = limits_of_the_session()
+    monkeypatch.setattr("django.core.management.commands.migrate.Command.handle", look)
+    call_command("migrate", verbosity=0)
+    assert seen == [PREPARATION_LIMITS]
+    assert limits_of_the_session() == before == {name: SESSION_LIMITS[name] for name in LIMITS}
+
+
+def test_steps_of_a_start_have_no_limits_of_commits() -> None:
+    database = django_database("postgresql://u@h/d?options=-c%20statement_timeout%3D1s")
+    lift_session_limits(database)
+    options = database["OPTIONS"]["options"]
+    for name, value in PREPARATION_LIMITS.items():
+        assert options.rindex(f"{name}={value}") > options.rindex(f"{name}={SESSION_LIMITS[name]}")
+    assert "synchronous_commit=on" in options
+
+
+def test_a_machine_too_slow_for_every_limit_still_migrates(
+    django_db_setup: None, tmp_path: Path
+) -> None:
+    """The start that gave up at a load of 20, with limits short enough for any machine."""
+    url = a_new_database("ginkgo_slow")
+    program = (
+        "import sys\n"
+        "import ginkgo_site.database as database\n"
+        "database.SESSION_LIMITS |= {'statement_timeout': '1ms',"
+        " 'idle_in_transaction_session_timeout': '1ms'}\n"
+        "sys.argv = ['database_steps', 'start', '--nodes', '0', '--no-demo']\n"
+        "from ginkgo_site.launcher.bootstrap import main\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=CHECKOUT,
+        env={**os.environ, "DATABASE_URL": url, "GINKGO_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-500:] + done.stderr[-2000:]
+    assert '{"settled"' in done.stdout
+    with psycopg.connect(url, autocommit=True) as database:
+        row = database.execute("SELECT count(*) FROM django_migrations").fetchone()
+    assert row is not None
+    assert row[0] > 20

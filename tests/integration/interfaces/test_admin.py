@@ -1,0 +1,291 @@
+"""The admin: everything visible, nothing editable, every act confirmed by POST."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.test import Client
+from django.urls import reverse
+
+from portfolios.models import EquityPoint, FeedRow, Fill, Order, Portfolio, Revision
+from scheduling import operations
+from scheduling.admin.base import FleetAdmin
+from scheduling.management.token_commands import issue_node_token
+from scheduling.models import Alert, ApiToken, Event, Handoff, Lease, Node, NodeToken, Run, Tenure
+from scheduling.permissions import Role
+from tests.support.api_client import a_person, counted_statements
+from tests.support.factories import a_node, a_portfolio, a_running, ago, lose
+
+SHOWN = (Portfolio, Revision, Order, Fill, FeedRow, Node, Handoff, Tenure, Event, Alert)
+
+
+def browser(role: Role | None = None, *, superuser: bool = False) -> Client:
+    """Return a browser in which somebody has signed in."""
+    client = Client()
+    client.force_login(a_person(str(role or "root"), role, superuser=superuser))
+    return client
+
+
+@pytest.fixture
+def operator(db: Any) -> Client:
+    return browser(Role.OPERATOR)
+
+
+@pytest.fixture
+def viewer(db: Any) -> Client:
+    return browser(Role.VIEWER)
+
+
+def address(model: Any, page: str = "changelist", *arguments: Any) -> str:
+    meta = model._meta
+    return reverse(f"admin:{meta.app_label}_{meta.model_name}_{page}", args=arguments)
+
+
+def ask(client: Client, model: Any, action: str, *rows: Any) -> Any:
+    """Return the confirmation page of an act on rows."""
+    chosen = {"action": action, "_selected_action": [row.pk for row in rows], "index": "0"}
+    return client.post(address(model), chosen)
+
+
+def confirm(client: Client, model: Any, action: str, *rows: Any, **fields: str) -> list[str]:
+    """Confirm the act and return the messages that it left."""
+    chosen = {"action": action, "_selected_action": [row.pk for row in rows], "confirmed": "yes"}
+    answer = client.post(address(model), {**chosen, **fields}, follow=True)
+    assert answer.status_code == 200
+    return [str(message) for message in answer.context["messages"]]
+
+
+@pytest.fixture
+def fleet(db: Any) -> Portfolio:
+    """Return a portfolio that traded on node-1, beside node-2 and a lost node-3."""
+    first, _ = a_node("node-1"), a_node("node-2")
+    gone = a_node("node-3")
+    lose(gone)
+    Alert.objects.create(
+        kind="node_lost", key="node:3", node=gone.row, reason="silent", opened_at=ago(1)
+    )
+    return a_running(
+        "tech-hold", first, events=1000, strategy="buy_and_hold", symbols=["IBM", "HPQ"]
+    )
+
+
+@pytest.mark.usefixtures("fleet")
+@pytest.mark.parametrize("model", SHOWN)
+@pytest.mark.parametrize("role", [Role.OPERATOR, Role.VIEWER])
+def test_every_list_and_every_row_is_shown_and_nothing_is_editable(model: Any, role: Role) -> None:
+    client = browser(role)
+    listed = client.get(address(model))
+    assert listed.status_code == 200
+    row = model.objects.order_by("-pk").first()
+    page = client.get(address(model, "change", row.pk))
+    assert page.status_code == 200
+    assert b'name="_save"' not in page.content
+    assert client.post(address(model, "change", row.pk), {}).status_code == 403
+    assert client.get(address(model, "add")).status_code == 403
+    assert client.post(address(model, "delete", row.pk), {"post": "yes"}).status_code == 403
+
+
+def test_every_model_of_the_fleet_stands_on_pages_that_cannot_write() -> None:
+    ours = [
+        page
+        for model, page in admin.site._registry.items()
+        if model._meta.app_label in ("portfolios", "scheduling")
+    ]
+    assert len(ours) >= 11
+    assert all(isinstance(page, FleetAdmin) for page in ours)
+
+
+@pytest.mark.usefixtures("fleet")
+def test_a_user_of_neither_group_sees_nothing(db: Any) -> None:
+    client = browser()
+    assert client.get(address(Portfolio)).status_code == 403
+    assert b"Portfolios" not in client.get(reverse("admin:index")).content
+
+
+@pytest.mark.usefixtures("fleet")
+def test_what_matters_is_in_the_list_at_a_glance(operator: Client) -> None:
+    page = operator.get(address(Portfolio)).content.decode()
+    equity = f"{EquityPoint.objects.latest('seq').equity:,.2f}"
+    for words in ("tech-hold", "running", "node-1", "buy_and_hold", "r1 unproven", equity):
+        assert words in page
+    operations.cordon("node-2", actor="cast")
+    nodes = operator.get(address(Node)).content.decode()
+    for words in ("alive", "lost", "1/5", "rack-1", " s", "cordoned"):
+        assert words in nodes
+
+
+@pytest.mark.usefixtures("fleet")
+def test_lists_filter(operator: Client) -> None:
+    a_portfolio("idle", desired_state="stopped")
+    page = operator.get(address(Portfolio), {"run__phase": "stopped"}).content.decode()
+    assert "idle" in page
+    assert "tech-hold" not in page.partition('id="result_list"')[2].partition("</table>")[0]
+
+
+def test_a_deleted_portfolio_is_kept_apart(operator: Client) -> None:
+    a_portfolio("idle", desired_state="stopped")
+    operations.delete_portfolio("idle", actor="cast")
+    assert "idle" not in operator.get(address(Portfolio)).content.decode()
+    assert "idle" in operator.get(address(Portfolio), {"deleted": "yes"}).content.decode()
+
+
+@pytest.mark.parametrize("model", [Portfolio, Node, Handoff, Tenure, Event, Revision])
+def test_a_list_costs_the_same_number_of_statements_whatever_its_length(
+    operator: Client, model: Any
+) -> None:
+    daemon = a_node("node-1", capacity=50)
+    a_running("canary-1", daemon)
+    operator.get(address(model))
+    with counted_statements() as one:
+        assert operator.get(address(model)).status_code == 200
+    for number in range(2, 6):
+        a_running(f"canary-{number}", daemon)
+        a_node(f"node-{number}")
+    with counted_statements() as many:
+        assert operator.get(address(model)).status_code == 200
+    assert len(many) == len(one)
+
+
+# --- acts -----------------------------------------------------------------------------------------
+
+
+def test_an_act_asks_first_and_says_what_will_happen(operator: Client, fleet: Portfolio) -> None:
+    page = ask(operator, Portfolio, "migrate", fleet)
+    words = page.content.decode()
+    assert page.status_code == 200
+    assert "tech-hold" in words
+    assert "handed over" in words
+    assert "Reason" in words
+    # Every node is there, the impossible ones with their sentence and switched off.
+    assert words.count('name="target"') == 4
+    assert words.count("disabled") == 2
+    assert Handoff.objects.count() == 1
+
+
+def test_migrate_to_a_chosen_node(operator: Client, fleet: Portfolio) -> None:
+    told = confirm(operator, Portfolio, "migrate", fleet, target="node-2", reason="why not")
+    assert "migrate of tech-hold (node-1 → node-2): preparing" in told[0]
+    handoff = Handoff.objects.get(kind="migrate")
+    assert (handoff.requested_by, handoff.reason) == ("operator", "why not")
+    assert Run.objects.get(portfolio=fleet).pinned_node.name == "node-2"
+
+
+def test_each_row_has_an_outcome_and_one_refusal_stops_no_other(
+    operator: Client, fleet: Portfolio
+) -> None:
+    idle = a_portfolio("idle", desired_state="stopped")
+    told = confirm(operator, Portfolio, "stop", idle, fleet)
+    assert len(told) == 2
+    assert any("idle" in line and "already stopped" in line for line in told)
+    assert any("stop of tech-hold" in line for line in told)
+    assert Portfolio.objects.get(name="tech-hold").desired_state == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("action", "words"),
+    [
+        ("reload", "reload of tech-hold"),
+        ("stop", "stop of tech-hold"),
+        ("start", "already running"),
+        ("unpin", "no longer pinned"),
+        ("delete", "was deleted"),
+    ],
+)
+def test_acts_on_portfolios(operator: Client, fleet: Portfolio, action: str, words: str) -> None:
+    assert ask(operator, Portfolio, action, fleet).status_code == 200
+    (line,) = confirm(operator, Portfolio, action, fleet)
+    assert words in line
+
+
+def test_start_of_a_stopped_one(operator: Client, fleet: Portfolio) -> None:
+    idle = a_portfolio("idle", desired_state="stopped")
+    (line,) = confirm(operator, Portfolio, "start", idle)
+    assert "place of idle" in line
+
+
+@pytest.mark.parametrize(
+    ("action", "before", "after"),
+    [
+        ("drain", {}, {"draining": True}),
+        ("end_the_drain_of", {"draining": True}, {"draining": False}),
+        ("cordon", {}, {"cordoned": True}),
+        ("uncordon", {"cordoned": True}, {"cordoned": False}),
+    ],
+)
+def test_acts_on_nodes(
+    operator: Client, action: str, before: dict[str, bool], after: dict[str, bool]
+) -> None:
+    daemon = a_node("node-1")
+    Node.objects.update(**before)
+    assert ask(operator, Node, action, daemon.row).status_code == 200
+    (line,) = confirm(operator, Node, action, daemon.row, reason="kernel")
+    assert "node-1" in line
+    assert Node.objects.filter(**after).exists()
+    assert Event.objects.filter(node=daemon.row, actor="operator").exists()
+
+
+def test_a_node_that_is_gone_is_forgotten_and_one_that_may_act_is_not(operator: Client) -> None:
+    gone, here = a_node("node-1"), a_node("node-2")
+    lose(gone)
+    assert ask(operator, Node, "forget", gone.row, here.row).status_code == 200
+    lines = confirm(operator, Node, "forget", gone.row, here.row, reason="sold")
+    assert "node-1 is forgotten; its tokens are revoked." in lines
+    (refused,) = [line for line in lines if "node-1" not in line]
+    assert "node-2" in refused and "lease" in refused
+    assert not Lease.objects.filter(node=gone.row).exists()
+    assert Lease.objects.filter(node=here.row).exists()
+
+
+def test_the_tokens_of_a_node_are_revoked_at_once(operator: Client) -> None:
+    issue_node_token("node-1", actor="cast")
+    node = Node.objects.get()
+    assert ask(operator, Node, "revoke_the_tokens_of", node).status_code == 200
+    lines = confirm(operator, Node, "revoke_the_tokens_of", node, reason="leaked")
+    assert lines == ["1 token of node-1 is revoked."]
+    assert Event.objects.filter(kind="node_token_revoked", reason="leaked").count() == 1
+
+
+def test_a_token_can_be_revoked_and_is_never_shown(operator: Client) -> None:
+    token = issue_node_token("node-1", actor="cast")
+    row = NodeToken.objects.get()
+    for page in (address(NodeToken), address(NodeToken, "change", row.pk)):
+        words = operator.get(page).content.decode()
+        assert token not in words
+        assert row.sha256 not in words
+    (line,) = confirm(operator, NodeToken, "revoke", row)
+    assert "revoked" in line
+    assert NodeToken.objects.get().revoked_at is not None
+
+
+# --- who may --------------------------------------------------------------------------------------
+
+
+def test_a_viewer_is_offered_no_act_and_can_force_none(viewer: Client, fleet: Portfolio) -> None:
+    assert 'name="action"' not in viewer.get(address(Portfolio)).content.decode()
+    for fields in ({"index": "0"}, {"confirmed": "yes"}):
+        chosen = {"action": "stop", "_selected_action": [fleet.pk], **fields}
+        viewer.post(address(Portfolio), chosen)
+    fleet.refresh_from_db()
+    assert fleet.desired_state == "running"
+    assert viewer.get(address(ApiToken)).status_code == 403
+
+
+def test_nothing_acts_on_a_get(operator: Client, fleet: Portfolio) -> None:
+    chosen = {"action": "stop", "_selected_action": fleet.pk, "confirmed": "yes"}
+    operator.get(address(Portfolio), chosen)
+    fleet.refresh_from_db()
+    assert fleet.desired_state == "running"
+
+
+def test_nothing_acts_without_the_csrf_token(fleet: Portfolio) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(a_person("root", superuser=True))
+    chosen = {"action": "stop", "_selected_action": [fleet.pk], "confirmed": "yes"}
+    assert client.post(address(Portfolio), chosen).status_code == 403
+
+
+def test_a_superuser_is_an_operator(fleet: Portfolio) -> None:
+    client = browser(superuser=True)
+    assert "reload of tech-hold" in confirm(client, Portfolio, "reload", fleet)[0]

@@ -1,0 +1,348 @@
+"""Every error of the REST interface is a problem document, whoever noticed it."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection, connections
+from django.test import Client
+from psycopg_pool import PoolTimeout
+
+from ginkgo_site.deadline import ServerSilent
+from scheduling.api import health
+from scheduling.api.problems import CODES
+from scheduling.api.throttling import WriteThrottle
+from scheduling.gateway.health import Health
+from scheduling.management.token_commands import issue_api_token
+from scheduling.models import ApiToken
+from tests.support.api_client import Caller, a_person, problem
+
+READS = (
+    "nodes/", "portfolios/", "handoffs/", "events/", "feed/", "schedule/plan/", "metrics",
+    "schema/", "docs/",
+)  # fmt: skip
+WRITES = (
+    "portfolios/", "portfolios/x/migrate/", "portfolios/x/reload/", "portfolios/x/start/",
+    "portfolios/x/stop/", "portfolios/x/unpin/", "nodes/x/drain/", "nodes/x/undrain/",
+    "nodes/x/disable/", "nodes/x/cordon/", "nodes/x/uncordon/", "schedule/rebalance/",
+    "schedule/migrate/", "schedule/freeze/", "schedule/unfreeze/", "halt/",
+)  # fmt: skip
+
+
+# --- who may --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", READS)
+def test_without_signing_in_nothing_is_read(nobody: Caller, path: str) -> None:
+    answer = nobody.get(path)
+    problem(answer, 401, "unauthenticated")
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize("path", WRITES)
+def test_without_signing_in_nothing_is_done(nobody: Caller, path: str) -> None:
+    problem(nobody.post(path), 401, "unauthenticated")
+
+
+@pytest.mark.parametrize("path", READS)
+def test_a_user_of_neither_group_reads_nothing(stranger: Caller, path: str) -> None:
+    assert "stan" in problem(stranger.get(path), 403, "forbidden")["detail"]
+
+
+@pytest.mark.parametrize("path", READS)
+def test_a_viewer_reads(viewer: Caller, path: str) -> None:
+    assert viewer.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("path", WRITES)
+def test_a_viewer_does_nothing(viewer: Caller, path: str) -> None:
+    assert "operator" in problem(viewer.post(path), 403, "forbidden")["detail"]
+
+
+@pytest.mark.parametrize("method", ["patch", "delete"])
+def test_a_viewer_neither_changes_nor_deletes(viewer: Caller, method: str) -> None:
+    problem(getattr(viewer, method)("portfolios/x/"), 403, "forbidden")
+
+
+@pytest.mark.parametrize("token", ["wrong", "", "wörong", "a b"])
+def test_a_wrong_token_is_refused_even_where_a_session_would_do(db: Any, token: str) -> None:
+    client = Client()
+    client.force_login(a_person("root", superuser=True))
+    answer = client.get("/api/nodes/", headers={"Authorization": f"Bearer {token}"})
+    problem(answer, 401, "unauthenticated")
+
+
+def test_a_revoked_token_is_refused(operator: Caller) -> None:
+    ApiToken.objects.update(revoked_at="2026-01-01T00:00:00Z")
+    problem(operator.get("nodes/"), 401, "unauthenticated")
+
+
+def test_a_token_of_a_user_who_was_switched_off_is_refused(db: Any) -> None:
+    user = a_person("root", superuser=True)
+    caller = Caller(issue_api_token(user, actor="cast"))
+    assert caller.get("nodes/").status_code == 200
+    user.is_active = False
+    user.save()
+    assert "root" in problem(caller.get("nodes/"), 401, "unauthenticated")["detail"]
+
+
+def test_only_the_hash_of_a_token_is_kept(db: Any) -> None:
+    token = issue_api_token(a_person("root"), actor="cast")
+    assert token not in str(ApiToken.objects.values_list())
+
+
+def test_a_superuser_is_an_operator_and_a_session_will_do(db: Any) -> None:
+    client = Client()
+    client.force_login(a_person("root", superuser=True))
+    assert client.get("/api/nodes/").status_code == 200
+    answer = client.post("/api/schedule/freeze/", content_type="application/json")
+    assert answer.status_code == 200
+
+
+def test_a_session_without_the_csrf_token_does_nothing(db: Any) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(a_person("root", superuser=True))
+    assert "CSRF" in problem(client.post("/api/schedule/freeze/"), 403, "forbidden")["detail"]
+
+
+# --- addresses and methods ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE", "PUT"])
+def test_an_unknown_address_is_a_problem_for_everybody(nobody: Caller, method: str) -> None:
+    answer = nobody.raw(method, "no/such/thing/", b"", "text/plain")
+    assert "/api/no/such/thing/" in problem(answer, 404, "not_found")["detail"]
+
+
+def test_a_forgotten_slash_is_told_and_not_redirected(operator: Caller) -> None:
+    assert "slash" in problem(operator.post("schedule/freeze"), 404, "not_found")["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "events/", "GET"),
+        ("GET", "portfolios/x/migrate/", "POST"),
+        ("PUT", "portfolios/x/", "PATCH"),
+        ("DELETE", "events/", "GET"),
+        ("OPTIONS", "nodes/", "GET"),
+    ],
+)
+def test_a_method_that_does_not_fit_says_which_do(
+    operator: Caller, method: str, path: str, allowed: str
+) -> None:
+    answer = operator.raw(method, path, b"", "application/json")
+    problem(answer, 405, "method_not_allowed")
+    assert allowed in answer.headers["Allow"]
+
+
+def test_a_host_that_is_not_ours_is_a_problem_too(db: Any) -> None:
+    answer = Client(raise_request_exception=False).get(
+        "/api/nodes/", headers={"Host": "evil.example"}
+    )
+    problem(answer, 400, "invalid")
+
+
+# --- bodies ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"{", "not JSON"),
+        (b"", "required"),
+        (b'"text"', "must be a JSON object"),
+        (b"[1, 2]", "must be a JSON object"),
+        (b"\xff\xfe", "UTF-8"),
+        (b'{"weight": NaN}', "NaN"),
+        (b'{"weight": 1e999}', "too large"),
+        (b'{"weight": 1, "weight": 2}', "twice"),
+        (b'{"config": {"fast": 1, "fast": 2}}', "twice"),
+        (b'{"weight": ' + b"9" * 5000 + b"}", "not JSON"),
+        (b'{"config": {"a": "\\u0000"}}', "NUL"),
+        (b'{"config": {"\\u0000": 1}}', "NUL"),
+        (b'{"note": "\\ud800"}', "surrogate"),
+        (b'{"config": ' + b"[" * 40 + b"]" * 40 + b"}", "nested"),
+        (b"[" * 200_000, "nested"),
+    ],
+)
+def test_a_body_that_cannot_be_read_is_a_sentence(
+    operator: Caller, body: bytes, words: str
+) -> None:
+    answer = operator.raw("POST", "portfolios/", body, "application/json")
+    document = problem(answer, 400, "invalid")
+    assert words in document["detail"]
+    assert document["errors"]
+
+
+def test_a_body_of_more_than_a_megabyte_is_too_large(operator: Caller) -> None:
+    body = b'{"note": "' + b"x" * 1_048_576 + b'"}'
+    answer = operator.raw("POST", "portfolios/", body, "application/json")
+    problem(answer, 413, "payload_too_large")
+
+
+def test_another_format_is_told(operator: Caller) -> None:
+    answer = operator.raw("POST", "portfolios/", b"name=x", "application/x-www-form-urlencoded")
+    problem(answer, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("events/?limit=0", "limit"),
+        ("events/?limit=-3", "limit"),
+        ("events/?limit=many", "limit"),
+        ("events/?cursor=made-up", "cursor"),
+        ("events/?cursor=cD1hYmM%3D", "cursor"),
+        ("events/?kin=x", "kin"),
+        ("events/?since=yesterday", "since"),
+        ("events/?actor=%00", "actor"),
+        ("handoffs/?state=asleep", "state"),
+        ("handoffs/?kind=teleport", "kind"),
+        ("nodes/?status=happy", "status"),
+        ("nodes/?schedulable=1", "schedulable"),
+        ("nodes/?cursor=x", "cursor"),
+        ("portfolios/?owner=me", "owner"),
+        ("feed/?from=first", "from"),
+        ("feed/?from=0", "from"),
+        ("feed/?limit=x", "limit"),
+        ("schedule/targets/", "portfolio"),
+        ("schedule/plan/?loose=node-1", "loose"),
+    ],
+)
+def test_a_wrong_parameter_is_named(viewer: Caller, path: str, field: str) -> None:
+    document = problem(viewer.get(path), 400, "invalid")
+    assert [error["field"] for error in document["errors"]] == [field]
+
+
+@pytest.mark.parametrize("path", ["portfolios/a%00b/", "handoffs/99999999999999999999999/"])
+def test_a_strange_path_is_only_not_found(viewer: Caller, path: str) -> None:
+    problem(viewer.get(path), 404, "not_found")
+
+
+# --- limits and outages ---------------------------------------------------------------------------
+
+
+def test_too_many_writes_are_throttled_and_say_for_how_long(
+    operator: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WriteThrottle, "rate", "2/min")
+    assert operator.post("schedule/unfreeze/").status_code == 200
+    assert operator.post("schedule/unfreeze/").status_code == 200
+    answer = operator.post("schedule/unfreeze/")
+    problem(answer, 429, "throttled")
+    assert 0 < int(answer.headers["Retry-After"]) <= 60
+    assert operator.get("nodes/").status_code == 200
+
+
+@pytest.fixture
+def database_away(operator: Caller, viewer: Caller) -> Iterator[None]:
+    """Let Django's connection be one to a port where nobody listens."""
+    here = connections["default"]
+    settings = {**here.settings_dict, "HOST": "127.0.0.1", "PORT": "1"}
+    connections["default"] = type(here)(settings, "default")
+    yield
+    connections["default"] = here
+
+
+@pytest.mark.parametrize("path", ["nodes/", "portfolios/", "events/", "schedule/plan/", "feed/"])
+@pytest.mark.usefixtures("database_away")
+def test_a_database_that_is_away_is_unavailable_and_not_empty(operator: Caller, path: str) -> None:
+    answer = operator.get(path)
+    problem(answer, 503, "unavailable")
+    assert answer.headers["Retry-After"]
+
+
+@pytest.fixture
+def gateway_works(monkeypatch: pytest.MonkeyPatch) -> Health:
+    """Let the gateway's probes have succeeded just now, in a process that knows no migrations."""
+    works = Health()
+    works.open()
+    works.pulse.succeed()
+    works.write.succeed()
+    monkeypatch.setattr(health, "HEALTH", works)
+    monkeypatch.setattr(health, "_is_migrated", False)
+    return works
+
+
+@pytest.mark.usefixtures("database_away", "gateway_works")
+def test_without_its_database_the_process_is_healthy_and_not_ready(nobody: Caller) -> None:
+    assert nobody.get("healthz").json() == {"status": "ok"}
+    problem(nobody.get("readyz"), 503, "unavailable")
+
+
+@pytest.mark.usefixtures("gateway_works")
+def test_with_its_database_the_process_is_ready(nobody: Caller, db: Any) -> None:
+    assert nobody.get("healthz").status_code == 200
+    assert nobody.get("readyz").json() == {"status": "ready"}
+
+
+def test_a_process_whose_gateway_is_not_open_is_not_ready(nobody: Caller, db: Any) -> None:
+    said = problem(nobody.get("readyz"), 503, "unavailable")["detail"]
+    assert said == "The gateway is not open in this process: run it with --lifespan on."
+
+
+@pytest.mark.usefixtures("database_away")
+def test_a_gateway_that_lost_its_database_is_not_ready_and_says_what_failed_at_once(
+    nobody: Caller, gateway_works: Health
+) -> None:
+    """Django's own connection is not asked: it may have reconnected, or hang."""
+    gateway_works.write.succeeded_at = time.monotonic() - 7.04
+    gateway_works.write.fail(ServerSilent("The database at 10.0.0.1:5432 did not answer"))
+    began = time.monotonic()
+    said = problem(nobody.get("readyz"), 503, "unavailable")["detail"]
+    assert time.monotonic() - began < 1
+    assert re.fullmatch(
+        r"The gateway's durable write test has not succeeded for 7\.\d s, limit 5 s: "
+        r"the database does not answer\.",
+        said,
+    )
+    gateway_works.pulse.succeeded_at = None
+    gateway_works.pulse.fail(PoolTimeout("couldn't get a connection after 5.00 sec"))
+    said = problem(nobody.get("readyz"), 503, "unavailable")["detail"]
+    assert said == "The gateway's pulse has not succeeded yet: no connection became free."
+
+
+@pytest.mark.usefixtures("gateway_works")
+def test_a_missing_migration_is_not_ready(nobody: Caller, db: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM django_migrations WHERE app = 'scheduling'")
+    said = problem(nobody.get("readyz"), 503, "unavailable")["detail"]
+    assert "migrate" in said
+
+
+@pytest.mark.parametrize(
+    "error", [psycopg.OperationalError("gone"), psycopg.errors.LockNotAvailable("waits")]
+)
+def test_an_outage_that_the_driver_itself_reports_is_unavailable_too(
+    operator: Caller, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    # The statements of the fleet run beside Django, so their errors are not Django's.
+    def away(*args: Any, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("scheduling.operations.freeze", away)
+    problem(operator.post("schedule/freeze/"), 503, "unavailable")
+
+
+def test_what_nobody_foresaw_is_a_sentence_and_goes_to_the_log(
+    operator: Caller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def bug(*args: Any, **options: Any) -> None:
+        raise ZeroDivisionError("a secret of the house")
+
+    monkeypatch.setattr("scheduling.operations.freeze", bug)
+    with caplog.at_level(logging.ERROR):
+        document = problem(operator.post("schedule/freeze/"), 500, "internal_error")
+    assert "secret" not in document["detail"]
+    assert "a secret of the house" in caplog.text
+
+
+def test_every_code_has_a_title_and_a_status() -> None:
+    assert all(400 <= status < 600 and title for status, title in CODES.values())

@@ -1,0 +1,103 @@
+"""Nodes by REST."""
+
+from __future__ import annotations
+
+import pytest
+
+from scheduling.management.token_commands import issue_node_token
+from scheduling.models import Event, Node
+from scheduling.observe.incarnations import digest
+from tests.support.api_client import Caller, counted_statements, fields_of, problem
+from tests.support.factories import a_node, a_portfolio, a_running, lose
+
+
+def test_the_document_has_every_name_of_the_contract(viewer: Caller) -> None:
+    daemon = a_node("node-1", capacity=7, labels={"zone": "a"})
+    a_running("canary-1", daemon)
+    document = viewer.get("nodes/node-1/").json()
+    assert set(document) >= {
+        "name", "status", "schedulable", "draining", "capacity", "labels", "portfolios", "load",
+        "metrics", "last_heartbeat_at", "lease_expires_at", "incarnation", "host", "pid", "version",
+    }  # fmt: skip
+    assert document["status"] == "alive"
+    assert document["schedulable"] is True
+    assert document["capacity"] == 7
+    assert document["labels"] == {"zone": "a"}
+    assert document["portfolios"] == ["canary-1"]
+    assert document["load"] == 1
+    assert document["incarnation"] == digest(daemon.incarnation)  # a viewer reads it
+    assert document["lease_expires_at"].endswith("Z")
+
+
+def test_a_lost_node_is_lost_everywhere(viewer: Caller) -> None:
+    lose(a_node("node-1"))
+    a_node("node-2")
+    assert viewer.get("nodes/node-1/").json()["status"] == "lost"
+    assert viewer.get("nodes/node-1/").json()["schedulable"] is False
+    lost = viewer.get("nodes/", status="lost").json()["results"]
+    assert [node["name"] for node in lost] == ["node-1"]
+    fit = viewer.get("nodes/", schedulable="true").json()["results"]
+    assert [node["name"] for node in fit] == ["node-2"]
+
+
+@pytest.mark.parametrize("act", ["drain", "disable"])
+def test_drain_and_undrain(operator: Caller, act: str) -> None:
+    a_running("canary-1", a_node("node-1"))
+    answer = operator.post(f"nodes/node-1/{act}/", {"reason": "new kernel"})
+    assert answer.status_code == 200
+    document = answer.json()
+    assert document["draining"] is True
+    assert document["schedulable"] is False
+    assert document["drain_reason"] == "new kernel"
+    assert document["drain_actor"] == "olive"
+    assert document["portfolios"] == ["canary-1"]
+    assert operator.post("nodes/node-1/undrain/").json()["draining"] is False
+    kinds = Event.objects.filter(node__name="node-1", actor="olive").values_list("kind", flat=True)
+    assert set(kinds) == {"node_draining", "node_undrained"}
+
+
+def test_cordon_and_uncordon(operator: Caller) -> None:
+    a_node("node-1")
+    document = operator.post("nodes/node-1/cordon/").json()
+    assert document["cordoned"] is True
+    assert document["schedulable"] is False
+    assert operator.post("nodes/node-1/uncordon/").json()["cordoned"] is False
+
+
+def test_an_act_done_twice_is_done_once(operator: Caller) -> None:
+    a_node("node-1")
+    assert operator.post("nodes/node-1/drain/").status_code == 200
+    assert operator.post("nodes/node-1/drain/").status_code == 200
+    assert Event.objects.filter(kind="node_draining").count() == 1
+
+
+def test_a_node_that_never_registered_can_be_cordoned_before_it_joins(operator: Caller) -> None:
+    issue_node_token("node-1", actor="ops")
+    document = operator.post("nodes/node-1/cordon/").json()
+    assert document["name"] == "node-1"
+    assert document["status"] == "new"
+    assert document["cordoned"] is True
+
+
+@pytest.mark.parametrize("act", ["drain", "undrain", "cordon", "uncordon", "disable"])
+def test_an_unknown_node_is_not_found(operator: Caller, act: str) -> None:
+    assert "nix" in problem(operator.post(f"nodes/nix/{act}/"), 404, "not_found")["detail"]
+
+
+def test_an_unknown_field_is_named(operator: Caller) -> None:
+    a_node("node-1")
+    document = problem(operator.post("nodes/node-1/drain/", {"force": True}), 400, "invalid")
+    assert fields_of(document) == {"force": "unknown_field"}
+    assert Node.objects.get().draining is False
+
+
+def test_a_list_costs_the_same_number_of_statements_whatever_its_length(viewer: Caller) -> None:
+    a_node("node-1")
+    with counted_statements() as one:
+        viewer.get("nodes/")
+    for number in range(2, 8):
+        a_node(f"node-{number}")
+    a_portfolio("canary-1")
+    with counted_statements() as many:
+        assert len(viewer.get("nodes/").json()["results"]) == 7
+    assert len(many) <= len(one)

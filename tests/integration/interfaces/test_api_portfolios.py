@@ -1,0 +1,509 @@
+"""Portfolios by REST: every shape, every refusal, and that a refusal changes nothing."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from portfolios.models import Portfolio, Revision
+from scheduling import operations
+from scheduling.models import Event, Handoff, Node, Run
+from scheduling.observe import fleet_view
+from tests.support.api_client import Caller, counted_statements, fields_of, problem
+from tests.support.factories import a_node, a_portfolio, a_running, lose
+
+SMA = {
+    "name": "ibm-sma",
+    "strategy": "sma_cross",
+    "config": {"fast": 3, "slow": 8, "quantity": "10"},
+    "symbols": ["IBM"],
+}
+
+
+def run_of(name: str) -> dict[str, Any]:
+    return Run.objects.values("node_id", "epoch", "phase", "last_seq").get(
+        portfolio__name=name, portfolio__archived_at=None
+    )
+
+
+def test_whoever_ran_on_a_node_that_is_lost_is_pending_and_not_running(viewer: Caller) -> None:
+    daemon, other = a_node("node-1"), a_node("node-2")
+    a_running("gone", daemon)
+    a_running("here", other)
+    lose(daemon)
+    run = viewer.get("portfolios/gone/").json()["run"]
+    assert (run["phase"], run["reason"]) == ("pending", "node-1 is lost")
+    assert (run["node"], run["pid"], run["stalled"]) == ("node-1", None, False)
+    for phase, name in (("pending", "gone"), ("running", "here")):
+        found = viewer.get(f"portfolios/?phase={phase}").json()["results"]
+        assert [portfolio["name"] for portfolio in found] == [name]
+    assert 'ginkgo_portfolios{phase="running"} 1.0' in viewer.get("metrics").content.decode()
+
+
+def test_a_created_portfolio_comes_back_whole_and_where_it_was_said_to_be(
+    operator: Caller,
+) -> None:
+    answer = operator.post("portfolios/", {**SMA, "starting_cash": "50000.00", "priority": 2})
+    assert answer.status_code == 201
+    document = answer.json()
+    assert document["name"] == "ibm-sma"
+    assert document["config"] == SMA["config"]
+    assert document["symbols"] == ["IBM"]
+    assert document["priority"] == 2
+    assert document["starting_cash"] == "50000.0000"
+    assert document["desired_state"] == "running"
+    assert document["revision"] == 1
+    assert document["good_revision"] is None
+    assert document["run"]["node"] is None
+    assert document["run"]["phase"] == "pending"
+    assert document["run"]["reason"]
+    assert document["account"] == {"cash": None, "equity": None, "pnl": None, "positions": []}
+    where = answer.headers["Location"].partition("/api/")[2]
+    assert operator.get(where).json()["name"] == "ibm-sma"
+
+
+def test_the_document_has_every_name_of_the_contract(operator: Caller) -> None:
+    daemon = a_node("node-1")
+    a_running("tech-hold", daemon, strategy="buy_and_hold", symbols=["IBM"], events=400)
+    document = operator.get("portfolios/tech-hold/").json()
+    assert set(document) >= {
+        "name", "strategy", "config", "symbols", "weight", "priority", "selector", "spread_group",
+        "limits", "catch_up", "desired_state", "pinned_node", "revision", "good_revision",
+        "first_seq", "run", "account",
+    }  # fmt: skip
+    assert set(document["run"]) >= {
+        "node", "epoch", "phase", "revision", "last_seq", "lag_events", "stalled", "pid",
+        "attempts", "reason", "since",
+    }  # fmt: skip
+    assert set(document["account"]) == {"cash", "equity", "pnl", "positions"}
+    assert document["run"]["node"] == "node-1"
+    assert document["run"]["phase"] == "running"
+    assert document["run"]["epoch"] == 1
+    assert document["run"]["last_seq"] == document["first_seq"] - 1 + 400
+    assert document["run"]["since"].endswith("Z")
+    # Decimals are strings of four places: what was typed or traded is what is read.
+    assert document["account"]["cash"] == f"{float(document['account']['cash']):.4f}"
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "code"),
+    [
+        ({"strategy": "crystal_ball"}, "strategy", "unknown_strategy"),
+        ({"strategy": 7}, "strategy", "invalid"),
+        ({"config": {"fast": 3, "slow": 8, "speed": 1}}, "config.speed", "unknown_parameter"),
+        ({"config": {"fast": "three", "slow": 8}}, "config.fast", "wrong_type"),
+        ({"config": {"fast": 9, "slow": 8}}, "config.fast", "conflict"),
+        ({"config": [1]}, "config", "not_a_dict"),
+        ({"symbols": ["NO-SUCH"]}, "symbols", "unknown_symbol"),
+        ({"symbols": []}, "symbols", "required"),
+        ({"symbols": "IBM"}, "symbols", "not_a_list"),
+        ({"symbols": [1]}, "symbols.0", "invalid"),
+        ({"name": "No Slug!"}, "name", "not_a_slug"),
+        ({"name": ""}, "name", "blank"),
+        ({"weight": -1}, "weight", "out_of_range"),
+        ({"weight": 0}, "weight", "out_of_range"),
+        ({"weight": "2"}, "weight", "invalid"),
+        ({"weight": 1.5}, "weight", "invalid"),
+        ({"weight": True}, "weight", "invalid"),
+        ({"weight": 10**12}, "weight", "max_value"),
+        ({"starting_cash": 0.1}, "starting_cash", "invalid"),
+        ({"starting_cash": "much"}, "starting_cash", "invalid"),
+        ({"starting_cash": "٣"}, "starting_cash", "invalid"),
+        ({"limits": {"largest_order": "٣"}}, "limits.largest_order", "wrong_type"),
+        ({"starting_cash": "1.00001"}, "starting_cash", "places"),
+        ({"starting_cash": "1e30"}, "starting_cash", "size"),
+        ({"starting_cash": "-5"}, "starting_cash", "out_of_range"),
+        ({"selector": {"zone": 3}}, "selector.zone", "invalid"),
+        ({"catch_up": "never"}, "catch_up", "invalid_choice"),
+        ({"desired_state": "halted"}, "desired_state", "invalid_choice"),
+        ({"limits": {"largest_order": "-1"}}, "limits.largest_order", "out_of_range"),
+        ({"limits": {"luck": True}}, "limits.luck", "unknown_limit"),
+        ({"spread_hard": "yes"}, "spread_hard", "invalid"),
+        ({"wieght": 2}, "wieght", "unknown_field"),
+    ],
+)
+def test_a_wrong_field_is_named_and_nothing_is_created(
+    operator: Caller, change: dict[str, Any], field: str, code: str
+) -> None:
+    document = problem(operator.post("portfolios/", {**SMA, **change}), 400, "invalid")
+    assert fields_of(document) == {field: code}
+    assert field in document["detail"]
+    assert not Portfolio.objects.exists()
+
+
+def test_every_wrong_field_is_named_at_once(operator: Caller) -> None:
+    body = {"strategy": 7, "weight": "2", "wieght": 2}
+    document = problem(operator.post("portfolios/", body), 400, "invalid")
+    assert fields_of(document) == {
+        "name": "required",
+        "strategy": "invalid",
+        "weight": "invalid",
+        "wieght": "unknown_field",
+    }
+
+
+def test_a_trader_whose_symbols_were_left_out_is_not_created(operator: Caller) -> None:
+    body = {name: value for name, value in SMA.items() if name != "symbols"}
+    document = problem(operator.post("portfolios/", body), 400, "invalid")
+    assert fields_of(document) == {"symbols": "required"}
+    assert 'give ["*"] for every symbol of the feed' in document["detail"]
+    assert not Portfolio.objects.exists()
+
+
+def test_a_weight_that_no_longer_fits_is_taken_with_a_warning(operator: Caller) -> None:
+    a_running("canary-1", a_node("node-1", capacity=5))
+    (said,) = operator.patch("portfolios/canary-1/", {"weight": 7}).json()["warnings"]
+    assert said.startswith("node-1 now holds 7 of 5 places: what runs there goes on")
+    assert operator.patch("portfolios/canary-1/", {"weight": 5}).json()["warnings"] == []
+
+
+def test_a_selector_that_no_longer_fits_says_what_follows(operator: Caller) -> None:
+    a_running("canary-1", a_node("node-1", labels={"zone": "a"}))
+    wanted = {"selector": {"zone": "b"}}
+    (said,) = operator.patch("portfolios/canary-1/", wanted).json()["warnings"]
+    assert said.startswith("node-1, where canary-1 runs, has no zone=b, and it stays there: ")
+    a_node("node-2", labels={"zone": "b"})
+    (said,) = operator.patch("portfolios/canary-1/", wanted).json()["warnings"]
+    assert said == "node-1, where canary-1 runs, has no zone=b: the next passes move it."
+
+
+def test_a_taken_name_is_refused_until_its_portfolio_is_deleted(operator: Caller) -> None:
+    operator.post("portfolios/", SMA)
+    problem(operator.post("portfolios/", SMA), 409, "name_taken")
+    assert operator.delete("portfolios/ibm-sma/").status_code == 202
+    problem(operator.get("portfolios/ibm-sma/"), 404, "not_found")
+    assert operator.post("portfolios/", SMA).status_code == 201
+
+
+def test_a_portfolio_heavier_than_any_node_waits_with_the_reason(operator: Caller) -> None:
+    a_node("node-1", capacity=5)
+    operator.post("portfolios/", {**SMA, "weight": 9})
+    operator.post("schedule/rebalance/")
+    document = operator.get("portfolios/ibm-sma/").json()
+    assert document["run"]["phase"] == "pending"
+    assert "9" in document["run"]["reason"]
+
+
+def test_a_patch_makes_a_revision_and_answers_the_reload(operator: Caller) -> None:
+    daemon = a_node("node-1")
+    a_running("ibm-sma", daemon, **{k: v for k, v in SMA.items() if k != "name"})
+    Revision.objects.update(status="good")
+    answer = operator.patch("portfolios/ibm-sma/", {"config": {"fast": 4, "slow": 9}})
+    assert answer.status_code == 202
+    document = answer.json()
+    assert set(document) == {"portfolio", "handoff", "warnings"}
+    assert document["warnings"] == []
+    assert document["portfolio"]["revision"] == 2
+    assert document["portfolio"]["revision_status"] == "unproven"  # its own, not that of r1
+    assert document["portfolio"]["config"] == {"fast": 4, "slow": 9}
+    assert document["handoff"]["kind"] == "reload"
+    assert document["handoff"]["to_revision"] == 2
+    assert document["handoff"]["target_node"] == "node-1"
+
+
+def test_a_patch_that_changes_no_configuration_moves_nothing(operator: Caller) -> None:
+    daemon = a_node("node-1")
+    a_running("canary-1", daemon)
+    answer = operator.patch("portfolios/canary-1/", {"priority": 5})
+    assert answer.status_code == 202
+    assert answer.json()["handoff"] is None
+    assert answer.json()["portfolio"]["priority"] == 5
+    assert Revision.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"name": "other"}, "name"),
+        ({"starting_cash": "5"}, "starting_cash"),
+        ({"config": {"fast": 0, "slow": 8}}, "config.fast"),
+        ({"weight": -1}, "weight"),
+    ],
+)
+def test_a_wrong_patch_names_the_field_and_makes_no_revision(
+    operator: Caller, change: dict[str, Any], field: str
+) -> None:
+    operator.post("portfolios/", SMA)
+    document = problem(operator.patch("portfolios/ibm-sma/", change), 400, "invalid")
+    assert list(fields_of(document)) == [field]
+    assert Revision.objects.count() == 1
+
+
+def test_a_symbol_that_is_held_cannot_be_removed(operator: Caller) -> None:
+    daemon = a_node("node-1")
+    a_running("tech-hold", daemon, strategy="buy_and_hold", symbols=["IBM", "HPQ"], events=1200)
+    change = {"symbols": ["HPQ"]}
+    document = problem(operator.patch("portfolios/tech-hold/", change), 409, "symbol_in_use")
+    assert document["symbols"] == ["IBM"]
+    assert Revision.objects.count() == 1
+
+
+def test_migrate_answers_the_handoff_and_pins(operator: Caller) -> None:
+    first, _ = a_node("node-1"), a_node("node-2")
+    a_running("canary-1", first)
+    body = {"target_node": "node-2", "reason": "rack maintenance"}
+    answer = operator.post("portfolios/canary-1/migrate/", body)
+    assert answer.status_code == 202
+    handoff = answer.json()
+    assert set(handoff) >= {
+        "id", "portfolio", "kind", "reason", "requested_by", "source_node", "target_node",
+        "from_epoch", "to_epoch", "from_revision", "to_revision", "released_seq", "state", "error",
+        "pause_ms", "catchup_ms", "requested_at", "prepared_at", "released_at", "activated_at",
+        "finished_at",
+    }  # fmt: skip
+    assert handoff["portfolio"] == "canary-1"
+    assert handoff["kind"] == "migrate"
+    assert (handoff["source_node"], handoff["target_node"]) == ("node-1", "node-2")
+    assert handoff["reason"] == "rack maintenance"
+    assert handoff["requested_by"] == "olive"
+    assert operator.get(f"handoffs/{handoff['id']}/").json() == handoff
+    assert operator.get("portfolios/canary-1/").json()["pinned_node"] == "node-2"
+    assert operator.get("portfolios/canary-1/").json()["handoff"]["id"] == handoff["id"]
+
+
+def test_migrate_without_a_target_lets_the_balancer_choose(operator: Caller) -> None:
+    first, _ = a_node("node-1"), a_node("node-2")
+    a_running("canary-1", first)
+    answer = operator.post("portfolios/canary-1/migrate/")
+    assert answer.status_code == 202
+    assert answer.json()["target_node"] == "node-2"
+    assert operator.get("portfolios/canary-1/").json()["pinned_node"] is None
+
+
+def test_schedule_migrate_is_the_same_act(operator: Caller) -> None:
+    first, _ = a_node("node-1"), a_node("node-2")
+    a_running("canary-1", first)
+    body = {"portfolio": "canary-1", "target_node": "node-2"}
+    assert operator.post("schedule/migrate/", body).json()["target_node"] == "node-2"
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "code"),
+    [
+        ("node-9", 404, "not_found"),
+        ("node-1", 409, "same_node"),
+        ("full", 409, "node_full"),
+        ("cordoned", 409, "node_cordoned"),
+        ("lost", 409, "node_lost"),
+        ("unborn", 409, "node_lost"),
+    ],
+)
+def test_a_refused_target_says_why_and_pauses_nothing(
+    operator: Caller, target: str, status: int, code: str
+) -> None:
+    first = a_node("node-1")
+    a_running("canary-1", first)
+    a_node("full", capacity=0)
+    a_node("cordoned")
+    operations.cordon("cordoned", actor="cast")
+    lose(a_node("lost"))
+    Node.objects.create(name="unborn")
+    before, handoffs = run_of("canary-1"), Handoff.objects.count()
+    answer = operator.post("portfolios/canary-1/migrate/", {"target_node": target})
+    document = problem(answer, status, code)
+    assert target in document["detail"]
+    assert run_of("canary-1") == before
+    assert Handoff.objects.count() == handoffs
+
+
+def test_a_node_without_the_label_lacks_it(operator: Caller) -> None:
+    first = a_node("node-1", labels={"zone": "a"})
+    a_node("node-2", labels={"zone": "b"})
+    a_running("canary-1", first, selector={"zone": "a"})
+    answer = operator.post("portfolios/canary-1/migrate/", {"target_node": "node-2"})
+    assert "zone" in problem(answer, 409, "node_lacks")["detail"]
+
+
+def test_without_any_other_node_there_is_no_room(operator: Caller) -> None:
+    a_running("canary-1", a_node("node-1"))
+    problem(operator.post("portfolios/canary-1/migrate/"), 409, "no_room")
+
+
+@pytest.mark.parametrize("act", ["migrate", "reload"])
+def test_a_second_handoff_is_refused_with_the_first_ones_id(operator: Caller, act: str) -> None:
+    first, _, _ = a_node("node-1"), a_node("node-2"), a_node("node-3")
+    a_running("canary-1", first)
+    one = operator.post("portfolios/canary-1/migrate/", {"target_node": "node-2"}).json()
+    document = problem(operator.post(f"portfolios/canary-1/{act}/"), 409, "handoff_in_progress")
+    assert document["handoff"] == one["id"]
+    assert Handoff.objects.filter(state="preparing").count() == 1
+
+
+def test_reload_answers_its_handoff(operator: Caller) -> None:
+    a_running("canary-1", a_node("node-1"))
+    answer = operator.post("portfolios/canary-1/reload/", {"reason": "leak"})
+    assert answer.status_code == 202
+    assert answer.json()["kind"] == "reload"
+    assert answer.json()["source_node"] == answer.json()["target_node"] == "node-1"
+
+
+def test_reload_of_an_unknown_revision_is_not_found(operator: Caller) -> None:
+    a_running("canary-1", a_node("node-1"))
+    problem(operator.post("portfolios/canary-1/reload/", {"revision": 9}), 404, "not_found")
+    body = {"revision": "9"}
+    document = problem(operator.post("portfolios/canary-1/reload/", body), 400, "invalid")
+    assert fields_of(document) == {"revision": "invalid"}
+
+
+def test_stop_then_start(operator: Caller) -> None:
+    a_running("canary-1", a_node("node-1"))
+    answer = operator.post("portfolios/canary-1/stop/", {"reason": "holiday"})
+    assert answer.status_code == 202
+    assert answer.json()["kind"] == "stop"
+    assert operator.get("portfolios/canary-1/").json()["desired_state"] == "stopped"
+    problem(operator.post("portfolios/canary-1/stop/"), 409, "already_stopped")
+
+
+def test_a_stopped_one_starts_where_there_is_room(operator: Caller) -> None:
+    a_node("node-1")
+    a_portfolio("canary-1", desired_state="stopped")
+    problem(operator.post("portfolios/canary-1/migrate/"), 409, "already_stopped")
+    problem(operator.post("portfolios/canary-1/reload/"), 409, "already_stopped")
+    problem(operator.post("portfolios/canary-1/stop/"), 409, "already_stopped")
+    answer = operator.post("portfolios/canary-1/start/")
+    assert answer.status_code == 202
+    assert answer.json()["kind"] == "place"
+    assert answer.json()["target_node"] == "node-1"
+    problem(operator.post("portfolios/canary-1/start/"), 409, "already_running")
+
+
+def test_a_started_one_without_room_is_pending_and_says_why(operator: Caller) -> None:
+    a_portfolio("canary-1", desired_state="stopped")
+    answer = operator.post("portfolios/canary-1/start/")
+    assert answer.status_code == 202
+    assert answer.json()["handoff"] is None
+    assert answer.json()["portfolio"]["run"]["phase"] == "pending"
+    assert answer.json()["portfolio"]["run"]["reason"]
+
+
+def test_unpin_lets_it_go(operator: Caller) -> None:
+    first, _ = a_node("node-1"), a_node("node-2")
+    a_running("canary-1", first)
+    operator.post("portfolios/canary-1/migrate/", {"target_node": "node-2"})
+    answer = operator.post("portfolios/canary-1/unpin/")
+    assert answer.status_code == 200
+    assert answer.json()["pinned_node"] is None
+
+
+def test_delete_keeps_the_trail(operator: Caller) -> None:
+    a_running("canary-1", a_node("node-1"))
+    answer = operator.delete("portfolios/canary-1/", {"reason": "no longer needed"})
+    assert answer.status_code == 202
+    assert answer.json()["handoff"]["kind"] == "stop"
+    assert Portfolio.objects.count() == 1
+    assert Event.objects.filter(kind="portfolio_deleted", reason="no longer needed").exists()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "portfolios/nix/", "portfolios/nix/orders/", "portfolios/nix/fills/",
+        "portfolios/nix/equity/", "portfolios/nix/tenures/", "portfolios/nix/revisions/",
+        "portfolios/nix/checkpoint/", "portfolios/nix/verification/", "nodes/nix/",
+        "handoffs/999/", "schedule/targets/?portfolio=nix", "schedule/plan/?lose=nix",
+    ],
+)  # fmt: skip
+def test_what_does_not_exist_is_not_found(viewer: Caller, path: str) -> None:
+    problem(viewer.get(path), 404, "not_found")
+
+
+@pytest.mark.parametrize("act", ["migrate", "reload", "start", "stop", "unpin"])
+def test_acts_on_what_does_not_exist_are_not_found(operator: Caller, act: str) -> None:
+    problem(operator.post(f"portfolios/nix/{act}/"), 404, "not_found")
+
+
+def test_the_checkpoint_is_decoded_and_belongs_to_its_seq(viewer: Caller) -> None:
+    daemon = a_node("node-1")
+    portfolio = a_running("canary-1", daemon, events=3)
+    document = viewer.get("portfolios/canary-1/checkpoint/").json()
+    assert set(document) >= {"portfolio", "epoch", "revision", "seq", "account", "state"}
+    assert document["seq"] == portfolio.first_seq - 1 + 3
+    assert document["epoch"] == 1
+    assert document["state"]["events"] == 3
+    assert document["state"]["first_seq"] == portfolio.first_seq
+    assert document["state"]["gaps"] == document["state"]["duplicates"] == 0
+    assert document["account"]["cash"] == "100000.0000"
+
+
+def test_there_is_no_checkpoint_before_the_first_commit(viewer: Caller) -> None:
+    a_portfolio("canary-1")
+    said = problem(viewer.get("portfolios/canary-1/checkpoint/"), 404, "not_found")["detail"]
+    assert "canary-1" in said
+    assert "committed nothing yet" in said
+
+
+def test_the_canarys_digest_is_that_of_the_feed_as_anyone_reads_it(viewer: Caller) -> None:
+    # A head that is past the canary's events: it started when the feed did, some events ago.
+    daemon = a_node("node-1")
+    a_running("canary-1", daemon, events=1)
+    state = viewer.get("portfolios/canary-1/checkpoint/").json()["state"]
+    (event,) = viewer.get("feed/", **{"from": state["first_seq"], "limit": 1}).json()["results"]
+    line = f"{event['seq']} {event['symbol']} {event['close']}"
+    assert state["digest"] == sha256(bytes(32) + line.encode()).hexdigest()
+
+
+def test_lists_filter_and_page(viewer: Caller) -> None:
+    daemon = a_node("node-1")
+    for number in range(1, 4):
+        a_running(f"canary-{number}", daemon)
+    a_portfolio("idle", desired_state="stopped")
+    assert [p["name"] for p in viewer.get("portfolios/", node="node-1").json()["results"]] == [
+        "canary-1",
+        "canary-2",
+        "canary-3",
+    ]
+    stopped = viewer.get("portfolios/", phase="stopped", desired_state="stopped").json()
+    assert [p["name"] for p in stopped["results"]] == ["idle"]
+    first = viewer.get("portfolios/", limit=2).json()
+    assert [p["name"] for p in first["results"]] == ["canary-1", "canary-2"]
+    assert first["previous"] is None
+    second = viewer.get(first["next"].partition("/api/")[2]).json()
+    assert [p["name"] for p in second["results"]] == ["canary-3", "idle"]
+    assert second["next"] is None
+    back = viewer.get(second["previous"].partition("/api/")[2]).json()
+    assert [p["name"] for p in back["results"]] == ["canary-1", "canary-2"]
+    document = problem(viewer.get("portfolios/", phase="asleep"), 400, "invalid")
+    assert fields_of(document) == {"phase": "invalid_choice"}
+
+
+def test_a_list_costs_the_same_number_of_statements_whatever_its_length(viewer: Caller) -> None:
+    daemon = a_node("node-1", capacity=50)
+
+    def statements() -> int:
+        viewer.get("portfolios/")  # states are decoded once, so count the read after
+        with counted_statements() as seen:
+            assert viewer.get("portfolios/").status_code == 200
+        return len(seen)
+
+    a_running("canary-1", daemon)
+    one = statements()
+    for number in range(2, 12):
+        a_running(f"canary-{number}", daemon)
+    assert statements() == one > 5
+
+
+def test_the_answer_to_one_portfolio_reads_no_other(
+    operator: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two", "three"):
+        a_running(name, a_node(f"node-{name}"))
+    listed = {each["name"]: each for each in operator.get("portfolios/").json()["results"]}
+    read: list[int] = []
+    decode_new = fleet_view._decode_new
+
+    def noted(cursor: Any, rows: list[Any]) -> None:
+        read.append(len(rows))
+        decode_new(cursor, rows)
+
+    monkeypatch.setattr(fleet_view, "_decode_new", noted)
+    told = operator.get("portfolios/two/").json()
+    moving = ("at", "head", "lag_events")
+    assert {k: v for k, v in told.items() if k not in moving and k != "run"} == {
+        k: v for k, v in listed["two"].items() if k not in moving and k != "run"
+    }
+    assert told["run"]["epoch"] == listed["two"]["run"]["epoch"]
+    assert operator.post("portfolios/", SMA).status_code == 201
+    assert operator.get("portfolios/none/").status_code == 404
+    assert read == [1, 1, 0]

@@ -1,0 +1,185 @@
+"""What happened, by REST: orders, fills, equity, tenures, revisions, handoffs, events, the feed."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from portfolios.feed_registration import current_head
+from portfolios.feeds import open_feed
+from portfolios.models import FeedSegment
+from scheduling import operations
+from tests.support.api_client import Caller, counted_statements
+from tests.support.factories import a_node, a_portfolio, a_running
+
+HOLD: dict[str, Any] = {
+    "strategy": "buy_and_hold",
+    "symbols": ["IBM", "HPQ", "XRX"],
+    "config": {"quantity": "7"},
+}
+
+
+def follow(caller: Caller, page: dict[str, Any]) -> dict[str, Any]:
+    document: dict[str, Any] = caller.get(page["next"].partition("/api/")[2]).json()
+    return document
+
+
+@pytest.fixture
+def holder(db: Any) -> Any:
+    """Return a portfolio that bought three symbols and saw a thousand events."""
+    return a_running("tech-hold", a_node("node-1"), events=1000, **HOLD)
+
+
+@pytest.mark.usefixtures("holder")
+def test_orders_have_the_shape_of_the_contract(viewer: Caller) -> None:
+    page = viewer.get("portfolios/tech-hold/orders/").json()
+    assert set(page) == {"results", "next", "previous"}
+    assert {order["symbol"] for order in page["results"]} == {"IBM", "HPQ", "XRX"}
+    seqs = [order["seq"] for order in page["results"]]
+    assert seqs == sorted(seqs, reverse=True)
+    order = page["results"][0]
+    assert set(order) >= {
+        "id", "seq", "index", "symbol", "side", "quantity", "price", "status", "epoch", "node",
+        "revision", "decided_at", "committed_at",
+    }  # fmt: skip
+    assert order["quantity"] == "7.0000"
+    assert order["price"] == f"{Decimal(order['price']):.4f}"
+    assert order["side"] == "buy"
+    assert order["node"] == "node-1"
+    assert order["epoch"] == order["revision"] == 1
+    assert order["decided_at"].endswith("Z")
+    assert order["id"].endswith(f"-{order['seq']}-{order['index']}")
+
+
+@pytest.mark.usefixtures("holder")
+def test_orders_filter(viewer: Caller) -> None:
+    path = "portfolios/tech-hold/orders/"
+    filled = viewer.get(path, status="filled").json()["results"]
+    assert filled
+    assert {order["status"] for order in filled} == {"filled"}
+    ibm = viewer.get(path, symbol="IBM").json()["results"]
+    assert [order["symbol"] for order in ibm] == ["IBM"]
+    assert viewer.get(path, side="sell").json()["results"] == []
+    assert viewer.get(path, from_seq=ibm[0]["seq"], to_seq=ibm[0]["seq"]).json()["results"] == ibm
+
+
+@pytest.mark.usefixtures("holder")
+def test_pages_hold_everything_once(viewer: Caller) -> None:
+    path = "portfolios/tech-hold/orders/"
+    whole = [order["id"] for order in viewer.get(path).json()["results"]]
+    assert len(whole) == 3
+    page = viewer.get(path, limit=1).json()
+    seen = [order["id"] for order in page["results"]]
+    while page["next"]:
+        page = follow(viewer, page)
+        seen += [order["id"] for order in page["results"]]
+    assert seen == whole
+
+
+@pytest.mark.usefixtures("holder")
+def test_fills_equity_tenures_and_revisions(viewer: Caller) -> None:
+    fill = viewer.get("portfolios/tech-hold/fills/").json()["results"][0]
+    assert fill["quantity"] == "7.0000"
+    assert fill["at"].endswith("Z")
+    orders = viewer.get("portfolios/tech-hold/orders/").json()["results"]
+    assert fill["order"] in {order["id"] for order in orders}
+    points = viewer.get("portfolios/tech-hold/equity/").json()["results"]
+    assert points
+    assert [p["seq"] for p in points] == sorted(p["seq"] for p in points)
+    assert points[0]["equity"] == "100000.0000"
+    (tenure,) = viewer.get("portfolios/tech-hold/tenures/").json()["results"]
+    assert (tenure["epoch"], tenure["node"], tenure["cause"]) == (1, "node-1", "place")
+    (revision,) = viewer.get("portfolios/tech-hold/revisions/").json()["results"]
+    assert (revision["number"], revision["strategy"]) == (1, "buy_and_hold")
+    assert revision["config"] == HOLD["config"]
+
+
+@pytest.mark.usefixtures("holder")
+def test_handoffs_and_events_filter_by_name(operator: Caller) -> None:
+    a_node("node-2")
+    operator.post("portfolios/tech-hold/migrate/", {"target_node": "node-2", "reason": "why not"})
+    (active,) = operator.get("handoffs/", active="true").json()["results"]
+    assert active["kind"] == "migrate"
+    assert len(operator.get("handoffs/", active="").json()["results"]) == 2
+    maybe = operator.get("handoffs/", active="maybe")
+    assert (maybe.status_code, maybe.json()["errors"][0]["field"]) == (400, "active")
+    assert "true, false" in maybe.json()["detail"]
+    assert operator.get("alerts/", open="no").status_code == 400
+    both = operator.get("handoffs/", portfolio="tech-hold", node="node-1").json()["results"]
+    assert [handoff["kind"] for handoff in both] == ["migrate", "place"]
+    assert operator.get("handoffs/", kind="failover").json()["results"] == []
+    assert operator.get("handoffs/", state="done", node="node-1").json()["results"] == both[1:]
+    events = operator.get("events/", portfolio="tech-hold", kind="pinned").json()["results"]
+    assert set(events[0]) == {
+        "id", "at", "kind", "portfolio", "node", "actor", "interface", "address", "reason", "data",
+    }  # fmt: skip
+    assert events[0]["actor"] == "olive"
+    assert events[0]["reason"] == "why not"
+    assert events[0]["node"] == "node-2"
+
+
+@pytest.mark.parametrize("path", ["handoffs/", "events/", "portfolios/canary-1/tenures/"])
+def test_a_list_costs_the_same_number_of_statements_whatever_its_length(
+    viewer: Caller, path: str
+) -> None:
+    daemon = a_node("node-1", capacity=50)
+    a_running("canary-1", daemon)
+    viewer.get(path)
+    with counted_statements() as one:
+        viewer.get(path)
+    for number in range(2, 8):
+        a_running(f"canary-{number}", daemon)
+    with counted_statements() as many:
+        viewer.get(path)
+    assert len(many) == len(one)
+
+
+@pytest.mark.usefixtures("holder")
+def test_the_feed_is_the_released_part_of_the_log(viewer: Caller) -> None:
+    FeedSegment.objects.update(from_time="2026-01-01T00:00:00Z")
+    answer = viewer.get("feed/", **{"from": 92_119, "limit": 3}).json()
+    assert answer["head"] > 1_000_000
+    assert answer["length"] == 92_120
+    assert [event["seq"] for event in answer["results"]] == [92_119, 92_120, 92_121]
+    assert [event["symbol"] for event in answer["results"]] == ["YUM", "ZMH", "A"]
+    first, last = answer["results"][0], answer["results"][-1]
+    assert set(first) == {
+        "seq", "symbol", "time", "open", "high", "low", "close", "volume",
+    }  # fmt: skip
+    assert first["time"] == "2010-08-20T00:00:00Z"
+    assert last["time"] > first["time"]
+    for name in ("open", "high", "low", "close"):
+        assert len(first[name].partition(".")[2]) == 4
+    assert first["close"] == str(open_feed().read(92_119, 1)[0].close)
+
+
+@pytest.mark.usefixtures("holder")
+def test_the_feed_gives_at_most_five_thousand_and_nothing_beyond_the_head(viewer: Caller) -> None:
+    head = current_head("replay")
+    beyond = viewer.get("feed/", **{"from": head + 1_000_000, "limit": 10}).json()
+    assert beyond["results"] == []
+    assert beyond["head"] >= head
+    FeedSegment.objects.update(from_time="2026-01-01T00:00:00Z")
+    many = viewer.get("feed/", **{"from": 1, "limit": 100_000}).json()
+    assert len(many["results"]) == 5000
+    # By then the replay is in lap 30,000: its bars are of a year that has five digits.
+    newest = viewer.get("feed/", limit=2).json()
+    assert [event["seq"] for event in newest["results"]] == [newest["head"] - 1, newest["head"]]
+    assert newest["results"][0]["time"].startswith("+")
+
+
+def test_a_new_portfolio_does_not_inherit_the_trail_of_a_deleted_one_of_its_name(
+    operator: Caller,
+) -> None:
+    node = a_node("node-1")
+    a_running("one", node)
+    operations.delete_portfolio("one", actor="olive")
+    told = operator.get("events/", portfolio="one").json()["results"]
+    assert "portfolio_deleted" in {event["kind"] for event in told}
+    assert operator.get("handoffs/", portfolio="one").json()["results"]
+    a_portfolio("one")
+    told = operator.get("events/", portfolio="one").json()["results"]
+    assert [event["kind"] for event in told] == ["portfolio_created"]
+    assert operator.get("handoffs/", portfolio="one").json()["results"] == []

@@ -1,0 +1,183 @@
+"""The description says what is enforced: every limit in it is tried, every answer is held to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import pytest
+from drf_spectacular.generators import SchemaGenerator
+
+from tests.support.api_client import Caller, problem
+from tests.support.factories import a_node, a_portfolio, a_running
+
+pytestmark = pytest.mark.django_db
+JSON, PROBLEM = "application/json", "application/problem+json"
+
+#: What the paths name in the tests' fleet.
+NAMES = {"name": "p", "pk": "1", "id": "1"}
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    found: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
+    return found
+
+
+def operations(schema: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in schema["paths"].items():
+        for method, operation in methods.items():
+            yield path, method, operation
+
+
+def resolved(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    """Return the part that a reference leads to; of alternatives the first."""
+    if "$ref" in part:
+        return resolved(schema, schema["components"]["schemas"][part["$ref"].rsplit("/", 1)[1]])
+    if "oneOf" in part:
+        return resolved(schema, part["oneOf"][0])
+    if "allOf" in part:
+        return resolved(schema, part["allOf"][0])
+    return part
+
+
+def bodies(schema: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, method, operation in operations(schema):
+        content = operation.get("requestBody", {}).get("content", {})
+        if JSON in content:
+            yield path, method, resolved(schema, content[JSON]["schema"])
+
+
+def a_value(schema: dict[str, Any], part: dict[str, Any]) -> Any:
+    part = resolved(schema, part)
+    if "enum" in part:
+        return part["enum"][0]
+    return {
+        "string": "5" if "\\d" in part.get("pattern", "") else "canary",
+        "integer": part.get("minimum", 1),
+        "boolean": True,
+        "object": {},
+        "array": [],
+    }[part["type"]]
+
+
+def wrong_values(schema: dict[str, Any], part: dict[str, Any]) -> Iterator[Any]:
+    """Yield values just beyond each limit that the part states."""
+    part = resolved(schema, part)
+    yield [["of no type that is stated"]] if part["type"] != "array" else "no list"
+    if "enum" in part:
+        yield "none-of-these"
+    if "maxLength" in part:
+        yield "x" * (part["maxLength"] + 1)
+    if part.get("minLength"):
+        yield ""
+    if "pattern" in part:
+        yield "a\u202eb"
+    if "maximum" in part:
+        yield part["maximum"] + 1
+    if "minimum" in part:
+        yield part["minimum"] - 1
+    if part["type"] == "array" and "items" in part:
+        yield from ([wrong] for wrong in wrong_values(schema, part["items"]))
+
+
+def filled(path: str) -> str:
+    for name, value in NAMES.items():
+        path = path.replace(f"{{{name}}}", value)
+    return path.removeprefix("/api/")
+
+
+def send(caller: Caller, method: str, path: str, body: Any) -> Any:
+    return {"post": caller.post, "patch": caller.patch, "delete": caller.delete}[method](
+        filled(path), body
+    )
+
+
+def test_every_limit_of_every_body_is_enforced(operator: Caller, schema: dict[str, Any]) -> None:
+    a_portfolio("p", desired_state="stopped")
+    tried, accepted = 0, []
+    for path, method, body in bodies(schema):
+        assert body["additionalProperties"] is False, (path, method)
+        required = {
+            name: a_value(schema, body["properties"][name]) for name in body.get("required", ())
+        }
+        wrong = [{**required, "no_such_field": 1}, "no object"]
+        for name, part in body["properties"].items():
+            wrong += [{**required, name: value} for value in wrong_values(schema, part)]
+        for one in wrong:
+            tried += 1
+            answer = send(operator, method, path, one)
+            if answer.status_code != 400:
+                accepted.append((method, path, str(one)[:80], answer.status_code))
+            else:
+                jsonschema.validate(answer.json(), with_definitions(schema, "ProblemDocument"))
+    assert accepted == []
+    assert tried > 100
+
+
+def with_definitions(schema: dict[str, Any], name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}", "components": schema["components"]}
+
+
+def nullable(part: Any) -> Any:
+    """Return the schema as jsonschema reads it: OpenAPI 3.0 says `nullable` beside the type."""
+    if isinstance(part, list):
+        return [nullable(one) for one in part]
+    if not isinstance(part, dict):
+        return part
+    inner = {key: nullable(value) for key, value in part.items() if key != "nullable"}
+    return {"anyOf": [inner, {"type": "null"}]} if part.get("nullable") is True else inner
+
+
+def test_every_answer_to_a_get_is_as_described(operator: Caller, schema: dict[str, Any]) -> None:
+    a_running("p", a_node("node-1"), events=20, strategy="buy_and_hold", symbols=["IBM"])
+    operator.post("nodes/node-1/cordon/")
+    components = nullable(schema["components"])
+    seen = 0
+    for path, method, operation in operations(schema):
+        name = "node-1" if "/nodes/" in path else "p"
+        content = operation["responses"].get("200", {}).get("content", {})
+        if method != "get" or JSON not in content or "{pk}" in path or "{id}" in path:
+            continue
+        needed = [p for p in operation.get("parameters", []) if p.get("required")]
+        query = {p["name"]: "p" for p in needed if p["in"] == "query"}
+        answer = operator.get(path.replace("{name}", name).removeprefix("/api/"), **query)
+        if path == "/api/schema/":
+            continue
+        assert answer.status_code == 200, (path, answer.content)
+        stated = {**nullable(content[JSON]["schema"]), "components": components}
+        try:
+            jsonschema.validate(answer.json(), stated)
+        except jsonschema.ValidationError as error:
+            raise AssertionError(f"{path}: {error.json_path}: {error.message[:300]}") from None
+        seen += 1
+    assert seen > 20
+
+
+def test_what_deleting_answers_is_described(operator: Caller, schema: dict[str, Any]) -> None:
+    a_portfolio("p", desired_state="stopped")
+    operation = schema["paths"]["/api/portfolios/{name}/"]["delete"]
+    stated = operation["responses"]["202"]["content"][JSON]["schema"]
+    answer = operator.delete("portfolios/p/")
+    assert answer.status_code == 202
+    jsonschema.validate(
+        answer.json(), {**nullable(stated), "components": nullable(schema["components"])}
+    )
+    assert set(answer.json()) == {"handoff"}
+
+
+def test_every_problem_is_described_as_one(operator: Caller, schema: dict[str, Any]) -> None:
+    for path, method, operation in operations(schema):
+        for status in ("4XX", "5XX"):
+            if "/api/schema" not in path:
+                assert list(operation["responses"][status]["content"]) == [PROBLEM], (path, method)
+    document = problem(operator.get("portfolios/none/"), 404, "not_found")
+    jsonschema.validate(document, with_definitions(schema, "ProblemDocument"))
+
+
+def test_a_name_and_a_list_are_described_as_they_are_taken(schema: dict[str, Any]) -> None:
+    post = schema["paths"]["/api/portfolios/"]["post"]
+    one, many = post["requestBody"]["content"][JSON]["schema"]["oneOf"]
+    assert resolved(schema, one)["properties"]["name"]["pattern"].startswith("^[a-z0-9]")
+    assert (many["minItems"], many["maxItems"]) == (1, 1000)

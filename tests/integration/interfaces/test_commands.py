@@ -1,0 +1,453 @@
+"""The command line: what it prints, with which code it ends, and never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import (
+    CommandError,
+    call_command,
+    get_commands,
+    load_command_class,
+)
+
+from portfolios.models import FeedRow, FeedSegment, Order, Portfolio, Revision
+from scheduling import operations
+from scheduling.management.base import Failed, GinkgoCommand
+from scheduling.management.handoff_wait import wait_for
+from scheduling.models import ApiToken, Control, Event, Handoff, Node, NodeToken, Run
+from scheduling.models.tokens import hash_token
+from tests.support.api_client import counted_statements
+from tests.support.factories import a_node, a_portfolio, a_running
+
+pytestmark = pytest.mark.django_db
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+OURS = (
+    "migrate_portfolio", "create_portfolio", "start_portfolio", "stop_portfolio",
+    "delete_portfolio", "reload_portfolio", "drain_node", "cordon_node", "rebalance", "freeze",
+    "cluster_status", "create_node_token", "create_api_token", "seed_demo", "unpin_portfolio",
+)  # fmt: skip
+
+
+def said(command: str, *arguments: str) -> str:
+    """Return what the command printed."""
+    out = StringIO()
+    call_command(command, *arguments, stdout=out)
+    return out.getvalue()
+
+
+def told(command: str, *arguments: str) -> Any:
+    """Return the JSON that the command printed."""
+    return json.loads(said(command, *arguments, "--json"))
+
+
+def refused(command: str, *arguments: str) -> tuple[str, dict[str, Any]]:
+    """Return the sentence and the JSON of a command that must not end well."""
+    out = StringIO()
+    with pytest.raises(CommandError) as caught:
+        call_command(command, *arguments, "--json", stdout=out)
+    assert caught.value.returncode == 1
+    document: dict[str, Any] = json.loads(out.getvalue())
+    assert document["message"] == str(caught.value)
+    return str(caught.value), document
+
+
+# --- in a process of its own ----------------------------------------------------------------------
+
+
+def shell(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run manage.py as a person would, against a database that does not answer."""
+    nowhere = {"DATABASE_URL": "postgresql://ginkgo@127.0.0.1:1/ginkgo", **environment}
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=CHECKOUT,
+        env={**os.environ, **nowhere},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_without_a_database_it_ends_with_one_sentence() -> None:
+    done = shell("cluster_status", "--json")
+    assert done.returncode == 1
+    assert "could not be read" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stderr
+    assert json.loads(done.stdout)["code"] == "unavailable"
+
+
+def test_a_feed_that_does_not_exist_ends_with_one_sentence() -> None:
+    done = shell("create_portfolio", "x", "--strategy", "canary", GINKGO_FEED="ticker-tape")
+    assert done.returncode == 1
+    assert "ticker-tape" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_command_line_is_usage() -> None:
+    done = shell("migrate_portfolio")
+    assert done.returncode == 2
+    assert "NAME" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", OURS)
+def test_every_command_of_ours_takes_json(command: str) -> None:
+    assert get_commands()[command] == "scheduling"
+    loaded = load_command_class("scheduling", command)
+    assert isinstance(loaded, GinkgoCommand)
+    assert "--json" in loaded.create_parser("manage.py", command).format_help()
+
+
+# --- portfolios -----------------------------------------------------------------------------------
+
+
+def test_create_portfolio_prints_what_was_made() -> None:
+    document = told(
+        "create_portfolio", "ibm-sma", "--strategy", "sma_cross", "--symbols", "IBM,HPQ",
+        "--config", '{"fast": 3, "slow": 8}', "--weight", "2", "--priority", "4",
+        "--selector", "zone=a", "--spread-group", "sma", "--spread-hard", "--catch-up", "full",
+        "--cash", "5000.50", "--note", "first try",
+    )  # fmt: skip
+    assert document["name"] == "ibm-sma"
+    assert document["symbols"] == ["IBM", "HPQ"]
+    assert document["config"] == {"fast": 3, "slow": 8}
+    assert (document["weight"], document["priority"]) == (2, 4)
+    assert document["selector"] == {"zone": "a"}
+    assert (document["spread_group"], document["spread_hard"]) == ("sma", True)
+    assert document["catch_up"] == "full"
+    assert document["starting_cash"] == "5000.5000"
+    assert Event.objects.get(kind="portfolio_created").actor.startswith("cli:")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("x", "--strategy", "crystal_ball"), "crystal_ball"),
+        (("Not A Slug", "--strategy", "canary"), "Not A Slug"),
+        (("x", "--strategy", "sma_cross", "--symbols", "IBM", "--config", '{"fats": 3}'), "fats"),
+        (("x", "--strategy", "buy_and_hold", "--symbols", "NOPE"), "NOPE"),
+        (("x", "--strategy", "buy_and_hold"), "symbols"),
+        (("x", "--strategy", "canary", "--weight", "-3"), "weight"),
+        (("x", "--strategy", "canary", "--cash", "-1"), "starting_cash"),
+    ],
+)
+def test_create_portfolio_refuses_in_a_sentence(arguments: tuple[str, ...], words: str) -> None:
+    sentence, document = refused("create_portfolio", *arguments)
+    assert words in sentence
+    assert document["code"] == "invalid"
+    assert document["errors"]
+    assert not Portfolio.objects.exists()
+
+
+@pytest.mark.parametrize("config", ["{", "[1]", "3"])
+def test_a_config_that_is_no_object_is_usage(config: str) -> None:
+    with pytest.raises(CommandError, match="config"):
+        said("create_portfolio", "x", "--strategy", "canary", "--config", config)
+
+
+def test_unpin_portfolio_takes_the_pin_away() -> None:
+    first = a_node("node-1")
+    portfolio = a_running("canary-1", first)
+    Run.objects.filter(pk=portfolio.pk).update(pinned_node=first.row)
+    assert told("unpin_portfolio", "canary-1")["pinned_node"] is None
+    newest = Event.objects.filter(kind="unpinned").latest("id")
+    assert newest.actor.startswith("cli:")
+
+
+def test_migrate_portfolio_prints_the_handoff() -> None:
+    first, _ = a_node("node-1"), a_node("node-2")
+    a_running("canary-1", first)
+    handoff = told("migrate_portfolio", "canary-1", "--to", "node-2", "--reason", "why not")
+    assert handoff["kind"] == "migrate"
+    assert handoff["target_node"] == "node-2"
+    assert handoff["reason"] == "why not"
+    assert handoff["requested_by"].startswith("cli:")
+    assert handoff["id"] == Handoff.objects.latest("id").pk
+
+
+def test_migrate_portfolio_says_what_it_does() -> None:
+    first, _ = a_node("node-1"), a_node("node-2")
+    a_running("canary-1", first)
+    line = said("migrate_portfolio", "canary-1")
+    assert "migrate of canary-1 (node-1 → node-2): preparing" in line
+
+
+def test_a_wait_that_is_over_fails_while_the_handoff_goes_on() -> None:
+    first, _ = a_node("node-1"), a_node("node-2")
+    a_running("canary-1", first)
+    sentence, document = refused("migrate_portfolio", "canary-1", "--to", "node-2", "--wait", "0.2")
+    handoff = Handoff.objects.latest("id")
+    assert document["code"] == "wait_timeout"
+    assert document["handoff"] == handoff.pk
+    assert "goes on" in sentence
+    assert handoff.state == "preparing"
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [("failed", "stayed where it was"), ("rolled_back", "rolled back"), ("superseded", "urgent")],
+)
+def test_a_handoff_that_ends_otherwise_is_a_failure(state: str, words: str) -> None:
+    a_running("canary-1", a_node("node-1"))
+    handoff = Handoff.objects.get()
+    Handoff.objects.update(state=state, error="the disk is full")
+    with pytest.raises(Failed, match=words) as caught:
+        wait_for(handoff, 1)
+    assert "the disk is full" in caught.value.message
+    assert caught.value.code == f"handoff_{state}"
+
+
+def test_waiting_for_a_handoff_that_is_done_returns_it() -> None:
+    a_running("canary-1", a_node("node-1"))
+    with counted_statements() as seen:
+        assert wait_for(Handoff.objects.get(), 1).state == "done"
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("target", "code"),
+    [("node-9", "not_found"), ("node-1", "same_node"), ("full", "node_full")],
+)
+def test_a_refused_migrate_leaves_everything_as_it_was(target: str, code: str) -> None:
+    a_running("canary-1", a_node("node-1"))
+    a_node("full", capacity=0)
+    before = Run.objects.values().get()
+    sentence, document = refused("migrate_portfolio", "canary-1", "--to", target)
+    assert document["code"] == code
+    assert target in sentence
+    assert Run.objects.values().get() == before
+
+
+def test_a_second_migrate_names_the_first() -> None:
+    first, _ = a_node("node-1"), a_node("node-2")
+    a_running("canary-1", first)
+    one = told("migrate_portfolio", "canary-1")
+    _, document = refused("migrate_portfolio", "canary-1")
+    assert document["code"] == "handoff_in_progress"
+    assert document["handoff"] == one["id"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "migrate_portfolio",
+        "reload_portfolio",
+        "start_portfolio",
+        "stop_portfolio",
+        "delete_portfolio",
+    ],
+)
+def test_an_unknown_portfolio_is_named(command: str) -> None:
+    sentence, document = refused(command, "nix")
+    assert document["code"] == "not_found"
+    assert "nix" in sentence
+
+
+@pytest.mark.parametrize("wait", ["0", "-3", "soon", "nan", "1e9"])
+def test_a_wait_that_is_no_time_is_usage(wait: str) -> None:
+    with pytest.raises(CommandError, match="--wait"):
+        said("migrate_portfolio", "canary-1", f"--wait={wait}")
+
+
+def test_reload_stop_and_start() -> None:
+    daemon = a_node("node-1")
+    a_running("canary-1", daemon)
+    a_portfolio("idle", desired_state="stopped")
+    assert told("reload_portfolio", "canary-1", "--reason", "leak")["kind"] == "reload"
+    assert told("start_portfolio", "idle")["kind"] == "place"
+    assert told("stop_portfolio", "canary-1")["kind"] == "stop"
+    assert refused("stop_portfolio", "canary-1")[1]["code"] == "already_stopped"
+
+
+def test_delete_releases_it_and_frees_its_name() -> None:
+    daemon = a_node("node-1")
+    a_running("canary-1", daemon)
+    a_portfolio("idle", desired_state="stopped")
+    deleted = told("delete_portfolio", "canary-1", "--reason", "closed")
+    assert (deleted["handoff"]["kind"], deleted["handoff"]["state"]) == ("stop", "draining")
+    assert said("delete_portfolio", "idle") == "idle is deleted.\n"
+    assert refused("delete_portfolio", "idle")[1]["code"] == "not_found"
+    a_portfolio("idle")
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("typed", ["", "yes", "idle2"])
+def test_on_a_terminal_nothing_is_deleted_before_its_name_is_typed(
+    typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_portfolio("idle", desired_state="stopped")
+    monkeypatch.setattr(sys, "stdin", Terminal(f"{typed}\n"))
+    assert refused("delete_portfolio", "idle")[1]["code"] == "not_confirmed"
+    monkeypatch.setattr(sys, "stdin", Terminal("idle\n"))
+    assert told("delete_portfolio", "idle")["deleted"] is True
+
+
+def test_start_without_room_says_that_it_is_pending() -> None:
+    a_portfolio("idle", desired_state="stopped")
+    assert "pending" in said("start_portfolio", "idle")
+    assert refused("start_portfolio", "idle")[1]["code"] == "already_running"
+
+
+def test_waiting_for_a_start_without_room_says_why() -> None:
+    a_portfolio("idle", desired_state="stopped")
+    sentence, document = refused("start_portfolio", "idle", "--wait", "0.2")
+    assert document["code"] == "wait_timeout"
+    assert "pending" in sentence
+
+
+# --- nodes and the fleet --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"), [("drain_node", "draining"), ("cordon_node", "cordoned")]
+)
+def test_drain_and_cordon_and_back(command: str, flag: str) -> None:
+    a_running("canary-1", a_node("node-1"))
+    assert told(command, "node-1", "--reason", "kernel")[flag] is True
+    assert told(command, "node-1", "--undo")[flag] is False
+    assert "node-1" in said(command, "node-1")
+    assert refused(command, "nix")[1]["code"] == "not_found"
+
+
+def test_rebalance_dry_run_changes_nothing() -> None:
+    a_node("node-1")
+    a_portfolio("canary-1")
+    plan = told("rebalance", "--dry-run")
+    assert [step["portfolio"] for step in plan["place"]] == ["canary-1"]
+    assert "canary-1" in said("rebalance", "--dry-run")
+    assert not Handoff.objects.exists()
+    assert len(told("rebalance")["requested"]) == 1
+    assert "Nothing to move" in said("rebalance")
+
+
+def test_rebalance_can_be_asked_what_if() -> None:
+    a_running("canary-1", a_node("node-1"))
+    plan = told("rebalance", "--lose", "node-1")
+    assert plan["lose"] == ["node-1"]
+    assert [pending["portfolio"] for pending in plan["pending"]] == ["canary-1"]
+    assert refused("rebalance", "--lose", "nix")[1]["code"] == "not_found"
+
+
+def test_freeze_and_back() -> None:
+    document = told("freeze", "--reason", "switch upgrade", "--by", "olive")
+    assert document["frozen"] is True
+    assert document["by"] == "olive"
+    assert "held" in said("freeze")
+    assert told("freeze", "--undo")["frozen"] is False
+    assert Control.objects.get().frozen_at is None
+
+
+def test_cluster_status_shows_the_whole_fleet() -> None:
+    daemon = a_node("node-1")
+    a_running("canary-1", daemon, events=2)
+    a_portfolio("idle", desired_state="stopped")
+    board = told("cluster_status")
+    assert [node["name"] for node in board["nodes"]] == ["node-1"]
+    assert [portfolio["name"] for portfolio in board["portfolios"]] == ["canary-1", "idle"]
+    assert board["portfolios"][0]["run"]["node"] == "node-1"
+    assert board["handoffs_recent"][0]["kind"] == "place"
+    assert board["frozen"] is None
+    operations.freeze(actor="olive", reason="switch upgrade")
+    text = said("cluster_status")
+    for word in ("node-1", "alive", "1/5", "canary-1", "running", "stopped", "switch upgrade"):
+        assert word in text
+
+
+def test_an_empty_fleet_is_shown_as_one() -> None:
+    assert told("cluster_status")["nodes"] == []
+    assert "head 0" in said("cluster_status")
+
+
+# --- tokens ---------------------------------------------------------------------------------------
+
+
+def test_a_node_token_is_shown_once_and_kept_as_a_hash() -> None:
+    document = told("create_node_token", "node-7")
+    assert set(document) == {"name", "token"}
+    assert NodeToken.objects.get().sha256 == hash_token(document["token"])
+    assert Node.objects.get().name == "node-7"
+    another = said("create_node_token", "node-7").strip()
+    assert another != document["token"]
+    assert Node.objects.count() == 1
+    assert NodeToken.objects.count() == 2
+    assert Event.objects.filter(kind="node_token_created").count() == 2
+
+
+@pytest.mark.parametrize("name", ["not a slug", "", "x" * 81])
+def test_a_node_has_a_name_that_fits_an_address(name: str) -> None:
+    assert refused("create_node_token", name)[1]["code"] == "invalid"
+    assert not Node.objects.exists()
+
+
+def test_an_api_token_is_of_a_user_who_exists() -> None:
+    assert refused("create_api_token", "olive")[1]["code"] == "not_found"
+    document = told("create_api_token", "olive", "--create", "--role", "viewer")
+    assert set(document) == {"user", "token"}
+    token = ApiToken.objects.get()
+    assert token.sha256 == hash_token(document["token"])
+    assert not token.user.has_usable_password()
+    assert [group.name for group in token.user.groups.all()] == ["viewer"]
+    told("create_api_token", "olive", "--role", "operator")
+    assert [group.name for group in token.user.groups.all()] == ["operator"]
+
+
+# --- the demo -------------------------------------------------------------------------------------
+
+
+def test_the_demo_is_made_once() -> None:
+    document = told("seed_demo")
+    assert document["created"] == [
+        "canary-1", "canary-2", "canary-3", "tech-hold", "retail-hold", "ibm-sma", "ge-sma",
+        "energy-revert", "bank-revert",
+    ]  # fmt: skip
+    assert FeedRow.objects.get().name == "replay"
+    assert FeedSegment.objects.count() == 1
+    assert told("seed_demo")["created"] == []
+    assert Portfolio.objects.count() == Revision.objects.count() == 9
+    assert "already" in said("seed_demo")
+
+
+def test_the_demo_leaves_a_paused_feed_paused() -> None:
+    operations.run_feed(0, actor="cast")
+    said("seed_demo")
+    assert FeedSegment.objects.get().rate == 0
+
+
+def test_the_demo_spreads_its_canaries_one_on_each_node() -> None:
+    for number in (1, 2, 3):
+        a_node(f"node-{number}")
+    said("seed_demo")
+    plan = told("rebalance", "--dry-run")
+    targets = {step["portfolio"]: step["target_node"] for step in plan["place"]}
+    assert len(targets) == 9
+    assert {targets[f"canary-{number}"] for number in (1, 2, 3)} == {"node-1", "node-2", "node-3"}
+    assert sorted(load["after"] for load in plan["load"]) == [3.0, 3.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    "name", ["tech-hold", "retail-hold", "ibm-sma", "ge-sma", "energy-revert", "bank-revert"]
+)
+def test_each_trader_of_the_demo_trades_within_five_minutes(name: str) -> None:
+    daemon = a_node("node-1", capacity=20)
+    said("seed_demo")
+    operations.migrate(name, "node-1", actor="cast")
+    daemon.prepare()
+    # Five minutes at 100 events a second.
+    assert daemon.commit(name, 30_000) == "ok"
+    orders = Order.objects.filter(portfolio__name=name)
+    assert orders.filter(status="filled").exists()
+    assert not orders.filter(status="refused").exists()

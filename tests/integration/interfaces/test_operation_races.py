@@ -1,0 +1,79 @@
+"""What people ask for beside what the protocol does: each hears of the other, whoever was first."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from ginkgo_site.database import conninfo
+from portfolios.models import Revision
+from scheduling import operations
+from scheduling.db.transaction import run
+from scheduling.enact.handoff import release
+from scheduling.enact.process_failures import prove
+from scheduling.models import Handoff, Run
+from scheduling.passes.sweep import sweep
+from scheduling.timing import timing
+from tests.integration.enact.test_fence_races import Held, at_once, behind
+from tests.support.factories import a_node, a_trader, ago, mature, owner, serving_since
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_a_wish_that_waited_for_a_grant_reaches_the_new_owner() -> None:
+    source, target = a_node("node-1"), a_node("node-2")
+    hand = a_trader("p", source, catch_up="full")
+    handoff = operations.migrate("p", "node-2", actor="ann")
+    assert target.ready(handoff) == "draining"
+    held = Held(
+        release(
+            source.row.pk, source.name, source.incarnation, hand.release_words(handoff), timing()
+        )
+    )
+    (seen,) = held.connection.execute(
+        "SELECT desired_version FROM scheduling_node WHERE id = %s", [target.row.pk]
+    ).fetchone() or (0,)
+    behind(held, lambda: operations.revise_portfolio("p", {"catch_up": "halt"}, actor="ann"))
+    target.row.refresh_from_db()
+    assert target.row.desired_version > seen, "what it has read is older than the wish"
+    assert [entry.catch_up for entry in target.desired("run")] == ["halt"]
+
+
+def test_a_proof_beside_a_rejection_leaves_no_rejected_revision_good() -> None:
+    node = a_node("node-1")
+    hand = a_trader("p", node)
+    mature(hand.portfolio)
+    for number in range(2, 7):
+        _, reload = operations.revise_portfolio(
+            "p", {"limits": {"largest_order": str(number)}}, actor="ann"
+        )
+        assert reload is not None
+        node.ready(reload)
+        assert hand.release(reload).answer == "handed_over"
+        assert hand.commit(1) == "ok"
+        Run.objects.update(first_commit_at=ago(3600))
+        outcome, proven = at_once(hand.die, lambda: run(prove(timing())))
+        status = Revision.objects.get(portfolio=hand.portfolio, number=number).status
+        at = hand.run()
+        found = (outcome, status, at.good_revision == number, at.revision == number)
+        assert found in [
+            ("fell_back", "rejected", False, False),
+            ("restart", "good", True, True),
+        ], (found, proven)
+        assert owner("p", node).commit(1) == "ok"
+
+
+def test_a_run_that_somebody_holds_keeps_the_sweep_from_no_other() -> None:
+    source, _ = a_node("node-1"), a_node("node-2")
+    serving_since(3600)
+    moves = []
+    for name in ("held", "free"):
+        a_trader(name, source)
+        moves.append(operations.migrate(name, "node-2", actor="ann"))
+    Handoff.objects.update(deadline_at=ago(1))
+    with psycopg.connect(conninfo()) as holding:
+        holding.execute(
+            "SELECT FROM scheduling_run WHERE portfolio_id = %s FOR UPDATE", [moves[0].portfolio_id]
+        )
+        assert sweep("test", timing()).expired == 1
+    assert [Handoff.objects.get(pk=m.pk).state for m in moves] == ["preparing", "failed"]

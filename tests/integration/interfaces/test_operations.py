@@ -1,0 +1,446 @@
+"""What people may ask for: each refusal with its code and sentence, and that it changed nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.core import serializers
+
+from portfolios.models import Portfolio, Revision
+from scheduling import operations
+from scheduling.errors import Invalid, Refused
+from scheduling.models import Control, Event, Handoff, Node, Run
+from scheduling.operations import NewPortfolio
+from tests.support.factories import (
+    Daemon,
+    a_node,
+    a_portfolio,
+    a_trader,
+    let_expire,
+    lose,
+    past_deadline,
+    the_handoff,
+)
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
+
+
+def everything() -> list[str]:
+    """Return every row that a request could have changed."""
+    models = (Portfolio, Revision, Run, Handoff, Node, Control, Event)
+    return [serializers.serialize("json", m.objects.order_by("pk")) for m in models]
+
+
+def refused(act: Callable[[], Any]) -> Refused:
+    """Return the refusal of `act`, which changed nothing."""
+    before = everything()
+    with pytest.raises(Refused) as caught:
+        act()
+    assert everything() == before
+    return caught.value
+
+
+def fields(act: Callable[[], Any]) -> list[str]:
+    """Return the names of the fields that `act` was refused for."""
+    refusal = refused(act)
+    assert isinstance(refusal, Invalid)
+    return sorted({e["field"].split(".")[0] for e in refusal.extra["errors"]})
+
+
+def new(**given: Any) -> NewPortfolio:
+    return NewPortfolio(**{"name": "p", "strategy": "canary", **given})
+
+
+@pytest.fixture
+def node() -> Daemon:
+    return a_node("node-1")
+
+
+# --- create --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"name": ""}, "name"),
+        ({"name": "no slug!"}, "name"),
+        ({"name": "n" * 81}, "name"),
+        ({"strategy": "nonsense"}, "strategy"),
+        ({"config": {"speed": 3}}, "config"),
+        ({"strategy": "sma_cross", "symbols": ["IBM"], "config": {"fast": "quick"}}, "config"),
+        ({"strategy": "buy_and_hold"}, "symbols"),
+        ({"strategy": "buy_and_hold", "symbols": []}, "symbols"),
+        ({"symbols": ["NOSUCH"]}, "symbols"),
+        ({"limits": {"largest_order": "-1"}}, "limits"),
+        ({"limits": {"nonsense": "1"}}, "limits"),
+        ({"weight": 0}, "weight"),
+        ({"weight": -2}, "weight"),
+        ({"weight": 1.5}, "weight"),
+        ({"weight": True}, "weight"),
+        ({"priority": "high"}, "priority"),
+        ({"selector": {"zone": 3}}, "selector"),
+        ({"selector": ["zone"]}, "selector"),
+        ({"spread_group": "g" * 81}, "spread_group"),
+        ({"spread_hard": "yes"}, "spread_hard"),
+        ({"catch_up": "maybe"}, "catch_up"),
+        ({"starting_cash": Decimal(-1)}, "starting_cash"),
+        ({"starting_cash": Decimal("NaN")}, "starting_cash"),
+        ({"desired_state": "asleep"}, "desired_state"),
+    ],
+    ids=str,
+)
+def test_a_bad_field_is_refused_by_its_name(given: dict[str, Any], field: str) -> None:
+    assert fields(lambda: operations.create_portfolio(new(**given), actor="ann")) == [field]
+
+
+def test_a_bad_amount_is_said_as_it_was_given() -> None:
+    bad = new(starting_cash=Decimal(-5))
+    refusal = refused(lambda: operations.create_portfolio(bad, actor="ann"))
+    assert "starting_cash is -5; give an amount over 0, 1,000,0" in refusal.message
+
+
+def test_all_bad_fields_are_said_at_once() -> None:
+    bad = new(name="no slug!", weight=0, catch_up="maybe")
+    assert fields(lambda: operations.create_portfolio(bad, actor="ann")) == [
+        "catch_up",
+        "name",
+        "weight",
+    ]
+
+
+def test_a_trader_without_symbols_is_told_what_to_give() -> None:
+    refusal = refused(
+        lambda: operations.create_portfolio(new(strategy="buy_and_hold"), actor="ann")
+    )
+    assert refusal.message == (
+        "symbols: buy_and_hold trades the symbols it is given and was given none: list them, such "
+        'as ["IBM", "XOM"], or give ["*"] for every symbol of the feed.'
+    )
+
+
+def test_every_symbol_may_be_asked_for_and_a_canary_sees_them_anyway() -> None:
+    every = new(name="every", strategy="buy_and_hold", symbols=["*"])
+    operations.create_portfolio(every, actor="ann")
+    operations.create_portfolio(new(name="canary"), actor="ann")
+    assert [r.symbols for r in Revision.objects.order_by("portfolio__name")] == [[], ["*"]]
+
+
+def test_a_name_that_is_taken_is_refused() -> None:
+    a_portfolio("p")
+    refusal = refused(lambda: a_portfolio("p"))
+    assert (refusal.code, refusal.message) == (
+        "name_taken",
+        "There is a portfolio named p; choose another name.",
+    )
+
+
+def test_a_new_portfolio_waits_and_one_that_is_not_wanted_running_is_stopped() -> None:
+    waiting = a_portfolio("waiting")
+    stopped = a_portfolio("stopped", desired_state="stopped")
+    assert Run.objects.get(pk=waiting.pk).phase == "pending"
+    assert Run.objects.get(pk=stopped.pk).phase == "stopped"
+
+
+# --- names of nothing ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda: operations.revise_portfolio("none", {"weight": 2}, actor="ann"),
+        lambda: operations.delete_portfolio("none", actor="ann"),
+        lambda: operations.migrate("none", "node-1", actor="ann"),
+        lambda: operations.reload("none", actor="ann"),
+        lambda: operations.start("none", actor="ann"),
+        lambda: operations.stop("none", actor="ann"),
+        lambda: operations.unpin("none", actor="ann"),
+        lambda: operations.drain("none", actor="ann"),
+        lambda: operations.undrain("none", actor="ann"),
+        lambda: operations.cordon("none", actor="ann"),
+        lambda: operations.uncordon("none", actor="ann"),
+    ],
+)
+def test_what_does_not_exist_is_not_found(act: Callable[[], Any]) -> None:
+    refusal = refused(act)
+    assert (refusal.code, refusal.status) == ("not_found", 404)
+    assert refusal.message.startswith("There is no ")
+
+
+# --- revise --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"name": "q"}, "name"),
+        ({"starting_cash": "1"}, "starting_cash"),
+        ({"nonsense": 1}, "nonsense"),
+        ({"weight": -1}, "weight"),
+        ({"strategy": "nonsense"}, "strategy"),
+        ({"limits": {"largest_order": "many"}}, "limits"),
+    ],
+    ids=str,
+)
+def test_a_change_that_cannot_be_is_refused_by_its_field(
+    node: Daemon, changes: dict[str, Any], field: str
+) -> None:
+    a_trader("p", node)
+    assert fields(lambda: operations.revise_portfolio("p", changes, actor="ann")) == [field]
+
+
+def test_a_change_of_nothing_makes_no_revision(node: Daemon) -> None:
+    hand = a_trader("p", node)
+    portfolio, handoff = operations.revise_portfolio(
+        "p", {"config": {}, "symbols": []}, actor="ann"
+    )
+    assert (portfolio.revision, handoff) == (1, None)
+    assert hand.run().phase == "running"
+
+
+def test_a_change_of_a_wish_makes_no_revision_but_reaches_the_node(node: Daemon) -> None:
+    a_trader("p", node)
+    before = Node.objects.get().desired_version
+    portfolio, handoff = operations.revise_portfolio("p", {"catch_up": "full"}, actor="ann")
+    assert (portfolio.revision, handoff) == (1, None)
+    assert Node.objects.get().desired_version > before
+    assert node.desired("run")[0].catch_up == "full"
+
+
+def test_a_change_of_what_is_stopped_makes_a_revision_and_moves_nothing() -> None:
+    a_portfolio("p", desired_state="stopped")
+    portfolio, handoff = operations.revise_portfolio(
+        "p", {"limits": {"largest_order": "5"}}, actor="ann"
+    )
+    assert (portfolio.revision, handoff) == (2, None)
+
+
+# --- migrate -------------------------------------------------------------------------------------
+
+
+def test_a_move_to_a_node_that_cannot_take_it_says_why(node: Daemon) -> None:
+    hand = a_trader("p", node, weight=2, selector={})
+    targets = {name: a_node(name, capacity=2) for name in ("lost", "cordoned", "draining", "full")}
+    a_node("small", capacity=1)
+    a_trader("other", targets["full"])
+    lose(targets["lost"])
+    operations.cordon("cordoned", actor="ann")
+    operations.drain("draining", actor="ann")
+    Node.objects.create(name="never")
+    Node.objects.filter(name="small").update(labels={})
+    asked = ("node-1", "lost", "cordoned", "draining", "full", "small", "never")
+    refusals = {n: refused(lambda n=n: operations.migrate("p", n, actor="ann")) for n in asked}  # type: ignore[misc]
+    assert {name: refusal.code for name, refusal in refusals.items()} == {
+        "node-1": "same_node",
+        "lost": "node_lost",
+        "cordoned": "node_cordoned",
+        "draining": "node_cordoned",
+        "full": "node_full",
+        "small": "node_full",
+        "never": "node_lost",
+    }
+    assert all(r.status == 409 and r.message.endswith(".") for r in refusals.values())
+    assert hand.commit(1) == "ok"
+
+
+def test_a_move_to_a_node_that_does_not_exist_is_not_found(node: Daemon) -> None:
+    a_trader("p", node)
+    assert refused(lambda: operations.migrate("p", "node-9", actor="ann")).code == "not_found"
+
+
+def test_a_move_to_a_node_that_lacks_its_label_says_so(node: Daemon) -> None:
+    Node.objects.update(labels={"zone": "a"})
+    a_trader("p", node, selector={"zone": "a"})
+    a_node("node-2", labels={"zone": "b"})
+    assert refused(lambda: operations.migrate("p", "node-2", actor="ann")).code == "node_lacks"
+
+
+def test_a_move_anywhere_without_another_node_has_no_room(node: Daemon) -> None:
+    a_trader("p", node)
+    assert refused(lambda: operations.migrate("p", None, actor="ann")).code == "no_room"
+
+
+def test_a_move_to_a_named_node_pins_and_a_move_anywhere_does_not(node: Daemon) -> None:
+    hand, other = a_trader("p", node), a_trader("q", node)
+    target = a_node("node-2")
+    operations.migrate("p", "node-2", actor="ann")
+    operations.migrate("q", None, actor="ann")
+    assert (hand.run().pinned_node, other.run().pinned_node) == (target.row, None)
+    operations.unpin("p", actor="ann")
+    operations.unpin("p", actor="ann")
+    assert hand.run().pinned_node is None
+    assert Event.objects.filter(kind="unpinned", actor="ann").count() == 1
+
+
+def test_a_move_anywhere_ends_the_pin_that_would_take_it_back(node: Daemon) -> None:
+    hand = a_trader("p", node)
+    a_node("node-2")
+    Run.objects.filter(pk=hand.portfolio.pk).update(pinned_node=node.row)
+    assert operations.migrate("p", None, actor="ann").target_node.name == "node-2"
+    assert hand.run().pinned_node is None
+    assert Event.objects.filter(kind="unpinned", actor="ann", node=node.row).count() == 1
+
+
+def test_a_move_keeps_the_revision_that_runs(node: Daemon) -> None:
+    hand = a_trader("p", node)
+    a_node("node-2")
+    Portfolio.objects.filter(pk=hand.portfolio.pk).update(revision=1)
+    assert operations.migrate("p", "node-2", actor="ann").to_revision == 1
+
+
+@pytest.mark.parametrize("phase", ["halted", "quarantined"])
+def test_what_waits_for_a_person_is_started_before_it_is_moved(node: Daemon, phase: str) -> None:
+    portfolio = a_portfolio("p")
+    Run.objects.filter(pk=portfolio.pk).update(phase=phase)
+    refusal = refused(lambda: operations.migrate("p", "node-1", actor="ann"))
+    assert (refusal.code, refusal.message) == (
+        "already_stopped",
+        f"p is {phase}; start it before moving it.",
+    )
+
+
+def test_a_move_of_what_is_on_a_lost_node_is_a_failover(node: Daemon) -> None:
+    a_trader("p", node)
+    a_node("node-2")
+    lose(node)
+    assert operations.migrate("p", "node-2", actor="ann").kind == "failover"
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda: operations.migrate("p", "node-3", actor="bob"),
+        lambda: operations.migrate("p", None, actor="bob"),
+        lambda: operations.reload("p", actor="bob"),
+    ],
+)
+def test_while_one_handoff_is_under_way_another_is_refused_with_its_id(
+    node: Daemon, act: Callable[[], Any]
+) -> None:
+    a_trader("p", node)
+    a_node("node-2")
+    a_node("node-3")
+    first = operations.migrate("p", "node-2", actor="ann")
+    refusal = refused(act)
+    assert (refusal.code, refusal.extra) == ("handoff_in_progress", {"handoff": first.pk})
+    assert refusal.message == (
+        f"p is already in handoff {first.pk} (migrate, preparing); wait until it has ended."
+    )
+
+
+# --- reload --------------------------------------------------------------------------------------
+
+
+def test_a_reload_of_what_runs_nowhere_is_refused() -> None:
+    a_portfolio("p")
+    refusal = refused(lambda: operations.reload("p", actor="ann"))
+    assert (refusal.code, refusal.message) == (
+        "already_stopped",
+        "p runs nowhere (pending); start it instead of reloading it.",
+    )
+
+
+def test_a_reload_to_a_revision_that_never_was_is_not_found(node: Daemon) -> None:
+    a_trader("p", node)
+    assert refused(lambda: operations.reload("p", actor="ann", revision=7)).code == "not_found"
+
+
+def test_a_reload_on_a_node_without_a_lease_changes_not_even_the_revision(node: Daemon) -> None:
+    hand = a_trader("p", node)
+    operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
+    node.fails(the_handoff(hand.portfolio), strategy=True)
+    let_expire(node)
+    assert refused(lambda: operations.reload("p", actor="ann")).code == "node_lost"
+    assert Revision.objects.get(number=2).status == "rejected"
+
+
+# --- start and stop ------------------------------------------------------------------------------
+
+
+def test_a_start_of_what_runs_and_a_stop_of_what_is_stopped_are_refused(node: Daemon) -> None:
+    a_trader("p", node)
+    refusal = refused(lambda: operations.start("p", actor="ann"))
+    assert (refusal.code, refusal.message) == ("already_running", "p is already running.")
+    operations.stop("p", actor="ann")
+    refusal = refused(lambda: operations.stop("p", actor="ann"))
+    assert (refusal.code, refusal.message) == ("already_stopped", "p is already stopping.")
+    past_deadline(the_handoff(Portfolio.objects.get()))
+    refusal = refused(lambda: operations.stop("p", actor="ann"))
+    assert refusal.message == "p is already stopped."
+
+
+def test_a_start_places_at_once_and_without_room_says_why(node: Daemon) -> None:
+    a_portfolio("p", desired_state="stopped")
+    handoff = operations.start("p", actor="ann")
+    assert handoff is not None
+    assert (handoff.kind, handoff.target_node) == ("place", node.row)
+    heavy = a_portfolio("heavy", desired_state="stopped", weight=6)
+    assert operations.start("heavy", actor="ann") is None
+    at = Run.objects.get(pk=heavy.pk)
+    assert at.phase == "pending"
+    assert "6" in at.reason
+
+
+def test_a_stop_of_what_waits_for_a_place_ends_its_placing(node: Daemon) -> None:
+    portfolio = a_portfolio("p")
+    operations.migrate("p", "node-1", actor="ann")
+    assert operations.stop("p", actor="ann").kind == "stop"
+    assert Run.objects.get(pk=portfolio.pk).phase == "stopped"
+    assert node.desired("prepare") == []
+
+
+def test_a_stop_of_what_is_quarantined_makes_it_stopped() -> None:
+    portfolio = a_portfolio("p")
+    Run.objects.filter(pk=portfolio.pk).update(phase="quarantined", reason="five deaths")
+    operations.stop("p", actor="ann")
+    assert Run.objects.get(pk=portfolio.pk).phase == "stopped"
+
+
+# --- delete --------------------------------------------------------------------------------------
+
+
+def test_a_deleted_portfolio_is_gone_from_every_door_and_keeps_its_rows(node: Daemon) -> None:
+    hand = a_trader("p", node)
+    operations.delete_portfolio("p", actor="ann")
+    assert refused(lambda: operations.start("p", actor="ann")).code == "not_found"
+    assert refused(lambda: operations.delete_portfolio("p", actor="ann")).code == "not_found"
+    assert Portfolio.objects.filter(pk=hand.portfolio.pk).exists()
+
+
+# --- nodes and the fleet -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("act", "undo", "flag"),
+    [
+        (operations.drain, operations.undrain, "draining"),
+        (operations.cordon, operations.uncordon, "cordoned"),
+    ],
+)
+def test_marks_of_a_node_are_idempotent_and_told_once(
+    node: Daemon, act: Callable[..., Node], undo: Callable[..., Node], flag: str
+) -> None:
+    for _ in range(2):
+        assert getattr(act("node-1", actor="ann", reason="repair"), flag) is True
+    for _ in range(2):
+        assert getattr(undo("node-1", actor="ann"), flag) is False
+    told = Event.objects.filter(node=node.row, actor="ann").count()
+    assert told == 2
+
+
+def test_a_freeze_is_told_to_the_nodes_and_lifted_once(node: Daemon) -> None:
+    before = Node.objects.get().desired_version
+    operations.freeze(actor="ann", reason="repair", failover=True)
+    control = Control.objects.get()
+    assert (control.frozen_by, control.frozen_reason, control.freeze_failover) == (
+        "ann",
+        "repair",
+        True,
+    )
+    assert Node.objects.get().desired_version > before
+    operations.unfreeze(actor="ann")
+    operations.unfreeze(actor="ann")
+    assert Control.objects.get().frozen_at is None
+    assert Event.objects.filter(kind="unfrozen").count() == 1

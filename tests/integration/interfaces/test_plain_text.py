@@ -1,0 +1,225 @@
+"""No interface takes a control or bidirectional character, and the database takes no such name."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import IntegrityError, connection, transaction
+from django.test import Client
+from django.urls import reverse
+
+from portfolios.models import Portfolio, Revision
+from scheduling import operations
+from scheduling.errors import Invalid
+from scheduling.models import Event, Node, Run
+from scheduling.permissions import Role
+from tests.support.api_client import Caller, a_person, counted_statements, fields_of, problem
+from tests.support.factories import a_node, a_portfolio
+
+pytestmark = pytest.mark.django_db
+
+PLAIN: dict[str, Any] = {"name": "p", "strategy": "canary"}
+
+
+@pytest.fixture
+def browser() -> Client:
+    client = Client()
+    client.force_login(a_person("dora", Role.OPERATOR))
+    return client
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+def test_a_name_with_a_line_break_is_refused_at_the_command_line_too() -> None:
+    with pytest.raises(CommandError, match=r"U\+000A"):
+        call_command("create_portfolio", "bad\n", "--strategy", "canary", stdout=io.StringIO())
+    with pytest.raises(Invalid):
+        operations.create_portfolio(operations.NewPortfolio("bad\n", "canary"), actor="ann")
+    assert not Portfolio.objects.exists()
+
+
+@pytest.mark.parametrize("name", ["bad\n", "Bad", "b d", "-", "", "b\u202ed"])
+def test_the_database_takes_no_such_name_from_anybody(name: str) -> None:
+    portfolio = a_portfolio("good")
+    with pytest.raises(IntegrityError, match="portfolio_name_plain"), transaction.atomic():
+        Portfolio.objects.filter(pk=portfolio.pk).update(name=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "becomes"), [("bad\n", "bad-{}"), ("Bad One\t!", "bad-one-{}"), ("\n", "{}")]
+)
+def test_the_migration_renames_what_it_finds_and_the_pages_open_again(
+    name: str, becomes: str, browser: Client
+) -> None:
+    migration = importlib.import_module("portfolios.migrations.0005_plain_names")
+    portfolio = a_portfolio("bad")
+    a_portfolio("other")
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute("ALTER TABLE portfolios_portfolio DROP CONSTRAINT portfolio_name_plain")
+        Portfolio.objects.filter(pk=portfolio.pk).update(name=name)
+        cursor.execute(migration.RENAME)
+        cursor.execute(migration.STRIP)
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute(
+            "ALTER TABLE portfolios_portfolio ADD CONSTRAINT portfolio_name_plain "
+            f"CHECK (name ~ '{migration.PLAIN}')"
+        )
+    portfolio.refresh_from_db()
+    assert portfolio.name == becomes.format(str(portfolio.uid)[:8])
+    assert Portfolio.objects.get(name="other")
+    for page in ("/", "/portfolios/", "/handoffs/", "/audit/"):
+        assert browser.get(page).status_code == 200, page
+
+
+# --- everything else that is typed ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"name": "p\n"}, "name"),
+        ({"spread_group": "a\u202eb"}, "spread_group"),
+        ({"selector": {"zone": "a\x1b"}}, "selector.zone"),
+        ({"selector": {"zo\u2066ne": "a"}}, "selector"),
+        ({"config": {"note": "a\x07"}}, "config"),
+        ({"note": "two\nlines"}, "note"),
+        ({"symbols": ["IB\u200eM"]}, "symbols.0"),
+    ],
+)
+def test_the_api_names_the_field_with_such_a_character(
+    operator: Caller, change: dict[str, Any], field: str
+) -> None:
+    document = problem(operator.post("portfolios/", PLAIN | change), 400, "invalid")
+    assert fields_of(document) == {field: "unprintable"}, document
+    assert "control or bidirectional" in document["detail"]
+
+
+def test_reasons_are_refused_by_every_interface(operator: Caller, browser: Client) -> None:
+    node = a_node("node-1")
+    bad = "because\u202e"
+    document = problem(operator.post("nodes/node-1/drain/", {"reason": bad}), 400, "invalid")
+    assert fields_of(document) == {"reason": "unprintable"}
+    with pytest.raises(CommandError, match=r"U\+202E"):
+        call_command("drain_node", "node-1", "--reason", bad, stdout=io.StringIO())
+    assert browser.post("/nodes/node-1/drain/", {"reason": bad}).status_code == 400
+    chosen = {"action": "drain", "_selected_action": [node.row.pk], "confirmed": "yes"}
+    browser.post(reverse("admin:scheduling_node_changelist"), {**chosen, "reason": bad})
+    assert not Node.objects.get(name="node-1").draining
+
+
+def test_an_edit_whose_json_has_line_breaks_is_fine_and_one_with_controls_is_not(
+    browser: Client,
+) -> None:
+    a_portfolio("p", strategy="buy_and_hold", symbols=["IBM"])
+    form = {"config": "{\n}", "symbols": "IBM", "limits": "{\n}", "weight": "2", "priority": "0"}
+    form |= {"selector": '{\n"zone": "a"\n}', "catch_up": "state_only"}
+    saved = browser.post("/portfolios/p/edit/", form)
+    assert saved.status_code in (200, 302), saved.content
+    assert Portfolio.objects.get().selector == {"zone": "a"}
+    bad = form | {"selector": '{"zone": "a\\u202e"}'}
+    assert browser.post("/portfolios/p/edit/", bad).status_code == 400
+
+
+def test_what_a_program_hands_to_the_audit_log_is_escaped() -> None:
+    a_node("node-1")
+    operations.drain("node-1", actor="x\x1b", reason="a\nb\u202e")
+    line = Event.objects.get(kind="node_draining")
+    assert (line.actor, line.reason) == ("x\\x1b", "a\\nb\\u202e")
+
+
+# --- many at once ---------------------------------------------------------------------------------
+
+
+def many(count: int, **more: Any) -> list[dict[str, Any]]:
+    return [{**PLAIN, "name": f"p-{number}", **more} for number in range(count)]
+
+
+def test_a_list_creates_all_of_them_as_single_calls_would(operator: Caller) -> None:
+    answer = operator.post("portfolios/", many(3, weight=2, note="batch"))
+    assert answer.status_code == 201, answer.content
+    assert answer.json() == {"created": 3, "names": ["p-0", "p-1", "p-2"]}
+    operator.post("portfolios/", {**PLAIN, "name": "alone", "weight": 2, "note": "batch"})
+    rows = {row.name: row for row in Portfolio.objects.all()}
+    for name in ("weight", "catch_up", "desired_state", "starting_cash", "feed_id", "revision"):
+        assert {getattr(row, name) for row in rows.values()} == {getattr(rows["alone"], name)}
+    assert set(Run.objects.values_list("phase", "reason")) == {
+        ("pending", "waits for the next pass")
+    }
+    assert Revision.objects.filter(number=1, created_by="olive", note="batch").count() == 4
+    lines = Event.objects.filter(kind="portfolio_created", actor="olive", interface="api")
+    assert lines.count() == 4
+    assert set(lines.values_list("portfolio__name", flat=True)) == set(rows)
+
+
+def test_a_list_with_one_wrong_creates_none_and_names_it_by_its_place(operator: Caller) -> None:
+    wrong = many(4)
+    wrong[2] = {"name": "BAD", "strategy": "nothing", "weights": 1}
+    document = problem(operator.post("portfolios/", wrong), 400, "invalid")
+    assert fields_of(document) == {"2.weights": "unknown_field"}
+    wrong[2] = {"name": "BAD", "strategy": "nothing"}
+    document = problem(operator.post("portfolios/", wrong), 400, "invalid")
+    assert fields_of(document) == {"2.name": "not_a_slug", "2.strategy": "unknown_strategy"}
+    wrong[2] = {"name": "p-0", "strategy": "canary"}
+    document = problem(operator.post("portfolios/", wrong), 400, "invalid")
+    assert fields_of(document) == {"2.name": "twice"}
+    a_portfolio("p-3")
+    document = problem(operator.post("portfolios/", many(4)), 409, "name_taken")
+    assert "p-3" in document["detail"]
+    assert Portfolio.objects.count() == 1
+
+
+@pytest.mark.parametrize("length", [0, 1001])
+def test_a_list_of_none_or_too_many_is_refused(operator: Caller, length: int) -> None:
+    document = problem(operator.post("portfolios/", many(length)), 400, "invalid")
+    assert "1 to 1,000" in document["detail"]
+
+
+def test_a_list_costs_as_many_statements_as_one(operator: Caller) -> None:
+    operator.post("portfolios/", many(1))
+    with counted_statements() as seen:
+        operations.create_portfolios(
+            [operations.NewPortfolio(f"q-{n}", "canary") for n in range(200)], actor="ann"
+        )
+    assert len(seen) < 20, len(seen)
+
+
+def test_a_thousand_are_created_at_a_hundred_a_second(operator: Caller) -> None:
+    operator.post("portfolios/", many(1, name="first"))
+    body = many(1000, config={}, selector={"zone": "a"}, limits={"largest_order": "10"})
+    began = time.monotonic()
+    answer = operator.post("portfolios/", body)
+    took_s = time.monotonic() - began
+    assert answer.status_code == 201
+    assert took_s < 2 * 10, took_s
+
+
+def test_a_file_creates_what_it_lists_a_thousand_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "many.jsonl"
+    path.write_text("\n\n".join(json.dumps(one) for one in many(1100)) + "\n")
+    out = io.StringIO()
+    call_command("create_portfolio", "--file", str(path), "--json", stdout=out)
+    assert json.loads(out.getvalue()) == {"created": 1100}
+    assert Portfolio.objects.count() == 1100
+
+
+def test_a_file_with_a_wrong_line_says_which_and_what_was_done(tmp_path: Path) -> None:
+    path = tmp_path / "many.jsonl"
+    path.write_text('{"name": "a", "strategy": "canary"}\n{"name": "b"}\n')
+    with pytest.raises(CommandError, match=r"Line 2: strategy: .*0 were created before"):
+        call_command("create_portfolio", "--file", str(path), stdout=io.StringIO())
+    path.write_text("{\n")
+    with pytest.raises(CommandError, match="Line 1: is not JSON"):
+        call_command("create_portfolio", "--file", str(path), stdout=io.StringIO())
+    with pytest.raises(CommandError, match="cannot be read"):
+        call_command("create_portfolio", "--file", str(tmp_path / "no"), stdout=io.StringIO())
+    with pytest.raises(CommandError, match="--file PATH"):
+        call_command("create_portfolio", stdout=io.StringIO())

@@ -1,0 +1,127 @@
+"""The doors to the hold on failover, and where alerts are shown."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.template.loader import render_to_string
+from django.test import Client
+
+from scheduling import operations
+from scheduling.dashboard.board import build_desk
+from scheduling.models import Alert, Event, Storm
+from scheduling.observe.fleet_view import read_board
+from scheduling.permissions import Role
+from scheduling.scheduler import Scheduler
+from tests.support.api_client import Caller, a_person
+from tests.support.factories import a_portfolio, ago, calm_nodes, let_expire
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def stormy() -> None:
+    """Two of three nodes went at once."""
+    for node in calm_nodes(3)[:2]:
+        let_expire(node)
+    Scheduler("test").tick()
+
+
+def command(*arguments: str) -> Any:
+    out = io.StringIO()
+    call_command(*arguments, "--json", stdout=out)
+    return json.loads(out.getvalue())
+
+
+def test_the_api_holds_longer_and_releases(stormy: None, operator: Caller) -> None:
+    held = operator.post("schedule/storm/hold/", {"reason": "switch"}).json()
+    assert (held["held"], held["until"], held["by"], held["reason"]) == (
+        True,
+        None,
+        "olive",
+        "switch",
+    )
+    assert (held["nodes"], held["of_nodes"]) == (["node-1", "node-2"], 3)
+    assert operator.post("schedule/storm/release/", {}).json()["held"] is False
+    assert operator.post("schedule/storm/release/", {}).status_code == 200
+    assert Event.objects.filter(kind="storm_released", actor="olive").count() == 1
+
+
+def test_a_viewer_may_neither_hold_nor_release(stormy: None, viewer: Caller) -> None:
+    for act in ("hold", "release"):
+        assert viewer.post(f"schedule/storm/{act}/", {}).status_code == 403
+    assert Storm.objects.get().held_at is not None
+
+
+def test_the_command_shows_holds_and_releases(stormy: None) -> None:
+    assert command("storm")["of_nodes"] == 3
+    assert command("storm", "--hold", "--reason", "switch")["until"] is None
+    assert command("storm", "--release")["held"] is False
+
+
+def test_the_status_says_who_holds_failover_and_why(stormy: None) -> None:
+    operations.hold_storm(actor="ann", reason="switch [2]")
+    out = io.StringIO()
+    call_command("cluster_status", stdout=out)
+    assert " by ann until a person releases it: switch [2]; 2 of 3 nodes were" in out.getvalue()
+    storm = command("cluster_status")["storm"]
+    assert (storm["by"], storm["until"], storm["nodes"]) == ("ann", None, ["node-1", "node-2"])
+
+
+def test_alerts_are_listed_and_counted(stormy: None, viewer: Caller) -> None:
+    (alert,) = viewer.get("alerts/?open=true").json()["results"]
+    assert (alert["kind"], alert["closed_at"], alert["times"]) == ("storm_hold", None, 1)
+    assert 'ginkgo_alerts_open{kind="storm_hold"} 1.0' in viewer.get("metrics").text
+    assert "ginkgo_failover_held 1.0" in viewer.get("metrics").text
+    assert command("cluster_status")["alerts"][0]["kind"] == "storm_hold"
+    operations.release_storm(actor="ann")
+    Scheduler("test").tick()
+    assert viewer.get("alerts/?open=true&kind=storm_hold").json()["results"] == []
+    assert 'ginkgo_alerts_open{kind="storm_hold"} 0.0' in viewer.get("metrics").text
+
+
+def test_alerts_of_a_name_are_those_of_the_portfolio_that_has_it_now(viewer: Caller) -> None:
+    Alert.objects.create(
+        kind="halted", key="x", reason="old", opened_at=ago(1), portfolio=a_portfolio("one")
+    )
+    assert len(viewer.get("alerts/?portfolio=one").json()["results"]) == 1
+    operations.delete_portfolio("one", actor="ann")
+    a_portfolio("one")
+    assert viewer.get("alerts/?portfolio=one").json()["results"] == []
+
+
+def test_the_banner_says_what_is_held_and_the_way_out(stormy: None) -> None:
+    shown = render_to_string("desk/parts/banners.html", {"board": read_board(), "may_act": True})
+    assert "2 of 3 nodes were lost at once" in shown
+    assert "Release now…" in shown
+    assert "Hold longer…" in shown
+    watched = render_to_string("desk/parts/banners.html", {"board": read_board()})
+    assert "Release now" not in watched
+    operations.release_storm(actor="ann")
+    calm = render_to_string("desk/parts/banners.html", {"board": read_board(), "may_act": True})
+    assert "data-storm" not in calm
+
+
+def test_the_dialogs_say_what_follows_and_do_it(stormy: None) -> None:
+    client = Client()
+    client.force_login(a_person("olive", Role.OPERATOR))
+    for verb, said, held in (
+        ("hold-storm", "a person releases it. It does not end by itself any more.", True),
+        ("release-storm", "No portfolio waits, so nothing moves.", False),
+    ):
+        assert said in client.get(f"/fleet/{verb}/").content.decode()
+        assert client.post(f"/fleet/{verb}/", {"reason": "switch"}).status_code == 302
+        assert (Storm.objects.get().held_at is not None) is held
+        assert Storm.objects.get().until is None
+    told = Event.objects.filter(kind__in=("storm_held", "storm_released"), actor="olive")
+    assert [event.reason for event in told] == ["switch", "switch"]
+
+
+def test_only_alerts_that_stand_nowhere_else_are_on_the_board(stormy: None) -> None:
+    Alert.objects.create(kind="passes_stand", key="fleet", reason="no pass", opened_at=ago(1))
+    told = build_desk(read_board()).told
+    assert [alert.sentence for alert in told] == ["no pass runs"]

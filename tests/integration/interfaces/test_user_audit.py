@@ -1,0 +1,286 @@
+"""The audit log says through what, from where and by whom; tokens end, are named and limited."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from ginkgo_site.web import logins
+from scheduling import operations, user_audit
+from scheduling.management.token_commands import NewToken, issue_api_token, issue_node_token
+from scheduling.models import ApiToken, Event, NodeToken, Scope
+from scheduling.node_daemon.config import make_config
+from scheduling.node_daemon.errors import WrongArguments
+from scheduling.permissions import Role
+from scheduling.user_audit import RATE, Repeats
+from tests.support.api_client import Caller, a_caller, a_person, problem
+from tests.support.factories import a_node, a_portfolio
+
+pytestmark = pytest.mark.django_db
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(user_audit, "repeats", Repeats())
+    logins.of_name_and_address.clear()
+    logins.of_address.clear()
+    yield
+    logins.of_name_and_address.clear()
+    logins.of_address.clear()
+
+
+def newest(kind: str) -> Event:
+    found = Event.objects.filter(kind=kind).first()
+    assert found is not None, [event.kind for event in Event.objects.all()]
+    return found
+
+
+def seen(event: Event) -> tuple[str, str, str]:
+    return event.actor, event.interface, event.address
+
+
+# --- through what, and from where -----------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_line_says_through_which_interface_and_from_which_address(operator: Caller) -> None:
+    a_node("node-1")
+    a_portfolio("p", desired_state="stopped")
+    operator.post("nodes/node-1/cordon/")
+    assert seen(newest("node_cordoned")) == ("olive", "api", "127.0.0.1")
+
+    browser = Client(REMOTE_ADDR="10.0.0.7")
+    browser.force_login(a_person("dora", Role.OPERATOR))
+    browser.post("/nodes/node-1/uncordon/")
+    assert seen(newest("node_uncordoned")) == ("dora", "dashboard", "10.0.0.7")
+
+    node = operations.cordon("node-1", actor="x")
+    chosen = {"action": "uncordon", "_selected_action": [node.pk], "confirmed": "yes"}
+    browser.post(reverse("admin:scheduling_node_changelist"), chosen)
+    assert seen(newest("node_uncordoned")) == ("dora", "admin", "10.0.0.7")
+
+    call_command("drain_node", "node-1", stdout=io.StringIO())
+    assert newest("node_draining").interface == "command"
+    assert newest("node_draining").actor.startswith("cli")
+
+    operations.undrain("node-1", actor="balancer")
+    assert seen(newest("node_undrained")) == ("balancer", "system", "")
+
+
+def test_a_halt_names_address_and_interface_on_each_of_its_lines(operator: Caller) -> None:
+    a_portfolio("p")
+    assert operator.post("halt/", {"reason": "drill"}).status_code == 200
+    lines = Event.objects.filter(actor="olive", interface="api", address="127.0.0.1")
+    assert lines.filter(kind__contains="halt").exists(), list(Event.objects.values("kind", "actor"))
+
+
+def test_the_interfaces_show_it(operator: Caller) -> None:
+    a_node("node-1")
+    operator.post("nodes/node-1/cordon/")
+    (line,) = operator.get("events/", kind="node_cordoned", interface="api").json()["results"]
+    assert (line["interface"], line["address"]) == ("api", "127.0.0.1")
+    browser = Client()
+    browser.force_login(a_person("dora", Role.OPERATOR))
+    assert "api 127.0.0.1" in browser.get("/audit/?kind=node_cordoned").content.decode()
+    listed = browser.get(reverse("admin:scheduling_event_changelist")).content.decode()
+    assert "127.0.0.1" in listed
+
+
+# --- logins ---------------------------------------------------------------------------------------
+
+
+def sign_in(name: str, password: str, address: str = "10.0.0.1") -> Any:
+    return Client(REMOTE_ADDR=address).post("/login/", {"username": name, "password": password})
+
+
+def test_logins_and_refused_ones_are_told_without_what_was_typed() -> None:
+    a_person("olive", Role.OPERATOR)
+    sign_in("olive", "wrong-secret")
+    assert seen(newest("login_refused")) == ("olive", "dashboard", "10.0.0.1")
+    sign_in("hunter2-in-the-wrong-field", "olive")
+    assert newest("login_refused").actor == ""
+    sign_in("olive", PASSWORD)
+    assert seen(newest("logged_in")) == ("olive", "dashboard", "10.0.0.1")
+    everything = json.dumps(list(Event.objects.values("actor", "reason", "data")))
+    for secret in ("wrong-secret", "hunter2", PASSWORD):
+        assert secret not in everything
+
+
+def test_a_flood_of_refused_logins_is_a_bounded_number_of_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(user_audit, "clock", lambda: 0.0)  # all of it within one minute
+    a_person("olive", Role.OPERATOR)
+    for _ in range(8):
+        sign_in("olive", "wrong")
+    assert Event.objects.filter(kind="login_refused").count() == 2  # wrong, and waits
+    for number in range(60):
+        sign_in(f"name-{number}", "wrong", address=f"10.1.0.{number}")
+    assert Event.objects.filter(kind="login_refused").count() == RATE
+
+
+def test_what_was_not_told_is_counted_in_the_next_line() -> None:
+    repeats = Repeats()
+    assert [repeats.count(("a",), now) for now in (0, 1, 2, 61, 62)] == [1, 0, 0, 3, 0]
+    many = [repeats.count((str(number),), 130) for number in range(RATE + 5)]
+    assert sum(many) == RATE
+    assert repeats.count(("z",), 200) == 6
+
+
+# --- users, groups and tokens ---------------------------------------------------------------------
+
+
+def test_changes_of_users_and_groups_are_told_by_name_of_the_field() -> None:
+    root = a_person("root", superuser=True)
+    other = a_person("olive")
+    browser = Client(REMOTE_ADDR="10.0.0.7")
+    browser.force_login(root)
+    operators, _ = Group.objects.get_or_create(name="operator")
+    form = {"username": "olive", "is_active": "on", "is_superuser": "on"}
+    times = {"date_joined_0": "2026-01-01", "date_joined_1": "00:00:00"}
+    change = reverse("admin:auth_user_change", args=[other.pk])
+    answer = browser.post(change, {**form, **times, "groups": [operators.pk]})
+    assert answer.status_code == 302
+    fields, members = Event.objects.filter(kind="user_changed")[:2][::-1]
+    assert {"is_superuser", "is_staff"} <= set(fields.data["fields"])
+    assert seen(fields) == ("root", "admin", "10.0.0.7")
+    assert members.data["added"] == ["operator"]
+    assert members.data["of"] == "olive"
+    password = reverse("admin:auth_user_password_change", args=[other.pk])
+    new = "another long secret 77"
+    browser.post(password, {"usable_password": "true", "password1": new, "password2": new})
+    assert newest("user_changed").data["fields"] == ["password"]
+    assert new not in json.dumps(list(Event.objects.values("data", "reason")))
+
+
+def test_a_user_made_by_a_command_is_told() -> None:
+    call_command("create_api_token", "bot", "--create", "--role", "viewer", stdout=io.StringIO())
+    assert newest("user_created").data["user"] == "bot"
+    assert newest("user_created").interface == "command"
+    assert newest("api_token_created").data["user"] == "bot"
+
+
+# --- tokens ---------------------------------------------------------------------------------------
+
+
+def made(command: str, *arguments: str) -> dict[str, Any]:
+    out = io.StringIO()
+    call_command(command, *arguments, "--json", stdout=out)
+    answer: dict[str, Any] = json.loads(out.getvalue())
+    return answer
+
+
+def test_a_token_that_may_only_read_does_not_act() -> None:
+    a_node("node-1")
+    a_caller(Role.OPERATOR, "olive")
+    token = made("create_api_token", "olive", "--scope", "read", "--name", "grafana")["token"]
+    reader = Caller(token)
+    assert reader.get("nodes/").status_code == 200
+    document = problem(reader.post("nodes/node-1/drain/"), 403, "forbidden")
+    assert "may only read" in document["detail"]
+
+
+def test_a_token_ends_when_it_was_to_end() -> None:
+    token = made("create_api_token", "bot", "--create", "--role", "viewer", "--days", "1")["token"]
+    assert Caller(token).get("nodes/").status_code == 200
+    ApiToken.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    document = problem(Caller(token).get("nodes/"), 401, "unauthenticated")
+    assert "expired" in document["detail"]
+    line = newest("token_refused")
+    assert (line.actor, line.interface) == ("bot", "api")
+
+
+def test_the_last_use_is_written_once_a_minute(operator: Caller) -> None:
+    operator.get("nodes/")
+    first = ApiToken.objects.get().last_used_at
+    assert first is not None
+    operator.get("nodes/")
+    assert ApiToken.objects.get().last_used_at == first
+    ApiToken.objects.update(last_used_at=first - timedelta(seconds=61))
+    operator.get("nodes/")
+    assert ApiToken.objects.get().last_used_at > first - timedelta(seconds=1)
+
+
+def test_tokens_are_shown_by_command_api_and_admin_to_operators_only(
+    operator: Caller, viewer: Caller
+) -> None:
+    issue_node_token("node-1", actor="cast", wanted=NewToken("rack 4", 30))
+    rows = made("list_tokens")["results"]
+    assert {row["scope"] for row in rows} == {"operate", "node"}
+    (row,) = [row for row in rows if row["scope"] == "node"]
+    assert (row["node"], row["name"], row["state"]) == ("node-1", "rack 4", "valid")
+    out = io.StringIO()
+    call_command("list_tokens", stdout=out)
+    assert "rack 4" in out.getvalue()
+    (shown,) = operator.get("node-tokens/").json()["results"]
+    assert shown["name"] == "rack 4"
+    assert len(operator.get("tokens/", user="olive").json()["results"]) == 1
+    problem(viewer.get("tokens/"), 403, "forbidden")
+    browser = Client()
+    browser.force_login(a_person("dora", Role.OPERATOR))
+    listed = browser.get(reverse("admin:scheduling_nodetoken_changelist")).content.decode()
+    assert "rack 4" in listed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--days", "0"], "1 to 3,650"),
+        (["--name", "a\nb"], "U\\+000A"),
+        (["--name", "x" * 81], "80 are the most"),
+    ],
+)
+def test_a_token_that_cannot_be_is_refused(arguments: list[str], said: str) -> None:
+    with pytest.raises(CommandError, match=said):
+        call_command("create_node_token", "node-1", *arguments)
+    assert not NodeToken.objects.exists()
+
+
+def test_tokens_made_before_go_on_as_they_were() -> None:
+    """What the migration gives to rows that it finds: may operate, never ends, has no name."""
+    token = issue_api_token(a_person("olive", Role.OPERATOR), actor="cast")
+    row = ApiToken.objects.get()
+    assert (row.name, row.scope, row.expires_at, row.state) == ("", Scope.OPERATE, None, "valid")
+    assert Caller(token).get("nodes/").status_code == 200
+
+
+# --- a node's token in a file ---------------------------------------------------------------------
+
+
+def config(**given: Any) -> Any:
+    return make_config(**{"name": "n", "server": "http://127.0.0.1:1", "environment": {}, **given})
+
+
+def test_a_node_takes_its_token_from_a_file_or_the_environment(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("abc\n")
+    assert config(token_file=str(path)).token == "abc"
+    assert config(environment={"GINKGO_NODE_TOKEN": "def"}).token == "def"
+    assert config(token="ghi").token == "ghi"
+    with pytest.raises(WrongArguments, match="--token-file PATH or set GINKGO_NODE_TOKEN"):
+        config()
+    with pytest.raises(WrongArguments, match="cannot be read: No such file"):
+        config(token_file=str(tmp_path / "none"))
+    path.write_text("two words\n")
+    with pytest.raises(WrongArguments, match="one token and nothing else"):
+        config(token_file=str(path))
+
+
+def test_no_document_shows_a_token_on_a_command_line() -> None:
+    root = Path(__file__).parents[2]
+    pages = [root / "README.md", root / "bin" / "node", *(root / "docs").rglob("*.md")]
+    pages += list((root / "templates").rglob("*.html"))
+    shown = [str(page) for page in pages if "--token " in page.read_text(encoding="utf-8")]
+    assert shown == []

@@ -1,0 +1,397 @@
+"""Verifications that are asked for: a few at a time, and never under way indefinitely."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.core.management import CommandError, call_command
+from django.db.models import F
+from django.test import Client
+from django_q.models import OrmQ
+
+from portfolios.models import Checkpoint
+from portfolios.verify.replay_process import in_this_process
+from scheduling import operations
+from scheduling.db.transaction import run
+from scheduling.errors import Refused
+from scheduling.models import Event, Run, Verification
+from scheduling.verification import runner, verify
+from scheduling.verification.queue import claim, end, heard
+from scheduling.verification.runner import work_off
+from scheduling.verification.verify import verify_portfolio
+from tests.integration.enact.test_fence_races import Held, behind
+from tests.support.api_client import Caller, problem
+from tests.support.factories import a_node, a_portfolio, a_running, ago
+
+pytestmark = pytest.mark.django_db
+
+PATH = "portfolios/canary-1/verification/"
+
+
+@pytest.fixture(autouse=True)
+def canary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let canary-1 have run for 500 events, and replay in this process."""
+    monkeypatch.setattr(verify, "own_process", lambda **_: nullcontext(in_this_process()))
+    a_running("canary-1", a_node("node-1"), events=500)
+
+
+def aged(seconds: float, *fields: str) -> None:
+    """Let so much time have passed since what these fields tell."""
+    past = timedelta(seconds=seconds)
+    Verification.objects.update(**{field: F(field) - past for field in fields})
+
+
+def test_nothing_was_asked_for_yet(viewer: Caller) -> None:
+    document = viewer.get(PATH).json()
+    assert (document["state"], document["id"], document["difference"]) == ("never", None, None)
+    assert document["sentence"] == "canary-1 has not been verified yet."
+
+
+def test_what_is_asked_for_is_queued_worked_off_and_shown(operator: Caller, viewer: Caller) -> None:
+    answer = operator.post(PATH)
+    assert answer.status_code == 202
+    asked = answer.json()
+    assert (asked["state"], asked["requested_by"]) == ("waiting", "olive")
+    assert [task.func() for task in OrmQ.objects.all()] == ["scheduling.tasks.verify"]
+    assert work_off() == 1
+    document = viewer.get(PATH).json()
+    assert document["state"] == "identical"
+    assert document["sentence"].startswith("identical over 500 events, 0 orders")
+    assert (document["id"], document["progress"], document["events"]) == (asked["id"], 1.0, 500)
+    assert len(document["state_digest"]) == 64
+    assert document["finished_at"] >= document["started_at"] >= document["requested_at"]
+    kinds = Event.objects.filter(portfolio__name="canary-1", kind__startswith="verif")
+    assert list(kinds.order_by("id").values_list("kind", "actor")) == [
+        ("verification_requested", "olive"),
+        ("verified", ""),
+    ]
+
+
+def test_a_difference_is_shown_with_its_place(operator: Caller) -> None:
+    Checkpoint.objects.update(state=b"nonsense")
+    operator.post(PATH)
+    work_off()
+    document = operator.get(PATH).json()
+    assert document["state"] == "different"
+    assert document["difference"]["kind"] == "state"
+    assert document["difference"]["where"].startswith("epoch 1 on node-1, r1 by place")
+
+
+def test_what_cannot_be_verified_has_failed_with_the_sentence(operator: Caller) -> None:
+    a_portfolio("idle")
+    operator.post("portfolios/idle/verification/")
+    work_off()
+    document = operator.get("portfolios/idle/verification/").json()
+    assert document["state"] == "failed"
+    assert "it has committed no event yet" in document["sentence"]
+
+
+def test_a_fault_of_ours_is_written_down_too(
+    operator: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*given: Any, **named: Any) -> None:
+        raise RuntimeError("no more disk")
+
+    monkeypatch.setattr(runner, "verify_portfolio", broken)
+    operator.post(PATH)
+    with pytest.raises(RuntimeError):
+        work_off()
+    document = operator.get(PATH).json()
+    assert (document["state"], document["sentence"]) == ("failed", "RuntimeError: no more disk")
+
+
+def test_a_second_request_hears_of_the_first(operator: Caller) -> None:
+    first = operator.post(PATH).json()["id"]
+    document = problem(operator.post(PATH), 409, "verification_in_progress")
+    assert document["verification"] == first
+    assert OrmQ.objects.count() == 1
+    work_off()
+    assert operator.post(PATH).status_code == 202
+
+
+def test_a_viewer_may_look_and_not_ask(viewer: Caller) -> None:
+    problem(viewer.post(PATH), 403, "forbidden")
+    assert not Verification.objects.exists()
+
+
+def test_no_more_run_at_once_than_the_limit_and_the_oldest_goes_first(operator: Caller) -> None:
+    for name in ("two", "three"):
+        a_portfolio(name)
+    for name in ("canary-1", "two", "three"):
+        operator.post(f"portfolios/{name}/verification/")
+    names = [found.name for _ in range(2) if (found := run(claim(uuid4(), 2))) is not None]
+    assert names == ["canary-1", "two"]
+    assert run(claim(uuid4(), 2)) is None
+    assert Verification.objects.get(portfolio__name="three").state == "waiting"
+
+
+def test_as_many_run_at_once_as_there_are_processors(
+    operator: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
+    assert runner.most_at_once() == 3
+    monkeypatch.setattr(runner, "most_at_once", lambda: 2)
+    a_portfolio("two")
+    operator.post("portfolios/two/verification/")
+    assert run(claim(uuid4())) is not None  # another runner's
+    operator.post(PATH)
+    assert work_off() == 1
+    assert operator.get(PATH).json()["state"] == "identical"
+
+
+def test_progress_is_shown_while_it_runs(operator: Caller, viewer: Caller) -> None:
+    operator.post(PATH)
+    me = uuid4()
+    claimed = run(claim(me))
+    assert claimed is not None
+    assert viewer.get(PATH).json()["sentence"] == "Reads the log."
+    assert run(heard(claimed.id, me, 101, 350, 600))
+    document = viewer.get(PATH).json()
+    assert (document["state"], document["progress"]) == ("running", 0.5)
+    assert document["sentence"] == "Identical so far, at seq 350 of 600."
+
+
+def test_a_runner_that_is_not_heard_of_has_failed_and_another_may_be_asked_for(
+    operator: Caller,
+) -> None:
+    operator.post(PATH)
+    me = uuid4()
+    claimed = run(claim(me))
+    assert claimed is not None
+    aged(91, "heard_at")
+    document = operator.get(PATH).json()
+    assert document["state"] == "failed"
+    assert document["sentence"] == "Its runner was not heard of for 90 s; verify again."
+    assert operator.post(PATH).status_code == 202
+    # The one that was taken for dead wakes up: what it says counts no more.
+    assert not run(heard(claimed.id, me, 1, 2, 3))
+    assert not run(end(claimed.id, me, "identical", "so it was", {}))
+    ended = Verification.objects.get(pk=claimed.id)
+    assert (ended.state, ended.sentence) == ("failed", document["sentence"])
+
+
+def test_one_that_no_worker_takes_says_so(operator: Caller) -> None:
+    operator.post(PATH)
+    aged(121, "requested_at")
+    document = operator.get(PATH).json()
+    assert document["state"] == "failed"
+    assert "look whether the worker runs" in document["sentence"]
+    assert operator.post(PATH).status_code == 202
+
+
+def test_one_that_waits_behind_a_long_one_is_not_given_up(operator: Caller) -> None:
+    a_portfolio("two")
+    operator.post(PATH)
+    operator.post("portfolios/two/verification/")
+    run(claim(uuid4()))
+    Verification.objects.filter(portfolio__name="two").update(requested_at=ago(3_000))
+    assert operator.get("portfolios/two/verification/").json()["state"] == "waiting"
+
+
+def test_one_that_waited_behind_a_long_one_is_taken_when_that_has_ended(operator: Caller) -> None:
+    a_portfolio("two")
+    operator.post(PATH)
+    operator.post("portfolios/two/verification/")
+    me = uuid4()
+    long = run(claim(me))
+    assert long is not None
+    Verification.objects.filter(portfolio__name="two").update(requested_at=ago(3_000))
+    assert run(end(long.id, me, "identical", "so it was", {}))
+    assert operator.get("portfolios/two/verification/").json()["state"] == "waiting"
+    second = run(claim(me))
+    assert second is not None and second.name == "two"
+
+
+def test_what_a_runner_says_keeps_it_alive_and_what_another_says_does_not(
+    operator: Caller,
+) -> None:
+    operator.post(PATH)
+    me = uuid4()
+    claimed = run(claim(me))
+    assert claimed is not None
+    aged(60, "heard_at")
+    assert not run(heard(claimed.id, uuid4(), 1, 2, 3))
+    assert not run(end(claimed.id, uuid4(), "identical", "so it was", {}))
+    assert run(heard(claimed.id, me, 1, 2, 3))
+    aged(60, "heard_at")
+    assert operator.get(PATH).json()["state"] == "running"
+    aged(60, "heard_at")
+    assert operator.get(PATH).json()["state"] == "failed"
+
+
+def test_one_that_was_never_heard_of_does_not_block_those_that_wait(operator: Caller) -> None:
+    a_portfolio("two")
+    operator.post(PATH)
+    operator.post("portfolios/two/verification/")
+    assert run(claim(uuid4())) is not None
+    Verification.objects.filter(state="running").update(heard_at=ago(91))
+    taken = run(claim(uuid4()))
+    assert taken is not None and taken.name == "two"
+
+
+def test_one_that_has_just_ended_counts_as_heard_of_though_it_was_silent(operator: Caller) -> None:
+    a_portfolio("two")
+    operator.post(PATH)
+    operator.post("portfolios/two/verification/")
+    me = uuid4()
+    long = run(claim(me))
+    assert long is not None
+    Verification.objects.update(heard_at=ago(130))
+    Verification.objects.filter(portfolio__name="two").update(requested_at=ago(3_000))
+    assert run(end(long.id, me, "identical", "so it was", {}))
+    taken = run(claim(me))
+    assert taken is not None and taken.name == "two"
+
+
+def test_one_that_failed_says_how_far_it_had_come(operator: Caller) -> None:
+    operator.post(PATH)
+    me = uuid4()
+    claimed = run(claim(me))
+    assert claimed is not None
+    assert run(heard(claimed.id, me, 101, 350, 600))
+    assert run(end(claimed.id, me, "failed", "no more disk", {}))
+    document = operator.get(PATH).json()
+    assert (document["state"], document["progress"]) == ("failed", 0.5)
+
+
+def test_a_verdict_stays_however_long_ago_it_was_found_and_until_the_next_is_asked_for(
+    operator: Caller,
+) -> None:
+    operator.post(PATH)
+    work_off()
+    aged(3_000, "heard_at", "requested_at")
+    assert operator.get(PATH).json()["state"] == "identical"
+    operator.post(PATH)
+    assert operator.get(PATH).json()["state"] == "waiting"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_runners_that_look_at_once_take_one_between_them(operator: Caller) -> None:
+    a_portfolio("two")
+    operator.post(PATH)
+    operator.post("portfolios/two/verification/")
+    mine, other = uuid4(), uuid4()
+    held = Held(claim(mine))
+    assert behind(held, lambda: run(claim(other))) is None
+    (running,) = Verification.objects.filter(state="running")
+    assert (running.id, running.runner) == (held.outcome.id, mine)
+
+
+def test_a_runner_that_was_taken_for_dead_stops_and_writes_nothing(
+    operator: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    went_on: list[int] = []
+
+    def slow(portfolio: int, progress: Any, **how: Any) -> None:
+        Verification.objects.update(state="failed", sentence="taken for dead")
+        progress(1, 2, 3)
+        went_on.append(portfolio)
+
+    monkeypatch.setattr(runner, "verify_portfolio", slow)
+    operator.post(PATH)
+    assert work_off() == 1
+    assert went_on == []
+    assert Verification.objects.get().sentence == "taken for dead"
+
+
+def test_a_runner_works_off_all_that_waits_and_says_how_far_it_is(
+    operator: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int | None] = []
+
+    def told(portfolio: int, progress: Any, **how: Any) -> Any:
+        progress(1, 2, 3)
+        seen.append(Verification.objects.get(portfolio=portfolio).at_seq)
+        raise Refused("cannot_verify", "enough")
+
+    monkeypatch.setattr(runner, "verify_portfolio", told)
+    a_portfolio("two")
+    operator.post(PATH)
+    operator.post("portfolios/two/verification/")
+    assert work_off() == 2
+    assert seen == [2, 2]
+    assert set(Verification.objects.values_list("state", "sentence")) == {("failed", "enough")}
+
+
+def test_what_was_asked_for_is_verified_though_another_one_has_its_name_by_then(
+    operator: Caller,
+) -> None:
+    operator.post(PATH)
+    operations.delete_portfolio("canary-1", actor="ann")
+    a_running("canary-1", a_node("node-2"), events=300)
+    assert work_off() == 1
+    asked = Verification.objects.get()
+    assert (asked.state, asked.verdict["events"]) == ("identical", 500)
+    assert "canary-1 was deleted at" in asked.verdict["notes"][0]
+    assert operator.get(PATH).json()["state"] == "never"
+    assert verify_portfolio("canary-1").compared.counts.events == 300
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+
+def page(group: str) -> Client:
+    user = User.objects.create_user(f"of-{group}", password="a-long-password-1")
+    user.groups.add(Group.objects.get_or_create(name=group)[0])
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def pane(client: Client) -> str:
+    """Return the pane of the portfolio's page."""
+    text = client.get("/portfolios/canary-1/").content.decode()
+    return text.partition('<section class="pane" id="verification"')[2].partition("</section>")[0]
+
+
+def test_the_page_has_a_button_then_a_bar_then_the_verdict() -> None:
+    client = page("operator")
+    assert "<span>Verify</span>" in pane(client)
+    answer = client.post(
+        "/portfolios/canary-1/verify/",
+        headers={"Referer": "http://testserver/portfolios/canary-1/"},
+    )
+    assert (answer.status_code, answer["Location"]) == (
+        302,
+        "http://testserver/portfolios/canary-1/",
+    )
+    going = pane(client)
+    assert "<progress" in going and "This page can be left" in going and "<button" not in going
+    work_off()
+    done = pane(client)
+    assert (
+        "identical over 500 events" in done and "Verify again" in done and "<progress" not in done
+    )
+
+
+def test_the_command_says_it_too_where_the_history_differs_beside_the_record() -> None:
+    Checkpoint.objects.update(state=b"nonsense")
+    Run.objects.update(node=a_node("node-3").row)
+    with pytest.raises(CommandError) as caught:
+        call_command("verify_portfolio", "canary-1")
+    first, second = str(caught.value).splitlines()
+    assert first.startswith("different at seq ") and "unreadable" in first
+    assert second.startswith("history differs: ") and second.endswith("the run has node-3")
+
+
+def test_the_page_shows_the_first_difference_as_a_table() -> None:
+    Checkpoint.objects.update(state=b"nonsense")
+    client = page("operator")
+    client.post("/portfolios/canary-1/verify/")
+    work_off()
+    text = pane(client)
+    assert 'data-state="different"' in text
+    for word in ('<th scope="row">field</th><td>bytes</td>', "unreadable", "epoch 1 on node-1"):
+        assert word in text
+
+
+def test_a_viewer_sees_the_pane_without_the_button() -> None:
+    client = page("viewer")
+    assert "Not verified yet" in pane(client) and "<button" not in pane(client)
+    assert client.post("/portfolios/canary-1/verify/").status_code == 403

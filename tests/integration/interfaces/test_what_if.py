@@ -1,0 +1,290 @@
+"""Answers before acts: one question by REST, by command and on the page, and what it reads."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from html import unescape
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.test import Client
+
+from scheduling import operations
+from scheduling.models import Event, Handoff
+from scheduling.observe import shared_snapshot, snapshot
+from scheduling.permissions import Role
+from tests.support.api_client import Caller, a_person, problem
+from tests.support.factories import Daemon, a_fleet_with_little_room, a_portfolio, lose
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def fleet() -> list[Daemon]:
+    return a_fleet_with_little_room()
+
+
+@pytest.fixture
+def page() -> Client:
+    """The window of a viewer."""
+    client = Client()
+    client.force_login(a_person("vic", Role.VIEWER))
+    return client
+
+
+def told(*arguments: str) -> Any:
+    out = StringIO()
+    call_command("rebalance", *arguments, "--json", stdout=out)
+    return json.loads(out.getvalue())
+
+
+def without_time(document: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key != "taken_at"}
+
+
+QUESTIONS = {
+    "?lose=node-1": ("--lose", "node-1"),
+    "?lose=node-1&lose=node-2": ("--lose", "node-1", "--lose", "node-2"),
+    "?lose=node-2,node-1&add=8:gpu=yes,zone=a": (
+        "--lose", "node-2,node-1", "--add", "8:gpu=yes,zone=a",
+    ),
+    "?drain=node-1&add=2&add=1": ("--drain", "node-1", "--add", "2", "--add", "1"),
+    "": ("--dry-run",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("query", "arguments"), QUESTIONS.items())
+def test_command_and_rest_give_the_same_answer(
+    viewer: Caller, fleet: list[Daemon], query: str, arguments: tuple[str, ...]
+) -> None:
+    answer = viewer.get(f"schedule/plan/{query}").json()
+    assert without_time(told(*arguments)) == without_time(answer)
+
+
+def test_what_is_lost_drained_and_added_is_said(viewer: Caller, fleet: list[Daemon]) -> None:
+    plan = viewer.get("schedule/plan/?lose=node-1&lose=node-2&add=8:gpu=yes&add=1").json()
+    assert (plan["lose"], plan["drain"]) == (["node-1", "node-2"], [])
+    assert plan["add"] == [
+        {"node": "new-1", "capacity": 8, "labels": {"gpu": "yes"}},
+        {"node": "new-2", "capacity": 1, "labels": {}},
+    ]
+    assert plan["scope"] == "whole_way"
+    assert viewer.get("schedule/plan/?lose=node-1").json()["scope"] == "next_pass"
+
+
+def test_the_verdict_counts_what_moves_what_has_no_place_and_for_how_long(
+    viewer: Caller, fleet: list[Daemon]
+) -> None:
+    plan = viewer.get("schedule/plan/", lose="node-1").json()
+    verdict = plan["verdict"]
+    assert verdict["sentence"] == "1 portfolio moves, 2 would have no place."
+    assert "".join(piece["text"] for piece in verdict["words"]) == verdict["sentence"]
+    assert (verdict["move"], verdict["no_place"], verdict["wait"]) == (1, 2, 0)
+    # TTL 30 s and 3 s more; after a kill the grace of 3 s and 2 s more.
+    assert verdict["without_owner"] == {"portfolios": 1, "by_silence_s": 33.0, "by_kill_s": 5.0}
+    (move,) = plan["move"]
+    assert (move["portfolio"], move["priority"], move["weight"]) == ("three", 5, 1)
+    assert (move["code"], move["params"]["target"]) == ("failover", "node-2")
+    assert {entry["code"] for entry in plan["pending"]} == {"no_room"}
+    assert plan["pending"][0]["params"]["weight"] == 1
+
+
+def test_what_would_help_was_tried(viewer: Caller, fleet: list[Daemon]) -> None:
+    plan = viewer.get("schedule/plan/", lose="node-1").json()
+    helps = {one["code"]: one for one in plan["help"]}
+    assert helps["uncordon"]["reason"] == ("Uncordon node-3: 3 free places, then all have a place.")
+    assert helps["uncordon"]["no_place"] == 0
+    assert helps["more_room"]["params"]["add"] == "2"
+    operations.uncordon("node-3", actor="cast")
+    again = viewer.get("schedule/plan/", lose="node-1").json()
+    assert (again["verdict"]["no_place"], again["help"]) == (0, [])
+
+
+def test_nothing_is_changed_by_asking(viewer: Caller, fleet: list[Daemon]) -> None:
+    before = (Handoff.objects.count(), Event.objects.count())
+    viewer.get("schedule/plan/?lose=node-1&drain=node-2&add=4")
+    assert (Handoff.objects.count(), Event.objects.count()) == before
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "words"),
+    [
+        ("add=x", "add", "CAPACITY:label=value"),
+        ("add=8:gpu", "add", "'gpu' is no label=value"),
+        ("lose=node-1&drain=node-1", "drain", "node-1 cannot be both lost and drained"),
+        ("loose=node-1", "loose", "known are"),
+    ],
+)
+def test_a_question_that_cannot_be_asked_names_the_part(
+    viewer: Caller, fleet: list[Daemon], query: str, field: str, words: str
+) -> None:
+    said = problem(viewer.get(f"schedule/plan/?{query}"), 400, "invalid")
+    assert said["errors"][0]["field"] == field
+    assert words in said["errors"][0]["message"]
+
+
+@pytest.mark.parametrize("part", ["lose", "drain"])
+def test_an_unknown_node_is_not_found(viewer: Caller, fleet: list[Daemon], part: str) -> None:
+    said = problem(viewer.get("schedule/plan/", **{part: "node-9"}), 404, "not_found")
+    assert said["detail"] == "There is no node named node-9."
+
+
+def test_the_command_ends_with_2_where_it_was_asked_wrongly(fleet: list[Daemon]) -> None:
+    with pytest.raises(CommandError, match="argument --add: must be CAPACITY") as caught:
+        told("--add", "many")
+    assert caught.value.returncode == 2
+    with pytest.raises(CommandError, match="no node named nix") as unknown:
+        told("--lose", "nix")
+    assert unknown.value.returncode == 1
+
+
+def test_the_command_draws_the_verdict_the_plan_and_the_help(fleet: list[Daemon]) -> None:
+    out = StringIO()
+    call_command("rebalance", "--lose", "node-1", stdout=out)
+    drawn = out.getvalue()
+    for words in ("2 would have no place", "at most 33 s", "Uncordon node-3", "node-2"):
+        assert words in drawn
+
+
+# --- what is read --------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)  # what is not committed counts as changed
+def test_a_second_question_reads_only_what_changed_and_is_right(
+    viewer: Caller, fleet: list[Daemon], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer.get("schedule/plan/")
+    read: list[Any] = []
+    observed = snapshot.Standing.take_in
+
+    def noting(
+        self: Any, mark: Any, changes: Any, stale: Any, rows: Any, *rest: Any, **by: Any
+    ) -> None:
+        read.append((stale, len(list(rows))))
+        observed(self, mark, changes, stale, rows, *rest, **by)
+
+    monkeypatch.setattr(snapshot.Standing, "take_in", noting)
+    until = time.monotonic() + 60  # what began before another test's transaction ended counts still
+    while ([], 0) not in read and time.monotonic() < until:
+        viewer.get("schedule/plan/", lose="node-1")
+    assert read[-1] == ([], 0)
+    a_portfolio("new")
+    plan = viewer.get("schedule/plan/").json()
+    assert [step["portfolio"] for step in plan["place"]] == ["new"]
+
+
+def test_another_database_is_read_anew(
+    viewer: Caller, fleet: list[Daemon], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer.get("schedule/plan/")
+    monkeypatch.setattr(shared_snapshot._standing, "_of", "another, since yesterday")
+    known: list[bool] = []
+    stale = shared_snapshot._standing.stale
+
+    def noting(since: Any, changes: Any) -> Any:
+        known.append(since is not None)
+        return stale(since, changes)
+
+    monkeypatch.setattr(shared_snapshot._standing, "stale", noting)
+    viewer.get("schedule/plan/")
+    viewer.get("schedule/plan/")
+    assert known == [False, True]
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+
+def shown(client: Client, query: str, status: int = 200) -> str:
+    answer = client.get(f"/what-if/{query}")
+    assert answer.status_code == status
+    return unescape(answer.content.decode())
+
+
+def test_the_page_says_what_the_api_says(viewer: Caller, page: Client, fleet: list[Daemon]) -> None:
+    plan = viewer.get("schedule/plan/", lose="node-1").json()
+    text = shown(page, "?lose=node-1")
+    assert "<h1>If node-1 is lost now</h1>" in text
+    heading = re.search(r"data-verdict><div><h2>(.*?)</h2>", text)
+    assert heading is not None
+    assert re.sub(r"<[^>]+>", "", heading[1]) == plan["verdict"]["sentence"]
+    for entry in (*plan["move"], *plan["pending"]):
+        assert f'data-portfolio="{entry["portfolio"]}"' in text
+        assert entry["reason"] in text
+    for one in plan["help"]:
+        assert one["reason"] in text
+    assert "nothing was changed" in text
+    assert "GET /api/schedule/plan/?lose=node-1" in text
+    assert 'id="permalink">http://testserver/what-if/?lose=node-1<' in text
+
+
+def test_who_would_have_no_place_is_never_said_to_have_an_owner(
+    page: Client, fleet: list[Daemon]
+) -> None:
+    assert "; 2 until there is room<" in shown(page, "?lose=node-1")
+    alone = re.search(
+        r"<dt>Without an owner</dt><dd>(.*?)</dd>", shown(page, "?lose=node-2,node-1")
+    )
+    assert alone is not None
+    assert alone[1] == "4<small>until there is room</small>"
+
+
+def test_a_load_is_drawn_in_places_before_over_after(page: Client, fleet: list[Daemon]) -> None:
+    text = shown(page, "?lose=node-1")
+    row = re.search(r'data-node="node-2"><b>node-2</b>(.*?)</div>', text)
+    assert row is not None
+    # The largest node has 5 places and 560 of width: one place is 112, two are 224.
+    assert 'class="cap" x=".5" y=".5" width="224.0"' in row[1]
+    assert 'class="before" x="1" y="1" width="111.0"' in row[1]
+    assert 'class="full" x="1" y="12" width="223.0"' in row[1]
+    assert "1 → <b>2</b> / 2" in row[1]
+    lost = re.search(r'data-node="node-1"><b>node-1</b>(.*?)</div>', text)
+    assert lost is not None and 'class="gone"' in lost[1]
+    assert "style=" not in text
+
+
+def test_a_viewer_reads_and_an_operator_may_act(page: Client, fleet: list[Daemon]) -> None:
+    assert "/nodes/node-3/uncordon/" not in shown(page, "?lose=node-1")
+    operator = Client()
+    operator.force_login(a_person("mira", Role.OPERATOR))
+    assert 'href="/nodes/node-3/uncordon/" data-dialog' in shown(operator, "?lose=node-1")
+
+
+def test_a_question_on_the_page_that_cannot_be_asked_is_a_page_with_the_sentence(
+    page: Client, fleet: list[Daemon]
+) -> None:
+    assert "There is no node named nix." in shown(page, "?lose=nix", 404)
+    assert "'x': the capacity is no number" in shown(page, "?add=x", 400)
+    assert "cannot be both lost and drained" in shown(page, "?lose=node-1&drain=node-1", 400)
+
+
+def test_each_node_leads_to_its_own_question_and_the_rest_of_it_is_kept(
+    page: Client, fleet: list[Daemon]
+) -> None:
+    text = shown(page, "?drain=node-1&add=8:gpu=yes")
+    assert "<h1>If node-1 is drained and a node of capacity 8 is added now</h1>" in text
+    three = shown(page, "?lose=node-1,node-2&drain=node-3&add=8000&add=2&add=3")
+    assert (
+        "<h1>If node-1 and node-2 are lost and node-3 is drained "
+        "and nodes of capacity 8,000, 2 and 3 are added now</h1>" in three
+    )
+    assert 'href="?drain=node-2&add=8:gpu=yes"' in text
+    assert 'href="?lose=node-1&add=8:gpu=yes"' in text
+    assert 'name="add" value="8:gpu=yes"' in text
+
+
+def test_an_empty_fleet_has_a_page_too(page: Client) -> None:
+    text = shown(page, "")
+    assert "What the next pass would do" in text
+    assert "No node yet." in text
+
+
+def test_a_lost_node_is_shown_as_lost(page: Client, fleet: list[Daemon]) -> None:
+    lose(fleet[0])
+    row = re.search(r'<tr data-node="node-1"(.*?)</tr>', shown(page, ""))
+    assert row is not None
+    assert "tag-bad" in row[1] and ">lost<" in row[1]

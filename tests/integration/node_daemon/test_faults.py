@@ -1,0 +1,239 @@
+"""The node daemon when portfolios, the server or the network misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from chaos.harness.installation import SLOW_MACHINE_S
+from scheduling.wire import messages as wire
+from tests.support.daemons import FAULTY, ROOT, Daemons, assert_canary_is_exact, reports
+from tests.support.fake_gateway import FakeGateway
+
+
+async def run_canary(gateway: FakeGateway, daemons: Daemons) -> asyncio.subprocess.Process:
+    gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    daemon = await daemons.start()
+    await gateway.until(lambda: gateway.committed(1) > 30)
+    return daemon
+
+
+async def goes_on(gateway: FakeGateway, events: int = 50) -> None:
+    seen = gateway.committed(1)
+    await gateway.until(lambda: gateway.committed(1) > seen + events)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "stage", "error"),
+    [
+        ("raise_at", "event", "KeyError"),
+        ("exiter", "exit", "exited with status 3"),
+        ("looper", "killed", "took longer than its limit of 0.5 s"),
+        ("raise_on_load", "load", "this strategy cannot be loaded"),
+    ],
+)
+async def test_a_portfolio_that_fails_is_reported_and_its_neighbour_goes_on(
+    gateway: FakeGateway, daemons: Daemons, strategy: str, stage: str, error: str
+) -> None:
+    gateway.grant("node-1", 2)
+    parameters = {} if strategy == "raise_on_load" else {"at_event": 30}
+    bad = gateway.entry(2, "run", strategy=strategy, parameters=parameters)
+    gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run"), bad)
+    await daemons.start(GINKGO_STRATEGIES=FAULTY, GINKGO_BATCH_LIMIT_S="0.5")
+    await gateway.until(lambda: reports(gateway, wire.Died))
+    await goes_on(gateway)
+    died = reports(gateway, wire.Died)[0]
+    assert isinstance(died, wire.Died)
+    assert (died.portfolio, died.epoch, died.stage) == (2, 1, stage)
+    assert error in died.error
+    assert_canary_is_exact(gateway, 1)
+
+
+async def test_a_killed_process_starts_again_after_a_second_from_the_checkpoint(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    await run_canary(gateway, daemons)
+    pid = next(a.pid for _, beat in gateway.beats for a in beat.portfolios if a.pid)
+    psutil.Process(pid).kill()
+    await gateway.until(lambda: reports(gateway, wire.Died))
+    await goes_on(gateway, 200)
+    died = reports(gateway, wire.Died)[0]
+    assert isinstance(died, wire.Died)
+    assert (died.stage, died.before_first_event) == ("exit", False)
+    assert "SIGKILL" in died.error
+    assert_canary_is_exact(gateway, 1)
+
+
+async def test_a_commit_without_an_answer_is_repeated_until_there_is_one(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    await run_canary(gateway, daemons)
+    gateway.away = True
+    await asyncio.sleep(3)
+    gateway.away = False
+    await goes_on(gateway, 300)
+    assert_canary_is_exact(gateway, 1)
+    assert len(gateway.registered) == 1
+
+
+async def test_a_conflict_goes_back_to_the_checkpoint_in_the_same_process(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    await run_canary(gateway, daemons)
+    run = gateway.runs[1]
+    run.last_seq += 5  # somebody committed five events without a change of state
+    run.commits.append(
+        wire.Commit(portfolio=1, epoch=1, from_seq=run.last_seq - 5, to_seq=run.last_seq, batch="x")
+    )
+    await goes_on(gateway)
+    assert reports(gateway, wire.Died) == []
+    pids = {a.pid for _, beat in gateway.beats for a in beat.portfolios if a.pid is not None}
+    assert len(pids) == 1
+
+
+async def test_without_renewal_it_stops_feeding_and_goes_on_with_the_same_process(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.ttl_s = 2.0
+    gateway.next_beat_s = 0.5
+    daemon = await run_canary(gateway, daemons)
+    gateway.deaf = True  # commits would be taken
+    await asyncio.sleep(2.5)
+    stopped_at = gateway.committed(1)
+    await asyncio.sleep(1)
+    assert gateway.committed(1) == stopped_at  # at 0.8 x 2 s
+    gateway.deaf = False
+    await goes_on(gateway, 300)
+    assert daemon.returncode is None
+    assert {commit.epoch for commit in gateway.runs[1].commits} == {1}
+    pids = {a.pid for _, beat in gateway.beats for a in beat.portfolios if a.pid is not None}
+    assert len(pids) == 1
+    assert_canary_is_exact(gateway, 1)
+
+
+@pytest.mark.parametrize("off_s", [60, -60])
+async def test_a_wall_clock_that_is_off_by_a_minute_changes_nothing(
+    gateway: FakeGateway, daemons: Daemons, tmp_path: Path, off_s: int
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import time\n"
+        "right, right_ns = time.time, time.time_ns\n"
+        f"time.time = lambda: right() + {off_s}\n"
+        f"time.time_ns = lambda: right_ns() + {off_s} * 10**9\n"
+        "open(__file__ + '.used', 'w')\n"
+    )
+    gateway.ttl_s = 4.0
+    gateway.next_beat_s = 0.5
+    gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    await daemons.start(PYTHONPATH=f"{tmp_path}:{ROOT}")
+    await gateway.until(lambda: gateway.committed(1) > 30)
+    await goes_on(gateway, 200)
+    started = len(gateway.runs[1].commits)  # what it caught up on may have been stale
+    await goes_on(gateway, 200)
+    assert (tmp_path / "sitecustomize.py.used").exists()
+    assert reports(gateway, wire.Died) == []
+    assert not any(commit.suppress for commit in gateway.runs[1].commits[started:])
+    assert gateway.beats[-1][1].portfolios[0].lag < 100
+    assert_canary_is_exact(gateway, 1)
+
+
+async def test_it_says_since_when_it_has_heard_no_answer_and_beats_at_once_when_it_does(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.next_beat_s = 0.5
+    await run_canary(gateway, daemons)
+    gateway.deaf = True
+    await asyncio.sleep(1.5)
+    gateway.deaf = False
+    seen = len(gateway.beats)
+    await gateway.until(lambda: len(gateway.beats) >= seen + 2)
+    first, second = (beat.unheard_s for _, beat in gateway.beats[seen : seen + 2])
+    assert 1.5 <= first < 6
+    assert second == 0
+    assert all(beat.unheard_s == 0 for _, beat in gateway.beats[:seen])
+
+
+async def test_woken_after_its_lease_it_feeds_nothing_before_it_has_asked(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.ttl_s = 2.0
+    daemon = await run_canary(gateway, daemons)
+    daemon.send_signal(signal.SIGSTOP)
+    await asyncio.sleep(2.5)
+    gateway.grant("node-2", 1)
+    await gateway.want("node-1")
+    commits = len(gateway.runs[1].commits)
+    daemon.send_signal(signal.SIGCONT)
+    await gateway.until(lambda: gateway.beats[-1][1].portfolios == [])
+    assert len(gateway.runs[1].commits) == commits
+    assert daemon.returncode is None
+
+
+async def test_a_daemon_that_was_stopped_does_not_blame_its_portfolios_for_the_time(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.grant("node-1", 1)
+    busy = gateway.entry(1, "run", strategy="sleeper", parameters={"seconds": 0.0095})
+    await gateway.want("node-1", busy)
+    daemon = await daemons.start(GINKGO_STRATEGIES=FAULTY, GINKGO_BATCH_LIMIT_S="1.5")
+    await gateway.until(lambda: gateway.committed(1) > 30)
+    daemon.send_signal(signal.SIGSTOP)
+    await asyncio.sleep(3)
+    daemon.send_signal(signal.SIGCONT)
+    await goes_on(gateway)
+    assert reports(gateway, wire.Died) == []
+
+
+async def test_without_its_websocket_it_beats_each_second(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    await run_canary(gateway, daemons)
+    gateway.socket_open = False
+    seen = len(gateway.beats)
+    await gateway.sockets["node-1"].close()
+    await gateway.until(lambda: len(gateway.beats) > seen, 0.5)
+    await asyncio.sleep(3)
+    assert 3 <= len(gateway.beats) - seen <= 12
+
+
+async def test_a_portfolio_that_halts_on_stale_events_stops_before_the_first(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.grant("node-1", 1, last_seq=100)
+    await gateway.want("node-1", gateway.entry(1, "run", catch_up="halt"))
+    await daemons.start()
+    await gateway.until(lambda: reports(gateway, wire.Halted))
+    await asyncio.sleep(0.5)
+    (halted,) = reports(gateway, wire.Halted)
+    assert isinstance(halted, wire.Halted)
+    assert (halted.seq, gateway.runs[1].last_seq) == (100, 100)
+    assert halted.age_s > 5
+
+
+async def test_a_rejected_commit_is_a_failed_attempt(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    await run_canary(gateway, daemons)
+    gateway.reject_next = True
+    await gateway.until(lambda: reports(gateway, wire.Died))
+    died = reports(gateway, wire.Died)[0]
+    assert isinstance(died, wire.Died)
+    assert "rejected" in died.error
+    await goes_on(gateway, 200)
+    assert_canary_is_exact(gateway, 1)
+
+
+async def test_a_revoked_token_ends_it_with_a_sentence(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    daemon = await run_canary(gateway, daemons)
+    gateway.revoked = True
+    assert await asyncio.wait_for(daemon.wait(), SLOW_MACHINE_S) == 1
+    assert "was revoked" in daemons.log()

@@ -1,0 +1,210 @@
+"""The node daemon in handoffs: prepare, drain, activate, roll back; with pushes, and with none."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from scheduling.wire import messages as wire
+from tests.support.daemons import Daemons, assert_canary_is_exact, reports
+from tests.support.fake_gateway import FakeGateway
+
+HANDOFF = 7
+
+
+@pytest.fixture
+async def daemons(gateway: FakeGateway, daemons: Daemons) -> Daemons:
+    """A canary runs on node-1; node-2 is there too."""
+    gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    await daemons.start("node-1")
+    await daemons.start("node-2")
+    await gateway.until(lambda: gateway.committed(1) > 30 and len(gateway.sockets) == 2)
+    return daemons
+
+
+async def prepare(gateway: FakeGateway, target: str, revision: int = 1, **other: object) -> None:
+    """Let `target` prepare the canary, beside what it has."""
+    entry = gateway.entry(1, "prepare", handoff=HANDOFF, revision=revision, **other)
+    await gateway.want(target, *gateway.entries.get(target, []), entry)
+    await gateway.until(lambda: wire.Prepared(handoff=HANDOFF) in reports(gateway, wire.Prepared))
+
+
+async def drain(gateway: FakeGateway, source: str = "node-1") -> None:
+    """Let `source` release, and wait for the release."""
+    others = [e for e in gateway.entries[source] if e.role == "prepare"]
+    await gateway.want(source, gateway.entry(1, "drain", handoff=HANDOFF), *others)
+    await gateway.until(lambda: gateway.runs[1].commits[-1].release == HANDOFF)
+
+
+async def activate(gateway: FakeGateway, target: str, revision: int = 1) -> None:
+    """Grant the next epoch to `target`, and wait for its first commit."""
+    epoch = gateway.grant(target, 1, revision)
+    kept = [e for e in gateway.entries[target] if e.role == "warm"]
+    await gateway.want(target, gateway.entry(1, "run", handoff=HANDOFF), *kept)
+    await gateway.until(lambda: gateway.runs[1].commits[-1].epoch == epoch)
+
+
+async def goes_on(gateway: FakeGateway, events: int = 50) -> None:
+    seen = gateway.committed(1)
+    await gateway.until(lambda: gateway.committed(1) > seen + events)
+
+
+async def test_a_migrate_loses_nothing_and_repeats_nothing(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    await prepare(gateway, "node-2")
+    await goes_on(gateway, 20)  # the source has not noticed
+    await drain(gateway)
+    await activate(gateway, "node-2")
+    await gateway.want("node-1")
+    await goes_on(gateway)
+    assert_canary_is_exact(gateway, 1)
+
+
+async def test_it_goes_there_and_back_without_pushes(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.pushing, gateway.next_beat_s = False, 0.2
+    for socket in list(gateway.sockets.values()):
+        await socket.close()
+    for source, target in [("node-1", "node-2"), ("node-2", "node-1")]:
+        gateway.reports.clear()
+        await prepare(gateway, target)
+        await drain(gateway, source)
+        await activate(gateway, target)
+        await gateway.want(source)
+        await goes_on(gateway)
+    assert_canary_is_exact(gateway, 1)
+
+
+async def test_a_lost_push_is_made_up_for_by_the_answer_to_the_next_commit(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.pushing = False  # sockets stay open, and the next beat is 10 s away
+    asked_at = time.monotonic()
+    await gateway.want("node-1", gateway.entry(1, "drain", handoff=HANDOFF))
+    await gateway.until(lambda: gateway.runs[1].commits[-1].release == HANDOFF)
+    assert time.monotonic() - asked_at < 9  # 0.5 s on a quiet machine; without it 10 s
+
+
+async def test_a_reload_puts_the_new_revision_beside_the_old_one_on_the_same_node(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    await prepare(gateway, "node-1", revision=2)
+    await goes_on(gateway, 20)
+    await drain(gateway)
+    old = gateway.runs[1].epoch
+    gateway.entries["node-1"] = [gateway.entry(1, "warm", handoff=HANDOFF, epoch=old, revision=1)]
+    await activate(gateway, "node-1", revision=2)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    await goes_on(gateway)
+    assert_canary_is_exact(gateway, 1)
+
+
+async def test_answered_keep_the_source_goes_on_under_its_epoch(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.release_answer = "keep"
+    await drain(gateway)
+    await goes_on(gateway, 100)  # although the set still says drain
+    await gateway.want("node-1", *gateway.entries["node-1"])
+    await goes_on(gateway, 20)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    await goes_on(gateway)
+    assert {commit.epoch for commit in gateway.runs[1].commits} == {1}
+    assert sum(commit.release is not None for commit in gateway.runs[1].commits) == 1
+    assert_canary_is_exact(gateway, 1)
+
+
+async def test_a_release_whose_answer_is_lost_is_repeated_byte_for_byte(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    await prepare(gateway, "node-2")
+    gateway.lose_release_answers = 3
+    await drain(gateway)
+    await gateway.until(lambda: gateway.lose_release_answers == 0)
+    await asyncio.sleep(1)
+    assert len(set(gateway.bodies[-4:])) == 1
+    await activate(gateway, "node-2")
+    await goes_on(gateway)
+    assert_canary_is_exact(gateway, 1)
+
+
+async def test_a_target_that_never_commits_gives_way_to_the_warm_source(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    await prepare(gateway, "node-2")
+    await drain(gateway)
+    released = gateway.runs[1].epoch
+    gateway.grant("node-2", 1)
+    warm = gateway.entry(1, "warm", handoff=HANDOFF, epoch=released)
+    await gateway.want("node-1", warm)
+    await asyncio.sleep(0.3)
+    gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    await goes_on(gateway)
+    assert gateway.runs[1].commits[-1].epoch == 3
+    assert_canary_is_exact(gateway, 1)
+
+
+async def test_a_process_that_is_granted_its_next_epoch_goes_on_in_memory(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    await goes_on(gateway)
+    assert gateway.runs[1].commits[-1].epoch == 2
+    pids = {a.pid for _, beat in gateway.beats for a in beat.portfolios if a.pid is not None}
+    assert len(pids) == 1
+    assert_canary_is_exact(gateway, 1)
+
+
+async def test_a_strategy_that_cannot_load_fails_the_prepare_and_nothing_else(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    entry = gateway.entry(1, "prepare", handoff=HANDOFF, strategy="no_such_strategy", revision=2)
+    await gateway.want("node-2", entry)
+    await gateway.until(lambda: reports(gateway, wire.StepFailed))
+    await goes_on(gateway)
+    (failed,) = reports(gateway, wire.StepFailed)[:1]
+    assert isinstance(failed, wire.StepFailed)
+    assert (failed.handoff, failed.step, failed.strategy_failed) == (HANDOFF, "prepare", True)
+    assert "no_such_strategy" in failed.error
+    assert len(reports(gateway, wire.StepFailed)) == 1  # not tried again
+
+
+async def test_an_owner_without_a_process_releases_all_the_same(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    epoch = gateway.grant("node-1", 1)
+    gateway.runs[1].epoch = epoch
+    gateway.runs[2] = gateway.runs[1].__class__(4, 1, 500, "node-2", state_seq=500)
+    await gateway.want("node-2", gateway.entry(2, "drain", handoff=9))
+    await gateway.until(lambda: gateway.runs[2].commits)
+    (commit,) = gateway.runs[2].commits
+    assert (commit.release, commit.from_seq, commit.to_seq) == (9, 500, 500)
+
+
+async def test_a_fenced_process_ends_without_a_report(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.grant("node-2", 1)  # taken away without a word
+    await gateway.until(
+        lambda: any(b.portfolios == [] for n, b in gateway.beats[-4:] if n == "node-1")
+    )
+    assert reports(gateway, wire.Died) == []
+
+
+async def test_a_set_with_a_lower_version_is_ignored(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    old = gateway.versions["node-1"]
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    empty = wire.DesiredSet(old, [], [])
+    await gateway.sockets["node-1"].send_bytes(wire.encode(empty))
+    await goes_on(gateway)
+    pids = {a.pid for _, beat in gateway.beats for a in beat.portfolios if a.pid is not None}
+    assert len(pids) == 1

@@ -1,0 +1,279 @@
+"""The node daemon as a program: what it owns, it runs; how it starts, leaves and dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+
+import psutil
+import pytest
+
+from chaos.harness.installation import SLOW_MACHINE_S
+from portfolios.runtime.state import Account, decode_state
+from scheduling.wire.messages import SegmentInfo
+from tests.support.daemons import ROOT, Daemons, alive, assert_canary_is_exact, family
+from tests.support.fake_gateway import FakeGateway
+
+
+async def test_it_registers_and_commits_every_event_in_order(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    await daemons.start()
+    await gateway.until(lambda: gateway.committed(1) > 150)
+    assert gateway.registered[0][1].strategies["canary"] == 1
+    assert gateway.runs[1].commits[0].from_seq == gateway.runs[1].commits[0].to_seq
+    assert_canary_is_exact(gateway, 1)
+
+
+async def test_portfolios_of_one_node_share_their_commit_requests(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    for portfolio in (1, 2, 3):
+        gateway.grant("node-1", portfolio)
+    await gateway.want("node-1", *(gateway.entry(p, "run") for p in (1, 2, 3)))
+    await daemons.start()
+    await gateway.until(lambda: gateway.committed(3) > 1)
+    before = gateway.count_commits(), len(gateway.bodies)
+    await gateway.until(lambda: gateway.count_commits() > before[0] + 60)
+    commits, requests = gateway.count_commits() - before[0], len(gateway.bodies) - before[1]
+    assert requests < 0.5 * commits
+
+
+async def test_a_beat_says_which_registration_of_its_node_it_follows(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.status["node-1"] = "unknown"
+    await daemons.start()
+    await gateway.until(lambda: len(gateway.registered) > 1)
+    gateway.status["node-1"] = "ok"
+    await gateway.until(lambda: gateway.beats[-1][1].registration == len(gateway.registered))
+
+
+async def test_a_portfolio_without_events_commits_the_range_all_the_same(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run", strategy="sma_cross", symbols=["ZMH"]))
+    await daemons.start()
+    await gateway.until(lambda: gateway.committed(1) > 60)
+    assert len(gateway.runs[1].commits) < 12  # not one for each event of the others
+
+
+async def test_a_pause_that_it_heard_of_too_late_takes_back_what_was_not_released(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.grant("node-1", 1)
+    gateway.pushing = False
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    await daemons.start()
+    await gateway.until(lambda: gateway.committed(1) > 20)
+    (running,) = gateway.segments
+    head = gateway.head()
+    gateway.paused_at = head
+    gateway.segments = [running, SegmentInfo(head, time.time_ns() // 1000, 0.0)]
+    gateway.versions["node-1"] += 1
+    await gateway.until(lambda: gateway.runs[1].last_seq == head)
+    await gateway.until(lambda: [a.seq for a in gateway.beats[-1][1].portfolios] == [head])
+    assert gateway.runs[1].last_seq == head
+    said = {c.feed_us for c in gateway.runs[1].commits if c.to_seq > c.from_seq}
+    assert said == {segment.from_time_us for segment in gateway.segments}
+    assert_canary_is_exact(gateway, 1)
+
+
+async def test_it_catches_up_with_a_long_log_and_marks_what_was_stale(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.segments = [gateway.segments[0].__class__(0, gateway.segments[0].from_time_us, 2000.0)]
+    gateway.grant("node-1", 1, last_seq=0)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    await daemons.start()
+    await gateway.until(lambda: gateway.head() - gateway.runs[1].last_seq < 1500)
+    stale = [commit for commit in gateway.runs[1].commits if commit.suppress]
+    fresh = [commit for commit in gateway.runs[1].commits[1:] if not commit.suppress]
+    assert stale[0].from_seq == 0
+    assert stale[-1].to_seq <= fresh[0].from_seq
+    assert_canary_is_exact(gateway, 1)
+
+
+async def test_kill_9_of_the_daemon_leaves_no_process_behind(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.grant("node-1", 1)
+    gateway.grant("node-1", 2)
+    looping = gateway.entry(2, "run", strategy="looper", parameters={"at_event": 1})
+    await gateway.want("node-1", gateway.entry(1, "run"), looping)
+    daemon = await daemons.start(GINKGO_STRATEGIES="portfolios.strategies.faulty")
+    await gateway.until(lambda: gateway.committed(1) > 50)
+    processes = family(daemon.pid)
+    assert len(processes) == 3  # the forkserver, a canary, the looper
+    daemon.kill()
+    await daemon.wait()
+    await asyncio.sleep(1.0)
+    assert alive(processes) == []
+
+
+async def test_killing_the_forkserver_restarts_every_portfolio(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.grant("node-1", 1)
+    gateway.grant("node-1", 2)
+    looping = gateway.entry(2, "run", strategy="looper", parameters={"at_event": 1})
+    await gateway.want("node-1", gateway.entry(1, "run"), looping)
+    daemon = await daemons.start(GINKGO_STRATEGIES="portfolios.strategies.faulty")
+    await gateway.until(lambda: gateway.committed(1) > 50)
+    children = family(daemon.pid)[1:]
+    psutil.Process(daemon.pid).children()[0].kill()
+    seen = gateway.committed(1)
+    await asyncio.sleep(1)
+    assert alive(children) == []  # the looping one too
+    await gateway.until(lambda: gateway.committed(1) > seen + 150)
+    assert_canary_is_exact(gateway, 1)
+
+
+async def test_asked_to_stop_it_waits_until_everything_is_handed_over(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    daemon = await daemons.start()
+    await gateway.until(lambda: gateway.committed(1) > 50)
+    daemon.send_signal(signal.SIGTERM)
+    await gateway.until(lambda: gateway.beats[-1][1].leaving)
+    seen = gateway.committed(1)
+    await gateway.until(lambda: gateway.committed(1) > seen + 50)  # it goes on working meanwhile
+    await gateway.want("node-1")
+    assert await asyncio.wait_for(daemon.wait(), SLOW_MACHINE_S) == 0
+    assert gateway.goodbyes == ["node-1"]
+
+
+async def test_asked_to_stop_while_frozen_it_releases_in_place_at_once(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    daemon = await daemons.start()
+    await gateway.until(lambda: gateway.committed(1) > 50)
+    gateway.frozen = True
+    daemon.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(daemon.wait(), SLOW_MACHINE_S) == 0
+    assert gateway.goodbyes == ["node-1"]
+    assert all(commit.release is None for commit in gateway.runs[1].commits)
+    assert len(gateway.registered) == 1
+
+
+async def test_a_second_signal_ends_it_at_once(gateway: FakeGateway, daemons: Daemons) -> None:
+    gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    daemon = await daemons.start()
+    await gateway.until(lambda: gateway.committed(1) > 50)
+    daemon.send_signal(signal.SIGTERM)
+    await asyncio.sleep(0.3)
+    daemon.send_signal(signal.SIGINT)
+    assert await asyncio.wait_for(daemon.wait(), SLOW_MACHINE_S) == 130
+
+
+async def test_superseded_it_ends_with_3_and_does_not_register_again(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    daemon = await daemons.start()
+    await gateway.until(lambda: gateway.committed(1) > 50)
+    gateway.next_beat_s, gateway.status["node-1"] = 0.1, "superseded"
+    await gateway.sockets["node-1"].close()  # makes it beat at once
+    assert await asyncio.wait_for(daemon.wait(), SLOW_MACHINE_S) == 3
+    assert len(gateway.registered) == 1
+
+
+async def test_a_lease_that_was_forgotten_is_registered_again_by_the_same_incarnation(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    await daemons.start()
+    await gateway.until(lambda: gateway.committed(1) > 50)
+    gateway.status["node-1"] = "unknown"
+    gateway.grant("node-1", 1)
+    gateway.entries["node-1"] = [gateway.entry(1, "run")]
+    gateway.versions["node-1"] = 0  # even if the server's versions went back
+    await gateway.sockets["node-1"].close()
+    await gateway.until(lambda: len(gateway.registered) >= 2)
+    gateway.status["node-1"] = "ok"
+    await gateway.until(lambda: gateway.runs[1].commits[-1].epoch == 2)
+    (_, first), (_, second) = gateway.registered[:2]
+    assert first.incarnation == second.incarnation
+    assert_canary_is_exact(gateway, 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(409, "name_in_use"), (409, "protocol"), (401, "unauthenticated")],
+)
+async def test_refused_at_the_door_it_says_why_and_ends_with_1(
+    gateway: FakeGateway, daemons: Daemons, status: int, code: str
+) -> None:
+    gateway.refuse_register = (status, code, "Node node-1 runs on hk-02, pid 4711.")
+    daemon = await daemons.start()
+    assert await asyncio.wait_for(daemon.wait(), SLOW_MACHINE_S) == 1
+    assert "Node node-1 runs on hk-02, pid 4711." in daemons.log()
+
+
+async def test_it_waits_for_a_server_that_is_away(gateway: FakeGateway, daemons: Daemons) -> None:
+    gateway.away = True
+    gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    await daemons.start()
+    await asyncio.sleep(1.5)
+    gateway.away = False
+    await gateway.until(lambda: gateway.committed(1) > 20)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--name", "a b", "--server", "http://x"], "a node's name has letters"),
+        (["--name", "a", "--server", "x"], "give an address like"),
+        (["--name", "a", "--server", "http://x", "--label", "zone"], "give KEY=VALUE"),
+        (["--name", "a", "--server", "http://x", "--capacity", "0"], "at least 1"),
+    ],
+)
+async def test_arguments_that_cannot_be_used_end_it_with_2_and_a_sentence(
+    arguments: list[str], sentence: str
+) -> None:
+    daemon = await asyncio.create_subprocess_exec(
+        *[sys.executable, "-m", "scheduling.node_daemon", *arguments],
+        env={**os.environ, "GINKGO_NODE_TOKEN": "t", "PYTHONPATH": str(ROOT)},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await daemon.communicate()
+    assert daemon.returncode == 2
+    assert sentence in said.decode()
+    assert "Traceback" not in said.decode()
+
+
+async def test_a_held_symbol_that_the_next_revision_lacks_is_marked_and_filled_on(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    def account() -> Account:
+        state = gateway.runs[1].state
+        assert state is not None
+        return decode_state(state).account
+
+    gateway.segments = [gateway.segments[0].__class__(0, gateway.segments[0].from_time_us, 1000.0)]
+    gateway.grant("node-1", 1, last_seq=gateway.head())
+    both = gateway.entry(1, "run", strategy="buy_and_hold", symbols=["KO", "PEP"])
+    await gateway.want("node-1", both)
+    await daemons.start()
+    await gateway.until(lambda: gateway.runs[1].state is not None and "KO" in account().positions)
+    first_seq = both.spec["first_seq"]
+    gateway.grant("node-1", 1, revision=2)
+    one = {"strategy": "buy_and_hold", "symbols": ["PEP"], "first_seq": first_seq}
+    await gateway.want("node-1", gateway.entry(1, "run", revision=2, **one))
+    await gateway.until(lambda: gateway.runs[1].commits[-1].epoch == 2)
+    mark = account().positions["KO"].mark_e4
+    await gateway.until(lambda: account().positions["KO"].mark_e4 != mark)

@@ -1,0 +1,238 @@
+"""Reasons are kept as text and as data, and told in the language of whoever reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from scheduling import operations
+from scheduling.dashboard.live_updates import View, render_view, view_of
+from scheduling.decide.reasons import render
+from scheduling.decide.types import Reason
+from scheduling.models import Handoff, Node, Run
+from scheduling.observe.fleet_view import read_board
+from scheduling.permissions import Role
+from scheduling.scheduler import Scheduler
+from tests.support.api_client import Caller, a_person, counted_statements
+from tests.support.factories import Daemon, a_node, a_portfolio, a_trader
+
+pytestmark = pytest.mark.django_db
+
+BROWSER = "zh-CN,zh;q=0.9,en;q=0.8"  #: what a browser in Shanghai sends
+NEEDS_GPU = "needs gpu=yes: 0 of 1 node has it; add the label to one node or drop the selector"
+NEEDS_GPU_ZH = "需要 gpu=yes：1 个节点中 0 个具备；给一个节点加上该标签，或去掉选择器"
+ONLY_NODE = "node-1 is the only node for it: load 0 → 1 of 5"
+ONLY_NODE_ZH = "node-1 是唯一可用的节点：负载 0 → 1，共 5"
+
+
+def run_of(name: str) -> Run:
+    return Run.objects.get(portfolio__name=name)
+
+
+def tick() -> None:
+    Scheduler("test").tick()
+
+
+@pytest.fixture
+def daemon() -> Daemon:
+    return a_node("node-1")
+
+
+@pytest.fixture
+def pending(daemon: Daemon) -> Run:
+    """The run of a portfolio that has no node with its label, as a pass left it."""
+    a_portfolio("p", selector={"gpu": "yes"})
+    tick()
+    return run_of("p")
+
+
+def told_by(row: Any) -> str:
+    """Return the sentence that its data makes."""
+    return render(Reason(row.why["code"], row.why["params"]))
+
+
+# --- what is stored ------------------------------------------------------------------------------
+
+
+def test_a_pass_keeps_why_beside_what_it_says_of_a_pending_portfolio(pending: Run) -> None:
+    assert pending.reason == NEEDS_GPU == told_by(pending)
+    assert pending.why["code"] == "no_selector"
+    assert pending.why["params"]["nodes"] == 1
+
+
+def test_a_placement_keeps_why_on_its_handoff(daemon: Daemon) -> None:
+    a_portfolio("p")
+    tick()
+    handoff = Handoff.objects.get()
+    assert handoff.reason == ONLY_NODE == told_by(handoff)
+    assert handoff.why["code"] == "place"
+
+
+def test_a_move_keeps_why_on_its_handoff(daemon: Daemon) -> None:
+    a_trader("p", daemon)
+    a_node("node-2")
+    operations.drain("node-1", actor="ann")
+    tick()
+    handoff = Handoff.objects.get(kind="migrate")
+    assert handoff.reason == told_by(handoff)
+    assert handoff.why["code"] == "drain"
+
+
+def test_what_is_stuck_says_why_as_data_until_it_is_stuck_no_more(daemon: Daemon) -> None:
+    a_trader("p", daemon)
+    operations.drain("node-1", actor="ann")
+    tick()
+    assert run_of("p").why["code"] == "no_other_node"
+    operations.undrain("node-1", actor="ann")
+    tick()
+    assert (run_of("p").reason, run_of("p").why) == ("", None)
+
+
+def test_a_start_that_finds_no_place_says_why_at_once(pending: Run) -> None:
+    operations.stop("p", actor="ann")
+    Run.objects.update(why=None)
+    assert operations.start("p", actor="ann") is None
+    assert run_of("p").why["code"] == "no_selector"
+    assert told_by(run_of("p")) == run_of("p").reason
+
+
+def test_a_halt_says_of_each_who_stopped_it_as_data(daemon: Daemon) -> None:
+    a_trader("p", daemon)
+    operations.halt_all(actor="ann", reason="wrong prices")
+    assert run_of("p").why["params"]["why"] == "wrong prices"
+    assert told_by(run_of("p")) == run_of("p").reason
+
+
+def test_a_raised_floor_leaves_what_is_pending_as_it_was(pending: Run) -> None:
+    operations.raise_epoch_floor(1000, actor="ann", reason="restored")
+    assert run_of("p").why == pending.why
+
+
+def test_a_grant_ends_what_was_said_so_that_no_commit_carries_it_on(
+    daemon: Daemon, pending: Run
+) -> None:
+    Node.objects.update(labels={"gpu": "yes"})
+    tick()
+    daemon.prepare()
+    assert (run_of("p").phase, run_of("p").why) == ("starting", None)
+
+
+def test_data_alone_is_no_change_to_a_plan(pending: Run) -> None:
+    Run.objects.update(changed_in=0)
+    Run.objects.update(why={"code": "no_selector", "params": {}})
+    assert run_of("p").changed_in == 0
+
+
+def test_what_is_said_already_is_not_written_again_for_its_data(pending: Run) -> None:
+    Run.objects.update(why={**pending.why, "params": {**pending.why["params"], "weight": 7}})
+    tick()
+    assert run_of("p").why["params"]["weight"] == 7
+
+
+# --- who reads it --------------------------------------------------------------------------------
+
+
+def test_a_portfolio_answers_in_the_language_of_the_request(viewer: Caller, pending: Run) -> None:
+    english = viewer.get("portfolios/p/").json()["run"]
+    answer = viewer.preferring(BROWSER).get("portfolios/p/")
+    chinese = answer.json()["run"]
+    assert (english["reason"], chinese["reason"]) == (NEEDS_GPU, NEEDS_GPU_ZH)
+    assert english["why"] == chinese["why"] == pending.why
+    assert answer.headers["Content-Language"] == "zh-hans"
+    assert "Accept-Language" in answer.headers["Vary"]
+
+
+def test_whoever_prefers_another_language_reads_english(viewer: Caller, pending: Run) -> None:
+    assert viewer.preferring("de,fr;q=0.5").get("portfolios/p/").json()["run"]["reason"] == (
+        NEEDS_GPU
+    )
+
+
+def test_a_text_that_was_written_alone_is_what_everybody_reads(
+    viewer: Caller, pending: Run
+) -> None:
+    Run.objects.update(reason="r2 was rejected: boom")
+    run = viewer.preferring("zh").get("portfolios/p/").json()["run"]
+    assert (run["reason"], run["why"]) == ("r2 was rejected: boom", None)
+
+
+def test_handoffs_and_tenures_answer_in_the_language_of_the_request(
+    viewer: Caller, daemon: Daemon
+) -> None:
+    a_portfolio("p")
+    tick()
+    daemon.prepare()
+    for path, statements in (("handoffs/", 1), ("portfolios/p/tenures/", 0)):
+        assert viewer.get(path).json()["results"][0]["reason"] == ONLY_NODE
+        with counted_statements() as said:
+            found = viewer.preferring(BROWSER).get(path).json()["results"][0]
+        assert found["reason"] == ONLY_NODE_ZH
+        # A tenure's is read with it, not once for each.
+        assert sum('FROM "scheduling_handoff"' in one for one in said) == statements
+    (number,) = Handoff.objects.values_list("pk", flat=True)
+    assert viewer.preferring(BROWSER).get(f"handoffs/{number}/").json()["why"]["code"] == "place"
+
+
+@pytest.fixture
+def desk(db: None) -> Client:
+    client = Client()
+    client.force_login(a_person("vic", Role.VIEWER))
+    return client
+
+
+@pytest.mark.parametrize("path", ["/", "/portfolios/", "/portfolios/p/"])
+def test_pages_tell_it_in_the_language_of_the_request(
+    desk: Client, pending: Run, path: str
+) -> None:
+    assert NEEDS_GPU in desk.get(path).content.decode()
+    page = desk.get(path, headers={"Accept-Language": BROWSER}).content.decode()
+    assert NEEDS_GPU_ZH in page
+    assert NEEDS_GPU not in page
+    # The socket is asked for the same.
+    assert 'data-language="zh-hans"' in page
+
+
+@pytest.mark.parametrize("path", ["/handoffs/", "/handoffs/{}/", "/portfolios/p/", "/"])
+def test_so_do_pages_of_handoffs(desk: Client, daemon: Daemon, path: str) -> None:
+    a_portfolio("p")
+    tick()
+    daemon.prepare()
+    path = path.format(Handoff.objects.get().pk)
+    assert ONLY_NODE in desk.get(path).content.decode()
+    page = desk.get(path, headers={"Accept-Language": "zh"}).content.decode()
+    assert ONLY_NODE_ZH in page
+
+
+def test_each_open_page_is_sent_parts_in_its_own_language(pending: Run) -> None:
+    board = read_board()
+    parts = {
+        language: "".join(render_view(board, View("board", "", True, language))[0].values())
+        for language in ("zh-hans", "en")
+    }
+    assert NEEDS_GPU in parts["en"]
+    assert NEEDS_GPU_ZH in parts["zh-hans"]
+    assert NEEDS_GPU not in parts["zh-hans"]
+
+
+@pytest.mark.parametrize(("asked", "given"), [("zh-hans", "zh-hans"), ("", "en"), ("x" * 99, "en")])
+def test_a_page_is_given_a_language_that_there_is(asked: str, given: str) -> None:
+    assert view_of("board", True, asked) == View("board", "", True, given)
+
+
+def test_a_plan_answers_in_the_language_of_the_request(viewer: Caller, pending: Run) -> None:
+    (english,) = viewer.get("schedule/plan/").json()["pending"]
+    (chinese,) = viewer.preferring(BROWSER).get("schedule/plan/").json()["pending"]
+    assert (english["reason"], chinese["reason"]) == (NEEDS_GPU, NEEDS_GPU_ZH)
+    assert english["code"] == chinese["code"] == "no_selector"
+    assert english["params"] == chinese["params"] == pending.why["params"]
+
+
+def test_where_it_could_go_is_answered_in_the_language_of_the_request(
+    viewer: Caller, pending: Run
+) -> None:
+    (english,) = viewer.get("schedule/targets/", portfolio="p").json()["results"]
+    (chinese,) = viewer.preferring("zh").get("schedule/targets/?portfolio=p").json()["results"]
+    assert english == {**chinese, "sentence": "node-1 lacks gpu=yes"}
+    assert chinese["sentence"] == "node-1 缺少 gpu=yes"

@@ -1,0 +1,164 @@
+"""An operator chooses that nodes are evened out by cpu: what is read, moved, said and kept."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from portfolios.models import Portfolio
+from scheduling import operations
+from scheduling.db.transaction import run
+from scheduling.decide.types import Cpu, Policy
+from scheduling.models import Control, Event, Handoff, Run
+from scheduling.observe.snapshot import observe
+from scheduling.passes.balance import balance
+from scheduling.passes.pass_lock import take
+from scheduling.permissions import Role
+from scheduling.timing import timing
+from scheduling.wire.messages import Actual
+from tests.support.api_client import Caller, a_caller
+from tests.support.factories import Daemon, a_node, a_running
+
+pytestmark = pytest.mark.django_db
+
+
+def says(daemon: Daemon, minute_pct: float, **shares: float) -> None:
+    """Let a daemon beat with what it measured of its machine and of its portfolios."""
+    processes = [
+        Actual(
+            portfolio=Portfolio.objects.get(name=name).pk,
+            epoch=Run.objects.get(portfolio__name=name).epoch,
+            revision=1,
+            phase="running",
+            seq=1,
+            lag=0,
+            cpu_pct=share,
+        )
+        for name, share in shares.items()
+    ]
+    daemon.beat(metrics={"cpu_pct": 1.0, "cpu_minute_pct": minute_pct}, portfolios=processes)
+
+
+def a_busy_one() -> tuple[Daemon, Daemon]:
+    """node-1 runs a and b and is busy, node-2 runs c."""
+    one, two = a_node("node-1"), a_node("node-2")
+    for name, daemon in (("a", one), ("b", one), ("c", two)):
+        a_running(name, daemon)
+    says(one, 82.4, a=21.2, b=60.0)
+    says(two, 11.9, c=11.0)
+    return one, two
+
+
+def pass_once() -> None:
+    run(take("cast"))
+    balance("cast", timing(), Policy())
+
+
+def test_by_weight_nothing_measured_is_read() -> None:
+    a_busy_one()
+    assert observe(timing()).snapshot.cpu is None
+    pass_once()
+    assert not Handoff.objects.filter(kind="migrate", reason__contains="cpu").exists()
+
+
+def test_the_busy_node_gives_and_the_reason_says_per_cent() -> None:
+    a_busy_one()
+    operations.even_by("cpu", actor="olive")
+    pass_once()
+    reasons = Handoff.objects.filter(reason__contains="cpu").values_list("reason", flat=True)
+    # a: 61 and 33; b would leave 22 and 72.
+    assert list(reasons) == ["evens out the cpu: node-1 82 → 61 %, node-2 12 → 33 %"]
+
+
+def test_figures_are_those_of_the_owner_and_its_epoch() -> None:
+    one, two = a_busy_one()
+    operations.even_by("cpu", actor="olive")
+    ids = {name: Portfolio.objects.get(name=name).pk for name in "abc"}
+    assert observe(timing()).snapshot.cpu == Cpu(
+        {one.row.pk: 82.4, two.row.pk: 11.9}, {ids["a"]: 21.2, ids["b"]: 60.0, ids["c"]: 11.0}
+    )
+    says(two, 11.9, a=99.0)  # it has prepared a, and does not own it
+    Run.objects.filter(portfolio__name="b").update(epoch=77)
+    cpu = observe(timing()).snapshot.cpu
+    assert cpu is not None
+    assert cpu.portfolios == {ids["a"]: 21.2}
+
+
+def test_a_node_that_was_not_measured_for_a_minute_is_not_in_it() -> None:
+    one, two = a_busy_one()
+    operations.even_by("cpu", actor="olive")
+    two.beat(metrics={"cpu_pct": 3.0})
+    cpu = observe(timing()).snapshot.cpu
+    assert cpu is not None
+    assert set(cpu.nodes) == {one.row.pk}
+    pass_once()
+    assert not Handoff.objects.filter(reason__contains="cpu").exists()
+
+
+@pytest.mark.parametrize(("said", "read"), [(-5.0, 0), (1e300, 100)])
+def test_no_number_that_a_node_says_costs_the_others_their_look(said: float, read: float) -> None:
+    one, two = a_busy_one()
+    operations.even_by("cpu", actor="olive")
+    nonsense = Actual(
+        portfolio=2**64 - 1,
+        epoch=2**64 - 1,
+        revision=1,
+        phase="running",
+        seq=1,
+        lag=0,
+        cpu_pct=said,
+    )
+    two.beat(metrics={"cpu_minute_pct": said}, portfolios=[nonsense])
+    cpu = observe(timing()).snapshot.cpu
+    assert cpu is not None
+    assert cpu.nodes == {one.row.pk: 82.4, two.row.pk: read}
+
+
+def test_a_beat_with_other_figures_makes_nothing_be_read_anew() -> None:
+    one, _ = a_busy_one()
+    Run.objects.update(changed_in=0)
+    says(one, 40.0, a=1.0, b=2.0)
+    assert not Run.objects.exclude(changed_in=0).exists()
+
+
+def test_the_choice_is_kept_with_an_event_and_once() -> None:
+    assert operations.even_by("weight", actor="olive") is None
+    assert not Event.objects.filter(kind="even_by").exists()
+    for _ in range(2):
+        operations.even_by("cpu", actor="olive", reason="machines differ")
+    (event,) = Event.objects.filter(kind="even_by")
+    assert (event.actor, event.reason, event.data) == (
+        "olive", "machines differ", {"even_by": "cpu"},
+    )  # fmt: skip
+    operations.freeze(actor="olive")
+    assert Control.objects.get().even_by == "cpu"
+
+
+def test_the_command_says_what_counts_now() -> None:
+    out = StringIO()
+    call_command("even_by", "cpu", "--by", "olive", "--json", stdout=out)
+    assert json.loads(out.getvalue()) == {"even_by": "cpu"}
+    out = StringIO()
+    call_command("even_by", "weight", stdout=out)
+    assert out.getvalue().startswith("Nodes are evened out by the weight they hold")
+    with pytest.raises(CommandError, match="invalid choice"):
+        call_command("even_by", "mood")
+
+
+@pytest.fixture
+def operator() -> Caller:
+    return a_caller(Role.OPERATOR, "olive")
+
+
+def test_the_api_answers_and_changes_the_policy(operator: Caller) -> None:
+    assert operator.get("schedule/policy/").json() == {"even_by": "weight"}
+    answer = operator.post("schedule/policy/", {"even_by": "cpu", "reason": "machines differ"})
+    assert (answer.status_code, answer.json()) == (200, {"even_by": "cpu"})
+    assert Event.objects.get(kind="even_by").actor == "olive"
+    assert operator.post("schedule/policy/", {"even_by": "mood"}).status_code == 400
+    viewer = a_caller(Role.VIEWER, "vic")
+    assert viewer.get("schedule/policy/").json() == {"even_by": "cpu"}
+    assert viewer.post("schedule/policy/", {"even_by": "weight"}).status_code == 403

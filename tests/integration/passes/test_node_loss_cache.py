@@ -1,0 +1,228 @@
+"""What the loss of each node would come to: kept fresh a slice at a time, written on change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from django.template.loader import render_to_string
+
+from scheduling import operations
+from scheduling.dashboard.board import build_desk
+from scheduling.db import transaction
+from scheduling.enact.node_loss import Known, write_down
+from scheduling.models import Resilience as Row
+from scheduling.observe.fleet_view import read_board
+from scheduling.observe.snapshot import observe
+from scheduling.observe.snapshot_cache import Standing
+from scheduling.passes.node_loss import CONFIRM_S, Resilience
+from scheduling.passes.node_loss import run as the_runner
+from scheduling.scheduler import Scheduler
+from scheduling.timing import timing
+from scheduling.watcher import Watcher
+from tests.support.api_client import Caller
+from tests.support.factories import Daemon, a_node, a_portfolio, a_running, lose
+
+pytestmark = pytest.mark.django_db
+
+
+class Kept:
+    """A watcher's answers, and a look of it at the fleet as it is now."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.resilience = Resilience()
+        self.standing = Standing()
+        self.later_s = 0.0
+        self.writes = 0
+        self._patch = monkeypatch
+
+    def look(self, slice_s: float = 10.0) -> int:
+        """Look, answer, write; return how many statements were written."""
+        observe(timing(), self.standing)
+        seen = self.standing.snapshot
+        assert seen is not None
+        self.standing.snapshot = replace(seen, taken_at=seen.taken_at + self.later_s)
+        written: list[Any] = []
+
+        def noting(recipe_: Any) -> Any:
+            written.append(recipe_)
+            return the_runner(recipe_)
+
+        self._patch.setattr("scheduling.passes.node_loss.run", noting)
+        self.resilience.look(self.standing, slice_s)
+        return len(written)
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
+    return Kept(monkeypatch)
+
+
+@pytest.fixture
+def fleet() -> list[Daemon]:
+    """Two of the three of node-1 would have no place: node-2 has one free."""
+    nodes = [a_node("node-1"), a_node("node-2", capacity=2)]
+    for name in ("one", "two", "three"):
+        a_running(name, nodes[0])
+    a_running("four", nodes[1])
+    return nodes
+
+
+def rows() -> dict[str, tuple[int, int, int]]:
+    """Node → (runs, fit, homeless)."""
+    return {
+        row.node.name: (row.runs, row.fit, row.homeless)
+        for row in Row.objects.select_related("node")
+    }
+
+
+def test_every_node_of_a_small_fleet_is_answered_for_at_once(
+    kept: Kept, fleet: list[Daemon]
+) -> None:
+    assert kept.look() == 1
+    assert rows() == {"node-1": (3, 1, 2), "node-2": (1, 1, 0)}
+
+
+def test_it_is_written_on_change_and_confirmed_now_and_then(
+    kept: Kept, fleet: list[Daemon]
+) -> None:
+    kept.look()
+    first = Row.objects.get(node__name="node-2").as_of
+    assert kept.look() == 0
+    kept.later_s = CONFIRM_S + 1
+    assert kept.look() == 1
+    assert (Row.objects.get(node__name="node-2").as_of - first).total_seconds() > CONFIRM_S
+    # Nothing of the fleet changed: the clock alone is no reason to write again.
+    assert kept.look() == 0
+
+
+def test_only_what_changed_is_written(kept: Kept, fleet: list[Daemon]) -> None:
+    kept.look()
+    before = dict(Row.objects.values_list("node__name", "as_of"))
+    a_running("five", fleet[0])
+    assert kept.look() == 1
+    assert rows() == {"node-1": (4, 1, 3), "node-2": (1, 1, 0)}
+    after = dict(Row.objects.values_list("node__name", "as_of"))
+    assert after["node-1"] > before["node-1"]
+    assert after["node-2"] == before["node-2"]
+
+
+def test_a_slice_that_is_over_leaves_the_rest_to_the_next_in_turn(
+    kept: Kept, fleet: list[Daemon]
+) -> None:
+    a_node("node-3", capacity=1)
+    for seen in (1, 2, 3):
+        kept.look(slice_s=0)
+        assert len(rows()) == seen
+    # However often the fleet changes, each has its turn: three looks, three answers anew.
+    changed = []
+    for number in range(3):
+        before = dict(Row.objects.values_list("node__name", "as_of"))
+        operations.cordon("node-3", actor="cast") if number % 2 else operations.uncordon(
+            "node-3", actor="cast"
+        )
+        kept.later_s = (number + 1) * (CONFIRM_S + 1)
+        a_portfolio(f"stir-{number}")
+        kept.look(slice_s=0)
+        after = dict(Row.objects.values_list("node__name", "as_of"))
+        changed += [name for name in after if after[name] != before[name]]
+    assert sorted(changed) == ["node-1", "node-2", "node-3"]
+
+
+def test_a_node_that_is_gone_has_no_loss(kept: Kept, fleet: list[Daemon]) -> None:
+    kept.look()
+    lose(fleet[1])
+    kept.look()
+    # node-1 runs three, and is the only one that can take the one of node-2.
+    assert rows() == {"node-1": (3, 0, 4)}
+    lose(fleet[0])
+    kept.look()
+    assert rows() == {}
+
+
+def test_an_older_look_changes_nothing(kept: Kept, fleet: list[Daemon]) -> None:
+    kept.look()
+    row = Row.objects.get(node__name="node-1")
+    loss = kept.resilience._answers[row.node_id][1].loss
+    older = Known(replace(loss, runs=77), row.as_of.timestamp() - 5)
+    assert transaction.run(write_down([older], [row.node_id])) == 0
+    assert Row.objects.get(node__name="node-1").runs == 3
+
+
+def test_the_watcher_keeps_it_and_a_scheduler_alone_does_not(fleet: list[Daemon]) -> None:
+    Scheduler("worker").tick()
+    assert rows() == {}
+    Watcher(balance_interval_s=30)._tick(rebalance=False)
+    assert rows() == {"node-1": (3, 1, 2), "node-2": (1, 1, 0)}
+
+
+def test_a_fault_in_the_figure_does_not_end_the_watcher(
+    fleet: list[Daemon], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = Watcher(balance_interval_s=30)
+
+    def broken(*_: Any) -> None:
+        raise KeyError("node-7")
+
+    monkeypatch.setattr(watcher.resilience, "look", broken)
+    watcher._tick(rebalance=False)
+    assert watcher._wait_s > 0
+
+
+# --- who reads it --------------------------------------------------------------------------------
+
+
+def test_rest_says_for_each_node_what_would_have_no_place_and_why(
+    kept: Kept, fleet: list[Daemon], viewer: Caller
+) -> None:
+    empty = viewer.get("schedule/resilience/").json()
+    assert empty == {"as_of": None, "absorbed": 0, "no_place": 0, "nodes": []}
+    kept.look()
+    answer = viewer.get("schedule/resilience/").json()
+    assert (answer["absorbed"], answer["no_place"]) == (1, 2)
+    first, second = answer["nodes"]
+    assert (first["node"], first["absorbed"], first["portfolios"], first["fit"]) == (
+        "node-1", False, 3, 1,
+    )  # fmt: skip
+    (why,) = first["reasons"]
+    plan = viewer.get("schedule/plan/", lose="node-1").json()
+    assert why["code"] == "no_room"
+    assert why["portfolios"] == [entry["portfolio"] for entry in plan["pending"]]
+    assert why["reason"] == plan["pending"][0]["reason"]
+    assert (second["absorbed"], second["reasons"]) == (True, [])
+    assert answer["as_of"] == min(first["as_of"], second["as_of"])
+
+
+def test_metrics_count_what_would_have_no_place(
+    kept: Kept, fleet: list[Daemon], viewer: Caller
+) -> None:
+    kept.look()
+    text = viewer.get("metrics").content.decode()
+    assert 'ginkgo_node_loss_homeless{node="node-1"} 2.0' in text
+    assert 'ginkgo_node_loss_homeless{node="node-2"} 0.0' in text
+    assert "ginkgo_loss_homeless 2.0" in text
+    assert "ginkgo_losses_unabsorbed 1.0" in text
+    assert "ginkgo_loss_age_seconds" in text
+
+
+def column(name: str) -> str:
+    desk = build_desk(read_board())
+    (found,) = [each for each in desk.columns if each.line.name == name]
+    return render_to_string("desk/parts/column.html", {"col": found, "desk": desk})
+
+
+def test_a_column_says_it_and_leads_to_the_question(kept: Kept, fleet: list[Daemon]) -> None:
+    assert "data-loss" not in column("node-1")
+    kept.look()
+    first, second = column("node-1"), column("node-2")
+    assert 'href="/what-if/?lose=node-1" data-loss>2 would have no place</a>' in first
+    assert 'href="/what-if/?lose=node-2" data-loss>loss absorbed: yes</a>' in second
+    lose(fleet[1])
+    assert "data-loss" not in column("node-2")
+
+
+def test_an_old_answer_is_shown_with_its_time(kept: Kept, fleet: list[Daemon]) -> None:
+    kept.look()
+    Row.objects.update(as_of="2026-01-01T14:03:09Z")
+    assert "2 would have no place, as of 14:03:09" in column("node-1")

@@ -1,0 +1,566 @@
+"""Sweep, balance and the lock that ends: what a tick does, and what it never does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection, transaction
+from psycopg.errors import DeadlockDetected, LockNotAvailable
+
+from portfolios.models import Revision
+from scheduling import operations, tasks
+from scheduling.db.transaction import django_cursor, run
+from scheduling.enact import alerts, handoff, process_failures, stalls
+from scheduling.enact.notify import wake
+from scheduling.errors import SnapshotUnavailable
+from scheduling.models import Event, Handoff, Lease, Node, PassLock, Run
+from scheduling.observe import fleet_view as board
+from scheduling.observe import snapshot
+from scheduling.observe.fleet_view import read_board
+from scheduling.observe.snapshot import observe
+from scheduling.passes.pass_lock import drop, look, take
+from scheduling.passes.sweep import sweep
+from scheduling.scheduler import Scheduler, TickOutcome
+from scheduling.timing import timing
+from scheduling.watcher import Watcher, _is_for_watcher
+from tests.support.factories import (
+    Daemon,
+    a_node,
+    a_portfolio,
+    a_trader,
+    ago,
+    let_expire,
+    lose,
+    mature,
+    owner,
+    run_of,
+    serving_since,
+    the_handoff,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+def tick(**given: Any) -> Any:
+    return Scheduler("test").tick(**given)
+
+
+@contextmanager
+def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Gather the statements that recipes and snapshots send to the database meanwhile."""
+    said: list[str] = []
+
+    class Counting(psycopg.Cursor[Any]):
+        def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+            said.append(query if isinstance(query, str) else query.decode())
+            return super().execute(query, *args, **kwargs)
+
+    monkeypatch.setattr("scheduling.db.transaction.psycopg.Cursor", Counting)
+    yield said
+    monkeypatch.undo()
+
+
+# --- the lock ------------------------------------------------------------------------------------
+
+
+def test_one_pass_holds_the_lock_and_may_renew_it() -> None:
+    assert run(take("a")) is True
+    assert run(take("b")) is False
+    assert run(take("a")) is True
+    run(drop("b"))
+    assert run(take("b")) is False
+    run(drop("a"))
+    assert run(take("b")) is True
+
+
+def test_a_frozen_holder_blocks_nobody_for_longer_than_its_time() -> None:
+    run(take("frozen"))
+    assert tick().ran is False
+    PassLock.objects.update(until=ago(0.001))
+    assert tick().ran is True
+
+
+def test_the_lock_is_held_for_five_seconds() -> None:
+    run(take("a"))
+    assert ago(-4) < PassLock.objects.get().until <= ago(-5)
+
+
+def test_a_tick_lets_the_next_one_in() -> None:
+    assert tick().ran is True
+    assert tick().ran is True
+
+
+def test_a_tick_that_fails_lets_the_next_one_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("scheduling.scheduler.balance", broken)
+        with pytest.raises(ZeroDivisionError):
+            tick()
+    assert tick().ran is True
+
+
+def test_a_watcher_that_lives_is_noted_once_a_second_at_most() -> None:
+    noted = PassLock.objects.filter(name="watcher")
+    run(look("w"))
+    first = noted.get().until
+    run(look("w"))
+    assert noted.get().until == first
+    noted.update(until=ago(-3.9))
+    run(look("w"))
+    assert noted.get().until > first
+
+
+def test_the_tasks_of_the_queue_do_the_same_and_say_when_another_was_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    a_node("node-1")
+    a_portfolio("p")
+    assert tasks.heartbeat_sweep() == "lost: none"
+    assert tasks.balance() == "1 handoffs requested"
+    run(take("frozen"))
+    monkeypatch.setattr(tasks, "PATIENCE_S", 0.1)
+    assert tasks.balance() == "another pass was under way"
+    assert tasks.heartbeat_sweep() == "another pass was under way"
+
+
+def test_the_balance_of_the_queue_waits_for_the_sweep_that_began_with_it() -> None:
+    """Both are scheduled for the same second, and without a watcher the next try is 30 s away."""
+    a_node("node-1")
+    a_portfolio("p")
+    run(take("sweep"))
+    PassLock.objects.update(until=ago(-0.2))
+    assert tasks.balance() == "1 handoffs requested"
+
+
+# --- what a tick does ----------------------------------------------------------------------------
+
+
+def test_a_portfolio_that_runs_nowhere_is_placed() -> None:
+    node = a_node("node-1")
+    portfolio = a_portfolio("p")
+    tick()
+    node.prepare()
+    assert owner("p", node).commit(0) == "ok"
+    assert run_of(portfolio).phase == "running"
+    assert the_handoff(portfolio).kind == "place"
+
+
+def test_what_a_tick_asks_for_is_asked_in_the_name_of_who_wanted_it() -> None:
+    a_node("node-1")
+    portfolio = a_portfolio("p")
+    tick(actor="ann")
+    assert the_handoff(portfolio).requested_by == "ann"
+
+
+def test_a_second_tick_asks_for_nothing_twice() -> None:
+    a_node("node-1")
+    a_portfolio("p")
+    assert len(tick().balance.requested) == 1
+    assert tick().balance.requested == ()
+    assert Handoff.objects.count() == 1
+
+
+def test_a_lost_node_is_marked_and_failed_over_in_one_tick() -> None:
+    first, second = a_node("node-1"), a_node("node-2")
+    hand = a_trader("p", first)
+    mature(hand.portfolio)
+    serving_since(3600)
+    let_expire(first)
+    outcome = tick()
+    assert outcome.sweep.lost == ("node-1",)
+    assert the_handoff(hand.portfolio).kind == "failover"
+    second.prepare()
+    assert owner("p", second).commit(1) == "ok"
+
+
+def test_a_failover_takes_the_good_revision_and_its_grant_ends_the_pin() -> None:
+    first, second = a_node("node-1"), a_node("node-2")
+    hand = a_trader("p", first)
+    mature(hand.portfolio)
+    _, reload = operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
+    assert reload is not None
+    first.ready(reload)
+    hand.release(reload)
+    hand.commit(1)
+    Run.objects.filter(pk=hand.portfolio.pk).update(pinned_node=first.row)
+    lose(first)
+    tick()
+    made = the_handoff(hand.portfolio)
+    assert (made.kind, made.to_revision, made.target_node) == ("failover", 1, second.row)
+    assert hand.run().pinned_node == first.row
+    second.prepare()
+    assert hand.run().pinned_node is None
+    told = Event.objects.get(
+        portfolio=hand.portfolio, kind="unpinned", node=first.row, actor="balancer"
+    )
+    assert told.data == {"handoff": made.pk}
+
+
+def test_a_failover_that_came_to_nothing_leaves_the_pin() -> None:
+    first, second = a_node("node-1"), a_node("node-2")
+    hand = a_trader("p", first)
+    Run.objects.filter(pk=hand.portfolio.pk).update(pinned_node=first.row)
+    lose(first)
+    tick()
+    first.beat()
+    second.prepare()
+    assert the_handoff(hand.portfolio).state == "failed"
+    assert hand.run().pinned_node == first.row
+
+
+def test_a_drain_ends_the_pin_with_its_grant_and_not_before() -> None:
+    first, second = a_node("node-1"), a_node("node-2")
+    hand = a_trader("p", first)
+    Run.objects.filter(pk=hand.portfolio.pk).update(pinned_node=first.row)
+    operations.drain("node-1", actor="ann")
+    tick()
+    second.prepare()
+    assert hand.run().pinned_node == first.row
+    hand.release(the_handoff(hand.portfolio))
+    assert hand.run().pinned_node is None
+
+
+def test_a_move_to_where_it_is_pinned_keeps_the_pin() -> None:
+    first, second = a_node("node-1"), a_node("node-2")
+    hand = a_trader("p", first)
+    moved = operations.migrate("p", "node-2", actor="ann")
+    operations.drain("node-1", actor="ann")
+    second.ready(moved)
+    hand.release(moved)
+    assert hand.run().pinned_node == second.row
+
+
+def test_what_failed_to_start_is_placed_with_the_good_revision_and_not_at_once() -> None:
+    first, second = a_node("node-1"), a_node("node-2")
+    hand = a_trader("p", first)
+    mature(hand.portfolio)
+    operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
+    reload = the_handoff(hand.portfolio)
+    first.ready(reload)
+    hand.release(reload)
+    lose(first)
+    tick()
+    assert (hand.run().phase, hand.run().attempts) == ("pending", 1)
+    second.prepare()
+    tick()
+    made = the_handoff(hand.portfolio)
+    assert (made.kind, made.to_revision, made.target_node) == ("place", 1, second.row)
+
+
+def test_a_target_that_cannot_start_it_is_not_asked_again_at_once() -> None:
+    node = a_node("node-1")
+    portfolio = a_portfolio("p")
+    tick()
+    node.fails(the_handoff(portfolio))
+    assert tick().balance.requested == ()
+    assert run_of(portfolio).reason == "could not start on the node chosen (1 of 5): it broke"
+    Handoff.objects.update(finished_at=ago(1.5))
+    assert len(tick().balance.requested) == 1
+
+
+def test_a_drain_goes_elsewhere_after_its_target_failed_twice() -> None:
+    first, second, third = (a_node(f"node-{n}") for n in (1, 2, 3))
+    hand = a_trader("p", first)
+    operations.drain("node-1", actor="ann")
+    tick()
+    second.fails(the_handoff(hand.portfolio))
+    Handoff.objects.filter(state="failed").update(finished_at=ago(5))
+    tick()
+    second.fails(the_handoff(hand.portfolio))
+    Handoff.objects.filter(state="failed").update(finished_at=ago(9))
+    tick()
+    assert the_handoff(hand.portfolio).target_node == third.row
+    assert hand.run().node_id == first.row.pk
+
+
+def test_moves_that_failed_hold_up_no_failover() -> None:
+    first, second = a_node("node-1"), a_node("node-2")
+    hand = a_trader("p", first)
+    for _ in range(5):
+        operations.migrate("p", "node-2", actor="ann")
+        second.fails(the_handoff(hand.portfolio))
+    lose(first)
+    tick()
+    assert the_handoff(hand.portfolio).kind == "failover"
+
+
+def test_stopped_is_followed_again_where_a_stop_came_to_nothing() -> None:
+    hand = a_trader("p", a_node("node-1"))
+    operations.stop("p", actor="ann")
+    Handoff.objects.filter(kind="stop").update(state="failed", finished_at=ago(1))
+    assert sweep("x", timing()).stops == 1
+    assert the_handoff(hand.portfolio).kind == "stop"
+
+
+def test_a_wanted_revision_is_reloaded_and_a_rejected_one_is_not() -> None:
+    hand = a_trader("p", a_node("node-1"))
+    operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
+    Handoff.objects.filter(kind="reload").update(state="superseded", finished_at=ago(1))
+    Revision.objects.filter(portfolio=hand.portfolio, number=2).update(status="rejected")
+    assert sweep("x", timing()).reloads == 0
+    Revision.objects.filter(portfolio=hand.portfolio, number=2).update(status="unproven")
+    assert sweep("x", timing()).reloads == 1
+
+
+def test_a_run_of_an_incarnation_that_is_no_more_is_placed_again() -> None:
+    first = a_node("node-1")
+    hand = a_trader("p", first)
+    Lease.objects.update(incarnation="00000000-0000-4000-8000-000000000001")
+    assert sweep("x", timing()).given_up == 1
+    assert (hand.run().node_id, hand.run().phase) == (None, "pending")
+
+
+def test_one_change_that_fails_keeps_the_sweep_from_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = a_node("node-1")
+    first, second = a_portfolio("a"), a_portfolio("b")
+    tick()
+    Handoff.objects.update(deadline_at=ago(1))
+    honest, broken = handoff.expire, the_handoff(first).pk
+
+    def expire(number: int, times: Any) -> Any:
+        assert number != broken
+        return honest(number, times)
+
+    monkeypatch.setattr(handoff, "expire", expire)
+    assert sweep("x", timing()).expired == 1
+    assert the_handoff(second).state == "failed"
+    assert node.desired("prepare") != []
+
+
+@pytest.mark.parametrize("lives_on", ["beat", "goodbye"])
+def test_only_silence_is_lost(lives_on: str) -> None:
+    serving_since(3600)
+    node = a_node("node-1")
+    let_expire(node)
+    {
+        "beat": node.beat,
+        "goodbye": lambda: Node.objects.update(status="left"),
+    }[lives_on]()
+    assert tick().sweep.lost == ()
+
+
+def test_a_reason_is_cleared_when_its_cause_is_gone() -> None:
+    node = a_node("node-1")
+    hand = a_trader("p", node)
+    operations.drain("node-1", actor="ann")
+    tick()
+    assert hand.run().reason != ""
+    operations.undrain("node-1", actor="ann")
+    tick()
+    assert hand.run().reason == ""
+
+
+# --- not knowing is different from nothing -------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_read_that_fails_raises_and_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    hand = a_trader("p", a_node("node-1"))
+    before = hand.run()
+    monkeypatch.setattr(snapshot, "PORTFOLIOS", "SELECT no_such_column FROM scheduling_run")
+    with pytest.raises(SnapshotUnavailable):
+        observe(timing())
+    with pytest.raises(SnapshotUnavailable):
+        tick()
+    assert (hand.run().epoch, hand.run().node_id) == (before.epoch, before.node_id)
+    assert Handoff.objects.filter(state="preparing").count() == 0
+
+
+def test_a_board_that_cannot_be_read_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board, "NODES", "SELECT no_such_column FROM scheduling_node")
+    with pytest.raises(SnapshotUnavailable), transaction.atomic():
+        read_board()
+
+
+def test_an_empty_fleet_is_a_snapshot_with_no_nodes() -> None:
+    seen = observe(timing()).snapshot
+    assert (seen.nodes, seen.portfolios) == ((), ())
+
+
+# --- a constant number of statements -------------------------------------------------------------
+
+
+def fleet_of(nodes: int, each: int, prefix: str = "p") -> list[Daemon]:
+    """Return so many nodes with so many portfolios each."""
+    daemons = [a_node(f"{prefix}-node-{n}") for n in range(1, nodes + 1)]
+    for number, daemon in enumerate(daemons):
+        for index in range(each):
+            a_trader(f"{prefix}-{number}-{index}", daemon)
+    return daemons
+
+
+def statements(monkeypatch: pytest.MonkeyPatch, look: Any) -> int:
+    with counted(monkeypatch) as said:
+        look()
+    return len(said)
+
+
+def test_observing_and_the_board_cost_the_same_whatever_the_fleets_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fleet_of(1, 1)
+    small = [statements(monkeypatch, look) for look in looks()]
+    fleet_of(4, 4, "more")
+    assert [statements(monkeypatch, look) for look in looks()] == small
+    assert small[0] == 5
+
+
+def looks() -> list[Any]:
+    """Return the two reads, the board's with nothing remembered."""
+
+    def board_afresh() -> None:
+        board._states.clear()
+        board._sparks = (float("-inf"), {})
+        read_board()
+
+    return [lambda: observe(timing()), board_afresh]
+
+
+def test_beats_and_commits_are_one_statement_whatever_their_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (node,) = fleet_of(1, 5)
+    hands = [owner(name, node) for name in node.owns()]
+    words = [hand.words(1) for hand in hands]
+    assert statements(monkeypatch, lambda: node.send(words[0])) == 1
+    assert statements(monkeypatch, lambda: node.send(*words[1:])) == 1
+    assert statements(monkeypatch, node.beat) == 1
+
+
+def test_the_counter_of_this_file_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def three() -> None:
+        with django_cursor() as cursor:
+            for _ in range(3):
+                cursor.execute("SELECT 1")
+
+    connection.ensure_connection()
+    assert statements(monkeypatch, three) == 3
+
+
+def test_a_tick_that_is_not_whole_marks_who_is_lost_and_reads_every_run_only_to_plan(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, _ = a_node("node-1"), a_node("node-2")
+    hand = a_trader("p", first)
+    serving_since(3600)
+    let_expire(first)
+    with counted(monkeypatch) as said:
+        outcome = tick(whole=False)
+    assert outcome.sweep.lost == ("node-1",)
+    assert the_handoff(hand.portfolio).kind == "failover"
+    fleet_wide = (
+        process_failures.PROVE,
+        process_failures.STALE_REVISIONS,
+        process_failures.ORPHANED,
+        stalls.STALLS,
+        stalls.BEHIND,
+    )
+    assert not {*fleet_wide, alerts.CAUSES} & {*said}
+    with counted(monkeypatch) as said:
+        tick()
+    assert {*fleet_wide, alerts.CAUSES} <= {*said}
+
+
+def test_a_tick_that_changed_something_wakes_boards_and_one_that_did_not_wakes_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wakes: list[Any] = []
+
+    def noted() -> Any:
+        wakes.append(None)
+        return wake()
+
+    monkeypatch.setattr("scheduling.scheduler.wake", noted)
+    serving_since(3600)
+    node = a_node("node-1")
+    tick()
+    assert len(wakes) == 0
+    let_expire(node)
+    assert tick().sweep.lost == ("node-1",)
+    assert len(wakes) == 1
+    node.beat()
+    a_portfolio("p")
+    assert len(tick().balance.requested) == 1
+    assert len(wakes) == 2
+
+
+@pytest.mark.parametrize("error", [LockNotAvailable, DeadlockDetected])
+def test_alerts_that_another_compares_just_now_are_left_to_it(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def held(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(alerts, "compare", held)
+    assert tick().ran is True
+
+
+# --- the watcher ---------------------------------------------------------------------------------
+
+
+def test_the_watcher_makes_a_whole_tick_once_a_second_and_none_where_a_lease_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole: list[bool] = []
+
+    def tick(**given: Any) -> TickOutcome:
+        whole.append(given["whole"])
+        return TickOutcome(ran=True)
+
+    watcher = Watcher(30.0)
+    monkeypatch.setattr(watcher.scheduler, "tick", tick)
+    monkeypatch.setattr(watcher, "_foresee", lambda: None)
+    watcher._tick(rebalance=False)
+    watcher._tick(rebalance=False)
+    watcher._next_whole = time.monotonic() - 0.01
+    watcher._lease_ends = time.monotonic() - 0.001
+    watcher._tick(rebalance=False)
+    watcher._tick(rebalance=False)
+    assert whole == [True, False, False, True]
+
+
+class Hints:
+    """A listening connection that has these notifications in one packet."""
+
+    def __init__(self, *payloads: str) -> None:
+        self.payloads = payloads
+
+    def notifies(self, **_: Any) -> Iterator[Any]:
+        payloads, self.payloads = self.payloads, ()
+        for payload in payloads:
+            yield psycopg.Notify("ginkgo", payload, 1)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_hint_for_the_watcher_wakes_it_whatever_comes_in_the_same_packet(
+    order: tuple[int, int],
+) -> None:
+    hints = ('{"groups": ["watcher"], "message": {}}', '{"groups": ["node.1"], "message": {}}')
+    watcher = Watcher(30.0)
+    watcher._wait_s = 60.0
+    began = time.monotonic()
+    watcher._sleep(Hints(*(hints[n] for n in order)))  # type: ignore[arg-type]
+    assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("payload", ["", "nonsense", "[]", "1", '{"groups": ["node.1"]}'])
+def test_what_is_no_hint_wakes_nobody(payload: str) -> None:
+    assert _is_for_watcher(payload) is False
+
+
+def test_a_tick_of_its_own_without_a_rebalance_leaves_running_ones_where_they_are() -> None:
+    first = a_node("node-1")
+    for number in range(4):
+        a_trader(f"p-{number}", first)
+    a_node("node-2")
+    assert tick(rebalance=False).balance.requested == ()
+    assert len(tick(rebalance=True).balance.requested) > 0

@@ -1,0 +1,299 @@
+"""How long the watcher waits where no hint comes: what every time limit without pushes rests on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+from django.db import DatabaseError
+
+from ginkgo_site.database import conninfo
+from ginkgo_site.deadline import Connection, ServerSilent, statement_limit
+from ginkgo_site.env import read_environment
+from scheduling import watcher as watching
+from scheduling.db.transaction import run
+from scheduling.errors import SnapshotUnavailable
+from scheduling.models import PassLock
+from scheduling.passes.pass_lock import take
+from scheduling.scheduler import TickOutcome
+from scheduling.watcher import LONGEST_REST_S, LOOK_S, REST_S, WHOLE_SHARE, Watcher
+from tests.support.factories import Daemon, a_node, let_expire, serving_since
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def node() -> Daemon:
+    serving_since(3600)
+    return a_node("node-1")
+
+
+@pytest.fixture
+def watcher(node: Daemon) -> Watcher:
+    return Watcher(30.0)
+
+
+class Listening:
+    """A listening connection: each look at it has the hints of one packet, or does this."""
+
+    def __init__(self, *packets: Callable[[], Any] | list[str]) -> None:
+        self.packets = list(packets)
+        self.looks = 0
+
+    def notifies(self, **_: Any) -> Iterator[Any]:
+        self.looks += 1
+        packet = self.packets.pop(0) if self.packets else []
+        for payload in packet() or () if callable(packet) else packet:
+            yield psycopg.Notify("ginkgo", payload, 1)
+
+
+class Ticks:
+    """A scheduler that notes what it was asked for, takes its time and answers this."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[bool, bool]] = []
+        self.outcome = TickOutcome(ran=True)
+        self.now = 1000.0
+        self.took_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def tick(self, *, rebalance: bool, whole: bool) -> TickOutcome:
+        self.asked.append((rebalance, whole))
+        self.now += self.took_s
+        return self.outcome
+
+
+@pytest.fixture
+def ticks(watcher: Watcher, monkeypatch: pytest.MonkeyPatch) -> Ticks:
+    """Let the clock of the watcher stand, except for what its ticks take."""
+    ticks = Ticks()
+    monkeypatch.setattr(watcher.scheduler, "tick", ticks.tick)
+    monkeypatch.setattr(watching, "time", ticks)
+    return ticks
+
+
+def woken(watcher: Watcher) -> bool:
+    """Let its time be over; return whether a rebalance is due."""
+    watcher._wait_s = 0.0
+    return watcher._sleep(Listening())  # type: ignore[arg-type]
+
+
+# --- until when ----------------------------------------------------------------------------------
+
+
+def test_it_looks_again_after_a_second(watcher: Watcher) -> None:
+    watcher._tick(False)
+    assert watcher._wait_s == LOOK_S == 1.0
+
+
+def test_every_look_notes_that_a_watcher_lives(watcher: Watcher) -> None:
+    """Where none does, nobody is told that passes stand."""
+    watcher._tick(False)
+    assert PassLock.objects.get(name="watcher").holder == watcher.scheduler.holder
+
+
+def test_it_looks_again_when_the_next_lease_ends(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "LOOK_S", 3600.0)
+    watcher._tick(False)
+    assert 0 < watcher._wait_s <= 30.005  # the lease that node-1 has just taken
+    assert 0 < watcher._lease_ends - time.monotonic() <= 30
+
+
+def test_a_lease_that_has_ended_is_not_waited_for_again(
+    watcher: Watcher, node: Daemon, ticks: Ticks
+) -> None:
+    """Its node may be alive on paper for long: while the gateway was away nobody is judged."""
+    let_expire(node)
+    watcher._tick(False)
+    assert watcher._wait_s == LOOK_S
+    ticks.now += LOOK_S
+    watcher._tick(False)
+    assert [whole for _, whole in ticks.asked] == [True, True]
+
+
+def test_it_looks_again_soon_where_another_pass_is_under_way(watcher: Watcher) -> None:
+    assert run(take("another"))
+    watcher._tick(False)
+    assert watcher._wait_s == 0.1
+
+
+def test_what_another_pass_kept_it_from_is_due_when_that_is_over(
+    watcher: Watcher, ticks: Ticks
+) -> None:
+    ticks.outcome = TickOutcome(ran=False)
+    watcher._tick(woken(watcher))
+    ticks.outcome = TickOutcome(ran=True)
+    watcher._tick(woken(watcher))
+    watcher._tick(woken(watcher))
+    assert ticks.asked == [(True, True), (True, True), (False, False)]
+
+
+def test_a_tick_without_a_rebalance_puts_none_off(watcher: Watcher, ticks: Ticks) -> None:
+    watcher._tick(False)
+    assert woken(watcher) is True
+
+
+@pytest.mark.parametrize(("cause", "rest_s"), [("rebalance", LOOK_S), ("drain", 30.0)])
+def test_loads_are_looked_at_every_second_only_while_they_are_being_evened_out(
+    watcher: Watcher, ticks: Ticks, cause: str, rest_s: float
+) -> None:
+    plan = SimpleNamespace(move=(SimpleNamespace(cause=cause),))
+    balanced: Any = SimpleNamespace(plan=plan)
+    ticks.outcome = TickOutcome(ran=True, balance=balanced)
+    watcher._tick(True)
+    ticks.now += rest_s - 0.01
+    assert woken(watcher) is False
+    ticks.now += 0.01
+    assert woken(watcher) is True
+
+
+@pytest.mark.parametrize(
+    ("took_s", "rest_s", "whole_s"),
+    [(0.001, REST_S, LOOK_S), (0.1, 0.1, 1.0), (0.4, LONGEST_REST_S, 0.4 + WHOLE_SHARE * 0.4)],
+)
+def test_the_longer_a_tick_takes_the_longer_hints_are_gathered_and_the_rarer_it_is_whole(
+    watcher: Watcher, ticks: Ticks, took_s: float, rest_s: float, whole_s: float
+) -> None:
+    ticks.took_s, began = took_s, ticks.now
+    watcher._tick(False)
+    assert watcher._rest_s == pytest.approx(rest_s)
+    assert watcher._next_whole - began == pytest.approx(whole_s)
+
+
+def test_who_asks_it_to_end_does_not_wait_for_the_time(watcher: Watcher) -> None:
+    watcher._wait_s = 1.0
+    listening = Listening(watcher.end)
+    watcher._sleep(listening)  # type: ignore[arg-type]
+    assert listening.looks == 1
+
+
+# --- hints ---------------------------------------------------------------------------------------
+
+WAKE = '{"groups": ["watcher", "board"], "message": {"type": "wake"}}'
+DESIRED = '{"groups": ["node.1"], "message": {"type": "desired.changed", "version": 7}}'
+
+
+class Redis:
+    """A channel layer that notes what it is given, and breaks at the first."""
+
+    def __init__(self) -> None:
+        self.given: list[tuple[str, str]] = []
+
+    async def group_send(self, group: str, message: Any) -> None:
+        self.given.append((group, message["type"]))
+        if len(self.given) == 1:
+            raise OSError("a moment away")
+
+
+def test_with_redis_every_hint_is_passed_on_to_every_group_whatever_one_of_them_met(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.GINKGO = read_environment({"REDIS_URL": "redis://127.0.0.1:6399/0"})
+    redis = Redis()
+    monkeypatch.setattr(watching, "get_channel_layer", lambda: redis)
+    watcher._wait_s = 1.0
+    # The first two wake nobody here; what comes in the rest after a wake goes on, too.
+    packets = [DESIRED, "nonsense", DESIRED], [WAKE], [DESIRED, WAKE]
+    watcher._sleep(Listening(*packets))  # type: ignore[arg-type]
+    desired, wake = [("node.1", "desired.changed")], [("watcher", "wake"), ("board", "wake")]
+    assert redis.given == [*desired, *desired, *wake, *desired, *wake]
+
+
+def test_a_burst_of_hints_is_one_tick(watcher: Watcher) -> None:
+    listening = Listening([WAKE], [WAKE, WAKE])
+    watcher._wait_s = 1.0
+    watcher._sleep(listening)  # type: ignore[arg-type]
+    assert (listening.looks, listening.packets) == (2, [])
+
+
+# --- a database that is away ---------------------------------------------------------------------
+
+
+def test_a_listening_session_that_falls_silent_is_given_up(watcher: Watcher) -> None:
+    with Connection.connect(conninfo(), autocommit=True) as listening:
+        listening.execute(watcher._echo.listen)
+        watcher._prove_listening(listening)
+        assert [watcher._take(n) for n in listening.notifies(timeout=5, stop_after=1)] == [False]
+        watcher._next_echo = 0.0
+        session = psutil.Process(listening.info.backend_pid)
+        os.kill(session.pid, signal.SIGSTOP)
+        try:
+            with statement_limit(0.5), pytest.raises(ServerSilent):
+                watcher._prove_listening(listening)
+        finally:
+            os.kill(session.pid, signal.SIGCONT)
+            psutil.wait_procs([session], timeout=10)
+
+
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Count how often the connection is given up; the test's own stays."""
+    closed: list[str] = []
+    given_up = SimpleNamespace(close=lambda: closed.append("closed"))
+    monkeypatch.setattr(watching, "connection", given_up)
+    return closed
+
+
+AWAY = [
+    psycopg.OperationalError("the server closed the connection"),
+    DatabaseError("the server closed the connection"),
+    SnapshotUnavailable("the fleet could not be read"),
+]
+
+
+@pytest.mark.parametrize("error", AWAY, ids=lambda error: type(error).__name__)
+def test_a_database_that_is_away_is_waited_for_on_a_new_connection(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch, closed: list[str], error: Exception
+) -> None:
+    monkeypatch.setattr(watching, "RETRY_S", 0.0)
+    ticks: list[str] = []
+
+    def tick(rebalance: bool) -> None:
+        ticks.append("tick")
+        if len(ticks) == 1:
+            raise error
+        watcher.end()
+
+    monkeypatch.setattr(watcher, "_tick", tick)
+    watcher.watch()
+    assert (len(ticks), len(closed)) == (2, 1)
+
+
+@pytest.mark.parametrize("error", AWAY[:2], ids=lambda error: type(error).__name__)
+def test_a_database_that_goes_while_alerts_are_compared_is_not_told_in_place_of_the_cause(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch, closed: list[str], error: Exception
+) -> None:
+    def breaking(**_: Any) -> None:
+        raise SnapshotUnavailable("the cause")
+
+    def away() -> None:
+        raise error
+
+    monkeypatch.setattr(watcher.scheduler, "tick", breaking)
+    monkeypatch.setattr(watcher.scheduler, "raise_alerts", away)
+    with pytest.raises(SnapshotUnavailable, match="the cause"):
+        watcher._tick(False)
+    assert closed == ["closed"]
+
+
+@pytest.mark.parametrize("error", AWAY[:2], ids=lambda error: type(error).__name__)
+def test_a_database_that_goes_while_losses_are_reckoned_is_no_fault_in_the_figure(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def away(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(watcher.resilience, "look", away)
+    with pytest.raises(type(error)):
+        watcher._tick(False)

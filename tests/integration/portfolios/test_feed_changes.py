@@ -1,0 +1,74 @@
+"""A node that heard too late of a pause or another rate commits nothing that was not released."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from portfolios.feed_registration import microseconds
+from portfolios.models import FeedRow, FeedSegment, Order
+from scheduling import operations
+from scheduling.models import Node
+from scheduling.wire.messages import OrderLine
+from tests.support.factories import Owner, a_node, a_trader, ago, the_handoff
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def hand() -> Owner:
+    """Return the hand of node-1 on a portfolio that stands at seq 20 of a feed that runs."""
+    hand = a_trader("p", a_node("node-1"), events=0)
+    FeedSegment.objects.update(from_time=ago(60), rate=100.0)
+    at = hand.run().last_seq
+    assert hand.commit(20 - at) == "ok"
+    return hand
+
+
+def changed(rate: float, from_seq: int, at: datetime | None = None) -> int:
+    """Let the feed have changed its rate at `from_seq`; return when, in µs."""
+    segment = FeedSegment.objects.create(
+        feed=FeedRow.objects.get(), from_seq=from_seq, from_time=at or ago(1), rate=rate
+    )
+    return microseconds(segment.from_time)
+
+
+def test_nothing_behind_a_pause_is_committed_by_a_node_that_did_not_hear_of_it(hand: Owner) -> None:
+    changed(0.0, from_seq=23)
+    Node.objects.update(desired_version=77)
+    line = OrderLine(24, 0, "IBM", "buy", "1", "1", "open", "", 10**15)
+    answer = hand.send(hand.words(4, orders=[line]))
+    assert (answer.answer, answer.version) == ("conflict", 77)
+    assert "the feed has changed" in answer.detail
+    assert (hand.run().last_seq, Order.objects.count()) == (20, 0)
+    assert hand.commit(3) == "ok"
+    assert hand.commit(1) == "conflict"
+    assert hand.commit(0) == "ok"
+
+
+def test_a_pause_that_is_announced_holds_nothing_up_before_it_begins(hand: Owner) -> None:
+    changed(0.0, from_seq=23, at=ago(-5))
+    assert hand.commit(10) == "ok"
+
+
+def test_a_release_behind_a_pause_hands_nothing_over(hand: Owner) -> None:
+    target = a_node("node-2")
+    handoff = operations.migrate("p", "node-2", actor="ann")
+    target.ready(handoff)
+    changed(0.0, from_seq=20)
+    epoch = hand.run().epoch
+    assert hand.release(handoff, events=2).answer == "conflict"
+    assert (hand.run().epoch, the_handoff(hand.portfolio).state) == (epoch, "draining")
+    assert hand.release(handoff).answer == "handed_over"
+
+
+@pytest.mark.parametrize("rate", [10.0, 1000.0])
+def test_what_was_stamped_by_an_earlier_rate_is_read_again(hand: Owner, rate: float) -> None:
+    (first,) = FeedSegment.objects.all()
+    before, now = microseconds(first.from_time), changed(rate, from_seq=23)
+    assert hand.commit(4, feed_us=before) == "conflict"
+    assert hand.commit(3, feed_us=before) == "ok"  # up to where both say the same
+    assert hand.commit(4, feed_us=now) == "ok"
+    assert hand.commit(4, feed_us=before) == "conflict"
+    assert hand.commit(4) == "ok"  # an older daemon does not say

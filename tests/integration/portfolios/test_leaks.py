@@ -1,0 +1,98 @@
+"""A daemon and a child that have done a lot hold no more than those that have done a little."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import psutil
+
+from scheduling.wire import messages as wire
+from tests.support.daemons import Daemon, Daemons, alive, assert_canary_is_exact, family, reports
+from tests.support.fake_gateway import FakeGateway
+
+MB = 1 << 20
+FIRST, LAST = 10, 40  #: reloads: what is made once and kept is made by the first ones
+EVENTS = 100_000
+
+
+@dataclass(frozen=True)
+class Holds:
+    """What a process holds."""
+
+    fds: int
+    threads: int
+    children: int
+    rss: int
+
+    @classmethod
+    def now(cls, pid: int) -> Holds:
+        process = psutil.Process(pid)
+        children = len(alive(process.children(recursive=True)))
+        return cls(process.num_fds(), process.num_threads(), children, process.memory_info().rss)
+
+
+async def reload(gateway: FakeGateway, handoff: int) -> None:
+    """Put a new process in the place of the one that runs, as a reload does."""
+    there = gateway.entry(1, "prepare", handoff=handoff)
+    await gateway.want("node-1", gateway.entry(1, "run"), there)
+    await gateway.until(lambda: wire.Prepared(handoff=handoff) in reports(gateway, wire.Prepared))
+    await gateway.want("node-1", gateway.entry(1, "drain", handoff=handoff), there)
+    await gateway.until(lambda: gateway.runs[1].commits[-1].release == handoff)
+    warm = gateway.entry(1, "warm", handoff=handoff)
+    epoch = gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run", handoff=handoff), warm)
+    await gateway.until(lambda: gateway.runs[1].commits[-1].epoch == epoch)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+
+
+async def after_reloads(gateway: FakeGateway, daemon: Daemon, *counts: int) -> list[list[Holds]]:
+    """Return what daemon and forkserver hold after each of these numbers of reloads."""
+    found = []
+    for done, count in pairwise((0, *counts)):
+        for handoff in range(done + 1, count + 1):
+            await reload(gateway, handoff)
+        await gateway.until(lambda: len(family(daemon.pid)) == 2)  # the forkserver, the canary
+        seen = gateway.committed(1)
+        await gateway.until(lambda seen=seen: gateway.committed(1) > seen + 30)
+        (forkserver,) = psutil.Process(daemon.pid).children()
+        found.append([Holds.now(daemon.pid), Holds.now(forkserver.pid)])
+    return found
+
+
+async def test_reloads_leave_nothing_behind_in_daemon_and_forkserver(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    gateway.grant("node-1", 1)
+    await gateway.want("node-1", gateway.entry(1, "run"))
+    daemon = await daemons.start()
+    await gateway.until(lambda: gateway.runs[1].commits, 60)
+    early, late = await after_reloads(gateway, daemon, FIRST, LAST)
+    for before, after in zip(early, late, strict=True):
+        assert (after.fds, after.threads, after.children) == (
+            (before.fds, before.threads, before.children)
+        )
+        assert after.rss - before.rss < 4 * MB
+    assert_canary_is_exact(gateway, 1)
+
+
+async def test_a_hundred_thousand_events_leave_nothing_behind_in_a_child(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
+    began = gateway.segments[0].from_time_us
+    gateway.segments = [wire.SegmentInfo(0, began, 1000.0), wire.SegmentInfo(EVENTS, began + 1, 0)]
+    gateway.grant("node-1", 1, last_seq=0)
+    await gateway.want("node-1", gateway.entry(1, "run", catch_up="full"))
+    daemon = await daemons.start()
+    found = []
+    for events in (EVENTS // 4, EVENTS):
+        await gateway.until(lambda events=events: gateway.committed(1) >= events, 60)
+        (child,) = psutil.Process(daemon.pid).children()[0].children()
+        found.append([Holds.now(child.pid), Holds.now(daemon.pid)])
+    early, late = found
+    for before, after in zip(early, late, strict=True):
+        assert abs(after.fds - before.fds) <= 1  # a connection that commits share
+        assert (after.threads, after.children) == (before.threads, before.children)
+    assert late[0].rss - early[0].rss < 2 * MB
+    assert late[1].rss - early[1].rss < 20 * MB  # the ring of the feed has its size by then
+    assert_canary_is_exact(gateway, 1)

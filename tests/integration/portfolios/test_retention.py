@@ -1,0 +1,314 @@
+"""Retention: partitions are there before the feed is; old ones are archived and dropped."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pyarrow.parquet as pq
+import pytest
+from django.db import connection
+
+from ginkgo_site.database import conninfo
+from portfolios.models import EquityPoint, FeedSegment, Fill, Order, Portfolio
+from portfolios.retention import ArchiveDiffers, attach_partitions, maintain, upkeep
+from portfolios.retention import archive as archiving
+from portfolios.retention.archive import read_back
+from portfolios.retention.kinds import RecordKind, record_kinds
+from portfolios.retention.partitions import head, partitions
+from scheduling.db.transaction import run
+from scheduling.enact.alerts import compare
+from scheduling.models import Alert, Event, Run, Verification, VerificationAnchor
+from scheduling.retention import drop_rows
+from scheduling.timing import timing
+from tests.support.factories import a_node, a_trader
+
+pytestmark = pytest.mark.django_db
+
+DAYS_AGO = 40
+RATE = 1_000.0
+OLD = datetime.now(UTC) - timedelta(days=DAYS_AGO)
+
+
+@pytest.fixture
+def portfolio(settings: Any) -> Portfolio:
+    """Return a portfolio whose feed began 40 days ago at 1,000 events/s; rows are kept for a day.
+
+    The first partitions were made for another feed, of 100 events/s: that one ran through them.
+    """
+    settings.GINKGO = replace(settings.GINKGO, keep_orders_days=1.0, keep_equity_days=1.0)
+    hand = a_trader("p", a_node("node-1"), events=0)
+    FeedSegment.objects.all().update(from_seq=1, from_time=OLD, rate=RATE)
+    return hand.portfolio
+
+
+def kind(table: str) -> RecordKind:
+    (found,) = [kind for kind in record_kinds() if kind.table.endswith(table)]
+    return found
+
+
+def an_order(portfolio: Portfolio, seq: int, status: str = "filled", **given: Any) -> Order:
+    return Order.objects.create(
+        id=f"{portfolio.uid}-{seq}-0", portfolio=portfolio, seq=seq, index=0, symbol="IBM",
+        side="buy", quantity=Decimal("1.5"), price=Decimal("60.1234"), status=status, epoch=1,
+        node="node-1", revision=1, decided_at=OLD, **{"committed_at": OLD, **given},
+    )  # fmt: skip
+
+
+def some_records(portfolio: Portfolio, rows: int) -> None:
+    for seq in range(5, 5 + rows):
+        order = an_order(portfolio, seq, reason="a\tb" if seq == 5 else "")
+        Fill.objects.create(
+            portfolio=portfolio, order=order, fill_seq=seq + 1, index=0, symbol="IBM", side="buy",
+            quantity=order.quantity, price=order.price, epoch=1, at=OLD,
+        )  # fmt: skip
+        EquityPoint.objects.create(portfolio=portfolio, seq=seq, at=OLD, equity=Decimal("99.5"))
+
+
+# --- ahead --------------------------------------------------------------------------------------
+
+
+def test_partitions_reach_beyond_the_head_of_the_feed(portfolio: Portfolio) -> None:
+    assert len(attach_partitions()) >= 3
+    for one in record_kinds():
+        found = partitions(one)
+        assert found[-1].high > head().seq + one.period_s * RATE
+        # Without a hole between them.
+        assert [p.high for p in found[:-1]] == [p.low for p in found[1:]]
+    assert len(attach_partitions()) <= len(record_kinds())  # the feed went on meanwhile
+
+
+def test_an_order_without_a_partition_is_kept_and_moves_into_the_one_that_is_made(
+    portfolio: Portfolio,
+) -> None:
+    seq = head().seq
+    order = an_order(portfolio, seq)
+    assert place(order) == "portfolios_order_default"
+    attach_partitions()
+    assert place(order).startswith("portfolios_order_from_")
+    assert Order.objects.get(pk=order.pk).price == Decimal("60.1234")
+
+
+def place(order: Order) -> str:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT tableoid::regclass::text FROM portfolios_order WHERE id = %s", [order.pk]
+        )
+        (name,) = cursor.fetchone()
+    return str(name)
+
+
+# --- archive and drop ---------------------------------------------------------------------------
+
+
+def test_old_rows_are_archived_proven_and_dropped(
+    portfolio: Portfolio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archiving, "PIECE_ROWS", 7)  # several pieces, the last one smaller
+    some_records(portfolio, 20)
+    young = an_order(portfolio, head().seq, committed_at=datetime.now(UTC))
+    stored = list(Order.objects.exclude(pk=young.pk).order_by("seq").values())
+    done = maintain(tmp_path, None)
+    assert {"portfolios_order_first", "portfolios_fill_first", "portfolios_equitypoint_first"} <= {
+        *done.dropped
+    }
+    assert list(Order.objects.all()) == [young]
+    assert not Fill.objects.exists()
+    assert not EquityPoint.objects.exists()
+    assert [one.rows for one in done.archived] == [20, 20, 20]
+    path = tmp_path / "portfolios_order" / "portfolios_order_first.parquet"
+    kept = pq.read_table(path).to_pylist()
+    assert [{**row, "portfolio_id": portfolio.pk} for row in stored] == kept
+    proof = read_back(path)
+    metadata = pq.ParquetFile(path).metadata.metadata
+    assert metadata[b"ginkgo.rows"] == b"20"
+    assert metadata[b"ginkgo.sha256"].decode() == proof.hex
+    assert path.stat().st_mode & 0o077 == 0
+    assert list(tmp_path.glob("**/.*")) == []  # no draft is left
+
+
+def test_an_archive_that_cannot_be_read_back_drops_nothing(
+    portfolio: Portfolio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some_records(portfolio, 5)
+
+    def lost_a_row(path: Path) -> archiving.Digest:
+        digest = read_back(path)
+        digest.rows -= 1
+        return digest
+
+    monkeypatch.setattr(archiving, "read_back", lost_a_row)
+    with pytest.raises(ArchiveDiffers, match=r"holds 4 rows .* but 5 rows .* were written"):
+        maintain(tmp_path, None)
+    assert Fill.objects.count() == Order.objects.count() == 5
+    assert list(tmp_path.glob("**/*.parquet")) == []
+
+
+def test_an_archive_of_before_a_restore_is_not_overwritten(
+    portfolio: Portfolio, tmp_path: Path
+) -> None:
+    some_records(portfolio, 2)
+    folder = tmp_path / "portfolios_order"
+    archiving.archive(kind("order"), "portfolios_order_first", tmp_path)
+    before = (folder / "portfolios_order_first.parquet").read_bytes()
+    an_order(portfolio, 100)
+    again = archiving.archive(kind("order"), "portfolios_order_first", tmp_path)
+    assert again.path.name == "portfolios_order_first-2.parquet"
+    assert (folder / "portfolios_order_first.parquet").read_bytes() == before
+    # The same rows once more are the same file.
+    same = archiving.archive(kind("order"), "portfolios_order_first", tmp_path)
+    assert same.path == again.path
+
+
+def test_a_row_that_comes_between_archive_and_detach_is_archived_too(
+    portfolio: Portfolio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some_records(portfolio, 3)
+    detach = upkeep.detach
+
+    def late(one: RecordKind, partition: Any) -> None:
+        if partition.name == "portfolios_order_first":
+            an_order(portfolio, 50)
+        detach(one, partition)
+
+    monkeypatch.setattr(upkeep, "detach", late)
+    done = maintain(tmp_path, None)
+    orders = [one for one in done.archived if one.path.parent.name == "portfolios_order"]
+    assert [one.rows for one in orders] == [4]
+
+
+def test_a_pass_that_was_interrupted_after_detaching_is_finished(
+    portfolio: Portfolio, tmp_path: Path
+) -> None:
+    some_records(portfolio, 3)
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE portfolios_fill DETACH PARTITION portfolios_fill_first")
+    done = maintain(tmp_path, None)
+    assert "portfolios_fill_first" in done.dropped
+    assert (tmp_path / "portfolios_fill" / "portfolios_fill_first.parquet").exists()
+
+
+# --- what stays ---------------------------------------------------------------------------------
+
+
+def test_young_rows_stay(portfolio: Portfolio, tmp_path: Path) -> None:
+    some_records(portfolio, 3)
+    an_order(portfolio, 50, committed_at=datetime.now(UTC) - timedelta(hours=23))
+    maintain(tmp_path, None)
+    assert Order.objects.count() == 4
+    assert not Fill.objects.exists()
+
+
+def test_a_partition_with_an_open_order_stays(portfolio: Portfolio, tmp_path: Path) -> None:
+    an_order(portfolio, 5, status="open")
+    done = maintain(tmp_path, None)
+    assert Order.objects.count() == 1
+    assert "portfolios_order_first stays: 1 of its orders are still open" in done.sentence()
+
+
+def test_orders_and_fills_that_a_verification_needs_stay(
+    portfolio: Portfolio, tmp_path: Path
+) -> None:
+    some_records(portfolio, 3)
+    the_first_partition_ended(1.06)
+    done = maintain(tmp_path, 6)
+    assert Order.objects.count() == Fill.objects.count() == 3
+    assert "its portfolios are verified up to seq 6 only" in done.sentence()
+    assert not EquityPoint.objects.exists()  # whose age a verification allows for
+
+
+def the_first_partition_ended(days_ago: float) -> None:
+    """Let the feed have left the first partition of the orders that long ago."""
+    first_s = partitions(kind("order"))[0].high / RATE
+    since = datetime.now(UTC) - timedelta(days=days_ago, seconds=first_s)
+    FeedSegment.objects.all().update(from_time=since)
+
+
+def is_told(kind: str) -> bool:
+    run(compare(timing()))
+    return Alert.objects.filter(kind=kind, closed_at=None).exists()
+
+
+def test_an_unverified_portfolio_holds_back_the_others_for_an_eighth_longer_and_is_told(
+    portfolio: Portfolio, tmp_path: Path
+) -> None:
+    some_records(portfolio, 3)
+    Run.objects.update(last_seq=head().seq)
+    the_first_partition_ended(1.2)
+    assert not is_told("archived_unverified")
+    done = maintain(tmp_path, 6)
+    assert {"portfolios_order_first", "portfolios_fill_first"} <= {*done.dropped}
+    assert [one.rows for one in done.archived] == [3, 3, 3]
+    assert is_told("archived_unverified")
+    assert "it is verified up to seq " in Alert.objects.get(kind="archived_unverified").reason
+    VerificationAnchor.objects.create(
+        portfolio=portfolio, seq=head().seq, epoch=1, state=b"", at=datetime.now(UTC), counts={},
+        open_orders=[], inputs="", sums={},
+    )  # fmt: skip
+    assert not is_told("archived_unverified")
+
+
+def test_a_difference_stays_told_when_its_rows_are_archived(portfolio: Portfolio) -> None:
+    asked = {"portfolio": portfolio, "requested_at": OLD, "finished_at": OLD, "to_seq": 9}
+    Verification.objects.create(state="different", verdict={"rows_dropped": 2}, **asked)
+    assert is_told("verification_differs")
+    Verification.objects.create(state="identical", verdict={"rows_dropped": 3}, **asked)
+    assert is_told("verification_differs")
+    Verification.objects.create(state="identical", verdict={"rows_dropped": 2}, **asked)
+    assert not is_told("verification_differs")
+
+
+# --- on a system that trades --------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_dump_that_holds_the_table_delays_the_pass_and_no_commit(
+    portfolio: Portfolio, tmp_path: Path
+) -> None:
+    some_records(portfolio, 3)
+    with psycopg.connect(conninfo()) as dump, psycopg.connect(conninfo(), autocommit=True) as web:
+        dump.execute("SET idle_in_transaction_session_timeout = 0")
+        for table in ("equitypoint", "fill", "order"):
+            dump.execute(f"LOCK TABLE portfolios_{table} IN ACCESS SHARE MODE".encode())
+        began = time.monotonic()
+        done = maintain(tmp_path, None)
+        assert done.dropped == []
+        assert "another session holds its table" in done.sentence()
+        assert time.monotonic() - began < 120
+        began = time.monotonic()
+        web.execute("UPDATE portfolios_order SET status = 'filled'")
+        assert time.monotonic() - began < 1.0
+
+
+# --- rows of other tables -----------------------------------------------------------------------
+
+
+def test_old_lines_of_the_audit_log_go_and_the_history_of_assignments_stays(
+    portfolio: Portfolio, settings: Any
+) -> None:
+    assert Event.objects.filter(kind="granted").exists()
+    old = datetime.now(UTC) - timedelta(days=20)
+    Event.objects.create(at=old, kind="alert_opened")
+    Event.objects.create(at=datetime.now(UTC), kind="alert_opened")
+    Event.objects.filter(kind="granted").update(at=old)
+    before = Event.objects.count()
+    Alert.objects.create(kind="halted", key="fleet", opened_at=old, closed_at=old)
+    Alert.objects.create(kind="halted", key="fleet", opened_at=old)
+    settings.GINKGO = replace(settings.GINKGO, keep_audit_days=10.0)
+    assert drop_rows(time.monotonic() + 10) >= 2
+    assert Event.objects.count() == before - 1
+    assert Event.objects.filter(kind="granted", at=old).exists()
+    assert [alert.closed_at for alert in Alert.objects.all()] == [None]
+
+
+def test_every_table_that_grows_has_a_decision() -> None:
+    """A table that is new has to be written into docs/retention.md with its bound or its reason."""
+    written = (Path(__file__).parents[2] / "docs" / "retention.md").read_text()
+    tables = [name for name in connection.introspection.table_names() if "_first" not in name]
+    tables = [name for name in tables if "_default" not in name and "_from_" not in name]
+    assert [name for name in tables if f"`{name}`" not in written] == []

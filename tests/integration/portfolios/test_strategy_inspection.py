@@ -1,0 +1,117 @@
+"""Code of strategies from outside never runs in the process that answers requests."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from portfolios import strategy_inspection
+from portfolios.models import Portfolio, Revision
+from portfolios.strategies import registry
+from tests.support.api_client import Caller
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("foreign_strategies")]
+
+NAME = "misbehaving_in_check"
+
+
+@pytest.fixture
+def foreign_strategies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GINKGO_STRATEGIES", "portfolios.strategies.faulty")
+    monkeypatch.setenv("GINKGO_SECRET_KEY", "of the web process")
+    strategy_inspection._asked.cache_clear()
+
+
+def a_body(**config: object) -> dict[str, object]:
+    return {"name": "p", "strategy": NAME, "config": config, "symbols": ["IBM"]}
+
+
+def test_a_check_runs_in_another_process_as_another_user_and_without_secrets() -> None:
+    (reported,) = strategy_inspection.errors_of(NAME, {"what": "report"}, ["IBM"])
+    pid, uid, secret = reported.message.split()
+    assert int(pid) != os.getpid()
+    assert int(uid) != 0
+    assert secret == "-"
+    assert strategy_inspection.facts(NAME) == strategy_inspection.Facts(
+        version=7, sees_every_symbol=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("what", "limit_s", "said"),
+    [
+        ("loop", 100.0, "its process was ended by SIGXCPU"),
+        ("sleep", 4.0, "did not answer within 4 s and was ended"),
+    ],
+)
+def test_a_check_without_an_end_is_ended_and_the_field_is_named(
+    operator: Caller, monkeypatch: pytest.MonkeyPatch, what: str, limit_s: float, said: str
+) -> None:
+    monkeypatch.setattr(strategy_inspection, "LIMIT_S", limit_s)
+    began = time.monotonic()
+    answer = operator.post("portfolios/", a_body(what=what, seconds=600))
+    assert time.monotonic() - began < 90  # the limit, and the time that a busy machine needs
+    assert answer.status_code == 400
+    (error,) = answer.json()["errors"]
+    assert (error["field"], error["code"]) == ("config", "check_failed")
+    assert said in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("raise", "KeyError: 'fast'"),
+        ("exit", "its process exited with status 3"),
+        ("eat", "MemoryError"),
+    ],
+)
+def test_a_check_that_fails_is_an_answer_and_no_fault(
+    operator: Caller, monkeypatch: pytest.MonkeyPatch, what: str, said: str
+) -> None:
+    monkeypatch.setattr(strategy_inspection, "_memory_mb", lambda: 400)
+    answer = operator.post("portfolios/", a_body(what=what))
+    assert answer.status_code == 400
+    (error,) = answer.json()["errors"]
+    assert (error["field"], error["code"]) == ("config", "check_failed")
+    assert said in error["message"]
+
+
+def test_a_change_is_checked_before_rows_are_locked(
+    operator: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert operator.post("portfolios/", a_body(what="nothing")).status_code == 201
+    assert Revision.objects.get().strategy_version == 7
+    asked: list[str] = []
+    ask = strategy_inspection.own_process
+    monkeypatch.setattr(
+        strategy_inspection, "own_process", lambda *a, **k: (asked.append("asked"), ask(*a, **k))[1]
+    )
+    change = {"config": {"what": "nothing", "seconds": 1}}
+    assert operator.patch("portfolios/p/", change).status_code == 202
+    assert asked == ["asked"]  # once: its answer is used again under the lock
+    monkeypatch.setattr(strategy_inspection, "LIMIT_S", 4.0)
+    monkeypatch.setattr("scheduling.operations.portfolios.locked", _never)
+    answer = operator.patch("portfolios/p/", {"config": {"what": "loop", "seconds": 600}})
+    assert answer.status_code == 400
+    assert Portfolio.objects.get().revision == 2
+
+
+def _never(name: str) -> None:
+    raise AssertionError(f"{name} was locked")
+
+
+def test_built_in_strategies_are_checked_here_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strategy_inspection, "own_process", _never)
+    (wrong,) = strategy_inspection.errors_of("sma_cross", {"fast": 9, "slow": 3}, ["IBM"])
+    assert wrong.code == "conflict"
+    began = time.process_time()
+    for _ in range(1000):
+        strategy_inspection.errors_of("sma_cross", {}, ["IBM"])
+    assert time.process_time() - began < 1
+
+
+def test_an_unknown_name_is_told_with_those_there_are() -> None:
+    with pytest.raises(registry.UnknownStrategy, match="looper"):
+        strategy_inspection.errors_of("nonesuch", {}, [])

@@ -1,0 +1,681 @@
+"""A verification says identical of what was done right, and names the first thing that was not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from datetime import timedelta
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from ginkgo_site.env import read_environment
+from portfolios.feed_registration import segments_of
+from portfolios.feeds import open_feed
+from portfolios.models import (
+    Checkpoint,
+    EquityPoint,
+    FeedRow,
+    FeedSegment,
+    Fill,
+    Order,
+    Portfolio,
+    Revision,
+    Suppression,
+)
+from portfolios.runtime.engine import EQUITY_STEP_US
+from portfolios.runtime.events import Event as MarketEvent
+from portfolios.runtime.messages import Batch, Load, Reply
+from portfolios.runtime.state import decode_state, encode_state
+from portfolios.verify.compare_state import uncounted
+from portfolios.verify.replay_process import Ended, in_this_process, own_process
+from portfolios.verify.stored_rows import Stored
+from portfolios.verify.types import Difference
+from portfolios.verify.verify import verify
+from scheduling import operations
+from scheduling.errors import NotFound, Refused, SnapshotUnavailable
+from scheduling.models import Event, Tenure
+from scheduling.verification import evidence
+from scheduling.verification import verify as verifying
+from scheduling.verification.evidence import gather
+from scheduling.verification.verdict import Verdict
+from scheduling.verification.verify import verify_portfolio
+from tests.support.factories import Daemon, a_node, a_portfolio, a_running, a_trader, owner
+
+pytestmark = pytest.mark.django_db
+
+NAME = "trader"
+SYMBOLS = ["GE", "IBM", "KO", "XOM"]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replay in this process; the one that is asked for is tried by a test of its own."""
+    monkeypatch.setattr(verifying, "own_process", lambda **_: nullcontext(in_this_process()))
+
+
+@pytest.fixture(params=["from the first event", "from an anchor"])
+def world(request: pytest.FixtureRequest) -> tuple[Portfolio, Daemon]:
+    """Return a portfolio that was moved, suppressed, reloaded and taken over, and its owner.
+
+    Once as it is, once verified before: what is changed then lies before an anchor.
+    """
+    one, two = a_node("node-1"), a_node("node-2")
+    config = {"fast": 1, "slow": 2}
+    a_running(NAME, one, events=4_000, strategy="sma_cross", config=config, symbols=SYMBOLS)
+    move(one, two)
+    assert two.commit(NAME, 3_000) == "ok"
+    assert two.commit(NAME, 2_000, suppress=True) == "ok"
+    _, handoff = operations.revise_portfolio(NAME, {"config": {"fast": 2, "slow": 3}}, actor="ann")
+    assert handoff is not None and two.ready(handoff) == "draining"
+    assert owner(NAME, two).release(handoff).answer == "handed_over"
+    assert two.commit(NAME, 3_000) == "ok"
+    again = a_node("node-2")
+    assert again.commit(NAME, 2_000) == "ok"
+    if request.param == "from an anchor":
+        assert verify_portfolio(NAME).identical
+    return Portfolio.objects.get(name=NAME), again
+
+
+@pytest.fixture
+def trader(world: tuple[Portfolio, Daemon]) -> Portfolio:
+    """Return the portfolio."""
+    return world[0]
+
+
+@pytest.fixture
+def waiting(world: tuple[Portfolio, Daemon]) -> Order:
+    """Return an order that is open at the end: let it go on until there is one."""
+    portfolio, daemon = world
+    orders = Order.objects.filter(portfolio=portfolio, status="open")
+    for _ in range(100):
+        if (found := orders.first()) is not None:
+            return found
+        daemon.commit(NAME, 94)
+    raise AssertionError("no order is open after 25 days")
+
+
+def move(source: Daemon, target: Daemon, name: str = NAME) -> None:
+    handoff = operations.migrate(name, target.name, actor="ann")
+    assert target.ready(handoff) == "draining"
+    assert owner(name, source).release(handoff).answer == "handed_over"
+    assert target.commit(name) == "ok"
+
+
+def difference(verdict: Verdict) -> Difference:
+    found = verdict.compared.difference
+    assert found is not None, verdict.sentence
+    return found
+
+
+def the_order(portfolio: Portfolio, **which: Any) -> Order:
+    """Return one from the middle of what matches."""
+    rows = list(Order.objects.filter(portfolio=portfolio, **which).order_by("seq", "index"))
+    return rows[len(rows) // 2]
+
+
+# --- what was done right ------------------------------------------------------------------------
+
+
+def test_what_was_moved_suppressed_reloaded_and_taken_over_is_identical(trader: Portfolio) -> None:
+    verdict = verify_portfolio(NAME, full=True)
+    assert verdict.identical and verdict.notes == ()
+    counts = verdict.compared.counts
+    assert counts.orders == Order.objects.filter(portfolio=trader).count() > 50
+    assert counts.fills == Fill.objects.filter(portfolio=trader).count() > 30
+    assert counts.equity == EquityPoint.objects.filter(portfolio=trader).count() > 10
+    assert {"filled", "suppressed"} <= set(
+        Order.objects.filter(portfolio=trader).values_list("status", flat=True)
+    )
+    assert (verdict.handoffs, verdict.epochs) == (3, 4)  # placed, moved, reloaded; then registered
+    assert verdict.sentence.endswith(
+        f"3 handoffs, seq {trader.first_seq:,}–{trader.first_seq + 13_999:,}"
+    )
+
+
+def test_a_process_of_its_own_comes_to_the_same(
+    trader: Portfolio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = verify_portfolio(NAME, full=True)
+    monkeypatch.setattr(verifying, "own_process", own_process)
+    there = verify_portfolio(NAME, full=True)
+    assert there.identical
+    assert there.compared == here.compared
+
+
+def test_the_replay_has_the_limits_that_the_nodes_of_this_environment_have(
+    trader: Portfolio, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    given: list[dict[str, Any]] = []
+
+    def noted(**limits: Any) -> Any:
+        given.append(limits)
+        return nullcontext(in_this_process())
+
+    monkeypatch.setattr(verifying, "own_process", noted)
+    environment = {"GINKGO_CHILD_MEMORY_MB": "4096", "GINKGO_STRATEGY_GUARD": "no"}
+    for settings.GINKGO in (read_environment({}), read_environment(environment)):
+        verify_portfolio(NAME)
+    assert given == [
+        {"memory_mb": 1024, "guarded": True},
+        {"memory_mb": 4096, "guarded": False},
+    ]
+
+
+def test_a_revision_that_was_granted_and_never_committed_leaves_no_mark() -> None:
+    # The state went from r1 to r1: what r2 would have made of it must not come in between.
+    one = a_node("node-1")
+    config = {"fast": 1, "slow": 2}
+    a_running(NAME, one, events=4_000, strategy="sma_cross", config=config, symbols=SYMBOLS)
+    changes = {"strategy": "mean_reversion", "config": {}}
+    _, handoff = operations.revise_portfolio(NAME, changes, actor="ann")
+    assert handoff is not None and one.ready(handoff) == "draining"
+    assert owner(NAME, one).release(handoff).answer == "handed_over"
+    assert one.fails(handoff, "activate", strategy=True) == "rolled_back"
+    assert one.commit(NAME, 4_000) == "ok"
+    assert list(Tenure.objects.order_by("epoch").values_list("revision", flat=True)) == [1, 2, 1]
+    assert verify_portfolio(NAME).identical
+
+
+def test_a_portfolio_that_runs_on_is_compared_as_of_the_commit_it_began_with(
+    world: tuple[Portfolio, Daemon], waiting: Order
+) -> None:
+    trader, daemon = world
+    begun = gather(NAME)
+    last = begun.recorded.to_seq
+    daemon.commit(NAME, 3_000)
+    assert waiting.fills.get().fill_seq > last
+    compared = verify(begun.recorded, Stored(trader.pk, last), in_this_process())
+    assert (compared.difference, compared.to_seq) == (None, last)
+
+
+def test_it_goes_as_far_as_it_is_asked(trader: Portfolio) -> None:
+    verdict = verify_portfolio(NAME, trader.first_seq + 9_999)
+    assert verdict.identical
+    assert verdict.compared.to_seq == trader.first_seq + 9_999
+    assert verdict.compared.state_digest is None
+    assert "The state was not compared" in verdict.notes[0]
+
+
+def test_what_lies_behind_where_it_ends_is_not_counted(trader: Portfolio) -> None:
+    assert verify_portfolio(NAME, trader.first_seq + 4_500).handoffs == 2  # the reload came later
+
+
+@pytest.mark.parametrize(("rows", "at"), [(Order, "seq"), (Fill, "fill_seq"), (EquityPoint, "seq")])
+def test_wherever_a_window_ends_every_row_is_compared_once(
+    trader: Portfolio, monkeypatch: pytest.MonkeyPatch, rows: Any, at: str
+) -> None:
+    whole = verify_portfolio(NAME, full=True).compared
+    seqs = list(rows.objects.filter(portfolio=trader).order_by(at).values_list(at, flat=True))
+    window = seqs[len(seqs) // 2] - trader.first_seq + 1  # the first one ends at a row
+    monkeypatch.setattr("portfolios.verify.verify.WINDOW", window)
+    assert verify_portfolio(NAME, full=True).compared == whole
+    last = rows.objects.filter(portfolio=trader).latest(at)
+    last.delete()
+    assert difference(verify_portfolio(NAME, full=True)).seq == getattr(last, at)
+
+
+def test_a_neighbours_rows_are_not_its_own(world: tuple[Portfolio, Daemon]) -> None:
+    config = {"fast": 1, "slow": 2}
+    a_running("other", world[1], events=5_000, strategy="sma_cross", config=config, symbols=["KO"])
+    world[1].commit("other", 5_000, suppress=True)
+    assert Order.objects.filter(portfolio__name="other").exists()
+    assert [verify_portfolio(name).identical for name in (NAME, "other")] == [True, True]
+
+
+def test_a_change_of_the_feeds_rate_is_an_input_too(world: tuple[Portfolio, Daemon]) -> None:
+    trader, daemon = world
+    trader.run.refresh_from_db()
+    (first,) = FeedSegment.objects.all()
+    turns_at = trader.run.last_seq + 500
+    seconds = (turns_at - first.from_seq) / float(first.rate)
+    FeedSegment.objects.create(
+        feed=first.feed,
+        from_seq=turns_at,
+        from_time=first.from_time + timedelta(seconds=seconds),
+        rate=first.rate / 3,
+    )
+    before = Order.objects.filter(portfolio=trader).count()
+    assert daemon.commit(NAME, 3_000) == "ok"
+    assert Order.objects.filter(portfolio=trader).count() > before + 5
+    assert verify_portfolio(NAME).identical
+
+
+def test_progress_is_told_piece_by_piece(trader: Portfolio) -> None:
+    told: list[tuple[int, int, int]] = []
+    verify_portfolio(NAME, full=True, progress=lambda *seqs: told.append(seqs))
+    first, last = trader.first_seq, trader.first_seq + 13_999
+    assert {(a, b) for a, _, b in told} == {(first, last)}
+    reached = [at for _, at, _ in told]
+    assert reached == sorted(reached) and reached[-1] == last and len(reached) >= 5
+
+
+# --- what was not ------------------------------------------------------------------------------
+
+
+def test_a_state_that_was_touched_is_named_by_its_field(trader: Portfolio) -> None:
+    row = Checkpoint.objects.get(portfolio=trader)
+    state = decode_state(bytes(row.state))
+    true = state.account.cash
+    state.account.cash += Decimal("0.0001")
+    Checkpoint.objects.filter(portfolio=trader).update(state=encode_state(state))
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.kind, found.field) == (row.seq, "state", "account.cash")
+    assert (found.found, found.wanted) == (str(true + Decimal("0.0001")), str(true))
+    assert "epoch 4 on node-2, r2 by register" in found.where
+
+
+def test_a_state_whose_bytes_are_no_state_is_a_difference_too(trader: Portfolio) -> None:
+    Checkpoint.objects.filter(portfolio=trader).update(state=b"\0" * 40)
+    found = difference(verify_portfolio(NAME))
+    assert (found.kind, found.field) == ("state", "bytes")
+    assert "unreadable" in found.found
+
+
+def test_a_price_that_was_touched(trader: Portfolio) -> None:
+    order = the_order(trader, epoch=2, status="filled")
+    Order.objects.filter(pk=order.pk).update(price=order.price + Decimal("0.01"))
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.kind, found.field) == (order.seq, "order", "price")
+    assert Decimal(found.found) - Decimal(found.wanted) == Decimal("0.01")
+    assert "epoch 2 on node-2, r1 by migrate (handoff" in found.where
+
+
+@pytest.mark.parametrize("status", ["filled", "suppressed"])
+def test_every_field_of_an_order_counts(trader: Portfolio, status: str) -> None:
+    order = the_order(trader, epoch=2, status=status)
+    touched = {
+        "status": "refused",
+        "symbol": "MMM",
+        "side": {"buy": "sell", "sell": "buy"}[order.side],
+        "quantity": order.quantity + 1,
+        "price": order.price + 1,
+        "reason": "because",
+        "decided_at": order.decided_at + timedelta(microseconds=1),
+        "epoch": order.epoch + 1,
+        "node": "node-1",
+        "revision": order.revision + 1,
+    }
+    for field, value in touched.items():
+        Order.objects.filter(pk=order.pk).update(**{field: value})
+        found = difference(verify_portfolio(NAME))
+        assert (found.seq, found.kind, found.field) == (order.seq, "order", field)
+        Order.objects.filter(pk=order.pk).update(**{field: getattr(order, field)})
+    assert verify_portfolio(NAME).identical
+
+
+def test_an_order_that_is_gone(trader: Portfolio) -> None:
+    order = the_order(trader, status="suppressed")
+    order.delete()
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.kind, found.field) == (order.seq, "order", "row")
+    assert found.found == "missing" and order.symbol in found.wanted
+
+
+def test_an_order_that_was_placed_twice(trader: Portfolio) -> None:
+    order = the_order(trader, status="filled")
+    order.pk = f"{trader.uid}-{order.seq}-{order.index + 1}"
+    order.index, order.status = order.index + 1, "open"
+    order.save(force_insert=True)
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.kind, found.field) == (order.seq, "order", "row")
+    assert order.symbol in found.found and found.wanted == "none"
+
+
+def test_an_order_that_was_never_marked_as_filled(trader: Portfolio) -> None:
+    order = the_order(trader, status="filled")
+    Order.objects.filter(pk=order.pk).update(status="open")
+    found = difference(verify_portfolio(NAME))
+    assert (found.field, found.found, found.wanted) == ("status after its fill", "open", "filled")
+
+
+def test_an_order_that_is_called_filled_and_waits(waiting: Order) -> None:
+    Order.objects.filter(pk=waiting.pk).update(status="filled")
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.field, found.found) == (waiting.seq, "status", "filled")
+
+
+def test_a_fill_that_is_missing(trader: Portfolio) -> None:
+    fill = Fill.objects.filter(portfolio=trader, epoch=3).latest("fill_seq")
+    fill.delete()
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.kind, found.found) == (fill.fill_seq, "fill", "missing")
+    assert "epoch 3 on node-2, r2 by reload" in found.where
+
+
+def test_every_field_of_a_fill_counts(trader: Portfolio) -> None:
+    fill = Fill.objects.filter(portfolio=trader, epoch=2).latest("fill_seq")
+    touched = {
+        "symbol": "MMM",
+        "side": {"buy": "sell", "sell": "buy"}[fill.side],
+        "quantity": fill.quantity + 1,
+        "price": fill.price + 1,
+        "at": fill.at + timedelta(microseconds=1),
+        "epoch": fill.epoch + 1,
+    }
+    for field, value in touched.items():
+        Fill.objects.filter(pk=fill.pk).update(**{field: value})
+        found = difference(verify_portfolio(NAME))
+        assert (found.seq, found.kind, found.field) == (fill.fill_seq, "fill", field)
+        Fill.objects.filter(pk=fill.pk).update(**{field: getattr(fill, field)})
+    assert verify_portfolio(NAME).identical
+
+
+def test_a_fill_of_another_order(trader: Portfolio) -> None:
+    fill = Fill.objects.filter(portfolio=trader, epoch=2).latest("fill_seq")
+    another = the_order(trader, epoch=1, status="filled")
+    Fill.objects.filter(pk=fill.pk).update(order=another)
+    found = difference(verify_portfolio(NAME))
+    assert (found.kind, found.field, found.found) == ("fill", "order", another.pk)
+
+
+def test_a_fill_and_an_equity_point_that_nobody_made(trader: Portfolio) -> None:
+    fill = Fill.objects.filter(portfolio=trader).latest("fill_seq")
+    fill.pk, fill.index = None, fill.index + 1
+    fill.save(force_insert=True)
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.kind, found.wanted) == (fill.fill_seq, "fill", "none")
+    fill.delete()
+    point = EquityPoint.objects.filter(portfolio=trader).latest("seq")
+    point.pk, point.seq = None, point.seq + 1
+    point.save(force_insert=True)
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.kind, found.wanted) == (point.seq, "equity", "none")
+
+
+def test_of_several_differences_the_first_of_the_log_is_named(trader: Portfolio) -> None:
+    point = EquityPoint.objects.filter(portfolio=trader).order_by("seq")[5]
+    order = Order.objects.filter(portfolio=trader, seq__gt=point.seq).earliest("seq", "index")
+    Order.objects.filter(pk=order.pk).update(price=order.price + 1)
+    assert difference(verify_portfolio(NAME)).seq == order.seq
+    EquityPoint.objects.filter(pk=point.pk).update(equity=point.equity + 1)
+    assert difference(verify_portfolio(NAME)).seq == point.seq
+
+
+def test_of_one_event_its_fills_come_before_its_equity(trader: Portfolio) -> None:
+    fills = Fill.objects.filter(portfolio=trader).values_list("fill_seq", flat=True)
+    point = EquityPoint.objects.filter(portfolio=trader, seq__in=list(fills)).earliest("seq")
+    EquityPoint.objects.filter(pk=point.pk).update(at=point.at + timedelta(microseconds=1))
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.kind, found.field) == (point.seq, "equity", "at")
+    Fill.objects.filter(portfolio=trader, fill_seq=point.seq).update(price=Decimal("0.5"))
+    assert difference(verify_portfolio(NAME)).kind == "fill"
+
+
+def test_an_equity_point_that_differs_or_is_missing(trader: Portfolio) -> None:
+    points = list(EquityPoint.objects.filter(portfolio=trader))
+    points[9].delete()
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.kind, found.found) == (points[9].seq, "equity", "missing")
+    EquityPoint.objects.filter(pk=points[7].pk).update(equity=points[7].equity + 1)
+    found = difference(verify_portfolio(NAME))
+    assert (found.seq, found.kind, found.field) == (points[7].seq, "equity", "equity")
+
+
+@pytest.mark.parametrize("by", [-500, 500])
+def test_a_suppressed_range_that_was_shifted(trader: Portfolio, by: int) -> None:
+    row = Suppression.objects.get(portfolio=trader)
+    first, last = row.from_seq, row.to_seq
+    Suppression.objects.update(from_seq=first + by, to_seq=last + by)
+    found = difference(verify_portfolio(NAME))
+    assert (found.kind, found.field) == ("order", "status")
+    here = range(first - 500, first) if by < 0 else range(first, first + 500)
+    assert found.seq in here
+    assert "suppressed" in (found.found, found.wanted)
+
+
+def unremarkable(seen: Sequence[MarketEvent]) -> MarketEvent:
+    """Return one that is neither an equity point nor the newest price."""
+    return next(
+        event
+        for before, event in pairwise(seen[:-1])
+        if event.released // EQUITY_STEP_US == before.released // EQUITY_STEP_US
+    )
+
+
+def test_an_event_of_the_log_that_the_fleet_lost() -> None:
+    one = a_node("node-1")
+    canary = a_running(NAME, one, events=100)
+    first = canary.first_seq + 100
+    seen = open_feed().read_for(None, first, first + 99, segments_of(canary.feed))
+    one.commit(NAME, 100, lose=unremarkable(seen).seq)
+    found = difference(verify_portfolio(NAME))
+    assert (found.kind, found.field) == ("state", "account.processed.events")
+    assert (found.found, found.wanted) == ("199", "200")
+
+
+def test_an_event_that_a_trader_lost_is_noticed_though_it_decided_nothing() -> None:
+    one = a_node("node-1")
+    holder = a_running(NAME, one, events=2_000, strategy="buy_and_hold", symbols=["KO"])
+    first = holder.first_seq + 2_000
+    seen = open_feed().read_for(frozenset(["KO"]), first, first + 3_999, segments_of(holder.feed))
+    one.commit(NAME, 4_000, lose=unremarkable(seen).seq)
+    found = difference(verify_portfolio(NAME))
+    assert (found.kind, found.field) == ("state", "account.processed.events")
+    assert int(found.found) == int(found.wanted) - 1
+
+
+def test_an_event_that_was_replaced_by_another_is_noticed_by_the_digest(trader: Portfolio) -> None:
+    row = Checkpoint.objects.get(portfolio=trader)
+    state = decode_state(bytes(row.state))
+    assert state.account.processed is not None
+    state.account.processed.digest ^= 1
+    Checkpoint.objects.filter(portfolio=trader).update(state=encode_state(state))
+    assert difference(verify_portfolio(NAME)).field == "account.processed.digest"
+
+
+# --- states of a version that did not count events ----------------------------------------------
+
+
+def forget_count(portfolio: Portfolio) -> None:
+    """Have the stored state been made by a version that did not count events."""
+    row = Checkpoint.objects.get(portfolio=portfolio)
+    Checkpoint.objects.filter(portfolio=portfolio).update(state=uncounted(bytes(row.state)))
+
+
+def test_the_count_that_is_told_is_the_recorded_one(trader: Portfolio) -> None:
+    recorded = decode_state(bytes(Checkpoint.objects.get(portfolio=trader).state))
+    assert recorded.account.processed is not None
+    events = recorded.account.processed.events
+    verdict = verify_portfolio(NAME, full=True)
+    assert verdict.sentence.startswith(f"identical over {events} events, ")
+    document = verdict.document()
+    assert document["events"] == document["events_replayed"] == events
+    assert document["events_counted_from"] == trader.first_seq
+    assert document["events_digest"] == recorded.account.processed.digest_text
+
+
+def test_a_state_without_a_count_is_compared_without_it_and_that_is_said(trader: Portfolio) -> None:
+    forget_count(trader)
+    verdict = verify_portfolio(NAME)
+    assert verdict.identical
+    assert " replayed events, " in verdict.sentence
+    assert verdict.notes[0].startswith("The state has no count of events")
+    assert verdict.document()["events_digest"] is None
+
+
+@pytest.mark.parametrize("then", ["commit", "move", "adapt"])
+def test_a_count_that_began_in_the_middle_is_compared_from_there(
+    world: tuple[Portfolio, Daemon], then: str
+) -> None:
+    trader, daemon = world
+    forget_count(trader)
+    if then == "move":
+        other = a_node("node-1")
+        move(daemon, other)
+        daemon = other
+    elif then == "adapt":
+        _, handoff = operations.revise_portfolio(
+            NAME, {"config": {"fast": 2, "slow": 4}}, actor="ann"
+        )
+        assert handoff is not None and daemon.ready(handoff) == "draining"
+        assert owner(NAME, daemon).release(handoff).answer == "handed_over"
+        assert daemon.commit(NAME) == "ok"  # an empty commit that has adapted the state
+    before = trader.first_seq + 14_000
+    assert daemon.commit(NAME, 2_000) == "ok"
+    seen = open_feed().read_for(frozenset(SYMBOLS), before, before + 1_999)
+    verdict = verify_portfolio(NAME)
+    assert verdict.identical, verdict.sentence
+    assert verdict.compared.processed is not None
+    assert verdict.compared.processed.since == before
+    assert verdict.sentence.startswith(f"identical over {len(seen)} events, ")
+    assert verdict.notes[0].startswith(f"Events are counted from seq {before} on")
+
+
+def test_a_tenure_with_another_revision(trader: Portfolio) -> None:
+    Tenure.objects.filter(portfolio=trader, epoch=2).update(revision=2)
+    verdict = verify_portfolio(NAME)
+    found = difference(verdict)
+    assert found.kind == "order" and "epoch 2" in found.where
+    assert verdict.history == "epoch 2: the trail says revision 1, the tenure 2"
+
+
+def test_a_tenure_that_is_missing(trader: Portfolio) -> None:
+    Tenure.objects.filter(portfolio=trader, epoch=2).delete()
+    verdict = verify_portfolio(NAME)
+    assert difference(verdict).field == "epoch"
+    assert verdict.history is not None
+    assert verdict.history.startswith("the trail grants epoch 2 to node-2 (migrate) after seq")
+    assert verdict.history.endswith("there is no tenure of it")
+
+
+def test_a_line_of_the_trail_that_is_missing(trader: Portfolio) -> None:
+    Event.objects.filter(portfolio=trader, kind="granted", data__epoch=2).delete()
+    verdict = verify_portfolio(NAME)
+    assert verdict.compared.difference is None
+    assert not verdict.identical
+    assert verdict.sentence.startswith("history differs: the trail goes from epoch 1 to epoch 3")
+    assert verdict.sentence.endswith("which came after epoch 2: a line is missing between")
+
+
+def test_a_run_that_nobody_granted(trader: Portfolio) -> None:
+    trader.run.node = a_node("node-3").row
+    trader.run.save()
+    assert verify_portfolio(NAME).sentence == (
+        "history differs: the trail ends with node node-2 (epoch 4), the run has node-3"
+    )
+
+
+# --- what cannot be said ------------------------------------------------------------------------
+
+
+def refused() -> str:
+    with pytest.raises(Refused) as caught:
+        verify_portfolio(NAME)
+    assert caught.value.code == "cannot_verify"
+    return caught.value.message
+
+
+def test_other_data_cannot_be_verified(trader: Portfolio) -> None:
+    FeedRow.objects.update(sha256="0" * 64)
+    assert "has the hash" in refused() and "install that data again" in refused()
+
+
+def test_a_version_that_is_gone_cannot_be_verified(trader: Portfolio) -> None:
+    Revision.objects.filter(portfolio=trader, number=1).update(strategy_version=9)
+    assert refused() == (
+        "trader cannot be verified: its r1 ran version 9 of sma_cross, and version 1 is installed"
+        " here; verify it where version 9 is."
+    )
+    Revision.objects.filter(portfolio=trader, number=1).update(strategy="gone")
+    assert "its r1 ran gone, which is not installed here" in refused()
+
+
+def test_a_revision_that_is_gone_cannot_be_verified(trader: Portfolio) -> None:
+    Revision.objects.filter(portfolio=trader, number=1).delete()
+    assert refused() == (
+        "trader cannot be verified: epoch 1 ran r1, and there is no such revision any more."
+    )
+
+
+@pytest.mark.parametrize("off", [-1, 14_000])
+def test_what_was_not_committed_cannot_be_verified(trader: Portfolio, off: int) -> None:
+    with pytest.raises(Refused, match=r"it has committed seq .*; choose one of these"):
+        verify_portfolio(NAME, trader.first_seq + off)
+
+
+def test_a_database_that_does_not_answer_is_no_verdict(
+    trader: Portfolio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "TENURES", "SELECT nonsense")
+    with pytest.raises(SnapshotUnavailable, match="could not be read"):
+        verify_portfolio(NAME)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_evidence_is_read_in_one_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def look(which: str | int, cursor: Any) -> None:
+        how = (
+            "current_setting('transaction_isolation') a, current_setting('transaction_read_only') b"
+        )
+        seen.append(tuple(cursor.execute(f"SELECT {how}").fetchone()))
+
+    monkeypatch.setattr(evidence, "_Rows", look)
+    evidence._read("any")
+    assert seen == [("repeatable read", "on")]
+
+
+def test_one_that_never_ran_cannot_be_verified() -> None:
+    a_portfolio(NAME)
+    assert refused() == ("trader cannot be verified: it has committed no event yet; it is pending.")
+
+
+def test_an_unknown_one_is_not_found() -> None:
+    with pytest.raises(NotFound):
+        verify_portfolio("nix")
+
+
+def test_a_deleted_one_keeps_what_is_needed() -> None:
+    one = a_node("node-1")
+    hand = a_trader(NAME, one, events=0)
+    one.commit(NAME, 500)
+    operations.delete_portfolio(NAME, actor="ann")
+    verdict = verify_portfolio(hand.portfolio.name)
+    assert verdict.identical
+    assert "was deleted at" in verdict.notes[0]
+
+
+def test_equity_that_is_no_longer_kept_is_said_and_not_missed(
+    trader: Portfolio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = list(EquityPoint.objects.filter(portfolio=trader))
+    monkeypatch.setattr(
+        evidence, "equity_kept", lambda: timedelta(days=-40)
+    )  # as if a month had passed
+    points[0].delete()
+    verdict = verify_portfolio(NAME, full=True)
+    assert verdict.identical
+    counts = verdict.compared.counts
+    assert (counts.equity, counts.equity_dropped) == (len(points) - 1, 1)
+    assert "1 equity points were not compared: they are older than 30 days" in verdict.notes[0]
+
+
+# --- what a strategy may do to it ---------------------------------------------------------------
+
+
+def test_a_strategy_that_loops_is_ended(monkeypatch: pytest.MonkeyPatch, trader: Portfolio) -> None:
+    monkeypatch.setenv("GINKGO_STRATEGIES", "tests.support.strategies.loops_on_init")
+    spec = replace(gather(NAME).recorded.stretches[0].spec, strategy="looping", parameters={})
+    with own_process(limit_s=2.0) as ask, pytest.raises(Ended, match="within 2 s and was ended"):
+        ask(Load(spec, None, 0))
+
+
+def test_where_a_strategy_fails_the_fleet_went_on(
+    trader: Portfolio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(request: Load | Batch) -> Reply:
+        if isinstance(request, Batch) and request.from_seq > trader.first_seq + 5_000:
+            raise Ended("it did not answer within 60 s and was ended")
+        return here(request)
+
+    here = in_this_process()
+    monkeypatch.setattr(verifying, "own_process", lambda **_: nullcontext(ask))
+    found = difference(verify_portfolio(NAME, full=True))
+    assert (found.kind, found.found) == ("replay", "a commit")
+    assert found.wanted == "a failure: it did not answer within 60 s and was ended"
+    assert "epoch 2 on node-2" in found.where

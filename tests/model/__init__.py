@@ -1,5 +1,0 @@
-"""The database as values: one Python answer for each SQL text of `scheduling.enact`.
-
-The recipes that run on it are the product's own, so that nothing of the protocol is told twice.
-That the answers are PostgreSQL's is what `tests/integration/test_model_conformance.py` shows.
-"""

@@ -1,0 +1,105 @@
+"""Whatever is sent, the REST interface answers with a document and never fails itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from scheduling.permissions import Role
+from tests.support.api_client import PROBLEM, Caller, a_caller
+from tests.support.factories import a_node, a_portfolio
+
+pytestmark = pytest.mark.django_db
+
+FIELDS = (
+    "name", "strategy", "config", "symbols", "limits", "weight", "priority", "selector",
+    "spread_group", "spread_hard", "catch_up", "starting_cash", "desired_state", "note", "reason",
+    "target_node", "revision", "portfolio", "failover", "expect_running",
+)  # fmt: skip
+SENSIBLE = ("canary", "sma_cross", "canary-1", "node-1", "IBM", "*", "running", "full", "1e9", "-1")
+PARAMETERS = ("fast", "slow", "quantity", "largest_order", "allow_short", "zone")
+
+leaves = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=12)
+    | st.sampled_from(SENSIBLE)
+)
+values = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(PARAMETERS) | st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+bodies = st.dictionaries(st.sampled_from(FIELDS), values, max_size=8) | values
+
+WRITES = (
+    ("POST", "portfolios/"),
+    ("PATCH", "portfolios/canary-1/"),
+    ("POST", "portfolios/canary-1/migrate/"),
+    ("POST", "portfolios/canary-1/reload/"),
+    ("POST", "schedule/migrate/"),
+    ("POST", "schedule/freeze/"),
+    ("POST", "nodes/node-1/drain/"),
+    ("POST", "halt/"),
+)
+
+
+@pytest.fixture
+def caller(db: Any) -> Caller:
+    a_node("node-1")
+    a_portfolio("canary-1")
+    return a_caller(Role.OPERATOR, "olive")
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(write=st.sampled_from(WRITES), body=bodies)
+def test_any_body_is_taken_or_refused(caller: Caller, write: tuple[str, str], body: Any) -> None:
+    method, path = write
+    answer = caller._send(method, path, body)
+    assert answer.status_code < 500, answer.content
+    if answer.status_code >= 400:
+        assert answer.headers["Content-Type"] == PROBLEM
+        assert answer.json()["detail"]
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    path=st.sampled_from(
+        (
+            "portfolios/", "nodes/", "handoffs/", "events/", "feed/", "schedule/plan/",
+            "schedule/targets/", "portfolios/canary-1/orders/", "portfolios/canary-1/equity/",
+        )
+    ),
+    name=st.sampled_from(
+        (
+            "limit", "cursor", "from", "portfolio", "node", "state", "kind", "since", "status",
+            "from_seq", "to_seq", "lose", "phase", "symbol", "active",
+        )
+    ),
+    value=st.text(max_size=20)
+    | st.integers().map(str)
+    | st.sampled_from((*SENSIBLE, "cD0x", "nan", "1e400")),
+)  # fmt: skip
+def test_any_parameter_is_taken_or_refused(
+    caller: Caller, path: str, name: str, value: str
+) -> None:
+    answer = caller.get(path, **{name: value})
+    assert answer.status_code in (200, 400, 404), answer.content
+    if answer.status_code >= 400:
+        assert answer.headers["Content-Type"] == PROBLEM

@@ -1,0 +1,191 @@
+"""The history rebuilt from the audit trail is the one that was granted; nothing may be missing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scheduling.decide.ownership_history import Now, Owned, TrailLine, disagreement, rebuild
+
+NODES = ("node-1", "node-2", "node-3")
+CAUSES = ("place", "migrate", "reload", "failover", "register", "rollback")
+FIELDS = ("node", "incarnation", "revision", "from_seq", "to_seq", "cause", "handoff")
+ENDS = ("stop", "halt", "quarantine", "orphaned", "failed_start", "floor")
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Owned]:
+    """Draw what may have happened to one portfolio, as the grants did it."""
+    history: list[Owned] = []
+    epoch, seq = 0, draw(st.integers(0, 10**12))
+    for _ in range(draw(st.integers(1, 12))):
+        ended = draw(st.booleans()) and bool(history) and history[-1].node is not None
+        cause = draw(st.sampled_from(ENDS if ended else CAUSES))
+        before = epoch
+        epoch += draw(st.integers(2, 1_000_000)) if cause == "floor" else 1
+        seq += draw(st.integers(0, 50))
+        if history:
+            history[-1] = replace(history[-1], to_seq=seq)
+        handoff = draw(st.none() | st.integers(1, 10**6))
+        history.append(
+            Owned(
+                epoch=epoch,
+                node=None if ended else draw(st.sampled_from(NODES)),
+                incarnation=None if ended else str(draw(st.uuids())),
+                revision=draw(st.integers(1, 5)),
+                from_seq=seq,
+                to_seq=None,
+                cause=cause,
+                handoff=handoff,
+                after=before if cause == "floor" else None,
+            )
+        )
+    return history
+
+
+def trail_of(history: list[Owned]) -> list[TrailLine]:
+    """Return the lines that the grants write."""
+    return [
+        TrailLine(
+            number,
+            "granted" if owned.node is not None else "ended",
+            owned.node,
+            {
+                "epoch": owned.epoch,
+                "incarnation": owned.incarnation,
+                "revision": owned.revision,
+                "from_seq": owned.from_seq,
+                "cause": owned.cause,
+                "handoff": owned.handoff,
+                "epoch_before": owned.after,
+            },
+        )
+        for number, owned in enumerate(history, start=1)
+    ]
+
+
+def tenures_of(history: list[Owned]) -> list[Owned]:
+    return [owned for owned in history if owned.node is not None]
+
+
+def now_of(history: list[Owned]) -> Now:
+    last = history[-1]
+    return Now(last.epoch, last.node, last.incarnation, last.revision)
+
+
+@given(histories())
+def test_the_trail_alone_gives_the_whole_history_back(history: list[Owned]) -> None:
+    assert rebuild(trail_of(history)) == history
+    assert disagreement(trail_of(history), tenures_of(history), now_of(history)) is None
+
+
+@given(histories(), st.data())
+def test_no_line_of_the_trail_can_be_missing(history: list[Owned], data: st.DataObject) -> None:
+    trail = trail_of(history)
+    gone = data.draw(st.integers(0, len(trail) - 1))
+    left = trail[:gone] + trail[gone + 1 :]
+    assert disagreement(left, tenures_of(history), now_of(history)) is not None
+
+
+@given(histories(), st.data())
+def test_no_tenure_can_be_missing_or_invented(history: list[Owned], data: st.DataObject) -> None:
+    tenures = tenures_of(history)
+    at = data.draw(st.integers(0, len(tenures) - 1))
+    assert (
+        disagreement(trail_of(history), tenures[:at] + tenures[at + 1 :], now_of(history))
+        is not None
+    )
+    more = replace(tenures[at], epoch=history[-1].epoch + 1)
+    assert disagreement(trail_of(history), [*tenures, more], now_of(history)) is not None
+
+
+@given(histories(), st.data())
+def test_no_field_of_a_tenure_can_differ(history: list[Owned], data: st.DataObject) -> None:
+    tenures = tenures_of(history)
+    at = data.draw(st.integers(0, len(tenures) - 1))
+    field = data.draw(st.sampled_from(FIELDS))
+    other: Any = {"node": "node-9", "incarnation": "x", "cause": "mystery"}.get(field, -7)
+    tenures[at] = replace(tenures[at], **{field: other})
+    said = disagreement(trail_of(history), tenures, now_of(history))
+    assert said is not None and said.startswith(f"epoch {tenures[at].epoch}: the trail says")
+
+
+@given(histories(), st.sampled_from(["epoch", "node", "incarnation", "revision"]))
+def test_the_run_is_where_the_trail_ends(history: list[Owned], field: str) -> None:
+    now = replace(now_of(history), **{field: 99 if field in ("epoch", "revision") else "other"})
+    said = disagreement(trail_of(history), tenures_of(history), now)
+    assert said is not None and said.startswith(f"the trail ends with {field}")
+
+
+def told(*epochs: tuple[Any, ...]) -> str | None:
+    """Return what is wrong with a trail of (epoch, node, from_seq[, epoch before]), for a run and
+    tenures that it tells of rightly."""
+    lines = [
+        Owned(epoch, node, None, 1, seq, None, "place", None, *after)
+        for epoch, node, seq, *after in epochs
+    ]
+    history = rebuild(trail_of(lines))
+    last = history[-1]
+    return disagreement(
+        trail_of(lines), tenures_of(history), Now(last.epoch, last.node, None, last.revision)
+    )
+
+
+def test_epochs_rise_one_by_one_but_for_a_floor_that_says_what_was_before_it() -> None:
+    assert told((1, "node-1", 5), (2, None, 9), (9, "node-2", 9, 2)) is None
+    assert told((1, "node-1", 5), (9, "node-2", 9, 2)) == (
+        "the trail goes from epoch 1 to epoch 9, which came after epoch 2:"
+        " a line is missing between"
+    )
+    assert told((2, "node-1", 5, 0), (2, "node-1", 5)) == (
+        "the trail tells of epoch 2 after epoch 2"
+    )
+
+
+def test_no_epoch_begins_before_the_one_ahead_of_it() -> None:
+    assert told((1, "node-1", 5), (2, "node-2", 4)) == (
+        "epoch 2 begins after seq 4, behind the one before"
+    )
+
+
+def test_who_had_it_last_does_not_own_an_epoch_that_ended() -> None:
+    data = trail_of([Owned(1, None, None, 1, 5, None, "stop", None)])[0].data
+    ended = TrailLine(1, "ended", "node-1", data)
+    assert rebuild([ended])[0].node is None
+    assert disagreement([ended], [], Now(1, None, None, 1)) is None
+
+
+def test_each_side_that_has_an_epoch_alone_is_said() -> None:
+    lines = [Owned(n, f"node-{n}", None, 1, 4 + n, 5 + n, "place", None) for n in (1, 2)]
+    lines[1] = replace(lines[1], to_seq=None)
+    now = Now(2, "node-2", None, 1)
+    assert disagreement(trail_of(lines), lines[1:], now) == (
+        "the trail grants epoch 1 to node-1 (place) after seq 5, and there is no tenure of it"
+    )
+    first = replace(lines[0], epoch=0)
+    assert disagreement(trail_of(lines), [first, *lines], now) == (
+        "the tenure of epoch 0 on node-1 (place) has no granted line in the trail"
+    )
+
+
+def test_a_granted_line_names_a_node() -> None:
+    (line,) = trail_of([Owned(1, "node-1", None, 1, 5, None, "place", None)])
+    nameless = TrailLine(7, line.kind, None, line.data)
+    assert disagreement([nameless], [], Now(1, None, None, 1)) == "event 7 (granted) names no node"
+
+
+def test_a_line_whose_number_is_none_is_named() -> None:
+    (line,) = trail_of([Owned(1, "node-1", None, 1, 5, None, "place", None)])
+    broken = TrailLine(7, line.kind, line.node, {**line.data, "epoch": None})
+    said = disagreement([broken], [], Now(1, None, None, 1))
+    assert said is not None and said.startswith("event 7 (granted) does not say ")
+
+
+def test_a_line_that_does_not_say_what_it_must_is_named() -> None:
+    lines = [TrailLine(7, "granted", "node-1", {"epoch": 1})]
+    assert disagreement(lines, [], Now(0, None, None, 1)) == (
+        "event 7 (granted) does not say 'incarnation'"
+    )

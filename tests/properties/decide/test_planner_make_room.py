@@ -1,0 +1,180 @@
+"""Against every assignment there is, on small worlds: as few moves as any, and no room missed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import combinations, product
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scheduling.decide.planner.planner import make_plan
+from scheduling.decide.types import HandoffView, NodeView, Plan, Policy, PortfolioView, Snapshot
+from tests.properties.decide.test_planner import UNLIMITED, settle
+from tests.support.plan_factories import NOW, applied, node, portfolio, world
+
+ZONES = st.sampled_from([{}, {}, {"zone": "hk"}, {"zone": "ny"}])
+GROUPS = st.sampled_from([None, None, None, "alpha"])
+
+
+@st.composite
+def equal_ones(draw: st.DrawFn) -> Snapshot:
+    """Up to six portfolios of weight 1 that run anywhere on nodes of different sizes."""
+    count = draw(st.integers(2, 4))
+    nodes = [node(i, capacity=draw(st.integers(6, 9))) for i in range(1, count + 1)]
+    running = [
+        portfolio(f"p-{i}", node=draw(st.integers(1, count)))
+        for i in range(draw(st.integers(1, 6)))
+    ]
+    return world(nodes, running)
+
+
+@st.composite
+def crowded_worlds(draw: st.DrawFn) -> Snapshot:
+    """Nodes that are nearly full, and portfolios of which some run nowhere."""
+    count = draw(st.integers(2, 4))
+    nodes = [
+        node(i, capacity=draw(st.integers(2, 6)), labels=draw(ZONES)) for i in range(1, count + 1)
+    ]
+    snapshot = world(nodes, [])
+    for i in range(draw(st.integers(2, 6))):
+        view = portfolio(
+            f"p-{i}",
+            id=i,
+            weight=draw(st.integers(1, 3)),
+            priority=draw(st.integers(0, 1)),
+            selector=draw(ZONES),
+            spread_group=draw(GROUPS),
+            spread_hard=True,
+        )
+        home = draw(st.integers(1, count))
+        runs = replace(view, node=home, phase="running")
+        with_it = replace(snapshot, portfolios=(*snapshot.portfolios, runs))
+        if not allowed(with_it):
+            with_it = replace(snapshot, portfolios=(*snapshot.portfolios, view))
+        snapshot = with_it
+    return snapshot
+
+
+def allowed(snapshot: Snapshot) -> bool:
+    """Whether every rule holds where each of them runs. Worked out without the planner."""
+    for each in snapshot.nodes:
+        here = [p for p in snapshot.portfolios if p.node == each.id]
+        groups = [p.spread_group for p in here if p.spread_group]
+        labels = all(p.selector.items() <= each.labels.items() for p in here)
+        if sum(p.weight for p in here) > each.capacity or len(set(groups)) < len(groups):
+            return False
+        if not labels:
+            return False
+    return True
+
+
+def evenness(nodes: tuple[NodeView, ...], homes: tuple[int | None, ...]) -> list[float]:
+    """The relative loads of portfolios of weight 1, the highest first: less is more even."""
+    load = Counter(homes)
+    return sorted((round(load[n.id] / n.capacity, 9) for n in nodes), reverse=True)
+
+
+@given(equal_ones())
+@settings(max_examples=60, deadline=None)
+def test_no_fewer_moves_make_loads_as_even(snapshot: Snapshot) -> None:
+    homes = tuple(p.node for p in snapshot.portfolios)
+    settled, last = settle(snapshot, replace(UNLIMITED, rebalance_gain=0), passes=20)
+    after = tuple(p.node for p in settled.portfolios)
+    moved = sum(a != b for a, b in zip(homes, after, strict=True))
+    found = evenness(snapshot.nodes, after)
+    assert last.changes == 0
+    for other in product([n.id for n in snapshot.nodes], repeat=len(homes)):
+        moves = sum(a != b for a, b in zip(homes, other, strict=True))
+        if moves < moved:
+            assert evenness(snapshot.nodes, other) > found
+
+
+def with_two_moves(snapshot: Snapshot, waiting: PortfolioView) -> Iterator[Snapshot]:
+    """Every world in which it runs and at most two of the others run elsewhere, not on its node."""
+    running = [p for p in snapshot.portfolios if p.node is not None]
+    ids = [n.id for n in snapshot.nodes]
+    for home in ids:
+        for count in (0, 1, 2):
+            for movers in combinations(running, count):
+                for homes in product([i for i in ids if i != home], repeat=count):
+                    goes = dict(zip([p.id for p in movers], homes, strict=True))
+                    goes[waiting.id] = home
+                    yield replace(
+                        snapshot,
+                        portfolios=tuple(
+                            replace(p, node=goes.get(p.id, p.node)) for p in snapshot.portfolios
+                        ),
+                    )
+
+
+@given(crowded_worlds())
+@settings(max_examples=60, deadline=None)
+def test_nothing_stays_pending_that_two_moves_would_make_room_for(snapshot: Snapshot) -> None:
+    settled, last = settle(snapshot, Policy(), passes=60)
+    assert last.changes == 0
+    assert allowed(settled)
+    for entry in last.pending:
+        assert not any(allowed(other) for other in with_two_moves(settled, entry.portfolio))
+
+
+@given(crowded_worlds())
+@settings(max_examples=100, deadline=None)
+def test_while_room_is_being_made_nothing_else_moves_for_it(snapshot: Snapshot) -> None:
+    plan = make_plan(snapshot, UNLIMITED)
+    if any(move.reason.code == "makes_room" for move in plan.move):
+        again = make_plan(under_way(snapshot, plan), UNLIMITED)
+        assert again.move == ()
+        assert {entry.portfolio.id for entry in again.pending} == {
+            entry.portfolio.id for entry in plan.pending
+        }
+
+
+def under_way(snapshot: Snapshot, plan: Plan) -> Snapshot:
+    """The world in which every handoff of the plan has begun and none is done."""
+    target = {step.portfolio.id: step.target.id for step in (*plan.place, *plan.move)}
+    ends = Counter(target.values())
+    ends.update(move.source.id for move in plan.move if move.source)
+    return replace(
+        snapshot,
+        nodes=tuple(replace(n, handoffs=n.handoffs + ends[n.id]) for n in snapshot.nodes),
+        portfolios=tuple(
+            replace(
+                p,
+                handoff=HandoffView(
+                    100 + p.id, "place" if p.node is None else "migrate", p.node, target[p.id]
+                ),
+            )
+            if p.id in target
+            else p
+            for p in snapshot.portfolios
+        ),
+    )
+
+
+@given(crowded_worlds(), st.lists(st.integers(1, 3), max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_passes_end_once_a_node_has_stopped_flapping(
+    snapshot: Snapshot, steady_passes: list[int]
+) -> None:
+    """node-1 is lost and comes back, each time with a longer penalty, and everything settles."""
+    first, others = snapshot.nodes[0], snapshot.nodes[1:]
+    failovers = 0
+    for times, passes in enumerate(steady_passes, start=1):
+        lost = replace(snapshot, nodes=(replace(first, status="lost"), *others))
+        plan = make_plan(lost, Policy())
+        failovers += sum(move.cause == "failover" for move in plan.move)
+        snapshot = applied(lost, plan)
+        back = replace(first, flapping_until=NOW + 10 * 2**times)
+        snapshot = replace(snapshot, nodes=(back, *others))
+        for _ in range(passes):
+            plan = make_plan(snapshot, Policy())
+            assert first.id not in {step.target.id for step in (*plan.place, *plan.move)}
+            snapshot = applied(snapshot, plan)
+    # What once left it stays away while it flaps, so nothing is failed over twice.
+    assert failovers <= len(snapshot.portfolios)
+    settled, last = settle(replace(snapshot, nodes=(first, *others)), Policy(), passes=60)
+    assert last.changes == 0
+    assert allowed(settled)

@@ -1,0 +1,211 @@
+"""Where a run is cut makes no difference: I3 rests on this, for every strategy there is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from portfolios.runtime.engine import PortfolioEngine
+from portfolios.runtime.events import Event
+from portfolios.runtime.results import BatchResult
+from portfolios.runtime.spec import Limits, Spec
+from portfolios.runtime.state import encode_state
+from portfolios.strategies import registry
+from tests.support.market_factories import spec
+
+#: Windows short enough that a few dozen bars make every one of them trade; {} for the others.
+QUICK: dict[str, dict[str, Any]] = {
+    "sma_cross": {"fast": 1, "slow": 2, "quantity": "3.5"},
+    "mean_reversion": {"lookback": 3, "entry_z": 0.5, "exit_z": 0.1, "quantity": "7"},
+}
+
+Step = tuple[Event, bool]
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> list[Step]:
+    """Events of three shares, some of them stale."""
+    made = []
+    count = draw(st.integers(1, 40))
+    for seq in range(1, count + 1):
+        symbol = draw(st.sampled_from(["KO", "GE", "IBM"]))
+        first, last = draw(st.integers(1, 500_000)), draw(st.integers(1, 500_000))
+        released = seq * 3_000_000
+        event = Event(seq, symbol, seq, released, first, first, last, last, 1)
+        made.append((event, draw(st.booleans())))
+    return made
+
+
+def specs(name: str) -> st.SearchStrategy[Spec]:
+    """This strategy, with limits that bind now and then."""
+    some = st.none() | st.integers(1, 20).map(Decimal)
+    limits = st.builds(Limits, some, some, st.booleans(), st.booleans())
+    return limits.map(
+        lambda chosen: spec(
+            name,
+            parameters=QUICK.get(name, {}),
+            limits=chosen,
+            strategy_version=registry.get(name).version,
+        )
+    )
+
+
+def rows(results: Sequence[BatchResult]) -> tuple[list[Any], list[Any], list[Any]]:
+    """Return all orders, fills and equity points."""
+    return (
+        [row for result in results for row in result.orders],
+        [row for result in results for row in result.fills],
+        [row for result in results for row in result.equity],
+    )
+
+
+def batches(made: list[Step], ends: set[int]) -> list[tuple[list[Event], bool]]:
+    """Return the events as batches that end at `ends`, and wherever staleness changes."""
+    out: list[tuple[list[Event], bool]] = []
+    for event, stale in made:
+        if not out or out[-1][1] != stale or out[-1][0][-1].seq in ends:
+            out.append(([], stale))
+        out[-1][0].append(event)
+    return out
+
+
+@pytest.mark.parametrize("name", registry.names())
+@settings(deadline=None, max_examples=60)
+@given(data=st.data(), made=steps())
+def test_an_engine_made_anew_at_every_event_does_the_same(
+    name: str, data: st.DataObject, made: list[Step]
+) -> None:
+    chosen = data.draw(specs(name))
+    whole, cut = PortfolioEngine.fresh(chosen), PortfolioEngine.fresh(chosen)
+    uncut = [
+        whole.run(events, events[0].seq - 1, events[-1].seq, stale)
+        for events, stale in batches(made, set())
+    ]
+    pieces = []
+    for event, stale in made:
+        cut = PortfolioEngine.restore(chosen, encode_state(cut.state), cut.last_seq)
+        pieces.append(cut.run([event], event.seq - 1, event.seq, stale))
+    assert rows(pieces) == rows(uncut)
+    assert encode_state(cut.state) == encode_state(whole.state)
+
+
+@pytest.mark.parametrize("name", registry.names())
+@settings(deadline=None, max_examples=40)
+@given(data=st.data(), made=steps(), ends=st.sets(st.integers(1, 40)))
+def test_batches_of_any_size_do_the_same_and_give_every_change_of_state(
+    name: str, data: st.DataObject, made: list[Step], ends: set[int]
+) -> None:
+    chosen = data.draw(specs(name))
+    one, other = PortfolioEngine.fresh(chosen), PortfolioEngine.fresh(chosen)
+    large = [one.run(e, e[0].seq - 1, e[-1].seq, s) for e, s in batches(made, set())]
+    small = [other.run(e, e[0].seq - 1, e[-1].seq, s) for e, s in batches(made, ends)]
+    assert rows(small) == rows(large)
+    for results in (large, small):
+        given_last = [result.state for result in results if result.state is not None][-1]
+        assert given_last == encode_state(one.state)
+        assert [result.from_seq for result in results[1:]] == [r.to_seq for r in results[:-1]]
+
+
+@pytest.mark.parametrize("name", registry.names())
+@settings(deadline=None, max_examples=30)
+@given(data=st.data(), made=steps())
+def test_money_is_neither_made_nor_lost(name: str, data: st.DataObject, made: list[Step]) -> None:
+    engine = PortfolioEngine.fresh(data.draw(specs(name)))
+    for event, stale in made:
+        engine.run([event], event.seq - 1, event.seq, stale)
+        account = engine.state.account
+        costs = sum(position.cost for position in account.positions.values())
+        assert account.cash + costs == account.starting_cash + account.realised
+
+
+HASH_SEED_RUN = """
+import hashlib
+from portfolios.feeds import open_feed
+from portfolios.feeds.clock import Segment
+from portfolios.runtime.replay import replay
+from portfolios.runtime.state import encode_state
+from portfolios.strategies import registry
+from tests.properties.portfolios.test_runtime_cuts import QUICK
+from tests.support.market_factories import spec
+for name in registry.names():
+    version = registry.get(name).version
+    chosen = spec(name, parameters=QUICK.get(name, {}), strategy_version=version)
+    seen = replay([(1, chosen)], open_feed(), [Segment(1, 0, 100.0)], 4000, [(900, 1500)])
+    text = encode_state(seen.state) + repr(seen[1:]).encode()
+    print(name, len(seen.orders), hashlib.sha256(text).hexdigest())
+"""
+
+
+def test_hash_seeds_make_no_difference() -> None:
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", HASH_SEED_RUN],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for seed in ("0", "1")
+    ]
+    assert said[0] == said[1]
+    assert len(said[0].splitlines()) == len(registry.names())
+
+
+@st.composite
+def narrowed(draw: st.DrawFn) -> tuple[Spec, Spec, int]:
+    """A spec of three shares, a later one that lacks some of them, and the seq it begins at."""
+    name = draw(st.sampled_from(["buy_and_hold", "mean_reversion", "sma_cross"]))
+    wide = draw(specs(name))
+    kept = draw(st.sets(st.sampled_from(["KO", "GE", "IBM"]), min_size=1, max_size=2))
+    narrow = msgspec.structs.replace(wide, revision=2, symbols=sorted(kept))
+    return wide, narrow, draw(st.integers(2, 40))
+
+
+def seen(made: Sequence[Step], symbols: frozenset[str] | None) -> list[Event]:
+    """Return the events that a feed would give to a portfolio of these symbols."""
+    return [event for event, _ in made if symbols is None or event.symbol in symbols]
+
+
+@settings(deadline=None, max_examples=200)
+@given(chosen=narrowed(), made=steps(), ends=st.sets(st.integers(1, 40)))
+def test_cuts_make_no_difference_while_symbols_are_held_that_the_spec_lacks(
+    chosen: tuple[Spec, Spec, int], made: list[Step], ends: set[int]
+) -> None:
+    # An engine that is asked for its symbols once, as a node does, beside one that is made anew at
+    # each cut and asked for what it holds then.
+    wide, narrow, begins = chosen
+    before = [step for step in made if step[0].seq < begins]
+    after = [step for step in made if step[0].seq >= begins]
+    whole = PortfolioEngine.fresh(wide)
+    for event, stale in before:
+        whole.run([event], event.seq - 1, event.seq, stale)
+    whole = PortfolioEngine.restore(narrow, encode_state(whole.state), whole.last_seq)
+    cut = PortfolioEngine.restore(narrow, encode_state(whole.state), whole.last_seq)
+    asked = whole.symbols
+    uncut, pieces = [], []
+    for events, stale in batches(after, set()):
+        steps_of = [(event, stale) for event in events]
+        uncut.append(whole.run(seen(steps_of, asked), whole.last_seq, events[-1].seq, stale))
+    for events, stale in batches(after, ends):
+        cut = PortfolioEngine.restore(narrow, encode_state(cut.state), cut.last_seq)
+        steps_of = [(event, stale) for event in events]
+        pieces.append(cut.run(seen(steps_of, cut.symbols), cut.last_seq, events[-1].seq, stale))
+    assert rows(pieces) == rows(uncut)
+    assert encode_state(cut.state) == encode_state(whole.state)
+    last_price = {event.symbol: event.close_e4 for event, _ in made}
+    account = whole.state.account
+    for symbol, position in account.positions.items():
+        assert position.mark_e4 == last_price[symbol]
+    for order in account.open_orders:  # it waits for an event that has not come yet
+        assert all(e.symbol != order.symbol or e.seq <= order.seq for e, _ in made)

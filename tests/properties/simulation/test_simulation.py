@@ -1,0 +1,257 @@
+"""The promises of the whole, in a simulated world with a virtual clock and every fault at any step.
+
+The recipes, passes, planner, reconciler and the node's lease are the product's; the database is the
+model, of which test_model_conformance says that it is PostgreSQL. Processes are values.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    run_state_machine_as_test,
+)
+
+from scheduling.errors import Refused
+from tests.simulation import operators
+from tests.simulation.convergence import check_converged
+from tests.simulation.invariants import check_equals_uninterrupted
+from tests.simulation.rules import EXPLORING, PHASES, act, seeds, walk
+from tests.simulation.world import RATE, World
+
+NODES, PORTFOLIOS = 4, 5
+WHICH, WHOSE = range(1, NODES + 1), range(1, PORTFOLIOS + 1)
+EITHER = (False, True)
+LINK = (
+    "request lost", "answer lost", "answer lost", "twice", "killed after 1", "killed after 2",
+    "killed after 4", "killed after 7", "none",
+)  # fmt: skip
+
+
+class Ours(RuleBasedStateMachine):
+    """Faults of the control plane alone: nothing may move and nothing may stop (I9)."""
+
+    halting = False  #: whether one of them halts before stale events, as it was asked to
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(NODES, PORTFOLIOS, halting=self.halting)
+        for node in WHICH:
+            self.world.start(node)
+        self.world.go_on(5)
+        self.owners = self.seen_owners()
+
+    def seen_owners(self) -> list[tuple[Any, ...]]:
+        return [(r.node_id, r.incarnation, r.epoch) for r in self.world.db.runs.values()]
+
+    @initialize(seconds=st.sampled_from((0, 65)))
+    def it_ran_for_a_while(self, seconds: float) -> None:
+        """After a minute its revisions are good."""
+        self.world.go_on(seconds)
+
+    @act(10, seconds=(0.5, 1, 3, 5, 10, 20, 31, 45))
+    def time_goes_on(self, seconds: float) -> None:
+        self.world.go_on(seconds)
+
+    @act(2, up=EITHER)
+    def gateway_goes_or_comes(self, up: bool) -> None:
+        self.world.gateway.up = up
+
+    @act(2, up=EITHER)
+    def database_goes_or_comes(self, up: bool) -> None:
+        self.world.gateway.database_up = up
+
+    @act(2, number=(0, 1), fuse=(1, 2, 3, 5, 8, 13, 21, 34))
+    def watcher_is_killed(self, number: int, fuse: int) -> None:
+        self.world.kill_watcher(number, fuse)
+
+    @act(1, number=(0, 1))
+    def watcher_is_stopped_with_the_lock(self, number: int) -> None:
+        self.world.freeze_holder(number)
+
+    @act(4, number=(0, 1))
+    def watcher_comes_back(self, number: int) -> None:
+        self.world.watchers[number].up, self.world.watchers[number].paused = True, False
+
+    @act(1, seconds=(-60, -7, 15, 60, 300))
+    def the_clock_is_set(self, seconds: float) -> None:
+        self.world.set_clock(seconds)
+
+    @act(2, how=("ok", "lost", "late", "twice"))
+    def pushes_travel(self, how: str) -> None:
+        self.world.pushes = how
+
+    @act(1, quiet=EITHER)
+    def feed_is_quiet(self, quiet: bool) -> None:
+        self.world.set_feed(0 if quiet else RATE)
+
+    def teardown(self) -> None:
+        world = self.world
+        world.end_all_faults()
+        world.go_on(60)
+        check_converged(world)
+        check_equals_uninterrupted(world.db)
+        self.check_ours()
+
+    def check_ours(self) -> None:
+        kinds = {event.kind for event in self.world.db.events.values()}
+        assert "node_lost" not in kinds, "I9: a silence of ours was held against a node"
+        assert self.seen_owners() == self.owners, "I9: something moved or stopped"
+
+
+class Theirs(Ours):
+    """And everything else: nodes, networks, processes, events, people."""
+
+    halting = True
+
+    def check_ours(self) -> None:
+        """Moves are wanted here."""
+
+    # --- nodes -------------------------------------------------------------------------------
+
+    @act(3, node=WHICH, host=EITHER)
+    def daemon_is_killed(self, node: int, host: bool) -> None:
+        self.world.kill(node, host=host)
+
+    @act(4, node=WHICH)
+    def daemon_starts(self, node: int) -> None:
+        if self.world.daemon_of(node) is None:
+            self.world.start(node)
+
+    @act(1, node=WHICH)
+    def a_second_daemon_of_the_name_starts(self, node: int) -> None:
+        self.world.start(node)
+
+    @act(2, node=WHICH, paused=EITHER)
+    def daemon_is_stopped_or_goes_on(self, node: int, paused: bool) -> None:
+        daemon = self.world.daemon_of(node)
+        if daemon is not None:
+            daemon.paused = paused
+
+    @act(2, node=WHICH, cut=EITHER)
+    def node_is_cut_off_or_back(self, node: int, cut: bool) -> None:
+        daemon = self.world.daemon_of(node)
+        if daemon is not None:
+            daemon.cut = cut
+
+    @act(4, node=WHICH, first=LINK, second=LINK, third=LINK)
+    def requests_get_lost(self, node: int, first: str, second: str, third: str) -> None:
+        daemon = self.world.daemon_of(node)
+        if daemon is not None:
+            daemon.link = [first, second, third]
+
+    @act(1, seconds=(3, 10, 35))
+    def most_nodes_are_away(self, seconds: float) -> None:
+        for node in WHICH[: round(NODES * 0.6)]:
+            self.world.kill(node, host=True)
+        self.world.go_on(seconds)
+
+    @act(1, node=WHICH)
+    def node_flaps(self, node: int) -> None:
+        for _ in range(2):
+            self.world.kill(node, host=False)
+            self.world.go_on(5)
+            self.daemon_starts(node)
+            self.world.go_on(1)
+
+    # --- processes and events ----------------------------------------------------------------
+
+    @act(2, portfolio=WHOSE)
+    def process_is_killed(self, portfolio: int) -> None:
+        for daemon in self.world.daemons:
+            if not daemon.ended and not daemon.paused:
+                daemon.child_dies(portfolio, self.world.now)
+
+    @act(1, portfolio=WHOSE, ahead=(1, 10, 60))
+    def an_event_is_poison(self, portfolio: int, ahead: int) -> None:
+        self.world.poison[portfolio, None] = self.world.head() + ahead
+
+    @act(1, portfolio=WHOSE)
+    def the_poison_is_mended(self, portfolio: int) -> None:
+        self.world.poison.pop((portfolio, None), None)
+
+    # --- people ------------------------------------------------------------------------------
+
+    def ask(self, recipe: Any) -> Any:
+        if self.world.gateway.database_up:
+            with suppress(Refused):
+                return self.world.db.run(recipe)
+        return None
+
+    @act(3, portfolio=WHOSE, node=WHICH)
+    def somebody_moves(self, portfolio: int, node: int) -> None:
+        run = self.world.db.runs[portfolio]
+        wished = self.world.db.portfolios[portfolio].desired_state == "running"
+        if run.node_id not in (None, node) and wished:
+            self.ask(operators.move("migrate", portfolio, node, None, self.world.timing))
+
+    @act(2, portfolio=WHOSE)
+    def somebody_reloads(self, portfolio: int) -> None:
+        run, row = self.world.db.runs[portfolio], self.world.db.portfolios[portfolio]
+        if run.node_id is not None and row.desired_state == "running":
+            self.ask(operators.reload(portfolio, run.node_id, row.revision, self.world.timing))
+
+    @act(2, portfolio=WHOSE, fault=("none", "load", "event"))
+    def somebody_revises(self, portfolio: int, fault: str) -> None:
+        number = self.ask(operators.revise(portfolio))
+        if number is not None and fault == "load":
+            self.world.unloadable.add((portfolio, number))
+        elif number is not None and fault == "event":
+            self.world.poison[portfolio, number] = self.world.head() + 8
+
+    @act(1, portfolio=WHOSE)
+    def somebody_stops(self, portfolio: int) -> None:
+        self.ask(operators.stop(portfolio))
+
+    @act(1, portfolio=WHOSE)
+    def somebody_deletes(self, portfolio: int) -> None:
+        self.ask(operators.stop(portfolio, delete=True))
+
+    @act(3, portfolio=WHOSE)
+    def somebody_starts(self, portfolio: int) -> None:
+        if self.world.db.runs[portfolio].node_id is None:
+            self.ask(operators.start(portfolio))
+
+    @act(1, portfolio=WHOSE, node=WHICH)
+    def everything_is_asked_at_once(self, portfolio: int, node: int) -> None:
+        self.somebody_moves(portfolio, node)
+        self.somebody_reloads(portfolio)
+        self.somebody_stops(portfolio)
+        self.daemon_is_killed(node, host=False)
+        self.somebody_deletes(portfolio)
+
+    @act(2, node=WHICH, draining=EITHER, cordoned=EITHER)
+    def node_is_drained_or_not(self, node: int, draining: bool, cordoned: bool) -> None:
+        self.ask(operators.mark(node, draining=draining, cordoned=cordoned))
+
+    @act(1)
+    def every_node_is_drained(self) -> None:
+        for node in WHICH:
+            self.ask(operators.mark(node, draining=True))
+
+    @act(1, frozen=EITHER, failover=EITHER)
+    def somebody_freezes(self, frozen: bool, failover: bool) -> None:
+        self.world.db.frozen = frozen
+        self.world.db.freeze_failover = frozen and failover
+
+
+@pytest.mark.parametrize("machine", [Ours, Theirs])
+def test_every_promise_holds_whatever_comes_together(machine: type[Ours]) -> None:
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=4, stateful_step_count=30, phases=PHASES)
+    )
+
+
+@pytest.mark.parametrize("seed", seeds(3))
+@pytest.mark.parametrize("machine", [Ours, Theirs])
+def test_every_promise_holds_on_a_long_way(machine: type[Ours], seed: int) -> None:
+    world = machine()
+    world.it_ran_for_a_while(seed % 2 * 65)
+    walk(world, seed, 400 if EXPLORING else 40, lambda: None)
+    world.teardown()

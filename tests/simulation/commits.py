@@ -1,0 +1,197 @@
+"""The fence, in Python: what a commit does to the rows, and what it is told if it does nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scheduling.enact.commit import CHECKPOINT, COMMIT, FENCED_EVENT, REFUSED
+from tests.simulation import rows
+from tests.simulation.database import ACTIVE, Row, Store, answers, view
+
+
+@answers(COMMIT)
+def commit(db: Store, p: Any) -> list[Row]:
+    version = db.nodes[p.node].desired_version  # of the statement's own snapshot
+    passed, touched = [], set()
+    asked = zip(
+        p.portfolios, p.epochs, p.from_seqs, p.to_seqs, p.batches, p.states, p.suppressed,
+        p.feed_us, p.refused, p.held_back, p.unplaced, p.placed, strict=True,
+    )  # fmt: skip
+    for portfolio, epoch, from_seq, to_seq, batch, state, suppress, feed_us, *outcomes in sorted(
+        asked, key=lambda line: line[0]
+    ):
+        run = db.runs.get(portfolio)
+        if run is None or (run.epoch, run.node_id, run.incarnation, run.last_seq) != (
+            epoch, p.node, p.incarnation, from_seq,
+        ) or _is_unreleased(db, from_seq, to_seq, feed_us):  # fmt: skip
+            continue
+        touched |= _pass(db, run, from_seq, to_seq, batch, state, suppress, p.node_name)
+        _count(db, run, *outcomes)
+        _lines(db, run, p)
+        passed.append(Row(portfolio_id=portfolio, version=version))
+    if touched:
+        db.touch(touched)
+    return passed
+
+
+def _is_unreleased(db: Store, from_seq: int, to_seq: int, feed_us: int) -> bool:
+    feed = db.feed
+    if feed.from_time > db.now or not to_seq > max(from_seq, feed.from_seq):
+        return False
+    return feed.rate == 0 or 1 <= feed_us < int(feed.from_time * 1e6)
+
+
+def _count(
+    db: Store, run: rows.Run, refused: int, held_back: int, unplaced: int, placed: bool
+) -> None:
+    since = run.unplaced_since
+    if unplaced > 0 and (placed or run.unplaced_orders == 0):
+        since = db.now
+    elif placed:
+        since = None
+    db.set(
+        run,
+        orders_refused=run.orders_refused + refused,
+        orders_suppressed=run.orders_suppressed + held_back,
+        unplaced_orders=unplaced if placed else run.unplaced_orders + unplaced,
+        unplaced_since=since,
+    )
+
+
+def _pass(
+    db: Store, run: rows.Run, from_seq: int, to_seq: int, batch: Any, state: bytes | None,
+    suppress: bool, node_name: str,
+) -> set[int | None]:  # fmt: skip
+    before, first, moved = run.last_commit_at, run.first_commit_at is None, to_seq > from_seq
+    pause_ms = None if before is None else (db.now - before) * 1000
+    change: dict[str, Any] = {"last_seq": to_seq, "batch": batch, "last_commit_at": db.now}
+    if state is not None:
+        change["state_seq"] = to_seq
+    if first:
+        change["first_commit_at"] = db.now
+        if run.phase == "starting":
+            change |= {"phase": "running", "phase_since": db.now}
+    past = moved and to_seq >= (run.failed_seq or 0)
+    if first or (past and run.attempts > 0):
+        change["reason"] = ""
+    if past:
+        change["attempts"] = 0
+    if run.failed_seq is not None and to_seq >= run.failed_seq:
+        change["failed_seq"] = None
+    if moved:
+        change["failures_by_node"] = {}
+    db.set(run, **change)
+    if state is not None:
+        kept = rows.Checkpoint(run.portfolio_id, run.epoch, run.revision, to_seq, state)
+        if run.portfolio_id in db.checkpoints:
+            db.set(db.checkpoints[run.portfolio_id], **vars(kept))
+        else:
+            db.add(db.checkpoints, run.portfolio_id, kept)
+    if suppress and moved:
+        line = rows.Suppression(run.portfolio_id, from_seq + 1, to_seq, run.epoch)
+        db.add(db.suppressions, (run.portfolio_id, from_seq + 1), line)
+    if not first:
+        return set()
+    db.set(db.tenures[run.portfolio_id, run.epoch], first_commit_at=db.now, pause_ms=pause_ms)
+    touched: set[int | None] = set()
+    for h in db.handoffs.values():
+        if h.portfolio_id != run.portfolio_id or h.to_epoch is None:
+            continue
+        if h.state == "activating" and h.to_epoch == run.epoch:
+            db.set(h, state="done", activated_at=db.now, finished_at=db.now, pause_ms=pause_ms)
+            data = {"handoff": h.id, "kind": h.kind, "pause_ms": pause_ms}
+            db.tell("handoff_done", h.portfolio_id, h.target_node_id, data=data)
+            touched |= {h.source_node_id, h.target_node_id}
+        elif h.state == "rolled_back" and h.to_epoch + 1 == run.epoch and h.pause_ms is None:
+            db.set(h, pause_ms=pause_ms)
+    return touched
+
+
+def _lines(db: Store, run: rows.Run, p: Any) -> None:
+    mine = run.portfolio_id
+    fills = [
+        (seq, index, fill_seq)
+        for portfolio, seq, index, fill_seq in zip(
+            p.f_portfolios, p.f_order_seqs, p.f_order_indexes, p.f_seqs, strict=True
+        )
+        if portfolio == mine
+    ]
+    filled = {(seq, index) for seq, index, _ in fills}
+    earlier = [db.orders[mine, *key] for key in filled if (mine, *key) in db.orders]
+    for order in earlier:
+        db.set(order, status="filled")
+    for portfolio, seq, index, status in zip(
+        p.o_portfolios, p.o_seqs, p.o_indexes, p.o_statuses, strict=True
+    ):
+        if portfolio == mine:
+            now = "filled" if status == "open" and (seq, index) in filled else status
+            order = rows.Order(mine, seq, index, now, run.epoch, p.node_name, run.revision)
+            db.add(db.orders, (mine, seq, index), order)
+    for seq, index, _ in fills:
+        db.add(db.fills, (mine, seq, index), run.epoch)
+
+
+@answers(REFUSED)
+def refused(db: Store, p: Any) -> list[Row]:
+    found = []
+    asked = zip(p.portfolios, p.batches, p.from_seqs, p.to_seqs, p.feed_us, strict=True)
+    for portfolio, batch, from_seq, to_seq, feed_us in asked:
+        run = db.runs.get(portfolio)
+        said = [
+            h
+            for h in db.handoffs.values()
+            if h.release_batch == batch and h.portfolio_id == portfolio
+        ]
+        columns = ("epoch", "node_id", "incarnation", "last_seq", "batch")
+        found.append(
+            Row(
+                portfolio=portfolio,
+                unreleased=_is_unreleased(db, from_seq, to_seq, feed_us),
+                version=db.nodes[p.node].desired_version if p.node in db.nodes else None,
+                release_answer=said[0].release_answer if said else None,
+                release_error=said[0].error if said else None,
+                **{name: None if run is None else getattr(run, name) for name in columns},
+            )
+        )
+    return found
+
+
+@answers(FENCED_EVENT)
+def fenced_event(db: Store, p: Any) -> None:
+    for number, portfolio in enumerate(p.portfolios):
+        if portfolio in db.portfolios:
+            data = {
+                "epoch": p.epochs[number],
+                "from_seq": p.from_seqs[number],
+                "to_seq": p.to_seqs[number],
+                "orders": p.orders[number],
+            }
+            db.tell(
+                "commit_refused", portfolio, p.node,
+                actor="fence", reason=p.reasons[number], data=data,
+            )  # fmt: skip
+
+
+@answers(CHECKPOINT)
+def checkpoint(db: Store, p: Any) -> list[Row]:
+    run = db.runs.get(p.portfolio)
+    handoff = db.handoffs.get(p.handoff)
+    if run is None:
+        return []
+    owner = (run.node_id, run.incarnation) == (p.node, p.incarnation)
+    target = (
+        handoff is not None
+        and handoff.portfolio_id == p.portfolio
+        and (handoff.target_node_id, handoff.target_incarnation) == (p.node, p.incarnation)
+        and handoff.state in ACTIVE
+    )
+    if not owner and not target:
+        return []
+    kept = db.checkpoints.get(p.portfolio)
+    return [
+        view(
+            run,
+            state=None if kept is None else kept.state,
+            state_revision=run.revision if kept is None else kept.revision,
+        )
+    ]

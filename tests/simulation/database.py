@@ -1,0 +1,177 @@
+"""The tables, one transaction at a time, and the answers to statements by their text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+from psycopg.types.json import Jsonb
+
+from scheduling.db.transaction import Call, Recipe
+from tests.simulation import rows
+
+T = TypeVar("T")
+Row = SimpleNamespace  #: what a statement returns
+ACTIVE = ("requested", "preparing", "draining", "activating")
+Answer = Callable[["Store", Any], "Iterable[Any] | None"]
+
+ANSWERS: dict[str, Answer] = {}
+
+
+def answers(*texts: str) -> Callable[[Answer], Answer]:
+    """Register what a statement does to the tables and which rows it returns."""
+
+    def register(answer: Answer) -> Answer:
+        ANSWERS.update(dict.fromkeys(texts, answer))
+        return answer
+
+    return register
+
+
+class Killed(BaseException):
+    """Whoever ran the recipe is gone. Not an Exception: nothing of it may go on."""
+
+
+class Duplicate(Exception):
+    """A unique key was there already."""
+
+
+class Store:
+    """What PostgreSQL holds. `now` is its clock, and nobody else's."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+        self.nodes: dict[int, rows.Node] = {}
+        self.leases: dict[int, rows.Lease] = {}
+        self.portfolios: dict[int, rows.Portfolio] = {}
+        self.revisions: dict[tuple[int, int], rows.Revision] = {}
+        self.runs: dict[int, rows.Run] = {}
+        self.tenures: dict[tuple[int, int], rows.Tenure] = {}
+        self.handoffs: dict[int, rows.Handoff] = {}
+        self.checkpoints: dict[int, rows.Checkpoint] = {}
+        self.orders: dict[tuple[int, int, int], rows.Order] = {}
+        self.fills: dict[tuple[int, int, int], int] = {}  #: (portfolio, seq, index) → epoch
+        self.suppressions: dict[tuple[int, int], rows.Suppression] = {}
+        self.events: dict[int, rows.Event] = {}
+        self.pulse: dict[int, rows.Pulse] = {}
+        self.locks: dict[str, rows.PassLock] = {}
+        self.storm: dict[int, rows.Storm] = {}
+        self.looks = 0  #: how often the fleet was read
+        self.frozen = self.freeze_failover = False
+        self.feed = SimpleNamespace(name="demo", sha256="0" * 64, from_seq=1, from_time=now, rate=0)
+        self.next_handoff = 1
+        self.hints: list[tuple[int | None, int]] = []  #: (node, version); node None: the watcher
+        self.fuse: int | None = None
+        self._undo: list[Callable[[], None]] = []
+
+    # --- writing -----------------------------------------------------------------------------
+
+    def set(self, row: Any, **values: Any) -> None:
+        """Update one row."""
+        before = {name: getattr(row, name) for name in values}
+        self._undo.append(lambda: vars(row).update(before))
+        vars(row).update(values)
+
+    def add(self, table: dict[Any, Any], key: Any, row: Any) -> None:
+        """Insert one row."""
+        if key in table:
+            raise Duplicate(f"{type(row).__name__} {key}")
+        table[key] = row
+        self._undo.append(lambda: table.pop(key))
+
+    def tell(self, kind: str, portfolio: int | None, node: int | None, **said: Any) -> None:
+        """Write one event."""
+        values = {"actor": "", "reason": "", "data": {}, **said}
+        event = rows.Event(self.now, kind, portfolio, node, **values)
+        self.add(self.events, len(self.events) + 1, event)
+
+    def touch(self, nodes: Iterable[int | None]) -> None:
+        """Raise the versions of these nodes and hint them."""
+        for node in sorted({n for n in nodes if n is not None and n in self.nodes}):
+            row = self.nodes[node]
+            self.set(row, desired_version=row.desired_version + 1)
+            self.hints.append((node, row.desired_version))
+        self.hints.append((None, 0))
+
+    # --- reading -----------------------------------------------------------------------------
+
+    def active(self, portfolio: int) -> rows.Handoff | None:
+        """Return the active handoff of `portfolio`, if there is one."""
+        found = [
+            h for h in self.handoffs.values() if h.portfolio_id == portfolio and h.state in ACTIVE
+        ]
+        assert len(found) <= 1, found
+        return found[0] if found else None
+
+    def head(self) -> int:
+        """Return the head of the feed, as statements count it."""
+        return int(self.feed.from_seq + (self.now - self.feed.from_time) * self.feed.rate // 1)
+
+    def valid(self, node: int | None) -> bool | None:
+        """Return whether the lease of `node` is valid; None where it has none."""
+        lease = self.leases.get(node) if node is not None else None
+        if node is None or lease is None:
+            return None
+        return lease.expires_at > self.now and self.nodes[node].status != "left"
+
+    # --- running -----------------------------------------------------------------------------
+
+    def run_bare(self, recipe: Recipe[T]) -> T:
+        """Run a recipe with each statement in a transaction of its own."""
+        return self.run(recipe, bare=True)
+
+    def run(self, recipe: Recipe[T], *, bare: bool = False) -> T:
+        """Run a recipe in one transaction, as `scheduling.db.transaction.run` does.
+
+        With a `fuse` the one who runs it is killed after so many statements: what was not committed
+        by then was never done.
+        """
+        self._undo, hints = [], list(self.hints)
+        try:
+            step = next(recipe)
+            while True:
+                if self.fuse is not None:
+                    self.fuse -= 1
+                    if self.fuse < 0:
+                        raise Killed
+                answer = self.answer(step)
+                if bare:
+                    self._undo, hints = [], list(self.hints)
+                step = recipe.send(answer)
+        except StopIteration as stop:
+            outcome: T = stop.value
+            return outcome
+        except BaseException:
+            self._roll_back(hints)
+            raise
+
+    def _roll_back(self, hints: list[tuple[int | None, int]]) -> None:
+        for undo in reversed(self._undo):
+            undo()
+        self.hints = hints
+
+    def answer(self, step: Call) -> list[Any]:
+        """Return the rows of one statement."""
+        if step.sql not in ANSWERS:
+            raise KeyError(
+                "The model has no answer to this statement; write one in tests/model and let "
+                f"test_model_conformance compare it:\n{step.sql}"
+            )
+        return list(ANSWERS[step.sql](self, SimpleNamespace(**step.params)) or [])
+
+
+def view(row: Any, **more: Any) -> Row:
+    """Return the columns of a row as they are now, and some beside them."""
+    return Row(**{**vars(row), **more})
+
+
+def stored(value: Jsonb | None) -> Any:
+    """Return what a column of jsonb gives back: tuples are lists there."""
+    return None if value is None else json.loads(json.dumps(value.obj))
+
+
+def differ(one: Any, other: Any) -> bool:
+    """Return what `<>` says in SQL: with a NULL nothing differs."""
+    return one is not None and other is not None and one != other

@@ -1,0 +1,44 @@
+"""A small fleet to begin with, in a store that has all its answers."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from scheduling.wire.messages import PROTOCOL, Register
+from tests.simulation import commits, grants, handoffs, leases, operators, reads, rows, storms
+from tests.simulation.database import Store
+
+ANSWERED_BY = (commits, grants, handoffs, leases, reads, operators, storms)
+
+#: Steps are eighths of a second, which floats and microseconds hold exactly.
+START = 1_800_000_000.0
+
+
+def a_store(nodes: int, portfolios: int, *, rate: float = 10) -> Store:
+    """Return nodes that never registered and portfolios that nobody owns."""
+    db = Store(START)
+    db.feed.rate = rate
+    for number in range(1, nodes + 1):
+        db.nodes[number] = rows.Node(number, f"node-{number}", status_since=START)
+    for number in range(1, portfolios + 1):
+        uid = str(UUID(int=number))
+        db.portfolios[number] = rows.Portfolio(number, f"p-{number}", uid)
+        db.revisions[number, 1] = rows.Revision(number, 1)
+        db.runs[number] = rows.Run(number, 0, 0, phase_since=START)
+    db.pulse[1] = rows.Pulse(START - 3600, START)
+    return db
+
+
+def register_words(incarnation: UUID, capacity: int = 5) -> Register:
+    """Return what a daemon says of itself."""
+    return Register(
+        protocol=PROTOCOL,
+        incarnation=str(incarnation),
+        host="rack-1",
+        pid=4100,
+        version="0.1.0",
+        capacity=capacity,
+        labels={},
+        strategies={"canary": 1},
+        feeds={"demo": "0" * 64},
+    )

@@ -1,0 +1,100 @@
+"""The gateway of the simulated world: it runs the product's recipes, and answers may get lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+from uuid import UUID
+
+from scheduling.db.transaction import Recipe
+from scheduling.enact import handoff, lease, process_failures
+from scheduling.enact.commit import checkpoint, commit
+from scheduling.enact.register import register
+from scheduling.observe.desired_set import desired_set
+from scheduling.timing import Timing
+from scheduling.wire import messages as wire
+from tests.simulation.database import Killed, Store
+from tests.simulation.fleet import register_words
+from tests.simulation.invariants import Ledger
+
+T = TypeVar("T")
+
+
+class Away(Exception):
+    """No answer: nobody knows whether it was done."""
+
+
+class Gateway:
+    """One for all nodes. `up` and `database_up` are faults of ours."""
+
+    def __init__(self, db: Store, timing: Timing, ledger: Ledger) -> None:
+        self.db, self.timing, self.ledger = db, timing, ledger
+        self.up = self.database_up = True
+
+    @property
+    def serving(self) -> bool:
+        return self.up and self.database_up
+
+    def ask(self, link: list[str], act: Callable[[], T]) -> T:
+        """Do `act` for a node, with the next fault of its link."""
+        fault = link.pop(0) if link else "none"
+        if not self.serving or fault == "request lost":
+            raise Away
+        if fault.startswith("killed after"):
+            self.db.fuse = int(fault.split()[-1])
+            try:
+                act()
+            except Killed:
+                pass
+            finally:
+                self.db.fuse = None
+            raise Away
+        answer = act()
+        if fault == "twice":
+            again = act()
+            if isinstance(answer, wire.CommitResult) and isinstance(again, wire.CommitResult):
+                assert again.answer == answer.answer, f"I4: {answer}, and repeated {again}"
+        if fault == "answer lost":
+            raise Away
+        return answer
+
+    def register(self, node: int, incarnation: UUID) -> wire.DesiredSet | None:
+        words = register_words(incarnation)
+        self.db.run(register(node, f"node-{node}", words, self.timing))
+        self.db.run(lease.connected(node, incarnation, incarnation))
+        return self.db.run(desired_set(node))
+
+    def beat(self, node: int, beat: wire.Beat) -> tuple[str, wire.DesiredSet | None, bool]:
+        """Return (status, set, something is under way)."""
+        rows = self.db.run(lease.beat([node], [beat], self.timing))
+        row, incarnation = rows[node], UUID(beat.incarnation)
+        if not row.beaten:
+            gone = row.held_by == incarnation
+            return ("unknown" if gone else "superseded"), None, False
+        for report in beat.reports:
+            self.db.run(self._report(node, incarnation, report))
+        return "ok", self.db.run(desired_set(node)), row.pending
+
+    def _report(self, node: int, incarnation: UUID, report: Any) -> Recipe[Any]:
+        match report:
+            case wire.Prepared(handoff=number):
+                return handoff.prepared(number, node, incarnation, self.timing)
+            case wire.StepFailed():
+                return handoff.step_failed(
+                    report.handoff, node, incarnation, report.step, report.error,
+                    report.strategy_failed, self.timing,
+                )  # fmt: skip
+            case wire.Died():
+                return process_failures.died(node, incarnation, report, self.timing)
+            case _:
+                return process_failures.halted(node, incarnation, report, self.timing)
+
+    def commit(self, node: int, incarnation: UUID, words: wire.Commit) -> wire.CommitResult:
+        name = f"node-{node}"
+        with self.ledger.watching(self.db, node, incarnation, words):
+            if words.release is None:
+                return self.db.run(commit(node, name, incarnation, [words]))[0]
+            return self.db.run(handoff.release(node, name, incarnation, words, self.timing))
+
+    def checkpoint(self, node: int, incarnation: UUID, portfolio: int, number: int | None) -> Any:
+        return self.db.run(checkpoint(node, incarnation, portfolio, number))

@@ -1,0 +1,333 @@
+"""Runs, tenures, attempts, events and hints: the statements that several recipes share."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from scheduling.enact import alerts, process_failures
+from scheduling.enact.audit_log import AUDIT
+from scheduling.enact.grant import GRANT, LOCK_FREE_RUNS, LOCK_RUNS, RAISE_ATTEMPTS, RUNS
+from scheduling.enact.handoff import release_source
+from scheduling.enact.handoff.rollback import REJECT, SAY
+from scheduling.enact.notify import LOCK_NODES, TOUCH
+from scheduling.operations import moves
+from scheduling.passes import balance, pass_lock, sweep
+from tests.simulation import rows
+from tests.simulation.database import Row, Store, answers, stored, view
+from tests.simulation.handoffs import delayed
+
+
+@answers(GRANT)
+def grant(db: Store, p: Any) -> list[Row]:
+    run = db.runs.get(p.portfolio)
+    if run is None or run.epoch != p.epoch:
+        return []
+    committed = [
+        t.python
+        for t in db.tenures.values()
+        if t.portfolio_id == p.portfolio and t.first_commit_at is not None
+    ]
+    if p.node is None:
+        python = committed[-1] if committed else ""
+    else:
+        reported = db.nodes[p.node].python if p.python is None else p.python
+        python = reported or run.python
+    db.set(
+        run,
+        python=python, epoch=run.epoch + 1, node_id=p.node, incarnation=p.incarnation,
+        revision=p.revision,
+        granted_at=db.now, first_commit_at=None, batch=None, attempts=run.attempts + p.deaths,
+        phase=p.phase, phase_since=db.now, reason=p.reason, why=None,
+        resume_seq=db.head() if run.last_commit_at is None else run.resume_seq,
+    )  # fmt: skip
+    for tenure in db.tenures.values():
+        if tenure.portfolio_id == p.portfolio and tenure.ended_at is None:
+            db.set(tenure, to_seq=run.last_seq, ended_at=db.now)
+    if p.node is not None:
+        tenure = rows.Tenure(
+            p.portfolio, run.epoch, p.node, p.incarnation, p.revision, run.last_seq, p.cause, p.why,
+            p.handoff, db.now, python=python,
+        )  # fmt: skip
+        db.add(db.tenures, (p.portfolio, run.epoch), tenure)
+    db.tell(
+        "ended" if p.node is None else "granted", p.portfolio, p.node, actor=p.actor, reason=p.why,
+        data={
+            "epoch": run.epoch,
+            "incarnation": None if p.incarnation is None else str(p.incarnation),
+            "revision": p.revision,
+            "from_seq": run.last_seq,
+            "cause": p.cause,
+            "handoff": p.handoff,
+        },
+    )  # fmt: skip
+    return [Row(epoch=run.epoch, last_seq=run.last_seq, granted_at=db.now)]
+
+
+@answers(LOCK_RUNS, LOCK_FREE_RUNS)
+def lock_runs(db: Store, p: Any) -> list[Row]:
+    return [Row(portfolio_id=each) for each in sorted(p.portfolios) if each in db.runs]
+
+
+@answers(RUNS)
+def runs_of(db: Store, p: Any) -> list[Row]:
+    return [_run_of(db, db.runs[each]) for each in p.portfolios]
+
+
+def _run_of(db: Store, run: rows.Run) -> Row:
+    portfolio = db.portfolios[run.portfolio_id]
+    revision = db.revisions.get((run.portfolio_id, run.revision))
+    return view(
+        run,
+        failures_by_node=dict(run.failures_by_node),
+        event_waits=run.last_seq < db.head(),
+        node_name=None if run.node_id is None else db.nodes[run.node_id].name,
+        name=portfolio.name,
+        wanted_revision=portfolio.revision,
+        weight=portfolio.weight,
+        desired_state=portfolio.desired_state,
+        archived_at=portfolio.archived_at,
+        revision_status=None if revision is None else revision.status,
+    )
+
+
+@answers(RAISE_ATTEMPTS)
+def raise_attempts(db: Store, p: Any) -> list[Row]:
+    run = db.runs.get(p.portfolio)
+    if run is None:
+        return []
+    failures = dict(run.failures_by_node)
+    if p.node_failed is not None:
+        failures[p.node_failed] = failures.get(p.node_failed, 0) + 1
+    db.set(
+        run,
+        attempts=run.attempts + 1,
+        last_death=run.last_death if p.death is None else UUID(str(p.death)),
+        reason=p.reason,
+        failed_seq=run.failed_seq if p.failed_seq is None else p.failed_seq,
+        failures_by_node=failures,
+    )
+    return [Row(attempts=run.attempts, failures_by_node=failures)]
+
+
+@answers(REJECT)
+def reject(db: Store, p: Any) -> list[Row]:
+    revision = db.revisions.get((p.portfolio, p.number))
+    if revision is None or revision.status == "good":
+        return []
+    db.set(revision, status="rejected", status_reason=p.error)
+    return [Row(number=p.number)]
+
+
+@answers(SAY)
+def say(db: Store, p: Any) -> None:
+    db.set(db.runs[p.portfolio], reason=p.reason)
+
+
+@answers(balance.SAY)
+def say_if_new(db: Store, p: Any) -> list[Row]:
+    said = []
+    for portfolio, epoch, reason, why in zip(
+        p.portfolios, p.epochs, p.reasons, p.whys, strict=True
+    ):
+        run = db.runs[portfolio]
+        if run.epoch == epoch and run.reason != reason:
+            db.set(run, reason=reason, why=stored(why))
+            said.append(Row(portfolio_id=portfolio))
+    return said
+
+
+@answers(moves.PIN)
+def pin(db: Store, p: Any) -> list[Row]:
+    db.set(db.runs[p.portfolio], pinned_node_id=p.node)
+    return [Row(portfolio_id=p.portfolio)]
+
+
+@answers(release_source.UNPIN, moves.UNPIN)
+def unpin(db: Store, p: Any) -> list[Row]:
+    run = db.runs[p.portfolio]
+    if run.pinned_node_id is None:
+        return []
+    db.set(run, pinned_node_id=None)
+    return [Row(portfolio_id=p.portfolio, pinned_node_id=None)]
+
+
+@answers(moves.LIFT)
+def lift(db: Store, p: Any) -> list[Row]:
+    run = db.runs[p.portfolio]
+    if run.node_id is not None:
+        return []
+    db.set(
+        run, phase="pending", phase_since=db.now, attempts=0, failures_by_node={},
+        reason="waits for the next pass", halt_id=None, failed_seq=None, resume_seq=db.head(),
+    )  # fmt: skip
+    return [Row(portfolio_id=p.portfolio)]
+
+
+@answers(AUDIT)
+def audit(db: Store, p: Any) -> None:
+    for portfolio, node, reason, data in zip(p.portfolios, p.nodes, p.reasons, p.data, strict=True):
+        db.tell(p.kind, portfolio, node, actor=p.actor, reason=reason, data=data.obj)
+
+
+@answers(TOUCH)
+def touch(db: Store, p: Any) -> None:
+    db.touch(p.nodes)
+
+
+@answers(LOCK_NODES)
+def lock_nodes(db: Store, p: Any) -> None:
+    """Lock nothing: transactions here are one after another."""
+
+
+@answers(pass_lock.TAKE)
+def take_pass(db: Store, p: Any) -> list[Row]:
+    held = db.locks.get("pass")
+    until = db.now + p.hold_s
+    if held is None:
+        db.add(db.locks, "pass", rows.PassLock(p.holder, until))
+    elif held.holder == p.holder or held.until < db.now or held.until > until + 1:
+        db.set(held, holder=p.holder, until=until)
+    else:
+        return []
+    return [Row(holder=p.holder)]
+
+
+@answers(pass_lock.DROP)
+def drop_pass(db: Store, p: Any) -> None:
+    held = db.locks.get("pass")
+    if held is not None and held.holder == p.holder:
+        db.set(held, until=db.now)
+
+
+@answers(pass_lock.RAN)
+def pass_ran(db: Store, p: Any) -> None:
+    if "pass" in db.locks:
+        db.set(db.locks["pass"], failover_ran_at=db.now)
+
+
+@answers(process_failures.COUNTED)
+def death_counted(db: Store, p: Any) -> list[Row]:
+    return [
+        Row(id=0)
+        for event in db.events.values()
+        if (event.kind, event.portfolio_id) == ("process_died", p.portfolio)
+        and event.data.get("death") == p.death
+    ][:1]
+
+
+@answers(process_failures.NOTE_DEATH)
+def note_death(db: Store, p: Any) -> None:
+    db.set(db.runs[p.portfolio], last_death=p.death)
+
+
+@answers(alerts.CAUSES)
+def alert_causes(db: Store, p: Any) -> None:
+    """Leave alerts alone: they decide nothing. The conformance test looks at PostgreSQL's."""
+
+
+# --- what the sweep looks for --------------------------------------------------------------------
+
+
+@answers(process_failures.PROVE)
+def prove(db: Store, p: Any) -> list[Row]:
+    proven = []
+    for run in db.runs.values():
+        tenure = db.tenures.get((run.portfolio_id, run.epoch))
+        revision = db.revisions.get((run.portfolio_id, run.revision))
+        if tenure is None or revision is None or run.first_commit_at is None:
+            continue
+        news = revision.status == "unproven" or (
+            revision.status == "good" and run.good_revision != run.revision
+        )
+        committed = run.last_commit_at or run.first_commit_at
+        ran = committed > run.first_commit_at + p.good_after_s and run.last_seq > tenure.from_seq
+        if news and ran:
+            db.set(run, good_revision=run.revision)
+            db.set(revision, status="good", status_reason="")
+            data = {"revision": run.revision}
+            db.tell("revision_good", run.portfolio_id, None, actor="sweep", data=data)
+            proven.append(Row(portfolio_id=run.portfolio_id, number=run.revision))
+    return proven
+
+
+@answers(process_failures.STALE_REVISIONS)
+def stale_revisions(db: Store, p: Any) -> list[Row]:
+    found = []
+    for run in db.runs.values():
+        wanted = db.portfolios[run.portfolio_id].revision
+        asked = db.revisions[run.portfolio_id, wanted]
+        node = db.nodes.get(run.node_id) if run.node_id is not None else None
+        tenure = db.tenures.get((run.portfolio_id, run.epoch))
+        lease = db.leases.get(run.node_id) if run.node_id is not None else None
+        if tenure is None or lease is None or lease.incarnation != run.incarnation:
+            continue
+        healthy = tenure.cause != "failover" or (
+            run.first_commit_at is not None and run.first_commit_at < db.now - p.good_after_s
+        )
+        busy = db.active(run.portfolio_id) is not None or any(
+            h.kind == "reload"
+            and h.portfolio_id == run.portfolio_id
+            and h.to_revision == wanted
+            and h.state in ("failed", "rolled_back")
+            and h.finished_at is not None
+            and h.finished_at > db.now - p.rest_s
+            for h in db.handoffs.values()
+        )
+        if (
+            run.revision != wanted
+            and asked.status != "rejected"
+            and node is not None
+            and node.strategies.get(asked.strategy) == asked.strategy_version
+            and run.phase == "running"
+            and lease.expires_at > db.now
+            and healthy
+            and not busy
+        ):
+            found.append(view(run, wanted=wanted))
+    return found
+
+
+@answers(process_failures.ORPHANED)
+def orphaned(db: Store, p: Any) -> list[Row]:
+    return [
+        view(run)
+        for run in db.runs.values()
+        if run.node_id is not None
+        and (lease := db.leases.get(run.node_id)) is not None
+        and lease.incarnation != run.incarnation
+        and db.active(run.portfolio_id) is None
+    ]
+
+
+@answers(process_failures.UNACTIVATED)
+def unactivated(db: Store, p: Any) -> list[Row]:
+    found = []
+    for run in db.runs.values():
+        lease = db.leases.get(run.node_id) if run.node_id is not None else None
+        if lease is None or lease.incarnation != run.incarnation or run.granted_at is None:
+            continue
+        node = db.nodes[lease.node_id]
+        if (
+            run.first_commit_at is None
+            and run.phase == "starting"
+            and run.granted_at < db.now - p.limit_s
+            and lease.taken_at < db.now - p.limit_s
+            and lease.expires_at > db.now + 2
+            and node.status == "alive"
+            and db.active(run.portfolio_id) is None
+            and not delayed(db, p)
+        ):
+            found.append(view(run, name=node.name))
+    return found
+
+
+@answers(sweep.UNSTOPPED)
+def unstopped(db: Store, p: Any) -> list[Row]:
+    return [
+        view(run)
+        for run in db.runs.values()
+        if run.node_id is not None
+        and db.portfolios[run.portfolio_id].desired_state == "stopped"
+        and db.active(run.portfolio_id) is None
+    ]

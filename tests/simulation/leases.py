@@ -1,0 +1,327 @@
+"""Leases: taken by register, renewed by beats, shortened, ended, judged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scheduling.enact import lease, register, stalls
+from tests.simulation import rows
+from tests.simulation.database import ACTIVE, Row, Store, answers, differ, view
+
+
+@answers(lease.BEAT)
+def beat(db: Store, p: Any) -> list[Row]:
+    found = []
+    asked = zip(p.nodes, p.incarnations, p.leaving, p.unheard, strict=True)
+    for node_id, incarnation, leaving, unheard_s in asked:
+        node = db.nodes.get(node_id)
+        if node is None:
+            continue
+        held = db.leases.get(node_id)
+        unheard_s = min(unheard_s, _serving_for_s(db, p.gap_s))
+        mine = held is not None and held.incarnation == incarnation
+        beaten = mine and node.status in ("alive", "lost")
+        row = Row(
+            node=node_id, beaten=beaten, row_held=False,
+            held_by=None if held is None else held.incarnation,
+            status=node.status, host=node.host, pid=node.pid, desired_version=node.desired_version,
+            now_us=int(db.now * 1e6),
+            late=bool(
+                beaten and held is not None
+                and (held.expires_at < db.now or node.status == "lost")
+                and _renewed(db, held, p.ttl_s, unheard_s) > db.now
+            ),
+            pending=any(
+                h.state in ACTIVE and node_id in (h.source_node_id, h.target_node_id)
+                for h in db.handoffs.values()
+            ),
+            busy=any(run.node_id == node_id for run in db.runs.values()),
+        )  # fmt: skip
+        found.append(row)
+        if not beaten or held is None:
+            continue
+        db.set(
+            held,
+            renewals=held.renewals + 1,
+            renewed_at=db.now if unheard_s < p.ttl_s else held.renewed_at,
+            expires_at=_renewed(db, held, p.ttl_s, unheard_s),
+        )
+        if node.leaving != leaving:
+            db.set(node, leaving=leaving)
+            kind = "node_leaving" if leaving else "node_alive"
+            reason = "its daemon was asked to stop" if leaving else ""
+            db.tell(kind, None, node_id, reason=reason)
+            db.hints.append((None, 0))
+    _beat_of_ours(db, p.gap_s, least_s=1.0)
+    return found
+
+
+@answers(lease.PULSE)
+def pulse(db: Store, p: Any) -> None:
+    before = db.pulse[1].commits_passed_at if 1 in db.pulse else None
+    _beat_of_ours(db, p.gap_s, least_s=None, deaf=p.deaf)
+    held = db.pulse[1]
+    known = before if before is not None and before <= db.now else None
+    if p.passed_s is not None:
+        passed_at = db.now - p.passed_s
+        db.set(held, commits_passed_at=passed_at if known is None else max(known, passed_at))
+    if p.standing_s is None or (known is not None and known >= db.now - p.gap_s):
+        return
+    since = db.now - p.standing_s
+    if held.commits_stood_at is not None and -1 <= db.now - held.commits_stood_at <= p.gap_s:
+        assert held.commits_stand_since is not None
+        since = min(since, held.commits_stand_since)
+    db.set(held, commits_stand_since=since, commits_stood_at=db.now)
+
+
+def _serving_for_s(db: Store, gap_s: float) -> float:
+    held = db.pulse.get(1)
+    if held is None or not -1 <= db.now - held.last_beat_at <= gap_s:
+        return 0.0
+    return max(db.now - held.serving_since, 0.0)
+
+
+def _renewed(db: Store, held: rows.Lease, ttl_s: float, unheard_s: float) -> float:
+    if unheard_s <= 0:
+        return db.now + ttl_s
+    return max(held.expires_at, db.now + ttl_s - unheard_s)
+
+
+def _beat_of_ours(db: Store, gap_s: float, *, least_s: float | None, deaf: bool = False) -> None:
+    held = db.pulse.get(1)
+    if held is None:
+        db.add(db.pulse, 1, rows.Pulse(db.now, db.now))
+    elif least_s is None or abs(db.now - held.last_beat_at) > least_s:
+        steady = not deaf and -1 <= db.now - held.last_beat_at <= gap_s
+        since = held.serving_since if steady else db.now
+        db.set(held, last_beat_at=db.now, serving_since=since)
+
+
+@answers(lease.REVIVE)
+def revive(db: Store, p: Any) -> None:
+    for node_id in sorted(p.nodes):
+        node = db.nodes[node_id]
+        if node.status == "lost":
+            db.set(node, status="alive", status_since=db.now)
+            db.tell("node_alive", None, node_id, reason="it beats again")
+            db.hints.append((None, 0))
+
+
+@answers(lease.HOLDERS)
+def holders(db: Store, p: Any) -> list[Row]:
+    found = []
+    for node_id in sorted(p.nodes):
+        node, held = db.nodes[node_id], db.leases.get(node_id)
+        row = Row(
+            node=node_id, beaten=False, row_held=False,
+            held_by=None if held is None else held.incarnation,
+            status=node.status, host=node.host, pid=node.pid, desired_version=node.desired_version,
+            now_us=int(db.now * 1e6), late=False, pending=False, busy=False,
+        )  # fmt: skip
+        found.append(row)
+    return found
+
+
+@answers(lease.CONNECT)
+def connect(db: Store, p: Any) -> list[Row]:
+    held = db.leases.get(p.node)
+    if held is None or held.incarnation != p.incarnation:
+        return []
+    db.set(held, connection=p.connection)
+    return [Row(node_id=p.node)]
+
+
+@answers(lease.SHORTEN)
+def shorten(db: Store, p: Any) -> list[Row]:
+    held = db.leases.get(p.node)
+    if held is None or held.connection is None or held.connection != p.connection:
+        return []
+    db.set(held, expires_at=min(held.expires_at, db.now + p.grace_s), connection=None)
+    return [Row(node_id=p.node)]
+
+
+@answers(lease.END_LEASE)
+def end_lease(db: Store, p: Any) -> None:
+    held = db.leases.get(p.node)
+    if held is not None and held.incarnation == p.incarnation:
+        db.set(held, expires_at=min(held.expires_at, db.now))
+
+
+@answers(lease.GOODBYE)
+def goodbye(db: Store, p: Any) -> list[Row]:
+    held = db.leases.get(p.node)
+    if held is None or held.incarnation != p.incarnation:
+        return []
+    db.set(db.nodes[p.node], status="left", status_since=db.now, leaving=False)
+    return [Row(id=p.node)]
+
+
+@answers(lease.MARK_LOST)
+def mark_lost(db: Store, p: Any) -> list[Row]:
+    lost = []
+    for held in sorted(db.leases.values(), key=lambda each: each.node_id):
+        node, ours = db.nodes[held.node_id], db.pulse.get(1)
+        if ours is None or node.status != "alive" or not held.expires_at < db.now:
+            continue
+        reachable = db.now - p.gap_s <= ours.last_beat_at <= db.now + 1
+        judgeable = ours.serving_since < db.now - p.ttl_s or held.renewed_at >= ours.serving_since
+        if not (reachable and judgeable):
+            continue
+        silent_s = db.now - held.renewed_at
+        times = [t for t in [*node.lost_times, db.now] if t > db.now - 86400]
+        db.set(node, status="lost", status_since=db.now, leaving=False, lost_times=sorted(times))
+        db.tell(
+            "node_lost", None, node.id, actor="sweep", data={
+                "incarnation": str(held.incarnation), "renewals": held.renewals,
+                "silent_s": silent_s,
+            },
+        )  # fmt: skip
+        db.hints.append((None, 0))
+        lost.append(Row(id=node.id, name=node.name, silent_s=silent_s))
+    return lost
+
+
+@answers(lease.CUT)
+def cut(db: Store, p: Any) -> None:
+    for held in db.leases.values():
+        if held.expires_at > db.now + p.ttl_s + 1 or held.renewed_at > db.now + 1:
+            db.set(
+                held,
+                renewed_at=min(held.renewed_at, db.now),
+                expires_at=min(held.expires_at, db.now + p.ttl_s),
+            )
+
+
+@answers(lease.CUT_PULSE)
+def cut_pulse(db: Store, p: Any) -> None:
+    for ours in db.pulse.values():
+        if ours.last_beat_at > db.now + 1:
+            db.set(ours, last_beat_at=db.now - p.gap_s - 1)
+
+
+@answers(lease.CUT_SINCE)
+def cut_since(db: Store, p: Any) -> None:
+    for node in db.nodes.values():
+        if node.status_since > db.now + 1:
+            db.set(node, status_since=db.now)
+
+
+@answers(register.LOCK_LEASE)
+def lock_lease(db: Store, p: Any) -> None:
+    """Lock nothing: transactions here are one after another."""
+
+
+@answers(register.LEASE)
+def lease_of(db: Store, p: Any) -> list[Row]:
+    held = db.leases.get(p.node)
+    if held is None:
+        return []
+    node = db.nodes[p.node]
+    return [
+        view(
+            held, valid=held.expires_at > db.now, host=node.host, pid=node.pid, status=node.status,
+            now=db.now,
+        )
+    ]  # fmt: skip
+
+
+@answers(register.HELD_ELSEWHERE)
+def held_elsewhere(db: Store, p: Any) -> list[Row]:
+    return [
+        Row(node_id=node)
+        for node, held in db.leases.items()
+        if node != p.node and held.incarnation == p.incarnation
+    ]
+
+
+@answers(register.TAKE_LEASE)
+def take_lease(db: Store, p: Any) -> None:
+    new = rows.Lease(
+        p.node, p.incarnation, 0, db.now, db.now + p.ttl_s, None, db.now, p.takeovers.obj
+    )
+    if p.node in db.leases:
+        db.set(db.leases[p.node], **vars(new))
+    else:
+        db.add(db.leases, p.node, new)
+
+
+@answers(register.NODE)
+def node_registered(db: Store, p: Any) -> None:
+    node = db.nodes[p.node]
+    db.set(
+        node, capacity=p.capacity, labels=p.labels.obj, strategies=p.strategies.obj,
+        feeds=p.feeds.obj, host=p.host, pid=p.pid, version=p.version, python=p.python,
+        registered_at=db.now, registrations=node.registrations + 1,
+        status="alive", leaving=False, status_since=node.status_since
+        if node.status == "alive" else db.now,
+    )  # fmt: skip
+
+
+@answers(register.CONCERNED)
+def concerned(db: Store, p: Any) -> list[Row]:
+    found = {run.portfolio_id for run in db.runs.values() if run.node_id == p.node}
+    found |= {
+        h.portfolio_id
+        for h in db.handoffs.values()
+        if h.state in ACTIVE
+        and h.target_node_id == p.node
+        and differ(h.target_incarnation, p.incarnation)
+    }
+    return [Row(portfolio_id=each) for each in sorted(found)]
+
+
+@answers(stalls.STALLS)
+def stalls_(db: Store, p: Any) -> list[Row]:
+    """Mark what stands still, unmark the rest."""
+    ours, feed, opened = db.pulse.get(1), db.feed, []
+    judging = (
+        ours is not None
+        and ours.serving_since < db.now - p.stall_s
+        and db.now - p.gap_s <= ours.last_beat_at <= db.now + 1
+        and not (
+            ours.commits_stood_at is not None
+            and db.now - p.stall_s <= ours.commits_stood_at <= db.now + 1
+        )
+    )
+    for run in db.runs.values():
+        ahead = max(run.last_seq + 1 - feed.from_seq, 0)
+        waits_since = feed.from_time + (ahead / feed.rate if feed.rate else 0)
+        standing = (
+            judging
+            and run.node_id is not None
+            and db.nodes[run.node_id].status == "alive"
+            and run.phase == "running"
+            and run.last_seq < db.head()
+            and run.last_commit_at is not None
+            and run.last_commit_at < db.now - p.stall_s
+            and waits_since < db.now - p.stall_s
+        )
+        if standing and run.stalled_at is None:
+            db.set(run, stalled_at=db.now)
+            opened.append(Row(portfolio_id=run.portfolio_id))
+        elif run.stalled_at is not None and not standing:
+            moved = run.last_commit_at is not None and run.last_commit_at > run.stalled_at
+            if judging or run.phase != "running" or moved:
+                db.set(run, stalled_at=None)
+    return opened
+
+
+@answers(stalls.BEHIND)
+def behind(db: Store, p: Any) -> list[Row]:
+    """Mark what lags by more than its decisions may, unmark the rest."""
+    ours, feed, then, changed = db.pulse.get(1), db.feed, db.now - p.stale_s, []
+    if ours is None or not db.now - p.gap_s <= ours.last_beat_at <= db.now + 1:
+        return []
+    due = feed.from_seq + int(feed.rate * (then - feed.from_time) // 1)
+    for run in db.runs.values():
+        late = (
+            feed.from_time <= then
+            and run.node_id is not None
+            and db.nodes[run.node_id].status == "alive"
+            and run.phase == "running"
+            and run.last_seq < due
+        )
+        if late == (run.behind_since is None):
+            db.set(run, behind_since=db.now if late else None)
+            changed.append(Row(portfolio_id=run.portfolio_id))
+    return changed

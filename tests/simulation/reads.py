@@ -1,0 +1,214 @@
+"""What nodes and the balancer read: a node's set, and the snapshot of the fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from scheduling import scheduler
+from scheduling.observe import desired_set as desired
+from scheduling.observe import snapshot
+from scheduling.observe.snapshot import CLOCK, FAILED_LATELY, NODES, PORTFOLIOS
+from scheduling.observe.snapshot_cache import CHANGES
+from scheduling.passes import balance, sweep
+from tests.simulation import rows
+from tests.simulation.database import ACTIVE, ANSWERS, Row, Store, answers, view
+
+
+@answers(desired.DESIRED)
+def desired_set(db: Store, p: Any) -> list[Row]:
+    lease = db.leases.get(p.node)
+    if lease is None or db.nodes[p.node].desired_version <= p.known:
+        return []
+    me = (p.node, lease.incarnation)
+    entries: list[tuple[int, int, int, str, int | None]] = []
+    for run in db.runs.values():
+        if (run.node_id, run.incarnation) != me:
+            continue
+        h = db.active(run.portfolio_id)
+        drains = h is not None and h.state == "draining" and h.from_epoch == run.epoch
+        activates = h is not None and h.state == "activating" and h.to_epoch == run.epoch
+        handoff = h.id if h is not None and (drains or activates) else None
+        role = "drain" if drains else "run"
+        entries.append((run.portfolio_id, run.epoch, run.revision, role, handoff))
+    for h in db.handoffs.values():
+        target = (h.target_node_id, h.target_incarnation) == me
+        source = (h.source_node_id, h.source_incarnation) == me
+        if target and h.kind != "stop" and h.state in ("preparing", "draining"):
+            entries.append((h.portfolio_id, h.from_epoch, h.to_revision, "prepare", h.id))
+        if source and h.state == "activating" and h.release_answer == "handed_over":
+            entries.append((h.portfolio_id, h.from_epoch, h.from_revision, "warm", h.id))
+    head = Row(version=db.nodes[p.node].desired_version, frozen=db.frozen, feeds=[])
+    if not entries:
+        return [view(head, portfolio_id=None)]
+    return [_entry(db, head, *entry) for entry in sorted(entries, key=lambda e: (e[0], e[3]))]
+
+
+def _entry(
+    db: Store, head: Row, portfolio: int, epoch: int, number: int, role: str, handoff: int | None
+) -> Row:
+    row, revision = db.portfolios[portfolio], db.revisions[portfolio, number]
+    return view(
+        head, portfolio_id=portfolio, role=role, epoch=epoch, revision=number, handoff=handoff,
+        attempts=db.runs[portfolio].attempts,
+        failed_seq=db.runs[portfolio].failed_seq or 0,
+        resume_seq=db.runs[portfolio].resume_seq or 0,
+        name=row.name, uid=row.uid, catch_up=row.catch_up,
+        starting_cash=row.starting_cash, first_seq=row.first_seq, feed=db.feed.name,
+        strategy=revision.strategy, strategy_version=revision.strategy_version,
+        config=revision.config, symbols=revision.symbols, limits=revision.limits,
+    )  # fmt: skip
+
+
+@answers(CLOCK)
+def clock(db: Store, p: Any) -> list[Row]:
+    held = db.storm.get(1)
+    db.looks += 1
+    return [
+        Row(
+            now=db.now,
+            # Each look is as of another server: everything is read anew.
+            of=str(db.looks),
+            unsettled=0,
+            newest=0,
+            frozen=db.frozen,
+            freeze_failover=db.freeze_failover,
+            by_cpu=False,  # nobody in this world chooses it
+            storm_held=held is not None and held.held_at is not None,
+            storm_by="" if held is None else held.held_by,
+            storm_ended=None if held is None else held.ended_at,
+        )
+    ]
+
+
+@answers(CHANGES)
+def changes(db: Store, p: Any) -> list[Row]:
+    """Find nothing: where all is read anew, nobody needs to know what changed."""
+    return []
+
+
+@answers(NODES)
+def nodes(db: Store, p: Any) -> list[Row]:
+    found = []
+    for node in sorted(db.nodes.values(), key=lambda each: each.id):
+        lease = db.leases.get(node.id)
+        busy = sum(
+            h.state in ACTIVE and node.id in (h.source_node_id, h.target_node_id)
+            for h in db.handoffs.values()
+        )
+        if node.status != "new":
+            found.append(
+                view(
+                    node,
+                    expires_at=None if lease is None else lease.expires_at,
+                    handoffs=busy,
+                )
+            )
+    return found
+
+
+@answers(PORTFOLIOS)
+def portfolios(db: Store, p: Any) -> list[Row]:
+    found = []
+    for row in sorted(db.portfolios.values(), key=lambda each: each.id):
+        run, h = db.runs[row.id], db.active(row.id)
+        wanted = db.revisions[row.id, row.revision]
+        ran = _other(db, row, run.revision)
+        good = _other(db, row, run.good_revision)
+        if row.archived_at is None:
+            found.append(
+                view(
+                    row,
+                    feed=db.feed.name,
+                    feed_sha=db.feed.sha256,
+                    node_id=run.node_id,
+                    phase=run.phase,
+                    epoch=run.epoch,
+                    pinned_node_id=run.pinned_node_id,
+                    failures_by_node=run.failures_by_node,
+                    running_revision=run.revision,
+                    good_revision=run.good_revision,
+                    python=run.python,
+                    accept_python=run.accept_python,
+                    reason=run.reason,
+                    attempts=run.attempts,
+                    phase_since=run.phase_since,
+                    wanted_revision=wanted.number,
+                    wanted_status=wanted.status,
+                    strategy=wanted.strategy,
+                    strategy_version=wanted.strategy_version,
+                    running_strategy=ran and ran.strategy,
+                    running_version=ran and ran.strategy_version,
+                    good_strategy=good and good.strategy,
+                    good_version=good and good.strategy_version,
+                    handoff=None if h is None else h.id,
+                    kind=None if h is None else h.kind,
+                    source_node_id=None if h is None else h.source_node_id,
+                    target_node_id=None if h is None else h.target_node_id,
+                )
+            )
+    return found
+
+
+def _other(db: Store, row: rows.Portfolio, number: int | None) -> rows.Revision | None:
+    """Return a revision that is not the wanted one, as a left join finds it."""
+    if number is None or number == row.revision:
+        return None
+    return db.revisions.get((row.id, number))
+
+
+@answers(FAILED_LATELY)
+def failed_lately(db: Store, p: Any) -> list[Row]:
+    groups: dict[tuple[int, int, bool], list[float]] = {}
+    for h in db.handoffs.values():
+        if h.state not in ("failed", "rolled_back") or h.kind == "reload":
+            continue
+        if h.target_node_id is None or h.finished_at is None:
+            continue
+        if h.finished_at > db.now - p.lately_s:
+            key = (h.portfolio_id, h.target_node_id, h.kind == "migrate")
+            groups.setdefault(key, []).append(h.finished_at)
+    return [
+        Row(portfolio_id=key[0], target=key[1], was_move=key[2], times=len(ends), last=max(ends))
+        for key, ends in sorted(groups.items())
+    ]
+
+
+class _Cursor:
+    """Answers `observe` as a cursor would."""
+
+    def __init__(self, db: Store) -> None:
+        self.db = db
+
+    def __enter__(self) -> _Cursor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Hold nothing."""
+
+    def execute(self, sql: str, params: dict[str, Any] | None = None) -> _Cursor:
+        self.rows = list(ANSWERS[sql](self.db, Row(**(params or {}))) or [])
+        return self
+
+    def fetchone(self) -> Row | None:
+        return self.rows[0] if self.rows else None
+
+    def fetchall(self) -> list[Row]:
+        return self.rows
+
+
+@contextmanager
+def standing_in(db: Store) -> Iterator[None]:
+    """Let the product's passes, from `Scheduler.tick` down, run on the model."""
+    with (
+        mock.patch.object(scheduler, "run_bare", db.run_bare),
+        mock.patch.object(sweep, "run", db.run),
+        mock.patch.object(sweep, "run_bare", db.run_bare),
+        mock.patch.object(balance, "run", db.run),
+        mock.patch.object(balance, "run_bare", db.run_bare),
+        mock.patch.object(snapshot, "django_cursor", return_value=_Cursor(db)),
+        mock.patch.object(snapshot, "connection", Row(in_atomic_block=True)),
+    ):
+        yield

@@ -1,0 +1,223 @@
+"""Nodes, watchers, a gateway, a feed and a network, all in one virtual time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from scheduling.enact.lease import pulse, shorten
+from scheduling.errors import SnapshotUnavailable
+from scheduling.observe.desired_set import desired_set
+from scheduling.passes.pass_lock import take
+from scheduling.scheduler import Scheduler
+from scheduling.timing import Timing
+from scheduling.wire.messages import DesiredSet
+from tests.simulation.daemon import Daemon
+from tests.simulation.database import ACTIVE, Killed
+from tests.simulation.fleet import START, a_store
+from tests.simulation.gateway import Gateway
+from tests.simulation.invariants import Ledger, check_rows
+from tests.simulation.reads import standing_in
+
+QUANTUM_S = 0.5
+RATE = 4.0  #: events a second
+WHOLE_S = 40.0  #: time enough for whatever was late when the control plane came back
+LATE_S = 8.0  #: a frozen holder keeps the pass lock for 5 s
+
+
+@dataclass
+class Watcher:
+    scheduler: Scheduler
+    up: bool = True
+    paused: bool = False
+    next_tick: float = 0.0
+    next_rebalance: float = 0.0
+
+
+class World:
+    """`now` is true time. The database's clock may be set; a boot-time clock may not."""
+
+    def __init__(self, nodes: int, portfolios: int, *, halting: bool = False) -> None:
+        self.timing = Timing()
+        self.db = a_store(nodes, portfolios, rate=RATE)
+        self.db.portfolios[2].catch_up = "full"
+        if halting:
+            self.db.portfolios[4].catch_up = "halt"
+        self.ledger = Ledger()
+        self.gateway = Gateway(self.db, self.timing, self.ledger)
+        self.now, self.clock_ahead_s = START, 0.0
+        self.whole_since = START  #: when the control plane became whole and its clock steady
+        self.drawn = 0
+        self.daemons: list[Daemon] = []
+        self.watchers = [Watcher(Scheduler(name, self.timing)) for name in ("first", "second")]
+        self.pushes = "ok"
+        self.under_way: list[tuple[float, int, DesiredSet]] = []
+        self.segments = [(1, self.now, RATE)]
+        self.unloadable: set[tuple[int, int]] = set()
+        self.poison: dict[tuple[int, int | None], int] = {}  #: (portfolio, revision) → seq
+
+    def new_uuid(self) -> UUID:
+        self.drawn += 1
+        return UUID(int=self.drawn)
+
+    # --- time --------------------------------------------------------------------------------
+
+    def go_on(self, seconds: float) -> None:
+        """Let everybody do what is due in this time, and hold the rows to their promises."""
+        for _ in range(round(seconds / QUANTUM_S)):
+            self.now += QUANTUM_S
+            self.db.now = self.now + self.clock_ahead_s
+            self._deliver()
+            for daemon in list(self.daemons):
+                daemon.step(self.now)
+                self._push()
+            if self.gateway.serving and self.now % 1 == 0:
+                self.db.run(pulse(self.timing))
+            for watcher in self.watchers:
+                self._watch(watcher)
+                self._push()
+            check_rows(self.db)
+            self._check_deadlines()
+
+    def set_clock(self, seconds: float) -> None:
+        """Set the database's clock forward or back."""
+        self.clock_ahead_s += seconds
+        self.db.now += seconds
+        self.whole_since = self.now
+
+    def _check_deadlines(self) -> None:
+        """I6: with a control plane that is whole, a step that is late ends by its way out."""
+        watched = any(watcher.up and not watcher.paused for watcher in self.watchers)
+        if not watched or not self.gateway.serving:
+            self.whole_since = self.now
+        if self.now - self.whole_since < WHOLE_S:
+            return
+        for h in self.db.handoffs.values():
+            if h.state in ACTIVE:
+                assert self.db.now <= h.deadline_at + LATE_S, f"I6: nobody ended {h}"
+
+    def _watch(self, watcher: Watcher, fuse: int | None = None) -> None:
+        if not watcher.up or watcher.paused or self.now < watcher.next_tick:
+            return
+        watcher.next_tick = self.now + 1
+        if not self.gateway.database_up:
+            return  # it waits for the database
+        rebalance = self.now >= watcher.next_rebalance
+        self.db.fuse = fuse
+        try:
+            with standing_in(self.db):
+                outcome = watcher.scheduler.tick(rebalance=rebalance)
+            if outcome.ran and rebalance:
+                watcher.next_rebalance = self.now + 30
+        except Killed:
+            watcher.up = False
+        except SnapshotUnavailable:
+            return
+        finally:
+            self.db.fuse = None
+
+    # --- pushes ------------------------------------------------------------------------------
+
+    def _push(self) -> None:
+        """Send what the last changes hinted at, as the network of now allows."""
+        hints, self.db.hints = self.db.hints, []
+        for node, _ in hints:
+            if node is None:
+                for watcher in self.watchers:
+                    watcher.next_tick = min(watcher.next_tick, self.now + QUANTUM_S)
+                continue
+            wanted = self.db.run(desired_set(node))
+            delays = {"ok": [0.0], "lost": [], "late": [4.0], "twice": [0.5, 3.0]}[self.pushes]
+            if wanted is not None and self.gateway.serving:
+                self.under_way += [(self.now + delay, node, wanted) for delay in delays]
+
+    def _deliver(self) -> None:
+        due = [line for line in self.under_way if line[0] <= self.now]
+        self.under_way = [line for line in self.under_way if line[0] > self.now]
+        for _, node, wanted in reversed(due):  # in the wrong order
+            for daemon in self.daemons:
+                lease = self.db.leases.get(node)
+                holds = lease is not None and lease.incarnation == daemon.incarnation
+                if daemon.node == node and holds and not daemon.paused and not daemon.cut:
+                    daemon.take(wanted)
+
+    # --- feed --------------------------------------------------------------------------------
+
+    def head(self, age_s: float = 0.0) -> int:
+        """Return the newest event that is at least `age_s` old."""
+        at, found = self.db.now - age_s, 0
+        for number, (from_seq, from_time, rate) in enumerate(self.segments):
+            if at < from_time:
+                break
+            later = self.segments[number + 1 :]
+            until = min(at, later[0][1]) if later else at
+            found = from_seq + int((until - from_time) * rate) - (0 if rate else 1)
+            if later:
+                found = min(found, later[0][0] - 1)
+        return found
+
+    def set_feed(self, rate: float) -> None:
+        """Let the feed go on at this rate."""
+        seq = self.head() + 1
+        self.segments.append((seq, self.db.now, rate))
+        self.db.feed.from_seq, self.db.feed.from_time, self.db.feed.rate = seq, self.db.now, rate
+
+    def poisoned(self, portfolio: int, revision: int, after: int, to_seq: int) -> int | None:
+        """Return the first event in (after, to_seq] at which it raises."""
+        seqs = [
+            seq
+            for (whose, which), seq in self.poison.items()
+            if whose == portfolio and which in (None, revision) and after < seq <= to_seq
+        ]
+        return min(seqs, default=None)
+
+    # --- nodes -------------------------------------------------------------------------------
+
+    def daemon_of(self, node: int) -> Daemon | None:
+        """Return the newest daemon of this node that has not ended."""
+        found = [d for d in self.daemons if d.node == node and not d.ended]
+        return found[-1] if found else None
+
+    def start(self, node: int) -> Daemon:
+        """Start a daemon under this name, whether or not another runs."""
+        daemon = Daemon(self, node, self.new_uuid())
+        self.daemons.append(daemon)
+        return daemon
+
+    def kill(self, node: int, *, host: bool) -> None:
+        """Kill its newest daemon; with the host its socket does not even close."""
+        daemon = self.daemon_of(node)
+        if daemon is None:
+            return
+        daemon.ended, daemon.slots = True, {}
+        if not host and self.gateway.serving and not daemon.cut:
+            self.db.run(shorten(node, daemon.incarnation, self.timing))
+
+    def freeze_holder(self, number: int) -> None:
+        """SIGSTOP a watcher that has just taken the pass lock."""
+        watcher = self.watchers[number]
+        if watcher.up and self.gateway.database_up:
+            self.db.run(take(watcher.scheduler.holder))
+            watcher.paused = True
+
+    def kill_watcher(self, number: int, fuse: int) -> None:
+        """Kill a watcher after so many statements of its next pass."""
+        watcher = self.watchers[number]
+        watcher.next_tick = self.now
+        self._watch(watcher, fuse)
+        watcher.up = False
+
+    def end_all_faults(self) -> None:
+        """Everything is whole again from here on."""
+        self.gateway.up = self.gateway.database_up = True
+        self.pushes = "ok"
+        for watcher in self.watchers:
+            watcher.up, watcher.paused = True, False
+        for daemon in self.daemons:
+            daemon.paused = daemon.cut = False
+            daemon.link = []
+        for node in self.db.nodes:
+            if self.daemon_of(node) is None:
+                self.start(node)
+        if self.segments[-1][2] == 0:
+            self.set_feed(RATE)

@@ -1,0 +1,126 @@
+"""Someone at the door: people with their roles, and a client that speaks JSON with their token."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from django.contrib.auth import get_user_model
+from django.test import Client
+
+from scheduling.management.token_commands import create_user, give_role, issue_api_token
+from scheduling.permissions import Role
+
+PROBLEM = "application/problem+json"
+
+
+class Caller:
+    """A program with a token, or without one."""
+
+    def __init__(self, token: str | None = None) -> None:
+        self._client = Client()
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def preferring(self, languages: str) -> Caller:
+        """Return the same caller with an Accept-Language."""
+        other = Caller()
+        other._headers = {**self._headers, "Accept-Language": languages}
+        return other
+
+    def get(self, path: str, **query: Any) -> Any:
+        """Return the response to GET /api/PATH."""
+        return self._client.get(f"/api/{path}", query, headers=self._headers)
+
+    def post(self, path: str, body: Any = None) -> Any:
+        """Return the response to POST /api/PATH with a JSON body, or with none."""
+        return self._send("POST", path, body)
+
+    def patch(self, path: str, body: Any = None) -> Any:
+        """Return the response to PATCH."""
+        return self._send("PATCH", path, body)
+
+    def delete(self, path: str, body: Any = None) -> Any:
+        """Return the response to DELETE."""
+        return self._send("DELETE", path, body)
+
+    def raw(self, method: str, path: str, data: bytes, content_type: str) -> Any:
+        """Return the response to bytes as they are."""
+        return self._client.generic(
+            method, f"/api/{path}", data, content_type, headers=self._headers
+        )
+
+    def _send(self, method: str, path: str, body: Any) -> Any:
+        data = b"" if body is None else json.dumps(body).encode()
+        return self.raw(method, path, data, "application/json")
+
+
+def a_caller(role: Role | None, name: str) -> Caller:
+    """Return a caller with the token of a new user of that role."""
+    user = create_user(name)
+    if role is not None:
+        give_role(user, role)
+    return Caller(issue_api_token(user, actor="cast"))
+
+
+def a_person(name: str, role: Role | None = None, *, superuser: bool = False) -> Any:
+    """Return a user who may sign in to the admin."""
+    user = get_user_model().objects.create_user(
+        name, password="correct horse battery", is_staff=True, is_superuser=superuser
+    )
+    if role is not None:
+        give_role(user, role)
+    return user
+
+
+def problem(response: Any, status: int, code: str) -> dict[str, Any]:
+    """Return the problem document, having seen that it is a whole one."""
+    assert response.status_code == status, response.content
+    assert response.headers["Content-Type"] == PROBLEM
+    document: dict[str, Any] = response.json()
+    assert document["code"] == code, document
+    assert document["status"] == status
+    assert document["type"] == f"urn:ginkgo:problem:{code}"
+    assert document["title"]
+    assert document["detail"]
+    assert document["instance"].startswith("/api/")
+    assert "Traceback" not in response.content.decode()
+    return document
+
+
+def fields_of(document: dict[str, Any]) -> dict[str, str]:
+    """Return field → code of an `invalid` problem."""
+    return {error["field"]: error["code"] for error in document["errors"]}
+
+
+@contextmanager
+def counted_statements() -> Iterator[list[str]]:
+    """Gather every statement that runs in the block, Django's and our own."""
+    seen: list[str] = []
+    execute = psycopg.Cursor.execute
+
+    def counting(self: Any, query: Any, *args: Any, **options: Any) -> Any:
+        seen.append(str(query))
+        return execute(self, query, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(psycopg.Cursor, "execute", counting)
+        yield seen
+
+
+@contextmanager
+def counted_async_statements() -> Iterator[list[str]]:
+    """Gather every statement that the gateway's connections run in the block."""
+    seen: list[str] = []
+    execute = psycopg.AsyncCursor.execute
+
+    async def counting(self: Any, query: Any, *args: Any, **options: Any) -> Any:
+        seen.append(query.decode() if isinstance(query, bytes) else str(query))
+        return await execute(self, query, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(psycopg.AsyncCursor, "execute", counting)
+        yield seen

@@ -1,0 +1,313 @@
+"""Acts in which the process dies at any point, and the world that goes on from there.
+
+An act is the whole life of a handoff, step by step. `points_of` performs it once and writes down
+every point that its recipes reach; `dies_at` performs it again and cuts the connection at one of
+them, as kill -9 would: the transaction is undone, or it stands and nobody has heard of it. Then a
+daemon says again, with the same bytes, what had no answer, and the control plane resumes. Where a
+death left every row as it was when its recipe began, that has been seen already: it goes on as from
+the death at the beginning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+from uuid import uuid4
+
+from django.apps import apps
+from django.db import connection, transaction
+
+from portfolios.models import Order, Portfolio
+from scheduling.db import failpoints
+from scheduling.db.failpoints import ConnectionCut, Point
+from scheduling.errors import Refused
+from scheduling.models import ACTIVE_STATES, Event, Handoff, PassLock, Tenure
+from scheduling.scheduler import Scheduler
+from scheduling.wire.messages import Commit, CommitResult, OrderLine
+from tests.support.factories import (
+    Daemon,
+    a_node,
+    a_running,
+    ago,
+    mature,
+    run_of,
+    serving_since,
+    the_handoff,
+)
+
+ENDED = {"done", "failed", "rolled_back", "superseded"}
+
+
+@dataclass
+class World:
+    """Two nodes; `p`, a canary, on node-1 and `q` on node-2, both with a good revision."""
+
+    first: Daemon
+    second: Daemon
+    said: list[tuple[Daemon, Commit]] = field(default_factory=list)  #: commits, to be repeated
+    words: dict[object, Any] = field(default_factory=dict)  #: what is said again as it was
+
+    @property
+    def daemons(self) -> tuple[Daemon, Daemon]:
+        """Both, as they are now."""
+        return self.first, self.second
+
+    @property
+    def portfolio(self) -> Portfolio:
+        """The one it is about, deleted or not."""
+        return Portfolio.objects.filter(name="p").latest("id")
+
+    def handoff(self) -> Handoff:
+        """Its newest handoff."""
+        return the_handoff(self.portfolio)
+
+    def tell(self, daemon: Daemon, commit: Commit) -> CommitResult:
+        """Send a commit or a release, and keep its bytes."""
+        self.said.append((daemon, commit))
+        return _send(daemon, commit)
+
+
+def a_world() -> World:
+    """Return the world that every act begins in."""
+    serving_since(3600)
+    first, second = a_node("node-1"), a_node("node-2")
+    for name, daemon in (("p", first), ("q", second)):
+        mature(a_running(name, daemon, events=3))
+    return World(first, second)
+
+
+def an_order(seq: int) -> OrderLine:
+    """Return an order that was decided at `seq`."""
+    return OrderLine(seq, 0, "IBM", "buy", "1", "1.0000", "open", "", 1)
+
+
+def _send(daemon: Daemon, commit: Commit) -> CommitResult:
+    return daemon.release(commit) if commit.release is not None else daemon.send(commit)[0]
+
+
+#: One thing that somebody does. What a daemon does it does again while it has no answer.
+@dataclass(frozen=True)
+class Step:
+    do: Callable[[World], Any]
+    again: bool = True
+
+
+@dataclass(frozen=True)
+class Act:
+    """A handoff from its beginning to its end."""
+
+    name: str
+    steps: tuple[Step, ...]
+    begins: Callable[[World], Any] = lambda world: None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Dying:
+    """Cuts the connection at the n-th point that is reached.
+
+    `began` is the point at which its recipe begins; `is_known` says that a death which leaves every
+    row as it was there has been seen to end well.
+    """
+
+    def __init__(self, at: int, began: int = 0, *, is_known: bool = False) -> None:
+        self.at = at
+        self.points: list[Point] = []
+        self.left_nothing = False
+        self.is_known = is_known
+        self._began = began
+        self._rows = ""
+
+    def __call__(self, point: Point) -> float:
+        self.points.append(point)
+        if len(self.points) == self._began:
+            self._rows = every_row()
+        if len(self.points) == self.at:
+            raise ConnectionCut(f"at {point.name}")
+        return 0.0
+
+    def look(self) -> None:
+        """See what the death has left."""
+        self.left_nothing = self._rows == every_row()
+
+
+def began_at(number: int, points: Sequence[Point]) -> int:
+    """Return the number of the point at which the recipe of the n-th point began."""
+    return max(n for n in range(1, number + 1) if points[n - 1].name.endswith(":begin"))
+
+
+def every_row() -> str:
+    """Return a digest of all that the database holds of portfolios and their scheduling."""
+    models = [
+        m for app in ("portfolios", "scheduling") for m in apps.get_app_config(app).get_models()
+    ]
+    each = " UNION ALL ".join(
+        f"(SELECT coalesce(string_agg(t::text, ' ' ORDER BY t::text), '') AS rows"
+        f" FROM {model._meta.db_table} t)"
+        for model in models
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT md5(string_agg(rows, ';')) FROM ({each}) AS tables")
+        return str(cursor.fetchone()[0])
+
+
+@contextmanager
+def undone() -> Iterator[None]:
+    """Undo what is done to the database meanwhile."""
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)
+
+
+def points_of(act: Act, world: World) -> list[Point]:
+    """Perform the act without a fault; return every point that was reached, in order."""
+    dying = Dying(at=0)
+    _perform(act, world, dying)
+    return dying.points
+
+
+def dies_at(act: Act, world: World, dying: Dying, *, goes_on: bool = True) -> str:
+    """Perform the act, let whoever is at the point die there; return the point's name.
+
+    `goes_on` False: with that death everybody falls silent.
+    """
+    _perform(act, world, dying, goes_on=goes_on)
+    assert len(dying.points) >= dying.at, f"{act} reached {[p.name for p in dying.points]}"
+    return dying.points[dying.at - 1].name
+
+
+def _perform(act: Act, world: World, dying: Dying, *, goes_on: bool = True) -> None:
+    act.begins(world)
+    for step in act.steps:
+        try:
+            with failpoints.hooked(dying):
+                step.do(world)
+        except ConnectionCut:
+            dying.look()
+            if not goes_on or (dying.left_nothing and dying.is_known):
+                return
+            _pass_lock_ends()
+            if step.again:
+                step.do(world)
+        except Refused:
+            continue  # a person was told no; that changes nothing
+
+
+def resume(world: World, *, daemons_answer: bool = True) -> None:
+    """Let passes and daemons go on until nothing is under way.
+
+    `daemons_answer` False: no step is reported any more, and each deadline has to end its own.
+    """
+    for turn in range(6):
+        if turn > 1 and not Handoff.objects.filter(state__in=ACTIVE_STATES).exists():
+            break
+        _pass_lock_ends()
+        if not daemons_answer:
+            Handoff.objects.filter(state__in=ACTIVE_STATES).update(deadline_at=ago(1))
+        Scheduler("resumed").tick()
+        for daemon in world.daemons if daemons_answer else ():
+            daemon.beat()
+            daemon.prepare()
+            for entry in daemon.desired("drain"):
+                world.tell(daemon, _release_of(entry.portfolio, entry.epoch, entry.handoff))
+            for entry in daemon.desired("run"):
+                if run_of(Portfolio.objects.get(pk=entry.portfolio)).first_commit_at is None:
+                    world.tell(daemon, _empty(entry.portfolio, entry.epoch))
+
+
+def _empty(portfolio: int, epoch: int) -> Commit:
+    at = run_of(Portfolio.objects.get(pk=portfolio)).last_seq
+    return Commit(portfolio=portfolio, epoch=epoch, from_seq=at, to_seq=at, batch=str(uuid4()))
+
+
+def _release_of(portfolio: int, epoch: int, handoff: int | None) -> Commit:
+    empty = _empty(portfolio, epoch)
+    return Commit(**{f: getattr(empty, f) for f in empty.__struct_fields__} | {"release": handoff})
+
+
+def _pass_lock_ends() -> None:
+    """A pass that died holds the lock for five seconds more."""
+    PassLock.objects.update(until=ago(1))
+
+
+def violations(world: World) -> list[str]:
+    """Return a phrase for each promise that does not hold now."""
+    found: list[str] = []
+    portfolio = world.portfolio
+    run = run_of(portfolio)
+    for handoff in Handoff.objects.exclude(state__in=ENDED):
+        found.append(f"{handoff} is stuck")
+    # Owned, or a reason why not.
+    if run.node_id is None and not (run.phase == "stopped" or run.reason):
+        found.append(f"nobody owns it and no reason is given, phase {run.phase}")
+    if run.phase in ("starting", "draining"):
+        found.append(f"it is left {run.phase}")
+    owners = [d.name for d in world.daemons if any(_is(e, portfolio) for e in d.desired("run"))]
+    if owners != ([] if run.node_id is None else [run.node.name]):
+        found.append(f"{owners} should run it, {run.node} owns it")
+    # I1, I2: one owner an epoch, epochs rise, tenures tile up to where it stands.
+    tenures = list(Tenure.objects.filter(portfolio=portfolio).order_by("epoch"))
+    for before, after in pairwise(tenures):
+        if before.to_seq != after.from_seq:
+            found.append(f"{before} ended at {before.to_seq}, {after} began at {after.from_seq}")
+    if [t.epoch for t in tenures if t.ended_at is None] != [run.epoch] * (run.node_id is not None):
+        found.append("the open tenure is not the run's")
+    told = Event.objects.filter(portfolio=portfolio, kind="granted").order_by("id")
+    if [e.data["epoch"] for e in told] != [t.epoch for t in tenures]:
+        found.append("the audit trail tells of other grants than the tenures")
+    found += _repeats_write(world, portfolio)
+    found += _older_epochs_write(portfolio, tenures, world)
+    return found
+
+
+def _is(entry: Any, portfolio: Portfolio) -> bool:
+    return bool(entry.portfolio == portfolio.pk)
+
+
+def _repeats_write(world: World, portfolio: Portfolio) -> list[str]:
+    """I4: what was said is said again, twice, and changes nothing; both answers are one."""
+    before = _written(portfolio)
+    found = []
+    for daemon, commit in world.said:
+        once, twice = _send(daemon, commit), _send(daemon, commit)
+        if once.answer != twice.answer:
+            found.append(f"a repeat was answered {once.answer}, then {twice.answer}")
+        kept = Handoff.objects.filter(release_batch=commit.batch).first()
+        if kept is not None and once.answer != kept.release_answer:
+            found.append(f"a release was answered {kept.release_answer}, now {once.answer}")
+    if _written(portfolio) != before:
+        found.append(f"a repeat changed {before} to {_written(portfolio)}")
+    return found
+
+
+def _older_epochs_write(portfolio: Portfolio, tenures: list[Tenure], world: World) -> list[str]:
+    """I5: whoever owned it before is fenced, whatever he says now."""
+    before, run = _written(portfolio), run_of(portfolio)
+    found = []
+    for tenure in tenures:
+        if tenure.epoch < run.epoch:
+            daemon = Daemon(tenure.node, tenure.incarnation)
+            late = Commit(
+                portfolio=portfolio.pk,
+                epoch=tenure.epoch,
+                from_seq=run.last_seq,
+                to_seq=run.last_seq + 1,
+                batch=str(uuid4()),
+                orders=[an_order(run.last_seq + 1)],
+            )
+            (answer,) = daemon.send(late)
+            if answer.answer != "fenced":
+                found.append(f"epoch {tenure.epoch} was answered {answer.answer}")
+    if _written(portfolio) != before:
+        found.append("an older epoch wrote")
+    return found
+
+
+def _written(portfolio: Portfolio) -> tuple[Any, ...]:
+    run = run_of(portfolio)
+    orders = tuple(Order.objects.filter(portfolio=portfolio).values_list("id", "epoch"))
+    return run.epoch, run.node_id, run.last_seq, run.batch, orders

@@ -1,0 +1,371 @@
+"""A cast for tests against the real database: nodes that registered, portfolios that commit.
+
+Everything goes through the statements that daemons and people use; nothing writes a fenced row.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+
+from portfolios.feed_registration import segments_of
+from portfolios.feeds import open_feed
+from portfolios.models import Portfolio
+from portfolios.runtime.engine import PortfolioEngine
+from portfolios.runtime.spec import Spec
+from portfolios.strategies import registry
+from scheduling import operations
+from scheduling.db.transaction import run, run_bare
+from scheduling.enact.commit import commit
+from scheduling.enact.handoff import expire, prepared, release, request, step_failed
+from scheduling.enact.lease import beat
+from scheduling.enact.process_failures import died, prove
+from scheduling.enact.register import register
+from scheduling.models import GatewayPulse, Handoff, Lease, Node, Run
+from scheduling.node_daemon.commit_builder import Progress
+from scheduling.observe.desired_set import desired_set
+from scheduling.timing import timing
+from scheduling.wire.messages import (
+    PROTOCOL,
+    Beat,
+    Commit,
+    CommitResult,
+    Desired,
+    Died,
+    Register,
+)
+
+
+@dataclass
+class Daemon:
+    """A node with a valid lease and no process: it does a step when it is told to."""
+
+    row: Node
+    incarnation: UUID
+    left_out: int = 0  #: answers that left something out, since somebody held its row
+
+    @property
+    def name(self) -> str:
+        """Return the node's name."""
+        return self.row.name
+
+    def desired(self, role: str) -> list[Desired]:
+        """Return what the node should have in this role."""
+        wanted = run(desired_set(self.row.pk))
+        assert wanted is not None
+        return [entry for entry in wanted.entries if entry.role == role]
+
+    def prepare(self) -> None:
+        """Report every handoff that waits for this node as prepared."""
+        for entry in self.desired("prepare"):
+            assert entry.handoff is not None
+            run(prepared(entry.handoff, self.row.pk, self.incarnation, timing()))
+
+    def commit(
+        self, name: str, events: int = 0, *, suppress: bool = False, lose: int | None = None
+    ) -> str:
+        """Run the next `events` events of the log through the portfolio; return the answer.
+
+        `suppress` as a node does with stale ones; `lose` leaves out the event of this seq.
+        """
+        portfolio = Portfolio.objects.present().select_related("run", "feed").get(name=name)
+        (entry,) = [e for e in self.desired("run") if e.portfolio == portfolio.pk]
+        spec = msgspec.convert(entry.spec, Spec)
+        last = portfolio.run.last_seq
+        checkpoint = getattr(portfolio, "checkpoint", None)
+        engine = (
+            PortfolioEngine.fresh(spec)
+            if checkpoint is None
+            else PortfolioEngine.restore(spec, bytes(checkpoint.state), last)
+        )
+        segments = segments_of(portfolio.feed)
+        seen = open_feed().read_for(engine.symbols, last + 1, last + events, segments)
+        seen = [event for event in seen if event.seq != lose]
+        progress = Progress(last)
+        progress.suppress = suppress
+        progress.add(engine.run(seen, last, last + events, suppress))
+        message = progress.commit(portfolio.pk, entry.epoch)
+        (result,) = run(commit(self.row.pk, self.name, self.incarnation, [message]))
+        return result.answer
+
+    def send(self, *commits: Commit) -> list[CommitResult]:
+        """Send ordinary commits as one request, and again what an answer left out."""
+        answers: dict[int, CommitResult] = {}
+
+        def all_answered() -> bool:
+            asked = [c for c in commits if c.portfolio not in answers]
+            results = run_bare(commit(self.row.pk, self.name, self.incarnation, asked))
+            answers.update({result.portfolio: result for result in results})
+            return len(answers) == len(commits)
+
+        self._repeat(all_answered)
+        return [answers[c.portfolio] for c in commits]
+
+    def release(self, words: Commit) -> CommitResult:
+        """Send a last commit, until it is answered."""
+        answer: list[CommitResult] = []
+
+        def answered() -> bool:
+            found = run(release(self.row.pk, self.name, self.incarnation, words, timing()))
+            answer.extend([] if found is None else [found])
+            return found is not None
+
+        self._repeat(answered)
+        return answer[0]
+
+    def beat(self, **said: Any) -> Any:
+        """Beat until nobody holds the lease; return the row of the answer."""
+        words = Beat(incarnation=str(self.incarnation), have_version=0, **said)
+        answer: list[Any] = []
+
+        def written() -> bool:
+            answer[:] = [run_bare(beat([self.row.pk], [words], timing()))[self.row.pk]]
+            return not answer[0].row_held
+
+        self._repeat(written)
+        return answer[0]
+
+    def _repeat(self, answered: Callable[[], bool]) -> None:
+        until = time.monotonic() + 10
+        while not answered():
+            self.left_out += 1
+            assert time.monotonic() < until, "a row was held all the time"
+            time.sleep(0.005)
+
+    def ready(self, handoff: Handoff) -> str:
+        """Report this handoff as prepared; return what came of it."""
+        return run(prepared(handoff.pk, self.row.pk, self.incarnation, timing()))
+
+    def fails(self, handoff: Handoff, step: str = "prepare", *, strategy: bool = False) -> str:
+        """Report that this handoff's step failed here; return what came of it."""
+        return run(
+            step_failed(
+                handoff.pk, self.row.pk, self.incarnation, step, "it broke", strategy, timing()
+            )
+        )
+
+    def owns(self) -> Sequence[str]:
+        """Return the names of the portfolios that its set says it should run."""
+        return sorted(entry.name for entry in self.desired("run"))
+
+
+def a_node(
+    name: str, *, capacity: int = 5, labels: dict[str, str] | None = None, python: str = ""
+) -> Daemon:
+    """Return a node that has just registered."""
+    row, _ = Node.objects.get_or_create(name=name)
+    incarnation = uuid4()
+    words = registration(incarnation, capacity=capacity, labels=labels or {}, python=python)
+    run(register(row.pk, name, words, timing()))
+    row.refresh_from_db()
+    return Daemon(row, incarnation)
+
+
+def calm_nodes(count: int) -> list[Daemon]:
+    """Return nodes that have lived for an hour, under a gateway that has served for as long."""
+    found = [a_node(f"node-{n}") for n in range(1, count + 1)]
+    Node.objects.update(status_since=ago(3600))
+    serving_since(3600)
+    return found
+
+
+def registration(
+    incarnation: UUID,
+    *,
+    capacity: int = 5,
+    labels: dict[str, str] | None = None,
+    python: str = "",
+) -> Register:
+    """Return what a daemon says when it registers."""
+    feed = open_feed()
+    return Register(
+        protocol=PROTOCOL,
+        incarnation=str(incarnation),
+        host="rack-1",
+        pid=4100,
+        version="0.1.0",
+        capacity=capacity,
+        labels=labels or {},
+        strategies=registry.versions(),
+        feeds={feed.name: feed.sha256},
+        python=python,
+    )
+
+
+def a_portfolio(name: str, **given: Any) -> Portfolio:
+    """Return a canary that nobody owns yet, or whatever is given."""
+    values: dict[str, Any] = {"strategy": "canary", **given}
+    return operations.create_portfolio(operations.NewPortfolio(name=name, **values), actor="cast")
+
+
+def a_running(name: str, daemon: Daemon, *, events: int = 0, **given: Any) -> Portfolio:
+    """Return a portfolio that runs on `daemon`, unpinned, `events` events after its first."""
+    portfolio = a_portfolio(name, **given)
+    operations.migrate(name, daemon.name, actor="cast")
+    daemon.prepare()
+    assert daemon.commit(name, events) == "ok"
+    operations.unpin(name, actor="cast")
+    portfolio.refresh_from_db()
+    return portfolio
+
+
+def a_fleet_with_little_room() -> list[Daemon]:
+    """Three on node-1, one of the two places of node-2, and a cordoned node-3."""
+    nodes = [a_node("node-1"), a_node("node-2", capacity=2), a_node("node-3", capacity=3)]
+    for name in ("one", "two", "three"):
+        a_running(name, nodes[0], priority=5 if name == "three" else 0)
+    a_running("four", nodes[1])
+    operations.cordon("node-3", actor="cast")
+    return nodes
+
+
+def lose(daemon: Daemon) -> None:
+    """Let the daemon fall silent for long enough that its node counts as lost."""
+    Lease.objects.filter(node=daemon.row).update(expires_at="2000-01-01T00:00:00Z")
+    Node.objects.filter(pk=daemon.row.pk).update(status="lost")
+
+
+# --- the steps of the protocol, one by one -------------------------------------------------------
+
+
+@dataclass
+class Owner:
+    """A daemon's hand on one portfolio: it says what a process would say, whatever is true."""
+
+    daemon: Daemon
+    portfolio: Portfolio
+
+    def run(self) -> Run:
+        """Return the run as it is in the database."""
+        return run_of(self.portfolio)
+
+    def words(self, events: int = 1, **given: Any) -> Commit:
+        """Return a commit of the next `events` events, with whatever is given instead."""
+        at = self.run()
+        values: dict[str, Any] = {
+            "portfolio": self.portfolio.pk,
+            "epoch": at.epoch,
+            "from_seq": at.last_seq,
+            "to_seq": at.last_seq + events,
+            "batch": str(uuid4()),
+            **given,
+        }
+        return Commit(**values)
+
+    def send(self, words: Commit) -> CommitResult:
+        """Send these very words, which may be a repeat or a zombie's."""
+        return self.daemon.send(words)[0]
+
+    def commit(self, events: int = 1, **given: Any) -> str:
+        """Send a commit of the next events and return the answer."""
+        return self.send(self.words(events, **given)).answer
+
+    def release_words(self, handoff: Handoff, events: int = 0, **given: Any) -> Commit:
+        """Return the last commit of this epoch, for `handoff`."""
+        return self.words(events, release=handoff.pk, **given)
+
+    def release(self, handoff: Handoff, events: int = 0, **given: Any) -> CommitResult:
+        """Release for `handoff`."""
+        return self.daemon.release(self.release_words(handoff, events, **given))
+
+    def move_to(self, target: Daemon, actor: str = "ann", **given: Any) -> Any:
+        """Enact a move, as who asks for it does after a look of their own."""
+        return run(
+            request(
+                "migrate",
+                self.portfolio.pk,
+                target=target.row.pk,
+                actor=actor,
+                reason="",
+                timing=timing(),
+                **given,
+            )
+        )
+
+    def die(self, **given: Any) -> str:
+        """Report that the process ended unasked."""
+        return self.report_death(self.death(**given))
+
+    def death(self, **given: Any) -> Died:
+        """Return the report of a process that ended unasked."""
+        at = self.run()
+        values: dict[str, Any] = {
+            "death": str(uuid4()),
+            "portfolio": self.portfolio.pk,
+            "epoch": at.epoch,
+            "revision": at.revision,
+            "seq": at.last_seq,
+            "stage": "event",
+            "error": "ValueError: boom",
+            **given,
+        }
+        return Died(**values)
+
+    def report_death(self, death: Died) -> str:
+        """Report this very death."""
+        return run(died(self.daemon.row.pk, self.daemon.incarnation, death, timing()))
+
+
+def owner(name: str, daemon: Daemon) -> Owner:
+    """Return the hand of `daemon` on the portfolio of this name."""
+    return Owner(daemon, Portfolio.objects.present().get(name=name))
+
+
+def a_trader(name: str, daemon: Daemon, *, events: int = 1, **given: Any) -> Owner:
+    """Return a portfolio that runs on `daemon` and has committed `events` events."""
+    portfolio = a_running(name, daemon, **given)
+    hand = Owner(daemon, portfolio)
+    if events:
+        assert hand.commit(events) == "ok"
+    return hand
+
+
+def run_of(portfolio: Portfolio) -> Run:
+    """Return its run, fresh."""
+    return Run.objects.get(pk=portfolio.pk)
+
+
+def the_handoff(portfolio: Portfolio) -> Handoff:
+    """Return its newest handoff, fresh."""
+    found = Handoff.objects.filter(portfolio=portfolio).order_by("-id").first()
+    assert found is not None
+    return found
+
+
+def past_deadline(handoff: Handoff) -> str:
+    """Let its step be late and look at it as the sweep does; return what came of it."""
+    Handoff.objects.filter(pk=handoff.pk).update(deadline_at=ago(1))
+    return run(expire(handoff.pk, timing()))
+
+
+def let_expire(daemon: Daemon, seconds_ago: float = 1) -> None:
+    """Let the lease run out, without anybody having noticed yet, and not by a silence of ours."""
+    GatewayPulse.objects.update(last_beat_at=ago(0))
+    Lease.objects.filter(node=daemon.row).update(
+        expires_at=ago(seconds_ago), renewed_at=ago(30 + seconds_ago)
+    )
+
+
+def serving_since(seconds_ago: float, *, last_beat_ago: float = 0) -> None:
+    """Let the gateway have been reachable for so long."""
+    GatewayPulse.objects.update_or_create(
+        pk=1,
+        defaults={"serving_since": ago(seconds_ago), "last_beat_at": ago(last_beat_ago)},
+    )
+
+
+def mature(portfolio: Portfolio) -> None:
+    """Let its revision have run for longer than a proof takes, and prove it."""
+    Run.objects.filter(pk=portfolio.pk).update(first_commit_at=ago(3600))
+    run(prove(timing()))
+
+
+def ago(seconds: float) -> datetime:
+    """Return the moment so many seconds before now."""
+    return datetime.now(UTC) - timedelta(seconds=seconds)

@@ -1,0 +1,288 @@
+"""A gateway of a few runs in memory: it speaks the node protocol, and misbehaves on request."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+from aiohttp import WSMsgType, web
+
+from chaos.harness.installation import SLOW_MACHINE_S
+from portfolios.feeds import open_feed
+from scheduling.wire import messages as wire
+
+TTL_S = 30.0
+
+
+@dataclass
+class FakeRun:
+    """The row that owns a portfolio."""
+
+    epoch: int
+    revision: int
+    last_seq: int
+    node: str
+    state: bytes | None = None
+    state_seq: int = 0
+    state_revision: int = 1
+    batch: str = ""
+    commits: list[wire.Commit] = field(default_factory=list)
+    taken_at_s: list[float] = field(default_factory=list)  #: when each was taken, monotonic
+
+
+class FakeGateway:
+    """The test says what each node should have; commits are fenced as the real one does it."""
+
+    def __init__(self, rate: float = 100.0, released: int = 1000) -> None:
+        self.feed = open_feed("replay")
+        began = time.time_ns() // 1000 - int(released / rate * 1e6)
+        self.segments = [wire.SegmentInfo(0, began, rate)]
+        self.runs: dict[int, FakeRun] = {}
+        self.entries: dict[str, list[wire.Desired]] = {}
+        self.versions: dict[str, int] = {}
+        self.sockets: dict[str, web.WebSocketResponse] = {}
+        self.registered: list[tuple[str, wire.Register]] = []
+        self.beats: list[tuple[str, wire.Beat]] = []
+        self.reports: list[tuple[str, wire.Report]] = []
+        self.bodies: list[bytes] = []
+        self.goodbyes: list[str] = []
+        self.ttl_s = TTL_S
+        self.next_beat_s = 10.0
+        self.frozen = False
+        self.pushing = True
+        self.refuse_register: tuple[int, str, str] | None = None
+        self.status: dict[str, str] = {}
+        self.deaf = False  #: answer 503 to heartbeats only
+        self.away = False  #: answer 503 to everything
+        self.lose_commit_answers = 0  #: carry out, and answer 500
+        self.paused_at: int | None = None  #: nothing behind this seq was released
+        self.lose_release_answers = 0
+        self.release_answer = "handed_over"
+        self.reject_next = False
+        self.revoked = False
+        self.socket_open = True
+        self.url = ""
+        self._runner: web.AppRunner | None = None
+
+    async def __aenter__(self) -> FakeGateway:
+        app = web.Application(client_max_size=32 << 20)
+        app.router.add_post("/api/agent/{what}/", self._post)
+        app.router.add_get("/ws/agent/", self._socket)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.2, access_log=None)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._runner is not None
+        await self._runner.cleanup()
+
+    # --- what a test says --------------------------------------------------------------------
+
+    def head(self) -> int:
+        (segment,) = self.segments
+        return int((time.time_ns() // 1000 - segment.from_time_us) * segment.rate / 1e6)
+
+    def grant(
+        self, node: str, portfolio: int, revision: int = 1, last_seq: int | None = None
+    ) -> int:
+        """Give a portfolio a new epoch on `node` and return it."""
+        run = self.runs.get(portfolio)
+        if run is None:
+            at = self.head() if last_seq is None else last_seq
+            run = self.runs[portfolio] = FakeRun(0, revision, at, node, state_seq=at)
+        run.epoch += 1
+        run.node, run.revision = node, revision
+        return run.epoch
+
+    def entry(self, portfolio: int, role: str, **other: Any) -> wire.Desired:
+        """Return an entry for a canary, or for `strategy` with `parameters` on `symbols`."""
+        run = self.runs[portfolio]
+        revision = other.pop("revision", run.revision)
+        first_seq = other.pop(
+            "first_seq", 1 + (run.commits[0].from_seq if run.commits else run.last_seq)
+        )
+        spec = {
+            "portfolio": f"p-{portfolio}",
+            "uid": f"00000000-0000-0000-0000-{portfolio:012d}",
+            "revision": revision,
+            "strategy": other.pop("strategy", "canary"),
+            "strategy_version": 1,
+            "parameters": other.pop("parameters", {}),
+            "symbols": other.pop("symbols", []),
+            "starting_cash": "100000.0000",
+            "first_seq": first_seq,
+        }
+        return wire.Desired(
+            portfolio=portfolio,
+            name=f"p-{portfolio}",
+            role=role,  # type: ignore[arg-type]
+            epoch=other.pop("epoch", run.epoch),
+            revision=revision,
+            spec=spec,
+            **other,
+        )
+
+    async def want(self, node: str, *entries: wire.Desired) -> None:
+        """Set what `node` should have, and push it."""
+        self.entries[node] = list(entries)
+        self.versions[node] = self.versions.get(node, 0) + 1
+        socket = self.sockets.get(node)
+        if socket is not None and self.pushing:
+            await socket.send_bytes(wire.encode(self.desired(node)))
+
+    def desired(self, node: str) -> wire.DesiredSet:
+        info = wire.FeedInfo("replay", self.feed.sha256, self.feed.length, self.segments)
+        return wire.DesiredSet(
+            self.versions.get(node, 0), self.entries.get(node, []), [info], self.frozen
+        )
+
+    def committed(self, portfolio: int) -> int:
+        """Return how many events a portfolio has committed."""
+        run = self.runs[portfolio]
+        return run.last_seq - run.commits[0].from_seq if run.commits else -1
+
+    def longest_gap_s(self, portfolio: int) -> float:
+        """Return the longest time between two commits, the time since the last one included."""
+        taken = [*self.runs[portfolio].taken_at_s, time.monotonic()]
+        return max(after - before for before, after in pairwise(taken))
+
+    def count_commits(self) -> int:
+        """Return how many commits were accepted."""
+        return sum(len(run.commits) for run in self.runs.values())
+
+    async def until(self, condition: Any, within_s: float = SLOW_MACHINE_S) -> None:
+        """Return when `condition()` holds; fail the test if it does not in time."""
+        end = time.monotonic() + within_s
+        while not condition():
+            assert time.monotonic() < end, f"not within {within_s} s"
+            await asyncio.sleep(0.005)
+
+    # --- the protocol ------------------------------------------------------------------------
+
+    async def _post(self, request: web.Request) -> web.Response:
+        if self.away or (self.deaf and request.match_info["what"] == "heartbeat"):
+            return _answer(wire.Problem(code="unavailable", message="away"), 503)
+        if self.revoked:
+            return _answer(wire.Problem(code="unauthenticated", message="It was revoked."), 401)
+        node = request.headers["Authorization"].removeprefix("Bearer ")
+        body = await request.read()
+        answer = getattr(self, "_" + request.match_info["what"])(node, body)
+        return answer if isinstance(answer, web.Response) else _answer(answer)
+
+    def _register(self, node: str, body: bytes) -> Any:
+        if self.refuse_register is not None:
+            status, code, message = self.refuse_register
+            return _answer(wire.Problem(code=code, message=message), status)
+        self.registered.append((node, msgspec.msgpack.decode(body, type=wire.Register)))
+        return wire.Registered(
+            node=1,
+            name=node,
+            lease_ttl_s=self.ttl_s,
+            heartbeat_interval_s=10,
+            drain_deadline_s=5,
+            stale_order_age_s=5,
+            stall_s=30,
+            now_us=time.time_ns() // 1000,
+            desired=self.desired(node),
+            registration=len(self.registered),
+        )
+
+    def _heartbeat(self, node: str, body: bytes) -> Any:
+        beat = msgspec.msgpack.decode(body, type=wire.Beat)
+        self.beats.append((node, beat))
+        self.reports += [(node, report) for report in beat.reports]
+        status = self.status.get(node, "ok")
+        newer = self.versions.get(node, 0) > beat.have_version
+        return wire.BeatAnswer(
+            status=status,  # type: ignore[arg-type]
+            expires_in_s=self.ttl_s,
+            next_beat_s=self.next_beat_s,
+            now_us=time.time_ns() // 1000,
+            desired=self.desired(node) if newer else None,
+        )
+
+    def _checkpoint(self, node: str, body: bytes) -> Any:
+        asked = msgspec.msgpack.decode(body, type=wire.CheckpointRequest)
+        run = self.runs[asked.portfolio]
+        return wire.CheckpointAnswer(
+            epoch=run.epoch,
+            revision=run.revision,
+            state_revision=run.state_revision,
+            last_seq=run.last_seq,
+            state_seq=run.state_seq,
+            state=run.state,
+        )
+
+    def _commit(self, node: str, body: bytes) -> Any:
+        self.bodies.append(body)
+        asked = msgspec.msgpack.decode(body, type=wire.CommitRequest)
+        results = [self._commit_one(node, commit) for commit in asked.commits]
+        if self.lose_commit_answers > 0:
+            self.lose_commit_answers -= 1
+            return _answer(wire.Problem(code="unavailable", message="lost"), 500)
+        if self.lose_release_answers > 0 and any(c.release for c in asked.commits):
+            self.lose_release_answers -= 1
+            return _answer(wire.Problem(code="unavailable", message="lost"), 500)
+        return wire.CommitAnswers(results=results)
+
+    def _is_unreleased(self, commit: wire.Commit) -> bool:
+        paused_at = commit.to_seq if self.paused_at is None else self.paused_at
+        return commit.to_seq > max(commit.from_seq, paused_at)
+
+    def _commit_one(self, node: str, commit: wire.Commit) -> wire.CommitResult:
+        run = self.runs[commit.portfolio]
+        answer = "ok"
+        if self.reject_next:
+            self.reject_next, answer = False, "rejected"
+        elif commit.batch == run.batch:
+            answer = "ok" if commit.release is None else self.release_answer
+        elif commit.epoch < run.epoch or node != run.node:
+            answer = "fenced"
+        elif commit.epoch > run.epoch:
+            answer = "ahead"
+        elif commit.from_seq != run.last_seq or self._is_unreleased(commit):
+            answer = "conflict"
+        else:
+            run.last_seq, run.batch = commit.to_seq, commit.batch
+            if commit.state is not None:
+                run.state, run.state_seq = commit.state, commit.to_seq
+                run.state_revision = run.revision
+            run.commits.append(commit)
+            run.taken_at_s.append(time.monotonic())
+            if commit.release is not None:
+                answer = self.release_answer
+        return wire.CommitResult(
+            portfolio=commit.portfolio,
+            answer=answer,  # type: ignore[arg-type]
+            version=self.versions.get(node, 0) if answer == "ok" else 0,
+        )
+
+    def _goodbye(self, node: str, body: bytes) -> Any:
+        self.goodbyes.append(node)
+        return wire.BeatAnswer(status="ok")
+
+    async def _socket(self, request: web.Request) -> web.WebSocketResponse:
+        if not self.socket_open:
+            raise web.HTTPServiceUnavailable
+        node = request.headers["Authorization"].removeprefix("Bearer ")
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        hello = await socket.receive()
+        assert hello.type is WSMsgType.BINARY
+        self.sockets[node] = socket
+        await socket.send_bytes(wire.encode(self.desired(node)))
+        async for _ in socket:
+            pass
+        self.sockets.pop(node, None)
+        return socket
+
+
+def _answer(body: msgspec.Struct, status: int = 200) -> web.Response:
+    return web.Response(body=wire.encode(body), status=status, content_type="application/msgpack")

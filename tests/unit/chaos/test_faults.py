@@ -1,0 +1,98 @@
+"""What a fault waits for does not hold before anything has happened, and what it holds goes on."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from chaos.checkers.blast_radius import Footprint
+from chaos.faults.daemons import taken_over
+from chaos.harness.cluster import RunNow, frozen
+from chaos.runner.fault_context import Scene
+from chaos.runner.topology import QUICK, Grounds
+
+OLD = RunNow("ibm-sma", "node-1", "a", 3, 1, 100, "running", "", None)
+OTHER = RunNow("ge-sma", "node-2", "b", 5, 1, 100, "running", "", None)
+
+
+def test_a_dead_owner_that_nobody_has_noticed_yet_was_not_taken_over_from() -> None:
+    assert not taken_over([OLD], {"ibm-sma": OLD, "ge-sma": OTHER})
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"node": "node-2", "incarnation": "b", "epoch": 4}, True),
+        ({"incarnation": "c", "epoch": 4}, True),  # the same name, started again
+        ({"node": "node-2", "incarnation": "b", "epoch": 4, "phase": "starting"}, False),
+        ({"node": None, "incarnation": None, "phase": "pending"}, False),
+        ({"node": None, "incarnation": None, "phase": "pending", "reason": "no room"}, True),
+    ],
+)
+def test_it_was_taken_over_when_another_owner_runs_it_or_a_reason_is_given(
+    changes: dict, expected: bool
+) -> None:
+    assert taken_over([OLD], {"ibm-sma": replace(OLD, **changes)}) is expected
+
+
+def test_one_that_is_gone_need_not_be_taken_over() -> None:
+    assert taken_over([OLD], {"ge-sma": OTHER})
+
+
+def test_who_is_held_goes_on_where_another_one_was_gone_already() -> None:
+    living, gone = (
+        subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)
+    )
+    held = [psutil.Process(living.pid), psutil.Process(gone.pid)]
+    try:
+        gone.communicate()
+        with pytest.raises(psutil.NoSuchProcess), frozen(held):
+            pass
+        assert living.communicate(b"here", timeout=5) == (b"here", None)
+    finally:
+        living.kill()
+        living.wait()
+
+
+def test_of_two_faults_that_killed_one_daemon_the_first_starts_it_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grounds = Grounds(tmp_path, QUICK)
+    launched: list[subprocess.Popen[str]] = []
+
+    def launch(name: str) -> subprocess.Popen[str]:
+        grounds.daemons[name] = subprocess.Popen(["cat"], stdin=subprocess.PIPE, text=True)
+        launched.append(grounds.daemons[name])
+        return grounds.daemons[name]
+
+    monkeypatch.setattr(grounds, "launch", launch)
+    try:
+        launch("far-1")
+        one, other = (
+            Scene(grounds, random.Random(0), Footprint(), threading.Event(), lambda *_: None)
+            for _ in range(2)
+        )
+        launched[0].kill()
+        one.relaunch_far("far-1")
+        other.relaunch_far("far-1")
+        assert len(launched) == 2
+        assert other.notes == ["far-1 was started anew by the other of two faults"]
+        launched[1].kill()
+        other.relaunch_far("far-1")  # it knows the new one from then on
+        assert len(launched) == 3
+        # A second daemon of its name, ended before it took anything over: the first one lives.
+        newer = launch("far-1")
+        newer.kill()
+        one.relaunch_far("far-1", newer)
+        assert len(launched) == 5
+        assert launched[2].poll() is None
+    finally:
+        for daemon in launched:
+            daemon.kill()
+            daemon.communicate()

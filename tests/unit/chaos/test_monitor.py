@@ -1,0 +1,13 @@
+"""The judge that looks all the time, apart from its looks."""
+
+from __future__ import annotations
+
+from chaos.checkers.findings import Findings
+from chaos.checkers.monitor import Watch
+
+
+def test_one_that_was_never_started_can_be_stopped() -> None:
+    findings = Findings()
+    watch = Watch(lambda: "postgresql://nowhere", findings)
+    watch.stop()  # as a run does that is interrupted while its house settles for the first time
+    assert (watch.looks, findings.violations) == (0, [])

@@ -1,0 +1,56 @@
+"""The schedule of a fault run: what a seed decides."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from chaos.faults import FAULTS
+from chaos.runner.schedule import Planned, schedule
+
+PLANNED = [fault.planned for fault in FAULTS.values()]
+ALONE = {fault.name for fault in PLANNED if fault.alone}
+LOAD = {fault.name for fault in PLANNED if fault.is_load}
+
+
+def test_the_same_seed_gives_the_same_schedule_whatever_the_order_of_the_faults() -> None:
+    assert schedule(7, 30, PLANNED) == schedule(7, 30, list(reversed(PLANNED)))
+
+
+def test_a_schedule_is_the_one_that_it_was_in_every_version_of_python() -> None:
+    first = schedule(7, 1, [Planned("a"), Planned("b"), Planned("c"), Planned("d", is_load=True)])
+    assert [(step.faults, step.seed) for step in first[:4]] == [
+        (("c",), 441272964),
+        (("d",), 4214915865),
+        (("a",), 3947476269),
+        (("d",), 2009035746),
+    ]
+
+
+def test_another_seed_gives_another_schedule() -> None:
+    assert schedule(7, 30, PLANNED) != schedule(8, 30, PLANNED)
+
+
+def test_more_minutes_only_add_to_the_end() -> None:
+    short, long = schedule(7, 5, PLANNED), schedule(7, 60, PLANNED)
+    assert long[: len(short)] == short
+    assert len(long) > len(short)
+
+
+def test_each_round_has_every_fault_once() -> None:
+    done = [name for step in schedule(3, 60, PLANNED) for name in step.faults if name not in LOAD]
+    rounds = len(FAULTS) - len(LOAD)
+    assert set(Counter(done[:rounds]).values()) == {1}
+    assert set(Counter(done[rounds : 2 * rounds]).values()) == {1}
+
+
+def test_two_faults_at_once_are_never_with_one_that_wants_to_be_alone() -> None:
+    pairs = [step.faults for step in schedule(3, 120, PLANNED) if len(step.faults) == 2]
+    assert pairs
+    assert not [pair for pair in pairs if set(pair) & (ALONE | LOAD)]
+
+
+def test_a_single_fault_is_done_again_and_again() -> None:
+    steps = schedule(1, 1, [Planned("kill-web", 5)])
+    assert {step.faults for step in steps} == {("kill-web",)}
+    assert len(steps) > 5
+    assert len({step.seed for step in steps}) == len(steps)

@@ -1,0 +1,28 @@
+"""The wire that rehearsals cut ends in order, whoever is just calling."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import time
+from urllib.parse import urlsplit
+
+import pytest
+
+from chaos.harness.tcp_proxy import Wire
+
+
+def test_a_wire_that_ends_while_somebody_calls_leaves_no_task_behind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    wire = Wire("http://127.0.0.1:9")
+    with wire.open():
+        at = urlsplit(wire.url)
+        wire._loop.call_soon_threadsafe(time.sleep, 0.3)  # so that they are accepted at the end
+        calls = [socket.create_connection((at.hostname, at.port), 5) for _ in range(20)]
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records] == []
+    for call in calls:
+        call.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((at.hostname, at.port), 5)

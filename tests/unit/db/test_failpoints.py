@@ -1,0 +1,133 @@
+"""Failpoints: off unless a rehearsal says so, named so that a person can read them, met in turn."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.conf import settings as django_settings
+from django.test import override_settings
+
+from ginkgo_site.checks import check_this_is_no_rehearsal
+from ginkgo_site.env import CHECKOUT, WrongSetting, read_environment
+from scheduling.db import failpoints
+from scheduling.db.failpoints import ConnectionCut, FromFile, Point, Rules, parsed
+from scheduling.db.transaction import Recipe, call
+from scheduling.enact.audit_log import AUDIT
+from scheduling.enact.notify import touch
+
+
+def test_nothing_is_armed_and_nobody_walks() -> None:
+    assert read_environment({}).failpoints == ""
+    assert failpoints.walk(touch([1])) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        ({"GINKGO_FAILPOINTS": "a.b:begin=exit"}, "GINKGO_REHEARSAL=1 allows it"),
+        ({"GINKGO_FAILPOINTS": "@/tmp/points"}, "unset it"),
+        ({"GINKGO_FAILPOINTS": "a.b:begin=explode", "GINKGO_REHEARSAL": "1"}, "[PROCESS/]POINT="),
+        ({"GINKGO_FAILPOINTS": "nobody/a.b=exit", "GINKGO_REHEARSAL": "1"}, "no failpoint"),
+    ],
+)
+def test_production_refuses_them_with_the_remedy(given: dict[str, str], remedy: str) -> None:
+    with pytest.raises(WrongSetting) as caught:
+        read_environment(given)
+    assert remedy in str(caught.value)
+
+
+def test_an_armed_process_does_not_start_without_a_rehearsal(tmp_path: Path) -> None:
+    given = {"GINKGO_HOME": str(tmp_path), "GINKGO_FAILPOINTS": "handoff.release:begin=exit"}
+    done = subprocess.run(
+        [sys.executable, str(CHECKOUT / "manage.py"), "check"],
+        env={**os.environ, **given},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "GINKGO_FAILPOINTS is set" in done.stderr
+
+
+def test_a_rehearsal_does_not_pass_for_a_deployment() -> None:
+    assert check_this_is_no_rehearsal() == []
+    rehearsal = read_environment({"GINKGO_REHEARSAL": "1"})
+    with override_settings(GINKGO=rehearsal):
+        assert django_settings.GINKGO.rehearsal
+        assert [message.id for message in check_this_is_no_rehearsal()] == ["ginkgo.E003"]
+
+
+def test_a_point_is_named_by_its_recipe_and_the_statement_before_it() -> None:
+    def twice() -> Recipe[None]:
+        yield from call(AUDIT)
+        yield from call(AUDIT)
+
+    seen: list[Point] = []
+    with failpoints.hooked(lambda point: seen.append(point) or 0.0):
+        recipe = twice()
+        walk = failpoints.walk(recipe)
+        assert walk is not None
+        walk.begin()
+        for step in recipe:
+            walk.after(step.sql)
+        walk.committed()
+    names = [point.name.partition(":")[2] for point in seen]
+    assert names == ["begin", "after_audit", "after_audit_2", "committed"]
+
+
+def test_a_point_knows_who_wrote_its_statement() -> None:
+    seen: list[Point] = []
+    with failpoints.hooked(lambda point: seen.append(point) or 0.0):
+        recipe = touch([1])
+        walk = failpoints.walk(recipe)
+        assert walk is not None
+        walk.after(next(recipe).sql)
+    assert seen == [
+        Point("hints.touch:after_touch", ("scheduling.enact.notify", "touch", "TOUCH")),
+    ]
+
+
+def test_the_nth_time_is_the_one() -> None:
+    rules = Rules("a.b:*=error@3")
+    assert [rules(Point("a.b:begin")), rules(Point("a.b:after_x"))] == [0.0, 0.0]
+    with pytest.raises(ConnectionCut):
+        rules(Point("a.b:begin"))
+    assert rules(Point("a.b:begin")) == 0.0
+
+
+def test_a_pause_is_told_to_the_runner_which_knows_how_to_wait() -> None:
+    assert Rules("a.b:begin=pause(0.25)")(Point("a.b:begin")) == 0.25
+    assert Rules("a.b:begin=pause(0.25)")(Point("a.b:committed")) == 0.0
+
+
+def test_a_rule_for_another_process_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    (rule,) = parsed("watcher/a.b:begin=exit")
+    assert not rule.meets("a.b:begin")
+    monkeypatch.setattr(sys, "argv", ["manage.py", "run_watcher"])
+    assert rule.meets("a.b:begin")
+
+
+def test_what_stands_in_a_file_happens_once_in_all_processes(tmp_path: Path) -> None:
+    path = tmp_path / "points"
+    one, another = FromFile(path), FromFile(path)
+    assert one(Point("a.b:begin")) == 0.0
+    path.write_text("a.b:begin=error")
+    with pytest.raises(ConnectionCut):
+        one(Point("a.b:begin"))
+    assert another(Point("a.b:begin")) == 0.0
+    assert (tmp_path / "points.fired").exists()
+
+
+def test_exit_ends_the_process_as_kill_9_does() -> None:
+    code = (
+        "from scheduling.db.failpoints import Point, Rules;"
+        "Rules('a.b:begin=exit')(Point('a.b:begin')); print('it lives')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (-9, "")

@@ -1,0 +1,121 @@
+"""Nodes are judged by the revision that a grant would bring."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from scheduling.decide.granting import as_granted, choices
+from scheduling.decide.planner.planner import make_plan
+from scheduling.decide.planner.targets import choose_target, granted_revision, targets
+from scheduling.decide.reasons import render
+from scheduling.decide.types import Plan, Policy, PortfolioView, Reason, Snapshot, Version
+from scheduling.decide.what_if.hypothetical import Question, imagine
+from tests.support.plan_factories import node, pending, places, portfolio, world
+
+ONE, TWO, THREE = (Version(number, "sma", number) for number in (1, 2, 3))
+
+
+def ordered(**given: Any) -> list[int]:
+    known: dict[str, Any] = {"running": None, "good": ONE, "wanted": TWO, "owned": False}
+    return [v.revision for v in choices(**{**known, "attempts": 0, **given})]
+
+
+def test_a_start_brings_the_wanted_revision_and_after_a_failure_the_good_one() -> None:
+    assert ordered() == [2, 1]
+    assert ordered(attempts=1) == [1, 2]
+    assert ordered(attempts=1, good=None) == [2]
+    assert ordered(wanted=None) == [1]  # it was rejected
+    assert ordered(wanted=ONE) == [1]
+
+
+def test_a_failover_brings_the_good_revision_then_the_one_that_ran() -> None:
+    assert ordered(owned=True, running=TWO, wanted=THREE) == [1, 2, 3]
+    assert ordered(owned=True, running=ONE) == [1, 2]
+    assert ordered(owned=True, running=TWO, good=None) == [2]
+
+
+def two_choices(*order: Version, **changes: Any) -> PortfolioView:
+    first = order[0]
+    return portfolio(
+        "p", revision=first.revision, strategy="sma", strategy_version=first.strategy_version,
+        choices=order, **changes,
+    )  # fmt: skip
+
+
+def test_the_first_that_a_node_can_run_is_granted_and_else_the_first_is_asked_for() -> None:
+    waits = two_choices(TWO, ONE)
+    for versions, revision in (({1, 2}, 2), ({1}, 1), (set(), 2)):
+        granted = as_granted(waits, lambda need, found=versions: need.strategy_version in found)
+        assert (granted.revision, granted.need.strategy_version) == (revision, revision)
+
+
+def planned(*nodes: Any, who: PortfolioView) -> tuple[Snapshot, Plan]:
+    snapshot = world(nodes, [who])
+    return snapshot, make_plan(snapshot, Policy())
+
+
+def test_what_no_node_can_run_is_placed_with_the_good_revision() -> None:
+    old = {"strategies": {"sma": 1}}
+    snapshot, plan = planned(node(1, **old), node(2, **old), who=two_choices(TWO, ONE))
+    assert places(plan) == {"p": "node-1"}
+    assert plan.place[0].portfolio.revision == 1
+    assert granted_revision(snapshot, "p") == 1
+    assert [answer.feasible for answer in targets(snapshot, "p")] == [True, True]
+    assert not isinstance(choose_target(snapshot, "p"), Reason)
+
+
+def test_after_failures_a_good_revision_that_no_node_can_run_is_not_sent_anywhere() -> None:
+    _, plan = planned(node(1, strategies={"sma": 2}), who=two_choices(ONE, TWO))
+    assert plan.place[0].portfolio.revision == 2
+
+
+def test_a_cordoned_node_can_run_nothing_new() -> None:
+    new = node(1, strategies={"sma": 2}, cordoned=True)
+    _, plan = planned(new, node(2, strategies={"sma": 1}), who=two_choices(TWO, ONE))
+    assert (places(plan), plan.place[0].portfolio.revision) == ({"p": "node-2"}, 1)
+
+
+def test_where_no_revision_can_run_the_first_choice_is_explained() -> None:
+    _, plan = planned(node(1), node(2), who=two_choices(TWO, ONE))
+    assert pending(plan)["p"].startswith("needs strategy sma 2: 0 of 2 nodes have it")
+
+
+def test_a_lost_owner_is_judged_by_the_good_revision_a_living_one_by_what_runs() -> None:
+    runs = replace(
+        portfolio("p", node=1, revision=2, strategy="sma", strategy_version=2), choices=(ONE, TWO)
+    )
+    nodes = [node(1, strategies={"sma": 2}), node(2, strategies={"sma": 1})]
+    alive = world(nodes, [runs])
+    assert [answer.feasible for answer in targets(alive, "p")] == [False, False]
+    lost = imagine(alive, Question.of(["node-1"], [], []))
+    plan = make_plan(lost, Policy())
+    (move,) = plan.move
+    assert (move.cause, move.target.name, move.portfolio.revision) == ("failover", "node-2", 1)
+
+
+def test_a_row_says_why_an_earlier_revision_runs_until_its_node_can_run_the_wanted_one() -> None:
+    runs = portfolio(
+        "p", node=1, revision=1, strategy="sma", strategy_version=1, choices=(ONE, TWO), wanted=TWO
+    )
+    nodes = [node(1, strategies={"sma": 1}), node(2, strategies={"sma": 1})]
+    (older,) = make_plan(world(nodes, [runs]), Policy()).older
+    assert render(older.reason) == (
+        "runs r1: node-1 lacks strategy sma 2, which the wanted r2 needs, and 0 of 2 nodes have "
+        "it; install it on node-1"
+    )
+    nodes[0] = replace(nodes[0], strategies={"sma": 2})
+    assert make_plan(world(nodes, [runs]), Policy()).older == ()
+
+
+def test_a_wanted_revision_that_its_node_can_run_keeps_no_other_rule_from_being_kept() -> None:
+    runs = portfolio(
+        "p", node=1, revision=1, strategy="sma", strategy_version=1, choices=(ONE, TWO), wanted=TWO,
+        selector={"zone": "eu"},
+    )  # fmt: skip
+    both = {"strategies": {"sma": 1}, "labels": {"zone": "eu"}}
+    nodes = [node(1, strategies={"sma": 2}, labels={"zone": "eu"}), node(2, **both)]
+    assert make_plan(world(nodes, [runs]), Policy()).move == ()  # it is reloaded there
+    nodes[0] = replace(nodes[0], labels={"zone": "us"})
+    (move,) = make_plan(world(nodes, [runs]), Policy()).move
+    assert (move.cause, move.target.name) == ("rebalance", "node-2")

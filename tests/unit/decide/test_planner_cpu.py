@@ -1,0 +1,158 @@
+"""Where the operator chose cpu, what runs is moved from busy machines to idle ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from scheduling.decide.planner.planner import make_plan
+from scheduling.decide.reasons import render
+from scheduling.decide.types import Cpu, NodeView, Plan, Policy, PortfolioView, Snapshot
+from tests.support.plan_factories import applied, moves, node, on, places, portfolio, world
+
+#: node-1 82 %, node-2 12 %. Of weight 1 each, so by weight 3 and 1 of 5.
+BUSY = {"a": 40.0, "b": 21.0, "c": 20.0}
+
+
+def measured(nodes: dict[int, float], **shares: float) -> Cpu:
+    return Cpu(nodes, {portfolio(name).id: share for name, share in shares.items()})
+
+
+def two_nodes(**changes: Any) -> Snapshot:
+    views = [*on(1, "a", "b", "c"), *on(2, "d")]
+    return world(
+        [node(1), node(2)],
+        views,
+        cpu=measured({1: 82.0, 2: 12.0}, **BUSY, d=11.0),
+        **changes,
+    )
+
+
+def with_view(snapshot: Snapshot, name: str, **changes: Any) -> Snapshot:
+    views = (replace(v, **changes) if v.name == name else v for v in snapshot.portfolios)
+    return replace(snapshot, portfolios=tuple(views))
+
+
+def with_node(snapshot: Snapshot, number: int, **changes: Any) -> Snapshot:
+    nodes = (replace(n, **changes) if n.id == number else n for n in snapshot.nodes)
+    return replace(snapshot, nodes=tuple(nodes))
+
+
+def test_the_busiest_gives_what_lowers_it_most_and_says_the_per_cent() -> None:
+    # a: 42 and 52; b: 61 and 33; c: 62 and 32. Then 42 and 52 differ by 10, which b would not mend.
+    plan = make_plan(two_nodes(), Policy())
+    assert [render(move.reason) for move in plan.move] == [
+        "evens out the cpu: node-1 82 → 42 %, node-2 12 → 52 %"
+    ]
+    assert [(move.portfolio.name, move.cause) for move in plan.move] == [("a", "rebalance")]
+
+
+def test_by_weight_the_figures_count_for_nothing() -> None:
+    assert moves(make_plan(replace(two_nodes(), cpu=None), Policy())) == {"a": "node-2"}
+    even = world([node(1), node(2)], [*on(1, "a"), *on(2, "b")])
+    assert make_plan(even, Policy()).move == ()
+
+
+def test_by_cpu_the_weights_are_not_evened_out() -> None:
+    lopsided = world(
+        [node(1), node(2)], on(1, "a", "b", "c"), cpu=measured({1: 3.0, 2: 3.0}, a=1, b=1, c=1)
+    )
+    assert make_plan(lopsided, Policy()).move == ()
+
+
+def test_what_does_not_fit_by_weight_goes_nowhere_however_idle_the_node_is() -> None:
+    snapshot = with_view(with_node(two_nodes(), 2, capacity=3), "a", weight=3)
+    assert moves(make_plan(snapshot, Policy(max_moves=1))) == {"b": "node-2"}
+
+
+@pytest.mark.parametrize(
+    ("which", "changes"),
+    [
+        (1, {"cordoned": True}),
+        (2, {"cordoned": True}),
+        (2, {"status": "suspect"}),
+        (1, {"handoffs": 1}),
+        (2, {"handoffs": 1}),
+        (2, {"flapping_until": 2_000_000.0}),
+    ],
+)
+def test_a_node_that_may_not_give_or_take_is_left_alone(
+    which: int, changes: dict[str, Any]
+) -> None:
+    assert make_plan(with_node(two_nodes(), which, **changes), Policy()).move == ()
+
+
+@pytest.mark.parametrize("changes", [{"frozen": True}, {"storm_hold": True}])
+def test_nothing_moves_in_a_freeze_or_a_storm(changes: dict[str, Any]) -> None:
+    assert make_plan(replace(two_nodes(), **changes), Policy()).move == ()
+
+
+def test_a_node_without_a_figure_neither_gives_nor_takes() -> None:
+    for known in (1, 2):
+        cpu = measured({known: 82.0}, **BUSY)
+        assert make_plan(replace(two_nodes(), cpu=cpu), Policy()).move == ()
+
+
+def test_a_portfolio_without_a_figure_stays() -> None:
+    cpu = measured({1: 82.0, 2: 12.0}, b=21.0)
+    assert moves(make_plan(replace(two_nodes(), cpu=cpu), Policy())) == {"b": "node-2"}
+
+
+def test_below_the_gain_nothing_moves_and_the_target_must_stay_well_below() -> None:
+    # 12 and 9.9 points apart; then 15 apart, where 11 more would leave the target only 4 below.
+    for high, low, share, expected in (
+        (52.0, 40.0, 6.0, {"a": "node-2"}),
+        (52.0, 42.1, 5.0, {}),
+        (55.0, 40.0, 11.0, {}),
+    ):
+        cpu = measured({1: high, 2: low}, a=share)
+        assert moves(make_plan(replace(two_nodes(), cpu=cpu), Policy())) == expected
+
+
+def test_less_than_a_per_cent_of_a_machine_is_not_worth_a_move() -> None:
+    cpu = measured({1: 82.0, 2: 12.0}, a=0.9)
+    assert make_plan(replace(two_nodes(), cpu=cpu), Policy()).move == ()
+
+
+def test_it_goes_to_no_neighbour_of_its_spread_group() -> None:
+    snapshot = with_view(with_view(two_nodes(), "a", spread_group="g"), "d", spread_group="g")
+    assert moves(make_plan(snapshot, Policy(max_moves=1))) == {"b": "node-2"}
+
+
+def test_of_two_that_are_alike_the_less_important_goes() -> None:
+    cpu = measured({1: 82.0, 2: 12.0}, b=20.0, c=20.0)
+    snapshot = with_view(replace(two_nodes(), cpu=cpu), "b", priority=1)
+    assert next(iter(moves(make_plan(snapshot, Policy())))) == "c"
+
+
+def test_several_go_within_the_limits_until_it_is_even() -> None:
+    names = [f"p-{i}" for i in range(8)]
+    nodes: list[NodeView] = [node(1, capacity=10), node(2, capacity=10)]
+    cpu = measured({1: 80.0, 2: 0.0}, **dict.fromkeys(names, 10.0))
+    views: list[PortfolioView] = on(1, *names)
+    plan: Plan = make_plan(world(nodes, views, cpu=cpu), Policy(handoffs_per_node=10))
+    # 80/0, 70/10, 60/20, 50/30, and 40/40 is even: four moves.
+    assert list(moves(plan)) == ["p-0", "p-1", "p-2", "p-3"]
+    assert len(make_plan(world(nodes, views, cpu=cpu), Policy()).move) == 2
+
+
+def test_what_runs_nowhere_is_placed_by_weight_and_its_node_waits_to_be_measured() -> None:
+    snapshot = two_nodes()
+    snapshot = replace(snapshot, portfolios=(*snapshot.portfolios, portfolio("e")))
+    plan = make_plan(snapshot, Policy())
+    assert places(plan) == {"e": "node-2"}
+    assert plan.move == ()
+
+
+def test_a_drain_goes_before_evenness() -> None:
+    snapshot = with_node(two_nodes(), 2, draining=True)
+    assert moves(make_plan(snapshot, Policy()), "rebalance") == {}
+
+
+def test_a_plan_applied_and_measured_anew_is_followed_by_an_empty_one() -> None:
+    snapshot = two_nodes()
+    after = applied(snapshot, make_plan(snapshot, Policy()))
+    anew = measured({1: 42.0, 2: 52.0}, **BUSY, d=11.0)
+    assert make_plan(replace(after, cpu=anew), Policy()).changes == 0

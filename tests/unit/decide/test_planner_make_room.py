@@ -1,0 +1,205 @@
+"""What goes elsewhere so that something that runs nowhere finds room."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+from typing import Any
+
+import pytest
+
+from scheduling.decide.planner import make_room
+from scheduling.decide.planner.planner import make_plan
+from scheduling.decide.reasons import render
+from scheduling.decide.types import HandoffView, Policy, Snapshot
+from tests.support.plan_factories import applied, moves, node, on, pending, places, portfolio, world
+
+POLICY = Policy()
+GPU = {"gpu": "yes"}
+
+
+def scattered() -> Snapshot:
+    """Two nodes with 3 of 5 each, and one that needs 4: as much as is free, but not on one."""
+    light = [portfolio(f"{name}{n}", node=n) for n in (1, 2) for name in "abc"]
+    return world([node(1), node(2)], [*light, portfolio("big", weight=4)])
+
+
+def test_what_runs_moves_together_so_that_a_heavy_one_finds_room() -> None:
+    # big needs 2 of node-1 gone: a1 and b1 fit on node-2, which makes it 5 of 5.
+    snapshot = scattered()
+    plan = make_plan(snapshot, POLICY)
+    assert moves(plan) == {"a1": "node-2", "b1": "node-2"}
+    assert [render(move.reason) for move in plan.move] == [
+        "makes room for big: node-1 3 → 2 of 5, node-2 3 → 4 of 5",
+        "makes room for big: node-1 2 → 1 of 5, node-2 4 → 5 of 5",
+    ]
+    assert pending(plan) == {
+        "big": "needs 4 places: node-1 has room once a1 is on node-2 and b1 is on node-2"
+    }
+    after = applied(snapshot, plan)
+    assert places(make_plan(after, POLICY)) == {"big": "node-1"}
+    assert make_plan(applied(after, make_plan(after, POLICY)), POLICY).changes == 0
+
+
+def test_one_whose_target_is_full_waits_for_a_third_to_leave_it() -> None:
+    # Only node-1 has the label; c can only go to node-2, from where d goes to node-3.
+    nodes = [
+        node(1, capacity=2, labels={**GPU, "disk": "yes"}),
+        node(2, capacity=2, labels={"disk": "yes"}),
+        node(3, capacity=2),
+    ]
+    running = [*on(1, "c", weight=2, selector={"disk": "yes"}), *on(2, "d", weight=2)]
+    snapshot = world(nodes, [*running, portfolio("p", selector=GPU)])
+    plan = make_plan(snapshot, POLICY)
+    assert moves(plan) == {"d": "node-3"}
+    assert pending(plan) == {
+        "p": "needs 1 place: node-1 has room once d is on node-3 and c is on node-2"
+    }
+    snapshot = applied(snapshot, plan)
+    plan = make_plan(snapshot, POLICY)
+    assert moves(plan) == {"c": "node-2"}
+    assert places(make_plan(applied(snapshot, plan), POLICY)) == {"p": "node-1"}
+
+
+def test_what_this_plan_places_goes_elsewhere_first_and_costs_no_move() -> None:
+    # Alone, a goes to node-1 (the lower name). p can only go there, so a goes to node-2.
+    nodes = [node(1, capacity=2, labels=GPU), node(2, capacity=2)]
+    waiting = [portfolio("a", weight=2, priority=1), portfolio("p", weight=2, selector=GPU)]
+    plan = make_plan(world(nodes, waiting), POLICY)
+    assert places(plan) == {"a": "node-2", "p": "node-1"}
+    assert (plan.move, plan.pending) == ((), ())
+
+
+def test_what_went_elsewhere_takes_no_handoff_of_the_node_that_it_made_room_on() -> None:
+    # a goes to node-1 first and then makes room for p, node-1's one handoff: r can still leave.
+    nodes = [node(1, capacity=7, labels=GPU), node(2, capacity=3), node(3, capacity=2)]
+    new = [portfolio("a", weight=2, priority=1), portfolio("p", weight=4, selector=GPU)]
+    leaves = portfolio("r", weight=2, node=1, pinned=3)
+    plan = make_plan(world(nodes, [leaves, *new]), POLICY)
+    assert places(plan) == {"a": "node-2", "p": "node-1"}
+    assert moves(plan) == {"r": "node-3"}
+
+
+def test_it_begins_nothing_new_while_the_moves_that_make_room_are_under_way() -> None:
+    snapshot = scattered()
+    under_way = tuple(
+        replace(each, handoff=HandoffView(each.id, "migrate", source=1, target=2))
+        if each.name in ("a1", "b1")
+        else each
+        for each in snapshot.portfolios
+    )
+    nodes = tuple(replace(each, handoffs=2) for each in snapshot.nodes)
+    for policy in (POLICY, Policy(handoffs_per_node=9)):
+        plan = make_plan(replace(snapshot, nodes=nodes, portfolios=under_way), policy)
+        assert plan.changes == 0
+        assert pending(plan) == {
+            "big": "needs 4 places: node-1 has room once what leaves it is gone"
+        }
+
+
+def test_a_hard_group_member_that_leaves_is_room_for_another_one() -> None:
+    # Only node-1 has the label, and another of the group is there that could run on node-2.
+    group = {"spread_group": "alpha", "spread_hard": True}
+    nodes = [node(1, labels=GPU), node(2)]
+    snapshot = world(nodes, [*on(1, "a", **group), portfolio("p", selector=GPU, **group)])
+    plan = make_plan(snapshot, POLICY)
+    assert moves(plan) == {"a": "node-2"}
+    under_way = tuple(
+        replace(p, handoff=HandoffView(7, "migrate", source=1, target=2)) if p.name == "a" else p
+        for p in snapshot.portfolios
+    )
+    assert pending(make_plan(replace(snapshot, portfolios=under_way), POLICY)) == {
+        "p": "needs 1 place: node-1 has room once what leaves it is gone"
+    }
+    assert places(make_plan(applied(snapshot, plan), POLICY)) == {"p": "node-1"}
+
+
+def test_the_least_important_and_lightest_one_makes_the_room() -> None:
+    nodes = [node(1, capacity=7, labels=GPU), node(2, capacity=9, cordoned=False)]
+    running = [
+        portfolio("a", node=1, priority=5),
+        portfolio("b", node=1, weight=3),
+        portfolio("c", node=1, weight=2),
+        portfolio("d", node=1),
+        portfolio("e", node=2, weight=2),
+    ]
+    # p lacks 2 places: of those without importance c is the lightest that is enough alone.
+    plan = make_plan(world(nodes, [*running, portfolio("p", weight=2, selector=GPU)]), POLICY)
+    assert moves(plan) == {"c": "node-2"}
+
+
+def test_one_move_goes_before_two_also_from_a_node_that_lacks_more() -> None:
+    # node-1 lacks 2 places, in two portfolios; node-2 lacks 3, in one.
+    nodes = [node(1, labels=GPU), node(2, labels=GPU), node(3, capacity=4)]
+    heavy = portfolio("heavy", node=2, weight=3)
+    running = [*on(1, *"abcd"), heavy, portfolio("x", node=2, weight=2, pinned=2)]
+    waiting = portfolio("p", weight=3, selector=GPU)
+    assert moves(make_plan(world(nodes, [*running, waiting]), POLICY)) == {"heavy": "node-3"}
+
+
+def test_a_pinned_one_makes_no_room() -> None:
+    snapshot = world(
+        [node(1, capacity=2, labels=GPU), node(2)],
+        [*on(1, "a", "b", pinned=1), portfolio("p", selector=GPU)],
+    )
+    assert make_plan(snapshot, POLICY).changes == 0
+
+
+@pytest.mark.parametrize(
+    "held",
+    [{"frozen": True}, {"storm_hold": True}, {"storm_late": ("node-9",)}, {"after_storm": True}],
+)
+def test_in_a_freeze_or_a_storm_nothing_moves_to_make_room(held: dict[str, Any]) -> None:
+    plan = make_plan(replace(scattered(), **held), POLICY)
+    assert plan.changes == 0
+    assert "no room" in pending(plan)["big"]
+
+
+@pytest.mark.parametrize("policy", [Policy(max_moves=0), Policy(handoffs_per_node=0)])
+def test_without_leave_to_move_nothing_makes_room(policy: Policy) -> None:
+    assert make_plan(scattered(), policy).changes == 0
+
+
+def test_a_pass_that_evens_nothing_out_only_says_what_would_make_room() -> None:
+    plan = make_plan(scattered(), Policy(rebalance_gain=inf))
+    assert plan.changes == 0
+    assert "once a1 is on node-2" in pending(plan)["big"]
+
+
+def test_of_two_moves_the_second_waits_where_a_pass_may_begin_only_one() -> None:
+    snapshot = scattered()
+    plan = make_plan(snapshot, Policy(max_moves=1))
+    assert moves(plan) == {"a1": "node-2"}
+    plan = make_plan(applied(snapshot, plan), Policy(max_moves=1))
+    assert moves(plan) == {"b1": "node-2"}
+
+
+def test_a_search_ends_at_its_number_of_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(make_room, "MOST_LOOKS", 1)
+    assert make_plan(scattered(), POLICY).changes == 0
+
+
+def test_what_fits_now_does_not_wait_behind_one_that_needs_others_to_move() -> None:
+    # big is more important, but its moves take a while, and 3 of 5 leave room for each of these.
+    snapshot = scattered()
+    small = [portfolio("x"), portfolio("y"), portfolio("z")]
+    more = [
+        replace(each, priority=9) if each.name == "big" else each for each in snapshot.portfolios
+    ]
+    plan = make_plan(replace(snapshot, portfolios=(*more, *small)), POLICY)
+    assert sorted(places(plan)) == ["x", "y", "z"]
+    assert list(pending(plan)) == ["big"]
+
+
+def test_room_that_was_made_for_one_is_not_taken_by_a_lighter_one_meanwhile() -> None:
+    snapshot = scattered()
+    under_way = [
+        replace(each, handoff=HandoffView(each.id, "migrate", source=1, target=2))
+        if each.name in ("a1", "b1")
+        else each
+        for each in snapshot.portfolios
+    ]
+    nodes = [replace(each, handoffs=2) for each in snapshot.nodes]
+    plan = make_plan(world(nodes, [*under_way, portfolio("x", priority=-1)]), POLICY)
+    assert plan.changes == 0
+    assert list(pending(plan)) == ["big", "x"]

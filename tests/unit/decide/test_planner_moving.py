@@ -1,0 +1,443 @@
+"""What moves, how much at a time, and what stays where it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from scheduling.decide.planner.planner import make_plan
+from scheduling.decide.reasons import render
+from scheduling.decide.types import HandoffView, Policy
+from tests.support.plan_factories import (
+    NOW,
+    applied,
+    loads,
+    moves,
+    node,
+    on,
+    pending,
+    places,
+    portfolio,
+    stuck,
+    world,
+)
+
+POLICY = Policy()
+
+
+# Keep what runs
+
+
+def test_it_keeps_a_portfolio_where_it_runs_when_its_node_is_only_late() -> None:
+    snapshot = world([node(1, status="suspect"), node(2)], on(1, "a", "b", "c"))
+    assert make_plan(snapshot, POLICY).changes == 0
+
+
+def test_it_keeps_what_runs_when_a_node_is_cordoned() -> None:
+    snapshot = world([node(1, cordoned=True), node(2)], on(1, "a", "b", "c", "d"))
+    assert make_plan(snapshot, POLICY).changes == 0
+
+
+# Failover
+
+
+def test_everything_of_a_lost_node_goes_to_the_least_loaded_without_limits() -> None:
+    nodes = [node(1, status="lost", capacity=9), node(2, capacity=9), node(3, capacity=9)]
+    snapshot = world(nodes, on(1, *"abcdefgh"))
+    plan = make_plan(snapshot, Policy(max_moves=1, handoffs_per_node=1))
+    assert loads(applied(snapshot, plan)) == {"node-1": 0, "node-2": 4, "node-3": 4}
+    assert {move.cause for move in plan.move} == {"failover"}
+    assert render(plan.move[0].reason) == (
+        "node-1 is lost; node-2 has the lowest load of 2 nodes: 0 → 1 of 9"
+    )
+
+
+def test_a_node_that_left_or_is_unknown_is_failed_over_too() -> None:
+    plan = make_plan(world([node(1, status="left"), node(2)], [*on(1, "a"), *on(9, "b")]), POLICY)
+    assert moves(plan, "failover") == {"a": "node-2", "b": "node-2"}
+    assert [render(move.reason) for move in plan.move] == [
+        "node-1 has left; node-2 is the only node for it: load 0 → 1 of 5",
+        "its node is no longer known; node-2 is the only node for it: load 1 → 2 of 5",
+    ]
+
+
+def test_failover_goes_before_a_more_important_new_one() -> None:
+    nodes = [node(1, status="lost"), node(2, capacity=1)]
+    plan = make_plan(world(nodes, [*on(1, "old"), portfolio("new", priority=9)]), POLICY)
+    assert moves(plan) == {"old": "node-2"}
+    assert list(pending(plan)) == ["new"]
+
+
+def test_what_cannot_be_failed_over_is_pending_with_its_reason() -> None:
+    nodes = [node(1, status="lost"), node(2, capacity=2)]
+    plan = make_plan(world(nodes, [*on(1, "a"), *on(2, "b", "c")]), POLICY)
+    assert pending(plan) == {
+        "a": "needs 1 place: no room on 2 nodes: node-1 lost, node-2 2 of 2; "
+        "add a node, raise a capacity or stop a portfolio"
+    }
+
+
+def test_failover_ends_a_migrate_and_goes_to_the_target_that_prepared() -> None:
+    # node-2 has 1 of 2 and holds the second place for p: full for anybody else, not for p.
+    p = portfolio("p", node=1, handoff=HandoffView(7, "migrate", source=1, target=2))
+    nodes = [node(1, status="lost"), node(2, capacity=2), node(3)]
+    plan = make_plan(world(nodes, [p, *on(2, "a")]), POLICY)
+    assert [(move.target.name, move.supersedes) for move in plan.move] == [("node-2", 7)]
+    assert render(plan.move[0].reason) == (
+        "node-1 is lost; node-2 is ready for it already: load 1 → 2 of 2"
+    )
+
+
+def test_when_the_new_owner_dies_at_once_the_warm_source_takes_it_back() -> None:
+    p = portfolio("p", node=2, handoff=HandoffView(7, "migrate", source=1, target=2))
+    nodes = [node(1), node(2, status="lost"), node(3)]
+    plan = make_plan(world(nodes, [p, *on(1, "a")]), POLICY)
+    assert [(move.target.name, move.supersedes) for move in plan.move] == [("node-1", 7)]
+
+
+def test_a_failover_under_way_is_left_alone_until_its_target_dies_too() -> None:
+    p = portfolio("p", node=1, handoff=HandoffView(7, "failover", source=1, target=2))
+    lost = [node(1, status="lost"), node(2), node(3)]
+    assert make_plan(world(lost, [p]), POLICY).changes == 0
+    lost[1] = node(2, status="lost")
+    assert moves(make_plan(world(lost, [p]), POLICY)) == {"p": "node-3"}
+
+
+def test_a_stop_under_way_is_never_turned_into_a_failover() -> None:
+    p = portfolio("p", node=1, desired="stopped", handoff=HandoffView(7, "stop", source=1))
+    assert make_plan(world([node(1, status="lost"), node(2)], [p]), POLICY).changes == 0
+
+
+def test_a_failover_forgets_the_pin() -> None:
+    p = portfolio("p", node=1, pinned=1)
+    assert moves(make_plan(world([node(1, status="lost"), node(2)], [p]), POLICY)) == {
+        "p": "node-2"
+    }
+
+
+def test_a_storm_holds_failover_and_says_so() -> None:
+    nodes = [node(1, status="lost"), node(2, status="lost"), node(3)]
+    plan = make_plan(world(nodes, on(1, "a"), storm_hold=True), POLICY)
+    assert plan.changes == 0
+    assert pending(plan) == {
+        "a": "node-1 was lost together with many others, so failover is held; "
+        "it goes on when they come back, or release the hold"
+    }
+
+
+def test_a_late_node_beside_lost_ones_holds_failover_until_it_is_decided() -> None:
+    nodes = [node(1, status="lost"), node(2, status="suspect"), node(3)]
+    plan = make_plan(world(nodes, on(1, "a"), storm_late=("node-2",)), POLICY)
+    assert plan.changes == 0
+    assert pending(plan) == {
+        "a": "node-1 is lost and node-2 is late: failover waits until it is known whether they "
+        "went together"
+    }
+
+
+def test_a_hold_by_a_person_names_the_person() -> None:
+    snapshot = world([node(1, status="lost"), node(2)], on(1, "a"), storm_hold=True, storm_by="ann")
+    assert pending(make_plan(snapshot, POLICY)) == {
+        "a": "node-1 is lost, but ann holds failover; release the hold, or migrate it"
+    }
+
+
+def test_after_a_storm_failover_goes_on_a_few_a_pass_the_most_important_first() -> None:
+    nodes = [node(1, status="lost", capacity=20), node(2, capacity=20)]
+    names = [f"p{i:02}" for i in range(12)]
+    least = [portfolio(name, node=1) for name in names[:11]]
+    snapshot = world(nodes, [*least, portfolio("p11", node=1, priority=5)], after_storm=True)
+    plan = make_plan(snapshot, Policy(failovers_after_storm=10))
+    assert sorted(moves(plan)) == [*names[:9], "p11"]
+    waits = "node-1 was lost in a storm: failover goes on, 10 a pass, and its turn comes"
+    assert pending(plan) == {"p09": waits, "p10": waits}
+    assert len(moves(make_plan(replace(snapshot, after_storm=False), Policy()))) == 12
+
+
+def test_a_freeze_holds_failover_only_where_asked() -> None:
+    snapshot = world([node(1, status="lost"), node(2)], on(1, "a"), frozen=True)
+    assert moves(make_plan(snapshot, POLICY)) == {"a": "node-2"}
+    plan = make_plan(replace(snapshot, frozen_failover=True), POLICY)
+    assert plan.changes == 0
+    assert pending(plan) == {
+        "a": "node-1 is lost, but failover is frozen; unfreeze, or migrate it by hand"
+    }
+
+
+def test_nothing_is_evened_out_in_a_pass_that_fails_over() -> None:
+    # The lost node's one portfolio goes to node-3, and the 5 against 1 waits for a calm pass.
+    nodes = [node(1, status="lost"), node(2), node(3)]
+    snapshot = world(nodes, [*on(1, "x"), *on(2, *"abcde")])
+    plan = make_plan(snapshot, POLICY)
+    assert moves(plan) == {"x": "node-3"}
+    assert set(moves(make_plan(applied(snapshot, plan), POLICY), "rebalance").values()) == {
+        "node-3"
+    }
+
+
+def test_a_stop_under_way_ends_first_even_if_it_was_started_again_meanwhile() -> None:
+    p = portfolio("p", node=1, handoff=HandoffView(7, "stop", source=1))
+    assert make_plan(world([node(1, status="lost"), node(2)], [p]), POLICY).changes == 0
+
+
+# Drain
+
+
+def test_a_draining_node_is_emptied_two_at_a_time() -> None:
+    snapshot = world([node(1, draining=True), node(2), node(3)], on(1, "a", "b", "c", "d"))
+    sizes = []
+    for _ in range(3):
+        plan = make_plan(snapshot, POLICY)
+        sizes.append(len(moves(plan, "drain")))
+        snapshot = applied(snapshot, plan)
+    assert sizes == [2, 2, 0]
+    assert loads(snapshot) == {"node-1": 0, "node-2": 2, "node-3": 2}
+
+
+def test_handoffs_under_way_count_for_the_limit_at_both_ends() -> None:
+    busy_source = world([node(1, draining=True, handoffs=1), node(2), node(3)], on(1, "a", "b"))
+    assert len(moves(make_plan(busy_source, POLICY))) == 1
+    busy_target = world([node(1, draining=True), node(2, handoffs=2)], on(1, "a"))
+    plan = make_plan(busy_target, POLICY)
+    assert (plan.changes, plan.stuck) == (0, ())  # it waits for its turn: that is not being stuck
+
+
+def test_no_more_than_max_moves_start_in_a_pass() -> None:
+    nodes = [node(i, draining=True) for i in (1, 2, 3)] + [node(4, capacity=50)]
+    running = [*on(1, "a", "b"), *on(2, "c", "d"), *on(3, "e", "f")]
+    plan = make_plan(world(nodes, running), Policy(max_moves=5, handoffs_per_node=9))
+    assert len(plan.move) == 5
+
+
+def test_a_drain_without_room_stays_running_and_says_why() -> None:
+    nodes = [node(1, draining=True), node(2, capacity=1), node(3, cordoned=True)]
+    plan = make_plan(world(nodes, [*on(1, "a"), *on(2, "b")]), POLICY)
+    assert (plan.changes, plan.pending) == (0, ())
+    assert stuck(plan) == {
+        "a": "needs 1 place: no room on 2 other nodes: node-2 1 of 1, node-3 cordoned; "
+        "uncordon node-3 or add a node"
+    }
+
+
+def test_the_only_node_cannot_be_drained_and_says_so() -> None:
+    plan = make_plan(world([node(1, draining=True)], on(1, "a")), POLICY)
+    assert stuck(plan) == {"a": "needs 1 place elsewhere: there is no other node; add one"}
+
+
+def test_a_drain_takes_pinned_ones_along() -> None:
+    snapshot = world([node(1, draining=True), node(2)], on(1, "a", pinned=1))
+    assert moves(make_plan(snapshot, POLICY), "drain") == {"a": "node-2"}
+
+
+def test_a_freeze_holds_a_drain_and_says_so() -> None:
+    plan = make_plan(world([node(1, draining=True), node(2)], on(1, "a"), frozen=True), POLICY)
+    assert plan.changes == 0
+    assert stuck(plan) == {
+        "a": "its node drains, but automatic moves are frozen; unfreeze, or migrate it by hand"
+    }
+
+
+def test_a_move_that_failed_waits_before_it_is_tried_again() -> None:
+    snapshot = world([node(1, draining=True), node(2)], on(1, "a", not_before=NOW + 30))
+    plan = make_plan(snapshot, POLICY)
+    assert plan.changes == 0
+    assert stuck(plan) == {"a": "the last try failed; the next one is in 30 s"}
+
+
+# Rebalance
+
+
+def test_a_node_added_later_gets_load_with_the_fewest_moves() -> None:
+    # 9 over 3, then a fourth: 3 3 3 0 → two moves → 2 2 3 2, a difference of 1 that no move lowers.
+    running = [*on(1, "a", "b", "c"), *on(2, "d", "e", "f"), *on(3, "g", "h", "i")]
+    snapshot = world([node(i) for i in (1, 2, 3, 4)], running)
+    plan = make_plan(snapshot, POLICY)
+    assert moves(plan, "rebalance") == {"a": "node-4", "d": "node-4"}
+    after = applied(snapshot, plan)
+    assert loads(after) == {"node-1": 2, "node-2": 2, "node-3": 3, "node-4": 2}
+    assert make_plan(after, POLICY).changes == 0
+    assert render(plan.move[0].reason) == "evens out the load: node-1 3 → 2 of 5, node-4 0 → 1 of 5"
+
+
+def test_a_difference_of_one_portfolio_moves_nothing() -> None:
+    snapshot = world([node(1), node(2)], [*on(1, "a", "b"), *on(2, "c")])
+    assert make_plan(snapshot, POLICY).changes == 0
+
+
+def test_nothing_moves_for_less_than_the_gain() -> None:
+    # 6 of 100 and 2 of 100: a difference of 0.04. One move would make it 5 and 3.
+    running = [*on(1, *"abcdef"), *on(2, "x", "y")]
+    snapshot = world([node(1, capacity=100), node(2, capacity=100)], running)
+    assert make_plan(snapshot, Policy(rebalance_gain=0.05)).changes == 0
+    assert make_plan(snapshot, Policy(rebalance_gain=0.04)).changes == 1
+
+
+def test_the_portfolio_that_evens_out_most_is_the_one_that_moves() -> None:
+    # 6 and 0 of 10: moving 3 leaves 3 and 3; moving 1 or 2 would need a second move.
+    running = [portfolio(name, node=1, weight=w) for name, w in (("a", 1), ("b", 2), ("c", 3))]
+    snapshot = world([node(1, capacity=10), node(2, capacity=10)], running)
+    assert moves(make_plan(snapshot, POLICY)) == {"c": "node-2"}
+
+
+def test_the_least_important_of_equals_moves() -> None:
+    running = [*on(1, "a", priority=5), *on(1, "b", priority=1), *on(1, "c", "d", priority=5)]
+    plan = make_plan(world([node(1), node(2)], running), Policy(max_moves=1))
+    assert moves(plan) == {"b": "node-2"}
+
+
+def test_a_pinned_one_stays_where_the_operator_put_it() -> None:
+    snapshot = world([node(1), node(2)], on(1, "a", "b", "c", "d", pinned=1))
+    plan = make_plan(snapshot, POLICY)
+    assert (plan.changes, plan.stuck) == (0, ())
+
+
+def test_one_that_runs_beside_its_pin_goes_back_when_it_can() -> None:
+    snapshot = world([node(1), node(2)], on(1, "a", pinned=2))
+    plan = make_plan(snapshot, POLICY)
+    assert moves(plan, "pin") == {"a": "node-2"}
+    assert make_plan(applied(snapshot, plan), POLICY).changes == 0
+
+
+def test_what_leaves_in_this_plan_is_no_longer_counted_at_its_source() -> None:
+    # a goes back to its pin: 2 and 1. Counted as 3 and 1, b would move too.
+    snapshot = world([node(1), node(2)], [*on(1, "a", pinned=2), *on(1, "b", "c")])
+    assert moves(make_plan(snapshot, POLICY)) == {"a": "node-2"}
+
+
+def test_a_node_with_its_handoffs_full_gets_no_more_for_evenness() -> None:
+    snapshot = world([node(1), node(2, handoffs=2)], on(1, "a", "b", "c", "d"))
+    assert make_plan(snapshot, POLICY).changes == 0
+
+
+def test_what_is_stopping_is_not_expected_to_stay() -> None:
+    # node-1 will have 2 once a and b have stopped, as many as node-2: nothing moves.
+    stopping = [
+        portfolio(name, node=1, desired="stopped", handoff=HandoffView(i, "stop", source=1))
+        for i, name in enumerate("ab")
+    ]
+    running = [*on(1, "c", "d"), *on(2, "e", "f")]
+    assert make_plan(world([node(1), node(2)], [*stopping, *running]), POLICY).changes == 0
+
+
+def test_evenness_never_puts_two_of_a_hard_group_together() -> None:
+    group = {"spread_group": "alpha", "spread_hard": True}
+    running = [*on(1, "a", **group), *on(1, "x", "y", "z", pinned=1), *on(2, "m", **group)]
+    assert make_plan(world([node(1), node(2)], running), POLICY).changes == 0
+
+
+def test_an_emptier_node_of_no_use_is_no_reason_to_move() -> None:
+    # Only node-1 (6 of 100) and node-2 (4 of 100) have the label: 0.02 apart, less than the gain.
+    gpu = {"gpu": "yes"}
+    nodes = [node(1, capacity=100, labels=gpu), node(2, capacity=100, labels=gpu), node(3)]
+    running = [*on(1, *"abcdef", selector=gpu), *on(2, *"uvwx", selector=gpu)]
+    assert make_plan(world(nodes, running), Policy(rebalance_gain=0.05)).changes == 0
+
+
+def test_one_that_cannot_go_to_its_pin_says_why() -> None:
+    snapshot = world([node(1), node(2, cordoned=True)], on(1, "a", pinned=2))
+    assert stuck(make_plan(snapshot, POLICY)) == {
+        "a": "cannot go where it is pinned: node-2 is cordoned: no new portfolios; "
+        "unpin it or make room there"
+    }
+
+
+def test_nothing_is_moved_onto_a_suspect_cordoned_draining_or_flapping_node() -> None:
+    nodes = [
+        node(1),
+        node(2, status="suspect"),
+        node(3, cordoned=True),
+        node(4, draining=True),
+        node(5, flapping_until=NOW + 60),
+    ]
+    assert make_plan(world(nodes, on(1, *"abcde")), POLICY).changes == 0
+
+
+def test_moves_under_way_are_counted_where_they_will_be() -> None:
+    # a and b are on their way to node-2, which makes it 2 and 2: nothing more is worth a move.
+    coming = [
+        portfolio(name, node=1, handoff=HandoffView(i, "migrate", source=1, target=2))
+        for i, name in enumerate("ab")
+    ]
+    nodes = [node(1, handoffs=2), node(2, handoffs=2), node(3, cordoned=True)]
+    plan = make_plan(world(nodes, [*coming, *on(1, "c", "d")]), Policy(handoffs_per_node=9))
+    assert plan.changes == 0
+
+
+def test_evening_out_waits_while_a_drain_waits() -> None:
+    nodes = [node(1, draining=True, handoffs=2), node(2), node(3)]
+    plan = make_plan(world(nodes, [*on(1, "a"), *on(2, "b", "c", "d")]), POLICY)
+    assert plan.changes == 0
+
+
+def test_a_freeze_holds_every_rebalance() -> None:
+    snapshot = world([node(1), node(2)], on(1, *"abcde"), frozen=True)
+    assert make_plan(snapshot, POLICY).changes == 0
+
+
+def test_only_what_runs_steadily_is_moved_for_evenness() -> None:
+    starting = [replace(each, phase="starting") for each in on(1, *"abcde")]
+    assert make_plan(world([node(1), node(2)], starting), POLICY).changes == 0
+
+
+def test_a_node_that_gave_may_take_again_in_the_same_plan() -> None:
+    # 10, 0 and 8 of 12. What is on node-3 can only go to node-1, once that gave to node-2 until
+    # both have 5: then 6, 5 and 7, where one move more would only swap the 6 and the 7.
+    disk = {"disk": "yes"}
+    nodes = [
+        node(1, capacity=12, labels=disk),
+        node(2, capacity=12),
+        node(3, capacity=12, labels=disk),
+    ]
+    running = [*on(1, *"abcdefghij"), *on(3, *"qrstuvwx", selector=disk)]
+    snapshot = world(nodes, running)
+    plan = make_plan(snapshot, Policy(rebalance_gain=0, max_moves=99, handoffs_per_node=99))
+    assert loads(applied(snapshot, plan)) == {"node-1": 6, "node-2": 5, "node-3": 7}
+
+
+def test_a_placement_aimed_elsewhere_takes_no_handoff_of_the_node_it_left() -> None:
+    # a and b go to node-1 (4 of 10), its two handoffs; then a is aimed at node-2, and r can leave.
+    gpu = {"gpu": "yes"}
+    nodes = [node(1, capacity=10, labels=gpu), node(2, capacity=10), node(3, capacity=10)]
+    running = [
+        *on(1, "r", "s", weight=2),
+        *on(2, "t", weight=5, pinned=2),
+        *on(3, "u", weight=5, pinned=3),
+    ]
+    new = [portfolio("a", weight=2, priority=1), portfolio("b", weight=4, selector=gpu)]
+    plan = make_plan(world(nodes, [*running, *new]), POLICY)
+    assert places(plan) == {"a": "node-2", "b": "node-1"}
+    assert moves(plan) == {"r": "node-3"}
+
+
+# A rule that changed under a running portfolio
+
+
+def test_one_whose_selector_changed_moves_to_a_node_that_has_the_label() -> None:
+    nodes = [node(1), node(2, labels={"gpu": "yes"})]
+    plan = make_plan(world(nodes, on(1, "a", selector={"gpu": "yes"})), POLICY)
+    assert moves(plan) == {"a": "node-2"}
+    assert render(plan.move[0].reason) == (
+        "node-1 no longer has what it needs; node-2 is the only node for it: load 0 → 1 of 5"
+    )
+
+
+def test_one_whose_selector_no_node_meets_goes_on_running_and_says_so() -> None:
+    plan = make_plan(world([node(1), node(2)], on(1, "a", selector={"gpu": "yes"})), POLICY)
+    assert plan.changes == 0
+    assert stuck(plan) == {
+        "a": "needs gpu=yes: 0 of 1 other node has it; "
+        "add the label to one node or drop the selector"
+    }
+
+
+def test_of_two_that_share_a_node_against_their_hard_group_one_moves() -> None:
+    sharing = on(1, "a", "b", spread_group="alpha", spread_hard=True)
+    snapshot = world([node(1), node(2)], sharing)
+    plan = make_plan(snapshot, POLICY)
+    assert moves(plan) == {"b": "node-2"}
+    assert make_plan(applied(snapshot, plan), POLICY).changes == 0
+
+
+def test_a_plan_with_nothing_to_do_is_empty() -> None:
+    plan = make_plan(world([node(1), node(2)], [*on(1, "a"), *on(2, "b")]), POLICY)
+    assert (plan.place, plan.move, plan.pending, plan.stuck) == ((), (), (), ())
+    assert places(plan) == {}

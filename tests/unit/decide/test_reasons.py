@@ -1,0 +1,423 @@
+"""Every reason is a sentence: what it needs, the state found with its number, what would help."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from scheduling.decide.planner.planner import make_plan
+from scheduling.decide.reasons import (
+    SENTENCES,
+    as_data,
+    chinese,
+    count,
+    number,
+    reason_document,
+    reason_of,
+    render,
+    said,
+)
+from scheduling.decide.types import Policy, Reason
+from tests.support.plan_factories import node, on, pending, portfolio, world
+from tests.support.translation_check import check_translated
+
+NEED: dict[str, Any] = {
+    "weight": 2,
+    "selector": "gpu=yes",
+    "strategy": "pairs_trade 2",
+    "feed": "replay",
+    "feed_sha": "ab12cd34",
+    "nodes": 6,
+    "other": False,
+}
+STEP: dict[str, Any] = {
+    "how": "lowest",
+    "of": 3,
+    "target": "node-3",
+    "load_before": 2,
+    "load_after": 4,
+    "capacity": 8,
+    "source": "node-1",
+    "source_status": "lost",
+    "source_load": 6,
+    "source_capacity": 8,
+    "weight": 2,
+    "group": "alpha",
+    "pinned": None,
+}
+STATE: dict[str, Any] = {
+    **NEED, "node": "node-2", "state": "full", "load": 8, "capacity": 8, "wait_s": 12.4,
+    "group": "alpha",
+}  # fmt: skip
+ROOM: dict[str, Any] = {
+    **NEED, "states": [STATE], "more": {}, "group": "", "remedy": "more", "remedy_node": "",
+}  # fmt: skip
+
+SAID = [
+    (
+        "no_python",
+        {**NEED, "python": "3.11", "accept_python": "", "found": ["3.12", "3.13"]},
+        "last ran under Python 3.11: 0 of 6 nodes have it, found Python 3.12, 3.13; "
+        "start a node with it, or allow another version with accept_python",
+    ),
+    (
+        "on_node",
+        {
+            **STATE,
+            "state": "python",
+            "node_python": "3.13",
+            "python": "3.11",
+            "accept_python": "3.12",
+        },
+        "node-2 has Python 3.13, and it last ran under Python 3.11 or 3.12: "
+        "allow another version with accept_python",
+    ),
+    (
+        "no_match",
+        {**NEED, "feed": "", "python": "3.11", "accept_python": ""},
+        "needs gpu=yes and strategy pairs_trade 2 and Python 3.11: "
+        "0 of 6 nodes have all of it together; complete one node or ask for less",
+    ),
+    (
+        "older_revision",
+        {
+            "running": "r1",
+            "wanted": "r2",
+            "strategy": "pairs_trade 2",
+            "node": "node-1",
+            "having": 0,
+            "nodes": 3,
+        },
+        "runs r1: node-1 lacks strategy pairs_trade 2, which the wanted r2 needs, "
+        "and 0 of 3 nodes have it; install it on node-1",
+    ),
+    (
+        "symbol_in_use",
+        {"running": "r1", "wanted": "r2", "symbols": ["KO", "PEP"]},
+        "runs r1 until positions are closed: it holds or has ordered KO, PEP, "
+        "which the wanted r2 lacks",
+    ),
+    ("place", STEP, "node-3 has the lowest load of 3 nodes: 2 → 4 of 8"),
+    ("place", {**STEP, "of": 1}, "node-3 is the only node for it: load 2 → 4 of 8"),
+    (
+        "place",
+        {**STEP, "how": "failed"},
+        "no other node has room, so node-3 again, where starting failed twice: load 2 → 4 of 8",
+    ),
+    (
+        "failover",
+        {**STEP, "how": "prepared"},
+        "node-1 is lost; node-3 is ready for it already: load 2 → 4 of 8",
+    ),
+    ("drain", STEP, "node-1 drains; node-3 has the lowest load of 3 nodes: 2 → 4 of 8"),
+    ("pin", {**STEP, "how": "pinned"}, "pinned to node-3: load 2 → 4 of 8"),
+    (
+        "rebalance_cpu",
+        {**STEP, "share": 21.2, "source_cpu": 82.4, "target_cpu": 11.9},
+        "evens out the cpu: node-1 82 → 61 %, node-3 12 → 33 %",
+    ),
+    ("rebalance", STEP, "evens out the load: node-1 6 → 4 of 8, node-3 2 → 4 of 8"),
+    (
+        "rule_broken",
+        STEP,
+        "node-1 no longer has what it needs; node-3 has the lowest load of 3 nodes: 2 → 4 of 8",
+    ),
+    (
+        "spread",
+        STEP,
+        "another of spread group alpha runs on node-1; "
+        "node-3 has the lowest load of 3 nodes: 2 → 4 of 8",
+    ),
+    ("no_nodes", NEED, "needs 2 places: there is no node yet; start one with run_node"),
+    ("no_other_node", NEED, "needs 2 places elsewhere: there is no other node; add one"),
+    (
+        "no_live_node",
+        NEED,
+        "needs 2 places: 0 of 6 nodes are alive; start one again or add one",
+    ),
+    (
+        "no_selector",
+        NEED,
+        "needs gpu=yes: 0 of 6 nodes have it; add the label to one node or drop the selector",
+    ),
+    (
+        "no_strategy",
+        {**NEED, "nodes": 1},
+        "needs strategy pairs_trade 2: 0 of 1 node has it; "
+        "install it on one node or change the portfolio's strategy",
+    ),
+    (
+        "no_feed",
+        NEED,
+        "needs feed replay with sha256 ab12cd34…: 0 of 6 nodes have it; "
+        "install the same data on one node",
+    ),
+    (
+        "no_match",
+        NEED,
+        "needs gpu=yes and strategy pairs_trade 2 and feed replay: "
+        "0 of 6 nodes have all of it together; complete one node or ask for less",
+    ),
+    (
+        "too_heavy",
+        {**NEED, "weight": 9, "largest": 8},
+        "needs 9 places on one node: the largest of 6 nodes with gpu=yes has 8; "
+        "raise a node's capacity or lower the weight",
+    ),
+    (
+        "no_room",
+        {**ROOM, "nodes": 9, "more": {"cordoned": 1, "full": 7}},
+        "needs 2 places: no room on 9 nodes with gpu=yes: "
+        "node-2 8 of 8 and 8 more (1 cordoned, 7 full); "
+        "add a node, raise a capacity or stop a portfolio",
+    ),
+    (
+        "pin_waits",
+        {"state": STATE},
+        "cannot go where it is pinned: node-2 is full: load 8 of 8, it needs 2; "
+        "unpin it or make room there",
+    ),
+    (
+        "frozen",
+        {"cause": "rebalance"},
+        "its node no longer suits it, but automatic moves are frozen; "
+        "unfreeze, or migrate it by hand",
+    ),
+    (
+        "frozen_failover",
+        {"node": None},
+        "its node is lost, but failover is frozen; unfreeze, or migrate it by hand",
+    ),
+    (
+        "storm_hold",
+        {"node": "node-2"},
+        "node-2 was lost together with many others, so failover is held; "
+        "it goes on when they come back, or release the hold",
+    ),
+    (
+        "storm_hold",
+        {"node": "node-2", "by": "ann"},
+        "node-2 is lost, but ann holds failover; release the hold, or migrate it",
+    ),
+    (
+        "storm_late",
+        {"node": "node-2", "late": ["node-3", "node-4"]},
+        "node-2 is lost and node-3, node-4 are late: failover waits until it is known whether "
+        "they went together",
+    ),
+    (
+        "after_storm",
+        {"node": "node-2", "limit": 10},
+        "node-2 was lost in a storm: failover goes on, 10 a pass, and its turn comes",
+    ),
+    ("backing_off", {"wait_s": 0.2}, "the last try failed; the next one is in 1 s"),
+    (
+        "halted_all",
+        {"actor": "ann", "why": "wrong prices", "halt": 3},
+        "stopped with everything else by ann: wrong prices; "
+        "start it, or undo halt 3 to start all it stopped",
+    ),
+    (
+        "makes_room",
+        {**STEP, "for": "big"},
+        "makes room for big: node-1 6 → 4 of 8, node-3 2 → 4 of 8",
+    ),
+    (
+        "waits_for_room",
+        {"weight": 2, "node": "node-1", "moves": [{"portfolio": "a", "target": "node-3"}]},
+        "needs 2 places: node-1 has room once a is on node-3",
+    ),
+    (
+        "waits_for_room",
+        {"weight": 2, "node": "node-1", "moves": []},
+        "needs 2 places: node-1 has room once what leaves it is gone",
+    ),
+    ("on_node", {**STATE, "state": "lost"}, "node-2 is lost"),
+    (
+        "on_node",
+        {**STATE, "state": "flapping"},
+        "node-2 was lost too often lately: 12 s until it counts again",
+    ),
+]
+
+
+IN_CHINESE = [
+    ("place", STEP, "node-3 在 3 个节点中负载最低：2 → 4，共 8"),
+    ("failover", {**STEP, "how": "prepared"}, "node-1 失联；node-3 已准备就绪：负载 2 → 4，共 8"),
+    ("rebalance", STEP, "均衡负载：node-1 6 → 4，共 8；node-3 2 → 4，共 8"),
+    ("no_selector", NEED, "需要 gpu=yes：6 个节点中 0 个具备；给一个节点加上该标签，或去掉选择器"),
+    (
+        "no_strategy",
+        {**NEED, "other": True, "nodes": 2},
+        "需要策略 pairs_trade 2：其他 2 个节点中 0 个具备；在一个节点上安装，或更换组合的策略",
+    ),
+    (
+        "no_room",
+        {**ROOM, "nodes": 9, "more": {"cordoned": 1, "full": 7}},
+        "需要 2 个空位：具备 gpu=yes 的 9 个节点都没有空位：node-2 8/8，"
+        "另有 8 个（1 个已封锁，7 个已满）；增加节点、提高容量，或停止一个组合",
+    ),
+    (
+        "waits_for_room",
+        {"weight": 2, "node": "node-1", "moves": [{"portfolio": "a", "target": "node-3"}]},
+        "需要 2 个空位：a 移到 node-3 后，node-1 即有空位",
+    ),
+    (
+        "halted_all",
+        {"actor": "ann", "why": "wrong prices", "halt": 3},
+        "ann 紧急停止了全部组合：wrong prices；"
+        "单独启动它，或撤销第 3 号紧急停止，重新启动当时停止的全部组合",
+    ),
+    ("on_node", STATE, "node-2 已满：负载 8/8，它需要 2"),
+]
+
+
+@pytest.mark.parametrize(("code", "params", "sentence"), SAID)
+def test_it_says(code: str, params: dict[str, Any], sentence: str) -> None:
+    assert render(Reason(code, params)) == sentence
+
+
+def test_every_code_that_has_a_sentence_is_said_here_and_has_one_in_chinese() -> None:
+    assert {code for code, _, _ in SAID} == set(SENTENCES) == set(chinese.SENTENCES)
+
+
+@pytest.mark.parametrize(("code", "params", "sentence"), SAID)
+def test_it_says_the_same_in_chinese(code: str, params: dict[str, Any], sentence: str) -> None:
+    check_translated(Reason(code, params))
+
+
+@pytest.mark.parametrize(("code", "params", "sentence"), IN_CHINESE)
+def test_it_says_in_chinese(code: str, params: dict[str, Any], sentence: str) -> None:
+    assert render(Reason(code, params), "zh-hans") == sentence
+
+
+@pytest.mark.parametrize(
+    ("code", "key", "values"),
+    [
+        ("place", "how", ["pinned", "prepared", "suspect", "failed", "lowest"]),
+        ("place", "pinned", ["node-9", None]),
+        ("failover", "source_status", ["left", "lost"]),
+        ("failover", "source", [None, "node-1"]),
+        ("no_match", "selector", ["", "gpu=yes, zone=hk"]),
+        ("too_heavy", "other", [True, False]),
+        ("no_room", "remedy", ["cordoned", "draining", "flapping", "spread", "more"]),
+        ("no_room", "more", [{state: 2} for state in ("spread", "busy", "flapping", "cordoned")]),
+        ("frozen", "cause", ["drain", "pin", "rebalance"]),
+        ("storm_hold", "node", [None, "node-2"]),
+        ("storm_late", "late", [["node-3"], ["node-3", "node-4"]]),
+        ("halted_all", "why", ["", "wrong prices"]),
+        ("on_node", "state", [*chinese.STATES, "fits", "same_node", "failed_there"]),
+    ],
+)
+def test_whatever_a_parameter_chooses_is_chosen_in_chinese_too(
+    code: str, key: str, values: list[Any]
+) -> None:
+    given = next(params for known, params, _ in SAID if known == code)
+    for value in values:
+        check_translated(Reason(code, {**given, "remedy_node": "node-6", key: value}))
+    spoken = {render(Reason(code, {**given, key: value}), "zh") for value in values}
+    assert len(spoken) == len({render(Reason(code, {**given, key: value})) for value in values})
+
+
+@pytest.mark.parametrize("language", ["zh", "zh-cn", "zh-hans", "zh-Hans"])
+def test_chinese_has_several_names(language: str) -> None:
+    assert render(Reason("backing_off", {"wait_s": 5}), language) == "上次尝试失败；5 秒后再试"
+
+
+@pytest.mark.parametrize("language", ["en", "en-gb", "de", "", None])
+def test_whoever_asks_for_any_other_language_reads_english(language: str | None) -> None:
+    sentence = "the last try failed; the next one is in 5 s"
+    assert render(Reason("backing_off", {"wait_s": 5}), language) == sentence
+
+
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+@pytest.mark.parametrize(("code", "params", "sentence"), SAID)
+def test_a_parameter_that_is_missing_or_of_another_kind_is_no_error(
+    code: str, params: dict[str, Any], sentence: str, language: str
+) -> None:
+    for key in params:
+        without = {name: value for name, value in params.items() if name != key}
+        for wrong in (without, *({**params, key: value} for value in (None, "x", [1], {}, 1e400))):
+            assert render(Reason(code, wrong), language)
+
+
+def test_a_reason_that_needs_what_was_not_stored_is_shown_as_its_code() -> None:
+    assert render(Reason("too_heavy", {"weight": 3}), "zh") == "too heavy"
+
+
+@pytest.mark.parametrize("remedy", ["cordoned", "draining", "flapping", "spread", "more"])
+def test_every_remedy_is_an_act(remedy: str) -> None:
+    sentence = render(Reason("no_room", {**ROOM, "remedy": remedy, "remedy_node": "node-6"}))
+    assert re.search(r"; (add|uncordon|undo|wait) .+", sentence)
+
+
+def test_a_code_without_a_sentence_is_shown_rather_than_raised() -> None:
+    assert render(Reason("some_new_code")) == "some new code"
+    assert render(Reason("some_new_code"), "zh") == "some new code"
+
+
+def test_parameters_survive_json_so_that_they_can_be_stored_and_said_later() -> None:
+    plan = make_plan(
+        world([node(1, capacity=1)], [*on(1, "a"), portfolio("p"), portfolio("q", weight=7)]),
+        Policy(),
+    )
+    for entry in plan.pending:
+        stored = Reason(entry.reason.code, json.loads(json.dumps(entry.reason.params)))
+        assert render(stored) == render(entry.reason)
+
+
+FULL = Reason("no_room", ROOM)
+
+
+def test_a_row_is_said_in_chinese_where_its_data_says_what_its_text_says() -> None:
+    assert said(render(FULL), as_data(FULL), "zh-hans") == render(FULL, "zh-hans")
+    assert said(render(FULL), as_data(FULL), "en") == render(FULL)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("waits for the next pass", as_data(FULL)),
+        (render(FULL), None),
+        (render(FULL), as_data(Reason("no_room", {**ROOM, "weight": 3}))),
+        (render(FULL), {}),
+        (render(FULL), {"code": "no_room"}),
+        (render(FULL), {"code": "no_room", "params": None}),
+        (render(FULL), "no_room"),
+        ("", as_data(Reason("", {}))),
+    ],
+)
+def test_else_its_text_is_what_counts(text: str, why: Any) -> None:
+    assert said(text, why, "zh-hans") == text
+    assert reason_of(text, why) is None
+
+
+def test_an_answer_carries_the_code_the_numbers_and_the_sentence() -> None:
+    reason = Reason("backing_off", {"wait_s": 5})
+    assert reason_document(reason, "zh-hans") == {
+        "code": "backing_off",
+        "params": {"wait_s": 5},
+        "reason": "上次尝试失败；5 秒后再试",
+    }
+
+
+def test_many_nodes_are_counted_and_not_listed() -> None:
+    nodes = [node(i, name=f"n-{i:02}", capacity=0 if i < 9 else 1) for i in range(1, 10)]
+    full = on(9, "a")
+    assert pending(make_plan(world(nodes, [*full, portfolio("p")]), Policy())) == {
+        "p": "needs 1 place: no room on 9 nodes: n-01 0 of 0, n-02 0 of 0, n-03 0 of 0, "
+        "n-04 0 of 0, n-05 0 of 0, n-06 0 of 0 and 3 more (3 full); "
+        "add a node, raise a capacity or stop a portfolio"
+    }
+
+
+def test_numbers_are_shown_as_on_screens() -> None:
+    assert [number(1), number(2.0), number(2.5), number(9862904)] == ["1", "2", "2.5", "9,862,904"]
+    assert [count(1, "node"), count(0, "node"), count(2, "beat")] == [
+        "1 node",
+        "0 nodes",
+        "2 beats",
+    ]

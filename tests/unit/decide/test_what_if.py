@@ -1,0 +1,280 @@
+"""Worlds that are not: what is asked, and what the answer comes to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from scheduling.decide.planner.fleet_index import Stock
+from scheduling.decide.planner.targets import NotInSnapshot
+from scheduling.decide.types import HandoffView, Snapshot
+from scheduling.decide.what_if.answer import Answer, answer
+from scheduling.decide.what_if.hypothetical import (
+    Addition,
+    BadQuestion,
+    Question,
+    add,
+    added,
+    drain,
+    enlarge,
+    imagine,
+    lose,
+    reopen,
+)
+from scheduling.decide.what_if.wording import help_sentence, notes, verdict, without_owner
+from tests.support.plan_factories import moves, node, on, pending, places, portfolio, world
+
+
+def asked(snapshot: Snapshot, **parts: Any) -> Answer:
+    """The answer to what these texts ask."""
+    texts = {"lose": (), "drain": (), "add": (), **parts}
+    return answer(snapshot, Question.of(**texts), Stock.of(snapshot.portfolios))
+
+
+def sentence(found: Answer) -> str:
+    return "".join(words.text for words in verdict(found))
+
+
+# --- the question --------------------------------------------------------------------------------
+
+
+def test_names_come_repeated_or_with_commas_and_count_once() -> None:
+    question = Question.of(["node-2, node-5", "node-2", ""], ["node-3"], [])
+    assert question.lose == ("node-2", "node-5")
+    assert question.drain == ("node-3",)
+    assert not Question.of([], [""], [" "])
+
+
+def test_an_addition_is_a_capacity_and_labels() -> None:
+    (plain, labelled) = Question.of([], [], ["8", " 4:gpu=yes,zone=hk"]).add
+    assert (plain.capacity, plain.labels) == (8, {})
+    assert (labelled.capacity, labelled.labels) == (4, {"gpu": "yes", "zone": "hk"})
+    assert str(labelled) == "4:gpu=yes,zone=hk"
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("x", "'x'"),
+        ("0", "the capacity is no number from 1 on"),
+        ("-3", "the capacity is no number from 1 on"),
+        ("2.5", "the capacity is no number from 1 on"),
+        ("²", "the capacity is no number from 1 on"),
+        ("00", "the capacity is no number from 1 on"),
+        ("1000001", "the capacity is over 1,000,000"),
+        ("9" * 5000, "the capacity is over 1,000,000"),
+        ("8:gpu=yes,gpu=no", "the label gpu is given twice"),
+        ("8:", "'' is no label=value"),
+        ("8:gpu", "'gpu' is no label=value"),
+        ("8:gpu=", "'gpu=' is no label=value"),
+        ("8:=yes", "'=yes' is no label=value"),
+    ],
+)
+def test_an_addition_that_cannot_be_read_is_told_what_was_wanted(text: str, wrong: str) -> None:
+    with pytest.raises(BadQuestion) as caught:
+        Question.of([], [], [text])
+    assert caught.value.field == "add"
+    assert "CAPACITY:label=value" in caught.value.message
+    assert wrong in caught.value.message
+
+
+def test_a_node_cannot_be_lost_and_drained() -> None:
+    with pytest.raises(BadQuestion, match="node-2 cannot be both lost and drained"):
+        Question.of(["node-1", "node-2"], ["node-2"], [])
+
+
+# --- the worlds ----------------------------------------------------------------------------------
+
+
+def test_a_name_that_no_node_has_is_said() -> None:
+    snapshot = world([node(1)], [])
+    for question in (Question(lose=("node-7",)), Question(drain=("node-7",))):
+        with pytest.raises(NotInSnapshot, match="no node named node-7"):
+            imagine(snapshot, question)
+
+
+def test_a_node_that_left_cannot_be_lost_once_more() -> None:
+    assert lose(world([node(1, status="left")], []), ["node-1"]).nodes[0].status == "left"
+
+
+def test_worlds_change_the_nodes_asked_for_and_no_portfolio() -> None:
+    before = world([node(1), node(2, cordoned=True, draining=True)], on(1, "a"))
+    assert lose(before, ["node-1"]).nodes == (node(1, status="lost"), before.nodes[1])
+    assert drain(before, ["node-1"]).nodes == (node(1, draining=True), before.nodes[1])
+    assert reopen(before, ["node-2"]).nodes == (before.nodes[0], node(2))
+    assert enlarge(before, "node-1", 3).nodes[0].capacity == 8
+    assert lose(before, ["node-1"]).portfolios is before.portfolios
+
+
+def test_a_new_node_has_a_free_name_the_newest_strategies_and_every_feed() -> None:
+    fleet = [
+        node(1, strategies={"sma": 1, "old": 4}, feeds={"replay": "aa"}),
+        node(2, name="new-1", strategies={"sma": 2}),
+    ]
+    wants = portfolio("p", strategy="sma", strategy_version=3, feed="bars", feed_sha="bb")
+    imagined = add(world(fleet, [wants]), [Addition(8, {"gpu": "yes"}), Addition(2)])
+    first, second = added(imagined)
+    assert (first.name, second.name) == ("new-2", "new-3")
+    assert (first.capacity, first.labels, first.status) == (8, {"gpu": "yes"}, "alive")
+    assert first.strategies == {"sma": 3, "old": 4}
+    assert first.feeds == {"replay": "aa", "bars": "bb"}
+    assert len({each.id for each in imagined.nodes}) == 4
+
+
+# --- the answers ---------------------------------------------------------------------------------
+
+
+def test_a_loss_moves_what_fits_and_says_what_does_not() -> None:
+    # node-2 has two places, one is free: of the three of node-1 the most important goes there.
+    snapshot = world(
+        [node(1), node(2, capacity=2)],
+        [*on(1, "a", "b"), *on(1, "first", priority=9), *on(2, "z")],
+    )
+    found = asked(snapshot, lose=["node-1"])
+    assert moves(found.plan) == {"first": "node-2"}
+    assert set(pending(found.plan)) == {"a", "b"}
+    assert sentence(found) == "1 portfolio moves, 2 would have no place."
+    assert [(load.node.name, load.before, load.after) for load in found.loads] == [
+        ("node-1", 3, 0),
+        ("node-2", 1, 2),
+    ]
+    assert not found.whole_way
+    assert without_owner(found, 30, 3) is not None
+    assert "Nothing that runs on another node moves because of it." in notes(found, 30)
+
+
+def test_what_is_pending_anyway_is_not_held_against_a_loss() -> None:
+    snapshot = world([node(1), node(2)], [*on(1, "a"), portfolio("gpu", selector={"gpu": "yes"})])
+    found = asked(snapshot, lose=["node-1"])
+    assert sentence(found) == "1 portfolio moves."
+    assert (found.already, found.unplaced.homeless) == (1, ())
+    assert "1 portfolio is pending as things are, and not counted." in notes(found, 30)
+    alone = asked(snapshot)
+    assert sentence(alone) == "1 portfolio would have no place."
+
+
+def test_nothing_asked_is_the_next_pass() -> None:
+    found = asked(world([node(1)], [portfolio("a")]))
+    assert places(found.plan) == {"a": "node-1"}
+    assert sentence(found) == "1 portfolio is placed."
+    assert without_owner(found, 30, 3) is None
+    calm = asked(world([node(1)], on(1, "a")))
+    assert sentence(calm) == "Nothing to do: what runs is what is wanted."
+
+
+def test_without_an_owner_for_a_lease_and_three_seconds_or_five_after_a_kill() -> None:
+    nodes = [node(n) for n in range(1, 6)]
+    budget = without_owner(asked(world(nodes, on(1, "a")), lose=["node-1"]), 30, 3)
+    assert budget is not None
+    assert (budget.by_silence_s, budget.by_kill_s) == (33, 5)
+
+
+def test_a_storm_is_said_and_holds_failover_for_one_lease_more() -> None:
+    # Two of three are at least half; two of five are not.
+    snapshot = world([node(n) for n in (1, 2, 3)], on(1, "a"))
+    found = asked(snapshot, lose=["node-1,node-2"])
+    budget = without_owner(found, 30, 3)
+    assert found.storm and budget is not None
+    assert (budget.by_silence_s, budget.by_kill_s) == (63, 35)
+    assert any("storm" in note for note in notes(found, 30))
+    larger = world([node(n) for n in range(1, 6)], on(1, "a"))
+    assert not asked(larger, lose=["node-1", "node-2"]).storm
+
+
+def test_a_drain_is_answered_the_whole_way_and_leaves_nothing_without_an_owner() -> None:
+    # A pass would begin two: the node may take part in two handoffs at a time.
+    snapshot = world([node(1), node(2)], on(1, "a", "b", "c", "d", "e"))
+    found = asked(snapshot, drain=["node-1"])
+    assert set(moves(found.plan, "drain")) == {"a", "b", "c", "d", "e"}
+    assert found.whole_way
+    assert without_owner(found, 30, 3) is None
+    assert [(load.before, load.after) for load in found.loads] == [(5, 0), (0, 5)]
+
+
+def test_what_cannot_leave_a_drained_node_stays() -> None:
+    snapshot = world([node(1), node(2, capacity=1)], on(1, "a", "b"))
+    found = asked(snapshot, drain=["node-1"])
+    assert sentence(found) == "1 portfolio moves, 1 would stay where it is."
+
+
+def test_an_added_node_takes_what_was_pending_and_its_share() -> None:
+    waits = portfolio("gpu", selector={"gpu": "yes"})
+    snapshot = world([node(1, capacity=4)], [*on(1, "a", "b", "c", "d"), waits])
+    found = asked(snapshot, add=["4:gpu=yes"])
+    assert places(found.plan) == {"gpu": "new-1"}
+    # Five on two nodes of four: three and two, or two and three.
+    assert sorted(load.after for load in found.loads) == [2, 3]
+    assert any("newest version of every strategy" in note for note in notes(found, 30))
+
+
+def test_limits_of_a_pass_are_told_of_moves_that_have_them() -> None:
+    def told(**parts: Any) -> bool:
+        snapshot = world([node(1), node(2)], on(1, "a", "b", "c", "d"))
+        return any("a pass begins at most" in note for note in notes(asked(snapshot, **parts), 30))
+
+    assert told(drain=["node-1"])
+    assert not told(lose=["node-1"], add=["8"])
+    assert told(drain=["node-1"], lose=["node-2"], add=["8"])
+
+
+def test_loads_after_count_the_handoffs_under_way() -> None:
+    moving = portfolio("m", node=1, handoff=HandoffView(5, "migrate", source=1, target=2))
+    ending = portfolio("s", node=1, desired="stopped", handoff=HandoffView(6, "stop", source=1))
+    found = asked(world([node(1), node(2)], [moving, ending, *on(1, "a", "b")]))
+    loads = {load.node.name: (load.before, load.after) for load in found.loads}
+    assert loads == {"node-1": (4, 2), "node-2": (0, 1)}
+
+
+# --- what would help -----------------------------------------------------------------------------
+
+
+def helps(found: Answer) -> dict[str, str]:
+    return {one.reason.code: help_sentence(one.reason) for one in found.helps}
+
+
+def test_a_cordon_that_could_be_lifted_is_named_with_what_comes_of_it() -> None:
+    snapshot = world(
+        [node(1), node(2, capacity=1), node(3, cordoned=True), node(4, cordoned=True, capacity=1)],
+        [*on(1, "a", "b", "c"), *on(4, "x")],
+    )
+    found = asked(snapshot, lose=["node-1"])
+    assert len(found.unplaced.homeless) == 2
+    assert helps(found)["uncordon"] == "Uncordon node-3: 5 free places, then all have a place."
+    # node-4 is full: to open it helps nobody, so it is not offered.
+    assert [h.reason.params["node"] for h in found.helps if h.reason.code == "uncordon"] == [
+        "node-3"
+    ]
+
+
+def test_a_drain_that_could_be_ended_is_named() -> None:
+    snapshot = world([node(1), node(2, draining=True)], on(1, "a"))
+    found = asked(snapshot, lose=["node-1"])
+    assert helps(found)["undrain"] == "End the drain of node-2: then all have a place."
+
+
+def test_more_capacity_is_counted_in_places_and_tried() -> None:
+    snapshot = world(
+        [node(1), node(2, capacity=2)], [*on(1, "a", weight=2), *on(1, "b"), *on(2, "x", "y")]
+    )
+    found = asked(snapshot, lose=["node-1"])
+    assert helps(found)["more_room"] == (
+        "Add 3 of capacity to node-2, or one node of capacity 3: then all have a place."
+    )
+
+
+def test_a_new_node_is_offered_with_the_label_that_is_missing() -> None:
+    snapshot = world([node(1, labels={"gpu": "yes"}), node(2)], on(1, "a", selector={"gpu": "yes"}))
+    found = asked(snapshot, lose=["node-1"])
+    assert helps(found)["more_room"] == (
+        "Add one node of capacity 1 with gpu=yes: then all have a place."
+    )
+
+
+def test_a_suspect_node_that_was_counted_is_said() -> None:
+    snapshot = world([node(1), node(2, status="suspect")], on(1, "a", "b"))
+    found = asked(snapshot, lose=["node-1"])
+    assert found.suspects == ("node-2",)
+    assert helps(found) == {
+        "suspects_counted": ("node-2 is suspect and counted. Without it 2 would have no place.")
+    }

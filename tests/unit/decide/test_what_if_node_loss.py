@@ -1,0 +1,131 @@
+"""Would the loss of a node be absorbed?"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from scheduling.decide.planner.fleet_index import Stock
+from scheduling.decide.planner.planner import make_plan
+from scheduling.decide.types import HandoffView, Policy, PortfolioView, Snapshot
+from scheduling.decide.what_if.answer import answer
+from scheduling.decide.what_if.hypothetical import Question
+from scheduling.decide.what_if.node_loss import Loss, hosting, loss_of, pending_now
+from tests.support.plan_factories import node, on, portfolio, world
+
+
+def losses(snapshot: Snapshot) -> dict[str, Loss]:
+    """What the loss of each node would come to."""
+    stock = Stock.of(snapshot.portfolios)
+    already = pending_now(make_plan(snapshot, Policy(), stock))
+    return {each.name: loss_of(snapshot, each, stock, already) for each in hosting(snapshot)}
+
+
+def homeless(loss: Loss) -> set[str]:
+    return {entry.portfolio.name for entry in loss.unplaced.homeless}
+
+
+def test_a_loss_is_absorbed_where_everything_has_another_place() -> None:
+    found = losses(world([node(1), node(2)], [*on(1, "a", "b"), *on(2, "c")]))
+    assert {name: (loss.absorbed, loss.fit, loss.runs) for name, loss in found.items()} == {
+        "node-1": (True, 2, 2),
+        "node-2": (True, 1, 1),
+    }
+
+
+def test_what_would_have_no_place_is_named_with_its_reason() -> None:
+    found = losses(
+        world(
+            [node(1), node(2, capacity=1)], [*on(1, "a", "b"), *on(1, "gpu", selector={"x": "y"})]
+        )
+    )
+    loss = found["node-1"]
+    assert not loss.absorbed
+    # gpu runs on a node that lacks what it needs; a or b finds the one place.
+    assert len(homeless(loss)) == 2
+    reasons = {entry.portfolio.name: entry.reason.code for entry in loss.unplaced.homeless}
+    assert reasons["gpu"] == "no_selector"
+    assert set(reasons.values()) == {"no_selector", "no_room"}
+    assert (loss.fit, loss.runs) == (1, 3)
+
+
+def test_a_node_without_a_portfolio_is_no_loss() -> None:
+    loss = losses(world([node(1), node(2)], on(1, "a")))["node-2"]
+    assert (loss.absorbed, loss.runs, loss.fit) == (True, 0, 0)
+
+
+def test_only_nodes_that_can_be_lost_are_answered_for() -> None:
+    fleet = [node(1), node(2, status="suspect"), node(3, status="lost"), node(4, status="left")]
+    assert set(losses(world(fleet, []))) == {"node-1", "node-2"}
+
+
+def test_a_suspect_node_that_was_counted_is_named() -> None:
+    found = losses(world([node(1), node(2, status="suspect")], on(1, "a")))
+    assert found["node-1"].absorbed
+    assert found["node-1"].suspects == ("node-2",)
+    assert found["node-2"].suspects == ()
+
+
+def test_what_is_pending_already_is_no_nodes_fault() -> None:
+    nowhere = portfolio("gpu", selector={"gpu": "yes"})
+    loss = losses(world([node(1), node(2)], [nowhere, *on(1, "a")]))["node-1"]
+    assert loss.absorbed
+
+
+def test_what_only_waits_is_told_apart_from_what_has_no_place() -> None:
+    snapshot = world([node(1), node(2)], on(1, "a"), frozen=True, frozen_failover=True)
+    loss = losses(snapshot)["node-1"]
+    assert not loss.absorbed
+    assert (homeless(loss), len(loss.unplaced.waiting)) == (set(), 1)
+
+
+def test_what_is_being_moved_away_has_its_place_already() -> None:
+    moving = portfolio("m", node=1, handoff=HandoffView(1, "migrate", source=1, target=2))
+    fleet = [node(1, draining=True, handoffs=1), node(2, capacity=1, handoffs=1)]
+    loss = losses(world(fleet, [moving]))["node-1"]
+    assert (loss.absorbed, loss.fit, loss.runs) == (True, 1, 1)
+
+
+def _random_world(seed: int) -> Snapshot:
+    draw = random.Random(seed)
+    nodes = [
+        node(
+            n,
+            capacity=draw.choice((2, 4, 5)),
+            labels=draw.choice(({}, {"gpu": "yes"})),
+            cordoned=draw.random() < 0.15,
+            draining=draw.random() < 0.1,
+            status=draw.choice(("alive", "alive", "alive", "alive", "suspect", "lost")),
+        )
+        for n in range(1, 7)
+    ]
+    portfolios: list[PortfolioView] = []
+    for number in range(draw.randint(4, 22)):
+        where = draw.choice((*range(1, 7), None))
+        portfolios.append(
+            replace(
+                portfolio(f"p-{number:02}", node=where, weight=draw.choice((1, 1, 2))),
+                id=number + 1,
+                priority=draw.randint(0, 3),
+                selector=draw.choice(({}, {}, {"gpu": "yes"})),
+                spread_group=draw.choice((None, "alpha")),
+                spread_hard=draw.random() < 0.3,
+            )
+        )
+    return world(nodes, portfolios)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_loss_of_a_node_is_what_the_plan_says_of_it(seed: int) -> None:
+    snapshot = _random_world(seed)
+    stock = Stock.of(snapshot.portfolios)
+    for name, loss in losses(snapshot).items():
+        asked = answer(snapshot, Question(lose=(name,)), stock)
+        assert loss.unplaced == asked.unplaced
+        assert loss.suspects == asked.suspects
+        named = {entry.portfolio.id for entry in asked.plan.pending}
+        fresh = {e.portfolio.id for e in (*loss.unplaced.homeless, *loss.unplaced.waiting)}
+        assert fresh <= named
+        assert len(named - fresh) == asked.already

@@ -1,0 +1,44 @@
+"""When a process that serves beats does not trust what it heard."""
+
+from __future__ import annotations
+
+import pytest
+
+from scheduling.gateway.drop_monitor import Hearing
+
+
+def hearing(heard: int, dropped: int) -> Hearing:
+    found = Hearing()
+    found.heard.update(range(heard))
+    found.dropped.update(range(1000, 1000 + dropped))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("heard", "dropped", "why"),
+    [
+        (0, 0, ""),
+        (1000, 0, ""),
+        (90, 10, ""),
+        (89, 11, "the beats of 11 of 100 nodes were dropped"),
+        (0, 1, "the beats of 1 of 1 nodes were dropped"),
+    ],
+)
+def test_dropping_more_than_a_tenth_is_deaf(heard: int, dropped: int, why: str) -> None:
+    assert hearing(heard, dropped).deaf() == why
+
+
+def test_who_was_heard_after_all_was_not_dropped() -> None:
+    found = hearing(3, 0)
+    found.dropped.update(range(3))
+    assert found.deaf() == ""
+
+
+def test_each_pulse_counts_anew() -> None:
+    found = hearing(0, 5)
+    assert found.deaf()
+    assert found.deaf() == ""
+    found = hearing(5, 0)
+    found.deaf()
+    found.dropped.add(7)
+    assert found.deaf()

@@ -1,0 +1,222 @@
+"""What strangers send is read in time that grows with its size, not with its square.
+
+Eight times the input may take 24 times as long here: 8 is linear, 64 is quadratic. Counted is the
+processor's time of this thread, so that a busy machine does not matter.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from portfolios.validation import configuration_errors
+from scheduling.api.parsers import StrictJSONParser
+from scheduling.api.request_serializers import PortfolioBody
+from scheduling.enact.commit import wrong_with
+from scheduling.gateway import message_decoding
+from scheduling.gateway.http import Declined
+from scheduling.wire import messages as wire
+
+SMALL, TIMES = 3_000, 8
+FAR_FROM_QUADRATIC = 24
+
+
+def spent(work: Callable[[], Any]) -> float:
+    """Return the least processor time of three tries, without that of the garbage collector, which
+    walks through all that the other tests have left."""
+
+    def once() -> float:
+        began = time.thread_time()
+        work()
+        return time.thread_time() - began
+
+    gc.disable()
+    try:
+        return min(once() for _ in range(3))
+    finally:
+        gc.enable()
+
+
+def hold_to_linear(of_size: Callable[[int], Callable[[], Any]]) -> None:
+    small, large = spent(of_size(SMALL)), spent(of_size(SMALL * TIMES))
+    assert large < FAR_FROM_QUADRATIC * small + 0.005, (small, large)
+
+
+def parse(text: str) -> Any:
+    return StrictJSONParser().parse(io.BytesIO(text.encode()))
+
+
+def test_an_object_whose_last_name_is_given_twice() -> None:
+    def of(size: int) -> Callable[[], Any]:
+        names = [f'"n{number}": 1' for number in range(size)]
+        text = "{" + ", ".join([*names, names[-1]]) + "}"
+
+        def work() -> None:
+            with pytest.raises(Exception, match="given twice"):
+                parse(text)
+
+        return work
+
+    hold_to_linear(of)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda size: {f"unknown{number}": 1 for number in range(size)},
+        lambda size: {"symbols": [f"S{number}" for number in range(size)]},
+        lambda size: {"symbols": ["S"] * size},
+        lambda size: {"symbols": [1] * size},
+        lambda size: {"config": {f"k{number}": [number] for number in range(size)}},
+        lambda size: {"selector": {f"k{number}": "v" for number in range(size)}},
+        lambda size: {"starting_cash": "9" * size},
+        lambda size: {"name": "n" * size},
+    ],
+    ids=["unknown", "symbols", "same", "no texts", "config", "selector", "cash", "name"],
+)
+def test_the_body_of_a_portfolio(body: Callable[[int], dict[str, Any]]) -> None:
+    def of(size: int) -> Callable[[], Any]:
+        text = json.dumps(body(size))
+        return lambda: PortfolioBody(data=parse(text)).is_valid()
+
+    hold_to_linear(of)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda size: ({"fast": 3, "slow": 8}, [f"S{number}" for number in range(size)], {}),
+        lambda size: ({"fast": 3, "slow": 8}, ["IBM"] * size, {}),
+        lambda size: ({f"k{number}": number for number in range(size)}, ["IBM"], {}),
+        lambda size: ({}, ["IBM"], {f"k{number}": "1" for number in range(size)}),
+    ],
+    ids=["unknown symbols", "one symbol", "config", "limits"],
+)
+def test_a_configuration(given: Callable[[int], tuple[Any, Any, Any]]) -> None:
+    def of(size: int) -> Callable[[], Any]:
+        config, symbols, limits = given(size)
+        return lambda: configuration_errors("sma_cross", config, symbols, limits)
+
+    hold_to_linear(of)
+
+
+def commits_of(*portfolios: int, **given: Any) -> bytes:
+    each = [
+        {"portfolio": p, "epoch": 1, "from_seq": 0, "to_seq": 1, "batch": "x", **given}
+        for p in portfolios
+    ]
+    return msgspec.msgpack.encode({"incarnation": str(uuid4()), "commits": each})
+
+
+def test_commits_of_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the cap, which would end it before there is anything to measure."""
+    monkeypatch.setattr(wire, "MOST_COMMITS", 10**9)
+
+    def of(size: int) -> Callable[[], Any]:
+        body = commits_of(*range(size), size - 1)
+
+        def work() -> None:
+            with pytest.raises(Declined, match="twice in one commit"):
+                message_decoding.read_commits(body)
+
+        return work
+
+    hold_to_linear(of)
+
+
+def test_lines_of_one_commit() -> None:
+    def of(size: int) -> Callable[[], Any]:
+        orders = [
+            wire.OrderLine(1, number, "IBM", "buy", "1", "1", "open", "", 1)
+            for number in range(size)
+        ]
+        words = wire.Commit(
+            portfolio=1, epoch=1, from_seq=0, to_seq=1, batch=str(uuid4()), orders=orders
+        )
+        return lambda: wrong_with(words)
+
+    hold_to_linear(of)
+
+
+def test_lines_over_the_cap_are_refused_before_they_are_decoded() -> None:
+    """17 MB of the shortest lines take a second to decode."""
+    line = [1, 1, "", "", "", "", "", "", 1]
+    body = commits_of(1, orders=[line] * 500_000)
+
+    def decode() -> None:
+        with pytest.raises(Declined, match="length <= 10000"):
+            message_decoding.read_commits(body)
+
+    assert spent(decode) < spent(lambda: msgspec.msgpack.decode(body)) / 2
+
+
+DENSE = [[1, 1, "", "", "", "", "", "", 1]] * 8_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda: commits_of(*range(200), orders=DENSE),
+        lambda: commits_of(1, orders=DENSE * 200),
+        lambda: commits_of(1, nobody_knows=DENSE * 200),
+    ],
+    ids=["many commits", "one commit", "a field that nobody knows"],
+)
+def test_a_large_body_is_declined_without_a_look_at_its_lines(body: Callable[[], bytes]) -> None:
+    large = body()
+    assert len(large) > message_decoding.LONE_BODY
+
+    def decode() -> None:
+        with pytest.raises(Declined) as declined:
+            message_decoding.read_commits(large)
+        assert declined.value.status == 413
+
+    assert spent(decode) < spent(lambda: msgspec.msgpack.decode(large, type=msgspec.Raw)) / 10
+
+
+def test_a_large_state_is_taken() -> None:
+    state = b"s" * (message_decoding.LONE_BODY + 1)
+    _, (one,) = message_decoding.read_commits(commits_of(7, state=state))
+    assert (one.portfolio, one.state) == (7, state)
+    with pytest.raises(Declined, match="holds one commit"):
+        message_decoding.read_commits(commits_of(7, 8, state=state))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x91" * 100_000,
+        b"\x81\xa1a" * 100_000,
+        b"\x82\xabincarnation\xa2\xff\xff\xa7commits\x90",
+        b"\x83\xabincarnation\xa1x\xa6reason\xa2\xff\xff\xa7commits\x91\x81\xa5batch\xa2\xff\xff",
+        b"\xdf\xff\xff\xff\xff",
+        b"\xdd\xff\xff\xff\xff",
+        b"\xc6\xff\xff\xff\xff",
+        b"",
+        b"\xc1",
+        b"\xc0",
+    ],
+)
+@pytest.mark.parametrize(
+    "read",
+    [
+        message_decoding.read_commits,
+        message_decoding.read_beat,
+        lambda body: message_decoding.decode(body, wire.Register),
+        lambda body: message_decoding.decode(body, wire.CheckpointRequest),
+        lambda body: message_decoding.decode(body, wire.Goodbye),
+    ],
+    ids=["commit", "heartbeat", "register", "checkpoint", "goodbye"],
+)
+def test_bytes_that_are_no_message_are_declined(read: Callable[[bytes], Any], body: bytes) -> None:
+    with pytest.raises(Declined) as declined:
+        read(body)
+    assert declined.value.status == 400

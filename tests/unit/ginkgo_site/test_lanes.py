@@ -1,0 +1,98 @@
+"""Lanes: how many requests are inside, of whom, and who is next."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from ginkgo_site.web.busy import Busy
+from ginkgo_site.web.lane_sizes import BESIDE, CONNECTIONS, GENERAL_SIZE, LOGIN_SIZE, RESERVE_SIZE
+from ginkgo_site.web.lanes import Lane, _to_its_end
+
+
+def a_lane(size: int = 2, of_one: int = 2, wait_s: float = 5, most_waiting: int = 2) -> Lane:
+    return Lane("general", size, of_one, wait_s, most_waiting)
+
+
+def test_the_pool_has_a_connection_for_every_request_that_is_let_in() -> None:
+    assert LOGIN_SIZE + RESERVE_SIZE + GENERAL_SIZE + BESIDE == CONNECTIONS
+
+
+async def test_one_address_gets_no_more_than_its_part() -> None:
+    lane = a_lane(size=4, of_one=2)
+    await lane.enter("a")
+    await lane.enter("a")
+    with pytest.raises(Busy) as refused:
+        await lane.enter("a")
+    assert refused.value.status == 429
+    await lane.enter("b")
+    lane.leave("a")
+    await lane.enter("a")
+
+
+async def test_a_place_goes_to_the_request_that_has_waited_longest() -> None:
+    lane = a_lane(size=1)
+    await lane.enter("a")
+    order: list[str] = []
+
+    async def wait(name: str) -> None:
+        await lane.enter(name)
+        order.append(name)
+
+    first = asyncio.create_task(wait("b"))
+    second = asyncio.create_task(wait("c"))
+    await asyncio.sleep(0)
+    lane.leave("a")
+    await first
+    lane.leave("b")
+    await second
+    assert order == ["b", "c"]
+
+
+async def test_a_full_queue_is_a_quick_503_and_a_long_wait_too() -> None:
+    lane = a_lane(size=1, wait_s=0.01, most_waiting=1)
+    await lane.enter("a")
+    waiting = asyncio.create_task(lane.enter("b"))
+    await asyncio.sleep(0)
+    with pytest.raises(Busy) as refused:
+        await lane.enter("c")
+    assert (refused.value.status, refused.value.retry_after_s) == (503, 2)
+    with pytest.raises(Busy, match="No room"):
+        await waiting
+    lane.leave("a")
+    await lane.enter("d")
+    assert lane._inside == 1
+
+
+async def test_one_that_goes_away_while_it_waits_leaves_no_place_taken() -> None:
+    lane = a_lane(size=1)
+    await lane.enter("a")
+    waiting = asyncio.create_task(lane.enter("b"))
+    await asyncio.sleep(0)
+    lane.leave("a")  # handed to b, which is cancelled before it hears of it
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert lane._inside == 0
+    assert not lane._of
+
+
+async def test_work_whose_client_went_away_is_seen_to_its_end() -> None:
+    ended = asyncio.Event()
+    goes_on = asyncio.Event()
+
+    async def work() -> object:
+        await goes_on.wait()
+        ended.set()
+        return object()
+
+    watching = asyncio.create_task(_to_its_end(asyncio.ensure_future(work())))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    watching.cancel()
+    await asyncio.sleep(0)
+    assert not watching.done()
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    assert ended.is_set()

@@ -1,0 +1,142 @@
+"""The parts of `bin/up` that start no process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ginkgo_site.env import CHECKOUT
+from ginkgo_site.launcher import logfiles
+from ginkgo_site.launcher.address import Address, free_address, is_loopback
+from ginkgo_site.launcher.cli import parse
+from ginkgo_site.launcher.errors import CannotStart
+from ginkgo_site.launcher.instance_lock import HomeLock, read_private, write_private
+from ginkgo_site.launcher.supervised_process import Program
+
+
+def test_the_documented_defaults() -> None:
+    options = parse([])
+    assert (options.host, options.port, options.nodes) == ("127.0.0.1", 8000, 3)
+    assert (options.demo, options.node_restart_s, options.fresh) == (True, 15, False)
+
+
+@pytest.mark.parametrize(
+    "argv", [["--port", "70000"], ["--nodes", "-1"], ["--node-restart", "x"], ["--prot", "1"]]
+)
+def test_a_wrong_option_is_a_usage_error(argv: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(argv)
+    assert caught.value.code == 2
+
+
+def test_a_second_start_is_told_pid_and_address(tmp_path: Path) -> None:
+    first = HomeLock(tmp_path)
+    first.take()
+    first.note("http://127.0.0.1:8000")
+    second = HomeLock(tmp_path)
+    with pytest.raises(CannotStart) as caught:
+        second.take()
+    assert f"process {os.getpid()}, at http://127.0.0.1:8000" in str(caught.value)
+    assert "choose another folder with GINKGO_HOME" in str(caught.value)
+    assert first.is_held
+    assert not second.is_held
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, time\n"
+            "from pathlib import Path\n"
+            "from ginkgo_site.launcher.instance_lock import HomeLock\n"
+            "lock = HomeLock(Path(sys.argv[1])); lock.take()\n"
+            "print('held', flush=True); time.sleep(60)\n",
+            str(tmp_path),
+        ],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(CannotStart, match="still starting"):
+        HomeLock(tmp_path).take()
+    holder.kill()
+    holder.wait()
+    HomeLock(tmp_path).take()
+
+
+def test_a_home_that_cannot_be_made_is_named() -> None:
+    with pytest.raises(CannotStart, match="/proc/nowhere cannot be written"):
+        HomeLock(Path("/proc/nowhere")).take()
+
+
+def test_a_port_in_use_is_said_with_another_to_try() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(CannotStart) as caught:
+            free_address("127.0.0.1", port)
+    assert f"Port {port} on 127.0.0.1 is in use" in str(caught.value)
+    assert f"--port {port + 1}" in str(caught.value)
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    with pytest.raises(CannotStart, match=r"192\.0\.2\.1 is no address of this machine"):
+        free_address("192.0.2.1", 8000)
+
+
+def test_port_0_becomes_a_free_one() -> None:
+    assert free_address("127.0.0.1", 0).port > 0
+
+
+def test_an_address_for_everybody_is_shown_as_one_a_browser_can_open() -> None:
+    assert Address("0.0.0.0", 8000).url == "http://127.0.0.1:8000"
+    assert Address("::1", 8000).url == "http://[::1]:8000"
+    assert is_loopback("localhost")
+    assert not is_loopback("0.0.0.0")
+
+
+def test_private_files_are_private_and_whole(tmp_path: Path) -> None:
+    path = tmp_path / "secrets" / "nodes.json"
+    write_private(path, {"node-1": "t"})
+    assert read_private(path) == {"node-1": "t"}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    path.write_text("{broken")
+    assert read_private(path) == {}
+    assert [p.name for p in path.parent.iterdir()] == ["nodes.json"]
+
+
+def test_each_start_begins_new_logs_and_keeps_three(tmp_path: Path) -> None:
+    for start in range(1, 6):
+        logfiles.rotate(tmp_path)
+        (tmp_path / "web.log").write_text(f"start {start}\n")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "web.log",
+        "web.log.1",
+        "web.log.2",
+        "web.log.3",
+    ]
+    assert logfiles.last_line(tmp_path / "web.log.3") == "start 2"
+    assert logfiles.last_line(tmp_path / "none.log") == "it said nothing"
+
+
+def test_nobody_else_reads_a_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = tmp_path / "web.log"
+    old.write_text("of an earlier release")
+    old.chmod(0o644)
+    logfiles.rotate(tmp_path)
+    monkeypatch.setattr(logfiles, "_LIMIT_BYTES", 1)
+    program = Program([sys.executable, "-c", "print('hello')"], dict(os.environ), old)
+    assert program.start().wait() == 0
+    logfiles.shorten(tmp_path)
+    found = {log.name: stat.S_IMODE(log.stat().st_mode) for log in tmp_path.iterdir()}
+    assert found == {"web.log": 0o600, "web.log.1": 0o600}

@@ -1,0 +1,97 @@
+"""How long a start may take: as long as something comes forward."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ginkgo_site.env import read_environment
+from ginkgo_site.launcher import launcher
+from ginkgo_site.launcher.cli import parse
+from ginkgo_site.launcher.errors import CannotStart
+from ginkgo_site.launcher.launcher import House
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Reports:
+    """Stands for the process that prepares the database."""
+
+    def __init__(self, *kinds: str) -> None:
+        self.progress = 0
+        self._kinds = kinds
+
+    def has(self, kind: str) -> bool:
+        return kind in self._kinds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(launcher, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def house(clock: Clock, tmp_path: Path) -> House:
+    return House(parse([]), read_environment({**os.environ, "GINKGO_HOME": str(tmp_path)}))
+
+
+def test_a_start_on_which_something_comes_forward_may_take_an_hour(
+    house: House, clock: Clock
+) -> None:
+    for left in range(40, 0, -1):
+        house._check_progress([f"portfolio-{number}" for number in range(left)])
+        clock.now += 100
+
+
+def test_a_start_on_which_nothing_comes_forward_ends_and_says_what_is_missing(
+    house: House, clock: Clock
+) -> None:
+    house._check_progress(["canary-1", "canary-2"])
+    clock.now += 119
+    house._check_progress(["canary-2 (another reason)", "canary-1"])
+    clock.now += 2
+    with pytest.raises(CannotStart) as reason:
+        house._check_progress(["canary-1", "canary-2"])
+    assert "nothing came forward in the last 120 s. Missing: canary-1, canary-2." in str(
+        reason.value
+    )
+
+
+@pytest.mark.parametrize(
+    ("reports", "limit_s"),
+    [
+        (Reports("migrating"), 3600),
+        (Reports("migrating", "prepared"), 120),
+        (Reports(), 120),
+    ],
+    ids=["migrating", "migrated", "before"],
+)
+def test_a_migration_may_rewrite_a_large_table(
+    house: House, clock: Clock, reports: Reports, limit_s: float
+) -> None:
+    house._steps = reports  # type: ignore[assignment]
+    house._check_progress(["the preparation"])
+    clock.now += limit_s - 1
+    house._check_progress(["the preparation"])
+    clock.now += 2
+    with pytest.raises(CannotStart):
+        house._check_progress(["the preparation"])
+
+
+def test_each_line_of_the_preparation_is_progress(house: House, clock: Clock) -> None:
+    reports = Reports()
+    house._steps = reports  # type: ignore[assignment]
+    for _ in range(10):
+        house._check_progress(["the preparation"])
+        reports.progress += 1
+        clock.now += 119

@@ -1,0 +1,194 @@
+"""The committer: no commit is left behind in its queue."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Any, cast
+
+import msgspec
+
+from scheduling.node_daemon.committer import LARGEST_REQUEST, Committer
+from scheduling.node_daemon.control_plane_client import Link
+from scheduling.node_daemon.outbox import REPORTS_A_BEAT, Outbox
+from scheduling.wire.messages import (
+    MOST_COMMITS,
+    MOST_LINES,
+    MOST_REPORTS,
+    Commit,
+    CommitAnswers,
+    CommitRequest,
+    CommitResult,
+    EquityLine,
+    Prepared,
+)
+
+
+class HeldLink:
+    """A server that answers all requests under way at the same moment."""
+
+    def __init__(self) -> None:
+        self.requests: list[CommitRequest] = []
+        self.answer = asyncio.Event()
+
+    async def commit(self, body: bytes) -> CommitAnswers:
+        request = msgspec.msgpack.decode(body, type=CommitRequest)
+        self.requests.append(request)
+        await self.answer.wait()
+        results = [CommitResult(portfolio=c.portfolio, answer="ok") for c in request.commits]
+        return CommitAnswers(results=results)
+
+
+class BusyLink:
+    """A server in which somebody holds the rows of some portfolios."""
+
+    def __init__(self, held: set[int]) -> None:
+        self.held = held
+        self.requests: list[CommitRequest] = []
+
+    async def commit(self, body: bytes) -> CommitAnswers:
+        request = msgspec.msgpack.decode(body, type=CommitRequest)
+        self.requests.append(request)
+        await asyncio.sleep(0)
+        return CommitAnswers(
+            results=[
+                CommitResult(portfolio=c.portfolio, answer="ok")
+                for c in request.commits
+                if c.portfolio not in self.held
+            ]
+        )
+
+
+def _commit(portfolio: int, seq: int) -> Commit:
+    return Commit(
+        portfolio=portfolio, epoch=1, from_seq=seq, to_seq=seq + 1, batch=str(uuid.uuid4())
+    )
+
+
+async def _until(condition: Any) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def test_a_commit_made_while_the_last_senders_end_is_sent() -> None:
+    """On a node with nothing else to commit, it would wait for ever."""
+
+    async def story() -> None:
+        link = HeldLink()
+        committer = Committer(cast(Link, link), "incarnation")
+
+        async def feed(portfolio: int, commits: int) -> None:
+            for seq in range(commits):
+                await committer.commit(_commit(portfolio, seq))
+
+        first = asyncio.create_task(feed(1, 2))
+        await _until(lambda: len(link.requests) == 1)
+        second = asyncio.create_task(feed(2, 1))
+        await _until(lambda: len(link.requests) == 2)
+        link.answer.set()
+        async with asyncio.timeout(60):
+            await asyncio.gather(first, second)
+        await committer.close()
+
+    asyncio.run(story())
+
+
+def test_commits_that_an_answer_leaves_out_are_repeated_and_hold_up_no_neighbour() -> None:
+    """More of them than requests may be under way at once."""
+
+    async def story() -> None:
+        link = BusyLink(held={1, 2, 3})
+        committer = Committer(cast(Link, link), "incarnation")
+        held = {n: _commit(n, 0) for n in (1, 2, 3)}
+        waiting = {n: asyncio.create_task(committer.commit(c)) for n, c in held.items()}
+        await _until(lambda: len(link.requests) > 6)
+        for seq in range(20):
+            async with asyncio.timeout(2):
+                assert (await committer.commit(_commit(4, seq))).answer == "ok"
+        assert not any(task.done() for task in waiting.values())
+        link.held.clear()
+        async with asyncio.timeout(2):
+            assert [(await task).answer for task in waiting.values()] == ["ok"] * 3
+        sent = [c for request in link.requests for c in request.commits if c.portfolio < 4]
+        assert len(sent) > 6
+        assert all(c == held[c.portfolio] for c in sent)
+        await committer.close()
+
+    asyncio.run(story())
+
+
+def test_whoever_closes_the_committer_repeats_nothing_any_more() -> None:
+    async def story() -> None:
+        link = BusyLink(held={1})
+        committer = Committer(cast(Link, link), "incarnation")
+        waiting = asyncio.create_task(committer.commit(_commit(1, 0)))
+        await _until(lambda: len(link.requests) == 2)
+        await committer.close()
+        sent = len(link.requests)
+        await asyncio.sleep(0.3)
+        assert len(link.requests) == sent
+        waiting.cancel()
+
+    asyncio.run(story())
+
+
+class KeenLink:
+    """A server that notes what it is sent and takes all of it."""
+
+    def __init__(self) -> None:
+        self.requests: list[CommitRequest] = []
+        self.sizes: list[int] = []
+
+    async def commit(self, body: bytes) -> CommitAnswers:
+        request = msgspec.msgpack.decode(body, type=CommitRequest)
+        self.requests.append(request)
+        self.sizes.append(len(body))
+        results = [CommitResult(portfolio=c.portfolio, answer="ok") for c in request.commits]
+        return CommitAnswers(results=results)
+
+
+def _sent(commits: list[Commit]) -> KeenLink:
+    async def story() -> KeenLink:
+        link = KeenLink()
+        committer = Committer(cast(Link, link), "incarnation")
+        answers = await asyncio.gather(*(committer.commit(commit) for commit in commits))
+        assert [answer.portfolio for answer in answers] == [c.portfolio for c in commits]
+        await committer.close()
+        return link
+
+    return asyncio.run(story())
+
+
+def test_no_request_holds_more_commits_than_the_server_takes() -> None:
+    link = _sent([_commit(portfolio, 0) for portfolio in range(450)])
+    assert max(len(request.commits) for request in link.requests) <= MOST_COMMITS
+    assert sum(len(request.commits) for request in link.requests) == 450
+
+
+def test_no_request_holds_more_lines_than_the_server_takes() -> None:
+    lines = [EquityLine(1, 1, "1")] * (MOST_LINES // 3)
+    commits = [
+        msgspec.structs.replace(_commit(portfolio, 0), equity=lines) for portfolio in range(7)
+    ]
+    link = _sent(commits)
+    assert [len(request.commits) for request in link.requests] == [3, 3, 1]
+
+
+def test_large_states_go_in_requests_of_their_own() -> None:
+    state = b"s" * 3_000_000
+    commits = [
+        msgspec.structs.replace(_commit(portfolio, 0), state=state) for portfolio in range(3)
+    ]
+    assert max(_sent(commits).sizes) < LARGEST_REQUEST
+
+
+def test_the_outbox_says_so_much_at_a_time_and_forgets_no_more_than_that() -> None:
+    outbox = Outbox()
+    for number in range(REPORTS_A_BEAT + 20):
+        outbox.add(Prepared(handoff=number))
+    said = outbox.content()
+    assert len(said) == REPORTS_A_BEAT <= MOST_REPORTS
+    outbox.heard(said)
+    assert [report.handoff for report in outbox.content()] == list(
+        range(REPORTS_A_BEAT, REPORTS_A_BEAT + 20)
+    )

@@ -1,0 +1,97 @@
+"""What a portfolio process is born with: one hash seed, no secret, no other's socket, a limit."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from portfolios.runtime.messages import Load
+from scheduling.node_daemon.child import start_child
+from scheduling.node_daemon.errors import ChildFailed
+from scheduling.node_daemon.forkserver_client import LIST, Nursery, _environment
+from tests.support.market_factories import spec
+
+
+@pytest.fixture
+async def nursery(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Nursery]:
+    """A forkserver of its own, whose children know strategies that loop."""
+    monkeypatch.setenv("GINKGO_STRATEGIES", "tests.support.strategies.loops_on_init")
+    monkeypatch.setenv("GINKGO_NODE_TOKEN", "a-secret")
+    made = Nursery(512)
+    made.launch()
+    listening = asyncio.create_task(made.listen())
+    yield made
+    listening.cancel()
+    made.close()
+
+
+def test_no_secret_is_left_to_a_strategy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "DATABASE_URL", "GINKGO_SECRET_KEY", "REDIS_URL", "GINKGO_NODE_TOKEN", "PGPASSWORD",
+        "AWS_SECRET_ACCESS_KEY", "BROKER_API_KEY",
+    ):  # fmt: skip
+        monkeypatch.setenv(name, "x")
+    kept = _environment()
+    assert kept["PYTHONHASHSEED"] == "0"
+    assert not [name for name in kept if kept[name] == "x"]
+
+
+async def test_a_load_that_takes_longer_than_its_limit_ends_its_process(nursery: Nursery) -> None:
+    child = await start_child(nursery, "slow")
+    process = psutil.Process(child.pid)
+    with pytest.raises(ChildFailed) as late:
+        await child.load(Load(spec("looping"), None, 0), 1.0)
+    assert (late.value.stage, str(late.value)) == (
+        "killed",
+        "a load took longer than its limit of 1 s",
+    )
+    async with asyncio.timeout(60):
+        await child.wait_for_end()
+    assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+async def test_it_has_its_own_socket_and_no_other_and_leads_a_group(nursery: Nursery) -> None:
+    first = await start_child(nursery, "first")
+    second = await start_child(nursery, "second")
+    for child in (first, second):
+        await child.load(Load(spec("canary"), None, 0), 20.0)  # until then it is being set up
+        held = {fd: os.readlink(f"/proc/{child.pid}/fd/{fd}") for fd in _fds(child.pid)}
+        assert held[0] == os.devnull
+        assert held[1].startswith("pipe:") and held[1] == held[2]
+        others = [name for fd, name in held.items() if fd > 2]
+        assert [name.partition(":")[0] for name in others] == ["socket"]
+        assert (os.getpgid(child.pid), os.getsid(child.pid)) == (child.pid, child.pid)
+        assert b"a-secret" not in Path(f"/proc/{child.pid}/environ").read_bytes()
+        child.kill()
+
+
+def _fds(pid: int) -> list[int]:
+    return sorted(int(fd) for fd in os.listdir(f"/proc/{pid}/fd"))
+
+
+async def test_the_forkserver_hears_no_signal_that_the_daemon_is_to_decide_about(
+    nursery: Nursery,
+) -> None:
+    child = await start_child(nursery, "child")
+    forkserver = psutil.Process(psutil.Process(child.pid).ppid())
+    for number in (2, 15):
+        forkserver.send_signal(number)
+    again = await start_child(nursery, "again")
+    assert psutil.Process(again.pid).ppid() == forkserver.pid
+    for born in (child, again):
+        born.kill()
+
+
+async def test_strategies_are_listed_by_a_process_that_then_ends(nursery: Nursery) -> None:
+    sock, born = nursery.bear(LIST, "strategies")
+    reader, writer = await asyncio.open_unix_connection(sock=sock)
+    found = json.loads(await reader.read())
+    writer.close()
+    assert "looping" in found["versions"]
+    assert await born.status == 0

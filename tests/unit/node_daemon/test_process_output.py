@@ -1,0 +1,136 @@
+"""What a portfolio process prints costs its daemon little, however much it is."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import struct
+import termios
+
+import pytest
+
+from scheduling.node_daemon import process_output
+from scheduling.node_daemon.logs import RateLimited
+from scheduling.node_daemon.process_output import LAST_CHARACTERS, PIECE, REMEMBERED, Output
+
+
+@pytest.fixture
+def pipe() -> tuple[int, int]:
+    """Both ends of a pipe; `Output` closes the first when the test has closed the second."""
+    return os.pipe()
+
+
+def print_as_much_as_fits(write_end: int) -> int:
+    """Fill the pipe and return how many bytes that took."""
+    os.set_blocking(write_end, False)
+    written = 0
+    try:
+        while True:
+            written += os.write(write_end, b"x" * 1024)
+    except BlockingIOError:
+        return written
+
+
+def unread(read_end: int) -> int:
+    """Return how many bytes wait in the pipe."""
+    (waiting,) = struct.unpack("i", fcntl.ioctl(read_end, termios.FIONREAD, bytes(4)))
+    return int(waiting)
+
+
+async def many_turns() -> None:
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
+async def close(heard: Output, write_end: int) -> None:
+    os.close(write_end)
+    while not heard._closed:
+        await asyncio.sleep(0.001)
+
+
+async def test_of_a_full_pipe_one_piece_is_read_and_the_rest_after_a_while(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_end, write_end = pipe
+    monkeypatch.setattr(process_output, "READ_AGAIN_S", 3600.0)
+    heard = Output(read_end, "loud")
+    written = print_as_much_as_fits(write_end)
+    await many_turns()
+    assert unread(read_end) == written - PIECE
+    heard._read_on()
+    await many_turns()
+    assert unread(read_end) == written - 2 * PIECE
+    heard.last_words()  # reads whatever is there: its process has ended
+    assert unread(read_end) == 0
+    heard._read_on()
+    await close(heard, write_end)
+
+
+async def test_the_pause_ends_by_itself(pipe: tuple[int, int]) -> None:
+    read_end, write_end = pipe
+    heard = Output(read_end, "loud")
+    print_as_much_as_fits(write_end)
+    async with asyncio.timeout(30):
+        while unread(read_end):
+            await asyncio.sleep(0.01)
+        await close(heard, write_end)
+
+
+async def test_a_line_without_an_end_is_held_in_part_and_told_in_pieces(
+    pipe: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    read_end, write_end = pipe
+    caplog.set_level(logging.INFO)
+    heard = Output(read_end, "endless")
+    for _ in range(50):
+        os.write(write_end, b"y" * 1000)
+        heard._on_readable()
+    assert len(heard._line) <= 1000
+    assert len(heard._tail) == REMEMBERED
+    assert caplog.records
+    assert max(len(record.getMessage()) for record in caplog.records) < 600
+    await close(heard, write_end)
+
+
+async def test_what_is_logged_in_ten_seconds_is_bounded_and_what_was_not_is_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    said = RateLimited(lines=20, per_s=10.0)
+    for n in range(500):
+        said.info(100.0 + n / 100, "line %d", n)
+    assert [record.getMessage() for record in caplog.records] == [f"line {n}" for n in range(20)]
+    said.info(110.0, "and on")
+    assert [record.getMessage() for record in caplog.records[20:]] == [
+        "480 more lines were held back",
+        "and on",
+    ]
+
+
+async def test_the_last_words_are_a_few_lines_short_and_without_control_characters(
+    pipe: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    read_end, write_end = pipe
+    caplog.set_level(logging.INFO)
+    heard = Output(read_end, "ends")
+    os.write(write_end, b"one\ntwo\n\n\x1b[2J  three \xff\t3\nfour\n")
+    assert heard.last_words() == "two / ?[2J three \ufffd 3 / four"
+    assert all(record.getMessage().isprintable() for record in caplog.records)
+    os.write(write_end, b"z" * 1000)
+    words = heard.last_words()
+    assert (len(words), words[0], words[-1]) == (LAST_CHARACTERS + 1, "…", "z")
+    await close(heard, write_end)
+    assert heard.last_words() == words
+
+
+async def test_what_was_said_without_an_end_of_line_is_told_at_the_end(
+    pipe: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    read_end, write_end = pipe
+    caplog.set_level(logging.INFO)
+    heard = Output(read_end, "ends")
+    os.write(write_end, b"farewell")
+    await close(heard, write_end)
+    assert [record.getMessage() for record in caplog.records] == ["ends said: farewell"]

@@ -1,0 +1,122 @@
+"""What a portfolio process answers is believed only where it can be an answer to what was asked."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+
+from portfolios.runtime.messages import (
+    HEADER,
+    Batch,
+    Failed,
+    Load,
+    Loaded,
+    Reply,
+    Result,
+    encode_message,
+)
+from portfolios.runtime.results import BatchResult, EquityRow, FillRow, OrderRow
+from scheduling.node_daemon.reply_validation import LONGEST_ERROR, NoAnswer, answer_to
+from tests.support.market_factories import spec
+
+ASKED = Batch(10, 20, False, b"")
+ORDER = OrderRow(15, 0, "KO", "buy", Decimal("1"), Decimal("9.5000"), "open", None, 1_000)
+FILL = FillRow(12, 0, 16, 0, "KO", "buy", Decimal("1"), Decimal("9.5000"), 1_000)
+POINT = EquityRow(17, 1_000, Decimal("100000.0000"))
+
+
+def body(reply: Reply) -> bytes:
+    return encode_message(reply)[HEADER.size :]
+
+
+def result(**changes: Any) -> Result:
+    values: dict[str, Any] = {
+        "from_seq": 10,
+        "to_seq": 20,
+        "state": None,
+        "orders": [ORDER],
+        "fills": [FILL],
+        "equity": [POINT],
+        "suppress": False,
+    }
+    return Result(BatchResult(**{**values, **changes}))
+
+
+def changed(row: Any, **changes: Any) -> Any:
+    return msgspec.structs.replace(row, **changes)
+
+
+def test_an_honest_result_is_believed_as_it_is() -> None:
+    assert answer_to(ASKED, body(result())) == result()
+
+
+def test_a_failure_is_believed_and_cut_short() -> None:
+    failed = answer_to(ASKED, body(Failed("event", 12, "x" * 10_000, "y" * 10_000)))
+    assert failed == Failed("event", 12, "x" * LONGEST_ERROR, "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"from_seq": 9}, "a result of (9, 20], not of (10, 20)"),
+        ({"to_seq": 21}, "a result of (10, 21], not of (10, 20)"),
+        ({"suppress": True}, "a result of (10, 20]"),
+        ({"orders": [changed(ORDER, seq=10)]}, "an order at seq 10, outside its batch"),
+        ({"orders": [changed(ORDER, seq=21)]}, "an order at seq 21, outside its batch"),
+        ({"orders": [changed(ORDER, index=-1)]}, "the index -1 at seq 15"),
+        ({"orders": [changed(ORDER, index=40_000)]}, "the index 40000 at seq 15"),
+        ({"orders": [changed(ORDER, decided_us=10**18)]}, "the time 1000000000000000000 at seq 15"),
+        ({"orders": [changed(ORDER, decided_us=-1)]}, "the time -1 at seq 15"),
+        ({"orders": [changed(ORDER, quantity=Decimal("NaN"))]}, "an amount at seq 15"),
+        ({"orders": [changed(ORDER, price=Decimal("1e999"))]}, "an amount at seq 15"),
+        ({"orders": [changed(ORDER, price=Decimal("1e-999"))]}, "an amount at seq 15"),
+        ({"orders": [changed(ORDER, symbol="K" * 25)]}, "a symbol of 25 characters"),
+        ({"orders": [changed(ORDER, symbol="K\0")]}, "a symbol of 2 characters"),
+        ({"orders": [changed(ORDER, price=Decimal("9" * 50))]}, "an amount at seq 15"),
+        ({"fills": [changed(FILL, fill_seq=10)]}, "a fill at seq 10, outside its batch"),
+        ({"fills": [changed(FILL, fill_seq=21)]}, "a fill at seq 21, outside its batch"),
+        ({"fills": [changed(FILL, quantity=Decimal("NaN"))]}, "an amount at seq 16"),
+        ({"fills": [changed(FILL, price=Decimal("Infinity"))]}, "an amount at seq 16"),
+        ({"fills": [changed(FILL, symbol="\x1b")]}, "a symbol of 1 characters"),
+        ({"equity": [changed(POINT, seq=10)]}, "an equity point at seq 10, outside its batch"),
+        ({"equity": [changed(POINT, seq=21)]}, "an equity point at seq 21, outside its batch"),
+        ({"equity": [changed(POINT, equity=Decimal("-1e60"))]}, "an amount at seq 17"),
+    ],
+)
+def test_what_cannot_be_true_of_the_batch_is_no_answer(changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(NoAnswer) as said:
+        answer_to(ASKED, body(result(**changes)))
+    assert str(said.value).startswith(why)
+
+
+def test_an_order_that_is_open_although_decisions_are_suppressed_is_no_answer() -> None:
+    suppressed = Batch(10, 20, True, b"")
+    kept = changed(ORDER, status="suppressed")
+    honest = result(orders=[kept], suppress=True)
+    assert answer_to(suppressed, body(honest)) == honest
+    with pytest.raises(NoAnswer, match="although its decisions are suppressed"):
+        answer_to(suppressed, body(result(suppress=True)))
+
+
+def test_that_it_has_loaded_is_no_answer_to_a_batch_and_bytes_are_none_to_anything() -> None:
+    with pytest.raises(NoAnswer, match="it was asked to run a batch"):
+        answer_to(ASKED, body(Loaded(20, False)))
+    with pytest.raises(NoAnswer, match="5 bytes that are no reply"):
+        answer_to(ASKED, b"hello")
+
+
+def test_a_result_is_no_answer_to_a_load() -> None:
+    load = Load(spec("canary"), None, 0)
+    assert answer_to(load, body(Loaded(0, False))) == Loaded(0, False)
+    with pytest.raises(NoAnswer, match="a result, and it was asked to load"):
+        answer_to(load, body(result()))
+
+
+def test_a_process_that_names_symbols_without_end_is_ended() -> None:
+    load = Load(spec("canary"), None, 0)
+    many = [str(number) for number in range(10_001)]
+    with pytest.raises(NoAnswer, match="10001 symbols, limit 10000"):
+        answer_to(load, body(Loaded(0, False, many)))

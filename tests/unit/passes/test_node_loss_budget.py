@@ -1,0 +1,176 @@
+"""Which nodes a watcher answers for in which look, and what it writes down of the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from psycopg.errors import DeadlockDetected, LockNotAvailable
+
+from scheduling.decide.planner.fleet_index import Stock
+from scheduling.decide.types import Snapshot
+from scheduling.decide.what_if.node_loss import Loss, loss_of
+from scheduling.enact.node_loss import Known
+from scheduling.passes import node_loss as passing
+from scheduling.passes.node_loss import CONFIRM_S, Resilience
+from tests.support.plan_factories import NOW, node, on, portfolio, world
+
+
+class Standing:
+    """What a watcher's last tick read."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.version = 1
+        self.snapshot = snapshot
+        self.stock = Stock.of(snapshot.portfolios)
+
+    def see(self, **changes: Any) -> None:
+        """Let the next tick see these."""
+        self.snapshot = replace(self.snapshot, **changes)
+        self.stock = Stock.of(self.snapshot.portfolios)
+
+
+class Kept:
+    """A watcher's answers: the nodes of each look, and what each has written."""
+
+    def __init__(self, standing: Standing, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.standing = standing
+        self.resilience = Resilience()
+        self.answered: list[str] = []
+        self.written: list[tuple[list[Known], set[int]]] = []
+        self.error: type[Exception] | None = None
+        monkeypatch.setattr(passing, "loss_of", self._loss_of)
+        monkeypatch.setattr(passing, "write_down", lambda news, kept: (list(news), set(kept)))
+        monkeypatch.setattr(passing, "run", self._run)
+
+    def _loss_of(self, snapshot: Snapshot, lost: Any, *given: Any) -> Loss:
+        self.answered.append(lost.name)
+        return loss_of(snapshot, lost, *given)
+
+    def _run(self, words: tuple[list[Known], set[int]]) -> None:
+        if self.error is not None:
+            raise self.error
+        self.written.append(words)
+
+    def look(self, slice_s: float = 10.0, after_s: float = 0.0) -> list[str]:
+        """Look so much later; return the nodes that were answered for."""
+        self.answered, self.written = [], []
+        self.standing.see(taken_at=self.standing.snapshot.taken_at + after_s)
+        self.resilience.look(self.standing, slice_s)  # type: ignore[arg-type]
+        return self.answered
+
+    def news(self) -> dict[str, float]:
+        """What the last look has written: node → as of."""
+        return {known.loss.name: known.as_of for news, _ in self.written for known in news}
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
+    """Three nodes, on the first two of which a portfolio runs."""
+    fleet = [node(1), node(2, flapping_until=NOW + 20), node(3)]
+    late = portfolio("late", not_before=NOW + 20)
+    standing = Standing(world(fleet, [*on(1, "a"), *on(2, "b"), late]))
+    return Kept(standing, monkeypatch)
+
+
+ALL = ["node-1", "node-2", "node-3"]
+
+
+def newer(standing: Standing) -> None:
+    standing.version += 1
+
+
+CHANGES: dict[str, Callable[[Standing], None]] = {
+    "a portfolio": newer,
+    "a node": lambda s: s.see(nodes=(*s.snapshot.nodes[:2], node(3, cordoned=True))),
+    "frozen": lambda s: s.see(frozen=True),
+    "frozen failover": lambda s: s.see(frozen_failover=True),
+    "held": lambda s: s.see(storm_hold=True),
+    "held by": lambda s: s.see(storm_by="ann"),
+    "late ones": lambda s: s.see(storm_late=("node-3",)),
+    "after a storm": lambda s: s.see(after_storm=True),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_every_node_is_answered_for_anew_where_anything_changed_that_bears_on_it(
+    kept: Kept, change: Callable[[Standing], None]
+) -> None:
+    assert kept.look() == ALL
+    assert kept.look(after_s=1) == []
+    change(kept.standing)
+    assert sorted(kept.look(after_s=1)) == ALL
+
+
+@pytest.mark.parametrize("what", ["a node flaps no more", "one backs off no more"])
+def test_what_time_alone_ends_bears_on_it_too(kept: Kept, what: str) -> None:
+    if what == "a node flaps no more":
+        kept.standing.see(portfolios=())
+    else:
+        kept.standing.see(nodes=(node(1), node(2), node(3)))
+    assert kept.look() == ALL
+    assert kept.look(after_s=19) == []
+    assert sorted(kept.look(after_s=2)) == ALL
+    assert kept.look(after_s=2) == []
+
+
+def test_a_new_node_comes_first_and_the_turn_of_the_others_is_kept(kept: Kept) -> None:
+    assert kept.look(slice_s=0) == ["node-1"]
+    seen = []
+    for number in range(4, 7):
+        kept.standing.see(nodes=(*kept.standing.snapshot.nodes, node(number)))
+        seen += kept.look(slice_s=0)
+        seen += kept.look(slice_s=0)
+    assert seen == ["node-4", "node-2", "node-5", "node-3", "node-6", "node-1"]
+
+
+def test_what_is_pending_as_it_is_is_held_against_no_node(kept: Kept) -> None:
+    kept.standing.see(portfolios=(*on(1, "a"), portfolio("gpu", selector={"gpu": "yes"})))
+    kept.look()
+    assert [known.loss.absorbed for known in kept.written[0][0]] == [True, True, True]
+
+
+def test_what_was_true_of_an_older_fleet_is_not_confirmed(kept: Kept) -> None:
+    kept.look()
+    newer(kept.standing)
+    later = CONFIRM_S + 1
+    assert kept.look(slice_s=0, after_s=later) == ["node-1"]
+    assert kept.news() == {"node-1": NOW + later, "node-2": NOW, "node-3": NOW}
+    # Each is true of this fleet as soon as it was answered for anew.
+    kept.look()
+    kept.look(after_s=later)
+    assert set(kept.news().values()) == {NOW + 2 * later}
+
+
+def test_after_a_clock_was_set_back_everything_is_confirmed_at_once(kept: Kept) -> None:
+    kept.look()
+    kept.look(after_s=1)
+    assert kept.news() == {}
+    kept.look(after_s=-60)
+    assert kept.news() == dict.fromkeys(ALL, NOW - 59)
+    kept.look(after_s=1)
+    assert kept.news() == {}
+
+
+def test_a_node_that_is_gone_is_dropped_though_nothing_else_is_new(kept: Kept) -> None:
+    kept.standing.see(nodes=(node(1), node(2), node(3)), portfolios=())
+    kept.look()
+    kept.standing.see(nodes=kept.standing.snapshot.nodes[:2])
+    kept.look()
+    assert kept.news() == {}
+    assert [hosting for _, hosting in kept.written] == [{1, 2}]
+    kept.look(after_s=1)
+    assert kept.written == []
+
+
+@pytest.mark.parametrize("error", [LockNotAvailable, DeadlockDetected])
+def test_what_another_watcher_kept_from_being_written_is_written_by_the_next_look(
+    kept: Kept, error: type[Exception]
+) -> None:
+    kept.error = error
+    assert kept.look() == ALL
+    kept.error = None
+    assert kept.look(after_s=1) == []
+    assert kept.news() == dict.fromkeys(ALL, NOW + 1)

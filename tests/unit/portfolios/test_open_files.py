@@ -1,0 +1,57 @@
+"""A limit on open files that is too low is one sentence, wherever it is met."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ginkgo_site.env import CHECKOUT
+
+NODE = ["-m", "scheduling.node_daemon", "--name", "n", "--server", "http://127.0.0.1:9"]
+
+
+def limited(argv: list[str], home: Path, soft: int, hard: int) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *argv],
+        cwd=CHECKOUT,
+        env={**os.environ, "GINKGO_HOME": str(home), "GINKGO_NODE_TOKEN": "t"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "argv", [["-m", "ginkgo_site.launcher", "--port", "0"], NODE], ids=["bin/up", "bin/node"]
+)
+def test_too_few_files_are_refused_in_a_sentence(argv: list[str], tmp_path: Path) -> None:
+    done = limited(argv, tmp_path, 64, 64)
+    assert done.returncode in (1, 2)
+    (line,) = done.stderr.strip().splitlines()
+    assert "may open 64 files and sockets, and Ginkgo needs 256: raise the limit" in line
+
+
+def test_a_low_limit_that_may_be_raised_is_raised(tmp_path: Path) -> None:
+    program = (
+        "import resource\n"
+        "from portfolios.runtime.open_files import raise_limit\n"
+        "raise_limit()\n"
+        "print(*resource.getrlimit(resource.RLIMIT_NOFILE))\n"
+    )
+    assert limited(["-c", program], tmp_path, 64, 1000).stdout.split() == ["1000", "1000"]
+
+
+def test_a_portfolio_process_keeps_a_limit_that_is_lower_than_its_own(tmp_path: Path) -> None:
+    program = (
+        "import resource\n"
+        "from portfolios.runtime.sandbox import limit_process\n"
+        "limit_process(1 << 30)\n"
+        "print(*resource.getrlimit(resource.RLIMIT_NOFILE))\n"
+    )
+    assert limited(["-c", program], tmp_path, 64, 64).stdout.split() == ["64", "64"]

@@ -1,0 +1,332 @@
+"""What one portfolio does with events: decide, fill, refuse, suppress, point, fail."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from portfolios.runtime.engine import PortfolioEngine
+from portfolios.runtime.errors import SeqMismatch, StateUnreadable, StrategyFailed, VersionDiffers
+from portfolios.runtime.results import OrderRow
+from portfolios.runtime.spec import Limits
+from portfolios.runtime.state import decode_state, encode_state, strategy_view
+from portfolios.strategies import registry
+from portfolios.strategies.base import OrderIntent, Strategy
+from portfolios.strategies.registry import UnknownStrategy
+from tests.support.market_factories import Scripted, bar, buy, run, scripted, sell, spec
+
+KO_1, GE_2, KO_3 = bar(1, "KO", "10", "11"), bar(2, "GE", "5", "5"), bar(3, "KO", "12", "13")
+
+
+def statuses(orders: list[OrderRow]) -> list[tuple[int, int, str, str | None]]:
+    return [(order.seq, order.index, order.status, order.reason) for order in orders]
+
+
+def test_an_order_fills_at_the_next_open_of_its_symbol(monkeypatch: Any) -> None:
+    engine = scripted(monkeypatch, {1: [buy("KO", "10")]})
+    result = run(engine, [KO_1, GE_2, KO_3])
+    (order,), (fill,) = result.orders, result.fills
+    assert (order.seq, order.index, order.price, order.status) == (1, 0, Decimal("11"), "open")
+    assert (fill.order_seq, fill.order_index, fill.fill_seq, fill.index) == (1, 0, 3, 0)
+    assert (fill.price, fill.quantity, fill.at_us) == (Decimal("12"), Decimal("10"), 3_000_000)
+    assert engine.state.account.cash == Decimal("880.0000")  # 1000 - 10 * 12
+    assert engine.state.account.equity == Decimal("1010.0000")  # 880 + 10 * 13
+
+
+def test_an_open_order_fills_in_a_later_batch_of_another_process(monkeypatch: Any) -> None:
+    first = scripted(monkeypatch, {1: [buy("KO", "10")]})
+    state = run(first, [KO_1]).state
+    assert state is not None
+    second = PortfolioEngine.restore(spec(), state, 1)
+    assert run(second, [GE_2]).fills == []
+    (fill,) = run(second, [KO_3]).fills
+    assert (fill.order_seq, fill.fill_seq, fill.price) == (1, 3, Decimal("12"))
+
+
+def test_several_orders_of_one_event_are_numbered_and_fill_in_their_order(monkeypatch: Any) -> None:
+    engine = scripted(monkeypatch, {1: [buy("KO", "10"), sell("KO", "4"), buy("KO", "1")]})
+    result = run(engine, [KO_1, KO_3])
+    assert [(o.seq, o.index) for o in result.orders] == [(1, 0), (1, 1), (1, 2)]
+    assert [(f.order_index, f.fill_seq, f.index) for f in result.fills] == [
+        (0, 3, 0),
+        (1, 3, 1),
+        (2, 3, 2),
+    ]
+    assert engine.state.account.positions["KO"].quantity == 7
+
+
+def test_a_suppressed_decision_is_recorded_and_never_fills(monkeypatch: Any) -> None:
+    engine = scripted(monkeypatch, {1: [buy("KO", "10")]})
+    result = run(engine, [KO_1], suppress=True)
+    assert statuses(result.orders) == [(1, 0, "suppressed", "decided on a stale event")]
+    assert result.suppress
+    assert run(engine, [KO_3]).fills == []
+    assert engine.state.account.cash == 1000
+
+
+def test_suppression_does_not_stop_the_fill_of_an_open_order(monkeypatch: Any) -> None:
+    engine = scripted(monkeypatch, {1: [buy("KO", "10")]})
+    run(engine, [KO_1])
+    assert [fill.fill_seq for fill in run(engine, [KO_3], suppress=True).fills] == [3]
+
+
+def test_a_suppressed_entry_is_taken_at_the_next_event() -> None:
+    engine = PortfolioEngine.fresh(spec("buy_and_hold", parameters={"quantity": "10"}))
+    run(engine, [KO_1], suppress=True)
+    assert statuses(run(engine, [KO_3]).orders) == [(3, 0, "open", None)]
+
+
+@pytest.mark.parametrize(
+    ("limits", "wanted", "reason"),
+    [
+        (Limits(largest_order=Decimal(9)), buy("KO", "10"), "order of 10 is over the largest, 9"),
+        (
+            Limits(largest_position=Decimal("7.5")),
+            buy("KO", "8"),
+            "position of 8 would be over the largest, 7.5",
+        ),
+        (Limits(), sell("KO", "0.5"), "would be short by 0.5, and short positions are not allowed"),
+        # 91 * 11 = 1001
+        (Limits(), buy("KO", "91"), "needs 1001.0000 of cash, 1000.0000 is free"),
+        (Limits(), buy("GE", "1"), "no price of GE is known at this event"),
+    ],
+)
+def test_an_order_over_a_limit_is_refused(
+    monkeypatch: Any, limits: Limits, wanted: OrderIntent, reason: str
+) -> None:
+    engine = scripted(monkeypatch, {1: [wanted]}, limits=limits)
+    result = run(engine, [KO_1, GE_2, KO_3])
+    assert statuses(result.orders) == [(1, 0, "refused", reason)]
+    assert result.fills == []
+
+
+@pytest.mark.parametrize(
+    ("limits", "wanted"),
+    [
+        (Limits(largest_order=Decimal(10), largest_position=Decimal(10)), buy("KO", "10")),
+        (Limits(allow_short=True), sell("KO", "10")),
+        (Limits(allow_negative_cash=True), buy("KO", "1000")),
+        (Limits(), buy("KO", "90.9090")),  # 90.909 * 11 = 999.999
+    ],
+)
+def test_an_order_at_its_limit_is_placed(
+    monkeypatch: Any, limits: Limits, wanted: OrderIntent
+) -> None:
+    engine = scripted(monkeypatch, {1: [wanted]}, limits=limits)
+    assert statuses(run(engine, [KO_1]).orders) == [(1, 0, "open", None)]
+
+
+def test_the_last_of_the_cash_may_be_spent(monkeypatch: Any) -> None:
+    engine = scripted(monkeypatch, {1: [buy("KO", "100")]}, starting_cash=Decimal(1100))
+    assert statuses(run(engine, [KO_1]).orders) == [(1, 0, "open", None)]  # 100 * 11
+
+
+def test_open_orders_count_for_every_limit(monkeypatch: Any) -> None:
+    orders = [buy("KO", "60"), buy("KO", "40"), sell("KO", "61"), sell("KO", "60")]
+    engine = scripted(monkeypatch, {1: orders})
+    assert [order.status for order in run(engine, [KO_1]).orders] == [
+        "open",  # 660 of 1000
+        "refused",  # 440 more, 340 free
+        "refused",  # 61 of 60
+        "open",
+    ]
+
+
+def test_a_position_over_a_new_limit_may_be_made_smaller(monkeypatch: Any) -> None:
+    limits = Limits(largest_position=Decimal(5))
+    engine = scripted(monkeypatch, {1: [buy("KO", "10")], 3: [sell("KO", "2")]})
+    state = run(engine, [KO_1]).state
+    assert state is not None
+    tightened = PortfolioEngine.restore(spec(limits=limits), state, 1)
+    assert statuses(run(tightened, [KO_3]).orders) == [(3, 0, "open", None)]
+
+
+def test_a_symbol_that_is_not_the_portfolios_is_refused(monkeypatch: Any) -> None:
+    engine = scripted(monkeypatch, {1: [buy("GE", "1")]}, symbols=["KO"])
+    assert statuses(run(engine, [KO_1]).orders) == [
+        (1, 0, "refused", "GE is not one of the portfolio's symbols")
+    ]
+
+
+def test_a_held_symbol_has_a_price_at_another_symbols_event(monkeypatch: Any) -> None:
+    engine = scripted(monkeypatch, {1: [buy("KO", "10")], 4: [sell("KO", "10")]})
+    result = run(engine, [KO_1, KO_3, bar(4, "GE", "5", "5")])
+    assert (result.orders[1].status, result.orders[1].price) == ("open", Decimal("13"))
+
+
+def test_equity_has_a_point_at_the_first_event_of_each_ten_seconds(monkeypatch: Any) -> None:
+    engine = scripted(monkeypatch, {1: [buy("KO", "10")]})
+    times = [(1, 3), (2, 9), (3, 10), (4, 19), (5, 40)]
+    events = [bar(seq, "KO", "12", str(12 + seq), released_s) for seq, released_s in times]
+    points = [(p.seq, p.at_us, str(p.equity)) for p in run(engine, events).equity]
+    assert points == [
+        (1, 3_000_000, "1000.0000"),
+        (3, 10_000_000, "1030.0000"),  # 880 + 10 * 15
+        (5, 40_000_000, "1050.0000"),  # 880 + 10 * 17
+    ]
+
+
+def test_equity_points_do_not_depend_on_batches(monkeypatch: Any) -> None:
+    events = [bar(seq, "KO", "12", "12") for seq in range(1, 31)]
+    whole = run(scripted(monkeypatch, {}), events).equity
+    engine = scripted(monkeypatch, {})
+    assert [point for event in events for point in run(engine, [event]).equity] == whole
+    assert [point.seq for point in whole] == [1, 10, 20, 30]
+
+
+def test_a_batch_without_events_moves_on_and_gives_no_state_twice(monkeypatch: Any) -> None:
+    engine = scripted(monkeypatch, {}, first_seq=8)
+    assert engine.last_seq == 7
+    first = engine.run([], 7, 50)
+    assert (first.from_seq, first.to_seq, first.state is None) == (7, 50, False)
+    assert engine.run([], 50, 60).state is None
+    assert engine.last_seq == 60
+
+
+def test_events_that_change_nothing_else_change_the_count() -> None:
+    engine = PortfolioEngine.fresh(spec("buy_and_hold"))
+    assert run(engine, [KO_1], suppress=True).state is not None  # the first is always given
+    result = run(engine, [GE_2], suppress=True)
+    assert result.state is not None
+    processed = decode_state(result.state).account.processed
+    assert processed is not None and processed.events == 2
+
+
+def test_a_restored_state_that_does_not_change_is_not_given_again(monkeypatch: Any) -> None:
+    state = run(scripted(monkeypatch, {}), [KO_1]).state
+    assert state is not None
+    assert PortfolioEngine.restore(spec(), state, 1).run([], 1, 5).state is None
+
+
+@pytest.mark.parametrize(("from_seq", "to_seq"), [(0, 5), (2, 5), (1, 0)])
+def test_a_batch_that_does_not_start_where_it_is_is_refused(
+    monkeypatch: Any, from_seq: int, to_seq: int
+) -> None:
+    engine = scripted(monkeypatch, {})
+    run(engine, [KO_1])
+    with pytest.raises(SeqMismatch, match=r"alpha, which is at seq 1$"):
+        engine.run([], from_seq, to_seq)
+
+
+def test_a_strategy_that_raises_is_named_with_its_seq(monkeypatch: Any) -> None:
+    engine = scripted(monkeypatch, {2: KeyError("VIX")})
+    with pytest.raises(StrategyFailed) as failure:
+        run(engine, [KO_1, GE_2])
+    assert str(failure.value) == "KeyError: VIX in scripted at seq 2"
+    assert failure.value.seq == 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [OrderIntent("KO", "hold", Decimal(1))],  # type: ignore[arg-type]
+        [OrderIntent("KO", "buy", Decimal(0))],
+        [OrderIntent("KO", "buy", Decimal("-1"))],
+        [OrderIntent("KO", "buy", Decimal("NaN"))],
+        [OrderIntent("KO", "buy", Decimal("1E+30"))],
+        [OrderIntent("KO", "buy", None)],  # type: ignore[arg-type]
+        ["KO"],
+        7,
+        SystemExit(3),
+    ],
+)
+def test_an_answer_that_is_no_order_is_a_failure(monkeypatch: Any, wrong: Any) -> None:
+    with pytest.raises(StrategyFailed, match=r"in scripted at seq 1$"):
+        run(scripted(monkeypatch, {1: wrong}), [KO_1])
+
+
+def test_a_state_that_cannot_be_encoded_is_the_strategys_failure(monkeypatch: Any) -> None:
+    engine = scripted(monkeypatch, {})
+    engine.state.strategy.data["thing"] = object()
+    with pytest.raises(StrategyFailed, match=r"in scripted at seq 1$"):
+        run(engine, [KO_1])
+
+
+def test_a_state_that_is_no_dict_is_the_strategys_failure(monkeypatch: Any) -> None:
+    monkeypatch.setattr(Scripted, "initial", lambda self: None)
+    sentence = "TypeError: a state is a dict, not NoneType in scripted while loading"
+    with pytest.raises(StrategyFailed, match=sentence):
+        scripted(monkeypatch, {})
+
+
+def test_orders_may_be_yielded(monkeypatch: Any) -> None:
+    engine = scripted(monkeypatch, {1: (buy("KO", quantity) for quantity in "12")})
+    assert [order.index for order in run(engine, [KO_1]).orders] == [0, 1]
+
+
+def test_an_unknown_strategy_is_named_with_those_there_are() -> None:
+    with pytest.raises(UnknownStrategy, match="unknown strategy 'martingale'; there are: buy_and"):
+        PortfolioEngine.fresh(spec("martingale"))
+
+
+def test_another_version_of_the_strategy_is_refused() -> None:
+    with pytest.raises(VersionDiffers, match=r"canary is version 1 here; revision 1 of alpha"):
+        PortfolioEngine.fresh(spec("canary", strategy_version=2))
+
+
+def test_bytes_that_are_no_state_are_refused() -> None:
+    for data in (b"", b"nonsense", encode_state(PortfolioEngine.fresh(spec("canary")).state)[:-3]):
+        with pytest.raises(StateUnreadable):
+            PortfolioEngine.restore(spec("canary"), data, 1)
+
+
+def test_state_bytes_are_the_same_for_the_same_state(monkeypatch: Any) -> None:
+    state = run(scripted(monkeypatch, {1: [buy("KO", "10")]}), [KO_1, KO_3]).state
+    assert state is not None
+    assert encode_state(decode_state(state)) == state
+
+
+class Renamed(Scripted):
+    """The same script under another name and shape."""
+
+    name = "renamed"
+
+    def adapt(self, old):  # type: ignore[no-untyped-def]
+        return {"seen": [], "before": old.data["seen"]} if old.strategy == "scripted" else None
+
+
+def restored_as(monkeypatch: Any, strategy: type[Strategy], **changes: Any) -> dict[str, Any]:
+    """Return the strategy's part after a restore of a portfolio that had seen KO_1."""
+    state = run(scripted(monkeypatch, {}), [KO_1]).state
+    assert state is not None
+    monkeypatch.setitem(registry.BUILT_IN, strategy.name, strategy)
+    engine = PortfolioEngine.restore(spec(strategy.name, **changes), state, 1)
+    assert engine.run([], 1, 1).state is not None  # what changed is given
+    return strategy_view(engine.state)
+
+
+def test_a_strategys_part_is_kept_under_other_parameters(monkeypatch: Any) -> None:
+    assert restored_as(monkeypatch, Scripted, parameters={"x": 1}) == {"seen": [1]}
+
+
+def test_a_strategys_part_starts_empty_in_another_shape(monkeypatch: Any) -> None:
+    newer = type("Newer", (Scripted,), {"state_version": 2})
+    assert restored_as(monkeypatch, newer) == {"seen": []}
+
+
+def test_another_strategy_may_adapt_the_part(monkeypatch: Any) -> None:
+    assert restored_as(monkeypatch, Renamed) == {"seen": [], "before": [1]}
+
+
+def test_positions_and_open_orders_survive_another_strategy(monkeypatch: Any) -> None:
+    engine = scripted(monkeypatch, {1: [buy("KO", "10")], 3: [buy("KO", "1")]})
+    state = run(engine, [KO_1, KO_3]).state
+    assert state is not None
+    other = PortfolioEngine.restore(spec("canary"), state, 3)
+    assert other.state.account == engine.state.account
+    assert len(other.state.account.open_orders) == 1
+
+
+def test_chance_is_the_same_at_the_same_seq_and_differs_between_portfolios() -> None:
+    engine = PortfolioEngine.fresh(spec("canary"))
+    twin = PortfolioEngine.fresh(spec("canary"))
+    other = PortfolioEngine.fresh(spec("canary", uid="another"))
+    contexts = [e._context for e in (engine, twin, other)]
+    for context in contexts:
+        context.seq = 7
+    first = [context.random.random() for context in contexts]
+    second = [context.random.random() for context in contexts]
+    assert first[0] == first[1] != first[2]
+    assert second[0] == second[1] != first[0]

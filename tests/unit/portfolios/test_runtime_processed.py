@@ -1,0 +1,135 @@
+"""The count and the digest of processed events: part of the account, whatever the batches."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from portfolios.runtime.engine import PortfolioEngine
+from portfolios.runtime.errors import StateUnreadable
+from portfolios.runtime.events import Event
+from portfolios.runtime.state import (
+    FORMAT,
+    Processed,
+    State,
+    compress_state,
+    decode_state,
+    encode_state,
+    pack_state,
+)
+from tests.support.market_factories import bar, run, spec
+
+EVENTS = [bar(seq, "KO" if seq % 3 else "GE", str(9 + seq % 5), "10") for seq in range(1, 41)]
+
+
+def counted(events: list[Event], *ends: int) -> Processed:
+    """Return the count after these events, cut into batches that end at `ends`."""
+    processed = Processed(1)
+    begin = 0
+    for end in [*ends, len(events)]:
+        processed.add(events[begin:end])
+        begin = end
+    return processed
+
+
+def test_the_digest_is_a_crc_and_an_adler_of_what_was_seen() -> None:
+    lines = b"".join(
+        msgspec.msgpack.encode([e.seq, e.symbol, e.open_e4, e.high_e4, e.low_e4, e.close_e4])
+        for e in EVENTS
+    )
+    found = counted(EVENTS)
+    assert (found.since, found.events) == (1, 40)
+    assert found.digest == zlib.crc32(lines) << 32 | zlib.adler32(lines)
+    assert found.digest_text == f"{zlib.crc32(lines):08x}{zlib.adler32(lines):08x}"
+
+
+@pytest.mark.parametrize("ends", [(), (1,), (15, 16), (16, 32), tuple(range(1, 40)), (7, 7, 20)])
+def test_batches_make_no_difference_to_it(ends: tuple[int, ...]) -> None:
+    assert counted(EVENTS, *ends) == counted(EVENTS)
+
+
+def test_a_batch_of_more_events_than_a_short_header_can_count() -> None:
+    many = [bar(seq, "KO", "10", "10") for seq in range(1, (1 << 16) + 2)]
+    assert counted(many) == counted(many, 1 << 15)
+
+
+def changed(change: Callable[[list[Event]], Any]) -> list[Event]:
+    events = list(EVENTS)
+    change(events)
+    return events
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda events: events.pop(20),
+        lambda events: events.insert(20, events[20]),
+        lambda events: events.__setitem__(slice(20, 22), [events[21], events[20]]),
+        lambda events: events.__setitem__(20, msgspec.structs.replace(events[20], symbol="KP")),
+        lambda events: events.__setitem__(20, msgspec.structs.replace(events[20], close_e4=1)),
+        lambda events: events.__setitem__(20, msgspec.structs.replace(events[20], open_e4=1)),
+        lambda events: events.__setitem__(20, msgspec.structs.replace(events[20], seq=1_000)),
+    ],
+    ids=["lost", "twice", "swapped", "symbol", "close", "open", "seq"],
+)
+def test_every_change_of_what_was_processed_changes_the_digest(change: Any) -> None:
+    assert counted(changed(change)).digest != counted(EVENTS).digest
+
+
+def test_when_the_feed_released_an_event_is_not_part_of_it() -> None:
+    late = [msgspec.structs.replace(event, released=event.released + 1) for event in EVENTS]
+    assert counted(late) == counted(EVENTS)
+
+
+def older(state: State) -> bytes:
+    """Return the state as versions before the count stored it: two keys, six in the account."""
+    plain = msgspec.msgpack.decode(pack_state(state))
+    plain.pop("format")
+    plain["account"].pop("processed")
+    assert list(plain) == ["account", "strategy"]
+    return compress_state(msgspec.msgpack.encode(plain))
+
+
+def test_a_state_of_before_goes_on_and_counts_from_its_next_event() -> None:
+    engine = PortfolioEngine.fresh(spec("canary"))
+    run(engine, EVENTS[:10])
+    stored = older(engine.state)
+    assert decode_state(stored).format == 1
+    assert encode_state(decode_state(stored)) == stored  # nothing is added by reading it
+
+    restored = PortfolioEngine.restore(spec("canary"), stored, 10)
+    assert restored.run([], 10, 12).state is None  # a batch without events changes nothing
+    again = PortfolioEngine.restore(spec("canary"), stored, 12)
+    result = again.run(EVENTS[12:20], 12, 20)
+    assert result.state is not None
+    state = decode_state(result.state)
+    expected = Processed(13)
+    expected.add(EVENTS[12:20])
+    assert (state.format, state.account.processed) == (FORMAT, expected)
+    assert expected.events == 8
+
+
+def test_a_state_of_a_later_format_is_refused_with_a_remedy() -> None:
+    engine = PortfolioEngine.fresh(spec("canary"))
+    engine.state.format = FORMAT + 1
+    with pytest.raises(StateUnreadable, match=f"state format {FORMAT + 1}.*upgrade"):
+        PortfolioEngine.restore(spec("canary"), encode_state(engine.state), 0)
+
+
+def test_a_new_portfolio_counts_from_its_first_event() -> None:
+    engine = PortfolioEngine.fresh(spec("canary", first_seq=5))
+    assert engine.state.account.processed == Processed(5)
+
+
+def test_an_event_that_is_delivered_and_not_used_is_not_counted() -> None:
+    # Whether it is delivered depends on when the process was loaded last.
+    chosen = spec("canary", symbols=["KO"])
+    one, other = PortfolioEngine.fresh(chosen), PortfolioEngine.fresh(chosen)
+    one.run(EVENTS, 0, 40)
+    other.run([event for event in EVENTS if event.symbol == "KO"], 0, 40)
+    assert one.state.account.processed == other.state.account.processed
+    assert pack_state(one.state) == pack_state(other.state)

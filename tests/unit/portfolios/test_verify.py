@@ -1,0 +1,265 @@
+"""The pure parts of a verification: the run in windows, ranges, and where two states differ."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psutil
+import pytest
+import zstandard
+
+from chaos.harness.installation import eventually
+from portfolios.feeds.bar_log import Bar, BarLog
+from portfolios.feeds.clock import Segment
+from portfolios.runtime.errors import StateUnreadable
+from portfolios.runtime.events import encode_events
+from portfolios.runtime.messages import Batch, Failed, Load, Reply, Result
+from portfolios.runtime.replay import replay
+from portfolios.runtime.results import EquityRow
+from portfolios.runtime.spec import Spec
+from portfolios.runtime.state import (
+    LARGEST_STATE,
+    compress_state,
+    decode_state,
+    encode_state,
+    pack_state,
+    strategy_view,
+)
+from portfolios.verify import reference_run
+from portfolios.verify.compare import paired
+from portfolios.verify.compare_state import digest, first_difference, unpacked
+from portfolios.verify.reference_run import UninterruptedRun, merged
+from portfolios.verify.replay_process import Ended, in_this_process, own_process
+from portfolios.verify.types import Recorded, Stretch
+from tests.support.kernel_features import CAN_REFUSE_CALLS
+from tests.support.market_factories import spec
+
+FEED = BarLog("one share", [Bar("KO", day, 10_000, 10_000, 10_000, 10_000, 1) for day in range(9)])
+SEGMENTS = [Segment(1, 0, 1.0)]
+
+
+def recorded(epochs: list[tuple[int, Spec]], to_seq: int, stale: list[tuple[int, int]]) -> Recorded:
+    stretches = [
+        Stretch(first, ran, n, "node-1", f"epoch {n}") for n, (first, ran) in enumerate(epochs, 1)
+    ]
+    return Recorded(stretches, stale, SEGMENTS, FEED, to_seq, None)
+
+
+@pytest.mark.parametrize("window", [1, 3, 7, 100])
+def test_however_the_log_is_cut_into_windows_the_run_is_the_same(
+    window: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reference_run, "PIECE_EVENTS", 5)
+    fast = {"fast": 1, "slow": 2}
+    epochs = [
+        (1, spec("sma_cross", parameters=fast)),
+        (6, spec("buy_and_hold", revision=2)),  # committed once, and nothing: its part is empty
+        (6, spec("sma_cross", revision=3, parameters=fast)),  # and so this one begins anew
+        (14, spec("canary", revision=4)),
+        (19, spec("buy_and_hold", revision=5)),
+    ]
+    stale = [(2, 3), (15, 16), (17, 19)]
+    told: list[int] = []
+    run = UninterruptedRun(recorded(epochs, 25, stale), in_this_process(), told.append)
+    orders, fills, equity = [], [], []
+    for to_seq in [*range(window, 25, window), 25]:
+        rows = run.advance(to_seq)
+        orders += rows.orders
+        fills += rows.fills
+        equity += rows.equity
+    whole = replay(epochs, FEED, SEGMENTS, 25, stale)
+    assert (orders, fills, equity) == (whole.orders, whole.fills, whole.equity)
+    assert run.state is not None and unpacked(run.state) == pack_state(whole.state)
+    assert (run.seq, run.events, told[-1]) == (25, 25, 25)
+
+
+def test_an_owner_that_committed_nothing_but_its_beginning_has_adapted_the_state() -> None:
+    # From canary to canary nothing would be lost; buy_and_hold in between kept none of it.
+    epochs = [(1, spec("canary")), (6, spec("buy_and_hold", revision=2)),
+              (6, spec("canary", revision=3))]  # fmt: skip
+    run = UninterruptedRun(recorded(epochs, 9, []), in_this_process(), lambda seq: None)
+    run.advance(9)
+    assert run.state is not None
+    assert strategy_view(decode_state(run.state))["first_seq"] == 6
+
+
+def test_a_symbol_that_a_later_revision_lacks_is_filled_and_marked_until_it_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Day by day KO and PEP close at 1.00, 1.10, 1.20 …; seq 1 is KO, seq 2 PEP, and so on.
+    days = [
+        Bar(symbol, day, price, price, price, price, 1)
+        for day in range(9)
+        for symbol, price in (("KO", 10_000 + 1_000 * day), ("PEP", 10_000 + 1_000 * day))
+    ]
+    feed = BarLog("two shares", days)
+    both = spec("buy_and_hold", symbols=["KO", "PEP"], parameters={"quantity": "5"})
+    one = spec("buy_and_hold", revision=2, symbols=["PEP"], parameters={"quantity": "5"})
+    epochs = [(1, both), (2, one)]  # KO is ordered at seq 1 and not filled yet
+    monkeypatch.setattr(reference_run, "PIECE_EVENTS", 3)
+    evidence = dataclasses.replace(recorded(epochs, 9, []), feed=feed)
+    run = UninterruptedRun(evidence, in_this_process(), lambda seq: None)
+    fills = [fill for to_seq in (2, 3, 6, 9) for fill in run.advance(to_seq).fills]
+    assert [(fill.symbol, fill.fill_seq) for fill in fills] == [("KO", 3), ("PEP", 4)]
+    assert run.state is not None
+    positions = decode_state(run.state).account.positions
+    assert {s: p.mark_e4 for s, p in positions.items()} == {"KO": 14_000, "PEP": 13_000}
+    whole = replay(epochs, feed, SEGMENTS, 9)
+    assert (fills, unpacked(run.state)) == (whole.fills, pack_state(whole.state))
+
+
+def test_ranges_that_touch_or_overlap_are_one() -> None:
+    assert list(merged([(1, 4), (5, 9), (8, 12), (14, 20), (15, 16)])) == [(1, 12), (14, 20)]
+    assert list(merged([])) == []
+
+
+def test_both_sides_are_paired_by_key_whatever_is_missing() -> None:
+    def rows(*seqs: int) -> list[EquityRow]:
+        return [EquityRow(seq, 0, Decimal(seq)) for seq in seqs]
+
+    def key(row: EquityRow) -> tuple[int, int]:
+        return row.seq, 0
+
+    pairs = paired(rows(1, 2, 4, 7), key, rows(2, 3, 4, 9), key)
+    assert [(seq, w is not None, f is not None) for (seq, _), w, f in pairs] == [
+        (1, True, False),
+        (2, True, True),
+        (3, False, True),
+        (4, True, True),
+        (7, True, False),
+        (9, False, True),
+    ]
+
+
+def test_a_state_is_compared_without_its_compression() -> None:
+    state = replay([(1, spec("canary"))], FEED, SEGMENTS, 9).state
+    packed = pack_state(state)
+    assert unpacked(encode_state(state)) == packed
+    assert digest(encode_state(state)) == digest(compress_state(packed))
+    with pytest.raises(StateUnreadable):
+        unpacked(b"no state")
+    with pytest.raises(StateUnreadable, match=f"claims {LARGEST_STATE + 1} bytes"):
+        unpacked(zstandard.compress(bytes(LARGEST_STATE + 1)))
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "said"),
+    [
+        ({"a": 1}, {"a": 1}, None),
+        ({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}}, ("a.b[1]", "2", "3")),
+        ({"a": [1]}, {"a": [1, 2]}, ("a[1]", "missing", "2")),
+        ({"a": 1, "b": 2}, {"a": 1}, ("b", "2", "missing")),
+        ({"a": 1}, {"a": "1"}, ("a", "1", "1")),
+        ({"a": True}, {"a": 1}, ("a", "True", "1")),
+        ({"a": b"\x01"}, {"a": b"\x02"}, ("a", "01", "02")),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, ("order of keys", "['a', 'b']", "['b', 'a']")),
+    ],
+)
+def test_the_first_place_where_states_differ_is_named(
+    found: object, wanted: object, said: tuple[str, str, str] | None
+) -> None:
+    assert first_difference(found, wanted) == said
+
+
+def test_a_process_that_is_gone_says_how_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GINKGO_STRATEGIES", "tests.support.strategies.exits_on_init")
+    with own_process() as ask, pytest.raises(Ended, match="exited with status 3"):
+        ask(Load(spec("leaving"), None, 0))
+
+
+def first_event(what: str, **limits: Any) -> Reply:
+    """Return what the replay of one event answers, at which the strategy does `what`."""
+    parameters = {"what": what, "at_event": 1}
+    event = encode_events(FEED.read_for(frozenset(["KO"]), 1, 1, SEGMENTS, 1))
+    with own_process(**limits) as ask:
+        ask(Load(spec("misbehaving", parameters=parameters), None, 0))
+        return ask(Batch(0, 1, False, event))
+
+
+@pytest.fixture
+def faulty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let there be strategies that misbehave."""
+    monkeypatch.setenv("GINKGO_STRATEGIES", "portfolios.strategies.faulty")
+
+
+def test_nothing_is_left_of_a_replay_that_forked_or_was_late(
+    faulty: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = str(uuid4())
+    monkeypatch.setenv("GINKGO_TEST_MARK", mark)
+    assert isinstance(first_event("fork", guarded=False), Result)
+    with pytest.raises(Ended, match="within 3 s and was ended"):
+        first_event("sleep", limit_s=3.0)
+    eventually(lambda: not marked(mark), what="the end of every process of it")
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Return the processes that were started with this mark and live."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.environ().get("GINKGO_TEST_MARK") == mark:
+                found.append(process)
+    return [p for p in found if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_replayed_strategy_sees_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    from portfolios.verify.replay_process import _environment
+
+    for name in (
+        "DATABASE_URL", "GINKGO_SECRET_KEY", "REDIS_URL", "GINKGO_NODE_TOKEN", "PGPASSWORD",
+        "AWS_SECRET_ACCESS_KEY", "BROKER_API_KEY",
+    ):  # fmt: skip
+        monkeypatch.setenv(name, "x")
+    kept = _environment()
+    assert kept["PYTHONHASHSEED"] == "0"
+    assert not [name for name in kept if kept[name] == "x"]
+
+
+@pytest.mark.usefixtures("faulty")
+def test_a_replayed_strategy_is_refused_what_it_was_refused_on_its_node() -> None:
+    refused = first_event("fork")
+    assert (isinstance(refused, Failed) and "PermissionError" in refused.error) is CAN_REFUSE_CALLS
+    assert isinstance(first_event("fork", guarded=False), Result)
+
+
+@pytest.mark.usefixtures("faulty")
+def test_a_replayed_strategy_has_the_memory_it_is_given_and_says_when_that_is_used_up() -> None:
+    assert isinstance(first_event("eat_slowly", memory_mb=512), Result)
+    eaten = first_event("eat_fast", memory_mb=512)
+    assert isinstance(eaten, Failed) and "MemoryError" in eaten.error
+
+
+ASKER = """
+from portfolios.runtime.messages import Load
+from portfolios.verify.replay_process import own_process
+from tests.support.market_factories import spec
+with own_process() as ask:
+    ask(Load(spec("looping"), None, 0))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the end of the socket has to do")
+def test_a_looping_strategy_dies_with_the_one_who_asked() -> None:
+    asker = subprocess.Popen(
+        [sys.executable, "-c", ASKER],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "GINKGO_STRATEGIES": "tests.support.strategies.loops_on_init"},
+    )
+    looping = eventually(
+        lambda: next(
+            (c for c in psutil.Process(asker.pid).children() if c.cpu_times().user > 0.5), None
+        ),
+        30,
+    )
+    asker.kill()
+    asker.wait()
+    eventually(lambda: not looping.is_running() or looping.status() == psutil.STATUS_ZOMBIE)
