@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 
-from chaos.harness.cluster import CANARIES, DEMO_NODES, Fleet, family, frozen, wait_for
-from chaos.harness.installation import a_home
+from chaos.harness.cluster import CANARIES, DEMO_NODES, Cluster, family, frozen, wait_for
+from chaos.harness.installation import temporary_home
 
 #: Path → (request to done or to the first commit elsewhere, s; pause p50, ms; pause p99, ms), as
 #: the design has them with pushes, then with every push lost.
@@ -39,8 +39,8 @@ def main() -> None:
         for n, default in ((1, 100), (2, 100), (3, 30))
     )
     is_met = True
-    with a_home() as home:
-        fleet = Fleet(home, "--node-restart", "6")
+    with temporary_home() as home:
+        fleet = Cluster(home, "--node-restart", "6")
         fleet.start()
         try:
             for pushes, silence in (("pushed", nullcontext), ("every push lost", fleet.no_pushes)):
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def measured(
-    fleet: Fleet,
+    fleet: Cluster,
     pushes: str,
     silence: Callable[[], AbstractContextManager[None]],
     moves: int,
@@ -92,13 +92,13 @@ def measured(
     yield from rows("restart", pushes, list(restarts(fleet, silence, times * 3)))
 
 
-def move(fleet: Fleet, number: int) -> tuple[float, float]:
+def move(fleet: Cluster, number: int) -> tuple[float, float]:
     """Return request to done in s and the pause in ms of one move."""
     name = CANARIES[number % 3]
     return of(fleet.migrate(name, fleet.elsewhere(name), limit_s=60))
 
 
-def reload(fleet: Fleet, number: int) -> tuple[float, float]:
+def reload(fleet: Cluster, number: int) -> tuple[float, float]:
     """Return the same of one reload of the running revision."""
     name = CANARIES[number % 3]
     answer = fleet.call("POST", f"/api/portfolios/{name}/reload/", {"reason": "measured"})
@@ -116,7 +116,7 @@ def of(handoff: dict[str, str]) -> tuple[float, float]:
     return (finished - requested).total_seconds(), float(handoff["pause_ms"])
 
 
-def create(fleet: Fleet, number: int, pushes: str) -> float:
+def create(fleet: Cluster, number: int, pushes: str) -> float:
     """Return s from the creation of a portfolio to its first commit; delete it again."""
     name = f"born-{pushes.split()[0]}-{number}"
     began = fleet.now()
@@ -132,14 +132,14 @@ def create(fleet: Fleet, number: int, pushes: str) -> float:
     return (run.committed_at - began).total_seconds()
 
 
-def kill(fleet: Fleet, node: str) -> tuple[float, list[float]]:
+def kill(fleet: Cluster, node: str) -> tuple[float, list[float]]:
     """Return s from kill -9 to the last first commit elsewhere, and each portfolio's pause, ms."""
     had, since = fleet.on(node), fleet.now()
     fleet.daemon(node).kill()
     return fleet.commits_elsewhere(had, node, 60), failed_over(fleet, since)
 
 
-def freeze(fleet: Fleet, node: str) -> tuple[float, list[float]]:
+def freeze(fleet: Cluster, node: str) -> tuple[float, list[float]]:
     """Return the same of a daemon that stands still, and let it go on."""
     had, since = fleet.on(node), fleet.now()
     with frozen(family(fleet.daemon(node))):
@@ -147,7 +147,7 @@ def freeze(fleet: Fleet, node: str) -> tuple[float, list[float]]:
 
 
 def restarts(
-    fleet: Fleet, silence: Callable[[], AbstractContextManager[None]], times: int
+    fleet: Cluster, silence: Callable[[], AbstractContextManager[None]], times: int
 ) -> Iterator[float]:
     """Yield s from kill -9 of a daemon to the last commit of a new one of its name.
 
@@ -185,7 +185,7 @@ def restarts(
         daemon.wait(20)
 
 
-def failed_over(fleet: Fleet, since: datetime) -> list[float]:
+def failed_over(fleet: Cluster, since: datetime) -> list[float]:
     """Return the pauses in ms of the failovers since then."""
     time.sleep(0.1)  # a look at the database is 30 ms apart: the handoffs are closed by now
     pauses = fleet.query(

@@ -130,7 +130,7 @@ def prepare_ours(nodes: int, per_node: int) -> list[Node]:
 
     django.setup()
     call_command("migrate", verbosity=0)
-    from scheduling.db.transaction import run
+    from scheduling.db.transaction import execute
     from scheduling.enact.register import register
     from scheduling.models import Node as NodeRow
     from scheduling.models import NodeToken, Run
@@ -144,7 +144,7 @@ def prepare_ours(nodes: int, per_node: int) -> list[Node]:
         row = NodeRow.objects.create(name=f"node-{n}")
         NodeToken.objects.create(node=row, sha256=hash_token(token))
         node = Node(token, [], 0)
-        run(register(row.pk, row.name, register_message(node.incarnation, per_node), timing()))
+        execute(register(row.pk, row.name, register_message(node.incarnation, per_node), timing()))
         for k in range(per_node):
             made = create_portfolio(
                 NewPortfolio(

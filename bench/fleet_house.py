@@ -28,7 +28,7 @@ from ginkgo_site.launcher.spawn import spawn
 from ginkgo_site.launcher.web import GUARDED
 
 CAPACITY = 1.5  #: of what a node holds at first: a third of the fleet may go
-MOST_ZONES = 4
+MAX_ZONES = 4
 SEQ = 1  #: where the feed stands, and with it every portfolio
 
 NODES = """
@@ -87,7 +87,7 @@ WHERE name = ANY(%(names)s::text[])
 
 def zones(nodes: int) -> int:
     """Return how many zones a fleet has: each is left with nodes when some of them are lost."""
-    return max(1, min(MOST_ZONES, nodes // 5))
+    return max(1, min(MAX_ZONES, nodes // 5))
 
 
 class FleetHouse:

@@ -18,8 +18,8 @@ from uuid import uuid4
 
 from scheduling.node_daemon.committer import Committer
 from scheduling.node_daemon.config import NodeConfig
-from scheduling.node_daemon.control_plane_client import Link, back_off
-from scheduling.node_daemon.errors import Declined, ServerAway
+from scheduling.node_daemon.control_plane_client import ControlPlaneClient, back_off
+from scheduling.node_daemon.errors import RequestRefused, ServerUnavailable
 from scheduling.node_daemon.outbox import Outbox
 from scheduling.wire.messages import (
     PROTOCOL,
@@ -37,7 +37,7 @@ from scheduling.wire.messages import (
 #: Of one portfolio of each node, the sample. Not the 5 s after which the web server closes a
 #: connection that nobody used.
 COMMIT_EVERY_S = 4.0
-MOST_AT_ONCE = 4  #: steps that one node takes at the same time
+MAX_AT_ONCE = 4  #: steps that one node takes at the same time
 
 
 class Tally:
@@ -66,9 +66,9 @@ class SimulatedNode:
         self._stand: dict[int, tuple[int, int]] = {}  #: portfolio → (epoch, seq)
         self._begun: set[tuple[str, int, int]] = set()  #: (role, portfolio, epoch or handoff)
         self._outbox = Outbox()
-        self._link = Link(config)
+        self._link = ControlPlaneClient(config)
         self._beat_now = asyncio.Event()
-        self._steps = asyncio.Semaphore(MOST_AT_ONCE)
+        self._steps = asyncio.Semaphore(MAX_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -91,7 +91,7 @@ class SimulatedNode:
             try:
                 answer = await self._link.register(words)
                 break
-            except ServerAway:
+            except ServerUnavailable:
                 await back_off(attempt, 0.2, 2.0)
                 attempt += 1
         self.desired = answer.desired
@@ -145,7 +145,7 @@ class SimulatedNode:
                         reports=reports,
                     )
                 )
-            except (ServerAway, Declined) as error:
+            except (ServerUnavailable, RequestRefused) as error:
                 self._tally.refused.append(f"beat: {error}")
                 await back_off(failures, 0.2, 2.0)
                 failures += 1
@@ -203,7 +203,7 @@ class SimulatedNode:
     async def _listen(self) -> None:
         attempt = 0
         while True:
-            with suppress(ServerAway):
+            with suppress(ServerUnavailable):
                 hello = Hello(incarnation=self.incarnation, have_version=self._has_version)
                 async for pushed in self._link.pushes(hello):
                     attempt = 0
@@ -263,9 +263,9 @@ class SimulatedNode:
         while True:
             try:
                 return (await self._link.checkpoint(words)).last_seq
-            except Declined:
+            except RequestRefused:
                 return None
-            except ServerAway:
+            except ServerUnavailable:
                 await back_off(attempt, 0.1, 1.0)
                 attempt += 1
 

@@ -16,7 +16,7 @@ from typing import Any
 import django
 
 TIMES = 9
-LONGEST_S = 10.0  #: for all times of one
+MAX_S = 10.0  #: for all times of one
 
 
 def main() -> None:
@@ -24,12 +24,12 @@ def main() -> None:
     from scheduling.decide.planner.planner import make_plan
     from scheduling.decide.types import Policy
     from scheduling.observe.snapshot import observe
-    from scheduling.observe.snapshot_cache import Standing
+    from scheduling.observe.snapshot_cache import SnapshotCache
     from scheduling.passes.balance import BATCH
     from scheduling.passes.sweep import sweep
     from scheduling.timing import timing
 
-    times, standing = timing(), Standing()
+    times, standing = timing(), SnapshotCache()
     found = {"first": [took_ms(lambda: observe(times, standing))]}
     found["looks"] = repeated(lambda: observe(times, standing))
     seen = observe(times, standing)
@@ -47,7 +47,7 @@ def asking_ms(times: Any, at_once: int) -> float:
     """Return how long it takes to ask for the failover of all that one node has."""
     from django.db import transaction
 
-    from scheduling.db.transaction import run
+    from scheduling.db.transaction import execute
     from scheduling.enact.handoff import Request, request_all
     from scheduling.models import Node, Run
 
@@ -59,7 +59,7 @@ def asking_ms(times: Any, at_once: int) -> float:
     with transaction.atomic():
         took = took_ms(
             lambda: [
-                run(request_all(asked[n : n + at_once], actor="bench", timing=times))
+                execute(request_all(asked[n : n + at_once], actor="bench", timing=times))
                 for n in range(0, len(asked), at_once)
             ]
         )
@@ -69,7 +69,7 @@ def asking_ms(times: Any, at_once: int) -> float:
 
 def repeated(work: Callable[[], Any]) -> list[float]:
     """Return how long `work` took, TIMES times or as often as fits, at least once."""
-    until, took = time.perf_counter() + LONGEST_S, [took_ms(work)]
+    until, took = time.perf_counter() + MAX_S, [took_ms(work)]
     while len(took) < TIMES and time.perf_counter() < until:
         took.append(took_ms(work))
     return took

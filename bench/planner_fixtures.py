@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from scheduling.decide.planner.fleet_index import Stock
+from scheduling.decide.planner.fleet_index import FleetIndex
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.types import NodeView, Plan, Policy, PortfolioView, Snapshot
 
@@ -36,21 +36,21 @@ class Settled(NamedTuple):
     took_ms: float
 
 
-def kept(snapshot: Snapshot) -> Stock:
+def kept(snapshot: Snapshot) -> FleetIndex:
     """Return the stock of a fleet as a pass leaves it to the next one."""
-    stock = Stock.of(snapshot.portfolios)
+    stock = FleetIndex.of(snapshot.portfolios)
     make_plan(snapshot, FREE, stock)
     return stock
 
 
-def settled(snapshot: Snapshot, stock: Stock | None = None) -> Settled:
+def settled(snapshot: Snapshot, stock: FleetIndex | None = None) -> Settled:
     """Return the world after pass and pass until nothing moves, the moves, and the time planning.
 
     One pass places; the next ones may move to even out, as they do in the house. Where no stock is
     handed in, taking it counts; the last plan, which is empty, does not.
     """
     moves, began = 0, time.process_time()
-    stock = Stock.of(snapshot.portfolios) if stock is None else stock
+    stock = FleetIndex.of(snapshot.portfolios) if stock is None else stock
     took_s = time.process_time() - began
     while True:
         began = time.process_time()

@@ -23,7 +23,7 @@ from bench.planner_fixtures import fleet, highest, kept, node, settled
 from bench.result_table import row
 from scheduling.decide.what_if.hypothetical import lose
 
-MOST_BYTES = 6 * 2**30
+MAX_BYTES = 6 * 2**30
 TIMES = 7
 EVENTS = {
     "initial": "first plan, taking stock included",
@@ -106,7 +106,7 @@ def _send_all(
     pipe: Any, work: Callable[..., Iterator[Any]], given: tuple[Any, ...], limit_s: int
 ) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s))
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
     try:
         for pair in work(*given):
             pipe.send(pair)

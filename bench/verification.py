@@ -51,10 +51,10 @@ def measure(days: int, events: int) -> None:
     django.setup()
     call_command("migrate", verbosity=0)
 
-    from tests.support.factories import a_node, a_running
+    from tests.support.factories import make_node, make_running_portfolio
 
-    node = a_node("node-1")
-    a_running("canary", node)
+    node = make_node("node-1")
+    make_running_portfolio("canary", node)
     for day in range(1, days + 1):
         for part in range(PARTS):
             for _ in range(events // PARTS // PIECE):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.apps import AppConfig
 
 
-class HouseConfig(AppConfig):
+class SiteConfig(AppConfig):
     """The site itself as an app: it has no models, only checks."""
 
     name = "ginkgo_site"

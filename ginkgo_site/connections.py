@@ -21,11 +21,11 @@ HEADERS_WITHIN_S = 10.0  #: from the first byte, or from when the connection was
 REQUEST_WITHIN_S = 30.0  #: from the headers to the end of the body
 READ_WITHIN_S = 60.0  #: that a peer may leave what it was sent unread
 LARGEST_HEADERS = 64 * 1024
-MOST_CONNECTIONS = 10_000
+MAX_CONNECTIONS = 10_000
 #: Bodies of one address that are not whole yet and whose senders are not known. A body is whole
 #: within milliseconds, so a thousand nodes behind one address have a few at a time; those of a node
 #: that has shown its token do not count (scheduling/gateway/node_limits.py bounds them for each node).
-MOST_HALF_BODIES = 100
+MAX_HALF_BODIES = 100
 #: In the scope of a request: call it once its sender is known and bounded in another way.
 SENDER_KNOWN = "ginkgo.sender_known"
 KEPT_DESCRIPTORS = 150  #: for the database, the channel layer, files and sockets of our own
@@ -35,8 +35,8 @@ def most_connections() -> int:
     """Return how many connections there may be at once: file descriptors are what runs out."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
-        return MOST_CONNECTIONS
-    return min(MOST_CONNECTIONS, max(limit - KEPT_DESCRIPTORS, limit // 2))
+        return MAX_CONNECTIONS
+    return min(MAX_CONNECTIONS, max(limit - KEPT_DESCRIPTORS, limit // 2))
 
 
 class GuardedHttp(HttpToolsProtocol):
@@ -136,7 +136,7 @@ class GuardedHttp(HttpToolsProtocol):
         self._address = neighbourhood(address_of(peer, told.decode("latin-1"), trusted=trusted))
         of_address = GuardedHttp._half_bodies.setdefault(self._address, {})
         of_address[self] = None
-        if len(of_address) > MOST_HALF_BODIES:
+        if len(of_address) > MAX_HALF_BODIES:
             next(iter(of_address))._end()
 
     def _count_no_body(self) -> None:

@@ -1,7 +1,7 @@
 """The environment, read once.
 
 Every variable the project understands is a field of `Environment`. A value that cannot be used
-raises `WrongSetting`, whose text names the variable, what was found and what to do about it.
+raises `InvalidSetting`, whose text names the variable, what was found and what to do about it.
 Nothing here imports Django's settings, so the launcher can read the same environment before any
 process exists.
 """
@@ -30,7 +30,7 @@ FAILPOINT = (
 _HOST = re.compile(r"(\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9a-fA-F:.]+\])")
 
 
-class WrongSetting(Exception):
+class InvalidSetting(Exception):
     """An environment variable holds a value the project cannot start with.
 
     The text is a whole sentence with its remedy, made to be printed alone.
@@ -76,7 +76,7 @@ class Environment:
 
 
 def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
-    """Return the checked environment, or raise `WrongSetting`. Reads at most one small file."""
+    """Return the checked environment, or raise `InvalidSetting`. Reads at most one small file."""
     source = _Source(os.environ if variables is None else variables)
     home = _home(source)
     database_url, embedded = _database_url(source, home)
@@ -166,13 +166,13 @@ class _Source:
             return True
         if value.lower() in {"0", "false", "no", "off"}:
             return False
-        raise WrongSetting(f"{name} is {value!r}, which is neither yes nor no: use 1 or 0.")
+        raise InvalidSetting(f"{name} is {value!r}, which is neither yes nor no: use 1 or 0.")
 
     def choice(self, name: str, default: str, *others: str) -> str:
         value = (self.text(name) or default).lower()
         if value not in (default, *others):
             allowed = " or ".join((default, *others))
-            raise WrongSetting(f"{name} is {value!r}: use {allowed}.")
+            raise InvalidSetting(f"{name} is {value!r}: use {allowed}.")
         return value
 
     def number(
@@ -183,12 +183,12 @@ class _Source:
             # And ASCII alone: float reads digits of every script.
             value = float((self.text(name) or str(default)).encode("ascii"))
         except ValueError:
-            raise WrongSetting(
+            raise InvalidSetting(
                 f"{name} is {self.text(name)!r}, which is not {what}: "
                 f"give a number such as {default:g}, or leave it unset."
             ) from None
         if not lowest <= value <= highest:  # also refuses nan, which compares false
-            raise WrongSetting(
+            raise InvalidSetting(
                 f"{name} is {self.text(name)}, but must lie between {lowest:g} and {highest:g}: "
                 f"the default is {default:g}."
             )
@@ -206,7 +206,7 @@ class _Source:
     def whole_seconds(self, name: str, default: int) -> int:
         value = self.number(name, default, lowest=1, highest=86_400, what="a time in whole seconds")
         if value != int(value):
-            raise WrongSetting(
+            raise InvalidSetting(
                 f"{name} is {self.text(name)}, but must be whole seconds: "
                 f"the schedule that uses it cannot be finer; the default is {default}."
             )
@@ -222,7 +222,7 @@ def _home(source: _Source) -> Path:
         # Children start from other folders than the person who typed a relative path.
         home = Path.cwd() / home
     if home.exists() and not home.is_dir():
-        raise WrongSetting(f"GINKGO_HOME is {value!r}, which is not a folder: name a folder.")
+        raise InvalidSetting(f"GINKGO_HOME is {value!r}, which is not a folder: name a folder.")
     return home
 
 
@@ -232,7 +232,7 @@ def _archive(source: _Source, home: Path) -> Path:
     if not folder.is_absolute():
         folder = Path.cwd() / folder
     if folder.exists() and not folder.is_dir():
-        raise WrongSetting(f"GINKGO_ARCHIVE is {value!r}, which is not a folder: name a folder.")
+        raise InvalidSetting(f"GINKGO_ARCHIVE is {value!r}, which is not a folder: name a folder.")
     return folder
 
 
@@ -247,23 +247,23 @@ def _database_url(source: _Source, home: Path) -> tuple[str, bool]:
     scheme = url.partition("://")[0] if "://" in url else ""
     if scheme not in {"postgres", "postgresql"}:
         # The value is not repeated: it may hold a password.
-        raise WrongSetting(f"DATABASE_URL is not a PostgreSQL address: {remedy}")
+        raise InvalidSetting(f"DATABASE_URL is not a PostgreSQL address: {remedy}")
     import psycopg
     from psycopg.conninfo import conninfo_to_dict
 
     try:
         parts = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
-        raise WrongSetting(f"DATABASE_URL cannot be read as an address: {remedy}") from None
+        raise InvalidSetting(f"DATABASE_URL cannot be read as an address: {remedy}") from None
     if not parts.get("dbname"):
-        raise WrongSetting(f"DATABASE_URL names no database: {remedy}")
+        raise InvalidSetting(f"DATABASE_URL names no database: {remedy}")
     return url, False
 
 
 def _redis_url(source: _Source) -> str | None:
     url = source.text("REDIS_URL")
     if url is not None and not url.startswith(("redis://", "rediss://", "unix://")):
-        raise WrongSetting(
+        raise InvalidSetting(
             "REDIS_URL is not a Redis address: give it as redis://HOST:6379/0, "
             "or unset it to let PostgreSQL carry the pushes."
         )
@@ -273,7 +273,7 @@ def _redis_url(source: _Source) -> str | None:
 def _secret_key(source: _Source) -> str | None:
     key = source.text("GINKGO_SECRET_KEY")
     if key is not None and (len(key) < 32 or len(set(key)) < 5):
-        raise WrongSetting(
+        raise InvalidSetting(
             "GINKGO_SECRET_KEY is too easy to guess: give at least 32 random characters, "
             "or unset it to have one made and kept under GINKGO_HOME."
         )
@@ -284,7 +284,7 @@ def _allowed_hosts(source: _Source) -> tuple[str, ...]:
     hosts = source.words("GINKGO_ALLOWED_HOSTS")
     for host in hosts:
         if not _HOST.fullmatch(host):
-            raise WrongSetting(
+            raise InvalidSetting(
                 f"GINKGO_ALLOWED_HOSTS has {host!r}, which is not a host name: give names without "
                 "scheme or port, separated by commas, such as ginkgo.example.org,10.0.0.5."
             )
@@ -297,7 +297,7 @@ def _trusted_proxies(source: _Source) -> tuple[str, ...]:
         try:
             ipaddress.ip_network(proxy)
         except ValueError:
-            raise WrongSetting(
+            raise InvalidSetting(
                 f"GINKGO_TRUSTED_PROXIES has {proxy!r}, which is neither an address nor a network: "
                 "give those of your own proxies, separated by commas, such as 127.0.0.1,10.0.0.0/8."
             ) from None
@@ -307,7 +307,7 @@ def _trusted_proxies(source: _Source) -> tuple[str, ...]:
 def _log_level(source: _Source) -> str:
     level = (source.text("GINKGO_LOG_LEVEL") or "INFO").upper()
     if level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
-        raise WrongSetting(
+        raise InvalidSetting(
             f"GINKGO_LOG_LEVEL is {level!r}: use one of DEBUG, INFO, WARNING or ERROR."
         )
     return level
@@ -318,7 +318,7 @@ def _failpoints(source: _Source) -> str:
     if not text.startswith("@"):
         for piece in filter(None, re.split(r"[,\s]+", text)):
             if not re.fullmatch(FAILPOINT, piece):
-                raise WrongSetting(
+                raise InvalidSetting(
                     f"GINKGO_FAILPOINTS has {piece!r}, which is no failpoint: give "
                     "[PROCESS/]POINT=error|exit|pause(SECONDS)[@NTH], such as "
                     "web/handoff.release:after_grant=exit, or @ and the path of a file of such."
@@ -328,18 +328,18 @@ def _failpoints(source: _Source) -> str:
 
 def _check_together(env: Environment) -> None:
     if env.failpoints and not env.rehearsal:
-        raise WrongSetting(
+        raise InvalidSetting(
             "GINKGO_FAILPOINTS is set, so that processes would fail on purpose: unset it. "
             "Where nothing real depends on this installation, GINKGO_REHEARSAL=1 allows it."
         )
     if env.lease_ttl_s < 2 * env.heartbeat_interval_s:
-        raise WrongSetting(
+        raise InvalidSetting(
             f"GINKGO_LEASE_TTL_S is {env.lease_ttl_s:g}, less than two heartbeats of "
             f"{env.heartbeat_interval_s:g} s: one late beat would lose a node. Set it to at least "
             f"{2 * env.heartbeat_interval_s:g}, or lower GINKGO_HEARTBEAT_INTERVAL_S."
         )
     if env.socket_grace_s > env.lease_ttl_s:
-        raise WrongSetting(
+        raise InvalidSetting(
             f"GINKGO_SOCKET_GRACE_S is {env.socket_grace_s:g}, longer than the lease of "
             f"{env.lease_ttl_s:g} s, so a closed socket would shorten nothing: "
             "set it below GINKGO_LEASE_TTL_S."

@@ -8,13 +8,13 @@ from typing import Any
 from django.urls import reverse_lazy
 
 from ginkgo_site.database import django_database
-from ginkgo_site.env import CHECKOUT, WrongSetting, read_environment
+from ginkgo_site.env import CHECKOUT, InvalidSetting, read_environment
 from ginkgo_site.logs import logging_config
 from ginkgo_site.secret_key import secret_key
 
 try:
     GINKGO = read_environment()
-except WrongSetting as wrong:
+except InvalidSetting as wrong:
     sys.exit(f"ginkgo: {wrong}")
 
 BASE_DIR = CHECKOUT
@@ -39,7 +39,7 @@ INSTALLED_APPS = [
     "axes",
     "portfolios",
     "scheduling",
-    "ginkgo_site.apps.HouseConfig",
+    "ginkgo_site.apps.SiteConfig",
 ]
 
 MIDDLEWARE = [

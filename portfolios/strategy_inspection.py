@@ -20,15 +20,15 @@ from portfolios.runtime.messages import Examine, Examined, Failed, UnknownName
 from portfolios.strategies import registry
 from portfolios.strategies.base import FieldError
 from portfolios.strategies.sources import ENTRY_POINT_GROUP, modules_named
-from portfolios.verify.replay_process import Ended, own_process
+from portfolios.verify.replay_process import ReplayProcessEnded, own_process
 
 #: Of a check, the start of its process included. One that computes for long is ended sooner, by its
 #: processor time, which a busy machine does not stretch.
 LIMIT_S = 12.0
 #: Each takes up to `GINKGO_CHILD_MEMORY_MB` and a processor; who asks at once waits for one.
-MOST_AT_ONCE = 2
+MAX_AT_ONCE = 2
 
-_slots = threading.BoundedSemaphore(MOST_AT_ONCE)
+_slots = threading.BoundedSemaphore(MAX_AT_ONCE)
 
 
 class CheckFailed(Exception):
@@ -73,12 +73,12 @@ def _asked(strategy: str, parameters: str, symbols: tuple[str, ...]) -> tuple[Fi
     """Ask a process. The same question is asked once: again after a lock was taken, it is free."""
     if not _slots.acquire(timeout=LIMIT_S):
         raise CheckFailed(
-            f"{MOST_AT_ONCE} checks of strategies from outside are under way; repeat the request."
+            f"{MAX_AT_ONCE} checks of strategies from outside are under way; repeat the request."
         )
     try:
         with own_process(LIMIT_S, _memory_mb(), guarded=_guarded()) as ask:
             reply = ask(Examine(strategy, parameters, list(symbols)))
-    except Ended as ended:
+    except ReplayProcessEnded as ended:
         raise CheckFailed(
             f"The check of {strategy} failed: {ended}. Correct its module or its check()."
         ) from None

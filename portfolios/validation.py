@@ -66,7 +66,7 @@ def _texts(symbols: Any) -> list[str]:
     return [each for each in symbols if isinstance(each, str)] if isinstance(symbols, list) else []
 
 
-def unsaid_symbols_errors(strategy: Any, symbols: Any) -> list[Error]:
+def missing_symbols_errors(strategy: Any, symbols: Any) -> list[Error]:
     """Return what is wrong with a new portfolio whose symbols nobody gave; [] if they were.
 
     A list that was forgotten would trade the whole feed. Only a strategy that declares that it

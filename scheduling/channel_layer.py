@@ -47,14 +47,14 @@ class PostgresChannelLayer(BaseChannelLayer):
 
     def __init__(self, capacity: int = 100, expiry: int = 60, **_: Any) -> None:
         super().__init__(expiry=expiry, capacity=capacity)
-        self._loops: dict[int, _Mailroom] = {}
+        self._loops: dict[int, _LoopState] = {}
 
-    def _room(self) -> _Mailroom:
+    def _room(self) -> _LoopState:
         """Return the mailroom of the running loop; tests and commands have loops of their own."""
         loop = asyncio.get_running_loop()
         room = self._loops.get(id(loop))
         if room is None or room.loop is not loop:
-            room = self._loops[id(loop)] = _Mailroom(loop, self.capacity)
+            room = self._loops[id(loop)] = _LoopState(loop, self.capacity)
         return room
 
     async def new_channel(self, prefix: str = "specific") -> str:
@@ -101,7 +101,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         self._loops.clear()
 
 
-class _Mailroom:
+class _LoopState:
     """The listener, queues and groups of one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, capacity: int) -> None:

@@ -17,7 +17,7 @@ from django.utils import timezone
 from ginkgo_site.env import CHECKOUT
 from portfolios.retention import Maintained, attach_partitions, maintain, something_is_old
 from portfolios.retention.kinds import DAY_S
-from scheduling.db.transaction import Recipe, run
+from scheduling.db.transaction import Transaction, execute
 from scheduling.enact.prune import (
     prune_alerts,
     prune_events,
@@ -35,7 +35,7 @@ ONE_AT_A_TIME = "SELECT pg_try_advisory_lock(hashtext('ginkgo retention'))"
 
 def prune() -> str:
     """Do what is quick, and start a process for what has to be archived. Return one sentence."""
-    run(sample_storage(disk_free()))
+    execute(sample_storage(disk_free()))
     attached = attach_partitions()
     rows = drop_rows(time.monotonic() + BUDGET_S)
     said = f"{len(attached)} partitions attached, {rows} rows dropped"
@@ -47,7 +47,7 @@ def prune() -> str:
 def drop_rows(until: float) -> int:
     """Drop old rows of the unpartitioned tables until none is left or time is up."""
     keep_s = settings.GINKGO.keep_audit_days * DAY_S
-    batches: list[Callable[[], Recipe[int]]] = [
+    batches: list[Callable[[], Transaction[int]]] = [
         lambda: prune_events(keep_s),
         lambda: prune_alerts(keep_s),
         lambda: prune_handoffs(keep_s),
@@ -55,7 +55,7 @@ def drop_rows(until: float) -> int:
     ]
     rows = _drop_framework_rows()
     for batch in batches:
-        while time.monotonic() < until and (gone := run(batch())):
+        while time.monotonic() < until and (gone := execute(batch())):
             rows += gone
     return rows
 

@@ -11,20 +11,20 @@ from dataclasses import dataclass
 
 from psycopg.errors import DeadlockDetected, DiskFull, LockNotAvailable
 
-from scheduling.db.transaction import run_bare
+from scheduling.db.transaction import execute_autocommit
 from scheduling.decide.types import Policy
 from scheduling.enact import alerts
-from scheduling.enact.notify import wake
-from scheduling.observe.snapshot_cache import Standing
+from scheduling.enact.notify import notify_watchers
+from scheduling.observe.snapshot_cache import SnapshotCache
 from scheduling.passes.balance import BalanceOutcome, balance
-from scheduling.passes.pass_lock import drop, ran, take
+from scheduling.passes.pass_lock import acquire, record_pass, release
 from scheduling.passes.sweep import SweepOutcome, sweep
 from scheduling.timing import Timing, timing
 
 logger = logging.getLogger(__name__)
 
 #: A pass lasts milliseconds, and a lock that nobody lets go ends after 5 s.
-PATIENCE_S = 8.0
+LOCK_WAIT_S = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,9 @@ class Scheduler:
 
     def __init__(self, name: str = "scheduler", times: Timing | None = None) -> None:
         self.timing = times or timing()
-        self.standing = Standing()  #: what the last tick read, so that the next reads what changed
+        self.standing = (
+            SnapshotCache()
+        )  #: what the last tick read, so that the next reads what changed
         self.holder = f"{name}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"[:80]
 
     def tick(
@@ -63,20 +65,20 @@ class Scheduler:
         is under way, it is waited for up to `patience_s`.
         """
         until = time.monotonic() + patience_s
-        while not run_bare(take(self.holder)):
+        while not execute_autocommit(acquire(self.holder)):
             if time.monotonic() >= until:
                 return TickOutcome(ran=False)
             time.sleep(0.05)  # a lock that ends by time alone has no event
         try:
             swept = self.check_heartbeat(whole=whole)
             balanced = self.assign_portfolios(rebalance=rebalance, actor=actor)
-            run_bare(ran())
+            execute_autocommit(record_pass())
             self.publish_schedule_update(swept, balanced)
             if whole:
                 self.raise_alerts()
             return TickOutcome(ran=True, sweep=swept, balance=balanced)
         finally:
-            run_bare(drop(self.holder))
+            execute_autocommit(release(self.holder))
 
     def check_heartbeat(self, *, whole: bool = True) -> SweepOutcome:
         """Mark nodes without a beat lost, end overdue steps. Changes a status, moves nothing."""
@@ -92,7 +94,7 @@ class Scheduler:
     def raise_alerts(self) -> None:
         """Open alerts whose cause is there and close those whose cause is gone."""
         try:
-            changed = run_bare(alerts.compare(self.timing))
+            changed = execute_autocommit(alerts.compare(self.timing))
         except (LockNotAvailable, DeadlockDetected):
             return  # another watcher does the same
         except DiskFull as full:
@@ -107,4 +109,4 @@ class Scheduler:
         The hints to the nodes themselves rode in the transactions of the changes.
         """
         if swept or balanced.requested:
-            run_bare(wake())
+            execute_autocommit(notify_watchers())

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from scheduling.db.transaction import Recipe, call, run
+from scheduling.db.transaction import Transaction, execute, query
 
 logger = logging.getLogger(__name__)
 
@@ -117,9 +117,9 @@ def _strip(task: dict[str, Any]) -> None:
 def refuse(name: str, why: str) -> None:
     """Record the refusal in log and audit log, then raise TaskRefused."""
     logger.error("task refused: %s", why)
-    run(_audit_once(name, why))
+    execute(_audit_once(name, why))
     raise TaskRefused(why)
 
 
-def _audit_once(name: str, why: str) -> Recipe[None]:
-    yield from call(AUDIT_ONCE, func=name, reason=why, repeat_s=REPEAT_S)
+def _audit_once(name: str, why: str) -> Transaction[None]:
+    yield from query(AUDIT_ONCE, func=name, reason=why, repeat_s=REPEAT_S)

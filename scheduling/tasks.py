@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from scheduling.passes.pass_lock import drop, take
-from scheduling.scheduler import PATIENCE_S, Scheduler
+from scheduling.passes.pass_lock import acquire, release
+from scheduling.scheduler import LOCK_WAIT_S, Scheduler
 
 
 def balance() -> str:
     """One whole tick. It waits for the lock: the sweep, scheduled for the same second, may hold it,
     and where no watcher lives the next try would be 30 s later.
     """
-    outcome = Scheduler("worker").tick(patience_s=PATIENCE_S)
+    outcome = Scheduler("worker").tick(patience_s=LOCK_WAIT_S)
     if not outcome.ran or outcome.balance is None:
         return "another pass was under way"
     return f"{len(outcome.balance.requested)} handoffs requested"
@@ -18,15 +18,15 @@ def balance() -> str:
 
 def heartbeat_sweep() -> str:
     """Leases and deadlines only."""
-    from scheduling.db.transaction import run
+    from scheduling.db.transaction import execute
 
     scheduler = Scheduler("worker")
-    if not run(take(scheduler.holder)):
+    if not execute(acquire(scheduler.holder)):
         return "another pass was under way"
     try:
         return f"lost: {', '.join(scheduler.check_heartbeat().lost) or 'none'}"
     finally:
-        run(drop(scheduler.holder))
+        execute(release(scheduler.holder))
 
 
 def prune() -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from django.db import DatabaseError
 
 from portfolios.text import escaped
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.enact.audit_log import audit
 from scheduling.request_origin import current
 
@@ -64,7 +64,7 @@ def tell(kind: str, *, reason: str = "", actor: str | None = None, **data: Any) 
     """Write one line, by `actor` or by the user who is signed in."""
     origin = current()
     by = actor if actor is not None else (origin.person() if origin else "")
-    run(audit(kind, actor=by, reason=reason, **data))
+    execute(audit(kind, actor=by, reason=reason, **data))
 
 
 def tell_once(kind: str, name: str, why: str, **data: Any) -> None:

@@ -19,23 +19,23 @@ from django.db import connection
 
 from ginkgo_site.deadline import Connection
 from scheduling.db.listener_echo import ECHO_INTERVAL_S, Echo
-from scheduling.db.transaction import run_bare
+from scheduling.db.transaction import execute_autocommit
 from scheduling.decide.types import Plan
 from scheduling.enact.lease import next_expiry
 from scheduling.errors import SnapshotUnavailable
 from scheduling.passes.node_loss import Resilience
-from scheduling.passes.pass_lock import look
+from scheduling.passes.pass_lock import record_watcher_seen
 from scheduling.scheduler import Scheduler, TickOutcome
 
 logger = logging.getLogger(__name__)
 
-LOOK_S = 1.0  #: the longest time between two ticks
-REST_S = 0.02  #: a burst of hints becomes one tick
+MAX_TICK_INTERVAL_S = 1.0  #: the longest time between two ticks
+DEBOUNCE_S = 0.02  #: a burst of hints becomes one tick
 #: A tick costs more the larger the fleet is. Hints are gathered for as long as the last one took,
 #: up to so long: else a hundred grants in a row would be a hundred looks at the whole fleet.
-LONGEST_REST_S = 0.25
+MAX_REST_S = 0.25
 #: What time alone changes is looked for once in so many times as long as that takes.
-WHOLE_SHARE = 5
+FULL_TICK_COST_FACTOR = 5
 RETRY_S = 0.5
 
 
@@ -50,7 +50,7 @@ class Watcher:
         self._next_rebalance = 0.0
         self._next_whole = 0.0
         self._wait_s = 0.0
-        self._rest_s = REST_S
+        self._rest_s = DEBOUNCE_S
         self._echo = Echo()
         self._next_echo = 0.0
         self._lease_ends = float("inf")  #: when the next lease does, by the monotonic clock
@@ -128,7 +128,7 @@ class Watcher:
             logger.warning("a hint was not passed on: %s", error)
 
     def _tick(self, rebalance: bool) -> None:
-        run_bare(look(self.scheduler.holder))
+        execute_autocommit(record_watcher_seen(self.scheduler.holder))
         began = time.monotonic()
         # A node that is lost does not wait for what could as well be seen a moment later.
         whole = self._next_whole <= began < self._lease_ends
@@ -138,16 +138,18 @@ class Watcher:
             self._tell_of_standing()
             raise
         took_s = time.monotonic() - began
-        self._rest_s = min(max(REST_S, took_s), LONGEST_REST_S)
+        self._rest_s = min(max(DEBOUNCE_S, took_s), MAX_REST_S)
         if outcome.ran and whole:
-            self._next_whole = time.monotonic() + max(LOOK_S - took_s, WHOLE_SHARE * took_s)
+            self._next_whole = time.monotonic() + max(
+                MAX_TICK_INTERVAL_S - took_s, FULL_TICK_COST_FACTOR * took_s
+            )
             self._foresee()
         if not outcome.ran:
             self._tell_of_standing()  # whoever holds the pass may be frozen
         if outcome.ran and rebalance:
             self._next_rebalance = time.monotonic() + self._rest_of(outcome)
-        self._wait_s = LOOK_S if outcome.ran else 0.1
-        expiry_s = run_bare(next_expiry())
+        self._wait_s = MAX_TICK_INTERVAL_S if outcome.ran else 0.1
+        expiry_s = execute_autocommit(next_expiry())
         self._lease_ends = float("inf")
         if expiry_s is not None and expiry_s > 0:
             self._wait_s = min(self._wait_s, expiry_s + 0.005)
@@ -177,7 +179,9 @@ class Watcher:
         """Return the time until loads are looked at again: soon while they are being evened out."""
         plan: Plan | None = outcome.balance.plan if outcome.balance is not None else None
         busy = plan is not None and any(move.cause == "rebalance" for move in plan.move)
-        return min(LOOK_S, self.balance_interval_s) if busy else self.balance_interval_s
+        return (
+            min(MAX_TICK_INTERVAL_S, self.balance_interval_s) if busy else self.balance_interval_s
+        )
 
 
 def _is_for_watcher(payload: str) -> bool:

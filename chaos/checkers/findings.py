@@ -39,7 +39,7 @@ class Change:
 
 
 @dataclass
-class Done:
+class StepResult:
     """One step as it went."""
 
     step: int
@@ -61,7 +61,7 @@ class Findings:
         self._violations: list[Violation] = []
         self._said: set[tuple[str, str]] = set()
         self.changes: list[Change] = []
-        self.steps: list[Done] = []
+        self.steps: list[StepResult] = []
 
     def add(self, violation: Violation) -> bool:
         """Keep it, unless the same was said before; return whether it was kept."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from chaos.checkers import invariants
-from chaos.checkers.invariants import Found, Held
+from chaos.checkers.invariants import Found, TenureRow
 
 #: In the order they were written; their times may be those of a clock that jumped.
 _TENURES = """
@@ -31,9 +31,9 @@ WHERE t.epoch IS NULL OR f.fill_seq <= t.from_seq OR f.fill_seq > t.to_seq
 """
 
 
-def flaws(ask: Callable[[str], Sequence[tuple[Any, ...]]]) -> Found:
+def history_violations(ask: Callable[[str], Sequence[tuple[Any, ...]]]) -> Found:
     """Return what is wrong with the history that `ask` reads."""
-    found = invariants.torn(Held(*row) for row in ask(_TENURES))
+    found = invariants.tiling_violations(TenureRow(*row) for row in ask(_TENURES))
     found += [
         ("I5", f"order {order} (seq {seq}) is not of epoch {epoch} on {node}")
         for order, epoch, seq, node in ask(_STRAY_ORDERS)

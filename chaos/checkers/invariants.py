@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 Found = list[tuple[str, str]]
 
-LONGEST_GAP_S = 2.0  #: I7: a bystander may not pause for longer
+MAX_GAP_S = 2.0  #: I7: a bystander may not pause for longer
 
 
 @dataclass(frozen=True)
-class Seen:
+class RunSample:
     """One portfolio in one look."""
 
     name: str
@@ -32,11 +32,11 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Look:
+class Sample:
     """Every portfolio at one moment; the moment is the judge's own, since clocks may jump."""
 
     at_s: float
-    runs: Mapping[int, Seen]
+    runs: Mapping[int, RunSample]
     is_quiet: bool = False  #: the feed releases nothing
 
 
@@ -48,7 +48,7 @@ class Ownership:
     _seqs: dict[int, int] = field(default_factory=dict)
     _owners: dict[tuple[int, int], tuple[str | None, str | None]] = field(default_factory=dict)
 
-    def judge(self, look: Look) -> Found:
+    def judge(self, look: Sample) -> Found:
         """Return what this look has against the ones before it."""
         found: Found = []
         for number, run in look.runs.items():
@@ -93,14 +93,14 @@ class Bystanders:
     a portfolio is no bystander begin it anew.
     """
 
-    def __init__(self, excused: Callable[[Seen], bool]) -> None:
+    def __init__(self, excused: Callable[[RunSample], bool]) -> None:
         """`excused` says whether a fault touches this one now."""
         self._excused = excused
         self._since: dict[int, tuple[int, int, float]] = {}  #: epoch, seq, first seen
         self._told: set[tuple[int, int]] = set()
         self.longest: dict[str, Gap] = {}  #: per portfolio, over the whole run
 
-    def judge(self, look: Look) -> tuple[Found, list[Gap]]:
+    def judge(self, look: Sample) -> tuple[Found, list[Gap]]:
         """Return what this look has against the ones before it, and the gaps that are open."""
         found: Found = []
         gaps: list[Gap] = []
@@ -120,19 +120,19 @@ class Bystanders:
             longest = self.longest.get(run.name)
             if longest is None or gap.seconds > longest.seconds:
                 self.longest[run.name] = gap
-            if gap.seconds > LONGEST_GAP_S and (number, run.last_seq) not in self._told:
+            if gap.seconds > MAX_GAP_S and (number, run.last_seq) not in self._told:
                 self._told.add((number, run.last_seq))
                 found.append(
                     (
                         "I7",
                         f"bystander {run.name} on {run.node} committed nothing for more than"
-                        f" {LONGEST_GAP_S:g} s after seq {run.last_seq}",
+                        f" {MAX_GAP_S:g} s after seq {run.last_seq}",
                     )
                 )
         return found, gaps
 
 
-def moved(before: Mapping[int, Seen], after: Mapping[int, Seen]) -> Found:
+def moved(before: Mapping[int, RunSample], after: Mapping[int, RunSample]) -> Found:
     """I9: return who changed hands, or stopped, over a fault that moves nothing."""
     return [
         (
@@ -149,7 +149,7 @@ def moved(before: Mapping[int, Seen], after: Mapping[int, Seen]) -> Found:
 
 
 @dataclass(frozen=True)
-class Held:
+class TenureRow:
     """One tenure, as the history has it."""
 
     portfolio: str
@@ -159,10 +159,10 @@ class Held:
     to_seq: int | None
 
 
-def torn(tenures: Iterable[Held]) -> Found:
+def tiling_violations(tenures: Iterable[TenureRow]) -> Found:
     """I2: return where a history does not tile. `tenures` come in the order they were written."""
     found: Found = []
-    last: dict[str, Held] = {}
+    last: dict[str, TenureRow] = {}
     for tenure in tenures:
         before = last.get(tenure.portfolio)
         last[tenure.portfolio] = tenure

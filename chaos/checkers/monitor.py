@@ -15,8 +15,8 @@ import psycopg
 
 from chaos.checkers import history, invariants
 from chaos.checkers.blast_radius import Footprint
-from chaos.checkers.findings import Change, Done, Findings, Violation
-from chaos.checkers.invariants import Look, Seen
+from chaos.checkers.findings import Change, Findings, StepResult, Violation
+from chaos.checkers.invariants import RunSample, Sample
 
 LOOK_EVERY_S = 0.15
 CHANGES_EVERY_S = 1.0
@@ -48,7 +48,7 @@ WHERE (t.id > %s OR t.id = ANY(%s)) ORDER BY t.id
 """
 
 
-class Watch:
+class Monitor:
     """Looks and judges from `start` to `stop`; what it finds goes to `findings`."""
 
     def __init__(self, url: Callable[[], str], findings: Findings) -> None:
@@ -58,13 +58,13 @@ class Watch:
         self._ownership = invariants.Ownership()
         self.bystanders = invariants.Bystanders(self._is_excused)
         self._footprints: list[Footprint] = []
-        self._now_doing: Done | None = None
+        self._now_doing: StepResult | None = None
         self._last_tenure = 0
         self._open: dict[int, Change] = {}
         self.clock_is_true = True  #: false while the database's clock is being moved
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-        self.latest: Look | None = None
+        self.latest: Sample | None = None
         self.looks = self.blind_looks = 0
         self.hiccups: list[tuple[float, float]] = []  #: when, and for how many seconds
 
@@ -81,7 +81,7 @@ class Watch:
 
     # --- told by the run ------------------------------------------------------------------------
 
-    def begin(self, doing: Done, footprints: list[Footprint]) -> None:
+    def begin(self, doing: StepResult, footprints: list[Footprint]) -> None:
         """From now on this is done, to these."""
         self._now_doing, self._footprints = doing, footprints
 
@@ -131,9 +131,9 @@ class Watch:
 
     def _look(self) -> None:
         rows = self._ask(RUNS)
-        runs = {row[0]: Seen(*row[1:8]) for row in rows}
+        runs = {row[0]: RunSample(*row[1:8]) for row in rows}
         is_quiet = any(row[8] for row in rows)
-        look = Look(time.monotonic() - self._began_s, runs, is_quiet)
+        look = Sample(time.monotonic() - self._began_s, runs, is_quiet)
         self.looks += 1
         self._tell(self._ownership.judge(look))
         found, gaps = self.bystanders.judge(look)
@@ -173,9 +173,9 @@ class Watch:
 
     def read_history(self) -> None:
         """I1, I2 and I5 over everything that was ever written."""
-        self._tell(history.flaws(self._ask))
+        self._tell(history.history_violations(self._ask))
 
-    def _is_excused(self, run: Seen) -> bool:
+    def _is_excused(self, run: RunSample) -> bool:
         return any(footprint.touches(run.name, run.node) for footprint in self._footprints)
 
     def _tell(self, found: invariants.Found) -> None:

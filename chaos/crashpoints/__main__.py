@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chaos.crashpoints.cases import EXTRA, STEPS, Scene, Step, lose, restart
-from chaos.crashpoints.cluster import NotMet, Rehearsal
-from chaos.harness.installation import a_home
+from chaos.crashpoints.cases import EXTRA, STEPS, CaseContext, Step, lose, restart
+from chaos.crashpoints.cluster import FailpointCluster, FailpointNotReached
+from chaos.harness.installation import temporary_home
 
 HEALED_S = 120.0  #: a handoff that has not ended by then, or a portfolio that stands, is stuck
-MOST_MISSES = 5  #: on a busy machine a party may be quicker than the signal that should hold it
+MAX_MISSES = 5  #: on a busy machine a party may be quicker than the signal that should hold it
 NOT_BEGUN = "not begun"  #: the request itself was undone with its process
 
 
@@ -54,7 +54,7 @@ class Row:
         }
 
 
-def rehearse(fleet: Rehearsal, row: Row, times: int) -> None:
+def rehearse(fleet: FailpointCluster, row: Row, times: int) -> None:
     """Kill at this step so many times and note what was seen.
 
     Raises AssertionError where the house does not come to rest again.
@@ -63,18 +63,18 @@ def rehearse(fleet: Rehearsal, row: Row, times: int) -> None:
     frees = step.act in FREE
     fleet.rest()
     (fleet.unfreeze if frees else fleet.freeze)()
-    while row.met < times and row.missed < MOST_MISSES:
+    while row.met < times and row.missed < MAX_MISSES:
         if frees:
             fleet.settle()
         turn += 1
-        scene = Scene(fleet, turn)
+        scene = CaseContext(fleet, turn)
         try:
             step.act(scene, step.process, step.point)
             row.met += 1
             began = time.monotonic()
             fleet.healed(HEALED_S)
             row.worst_s = max(row.worst_s, time.monotonic() - began)
-        except NotMet:
+        except FailpointNotReached:
             row.missed += 1
         except AssertionError as stuck:
             row.stuck.append(f"time {turn}: {stuck}")
@@ -91,7 +91,7 @@ def rehearse(fleet: Rehearsal, row: Row, times: int) -> None:
 FREE = (lose, restart)
 
 
-def _tidy(fleet: Rehearsal, scene: Scene) -> None:
+def _tidy(fleet: FailpointCluster, scene: CaseContext) -> None:
     """Undo what the step asked for: delete what was created, start what was stopped."""
     fleet.answering()
     if scene.portfolio == EXTRA and EXTRA in fleet.runs():
@@ -130,9 +130,7 @@ def table(rows: Sequence[Row]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the steps that were asked for."""
-    parser = argparse.ArgumentParser(
-        prog="python -m chaos.crashpoints", description=__doc__
-    )
+    parser = argparse.ArgumentParser(prog="python -m chaos.crashpoints", description=__doc__)
     parser.add_argument("--times", type=int, default=20, help="kills at each step (%(default)s)")
     parser.add_argument("--only", default="", help="a process, or part of a step's name")
     parser.add_argument("--json", type=Path, help="a file for the figures")
@@ -142,8 +140,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     waiting = list(rows)
     while waiting:
         # Where a house did not come to rest again the next one goes on with the next step.
-        with a_home() as home:
-            fleet = Rehearsal(home)
+        with temporary_home() as home:
+            fleet = FailpointCluster(home)
             try:
                 fleet.start()
                 fleet.settle()

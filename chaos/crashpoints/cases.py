@@ -6,8 +6,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chaos.crashpoints.cluster import Rehearsal
-from chaos.harness.cluster import CANARIES, DEMO_NODES, WORDS, alive, family, frozen, wait_for
+from chaos.crashpoints.cluster import FailpointCluster
+from chaos.harness.cluster import (
+    CANARIES,
+    DEMO_NODES,
+    PROCESS_MATCH,
+    alive,
+    family,
+    frozen,
+    wait_for,
+)
 
 FIRES_S = 120.0  #: until the point must have been met; a queue looks at its schedule every 30 s
 
@@ -20,10 +28,10 @@ HOLDS = {
 
 
 @dataclass
-class Scene:
+class CaseContext:
     """One time of one step: who it is about."""
 
-    fleet: Rehearsal
+    fleet: FailpointCluster
     turn: int
     portfolio: str = ""
     mark: int = 0  #: the newest handoff before it began
@@ -55,7 +63,7 @@ class Scene:
 
 
 #: Brings a process to its point and goes on when it has died there.
-Act = Callable[[Scene, str, str], None]
+CaseAction = Callable[[CaseContext, str, str], None]
 
 
 @dataclass(frozen=True)
@@ -65,18 +73,18 @@ class Step:
     name: str
     process: str
     point: str
-    act: Act
+    act: CaseAction
 
 
-def _met(scene: Scene, process: str, point: str) -> None:
+def _met(scene: CaseContext, process: str, point: str) -> None:
     scene.fleet.fired(FIRES_S, f"{process}/{point}")
 
 
-def _armed(scene: Scene, process: str, point: str) -> None:
+def _armed(scene: CaseContext, process: str, point: str) -> None:
     scene.fleet.arm(f"{process}/{point}=exit")
 
 
-def _move(scene: Scene) -> None:
+def _move(scene: CaseContext) -> None:
     fleet = scene.fleet
     fleet.ask(
         "POST",
@@ -85,7 +93,7 @@ def _move(scene: Scene) -> None:
     )
 
 
-def move(scene: Scene, process: str, point: str) -> None:
+def move(scene: CaseContext, process: str, point: str) -> None:
     """A move by hand."""
     scene.about(CANARIES[scene.turn % 3])
     _armed(scene, process, point)
@@ -93,7 +101,7 @@ def move(scene: Scene, process: str, point: str) -> None:
     _met(scene, process, point)
 
 
-def move_activating(scene: Scene, process: str, point: str) -> None:
+def move_activating(scene: CaseContext, process: str, point: str) -> None:
     """A move that has just been granted."""
     scene.about(CANARIES[scene.turn % 3])
     scene.fleet.arm("web/handoff.release:committed=pause(0)")
@@ -103,7 +111,7 @@ def move_activating(scene: Scene, process: str, point: str) -> None:
     _met(scene, process, point)
 
 
-def move_from_the_silent(scene: Scene, process: str, point: str) -> None:
+def move_from_the_silent(scene: CaseContext, process: str, point: str) -> None:
     """A move whose source falls silent before it releases."""
     scene.about(CANARIES[scene.turn % 3])
     source = scene.fleet.daemon(str(scene.fleet.run(scene.portfolio).node))
@@ -115,7 +123,7 @@ def move_from_the_silent(scene: Scene, process: str, point: str) -> None:
         scene.left("preparing", "draining")
 
 
-def move_to_the_silent(scene: Scene, process: str, point: str) -> None:
+def move_to_the_silent(scene: CaseContext, process: str, point: str) -> None:
     """A move whose target falls silent before its first commit."""
     scene.about(CANARIES[scene.turn % 3])
     target = scene.fleet.daemon(scene.fleet.elsewhere(scene.portfolio))
@@ -127,7 +135,7 @@ def move_to_the_silent(scene: Scene, process: str, point: str) -> None:
         scene.left("preparing", "draining", "activating")
 
 
-def stop(scene: Scene, process: str, point: str) -> None:
+def stop(scene: CaseContext, process: str, point: str) -> None:
     """A stop by hand, started again afterwards."""
     scene.about("ge-sma")
     _armed(scene, process, point)
@@ -135,7 +143,7 @@ def stop(scene: Scene, process: str, point: str) -> None:
     _met(scene, process, point)
 
 
-def stop_of_the_silent(scene: Scene, process: str, point: str) -> None:
+def stop_of_the_silent(scene: CaseContext, process: str, point: str) -> None:
     """A stop whose owner does not release in time."""
     scene.about("ge-sma")
     owner = scene.fleet.daemon(str(scene.fleet.run("ge-sma").node))
@@ -145,7 +153,7 @@ def stop_of_the_silent(scene: Scene, process: str, point: str) -> None:
         scene.left("draining")
 
 
-def place(scene: Scene, process: str, point: str) -> None:
+def place(scene: CaseContext, process: str, point: str) -> None:
     """A new portfolio."""
     scene.about(EXTRA)
     _armed(scene, process, point)
@@ -153,7 +161,7 @@ def place(scene: Scene, process: str, point: str) -> None:
     _met(scene, process, point)
 
 
-def delete(scene: Scene, process: str, point: str) -> None:
+def delete(scene: CaseContext, process: str, point: str) -> None:
     """A portfolio that is deleted. A person whose request died asks again."""
     _extra(scene)
     scene.about(EXTRA)
@@ -162,7 +170,7 @@ def delete(scene: Scene, process: str, point: str) -> None:
     _met(scene, process, point)
 
 
-def bad_reload(scene: Scene, process: str, point: str, *, strategy: str) -> None:
+def bad_reload(scene: CaseContext, process: str, point: str, *, strategy: str) -> None:
     """A change of configuration to one that does not work."""
     _extra(scene)
     wait_for(
@@ -183,17 +191,17 @@ def bad_reload(scene: Scene, process: str, point: str, *, strategy: str) -> None
     _met(scene, process, point)
 
 
-def unloadable(scene: Scene, process: str, point: str) -> None:
+def unloadable(scene: CaseContext, process: str, point: str) -> None:
     """A reload to a strategy that cannot be loaded."""
     bad_reload(scene, process, point, strategy="raise_on_load")
 
 
-def raising(scene: Scene, process: str, point: str) -> None:
+def raising(scene: CaseContext, process: str, point: str) -> None:
     """A reload to a strategy that raises at one of its first events."""
     bad_reload(scene, process, point, strategy="raise_at")
 
 
-def lose(scene: Scene, process: str, point: str) -> None:
+def lose(scene: CaseContext, process: str, point: str) -> None:
     """A node that falls silent for longer than its lease."""
     node = DEMO_NODES[scene.turn % 3]
     names = scene.fleet.on(node)
@@ -204,7 +212,7 @@ def lose(scene: Scene, process: str, point: str) -> None:
         scene.fleet.commits_elsewhere(names, node, 60)
 
 
-def restart(scene: Scene, process: str, point: str) -> None:
+def restart(scene: CaseContext, process: str, point: str) -> None:
     """A daemon that is killed and starts again under its name."""
     node = DEMO_NODES[scene.turn % 3]
     scene.about(scene.fleet.on(node)[0])
@@ -215,7 +223,7 @@ def restart(scene: Scene, process: str, point: str) -> None:
         _met(scene, process, point)
 
 
-def _extra(scene: Scene) -> None:
+def _extra(scene: CaseContext) -> None:
     """Have one portfolio more, which runs."""
     fleet = scene.fleet
     fleet.ask("POST", "/api/portfolios/", {"name": EXTRA, **HOLDS})
@@ -227,7 +235,7 @@ def _extra(scene: Scene) -> None:
     )
 
 
-def _dies_in_a_pass(scene: Scene, process: str, point: str) -> None:
+def _dies_in_a_pass(scene: CaseContext, process: str, point: str) -> None:
     """Let a pass die at the point.
 
     A step is left to the worker by a watcher, which is quicker, that sleeps until then.
@@ -271,4 +279,4 @@ STEPS = (
     Step("register, the grants", "web", "register.register:after_grant", restart),
 )  # fmt: skip
 
-assert all(step.process in WORDS for step in STEPS)
+assert all(step.process in PROCESS_MATCH for step in STEPS)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from chaos.harness.cluster import QUICK, WORDS, Fleet, wait_for
+from chaos.harness.cluster import PROCESS_MATCH, QUICK, Cluster, wait_for
 from chaos.harness.installation import SLOW_MACHINE_S
 
 #: What an operator waits for in tens of seconds, in seconds; the proportions stay.
@@ -19,11 +19,11 @@ REHEARSED = {
 }
 
 
-class NotMet(Exception):
+class FailpointNotReached(Exception):
     """Nobody came to the point that was armed."""
 
 
-class Rehearsal(Fleet):
+class FailpointCluster(Cluster):
     """A fleet with failpoints, armed by a file that every process of it looks at."""
 
     # What dies of its start again and again is started more and more slowly. Here it dies on
@@ -62,11 +62,11 @@ class Rehearsal(Fleet):
         try:
             return wait_for(self.fired_mark.exists, bool, limit_s, f"at the point {what}")[1]
         except AssertionError as late:
-            raise NotMet(str(late)) from None
+            raise FailpointNotReached(str(late)) from None
 
     def members(self, process: str) -> list[psutil.Process]:
         """All processes of web, watcher or worker; the launcher names none of them."""
-        return self.processes_of(WORDS[process])
+        return self.processes_of(PROCESS_MATCH[process])
 
     def kill_all(self, process: str) -> None:
         """kill -9 of all that is left of it: of a queue only one of several processes died."""
@@ -111,7 +111,7 @@ class Rehearsal(Fleet):
         self.query("UPDATE scheduling_run SET pinned_node_id = NULL, failures_by_node = '{}'")
         self.answering(limit_s)
         wait_for(
-            lambda: [process for process in WORDS if not self.members(process)],
+            lambda: [process for process in PROCESS_MATCH if not self.members(process)],
             lambda missing: not missing,
             limit_s,
             "all parts of the control plane",

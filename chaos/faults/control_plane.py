@@ -12,32 +12,32 @@ import psutil
 from chaos.faults.daemons import taken_over
 from chaos.faults.fault import Fault
 from chaos.harness.cluster import alive
-from chaos.runner.fault_context import PATIENCE, RESTART_LIMIT_S, WATCHER, WEB, WORKER, Scene
+from chaos.runner.fault_context import PATIENCE, RESTART_LIMIT_S, WATCHER, WEB, WORKER, FaultContext
 from ginkgo_site.env import CHECKOUT
-from ginkgo_site.launcher.instance_lock import MARK
+from ginkgo_site.launcher.instance_lock import OWNER_ENV
 from ginkgo_site.launcher.web import GUARDED
 
 EVERYTHING_THROUGH_WEB = "every commit goes through the web"
 
 
-def kill_web(scene: Scene) -> None:
+def kill_web(scene: FaultContext) -> None:
     """kill -9 of the web process."""
     scene.touch_everything(EVERYTHING_THROUGH_WEB)
     _kill(scene, WEB)
     scene.expect(scene.fleet.answers, RESTART_LIMIT_S, "the API back")
 
 
-def kill_watcher(scene: Scene) -> None:
+def kill_watcher(scene: FaultContext) -> None:
     """kill -9 of the watcher."""
     _kill(scene, WATCHER)
 
 
-def kill_worker(scene: Scene) -> None:
+def kill_worker(scene: FaultContext) -> None:
     """kill -9 of the worker."""
     _kill(scene, WORKER)
 
 
-def kill_control_plane(scene: Scene) -> None:
+def kill_control_plane(scene: FaultContext) -> None:
     """kill -9 of web, watcher and worker at once."""
     scene.touch_everything(EVERYTHING_THROUGH_WEB)
     victims = [scene.parts(words)[0] for words in (WEB, WATCHER, WORKER)]
@@ -46,38 +46,38 @@ def kill_control_plane(scene: Scene) -> None:
     scene.expect(scene.fleet.answers, RESTART_LIMIT_S, "the API back")
 
 
-def _kill(scene: Scene, words: tuple[str, ...]) -> None:
+def _kill(scene: FaultContext, words: tuple[str, ...]) -> None:
     victim = scene.parts(words)[0]
     victim.kill()
     scene.expect(lambda: not alive([victim]), 2 * PATIENCE, f"the end of {words[0]}")
     scene.expect(lambda: scene.parts(words), RESTART_LIMIT_S, f"another {words[0]} in its place")
 
 
-def web_away(scene: Scene) -> None:
+def web_away(scene: FaultContext) -> None:
     """The web is away for two thirds of a lease, and connections to it are refused."""
     _web_away(scene, scene.ttl_s * 20 / 30)
 
 
-def web_away_long(scene: Scene) -> None:
+def web_away_long(scene: FaultContext) -> None:
     """The web is away for longer than a lease; nobody can be blamed for that."""
     _web_away(scene, scene.ttl_s * 40 / 30)
 
 
-def _web_away(scene: Scene, seconds: float) -> None:
+def _web_away(scene: FaultContext, seconds: float) -> None:
     scene.touch_everything(EVERYTHING_THROUGH_WEB)
     with scene.away(scene.parts(WEB)):
         scene.sleep(seconds)
     scene.expect(scene.fleet.answers, RESTART_LIMIT_S, "the API back")
 
 
-def freeze_web(scene: Scene) -> None:
+def freeze_web(scene: FaultContext) -> None:
     """SIGSTOP of the web process for longer than a lease: connections stay open and silent."""
     scene.touch_everything(EVERYTHING_THROUGH_WEB)
     with scene.held(scene.parts(WEB)):
         scene.sleep(scene.ttl_s * 40 / 30)
 
 
-def starve_web(scene: Scene) -> None:
+def starve_web(scene: FaultContext) -> None:
     """The web gets a twentieth of a processor for longer than a lease: what it does comes late."""
     scene.touch_everything(EVERYTHING_THROUGH_WEB)
     web = scene.parts(WEB)
@@ -87,7 +87,7 @@ def starve_web(scene: Scene) -> None:
         scene.sleep(0.01)
 
 
-def watcher_away(scene: Scene) -> None:
+def watcher_away(scene: FaultContext) -> None:
     """The watcher is away; what it makes fast is still done, only later."""
     with scene.away(scene.parts(WATCHER)):
         run = scene.portfolio()
@@ -96,13 +96,13 @@ def watcher_away(scene: Scene) -> None:
         scene.sleep(5)
 
 
-def worker_away(scene: Scene) -> None:
+def worker_away(scene: FaultContext) -> None:
     """The worker is away for a while."""
     with scene.away(scene.parts(WORKER)):
         scene.sleep(8)
 
 
-def freeze_lock_holder(scene: Scene) -> None:
+def freeze_lock_holder(scene: FaultContext) -> None:
     """SIGSTOP of the process that holds the pass lock, while a daemon dies."""
     ((holder, _),) = scene.fleet.query("SELECT holder, until FROM scheduling_passlock LIMIT 1")
     node = scene.node()
@@ -119,17 +119,17 @@ def freeze_lock_holder(scene: Scene) -> None:
     scene.relaunch_far(node)
 
 
-def two_watchers(scene: Scene) -> None:
+def two_watchers(scene: FaultContext) -> None:
     """Two watchers at once."""
     withanother_process(scene, [sys.executable, "manage.py", "run_watcher"], 8)
 
 
-def two_workers(scene: Scene) -> None:
+def two_workers(scene: FaultContext) -> None:
     """Two workers at once."""
     withanother_process(scene, [sys.executable, "manage.py", "qcluster"], 8)
 
 
-def two_webs(scene: Scene) -> None:
+def two_webs(scene: FaultContext) -> None:
     """A node talks to a second web process for a while, and then to the first one again."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -148,7 +148,7 @@ def two_webs(scene: Scene) -> None:
         scene.sleep(1)
 
 
-def withanother_process(scene: Scene, argv: list[str], seconds: float) -> None:
+def withanother_process(scene: FaultContext, argv: list[str], seconds: float) -> None:
     """Run one more process of the control plane for a while."""
     with another_process(scene, argv):
         scene.sleep(seconds)
@@ -163,11 +163,14 @@ class another_process:
     """One more process, ended with all that it started."""
 
     def __init__(
-        self, scene: Scene, argv: list[str], more_environment: Mapping[str, str] | None = None
+        self,
+        scene: FaultContext,
+        argv: list[str],
+        more_environment: Mapping[str, str] | None = None,
     ) -> None:
         self._log = open(scene.fleet.home / "logs" / "another.log", "ab")  # noqa: SIM115
         environment = scene.fleet.environment() | {
-            MARK: str(scene.fleet.home),
+            OWNER_ENV: str(scene.fleet.home),
             "DJANGO_SETTINGS_MODULE": "ginkgo_site.settings",
             "PYTHONPATH": str(CHECKOUT),
             **(more_environment or {}),

@@ -11,10 +11,10 @@ import psutil
 
 from chaos.faults.fault import Fault
 from chaos.harness.cluster import RunNow, alive, family
-from chaos.runner.fault_context import PATIENCE, Scene
+from chaos.runner.fault_context import PATIENCE, FaultContext
 
 
-def kill_daemon(scene: Scene) -> None:
+def kill_daemon(scene: FaultContext) -> None:
     """kill -9 of a daemon; its portfolios go elsewhere and none of its processes stays."""
     node = scene.node()
     had = scene.fleet.on(node)
@@ -33,7 +33,7 @@ def kill_daemon(scene: Scene) -> None:
     scene.relaunch_far(node)
 
 
-def kill_child(scene: Scene) -> None:
+def kill_child(scene: FaultContext) -> None:
     """kill -9 of one portfolio's process; it starts again in place."""
     run = scene.portfolio()
     answer = scene.ask("GET", f"/api/portfolios/{run.name}/")
@@ -45,7 +45,7 @@ def kill_child(scene: Scene) -> None:
         )
 
 
-def kill_forkserver(scene: Scene) -> None:
+def kill_forkserver(scene: FaultContext) -> None:
     """kill -9 of the process that a node's children are forked from."""
     node = scene.node()
     for child in scene.daemon(node).children():
@@ -53,14 +53,14 @@ def kill_forkserver(scene: Scene) -> None:
     scene.sleep(1)
 
 
-def freeze_daemon_short(scene: Scene) -> None:
+def freeze_daemon_short(scene: FaultContext) -> None:
     """SIGSTOP of a daemon for less than its lease."""
     node = scene.node()
     with scene.node_held(node):
         scene.sleep(scene.ttl_s * 12 / 30)
 
 
-def freeze_daemon_long(scene: Scene) -> None:
+def freeze_daemon_long(scene: FaultContext) -> None:
     """SIGSTOP of a daemon beyond its lease; what the woken one commits is refused."""
     node = scene.node()
     scene.touch_everything("pushes are lost, so that the zombie does not hear of it first")
@@ -96,7 +96,7 @@ def taken_over(before: Iterable[RunNow], now: Mapping[str, RunNow]) -> bool:
     )
 
 
-def _left(scene: Scene, names: list[str], node: str) -> bool:
+def _left(scene: FaultContext, names: list[str], node: str) -> bool:
     runs = scene.fleet.runs()
     return all(
         runs[name].node != node and (runs[name].phase == "running" or runs[name].reason)
@@ -105,7 +105,7 @@ def _left(scene: Scene, names: list[str], node: str) -> bool:
     )
 
 
-def _refused(scene: Scene, since: datetime, node: str) -> int:
+def _refused(scene: FaultContext, since: datetime, node: str) -> int:
     ((count,),) = scene.fleet.query(
         "SELECT count(*) FROM scheduling_event e JOIN scheduling_node n ON n.id = e.node_id"
         " WHERE e.kind = 'commit_refused' AND e.at >= %s AND n.name = %s",
@@ -115,7 +115,7 @@ def _refused(scene: Scene, since: datetime, node: str) -> int:
     return int(count)
 
 
-def _wait_for_work_in_hand(scene: Scene, name: str) -> None:
+def _wait_for_work_in_hand(scene: FaultContext, name: str) -> None:
     """Return between two commits, when there is something that is not committed yet."""
     seen = scene.fleet.run(name).last_seq
     end = time.monotonic() + 5
@@ -124,7 +124,7 @@ def _wait_for_work_in_hand(scene: Scene, name: str) -> None:
     scene.sleep(0.1)  # commits are 0.25 s apart
 
 
-def terminate_daemon(scene: Scene) -> None:
+def terminate_daemon(scene: FaultContext) -> None:
     """SIGTERM of a daemon: it hands everything over and says goodbye."""
     node, _ = scene.far_node()
     daemon = scene.grounds.daemons[node]

@@ -8,22 +8,22 @@ import psycopg
 
 from chaos.faults.fault import Fault
 from chaos.harness.cluster import alive
-from chaos.runner.fault_context import PATIENCE, RESTART_LIMIT_S, Scene
+from chaos.runner.fault_context import PATIENCE, RESTART_LIMIT_S, FaultContext
 
 AWAY = "the database is away"
 
 
-def restart_database(scene: Scene) -> None:
+def restart_database(scene: FaultContext) -> None:
     """PostgreSQL is stopped in order and started again."""
     _end_server(scene, signal.SIGINT)
 
 
-def kill_database(scene: Scene) -> None:
+def kill_database(scene: FaultContext) -> None:
     """kill -9 of PostgreSQL, which recovers from its log."""
     _end_server(scene, signal.SIGKILL)
 
 
-def _end_server(scene: Scene, sign: signal.Signals) -> None:
+def _end_server(scene: FaultContext, sign: signal.Signals) -> None:
     scene.touch_everything(AWAY)
     server = scene.fleet.postgres()[0]
     server.send_signal(sign)
@@ -31,12 +31,12 @@ def _end_server(scene: Scene, sign: signal.Signals) -> None:
     _expect_back(scene)
 
 
-def _expect_back(scene: Scene) -> None:
+def _expect_back(scene: FaultContext) -> None:
     scene.expect(lambda: _answers(scene), RESTART_LIMIT_S, "the database back")
     scene.expect(scene.fleet.answers, RESTART_LIMIT_S, "the API back")
 
 
-def _answers(scene: Scene) -> bool:
+def _answers(scene: FaultContext) -> bool:
     try:
         scene.fleet.now()
     except psycopg.Error:
@@ -44,7 +44,7 @@ def _answers(scene: Scene) -> bool:
     return True
 
 
-def database_away(scene: Scene) -> None:
+def database_away(scene: FaultContext) -> None:
     """PostgreSQL is gone for three leases."""
     scene.touch_everything(AWAY)
     with scene.away(scene.fleet.postgres()[:1]):
@@ -52,7 +52,7 @@ def database_away(scene: Scene) -> None:
     _expect_back(scene)
 
 
-def freeze_database(scene: Scene) -> None:
+def freeze_database(scene: FaultContext) -> None:
     """SIGSTOP of PostgreSQL for longer than a lease: connections stay open and silent."""
     scene.touch_everything(AWAY)
     with scene.held(scene.fleet.postgres()):
@@ -64,7 +64,7 @@ def freeze_database(scene: Scene) -> None:
 COMMITS_WITHIN_S = 5.0
 
 
-def silent_database_host(scene: Scene) -> None:
+def silent_database_host(scene: FaultContext) -> None:
     """The database accepts connections and answers nothing, until every deadline is over."""
     scene.touch_everything(AWAY)
     stood = _positions(scene)
@@ -82,12 +82,12 @@ def silent_database_host(scene: Scene) -> None:
     scene.expect(scene.fleet.answers, RESTART_LIMIT_S, "the API back")
 
 
-def _positions(scene: Scene) -> dict[str, int]:
+def _positions(scene: FaultContext) -> dict[str, int]:
     """Return how far everything is that a node owns."""
     return {run.name: run.last_seq for run in scene.fleet.runs().values() if run.node}
 
 
-def outage_and_catch_up(scene: Scene) -> None:
+def outage_and_catch_up(scene: FaultContext) -> None:
     """Nothing can be committed for 40 s; then everything catches up on old prices."""
     scene.touch_everything(AWAY)
     with scene.held(scene.fleet.postgres()):
@@ -105,17 +105,17 @@ WHERE r.node_id IS NOT NULL AND r.last_seq > head.seq + 1
 """
 
 
-def clock_forward(scene: Scene) -> None:
+def clock_forward(scene: FaultContext) -> None:
     """The database's clock jumps a minute ahead and back again."""
     _jump(scene, 60)
 
 
-def clock_back(scene: Scene) -> None:
+def clock_back(scene: FaultContext) -> None:
     """The database's clock jumps a minute back and ahead again."""
     _jump(scene, -60)
 
 
-def _jump(scene: Scene, seconds: float) -> None:
+def _jump(scene: FaultContext, seconds: float) -> None:
     scene.touch_everything("the feed's time jumps with the clock")
     scene.forget_the_clock()
     with scene.fleet.clock_jump(seconds):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chaos.runner.fault_context import Scene
+from chaos.runner.fault_context import FaultContext
 from chaos.runner.schedule import Planned
 
 
@@ -14,7 +14,7 @@ class Fault:
     """One way to hurt the house. `act` strikes, waits, ends it, and returns."""
 
     name: str
-    act: Callable[[Scene], None]
+    act: Callable[[FaultContext], None]
     lasts_s: float = 5.0
     moves_nothing: bool = False  #: I9: nothing may change hands or stop
     alone: bool = False  #: nothing else may be done to the house meanwhile

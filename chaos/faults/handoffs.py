@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from chaos.faults.fault import Fault
 from chaos.harness.cluster import RunNow
-from chaos.runner.fault_context import RESTART_LIMIT_S, WATCHER, WEB, Scene
+from chaos.runner.fault_context import RESTART_LIMIT_S, WATCHER, WEB, FaultContext
 
 STEPS = ("preparing", "draining", "activating")
 
 
-def _begin(scene: Scene, run: RunNow, target: str) -> int | None:
+def _begin(scene: FaultContext, run: RunNow, target: str) -> int | None:
     """Ask for a move and return at a step of it that the seed chooses, or a little later."""
     handoff = scene.migrate(run, target)
     if handoff is not None:
@@ -19,7 +19,7 @@ def _begin(scene: Scene, run: RunNow, target: str) -> int | None:
     return handoff
 
 
-def control_plane_killed_in_handoff(scene: Scene) -> None:
+def control_plane_killed_in_handoff(scene: FaultContext) -> None:
     """Web and watcher are killed at a step of a handoff; it goes on from its row."""
     scene.touch_everything("every commit goes through the web")
     run = scene.portfolio()
@@ -30,7 +30,7 @@ def control_plane_killed_in_handoff(scene: Scene) -> None:
     scene.expect(scene.fleet.answers, RESTART_LIMIT_S, "the API back")
 
 
-def target_killed(scene: Scene) -> None:
+def target_killed(scene: FaultContext) -> None:
     """The target of a handoff is killed at one of its steps."""
     run = scene.portfolio()
     target = scene.target_for(run)
@@ -41,7 +41,7 @@ def target_killed(scene: Scene) -> None:
     scene.relaunch_far(target)
 
 
-def target_restarted(scene: Scene) -> None:
+def target_restarted(scene: FaultContext) -> None:
     """The target of a handoff is killed and starts anew at once under the same name."""
     run = scene.portfolio()
     target = scene.target_for(run, among=sorted(set(scene.grounds.daemons) - {run.node}))
@@ -52,7 +52,7 @@ def target_restarted(scene: Scene) -> None:
     scene.expect_end(handoff, 60)
 
 
-def target_drained(scene: Scene) -> None:
+def target_drained(scene: FaultContext) -> None:
     """The target of a handoff is drained at one of its steps."""
     run = scene.portfolio()
     target = scene.target_for(run)
@@ -64,7 +64,7 @@ def target_drained(scene: Scene) -> None:
     scene.sleep(4)
 
 
-def target_sleeps(scene: Scene) -> None:
+def target_sleeps(scene: FaultContext) -> None:
     """The target of a handoff is frozen for longer than its lease."""
     run = scene.portfolio()
     target = scene.target_for(run)
@@ -75,7 +75,7 @@ def target_sleeps(scene: Scene) -> None:
         scene.sleep(scene.ttl_s)
 
 
-def source_killed(scene: Scene) -> None:
+def source_killed(scene: FaultContext) -> None:
     """The source of a handoff is killed at one of its steps."""
     run = scene.portfolio()
     assert run.node is not None
@@ -86,7 +86,7 @@ def source_killed(scene: Scene) -> None:
     scene.relaunch_far(run.node)
 
 
-def source_sleeps(scene: Scene) -> None:
+def source_sleeps(scene: FaultContext) -> None:
     """The source of a handoff is frozen for longer than its lease."""
     run = scene.portfolio()
     assert run.node is not None
@@ -97,7 +97,7 @@ def source_sleeps(scene: Scene) -> None:
         scene.sleep(scene.ttl_s)
 
 
-def everything_at_once(scene: Scene) -> None:
+def everything_at_once(scene: FaultContext) -> None:
     """migrate, reload, stop and kill of one portfolio at once, then start."""
     run = scene.portfolio()
     assert run.node is not None

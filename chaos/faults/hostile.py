@@ -13,14 +13,14 @@ import msgspec
 
 from chaos.faults.fault import Fault
 from chaos.harness.hostile_node import ATTACKS, start_attack
-from chaos.runner.fault_context import PATIENCE, Scene
+from chaos.runner.fault_context import PATIENCE, FaultContext
 from scheduling.wire.messages import PROTOCOL, Beat, Goodbye, Halted, Register, encode
 
 NAME = "hostile"
 ATTACK_S = 3.0
 
 
-def hostile_node(scene: Scene) -> None:
+def hostile_node(scene: FaultContext) -> None:
     """A node attacks: it reports for another, takes its incarnation, and sends all it can."""
     token, mine = scene.fleet.node_token(NAME), str(uuid.uuid4())
     if _ask(scene, token, "register", _registration(mine))[0] != 200:
@@ -41,7 +41,7 @@ def hostile_node(scene: Scene) -> None:
     scene.note(f"answers to the hostile node: {said}")
 
 
-def _impersonate(scene: Scene, token: str, mine: str) -> None:
+def _impersonate(scene: FaultContext, token: str, mine: str) -> None:
     """Say in the name of another node that its portfolio halted, and register as it."""
     victim = next(run for run in scene.fleet.runs().values() if run.node not in (None, NAME))
     report = Halted(portfolio=_id_of(scene, victim.name), epoch=victim.epoch, seq=0, age_s=99.0)
@@ -56,7 +56,7 @@ def _impersonate(scene: Scene, token: str, mine: str) -> None:
         scene.report("fault", f"a node halted {victim.name}, which another owns", {})
 
 
-def _id_of(scene: Scene, name: str) -> int:
+def _id_of(scene: FaultContext, name: str) -> int:
     ((number,),) = scene.fleet.query(
         "SELECT id FROM portfolios_portfolio WHERE name = %s AND archived_at IS NULL", name
     )
@@ -78,13 +78,13 @@ def _registration(incarnation: str) -> Register:
     )
 
 
-def _leave(scene: Scene, token: str, incarnation: str) -> None:
+def _leave(scene: FaultContext, token: str, incarnation: str) -> None:
     """Say goodbye, so that nobody waits for it, and have it forgotten."""
     _ask(scene, token, "goodbye", Goodbye(incarnation=incarnation, reason="the attack is over"))
     scene.ask("DELETE", f"/api/nodes/{NAME}/")
 
 
-def _ask(scene: Scene, token: str, path: str, words: Any) -> tuple[int, Any]:
+def _ask(scene: FaultContext, token: str, path: str, words: Any) -> tuple[int, Any]:
     """Return status and answer, 0 where none came."""
     request = urllib.request.Request(
         f"{scene.fleet.access['url']}/api/agent/{path}/",

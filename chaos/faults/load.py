@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from chaos.faults.fault import Fault
 from chaos.faults.strategies import _canaries
-from chaos.runner.fault_context import PATIENCE, Scene
+from chaos.runner.fault_context import PATIENCE, FaultContext
 
 
-def migrations(scene: Scene) -> None:
+def migrations(scene: FaultContext) -> None:
     """Three portfolios are migrated at once."""
     begun = []
     chosen: list[str] = []
@@ -19,7 +19,7 @@ def migrations(scene: Scene) -> None:
         scene.expect_end(handoff, 10 * PATIENCE)
 
 
-def reloads(scene: Scene) -> None:
+def reloads(scene: FaultContext) -> None:
     """Three portfolios are reloaded."""
     chosen: list[str] = []
     for _ in range(3):
@@ -29,7 +29,7 @@ def reloads(scene: Scene) -> None:
         scene.expect_end(int(begun["id"]) if begun else None, 10 * PATIENCE)
 
 
-def rebalance(scene: Scene) -> None:
+def rebalance(scene: FaultContext) -> None:
     """A rebalance is asked for, after a move that gives it something to do."""
     run = scene.portfolio()
     scene.expect_end(scene.migrate(run, scene.target_for(run)), 10 * PATIENCE)
@@ -37,7 +37,7 @@ def rebalance(scene: Scene) -> None:
     scene.do("/api/schedule/rebalance/")
 
 
-def patches(scene: Scene) -> None:
+def patches(scene: FaultContext) -> None:
     """Two PATCHes quickly one after the other: the last is what runs in the end."""
     run = scene.portfolio(but=_canaries(scene))
     answer = scene.ask("GET", f"/api/portfolios/{run.name}/")
@@ -51,7 +51,7 @@ def patches(scene: Scene) -> None:
         )
 
 
-def create_and_delete(scene: Scene) -> None:
+def create_and_delete(scene: FaultContext) -> None:
     """A portfolio is created, runs, and is deleted."""
     name = f"short-lived-{scene.rng.getrandbits(20):05x}"
     scene.touch(name)
@@ -75,7 +75,7 @@ def create_and_delete(scene: Scene) -> None:
         scene.do(f"/api/portfolios/{name}/", method="DELETE")
 
 
-def stop_and_start(scene: Scene) -> None:
+def stop_and_start(scene: FaultContext) -> None:
     """A portfolio is stopped and started again."""
     run = scene.portfolio()
     scene.undo.callback(scene.do, f"/api/portfolios/{run.name}/start/")
@@ -84,7 +84,7 @@ def stop_and_start(scene: Scene) -> None:
     scene.sleep(1)
 
 
-def quiet_feed(scene: Scene) -> None:
+def quiet_feed(scene: FaultContext) -> None:
     """The feed releases nothing for a while; nobody moves, and nobody is called stalled."""
     scene.touch_everything("there is nothing to commit")
     scene.undo.callback(_let_feed_run, scene, _rate(scene))
@@ -101,7 +101,7 @@ WHERE s.rate = 0 AND r.last_seq > s.from_seq
 """
 
 
-def pause_unheard(scene: Scene) -> None:
+def pause_unheard(scene: FaultContext) -> None:
     """The feed pauses while a node is frozen and pushes are lost: it commits nothing beyond."""
     scene.touch_everything("there is nothing to commit")
     node = scene.node()
@@ -115,14 +115,14 @@ def pause_unheard(scene: Scene) -> None:
     scene.expect(lambda: not beyond, 0, f"nothing committed beyond the pause: {beyond}", "I2")
 
 
-def _rate(scene: Scene) -> float:
+def _rate(scene: FaultContext) -> float:
     ((rate,),) = scene.fleet.query(
         "SELECT rate FROM portfolios_feedsegment ORDER BY id DESC LIMIT 1"
     )
     return float(rate)
 
 
-def _let_feed_run(scene: Scene, rate: float) -> None:
+def _let_feed_run(scene: FaultContext, rate: float) -> None:
     """Give the feed another pace in a second from now, when every node has heard of it."""
     scene.fleet.query(
         """

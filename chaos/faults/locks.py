@@ -8,7 +8,7 @@ import psycopg
 
 from chaos.faults.control_plane import another_process
 from chaos.faults.fault import Fault
-from chaos.runner.fault_context import PATIENCE, Scene
+from chaos.runner.fault_context import PATIENCE, FaultContext
 from ginkgo_site.env import embedded_url
 
 #: Between the last statement of a move's request and its COMMIT: the run, the handoff and the rows
@@ -24,7 +24,7 @@ WHERE datname = current_database() AND state = 'idle in transaction'
 """
 
 
-def held_transaction(scene: Scene) -> None:
+def held_transaction(scene: FaultContext) -> None:
     """A command of the control plane freezes before COMMIT, with the rows of two nodes locked."""
     run = scene.portfolio()
     target = scene.target_for(run)
@@ -47,7 +47,7 @@ def held_transaction(scene: Scene) -> None:
     scene.expect(lambda: not handoffs, 0, f"nothing begun by what was not committed: {handoffs}")
 
 
-def lock_on_record_table(scene: Scene) -> None:
+def lock_on_record_table(scene: FaultContext) -> None:
     """A record table is locked as CREATE INDEX does: no commit gets through, all else does."""
     scene.touch_everything("no commit gets through")
     run = scene.portfolio()

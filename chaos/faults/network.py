@@ -13,14 +13,14 @@ from urllib.parse import urlsplit
 
 from chaos.faults.fault import Fault
 from chaos.harness.tcp_proxy import Wire
-from chaos.runner.fault_context import PATIENCE, NotAvailable, Scene
+from chaos.runner.fault_context import PATIENCE, FaultContext, NotAvailable
 from ginkgo_site.env import CHECKOUT
-from ginkgo_site.launcher.instance_lock import MARK
+from ginkgo_site.launcher.instance_lock import OWNER_ENV
 
 NODE = "netns-1"
 
 
-def packets_dropped(scene: Scene) -> None:
+def packets_dropped(scene: FaultContext) -> None:
     """A node in a network namespace whose link goes down for longer than its lease."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         raise NotAvailable("needs root and the ip command")
@@ -51,7 +51,7 @@ def packets_dropped(scene: Scene) -> None:
         scene.sleep(1)
 
 
-def _is(scene: Scene, status: str) -> bool:
+def _is(scene: FaultContext, status: str) -> bool:
     found = scene.fleet.query("SELECT status FROM scheduling_node WHERE name = %s", NODE)
     return found == [(status,)]
 
@@ -82,13 +82,13 @@ def _network() -> Iterator[tuple[str, str]]:
 
 
 @contextmanager
-def _bridge(scene: Scene, address: str) -> Iterator[str]:
+def _bridge(scene: FaultContext, address: str) -> Iterator[str]:
     """The server listens on loopback, which a namespace has for itself: lead a way out of it."""
     with Wire(scene.fleet.access["url"], host=address).open() as wire:
         yield wire.url
 
 
-def _launch(scene: Scene, space: str, url: str, token: str) -> subprocess.Popen[bytes]:
+def _launch(scene: FaultContext, space: str, url: str, token: str) -> subprocess.Popen[bytes]:
     assert urlsplit(url).port
     with open(scene.fleet.home / "logs" / f"{NODE}.txt", "ab") as output:
         process = subprocess.Popen(
@@ -100,7 +100,7 @@ def _launch(scene: Scene, space: str, url: str, token: str) -> subprocess.Popen[
             env={
                 **scene.fleet.environment(),
                 "GINKGO_NODE_TOKEN": token,
-                MARK: str(scene.fleet.home),
+                OWNER_ENV: str(scene.fleet.home),
             },
             stdin=subprocess.DEVNULL,
             stdout=output,

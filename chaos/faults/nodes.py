@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from chaos.faults.fault import Fault
 from chaos.harness.cluster import family
-from chaos.runner.fault_context import PATIENCE, Scene
+from chaos.runner.fault_context import PATIENCE, FaultContext
 
 
-def flapping(scene: Scene) -> None:
+def flapping(scene: FaultContext) -> None:
     """A node dies three times in a row, as soon as it is back."""
     node, _ = scene.far_node()
     for _ in range(3):
@@ -17,14 +17,14 @@ def flapping(scene: Scene) -> None:
         scene.expect(lambda: _is_alive(scene, node), 20 * PATIENCE, f"{node} alive")
 
 
-def _is_alive(scene: Scene, node: str) -> bool:
+def _is_alive(scene: FaultContext, node: str) -> bool:
     ((status, pid),) = scene.fleet.query(
         "SELECT status, pid FROM scheduling_node WHERE name = %s", node
     )
     return status == "alive" and pid == scene.grounds.daemons[node].pid
 
 
-def name_twice(scene: Scene) -> None:
+def name_twice(scene: FaultContext) -> None:
     """A second daemon under the name of one that beats: the newer wins, the older ends."""
     node, _ = scene.far_node()
     older = scene.grounds.daemons[node]
@@ -36,7 +36,7 @@ def name_twice(scene: Scene) -> None:
         older.kill()
 
 
-def drained(scene: Scene) -> None:
+def drained(scene: FaultContext) -> None:
     """A node is drained, and undrained."""
     node = scene.node()
     scene.undo.callback(scene.do, f"/api/nodes/{node}/undrain/")
@@ -44,7 +44,7 @@ def drained(scene: Scene) -> None:
     scene.expect(lambda: not scene.fleet.on(node), 30 * PATIENCE, f"nothing left on {node}", "I8")
 
 
-def drained_without_room(scene: Scene) -> None:
+def drained_without_room(scene: FaultContext) -> None:
     """A node is drained while all others are cordoned: what has no place stays running."""
     node = scene.node()
     for other in scene.grounds.nodes:
@@ -61,7 +61,7 @@ def drained_without_room(scene: Scene) -> None:
             scene.report("I8", f"{name} had no other place and is {run.phase} on {run.node}", {})
 
 
-def most_gone(scene: Scene) -> None:
+def most_gone(scene: FaultContext) -> None:
     """Three of five nodes are frozen at once for longer than their lease."""
     chosen = scene.rng.sample(sorted(scene.grounds.nodes), 3)
     scene.touch_nodes(*chosen)
@@ -72,7 +72,7 @@ def most_gone(scene: Scene) -> None:
     scene.note(f"{', '.join(chosen)} gone")
 
 
-def most_killed(scene: Scene) -> None:
+def most_killed(scene: FaultContext) -> None:
     """Three of five nodes are killed at once."""
     chosen = scene.rng.sample(sorted(scene.grounds.nodes), 3)
     scene.touch_nodes(*chosen)
@@ -84,7 +84,7 @@ def most_killed(scene: Scene) -> None:
         scene.relaunch_far(node)
 
 
-def restarted(scene: Scene) -> None:
+def restarted(scene: FaultContext) -> None:
     """A daemon is restarted at once under its name: it takes its portfolios back."""
     node, _ = scene.far_node()
     had = scene.fleet.on(node)

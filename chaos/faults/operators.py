@@ -11,7 +11,7 @@ import urllib.request
 from collections import Counter
 
 from chaos.faults.fault import Fault
-from chaos.runner.fault_context import Scene
+from chaos.runner.fault_context import FaultContext
 
 GUESSERS = 40
 FLOOD_S = 6.0
@@ -19,7 +19,7 @@ FLOOD_S = 6.0
 HALT_LIMIT_S = 5.0
 
 
-def login_flood(scene: Scene) -> None:
+def login_flood(scene: FaultContext) -> None:
     """Forty clients guess passwords; the kill switch answers all the time, and nobody moves."""
     over = threading.Event()
     answers: Counter[int] = Counter()

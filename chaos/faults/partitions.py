@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from chaos.faults.daemons import _left
 from chaos.faults.fault import Fault
-from chaos.runner.fault_context import PATIENCE, Scene
+from chaos.runner.fault_context import PATIENCE, FaultContext
 
 
-def silence_short(scene: Scene) -> None:
+def silence_short(scene: FaultContext) -> None:
     """Silence on open connections for two thirds of a lease."""
     _, wire = scene.far_node()
     with wire.silent():
         scene.sleep(scene.ttl_s * 20 / 30)
 
 
-def silence_long(scene: Scene) -> None:
+def silence_long(scene: FaultContext) -> None:
     """Silence on open connections for three leases."""
     node, wire = scene.far_node()
     had = scene.fleet.on(node)
@@ -27,21 +27,21 @@ def silence_long(scene: Scene) -> None:
         scene.sleep(scene.ttl_s)
 
 
-def silence_to_server(scene: Scene) -> None:
+def silence_to_server(scene: FaultContext) -> None:
     """Nothing reaches the server, while its words reach the node."""
     _, wire = scene.far_node()
     with wire.silent(to_node=False):
         scene.sleep(scene.ttl_s * 1.5)
 
 
-def silence_to_node(scene: Scene) -> None:
+def silence_to_node(scene: FaultContext) -> None:
     """Nothing reaches the node: its beats and commits count, and it hears no answer."""
     _, wire = scene.far_node()
     with wire.silent(to_server=False):
         scene.sleep(scene.ttl_s * 1.5)
 
 
-def resets(scene: Scene) -> None:
+def resets(scene: FaultContext) -> None:
     """Every connection of a node is reset, again and again."""
     _, wire = scene.far_node()
     for _ in range(8):
@@ -49,7 +49,7 @@ def resets(scene: Scene) -> None:
         scene.sleep(scene.rng.uniform(0.1, 0.6))
 
 
-def answers_lost(scene: Scene) -> None:
+def answers_lost(scene: FaultContext) -> None:
     """Commits arrive and their answers are lost; the repeats write nothing."""
     _, wire = scene.far_node()
     for _ in range(3):
@@ -59,7 +59,7 @@ def answers_lost(scene: Scene) -> None:
         scene.sleep(1)
 
 
-def release_answer_lost(scene: Scene) -> None:
+def release_answer_lost(scene: FaultContext) -> None:
     """A release arrives and its answer is lost."""
     node, wire = scene.far_node()
     run = scene.portfolio(on=node)

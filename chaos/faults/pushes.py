@@ -5,16 +5,16 @@ from __future__ import annotations
 from chaos.faults.daemons import taken_over
 from chaos.faults.fault import Fault
 from chaos.harness.pg_notify import REORDERING, REPEATING
-from chaos.runner.fault_context import PATIENCE, Scene
+from chaos.runner.fault_context import PATIENCE, FaultContext
 
 
-def lost_while_moving(scene: Scene) -> None:
+def lost_while_moving(scene: FaultContext) -> None:
     """Every push is lost while a portfolio moves and another reloads."""
     with scene.fleet.no_pushes():
         _move_and_reload(scene)
 
 
-def lost_while_dying(scene: Scene) -> None:
+def lost_while_dying(scene: FaultContext) -> None:
     """Every push is lost while a daemon dies."""
     node = scene.node()
     had = scene.fleet.runs_on(node)
@@ -29,21 +29,21 @@ def lost_while_dying(scene: Scene) -> None:
     scene.relaunch_far(node)
 
 
-def repeated(scene: Scene) -> None:
+def repeated(scene: FaultContext) -> None:
     """Every push arrives three times."""
     with scene.fleet.other_pushes(REPEATING):
         _move_and_reload(scene)
         scene.sleep(2)
 
 
-def reordered(scene: Scene) -> None:
+def reordered(scene: FaultContext) -> None:
     """Pushes arrive late and out of order: each waits for the one after it."""
     with scene.fleet.other_pushes(REORDERING):
         _move_and_reload(scene)
         scene.sleep(2)
 
 
-def _move_and_reload(scene: Scene) -> None:
+def _move_and_reload(scene: FaultContext) -> None:
     run = scene.portfolio()
     other = scene.portfolio(but=[run.name])
     handoff = scene.migrate(run, scene.target_for(run))

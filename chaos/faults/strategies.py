@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from chaos.faults.fault import Fault
-from chaos.runner.fault_context import PATIENCE, NotAvailable, Scene
+from chaos.runner.fault_context import PATIENCE, FaultContext, NotAvailable
 
 SYMBOLS = ["IBM", "GE", "HD", "XOM", "CVX", "JPM", "MS", "WFC", "KO", "PEP"]
 
 
-def _bad_neighbour(scene: Scene, strategy: str, config: dict[str, Any], seconds: float) -> None:
+def _bad_neighbour(
+    scene: FaultContext, strategy: str, config: dict[str, Any], seconds: float
+) -> None:
     """Run a portfolio that misbehaves for a while, then delete it."""
     name = f"bad-{strategy.replace('_', '-')}-{scene.rng.getrandbits(20):05x}"
     scene.touch(name)
@@ -27,11 +29,11 @@ def _bad_neighbour(scene: Scene, strategy: str, config: dict[str, Any], seconds:
     scene.note(f"{run.phase} on {run.node}, epoch {run.epoch}: {run.reason[:200]}")
 
 
-def _delete(scene: Scene, name: str) -> None:
+def _delete(scene: FaultContext, name: str) -> None:
     scene.do(f"/api/portfolios/{name}/", method="DELETE")
 
 
-def _know(scene: Scene, strategy: str) -> None:
+def _know(scene: FaultContext, strategy: str) -> None:
     """Raise NotAvailable where no node has the strategy."""
     ((count,),) = scene.fleet.query(
         "SELECT count(*) FROM scheduling_node WHERE strategies ? %s AND status = 'alive'", strategy
@@ -40,61 +42,61 @@ def _know(scene: Scene, strategy: str) -> None:
         raise NotAvailable(f"no node has the strategy {strategy}")
 
 
-def looping(scene: Scene) -> None:
+def looping(scene: FaultContext) -> None:
     """A strategy that never comes back from an event."""
     _bad_neighbour(scene, "looper", {"at_event": 5}, 12)
 
 
-def exiting(scene: Scene) -> None:
+def exiting(scene: FaultContext) -> None:
     """A strategy that ends its process."""
     _bad_neighbour(scene, "exiter", {"at_event": 5}, 8)
 
 
-def raising(scene: Scene) -> None:
+def raising(scene: FaultContext) -> None:
     """A strategy that raises at its n-th event."""
     _bad_neighbour(scene, "raise_at", {"at_event": 12}, 8)
 
 
-def unloadable(scene: Scene) -> None:
+def unloadable(scene: FaultContext) -> None:
     """A strategy that cannot be loaded."""
     _bad_neighbour(scene, "raise_on_load", {}, 6)
 
 
-def eating(scene: Scene) -> None:
+def eating(scene: FaultContext) -> None:
     """A strategy that eats memory."""
     _misbehave(scene, "eat_fast")
 
 
-def killing_its_host(scene: Scene) -> None:
+def killing_its_host(scene: FaultContext) -> None:
     """A strategy that kills the process that hosts it."""
     _misbehave(scene, "kill_its_parent")
 
 
-def forking(scene: Scene) -> None:
+def forking(scene: FaultContext) -> None:
     """A strategy that leaves looping grandchildren in sessions of their own."""
     _misbehave(scene, "fork_away")
 
 
-def printing(scene: Scene) -> None:
+def printing(scene: FaultContext) -> None:
     """A strategy that prints without end."""
     _misbehave(scene, "print_for_ever")
 
 
-def deaf(scene: Scene) -> None:
+def deaf(scene: FaultContext) -> None:
     """A strategy that ignores every signal, and loops."""
     _misbehave(scene, "hear_no_signal")
 
 
-def _misbehave(scene: Scene, what: str) -> None:
+def _misbehave(scene: FaultContext, what: str) -> None:
     _bad_neighbour(scene, "misbehaving", {"what": what, "at_event": 5}, 10)
 
 
-def slow(scene: Scene) -> None:
+def slow(scene: FaultContext) -> None:
     """A portfolio that takes half a second for each event."""
     _bad_neighbour(scene, "sleeper", {"seconds": 0.5}, 10)
 
 
-def poisoned(scene: Scene) -> None:
+def poisoned(scene: FaultContext) -> None:
     """A strategy that exits at each start until it is quarantined."""
     name = f"poisoned-{scene.rng.getrandbits(20):05x}"
     scene.touch(name)
@@ -112,7 +114,7 @@ def poisoned(scene: Scene) -> None:
         )
 
 
-def bad_revision(scene: Scene) -> None:
+def bad_revision(scene: FaultContext) -> None:
     """A revision that cannot be loaded: the old one runs on, untouched."""
     run = scene.portfolio(but=_canaries(scene))
     _know(scene, "raise_on_load")
@@ -123,7 +125,7 @@ def bad_revision(scene: Scene) -> None:
         _expect_rejected(scene, run.name, run.revision)
 
 
-def failing_revision(scene: Scene) -> None:
+def failing_revision(scene: FaultContext) -> None:
     """A revision that fails at its first event: the good one comes back by itself."""
     run = scene.portfolio(but=_canaries(scene))
     changed = scene.do(
@@ -133,7 +135,7 @@ def failing_revision(scene: Scene) -> None:
         _expect_rejected(scene, run.name, run.revision)
 
 
-def _expect_rejected(scene: Scene, name: str, good: int) -> None:
+def _expect_rejected(scene: FaultContext, name: str, good: int) -> None:
     """I11: the good revision runs in the end, and the other is marked rejected."""
     before = scene.ask("GET", f"/api/portfolios/{name}/revisions/?limit=1000")
     wanted = (
@@ -162,7 +164,7 @@ def _expect_rejected(scene: Scene, name: str, good: int) -> None:
         )
 
 
-def _status(scene: Scene, name: str, number: int) -> str:
+def _status(scene: FaultContext, name: str, number: int) -> str:
     found = scene.fleet.query(
         "SELECT v.status FROM portfolios_revision v JOIN portfolios_portfolio p"
         " ON p.id = v.portfolio_id WHERE p.name = %s AND p.archived_at IS NULL AND v.number = %s",
@@ -172,7 +174,7 @@ def _status(scene: Scene, name: str, number: int) -> str:
     return str(found[0][0]) if found else ""
 
 
-def _canaries(scene: Scene) -> list[str]:
+def _canaries(scene: FaultContext) -> list[str]:
     """Canaries keep their digest over the whole run, so their strategy is never changed."""
     return [name for name in scene.fleet.runs() if name.startswith("canary")]
 

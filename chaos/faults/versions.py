@@ -10,13 +10,13 @@ import psutil
 
 from chaos.faults.fault import Fault
 from chaos.harness.another_python import FALSE_PYTHON
-from chaos.runner.fault_context import PATIENCE, Scene
+from chaos.runner.fault_context import PATIENCE, FaultContext
 
 SYMBOLS = ["KO", "PEP", "IBM"]
 LABEL = "drifted"
 
 
-def version_drift(scene: Scene) -> None:
+def version_drift(scene: FaultContext) -> None:
     """A node of another Python version joins: nothing moves to it, and the rows say why."""
     name = f"drift-{scene.rng.getrandbits(20):05x}"
     run = scene.portfolio(but=[n for n in scene.fleet.runs() if n.startswith("bad-")])
@@ -51,7 +51,7 @@ def version_drift(scene: Scene) -> None:
         scene.report("fault", f"{moved} was moved to {name}", {})
 
 
-def _join(scene: Scene, name: str) -> Popen[str]:
+def _join(scene: FaultContext, name: str) -> Popen[str]:
     token = scene.fleet.node_token(name)
     return scene.fleet.launch_node(
         name,
@@ -63,7 +63,7 @@ def _join(scene: Scene, name: str) -> Popen[str]:
     )
 
 
-def _leave(scene: Scene, name: str, daemon: Popen[str]) -> None:
+def _leave(scene: FaultContext, name: str, daemon: Popen[str]) -> None:
     daemon.terminate()
     with suppress(TimeoutExpired):
         daemon.wait(20)
@@ -72,7 +72,7 @@ def _leave(scene: Scene, name: str, daemon: Popen[str]) -> None:
     scene.fleet.manage("forget_node", name, check=False)
 
 
-def dropped_symbol(scene: Scene) -> None:
+def dropped_symbol(scene: FaultContext) -> None:
     """A fall-back to a revision that lacks a symbol in use: it is filled and marked on."""
     name = f"drops-{scene.rng.getrandbits(20):05x}"
     path = f"/api/portfolios/{name}/"
@@ -109,7 +109,7 @@ def dropped_symbol(scene: Scene) -> None:
         scene.report("I3", f"{name} differs from its uninterrupted run", verdict)
 
 
-def _of(scene: Scene, path: str) -> dict[str, Any]:
+def _of(scene: FaultContext, path: str) -> dict[str, Any]:
     answer = scene.ask("GET", path)
     if answer is None or answer.status != 200:
         raise OSError(f"{path} was not answered")
@@ -117,7 +117,7 @@ def _of(scene: Scene, path: str) -> dict[str, Any]:
     return found
 
 
-def _ordered(scene: Scene, name: str) -> set[str]:
+def _ordered(scene: FaultContext, name: str) -> set[str]:
     found = scene.fleet.query(
         "SELECT o.symbol FROM portfolios_order o JOIN portfolios_portfolio p"
         " ON p.id = o.portfolio_id WHERE p.name = %s AND o.status IN ('open', 'filled')",

@@ -18,7 +18,7 @@ import psycopg
 
 from chaos.checkers import history
 from chaos.harness import reference_feed
-from chaos.harness.installation import SLOW_MACHINE_S, House, pause_s
+from chaos.harness.installation import SLOW_MACHINE_S, Installation, pause_s
 from chaos.harness.pg_clock import IS_SET, right_clock, set_clock
 from chaos.harness.pg_notify import LOSING, right_speech, set_speech
 from ginkgo_site.env import CHECKOUT, embedded_url
@@ -28,7 +28,11 @@ T = TypeVar("T")
 DEMO_NODES = ("node-1", "node-2", "node-3")
 CANARIES = ("canary-1", "canary-2", "canary-3")
 #: The words that a process of the control plane is known by on its command line.
-WORDS = {"web": "ginkgo_site.asgi:application", "watcher": "run_watcher", "worker": "qcluster"}
+PROCESS_MATCH = {
+    "web": "ginkgo_site.asgi:application",
+    "watcher": "run_watcher",
+    "worker": "qcluster",
+}
 ENDED = {"done", "failed", "rolled_back", "superseded"}
 
 #: Everything that is waited for in seconds, shortened; the proportions stay those of the product.
@@ -88,7 +92,7 @@ class RunNow:
         return self.node, self.incarnation, self.epoch
 
 
-class Fleet(House):
+class Cluster(Installation):
     """A house with words for what its tests do with it."""
 
     def __init__(self, home: Path, *options: str, **environment: str) -> None:
@@ -441,7 +445,7 @@ class Fleet(House):
 
     def assert_history_whole(self) -> None:
         """Tenures tile, epochs rise, and every order and fill lies in the tenure it claims."""
-        assert history.flaws(self.query) == []
+        assert history.history_violations(self.query) == []
 
     def assert_nothing_moved(self, before: dict[str, RunNow], since: datetime) -> None:
         """Everything is where it was, under the same epoch, and nothing was even begun."""

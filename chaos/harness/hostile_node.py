@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from scheduling.wire.messages import MOST_COMMITS, MOST_REPORTS, Beat, Prepared, encode
+from scheduling.wire.messages import MAX_COMMITS, MAX_REPORTS, Beat, Prepared, encode
 
 
 def _commits(count: int, **given: Any) -> list[dict[str, Any]]:
@@ -87,13 +87,13 @@ ATTACKS: dict[str, tuple[int, str, Callable[[str], bytes]]] = {
     "5 beats at once, as many reports as are taken": (
         5,
         "heartbeat",
-        lambda i: _beat(i, MOST_REPORTS),
+        lambda i: _beat(i, MAX_REPORTS),
     ),
     "2,000 commits with one bad value": (1, "commit", lambda i: _one_bad(i, 2_000)),
     "as many commits as are taken with one bad value": (
         5,
         "commit",
-        lambda i: _one_bad(i, MOST_COMMITS),
+        lambda i: _one_bad(i, MAX_COMMITS),
     ),
     "20 bodies of 31 MB, held back": (20, "commit", lambda _: b""),
     "17 MB of the shortest lines": (5, "commit", _dense),

@@ -21,7 +21,7 @@ import psutil
 import psycopg
 
 from ginkgo_site.env import CHECKOUT, embedded_admin_url, embedded_url
-from ginkgo_site.launcher.instance_lock import MARK
+from ginkgo_site.launcher.instance_lock import OWNER_ENV
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class Answer:
         return json.loads(self.text)
 
 
-class House:
+class Installation:
     """One `bin/up`: start it, ask it, hurt it, stop it."""
 
     #: What Python is given to start it.
@@ -194,7 +194,7 @@ class House:
         found = []
         for process in psutil.process_iter():
             try:
-                if process.environ().get(MARK) == str(self.home):
+                if process.environ().get(OWNER_ENV) == str(self.home):
                     found.append(process)
             except (psutil.Error, OSError):
                 continue
@@ -212,7 +212,7 @@ class House:
 
 
 @contextmanager
-def a_home() -> Iterator[Path]:
+def temporary_home() -> Iterator[Path]:
     """A folder the database's user can reach, gone afterwards with all that runs from it."""
     home = Path(tempfile.mkdtemp(prefix="ginkgo-house-"))
     home.chmod(0o755)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from chaos.checkers.findings import Change, Done, Violation
+from chaos.checkers.findings import Change, StepResult, Violation
 from chaos.runner.outcome import Outcome
 
 
@@ -29,7 +29,7 @@ class Line:
 
 
 def lines(
-    steps: Sequence[Done], changes: Sequence[Change], violations: Sequence[Violation]
+    steps: Sequence[StepResult], changes: Sequence[Change], violations: Sequence[Violation]
 ) -> list[Line]:
     """Return a line for each fault that was injected, by name.
 

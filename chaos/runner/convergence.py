@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psutil
 
-from chaos.runner.topology import Grounds
+from chaos.runner.topology import Topology
 
 LIMIT_S = 60.0  #: I8
 
@@ -27,7 +27,7 @@ _WITH_REASON = {"pending", "halted", "quarantined"}
 class Settling:
     """Looks again and again until nothing is left that is still under way."""
 
-    def __init__(self, grounds: Grounds) -> None:
+    def __init__(self, grounds: Topology) -> None:
         self._grounds = grounds
         self._began_at: dict[str, int] | None = None
 

@@ -14,14 +14,14 @@ from typing import Any, TypeVar
 import psutil
 
 from chaos.checkers.blast_radius import Footprint
-from chaos.harness.cluster import ENDED, WORDS, Fleet, RunNow, family, frozen
+from chaos.harness.cluster import ENDED, PROCESS_MATCH, Cluster, RunNow, family, frozen
 from chaos.harness.installation import Answer
 from chaos.harness.tcp_proxy import Wire
-from chaos.runner.topology import Grounds
+from chaos.runner.topology import Topology
 
 T = TypeVar("T")
 
-WEB, WATCHER, WORKER = ((WORDS[part],) for part in ("web", "watcher", "worker"))
+WEB, WATCHER, WORKER = ((PROCESS_MATCH[part],) for part in ("web", "watcher", "worker"))
 
 LOOK_EVERY_S = 0.1
 #: A busy machine is given twice the budget before a step counts as never done.
@@ -40,10 +40,10 @@ class Interrupted(Exception):
 
 
 @dataclass
-class Scene:
+class FaultContext:
     """One fault while it lasts."""
 
-    grounds: Grounds
+    grounds: Topology
     rng: random.Random
     footprint: Footprint
     stopping: threading.Event
@@ -58,7 +58,7 @@ class Scene:
         self._known = dict(self.grounds.daemons)
 
     @property
-    def fleet(self) -> Fleet:
+    def fleet(self) -> Cluster:
         """The house."""
         return self.grounds.fleet
 

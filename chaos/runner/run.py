@@ -21,16 +21,16 @@ import psutil
 
 from chaos.checkers import invariants
 from chaos.checkers.blast_radius import Footprint
-from chaos.checkers.findings import Done, Violation
-from chaos.checkers.invariants import Seen
-from chaos.checkers.monitor import Watch
+from chaos.checkers.findings import StepResult, Violation
+from chaos.checkers.invariants import RunSample
+from chaos.checkers.monitor import Monitor
 from chaos.faults import FAULTS
 from chaos.harness import reference_feed
 from chaos.runner.convergence import LIMIT_S, Settling
-from chaos.runner.fault_context import Interrupted, NotAvailable, Scene
+from chaos.runner.fault_context import FaultContext, Interrupted, NotAvailable
 from chaos.runner.outcome import Outcome, machine, version
 from chaos.runner.schedule import Step, schedule
-from chaos.runner.topology import HALTING, Grounds, Times
+from chaos.runner.topology import HALTING, Times, Topology
 from ginkgo_site.env import CHECKOUT, embedded_url
 
 IDLE_S = 8.0  #: how long the house is measured before anything is done to it
@@ -69,7 +69,7 @@ class Run:
         """`say` is told what happens, `keep` is called after each step."""
         self.times, self.minutes = times, minutes
         self.stopping = threading.Event()
-        self.grounds = Grounds(home, times)
+        self.grounds = Topology(home, times)
         self.outcome = Outcome(
             seed,
             minutes,
@@ -80,10 +80,10 @@ class Run:
             schedule=schedule(seed, minutes, [FAULTS[name].planned for name in faults])[:steps],
         )
         self.findings = self.outcome.findings
-        self.doing: Done | None = None
+        self.doing: StepResult | None = None
         self._say, self._keep = say, keep
         self._began_s = time.monotonic()
-        self._watch: Watch | None = None
+        self._watch: Monitor | None = None
         self._unsettled_in_a_row = 0
         self._said_so_far = 0  #: characters of what the house printed that were judged
 
@@ -98,7 +98,7 @@ class Run:
         self._say(self, "starting the house")
         with self.grounds.open():
             self._began_s = time.monotonic()
-            self._watch = Watch(lambda: embedded_url(self.grounds.fleet.home), self.findings)
+            self._watch = Monitor(lambda: embedded_url(self.grounds.fleet.home), self.findings)
             try:
                 self._tidy()
                 self._settle("the start")
@@ -150,7 +150,7 @@ class Run:
 
     def _do(self, step: Step) -> None:
         assert self._watch is not None
-        doing = self.doing = Done(step.number, step.faults, self.elapsed_s)
+        doing = self.doing = StepResult(step.number, step.faults, self.elapsed_s)
         self.findings.steps.append(doing)
         self._say(self, "")
         footprints = [Footprint() for _ in step.faults]
@@ -178,9 +178,9 @@ class Run:
             self.doing = None
         self._say(self, f"{doing.settled_s:.1f} s" if doing.settled_s is not None else "unsettled")
 
-    def _scene(self, step: Step, name: str, footprint: Footprint) -> Scene:
+    def _scene(self, step: Step, name: str, footprint: Footprint) -> FaultContext:
         assert self._watch is not None
-        return Scene(
+        return FaultContext(
             self.grounds,
             random.Random(f"{step.seed} {name}"),
             footprint,
@@ -189,7 +189,7 @@ class Run:
             partial(setattr, self._watch, "clock_is_true", False),
         )
 
-    def _act(self, names: Sequence[str], scenes: Sequence[Scene]) -> None:
+    def _act(self, names: Sequence[str], scenes: Sequence[FaultContext]) -> None:
         """Do one or two faults at once, each in a thread of its own."""
         raised: list[BaseException] = []
         threads = [
@@ -205,7 +205,7 @@ class Run:
         if any(isinstance(error, Interrupted) for error in raised):
             raise Interrupted
 
-    def _act_one(self, name: str, scene: Scene, raised: list[BaseException]) -> None:
+    def _act_one(self, name: str, scene: FaultContext, raised: list[BaseException]) -> None:
         try:
             with scene.undo:
                 FAULTS[name].act(scene)
@@ -310,7 +310,7 @@ class Run:
         if kept:
             self._say(self, f"VIOLATION {invariant}: {what}")
 
-    def _runs(self) -> dict[int, Seen]:
+    def _runs(self) -> dict[int, RunSample]:
         look = self._watch.latest if self._watch else None
         # A look is 0.15 s old at most; nothing happened since everything had settled.
         return dict(look.runs) if look else {}
@@ -321,7 +321,7 @@ class Run:
         )
         return int(count)
 
-    def _judge_moves(self, before: dict[int, Seen], lost_before: int) -> None:
+    def _judge_moves(self, before: dict[int, RunSample], lost_before: int) -> None:
         lost = self._count_losses() - lost_before
         after = self._runs()
         kept = before
@@ -335,7 +335,7 @@ class Run:
         if lost:
             self._report("I9", f"{lost} nodes were called lost by a fault that loses none", {})
 
-    def _was_evened_out(self, number: int, before: Seen) -> bool:
+    def _was_evened_out(self, number: int, before: RunSample) -> bool:
         causes = self.grounds.fleet.query(
             "SELECT t.cause, coalesce(h.requested_by, '') FROM scheduling_tenure t"
             " LEFT JOIN scheduling_handoff h ON h.id = t.handoff_id"
@@ -447,7 +447,7 @@ class Run:
             total += times.user + times.system
         return total
 
-    def _take_from(self, watch: Watch) -> None:
+    def _take_from(self, watch: Monitor) -> None:
         outcome = self.outcome
         outcome.longest_gaps = {
             name: round(gap.seconds, 2)
@@ -459,7 +459,7 @@ class Run:
         outcome.figures["load_average_at_end"] = [round(each, 2) for each in os.getloadavg()]
 
 
-def halts(before: dict[int, Seen], after: dict[int, Seen]) -> bool:
+def halts(before: dict[int, RunSample], after: dict[int, RunSample]) -> bool:
     """Whether the one portfolio that halts after an outage was started again."""
     return any(
         run.name == HALTING and number in after and after[number].epoch != run.epoch

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from chaos.harness.cluster import DEMO_NODES, Fleet
+from chaos.harness.cluster import DEMO_NODES, Cluster
 from chaos.harness.installation import Answer
 from chaos.harness.tcp_proxy import Wire
 
@@ -72,7 +72,7 @@ MORE_PORTFOLIOS: tuple[dict[str, Any], ...] = (
 )
 
 
-class Grounds:
+class Topology:
     """The house, its wires and its daemons of our own. `open` it."""
 
     def __init__(self, home: Path, times: Times, feed_rate: float = 100.0) -> None:
@@ -82,7 +82,7 @@ class Grounds:
             "GINKGO_FEED_RATE": f"{feed_rate:g}",
             "GINKGO_STRATEGIES": "portfolios.strategies.faulty",
         }
-        self.fleet = Fleet(home, "--node-restart", f"{times.node_restart_s:g}", **environment)
+        self.fleet = Cluster(home, "--node-restart", f"{times.node_restart_s:g}", **environment)
         self.wires: dict[str, Wire] = {}
         self.daemons: dict[str, subprocess.Popen[str]] = {}
         self.launching = threading.Lock()  #: two faults may find the same daemon dead
@@ -94,7 +94,7 @@ class Grounds:
         return (*DEMO_NODES, *self.daemons)
 
     @contextmanager
-    def open(self) -> Iterator[Grounds]:
+    def open(self) -> Iterator[Topology]:
         """Start everything, and end everything."""
         with ExitStack() as stack:
             stack.callback(self._end)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from chaos.runner.fault_context import Interrupted
 from chaos.runner.run import Run
-from chaos.runner.topology import Grounds
+from chaos.runner.topology import Topology
 from chaos.soak.compression import Compression
 from chaos.soak.samples import Sampler
 from ginkgo_site.env import embedded_url
@@ -55,7 +55,7 @@ class Soak(Run):
             home, times, seed=seed, minutes=compression.minutes, faults=faults, say=say
         )
         self.compression = compression
-        self.grounds = Grounds(home, times, rate)
+        self.grounds = Topology(home, times, rate)
         every_s = max(compression.minutes * 60 / SAMPLES, SHORTEST_SAMPLE_S)
         self.sampler = Sampler(self.grounds, lambda: embedded_url(home), samples, every_s)
 

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import psycopg
 
-from chaos.runner.topology import Grounds
+from chaos.runner.topology import Topology
 from portfolios.feeds.clock import Segment, release_clock
 
 #: Command line → role, the first that fits. What forks from a daemon is told by its parent.
@@ -55,7 +55,7 @@ class Sampler:
     """Takes a sample every `every_s`, in a thread of its own, and appends it to a file."""
 
     def __init__(
-        self, grounds: Grounds, url: Callable[[], str], file: Path, every_s: float
+        self, grounds: Topology, url: Callable[[], str], file: Path, every_s: float
     ) -> None:
         self._grounds, self._url, self._file, self._every_s = grounds, url, file, every_s
         self._ended = threading.Event()
@@ -118,7 +118,7 @@ class Sampler:
 PARTITIONED = ("portfolios_order", "portfolios_fill", "portfolios_equitypoint")
 
 
-def processes(grounds: Grounds) -> dict[str, dict[str, float]]:
+def processes(grounds: Topology) -> dict[str, dict[str, float]]:
     """Return role → number of processes, memory of their own in MB, and descriptors."""
     found: dict[str, dict[str, float]] = {}
     for role, process in _with_roles(grounds):
@@ -134,7 +134,7 @@ def processes(grounds: Grounds) -> dict[str, dict[str, float]]:
     return found
 
 
-def _with_roles(grounds: Grounds) -> Iterable[tuple[str, psutil.Process]]:
+def _with_roles(grounds: Topology) -> Iterable[tuple[str, psutil.Process]]:
     fleet = grounds.fleet
     try:
         for number, process in enumerate(fleet.postgres()):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from ginkgo_site.env import WrongSetting, read_environment
+from ginkgo_site.env import InvalidSetting, read_environment
 from ginkgo_site.launcher.cli import parse
-from ginkgo_site.launcher.launcher import House
+from ginkgo_site.launcher.launcher import Launcher
 from portfolios.runtime.open_files import TooFewFiles, raise_limit
 
 
@@ -16,10 +16,10 @@ def main() -> int:
     try:
         environment = read_environment()
         raise_limit()
-    except (WrongSetting, TooFewFiles) as wrong:
+    except (InvalidSetting, TooFewFiles) as wrong:
         print(f"ginkgo: {wrong}", file=sys.stderr)
         return 1
-    return House(options, environment).run()
+    return Launcher(options, environment).run()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import ipaddress
 import socket
 from dataclasses import dataclass
 
-from ginkgo_site.launcher.errors import CannotStart
+from ginkgo_site.launcher.errors import StartupError
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Address:
 def free_address(host: str, port: int) -> Address:
     """Return the address after trying to bind it; port 0 becomes a free one.
 
-    Raises `CannotStart` when the port is taken, not allowed, or the host is not of this machine.
+    Raises `StartupError` when the port is taken, not allowed, or the host is not of this machine.
     """
     try:
         family, kind, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -59,15 +59,15 @@ def free_address(host: str, port: int) -> Address:
             return Address(host, probe.getsockname()[1])
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise CannotStart(
+            raise StartupError(
                 f"Port {port} on {host} is in use by another program: stop it, or choose another "
                 f"port with --port {port + 1 if port < 65535 else 8000}."
             ) from None
         if error.errno in (errno.EACCES, errno.EPERM):
-            raise CannotStart(
+            raise StartupError(
                 f"Port {port} on {host} may not be opened by this user: use one above 1023."
             ) from None
-        raise CannotStart(
+        raise StartupError(
             f"{host} is no address of this machine ({error.strerror}): "
             "use 127.0.0.1 for this machine only, or 0.0.0.0 for everybody."
         ) from None

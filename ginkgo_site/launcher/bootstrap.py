@@ -235,14 +235,14 @@ def _end_leases_of_dead_daemons() -> None:
     After kill -9 of the launcher a node registers while the lease of its dead daemon is valid. That
     counts as taking the name from a daemon that still beats, and the third time it is refused.
     """
-    from scheduling.db.transaction import run
+    from scheduling.db.transaction import execute
     from scheduling.enact.lease import end_of_daemon
     from scheduling.models import Lease
 
     held = Lease.objects.filter(node__status="alive", node__host=socket.gethostname())
     for node, incarnation, pid in held.values_list("node", "incarnation", "node__pid"):
         if pid is not None and not psutil.pid_exists(pid):
-            run(end_of_daemon(node, incarnation))
+            execute(end_of_daemon(node, incarnation))
 
 
 def _begin_feed() -> None:

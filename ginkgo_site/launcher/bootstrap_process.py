@@ -13,10 +13,10 @@ from typing import Any
 
 from ginkgo_site.env import CHECKOUT
 from ginkgo_site.launcher import logfiles
-from ginkgo_site.launcher.errors import CannotStart
+from ginkgo_site.launcher.errors import StartupError
 
 
-class Steps:
+class BootstrapProcess:
     """Runs `database_steps` and reads its lines. What it says is passed on to `say`."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Steps:
     def report(self, kind: str, wait_s: float = 0.05) -> Any:
         """Return what was reported as `kind`, or None if it has not been yet.
 
-        Waits at most `wait_s`. Raises `CannotStart` when the process refused or broke.
+        Waits at most `wait_s`. Raises `StartupError` when the process refused or broke.
         """
         if kind not in self._reports:
             self._read(wait_s)
@@ -74,11 +74,11 @@ class Steps:
                 if kind == "say":
                     self._say(what)
                 elif kind == "refused":
-                    raise CannotStart(what)
+                    raise StartupError(what)
                 else:
                     self._reports[kind] = what
         if not chunk and "settled" not in self._reports:
-            raise CannotStart(
+            raise StartupError(
                 "The database could not be prepared: "
                 f"{logfiles.last_line(self._log)} (log: {self._log})"
             )

@@ -3,5 +3,5 @@
 from __future__ import annotations
 
 
-class CannotStart(Exception):
+class StartupError(Exception):
     """The launcher will not go on. The text is printed alone, with exit code 1."""

@@ -13,13 +13,13 @@ from typing import Any
 
 import psutil
 
-from ginkgo_site.launcher.errors import CannotStart
+from ginkgo_site.launcher.errors import StartupError
 
 #: Set in every child; by it the next start finds what outlived a killed launcher.
-MARK = "GINKGO_STARTED_BY_HOME"
+OWNER_ENV = "GINKGO_STARTED_BY_HOME"
 
 
-class HomeLock:
+class InstanceLock:
     """Holds `lock` in the home for as long as this process lives.
 
     The kernel lets go of it when the process ends, however it ends, so it is never stale.
@@ -36,20 +36,20 @@ class HomeLock:
         return self._is_held
 
     def take(self) -> None:
-        """Take the lock, or raise `CannotStart` naming who has it."""
+        """Take the lock, or raise `StartupError` naming who has it."""
         try:
             self._home.mkdir(mode=0o755, parents=True, exist_ok=True)
             self._file = open(self._home / "lock", "a+", encoding="utf-8")  # noqa: SIM115
             (self._home / "lock").chmod(0o600)
         except OSError as error:
-            raise CannotStart(
+            raise StartupError(
                 f"GINKGO_HOME {self._home} cannot be written ({error.strerror}): "
                 "make it writable, or name another folder."
             ) from None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise CannotStart(self._who_has_it()) from None
+            raise StartupError(self._who_has_it()) from None
         self._is_held = True
         self.note(url=None)
 
@@ -74,7 +74,7 @@ class HomeLock:
         )
 
 
-def end_leftovers(home: Path, limit_s: float = 10) -> int:
+def kill_orphans(home: Path, limit_s: float = 10) -> int:
     """Kill what an earlier launcher of this home started and left, and return how many.
 
     PostgreSQL is not among them: it shuts down by itself and is waited for elsewhere.
@@ -86,7 +86,7 @@ def end_leftovers(home: Path, limit_s: float = 10) -> int:
     while any(process.is_running() and not _is_zombie(process) for process in left):
         if time.monotonic() > deadline:
             pids = ", ".join(str(process.pid) for process in left)
-            raise CannotStart(
+            raise StartupError(
                 f"Processes of an earlier start do not end ({pids}): end them, then start again."
             )
         time.sleep(0.02)
@@ -97,7 +97,7 @@ def _marked(home: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.environ().get(MARK) == str(home):
+            if process.pid != os.getpid() and process.environ().get(OWNER_ENV) == str(home):
                 found.append(process)
         except (psutil.Error, OSError):
             continue  # somebody else's, or gone

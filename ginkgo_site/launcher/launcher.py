@@ -18,14 +18,14 @@ import psycopg
 from ginkgo_site.env import CHECKOUT, Environment
 from ginkgo_site.launcher import logfiles
 from ginkgo_site.launcher.address import Address, free_address, is_loopback
-from ginkgo_site.launcher.bootstrap_process import Steps
+from ginkgo_site.launcher.bootstrap_process import BootstrapProcess
 from ginkgo_site.launcher.cli import Options
-from ginkgo_site.launcher.errors import CannotStart
+from ginkgo_site.launcher.errors import StartupError
 from ginkgo_site.launcher.instance_lock import (
-    MARK,
-    HomeLock,
+    OWNER_ENV,
+    InstanceLock,
     delete_data,
-    end_leftovers,
+    kill_orphans,
     write_private,
 )
 from ginkgo_site.launcher.postgres import EmbeddedPostgres
@@ -50,11 +50,11 @@ _WEB_STOP_LIMIT_S = 30.0  #: uvicorn's own limit is 10 s
 _FREEZE_LIMIT_S = 45.0
 
 
-class StopAsked(Exception):
+class ShutdownRequested(Exception):
     """A signal came before everything was up."""
 
 
-class House:
+class Launcher:
     """All processes of one GINKGO_HOME."""
 
     def __init__(self, options: Options, environment: Environment) -> None:
@@ -62,11 +62,11 @@ class House:
         self._env = environment
         self._home = environment.home
         self._logs = self._home / "logs"
-        self._lock = HomeLock(self._home)
+        self._lock = InstanceLock(self._home)
         self._address = Address(options.host, options.port)
         self._postgres: EmbeddedPostgres | None = None
         self._database: Service | None = None
-        self._steps: Steps | None = None
+        self._steps: BootstrapProcess | None = None
         self._web: list[Service] = []
         self._passes: list[Service] = []
         self._nodes: list[Service] = []
@@ -84,9 +84,9 @@ class House:
         try:
             self._start()
             self._watch()
-        except StopAsked:
+        except ShutdownRequested:
             pass
-        except CannotStart as reason:
+        except StartupError as reason:
             self._stop(in_order=False)
             print(f"ginkgo: {reason}", file=sys.stderr, flush=True)
             return 1
@@ -101,7 +101,7 @@ class House:
     def _start(self) -> None:
         self._lock.take()
         self._access_file.unlink(missing_ok=True)
-        end_leftovers(self._home)  # before the port is looked at: one of them may hold it
+        kill_orphans(self._home)  # before the port is looked at: one of them may hold it
         self._address = free_address(self._options.host, self._options.port)
         self._lock.note(self._address.url)
         if self._options.fresh:
@@ -122,11 +122,13 @@ class House:
         self._start_worker()  # last: it is what makes sure, and nobody waits for that
         self._announce(prepared["login"], self._waiting())
 
-    def _start_steps(self) -> Steps:
+    def _start_steps(self) -> BootstrapProcess:
         arguments = ["start", "--nodes", str(self._options.nodes)]
         if not self._options.demo:
             arguments.append("--no-demo")
-        return Steps(arguments, self._environment(), self._logs / "prepare.log", self._say)
+        return BootstrapProcess(
+            arguments, self._environment(), self._logs / "prepare.log", self._say
+        )
 
     def _wait_for(self, report: str, what: str) -> dict[str, Any]:
         """Look after what runs until the steps report this, and return it."""
@@ -140,7 +142,7 @@ class House:
 
     def _delete_data(self) -> None:
         if not self._env.database_is_embedded:
-            raise CannotStart(
+            raise StartupError(
                 "--fresh deletes only the embedded database, and DATABASE_URL names another: "
                 "unset it, or empty that database yourself."
             )
@@ -208,7 +210,7 @@ class House:
         """The environment of our own processes."""
         environment = {
             **os.environ,
-            MARK: str(self._home),
+            OWNER_ENV: str(self._home),
             "GINKGO_HOME": str(self._home),
             "DJANGO_SETTINGS_MODULE": "ginkgo_site.settings",
             "PYTHONPATH": str(CHECKOUT),
@@ -311,13 +313,15 @@ class House:
 
     def _hold_moves(self) -> None:
         """Freeze automatic moves and the feed: nodes that leave now are not to be missed."""
-        steps = Steps(["stop"], self._environment(), self._logs / "prepare.log", self._say)
+        steps = BootstrapProcess(
+            ["stop"], self._environment(), self._logs / "prepare.log", self._say
+        )
         deadline = time.monotonic() + _FREEZE_LIMIT_S
         try:
             while steps.report("settled") is None:
                 if time.monotonic() > deadline or self._is_hurried():
                     break
-        except CannotStart as reason:
+        except StartupError as reason:
             # The nodes still release in place; at worst the next start sees a failover.
             self._say(f"Automatic moves could not be frozen: {reason}")
         finally:
@@ -333,17 +337,17 @@ class House:
 
     def _check_asked(self) -> None:
         if self._asked_to_stop:
-            raise StopAsked
+            raise ShutdownRequested
 
     def _check_progress(self, missing: list[str]) -> None:
-        """Raise `CannotStart` where nothing came forward for too long."""
+        """Raise `StartupError` where nothing came forward for too long."""
         reported = self._steps.progress if self._steps is not None else 0
         progress = (reported, -len(missing))
         now = time.monotonic()
         if self._progress is None or progress > self._progress:
             self._progress, self._progressed_at = progress, now
         elif now - self._progressed_at > self._progress_limit_s:
-            raise CannotStart(
+            raise StartupError(
                 f"Not ready after {now - self._began:.0f} s, and nothing came forward in the last "
                 f"{self._progress_limit_s:g} s. Missing: {', '.join(missing)}. Logs: {self._logs}"
             )

@@ -38,7 +38,7 @@ from typing import IO
 import psycopg
 
 from ginkgo_site.env import EMBEDDED_URL_FILE
-from ginkgo_site.launcher.errors import CannotStart
+from ginkgo_site.launcher.errors import StartupError
 from ginkgo_site.launcher.logfiles import append_to, last_line
 from ginkgo_site.launcher.spawn import Account, name_of, spawn
 
@@ -146,7 +146,7 @@ class EmbeddedPostgres:
     ) -> None:
         """Return when the `ginkgo` database answers; `meanwhile` is called between tries.
 
-        Raises `CannotStart` with the log's last line when the server ends or does not answer.
+        Raises `StartupError` with the log's last line when the server ends or does not answer.
         """
         deadline = time.monotonic() + limit_s
         while True:
@@ -156,11 +156,11 @@ class EmbeddedPostgres:
                 break
             except psycopg.OperationalError as error:
                 if self.process is not None and self.process.poll() is not None:
-                    raise CannotStart(
+                    raise StartupError(
                         f"PostgreSQL did not start: {last_line(self._log)} (log: {self._log})"
                     ) from error
                 if time.monotonic() > deadline:
-                    raise CannotStart(
+                    raise StartupError(
                         f"PostgreSQL did not answer within {limit_s:g} s: "
                         f"{last_line(self._log)} (log: {self._log})"
                     ) from error
@@ -193,7 +193,7 @@ class EmbeddedPostgres:
         if self._account is None:
             if base.exists() and base.stat().st_uid != os.geteuid():
                 owner = name_of(base.stat().st_uid)
-                raise CannotStart(
+                raise StartupError(
                     f"The data in {base} belongs to user {owner}: start as that user (root if it "
                     f"is nobody or {POSTGRES_UID}), or choose another folder with GINKGO_HOME."
                 )
@@ -221,7 +221,7 @@ class EmbeddedPostgres:
         if not install.is_dir():
             install = package / "pginstall"
         if not (install / "bin" / "postgres").exists():
-            raise CannotStart(
+            raise StartupError(
                 f"The data in {self.data} is of PostgreSQL {version}, which this installation "
                 "does not bring: start the release that made it and dump it, or use --fresh."
             )
@@ -261,7 +261,7 @@ class EmbeddedPostgres:
         found = folder.lstat()
         if found.st_uid != owner:
             if os.geteuid() != 0 or found.st_uid != 0:
-                raise CannotStart(
+                raise StartupError(
                     f"{folder} belongs to user {name_of(found.st_uid)}, not to "
                     f"{name_of(owner)}: remove it, or choose another folder with GINKGO_HOME."
                 )
@@ -306,7 +306,7 @@ class EmbeddedPostgres:
         if self._account is not None:
             _give_away(self._base, self._account)
         if done != 0:
-            raise CannotStart(
+            raise StartupError(
                 f"PostgreSQL could not make its data folder {draft}: {last_line(self._log)} "
                 f"(log: {self._log})"
             )
@@ -411,7 +411,7 @@ class EmbeddedPostgres:
                 asked.append(sign)
                 _send(pid, sign)
             if waited > _OLD_SERVER_LIMIT_S:
-                raise CannotStart(
+                raise StartupError(
                     f"An old PostgreSQL (process {pid}) still holds {self.data} after "
                     f"{_OLD_SERVER_LIMIT_S} s: end that process, then start again."
                 )
@@ -476,7 +476,7 @@ def _with_a_name(account: Account | None) -> Account | None:
     try:
         nobody = pwd.getpwnam("nobody")
     except KeyError:
-        raise CannotStart(
+        raise StartupError(
             "PostgreSQL does not run as root and there is no user `nobody` here: start as another "
             "user, or set DATABASE_URL to a server of your own."
         ) from None
@@ -501,7 +501,7 @@ def _account_for(base: Path) -> Account | None:
 def _package_folder() -> Path:
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise CannotStart(
+        raise StartupError(
             "The embedded PostgreSQL is not installed here (no wheel for this platform): "
             "set DATABASE_URL to a server of your own."
         )
@@ -557,7 +557,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(note, file=sys.stderr)
         print(f"DATABASE_URL={server.url}", flush=True)
         return process.wait()
-    except CannotStart as reason:
+    except StartupError as reason:
         print(f"ginkgo: {reason}", file=sys.stderr)
         return 1
     finally:

@@ -11,7 +11,7 @@ from datetime import datetime
 
 import psycopg
 
-from ginkgo_site.launcher.errors import CannotStart
+from ginkgo_site.launcher.errors import StartupError
 
 #: A portfolio that is unassigned while so many passes end cannot run. The first of them may have
 #: begun before all nodes were there, and the reason on the row may be older than it.
@@ -65,12 +65,12 @@ class Readiness:
         self._passes: set[datetime] = set()
 
     def database_now(self) -> datetime:
-        """Return the database's clock, or raise `CannotStart` when it does not answer."""
+        """Return the database's clock, or raise `StartupError` when it does not answer."""
         try:
             row = self._ask("SELECT clock_timestamp()", {})[0]
         except psycopg.OperationalError as error:
             reason = (str(error).strip().splitlines() or ["no reason given"])[-1].strip()
-            raise CannotStart(
+            raise StartupError(
                 f"The database does not answer ({reason}): start it, correct DATABASE_URL, or "
                 "unset it to use the embedded server."
             ) from None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ginkgo_site.env import CHECKOUT
-from ginkgo_site.launcher.errors import CannotStart
+from ginkgo_site.launcher.errors import StartupError
 from ginkgo_site.launcher.logfiles import append_to
 from ginkgo_site.launcher.postgres import EmbeddedPostgres
 from ginkgo_site.launcher.spawn import spawn
@@ -146,7 +146,7 @@ class Service:
     def _start_again(self, now: float) -> None:
         try:
             self.start(now)
-        except CannotStart as reason:
+        except StartupError as reason:
             self._start_at = now + _AFTER_REFUSAL_S
             self._say(f"{self.name}: {reason} The next try is in {_AFTER_REFUSAL_S:g} s.")
 

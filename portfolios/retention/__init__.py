@@ -3,8 +3,8 @@
 from portfolios.retention.archive import ArchiveDiffers
 from portfolios.retention.kinds import RecordKind, record_kinds
 from portfolios.retention.upkeep import (
-    Kept,
     Maintained,
+    RetainedPartition,
     attach_partitions,
     maintain,
     something_is_old,
@@ -12,9 +12,9 @@ from portfolios.retention.upkeep import (
 
 __all__ = [
     "ArchiveDiffers",
-    "Kept",
     "Maintained",
     "RecordKind",
+    "RetainedPartition",
     "attach_partitions",
     "maintain",
     "record_kinds",

@@ -23,7 +23,7 @@ from portfolios.retention.partitions import (
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class RetainedPartition:
     """An old partition that stays, and why."""
 
     partition: str
@@ -37,7 +37,7 @@ class Maintained:
     attached: list[str] = field(default_factory=list)
     archived: list[Archive] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
-    kept: list[Kept] = field(default_factory=list)
+    kept: list[RetainedPartition] = field(default_factory=list)
 
     def sentence(self) -> str:
         """Return one line for people."""
@@ -106,7 +106,7 @@ def maintain(folder: Path, verified_to: int | None) -> Maintained:
                     break
             else:
                 if why:
-                    done.kept.append(Kept(partition.name, why))
+                    done.kept.append(RetainedPartition(partition.name, why))
                 break  # the next one is younger
     return done
 
@@ -191,4 +191,6 @@ def _count(table: str) -> int:
 def _given_way(error: OperationalError, done: Maintained, what: str) -> None:
     if not lock_was_taken(error):
         raise error
-    done.kept.append(Kept(what, "another session holds its table; tried again in the next pass"))
+    done.kept.append(
+        RetainedPartition(what, "another session holds its table; tried again in the next pass")
+    )

@@ -13,7 +13,7 @@ from typing import Literal
 #: A reason without its figures: needing 101 and needing 102 of cash is one reason.
 _FIGURES = re.compile(r"-?\d+(?:\.\d+)?")
 #: A strategy may invent symbols. The oldest is forgotten, so that the state stays small.
-MOST_REMEMBERED = 1_000
+MAX_REMEMBERED = 1_000
 
 
 def key_of(symbol: str, side: Literal["buy", "sell"] | str) -> str:
@@ -26,7 +26,7 @@ def is_new(remembered: dict[str, str], symbol: str, side: str, reason: str) -> b
     key, without_figures = key_of(symbol, side), _FIGURES.sub("", reason)
     if remembered.get(key) == without_figures:
         return False
-    if key not in remembered and len(remembered) >= MOST_REMEMBERED:
+    if key not in remembered and len(remembered) >= MAX_REMEMBERED:
         del remembered[next(iter(remembered))]
     remembered[key] = without_figures
     return True

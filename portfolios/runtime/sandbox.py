@@ -26,7 +26,7 @@ import sys
 from portfolios.runtime.readable_paths import readable_paths
 from portfolios.runtime.unprivileged import give_up_root
 
-MOST_OPEN_FILES = 256
+MAX_OPEN_FILES = 256
 ANSWER_MEMORY = 64 << 20  #: kept back, so that a process can still say that its memory is used up
 OOM_SCORE = 500  #: if the machine itself runs out, a portfolio goes before its daemon
 
@@ -347,7 +347,7 @@ def limit_process(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes + ANSWER_MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    files = MOST_OPEN_FILES if most == resource.RLIM_INFINITY else min(MOST_OPEN_FILES, most)
+    files = MAX_OPEN_FILES if most == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, most)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     try:
         with open("/proc/self/oom_score_adj", "w") as score:
@@ -356,7 +356,7 @@ def limit_process(memory_bytes: int) -> None:
         pass  # no /proc: the kernel chooses by size, which fits as well
 
 
-def shut_in(parent: int | None = None) -> list[str]:
+def apply_sandbox(parent: int | None = None) -> list[str]:
     """Refuse this process what no strategy needs. Return a sentence for what cannot be refused.
 
     With `parent` the process goes on dying with that process, which a change of user would end.

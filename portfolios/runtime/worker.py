@@ -34,7 +34,7 @@ from portfolios.runtime.money import install_context
 from portfolios.strategies import registry
 
 CHECK_PROCESSOR_S = 4  #: of a check of parameters, imports included
-MOST_ERRORS, LONGEST_MESSAGE = 100, 1000  #: of a check
+MAX_ERRORS, MAX_MESSAGE = 100, 1000  #: of a check
 TRACE_CHARACTERS = 2000
 TRACE_FRAMES = 20  #: the last ones; an endless recursion has more than anybody can wait for
 PIPE_PIECE = 4096  #: what a pipe that polls as writable takes without blocking
@@ -95,10 +95,8 @@ def _examined(request: Examine) -> Reply:
     try:
         strategy = registry.get(request.strategy)
         errors = strategy.validate(json.loads(request.parameters), request.symbols)
-        wrong = [(str(e.field), str(e.code), str(e.message)[:LONGEST_MESSAGE]) for e in errors]
-        return Examined(
-            int(strategy.version), bool(strategy.sees_every_symbol), wrong[:MOST_ERRORS]
-        )
+        wrong = [(str(e.field), str(e.code), str(e.message)[:MAX_MESSAGE]) for e in errors]
+        return Examined(int(strategy.version), bool(strategy.sees_every_symbol), wrong[:MAX_ERRORS])
     except registry.UnknownStrategy as unknown:
         return UnknownName(str(unknown))
     except BaseException as error:

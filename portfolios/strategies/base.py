@@ -16,7 +16,7 @@ import msgspec
 
 from portfolios.runtime.events import Event
 from portfolios.runtime.state import OpenOrder, Position, StrategyPart
-from portfolios.strategies.validation_messages import NOT_A_DECIMAL, in_words
+from portfolios.strategies.validation_messages import NOT_A_DECIMAL, describe
 
 #: More of one share than was ever issued; keeps a mistyped quantity out of the books.
 LARGEST_QUANTITY = Decimal(1_000_000_000)
@@ -167,12 +167,12 @@ def _value_errors(name: str, value: Any, wanted: Any) -> Iterable[FieldError]:
     except msgspec.ValidationError as error:
         said = str(error)
         code = "wrong_type" if ", got `" in said or said.startswith("Invalid") else "out_of_range"
-        yield FieldError(name, code, f"{name} {in_words(said, value)}.")
+        yield FieldError(name, code, f"{name} {describe(said, value)}.")
         return
     if isinstance(converted, Decimal) and not converted.is_finite():
         yield FieldError(name, "out_of_range", f"{name}: {value} is no finite number.")
     elif isinstance(converted, Decimal) and not str(value).isascii():
-        yield FieldError(name, "wrong_type", f"{name} {in_words(NOT_A_DECIMAL, value)}.")
+        yield FieldError(name, "wrong_type", f"{name} {describe(NOT_A_DECIMAL, value)}.")
 
 
 def quantity_errors(name: str, quantity: Decimal) -> Iterable[FieldError]:

@@ -21,7 +21,7 @@ NOT_A_DECIMAL = "Invalid decimal string"
 _EXPECTED = re.compile(r"Expected `([\w| ]+)`(?:, got `\w+`| (>=|>|<=|<) ([-\d.]+))")
 
 
-def in_words(said: str, value: Any) -> str:
+def describe(said: str, value: Any) -> str:
     """Return the sentence for what the decoder `said` of `value`; what is not known, as it is."""
     found = repr(value)
     shown = found if len(found) <= 40 else found[:37] + "…"

@@ -13,7 +13,7 @@ from portfolios.verify.types import (
     Counts,
     Difference,
     Kind,
-    Recorded,
+    RecordedRun,
     Rows,
     StoredFill,
     StoredOrder,
@@ -26,7 +26,7 @@ F = TypeVar("F")
 Key = tuple[int, int]
 
 
-class Unlike(NamedTuple):
+class FieldDifference(NamedTuple):
     """One field of one row that differs; the stretch it lies in is added later."""
 
     seq: int
@@ -42,7 +42,7 @@ class Comparison:
 
     def __init__(
         self,
-        recorded: Recorded,
+        recorded: RecordedRun,
         counts: Counts,
         waiting: Mapping[Key, str] | None = None,
         new_since: int | None = None,
@@ -83,16 +83,20 @@ class Comparison:
         for (seq, index), status in sorted(self._status.items()):
             if status != "open":
                 return self._placed(
-                    Unlike(seq, "order", f"order {index} at seq {seq}", "status", status, "open")
+                    FieldDifference(
+                        seq, "order", f"order {index} at seq {seq}", "status", status, "open"
+                    )
                 )
         return None
 
-    def _placed(self, u: Unlike) -> Difference:
+    def _placed(self, u: FieldDifference) -> Difference:
         return Difference(*u, where=self._recorded.at(u.seq).where)
 
     # --- orders ------------------------------------------------------------------------------
 
-    def _orders(self, wanted: Sequence[OrderRow], found: Sequence[StoredOrder]) -> Iterator[Unlike]:
+    def _orders(
+        self, wanted: Sequence[OrderRow], found: Sequence[StoredOrder]
+    ) -> Iterator[FieldDifference]:
         once = [order for order in found if not self._was_refused_before(order)]
         for key, order, stored in paired(
             wanted, lambda o: (o.seq, o.index), once, lambda o: (o.row.seq, o.row.index)
@@ -138,7 +142,9 @@ class Comparison:
 
     # --- fills -------------------------------------------------------------------------------
 
-    def _fills(self, wanted: Sequence[FillRow], found: Sequence[StoredFill]) -> Iterator[Unlike]:
+    def _fills(
+        self, wanted: Sequence[FillRow], found: Sequence[StoredFill]
+    ) -> Iterator[FieldDifference]:
         for (seq, index), fill, stored in paired(
             wanted, lambda f: (f.fill_seq, f.index), found, lambda f: (f.row.fill_seq, f.row.index)
         ):
@@ -163,11 +169,13 @@ class Comparison:
             status = self._status.pop(order, "filled")
             if status != "filled":
                 what = f"order {order[1]} at seq {order[0]}"
-                yield Unlike(seq, "fill", what, "status after its fill", status, "filled")
+                yield FieldDifference(seq, "fill", what, "status after its fill", status, "filled")
 
     # --- equity ------------------------------------------------------------------------------
 
-    def _equity(self, wanted: Sequence[EquityRow], found: Sequence[EquityRow]) -> Iterator[Unlike]:
+    def _equity(
+        self, wanted: Sequence[EquityRow], found: Sequence[EquityRow]
+    ) -> Iterator[FieldDifference]:
         for (seq, _), point, stored in paired(
             wanted, lambda e: (e.seq, 0), found, lambda e: (e.seq, 0)
         ):
@@ -215,18 +223,18 @@ def _same_fields(found: Any, wanted: Any, *names: str) -> Iterator[tuple[str, An
 
 def _unlike(
     kind: Kind, seq: int, what: str, fields: Sequence[tuple[str, Any, Any]]
-) -> Iterator[Unlike]:
+) -> Iterator[FieldDifference]:
     for name, found, wanted in fields:
         if found != wanted:
-            yield Unlike(seq, kind, what, name, _shown(found), _shown(wanted))
+            yield FieldDifference(seq, kind, what, name, _shown(found), _shown(wanted))
 
 
 def _alone(
     kind: Kind, seq: int, index: int | None, wanted: str | None, found: str | None
-) -> Unlike:
+) -> FieldDifference:
     """A row that only one side has."""
     which = "point" if index is None else str(index)
-    return Unlike(
+    return FieldDifference(
         seq, kind, f"{kind} {which} at seq {seq}", "row", found or "missing", wanted or "none"
     )
 

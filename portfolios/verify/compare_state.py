@@ -15,7 +15,7 @@ from portfolios.runtime.state import (
     decode_state,
     encode_state,
 )
-from portfolios.verify.types import Difference, Recorded
+from portfolios.verify.types import Difference, RecordedRun
 
 
 def unpacked(state: bytes) -> bytes:
@@ -52,7 +52,7 @@ def uncounted(state: bytes) -> bytes:
     return encode_state(decoded)
 
 
-def compare_states(recorded: Recorded, wanted: bytes) -> Difference | None:
+def compare_states(recorded: RecordedRun, wanted: bytes) -> Difference | None:
     """Return where the stored state first differs from `wanted`, None if it does not."""
     assert recorded.state is not None
     seq = recorded.to_seq

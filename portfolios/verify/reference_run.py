@@ -8,8 +8,8 @@ from portfolios.runtime.events import encode_events, join_events
 from portfolios.runtime.messages import Batch, Failed, Load, Loaded, Result
 from portfolios.runtime.results import BatchResult
 from portfolios.verify.compare_state import uncounted
-from portfolios.verify.replay_process import Ask, Ended
-from portfolios.verify.types import Anchor, Difference, Recorded, Rows, Stretch
+from portfolios.verify.replay_process import Ask, ReplayProcessEnded
+from portfolios.verify.types import Anchor, Difference, RecordedRun, Rows, TenureSegment
 
 PIECE_EVENTS = 2_000  #: events of its symbols in one request, so that one limit fits all
 LARGEST_SPAN = 100_000  #: seqs in one request: a portfolio of one symbol sees few of them
@@ -17,7 +17,7 @@ LARGEST_SPAN = 100_000  #: seqs in one request: a portfolio of one symbol sees f
 _NO_EVENTS = join_events([])
 
 
-class Disagrees(Exception):
+class ReplayDiverged(Exception):
     """The replay could not go on where the fleet did."""
 
     def __init__(self, difference: Difference) -> None:
@@ -30,7 +30,7 @@ class UninterruptedRun:
 
     def __init__(
         self,
-        recorded: Recorded,
+        recorded: RecordedRun,
         ask: Ask,
         told: Callable[[int], None],
         counted_from: int | None = None,
@@ -128,16 +128,16 @@ class UninterruptedRun:
     def _request(self, request: Load | Batch) -> object:
         try:
             reply = self._ask(request)
-        except Ended as ended:
+        except ReplayProcessEnded as ended:
             raise self._disagrees(request, self.seq + 1, str(ended)) from None
         if isinstance(reply, Failed):
             raise self._disagrees(request, reply.seq or self.seq + 1, reply.error)
         return reply
 
-    def _disagrees(self, request: Load | Batch, seq: int, error: str) -> Disagrees:
-        stretch: Stretch = self._stretch
+    def _disagrees(self, request: Load | Batch, seq: int, error: str) -> ReplayDiverged:
+        stretch: TenureSegment = self._stretch
         span = f"seq {request.from_seq + 1}–{request.to_seq}" if isinstance(request, Batch) else ""
-        return Disagrees(
+        return ReplayDiverged(
             Difference(
                 seq=seq,
                 kind="replay",

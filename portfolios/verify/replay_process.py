@@ -27,7 +27,7 @@ from portfolios.runtime.messages import (
     encode_message,
 )
 from portfolios.runtime.money import install_context
-from portfolios.runtime.sandbox import limit_process, shut_in
+from portfolios.runtime.sandbox import apply_sandbox, limit_process
 from portfolios.runtime.secrets import without_secrets
 from portfolios.runtime.worker import PortfolioProcess, serve
 
@@ -39,7 +39,7 @@ MEMORY_MB = 1024
 PR_SET_PDEATHSIG = 1
 
 
-class Ended(Exception):
+class ReplayProcessEnded(Exception):
     """The process answered no more; the text says how it ended."""
 
 
@@ -69,11 +69,13 @@ def own_process(
             header = _exactly(ours, HEADER.size)
             return decode_reply(_exactly(ours, HEADER.unpack(header)[0]))
         except TimeoutError:
-            raise Ended(f"it did not answer within {limit_s:g} s and was ended") from None
+            raise ReplayProcessEnded(
+                f"it did not answer within {limit_s:g} s and was ended"
+            ) from None
         except ConnectionError:
             with suppress(subprocess.TimeoutExpired):
                 child.wait(1.0)
-            raise Ended(_how(child.returncode)) from None
+            raise ReplayProcessEnded(_how(child.returncode)) from None
 
     try:
         yield ask
@@ -125,7 +127,7 @@ def main() -> None:
     limit_process(memory_mb << 20)
     if guarded:
         sys.dont_write_bytecode = True
-        shut_in(parent=parent)
+        apply_sandbox(parent=parent)
     install_context()
     serve(socket.socket(fileno=fd))
 

@@ -25,7 +25,7 @@ class CannotVerify(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class TenureSegment:
     """From `first_seq` on, until the next stretch begins, the portfolio ran under `spec`."""
 
     first_seq: int
@@ -46,10 +46,10 @@ class KeptFrom:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordedRun:
     """What is known of a run as of one commit: its inputs, and the state it ended in."""
 
-    stretches: Sequence[Stretch]  #: in order; the first begins at the portfolio's first event
+    stretches: Sequence[TenureSegment]  #: in order; the first begins at the portfolio's first event
     suppressed: Sequence[tuple[int, int]]  #: ranges of seqs, both ends included, in order
     segments: Sequence[Segment]
     feed: Feed
@@ -63,7 +63,7 @@ class Recorded:
         """Return the portfolio's first event."""
         return self.stretches[0].spec.first_seq
 
-    def at(self, seq: int) -> Stretch:
+    def at(self, seq: int) -> TenureSegment:
         """Return the stretch that ran event `seq`: the last that begins at or before it."""
         after = bisect_right(self.stretches, seq, key=lambda stretch: stretch.first_seq)
         return self.stretches[max(after - 1, 0)]

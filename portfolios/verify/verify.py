@@ -12,7 +12,7 @@ from portfolios.strategies import registry
 from portfolios.strategy_inspection import CheckFailed, facts
 from portfolios.verify.compare import Comparison
 from portfolios.verify.compare_state import compare_states, digest, processed_by, uncounted
-from portfolios.verify.reference_run import Disagrees, UninterruptedRun
+from portfolios.verify.reference_run import ReplayDiverged, UninterruptedRun
 from portfolios.verify.replay_process import Ask
 from portfolios.verify.types import (
     Anchor,
@@ -20,9 +20,9 @@ from portfolios.verify.types import (
     Compared,
     Counts,
     Difference,
-    Recorded,
+    RecordedRun,
     StoredRows,
-    Stretch,
+    TenureSegment,
 )
 
 #: Events of the log whose rows are held at once: memory stays the same over a year of them.
@@ -42,7 +42,7 @@ class Rows(Protocol):
 
 
 def verify(
-    recorded: Recorded,
+    recorded: RecordedRun,
     stored: Rows,
     ask: Ask,
     told: Callable[[int], None] = lambda seq: None,
@@ -66,7 +66,7 @@ class _Verification:
 
     def __init__(
         self,
-        recorded: Recorded,
+        recorded: RecordedRun,
         stored: Rows,
         ask: Ask,
         told: Callable[[int], None],
@@ -122,14 +122,14 @@ class _Verification:
         to_seq = min(from_seq + WINDOW, self._recorded.to_seq)
         try:
             wanted = self._run.advance(to_seq)
-        except Disagrees as disagrees:
+        except ReplayDiverged as disagrees:
             return disagrees.difference
         return self._comparison.compare(wanted, self._stored.rows(from_seq, to_seq))
 
     def _at_the_end(self) -> tuple[Difference | None, str | None]:
         try:
             self._run.advance(self._run.seq)  # where no event was committed, what was loaded
-        except Disagrees as disagrees:
+        except ReplayDiverged as disagrees:
             return disagrees.difference, None
         difference = self._comparison.end()
         if difference is not None or self._recorded.state is None:
@@ -152,12 +152,12 @@ class _Verification:
         )
 
 
-def _replayed(recorded: Recorded, start: Anchor | None) -> list[Stretch]:
+def _replayed(recorded: RecordedRun, start: Anchor | None) -> list[TenureSegment]:
     return [s for s in recorded.stretches if start is None or s.epoch >= start.epoch]
 
 
 def _refuse_another_python(
-    recorded: Recorded, start: Anchor | None, difference: Difference
+    recorded: RecordedRun, start: Anchor | None, difference: Difference
 ) -> None:
     """Another Python version may round differently: what differs from there on proves nothing."""
     for stretch in _replayed(recorded, start):
@@ -170,7 +170,7 @@ def _refuse_another_python(
             )
 
 
-def _refuse_missing_versions(recorded: Recorded, start: Anchor | None) -> None:
+def _refuse_missing_versions(recorded: RecordedRun, start: Anchor | None) -> None:
     for stretch in _replayed(recorded, start):
         spec = stretch.spec
         try:

@@ -10,7 +10,7 @@ from django.contrib import admin
 
 from scheduling.admin import events, nodes, people, portfolios, queue, records, tokens
 
-__all__ = ["nodes", "people", "portfolios", "queue", "records", "tokens", "trail"]
+__all__ = ["events", "nodes", "people", "portfolios", "queue", "records", "tokens"]
 
 admin.site.site_header = "Ginkgo"
 admin.site.site_title = "Ginkgo"

@@ -78,7 +78,7 @@ class FleetAdmin(admin.ModelAdmin):
 
 
 @dataclass(frozen=True)
-class Act:
+class AdminAction:
     """Something done to each chosen row, after its consequence was read and confirmed."""
 
     verb: str  #: on the button: "Drain"
@@ -133,7 +133,7 @@ class Act:
         return TemplateResponse(request, "admin/scheduling/confirm.html", context)
 
 
-def acting(description: str, act: Act) -> Callable[..., HttpResponse | None]:
+def acting(description: str, act: AdminAction) -> Callable[..., HttpResponse | None]:
     """Return an admin action for operators that carries out `act` after a confirmation."""
 
     @admin.action(description=description, permissions=["act"])

@@ -32,7 +32,7 @@ _MEANING = {
     "refused": "act",
 }
 
-NOTHING = "–"
+PLACEHOLDER = "–"
 
 
 def word(value: str) -> str:
@@ -43,7 +43,7 @@ def word(value: str) -> str:
 def link(row: Any, text: str | None = None) -> str:
     """Return a link to the row's page, or a dash for None."""
     if row is None:
-        return NOTHING
+        return PLACEHOLDER
     meta = row._meta
     url = reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[row.pk])
     return format_html('<a href="{}">{}</a>', url, text or str(row))
@@ -59,9 +59,9 @@ def list_link(model: Any, text: str, **filters: Any) -> str:
 
 def count(value: int | None) -> str:
     """Return a whole number with its thousands apart."""
-    return NOTHING if value is None else f"{value:,}"
+    return PLACEHOLDER if value is None else f"{value:,}"
 
 
 def milliseconds(value: float | None) -> str:
     """Return a time in ms."""
-    return NOTHING if value is None else f"{value:,.0f} ms"
+    return PLACEHOLDER if value is None else f"{value:,.0f} ms"

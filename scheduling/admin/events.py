@@ -7,7 +7,7 @@ from django.contrib import admin
 from scheduling.admin.display import link, milliseconds, word
 from scheduling.admin.related import AboutAdmin
 from scheduling.models import Alert, Event, Handoff, Tenure
-from scheduling.observe.localized_reason import told
+from scheduling.observe.localized_reason import localized_reason
 
 
 @admin.register(Handoff)
@@ -58,7 +58,7 @@ class HandoffAdmin(AboutAdmin):
     @admin.display(description="reason")
     def why(self, row: Handoff) -> str:
         """Return what went wrong, or why it was asked for."""
-        return row.error or told(row)
+        return row.error or localized_reason(row)
 
 
 @admin.register(Tenure)

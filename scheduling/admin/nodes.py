@@ -11,8 +11,8 @@ from django.http import HttpRequest
 
 from portfolios.models import Portfolio
 from scheduling import operations
-from scheduling.admin.base import Act, FleetAdmin, acting
-from scheduling.admin.display import NOTHING, list_link, word
+from scheduling.admin.base import AdminAction, FleetAdmin, acting
+from scheduling.admin.display import PLACEHOLDER, list_link, word
 from scheduling.decide.liveness import LeasePolicy, LeaseView, status_of
 from scheduling.models import Node, NodeStatus
 from scheduling.operations.tokens import revoked_sentence
@@ -49,24 +49,24 @@ def _revoke(row: Node, actor: str, fields: dict[str, str]) -> str:
     return revoked_sentence(revoked, row.name)
 
 
-DRAIN = Act(
+DRAIN = AdminAction(
     verb="Drain",
     consequence="Nothing new is placed on these nodes, and what they have is handed off, make "
     "before break. What finds no other node stays, with the reason on its row.",
     do=_drain,
 )
-UNDRAIN = Act(
+UNDRAIN = AdminAction(
     verb="End the drain of",
     consequence="Portfolios may be placed on these nodes again.",
     do=_undrain,
     reason=False,
 )
-CORDON = Act(
+CORDON = AdminAction(
     verb="Cordon",
     consequence="Nothing new is placed on these nodes; what runs there stays.",
     do=_cordon,
 )
-UNCORDON = Act(
+UNCORDON = AdminAction(
     verb="Uncordon",
     consequence="Portfolios may be placed on these nodes again.",
     do=_uncordon,
@@ -74,13 +74,13 @@ UNCORDON = Act(
 )
 
 
-FORGET = Act(
+FORGET = AdminAction(
     verb="Forget",
     consequence="These nodes leave every list and their tokens are revoked; their history keeps "
     "the name. Refused while a lease is valid or a portfolio is owned.",
     do=_forget,
 )
-REVOKE = Act(
+REVOKE = AdminAction(
     verb="Revoke the tokens of",
     consequence="The daemons of these nodes are refused from now on and end; their portfolios "
     "move when their leases are over.",
@@ -149,14 +149,14 @@ class NodeAdmin(FleetAdmin):
     def marks(self, row: Any) -> str:
         """Return what keeps new portfolios off it, in words; nothing on a node like any other."""
         marks = [name for name in ("cordoned", "draining", "leaving") if getattr(row, name)]
-        return ", ".join(marks) or NOTHING
+        return ", ".join(marks) or PLACEHOLDER
 
     @admin.display(description="lease", ordering="lease__expires_at")
     def lease_left(self, row: Any) -> str:
         """Return the seconds its lease has left."""
         lease = getattr(row, "lease", None)
         if lease is None or row.status != NodeStatus.ALIVE:
-            return NOTHING
+            return PLACEHOLDER
         left_s = (lease.expires_at - row.now).total_seconds()
         return f"{max(left_s, 0):.1f} s"
 

@@ -12,13 +12,13 @@ from portfolios.feed_registration import current_head
 from portfolios.feeds import DEFAULT_FEED
 from portfolios.models import EquityPoint, Order, Portfolio, Revision
 from scheduling import operations
-from scheduling.admin.base import Act, FleetAdmin, acting
-from scheduling.admin.display import NOTHING, count, link, list_link, word
+from scheduling.admin.base import AdminAction, FleetAdmin, acting
+from scheduling.admin.display import PLACEHOLDER, count, link, list_link, word
 from scheduling.decide.planner.targets import NotInSnapshot, targets
 from scheduling.errors import SnapshotUnavailable
 from scheduling.management.handoff_wait import handoff_sentence
 from scheduling.models import Event, Handoff, Tenure
-from scheduling.observe.localized_reason import told
+from scheduling.observe.localized_reason import localized_reason
 from scheduling.observe.snapshot import observe
 from scheduling.timing import timing
 
@@ -68,7 +68,7 @@ def _targets_of(rows: list[Portfolio]) -> dict[str, Any]:
     return {"targets": [{"node": node.name, "feasible": True} for node in snapshot.nodes]}
 
 
-MIGRATE = Act(
+MIGRATE = AdminAction(
     verb="Migrate",
     consequence=(
         "Each portfolio is prepared on its new node while it goes on where it is, then handed over "
@@ -78,7 +78,7 @@ MIGRATE = Act(
     do=_migrate,
     extra=_targets_of,
 )
-RELOAD = Act(
+RELOAD = AdminAction(
     verb="Reload",
     consequence=(
         "Each portfolio gets a new process on its own node with the wanted revision, make before "
@@ -86,25 +86,25 @@ RELOAD = Act(
     ),
     do=_reload,
 )
-START = Act(
+START = AdminAction(
     verb="Start",
     consequence="Each portfolio becomes pending and is placed by the balancer at once. This also "
     "lifts halted and quarantined.",
     do=_start,
 )
-STOP = Act(
+STOP = AdminAction(
     verb="Stop",
     consequence="Each portfolio commits what it has and is then owned by no node. Open orders stay "
     "open and are not filled until it is started again.",
     do=_stop,
 )
-UNPIN = Act(
+UNPIN = AdminAction(
     verb="Unpin",
     consequence="The balancer may move these portfolios again.",
     do=_unpin,
     reason=False,
 )
-DELETE = Act(
+DELETE = AdminAction(
     verb="Delete",
     consequence=(
         "Each portfolio is released for certain and never runs again. Its orders, fills and audit "
@@ -211,7 +211,7 @@ class PortfolioAdmin(FleetAdmin):
     @admin.display(ordering="strategy_name")
     def strategy(self, row: Any) -> str:
         """Return the strategy of the wanted revision."""
-        return str(row.strategy_name or NOTHING)
+        return str(row.strategy_name or PLACEHOLDER)
 
     @admin.display(description="revision", ordering="revision")
     def revision_shown(self, row: Any) -> str:
@@ -238,7 +238,7 @@ class PortfolioAdmin(FleetAdmin):
     @admin.display(ordering="newest_equity")
     def equity(self, row: Any) -> str:
         """Return the newest point of its curve."""
-        return NOTHING if row.newest_equity is None else f"{row.newest_equity:,.2f}"
+        return PLACEHOLDER if row.newest_equity is None else f"{row.newest_equity:,.2f}"
 
     @admin.display(ordering="run__pinned_node__name")
     def pinned(self, row: Portfolio) -> str:
@@ -248,7 +248,7 @@ class PortfolioAdmin(FleetAdmin):
     @admin.display(description="reason")
     def why(self, row: Portfolio) -> str:
         """Return why it is where it is, if it is not simply running."""
-        return told(row.run)
+        return localized_reason(row.run)
 
     @admin.display(description="see also")
     def more(self, row: Portfolio) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
-from scheduling.admin.base import Act, FleetAdmin, acting
+from scheduling.admin.base import AdminAction, FleetAdmin, acting
 from scheduling.models import ApiToken, NodeToken
 from scheduling.operations.tokens import revoke
 from scheduling.permissions import may_act
@@ -20,7 +20,7 @@ def _revoke(row: Any, actor: str, fields: dict[str, str]) -> str:
     return f"The {row} is revoked: whoever uses it is refused from now on."
 
 
-REVOKE = Act(
+REVOKE = AdminAction(
     verb="Revoke",
     consequence="Whoever uses these tokens is refused from now on. A daemon that loses its token "
     "ends, and its portfolios move when its lease is over.",

@@ -15,14 +15,14 @@ from scheduling.api.base import ApiView
 from scheduling.api.openapi import described
 from scheduling.enact.alerts import KINDS
 from scheduling.models import Phase
-from scheduling.observe.fleet_view import Board, read_board
+from scheduling.observe.fleet_view import FleetView, read_board
 from scheduling.observe.storage import Storage, read_storage
 
 
 class BoardFigures:
     """A collector over one reading of the fleet."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: FleetView) -> None:
         self._board = board
 
     def collect(self) -> Iterable[Metric]:

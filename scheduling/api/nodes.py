@@ -15,12 +15,12 @@ from scheduling.api.request_serializers import NoBody, ReasonBody, read_body
 from scheduling.decide import types
 from scheduling.errors import Invalid, NotFound
 from scheduling.models import Node, NodeStatus
-from scheduling.observe.fleet_view import NodeLine, read_board
+from scheduling.observe.fleet_view import NodeView, read_board
 from scheduling.presentation.serializers import NodeDocument
 from scheduling.timing import timing
 
 
-def node_line(name: str) -> NodeLine:
+def node_line(name: str) -> NodeView:
     """Return the board's line of one node, or raise NotFound."""
     for line in read_board().nodes:
         if line.name == name:
@@ -32,9 +32,9 @@ def node_line(name: str) -> NodeLine:
     return _unborn(row)
 
 
-def _unborn(row: Node) -> NodeLine:
+def _unborn(row: Node) -> NodeView:
     """Return the line of a node that has a token but never registered; no board shows it."""
-    return NodeLine(
+    return NodeView(
         id=row.pk,
         name=row.name,
         status=row.status,

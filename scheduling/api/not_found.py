@@ -14,7 +14,7 @@ from scheduling.errors import Refused
 
 
 @extend_schema(exclude=True)
-class NothingHere(ApiView):
+class NotFoundView(ApiView):
     """404 for every method and everybody: it tells nothing about the fleet."""
 
     authentication_classes = ()

@@ -17,10 +17,10 @@ from scheduling.decide.planner.targets import NotInSnapshot
 from scheduling.decide.reasons import as_data, reason_document
 from scheduling.decide.types import Move, Pending, Placement, PortfolioView
 from scheduling.decide.what_if.answer import Answer, answer
-from scheduling.decide.what_if.hypothetical import BadQuestion, Question, added
+from scheduling.decide.what_if.hypothetical import InvalidScenario, Scenario, added
 from scheduling.decide.what_if.wording import help_sentence, notes, verdict, without_owner
 from scheduling.errors import Invalid, Refused
-from scheduling.observe.shared_snapshot import looking
+from scheduling.observe.shared_snapshot import shared_snapshot
 from scheduling.presentation.plan_serializers import PlanDocument
 from scheduling.timing import Timing, timing
 
@@ -51,23 +51,23 @@ class SchedulePlan(ApiView):
         return Response(dry_run(question_of(*asked)))
 
 
-def question_of(lose: Iterable[str], drain: Iterable[str], add: Iterable[str]) -> Question:
+def question_of(lose: Iterable[str], drain: Iterable[str], add: Iterable[str]) -> Scenario:
     """Return the question of these texts, or raise Invalid that says what was wanted."""
     try:
-        return Question.of(lose, drain, add)
-    except BadQuestion as bad:
+        return Scenario.of(lose, drain, add)
+    except InvalidScenario as bad:
         error = {"field": bad.field, "code": "invalid", "message": bad.message}
         raise Invalid([error]) from None
 
 
-def dry_run(question: Question) -> dict[str, Any]:
+def dry_run(question: Scenario) -> dict[str, Any]:
     """Return the plan's document, as if things were as `question` has them.
 
     Raise Refused with `not_found` for a node that does not exist, SnapshotUnavailable if the fleet
     cannot be read.
     """
     times = timing()
-    with looking() as observed:
+    with shared_snapshot() as observed:
         try:
             found = answer(
                 observed.snapshot, question, observed.stock, times.lease_policy.storm_fraction

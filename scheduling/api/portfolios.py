@@ -29,7 +29,7 @@ from scheduling.api.request_serializers import (
 )
 from scheduling.errors import Invalid, NotFound, Refused
 from scheduling.models import Handoff, Phase
-from scheduling.observe.fleet_view import PortfolioLine, read_board, read_portfolio
+from scheduling.observe.fleet_view import PortfolioView, read_board, read_portfolio
 from scheduling.presentation.serializers import (
     CheckpointDocument,
     DeletedDocument,
@@ -49,7 +49,7 @@ _FILTERS: dict[str, tuple[str, Sequence[str] | None]] = {
 }
 
 
-def portfolio_line(name: str) -> PortfolioLine:
+def portfolio_line(name: str) -> PortfolioView:
     """Return the board's line of one portfolio, or raise NotFound."""
     line = read_portfolio(name)
     if line is None:
@@ -127,7 +127,7 @@ class PortfolioDetail(ApiView):
         document = {
             "portfolio": portfolio_document(portfolio.name),
             "handoff": handoff_document(handoff),
-            "warnings": operations.misfits(portfolio.name, changes),
+            "warnings": operations.warnings_after_change(portfolio.name, changes),
         }
         return Response(document, status=202)
 

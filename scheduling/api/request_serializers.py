@@ -107,7 +107,7 @@ def read_bodies(data: list[Any], body: type[StrictSerializer]) -> list[dict[str,
             found.append(dict(serializer.run_validation(one)))
         except serializers.ValidationError as error:
             wrong[str(place)] = error.detail
-            if len(wrong) == MOST_WRONG:
+            if len(wrong) == MAX_WRONG:
                 break
     if wrong:
         raise serializers.ValidationError(wrong)
@@ -115,7 +115,7 @@ def read_bodies(data: list[Any], body: type[StrictSerializer]) -> list[dict[str,
 
 
 #: Objects of a list whose errors are named.
-MOST_WRONG = 20
+MAX_WRONG = 20
 
 
 def read_body(request: Request, body: type[StrictSerializer]) -> dict[str, Any]:

@@ -18,10 +18,10 @@ from scheduling.api.request_serializers import FreezeBody, NoBody, ScheduleMigra
 from scheduling.decide.planner.targets import targets
 from scheduling.errors import Invalid, NotFound, Refused
 from scheduling.models import Control, Handoff, HandoffKind, HandoffState
-from scheduling.observe.shared_snapshot import looking
+from scheduling.observe.shared_snapshot import shared_snapshot
 from scheduling.presentation.plan_serializers import RebalancedDocument
 from scheduling.presentation.serializers import FreezeDocument, HandoffDocument, TargetsDocument
-from scheduling.scheduler import PATIENCE_S, Scheduler
+from scheduling.scheduler import LOCK_WAIT_S, Scheduler
 
 #: Expected pauses are taken from this many of the newest moves.
 PAUSES = 50
@@ -42,7 +42,7 @@ class ScheduleTargets(ApiView):
         if not name:
             message = "name the portfolio: ?portfolio=NAME"
             raise Invalid([{"field": "portfolio", "code": "required", "message": message}])
-        with looking() as observed:
+        with shared_snapshot() as observed:
             if all(portfolio.name != name for portfolio in observed.snapshot.portfolios):
                 raise NotFound("portfolio", name)
             answers = targets(observed.snapshot, name, get_language())
@@ -80,9 +80,9 @@ class ScheduleRebalance(ApiView):
 
 def rebalance_now(actor: str) -> dict[str, Any]:
     """Tick once as soon as no other pass is under way, and return what that began."""
-    outcome = Scheduler("by hand").tick(actor=actor, patience_s=PATIENCE_S).balance
+    outcome = Scheduler("by hand").tick(actor=actor, patience_s=LOCK_WAIT_S).balance
     if outcome is None:
-        said = f"Another pass has been under way for {PATIENCE_S:g} s; it does the same work."
+        said = f"Another pass has been under way for {LOCK_WAIT_S:g} s; it does the same work."
         raise Refused("unavailable", said, status=503)
     return {
         "requested": list(outcome.requested),

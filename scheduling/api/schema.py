@@ -12,7 +12,7 @@ from typing import Any
 from rest_framework.serializers import ListField
 
 from portfolios.validation import NAME
-from scheduling.operations import MOST_AT_ONCE
+from scheduling.operations import MAX_AT_ONCE
 from scheduling.presentation.fields import StrictSerializer, TextField
 
 PORTFOLIOS = "/api/portfolios/"
@@ -61,7 +61,7 @@ def _name_portfolios(result: dict[str, Any], schemas: dict[str, Any]) -> None:
     """Say what a name is, and that a list may be created at once."""
     schemas["PortfolioBody"]["properties"]["name"]["pattern"] = f"^{NAME.pattern}$"
     one: dict[str, Any] = {"$ref": "#/components/schemas/PortfolioBody"}
-    many = {"type": "array", "items": one, "minItems": 1, "maxItems": MOST_AT_ONCE}
+    many = {"type": "array", "items": one, "minItems": 1, "maxItems": MAX_AT_ONCE}
     created = {
         "type": "object",
         "description": "All of a list were created.",

@@ -20,7 +20,7 @@ from scheduling.api import (
     tokens,
 )
 from scheduling.api.metrics import Metrics
-from scheduling.api.not_found import NothingHere
+from scheduling.api.not_found import NotFoundView
 from scheduling.api.schema_views import ApiDocs, ApiSchema
 
 app_name = "api"
@@ -94,5 +94,5 @@ urlpatterns = [
     path("halt/undo/", halts.UndoHalt.as_view(), name="undo-halt"),
     path("halt/<int:pk>/", halts.HaltDetail.as_view(), name="halt-detail"),
     # Last: whatever is left is a problem document too, never a redirect or a page.
-    re_path(r"^", NothingHere.as_view(), name="nothing"),
+    re_path(r"^", NotFoundView.as_view(), name="nothing"),
 ]

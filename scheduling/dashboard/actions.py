@@ -10,20 +10,20 @@ from scheduling import operations
 from scheduling.presentation.formatting import counted, span, whole
 
 if TYPE_CHECKING:
-    from scheduling.observe.fleet_view import Board, NodeLine, PortfolioLine
+    from scheduling.observe.fleet_view import FleetView, NodeView, PortfolioView
 
 Lines = list[tuple[str, str]]  #: a short head and what it means
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class Action:
     """One act on one thing. `call` is the one request of `scheduling.operations` behind it."""
 
     verb: str
     title: str
     button: str
     command: str
-    lines: Callable[[Any, Board], Lines]
+    lines: Callable[[Any, FleetView], Lines]
     call: Callable[..., Any]
     done: str
     asks_reason: bool = True
@@ -31,7 +31,7 @@ class Act:
     options: tuple[tuple[str, str], ...] = ()  #: name and words of a tick box
 
 
-def _drain_lines(node: NodeLine, board: Board) -> Lines:
+def _drain_lines(node: NodeView, board: FleetView) -> Lines:
     here = [p.name for p in board.portfolios if p.node == node.name]
     if here:
         now = (
@@ -59,26 +59,26 @@ def _drain_lines(node: NodeLine, board: Board) -> Lines:
     return lines
 
 
-def _undrain_lines(node: NodeLine, board: Board) -> Lines:
+def _undrain_lines(node: NodeView, board: FleetView) -> Lines:
     return [
         ("Now", "It takes portfolios again. Handoffs under way go on."),
         ("Stays", "What was handed off does not come back by itself, except to balance loads."),
     ]
 
 
-def _cordon_lines(node: NodeLine, board: Board) -> Lines:
+def _cordon_lines(node: NodeView, board: FleetView) -> Lines:
     return [
         ("Now", "Nothing new is placed here, by the balancer or by a person."),
         ("Stays", "What runs here goes on running here."),
     ]
 
 
-def _uncordon_lines(node: NodeLine, board: Board) -> Lines:
+def _uncordon_lines(node: NodeView, board: FleetView) -> Lines:
     return [("Now", "It takes portfolios again; the next pass may move some here.")]
 
 
 NODE_ACTS = {
-    "drain": Act(
+    "drain": Action(
         "drain",
         "Drain {name}?",
         "Drain {name}",
@@ -87,7 +87,7 @@ NODE_ACTS = {
         operations.drain,
         "{name} is draining.",
     ),
-    "undrain": Act(
+    "undrain": Action(
         "undrain",
         "End the drain of {name}?",
         "End the drain",
@@ -97,7 +97,7 @@ NODE_ACTS = {
         "The drain of {name} has ended.",
         asks_reason=False,
     ),
-    "cordon": Act(
+    "cordon": Action(
         "cordon",
         "Cordon {name}?",
         "Cordon {name}",
@@ -106,7 +106,7 @@ NODE_ACTS = {
         operations.cordon,
         "{name} is cordoned.",
     ),
-    "uncordon": Act(
+    "uncordon": Action(
         "uncordon",
         "Uncordon {name}?",
         "Uncordon {name}",
@@ -119,7 +119,7 @@ NODE_ACTS = {
 }
 
 
-def _start_lines(p: PortfolioLine, board: Board) -> Lines:
+def _start_lines(p: PortfolioView, board: FleetView) -> Lines:
     behind = max(board.head - (p.last_seq or 0), 0)
     age = f", {span(behind / board.rate)} of the feed" if board.rate else ""
     late = {
@@ -140,7 +140,7 @@ def _start_lines(p: PortfolioLine, board: Board) -> Lines:
     return lines
 
 
-def _stop_lines(p: PortfolioLine, board: Board) -> Lines:
+def _stop_lines(p: PortfolioView, board: FleetView) -> Lines:
     if p.node:
         now = (
             f"{p.node} stops at its next batch boundary and commits. From then on nobody runs "
@@ -159,7 +159,7 @@ def _stop_lines(p: PortfolioLine, board: Board) -> Lines:
     ]
 
 
-def _reload_lines(p: PortfolioLine, board: Board) -> Lines:
+def _reload_lines(p: PortfolioView, board: FleetView) -> Lines:
     running = p.running_revision or p.revision
     if p.node is None:
         return [("Now", f"Revision {p.revision} is tried when it is placed.")]
@@ -176,11 +176,11 @@ def _reload_lines(p: PortfolioLine, board: Board) -> Lines:
     ]
 
 
-def _unpin_lines(p: PortfolioLine, board: Board) -> Lines:
+def _unpin_lines(p: PortfolioView, board: FleetView) -> Lines:
     return [("Now", f"It stays on {p.pinned_node} until the balancer has a reason to move it.")]
 
 
-def _verify_lines(p: PortfolioLine, board: Board) -> Lines:
+def _verify_lines(p: PortfolioView, board: FleetView) -> Lines:
     done = max((p.last_seq or 0) - p.first_seq + 1, 0)
     return [
         (
@@ -194,7 +194,7 @@ def _verify_lines(p: PortfolioLine, board: Board) -> Lines:
 
 
 PORTFOLIO_ACTS = {
-    "start": Act(
+    "start": Action(
         "start",
         "Start {name}?",
         "Start {name}",
@@ -203,7 +203,7 @@ PORTFOLIO_ACTS = {
         operations.start,
         "{name} starts as soon as a node takes it.",
     ),
-    "stop": Act(
+    "stop": Action(
         "stop",
         "Stop {name}?",
         "Stop {name}",
@@ -213,7 +213,7 @@ PORTFOLIO_ACTS = {
         "{name} is being stopped.",
         danger=True,
     ),
-    "reload": Act(
+    "reload": Action(
         "reload",
         "Reload {name}?",
         "Reload {name}",
@@ -222,7 +222,7 @@ PORTFOLIO_ACTS = {
         operations.reload,
         "{name} is being reloaded.",
     ),
-    "verify": Act(
+    "verify": Action(
         "verify",
         "Verify {name}?",
         "Verify {name}",
@@ -235,7 +235,7 @@ PORTFOLIO_ACTS = {
             ("full", "from the first event, not only what is new since it was verified last"),
         ),
     ),
-    "unpin": Act(
+    "unpin": Action(
         "unpin",
         "Unpin {name}?",
         "Unpin {name}",
@@ -248,7 +248,7 @@ PORTFOLIO_ACTS = {
 }
 
 
-def _freeze_lines(_: None, board: Board) -> Lines:
+def _freeze_lines(_: None, board: FleetView) -> Lines:
     return [
         ("Now", "No automatic move of anything: no balancing, no rebalancing, no drain goes on."),
         ("Goes on", "Failover, unless it is held too. What a person asks for is done."),
@@ -256,12 +256,12 @@ def _freeze_lines(_: None, board: Board) -> Lines:
     ]
 
 
-def _unfreeze_lines(_: None, board: Board) -> Lines:
+def _unfreeze_lines(_: None, board: FleetView) -> Lines:
     return [("Now", "The next pass balances, drains and fails over as always.")]
 
 
 FLEET_ACTS = {
-    "freeze": Act(
+    "freeze": Action(
         "freeze",
         "Freeze automatic moves?",
         "Freeze",
@@ -271,7 +271,7 @@ FLEET_ACTS = {
         "Automatic moves are frozen.",
         options=(("failover", "hold failover too: a lost node's portfolios wait"),),
     ),
-    "unfreeze": Act(
+    "unfreeze": Action(
         "unfreeze",
         "Unfreeze?",
         "Unfreeze",

@@ -18,14 +18,14 @@ from scheduling.dashboard.handoff_steps import (
     word,
 )
 from scheduling.dashboard.whatif import is_old, loss_tag
-from scheduling.observe.localized_reason import told
+from scheduling.observe.localized_reason import localized_reason
 from scheduling.presentation.formatting import clock, counted, places, seconds_between, span
 
 if TYPE_CHECKING:
-    from scheduling.observe.fleet_view import Board, HandoffLine, NodeLine, PortfolioLine
+    from scheduling.observe.fleet_view import FleetView, HandoffView, NodeView, PortfolioView
 
 GOOD_AFTER_S = 60.0  #: a revision is good after so many healthy seconds
-MOST_CELLS = 20  #: from there on a load is one bar, not a cell per place
+MAX_CELLS = 20  #: from there on a load is one bar, not a cell per place
 NOWHERE_ROWS = 5  #: of the strip; the rest is one link
 FAILOVERS_TOGETHER_S = 120  #: failovers of one node that ended within this are one row
 PHASES = ("running", "starting", "draining", "pending", "halted", "quarantined", "stopped")
@@ -49,7 +49,7 @@ class Message:
 class Card:
     """A portfolio in its column."""
 
-    line: PortfolioLine
+    line: PortfolioView
     message: Message | None
     spark: str  #: points of a polyline in a box of 76 by 18
     spark_end: tuple[float, float] | None
@@ -77,7 +77,7 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True)
-class Ghost:
+class ReservedSlot:
     """The place that a handoff holds on its target."""
 
     portfolio: str
@@ -89,10 +89,10 @@ class Ghost:
 class Column:
     """A node with what it has."""
 
-    line: NodeLine
+    line: NodeView
     status: str
     cards: tuple[Card, ...]
-    ghosts: tuple[Ghost, ...]
+    ghosts: tuple[ReservedSlot, ...]
     cells: tuple[str, ...]  #: a class per place; empty where one bar tells more
     on: float
     held: float
@@ -100,7 +100,7 @@ class Column:
     fifth: Message | None
     loss: Message | None  #: where the fifth line says nothing else; a link to What if
     trouble: str
-    moved_away: tuple[HandoffLine, ...] = ()
+    moved_away: tuple[HandoffView, ...] = ()
     note: str = ""
 
     @property
@@ -151,7 +151,7 @@ class Column:
 class Waiting:
     """A portfolio that is nowhere, with its sentence and the acts that help."""
 
-    line: PortfolioLine
+    line: PortfolioView
     label: str
     sentence: str
     acts: tuple[str, ...]
@@ -161,7 +161,7 @@ class Waiting:
 class Running:
     """A handoff under way."""
 
-    line: HandoffLine
+    line: HandoffView
     kind: str
     by: str
     steps: tuple[Step, ...]
@@ -184,7 +184,7 @@ class Recent:
 
 
 @dataclass(frozen=True, slots=True)
-class Fleet:
+class FleetCounts:
     """The line of counts."""
 
     nodes: int
@@ -196,7 +196,7 @@ class Fleet:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class AlertNotice:
     """An open alert that nothing else on the board shows."""
 
     portfolio: str | None
@@ -205,10 +205,10 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class BoardPage:
     """All that the board page shows, as of `board.at`."""
 
-    board: Board
+    board: FleetView
     columns: tuple[Column, ...]
     nowhere: tuple[Waiting, ...]
     nowhere_more: int
@@ -217,9 +217,9 @@ class Desk:
     stopped: int
     running: tuple[Running, ...]
     recent: tuple[Recent, ...]
-    fleet: Fleet
+    fleet: FleetCounts
     first_open: str = field(default="")
-    told: tuple[Told, ...] = ()
+    told: tuple[AlertNotice, ...] = ()
 
 
 #: Alerts whose cause has no place of its own: columns, cards, strip and banners say the others.
@@ -240,7 +240,7 @@ SAID_NOWHERE_ELSE = {
 }
 
 
-def seat_of(portfolio: PortfolioLine) -> tuple[str | None, str | None]:
+def column_of(portfolio: PortfolioView) -> tuple[str | None, str | None]:
     """Return the node in whose column the card stands, and the one that holds a place for it.
 
     The card stays on the source until the handoff is done, also when the grant already made the
@@ -256,14 +256,14 @@ def seat_of(portfolio: PortfolioLine) -> tuple[str | None, str | None]:
     return portfolio.node, None
 
 
-def build_desk(board: Board, good_after_s: float = GOOD_AFTER_S) -> Desk:
+def build_desk(board: FleetView, good_after_s: float = GOOD_AFTER_S) -> BoardPage:
     """Return what stands on the board."""
     cards: dict[str, list[Card]] = {}
-    ghosts: dict[str, list[Ghost]] = {}
-    nowhere: list[PortfolioLine] = []
+    ghosts: dict[str, list[ReservedSlot]] = {}
+    nowhere: list[PortfolioView] = []
     stopped = 0
     for portfolio in board.portfolios:
-        seat, ghost = seat_of(portfolio)
+        seat, ghost = column_of(portfolio)
         if ghost is not None:
             ghosts.setdefault(ghost, []).append(_ghost(portfolio))
         if seat is not None:
@@ -279,7 +279,7 @@ def build_desk(board: Board, good_after_s: float = GOOD_AFTER_S) -> Desk:
     )
     waiting = sorted(nowhere, key=lambda p: (PHASES.index(p.phase), p.name))
     in_trouble = sorted((c for c in columns if c.trouble), key=lambda c: c.trouble)
-    return Desk(
+    return BoardPage(
         board=board,
         columns=columns,
         nowhere=tuple(_waiting(p, board.at) for p in waiting[:NOWHERE_ROWS]),
@@ -292,21 +292,21 @@ def build_desk(board: Board, good_after_s: float = GOOD_AFTER_S) -> Desk:
         fleet=_fleet(board, columns),
         first_open=in_trouble[0].line.name if in_trouble else "",
         told=tuple(
-            Told(alert.portfolio, SAID_NOWHERE_ELSE[alert.kind], alert.reason)
+            AlertNotice(alert.portfolio, SAID_NOWHERE_ELSE[alert.kind], alert.reason)
             for alert in board.alerts
             if alert.kind in SAID_NOWHERE_ELSE
         ),
     )
 
 
-def shown_status(node: NodeLine) -> str:
+def shown_status(node: NodeView) -> str:
     """Return the status that a column wears: draining only where nothing is worse."""
     if node.status == "alive" and (node.draining or node.leaving):
         return "draining"
     return node.status
 
 
-def _card(line: PortfolioLine, now: datetime, good_after_s: float) -> Card:
+def _card(line: PortfolioView, now: datetime, good_after_s: float) -> Card:
     points, end = spark_points(line.spark)
     marks = []
     if line.pinned_node:
@@ -318,12 +318,12 @@ def _card(line: PortfolioLine, now: datetime, good_after_s: float) -> Card:
     return Card(line, card_message(line, now, good_after_s), points, end, tuple(marks))
 
 
-def _is_proving(line: PortfolioLine) -> bool:
+def _is_proving(line: PortfolioView) -> bool:
     return line.rev_left_s is not None and line.rev_status == "unproven"
 
 
 def card_message(
-    line: PortfolioLine, now: datetime, good_after_s: float = GOOD_AFTER_S
+    line: PortfolioView, now: datetime, good_after_s: float = GOOD_AFTER_S
 ) -> Message | None:
     """Return the card's sentence, the gravest first, or None where all is normal."""
     if line.stalled:
@@ -334,9 +334,9 @@ def card_message(
     if line.handoff is not None:
         return Message(progress_sentence(line.handoff, now), "i-swap", "act")
     if line.reason and line.phase != "running":
-        return Message(told(line), "i-warn", "warn")
+        return Message(localized_reason(line), "i-warn", "warn")
     if line.attempts:
-        text = told(line) or f"{counted(line.attempts, 'attempt')} of 5 ended early"
+        text = localized_reason(line) or f"{counted(line.attempts, 'attempt')} of 5 ended early"
         return Message(text, "i-warn", "warn")
     if line.phase == "starting":
         return Message("waits for its first commit", "p-starting", "act")
@@ -372,16 +372,16 @@ def spark_points(
     return " ".join(f"{x},{y}" for x, y in points), points[-1]
 
 
-def _ghost(line: PortfolioLine) -> Ghost:
+def _ghost(line: PortfolioView) -> ReservedSlot:
     handoff = line.handoff
     assert handoff is not None
     state = word(handoff.state)
     text = f"from {handoff.source_node}, {state}" if handoff.source_node else f"place, {state}"
-    return Ghost(line.name, line.weight, text)
+    return ReservedSlot(line.name, line.weight, text)
 
 
 def _column(
-    node: NodeLine, cards: tuple[Card, ...], ghosts: tuple[Ghost, ...], board: Board
+    node: NodeView, cards: tuple[Card, ...], ghosts: tuple[ReservedSlot, ...], board: FleetView
 ) -> Column:
     status = shown_status(node)
     on = sum(card.line.weight for card in cards)
@@ -408,8 +408,10 @@ def _column(
     )
 
 
-def _cells(capacity: float, cards: tuple[Card, ...], ghosts: tuple[Ghost, ...]) -> tuple[str, ...]:
-    if capacity > MOST_CELLS:
+def _cells(
+    capacity: float, cards: tuple[Card, ...], ghosts: tuple[ReservedSlot, ...]
+) -> tuple[str, ...]:
+    if capacity > MAX_CELLS:
         return ()
     cells: list[str] = []
     for card in cards:
@@ -419,7 +421,7 @@ def _cells(capacity: float, cards: tuple[Card, ...], ghosts: tuple[Ghost, ...]) 
     return tuple((cells + [""] * int(capacity))[: max(int(capacity), len(cells))])
 
 
-def lease_level(node: NodeLine) -> str:
+def lease_level(node: NodeView) -> str:
     """Return ok, late (a beat is missing) or out.
 
     A healthy lease swings between TTL and two thirds of it; the second on top keeps a beat that is
@@ -431,7 +433,7 @@ def lease_level(node: NodeLine) -> str:
     return "late" if left < node.lease_ttl_s * 2 / 3 - 1 else "ok"
 
 
-def _fifth_line(node: NodeLine, status: str, cards: int, now: datetime) -> Message | None:
+def _fifth_line(node: NodeView, status: str, cards: int, now: datetime) -> Message | None:
     limit = f"limit {node.lease_ttl_s:g} s"
     if status == "lost":
         silent = seconds_between(node.last_heartbeat_at, node.status_since)
@@ -455,7 +457,7 @@ def _fifth_line(node: NodeLine, status: str, cards: int, now: datetime) -> Messa
     return None
 
 
-def _loss_line(node: NodeLine, now: datetime) -> Message | None:
+def _loss_line(node: NodeView, now: datetime) -> Message | None:
     """Return whether its loss would be absorbed; an old answer with the time it was true."""
     if node.loss is None:
         return None
@@ -466,7 +468,7 @@ def _loss_line(node: NodeLine, now: datetime) -> Message | None:
     return Message(text, "i-check" if absorbed else "i-warn", "ok" if absorbed else "warn")
 
 
-def _failed_over_from(node: NodeLine, board: Board) -> tuple[HandoffLine, ...]:
+def _failed_over_from(node: NodeView, board: FleetView) -> tuple[HandoffView, ...]:
     return tuple(
         h
         for h in board.handoffs_recent
@@ -477,7 +479,7 @@ def _failed_over_from(node: NodeLine, board: Board) -> tuple[HandoffLine, ...]:
     )
 
 
-def _lost_note(cards: tuple[Card, ...], moved: tuple[HandoffLine, ...]) -> str:
+def _lost_note(cards: tuple[Card, ...], moved: tuple[HandoffView, ...]) -> str:
     if moved:
         ended = max((h.finished_at for h in moved if h.finished_at), default=None)
         what = f"{counted(len(moved), 'portfolio')} {'was' if len(moved) == 1 else 'were'}"
@@ -488,8 +490,8 @@ def _lost_note(cards: tuple[Card, ...], moved: tuple[HandoffLine, ...]) -> str:
     return "It cannot commit any more. Nothing ran here."
 
 
-def _waiting(line: PortfolioLine, now: datetime) -> Waiting:
-    sentence = told(line)
+def _waiting(line: PortfolioView, now: datetime) -> Waiting:
+    sentence = localized_reason(line)
     if line.handoff is not None:
         progress = progress_sentence(line.handoff, now)
         sentence = f"{sentence}; {progress}" if sentence else progress
@@ -499,14 +501,14 @@ def _waiting(line: PortfolioLine, now: datetime) -> Waiting:
     return Waiting(line, line.phase.capitalize(), sentence, acts if line.handoff is None else ())
 
 
-def _running(handoff: HandoffLine, now: datetime) -> Running:
+def _running(handoff: HandoffView, now: datetime) -> Running:
     return Running(handoff, kind_words(handoff), because(handoff), tuple(steps_of(handoff, now)))
 
 
-def recent_rows(handoffs: Iterable[HandoffLine]) -> tuple[Recent, ...]:
+def recent_rows(handoffs: Iterable[HandoffView]) -> tuple[Recent, ...]:
     """Return a row for each ended handoff, newest first; failovers of one node share one."""
     rows: list[Recent] = []
-    group: list[HandoffLine] = []
+    group: list[HandoffView] = []
 
     def close_group() -> None:
         if len(group) > 1:
@@ -527,7 +529,7 @@ def recent_rows(handoffs: Iterable[HandoffLine]) -> tuple[Recent, ...]:
     return tuple(rows)
 
 
-def _same_loss(first: HandoffLine, other: HandoffLine) -> bool:
+def _same_loss(first: HandoffView, other: HandoffView) -> bool:
     apart = seconds_between(other.requested_at, first.requested_at)
     return (
         first.source_node == other.source_node
@@ -536,7 +538,7 @@ def _same_loss(first: HandoffLine, other: HandoffLine) -> bool:
     )
 
 
-def _failovers(group: list[HandoffLine]) -> Recent:
+def _failovers(group: list[HandoffView]) -> Recent:
     pauses = [h.pause_ms for h in group if h.pause_ms is not None]
     return Recent(
         at=group[0].finished_at,
@@ -552,7 +554,7 @@ def _failovers(group: list[HandoffLine]) -> Recent:
     )
 
 
-def _ended(handoff: HandoffLine) -> Recent:
+def _ended(handoff: HandoffView) -> Recent:
     failed = handoff.state in ("failed", "rolled_back")
     pause_ms = handoff.pause_ms
     if handoff.state == "failed" and pause_ms is None and handoff.source_node:
@@ -572,11 +574,11 @@ def _ended(handoff: HandoffLine) -> Recent:
     )
 
 
-def _fleet(board: Board, columns: tuple[Column, ...]) -> Fleet:
+def _fleet(board: FleetView, columns: tuple[Column, ...]) -> FleetCounts:
     statuses = Counter(column.status for column in columns)
     phases = Counter(portfolio.phase for portfolio in board.portfolios)
     counted_in = [column for column in columns if column.status not in ("lost", "left")]
-    return Fleet(
+    return FleetCounts(
         nodes=len(columns),
         by_status=tuple(
             (s, statuses[s]) for s in ("alive", "draining", "suspect", "lost") if statuses[s]
@@ -588,7 +590,7 @@ def _fleet(board: Board, columns: tuple[Column, ...]) -> Fleet:
     )
 
 
-def changes(before: Board, after: Board) -> list[str]:
+def changes(before: FleetView, after: FleetView) -> list[str]:
     """Return what happened between two snapshots, a short sentence each, for the ear."""
     said = []
     old_nodes = {node.name: shown_status(node) for node in before.nodes}

@@ -16,7 +16,7 @@ from scheduling.permissions import Role, role_of
 
 NOT_ALLOWED = 4401  #: close code: not signed in, or signed in without a role
 CHECK_AGAIN_S = 30.0  #: how long a page may go on after its person was signed out
-MOST_WAITING = 8  #: messages; a browser that reads slower than this is closed, and comes back
+MAX_WAITING = 8  #: messages; a browser that reads slower than this is closed, and comes back
 
 _END = ""
 
@@ -34,7 +34,7 @@ class BoardConsumer(AsyncWebsocketConsumer):
         query = parse_qs(self.scope.get("query_string", b"").decode(errors="replace"))
         asked, language = (query.get(name, [""])[0] for name in ("view", "language"))
         self._view: View = view_of(asked, role is Role.OPERATOR, language)
-        self._waiting: asyncio.Queue[str] = asyncio.Queue(MOST_WAITING)
+        self._waiting: asyncio.Queue[str] = asyncio.Queue(MAX_WAITING)
         self._tasks = [
             asyncio.create_task(self._send_waiting()),
             asyncio.create_task(self._check_again(role)),

@@ -11,7 +11,7 @@ from django.template.loader import render_to_string
 from django.utils.cache import patch_cache_control
 
 from scheduling.dashboard.board import build_desk
-from scheduling.observe.fleet_view import Board, read_board
+from scheduling.observe.fleet_view import FleetView, read_board
 from scheduling.observe.halts import halt_in_force
 from scheduling.permissions import may_act, role_of
 from scheduling.presentation.formatting import percent
@@ -29,7 +29,7 @@ PAGES = (
 Parts = dict[str, str]
 
 
-def figures_context(board: Board) -> dict[str, Any]:
+def figures_context(board: FleetView) -> dict[str, Any]:
     """Return what the top bar and the banners show of `board`."""
     earned = board.total_equity - board.total_starting
     return {
@@ -73,7 +73,7 @@ def problem(request: HttpRequest, status: int, title: str, sentence: str) -> Htt
     return show(request, template, context, status)
 
 
-def board_parts(board: Board, operator: bool) -> tuple[Parts, list[str]]:
+def board_parts(board: FleetView, operator: bool) -> tuple[Parts, list[str]]:
     """Return the parts of the board page by their element's id, and the columns in their order."""
     desk = build_desk(board, settings.GINKGO.good_after_s)
     context = {

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from scheduling.observe.localized_reason import told
+from scheduling.observe.localized_reason import localized_reason
 from scheduling.presentation.formatting import UNKNOWN, of_limit, pause, seconds_between
 
 if TYPE_CHECKING:
-    from scheduling.observe.fleet_view import HandoffLine
+    from scheduling.observe.fleet_view import HandoffView
 
 STEP_NAMES = ("prepare", "drain", "grant", "activate")
 
@@ -48,7 +48,7 @@ def word(state: str) -> str:
     return WORDS.get(state, state)
 
 
-def steps_of(handoff: HandoffLine, now: datetime) -> list[Step]:
+def steps_of(handoff: HandoffView, now: datetime) -> list[Step]:
     """Return the four steps as of `now`. Pure."""
     starts = (
         handoff.requested_at,
@@ -83,7 +83,7 @@ def steps_of(handoff: HandoffLine, now: datetime) -> list[Step]:
     return steps
 
 
-def _running(name: str, since: datetime, handoff: HandoffLine, now: datetime) -> Step:
+def _running(name: str, since: datetime, handoff: HandoffView, now: datetime) -> Step:
     elapsed = seconds_between(since, now) or 0.0
     limit = seconds_between(since, handoff.deadline_at)
     if limit is None or limit <= 0:
@@ -91,7 +91,7 @@ def _running(name: str, since: datetime, handoff: HandoffLine, now: datetime) ->
     return Step(name, "now", of_limit(elapsed, limit), elapsed, limit)
 
 
-def _failed_step(handoff: HandoffLine) -> int:
+def _failed_step(handoff: HandoffView) -> int:
     """Return the step that a failed or rolled back handoff did not pass."""
     if handoff.granted_at:
         return 3
@@ -100,7 +100,7 @@ def _failed_step(handoff: HandoffLine) -> int:
     return 1 if handoff.prepared_at else 0
 
 
-def progress_sentence(handoff: HandoffLine, now: datetime) -> str:
+def progress_sentence(handoff: HandoffView, now: datetime) -> str:
     """Return what a card says while its handoff is under way: draining to node-1, 1.3 of 5 s."""
     running = next((step for step in steps_of(handoff, now) if step.mark == "now"), None)
     against = f", {running.text}" if running is not None else ""
@@ -118,7 +118,7 @@ def progress_sentence(handoff: HandoffLine, now: datetime) -> str:
     return f"{state} to {handoff.target_node}{against}"
 
 
-def kind_words(handoff: HandoffLine) -> str:
+def kind_words(handoff: HandoffView) -> str:
     """Return migrate, `reload r3 → r4`, or `migrate, failed`."""
     if handoff.state in ("failed", "rolled_back", "superseded"):
         return f"{handoff.kind}, {word(handoff.state)}"
@@ -127,11 +127,11 @@ def kind_words(handoff: HandoffLine) -> str:
     return handoff.kind
 
 
-def because(handoff: HandoffLine) -> str:
+def because(handoff: HandoffView) -> str:
     """Return the error, or who asked for it and why."""
     if handoff.error:
         return handoff.error
-    reason = told(handoff)
+    reason = localized_reason(handoff)
     if handoff.requested_by and reason:
         return f"{handoff.requested_by}: {reason}"
     return reason or handoff.requested_by

@@ -10,7 +10,7 @@ from django.utils import translation
 
 from scheduling.dashboard.context import board_parts, common_parts, figures_context
 from scheduling.dashboard.portfolio_page import portfolio_context
-from scheduling.observe.fleet_view import Board
+from scheduling.observe.fleet_view import FleetView
 
 
 class View(NamedTuple):
@@ -34,13 +34,13 @@ def view_of(asked: str, operator: bool, language: str = "") -> View:
     return View("board" if page == "board" else "page", "", operator, spoken)
 
 
-def render_view(board: Board, view: View) -> tuple[dict[str, str], list[str] | None]:
+def render_view(board: FleetView, view: View) -> tuple[dict[str, str], list[str] | None]:
     """Return the view's parts by element id, and the columns in order where it has any."""
     with translation.override(view.language):
         return _render(board, view)
 
 
-def _render(board: Board, view: View) -> tuple[dict[str, str], list[str] | None]:
+def _render(board: FleetView, view: View) -> tuple[dict[str, str], list[str] | None]:
     if view.page == "board":
         return board_parts(board, view.operator)
     context = {**figures_context(board), "may_act": view.operator}

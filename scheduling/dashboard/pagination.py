@@ -14,7 +14,7 @@ FURTHEST = 1_000_000_000  #: PostgreSQL takes no offset over 63 bits, and no tab
 
 
 @dataclass(frozen=True, slots=True)
-class Turned:
+class Page:
     """One page: its rows, and the query values of the pages after and before it."""
 
     rows: Sequence[Any]
@@ -40,7 +40,7 @@ def text(query: QueryDict, name: str) -> str:
 
 def newest_first(
     rows: QuerySet[Any], query: QueryDict, name: str = "before", size: int = PAGE_ROWS
-) -> Turned:
+) -> Page:
     """Return the page of `rows`, ordered by falling id, that the address asks for."""
     before = number(query, name)
     if before is not None:
@@ -48,7 +48,7 @@ def newest_first(
     found = list(rows.order_by("-pk")[: size + 1])
     more = len(found) > size
     found = found[:size]
-    return Turned(found, str(found[-1].pk) if more else None, before is None)
+    return Page(found, str(found[-1].pk) if more else None, before is None)
 
 
 def by_offset(
@@ -57,10 +57,10 @@ def by_offset(
     name: str,
     size: int,
     arrange: Callable[[Any], Any] = lambda row: row,
-) -> Turned:
+) -> Page:
     """Return the page of ordered `rows` that starts at the offset the address gives."""
     start = min(max(number(query, name) or 0, 0), FURTHEST)
     found = list(rows[start : start + size + 1])
     more = len(found) > size
     older = str(start + size) if more else None
-    return Turned([arrange(row) for row in found[:size]], older, start == 0)
+    return Page([arrange(row) for row in found[:size]], older, start == 0)

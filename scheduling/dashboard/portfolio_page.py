@@ -14,7 +14,7 @@ from scheduling.presentation.formatting import moment
 if TYPE_CHECKING:
     from portfolios.models import Revision
     from scheduling.models import Event
-    from scheduling.observe.fleet_view import Board, PortfolioLine
+    from scheduling.observe.fleet_view import FleetView, PortfolioView
 
 PHASE_TAGS = {
     "running": "tag-ok",
@@ -28,7 +28,7 @@ REVISION_TAGS = {"good": "tag-ok", "rejected": "tag-bad", "unproven": "tag-act"}
 REVISION_WORDS = {"unproven": "not yet good"}
 
 
-def portfolio_context(board: Board, line: PortfolioLine) -> dict[str, Any]:
+def portfolio_context(board: FleetView, line: PortfolioView) -> dict[str, Any]:
     """Return what the head of the page and its positions show."""
     account = line.account or {}
     handoff = line.handoff
@@ -53,7 +53,7 @@ def portfolio_context(board: Board, line: PortfolioLine) -> dict[str, Any]:
     }
 
 
-def stopped_message(line: PortfolioLine, asked: Event | None) -> Message | None:
+def stopped_message(line: PortfolioView, asked: Event | None) -> Message | None:
     """Return who stopped it, when and why; None where its reason says more, as that of a halt."""
     if asked is None or line.reason not in ("", asked.reason):
         return None
@@ -61,7 +61,7 @@ def stopped_message(line: PortfolioLine, asked: Event | None) -> Message | None:
     return Message(f"stopped {moment(asked.at)} by {asked.actor}{why}", "p-stopped", "warn")
 
 
-def revision_row(row: Revision, line: PortfolioLine) -> dict[str, Any]:
+def revision_row(row: Revision, line: PortfolioView) -> dict[str, Any]:
     """Return a revision with what is said of it. One that neither runs nor is wanted is proved no
     more: another one replaced it."""
     current = row.number in (line.revision, line.running_revision)

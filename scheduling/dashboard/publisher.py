@@ -21,7 +21,7 @@ from django.db import connection, connections
 from scheduling.dashboard.board import changes
 from scheduling.dashboard.live_updates import View, render_view
 from scheduling.errors import SnapshotUnavailable
-from scheduling.observe.fleet_view import Board, read_board
+from scheduling.observe.fleet_view import FleetView, read_board
 from scheduling.presentation.formatting import clock
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class BoardReader:
         self._shown: dict[View, _Shown] = {}
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
-        self._last_board: Board | None = None
+        self._last_board: FleetView | None = None
 
     def join(self, deliver: Deliver, view: View) -> None:
         """Start to give `deliver` messages: at once what is known, then what changes."""
@@ -151,7 +151,7 @@ class BoardReader:
 
 def _read_and_render(
     views: set[View],
-) -> tuple[Board, dict[View, tuple[dict[str, str], list[str] | None]]]:
+) -> tuple[FleetView, dict[View, tuple[dict[str, str], list[str] | None]]]:
     """Read one snapshot and render every view of it. A broken connection is not used twice."""
     try:
         board = read_board()

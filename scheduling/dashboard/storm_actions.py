@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scheduling import operations
-from scheduling.dashboard.actions import Act, Lines
+from scheduling.dashboard.actions import Action, Lines
 from scheduling.presentation.formatting import counted
 
 if TYPE_CHECKING:
-    from scheduling.observe.fleet_view import Board
+    from scheduling.observe.fleet_view import FleetView
 
 
-def waiting(board: Board) -> list[str]:
+def waiting(board: FleetView) -> list[str]:
     """Return the names of portfolios whose node is lost."""
     lost = {node.name for node in board.nodes if node.status == "lost"}
     return [p.name for p in board.portfolios if p.node in lost]
 
 
-def _release_lines(_: None, board: Board) -> Lines:
+def _release_lines(_: None, board: FleetView) -> Lines:
     names = waiting(board)
     now = (
         f"{counted(len(names), 'portfolio')} of lost nodes {'is' if len(names) == 1 else 'are'} "
@@ -33,7 +33,7 @@ def _release_lines(_: None, board: Board) -> Lines:
     ]
 
 
-def _hold_lines(_: None, board: Board) -> Lines:
+def _hold_lines(_: None, board: FleetView) -> Lines:
     return [
         ("Now", "What is on lost nodes runs nowhere and waits, whatever happens to the nodes."),
         ("Goes on", "New portfolios are placed. Stops, moves and what a person asks for are done."),
@@ -42,7 +42,7 @@ def _hold_lines(_: None, board: Board) -> Lines:
 
 
 STORM_ACTS = {
-    "release-storm": Act(
+    "release-storm": Action(
         "release-storm",
         "Let failover go on now?",
         "Release the hold",
@@ -52,7 +52,7 @@ STORM_ACTS = {
         "Failover goes on.",
         danger=True,
     ),
-    "hold-storm": Act(
+    "hold-storm": Action(
         "hold-storm",
         "Hold failover until it is released?",
         "Hold failover",

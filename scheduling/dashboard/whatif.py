@@ -8,21 +8,21 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from scheduling.decide.what_if.hypothetical import Question
+from scheduling.decide.what_if.hypothetical import Scenario
 from scheduling.presentation.formatting import clock, counted, places
 
 if TYPE_CHECKING:
-    from scheduling.observe.fleet_view import Board, LossLine, NodeLine
+    from scheduling.observe.fleet_view import FleetView, LossView, NodeView
 
 WIDE = 560.0  #: of the bar of the largest node
-MOST_TICKS = 20  #: from there on a bar has no line for each place
-MOST_ROWS = 100  #: of a table; the rest is a count
-MOST_CHOICES = 12  #: nodes to choose from by a link; with more there is the form
+MAX_TICKS = 20  #: from there on a bar has no line for each place
+MAX_ROWS = 100  #: of a table; the rest is a count
+MAX_CHOICES = 12  #: nodes to choose from by a link; with more there is the form
 #: A watcher confirms its answers every 30 s. What is older than this is not known now.
 OLD_S = 90.0
 
 
-def title(question: Question) -> str:
+def title(question: Scenario) -> str:
     """Return `If node-2 and node-5 are lost now`."""
     said = []
     for names, one, more in (
@@ -44,7 +44,7 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def address(question: Question, **changes: Any) -> str:
+def address(question: Scenario, **changes: Any) -> str:
     """Return the query string of the question, with parts of it replaced."""
     parts = {
         "lose": question.lose,
@@ -65,7 +65,7 @@ class Choice:
     chosen: bool
 
 
-def kinds(question: Question) -> list[Choice]:
+def kinds(question: Scenario) -> list[Choice]:
     """Return the two things that can happen to the chosen nodes."""
     nodes = (*question.lose, *question.drain)
     drained = bool(question.drain) and not question.lose
@@ -75,12 +75,12 @@ def kinds(question: Question) -> list[Choice]:
     ]
 
 
-def choices(question: Question, board: Board) -> list[Choice]:
+def choices(question: Scenario, board: FleetView) -> list[Choice]:
     """Return the nodes to choose from: a few, else those that are chosen."""
     asked = {*question.lose, *question.drain}
     kind, other = ("drain", "lose") if question.drain and not question.lose else ("lose", "drain")
     names = [node.name for node in board.nodes if node.status != "left"]
-    if len(names) > MOST_CHOICES:
+    if len(names) > MAX_CHOICES:
         names = [name for name in names if name in asked]
     return [
         Choice(name, address(question, **{kind: (name,), other: ()}), name in asked)
@@ -112,8 +112,8 @@ class Bar:
 def bars(document: Mapping[str, Any]) -> list[Bar]:
     """Return a bar for each node of a plan's document, and no more than a page can show."""
     loads = [load for load in document["load"] if load["status"] != "left"]
-    if len(loads) > MOST_ROWS:
-        loads = [load for load in loads if load["before"] != load["after"]][:MOST_ROWS]
+    if len(loads) > MAX_ROWS:
+        loads = [load for load in loads if load["before"] != load["after"]][:MAX_ROWS]
     largest = max((max(one["capacity"], one["before"], one["after"]) for one in loads), default=0)
     unit = WIDE / (largest or 1)
     new = {one["node"] for one in document["add"]}
@@ -123,7 +123,7 @@ def bars(document: Mapping[str, Any]) -> list[Bar]:
 def _bar(load: Mapping[str, Any], unit: float, document: Mapping[str, Any], new: bool) -> Bar:
     capacity, lost = load["capacity"], load["status"] == "lost"
     full = load["after"] >= capacity > 0
-    ticks = range(1, int(capacity)) if capacity <= MOST_TICKS else ()
+    ticks = range(1, int(capacity)) if capacity <= MAX_TICKS else ()
     return Bar(
         node=load["node"],
         width=round(capacity * unit, 1),
@@ -169,24 +169,24 @@ class LossRow:
     words: str
 
 
-def loss_rows(question: Question, board: Board) -> list[LossRow]:
+def loss_rows(question: Scenario, board: FleetView) -> list[LossRow]:
     """Return a row for each node; of many those first whose loss would not be absorbed."""
     nodes = [node for node in board.nodes if node.status != "left"]
-    if len(nodes) > MOST_ROWS:
+    if len(nodes) > MAX_ROWS:
         nodes.sort(key=lambda node: node.loss is None or node.loss.absorbed)
     return [
         LossRow(
             node.name,
-            address(Question(lose=(node.name,))),
+            address(Scenario(lose=(node.name,))),
             node.name in question.lose,
             f"{places(node.load)}/{places(node.capacity)}",
             *_loss(node),
         )
-        for node in nodes[:MOST_ROWS]
+        for node in nodes[:MAX_ROWS]
     ]
 
 
-def _loss(node: NodeLine) -> tuple[str, str, str]:
+def _loss(node: NodeView) -> tuple[str, str, str]:
     if node.status == "lost":
         return "lost", "bad", f"since {clock(node.status_since)}"
     if node.loss is None:
@@ -195,14 +195,14 @@ def _loss(node: NodeLine) -> tuple[str, str, str]:
     return loss_tag(node.loss), tone, loss_words(node.loss)
 
 
-def loss_tag(loss: LossLine) -> str:
+def loss_tag(loss: LossView) -> str:
     """Return `yes` or `2 would have no place`."""
     if loss.homeless:
         return f"{loss.homeless:,} would have no place"
     return f"{loss.waiting:,} would wait" if loss.waiting else "yes"
 
 
-def loss_words(loss: LossLine) -> str:
+def loss_words(loss: LossView) -> str:
     """Return `3 of 5 fit`, and which suspect nodes were counted."""
     if not loss.runs:
         words = "nothing runs there"
@@ -213,7 +213,7 @@ def loss_words(loss: LossLine) -> str:
     return words
 
 
-def loss_summary(board: Board) -> str:
+def loss_summary(board: FleetView) -> str:
     """Return `by 2 of 5 nodes, as of 14:05:10`, the oldest answer's time."""
     known = [node.loss for node in board.nodes if node.loss is not None]
     if not known:

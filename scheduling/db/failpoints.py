@@ -55,7 +55,7 @@ class Point:
     statement: tuple[str, str, str] | None = None
 
 
-class Walk:
+class FailpointTracer:
     """The points of one recipe, in the order they are reached."""
 
     def __init__(self, recipe: Any, hook: Hook) -> None:
@@ -81,9 +81,9 @@ class Walk:
         return self._hook(Point(f"{self._name}:committed"))
 
 
-def walk(recipe: Any) -> Walk | None:
+def walk(recipe: Any) -> FailpointTracer | None:
     """Return the walk of `recipe` where a rehearsal armed failpoints, or None, as always else."""
-    return None if _hook is None else Walk(recipe, _hook)
+    return None if _hook is None else FailpointTracer(recipe, _hook)
 
 
 @contextmanager

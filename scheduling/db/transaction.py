@@ -1,6 +1,6 @@
 """Recipes: a change of state written once, run by Django's connection or by the gateway's pool.
 
-A recipe is a generator. It yields `Call`s, gets the rows of each back, and returns its outcome; it
+A recipe is a generator. It yields `Query`s, gets the rows of each back, and returns its outcome; it
 never touches a connection. `run` drives one on Django's connection, `arun` on an async one, both in
 one transaction, so there is no second copy of any statement or of the order they stand in.
 
@@ -41,24 +41,24 @@ SELECT set_config('ginkgo.interface', %s, true) AS interface,
 
 T = TypeVar("T")
 Row = Any  #: a named tuple of the statement's columns
-Recipe = Generator["Call", list[Row], T]
+Transaction = Generator["Query", list[Row], T]
 
 
-class Call(NamedTuple):
+class Query(NamedTuple):
     """One statement with its parameters."""
 
     sql: str
     params: dict[str, Any]
 
 
-def call(sql: str, /, **params: Any) -> Recipe[list[Row]]:
+def query(sql: str, /, **params: Any) -> Transaction[list[Row]]:
     """Yield one statement; return its rows. For `rows = yield from call(SQL, a=1)`."""
-    return (yield Call(sql, params))
+    return (yield Query(sql, params))
 
 
-def one(sql: str, /, **params: Any) -> Recipe[Row | None]:
+def query_one(sql: str, /, **params: Any) -> Transaction[Row | None]:
     """Yield one statement; return its first row, or None where it had none."""
-    rows = yield Call(sql, params)
+    rows = yield Query(sql, params)
     return rows[0] if rows else None
 
 
@@ -78,7 +78,7 @@ CONNECTION_LOST = (
 LIMIT_IDLE = "SELECT set_config('idle_in_transaction_session_timeout', %(limit)s, true)"
 
 
-def run(recipe: Recipe[T]) -> T:
+def execute(recipe: Transaction[T]) -> T:
     """Run `recipe` in one transaction on Django's connection and return its outcome."""
     from django.db import transaction
 
@@ -92,7 +92,7 @@ def run(recipe: Recipe[T]) -> T:
     return outcome
 
 
-def run_bare(recipe: Recipe[T]) -> T:
+def execute_autocommit(recipe: Transaction[T]) -> T:
     """Run `recipe` on Django's connection, each statement in a transaction of its own.
 
     For recipes whose statements are each complete alone.
@@ -102,7 +102,7 @@ def run_bare(recipe: Recipe[T]) -> T:
 
 
 def _walk_through(
-    cursor: psycopg.Cursor[Any], recipe: Recipe[T], walk: failpoints.Walk | None
+    cursor: psycopg.Cursor[Any], recipe: Transaction[T], walk: failpoints.FailpointTracer | None
 ) -> T:
     if walk is not None:
         time.sleep(walk.begin())
@@ -147,7 +147,7 @@ def read_json(context: AdaptContext) -> None:
     set_json_loads(msgspec.json.decode, context)
 
 
-async def arun(connection: psycopg.AsyncConnection[Any], recipe: Recipe[T]) -> T:
+async def aexecute(connection: psycopg.AsyncConnection[Any], recipe: Transaction[T]) -> T:
     """Run `recipe` in one transaction on an async connection and return its outcome."""
     walk = failpoints.walk(recipe)
     async with connection.transaction():
@@ -157,13 +157,17 @@ async def arun(connection: psycopg.AsyncConnection[Any], recipe: Recipe[T]) -> T
     return outcome
 
 
-async def arun_bare(connection: psycopg.AsyncConnection[Any], recipe: Recipe[T]) -> T:
+async def aexecute_autocommit(
+    connection: psycopg.AsyncConnection[Any], recipe: Transaction[T]
+) -> T:
     """Run `recipe` with each statement in a transaction of its own, where one statement is all."""
     return await _drive(connection, recipe, failpoints.walk(recipe))
 
 
 async def _drive(
-    connection: psycopg.AsyncConnection[Any], recipe: Recipe[T], walk: failpoints.Walk | None
+    connection: psycopg.AsyncConnection[Any],
+    recipe: Transaction[T],
+    walk: failpoints.FailpointTracer | None,
 ) -> T:
     if walk is not None:
         await asyncio.sleep(walk.begin())

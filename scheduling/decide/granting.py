@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from scheduling.decide.types import Need, PortfolioView, Version
+from scheduling.decide.types import PortfolioView, Requirements, Version
 
 
 def choices(
@@ -40,7 +40,7 @@ def choices(
     return tuple(dict.fromkeys(version for version in order if version is not None))
 
 
-def as_granted(portfolio: PortfolioView, can_run: Callable[[Need], bool]) -> PortfolioView:
+def as_granted(portfolio: PortfolioView, can_run: Callable[[Requirements], bool]) -> PortfolioView:
     """Return the portfolio, which has no living owner, with the revision that would be granted.
 
     The first of its choices that an open node can run; the first of all where no node can run any.

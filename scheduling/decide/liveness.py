@@ -82,7 +82,7 @@ def storm(lost: Collection[str], alive_one_ttl_ago: Collection[str], fraction: f
 
 
 @dataclass(frozen=True, slots=True)
-class Presence:
+class NodeHistory:
     """Since when a node is what it is."""
 
     name: str
@@ -92,7 +92,7 @@ class Presence:
 
 
 @dataclass(frozen=True, slots=True)
-class Weather:
+class LossAssessment:
     """Which nodes went within one TTL, and whether that is a storm."""
 
     gone: tuple[str, ...] = ()  #: lost within one TTL
@@ -102,9 +102,9 @@ class Weather:
     doubtful: bool = False  #: it would be one if the late ones went too
 
 
-def weather(
-    nodes: Sequence[Presence], now: float, after: float | None, policy: LeasePolicy
-) -> Weather:
+def assess_losses(
+    nodes: Sequence[NodeHistory], now: float, after: float | None, policy: LeasePolicy
+) -> LossAssessment:
     """Return whether so many nodes went within one TTL that failover should be held.
 
     Losses up to `after`, the end of the last hold, were part of that storm and make no further one.
@@ -119,7 +119,7 @@ def weather(
     late = [n.name for n in nodes if n.status == "suspect"] if gone else []
     alive_then = [n.name for n in nodes if _was_alive(n, then, now)]
     held = storm(gone, alive_then, policy.storm_fraction)
-    return Weather(
+    return LossAssessment(
         gone=tuple(gone),
         late=tuple(late),
         of=len(alive_then),
@@ -130,7 +130,7 @@ def weather(
     )
 
 
-def _was_alive(node: Presence, then: float, now: float) -> bool:
+def _was_alive(node: NodeHistory, then: float, now: float) -> bool:
     """Whether it was alive at `then`: it has been since, or what ended that came after."""
     if node.status in ("lost", "left"):
         return then < node.since <= now

@@ -19,7 +19,7 @@ FIELDS = ("node", "incarnation", "revision", "from_seq", "to_seq", "cause", "han
 
 
 @dataclass(frozen=True, slots=True)
-class TrailLine:
+class AuditLine:
     """One line of the trail that tells of an epoch."""
 
     id: int
@@ -53,7 +53,7 @@ class Now:
     revision: int
 
 
-def rebuild(trail: Iterable[TrailLine]) -> list[Owned]:
+def rebuild(trail: Iterable[AuditLine]) -> list[Owned]:
     """Return the history that the trail tells, oldest first. Raise ValueError, with a sentence,
     where a line does not say what it must."""
     history: list[Owned] = []
@@ -81,7 +81,7 @@ def rebuild(trail: Iterable[TrailLine]) -> list[Owned]:
     return history
 
 
-def disagreement(trail: Iterable[TrailLine], tenures: Sequence[Owned], now: Now) -> str | None:
+def disagreement(trail: Iterable[AuditLine], tenures: Sequence[Owned], now: Now) -> str | None:
     """Return the first thing in which trail, tenures and run disagree, as a sentence, or None.
 
     `tenures` are in order of epoch, and the trail in order of its lines.

@@ -39,7 +39,7 @@ class NodeView:
     handoffs: int = 0  #: handoffs under way in which it is source or target
 
 
-class Need(NamedTuple):
+class Requirements(NamedTuple):
     """What a node must have to run a portfolio. Many portfolios share one need."""
 
     selector: tuple[tuple[str, str], ...]
@@ -123,11 +123,11 @@ class PortfolioView:
     #: The wanted revision, where another one runs and it was not rejected.
     wanted: Version | None = None
     #: Worked out once, when the view is made: a plan compares a hundred thousand of them.
-    need: Need = field(init=False, repr=False, compare=False)
+    need: Requirements = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         selector = tuple(sorted(self.selector.items())) if self.selector else ()
-        need = Need(
+        need = Requirements(
             selector,
             self.strategy,
             self.strategy_version,

@@ -7,7 +7,7 @@ nothing of alerts is told all the same.
 
 from __future__ import annotations
 
-from scheduling.db.transaction import Recipe, Row, call
+from scheduling.db.transaction import Row, Transaction, query
 from scheduling.enact import storage
 from scheduling.enact.timeline import CAUSE as COMMITS_VANISHED
 from scheduling.task_registry import registered_tasks
@@ -299,13 +299,13 @@ SELECT c.id, c.kind, c.key, c.reason, c.what, (SELECT count(*) FROM hinted) AS h
 )
 
 
-def compare(timing: Timing) -> Recipe[list[Row]]:
+def compare(timing: Timing) -> Transaction[list[Row]]:
     """Open the alerts whose cause is there, close those whose cause is gone. Return what changed.
 
     A cause that was gone and is back within AGAIN_S opens the same alert again, which then closes
     only after its cause stayed away for three beats, six, twelve …
     """
-    rows: list[Row] = yield from call(
+    rows: list[Row] = yield from query(
         CAUSES,
         tasks=sorted(registered_tasks()),
         ttl_s=timing.lease_ttl_s,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from psycopg.types.json import Jsonb
 
 from portfolios.text import escaped
-from scheduling.db.transaction import Recipe, call
+from scheduling.db.transaction import Transaction, query
 
 AUDIT = """
 INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
@@ -36,14 +36,14 @@ def audit(
     actor: str = "",
     reason: str = "",
     **data: Any,
-) -> Recipe[None]:
+) -> Transaction[None]:
     """Write one event."""
     yield from audit_all(kind, [Line(portfolio, node, reason, data)], actor=actor)
 
 
-def audit_all(kind: str, lines: Sequence[Line], *, actor: str = "") -> Recipe[None]:
+def audit_all(kind: str, lines: Sequence[Line], *, actor: str = "") -> Transaction[None]:
     """Write one event a line, in one statement."""
-    yield from call(
+    yield from query(
         AUDIT,
         kind=kind,
         actor=escaped(actor)[:150],

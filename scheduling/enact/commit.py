@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from scheduling.db.transaction import Recipe, Row, call, one
-from scheduling.enact.commit_validation import wrong_line
-from scheduling.wire.messages import MOST_REFUSED_AGAIN, Commit, CommitResult
+from scheduling.db.transaction import Row, Transaction, query, query_one
+from scheduling.enact.commit_validation import first_invalid_line
+from scheduling.wire.messages import MAX_REFUSED_AGAIN, Commit, CommitResult
 
 #: The newest segment in force of each feed.
 FEED_NOW = """
@@ -229,14 +229,14 @@ JOIN portfolios_portfolio p ON p.id = x.portfolio
 
 def commit(
     node: int, node_name: str, incarnation: UUID, commits: Sequence[Commit]
-) -> Recipe[list[CommitResult]]:
+) -> Transaction[list[CommitResult]]:
     """Commit what the fence lets through; answer for each portfolio, in the order asked.
 
     A portfolio whose row somebody holds is left out of the answer: repeat its commit as it is.
     Two statements where anything was refused, else one. Ordinary commits only: a release is
     `scheduling.enact.handoff.release`.
     """
-    rows = yield from call(COMMIT, **arrays(node, node_name, incarnation, commits))
+    rows = yield from query(COMMIT, **to_columns(node, node_name, incarnation, commits))
     passed = {row.portfolio_id: row.version for row in rows}
     refused = [c for c in commits if c.portfolio not in passed]
     answers: dict[int, CommitResult] = {
@@ -244,18 +244,18 @@ def commit(
         for portfolio, version in passed.items()
     }
     if refused:
-        answers |= yield from tell_refused(node, incarnation, refused)
+        answers |= yield from classify_refusals(node, incarnation, refused)
     return [answers[c.portfolio] for c in commits if c.portfolio in answers]
 
 
-def tell_refused(
+def classify_refusals(
     node: int, incarnation: UUID, refused: Sequence[Commit]
-) -> Recipe[dict[int, CommitResult]]:
+) -> Transaction[dict[int, CommitResult]]:
     """Tell apart what the fence refused, and write down the ones that a higher epoch fenced.
 
     No answer is returned for a commit that would pass now.
     """
-    rows = yield from call(
+    rows = yield from query(
         REFUSED,
         node=node,
         portfolios=[c.portfolio for c in refused],
@@ -272,7 +272,7 @@ def tell_refused(
             told[each.portfolio] = answer
     fenced = [c for c in refused if c.portfolio in told and told[c.portfolio].answer == "fenced"]
     if fenced:
-        yield from call(
+        yield from query(
             FENCED_EVENT,
             node=node,
             portfolios=[c.portfolio for c in fenced],
@@ -323,7 +323,7 @@ def classify(commit: Commit, node: int, incarnation: UUID, found: Row) -> Commit
     return answer("conflict", f"it stands at seq {found.last_seq}, not at {commit.from_seq}")
 
 
-def arrays(
+def to_columns(
     node: int, node_name: str, incarnation: UUID, commits: Sequence[Commit]
 ) -> dict[str, Any]:
     """Return the parameters of COMMIT: one array a column."""
@@ -392,14 +392,14 @@ def _outcomes(commits: Sequence[Commit]) -> dict[str, list[Any]]:
     return columns
 
 
-def wrong_with(commit: Commit) -> str:
+def validate_commit(commit: Commit) -> str:
     """Return what makes `commit` unacceptable whatever the run says, or "" if nothing. Pure."""
     for number in (
         commit.portfolio, commit.epoch, commit.from_seq, commit.to_seq, commit.feed_us,
     ):  # fmt: skip
         if not -LARGEST <= number <= LARGEST:
             return f"the number {number} is out of range"
-    if not 0 <= commit.refused_again <= MOST_REFUSED_AGAIN:
+    if not 0 <= commit.refused_again <= MAX_REFUSED_AGAIN:
         return f"the number {commit.refused_again} of refusals is out of range"
     if commit.to_seq < commit.from_seq:
         return f"to_seq {commit.to_seq} lies before from_seq {commit.from_seq}"
@@ -416,7 +416,7 @@ def wrong_with(commit: Commit) -> str:
     for at_us in (*times, *(e.at_us for e in commit.equity)):
         if not 0 <= at_us <= LATEST_US:
             return f"the time {at_us} lies outside the years 1970 to 9999"
-    return wrong_line(commit)
+    return first_invalid_line(commit)
 
 
 CHECKPOINT = """
@@ -435,10 +435,10 @@ WHERE r.portfolio_id = %(portfolio)s AND (
 
 def checkpoint(
     node: int, incarnation: UUID, portfolio: int, handoff: int | None
-) -> Recipe[Row | None]:
+) -> Transaction[Row | None]:
     """Return run and state as of one statement, or None to one who neither owns nor takes over."""
     return (
-        yield from one(
+        yield from query_one(
             CHECKPOINT, node=node, incarnation=incarnation, portfolio=portfolio, handoff=handoff
         )
     )

@@ -12,13 +12,13 @@ from scheduling.wire.messages import Commit, FillLine, OrderLine
 
 NUMBER = re.compile(r"-?\d{1,40}(\.\d{1,40})?", re.ASCII)
 WHOLE_DIGITS = 20  #: before the point; the columns are numeric(24, 4)
-MOST_INDEX = 32_767
-LONGEST_SYMBOL = 24
+MAX_INDEX = 32_767
+MAX_SYMBOL = 24
 SIDES = frozenset({"buy", "sell"})
 STATUSES = frozenset({"open", "filled", "suppressed", "refused"})
 
 
-def wrong_line(commit: Commit) -> str:
+def first_invalid_line(commit: Commit) -> str:
     """Return what makes a line of `commit` unacceptable, or "" if nothing does. Pure.
 
     Every commit of the fleet goes through here: one loop over each kind of line, and no more.
@@ -36,9 +36,9 @@ def wrong_line(commit: Commit) -> str:
 
 
 def _wrong(line: OrderLine | FillLine) -> str:
-    if not 0 <= line.index <= MOST_INDEX:
+    if not 0 <= line.index <= MAX_INDEX:
         return f"the index {line.index} is out of range"
-    if not 0 < len(line.symbol) <= LONGEST_SYMBOL or "\0" in line.symbol:
+    if not 0 < len(line.symbol) <= MAX_SYMBOL or "\0" in line.symbol:
         return f"{line.symbol[:40]!r} is no symbol"
     if line.side not in SIDES:
         return f"the side {line.side[:40]!r} is none of buy, sell"
@@ -54,7 +54,7 @@ def _wrong_status(order: OrderLine) -> str:
 
 
 def _wrong_order(fill: FillLine, to_seq: int) -> str:
-    if not 0 <= fill.order_index <= MOST_INDEX:
+    if not 0 <= fill.order_index <= MAX_INDEX:
         return f"the index {fill.order_index} is out of range"
     if not 0 <= fill.order_seq <= to_seq:
         return f"a fill names an order of seq {fill.order_seq}, which lies ahead"

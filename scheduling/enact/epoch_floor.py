@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from psycopg.types.json import Jsonb
 
-from scheduling.db.transaction import Recipe, Row, call, one
+from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.enact.audit_log import audit
-from scheduling.enact.fleet_revoke import NOW, Taking, is_wanted, lock_everything, take_all
-from scheduling.enact.notify import touch
+from scheduling.enact.fleet_revoke import NOW, Revocation, is_wanted, lock_fleet, revoke_all
+from scheduling.enact.notify import bump_desired_versions
 from scheduling.enact.timeline import note_timeline, settle
 
 ENOUGH = 1_000_000  #: more grants of one portfolio than anybody makes between two backups
@@ -52,15 +52,15 @@ class Raised:
     epoch: int
 
 
-def raise_epoch_floor(by: int, *, actor: str, reason: str = "") -> Recipe[Sequence[Raised]]:
+def raise_epoch_floor(by: int, *, actor: str, reason: str = "") -> Transaction[Sequence[Raised]]:
     """Raise every epoch by `by` and take everything from everybody; what should run is pending.
 
     Return old and new epoch of every portfolio, those that are stopped or deleted included.
     """
-    fleet = yield from lock_everything(leases=True)
-    now = yield from one(NOW)
+    fleet = yield from lock_fleet(leases=True)
+    now = yield from query_one(NOW)
     assert now is not None
-    epochs = yield from take_all(
+    epochs = yield from revoke_all(
         [_taking(row) for row in fleet],
         by=by,
         at=now.at,
@@ -68,9 +68,9 @@ def raise_epoch_floor(by: int, *, actor: str, reason: str = "") -> Recipe[Sequen
         why=f"every epoch was raised by {by:,}",
         actor=actor,
     )
-    yield from call(DELETE_LEASES)
-    nodes = yield from call(MUST_REGISTER)
-    skipped = yield from call(SKIP_IDS, by=by)
+    yield from query(DELETE_LEASES)
+    nodes = yield from query(MUST_REGISTER)
+    skipped = yield from query(SKIP_IDS, by=by)
     last_ids = {row.table_name: row.last for row in skipped}
     yield from note_timeline(settled=True)
     yield from settle()
@@ -83,13 +83,15 @@ def raise_epoch_floor(by: int, *, actor: str, reason: str = "") -> Recipe[Sequen
         # A later number is that of a portfolio created since.
         last_portfolio=last_ids["portfolios_portfolio"],
     )
-    yield from touch(row.id for row in nodes)
+    yield from bump_desired_versions(row.id for row in nodes)
     return [Raised(row.name, row.epoch, epochs[row.portfolio_id]) for row in fleet]
 
 
-def _taking(row: Row) -> Taking:
+def _taking(row: Row) -> Revocation:
     phase, reason = row.phase, row.reason
     if row.node_id is not None:
         pending = ("pending", "waits for the next pass")
         phase, reason = pending if is_wanted(row) else ("stopped", "")
-    return Taking(row.portfolio_id, phase, reason, row.halt_id, Jsonb({"epoch_before": row.epoch}))
+    return Revocation(
+        row.portfolio_id, phase, reason, row.halt_id, Jsonb({"epoch_before": row.epoch})
+    )

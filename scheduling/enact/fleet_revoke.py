@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from scheduling.db.transaction import Recipe, Row, call
+from scheduling.db.transaction import Row, Transaction, query
 
 #: Whoever holds a row is waited for longer than elsewhere: a frozen client loses its transaction
 #: after 15 s at the latest (`idle_in_transaction_session_timeout`), and then this one must go on,
@@ -96,7 +96,7 @@ FROM superseded
 """
 
 
-class Taking(NamedTuple):
+class Revocation(NamedTuple):
     """What becomes of one run that is taken."""
 
     portfolio: int
@@ -107,29 +107,29 @@ class Taking(NamedTuple):
     why: object = None  #: Jsonb: `reason` as data, where it has a code
 
 
-def lock_everything(*, leases: bool = False) -> Recipe[list[Row]]:
+def lock_fleet(*, leases: bool = False) -> Transaction[list[Row]]:
     """Lock portfolios, runs and handoffs, in that order, and return every run as it now is.
 
     With `leases` those too, before all others.
     """
-    yield from call(PATIENCE)
+    yield from query(PATIENCE)
     if leases:
-        yield from call(LOCK_LEASES)
-    yield from call(LOCK_PORTFOLIOS)
-    yield from call(LOCK_RUNS)
-    yield from call(LOCK_HANDOFFS)
-    return (yield from call(FLEET))
+        yield from query(LOCK_LEASES)
+    yield from query(LOCK_PORTFOLIOS)
+    yield from query(LOCK_RUNS)
+    yield from query(LOCK_HANDOFFS)
+    return (yield from query(FLEET))
 
 
-def take_all(
-    takings: Sequence[Taking], *, by: int, at: datetime, cause: str, why: str, actor: str
-) -> Recipe[dict[int, int]]:
+def revoke_all(
+    takings: Sequence[Revocation], *, by: int, at: datetime, cause: str, why: str, actor: str
+) -> Transaction[dict[int, int]]:
     """End every handoff and own each of `takings` nowhere, `by` epochs later.
 
     Return portfolio → new epoch. The caller holds the locks of `lock_everything`.
     """
-    yield from call(SUPERSEDE_ALL, why=why, at=at, actor=actor[:150])
-    rows = yield from call(
+    yield from query(SUPERSEDE_ALL, why=why, at=at, actor=actor[:150])
+    rows = yield from query(
         TAKE,
         portfolios=[one.portfolio for one in takings],
         phases=[one.phase for one in takings],

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from scheduling.db.transaction import Recipe, call, one
+from scheduling.db.transaction import Transaction, query, query_one
 from scheduling.enact.audit_log import audit
-from scheduling.enact.notify import wake
+from scheduling.enact.notify import notify_watchers
 from scheduling.errors import NotFound, Refused
 
 #: Nothing is joined to the lock: who waited for a register would read a node that has left.
@@ -59,18 +59,18 @@ RETURNING (SELECT count(*) FROM revoked) AS tokens
 """
 
 
-def forget(name: str, *, actor: str, reason: str) -> Recipe[None]:
+def forget(name: str, *, actor: str, reason: str) -> Transaction[None]:
     """Forget the node, revoke its tokens, end pins to it. Refuse while it may act or owns."""
-    yield from call(LOCK_LEASE, name=name)
-    lease = yield from one(LEASE, name=name)
+    yield from query(LOCK_LEASE, name=name)
+    lease = yield from query_one(LEASE, name=name)
     if lease is not None and lease.valid:
         raise Refused(
             "lease_valid",
             f"Node {name} cannot be forgotten: its lease is valid for another "
             f"{lease.left_s:.0f} s (host {lease.host}, pid {lease.pid}); stop its daemon first.",
         )
-    runs = yield from call(LOCK_RUNS, name=name)
-    node = yield from one(LOCK_NODE, name=name)
+    runs = yield from query(LOCK_RUNS, name=name)
+    node = yield from query_one(LOCK_NODE, name=name)
     if node is None or (node.status == "new" and not node.has_token):
         raise NotFound("node", name)
     owned = [row.name for row in runs if row.owned]
@@ -88,7 +88,7 @@ def forget(name: str, *, actor: str, reason: str) -> Recipe[None]:
             f"Node {name} cannot be forgotten: {node.handoffs} handoffs from or to it are under "
             "way; wait until they have ended.",
         )
-    gone = yield from one(FORGET, node=node.id)
+    gone = yield from query_one(FORGET, node=node.id)
     assert gone is not None
     for row in runs:
         yield from audit(
@@ -101,4 +101,4 @@ def forget(name: str, *, actor: str, reason: str) -> Recipe[None]:
     yield from audit(
         "node_forgotten", node=node.id, actor=actor, reason=reason, tokens_revoked=gone.tokens
     )
-    yield from wake()
+    yield from notify_watchers()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from scheduling.db.transaction import Recipe, Row, call, one
+from scheduling.db.transaction import Row, Transaction, query, query_one
 
 GRANT = """
 WITH granted AS (
@@ -97,21 +97,21 @@ WHERE r.portfolio_id = ANY(%(portfolios)s::bigint[])
 """
 
 
-def lock_run(portfolio: int) -> Recipe[Row | None]:
+def lock_run(portfolio: int) -> Transaction[Row | None]:
     """Lock and return the run of `portfolio` with what decides about it, or None if it is gone."""
     return (yield from lock_runs([portfolio])).get(portfolio)
 
 
-def lock_runs(portfolios: Sequence[int], *, patient: bool = True) -> Recipe[dict[int, Row]]:
+def lock_runs(portfolios: Sequence[int], *, patient: bool = True) -> Transaction[dict[int, Row]]:
     """Lock the runs of `portfolios` and return portfolio → run, without those that are gone.
 
     Not `patient`: and without those that somebody else holds. Two statements.
     """
     if patient:
-        locked = yield from call(LOCK_RUNS, portfolios=portfolios)
+        locked = yield from query(LOCK_RUNS, portfolios=portfolios)
     else:
-        locked = yield from call(LOCK_FREE_RUNS, portfolios=portfolios)
-    rows = yield from call(RUNS, portfolios=[row.portfolio_id for row in locked])
+        locked = yield from query(LOCK_FREE_RUNS, portfolios=portfolios)
+    rows = yield from query(RUNS, portfolios=[row.portfolio_id for row in locked])
     return {row.portfolio_id: row for row in rows}
 
 
@@ -130,7 +130,7 @@ def grant(
     phase: str = "starting",
     reason: str = "",
     python: str | None = None,
-) -> Recipe[Row | None]:
+) -> Transaction[Row | None]:
     """Give `portfolio` to a node, or to nobody (node None). Return its new epoch and last_seq.
 
     None: someone granted it since `seen_epoch` was read. `deaths` 1: this grant follows the death
@@ -139,7 +139,7 @@ def grant(
     row does not say it yet.
     """
     return (
-        yield from one(
+        yield from query_one(
             GRANT,
             portfolio=portfolio,
             epoch=seen_epoch,
@@ -179,13 +179,13 @@ def raise_attempts(
     death: str | None = None,
     node_failed: int | None = None,
     failed_seq: int | None = None,
-) -> Recipe[Row | None]:
+) -> Transaction[Row | None]:
     """Count one death or failed start under the lock of the run. Return attempts and failures.
 
     With `failed_seq` the count stands until that event is committed, not only the next one.
     """
     return (
-        yield from one(
+        yield from query_one(
             RAISE_ATTEMPTS,
             portfolio=portfolio,
             reason=reason,

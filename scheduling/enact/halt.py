@@ -13,19 +13,19 @@ from datetime import datetime
 
 from psycopg.types.json import Jsonb
 
-from scheduling.db.transaction import Recipe, Row, call, one
+from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.decide.reasons import as_data, count, render
 from scheduling.decide.types import WAITS_FOR_A_PERSON, Reason
 from scheduling.enact.audit_log import audit
 from scheduling.enact.fleet_revoke import (
     NOW,
-    Taking,
+    Revocation,
     is_wanted,
-    lock_everything,
+    lock_fleet,
     nodes_of,
-    take_all,
+    revoke_all,
 )
-from scheduling.enact.notify import touch, wake
+from scheduling.enact.notify import bump_desired_versions, notify_watchers
 from scheduling.errors import NotFound, Refused
 
 NEW_HALT = """
@@ -64,10 +64,10 @@ class Halted:
     results: Sequence[Stopped]
 
 
-def halt_all(*, actor: str, reason: str, expect_running: int | None = None) -> Recipe[Halted]:
+def halt_all(*, actor: str, reason: str, expect_running: int | None = None) -> Transaction[Halted]:
     """Stop everything and return a line for each. Refuses, having changed nothing, where another
     number runs than the person saw."""
-    fleet = yield from lock_everything()
+    fleet = yield from lock_fleet()
     running = count_running(fleet)
     if expect_running is not None and running != expect_running:
         raise Refused(
@@ -80,20 +80,20 @@ def halt_all(*, actor: str, reason: str, expect_running: int | None = None) -> R
         )
     concerned = [row for row in fleet if _is_concerned(row)]
     if not concerned:
-        now = yield from one(NOW)
+        now = yield from query_one(NOW)
         assert now is not None
         yield from audit("halted_all", actor=actor, reason=reason, halt=None, running=0, stopped=0)
         return Halted(None, now.at, actor, reason, 0, [])
-    act = yield from one(
+    act = yield from query_one(
         NEW_HALT, actor=actor[:150], reason=reason, running=running, stopped=len(concerned)
     )
     assert act is not None
-    yield from call(WANT_STOPPED, portfolios=[row.portfolio_id for row in concerned])
+    yield from query(WANT_STOPPED, portfolios=[row.portfolio_id for row in concerned])
     why = Reason("halted_all", {"actor": actor, "why": reason, "halt": act.id})
     said = render(why)
-    epochs = yield from take_all(
+    epochs = yield from revoke_all(
         [
-            Taking(
+            Revocation(
                 row.portfolio_id,
                 phase="stopped",
                 reason=said,
@@ -126,7 +126,7 @@ def halt_all(*, actor: str, reason: str, expect_running: int | None = None) -> R
         running=running,
         stopped=len(concerned),
     )
-    yield from touch(nodes_of(fleet))
+    yield from bump_desired_versions(nodes_of(fleet))
     return Halted(
         act.id,
         act.at,
@@ -205,22 +205,22 @@ SELECT name FROM lifted ORDER BY name
 """
 
 
-def undo_halt(halt: int | None, *, actor: str, reason: str) -> Recipe[tuple[int, list[str]]]:
+def undo_halt(halt: int | None, *, actor: str, reason: str) -> Transaction[tuple[int, list[str]]]:
     """Want everything running again that this halt stopped, the newest one where none is named.
 
     Return its number and the names. What was started or deleted since is left as it is.
     """
     if halt is None:
-        newest = yield from one(NEWEST)
+        newest = yield from query_one(NEWEST)
         if newest is None or newest.id is None:
             raise Refused(
                 "not_found", "No halt has anything stopped; there is nothing to undo.", status=404
             )
         halt = int(newest.id)
-    yield from call(LOCK_STOPPED, halt=halt)
-    if (yield from one(LOCK_HALT, halt=halt)) is None:
+    yield from query(LOCK_STOPPED, halt=halt)
+    if (yield from query_one(LOCK_HALT, halt=halt)) is None:
         raise NotFound("halt", str(halt))
-    rows = yield from call(BRING_BACK, halt=halt, actor=actor[:150], reason=reason)
+    rows = yield from query(BRING_BACK, halt=halt, actor=actor[:150], reason=reason)
     yield from audit("halt_undone", actor=actor, reason=reason, halt=halt, started=len(rows))
-    yield from wake()
+    yield from notify_watchers()
     return halt, [row.name for row in rows]

@@ -14,9 +14,9 @@ from uuid import UUID
 import msgspec
 from psycopg.types.json import Jsonb
 
-from scheduling.db.transaction import Recipe, Row, call, one
+from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.enact.audit_log import audit
-from scheduling.enact.notify import touch, wake
+from scheduling.enact.notify import bump_desired_versions, notify_watchers
 from scheduling.timing import Timing
 from scheduling.wire.messages import Beat, uuid_from
 
@@ -146,10 +146,12 @@ WHERE n.id = ANY(%(nodes)s::bigint[])
 
 
 #: No interval holds any number, and one node's nonsense must not cost others.
-LONGEST_UNHEARD_S = 1e6
+MAX_UNHEARD_S = 1e6
 
 
-def beat(nodes: Sequence[int], beats: Sequence[Beat], timing: Timing) -> Recipe[dict[int, Row]]:
+def renew_leases(
+    nodes: Sequence[int], beats: Sequence[Beat], timing: Timing
+) -> Transaction[dict[int, Row]]:
     """Renew the leases of many nodes in one statement; return one row a node, durable when seen.
 
     A second statement makes nodes alive again whose lease had run out, another one says who holds
@@ -159,14 +161,13 @@ def beat(nodes: Sequence[int], beats: Sequence[Beat], timing: Timing) -> Recipe[
     node that said goodbye; or, with row_held true, somebody holds the lease and the beat is to be
     written again.
     """
-    rows = yield from call(
+    rows = yield from query(
         BEAT,
         nodes=list(nodes),
         incarnations=[uuid_from(b.incarnation) for b in beats],
         leaving=[b.leaving for b in beats],
         unheard=[
-            min(b.unheard_s, LONGEST_UNHEARD_S) if math.isfinite(b.unheard_s) else 0.0
-            for b in beats
+            min(b.unheard_s, MAX_UNHEARD_S) if math.isfinite(b.unheard_s) else 0.0 for b in beats
         ],
         metrics=[Jsonb(_finite(b.metrics)) for b in beats],
         # A number that JSON cannot hold becomes null, as one that was not said.
@@ -176,11 +177,11 @@ def beat(nodes: Sequence[int], beats: Sequence[Beat], timing: Timing) -> Recipe[
     )
     late = [row.node for row in rows if row.late]
     if late:
-        yield from call(REVIVE, nodes=late)
+        yield from query(REVIVE, nodes=late)
     found = {row.node: row for row in rows}
     others = [row.node for row in rows if not row.beaten and not row.row_held]
     if others:
-        found |= {row.node: row for row in (yield from call(HOLDERS, nodes=others))}
+        found |= {row.node: row for row in (yield from query(HOLDERS, nodes=others))}
     return found
 
 
@@ -193,12 +194,12 @@ WHERE h.portfolio_id = x.portfolio AND h.to_epoch = x.epoch AND h.catchup_ms IS 
 """
 
 
-def caught_up(node: int, reached: Sequence[tuple[int, int, float]]) -> Recipe[None]:
+def caught_up(node: int, reached: Sequence[tuple[int, int, float]]) -> Transaction[None]:
     """Note for (portfolio, epoch) how many milliseconds `node` needed to be at the head.
 
     Of an epoch that was granted to another node it has nothing to say.
     """
-    yield from call(
+    yield from query(
         CAUGHT_UP,
         node=node,
         portfolios=[portfolio for portfolio, _, _ in reached],
@@ -221,21 +222,21 @@ WHERE node_id = %(node)s AND connection = %(connection)s RETURNING node_id
 """
 
 
-def connected(node: int, incarnation: UUID, connection: UUID) -> Recipe[bool]:
+def connected(node: int, incarnation: UUID, connection: UUID) -> Transaction[bool]:
     """Remember which socket speaks for the lease. False: another incarnation holds it."""
-    row = yield from one(CONNECT, node=node, incarnation=incarnation, connection=connection)
+    row = yield from query_one(CONNECT, node=node, incarnation=incarnation, connection=connection)
     return row is not None
 
 
-def shorten(node: int, connection: UUID, timing: Timing, ago_s: float = 0.0) -> Recipe[bool]:
+def shorten(node: int, connection: UUID, timing: Timing, ago_s: float = 0.0) -> Transaction[bool]:
     """The node closed its socket `ago_s` ago: it has SOCKET_GRACE_S from then to beat.
 
     False: a newer socket is there.
     """
     grace_s = max(timing.socket_grace_s - ago_s, 0.0)
-    row = yield from one(SHORTEN, node=node, connection=connection, grace_s=grace_s)
+    row = yield from query_one(SHORTEN, node=node, connection=connection, grace_s=grace_s)
     if row is not None:
-        yield from wake()
+        yield from notify_watchers()
     return row is not None
 
 
@@ -259,24 +260,24 @@ RETURNING node_id
 """
 
 
-def end_of_daemon(node: int, incarnation: UUID) -> Recipe[bool]:
+def end_of_daemon(node: int, incarnation: UUID) -> Transaction[bool]:
     """End the lease of a daemon known to be dead. False: another incarnation holds it.
 
     The node stays alive in name: its next daemon takes over its runs, and only the sweep marks it
     lost. Where the daemon lives after all, its next heartbeat renews the lease.
     """
-    row = yield from one(END_OF_DAEMON, node=node, incarnation=incarnation)
+    row = yield from query_one(END_OF_DAEMON, node=node, incarnation=incarnation)
     return row is not None
 
 
-def goodbye(node: int, node_name: str, incarnation: UUID, reason: str) -> Recipe[bool]:
+def goodbye(node: int, node_name: str, incarnation: UUID, reason: str) -> Transaction[bool]:
     """The daemon released in place and leaves: its lease ends now. False: it was not the holder."""
-    yield from call(END_LEASE, node=node, incarnation=incarnation)
-    row = yield from one(GOODBYE, node=node, incarnation=incarnation)
+    yield from query(END_LEASE, node=node, incarnation=incarnation)
+    row = yield from query_one(GOODBYE, node=node, incarnation=incarnation)
     if row is None:
         return False
     yield from audit("node_left", node=node, actor=node_name, reason=reason)
-    yield from touch([node])
+    yield from bump_desired_versions([node])
     return True
 
 
@@ -327,20 +328,20 @@ ON CONFLICT (id) DO UPDATE SET last_beat_at = excluded.last_beat_at,
 """
 
 
-def pulse(
+def record_gateway_alive(
     timing: Timing,
     *,
     deaf: bool = False,
     standing_s: float | None = None,
     passed_s: float | None = None,
-) -> Recipe[None]:
+) -> Transaction[None]:
     """Note that nodes can reach us now. A gap in the pulse starts `serving_since` anew, and so
     does a clock that was set back: what was written before it says nothing of how long ago it was.
     `deaf`: we were reached since the last pulse and could not attend to it, which is a gap as well.
     `standing_s`: for how long commits have waited here and none got through; None: they do.
     `passed_s`: how long ago one got through here; None: none ever did.
     """
-    yield from call(
+    yield from query(
         PULSE, gap_s=timing.pulse_gap_s, deaf=deaf, standing_s=standing_s, passed_s=passed_s
     )
 
@@ -426,12 +427,12 @@ SELECT id, name, silent_s, (SELECT count(*) FROM hinted) AS hints FROM lost
 """
 
 
-def mark_lost(timing: Timing) -> Recipe[list[Row]]:
+def mark_lost(timing: Timing) -> Transaction[list[Row]]:
     """Mark nodes whose lease has expired. A status, not an end: their next beat revives them."""
-    yield from call(CUT, ttl_s=timing.lease_ttl_s)
-    yield from call(CUT_PULSE, gap_s=timing.pulse_gap_s)
-    rows = yield from call(MARK_LOST, ttl_s=timing.lease_ttl_s, gap_s=timing.pulse_gap_s)
-    yield from call(CUT_SINCE)
+    yield from query(CUT, ttl_s=timing.lease_ttl_s)
+    yield from query(CUT_PULSE, gap_s=timing.pulse_gap_s)
+    rows = yield from query(MARK_LOST, ttl_s=timing.lease_ttl_s, gap_s=timing.pulse_gap_s)
+    yield from query(CUT_SINCE)
     return sorted(rows, key=lambda row: str(row.name))
 
 
@@ -441,7 +442,7 @@ FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id WHERE n.statu
 """
 
 
-def next_expiry() -> Recipe[float | None]:
+def next_expiry() -> Transaction[float | None]:
     """Return the seconds until the next lease of a living node runs out, or None without any."""
-    row = yield from one(NEXT_EXPIRY)
+    row = yield from query_one(NEXT_EXPIRY)
     return None if row is None else row.in_s

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from psycopg.types.json import Jsonb
 
-from scheduling.db.transaction import Recipe, call
+from scheduling.db.transaction import Transaction, query
 from scheduling.decide.reasons import as_data, render
-from scheduling.decide.what_if.node_loss import Loss
+from scheduling.decide.what_if.node_loss import NodeLoss
 
 WRITE = """
 WITH said AS (
@@ -38,20 +38,20 @@ RETURNING node_id
 class Known(NamedTuple):
     """What the loss of a node would come to, and when that was true, epoch seconds."""
 
-    loss: Loss
+    loss: NodeLoss
     as_of: float
 
 
-def write_down(known: Iterable[Known], hosting: Collection[int]) -> Recipe[int]:
+def store(known: Iterable[Known], hosting: Collection[int]) -> Transaction[int]:
     """Write these, and drop the rows of all nodes (ids) that are not `hosting`.
 
     One statement, whatever their number. Return how many rows were written.
     """
     losses = [_row(loss, as_of) for loss, as_of in known]
-    return len((yield from call(WRITE, losses=Jsonb(losses), hosting=sorted(hosting))))
+    return len((yield from query(WRITE, losses=Jsonb(losses), hosting=sorted(hosting))))
 
 
-def _row(loss: Loss, as_of: float) -> dict[str, Any]:
+def _row(loss: NodeLoss, as_of: float) -> dict[str, Any]:
     left = loss.unplaced
     return {
         "node": loss.node,
@@ -65,7 +65,7 @@ def _row(loss: Loss, as_of: float) -> dict[str, Any]:
     }
 
 
-def _reasons(loss: Loss) -> list[dict[str, Any]]:
+def _reasons(loss: NodeLoss) -> list[dict[str, Any]]:
     """Return each reason once, with the names of the portfolios that it keeps from a place."""
     known: dict[str, dict[str, Any]] = {}
     for entry in (*loss.unplaced.homeless, *loss.unplaced.waiting):

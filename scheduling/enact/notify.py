@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from scheduling.db.transaction import Recipe, call
+from scheduling.db.transaction import Transaction, query
 
 #: The one NOTIFY channel. A payload is {"groups": [...], "message": {...}}, far under 8,000 bytes.
 CHANNEL = "ginkgo"
@@ -32,16 +32,16 @@ SELECT id FROM scheduling_node WHERE id = ANY(%(nodes)s::bigint[]) ORDER BY id F
 """
 
 
-def lock_nodes(nodes: Iterable[int | None]) -> Recipe[None]:
+def lock_nodes(nodes: Iterable[int | None]) -> Transaction[None]:
     """Lock all node rows that will be touched before the first is, so that they are in order."""
-    yield from call(LOCK_NODES, nodes=sorted({node for node in nodes if node is not None}))
+    yield from query(LOCK_NODES, nodes=sorted({node for node in nodes if node is not None}))
 
 
-def touch(nodes: Iterable[int | None]) -> Recipe[None]:
+def bump_desired_versions(nodes: Iterable[int | None]) -> Transaction[None]:
     """Raise the desired version of `nodes` and hint their sockets, the watcher and the boards."""
-    yield from call(TOUCH, nodes=sorted({node for node in nodes if node is not None}))
+    yield from query(TOUCH, nodes=sorted({node for node in nodes if node is not None}))
 
 
-def wake() -> Recipe[None]:
+def notify_watchers() -> Transaction[None]:
     """Hint the watcher and the boards that something changed which is on no node's set."""
-    yield from touch(())
+    yield from bump_desired_versions(())

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from scheduling.db.transaction import Recipe, Row, call, one
+from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.enact.audit_log import audit
 from scheduling.enact.grant import grant, lock_run, raise_attempts
 from scheduling.enact.handoff import (
-    blame_revision,
-    end_run,
     fail,
     failed_start,
     quarantine,
     reject,
+    reject_handoff_revision,
+    revoke_ownership,
     roll_back,
 )
 from scheduling.enact.handoff.deadlines import DELAYED
-from scheduling.enact.handoff.rollback import MOST_ATTEMPTS
+from scheduling.enact.handoff.rollback import MAX_ATTEMPTS
 from scheduling.enact.handoff.statements import (
     GRANTED,
     LOCK_HANDOFF,
@@ -25,12 +25,12 @@ from scheduling.enact.handoff.statements import (
     active_handoff,
     insert,
 )
-from scheduling.enact.notify import touch
+from scheduling.enact.notify import bump_desired_versions
 from scheduling.timing import Timing
-from scheduling.wire.messages import Died, Halted
+from scheduling.wire.messages import Halted, ProcessExited
 
 #: Failures before the first event on one node before the next try is elsewhere.
-MOST_FAILURES_A_NODE = 2
+MAX_FAILURES_A_NODE = 2
 
 
 NOTE_DEATH = """
@@ -47,7 +47,9 @@ LIMIT 1
 """
 
 
-def died(node: int, incarnation: UUID, death: Died, timing: Timing) -> Recipe[str]:
+def handle_process_exit(
+    node: int, incarnation: UUID, death: ProcessExited, timing: Timing
+) -> Transaction[str]:
     """Count a death and decide: restart in place, the good revision, elsewhere, or quarantine.
 
     Idempotent by `death.death`, whatever was reported since; a report of an older epoch changes
@@ -62,7 +64,7 @@ def died(node: int, incarnation: UUID, death: Died, timing: Timing) -> Recipe[st
         or run.last_death == UUID(death.death)
     ):
         return "late"
-    found = yield from call(COUNTED, portfolio=run.portfolio_id, death=str(UUID(death.death)))
+    found = yield from query(COUNTED, portfolio=run.portfolio_id, death=str(UUID(death.death)))
     if found:
         return "late"
     yield from audit(
@@ -80,13 +82,13 @@ def died(node: int, incarnation: UUID, death: Died, timing: Timing) -> Recipe[st
     active = yield from active_handoff(run.portfolio_id)
     if active is not None and active.kind == "stop":
         # Nothing is left to drain; an attempt less does not matter to what should not run.
-        yield from end_run(active, run, released=False, batch=None)
+        yield from revoke_ownership(active, run, released=False, batch=None)
         return "stopped"
     if active is not None and active.state == "activating":
-        handoff = yield from one(LOCK_HANDOFF, handoff=active.id)
+        handoff = yield from query_one(LOCK_HANDOFF, handoff=active.id)
         assert handoff is not None
         if death.stage in ("load", "event") or handoff.kind == "reload":
-            yield from blame_revision(handoff, run, death.error)
+            yield from reject_handoff_revision(handoff, run, death.error)
         return (yield from roll_back(handoff, run, death.error, timing))
     unproven = run.revision_status != "good"
     if unproven and run.good_revision is not None and run.good_revision != run.revision:
@@ -94,39 +96,41 @@ def died(node: int, incarnation: UUID, death: Died, timing: Timing) -> Recipe[st
     if death.idle:
         # No event has failed. A feed that stands still would otherwise quarantine, for want of
         # progress, what somebody kills five times in a week.
-        yield from call(NOTE_DEATH, portfolio=run.portfolio_id, death=UUID(death.death))
-        yield from touch([node])
+        yield from query(NOTE_DEATH, portfolio=run.portfolio_id, death=UUID(death.death))
+        yield from bump_desired_versions([node])
         return "restart"
     counted = yield from raise_attempts(
         run.portfolio_id,
-        f"attempt {run.attempts + 1} of {MOST_ATTEMPTS} ended after seq {run.last_seq}: "
+        f"attempt {run.attempts + 1} of {MAX_ATTEMPTS} ended after seq {run.last_seq}: "
         f"{death.error}",
         death=death.death,
         node_failed=node if death.before_first_event else None,
         failed_seq=death.failed_seq or None,
     )
     assert counted is not None
-    if counted.attempts >= MOST_ATTEMPTS:
+    if counted.attempts >= MAX_ATTEMPTS:
         if active is not None:
             yield from fail(active, run, f"its process ended: {death.error}")
         yield from quarantine(run, counted.attempts, death.error)
         return "quarantined"
-    if counted.failures_by_node.get(str(node), 0) >= MOST_FAILURES_A_NODE and active is None:
-        yield from end_run(
+    if counted.failures_by_node.get(str(node), 0) >= MAX_FAILURES_A_NODE and active is None:
+        yield from revoke_ownership(
             None,
             run,
             released=False,
             batch=None,
             phase="pending",
             cause="failed_start",
-            reason=f"failed {MOST_FAILURES_A_NODE} times on {run.node_name}: {death.error}",
+            reason=f"failed {MAX_FAILURES_A_NODE} times on {run.node_name}: {death.error}",
         )
         return "elsewhere"
-    yield from touch([node])
+    yield from bump_desired_versions([node])
     return "restart"
 
 
-def _fall_back(run: Row, node: int, incarnation: UUID, death: Died, timing: Timing) -> Recipe[str]:
+def _fall_back(
+    run: Row, node: int, incarnation: UUID, death: ProcessExited, timing: Timing
+) -> Transaction[str]:
     """Give the run back to the last good revision at once, as a reload that needs no release."""
     yield from reject(run, run.revision, death.error)
     active = yield from active_handoff(death.portfolio)
@@ -161,7 +165,7 @@ def _fall_back(run: Row, node: int, incarnation: UUID, death: Died, timing: Timi
         reason=row.reason,
     )
     assert given is not None  # the run is locked
-    yield from call(
+    yield from query(
         GRANTED,
         handoff=row.id,
         to="activating",
@@ -173,11 +177,13 @@ def _fall_back(run: Row, node: int, incarnation: UUID, death: Died, timing: Timi
         error="",
         deadline_s=timing.activate_deadline_s,
     )
-    yield from touch([node])
+    yield from bump_desired_versions([node])
     return "fell_back"
 
 
-def halted(node: int, incarnation: UUID, report: Halted, timing: Timing) -> Recipe[str]:
+def handle_stale_halt(
+    node: int, incarnation: UUID, report: Halted, timing: Timing
+) -> Transaction[str]:
     """catch_up is halt and the next event is stale: own it nowhere until somebody starts it."""
     run = yield from lock_run(report.portfolio)
     if (
@@ -189,7 +195,7 @@ def halted(node: int, incarnation: UUID, report: Halted, timing: Timing) -> Reci
         return "late"
     active = yield from active_handoff(report.portfolio)
     if active is not None and active.kind == "stop":
-        yield from end_run(active, run, released=True, batch=None)
+        yield from revoke_ownership(active, run, released=True, batch=None)
         return "stopped"
     if active is not None:
         yield from fail(active, run, "it halted before a stale event")
@@ -197,7 +203,7 @@ def halted(node: int, incarnation: UUID, report: Halted, timing: Timing) -> Reci
         f"stopped before seq {run.last_seq + 1}: the next events are {report.age_s:.0f} s old, "
         f"limit {timing.stale_order_age_s:g} s, and catch_up is halt; start resumes there"
     )
-    yield from end_run(
+    yield from revoke_ownership(
         None,
         run,
         released=True,
@@ -246,9 +252,9 @@ SELECT portfolio_id, number FROM proven
 """
 
 
-def prove(timing: Timing) -> Recipe[int]:
+def mark_proven_revisions(timing: Timing) -> Transaction[int]:
     """Mark revisions good that ran for good_after_s and made progress. Return how many."""
-    rows = yield from call(PROVE, good_after_s=timing.good_after_s)
+    rows = yield from query(PROVE, good_after_s=timing.good_after_s)
     return len(rows)
 
 
@@ -297,13 +303,13 @@ ORDER BY r.portfolio_id LIMIT 50
 """
 
 
-def take_back(portfolio: int, seen_epoch: int) -> Recipe[bool]:
+def reclaim_orphaned(portfolio: int, seen_epoch: int) -> Transaction[bool]:
     """Take a run from an incarnation that is no more, so that it is placed again."""
     run = yield from lock_run(portfolio)
     if run is None or run.epoch != seen_epoch or run.node_id is None:
         return False  # it was granted while we looked
     return (
-        yield from end_run(
+        yield from revoke_ownership(
             None,
             run,
             released=False,
@@ -331,10 +337,10 @@ ORDER BY r.portfolio_id LIMIT 50
 """
 
 
-def unactivated(timing: Timing) -> Recipe[list[Row]]:
+def unactivated(timing: Timing) -> Transaction[list[Row]]:
     """Return the runs that a living node was granted and has not committed in time."""
     return (
-        yield from call(
+        yield from query(
             UNACTIVATED,
             limit_s=timing.activate_deadline_s,
             gap_s=timing.pulse_gap_s,
@@ -343,7 +349,7 @@ def unactivated(timing: Timing) -> Recipe[list[Row]]:
     )
 
 
-def give_up_on(portfolio: int, seen_epoch: int, limit_s: float) -> Recipe[bool]:
+def reclaim_unactivated(portfolio: int, seen_epoch: int, limit_s: float) -> Transaction[bool]:
     """Take a run from a living node that never committed, so that it is placed again."""
     run = yield from lock_run(portfolio)
     if run is None or run.epoch != seen_epoch or run.first_commit_at is not None:

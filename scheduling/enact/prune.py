@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from scheduling.db.transaction import Recipe, one
+from scheduling.db.transaction import Transaction, query_one
 from scheduling.decide.ownership_history import KINDS
 
 BATCH = 5_000  #: rows of one statement: milliseconds, so that nothing waits behind it
@@ -57,24 +57,24 @@ WITH old AS (
 """
 
 
-def prune_events(keep_s: float) -> Recipe[int]:
+def prune_events(keep_s: float) -> Transaction[int]:
     """Drop a batch of lines outside assignment histories; return how many were dropped."""
-    return _rows((yield from one(EVENTS, keep_s=keep_s, history=list(KINDS), batch=BATCH)))
+    return _rows((yield from query_one(EVENTS, keep_s=keep_s, history=list(KINDS), batch=BATCH)))
 
 
-def prune_alerts(keep_s: float) -> Recipe[int]:
+def prune_alerts(keep_s: float) -> Transaction[int]:
     """Drop a batch of closed alerts; return how many."""
-    return _rows((yield from one(ALERTS, keep_s=keep_s, batch=BATCH)))
+    return _rows((yield from query_one(ALERTS, keep_s=keep_s, batch=BATCH)))
 
 
-def prune_handoffs(keep_s: float) -> Recipe[int]:
+def prune_handoffs(keep_s: float) -> Transaction[int]:
     """Drop a batch of handoffs that granted nothing; return how many."""
-    return _rows((yield from one(HANDOFFS, keep_s=keep_s, batch=BATCH)))
+    return _rows((yield from query_one(HANDOFFS, keep_s=keep_s, batch=BATCH)))
 
 
-def prune_verifications() -> Recipe[int]:
+def prune_verifications() -> Transaction[int]:
     """Drop a batch of verdicts beyond the newest of each portfolio; return how many."""
-    return _rows((yield from one(VERIFICATIONS, kept=KEPT_VERIFICATIONS, batch=BATCH)))
+    return _rows((yield from query_one(VERIFICATIONS, kept=KEPT_VERIFICATIONS, batch=BATCH)))
 
 
 def _rows(row: object) -> int:

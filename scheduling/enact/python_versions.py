@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scheduling.db.transaction import Recipe, call
+from scheduling.db.transaction import Transaction, query
 from scheduling.enact.audit_log import Line, audit_all
-from scheduling.enact.notify import wake
+from scheduling.enact.notify import notify_watchers
 
 ACCEPT_PYTHON = """
 WITH chosen AS MATERIALIZED (
@@ -26,16 +26,16 @@ RETURNING r.portfolio_id, c.name
 
 def accept_python(
     version: str, names: Sequence[str] | None, *, actor: str, reason: str = ""
-) -> Recipe[list[str]]:
+) -> Transaction[list[str]]:
     """Store the consent to `version` ("": take it back) on the runs of `names`, None: on all.
 
     Return the names of those that were changed.
     """
-    rows = yield from call(
+    rows = yield from query(
         ACCEPT_PYTHON, version=version, names=None if names is None else list(names)
     )
     if rows:
         lines = [Line(row.portfolio_id, None, reason, {"version": version}) for row in rows]
         yield from audit_all("python_accepted", lines, actor=actor)
-        yield from wake()
+        yield from notify_watchers()
     return sorted(row.name for row in rows)

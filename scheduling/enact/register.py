@@ -6,21 +6,21 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from scheduling.db.transaction import Recipe, Row, call, one
+from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.decide.reasons import count
 from scheduling.decide.types import continues
 from scheduling.enact.audit_log import audit
 from scheduling.enact.grant import grant, lock_run
-from scheduling.enact.handoff import end_run, fail, quarantine, supersede
-from scheduling.enact.handoff.rollback import MOST_ATTEMPTS
+from scheduling.enact.handoff import fail, quarantine, revoke_ownership, supersede
+from scheduling.enact.handoff.rollback import MAX_ATTEMPTS
 from scheduling.enact.handoff.statements import active_handoff
-from scheduling.enact.notify import lock_nodes, touch
+from scheduling.enact.notify import bump_desired_versions, lock_nodes
 from scheduling.errors import Refused
 from scheduling.timing import Timing
 from scheduling.wire.messages import Register
 
 #: This many takeovers of a node that was still beating, within the window, and the next is refused.
-MOST_TAKEOVERS = 2
+MAX_TAKEOVERS = 2
 TAKEOVER_WINDOW_S = 60.0
 
 #: Nothing is joined to the lock: who waited for a goodbye would read a node that has not left yet,
@@ -81,7 +81,7 @@ WHERE portfolio_id = %(portfolio)s AND state = 'activating' AND to_epoch = %(see
 """
 
 
-def register(node: int, node_name: str, message: Register, timing: Timing) -> Recipe[int]:
+def register(node: int, node_name: str, message: Register, timing: Timing) -> Transaction[int]:
     """Give the node to `message.incarnation`, with all its runs, each at epoch + 1.
 
     Return the number of runs taken over. The same incarnation registering again (its first answer
@@ -90,16 +90,16 @@ def register(node: int, node_name: str, message: Register, timing: Timing) -> Re
     incarnation that another node holds: reports and commits name it.
     """
     incarnation = UUID(message.incarnation)
-    yield from call(LOCK_LEASE, node=node)
-    if (yield from one(HELD_ELSEWHERE, node=node, incarnation=incarnation)) is not None:
+    yield from query(LOCK_LEASE, node=node)
+    if (yield from query_one(HELD_ELSEWHERE, node=node, incarnation=incarnation)) is not None:
         raise incarnation_in_use(node_name)
-    lease = yield from one(LEASE, node=node)
+    lease = yield from query_one(LEASE, node=node)
     repeat = lease is not None and lease.incarnation == incarnation
     takeovers: list[float] = list(lease.takeovers) if lease is not None else []
     if lease is not None and not repeat and lease.valid and lease.status == "alive":
         now = float(lease.now)
         takeovers = [t for t in takeovers if now - t < TAKEOVER_WINDOW_S]
-        if len(takeovers) >= MOST_TAKEOVERS:
+        if len(takeovers) >= MAX_TAKEOVERS:
             raise Refused(
                 "name_in_use",
                 f"Node {node_name} is taken by a daemon on {lease.host}, pid {lease.pid}, that is "
@@ -109,7 +109,7 @@ def register(node: int, node_name: str, message: Register, timing: Timing) -> Re
                 pid=lease.pid,
             )
         takeovers.append(now)
-    yield from call(
+    yield from query(
         TAKE_LEASE,
         node=node,
         incarnation=incarnation,
@@ -119,7 +119,7 @@ def register(node: int, node_name: str, message: Register, timing: Timing) -> Re
     died = lease is not None and not repeat and lease.status != "left"
     taken = 0
     touched: set[int | None] = {node}
-    concerned = yield from call(CONCERNED, node=node, incarnation=incarnation)
+    concerned = yield from query(CONCERNED, node=node, incarnation=incarnation)
     for row in concerned:
         run = yield from lock_run(row.portfolio_id)
         active = yield from active_handoff(row.portfolio_id)
@@ -136,7 +136,7 @@ def register(node: int, node_name: str, message: Register, timing: Timing) -> Re
                 active, run, f"{node_name} started again before it was ready", hint=False
             )
     yield from lock_nodes(touched)
-    yield from call(
+    yield from query(
         NODE,
         node=node,
         capacity=message.capacity,
@@ -158,7 +158,7 @@ def register(node: int, node_name: str, message: Register, timing: Timing) -> Re
             host=message.host,
             pid=message.pid,
         )
-    yield from touch(touched)
+    yield from bump_desired_versions(touched)
     return taken
 
 
@@ -179,15 +179,15 @@ def _take_over(
     message: Register,
     died: bool,
     timing: Timing,
-) -> Recipe[bool]:
+) -> Transaction[bool]:
     """Give one run of the earlier incarnation to the new one. False: it ended instead."""
     incarnation = UUID(message.incarnation)
     if active is not None and active.kind == "stop":
         # The process that should have drained is gone with its daemon.
-        yield from end_run(active, run, released=False, batch=None, hint=False)
+        yield from revoke_ownership(active, run, released=False, batch=None, hint=False)
         return False
     died = died and run.event_waits
-    if died and run.attempts + 1 >= MOST_ATTEMPTS:
+    if died and run.attempts + 1 >= MAX_ATTEMPTS:
         error = f"the daemon of {node_name} ended and started again"
         if active is not None:
             yield from supersede(active, error, hint=False)
@@ -200,7 +200,7 @@ def _take_over(
         )
         if active is not None:
             yield from supersede(active, error, hint=False)
-        yield from end_run(
+        yield from revoke_ownership(
             None,
             run,
             released=False,
@@ -227,7 +227,7 @@ def _take_over(
     if active is None:
         return True
     if active.state == "activating":
-        yield from call(
+        yield from query(
             FOLLOW,
             portfolio=run.portfolio_id,
             seen_epoch=run.epoch,

@@ -6,7 +6,7 @@ The alert that follows is opened and closed with all others, in `alerts.py`.
 
 from __future__ import annotations
 
-from scheduling.db.transaction import Recipe, call
+from scheduling.db.transaction import Transaction, query
 from scheduling.timing import Timing
 
 #: Marked when it stands, unmarked when it moves again or is owned elsewhere. A time in which nobody
@@ -63,9 +63,9 @@ SELECT portfolio_id FROM opened
 """
 
 
-def mark_stalls(timing: Timing) -> Recipe[int]:
+def mark_stalls(timing: Timing) -> Transaction[int]:
     """Mark each portfolio that stands still, unmark the others. Return how many began to stand."""
-    rows = yield from call(STALLS, stall_s=timing.stall_s, gap_s=timing.pulse_gap_s)
+    rows = yield from query(STALLS, stall_s=timing.stall_s, gap_s=timing.pulse_gap_s)
     return len(rows)
 
 
@@ -102,10 +102,10 @@ RETURNING r.portfolio_id
 """
 
 
-def mark_behind(timing: Timing) -> Recipe[int]:
+def mark_behind(timing: Timing) -> Transaction[int]:
     """Mark each portfolio that lags behind what its decisions allow, unmark those that caught up.
 
     Return how many marks changed.
     """
-    rows = yield from call(BEHIND, stale_s=timing.stale_order_age_s, gap_s=timing.pulse_gap_s)
+    rows = yield from query(BEHIND, stale_s=timing.stale_order_age_s, gap_s=timing.pulse_gap_s)
     return len(rows)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from scheduling.db.transaction import Recipe, call
+from scheduling.db.transaction import Transaction, query
 
 KEEP_SAMPLES_DAYS = 32
 #: A snapshot that is held makes each commit walk over every version of its run since (measured:
@@ -107,6 +107,6 @@ LIMITS = {
 }
 
 
-def sample_storage(disk_free: int | None) -> Recipe[None]:
+def sample_storage(disk_free: int | None) -> Transaction[None]:
     """Write down how large everything is now. `disk_free` of the database's disk, where known."""
-    yield from call(SAMPLE, disk_free=disk_free, keep_days=KEEP_SAMPLES_DAYS)
+    yield from query(SAMPLE, disk_free=disk_free, keep_days=KEEP_SAMPLES_DAYS)

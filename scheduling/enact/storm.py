@@ -11,18 +11,18 @@ from collections.abc import Iterable
 
 from psycopg.types.json import Jsonb
 
-from scheduling.db.transaction import Recipe, Row, call, one
+from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.decide.liveness import (
     LeasePolicy,
     LeaseView,
-    Presence,
-    Weather,
+    LossAssessment,
+    NodeHistory,
+    assess_losses,
     status_of,
-    weather,
 )
 from scheduling.decide.types import NodeStatus
 from scheduling.enact.audit_log import audit
-from scheduling.enact.notify import wake
+from scheduling.enact.notify import notify_watchers
 from scheduling.timing import Timing
 
 SEEN = """
@@ -85,25 +85,25 @@ RETURNING held_at
 """
 
 
-def guard(timing: Timing) -> Recipe[bool]:
+def update_storm_hold(timing: Timing) -> Transaction[bool]:
     """Hold failover where a storm is under way, end a hold that has lasted its time.
 
     Return whether either was done. One hold, one end, however many watchers look.
     """
-    yield from call(CUT, ttl_s=timing.lease_ttl_s)
-    over = yield from one(CLOSE)
+    yield from query(CUT, ttl_s=timing.lease_ttl_s)
+    over = yield from query_one(CLOSE)
     if over is not None:
         reason = f"held for {timing.lease_ttl_s:g} s; failover goes on, a few portfolios a pass"
         yield from audit("storm_over", actor="sweep", reason=reason)
-        yield from wake()
+        yield from notify_watchers()
         return True
-    rows = yield from call(SEEN)
+    rows = yield from query(SEEN)
     if not rows or rows[0].held:
         return False
-    seen = weather_among(rows, rows[0].now, rows[0].ended_at, timing.lease_policy)
+    seen = assess_losses_among(rows, rows[0].now, rows[0].ended_at, timing.lease_policy)
     if not seen.storm:
         return False
-    opened = yield from one(
+    opened = yield from query_one(
         OPEN,
         ttl_s=timing.lease_ttl_s,
         nodes=Jsonb(list(seen.gone)),
@@ -120,7 +120,7 @@ def guard(timing: Timing) -> Recipe[bool]:
         nodes=list(seen.gone),
         of=seen.of,
     )
-    yield from wake()
+    yield from notify_watchers()
     return True
 
 
@@ -134,29 +134,29 @@ def status_now(node: Row, now: float, policy: LeasePolicy) -> NodeStatus:
     return status_of(lease, now, policy)
 
 
-def weather_among(
+def assess_losses_among(
     nodes: Iterable[Row], now: float, ended_at: float | None, policy: LeasePolicy
-) -> Weather:
+) -> LossAssessment:
     """Return the weather among the nodes of these rows; the last hold ended at `ended_at`. Pure."""
     present = [
-        Presence(n.name, status_now(n, now, policy), n.status_since, tuple(n.lost_times))
+        NodeHistory(n.name, status_now(n, now, policy), n.status_since, tuple(n.lost_times))
         for n in nodes
     ]
-    return weather(present, now, ended_at, policy)
+    return assess_losses(present, now, ended_at, policy)
 
 
-def hold(actor: str, reason: str) -> Recipe[None]:
+def hold(actor: str, reason: str) -> Transaction[None]:
     """Hold failover until a person releases it; what the storm guard holds is held on."""
-    yield from call(HOLD, actor=actor[:150], reason=reason[:200])
+    yield from query(HOLD, actor=actor[:150], reason=reason[:200])
     yield from audit("storm_held", actor=actor, reason=reason)
-    yield from wake()
+    yield from notify_watchers()
 
 
-def release(actor: str, reason: str) -> Recipe[bool]:
+def release(actor: str, reason: str) -> Transaction[bool]:
     """Let failover go on now. False: nothing was held."""
-    row = yield from one(RELEASE)
+    row = yield from query_one(RELEASE)
     if row is None:
         return False
     yield from audit("storm_released", actor=actor, reason=reason)
-    yield from wake()
+    yield from notify_watchers()
     return True

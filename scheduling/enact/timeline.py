@@ -13,21 +13,21 @@ from collections.abc import Sequence
 
 from psycopg.types.json import Jsonb
 
-from scheduling.db.transaction import Recipe, Row, call, one
+from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.decide.reasons import count
 from scheduling.enact.audit_log import audit
-from scheduling.enact.notify import wake
+from scheduling.enact.notify import notify_watchers
 from scheduling.wire.messages import Acknowledged
 
 #: In `scheduling_storm.held_by` while failover is held for this.
 HOLDER = "database"
 LARGEST = 2**63 - 1
-MOST_CLAIMS, MOST_ORDERS = 2_000, 200  #: of one heartbeat
+MAX_CLAIMS, MAX_ORDERS = 2_000, 200  #: of one heartbeat
 #: New ones of one node in NEW_WITHIN_S: one for each portfolio is what a daemon has to tell, and
 #: who goes on inventing them must not fill the database.
-MOST_NEW, NEW_WITHIN_S = 4_000, 3600.0
+MAX_NEW, NEW_WITHIN_S = 4_000, 3600.0
 #: Of these, claims without a record that the node owned the portfolio at that epoch.
-MOST_UNVERIFIED = 200
+MAX_UNVERIFIED = 200
 
 #: PostgreSQL lets any role call these; a managed service may have taken them away.
 MAY_LOOK = """
@@ -70,24 +70,24 @@ RETURNING id
 """
 
 
-def note_timeline(*, settled: bool = False) -> Recipe[tuple[str, int]]:
+def note_timeline(*, settled: bool = False) -> Transaction[tuple[str, int]]:
     """Note which history this is; return (system identifier, timeline).
 
     A new one that may lack commits holds failover, unless it is `settled` already. Where this role
     may not ask, ("", 0): then only daemons notice.
     """
-    allowed = yield from one(MAY_LOOK)
+    allowed = yield from query_one(MAY_LOOK)
     if allowed is None or not allowed.may:
         return ("", 0)
-    found = yield from one(LOOK)
+    found = yield from query_one(LOOK)
     assert found is not None
     key = (found.system_identifier, found.timeline)
     if found.id is not None:
         if found.noted != found.synchronous:
-            yield from call(NOTE_SYNCHRONOUS, id=found.id, synchronous=found.synchronous)
+            yield from query(NOTE_SYNCHRONOUS, id=found.id, synchronous=found.synchronous)
         return key
     is_safe = settled or found.before is None or found.synchronous_before
-    begun = yield from one(
+    begun = yield from query_one(
         BEGIN,
         system_identifier=found.system_identifier,
         timeline=found.timeline,
@@ -127,12 +127,12 @@ RETURNING held_at
 """
 
 
-def _hold(why: str) -> Recipe[None]:
+def _hold(why: str) -> Transaction[None]:
     """Hold failover, on from where the storm guard holds it. What a person holds is theirs."""
-    held = yield from one(HOLD, holder=HOLDER, reason=why[:200])
+    held = yield from query_one(HOLD, holder=HOLDER, reason=why[:200])
     if held is not None:
         yield from audit("storm_held", actor=HOLDER, reason=why)
-    yield from wake()
+    yield from notify_watchers()
 
 
 #: A claim is good from the owner of that epoch. Where the record of the epoch is missing (above the
@@ -206,15 +206,17 @@ SELECT (SELECT count(DISTINCT node_id) FROM scheduling_vanishedcommits WHERE set
 """
 
 
-def note_acknowledged(node: int, node_name: str, claims: Sequence[Acknowledged]) -> Recipe[int]:
+def note_acknowledged(
+    node: int, node_name: str, claims: Sequence[Acknowledged]
+) -> Transaction[int]:
     """Compare what a daemon remembers with what is here. Return how many portfolios lack commits.
 
     What is missing is kept until it is settled.
     """
-    good = [c for c in claims[:MOST_CLAIMS] if _is_sane(c)]
+    good = [c for c in claims[:MAX_CLAIMS] if _is_sane(c)]
     if not good:
         return 0
-    rows = yield from call(
+    rows = yield from query(
         CLAIM,
         node=node,
         portfolios=[c.portfolio for c in good],
@@ -222,9 +224,9 @@ def note_acknowledged(node: int, node_name: str, claims: Sequence[Acknowledged])
         seqs=[c.seq for c in good],
         found_epochs=[c.found_epoch for c in good],
         found_seqs=[c.found_seq for c in good],
-        orders=[Jsonb(c.orders[-MOST_ORDERS:]) for c in good],
-        most_new=MOST_NEW,
-        most_unverified=MOST_UNVERIFIED,
+        orders=[Jsonb(c.orders[-MAX_ORDERS:]) for c in good],
+        most_new=MAX_NEW,
+        most_unverified=MAX_UNVERIFIED,
         new_within_s=NEW_WITHIN_S,
     )
     if not rows:
@@ -244,7 +246,7 @@ def note_acknowledged(node: int, node_name: str, claims: Sequence[Acknowledged])
         unverified=sum(row.unverified for row in rows),
     )
     if any(row.open for row in rows):
-        believed = yield from one(IS_BELIEVED)
+        believed = yield from query_one(IS_BELIEVED)
         assert believed is not None
         if believed.believed:
             yield from _hold(why)
@@ -309,9 +311,9 @@ SELECT (SELECT count(*) FROM timelines) + (SELECT count(*) FROM commits)
 """
 
 
-def settle() -> Recipe[None]:
+def settle() -> Transaction[None]:
     """Nothing that vanished is in doubt any more; failover that was held for it goes on."""
-    yield from call(SETTLE, holder=HOLDER)
+    yield from query(SETTLE, holder=HOLDER)
 
 
 IS_OPEN = """
@@ -323,12 +325,12 @@ SELECT EXISTS (SELECT FROM scheduling_vanishedcommits WHERE settled_at IS NULL
 """
 
 
-def what_is_open(wait_s: float, quiet_s: float) -> Recipe[Row]:
+def what_is_open(wait_s: float, quiet_s: float) -> Transaction[Row]:
     """Return what an installation that raises the floor by itself has to know.
 
     vanished: commits are missing, known for `wait_s`. changed: the database is another one.
     quiet: for `quiet_s`, in which every living daemon has told what it remembers.
     """
-    row = yield from one(IS_OPEN, wait_s=wait_s, quiet_s=quiet_s)
+    row = yield from query_one(IS_OPEN, wait_s=wait_s, quiet_s=quiet_s)
     assert row is not None
     return row

@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from scheduling.db.transaction import Recipe, call
+from scheduling.db.transaction import Transaction, query
 
 #: Newest anchors that stay; before these one a month, since old orders are archived by then and
 #: only an anchor lets a verification begin behind them.
@@ -43,9 +43,9 @@ WHERE a.id = x.id AND (
 """
 
 
-def keep_anchor(portfolio: int, invalid: Sequence[int], **anchor: Any) -> Recipe[None]:
+def keep_anchor(portfolio: int, invalid: Sequence[int], **anchor: Any) -> Transaction[None]:
     """Store an anchor, and drop the invalid ones and those beyond the bound."""
-    yield from call(
+    yield from query(
         THIN_OUT,
         portfolio=portfolio,
         invalid=list(invalid),
@@ -53,4 +53,4 @@ def keep_anchor(portfolio: int, invalid: Sequence[int], **anchor: Any) -> Recipe
         months=KEPT_MONTHS,
     )
     documents = {name: Jsonb(anchor[name]) for name in ("counts", "open_orders", "sums")}
-    yield from call(KEEP, portfolio=portfolio, **{**anchor, **documents})
+    yield from query(KEEP, portfolio=portfolio, **{**anchor, **documents})

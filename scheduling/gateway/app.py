@@ -21,23 +21,23 @@ from psycopg.errors import DeadlockDetected, DiskFull, LockNotAvailable
 from psycopg_pool import PoolTimeout
 
 from ginkgo_site.connections import SENDER_KNOWN
-from scheduling.db.transaction import CONNECTION_LOST, arun, arun_bare
+from scheduling.db.transaction import CONNECTION_LOST, aexecute, aexecute_autocommit
 from scheduling.enact import commit as commits
 from scheduling.enact import handoff, process_failures
-from scheduling.enact.lease import caught_up, goodbye, pulse
+from scheduling.enact.lease import caught_up, goodbye, record_gateway_alive
 from scheduling.enact.register import incarnation_in_use, register
 from scheduling.enact.timeline import note_acknowledged, note_timeline
 from scheduling.errors import Refused
 from scheduling.gateway.acknowledgement_requests import RECALL
-from scheduling.gateway.auth import Speaker, Unauthenticated, speaker
+from scheduling.gateway.auth import NodeIdentity, Unauthenticated, authenticate_node
 from scheduling.gateway.commit_path import COMMIT_PATH
 from scheduling.gateway.disk_space import STORAGE_STATE
 from scheduling.gateway.health import HEALTH, WRITE_TEST_INTERVAL_S, write_test
-from scheduling.gateway.heartbeat_batcher import Coalescer, WaitedTooLong
+from scheduling.gateway.heartbeat_batcher import HeartbeatBatcher, HeartbeatExpired
 from scheduling.gateway.http import (
     ClientGone,
-    Declined,
     Receive,
+    RequestRejected,
     Scope,
     Send,
     answer,
@@ -68,7 +68,7 @@ FENCED_HOLD_BACK_S = 0.02
 NO_MESSAGE_OF_OURS = (400, 413)
 TOO_MANY = 429
 
-_beats = Coalescer()
+_beats = HeartbeatBatcher()
 
 
 _background: list[asyncio.Task[None]] = []
@@ -97,13 +97,13 @@ async def _keep_pulse() -> None:
         try:
             async with lease_pool().connection() as connection:
                 deaf = _beats.hearing.deaf() or deaf
-                words = pulse(
+                words = record_gateway_alive(
                     times,
                     deaf=bool(deaf),
                     standing_s=COMMIT_PATH.standing_s(),
                     passed_s=COMMIT_PATH.passed_s(),
                 )
-                await arun_bare(connection, words)
+                await aexecute_autocommit(connection, words)
             HEALTH.pulse.succeed()
             if deaf:
                 logger.warning("no node is judged by its silence for one lease: %s", deaf)
@@ -121,8 +121,8 @@ async def _keep_testing_writes() -> None:
         STORAGE_STATE.look(_database_folder())  # before a write, which a full disk may refuse
         try:
             async with pool().connection() as connection:
-                await arun_bare(connection, write_test())
-                await arun_bare(connection, STORAGE_STATE.report())
+                await aexecute_autocommit(connection, write_test())
+                await aexecute_autocommit(connection, STORAGE_STATE.report())
                 HEALTH.write.succeed()
                 await _note_timeline(connection)
         except (psycopg.Error, PoolTimeout) as error:
@@ -132,7 +132,7 @@ async def _keep_testing_writes() -> None:
 
 async def _note_timeline(connection: psycopg.AsyncConnection[Any]) -> None:
     try:
-        RECALL.database(await arun(connection, note_timeline()))
+        RECALL.database(await aexecute(connection, note_timeline()))
     except psycopg.ProgrammingError as error:
         # A service that has taken these functions from its roles, or no migrated database yet.
         logger.info("whether the database is the same is not known: %s", _said(error))
@@ -155,14 +155,14 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
         route = _route(scope)
         headers = dict(scope["headers"])
         refuse_plain_http(scope, headers)
-        who = await speaker(headers.get(b"authorization"))
+        who = await authenticate_node(headers.get(b"authorization"))
         async with turn(who.node, route.kind):
             # From here on the node's own limits bound its bodies.
             scope.get(SENDER_KNOWN, bool)()
             async with body_of(who.node, receive, headers, route.limit) as body:
                 try:
                     answered = await route.handler(who, body)
-                except Declined as declined:
+                except RequestRejected as declined:
                     if declined.status in NO_MESSAGE_OF_OURS:
                         await asyncio.sleep(HOLD_BACK_S)
                     raise
@@ -170,7 +170,7 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
         await answer(send, answered)
     except ClientGone:
         return
-    except Declined as declined:
+    except RequestRejected as declined:
         if declined.status == TOO_MANY:
             await asyncio.sleep(HOLD_BACK_S)
         await answer(send, declined.problem, declined.status)
@@ -189,7 +189,7 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
         logger.error("answered 503 to %s: %s", scope["path"], _said(full))
         problem = wire.Problem(code="unavailable", message="The database's disk is full; repeat.")
         await answer(send, problem, 503)
-    except (*CONNECTION_LOST, PoolTimeout, WaitedTooLong) as error:
+    except (*CONNECTION_LOST, PoolTimeout, HeartbeatExpired) as error:
         logger.info("answered 503 to %s: %s", scope["path"], type(error).__name__)
         await answer(
             send,
@@ -208,24 +208,26 @@ class Route(NamedTuple):
     """How one address is served."""
 
     kind: str
-    handler: Callable[[Speaker, bytes], Awaitable[msgspec.Struct]]
+    handler: Callable[[NodeIdentity, bytes], Awaitable[msgspec.Struct]]
     limit: int
 
 
 def _route(scope: Scope) -> Route:
     found = ROUTES.get(scope["path"])
     if found is None:
-        raise Declined(404, "not_found", f"The node protocol has no address {scope['path'][:80]}.")
+        raise RequestRejected(
+            404, "not_found", f"The node protocol has no address {scope['path'][:80]}."
+        )
     if scope["method"] != "POST":
-        raise Declined(405, "invalid", "The node protocol takes POST only.")
+        raise RequestRejected(405, "invalid", "The node protocol takes POST only.")
     return found
 
 
-async def _register(who: Speaker, body: bytes) -> msgspec.Struct:
+async def _register(who: NodeIdentity, body: bytes) -> msgspec.Struct:
     # The protocol number is looked at first: an old daemon's message may not fit the schema.
     said = decode(body, _Registration)
     if said.protocol != wire.PROTOCOL:
-        raise Declined(
+        raise RequestRejected(
             409,
             "protocol",
             f"This daemon speaks protocol {said.protocol}, the gateway {wire.PROTOCOL}; "
@@ -237,10 +239,10 @@ async def _register(who: Speaker, body: bytes) -> msgspec.Struct:
     times = timing()
     async with step(who) as connection:
         try:
-            await arun(connection, register(who.node, who.name, message, times))
+            await aexecute(connection, register(who.node, who.name, message, times))
         except psycopg.errors.UniqueViolation:  # two registrations under it crossed
             raise incarnation_in_use(who.name) from None
-        desired = await arun_bare(connection, desired_set(who.node))
+        desired = await aexecute_autocommit(connection, desired_set(who.node))
         cursor = await connection.execute(
             "SELECT (extract(epoch FROM clock_timestamp()) * 1e6)::bigint, registrations"
             " FROM scheduling_node WHERE id = %s",
@@ -248,7 +250,7 @@ async def _register(who: Speaker, body: bytes) -> msgspec.Struct:
         )
         row = await cursor.fetchone()
     if desired is None or row is None:
-        raise Declined(503, "unavailable", "The lease vanished while registering; repeat.")
+        raise RequestRejected(503, "unavailable", "The lease vanished while registering; repeat.")
     logger.info("node %s registered, incarnation %s", who.name, message.incarnation)
     return wire.Registered(
         node=who.node,
@@ -266,7 +268,7 @@ async def _register(who: Speaker, body: bytes) -> msgspec.Struct:
 
 
 @asynccontextmanager
-async def work(who: Speaker) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+async def work(who: NodeIdentity) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
     """Give a connection of the work pool, of which a node may have its share at once."""
     async with turn(who.node, "work"), pool().connection() as connection:
         yield connection
@@ -274,7 +276,7 @@ async def work(who: Speaker) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
 
 @asynccontextmanager
 async def step(
-    who: Speaker, within_s: float | None = None
+    who: NodeIdentity, within_s: float | None = None
 ) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
     """Give a connection of those that may wait for row locks, of which a node has its share too."""
     async with turn(who.node, "steps"), step_pool().connection(within_s) as connection:
@@ -285,7 +287,7 @@ class _Registration(msgspec.Struct):
     protocol: int
 
 
-async def _heartbeat(who: Speaker, body: bytes) -> msgspec.Struct:
+async def _heartbeat(who: NodeIdentity, body: bytes) -> msgspec.Struct:
     message = read_beat(body)
     incarnation = uuid_of(message.incarnation)
     row = await _beats.beat(who.node, message)
@@ -303,7 +305,7 @@ async def _heartbeat(who: Speaker, body: bytes) -> msgspec.Struct:
                 await _apply(connection, who, incarnation, report)
         except (*CONNECTION_LOST, PoolTimeout):
             raise  # the database is away or a row is held: the daemon says it again
-        except (Declined, psycopg.DataError) as error:
+        except (RequestRejected, psycopg.DataError) as error:
             odd.append(_said(error) if isinstance(error, psycopg.Error) else str(error))
         except Exception:
             # The beat is durable: one report, or a fault of ours in it, must not cost the node its
@@ -313,7 +315,9 @@ async def _heartbeat(who: Speaker, body: bytes) -> msgspec.Struct:
         logger.warning("%s: %d reports make no sense: %s", who.name, len(odd), odd[0])
     if message.reports or row.desired_version > message.have_version:
         async with work(who) as connection:
-            desired = await arun_bare(connection, desired_set(who.node, message.have_version))
+            desired = await aexecute_autocommit(
+                connection, desired_set(who.node, message.have_version)
+            )
     return wire.BeatAnswer(
         status="ok",
         expires_in_s=times.lease_ttl_s,
@@ -324,13 +328,13 @@ async def _heartbeat(who: Speaker, body: bytes) -> msgspec.Struct:
     )
 
 
-async def _note_acknowledged(who: Speaker, message: wire.Beat) -> None:
+async def _note_acknowledged(who: NodeIdentity, message: wire.Beat) -> None:
     """Compare what the daemon remembers with what the database has."""
     if message.acknowledged:
         recipe = note_acknowledged(who.node, who.name, message.acknowledged)
         try:
             async with step(who) as connection:
-                missing = await arun(connection, recipe)
+                missing = await aexecute(connection, recipe)
         except (*CONNECTION_LOST, PoolTimeout):
             raise  # it is told again
         except Exception:  # the beat is durable; nonsense in it must not cost the lease
@@ -359,7 +363,7 @@ _noted: dict[tuple[int, int, int], None] = {}
 _MOST_NOTED = 20_000
 
 
-async def _note_caught_up(who: Speaker, message: wire.Beat) -> None:
+async def _note_caught_up(who: NodeIdentity, message: wire.Beat) -> None:
     """Write down, once an epoch, how long a new owner needed to reach the head."""
     reached = [
         (actual.portfolio, actual.epoch, actual.caught_up_ms)
@@ -370,13 +374,13 @@ async def _note_caught_up(who: Speaker, message: wire.Beat) -> None:
     if not reached:
         return
     async with work(who) as connection:
-        await arun_bare(connection, caught_up(who.node, reached))
+        await aexecute_autocommit(connection, caught_up(who.node, reached))
     if len(_noted) > _MOST_NOTED:
         _noted.clear()
     _noted.update(((who.node, portfolio, epoch), None) for portfolio, epoch, _ in reached)
 
 
-def _not_the_holder(who: Speaker, message: wire.Beat, row: Any) -> wire.BeatAnswer:
+def _not_the_holder(who: NodeIdentity, message: wire.Beat, row: Any) -> wire.BeatAnswer:
     """Answer a daemon that does not hold the lease of its node.
 
     A holder that registered before this daemon did not take the node from it: the database went
@@ -405,7 +409,10 @@ CHANGES_NOTHING = ("late", "gone")
 
 
 async def _apply(
-    connection: psycopg.AsyncConnection[Any], who: Speaker, incarnation: UUID, report: wire.Report
+    connection: psycopg.AsyncConnection[Any],
+    who: NodeIdentity,
+    incarnation: UUID,
+    report: wire.Report,
 ) -> None:
     """Make one report true. A report that comes late or twice changes nothing."""
     times = timing()
@@ -422,13 +429,13 @@ async def _apply(
                 report.strategy_failed,
                 times,
             )
-        case wire.Died():
+        case wire.ProcessExited():
             uuid_of(report.death)
             report = msgspec.structs.replace(report, error=_text(report.error))
-            recipe = process_failures.died(who.node, incarnation, report, times)
+            recipe = process_failures.handle_process_exit(who.node, incarnation, report, times)
         case wire.Halted():
-            recipe = process_failures.halted(who.node, incarnation, report, times)
-    outcome = await arun(connection, recipe)
+            recipe = process_failures.handle_stale_halt(who.node, incarnation, report, times)
+    outcome = await aexecute(connection, recipe)
     told = logging.DEBUG if outcome in CHANGES_NOTHING else logging.INFO
     logger.log(told, "%s reported %s: %s", who.name, type(report).__name__, outcome)
 
@@ -438,17 +445,17 @@ def _text(said: str) -> str:
     return said.replace("\0", "")[:2000]
 
 
-async def _checkpoint(who: Speaker, body: bytes) -> msgspec.Struct:
+async def _checkpoint(who: NodeIdentity, body: bytes) -> msgspec.Struct:
     message = decode(body, wire.CheckpointRequest)
     async with work(who) as connection:
-        row = await arun_bare(
+        row = await aexecute_autocommit(
             connection,
             commits.checkpoint(
                 who.node, uuid_of(message.incarnation), message.portfolio, message.handoff
             ),
         )
     if row is None:
-        raise Declined(
+        raise RequestRejected(
             409, "fenced", f"Portfolio {message.portfolio} is not {who.name}'s to read now."
         )
     return wire.CheckpointAnswer(
@@ -461,13 +468,13 @@ async def _checkpoint(who: Speaker, body: bytes) -> msgspec.Struct:
     )
 
 
-async def _commit(who: Speaker, body: bytes) -> msgspec.Struct:
+async def _commit(who: NodeIdentity, body: bytes) -> msgspec.Struct:
     incarnation, asked = read_commits(body)
     results: dict[int, wire.CommitResult] = {}
     ordinary: list[wire.Commit] = []
     releases: list[wire.Commit] = []
     for one in asked:
-        wrong = commits.wrong_with(one)
+        wrong = commits.validate_commit(one)
         if wrong:
             results[one.portfolio] = _rejected(one, wrong)
         elif one.release is not None:
@@ -502,7 +509,7 @@ RELEASE_WAIT_S = 0.5
 
 
 async def _release_all(
-    who: Speaker, incarnation: UUID, asked: list[wire.Commit]
+    who: NodeIdentity, incarnation: UUID, asked: list[wire.Commit]
 ) -> dict[int, wire.CommitResult]:
     """Release one after the other, up to the first one that meets a row that somebody holds."""
     results: dict[int, wire.CommitResult] = {}
@@ -510,7 +517,7 @@ async def _release_all(
         async with step(who, RELEASE_WAIT_S) as connection:
             for one in asked:
                 try:
-                    result = await arun(
+                    result = await aexecute(
                         connection, handoff.release(who.node, who.name, incarnation, one, timing())
                     )
                 except (psycopg.DataError, psycopg.IntegrityError) as error:
@@ -523,13 +530,13 @@ async def _release_all(
 
 
 async def _commit_set(
-    who: Speaker, incarnation: UUID, asked: list[wire.Commit]
+    who: NodeIdentity, incarnation: UUID, asked: list[wire.Commit]
 ) -> list[wire.CommitResult]:
     """Commit all in one statement; where that fails as a whole, each half alone: a bad one among
     200 is found with 16 statements, and the others wait for no more than these."""
     try:
         async with work(who) as connection, COMMIT_PATH.attempt():
-            answers = await arun_bare(
+            answers = await aexecute_autocommit(
                 connection, commits.commit(who.node, who.name, incarnation, asked)
             )
         return answers
@@ -550,10 +557,10 @@ def _said(error: psycopg.Error) -> str:
     return error.diag.message_primary or type(error).__name__
 
 
-async def _goodbye(who: Speaker, body: bytes) -> msgspec.Struct:
+async def _goodbye(who: NodeIdentity, body: bytes) -> msgspec.Struct:
     message = decode(body, wire.Goodbye)
     async with step(who) as connection:
-        done = await arun(
+        done = await aexecute(
             connection,
             goodbye(who.node, who.name, uuid_of(message.incarnation), message.reason[:500]),
         )

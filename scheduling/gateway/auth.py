@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from scheduling.db.transaction import Recipe, Row, arun_bare, one
+from scheduling.db.transaction import Row, Transaction, aexecute_autocommit, query_one
 from scheduling.gateway.node_limits import Limit, Line
 from scheduling.gateway.pool import lease_pool
 
@@ -33,7 +33,7 @@ WHERE t.sha256 = %(sha256)s
 
 
 @dataclass(frozen=True, slots=True)
-class Speaker:
+class NodeIdentity:
     """The node that a token speaks for."""
 
     node: int
@@ -49,10 +49,10 @@ class Unauthenticated(Exception):
     """The text says what is wrong with the token and what helps."""
 
 
-_known: dict[str, tuple[float, Speaker]] = {}
+_known: dict[str, tuple[float, NodeIdentity]] = {}
 
 
-async def speaker(header: bytes | None) -> Speaker:
+async def authenticate_node(header: bytes | None) -> NodeIdentity:
     """Return who is speaking, or raise Unauthenticated. One look-up in 2 s per token."""
     from scheduling.models.tokens import hash_token
 
@@ -72,7 +72,7 @@ async def speaker(header: bytes | None) -> Speaker:
     if row.revoked or row.expired:
         what = "revoked" if row.revoked else "expired"
         raise Unauthenticated(f"This token of node {row.name} is {what}; create a new one.")
-    found = Speaker(node=row.id, name=row.name)
+    found = NodeIdentity(node=row.id, name=row.name)
     if len(_known) >= _MOST:
         _known.clear()
     _known[sha256] = (now, found)
@@ -89,8 +89,8 @@ async def _of_stranger(sha256: str) -> Row | None:
 
 async def _looked_up(sha256: str) -> Row | None:
     async with lease_pool().connection() as connection:
-        return await arun_bare(connection, _look_up(sha256))
+        return await aexecute_autocommit(connection, _look_up(sha256))
 
 
-def _look_up(sha256: str) -> Recipe[Row | None]:
-    return (yield from one(TOKEN, sha256=sha256))
+def _look_up(sha256: str) -> Transaction[Row | None]:
+    return (yield from query_one(TOKEN, sha256=sha256))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg
 
-from scheduling.db.transaction import Recipe, call
+from scheduling.db.transaction import Transaction, query
 
 #: Nodes repeat a commit that was refused within a second or two. Without one for longer, nobody
 #: knows any more.
@@ -26,7 +26,7 @@ LEAST_FREE_OF_SMALL = 0.2
 #: What the row of an alert is good for; written every two seconds while it holds.
 GOOD_FOR_S = 20.0
 WAL_SEGMENT_BYTES = 16 << 20
-LONGEST_REASON = 80
+MAX_REASON = 80
 
 #: The row is made while there is room: on a full disk it can be updated in its page, and no page
 #: can be added. Several gateways write it, and the last one stands.
@@ -87,13 +87,13 @@ class Storage:
         if not self.reason or self.since is None:
             self.since = datetime.now(UTC) if self.reason else None
 
-    def report(self) -> Recipe[None]:
+    def report(self) -> Transaction[None]:
         """Write down what was seen, for the alert."""
         reason = self.reason
         if self._told is None:
-            yield from call(RESERVE)
+            yield from query(RESERVE)
         if reason or reason != self._told:
-            yield from call(STORAGE, reason=reason[:LONGEST_REASON], good_for_s=GOOD_FOR_S)
+            yield from query(STORAGE, reason=reason[:MAX_REASON], good_for_s=GOOD_FOR_S)
             self._told = reason
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 DEAF_SHARE = 0.1
 
 
-class Hearing:
+class DropMonitor:
     """Notes nodes since the last pulse: whose beat was made durable, and whose was let go."""
 
     def __init__(self) -> None:

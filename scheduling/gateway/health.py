@@ -14,7 +14,7 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from ginkgo_site.deadline import ServerSilent
-from scheduling.db.transaction import Recipe, call
+from scheduling.db.transaction import Transaction, query
 from scheduling.gateway.commit_path import COMMIT_PATH
 from scheduling.gateway.disk_space import STORAGE_STATE
 
@@ -27,9 +27,9 @@ WRITE_TEST_INTERVAL_S = 2.0
 WRITE_TEST = "SELECT pg_logical_emit_message(true, 'ginkgo', 'write test')"
 
 
-def write_test() -> Recipe[None]:
+def write_test() -> Transaction[None]:
     """Write something that has to become durable."""
-    yield from call(WRITE_TEST)
+    yield from query(WRITE_TEST)
 
 
 @dataclass(slots=True)

@@ -10,9 +10,9 @@ import asyncio
 import time
 from typing import Any
 
-from scheduling.db.transaction import Row, arun_bare
-from scheduling.enact.lease import beat
-from scheduling.gateway.drop_monitor import Hearing
+from scheduling.db.transaction import Row, aexecute_autocommit
+from scheduling.enact.lease import renew_leases
+from scheduling.gateway.drop_monitor import DropMonitor
 from scheduling.gateway.pool import lease_pool
 from scheduling.timing import timing
 from scheduling.wire.messages import Beat
@@ -21,21 +21,21 @@ from scheduling.wire.messages import Beat
 HELD_PAUSE_S = 0.02
 
 #: A beat that waited longer here says nothing about the node's life any more.
-LONGEST_WAIT_S = 3.0
+MAX_WAIT_S = 3.0
 
 #: Node, words, since when, and who waits for the row.
 Waiting = tuple[int, Beat, float, asyncio.Future[Row]]
 
 
-class WaitedTooLong(Exception):
+class HeartbeatExpired(Exception):
     """The beat grew old in our own queue and was dropped; the daemon beats again."""
 
 
-class Coalescer:
+class HeartbeatBatcher:
     """Writes waiting beats in one statement, one write at a time."""
 
     def __init__(self) -> None:
-        self.hearing = Hearing()
+        self.hearing = DropMonitor()
         self._waiting: list[Waiting] = []
         self._writing: asyncio.Task[None] | None = None
 
@@ -58,8 +58,8 @@ class Coalescer:
                     newest = _fresh(batch)
                     rows: dict[int, Any] = {}
                     if newest:
-                        rows = await arun_bare(
-                            connection, beat(list(newest), list(newest.values()), timing())
+                        rows = await aexecute_autocommit(
+                            connection, renew_leases(list(newest), list(newest.values()), timing())
                         )
                 for waiting in batch:
                     node, message, _, future = waiting
@@ -71,7 +71,7 @@ class Coalescer:
                         self.hearing.heard.add(node)
                         future.set_result(rows[node])
                     else:
-                        self._drop(node, future, WaitedTooLong())
+                        self._drop(node, future, HeartbeatExpired())
             except Exception as error:
                 if not batch:  # no connection came
                     batch, self._waiting = self._waiting, []
@@ -90,5 +90,5 @@ class Coalescer:
 
 def _fresh(batch: list[Waiting]) -> dict[int, Beat]:
     """Return the newest beat of each node, should one repeat itself, but for what grew old."""
-    oldest = time.monotonic() - LONGEST_WAIT_S
+    oldest = time.monotonic() - MAX_WAIT_S
     return {node: message for node, message, since, _ in batch if since >= oldest}

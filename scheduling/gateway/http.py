@@ -15,7 +15,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
-class Declined(Exception):
+class RequestRejected(Exception):
     """Answer with this status and problem instead."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
@@ -38,7 +38,7 @@ def refuse_plain_http(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
     peer = (scope.get("client") or ("",))[0]
     if peer in LOOPBACK and b"x-forwarded-for" not in headers:
         return
-    raise Declined(
+    raise RequestRejected(
         403,
         "forbidden",
         "This request did not come through TLS, so its token was readable on the way: use the "
@@ -60,7 +60,7 @@ async def read_body(receive: Receive, limit: int) -> bytes:
         part = message.get("body", b"")
         size += len(part)
         if size > limit:
-            raise Declined(
+            raise RequestRejected(
                 413, "payload_too_large", f"The body is over {limit:,} bytes; send less at a time."
             )
         if not message.get("more_body"):

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from portfolios.text import unprintable_in
-from scheduling.gateway.http import Declined
+from scheduling.gateway.http import RequestRejected
 from scheduling.wire import messages as wire
 
 M = TypeVar("M", bound=msgspec.Struct)
@@ -21,9 +21,9 @@ M = TypeVar("M", bound=msgspec.Struct)
 #: for nesting without end.
 NO_MESSAGE = (msgspec.MsgspecError, ValueError, RecursionError)
 
-MOST_ENTRIES = 1_000  #: of labels, strategies or feeds of a registration
-LONGEST_TEXT = 255
-MOST_METRICS, LONGEST_METRIC = 100, 64  #: of a beat; characters of a name
+MAX_ENTRIES = 1_000  #: of labels, strategies or feeds of a registration
+MAX_TEXT = 255
+MAX_METRICS, MAX_METRIC = 100, 64  #: of a beat; characters of a name
 
 
 def decode(body: bytes, kind: type[M]) -> M:
@@ -32,7 +32,7 @@ def decode(body: bytes, kind: type[M]) -> M:
         return msgspec.msgpack.decode(body, type=kind)
     except NO_MESSAGE as error:
         name = kind.__name__.strip("_")
-        raise Declined(400, "invalid", f"This is no {name} message: {error}.") from None
+        raise RequestRejected(400, "invalid", f"This is no {name} message: {error}.") from None
 
 
 def uuid_of(text: str) -> UUID:
@@ -40,7 +40,7 @@ def uuid_of(text: str) -> UUID:
     try:
         return wire.uuid_from(text)
     except ValueError:
-        raise Declined(400, "invalid", f"{text[:40]!r} is no UUID.") from None
+        raise RequestRejected(400, "invalid", f"{text[:40]!r} is no UUID.") from None
 
 
 class _Commits(msgspec.Struct):
@@ -83,20 +83,22 @@ def read_commits(body: bytes) -> tuple[UUID, list[wire.Commit]]:
     lines = 0
     try:
         request = _COMMITS.decode(body)
-        if len(request.commits) > wire.MOST_COMMITS:
-            raise _too_many("commits", len(request.commits), wire.MOST_COMMITS)
+        if len(request.commits) > wire.MAX_COMMITS:
+            raise _too_many("commits", len(request.commits), wire.MAX_COMMITS)
         for raw in request.commits:
             one = _COMMIT.decode(raw)
             lines += len(one.orders) + len(one.fills) + len(one.equity)
-            if lines > wire.MOST_LINES:
-                raise _too_many("orders, fills and equity points", lines, wire.MOST_LINES)
+            if lines > wire.MAX_LINES:
+                raise _too_many("orders, fills and equity points", lines, wire.MAX_LINES)
             commits.append(one)
     except NO_MESSAGE as error:
-        raise Declined(400, "invalid", f"This is no CommitRequest message: {error}.") from None
+        raise RequestRejected(
+            400, "invalid", f"This is no CommitRequest message: {error}."
+        ) from None
     seen: set[int] = set()
     for one in commits:
         if one.portfolio in seen:
-            raise Declined(
+            raise RequestRejected(
                 400,
                 "invalid",
                 f"Portfolio {one.portfolio} is twice in one commit; nothing was done.",
@@ -109,7 +111,7 @@ def _read_lone_commit(body: bytes) -> tuple[UUID, list[wire.Commit]]:
     try:
         request = _LONE.decode(body)
     except NO_MESSAGE as error:
-        raise Declined(
+        raise RequestRejected(
             413,
             "payload_too_large",
             f"A body over {LONE_BODY:,} bytes holds one commit with a large state ({error}); "
@@ -121,19 +123,19 @@ def _read_lone_commit(body: bytes) -> tuple[UUID, list[wire.Commit]]:
 def read_beat(body: bytes) -> wire.Beat:
     """Return the Beat in `body`, or decline it."""
     message = decode(body, wire.Beat)
-    if len(message.reports) > wire.MOST_REPORTS:
-        raise _too_many("reports", len(message.reports), wire.MOST_REPORTS)
-    if len(message.portfolios) > wire.MOST_PORTFOLIOS:
-        raise _too_many("portfolios", len(message.portfolios), wire.MOST_PORTFOLIOS)
-    if len(message.metrics) > MOST_METRICS:
-        raise _too_many("metrics", len(message.metrics), MOST_METRICS)
+    if len(message.reports) > wire.MAX_REPORTS:
+        raise _too_many("reports", len(message.reports), wire.MAX_REPORTS)
+    if len(message.portfolios) > wire.MAX_PORTFOLIOS:
+        raise _too_many("portfolios", len(message.portfolios), wire.MAX_PORTFOLIOS)
+    if len(message.metrics) > MAX_METRICS:
+        raise _too_many("metrics", len(message.metrics), MAX_METRICS)
     for name in message.metrics:
-        if not name or len(name) > LONGEST_METRIC or unprintable_in(name):
-            raise Declined(
+        if not name or len(name) > MAX_METRIC or unprintable_in(name):
+            raise RequestRejected(
                 400,
                 "invalid",
                 f"The name of a metric is {name[:40]!r}, {len(name):,} characters long; it must "
-                f"have 1 to {LONGEST_METRIC} and no control or bidirectional character.",
+                f"have 1 to {MAX_METRIC} and no control or bidirectional character.",
             )
     return message
 
@@ -141,11 +143,13 @@ def read_beat(body: bytes) -> wire.Beat:
 def check_registration(message: wire.Register) -> None:
     """Decline a registration that says too much of its node: everybody who looks reads it."""
     if message.capacity < 1:
-        raise Declined(400, "invalid", f"capacity is {message.capacity}, it must be at least 1.")
+        raise RequestRejected(
+            400, "invalid", f"capacity is {message.capacity}, it must be at least 1."
+        )
     texts = [message.labels, message.host, message.version, message.python]
     found = unprintable_in([*texts, message.strategies, message.feeds])
     if found:
-        raise Declined(
+        raise RequestRejected(
             400,
             "invalid",
             "Labels, host, version, Python, strategies or feeds hold the character "
@@ -153,19 +157,19 @@ def check_registration(message: wire.Register) -> None:
         )
     for name in ("labels", "strategies", "feeds"):
         entries = getattr(message, name)
-        if len(entries) > MOST_ENTRIES:
-            raise _too_many(name, len(entries), MOST_ENTRIES)
+        if len(entries) > MAX_ENTRIES:
+            raise _too_many(name, len(entries), MAX_ENTRIES)
         for key, value in entries.items():
-            if len(key) > LONGEST_TEXT or (isinstance(value, str) and len(value) > LONGEST_TEXT):
-                raise Declined(
+            if len(key) > MAX_TEXT or (isinstance(value, str) and len(value) > MAX_TEXT):
+                raise RequestRejected(
                     400,
                     "invalid",
-                    f"A text in {name} is longer than {LONGEST_TEXT} characters: {key[:40]!r}.",
+                    f"A text in {name} is longer than {MAX_TEXT} characters: {key[:40]!r}.",
                 )
 
 
-def _too_many(what: str, found: int, most: int) -> Declined:
-    return Declined(
+def _too_many(what: str, found: int, most: int) -> RequestRejected:
+    return RequestRejected(
         413,
         "payload_too_large",
         f"The message holds {found:,} {what}, at most {most:,} go into one; send less at a time.",

@@ -12,7 +12,7 @@ import asyncio
 from collections import deque
 from typing import NamedTuple
 
-from scheduling.gateway.http import Declined
+from scheduling.gateway.http import RequestRejected
 
 
 class Limit(NamedTuple):
@@ -59,7 +59,7 @@ class Line:
         if len(self._waiting) > self._limit.waiting:
             oldest = self._waiting.popleft()
             if not oldest.done():
-                oldest.set_exception(Declined(429, "throttled", self._sent_away))
+                oldest.set_exception(RequestRejected(429, "throttled", self._sent_away))
         try:
             await mine
         except asyncio.CancelledError:

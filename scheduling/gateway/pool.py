@@ -32,7 +32,7 @@ STEP_LOCK_TIMEOUT = "500ms"
 LOCK_TIMEOUT = "2s"
 #: Who comes after so many is told to come again: a request that nobody waits for any more is work
 #: for nothing.
-MOST_WAITING = 500
+MAX_WAITING = 500
 #: A daemon waits 4 s for the answer to a beat and 8 s for that to a commit, so a statement that
 #: takes longer serves nobody. What it did counts: a commit that is repeated is answered as before.
 STATEMENT_LIMIT_S = 3.0
@@ -104,9 +104,9 @@ async def open_pools() -> None:
     from ginkgo_site.database import conninfo
 
     for name, size, waiting in (
-        ("work", SIZE, MOST_WAITING),
+        ("work", SIZE, MAX_WAITING),
         ("leases", LEASE_SIZE, 0),
-        ("steps", STEP_SIZE, MOST_WAITING),
+        ("steps", STEP_SIZE, MAX_WAITING),
     ):
         if name in _pools:
             continue

@@ -15,10 +15,10 @@ from channels.consumer import get_handler_name
 from channels.generic.websocket import AsyncWebsocketConsumer
 from psycopg_pool import PoolTimeout
 
-from scheduling.db.transaction import arun, arun_bare
+from scheduling.db.transaction import aexecute, aexecute_autocommit
 from scheduling.enact.lease import connected, shorten
-from scheduling.gateway.auth import Speaker, Unauthenticated, speaker
-from scheduling.gateway.http import Declined
+from scheduling.gateway.auth import NodeIdentity, Unauthenticated, authenticate_node
+from scheduling.gateway.http import RequestRejected
 from scheduling.gateway.message_decoding import NO_MESSAGE
 from scheduling.gateway.node_limits import turn
 from scheduling.gateway.pool import pool
@@ -36,7 +36,7 @@ SUPERSEDED = 4409
 TRY_AGAIN = 1013
 
 #: A daemon has one; those whose end was not noticed yet count too.
-MOST_SOCKETS = 8
+MAX_SOCKETS = 8
 HELLO_WITHIN_S = 10.0
 
 #: Node → its sockets that are open in this process.
@@ -46,7 +46,7 @@ OPEN: collections.Counter[int] = collections.Counter()
 class AgentSocket(AsyncWebsocketConsumer):
     """One daemon, one socket, one hint group."""
 
-    who: Speaker | None = None
+    who: NodeIdentity | None = None
     connection_id: UUID | None = None
     counted = False
     silence: asyncio.TimerHandle | None = None  #: closes a socket that does not say who speaks
@@ -58,10 +58,10 @@ class AgentSocket(AsyncWebsocketConsumer):
         except Unauthenticated:
             await self.close(code=UNAUTHENTICATED)
             return
-        except (psycopg.Error, PoolTimeout, Declined):
+        except (psycopg.Error, PoolTimeout, RequestRejected):
             await self.close(code=TRY_AGAIN)
             return
-        if OPEN[self.who.node] >= MOST_SOCKETS:
+        if OPEN[self.who.node] >= MAX_SOCKETS:
             await self.close(code=TRY_AGAIN)
             return
         OPEN[self.who.node] += 1
@@ -71,8 +71,8 @@ class AgentSocket(AsyncWebsocketConsumer):
             HELLO_WITHIN_S, lambda: asyncio.ensure_future(self.close(code=NOT_HELLO))
         )
 
-    async def _speaker(self) -> Speaker:
-        return await speaker(dict(self.scope["headers"]).get(b"authorization"))
+    async def _speaker(self) -> NodeIdentity:
+        return await authenticate_node(dict(self.scope["headers"]).get(b"authorization"))
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if self.connection_id is not None or self.who is None:
@@ -86,10 +86,10 @@ class AgentSocket(AsyncWebsocketConsumer):
         connection_id = uuid4()
         try:
             async with turn(self.who.node, "hello"), pool().connection() as connection:
-                holds = await arun_bare(
+                holds = await aexecute_autocommit(
                     connection, connected(self.who.node, incarnation, connection_id)
                 )
-        except (psycopg.Error, PoolTimeout, Declined):
+        except (psycopg.Error, PoolTimeout, RequestRejected):
             await self.close(code=TRY_AGAIN)
             return
         if not holds:
@@ -122,11 +122,13 @@ class AgentSocket(AsyncWebsocketConsumer):
         try:
             await self._speaker()  # the token may have been revoked since
             async with turn(self.who.node, "work"), pool().connection() as connection:
-                desired = await arun_bare(connection, desired_set(self.who.node, self.pushed))
+                desired = await aexecute_autocommit(
+                    connection, desired_set(self.who.node, self.pushed)
+                )
         except Unauthenticated:
             await self.close(code=UNAUTHENTICATED)
             return
-        except (psycopg.Error, PoolTimeout, Declined):
+        except (psycopg.Error, PoolTimeout, RequestRejected):
             return  # the next beat carries the set
         if desired is not None:
             self.pushed = desired.version
@@ -158,7 +160,7 @@ class AgentSocket(AsyncWebsocketConsumer):
             return
         try:
             async with pool().connection() as connection:
-                await arun(
+                await aexecute(
                     connection, shorten(self.who.node, self.connection_id, timing(), TOGETHER_S)
                 )
         except (psycopg.Error, PoolTimeout, RuntimeError) as error:

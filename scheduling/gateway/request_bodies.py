@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Coroutine, Generator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from scheduling.gateway.http import Declined, Receive, read_body
+from scheduling.gateway.http import Receive, RequestRejected, read_body
 from scheduling.gateway.node_limits import Turn, turn
 
 SMALL_BODY = 1_000_000
@@ -57,7 +57,7 @@ class Room:
             mine.cancel()
             self.give_back(0)  # those behind it may fit
             if isinstance(error, TimeoutError):
-                raise Declined(
+                raise RequestRejected(
                     503, "unavailable", "Too many bytes of requests are under way; repeat."
                 ) from None
             raise
@@ -138,7 +138,7 @@ async def _in_time(reading: Coroutine[Any, Any, bytes]) -> bytes:
         async with asyncio.timeout(BODY_WITHIN_S):
             return await _go_on(reading, waits_for)
     except TimeoutError:
-        raise Declined(
+        raise RequestRejected(
             408, "too_slow", f"The body was not whole in {BODY_WITHIN_S:g} s; send it again."
         ) from None
 
@@ -165,7 +165,7 @@ def _announced(headers: Mapping[bytes, bytes], limit: int) -> int:
     if not said.isdigit():
         return limit  # in chunks: it may be anything
     if len(said) > len(str(limit)) or int(said) > limit:
-        raise Declined(413, "payload_too_large", too_large(limit))
+        raise RequestRejected(413, "payload_too_large", too_large(limit))
     return int(said)
 
 

@@ -11,7 +11,7 @@ TOGETHER_S = 0.25
 OURS = frozenset({1001, 1011, 1012, 1013, 4400, 4401, 4409})
 
 
-class Losses:
+class SocketLossTracker:
     """The agent sockets of one web process, and when they were lost."""
 
     def __init__(self) -> None:
@@ -31,4 +31,4 @@ class Losses:
         return not self._open and len(self._lost_at) >= 2
 
 
-LOSSES = Losses()
+LOSSES = SocketLossTracker()

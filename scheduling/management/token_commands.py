@@ -14,7 +14,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from portfolios.text import shown, text_errors
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.enact.audit_log import audit
 from scheduling.errors import Invalid, NotFound
 from scheduling.models import ApiToken, Node, NodeToken, Scope
@@ -38,15 +38,15 @@ class NewToken:
     def check(self) -> None:
         """Raise Invalid if it cannot be kept."""
         errors = text_errors("name", self.name, longest=80)
-        if self.days is not None and not 1 <= self.days <= LONGEST_DAYS:
-            message = f"days is {self.days}; a token is valid for 1 to {LONGEST_DAYS:,} days."
+        if self.days is not None and not 1 <= self.days <= MAX_DAYS:
+            message = f"days is {self.days}; a token is valid for 1 to {MAX_DAYS:,} days."
             errors.append({"field": "days", "code": "out_of_range", "message": message})
         if errors:
             raise Invalid(errors)
 
 
 #: Ten years; one that is to be valid for longer is given no end.
-LONGEST_DAYS = 3650
+MAX_DAYS = 3650
 
 
 @transaction.atomic
@@ -64,7 +64,7 @@ def issue_node_token(name: str, *, actor: str, wanted: NewToken | None = None) -
         name=wanted.name,
         expires_at=wanted.expires_at,
     )
-    run(
+    execute(
         audit(
             "node_token_created",
             node=node.pk,
@@ -146,7 +146,7 @@ def issue_api_token(user: Any, *, actor: str, wanted: NewToken | None = None) ->
         scope=wanted.scope,
         expires_at=wanted.expires_at,
     )
-    run(
+    execute(
         audit(
             "api_token_created",
             actor=actor,

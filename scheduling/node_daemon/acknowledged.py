@@ -16,10 +16,10 @@ import msgspec
 from scheduling.wire.messages import Acknowledged, CheckpointAnswer, Commit
 
 #: Portfolios that are remembered, those that committed last; also those that moved away since.
-MOST_PORTFOLIOS = 1_000
+MAX_PORTFOLIOS = 1_000
 #: Orders of one portfolio, and of all in one heartbeat, of which the server takes 1 MB.
-MOST_ORDERS = 200
-MOST_TOLD = 20_000
+MAX_ORDERS = 200
+MAX_TOLD = 20_000
 PLACED = frozenset({"open", "filled"})
 
 
@@ -27,7 +27,7 @@ PLACED = frozenset({"open", "filled"})
 class _Memory:
     epoch: int
     seq: int
-    orders: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=MOST_ORDERS))
+    orders: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=MAX_ORDERS))
 
 
 class Acknowledgements:
@@ -45,7 +45,7 @@ class Acknowledgements:
         memory.epoch, memory.seq = commit.epoch, commit.to_seq
         memory.orders.extend((o.seq, o.index) for o in commit.orders if o.status in PLACED)
         self._memory[commit.portfolio] = memory
-        if len(self._memory) > MOST_PORTFOLIOS:
+        if len(self._memory) > MAX_PORTFOLIOS:
             self._memory.popitem(last=False)
 
     def position(self, portfolio: int) -> tuple[int, int]:
@@ -88,13 +88,13 @@ class Acknowledgements:
 
     def content(self) -> list[Acknowledged]:
         """Return what the next heartbeat should carry."""
-        told = self._vanished[:MOST_PORTFOLIOS]
+        told = self._vanished[:MAX_PORTFOLIOS]
         if self._is_recalled:
             told += [
                 Acknowledged(portfolio=number, epoch=m.epoch, seq=m.seq, orders=list(m.orders))
                 for number, m in self._memory.items()
             ]
-        share = MOST_TOLD // max(len(told), 1)
+        share = MAX_TOLD // max(len(told), 1)
         return [msgspec.structs.replace(one, orders=one.orders[-share:]) for one in told]
 
     def heard(self, sent: Sequence[Acknowledged]) -> None:
@@ -106,6 +106,6 @@ class Acknowledgements:
             if one.found_seq < 0 and memory is not None:
                 known = set(one.orders)
                 memory.orders = deque(
-                    (order for order in memory.orders if order not in known), MOST_ORDERS
+                    (order for order in memory.orders if order not in known), MAX_ORDERS
                 )
         self._is_recalled = False

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
-from scheduling.node_daemon.context import Services
+from scheduling.node_daemon.context import DaemonContext
 from scheduling.node_daemon.control_plane_client import back_off
-from scheduling.node_daemon.errors import Fenced, NotWelcome, ServerAway
+from scheduling.node_daemon.errors import Fenced, RegistrationRefused, ServerUnavailable
 from scheduling.node_daemon.logs import LOG
 from scheduling.wire.messages import CheckpointAnswer, CheckpointRequest
 
 ASK_AGAIN_S = 0.5  #: while the server does not know yet what it granted
-FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.1, 1.0
+FIRST_BACK_OFF_S, MAX_BACK_OFF_S = 0.1, 1.0
 
 
 async def checkpoint(
-    services: Services, portfolio: int, handoff: int | None = None
+    services: DaemonContext, portfolio: int, handoff: int | None = None
 ) -> CheckpointAnswer:
     """Return the newest checkpoint, however long the server is away. Raise Declined.
 
@@ -29,10 +29,13 @@ async def checkpoint(
         position = services.acknowledged.position(portfolio)
         try:
             found = await services.link.checkpoint(request)
-        except (ServerAway, NotWelcome) as error:  # the heartbeat ends the daemon, if need be
+        except (
+            ServerUnavailable,
+            RegistrationRefused,
+        ) as error:  # the heartbeat ends the daemon, if need be
             if attempt % 10 == 0:
                 LOG.warning("portfolio %d waits for its checkpoint: %s", portfolio, error)
-            await back_off(attempt, FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S)
+            await back_off(attempt, FIRST_BACK_OFF_S, MAX_BACK_OFF_S)
             attempt += 1
         else:
             if services.acknowledged.compare(portfolio, position, found):
@@ -47,7 +50,9 @@ async def checkpoint(
             return found
 
 
-async def granted_checkpoint(services: Services, portfolio: int, epoch: int) -> CheckpointAnswer:
+async def granted_checkpoint(
+    services: DaemonContext, portfolio: int, epoch: int
+) -> CheckpointAnswer:
     """Return the checkpoint of a granted epoch. Raise Fenced if a higher one exists.
 
     A lower one means that the server lost what it granted (a restore): ask again, never start.

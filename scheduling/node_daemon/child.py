@@ -20,8 +20,13 @@ from portfolios.runtime.messages import (
 )
 from portfolios.runtime.results import BatchResult
 from scheduling.node_daemon.clock import boottime_s
-from scheduling.node_daemon.errors import ChildFailed, Stage, Swept
-from scheduling.node_daemon.forkserver_client import SERVE, Born, Nursery, kill_group
+from scheduling.node_daemon.errors import ChildFailed, ForkserverDied, Stage
+from scheduling.node_daemon.forkserver_client import (
+    SERVE,
+    ForkserverClient,
+    SpawnedProcess,
+    kill_group,
+)
 from scheduling.node_daemon.reply_validation import NoAnswer, answer_to
 
 MAIL_S = 0.3
@@ -35,7 +40,7 @@ class Child:
     unknown, so the next caller loads it again.
     """
 
-    def __init__(self, born: Born, pid: int) -> None:
+    def __init__(self, born: SpawnedProcess, pid: int) -> None:
         """Use `start_child`."""
         self.pid = pid
         self.busy = False  #: it works on a request
@@ -108,7 +113,7 @@ class Child:
             return ChildFailed("exit", self._said("its process closed its socket and did not end"))
         if self._born.vanished:
             # One that kills its parent may come to the end of its batch before it dies of it.
-            return Swept(self.busy or boottime_s() - self._worked_at_s < JUST_WORKED_S)
+            return ForkserverDied(self.busy or boottime_s() - self._worked_at_s < JUST_WORKED_S)
         code = os.waitstatus_to_exitcode(status) if status >= 0 else status
         if code < 0:
             sentence = f"its process was ended by {_name_of(-code)}"
@@ -136,7 +141,7 @@ def _name_of(number: int) -> str:
         return f"signal {number}"
 
 
-async def start_child(nursery: Nursery, name: str) -> Child:
+async def start_child(nursery: ForkserverClient, name: str) -> Child:
     """Return a running process that waits for its load. Raise ChildFailed if none starts."""
     sock, born = nursery.bear(SERVE, name)
     try:

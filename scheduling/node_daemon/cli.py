@@ -9,7 +9,7 @@ from typing import cast
 
 from portfolios.runtime.open_files import TooFewFiles, raise_limit
 from scheduling.node_daemon.config import TOKEN_VARIABLE, make_config
-from scheduling.node_daemon.errors import WrongArguments
+from scheduling.node_daemon.errors import InvalidArguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,12 +43,12 @@ def run(arguments: argparse.Namespace | dict[str, object]) -> int:
             labels=list(cast(list[str], given["label"])),
             json_logs=bool(given["json"]),
         )
-    except WrongArguments as wrong:
+    except InvalidArguments as wrong:
         sys.stderr.write(f"{wrong}\n")
         return wrong.code
     except TooFewFiles as few:
         sys.stderr.write(f"{few}\n")
-        return WrongArguments.code
+        return InvalidArguments.code
     from scheduling.node_daemon.main import run_daemon
 
     return run_daemon(config)

@@ -6,7 +6,7 @@ import uuid
 from decimal import Decimal
 
 from portfolios.runtime.results import BatchResult, EquityRow, FillRow, OrderRow
-from scheduling.wire.messages import MOST_REFUSED_AGAIN, Commit, EquityLine, FillLine, OrderLine
+from scheduling.wire.messages import MAX_REFUSED_AGAIN, Commit, EquityLine, FillLine, OrderLine
 
 
 class Progress:
@@ -62,7 +62,7 @@ class Progress:
             equity=self._equity,
             release=release,
             feed_us=self.feed_us,
-            refused_again=min(self._refused_again, MOST_REFUSED_AGAIN),
+            refused_again=min(self._refused_again, MAX_REFUSED_AGAIN),
         )
 
 

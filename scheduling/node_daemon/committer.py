@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import cast
 
 from scheduling.node_daemon.acknowledged import Acknowledgements
-from scheduling.node_daemon.control_plane_client import Link, back_off
-from scheduling.node_daemon.errors import Declined, NotWelcome, ServerAway
+from scheduling.node_daemon.control_plane_client import ControlPlaneClient, back_off
+from scheduling.node_daemon.errors import RegistrationRefused, RequestRefused, ServerUnavailable
 from scheduling.node_daemon.logs import LOG
 from scheduling.wire.messages import (
-    MOST_COMMITS,
-    MOST_LINES,
+    MAX_COMMITS,
+    MAX_LINES,
     Commit,
     CommitRequest,
     CommitResult,
@@ -31,8 +31,8 @@ UNDER_WAY = 2  #: requests at once; more would only queue in the server's pool
 LARGEST_REQUEST = 4_000_000  #: bytes, about; a single commit may be larger
 BYTES_A_LINE = 150
 ACCEPTED = frozenset({"ok", "handed_over", "keep"})
-FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S = 0.1, 1.0
-FIRST_HELD_S, LONGEST_HELD_S = 0.02, 0.25  #: before a commit of a held portfolio is repeated
+FIRST_BACK_OFF_S, MAX_BACK_OFF_S = 0.1, 1.0
+FIRST_HELD_S, MAX_HELD_S = 0.02, 0.25  #: before a commit of a held portfolio is repeated
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class _Waiting:
 class Committer:
     """One per daemon. `commit` may be called for many portfolios at once."""
 
-    def __init__(self, link: Link, incarnation: str) -> None:
+    def __init__(self, link: ControlPlaneClient, incarnation: str) -> None:
         """Start with an empty queue."""
         self._link = link
         self._incarnation = incarnation
@@ -58,7 +58,9 @@ class Committer:
         self._senders: set[asyncio.Task[None]] = set()
         self.version_seen: Callable[[int], None] = lambda version: None
         """Told the version of the desired set that an answer named."""
-        self.refused: asyncio.Future[NotWelcome] = asyncio.get_running_loop().create_future()
+        self.refused: asyncio.Future[RegistrationRefused] = (
+            asyncio.get_running_loop().create_future()
+        )
         """Set when the server says that the token is no good any more."""
 
     async def commit(self, commit: Commit, *, patient: bool = False) -> CommitResult:
@@ -112,7 +114,7 @@ class Committer:
                 portfolio,
                 waiting.left_out + 1,
             )
-        delay_s = min(FIRST_HELD_S * 2 ** min(waiting.left_out, 16), LONGEST_HELD_S)
+        delay_s = min(FIRST_HELD_S * 2 ** min(waiting.left_out, 16), MAX_HELD_S)
         waiting.left_out += 1
 
         def again() -> None:
@@ -133,13 +135,13 @@ class Committer:
         full = False
         for waiting in self._queue:
             commit = waiting.commit
-            full = full or len(taken) == MOST_COMMITS
+            full = full or len(taken) == MAX_COMMITS
             if not full and commit.portfolio not in seen:
                 its_lines = len(commit.orders) + len(commit.fills) + len(commit.equity)
                 its_size = len(commit.state or b"") + its_lines * BYTES_A_LINE
                 # What would make it too large waits for the next one, and all behind it as well.
                 full = bool(taken) and (
-                    lines + its_lines > MOST_LINES or size + its_size > LARGEST_REQUEST
+                    lines + its_lines > MAX_LINES or size + its_size > LARGEST_REQUEST
                 )
             if full or commit.portfolio in seen:
                 left.append(waiting)
@@ -159,18 +161,18 @@ class Committer:
                 answers = await self._link.commit(body)
                 self.version_seen(max((result.version for result in answers.results), default=0))
                 return {result.portfolio: result for result in answers.results}
-            except ServerAway as error:
+            except ServerUnavailable as error:
                 if attempt in (0, 4) or attempt % 30 == 0:
                     LOG.warning("commits are repeated (attempt %d): %s", attempt + 1, error)
-            except NotWelcome as error:
+            except RegistrationRefused as error:
                 if not self.refused.done():
                     self.refused.set_result(error)
-            except Declined as error:
+            except RequestRefused as error:
                 return await self._alone(commits, error)
-            await back_off(attempt, FIRST_BACK_OFF_S, LONGEST_BACK_OFF_S)
+            await back_off(attempt, FIRST_BACK_OFF_S, MAX_BACK_OFF_S)
             attempt += 1
 
-    async def _alone(self, commits: list[Commit], error: Declined) -> dict[int, CommitResult]:
+    async def _alone(self, commits: list[Commit], error: RequestRefused) -> dict[int, CommitResult]:
         """The request as a whole was declined: find out whose fault it is."""
         if len(commits) == 1:
             detail = f"{error.code}: {error}"

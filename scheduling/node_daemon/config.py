@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from portfolios.text import unprintable_in
-from scheduling.node_daemon.errors import WrongArguments
+from scheduling.node_daemon.errors import InvalidArguments
 
 TOKEN_VARIABLE = "GINKGO_NODE_TOKEN"
 _NAME = re.compile(r"[-a-zA-Z0-9_]{1,80}")
@@ -51,18 +51,18 @@ def make_config(
 ) -> NodeConfig:
     """Return the settings. Raise WrongArguments with a sentence if they cannot be used."""
     if not _NAME.fullmatch(name or ""):
-        raise WrongArguments(
+        raise InvalidArguments(
             f"--name is {name!r}: a node's name has letters, digits, - and _, at most 80."
         )
     if not token:
         token = _read_token(token_file) if token_file else environment.get(TOKEN_VARIABLE, "")
     if not token:
-        raise WrongArguments(
+        raise InvalidArguments(
             f"No token: give --token-file PATH or set {TOKEN_VARIABLE}. "
             f"`manage.py create_node_token {name}` makes one."
         )
     if capacity < 1:
-        raise WrongArguments(f"--capacity is {capacity}: a node holds at least 1.")
+        raise InvalidArguments(f"--capacity is {capacity}: a node holds at least 1.")
     return NodeConfig(
         name=name,
         server=_server(server),
@@ -81,10 +81,10 @@ def _read_token(path: str) -> str:
         text = Path(path).read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not plain text"
-        raise WrongArguments(f"--token-file {path!r} cannot be read: {why}.") from None
+        raise InvalidArguments(f"--token-file {path!r} cannot be read: {why}.") from None
     token = text.strip()
     if not token or len(token.split()) != 1:
-        raise WrongArguments(
+        raise InvalidArguments(
             f"--token-file {path!r} must hold one token and nothing else: write there what "
             "`manage.py create_node_token` printed."
         )
@@ -94,7 +94,9 @@ def _read_token(path: str) -> str:
 def _server(server: str) -> str:
     parts = urlsplit(server or "")
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise WrongArguments(f"--server is {server!r}: give an address like http://127.0.0.1:8000.")
+        raise InvalidArguments(
+            f"--server is {server!r}: give an address like http://127.0.0.1:8000."
+        )
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
@@ -103,9 +105,9 @@ def _labels(given: list[str]) -> dict[str, str]:
     for label in given:
         key, equals, value = label.partition("=")
         if not key or not equals:
-            raise WrongArguments(f"--label is {label!r}: give KEY=VALUE.")
+            raise InvalidArguments(f"--label is {label!r}: give KEY=VALUE.")
         if unprintable_in(label):
-            raise WrongArguments(
+            raise InvalidArguments(
                 f"--label is {label!r}, with a control or bidirectional character: leave it out."
             )
         labels[key] = value
@@ -119,7 +121,7 @@ def _number(environment: Mapping[str, str], name: str, default: float) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < 1e9:
-        raise WrongArguments(f"{name} is {text!r}: give a number above 0.")
+        raise InvalidArguments(f"{name} is {text!r}: give a number above 0.")
     return value
 
 
@@ -127,5 +129,5 @@ def _yes(environment: Mapping[str, str], name: str) -> bool:
     """Return whether it is wanted; it is unless somebody says no."""
     text = environment.get(name, "") or "yes"
     if text not in ("yes", "no"):
-        raise WrongArguments(f"{name} is {text!r}: give yes or no.")
+        raise InvalidArguments(f"{name} is {text!r}: give yes or no.")
     return text == "yes"

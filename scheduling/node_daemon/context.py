@@ -8,21 +8,21 @@ from dataclasses import dataclass, field
 from scheduling.node_daemon.acknowledged import Acknowledgements
 from scheduling.node_daemon.committer import Committer
 from scheduling.node_daemon.config import NodeConfig
-from scheduling.node_daemon.control_plane_client import Link
+from scheduling.node_daemon.control_plane_client import ControlPlaneClient
 from scheduling.node_daemon.feed_reader import FeedReader
-from scheduling.node_daemon.forkserver_client import Nursery
+from scheduling.node_daemon.forkserver_client import ForkserverClient
 from scheduling.node_daemon.lease import Lease
 from scheduling.node_daemon.outbox import Outbox
 
 
 @dataclass(slots=True)
-class Services:
-    """Handed to each `Hosted`; made once by the daemon."""
+class DaemonContext:
+    """Handed to each `HostedPortfolio`; made once by the daemon."""
 
     config: NodeConfig
     incarnation: str
-    nursery: Nursery
-    link: Link
+    nursery: ForkserverClient
+    link: ControlPlaneClient
     committer: Committer
     lease: Lease
     outbox: Outbox

@@ -10,7 +10,7 @@ import aiohttp
 import msgspec
 
 from scheduling.node_daemon.config import NodeConfig
-from scheduling.node_daemon.errors import Declined, NotWelcome, ServerAway
+from scheduling.node_daemon.errors import RegistrationRefused, RequestRefused, ServerUnavailable
 from scheduling.wire.messages import (
     Beat,
     BeatAnswer,
@@ -35,7 +35,7 @@ UNAUTHORISED = 401
 T = TypeVar("T")
 
 
-class Link:
+class ControlPlaneClient:
     """One server, one token. Every call answers, or raises ServerAway, Declined or NotWelcome.
 
     ServerAway: nothing definite is known, the request may or may not have been carried out.
@@ -47,7 +47,7 @@ class Link:
         self._config = config
         self._session: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> Link:
+    async def __aenter__(self) -> ControlPlaneClient:
         self._session = aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {self._config.token}"},
             connector=aiohttp.TCPConnector(limit=16, keepalive_timeout=60),
@@ -89,12 +89,16 @@ class Link:
             ) as response:
                 data, status = await response.read(), response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ServerAway(f"{path} got no answer: {error or type(error).__name__}") from None
+            raise ServerUnavailable(
+                f"{path} got no answer: {error or type(error).__name__}"
+            ) from None
         if status in (200, 204):
             try:
                 return msgspec.msgpack.decode(data, type=answer) if data else None  # type: ignore[return-value]
             except msgspec.DecodeError as error:
-                raise ServerAway(f"{path} got an answer that cannot be read: {error}") from None
+                raise ServerUnavailable(
+                    f"{path} got an answer that cannot be read: {error}"
+                ) from None
         raise _fault(path, status, data)
 
     async def pushes(self, hello: Hello) -> AsyncIterator[DesiredSet | None]:
@@ -113,7 +117,7 @@ class Link:
                     if message.type is aiohttp.WSMsgType.BINARY:
                         yield msgspec.msgpack.decode(message.data, type=DesiredSet)
         except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError) as error:
-            raise ServerAway(f"the websocket closed: {error}") from None
+            raise ServerUnavailable(f"the websocket closed: {error}") from None
 
 
 def _fault(path: str, status: int, data: bytes) -> Exception:
@@ -123,10 +127,10 @@ def _fault(path: str, status: int, data: bytes) -> Exception:
     except msgspec.DecodeError:
         problem = Problem(code="", message=f"{path} was answered {status}")
     if status == UNAUTHORISED:
-        return NotWelcome(problem.message)
+        return RegistrationRefused(problem.message)
     if status >= 500 or status in (408, 425, 429) or not problem.code:
-        return ServerAway(f"{path} was answered {status}: {problem.message}")
-    return Declined(status, problem.code, problem.message)
+        return ServerUnavailable(f"{path} was answered {status}: {problem.message}")
+    return RequestRefused(status, problem.code, problem.message)
 
 
 async def back_off(attempt: int, first_s: float, longest_s: float) -> None:

@@ -12,16 +12,21 @@ from portfolios.runtime.python_version import PYTHON
 from scheduling.decide import reconcile as decide
 from scheduling.node_daemon.clock import boottime_s, boottime_us
 from scheduling.node_daemon.config import NodeConfig
-from scheduling.node_daemon.context import Services
-from scheduling.node_daemon.control_plane_client import Link, back_off
-from scheduling.node_daemon.errors import Declined, NotWelcome, ServerAway, Superseded
+from scheduling.node_daemon.context import DaemonContext
+from scheduling.node_daemon.control_plane_client import ControlPlaneClient, back_off
+from scheduling.node_daemon.errors import (
+    RegistrationRefused,
+    RequestRefused,
+    ServerUnavailable,
+    Superseded,
+)
 from scheduling.node_daemon.feed_reader import FeedReader
 from scheduling.node_daemon.feed_time import FeedTime
-from scheduling.node_daemon.hosted_portfolio import Hosted
+from scheduling.node_daemon.hosted_portfolio import HostedPortfolio
 from scheduling.node_daemon.logs import LOG
 from scheduling.node_daemon.metrics import Metrics
 from scheduling.wire.messages import (
-    MOST_PORTFOLIOS,
+    MAX_PORTFOLIOS,
     PROTOCOL,
     Actual,
     Beat,
@@ -48,14 +53,16 @@ class ExecutionNode:
     what it does about them is `decide.reconcile`.
     """
 
-    def __init__(self, config: NodeConfig, link: Link, services: Services) -> None:
+    def __init__(
+        self, config: NodeConfig, link: ControlPlaneClient, services: DaemonContext
+    ) -> None:
         """Use `program.run`, which makes the parts and ends them."""
         self.config = config
         self.incarnation = services.incarnation
         self.leaving = False
         self.left = False  #: nothing more is said or begun
         self.desired: DesiredSet | None = None
-        self.hosted: dict[int, Hosted] = {}
+        self.hosted: dict[int, HostedPortfolio] = {}
         self.answered_leaving = asyncio.Event()
         self._services = services
         self._link = link
@@ -92,9 +99,9 @@ class ExecutionNode:
             try:
                 registered = await self._link.register(self._registration())
                 break
-            except Declined as declined:
-                raise NotWelcome(str(declined)) from None
-            except ServerAway as error:
+            except RequestRefused as declined:
+                raise RegistrationRefused(str(declined)) from None
+            except ServerUnavailable as error:
                 if attempt % 15 == 0:
                     LOG.warning("waiting for %s: %s", self.config.server, error)
                 await back_off(attempt, 0.2, 2.0)
@@ -143,7 +150,7 @@ class ExecutionNode:
             try:
                 wait_s = await self.send_heartbeat()
                 failures = 0
-            except (ServerAway, Declined) as error:
+            except (ServerUnavailable, RequestRefused) as error:
                 LOG.warning("heartbeat failed: %s", error)
                 await back_off(failures, 0.2, 2.0)
                 failures += 1
@@ -221,7 +228,7 @@ class ExecutionNode:
 
     def _actual(self) -> list[Actual]:
         shown = [h for h in self.hosted.values() if h.phase in SHOWN_PHASES | {"halted"}]
-        return [_shown(h, self._metrics) for h in shown[:MOST_PORTFOLIOS]]
+        return [_shown(h, self._metrics) for h in shown[:MAX_PORTFOLIOS]]
 
     # --- websocket ---------------------------------------------------------------------------
 
@@ -239,7 +246,7 @@ class ExecutionNode:
                         self._connected, attempt = True, 0
                     else:
                         self.take_desired(pushed)
-            except ServerAway as error:
+            except ServerUnavailable as error:
                 LOG.info("%s", error)
             self._connected = False
             self._beat_now.set()
@@ -338,16 +345,18 @@ class ExecutionNode:
         """
         self._host(entry, None).prepare()
 
-    def _host(self, entry: Desired, replaces: int | None) -> Hosted:
+    def _host(self, entry: Desired, replaces: int | None) -> HostedPortfolio:
         before = self.hosted.pop(replaces) if replaces is not None else None
         if before is not None:
             before.end()
         self._slots += 1
-        hosted = self.hosted[self._slots] = Hosted(self._services, self._slots, entry, before)
+        hosted = self.hosted[self._slots] = HostedPortfolio(
+            self._services, self._slots, entry, before
+        )
         return hosted
 
 
-def _shown(hosted: Hosted, metrics: Metrics) -> Actual:
+def _shown(hosted: HostedPortfolio, metrics: Metrics) -> Actual:
     """Return one process as the server sees it."""
     pid = hosted.child.pid if hosted.child else None
     feeder = hosted.feeder

@@ -24,37 +24,37 @@ from typing import Literal
 Stage = Literal["load", "event", "exit", "killed"]
 
 
-class NodeFault(Exception):
+class NodeError(Exception):
     """Base of all faults of a node; its text is a sentence for the person on call."""
 
 
-class Ends(NodeFault):
+class FatalError(NodeError):
     """The daemon must end."""
 
     code = 1
 
 
-class WrongArguments(Ends):
+class InvalidArguments(FatalError):
     """The command line or the environment cannot be used."""
 
     code = 2
 
 
-class NotWelcome(Ends):
+class RegistrationRefused(FatalError):
     """The server refuses this daemon: wrong token, name in use, old protocol."""
 
 
-class Superseded(Ends):
+class Superseded(FatalError):
     """Another daemon registered under this name. Registering again would start a fight."""
 
     code = 3
 
 
-class ServerAway(NodeFault):
+class ServerUnavailable(NodeError):
     """No definite answer came: nothing is known, ask again."""
 
 
-class Declined(NodeFault):
+class RequestRefused(NodeError):
     """The server understood and said no; `code` is one of its stable codes."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
@@ -63,7 +63,7 @@ class Declined(NodeFault):
         self.code = code
 
 
-class ChildFailed(NodeFault):
+class ChildFailed(NodeError):
     """A portfolio process failed, in the strategy (`load`, `event`) or as a process."""
 
     def __init__(self, stage: Stage, error: str, seq: int | None = None) -> None:
@@ -77,7 +77,7 @@ class ChildFailed(NodeFault):
         return self.stage in ("load", "event")
 
 
-class Swept(ChildFailed):
+class ForkserverDied(ChildFailed):
     """The process ended with its forkserver, which another portfolio may have ended.
 
     Only those that were at work can have done it; the others start again as if nothing was.
@@ -88,7 +88,7 @@ class Swept(ChildFailed):
         self.was_busy = was_busy
 
 
-class StaleEvent(NodeFault):
+class StaleEvent(NodeError):
     """The portfolio stops before an event that is too old; everything before it is committed."""
 
     def __init__(self, age_s: float) -> None:
@@ -96,7 +96,7 @@ class StaleEvent(NodeFault):
         self.age_s = age_s
 
 
-class CommitRefused(NodeFault):
+class CommitRefused(NodeError):
     """The fence did not take a commit."""
 
 
@@ -104,7 +104,7 @@ class Fenced(CommitRefused):
     """A higher epoch exists or the run is gone."""
 
 
-class OutOfStep(CommitRefused):
+class SequenceConflict(CommitRefused):
     """Same epoch and another seq, or an epoch the server does not know yet."""
 
 
@@ -112,5 +112,5 @@ class CommitRejected(CommitRefused):
     """This commit is bad in itself; repeating it would not help."""
 
 
-class HandedOver(CommitRefused):
+class ReleaseGranted(CommitRefused):
     """The release was taken and the portfolio granted to its target."""

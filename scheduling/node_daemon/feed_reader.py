@@ -13,7 +13,7 @@ from scheduling.node_daemon.feed_time import FeedTime
 from scheduling.wire.messages import SegmentInfo
 
 SHORTEST_TICK_S = 0.004  #: many events in less than this are one wake-up
-LONGEST_TICK_S = 1.0
+MAX_TICK_S = 1.0
 LOOKED_THROUGH = 256  #: new events of one tick whose symbols are looked at; beyond, all are woken
 
 
@@ -87,13 +87,13 @@ class FeedReader:
     def _until_next_s(self, seen: int) -> float:
         """Return how long to sleep until an event behind `seen` is released."""
         if not self._segments:
-            return LONGEST_TICK_S
+            return MAX_TICK_S
         try:
             at = release_us(self._segments, seen + 1)
         except NotReleased:
-            return LONGEST_TICK_S
+            return MAX_TICK_S
         left = (at - self._time.at(boottime_us())) / 1e6
-        return min(max(left, SHORTEST_TICK_S), LONGEST_TICK_S)
+        return min(max(left, SHORTEST_TICK_S), MAX_TICK_S)
 
     def _wake_for(self, seen: int, head: int) -> None:
         if not self._listeners:

@@ -11,17 +11,17 @@ from portfolios.runtime.messages import Batch
 from scheduling.node_daemon.child import Child
 from scheduling.node_daemon.clock import boottime_s
 from scheduling.node_daemon.commit_builder import Progress
-from scheduling.node_daemon.context import Services
+from scheduling.node_daemon.context import DaemonContext
 from scheduling.node_daemon.errors import (
     ChildFailed,
     CommitRejected,
     Fenced,
-    HandedOver,
-    OutOfStep,
+    ReleaseGranted,
+    SequenceConflict,
     StaleEvent,
 )
 from scheduling.node_daemon.feed_reader import FeedReader, Listener
-from scheduling.wire.messages import MOST_LINES, Commit, CommitResult
+from scheduling.wire.messages import MAX_LINES, Commit, CommitResult
 
 COMMIT_EVENTS = 100  #: events of the log after which a commit is due
 COMMIT_EVENTS_BEHIND = 2_000  #: the same while the portfolio catches up
@@ -29,14 +29,14 @@ BEHIND_EVENTS = 200  #: further from the head than this is catching up
 COMMIT_EVERY_S = 0.25  #: on one grid for all portfolios of a node, so that they share requests
 FENCED_LOOK_S = 0.25
 SMALLEST_BATCH = 10
-MANY_LINES = MOST_LINES // 4  #: of a batch; a commit takes no more than MOST_LINES
+MANY_LINES = MAX_LINES // 4  #: of a batch; a commit takes no more than MAX_LINES
 QUICK_BATCH_S, SLOW_BATCH_S = 0.05, 0.25  #: batches grow below, shrink above: a drain waits for one
 
 _NO_EVENTS = join_events([])
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class MemoryState:
     """Which state a process has in memory: that of `state_seq`, good up to `last_seq`."""
 
     last_seq: int
@@ -52,7 +52,7 @@ class Feeder:
 
     def __init__(
         self,
-        services: Services,
+        services: DaemonContext,
         reader: FeedReader,
         child: Child,
         *,
@@ -63,7 +63,7 @@ class Feeder:
         resume_seq: int,
         careful_to: int,
         symbols: frozenset[str] | None,
-        held: Held,
+        held: MemoryState,
         engine_seq: int,
         on_keep: Callable[[], None],
     ) -> None:
@@ -88,7 +88,9 @@ class Feeder:
         self._release_for: int | None = None
         self._on_keep = on_keep
         self._finish = False
-        self.held: Held | None = held  #: None while the process is ahead of what is committed
+        self.held: MemoryState | None = (
+            held  #: None while the process is ahead of what is committed
+        )
         self.engine_seq = engine_seq
         self.seq, self.state_seq = held.last_seq, held.state_seq
         self._state_revision = held.state_revision
@@ -294,7 +296,7 @@ class Feeder:
             self.releasing = False
         if result.answer in ("ok", "handed_over"):
             self._committed(commit)
-            raise HandedOver(f"released at seq {commit.to_seq} for handoff {handoff}")
+            raise ReleaseGranted(f"released at seq {commit.to_seq} for handoff {handoff}")
         if result.answer != "keep":
             raise _refusal(result)
         self._committed(commit)
@@ -310,7 +312,7 @@ class Feeder:
         if commit.state is not None:
             self.state_seq, self._state_revision = commit.to_seq, self._revision
         self.seq = commit.to_seq
-        self.held = Held(self.seq, self.state_seq, self._state_revision)
+        self.held = MemoryState(self.seq, self.state_seq, self._state_revision)
         self._progress = Progress(self.seq)
         self._due_at_s = _next_on_grid(asyncio.get_running_loop().time())
         if self.caught_up_ms is None and self.lag <= COMMIT_EVENTS:
@@ -328,7 +330,7 @@ def _refusal(result: CommitResult) -> Exception:
     if result.answer == "fenced":
         return Fenced(said)
     if result.answer in ("conflict", "ahead"):
-        return OutOfStep(said)
+        return SequenceConflict(said)
     if result.answer == "handed_over":
-        return HandedOver(said)
+        return ReleaseGranted(said)
     return CommitRejected(said)

@@ -18,7 +18,7 @@ import socket
 import struct
 import sys
 
-from portfolios.runtime.sandbox import adopt_orphans, limit_process, shut_in
+from portfolios.runtime.sandbox import adopt_orphans, apply_sandbox, limit_process
 from scheduling.node_daemon.parent_death import die_with_parent
 from scheduling.node_daemon.preload import warm_up
 
@@ -28,7 +28,7 @@ SERVE = b"S"  #: a portfolio process: (its socket, where its output goes)
 LIST = b"L"  #: write the strategies there are as JSON into the socket, and exit
 STARTED, EXITED = b"s", b"x"
 SWEEP_S = 1.0  #: between two looks for strays where children can start processes
-MOST_SWEEPS = 100
+MAX_SWEEPS = 100
 
 
 def main() -> None:
@@ -130,7 +130,7 @@ class ForkServer:
         Leaving the group and the session is no way out: an orphan's next parent is this process.
         A fork bomb may grow while it is looked for, so look again until nothing is found.
         """
-        for _ in range(MOST_SWEEPS):
+        for _ in range(MAX_SWEEPS):
             strays = [pid for pid in _children_of(os.getpid()) if pid not in self._children]
             for pid in strays:
                 _kill(pid)
@@ -145,7 +145,7 @@ class ForkServer:
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
-            os.write(writer, json.dumps(shut_in()).encode())
+            os.write(writer, json.dumps(apply_sandbox()).encode())
             os._exit(0)
         os.close(writer)
         with open(reader, "rb") as answer:
@@ -175,7 +175,7 @@ class ForkServer:
         limit_process(self._memory_bytes)
         if self._guarded:
             sys.dont_write_bytecode = True
-            shut_in(parent=forkserver)
+            apply_sandbox(parent=forkserver)
         with socket.socket(fileno=conversation) as sock:
             if kind == LIST:
                 sock.sendall(_strategies())

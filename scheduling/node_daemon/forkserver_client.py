@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from portfolios.runtime.secrets import without_secrets
-from scheduling.node_daemon.errors import ChildFailed, Swept
+from scheduling.node_daemon.errors import ChildFailed, ForkserverDied
 from scheduling.node_daemon.forkserver import EXITED, LIST, REPLY, REQUEST, SERVE, STARTED
 from scheduling.node_daemon.logs import LOG
 from scheduling.node_daemon.process_output import Output
@@ -24,7 +24,7 @@ LIST_LIMIT_S = 120.0  #: strategies from outside may import large libraries, on 
 RELAUNCH_S = 0.2  #: one that cannot start must not keep a core busy
 
 
-class Born:
+class SpawnedProcess:
     """A process that was asked for: its pid once it runs, its wait status once it ended."""
 
     def __init__(self) -> None:
@@ -43,13 +43,13 @@ class Born:
         """The forkserver is gone, and so is this process."""
         self.vanished = True
         if not self.pid.done():
-            self.pid.set_exception(Swept(was_busy=False))
+            self.pid.set_exception(ForkserverDied(was_busy=False))
             self.pid.exception()  # nobody may be waiting
         if not self.status.done():
             self.status.set_result(-signal.SIGKILL)
 
 
-class Nursery:
+class ForkserverClient:
     """Starts the forkserver, and children through it. Make and start it in the main thread.
 
     The parent-death signal belongs to the thread that starts a process; the main thread is the one
@@ -61,7 +61,7 @@ class Nursery:
         self._memory_mb = memory_mb
         self._guarded = guarded
         self._numbers = itertools.count(1)
-        self._born: dict[int, Born] = {}
+        self._born: dict[int, SpawnedProcess] = {}
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
@@ -113,13 +113,13 @@ class Nursery:
             if not born.status.done():
                 born.status.set_result(status)
 
-    def bear(self, kind: bytes, name: str) -> tuple[socket.socket, Born]:
+    def bear(self, kind: bytes, name: str) -> tuple[socket.socket, SpawnedProcess]:
         """Ask for a process. Return the daemon's end of its socket, and what becomes of it."""
         assert self._control is not None
         ours, theirs = socket.socketpair()
         read_end, write_end = os.pipe()
         number = next(self._numbers)
-        born = self._born[number] = Born()
+        born = self._born[number] = SpawnedProcess()
         try:
             socket.send_fds(
                 self._control, [REQUEST.pack(kind, number)], [theirs.fileno(), write_end]
@@ -186,4 +186,4 @@ def _environment() -> dict[str, str]:
     return environment
 
 
-__all__ = ["LIST", "SERVE", "Born", "Nursery", "kill_group"]
+__all__ = ["LIST", "SERVE", "ForkserverClient", "SpawnedProcess", "kill_group"]

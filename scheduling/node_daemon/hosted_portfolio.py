@@ -15,26 +15,26 @@ from scheduling.decide.reconcile import Process
 from scheduling.node_daemon.checkpoints import checkpoint, granted_checkpoint
 from scheduling.node_daemon.child import Child, start_child
 from scheduling.node_daemon.clock import boottime_s
-from scheduling.node_daemon.context import Services
+from scheduling.node_daemon.context import DaemonContext
 from scheduling.node_daemon.errors import (
     ChildFailed,
     CommitRejected,
-    Declined,
     Fenced,
-    HandedOver,
-    OutOfStep,
+    ForkserverDied,
+    ReleaseGranted,
+    RequestRefused,
+    SequenceConflict,
     StaleEvent,
-    Swept,
 )
-from scheduling.node_daemon.feeder import Feeder, Held
+from scheduling.node_daemon.feeder import Feeder, MemoryState
 from scheduling.node_daemon.logs import LOG
 from scheduling.wire.messages import (
     CheckpointAnswer,
     Commit,
     Desired,
-    Died,
     Halted,
     Prepared,
+    ProcessExited,
     StepFailed,
 )
 
@@ -42,7 +42,7 @@ LOOK_AGAIN_S = 0.01
 RELAUNCHED_S = 0.25  #: until there is another forkserver to be born of
 
 
-class Hosted:
+class HostedPortfolio:
     """A slot of the daemon; the phases are drawn at `decide.reconcile.Process`.
 
     Every method that begins something changes the phase before it returns, so that the next
@@ -50,7 +50,11 @@ class Hosted:
     """
 
     def __init__(
-        self, services: Services, slot: int, entry: Desired, replaces: Hosted | None = None
+        self,
+        services: DaemonContext,
+        slot: int,
+        entry: Desired,
+        replaces: HostedPortfolio | None = None,
     ) -> None:
         """Begin with nothing but the memory of the failures of what it replaces."""
         self._services = services
@@ -65,7 +69,7 @@ class Hosted:
         self._activated: bool = replaces is not None and again and replaces._activated
         self.child: Child | None = None
         self.feeder: Feeder | None = None
-        self._held: Held | None = None  # of a process that has no feeder yet
+        self._held: MemoryState | None = None  # of a process that has no feeder yet
         self._engine_seq = 0
         self._symbols: frozenset[str] | None = None  # whose events the process needs
         self._task: asyncio.Task[None] | None = None
@@ -164,11 +168,11 @@ class Hosted:
             await work
         except ChildFailed as failure:
             self._failed(failure)
-        except HandedOver as handed:
+        except ReleaseGranted as handed:
             LOG.info("%s: %s", self, handed)
             self.phase = "warm"
             self._services.changed()
-        except (Fenced, Declined) as refused:
+        except (Fenced, RequestRefused) as refused:
             LOG.info("%s ends: %s", self, refused)
             self._end_quietly()
         except CommitRejected as rejected:
@@ -186,7 +190,7 @@ class Hosted:
             _, found = await asyncio.gather(
                 self._ensure_child(), checkpoint(self._services, self.portfolio, self.handoff)
             )
-        except Declined as declined:
+        except RequestRefused as declined:
             raise ChildFailed("exit", f"no checkpoint was given: {declined}") from None
         await self._load(found, trial=True)
         self.phase = "prepared"
@@ -199,7 +203,7 @@ class Hosted:
             try:
                 await self._own_once()
                 return
-            except OutOfStep as reason:
+            except SequenceConflict as reason:
                 LOG.info("%s goes back to the checkpoint: %s", self, reason)
                 self._held, self.feeder = None, None
                 self._services.beat_soon()
@@ -233,7 +237,7 @@ class Hosted:
             resume_seq=self.entry.resume_seq,
             careful_to=max(self._careful_to, self.entry.failed_seq),
             symbols=self._symbols,
-            held=Held(found.last_seq, found.state_seq, found.state_revision),
+            held=MemoryState(found.last_seq, found.state_seq, found.state_revision),
             engine_seq=self._engine_seq,
             on_keep=self._kept_on,
         )
@@ -251,7 +255,7 @@ class Hosted:
         )
         result = await self._services.committer.commit(commit)
         if result.answer in ("ok", "handed_over"):
-            raise HandedOver("released without a process")
+            raise ReleaseGranted("released without a process")
         if result.answer == "keep":  # dead and still owned: start it again
             self.phase, self._ended_at_s, self._kept = "waiting", boottime_s(), self.handoff
             self._services.changed()
@@ -304,7 +308,7 @@ class Hosted:
         request = Load(spec, found.state, found.last_seq, trial)
         loaded = await self.child.load(request, self._services.config.load_limit_s)
         self._engine_seq, self._symbols = loaded.last_seq, loaded.symbols(spec)
-        self._held = Held(found.last_seq, found.state_seq, found.state_revision)
+        self._held = MemoryState(found.last_seq, found.state_seq, found.state_revision)
 
     def _spec(self) -> Spec:
         try:
@@ -327,7 +331,7 @@ class Hosted:
         LOG.warning("%s failed while %s: %s", self, self.phase, failure)
         feeder, phase = self.feeder, self.phase
         self._kill_child()
-        if isinstance(failure, Swept) and not failure.was_busy and self._activated:
+        if isinstance(failure, ForkserverDied) and not failure.was_busy and self._activated:
             self._ended_at_s, self.phase = boottime_s() + RELAUNCHED_S, "waiting"
             self._services.changed()  # it had nothing in work: another one's fault
             return
@@ -339,7 +343,7 @@ class Hosted:
         self._services.outbox.add(self._report(failure, self.phase == "ended"), self._heard)
         self._services.changed()
 
-    def _report(self, failure: ChildFailed, preparing: bool) -> StepFailed | Died:
+    def _report(self, failure: ChildFailed, preparing: bool) -> StepFailed | ProcessExited:
         """Return whom to tell of the failure: the handoff it was a step of, or the run."""
         if self.handoff is not None and (preparing or not self._activated):
             return StepFailed(
@@ -352,7 +356,7 @@ class Hosted:
         failed_in = feeder.failed_in if feeder else None
         if failed_in is not None:
             self._careful_to = failed_in[1]
-        return Died(
+        return ProcessExited(
             death=str(uuid.uuid4()),
             portfolio=self.portfolio,
             epoch=self.epoch,

@@ -11,15 +11,15 @@ from typing import Any
 
 from scheduling.node_daemon.committer import Committer
 from scheduling.node_daemon.config import NodeConfig
-from scheduling.node_daemon.context import Services
-from scheduling.node_daemon.control_plane_client import Link
+from scheduling.node_daemon.context import DaemonContext
+from scheduling.node_daemon.control_plane_client import ControlPlaneClient
 from scheduling.node_daemon.daemon import ExecutionNode
-from scheduling.node_daemon.errors import ChildFailed, Ends, NotWelcome
-from scheduling.node_daemon.forkserver_client import Nursery
+from scheduling.node_daemon.errors import ChildFailed, FatalError, RegistrationRefused
+from scheduling.node_daemon.forkserver_client import ForkserverClient
 from scheduling.node_daemon.lease import Lease
 from scheduling.node_daemon.logs import start_logging
 from scheduling.node_daemon.outbox import Outbox
-from scheduling.node_daemon.shutdown import leave
+from scheduling.node_daemon.shutdown import shut_down
 
 STOPPED_AT_ONCE = 130
 
@@ -30,7 +30,7 @@ def run_daemon(config: NodeConfig) -> int:
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_run(config))
-    except Ends as end:
+    except FatalError as end:
         sys.stderr.write(f"{end}\n")
         return end.code
 
@@ -45,13 +45,13 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _run(config: NodeConfig) -> int:
     stops = Stops()
-    nursery = Nursery(config.child_memory_mb, guarded=config.guarded)
+    nursery = ForkserverClient(config.child_memory_mb, guarded=config.guarded)
     nursery.launch()
     try:
-        async with Link(config) as link:
+        async with ControlPlaneClient(config) as link:
             incarnation = str(uuid.uuid4())
             committer = Committer(link, incarnation)
-            services = Services(
+            services = DaemonContext(
                 config,
                 incarnation,
                 nursery,
@@ -71,7 +71,9 @@ async def _run(config: NodeConfig) -> int:
         nursery.close()
 
 
-async def _live(node: ExecutionNode, link: Link, services: Services, stops: Stops) -> int:
+async def _live(
+    node: ExecutionNode, link: ControlPlaneClient, services: DaemonContext, stops: Stops
+) -> int:
     """Start, serve and leave. Return 0 after a clean end."""
     listening = asyncio.create_task(services.nursery.listen(), name="nursery")
     try:
@@ -92,14 +94,14 @@ async def _start(node: ExecutionNode) -> bool:
     try:
         await node.load()
     except ChildFailed as failure:
-        raise NotWelcome(f"{failure}.") from None
+        raise RegistrationRefused(f"{failure}.") from None
     await node.register()
     return True
 
 
-async def _leave_when_asked(node: ExecutionNode, link: Link, stops: Stops) -> int:
+async def _leave_when_asked(node: ExecutionNode, link: ControlPlaneClient, stops: Stops) -> int:
     await stops.first.wait()
-    await leave(node, link)
+    await shut_down(node, link)
     return 0
 
 

@@ -11,7 +11,7 @@ from scheduling.node_daemon.logs import RateLimited
 PIECE = 16_384
 WHOLE_PIPE = 5  #: pieces, and one more to see the end
 READ_AGAIN_S = 0.05  #: a full pipe costs the daemon at most one piece in this time
-LONGEST_LINE = 500
+MAX_LINE = 500
 REMEMBERED = 2_000
 LAST_LINES, LAST_CHARACTERS = 3, 300
 
@@ -61,7 +61,7 @@ class Output:
         *whole, self._line = (self._line + data).split(b"\n")
         for line in whole:
             self._say(line)
-        if len(self._line) > LONGEST_LINE:  # perhaps a line without an end
+        if len(self._line) > MAX_LINE:  # perhaps a line without an end
             self._say(self._line)
             self._line = b""
         if len(data) == PIECE:
@@ -73,7 +73,7 @@ class Output:
             asyncio.get_running_loop().add_reader(self._read_end, self._on_readable)
 
     def _say(self, line: bytes) -> None:
-        text = line[:LONGEST_LINE].decode(errors="replace").strip()
+        text = line[:MAX_LINE].decode(errors="replace").strip()
         if text:
             self._log.info(boottime_s(), "%s said: %s", self._name, _printable(text))
 

@@ -15,12 +15,12 @@ import msgspec
 from portfolios.runtime.messages import Batch, Failed, Load, Loaded, Reply, Result, decode_reply
 from portfolios.runtime.results import BatchResult
 
-MOST_DIGITS = 40  #: before and behind the point; the database keeps 20 and 4
+MAX_DIGITS = 40  #: before and behind the point; the database keeps 20 and 4
 LATEST_US = 253_402_300_799_000_000  #: the end of the year 9999
-MOST_INDEX = 32_767
-LONGEST_SYMBOL = 24
-MOST_SYMBOLS = 10_000  #: held beside those of the spec; each costs a look at every batch
-LONGEST_ERROR = 600
+MAX_INDEX = 32_767
+MAX_SYMBOL = 24
+MAX_SYMBOLS = 10_000  #: held beside those of the spec; each costs a look at every batch
+MAX_ERROR = 600
 
 
 class NoAnswer(Exception):
@@ -34,12 +34,12 @@ def answer_to(request: Load | Batch, body: bytes) -> Loaded | Result | Failed:
     except (msgspec.DecodeError, ValueError, ArithmeticError) as error:
         raise NoAnswer(f"{len(body)} bytes that are no reply ({error})") from None
     if isinstance(reply, Failed):
-        return Failed(reply.stage, reply.seq, reply.error[:LONGEST_ERROR], "")
+        return Failed(reply.stage, reply.seq, reply.error[:MAX_ERROR], "")
     if isinstance(request, Load):
         if not isinstance(reply, Loaded):
             raise NoAnswer("a result, and it was asked to load")
-        if len(reply.extra_symbols) > MOST_SYMBOLS:
-            raise NoAnswer(f"with {len(reply.extra_symbols)} symbols, limit {MOST_SYMBOLS}")
+        if len(reply.extra_symbols) > MAX_SYMBOLS:
+            raise NoAnswer(f"with {len(reply.extra_symbols)} symbols, limit {MAX_SYMBOLS}")
         return reply
     if not isinstance(reply, Result):
         raise NoAnswer("that it has loaded, and it was asked to run a batch")
@@ -75,7 +75,7 @@ def _wrong_with(request: Batch, result: BatchResult) -> Iterator[str]:
 def _numbers(seq: int, at_us: int, index: int, *amounts: Decimal) -> Iterable[str]:
     if not 0 <= at_us <= LATEST_US:
         yield f"the time {at_us} at seq {seq}"
-    if not 0 <= index <= MOST_INDEX:
+    if not 0 <= index <= MAX_INDEX:
         yield f"the index {index} at seq {seq}"
     for amount in amounts:
         if not _is_sane(amount):
@@ -85,7 +85,7 @@ def _numbers(seq: int, at_us: int, index: int, *amounts: Decimal) -> Iterable[st
 def _is_sane(amount: Decimal) -> bool:
     if not amount.is_finite():
         return False
-    return -MOST_DIGITS <= _exponent(amount) <= MOST_DIGITS and amount.adjusted() <= MOST_DIGITS
+    return -MAX_DIGITS <= _exponent(amount) <= MAX_DIGITS and amount.adjusted() <= MAX_DIGITS
 
 
 def _exponent(amount: Decimal) -> int:
@@ -95,5 +95,5 @@ def _exponent(amount: Decimal) -> int:
 
 
 def _names(symbol: str) -> Iterable[str]:
-    if len(symbol) > LONGEST_SYMBOL or not symbol.isprintable():
+    if len(symbol) > MAX_SYMBOL or not symbol.isprintable():
         yield f"a symbol of {len(symbol)} characters"

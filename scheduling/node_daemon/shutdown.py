@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from scheduling.node_daemon.clock import boottime_s
-from scheduling.node_daemon.control_plane_client import Link
+from scheduling.node_daemon.control_plane_client import ControlPlaneClient
 from scheduling.node_daemon.daemon import ExecutionNode
-from scheduling.node_daemon.errors import NodeFault
+from scheduling.node_daemon.errors import NodeError
 from scheduling.node_daemon.logs import LOG
 from scheduling.wire.messages import Goodbye
 
@@ -15,7 +15,7 @@ FINISH_WITHIN_S = 3.0
 LOOK_EVERY_S = 0.02
 
 
-async def leave(node: ExecutionNode, link: Link) -> None:
+async def shut_down(node: ExecutionNode, link: ControlPlaneClient) -> None:
     """Return when nothing runs here any more, or when the time for it is over.
 
     Portfolios go make-before-break, for which the server is asked by beats that say `leaving`. What
@@ -31,7 +31,7 @@ async def leave(node: ExecutionNode, link: Link) -> None:
     node.left = True  # a beat behind the goodbye would look like a daemon that came back
     try:
         await link.goodbye(Goodbye(incarnation=node.incarnation, reason="asked to stop"))
-    except NodeFault as error:
+    except NodeError as error:
         LOG.warning("no goodbye: %s", error)
 
 

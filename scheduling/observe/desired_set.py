@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scheduling.db.transaction import Recipe, Row, call
+from scheduling.db.transaction import Row, Transaction, query
 from scheduling.wire.messages import Desired, DesiredSet, FeedInfo, SegmentInfo
 
 DESIRED = """
@@ -54,12 +54,12 @@ ORDER BY e.portfolio_id, e.role
 """
 
 
-def desired_set(node: int, known: int = -1) -> Recipe[DesiredSet | None]:
+def desired_set(node: int, known: int = -1) -> Transaction[DesiredSet | None]:
     """Return the desired set of `node` for its present incarnation.
 
     None: it has no lease, or no version of the set is newer than `known`.
     """
-    rows = yield from call(DESIRED, node=node, known=known)
+    rows = yield from query(DESIRED, node=node, known=known)
     if not rows:
         return None
     first = rows[0]

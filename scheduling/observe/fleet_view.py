@@ -35,7 +35,7 @@ PAUSES = 50
 
 
 @dataclass(frozen=True, slots=True)
-class HandoffLine:
+class HandoffView:
     id: int
     portfolio: str
     kind: str
@@ -63,7 +63,7 @@ class HandoffLine:
 
 
 @dataclass(frozen=True, slots=True)
-class LossLine:
+class LossView:
     """What the loss of a node would come to, as the watcher reckoned last."""
 
     as_of: datetime
@@ -80,7 +80,7 @@ class LossLine:
 
 
 @dataclass(frozen=True, slots=True)
-class NodeLine:
+class NodeView:
     id: int
     name: str
     status: str  #: alive, suspect, lost, left
@@ -106,11 +106,11 @@ class NodeLine:
     metrics: dict[str, float]
     status_since: datetime
     portfolios: list[str]
-    loss: LossLine | None = None  #: None: not reckoned yet, or there is nothing to lose
+    loss: LossView | None = None  #: None: not reckoned yet, or there is nothing to lose
 
 
 @dataclass(frozen=True, slots=True)
-class PortfolioLine:
+class PortfolioView:
     id: int
     name: str
     strategy: str
@@ -153,7 +153,7 @@ class PortfolioLine:
     starting_cash: Decimal
     state: dict[str, Any]  #: the strategy's part
     spark: list[float]
-    handoff: HandoffLine | None
+    handoff: HandoffView | None
     orders_refused: int = 0
     orders_suppressed: int = 0
     unplaced_orders: int = 0  #: of both, since the last one that was placed
@@ -169,7 +169,7 @@ class Frozen:
 
 
 @dataclass(frozen=True, slots=True)
-class StormLine:
+class StormView:
     """The hold on failover."""
 
     at: datetime
@@ -181,7 +181,7 @@ class StormLine:
 
 
 @dataclass(frozen=True, slots=True)
-class AlertLine:
+class AlertView:
     """An open alert."""
 
     id: int
@@ -194,22 +194,22 @@ class AlertLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Board:
+class FleetView:
     at: datetime
     head: int
     rate: float
-    nodes: list[NodeLine]
-    portfolios: list[PortfolioLine]
-    handoffs_active: list[HandoffLine]
-    handoffs_recent: list[HandoffLine]
+    nodes: list[NodeView]
+    portfolios: list[PortfolioView]
+    handoffs_active: list[HandoffView]
+    handoffs_recent: list[HandoffView]
     pause_p50_ms: float | None
     pause_p99_ms: float | None
     frozen: Frozen | None
     total_equity: Decimal
     total_starting: Decimal
-    storm: StormLine | None = None
-    alerts: list[AlertLine] = field(default_factory=list)
-    by_name: dict[str, PortfolioLine] = field(default_factory=dict, repr=False)
+    storm: StormView | None = None
+    alerts: list[AlertView] = field(default_factory=list)
+    by_name: dict[str, PortfolioView] = field(default_factory=dict, repr=False)
 
 
 CLOCK = """
@@ -295,7 +295,7 @@ _states: dict[int, tuple[int, dict[str, Any], dict[str, Any]]] = {}
 _sparks: tuple[float, dict[int, list[float]]] = (float("-inf"), {})
 
 
-def read_board(times: Timing | None = None) -> Board:
+def read_board(times: Timing | None = None) -> FleetView:
     """Return the fleet as of one snapshot. At most ten statements, whatever its size.
 
     Raises SnapshotUnavailable where it could not be read.
@@ -305,7 +305,7 @@ def read_board(times: Timing | None = None) -> Board:
         return _read(cursor, times)
 
 
-def read_portfolio(name: str) -> PortfolioLine | None:
+def read_portfolio(name: str) -> PortfolioView | None:
     """Return the line of one portfolio as of one snapshot, None where there is none of this name.
 
     Reads no row of another portfolio but of those that move; the line has no spark. Six statements.
@@ -335,7 +335,7 @@ def _snapshot() -> Iterator[psycopg.Cursor[Any]]:
         raise SnapshotUnavailable(f"the fleet could not be read: {error}") from error
 
 
-def _read(cursor: psycopg.Cursor[Any], times: Timing) -> Board:
+def _read(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
     clock: Any = cursor.execute(CLOCK).fetchone()
     segments = _segments(cursor)
     now: datetime = clock.now
@@ -358,7 +358,7 @@ def _read(cursor: psycopg.Cursor[Any], times: Timing) -> Board:
     for row in rows:
         if row.node_id is not None:
             owned.setdefault(row.node_id, []).append(row)
-    return Board(
+    return FleetView(
         at=now,
         head=head,
         rate=segments[-1].rate if segments else 0.0,
@@ -375,7 +375,7 @@ def _read(cursor: psycopg.Cursor[Any], times: Timing) -> Board:
         else Frozen(clock.frozen_at, clock.frozen_by, clock.frozen_reason, clock.freeze_failover),
         storm=None
         if clock.held_at is None
-        else StormLine(
+        else StormView(
             at=clock.held_at,
             until=clock.until,
             by=clock.held_by,
@@ -404,10 +404,10 @@ def _portfolios(
     now: datetime,
     head: int,
     node_rows: list[Any],
-    active: dict[int, HandoffLine],
+    active: dict[int, HandoffView],
     sparks: dict[int, list[float]],
     times: Timing,
-) -> list[PortfolioLine]:
+) -> list[PortfolioView]:
     _decode_new(cursor, rows)
     names = {row.id: row.name for row in node_rows}
     reported = _reported(node_rows)
@@ -418,9 +418,9 @@ def _portfolios(
     ]
 
 
-def handoff_line(row: Any) -> HandoffLine:
+def handoff_line(row: Any) -> HandoffView:
     """Return the line of one row of HANDOFF."""
-    return HandoffLine(
+    return HandoffView(
         id=row.id,
         portfolio=row.portfolio,
         kind=row.kind,
@@ -448,12 +448,12 @@ def handoff_line(row: Any) -> HandoffLine:
     )
 
 
-def _alerts(cursor: psycopg.Cursor[Any]) -> list[AlertLine]:
+def _alerts(cursor: psycopg.Cursor[Any]) -> list[AlertView]:
     """Return the open alerts: that of a full disk too where no row of it could be written."""
-    alerts = [AlertLine(*row) for row in cursor.execute(ALERTS).fetchall()]
+    alerts = [AlertView(*row) for row in cursor.execute(ALERTS).fetchall()]
     since = STORAGE_STATE.since
     if since is not None and not any(alert.kind == "disk_full" for alert in alerts):
-        alerts.append(AlertLine(0, "disk_full", None, None, STORAGE_STATE.reason, 1, since))
+        alerts.append(AlertView(0, "disk_full", None, None, STORAGE_STATE.reason, 1, since))
     return alerts
 
 
@@ -506,7 +506,7 @@ def _read_sparks(cursor: psycopg.Cursor[Any]) -> dict[int, list[float]]:
     return sparks
 
 
-def _node(row: Any, now: datetime, owned: list[Any], held: int, policy: LeasePolicy) -> NodeLine:
+def _node(row: Any, now: datetime, owned: list[Any], held: int, policy: LeasePolicy) -> NodeView:
     expires = row.expires_at
     status = status_of(
         LeaseView(
@@ -519,7 +519,7 @@ def _node(row: Any, now: datetime, owned: list[Any], held: int, policy: LeasePol
         policy,
     )
     away = status in ("lost", "left")
-    return NodeLine(
+    return NodeView(
         id=row.id,
         name=row.name,
         status=status,
@@ -547,7 +547,7 @@ def _node(row: Any, now: datetime, owned: list[Any], held: int, policy: LeasePol
         portfolios=[run.name for run in owned],
         loss=None
         if row.as_of is None
-        else LossLine(row.as_of, row.runs, row.fit, row.homeless, row.waiting, row.suspects),
+        else LossView(row.as_of, row.runs, row.fit, row.homeless, row.waiting, row.suspects),
     )
 
 
@@ -570,10 +570,10 @@ def _portfolio(
     names: dict[int, str],
     gone: dict[int, Any],
     reported: dict[tuple[int, int], dict[str, Any]],
-    handoff: HandoffLine | None,
+    handoff: HandoffView | None,
     sparks: dict[int, list[float]],
     times: Timing,
-) -> PortfolioLine:
+) -> PortfolioView:
     said = reported.get((row.id, row.epoch), {})
     _, account, state = _states.get(row.id, (0, UNKNOWN, {}))
     owned = row.node_id is not None
@@ -587,7 +587,7 @@ def _portfolio(
     left_s = None
     if row.rev_status == "unproven" and row.first_commit_at is not None:
         left_s = max(times.good_after_s - (now - row.first_commit_at).total_seconds(), 0.0)
-    return PortfolioLine(
+    return PortfolioView(
         id=row.id,
         name=row.name,
         strategy=row.strategy,

@@ -14,7 +14,7 @@ from scheduling.models import Event, Halt
 
 
 @dataclass(frozen=True, slots=True)
-class HaltLine:
+class HaltView:
     """One use of the kill switch, and how many portfolios it still keeps stopped."""
 
     halt: int
@@ -28,18 +28,18 @@ class HaltLine:
     undone_by: str
 
 
-def read_halts(limit: int = 20) -> list[HaltLine]:
+def read_halts(limit: int = 20) -> list[HaltView]:
     """Return the newest halts, newest first. One statement."""
     return [_line(row) for row in _halts()[:limit]]
 
 
-def halt_in_force() -> HaltLine | None:
+def halt_in_force() -> HaltView | None:
     """Return the newest halt that still keeps something stopped, or None. One statement."""
     row = _halts().filter(waiting__gt=0).first()
     return None if row is None else _line(row)
 
 
-def read_halt(number: int) -> tuple[HaltLine, Halted]:
+def read_halt(number: int) -> tuple[HaltView, Halted]:
     """Return a halt and its line for each portfolio. Raise NotFound. Two statements."""
     row = _halts().filter(pk=number).first()
     if row is None:
@@ -68,8 +68,8 @@ def _halts() -> QuerySet[Any]:
     return Halt.objects.annotate(waiting=Count("runs", filter=present)).order_by("-id")
 
 
-def _line(row: Halt) -> HaltLine:
-    return HaltLine(
+def _line(row: Halt) -> HaltView:
+    return HaltView(
         halt=row.pk,
         at=row.at,
         actor=row.actor,

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 from django.utils.translation import get_language
 
-from scheduling.decide.reasons import said
+from scheduling.decide.reasons import localize
 
 
-class Reasoned(Protocol):
+class HasReason(Protocol):
     """A run, a handoff or a tenure, as a row or as a line of the board."""
 
     @property
@@ -22,8 +22,8 @@ class Reasoned(Protocol):
         """What was stored beside it: `{"code": …, "params": {…}}`, or nothing."""
 
 
-def told(row: Reasoned) -> str:
+def localized_reason(row: HasReason) -> str:
     """Return its reason in the language that is active: that of the request, or of the page that a
     socket serves. In English what is stored, without a look at its data.
     """
-    return said(row.reason, row.why, get_language())
+    return localize(row.reason, row.why, get_language())

@@ -6,16 +6,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from scheduling.observe.snapshot import Observed, observe
-from scheduling.observe.snapshot_cache import Standing
+from scheduling.observe.snapshot import FleetSnapshot, observe
+from scheduling.observe.snapshot_cache import SnapshotCache
 from scheduling.timing import timing
 
 _one_at_a_time = threading.Lock()
-_standing = Standing()
+_standing = SnapshotCache()
 
 
 @contextmanager
-def looking() -> Iterator[Observed]:
+def shared_snapshot() -> Iterator[FleetSnapshot]:
     """Hold the fleet as it is now. Five statements, which read what changed since the last time.
 
     One question at a time: what is held is good until the next look. Raises SnapshotUnavailable

@@ -1,6 +1,6 @@
 """One consistent look at the fleet, in a constant number of statements.
 
-Whoever looks often keeps a `Standing` and hands it in: then only what changed is read.
+Whoever looks often keeps a `SnapshotCache` and hands it in: then only what changed is read.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from scheduling.decide.granting import choices
 from scheduling.decide.liveness import LeasePolicy, flapping_until
 from scheduling.decide.reconcile import back_off_s
 from scheduling.decide.types import Cpu, HandoffView, NodeView, PortfolioView, Snapshot, Version
-from scheduling.enact.process_failures import MOST_FAILURES_A_NODE
-from scheduling.enact.storm import status_now, weather_among
+from scheduling.enact.process_failures import MAX_FAILURES_A_NODE
+from scheduling.enact.storm import assess_losses_among, status_now
 from scheduling.errors import SnapshotUnavailable
-from scheduling.observe.snapshot_cache import CHANGES, MARK, Standing
+from scheduling.observe.snapshot_cache import CHANGES, MARK, SnapshotCache
 from scheduling.timing import Timing
 
 CLOCK = f"""
@@ -107,21 +107,21 @@ SELECT node_id, portfolio_id, least(greatest(cpu_pct, 0), 100)::float AS cpu_pct
 ) measured WHERE cpu_pct IS NOT NULL
 """
 LATELY_S = 120.0
-LONGEST_REST_S = 30.0
+MAX_REST_S = 30.0
 NOWHERE: frozenset[int] = frozenset()
 
 
-class Observed:
+class FleetSnapshot:
     """A snapshot for the planner, and beside it what enacting needs to compare with."""
 
-    def __init__(self, snapshot: Snapshot, standing: Standing) -> None:
+    def __init__(self, snapshot: Snapshot, standing: SnapshotCache) -> None:
         self.snapshot = snapshot
         self.rows: Mapping[int, Any] = standing.rows  #: portfolio id → its row of PORTFOLIOS
         self.with_reason = standing.with_reason  #: ids of those whose row carries a reason
         self.stock = standing.stock  #: of the snapshot's portfolios
 
 
-def observe(timing: Timing, standing: Standing | None = None) -> Observed:
+def observe(timing: Timing, standing: SnapshotCache | None = None) -> FleetSnapshot:
     """Read the fleet. Five statements, one snapshot of the database; a sixth where nodes are evened
     out by cpu.
 
@@ -129,7 +129,7 @@ def observe(timing: Timing, standing: Standing | None = None) -> Observed:
     until the next look with the same one. Raises SnapshotUnavailable where it could not be read: an
     empty fleet is a snapshot with no nodes, not knowing is an error.
     """
-    standing = Standing() if standing is None else standing
+    standing = SnapshotCache() if standing is None else standing
     # Within somebody's transaction (tests) the level is theirs.
     nested = connection.in_atomic_block
     try:
@@ -152,7 +152,7 @@ def observe(timing: Timing, standing: Standing | None = None) -> Observed:
         standing.forget()
         raise SnapshotUnavailable(f"the fleet could not be read: {error}") from error
     policy = timing.lease_policy
-    seen = weather_among(nodes, clock.now, clock.storm_ended, policy)
+    seen = assess_losses_among(nodes, clock.now, clock.storm_ended, policy)
     living = {row.id for row in nodes if row.status == "alive"}
     lately: dict[tuple[int, bool], list[Any]] = {}
     for row in failed:
@@ -179,7 +179,7 @@ def observe(timing: Timing, standing: Standing | None = None) -> Observed:
         cpu=_cpu(measured) if clock.by_cpu else None,
     )
     standing.snapshot = snapshot
-    return Observed(snapshot, standing)
+    return FleetSnapshot(snapshot, standing)
 
 
 def _cpu(measured: list[Any]) -> Cpu:
@@ -189,7 +189,7 @@ def _cpu(measured: list[Any]) -> Cpu:
     )
 
 
-def _is_after_storm(nodes: list[Any], standing: Standing, clock: Any) -> bool:
+def _is_after_storm(nodes: list[Any], standing: SnapshotCache, clock: Any) -> bool:
     """Whether nodes that were lost before the last hold ended still own portfolios."""
     if clock.storm_ended is None:
         return False
@@ -226,13 +226,13 @@ def _portfolio(row: Any, lately: list[Any]) -> PortfolioView:
     failed, not_before = NOWHERE, None
     if row.failures_by_node is not None:
         counted = row.failures_by_node.items()
-        failed = frozenset(int(n) for n, times in counted if times >= MOST_FAILURES_A_NODE)
+        failed = frozenset(int(n) for n, times in counted if times >= MAX_FAILURES_A_NODE)
         if failed and row.node_id is None:
             not_before = row.phase_since + back_off_s(row.attempts)
     if lately:
-        failed |= {line.target for line in lately if line.times >= MOST_FAILURES_A_NODE}
+        failed |= {line.target for line in lately if line.times >= MAX_FAILURES_A_NODE}
         rest_s = 2.0 ** (sum(line.times for line in lately) - 1)
-        rested = max(line.last for line in lately) + min(rest_s, LONGEST_REST_S)
+        rested = max(line.last for line in lately) + min(rest_s, MAX_REST_S)
         not_before = rested if not_before is None else max(not_before, rested)
     wanted, running, order = _versions(row)
     owned = row.node_id is not None

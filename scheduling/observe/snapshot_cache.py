@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from scheduling.decide.planner.fleet_index import Stock
+from scheduling.decide.planner.fleet_index import FleetIndex
 from scheduling.decide.types import PortfolioView, Snapshot
 
 #: Where a look stands, a part of its first statement. Transactions count on while one server runs;
@@ -51,11 +51,11 @@ WHERE state IN ('requested', 'preparing', 'draining', 'activating')
 """
 
 
-class Standing:
+class SnapshotCache:
     """The rows and views of the last look. One reader at a time."""
 
     def __init__(self) -> None:
-        self.stock = Stock()
+        self.stock = FleetIndex()
         self.rows: dict[int, Any] = {}  #: portfolio id → its row
         self.with_reason: set[int] = set()  #: portfolios whose row carries a reason
         self.snapshot: Snapshot | None = None  #: the last look itself

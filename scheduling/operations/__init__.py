@@ -4,7 +4,7 @@ Every function is one transaction and raises `scheduling.errors.Refused` when th
 `actor` is the name that the audit trail keeps.
 """
 
-from scheduling.operations.fit_warnings import misfits
+from scheduling.operations.fit_warnings import warnings_after_change
 from scheduling.operations.fleet import (
     cordon,
     drain,
@@ -20,7 +20,7 @@ from scheduling.operations.fleet import (
 from scheduling.operations.halts import halt_all, undo_halt
 from scheduling.operations.moves import migrate, reload, start, stop, unpin
 from scheduling.operations.portfolios import (
-    MOST_AT_ONCE,
+    MAX_AT_ONCE,
     NewPortfolio,
     check_length,
     create_portfolio,
@@ -34,7 +34,7 @@ from scheduling.operations.tokens import revoke_api_tokens, revoke_node_tokens
 from scheduling.operations.verifications import verify
 
 __all__ = [
-    "MOST_AT_ONCE",
+    "MAX_AT_ONCE",
     "NewPortfolio",
     "accept_python",
     "check_length",
@@ -49,7 +49,6 @@ __all__ = [
     "halt_all",
     "hold_storm",
     "migrate",
-    "misfits",
     "raise_epoch_floor",
     "release_storm",
     "reload",
@@ -65,4 +64,5 @@ __all__ = [
     "unfreeze",
     "unpin",
     "verify",
+    "warnings_after_change",
 ]

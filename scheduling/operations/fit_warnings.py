@@ -12,7 +12,7 @@ from scheduling.timing import timing
 PLACED_BY = frozenset({"weight", "selector"})
 
 
-def misfits(name: str, changed: Collection[str]) -> list[str]:
+def warnings_after_change(name: str, changed: Collection[str]) -> list[str]:
     """Return a sentence for each way in which it does not fit after `changed`; [] if it does.
 
     Looks at the fleet only where a change bears on that. The change stands already: a fleet that
@@ -21,6 +21,6 @@ def misfits(name: str, changed: Collection[str]) -> list[str]:
     if PLACED_BY.isdisjoint(changed):
         return []
     try:
-        return fit_warnings.misfits(observe(timing()).snapshot, name)
+        return fit_warnings.fit_warnings(observe(timing()).snapshot, name)
     except SnapshotUnavailable:
         return [f"{name} was changed; whether it fits where it runs cannot be read now."]

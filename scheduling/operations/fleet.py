@@ -12,11 +12,11 @@ from portfolios.feed_registration import ensure_feed
 from portfolios.models import (
     FeedSegment,
 )
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.enact import epoch_floor
 from scheduling.enact.audit_log import audit
 from scheduling.enact.forget import forget
-from scheduling.enact.notify import touch
+from scheduling.enact.notify import bump_desired_versions
 from scheduling.errors import NotFound
 from scheduling.models import Control, Node
 from scheduling.models.fleet_control import EvenBy
@@ -54,8 +54,8 @@ def _mark(name: str, kind: str, actor: str, reason: str, **values: Any) -> Node:
         for key, value in values.items():
             setattr(node, key, value)
         node.save(update_fields=list(values))
-        run(audit(kind, node=node.pk, actor=actor, reason=reason))
-        run(touch([node.pk]))
+        execute(audit(kind, node=node.pk, actor=actor, reason=reason))
+        execute(bump_desired_versions([node.pk]))
     node.refresh_from_db()
     return node
 
@@ -65,12 +65,12 @@ def forget_node(node: str, *, actor: str, reason: str = "") -> None:
 
     Refused while its lease is valid, or while it owns anything. A new token brings it back.
     """
-    run(forget(node, actor=actor, reason=reason))
+    execute(forget(node, actor=actor, reason=reason))
 
 
 def raise_epoch_floor(by: int, *, actor: str, reason: str = "") -> Sequence[epoch_floor.Raised]:
     """After a restore or a promotion: no epoch, id or set that is out there counts any more."""
-    return run(epoch_floor.raise_epoch_floor(by, actor=actor, reason=reason))
+    return execute(epoch_floor.raise_epoch_floor(by, actor=actor, reason=reason))
 
 
 def freeze(*, actor: str, reason: str = "", failover: bool = False) -> None:
@@ -85,8 +85,8 @@ def freeze(*, actor: str, reason: str = "", failover: bool = False) -> None:
                 "freeze_failover": failover,
             },
         )
-        run(audit("frozen", actor=actor, reason=reason, failover=failover))
-        run(touch(Node.objects.values_list("pk", flat=True)))
+        execute(audit("frozen", actor=actor, reason=reason, failover=failover))
+        execute(bump_desired_versions(Node.objects.values_list("pk", flat=True)))
 
 
 def unfreeze(*, actor: str) -> None:
@@ -96,8 +96,8 @@ def unfreeze(*, actor: str) -> None:
             frozen_at=None, frozen_by="", frozen_reason="", freeze_failover=False
         )
         if lifted:
-            run(audit("unfrozen", actor=actor))
-            run(touch(Node.objects.values_list("pk", flat=True)))
+            execute(audit("unfrozen", actor=actor))
+            execute(bump_desired_versions(Node.objects.values_list("pk", flat=True)))
 
 
 def even_by(what: str, *, actor: str, reason: str = "") -> None:
@@ -111,7 +111,7 @@ def even_by(what: str, *, actor: str, reason: str = "") -> None:
             return
         control.even_by = EvenBy(what)
         control.save(update_fields=["even_by"])
-        run(audit("even_by", actor=actor, reason=reason, even_by=what))
+        execute(audit("even_by", actor=actor, reason=reason, even_by=what))
 
 
 def run_feed(rate: float, *, actor: str) -> None:
@@ -125,6 +125,6 @@ def run_feed(rate: float, *, actor: str) -> None:
         latest = feed.segments.latest("id")
         if latest == before:
             return
-        run(audit("feed_rate", actor=actor, rate=rate, from_seq=latest.from_seq))
+        execute(audit("feed_rate", actor=actor, rate=rate, from_seq=latest.from_seq))
         # Nodes count the head from the segments: they must hear of this one.
-        run(touch(Node.objects.values_list("pk", flat=True)))
+        execute(bump_desired_versions(Node.objects.values_list("pk", flat=True)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ginkgo_site.deadline import statement_limit
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.enact import halt
 from scheduling.enact.fleet_revoke import PATIENT_LIMIT_S
 
@@ -11,7 +11,9 @@ from scheduling.enact.fleet_revoke import PATIENT_LIMIT_S
 def halt_all(*, actor: str, reason: str = "", expect_running: int | None = None) -> halt.Halted:
     """Stop everything now, whoever can be reached. Refused where another number is running."""
     with statement_limit(PATIENT_LIMIT_S):
-        return run(halt.halt_all(actor=actor, reason=reason[:200], expect_running=expect_running))
+        return execute(
+            halt.halt_all(actor=actor, reason=reason[:200], expect_running=expect_running)
+        )
 
 
 def undo_halt(number: int | None = None, *, actor: str, reason: str = "") -> tuple[int, list[str]]:
@@ -20,4 +22,4 @@ def undo_halt(number: int | None = None, *, actor: str, reason: str = "") -> tup
     Return the halt's number and the names; they are pending until the next pass, which is woken.
     """
     with statement_limit(PATIENT_LIMIT_S):
-        return run(halt.undo_halt(number, actor=actor, reason=reason[:200]))
+        return execute(halt.undo_halt(number, actor=actor, reason=reason[:200]))

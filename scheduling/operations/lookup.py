@@ -7,9 +7,9 @@ from typing import Any
 from portfolios.models import (
     Portfolio,
 )
-from scheduling.db.transaction import Recipe
+from scheduling.db.transaction import Transaction
 from scheduling.enact.audit_log import audit
-from scheduling.enact.notify import wake
+from scheduling.enact.notify import notify_watchers
 from scheduling.errors import NotFound
 
 
@@ -28,6 +28,8 @@ def locked(name: str) -> Portfolio:
     return found
 
 
-def told(kind: str, portfolio: int, actor: str, reason: str, **data: Any) -> Recipe[None]:
+def record_request(
+    kind: str, portfolio: int, actor: str, reason: str, **data: Any
+) -> Transaction[None]:
     yield from audit(kind, portfolio=portfolio, actor=actor, reason=reason, **data)
-    yield from wake()
+    yield from notify_watchers()

@@ -13,18 +13,18 @@ from portfolios.models import (
     Revision,
     RevisionStatus,
 )
-from scheduling.db.transaction import Recipe, Row, one, run
+from scheduling.db.transaction import Row, Transaction, execute, query_one
 from scheduling.decide.planner.targets import choose_target, granted_revision, targets
 from scheduling.decide.reasons import as_data, render
 from scheduling.decide.types import Reason
 from scheduling.enact.audit_log import audit
 from scheduling.enact.grant import lock_run
-from scheduling.enact.handoff import end_run, request
+from scheduling.enact.handoff import request, revoke_ownership
 from scheduling.enact.handoff.statements import LOCK_HANDOFF, active_handoff
 from scheduling.errors import NotFound, Refused
 from scheduling.models import ACTIVE_STATES, Handoff, Node, Phase, Run
 from scheduling.observe.snapshot import observe
-from scheduling.operations.lookup import locked, present, told
+from scheduling.operations.lookup import locked, present, record_request
 from scheduling.timing import timing
 
 
@@ -52,7 +52,7 @@ def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> H
     else:
         kind, revision = "migrate", None  # the one that runs when it is asked, under the lock
 
-    def recipe() -> Recipe[Row]:
+    def recipe() -> Transaction[Row]:
         row = yield from request(
             kind,
             portfolio.pk,
@@ -63,11 +63,11 @@ def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> H
             timing=times,
         )
         if target is not None:
-            yield from one(PIN, portfolio=portfolio.pk, node=node)
+            yield from query_one(PIN, portfolio=portfolio.pk, node=node)
             yield from audit(
                 "pinned", portfolio=portfolio.pk, node=node, actor=actor, reason=reason
             )
-        elif (yield from one(UNPIN, portfolio=portfolio.pk)) is not None:
+        elif (yield from query_one(UNPIN, portfolio=portfolio.pk)) is not None:
             yield from audit(
                 "unpinned",
                 portfolio=portfolio.pk,
@@ -77,7 +77,7 @@ def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> H
             )
         return row
 
-    return Handoff.objects.get(pk=run(recipe()).id)
+    return Handoff.objects.get(pk=execute(recipe()).id)
 
 
 def reload(name: str, *, actor: str, reason: str = "", revision: int | None = None) -> Handoff:
@@ -87,7 +87,7 @@ def reload(name: str, *, actor: str, reason: str = "", revision: int | None = No
     """
     with transaction.atomic():
         portfolio = locked(name)
-        run(lock_run(portfolio.pk))  # before the revision, as a death report locks them
+        execute(lock_run(portfolio.pk))  # before the revision, as a death report locks them
         current = Run.objects.select_related("node").get(pk=portfolio.pk)
         _refuse_in_handoff(portfolio)
         if current.node_id is None:
@@ -106,7 +106,7 @@ def reload(name: str, *, actor: str, reason: str = "", revision: int | None = No
         if portfolio.revision != number:
             portfolio.revision = number
             portfolio.save(update_fields=["revision"])
-        row = run(
+        row = execute(
             request(
                 "reload",
                 portfolio.pk,
@@ -124,7 +124,7 @@ def start(name: str, *, actor: str, reason: str = "") -> Handoff | None:
     """Want it running; lifts halted and quarantined. None: pending, since no node has room now."""
     with transaction.atomic():
         portfolio = locked(name)
-        row = run(lock_run(portfolio.pk))
+        row = execute(lock_run(portfolio.pk))
         assert row is not None
         if portfolio.desired_state == DesiredState.RUNNING and row.phase not in (
             Phase.HALTED,
@@ -133,17 +133,17 @@ def start(name: str, *, actor: str, reason: str = "") -> Handoff | None:
             raise Refused("already_running", f"{name} is already {row.phase}.")
         portfolio.desired_state = DesiredState.RUNNING
         portfolio.save(update_fields=["desired_state"])
-        run(one(LIFT, portfolio=portfolio.pk))
-        run(told("portfolio_started", portfolio.pk, actor, reason))
+        execute(query_one(LIFT, portfolio=portfolio.pk))
+        execute(record_request("portfolio_started", portfolio.pk, actor, reason))
     observed = observe(timing())
     chosen = choose_target(observed.snapshot, name)
     if isinstance(chosen, Reason):
         why = Jsonb(as_data(chosen))
-        run(one(SAY_PENDING, portfolio=portfolio.pk, reason=render(chosen), why=why))
+        execute(query_one(SAY_PENDING, portfolio=portfolio.pk, reason=render(chosen), why=why))
         return None
     node = next(view.id for view in observed.snapshot.nodes if view.name == chosen.node)
     try:
-        row = run(
+        row = execute(
             request(
                 "place",
                 portfolio.pk,
@@ -172,8 +172,8 @@ def stop(name: str, *, actor: str, reason: str = "") -> Handoff:
             )
         portfolio.desired_state = DesiredState.STOPPED
         portfolio.save(update_fields=["desired_state"])
-        row = run(stop_run(portfolio.pk, actor, reason))
-        run(told("portfolio_stopped", portfolio.pk, actor, reason))
+        row = execute(stop_run(portfolio.pk, actor, reason))
+        execute(record_request("portfolio_stopped", portfolio.pk, actor, reason))
     return Handoff.objects.get(pk=row.id)
 
 
@@ -181,7 +181,7 @@ def unpin(name: str, *, actor: str) -> Portfolio:
     """Let the balancer move it again."""
     portfolio = present(name)
     if Run.objects.filter(pk=portfolio.pk, pinned_node__isnull=False).update(pinned_node=None):
-        run(told("unpinned", portfolio.pk, actor, ""))
+        execute(record_request("unpinned", portfolio.pk, actor, ""))
     return portfolio
 
 
@@ -217,7 +217,7 @@ RETURNING portfolio_id
 """
 
 
-def stop_run(portfolio: int, actor: str, reason: str) -> Recipe[Row]:
+def stop_run(portfolio: int, actor: str, reason: str) -> Transaction[Row]:
     """Begin a stop, or end it at once where nobody reachable owns the run."""
     yield from lock_run(portfolio)
     active = yield from active_handoff(portfolio)
@@ -227,11 +227,11 @@ def stop_run(portfolio: int, actor: str, reason: str) -> Recipe[Row]:
         "stop", portfolio, target=None, actor=actor, reason=reason, timing=timing()
     )
     owner = yield from lock_run(portfolio)
-    handoff = yield from one(LOCK_HANDOFF, handoff=row.id)
+    handoff = yield from query_one(LOCK_HANDOFF, handoff=row.id)
     assert owner is not None and handoff is not None
     reachable = handoff.source_valid and handoff.source_lease == handoff.source_incarnation
     if owner.node_id is None or not reachable:
-        yield from end_run(handoff, owner, released=False, batch=None, reason=reason)
+        yield from revoke_ownership(handoff, owner, released=False, batch=None, reason=reason)
     return row
 
 

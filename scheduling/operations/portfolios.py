@@ -23,14 +23,14 @@ from portfolios.models import (
 )
 from portfolios.strategy_inspection import facts
 from portfolios.text import text_errors, unprintable_errors
-from scheduling.db.transaction import Recipe, run
+from scheduling.db.transaction import Transaction, execute
 from scheduling.enact.audit_log import Line, audit_all
 from scheduling.enact.grant import lock_run
 from scheduling.enact.handoff import removed_in_use, request, symbols_in_use
-from scheduling.enact.notify import touch, wake
+from scheduling.enact.notify import bump_desired_versions, notify_watchers
 from scheduling.errors import Invalid, Refused
 from scheduling.models import Handoff, Phase, Run
-from scheduling.operations.lookup import locked, told
+from scheduling.operations.lookup import locked, record_request
 from scheduling.operations.moves import refuse_lacking, stop_run
 from scheduling.timing import timing
 
@@ -68,11 +68,11 @@ def create_portfolio(new: NewPortfolio, *, actor: str) -> Portfolio:
 
 
 #: One call holds its transaction for about a second then, and its body stays under 1 MB.
-MOST_AT_ONCE = 1000
+MAX_AT_ONCE = 1000
 
 
 def create_portfolios(new: Sequence[NewPortfolio], *, actor: str) -> list[Portfolio]:
-    """Create all of these in one transaction, or none: at most MOST_AT_ONCE.
+    """Create all of these in one transaction, or none: at most MAX_AT_ONCE.
 
     Errors name the one they are about by its place: `3.name`. Seven statements, however many.
     """
@@ -88,26 +88,26 @@ def create_portfolios(new: Sequence[NewPortfolio], *, actor: str) -> list[Portfo
             said = f"{one.name} is the name of number {first[one.name]} of the list too."
             errors.append(validation.error(f"{place}.name", "twice", said))
     if errors:
-        raise Invalid(errors[:MOST_ERRORS])
+        raise Invalid(errors[:MAX_ERRORS])
     return _create(new, actor)
 
 
 def check_length(new: Sequence[Any]) -> None:
     """Raise Invalid for a list of too many portfolios, or of none."""
-    if not 1 <= len(new) <= MOST_AT_ONCE:
-        said = f"A list has 1 to {MOST_AT_ONCE:,} portfolios, this one has {len(new):,}."
+    if not 1 <= len(new) <= MAX_AT_ONCE:
+        said = f"A list has 1 to {MAX_AT_ONCE:,} portfolios, this one has {len(new):,}."
         raise Invalid([validation.error("", "wrong_length", said)])
 
 
 #: A list that is wrong as a whole is wrong in the same way a thousand times.
-MOST_ERRORS = 100
+MAX_ERRORS = 100
 
 
 def _new_errors(new: NewPortfolio) -> list[dict[str, str]]:
     """Return everything that is wrong with a new portfolio."""
     errors = validation.name_errors(new.name)
     errors += validation.configuration_errors(new.strategy, new.config, new.symbols, new.limits)
-    errors += validation.unsaid_symbols_errors(new.strategy, new.symbols)
+    errors += validation.missing_symbols_errors(new.strategy, new.symbols)
     errors += validation.cash_errors(new.starting_cash)
     errors += _wish_errors({name: getattr(new, name) for name in WISHES})
     errors += text_errors("note", new.note, longest=200)
@@ -151,7 +151,7 @@ def _create(new: Sequence[NewPortfolio], actor: str) -> list[Portfolio]:
             )  # fmt: skip
             Run.objects.bulk_create([_run(portfolio, first_seq) for portfolio in made])
             lines = [Line(portfolio.pk, None, one.note, {"revision": 1}) for portfolio, one in both]
-            run(_tell_created(lines, actor))
+            execute(_tell_created(lines, actor))
     except IntegrityError as error:
         # Two creations of one name: the unique name decides, whichever came first.
         if "portfolio_name_once" in str(error):
@@ -171,9 +171,9 @@ def _run(portfolio: Portfolio, first_seq: int) -> Run:
     )
 
 
-def _tell_created(lines: list[Line], actor: str) -> Recipe[None]:
+def _tell_created(lines: list[Line], actor: str) -> Transaction[None]:
     yield from audit_all("portfolio_created", lines, actor=actor)
-    yield from wake()
+    yield from notify_watchers()
 
 
 def _name_taken(new: Sequence[NewPortfolio]) -> Refused:
@@ -185,7 +185,7 @@ def _name_taken(new: Sequence[NewPortfolio]) -> Refused:
         return Refused("name_taken", f"There is a portfolio named {names[0]}; choose another name.")
     listed = ", ".join(taken[:5]) + (f" and {len(taken) - 5:,} more" if len(taken) > 5 else "")
     said = f"There are portfolios named {listed}; nothing was created. Choose other names."
-    return Refused("name_taken", said, names=taken[:MOST_ERRORS])
+    return Refused("name_taken", said, names=taken[:MAX_ERRORS])
 
 
 def revise_portfolio(
@@ -216,9 +216,9 @@ def revise_portfolio(
             raise Invalid(errors)
         revised = any(wanted[key] != getattr(current, key) for key in CONFIGURATION)
         # Under its lock: no commit may come between the look at its symbols and the new revision.
-        owned = run(lock_run(portfolio.pk))
+        owned = execute(lock_run(portfolio.pk))
         assert owned is not None
-        symbols = run(removed_in_use(owned, wanted["symbols"])) if revised else []
+        symbols = execute(removed_in_use(owned, wanted["symbols"])) if revised else []
         if symbols:
             raise symbols_in_use(name, symbols, "the new revision")
         for key, value in wishes.items():
@@ -233,10 +233,12 @@ def revise_portfolio(
         portfolio.save(update_fields=[*wishes, "revision"])
         if wishes:
             # Under its lock: a grant under way would leave the new owner with the old words.
-            run(touch([owned.node_id]))  # what is said of it in the node's set may be another now
+            execute(
+                bump_desired_versions([owned.node_id])
+            )  # what is said of it in the node's set may be another now
         if revised or wishes:
-            run(
-                told(
+            execute(
+                record_request(
                     "portfolio_changed",
                     portfolio.pk,
                     actor,
@@ -274,8 +276,8 @@ def delete_portfolio(name: str, *, actor: str, reason: str = "") -> Handoff | No
         portfolio.desired_state = DesiredState.STOPPED
         portfolio.archived_at = timezone.now()
         portfolio.save(update_fields=["desired_state", "archived_at"])
-        row = run(stop_run(portfolio.pk, actor, reason or "deleted"))
-        run(told("portfolio_deleted", portfolio.pk, actor, reason))
+        row = execute(stop_run(portfolio.pk, actor, reason or "deleted"))
+        execute(record_request("portfolio_deleted", portfolio.pk, actor, reason))
     return None if row is None else Handoff.objects.get(pk=row.id)
 
 
@@ -310,7 +312,7 @@ def _reload_if_running(portfolio: Portfolio, actor: str, reason: str) -> Handoff
         return None
     try:
         refuse_lacking(current, portfolio.revisions.get(number=portfolio.revision))
-        row = run(
+        row = execute(
             request(
                 "reload",
                 portfolio.pk,

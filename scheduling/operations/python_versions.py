@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from portfolios import validation
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.enact import python_versions
 from scheduling.errors import Invalid
 from scheduling.operations.lookup import present
@@ -27,4 +27,4 @@ def accept_python(
         raise Invalid([validation.error("version", "wrong_value", message)])
     for name in names or ():
         present(name)
-    return run(python_versions.accept_python(version, names, actor=actor, reason=reason))
+    return execute(python_versions.accept_python(version, names, actor=actor, reason=reason))

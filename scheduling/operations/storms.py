@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scheduling.db.transaction import Recipe, run
+from scheduling.db.transaction import Transaction, execute
 from scheduling.enact import storm, timeline
 
 
@@ -11,7 +11,7 @@ def hold_storm(*, actor: str, reason: str = "") -> None:
 
     Everything else goes on: place, stop, moves, and what people ask for.
     """
-    run(storm.hold(actor, reason))
+    execute(storm.hold(actor, reason))
 
 
 def release_storm(*, actor: str, reason: str = "") -> bool:
@@ -19,10 +19,10 @@ def release_storm(*, actor: str, reason: str = "") -> bool:
 
     Where it was held because acknowledged commits vanished, that is settled with it.
     """
-    return run(_release(actor, reason))
+    return execute(_release(actor, reason))
 
 
-def _release(actor: str, reason: str) -> Recipe[bool]:
+def _release(actor: str, reason: str) -> Transaction[bool]:
     was_held = yield from storm.release(actor, reason)
     if was_held:
         yield from timeline.settle()

@@ -6,7 +6,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.enact.audit_log import audit
 from scheduling.errors import NotFound
 from scheduling.models import ApiToken, Node, NodeToken
@@ -51,5 +51,5 @@ def revoke(
             told = audit("api_token_revoked", actor=actor, reason=reason, user=user)
         else:
             told = audit("node_token_revoked", node=token.node_id, actor=actor, reason=reason)
-        run(told)
+        execute(told)
     return len(working)

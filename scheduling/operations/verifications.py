@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db import transaction
 
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.errors import Refused
 from scheduling.models import OPEN_STATES, Verification
 from scheduling.operations.lookup import present
@@ -20,7 +20,7 @@ def verify(name: str, *, actor: str, full: bool = False) -> Verification:
 
     portfolio = present(name)
     with transaction.atomic():
-        asked = run(ask(portfolio.pk, actor, full=full))
+        asked = execute(ask(portfolio.pk, actor, full=full))
         if asked is not None:
             # In the same transaction: the queue is a table of this database.
             async_task("scheduling.tasks.verify", task_name=f"verify {name}")

@@ -11,16 +11,16 @@ from psycopg import DataError, IntegrityError
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 from psycopg.types.json import Jsonb
 
-from scheduling.db.transaction import Recipe, call, run, run_bare
+from scheduling.db.transaction import Transaction, execute, execute_autocommit, query
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.reasons import as_data, render
 from scheduling.decide.types import Move, Placement, Plan, Policy, Reason
 from scheduling.enact.handoff import Request, request_all
-from scheduling.enact.notify import wake
+from scheduling.enact.notify import notify_watchers
 from scheduling.errors import Refused
-from scheduling.observe.snapshot import Observed, observe
-from scheduling.observe.snapshot_cache import Standing
-from scheduling.passes.pass_lock import take
+from scheduling.observe.snapshot import FleetSnapshot, observe
+from scheduling.observe.snapshot_cache import SnapshotCache
+from scheduling.passes.pass_lock import acquire
 from scheduling.timing import Timing
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def balance(
     timing: Timing,
     policy: Policy,
     actor: str = "balancer",
-    standing: Standing | None = None,
+    standing: SnapshotCache | None = None,
 ) -> BalanceOutcome:
     """Observe, plan, enact. Raises SnapshotUnavailable where the fleet could not be read.
 
@@ -94,7 +94,7 @@ def balance(
 
 
 def enact(
-    plan: Plan, observed: Observed, holder: str, timing: Timing, actor: str
+    plan: Plan, observed: FleetSnapshot, holder: str, timing: Timing, actor: str
 ) -> BalanceOutcome:
     """Request each handoff of the plan, each on the epoch it was decided on."""
     requested: list[int] = []
@@ -104,7 +104,7 @@ def enact(
     changes: list[Placement | Move] = [*urgent, *plan.place, *plan.move[len(urgent) :]]
     waiting = [changes[number : number + BATCH] for number in range(0, len(changes), BATCH)]
     while waiting:
-        if not run_bare(take(holder)):
+        if not execute_autocommit(acquire(holder)):
             left = sum(map(len, waiting))
             logger.info("another pass took over; %d changes are left to it", left)
             break
@@ -117,12 +117,12 @@ def enact(
                 logger.info("%s: %s", answer.portfolio, answer.reason)
             else:
                 requested.append(answer)
-    run_bare(_say(plan, observed))
+    execute_autocommit(_say(plan, observed))
     return BalanceOutcome(plan, tuple(requested), tuple(rejected))
 
 
 def _ask(
-    batch: Sequence[Placement | Move], observed: Observed, timing: Timing, actor: str
+    batch: Sequence[Placement | Move], observed: FleetSnapshot, timing: Timing, actor: str
 ) -> list[int | Rejected | None]:
     """Request these in one transaction. Return the handoff of each, or why there is none.
 
@@ -132,7 +132,7 @@ def _ask(
     alone = len(batch) == 1
     asked = [_request(change, observed) for change in batch]
     try:
-        answers = run(request_all(asked, actor=actor, timing=timing, patient=alone))
+        answers = execute(request_all(asked, actor=actor, timing=timing, patient=alone))
     except (LockNotAvailable, DeadlockDetected, DataError, IntegrityError) as error:
         if not alone:
             return [None] * len(batch)
@@ -147,7 +147,7 @@ def _ask(
     ]
 
 
-def _request(change: Placement | Move, observed: Observed) -> Request:
+def _request(change: Placement | Move, observed: FleetSnapshot) -> Request:
     row = observed.rows[change.portfolio.id]
     if isinstance(change, Placement):
         kind = "place"
@@ -170,7 +170,7 @@ def _request(change: Placement | Move, observed: Observed) -> Request:
 PASSING = frozenset({"later", "max_moves", "handoff_limit", "in_handoff", "backing_off"})
 
 
-def _say(plan: Plan, observed: Observed) -> Recipe[None]:
+def _say(plan: Plan, observed: FleetSnapshot) -> Transaction[None]:
     """Write on each row why it is pending or stuck, and nothing on one that is so no more.
 
     One statement, and none where the rows say so already.
@@ -191,7 +191,7 @@ def _say(plan: Plan, observed: Observed) -> Recipe[None]:
     if not new:
         return
     reasons = [said[number] for number in new]
-    changed = yield from call(
+    changed = yield from query(
         SAY,
         portfolios=new,
         epochs=[observed.rows[number].epoch for number in new],
@@ -199,4 +199,4 @@ def _say(plan: Plan, observed: Observed) -> Recipe[None]:
         whys=[None if reason is None else Jsonb(as_data(reason)) for reason in reasons],
     )
     if changed:
-        yield from wake()
+        yield from notify_watchers()

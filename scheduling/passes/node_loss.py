@@ -11,12 +11,12 @@ from collections import deque
 
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.types import NodeView, Policy, Snapshot
-from scheduling.decide.what_if.node_loss import Loss, hosting, loss_of, pending_now
-from scheduling.enact.node_loss import Known, write_down
-from scheduling.observe.snapshot_cache import Standing
+from scheduling.decide.what_if.node_loss import NodeLoss, hosting, loss_of, pending_now
+from scheduling.enact.node_loss import Known, store
+from scheduling.observe.snapshot_cache import SnapshotCache
 
 SLICE_S = 0.025
 #: What did not change is confirmed so often: an answer older than that, and a little, is old.
@@ -31,10 +31,10 @@ class Resilience:
         self._version = 0  #: of the fleet
         self._turn: deque[int] = deque()  #: ids of the nodes, whose turn is next first
         self._answers: dict[int, tuple[int, Known]] = {}  #: node id → version of the fleet, answer
-        self._written: dict[int, Loss] = {}
+        self._written: dict[int, NodeLoss] = {}
         self._confirmed_at = float("-inf")
 
-    def look(self, standing: Standing, slice_s: float = SLICE_S) -> None:
+    def look(self, standing: SnapshotCache, slice_s: float = SLICE_S) -> None:
         """Answer for some nodes of the fleet that `standing` saw last, and write what changed."""
         snapshot = standing.snapshot
         if snapshot is None:
@@ -54,7 +54,11 @@ class Resilience:
                 del self._answers[node]
 
     def _answer(
-        self, nodes: dict[int, NodeView], snapshot: Snapshot, standing: Standing, slice_s: float
+        self,
+        nodes: dict[int, NodeView],
+        snapshot: Snapshot,
+        standing: SnapshotCache,
+        slice_s: float,
     ) -> None:
         stale = sum(self._is_stale(node) for node in self._turn)
         if not stale:
@@ -88,7 +92,7 @@ class Resilience:
         if not (news or confirm or self._written.keys() - self._answers.keys()):
             return
         try:
-            run(write_down(news, self._answers.keys()))
+            execute(store(news, self._answers.keys()))
         except (LockNotAvailable, DeadlockDetected):
             return  # another watcher does the same
         self._written = {k.loss.node: k.loss for k in known}
@@ -96,7 +100,7 @@ class Resilience:
             self._confirmed_at = now
 
 
-def _all_that_matters(snapshot: Snapshot, standing: Standing) -> object:
+def _all_that_matters(snapshot: Snapshot, standing: SnapshotCache) -> object:
     """Return what is equal as long as every answer stays the same."""
     now = snapshot.taken_at
     flapping = {n.name for n in snapshot.nodes if n.flapping_until and now < n.flapping_until}

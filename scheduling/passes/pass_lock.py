@@ -6,7 +6,7 @@ an end; overlap after the end is harmless, since every enact is compare-and-set.
 
 from __future__ import annotations
 
-from scheduling.db.transaction import Recipe, call, one
+from scheduling.db.transaction import Transaction, query, query_one
 
 HOLD_S = 5.0
 
@@ -41,21 +41,21 @@ ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.unti
 """
 
 
-def take(holder: str) -> Recipe[bool]:
+def acquire(holder: str) -> Transaction[bool]:
     """Take or renew the lock for HOLD_S. False: another pass holds it."""
-    return (yield from one(TAKE, holder=holder, hold_s=HOLD_S)) is not None
+    return (yield from query_one(TAKE, holder=holder, hold_s=HOLD_S)) is not None
 
 
-def ran() -> Recipe[None]:
+def record_pass() -> Transaction[None]:
     """Note that a whole pass, failover included, has ended now."""
-    yield from call(RAN)
+    yield from query(RAN)
 
 
-def look(holder: str) -> Recipe[None]:
+def record_watcher_seen(holder: str) -> Transaction[None]:
     """Note that a watcher lives: where none does, nobody promised a pass every few seconds."""
-    yield from call(LOOK, holder=holder, hold_s=HOLD_S)
+    yield from query(LOOK, holder=holder, hold_s=HOLD_S)
 
 
-def drop(holder: str) -> Recipe[None]:
+def release(holder: str) -> Transaction[None]:
     """Let the next pass in at once."""
-    yield from one(DROP, holder=holder)
+    yield from query_one(DROP, holder=holder)

@@ -11,14 +11,20 @@ from django.db import Error as DjangoDatabaseError
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from ginkgo_site.deadline import statement_limit
-from scheduling.db.transaction import CONNECTION_LOST, Recipe, call, run, run_bare
+from scheduling.db.transaction import (
+    CONNECTION_LOST,
+    Transaction,
+    execute,
+    execute_autocommit,
+    query,
+)
 from scheduling.enact import handoff, process_failures, storm, timeline
 from scheduling.enact.epoch_floor import ENOUGH, raise_epoch_floor
 from scheduling.enact.fleet_revoke import PATIENT_LIMIT_S
 from scheduling.enact.lease import mark_lost
 from scheduling.enact.stalls import mark_behind, mark_stalls
 from scheduling.errors import Refused
-from scheduling.passes.pass_lock import take
+from scheduling.passes.pass_lock import acquire
 from scheduling.timing import Timing
 
 logger = logging.getLogger(__name__)
@@ -58,23 +64,23 @@ def sweep(holder: str, timing: Timing, *, whole: bool = True) -> SweepOutcome:
     changes nothing twice. The pass lock is renewed before each batch. Not `whole`: only leases and
     overdue steps, for which no run is read; the rest looks at every run of the fleet.
     """
-    lost = run_bare(mark_lost(timing))
+    lost = execute_autocommit(mark_lost(timing))
     for node in lost:
         logger.warning(
             "%s is lost after %.1f s, limit %g s", node.name, node.silent_s, timing.lease_ttl_s
         )
     _recover_history(timing)
-    run(storm.guard(timing))
+    execute(storm.update_storm_hold(timing))
     expired = sum(
         _try(lambda one=one: handoff.expire(one, timing)) not in (None, "early")  # type: ignore[misc]
-        for one in run_bare(handoff.overdue(timing))
+        for one in execute_autocommit(handoff.overdue(timing))
     )
     if not whole:
         return SweepOutcome(lost=tuple(node.name for node in lost), expired=expired)
-    proven = run_bare(process_failures.prove(timing))
-    run_bare(mark_stalls(timing))
-    run_bare(mark_behind(timing))
-    run_bare(take(holder))
+    proven = execute_autocommit(process_failures.mark_proven_revisions(timing))
+    execute_autocommit(mark_stalls(timing))
+    execute_autocommit(mark_behind(timing))
+    execute_autocommit(acquire(holder))
     reloads = sum(
         _try(
             lambda row=row: handoff.reload_to_wanted(  # type: ignore[misc]
@@ -86,8 +92,8 @@ def sweep(holder: str, timing: Timing, *, whole: bool = True) -> SweepOutcome:
             )
         )
         is not None
-        for row in run_bare(
-            call(
+        for row in execute_autocommit(
+            query(
                 process_failures.STALE_REVISIONS,
                 good_after_s=timing.good_after_s,
                 rest_s=process_failures.RELOAD_REST_S,
@@ -107,18 +113,22 @@ def sweep(holder: str, timing: Timing, *, whole: bool = True) -> SweepOutcome:
             )
         )
         is not None
-        for row in run_bare(call(UNSTOPPED))
+        for row in execute_autocommit(query(UNSTOPPED))
     )
     limit_s = timing.activate_deadline_s
     given_up = sum(
         bool(
-            _try(lambda row=row: process_failures.give_up_on(row.portfolio_id, row.epoch, limit_s))
+            _try(
+                lambda row=row: process_failures.reclaim_unactivated(
+                    row.portfolio_id, row.epoch, limit_s
+                )
+            )
         )  # type: ignore[misc]
-        for row in run_bare(process_failures.unactivated(timing))
+        for row in execute_autocommit(process_failures.unactivated(timing))
     )
     given_up += sum(
-        bool(_try(lambda row=row: process_failures.take_back(row.portfolio_id, row.epoch)))  # type: ignore[misc]
-        for row in run_bare(call(process_failures.ORPHANED))
+        bool(_try(lambda row=row: process_failures.reclaim_orphaned(row.portfolio_id, row.epoch)))  # type: ignore[misc]
+        for row in execute_autocommit(query(process_failures.ORPHANED))
     )
     return SweepOutcome(
         lost=tuple(node.name for node in lost),
@@ -134,26 +144,26 @@ def _recover_history(timing: Timing) -> None:
     """Raise the epoch floor where the database changed and lacks commits, if it may by itself."""
     if not timing.raises_epoch_floor:
         return
-    found = run_bare(
+    found = execute_autocommit(
         timeline.what_is_open(wait_s=timing.heartbeat_interval_s, quiet_s=2 * timing.lease_ttl_s)
     )
     if found.vanished and found.changed:
         reason = "acknowledged commits vanished (GINKGO_RAISE_EPOCH_FLOOR=auto)"
         with statement_limit(PATIENT_LIMIT_S):
-            run(raise_epoch_floor(ENOUGH, actor="sweep", reason=reason))
+            execute(raise_epoch_floor(ENOUGH, actor="sweep", reason=reason))
         logger.warning("the epoch floor was raised: %s", reason)
     elif found.quiet and not found.vanished:
-        run(timeline.settle())
+        execute(timeline.settle())
 
 
-def _try(recipe: Callable[[], Recipe[T]]) -> T | None:
+def _try(recipe: Callable[[], Transaction[T]]) -> T | None:
     """Run one change of a sweep and return its outcome, or None where it has to wait for the next.
 
     A refusal is data. A row that somebody else holds, or a change that fails by a fault of ours,
     must not keep the sweep from the others.
     """
     try:
-        return run(recipe())
+        return execute(recipe())
     except Refused as refused:
         logger.info("left for the next sweep: %s", refused)
     except (LockNotAvailable, DeadlockDetected) as busy:

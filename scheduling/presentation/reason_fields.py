@@ -9,20 +9,20 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from scheduling.decide.reasons import as_data, reason_of
-from scheduling.observe.localized_reason import Reasoned, told
+from scheduling.observe.localized_reason import HasReason, localized_reason
 
 
 @extend_schema_field(OpenApiTypes.STR)
-class ReasonField(serializers.Field[Any, Any, str, Reasoned]):
+class ReasonField(serializers.Field[Any, Any, str, HasReason]):
     """The reason of a row, in the language of the request."""
 
     def __init__(self, **options: Any) -> None:
         said = "In English, or in Chinese where Accept-Language prefers it."
         super().__init__(source="*", help_text=said, **options)
 
-    def to_representation(self, row: Reasoned) -> str:
+    def to_representation(self, row: HasReason) -> str:
         """Return the sentence."""
-        return told(row)
+        return localized_reason(row)
 
 
 class WhyDocument(serializers.Serializer[Any]):
@@ -35,7 +35,7 @@ class WhyDocument(serializers.Serializer[Any]):
         said = "The reason as data; null where a person or a failure gave it."
         super().__init__(source="*", allow_null=True, help_text=said, **options)
 
-    def to_representation(self, row: Reasoned) -> Any:
+    def to_representation(self, row: HasReason) -> Any:
         """Return both; None where the row says something of which there is no data."""
         reason = reason_of(row.reason, row.why)
         return None if reason is None else as_data(reason)

@@ -11,7 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from scheduling.observe.incarnations import digest, without_incarnations
-from scheduling.observe.localized_reason import told
+from scheduling.observe.localized_reason import localized_reason
 from scheduling.presentation import formatting
 
 register = template.Library()
@@ -32,7 +32,7 @@ for _name in (
 ):
     register.filter(_name, getattr(formatting, _name))
 
-register.filter("told", told)
+register.filter("told", localized_reason)
 register.filter("digest", digest)
 register.filter("without_incarnations", without_incarnations)
 

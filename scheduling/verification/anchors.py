@@ -17,7 +17,7 @@ from portfolios.feeds.clock import head_at
 from portfolios.verify.stored_rows import Stored
 from portfolios.verify.sums import Sum, Sums, sums
 from portfolios.verify.types import Anchor, Counts, StoredRows
-from scheduling.db.transaction import django_cursor, run
+from scheduling.db.transaction import django_cursor, execute
 from scheduling.enact.verification_anchors import keep_anchor
 from scheduling.verification.evidence import Evidence
 
@@ -149,7 +149,7 @@ def keep(evidence: Evidence, begun: Begin, anchor: Anchor, read: SummedRows) -> 
     inputs = evidence.inputs.digest(anchor.seq, anchor.epoch)
     if inputs is None or anchor.seq != read.seq:
         return
-    run(
+    execute(
         keep_anchor(
             evidence.portfolio,
             begun.invalid,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from django.conf import settings
 
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.verification.queue import ask_due
 from scheduling.verification.runner import start_runner
 
@@ -20,7 +20,7 @@ def ask_for_due() -> int:
     every_s = settings.GINKGO.verify_interval_s
     if every_s == 0:
         return 0
-    asked = run(ask_due(every_s, LIMIT_S, MOST))
+    asked = execute(ask_due(every_s, LIMIT_S, MOST))
     if asked:
         start_runner()
     return asked

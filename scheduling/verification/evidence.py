@@ -21,9 +21,9 @@ from portfolios.feeds.base import Feed
 from portfolios.feeds.clock import Segment
 from portfolios.runtime.spec import Spec
 from portfolios.verify.reference_run import merged
-from portfolios.verify.types import CannotVerify, KeptFrom, Recorded, Stretch
+from portfolios.verify.types import CannotVerify, KeptFrom, RecordedRun, TenureSegment
 from scheduling.db.transaction import django_cursor
-from scheduling.decide.ownership_history import KINDS, Now, Owned, TrailLine, disagreement
+from scheduling.decide.ownership_history import KINDS, AuditLine, Now, Owned, disagreement
 from scheduling.errors import NotFound, SnapshotUnavailable
 from scheduling.observe.desired_set import spec_of
 
@@ -126,7 +126,7 @@ class Evidence:
     taken_at: datetime
     last_seq: int
     state_seq: int
-    recorded: Recorded
+    recorded: RecordedRun
     history: str | None  #: what disagrees between audit trail, tenures and run
     epochs: int
     handoffs: int  #: that changed an owner or a revision, up to the event compared to
@@ -182,7 +182,7 @@ def gather(which: str | int, to_seq: int | None = None) -> Evidence:
         taken_at=p.taken_at,
         last_seq=p.last_seq,
         state_seq=p.state_seq,
-        recorded=Recorded(
+        recorded=RecordedRun(
             stretches=stretches,
             suppressed=[(row.from_seq, row.to_seq) for row in rows.suppressed],
             segments=[Segment(int(s), int(us), float(rate)) for s, us, rate in p.segments],
@@ -238,7 +238,7 @@ def _feed(portfolio: Any) -> Feed:
     return feed
 
 
-def _stretch(portfolio: Any, tenure: Any) -> Stretch:
+def _stretch(portfolio: Any, tenure: Any) -> TenureSegment:
     if tenure.strategy is None:
         raise CannotVerify(
             f"{portfolio.name} cannot be verified: epoch {tenure.epoch} ran r{tenure.revision},"
@@ -247,7 +247,7 @@ def _stretch(portfolio: Any, tenure: Any) -> Stretch:
     facts = {**portfolio._asdict(), **tenure._asdict()}
     through = f" (handoff {tenure.handoff_id})" if tenure.handoff_id is not None else ""
     end = "on" if tenure.to_seq is None else f"to {tenure.to_seq}"
-    return Stretch(
+    return TenureSegment(
         first_seq=tenure.from_seq + 1,
         spec=msgspec.convert(spec_of(SimpleNamespace(**facts)), Spec),
         epoch=tenure.epoch,
@@ -294,7 +294,7 @@ def history_of(name: str) -> str | None:
 def _disagreement(rows: _Rows) -> str | None:
     p = rows.portfolio
     return disagreement(
-        [TrailLine(row.id, row.kind, row.node, row.data) for row in rows.trail],
+        [AuditLine(row.id, row.kind, row.node, row.data) for row in rows.trail],
         [_owned(row) for row in rows.tenures],
         Now(p.epoch, p.node, _text(p.incarnation), p.revision),
     )

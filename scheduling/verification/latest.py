@@ -26,7 +26,7 @@ ORDER BY v.id DESC LIMIT 1
 
 
 @dataclass(frozen=True, slots=True)
-class VerificationLine:
+class VerificationView:
     """How far it is, or what came of it. `state` is never, waiting, running, identical, different
     or failed; `verdict` has what a finished one found."""
 
@@ -102,19 +102,19 @@ class VerificationLine:
         return {name: (self.verdict or {}).get(name) for name in names}
 
 
-def newest_verification(portfolio: int, name: str) -> VerificationLine:
+def newest_verification(portfolio: int, name: str) -> VerificationView:
     """Return the newest one, ended on paper where nobody works on it any more. One statement."""
     where = {"portfolio": portfolio, "silent_s": SILENT_S, "unclaimed_s": UNCLAIMED_S}
     with django_cursor() as cursor:
         row: Any = cursor.execute(NEWEST, where).fetchone()
     if row is None:
-        return VerificationLine(name, sentence=f"{name} has not been verified yet.")
+        return VerificationView(name, sentence=f"{name} has not been verified yet.")
     state, sentence = row.state, row.sentence
     if state == "running" and row.silent:
         state, sentence = "failed", SILENT
     elif state == "waiting" and row.unclaimed:
         state, sentence = "failed", UNCLAIMED
-    return VerificationLine(
+    return VerificationView(
         portfolio=name,
         state=state,
         sentence=sentence or _so_far(row),

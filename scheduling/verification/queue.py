@@ -11,7 +11,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from scheduling.db.transaction import Recipe, Row, call, one
+from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.enact.audit_log import audit
 
 #: A runner writes once a second; one strategy batch may take a minute.
@@ -107,10 +107,10 @@ RETURNING portfolio_id, limit_s IS NOT NULL AS background
 """
 
 
-def ask(portfolio: int, actor: str, *, full: bool = False) -> Recipe[int | None]:
+def ask(portfolio: int, actor: str, *, full: bool = False) -> Transaction[int | None]:
     """Return the number of a new verification, or None where one is under way."""
     yield from end_abandoned()
-    row = yield from one(ASK, portfolio=portfolio, actor=actor[:150], full=full)
+    row = yield from query_one(ASK, portfolio=portfolio, actor=actor[:150], full=full)
     if row is None:
         return None
     yield from audit(
@@ -119,16 +119,16 @@ def ask(portfolio: int, actor: str, *, full: bool = False) -> Recipe[int | None]
     return int(row.id)
 
 
-def ask_due(every_s: float, limit_s: float, most: int) -> Recipe[int]:
+def ask_due(every_s: float, limit_s: float, most: int) -> Transaction[int]:
     """Ask for the verifications that are due in the background; return how many."""
     yield from end_abandoned()
-    rows = yield from call(ASK_DUE, actor=BACKGROUND, every_s=every_s, limit_s=limit_s, most=most)
+    rows = yield from query(ASK_DUE, actor=BACKGROUND, every_s=every_s, limit_s=limit_s, most=most)
     return len(rows)
 
 
-def end_abandoned() -> Recipe[None]:
+def end_abandoned() -> Transaction[None]:
     """End what nobody works on any more."""
-    yield from call(
+    yield from query(
         ABANDONED,
         silent=SILENT,
         silent_s=SILENT_S,
@@ -137,17 +137,19 @@ def end_abandoned() -> Recipe[None]:
     )
 
 
-def claim(runner: UUID, most: int = 1) -> Recipe[Row | None]:
+def claim(runner: UUID, most: int = 1) -> Transaction[Row | None]:
     """Take the oldest that waits: (id, portfolio, name, full, limit_s). None: nothing waits, or
     `most` run already."""
-    yield from call(ONE_LOOKS)
+    yield from query(ONE_LOOKS)
     yield from end_abandoned()
-    return (yield from one(CLAIM, runner=runner, most=most))
+    return (yield from query_one(CLAIM, runner=runner, most=most))
 
 
-def heard(verification: int, runner: UUID, from_seq: int, at_seq: int, to_seq: int) -> Recipe[bool]:
+def heard(
+    verification: int, runner: UUID, from_seq: int, at_seq: int, to_seq: int
+) -> Transaction[bool]:
     """Note how far it is. False: stop, it was taken for dead."""
-    row = yield from one(
+    row = yield from query_one(
         HEARD,
         verification=verification,
         runner=runner,
@@ -160,9 +162,9 @@ def heard(verification: int, runner: UUID, from_seq: int, at_seq: int, to_seq: i
 
 def end(
     verification: int, runner: UUID, state: str, sentence: str, verdict: dict[str, Any]
-) -> Recipe[bool]:
+) -> Transaction[bool]:
     """Write the outcome, and a line in the trail. False: it was taken for dead."""
-    row = yield from one(
+    row = yield from query_one(
         END,
         verification=verification,
         runner=runner,

@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 from rest_framework.utils.encoders import JSONEncoder
 
 from ginkgo_site.env import CHECKOUT
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.errors import Refused
 from scheduling.verification.queue import claim, end, heard
 from scheduling.verification.verify import verify_portfolio
@@ -25,7 +25,7 @@ HEARD_EVERY_S = 0.5
 LOW_PRIORITY = 10  #: nice value of a runner: nodes may live on the same machine
 
 
-class TakenForDead(Exception):
+class VerificationAbandoned(Exception):
     """Somebody ended this verification because it was not heard of."""
 
 
@@ -39,7 +39,7 @@ def start_runner() -> int:
 def work_off() -> int:
     """Run what waits, one after the other, until nothing does. Return how many it were."""
     runner, done = uuid4(), 0
-    while (row := run(claim(runner, most_at_once()))) is not None:
+    while (row := execute(claim(runner, most_at_once()))) is not None:
         run_one(row.id, row.portfolio, runner, full=row.full, limit_s=row.limit_s)
         done += 1
     return done
@@ -68,19 +68,19 @@ def run_one(
         nonlocal said_at
         if time.monotonic() - said_at >= HEARD_EVERY_S:
             said_at = time.monotonic()
-            if not run(heard(verification, runner, first, at, last)):
-                raise TakenForDead
+            if not execute(heard(verification, runner, first, at, last)):
+                raise VerificationAbandoned
 
     try:
         verdict = verify_portfolio(portfolio, progress=told, full=full, limit_s=limit_s)
-    except TakenForDead:
+    except VerificationAbandoned:
         return
     except Refused as refused:
-        run(end(verification, runner, "failed", refused.message, {}))
+        execute(end(verification, runner, "failed", refused.message, {}))
     except Exception as error:
-        run(end(verification, runner, "failed", f"{type(error).__name__}: {error}", {}))
+        execute(end(verification, runner, "failed", f"{type(error).__name__}: {error}", {}))
         raise
     else:
         document = verdict.document()
         plain = json.loads(json.dumps(document, cls=JSONEncoder))
-        run(end(verification, runner, document["state"], document["sentence"], plain))
+        execute(end(verification, runner, document["state"], document["sentence"], plain))

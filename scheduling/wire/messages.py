@@ -20,10 +20,10 @@ PROTOCOL = 1  #: raised when a message changes so that an older daemon would mis
 
 # How much goes into one message. The gateway declines more with 413 `payload_too_large`, a daemon
 # sends the rest with the next one.
-MOST_COMMITS = 200  #: of a CommitRequest
-MOST_LINES = 10_000  #: orders, fills and equity points of all its commits
-MOST_REPORTS = 500  #: of a Beat
-MOST_PORTFOLIOS = 2_000  #: that a Beat shows
+MAX_COMMITS = 200  #: of a CommitRequest
+MAX_LINES = 10_000  #: orders, fills and equity points of all its commits
+MAX_REPORTS = 500  #: of a Beat
+MAX_PORTFOLIOS = 2_000  #: that a Beat shows
 
 Role = Literal["run", "prepare", "drain", "warm"]
 Answer = Literal["ok", "fenced", "conflict", "ahead", "rejected", "handed_over", "keep"]
@@ -162,7 +162,7 @@ class StepFailed(msgspec.Struct, frozen=True, tag="step_failed", kw_only=True):
     """The strategy itself raised, on load or on its state: the revision is to blame."""
 
 
-class Died(msgspec.Struct, frozen=True, tag="died", kw_only=True):
+class ProcessExited(msgspec.Struct, frozen=True, tag="died", kw_only=True):
     """A process that owned a portfolio ended unasked. `death` makes a repeat harmless."""
 
     death: str
@@ -189,7 +189,7 @@ class Halted(msgspec.Struct, frozen=True, tag="halted", kw_only=True):
     age_s: float
 
 
-Report = Prepared | StepFailed | Died | Halted
+Report = Prepared | StepFailed | ProcessExited | Halted
 
 
 class Acknowledged(msgspec.Struct, frozen=True, kw_only=True):
@@ -304,7 +304,7 @@ class EquityLine(msgspec.Struct, array_like=True, frozen=True):
 
 
 #: A daemon counts no further in one commit.
-MOST_REFUSED_AGAIN = 1_000_000
+MAX_REFUSED_AGAIN = 1_000_000
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
@@ -320,9 +320,9 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """None: unchanged since the last commit of this epoch."""
     suppress: bool = False
     """Decisions in this range were suppressed because the events were too old."""
-    orders: Annotated[list[OrderLine], msgspec.Meta(max_length=MOST_LINES)] = []
-    fills: Annotated[list[FillLine], msgspec.Meta(max_length=MOST_LINES)] = []
-    equity: Annotated[list[EquityLine], msgspec.Meta(max_length=MOST_LINES)] = []
+    orders: Annotated[list[OrderLine], msgspec.Meta(max_length=MAX_LINES)] = []
+    fills: Annotated[list[FillLine], msgspec.Meta(max_length=MAX_LINES)] = []
+    equity: Annotated[list[EquityLine], msgspec.Meta(max_length=MAX_LINES)] = []
     release: int | None = None
     """Handoff id: this is the source's last commit."""
     feed_us: int = 0

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos.harness.cluster import QUICK, Fleet
-from chaos.harness.installation import House, a_home
+from chaos.harness.cluster import QUICK, Cluster
+from chaos.harness.installation import Installation, temporary_home
 
 
 @pytest.hookimpl(tryfirst=True)  # before the marks are asked for
@@ -47,14 +47,14 @@ class SharedHouses:
 
     def __init__(self) -> None:
         self._kind = ""
-        self._fleet: Fleet | None = None
+        self._fleet: Cluster | None = None
         self._open = ExitStack()
 
-    def get(self, kind: str, *options: str, **environment: str) -> Fleet:
+    def get(self, kind: str, *options: str, **environment: str) -> Cluster:
         """Return the running house of this kind; another one that runs is stopped first."""
         if self._kind != kind or self._fleet is None or not self._fleet.is_up():
             self.close()
-            fleet = Fleet(self._open.enter_context(a_home()), *options, **environment)
+            fleet = Cluster(self._open.enter_context(temporary_home()), *options, **environment)
             self._open.callback(fleet.end)  # before the start, which may be broken off
             fleet.start()
             self._kind, self._fleet = kind, fleet
@@ -75,13 +75,13 @@ def shared_houses() -> Iterator[SharedHouses]:
 
 
 @pytest.fixture
-def house(shared_houses: SharedHouses) -> House:
+def house(shared_houses: SharedHouses) -> Installation:
     """A running house with the demo, shared: leave it as you found it, every node alive."""
     return product(shared_houses)
 
 
 @pytest.fixture
-def fleet(shared_houses: SharedHouses) -> Fleet:
+def fleet(shared_houses: SharedHouses) -> Cluster:
     """The shared house with the product's own time limits, settled."""
     found = product(shared_houses)
     found.settle()
@@ -89,18 +89,18 @@ def fleet(shared_houses: SharedHouses) -> Fleet:
 
 
 @pytest.fixture
-def quick_fleet(shared_houses: SharedHouses) -> Fleet:
+def quick_fleet(shared_houses: SharedHouses) -> Cluster:
     """A shared house with shortened time limits and strategies that fail on purpose, settled."""
     found = quick(shared_houses)
     found.settle()
     return found
 
 
-def product(shared_houses: SharedHouses) -> Fleet:
+def product(shared_houses: SharedHouses) -> Cluster:
     """The shared house with the product's own time limits, as it is."""
     return shared_houses.get("product", "--node-restart", "6")
 
 
-def quick(shared_houses: SharedHouses) -> Fleet:
+def quick(shared_houses: SharedHouses) -> Cluster:
     """The shared house with shortened time limits, as it is."""
     return shared_houses.get("quick", "--node-restart", "3", **QUICK)

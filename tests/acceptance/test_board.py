@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from chaos.harness.installation import SLOW_MACHINE_S, House, eventually
+from chaos.harness.installation import SLOW_MACHINE_S, Installation, eventually
 from ginkgo_site.env import CHECKOUT
 from tests.acceptance.conftest import SharedHouses, product
-from tests.support.browser import Desk, a_browser, window
+from tests.support.browser import DashboardWindow, a_browser, window
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -41,7 +41,7 @@ def signed_in(browser: Browser, shared_houses: SharedHouses) -> Any:
 
 
 @pytest.fixture
-def desk(browser: Browser, house: House, signed_in: Any) -> Iterator[Desk]:
+def desk(browser: Browser, house: Installation, signed_in: Any) -> Iterator[DashboardWindow]:
     with window(browser, house, storage_state=signed_in) as opened:
         opened.open()
         opened.is_live()
@@ -49,7 +49,7 @@ def desk(browser: Browser, house: House, signed_in: Any) -> Iterator[Desk]:
 
 
 @pytest.fixture
-def viewer(browser: Browser, house: House) -> Iterator[Desk]:
+def viewer(browser: Browser, house: Installation) -> Iterator[DashboardWindow]:
     create = (
         "from django.contrib.auth.models import Group, User; "
         "u, _ = User.objects.get_or_create(username='vic'); "
@@ -69,17 +69,17 @@ def viewer(browser: Browser, house: House) -> Iterator[Desk]:
         yield opened
 
 
-def place_of(house: House, portfolio: str) -> str:
+def place_of(house: Installation, portfolio: str) -> str:
     return house.get(f"/api/portfolios/{portfolio}/")["run"]["node"]
 
 
-def free_node(house: House, portfolio: str) -> str:
+def free_node(house: Installation, portfolio: str) -> str:
     """A node that can take the portfolio, by the same answers that the dialog shows."""
     answers = house.get(f"/api/schedule/targets/?portfolio={portfolio}")
     return next(a["node"] for a in answers["results"] if a["feasible"])
 
 
-def settle(house: House) -> None:
+def settle(house: Installation) -> None:
     """Wait until no handoff is under way."""
     eventually(lambda: not house.get("/api/handoffs/?active=true")["results"], 20, "quiet")
 
@@ -109,7 +109,7 @@ def test_a_lease_drains_before_the_eyes_and_is_filled_by_a_beat(desk):
     assert lease.get_attribute("role") == "meter"
 
 
-def is_updated(desk: Desk, times: int = 1) -> None:
+def is_updated(desk: DashboardWindow, times: int = 1) -> None:
     """Wait until the server has sent other figures of canary-2, so many times."""
     events = desk.page.locator('.card[data-portfolio="canary-2"] .lg.once')
 
@@ -206,7 +206,7 @@ def test_a_drain_by_dialog_says_the_consequence_first_and_empties_the_node(desk,
 
 
 @pytest.fixture
-def still(house: House) -> Iterator[None]:
+def still(house: Installation) -> Iterator[None]:
     """Nothing is moved meanwhile: a card that changes its column takes its menu along."""
     house.call("POST", "/api/schedule/freeze/", {"reason": "test"})
     settle(house)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from chaos.harness.cluster import Fleet
+from chaos.harness.cluster import Cluster
 from chaos.harness.installation import SLOW_MACHINE_S, eventually
 from tests.support.browser import a_browser, window
 
@@ -22,7 +22,7 @@ def browser() -> Iterator[Browser]:
 
 
 def test_a_frozen_node_is_lost_before_the_eyes_and_comes_back(
-    browser: Browser, quick_fleet: Fleet
+    browser: Browser, quick_fleet: Cluster
 ) -> None:
     with window(browser, quick_fleet) as desk:
         desk.sign_in(quick_fleet.access["username"], quick_fleet.access["password"])
@@ -54,7 +54,7 @@ def test_a_frozen_node_is_lost_before_the_eyes_and_comes_back(
 
 
 def test_a_killed_node_hands_its_row_of_failovers_to_the_rail(
-    browser: Browser, quick_fleet: Fleet
+    browser: Browser, quick_fleet: Cluster
 ) -> None:
     with window(browser, quick_fleet) as desk:
         desk.sign_in(quick_fleet.access["username"], quick_fleet.access["password"])

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from chaos.harness.cluster import Fleet, family, frozen, wait_for
+from chaos.harness.cluster import Cluster, family, frozen, wait_for
 from chaos.harness.installation import SLOW_MACHINE_S
 from tests.acceptance.conftest import QUICK
 
 TTL_S = float(QUICK["GINKGO_LEASE_TTL_S"])
 
 
-def begin_move(fleet: Fleet, name: str) -> tuple[int, str, str]:
+def begin_move(fleet: Cluster, name: str) -> tuple[int, str, str]:
     """Ask for a move and return (handoff, source, target) without waiting."""
     source, target = str(fleet.run(name).node), fleet.elsewhere(name)
     answer = fleet.call("POST", f"/api/portfolios/{name}/migrate/", {"target_node": target})
@@ -19,7 +19,7 @@ def begin_move(fleet: Fleet, name: str) -> tuple[int, str, str]:
     return answer.json["id"], source, target
 
 
-def test_a_target_that_sleeps_never_gets_the_portfolio(quick_fleet: Fleet) -> None:
+def test_a_target_that_sleeps_never_gets_the_portfolio(quick_fleet: Cluster) -> None:
     name = "canary-1"
     before = quick_fleet.run(name)
     target = quick_fleet.elsewhere(name)
@@ -37,7 +37,7 @@ def test_a_target_that_sleeps_never_gets_the_portfolio(quick_fleet: Fleet) -> No
     quick_fleet.assert_history_whole()
 
 
-def test_a_source_that_sleeps_loses_the_portfolio_without_consent(quick_fleet: Fleet) -> None:
+def test_a_source_that_sleeps_loses_the_portfolio_without_consent(quick_fleet: Cluster) -> None:
     name = "canary-2"
     before = quick_fleet.run(name)
     with frozen(family(quick_fleet.daemon(str(before.node)))):
@@ -50,7 +50,7 @@ def test_a_source_that_sleeps_loses_the_portfolio_without_consent(quick_fleet: F
 
 @pytest.mark.parametrize("who", ["source", "target"])
 def test_a_party_killed_in_the_middle_of_a_move_costs_no_event(
-    quick_fleet: Fleet, who: str
+    quick_fleet: Cluster, who: str
 ) -> None:
     name = "canary-3"
     number, source, target = begin_move(quick_fleet, name)
@@ -68,7 +68,7 @@ def test_a_party_killed_in_the_middle_of_a_move_costs_no_event(
 
 
 def test_a_control_plane_killed_in_the_middle_of_a_move_goes_on_from_the_row(
-    quick_fleet: Fleet,
+    quick_fleet: Cluster,
 ) -> None:
     name = "canary-1"
     number, _, target = begin_move(quick_fleet, name)
@@ -90,7 +90,9 @@ def test_a_control_plane_killed_in_the_middle_of_a_move_goes_on_from_the_row(
     quick_fleet.assert_history_whole()
 
 
-def test_a_second_move_of_one_under_way_is_refused_and_changes_nothing(quick_fleet: Fleet) -> None:
+def test_a_second_move_of_one_under_way_is_refused_and_changes_nothing(
+    quick_fleet: Cluster,
+) -> None:
     with quick_fleet.no_pushes():  # so that the first lasts long enough to be met
         target = quick_fleet.elsewhere("canary-2")
         first = quick_fleet.call(

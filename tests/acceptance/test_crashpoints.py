@@ -12,9 +12,9 @@ import pytest
 
 from chaos.crashpoints.__main__ import NOT_BEGUN, Row, rehearse
 from chaos.crashpoints.cases import STEPS, Step
-from chaos.crashpoints.cluster import Rehearsal
+from chaos.crashpoints.cluster import FailpointCluster
 from chaos.harness.cluster import ENDED
-from chaos.harness.installation import a_home
+from chaos.harness.installation import temporary_home
 from tests.acceptance.conftest import SharedHouses
 
 SHORT = [
@@ -33,11 +33,11 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def rehearsal(shared_houses: SharedHouses) -> Iterator[Rehearsal]:
+def rehearsal(shared_houses: SharedHouses) -> Iterator[FailpointCluster]:
     """A house of its own, since its processes die on purpose."""
     shared_houses.close()
-    with a_home() as home:
-        fleet = Rehearsal(home)
+    with temporary_home() as home:
+        fleet = FailpointCluster(home)
         try:
             fleet.start()
             fleet.settle()
@@ -47,7 +47,9 @@ def rehearsal(shared_houses: SharedHouses) -> Iterator[Rehearsal]:
 
 
 @pytest.mark.parametrize("step", SHORT, ids=lambda step: f"{step.process}: {step.name}")
-def test_a_death_at_this_step_ends_well_and_loses_nothing(rehearsal: Rehearsal, step: Step) -> None:
+def test_a_death_at_this_step_ends_well_and_loses_nothing(
+    rehearsal: FailpointCluster, step: Step
+) -> None:
     row = Row(step)
     assert len(SHORT) == 3
     rehearse(rehearsal, row, times=1)

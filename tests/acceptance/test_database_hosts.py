@@ -14,8 +14,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from chaos.harness.cluster import QUICK, Fleet, wait_for
-from chaos.harness.installation import a_home, eventually
+from chaos.harness.cluster import QUICK, Cluster, wait_for
+from chaos.harness.installation import eventually, temporary_home
 from chaos.harness.tcp_proxy import Wire
 from ginkgo_site.env import CHECKOUT
 from tests.acceptance.conftest import SharedHouses
@@ -28,11 +28,11 @@ COMMITS_WITHIN_S = 5.0
 
 
 @contextmanager
-def installation(shared_houses: SharedHouses, url: str) -> Iterator[Fleet]:
+def installation(shared_houses: SharedHouses, url: str) -> Iterator[Cluster]:
     """One of its own on this database, settled."""
     shared_houses.close()
-    with a_home() as home:
-        fleet = Fleet(home, **QUICK, DATABASE_URL=url)
+    with temporary_home() as home:
+        fleet = Cluster(home, **QUICK, DATABASE_URL=url)
         try:
             fleet.start()
             fleet.settle()
@@ -70,7 +70,7 @@ def promote(pair: Pair) -> float:
     return time.monotonic() - began
 
 
-def readiness(fleet: Fleet) -> tuple[int, str, float]:
+def readiness(fleet: Cluster) -> tuple[int, str, float]:
     """Return status, detail and seconds of a readiness request."""
     began = time.monotonic()
     try:
@@ -80,7 +80,7 @@ def readiness(fleet: Fleet) -> tuple[int, str, float]:
         return error.code, json.load(error)["detail"], time.monotonic() - began
 
 
-def vanished(fleet: Fleet) -> str:
+def vanished(fleet: Cluster) -> str:
     """Return what the open alert says of vanished commits, or an empty text."""
     found = fleet.query(
         "SELECT reason FROM scheduling_alert WHERE kind = 'commits_vanished' AND closed_at IS NULL"
@@ -174,7 +174,7 @@ def test_commits_that_an_asynchronous_standby_lacks_are_noticed_and_risen_above(
         fleet.assert_history_whole()
 
 
-def warnings(fleet: Fleet) -> str:
+def warnings(fleet: Cluster) -> str:
     """Return what the checks of the database say."""
     done = subprocess.run(
         [sys.executable, "manage.py", "check", "--database", "default"],

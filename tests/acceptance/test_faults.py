@@ -12,7 +12,7 @@ import time
 import psutil
 import pytest
 
-from chaos.harness.cluster import DEMO_NODES, Fleet, alive, family, frozen, wait_for
+from chaos.harness.cluster import DEMO_NODES, Cluster, alive, family, frozen, wait_for
 from chaos.harness.installation import SLOW_MACHINE_S
 from tests.acceptance.conftest import QUICK
 
@@ -32,7 +32,7 @@ def leftovers(daemon: int) -> list[list[str]]:
     return found
 
 
-def test_a_killed_daemon_is_replaced_within_seconds_and_leaves_no_process(fleet: Fleet) -> None:
+def test_a_killed_daemon_is_replaced_within_seconds_and_leaves_no_process(fleet: Cluster) -> None:
     had, daemon = fleet.on("node-2"), fleet.daemon("node-2")
     assert had
     everything = family(daemon)
@@ -59,12 +59,12 @@ def test_a_killed_daemon_is_replaced_within_seconds_and_leaves_no_process(fleet:
     assert fleet.on("node-2")
 
 
-def _newest_handoffs(fleet: Fleet, names: list[str]) -> list[dict]:
+def _newest_handoffs(fleet: Cluster, names: list[str]) -> list[dict]:
     return [fleet.get(f"/api/handoffs/?portfolio={name}&limit=1")["results"][0] for name in names]
 
 
 def test_a_daemon_frozen_beyond_its_lease_is_replaced_and_refused_when_it_wakes(
-    quick_fleet: Fleet,
+    quick_fleet: Cluster,
 ) -> None:
     had, since = quick_fleet.on("node-1"), quick_fleet.now()
     assert had
@@ -99,14 +99,14 @@ def test_a_daemon_frozen_beyond_its_lease_is_replaced_and_refused_when_it_wakes(
     quick_fleet.assert_history_whole()
 
 
-def _wait_for_work_in_hand(fleet: Fleet, name: str) -> None:
+def _wait_for_work_in_hand(fleet: Cluster, name: str) -> None:
     """Return between two commits, when the node has processed what it has not committed yet."""
     seen = fleet.run(name).last_seq
     wait_for(lambda: fleet.run(name).last_seq, lambda seq: seq > seen, SLOW_MACHINE_S, "a commit")
     time.sleep(0.1)  # commits are 0.25 s apart
 
 
-def test_a_daemon_frozen_for_less_than_its_lease_keeps_everything(quick_fleet: Fleet) -> None:
+def test_a_daemon_frozen_for_less_than_its_lease_keeps_everything(quick_fleet: Cluster) -> None:
     before, since = quick_fleet.runs(), quick_fleet.now()
     with frozen(family(quick_fleet.daemon("node-3"))):
         time.sleep(TTL_S * 12 / 30)  # as 12 s are to 30
@@ -115,7 +115,7 @@ def test_a_daemon_frozen_for_less_than_its_lease_keeps_everything(quick_fleet: F
     quick_fleet.assert_canaries_clean()
 
 
-def test_failover_is_in_time_when_every_push_is_lost(quick_fleet: Fleet) -> None:
+def test_failover_is_in_time_when_every_push_is_lost(quick_fleet: Cluster) -> None:
     had = quick_fleet.on("node-3")
     with quick_fleet.no_pushes():
         quick_fleet.daemon("node-3").kill()
@@ -127,7 +127,9 @@ def test_failover_is_in_time_when_every_push_is_lost(quick_fleet: Fleet) -> None
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL], ids=["restarted", "killed"])
-def test_a_database_that_comes_back_moves_nothing(quick_fleet: Fleet, sign: signal.Signals) -> None:
+def test_a_database_that_comes_back_moves_nothing(
+    quick_fleet: Cluster, sign: signal.Signals
+) -> None:
     before, since = quick_fleet.runs(), quick_fleet.now()
     server = quick_fleet.postgres()[0]
     server.send_signal(sign)
@@ -140,7 +142,7 @@ def test_a_database_that_comes_back_moves_nothing(quick_fleet: Fleet, sign: sign
     quick_fleet.assert_history_whole()
 
 
-def _answers(fleet: Fleet) -> bool:
+def _answers(fleet: Cluster) -> bool:
     try:
         fleet.now()
     except Exception:
@@ -149,7 +151,7 @@ def _answers(fleet: Fleet) -> bool:
 
 
 def test_a_database_that_is_away_for_longer_than_the_lease_moves_nothing(
-    quick_fleet: Fleet,
+    quick_fleet: Cluster,
 ) -> None:
     before, since = quick_fleet.runs(), quick_fleet.now()
     with frozen(quick_fleet.postgres()):
@@ -168,7 +170,7 @@ def test_a_database_that_is_away_for_longer_than_the_lease_moves_nothing(
     ids=["web", "watcher", "worker"],
 )
 def test_a_killed_part_of_the_control_plane_moves_nothing(
-    quick_fleet: Fleet, words: tuple[str, ...]
+    quick_fleet: Cluster, words: tuple[str, ...]
 ) -> None:
     before, since = quick_fleet.runs(), quick_fleet.now()
     old = quick_fleet.process_of(*words)
@@ -185,7 +187,7 @@ def test_a_killed_part_of_the_control_plane_moves_nothing(
 
 
 def test_a_fourth_node_gets_its_share_and_hands_it_back_when_it_leaves(
-    quick_fleet: Fleet,
+    quick_fleet: Cluster,
 ) -> None:
     with quick_fleet.own_node("node-4") as daemon:
         wait_for(
@@ -212,7 +214,7 @@ def test_a_fourth_node_gets_its_share_and_hands_it_back_when_it_leaves(
 
 
 def test_of_two_daemons_of_one_name_the_newer_wins_and_a_third_fight_is_refused(
-    quick_fleet: Fleet,
+    quick_fleet: Cluster,
 ) -> None:
     token = quick_fleet.node_token("node-5")
     with quick_fleet.own_node("node-5", token=token) as older:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos.harness.cluster import QUICK, Fleet
-from chaos.harness.installation import a_home, eventually
+from chaos.harness.cluster import QUICK, Cluster
+from chaos.harness.installation import eventually, temporary_home
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,7 @@ SIZE_MB = 300
 def small_disk() -> Iterator[Path]:
     """Return a home on a file system of SIZE_MB."""
     with ExitStack() as open_:
-        home = open_.enter_context(a_home())
+        home = open_.enter_context(temporary_home())
         options = ["-o", f"size={SIZE_MB}m,mode=755"]
         subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", str(home)], check=True)
         open_.callback(subprocess.run, ["umount", "-l", str(home)], check=True)
@@ -43,7 +43,7 @@ def fill(home: Path) -> Path:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a file system")
 def test_a_full_disk_is_an_alert_and_red_and_loses_nothing(small_disk: Path) -> None:
-    fleet = Fleet(small_disk, **QUICK)
+    fleet = Cluster(small_disk, **QUICK)
     try:
         fleet.start()
         assert fleet.call("GET", "/api/readyz").status == 200
@@ -62,12 +62,12 @@ def test_a_full_disk_is_an_alert_and_red_and_loses_nothing(small_disk: Path) -> 
         fleet.end()
 
 
-def told(fleet: Fleet) -> bool:
+def told(fleet: Cluster) -> bool:
     """Return whether the alert is open, for whoever reads the metrics."""
     return 'ginkgo_alerts_open{kind="disk_full"} 1.0' in fleet.call("GET", "/api/metrics").text
 
 
-def positions(fleet: Fleet) -> dict[int, int]:
+def positions(fleet: Cluster) -> dict[int, int]:
     """Return the newest commit of each portfolio."""
     return dict(fleet.query("SELECT portfolio_id, last_seq FROM scheduling_run"))  # type: ignore[arg-type]
 

@@ -9,7 +9,7 @@ import psutil
 import pytest
 from playwright.sync_api import Browser
 
-from chaos.harness.cluster import DEMO_NODES, Fleet, alive, frozen
+from chaos.harness.cluster import DEMO_NODES, Cluster, alive, frozen
 from chaos.harness.installation import SLOW_MACHINE_S, eventually
 from tests.support.browser import a_browser, window
 
@@ -24,13 +24,13 @@ def browser() -> Iterator[Browser]:
         yield running
 
 
-def children(fleet: Fleet) -> list[psutil.Process]:
+def children(fleet: Cluster) -> list[psutil.Process]:
     """Every portfolio process; what a daemon keeps beside them is its forkserver alone."""
     pids = [p["run"]["pid"] for p in fleet.get("/api/portfolios/?limit=1000")["results"]]
     return [psutil.Process(pid) for pid in pids if pid]
 
 
-def bring_back(fleet: Fleet) -> None:
+def bring_back(fleet: Cluster) -> None:
     """Start all that the newest halt stopped and wait until everything commits."""
     fleet.manage("halt_all", "--undo")
     fleet.settle()
@@ -40,7 +40,7 @@ def bring_back(fleet: Fleet) -> None:
 
 @pytest.mark.browser
 def test_halt_all_asks_for_the_number_shows_a_line_for_each_and_is_undone(
-    fleet: Fleet, browser: Browser
+    fleet: Cluster, browser: Browser
 ) -> None:
     names = sorted(fleet.runs())
     with window(browser, fleet) as desk:
@@ -79,7 +79,7 @@ def test_halt_all_asks_for_the_number_shows_a_line_for_each_and_is_undone(
     fleet.assert_history_whole()
 
 
-def test_every_process_ends_at_once_with_every_push_lost(fleet: Fleet) -> None:
+def test_every_process_ends_at_once_with_every_push_lost(fleet: Cluster) -> None:
     before, processes = fleet.runs(), children(fleet)
     assert len(processes) == len(before)
     with fleet.no_pushes():
@@ -94,7 +94,7 @@ def test_every_process_ends_at_once_with_every_push_lost(fleet: Fleet) -> None:
     bring_back(fleet)
 
 
-def test_it_works_without_the_web_process_and_under_a_freeze(fleet: Fleet) -> None:
+def test_it_works_without_the_web_process_and_under_a_freeze(fleet: Cluster) -> None:
     processes = children(fleet)
     fleet.manage("freeze", "--failover")
     web = fleet.processes_of("uvicorn") or fleet.processes_of("ginkgo_site.asgi:application")

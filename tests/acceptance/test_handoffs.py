@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from chaos.harness import reference_feed
-from chaos.harness.cluster import CANARIES, DEMO_NODES, Fleet, wait_for
+from chaos.harness.cluster import CANARIES, DEMO_NODES, Cluster, wait_for
 from chaos.harness.installation import SLOW_MACHINE_S
 
 MOVES = 50
@@ -16,7 +16,7 @@ def quantile(values: list[float], share: float) -> float:
     return sorted(values)[min(int(len(values) * share), len(values) - 1)]
 
 
-def test_the_command_moves_a_portfolio_and_prints_the_handoff(fleet: Fleet) -> None:
+def test_the_command_moves_a_portfolio_and_prints_the_handoff(fleet: Cluster) -> None:
     if fleet.run("canary-1").node == "node-2":
         fleet.migrate("canary-1", "node-3")
     before = fleet.run("canary-1")
@@ -31,7 +31,7 @@ def test_the_command_moves_a_portfolio_and_prints_the_handoff(fleet: Fleet) -> N
 
 
 def test_fifty_moves_in_a_row_lose_nothing(
-    fleet: Fleet, record_property: Callable[[str, object], None]
+    fleet: Cluster, record_property: Callable[[str, object], None]
 ) -> None:
     pauses = []
     for number in range(MOVES):
@@ -50,7 +50,7 @@ def test_fifty_moves_in_a_row_lose_nothing(
     assert p99 <= 1000
 
 
-def test_what_a_canary_saw_equals_what_the_feed_tells_everybody(fleet: Fleet) -> None:
+def test_what_a_canary_saw_equals_what_the_feed_tells_everybody(fleet: Cluster) -> None:
     state = fleet.checkpoint("canary-2")["state"]
     first, last = state["first_seq"], state["last_seq"]
     told: list[tuple[int, str, str]] = []
@@ -63,7 +63,7 @@ def test_what_a_canary_saw_equals_what_the_feed_tells_everybody(fleet: Fleet) ->
     assert state["digest"] == reference_feed.digest(seen)
 
 
-def test_a_move_pauses_nobody_else(fleet: Fleet) -> None:
+def test_a_move_pauses_nobody_else(fleet: Cluster) -> None:
     # The balancer may even out what four moves have made uneven: not now.
     fleet.call("POST", "/api/schedule/freeze/", {"reason": "test"})
     since = fleet.now()
@@ -82,7 +82,7 @@ def test_a_move_pauses_nobody_else(fleet: Fleet) -> None:
     assert moved == {"canary-3"}
 
 
-def test_a_move_ends_in_time_when_every_push_is_lost(fleet: Fleet) -> None:
+def test_a_move_ends_in_time_when_every_push_is_lost(fleet: Cluster) -> None:
     with fleet.no_pushes():
         began = fleet.now()
         done = fleet.migrate("canary-1", fleet.elsewhere("canary-1"))
@@ -93,7 +93,7 @@ def test_a_move_ends_in_time_when_every_push_is_lost(fleet: Fleet) -> None:
     fleet.assert_canaries_clean()
 
 
-def test_a_move_that_cannot_be_is_refused_and_nothing_pauses(fleet: Fleet) -> None:
+def test_a_move_that_cannot_be_is_refused_and_nothing_pauses(fleet: Cluster) -> None:
     before, since = fleet.runs(), fleet.now()
     here = str(before["canary-1"].node)
     for target, status, code in (
@@ -110,7 +110,7 @@ def test_a_move_that_cannot_be_is_refused_and_nothing_pauses(fleet: Fleet) -> No
     fleet.assert_nothing_moved(before, since)
 
 
-def test_a_portfolio_stops_starts_and_goes_on_where_it_was(fleet: Fleet) -> None:
+def test_a_portfolio_stops_starts_and_goes_on_where_it_was(fleet: Cluster) -> None:
     answer = fleet.call("POST", "/api/portfolios/ge-sma/stop/", {"reason": "test"})
     assert answer.status == 202
     assert fleet.ended(answer.json["id"], SLOW_MACHINE_S)["state"] == "done"
@@ -131,7 +131,7 @@ def test_a_portfolio_stops_starts_and_goes_on_where_it_was(fleet: Fleet) -> None
     fleet.assert_history_whole()
 
 
-def test_a_deleted_portfolio_trades_no_more_and_its_name_is_free(fleet: Fleet) -> None:
+def test_a_deleted_portfolio_trades_no_more_and_its_name_is_free(fleet: Cluster) -> None:
     body = {"name": "short-lived", "strategy": "buy_and_hold", "symbols": ["IBM"],
             "config": {"quantity": "1"}}  # fmt: skip
     assert fleet.call("POST", "/api/portfolios/", body).status == 201
@@ -160,7 +160,7 @@ def test_a_deleted_portfolio_trades_no_more_and_its_name_is_free(fleet: Fleet) -
     )
 
 
-def test_a_drained_node_hands_everything_off_and_says_so(fleet: Fleet) -> None:
+def test_a_drained_node_hands_everything_off_and_says_so(fleet: Cluster) -> None:
     had, since = fleet.on("node-3"), fleet.now()
     assert had
     answer = fleet.call("POST", "/api/nodes/node-3/drain/", {"reason": "new disk"})

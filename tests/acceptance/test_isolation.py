@@ -12,13 +12,13 @@ import msgspec
 import pytest
 
 from chaos.harness import reference_feed
-from chaos.harness.cluster import CANARIES, DEMO_NODES, QUICK, Fleet, wait_for
+from chaos.harness.cluster import CANARIES, DEMO_NODES, QUICK, Cluster, wait_for
 from chaos.harness.installation import SLOW_MACHINE_S
 from scheduling.wire.messages import Beat, Commit, CommitRequest, encode
 
 TTL_S = float(QUICK["GINKGO_LEASE_TTL_S"])
 SUSPECT_S = 2 * float(QUICK["GINKGO_HEARTBEAT_INTERVAL_S"])
-LONGEST_GAP_S = 2.0
+MAX_GAP_S = 2.0
 NODE, BYSTANDER = "node-ward", "bystander"
 SELECTOR = {"ward": "yes"}
 #: What is done at the twentieth event, and how the trail tells of it.
@@ -40,7 +40,7 @@ FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id
 
 
 @pytest.fixture
-def ward(quick_fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
+def ward(quick_fleet: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A fourth node that takes only those that ask for it, and a canary that does."""
     monkeypatch.setenv("GINKGO_BATCH_LIMIT_S", "2")
     monkeypatch.setenv("GINKGO_CHILD_MEMORY_MB", "160")
@@ -58,7 +58,7 @@ def ward(quick_fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]
 
 
 def create(
-    fleet: Fleet, undo: ExitStack, name: str, strategy: str, config: object, symbols: list[str]
+    fleet: Cluster, undo: ExitStack, name: str, strategy: str, config: object, symbols: list[str]
 ) -> None:
     """Make a portfolio that runs on the ward's node only, and delete it in the end."""
     body = {"name": name, "strategy": strategy, "config": config, "symbols": symbols}
@@ -70,7 +70,7 @@ def create(
 class Ages:
     """How old commits and beats have become at most, while somebody looks."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Cluster) -> None:
         self._fleet = fleet
         self._oldest: dict[str, float] = {}
 
@@ -85,7 +85,7 @@ class Ages:
 
 
 def test_a_loop_a_hoarder_a_chatterbox_and_a_quitter_are_nothing_to_their_neighbour(
-    ward: Fleet,
+    ward: Cluster,
 ) -> None:
     since, ages = ward.now(), Ages(ward)
     with ExitStack() as undo:
@@ -112,7 +112,7 @@ def test_a_loop_a_hoarder_a_chatterbox_and_a_quitter_are_nothing_to_their_neighb
     gap_s, elsewhere_s = ages.oldest(BYSTANDER), ages.oldest(*CANARIES)
     beat_s, beats_s = ages.oldest(NODE), ages.oldest(*DEMO_NODES)
     print(f"\ngap {gap_s:.2f} s, elsewhere {elsewhere_s:.2f} s; beat {beat_s:.2f}, {beats_s:.2f} s")
-    assert gap_s < max(LONGEST_GAP_S, 2 * elsewhere_s)
+    assert gap_s < max(MAX_GAP_S, 2 * elsewhere_s)
     assert beat_s < max(SUSPECT_S, 2 * beats_s)  # it was never suspect
     assert ward.events("process_died", since, portfolio=BYSTANDER) == []
     assert ward.events("node_lost", since, node=NODE) == []
@@ -122,7 +122,7 @@ def test_a_loop_a_hoarder_a_chatterbox_and_a_quitter_are_nothing_to_their_neighb
 
 
 def test_a_revoked_token_ends_its_nodes_say_and_its_portfolios_go_elsewhere(
-    quick_fleet: Fleet,
+    quick_fleet: Cluster,
 ) -> None:
     token = quick_fleet.node_token("node-banned")
     with quick_fleet.own_node("node-banned", token=token) as daemon:
@@ -153,7 +153,7 @@ def test_a_revoked_token_ends_its_nodes_say_and_its_portfolios_go_elsewhere(
     quick_fleet.assert_history_whole()
 
 
-def say(fleet: Fleet, path: str, token: str, body: bytes) -> tuple[int, str]:
+def say(fleet: Cluster, path: str, token: str, body: bytes) -> tuple[int, str]:
     """Return status and code of what the gateway answers to a daemon with this token."""
     request = urllib.request.Request(
         f"{fleet.access['url']}/api/agent/{path}/",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from chaos.harness.cluster import DEMO_NODES, Fleet, wait_for
+from chaos.harness.cluster import DEMO_NODES, Cluster, wait_for
 from chaos.harness.installation import SLOW_MACHINE_S
 from chaos.harness.tcp_proxy import Wire
 from tests.acceptance.conftest import QUICK, SharedHouses, quick
@@ -25,13 +25,13 @@ def far(shared_houses: SharedHouses) -> Iterator[Wire]:
 
 
 @pytest.fixture
-def wire(quick_fleet: Fleet, far: Wire) -> Wire:
+def wire(quick_fleet: Cluster, far: Wire) -> Wire:
     """The wire of a fourth node, which was given its share."""
     quick_fleet.settle((*DEMO_NODES, FAR))
     return far
 
 
-def test_a_silence_shorter_than_the_lease_moves_nothing(quick_fleet: Fleet, wire: Wire) -> None:
+def test_a_silence_shorter_than_the_lease_moves_nothing(quick_fleet: Cluster, wire: Wire) -> None:
     before, since = quick_fleet.runs(), quick_fleet.now()
     with wire.silent():
         time.sleep(TTL_S * 20 / 30)  # as 20 s are to 30
@@ -41,7 +41,7 @@ def test_a_silence_shorter_than_the_lease_moves_nothing(quick_fleet: Fleet, wire
 
 
 def test_a_silence_longer_than_the_lease_moves_and_what_arrives_late_is_refused(
-    quick_fleet: Fleet, wire: Wire
+    quick_fleet: Cluster, wire: Wire
 ) -> None:
     had, since = quick_fleet.on(FAR), quick_fleet.now()
     with wire.silent():
@@ -64,7 +64,7 @@ def test_a_silence_longer_than_the_lease_moves_and_what_arrives_late_is_refused(
     quick_fleet.assert_history_whole()
 
 
-def test_commits_whose_answer_is_lost_count_once(quick_fleet: Fleet, wire: Wire) -> None:
+def test_commits_whose_answer_is_lost_count_once(quick_fleet: Cluster, wire: Wire) -> None:
     before, since = quick_fleet.runs(), quick_fleet.now()
     log = quick_fleet.home / "logs" / f"{FAR}.txt"
     said_before = len(log.read_text())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import psutil
 
-from chaos.harness.cluster import Fleet, alive, family, wait_for
+from chaos.harness.cluster import Cluster, alive, family, wait_for
 from chaos.harness.installation import SLOW_MACHINE_S
 
 
-def test_a_killed_portfolio_process_starts_again_in_place(quick_fleet: Fleet) -> None:
+def test_a_killed_portfolio_process_starts_again_in_place(quick_fleet: Cluster) -> None:
     before, since = quick_fleet.runs(), quick_fleet.now()
     seen, _ = wait_for(
         lambda: quick_fleet.get("/api/portfolios/canary-2/"),
@@ -30,7 +30,7 @@ def test_a_killed_portfolio_process_starts_again_in_place(quick_fleet: Fleet) ->
     quick_fleet.assert_canaries_clean()
 
 
-def test_a_node_whose_forkserver_is_killed_gets_over_it(quick_fleet: Fleet) -> None:
+def test_a_node_whose_forkserver_is_killed_gets_over_it(quick_fleet: Cluster) -> None:
     had = quick_fleet.on("node-3")
     daemon = quick_fleet.daemon("node-3")
     (forkserver,) = daemon.children()
@@ -43,7 +43,7 @@ def test_a_node_whose_forkserver_is_killed_gets_over_it(quick_fleet: Fleet) -> N
     quick_fleet.assert_history_whole()
 
 
-def test_a_slow_portfolio_lags_alone(quick_fleet: Fleet) -> None:
+def test_a_slow_portfolio_lags_alone(quick_fleet: Cluster) -> None:
     body = {
         "name": "slow",
         "strategy": "sleeper",
@@ -70,7 +70,7 @@ def test_a_slow_portfolio_lags_alone(quick_fleet: Fleet) -> None:
         quick_fleet.call("DELETE", "/api/portfolios/slow/", {})
 
 
-def test_a_process_that_hears_nothing_dies_with_its_daemon_too(quick_fleet: Fleet) -> None:
+def test_a_process_that_hears_nothing_dies_with_its_daemon_too(quick_fleet: Cluster) -> None:
     body = {
         "name": "looping",
         "strategy": "looper",
@@ -98,7 +98,7 @@ def test_a_process_that_hears_nothing_dies_with_its_daemon_too(quick_fleet: Flee
     quick_fleet.assert_canaries_clean()
 
 
-def test_every_process_of_a_node_descends_from_its_daemon(quick_fleet: Fleet) -> None:
+def test_every_process_of_a_node_descends_from_its_daemon(quick_fleet: Cluster) -> None:
     pids = {process.pid for process in family(quick_fleet.daemon("node-1"))}
     for name in quick_fleet.on("node-1"):
         assert quick_fleet.get(f"/api/portfolios/{name}/")["run"]["pid"] in pids

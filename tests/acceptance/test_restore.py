@@ -13,8 +13,8 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from chaos.harness.cluster import DEMO_NODES, Fleet
-from chaos.harness.installation import SLOW_MACHINE_S, a_home, eventually
+from chaos.harness.cluster import DEMO_NODES, Cluster
+from chaos.harness.installation import SLOW_MACHINE_S, eventually, temporary_home
 from ginkgo_site.env import CHECKOUT, embedded_url
 from tests.acceptance.conftest import QUICK, SharedHouses
 from tests.support.documented_commands import run_lines, sh_blocks, without_dump
@@ -28,7 +28,7 @@ LATE = "node-8"  #: one that starts again between dump and restore
 
 
 @contextmanager
-def database_alone(fleet: Fleet) -> Iterator[str]:
+def database_alone(fleet: Cluster) -> Iterator[str]:
     """The embedded server without the rest of the house; yields its URL."""
     server = subprocess.Popen(
         [sys.executable, "-m", "ginkgo_site.launcher.postgres", "--home", str(fleet.home)],
@@ -57,8 +57,8 @@ def test_a_restored_house_goes_on_from_the_dump_and_refuses_what_ran_on(
     shared_houses: SharedHouses,
 ) -> None:
     shared_houses.close()
-    with a_home() as home:
-        fleet = Fleet(home, "--port", str(free_port()), **QUICK)
+    with temporary_home() as home:
+        fleet = Cluster(home, "--port", str(free_port()), **QUICK)
         fleet.start()
         try:
             with fleet.own_node(OWN) as daemon, ExitStack() as late:
@@ -71,12 +71,12 @@ def test_a_restored_house_goes_on_from_the_dump_and_refuses_what_ran_on(
             fleet.end()
 
 
-def is_alive(fleet: Fleet, node: str = OWN) -> bool:
+def is_alive(fleet: Cluster, node: str = OWN) -> bool:
     answer = fleet.call("GET", f"/api/nodes/{node}/")  # 404 until it has registered
     return answer.status == 200 and answer.json["status"] == "alive"
 
 
-def rehearse(fleet: Fleet, late: ExitStack) -> None:
+def rehearse(fleet: Cluster, late: ExitStack) -> None:
     token = fleet.node_token(LATE)
     eventually(lambda: is_alive(fleet), 20, OWN)
     with fleet.own_node(LATE, token=token):

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from chaos.harness.cluster import Fleet, wait_for
+from chaos.harness.cluster import Cluster, wait_for
 from chaos.harness.installation import SLOW_MACHINE_S
 
 NAME = "changing"
 
 
 @pytest.fixture
-def changing(quick_fleet: Fleet) -> Iterator[Fleet]:
+def changing(quick_fleet: Cluster) -> Iterator[Cluster]:
     """A fleet with one portfolio more, which holds a position and whose revision 1 is good."""
     body = {
         "name": NAME,
@@ -33,17 +33,17 @@ def changing(quick_fleet: Fleet) -> Iterator[Fleet]:
     quick_fleet.call("DELETE", f"/api/portfolios/{NAME}/", {})
 
 
-def positions(fleet: Fleet) -> dict[str, tuple[str, str]]:
+def positions(fleet: Cluster) -> dict[str, tuple[str, str]]:
     """Symbol → quantity and average price: what no reload may change."""
     held = fleet.checkpoint(NAME)["account"]["positions"]
     return {row["symbol"]: (row["quantity"], row["average_price"]) for row in held}
 
 
-def shown_reason(fleet: Fleet) -> str:
+def shown_reason(fleet: Cluster) -> str:
     return str(fleet.get(f"/api/portfolios/{NAME}/")["run"]["reason"])
 
 
-def test_a_changed_configuration_reloads_by_itself_and_keeps_positions(changing: Fleet) -> None:
+def test_a_changed_configuration_reloads_by_itself_and_keeps_positions(changing: Cluster) -> None:
     held, before = positions(changing), changing.run(NAME)
     answer = changing.patch(NAME, {"config": {"quantity": "9"}})
     assert answer["portfolio"]["revision"] == 2
@@ -62,7 +62,7 @@ def test_a_changed_configuration_reloads_by_itself_and_keeps_positions(changing:
     changing.assert_history_whole()
 
 
-def test_two_quick_changes_end_at_the_last(changing: Fleet) -> None:
+def test_two_quick_changes_end_at_the_last(changing: Cluster) -> None:
     changing.patch(NAME, {"config": {"quantity": "8"}})
     changing.patch(NAME, {"config": {"quantity": "10"}})
     wait_for(
@@ -74,7 +74,7 @@ def test_two_quick_changes_end_at_the_last(changing: Fleet) -> None:
     changing.assert_history_whole()
 
 
-def test_a_strategy_that_cannot_be_loaded_never_gets_the_portfolio(changing: Fleet) -> None:
+def test_a_strategy_that_cannot_be_loaded_never_gets_the_portfolio(changing: Cluster) -> None:
     held, before, since = positions(changing), changing.run(NAME), changing.now()
     answer = changing.patch(NAME, {"strategy": "raise_on_load", "config": {}})
     failed = changing.ended(answer["handoff"]["id"], SLOW_MACHINE_S)
@@ -99,7 +99,7 @@ def test_a_strategy_that_cannot_be_loaded_never_gets_the_portfolio(changing: Fle
 
 
 def test_a_strategy_that_fails_at_its_first_event_gives_way_to_the_good_one(
-    changing: Fleet,
+    changing: Cluster,
 ) -> None:
     held, before = positions(changing), changing.run(NAME)
     changing.patch(NAME, {"strategy": "raise_at", "config": {"at_event": 1}})
@@ -127,7 +127,7 @@ def test_a_strategy_that_fails_at_its_first_event_gives_way_to_the_good_one(
 
 
 def test_what_makes_no_sense_is_refused_with_the_field_and_changes_nothing(
-    changing: Fleet,
+    changing: Cluster,
 ) -> None:
     before = changing.run(NAME)
     for changes, field in (

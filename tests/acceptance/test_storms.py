@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from chaos.harness.cluster import DEMO_NODES, WORDS, Fleet, family, frozen, wait_for
+from chaos.harness.cluster import DEMO_NODES, PROCESS_MATCH, Cluster, family, frozen, wait_for
 from chaos.harness.installation import SLOW_MACHINE_S
 from chaos.harness.tcp_proxy import Wire
 from tests.acceptance.conftest import QUICK
@@ -12,14 +12,14 @@ from tests.acceptance.conftest import QUICK
 TTL_S = float(QUICK["GINKGO_LEASE_TTL_S"])
 
 
-def go_silent(fleet: Fleet) -> list[str]:
+def go_silent(fleet: Cluster) -> list[str]:
     """Return the two nodes of three whose daemons are about to be frozen, so that nothing says
     goodbye and the launcher starts none again."""
     return [node for node in DEMO_NODES[:2] if fleet.on(node)]
 
 
 def test_most_nodes_frozen_at_once_are_held_for_one_ttl_and_then_failed_over(
-    quick_fleet: Fleet,
+    quick_fleet: Cluster,
 ) -> None:
     since = quick_fleet.now()
     nodes = go_silent(quick_fleet)
@@ -46,7 +46,7 @@ def test_most_nodes_frozen_at_once_are_held_for_one_ttl_and_then_failed_over(
     quick_fleet.assert_history_whole()
 
 
-def test_released_early_by_hand_failover_goes_on_at_once(quick_fleet: Fleet) -> None:
+def test_released_early_by_hand_failover_goes_on_at_once(quick_fleet: Cluster) -> None:
     since = quick_fleet.now()
     nodes = go_silent(quick_fleet)
     had = [name for node in nodes for name in quick_fleet.on(node)]
@@ -69,7 +69,7 @@ def test_released_early_by_hand_failover_goes_on_at_once(quick_fleet: Fleet) -> 
 
 
 def test_nodes_that_come_back_within_the_hold_keep_portfolios_and_epochs(
-    quick_fleet: Fleet,
+    quick_fleet: Cluster,
 ) -> None:
     before, since = quick_fleet.runs(), quick_fleet.now()
     nodes = go_silent(quick_fleet)
@@ -84,10 +84,12 @@ def test_nodes_that_come_back_within_the_hold_keep_portfolios_and_epochs(
 
 
 def test_a_control_plane_frozen_for_longer_than_the_lease_moves_nothing(
-    quick_fleet: Fleet,
+    quick_fleet: Cluster,
 ) -> None:
     before, since = quick_fleet.runs(), quick_fleet.now()
-    control = [process for word in WORDS.values() for process in quick_fleet.processes_of(word)]
+    control = [
+        process for word in PROCESS_MATCH.values() for process in quick_fleet.processes_of(word)
+    ]
     with frozen(control):
         time.sleep(TTL_S * 40 / 30)  # as 40 s are to 30
     wait_for(quick_fleet.answers, bool, SLOW_MACHINE_S, "the API back")
@@ -98,7 +100,7 @@ def test_a_control_plane_frozen_for_longer_than_the_lease_moves_nothing(
 
 
 def test_a_node_whose_answers_are_lost_is_replaced_though_its_beats_arrive(
-    quick_fleet: Fleet,
+    quick_fleet: Cluster,
 ) -> None:
     with (
         Wire(quick_fleet.access["url"]).open() as wire,
@@ -116,7 +118,7 @@ def test_a_node_whose_answers_are_lost_is_replaced_though_its_beats_arrive(
     quick_fleet.assert_history_whole()
 
 
-def test_a_database_clock_that_is_set_moves_nothing(quick_fleet: Fleet) -> None:
+def test_a_database_clock_that_is_set_moves_nothing(quick_fleet: Cluster) -> None:
     before, since = quick_fleet.runs(), quick_fleet.now()
     with quick_fleet.clock_jump(2 * TTL_S):  # as 60 s are to 30, forward and then back
         time.sleep(TTL_S)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from chaos.harness.cluster import DEMO_NODES, Fleet
-from chaos.harness.installation import SLOW_MACHINE_S, House, a_home, eventually
+from chaos.harness.cluster import DEMO_NODES, Cluster
+from chaos.harness.installation import SLOW_MACHINE_S, Installation, eventually, temporary_home
 from ginkgo_site.env import CHECKOUT
 
 DEMO = {
@@ -23,7 +23,7 @@ DEMO = {
 }
 
 
-def progress(house: House) -> dict[str, int]:
+def progress(house: Installation) -> dict[str, int]:
     rows = house.query(
         "SELECT p.name, r.last_seq FROM portfolios_portfolio p"
         " JOIN scheduling_run r ON r.portfolio_id = p.id"
@@ -50,7 +50,7 @@ def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
     return line
 
 
-def test_from_an_empty_home_nine_portfolios_commit(house: House) -> None:
+def test_from_an_empty_home_nine_portfolios_commit(house: Installation) -> None:
     before = progress(house)
     assert set(before) == DEMO
     access = house.home / "access.json"
@@ -65,7 +65,7 @@ def test_from_an_empty_home_nine_portfolios_commit(house: House) -> None:
     assert len({row["run"]["node"] for row in house.get("/api/portfolios/")["results"]}) == 3
 
 
-def test_the_login_it_prints_works(house: House) -> None:
+def test_the_login_it_prints_works(house: Installation) -> None:
     from urllib.parse import urlencode
     from urllib.request import HTTPCookieProcessor, Request, build_opener
 
@@ -85,7 +85,7 @@ def test_the_login_it_prints_works(house: House) -> None:
     assert "canary-1" in answer.read().decode()
 
 
-def test_a_second_start_is_refused_with_pid_and_address(house: House) -> None:
+def test_a_second_start_is_refused_with_pid_and_address(house: Installation) -> None:
     assert house.process is not None
     sentence = one_sentence(up(house.home, "--port", "0"))
     assert f"process {house.process.pid}, at {house.access['url']}" in sentence
@@ -93,7 +93,7 @@ def test_a_second_start_is_refused_with_pid_and_address(house: House) -> None:
 
 
 def test_a_port_in_use_is_refused_before_anything_is_made() -> None:
-    with a_home() as home, socket.socket() as taken:
+    with temporary_home() as home, socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
@@ -102,7 +102,7 @@ def test_a_port_in_use_is_refused_before_anything_is_made() -> None:
 
 
 def test_a_database_that_does_not_answer_is_refused() -> None:
-    with a_home() as home:
+    with temporary_home() as home:
         url = "postgresql://u:secret@127.0.0.1:9/ginkgo"
         sentence = one_sentence(up(home, "--port", "0", DATABASE_URL=url))
         assert "correct DATABASE_URL" in sentence
@@ -110,7 +110,7 @@ def test_a_database_that_does_not_answer_is_refused() -> None:
 
 
 def test_a_wrong_value_is_refused() -> None:
-    with a_home() as home:
+    with temporary_home() as home:
         sentence = one_sentence(up(home, "--port", "0", GINKGO_LEASE_TTL_S="soon"))
         assert "GINKGO_LEASE_TTL_S is 'soon'" in sentence
 
@@ -137,7 +137,7 @@ def test_an_old_python_is_told_in_one_sentence(tmp_path: Path) -> None:
     assert "Python 3.11 to 3.14 is needed, found: Python 3.9.2." in one_sentence(done)
 
 
-def test_a_killed_launcher_leaves_nothing_and_the_next_start_goes_on(quick_fleet: Fleet) -> None:
+def test_a_killed_launcher_leaves_nothing_and_the_next_start_goes_on(quick_fleet: Cluster) -> None:
     said_before = len(quick_fleet.said())
     for _ in range(
         4
@@ -157,7 +157,7 @@ def test_a_killed_launcher_leaves_nothing_and_the_next_start_goes_on(quick_fleet
     quick_fleet.assert_canaries_clean()
 
 
-def test_a_start_with_drained_nodes_says_what_waits_and_why(quick_fleet: Fleet) -> None:
+def test_a_start_with_drained_nodes_says_what_waits_and_why(quick_fleet: Cluster) -> None:
     for node in DEMO_NODES:
         quick_fleet.call("POST", f"/api/nodes/{node}/drain/", {})
     stopped = quick_fleet.call("POST", "/api/portfolios/ge-sma/stop/", {}).json
@@ -177,7 +177,7 @@ def test_a_start_with_drained_nodes_says_what_waits_and_why(quick_fleet: Fleet) 
 
 
 def test_ctrl_c_stops_in_order_a_second_one_at_once_and_the_next_start_is_quick(
-    quick_fleet: Fleet,
+    quick_fleet: Cluster,
 ) -> None:
     before, since, login = quick_fleet.runs(), quick_fleet.now(), quick_fleet.access
     children = quick_fleet.processes()
@@ -203,7 +203,7 @@ def test_ctrl_c_stops_in_order_a_second_one_at_once_and_the_next_start_is_quick(
     a_second_ctrl_c_does_not_wait(quick_fleet)
 
 
-def a_second_ctrl_c_does_not_wait(house: House) -> None:
+def a_second_ctrl_c_does_not_wait(house: Installation) -> None:
     """Part of the test above: a house of its own would cost its start."""
     assert house.process is not None
     children = house.processes()

@@ -6,12 +6,14 @@ import signal
 
 import pytest
 
-from chaos.harness.cluster import CANARIES, DEMO_NODES, Fleet, wait_for
+from chaos.harness.cluster import CANARIES, DEMO_NODES, Cluster, wait_for
 from chaos.harness.installation import SLOW_MACHINE_S
 
 
 @pytest.mark.slow
-def test_all_nine_are_identical_after_moves_a_reload_a_stop_and_a_kill(quick_fleet: Fleet) -> None:
+def test_all_nine_are_identical_after_moves_a_reload_a_stop_and_a_kill(
+    quick_fleet: Cluster,
+) -> None:
     fleet = quick_fleet
     for name in (*CANARIES, "ge-sma", "bank-revert"):
         assert fleet.migrate(name, fleet.elsewhere(name))["state"] == "done"
@@ -42,7 +44,7 @@ def test_all_nine_are_identical_after_moves_a_reload_a_stop_and_a_kill(quick_fle
 
 @pytest.mark.slow
 def test_an_asked_verification_ends_with_a_verdict_beside_the_running_fleet(
-    quick_fleet: Fleet,
+    quick_fleet: Cluster,
 ) -> None:
     path = "/api/portfolios/canary-2/verification/"
     before = quick_fleet.run("canary-2").epoch

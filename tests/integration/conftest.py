@@ -12,33 +12,33 @@ from django.core.cache import cache
 from portfolios.models import Portfolio
 from scheduling.permissions import Role
 from scheduling.verification.evidence import history_of
-from tests.support.api_client import Caller, a_caller
+from tests.support.api_client import ApiClient, a_caller
 from tests.support.daemons import Daemons
 from tests.support.fake_gateway import FakeGateway
 
 
 @pytest.fixture
-def operator(db: Any) -> Caller:
+def operator(db: Any) -> ApiClient:
     """Return a program that may act."""
     return a_caller(Role.OPERATOR, "olive")
 
 
 @pytest.fixture
-def viewer(db: Any) -> Caller:
+def viewer(db: Any) -> ApiClient:
     """Return a program that may read."""
     return a_caller(Role.VIEWER, "vera")
 
 
 @pytest.fixture
-def stranger(db: Any) -> Caller:
+def stranger(db: Any) -> ApiClient:
     """Return a program whose user belongs to no group."""
     return a_caller(None, "stan")
 
 
 @pytest.fixture
-def nobody(db: Any) -> Caller:
+def nobody(db: Any) -> ApiClient:
     """Return a program without a token."""
-    return Caller()
+    return ApiClient()
 
 
 @pytest.fixture(autouse=True)

@@ -29,7 +29,7 @@ ALTER_HOT_TABLES = {
     "0014_tokens_and_origin",
     "0017_behind",
 }
-LONGEST_WAIT_S = 2.0  #: of a commit, where 0.3 s for each of its tables are allowed
+MAX_WAIT_S = 2.0  #: of a commit, where 0.3 s for each of its tables are allowed
 
 #: Migrates to each name that it reads, and answers when it is done.
 MIGRATE = """
@@ -169,7 +169,7 @@ def test_every_migration_gives_way_to_commits_while_a_transaction_holds_its_tabl
                 assert migrator.answer == "done\n", name
             if len(seen) == 3:
                 waited.add(name)
-            assert max(waits) < LONGEST_WAIT_S, f"{name}: {max(waits):.2f} s"
+            assert max(waits) < MAX_WAIT_S, f"{name}: {max(waits):.2f} s"
     assert waited >= ALTER_HOT_TABLES
 
 

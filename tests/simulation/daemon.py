@@ -9,7 +9,7 @@ from scheduling.decide import reconcile as decide
 from scheduling.node_daemon.lease import Lease
 from scheduling.wire import messages as wire
 from tests.simulation.gateway import Away
-from tests.simulation.process import MOST_EVENTS, Batch, Hosted, run
+from tests.simulation.process import MAX_EVENTS, Batch, Hosted, run
 from tests.simulation.trading import decode
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ class Daemon:
                     self._say(report, hosted, now)
                     return
                 limit, suppress = min(limit, stale), True
-        to_seq = min(limit, cursor + MOST_EVENTS)
+        to_seq = min(limit, cursor + MAX_EVENTS)
         bad = world.poisoned(hosted.portfolio, hosted.revision, cursor, to_seq)
         if bad is not None:
             to_seq = bad - 1
@@ -276,7 +276,7 @@ class Daemon:
                 strategy_failed=load,
             )  # fmt: skip
         else:
-            report = wire.Died(
+            report = wire.ProcessExited(
                 death=str(self.world.new_uuid()), portfolio=hosted.portfolio, epoch=hosted.epoch,
                 revision=hosted.revision, seq=hosted.committed, stage="load" if load else "event",
                 error=error, before_first_event=not hosted.events_seen,

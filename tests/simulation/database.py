@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from psycopg.types.json import Jsonb
 
-from scheduling.db.transaction import Call, Recipe
+from scheduling.db.transaction import Query, Transaction
 from tests.simulation import rows
 
 T = TypeVar("T")
@@ -118,12 +118,12 @@ class Store:
 
     # --- running -----------------------------------------------------------------------------
 
-    def run_bare(self, recipe: Recipe[T]) -> T:
+    def run_bare(self, recipe: Transaction[T]) -> T:
         """Run a recipe with each statement in a transaction of its own."""
         return self.run(recipe, bare=True)
 
-    def run(self, recipe: Recipe[T], *, bare: bool = False) -> T:
-        """Run a recipe in one transaction, as `scheduling.db.transaction.run` does.
+    def run(self, recipe: Transaction[T], *, bare: bool = False) -> T:
+        """Run a recipe in one transaction, as `scheduling.db.transaction.execute` does.
 
         With a `fuse` the one who runs it is killed after so many statements: what was not committed
         by then was never done.
@@ -152,7 +152,7 @@ class Store:
             undo()
         self.hints = hints
 
-    def answer(self, step: Call) -> list[Any]:
+    def answer(self, step: Query) -> list[Any]:
         """Return the rows of one statement."""
         if step.sql not in ANSWERS:
             raise KeyError(

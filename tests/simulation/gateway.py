@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 from uuid import UUID
 
-from scheduling.db.transaction import Recipe
+from scheduling.db.transaction import Transaction
 from scheduling.enact import handoff, lease, process_failures
 from scheduling.enact.commit import checkpoint, commit
 from scheduling.enact.register import register
@@ -66,7 +66,7 @@ class Gateway:
 
     def beat(self, node: int, beat: wire.Beat) -> tuple[str, wire.DesiredSet | None, bool]:
         """Return (status, set, something is under way)."""
-        rows = self.db.run(lease.beat([node], [beat], self.timing))
+        rows = self.db.run(lease.renew_leases([node], [beat], self.timing))
         row, incarnation = rows[node], UUID(beat.incarnation)
         if not row.beaten:
             gone = row.held_by == incarnation
@@ -75,7 +75,7 @@ class Gateway:
             self.db.run(self._report(node, incarnation, report))
         return "ok", self.db.run(desired_set(node)), row.pending
 
-    def _report(self, node: int, incarnation: UUID, report: Any) -> Recipe[Any]:
+    def _report(self, node: int, incarnation: UUID, report: Any) -> Transaction[Any]:
         match report:
             case wire.Prepared(handoff=number):
                 return handoff.prepared(number, node, incarnation, self.timing)
@@ -84,10 +84,10 @@ class Gateway:
                     report.handoff, node, incarnation, report.step, report.error,
                     report.strategy_failed, self.timing,
                 )  # fmt: skip
-            case wire.Died():
-                return process_failures.died(node, incarnation, report, self.timing)
+            case wire.ProcessExited():
+                return process_failures.handle_process_exit(node, incarnation, report, self.timing)
             case _:
-                return process_failures.halted(node, incarnation, report, self.timing)
+                return process_failures.handle_stale_halt(node, incarnation, report, self.timing)
 
     def commit(self, node: int, incarnation: UUID, words: wire.Commit) -> wire.CommitResult:
         name = f"node-{node}"

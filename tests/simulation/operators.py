@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from scheduling.db.transaction import Recipe, Row, call
+from scheduling.db.transaction import Row, Transaction, query
 from scheduling.enact.handoff import request
 from scheduling.operations.moves import LIFT, stop_run
 from scheduling.timing import Timing
@@ -71,31 +71,31 @@ def _want_again(db: Store, p: Any) -> None:
         db.set(row, status="unproven")
 
 
-def stop(portfolio: int, *, delete: bool = False) -> Recipe[Row | None]:
+def stop(portfolio: int, *, delete: bool = False) -> Transaction[Row | None]:
     """Stop it, or delete it. None: it was deleted before."""
-    wished = yield from call(WISH, portfolio=portfolio, desired="stopped", archive=delete)
+    wished = yield from query(WISH, portfolio=portfolio, desired="stopped", archive=delete)
     if not wished:
         return None
     return (yield from stop_run(portfolio, "olive", "deleted" if delete else "stopped"))
 
 
-def start(portfolio: int) -> Recipe[bool]:
+def start(portfolio: int) -> Transaction[bool]:
     """Want it running, and lift what kept it. False: it was deleted."""
-    wished = yield from call(WISH, portfolio=portfolio, desired="running", archive=False)
+    wished = yield from query(WISH, portfolio=portfolio, desired="running", archive=False)
     if wished:
-        yield from call(LIFT, portfolio=portfolio)
+        yield from query(LIFT, portfolio=portfolio)
     return bool(wished)
 
 
-def revise(portfolio: int) -> Recipe[int]:
+def revise(portfolio: int) -> Transaction[int]:
     """Make a new revision, wanted from now on; the sweep reloads to it."""
-    (row,) = yield from call(REVISE, portfolio=portfolio)
+    (row,) = yield from query(REVISE, portfolio=portfolio)
     return int(row.revision)
 
 
-def reload(portfolio: int, node: int, revision: int, timing: Timing) -> Recipe[Row]:
+def reload(portfolio: int, node: int, revision: int, timing: Timing) -> Transaction[Row]:
     """Restart it where it is, rejected or not."""
-    yield from call(WANT_AGAIN, portfolio=portfolio, number=revision)
+    yield from query(WANT_AGAIN, portfolio=portfolio, number=revision)
     return (
         yield from request(
             "reload", portfolio, target=node, to_revision=revision, actor="olive", reason="",
@@ -104,7 +104,9 @@ def reload(portfolio: int, node: int, revision: int, timing: Timing) -> Recipe[R
     )  # fmt: skip
 
 
-def move(kind: str, portfolio: int, node: int, revision: int | None, timing: Timing) -> Recipe[Row]:
+def move(
+    kind: str, portfolio: int, node: int, revision: int | None, timing: Timing
+) -> Transaction[Row]:
     """Begin a migrate, place or failover to `node`."""
     return (
         yield from request(
@@ -114,6 +116,6 @@ def move(kind: str, portfolio: int, node: int, revision: int | None, timing: Tim
     )  # fmt: skip
 
 
-def mark(node: int, *, draining: bool = False, cordoned: bool = False) -> Recipe[None]:
+def mark(node: int, *, draining: bool = False, cordoned: bool = False) -> Transaction[None]:
     """Drain or cordon a node, or neither."""
-    yield from call(MARK, node=node, draining=draining, cordoned=cordoned)
+    yield from query(MARK, node=node, draining=draining, cordoned=cordoned)

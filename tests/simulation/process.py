@@ -9,7 +9,7 @@ from scheduling.decide.reconcile import Process
 from scheduling.wire.messages import Commit, Desired, FillLine, OrderLine
 from tests.simulation.trading import State, see
 
-MOST_EVENTS = 50
+MAX_EVENTS = 50
 
 
 @dataclass

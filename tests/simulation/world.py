@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from scheduling.enact.lease import pulse, shorten
+from scheduling.enact.lease import record_gateway_alive, shorten
 from scheduling.errors import SnapshotUnavailable
 from scheduling.observe.desired_set import desired_set
-from scheduling.passes.pass_lock import take
+from scheduling.passes.pass_lock import acquire
 from scheduling.scheduler import Scheduler
 from scheduling.timing import Timing
 from scheduling.wire.messages import DesiredSet
@@ -72,7 +72,7 @@ class World:
                 daemon.step(self.now)
                 self._push()
             if self.gateway.serving and self.now % 1 == 0:
-                self.db.run(pulse(self.timing))
+                self.db.run(record_gateway_alive(self.timing))
             for watcher in self.watchers:
                 self._watch(watcher)
                 self._push()
@@ -197,7 +197,7 @@ class World:
         """SIGSTOP a watcher that has just taken the pass lock."""
         watcher = self.watchers[number]
         if watcher.up and self.gateway.database_up:
-            self.db.run(take(watcher.scheduler.holder))
+            self.db.run(acquire(watcher.scheduler.holder))
             watcher.paused = True
 
     def kill_watcher(self, number: int, fuse: int) -> None:

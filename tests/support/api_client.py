@@ -18,16 +18,16 @@ from scheduling.permissions import Role
 PROBLEM = "application/problem+json"
 
 
-class Caller:
+class ApiClient:
     """A program with a token, or without one."""
 
     def __init__(self, token: str | None = None) -> None:
         self._client = Client()
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
-    def preferring(self, languages: str) -> Caller:
+    def preferring(self, languages: str) -> ApiClient:
         """Return the same caller with an Accept-Language."""
-        other = Caller()
+        other = ApiClient()
         other._headers = {**self._headers, "Accept-Language": languages}
         return other
 
@@ -58,12 +58,12 @@ class Caller:
         return self.raw(method, path, data, "application/json")
 
 
-def a_caller(role: Role | None, name: str) -> Caller:
+def a_caller(role: Role | None, name: str) -> ApiClient:
     """Return a caller with the token of a new user of that role."""
     user = create_user(name)
     if role is not None:
         give_role(user, role)
-    return Caller(issue_api_token(user, actor="cast"))
+    return ApiClient(issue_api_token(user, actor="cast"))
 
 
 def a_person(name: str, role: Role | None = None, *, superuser: bool = False) -> Any:

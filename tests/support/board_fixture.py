@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from scheduling.observe.fleet_view import Board, HandoffLine, NodeLine, PortfolioLine
+from scheduling.observe.fleet_view import FleetView, HandoffView, NodeView, PortfolioView
 
 NOW = datetime(2026, 3, 2, 14, 5, 12, tzinfo=UTC)
 HEAD = 9_862_904
@@ -18,7 +18,7 @@ def ago(seconds: float) -> datetime:
     return NOW - timedelta(seconds=seconds)
 
 
-def node(name: str, **given: Any) -> NodeLine:
+def node(name: str, **given: Any) -> NodeView:
     """Return a node in good health, but for what is given."""
     values: dict[str, Any] = {
         "id": int(name.rpartition("-")[2] or 1),
@@ -47,7 +47,7 @@ def node(name: str, **given: Any) -> NodeLine:
         "status_since": ago(5000),
         "portfolios": [],
     }
-    return NodeLine(**{**values, **given})
+    return NodeView(**{**values, **given})
 
 
 def spark(seed: int) -> list[float]:
@@ -55,7 +55,7 @@ def spark(seed: int) -> list[float]:
     return [100_000 + 400 * math.sin(seed + i / 5) + 90 * math.sin(seed * i) for i in range(40)]
 
 
-def portfolio(name: str, on: str | None, **given: Any) -> PortfolioLine:
+def portfolio(name: str, on: str | None, **given: Any) -> PortfolioView:
     """Return a trader that runs well on node `on`, but for what is given."""
     number = sum(map(ord, name))
     pnl = given.pop("pnl", Decimal("1284.10"))
@@ -124,10 +124,10 @@ def portfolio(name: str, on: str | None, **given: Any) -> PortfolioLine:
         "spark": spark(number),
         "handoff": None,
     }
-    return PortfolioLine(**{**values, **given})
+    return PortfolioView(**{**values, **given})
 
 
-def canary(name: str, on: str | None, **given: Any) -> PortfolioLine:
+def canary(name: str, on: str | None, **given: Any) -> PortfolioView:
     """Return a canary that has seen every event once."""
     state = {"events": 8_658_329, "gaps": 0, "duplicates": 0, "digest": "9f3c"}
     values: dict[str, Any] = {"strategy": "canary", "state": state, "spark": [], "revision": 1}
@@ -141,7 +141,7 @@ def canary(name: str, on: str | None, **given: Any) -> PortfolioLine:
     )
 
 
-def handoff(number: int, name: str, **given: Any) -> HandoffLine:
+def handoff(number: int, name: str, **given: Any) -> HandoffView:
     """Return a migrate that just began, but for what is given."""
     values: dict[str, Any] = {
         "id": number,
@@ -169,10 +169,10 @@ def handoff(number: int, name: str, **given: Any) -> HandoffLine:
         "finished_at": None,
         "deadline_at": ago(0.6) + timedelta(seconds=30),
     }
-    return HandoffLine(**{**values, **given})
+    return HandoffView(**{**values, **given})
 
 
-def ended(number: int, name: str, seconds_ago: float, **given: Any) -> HandoffLine:
+def ended(number: int, name: str, seconds_ago: float, **given: Any) -> HandoffView:
     """Return a migrate that was done so many seconds ago, but for what is given."""
     end = ago(seconds_ago)
     values: dict[str, Any] = {
@@ -189,7 +189,7 @@ def ended(number: int, name: str, seconds_ago: float, **given: Any) -> HandoffLi
     return handoff(number, name, **{**values, **given})
 
 
-def board(nodes: list[NodeLine], portfolios: list[PortfolioLine], **given: Any) -> Board:
+def board(nodes: list[NodeView], portfolios: list[PortfolioView], **given: Any) -> FleetView:
     """Return the snapshot of these; active handoffs are those of the portfolios."""
     values: dict[str, Any] = {
         "at": NOW,
@@ -205,10 +205,10 @@ def board(nodes: list[NodeLine], portfolios: list[PortfolioLine], **given: Any) 
         "total_equity": sum((p.account["equity"] or Decimal(0) for p in portfolios), Decimal(0)),
         "total_starting": sum((p.starting_cash for p in portfolios), Decimal(0)),
     }
-    return Board(**{**values, **given})
+    return FleetView(**{**values, **given})
 
 
-def busy_fleet() -> Board:
+def busy_fleet() -> FleetView:
     """Return a fleet in which one of everything is under way or wrong."""
     drain_why = "drain of node-4: kernel update"
     draining = handoff(
@@ -383,7 +383,7 @@ def busy_fleet() -> Board:
     return board(nodes, portfolios, handoffs_recent=recent, pause_p50_ms=18.0, pause_p99_ms=74.0)
 
 
-def quiet_fleet() -> Board:
+def quiet_fleet() -> FleetView:
     """Return three nodes on which all is well."""
     nodes = [node(f"node-{i}", capacity=5) for i in (1, 2, 3)]
     portfolios = [canary(f"canary-{i}", f"node-{i}") for i in (1, 2, 3)]

@@ -10,7 +10,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
-from chaos.harness.installation import SLOW_MACHINE_S, House
+from chaos.harness.installation import SLOW_MACHINE_S, Installation
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -31,10 +31,10 @@ def a_browser() -> Iterator[Browser]:
         browser.close()
 
 
-class Desk:
+class DashboardWindow:
     """One signed-in window."""
 
-    def __init__(self, page: Page, house: House) -> None:
+    def __init__(self, page: Page, house: Installation) -> None:
         self.page = page
         self.house = house
         self.errors: list[str] = []
@@ -100,10 +100,10 @@ class Desk:
 
 
 @contextmanager
-def window(browser: Browser, house: House, **options: Any) -> Iterator[Desk]:
+def window(browser: Browser, house: Installation, **options: Any) -> Iterator[DashboardWindow]:
     """A window of its own; the page must have raised no error and broken no policy in it."""
     context = browser.new_context(**{"viewport": {"width": 1600, "height": 940}, **options})
-    desk = Desk(context.new_page(), house)
+    desk = DashboardWindow(context.new_page(), house)
     yield desk
     assert desk.errors == []
     if options.get("java_script_enabled", True):

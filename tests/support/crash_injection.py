@@ -28,10 +28,10 @@ from scheduling.models import ACTIVE_STATES, Event, Handoff, PassLock, Tenure
 from scheduling.scheduler import Scheduler
 from scheduling.wire.messages import Commit, CommitResult, OrderLine
 from tests.support.factories import (
-    Daemon,
-    a_node,
-    a_running,
+    FakeNode,
     ago,
+    make_node,
+    make_running_portfolio,
     mature,
     run_of,
     serving_since,
@@ -45,13 +45,13 @@ ENDED = {"done", "failed", "rolled_back", "superseded"}
 class World:
     """Two nodes; `p`, a canary, on node-1 and `q` on node-2, both with a good revision."""
 
-    first: Daemon
-    second: Daemon
-    said: list[tuple[Daemon, Commit]] = field(default_factory=list)  #: commits, to be repeated
+    first: FakeNode
+    second: FakeNode
+    said: list[tuple[FakeNode, Commit]] = field(default_factory=list)  #: commits, to be repeated
     words: dict[object, Any] = field(default_factory=dict)  #: what is said again as it was
 
     @property
-    def daemons(self) -> tuple[Daemon, Daemon]:
+    def daemons(self) -> tuple[FakeNode, FakeNode]:
         """Both, as they are now."""
         return self.first, self.second
 
@@ -64,7 +64,7 @@ class World:
         """Its newest handoff."""
         return the_handoff(self.portfolio)
 
-    def tell(self, daemon: Daemon, commit: Commit) -> CommitResult:
+    def tell(self, daemon: FakeNode, commit: Commit) -> CommitResult:
         """Send a commit or a release, and keep its bytes."""
         self.said.append((daemon, commit))
         return _send(daemon, commit)
@@ -73,9 +73,9 @@ class World:
 def a_world() -> World:
     """Return the world that every act begins in."""
     serving_since(3600)
-    first, second = a_node("node-1"), a_node("node-2")
+    first, second = make_node("node-1"), make_node("node-2")
     for name, daemon in (("p", first), ("q", second)):
-        mature(a_running(name, daemon, events=3))
+        mature(make_running_portfolio(name, daemon, events=3))
     return World(first, second)
 
 
@@ -84,7 +84,7 @@ def an_order(seq: int) -> OrderLine:
     return OrderLine(seq, 0, "IBM", "buy", "1", "1.0000", "open", "", 1)
 
 
-def _send(daemon: Daemon, commit: Commit) -> CommitResult:
+def _send(daemon: FakeNode, commit: Commit) -> CommitResult:
     return daemon.release(commit) if commit.release is not None else daemon.send(commit)[0]
 
 
@@ -96,7 +96,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Act:
+class Script:
     """A handoff from its beginning to its end."""
 
     name: str
@@ -107,7 +107,7 @@ class Act:
         return self.name
 
 
-class Dying:
+class CrashAt:
     """Cuts the connection at the n-th point that is reached.
 
     `began` is the point at which its recipe begins; `is_known` says that a death which leaves every
@@ -163,14 +163,14 @@ def undone() -> Iterator[None]:
         transaction.set_rollback(True)
 
 
-def points_of(act: Act, world: World) -> list[Point]:
+def points_of(act: Script, world: World) -> list[Point]:
     """Perform the act without a fault; return every point that was reached, in order."""
-    dying = Dying(at=0)
+    dying = CrashAt(at=0)
     _perform(act, world, dying)
     return dying.points
 
 
-def dies_at(act: Act, world: World, dying: Dying, *, goes_on: bool = True) -> str:
+def dies_at(act: Script, world: World, dying: CrashAt, *, goes_on: bool = True) -> str:
     """Perform the act, let whoever is at the point die there; return the point's name.
 
     `goes_on` False: with that death everybody falls silent.
@@ -180,7 +180,7 @@ def dies_at(act: Act, world: World, dying: Dying, *, goes_on: bool = True) -> st
     return dying.points[dying.at - 1].name
 
 
-def _perform(act: Act, world: World, dying: Dying, *, goes_on: bool = True) -> None:
+def _perform(act: Script, world: World, dying: CrashAt, *, goes_on: bool = True) -> None:
     act.begins(world)
     for step in act.steps:
         try:
@@ -290,7 +290,7 @@ def _older_epochs_write(portfolio: Portfolio, tenures: list[Tenure], world: Worl
     found = []
     for tenure in tenures:
         if tenure.epoch < run.epoch:
-            daemon = Daemon(tenure.node, tenure.incarnation)
+            daemon = FakeNode(tenure.node, tenure.incarnation)
             late = Commit(
                 portfolio=portfolio.pk,
                 epoch=tenure.epoch,

@@ -21,11 +21,11 @@ from portfolios.runtime.engine import PortfolioEngine
 from portfolios.runtime.spec import Spec
 from portfolios.strategies import registry
 from scheduling import operations
-from scheduling.db.transaction import run, run_bare
+from scheduling.db.transaction import execute, execute_autocommit
 from scheduling.enact.commit import commit
 from scheduling.enact.handoff import expire, prepared, release, request, step_failed
-from scheduling.enact.lease import beat
-from scheduling.enact.process_failures import died, prove
+from scheduling.enact.lease import renew_leases
+from scheduling.enact.process_failures import handle_process_exit, mark_proven_revisions
 from scheduling.enact.register import register
 from scheduling.models import GatewayPulse, Handoff, Lease, Node, Run
 from scheduling.node_daemon.commit_builder import Progress
@@ -37,13 +37,13 @@ from scheduling.wire.messages import (
     Commit,
     CommitResult,
     Desired,
-    Died,
+    ProcessExited,
     Register,
 )
 
 
 @dataclass
-class Daemon:
+class FakeNode:
     """A node with a valid lease and no process: it does a step when it is told to."""
 
     row: Node
@@ -57,7 +57,7 @@ class Daemon:
 
     def desired(self, role: str) -> list[Desired]:
         """Return what the node should have in this role."""
-        wanted = run(desired_set(self.row.pk))
+        wanted = execute(desired_set(self.row.pk))
         assert wanted is not None
         return [entry for entry in wanted.entries if entry.role == role]
 
@@ -65,7 +65,7 @@ class Daemon:
         """Report every handoff that waits for this node as prepared."""
         for entry in self.desired("prepare"):
             assert entry.handoff is not None
-            run(prepared(entry.handoff, self.row.pk, self.incarnation, timing()))
+            execute(prepared(entry.handoff, self.row.pk, self.incarnation, timing()))
 
     def commit(
         self, name: str, events: int = 0, *, suppress: bool = False, lose: int | None = None
@@ -91,7 +91,7 @@ class Daemon:
         progress.suppress = suppress
         progress.add(engine.run(seen, last, last + events, suppress))
         message = progress.commit(portfolio.pk, entry.epoch)
-        (result,) = run(commit(self.row.pk, self.name, self.incarnation, [message]))
+        (result,) = execute(commit(self.row.pk, self.name, self.incarnation, [message]))
         return result.answer
 
     def send(self, *commits: Commit) -> list[CommitResult]:
@@ -100,7 +100,7 @@ class Daemon:
 
         def all_answered() -> bool:
             asked = [c for c in commits if c.portfolio not in answers]
-            results = run_bare(commit(self.row.pk, self.name, self.incarnation, asked))
+            results = execute_autocommit(commit(self.row.pk, self.name, self.incarnation, asked))
             answers.update({result.portfolio: result for result in results})
             return len(answers) == len(commits)
 
@@ -112,7 +112,7 @@ class Daemon:
         answer: list[CommitResult] = []
 
         def answered() -> bool:
-            found = run(release(self.row.pk, self.name, self.incarnation, words, timing()))
+            found = execute(release(self.row.pk, self.name, self.incarnation, words, timing()))
             answer.extend([] if found is None else [found])
             return found is not None
 
@@ -125,7 +125,9 @@ class Daemon:
         answer: list[Any] = []
 
         def written() -> bool:
-            answer[:] = [run_bare(beat([self.row.pk], [words], timing()))[self.row.pk]]
+            answer[:] = [
+                execute_autocommit(renew_leases([self.row.pk], [words], timing()))[self.row.pk]
+            ]
             return not answer[0].row_held
 
         self._repeat(written)
@@ -140,11 +142,11 @@ class Daemon:
 
     def ready(self, handoff: Handoff) -> str:
         """Report this handoff as prepared; return what came of it."""
-        return run(prepared(handoff.pk, self.row.pk, self.incarnation, timing()))
+        return execute(prepared(handoff.pk, self.row.pk, self.incarnation, timing()))
 
     def fails(self, handoff: Handoff, step: str = "prepare", *, strategy: bool = False) -> str:
         """Report that this handoff's step failed here; return what came of it."""
-        return run(
+        return execute(
             step_failed(
                 handoff.pk, self.row.pk, self.incarnation, step, "it broke", strategy, timing()
             )
@@ -155,21 +157,21 @@ class Daemon:
         return sorted(entry.name for entry in self.desired("run"))
 
 
-def a_node(
+def make_node(
     name: str, *, capacity: int = 5, labels: dict[str, str] | None = None, python: str = ""
-) -> Daemon:
+) -> FakeNode:
     """Return a node that has just registered."""
     row, _ = Node.objects.get_or_create(name=name)
     incarnation = uuid4()
     words = registration(incarnation, capacity=capacity, labels=labels or {}, python=python)
-    run(register(row.pk, name, words, timing()))
+    execute(register(row.pk, name, words, timing()))
     row.refresh_from_db()
-    return Daemon(row, incarnation)
+    return FakeNode(row, incarnation)
 
 
-def calm_nodes(count: int) -> list[Daemon]:
+def calm_nodes(count: int) -> list[FakeNode]:
     """Return nodes that have lived for an hour, under a gateway that has served for as long."""
-    found = [a_node(f"node-{n}") for n in range(1, count + 1)]
+    found = [make_node(f"node-{n}") for n in range(1, count + 1)]
     Node.objects.update(status_since=ago(3600))
     serving_since(3600)
     return found
@@ -204,7 +206,9 @@ def a_portfolio(name: str, **given: Any) -> Portfolio:
     return operations.create_portfolio(operations.NewPortfolio(name=name, **values), actor="cast")
 
 
-def a_running(name: str, daemon: Daemon, *, events: int = 0, **given: Any) -> Portfolio:
+def make_running_portfolio(
+    name: str, daemon: FakeNode, *, events: int = 0, **given: Any
+) -> Portfolio:
     """Return a portfolio that runs on `daemon`, unpinned, `events` events after its first."""
     portfolio = a_portfolio(name, **given)
     operations.migrate(name, daemon.name, actor="cast")
@@ -215,17 +219,17 @@ def a_running(name: str, daemon: Daemon, *, events: int = 0, **given: Any) -> Po
     return portfolio
 
 
-def a_fleet_with_little_room() -> list[Daemon]:
+def a_fleet_with_little_room() -> list[FakeNode]:
     """Three on node-1, one of the two places of node-2, and a cordoned node-3."""
-    nodes = [a_node("node-1"), a_node("node-2", capacity=2), a_node("node-3", capacity=3)]
+    nodes = [make_node("node-1"), make_node("node-2", capacity=2), make_node("node-3", capacity=3)]
     for name in ("one", "two", "three"):
-        a_running(name, nodes[0], priority=5 if name == "three" else 0)
-    a_running("four", nodes[1])
+        make_running_portfolio(name, nodes[0], priority=5 if name == "three" else 0)
+    make_running_portfolio("four", nodes[1])
     operations.cordon("node-3", actor="cast")
     return nodes
 
 
-def lose(daemon: Daemon) -> None:
+def lose(daemon: FakeNode) -> None:
     """Let the daemon fall silent for long enough that its node counts as lost."""
     Lease.objects.filter(node=daemon.row).update(expires_at="2000-01-01T00:00:00Z")
     Node.objects.filter(pk=daemon.row.pk).update(status="lost")
@@ -235,10 +239,10 @@ def lose(daemon: Daemon) -> None:
 
 
 @dataclass
-class Owner:
+class OwnerSession:
     """A daemon's hand on one portfolio: it says what a process would say, whatever is true."""
 
-    daemon: Daemon
+    daemon: FakeNode
     portfolio: Portfolio
 
     def run(self) -> Run:
@@ -274,9 +278,9 @@ class Owner:
         """Release for `handoff`."""
         return self.daemon.release(self.release_words(handoff, events, **given))
 
-    def move_to(self, target: Daemon, actor: str = "ann", **given: Any) -> Any:
+    def move_to(self, target: FakeNode, actor: str = "ann", **given: Any) -> Any:
         """Enact a move, as who asks for it does after a look of their own."""
-        return run(
+        return execute(
             request(
                 "migrate",
                 self.portfolio.pk,
@@ -292,7 +296,7 @@ class Owner:
         """Report that the process ended unasked."""
         return self.report_death(self.death(**given))
 
-    def death(self, **given: Any) -> Died:
+    def death(self, **given: Any) -> ProcessExited:
         """Return the report of a process that ended unasked."""
         at = self.run()
         values: dict[str, Any] = {
@@ -305,22 +309,24 @@ class Owner:
             "error": "ValueError: boom",
             **given,
         }
-        return Died(**values)
+        return ProcessExited(**values)
 
-    def report_death(self, death: Died) -> str:
+    def report_death(self, death: ProcessExited) -> str:
         """Report this very death."""
-        return run(died(self.daemon.row.pk, self.daemon.incarnation, death, timing()))
+        return execute(
+            handle_process_exit(self.daemon.row.pk, self.daemon.incarnation, death, timing())
+        )
 
 
-def owner(name: str, daemon: Daemon) -> Owner:
+def owner(name: str, daemon: FakeNode) -> OwnerSession:
     """Return the hand of `daemon` on the portfolio of this name."""
-    return Owner(daemon, Portfolio.objects.present().get(name=name))
+    return OwnerSession(daemon, Portfolio.objects.present().get(name=name))
 
 
-def a_trader(name: str, daemon: Daemon, *, events: int = 1, **given: Any) -> Owner:
+def a_trader(name: str, daemon: FakeNode, *, events: int = 1, **given: Any) -> OwnerSession:
     """Return a portfolio that runs on `daemon` and has committed `events` events."""
-    portfolio = a_running(name, daemon, **given)
-    hand = Owner(daemon, portfolio)
+    portfolio = make_running_portfolio(name, daemon, **given)
+    hand = OwnerSession(daemon, portfolio)
     if events:
         assert hand.commit(events) == "ok"
     return hand
@@ -341,10 +347,10 @@ def the_handoff(portfolio: Portfolio) -> Handoff:
 def past_deadline(handoff: Handoff) -> str:
     """Let its step be late and look at it as the sweep does; return what came of it."""
     Handoff.objects.filter(pk=handoff.pk).update(deadline_at=ago(1))
-    return run(expire(handoff.pk, timing()))
+    return execute(expire(handoff.pk, timing()))
 
 
-def let_expire(daemon: Daemon, seconds_ago: float = 1) -> None:
+def let_expire(daemon: FakeNode, seconds_ago: float = 1) -> None:
     """Let the lease run out, without anybody having noticed yet, and not by a silence of ours."""
     GatewayPulse.objects.update(last_beat_at=ago(0))
     Lease.objects.filter(node=daemon.row).update(
@@ -363,7 +369,7 @@ def serving_since(seconds_ago: float, *, last_beat_ago: float = 0) -> None:
 def mature(portfolio: Portfolio) -> None:
     """Let its revision have run for longer than a proof takes, and prove it."""
     Run.objects.filter(pk=portfolio.pk).update(first_commit_at=ago(3600))
-    run(prove(timing()))
+    execute(mark_proven_revisions(timing()))
 
 
 def ago(seconds: float) -> datetime:

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from portfolios.runtime.sandbox import limit_process, shut_in
+from portfolios.runtime.sandbox import apply_sandbox, limit_process
 
 FOLDER, MEMORY = sys.argv[1:3]
 PARENT = os.getpid()
@@ -186,7 +186,7 @@ LIMITS: dict[str, Callable[[], object]] = {
 def try_it(name: str, deed: Callable[[], object]) -> list[Any]:
     """Return (name, what came of it, what this kernel lacks)."""
     limit_process(int(MEMORY))
-    lacking = shut_in()
+    lacking = apply_sandbox()
     try:
         came = deed()
     except OSError as error:

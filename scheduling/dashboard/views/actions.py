@@ -13,14 +13,14 @@ from django.utils.translation import get_language
 from django.views.decorators.http import require_http_methods
 
 from scheduling import operations
-from scheduling.dashboard.actions import FLEET_ACTS, NODE_ACTS, PORTFOLIO_ACTS, Act
+from scheduling.dashboard.actions import FLEET_ACTS, NODE_ACTS, PORTFOLIO_ACTS, Action
 from scheduling.dashboard.context import page_context, problem, show, wants_dialog
 from scheduling.dashboard.decorators import for_operators
 from scheduling.dashboard.forms import EditPortfolio
 from scheduling.dashboard.storm_actions import STORM_ACTS
 from scheduling.decide.planner.targets import targets
 from scheduling.errors import Refused
-from scheduling.observe.fleet_view import Board, NodeLine, PortfolioLine
+from scheduling.observe.fleet_view import FleetView, NodeView, PortfolioView
 from scheduling.observe.snapshot import observe
 from scheduling.timing import timing
 
@@ -28,12 +28,12 @@ from scheduling.timing import timing
 WIDE_FIELDS = ("config", "symbols", "note")
 
 
-def find_portfolio(board: Board, name: str) -> PortfolioLine | None:
+def find_portfolio(board: FleetView, name: str) -> PortfolioView | None:
     """Return the portfolio of that name, or None."""
     return next((p for p in board.portfolios if p.name == name), None)
 
 
-def find_node(board: Board, name: str) -> NodeLine | None:
+def find_node(board: FleetView, name: str) -> NodeView | None:
     """Return the node of that name, or None."""
     return next((n for n in board.nodes if n.name == name), None)
 
@@ -68,8 +68,8 @@ def _done(request: HttpRequest, sentence: str) -> HttpResponse:
     return redirect(_back(request, reverse("board")))
 
 
-def carry_out(
-    request: HttpRequest, act: Act, thing: Any, name: str | None, context: dict[str, Any]
+def perform_action(
+    request: HttpRequest, act: Action, thing: Any, name: str | None, context: dict[str, Any]
 ) -> HttpResponse:
     """Show the dialog; on POST make the one call and show the outcome."""
     named = {"name": name or ""}
@@ -107,7 +107,7 @@ def node_act(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     act = NODE_ACTS.get(verb)
     if act is None:
         return _missing(request, "act", verb)
-    return carry_out(request, act, node, name, context)
+    return perform_action(request, act, node, name, context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -117,7 +117,7 @@ def fleet_act(request: HttpRequest, verb: str) -> HttpResponse:
     act = FLEET_ACTS.get(verb) or STORM_ACTS.get(verb)
     if act is None:
         return _missing(request, "act", verb)
-    return carry_out(request, act, None, None, page_context(request, "board"))
+    return perform_action(request, act, None, None, page_context(request, "board"))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -136,11 +136,11 @@ def portfolio_act(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     act = PORTFOLIO_ACTS.get(verb)
     if act is None:
         return _missing(request, "act", verb)
-    return carry_out(request, act, portfolio, name, context)
+    return perform_action(request, act, portfolio, name, context)
 
 
 def _migrate(
-    request: HttpRequest, portfolio: PortfolioLine, context: dict[str, Any]
+    request: HttpRequest, portfolio: PortfolioView, context: dict[str, Any]
 ) -> HttpResponse:
     answers = targets(observe(timing()).snapshot, portfolio.name, get_language())
     asked = request.POST.get("target_node") or request.GET.get("to") or ""
@@ -188,7 +188,7 @@ def _best(answers: list[Any]) -> Any:
     )
 
 
-def editable(portfolio: PortfolioLine) -> dict[str, Any]:
+def editable(portfolio: PortfolioView) -> dict[str, Any]:
     """Return the values that the edit form starts from."""
     return {
         "config": portfolio.config or {},
@@ -202,7 +202,7 @@ def editable(portfolio: PortfolioLine) -> dict[str, Any]:
     }
 
 
-def _edit(request: HttpRequest, portfolio: PortfolioLine, context: dict[str, Any]) -> HttpResponse:
+def _edit(request: HttpRequest, portfolio: PortfolioView, context: dict[str, Any]) -> HttpResponse:
     initial = editable(portfolio)
     shown = {**initial, "symbols": " ".join(initial["symbols"])}
     context |= {"next_revision": portfolio.revision + 1, "wide_fields": WIDE_FIELDS}
@@ -226,5 +226,5 @@ def _edit(request: HttpRequest, portfolio: PortfolioLine, context: dict[str, Any
         else:
             context["refused"] = refused.message
         return show_form(request, template, context, refused.status)
-    warnings = operations.misfits(portfolio.name, changes)
+    warnings = operations.warnings_after_change(portfolio.name, changes)
     return _done(request, " ".join([f"{portfolio.name} was changed.", *warnings]))

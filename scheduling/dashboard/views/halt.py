@@ -10,19 +10,19 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
 from scheduling import operations
-from scheduling.dashboard.actions import Act
+from scheduling.dashboard.actions import Action
 from scheduling.dashboard.context import page_context, problem, show, wants_dialog
 from scheduling.dashboard.decorators import for_operators, for_readers
-from scheduling.dashboard.views.actions import carry_out, show_form
+from scheduling.dashboard.views.actions import perform_action, show_form
 from scheduling.errors import NotFound, Refused
-from scheduling.observe.fleet_view import Board
-from scheduling.observe.halts import HaltLine, read_halt
+from scheduling.observe.fleet_view import FleetView
+from scheduling.observe.halts import HaltView, read_halt
 from scheduling.presentation.formatting import counted
 
 WORD = re.compile(r"halt (\d{1,6})")
 
 
-def count_running(board: Board) -> int:
+def count_running(board: FleetView) -> int:
     """Return how many portfolios a node owns, as the act itself counts them."""
     return sum(p.node is not None for p in board.portfolios)
 
@@ -93,10 +93,10 @@ def undo(request: HttpRequest, number: int) -> HttpResponse:
         line, _ = read_halt(number)
     except NotFound as missing:
         return problem(request, 404, "No such halt", missing.message)
-    return carry_out(request, UNDO, line, str(number), page_context(request, "board"))
+    return perform_action(request, UNDO, line, str(number), page_context(request, "board"))
 
 
-def _undo_lines(line: HaltLine, board: Board) -> list[tuple[str, str]]:
+def _undo_lines(line: HaltView, board: FleetView) -> list[tuple[str, str]]:
     waits = counted(line.waiting, "portfolio")
     are = "is" if line.waiting == 1 else "are"
     return [
@@ -106,7 +106,7 @@ def _undo_lines(line: HaltLine, board: Board) -> list[tuple[str, str]]:
     ]
 
 
-UNDO = Act(
+UNDO = Action(
     "undo",
     "Undo halt {name}?",
     "Start them",

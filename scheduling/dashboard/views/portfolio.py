@@ -26,8 +26,8 @@ from scheduling.verification.latest import newest_verification
 
 RANGES = {"1h": timedelta(hours=1), "6h": timedelta(hours=6), "24h": timedelta(days=1), "all": None}
 ORDER_STATUSES = ("open", "filled", "suppressed", "refused")
-MOST_POINTS = 2000  #: of a curve; more than there are pixels helps nobody
-MOST_MARKS = 500
+MAX_POINTS = 2000  #: of a curve; more than there are pixels helps nobody
+MAX_MARKS = 500
 
 
 def _since(request: HttpRequest) -> tuple[str, datetime | None]:
@@ -43,7 +43,7 @@ def _equity(portfolio_id: int, since: datetime | None) -> list[tuple[float, Any]
     if since is not None:
         points = points.filter(at__gte=since)
     rows = list(points.values_list("at", "equity"))
-    step = -(-len(rows) // MOST_POINTS) or 1
+    step = -(-len(rows) // MAX_POINTS) or 1
     kept = rows[::step]
     if rows and kept[-1] != rows[-1]:
         kept.append(rows[-1])
@@ -128,7 +128,7 @@ def equity(request: HttpRequest, name: str) -> HttpResponse:
                 "target": h.target_node.name if h.target_node else None,
             }
             for h in handoffs.select_related("source_node", "target_node").order_by("-pk")[
-                :MOST_MARKS
+                :MAX_MARKS
             ]
         ],
         "tenures": [
@@ -138,7 +138,7 @@ def equity(request: HttpRequest, name: str) -> HttpResponse:
                 "from": t.started_at.timestamp(),
                 "to": t.ended_at.timestamp() if t.ended_at else None,
             }
-            for t in tenures.select_related("node").order_by("-epoch")[:MOST_MARKS]
+            for t in tenures.select_related("node").order_by("-epoch")[:MAX_MARKS]
         ],
     }
     return JsonResponse(answer, headers={"Cache-Control": "private, no-store"})

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from scheduling.decide.planner import feasibility
-from scheduling.decide.planner.fleet_state import Fleet
-from scheduling.decide.planner.worklist import Wish
+from scheduling.decide.planner.fleet_state import FleetState
+from scheduling.decide.planner.worklist import PlacementTask
 from scheduling.decide.types import Reason
 
 
 class Explainer:
     """Explains what came of the wishes of one plan."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: FleetState) -> None:
         self.fleet = fleet
         self._known: dict[tuple[object, ...], Reason] = {}
 
-    def why(self, wish: Wish) -> Reason:
+    def why(self, wish: PlacementTask) -> Reason:
         """Return the reason of a placement or move, with the loads it was decided on."""
         assert wish.target is not None
         portfolio, target = wish.portfolio, self.fleet.nodes[wish.target]
@@ -48,7 +48,7 @@ class Explainer:
             },
         )
 
-    def why_nowhere(self, wish: Wish) -> Reason:
+    def why_nowhere(self, wish: PlacementTask) -> Reason:
         """Return why no node takes it. Worked out once for all that ask for the same."""
         portfolio = wish.portfolio
         group = portfolio.spread_group if portfolio.spread_hard else None
@@ -59,7 +59,7 @@ class Explainer:
             self._known[alike] = reason
         return reason
 
-    def why_stuck(self, wish: Wish) -> Reason:
+    def why_stuck(self, wish: PlacementTask) -> Reason:
         """Return why nothing else takes what should leave, or why not the node it is pinned to."""
         if wish.only is not None:
             return feasibility.why_not_there(self.fleet, wish.portfolio, wish.only)

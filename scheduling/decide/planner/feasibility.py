@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from scheduling.decide.planner.fleet_state import Fleet, lacks
-from scheduling.decide.types import Need, NodeView, PortfolioView, Reason, continues
+from scheduling.decide.planner.fleet_state import FleetState, lacks
+from scheduling.decide.types import NodeView, PortfolioView, Reason, Requirements, continues
 
 #: So many nodes are named in a sentence; of the others only how many are in which state.
 NAMED_NODES = 6
 
 
-def obstacle(fleet: Fleet, portfolio: PortfolioView, node: int) -> str | None:
+def obstacle(fleet: FleetState, portfolio: PortfolioView, node: int) -> str | None:
     """Return the code of the first hard rule that keeps the portfolio off the node, or None."""
     view = fleet.nodes[node]
     missing = lacks(view, portfolio.need)
@@ -31,13 +31,13 @@ def obstacle(fleet: Fleet, portfolio: PortfolioView, node: int) -> str | None:
     return next((code for code, applies in checks if applies), None)
 
 
-def automatic_obstacle(fleet: Fleet, portfolio: PortfolioView, node: int) -> str | None:
+def automatic_obstacle(fleet: FleetState, portfolio: PortfolioView, node: int) -> str | None:
     """Return the same for a choice that no person made: a flapping node is out too."""
     found = obstacle(fleet, portfolio, node)
     return "flapping" if found is None and fleet.flaps(fleet.nodes[node]) else found
 
 
-def why_nowhere(fleet: Fleet, portfolio: PortfolioView, source: int | None = None) -> Reason:
+def why_nowhere(fleet: FleetState, portfolio: PortfolioView, source: int | None = None) -> Reason:
     """Return why no node takes the portfolio: the narrowest thing that no node has, else no room.
 
     `source` is where it runs and should leave; that node is not asked. Looks at every node once.
@@ -85,7 +85,7 @@ def why_nowhere(fleet: Fleet, portfolio: PortfolioView, source: int | None = Non
     )
 
 
-def why_not_there(fleet: Fleet, portfolio: PortfolioView, node: int) -> Reason:
+def why_not_there(fleet: FleetState, portfolio: PortfolioView, node: int) -> Reason:
     """Return why a portfolio cannot go to the node it is pinned to."""
     view = fleet.nodes[node]
     code = automatic_obstacle(fleet, portfolio, node)
@@ -94,7 +94,9 @@ def why_not_there(fleet: Fleet, portfolio: PortfolioView, node: int) -> Reason:
     return Reason("pin_waits", {"state": node_state(fleet, portfolio, node, code or "busy")})
 
 
-def node_state(fleet: Fleet, portfolio: PortfolioView, node: int, code: str) -> dict[str, object]:
+def node_state(
+    fleet: FleetState, portfolio: PortfolioView, node: int, code: str
+) -> dict[str, object]:
     """Return one node's obstacle as the parameters of a sentence."""
     return {
         **_state(fleet, node, code),
@@ -104,7 +106,7 @@ def node_state(fleet: Fleet, portfolio: PortfolioView, node: int, code: str) -> 
     }
 
 
-def described(need: Need) -> dict[str, object]:
+def described(need: Requirements) -> dict[str, object]:
     """Return a need in the words of a sentence."""
     return {
         "selector": ", ".join(f"{key}={value}" for key, value in need.selector),
@@ -116,7 +118,7 @@ def described(need: Need) -> dict[str, object]:
     }
 
 
-def _state(fleet: Fleet, node: int, code: str) -> dict[str, object]:
+def _state(fleet: FleetState, node: int, code: str) -> dict[str, object]:
     view = fleet.nodes[node]
     return {
         "node": view.name,
@@ -128,11 +130,13 @@ def _state(fleet: Fleet, node: int, code: str) -> dict[str, object]:
     }
 
 
-def _wait_s(fleet: Fleet, view: NodeView) -> float:
+def _wait_s(fleet: FleetState, view: NodeView) -> float:
     return max(0.0, view.flapping_until - fleet.now) if view.flapping_until is not None else 0.0
 
 
-def _remedy(fleet: Fleet, portfolio: PortfolioView, states: Mapping[int, str]) -> dict[str, object]:
+def _remedy(
+    fleet: FleetState, portfolio: PortfolioView, states: Mapping[int, str]
+) -> dict[str, object]:
     """Return what would help: the smallest act that makes room, else a new node."""
     for code in ("cordoned", "draining"):
         for node, state in states.items():

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from scheduling.decide.planner.feasibility import described, why_nowhere
-from scheduling.decide.planner.fleet_state import Fleet, lacks
+from scheduling.decide.planner.fleet_state import FleetState, lacks
 from scheduling.decide.planner.targets import choose_target
 from scheduling.decide.reasons import number, render
 from scheduling.decide.types import PortfolioView, Reason, Snapshot
 
 
-def misfits(snapshot: Snapshot, name: str) -> list[str]:
+def fit_warnings(snapshot: Snapshot, name: str) -> list[str]:
     """Return a sentence for each way in which it does not fit, with what follows; [] if it does.
 
     Also [] for one that is not in the snapshot, as one that is stopped. Pure.
@@ -20,14 +20,14 @@ def misfits(snapshot: Snapshot, name: str) -> list[str]:
     if portfolio.node is None:
         chosen = choose_target(snapshot, name)
         return [f"{name} {render(chosen)}."] if isinstance(chosen, Reason) else []
-    fleet = Fleet.of(snapshot)
+    fleet = FleetState.of(snapshot)
     node = fleet.where(portfolio.node)
     if node is None:
         return []
     return [*_missing(fleet, portfolio, node), *_overfull(fleet, portfolio, node)]
 
 
-def _missing(fleet: Fleet, portfolio: PortfolioView, node: int) -> list[str]:
+def _missing(fleet: FleetState, portfolio: PortfolioView, node: int) -> list[str]:
     """Say that the balancer moves it to where its labels are, or why it cannot."""
     if not lacks(fleet.nodes[node], portfolio.need).selector:
         return []
@@ -41,7 +41,7 @@ def _missing(fleet: Fleet, portfolio: PortfolioView, node: int) -> list[str]:
     return [f"{here}, where {portfolio.name} runs, has no {labels}, and it stays there: {why}."]
 
 
-def _overfull(fleet: Fleet, portfolio: PortfolioView, node: int) -> list[str]:
+def _overfull(fleet: FleetState, portfolio: PortfolioView, node: int) -> list[str]:
     """Say that its node holds more than it has places for."""
     view = fleet.nodes[node]
     if fleet.fits(node, 0):

@@ -16,12 +16,12 @@ from collections.abc import Iterable
 from math import fsum
 from operator import attrgetter
 
-from scheduling.decide.types import WAITS_FOR_A_PERSON, Need, NodeView, PortfolioView
+from scheduling.decide.types import WAITS_FOR_A_PERSON, NodeView, PortfolioView, Requirements
 
 _weight, _need = attrgetter("weight"), attrgetter("need")
 
 
-class Share:
+class NodeShare:
     """The portfolios that run steadily on one node, and what a plan needs to know of them all."""
 
     __slots__ = ("_is_suited", "_lightest", "_needs", "_outfit", "_weight", "portfolios")
@@ -34,7 +34,7 @@ class Share:
         """Work everything out anew at the next look: the portfolios changed."""
         self._weight: float | None = None
         self._lightest: float | None = None
-        self._needs: frozenset[Need] | None = None
+        self._needs: frozenset[Requirements] | None = None
         self._outfit: object = None
         self._is_suited = False
 
@@ -65,12 +65,12 @@ class Share:
         return self._is_suited
 
 
-class Stock:
+class FleetIndex:
     """Portfolios by what a plan has to do with them. Changed by `change` alone, never by a plan."""
 
     def __init__(self) -> None:
         self.portfolios: dict[int, PortfolioView] = {}
-        self.shares: dict[int, Share] = {}  #: node id → what runs steadily there
+        self.shares: dict[int, NodeShare] = {}  #: node id → what runs steadily there
         #: Portfolio id → those that a plan looks at one by one.
         self.restless: dict[int, PortfolioView] = {}
         #: Spread group → node id → how many of its members run steadily there.
@@ -80,7 +80,7 @@ class Stock:
         self._hard: dict[tuple[str, int], int] = {}
 
     @classmethod
-    def of(cls, portfolios: Iterable[PortfolioView]) -> Stock:
+    def of(cls, portfolios: Iterable[PortfolioView]) -> FleetIndex:
         """Return the stock of these portfolios. About 1 µs for each."""
         stock = cls()
         stock.portfolios = {portfolio.id: portfolio for portfolio in portfolios}
@@ -113,7 +113,7 @@ class Stock:
             return
         share = self.shares.get(node)
         if share is None:
-            share = self.shares[node] = Share()
+            share = self.shares[node] = NodeShare()
         share.portfolios[portfolio.id] = portfolio
         if share._weight is not None or share._needs is not None or share._lightest is not None:
             share.forget()

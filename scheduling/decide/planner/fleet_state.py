@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from scheduling.decide.granting import as_granted
 from scheduling.decide.planner.candidate_pool import NO_CAPACITY, SLACK, Pool
-from scheduling.decide.planner.fleet_index import Stock
-from scheduling.decide.types import Need, NodeView, PortfolioView, Snapshot, continues
+from scheduling.decide.planner.fleet_index import FleetIndex
+from scheduling.decide.types import NodeView, PortfolioView, Requirements, Snapshot, continues
 
 HOSTING = ("alive", "suspect")
 
@@ -18,7 +18,7 @@ HOSTING = ("alive", "suspect")
 LARGE_GROUP = 32
 
 
-class Lacks(NamedTuple):
+class MissingRequirements(NamedTuple):
     """Which parts of a need a node does not meet."""
 
     selector: bool
@@ -27,9 +27,9 @@ class Lacks(NamedTuple):
     python: bool
 
 
-def lacks(node: NodeView, need: Need) -> Lacks:
+def lacks(node: NodeView, need: Requirements) -> MissingRequirements:
     """Return what `node` lacks of `need`: labels, versions of strategy and Python, feed data."""
-    return Lacks(
+    return MissingRequirements(
         any(node.labels.get(key) != value for key, value in need.selector),
         bool(need.strategy) and node.strategies.get(need.strategy) != need.strategy_version,
         bool(need.feed) and node.feeds.get(need.feed) != need.feed_sha,
@@ -37,7 +37,7 @@ def lacks(node: NodeView, need: Need) -> Lacks:
     )
 
 
-class Fleet:
+class FleetState:
     """Loads and group members per node, and the choice of a node under the hard rules.
 
     Nodes are numbers in the order of their names. Two loads are kept for each:
@@ -52,7 +52,7 @@ class Fleet:
     other portfolios are `others`, to be held one by one.
     """
 
-    def __init__(self, snapshot: Snapshot, stock: Stock) -> None:
+    def __init__(self, snapshot: Snapshot, stock: FleetIndex) -> None:
         self.now = snapshot.taken_at
         self.stock = stock
         self.nodes: list[NodeView] = sorted(snapshot.nodes, key=lambda n: (n.name, n.id))
@@ -78,13 +78,13 @@ class Fleet:
         #: (spread group, node) → how many of the members there are about to leave it.
         self.leaving: dict[tuple[str, int], int] = {}
         self._members: dict[str, dict[int, int]] = {}
-        self._meets: dict[Need, list[bool]] = {}
-        self._pools: dict[tuple[Need, bool, str], Pool] = {}
+        self._meets: dict[Requirements, list[bool]] = {}
+        self._pools: dict[tuple[Requirements, bool, str], Pool] = {}
 
     @classmethod
-    def of(cls, snapshot: Snapshot) -> Fleet:
+    def of(cls, snapshot: Snapshot) -> FleetState:
         """Return the fleet with everything held that the snapshot says is held."""
-        fleet = cls(snapshot, Stock.of(snapshot.portfolios))
+        fleet = cls(snapshot, FleetIndex.of(snapshot.portfolios))
         for portfolio in fleet.others():
             fleet.hold_places(portfolio)
         return fleet
@@ -108,7 +108,7 @@ class Fleet:
             return portfolio
         return as_granted(portfolio, self.can_run)
 
-    def can_run(self, need: Need) -> bool:
+    def can_run(self, need: Requirements) -> bool:
         """Whether a node that takes new portfolios meets the need, full ones included."""
         return any(map(and_, self.open, self.meets(need)))
 
@@ -153,7 +153,7 @@ class Fleet:
         """Return what `relative` would be with `weight` more, or less, on the node."""
         return (self.expected[node] + weight) / (self.capacity[node] or NO_CAPACITY)
 
-    def meets(self, need: Need) -> list[bool]:
+    def meets(self, need: Requirements) -> list[bool]:
         """Return for each node whether it has everything of `need`."""
         known = self._meets.get(need)
         if known is None:
@@ -281,7 +281,7 @@ class Fleet:
                 return alone
         return self._pool(need, suspect, portfolio.spread_group or "").best(weight, skip)
 
-    def _pool(self, need: Need, suspect: bool, group: str = "") -> Pool:
+    def _pool(self, need: Requirements, suspect: bool, group: str = "") -> Pool:
         key = (need, suspect, group)
         pool = self._pools.get(key)
         if pool is None:
@@ -296,11 +296,11 @@ class Fleet:
             self._pools[key] = pool
         return pool
 
-    def choices(self, need: Need) -> int:
+    def choices(self, need: Requirements) -> int:
         """Return how many alive nodes take new portfolios and meet the need, full ones included."""
         return len(self._pool(need, suspect=False).nodes)
 
-    def eligible(self, need: Need, suspect: bool = False) -> list[int]:
+    def eligible(self, need: Requirements, suspect: bool = False) -> list[int]:
         """Return the nodes that take new portfolios and meet the need, full ones included."""
         meets = self.meets(need)
         return [

@@ -6,7 +6,7 @@ done it holds places at both ends. So the search is made among the loads that ar
 everything under way is done. A step that does not fit yet waits for another one; a pass that comes
 while steps are under way finds that room is `coming`, and begins nothing beside them.
 
-A search is an augmenting one with at most `MOST_STEPS` steps: one or two leave the node, or one
+A search is an augmenting one with at most `MAX_STEPS` steps: one or two leave the node, or one
 does whose own target is cleared by another one first. It tries the nodes that lack least, and ends
 at a number of looks, so that a full fleet with much pending does not keep a plan.
 """
@@ -19,20 +19,20 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from scheduling.decide.planner.candidate_pool import NO_CAPACITY, SLACK
-from scheduling.decide.planner.fleet_state import Fleet
-from scheduling.decide.planner.rebalance import Resident
-from scheduling.decide.types import Need, PortfolioView
+from scheduling.decide.planner.fleet_state import FleetState
+from scheduling.decide.planner.rebalance import Movable
+from scheduling.decide.types import PortfolioView, Requirements
 
-MOST_STEPS = 2
-MOST_NODES = 16  #: on which room is looked for, of those that could hold it
-MOST_RESIDENTS = 12  #: of one node that are asked to go
-MOST_LOOKS = 60_000  #: at a node, in one plan
+MAX_STEPS = 2
+MAX_NODES = 16  #: on which room is looked for, of those that could hold it
+MAX_RESIDENTS = 12  #: of one node that are asked to go
+MAX_LOOKS = 60_000  #: at a node, in one plan
 
 
-class Shift(NamedTuple):
+class Relocation(NamedTuple):
     """One that goes elsewhere. Loads are the expected ones before it."""
 
-    resident: Resident
+    resident: Movable
     source: int
     target: int
     source_load: float
@@ -44,7 +44,7 @@ class Room(NamedTuple):
     """A node and what makes room on it, already counted in the fleet."""
 
     node: int
-    shifts: list[Shift]
+    shifts: list[Relocation]
 
 
 class RoomFinder:
@@ -52,25 +52,25 @@ class RoomFinder:
 
     def __init__(
         self,
-        fleet: Fleet,
-        fresh: dict[int, list[Resident]],
+        fleet: FleetState,
+        fresh: dict[int, list[Movable]],
         running: Callable[[int], list[PortfolioView]],
     ) -> None:
         self.fleet = fleet
         self.fresh = fresh
         self.running = running
-        self.looks = MOST_LOOKS
+        self.looks = MAX_LOOKS
         self._moves = False  #: whether what runs may go, too
         self._load = fleet.held
         self._gone: set[int] = set()  #: portfolios that go elsewhere in the search under way
         self._undo: list[tuple[Any, Any, Any]] = []
         self._hopeless: set[tuple[object, ...]] = set()
-        self._eligible: dict[Need, list[int]] = {}
+        self._eligible: dict[Requirements, list[int]] = {}
 
     def now(self, portfolio: PortfolioView) -> Room | None:
         """Return where it fits once others that this plan places are aimed elsewhere, or None."""
         self._moves, self._load = False, self.fleet.held
-        return self._search(portfolio, range(1, MOST_STEPS + 1))
+        return self._search(portfolio, range(1, MAX_STEPS + 1))
 
     def coming(self, portfolio: PortfolioView) -> Room | None:
         """Return where it will fit once what is under way is done, or None."""
@@ -80,7 +80,7 @@ class RoomFinder:
     def soon(self, portfolio: PortfolioView) -> Room | None:
         """Return where it will fit once moves of what runs are done, or None."""
         self._moves, self._load = True, self.fleet.expected
-        return self._search(portfolio, range(1, MOST_STEPS + 1))
+        return self._search(portfolio, range(1, MAX_STEPS + 1))
 
     def changed(self) -> None:
         """Note that the plan changed: what found no room may find some now."""
@@ -107,7 +107,7 @@ class RoomFinder:
         """Return the nodes that lack the fewest places for it, best first."""
         fleet, load = self.fleet, self._load
         nodes = [node for node in self._possible(portfolio) if node not in barred]
-        return nsmallest(MOST_NODES, nodes, key=lambda n: (load[n] - fleet.capacity[n], n))
+        return nsmallest(MAX_NODES, nodes, key=lambda n: (load[n] - fleet.capacity[n], n))
 
     def _possible(self, portfolio: PortfolioView) -> Iterator[int]:
         """Yield nodes that could hold it if they had room. None once there were enough looks."""
@@ -127,7 +127,7 @@ class RoomFinder:
 
     def _clear(
         self, node: int, portfolio: PortfolioView, most: int, barred: frozenset[int]
-    ) -> list[Shift] | None:
+    ) -> list[Relocation] | None:
         """Return at most `most` shifts after which it fits on `node`, or None, nothing changed."""
         missing = self._missing(node, portfolio)
         beside = self._beside(node, portfolio)
@@ -150,12 +150,12 @@ class RoomFinder:
         return None
 
     def _lead_away(
-        self, node: int, leaving: tuple[Resident, ...], spare: int, barred: frozenset[int]
-    ) -> list[Shift] | None:
+        self, node: int, leaving: tuple[Movable, ...], spare: int, barred: frozenset[int]
+    ) -> list[Relocation] | None:
         """Return the shifts that bring all of them elsewhere, or None."""
-        shifts: list[Shift] = []
+        shifts: list[Relocation] = []
         for resident in leaving:
-            target, before = self._target(resident, barred), list[Shift]()
+            target, before = self._target(resident, barred), list[Relocation]()
             if target is None and spare:
                 found = self._cleared(resident, spare, barred)
                 if found is not None:
@@ -166,7 +166,7 @@ class RoomFinder:
             shifts += [*before, self._shift(resident, node, target)]
         return shifts
 
-    def _target(self, resident: Resident, barred: frozenset[int]) -> int | None:
+    def _target(self, resident: Movable, barred: frozenset[int]) -> int | None:
         """Return the node that is least loaded once it holds it, or None where none has room."""
         fleet, load, portfolio = self.fleet, self._load, resident.portfolio
         found = [
@@ -180,8 +180,8 @@ class RoomFinder:
         return min(found)[1] if found else None
 
     def _cleared(
-        self, resident: Resident, spare: int, barred: frozenset[int]
-    ) -> tuple[int, list[Shift]] | None:
+        self, resident: Movable, spare: int, barred: frozenset[int]
+    ) -> tuple[int, list[Relocation]] | None:
         """Return a node for it that others make room on, and how."""
         if resident.fresh and self._moves:
             return None  # it must not lose the place it has for one that is free later
@@ -203,33 +203,33 @@ class RoomFinder:
         there = self.fleet.members(group).get(node, 0)
         return there - self.fleet.leaving.get((group, node), 0) if self._moves else there
 
-    def _residents(self, node: int) -> list[Resident]:
+    def _residents(self, node: int) -> list[Movable]:
         """Return those that may leave `node`: what costs nothing, the least important, the lightest
         go first; of those that are alike two are enough.
         """
         found = list(self.fresh.get(node, ()))
         if self._moves:
-            found.extend(Resident(portfolio) for portfolio in self.running(node))
+            found.extend(Movable(portfolio) for portfolio in self.running(node))
         found = [each for each in found if each.portfolio.id not in self._gone]
         found.sort(key=_goes_first)
         kinds: dict[tuple[object, ...], int] = {}
-        chosen: list[Resident] = []
+        chosen: list[Movable] = []
         for each in found:
             view = each.portfolio
             group = (view.spread_group, view.spread_hard)
             alike = (each.fresh, view.need, view.weight, group, view.failed_nodes)
             kinds[alike] = kinds.get(alike, 0) + 1
-            if kinds[alike] <= MOST_STEPS and len(chosen) < MOST_RESIDENTS:
+            if kinds[alike] <= MAX_STEPS and len(chosen) < MAX_RESIDENTS:
                 chosen.append(each)
         return chosen
 
     # Trying, and taking back
 
-    def _shift(self, resident: Resident, source: int, target: int) -> Shift:
+    def _shift(self, resident: Movable, source: int, target: int) -> Relocation:
         """Count one in the fleet as gone to `target`."""
         fleet, portfolio = self.fleet, resident.portfolio
         fits = fleet.allowed(target, portfolio)
-        shift = Shift(
+        shift = Relocation(
             resident, source, target, fleet.expected[source], fleet.expected[target], fits
         )
         group = portfolio.spread_group
@@ -267,6 +267,6 @@ class RoomFinder:
                 where[key] = value
 
 
-def _goes_first(resident: Resident) -> tuple[bool, float, float, str, int]:
+def _goes_first(resident: Movable) -> tuple[bool, float, float, str, int]:
     view = resident.portfolio
     return (not resident.fresh, view.priority, view.weight, view.name, view.id)

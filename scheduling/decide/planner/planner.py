@@ -24,13 +24,13 @@ from collections.abc import Callable
 from math import inf
 
 from scheduling.decide.planner.explain import Explainer
-from scheduling.decide.planner.fleet_index import Stock
-from scheduling.decide.planner.fleet_state import Fleet
+from scheduling.decide.planner.fleet_index import FleetIndex
+from scheduling.decide.planner.fleet_state import FleetState
 from scheduling.decide.planner.handoff_slots import Slots
-from scheduling.decide.planner.make_room import Room, RoomFinder, Shift
-from scheduling.decide.planner.rebalance import Evener, Resident
-from scheduling.decide.planner.rebalance_cpu import CpuEvener
-from scheduling.decide.planner.worklist import Wish, Wishes, placing_order
+from scheduling.decide.planner.make_room import Relocation, Room, RoomFinder
+from scheduling.decide.planner.rebalance import Movable, Rebalancer
+from scheduling.decide.planner.rebalance_cpu import CpuRebalancer
+from scheduling.decide.planner.worklist import PlacementTask, Worklist, placing_order
 from scheduling.decide.types import (
     Move,
     Pending,
@@ -43,7 +43,7 @@ from scheduling.decide.types import (
 )
 
 
-def make_plan(snapshot: Snapshot, policy: Policy, stock: Stock | None = None) -> Plan:
+def make_plan(snapshot: Snapshot, policy: Policy, stock: FleetIndex | None = None) -> Plan:
     """Return what should be placed and moved, and what cannot be, each with its reason.
 
     Pure and deterministic: neither the order of nodes and portfolios in the snapshot matters, nor
@@ -51,17 +51,17 @@ def make_plan(snapshot: Snapshot, policy: Policy, stock: Stock | None = None) ->
     O(k log m) for k portfolios that want something on m nodes, times the number of different
     capacities; taking stock of all n where none is handed in costs O(n).
     """
-    return _Planner(snapshot, policy, stock or Stock.of(snapshot.portfolios)).plan()
+    return _Planner(snapshot, policy, stock or FleetIndex.of(snapshot.portfolios)).plan()
 
 
 class _Planner:
     """One plan under way. Not to be used twice."""
 
-    def __init__(self, snapshot: Snapshot, policy: Policy, stock: Stock) -> None:
+    def __init__(self, snapshot: Snapshot, policy: Policy, stock: FleetIndex) -> None:
         self.snapshot = snapshot
         self.policy = policy
-        self.fleet = Fleet(snapshot, stock)
-        self.wishes = Wishes(snapshot, policy, self.fleet)
+        self.fleet = FleetState(snapshot, stock)
+        self.wishes = Worklist(snapshot, policy, self.fleet)
         self.slots = Slots(self.fleet.nodes, policy.handoffs_per_node)
         self.moves_left = 0 if snapshot.frozen else policy.max_moves
         self.waiting = False  #: a drain, pin or broken rule has to wait for its turn
@@ -71,11 +71,11 @@ class _Planner:
             and not snapshot.after_storm
             and min(policy.max_moves, policy.handoffs_per_node) > 0
         )
-        self.placed: list[Wish] = []
-        self.moved: list[Wish] = []
-        self.homeless: list[Wish] = []
+        self.placed: list[PlacementTask] = []
+        self.moved: list[PlacementTask] = []
+        self.homeless: list[PlacementTask] = []
         #: Node → what this plan places there itself and may aim elsewhere.
-        self.fresh: dict[int, list[Resident]] = {}
+        self.fresh: dict[int, list[Movable]] = {}
         self.room = RoomFinder(self.fleet, self.fresh, self.wishes.movable)
         self.promised: list[tuple[int, PortfolioView]] = []  #: held only until this plan is made
         self.explain = Explainer(self.fleet)
@@ -98,7 +98,7 @@ class _Planner:
 
     # Failover and placing: no limits
 
-    def _place(self, wishes: list[Wish]) -> None:
+    def _place(self, wishes: list[PlacementTask]) -> None:
         for wish in wishes:
             node = self._preferred(wish)
             if node is None:
@@ -114,9 +114,9 @@ class _Planner:
             self.placed.append(wish)
             self.room.changed()
             if node != wish.prefer and (wish.cause or self.fleet.pinned_to(wish.portfolio) is None):
-                self.fresh.setdefault(node, []).append(Resident(wish.portfolio, wish))
+                self.fresh.setdefault(node, []).append(Movable(wish.portfolio, wish))
 
-    def _room_now(self, wish: Wish) -> int | None:
+    def _room_now(self, wish: PlacementTask) -> int | None:
         """Return a node that has room once others of this plan are aimed elsewhere, or None."""
         found = self.room.now(wish.portfolio) if wish.ready is None else None
         if found is None:
@@ -129,7 +129,7 @@ class _Planner:
         """Begin moves for those that found no room, where a next pass then places them."""
         self.homeless = [w for w in self.homeless if not self._promise(w, self.room.soon)]
 
-    def _promise(self, wish: Wish, find: Callable[[PortfolioView], Room | None]) -> bool:
+    def _promise(self, wish: PlacementTask, find: Callable[[PortfolioView], Room | None]) -> bool:
         """Hold room for it that is free in a while, and begin the moves that make it so.
 
         What cannot begin yet is held for it all the same, so that nothing else of this plan takes
@@ -163,7 +163,7 @@ class _Planner:
         self.wishes.pending.append(Pending(portfolio, Reason("waits_for_room", params)))
         return True
 
-    def _begin(self, shift: Shift, waiting: PortfolioView) -> bool:
+    def _begin(self, shift: Relocation, waiting: PortfolioView) -> bool:
         """Begin a move that makes room, if it fits and the limits let it. It is counted already."""
         source, target = shift.source, shift.target
         if (
@@ -178,7 +178,7 @@ class _Planner:
         self.slots.take(target)
         portfolio = shift.resident.portfolio
         self.moved.append(
-            Wish(
+            PlacementTask(
                 portfolio,
                 "rebalance",
                 source,
@@ -191,17 +191,17 @@ class _Planner:
         )
         return True
 
-    def _aim_anew(self, shift: Shift) -> None:
+    def _aim_anew(self, shift: Relocation) -> None:
         """Let a placement of this plan go elsewhere. It is counted already."""
         portfolio, wish = shift.resident
         wish.target, wish.load_before = shift.target, shift.target_load
         self.fresh[shift.source].remove(shift.resident)
-        self.fresh.setdefault(shift.target, []).append(Resident(portfolio, wish))
+        self.fresh.setdefault(shift.target, []).append(Movable(portfolio, wish))
         self.slots.give_back(shift.source)
         self.slots.take(shift.target)
         self.fleet.forget_pools()  # a held load went down
 
-    def _preferred(self, wish: Wish) -> int | None:
+    def _preferred(self, wish: PlacementTask) -> int | None:
         node, fleet = wish.prefer, self.fleet
         if (
             node is None
@@ -223,7 +223,7 @@ class _Planner:
         self._place(before)
         return len(self.homeless) < len(before)
 
-    def _aim(self, wish: Wish, node: int) -> None:
+    def _aim(self, wish: PlacementTask, node: int) -> None:
         fleet, portfolio = self.fleet, wish.portfolio
         wish.target, wish.load_before = node, fleet.held[node]
         if node == wish.ready:
@@ -236,7 +236,7 @@ class _Planner:
 
     # Drain, pins, broken rules: within the limits
 
-    def _lead_away(self, wish: Wish) -> None:
+    def _lead_away(self, wish: PlacementTask) -> None:
         """Find a target and start the move, or let it wait its turn, or say that it is stuck."""
         source = wish.source
         assert source is not None
@@ -256,11 +256,11 @@ class _Planner:
         self.moves_left -= 1
         self.moved.append(wish)
 
-    def _has_place(self, wish: Wish) -> bool:
+    def _has_place(self, wish: PlacementTask) -> bool:
         assert wish.source is not None
         return self._find(wish, {wish.source}) is not None
 
-    def _find(self, wish: Wish, avoid: set[int]) -> int | None:
+    def _find(self, wish: PlacementTask, avoid: set[int]) -> int | None:
         if wish.only is None:
             return self.fleet.choose(wish.portfolio, avoid)
         only = wish.only
@@ -274,7 +274,7 @@ class _Planner:
         """Even out the loads. Return whether a placement of this plan was aimed elsewhere."""
         aimed_anew = False
         moves_left = self.moves_left if self._is_calm() and self.snapshot.cpu is None else 0
-        evener = Evener(
+        evener = Rebalancer(
             self.fleet,
             self.fresh,
             self.wishes.movable,
@@ -292,7 +292,7 @@ class _Planner:
             self.moves_left -= 1
             self.wishes.running(step.source).remove(portfolio)
             self.moved.append(
-                Wish(
+                PlacementTask(
                     portfolio,
                     "rebalance",
                     step.source,
@@ -310,7 +310,7 @@ class _Planner:
         if cpu is None or not self._is_calm():
             return
         ends = {end for wish in (*self.placed, *self.moved) for end in (wish.source, wish.target)}
-        evener = CpuEvener(
+        evener = CpuRebalancer(
             self.fleet,
             cpu,
             self.wishes.movable,
@@ -327,7 +327,7 @@ class _Planner:
                 "target_cpu": step.target_cpu,
             }
             self.moved.append(
-                Wish(
+                PlacementTask(
                     step.portfolio,
                     "rebalance",
                     step.source,

@@ -8,12 +8,12 @@ from math import inf
 from typing import Any, NamedTuple
 
 from scheduling.decide.planner.candidate_pool import NO_CAPACITY, SLACK, Pool
-from scheduling.decide.planner.fleet_state import Fleet
+from scheduling.decide.planner.fleet_state import FleetState
 from scheduling.decide.planner.handoff_slots import Slots
-from scheduling.decide.types import Need, PortfolioView
+from scheduling.decide.types import PortfolioView, Requirements
 
 
-class Resident(NamedTuple):
+class Movable(NamedTuple):
     """A portfolio that may go from its node to another one."""
 
     portfolio: PortfolioView
@@ -27,14 +27,14 @@ class Resident(NamedTuple):
 class Step(NamedTuple):
     """One improvement, already counted in the fleet. Loads are those before it."""
 
-    resident: Resident
+    resident: Movable
     source: int
     target: int
     source_load: float
     target_load: float
 
 
-class Evener:
+class Rebalancer:
     """Takes from the fullest node what lowers it most, gives it to the emptiest that may have it.
 
     A step is taken only if its two nodes differ by the gain, and the higher of them comes
@@ -44,8 +44,8 @@ class Evener:
 
     def __init__(
         self,
-        fleet: Fleet,
-        fresh: dict[int, list[Resident]],
+        fleet: FleetState,
+        fresh: dict[int, list[Movable]],
         running: Callable[[int], list[PortfolioView]],
         lightest: Callable[[int], float],
         gain: float,
@@ -61,7 +61,7 @@ class Evener:
         self.largest = max(fleet.capacity, default=0) or NO_CAPACITY
         self.slots = slots
         self.moves_left = moves_left
-        self.pools: dict[Need, Pool] = {}
+        self.pools: dict[Requirements, Pool] = {}
         self.takers = self._pool(
             node for node in range(len(fleet.nodes)) if fleet.open[node] and fleet.alive[node]
         )
@@ -125,8 +125,8 @@ class Evener:
         fleet = self.fleet
         residents = list(self.fresh.get(source, ()))
         if self.moves_left > 0 and source not in self.slots.busy:
-            residents.extend(Resident(portfolio) for portfolio in self.running(source))
-        first: dict[tuple[Any, ...], Resident] = {}
+            residents.extend(Movable(portfolio) for portfolio in self.running(source))
+        first: dict[tuple[Any, ...], Movable] = {}
         for resident in residents:
             portfolio = resident.portfolio
             alike = (
@@ -155,7 +155,7 @@ class Evener:
                 best = (rank, Step(resident, source, target, *loads))
         return None if best is None else best[1]
 
-    def _target(self, source: int, resident: Resident) -> int | None:
+    def _target(self, source: int, resident: Movable) -> int | None:
         fleet, portfolio = self.fleet, resident.portfolio
         avoid = {source, *(fleet.number[i] for i in portfolio.failed_nodes if i in fleet.number)}
         if not resident.fresh:

@@ -16,13 +16,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
-from scheduling.decide.planner.fleet_state import Fleet
+from scheduling.decide.planner.fleet_state import FleetState
 from scheduling.decide.planner.handoff_slots import Slots
 from scheduling.decide.types import Cpu, PortfolioView
 
 #: Per cent of a machine. Less than this is not worth a move, and as a margin it is noise.
 LEAST = 1.0
-MOST_LOOKS = 60_000  #: at a target, in one plan
+MAX_LOOKS = 60_000  #: at a target, in one plan
 
 
 class CpuStep(NamedTuple):
@@ -36,12 +36,12 @@ class CpuStep(NamedTuple):
     target_cpu: float
 
 
-class CpuEvener:
+class CpuRebalancer:
     """Takes from the busiest node what lowers it most, gives it to the idlest that may have it."""
 
     def __init__(
         self,
-        fleet: Fleet,
+        fleet: FleetState,
         cpu: Cpu,
         running: Callable[[int], list[PortfolioView]],
         gain: float,
@@ -54,7 +54,7 @@ class CpuEvener:
         self.running = running
         self.gain = max(100 * gain, 2 * LEAST)
         self.slots = slots
-        self.looks = MOST_LOOKS
+        self.looks = MAX_LOOKS
         #: Node → per cent, of those that may give or take.
         self.busy = {
             number: cpu.nodes[node.id]

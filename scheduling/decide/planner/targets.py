@@ -19,7 +19,7 @@ places                     `node_full`
 from __future__ import annotations
 
 from scheduling.decide.planner.feasibility import node_state, obstacle, why_nowhere
-from scheduling.decide.planner.fleet_state import Fleet
+from scheduling.decide.planner.fleet_state import FleetState
 from scheduling.decide.reasons import render
 from scheduling.decide.types import PortfolioView, Reason, Snapshot, TargetAnswer
 
@@ -48,7 +48,7 @@ def targets(
 
     Raise `NotInSnapshot` if there is no such portfolio.
     """
-    fleet = Fleet.of(snapshot)
+    fleet = FleetState.of(snapshot)
     portfolio = fleet.as_granted(_find(snapshot, portfolio_name))
     return [_answer(fleet, portfolio, node, language) for node in range(len(fleet.nodes))]
 
@@ -59,7 +59,7 @@ def choose_target(snapshot: Snapshot, portfolio_name: str) -> TargetAnswer | Rea
     The same choice as in a plan, without its limits on how much moves at a time. Raise
     `NotInSnapshot` if there is no such portfolio.
     """
-    fleet = Fleet.of(snapshot)
+    fleet = FleetState.of(snapshot)
     portfolio = fleet.as_granted(_find(snapshot, portfolio_name))
     owner = fleet.where(portfolio.node)
     node = fleet.where(portfolio.pinned) if portfolio.node is None else None
@@ -80,7 +80,7 @@ def granted_revision(snapshot: Snapshot, portfolio_name: str) -> int:
 
     Raise `NotInSnapshot` if there is no such portfolio.
     """
-    return Fleet.of(snapshot).as_granted(_find(snapshot, portfolio_name)).revision
+    return FleetState.of(snapshot).as_granted(_find(snapshot, portfolio_name)).revision
 
 
 def _find(snapshot: Snapshot, name: str) -> PortfolioView:
@@ -91,7 +91,7 @@ def _find(snapshot: Snapshot, name: str) -> PortfolioView:
 
 
 def _answer(
-    fleet: Fleet, portfolio: PortfolioView, node: int, language: str | None = "en"
+    fleet: FleetState, portfolio: PortfolioView, node: int, language: str | None = "en"
 ) -> TargetAnswer:
     view = fleet.nodes[node]
     same = portfolio.node == view.id
@@ -111,7 +111,9 @@ def _answer(
     )
 
 
-def _risk(fleet: Fleet, portfolio: PortfolioView, node: int, language: str | None) -> str | None:
+def _risk(
+    fleet: FleetState, portfolio: PortfolioView, node: int, language: str | None
+) -> str | None:
     """Return what an operator should know before choosing this node, or None."""
     view = fleet.nodes[node]
     if view.status == "suspect":

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import inf
 
 from scheduling.decide.planner.fleet_index import should_run
-from scheduling.decide.planner.fleet_state import Fleet
+from scheduling.decide.planner.fleet_state import FleetState
 from scheduling.decide.types import MoveCause, Pending, Policy, PortfolioView, Reason, Snapshot
 
 
@@ -20,7 +20,7 @@ def placing_order(portfolio: PortfolioView) -> tuple[float, float, str, int]:
 
 
 @dataclass(slots=True)
-class Wish:
+class PlacementTask:
     """A portfolio that should be somewhere else than it is, and what came of it."""
 
     portfolio: PortfolioView
@@ -43,19 +43,19 @@ class Wish:
         return self.cause in ("drain", "pin", "rebalance")
 
 
-class Wishes:
+class Worklist:
     """The portfolios by what should happen to them. Whatever holds places is held in the fleet."""
 
-    def __init__(self, snapshot: Snapshot, policy: Policy, fleet: Fleet) -> None:
+    def __init__(self, snapshot: Snapshot, policy: Policy, fleet: FleetState) -> None:
         self.snapshot = snapshot
         self.policy = policy
         self.fleet = fleet
         self.now = snapshot.taken_at
-        self.failover: list[Wish] = []
-        self.place: list[Wish] = []
-        self.drain: list[Wish] = []
-        self.pin: list[Wish] = []
-        self.misplaced: list[Wish] = []
+        self.failover: list[PlacementTask] = []
+        self.place: list[PlacementTask] = []
+        self.drain: list[PlacementTask] = []
+        self.pin: list[PlacementTask] = []
+        self.misplaced: list[PlacementTask] = []
         self.pending: list[Pending] = []
         self.stuck: list[Pending] = []
         self.older: list[Pending] = []
@@ -64,11 +64,11 @@ class Wishes:
         self._running: dict[int, list[PortfolioView]] = {}
         self._take_stock()
 
-    def nowhere(self) -> list[Wish]:
+    def nowhere(self) -> list[PlacementTask]:
         """Return those that want a place now, in the order in which they get one."""
         return [*self._few_at_a_time(_ordered(self.failover)), *_ordered(self.place)]
 
-    def away(self) -> list[Wish]:
+    def away(self) -> list[PlacementTask]:
         """Return those that run and should leave, in the order in which they do."""
         return [*_ordered(self.drain), *_ordered(self.pin), *_ordered(self.misplaced)]
 
@@ -121,7 +121,7 @@ class Wishes:
                 self.running(node).remove(portfolio)
                 self._wants_away(self.misplaced, portfolio, node, "rebalance", why="spread")
 
-    def _lost_or_nowhere(self, portfolio: PortfolioView) -> Wish | None:
+    def _lost_or_nowhere(self, portfolio: PortfolioView) -> PlacementTask | None:
         """Return the wish of a portfolio that should run and has no living owner, else None."""
         if not should_run(portfolio):
             return None
@@ -138,7 +138,7 @@ class Wishes:
                 return None  # help is on its way
             # Of a migrate: the target has prepared it, or after the grant the source is still warm.
             ready = fleet.where(handoff.source) if target is None else target
-        return Wish(
+        return PlacementTask(
             portfolio,
             cause=None if portfolio.node is None else "failover",
             source=None if portfolio.node is None else fleet.number.get(portfolio.node),
@@ -147,7 +147,7 @@ class Wishes:
             ready=ready,
         )
 
-    def _sort_in(self, wish: Wish) -> None:
+    def _sort_in(self, wish: PlacementTask) -> None:
         """Put a wish for a place where it belongs, or say why it has to wait."""
         portfolio, snapshot = wish.portfolio, self.snapshot
         failover = wish.cause == "failover"
@@ -165,12 +165,12 @@ class Wishes:
         else:
             (self.failover if failover else self.place).append(wish)
 
-    def _hold_back(self, wish: Wish, why: str, **params: object) -> None:
+    def _hold_back(self, wish: PlacementTask, why: str, **params: object) -> None:
         source = self.fleet.node_of(wish.portfolio.node)
         reason = Reason(why, {"node": source.name if source else None, **params})
         self.pending.append(Pending(wish.portfolio, reason))
 
-    def _few_at_a_time(self, failover: list[Wish]) -> list[Wish]:
+    def _few_at_a_time(self, failover: list[PlacementTask]) -> list[PlacementTask]:
         """Return those whose turn it is: all, or after a storm the first few of this pass."""
         if not self.snapshot.after_storm:
             return failover
@@ -229,7 +229,7 @@ class Wishes:
 
     def _wants_away(
         self,
-        bucket: list[Wish],
+        bucket: list[PlacementTask],
         portfolio: PortfolioView,
         node: int,
         cause: MoveCause,
@@ -241,10 +241,10 @@ class Wishes:
         elif _backs_off(portfolio, self.now):
             self.stuck.append(Pending(portfolio, _backing_off(portfolio, self.now)))
         else:
-            bucket.append(Wish(portfolio, cause, node, only=only, why=why))
+            bucket.append(PlacementTask(portfolio, cause, node, only=only, why=why))
 
 
-def _ordered(wishes: Iterable[Wish]) -> list[Wish]:
+def _ordered(wishes: Iterable[PlacementTask]) -> list[PlacementTask]:
     return sorted(wishes, key=lambda wish: placing_order(wish.portfolio))
 
 

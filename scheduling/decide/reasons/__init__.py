@@ -19,7 +19,14 @@ from scheduling.decide.reasons.figures import number
 from scheduling.decide.types import Reason
 
 __all__ = [
-    "SENTENCES", "as_data", "count", "number", "reason_document", "reason_of", "render", "said",
+    "SENTENCES",
+    "as_data",
+    "count",
+    "localize",
+    "number",
+    "reason_document",
+    "reason_of",
+    "render",
 ]  # fmt: skip
 
 
@@ -61,7 +68,7 @@ def reason_of(text: str, why: Mapping[str, Any] | None) -> Reason | None:
     return reason if render(reason) == text else None
 
 
-def said(text: str, why: Mapping[str, Any] | None, language: str | None) -> str:
+def localize(text: str, why: Mapping[str, Any] | None, language: str | None) -> str:
     """Return the sentence of a row in this language: of its data if that is still what its text
     says, else the text."""
     if not _is_chinese(language):

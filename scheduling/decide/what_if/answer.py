@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from scheduling.decide.liveness import storm
-from scheduling.decide.planner.fleet_index import Stock
+from scheduling.decide.planner.fleet_index import FleetIndex
 from scheduling.decide.planner.fleet_state import HOSTING
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.types import (
@@ -29,12 +29,12 @@ from scheduling.decide.types import (
 from scheduling.decide.what_if.hypothetical import (
     LARGEST,
     Addition,
-    Question,
+    Scenario,
     add,
     added,
+    apply_scenario,
     cordon,
     enlarge,
-    imagine,
     reopen,
 )
 from scheduling.decide.what_if.node_loss import Unplaced, pending_now, suspects_counted, unplaced
@@ -67,7 +67,7 @@ class Help:
 class Answer:
     """A plan, and what it comes to."""
 
-    question: Question
+    question: Scenario
     snapshot: Snapshot  #: as things are
     world: Snapshot  #: as the question has them
     policy: Policy
@@ -92,7 +92,7 @@ class Answer:
 
 
 def answer(
-    snapshot: Snapshot, question: Question, stock: Stock, storm_fraction: float = 0.5
+    snapshot: Snapshot, question: Scenario, stock: FleetIndex, storm_fraction: float = 0.5
 ) -> Answer:
     """Return what the balancer would do if things were as `question` has them.
 
@@ -100,7 +100,7 @@ def answer(
     no place a few more to find what helps. Raise NotInSnapshot for a name no node has.
     """
     policy = WHOLE_WAY if question.drain or question.add else Policy()
-    world = imagine(snapshot, question)
+    world = apply_scenario(snapshot, question)
     plan = make_plan(world, policy, stock)
     otherwise, stuck = frozenset[int](), frozenset[int]()
     if question:
@@ -125,7 +125,7 @@ def answer(
     )
 
 
-def _would_be_storm(snapshot: Snapshot, question: Question, fraction: float) -> bool:
+def _would_be_storm(snapshot: Snapshot, question: Scenario, fraction: float) -> bool:
     living = [node.name for node in snapshot.nodes if node.status in HOSTING]
     return storm(question.lose, living, fraction)
 
@@ -133,7 +133,7 @@ def _would_be_storm(snapshot: Snapshot, question: Question, fraction: float) -> 
 # Loads
 
 
-def _loads(before: Snapshot, world: Snapshot, stock: Stock, plan: Plan) -> Iterator[Load]:
+def _loads(before: Snapshot, world: Snapshot, stock: FleetIndex, plan: Plan) -> Iterator[Load]:
     """Yield each node's load now, and once handoffs under way and all of the plan are done."""
     now: dict[int, float] = {node.id: 0 for node in world.nodes}
     for node_id, share in stock.shares.items():
@@ -178,7 +178,7 @@ class _Helper:
         self,
         world: Snapshot,
         policy: Policy,
-        stock: Stock,
+        stock: FleetIndex,
         otherwise: Collection[int],
         stuck: Collection[int],
     ) -> None:

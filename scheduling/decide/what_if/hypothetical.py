@@ -13,14 +13,14 @@ from scheduling.decide.planner.targets import NotInSnapshot
 from scheduling.decide.types import NodeView, Snapshot
 
 #: More new nodes, or a larger one, nobody means.
-MOST_ADDED = 1000
+MAX_ADDED = 1000
 LARGEST = 1_000_000
-LONGEST_SAID = 60  #: of a text that is said again
+MAX_SAID = 60  #: of a text that is said again
 
 WANTED = "must be CAPACITY or CAPACITY:label=value,label=value, such as 8 or 8:gpu=yes"
 
 
-class BadQuestion(ValueError):
+class InvalidScenario(ValueError):
     """A question that cannot be asked. `field` is the part of it that is wrong."""
 
     def __init__(self, field: str, message: str) -> None:
@@ -42,7 +42,7 @@ class Addition:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Scenario:
     """What if these nodes were lost, those drained, and some added? Empty: as things are."""
 
     lose: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ class Question:
     add: tuple[Addition, ...] = ()
 
     @classmethod
-    def of(cls, lose: Iterable[str], drain: Iterable[str], add: Iterable[str]) -> Question:
+    def of(cls, lose: Iterable[str], drain: Iterable[str], add: Iterable[str]) -> Scenario:
         """Return what these texts ask. Names may be repeated, and several in one text by commas.
 
         Raise BadQuestion where an addition cannot be read, or a node is to be lost and drained.
@@ -59,11 +59,11 @@ class Question:
         question = cls(_names(lose), _names(drain), additions)
         both = sorted(set(question.lose) & set(question.drain))
         if both:
-            raise BadQuestion(
+            raise InvalidScenario(
                 "drain", f"{both[0]} cannot be both lost and drained; ask for one of the two"
             )
-        if len(question.add) > MOST_ADDED:
-            raise BadQuestion("add", f"at most {MOST_ADDED} nodes, not {len(question.add)}")
+        if len(question.add) > MAX_ADDED:
+            raise InvalidScenario("add", f"at most {MAX_ADDED} nodes, not {len(question.add)}")
         return question
 
     def __bool__(self) -> bool:
@@ -78,24 +78,24 @@ def _names(texts: Iterable[str]) -> tuple[str, ...]:
 def _addition(text: str) -> Addition:
     places, colon, rest = text.strip().partition(":")
     # Shortened: it goes into the answer, and int() refuses thousands of digits with an error.
-    said = repr(text if len(text) <= LONGEST_SAID else f"{text[:LONGEST_SAID]}…")
+    said = repr(text if len(text) <= MAX_SAID else f"{text[:MAX_SAID]}…")
     if not (places.isascii() and places.isdigit() and places.strip("0")):
-        raise BadQuestion("add", f"{WANTED}, not {said}: the capacity is no number from 1 on")
+        raise InvalidScenario("add", f"{WANTED}, not {said}: the capacity is no number from 1 on")
     digits = places.lstrip("0")
     if len(digits) > len(str(LARGEST)) or int(digits) > LARGEST:
-        raise BadQuestion("add", f"{WANTED}, not {said}: the capacity is over {LARGEST:,}")
+        raise InvalidScenario("add", f"{WANTED}, not {said}: the capacity is over {LARGEST:,}")
     labels: dict[str, str] = {}
     for pair in rest.split(",") if colon else ():
         key, equals, value = pair.strip().partition("=")
         if not (key and equals and value):
-            raise BadQuestion("add", f"{WANTED}, not {said}: {pair!r} is no label=value")
+            raise InvalidScenario("add", f"{WANTED}, not {said}: {pair!r} is no label=value")
         if key in labels:
-            raise BadQuestion("add", f"{WANTED}, not {said}: the label {key} is given twice")
+            raise InvalidScenario("add", f"{WANTED}, not {said}: the label {key} is given twice")
         labels[key] = value
     return Addition(int(digits), labels)
 
 
-def imagine(snapshot: Snapshot, question: Question) -> Snapshot:
+def apply_scenario(snapshot: Snapshot, question: Scenario) -> Snapshot:
     """Return the snapshot as the question has it. Raise NotInSnapshot for a name no node has."""
     return add(drain(lose(snapshot, question.lose), question.drain), question.add)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from scheduling.decide.planner.fleet_index import Stock, should_run
+from scheduling.decide.planner.fleet_index import FleetIndex, should_run
 from scheduling.decide.planner.fleet_state import HOSTING
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.types import NodeView, Pending, Plan, Policy, Snapshot
@@ -57,7 +57,7 @@ def suspects_counted(plan: Plan) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
+class NodeLoss:
     """What the loss of one node would come to."""
 
     node: int  #: its id
@@ -81,10 +81,10 @@ def hosting(snapshot: Snapshot) -> Iterator[NodeView]:
 def loss_of(
     snapshot: Snapshot,
     node: NodeView,
-    stock: Stock,
+    stock: FleetIndex,
     already: Collection[int],
     policy: Policy | None = None,
-) -> Loss:
+) -> NodeLoss:
     """Return what the loss of `node` would come to now.
 
     Pure; costs one plan, with the standing stock of the snapshot. `already` are the portfolios
@@ -96,4 +96,4 @@ def loss_of(
     runs = {} if share is None else dict(share.portfolios)
     runs |= {p.id: p for p in stock.restless.values() if p.node == node.id and should_run(p)}
     out = sum(entry.portfolio.id in runs for entry in (*left.homeless, *left.waiting))
-    return Loss(node.id, node.name, len(runs), len(runs) - out, left, suspects_counted(plan))
+    return NodeLoss(node.id, node.name, len(runs), len(runs) - out, left, suspects_counted(plan))

@@ -41,39 +41,39 @@ def without_owner(answer: Answer, lease_ttl_s: float, grace_s: float) -> Budget 
     return Budget(lease_ttl_s + AFTER_SILENCE_S + held_s, grace_s + AFTER_DEATH_S + held_s)
 
 
-class Words(NamedTuple):
+class TextSpan(NamedTuple):
     """A piece of a sentence. `tone` is warn where it should be looked at."""
 
     text: str
     tone: str = ""
 
 
-def verdict(answer: Answer) -> list[Words]:
+def verdict(answer: Answer) -> list[TextSpan]:
     """Return the one sentence, in pieces: `3 portfolios move, 2 would have no place.`"""
     left, plan = answer.unplaced, answer.plan
-    said: list[Words] = []
+    said: list[TextSpan] = []
     if plan.place:
-        said.append(Words(_portfolios(len(plan.place), "is placed", "are placed")))
+        said.append(TextSpan(_portfolios(len(plan.place), "is placed", "are placed")))
     if plan.move:
-        said.append(Words(_portfolios(len(plan.move), "moves", "move")))
+        said.append(TextSpan(_portfolios(len(plan.move), "moves", "move")))
     if left.homeless:
-        said.append(Words(f"{number(len(left.homeless))} would have no place", "warn"))
+        said.append(TextSpan(f"{number(len(left.homeless))} would have no place", "warn"))
     if answer.stay:
         where = "it is" if len(answer.stay) == 1 else "they are"
-        said.append(Words(f"{number(len(answer.stay))} would stay where {where}", "warn"))
+        said.append(TextSpan(f"{number(len(answer.stay))} would stay where {where}", "warn"))
     if left.waiting:
-        said.append(Words(f"{number(len(left.waiting))} would wait", "warn"))
+        said.append(TextSpan(f"{number(len(left.waiting))} would wait", "warn"))
     if not said:
         nothing = "Nothing would move" if answer.question else "Nothing to do"
-        return [Words(f"{nothing}: what runs is what is wanted.")]
-    pieces: list[Words] = []
+        return [TextSpan(f"{nothing}: what runs is what is wanted.")]
+    pieces: list[TextSpan] = []
     for place, words in enumerate(said):
         if place:
-            pieces.append(Words(", "))
+            pieces.append(TextSpan(", "))
         elif words.tone:
             words = words._replace(text=_named(words.text))
         pieces.append(words)
-    return [*pieces, Words(".")]
+    return [*pieces, TextSpan(".")]
 
 
 def _named(text: str) -> str:

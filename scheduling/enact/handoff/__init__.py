@@ -3,7 +3,7 @@
 """
 
 from scheduling.enact.handoff.deadlines import expire, overdue
-from scheduling.enact.handoff.finish import end_run
+from scheduling.enact.handoff.finish import revoke_ownership
 from scheduling.enact.handoff.prepare import prepared, step_failed
 from scheduling.enact.handoff.release_source import release
 from scheduling.enact.handoff.request_handoff import (
@@ -14,33 +14,33 @@ from scheduling.enact.handoff.request_handoff import (
     supersede,
 )
 from scheduling.enact.handoff.rollback import (
-    blame_revision,
     fail,
     failed_start,
-    not_ready,
+    handle_prepare_failure,
     quarantine,
     reject,
+    reject_handoff_revision,
     roll_back,
 )
 from scheduling.enact.handoff.symbols import removed_in_use, symbols_in_use
 
 __all__ = [
     "Request",
-    "blame_revision",
-    "end_run",
     "expire",
     "fail",
     "failed_start",
-    "not_ready",
+    "handle_prepare_failure",
     "overdue",
     "prepared",
     "quarantine",
     "reject",
+    "reject_handoff_revision",
     "release",
     "reload_to_wanted",
     "removed_in_use",
     "request",
     "request_all",
+    "revoke_ownership",
     "roll_back",
     "step_failed",
     "supersede",

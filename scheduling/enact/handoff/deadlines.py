@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from scheduling.db.transaction import Recipe, call, one
-from scheduling.enact.handoff.finish import end_run
+from scheduling.db.transaction import Transaction, query, query_one
+from scheduling.enact.handoff.finish import revoke_ownership
 from scheduling.enact.handoff.prepare import owner_is_gone
-from scheduling.enact.handoff.release_source import fail_over_symbols, hand_over
+from scheduling.enact.handoff.release_source import fail_over_symbols, grant_to_target
 from scheduling.enact.handoff.rollback import (
-    blame_revision,
     fail,
     failed_before,
-    not_ready,
+    handle_prepare_failure,
+    reject_handoff_revision,
     roll_back,
 )
 from scheduling.enact.handoff.statements import (
     ACTIVE,
-    lock_both,
+    lock_run_and_handoff,
 )
 from scheduling.timing import Timing
 
@@ -45,21 +45,23 @@ ORDER BY h.id LIMIT 500
 """
 
 
-def overdue(timing: Timing) -> Recipe[list[int]]:
+def overdue(timing: Timing) -> Transaction[list[int]]:
     """Return the handoffs whose step is past its deadline or waits for a node that is gone."""
-    rows = yield from call(
+    rows = yield from query(
         OVERDUE, gap_s=timing.pulse_gap_s, interval_s=timing.heartbeat_interval_s
     )
     return [row.id for row in rows]
 
 
-def expire(handoff: int, timing: Timing) -> Recipe[str]:
+def expire(handoff: int, timing: Timing) -> Transaction[str]:
     """Take the way out that the step has, after another look under the lock: it may be over."""
-    locked = yield from lock_both(handoff)
+    locked = yield from lock_run_and_handoff(handoff)
     if locked is None:
         return "gone"
     run, h = locked
-    due = yield from one("SELECT %(deadline)s < clock_timestamp() AS due", deadline=h.deadline_at)
+    due = yield from query_one(
+        "SELECT %(deadline)s < clock_timestamp() AS due", deadline=h.deadline_at
+    )
     late = due is not None and due.due
     target_gone = h.target_node_id is not None and (
         not h.target_valid or h.target_lease != h.target_incarnation
@@ -76,10 +78,10 @@ def expire(handoff: int, timing: Timing) -> Recipe[str]:
         if target_gone:
             yield from fail(h, run, what)
         else:
-            yield from not_ready(h, run, what, False, timed_out=True)
+            yield from handle_prepare_failure(h, run, what, False, timed_out=True)
         return "failed"
     if h.state == "draining" and h.kind == "stop" and (late or source_gone):
-        yield from end_run(h, run, released=False, batch=None)
+        yield from revoke_ownership(h, run, released=False, batch=None)
         return "done"
     if h.state == "draining" and target_gone:
         yield from fail(h, run, f"{h.target_name} was lost before the grant")
@@ -89,7 +91,7 @@ def expire(handoff: int, timing: Timing) -> Recipe[str]:
             return "failed"
         left = f"did not release in {timing.drain_deadline_s:g} s" if late else "is gone"
         return (
-            yield from hand_over(
+            yield from grant_to_target(
                 h,
                 run,
                 timing,
@@ -107,6 +109,6 @@ def expire(handoff: int, timing: Timing) -> Recipe[str]:
         )
         # One missed deadline says more of the node than of the revision, as while it prepares.
         if h.kind == "reload" and not target_gone and (yield from failed_before(h)):
-            yield from blame_revision(h, run, what)
+            yield from reject_handoff_revision(h, run, what)
         return (yield from roll_back(h, run, what, timing, timed_out=not target_gone))
     return "early"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from scheduling.db.transaction import Recipe, Row, call
+from scheduling.db.transaction import Row, Transaction, query
 from scheduling.enact.audit_log import audit
 from scheduling.enact.grant import grant
 from scheduling.enact.handoff.statements import (
     GRANTED,
 )
-from scheduling.enact.notify import touch
+from scheduling.enact.notify import bump_desired_versions
 
 
-def end_run(
+def revoke_ownership(
     h: Row | None,
     run: Row,
     *,
@@ -24,7 +24,7 @@ def end_run(
     cause: str = "stop",
     actor: str = "",
     hint: bool = True,
-) -> Recipe[bool]:
+) -> Transaction[bool]:
     """Own it nowhere from now on: epoch + 1, no owner. False: somebody granted it meanwhile.
 
     A stop that is over when running is wanted again leaves it pending.
@@ -47,7 +47,7 @@ def end_run(
     if given is None:
         return False
     if h is not None:
-        yield from call(
+        yield from query(
             GRANTED,
             handoff=h.id,
             to="done",
@@ -63,5 +63,5 @@ def end_run(
             "handoff_done", portfolio=run.portfolio_id, node=run.node_id, handoff=h.id, kind=h.kind
         )
     if hint:
-        yield from touch([run.node_id])
+        yield from bump_desired_versions([run.node_id])
     return True

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from scheduling.db.transaction import Recipe, Row, call, one
-from scheduling.enact.handoff.release_source import hand_over
+from scheduling.db.transaction import Row, Transaction, query, query_one
+from scheduling.enact.handoff.release_source import grant_to_target
 from scheduling.enact.handoff.rollback import (
-    MOST_ATTEMPTS,
-    blame_revision,
+    MAX_ATTEMPTS,
     fail,
-    not_ready,
+    handle_prepare_failure,
     quarantine,
+    reject_handoff_revision,
     roll_back,
 )
 from scheduling.enact.handoff.statements import (
     MOVE,
     SET_PHASE,
-    lock_both,
+    lock_run_and_handoff,
 )
-from scheduling.enact.notify import touch
+from scheduling.enact.notify import bump_desired_versions
 from scheduling.timing import Timing
 
 
-def prepared(handoff: int, node: int, incarnation: UUID, timing: Timing) -> Recipe[str]:
+def prepared(handoff: int, node: int, incarnation: UUID, timing: Timing) -> Transaction[str]:
     """The target is ready. Drain the source, or grant at once where there is none. Idempotent."""
-    locked = yield from lock_both(handoff)
+    locked = yield from lock_run_and_handoff(handoff)
     if locked is None:
         return "gone"
     run, h = locked
@@ -38,13 +38,13 @@ def prepared(handoff: int, node: int, incarnation: UUID, timing: Timing) -> Reci
         if h.kind == "failover" and run.node_id is not None and not owner_is_gone(h):
             yield from fail(h, run, f"{h.source_name} beats again and keeps it")
             return "failed"
-        if h.kind == "failover" and run.event_waits and run.attempts + 1 >= MOST_ATTEMPTS:
+        if h.kind == "failover" and run.event_waits and run.attempts + 1 >= MAX_ATTEMPTS:
             error = f"{h.source_name}, which ran it, was lost"
             yield from fail(h, run, error)
             yield from quarantine(run, run.attempts + 1, error)
             return "quarantined"
-        return (yield from hand_over(h, run, timing, released=False, batch=None, answer=""))
-    yield from one(
+        return (yield from grant_to_target(h, run, timing, released=False, batch=None, answer=""))
+    yield from query_one(
         MOVE,
         handoff=handoff,
         from_=["preparing"],
@@ -52,10 +52,10 @@ def prepared(handoff: int, node: int, incarnation: UUID, timing: Timing) -> Reci
         error="",
         deadline_s=timing.drain_deadline_s,
     )
-    yield from call(
+    yield from query(
         SET_PHASE, portfolio=run.portfolio_id, epoch=run.epoch, phase="draining", reason=None
     )
-    yield from touch([h.source_node_id, h.target_node_id])
+    yield from bump_desired_versions([h.source_node_id, h.target_node_id])
     return "draining"
 
 
@@ -74,9 +74,9 @@ def step_failed(
     error: str,
     strategy_failed: bool,
     timing: Timing,
-) -> Recipe[str]:
+) -> Transaction[str]:
     """The target could not prepare or activate. Idempotent; a late report changes nothing."""
-    locked = yield from lock_both(handoff)
+    locked = yield from lock_run_and_handoff(handoff)
     if locked is None:
         return "gone"
     run, h = locked
@@ -84,9 +84,9 @@ def step_failed(
         return "late"
     if step == "activate" and h.state == "activating":
         if strategy_failed or h.kind == "reload":
-            yield from blame_revision(h, run, error)
+            yield from reject_handoff_revision(h, run, error)
         return (yield from roll_back(h, run, error, timing))
     if h.state in ("preparing", "draining"):
-        yield from not_ready(h, run, error, strategy_failed)
+        yield from handle_prepare_failure(h, run, error, strategy_failed)
         return "failed"
     return "late"

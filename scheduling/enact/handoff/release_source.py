@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from scheduling.db.transaction import Recipe, Row, call
+from scheduling.db.transaction import Row, Transaction, query
 from scheduling.enact.audit_log import audit
-from scheduling.enact.commit import COMMIT, arrays, tell_refused
+from scheduling.enact.commit import COMMIT, classify_refusals, to_columns
 from scheduling.enact.grant import grant
-from scheduling.enact.handoff.finish import end_run
+from scheduling.enact.handoff.finish import revoke_ownership
 from scheduling.enact.handoff.rollback import fail
 from scheduling.enact.handoff.statements import (
     GRANTED,
     STORE_ANSWER,
-    lock_both,
+    lock_run_and_handoff,
 )
 from scheduling.enact.handoff.symbols import lost_by_reload, say_waiting, symbols_in_use
-from scheduling.enact.notify import touch
+from scheduling.enact.notify import bump_desired_versions
 from scheduling.timing import Timing
 from scheduling.wire.messages import Commit, CommitResult
 
@@ -26,7 +26,7 @@ UNPIN = "UPDATE scheduling_run SET pinned_node_id = NULL WHERE portfolio_id = %(
 
 def release(
     node: int, node_name: str, incarnation: UUID, commit: Commit, timing: Timing
-) -> Recipe[CommitResult | None]:
+) -> Transaction[CommitResult | None]:
     """The source's last commit, and the grant in its transaction.
 
     `handed_over`: the target owns it. `keep`: the commit stands, the epoch stays, the source goes
@@ -37,12 +37,12 @@ def release(
     def answer(kind: Any, detail: str = "") -> CommitResult:
         return CommitResult(portfolio=commit.portfolio, answer=kind, detail=detail)
 
-    rows = yield from call(COMMIT, **arrays(node, node_name, incarnation, [commit]))
+    rows = yield from query(COMMIT, **to_columns(node, node_name, incarnation, [commit]))
     if not rows:
-        told = yield from tell_refused(node, incarnation, [commit])
+        told = yield from classify_refusals(node, incarnation, [commit])
         return told.get(commit.portfolio)
     assert commit.release is not None
-    locked = yield from lock_both(commit.release)
+    locked = yield from lock_run_and_handoff(commit.release)
     if locked is None:
         return answer("keep", "the handoff is gone")
     run, h = locked
@@ -51,7 +51,7 @@ def release(
     if h.state != "draining":
         why = f"the handoff is {h.state}"
     elif h.kind == "stop":
-        yield from end_run(h, run, released=True, batch=UUID(commit.batch))
+        yield from revoke_ownership(h, run, released=True, batch=UUID(commit.batch))
         return answer("handed_over")
     elif not h.target_valid or h.target_lease != h.target_incarnation:
         why = f"{h.target_name} is no longer the one that prepared"
@@ -59,15 +59,15 @@ def release(
     else:
         why = yield from fail_over_symbols(h, run)
         if not why:
-            yield from hand_over(
+            yield from grant_to_target(
                 h, run, timing, released=True, batch=UUID(commit.batch), answer="handed_over"
             )
             return answer("handed_over")
-    yield from call(STORE_ANSWER, handoff=h.id, batch=UUID(commit.batch), error=why)
+    yield from query(STORE_ANSWER, handoff=h.id, batch=UUID(commit.batch), error=why)
     return answer("keep", why)
 
 
-def fail_over_symbols(h: Row, run: Row) -> Recipe[str]:
+def fail_over_symbols(h: Row, run: Row) -> Transaction[str]:
     """End a reload that would remove a symbol in use and return the sentence, or "".
 
     The source has traded on since the reload was asked for; it keeps the run and goes on.
@@ -82,7 +82,7 @@ def fail_over_symbols(h: Row, run: Row) -> Recipe[str]:
     return why
 
 
-def hand_over(
+def grant_to_target(
     h: Row,
     run: Row,
     timing: Timing,
@@ -91,7 +91,7 @@ def hand_over(
     batch: UUID | None,
     answer: str,
     error: str = "",
-) -> Recipe[str]:
+) -> Transaction[str]:
     """Grant to the target and wait for its first commit."""
     given = yield from grant(
         h.portfolio_id,
@@ -108,7 +108,7 @@ def hand_over(
     if given is None:  # cannot be under the lock of the run; refuse rather than guess
         yield from fail(h, run, "somebody granted it meanwhile")
         return "failed"
-    yield from call(
+    yield from query(
         GRANTED,
         handoff=h.id,
         to="activating",
@@ -121,18 +121,18 @@ def hand_over(
         deadline_s=timing.activate_deadline_s,
     )
     yield from _leave_pin(h, run)
-    yield from touch([h.source_node_id, h.target_node_id])
+    yield from bump_desired_versions([h.source_node_id, h.target_node_id])
     return "activating"
 
 
-def _leave_pin(h: Row, run: Row) -> Recipe[None]:
+def _leave_pin(h: Row, run: Row) -> Transaction[None]:
     """A drain or a failover took it from where an operator put it: the pin ends with that grant.
 
     Not when it was asked for: one that came to nothing leaves the pin as it was.
     """
     forced = h.kind == "failover" or h.source_drains
     if forced and run.pinned_node_id not in (None, h.target_node_id):
-        yield from call(UNPIN, portfolio=run.portfolio_id)
+        yield from query(UNPIN, portfolio=run.portfolio_id)
         yield from audit(
             "unpinned",
             portfolio=run.portfolio_id,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from psycopg.types.json import Jsonb
 
-from scheduling.db.transaction import Recipe, Row, call
+from scheduling.db.transaction import Row, Transaction, query
 from scheduling.decide.precedence import outranks
 from scheduling.decide.reasons import as_data
 from scheduling.decide.types import WAITS_FOR_A_PERSON, Reason
@@ -27,7 +27,7 @@ from scheduling.enact.handoff.statements import (
     insert,
 )
 from scheduling.enact.handoff.symbols import lost_by_reload, say_waiting, symbols_in_use
-from scheduling.enact.notify import lock_nodes, touch
+from scheduling.enact.notify import bump_desired_versions, lock_nodes
 from scheduling.errors import Refused
 from scheduling.timing import Timing
 
@@ -57,7 +57,7 @@ def request(
     reason: str,
     timing: Timing,
     seen_epoch: int | None = None,
-) -> Recipe[Row]:
+) -> Transaction[Row]:
     """Begin a handoff and return its row, or raise `Refused` with the sentence.
 
     What a person asks for names no epoch. A reload may not remove a symbol in use.
@@ -77,7 +77,7 @@ def request(
 
 def reload_to_wanted(
     portfolio: int, *, node: int, wanted: int, seen_epoch: int, timing: Timing
-) -> Recipe[Row | None]:
+) -> Transaction[Row | None]:
     """Begin the reload to the wanted revision. None: a symbol in use is in the way, and the row
     says so until the wanted revision runs."""
     run = yield from lock_run(portfolio)
@@ -102,7 +102,7 @@ def reload_to_wanted(
 
 def request_all(
     asked: Sequence[Request], *, actor: str, timing: Timing, patient: bool = True
-) -> Recipe[list[Row | Refused | None]]:
+) -> Transaction[list[Row | Refused | None]]:
     """Begin handoffs of different portfolios in a constant number of statements.
 
     Return, in the order asked, the row of each or why it was refused; earlier ones take the last
@@ -112,7 +112,7 @@ def request_all(
     runs = yield from lock_runs([each.portfolio for each in asked], patient=patient)
     # The rivals that may win, until here: a release, a register, a stop, a person or another pass.
     # What they left is read after the locks, and from now on they wait.
-    found = yield from call(ACTIVE_HANDOFFS, portfolios=sorted(runs))
+    found = yield from query(ACTIVE_HANDOFFS, portfolios=sorted(runs))
     active = {row.portfolio_id: row for row in found}
     answers: dict[int, Row | Refused | None] = {
         each.portfolio: _objection(each, runs.get(each.portfolio), active.get(each.portfolio))
@@ -125,7 +125,7 @@ def request_all(
         owners = [runs[each.portfolio].node_id for each in going]
         targets = sorted({each.target for each in going if each.target is not None})
         yield from lock_nodes([*owners, *targets, *_ends(ended)])
-        rooms = _Rooms((yield from call(TARGETS, nodes=targets)))
+        rooms = _Rooms((yield from query(TARGETS, nodes=targets)))
         for each in going:
             answers[each.portfolio] = rooms.take(
                 each, runs[each.portfolio], active.get(each.portfolio)
@@ -205,7 +205,7 @@ def _begin(
     goals: dict[int, Row],
     actor: str,
     timing: Timing,
-) -> Recipe[list[Row]]:
+) -> Transaction[list[Row]]:
     """Write what nothing speaks against. Runs, active handoffs and nodes are locked."""
     ended = [(each, active[each.portfolio]) for each in asked if each.portfolio in active]
     if ended:
@@ -230,14 +230,14 @@ def _begin(
     )
     for row in rows:
         if row.kind == "stop":  # a pass asks for one of these at a time
-            yield from call(
+            yield from query(
                 SET_PHASE,
                 portfolio=row.portfolio_id,
                 epoch=row.from_epoch,
                 phase="draining",
                 reason=row.reason or None,
             )
-    yield from touch(_ends([*rows, *(h for _, h in ended)]))
+    yield from bump_desired_versions(_ends([*rows, *(h for _, h in ended)]))
     return rows
 
 
@@ -260,21 +260,21 @@ def _new(asked: Request, run: Row, goals: dict[int, Row], timing: Timing) -> New
     )
 
 
-def supersede(active: Row, why: str, *, hint: bool = True) -> Recipe[None]:
+def supersede(active: Row, why: str, *, hint: bool = True) -> Transaction[None]:
     """End an active handoff because something of higher rank comes. Its roles fall away with it."""
     yield from supersede_all([active], [why], hint=hint)
 
 
-def supersede_all(active: Sequence[Row], whys: Sequence[str], *, hint: bool) -> Recipe[None]:
+def supersede_all(active: Sequence[Row], whys: Sequence[str], *, hint: bool) -> Transaction[None]:
     """End active handoffs, each for its own reason. Three statements; two without a `hint`."""
-    rows = yield from call(SUPERSEDE, handoffs=[h.id for h in active], whys=whys)
+    rows = yield from query(SUPERSEDE, handoffs=[h.id for h in active], whys=whys)
     if rows:
         yield from audit_all(
             "handoff_superseded",
             [Line(row.portfolio_id, None, row.error, {"handoff": row.id}) for row in rows],
         )
         if hint:
-            yield from touch(_ends(rows))
+            yield from bump_desired_versions(_ends(rows))
 
 
 def _ends(handoffs: Sequence[Row]) -> list[int | None]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from scheduling.db.transaction import Recipe, Row, call, one
+from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.enact.audit_log import audit
 from scheduling.enact.grant import grant, raise_attempts
-from scheduling.enact.handoff.finish import end_run
+from scheduling.enact.handoff.finish import revoke_ownership
 from scheduling.enact.handoff.request_handoff import supersede
 from scheduling.enact.handoff.statements import (
     MOVE,
     SET_PHASE,
 )
-from scheduling.enact.notify import touch
+from scheduling.enact.notify import bump_desired_versions
 from scheduling.timing import Timing
 
 #: Earlier reloads to the same revision that failed under the same daemon.
@@ -23,19 +23,19 @@ WHERE portfolio_id = %(portfolio)s AND id < %(handoff)s AND kind = 'reload'
 """
 
 
-def fail(h: Row, run: Row, error: str, *, hint: bool = True) -> Recipe[None]:
+def fail(h: Row, run: Row, error: str, *, hint: bool = True) -> Transaction[None]:
     """End a handoff before its grant. The source never stopped, or goes on now.
 
     `hint` False leaves it to the caller to touch source and target, when it has all its locks.
     """
-    moved = yield from one(
+    moved = yield from query_one(
         MOVE, handoff=h.id, from_=["preparing", "draining"], to="failed", error=error, deadline_s=0
     )
     if moved is None:
         return  # the grant or another failure was faster
     if run.node_id is not None:
         phase = "running" if run.first_commit_at is not None else "starting"
-        yield from call(
+        yield from query(
             SET_PHASE, portfolio=run.portfolio_id, epoch=run.epoch, phase=phase, reason=None
         )
     yield from audit(
@@ -47,12 +47,12 @@ def fail(h: Row, run: Row, error: str, *, hint: bool = True) -> Recipe[None]:
         kind=h.kind,
     )
     if hint:
-        yield from touch([h.source_node_id, h.target_node_id])
+        yield from bump_desired_versions([h.source_node_id, h.target_node_id])
 
 
-def not_ready(
+def handle_prepare_failure(
     h: Row, run: Row, error: str, strategy_failed: bool, *, timed_out: bool = False
-) -> Recipe[None]:
+) -> Transaction[None]:
     """The target could not prepare: end the handoff, and remember it so that it is not for ever.
 
     A reload's revision is rejected if it raised, or failed in any other way twice. A portfolio that
@@ -60,7 +60,7 @@ def not_ready(
     `failed_start`. One that runs elsewhere goes on as if nothing was.
     """
     if h.kind == "reload" and (strategy_failed or (yield from failed_before(h))):
-        yield from blame_revision(h, run, error)
+        yield from reject_handoff_revision(h, run, error)
     yield from fail(h, run, error)
     if run.node_id is None:
         yield from failed_start(
@@ -70,16 +70,16 @@ def not_ready(
         # Its owner is lost, so it runs nowhere either.
         reason = f"could not start on {h.target_name}: {error}"
         if timed_out:
-            yield from call(SAY, portfolio=run.portfolio_id, reason=reason)
+            yield from query(SAY, portfolio=run.portfolio_id, reason=reason)
             return
         counted = yield from raise_attempts(run.portfolio_id, reason, node_failed=h.target_node_id)
-        if counted is not None and counted.attempts >= MOST_ATTEMPTS:
+        if counted is not None and counted.attempts >= MAX_ATTEMPTS:
             yield from quarantine(run, counted.attempts, error)
 
 
-def failed_before(h: Row) -> Recipe[bool]:
+def failed_before(h: Row) -> Transaction[bool]:
     """Return whether an earlier reload to this revision failed under the same daemon."""
-    before = yield from one(
+    before = yield from query_one(
         FAILED_BEFORE,
         portfolio=h.portfolio_id,
         handoff=h.id,
@@ -89,7 +89,7 @@ def failed_before(h: Row) -> Recipe[bool]:
     return before is not None and before.times > 0
 
 
-def blame_revision(h: Row, run: Row, error: str) -> Recipe[None]:
+def reject_handoff_revision(h: Row, run: Row, error: str) -> Transaction[None]:
     """Reject the revision of a handoff, if there is another one to go back to."""
     if h.to_revision != h.from_revision or run.good_revision not in (None, h.to_revision):
         yield from reject(run, h.to_revision, error)
@@ -97,7 +97,7 @@ def blame_revision(h: Row, run: Row, error: str) -> Recipe[None]:
 
 def roll_back(
     h: Row, run: Row, error: str, timing: Timing, *, timed_out: bool = False
-) -> Recipe[str]:
+) -> Transaction[str]:
     """The target never committed: grant back to the source, or to nobody so that it is placed.
 
     Only while the epoch is the one that was granted and nothing was committed under it.
@@ -107,7 +107,7 @@ def roll_back(
         return "late"
     if run.first_commit_at is not None:
         return "late"  # the first commit was faster
-    moved = yield from one(
+    moved = yield from query_one(
         MOVE, handoff=h.id, from_=["activating"], to="rolled_back", error=error, deadline_s=0
     )
     if moved is None:
@@ -138,7 +138,7 @@ def roll_back(
             why=error,
             handoff=h.id,
         )
-        yield from touch([h.source_node_id, h.target_node_id])
+        yield from bump_desired_versions([h.source_node_id, h.target_node_id])
     else:
         assert h.target_node_id is not None
         yield from failed_start(
@@ -156,18 +156,18 @@ RETURNING number
 SAY = "UPDATE scheduling_run SET reason = %(reason)s::text WHERE portfolio_id = %(portfolio)s"
 
 
-def reject(run: Row, number: int, error: str) -> Recipe[bool]:
+def reject(run: Row, number: int, error: str) -> Transaction[bool]:
     """Mark a revision that was never good as rejected; it is not tried again until asked for."""
-    row = yield from one(REJECT, portfolio=run.portfolio_id, number=number, error=error)
+    row = yield from query_one(REJECT, portfolio=run.portfolio_id, number=number, error=error)
     if row is None:
         return False
-    yield from call(SAY, portfolio=run.portfolio_id, reason=f"r{number} was rejected: {error}")
+    yield from query(SAY, portfolio=run.portfolio_id, reason=f"r{number} was rejected: {error}")
     yield from audit("revision_rejected", portfolio=run.portfolio_id, reason=error, revision=number)
     return True
 
 
 #: Deaths and failed starts without progress before it is quarantined.
-MOST_ATTEMPTS = 5
+MAX_ATTEMPTS = 5
 
 
 def failed_start(
@@ -178,7 +178,7 @@ def failed_start(
     strategy_failed: bool,
     *,
     timed_out: bool = False,
-) -> Recipe[None]:
+) -> Transaction[None]:
     """A start ended before the first commit. Leave it to be placed again, or quarantine it.
 
     A deadline that passed without a report says more of the node, or of what lies between the node
@@ -192,17 +192,17 @@ def failed_start(
     if strategy_failed and run.good_revision is not None and run.good_revision != revision:
         yield from reject(run, revision, error)
     counted = yield from raise_attempts(run.portfolio_id, error, node_failed=node)
-    tries = counted.attempts if counted is not None else MOST_ATTEMPTS
-    if tries >= MOST_ATTEMPTS:
+    tries = counted.attempts if counted is not None else MAX_ATTEMPTS
+    if tries >= MAX_ATTEMPTS:
         yield from quarantine(run, tries, error)
     else:
         yield from _place_again(
-            run, f"could not start on the node chosen ({tries} of {MOST_ATTEMPTS}): {error}"
+            run, f"could not start on the node chosen ({tries} of {MAX_ATTEMPTS}): {error}"
         )
 
 
-def _place_again(run: Row, reason: str) -> Recipe[None]:
-    yield from end_run(
+def _place_again(run: Row, reason: str) -> Transaction[None]:
+    yield from revoke_ownership(
         None,
         run,
         released=False,
@@ -213,10 +213,10 @@ def _place_again(run: Row, reason: str) -> Recipe[None]:
     )
 
 
-def quarantine(run: Row, tries: int, error: str, *, hint: bool = True) -> Recipe[None]:
+def quarantine(run: Row, tries: int, error: str, *, hint: bool = True) -> Transaction[None]:
     """Stop it for good: it failed too often, whoever hosted it. `start` lifts it."""
     reason = f"{tries} attempts ended after seq {run.last_seq}: {error}; start it again once mended"
-    yield from end_run(
+    yield from revoke_ownership(
         None,
         run,
         released=False,

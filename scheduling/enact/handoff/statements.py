@@ -8,7 +8,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from scheduling.db.transaction import Recipe, Row, call, one
+from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.enact.grant import lock_run
 
 ACTIVE = "('requested', 'preparing', 'draining', 'activating')"
@@ -126,19 +126,19 @@ WHERE portfolio_id = %(portfolio)s AND epoch = %(epoch)s AND phase <> %(phase)s:
 """
 
 
-def lock_both(handoff: int) -> Recipe[tuple[Row, Row] | None]:
+def lock_run_and_handoff(handoff: int) -> Transaction[tuple[Row, Row] | None]:
     """Lock run, then handoff, in the one order. None: either is gone."""
-    named = yield from one(PORTFOLIO_OF, handoff=handoff)
+    named = yield from query_one(PORTFOLIO_OF, handoff=handoff)
     if named is None:
         return None
     run = yield from lock_run(named.portfolio_id)
-    row = yield from one(LOCK_HANDOFF, handoff=handoff)
+    row = yield from query_one(LOCK_HANDOFF, handoff=handoff)
     return None if run is None or row is None else (run, row)
 
 
-def active_handoff(portfolio: int) -> Recipe[Row | None]:
+def active_handoff(portfolio: int) -> Transaction[Row | None]:
     """Lock and return the active handoff of `portfolio`, whose run is locked, or None."""
-    return (yield from one(ACTIVE_HANDOFFS, portfolios=[portfolio]))
+    return (yield from query_one(ACTIVE_HANDOFFS, portfolios=[portfolio]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ class NewHandoff:
     deadline_s: float
 
 
-def insert(new: Sequence[NewHandoff], actor: str) -> Recipe[list[Row]]:
+def insert(new: Sequence[NewHandoff], actor: str) -> Transaction[list[Row]]:
     """Write handoffs in one statement and return their rows. The runs are locked."""
     columns = {f.name: [getattr(each, f.name) for each in new] for f in fields(NewHandoff)}
-    return (yield from call(INSERT, actor=actor[:150], **columns))
+    return (yield from query(INSERT, actor=actor[:150], **columns))

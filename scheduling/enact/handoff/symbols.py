@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 from portfolios.runtime.errors import StateUnreadable
 from portfolios.runtime.spec import symbol_set
 from portfolios.runtime.state import decode_state
-from scheduling.db.transaction import Recipe, Row, call, one
+from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.decide.reasons import as_data, render
 from scheduling.decide.types import Reason
 from scheduling.errors import Refused
@@ -33,7 +33,7 @@ WHERE portfolio_id = %(portfolio)s AND epoch = %(epoch)s
 """
 
 
-def removed_in_use(run: Row, wanted: Sequence[str]) -> Recipe[list[str]]:
+def removed_in_use(run: Row, wanted: Sequence[str]) -> Transaction[list[str]]:
     """Return the symbols in use that the run's revision trades and `wanted` lacks, in order.
 
     The run is locked, so no commit comes in between. A symbol that its revision lacks already is
@@ -41,14 +41,14 @@ def removed_in_use(run: Row, wanted: Sequence[str]) -> Recipe[list[str]]:
     """
     if run.revision is None:
         return []
-    ran = yield from one(SYMBOLS, portfolio=run.portfolio_id, number=run.revision)
+    ran = yield from query_one(SYMBOLS, portfolio=run.portfolio_id, number=run.revision)
     after = symbol_set(list(wanted))
     if ran is None or after is None:
         return []
     before = symbol_set(ran.symbols)
     if before is not None and before <= after:
         return []
-    found = yield from one(STATE, portfolio=run.portfolio_id)
+    found = yield from query_one(STATE, portfolio=run.portfolio_id)
     if found is None or found.state is None:
         return []
     try:
@@ -58,11 +58,11 @@ def removed_in_use(run: Row, wanted: Sequence[str]) -> Recipe[list[str]]:
     return sorted(s for s in in_use - after if before is None or s in before)
 
 
-def lost_by_reload(run: Row, to_revision: int) -> Recipe[list[str]]:
+def lost_by_reload(run: Row, to_revision: int) -> Transaction[list[str]]:
     """Return the symbols in use that a reload to `to_revision` would remove. The run is locked."""
     if to_revision == run.revision:
         return []
-    found = yield from one(SYMBOLS, portfolio=run.portfolio_id, number=to_revision)
+    found = yield from query_one(SYMBOLS, portfolio=run.portfolio_id, number=to_revision)
     return (yield from removed_in_use(run, found.symbols)) if found is not None else []
 
 
@@ -76,13 +76,13 @@ def symbols_in_use(name: str, symbols: list[str], revision: str) -> Refused:
     )
 
 
-def say_waiting(run: Row, revision: int, symbols: list[str]) -> Recipe[None]:
+def say_waiting(run: Row, revision: int, symbols: list[str]) -> Transaction[None]:
     """Write on the row why the wanted revision does not run yet, and when that was checked."""
     why = Reason(
         "symbol_in_use",
         {"running": f"r{run.revision}", "wanted": f"r{revision}", "symbols": symbols},
     )
-    yield from call(
+    yield from query(
         SAY_WAITING,
         portfolio=run.portfolio_id,
         epoch=run.epoch,

@@ -137,13 +137,13 @@ class Command(GinkgoCommand):
 
 
 def _batches(lines: Iterable[str]) -> Iterator[list[tuple[int, operations.NewPortfolio]]]:
-    """Yield at most MOST_AT_ONCE (line, portfolio) at a time. Raise Invalid for a bad line."""
+    """Yield at most MAX_AT_ONCE (line, portfolio) at a time. Raise Invalid for a bad line."""
     batch: list[tuple[int, operations.NewPortfolio]] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         batch.append((number, _parse(number, line)))
-        if len(batch) == operations.MOST_AT_ONCE:
+        if len(batch) == operations.MAX_AT_ONCE:
             yield batch
             batch = []
     if batch:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from scheduling.api.plan import ASKED, dry_run
 from scheduling.api.schedule import rebalance_now
-from scheduling.decide.what_if.hypothetical import BadQuestion, Question
+from scheduling.decide.what_if.hypothetical import InvalidScenario, Scenario
 from scheduling.management.base import GinkgoCommand
 
 
@@ -39,8 +39,8 @@ class Command(GinkgoCommand):
     def act(self, options: dict[str, Any]) -> None:
         """Show the plan, or carry one out."""
         try:
-            question = Question.of(*(options[name] for name in ASKED))
-        except BadQuestion as bad:
+            question = Scenario.of(*(options[name] for name in ASKED))
+        except InvalidScenario as bad:
             raise CommandError(f"argument --{bad.field}: {bad.message}", returncode=2) from None
         if options["dry_run"] or question:
             document = dry_run(question)

@@ -13,7 +13,7 @@ from chaos.checkers import history
 from portfolios.models import Fill, Order, Portfolio
 from scheduling import operations
 from scheduling.models import Tenure
-from tests.support.factories import a_node, a_running, owner, the_handoff
+from tests.support.factories import make_node, make_running_portfolio, owner, the_handoff
 
 pytestmark = pytest.mark.django_db
 
@@ -27,9 +27,9 @@ def ask(sql: str) -> list[tuple[Any, ...]]:
 @pytest.fixture
 def moved() -> Portfolio:
     """Return a portfolio that has traded on node-1 and goes on on node-2."""
-    first, second = a_node("node-1"), a_node("node-2")
+    first, second = make_node("node-1"), make_node("node-2")
     crossing = {"config": {"fast": 1, "slow": 2}, "symbols": ["GE", "IBM", "KO", "XOM"]}
-    portfolio = a_running("p", first, events=4_000, strategy="sma_cross", **crossing)
+    portfolio = make_running_portfolio("p", first, events=4_000, strategy="sma_cross", **crossing)
     operations.migrate("p", "node-2", actor="ann")
     handoff = the_handoff(portfolio)
     second.ready(handoff)
@@ -40,7 +40,7 @@ def moved() -> Portfolio:
 
 
 def test_an_honest_history_has_no_flaw(moved: Portfolio) -> None:
-    assert history.flaws(ask) == []
+    assert history.history_violations(ask) == []
 
 
 @pytest.mark.parametrize(
@@ -61,5 +61,5 @@ def test_what_no_owner_could_have_written_is_found(
     moved: Portfolio, break_it: Callable[[], object], sentence: str
 ) -> None:
     break_it()
-    found = [what for _, what in history.flaws(ask)]
+    found = [what for _, what in history.history_violations(ask)]
     assert any(sentence in what for what in found), found

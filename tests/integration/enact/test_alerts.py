@@ -12,21 +12,21 @@ from django.db import connection, transaction
 from chaos.harness.cluster import wait_for
 from portfolios.models import FeedRow, FeedSegment, Revision
 from scheduling import operations
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.enact import alerts
 from scheduling.models import Alert, Event, Lease, Node, PassLock, Run
-from scheduling.passes.pass_lock import look, ran, take
+from scheduling.passes.pass_lock import acquire, record_pass, record_watcher_seen
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
 from scheduling.watcher import Watcher
 from tests.support.factories import (
-    Daemon,
-    a_node,
+    FakeNode,
     a_portfolio,
     a_trader,
     ago,
     calm_nodes,
     let_expire,
+    make_node,
     mature,
     serving_since,
 )
@@ -39,7 +39,7 @@ def tick() -> Any:
 
 
 def compare() -> list[tuple[str, str]]:
-    return [(row.what, row.kind) for row in run(alerts.compare(timing()))]
+    return [(row.what, row.kind) for row in execute(alerts.compare(timing()))]
 
 
 def is_open(*kinds: str) -> bool:
@@ -54,7 +54,7 @@ def told(what: str = "alert_opened") -> int:
 
 
 @pytest.fixture
-def nodes() -> list[Daemon]:
+def nodes() -> list[FakeNode]:
     """Five nodes that have lived for an hour."""
     return calm_nodes(5)
 
@@ -67,7 +67,7 @@ def settled() -> None:
 # --- the causes ----------------------------------------------------------------------------------
 
 
-def test_a_calm_fleet_has_no_alert(nodes: list[Daemon]) -> None:
+def test_a_calm_fleet_has_no_alert(nodes: list[FakeNode]) -> None:
     a_trader("p", nodes[0])
     tick()
     tick()
@@ -75,7 +75,7 @@ def test_a_calm_fleet_has_no_alert(nodes: list[Daemon]) -> None:
 
 
 @pytest.mark.parametrize("way", ["beats", "leaves", "is forgotten"])
-def test_a_lost_node_is_told_once_until_it_is_back_or_gone(nodes: list[Daemon], way: str) -> None:
+def test_a_lost_node_is_told_once_until_it_is_back_or_gone(nodes: list[FakeNode], way: str) -> None:
     let_expire(nodes[0])
     tick()
     settled()
@@ -95,7 +95,7 @@ def test_a_lost_node_is_told_once_until_it_is_back_or_gone(nodes: list[Daemon], 
     assert (told(), told("alert_closed")) == (1, 1)
 
 
-def test_a_storm_is_one_alert_and_not_one_a_node(nodes: list[Daemon]) -> None:
+def test_a_storm_is_one_alert_and_not_one_a_node(nodes: list[FakeNode]) -> None:
     for node in nodes[:3]:
         let_expire(node)
     tick()
@@ -109,7 +109,7 @@ def test_a_storm_is_one_alert_and_not_one_a_node(nodes: list[Daemon]) -> None:
     assert is_open("node_lost", "node_lost")
 
 
-def test_a_quarantine_is_told_until_it_is_lifted(nodes: list[Daemon]) -> None:
+def test_a_quarantine_is_told_until_it_is_lifted(nodes: list[FakeNode]) -> None:
     hand = a_trader("p", nodes[0])
     mature(hand.portfolio)
     for _ in range(5):
@@ -123,7 +123,7 @@ def test_a_quarantine_is_told_until_it_is_lifted(nodes: list[Daemon]) -> None:
 
 
 def test_a_portfolio_halted_by_stale_events_is_told_until_it_is_started(
-    nodes: list[Daemon],
+    nodes: list[FakeNode],
 ) -> None:
     hand = a_trader("p", nodes[0])
     Run.objects.filter(pk=hand.portfolio.pk).update(
@@ -134,7 +134,7 @@ def test_a_portfolio_halted_by_stale_events_is_told_until_it_is_started(
     assert compare() == [("alert_closed", "halted")]
 
 
-def test_a_stalled_portfolio_is_told_until_it_moves(nodes: list[Daemon]) -> None:
+def test_a_stalled_portfolio_is_told_until_it_moves(nodes: list[FakeNode]) -> None:
     hand = a_trader("p", nodes[0])
     FeedSegment.objects.update(from_time=ago(3600))
     Run.objects.update(last_commit_at=ago(31))
@@ -146,7 +146,7 @@ def test_a_stalled_portfolio_is_told_until_it_moves(nodes: list[Daemon]) -> None
     assert is_open()
 
 
-def test_nobody_stalls_while_nobody_could_reach_us(nodes: list[Daemon]) -> None:
+def test_nobody_stalls_while_nobody_could_reach_us(nodes: list[FakeNode]) -> None:
     a_trader("p", nodes[0])
     FeedSegment.objects.update(from_time=ago(3600))
     Run.objects.update(last_commit_at=ago(31))
@@ -170,7 +170,7 @@ def segment(rate: float, began_s_ago: float, *, ahead: int = 0) -> None:
 
 @pytest.mark.parametrize(("began_s_ago", "stands"), [(29.0, False), (31.0, True)])
 def test_after_a_quiet_hour_a_stall_counts_from_the_first_event_that_came(
-    nodes: list[Daemon], began_s_ago: float, stands: bool
+    nodes: list[FakeNode], began_s_ago: float, stands: bool
 ) -> None:
     a_trader("p", nodes[0])
     segment(0, 3600)
@@ -180,7 +180,7 @@ def test_after_a_quiet_hour_a_stall_counts_from_the_first_event_that_came(
     assert is_open(*["stalled"] * stands)
 
 
-def test_a_quiet_feed_is_no_stall_however_long(nodes: list[Daemon]) -> None:
+def test_a_quiet_feed_is_no_stall_however_long(nodes: list[FakeNode]) -> None:
     a_trader("p", nodes[0])
     segment(0, 3600)
     Run.objects.update(last_commit_at=ago(3600))
@@ -190,7 +190,7 @@ def test_a_quiet_feed_is_no_stall_however_long(nodes: list[Daemon]) -> None:
 
 @pytest.mark.parametrize("rate", [0, 100, 300])
 def test_one_that_waited_for_a_slow_feed_does_not_stall_by_a_change_that_is_announced(
-    nodes: list[Daemon], rate: float
+    nodes: list[FakeNode], rate: float
 ) -> None:
     a_trader("p", nodes[0])
     segment(0.001, 100)  # an event in a quarter of an hour
@@ -203,7 +203,7 @@ def test_one_that_waited_for_a_slow_feed_does_not_stall_by_a_change_that_is_anno
 @pytest.mark.parametrize("began_s_ago", [-1, 0, 5])
 @pytest.mark.parametrize("rate", [0, 300])
 def test_one_that_stands_still_goes_on_doing_so_when_the_rate_changes(
-    nodes: list[Daemon], rate: float, began_s_ago: float
+    nodes: list[FakeNode], rate: float, began_s_ago: float
 ) -> None:
     hand = a_trader("p", nodes[0])
     segment(1, 100)
@@ -217,7 +217,7 @@ def test_one_that_stands_still_goes_on_doing_so_when_the_rate_changes(
     assert (hand.run().stalled_at, told("alert_closed")) == (since, 0)
 
 
-def test_pending_is_told_after_a_pass_or_two_and_not_at_once(nodes: list[Daemon]) -> None:
+def test_pending_is_told_after_a_pass_or_two_and_not_at_once(nodes: list[FakeNode]) -> None:
     portfolio = a_portfolio("p", selector={"gpu": "yes"})
     tick()
     assert is_open()
@@ -230,11 +230,11 @@ def test_pending_is_told_after_a_pass_or_two_and_not_at_once(nodes: list[Daemon]
     assert is_open()
 
 
-def test_what_cannot_be_failed_over_is_pending_too(nodes: list[Daemon]) -> None:
+def test_what_cannot_be_failed_over_is_pending_too(nodes: list[FakeNode]) -> None:
     for node in nodes[1:]:
         operations.cordon(node.name, actor="ann")
     a_trader("p", nodes[0])
-    a_trader("q", a_node("node-6", capacity=1))
+    a_trader("q", make_node("node-6", capacity=1))
     let_expire(nodes[0])
     tick()
     Node.objects.filter(status="lost").update(status_since=ago(21))
@@ -242,7 +242,7 @@ def test_what_cannot_be_failed_over_is_pending_too(nodes: list[Daemon]) -> None:
     assert is_open("node_lost", "pending")
 
 
-def test_a_rejected_revision_is_told_until_it_is_replaced(nodes: list[Daemon]) -> None:
+def test_a_rejected_revision_is_told_until_it_is_replaced(nodes: list[FakeNode]) -> None:
     hand = a_trader("p", nodes[0])
     mature(hand.portfolio)
     operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
@@ -257,7 +257,7 @@ def test_a_rejected_revision_is_told_until_it_is_replaced(nodes: list[Daemon]) -
 
 @pytest.mark.parametrize("close", [operations.cordon, operations.drain])
 def test_a_fleet_in_which_nobody_takes_anything_is_told_once(
-    nodes: list[Daemon], close: Callable[..., Any]
+    nodes: list[FakeNode], close: Callable[..., Any]
 ) -> None:
     portfolio = a_portfolio("p")
     for node in nodes:
@@ -278,8 +278,8 @@ def test_a_fleet_in_which_nobody_takes_anything_is_told_once(
 
 
 def standing(pass_ago: float, watcher_since: float, watcher_until: float) -> None:
-    run(take("x"))
-    run(look("w"))
+    execute(acquire("x"))
+    execute(record_watcher_seen("w"))
     PassLock.objects.filter(name="pass").update(failover_ran_at=ago(pass_ago))
     PassLock.objects.filter(name="watcher").update(
         since=ago(watcher_since), until=ago(-watcher_until)
@@ -289,7 +289,7 @@ def standing(pass_ago: float, watcher_since: float, watcher_until: float) -> Non
 def test_a_failover_pass_that_has_not_run_for_ten_seconds_beside_a_live_watcher() -> None:
     standing(11, 60, 4)
     assert compare() == [("alert_opened", "passes_stand")]
-    run(ran())
+    execute(record_pass())
     assert compare() == [("alert_closed", "passes_stand")]
 
 
@@ -336,19 +336,19 @@ def test_a_watcher_that_never_gets_the_pass_tells_of_it_itself() -> None:
 
 
 def test_a_watcher_counts_from_when_it_began_to_look_without_a_gap() -> None:
-    run(look("w"))
+    execute(record_watcher_seen("w"))
     PassLock.objects.filter(name="watcher").update(since=ago(60), until=ago(-2))
-    run(look("w2"))
+    execute(record_watcher_seen("w2"))
     assert PassLock.objects.get(name="watcher").since < ago(59)
     PassLock.objects.filter(name="watcher").update(until=ago(1))
-    run(look("w"))
+    execute(record_watcher_seen("w"))
     assert PassLock.objects.get(name="watcher").since > ago(5)
 
 
 # --- one a cause ---------------------------------------------------------------------------------
 
 
-def back_and_gone(daemon: Daemon, away_s: float) -> None:
+def back_and_gone(daemon: FakeNode, away_s: float) -> None:
     """Let the node beat for `away_s`, as the alert counts it, and be lost again."""
     daemon.beat()
     compare()
@@ -359,7 +359,7 @@ def back_and_gone(daemon: Daemon, away_s: float) -> None:
     compare()
 
 
-def test_what_comes_and_goes_is_not_one_alert_a_loop(nodes: list[Daemon]) -> None:
+def test_what_comes_and_goes_is_not_one_alert_a_loop(nodes: list[FakeNode]) -> None:
     Node.objects.filter(name="node-1").update(status="lost", status_since=ago(2))
     Lease.objects.filter(node=nodes[0].row).update(expires_at=ago(1))
     compare()
@@ -375,7 +375,7 @@ def test_what_comes_and_goes_is_not_one_alert_a_loop(nodes: list[Daemon]) -> Non
     assert is_open()
 
 
-def test_the_same_cause_much_later_is_a_new_alert(nodes: list[Daemon]) -> None:
+def test_the_same_cause_much_later_is_a_new_alert(nodes: list[FakeNode]) -> None:
     Node.objects.filter(name="node-1").update(status="lost", status_since=ago(2))
     compare()
     nodes[0].beat()
@@ -398,7 +398,7 @@ def waiting() -> bool:
 @pytest.mark.parametrize("what", ["opening", "reopening", "closing"])
 def test_two_watchers_at_once_tell_once(what: str) -> None:
     for number in range(10):
-        a_node(f"node-{number}")
+        make_node(f"node-{number}")
     if what != "opening":
         Node.objects.update(status="lost", status_since=ago(2))
         compare()
@@ -426,7 +426,7 @@ def test_two_watchers_at_once_tell_once(what: str) -> None:
     assert Alert.objects.count() == 10
 
 
-def test_many_portfolios_that_wait_for_one_cause_are_one_alert(nodes: list[Daemon]) -> None:
+def test_many_portfolios_that_wait_for_one_cause_are_one_alert(nodes: list[FakeNode]) -> None:
     for number in range(12):
         a_portfolio(f"p-{number:02}", selector={"gpu": "yes"})
     a_portfolio("q", selector={"zone": "nowhere"}, priority=5)

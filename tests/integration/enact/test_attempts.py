@@ -6,20 +6,20 @@ import pytest
 
 from portfolios.feed_registration import current_head, ensure_feed, segments_of
 from scheduling import operations
-from scheduling.db.transaction import run
-from scheduling.enact.process_failures import halted
+from scheduling.db.transaction import execute
+from scheduling.enact.process_failures import handle_stale_halt
 from scheduling.models import Run
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
 from scheduling.wire.messages import Halted
 from tests.support.factories import (
-    Daemon,
-    Owner,
-    a_node,
+    FakeNode,
+    OwnerSession,
     a_portfolio,
     a_trader,
     ago,
     let_expire,
+    make_node,
     mature,
     owner,
     the_handoff,
@@ -29,18 +29,18 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def node() -> Daemon:
-    return a_node("node-1")
+def node() -> FakeNode:
+    return make_node("node-1")
 
 
 @pytest.fixture
-def hand(node: Daemon) -> Owner:
+def hand(node: FakeNode) -> OwnerSession:
     hand = a_trader("p", node)
     mature(hand.portfolio)
     return hand
 
 
-def test_progress_up_to_the_bad_event_does_not_start_the_count_anew(hand: Owner) -> None:
+def test_progress_up_to_the_bad_event_does_not_start_the_count_anew(hand: OwnerSession) -> None:
     bad = hand.run().last_seq + 10
     assert hand.die(failed_seq=bad + 5) == "restart"  # in a batch that ends behind it
     assert hand.commit(9) == "ok"
@@ -50,7 +50,7 @@ def test_progress_up_to_the_bad_event_does_not_start_the_count_anew(hand: Owner)
     assert (at.last_seq, at.attempts, at.failed_seq) == (bad - 1, 5, bad)
 
 
-def test_once_the_bad_event_is_committed_the_count_starts_anew(hand: Owner) -> None:
+def test_once_the_bad_event_is_committed_the_count_starts_anew(hand: OwnerSession) -> None:
     bad = hand.run().last_seq + 10
     hand.die(failed_seq=bad)
     assert hand.commit(10) == "ok"
@@ -58,21 +58,21 @@ def test_once_the_bad_event_is_committed_the_count_starts_anew(hand: Owner) -> N
     assert (at.attempts, at.failed_seq, at.reason) == (0, None, "")
 
 
-def test_ends_while_nothing_was_asked_of_it_never_quarantine(hand: Owner) -> None:
+def test_ends_while_nothing_was_asked_of_it_never_quarantine(hand: OwnerSession) -> None:
     assert [hand.die(idle=True, stage="exit") for _ in range(7)] == ["restart"] * 7
     assert (hand.run().attempts, hand.run().phase) == (0, "running")
 
 
-def test_the_node_is_told_where_it_failed(hand: Owner) -> None:
+def test_the_node_is_told_where_it_failed(hand: OwnerSession) -> None:
     hand.die(failed_seq=hand.run().last_seq + 3)
     (entry,) = hand.daemon.desired("run")
     assert (entry.failed_seq, entry.attempts) == (hand.run().last_seq + 3, 1)
 
 
-def test_a_start_after_a_halt_lifts_it_up_to_the_head_of_that_moment(hand: Owner) -> None:
+def test_a_start_after_a_halt_lifts_it_up_to_the_head_of_that_moment(hand: OwnerSession) -> None:
     at = hand.run()
     report = Halted(portfolio=hand.portfolio.pk, epoch=at.epoch, seq=at.last_seq, age_s=41.2)
-    run(halted(hand.daemon.row.pk, hand.daemon.incarnation, report, timing()))
+    execute(handle_stale_halt(hand.daemon.row.pk, hand.daemon.incarnation, report, timing()))
     before = current_head("replay")
     operations.start("p", actor="ann")
     assert (
@@ -85,9 +85,9 @@ def test_a_start_after_a_halt_lifts_it_up_to_the_head_of_that_moment(hand: Owner
 
 @pytest.mark.parametrize(("waited_s", "begun"), [(4.0, 0), (5.5, 1)])
 def test_the_next_node_waits_as_long_as_the_last_one_would_have(
-    hand: Owner, waited_s: float, begun: int
+    hand: OwnerSession, waited_s: float, begun: int
 ) -> None:
-    second = a_node("node-2")
+    second = make_node("node-2")
     assert [hand.die(before_first_event=True) for _ in range(2)] == ["restart", "elsewhere"]
     assert Scheduler("test").tick().balance.requested == ()
     assert hand.run().reason == "failed 2 times on node-1: ValueError: boom"
@@ -96,7 +96,7 @@ def test_the_next_node_waits_as_long_as_the_last_one_would_have(
     assert begun == 0 or the_handoff(hand.portfolio).target_node == second.row
 
 
-def test_one_that_waited_for_its_first_place_missed_nothing(node: Daemon) -> None:
+def test_one_that_waited_for_its_first_place_missed_nothing(node: FakeNode) -> None:
     portfolio = a_portfolio("new", catch_up="halt")
     head = current_head("replay")
     operations.migrate("new", node.name, actor="ann")
@@ -106,23 +106,23 @@ def test_one_that_waited_for_its_first_place_missed_nothing(node: Daemon) -> Non
     new = owner("new", node)
     assert new.commit(0) == "ok"
     lifted_to = new.run().resume_seq
-    operations.migrate("new", a_node("node-2").name, actor="ann")
+    operations.migrate("new", make_node("node-2").name, actor="ann")
     assert new.release(the_handoff(portfolio)).answer
     assert new.run().resume_seq == lifted_to  # what comes between two nodes is an outage
 
 
-def test_a_start_forgets_the_bad_event(hand: Owner) -> None:
+def test_a_start_forgets_the_bad_event(hand: OwnerSession) -> None:
     for _ in range(5):
         hand.die(failed_seq=hand.run().last_seq + 1)
     operations.start("p", actor="ann")
     assert (hand.run().attempts, hand.run().failed_seq) == (0, None)
 
 
-def test_daemons_that_end_while_the_feed_stands_still_take_no_attempt(hand: Owner) -> None:
+def test_daemons_that_end_while_the_feed_stands_still_take_no_attempt(hand: OwnerSession) -> None:
     hand.commit(current_head("replay") - hand.run().last_seq)
     stands_at = segments_of(ensure_feed(0.0))[-1].from_seq
     hand.commit(stands_at - hand.run().last_seq)
     for _ in range(7):
         let_expire(hand.daemon)
-        a_node("node-1")
+        make_node("node-1")
     assert (hand.run().attempts, hand.run().phase) == (0, "starting")

@@ -5,44 +5,46 @@ from __future__ import annotations
 import pytest
 
 from portfolios.models import FeedSegment
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.enact import alerts
 from scheduling.enact.stalls import mark_behind, mark_stalls
 from scheduling.models import Alert, GatewayPulse, Run
 from scheduling.timing import timing
 from scheduling.wire.messages import OrderLine
-from tests.support.api_client import Caller
-from tests.support.factories import Owner, a_node, a_trader, ago, serving_since
+from tests.support.api_client import ApiClient
+from tests.support.factories import OwnerSession, a_trader, ago, make_node, serving_since
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def hand() -> Owner:
+def hand() -> OwnerSession:
     """Return a portfolio that has just committed, on a feed that runs since ten seconds ago."""
-    hand = a_trader("p", a_node("node-1"))
+    hand = a_trader("p", make_node("node-1"))
     serving_since(3600)
     FeedSegment.objects.update(from_time=ago(10), from_seq=0, rate=100.0)
     return hand
 
 
-def stands_at(hand: Owner, age_s: float) -> None:
+def stands_at(hand: OwnerSession, age_s: float) -> None:
     """Let its next event be so old."""
     seq = int((10 - age_s) * 100)
     Run.objects.filter(pk=hand.portfolio.pk).update(last_seq=seq, state_seq=0)
 
 
-def marked(hand: Owner) -> bool:
-    run(mark_behind(timing()))
+def marked(hand: OwnerSession) -> bool:
+    execute(mark_behind(timing()))
     return hand.run().behind_since is not None
 
 
 def open_alerts() -> dict[str, str]:
-    run(alerts.compare(timing()))
+    execute(alerts.compare(timing()))
     return dict(Alert.objects.filter(closed_at=None).values_list("kind", "reason"))
 
 
-def test_it_is_marked_while_its_next_event_is_older_than_its_decisions_may_be(hand: Owner) -> None:
+def test_it_is_marked_while_its_next_event_is_older_than_its_decisions_may_be(
+    hand: OwnerSession,
+) -> None:
     stands_at(hand, age_s=4.0)
     assert not marked(hand)
     stands_at(hand, age_s=6.0)
@@ -54,13 +56,13 @@ def test_it_is_marked_while_its_next_event_is_older_than_its_decisions_may_be(ha
     assert not marked(hand)
 
 
-def test_while_nobody_can_reach_us_nothing_is_marked(hand: Owner) -> None:
+def test_while_nobody_can_reach_us_nothing_is_marked(hand: OwnerSession) -> None:
     stands_at(hand, age_s=6.0)
     serving_since(3600, last_beat_ago=5)
     assert not marked(hand)
 
 
-def test_one_that_lags_for_a_minute_is_an_alert_until_it_has_caught_up(hand: Owner) -> None:
+def test_one_that_lags_for_a_minute_is_an_alert_until_it_has_caught_up(hand: OwnerSession) -> None:
     stands_at(hand, age_s=6.0)
     assert marked(hand)
     assert open_alerts() == {}
@@ -74,7 +76,7 @@ def test_one_that_lags_for_a_minute_is_an_alert_until_it_has_caught_up(hand: Own
     assert open_alerts() == {}
 
 
-def test_those_of_one_node_are_one_alert(hand: Owner) -> None:
+def test_those_of_one_node_are_one_alert(hand: OwnerSession) -> None:
     for name in ("q", "r", "s"):
         a_trader(name, hand.daemon, events=0)
     Run.objects.update(behind_since=ago(61))
@@ -84,21 +86,23 @@ def test_those_of_one_node_are_one_alert(hand: Owner) -> None:
     assert Alert.objects.count() == 1
 
 
-def test_where_no_commit_gets_through_or_it_stands_still_that_is_the_alert(hand: Owner) -> None:
+def test_where_no_commit_gets_through_or_it_stands_still_that_is_the_alert(
+    hand: OwnerSession,
+) -> None:
     Run.objects.update(behind_since=ago(61))
     GatewayPulse.objects.update(commits_stood_at=ago(0), commits_stand_since=ago(61))
     assert list(open_alerts()) == ["commits_stand"]
     GatewayPulse.objects.update(commits_stood_at=None)
     Run.objects.update(last_commit_at=ago(61), last_seq=1, state_seq=0)
     FeedSegment.objects.update(from_time=ago(3600))
-    assert run(mark_stalls(timing())) == 1
+    assert execute(mark_stalls(timing())) == 1
     assert list(open_alerts()) == ["stalled"]
 
 
 # --- orders that are not placed ------------------------------------------------------------------
 
 
-def ordered(hand: Owner, *statuses: str) -> None:
+def ordered(hand: OwnerSession, *statuses: str) -> None:
     """Commit one event with an order of each status."""
     seq = hand.run().last_seq + 1
     lines = [
@@ -108,13 +112,13 @@ def ordered(hand: Owner, *statuses: str) -> None:
     assert hand.commit(1, orders=lines) == "ok"
 
 
-def counted(hand: Owner) -> tuple[int, int, int]:
+def counted(hand: OwnerSession) -> tuple[int, int, int]:
     at = hand.run()
     assert (at.unplaced_orders > 0) == (at.unplaced_since is not None)
     return at.orders_refused, at.orders_suppressed, at.unplaced_orders
 
 
-def test_what_is_not_placed_is_counted_by_the_commit_itself(hand: Owner) -> None:
+def test_what_is_not_placed_is_counted_by_the_commit_itself(hand: OwnerSession) -> None:
     ordered(hand, "open")
     assert counted(hand) == (0, 0, 0)
     ordered(hand, "refused", "refused", "suppressed")
@@ -131,14 +135,14 @@ def test_what_is_not_placed_is_counted_by_the_commit_itself(hand: Owner) -> None
     assert counted(hand) == (5, 1, 0)
 
 
-def test_a_repeat_counts_nothing_twice(hand: Owner) -> None:
+def test_a_repeat_counts_nothing_twice(hand: OwnerSession) -> None:
     seq = hand.run().last_seq + 1
     words = hand.words(1, orders=[OrderLine(seq, 0, "IBM", "buy", "1", "1", "refused", "", 10**15)])
     assert [hand.send(words).answer for _ in range(3)] == ["ok"] * 3
     assert counted(hand) == (1, 0, 1)
 
 
-def test_one_of_which_no_order_was_placed_for_ten_minutes_is_an_alert(hand: Owner) -> None:
+def test_one_of_which_no_order_was_placed_for_ten_minutes_is_an_alert(hand: OwnerSession) -> None:
     for _ in range(alerts.UNPLACED_ORDERS):
         ordered(hand, "refused")
     assert "orders_refused" not in open_alerts()
@@ -151,7 +155,7 @@ def test_one_of_which_no_order_was_placed_for_ten_minutes_is_an_alert(hand: Owne
     assert "orders_refused" not in open_alerts()
 
 
-def test_documents_and_metrics_show_the_counts(hand: Owner, viewer: Caller) -> None:
+def test_documents_and_metrics_show_the_counts(hand: OwnerSession, viewer: ApiClient) -> None:
     ordered(hand, "refused", "suppressed", "suppressed")
     Run.objects.update(behind_since=ago(7))
     document = viewer.get("portfolios/p/").json()["run"]

@@ -13,13 +13,13 @@ from django.db import connection
 
 from chaos.harness.pg_clock import set_clock
 from scheduling import operations
-from scheduling.db.transaction import run
-from scheduling.enact.lease import pulse
+from scheduling.db.transaction import execute
+from scheduling.enact.lease import record_gateway_alive
 from scheduling.models import Alert, Event, Handoff, Lease, Node, PassLock, Run, Storm
-from scheduling.passes.pass_lock import look, ran, take
+from scheduling.passes.pass_lock import acquire, record_pass, record_watcher_seen
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
-from tests.support.factories import Daemon, Owner, a_node, a_trader, mature
+from tests.support.factories import FakeNode, OwnerSession, a_trader, make_node, mature
 
 pytestmark = pytest.mark.django_db
 
@@ -48,27 +48,27 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def nodes(clock: Clock) -> list[Daemon]:
+def nodes(clock: Clock) -> list[FakeNode]:
     """Four nodes that were heard for more than two leases, each with a portfolio."""
-    run(pulse(timing()))
-    found = [a_node(f"node-{n}") for n in range(1, 5)]
+    execute(record_gateway_alive(timing()))
+    found = [make_node(f"node-{n}") for n in range(1, 5)]
     for node in found:
         mature(a_trader(f"p-{node.name}", node).portfolio)
     live(clock, found, 70)
     return found
 
 
-def live(clock: Clock, beating: list[Daemon], seconds: int) -> None:
+def live(clock: Clock, beating: list[FakeNode], seconds: int) -> None:
     """Let time go by in steps of 5 s, as web, nodes and watcher spend it."""
     for step in range(0, seconds, 5):
         for _ in range(2):
             clock.jump(2.5)
-            run(pulse(timing()))
+            execute(record_gateway_alive(timing()))
         for node in beating if step % 10 == 0 else ():
             node.beat()
             for name in node.owns():
                 at = Run.objects.get(portfolio__name=name)
-                Owner(node, at.portfolio).commit(max(1, head() - at.last_seq))
+                OwnerSession(node, at.portfolio).commit(max(1, head() - at.last_seq))
         tick()
 
 
@@ -100,7 +100,7 @@ def moves() -> int:
 
 @pytest.mark.parametrize("jump", [60.0, -60.0, 4.0, -5.0])
 def test_a_jump_of_the_databases_clock_moves_nothing_and_tells_of_nothing(
-    clock: Clock, nodes: list[Daemon], jump: float
+    clock: Clock, nodes: list[FakeNode], jump: float
 ) -> None:
     before = ownership(), [], moves()
     clock.jump(jump)
@@ -115,7 +115,7 @@ def test_a_jump_of_the_databases_clock_moves_nothing_and_tells_of_nothing(
 
 @pytest.mark.parametrize("jump", [60.0, -60.0])
 def test_a_node_that_died_with_the_jump_is_judged_two_leases_later_at_most(
-    clock: Clock, nodes: list[Daemon], jump: float
+    clock: Clock, nodes: list[FakeNode], jump: float
 ) -> None:
     clock.jump(jump)
     live(clock, nodes[1:], 25)
@@ -126,7 +126,7 @@ def test_a_node_that_died_with_the_jump_is_judged_two_leases_later_at_most(
 
 
 def test_after_a_jump_back_no_lease_is_longer_than_one_ttl(
-    clock: Clock, nodes: list[Daemon]
+    clock: Clock, nodes: list[FakeNode]
 ) -> None:
     clock.jump(-60)
     tick()
@@ -138,24 +138,24 @@ def test_after_a_jump_back_no_lease_is_longer_than_one_ttl(
 
 
 def test_after_a_jump_back_the_pass_is_not_held_by_one_that_ended(
-    clock: Clock, nodes: list[Daemon]
+    clock: Clock, nodes: list[FakeNode]
 ) -> None:
-    run(take("a worker that has dropped it"))
+    execute(acquire("a worker that has dropped it"))
     PassLock.objects.filter(name="pass").update(until=_clock())
     clock.jump(-60)
     assert tick().ran is True
 
 
-def test_a_jump_forward_is_no_pass_that_stands(clock: Clock, nodes: list[Daemon]) -> None:
-    run(look("w"))
-    run(ran())
+def test_a_jump_forward_is_no_pass_that_stands(clock: Clock, nodes: list[FakeNode]) -> None:
+    execute(record_watcher_seen("w"))
+    execute(record_pass())
     clock.jump(60)
-    run(look("w"))
+    execute(record_watcher_seen("w"))
     tick()
     assert list(Alert.objects.values_list("kind", "reason")) == []
 
 
-def test_a_hold_is_not_made_longer_by_a_jump_back(clock: Clock, nodes: list[Daemon]) -> None:
+def test_a_hold_is_not_made_longer_by_a_jump_back(clock: Clock, nodes: list[FakeNode]) -> None:
     live(clock, nodes[2:], 45)  # two of four are gone
     assert Storm.objects.get().held_at is not None
     clock.jump(-60)
@@ -164,7 +164,9 @@ def test_a_hold_is_not_made_longer_by_a_jump_back(clock: Clock, nodes: list[Daem
     assert Event.objects.filter(kind="storm_held").count() == 1
 
 
-def test_a_hold_by_a_person_is_not_ended_by_a_jump_back(clock: Clock, nodes: list[Daemon]) -> None:
+def test_a_hold_by_a_person_is_not_ended_by_a_jump_back(
+    clock: Clock, nodes: list[FakeNode]
+) -> None:
     operations.hold_storm(actor="ann")
     operations.release_storm(actor="ann")
     operations.hold_storm(actor="ann")
@@ -180,7 +182,7 @@ def _clock() -> Any:
 
 
 def test_the_clock_of_this_file_is_the_one_that_statements_read(
-    clock: Clock, nodes: list[Daemon]
+    clock: Clock, nodes: list[FakeNode]
 ) -> None:
     before = Lease.objects.get(node=nodes[0].row).expires_at
     clock.jump(1000)

@@ -14,8 +14,8 @@ from django.db import connection
 from scheduling import operations
 from scheduling.models import Event, Handoff, Lease, Node, NodeToken, Run
 from scheduling.scheduler import Scheduler
-from tests.support.api_client import Caller, problem
-from tests.support.factories import a_node, a_portfolio, a_trader, let_expire, lose, the_handoff
+from tests.support.api_client import ApiClient, problem
+from tests.support.factories import a_portfolio, a_trader, let_expire, lose, make_node, the_handoff
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
@@ -26,7 +26,7 @@ def raised(by: int) -> dict[str, tuple[int, int]]:
 
 
 def test_every_epoch_rises_by_that_much_and_nobody_owns_anything() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     a_trader("one", node)
     a_trader("two", node)
     a_portfolio("waiting")
@@ -39,7 +39,7 @@ def test_every_epoch_rises_by_that_much_and_nobody_owns_anything() -> None:
 
 
 def test_an_epoch_granted_in_the_lost_history_is_fenced_and_not_ahead() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     hand = a_trader("one", node)
     lost = hand.words(3, epoch=hand.run().epoch + 7)
     assert hand.send(lost).answer == "ahead"
@@ -48,28 +48,28 @@ def test_an_epoch_granted_in_the_lost_history_is_fenced_and_not_ahead() -> None:
 
 
 def test_a_daemon_that_ran_on_registers_again_and_forgets_its_set() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     a_trader("one", node)
     raised(1000)
     answer = node.beat()
     assert not answer.beaten
     assert answer.held_by is None  # so it hears `unknown`, and registers again
     assert Node.objects.get().status == "left"
-    assert a_node("node-1").owns() == []
+    assert make_node("node-1").owns() == []
 
 
 def test_a_daemon_that_started_after_the_backup_is_not_told_that_it_was_superseded() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     raised(1000)
     started_since = replace(node, incarnation=uuid4())
     assert started_since.beat().held_by is None
 
 
 def test_what_should_run_is_placed_anew_from_its_last_commit() -> None:
-    hand = a_trader("one", a_node("node-1"), events=4)
+    hand = a_trader("one", make_node("node-1"), events=4)
     stood = hand.run()
     raised(1000)
-    again = a_node("node-1")
+    again = make_node("node-1")
     Scheduler("test").tick()
     again.prepare()
     assert again.commit("one") == "ok"
@@ -78,7 +78,7 @@ def test_what_should_run_is_placed_anew_from_its_last_commit() -> None:
 
 
 def test_what_was_stopped_or_deleted_stays_so() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     a_trader("stopping", node)
     a_trader("deleted", node)
     operations.stop("stopping", actor="olive")
@@ -88,8 +88,8 @@ def test_what_was_stopped_or_deleted_stays_so() -> None:
 
 
 def test_a_handoff_under_way_ends_and_its_number_is_never_given_again() -> None:
-    hand = a_trader("one", a_node("node-1"))
-    a_node("node-2")
+    hand = a_trader("one", make_node("node-1"))
+    make_node("node-2")
     operations.migrate("one", "node-2", actor="olive")
     moving = the_handoff(hand.portfolio)
     raised(1000)
@@ -101,7 +101,7 @@ def test_a_handoff_under_way_ends_and_its_number_is_never_given_again() -> None:
 
 
 def test_it_writes_an_event_for_each_and_one_for_the_act() -> None:
-    a_trader("one", a_node("node-1"))
+    a_trader("one", make_node("node-1"))
     raised(1000)
     assert Event.objects.filter(kind="ended", data__cause="floor").count() == 1
     (act,) = Event.objects.filter(kind="epoch_floor_raised")
@@ -109,7 +109,7 @@ def test_it_writes_an_event_for_each_and_one_for_the_act() -> None:
 
 
 def test_by_command() -> None:
-    a_trader("one", a_node("node-1"))
+    a_trader("one", make_node("node-1"))
     epoch = Run.objects.get().epoch
     out = StringIO()
     call_command("raise_epoch_floor", "--by", "50", "--json", stdout=out)
@@ -123,23 +123,23 @@ def test_by_command() -> None:
 # --- forgetting a node, revoking a token ---------------------------------------------------------
 
 
-def test_a_node_is_not_forgotten_while_its_lease_is_valid(operator: Caller) -> None:
-    a_node("node-1")
+def test_a_node_is_not_forgotten_while_its_lease_is_valid(operator: ApiClient) -> None:
+    make_node("node-1")
     found = problem(operator.delete("nodes/node-1/"), 409, "lease_valid")
     assert "stop its daemon first" in found["detail"]
 
 
-def test_a_node_is_not_forgotten_while_it_owns_anything(operator: Caller) -> None:
-    node = a_node("node-1")
+def test_a_node_is_not_forgotten_while_it_owns_anything(operator: ApiClient) -> None:
+    node = make_node("node-1")
     a_trader("one", node)
     lose(node)
     found = problem(operator.delete("nodes/node-1/"), 409, "node_owns")
     assert found["portfolios"] == ["one"]
 
 
-def test_a_node_is_not_forgotten_while_a_handoff_names_it(operator: Caller) -> None:
-    a_trader("one", a_node("node-1"))
-    target = a_node("node-2")
+def test_a_node_is_not_forgotten_while_a_handoff_names_it(operator: ApiClient) -> None:
+    a_trader("one", make_node("node-1"))
+    target = make_node("node-2")
     operations.migrate("one", "node-2", actor="olive")
     let_expire(target)
     problem(operator.delete("nodes/node-2/"), 409, "handoff_in_progress")
@@ -147,9 +147,9 @@ def test_a_node_is_not_forgotten_while_a_handoff_names_it(operator: Caller) -> N
 
 
 def test_a_forgotten_node_leaves_the_lists_and_its_history_keeps_the_name(
-    operator: Caller,
+    operator: ApiClient,
 ) -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     NodeToken.objects.create(node=node.row, sha256="a" * 64)
     a_trader("one", node)
     operations.halt_all(actor="olive")
@@ -163,17 +163,17 @@ def test_a_forgotten_node_leaves_the_lists_and_its_history_keeps_the_name(
     assert not Lease.objects.exists()
     call_command("create_node_token", "node-1", stdout=StringIO())
     assert operator.get("nodes/node-1/").json()["status"] == "new"
-    assert a_node("node-1").row.status == "alive"
+    assert make_node("node-1").row.status == "alive"
 
 
-def test_a_viewer_forgets_nothing(viewer: Caller) -> None:
-    lose(a_node("node-1"))
+def test_a_viewer_forgets_nothing(viewer: ApiClient) -> None:
+    lose(make_node("node-1"))
     problem(viewer.delete("nodes/node-1/"), 403, "forbidden")
     assert Lease.objects.exists()
 
 
 def test_revoking_a_nodes_tokens_leaves_none_that_works() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     for letter in "ab":
         NodeToken.objects.create(node=node.row, sha256=letter * 64)
     out = StringIO()
@@ -185,7 +185,7 @@ def test_revoking_a_nodes_tokens_leaves_none_that_works() -> None:
         call_command("revoke_node_token", "node-9")
 
 
-def test_a_program_with_a_revoked_token_is_refused(operator: Caller) -> None:
+def test_a_program_with_a_revoked_token_is_refused(operator: ApiClient) -> None:
     assert operator.get("nodes/").status_code == 200
     out = StringIO()
     call_command("revoke_api_token", "olive", stdout=out)

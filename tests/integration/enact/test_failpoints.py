@@ -17,17 +17,22 @@ import pytest
 
 from scheduling import operations
 from scheduling.db.failpoints import Point
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.enact.halt import halt_all
 from scheduling.enact.handoff import expire, overdue, request
-from scheduling.enact.process_failures import died, give_up_on, halted, take_back
+from scheduling.enact.process_failures import (
+    handle_process_exit,
+    handle_stale_halt,
+    reclaim_orphaned,
+    reclaim_unactivated,
+)
 from scheduling.models import ACTIVE_STATES, Handoff, Lease, Node, Run
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
-from scheduling.wire.messages import Commit, Died, Halted
+from scheduling.wire.messages import Commit, Halted, ProcessExited
 from tests.support.crash_injection import (
-    Act,
-    Dying,
+    CrashAt,
+    Script,
     Step,
     World,
     a_world,
@@ -39,7 +44,7 @@ from tests.support.crash_injection import (
     undone,
     violations,
 )
-from tests.support.factories import a_node, a_portfolio, ago, lose, run_of, serving_since
+from tests.support.factories import a_portfolio, ago, lose, make_node, run_of, serving_since
 
 pytestmark = pytest.mark.django_db
 
@@ -128,7 +133,7 @@ def dead(by: str, *, idle: bool = False) -> Step:
         at, daemon = run_of(world.portfolio), world.first if by == "node-1" else world.second
         death = world.words.setdefault(
             report,
-            Died(
+            ProcessExited(
                 death=str(uuid4()),
                 portfolio=at.portfolio_id,
                 epoch=at.epoch,
@@ -139,7 +144,7 @@ def dead(by: str, *, idle: bool = False) -> Step:
                 error="ValueError: boom",
             ),
         )
-        return run(died(daemon.row.pk, daemon.incarnation, death, timing()))
+        return execute(handle_process_exit(daemon.row.pk, daemon.incarnation, death, timing()))
 
     return Step(report)
 
@@ -148,24 +153,24 @@ def stale(world: World) -> Any:
     """catch_up is halt, and the next event is old."""
     at = run_of(world.portfolio)
     report = Halted(portfolio=at.portfolio_id, epoch=at.epoch, seq=at.last_seq, age_s=41.0)
-    return run(halted(world.first.row.pk, world.first.incarnation, report, timing()))
+    return execute(handle_stale_halt(world.first.row.pk, world.first.incarnation, report, timing()))
 
 
 def too_late(world: World) -> Any:
     """The deadline of whatever is under way is over, and a sweep looks."""
     Handoff.objects.update(deadline_at=ago(1))
-    return [run(expire(number, timing())) for number in run(overdue(timing()))]
+    return [execute(expire(number, timing())) for number in execute(overdue(timing()))]
 
 
 def kill_switch(world: World) -> Any:
-    return run(halt_all(actor="ann", reason="enough"))
+    return execute(halt_all(actor="ann", reason="enough"))
 
 
 def restarted(name: str) -> Step:
     """A daemon of this name starts: register takes over what the one before had."""
 
     def start(world: World) -> Any:
-        again = a_node(name)
+        again = make_node(name)
         if name == "node-1":
             world.first = again
         else:
@@ -176,17 +181,17 @@ def restarted(name: str) -> Step:
 
 def no_commit(world: World) -> Any:
     at = run_of(world.portfolio)
-    return run(give_up_on(at.portfolio_id, at.epoch, 10.0))
+    return execute(reclaim_unactivated(at.portfolio_id, at.epoch, 10.0))
 
 
 def orphaned(world: World) -> Any:
     at = run_of(world.portfolio)
-    return run(take_back(at.portfolio_id, at.epoch))
+    return execute(reclaim_orphaned(at.portfolio_id, at.epoch))
 
 
 def a_failover(world: World) -> Any:
     at = run_of(world.portfolio)
-    return run(
+    return execute(
         request(
             "failover",
             at.portfolio_id,
@@ -249,69 +254,69 @@ MOVE_TO_GRANT = (asked(a_move), step(ready), released())
 RELOAD_TO_GRANT = (asked(a_reload), step(ready), released())
 
 KINDS = [
-    Act("migrate", (*MOVE_TO_GRANT, committed("node-2"))),
-    Act("reload", (*RELOAD_TO_GRANT, committed("node-1"))),
-    Act("place", (asked(a_creation), step(a_tick), step(ready), committed("node-1")), not_yet),
-    Act("failover", (step(a_tick), step(ready), committed("node-2")), silent("node-1")),
-    Act("stop", (asked(a_stop), released())),
-    Act("delete", (asked(a_delete), released())),
-    Act("register", (restarted("node-1"), committed("node-1"))),
-    Act("halt", (step(kill_switch),)),
-    Act("halted before a stale event", (step(stale),)),
+    Script("migrate", (*MOVE_TO_GRANT, committed("node-2"))),
+    Script("reload", (*RELOAD_TO_GRANT, committed("node-1"))),
+    Script("place", (asked(a_creation), step(a_tick), step(ready), committed("node-1")), not_yet),
+    Script("failover", (step(a_tick), step(ready), committed("node-2")), silent("node-1")),
+    Script("stop", (asked(a_stop), released())),
+    Script("delete", (asked(a_delete), released())),
+    Script("register", (restarted("node-1"), committed("node-1"))),
+    Script("halt", (step(kill_switch),)),
+    Script("halted before a stale event", (step(stale),)),
 ]  # fmt: skip
 
 WAYS_OUT = [
-    Act("drain", (asked(lambda w: operations.drain("node-1", actor="ann")), step(a_tick),
+    Script("drain", (asked(lambda w: operations.drain("node-1", actor="ann")), step(a_tick),
                   step(ready), released(), committed("node-2"))),
-    Act("migrate that cannot prepare", (asked(a_move), failed("prepare", "node-2"))),
-    Act("migrate whose target is late", (asked(a_move), step(too_late))),
-    Act("migrate whose source is late", (asked(a_move), step(ready), step(too_late),
+    Script("migrate that cannot prepare", (asked(a_move), failed("prepare", "node-2"))),
+    Script("migrate whose target is late", (asked(a_move), step(too_late))),
+    Script("migrate whose source is late", (asked(a_move), step(ready), step(too_late),
                                          committed("node-2"))),
-    Act("migrate that is rolled back", (*MOVE_TO_GRANT, failed("activate", "node-2"),
+    Script("migrate that is rolled back", (*MOVE_TO_GRANT, failed("activate", "node-2"),
                                         committed("node-1"))),
-    Act("migrate whose activation is late", (*MOVE_TO_GRANT, step(too_late),
+    Script("migrate whose activation is late", (*MOVE_TO_GRANT, step(too_late),
                                              committed("node-1"))),
-    Act("migrate that a stop ends", (asked(a_move), step(ready), asked(a_stop), released())),
-    Act("migrate that a failover ends", (asked(a_move), step(lambda w: lose(w.first)),
+    Script("migrate that a stop ends", (asked(a_move), step(ready), asked(a_stop), released())),
+    Script("migrate that a failover ends", (asked(a_move), step(lambda w: lose(w.first)),
                                          asked(a_failover), step(ready), committed("node-2"))),
-    Act("migrate whose target starts again", (asked(a_move), step(ready), restarted("node-2"),
+    Script("migrate whose target starts again", (asked(a_move), step(ready), restarted("node-2"),
                                               released())),
-    Act("migrate whose source starts again", (asked(a_move), step(ready), restarted("node-1"),
+    Script("migrate whose source starts again", (asked(a_move), step(ready), restarted("node-1"),
                                               committed("node-1"))),
-    Act("grant whose target starts again", (*MOVE_TO_GRANT, restarted("node-2"),
+    Script("grant whose target starts again", (*MOVE_TO_GRANT, restarted("node-2"),
                                             committed("node-2"))),
-    Act("release for a target that is gone",
+    Script("release for a target that is gone",
         (asked(a_move), step(ready), step(lambda w: silent("node-2")(w)), released(),
          committed("node-1", 1))),
-    Act("reload that raises as it is prepared", (asked(a_reload),
+    Script("reload that raises as it is prepared", (asked(a_reload),
                                                  failed("prepare", "node-1", strategy=True))),
-    Act("reload that raises before its first commit", (*RELOAD_TO_GRANT, dead("node-1"),
+    Script("reload that raises before its first commit", (*RELOAD_TO_GRANT, dead("node-1"),
                                                        committed("node-1"))),
-    Act("reload that raises after it", (*RELOAD_TO_GRANT, committed("node-1", 1), dead("node-1"),
+    Script("reload that raises after it", (*RELOAD_TO_GRANT, committed("node-1", 1), dead("node-1"),
                                         committed("node-1"))),
-    Act("stop past its deadline", (asked(a_stop), step(too_late))),
-    Act("stop of what nobody answers for", (asked(a_stop),), silent("node-1")),
-    Act("failover from its pin", (asked(a_failover), step(ready), committed("node-2")),
+    Script("stop past its deadline", (asked(a_stop), step(too_late))),
+    Script("stop of what nobody answers for", (asked(a_stop),), silent("node-1")),
+    Script("failover from its pin", (asked(a_failover), step(ready), committed("node-2")),
         both(first_is_lost, pinned_there)),
-    Act("failover that came too late", (asked(a_failover), step(lambda w: w.first.beat()),
+    Script("failover that came too late", (asked(a_failover), step(lambda w: w.first.beat()),
                                         step(ready)), first_is_lost),
-    Act("failover that cannot prepare", (asked(a_failover), failed("prepare", "node-2")),
+    Script("failover that cannot prepare", (asked(a_failover), failed("prepare", "node-2")),
         first_is_lost),
-    Act("failover whose target is late", (asked(a_failover), step(too_late)), first_is_lost),
-    Act("failover for the fifth time", (asked(a_failover), step(ready)),
+    Script("failover whose target is late", (asked(a_failover), step(too_late)), first_is_lost),
+    Script("failover for the fifth time", (asked(a_failover), step(ready)),
         both(first_is_lost, four_deaths)),
-    Act("failover that cannot prepare for the fifth time",
+    Script("failover that cannot prepare for the fifth time",
         (asked(a_failover), failed("prepare", "node-2")), both(first_is_lost, four_deaths)),
-    Act("death that is restarted", (dead("node-1"),)),
-    Act("death without an event", (dead("node-1", idle=True),)),
-    Act("fifth death", (dead("node-1"),), four_deaths),
-    Act("register for the fifth time", (restarted("node-1"),), four_deaths),
-    Act("place that cannot start", (asked(a_creation), step(a_tick), failed("prepare", "node-1")),
+    Script("death that is restarted", (dead("node-1"),)),
+    Script("death without an event", (dead("node-1", idle=True),)),
+    Script("fifth death", (dead("node-1"),), four_deaths),
+    Script("register for the fifth time", (restarted("node-1"),), four_deaths),
+    Script("place that cannot start", (asked(a_creation), step(a_tick), failed("prepare", "node-1")),
         not_yet),
-    Act("places of two in one batch", (asked(a_creation), asked(lambda w: a_portfolio("r")),
+    Script("places of two in one batch", (asked(a_creation), asked(lambda w: a_portfolio("r")),
                                        step(a_tick), step(ready), committed("node-1")), not_yet),
-    Act("grant that its node never began", (restarted("node-1"), step(no_commit))),
-    Act("run of an incarnation that is no more", (step(orphaned),)),
+    Script("grant that its node never began", (restarted("node-1"), step(no_commit))),
+    Script("run of an incarnation that is no more", (step(orphaned),)),
 ]  # fmt: skip
 
 
@@ -321,7 +326,7 @@ def world() -> World:
 
 
 def deaths(
-    act: Act, world: World, numbers: Iterable[int], *, goes_on: bool = True
+    act: Script, world: World, numbers: Iterable[int], *, goes_on: bool = True
 ) -> Iterator[tuple[str, World]]:
     """Let the act die at each of these points; yield the point's name and the world that is left.
 
@@ -331,7 +336,7 @@ def deaths(
     reached, seen = trace(act, world), set[int]()
     for number in numbers:
         began = began_at(number, reached)
-        dying = Dying(number, began, is_known=began in seen)
+        dying = CrashAt(number, began, is_known=began in seen)
         with undone():
             now = fresh(world)
             name = dies_at(act, now, dying, goes_on=goes_on)
@@ -341,7 +346,7 @@ def deaths(
             seen.add(began)
 
 
-def dies_everywhere(act: Act, world: World, numbers: Iterable[int]) -> list[str]:
+def dies_everywhere(act: Script, world: World, numbers: Iterable[int]) -> list[str]:
     """Let the act die at each of these points; return what did not hold afterwards."""
     found = []
     for name, now in deaths(act, world, numbers):
@@ -358,10 +363,10 @@ def fresh(world: World) -> World:
     return World(world.first, world.second)
 
 
-_traces: dict[Act, list[Point]] = {}
+_traces: dict[Script, list[Point]] = {}
 
 
-def trace(act: Act, world: World) -> list[Point]:
+def trace(act: Script, world: World) -> list[Point]:
     """Return the points of an act, which are the same in every test."""
     if act not in _traces:
         with undone():
@@ -381,7 +386,7 @@ def died_at() -> set[str]:
 
 @pytest.mark.parametrize("act", KINDS, ids=str)
 def test_a_death_between_any_two_statements_leaves_no_handoff_stuck_and_nothing_lost(
-    act: Act, world: World, died_at: set[str]
+    act: Script, world: World, died_at: set[str]
 ) -> None:
     reached = trace(act, world)
     numbers = [
@@ -396,7 +401,7 @@ def test_a_death_between_any_two_statements_leaves_no_handoff_stuck_and_nothing_
 
 @pytest.mark.parametrize("act", WAYS_OUT, ids=str)
 def test_a_death_on_a_way_out_leaves_none_stuck_either(
-    act: Act, world: World, died_at: set[str]
+    act: Script, world: World, died_at: set[str]
 ) -> None:
     reached = trace(act, world)
     numbers = [n for n, point in enumerate(reached, start=1) if point.name not in died_at]

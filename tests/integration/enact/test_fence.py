@@ -9,11 +9,11 @@ from uuid import uuid4
 import pytest
 
 from portfolios.models import Checkpoint, EquityPoint, Fill, Order, Suppression
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.enact.grant import grant
 from scheduling.models import Event, Tenure
 from scheduling.wire.messages import EquityLine, FillLine, OrderLine
-from tests.support.factories import Daemon, Owner, a_node, a_trader
+from tests.support.factories import FakeNode, OwnerSession, a_trader, make_node
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
@@ -32,29 +32,29 @@ def a_fill(order_seq: int, seq: int, index: int = 0) -> FillLine:
     return FillLine(order_seq, 0, seq, index, "IBM", "buy", "10", "12.75", AT_US)
 
 
-def written(hand: Owner) -> tuple[int, ...]:
+def written(hand: OwnerSession) -> tuple[int, ...]:
     """Return how many rows of each kind the portfolio has left behind."""
     tables = (Order, Fill, EquityPoint, Suppression)
     return tuple(t.objects.filter(portfolio=hand.portfolio).count() for t in tables)
 
 
 @pytest.fixture
-def hand() -> Owner:
+def hand() -> OwnerSession:
     """Return the hand of node-1 on a portfolio that has committed nothing but its begin."""
-    return a_trader("p", a_node("node-1"), events=0)
+    return a_trader("p", make_node("node-1"), events=0)
 
 
 # --- what an accepted commit leaves behind -------------------------------------------------------
 
 
-def test_a_commit_moves_the_seq_and_says_ok(hand: Owner) -> None:
+def test_a_commit_moves_the_seq_and_says_ok(hand: OwnerSession) -> None:
     before = hand.run().last_seq
     assert hand.commit(7) == "ok"
     assert hand.run().last_seq == before + 7
 
 
 def test_a_commit_with_a_state_sets_the_seq_of_the_state_and_keeps_one_checkpoint(
-    hand: Owner,
+    hand: OwnerSession,
 ) -> None:
     assert hand.commit(3, state=b"first") == "ok"
     assert hand.commit(4, state=b"second") == "ok"
@@ -63,7 +63,7 @@ def test_a_commit_with_a_state_sets_the_seq_of_the_state_and_keeps_one_checkpoin
     assert (at.state_seq, kept.seq, bytes(kept.state)) == (at.last_seq, at.last_seq, b"second")
 
 
-def test_a_commit_without_a_state_leaves_the_checkpoint_where_it_was(hand: Owner) -> None:
+def test_a_commit_without_a_state_leaves_the_checkpoint_where_it_was(hand: OwnerSession) -> None:
     hand.commit(3, state=b"first")
     held = hand.run().last_seq
     assert hand.commit(5) == "ok"
@@ -72,7 +72,9 @@ def test_a_commit_without_a_state_leaves_the_checkpoint_where_it_was(hand: Owner
     assert Checkpoint.objects.get(portfolio=hand.portfolio).seq == held
 
 
-def test_everything_of_a_commit_is_written_with_the_epoch_that_was_fenced(hand: Owner) -> None:
+def test_everything_of_a_commit_is_written_with_the_epoch_that_was_fenced(
+    hand: OwnerSession,
+) -> None:
     at = hand.run()
     seq = at.last_seq + 1
     assert (
@@ -95,19 +97,19 @@ def test_everything_of_a_commit_is_written_with_the_epoch_that_was_fenced(hand: 
     assert (suppression.from_seq, suppression.to_seq) == (seq, seq + 1)
 
 
-def test_an_empty_commit_suppresses_nothing(hand: Owner) -> None:
+def test_an_empty_commit_suppresses_nothing(hand: OwnerSession) -> None:
     assert hand.commit(0, suppress=True) == "ok"
     assert written(hand) == (0, 0, 0, 0)
 
 
-def test_an_order_filled_in_its_own_commit_is_filled(hand: Owner) -> None:
+def test_an_order_filled_in_its_own_commit_is_filled(hand: OwnerSession) -> None:
     seq = hand.run().last_seq + 1
     hand.commit(2, orders=[an_order(seq)], fills=[a_fill(seq, seq + 1)])
     assert Order.objects.get().status == "filled"
     assert Fill.objects.get().order == Order.objects.get()
 
 
-def test_an_order_filled_in_a_later_commit_is_filled_then(hand: Owner) -> None:
+def test_an_order_filled_in_a_later_commit_is_filled_then(hand: OwnerSession) -> None:
     seq = hand.run().last_seq + 1
     hand.commit(1, orders=[an_order(seq)])
     assert Order.objects.get().status == "open"
@@ -115,13 +117,15 @@ def test_an_order_filled_in_a_later_commit_is_filled_then(hand: Owner) -> None:
     assert Order.objects.get().status == "filled"
 
 
-def test_a_suppressed_order_is_kept_as_suppressed(hand: Owner) -> None:
+def test_a_suppressed_order_is_kept_as_suppressed(hand: OwnerSession) -> None:
     seq = hand.run().last_seq + 1
     hand.commit(1, orders=[an_order(seq, status="suppressed")], suppress=True)
     assert Order.objects.get().status == "suppressed"
 
 
-def test_progress_forgets_the_deaths_before_it_and_an_empty_commit_does_not(hand: Owner) -> None:
+def test_progress_forgets_the_deaths_before_it_and_an_empty_commit_does_not(
+    hand: OwnerSession,
+) -> None:
     hand.die()
     hand.commit(0)
     assert hand.run().attempts == 1
@@ -133,7 +137,7 @@ def test_progress_forgets_the_deaths_before_it_and_an_empty_commit_does_not(hand
 # --- what the fence refuses ----------------------------------------------------------------------
 
 
-def test_a_repeat_of_the_same_batch_is_ok_and_writes_nothing_again(hand: Owner) -> None:
+def test_a_repeat_of_the_same_batch_is_ok_and_writes_nothing_again(hand: OwnerSession) -> None:
     seq = hand.run().last_seq + 1
     words = hand.words(2, orders=[an_order(seq)], equity=[EquityLine(seq, AT_US, "1")])
     assert hand.send(words).answer == "ok"
@@ -142,7 +146,7 @@ def test_a_repeat_of_the_same_batch_is_ok_and_writes_nothing_again(hand: Owner) 
     assert (written(hand), hand.run().last_seq) == (rows, last)
 
 
-def test_a_commit_from_another_seq_is_a_conflict_and_writes_nothing(hand: Owner) -> None:
+def test_a_commit_from_another_seq_is_a_conflict_and_writes_nothing(hand: OwnerSession) -> None:
     at = hand.run()
     seq = at.last_seq + 5
     words = hand.words(1, from_seq=at.last_seq + 4, to_seq=seq, orders=[an_order(seq)])
@@ -151,20 +155,20 @@ def test_a_commit_from_another_seq_is_a_conflict_and_writes_nothing(hand: Owner)
     assert hand.run().last_seq == at.last_seq
 
 
-def test_a_gap_is_as_much_a_conflict_as_an_overlap(hand: Owner) -> None:
+def test_a_gap_is_as_much_a_conflict_as_an_overlap(hand: OwnerSession) -> None:
     hand.commit(10)
     last = hand.run().last_seq
     assert hand.commit(from_seq=last - 1, to_seq=last + 3) == "conflict"
     assert hand.commit(from_seq=last + 1, to_seq=last + 3) == "conflict"
 
 
-def test_a_commit_of_an_epoch_not_yet_granted_is_ahead(hand: Owner) -> None:
+def test_a_commit_of_an_epoch_not_yet_granted_is_ahead(hand: OwnerSession) -> None:
     assert hand.commit(epoch=hand.run().epoch + 1) == "ahead"
 
 
-def test_nothing_is_accepted_from_an_epoch_once_a_higher_one_exists(hand: Owner) -> None:
+def test_nothing_is_accepted_from_an_epoch_once_a_higher_one_exists(hand: OwnerSession) -> None:
     words = hand.words(1, orders=[an_order(hand.run().last_seq + 1)], state=b"zombie")
-    other = a_node("node-2")
+    other = make_node("node-2")
     give(hand, other)
     answer = hand.send(words)
     assert answer.answer == "fenced"
@@ -174,33 +178,33 @@ def test_nothing_is_accepted_from_an_epoch_once_a_higher_one_exists(hand: Owner)
     assert event.reason == f"epoch {words.epoch} was refused: epoch {words.epoch + 1} owns it now"
 
 
-def test_the_right_epoch_in_the_wrong_hands_is_fenced(hand: Owner) -> None:
-    other = a_node("node-2")
+def test_the_right_epoch_in_the_wrong_hands_is_fenced(hand: OwnerSession) -> None:
+    other = make_node("node-2")
     words = hand.words(1)
     assert other.send(words)[0].answer == "fenced"
-    assert Owner(replaced(hand), hand.portfolio).send(words).answer == "fenced"
+    assert OwnerSession(replaced(hand), hand.portfolio).send(words).answer == "fenced"
 
 
-def test_a_portfolio_that_never_was_is_fenced(hand: Owner) -> None:
+def test_a_portfolio_that_never_was_is_fenced(hand: OwnerSession) -> None:
     assert hand.commit(portfolio=987_654_321) == "fenced"
 
 
-def test_a_refused_repeat_of_a_committed_batch_is_fenced_after_a_grant(hand: Owner) -> None:
+def test_a_refused_repeat_of_a_committed_batch_is_fenced_after_a_grant(hand: OwnerSession) -> None:
     words = hand.words(1)
     hand.send(words)
-    give(hand, a_node("node-2"))
+    give(hand, make_node("node-2"))
     assert hand.send(words).answer == "fenced"
 
 
-def replaced(hand: Owner) -> Daemon:
+def replaced(hand: OwnerSession) -> FakeNode:
     """Return the same node with an incarnation that never registered."""
-    return Daemon(hand.daemon.row, uuid4())
+    return FakeNode(hand.daemon.row, uuid4())
 
 
-def give(hand: Owner, other: Daemon) -> None:
+def give(hand: OwnerSession, other: FakeNode) -> None:
     """Grant the portfolio to another node behind its owner's back."""
     at = hand.run()
-    given = run(
+    given = execute(
         grant(
             hand.portfolio.pk,
             seen_epoch=at.epoch,
@@ -213,9 +217,9 @@ def give(hand: Owner, other: Daemon) -> None:
     assert given is not None
 
 
-def test_a_grant_on_an_epoch_that_is_no_more_writes_nothing(hand: Owner) -> None:
-    other, at = a_node("node-2"), hand.run()
-    given = run(
+def test_a_grant_on_an_epoch_that_is_no_more_writes_nothing(hand: OwnerSession) -> None:
+    other, at = make_node("node-2"), hand.run()
+    given = execute(
         grant(
             hand.portfolio.pk,
             seen_epoch=at.epoch - 1,
@@ -235,7 +239,7 @@ def test_a_grant_on_an_epoch_that_is_no_more_writes_nothing(hand: Owner) -> None
 
 
 def test_a_stale_one_harms_no_neighbour() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     good, stale, last = (a_trader(name, node) for name in ("good", "stale", "last"))
     words = [good.words(2), stale.words(2, from_seq=0, to_seq=2), last.words(2)]
     assert [r.answer for r in node.send(*words)] == ["ok", "conflict", "ok"]
@@ -243,7 +247,7 @@ def test_a_stale_one_harms_no_neighbour() -> None:
 
 
 def test_answers_come_in_the_order_asked_whatever_the_ids() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     first, second = a_trader("a", node), a_trader("b", node)
     answers = node.send(second.words(1, epoch=99), first.words(1))
     assert [(r.portfolio, r.answer) for r in answers] == [
@@ -253,7 +257,7 @@ def test_answers_come_in_the_order_asked_whatever_the_ids() -> None:
 
 
 def test_arrays_may_be_empty_or_full_of_nothing() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     hands = [a_trader(name, node) for name in ("a", "b", "c")]
     states = (None, b"", b"\x00\xff")
     assert [r.answer for r in node.send(*(h.words(1) for h in hands))] == ["ok", "ok", "ok"]
@@ -267,6 +271,6 @@ def test_arrays_may_be_empty_or_full_of_nothing() -> None:
 # --- the trail -----------------------------------------------------------------------------------
 
 
-def test_the_first_commit_of_an_epoch_is_written_on_its_tenure(hand: Owner) -> None:
+def test_the_first_commit_of_an_epoch_is_written_on_its_tenure(hand: OwnerSession) -> None:
     tenure = Tenure.objects.get(portfolio=hand.portfolio, epoch=hand.run().epoch)
     assert tenure.first_commit_at == hand.run().first_commit_at

@@ -18,11 +18,11 @@ from psycopg.rows import namedtuple_row
 from ginkgo_site.database import conninfo
 from portfolios.models import FeedSegment, Order
 from scheduling import operations
-from scheduling.db.transaction import Recipe, run
+from scheduling.db.transaction import Transaction, execute
 from scheduling.enact.commit import commit
 from scheduling.enact.handoff import expire, release
 from scheduling.enact.lease import mark_lost
-from scheduling.enact.process_failures import prove
+from scheduling.enact.process_failures import mark_proven_revisions
 from scheduling.enact.register import register
 from scheduling.enact.stalls import mark_stalls
 from scheduling.models import Event, Handoff, Lease, Node, Run, Tenure
@@ -30,14 +30,14 @@ from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
 from scheduling.wire.messages import OrderLine
 from tests.support.factories import (
-    Daemon,
-    Owner,
-    a_node,
+    FakeNode,
+    OwnerSession,
     a_portfolio,
     a_trader,
     ago,
     let_expire,
     lose,
+    make_node,
     mature,
     owner,
     registration,
@@ -76,7 +76,7 @@ def at_once(*acts: Callable[[], Any]) -> list[Any]:
 class Held:
     """A transaction that ran a recipe and has not committed yet."""
 
-    def __init__(self, recipe: Recipe[Any]) -> None:
+    def __init__(self, recipe: Transaction[Any]) -> None:
         self.connection = psycopg.connect(conninfo())
         self.outcome: Any = None
         with self.connection.cursor(row_factory=namedtuple_row) as cursor:
@@ -94,7 +94,7 @@ class Held:
         self.connection.close()
 
 
-def behind(held: Held, act: Callable[[], Any], repeats: Daemon | None = None) -> Any:
+def behind(held: Held, act: Callable[[], Any], repeats: FakeNode | None = None) -> Any:
     """Begin `act` while `held` is uncommitted, let it block on it, commit, return its outcome.
 
     What never blocks is repeated by a daemon: then `held` lasts until an answer left it out.
@@ -120,7 +120,7 @@ def behind(held: Held, act: Callable[[], Any], repeats: Daemon | None = None) ->
     return outcome[0]
 
 
-def wait_until_left_out(daemon: Daemon) -> None:
+def wait_until_left_out(daemon: FakeNode) -> None:
     """Return when an answer to this daemon left something out."""
     for _ in range(500):
         if daemon.left_out:
@@ -143,7 +143,7 @@ def wait_until_blocked() -> None:
     raise AssertionError("nobody waited for the lock")
 
 
-def assert_invariants(hand: Owner) -> None:
+def assert_invariants(hand: OwnerSession) -> None:
     """I1 and I5: one owner an epoch, epochs only rise. I2: tenures tile. I10: the trail agrees."""
     tenures = list(Tenure.objects.filter(portfolio=hand.portfolio).order_by("epoch"))
     assert len({t.epoch for t in tenures}) == len(tenures)
@@ -158,10 +158,10 @@ def assert_invariants(hand: Owner) -> None:
     assert active.count() <= 1
 
 
-def draining() -> tuple[Owner, Daemon, Handoff]:
+def draining() -> tuple[OwnerSession, FakeNode, Handoff]:
     """Return a portfolio that drains on node-1, its target node-2, and the handoff."""
     Lease.objects.update(takeovers=[])
-    source, target = a_node("node-1"), a_node("node-2")
+    source, target = make_node("node-1"), make_node("node-2")
     hand = a_trader("p", source)
     mature(hand.portfolio)
     handoff = operations.migrate("p", "node-2", actor="ann")
@@ -173,7 +173,7 @@ def draining() -> tuple[Owner, Daemon, Handoff]:
 
 
 def test_of_two_commits_from_one_seq_exactly_one_stands() -> None:
-    hand = a_trader("p", a_node("node-1"))
+    hand = a_trader("p", make_node("node-1"))
     for _ in range(ROUNDS):
         at = hand.run().last_seq
         words = [hand.words(events) for events in (1, 2, 3)]
@@ -183,7 +183,7 @@ def test_of_two_commits_from_one_seq_exactly_one_stands() -> None:
 
 
 def test_the_same_batch_sent_twice_at_once_is_ok_twice_and_written_once() -> None:
-    hand = a_trader("p", a_node("node-1"))
+    hand = a_trader("p", make_node("node-1"))
     for number in range(ROUNDS):
         seq = hand.run().last_seq + 1
         line = OrderLine(seq, 0, "IBM", "buy", "1", "1", "open", "", 10**15)
@@ -193,7 +193,7 @@ def test_the_same_batch_sent_twice_at_once_is_ok_twice_and_written_once() -> Non
 
 
 def test_a_repeat_that_meets_its_first_in_flight_is_ok_and_no_conflict() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     hand = a_trader("p", node)
     words = hand.words(1)
     held = Held(commit(node.row.pk, node.name, node.incarnation, [words]))
@@ -217,7 +217,7 @@ def test_a_commit_that_meets_a_grant_in_flight_is_fenced_and_writes_nothing() ->
 
 
 def test_overlapping_requests_in_any_order_never_deadlock() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     hands = [a_trader(f"p-{number}", node) for number in range(4)]
     for _ in range(ROUNDS):
         words = [hand.words(1) for hand in hands]
@@ -239,7 +239,7 @@ def test_a_release_and_its_deadline_grant_once() -> None:
         Handoff.objects.filter(pk=handoff.pk).update(deadline_at=ago(1))
         answer, outcome = at_once(
             lambda: hand.daemon.release(words).answer,
-            lambda: run(expire(handoff.pk, timing())),
+            lambda: execute(expire(handoff.pk, timing())),
         )
         assert (answer, outcome) in [("handed_over", "early"), ("fenced", "activating")]
         assert hand.run().epoch == before + 1
@@ -255,7 +255,7 @@ def test_a_deadline_that_meets_a_release_in_flight_changes_nothing() -> None:
     held = Held(
         release(node.row.pk, node.name, node.incarnation, hand.release_words(handoff), timing())
     )
-    assert behind(held, lambda: run(expire(handoff.pk, timing()))) == "early"
+    assert behind(held, lambda: execute(expire(handoff.pk, timing()))) == "early"
     assert the_handoff(hand.portfolio).state == "activating"
 
 
@@ -268,7 +268,7 @@ def test_a_first_commit_and_its_deadline_end_in_one_of_two_ways() -> None:
         Handoff.objects.filter(pk=handoff.pk).update(deadline_at=ago(1))
         answer, outcome = at_once(
             lambda: mine.send(words).answer,
-            lambda: run(expire(handoff.pk, timing())),
+            lambda: execute(expire(handoff.pk, timing())),
         )
         assert (answer, outcome) in [("ok", "early"), ("ok", "late"), ("fenced", "rolled_back")]
         at = hand.run()
@@ -278,8 +278,8 @@ def test_a_first_commit_and_its_deadline_end_in_one_of_two_ways() -> None:
 
 
 def test_two_reports_of_one_step_grant_once() -> None:
-    a_node("node-1")
-    target = a_node("node-2")
+    make_node("node-1")
+    target = make_node("node-2")
     portfolio = a_portfolio("p")
     operations.migrate("p", "node-2", actor="ann")
     handoff = the_handoff(portfolio)
@@ -289,9 +289,9 @@ def test_two_reports_of_one_step_grant_once() -> None:
 
 
 def test_of_two_people_who_move_it_at_once_one_is_told_of_the_other() -> None:
-    hand = a_trader("p", a_node("node-1"))
-    a_node("node-2")
-    a_node("node-3")
+    hand = a_trader("p", make_node("node-1"))
+    make_node("node-2")
+    make_node("node-3")
     outcomes = at_once(
         lambda: operations.migrate("p", "node-2", actor="ann"),
         lambda: operations.migrate("p", "node-3", actor="bob"),
@@ -302,8 +302,8 @@ def test_of_two_people_who_move_it_at_once_one_is_told_of_the_other() -> None:
 
 
 def test_the_last_place_of_a_node_is_taken_once() -> None:
-    source = a_node("node-1")
-    a_node("node-2", capacity=1)
+    source = make_node("node-1")
+    make_node("node-2", capacity=1)
     a_trader("a", source)
     a_trader("b", source)
     outcomes = at_once(
@@ -325,8 +325,8 @@ def test_two_creations_of_one_name_make_one() -> None:
 
 
 def test_two_sweeps_at_once_mark_and_fail_over_once() -> None:
-    first = a_node("node-1")
-    a_node("node-2")
+    first = make_node("node-1")
+    make_node("node-2")
     hand = a_trader("p", first)
     serving_since(3600)
     let_expire(first)
@@ -337,7 +337,7 @@ def test_two_sweeps_at_once_mark_and_fail_over_once() -> None:
 
 
 def test_passes_that_overlap_after_the_lock_ended_place_once() -> None:
-    a_node("node-1")
+    make_node("node-1")
     portfolio = a_portfolio("p")
     at_once(
         lambda: Scheduler("a").assign_portfolios(),
@@ -348,7 +348,7 @@ def test_passes_that_overlap_after_the_lock_ended_place_once() -> None:
 
 
 def test_a_beat_that_waited_for_the_sweep_makes_its_node_alive_again() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     serving_since(3600)
     let_expire(node)
     held = Held(mark_lost(timing()))
@@ -358,19 +358,19 @@ def test_a_beat_that_waited_for_the_sweep_makes_its_node_alive_again() -> None:
 
 
 def test_a_sweep_that_meets_a_beat_in_flight_marks_nobody() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     serving_since(3600)
     let_expire(node)
     with psycopg.connect(conninfo()) as beating:
         beating.execute("UPDATE scheduling_lease SET expires_at = clock_timestamp() + '30 s'")
-        assert run(mark_lost(timing())) == []
+        assert execute(mark_lost(timing())) == []
 
 
 # --- register ----------------------------------------------------------------------------------
 
 
 def test_a_beat_that_waited_for_a_register_hears_who_took_its_node() -> None:
-    node, newer = a_node("node-1"), uuid4()
+    node, newer = make_node("node-1"), uuid4()
     held = Held(register(node.row.pk, node.name, registration(newer), timing()))
     answer = behind(held, node.beat, repeats=node)
     # `unknown` is told to the holder only, who then registers, and would take it back.
@@ -378,12 +378,12 @@ def test_a_beat_that_waited_for_a_register_hears_who_took_its_node() -> None:
 
 
 def test_register_and_commit_end_in_one_of_two_ways() -> None:
-    hand = a_trader("p", a_node("node-1"))
+    hand = a_trader("p", make_node("node-1"))
     for _ in range(ROUNDS):
-        zombie = Owner(hand.daemon, hand.portfolio)
+        zombie = OwnerSession(hand.daemon, hand.portfolio)
         words, at = zombie.words(3), hand.run()
         let_expire(hand.daemon)
-        answer, again = at_once(lambda: zombie.send(words).answer, lambda: a_node("node-1"))
+        answer, again = at_once(lambda: zombie.send(words).answer, lambda: make_node("node-1"))
         assert (answer, hand.run().last_seq - at.last_seq) in [("ok", 3), ("fenced", 0)]
         assert hand.run().epoch == at.epoch + 1
         hand = owner("p", again)
@@ -398,8 +398,8 @@ def test_register_of_both_ends_while_a_release_is_on_its_way_leaves_no_orphan() 
         let_expire(hand.daemon)
         outcomes = at_once(
             lambda: hand.daemon.release(words).answer,
-            lambda: a_node("node-1"),
-            lambda: a_node("node-2"),
+            lambda: make_node("node-1"),
+            lambda: make_node("node-2"),
         )
         assert outcomes[0] in ("handed_over", "keep", "fenced")
         daemons = {d.row.pk: d for d in outcomes[1:]}
@@ -442,7 +442,7 @@ def test_a_stop_behind_a_first_commit_in_flight_waits_and_goes_on() -> None:
 
 
 def test_moves_in_opposite_directions_never_deadlock() -> None:
-    first, second = a_node("node-1", capacity=50), a_node("node-2", capacity=50)
+    first, second = make_node("node-1", capacity=50), make_node("node-2", capacity=50)
     there = [a_trader(f"a-{n}", first) for n in range(ROUNDS)]
     back = [a_trader(f"b-{n}", second) for n in range(ROUNDS)]
     for one, other in zip(there, back, strict=True):
@@ -456,28 +456,32 @@ def test_moves_in_opposite_directions_never_deadlock() -> None:
 
 
 def test_registers_of_nodes_that_hand_each_other_portfolios_never_deadlock() -> None:
-    first, second = a_node("node-1", capacity=50), a_node("node-2", capacity=50)
+    first, second = make_node("node-1", capacity=50), make_node("node-2", capacity=50)
     hands = [a_trader(f"p-{n}", (first, second)[n % 2]) for n in range(6)]
     for n, hand in enumerate(hands):
         operations.migrate(hand.portfolio.name, ("node-2", "node-1")[n % 2], actor="ann")
     let_expire(first)
     let_expire(second)
-    outcomes = at_once(lambda: a_node("node-1", capacity=50), lambda: a_node("node-2", capacity=50))
-    assert [type(o) for o in outcomes] == [Daemon, Daemon]
+    outcomes = at_once(
+        lambda: make_node("node-1", capacity=50), lambda: make_node("node-2", capacity=50)
+    )
+    assert [type(o) for o in outcomes] == [FakeNode, FakeNode]
     assert Handoff.objects.filter(state="failed").count() == 6
     assert [d.owns() for d in outcomes] == [["p-0", "p-2", "p-4"], ["p-1", "p-3", "p-5"]]
 
 
 def test_a_proof_beside_a_death_report_never_deadlocks() -> None:
-    hand = a_trader("p", a_node("node-1"))
+    hand = a_trader("p", make_node("node-1"))
     mature(hand.portfolio)
     for _ in range(ROUNDS):
-        outcomes = at_once(hand.die, lambda: run(prove(timing())), lambda: hand.commit(1))
+        outcomes = at_once(
+            hand.die, lambda: execute(mark_proven_revisions(timing())), lambda: hand.commit(1)
+        )
         assert not [o for o in outcomes if isinstance(o, psycopg.Error)]
 
 
 def test_a_failover_and_a_beat_of_the_owner_end_in_one_of_two_ways() -> None:
-    first, second = a_node("node-1"), a_node("node-2")
+    first, second = make_node("node-1"), make_node("node-2")
     hand = a_trader("p", first)
     lose(first)
     Scheduler("a").tick()
@@ -525,23 +529,23 @@ class Row:
         return free
 
 
-def run_row(hand: Owner) -> Row:
+def run_row(hand: OwnerSession) -> Row:
     return Row("scheduling_run", "portfolio_id", hand.portfolio.pk)
 
 
-def node_row(daemon: Daemon) -> Row:
+def node_row(daemon: FakeNode) -> Row:
     return Row("scheduling_node", "id", daemon.row.pk)
 
 
 def test_a_request_locks_the_nodes_of_both_ends_in_their_order() -> None:
-    first, second = a_node("node-1"), a_node("node-2")
+    first, second = make_node("node-1"), make_node("node-2")
     a_trader("p", first)
     move = partial(operations.migrate, "p", "node-2", actor="ann")
     assert node_row(first).held_while(move, node_row(second)) == [True]
 
 
 def test_a_request_that_supersedes_locks_all_nodes_in_their_order() -> None:
-    first, _, third = (a_node(f"node-{n}") for n in (1, 2, 3))
+    first, _, third = (make_node(f"node-{n}") for n in (1, 2, 3))
     a_trader("p", third)
     operations.migrate("p", "node-1", actor="ann")
     stop = partial(operations.stop, "p", actor="ann")
@@ -557,25 +561,25 @@ def test_a_stop_locks_the_run_before_its_handoff() -> None:
 
 
 def test_a_register_locks_all_its_runs_in_their_order_and_then_its_nodes() -> None:
-    first, second = a_node("node-1"), a_node("node-2")
+    first, second = make_node("node-1"), make_node("node-2")
     coming = a_trader("a", second)
     own = a_trader("b", first)
     operations.migrate("a", "node-1", actor="ann")
     operations.migrate("b", "node-2", actor="ann")
-    again = partial(a_node, "node-1")
+    again = partial(make_node, "node-1")
     rows = (run_row(own), node_row(first), node_row(second))
     assert run_row(coming).held_while(again, *rows) == [True, True, True]
 
 
 def test_proofs_and_stalls_wait_for_nobody() -> None:
-    hand = a_trader("p", a_node("node-1"))
+    hand = a_trader("p", make_node("node-1"))
     serving_since(3600)
     FeedSegment.objects.update(from_time=ago(3600))
     Run.objects.update(first_commit_at=ago(131), last_commit_at=ago(61))
     with psycopg.connect(conninfo()) as committing:
         committing.execute("SELECT FROM scheduling_run FOR UPDATE")
-        assert run(prove(timing())) == 0
-        assert run(mark_stalls(timing())) == 0
-    assert run(prove(timing())) == 1
-    assert run(mark_stalls(timing())) == 1
+        assert execute(mark_proven_revisions(timing())) == 0
+        assert execute(mark_stalls(timing())) == 0
+    assert execute(mark_proven_revisions(timing())) == 1
+    assert execute(mark_stalls(timing())) == 1
     assert hand.run().good_revision == 1

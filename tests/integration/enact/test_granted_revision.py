@@ -12,19 +12,27 @@ from scheduling.models import Node, Run
 from scheduling.passes.balance import balance
 from scheduling.passes.sweep import sweep
 from scheduling.timing import timing
-from tests.support.factories import Daemon, Owner, a_running, calm_nodes, lose, mature, the_handoff
+from tests.support.factories import (
+    FakeNode,
+    OwnerSession,
+    calm_nodes,
+    lose,
+    make_running_portfolio,
+    mature,
+    the_handoff,
+)
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def nodes() -> list[Daemon]:
+def nodes() -> list[FakeNode]:
     return calm_nodes(3)
 
 
-def a_good_one(node: Daemon) -> Owner:
+def a_good_one(node: FakeNode) -> OwnerSession:
     """Return a portfolio whose r1 is good and whose wanted r2 needs a version that no node has."""
-    hand = Owner(node, a_running("p", node, events=1))
+    hand = OwnerSession(node, make_running_portfolio("p", node, events=1))
     mature(hand.portfolio)
     good = Revision.objects.get()
     Revision.objects.create(
@@ -40,7 +48,7 @@ def passes() -> None:
     balance("s", timing(), Policy())
 
 
-def starts(hand: Owner, nodes: list[Daemon]) -> int:
+def starts(hand: OwnerSession, nodes: list[FakeNode]) -> int:
     """Let the newest handoff go through at its target; return the revision that runs then."""
     handoff = the_handoff(hand.portfolio)
     (target,) = [node for node in nodes if node.row.pk == handoff.target_node_id]
@@ -50,7 +58,7 @@ def starts(hand: Owner, nodes: list[Daemon]) -> int:
 
 
 def test_a_wanted_revision_that_no_node_can_run_leaves_the_good_one_running(
-    nodes: list[Daemon],
+    nodes: list[FakeNode],
 ) -> None:
     hand = a_good_one(nodes[0])
     for _ in range(3):
@@ -65,7 +73,7 @@ def test_a_wanted_revision_that_no_node_can_run_leaves_the_good_one_running(
 
 
 def test_it_fails_over_and_is_placed_with_its_good_revision_and_never_quarantined(
-    nodes: list[Daemon],
+    nodes: list[FakeNode],
 ) -> None:
     hand = a_good_one(nodes[0])
     lose(nodes[0])
@@ -73,7 +81,7 @@ def test_it_fails_over_and_is_placed_with_its_good_revision_and_never_quarantine
     assert starts(hand, nodes[1:]) == 1
     # Its process dies until it is taken from the node: what is placed is the good one.
     owner = next(node for node in nodes if node.row.pk == hand.run().node_id)
-    on_there = Owner(owner, hand.portfolio)
+    on_there = OwnerSession(owner, hand.portfolio)
     for _ in range(2):
         on_there.die(before_first_event=True)
     assert hand.run().phase == "pending"
@@ -88,7 +96,7 @@ def test_it_fails_over_and_is_placed_with_its_good_revision_and_never_quarantine
     assert "lacks strategy canary 9, which the wanted r2 needs" in at.reason
 
 
-def test_started_after_a_stop_it_runs_on_its_good_revision_too(nodes: list[Daemon]) -> None:
+def test_started_after_a_stop_it_runs_on_its_good_revision_too(nodes: list[FakeNode]) -> None:
     hand = a_good_one(nodes[0])
     handoff = operations.stop("p", actor="ann")
     assert hand.release(handoff).answer == "handed_over"
@@ -98,7 +106,7 @@ def test_started_after_a_stop_it_runs_on_its_good_revision_too(nodes: list[Daemo
 
 
 def test_after_failures_a_good_revision_that_no_node_has_any_more_is_not_sent_anywhere(
-    nodes: list[Daemon],
+    nodes: list[FakeNode],
 ) -> None:
     hand = a_good_one(nodes[0])
     hand.die()
@@ -112,7 +120,7 @@ def test_after_failures_a_good_revision_that_no_node_has_any_more_is_not_sent_an
 
 
 def test_a_reload_that_its_node_cannot_do_is_refused_and_not_held_against_the_revision(
-    nodes: list[Daemon],
+    nodes: list[FakeNode],
 ) -> None:
     hand = a_good_one(nodes[0])
     with pytest.raises(Refused) as caught:
@@ -124,7 +132,7 @@ def test_a_reload_that_its_node_cannot_do_is_refused_and_not_held_against_the_re
     assert hand.run().phase == "running"
 
 
-def test_a_node_that_gets_the_version_is_given_the_wanted_revision(nodes: list[Daemon]) -> None:
+def test_a_node_that_gets_the_version_is_given_the_wanted_revision(nodes: list[FakeNode]) -> None:
     hand = a_good_one(nodes[0])
     passes()
     Node.objects.filter(name="node-1").update(strategies={"canary": 9})

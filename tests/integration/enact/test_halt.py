@@ -17,15 +17,15 @@ from scheduling.models import Event, Handoff, Lease, Node, Run, Tenure
 from scheduling.observe.halts import halt_in_force, read_halt
 from scheduling.operations import halt_all, undo_halt
 from scheduling.scheduler import Scheduler
-from tests.support.api_client import Caller, problem
+from tests.support.api_client import ApiClient, problem
 from tests.support.factories import (
-    Daemon,
-    a_node,
+    FakeNode,
     a_portfolio,
-    a_running,
     a_trader,
     let_expire,
     lose,
+    make_node,
+    make_running_portfolio,
     mature,
     owner,
     the_handoff,
@@ -35,8 +35,8 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
 @pytest.fixture
-def pair() -> tuple[Daemon, Daemon]:
-    return a_node("node-1"), a_node("node-2")
+def pair() -> tuple[FakeNode, FakeNode]:
+    return make_node("node-1"), make_node("node-2")
 
 
 def phases() -> dict[str, str]:
@@ -47,7 +47,7 @@ def wanted() -> dict[str, str]:
     return dict(Portfolio.objects.values_list("name", "desired_state"))
 
 
-def test_everything_is_owned_by_nobody_after_it(pair: tuple[Daemon, Daemon]) -> None:
+def test_everything_is_owned_by_nobody_after_it(pair: tuple[FakeNode, FakeNode]) -> None:
     a_trader("one", pair[0])
     a_trader("two", pair[1])
     a_portfolio("waiting")
@@ -65,7 +65,9 @@ def test_everything_is_owned_by_nobody_after_it(pair: tuple[Daemon, Daemon]) -> 
     assert [daemon.owns() for daemon in pair] == [[], []]
 
 
-def test_each_line_says_what_it_was_doing_and_where_it_stands(pair: tuple[Daemon, Daemon]) -> None:
+def test_each_line_says_what_it_was_doing_and_where_it_stands(
+    pair: tuple[FakeNode, FakeNode],
+) -> None:
     hand = a_trader("one", pair[0], events=3)
     operations.migrate("one", "node-2", actor="cast")
     at = hand.run()
@@ -75,7 +77,7 @@ def test_each_line_says_what_it_was_doing_and_where_it_stands(pair: tuple[Daemon
     assert line.last_seq == at.last_seq
 
 
-def test_no_commit_of_before_is_accepted_after_it(pair: tuple[Daemon, Daemon]) -> None:
+def test_no_commit_of_before_is_accepted_after_it(pair: tuple[FakeNode, FakeNode]) -> None:
     hand = a_trader("one", pair[0])
     late = hand.words(5)
     halt_all(actor="olive")
@@ -84,7 +86,7 @@ def test_no_commit_of_before_is_accepted_after_it(pair: tuple[Daemon, Daemon]) -
 
 
 def test_a_handoff_under_way_ends_with_it_and_its_target_never_owns(
-    pair: tuple[Daemon, Daemon],
+    pair: tuple[FakeNode, FakeNode],
 ) -> None:
     hand = a_trader("one", pair[0])
     operations.migrate("one", "node-2", actor="cast")
@@ -97,7 +99,7 @@ def test_a_handoff_under_way_ends_with_it_and_its_target_never_owns(
 
 
 def test_one_that_released_but_was_not_activated_is_fenced_on_both_sides(
-    pair: tuple[Daemon, Daemon],
+    pair: tuple[FakeNode, FakeNode],
 ) -> None:
     hand = a_trader("one", pair[0])
     operations.migrate("one", "node-2", actor="cast")
@@ -110,7 +112,7 @@ def test_one_that_released_but_was_not_activated_is_fenced_on_both_sides(
     assert [daemon.desired(role) for daemon in pair for role in ("run", "warm")] == [[]] * 4
 
 
-def test_nothing_starts_again_by_itself(pair: tuple[Daemon, Daemon]) -> None:
+def test_nothing_starts_again_by_itself(pair: tuple[FakeNode, FakeNode]) -> None:
     a_trader("one", pair[0])
     a_portfolio("waiting")
     lose(pair[1])
@@ -119,13 +121,13 @@ def test_nothing_starts_again_by_itself(pair: tuple[Daemon, Daemon]) -> None:
     assert not Handoff.objects.filter(state="preparing").exists()
 
 
-def test_a_node_that_registers_after_it_gets_nothing(pair: tuple[Daemon, Daemon]) -> None:
+def test_a_node_that_registers_after_it_gets_nothing(pair: tuple[FakeNode, FakeNode]) -> None:
     a_trader("one", pair[0])
     halt_all(actor="olive")
-    assert a_node("node-1").owns() == []
+    assert make_node("node-1").owns() == []
 
 
-def test_it_does_not_wait_for_nodes_nor_for_the_freeze(pair: tuple[Daemon, Daemon]) -> None:
+def test_it_does_not_wait_for_nodes_nor_for_the_freeze(pair: tuple[FakeNode, FakeNode]) -> None:
     a_trader("one", pair[0])
     let_expire(pair[0], 300)
     operations.freeze(actor="olive", failover=True)
@@ -133,7 +135,7 @@ def test_it_does_not_wait_for_nodes_nor_for_the_freeze(pair: tuple[Daemon, Daemo
     assert phases() == {"one": "stopped"}
 
 
-def test_another_number_stops_nothing_and_says_both(pair: tuple[Daemon, Daemon]) -> None:
+def test_another_number_stops_nothing_and_says_both(pair: tuple[FakeNode, FakeNode]) -> None:
     a_trader("one", pair[0])
     a_portfolio("waiting")
     with pytest.raises(Refused) as refused:
@@ -145,7 +147,7 @@ def test_another_number_stops_nothing_and_says_both(pair: tuple[Daemon, Daemon])
     assert halt_all(actor="olive", expect_running=1).running == 1
 
 
-def test_one_that_is_quarantined_keeps_its_reason(pair: tuple[Daemon, Daemon]) -> None:
+def test_one_that_is_quarantined_keeps_its_reason(pair: tuple[FakeNode, FakeNode]) -> None:
     one = a_trader("one", pair[0])
     mature(one.portfolio)
     while one.die(failed_seq=one.run().last_seq + 1) != "quarantined":
@@ -159,7 +161,7 @@ def test_one_that_is_quarantined_keeps_its_reason(pair: tuple[Daemon, Daemon]) -
     assert phases()["one"] == "quarantined"
 
 
-def test_there_is_an_event_for_each_and_one_for_the_act(pair: tuple[Daemon, Daemon]) -> None:
+def test_there_is_an_event_for_each_and_one_for_the_act(pair: tuple[FakeNode, FakeNode]) -> None:
     a_trader("one", pair[0])
     a_trader("two", pair[1])
     halted = halt_all(actor="olive", reason="wrong prices")
@@ -172,7 +174,7 @@ def test_there_is_an_event_for_each_and_one_for_the_act(pair: tuple[Daemon, Daem
     assert {event.data["halt"] for event in each} == {halted.halt}
 
 
-def test_the_row_says_which_halt_stopped_it_and_what_helps(pair: tuple[Daemon, Daemon]) -> None:
+def test_the_row_says_which_halt_stopped_it_and_what_helps(pair: tuple[FakeNode, FakeNode]) -> None:
     a_trader("one", pair[0])
     halted = halt_all(actor="olive", reason="wrong prices")
     run = Run.objects.get()
@@ -183,7 +185,7 @@ def test_the_row_says_which_halt_stopped_it_and_what_helps(pair: tuple[Daemon, D
     )
 
 
-def test_every_node_hears_of_it(pair: tuple[Daemon, Daemon]) -> None:
+def test_every_node_hears_of_it(pair: tuple[FakeNode, FakeNode]) -> None:
     a_trader("one", pair[0])
     operations.migrate("one", "node-2", actor="cast")
     before = dict(Node.objects.values_list("name", "desired_version"))
@@ -192,7 +194,7 @@ def test_every_node_hears_of_it(pair: tuple[Daemon, Daemon]) -> None:
     assert all(after[name] > before[name] for name in ("node-1", "node-2"))
 
 
-def test_what_it_stopped_is_read_back_as_it_was_answered(pair: tuple[Daemon, Daemon]) -> None:
+def test_what_it_stopped_is_read_back_as_it_was_answered(pair: tuple[FakeNode, FakeNode]) -> None:
     a_trader("one", pair[0])
     a_trader("two", pair[1])
     halted = halt_all(actor="olive", reason="wrong prices")
@@ -202,7 +204,7 @@ def test_what_it_stopped_is_read_back_as_it_was_answered(pair: tuple[Daemon, Dae
     assert (line.waiting, line.stopped) == (2, 2)
 
 
-def test_undo_starts_all_that_it_stopped_and_nothing_else(pair: tuple[Daemon, Daemon]) -> None:
+def test_undo_starts_all_that_it_stopped_and_nothing_else(pair: tuple[FakeNode, FakeNode]) -> None:
     for name in ("one", "two", "three", "four"):
         a_trader(name, pair[0])
     operations.stop("four", actor="cast")  # its drain is under way: it is not to come back
@@ -217,7 +219,9 @@ def test_undo_starts_all_that_it_stopped_and_nothing_else(pair: tuple[Daemon, Da
     assert started.data == {"halt": halted.halt}
 
 
-def test_a_halt_is_in_force_however_many_were_undone_after_it(pair: tuple[Daemon, Daemon]) -> None:
+def test_a_halt_is_in_force_however_many_were_undone_after_it(
+    pair: tuple[FakeNode, FakeNode],
+) -> None:
     a_trader("one", pair[0])
     first = halt_all(actor="olive")
     a_portfolio("two")
@@ -229,8 +233,8 @@ def test_a_halt_is_in_force_however_many_were_undone_after_it(pair: tuple[Daemon
     assert (found.halt, found.waiting) == (first.halt, 1)
 
 
-def test_after_undo_they_go_on_from_their_last_commit(pair: tuple[Daemon, Daemon]) -> None:
-    a_running("one", pair[0], events=4)
+def test_after_undo_they_go_on_from_their_last_commit(pair: tuple[FakeNode, FakeNode]) -> None:
+    make_running_portfolio("one", pair[0], events=4)
     before = Run.objects.get()
     halt_all(actor="olive")
     undo_halt(actor="olive")
@@ -245,7 +249,7 @@ def test_after_undo_they_go_on_from_their_last_commit(pair: tuple[Daemon, Daemon
 
 
 def test_a_second_undo_is_refused_and_a_second_halt_stops_nothing_twice(
-    pair: tuple[Daemon, Daemon],
+    pair: tuple[FakeNode, FakeNode],
 ) -> None:
     a_trader("one", pair[0])
     first = halt_all(actor="olive")
@@ -256,7 +260,7 @@ def test_a_second_undo_is_refused_and_a_second_halt_stops_nothing_twice(
         undo_halt(actor="olive")
 
 
-def test_by_rest(pair: tuple[Daemon, Daemon], operator: Caller, viewer: Caller) -> None:
+def test_by_rest(pair: tuple[FakeNode, FakeNode], operator: ApiClient, viewer: ApiClient) -> None:
     a_trader("one", pair[0])
     assert problem(viewer.post("halt/", {}), 403, "forbidden")
     found = problem(operator.post("halt/", {"expect_running": 7}), 409, "count_differs")
@@ -290,7 +294,7 @@ def said(*arguments: str, typed: str | None = None, monkeypatch: Any = None) -> 
     return out.getvalue()
 
 
-def test_by_command(pair: tuple[Daemon, Daemon]) -> None:
+def test_by_command(pair: tuple[FakeNode, FakeNode]) -> None:
     a_trader("one", pair[0])
     document = json.loads(said("--reason", "wrong prices", "--expect", "1", "--json"))
     assert (document["running"], document["results"][0]["portfolio"]) == (1, "one")
@@ -301,7 +305,7 @@ def test_by_command(pair: tuple[Daemon, Daemon]) -> None:
 
 
 def test_the_command_asks_on_a_terminal(
-    pair: tuple[Daemon, Daemon], monkeypatch: pytest.MonkeyPatch
+    pair: tuple[FakeNode, FakeNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a_trader("one", pair[0])
     with pytest.raises(CommandError, match="Nothing was stopped"):
@@ -312,14 +316,14 @@ def test_the_command_asks_on_a_terminal(
 
 
 def test_the_command_does_not_ask_where_it_is_told_not_to(
-    pair: tuple[Daemon, Daemon], monkeypatch: pytest.MonkeyPatch
+    pair: tuple[FakeNode, FakeNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a_trader("one", pair[0])
     said("--yes", typed="", monkeypatch=monkeypatch)
     assert phases() == {"one": "stopped"}
 
 
-def test_leases_are_left_alone(pair: tuple[Daemon, Daemon]) -> None:
+def test_leases_are_left_alone(pair: tuple[FakeNode, FakeNode]) -> None:
     a_trader("one", pair[0])
     halt_all(actor="olive")
     assert Lease.objects.count() == 2

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from scheduling import operations
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.enact.commit import commit
 from scheduling.enact.halt import halt_all
 from scheduling.enact.handoff import request
@@ -17,13 +17,13 @@ from scheduling.operations import halt_all as halt_everything
 from scheduling.operations import undo_halt
 from scheduling.timing import timing
 from tests.integration.enact.test_fence_races import Held, Row, at_once, behind, run_row
-from tests.support.factories import Owner, a_node, a_portfolio, a_trader
+from tests.support.factories import OwnerSession, a_portfolio, a_trader, make_node
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def test_a_commit_under_way_counts_and_the_next_one_does_not() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     hand = a_trader("one", node)
     words = hand.words(4)
     held = Held(commit(node.row.pk, node.name, node.incarnation, [words]))
@@ -33,7 +33,7 @@ def test_a_commit_under_way_counts_and_the_next_one_does_not() -> None:
 
 
 def test_a_commit_that_waited_for_the_halt_is_fenced() -> None:
-    hand = a_trader("one", a_node("node-1"))
+    hand = a_trader("one", make_node("node-1"))
     words = hand.words(4)
     held = Held(halt_all(actor="olive", reason=""))
     answer = behind(held, lambda: hand.send(words), repeats=hand.daemon)
@@ -42,13 +42,13 @@ def test_a_commit_that_waited_for_the_halt_is_fenced() -> None:
 
 
 def test_a_place_that_was_asked_for_while_the_halt_ran_is_refused() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     portfolio = a_portfolio("waiting")
     held = Held(halt_all(actor="olive", reason=""))
     place = request(
         "place", portfolio.pk, target=node.row.pk, actor="olive", reason="", timing=timing()
     )
-    refused = behind(held, lambda: run(place))
+    refused = behind(held, lambda: execute(place))
     assert isinstance(refused, Refused)
     assert refused.code == "already_stopped"
     assert not Handoff.objects.exists()
@@ -57,22 +57,22 @@ def test_a_place_that_was_asked_for_while_the_halt_ran_is_refused() -> None:
 def test_a_register_beside_it_ends_owning_nothing() -> None:
     for number in range(3):
         name = f"node-{number}"  # a third takeover of one name within a minute is refused
-        a_trader(f"one-{number}", a_node(name))
-        at_once(lambda: halt_everything(actor="olive"), partial(a_node, name))
+        a_trader(f"one-{number}", make_node(name))
+        at_once(lambda: halt_everything(actor="olive"), partial(make_node, name))
         assert not Run.objects.filter(node__isnull=False).exists()
 
 
 # --- one order of locks --------------------------------------------------------------------------
 
 
-def portfolio_row(hand: Owner) -> Row:
+def portfolio_row(hand: OwnerSession) -> Row:
     return Row("portfolios_portfolio", "id", hand.portfolio.pk)
 
 
-def moving() -> tuple[Owner, Row]:
+def moving() -> tuple[OwnerSession, Row]:
     """Return the owner of one in a handoff, and that handoff's row."""
-    hand = a_trader("one", a_node("node-1"))
-    a_node("node-2")
+    hand = a_trader("one", make_node("node-1"))
+    make_node("node-2")
     handoff = operations.migrate("one", "node-2", actor="ann")
     return hand, Row("scheduling_handoff", "id", handoff.pk)
 
@@ -89,7 +89,7 @@ def test_a_halt_locks_runs_before_handoffs() -> None:
 
 
 def test_an_undo_locks_portfolios_before_runs() -> None:
-    hand = a_trader("one", a_node("node-1"))
+    hand = a_trader("one", make_node("node-1"))
     halt_everything(actor="olive")
     undo = partial(undo_halt, actor="olive")
     assert portfolio_row(hand).held_while(undo, run_row(hand)) == [True]

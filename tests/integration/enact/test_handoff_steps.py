@@ -8,18 +8,18 @@ import pytest
 
 from portfolios.models import Portfolio, Revision
 from scheduling import operations
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.enact.handoff import expire, overdue, request
 from scheduling.errors import Refused
 from scheduling.models import Event, Handoff, Node, Tenure
 from scheduling.timing import timing
 from tests.support.factories import (
-    Daemon,
-    Owner,
-    a_node,
+    FakeNode,
+    OwnerSession,
     a_trader,
     let_expire,
     lose,
+    make_node,
     mature,
     owner,
     past_deadline,
@@ -32,43 +32,43 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
 @pytest.fixture
-def source() -> Daemon:
-    return a_node("node-1")
+def source() -> FakeNode:
+    return make_node("node-1")
 
 
 @pytest.fixture
-def target() -> Daemon:
-    return a_node("node-2")
+def target() -> FakeNode:
+    return make_node("node-2")
 
 
 @pytest.fixture
-def hand(source: Daemon) -> Owner:
+def hand(source: FakeNode) -> OwnerSession:
     """Return the hand of node-1 on a running portfolio with a good revision."""
     hand = a_trader("p", source)
     mature(hand.portfolio)
     return hand
 
 
-def migrated(hand: Owner, target: Daemon) -> Handoff:
+def migrated(hand: OwnerSession, target: FakeNode) -> Handoff:
     return operations.migrate(hand.portfolio.name, target.name, actor="ann")
 
 
-def draining(hand: Owner, target: Daemon) -> Handoff:
+def draining(hand: OwnerSession, target: FakeNode) -> Handoff:
     handoff = migrated(hand, target)
     assert target.ready(handoff) == "draining"
     return handoff
 
 
-def activating(hand: Owner, target: Daemon) -> Handoff:
+def activating(hand: OwnerSession, target: FakeNode) -> Handoff:
     handoff = draining(hand, target)
     assert hand.release(handoff).answer == "handed_over"
     return handoff
 
 
-def failing_over(hand: Owner, target: Daemon) -> Handoff:
+def failing_over(hand: OwnerSession, target: FakeNode) -> Handoff:
     """Begin a failover as a pass does."""
     at = hand.run()
-    row = run(
+    row = execute(
         request(
             "failover",
             hand.portfolio.pk,
@@ -91,7 +91,7 @@ def error(handoff: Handoff) -> str:
     return Handoff.objects.get(pk=handoff.pk).error
 
 
-def revised(hand: Owner) -> Handoff:
+def revised(hand: OwnerSession) -> Handoff:
     """Return the reload to revision 2 that a change of the limits begins."""
     _, handoff = operations.revise_portfolio(
         hand.portfolio.name, {"limits": {"largest_order": "5"}}, actor="ann"
@@ -104,7 +104,7 @@ def revised(hand: Owner) -> Handoff:
 
 
 def test_a_migrate_goes_prepare_drain_grant_activate_and_is_done(
-    hand: Owner, source: Daemon, target: Daemon
+    hand: OwnerSession, source: FakeNode, target: FakeNode
 ) -> None:
     before = hand.run()
     handoff = migrated(hand, target)
@@ -129,7 +129,7 @@ def test_a_migrate_goes_prepare_drain_grant_activate_and_is_done(
     assert stamps == sorted(at for at in stamps if at is not None)
 
 
-def test_every_step_report_may_come_twice(hand: Owner, target: Daemon) -> None:
+def test_every_step_report_may_come_twice(hand: OwnerSession, target: FakeNode) -> None:
     handoff = migrated(hand, target)
     assert target.ready(handoff) == "draining"
     assert target.ready(handoff) == "late"
@@ -140,7 +140,7 @@ def test_every_step_report_may_come_twice(hand: Owner, target: Daemon) -> None:
 
 
 def test_a_report_of_one_who_is_not_the_target_changes_nothing(
-    hand: Owner, source: Daemon, target: Daemon
+    hand: OwnerSession, source: FakeNode, target: FakeNode
 ) -> None:
     handoff = migrated(hand, target)
     assert source.ready(handoff) == "late"
@@ -149,7 +149,7 @@ def test_a_report_of_one_who_is_not_the_target_changes_nothing(
 
 
 def test_a_repeated_release_hears_its_first_answer_whatever_the_epoch_is_by_then(
-    hand: Owner, target: Daemon
+    hand: OwnerSession, target: FakeNode
 ) -> None:
     handoff = draining(hand, target)
     words = hand.release_words(handoff, events=2)
@@ -162,7 +162,7 @@ def test_a_repeated_release_hears_its_first_answer_whatever_the_epoch_is_by_then
 
 @pytest.mark.parametrize("events", [0, 3])
 def test_a_release_after_its_handoff_failed_is_kept_and_the_source_goes_on(
-    hand: Owner, target: Daemon, events: int
+    hand: OwnerSession, target: FakeNode, events: int
 ) -> None:
     handoff = draining(hand, target)
     words = hand.release_words(handoff, events)
@@ -177,7 +177,7 @@ def test_a_release_after_its_handoff_failed_is_kept_and_the_source_goes_on(
 
 @pytest.mark.parametrize("events", [0, 3])
 def test_a_release_for_another_handoff_is_kept_each_time_it_is_asked(
-    hand: Owner, target: Daemon, events: int
+    hand: OwnerSession, target: FakeNode, events: int
 ) -> None:
     old = draining(hand, target)
     target.fails(old)
@@ -189,14 +189,18 @@ def test_a_release_for_another_handoff_is_kept_each_time_it_is_asked(
     assert state(foreign) == "preparing"
 
 
-def test_a_release_to_a_target_whose_lease_ran_out_is_kept(hand: Owner, target: Daemon) -> None:
+def test_a_release_to_a_target_whose_lease_ran_out_is_kept(
+    hand: OwnerSession, target: FakeNode
+) -> None:
     handoff = draining(hand, target)
     let_expire(target)
     assert hand.release(handoff).answer == "keep"
     assert (state(handoff), hand.run().phase) == ("failed", "running")
 
 
-def test_a_stale_release_is_refused_and_grants_nothing(hand: Owner, target: Daemon) -> None:
+def test_a_stale_release_is_refused_and_grants_nothing(
+    hand: OwnerSession, target: FakeNode
+) -> None:
     handoff = draining(hand, target)
     words = hand.release_words(handoff, from_seq=0, to_seq=1)
     assert hand.daemon.release(words).answer == "conflict"
@@ -204,15 +208,15 @@ def test_a_stale_release_is_refused_and_grants_nothing(hand: Owner, target: Daem
 
 
 def test_a_portfolio_that_is_asked_to_drain_before_its_first_commit_stays_draining(
-    hand: Owner, target: Daemon
+    hand: OwnerSession, target: FakeNode
 ) -> None:
     activating(hand, target)
-    third = a_node("node-3")
+    third = make_node("node-3")
     owner("p", target).commit(0)
     again = operations.migrate("p", third.name, actor="ann")
     past_deadline(again)
-    a_node("node-2")  # takes its run over: it is starting again
-    newest = owner("p", a_node("node-2"))
+    make_node("node-2")  # takes its run over: it is starting again
+    newest = owner("p", make_node("node-2"))
     stop = operations.stop("p", actor="ann")
     assert newest.commit(0) == "ok"
     assert (newest.run().phase, state(stop)) == ("draining", "draining")
@@ -222,7 +226,7 @@ def test_a_portfolio_that_is_asked_to_drain_before_its_first_commit_stays_draini
 
 
 def test_a_target_that_cannot_prepare_ends_it_and_the_source_has_not_noticed(
-    hand: Owner, target: Daemon
+    hand: OwnerSession, target: FakeNode
 ) -> None:
     before = hand.run()
     handoff = migrated(hand, target)
@@ -232,29 +236,33 @@ def test_a_target_that_cannot_prepare_ends_it_and_the_source_has_not_noticed(
     assert error(handoff) == "it broke"
 
 
-def test_a_target_that_takes_too_long_to_prepare_ends_it(hand: Owner, target: Daemon) -> None:
+def test_a_target_that_takes_too_long_to_prepare_ends_it(
+    hand: OwnerSession, target: FakeNode
+) -> None:
     handoff = migrated(hand, target)
     assert past_deadline(handoff) == "failed"
     assert error(handoff) == "node-2 could not prepare in 30 s"
     assert target.desired("prepare") == []
 
 
-def test_a_target_lost_while_preparing_ends_it_at_once(hand: Owner, target: Daemon) -> None:
+def test_a_target_lost_while_preparing_ends_it_at_once(
+    hand: OwnerSession, target: FakeNode
+) -> None:
     handoff = migrated(hand, target)
     lose(target)
-    assert handoff.pk in run(overdue(timing()))
+    assert handoff.pk in execute(overdue(timing()))
     looked_at(handoff)
     assert error(handoff) == "node-2 was lost before it was ready"
 
 
 def looked_at(handoff: Handoff) -> None:
     """Look at a handoff as the sweep does, without moving its deadline."""
-    run(expire(handoff.pk, timing()))
+    execute(expire(handoff.pk, timing()))
 
 
-def test_a_step_that_is_not_late_is_left_alone(hand: Owner, target: Daemon) -> None:
+def test_a_step_that_is_not_late_is_left_alone(hand: OwnerSession, target: FakeNode) -> None:
     handoff = migrated(hand, target)
-    assert run(overdue(timing())) == []
+    assert execute(overdue(timing())) == []
     looked_at(handoff)
     assert state(handoff) == "preparing"
 
@@ -263,21 +271,21 @@ def test_a_step_that_is_not_late_is_left_alone(hand: Owner, target: Daemon) -> N
     ("serving", "last_beat"), [(3.0, 0.0), (300.0, 3.1)], ids=["just back", "not back yet"]
 )
 def test_no_deadline_is_judged_while_nodes_cannot_reach_us(
-    hand: Owner, target: Daemon, serving: float, last_beat: float
+    hand: OwnerSession, target: FakeNode, serving: float, last_beat: float
 ) -> None:
     handoff = migrated(hand, target)
     Handoff.objects.filter(pk=handoff.pk).update(deadline_at="2000-01-01T00:00:00Z")
     serving_since(serving, last_beat_ago=last_beat)
-    assert run(overdue(timing())) == []
+    assert execute(overdue(timing())) == []
     serving_since(60.0)
-    assert run(overdue(timing())) == [handoff.pk]
+    assert execute(overdue(timing())) == [handoff.pk]
 
 
 # --- drain -------------------------------------------------------------------------------------
 
 
 def test_a_source_that_does_not_release_in_time_loses_the_epoch_without_its_consent(
-    hand: Owner, target: Daemon
+    hand: OwnerSession, target: FakeNode
 ) -> None:
     handoff = draining(hand, target)
     late = hand.release_words(handoff, events=1)
@@ -290,20 +298,22 @@ def test_a_source_that_does_not_release_in_time_loses_the_epoch_without_its_cons
 
 
 def test_a_target_lost_while_the_source_drains_leaves_it_to_the_source(
-    hand: Owner, target: Daemon
+    hand: OwnerSession, target: FakeNode
 ) -> None:
     handoff = draining(hand, target)
     lose(target)
-    assert run(overdue(timing())) == [handoff.pk]
+    assert execute(overdue(timing())) == [handoff.pk]
     looked_at(handoff)
     assert (state(handoff), hand.run().phase) == ("failed", "running")
     assert hand.daemon.owns() == ["p"]
 
 
-def test_a_source_lost_while_it_drains_is_not_waited_for(hand: Owner, target: Daemon) -> None:
+def test_a_source_lost_while_it_drains_is_not_waited_for(
+    hand: OwnerSession, target: FakeNode
+) -> None:
     handoff = draining(hand, target)
     lose(hand.daemon)
-    assert run(overdue(timing())) == [handoff.pk]
+    assert execute(overdue(timing())) == [handoff.pk]
     looked_at(handoff)
     assert state(handoff) == "activating"
     assert error(handoff) == "node-1 is gone: the epoch was raised without it"
@@ -314,7 +324,7 @@ def test_a_source_lost_while_it_drains_is_not_waited_for(hand: Owner, target: Da
 
 
 def test_a_target_that_never_commits_gives_it_back_to_the_source_at_a_new_epoch(
-    hand: Owner, source: Daemon, target: Daemon
+    hand: OwnerSession, source: FakeNode, target: FakeNode
 ) -> None:
     before = hand.run().epoch
     handoff = activating(hand, target)
@@ -328,7 +338,7 @@ def test_a_target_that_never_commits_gives_it_back_to_the_source_at_a_new_epoch(
 
 
 def test_a_target_that_reports_that_it_cannot_activate_gives_it_back_at_once(
-    hand: Owner, source: Daemon, target: Daemon
+    hand: OwnerSession, source: FakeNode, target: FakeNode
 ) -> None:
     handoff = activating(hand, target)
     assert target.fails(handoff, "activate") == "rolled_back"
@@ -337,7 +347,7 @@ def test_a_target_that_reports_that_it_cannot_activate_gives_it_back_at_once(
 
 
 def test_a_target_that_committed_is_not_rolled_back_by_a_late_deadline(
-    hand: Owner, target: Daemon
+    hand: OwnerSession, target: FakeNode
 ) -> None:
     handoff = activating(hand, target)
     owner("p", target).commit(0)
@@ -347,10 +357,10 @@ def test_a_target_that_committed_is_not_rolled_back_by_a_late_deadline(
 
 @pytest.mark.parametrize("gone", ["lost", "another incarnation"])
 def test_a_rollback_does_not_go_to_a_source_that_is_no_more(
-    hand: Owner, source: Daemon, target: Daemon, gone: str
+    hand: OwnerSession, source: FakeNode, target: FakeNode, gone: str
 ) -> None:
     handoff = activating(hand, target)
-    {"lost": lambda: lose(source), "another incarnation": lambda: a_node("node-1")}[gone]()
+    {"lost": lambda: lose(source), "another incarnation": lambda: make_node("node-1")}[gone]()
     assert past_deadline(handoff) == "rolled_back"
     at = hand.run()
     assert (at.node_id, at.phase, at.attempts) == (None, "pending", 0)
@@ -358,17 +368,17 @@ def test_a_rollback_does_not_go_to_a_source_that_is_no_more(
 
 
 def test_a_target_lost_before_its_first_commit_is_not_waited_for(
-    hand: Owner, source: Daemon, target: Daemon
+    hand: OwnerSession, source: FakeNode, target: FakeNode
 ) -> None:
     handoff = activating(hand, target)
     lose(target)
-    assert run(overdue(timing())) == [handoff.pk]
+    assert execute(overdue(timing())) == [handoff.pk]
     looked_at(handoff)
     assert (state(handoff), hand.run().node_id) == ("rolled_back", source.row.pk)
 
 
 def test_a_handoff_whose_epoch_is_no_more_does_not_stay_for_ever(
-    hand: Owner, target: Daemon
+    hand: OwnerSession, target: FakeNode
 ) -> None:
     handoff = activating(hand, target)
     Handoff.objects.filter(pk=handoff.pk).update(to_epoch=1)
@@ -379,7 +389,7 @@ def test_a_handoff_whose_epoch_is_no_more_does_not_stay_for_ever(
 # --- place -------------------------------------------------------------------------------------
 
 
-def test_a_placing_that_fails_costs_an_attempt_and_two_on_a_node_mark_it(target: Daemon) -> None:
+def test_a_placing_that_fails_costs_an_attempt_and_two_on_a_node_mark_it(target: FakeNode) -> None:
     portfolio = placed(target)
     target.fails(the_handoff(portfolio))
     operations.migrate("new", target.name, actor="ann")
@@ -389,7 +399,7 @@ def test_a_placing_that_fails_costs_an_attempt_and_two_on_a_node_mark_it(target:
     assert at.reason == "could not start on the node chosen (2 of 5): it broke"
 
 
-def test_a_placing_that_is_late_costs_no_attempt(target: Daemon) -> None:
+def test_a_placing_that_is_late_costs_no_attempt(target: FakeNode) -> None:
     portfolio = placed(target)
     assert past_deadline(the_handoff(portfolio)) == "failed"
     at = run_of(portfolio)
@@ -397,14 +407,14 @@ def test_a_placing_that_is_late_costs_no_attempt(target: Daemon) -> None:
     assert at.reason == f"could not start in time: {target.name} could not prepare in 30 s"
 
 
-def test_a_placing_whose_node_was_lost_is_not_its_own_fault(target: Daemon) -> None:
+def test_a_placing_whose_node_was_lost_is_not_its_own_fault(target: FakeNode) -> None:
     portfolio = placed(target)
     lose(target)
     looked_at(the_handoff(portfolio))
     assert run_of(portfolio).attempts == 0
 
 
-def test_five_placings_that_fail_are_enough(target: Daemon) -> None:
+def test_five_placings_that_fail_are_enough(target: FakeNode) -> None:
     portfolio = placed(target)
     target.fails(the_handoff(portfolio))
     for _ in range(4):
@@ -415,7 +425,7 @@ def test_five_placings_that_fail_are_enough(target: Daemon) -> None:
     assert "it broke" in at.reason
 
 
-def placed(target: Daemon) -> Portfolio:
+def placed(target: FakeNode) -> Portfolio:
     """Return a portfolio that nobody ran yet, on its way to `target`."""
     portfolio = operations.create_portfolio(
         operations.NewPortfolio(name="new", strategy="canary"), actor="ann"
@@ -428,7 +438,7 @@ def placed(target: Daemon) -> Portfolio:
 
 
 def test_a_revision_that_raises_while_it_is_prepared_is_rejected_and_the_old_one_runs_on(
-    hand: Owner, source: Daemon
+    hand: OwnerSession, source: FakeNode
 ) -> None:
     handoff = revised(hand)
     source.fails(handoff, strategy=True)
@@ -439,7 +449,7 @@ def test_a_revision_that_raises_while_it_is_prepared_is_rejected_and_the_old_one
 
 
 def test_a_reload_that_fails_twice_for_whatever_cause_rejects_its_revision(
-    hand: Owner, source: Daemon
+    hand: OwnerSession, source: FakeNode
 ) -> None:
     source.fails(revised(hand))
     assert Revision.objects.get(portfolio=hand.portfolio, number=2).status == "unproven"
@@ -449,7 +459,7 @@ def test_a_reload_that_fails_twice_for_whatever_cause_rejects_its_revision(
 
 
 def test_a_revision_is_rejected_only_after_it_missed_its_first_commit_twice(
-    hand: Owner, source: Daemon
+    hand: OwnerSession, source: FakeNode
 ) -> None:
     handoff = revised(hand)
     for status in ("unproven", "rejected"):
@@ -465,7 +475,7 @@ def test_a_revision_is_rejected_only_after_it_missed_its_first_commit_twice(
 
 
 def test_a_revision_that_fails_by_itself_before_its_first_commit_is_rejected_at_once(
-    hand: Owner, source: Daemon
+    hand: OwnerSession, source: FakeNode
 ) -> None:
     handoff = revised(hand)
     source.ready(handoff)
@@ -475,7 +485,7 @@ def test_a_revision_that_fails_by_itself_before_its_first_commit_is_rejected_at_
     assert hand.run().revision == 1
 
 
-def test_a_good_revision_is_never_rejected(hand: Owner, source: Daemon) -> None:
+def test_a_good_revision_is_never_rejected(hand: OwnerSession, source: FakeNode) -> None:
     second = revised(hand)
     source.ready(second)
     hand.release(second)
@@ -488,7 +498,9 @@ def test_a_good_revision_is_never_rejected(hand: Owner, source: Daemon) -> None:
 # --- failover ----------------------------------------------------------------------------------
 
 
-def test_a_failover_grants_as_soon_as_the_target_is_ready(hand: Owner, target: Daemon) -> None:
+def test_a_failover_grants_as_soon_as_the_target_is_ready(
+    hand: OwnerSession, target: FakeNode
+) -> None:
     lose(hand.daemon)
     before = hand.run()
     handoff = failing_over(hand, target)
@@ -500,7 +512,7 @@ def test_a_failover_grants_as_soon_as_the_target_is_ready(hand: Owner, target: D
 
 
 def test_a_failover_ends_when_the_owner_beats_again_before_the_grant(
-    hand: Owner, target: Daemon
+    hand: OwnerSession, target: FakeNode
 ) -> None:
     lose(hand.daemon)
     handoff = failing_over(hand, target)
@@ -511,7 +523,7 @@ def test_a_failover_ends_when_the_owner_beats_again_before_the_grant(
 
 
 def test_a_failover_counts_as_an_attempt_until_the_next_progress(
-    hand: Owner, target: Daemon
+    hand: OwnerSession, target: FakeNode
 ) -> None:
     lose(hand.daemon)
     target.ready(failing_over(hand, target))
@@ -524,7 +536,7 @@ def test_a_failover_counts_as_an_attempt_until_the_next_progress(
 
 
 def test_whoever_dies_with_it_five_times_is_not_given_to_the_next(
-    hand: Owner, target: Daemon
+    hand: OwnerSession, target: FakeNode
 ) -> None:
     for _ in range(4):
         hand.die()
@@ -536,7 +548,7 @@ def test_whoever_dies_with_it_five_times_is_not_given_to_the_next(
 
 
 def test_a_failover_whose_target_cannot_start_it_costs_an_attempt(
-    hand: Owner, target: Daemon
+    hand: OwnerSession, target: FakeNode
 ) -> None:
     lose(hand.daemon)
     handoff = failing_over(hand, target)
@@ -546,7 +558,7 @@ def test_a_failover_whose_target_cannot_start_it_costs_an_attempt(
     assert at.reason == "could not start on node-2: it broke"
 
 
-def test_a_failover_supersedes_the_migrate_under_way(hand: Owner, target: Daemon) -> None:
+def test_a_failover_supersedes_the_migrate_under_way(hand: OwnerSession, target: FakeNode) -> None:
     migrate = migrated(hand, target)
     lose(hand.daemon)
     failover = failing_over(hand, target)
@@ -554,7 +566,7 @@ def test_a_failover_supersedes_the_migrate_under_way(hand: Owner, target: Daemon
     assert [e.handoff for e in target.desired("prepare")] == [failover.pk]
 
 
-def test_a_pass_that_saw_an_older_epoch_is_refused(hand: Owner, target: Daemon) -> None:
+def test_a_pass_that_saw_an_older_epoch_is_refused(hand: OwnerSession, target: FakeNode) -> None:
     with pytest.raises(Refused, match="was granted again") as refused:
         hand.move_to(target, actor="balancer", seen_epoch=hand.run().epoch - 1)
     assert refused.value.code == "superseded"
@@ -564,7 +576,7 @@ def test_a_pass_that_saw_an_older_epoch_is_refused(hand: Owner, target: Daemon) 
 # --- stop and delete ---------------------------------------------------------------------------
 
 
-def test_a_stop_ends_with_the_release(hand: Owner) -> None:
+def test_a_stop_ends_with_the_release(hand: OwnerSession) -> None:
     before = hand.run()
     handoff = operations.stop("p", actor="ann", reason="enough")
     words = hand.release_words(handoff, events=2)
@@ -576,7 +588,7 @@ def test_a_stop_ends_with_the_release(hand: Owner) -> None:
     assert (state(handoff), hand.daemon.owns()) == ("done", [])
 
 
-def test_a_stop_does_not_wait_for_ever(hand: Owner) -> None:
+def test_a_stop_does_not_wait_for_ever(hand: OwnerSession) -> None:
     handoff = operations.stop("p", actor="ann")
     assert past_deadline(handoff) == "done"
     assert hand.run().phase == "stopped"
@@ -584,27 +596,31 @@ def test_a_stop_does_not_wait_for_ever(hand: Owner) -> None:
 
 
 @pytest.mark.parametrize("gone", ["expired", "lost"])
-def test_a_stop_of_what_an_unreachable_node_owns_is_done_at_once(hand: Owner, gone: str) -> None:
+def test_a_stop_of_what_an_unreachable_node_owns_is_done_at_once(
+    hand: OwnerSession, gone: str
+) -> None:
     {"expired": let_expire, "lost": lose}[gone](hand.daemon)
     operations.stop("p", actor="ann")
     assert hand.run().phase == "stopped"
     assert the_handoff(hand.portfolio).state == "done"
 
 
-def test_a_stop_of_a_node_lost_after_it_was_asked_is_not_waited_for(hand: Owner) -> None:
+def test_a_stop_of_a_node_lost_after_it_was_asked_is_not_waited_for(hand: OwnerSession) -> None:
     handoff = operations.stop("p", actor="ann")
     lose(hand.daemon)
-    assert run(overdue(timing())) == [handoff.pk]
+    assert execute(overdue(timing())) == [handoff.pk]
     looked_at(handoff)
     assert hand.run().phase == "stopped"
 
 
 @pytest.mark.parametrize("under_way", [migrated, draining, activating])
-def test_a_stop_ends_whatever_is_under_way(hand: Owner, target: Daemon, under_way: object) -> None:
+def test_a_stop_ends_whatever_is_under_way(
+    hand: OwnerSession, target: FakeNode, under_way: object
+) -> None:
     first = under_way(hand, target)  # type: ignore[operator]
     stop = operations.stop("p", actor="ann")
     assert (state(first), state(stop)) == ("superseded", "draining")
-    holder = Owner(
+    holder = OwnerSession(
         {hand.daemon.row.pk: hand.daemon, target.row.pk: target}[hand.run().node_id or 0],
         hand.portfolio,
     )
@@ -615,7 +631,7 @@ def test_a_stop_ends_whatever_is_under_way(hand: Owner, target: Daemon, under_wa
 
 @pytest.mark.parametrize("under_way", [migrated, draining, activating])
 def test_a_delete_ends_whatever_is_under_way_and_frees_the_name(
-    hand: Owner, target: Daemon, under_way: object
+    hand: OwnerSession, target: FakeNode, under_way: object
 ) -> None:
     first = under_way(hand, target)  # type: ignore[operator]
     operations.delete_portfolio("p", actor="ann")
@@ -628,7 +644,9 @@ def test_a_delete_ends_whatever_is_under_way_and_frees_the_name(
     assert again.pk != hand.portfolio.pk
 
 
-def test_a_start_during_the_stop_leaves_it_pending_when_the_stop_is_over(hand: Owner) -> None:
+def test_a_start_during_the_stop_leaves_it_pending_when_the_stop_is_over(
+    hand: OwnerSession,
+) -> None:
     stop = operations.stop("p", actor="ann")
     assert operations.start("p", actor="ann") is None
     hand.release(stop)
@@ -636,7 +654,7 @@ def test_a_start_during_the_stop_leaves_it_pending_when_the_stop_is_over(hand: O
     assert (at.phase, at.node_id) == ("pending", None)
 
 
-def test_a_stop_under_way_is_not_begun_twice(hand: Owner) -> None:
+def test_a_stop_under_way_is_not_begun_twice(hand: OwnerSession) -> None:
     stop = operations.stop("p", actor="ann")
     assert operations.delete_portfolio("p", actor="ann") == stop
     assert Handoff.objects.filter(kind="stop").count() == 1
@@ -645,17 +663,19 @@ def test_a_stop_under_way_is_not_begun_twice(hand: Owner) -> None:
 # --- one at a time, and a place for each -------------------------------------------------------
 
 
-def test_a_second_migrate_is_told_which_one_is_under_way(hand: Owner, target: Daemon) -> None:
+def test_a_second_migrate_is_told_which_one_is_under_way(
+    hand: OwnerSession, target: FakeNode
+) -> None:
     first = migrated(hand, target)
-    a_node("node-3")
+    make_node("node-3")
     with pytest.raises(Refused) as refused:
         operations.migrate("p", "node-3", actor="ann")
     assert refused.value.code == "handoff_in_progress"
     assert refused.value.extra == {"handoff": first.pk}
 
 
-def test_the_last_place_of_a_node_is_given_once(source: Daemon) -> None:
-    small = a_node("node-2", capacity=1)
+def test_the_last_place_of_a_node_is_given_once(source: FakeNode) -> None:
+    small = make_node("node-2", capacity=1)
     first, second = a_trader("a", source), a_trader("b", source)
     migrated(first, small)
     with pytest.raises(Refused) as refused:
@@ -666,7 +686,7 @@ def test_the_last_place_of_a_node_is_given_once(source: Daemon) -> None:
     )
 
 
-def test_a_target_without_a_valid_lease_is_refused(hand: Owner, target: Daemon) -> None:
+def test_a_target_without_a_valid_lease_is_refused(hand: OwnerSession, target: FakeNode) -> None:
     let_expire(target)
     with pytest.raises(Refused) as refused:
         hand.move_to(target)
@@ -677,7 +697,7 @@ def test_a_target_without_a_valid_lease_is_refused(hand: Owner, target: Daemon) 
 
 
 def test_tenures_tile_and_equal_the_grants_of_the_audit_trail(
-    hand: Owner, source: Daemon, target: Daemon
+    hand: OwnerSession, source: FakeNode, target: FakeNode
 ) -> None:
     activating(hand, target)
     owner("p", target).commit(5)
@@ -701,7 +721,7 @@ def test_tenures_tile_and_equal_the_grants_of_the_audit_trail(
 
 
 def test_every_change_of_a_set_raises_its_version(
-    hand: Owner, source: Daemon, target: Daemon
+    hand: OwnerSession, source: FakeNode, target: FakeNode
 ) -> None:
     def versions() -> tuple[int, ...]:
         return tuple(Node.objects.order_by("id").values_list("desired_version", flat=True))

@@ -7,14 +7,22 @@ from collections.abc import Callable
 import pytest
 
 from scheduling import operations
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.enact.handoff import request
 from scheduling.errors import Refused
 from scheduling.models import Handoff
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
 from tests.support.crash_injection import World, a_world, resume, violations
-from tests.support.factories import a_node, a_trader, let_expire, lose, owner, past_deadline, run_of
+from tests.support.factories import (
+    a_trader,
+    let_expire,
+    lose,
+    make_node,
+    owner,
+    past_deadline,
+    run_of,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -90,7 +98,7 @@ def test_a_target_that_starts_again_before_the_grant_leaves_it_to_the_source(
     world: World, reach: Callable[[World], Handoff]
 ) -> None:
     handoff, before = reach(world), at_epoch(world)
-    world.second = a_node("node-2")
+    world.second = make_node("node-2")
     assert state(handoff) == "failed"
     assert at_epoch(world) == before
     resume(world)
@@ -102,7 +110,7 @@ def test_a_target_that_starts_again_after_the_grant_goes_on_under_a_new_epoch(
 ) -> None:
     handoff = activating(world)
     _, granted = at_epoch(world)
-    world.second = a_node("node-2")
+    world.second = make_node("node-2")
     assert at_epoch(world) == ("node-2", granted + 1)
     assert owner("p", world.second).commit(1) == "ok"
     assert state(handoff) == "done"
@@ -137,7 +145,7 @@ def test_a_drain_without_room_leaves_it_running_and_says_so(world: World) -> Non
 
 
 def test_the_place_at_the_source_is_kept_until_the_target_has_committed() -> None:
-    source, target = a_node("node-1", capacity=1), a_node("node-2")
+    source, target = make_node("node-1", capacity=1), make_node("node-2")
     hand, other = a_trader("p", source), a_trader("q", target)
     handoff = operations.migrate("p", "node-2", actor="ann")
     target.ready(handoff)
@@ -151,13 +159,13 @@ def test_the_place_at_the_source_is_kept_until_the_target_has_committed() -> Non
 
 
 def test_what_goes_back_to_its_source_needs_no_second_place_there() -> None:
-    source, target = a_node("node-1", capacity=1), a_node("node-2")
+    source, target = make_node("node-1", capacity=1), make_node("node-2")
     hand = a_trader("p", source)
     handoff = operations.migrate("p", "node-2", actor="ann")
     target.ready(handoff)
     hand.release(handoff)
     lose(target)
-    row = run(
+    row = execute(
         request(
             "failover", hand.portfolio.pk, target=source.row.pk, actor="balancer",
             reason="node-2 is lost", timing=timing(),

@@ -21,15 +21,24 @@ from ginkgo_site.database import conninfo
 from portfolios.models import Revision
 from scheduling import operations
 from scheduling.db import transaction
-from scheduling.db.transaction import Recipe, call, run, run_bare
+from scheduling.db.transaction import Transaction, execute, execute_autocommit, query
 from scheduling.enact.commit import commit
 from scheduling.enact.grant import lock_run
-from scheduling.enact.lease import beat
-from scheduling.enact.process_failures import prove
+from scheduling.enact.lease import renew_leases
+from scheduling.enact.process_failures import mark_proven_revisions
 from scheduling.models import Handoff, Lease, Node, Run
 from scheduling.timing import timing
 from scheduling.wire.messages import Beat, Commit
-from tests.support.factories import Daemon, Owner, a_node, a_trader, ago, let_expire, lose, owner
+from tests.support.factories import (
+    FakeNode,
+    OwnerSession,
+    a_trader,
+    ago,
+    let_expire,
+    lose,
+    make_node,
+    owner,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -47,19 +56,19 @@ def held(table: str, where: str) -> Iterator[None]:
         frozen.rollback()
 
 
-def answered(node: Daemon, *commits: Commit) -> dict[int, str]:
+def answered(node: FakeNode, *commits: Commit) -> dict[int, str]:
     """Send one request, as it is, and return portfolio → answer. It must not take long."""
     began = time.monotonic()
-    results = run_bare(commit(node.row.pk, node.name, node.incarnation, commits))
+    results = execute_autocommit(commit(node.row.pk, node.name, node.incarnation, commits))
     assert time.monotonic() - began < QUICK_S
     return {result.portfolio: result.answer for result in results}
 
 
-def beaten(*nodes: Daemon, **said: Any) -> dict[str, tuple[bool, bool]]:
+def beaten(*nodes: FakeNode, **said: Any) -> dict[str, tuple[bool, bool]]:
     """Write the beats of these nodes in one batch; return name → (beaten, row_held)."""
     began = time.monotonic()
     words = [Beat(incarnation=str(n.incarnation), have_version=0, **said) for n in nodes]
-    rows = run_bare(beat([n.row.pk for n in nodes], words, timing()))
+    rows = execute_autocommit(renew_leases([n.row.pk for n in nodes], words, timing()))
     assert time.monotonic() - began < QUICK_S
     return {n.name: (rows[n.row.pk].beaten, rows[n.row.pk].row_held) for n in nodes}
 
@@ -68,7 +77,7 @@ def beaten(*nodes: Daemon, **said: Any) -> dict[str, tuple[bool, bool]]:
 
 
 def test_a_commit_waits_for_no_run_that_somebody_holds_and_its_neighbours_go_on() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     first, second = a_trader("a", node), a_trader("b", node)
     words = [first.words(1), second.words(1)]
     with held("scheduling_run", f"portfolio_id = {first.portfolio.pk}"):
@@ -78,9 +87,9 @@ def test_a_commit_waits_for_no_run_that_somebody_holds_and_its_neighbours_go_on(
     assert (first.run().last_seq, second.run().last_seq) == (words[0].to_seq, words[1].to_seq)
 
 
-def activating() -> tuple[Owner, Handoff]:
+def activating() -> tuple[OwnerSession, Handoff]:
     """Return a portfolio that was granted from node-2 to node-1 and has not committed there."""
-    target, source = a_node("node-1"), a_node("node-2")
+    target, source = make_node("node-1"), make_node("node-2")
     hand = a_trader("p", source)
     handoff = operations.migrate("p", "node-1", actor="ann")
     target.ready(handoff)
@@ -106,7 +115,7 @@ def test_a_first_commit_waits_for_no_node_that_somebody_holds(end: str) -> None:
 
 
 def test_a_release_waits_for_no_run_that_somebody_holds() -> None:
-    source, target = a_node("node-1"), a_node("node-2")
+    source, target = make_node("node-1"), make_node("node-2")
     hand = a_trader("p", source)
     handoff = operations.migrate("p", "node-2", actor="ann")
     target.ready(handoff)
@@ -124,7 +133,7 @@ def test_a_release_waits_for_no_run_that_somebody_holds() -> None:
 
 
 def test_a_beat_waits_for_no_lease_that_somebody_holds_and_the_others_are_beaten() -> None:
-    first, second = a_node("node-1"), a_node("node-2")
+    first, second = make_node("node-1"), make_node("node-2")
     with held("scheduling_lease", f"node_id = {first.row.pk}"):
         assert beaten(first, second) == {"node-1": (False, True), "node-2": (True, False)}
     assert beaten(first, second) == {"node-1": (True, False), "node-2": (True, False)}
@@ -132,7 +141,7 @@ def test_a_beat_waits_for_no_lease_that_somebody_holds_and_the_others_are_beaten
 
 
 def test_a_node_that_leaves_turns_with_a_later_beat_where_its_row_is_held() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     with held("scheduling_node", f"id = {node.row.pk}"):
         assert beaten(node, leaving=True) == {"node-1": (True, False)}
         assert not Node.objects.get().leaving
@@ -141,7 +150,7 @@ def test_a_node_that_leaves_turns_with_a_later_beat_where_its_row_is_held() -> N
 
 
 def test_a_lost_node_is_made_alive_by_a_later_beat_where_its_row_is_held() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     lose(node)
     with held("scheduling_node", f"id = {node.row.pk}"):
         assert beaten(node) == {"node-1": (True, False)}
@@ -155,19 +164,19 @@ def test_a_lost_node_is_made_alive_by_a_later_beat_where_its_row_is_held() -> No
 
 def test_a_transaction_that_stands_idle_loses_its_locks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transaction, "IDLE_LIMIT", "300ms")
-    hand = a_trader("p", a_node("node-1"))
+    hand = a_trader("p", make_node("node-1"))
     locked, thaw = threading.Event(), threading.Event()
     ended: list[Exception] = []
 
-    def freezing() -> Recipe[None]:
+    def freezing() -> Transaction[None]:
         yield from lock_run(hand.portfolio.pk)
         locked.set()
         thaw.wait(10)
-        yield from call("SELECT 1")
+        yield from query("SELECT 1")
 
     def work() -> None:
         try:
-            run(freezing())
+            execute(freezing())
         except IdleInTransactionSessionTimeout as error:
             ended.append(error)
         finally:
@@ -184,29 +193,29 @@ def test_a_transaction_that_stands_idle_loses_its_locks(monkeypatch: pytest.Monk
 
 
 def test_no_pass_can_freeze_with_a_lock_between_the_statements_of_what_runs_bare() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     hand = a_trader("p", node)
 
-    def two() -> Recipe[None]:
-        yield from call("SELECT portfolio_id FROM scheduling_run FOR UPDATE")
+    def two() -> Transaction[None]:
+        yield from query("SELECT portfolio_id FROM scheduling_run FOR UPDATE")
         with psycopg.connect(conninfo()) as other:
             other.execute("SELECT FROM scheduling_run FOR UPDATE NOWAIT")
 
-    run_bare(two())
+    execute_autocommit(two())
     let_expire(node)
     assert hand.commit(1) == "ok"
 
 
 def test_a_revision_that_somebody_holds_keeps_no_other_from_being_proven() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     traders = [a_trader(name, node) for name in ("a", "b")]
     Run.objects.update(first_commit_at=ago(100), last_commit_at=ago(0))
     Revision.objects.update(status="unproven")
     with held("portfolios_revision", f"portfolio_id = {traders[0].portfolio.pk}"):
         began = time.monotonic()
-        assert run_bare(prove(timing())) == 1
+        assert execute_autocommit(mark_proven_revisions(timing())) == 1
         assert time.monotonic() - began < QUICK_S
-    assert run_bare(prove(timing())) == 1
+    assert execute_autocommit(mark_proven_revisions(timing())) == 1
 
 
 def apart(act: Callable[[], Any]) -> None:

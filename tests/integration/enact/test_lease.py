@@ -7,29 +7,37 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.enact.lease import (
-    beat,
     caught_up,
     connected,
     goodbye,
     mark_lost,
     next_expiry,
-    pulse,
+    record_gateway_alive,
+    renew_leases,
     shorten,
 )
 from scheduling.models import Event, GatewayPulse, Handoff, Lease, Node, NodeReport
 from scheduling.timing import timing
 from scheduling.wire.messages import Beat
-from tests.support.factories import Daemon, a_node, a_trader, ago, let_expire, lose, serving_since
+from tests.support.factories import (
+    FakeNode,
+    a_trader,
+    ago,
+    let_expire,
+    lose,
+    make_node,
+    serving_since,
+)
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def node() -> Daemon:
+def node() -> FakeNode:
     serving_since(3600)
-    return a_node("node-1")
+    return make_node("node-1")
 
 
 def lease() -> Lease:
@@ -42,44 +50,44 @@ def left_s() -> float:
 
 
 def lost() -> list[str]:
-    return [row.name for row in run(mark_lost(timing()))]
+    return [row.name for row in execute(mark_lost(timing()))]
 
 
-def connect(node: Daemon) -> UUID:
+def connect(node: FakeNode) -> UUID:
     connection = uuid4()
-    assert run(connected(node.row.pk, node.incarnation, connection)) is True
+    assert execute(connected(node.row.pk, node.incarnation, connection)) is True
     return connection
 
 
 # --- beats ---------------------------------------------------------------------------------------
 
 
-def test_a_beat_renews_the_lease_for_one_ttl(node: Daemon) -> None:
+def test_a_beat_renews_the_lease_for_one_ttl(node: FakeNode) -> None:
     Lease.objects.update(expires_at=ago(-5))
     assert node.beat().beaten is True
     assert 29 < left_s() <= 30
     assert lease().renewals == 1
 
 
-def test_a_beat_keeps_the_newest_words_of_the_node(node: Daemon) -> None:
+def test_a_beat_keeps_the_newest_words_of_the_node(node: FakeNode) -> None:
     node.beat(metrics={"cpu_pct": 12.5})
     node.beat(metrics={"cpu_pct": 14.0, "bad": float("nan"), "worse": float("inf")})
     assert NodeReport.objects.get().metrics == {"cpu_pct": 14.0}
 
 
-def test_a_beat_of_another_incarnation_renews_nothing(node: Daemon) -> None:
+def test_a_beat_of_another_incarnation_renews_nothing(node: FakeNode) -> None:
     before = lease().expires_at
-    row = Daemon(node.row, uuid4()).beat()
+    row = FakeNode(node.row, uuid4()).beat()
     assert (row.beaten, row.held_by) == (False, node.incarnation)
     assert lease().expires_at == before
 
 
 def test_a_beat_of_a_node_that_never_registered_is_unknown() -> None:
-    row = Daemon(Node.objects.create(name="node-9"), uuid4()).beat()
+    row = FakeNode(Node.objects.create(name="node-9"), uuid4()).beat()
     assert (row.beaten, row.held_by) == (False, None)
 
 
-def test_a_lost_node_is_alive_again_with_its_next_beat(node: Daemon) -> None:
+def test_a_lost_node_is_alive_again_with_its_next_beat(node: FakeNode) -> None:
     lose(node)
     assert node.beat().beaten is True
     assert Node.objects.get().status == "alive"
@@ -88,18 +96,20 @@ def test_a_lost_node_is_alive_again_with_its_next_beat(node: Daemon) -> None:
     assert Event.objects.filter(kind="node_alive").count() == 1
 
 
-def test_a_beat_that_says_leaving_is_written_once(node: Daemon) -> None:
+def test_a_beat_that_says_leaving_is_written_once(node: FakeNode) -> None:
     node.beat(leaving=True)
     node.beat(leaving=True)
     assert Node.objects.get().leaving is True
     assert Event.objects.filter(kind="node_leaving").count() == 1
 
 
-def test_the_answer_says_whether_a_handoff_waits_for_the_node(node: Daemon) -> None:
+def test_the_answer_says_whether_a_handoff_waits_for_the_node(node: FakeNode) -> None:
     assert node.beat().pending is False
 
 
-def test_a_node_that_hears_no_answer_is_renewed_to_one_ttl_after_it_last_did(node: Daemon) -> None:
+def test_a_node_that_hears_no_answer_is_renewed_to_one_ttl_after_it_last_did(
+    node: FakeNode,
+) -> None:
     Lease.objects.update(expires_at=ago(-5))
     node.beat(unheard_s=14.0)
     assert 15 < left_s() <= 16
@@ -112,7 +122,7 @@ def test_a_node_that_hears_no_answer_is_renewed_to_one_ttl_after_it_last_did(nod
     assert left_s() > 29
 
 
-def test_what_a_node_did_not_hear_while_nobody_served_shortens_nothing(node: Daemon) -> None:
+def test_what_a_node_did_not_hear_while_nobody_served_shortens_nothing(node: FakeNode) -> None:
     """A beat may wait in the socket of a frozen web process, and say what was our own silence."""
     serving_since(3600, last_beat_ago=25)
     Lease.objects.update(expires_at=ago(10))
@@ -124,7 +134,7 @@ def test_what_a_node_did_not_hear_while_nobody_served_shortens_nothing(node: Dae
     assert lost() == []
 
 
-def test_a_lost_node_that_hears_no_answer_stays_lost(node: Daemon) -> None:
+def test_a_lost_node_that_hears_no_answer_stays_lost(node: FakeNode) -> None:
     lose(node)
     assert node.beat(unheard_s=40.0).beaten is True
     assert Node.objects.get().status == "lost"
@@ -135,8 +145,8 @@ def test_a_lost_node_that_hears_no_answer_stays_lost(node: Daemon) -> None:
 # --- goodbye -------------------------------------------------------------------------------------
 
 
-def test_a_goodbye_ends_the_lease_and_a_beat_behind_it_is_unknown(node: Daemon) -> None:
-    assert run(goodbye(node.row.pk, "node-1", node.incarnation, "asked to stop")) is True
+def test_a_goodbye_ends_the_lease_and_a_beat_behind_it_is_unknown(node: FakeNode) -> None:
+    assert execute(goodbye(node.row.pk, "node-1", node.incarnation, "asked to stop")) is True
     assert Node.objects.get().status == "left"
     assert left_s() <= 0
     row = node.beat()
@@ -145,8 +155,8 @@ def test_a_goodbye_ends_the_lease_and_a_beat_behind_it_is_unknown(node: Daemon) 
     assert lost() == []
 
 
-def test_a_goodbye_of_another_incarnation_ends_nothing(node: Daemon) -> None:
-    assert run(goodbye(node.row.pk, "node-1", uuid4(), "")) is False
+def test_a_goodbye_of_another_incarnation_ends_nothing(node: FakeNode) -> None:
+    assert execute(goodbye(node.row.pk, "node-1", uuid4(), "")) is False
     assert Node.objects.get().status == "alive"
     assert left_s() > 29
 
@@ -154,36 +164,36 @@ def test_a_goodbye_of_another_incarnation_ends_nothing(node: Daemon) -> None:
 # --- suspicion -----------------------------------------------------------------------------------
 
 
-def test_a_closed_socket_shortens_the_lease_to_the_grace(node: Daemon) -> None:
+def test_a_closed_socket_shortens_the_lease_to_the_grace(node: FakeNode) -> None:
     connection = connect(node)
-    assert run(shorten(node.row.pk, connection, timing(), 0.25)) is True
+    assert execute(shorten(node.row.pk, connection, timing(), 0.25)) is True
     assert 2.5 < left_s() <= 2.75
 
 
-def test_a_closed_socket_never_lengthens_a_lease(node: Daemon) -> None:
+def test_a_closed_socket_never_lengthens_a_lease(node: FakeNode) -> None:
     connection = connect(node)
     Lease.objects.update(expires_at=ago(-1))
-    run(shorten(node.row.pk, connection, timing()))
+    execute(shorten(node.row.pk, connection, timing()))
     assert left_s() <= 1
 
 
-def test_only_the_newest_socket_may_shorten(node: Daemon) -> None:
+def test_only_the_newest_socket_may_shorten(node: FakeNode) -> None:
     old, new = connect(node), connect(node)
-    assert run(shorten(node.row.pk, old, timing())) is False
+    assert execute(shorten(node.row.pk, old, timing())) is False
     assert left_s() > 29
-    assert run(shorten(node.row.pk, new, timing())) is True
+    assert execute(shorten(node.row.pk, new, timing())) is True
 
 
-def test_a_socket_of_an_earlier_incarnation_may_not_shorten(node: Daemon) -> None:
+def test_a_socket_of_an_earlier_incarnation_may_not_shorten(node: FakeNode) -> None:
     connection = connect(node)
-    a_node("node-1")
-    assert run(shorten(node.row.pk, connection, timing())) is False
-    assert run(connected(node.row.pk, node.incarnation, uuid4())) is False
+    make_node("node-1")
+    assert execute(shorten(node.row.pk, connection, timing())) is False
+    assert execute(connected(node.row.pk, node.incarnation, uuid4())) is False
     assert left_s() > 29
 
 
-def test_the_next_beat_restores_a_shortened_lease(node: Daemon) -> None:
-    run(shorten(node.row.pk, connect(node), timing()))
+def test_the_next_beat_restores_a_shortened_lease(node: FakeNode) -> None:
+    execute(shorten(node.row.pk, connect(node), timing()))
     node.beat()
     assert left_s() > 29
 
@@ -191,7 +201,7 @@ def test_the_next_beat_restores_a_shortened_lease(node: Daemon) -> None:
 # --- judging -------------------------------------------------------------------------------------
 
 
-def test_an_expired_lease_is_marked_lost_once_with_what_was_measured(node: Daemon) -> None:
+def test_an_expired_lease_is_marked_lost_once_with_what_was_measured(node: FakeNode) -> None:
     let_expire(node, seconds_ago=2)
     assert lost() == ["node-1"]
     assert lost() == []
@@ -200,7 +210,7 @@ def test_an_expired_lease_is_marked_lost_once_with_what_was_measured(node: Daemo
     assert Event.objects.get(kind="node_lost").reason == "32.0 s without a beat, limit 30 s"
 
 
-def test_a_lease_that_holds_is_not_judged(node: Daemon) -> None:
+def test_a_lease_that_holds_is_not_judged(node: FakeNode) -> None:
     Lease.objects.update(expires_at=ago(-0.5))
     assert lost() == []
 
@@ -211,26 +221,26 @@ def test_a_lease_that_holds_is_not_judged(node: Daemon) -> None:
     ids=["we came back 20 s ago", "nobody can reach us"],
 )
 def test_our_own_silence_is_held_against_nobody(
-    node: Daemon, serving: float, last_beat: float
+    node: FakeNode, serving: float, last_beat: float
 ) -> None:
     let_expire(node, seconds_ago=60)
     serving_since(serving, last_beat_ago=last_beat)
     assert lost() == []
 
 
-def test_without_any_pulse_nobody_is_judged(node: Daemon) -> None:
+def test_without_any_pulse_nobody_is_judged(node: FakeNode) -> None:
     let_expire(node)
     GatewayPulse.objects.all().delete()
     assert lost() == []
 
 
-def test_one_ttl_after_we_came_back_silence_counts(node: Daemon) -> None:
+def test_one_ttl_after_we_came_back_silence_counts(node: FakeNode) -> None:
     let_expire(node, seconds_ago=60)
     serving_since(31.0)
     assert lost() == ["node-1"]
 
 
-def test_one_that_reached_us_since_we_came_back_and_stopped_is_lost_at_once(node: Daemon) -> None:
+def test_one_that_reached_us_since_we_came_back_and_stopped_is_lost_at_once(node: FakeNode) -> None:
     let_expire(node)
     Lease.objects.update(renewed_at=ago(4))
     serving_since(5.0)
@@ -239,30 +249,30 @@ def test_one_that_reached_us_since_we_came_back_and_stopped_is_lost_at_once(node
 
 def test_a_gap_in_the_pulse_starts_serving_anew_and_no_gap_does_not() -> None:
     serving_since(3600, last_beat_ago=2)
-    run(pulse(timing()))
+    execute(record_gateway_alive(timing()))
     assert GatewayPulse.objects.get().serving_since < ago(3000)
     serving_since(3600, last_beat_ago=3.1)
-    run(pulse(timing()))
+    execute(record_gateway_alive(timing()))
     assert GatewayPulse.objects.get().serving_since > ago(5)
 
 
-def test_while_we_are_deaf_no_silence_counts_and_one_ttl_later_it_does(node: Daemon) -> None:
+def test_while_we_are_deaf_no_silence_counts_and_one_ttl_later_it_does(node: FakeNode) -> None:
     serving_since(3600)
     let_expire(node, seconds_ago=60)
-    run(pulse(timing(), deaf=True))
+    execute(record_gateway_alive(timing(), deaf=True))
     assert lost() == []
     serving_since(31.0)
     assert lost() == ["node-1"]
 
 
-def test_a_gap_in_all_beats_starts_serving_anew_too(node: Daemon) -> None:
+def test_a_gap_in_all_beats_starts_serving_anew_too(node: FakeNode) -> None:
     serving_since(3600, last_beat_ago=3.1)
     node.beat()
     assert GatewayPulse.objects.get().serving_since > ago(5)
 
 
 def test_a_pulse_that_a_clock_set_back_left_ahead_is_not_fresh_once_it_is_reached(
-    node: Daemon,
+    node: FakeNode,
 ) -> None:
     let_expire(node, seconds_ago=60)
     serving_since(3600, last_beat_ago=-60)
@@ -270,17 +280,17 @@ def test_a_pulse_that_a_clock_set_back_left_ahead_is_not_fresh_once_it_is_reache
     assert GatewayPulse.objects.get().last_beat_at < ago(3)
 
 
-def test_the_next_expiry_is_that_of_the_living(node: Daemon) -> None:
+def test_the_next_expiry_is_that_of_the_living(node: FakeNode) -> None:
     lose(node)
-    assert run(next_expiry()) is None
-    a_node("node-2")
-    in_s = run(next_expiry())
+    assert execute(next_expiry()) is None
+    make_node("node-2")
+    in_s = execute(next_expiry())
     assert in_s is not None
     assert timedelta(seconds=29) < timedelta(seconds=in_s) <= timedelta(seconds=30)
 
 
 def test_a_node_that_beats_is_alive_though_the_beat_that_should_say_so_was_cut_short() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     # As the crash of a server between the two statements of a beat leaves it.
     Node.objects.update(status="lost")
     assert node.beat().beaten
@@ -288,23 +298,23 @@ def test_a_node_that_beats_is_alive_though_the_beat_that_should_say_so_was_cut_s
 
 
 def test_nonsense_of_one_node_costs_no_other_its_beat() -> None:
-    bad, good = a_node("node-1"), a_node("node-2")
+    bad, good = make_node("node-1"), make_node("node-2")
     before = Lease.objects.get(node=good.row).renewals
     words = [
         Beat(incarnation=str(bad.incarnation), have_version=0, unheard_s=1e308),
         Beat(incarnation=str(good.incarnation), have_version=0),
     ]
-    run(beat([bad.row.pk, good.row.pk], words, timing()))
+    execute(renew_leases([bad.row.pk, good.row.pk], words, timing()))
     assert Lease.objects.get(node=good.row).renewals == before + 1
 
 
 def test_of_catching_up_the_node_that_did_it_is_heard_and_once() -> None:
-    node, other = a_node("node-1"), a_node("node-2")
+    node, other = make_node("node-1"), make_node("node-2")
     hand = a_trader("p", node)
     placed = Handoff.objects.get()
 
-    def say(who: Daemon, ms: float) -> float | None:
-        run(caught_up(who.row.pk, [(hand.portfolio.pk, hand.run().epoch, ms)]))
+    def say(who: FakeNode, ms: float) -> float | None:
+        execute(caught_up(who.row.pk, [(hand.portfolio.pk, hand.run().epoch, ms)]))
         placed.refresh_from_db()
         return placed.catchup_ms
 

@@ -13,10 +13,10 @@ from uuid import uuid4
 import pytest
 
 from portfolios.models import FeedSegment
-from scheduling.db.transaction import call, django_cursor, run
+from scheduling.db.transaction import django_cursor, execute, query
 from scheduling.enact.epoch_floor import raise_epoch_floor
 from scheduling.enact.forget import forget
-from scheduling.enact.lease import beat, goodbye
+from scheduling.enact.lease import goodbye, renew_leases
 from scheduling.enact.register import register
 from scheduling.errors import Refused
 from scheduling.models import Event, Handoff, Lease, Node, NodeToken, Run
@@ -26,11 +26,11 @@ from scheduling.timing import timing
 from scheduling.wire.messages import Beat
 from tests.integration.enact.test_fence_races import Held, Row, behind, node_row, run_row
 from tests.support.factories import (
-    Daemon,
-    a_node,
+    FakeNode,
     a_trader,
     ago,
     let_expire,
+    make_node,
     owner,
     registration,
     the_handoff,
@@ -39,23 +39,23 @@ from tests.support.factories import (
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def leaving(node: Daemon) -> Held:
+def leaving(node: FakeNode) -> Held:
     """Return the goodbye of this daemon, not committed yet."""
     return Held(goodbye(node.row.pk, node.name, node.incarnation, "asked to stop"))
 
 
 def test_a_register_that_waited_for_a_goodbye_counts_no_death() -> None:
-    hand = a_trader("p", a_node("node-1"))
+    hand = a_trader("p", make_node("node-1"))
     FeedSegment.objects.update(from_time=ago(3600))  # an event waits
     held = leaving(hand.daemon)
-    again = behind(held, lambda: a_node("node-1"))
+    again = behind(held, lambda: make_node("node-1"))
     assert again.owns() == ["p"]
     assert hand.run().attempts == 0
     assert Lease.objects.get().takeovers == []
 
 
 def test_a_beat_that_waited_for_a_goodbye_holds_up_no_failover() -> None:
-    first, second = a_node("node-1"), a_node("node-2")
+    first, second = make_node("node-1"), make_node("node-2")
     hand = a_trader("p", first)
     behind(leaving(first), first.beat, repeats=first)
     assert Node.objects.get(pk=first.row.pk).status == "left"
@@ -66,7 +66,7 @@ def test_a_beat_that_waited_for_a_goodbye_holds_up_no_failover() -> None:
 
 
 def test_nothing_is_begun_to_a_node_whose_beat_waited_for_its_goodbye() -> None:
-    first, second = a_node("node-1"), a_node("node-2")
+    first, second = make_node("node-1"), make_node("node-2")
     hand = a_trader("p", first)
     behind(leaving(second), second.beat, repeats=second)
     with pytest.raises(Refused) as refused:
@@ -76,44 +76,44 @@ def test_nothing_is_begun_to_a_node_whose_beat_waited_for_its_goodbye() -> None:
 
 
 def test_a_beat_cut_in_two_by_a_goodbye_makes_nobody_alive() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     Node.objects.update(status="lost")
     words = Beat(incarnation=str(node.incarnation), have_version=0)
-    recipe = beat([node.row.pk], [words], timing())
+    recipe = renew_leases([node.row.pk], [words], timing())
     step = next(recipe)
     with django_cursor() as cursor:
         late = cursor.execute(step.sql.encode(), step.params).fetchall()
     step = recipe.send(late)  # the statement that makes it alive again, each in its own transaction
-    run(goodbye(node.row.pk, node.name, node.incarnation, "asked to stop"))
+    execute(goodbye(node.row.pk, node.name, node.incarnation, "asked to stop"))
     with django_cursor() as cursor:
         cursor.execute(step.sql.encode(), step.params)
     assert Node.objects.get().status == "left"
 
 
 def test_a_node_that_registers_just_now_is_not_forgotten() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     leaving(node).commit()
     held = Held(register(node.row.pk, node.name, registration(uuid4()), timing()))
-    refused = behind(held, lambda: run(forget("node-1", actor="olive", reason="")))
+    refused = behind(held, lambda: execute(forget("node-1", actor="olive", reason="")))
     assert isinstance(refused, Refused)
     assert refused.code == "lease_valid"
     assert Lease.objects.exists()
 
 
 def test_a_token_that_was_revoked_before_keeps_its_time_and_is_not_counted_again() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     NodeToken.objects.create(node=node.row, sha256="a" * 64, revoked_at=ago(60))
     NodeToken.objects.create(node=node.row, sha256="b" * 64)
     let_expire(node)
-    run(forget("node-1", actor="olive", reason=""))
+    execute(forget("node-1", actor="olive", reason=""))
     assert NodeToken.objects.get(sha256="a" * 64).revoked_at < ago(50)
     assert Event.objects.get(kind="node_forgotten").data == {"tokens_revoked": 1}
 
 
 def test_of_two_who_revoke_the_tokens_of_a_node_at_once_one_did_it() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     NodeToken.objects.create(node=node.row, sha256="a" * 64)
-    held = Held(call("UPDATE scheduling_nodetoken SET revoked_at = clock_timestamp()"))
+    held = Held(query("UPDATE scheduling_nodetoken SET revoked_at = clock_timestamp()"))
     assert behind(held, lambda: revoke_node_tokens("node-1", actor="olive")) == 0
     assert not Event.objects.filter(kind="node_token_revoked").exists()
 
@@ -121,39 +121,39 @@ def test_of_two_who_revoke_the_tokens_of_a_node_at_once_one_did_it() -> None:
 # --- one order of locks --------------------------------------------------------------------------
 
 
-def lease_row(node: Daemon) -> Row:
+def lease_row(node: FakeNode) -> Row:
     return Row("scheduling_lease", "node_id", node.row.pk)
 
 
 def test_a_register_locks_the_lease_before_its_runs() -> None:
-    hand = a_trader("p", a_node("node-1"))
-    again = partial(a_node, "node-1")
+    hand = a_trader("p", make_node("node-1"))
+    again = partial(make_node, "node-1")
     assert lease_row(hand.daemon).held_while(again, run_row(hand)) == [True]
 
 
 def test_the_epoch_floor_locks_leases_then_portfolios_then_runs() -> None:
-    hand = a_trader("p", a_node("node-1"))
+    hand = a_trader("p", make_node("node-1"))
     portfolio = Row("portfolios_portfolio", "id", hand.portfolio.pk)
 
     def floor() -> Any:
-        return run(raise_epoch_floor(50, actor="ann"))
+        return execute(raise_epoch_floor(50, actor="ann"))
 
     assert lease_row(hand.daemon).held_while(floor, portfolio, run_row(hand)) == [True, True]
     assert portfolio.held_while(floor, run_row(hand)) == [True]
 
 
 def test_forgetting_locks_the_lease_then_the_runs_pinned_to_it_then_the_node() -> None:
-    hand, gone = a_trader("p", a_node("node-1")), a_node("node-2")
+    hand, gone = a_trader("p", make_node("node-1")), make_node("node-2")
     Run.objects.update(pinned_node=gone.row)
     let_expire(gone)
 
     def forgetting() -> Any:
-        return run(forget("node-2", actor="olive", reason=""))
+        return execute(forget("node-2", actor="olive", reason=""))
 
     free = lease_row(gone).held_while(forgetting, run_row(hand), node_row(gone))
     assert free == [True, True]
     assert hand.run().pinned_node is None
-    again = a_node("node-2")
+    again = make_node("node-2")
     Run.objects.update(pinned_node=again.row)
     let_expire(again)
     assert run_row(hand).held_while(forgetting, node_row(again)) == [True]

@@ -9,24 +9,24 @@ import pytest
 
 from portfolios.models import Revision
 from scheduling import operations
-from scheduling.db.transaction import call, run
+from scheduling.db.transaction import execute, query
 from scheduling.enact.process_failures import (
     STALE_REVISIONS,
-    give_up_on,
-    halted,
-    prove,
+    handle_stale_halt,
+    mark_proven_revisions,
+    reclaim_unactivated,
     unactivated,
 )
 from scheduling.models import Event, Handoff, Lease, Run
 from scheduling.timing import timing
 from scheduling.wire.messages import Halted
 from tests.support.factories import (
-    Daemon,
-    Owner,
-    a_node,
+    FakeNode,
+    OwnerSession,
     a_trader,
     ago,
     lose,
+    make_node,
     mature,
     owner,
     the_handoff,
@@ -36,19 +36,19 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
 @pytest.fixture
-def node() -> Daemon:
-    return a_node("node-1")
+def node() -> FakeNode:
+    return make_node("node-1")
 
 
 @pytest.fixture
-def hand(node: Daemon) -> Owner:
+def hand(node: FakeNode) -> OwnerSession:
     """Return the hand of node-1 on a portfolio whose only revision is good."""
     hand = a_trader("p", node)
     mature(hand.portfolio)
     return hand
 
 
-def second_revision(hand: Owner) -> Owner:
+def second_revision(hand: OwnerSession) -> OwnerSession:
     """Let the portfolio run an unproven second revision."""
     _, handoff = operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
     assert handoff is not None
@@ -58,19 +58,19 @@ def second_revision(hand: Owner) -> Owner:
     return hand
 
 
-def status(hand: Owner, number: int) -> str:
+def status(hand: OwnerSession, number: int) -> str:
     return Revision.objects.get(portfolio=hand.portfolio, number=number).status
 
 
 def wanted_reloads() -> list[int]:
-    rows = run(call(STALE_REVISIONS, good_after_s=60.0, rest_s=10.0))
+    rows = execute(query(STALE_REVISIONS, good_after_s=60.0, rest_s=10.0))
     return [row.wanted for row in rows]
 
 
 # --- restarts and quarantine ---------------------------------------------------------------------
 
 
-def test_a_death_is_counted_and_restarted_in_place(hand: Owner) -> None:
+def test_a_death_is_counted_and_restarted_in_place(hand: OwnerSession) -> None:
     before = hand.run().epoch
     assert hand.die() == "restart"
     at = hand.run()
@@ -78,7 +78,7 @@ def test_a_death_is_counted_and_restarted_in_place(hand: Owner) -> None:
     assert at.reason == f"attempt 1 of 5 ended after seq {at.last_seq}: ValueError: boom"
 
 
-def test_the_same_death_is_counted_once(hand: Owner) -> None:
+def test_the_same_death_is_counted_once(hand: OwnerSession) -> None:
     death = hand.death()
     assert hand.report_death(death) == "restart"
     assert hand.report_death(death) == "late"
@@ -88,7 +88,7 @@ def test_the_same_death_is_counted_once(hand: Owner) -> None:
 
 @pytest.mark.parametrize("between", [{}, {"idle": True}])
 def test_the_same_death_is_counted_once_whatever_was_reported_since(
-    hand: Owner, between: dict[str, Any]
+    hand: OwnerSession, between: dict[str, Any]
 ) -> None:
     first, second = hand.death(), hand.death(**between)
     assert hand.report_death(first) == "restart"
@@ -102,15 +102,15 @@ def test_the_same_death_is_counted_once_whatever_was_reported_since(
 
 
 @pytest.mark.parametrize("wrong", ["epoch", "incarnation", "portfolio"])
-def test_a_death_of_something_else_changes_nothing(hand: Owner, wrong: str) -> None:
-    speaker = {"incarnation": Owner(Daemon(hand.daemon.row, uuid4()), hand.portfolio)}
+def test_a_death_of_something_else_changes_nothing(hand: OwnerSession, wrong: str) -> None:
+    speaker = {"incarnation": OwnerSession(FakeNode(hand.daemon.row, uuid4()), hand.portfolio)}
     given = {"epoch": {"epoch": 99}, "portfolio": {"portfolio": 987_654_321}}
     assert speaker.get(wrong, hand).die(**given.get(wrong, {})) == "late"
     assert hand.run().attempts == 0
 
 
 def test_the_fifth_death_without_progress_quarantines_it_and_its_neighbour_goes_on(
-    hand: Owner,
+    hand: OwnerSession,
 ) -> None:
     neighbour = a_trader("q", hand.daemon)
     assert [hand.die() for _ in range(5)] == ["restart"] * 4 + ["quarantined"]
@@ -123,14 +123,14 @@ def test_the_fifth_death_without_progress_quarantines_it_and_its_neighbour_goes_
     assert neighbour.commit(1) == "ok"
 
 
-def test_progress_between_deaths_starts_the_count_anew(hand: Owner) -> None:
+def test_progress_between_deaths_starts_the_count_anew(hand: OwnerSession) -> None:
     for _ in range(6):
         assert hand.die() == "restart"
         hand.commit(1)
     assert hand.run().phase == "running"
 
 
-def test_start_lifts_a_quarantine(hand: Owner) -> None:
+def test_start_lifts_a_quarantine(hand: OwnerSession) -> None:
     for _ in range(5):
         hand.die()
     operations.start("p", actor="ann")
@@ -139,7 +139,7 @@ def test_start_lifts_a_quarantine(hand: Owner) -> None:
     assert (hand.run().phase, hand.run().attempts) == ("running", 0)
 
 
-def test_two_failures_before_the_first_event_send_it_elsewhere(hand: Owner) -> None:
+def test_two_failures_before_the_first_event_send_it_elsewhere(hand: OwnerSession) -> None:
     assert hand.die(before_first_event=True) == "restart"
     assert hand.die(before_first_event=True) == "elsewhere"
     at = hand.run()
@@ -147,7 +147,7 @@ def test_two_failures_before_the_first_event_send_it_elsewhere(hand: Owner) -> N
     assert at.reason == "failed 2 times on node-1: ValueError: boom"
 
 
-def test_deaths_after_an_event_do_not_count_against_the_node(hand: Owner) -> None:
+def test_deaths_after_an_event_do_not_count_against_the_node(hand: OwnerSession) -> None:
     assert [hand.die() for _ in range(3)] == ["restart"] * 3
     assert hand.run().failures_by_node == {}
 
@@ -156,18 +156,18 @@ def test_deaths_after_an_event_do_not_count_against_the_node(hand: Owner) -> Non
 
 
 def test_a_source_that_dies_while_its_target_prepares_leaves_the_handoff_alone(
-    hand: Owner,
+    hand: OwnerSession,
 ) -> None:
-    target = a_node("node-2")
+    target = make_node("node-2")
     handoff = operations.migrate("p", "node-2", actor="ann")
     assert hand.die() == "restart"
     assert target.ready(handoff) == "draining"
 
 
 def test_a_source_that_dies_while_it_drains_can_still_be_released_without_a_process(
-    hand: Owner,
+    hand: OwnerSession,
 ) -> None:
-    target = a_node("node-2")
+    target = make_node("node-2")
     handoff = operations.migrate("p", "node-2", actor="ann")
     target.ready(handoff)
     assert hand.die() == "restart"
@@ -176,8 +176,8 @@ def test_a_source_that_dies_while_it_drains_can_still_be_released_without_a_proc
     assert hand.run().attempts == 0
 
 
-def test_a_target_that_dies_before_its_first_commit_gives_it_back(hand: Owner) -> None:
-    target = a_node("node-2")
+def test_a_target_that_dies_before_its_first_commit_gives_it_back(hand: OwnerSession) -> None:
+    target = make_node("node-2")
     handoff = operations.migrate("p", "node-2", actor="ann")
     target.ready(handoff)
     hand.release(handoff)
@@ -187,7 +187,7 @@ def test_a_target_that_dies_before_its_first_commit_gives_it_back(hand: Owner) -
 
 
 @pytest.mark.parametrize("deaths", [0, 4])
-def test_a_death_during_a_stop_ends_the_stop(hand: Owner, deaths: int) -> None:
+def test_a_death_during_a_stop_ends_the_stop(hand: OwnerSession, deaths: int) -> None:
     for _ in range(deaths):
         hand.die()
     operations.stop("p", actor="ann", reason="enough")
@@ -197,7 +197,7 @@ def test_a_death_during_a_stop_ends_the_stop(hand: Owner, deaths: int) -> None:
     assert the_handoff(hand.portfolio).state == "done"
 
 
-def test_a_death_of_an_unproven_revision_during_a_stop_reloads_nothing(hand: Owner) -> None:
+def test_a_death_of_an_unproven_revision_during_a_stop_reloads_nothing(hand: OwnerSession) -> None:
     second_revision(hand)
     operations.stop("p", actor="ann")
     assert hand.die() == "stopped"
@@ -207,30 +207,30 @@ def test_a_death_of_an_unproven_revision_during_a_stop_reloads_nothing(hand: Own
 # --- good and rejected ---------------------------------------------------------------------------
 
 
-def test_a_revision_is_good_after_its_minute_and_some_progress(node: Daemon) -> None:
+def test_a_revision_is_good_after_its_minute_and_some_progress(node: FakeNode) -> None:
     idle, young, proven = (a_trader(name, node, events=0) for name in ("idle", "young", "proven"))
     young.commit(1)
     proven.commit(1)
     Run.objects.filter(pk__in=(idle.portfolio.pk, proven.portfolio.pk)).update(
         first_commit_at=ago(61)
     )
-    assert run(prove(timing())) == 1
+    assert execute(mark_proven_revisions(timing())) == 1
     assert [status(h, 1) for h in (idle, young, proven)] == ["unproven", "unproven", "good"]
     assert proven.run().good_revision == 1
-    assert run(prove(timing())) == 0
+    assert execute(mark_proven_revisions(timing())) == 0
 
 
-def test_time_alone_proves_no_revision_whose_process_may_have_died_unheard(node: Daemon) -> None:
+def test_time_alone_proves_no_revision_whose_process_may_have_died_unheard(node: FakeNode) -> None:
     silent = a_trader("silent", node, events=1)
     Run.objects.filter(pk=silent.portfolio.pk).update(
         first_commit_at=ago(600), last_commit_at=ago(599)
     )
-    assert run(prove(timing())) == 0
+    assert execute(mark_proven_revisions(timing())) == 0
     assert status(silent, 1) == "unproven"
 
 
 def test_an_unproven_revision_that_dies_is_rejected_and_the_good_one_comes_back_at_once(
-    hand: Owner,
+    hand: OwnerSession,
 ) -> None:
     second_revision(hand)
     before = hand.run()
@@ -243,7 +243,7 @@ def test_an_unproven_revision_that_dies_is_rejected_and_the_good_one_comes_back_
     assert wanted_reloads() == []
 
 
-def test_a_rejected_revision_is_tried_again_when_somebody_asks_for_it(hand: Owner) -> None:
+def test_a_rejected_revision_is_tried_again_when_somebody_asks_for_it(hand: OwnerSession) -> None:
     second_revision(hand)
     hand.die()
     hand.commit(1)
@@ -251,14 +251,14 @@ def test_a_rejected_revision_is_tried_again_when_somebody_asks_for_it(hand: Owne
     assert (handoff.to_revision, status(hand, 2)) == (2, "unproven")
 
 
-def test_a_first_revision_is_not_rejected_since_there_is_none_to_go_back_to(node: Daemon) -> None:
+def test_a_first_revision_is_not_rejected_since_there_is_none_to_go_back_to(node: FakeNode) -> None:
     hand = a_trader("p", node, events=0)
     assert hand.die() == "restart"
     assert status(hand, 1) == "unproven"
 
 
 def test_going_back_to_an_earlier_good_revision_makes_it_the_one_to_fall_back_to(
-    hand: Owner,
+    hand: OwnerSession,
 ) -> None:
     second_revision(hand).commit(1)
     mature(hand.portfolio)
@@ -271,7 +271,7 @@ def test_going_back_to_an_earlier_good_revision_makes_it_the_one_to_fall_back_to
     assert hand.run().good_revision == 1
 
 
-def test_two_quick_changes_end_at_the_last(hand: Owner) -> None:
+def test_two_quick_changes_end_at_the_last(hand: OwnerSession) -> None:
     _, first = operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
     _, second = operations.revise_portfolio("p", {"limits": {"largest_order": "6"}}, actor="ann")
     assert first is not None
@@ -282,7 +282,7 @@ def test_two_quick_changes_end_at_the_last(hand: Owner) -> None:
     assert (hand.run().revision, wanted_reloads()) == (2, [3])
 
 
-def test_a_reload_that_failed_rests_before_the_system_asks_again(hand: Owner) -> None:
+def test_a_reload_that_failed_rests_before_the_system_asks_again(hand: OwnerSession) -> None:
     _, handoff = operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
     assert handoff is not None
     hand.daemon.fails(handoff)
@@ -291,9 +291,11 @@ def test_a_reload_that_failed_rests_before_the_system_asks_again(hand: Owner) ->
     assert wanted_reloads() == [2]
 
 
-def test_after_a_failover_the_wanted_revision_waits_for_a_healthy_minute(hand: Owner) -> None:
+def test_after_a_failover_the_wanted_revision_waits_for_a_healthy_minute(
+    hand: OwnerSession,
+) -> None:
     operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
-    target = a_node("node-2")
+    target = make_node("node-2")
     lose(hand.daemon)
     hand.daemon.fails(the_handoff(hand.portfolio))
     handoff = operations.migrate("p", "node-2", actor="ann")
@@ -309,12 +311,12 @@ def test_after_a_failover_the_wanted_revision_waits_for_a_healthy_minute(hand: O
 # --- halted, and never begun ---------------------------------------------------------------------
 
 
-def test_a_halt_owns_it_nowhere_until_somebody_starts_it(hand: Owner) -> None:
+def test_a_halt_owns_it_nowhere_until_somebody_starts_it(hand: OwnerSession) -> None:
     at = hand.run()
     report = Halted(portfolio=hand.portfolio.pk, epoch=at.epoch, seq=at.last_seq, age_s=41.2)
     said = (hand.daemon.row.pk, hand.daemon.incarnation, report, timing())
-    assert run(halted(*said)) == "halted"
-    assert run(halted(*said)) == "late"
+    assert execute(handle_stale_halt(*said)) == "halted"
+    assert execute(handle_stale_halt(*said)) == "late"
     at = hand.run()
     assert (at.phase, at.node_id) == ("halted", None)
     assert at.reason == (
@@ -326,29 +328,32 @@ def test_a_halt_owns_it_nowhere_until_somebody_starts_it(hand: Owner) -> None:
     assert hand.commit(0) == "ok"
 
 
-def test_a_halt_during_a_stop_ends_the_stop(hand: Owner) -> None:
+def test_a_halt_during_a_stop_ends_the_stop(hand: OwnerSession) -> None:
     operations.stop("p", actor="ann")
     report = Halted(portfolio=hand.portfolio.pk, epoch=hand.run().epoch, seq=0, age_s=41.2)
-    assert run(halted(hand.daemon.row.pk, hand.daemon.incarnation, report, timing())) == "stopped"
+    assert (
+        execute(handle_stale_halt(hand.daemon.row.pk, hand.daemon.incarnation, report, timing()))
+        == "stopped"
+    )
     assert hand.run().phase == "stopped"
 
 
-def test_a_run_that_its_living_node_never_begins_is_taken_back(hand: Owner) -> None:
-    again = a_node("node-1")
-    assert run(unactivated(timing())) == []
+def test_a_run_that_its_living_node_never_begins_is_taken_back(hand: OwnerSession) -> None:
+    again = make_node("node-1")
+    assert execute(unactivated(timing())) == []
     Run.objects.filter(pk=hand.portfolio.pk).update(granted_at=ago(11))
     Lease.objects.filter(node=again.row).update(taken_at=ago(11))
-    (row,) = run(unactivated(timing()))
-    assert run(give_up_on(row.portfolio_id, row.epoch, 10.0)) is True
-    assert run(give_up_on(row.portfolio_id, row.epoch, 10.0)) is False
+    (row,) = execute(unactivated(timing()))
+    assert execute(reclaim_unactivated(row.portfolio_id, row.epoch, 10.0)) is True
+    assert execute(reclaim_unactivated(row.portfolio_id, row.epoch, 10.0)) is False
     at = hand.run()
     assert (at.node_id, at.phase) == (None, "pending")
     assert at.reason == "could not start in time: node-1 did not commit in 10 s"
     assert (at.attempts, at.failures_by_node) == (1, {})  # the daemon's own end before
 
 
-def test_a_run_that_commits_in_the_last_moment_is_not_taken_back(hand: Owner) -> None:
-    again = owner("p", a_node("node-1"))
+def test_a_run_that_commits_in_the_last_moment_is_not_taken_back(hand: OwnerSession) -> None:
+    again = owner("p", make_node("node-1"))
     seen = again.run().epoch
     again.commit(0)
-    assert run(give_up_on(hand.portfolio.pk, seen, 10.0)) is False
+    assert execute(reclaim_unactivated(hand.portfolio.pk, seen, 10.0)) is False

@@ -14,15 +14,15 @@ from scheduling.models import Event, GatewayPulse, Node, Run, Tenure
 from scheduling.passes.balance import balance
 from scheduling.timing import timing
 from scheduling.verification.verify import verify_portfolio
-from tests.support.api_client import Caller
+from tests.support.api_client import ApiClient
 from tests.support.factories import (
-    Daemon,
-    Owner,
-    a_node,
+    FakeNode,
+    OwnerSession,
     a_portfolio,
-    a_running,
     ago,
     lose,
+    make_node,
+    make_running_portfolio,
     serving_since,
     the_handoff,
 )
@@ -31,17 +31,17 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def old() -> Daemon:
+def old() -> FakeNode:
     serving_since(3600)
-    return a_node("node-1", python="3.11")
+    return make_node("node-1", python="3.11")
 
 
 def steady() -> None:
     Node.objects.update(status_since=ago(3600))
 
 
-def a_runner(node: Daemon, events: int = 5) -> Owner:
-    return Owner(node, a_running("p", node, events=events))
+def a_runner(node: FakeNode, events: int = 5) -> OwnerSession:
+    return OwnerSession(node, make_running_portfolio("p", node, events=events))
 
 
 def passes() -> None:
@@ -50,15 +50,15 @@ def passes() -> None:
     balance("s", timing(), Policy())
 
 
-def test_run_and_tenure_record_the_version_of_their_node(old: Daemon) -> None:
+def test_run_and_tenure_record_the_version_of_their_node(old: FakeNode) -> None:
     hand = a_runner(old)
     assert Node.objects.get().python == "3.11"
     assert (hand.run().python, Tenure.objects.get().python) == ("3.11", "3.11")
 
 
-def test_it_fails_over_only_to_a_node_of_the_same_version(old: Daemon) -> None:
+def test_it_fails_over_only_to_a_node_of_the_same_version(old: FakeNode) -> None:
     hand = a_runner(old)
-    a_node("node-2", python="3.13")
+    make_node("node-2", python="3.13")
     lose(old)
     passes()
     assert hand.run().reason == (
@@ -66,15 +66,15 @@ def test_it_fails_over_only_to_a_node_of_the_same_version(old: Daemon) -> None:
         "start a node with it, or allow another version with accept_python"
     )
     assert the_handoff(hand.portfolio).kind != "failover"
-    third = a_node("node-3", python="3.11")
+    third = make_node("node-3", python="3.11")
     passes()
     failover = the_handoff(hand.portfolio)
     assert (failover.kind, failover.target_node_id) == ("failover", third.row.pk)
 
 
-def test_a_person_cannot_move_it_to_another_version_without_consent(old: Daemon) -> None:
+def test_a_person_cannot_move_it_to_another_version_without_consent(old: FakeNode) -> None:
     hand = a_runner(old)
-    new = a_node("node-2", python="3.13")
+    new = make_node("node-2", python="3.13")
     with pytest.raises(Refused) as caught:
         operations.migrate("p", "node-2", actor="ann")
     assert caught.value.code == "node_lacks"
@@ -95,8 +95,8 @@ def test_a_person_cannot_move_it_to_another_version_without_consent(old: Daemon)
         operations.migrate("p", "node-1", actor="ann")
 
 
-def test_what_has_never_run_may_start_under_any_version(old: Daemon) -> None:
-    new = a_node("node-2", python="3.13")
+def test_what_has_never_run_may_start_under_any_version(old: FakeNode) -> None:
+    new = make_node("node-2", python="3.13")
     operations.cordon("node-1", actor="ann")
     portfolio = a_portfolio("p")
     passes()
@@ -110,11 +110,11 @@ def test_what_has_never_run_may_start_under_any_version(old: Daemon) -> None:
 
 
 def test_a_daemon_that_starts_again_under_another_version_does_not_take_its_runs_over(
-    old: Daemon,
+    old: FakeNode,
 ) -> None:
     hand = a_runner(old)
-    spare = a_node("node-2", python="3.11")
-    again = a_node("node-1", python="3.13")
+    spare = make_node("node-2", python="3.11")
+    again = make_node("node-1", python="3.13")
     at = hand.run()
     assert (at.phase, at.node_id, at.python) == ("pending", None, "3.11")
     assert at.reason == ("node-1 started again with Python 3.13, and it last ran under Python 3.11")
@@ -125,18 +125,18 @@ def test_a_daemon_that_starts_again_under_another_version_does_not_take_its_runs
     assert again.owns() == []
 
 
-def test_a_daemon_that_starts_again_with_consent_takes_its_runs_over(old: Daemon) -> None:
+def test_a_daemon_that_starts_again_with_consent_takes_its_runs_over(old: FakeNode) -> None:
     hand = a_runner(old)
     operations.accept_python("3.13", ["p"], actor="ann")
-    again = a_node("node-1", python="3.13")
+    again = make_node("node-1", python="3.13")
     at = hand.run()
     assert (at.node_id, at.incarnation, at.python) == (again.row.pk, again.incarnation, "3.13")
     assert Tenure.objects.order_by("-epoch")[0].python == "3.13"
 
 
-def test_a_daemon_that_does_not_report_its_version_is_taken_as_before(old: Daemon) -> None:
+def test_a_daemon_that_does_not_report_its_version_is_taken_as_before(old: FakeNode) -> None:
     hand = a_runner(old)
-    silent = a_node("node-2")
+    silent = make_node("node-2")
     lose(old)
     passes()
     failover = the_handoff(hand.portfolio)
@@ -145,7 +145,7 @@ def test_a_daemon_that_does_not_report_its_version_is_taken_as_before(old: Daemo
     assert hand.run().python == "3.11"
 
 
-def test_a_consent_is_on_record_and_taken_back(old: Daemon) -> None:
+def test_a_consent_is_on_record_and_taken_back(old: FakeNode) -> None:
     a_runner(old)
     assert operations.accept_python("3.13", ["p"], actor="ann", reason="rack 2") == ["p"]
     assert operations.accept_python("3.13", ["p"], actor="ann") == []  # it is there already
@@ -160,7 +160,7 @@ def test_a_consent_is_on_record_and_taken_back(old: Daemon) -> None:
         operations.accept_python("3.13.1", ["p"], actor="ann")
 
 
-def test_a_record_of_another_version_that_differs_is_not_called_different(old: Daemon) -> None:
+def test_a_record_of_another_version_that_differs_is_not_called_different(old: FakeNode) -> None:
     hand = a_runner(old, events=20)
     Tenure.objects.update(python="3.99")
     verdict = verify_portfolio("p")
@@ -179,7 +179,7 @@ def test_a_record_of_another_version_that_differs_is_not_called_different(old: D
 
 
 def test_an_operator_accepts_a_version_by_api_and_by_command(
-    old: Daemon, operator: Caller, capsys: pytest.CaptureFixture[str]
+    old: FakeNode, operator: ApiClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     a_runner(old)
     answer = operator.post("portfolios/p/accept-python/", {"version": "3.13", "reason": "rack 2"})

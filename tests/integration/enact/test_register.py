@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from scheduling import operations
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.enact.lease import end_of_daemon
 from scheduling.enact.register import register
 from scheduling.errors import Refused
@@ -16,13 +16,13 @@ from scheduling.models import Event, Handoff, Lease, Node
 from scheduling.timing import timing
 from scheduling.wire.messages import PROTOCOL, Register
 from tests.support.factories import (
-    Daemon,
-    Owner,
-    a_node,
+    FakeNode,
+    OwnerSession,
     a_trader,
     ago,
     let_expire,
     lose,
+    make_node,
     mature,
     owner,
 )
@@ -31,18 +31,18 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 
 @pytest.fixture
-def node() -> Daemon:
-    return a_node("node-1")
+def node() -> FakeNode:
+    return make_node("node-1")
 
 
 @pytest.fixture
-def hand(node: Daemon) -> Owner:
+def hand(node: FakeNode) -> OwnerSession:
     hand = a_trader("p", node)
     mature(hand.portfolio)
     return hand
 
 
-def under_way(hand: Owner, target: Daemon, step: str) -> Handoff:
+def under_way(hand: OwnerSession, target: FakeNode, step: str) -> Handoff:
     """Return a migrate of `hand` to `target` that is at `step`."""
     handoff = operations.migrate(hand.portfolio.name, target.name, actor="ann")
     steps: dict[str, Callable[[], object]] = {
@@ -59,7 +59,7 @@ def state(handoff: Handoff) -> str:
     return Handoff.objects.get(pk=handoff.pk).state
 
 
-def words(daemon: Daemon) -> Register:
+def words(daemon: FakeNode) -> Register:
     """Return the registration of this very incarnation."""
     return Register(
         protocol=PROTOCOL,
@@ -75,30 +75,30 @@ def words(daemon: Daemon) -> Register:
 
 
 def test_a_new_incarnation_owns_everything_at_the_next_epoch_and_the_old_one_is_fenced(
-    hand: Owner,
+    hand: OwnerSession,
 ) -> None:
     other = a_trader("q", hand.daemon)
     stale = hand.words(1)
     before = hand.run().epoch, other.run().epoch
-    again = a_node("node-1")
+    again = make_node("node-1")
     assert again.owns() == ["p", "q"]
     assert (hand.run().epoch, other.run().epoch) == (before[0] + 1, before[1] + 1)
     assert hand.send(stale).answer == "fenced"
     assert owner("p", again).commit(1) == "ok"
 
 
-def test_the_old_one_hears_that_it_is_superseded(hand: Owner) -> None:
-    again = a_node("node-1")
+def test_the_old_one_hears_that_it_is_superseded(hand: OwnerSession) -> None:
+    again = make_node("node-1")
     assert hand.daemon.beat().beaten is False
     assert hand.daemon.beat().held_by == again.incarnation
     assert again.beat().beaten is True
 
 
 def test_registering_again_with_the_same_incarnation_changes_nothing_but_the_lease(
-    hand: Owner,
+    hand: OwnerSession,
 ) -> None:
     before = hand.run()
-    assert run(register(hand.daemon.row.pk, "node-1", words(hand.daemon), timing())) == 0
+    assert execute(register(hand.daemon.row.pk, "node-1", words(hand.daemon), timing())) == 0
     after = hand.run()
     assert (after.epoch, after.incarnation) == (before.epoch, before.incarnation)
     assert hand.commit(1) == "ok"
@@ -106,20 +106,22 @@ def test_registering_again_with_the_same_incarnation_changes_nothing_but_the_lea
 
 
 @pytest.mark.parametrize("step", ["preparing", "draining"])
-def test_a_source_that_starts_again_keeps_what_it_had_not_released(hand: Owner, step: str) -> None:
-    target = a_node("node-2")
+def test_a_source_that_starts_again_keeps_what_it_had_not_released(
+    hand: OwnerSession, step: str
+) -> None:
+    target = make_node("node-2")
     handoff = under_way(hand, target, step)
-    again = a_node("node-1")
+    again = make_node("node-1")
     assert state(handoff) == "failed"
     assert (again.owns(), target.desired("prepare")) == (["p"], [])
     assert owner("p", again).commit(1) == "ok"
     assert hand.run().phase == "running"
 
 
-def test_a_source_that_starts_again_after_its_release_has_nothing_of_it(hand: Owner) -> None:
-    target = a_node("node-2")
+def test_a_source_that_starts_again_after_its_release_has_nothing_of_it(hand: OwnerSession) -> None:
+    target = make_node("node-2")
     handoff = under_way(hand, target, "activating")
-    again = a_node("node-1")
+    again = make_node("node-1")
     assert again.owns() == []
     assert owner("p", target).commit(1) == "ok"
     assert state(handoff) == "done"
@@ -127,21 +129,21 @@ def test_a_source_that_starts_again_after_its_release_has_nothing_of_it(hand: Ow
 
 @pytest.mark.parametrize("step", ["preparing", "draining"])
 def test_a_target_that_starts_again_before_the_grant_ends_the_handoff(
-    hand: Owner, step: str
+    hand: OwnerSession, step: str
 ) -> None:
-    target = a_node("node-2")
+    target = make_node("node-2")
     handoff = under_way(hand, target, step)
-    a_node("node-2")
+    make_node("node-2")
     assert (state(handoff), hand.run().phase) == ("failed", "running")
     assert target.ready(handoff) == "late"
     assert hand.commit(1) == "ok"
 
 
-def test_a_target_that_starts_again_after_the_grant_goes_on_with_it(hand: Owner) -> None:
-    target = a_node("node-2")
+def test_a_target_that_starts_again_after_the_grant_goes_on_with_it(hand: OwnerSession) -> None:
+    target = make_node("node-2")
     handoff = under_way(hand, target, "activating")
     granted = hand.run().epoch
-    again = a_node("node-2")
+    again = make_node("node-2")
     assert hand.run().epoch == granted + 1
     assert state(handoff) == "activating"
     assert owner("p", again).commit(0) == "ok"
@@ -149,31 +151,31 @@ def test_a_target_that_starts_again_after_the_grant_goes_on_with_it(hand: Owner)
     assert (done.state, done.to_epoch) == ("done", granted + 1)
 
 
-def test_a_stop_whose_process_went_with_its_daemon_is_over(hand: Owner) -> None:
+def test_a_stop_whose_process_went_with_its_daemon_is_over(hand: OwnerSession) -> None:
     handoff = operations.stop("p", actor="ann")
-    again = a_node("node-1")
+    again = make_node("node-1")
     assert (state(handoff), again.owns()) == ("done", [])
     assert (hand.run().phase, hand.run().node_id) == ("stopped", None)
 
 
-def test_a_takeover_after_a_death_counts_until_the_next_progress(hand: Owner) -> None:
-    again = owner("p", a_node("node-1"))
+def test_a_takeover_after_a_death_counts_until_the_next_progress(hand: OwnerSession) -> None:
+    again = owner("p", make_node("node-1"))
     assert hand.run().attempts == 1
     again.commit(1)
     assert hand.run().attempts == 0
 
 
-def test_a_takeover_after_a_goodbye_counts_nothing(hand: Owner) -> None:
+def test_a_takeover_after_a_goodbye_counts_nothing(hand: OwnerSession) -> None:
     Node.objects.filter(pk=hand.daemon.row.pk).update(status="left")
-    a_node("node-1")
+    make_node("node-1")
     assert hand.run().attempts == 0
 
 
-def test_a_portfolio_that_ends_its_daemon_each_time_is_quarantined(hand: Owner) -> None:
+def test_a_portfolio_that_ends_its_daemon_each_time_is_quarantined(hand: OwnerSession) -> None:
     neighbour = a_trader("q", hand.daemon)
     for _ in range(5):
         let_expire(hand.daemon)
-        again = a_node("node-1")
+        again = make_node("node-1")
         owner("q", again).commit(1)
     at = hand.run()
     assert (at.phase, at.node_id) == ("quarantined", None)
@@ -183,11 +185,11 @@ def test_a_portfolio_that_ends_its_daemon_each_time_is_quarantined(hand: Owner) 
 
 
 def test_the_third_takeover_of_a_beating_daemon_in_a_minute_is_refused() -> None:
-    a_node("node-1")
-    a_node("node-1")
-    third = a_node("node-1")
+    make_node("node-1")
+    make_node("node-1")
+    third = make_node("node-1")
     with pytest.raises(Refused) as refused:
-        a_node("node-1")
+        make_node("node-1")
     assert refused.value.code == "name_in_use"
     assert refused.value.extra == {"host": "rack-1", "pid": 4100}
     assert refused.value.message == (
@@ -198,40 +200,40 @@ def test_the_third_takeover_of_a_beating_daemon_in_a_minute_is_refused() -> None
 
 
 def test_a_daemon_whose_end_is_known_is_replaced_however_often_it_died() -> None:
-    daemon = a_node("node-1")
+    daemon = make_node("node-1")
     for _ in range(6):
-        assert run(end_of_daemon(daemon.row.pk, daemon.incarnation)) is True
-        daemon = a_node("node-1")
+        assert execute(end_of_daemon(daemon.row.pk, daemon.incarnation)) is True
+        daemon = make_node("node-1")
     assert Lease.objects.get(node=daemon.row.pk).incarnation == daemon.incarnation
-    assert run(end_of_daemon(daemon.row.pk, uuid4())) is False  # of another incarnation
+    assert execute(end_of_daemon(daemon.row.pk, uuid4())) is False  # of another incarnation
 
 
 def test_takeovers_more_than_a_minute_ago_do_not_count() -> None:
     for _ in range(3):
-        a_node("node-1")
+        make_node("node-1")
     old = [ago(61).timestamp(), ago(62).timestamp()]
     Lease.objects.update(takeovers=old)
-    assert a_node("node-1").beat().beaten is True
+    assert make_node("node-1").beat().beaten is True
 
 
 @pytest.mark.parametrize("gone", [lose, let_expire])
 def test_a_node_that_does_not_beat_may_be_taken_over_as_often_as_needed(
-    gone: Callable[[Daemon], None],
+    gone: Callable[[FakeNode], None],
 ) -> None:
     for _ in range(5):
-        gone(a_node("node-1"))
-    assert a_node("node-1").beat().beaten is True
+        gone(make_node("node-1"))
+    assert make_node("node-1").beat().beaten is True
 
 
-def test_a_lost_node_that_registers_is_alive_with_what_it_had(hand: Owner) -> None:
+def test_a_lost_node_that_registers_is_alive_with_what_it_had(hand: OwnerSession) -> None:
     lose(hand.daemon)
-    again = a_node("node-1")
+    again = make_node("node-1")
     assert Node.objects.get().status == "alive"
     assert again.owns() == ["p"]
 
 
-def test_a_registration_that_is_not_this_nodes_takes_nothing(hand: Owner) -> None:
-    other = a_node("node-2")
+def test_a_registration_that_is_not_this_nodes_takes_nothing(hand: OwnerSession) -> None:
+    other = make_node("node-2")
     assert other.owns() == []
-    assert Daemon(hand.daemon.row, uuid4()).beat().beaten is False
+    assert FakeNode(hand.daemon.row, uuid4()).beat().beaten is False
     assert hand.commit(1) == "ok"

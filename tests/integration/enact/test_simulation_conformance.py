@@ -36,10 +36,10 @@ from scheduling.wire.messages import (
     Beat,
     Commit,
     CommitResult,
-    Died,
     FillLine,
     Halted,
     OrderLine,
+    ProcessExited,
 )
 from tests.simulation import operators, postgres
 from tests.simulation.database import Store
@@ -74,7 +74,7 @@ class Conformance(RuleBasedStateMachine):
         self.drawn = 0
         self.incarnations: dict[int, list[UUID]] = {n: [] for n in self.db.nodes}
         self.sent: list[tuple[int, UUID, Commit]] = []
-        self.deaths: list[tuple[int, UUID, Died]] = []
+        self.deaths: list[tuple[int, UUID, ProcessExited]] = []
         self.watchers = [Scheduler(name, TIMES) for name in ("first", "second")]
 
     def teardown(self) -> None:
@@ -83,10 +83,10 @@ class Conformance(RuleBasedStateMachine):
 
     # --- both --------------------------------------------------------------------------------
 
-    def both(self, make: Callable[[], recipe.Recipe[Any]]) -> Any:
+    def both(self, make: Callable[[], recipe.Transaction[Any]]) -> Any:
         """Run one recipe on each side and compare what it returned."""
         model = outcome(lambda: self.db.run(make()))
-        product = outcome(lambda: recipe.run(make()))
+        product = outcome(lambda: recipe.execute(make()))
         assert shape(model) == shape(product)
         return product
 
@@ -102,7 +102,7 @@ class Conformance(RuleBasedStateMachine):
     @invariant()
     def every_set_is_the_same(self) -> None:
         for node in self.db.nodes:
-            model, product = self.db.run(desired_set(node)), recipe.run(desired_set(node))
+            model, product = self.db.run(desired_set(node)), recipe.execute(desired_set(node))
             assert entries(model) == entries(product)
 
     def new_uuid(self) -> UUID:
@@ -154,7 +154,7 @@ class Conformance(RuleBasedStateMachine):
                 postgres.set_clock(self.db.now)
                 if gateway:
                     said = {"standing_s": standing_s, "passed_s": passed_s}
-                    self.both(lambda: lease.pulse(TIMES, deaf=deaf, **said))  # noqa: B023
+                    self.both(lambda: lease.record_gateway_alive(TIMES, deaf=deaf, **said))  # noqa: B023
             for node in self.db.nodes:
                 if silent not in (node, 9):
                     self.node_beats(node, newest=True, leaving=False)
@@ -193,7 +193,7 @@ class Conformance(RuleBasedStateMachine):
             leaving=leaving,
             unheard_s=unheard_s,
         )
-        self.both(lambda: lease.beat([node], [words], TIMES))
+        self.both(lambda: lease.renew_leases([node], [words], TIMES))
 
     @act(1, node=WHICH, newest=MOSTLY)
     def socket_opens(self, node: int, newest: bool) -> None:
@@ -282,7 +282,7 @@ class Conformance(RuleBasedStateMachine):
         active, incarnation = self.db.active(portfolio), self.holder(node, newest)
         number = None if active is None else active.id
         model = self.db.run(checkpoint(node, incarnation, portfolio, number))
-        product = recipe.run(checkpoint(node, incarnation, portfolio, number))
+        product = recipe.execute(checkpoint(node, incarnation, portfolio, number))
         assert (model is None) == (product is None)
         for column in product._fields if product is not None else ():
             assert postgres.plain(getattr(product, column)) == getattr(model, column)
@@ -352,16 +352,16 @@ class Conformance(RuleBasedStateMachine):
     def process_dies(self, portfolio: int, newest: bool, early: bool, stage: Any) -> None:
         run = self.db.runs[portfolio]
         if run.node_id is not None:
-            death = Died(
+            death = ProcessExited(
                 death=str(self.new_uuid()), portfolio=portfolio, epoch=run.epoch,
                 revision=run.revision, seq=run.last_seq, stage=stage, error="boom",
                 before_first_event=early,
             )  # fmt: skip
             self.report(run.node_id, self.holder(run.node_id, newest), death)
 
-    def report(self, node: int, incarnation: UUID, death: Died) -> None:
+    def report(self, node: int, incarnation: UUID, death: ProcessExited) -> None:
         self.deaths.append((node, incarnation, death))
-        self.both(lambda: process_failures.died(node, incarnation, death, TIMES))
+        self.both(lambda: process_failures.handle_process_exit(node, incarnation, death, TIMES))
 
     @act(1, back=range(1, 4))
     def a_death_is_told_again(self, back: int) -> None:
@@ -374,7 +374,7 @@ class Conformance(RuleBasedStateMachine):
         if run.node_id is not None:
             node, incarnation = run.node_id, self.holder(run.node_id, newest)
             words = Halted(portfolio=portfolio, epoch=run.epoch, seq=run.last_seq, age_s=40)
-            self.both(lambda: process_failures.halted(node, incarnation, words, TIMES))
+            self.both(lambda: process_failures.handle_stale_halt(node, incarnation, words, TIMES))
 
     # --- passes ------------------------------------------------------------------------------
 
@@ -389,9 +389,9 @@ class Conformance(RuleBasedStateMachine):
 
     @act(1)
     def watcher_dies_holding_the_pass(self) -> None:
-        from scheduling.passes.pass_lock import take
+        from scheduling.passes.pass_lock import acquire
 
-        self.both(lambda: take(self.watchers[0].holder))
+        self.both(lambda: acquire(self.watchers[0].holder))
 
 
 def outcome(act: Callable[[], Any]) -> Any:

@@ -10,20 +10,20 @@ import pytest
 
 from ginkgo_site.database import conninfo
 from portfolios.models import EquityPoint
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.enact import storage
 from scheduling.enact.alerts import compare
 from scheduling.enact.storage import sample_storage
 from scheduling.models import Alert, StorageSample
 from scheduling.timing import timing
-from tests.support.api_client import Caller
-from tests.support.factories import a_node, a_trader
+from tests.support.api_client import ApiClient
+from tests.support.factories import a_trader, make_node
 
 pytestmark = pytest.mark.django_db
 
 
 def reasons(kind: str) -> list[str]:
-    run(compare(timing()))
+    execute(compare(timing()))
     return list(Alert.objects.filter(kind=kind, closed_at=None).values_list("reason", flat=True))
 
 
@@ -46,7 +46,7 @@ def test_a_short_transaction_is_no_cause() -> None:
 
 
 def test_records_without_a_partition_are_told_until_they_have_one() -> None:
-    hand = a_trader("p", a_node("node-1"), events=0)
+    hand = a_trader("p", make_node("node-1"), events=0)
     assert reasons("partition_missing") == []
     point = EquityPoint.objects.create(
         portfolio=hand.portfolio, seq=10**15, at=datetime.now(UTC), equity=1
@@ -84,14 +84,14 @@ def test_slow_or_unknown_growth_is_not_told(hours: float, growth: int, free: int
 
 def test_a_sample_counts_partitions_for_their_table_and_old_ones_go() -> None:
     a_sample(24 * 40, 1, None)
-    run(sample_storage(5))
+    execute(sample_storage(5))
     (sample,) = StorageSample.objects.all()
     assert sample.disk_free_bytes == 5
     assert sample.tables["portfolios_order"] > 0
     assert not any("default" in name or "first" in name for name in sample.tables)
 
 
-def test_sizes_are_figures_for_prometheus(viewer: Caller) -> None:
+def test_sizes_are_figures_for_prometheus(viewer: ApiClient) -> None:
     text: Any = viewer.get("metrics").content.decode()
     for figure in (
         'ginkgo_table_bytes{table="portfolios_order"}',

@@ -13,14 +13,14 @@ from scheduling.passes import balance
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
 from tests.support.factories import (
-    Daemon,
-    Owner,
-    a_node,
+    FakeNode,
+    OwnerSession,
     a_portfolio,
     a_trader,
     ago,
     calm_nodes,
     let_expire,
+    make_node,
     mature,
     run_of,
     the_handoff,
@@ -34,13 +34,13 @@ def tick(name: str = "test") -> Any:
 
 
 @pytest.fixture
-def five() -> list[Daemon]:
+def five() -> list[FakeNode]:
     """Five nodes that have lived for an hour."""
     return calm_nodes(5)
 
 
 @pytest.fixture
-def hands(five: list[Daemon]) -> list[Owner]:
+def hands(five: list[FakeNode]) -> list[OwnerSession]:
     """A portfolio on each of the first three."""
     found = [a_trader(f"p-{node.name}", node) for node in five[:3]]
     for hand in found:
@@ -48,7 +48,7 @@ def hands(five: list[Daemon]) -> list[Owner]:
     return found
 
 
-def go(*nodes: Daemon, seconds_ago: float = 1) -> None:
+def go(*nodes: FakeNode, seconds_ago: float = 1) -> None:
     for node in nodes:
         let_expire(node, seconds_ago)
 
@@ -68,7 +68,7 @@ def over() -> None:
 
 
 def test_three_of_five_at_once_move_nothing_for_one_ttl(
-    five: list[Daemon], hands: list[Owner]
+    five: list[FakeNode], hands: list[OwnerSession]
 ) -> None:
     before = [(hand.run().node_id, hand.run().epoch) for hand in hands]
     go(*five[:3])
@@ -85,7 +85,7 @@ def test_three_of_five_at_once_move_nothing_for_one_ttl(
 
 
 def test_after_it_failover_goes_on_and_the_same_losses_make_no_further_storm(
-    five: list[Daemon], hands: list[Owner]
+    five: list[FakeNode], hands: list[OwnerSession]
 ) -> None:
     go(*five[:3])
     tick()
@@ -97,7 +97,7 @@ def test_after_it_failover_goes_on_and_the_same_losses_make_no_further_storm(
 
 
 def test_a_node_that_beats_meanwhile_is_simply_alive_and_keeps_its_portfolio_and_epoch(
-    five: list[Daemon], hands: list[Owner]
+    five: list[FakeNode], hands: list[OwnerSession]
 ) -> None:
     go(*five[:3])
     epoch = hands[0].run().epoch
@@ -110,7 +110,9 @@ def test_a_node_that_beats_meanwhile_is_simply_alive_and_keeps_its_portfolio_and
     assert failovers() == 2
 
 
-def test_two_of_five_are_failed_over_at_once(five: list[Daemon], hands: list[Owner]) -> None:
+def test_two_of_five_are_failed_over_at_once(
+    five: list[FakeNode], hands: list[OwnerSession]
+) -> None:
     go(*five[:2])
     tick()
     assert failovers() == 2
@@ -118,7 +120,7 @@ def test_two_of_five_are_failed_over_at_once(five: list[Daemon], hands: list[Own
 
 
 def test_nodes_that_go_one_after_the_other_within_one_ttl_are_a_storm_too(
-    five: list[Daemon], hands: list[Owner]
+    five: list[FakeNode], hands: list[OwnerSession]
 ) -> None:
     go(five[0])
     tick()
@@ -130,7 +132,7 @@ def test_nodes_that_go_one_after_the_other_within_one_ttl_are_a_storm_too(
 
 
 def test_failover_waits_while_late_nodes_may_be_going_too(
-    five: list[Daemon], hands: list[Owner]
+    five: list[FakeNode], hands: list[OwnerSession]
 ) -> None:
     go(five[0])
     go(*five[1:3], seconds_ago=-3)  # 3 s of their leases are left
@@ -143,7 +145,9 @@ def test_failover_waits_while_late_nodes_may_be_going_too(
     assert failovers() == 1
 
 
-def test_a_restarted_control_plane_keeps_the_hold(five: list[Daemon], hands: list[Owner]) -> None:
+def test_a_restarted_control_plane_keeps_the_hold(
+    five: list[FakeNode], hands: list[OwnerSession]
+) -> None:
     go(*five[:3])
     tick()
     Node.objects.filter(status="lost").update(status_since=ago(31))  # losses alone would not hold
@@ -152,7 +156,7 @@ def test_a_restarted_control_plane_keeps_the_hold(five: list[Daemon], hands: lis
     assert failovers() == 0
 
 
-def test_losses_during_a_hold_belong_to_it(five: list[Daemon], hands: list[Owner]) -> None:
+def test_losses_during_a_hold_belong_to_it(five: list[FakeNode], hands: list[OwnerSession]) -> None:
     go(*five[:3])
     tick()
     go(five[3])
@@ -167,7 +171,7 @@ def test_losses_during_a_hold_belong_to_it(five: list[Daemon], hands: list[Owner
 # --- by hand -------------------------------------------------------------------------------------
 
 
-def test_a_person_releases_it_early(five: list[Daemon], hands: list[Owner]) -> None:
+def test_a_person_releases_it_early(five: list[FakeNode], hands: list[OwnerSession]) -> None:
     go(*five[:3])
     tick()
     assert operations.release_storm(actor="ann", reason="they burned down") is True
@@ -179,7 +183,9 @@ def test_a_person_releases_it_early(five: list[Daemon], hands: list[Owner]) -> N
     assert len(told("storm_held")) == 1
 
 
-def test_a_person_holds_it_on_until_it_is_released(five: list[Daemon], hands: list[Owner]) -> None:
+def test_a_person_holds_it_on_until_it_is_released(
+    five: list[FakeNode], hands: list[OwnerSession]
+) -> None:
     go(*five[:3])
     tick()
     operations.hold_storm(actor="ann", reason="the switch is being replaced")
@@ -194,7 +200,9 @@ def test_a_person_holds_it_on_until_it_is_released(five: list[Daemon], hands: li
     assert failovers() == 3
 
 
-def test_a_person_may_hold_failover_in_calm_weather(five: list[Daemon], hands: list[Owner]) -> None:
+def test_a_person_may_hold_failover_in_calm_weather(
+    five: list[FakeNode], hands: list[OwnerSession]
+) -> None:
     operations.hold_storm(actor="ann", reason="")
     go(five[0])
     tick()
@@ -203,11 +211,11 @@ def test_a_person_may_hold_failover_in_calm_weather(five: list[Daemon], hands: l
 
 
 def test_a_release_that_comes_while_a_watcher_looks_wins(
-    five: list[Daemon], hands: list[Owner]
+    five: list[FakeNode], hands: list[OwnerSession]
 ) -> None:
     go(*five[:3])
     tick()
-    stale = storm.guard(timing())
+    stale = storm.update_storm_hold(timing())
     # The other watcher read the losses while the hold was not yet there …
     Storm.objects.update(held_at=None, ended_at=ago(3600))
     step = next(stale)
@@ -235,7 +243,7 @@ def storm_cursor() -> Any:
 
 
 def test_it_blocks_neither_register_nor_place_nor_stop_nor_what_a_person_asks_for(
-    five: list[Daemon], hands: list[Owner]
+    five: list[FakeNode], hands: list[OwnerSession]
 ) -> None:
     go(*five[:3])
     tick()
@@ -247,13 +255,13 @@ def test_it_blocks_neither_register_nor_place_nor_stop_nor_what_a_person_asks_fo
     operations.migrate("p-node-2", "node-5", actor="ann")
     # Its owner is lost, so what a person asks for is a failover, and it is done.
     assert the_handoff(hands[1].portfolio).target_node == five[4].row
-    again = a_node("node-3")
+    again = make_node("node-3")
     assert again.owns() == ["p-node-3"]
     assert Node.objects.get(name="node-3").status == "alive"
 
 
 def test_a_failover_that_was_planned_before_the_hold_is_refused_when_enacted(
-    five: list[Daemon], hands: list[Owner], monkeypatch: pytest.MonkeyPatch
+    five: list[FakeNode], hands: list[OwnerSession], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go(five[0])
     honest = balance.make_plan
@@ -270,7 +278,7 @@ def test_a_failover_that_was_planned_before_the_hold_is_refused_when_enacted(
 
 
 def test_a_freeze_of_failover_goes_first_and_the_storm_is_still_told(
-    five: list[Daemon], hands: list[Owner]
+    five: list[FakeNode], hands: list[OwnerSession]
 ) -> None:
     operations.freeze(actor="ann", failover=True)
     go(*five[:3])

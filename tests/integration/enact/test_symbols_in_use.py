@@ -15,11 +15,11 @@ from scheduling.passes.balance import balance
 from scheduling.passes.sweep import sweep
 from scheduling.timing import timing
 from tests.support.factories import (
-    Daemon,
-    Owner,
-    a_running,
+    FakeNode,
+    OwnerSession,
     calm_nodes,
     lose,
+    make_running_portfolio,
     mature,
     past_deadline,
     run_of,
@@ -32,19 +32,19 @@ LAP = 376  #: events until each symbol has had one
 
 
 @pytest.fixture
-def node() -> Daemon:
+def node() -> FakeNode:
     return calm_nodes(1)[0]
 
 
-def a_holder(node: Daemon, *, events: int = 3 * LAP) -> Owner:
+def a_holder(node: FakeNode, *, events: int = 3 * LAP) -> OwnerSession:
     """Return a portfolio that is good with r1 and, after a lap, holds IBM and HPQ."""
-    a_running("p", node, strategy="buy_and_hold", symbols=SYMBOLS, events=events)
-    hand = Owner(node, Portfolio.objects.get(name="p"))
+    make_running_portfolio("p", node, strategy="buy_and_hold", symbols=SYMBOLS, events=events)
+    hand = OwnerSession(node, Portfolio.objects.get(name="p"))
     mature(hand.portfolio)
     return hand
 
 
-def wants(hand: Owner, symbols: list[str]) -> None:
+def wants(hand: OwnerSession, symbols: list[str]) -> None:
     """Let a revision of these symbols be wanted, made before anything was held."""
     good = Revision.objects.get(portfolio=hand.portfolio, number=1)
     Revision.objects.create(
@@ -60,7 +60,7 @@ def refused(act: Callable[[], object]) -> Refused:
     return caught.value
 
 
-def test_a_reload_to_a_revision_that_lacks_a_held_symbol_is_refused(node: Daemon) -> None:
+def test_a_reload_to_a_revision_that_lacks_a_held_symbol_is_refused(node: FakeNode) -> None:
     hand = a_holder(node)
     wants(hand, ["HPQ"])
     Portfolio.objects.filter(pk=hand.portfolio.pk).update(revision=1)
@@ -75,7 +75,7 @@ def test_a_reload_to_a_revision_that_lacks_a_held_symbol_is_refused(node: Daemon
     assert operations.reload("p", actor="ann").state == "preparing"  # the one that runs
 
 
-def test_what_is_bought_after_the_request_fails_the_reload_at_its_grant(node: Daemon) -> None:
+def test_what_is_bought_after_the_request_fails_the_reload_at_its_grant(node: FakeNode) -> None:
     hand = a_holder(node, events=1)
     _, handoff = operations.revise_portfolio("p", {"symbols": ["HPQ"]}, actor="ann")
     assert handoff is not None
@@ -95,7 +95,7 @@ def test_what_is_bought_after_the_request_fails_the_reload_at_its_grant(node: Da
     assert hand.commit(1) == "ok"
 
 
-def test_a_source_that_does_not_release_keeps_it_too(node: Daemon) -> None:
+def test_a_source_that_does_not_release_keeps_it_too(node: FakeNode) -> None:
     hand = a_holder(node, events=1)
     _, handoff = operations.revise_portfolio("p", {"symbols": ["HPQ"]}, actor="ann")
     assert handoff is not None
@@ -106,7 +106,9 @@ def test_a_source_that_does_not_release_keeps_it_too(node: Daemon) -> None:
     assert hand.commit(1) == "ok"
 
 
-def test_the_wanted_revision_waits_without_a_handoff_and_follows_when_it_may(node: Daemon) -> None:
+def test_the_wanted_revision_waits_without_a_handoff_and_follows_when_it_may(
+    node: FakeNode,
+) -> None:
     hand = a_holder(node)
     wants(hand, ["HPQ"])
     before = the_handoff(hand.portfolio).pk
@@ -122,7 +124,7 @@ def test_the_wanted_revision_waits_without_a_handoff_and_follows_when_it_may(nod
     assert the_handoff(hand.portfolio).to_revision == 2
 
 
-def test_a_fall_back_is_never_held_up_by_what_is_held(node: Daemon) -> None:
+def test_a_fall_back_is_never_held_up_by_what_is_held(node: FakeNode) -> None:
     hand = a_holder(node, events=1)
     _, handoff = operations.revise_portfolio("p", {"symbols": [*SYMBOLS, "GE"]}, actor="ann")
     assert handoff is not None
@@ -154,7 +156,7 @@ def test_a_failover_to_the_good_revision_is_never_held_up_by_what_is_held() -> N
     assert run_of(hand.portfolio).node_id == second.row.pk
 
 
-def test_a_patch_of_a_wish_is_not_refused_for_what_was_lost_before(node: Daemon) -> None:
+def test_a_patch_of_a_wish_is_not_refused_for_what_was_lost_before(node: FakeNode) -> None:
     hand = a_holder(node)
     wants(hand, ["HPQ"])
     Revision.objects.filter(number=2).update(status="rejected")

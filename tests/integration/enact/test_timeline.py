@@ -13,7 +13,7 @@ from django.db import connection
 from ginkgo_site.checks import check_commits_wait_for_a_standby, standby_warnings
 from portfolios.models import Order
 from scheduling import operations
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.enact import alerts
 from scheduling.enact.timeline import note_acknowledged, note_timeline
 from scheduling.gateway.acknowledgement_requests import Recall
@@ -21,7 +21,7 @@ from scheduling.models import Alert, DatabaseTimeline, Event, Run, Storm, Vanish
 from scheduling.passes.sweep import sweep
 from scheduling.timing import timing
 from scheduling.wire.messages import Acknowledged
-from tests.support.factories import Daemon, Owner, a_node, a_trader, ago
+from tests.support.factories import FakeNode, OwnerSession, a_trader, ago, make_node
 from tests.support.postgres_pair import a_pair
 
 pytestmark = pytest.mark.django_db
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db
 
 def before(timeline: int = 0, *, synchronous: bool = False) -> DatabaseTimeline:
     """What the gateways had noted of the history before a promotion."""
-    run(note_timeline())
+    execute(note_timeline())
     here = DatabaseTimeline.objects.get()
     here.timeline, here.synchronous = timeline, synchronous
     here.save()
@@ -37,7 +37,7 @@ def before(timeline: int = 0, *, synchronous: bool = False) -> DatabaseTimeline:
 
 
 def open_alerts() -> list[str]:
-    run(alerts.compare(timing()))
+    execute(alerts.compare(timing()))
     return list(
         Alert.objects.filter(kind="commits_vanished", closed_at=None).values_list(
             "reason", flat=True
@@ -50,22 +50,22 @@ def held_by() -> str:
     return "" if storm is None else storm.held_by
 
 
-def claim(hand: Owner, **given: Any) -> Acknowledged:
+def claim(hand: OwnerSession, **given: Any) -> Acknowledged:
     at = hand.run()
     said = {"portfolio": at.portfolio_id, "epoch": at.epoch, "seq": at.last_seq, **given}
     return Acknowledged(**said)
 
 
-def tell(node: Daemon, *claims: Acknowledged) -> int:
-    return run(note_acknowledged(node.row.pk, node.name, claims))
+def tell(node: FakeNode, *claims: Acknowledged) -> int:
+    return execute(note_acknowledged(node.row.pk, node.name, claims))
 
 
 # --- the database itself -------------------------------------------------------------------------
 
 
 def test_the_first_history_is_settled_and_looking_again_changes_nothing() -> None:
-    key = run(note_timeline())
-    assert run(note_timeline()) == key
+    key = execute(note_timeline())
+    assert execute(note_timeline()) == key
     here = DatabaseTimeline.objects.get()
     assert here.settled_at is not None
     assert (here.system_identifier, here.timeline, here.synchronous) == (*key, False)
@@ -74,8 +74,8 @@ def test_the_first_history_is_settled_and_looking_again_changes_nothing() -> Non
 
 def test_a_new_timeline_without_a_synchronous_standby_holds_failover_and_is_an_alert() -> None:
     before()
-    run(note_timeline())
-    run(note_timeline())
+    execute(note_timeline())
+    execute(note_timeline())
     assert held_by() == "database"
     (told,) = open_alerts()
     assert told == (
@@ -91,7 +91,7 @@ def test_a_new_timeline_without_a_synchronous_standby_holds_failover_and_is_an_a
 
 def test_a_new_timeline_after_a_synchronous_standby_is_noted_and_nothing_more() -> None:
     before(synchronous=True)
-    run(note_timeline())
+    execute(note_timeline())
     assert (held_by(), open_alerts()) == ("", [])
     assert Event.objects.get(kind="database_changed").data["settled"] is True
 
@@ -100,13 +100,13 @@ def test_a_server_made_anew_is_another_history_too() -> None:
     here = before(1)
     here.system_identifier = "7"
     here.save()
-    run(note_timeline())
+    execute(note_timeline())
     assert held_by() == "database"
     assert "timeline 1 of another server" in Event.objects.get(kind="database_changed").reason
 
 
 def test_a_role_that_may_not_ask_which_history_it_is_can_raise_the_floor_all_the_same() -> None:
-    hand = a_trader("p", a_node("node-1"))
+    hand = a_trader("p", make_node("node-1"))
     epoch = hand.run().epoch
     with connection.cursor() as cursor:
         cursor.execute("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
@@ -114,7 +114,7 @@ def test_a_role_that_may_not_ask_which_history_it_is_can_raise_the_floor_all_the
         cursor.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO plain_owner")
         cursor.execute("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO plain_owner")
         cursor.execute("SET LOCAL ROLE plain_owner")
-        assert run(note_timeline()) == ("", 0)
+        assert execute(note_timeline()) == ("", 0)
         operations.raise_epoch_floor(1000, actor="olive")
         cursor.execute("RESET ROLE")
     assert hand.run().epoch == epoch + 1000
@@ -124,7 +124,7 @@ def test_a_role_that_may_not_ask_which_history_it_is_can_raise_the_floor_all_the
 
 
 def test_a_daemon_that_remembers_no_more_than_the_database_has_changes_nothing() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     hand = a_trader("p", node, events=5)
     at = hand.run()
     assert tell(node, claim(hand), claim(hand, epoch=at.epoch - 1, seq=at.last_seq - 2)) == 0
@@ -132,7 +132,7 @@ def test_a_daemon_that_remembers_no_more_than_the_database_has_changes_nothing()
 
 
 def test_commits_that_a_daemon_remembers_and_the_database_lacks_are_counted() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     hand, moved = a_trader("p", node, events=5), a_trader("q", node, events=5)
     at, there = hand.run(), moved.run()
     Order.objects.create(
@@ -158,7 +158,7 @@ def test_commits_that_a_daemon_remembers_and_the_database_lacks_are_counted() ->
 
 
 def test_what_a_checkpoint_lacked_counts_although_the_database_has_caught_up_since() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     hand = a_trader("p", node, events=50)
     at = hand.run()
     told = claim(hand, seq=at.last_seq - 10, found_epoch=at.epoch, found_seq=at.last_seq - 30)
@@ -168,7 +168,7 @@ def test_what_a_checkpoint_lacked_counts_although_the_database_has_caught_up_sin
 
 def test_one_node_of_several_is_told_of_and_holds_nothing() -> None:
     """It could be wrong, or hostile; two that say so, or a database that changed, are believed."""
-    first, second = a_node("node-1"), a_node("node-2")
+    first, second = make_node("node-1"), make_node("node-2")
     hand, other = a_trader("p", first), a_trader("q", second)
     tell(first, claim(hand, seq=10**9))
     assert (held_by(), len(open_alerts())) == ("", 1)
@@ -181,7 +181,7 @@ def test_one_node_of_several_is_told_of_and_holds_nothing() -> None:
     [{"seq": 2**63}, {"seq": -1}, {"orders": [(2**70, 0)]}, {"found_seq": -2}],
 )
 def test_nonsense_is_left_out_and_costs_no_other_claim(nonsense: dict[str, Any]) -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     hand = a_trader("p", node)
     bad = msgspec.structs.replace(claim(hand, seq=10**9), **nonsense)
     assert tell(node, bad) == 0
@@ -190,7 +190,7 @@ def test_nonsense_is_left_out_and_costs_no_other_claim(nonsense: dict[str, Any])
 
 def test_numbers_as_large_as_they_can_be_end_no_comparison_of_alerts() -> None:
     """One daemon says them, and every alert of the fleet is compared in one statement."""
-    node = a_node("node-1")
+    node = make_node("node-1")
     hand, other = a_trader("p", node), a_trader("q", node)
     Order.objects.create(
         portfolio=hand.portfolio, seq=2**62, index=1, symbol="X", side="buy", quantity=1, price=1,
@@ -206,8 +206,8 @@ def test_numbers_as_large_as_they_can_be_end_no_comparison_of_alerts() -> None:
 def test_a_daemon_that_goes_on_claiming_is_not_written_down_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("scheduling.enact.timeline.MOST_NEW", 3)
-    first, second = a_node("node-1"), a_node("node-2")
+    monkeypatch.setattr("scheduling.enact.timeline.MAX_NEW", 3)
+    first, second = make_node("node-1"), make_node("node-2")
     hand, other = a_trader("p", first), a_trader("q", second)
     told = [tell(first, *(claim(hand, seq=10**9 + n + m) for m in range(2))) for n in (0, 2, 4)]
     assert told == [2, 1, 0]
@@ -216,7 +216,7 @@ def test_a_daemon_that_goes_on_claiming_is_not_written_down_for_ever(
 
 
 def test_a_node_cannot_claim_commits_of_a_portfolio_that_another_one_owned() -> None:
-    first, second = a_node("node-1"), a_node("node-2")
+    first, second = make_node("node-1"), make_node("node-2")
     hand = a_trader("p", first)
     at = hand.run()
     told = claim(hand, seq=10**9)
@@ -231,8 +231,8 @@ def test_a_node_cannot_claim_commits_of_a_portfolio_that_another_one_owned() -> 
 def test_a_claim_whose_grant_vanished_too_is_kept_as_unverified_and_few_of_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("scheduling.enact.timeline.MOST_UNVERIFIED", 3)
-    first, second = a_node("node-1"), a_node("node-2")
+    monkeypatch.setattr("scheduling.enact.timeline.MAX_UNVERIFIED", 3)
+    first, second = make_node("node-1"), make_node("node-2")
     hand, own = a_trader("p", first), a_trader("q", second)
     epoch = hand.run().epoch
     forgotten = [claim(hand, epoch=epoch + 1 + n) for n in range(2)]  # granted to the second node
@@ -250,10 +250,10 @@ def test_a_claim_whose_grant_vanished_too_is_kept_as_unverified_and_few_of_them(
 
 
 def test_an_epoch_granted_again_after_a_promotion_does_not_refuse_its_owner_before() -> None:
-    first, second = a_node("node-1"), a_node("node-2")
+    first, second = make_node("node-1"), make_node("node-2")
     hand = a_trader("p", first)
     before()
-    run(note_timeline())
+    execute(note_timeline())
     assert tell(second, claim(hand, seq=10**9)) == 1
     assert VanishedCommits.objects.get().unverified
 
@@ -262,10 +262,10 @@ def test_an_epoch_granted_again_after_a_promotion_does_not_refuse_its_owner_befo
 
 
 def test_the_epoch_floor_settles_it_and_evidence_that_comes_later_is_kept_as_settled() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     hand = a_trader("p", node)
     before()
-    run(note_timeline())
+    execute(note_timeline())
     tell(node, claim(hand, seq=10**9))
     assert len(open_alerts()) == 1
     operations.raise_epoch_floor(1000, actor="olive")
@@ -276,9 +276,9 @@ def test_the_epoch_floor_settles_it_and_evidence_that_comes_later_is_kept_as_set
 
 
 def test_what_vanishes_after_the_epoch_floor_was_raised_is_another_loss() -> None:
-    hand = a_trader("p", a_node("node-1"))
+    hand = a_trader("p", make_node("node-1"))
     operations.raise_epoch_floor(1000, actor="olive")
-    node = a_node("node-1")
+    node = make_node("node-1")
     operations.migrate("p", "node-1", actor="olive")
     node.prepare()
     assert node.commit("p", 1) == "ok"
@@ -297,13 +297,13 @@ def test_the_epoch_floor_notes_the_database_it_is_raised_on() -> None:
     """After a restore to another server it is raised before any gateway looks."""
     before()
     operations.raise_epoch_floor(1000, actor="olive")
-    run(note_timeline())
+    execute(note_timeline())
     assert (held_by(), open_alerts()) == ("", [])
 
 
 def test_a_person_who_releases_failover_has_settled_it() -> None:
     before()
-    run(note_timeline())
+    execute(note_timeline())
     assert operations.release_storm(actor="olive", reason="nothing was lost") is True
     assert (held_by(), open_alerts()) == ("", [])
 
@@ -311,7 +311,7 @@ def test_a_person_who_releases_failover_has_settled_it() -> None:
 def test_a_hold_by_a_person_is_theirs_and_is_not_ended_with_ours() -> None:
     operations.hold_storm(actor="olive", reason="the network is rewired")
     before()
-    run(note_timeline())
+    execute(note_timeline())
     assert held_by() == "olive"
     times = replace(timing(), raises_epoch_floor=True)
     DatabaseTimeline.objects.update(since=ago(100))
@@ -322,14 +322,14 @@ def test_a_hold_by_a_person_is_theirs_and_is_not_ended_with_ours() -> None:
 
 def test_by_setting_the_floor_is_raised_by_itself() -> None:
     times = replace(timing(), raises_epoch_floor=True, heartbeat_interval_s=0.0)
-    node = a_node("node-1")
+    node = make_node("node-1")
     hand = a_trader("p", node)
     epoch = hand.run().epoch
     tell(node, claim(hand, seq=10**9))
     sweep("test", times)
     assert hand.run().epoch == epoch  # the database did not change: one daemon's word
     before()
-    run(note_timeline())
+    execute(note_timeline())
     sweep("test", timing())
     assert hand.run().epoch == epoch  # not asked for
     sweep("test", times)
@@ -340,9 +340,9 @@ def test_by_setting_the_floor_is_raised_by_itself() -> None:
 
 def test_by_setting_a_change_of_which_nobody_misses_anything_is_settled_in_time() -> None:
     times = replace(timing(), raises_epoch_floor=True)
-    a_trader("p", a_node("node-1"))
+    a_trader("p", make_node("node-1"))
     before()
-    run(note_timeline())
+    execute(note_timeline())
     sweep("test", times)
     assert held_by() == "database"
     DatabaseTimeline.objects.filter(settled_at=None).update(since=ago(3 * times.lease_ttl_s))

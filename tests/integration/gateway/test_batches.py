@@ -14,11 +14,11 @@ from psycopg.errors import DeadlockDetected
 from ginkgo_site.database import conninfo
 from portfolios.models import Portfolio
 from scheduling import operations as requests
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.enact import storm
 from scheduling.enact.grant import lock_run
 from scheduling.enact.handoff import Request, request_all, step_failed
-from scheduling.enact.notify import lock_nodes, wake
+from scheduling.enact.notify import lock_nodes, notify_watchers
 from scheduling.errors import Refused
 from scheduling.models import ACTIVE_STATES, Event, Handoff, Node, PassLock, Run
 from scheduling.passes import balance
@@ -27,13 +27,13 @@ from scheduling.timing import timing
 from tests.integration.enact.test_fence_races import Held, at_once, behind
 from tests.integration.passes.test_passes import counted
 from tests.support.factories import (
-    Daemon,
-    a_node,
+    FakeNode,
     a_portfolio,
     a_trader,
     ago,
     calm_nodes,
     lose,
+    make_node,
     past_deadline,
     run_of,
     the_handoff,
@@ -51,13 +51,13 @@ def waiting(*names: str, **given: Any) -> list[Portfolio]:
     return [a_portfolio(name, **given) for name in names]
 
 
-def placed(portfolio: Portfolio, node: Daemon, **given: Any) -> Request:
+def placed(portfolio: Portfolio, node: FakeNode, **given: Any) -> Request:
     return Request("place", portfolio.pk, node.row.pk, "asked", **given)
 
 
 def ask(*asked: Request, patient: bool = True) -> list[Any]:
     """Ask for these at once; return what became of each: its handoff's id, a code, or None."""
-    answers = run(request_all(asked, actor="test", timing=timing(), patient=patient))
+    answers = execute(request_all(asked, actor="test", timing=timing(), patient=patient))
     return [
         answer.code if isinstance(answer, Refused) else getattr(answer, "id", None)
         for answer in answers
@@ -91,7 +91,7 @@ def test_requesting_costs_the_same_for_one_and_for_a_whole_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for number in range(3):
-        a_node(f"node-{number}", capacity=100)
+        make_node(f"node-{number}", capacity=100)
     monkeypatch.setattr(balance, "BATCH", 6)
     of_one = len(statements_of(monkeypatch, 1))
     assert len(statements_of(monkeypatch, balance.BATCH)) == of_one
@@ -147,9 +147,9 @@ def test_a_reason_that_is_new_wakes_boards_and_one_that_is_known_wakes_nobody(
 
     def noted() -> Any:
         wakes.append(None)
-        return wake()
+        return notify_watchers()
 
-    monkeypatch.setattr(balance, "wake", noted)
+    monkeypatch.setattr(balance, "notify_watchers", noted)
     waiting("a", "b")
     tick()
     assert len(wakes) == 1
@@ -172,7 +172,7 @@ def test_what_one_died_of_stays_on_its_row(left: dict[str, Any]) -> None:
 def test_one_that_was_stopped_since_the_plan_keeps_no_other_from_its_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    a_node("node-1")
+    make_node("node-1")
     waiting("a", "b", "c")
     stopped = Portfolio.objects.filter(name="b")
     once_planned(monkeypatch, lambda: stopped.update(desired_state="stopped"))
@@ -187,7 +187,7 @@ def test_one_that_was_stopped_since_the_plan_keeps_no_other_from_its_place(
 def test_one_that_waits_for_a_person_since_the_plan_is_not_placed(
     monkeypatch: pytest.MonkeyPatch, phase: str
 ) -> None:
-    a_node("node-1")
+    make_node("node-1")
     resting = Run.objects.filter(pk=waiting("a", "b")[1].pk)
     once_planned(monkeypatch, lambda: resting.update(phase=phase))
     outcome = tick().balance
@@ -198,7 +198,7 @@ def test_one_that_waits_for_a_person_since_the_plan_is_not_placed(
 def test_one_that_was_granted_since_the_plan_is_refused_by_its_epoch_and_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    a_node("node-1")
+    make_node("node-1")
     other = waiting("a", "b")[1]
     once_planned(monkeypatch, lambda: Run.objects.filter(pk=other.pk).update(epoch=7))
     outcome = tick().balance
@@ -218,13 +218,13 @@ def test_a_reason_found_before_a_grant_is_not_written_after_it(
 
 
 def test_a_node_that_has_left_takes_nothing_though_a_late_beat_renewed_its_lease() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     Node.objects.update(status="left")
     assert ask(placed(waiting("p")[0], node)) == ["node_lost"]
 
 
 def test_the_last_room_goes_to_whoever_asked_first() -> None:
-    node = a_node("node-1", capacity=2)
+    node = make_node("node-1", capacity=2)
     one, two, heavy = *waiting("a", "b"), *waiting("c", weight=2)
     answers = ask(placed(one, node), placed(heavy, node), placed(two, node))
     assert answers == [the_handoff(one).pk, "node_full", the_handoff(two).pk]
@@ -288,7 +288,7 @@ def test_a_storm_holds_the_failovers_of_a_batch_and_nothing_else_of_it() -> None
     hand = a_trader("lost", first)
     moving = hand.move_to(second)
     other = waiting("other")[0]
-    run(storm.hold("ann", ""))
+    execute(storm.hold("ann", ""))
     failover = Request("failover", hand.portfolio.pk, second.row.pk, "lost", heeds_storm=True)
     assert ask(failover, placed(other, second)) == ["storm_hold", the_handoff(other).pk]
     # What it would have ended goes on.
@@ -324,7 +324,7 @@ def test_the_source_of_a_move_that_was_overtaken_hears_that_it_stands_by_no_more
 def test_one_that_fails_a_whole_batch_fails_alone(
     monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
-    a_node("node-1")
+    make_node("node-1")
     bad = waiting("a", "b", "c")[1]
     honest = balance.request_all
 
@@ -388,7 +388,7 @@ def test_failovers_are_asked_for_first_then_places_then_moves() -> None:
 def test_a_pass_whose_lock_another_has_taken_begins_no_further_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    a_node("node-1")
+    make_node("node-1")
     waiting("a", "b", "c")
     monkeypatch.setattr(balance, "BATCH", 1)
     honest = balance.request_all
@@ -409,7 +409,7 @@ def test_a_pass_whose_lock_another_has_taken_begins_no_further_batch(
 def test_a_place_is_for_the_wanted_revision_and_after_a_failure_for_the_good_one(
     attempts: int, revision: int
 ) -> None:
-    a_node("node-1")
+    make_node("node-1")
     portfolio = waiting("p")[0]
     requests.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
     Run.objects.filter(pk=portfolio.pk).update(good_revision=1, attempts=attempts)
@@ -441,7 +441,7 @@ def impatient() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_one_whose_row_somebody_holds_keeps_no_other_waiting(impatient: None) -> None:
-    a_node("node-1")
+    make_node("node-1")
     held_one = waiting("a", "b", "c")[1]
     held = Held(lock_run(held_one.pk))
     outcome = tick().balance
@@ -457,7 +457,7 @@ def test_one_whose_row_somebody_holds_keeps_no_other_waiting(impatient: None) ->
 def test_only_the_one_whose_row_is_held_is_asked_for_again_alone(
     impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    a_node("node-1")
+    make_node("node-1")
     held_one = waiting("a", "b", "c")[1]
     honest, asked = balance.request_all, []
 
@@ -474,7 +474,7 @@ def test_only_the_one_whose_row_is_held_is_asked_for_again_alone(
 
 @pytest.mark.django_db(transaction=True)
 def test_a_batch_takes_only_the_rows_that_are_free(impatient: None) -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     one, two = waiting("a", "b")
     held = Held(lock_run(one.pk))
     assert ask(placed(one, node), placed(two, node), patient=False) == [None, the_handoff(two).pk]
@@ -483,7 +483,7 @@ def test_a_batch_takes_only_the_rows_that_are_free(impatient: None) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_node_whose_row_somebody_holds_costs_only_those_that_go_there(impatient: None) -> None:
-    nodes = [a_node("node-1"), a_node("node-2")]
+    nodes = [make_node("node-1"), make_node("node-2")]
     waiting("a", "b", "c", "d")
     held = Held(lock_nodes([nodes[1].row.pk]))
     outcome = tick().balance
@@ -505,7 +505,7 @@ def test_reasons_wait_for_nobody(impatient: None) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_two_that_ask_for_the_same_at_once_begin_each_handoff_once() -> None:
-    node = a_node("node-1", capacity=100)
+    node = make_node("node-1", capacity=100)
     asked = [placed(each, node) for each in waiting(*(f"p-{number}" for number in range(20)))]
     for patient in (True, False):
         Handoff.objects.all().delete()
@@ -547,7 +547,7 @@ def test_no_node_is_held_while_one_before_it_is_waited_for(part: str) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_the_last_room_of_a_node_is_taken_once_by_two_that_ask_at_once() -> None:
-    node = a_node("node-1", capacity=1)
+    node = make_node("node-1", capacity=1)
     one, two = waiting("a", "b")
     held = Held(request_all([placed(one, node)], actor="test", timing=timing()))
     assert behind(held, lambda: ask(placed(two, node))) == ["node_full"]

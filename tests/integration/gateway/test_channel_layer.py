@@ -16,9 +16,9 @@ import pytest
 from ginkgo_site.database import conninfo
 from scheduling.channel_layer import LARGEST_PAYLOAD, PayloadTooLarge, PostgresChannelLayer
 from scheduling.db.listener_echo import Echo, NotListening
-from scheduling.db.transaction import run
-from scheduling.enact.notify import touch, wake
-from tests.support.factories import a_node
+from scheduling.db.transaction import execute
+from scheduling.enact.notify import bump_desired_versions, notify_watchers
+from tests.support.factories import make_node
 
 pytestmark = pytest.mark.django_db
 
@@ -105,16 +105,16 @@ def test_who_left_a_group_hears_it_no_more() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_change_hints_its_nodes_in_its_own_transaction_and_a_wake_all_boards() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
 
     async def scenario(layer: PostgresChannelLayer) -> None:
         mine = await member(layer, f"node.{node.row.pk}")
         board = await member(layer, "board")
-        await asyncio.to_thread(in_a_thread, lambda: run(touch([node.row.pk])))
+        await asyncio.to_thread(in_a_thread, lambda: execute(bump_desired_versions([node.row.pk])))
         heard = await next_of(layer, mine)
         assert heard["type"] == "desired.changed"
         assert await next_of(layer, board) == {"type": "wake"}
-        await asyncio.to_thread(in_a_thread, lambda: run(wake()))
+        await asyncio.to_thread(in_a_thread, lambda: execute(notify_watchers()))
         assert await next_of(layer, board) == {"type": "wake"}
         await assert_nothing(layer, mine)
 

@@ -15,10 +15,10 @@ import pytest
 from ginkgo_site.database import conninfo
 from portfolios.models import Checkpoint, Order
 from scheduling import operations
-from scheduling.db.transaction import Recipe, arun_bare
+from scheduling.db.transaction import Transaction, aexecute_autocommit
 from scheduling.gateway import auth
 from scheduling.gateway.app import _beats, _keep_pulse, gateway
-from scheduling.gateway.heartbeat_batcher import Coalescer, WaitedTooLong
+from scheduling.gateway.heartbeat_batcher import HeartbeatBatcher, HeartbeatExpired
 from scheduling.gateway.pool import (
     SIZE,
     STEP_SIZE,
@@ -45,7 +45,15 @@ from scheduling.wire.messages import (
     Register,
     encode,
 )
-from tests.support.factories import Daemon, Owner, a_node, a_trader, ago, serving_since, the_handoff
+from tests.support.factories import (
+    FakeNode,
+    OwnerSession,
+    a_trader,
+    ago,
+    make_node,
+    serving_since,
+    the_handoff,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -58,7 +66,7 @@ def forget_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scheduling.gateway.app.HOLD_BACK_S", 0.0)
 
 
-def a_token(daemon: Daemon, **given: Any) -> str:
+def a_token(daemon: FakeNode, **given: Any) -> str:
     NodeToken.objects.create(node=daemon.row, sha256=hash_token(f"token of {daemon.name}"), **given)
     return f"token of {daemon.name}"
 
@@ -123,7 +131,7 @@ def post_all(path: str, *bodies: bytes) -> list[Answer]:
     return answers
 
 
-def commit(daemon: Daemon, *commits: Commit) -> list[tuple[str, str]]:
+def commit(daemon: FakeNode, *commits: Commit) -> list[tuple[str, str]]:
     """Commit as `daemon`; return (answer, detail) of each."""
     message = CommitRequest(incarnation=str(daemon.incarnation), commits=list(commits))
     status, answer = post("commit/", message, token=f"token of {daemon.name}")
@@ -131,7 +139,7 @@ def commit(daemon: Daemon, *commits: Commit) -> list[tuple[str, str]]:
     return [(r["answer"], r.get("detail", "")) for r in answer["results"]]
 
 
-def beat(daemon: Daemon, **said: Any) -> Beat:
+def beat(daemon: FakeNode, **said: Any) -> Beat:
     return Beat(incarnation=str(daemon.incarnation), have_version=0, **said)
 
 
@@ -152,8 +160,8 @@ def registration(**given: Any) -> Register:
 
 
 @pytest.fixture
-def node() -> Daemon:
-    daemon = a_node("node-1")
+def node() -> FakeNode:
+    daemon = make_node("node-1")
     a_token(daemon)
     return daemon
 
@@ -169,7 +177,9 @@ def node() -> Daemon:
         ("wrong", "This node token is not known; create one with create_node_token."),
     ],
 )
-def test_a_missing_or_unknown_token_is_refused(node: Daemon, token: str | None, said: str) -> None:
+def test_a_missing_or_unknown_token_is_refused(
+    node: FakeNode, token: str | None, said: str
+) -> None:
     status, problem = post("heartbeat/", beat(node), token=token)
     assert (status, problem["code"], problem["message"]) == (401, "unauthenticated", said)
 
@@ -178,7 +188,7 @@ def test_a_missing_or_unknown_token_is_refused(node: Daemon, token: str | None, 
     ("given", "what"), [({"revoked_at": ago(1)}, "revoked"), ({"expires_at": ago(1)}, "expired")]
 )
 def test_a_token_that_is_over_is_refused(given: dict[str, Any], what: str) -> None:
-    daemon = a_node("node-1")
+    daemon = make_node("node-1")
     a_token(daemon, **given)
     before = Lease.objects.get().renewals
     status, problem = post("heartbeat/", beat(daemon))
@@ -187,8 +197,8 @@ def test_a_token_that_is_over_is_refused(given: dict[str, Any], what: str) -> No
     assert Lease.objects.get().renewals == before
 
 
-def test_a_token_speaks_for_its_own_node_only(node: Daemon) -> None:
-    other = a_node("node-2")
+def test_a_token_speaks_for_its_own_node_only(node: FakeNode) -> None:
+    other = make_node("node-2")
     a_token(other)
     hand = a_trader("p", node)
     message = CommitRequest(incarnation=str(node.incarnation), commits=[hand.words(1)])
@@ -208,7 +218,7 @@ def test_a_token_speaks_for_its_own_node_only(node: Daemon) -> None:
 
 
 @pytest.mark.parametrize("path", ["register/", "heartbeat/", "checkpoint/", "commit/", "goodbye/"])
-def test_a_body_that_is_no_message_is_answered_with_a_sentence(node: Daemon, path: str) -> None:
+def test_a_body_that_is_no_message_is_answered_with_a_sentence(node: FakeNode, path: str) -> None:
     bodies = (b"", b"\xc1", b"\x80", b"[1,2", b"\x91\xa1\xff", encode(Goodbye(incarnation="x")))
     answers = post_all(path, *bodies)
     assert [(status, problem["code"]) for status, problem in answers] == [(400, "invalid")] * 6
@@ -217,7 +227,7 @@ def test_a_body_that_is_no_message_is_answered_with_a_sentence(node: Daemon, pat
 
 @pytest.mark.parametrize(("path", "limit"), [("heartbeat/", SMALL_BODY), ("commit/", COMMIT_BODY)])
 def test_a_body_over_the_limit_is_declined_before_it_is_whole(
-    node: Daemon, path: str, limit: int
+    node: FakeNode, path: str, limit: int
 ) -> None:
     status, problem = post(path, [b"x" * limit, b"x", b"never read"])
     assert (status, problem["code"]) == (413, "payload_too_large")
@@ -227,12 +237,12 @@ def test_a_body_over_the_limit_is_declined_before_it_is_whole(
     ("path", "method", "status"), [("nowhere/", "POST", 404), ("commit/", "GET", 405)]
 )
 def test_another_address_or_method_is_said(
-    node: Daemon, path: str, method: str, status: int
+    node: FakeNode, path: str, method: str, status: int
 ) -> None:
     assert post(path, b"", method=method)[0] == status
 
 
-def test_a_daemon_of_another_protocol_is_told_so_in_a_sentence(node: Daemon) -> None:
+def test_a_daemon_of_another_protocol_is_told_so_in_a_sentence(node: FakeNode) -> None:
     status, problem = post("register/", msgspec.msgpack.encode({"protocol": 0}))
     assert (status, problem["code"]) == (409, "protocol")
     assert problem["message"] == (
@@ -253,7 +263,7 @@ MISFITS: tuple[dict[str, Any], ...] = (
 )
 
 
-def test_a_registration_with_a_value_that_does_not_fit_takes_nothing_over(node: Daemon) -> None:
+def test_a_registration_with_a_value_that_does_not_fit_takes_nothing_over(node: FakeNode) -> None:
     hand = a_trader("p", node)
     answers = post_all("register/", *(encode(registration(**given)) for given in MISFITS))
     assert [(status, problem["code"]) for status, problem in answers] == [(400, "invalid")] * 9
@@ -264,7 +274,7 @@ def test_a_registration_with_a_value_that_does_not_fit_takes_nothing_over(node: 
 # --- register, beat, goodbye ---------------------------------------------------------------------
 
 
-def test_a_registration_answers_with_what_the_node_owns_now(node: Daemon) -> None:
+def test_a_registration_answers_with_what_the_node_owns_now(node: FakeNode) -> None:
     a_trader("p", node)
     status, answer = post("register/", registration())
     assert status == 200
@@ -272,15 +282,15 @@ def test_a_registration_answers_with_what_the_node_owns_now(node: Daemon) -> Non
     assert (answer["name"], answer["lease_ttl_s"]) == ("node-1", 30.0)
 
 
-def test_a_name_in_use_is_a_conflict_with_host_and_pid(node: Daemon) -> None:
-    a_node("node-1")
-    a_node("node-1")
+def test_a_name_in_use_is_a_conflict_with_host_and_pid(node: FakeNode) -> None:
+    make_node("node-1")
+    make_node("node-1")
     status, problem = post("register/", registration())
     assert (status, problem["code"]) == (409, "name_in_use")
     assert "rack-1, pid 4100" in problem["message"]
 
 
-def test_a_beat_brings_the_set_only_where_it_is_newer(node: Daemon) -> None:
+def test_a_beat_brings_the_set_only_where_it_is_newer(node: FakeNode) -> None:
     _, answer = post("heartbeat/", beat(node))
     version = answer["desired"]["version"]
     _, again = post("heartbeat/", Beat(incarnation=str(node.incarnation), have_version=version))
@@ -289,7 +299,7 @@ def test_a_beat_brings_the_set_only_where_it_is_newer(node: Daemon) -> None:
 
 
 def test_a_node_with_portfolios_beats_each_interval_and_hears_of_its_set_by_commits(
-    node: Daemon,
+    node: FakeNode,
 ) -> None:
     trader = a_trader("p", node)
     _, answer = post("heartbeat/", beat(node))
@@ -299,22 +309,22 @@ def test_a_node_with_portfolios_beats_each_interval_and_hears_of_its_set_by_comm
     assert committed["results"][0]["version"] == answer["desired"]["version"]
 
 
-def test_while_a_handoff_waits_the_node_is_asked_to_beat_each_second(node: Daemon) -> None:
+def test_while_a_handoff_waits_the_node_is_asked_to_beat_each_second(node: FakeNode) -> None:
     a_trader("p", node)
-    a_node("node-2")
+    make_node("node-2")
     operations.migrate("p", "node-2", actor="ann")
     assert post("heartbeat/", beat(node))[1]["next_beat_s"] == 1.0
 
 
-def test_a_superseded_daemon_is_told_by_whom(node: Daemon) -> None:
-    a_node("node-1")
+def test_a_superseded_daemon_is_told_by_whom(node: FakeNode) -> None:
+    make_node("node-1")
     _, answer = post("heartbeat/", beat(node))
     assert answer["status"] == "superseded"
     assert answer["message"] == "Node node-1 was taken over by a daemon on rack-1, pid 4100."
 
 
 def test_a_daemon_that_registered_after_the_holder_is_not_superseded_but_forgotten(
-    node: Daemon,
+    node: FakeNode,
 ) -> None:
     """The holder is from before a restore, or from before commits that a promotion lost."""
     status, registered = post("register/", registration())
@@ -326,15 +336,15 @@ def test_a_daemon_that_registered_after_the_holder_is_not_superseded_but_forgott
     assert answer["message"] == (
         "Of node node-1 the database knows an earlier daemon only; register again."
     )
-    a_node("node-1")
+    make_node("node-1")
     assert post("heartbeat/", forgotten)[1]["status"] == "superseded"
 
 
 def test_a_clock_set_back_between_two_registrations_does_not_make_the_older_one_the_newer(
-    node: Daemon,
+    node: FakeNode,
 ) -> None:
     _, older = post("register/", registration(incarnation=str(node.incarnation)))
-    a_node("node-1")
+    make_node("node-1")
     Lease.objects.update(taken_at=ago(3600))
     words = Beat(
         incarnation=str(node.incarnation),
@@ -346,7 +356,7 @@ def test_a_clock_set_back_between_two_registrations_does_not_make_the_older_one_
 
 
 def test_a_count_from_before_a_restore_does_not_supersede_a_daemon_that_counted_on(
-    node: Daemon,
+    node: FakeNode,
 ) -> None:
     """The backup knows an earlier daemon; who registers after the restore is newer by the clock."""
     _, later = post("register/", registration())
@@ -363,7 +373,7 @@ def test_a_count_from_before_a_restore_does_not_supersede_a_daemon_that_counted_
     assert post("heartbeat/", words)[1]["status"] == "superseded"
 
 
-def test_after_a_goodbye_a_beat_is_unknown_and_a_registration_welcome(node: Daemon) -> None:
+def test_after_a_goodbye_a_beat_is_unknown_and_a_registration_welcome(node: FakeNode) -> None:
     post("goodbye/", Goodbye(incarnation=str(node.incarnation), reason="asked to stop"))
     assert Node.objects.get().status == "left"
     assert post("heartbeat/", beat(node))[1]["status"] == "unknown"
@@ -371,9 +381,9 @@ def test_after_a_goodbye_a_beat_is_unknown_and_a_registration_welcome(node: Daem
     assert post("heartbeat/", beat(node))[1]["status"] == "ok"
 
 
-def test_reports_in_a_beat_are_applied_and_their_repeat_changes_nothing(node: Daemon) -> None:
+def test_reports_in_a_beat_are_applied_and_their_repeat_changes_nothing(node: FakeNode) -> None:
     hand = a_trader("p", node)
-    target = a_node("node-2")
+    target = make_node("node-2")
     a_token(target)
     handoff = operations.migrate("p", "node-2", actor="ann")
     words = beat(target, reports=[Prepared(handoff=handoff.pk), Prepared(handoff=10**18)])
@@ -383,7 +393,7 @@ def test_reports_in_a_beat_are_applied_and_their_repeat_changes_nothing(node: Da
 
 
 def test_a_report_that_is_nonsense_costs_the_node_neither_its_beat_nor_its_other_reports(
-    node: Daemon, caplog: pytest.LogCaptureFixture
+    node: FakeNode, caplog: pytest.LogCaptureFixture
 ) -> None:
     hand = a_trader("p", node)
     odd: list[dict[str, Any]] = [
@@ -406,11 +416,11 @@ def test_a_report_that_is_nonsense_costs_the_node_neither_its_beat_nor_its_other
 
 
 def test_a_fault_of_ours_in_a_report_costs_the_node_neither_its_beat_nor_its_other_reports(
-    node: Daemon, monkeypatch: pytest.MonkeyPatch
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hand = a_trader("p", node)
 
-    def broken(*given: Any) -> Recipe[str]:
+    def broken(*given: Any) -> Transaction[str]:
         raise AssertionError("what cannot be")
 
     monkeypatch.setattr("scheduling.gateway.app.handoff.prepared", broken)
@@ -426,7 +436,7 @@ def test_a_fault_of_ours_in_a_report_costs_the_node_neither_its_beat_nor_its_oth
     ids=["long", "as long as a body", "nul", "control", "bidirectional", "empty"],
 )
 def test_a_metric_whose_name_is_none_is_declined_and_nothing_is_kept(
-    node: Daemon, metrics: dict[str, float]
+    node: FakeNode, metrics: dict[str, float]
 ) -> None:
     status, problem = post("heartbeat/", beat(node, metrics=metrics))
     assert (status, problem["code"]) == (400, "invalid")
@@ -436,13 +446,13 @@ def test_a_metric_whose_name_is_none_is_declined_and_nothing_is_kept(
     assert post("heartbeat/", beat(node, metrics={"x" * 64: 1.0}))[0] == 200
 
 
-def test_more_metrics_than_a_beat_may_hold_are_declined(node: Daemon) -> None:
+def test_more_metrics_than_a_beat_may_hold_are_declined(node: FakeNode) -> None:
     status, problem = post("heartbeat/", beat(node, metrics={f"m{n}": 1.0 for n in range(101)}))
     assert (status, problem["code"]) == (413, "payload_too_large")
 
 
-def test_one_nodes_nonsense_costs_no_other_its_beat(node: Daemon) -> None:
-    other = a_node("node-2")
+def test_one_nodes_nonsense_costs_no_other_its_beat(node: FakeNode) -> None:
+    other = make_node("node-2")
     a_token(other)
     number = float("nan")
     owned = Actual(
@@ -462,7 +472,7 @@ def test_one_nodes_nonsense_costs_no_other_its_beat(node: Daemon) -> None:
     assert kept.portfolios == [msgspec.to_builtins(owned) | {"cpu_pct": None}]
 
 
-def test_a_report_that_changes_nothing_is_not_answered_with_the_whole_set(node: Daemon) -> None:
+def test_a_report_that_changes_nothing_is_not_answered_with_the_whole_set(node: FakeNode) -> None:
     _, answer = post("heartbeat/", beat(node))
     words = Beat(
         incarnation=str(node.incarnation),
@@ -478,7 +488,7 @@ async def _all_taken(stack: AsyncExitStack) -> None:
         await stack.enter_async_context(pool().connection())
 
 
-def test_a_beat_waits_for_no_work(node: Daemon) -> None:
+def test_a_beat_waits_for_no_work(node: FakeNode) -> None:
     version = post("heartbeat/", beat(node))[1]["desired"]["version"]
     body = encode(Beat(incarnation=str(node.incarnation), have_version=version))
 
@@ -493,9 +503,9 @@ def test_a_beat_waits_for_no_work(node: Daemon) -> None:
 
 
 def test_who_comes_when_too_many_wait_is_told_to_come_again_at_once(
-    node: Daemon, monkeypatch: pytest.MonkeyPatch
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scheduling.gateway.pool.MOST_WAITING", 1)
+    monkeypatch.setattr("scheduling.gateway.pool.MAX_WAITING", 1)
     body = encode(CheckpointRequest(incarnation=str(node.incarnation), portfolio=1, handoff=None))
 
     async def crowded() -> list[Answer]:
@@ -513,11 +523,11 @@ def test_who_comes_when_too_many_wait_is_told_to_come_again_at_once(
     assert waited[0] != 503
 
 
-def test_beats_that_coincide_are_each_answered_from_their_own_row(node: Daemon) -> None:
-    daemons = [node] + [a_node(f"node-{n}") for n in range(2, 8)]
+def test_beats_that_coincide_are_each_answered_from_their_own_row(node: FakeNode) -> None:
+    daemons = [node] + [make_node(f"node-{n}") for n in range(2, 8)]
     for daemon in daemons[1:]:
         a_token(daemon)
-    daemons[3] = Daemon(daemons[3].row, uuid4())
+    daemons[3] = FakeNode(daemons[3].row, uuid4())
 
     async def all_at_once() -> Any:
         return await asyncio.gather(
@@ -533,13 +543,13 @@ def test_beats_that_coincide_are_each_answered_from_their_own_row(node: Daemon) 
 
 
 def test_a_beat_that_grew_old_in_our_queue_renews_nothing(
-    node: Daemon, monkeypatch: pytest.MonkeyPatch
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.LONGEST_WAIT_S", -1.0)
+    monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.MAX_WAIT_S", -1.0)
 
     async def late() -> None:
-        with pytest.raises(WaitedTooLong):
-            await Coalescer().beat(node.row.pk, beat(node))
+        with pytest.raises(HeartbeatExpired):
+            await HeartbeatBatcher().beat(node.row.pk, beat(node))
 
     before = Lease.objects.get().renewals
     serve(late)
@@ -548,21 +558,21 @@ def test_a_beat_that_grew_old_in_our_queue_renews_nothing(
 
 
 def test_whose_beat_was_dropped_and_whose_was_heard_is_counted(
-    node: Daemon, monkeypatch: pytest.MonkeyPatch
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    beats = Coalescer()
+    beats = HeartbeatBatcher()
 
     async def heard() -> None:
         await beats.beat(node.row.pk, beat(node))
 
     async def late() -> None:
-        monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.LONGEST_WAIT_S", -1.0)
-        with pytest.raises(WaitedTooLong):
+        monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.MAX_WAIT_S", -1.0)
+        with pytest.raises(HeartbeatExpired):
             await beats.beat(7, beat(node))
 
     async def failing() -> None:
-        monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.LONGEST_WAIT_S", 3.0)
-        monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.arun_bare", _away)
+        monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.MAX_WAIT_S", 3.0)
+        monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.aexecute_autocommit", _away)
         with pytest.raises(psycopg.OperationalError):
             await beats.beat(8, beat(node))
 
@@ -577,7 +587,7 @@ async def _away(*_: object) -> None:
 
 
 def test_a_process_that_drops_beats_says_with_its_pulse_that_it_is_deaf(
-    node: Daemon, monkeypatch: pytest.MonkeyPatch
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serving_since(3600)
     waits: list[float] = []
@@ -604,13 +614,13 @@ def test_a_process_that_drops_beats_says_with_its_pulse_that_it_is_deaf(
 
 
 def test_deafness_that_could_not_be_told_is_told_with_the_next_pulse(
-    node: Daemon, monkeypatch: pytest.MonkeyPatch
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serving_since(3600)
     _beats.hearing.dropped.add(node.row.pk)
 
     async def two_pulses() -> None:
-        told, again = asyncio.Event(), [_away, arun_bare]
+        told, again = asyncio.Event(), [_away, aexecute_autocommit]
 
         async def wait(_: float) -> None:
             if not again:
@@ -621,7 +631,7 @@ def test_deafness_that_could_not_be_told_is_told_with_the_next_pulse(
             return await again.pop(0)(*words)
 
         monkeypatch.setattr("scheduling.gateway.app.asyncio.sleep", wait)
-        monkeypatch.setattr("scheduling.gateway.app.arun_bare", pulsed)
+        monkeypatch.setattr("scheduling.gateway.app.aexecute_autocommit", pulsed)
         keeping = asyncio.create_task(_keep_pulse())
         await told.wait()
         keeping.cancel()
@@ -634,9 +644,9 @@ def test_deafness_that_could_not_be_told_is_told_with_the_next_pulse(
 
 
 def test_a_beat_whose_lease_is_held_is_written_once_it_is_free_and_holds_up_no_other(
-    node: Daemon,
+    node: FakeNode,
 ) -> None:
-    other = a_node("node-2")
+    other = make_node("node-2")
     a_token(other)
 
     async def both() -> None:
@@ -658,11 +668,11 @@ def test_a_beat_whose_lease_is_held_is_written_once_it_is_free_and_holds_up_no_o
 
 
 def test_registers_that_wait_for_a_lease_use_up_no_connection_of_commits(
-    node: Daemon, monkeypatch: pytest.MonkeyPatch
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hand = a_trader("p", node)
     body = encode(CommitRequest(incarnation=str(node.incarnation), commits=[hand.words(1)]))
-    others = [a_node(f"node-{n}") for n in range(2, 2 + SIZE + 1)]
+    others = [make_node(f"node-{n}") for n in range(2, 2 + SIZE + 1)]
     for daemon in others:
         a_token(daemon)
     # They wait until the lease is free, however long the commit takes on a busy machine.
@@ -698,9 +708,9 @@ def test_registers_that_wait_for_a_lease_use_up_no_connection_of_commits(
 
 
 def test_a_release_whose_target_is_held_is_left_out_and_its_neighbour_is_answered(
-    node: Daemon,
+    node: FakeNode,
 ) -> None:
-    target = a_node("node-2")
+    target = make_node("node-2")
     hand, neighbour = a_trader("p", node), a_trader("q", node)
     handoff = operations.migrate("p", "node-2", actor="ann")
     target.ready(handoff)
@@ -722,7 +732,7 @@ def test_a_release_whose_target_is_held_is_left_out_and_its_neighbour_is_answere
 
 
 def test_a_lock_on_a_record_table_is_told_with_the_pulse_and_a_commit_is_repeated(
-    node: Daemon,
+    node: FakeNode,
 ) -> None:
     hand = a_trader("p", node)
     body = encode(CommitRequest(incarnation=str(node.incarnation), commits=[hand.words(1)]))
@@ -757,7 +767,7 @@ def test_a_lock_on_a_record_table_is_told_with_the_pulse_and_a_commit_is_repeate
 # --- checkpoint ----------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_is_read_whole_by_its_owner(node: Daemon) -> None:
+def test_a_checkpoint_is_read_whole_by_its_owner(node: FakeNode) -> None:
     hand = a_trader("p", node)
     hand.commit(2, state=b"held")
     hand.commit(3)
@@ -772,9 +782,9 @@ def test_a_checkpoint_is_read_whole_by_its_owner(node: Daemon) -> None:
     )
 
 
-def test_a_checkpoint_is_read_by_the_target_of_a_handoff_while_that_lasts(node: Daemon) -> None:
+def test_a_checkpoint_is_read_by_the_target_of_a_handoff_while_that_lasts(node: FakeNode) -> None:
     hand = a_trader("p", node)
-    target = a_node("node-2")
+    target = make_node("node-2")
     a_token(target)
     handoff = operations.migrate("p", "node-2", actor="ann")
     words = CheckpointRequest(
@@ -796,7 +806,7 @@ def an_order(seq: int, index: int = 0, **given: Any) -> OrderLine:
     )
 
 
-def bad_words(hand: Owner, kind: str) -> Commit:
+def bad_words(hand: OwnerSession, kind: str) -> Commit:
     """Return a commit of the next event that no database could take."""
     at = hand.run().last_seq + 1
     kinds: dict[str, dict[str, Any]] = {
@@ -828,7 +838,7 @@ BAD = (
 )  # fmt: skip
 
 
-def test_every_bad_commit_is_rejected_alone_and_leaves_nothing(node: Daemon) -> None:
+def test_every_bad_commit_is_rejected_alone_and_leaves_nothing(node: FakeNode) -> None:
     Node.objects.update(capacity=50)
     good, last = a_trader("good", node), a_trader("last", node)
     bad = [a_trader(f"bad-{number}", node) for number in range(len(BAD))]
@@ -845,9 +855,9 @@ def test_every_bad_commit_is_rejected_alone_and_leaves_nothing(node: Daemon) -> 
 
 
 @pytest.mark.parametrize("kind", ["twice", "fill of nothing", "nul"])
-def test_a_bad_release_is_rejected_and_hands_nothing_over(node: Daemon, kind: str) -> None:
+def test_a_bad_release_is_rejected_and_hands_nothing_over(node: FakeNode, kind: str) -> None:
     hand = a_trader("p", node)
-    target = a_node("node-2")
+    target = make_node("node-2")
     handoff = operations.migrate("p", "node-2", actor="ann")
     target.ready(handoff)
     words = msgspec.structs.replace(bad_words(hand, kind), release=handoff.pk)
@@ -856,7 +866,7 @@ def test_a_bad_release_is_rejected_and_hands_nothing_over(node: Daemon, kind: st
     assert commit(node, hand.release_words(handoff)) == [("handed_over", "")]
 
 
-def test_an_order_that_exists_rejects_only_its_own_portfolio(node: Daemon) -> None:
+def test_an_order_that_exists_rejects_only_its_own_portfolio(node: FakeNode) -> None:
     hand, neighbour = a_trader("p", node), a_trader("q", node)
     at = hand.run().last_seq + 1
     assert hand.commit(1, orders=[an_order(at)]) == "ok"
@@ -868,7 +878,7 @@ def test_an_order_that_exists_rejects_only_its_own_portfolio(node: Daemon) -> No
 
 
 def test_a_portfolio_named_twice_in_one_request_is_declined_and_nothing_is_done(
-    node: Daemon,
+    node: FakeNode,
 ) -> None:
     hand, neighbour = a_trader("p", node), a_trader("q", node)
     before = neighbour.run().last_seq
@@ -884,9 +894,9 @@ def test_a_portfolio_named_twice_in_one_request_is_declined_and_nothing_is_done(
     assert neighbour.run().last_seq == before
 
 
-def test_commits_and_releases_of_one_request_are_each_answered(node: Daemon) -> None:
+def test_commits_and_releases_of_one_request_are_each_answered(node: FakeNode) -> None:
     stays, goes = a_trader("stays", node), a_trader("goes", node)
-    target = a_node("node-2")
+    target = make_node("node-2")
     handoff = operations.migrate("goes", "node-2", actor="ann")
     target.ready(handoff)
     answers = commit(node, goes.release_words(handoff, 2, state=b"last"), stays.words(1))
@@ -894,24 +904,24 @@ def test_commits_and_releases_of_one_request_are_each_answered(node: Daemon) -> 
     assert bytes(Checkpoint.objects.get(portfolio=goes.portfolio).state) == b"last"
 
 
-def test_an_empty_request_has_no_results(node: Daemon) -> None:
+def test_an_empty_request_has_no_results(node: FakeNode) -> None:
     assert commit(node) == []
 
 
-def test_every_answer_of_the_fence_reaches_the_node(node: Daemon) -> None:
+def test_every_answer_of_the_fence_reaches_the_node(node: FakeNode) -> None:
     hand = a_trader("p", node)
     words = hand.words(1)
     assert commit(node, words) == [("ok", "")]
     assert commit(node, words)[0][0] == "ok"
     assert commit(node, hand.words(1, from_seq=0))[0][0] == "conflict"
     assert commit(node, hand.words(1, epoch=99))[0][0] == "ahead"
-    a_node("node-1")
+    make_node("node-1")
     assert commit(node, hand.words(1, epoch=words.epoch))[0][0] == "fenced"
     assert Event.objects.filter(kind="commit_refused").count() == 1
 
 
 def test_a_database_that_does_not_answer_is_said_as_such(
-    node: Daemon, monkeypatch: pytest.MonkeyPatch
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ginkgo_site.database.conninfo", lambda: "host=/nowhere dbname=none")
     monkeypatch.setattr("psycopg_pool.AsyncConnectionPool.connection", no_connection)
@@ -926,7 +936,7 @@ def no_connection(*_: Any, **__: Any) -> Any:
 
 
 def test_one_dead_connection_tells_of_all_so_that_no_request_comes_to_the_next(
-    node: Daemon, monkeypatch: pytest.MonkeyPatch
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ginkgo_site.deadline.FRESH_S", -1.0)
 

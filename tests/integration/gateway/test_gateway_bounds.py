@@ -13,7 +13,7 @@ import pytest
 from portfolios.models import Order
 from scheduling.gateway import auth, node_limits, request_bodies
 from scheduling.gateway.app import gateway
-from scheduling.gateway.http import Declined
+from scheduling.gateway.http import RequestRejected
 from scheduling.gateway.node_limits import Limit, Line
 from scheduling.gateway.pool import SIZE, pool
 from scheduling.gateway.request_bodies import COMMIT_BODY, Room
@@ -30,7 +30,7 @@ from tests.integration.gateway.test_gateway import (
     serve,
 )
 from tests.support.api_client import counted_async_statements
-from tests.support.factories import Daemon, a_node, a_trader
+from tests.support.factories import FakeNode, a_trader, make_node
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -42,8 +42,8 @@ def forget_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def node() -> Daemon:
-    daemon = a_node("node-1")
+def node() -> FakeNode:
+    daemon = make_node("node-1")
     a_token(daemon)
     return daemon
 
@@ -56,8 +56,8 @@ def a_commit(portfolio: int, **given: Any) -> wire.Commit:
 # --- caps ----------------------------------------------------------------------------------------
 
 
-def test_more_commits_than_go_into_one_message_are_declined(node: Daemon) -> None:
-    many = [a_commit(number) for number in range(wire.MOST_COMMITS + 1)]
+def test_more_commits_than_go_into_one_message_are_declined(node: FakeNode) -> None:
+    many = [a_commit(number) for number in range(wire.MAX_COMMITS + 1)]
     message = wire.CommitRequest(incarnation=str(node.incarnation), commits=many)
     status, problem = post("commit/", message)
     assert (status, problem["code"]) == (413, "payload_too_large")
@@ -66,8 +66,8 @@ def test_more_commits_than_go_into_one_message_are_declined(node: Daemon) -> Non
     )
 
 
-def test_more_lines_than_go_into_one_message_are_declined(node: Daemon) -> None:
-    half = [wire.EquityLine(1, 1, "1")] * (wire.MOST_LINES // 2 + 1)
+def test_more_lines_than_go_into_one_message_are_declined(node: FakeNode) -> None:
+    half = [wire.EquityLine(1, 1, "1")] * (wire.MAX_LINES // 2 + 1)
     both = [a_commit(1, equity=half), a_commit(2, equity=half)]
     message = wire.CommitRequest(incarnation=str(node.incarnation), commits=both)
     status, problem = post("commit/", message)
@@ -75,13 +75,13 @@ def test_more_lines_than_go_into_one_message_are_declined(node: Daemon) -> None:
     assert "10,002 orders, fills and equity points" in problem["message"]
 
 
-def test_more_reports_than_go_into_one_beat_are_declined(node: Daemon) -> None:
-    reports = [wire.Prepared(handoff=1)] * (wire.MOST_REPORTS + 1)
+def test_more_reports_than_go_into_one_beat_are_declined(node: FakeNode) -> None:
+    reports = [wire.Prepared(handoff=1)] * (wire.MAX_REPORTS + 1)
     status, problem = post("heartbeat/", beat(node, reports=reports))
     assert (status, problem["code"]) == (413, "payload_too_large")
 
 
-def test_a_registration_that_says_too_much_takes_nothing_over(node: Daemon) -> None:
+def test_a_registration_that_says_too_much_takes_nothing_over(node: FakeNode) -> None:
     for labels in ({f"k{n}": "v" for n in range(2_000)}, {"k": "v" * 300}):
         status, _ = post("register/", registration(labels=labels))
         assert status in (400, 413)
@@ -100,7 +100,7 @@ def test_a_registration_that_says_too_much_takes_nothing_over(node: Daemon) -> N
     ],
 )
 def test_a_registration_with_a_control_character_is_declined(
-    node: Daemon, odd: dict[str, Any]
+    node: FakeNode, odd: dict[str, Any]
 ) -> None:
     status, problem = post("register/", registration(**odd))
     assert (status, problem["code"]) == (400, "invalid")
@@ -109,7 +109,7 @@ def test_a_registration_with_a_control_character_is_declined(
 # --- one bad value among many --------------------------------------------------------------------
 
 
-def test_a_bad_value_is_found_before_the_statement(node: Daemon) -> None:
+def test_a_bad_value_is_found_before_the_statement(node: FakeNode) -> None:
     Node.objects.update(capacity=50)
     hands = [a_trader(f"p-{number}", node) for number in range(8)]
     words = [hand.words(1) for hand in hands]
@@ -135,7 +135,7 @@ def test_a_bad_value_is_found_before_the_statement(node: Daemon) -> None:
 
 
 def test_what_only_the_statement_finds_costs_a_few_statements_and_not_one_each(
-    node: Daemon,
+    node: FakeNode,
 ) -> None:
     Node.objects.update(capacity=50)
     hands = [a_trader(f"p-{number}", node) for number in range(16)]
@@ -162,7 +162,7 @@ def test_a_line_serves_in_order_and_sends_the_oldest_away() -> None:
             try:
                 await line.enter()
                 said.append(f"{name} in")
-            except Declined as declined:
+            except RequestRejected as declined:
                 said.append(f"{name} {declined.status}")
 
         await line.enter()
@@ -224,9 +224,9 @@ async def held(path: str, gate: asyncio.Event, token: str, length: int) -> int:
     return status
 
 
-def test_a_node_that_holds_its_bodies_back_holds_up_itself_alone(node: Daemon) -> None:
+def test_a_node_that_holds_its_bodies_back_holds_up_itself_alone(node: FakeNode) -> None:
     """Of 20 large ones three are kept: one is read, and two wait unread."""
-    neighbour = a_node("node-2")
+    neighbour = make_node("node-2")
     a_token(neighbour)
     hand = a_trader("q", neighbour)
     words = wire.encode(
@@ -255,7 +255,7 @@ def test_a_node_that_holds_its_bodies_back_holds_up_itself_alone(node: Daemon) -
 
 
 def test_a_body_that_does_not_come_is_given_up(
-    node: Daemon, monkeypatch: pytest.MonkeyPatch
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_bodies, "BODY_WITHIN_S", 0.05)
     status = serve(lambda: held("commit/", asyncio.Event(), "token of node-1", 1_000))
@@ -289,7 +289,7 @@ def test_a_body_that_comes_in_parts_is_read_to_its_end() -> None:
     assert asyncio.run(body_in([b"a", b"b", b"c"], waits=True)) == b"abc"
 
 
-def test_a_body_that_is_announced_as_too_large_is_not_read(node: Daemon) -> None:
+def test_a_body_that_is_announced_as_too_large_is_not_read(node: FakeNode) -> None:
     never = asyncio.Event()
     assert serve(lambda: held("commit/", never, "token of node-1", COMMIT_BODY + 1)) == 413
 
@@ -300,7 +300,7 @@ def test_room_is_given_in_order_and_to_nobody_for_ever(monkeypatch: pytest.Monke
     async def scenario() -> None:
         room = Room(10)
         async with room.for_bytes(8):
-            with pytest.raises(Declined) as declined:
+            with pytest.raises(RequestRejected) as declined:
                 async with room.for_bytes(3):
                     raise AssertionError("there is no room")
             assert declined.value.status == 503
@@ -311,8 +311,8 @@ def test_room_is_given_in_order_and_to_nobody_for_ever(monkeypatch: pytest.Monke
     asyncio.run(scenario())
 
 
-def test_a_node_takes_three_connections_of_five(node: Daemon) -> None:
-    neighbour = a_node("node-2")
+def test_a_node_takes_three_connections_of_five(node: FakeNode) -> None:
+    neighbour = make_node("node-2")
     a_token(neighbour)
     hand = a_trader("q", neighbour)
     words = wire.encode(
@@ -339,7 +339,7 @@ def test_a_node_takes_three_connections_of_five(node: Daemon) -> None:
 CHECKPOINT = wire.encode(wire.CheckpointRequest(incarnation=str(uuid4()), portfolio=1))
 
 
-def test_strangers_wait_in_one_line_and_friends_do_not_wait_with_them(node: Daemon) -> None:
+def test_strangers_wait_in_one_line_and_friends_do_not_wait_with_them(node: FakeNode) -> None:
     async def scenario() -> Any:
         assert (await ask("heartbeat/", wire.encode(beat(node))))[0] == 200
         (at, who), *_ = auth._known.values()
@@ -358,10 +358,10 @@ def test_strangers_wait_in_one_line_and_friends_do_not_wait_with_them(node: Daem
 
 
 def test_who_sends_no_message_waits_for_its_answer_and_its_neighbours_do_not(
-    node: Daemon, monkeypatch: pytest.MonkeyPatch
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scheduling.gateway.app.HOLD_BACK_S", 0.5)
-    neighbour = a_node("node-2")
+    neighbour = make_node("node-2")
     a_token(neighbour)
 
     async def scenario() -> list[str]:
@@ -382,10 +382,10 @@ def test_who_sends_no_message_waits_for_its_answer_and_its_neighbours_do_not(
 
 
 def test_commits_of_what_others_own_are_answered_late(
-    node: Daemon, monkeypatch: pytest.MonkeyPatch
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each writes a line into the audit log, which would else grow as fast as it is asked to."""
-    neighbour = a_node("node-2")
+    neighbour = make_node("node-2")
     hands = [a_trader(f"p-{number}", neighbour) for number in range(3)]
     held: list[float] = []
 

@@ -10,9 +10,9 @@ from django.db import IntegrityError, connection, transaction
 from django.test import Client
 
 from scheduling import operations
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.enact.handoff import prepared, step_failed
-from scheduling.enact.process_failures import died, halted
+from scheduling.enact.process_failures import handle_process_exit, handle_stale_halt
 from scheduling.enact.register import register
 from scheduling.errors import Refused
 from scheduling.models import Event, Lease, Tenure
@@ -20,43 +20,51 @@ from scheduling.observe.incarnations import digest
 from scheduling.permissions import Role
 from scheduling.timing import timing
 from scheduling.wire.messages import Halted
-from tests.support.api_client import Caller, a_person
-from tests.support.factories import Owner, a_node, a_trader, registration, the_handoff
+from tests.support.api_client import ApiClient, a_person
+from tests.support.factories import OwnerSession, a_trader, make_node, registration, the_handoff
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def hand() -> Owner:
+def hand() -> OwnerSession:
     """Return the hand of node-1 on a portfolio."""
-    return a_trader("p", a_node("node-1"))
+    return a_trader("p", make_node("node-1"))
 
 
-def test_a_node_cannot_halt_the_portfolio_of_another(hand: Owner) -> None:
-    stranger = a_node("node-2")
+def test_a_node_cannot_halt_the_portfolio_of_another(hand: OwnerSession) -> None:
+    stranger = make_node("node-2")
     at = hand.run()
     report = Halted(portfolio=hand.portfolio.pk, epoch=at.epoch, seq=at.last_seq, age_s=99.0)
-    assert run(halted(stranger.row.pk, hand.daemon.incarnation, report, timing())) == "late"
+    assert (
+        execute(handle_stale_halt(stranger.row.pk, hand.daemon.incarnation, report, timing()))
+        == "late"
+    )
     assert (hand.run().phase, hand.run().epoch) == ("running", at.epoch)
     assert hand.commit() == "ok"
 
 
-def test_no_report_of_another_node_changes_anything(hand: Owner) -> None:
-    target, stranger = a_node("node-2"), a_node("node-3")
+def test_no_report_of_another_node_changes_anything(hand: OwnerSession) -> None:
+    target, stranger = make_node("node-2"), make_node("node-3")
     handoff = operations.migrate("p", "node-2", actor="ann")
     before = (the_handoff(hand.portfolio).state, hand.run().attempts)
     its = target.incarnation
-    assert run(prepared(handoff.pk, stranger.row.pk, its, timing())) == "late"
+    assert execute(prepared(handoff.pk, stranger.row.pk, its, timing())) == "late"
     failed = step_failed(handoff.pk, stranger.row.pk, its, "prepare", "no", True, timing())
-    assert run(failed) == "late"
-    assert run(died(stranger.row.pk, hand.daemon.incarnation, hand.death(), timing())) == "late"
+    assert execute(failed) == "late"
+    assert (
+        execute(
+            handle_process_exit(stranger.row.pk, hand.daemon.incarnation, hand.death(), timing())
+        )
+        == "late"
+    )
     assert (the_handoff(hand.portfolio).state, hand.run().attempts) == before
 
 
-def test_the_trail_names_the_node_that_halted(hand: Owner) -> None:
+def test_the_trail_names_the_node_that_halted(hand: OwnerSession) -> None:
     at = hand.run()
     report = Halted(portfolio=hand.portfolio.pk, epoch=at.epoch, seq=at.last_seq, age_s=99.0)
-    run(halted(hand.daemon.row.pk, hand.daemon.incarnation, report, timing()))
+    execute(handle_stale_halt(hand.daemon.row.pk, hand.daemon.incarnation, report, timing()))
     lines = Event.objects.filter(portfolio=hand.portfolio, kind__in=("halted", "ended"))
     assert {(line.kind, line.actor) for line in lines} == {
         ("halted", "node-1"),
@@ -64,11 +72,11 @@ def test_the_trail_names_the_node_that_halted(hand: Owner) -> None:
     }
 
 
-def test_an_incarnation_that_another_node_holds_is_refused(hand: Owner) -> None:
-    thief = a_node("node-2")
+def test_an_incarnation_that_another_node_holds_is_refused(hand: OwnerSession) -> None:
+    thief = make_node("node-2")
     words = registration(hand.daemon.incarnation)
     with pytest.raises(Refused) as refused:
-        run(register(thief.row.pk, "node-2", words, timing()))
+        execute(register(thief.row.pk, "node-2", words, timing()))
     assert refused.value.code == "incarnation_in_use"
     assert refused.value.message == (
         "Node node-2 cannot register: another node holds this incarnation. An incarnation belongs "
@@ -77,14 +85,14 @@ def test_an_incarnation_that_another_node_holds_is_refused(hand: Owner) -> None:
     assert Lease.objects.get(node=thief.row).incarnation == thief.incarnation
 
 
-def test_the_database_keeps_incarnations_apart(hand: Owner) -> None:
-    other = a_node("node-2")
+def test_the_database_keeps_incarnations_apart(hand: OwnerSession) -> None:
+    other = make_node("node-2")
     with pytest.raises(IntegrityError), transaction.atomic():
         Lease.objects.filter(node=other.row).update(incarnation=hand.daemon.incarnation)
 
 
-def test_the_migration_parts_leases_that_share_an_incarnation(hand: Owner) -> None:
-    other, third = a_node("node-2"), a_node("node-3")
+def test_the_migration_parts_leases_that_share_an_incarnation(hand: OwnerSession) -> None:
+    other, third = make_node("node-2"), make_node("node-3")
     migration = import_module("scheduling.migrations.0011_unique_incarnations")
     with connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
@@ -103,7 +111,7 @@ def test_the_migration_parts_leases_that_share_an_incarnation(hand: Owner) -> No
 
 
 def test_a_viewer_reads_a_digest_and_an_operator_the_incarnation(
-    hand: Owner, viewer: Caller, operator: Caller
+    hand: OwnerSession, viewer: ApiClient, operator: ApiClient
 ) -> None:
     whole = str(hand.daemon.incarnation)
     for path in ("nodes/", "nodes/node-1/", "portfolios/p/tenures/", "events/"):
@@ -114,7 +122,7 @@ def test_a_viewer_reads_a_digest_and_an_operator_the_incarnation(
 
 
 @pytest.mark.parametrize("path", ["/nodes/", "/audit/"])
-def test_pages_show_a_viewer_a_digest(hand: Owner, path: str) -> None:
+def test_pages_show_a_viewer_a_digest(hand: OwnerSession, path: str) -> None:
     whole = str(hand.daemon.incarnation)
     pages = {}
     for role in Role:
@@ -126,7 +134,7 @@ def test_pages_show_a_viewer_a_digest(hand: Owner, path: str) -> None:
     assert digest(whole) in pages[Role.VIEWER]
 
 
-def test_the_admin_shows_a_viewer_none_and_takes_no_filter_by_it(hand: Owner) -> None:
+def test_the_admin_shows_a_viewer_none_and_takes_no_filter_by_it(hand: OwnerSession) -> None:
     whole = str(hand.daemon.incarnation)
     tenure = Tenure.objects.filter(portfolio=hand.portfolio).latest("id")
     event = Event.objects.filter(kind="granted").latest("id")

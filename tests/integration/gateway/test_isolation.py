@@ -22,7 +22,7 @@ from tests.support.daemons import (
 from tests.support.fake_gateway import FakeGateway
 from tests.support.kernel_features import CAN_REFUSE_CALLS, CAN_REFUSE_FILES, LACKING
 
-LONGEST_GAP_S = 2.0  #: between two commits of a bystander
+MAX_GAP_S = 2.0  #: between two commits of a bystander
 CANARY, BAD = 1, 2
 LIMIT = "took longer than its limit of 1 s"
 REFUSED = r"PermissionError: \[Errno 1\] Operation not permitted in misbehaving at seq \d+"
@@ -48,10 +48,10 @@ async def with_a_canary(
     return daemon
 
 
-async def first_death(gateway: FakeGateway) -> wire.Died:
-    await gateway.until(lambda: reports(gateway, wire.Died))
-    died = reports(gateway, wire.Died)[0]
-    assert isinstance(died, wire.Died)
+async def first_death(gateway: FakeGateway) -> wire.ProcessExited:
+    await gateway.until(lambda: reports(gateway, wire.ProcessExited))
+    died = reports(gateway, wire.ProcessExited)[0]
+    assert isinstance(died, wire.ProcessExited)
     return died
 
 
@@ -64,8 +64,10 @@ async def the_bad_one_is_gone(gateway: FakeGateway, daemon: Daemon) -> None:
 async def bystanders_noticed_nothing(gateway: FakeGateway, daemon: Daemon) -> None:
     seen = gateway.committed(CANARY)
     await gateway.until(lambda: gateway.committed(CANARY) > seen + 50)
-    assert gateway.longest_gap_s(CANARY) < LONGEST_GAP_S
-    assert {died.portfolio for _, died in gateway.reports if isinstance(died, wire.Died)} == {BAD}
+    assert gateway.longest_gap_s(CANARY) < MAX_GAP_S
+    assert {
+        died.portfolio for _, died in gateway.reports if isinstance(died, wire.ProcessExited)
+    } == {BAD}
     assert daemon.returncode is None
     assert len(gateway.registered) == 1
     assert_canary_is_exact(gateway, CANARY)
@@ -143,8 +145,8 @@ async def test_one_that_is_only_loud_or_busy_goes_on_and_harms_nobody(
 ) -> None:
     daemon = await with_a_canary(gateway, daemons, what)
     await gateway.until(lambda: gateway.committed(BAD) > 300)
-    assert reports(gateway, wire.Died) == []
-    assert gateway.longest_gap_s(CANARY) < LONGEST_GAP_S
+    assert reports(gateway, wire.ProcessExited) == []
+    assert gateway.longest_gap_s(CANARY) < MAX_GAP_S
     assert len(daemons.log()) < 50_000
     assert_canary_is_exact(gateway, CANARY)
     await the_bad_one_is_gone(gateway, daemon)
@@ -172,7 +174,7 @@ async def test_without_the_guard_what_it_started_ends_with_it_whatever_group_it_
     await the_bad_one_is_gone(gateway, daemon)
     # The forkserver and the canary; also of those that are nobody's children any more.
     await gateway.until(lambda: len(alive(started)) == 2)
-    assert gateway.longest_gap_s(CANARY) < LONGEST_GAP_S
+    assert gateway.longest_gap_s(CANARY) < MAX_GAP_S
     assert_canary_is_exact(gateway, CANARY)
 
 
@@ -204,7 +206,7 @@ async def test_portfolios_with_nothing_in_work_lose_no_attempt_when_their_forkse
     psutil.Process(daemon.pid).children()[0].kill()
     await gateway.until(lambda: all(len(gateway.runs[p].commits) == 2 for p in (1, 2)))
     assert alive(before) == []
-    assert reports(gateway, wire.Died) == []
+    assert reports(gateway, wire.ProcessExited) == []
 
 
 async def test_a_slow_one_lags_and_says_so_and_its_neighbour_keeps_its_pace(
@@ -226,8 +228,8 @@ async def test_a_slow_one_lags_and_says_so_and_its_neighbour_keeps_its_pace(
         return slow is not None and quick is not None and slow.lag > 200 > 100 > quick.lag
 
     await gateway.until(lambda: gateway.beats and lags())
-    assert reports(gateway, wire.Died) == []
-    assert gateway.longest_gap_s(CANARY) < LONGEST_GAP_S
+    assert reports(gateway, wire.ProcessExited) == []
+    assert gateway.longest_gap_s(CANARY) < MAX_GAP_S
     await asyncio.sleep(0)
     assert_canary_is_exact(gateway, CANARY)
 
@@ -239,9 +241,9 @@ async def test_everything_before_a_bad_event_is_kept_however_it_fails_there(
     await with_a_canary(gateway, daemons, what)
     await gateway.until(lambda: gateway.runs[BAD].commits)
     bad_seq = gateway.runs[BAD].commits[0].from_seq + 20
-    await gateway.until(lambda: len(reports(gateway, wire.Died)) >= 2)
-    second = reports(gateway, wire.Died)[1]
-    assert isinstance(second, wire.Died)
+    await gateway.until(lambda: len(reports(gateway, wire.ProcessExited)) >= 2)
+    second = reports(gateway, wire.ProcessExited)[1]
+    assert isinstance(second, wire.ProcessExited)
     assert (second.seq, second.failed_seq) == (bad_seq - 1, bad_seq)
     assert f"at seq {bad_seq}" in second.error
     assert gateway.runs[BAD].last_seq == bad_seq - 1

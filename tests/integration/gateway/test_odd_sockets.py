@@ -17,7 +17,7 @@ from scheduling.gateway import auth, push_socket
 from scheduling.gateway.pool import close_pools, open_pools
 from scheduling.models import NodeToken
 from scheduling.models.tokens import hash_token
-from tests.support.factories import a_node
+from tests.support.factories import make_node
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -94,7 +94,7 @@ async def test_a_daemon_without_a_token(token: bytes | None) -> None:
 
 @database_sync_to_async
 def a_node_with_a_token() -> None:
-    daemon = a_node("node-1")
+    daemon = make_node("node-1")
     NodeToken.objects.create(node=daemon.row, sha256=hash_token("token of node-1"))
 
 
@@ -135,7 +135,7 @@ async def test_more_sockets_than_a_daemon_can_have(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(push_socket.OPEN, 0, 0)
     await a_node_with_a_token()
     opened = []
-    for _ in range(push_socket.MOST_SOCKETS):
+    for _ in range(push_socket.MAX_SOCKETS):
         socket = a_socket("/ws/agent/", authorization=b"Bearer token of node-1")
         await socket.send_input({"type": "websocket.connect"})
         assert (await socket.receive_output(10))["type"] == "websocket.accept"

@@ -15,14 +15,14 @@ from django.db.models import F
 from django.utils import timezone
 
 from chaos.harness.installation import SLOW_MACHINE_S
-from scheduling.db.transaction import run
-from scheduling.enact.notify import touch
+from scheduling.db.transaction import execute
+from scheduling.enact.notify import bump_desired_versions
 from scheduling.gateway import auth, push_socket
 from scheduling.gateway.pool import close_pools, open_pools
 from scheduling.models import Node, NodeToken
 from scheduling.models.tokens import hash_token
 from scheduling.wire.messages import DesiredSet, Hello, encode
-from tests.support.factories import Daemon, a_node
+from tests.support.factories import FakeNode, make_node
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -53,14 +53,14 @@ class Socket(ApplicationCommunicator):
         }
         super().__init__(push_socket.AgentSocket.as_asgi(), scope)
 
-    async def say(self, daemon: Daemon, **known: int) -> None:
+    async def say(self, daemon: FakeNode, **known: int) -> None:
         """Say who speaks, and which version of its set it knows."""
         await self.send_input({"type": "websocket.connect"})
         assert (await self.receive_output(5))["type"] == "websocket.accept"
         hello = Hello(incarnation=str(daemon.incarnation), **known)
         await self.send_input({"type": "websocket.receive", "bytes": encode(hello)})
 
-    async def open(self, daemon: Daemon) -> DesiredSet:
+    async def open(self, daemon: FakeNode) -> DesiredSet:
         """Say who speaks and return the set that is pushed."""
         await self.say(daemon)
         return await self.pushed()
@@ -78,14 +78,14 @@ class Socket(ApplicationCommunicator):
 
 
 @database_sync_to_async
-def a_daemon() -> Daemon:
-    daemon = a_node("node-1")
+def a_daemon() -> FakeNode:
+    daemon = make_node("node-1")
     NodeToken.objects.create(node=daemon.row, sha256=hash_token("token"))
     return daemon
 
 
 @database_sync_to_async
-def changed_unheard(daemon: Daemon) -> int:
+def changed_unheard(daemon: FakeNode) -> int:
     """Change the set without a hint; return its version."""
     Node.objects.filter(pk=daemon.row.pk).update(desired_version=F("desired_version") + 1)
     daemon.row.refresh_from_db()
@@ -94,17 +94,17 @@ def changed_unheard(daemon: Daemon) -> int:
 
 
 @database_sync_to_async
-def touched(daemon: Daemon, times: int) -> int:
+def touched(daemon: FakeNode, times: int) -> int:
     """Change the set so many times in one transaction; return its version."""
     with transaction.atomic():
         for _ in range(times):
-            run(touch([daemon.row.pk]))
+            execute(bump_desired_versions([daemon.row.pk]))
     daemon.row.refresh_from_db()
     version: int = daemon.row.desired_version
     return version
 
 
-async def woken(daemon: Daemon) -> None:
+async def woken(daemon: FakeNode) -> None:
     """Say what everybody is told after the listener was away."""
     layer = get_channel_layer()
     assert layer is not None

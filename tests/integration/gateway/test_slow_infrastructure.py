@@ -8,21 +8,21 @@ import pytest
 
 from portfolios.models import Portfolio
 from scheduling import operations
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.enact import alerts, process_failures
 from scheduling.enact.handoff import overdue
-from scheduling.enact.lease import pulse
+from scheduling.enact.lease import record_gateway_alive
 from scheduling.enact.stalls import mark_stalls
 from scheduling.models import Alert, GatewayPulse, Handoff, Run
 from scheduling.observe.snapshot import observe
 from scheduling.timing import timing
 from tests.support.factories import (
-    Daemon,
-    a_node,
+    FakeNode,
     a_portfolio,
     a_trader,
     ago,
     lose,
+    make_node,
     past_deadline,
     run_of,
     serving_since,
@@ -33,11 +33,11 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def nodes() -> list[Daemon]:
-    return [a_node(f"node-{n}") for n in (1, 2, 3)]
+def nodes() -> list[FakeNode]:
+    return [make_node(f"node-{n}") for n in (1, 2, 3)]
 
 
-def placed_late(portfolio: Portfolio, node: Daemon, *, prepared: bool) -> None:
+def placed_late(portfolio: Portfolio, node: FakeNode, *, prepared: bool) -> None:
     """Place it on `node`, which misses the deadline of its first or of its second step."""
     operations.migrate(portfolio.name, node.name, actor="ann")
     handoff = the_handoff(portfolio)
@@ -48,7 +48,7 @@ def placed_late(portfolio: Portfolio, node: Daemon, *, prepared: bool) -> None:
 
 @pytest.mark.parametrize("prepared", [False, True])
 def test_deadlines_missed_on_different_healthy_nodes_never_quarantine(
-    nodes: list[Daemon], prepared: bool
+    nodes: list[FakeNode], prepared: bool
 ) -> None:
     portfolio = a_portfolio("p")
     for number in range(7):
@@ -58,7 +58,7 @@ def test_deadlines_missed_on_different_healthy_nodes_never_quarantine(
     assert at.reason.startswith("could not start in time: ")
 
 
-def test_a_node_that_was_late_twice_is_passed_over_for_a_while(nodes: list[Daemon]) -> None:
+def test_a_node_that_was_late_twice_is_passed_over_for_a_while(nodes: list[FakeNode]) -> None:
     portfolio = a_portfolio("p")
     for _ in range(2):
         placed_late(portfolio, nodes[0], prepared=False)
@@ -68,7 +68,7 @@ def test_a_node_that_was_late_twice_is_passed_over_for_a_while(nodes: list[Daemo
     assert view.not_before is not None
 
 
-def test_a_failover_that_is_late_costs_no_attempt(nodes: list[Daemon]) -> None:
+def test_a_failover_that_is_late_costs_no_attempt(nodes: list[FakeNode]) -> None:
     hand = a_trader("p", nodes[0])
     lose(nodes[0])
     operations.migrate("p", "node-2", actor="ann")
@@ -78,10 +78,12 @@ def test_a_failover_that_is_late_costs_no_attempt(nodes: list[Daemon]) -> None:
     assert at.reason == "could not start on node-2: node-2 could not prepare in 30 s"
 
 
-def test_a_run_taken_back_for_want_of_a_first_commit_costs_no_attempt(nodes: list[Daemon]) -> None:
+def test_a_run_taken_back_for_want_of_a_first_commit_costs_no_attempt(
+    nodes: list[FakeNode],
+) -> None:
     hand = a_trader("p", nodes[0])
     Run.objects.update(first_commit_at=None, phase="starting")
-    assert run(process_failures.give_up_on(hand.portfolio.pk, hand.run().epoch, 10.0))
+    assert execute(process_failures.reclaim_unactivated(hand.portfolio.pk, hand.run().epoch, 10.0))
     at = hand.run()
     assert (at.phase, at.attempts, at.failures_by_node) == ("pending", 0, {})
 
@@ -94,7 +96,7 @@ def stand(for_s: float, ago_s: float = 0.0) -> None:
     GatewayPulse.objects.update(commits_stood_at=ago(ago_s), commits_stand_since=ago(ago_s + for_s))
 
 
-def test_while_no_commit_gets_through_no_deadline_is_judged(nodes: list[Daemon]) -> None:
+def test_while_no_commit_gets_through_no_deadline_is_judged(nodes: list[FakeNode]) -> None:
     serving_since(3600)
     waits = a_trader("waits", nodes[1])
     Run.objects.update(first_commit_at=None, phase="starting", granted_at=ago(60))
@@ -107,7 +109,7 @@ def test_while_no_commit_gets_through_no_deadline_is_judged(nodes: list[Daemon])
     Handoff.objects.filter(state="preparing").update(deadline_at=ago(1))
 
     def judged() -> tuple[int, int]:
-        return len(run(overdue(timing()))), len(run(process_failures.unactivated(timing())))
+        return len(execute(overdue(timing()))), len(execute(process_failures.unactivated(timing())))
 
     assert judged() == (1, 1)
     stand(for_s=20)
@@ -120,59 +122,61 @@ def test_while_no_commit_gets_through_no_deadline_is_judged(nodes: list[Daemon])
 
 
 def test_the_pulse_keeps_since_when_commits_stand_and_others_do_not_take_it_back(db: Any) -> None:
-    run(pulse(timing()))
+    execute(record_gateway_alive(timing()))
     assert GatewayPulse.objects.get().commits_stood_at is None
-    run(pulse(timing(), standing_s=5.0))
+    execute(record_gateway_alive(timing(), standing_s=5.0))
     first = GatewayPulse.objects.get()
     assert first.commits_stood_at is not None and first.commits_stand_since is not None
     assert (first.commits_stood_at - first.commits_stand_since).total_seconds() == pytest.approx(
         5, abs=0.1
     )
-    run(pulse(timing(), standing_s=1.0))  # of another process, where it began later
-    run(pulse(timing()))
+    execute(
+        record_gateway_alive(timing(), standing_s=1.0)
+    )  # of another process, where it began later
+    execute(record_gateway_alive(timing()))
     second = GatewayPulse.objects.get()
     assert second.commits_stand_since == first.commits_stand_since
     assert second.commits_stood_at is not None and second.commits_stood_at > first.commits_stood_at
     stand(for_s=60, ago_s=100)
-    run(pulse(timing(), standing_s=1.0))  # another time
+    execute(record_gateway_alive(timing(), standing_s=1.0))  # another time
     third = GatewayPulse.objects.get()
     assert third.commits_stand_since is not None and third.commits_stand_since > ago(2)
 
 
 def test_one_process_whose_commits_stand_holds_no_deadline_while_those_of_another_pass(
-    nodes: list[Daemon],
+    nodes: list[FakeNode],
 ) -> None:
     serving_since(3600)
     a_portfolio("p")
     operations.migrate("p", "node-1", actor="ann")
     Handoff.objects.filter(state="preparing").update(deadline_at=ago(1))
-    run(pulse(timing(), passed_s=0.5))  # of the other process
-    run(pulse(timing(), standing_s=60.0))
+    execute(record_gateway_alive(timing(), passed_s=0.5))  # of the other process
+    execute(record_gateway_alive(timing(), standing_s=60.0))
     assert GatewayPulse.objects.get().commits_stood_at is None
-    assert len(run(overdue(timing()))) == 1
+    assert len(execute(overdue(timing()))) == 1
     # The other one stands as well: none has got through for the length of a gap.
     GatewayPulse.objects.update(commits_passed_at=ago(timing().pulse_gap_s + 0.1))
-    run(pulse(timing(), standing_s=60.0))
-    assert run(overdue(timing())) == []
+    execute(record_gateway_alive(timing(), standing_s=60.0))
+    assert execute(overdue(timing())) == []
 
 
 def test_a_passage_is_kept_as_the_latest_and_one_in_the_future_counts_for_nothing(
-    nodes: list[Daemon],
+    nodes: list[FakeNode],
 ) -> None:
-    run(pulse(timing(), passed_s=1.0))
+    execute(record_gateway_alive(timing(), passed_s=1.0))
     latest = GatewayPulse.objects.get().commits_passed_at
-    run(pulse(timing(), passed_s=60.0))
-    run(pulse(timing()))
+    execute(record_gateway_alive(timing(), passed_s=60.0))
+    execute(record_gateway_alive(timing()))
     assert GatewayPulse.objects.get().commits_passed_at == latest
     GatewayPulse.objects.update(commits_passed_at=ago(-600))  # the clock was set back since
-    run(pulse(timing(), standing_s=5.0, passed_s=5.0))
+    execute(record_gateway_alive(timing(), standing_s=5.0, passed_s=5.0))
     row = GatewayPulse.objects.get()
     assert row.commits_stood_at is not None
     assert row.commits_passed_at is not None and row.commits_passed_at < ago(4)
 
 
 def test_commits_that_stand_are_one_alert_and_no_portfolio_is_called_stalled(
-    nodes: list[Daemon],
+    nodes: list[FakeNode],
 ) -> None:
     from portfolios.models import FeedSegment
 
@@ -181,13 +185,13 @@ def test_commits_that_stand_are_one_alert_and_no_portfolio_is_called_stalled(
     FeedSegment.objects.update(from_time=ago(3600))
     Run.objects.update(last_commit_at=ago(61))
     stand(for_s=61)
-    assert run(mark_stalls(timing())) == 0
-    run(alerts.compare(timing()))
+    assert execute(mark_stalls(timing())) == 0
+    execute(alerts.compare(timing()))
     (alert,) = Alert.objects.filter(closed_at=None)
     assert (alert.kind, alert.key) == ("commits_stand", "fleet")
     assert alert.reason.startswith("no commit gets through since ")
     stand(for_s=61, ago_s=31)
-    run(alerts.compare(timing()))
+    execute(alerts.compare(timing()))
     assert not Alert.objects.filter(closed_at=None).exists()
-    assert run(mark_stalls(timing())) == 1
+    assert execute(mark_stalls(timing())) == 1
     assert hand.run().stalled_at is not None

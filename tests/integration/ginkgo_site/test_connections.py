@@ -141,7 +141,7 @@ def test_idle_connections_make_room_for_new_ones(monkeypatch: pytest.MonkeyPatch
 def test_of_half_bodies_of_one_address_the_oldest_goes_and_known_senders_stay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connections, "MOST_HALF_BODIES", 5)
+    monkeypatch.setattr(connections, "MAX_HALF_BODIES", 5)
     monkeypatch.setattr(GuardedHttp, "_half_bodies", {})
     with served() as port, ExitStack() as stack:
 

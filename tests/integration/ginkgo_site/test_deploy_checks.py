@@ -11,7 +11,7 @@ from django.test import override_settings
 
 from ginkgo_site.checks import check_hosts_and_proxies
 from ginkgo_site.env import read_environment
-from scheduling.gateway.http import Declined, refuse_plain_http
+from scheduling.gateway.http import RequestRejected, refuse_plain_http
 
 
 def found(**environment: Any) -> set[str | None]:
@@ -53,6 +53,6 @@ def test_the_gateway_takes_plain_http_of_this_machine_only(
         if passes:
             refuse_plain_http({"client": (peer, 1)}, headers)
         else:
-            with pytest.raises(Declined, match="TLS") as declined:
+            with pytest.raises(RequestRejected, match="TLS") as declined:
                 refuse_plain_http({"client": (peer, 1)}, headers)
             assert declined.value.status == 403

@@ -19,7 +19,7 @@ import pytest
 
 from ginkgo_site.env import CHECKOUT, embedded_url
 from ginkgo_site.launcher import postgres
-from ginkgo_site.launcher.errors import CannotStart
+from ginkgo_site.launcher.errors import StartupError
 from ginkgo_site.launcher.postgres import POSTGRES_UID, EmbeddedPostgres
 from portfolios.runtime.unprivileged import STRATEGY_UID
 
@@ -117,7 +117,7 @@ def test_a_server_that_cannot_start_says_why(home: Path) -> None:
     (server.data / "postgresql.conf").write_text("work_mem = nonsense\n")
     server.prepare()
     server.start()
-    with pytest.raises(CannotStart, match="PostgreSQL did not start"):
+    with pytest.raises(StartupError, match="PostgreSQL did not start"):
         server.wait_until_ready()
 
 

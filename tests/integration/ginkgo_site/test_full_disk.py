@@ -12,7 +12,7 @@ from django.db import connection
 from django.test import Client
 from psycopg.errors import DiskFull
 
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.enact import alerts
 from scheduling.gateway import auth, disk_space
 from scheduling.gateway.disk_space import Storage, nearly_full
@@ -24,8 +24,8 @@ from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
 from scheduling.wire.messages import Commit, CommitRequest, encode
 from tests.integration.gateway.test_gateway import a_token, ask, serve
-from tests.support.api_client import Caller, a_person
-from tests.support.factories import a_node, a_trader
+from tests.support.api_client import ApiClient, a_person
+from tests.support.factories import a_trader, make_node
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -63,18 +63,18 @@ def free_the_disk() -> None:
 
 def report(state: Storage, folder: Path | None) -> None:
     state.look(folder)
-    run(state.report())
+    execute(state.report())
 
 
 def open_alerts() -> list[str]:
-    run(alerts.compare(timing()))
+    execute(alerts.compare(timing()))
     return list(Alert.objects.filter(closed_at=None).values_list("kind", flat=True))
 
 
 def test_commits_are_refused_readiness_is_red_and_an_alert_opens_until_there_is_room(
     state: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     a_token(node)
     trader = a_trader("p", node)
     seq = trader.run().last_seq
@@ -136,10 +136,10 @@ def test_a_refusal_of_long_ago_says_nothing(
 
 
 def test_an_alert_that_cannot_be_written_is_on_the_board_and_in_the_metrics(
-    state: Storage, viewer: Caller
+    state: Storage, viewer: ApiClient
 ) -> None:
     """The disk was filled at once, before anything could be written about it."""
-    a_node("node-1")
+    make_node("node-1")
     page = Client()
     page.force_login(a_person("vito", Role.VIEWER))
     with connection.cursor() as cursor:

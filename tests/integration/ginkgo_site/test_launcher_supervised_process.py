@@ -14,7 +14,7 @@ import psutil
 
 from chaos.harness.installation import SLOW_MACHINE_S
 from ginkgo_site.env import CHECKOUT
-from ginkgo_site.launcher.instance_lock import MARK, end_leftovers
+from ginkgo_site.launcher.instance_lock import OWNER_ENV, kill_orphans
 from ginkgo_site.launcher.supervised_process import Program, Service
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -136,9 +136,9 @@ def test_children_die_with_a_killed_launcher(tmp_path: Path) -> None:
 
 
 def test_a_start_ends_what_an_earlier_one_left(tmp_path: Path) -> None:
-    left = subprocess.Popen(SLEEPER, env={**os.environ, MARK: str(tmp_path)})
-    other = subprocess.Popen(SLEEPER, env={**os.environ, MARK: str(tmp_path / "other")})
-    assert end_leftovers(tmp_path) == 1
+    left = subprocess.Popen(SLEEPER, env={**os.environ, OWNER_ENV: str(tmp_path)})
+    other = subprocess.Popen(SLEEPER, env={**os.environ, OWNER_ENV: str(tmp_path / "other")})
+    assert kill_orphans(tmp_path) == 1
     assert left.wait(SLOW_MACHINE_S) == -signal.SIGKILL
     assert other.poll() is None
     other.kill()

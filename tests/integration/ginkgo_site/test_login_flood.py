@@ -15,7 +15,7 @@ import pytest
 from scheduling.management.token_commands import issue_api_token
 from scheduling.permissions import Role
 from tests.support.api_client import a_person
-from tests.support.factories import a_node, a_portfolio, a_running
+from tests.support.factories import a_portfolio, make_node, make_running_portfolio
 from tests.support.web_process import a_web_process, with_real_hash
 
 GUESSERS = 40
@@ -30,7 +30,7 @@ def test_forty_wrong_logins_at_once_keep_no_operator_from_halting(tmp_path: Path
     operator = a_person("olive", Role.OPERATOR)
     with_real_hash("olive", PASSWORD)
     token = issue_api_token(operator, actor="cast")
-    a_running("p", a_node("node-1"), events=10)
+    make_running_portfolio("p", make_node("node-1"), events=10)
     a_portfolio("q")
     with a_web_process(tmp_path, GINKGO_TRUSTED_PROXIES="127.0.0.1") as url:
         seen = asyncio.run(_flood(url, token))

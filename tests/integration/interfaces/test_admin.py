@@ -16,7 +16,7 @@ from scheduling.management.token_commands import issue_node_token
 from scheduling.models import Alert, ApiToken, Event, Handoff, Lease, Node, NodeToken, Run, Tenure
 from scheduling.permissions import Role
 from tests.support.api_client import a_person, counted_statements
-from tests.support.factories import a_node, a_portfolio, a_running, ago, lose
+from tests.support.factories import a_portfolio, ago, lose, make_node, make_running_portfolio
 
 SHOWN = (Portfolio, Revision, Order, Fill, FeedRow, Node, Handoff, Tenure, Event, Alert)
 
@@ -60,13 +60,13 @@ def confirm(client: Client, model: Any, action: str, *rows: Any, **fields: str) 
 @pytest.fixture
 def fleet(db: Any) -> Portfolio:
     """Return a portfolio that traded on node-1, beside node-2 and a lost node-3."""
-    first, _ = a_node("node-1"), a_node("node-2")
-    gone = a_node("node-3")
+    first, _ = make_node("node-1"), make_node("node-2")
+    gone = make_node("node-3")
     lose(gone)
     Alert.objects.create(
         kind="node_lost", key="node:3", node=gone.row, reason="silent", opened_at=ago(1)
     )
-    return a_running(
+    return make_running_portfolio(
         "tech-hold", first, events=1000, strategy="buy_and_hold", symbols=["IBM", "HPQ"]
     )
 
@@ -135,14 +135,14 @@ def test_a_deleted_portfolio_is_kept_apart(operator: Client) -> None:
 def test_a_list_costs_the_same_number_of_statements_whatever_its_length(
     operator: Client, model: Any
 ) -> None:
-    daemon = a_node("node-1", capacity=50)
-    a_running("canary-1", daemon)
+    daemon = make_node("node-1", capacity=50)
+    make_running_portfolio("canary-1", daemon)
     operator.get(address(model))
     with counted_statements() as one:
         assert operator.get(address(model)).status_code == 200
     for number in range(2, 6):
-        a_running(f"canary-{number}", daemon)
-        a_node(f"node-{number}")
+        make_running_portfolio(f"canary-{number}", daemon)
+        make_node(f"node-{number}")
     with counted_statements() as many:
         assert operator.get(address(model)).status_code == 200
     assert len(many) == len(one)
@@ -217,7 +217,7 @@ def test_start_of_a_stopped_one(operator: Client, fleet: Portfolio) -> None:
 def test_acts_on_nodes(
     operator: Client, action: str, before: dict[str, bool], after: dict[str, bool]
 ) -> None:
-    daemon = a_node("node-1")
+    daemon = make_node("node-1")
     Node.objects.update(**before)
     assert ask(operator, Node, action, daemon.row).status_code == 200
     (line,) = confirm(operator, Node, action, daemon.row, reason="kernel")
@@ -227,7 +227,7 @@ def test_acts_on_nodes(
 
 
 def test_a_node_that_is_gone_is_forgotten_and_one_that_may_act_is_not(operator: Client) -> None:
-    gone, here = a_node("node-1"), a_node("node-2")
+    gone, here = make_node("node-1"), make_node("node-2")
     lose(gone)
     assert ask(operator, Node, "forget", gone.row, here.row).status_code == 200
     lines = confirm(operator, Node, "forget", gone.row, here.row, reason="sold")

@@ -21,7 +21,7 @@ from scheduling.api.throttling import WriteThrottle
 from scheduling.gateway.health import Health
 from scheduling.management.token_commands import issue_api_token
 from scheduling.models import ApiToken
-from tests.support.api_client import Caller, a_person, problem
+from tests.support.api_client import ApiClient, a_person, problem
 
 READS = (
     "nodes/", "portfolios/", "handoffs/", "events/", "feed/", "schedule/plan/", "metrics",
@@ -39,34 +39,34 @@ WRITES = (
 
 
 @pytest.mark.parametrize("path", READS)
-def test_without_signing_in_nothing_is_read(nobody: Caller, path: str) -> None:
+def test_without_signing_in_nothing_is_read(nobody: ApiClient, path: str) -> None:
     answer = nobody.get(path)
     problem(answer, 401, "unauthenticated")
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
 @pytest.mark.parametrize("path", WRITES)
-def test_without_signing_in_nothing_is_done(nobody: Caller, path: str) -> None:
+def test_without_signing_in_nothing_is_done(nobody: ApiClient, path: str) -> None:
     problem(nobody.post(path), 401, "unauthenticated")
 
 
 @pytest.mark.parametrize("path", READS)
-def test_a_user_of_neither_group_reads_nothing(stranger: Caller, path: str) -> None:
+def test_a_user_of_neither_group_reads_nothing(stranger: ApiClient, path: str) -> None:
     assert "stan" in problem(stranger.get(path), 403, "forbidden")["detail"]
 
 
 @pytest.mark.parametrize("path", READS)
-def test_a_viewer_reads(viewer: Caller, path: str) -> None:
+def test_a_viewer_reads(viewer: ApiClient, path: str) -> None:
     assert viewer.get(path).status_code == 200
 
 
 @pytest.mark.parametrize("path", WRITES)
-def test_a_viewer_does_nothing(viewer: Caller, path: str) -> None:
+def test_a_viewer_does_nothing(viewer: ApiClient, path: str) -> None:
     assert "operator" in problem(viewer.post(path), 403, "forbidden")["detail"]
 
 
 @pytest.mark.parametrize("method", ["patch", "delete"])
-def test_a_viewer_neither_changes_nor_deletes(viewer: Caller, method: str) -> None:
+def test_a_viewer_neither_changes_nor_deletes(viewer: ApiClient, method: str) -> None:
     problem(getattr(viewer, method)("portfolios/x/"), 403, "forbidden")
 
 
@@ -78,14 +78,14 @@ def test_a_wrong_token_is_refused_even_where_a_session_would_do(db: Any, token: 
     problem(answer, 401, "unauthenticated")
 
 
-def test_a_revoked_token_is_refused(operator: Caller) -> None:
+def test_a_revoked_token_is_refused(operator: ApiClient) -> None:
     ApiToken.objects.update(revoked_at="2026-01-01T00:00:00Z")
     problem(operator.get("nodes/"), 401, "unauthenticated")
 
 
 def test_a_token_of_a_user_who_was_switched_off_is_refused(db: Any) -> None:
     user = a_person("root", superuser=True)
-    caller = Caller(issue_api_token(user, actor="cast"))
+    caller = ApiClient(issue_api_token(user, actor="cast"))
     assert caller.get("nodes/").status_code == 200
     user.is_active = False
     user.save()
@@ -115,12 +115,12 @@ def test_a_session_without_the_csrf_token_does_nothing(db: Any) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE", "PUT"])
-def test_an_unknown_address_is_a_problem_for_everybody(nobody: Caller, method: str) -> None:
+def test_an_unknown_address_is_a_problem_for_everybody(nobody: ApiClient, method: str) -> None:
     answer = nobody.raw(method, "no/such/thing/", b"", "text/plain")
     assert "/api/no/such/thing/" in problem(answer, 404, "not_found")["detail"]
 
 
-def test_a_forgotten_slash_is_told_and_not_redirected(operator: Caller) -> None:
+def test_a_forgotten_slash_is_told_and_not_redirected(operator: ApiClient) -> None:
     assert "slash" in problem(operator.post("schedule/freeze"), 404, "not_found")["detail"]
 
 
@@ -135,7 +135,7 @@ def test_a_forgotten_slash_is_told_and_not_redirected(operator: Caller) -> None:
     ],
 )
 def test_a_method_that_does_not_fit_says_which_do(
-    operator: Caller, method: str, path: str, allowed: str
+    operator: ApiClient, method: str, path: str, allowed: str
 ) -> None:
     answer = operator.raw(method, path, b"", "application/json")
     problem(answer, 405, "method_not_allowed")
@@ -173,7 +173,7 @@ def test_a_host_that_is_not_ours_is_a_problem_too(db: Any) -> None:
     ],
 )
 def test_a_body_that_cannot_be_read_is_a_sentence(
-    operator: Caller, body: bytes, words: str
+    operator: ApiClient, body: bytes, words: str
 ) -> None:
     answer = operator.raw("POST", "portfolios/", body, "application/json")
     document = problem(answer, 400, "invalid")
@@ -181,13 +181,13 @@ def test_a_body_that_cannot_be_read_is_a_sentence(
     assert document["errors"]
 
 
-def test_a_body_of_more_than_a_megabyte_is_too_large(operator: Caller) -> None:
+def test_a_body_of_more_than_a_megabyte_is_too_large(operator: ApiClient) -> None:
     body = b'{"note": "' + b"x" * 1_048_576 + b'"}'
     answer = operator.raw("POST", "portfolios/", body, "application/json")
     problem(answer, 413, "payload_too_large")
 
 
-def test_another_format_is_told(operator: Caller) -> None:
+def test_another_format_is_told(operator: ApiClient) -> None:
     answer = operator.raw("POST", "portfolios/", b"name=x", "application/x-www-form-urlencoded")
     problem(answer, 415, "unsupported_media_type")
 
@@ -216,13 +216,13 @@ def test_another_format_is_told(operator: Caller) -> None:
         ("schedule/plan/?loose=node-1", "loose"),
     ],
 )
-def test_a_wrong_parameter_is_named(viewer: Caller, path: str, field: str) -> None:
+def test_a_wrong_parameter_is_named(viewer: ApiClient, path: str, field: str) -> None:
     document = problem(viewer.get(path), 400, "invalid")
     assert [error["field"] for error in document["errors"]] == [field]
 
 
 @pytest.mark.parametrize("path", ["portfolios/a%00b/", "handoffs/99999999999999999999999/"])
-def test_a_strange_path_is_only_not_found(viewer: Caller, path: str) -> None:
+def test_a_strange_path_is_only_not_found(viewer: ApiClient, path: str) -> None:
     problem(viewer.get(path), 404, "not_found")
 
 
@@ -230,7 +230,7 @@ def test_a_strange_path_is_only_not_found(viewer: Caller, path: str) -> None:
 
 
 def test_too_many_writes_are_throttled_and_say_for_how_long(
-    operator: Caller, monkeypatch: pytest.MonkeyPatch
+    operator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(WriteThrottle, "rate", "2/min")
     assert operator.post("schedule/unfreeze/").status_code == 200
@@ -242,7 +242,7 @@ def test_too_many_writes_are_throttled_and_say_for_how_long(
 
 
 @pytest.fixture
-def database_away(operator: Caller, viewer: Caller) -> Iterator[None]:
+def database_away(operator: ApiClient, viewer: ApiClient) -> Iterator[None]:
     """Let Django's connection be one to a port where nobody listens."""
     here = connections["default"]
     settings = {**here.settings_dict, "HOST": "127.0.0.1", "PORT": "1"}
@@ -253,7 +253,9 @@ def database_away(operator: Caller, viewer: Caller) -> Iterator[None]:
 
 @pytest.mark.parametrize("path", ["nodes/", "portfolios/", "events/", "schedule/plan/", "feed/"])
 @pytest.mark.usefixtures("database_away")
-def test_a_database_that_is_away_is_unavailable_and_not_empty(operator: Caller, path: str) -> None:
+def test_a_database_that_is_away_is_unavailable_and_not_empty(
+    operator: ApiClient, path: str
+) -> None:
     answer = operator.get(path)
     problem(answer, 503, "unavailable")
     assert answer.headers["Retry-After"]
@@ -272,25 +274,25 @@ def gateway_works(monkeypatch: pytest.MonkeyPatch) -> Health:
 
 
 @pytest.mark.usefixtures("database_away", "gateway_works")
-def test_without_its_database_the_process_is_healthy_and_not_ready(nobody: Caller) -> None:
+def test_without_its_database_the_process_is_healthy_and_not_ready(nobody: ApiClient) -> None:
     assert nobody.get("healthz").json() == {"status": "ok"}
     problem(nobody.get("readyz"), 503, "unavailable")
 
 
 @pytest.mark.usefixtures("gateway_works")
-def test_with_its_database_the_process_is_ready(nobody: Caller, db: Any) -> None:
+def test_with_its_database_the_process_is_ready(nobody: ApiClient, db: Any) -> None:
     assert nobody.get("healthz").status_code == 200
     assert nobody.get("readyz").json() == {"status": "ready"}
 
 
-def test_a_process_whose_gateway_is_not_open_is_not_ready(nobody: Caller, db: Any) -> None:
+def test_a_process_whose_gateway_is_not_open_is_not_ready(nobody: ApiClient, db: Any) -> None:
     said = problem(nobody.get("readyz"), 503, "unavailable")["detail"]
     assert said == "The gateway is not open in this process: run it with --lifespan on."
 
 
 @pytest.mark.usefixtures("database_away")
 def test_a_gateway_that_lost_its_database_is_not_ready_and_says_what_failed_at_once(
-    nobody: Caller, gateway_works: Health
+    nobody: ApiClient, gateway_works: Health
 ) -> None:
     """Django's own connection is not asked: it may have reconnected, or hang."""
     gateway_works.write.succeeded_at = time.monotonic() - 7.04
@@ -310,7 +312,7 @@ def test_a_gateway_that_lost_its_database_is_not_ready_and_says_what_failed_at_o
 
 
 @pytest.mark.usefixtures("gateway_works")
-def test_a_missing_migration_is_not_ready(nobody: Caller, db: Any) -> None:
+def test_a_missing_migration_is_not_ready(nobody: ApiClient, db: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM django_migrations WHERE app = 'scheduling'")
     said = problem(nobody.get("readyz"), 503, "unavailable")["detail"]
@@ -321,7 +323,7 @@ def test_a_missing_migration_is_not_ready(nobody: Caller, db: Any) -> None:
     "error", [psycopg.OperationalError("gone"), psycopg.errors.LockNotAvailable("waits")]
 )
 def test_an_outage_that_the_driver_itself_reports_is_unavailable_too(
-    operator: Caller, monkeypatch: pytest.MonkeyPatch, error: Exception
+    operator: ApiClient, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     # The statements of the fleet run beside Django, so their errors are not Django's.
     def away(*args: Any, **options: Any) -> None:
@@ -332,7 +334,7 @@ def test_an_outage_that_the_driver_itself_reports_is_unavailable_too(
 
 
 def test_what_nobody_foresaw_is_a_sentence_and_goes_to_the_log(
-    operator: Caller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    operator: ApiClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def bug(*args: Any, **options: Any) -> None:
         raise ZeroDivisionError("a secret of the house")

@@ -7,13 +7,13 @@ import pytest
 from scheduling.management.token_commands import issue_node_token
 from scheduling.models import Event, Node
 from scheduling.observe.incarnations import digest
-from tests.support.api_client import Caller, counted_statements, fields_of, problem
-from tests.support.factories import a_node, a_portfolio, a_running, lose
+from tests.support.api_client import ApiClient, counted_statements, fields_of, problem
+from tests.support.factories import a_portfolio, lose, make_node, make_running_portfolio
 
 
-def test_the_document_has_every_name_of_the_contract(viewer: Caller) -> None:
-    daemon = a_node("node-1", capacity=7, labels={"zone": "a"})
-    a_running("canary-1", daemon)
+def test_the_document_has_every_name_of_the_contract(viewer: ApiClient) -> None:
+    daemon = make_node("node-1", capacity=7, labels={"zone": "a"})
+    make_running_portfolio("canary-1", daemon)
     document = viewer.get("nodes/node-1/").json()
     assert set(document) >= {
         "name", "status", "schedulable", "draining", "capacity", "labels", "portfolios", "load",
@@ -29,9 +29,9 @@ def test_the_document_has_every_name_of_the_contract(viewer: Caller) -> None:
     assert document["lease_expires_at"].endswith("Z")
 
 
-def test_a_lost_node_is_lost_everywhere(viewer: Caller) -> None:
-    lose(a_node("node-1"))
-    a_node("node-2")
+def test_a_lost_node_is_lost_everywhere(viewer: ApiClient) -> None:
+    lose(make_node("node-1"))
+    make_node("node-2")
     assert viewer.get("nodes/node-1/").json()["status"] == "lost"
     assert viewer.get("nodes/node-1/").json()["schedulable"] is False
     lost = viewer.get("nodes/", status="lost").json()["results"]
@@ -41,8 +41,8 @@ def test_a_lost_node_is_lost_everywhere(viewer: Caller) -> None:
 
 
 @pytest.mark.parametrize("act", ["drain", "disable"])
-def test_drain_and_undrain(operator: Caller, act: str) -> None:
-    a_running("canary-1", a_node("node-1"))
+def test_drain_and_undrain(operator: ApiClient, act: str) -> None:
+    make_running_portfolio("canary-1", make_node("node-1"))
     answer = operator.post(f"nodes/node-1/{act}/", {"reason": "new kernel"})
     assert answer.status_code == 200
     document = answer.json()
@@ -56,22 +56,22 @@ def test_drain_and_undrain(operator: Caller, act: str) -> None:
     assert set(kinds) == {"node_draining", "node_undrained"}
 
 
-def test_cordon_and_uncordon(operator: Caller) -> None:
-    a_node("node-1")
+def test_cordon_and_uncordon(operator: ApiClient) -> None:
+    make_node("node-1")
     document = operator.post("nodes/node-1/cordon/").json()
     assert document["cordoned"] is True
     assert document["schedulable"] is False
     assert operator.post("nodes/node-1/uncordon/").json()["cordoned"] is False
 
 
-def test_an_act_done_twice_is_done_once(operator: Caller) -> None:
-    a_node("node-1")
+def test_an_act_done_twice_is_done_once(operator: ApiClient) -> None:
+    make_node("node-1")
     assert operator.post("nodes/node-1/drain/").status_code == 200
     assert operator.post("nodes/node-1/drain/").status_code == 200
     assert Event.objects.filter(kind="node_draining").count() == 1
 
 
-def test_a_node_that_never_registered_can_be_cordoned_before_it_joins(operator: Caller) -> None:
+def test_a_node_that_never_registered_can_be_cordoned_before_it_joins(operator: ApiClient) -> None:
     issue_node_token("node-1", actor="ops")
     document = operator.post("nodes/node-1/cordon/").json()
     assert document["name"] == "node-1"
@@ -80,23 +80,23 @@ def test_a_node_that_never_registered_can_be_cordoned_before_it_joins(operator: 
 
 
 @pytest.mark.parametrize("act", ["drain", "undrain", "cordon", "uncordon", "disable"])
-def test_an_unknown_node_is_not_found(operator: Caller, act: str) -> None:
+def test_an_unknown_node_is_not_found(operator: ApiClient, act: str) -> None:
     assert "nix" in problem(operator.post(f"nodes/nix/{act}/"), 404, "not_found")["detail"]
 
 
-def test_an_unknown_field_is_named(operator: Caller) -> None:
-    a_node("node-1")
+def test_an_unknown_field_is_named(operator: ApiClient) -> None:
+    make_node("node-1")
     document = problem(operator.post("nodes/node-1/drain/", {"force": True}), 400, "invalid")
     assert fields_of(document) == {"force": "unknown_field"}
     assert Node.objects.get().draining is False
 
 
-def test_a_list_costs_the_same_number_of_statements_whatever_its_length(viewer: Caller) -> None:
-    a_node("node-1")
+def test_a_list_costs_the_same_number_of_statements_whatever_its_length(viewer: ApiClient) -> None:
+    make_node("node-1")
     with counted_statements() as one:
         viewer.get("nodes/")
     for number in range(2, 8):
-        a_node(f"node-{number}")
+        make_node(f"node-{number}")
     a_portfolio("canary-1")
     with counted_statements() as many:
         assert len(viewer.get("nodes/").json()["results"]) == 7

@@ -11,8 +11,8 @@ from portfolios.models import Portfolio, Revision
 from scheduling import operations
 from scheduling.models import Event, Handoff, Node, Run
 from scheduling.observe import fleet_view
-from tests.support.api_client import Caller, counted_statements, fields_of, problem
-from tests.support.factories import a_node, a_portfolio, a_running, lose
+from tests.support.api_client import ApiClient, counted_statements, fields_of, problem
+from tests.support.factories import a_portfolio, lose, make_node, make_running_portfolio
 
 SMA = {
     "name": "ibm-sma",
@@ -28,10 +28,10 @@ def run_of(name: str) -> dict[str, Any]:
     )
 
 
-def test_whoever_ran_on_a_node_that_is_lost_is_pending_and_not_running(viewer: Caller) -> None:
-    daemon, other = a_node("node-1"), a_node("node-2")
-    a_running("gone", daemon)
-    a_running("here", other)
+def test_whoever_ran_on_a_node_that_is_lost_is_pending_and_not_running(viewer: ApiClient) -> None:
+    daemon, other = make_node("node-1"), make_node("node-2")
+    make_running_portfolio("gone", daemon)
+    make_running_portfolio("here", other)
     lose(daemon)
     run = viewer.get("portfolios/gone/").json()["run"]
     assert (run["phase"], run["reason"]) == ("pending", "node-1 is lost")
@@ -43,7 +43,7 @@ def test_whoever_ran_on_a_node_that_is_lost_is_pending_and_not_running(viewer: C
 
 
 def test_a_created_portfolio_comes_back_whole_and_where_it_was_said_to_be(
-    operator: Caller,
+    operator: ApiClient,
 ) -> None:
     answer = operator.post("portfolios/", {**SMA, "starting_cash": "50000.00", "priority": 2})
     assert answer.status_code == 201
@@ -64,9 +64,11 @@ def test_a_created_portfolio_comes_back_whole_and_where_it_was_said_to_be(
     assert operator.get(where).json()["name"] == "ibm-sma"
 
 
-def test_the_document_has_every_name_of_the_contract(operator: Caller) -> None:
-    daemon = a_node("node-1")
-    a_running("tech-hold", daemon, strategy="buy_and_hold", symbols=["IBM"], events=400)
+def test_the_document_has_every_name_of_the_contract(operator: ApiClient) -> None:
+    daemon = make_node("node-1")
+    make_running_portfolio(
+        "tech-hold", daemon, strategy="buy_and_hold", symbols=["IBM"], events=400
+    )
     document = operator.get("portfolios/tech-hold/").json()
     assert set(document) >= {
         "name", "strategy", "config", "symbols", "weight", "priority", "selector", "spread_group",
@@ -125,7 +127,7 @@ def test_the_document_has_every_name_of_the_contract(operator: Caller) -> None:
     ],
 )
 def test_a_wrong_field_is_named_and_nothing_is_created(
-    operator: Caller, change: dict[str, Any], field: str, code: str
+    operator: ApiClient, change: dict[str, Any], field: str, code: str
 ) -> None:
     document = problem(operator.post("portfolios/", {**SMA, **change}), 400, "invalid")
     assert fields_of(document) == {field: code}
@@ -133,7 +135,7 @@ def test_a_wrong_field_is_named_and_nothing_is_created(
     assert not Portfolio.objects.exists()
 
 
-def test_every_wrong_field_is_named_at_once(operator: Caller) -> None:
+def test_every_wrong_field_is_named_at_once(operator: ApiClient) -> None:
     body = {"strategy": 7, "weight": "2", "wieght": 2}
     document = problem(operator.post("portfolios/", body), 400, "invalid")
     assert fields_of(document) == {
@@ -144,7 +146,7 @@ def test_every_wrong_field_is_named_at_once(operator: Caller) -> None:
     }
 
 
-def test_a_trader_whose_symbols_were_left_out_is_not_created(operator: Caller) -> None:
+def test_a_trader_whose_symbols_were_left_out_is_not_created(operator: ApiClient) -> None:
     body = {name: value for name, value in SMA.items() if name != "symbols"}
     document = problem(operator.post("portfolios/", body), 400, "invalid")
     assert fields_of(document) == {"symbols": "required"}
@@ -152,24 +154,24 @@ def test_a_trader_whose_symbols_were_left_out_is_not_created(operator: Caller) -
     assert not Portfolio.objects.exists()
 
 
-def test_a_weight_that_no_longer_fits_is_taken_with_a_warning(operator: Caller) -> None:
-    a_running("canary-1", a_node("node-1", capacity=5))
+def test_a_weight_that_no_longer_fits_is_taken_with_a_warning(operator: ApiClient) -> None:
+    make_running_portfolio("canary-1", make_node("node-1", capacity=5))
     (said,) = operator.patch("portfolios/canary-1/", {"weight": 7}).json()["warnings"]
     assert said.startswith("node-1 now holds 7 of 5 places: what runs there goes on")
     assert operator.patch("portfolios/canary-1/", {"weight": 5}).json()["warnings"] == []
 
 
-def test_a_selector_that_no_longer_fits_says_what_follows(operator: Caller) -> None:
-    a_running("canary-1", a_node("node-1", labels={"zone": "a"}))
+def test_a_selector_that_no_longer_fits_says_what_follows(operator: ApiClient) -> None:
+    make_running_portfolio("canary-1", make_node("node-1", labels={"zone": "a"}))
     wanted = {"selector": {"zone": "b"}}
     (said,) = operator.patch("portfolios/canary-1/", wanted).json()["warnings"]
     assert said.startswith("node-1, where canary-1 runs, has no zone=b, and it stays there: ")
-    a_node("node-2", labels={"zone": "b"})
+    make_node("node-2", labels={"zone": "b"})
     (said,) = operator.patch("portfolios/canary-1/", wanted).json()["warnings"]
     assert said == "node-1, where canary-1 runs, has no zone=b: the next passes move it."
 
 
-def test_a_taken_name_is_refused_until_its_portfolio_is_deleted(operator: Caller) -> None:
+def test_a_taken_name_is_refused_until_its_portfolio_is_deleted(operator: ApiClient) -> None:
     operator.post("portfolios/", SMA)
     problem(operator.post("portfolios/", SMA), 409, "name_taken")
     assert operator.delete("portfolios/ibm-sma/").status_code == 202
@@ -177,8 +179,8 @@ def test_a_taken_name_is_refused_until_its_portfolio_is_deleted(operator: Caller
     assert operator.post("portfolios/", SMA).status_code == 201
 
 
-def test_a_portfolio_heavier_than_any_node_waits_with_the_reason(operator: Caller) -> None:
-    a_node("node-1", capacity=5)
+def test_a_portfolio_heavier_than_any_node_waits_with_the_reason(operator: ApiClient) -> None:
+    make_node("node-1", capacity=5)
     operator.post("portfolios/", {**SMA, "weight": 9})
     operator.post("schedule/rebalance/")
     document = operator.get("portfolios/ibm-sma/").json()
@@ -186,9 +188,9 @@ def test_a_portfolio_heavier_than_any_node_waits_with_the_reason(operator: Calle
     assert "9" in document["run"]["reason"]
 
 
-def test_a_patch_makes_a_revision_and_answers_the_reload(operator: Caller) -> None:
-    daemon = a_node("node-1")
-    a_running("ibm-sma", daemon, **{k: v for k, v in SMA.items() if k != "name"})
+def test_a_patch_makes_a_revision_and_answers_the_reload(operator: ApiClient) -> None:
+    daemon = make_node("node-1")
+    make_running_portfolio("ibm-sma", daemon, **{k: v for k, v in SMA.items() if k != "name"})
     Revision.objects.update(status="good")
     answer = operator.patch("portfolios/ibm-sma/", {"config": {"fast": 4, "slow": 9}})
     assert answer.status_code == 202
@@ -203,9 +205,9 @@ def test_a_patch_makes_a_revision_and_answers_the_reload(operator: Caller) -> No
     assert document["handoff"]["target_node"] == "node-1"
 
 
-def test_a_patch_that_changes_no_configuration_moves_nothing(operator: Caller) -> None:
-    daemon = a_node("node-1")
-    a_running("canary-1", daemon)
+def test_a_patch_that_changes_no_configuration_moves_nothing(operator: ApiClient) -> None:
+    daemon = make_node("node-1")
+    make_running_portfolio("canary-1", daemon)
     answer = operator.patch("portfolios/canary-1/", {"priority": 5})
     assert answer.status_code == 202
     assert answer.json()["handoff"] is None
@@ -223,7 +225,7 @@ def test_a_patch_that_changes_no_configuration_moves_nothing(operator: Caller) -
     ],
 )
 def test_a_wrong_patch_names_the_field_and_makes_no_revision(
-    operator: Caller, change: dict[str, Any], field: str
+    operator: ApiClient, change: dict[str, Any], field: str
 ) -> None:
     operator.post("portfolios/", SMA)
     document = problem(operator.patch("portfolios/ibm-sma/", change), 400, "invalid")
@@ -231,18 +233,20 @@ def test_a_wrong_patch_names_the_field_and_makes_no_revision(
     assert Revision.objects.count() == 1
 
 
-def test_a_symbol_that_is_held_cannot_be_removed(operator: Caller) -> None:
-    daemon = a_node("node-1")
-    a_running("tech-hold", daemon, strategy="buy_and_hold", symbols=["IBM", "HPQ"], events=1200)
+def test_a_symbol_that_is_held_cannot_be_removed(operator: ApiClient) -> None:
+    daemon = make_node("node-1")
+    make_running_portfolio(
+        "tech-hold", daemon, strategy="buy_and_hold", symbols=["IBM", "HPQ"], events=1200
+    )
     change = {"symbols": ["HPQ"]}
     document = problem(operator.patch("portfolios/tech-hold/", change), 409, "symbol_in_use")
     assert document["symbols"] == ["IBM"]
     assert Revision.objects.count() == 1
 
 
-def test_migrate_answers_the_handoff_and_pins(operator: Caller) -> None:
-    first, _ = a_node("node-1"), a_node("node-2")
-    a_running("canary-1", first)
+def test_migrate_answers_the_handoff_and_pins(operator: ApiClient) -> None:
+    first, _ = make_node("node-1"), make_node("node-2")
+    make_running_portfolio("canary-1", first)
     body = {"target_node": "node-2", "reason": "rack maintenance"}
     answer = operator.post("portfolios/canary-1/migrate/", body)
     assert answer.status_code == 202
@@ -263,18 +267,18 @@ def test_migrate_answers_the_handoff_and_pins(operator: Caller) -> None:
     assert operator.get("portfolios/canary-1/").json()["handoff"]["id"] == handoff["id"]
 
 
-def test_migrate_without_a_target_lets_the_balancer_choose(operator: Caller) -> None:
-    first, _ = a_node("node-1"), a_node("node-2")
-    a_running("canary-1", first)
+def test_migrate_without_a_target_lets_the_balancer_choose(operator: ApiClient) -> None:
+    first, _ = make_node("node-1"), make_node("node-2")
+    make_running_portfolio("canary-1", first)
     answer = operator.post("portfolios/canary-1/migrate/")
     assert answer.status_code == 202
     assert answer.json()["target_node"] == "node-2"
     assert operator.get("portfolios/canary-1/").json()["pinned_node"] is None
 
 
-def test_schedule_migrate_is_the_same_act(operator: Caller) -> None:
-    first, _ = a_node("node-1"), a_node("node-2")
-    a_running("canary-1", first)
+def test_schedule_migrate_is_the_same_act(operator: ApiClient) -> None:
+    first, _ = make_node("node-1"), make_node("node-2")
+    make_running_portfolio("canary-1", first)
     body = {"portfolio": "canary-1", "target_node": "node-2"}
     assert operator.post("schedule/migrate/", body).json()["target_node"] == "node-2"
 
@@ -291,14 +295,14 @@ def test_schedule_migrate_is_the_same_act(operator: Caller) -> None:
     ],
 )
 def test_a_refused_target_says_why_and_pauses_nothing(
-    operator: Caller, target: str, status: int, code: str
+    operator: ApiClient, target: str, status: int, code: str
 ) -> None:
-    first = a_node("node-1")
-    a_running("canary-1", first)
-    a_node("full", capacity=0)
-    a_node("cordoned")
+    first = make_node("node-1")
+    make_running_portfolio("canary-1", first)
+    make_node("full", capacity=0)
+    make_node("cordoned")
     operations.cordon("cordoned", actor="cast")
-    lose(a_node("lost"))
+    lose(make_node("lost"))
     Node.objects.create(name="unborn")
     before, handoffs = run_of("canary-1"), Handoff.objects.count()
     answer = operator.post("portfolios/canary-1/migrate/", {"target_node": target})
@@ -308,47 +312,47 @@ def test_a_refused_target_says_why_and_pauses_nothing(
     assert Handoff.objects.count() == handoffs
 
 
-def test_a_node_without_the_label_lacks_it(operator: Caller) -> None:
-    first = a_node("node-1", labels={"zone": "a"})
-    a_node("node-2", labels={"zone": "b"})
-    a_running("canary-1", first, selector={"zone": "a"})
+def test_a_node_without_the_label_lacks_it(operator: ApiClient) -> None:
+    first = make_node("node-1", labels={"zone": "a"})
+    make_node("node-2", labels={"zone": "b"})
+    make_running_portfolio("canary-1", first, selector={"zone": "a"})
     answer = operator.post("portfolios/canary-1/migrate/", {"target_node": "node-2"})
     assert "zone" in problem(answer, 409, "node_lacks")["detail"]
 
 
-def test_without_any_other_node_there_is_no_room(operator: Caller) -> None:
-    a_running("canary-1", a_node("node-1"))
+def test_without_any_other_node_there_is_no_room(operator: ApiClient) -> None:
+    make_running_portfolio("canary-1", make_node("node-1"))
     problem(operator.post("portfolios/canary-1/migrate/"), 409, "no_room")
 
 
 @pytest.mark.parametrize("act", ["migrate", "reload"])
-def test_a_second_handoff_is_refused_with_the_first_ones_id(operator: Caller, act: str) -> None:
-    first, _, _ = a_node("node-1"), a_node("node-2"), a_node("node-3")
-    a_running("canary-1", first)
+def test_a_second_handoff_is_refused_with_the_first_ones_id(operator: ApiClient, act: str) -> None:
+    first, _, _ = make_node("node-1"), make_node("node-2"), make_node("node-3")
+    make_running_portfolio("canary-1", first)
     one = operator.post("portfolios/canary-1/migrate/", {"target_node": "node-2"}).json()
     document = problem(operator.post(f"portfolios/canary-1/{act}/"), 409, "handoff_in_progress")
     assert document["handoff"] == one["id"]
     assert Handoff.objects.filter(state="preparing").count() == 1
 
 
-def test_reload_answers_its_handoff(operator: Caller) -> None:
-    a_running("canary-1", a_node("node-1"))
+def test_reload_answers_its_handoff(operator: ApiClient) -> None:
+    make_running_portfolio("canary-1", make_node("node-1"))
     answer = operator.post("portfolios/canary-1/reload/", {"reason": "leak"})
     assert answer.status_code == 202
     assert answer.json()["kind"] == "reload"
     assert answer.json()["source_node"] == answer.json()["target_node"] == "node-1"
 
 
-def test_reload_of_an_unknown_revision_is_not_found(operator: Caller) -> None:
-    a_running("canary-1", a_node("node-1"))
+def test_reload_of_an_unknown_revision_is_not_found(operator: ApiClient) -> None:
+    make_running_portfolio("canary-1", make_node("node-1"))
     problem(operator.post("portfolios/canary-1/reload/", {"revision": 9}), 404, "not_found")
     body = {"revision": "9"}
     document = problem(operator.post("portfolios/canary-1/reload/", body), 400, "invalid")
     assert fields_of(document) == {"revision": "invalid"}
 
 
-def test_stop_then_start(operator: Caller) -> None:
-    a_running("canary-1", a_node("node-1"))
+def test_stop_then_start(operator: ApiClient) -> None:
+    make_running_portfolio("canary-1", make_node("node-1"))
     answer = operator.post("portfolios/canary-1/stop/", {"reason": "holiday"})
     assert answer.status_code == 202
     assert answer.json()["kind"] == "stop"
@@ -356,8 +360,8 @@ def test_stop_then_start(operator: Caller) -> None:
     problem(operator.post("portfolios/canary-1/stop/"), 409, "already_stopped")
 
 
-def test_a_stopped_one_starts_where_there_is_room(operator: Caller) -> None:
-    a_node("node-1")
+def test_a_stopped_one_starts_where_there_is_room(operator: ApiClient) -> None:
+    make_node("node-1")
     a_portfolio("canary-1", desired_state="stopped")
     problem(operator.post("portfolios/canary-1/migrate/"), 409, "already_stopped")
     problem(operator.post("portfolios/canary-1/reload/"), 409, "already_stopped")
@@ -369,7 +373,7 @@ def test_a_stopped_one_starts_where_there_is_room(operator: Caller) -> None:
     problem(operator.post("portfolios/canary-1/start/"), 409, "already_running")
 
 
-def test_a_started_one_without_room_is_pending_and_says_why(operator: Caller) -> None:
+def test_a_started_one_without_room_is_pending_and_says_why(operator: ApiClient) -> None:
     a_portfolio("canary-1", desired_state="stopped")
     answer = operator.post("portfolios/canary-1/start/")
     assert answer.status_code == 202
@@ -378,17 +382,17 @@ def test_a_started_one_without_room_is_pending_and_says_why(operator: Caller) ->
     assert answer.json()["portfolio"]["run"]["reason"]
 
 
-def test_unpin_lets_it_go(operator: Caller) -> None:
-    first, _ = a_node("node-1"), a_node("node-2")
-    a_running("canary-1", first)
+def test_unpin_lets_it_go(operator: ApiClient) -> None:
+    first, _ = make_node("node-1"), make_node("node-2")
+    make_running_portfolio("canary-1", first)
     operator.post("portfolios/canary-1/migrate/", {"target_node": "node-2"})
     answer = operator.post("portfolios/canary-1/unpin/")
     assert answer.status_code == 200
     assert answer.json()["pinned_node"] is None
 
 
-def test_delete_keeps_the_trail(operator: Caller) -> None:
-    a_running("canary-1", a_node("node-1"))
+def test_delete_keeps_the_trail(operator: ApiClient) -> None:
+    make_running_portfolio("canary-1", make_node("node-1"))
     answer = operator.delete("portfolios/canary-1/", {"reason": "no longer needed"})
     assert answer.status_code == 202
     assert answer.json()["handoff"]["kind"] == "stop"
@@ -405,18 +409,18 @@ def test_delete_keeps_the_trail(operator: Caller) -> None:
         "handoffs/999/", "schedule/targets/?portfolio=nix", "schedule/plan/?lose=nix",
     ],
 )  # fmt: skip
-def test_what_does_not_exist_is_not_found(viewer: Caller, path: str) -> None:
+def test_what_does_not_exist_is_not_found(viewer: ApiClient, path: str) -> None:
     problem(viewer.get(path), 404, "not_found")
 
 
 @pytest.mark.parametrize("act", ["migrate", "reload", "start", "stop", "unpin"])
-def test_acts_on_what_does_not_exist_are_not_found(operator: Caller, act: str) -> None:
+def test_acts_on_what_does_not_exist_are_not_found(operator: ApiClient, act: str) -> None:
     problem(operator.post(f"portfolios/nix/{act}/"), 404, "not_found")
 
 
-def test_the_checkpoint_is_decoded_and_belongs_to_its_seq(viewer: Caller) -> None:
-    daemon = a_node("node-1")
-    portfolio = a_running("canary-1", daemon, events=3)
+def test_the_checkpoint_is_decoded_and_belongs_to_its_seq(viewer: ApiClient) -> None:
+    daemon = make_node("node-1")
+    portfolio = make_running_portfolio("canary-1", daemon, events=3)
     document = viewer.get("portfolios/canary-1/checkpoint/").json()
     assert set(document) >= {"portfolio", "epoch", "revision", "seq", "account", "state"}
     assert document["seq"] == portfolio.first_seq - 1 + 3
@@ -427,27 +431,27 @@ def test_the_checkpoint_is_decoded_and_belongs_to_its_seq(viewer: Caller) -> Non
     assert document["account"]["cash"] == "100000.0000"
 
 
-def test_there_is_no_checkpoint_before_the_first_commit(viewer: Caller) -> None:
+def test_there_is_no_checkpoint_before_the_first_commit(viewer: ApiClient) -> None:
     a_portfolio("canary-1")
     said = problem(viewer.get("portfolios/canary-1/checkpoint/"), 404, "not_found")["detail"]
     assert "canary-1" in said
     assert "committed nothing yet" in said
 
 
-def test_the_canarys_digest_is_that_of_the_feed_as_anyone_reads_it(viewer: Caller) -> None:
+def test_the_canarys_digest_is_that_of_the_feed_as_anyone_reads_it(viewer: ApiClient) -> None:
     # A head that is past the canary's events: it started when the feed did, some events ago.
-    daemon = a_node("node-1")
-    a_running("canary-1", daemon, events=1)
+    daemon = make_node("node-1")
+    make_running_portfolio("canary-1", daemon, events=1)
     state = viewer.get("portfolios/canary-1/checkpoint/").json()["state"]
     (event,) = viewer.get("feed/", **{"from": state["first_seq"], "limit": 1}).json()["results"]
     line = f"{event['seq']} {event['symbol']} {event['close']}"
     assert state["digest"] == sha256(bytes(32) + line.encode()).hexdigest()
 
 
-def test_lists_filter_and_page(viewer: Caller) -> None:
-    daemon = a_node("node-1")
+def test_lists_filter_and_page(viewer: ApiClient) -> None:
+    daemon = make_node("node-1")
     for number in range(1, 4):
-        a_running(f"canary-{number}", daemon)
+        make_running_portfolio(f"canary-{number}", daemon)
     a_portfolio("idle", desired_state="stopped")
     assert [p["name"] for p in viewer.get("portfolios/", node="node-1").json()["results"]] == [
         "canary-1",
@@ -468,8 +472,8 @@ def test_lists_filter_and_page(viewer: Caller) -> None:
     assert fields_of(document) == {"phase": "invalid_choice"}
 
 
-def test_a_list_costs_the_same_number_of_statements_whatever_its_length(viewer: Caller) -> None:
-    daemon = a_node("node-1", capacity=50)
+def test_a_list_costs_the_same_number_of_statements_whatever_its_length(viewer: ApiClient) -> None:
+    daemon = make_node("node-1", capacity=50)
 
     def statements() -> int:
         viewer.get("portfolios/")  # states are decoded once, so count the read after
@@ -477,18 +481,18 @@ def test_a_list_costs_the_same_number_of_statements_whatever_its_length(viewer: 
             assert viewer.get("portfolios/").status_code == 200
         return len(seen)
 
-    a_running("canary-1", daemon)
+    make_running_portfolio("canary-1", daemon)
     one = statements()
     for number in range(2, 12):
-        a_running(f"canary-{number}", daemon)
+        make_running_portfolio(f"canary-{number}", daemon)
     assert statements() == one > 5
 
 
 def test_the_answer_to_one_portfolio_reads_no_other(
-    operator: Caller, monkeypatch: pytest.MonkeyPatch
+    operator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("one", "two", "three"):
-        a_running(name, a_node(f"node-{name}"))
+        make_running_portfolio(name, make_node(f"node-{name}"))
     listed = {each["name"]: each for each in operator.get("portfolios/").json()["results"]}
     read: list[int] = []
     decode_new = fleet_view._decode_new

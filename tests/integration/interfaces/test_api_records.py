@@ -11,8 +11,8 @@ from portfolios.feed_registration import current_head
 from portfolios.feeds import open_feed
 from portfolios.models import FeedSegment
 from scheduling import operations
-from tests.support.api_client import Caller, counted_statements
-from tests.support.factories import a_node, a_portfolio, a_running
+from tests.support.api_client import ApiClient, counted_statements
+from tests.support.factories import a_portfolio, make_node, make_running_portfolio
 
 HOLD: dict[str, Any] = {
     "strategy": "buy_and_hold",
@@ -21,7 +21,7 @@ HOLD: dict[str, Any] = {
 }
 
 
-def follow(caller: Caller, page: dict[str, Any]) -> dict[str, Any]:
+def follow(caller: ApiClient, page: dict[str, Any]) -> dict[str, Any]:
     document: dict[str, Any] = caller.get(page["next"].partition("/api/")[2]).json()
     return document
 
@@ -29,11 +29,11 @@ def follow(caller: Caller, page: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture
 def holder(db: Any) -> Any:
     """Return a portfolio that bought three symbols and saw a thousand events."""
-    return a_running("tech-hold", a_node("node-1"), events=1000, **HOLD)
+    return make_running_portfolio("tech-hold", make_node("node-1"), events=1000, **HOLD)
 
 
 @pytest.mark.usefixtures("holder")
-def test_orders_have_the_shape_of_the_contract(viewer: Caller) -> None:
+def test_orders_have_the_shape_of_the_contract(viewer: ApiClient) -> None:
     page = viewer.get("portfolios/tech-hold/orders/").json()
     assert set(page) == {"results", "next", "previous"}
     assert {order["symbol"] for order in page["results"]} == {"IBM", "HPQ", "XRX"}
@@ -54,7 +54,7 @@ def test_orders_have_the_shape_of_the_contract(viewer: Caller) -> None:
 
 
 @pytest.mark.usefixtures("holder")
-def test_orders_filter(viewer: Caller) -> None:
+def test_orders_filter(viewer: ApiClient) -> None:
     path = "portfolios/tech-hold/orders/"
     filled = viewer.get(path, status="filled").json()["results"]
     assert filled
@@ -66,7 +66,7 @@ def test_orders_filter(viewer: Caller) -> None:
 
 
 @pytest.mark.usefixtures("holder")
-def test_pages_hold_everything_once(viewer: Caller) -> None:
+def test_pages_hold_everything_once(viewer: ApiClient) -> None:
     path = "portfolios/tech-hold/orders/"
     whole = [order["id"] for order in viewer.get(path).json()["results"]]
     assert len(whole) == 3
@@ -79,7 +79,7 @@ def test_pages_hold_everything_once(viewer: Caller) -> None:
 
 
 @pytest.mark.usefixtures("holder")
-def test_fills_equity_tenures_and_revisions(viewer: Caller) -> None:
+def test_fills_equity_tenures_and_revisions(viewer: ApiClient) -> None:
     fill = viewer.get("portfolios/tech-hold/fills/").json()["results"][0]
     assert fill["quantity"] == "7.0000"
     assert fill["at"].endswith("Z")
@@ -97,8 +97,8 @@ def test_fills_equity_tenures_and_revisions(viewer: Caller) -> None:
 
 
 @pytest.mark.usefixtures("holder")
-def test_handoffs_and_events_filter_by_name(operator: Caller) -> None:
-    a_node("node-2")
+def test_handoffs_and_events_filter_by_name(operator: ApiClient) -> None:
+    make_node("node-2")
     operator.post("portfolios/tech-hold/migrate/", {"target_node": "node-2", "reason": "why not"})
     (active,) = operator.get("handoffs/", active="true").json()["results"]
     assert active["kind"] == "migrate"
@@ -122,22 +122,22 @@ def test_handoffs_and_events_filter_by_name(operator: Caller) -> None:
 
 @pytest.mark.parametrize("path", ["handoffs/", "events/", "portfolios/canary-1/tenures/"])
 def test_a_list_costs_the_same_number_of_statements_whatever_its_length(
-    viewer: Caller, path: str
+    viewer: ApiClient, path: str
 ) -> None:
-    daemon = a_node("node-1", capacity=50)
-    a_running("canary-1", daemon)
+    daemon = make_node("node-1", capacity=50)
+    make_running_portfolio("canary-1", daemon)
     viewer.get(path)
     with counted_statements() as one:
         viewer.get(path)
     for number in range(2, 8):
-        a_running(f"canary-{number}", daemon)
+        make_running_portfolio(f"canary-{number}", daemon)
     with counted_statements() as many:
         viewer.get(path)
     assert len(many) == len(one)
 
 
 @pytest.mark.usefixtures("holder")
-def test_the_feed_is_the_released_part_of_the_log(viewer: Caller) -> None:
+def test_the_feed_is_the_released_part_of_the_log(viewer: ApiClient) -> None:
     FeedSegment.objects.update(from_time="2026-01-01T00:00:00Z")
     answer = viewer.get("feed/", **{"from": 92_119, "limit": 3}).json()
     assert answer["head"] > 1_000_000
@@ -156,7 +156,9 @@ def test_the_feed_is_the_released_part_of_the_log(viewer: Caller) -> None:
 
 
 @pytest.mark.usefixtures("holder")
-def test_the_feed_gives_at_most_five_thousand_and_nothing_beyond_the_head(viewer: Caller) -> None:
+def test_the_feed_gives_at_most_five_thousand_and_nothing_beyond_the_head(
+    viewer: ApiClient,
+) -> None:
     head = current_head("replay")
     beyond = viewer.get("feed/", **{"from": head + 1_000_000, "limit": 10}).json()
     assert beyond["results"] == []
@@ -171,10 +173,10 @@ def test_the_feed_gives_at_most_five_thousand_and_nothing_beyond_the_head(viewer
 
 
 def test_a_new_portfolio_does_not_inherit_the_trail_of_a_deleted_one_of_its_name(
-    operator: Caller,
+    operator: ApiClient,
 ) -> None:
-    node = a_node("node-1")
-    a_running("one", node)
+    node = make_node("node-1")
+    make_running_portfolio("one", node)
     operations.delete_portfolio("one", actor="olive")
     told = operator.get("events/", portfolio="one").json()["results"]
     assert "portfolio_deleted" in {event["kind"] for event in told}

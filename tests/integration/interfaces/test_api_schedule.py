@@ -9,12 +9,12 @@ from django.test import Client
 from drf_spectacular.validation import validate_schema
 
 from scheduling.models import Control, Event, Handoff
-from tests.support.api_client import Caller, a_person, problem
-from tests.support.factories import a_node, a_portfolio, a_running, lose
+from tests.support.api_client import ApiClient, a_person, problem
+from tests.support.factories import a_portfolio, lose, make_node, make_running_portfolio
 
 
-def test_the_plan_is_a_dry_run(viewer: Caller) -> None:
-    a_node("node-1")
+def test_the_plan_is_a_dry_run(viewer: ApiClient) -> None:
+    make_node("node-1")
     a_portfolio("canary-1")
     a_portfolio("heavy", weight=9)
     plan = viewer.get("schedule/plan/").json()
@@ -28,11 +28,11 @@ def test_the_plan_is_a_dry_run(viewer: Caller) -> None:
     assert not Handoff.objects.exists()
 
 
-def test_what_if_a_node_died(viewer: Caller) -> None:
-    first, second = a_node("node-1"), a_node("node-2", capacity=2)
-    a_running("one", first)
-    a_running("two", first)
-    a_running("three", second)
+def test_what_if_a_node_died(viewer: ApiClient) -> None:
+    first, second = make_node("node-1"), make_node("node-2", capacity=2)
+    make_running_portfolio("one", first)
+    make_running_portfolio("two", first)
+    make_running_portfolio("three", second)
     plan = viewer.get("schedule/plan/", lose="node-1").json()
     assert plan["lose"] == ["node-1"]
     moved = [(m["portfolio"], m["target_node"], m["cause"]) for m in plan["move"]]
@@ -45,11 +45,11 @@ def test_what_if_a_node_died(viewer: Caller) -> None:
     assert viewer.get("nodes/node-1/").json()["status"] == "alive"
 
 
-def test_targets_answer_for_every_node(viewer: Caller) -> None:
-    first = a_node("node-1")
-    a_node("node-2", capacity=3)
-    lose(a_node("node-3"))
-    a_running("canary-1", first)
+def test_targets_answer_for_every_node(viewer: ApiClient) -> None:
+    first = make_node("node-1")
+    make_node("node-2", capacity=3)
+    lose(make_node("node-3"))
+    make_running_portfolio("canary-1", first)
     answer = viewer.get("schedule/targets/", portfolio="canary-1").json()
     assert answer["portfolio"] == "canary-1"
     assert answer["pause_ms"] == {"p50": None, "p99": None}
@@ -66,9 +66,9 @@ def test_targets_answer_for_every_node(viewer: Caller) -> None:
         assert target["sentence"]
 
 
-def test_the_expected_pause_is_that_of_the_last_moves(viewer: Caller) -> None:
-    daemon = a_node("node-1")
-    a_running("canary-1", daemon)
+def test_the_expected_pause_is_that_of_the_last_moves(viewer: ApiClient) -> None:
+    daemon = make_node("node-1")
+    make_running_portfolio("canary-1", daemon)
     # 1 … 60 ms; the last 50 are 11 … 60: their median is 35, and 60 is the largest.
     place = Handoff.objects.get()
     for pause in range(1, 61):
@@ -78,8 +78,8 @@ def test_the_expected_pause_is_that_of_the_last_moves(viewer: Caller) -> None:
     assert answer["pause_ms"] == {"p50": 35.0, "p99": 60.0}
 
 
-def test_rebalance_runs_a_pass_now(operator: Caller) -> None:
-    a_node("node-1")
+def test_rebalance_runs_a_pass_now(operator: ApiClient) -> None:
+    make_node("node-1")
     a_portfolio("canary-1")
     answer = operator.post("schedule/rebalance/")
     assert answer.status_code == 202
@@ -88,7 +88,7 @@ def test_rebalance_runs_a_pass_now(operator: Caller) -> None:
     assert operator.post("schedule/rebalance/").json()["requested"] == []
 
 
-def test_freeze_and_unfreeze(operator: Caller) -> None:
+def test_freeze_and_unfreeze(operator: ApiClient) -> None:
     body = {"reason": "switch upgrade", "failover": True}
     answer = operator.post("schedule/freeze/", body)
     assert answer.status_code == 200
@@ -103,16 +103,16 @@ def test_freeze_and_unfreeze(operator: Caller) -> None:
     assert set(kinds) == {"frozen", "unfrozen"}
 
 
-def test_an_empty_fleet_is_empty_and_not_an_error(viewer: Caller) -> None:
+def test_an_empty_fleet_is_empty_and_not_an_error(viewer: ApiClient) -> None:
     assert viewer.get("nodes/").json() == {"next": None, "previous": None, "results": []}
     assert viewer.get("portfolios/").json()["results"] == []
     assert viewer.get("schedule/plan/").json()["load"] == []
     assert viewer.get("feed/").json() == {"head": 0, "length": 92_120, "results": []}
 
 
-def test_metrics_are_read_from_the_database(viewer: Caller) -> None:
-    daemon = a_node("node-1")
-    a_running("canary-1", daemon)
+def test_metrics_are_read_from_the_database(viewer: ApiClient) -> None:
+    daemon = make_node("node-1")
+    make_running_portfolio("canary-1", daemon)
     a_portfolio("idle", desired_state="stopped")
     answer = viewer.get("metrics")
     assert answer.headers["Content-Type"].startswith("text/plain")
@@ -125,7 +125,7 @@ def test_metrics_are_read_from_the_database(viewer: Caller) -> None:
     assert "ginkgo_frozen 0.0" in text
 
 
-def test_the_description_is_valid_and_names_every_address(viewer: Caller) -> None:
+def test_the_description_is_valid_and_names_every_address(viewer: ApiClient) -> None:
     document: dict[str, Any] = yaml.safe_load(viewer.get("schema/").content)
     validate_schema(document)
     for path in ("portfolios/", "portfolios/{name}/migrate/", "nodes/{name}/drain/", "feed/"):
@@ -142,7 +142,7 @@ def test_the_pages_need_nothing_from_elsewhere(db: Any) -> None:
     assert "https://" not in page
 
 
-def test_a_portfolio_is_never_left_out_of_a_problem(operator: Caller) -> None:
-    a_running("canary-1", a_node("node-1"))
+def test_a_portfolio_is_never_left_out_of_a_problem(operator: ApiClient) -> None:
+    make_running_portfolio("canary-1", make_node("node-1"))
     said = problem(operator.post("schedule/migrate/", {"portfolio": "nix"}), 404, "not_found")
     assert "nix" in said["detail"]

@@ -9,8 +9,8 @@ import jsonschema
 import pytest
 from drf_spectacular.generators import SchemaGenerator
 
-from tests.support.api_client import Caller, problem
-from tests.support.factories import a_node, a_portfolio, a_running
+from tests.support.api_client import ApiClient, problem
+from tests.support.factories import a_portfolio, make_node, make_running_portfolio
 
 pytestmark = pytest.mark.django_db
 JSON, PROBLEM = "application/json", "application/problem+json"
@@ -88,13 +88,13 @@ def filled(path: str) -> str:
     return path.removeprefix("/api/")
 
 
-def send(caller: Caller, method: str, path: str, body: Any) -> Any:
+def send(caller: ApiClient, method: str, path: str, body: Any) -> Any:
     return {"post": caller.post, "patch": caller.patch, "delete": caller.delete}[method](
         filled(path), body
     )
 
 
-def test_every_limit_of_every_body_is_enforced(operator: Caller, schema: dict[str, Any]) -> None:
+def test_every_limit_of_every_body_is_enforced(operator: ApiClient, schema: dict[str, Any]) -> None:
     a_portfolio("p", desired_state="stopped")
     tried, accepted = 0, []
     for path, method, body in bodies(schema):
@@ -130,8 +130,10 @@ def nullable(part: Any) -> Any:
     return {"anyOf": [inner, {"type": "null"}]} if part.get("nullable") is True else inner
 
 
-def test_every_answer_to_a_get_is_as_described(operator: Caller, schema: dict[str, Any]) -> None:
-    a_running("p", a_node("node-1"), events=20, strategy="buy_and_hold", symbols=["IBM"])
+def test_every_answer_to_a_get_is_as_described(operator: ApiClient, schema: dict[str, Any]) -> None:
+    make_running_portfolio(
+        "p", make_node("node-1"), events=20, strategy="buy_and_hold", symbols=["IBM"]
+    )
     operator.post("nodes/node-1/cordon/")
     components = nullable(schema["components"])
     seen = 0
@@ -155,7 +157,7 @@ def test_every_answer_to_a_get_is_as_described(operator: Caller, schema: dict[st
     assert seen > 20
 
 
-def test_what_deleting_answers_is_described(operator: Caller, schema: dict[str, Any]) -> None:
+def test_what_deleting_answers_is_described(operator: ApiClient, schema: dict[str, Any]) -> None:
     a_portfolio("p", desired_state="stopped")
     operation = schema["paths"]["/api/portfolios/{name}/"]["delete"]
     stated = operation["responses"]["202"]["content"][JSON]["schema"]
@@ -167,7 +169,7 @@ def test_what_deleting_answers_is_described(operator: Caller, schema: dict[str, 
     assert set(answer.json()) == {"handoff"}
 
 
-def test_every_problem_is_described_as_one(operator: Caller, schema: dict[str, Any]) -> None:
+def test_every_problem_is_described_as_one(operator: ApiClient, schema: dict[str, Any]) -> None:
     for path, method, operation in operations(schema):
         for status in ("4XX", "5XX"):
             if "/api/schema" not in path:

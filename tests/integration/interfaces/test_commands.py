@@ -25,7 +25,7 @@ from scheduling.management.handoff_wait import wait_for
 from scheduling.models import ApiToken, Control, Event, Handoff, Node, NodeToken, Run
 from scheduling.models.tokens import hash_token
 from tests.support.api_client import counted_statements
-from tests.support.factories import a_node, a_portfolio, a_running
+from tests.support.factories import a_portfolio, make_node, make_running_portfolio
 
 pytestmark = pytest.mark.django_db
 
@@ -156,8 +156,8 @@ def test_a_config_that_is_no_object_is_usage(config: str) -> None:
 
 
 def test_unpin_portfolio_takes_the_pin_away() -> None:
-    first = a_node("node-1")
-    portfolio = a_running("canary-1", first)
+    first = make_node("node-1")
+    portfolio = make_running_portfolio("canary-1", first)
     Run.objects.filter(pk=portfolio.pk).update(pinned_node=first.row)
     assert told("unpin_portfolio", "canary-1")["pinned_node"] is None
     newest = Event.objects.filter(kind="unpinned").latest("id")
@@ -165,8 +165,8 @@ def test_unpin_portfolio_takes_the_pin_away() -> None:
 
 
 def test_migrate_portfolio_prints_the_handoff() -> None:
-    first, _ = a_node("node-1"), a_node("node-2")
-    a_running("canary-1", first)
+    first, _ = make_node("node-1"), make_node("node-2")
+    make_running_portfolio("canary-1", first)
     handoff = told("migrate_portfolio", "canary-1", "--to", "node-2", "--reason", "why not")
     assert handoff["kind"] == "migrate"
     assert handoff["target_node"] == "node-2"
@@ -176,15 +176,15 @@ def test_migrate_portfolio_prints_the_handoff() -> None:
 
 
 def test_migrate_portfolio_says_what_it_does() -> None:
-    first, _ = a_node("node-1"), a_node("node-2")
-    a_running("canary-1", first)
+    first, _ = make_node("node-1"), make_node("node-2")
+    make_running_portfolio("canary-1", first)
     line = said("migrate_portfolio", "canary-1")
     assert "migrate of canary-1 (node-1 → node-2): preparing" in line
 
 
 def test_a_wait_that_is_over_fails_while_the_handoff_goes_on() -> None:
-    first, _ = a_node("node-1"), a_node("node-2")
-    a_running("canary-1", first)
+    first, _ = make_node("node-1"), make_node("node-2")
+    make_running_portfolio("canary-1", first)
     sentence, document = refused("migrate_portfolio", "canary-1", "--to", "node-2", "--wait", "0.2")
     handoff = Handoff.objects.latest("id")
     assert document["code"] == "wait_timeout"
@@ -198,7 +198,7 @@ def test_a_wait_that_is_over_fails_while_the_handoff_goes_on() -> None:
     [("failed", "stayed where it was"), ("rolled_back", "rolled back"), ("superseded", "urgent")],
 )
 def test_a_handoff_that_ends_otherwise_is_a_failure(state: str, words: str) -> None:
-    a_running("canary-1", a_node("node-1"))
+    make_running_portfolio("canary-1", make_node("node-1"))
     handoff = Handoff.objects.get()
     Handoff.objects.update(state=state, error="the disk is full")
     with pytest.raises(Failed, match=words) as caught:
@@ -208,7 +208,7 @@ def test_a_handoff_that_ends_otherwise_is_a_failure(state: str, words: str) -> N
 
 
 def test_waiting_for_a_handoff_that_is_done_returns_it() -> None:
-    a_running("canary-1", a_node("node-1"))
+    make_running_portfolio("canary-1", make_node("node-1"))
     with counted_statements() as seen:
         assert wait_for(Handoff.objects.get(), 1).state == "done"
     assert len(seen) == 2
@@ -219,8 +219,8 @@ def test_waiting_for_a_handoff_that_is_done_returns_it() -> None:
     [("node-9", "not_found"), ("node-1", "same_node"), ("full", "node_full")],
 )
 def test_a_refused_migrate_leaves_everything_as_it_was(target: str, code: str) -> None:
-    a_running("canary-1", a_node("node-1"))
-    a_node("full", capacity=0)
+    make_running_portfolio("canary-1", make_node("node-1"))
+    make_node("full", capacity=0)
     before = Run.objects.values().get()
     sentence, document = refused("migrate_portfolio", "canary-1", "--to", target)
     assert document["code"] == code
@@ -229,8 +229,8 @@ def test_a_refused_migrate_leaves_everything_as_it_was(target: str, code: str) -
 
 
 def test_a_second_migrate_names_the_first() -> None:
-    first, _ = a_node("node-1"), a_node("node-2")
-    a_running("canary-1", first)
+    first, _ = make_node("node-1"), make_node("node-2")
+    make_running_portfolio("canary-1", first)
     one = told("migrate_portfolio", "canary-1")
     _, document = refused("migrate_portfolio", "canary-1")
     assert document["code"] == "handoff_in_progress"
@@ -260,8 +260,8 @@ def test_a_wait_that_is_no_time_is_usage(wait: str) -> None:
 
 
 def test_reload_stop_and_start() -> None:
-    daemon = a_node("node-1")
-    a_running("canary-1", daemon)
+    daemon = make_node("node-1")
+    make_running_portfolio("canary-1", daemon)
     a_portfolio("idle", desired_state="stopped")
     assert told("reload_portfolio", "canary-1", "--reason", "leak")["kind"] == "reload"
     assert told("start_portfolio", "idle")["kind"] == "place"
@@ -270,8 +270,8 @@ def test_reload_stop_and_start() -> None:
 
 
 def test_delete_releases_it_and_frees_its_name() -> None:
-    daemon = a_node("node-1")
-    a_running("canary-1", daemon)
+    daemon = make_node("node-1")
+    make_running_portfolio("canary-1", daemon)
     a_portfolio("idle", desired_state="stopped")
     deleted = told("delete_portfolio", "canary-1", "--reason", "closed")
     assert (deleted["handoff"]["kind"], deleted["handoff"]["state"]) == ("stop", "draining")
@@ -316,7 +316,7 @@ def test_waiting_for_a_start_without_room_says_why() -> None:
     ("command", "flag"), [("drain_node", "draining"), ("cordon_node", "cordoned")]
 )
 def test_drain_and_cordon_and_back(command: str, flag: str) -> None:
-    a_running("canary-1", a_node("node-1"))
+    make_running_portfolio("canary-1", make_node("node-1"))
     assert told(command, "node-1", "--reason", "kernel")[flag] is True
     assert told(command, "node-1", "--undo")[flag] is False
     assert "node-1" in said(command, "node-1")
@@ -324,7 +324,7 @@ def test_drain_and_cordon_and_back(command: str, flag: str) -> None:
 
 
 def test_rebalance_dry_run_changes_nothing() -> None:
-    a_node("node-1")
+    make_node("node-1")
     a_portfolio("canary-1")
     plan = told("rebalance", "--dry-run")
     assert [step["portfolio"] for step in plan["place"]] == ["canary-1"]
@@ -335,7 +335,7 @@ def test_rebalance_dry_run_changes_nothing() -> None:
 
 
 def test_rebalance_can_be_asked_what_if() -> None:
-    a_running("canary-1", a_node("node-1"))
+    make_running_portfolio("canary-1", make_node("node-1"))
     plan = told("rebalance", "--lose", "node-1")
     assert plan["lose"] == ["node-1"]
     assert [pending["portfolio"] for pending in plan["pending"]] == ["canary-1"]
@@ -352,8 +352,8 @@ def test_freeze_and_back() -> None:
 
 
 def test_cluster_status_shows_the_whole_fleet() -> None:
-    daemon = a_node("node-1")
-    a_running("canary-1", daemon, events=2)
+    daemon = make_node("node-1")
+    make_running_portfolio("canary-1", daemon, events=2)
     a_portfolio("idle", desired_state="stopped")
     board = told("cluster_status")
     assert [node["name"] for node in board["nodes"]] == ["node-1"]
@@ -429,7 +429,7 @@ def test_the_demo_leaves_a_paused_feed_paused() -> None:
 
 def test_the_demo_spreads_its_canaries_one_on_each_node() -> None:
     for number in (1, 2, 3):
-        a_node(f"node-{number}")
+        make_node(f"node-{number}")
     said("seed_demo")
     plan = told("rebalance", "--dry-run")
     targets = {step["portfolio"]: step["target_node"] for step in plan["place"]}
@@ -442,7 +442,7 @@ def test_the_demo_spreads_its_canaries_one_on_each_node() -> None:
     "name", ["tech-hold", "retail-hold", "ibm-sma", "ge-sma", "energy-revert", "bank-revert"]
 )
 def test_each_trader_of_the_demo_trades_within_five_minutes(name: str) -> None:
-    daemon = a_node("node-1", capacity=20)
+    daemon = make_node("node-1", capacity=20)
     said("seed_demo")
     operations.migrate(name, "node-1", actor="cast")
     daemon.prepare()

@@ -8,20 +8,20 @@ import pytest
 from ginkgo_site.database import conninfo
 from portfolios.models import Revision
 from scheduling import operations
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.enact.handoff import release
-from scheduling.enact.process_failures import prove
+from scheduling.enact.process_failures import mark_proven_revisions
 from scheduling.models import Handoff, Run
 from scheduling.passes.sweep import sweep
 from scheduling.timing import timing
 from tests.integration.enact.test_fence_races import Held, at_once, behind
-from tests.support.factories import a_node, a_trader, ago, mature, owner, serving_since
+from tests.support.factories import a_trader, ago, make_node, mature, owner, serving_since
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def test_a_wish_that_waited_for_a_grant_reaches_the_new_owner() -> None:
-    source, target = a_node("node-1"), a_node("node-2")
+    source, target = make_node("node-1"), make_node("node-2")
     hand = a_trader("p", source, catch_up="full")
     handoff = operations.migrate("p", "node-2", actor="ann")
     assert target.ready(handoff) == "draining"
@@ -40,7 +40,7 @@ def test_a_wish_that_waited_for_a_grant_reaches_the_new_owner() -> None:
 
 
 def test_a_proof_beside_a_rejection_leaves_no_rejected_revision_good() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     hand = a_trader("p", node)
     mature(hand.portfolio)
     for number in range(2, 7):
@@ -52,7 +52,7 @@ def test_a_proof_beside_a_rejection_leaves_no_rejected_revision_good() -> None:
         assert hand.release(reload).answer == "handed_over"
         assert hand.commit(1) == "ok"
         Run.objects.update(first_commit_at=ago(3600))
-        outcome, proven = at_once(hand.die, lambda: run(prove(timing())))
+        outcome, proven = at_once(hand.die, lambda: execute(mark_proven_revisions(timing())))
         status = Revision.objects.get(portfolio=hand.portfolio, number=number).status
         at = hand.run()
         found = (outcome, status, at.good_revision == number, at.revision == number)
@@ -64,7 +64,7 @@ def test_a_proof_beside_a_rejection_leaves_no_rejected_revision_good() -> None:
 
 
 def test_a_run_that_somebody_holds_keeps_the_sweep_from_no_other() -> None:
-    source, _ = a_node("node-1"), a_node("node-2")
+    source, _ = make_node("node-1"), make_node("node-2")
     serving_since(3600)
     moves = []
     for name in ("held", "free"):

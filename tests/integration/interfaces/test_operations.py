@@ -15,12 +15,12 @@ from scheduling.errors import Invalid, Refused
 from scheduling.models import Control, Event, Handoff, Node, Run
 from scheduling.operations import NewPortfolio
 from tests.support.factories import (
-    Daemon,
-    a_node,
+    FakeNode,
     a_portfolio,
     a_trader,
     let_expire,
     lose,
+    make_node,
     past_deadline,
     the_handoff,
 )
@@ -55,8 +55,8 @@ def new(**given: Any) -> NewPortfolio:
 
 
 @pytest.fixture
-def node() -> Daemon:
-    return a_node("node-1")
+def node() -> FakeNode:
+    return make_node("node-1")
 
 
 # --- create --------------------------------------------------------------------------------------
@@ -185,13 +185,13 @@ def test_what_does_not_exist_is_not_found(act: Callable[[], Any]) -> None:
     ids=str,
 )
 def test_a_change_that_cannot_be_is_refused_by_its_field(
-    node: Daemon, changes: dict[str, Any], field: str
+    node: FakeNode, changes: dict[str, Any], field: str
 ) -> None:
     a_trader("p", node)
     assert fields(lambda: operations.revise_portfolio("p", changes, actor="ann")) == [field]
 
 
-def test_a_change_of_nothing_makes_no_revision(node: Daemon) -> None:
+def test_a_change_of_nothing_makes_no_revision(node: FakeNode) -> None:
     hand = a_trader("p", node)
     portfolio, handoff = operations.revise_portfolio(
         "p", {"config": {}, "symbols": []}, actor="ann"
@@ -200,7 +200,7 @@ def test_a_change_of_nothing_makes_no_revision(node: Daemon) -> None:
     assert hand.run().phase == "running"
 
 
-def test_a_change_of_a_wish_makes_no_revision_but_reaches_the_node(node: Daemon) -> None:
+def test_a_change_of_a_wish_makes_no_revision_but_reaches_the_node(node: FakeNode) -> None:
     a_trader("p", node)
     before = Node.objects.get().desired_version
     portfolio, handoff = operations.revise_portfolio("p", {"catch_up": "full"}, actor="ann")
@@ -220,10 +220,12 @@ def test_a_change_of_what_is_stopped_makes_a_revision_and_moves_nothing() -> Non
 # --- migrate -------------------------------------------------------------------------------------
 
 
-def test_a_move_to_a_node_that_cannot_take_it_says_why(node: Daemon) -> None:
+def test_a_move_to_a_node_that_cannot_take_it_says_why(node: FakeNode) -> None:
     hand = a_trader("p", node, weight=2, selector={})
-    targets = {name: a_node(name, capacity=2) for name in ("lost", "cordoned", "draining", "full")}
-    a_node("small", capacity=1)
+    targets = {
+        name: make_node(name, capacity=2) for name in ("lost", "cordoned", "draining", "full")
+    }
+    make_node("small", capacity=1)
     a_trader("other", targets["full"])
     lose(targets["lost"])
     operations.cordon("cordoned", actor="ann")
@@ -245,26 +247,26 @@ def test_a_move_to_a_node_that_cannot_take_it_says_why(node: Daemon) -> None:
     assert hand.commit(1) == "ok"
 
 
-def test_a_move_to_a_node_that_does_not_exist_is_not_found(node: Daemon) -> None:
+def test_a_move_to_a_node_that_does_not_exist_is_not_found(node: FakeNode) -> None:
     a_trader("p", node)
     assert refused(lambda: operations.migrate("p", "node-9", actor="ann")).code == "not_found"
 
 
-def test_a_move_to_a_node_that_lacks_its_label_says_so(node: Daemon) -> None:
+def test_a_move_to_a_node_that_lacks_its_label_says_so(node: FakeNode) -> None:
     Node.objects.update(labels={"zone": "a"})
     a_trader("p", node, selector={"zone": "a"})
-    a_node("node-2", labels={"zone": "b"})
+    make_node("node-2", labels={"zone": "b"})
     assert refused(lambda: operations.migrate("p", "node-2", actor="ann")).code == "node_lacks"
 
 
-def test_a_move_anywhere_without_another_node_has_no_room(node: Daemon) -> None:
+def test_a_move_anywhere_without_another_node_has_no_room(node: FakeNode) -> None:
     a_trader("p", node)
     assert refused(lambda: operations.migrate("p", None, actor="ann")).code == "no_room"
 
 
-def test_a_move_to_a_named_node_pins_and_a_move_anywhere_does_not(node: Daemon) -> None:
+def test_a_move_to_a_named_node_pins_and_a_move_anywhere_does_not(node: FakeNode) -> None:
     hand, other = a_trader("p", node), a_trader("q", node)
-    target = a_node("node-2")
+    target = make_node("node-2")
     operations.migrate("p", "node-2", actor="ann")
     operations.migrate("q", None, actor="ann")
     assert (hand.run().pinned_node, other.run().pinned_node) == (target.row, None)
@@ -274,24 +276,24 @@ def test_a_move_to_a_named_node_pins_and_a_move_anywhere_does_not(node: Daemon) 
     assert Event.objects.filter(kind="unpinned", actor="ann").count() == 1
 
 
-def test_a_move_anywhere_ends_the_pin_that_would_take_it_back(node: Daemon) -> None:
+def test_a_move_anywhere_ends_the_pin_that_would_take_it_back(node: FakeNode) -> None:
     hand = a_trader("p", node)
-    a_node("node-2")
+    make_node("node-2")
     Run.objects.filter(pk=hand.portfolio.pk).update(pinned_node=node.row)
     assert operations.migrate("p", None, actor="ann").target_node.name == "node-2"
     assert hand.run().pinned_node is None
     assert Event.objects.filter(kind="unpinned", actor="ann", node=node.row).count() == 1
 
 
-def test_a_move_keeps_the_revision_that_runs(node: Daemon) -> None:
+def test_a_move_keeps_the_revision_that_runs(node: FakeNode) -> None:
     hand = a_trader("p", node)
-    a_node("node-2")
+    make_node("node-2")
     Portfolio.objects.filter(pk=hand.portfolio.pk).update(revision=1)
     assert operations.migrate("p", "node-2", actor="ann").to_revision == 1
 
 
 @pytest.mark.parametrize("phase", ["halted", "quarantined"])
-def test_what_waits_for_a_person_is_started_before_it_is_moved(node: Daemon, phase: str) -> None:
+def test_what_waits_for_a_person_is_started_before_it_is_moved(node: FakeNode, phase: str) -> None:
     portfolio = a_portfolio("p")
     Run.objects.filter(pk=portfolio.pk).update(phase=phase)
     refusal = refused(lambda: operations.migrate("p", "node-1", actor="ann"))
@@ -301,9 +303,9 @@ def test_what_waits_for_a_person_is_started_before_it_is_moved(node: Daemon, pha
     )
 
 
-def test_a_move_of_what_is_on_a_lost_node_is_a_failover(node: Daemon) -> None:
+def test_a_move_of_what_is_on_a_lost_node_is_a_failover(node: FakeNode) -> None:
     a_trader("p", node)
-    a_node("node-2")
+    make_node("node-2")
     lose(node)
     assert operations.migrate("p", "node-2", actor="ann").kind == "failover"
 
@@ -317,11 +319,11 @@ def test_a_move_of_what_is_on_a_lost_node_is_a_failover(node: Daemon) -> None:
     ],
 )
 def test_while_one_handoff_is_under_way_another_is_refused_with_its_id(
-    node: Daemon, act: Callable[[], Any]
+    node: FakeNode, act: Callable[[], Any]
 ) -> None:
     a_trader("p", node)
-    a_node("node-2")
-    a_node("node-3")
+    make_node("node-2")
+    make_node("node-3")
     first = operations.migrate("p", "node-2", actor="ann")
     refusal = refused(act)
     assert (refusal.code, refusal.extra) == ("handoff_in_progress", {"handoff": first.pk})
@@ -342,12 +344,12 @@ def test_a_reload_of_what_runs_nowhere_is_refused() -> None:
     )
 
 
-def test_a_reload_to_a_revision_that_never_was_is_not_found(node: Daemon) -> None:
+def test_a_reload_to_a_revision_that_never_was_is_not_found(node: FakeNode) -> None:
     a_trader("p", node)
     assert refused(lambda: operations.reload("p", actor="ann", revision=7)).code == "not_found"
 
 
-def test_a_reload_on_a_node_without_a_lease_changes_not_even_the_revision(node: Daemon) -> None:
+def test_a_reload_on_a_node_without_a_lease_changes_not_even_the_revision(node: FakeNode) -> None:
     hand = a_trader("p", node)
     operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
     node.fails(the_handoff(hand.portfolio), strategy=True)
@@ -359,7 +361,7 @@ def test_a_reload_on_a_node_without_a_lease_changes_not_even_the_revision(node: 
 # --- start and stop ------------------------------------------------------------------------------
 
 
-def test_a_start_of_what_runs_and_a_stop_of_what_is_stopped_are_refused(node: Daemon) -> None:
+def test_a_start_of_what_runs_and_a_stop_of_what_is_stopped_are_refused(node: FakeNode) -> None:
     a_trader("p", node)
     refusal = refused(lambda: operations.start("p", actor="ann"))
     assert (refusal.code, refusal.message) == ("already_running", "p is already running.")
@@ -371,7 +373,7 @@ def test_a_start_of_what_runs_and_a_stop_of_what_is_stopped_are_refused(node: Da
     assert refusal.message == "p is already stopped."
 
 
-def test_a_start_places_at_once_and_without_room_says_why(node: Daemon) -> None:
+def test_a_start_places_at_once_and_without_room_says_why(node: FakeNode) -> None:
     a_portfolio("p", desired_state="stopped")
     handoff = operations.start("p", actor="ann")
     assert handoff is not None
@@ -383,7 +385,7 @@ def test_a_start_places_at_once_and_without_room_says_why(node: Daemon) -> None:
     assert "6" in at.reason
 
 
-def test_a_stop_of_what_waits_for_a_place_ends_its_placing(node: Daemon) -> None:
+def test_a_stop_of_what_waits_for_a_place_ends_its_placing(node: FakeNode) -> None:
     portfolio = a_portfolio("p")
     operations.migrate("p", "node-1", actor="ann")
     assert operations.stop("p", actor="ann").kind == "stop"
@@ -401,7 +403,7 @@ def test_a_stop_of_what_is_quarantined_makes_it_stopped() -> None:
 # --- delete --------------------------------------------------------------------------------------
 
 
-def test_a_deleted_portfolio_is_gone_from_every_door_and_keeps_its_rows(node: Daemon) -> None:
+def test_a_deleted_portfolio_is_gone_from_every_door_and_keeps_its_rows(node: FakeNode) -> None:
     hand = a_trader("p", node)
     operations.delete_portfolio("p", actor="ann")
     assert refused(lambda: operations.start("p", actor="ann")).code == "not_found"
@@ -420,7 +422,7 @@ def test_a_deleted_portfolio_is_gone_from_every_door_and_keeps_its_rows(node: Da
     ],
 )
 def test_marks_of_a_node_are_idempotent_and_told_once(
-    node: Daemon, act: Callable[..., Node], undo: Callable[..., Node], flag: str
+    node: FakeNode, act: Callable[..., Node], undo: Callable[..., Node], flag: str
 ) -> None:
     for _ in range(2):
         assert getattr(act("node-1", actor="ann", reason="repair"), flag) is True
@@ -430,7 +432,7 @@ def test_marks_of_a_node_are_idempotent_and_told_once(
     assert told == 2
 
 
-def test_a_freeze_is_told_to_the_nodes_and_lifted_once(node: Daemon) -> None:
+def test_a_freeze_is_told_to_the_nodes_and_lifted_once(node: FakeNode) -> None:
     before = Node.objects.get().desired_version
     operations.freeze(actor="ann", reason="repair", failover=True)
     control = Control.objects.get()

@@ -20,8 +20,8 @@ from scheduling import operations
 from scheduling.errors import Invalid
 from scheduling.models import Event, Node, Run
 from scheduling.permissions import Role
-from tests.support.api_client import Caller, a_person, counted_statements, fields_of, problem
-from tests.support.factories import a_node, a_portfolio
+from tests.support.api_client import ApiClient, a_person, counted_statements, fields_of, problem
+from tests.support.factories import a_portfolio, make_node
 
 pytestmark = pytest.mark.django_db
 
@@ -96,15 +96,15 @@ def test_the_migration_renames_what_it_finds_and_the_pages_open_again(
     ],
 )
 def test_the_api_names_the_field_with_such_a_character(
-    operator: Caller, change: dict[str, Any], field: str
+    operator: ApiClient, change: dict[str, Any], field: str
 ) -> None:
     document = problem(operator.post("portfolios/", PLAIN | change), 400, "invalid")
     assert fields_of(document) == {field: "unprintable"}, document
     assert "control or bidirectional" in document["detail"]
 
 
-def test_reasons_are_refused_by_every_interface(operator: Caller, browser: Client) -> None:
-    node = a_node("node-1")
+def test_reasons_are_refused_by_every_interface(operator: ApiClient, browser: Client) -> None:
+    node = make_node("node-1")
     bad = "because\u202e"
     document = problem(operator.post("nodes/node-1/drain/", {"reason": bad}), 400, "invalid")
     assert fields_of(document) == {"reason": "unprintable"}
@@ -130,7 +130,7 @@ def test_an_edit_whose_json_has_line_breaks_is_fine_and_one_with_controls_is_not
 
 
 def test_what_a_program_hands_to_the_audit_log_is_escaped() -> None:
-    a_node("node-1")
+    make_node("node-1")
     operations.drain("node-1", actor="x\x1b", reason="a\nb\u202e")
     line = Event.objects.get(kind="node_draining")
     assert (line.actor, line.reason) == ("x\\x1b", "a\\nb\\u202e")
@@ -143,7 +143,7 @@ def many(count: int, **more: Any) -> list[dict[str, Any]]:
     return [{**PLAIN, "name": f"p-{number}", **more} for number in range(count)]
 
 
-def test_a_list_creates_all_of_them_as_single_calls_would(operator: Caller) -> None:
+def test_a_list_creates_all_of_them_as_single_calls_would(operator: ApiClient) -> None:
     answer = operator.post("portfolios/", many(3, weight=2, note="batch"))
     assert answer.status_code == 201, answer.content
     assert answer.json() == {"created": 3, "names": ["p-0", "p-1", "p-2"]}
@@ -160,7 +160,7 @@ def test_a_list_creates_all_of_them_as_single_calls_would(operator: Caller) -> N
     assert set(lines.values_list("portfolio__name", flat=True)) == set(rows)
 
 
-def test_a_list_with_one_wrong_creates_none_and_names_it_by_its_place(operator: Caller) -> None:
+def test_a_list_with_one_wrong_creates_none_and_names_it_by_its_place(operator: ApiClient) -> None:
     wrong = many(4)
     wrong[2] = {"name": "BAD", "strategy": "nothing", "weights": 1}
     document = problem(operator.post("portfolios/", wrong), 400, "invalid")
@@ -178,12 +178,12 @@ def test_a_list_with_one_wrong_creates_none_and_names_it_by_its_place(operator: 
 
 
 @pytest.mark.parametrize("length", [0, 1001])
-def test_a_list_of_none_or_too_many_is_refused(operator: Caller, length: int) -> None:
+def test_a_list_of_none_or_too_many_is_refused(operator: ApiClient, length: int) -> None:
     document = problem(operator.post("portfolios/", many(length)), 400, "invalid")
     assert "1 to 1,000" in document["detail"]
 
 
-def test_a_list_costs_as_many_statements_as_one(operator: Caller) -> None:
+def test_a_list_costs_as_many_statements_as_one(operator: ApiClient) -> None:
     operator.post("portfolios/", many(1))
     with counted_statements() as seen:
         operations.create_portfolios(
@@ -192,7 +192,7 @@ def test_a_list_costs_as_many_statements_as_one(operator: Caller) -> None:
     assert len(seen) < 20, len(seen)
 
 
-def test_a_thousand_are_created_at_a_hundred_a_second(operator: Caller) -> None:
+def test_a_thousand_are_created_at_a_hundred_a_second(operator: ApiClient) -> None:
     operator.post("portfolios/", many(1, name="first"))
     body = many(1000, config={}, selector={"zone": "a"}, limits={"largest_order": "10"})
     began = time.monotonic()

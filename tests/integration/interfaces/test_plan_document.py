@@ -9,15 +9,15 @@ import pytest
 
 from ginkgo_site.env import read_environment
 from scheduling import operations
-from tests.support.api_client import Caller
+from tests.support.api_client import ApiClient
 from tests.support.factories import (
-    Daemon,
+    FakeNode,
     a_fleet_with_little_room,
-    a_node,
     a_portfolio,
     ago,
     let_expire,
     lose,
+    make_node,
 )
 
 pytestmark = pytest.mark.django_db
@@ -26,12 +26,12 @@ PLAN = "schedule/plan/"
 
 
 @pytest.fixture
-def fleet() -> list[Daemon]:
+def fleet() -> list[FakeNode]:
     return a_fleet_with_little_room()
 
 
 def test_the_answer_says_what_stays_what_waits_already_and_what_is_not_sure(
-    viewer: Caller, fleet: list[Daemon]
+    viewer: ApiClient, fleet: list[FakeNode]
 ) -> None:
     a_portfolio("gpu", selector={"gpu": "yes"})
     let_expire(fleet[1])  # nobody has marked it: it is suspect
@@ -50,7 +50,7 @@ def test_the_answer_says_what_stays_what_waits_already_and_what_is_not_sure(
 
 
 def test_what_would_wait_is_counted_and_a_freeze_is_said(
-    viewer: Caller, fleet: list[Daemon]
+    viewer: ApiClient, fleet: list[FakeNode]
 ) -> None:
     assert viewer.get(PLAN).json()["frozen"] is False
     operations.freeze(actor="cast", failover=True)
@@ -64,7 +64,7 @@ def test_what_would_wait_is_counted_and_a_freeze_is_said(
 
 
 def test_what_is_placed_beside_a_failover_is_counted_apart(
-    viewer: Caller, fleet: list[Daemon]
+    viewer: ApiClient, fleet: list[FakeNode]
 ) -> None:
     operations.uncordon("node-3", actor="cast")
     a_portfolio("new", weight=2)
@@ -79,7 +79,7 @@ def test_what_is_placed_beside_a_failover_is_counted_apart(
 
 
 def test_storms_and_times_are_those_of_this_installation(
-    viewer: Caller, fleet: list[Daemon], settings: Any
+    viewer: ApiClient, fleet: list[FakeNode], settings: Any
 ) -> None:
     asked = {"lose": "node-1,node-2"}
     operations.uncordon("node-3", actor="cast")
@@ -99,8 +99,8 @@ def test_storms_and_times_are_those_of_this_installation(
     assert any("failover is held for 60 s first" in note for note in everything["notes"])
 
 
-def test_every_node_is_shown_as_it_is_asked_about(viewer: Caller, fleet: list[Daemon]) -> None:
-    lose(a_node("node-4"))
+def test_every_node_is_shown_as_it_is_asked_about(viewer: ApiClient, fleet: list[FakeNode]) -> None:
+    lose(make_node("node-4"))
     document = viewer.get(PLAN, drain="node-1").json()
     loads = {load.pop("node"): load for load in document["load"]}
     still = {"status": "alive", "cordoned": False, "draining": False}
@@ -117,8 +117,10 @@ def test_every_node_is_shown_as_it_is_asked_about(viewer: Caller, fleet: list[Da
     assert ago(60) < datetime.fromisoformat(taken_at) < ago(-60)
 
 
-def test_reasons_are_told_in_the_language_of_who_asks(viewer: Caller, fleet: list[Daemon]) -> None:
-    a_node("node-4", capacity=1)
+def test_reasons_are_told_in_the_language_of_who_asks(
+    viewer: ApiClient, fleet: list[FakeNode]
+) -> None:
+    make_node("node-4", capacity=1)
     a_portfolio("new")
     a_portfolio("gpu", selector={"gpu": "yes"})
     said = []

@@ -17,7 +17,7 @@ from scheduling.models import Alert, Event, Storm
 from scheduling.observe.fleet_view import read_board
 from scheduling.permissions import Role
 from scheduling.scheduler import Scheduler
-from tests.support.api_client import Caller, a_person
+from tests.support.api_client import ApiClient, a_person
 from tests.support.factories import a_portfolio, ago, calm_nodes, let_expire
 
 pytestmark = pytest.mark.django_db
@@ -37,7 +37,7 @@ def command(*arguments: str) -> Any:
     return json.loads(out.getvalue())
 
 
-def test_the_api_holds_longer_and_releases(stormy: None, operator: Caller) -> None:
+def test_the_api_holds_longer_and_releases(stormy: None, operator: ApiClient) -> None:
     held = operator.post("schedule/storm/hold/", {"reason": "switch"}).json()
     assert (held["held"], held["until"], held["by"], held["reason"]) == (
         True,
@@ -51,7 +51,7 @@ def test_the_api_holds_longer_and_releases(stormy: None, operator: Caller) -> No
     assert Event.objects.filter(kind="storm_released", actor="olive").count() == 1
 
 
-def test_a_viewer_may_neither_hold_nor_release(stormy: None, viewer: Caller) -> None:
+def test_a_viewer_may_neither_hold_nor_release(stormy: None, viewer: ApiClient) -> None:
     for act in ("hold", "release"):
         assert viewer.post(f"schedule/storm/{act}/", {}).status_code == 403
     assert Storm.objects.get().held_at is not None
@@ -72,7 +72,7 @@ def test_the_status_says_who_holds_failover_and_why(stormy: None) -> None:
     assert (storm["by"], storm["until"], storm["nodes"]) == ("ann", None, ["node-1", "node-2"])
 
 
-def test_alerts_are_listed_and_counted(stormy: None, viewer: Caller) -> None:
+def test_alerts_are_listed_and_counted(stormy: None, viewer: ApiClient) -> None:
     (alert,) = viewer.get("alerts/?open=true").json()["results"]
     assert (alert["kind"], alert["closed_at"], alert["times"]) == ("storm_hold", None, 1)
     assert 'ginkgo_alerts_open{kind="storm_hold"} 1.0' in viewer.get("metrics").text
@@ -84,7 +84,7 @@ def test_alerts_are_listed_and_counted(stormy: None, viewer: Caller) -> None:
     assert 'ginkgo_alerts_open{kind="storm_hold"} 0.0' in viewer.get("metrics").text
 
 
-def test_alerts_of_a_name_are_those_of_the_portfolio_that_has_it_now(viewer: Caller) -> None:
+def test_alerts_of_a_name_are_those_of_the_portfolio_that_has_it_now(viewer: ApiClient) -> None:
     Alert.objects.create(
         kind="halted", key="x", reason="old", opened_at=ago(1), portfolio=a_portfolio("one")
     )

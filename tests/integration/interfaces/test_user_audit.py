@@ -21,11 +21,11 @@ from scheduling import operations, user_audit
 from scheduling.management.token_commands import NewToken, issue_api_token, issue_node_token
 from scheduling.models import ApiToken, Event, NodeToken, Scope
 from scheduling.node_daemon.config import make_config
-from scheduling.node_daemon.errors import WrongArguments
+from scheduling.node_daemon.errors import InvalidArguments
 from scheduling.permissions import Role
 from scheduling.user_audit import RATE, Repeats
-from tests.support.api_client import Caller, a_caller, a_person, problem
-from tests.support.factories import a_node, a_portfolio
+from tests.support.api_client import ApiClient, a_caller, a_person, problem
+from tests.support.factories import a_portfolio, make_node
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "correct horse battery"
@@ -55,8 +55,8 @@ def seen(event: Event) -> tuple[str, str, str]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_line_says_through_which_interface_and_from_which_address(operator: Caller) -> None:
-    a_node("node-1")
+def test_a_line_says_through_which_interface_and_from_which_address(operator: ApiClient) -> None:
+    make_node("node-1")
     a_portfolio("p", desired_state="stopped")
     operator.post("nodes/node-1/cordon/")
     assert seen(newest("node_cordoned")) == ("olive", "api", "127.0.0.1")
@@ -79,15 +79,15 @@ def test_a_line_says_through_which_interface_and_from_which_address(operator: Ca
     assert seen(newest("node_undrained")) == ("balancer", "system", "")
 
 
-def test_a_halt_names_address_and_interface_on_each_of_its_lines(operator: Caller) -> None:
+def test_a_halt_names_address_and_interface_on_each_of_its_lines(operator: ApiClient) -> None:
     a_portfolio("p")
     assert operator.post("halt/", {"reason": "drill"}).status_code == 200
     lines = Event.objects.filter(actor="olive", interface="api", address="127.0.0.1")
     assert lines.filter(kind__contains="halt").exists(), list(Event.objects.values("kind", "actor"))
 
 
-def test_the_interfaces_show_it(operator: Caller) -> None:
-    a_node("node-1")
+def test_the_interfaces_show_it(operator: ApiClient) -> None:
+    make_node("node-1")
     operator.post("nodes/node-1/cordon/")
     (line,) = operator.get("events/", kind="node_cordoned", interface="api").json()["results"]
     assert (line["interface"], line["address"]) == ("api", "127.0.0.1")
@@ -183,10 +183,10 @@ def made(command: str, *arguments: str) -> dict[str, Any]:
 
 
 def test_a_token_that_may_only_read_does_not_act() -> None:
-    a_node("node-1")
+    make_node("node-1")
     a_caller(Role.OPERATOR, "olive")
     token = made("create_api_token", "olive", "--scope", "read", "--name", "grafana")["token"]
-    reader = Caller(token)
+    reader = ApiClient(token)
     assert reader.get("nodes/").status_code == 200
     document = problem(reader.post("nodes/node-1/drain/"), 403, "forbidden")
     assert "may only read" in document["detail"]
@@ -194,15 +194,15 @@ def test_a_token_that_may_only_read_does_not_act() -> None:
 
 def test_a_token_ends_when_it_was_to_end() -> None:
     token = made("create_api_token", "bot", "--create", "--role", "viewer", "--days", "1")["token"]
-    assert Caller(token).get("nodes/").status_code == 200
+    assert ApiClient(token).get("nodes/").status_code == 200
     ApiToken.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
-    document = problem(Caller(token).get("nodes/"), 401, "unauthenticated")
+    document = problem(ApiClient(token).get("nodes/"), 401, "unauthenticated")
     assert "expired" in document["detail"]
     line = newest("token_refused")
     assert (line.actor, line.interface) == ("bot", "api")
 
 
-def test_the_last_use_is_written_once_a_minute(operator: Caller) -> None:
+def test_the_last_use_is_written_once_a_minute(operator: ApiClient) -> None:
     operator.get("nodes/")
     first = ApiToken.objects.get().last_used_at
     assert first is not None
@@ -214,7 +214,7 @@ def test_the_last_use_is_written_once_a_minute(operator: Caller) -> None:
 
 
 def test_tokens_are_shown_by_command_api_and_admin_to_operators_only(
-    operator: Caller, viewer: Caller
+    operator: ApiClient, viewer: ApiClient
 ) -> None:
     issue_node_token("node-1", actor="cast", wanted=NewToken("rack 4", 30))
     rows = made("list_tokens")["results"]
@@ -253,7 +253,7 @@ def test_tokens_made_before_go_on_as_they_were() -> None:
     token = issue_api_token(a_person("olive", Role.OPERATOR), actor="cast")
     row = ApiToken.objects.get()
     assert (row.name, row.scope, row.expires_at, row.state) == ("", Scope.OPERATE, None, "valid")
-    assert Caller(token).get("nodes/").status_code == 200
+    assert ApiClient(token).get("nodes/").status_code == 200
 
 
 # --- a node's token in a file ---------------------------------------------------------------------
@@ -269,12 +269,12 @@ def test_a_node_takes_its_token_from_a_file_or_the_environment(tmp_path: Path) -
     assert config(token_file=str(path)).token == "abc"
     assert config(environment={"GINKGO_NODE_TOKEN": "def"}).token == "def"
     assert config(token="ghi").token == "ghi"
-    with pytest.raises(WrongArguments, match="--token-file PATH or set GINKGO_NODE_TOKEN"):
+    with pytest.raises(InvalidArguments, match="--token-file PATH or set GINKGO_NODE_TOKEN"):
         config()
-    with pytest.raises(WrongArguments, match="cannot be read: No such file"):
+    with pytest.raises(InvalidArguments, match="cannot be read: No such file"):
         config(token_file=str(tmp_path / "none"))
     path.write_text("two words\n")
-    with pytest.raises(WrongArguments, match="one token and nothing else"):
+    with pytest.raises(InvalidArguments, match="one token and nothing else"):
         config(token_file=str(path))
 
 

@@ -18,7 +18,7 @@ from django_q.models import OrmQ
 from portfolios.models import Checkpoint
 from portfolios.verify.replay_process import in_this_process
 from scheduling import operations
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.errors import Refused
 from scheduling.models import Event, Run, Verification
 from scheduling.verification import runner, verify
@@ -26,8 +26,8 @@ from scheduling.verification.queue import claim, end, heard
 from scheduling.verification.runner import work_off
 from scheduling.verification.verify import verify_portfolio
 from tests.integration.enact.test_fence_races import Held, behind
-from tests.support.api_client import Caller, problem
-from tests.support.factories import a_node, a_portfolio, a_running, ago
+from tests.support.api_client import ApiClient, problem
+from tests.support.factories import a_portfolio, ago, make_node, make_running_portfolio
 
 pytestmark = pytest.mark.django_db
 
@@ -38,7 +38,7 @@ PATH = "portfolios/canary-1/verification/"
 def canary(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let canary-1 have run for 500 events, and replay in this process."""
     monkeypatch.setattr(verify, "own_process", lambda **_: nullcontext(in_this_process()))
-    a_running("canary-1", a_node("node-1"), events=500)
+    make_running_portfolio("canary-1", make_node("node-1"), events=500)
 
 
 def aged(seconds: float, *fields: str) -> None:
@@ -47,13 +47,15 @@ def aged(seconds: float, *fields: str) -> None:
     Verification.objects.update(**{field: F(field) - past for field in fields})
 
 
-def test_nothing_was_asked_for_yet(viewer: Caller) -> None:
+def test_nothing_was_asked_for_yet(viewer: ApiClient) -> None:
     document = viewer.get(PATH).json()
     assert (document["state"], document["id"], document["difference"]) == ("never", None, None)
     assert document["sentence"] == "canary-1 has not been verified yet."
 
 
-def test_what_is_asked_for_is_queued_worked_off_and_shown(operator: Caller, viewer: Caller) -> None:
+def test_what_is_asked_for_is_queued_worked_off_and_shown(
+    operator: ApiClient, viewer: ApiClient
+) -> None:
     answer = operator.post(PATH)
     assert answer.status_code == 202
     asked = answer.json()
@@ -73,7 +75,7 @@ def test_what_is_asked_for_is_queued_worked_off_and_shown(operator: Caller, view
     ]
 
 
-def test_a_difference_is_shown_with_its_place(operator: Caller) -> None:
+def test_a_difference_is_shown_with_its_place(operator: ApiClient) -> None:
     Checkpoint.objects.update(state=b"nonsense")
     operator.post(PATH)
     work_off()
@@ -83,7 +85,7 @@ def test_a_difference_is_shown_with_its_place(operator: Caller) -> None:
     assert document["difference"]["where"].startswith("epoch 1 on node-1, r1 by place")
 
 
-def test_what_cannot_be_verified_has_failed_with_the_sentence(operator: Caller) -> None:
+def test_what_cannot_be_verified_has_failed_with_the_sentence(operator: ApiClient) -> None:
     a_portfolio("idle")
     operator.post("portfolios/idle/verification/")
     work_off()
@@ -93,7 +95,7 @@ def test_what_cannot_be_verified_has_failed_with_the_sentence(operator: Caller) 
 
 
 def test_a_fault_of_ours_is_written_down_too(
-    operator: Caller, monkeypatch: pytest.MonkeyPatch
+    operator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*given: Any, **named: Any) -> None:
         raise RuntimeError("no more disk")
@@ -106,7 +108,7 @@ def test_a_fault_of_ours_is_written_down_too(
     assert (document["state"], document["sentence"]) == ("failed", "RuntimeError: no more disk")
 
 
-def test_a_second_request_hears_of_the_first(operator: Caller) -> None:
+def test_a_second_request_hears_of_the_first(operator: ApiClient) -> None:
     first = operator.post(PATH).json()["id"]
     document = problem(operator.post(PATH), 409, "verification_in_progress")
     assert document["verification"] == first
@@ -115,54 +117,54 @@ def test_a_second_request_hears_of_the_first(operator: Caller) -> None:
     assert operator.post(PATH).status_code == 202
 
 
-def test_a_viewer_may_look_and_not_ask(viewer: Caller) -> None:
+def test_a_viewer_may_look_and_not_ask(viewer: ApiClient) -> None:
     problem(viewer.post(PATH), 403, "forbidden")
     assert not Verification.objects.exists()
 
 
-def test_no_more_run_at_once_than_the_limit_and_the_oldest_goes_first(operator: Caller) -> None:
+def test_no_more_run_at_once_than_the_limit_and_the_oldest_goes_first(operator: ApiClient) -> None:
     for name in ("two", "three"):
         a_portfolio(name)
     for name in ("canary-1", "two", "three"):
         operator.post(f"portfolios/{name}/verification/")
-    names = [found.name for _ in range(2) if (found := run(claim(uuid4(), 2))) is not None]
+    names = [found.name for _ in range(2) if (found := execute(claim(uuid4(), 2))) is not None]
     assert names == ["canary-1", "two"]
-    assert run(claim(uuid4(), 2)) is None
+    assert execute(claim(uuid4(), 2)) is None
     assert Verification.objects.get(portfolio__name="three").state == "waiting"
 
 
 def test_as_many_run_at_once_as_there_are_processors(
-    operator: Caller, monkeypatch: pytest.MonkeyPatch
+    operator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
     assert runner.most_at_once() == 3
     monkeypatch.setattr(runner, "most_at_once", lambda: 2)
     a_portfolio("two")
     operator.post("portfolios/two/verification/")
-    assert run(claim(uuid4())) is not None  # another runner's
+    assert execute(claim(uuid4())) is not None  # another runner's
     operator.post(PATH)
     assert work_off() == 1
     assert operator.get(PATH).json()["state"] == "identical"
 
 
-def test_progress_is_shown_while_it_runs(operator: Caller, viewer: Caller) -> None:
+def test_progress_is_shown_while_it_runs(operator: ApiClient, viewer: ApiClient) -> None:
     operator.post(PATH)
     me = uuid4()
-    claimed = run(claim(me))
+    claimed = execute(claim(me))
     assert claimed is not None
     assert viewer.get(PATH).json()["sentence"] == "Reads the log."
-    assert run(heard(claimed.id, me, 101, 350, 600))
+    assert execute(heard(claimed.id, me, 101, 350, 600))
     document = viewer.get(PATH).json()
     assert (document["state"], document["progress"]) == ("running", 0.5)
     assert document["sentence"] == "Identical so far, at seq 350 of 600."
 
 
 def test_a_runner_that_is_not_heard_of_has_failed_and_another_may_be_asked_for(
-    operator: Caller,
+    operator: ApiClient,
 ) -> None:
     operator.post(PATH)
     me = uuid4()
-    claimed = run(claim(me))
+    claimed = execute(claim(me))
     assert claimed is not None
     aged(91, "heard_at")
     document = operator.get(PATH).json()
@@ -170,13 +172,13 @@ def test_a_runner_that_is_not_heard_of_has_failed_and_another_may_be_asked_for(
     assert document["sentence"] == "Its runner was not heard of for 90 s; verify again."
     assert operator.post(PATH).status_code == 202
     # The one that was taken for dead wakes up: what it says counts no more.
-    assert not run(heard(claimed.id, me, 1, 2, 3))
-    assert not run(end(claimed.id, me, "identical", "so it was", {}))
+    assert not execute(heard(claimed.id, me, 1, 2, 3))
+    assert not execute(end(claimed.id, me, "identical", "so it was", {}))
     ended = Verification.objects.get(pk=claimed.id)
     assert (ended.state, ended.sentence) == ("failed", document["sentence"])
 
 
-def test_one_that_no_worker_takes_says_so(operator: Caller) -> None:
+def test_one_that_no_worker_takes_says_so(operator: ApiClient) -> None:
     operator.post(PATH)
     aged(121, "requested_at")
     document = operator.get(PATH).json()
@@ -185,83 +187,87 @@ def test_one_that_no_worker_takes_says_so(operator: Caller) -> None:
     assert operator.post(PATH).status_code == 202
 
 
-def test_one_that_waits_behind_a_long_one_is_not_given_up(operator: Caller) -> None:
+def test_one_that_waits_behind_a_long_one_is_not_given_up(operator: ApiClient) -> None:
     a_portfolio("two")
     operator.post(PATH)
     operator.post("portfolios/two/verification/")
-    run(claim(uuid4()))
+    execute(claim(uuid4()))
     Verification.objects.filter(portfolio__name="two").update(requested_at=ago(3_000))
     assert operator.get("portfolios/two/verification/").json()["state"] == "waiting"
 
 
-def test_one_that_waited_behind_a_long_one_is_taken_when_that_has_ended(operator: Caller) -> None:
+def test_one_that_waited_behind_a_long_one_is_taken_when_that_has_ended(
+    operator: ApiClient,
+) -> None:
     a_portfolio("two")
     operator.post(PATH)
     operator.post("portfolios/two/verification/")
     me = uuid4()
-    long = run(claim(me))
+    long = execute(claim(me))
     assert long is not None
     Verification.objects.filter(portfolio__name="two").update(requested_at=ago(3_000))
-    assert run(end(long.id, me, "identical", "so it was", {}))
+    assert execute(end(long.id, me, "identical", "so it was", {}))
     assert operator.get("portfolios/two/verification/").json()["state"] == "waiting"
-    second = run(claim(me))
+    second = execute(claim(me))
     assert second is not None and second.name == "two"
 
 
 def test_what_a_runner_says_keeps_it_alive_and_what_another_says_does_not(
-    operator: Caller,
+    operator: ApiClient,
 ) -> None:
     operator.post(PATH)
     me = uuid4()
-    claimed = run(claim(me))
+    claimed = execute(claim(me))
     assert claimed is not None
     aged(60, "heard_at")
-    assert not run(heard(claimed.id, uuid4(), 1, 2, 3))
-    assert not run(end(claimed.id, uuid4(), "identical", "so it was", {}))
-    assert run(heard(claimed.id, me, 1, 2, 3))
+    assert not execute(heard(claimed.id, uuid4(), 1, 2, 3))
+    assert not execute(end(claimed.id, uuid4(), "identical", "so it was", {}))
+    assert execute(heard(claimed.id, me, 1, 2, 3))
     aged(60, "heard_at")
     assert operator.get(PATH).json()["state"] == "running"
     aged(60, "heard_at")
     assert operator.get(PATH).json()["state"] == "failed"
 
 
-def test_one_that_was_never_heard_of_does_not_block_those_that_wait(operator: Caller) -> None:
+def test_one_that_was_never_heard_of_does_not_block_those_that_wait(operator: ApiClient) -> None:
     a_portfolio("two")
     operator.post(PATH)
     operator.post("portfolios/two/verification/")
-    assert run(claim(uuid4())) is not None
+    assert execute(claim(uuid4())) is not None
     Verification.objects.filter(state="running").update(heard_at=ago(91))
-    taken = run(claim(uuid4()))
+    taken = execute(claim(uuid4()))
     assert taken is not None and taken.name == "two"
 
 
-def test_one_that_has_just_ended_counts_as_heard_of_though_it_was_silent(operator: Caller) -> None:
+def test_one_that_has_just_ended_counts_as_heard_of_though_it_was_silent(
+    operator: ApiClient,
+) -> None:
     a_portfolio("two")
     operator.post(PATH)
     operator.post("portfolios/two/verification/")
     me = uuid4()
-    long = run(claim(me))
+    long = execute(claim(me))
     assert long is not None
     Verification.objects.update(heard_at=ago(130))
     Verification.objects.filter(portfolio__name="two").update(requested_at=ago(3_000))
-    assert run(end(long.id, me, "identical", "so it was", {}))
-    taken = run(claim(me))
+    assert execute(end(long.id, me, "identical", "so it was", {}))
+    taken = execute(claim(me))
     assert taken is not None and taken.name == "two"
 
 
-def test_one_that_failed_says_how_far_it_had_come(operator: Caller) -> None:
+def test_one_that_failed_says_how_far_it_had_come(operator: ApiClient) -> None:
     operator.post(PATH)
     me = uuid4()
-    claimed = run(claim(me))
+    claimed = execute(claim(me))
     assert claimed is not None
-    assert run(heard(claimed.id, me, 101, 350, 600))
-    assert run(end(claimed.id, me, "failed", "no more disk", {}))
+    assert execute(heard(claimed.id, me, 101, 350, 600))
+    assert execute(end(claimed.id, me, "failed", "no more disk", {}))
     document = operator.get(PATH).json()
     assert (document["state"], document["progress"]) == ("failed", 0.5)
 
 
 def test_a_verdict_stays_however_long_ago_it_was_found_and_until_the_next_is_asked_for(
-    operator: Caller,
+    operator: ApiClient,
 ) -> None:
     operator.post(PATH)
     work_off()
@@ -272,19 +278,19 @@ def test_a_verdict_stays_however_long_ago_it_was_found_and_until_the_next_is_ask
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_runners_that_look_at_once_take_one_between_them(operator: Caller) -> None:
+def test_two_runners_that_look_at_once_take_one_between_them(operator: ApiClient) -> None:
     a_portfolio("two")
     operator.post(PATH)
     operator.post("portfolios/two/verification/")
     mine, other = uuid4(), uuid4()
     held = Held(claim(mine))
-    assert behind(held, lambda: run(claim(other))) is None
+    assert behind(held, lambda: execute(claim(other))) is None
     (running,) = Verification.objects.filter(state="running")
     assert (running.id, running.runner) == (held.outcome.id, mine)
 
 
 def test_a_runner_that_was_taken_for_dead_stops_and_writes_nothing(
-    operator: Caller, monkeypatch: pytest.MonkeyPatch
+    operator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     went_on: list[int] = []
 
@@ -301,7 +307,7 @@ def test_a_runner_that_was_taken_for_dead_stops_and_writes_nothing(
 
 
 def test_a_runner_works_off_all_that_waits_and_says_how_far_it_is(
-    operator: Caller, monkeypatch: pytest.MonkeyPatch
+    operator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int | None] = []
 
@@ -320,11 +326,11 @@ def test_a_runner_works_off_all_that_waits_and_says_how_far_it_is(
 
 
 def test_what_was_asked_for_is_verified_though_another_one_has_its_name_by_then(
-    operator: Caller,
+    operator: ApiClient,
 ) -> None:
     operator.post(PATH)
     operations.delete_portfolio("canary-1", actor="ann")
-    a_running("canary-1", a_node("node-2"), events=300)
+    make_running_portfolio("canary-1", make_node("node-2"), events=300)
     assert work_off() == 1
     asked = Verification.objects.get()
     assert (asked.state, asked.verdict["events"]) == ("identical", 500)
@@ -372,7 +378,7 @@ def test_the_page_has_a_button_then_a_bar_then_the_verdict() -> None:
 
 def test_the_command_says_it_too_where_the_history_differs_beside_the_record() -> None:
     Checkpoint.objects.update(state=b"nonsense")
-    Run.objects.update(node=a_node("node-3").row)
+    Run.objects.update(node=make_node("node-3").row)
     with pytest.raises(CommandError) as caught:
         call_command("verify_portfolio", "canary-1")
     first, second = str(caught.value).splitlines()

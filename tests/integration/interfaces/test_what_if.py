@@ -18,14 +18,14 @@ from scheduling import operations
 from scheduling.models import Event, Handoff
 from scheduling.observe import shared_snapshot, snapshot
 from scheduling.permissions import Role
-from tests.support.api_client import Caller, a_person, problem
-from tests.support.factories import Daemon, a_fleet_with_little_room, a_portfolio, lose
+from tests.support.api_client import ApiClient, a_person, problem
+from tests.support.factories import FakeNode, a_fleet_with_little_room, a_portfolio, lose
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def fleet() -> list[Daemon]:
+def fleet() -> list[FakeNode]:
     return a_fleet_with_little_room()
 
 
@@ -60,13 +60,13 @@ QUESTIONS = {
 
 @pytest.mark.parametrize(("query", "arguments"), QUESTIONS.items())
 def test_command_and_rest_give_the_same_answer(
-    viewer: Caller, fleet: list[Daemon], query: str, arguments: tuple[str, ...]
+    viewer: ApiClient, fleet: list[FakeNode], query: str, arguments: tuple[str, ...]
 ) -> None:
     answer = viewer.get(f"schedule/plan/{query}").json()
     assert without_time(told(*arguments)) == without_time(answer)
 
 
-def test_what_is_lost_drained_and_added_is_said(viewer: Caller, fleet: list[Daemon]) -> None:
+def test_what_is_lost_drained_and_added_is_said(viewer: ApiClient, fleet: list[FakeNode]) -> None:
     plan = viewer.get("schedule/plan/?lose=node-1&lose=node-2&add=8:gpu=yes&add=1").json()
     assert (plan["lose"], plan["drain"]) == (["node-1", "node-2"], [])
     assert plan["add"] == [
@@ -78,7 +78,7 @@ def test_what_is_lost_drained_and_added_is_said(viewer: Caller, fleet: list[Daem
 
 
 def test_the_verdict_counts_what_moves_what_has_no_place_and_for_how_long(
-    viewer: Caller, fleet: list[Daemon]
+    viewer: ApiClient, fleet: list[FakeNode]
 ) -> None:
     plan = viewer.get("schedule/plan/", lose="node-1").json()
     verdict = plan["verdict"]
@@ -94,7 +94,7 @@ def test_the_verdict_counts_what_moves_what_has_no_place_and_for_how_long(
     assert plan["pending"][0]["params"]["weight"] == 1
 
 
-def test_what_would_help_was_tried(viewer: Caller, fleet: list[Daemon]) -> None:
+def test_what_would_help_was_tried(viewer: ApiClient, fleet: list[FakeNode]) -> None:
     plan = viewer.get("schedule/plan/", lose="node-1").json()
     helps = {one["code"]: one for one in plan["help"]}
     assert helps["uncordon"]["reason"] == ("Uncordon node-3: 3 free places, then all have a place.")
@@ -105,7 +105,7 @@ def test_what_would_help_was_tried(viewer: Caller, fleet: list[Daemon]) -> None:
     assert (again["verdict"]["no_place"], again["help"]) == (0, [])
 
 
-def test_nothing_is_changed_by_asking(viewer: Caller, fleet: list[Daemon]) -> None:
+def test_nothing_is_changed_by_asking(viewer: ApiClient, fleet: list[FakeNode]) -> None:
     before = (Handoff.objects.count(), Event.objects.count())
     viewer.get("schedule/plan/?lose=node-1&drain=node-2&add=4")
     assert (Handoff.objects.count(), Event.objects.count()) == before
@@ -121,7 +121,7 @@ def test_nothing_is_changed_by_asking(viewer: Caller, fleet: list[Daemon]) -> No
     ],
 )
 def test_a_question_that_cannot_be_asked_names_the_part(
-    viewer: Caller, fleet: list[Daemon], query: str, field: str, words: str
+    viewer: ApiClient, fleet: list[FakeNode], query: str, field: str, words: str
 ) -> None:
     said = problem(viewer.get(f"schedule/plan/?{query}"), 400, "invalid")
     assert said["errors"][0]["field"] == field
@@ -129,12 +129,12 @@ def test_a_question_that_cannot_be_asked_names_the_part(
 
 
 @pytest.mark.parametrize("part", ["lose", "drain"])
-def test_an_unknown_node_is_not_found(viewer: Caller, fleet: list[Daemon], part: str) -> None:
+def test_an_unknown_node_is_not_found(viewer: ApiClient, fleet: list[FakeNode], part: str) -> None:
     said = problem(viewer.get("schedule/plan/", **{part: "node-9"}), 404, "not_found")
     assert said["detail"] == "There is no node named node-9."
 
 
-def test_the_command_ends_with_2_where_it_was_asked_wrongly(fleet: list[Daemon]) -> None:
+def test_the_command_ends_with_2_where_it_was_asked_wrongly(fleet: list[FakeNode]) -> None:
     with pytest.raises(CommandError, match="argument --add: must be CAPACITY") as caught:
         told("--add", "many")
     assert caught.value.returncode == 2
@@ -143,7 +143,7 @@ def test_the_command_ends_with_2_where_it_was_asked_wrongly(fleet: list[Daemon])
     assert unknown.value.returncode == 1
 
 
-def test_the_command_draws_the_verdict_the_plan_and_the_help(fleet: list[Daemon]) -> None:
+def test_the_command_draws_the_verdict_the_plan_and_the_help(fleet: list[FakeNode]) -> None:
     out = StringIO()
     call_command("rebalance", "--lose", "node-1", stdout=out)
     drawn = out.getvalue()
@@ -156,11 +156,11 @@ def test_the_command_draws_the_verdict_the_plan_and_the_help(fleet: list[Daemon]
 
 @pytest.mark.django_db(transaction=True)  # what is not committed counts as changed
 def test_a_second_question_reads_only_what_changed_and_is_right(
-    viewer: Caller, fleet: list[Daemon], monkeypatch: pytest.MonkeyPatch
+    viewer: ApiClient, fleet: list[FakeNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     viewer.get("schedule/plan/")
     read: list[Any] = []
-    observed = snapshot.Standing.take_in
+    observed = snapshot.SnapshotCache.take_in
 
     def noting(
         self: Any, mark: Any, changes: Any, stale: Any, rows: Any, *rest: Any, **by: Any
@@ -168,7 +168,7 @@ def test_a_second_question_reads_only_what_changed_and_is_right(
         read.append((stale, len(list(rows))))
         observed(self, mark, changes, stale, rows, *rest, **by)
 
-    monkeypatch.setattr(snapshot.Standing, "take_in", noting)
+    monkeypatch.setattr(snapshot.SnapshotCache, "take_in", noting)
     until = time.monotonic() + 60  # what began before another test's transaction ended counts still
     while ([], 0) not in read and time.monotonic() < until:
         viewer.get("schedule/plan/", lose="node-1")
@@ -179,7 +179,7 @@ def test_a_second_question_reads_only_what_changed_and_is_right(
 
 
 def test_another_database_is_read_anew(
-    viewer: Caller, fleet: list[Daemon], monkeypatch: pytest.MonkeyPatch
+    viewer: ApiClient, fleet: list[FakeNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     viewer.get("schedule/plan/")
     monkeypatch.setattr(shared_snapshot._standing, "_of", "another, since yesterday")
@@ -205,7 +205,9 @@ def shown(client: Client, query: str, status: int = 200) -> str:
     return unescape(answer.content.decode())
 
 
-def test_the_page_says_what_the_api_says(viewer: Caller, page: Client, fleet: list[Daemon]) -> None:
+def test_the_page_says_what_the_api_says(
+    viewer: ApiClient, page: Client, fleet: list[FakeNode]
+) -> None:
     plan = viewer.get("schedule/plan/", lose="node-1").json()
     text = shown(page, "?lose=node-1")
     assert "<h1>If node-1 is lost now</h1>" in text
@@ -223,7 +225,7 @@ def test_the_page_says_what_the_api_says(viewer: Caller, page: Client, fleet: li
 
 
 def test_who_would_have_no_place_is_never_said_to_have_an_owner(
-    page: Client, fleet: list[Daemon]
+    page: Client, fleet: list[FakeNode]
 ) -> None:
     assert "; 2 until there is room<" in shown(page, "?lose=node-1")
     alone = re.search(
@@ -233,7 +235,7 @@ def test_who_would_have_no_place_is_never_said_to_have_an_owner(
     assert alone[1] == "4<small>until there is room</small>"
 
 
-def test_a_load_is_drawn_in_places_before_over_after(page: Client, fleet: list[Daemon]) -> None:
+def test_a_load_is_drawn_in_places_before_over_after(page: Client, fleet: list[FakeNode]) -> None:
     text = shown(page, "?lose=node-1")
     row = re.search(r'data-node="node-2"><b>node-2</b>(.*?)</div>', text)
     assert row is not None
@@ -247,7 +249,7 @@ def test_a_load_is_drawn_in_places_before_over_after(page: Client, fleet: list[D
     assert "style=" not in text
 
 
-def test_a_viewer_reads_and_an_operator_may_act(page: Client, fleet: list[Daemon]) -> None:
+def test_a_viewer_reads_and_an_operator_may_act(page: Client, fleet: list[FakeNode]) -> None:
     assert "/nodes/node-3/uncordon/" not in shown(page, "?lose=node-1")
     operator = Client()
     operator.force_login(a_person("mira", Role.OPERATOR))
@@ -255,7 +257,7 @@ def test_a_viewer_reads_and_an_operator_may_act(page: Client, fleet: list[Daemon
 
 
 def test_a_question_on_the_page_that_cannot_be_asked_is_a_page_with_the_sentence(
-    page: Client, fleet: list[Daemon]
+    page: Client, fleet: list[FakeNode]
 ) -> None:
     assert "There is no node named nix." in shown(page, "?lose=nix", 404)
     assert "'x': the capacity is no number" in shown(page, "?add=x", 400)
@@ -263,7 +265,7 @@ def test_a_question_on_the_page_that_cannot_be_asked_is_a_page_with_the_sentence
 
 
 def test_each_node_leads_to_its_own_question_and_the_rest_of_it_is_kept(
-    page: Client, fleet: list[Daemon]
+    page: Client, fleet: list[FakeNode]
 ) -> None:
     text = shown(page, "?drain=node-1&add=8:gpu=yes")
     assert "<h1>If node-1 is drained and a node of capacity 8 is added now</h1>" in text
@@ -283,7 +285,7 @@ def test_an_empty_fleet_has_a_page_too(page: Client) -> None:
     assert "No node yet." in text
 
 
-def test_a_lost_node_is_shown_as_lost(page: Client, fleet: list[Daemon]) -> None:
+def test_a_lost_node_is_shown_as_lost(page: Client, fleet: list[FakeNode]) -> None:
     lose(fleet[0])
     row = re.search(r'<tr data-node="node-1"(.*?)</tr>', shown(page, ""))
     assert row is not None

@@ -46,10 +46,10 @@ async def test_a_portfolio_that_fails_is_reported_and_its_neighbour_goes_on(
     gateway.grant("node-1", 1)
     await gateway.want("node-1", gateway.entry(1, "run"), bad)
     await daemons.start(GINKGO_STRATEGIES=FAULTY, GINKGO_BATCH_LIMIT_S="0.5")
-    await gateway.until(lambda: reports(gateway, wire.Died))
+    await gateway.until(lambda: reports(gateway, wire.ProcessExited))
     await goes_on(gateway)
-    died = reports(gateway, wire.Died)[0]
-    assert isinstance(died, wire.Died)
+    died = reports(gateway, wire.ProcessExited)[0]
+    assert isinstance(died, wire.ProcessExited)
     assert (died.portfolio, died.epoch, died.stage) == (2, 1, stage)
     assert error in died.error
     assert_canary_is_exact(gateway, 1)
@@ -61,10 +61,10 @@ async def test_a_killed_process_starts_again_after_a_second_from_the_checkpoint(
     await run_canary(gateway, daemons)
     pid = next(a.pid for _, beat in gateway.beats for a in beat.portfolios if a.pid)
     psutil.Process(pid).kill()
-    await gateway.until(lambda: reports(gateway, wire.Died))
+    await gateway.until(lambda: reports(gateway, wire.ProcessExited))
     await goes_on(gateway, 200)
-    died = reports(gateway, wire.Died)[0]
-    assert isinstance(died, wire.Died)
+    died = reports(gateway, wire.ProcessExited)[0]
+    assert isinstance(died, wire.ProcessExited)
     assert (died.stage, died.before_first_event) == ("exit", False)
     assert "SIGKILL" in died.error
     assert_canary_is_exact(gateway, 1)
@@ -92,7 +92,7 @@ async def test_a_conflict_goes_back_to_the_checkpoint_in_the_same_process(
         wire.Commit(portfolio=1, epoch=1, from_seq=run.last_seq - 5, to_seq=run.last_seq, batch="x")
     )
     await goes_on(gateway)
-    assert reports(gateway, wire.Died) == []
+    assert reports(gateway, wire.ProcessExited) == []
     pids = {a.pid for _, beat in gateway.beats for a in beat.portfolios if a.pid is not None}
     assert len(pids) == 1
 
@@ -138,7 +138,7 @@ async def test_a_wall_clock_that_is_off_by_a_minute_changes_nothing(
     started = len(gateway.runs[1].commits)  # what it caught up on may have been stale
     await goes_on(gateway, 200)
     assert (tmp_path / "sitecustomize.py.used").exists()
-    assert reports(gateway, wire.Died) == []
+    assert reports(gateway, wire.ProcessExited) == []
     assert not any(commit.suppress for commit in gateway.runs[1].commits[started:])
     assert gateway.beats[-1][1].portfolios[0].lag < 100
     assert_canary_is_exact(gateway, 1)
@@ -188,7 +188,7 @@ async def test_a_daemon_that_was_stopped_does_not_blame_its_portfolios_for_the_t
     await asyncio.sleep(3)
     daemon.send_signal(signal.SIGCONT)
     await goes_on(gateway)
-    assert reports(gateway, wire.Died) == []
+    assert reports(gateway, wire.ProcessExited) == []
 
 
 async def test_without_its_websocket_it_beats_each_second(
@@ -222,9 +222,9 @@ async def test_a_rejected_commit_is_a_failed_attempt(
 ) -> None:
     await run_canary(gateway, daemons)
     gateway.reject_next = True
-    await gateway.until(lambda: reports(gateway, wire.Died))
-    died = reports(gateway, wire.Died)[0]
-    assert isinstance(died, wire.Died)
+    await gateway.until(lambda: reports(gateway, wire.ProcessExited))
+    died = reports(gateway, wire.ProcessExited)[0]
+    assert isinstance(died, wire.ProcessExited)
     assert "rejected" in died.error
     await goes_on(gateway, 200)
     assert_canary_is_exact(gateway, 1)

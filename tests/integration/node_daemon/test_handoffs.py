@@ -195,7 +195,7 @@ async def test_a_fenced_process_ends_without_a_report(
     await gateway.until(
         lambda: any(b.portfolios == [] for n, b in gateway.beats[-4:] if n == "node-1")
     )
-    assert reports(gateway, wire.Died) == []
+    assert reports(gateway, wire.ProcessExited) == []
 
 
 async def test_a_set_with_a_lower_version_is_ignored(

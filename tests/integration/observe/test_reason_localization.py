@@ -15,8 +15,8 @@ from scheduling.models import Handoff, Node, Run
 from scheduling.observe.fleet_view import read_board
 from scheduling.permissions import Role
 from scheduling.scheduler import Scheduler
-from tests.support.api_client import Caller, a_person, counted_statements
-from tests.support.factories import Daemon, a_node, a_portfolio, a_trader
+from tests.support.api_client import ApiClient, a_person, counted_statements
+from tests.support.factories import FakeNode, a_portfolio, a_trader, make_node
 
 pytestmark = pytest.mark.django_db
 
@@ -36,12 +36,12 @@ def tick() -> None:
 
 
 @pytest.fixture
-def daemon() -> Daemon:
-    return a_node("node-1")
+def daemon() -> FakeNode:
+    return make_node("node-1")
 
 
 @pytest.fixture
-def pending(daemon: Daemon) -> Run:
+def pending(daemon: FakeNode) -> Run:
     """The run of a portfolio that has no node with its label, as a pass left it."""
     a_portfolio("p", selector={"gpu": "yes"})
     tick()
@@ -62,7 +62,7 @@ def test_a_pass_keeps_why_beside_what_it_says_of_a_pending_portfolio(pending: Ru
     assert pending.why["params"]["nodes"] == 1
 
 
-def test_a_placement_keeps_why_on_its_handoff(daemon: Daemon) -> None:
+def test_a_placement_keeps_why_on_its_handoff(daemon: FakeNode) -> None:
     a_portfolio("p")
     tick()
     handoff = Handoff.objects.get()
@@ -70,9 +70,9 @@ def test_a_placement_keeps_why_on_its_handoff(daemon: Daemon) -> None:
     assert handoff.why["code"] == "place"
 
 
-def test_a_move_keeps_why_on_its_handoff(daemon: Daemon) -> None:
+def test_a_move_keeps_why_on_its_handoff(daemon: FakeNode) -> None:
     a_trader("p", daemon)
-    a_node("node-2")
+    make_node("node-2")
     operations.drain("node-1", actor="ann")
     tick()
     handoff = Handoff.objects.get(kind="migrate")
@@ -80,7 +80,7 @@ def test_a_move_keeps_why_on_its_handoff(daemon: Daemon) -> None:
     assert handoff.why["code"] == "drain"
 
 
-def test_what_is_stuck_says_why_as_data_until_it_is_stuck_no_more(daemon: Daemon) -> None:
+def test_what_is_stuck_says_why_as_data_until_it_is_stuck_no_more(daemon: FakeNode) -> None:
     a_trader("p", daemon)
     operations.drain("node-1", actor="ann")
     tick()
@@ -98,7 +98,7 @@ def test_a_start_that_finds_no_place_says_why_at_once(pending: Run) -> None:
     assert told_by(run_of("p")) == run_of("p").reason
 
 
-def test_a_halt_says_of_each_who_stopped_it_as_data(daemon: Daemon) -> None:
+def test_a_halt_says_of_each_who_stopped_it_as_data(daemon: FakeNode) -> None:
     a_trader("p", daemon)
     operations.halt_all(actor="ann", reason="wrong prices")
     assert run_of("p").why["params"]["why"] == "wrong prices"
@@ -111,7 +111,7 @@ def test_a_raised_floor_leaves_what_is_pending_as_it_was(pending: Run) -> None:
 
 
 def test_a_grant_ends_what_was_said_so_that_no_commit_carries_it_on(
-    daemon: Daemon, pending: Run
+    daemon: FakeNode, pending: Run
 ) -> None:
     Node.objects.update(labels={"gpu": "yes"})
     tick()
@@ -134,7 +134,9 @@ def test_what_is_said_already_is_not_written_again_for_its_data(pending: Run) ->
 # --- who reads it --------------------------------------------------------------------------------
 
 
-def test_a_portfolio_answers_in_the_language_of_the_request(viewer: Caller, pending: Run) -> None:
+def test_a_portfolio_answers_in_the_language_of_the_request(
+    viewer: ApiClient, pending: Run
+) -> None:
     english = viewer.get("portfolios/p/").json()["run"]
     answer = viewer.preferring(BROWSER).get("portfolios/p/")
     chinese = answer.json()["run"]
@@ -144,14 +146,14 @@ def test_a_portfolio_answers_in_the_language_of_the_request(viewer: Caller, pend
     assert "Accept-Language" in answer.headers["Vary"]
 
 
-def test_whoever_prefers_another_language_reads_english(viewer: Caller, pending: Run) -> None:
+def test_whoever_prefers_another_language_reads_english(viewer: ApiClient, pending: Run) -> None:
     assert viewer.preferring("de,fr;q=0.5").get("portfolios/p/").json()["run"]["reason"] == (
         NEEDS_GPU
     )
 
 
 def test_a_text_that_was_written_alone_is_what_everybody_reads(
-    viewer: Caller, pending: Run
+    viewer: ApiClient, pending: Run
 ) -> None:
     Run.objects.update(reason="r2 was rejected: boom")
     run = viewer.preferring("zh").get("portfolios/p/").json()["run"]
@@ -159,7 +161,7 @@ def test_a_text_that_was_written_alone_is_what_everybody_reads(
 
 
 def test_handoffs_and_tenures_answer_in_the_language_of_the_request(
-    viewer: Caller, daemon: Daemon
+    viewer: ApiClient, daemon: FakeNode
 ) -> None:
     a_portfolio("p")
     tick()
@@ -195,7 +197,7 @@ def test_pages_tell_it_in_the_language_of_the_request(
 
 
 @pytest.mark.parametrize("path", ["/handoffs/", "/handoffs/{}/", "/portfolios/p/", "/"])
-def test_so_do_pages_of_handoffs(desk: Client, daemon: Daemon, path: str) -> None:
+def test_so_do_pages_of_handoffs(desk: Client, daemon: FakeNode, path: str) -> None:
     a_portfolio("p")
     tick()
     daemon.prepare()
@@ -221,7 +223,7 @@ def test_a_page_is_given_a_language_that_there_is(asked: str, given: str) -> Non
     assert view_of("board", True, asked) == View("board", "", True, given)
 
 
-def test_a_plan_answers_in_the_language_of_the_request(viewer: Caller, pending: Run) -> None:
+def test_a_plan_answers_in_the_language_of_the_request(viewer: ApiClient, pending: Run) -> None:
     (english,) = viewer.get("schedule/plan/").json()["pending"]
     (chinese,) = viewer.preferring(BROWSER).get("schedule/plan/").json()["pending"]
     assert (english["reason"], chinese["reason"]) == (NEEDS_GPU, NEEDS_GPU_ZH)
@@ -230,7 +232,7 @@ def test_a_plan_answers_in_the_language_of_the_request(viewer: Caller, pending: 
 
 
 def test_where_it_could_go_is_answered_in_the_language_of_the_request(
-    viewer: Caller, pending: Run
+    viewer: ApiClient, pending: Run
 ) -> None:
     (english,) = viewer.get("schedule/targets/", portfolio="p").json()["results"]
     (chinese,) = viewer.preferring("zh").get("schedule/targets/?portfolio=p").json()["results"]

@@ -21,15 +21,15 @@ from scheduling.errors import SnapshotUnavailable
 from scheduling.models import Handoff, Node, Run
 from scheduling.observe import snapshot as look
 from scheduling.observe.snapshot import PORTFOLIOS, observe
-from scheduling.observe.snapshot_cache import Standing
+from scheduling.observe.snapshot_cache import SnapshotCache
 from scheduling.timing import timing
-from tests.support.factories import Daemon, a_node, a_portfolio, a_trader, lose, owner
+from tests.support.factories import FakeNode, a_portfolio, a_trader, lose, make_node, owner
 
 # Committed, each change by itself: what a transaction sees of its own always counts as changed.
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def seen(standing: Standing | None = None) -> Snapshot:
+def seen(standing: SnapshotCache | None = None) -> Snapshot:
     """The fleet in the order of ids, as of no particular moment."""
     found = observe(timing(), standing).snapshot
     in_order = tuple(sorted(found.portfolios, key=lambda each: each.id))
@@ -50,8 +50,8 @@ def failed_lately() -> None:
     two.fails(handoff)
 
 
-def look_at_nodes() -> list[Daemon]:
-    return [Daemon(row, row.lease.incarnation) for row in Node.objects.all()]
+def look_at_nodes() -> list[FakeNode]:
+    return [FakeNode(row, row.lease.incarnation) for row in Node.objects.all()]
 
 
 CHANGES: dict[str, Callable[[], object]] = {
@@ -71,13 +71,13 @@ CHANGES: dict[str, Callable[[], object]] = {
 
 
 @pytest.fixture
-def standing() -> Standing:
+def standing() -> SnapshotCache:
     """Two portfolios run, and somebody has looked."""
-    one = a_node("node-1")
-    a_node("node-2")
+    one = make_node("node-1")
+    make_node("node-2")
     a_trader("a", one)
     a_trader("b", one)
-    found = Standing()
+    found = SnapshotCache()
     observe(timing(), found)
     return found
 
@@ -86,17 +86,17 @@ def standing() -> Standing:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[list[int] | None]:
     """What each look reads anew; None: everything."""
     noted: list[list[int] | None] = []
-    stale = Standing.stale
+    stale = SnapshotCache.stale
 
-    def noting(self: Standing, since: int | None, changes: Any) -> list[int] | None:
+    def noting(self: SnapshotCache, since: int | None, changes: Any) -> list[int] | None:
         noted.append(stale(self, since, changes))
         return noted[-1]
 
-    monkeypatch.setattr(Standing, "stale", noting)
+    monkeypatch.setattr(SnapshotCache, "stale", noting)
     return noted
 
 
-def settle(standing: Standing) -> None:
+def settle(standing: SnapshotCache) -> None:
     """Let nothing count as unsettled that another test does on this server."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
@@ -108,7 +108,7 @@ def id_of(name: str) -> int:
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_every_change_is_seen(standing: Standing, change: Callable[[], object]) -> None:
+def test_every_change_is_seen(standing: SnapshotCache, change: Callable[[], object]) -> None:
     before = seen()
     change()
     after = seen()
@@ -116,7 +116,7 @@ def test_every_change_is_seen(standing: Standing, change: Callable[[], object]) 
     assert seen(standing) == after
 
 
-def test_a_handoff_that_ends_is_seen_to_end(standing: Standing) -> None:
+def test_a_handoff_that_ends_is_seen_to_end(standing: SnapshotCache) -> None:
     """It leaves nothing that says so: no row of it, and a run that is as it was."""
     handoff = operations.migrate("a", "node-2", actor="cast")
     assert seen(standing).portfolios[0].handoff is not None
@@ -134,7 +134,7 @@ def test_every_column_of_a_run_that_is_read_is_stamped() -> None:
     assert compared == set(re.findall(r"\br\.(\w+)", PORTFOLIOS)) - {"portfolio_id"}
 
 
-def test_what_failed_lately_is_forgotten_with_time(standing: Standing) -> None:
+def test_what_failed_lately_is_forgotten_with_time(standing: SnapshotCache) -> None:
     failed_lately()
     assert any(each.not_before for each in seen(standing).portfolios)
     Handoff.objects.update(finished_at="2026-01-01T00:00:00Z")
@@ -142,7 +142,7 @@ def test_what_failed_lately_is_forgotten_with_time(standing: Standing) -> None:
 
 
 def test_a_commit_makes_nobody_read_anything(
-    standing: Standing, read: list[list[int] | None]
+    standing: SnapshotCache, read: list[list[int] | None]
 ) -> None:
     settle(standing)
     assert owner("a", look_at_nodes()[0]).commit(3) == "ok"
@@ -151,7 +151,7 @@ def test_a_commit_makes_nobody_read_anything(
 
 
 def test_only_what_changed_is_read_and_once(
-    standing: Standing, read: list[list[int] | None]
+    standing: SnapshotCache, read: list[list[int] | None]
 ) -> None:
     settle(standing)
     Portfolio.objects.filter(name="a").update(priority=9)
@@ -174,7 +174,7 @@ def another() -> Iterator[psycopg.Connection[Any]]:
 
 
 def test_what_is_committed_late_is_seen_though_a_later_one_was_seen_before(
-    standing: Standing, read: list[list[int] | None]
+    standing: SnapshotCache, read: list[list[int] | None]
 ) -> None:
     """A number alone cannot do this: it is taken before the look and visible only after it."""
     settle(standing)
@@ -189,7 +189,7 @@ def test_what_is_committed_late_is_seen_though_a_later_one_was_seen_before(
 
 
 def test_on_another_server_nothing_counts_that_was_seen(
-    standing: Standing, read: list[list[int] | None], monkeypatch: pytest.MonkeyPatch
+    standing: SnapshotCache, read: list[list[int] | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A restored database counts its transactions from elsewhere, also below what is known."""
     monkeypatch.setattr(standing, "_of", "the server of yesterday")
@@ -201,7 +201,7 @@ def test_on_another_server_nothing_counts_that_was_seen(
 
 @pytest.mark.parametrize("table", ["scheduling_run", "portfolios_portfolio", "portfolios_revision"])
 def test_in_tables_that_were_filled_anew_nothing_counts_that_was_seen(
-    standing: Standing, read: list[list[int] | None], table: str
+    standing: SnapshotCache, read: list[list[int] | None], table: str
 ) -> None:
     """A dump is restored with its old stamps: triggers come after the rows."""
     with connection.cursor() as cursor:
@@ -211,7 +211,7 @@ def test_in_tables_that_were_filled_anew_nothing_counts_that_was_seen(
 
 
 def test_a_stamp_of_another_server_is_not_read_at_every_look(
-    standing: Standing, read: list[list[int] | None]
+    standing: SnapshotCache, read: list[list[int] | None]
 ) -> None:
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE scheduling_run DISABLE TRIGGER run_changed")
@@ -223,7 +223,7 @@ def test_a_stamp_of_another_server_is_not_read_at_every_look(
 
 
 def test_after_a_failed_look_everything_is_read_anew(
-    standing: Standing, read: list[list[int] | None], monkeypatch: pytest.MonkeyPatch
+    standing: SnapshotCache, read: list[list[int] | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(look, "NODES", "SELECT 1 / 0")
@@ -233,7 +233,7 @@ def test_after_a_failed_look_everything_is_read_anew(
     assert read[0] is None
 
 
-def test_who_carries_a_reason_is_known_without_looking_at_all(standing: Standing) -> None:
+def test_who_carries_a_reason_is_known_without_looking_at_all(standing: SnapshotCache) -> None:
     run = Run.objects.get(portfolio__name="a")
     Run.objects.filter(pk=run.pk).update(reason="why")
     assert observe(timing(), standing).with_reason == {run.pk}

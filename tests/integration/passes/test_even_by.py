@@ -10,22 +10,22 @@ from django.core.management import CommandError, call_command
 
 from portfolios.models import Portfolio
 from scheduling import operations
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.decide.types import Cpu, Policy
 from scheduling.models import Control, Event, Handoff, Run
 from scheduling.observe.snapshot import observe
 from scheduling.passes.balance import balance
-from scheduling.passes.pass_lock import take
+from scheduling.passes.pass_lock import acquire
 from scheduling.permissions import Role
 from scheduling.timing import timing
 from scheduling.wire.messages import Actual
-from tests.support.api_client import Caller, a_caller
-from tests.support.factories import Daemon, a_node, a_running
+from tests.support.api_client import ApiClient, a_caller
+from tests.support.factories import FakeNode, make_node, make_running_portfolio
 
 pytestmark = pytest.mark.django_db
 
 
-def says(daemon: Daemon, minute_pct: float, **shares: float) -> None:
+def says(daemon: FakeNode, minute_pct: float, **shares: float) -> None:
     """Let a daemon beat with what it measured of its machine and of its portfolios."""
     processes = [
         Actual(
@@ -42,18 +42,18 @@ def says(daemon: Daemon, minute_pct: float, **shares: float) -> None:
     daemon.beat(metrics={"cpu_pct": 1.0, "cpu_minute_pct": minute_pct}, portfolios=processes)
 
 
-def a_busy_one() -> tuple[Daemon, Daemon]:
+def a_busy_one() -> tuple[FakeNode, FakeNode]:
     """node-1 runs a and b and is busy, node-2 runs c."""
-    one, two = a_node("node-1"), a_node("node-2")
+    one, two = make_node("node-1"), make_node("node-2")
     for name, daemon in (("a", one), ("b", one), ("c", two)):
-        a_running(name, daemon)
+        make_running_portfolio(name, daemon)
     says(one, 82.4, a=21.2, b=60.0)
     says(two, 11.9, c=11.0)
     return one, two
 
 
 def pass_once() -> None:
-    run(take("cast"))
+    execute(acquire("cast"))
     balance("cast", timing(), Policy())
 
 
@@ -149,11 +149,11 @@ def test_the_command_says_what_counts_now() -> None:
 
 
 @pytest.fixture
-def operator() -> Caller:
+def operator() -> ApiClient:
     return a_caller(Role.OPERATOR, "olive")
 
 
-def test_the_api_answers_and_changes_the_policy(operator: Caller) -> None:
+def test_the_api_answers_and_changes_the_policy(operator: ApiClient) -> None:
     assert operator.get("schedule/policy/").json() == {"even_by": "weight"}
     answer = operator.post("schedule/policy/", {"even_by": "cpu", "reason": "machines differ"})
     assert (answer.status_code, answer.json()) == (200, {"even_by": "cpu"})

@@ -11,18 +11,18 @@ from django.template.loader import render_to_string
 from scheduling import operations
 from scheduling.dashboard.board import build_desk
 from scheduling.db import transaction
-from scheduling.enact.node_loss import Known, write_down
+from scheduling.enact.node_loss import Known, store
 from scheduling.models import Resilience as Row
 from scheduling.observe.fleet_view import read_board
 from scheduling.observe.snapshot import observe
-from scheduling.observe.snapshot_cache import Standing
+from scheduling.observe.snapshot_cache import SnapshotCache
 from scheduling.passes.node_loss import CONFIRM_S, Resilience
-from scheduling.passes.node_loss import run as the_runner
+from scheduling.passes.node_loss import execute as the_runner
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
 from scheduling.watcher import Watcher
-from tests.support.api_client import Caller
-from tests.support.factories import Daemon, a_node, a_portfolio, a_running, lose
+from tests.support.api_client import ApiClient
+from tests.support.factories import FakeNode, a_portfolio, lose, make_node, make_running_portfolio
 
 pytestmark = pytest.mark.django_db
 
@@ -32,7 +32,7 @@ class Kept:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.resilience = Resilience()
-        self.standing = Standing()
+        self.standing = SnapshotCache()
         self.later_s = 0.0
         self.writes = 0
         self._patch = monkeypatch
@@ -49,7 +49,7 @@ class Kept:
             written.append(recipe_)
             return the_runner(recipe_)
 
-        self._patch.setattr("scheduling.passes.node_loss.run", noting)
+        self._patch.setattr("scheduling.passes.node_loss.execute", noting)
         self.resilience.look(self.standing, slice_s)
         return len(written)
 
@@ -60,12 +60,12 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
 
 
 @pytest.fixture
-def fleet() -> list[Daemon]:
+def fleet() -> list[FakeNode]:
     """Two of the three of node-1 would have no place: node-2 has one free."""
-    nodes = [a_node("node-1"), a_node("node-2", capacity=2)]
+    nodes = [make_node("node-1"), make_node("node-2", capacity=2)]
     for name in ("one", "two", "three"):
-        a_running(name, nodes[0])
-    a_running("four", nodes[1])
+        make_running_portfolio(name, nodes[0])
+    make_running_portfolio("four", nodes[1])
     return nodes
 
 
@@ -78,14 +78,14 @@ def rows() -> dict[str, tuple[int, int, int]]:
 
 
 def test_every_node_of_a_small_fleet_is_answered_for_at_once(
-    kept: Kept, fleet: list[Daemon]
+    kept: Kept, fleet: list[FakeNode]
 ) -> None:
     assert kept.look() == 1
     assert rows() == {"node-1": (3, 1, 2), "node-2": (1, 1, 0)}
 
 
 def test_it_is_written_on_change_and_confirmed_now_and_then(
-    kept: Kept, fleet: list[Daemon]
+    kept: Kept, fleet: list[FakeNode]
 ) -> None:
     kept.look()
     first = Row.objects.get(node__name="node-2").as_of
@@ -97,10 +97,10 @@ def test_it_is_written_on_change_and_confirmed_now_and_then(
     assert kept.look() == 0
 
 
-def test_only_what_changed_is_written(kept: Kept, fleet: list[Daemon]) -> None:
+def test_only_what_changed_is_written(kept: Kept, fleet: list[FakeNode]) -> None:
     kept.look()
     before = dict(Row.objects.values_list("node__name", "as_of"))
-    a_running("five", fleet[0])
+    make_running_portfolio("five", fleet[0])
     assert kept.look() == 1
     assert rows() == {"node-1": (4, 1, 3), "node-2": (1, 1, 0)}
     after = dict(Row.objects.values_list("node__name", "as_of"))
@@ -109,9 +109,9 @@ def test_only_what_changed_is_written(kept: Kept, fleet: list[Daemon]) -> None:
 
 
 def test_a_slice_that_is_over_leaves_the_rest_to_the_next_in_turn(
-    kept: Kept, fleet: list[Daemon]
+    kept: Kept, fleet: list[FakeNode]
 ) -> None:
-    a_node("node-3", capacity=1)
+    make_node("node-3", capacity=1)
     for seen in (1, 2, 3):
         kept.look(slice_s=0)
         assert len(rows()) == seen
@@ -130,7 +130,7 @@ def test_a_slice_that_is_over_leaves_the_rest_to_the_next_in_turn(
     assert sorted(changed) == ["node-1", "node-2", "node-3"]
 
 
-def test_a_node_that_is_gone_has_no_loss(kept: Kept, fleet: list[Daemon]) -> None:
+def test_a_node_that_is_gone_has_no_loss(kept: Kept, fleet: list[FakeNode]) -> None:
     kept.look()
     lose(fleet[1])
     kept.look()
@@ -141,16 +141,16 @@ def test_a_node_that_is_gone_has_no_loss(kept: Kept, fleet: list[Daemon]) -> Non
     assert rows() == {}
 
 
-def test_an_older_look_changes_nothing(kept: Kept, fleet: list[Daemon]) -> None:
+def test_an_older_look_changes_nothing(kept: Kept, fleet: list[FakeNode]) -> None:
     kept.look()
     row = Row.objects.get(node__name="node-1")
     loss = kept.resilience._answers[row.node_id][1].loss
     older = Known(replace(loss, runs=77), row.as_of.timestamp() - 5)
-    assert transaction.run(write_down([older], [row.node_id])) == 0
+    assert transaction.execute(store([older], [row.node_id])) == 0
     assert Row.objects.get(node__name="node-1").runs == 3
 
 
-def test_the_watcher_keeps_it_and_a_scheduler_alone_does_not(fleet: list[Daemon]) -> None:
+def test_the_watcher_keeps_it_and_a_scheduler_alone_does_not(fleet: list[FakeNode]) -> None:
     Scheduler("worker").tick()
     assert rows() == {}
     Watcher(balance_interval_s=30)._tick(rebalance=False)
@@ -158,7 +158,7 @@ def test_the_watcher_keeps_it_and_a_scheduler_alone_does_not(fleet: list[Daemon]
 
 
 def test_a_fault_in_the_figure_does_not_end_the_watcher(
-    fleet: list[Daemon], monkeypatch: pytest.MonkeyPatch
+    fleet: list[FakeNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watcher = Watcher(balance_interval_s=30)
 
@@ -174,7 +174,7 @@ def test_a_fault_in_the_figure_does_not_end_the_watcher(
 
 
 def test_rest_says_for_each_node_what_would_have_no_place_and_why(
-    kept: Kept, fleet: list[Daemon], viewer: Caller
+    kept: Kept, fleet: list[FakeNode], viewer: ApiClient
 ) -> None:
     empty = viewer.get("schedule/resilience/").json()
     assert empty == {"as_of": None, "absorbed": 0, "no_place": 0, "nodes": []}
@@ -195,7 +195,7 @@ def test_rest_says_for_each_node_what_would_have_no_place_and_why(
 
 
 def test_metrics_count_what_would_have_no_place(
-    kept: Kept, fleet: list[Daemon], viewer: Caller
+    kept: Kept, fleet: list[FakeNode], viewer: ApiClient
 ) -> None:
     kept.look()
     text = viewer.get("metrics").content.decode()
@@ -212,7 +212,7 @@ def column(name: str) -> str:
     return render_to_string("desk/parts/column.html", {"col": found, "desk": desk})
 
 
-def test_a_column_says_it_and_leads_to_the_question(kept: Kept, fleet: list[Daemon]) -> None:
+def test_a_column_says_it_and_leads_to_the_question(kept: Kept, fleet: list[FakeNode]) -> None:
     assert "data-loss" not in column("node-1")
     kept.look()
     first, second = column("node-1"), column("node-2")
@@ -222,7 +222,7 @@ def test_a_column_says_it_and_leads_to_the_question(kept: Kept, fleet: list[Daem
     assert "data-loss" not in column("node-2")
 
 
-def test_an_old_answer_is_shown_with_its_time(kept: Kept, fleet: list[Daemon]) -> None:
+def test_an_old_answer_is_shown_with_its_time(kept: Kept, fleet: list[FakeNode]) -> None:
     kept.look()
     Row.objects.update(as_of="2026-01-01T14:03:09Z")
     assert "2 would have no place, as of 14:03:09" in column("node-1")

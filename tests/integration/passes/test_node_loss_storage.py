@@ -7,37 +7,37 @@ from dataclasses import replace
 
 import pytest
 
-from scheduling.db.transaction import run
-from scheduling.decide.planner.fleet_index import Stock
-from scheduling.decide.what_if.node_loss import Loss, loss_of
-from scheduling.enact.node_loss import Known, write_down
+from scheduling.db.transaction import execute
+from scheduling.decide.planner.fleet_index import FleetIndex
+from scheduling.decide.what_if.node_loss import NodeLoss, loss_of
+from scheduling.enact.node_loss import Known, store
 from scheduling.models import Resilience as Row
-from tests.support.factories import Daemon, a_node, ago
+from tests.support.factories import FakeNode, ago, make_node
 from tests.support.plan_factories import NOW, node, on, world
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def daemon() -> Daemon:
-    return a_node("node-1")
+def daemon() -> FakeNode:
+    return make_node("node-1")
 
 
 @pytest.fixture
-def loss(daemon: Daemon) -> Loss:
+def loss(daemon: FakeNode) -> NodeLoss:
     """Of three that run on node-1, two would have to wait and one would have no place."""
     waiting = on(1, "a", "b", not_before=NOW + 5)
     seen = world([node(1), node(2)], [*waiting, *on(1, "gpu", selector={"gpu": "yes"})])
-    found = loss_of(seen, seen.nodes[0], Stock.of(seen.portfolios), frozenset())
+    found = loss_of(seen, seen.nodes[0], FleetIndex.of(seen.portfolios), frozenset())
     return replace(found, node=daemon.row.pk, suspects=("node-2",))
 
 
-def write(loss: Loss, as_of: float) -> int:
+def write(loss: NodeLoss, as_of: float) -> int:
     """Write it down; return how many rows that wrote."""
-    return run(write_down([Known(loss, as_of)], [loss.node]))
+    return execute(store([Known(loss, as_of)], [loss.node]))
 
 
-def test_all_that_is_known_is_written(loss: Loss) -> None:
+def test_all_that_is_known_is_written(loss: NodeLoss) -> None:
     assert write(loss, time.time()) == 1
     row = Row.objects.get()
     assert (row.runs, row.fit, row.suspects) == (3, 0, ["node-2"])
@@ -46,7 +46,7 @@ def test_all_that_is_known_is_written(loss: Loss) -> None:
     assert told == [("no_selector", ["gpu"]), ("backing_off", ["a", "b"])]
 
 
-def test_the_newest_look_counts_unless_the_clock_was_set_back_since(loss: Loss) -> None:
+def test_the_newest_look_counts_unless_the_clock_was_set_back_since(loss: NodeLoss) -> None:
     now = time.time()
     assert write(loss, now) == 1
     assert write(replace(loss, runs=77), now - 5) == 0
@@ -57,10 +57,10 @@ def test_the_newest_look_counts_unless_the_clock_was_set_back_since(loss: Loss) 
 
 
 def test_a_node_that_was_forgotten_since_the_look_keeps_no_other_from_being_written(
-    daemon: Daemon, loss: Loss
+    daemon: FakeNode, loss: NodeLoss
 ) -> None:
-    gone = a_node("node-2").row
+    gone = make_node("node-2").row
     known = [Known(replace(loss, node=pk), time.time()) for pk in (gone.pk, daemon.row.pk)]
     gone.delete()
-    assert run(write_down(known, [each.loss.node for each in known])) == 1
+    assert execute(store(known, [each.loss.node for each in known])) == 1
     assert Row.objects.get().node == daemon.row

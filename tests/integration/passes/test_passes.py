@@ -14,28 +14,28 @@ from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from portfolios.models import Revision
 from scheduling import operations, tasks
-from scheduling.db.transaction import django_cursor, run
+from scheduling.db.transaction import django_cursor, execute
 from scheduling.enact import alerts, handoff, process_failures, stalls
-from scheduling.enact.notify import wake
+from scheduling.enact.notify import notify_watchers
 from scheduling.errors import SnapshotUnavailable
 from scheduling.models import Event, Handoff, Lease, Node, PassLock, Run
 from scheduling.observe import fleet_view as board
 from scheduling.observe import snapshot
 from scheduling.observe.fleet_view import read_board
 from scheduling.observe.snapshot import observe
-from scheduling.passes.pass_lock import drop, look, take
+from scheduling.passes.pass_lock import acquire, record_watcher_seen, release
 from scheduling.passes.sweep import sweep
 from scheduling.scheduler import Scheduler, TickOutcome
 from scheduling.timing import timing
 from scheduling.watcher import Watcher, _is_for_watcher
 from tests.support.factories import (
-    Daemon,
-    a_node,
+    FakeNode,
     a_portfolio,
     a_trader,
     ago,
     let_expire,
     lose,
+    make_node,
     mature,
     owner,
     run_of,
@@ -69,24 +69,24 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def test_one_pass_holds_the_lock_and_may_renew_it() -> None:
-    assert run(take("a")) is True
-    assert run(take("b")) is False
-    assert run(take("a")) is True
-    run(drop("b"))
-    assert run(take("b")) is False
-    run(drop("a"))
-    assert run(take("b")) is True
+    assert execute(acquire("a")) is True
+    assert execute(acquire("b")) is False
+    assert execute(acquire("a")) is True
+    execute(release("b"))
+    assert execute(acquire("b")) is False
+    execute(release("a"))
+    assert execute(acquire("b")) is True
 
 
 def test_a_frozen_holder_blocks_nobody_for_longer_than_its_time() -> None:
-    run(take("frozen"))
+    execute(acquire("frozen"))
     assert tick().ran is False
     PassLock.objects.update(until=ago(0.001))
     assert tick().ran is True
 
 
 def test_the_lock_is_held_for_five_seconds() -> None:
-    run(take("a"))
+    execute(acquire("a"))
     assert ago(-4) < PassLock.objects.get().until <= ago(-5)
 
 
@@ -108,33 +108,33 @@ def test_a_tick_that_fails_lets_the_next_one_in(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_watcher_that_lives_is_noted_once_a_second_at_most() -> None:
     noted = PassLock.objects.filter(name="watcher")
-    run(look("w"))
+    execute(record_watcher_seen("w"))
     first = noted.get().until
-    run(look("w"))
+    execute(record_watcher_seen("w"))
     assert noted.get().until == first
     noted.update(until=ago(-3.9))
-    run(look("w"))
+    execute(record_watcher_seen("w"))
     assert noted.get().until > first
 
 
 def test_the_tasks_of_the_queue_do_the_same_and_say_when_another_was_under_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    a_node("node-1")
+    make_node("node-1")
     a_portfolio("p")
     assert tasks.heartbeat_sweep() == "lost: none"
     assert tasks.balance() == "1 handoffs requested"
-    run(take("frozen"))
-    monkeypatch.setattr(tasks, "PATIENCE_S", 0.1)
+    execute(acquire("frozen"))
+    monkeypatch.setattr(tasks, "LOCK_WAIT_S", 0.1)
     assert tasks.balance() == "another pass was under way"
     assert tasks.heartbeat_sweep() == "another pass was under way"
 
 
 def test_the_balance_of_the_queue_waits_for_the_sweep_that_began_with_it() -> None:
     """Both are scheduled for the same second, and without a watcher the next try is 30 s away."""
-    a_node("node-1")
+    make_node("node-1")
     a_portfolio("p")
-    run(take("sweep"))
+    execute(acquire("sweep"))
     PassLock.objects.update(until=ago(-0.2))
     assert tasks.balance() == "1 handoffs requested"
 
@@ -143,7 +143,7 @@ def test_the_balance_of_the_queue_waits_for_the_sweep_that_began_with_it() -> No
 
 
 def test_a_portfolio_that_runs_nowhere_is_placed() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     portfolio = a_portfolio("p")
     tick()
     node.prepare()
@@ -153,14 +153,14 @@ def test_a_portfolio_that_runs_nowhere_is_placed() -> None:
 
 
 def test_what_a_tick_asks_for_is_asked_in_the_name_of_who_wanted_it() -> None:
-    a_node("node-1")
+    make_node("node-1")
     portfolio = a_portfolio("p")
     tick(actor="ann")
     assert the_handoff(portfolio).requested_by == "ann"
 
 
 def test_a_second_tick_asks_for_nothing_twice() -> None:
-    a_node("node-1")
+    make_node("node-1")
     a_portfolio("p")
     assert len(tick().balance.requested) == 1
     assert tick().balance.requested == ()
@@ -168,7 +168,7 @@ def test_a_second_tick_asks_for_nothing_twice() -> None:
 
 
 def test_a_lost_node_is_marked_and_failed_over_in_one_tick() -> None:
-    first, second = a_node("node-1"), a_node("node-2")
+    first, second = make_node("node-1"), make_node("node-2")
     hand = a_trader("p", first)
     mature(hand.portfolio)
     serving_since(3600)
@@ -181,7 +181,7 @@ def test_a_lost_node_is_marked_and_failed_over_in_one_tick() -> None:
 
 
 def test_a_failover_takes_the_good_revision_and_its_grant_ends_the_pin() -> None:
-    first, second = a_node("node-1"), a_node("node-2")
+    first, second = make_node("node-1"), make_node("node-2")
     hand = a_trader("p", first)
     mature(hand.portfolio)
     _, reload = operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
@@ -204,7 +204,7 @@ def test_a_failover_takes_the_good_revision_and_its_grant_ends_the_pin() -> None
 
 
 def test_a_failover_that_came_to_nothing_leaves_the_pin() -> None:
-    first, second = a_node("node-1"), a_node("node-2")
+    first, second = make_node("node-1"), make_node("node-2")
     hand = a_trader("p", first)
     Run.objects.filter(pk=hand.portfolio.pk).update(pinned_node=first.row)
     lose(first)
@@ -216,7 +216,7 @@ def test_a_failover_that_came_to_nothing_leaves_the_pin() -> None:
 
 
 def test_a_drain_ends_the_pin_with_its_grant_and_not_before() -> None:
-    first, second = a_node("node-1"), a_node("node-2")
+    first, second = make_node("node-1"), make_node("node-2")
     hand = a_trader("p", first)
     Run.objects.filter(pk=hand.portfolio.pk).update(pinned_node=first.row)
     operations.drain("node-1", actor="ann")
@@ -228,7 +228,7 @@ def test_a_drain_ends_the_pin_with_its_grant_and_not_before() -> None:
 
 
 def test_a_move_to_where_it_is_pinned_keeps_the_pin() -> None:
-    first, second = a_node("node-1"), a_node("node-2")
+    first, second = make_node("node-1"), make_node("node-2")
     hand = a_trader("p", first)
     moved = operations.migrate("p", "node-2", actor="ann")
     operations.drain("node-1", actor="ann")
@@ -238,7 +238,7 @@ def test_a_move_to_where_it_is_pinned_keeps_the_pin() -> None:
 
 
 def test_what_failed_to_start_is_placed_with_the_good_revision_and_not_at_once() -> None:
-    first, second = a_node("node-1"), a_node("node-2")
+    first, second = make_node("node-1"), make_node("node-2")
     hand = a_trader("p", first)
     mature(hand.portfolio)
     operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
@@ -255,7 +255,7 @@ def test_what_failed_to_start_is_placed_with_the_good_revision_and_not_at_once()
 
 
 def test_a_target_that_cannot_start_it_is_not_asked_again_at_once() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     portfolio = a_portfolio("p")
     tick()
     node.fails(the_handoff(portfolio))
@@ -266,7 +266,7 @@ def test_a_target_that_cannot_start_it_is_not_asked_again_at_once() -> None:
 
 
 def test_a_drain_goes_elsewhere_after_its_target_failed_twice() -> None:
-    first, second, third = (a_node(f"node-{n}") for n in (1, 2, 3))
+    first, second, third = (make_node(f"node-{n}") for n in (1, 2, 3))
     hand = a_trader("p", first)
     operations.drain("node-1", actor="ann")
     tick()
@@ -281,7 +281,7 @@ def test_a_drain_goes_elsewhere_after_its_target_failed_twice() -> None:
 
 
 def test_moves_that_failed_hold_up_no_failover() -> None:
-    first, second = a_node("node-1"), a_node("node-2")
+    first, second = make_node("node-1"), make_node("node-2")
     hand = a_trader("p", first)
     for _ in range(5):
         operations.migrate("p", "node-2", actor="ann")
@@ -292,7 +292,7 @@ def test_moves_that_failed_hold_up_no_failover() -> None:
 
 
 def test_stopped_is_followed_again_where_a_stop_came_to_nothing() -> None:
-    hand = a_trader("p", a_node("node-1"))
+    hand = a_trader("p", make_node("node-1"))
     operations.stop("p", actor="ann")
     Handoff.objects.filter(kind="stop").update(state="failed", finished_at=ago(1))
     assert sweep("x", timing()).stops == 1
@@ -300,7 +300,7 @@ def test_stopped_is_followed_again_where_a_stop_came_to_nothing() -> None:
 
 
 def test_a_wanted_revision_is_reloaded_and_a_rejected_one_is_not() -> None:
-    hand = a_trader("p", a_node("node-1"))
+    hand = a_trader("p", make_node("node-1"))
     operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
     Handoff.objects.filter(kind="reload").update(state="superseded", finished_at=ago(1))
     Revision.objects.filter(portfolio=hand.portfolio, number=2).update(status="rejected")
@@ -310,7 +310,7 @@ def test_a_wanted_revision_is_reloaded_and_a_rejected_one_is_not() -> None:
 
 
 def test_a_run_of_an_incarnation_that_is_no_more_is_placed_again() -> None:
-    first = a_node("node-1")
+    first = make_node("node-1")
     hand = a_trader("p", first)
     Lease.objects.update(incarnation="00000000-0000-4000-8000-000000000001")
     assert sweep("x", timing()).given_up == 1
@@ -320,7 +320,7 @@ def test_a_run_of_an_incarnation_that_is_no_more_is_placed_again() -> None:
 def test_one_change_that_fails_keeps_the_sweep_from_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     first, second = a_portfolio("a"), a_portfolio("b")
     tick()
     Handoff.objects.update(deadline_at=ago(1))
@@ -339,7 +339,7 @@ def test_one_change_that_fails_keeps_the_sweep_from_no_other(
 @pytest.mark.parametrize("lives_on", ["beat", "goodbye"])
 def test_only_silence_is_lost(lives_on: str) -> None:
     serving_since(3600)
-    node = a_node("node-1")
+    node = make_node("node-1")
     let_expire(node)
     {
         "beat": node.beat,
@@ -349,7 +349,7 @@ def test_only_silence_is_lost(lives_on: str) -> None:
 
 
 def test_a_reason_is_cleared_when_its_cause_is_gone() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     hand = a_trader("p", node)
     operations.drain("node-1", actor="ann")
     tick()
@@ -364,7 +364,7 @@ def test_a_reason_is_cleared_when_its_cause_is_gone() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_read_that_fails_raises_and_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    hand = a_trader("p", a_node("node-1"))
+    hand = a_trader("p", make_node("node-1"))
     before = hand.run()
     monkeypatch.setattr(snapshot, "PORTFOLIOS", "SELECT no_such_column FROM scheduling_run")
     with pytest.raises(SnapshotUnavailable):
@@ -389,9 +389,9 @@ def test_an_empty_fleet_is_a_snapshot_with_no_nodes() -> None:
 # --- a constant number of statements -------------------------------------------------------------
 
 
-def fleet_of(nodes: int, each: int, prefix: str = "p") -> list[Daemon]:
+def fleet_of(nodes: int, each: int, prefix: str = "p") -> list[FakeNode]:
     """Return so many nodes with so many portfolios each."""
-    daemons = [a_node(f"{prefix}-node-{n}") for n in range(1, nodes + 1)]
+    daemons = [make_node(f"{prefix}-node-{n}") for n in range(1, nodes + 1)]
     for number, daemon in enumerate(daemons):
         for index in range(each):
             a_trader(f"{prefix}-{number}-{index}", daemon)
@@ -449,7 +449,7 @@ def test_the_counter_of_this_file_counts(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_tick_that_is_not_whole_marks_who_is_lost_and_reads_every_run_only_to_plan(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    first, _ = a_node("node-1"), a_node("node-2")
+    first, _ = make_node("node-1"), make_node("node-2")
     hand = a_trader("p", first)
     serving_since(3600)
     let_expire(first)
@@ -477,11 +477,11 @@ def test_a_tick_that_changed_something_wakes_boards_and_one_that_did_not_wakes_n
 
     def noted() -> Any:
         wakes.append(None)
-        return wake()
+        return notify_watchers()
 
-    monkeypatch.setattr("scheduling.scheduler.wake", noted)
+    monkeypatch.setattr("scheduling.scheduler.notify_watchers", noted)
     serving_since(3600)
-    node = a_node("node-1")
+    node = make_node("node-1")
     tick()
     assert len(wakes) == 0
     let_expire(node)
@@ -558,9 +558,9 @@ def test_what_is_no_hint_wakes_nobody(payload: str) -> None:
 
 
 def test_a_tick_of_its_own_without_a_rebalance_leaves_running_ones_where_they_are() -> None:
-    first = a_node("node-1")
+    first = make_node("node-1")
     for number in range(4):
         a_trader(f"p-{number}", first)
-    a_node("node-2")
+    make_node("node-2")
     assert tick(rebalance=False).balance.requested == ()
     assert len(tick(rebalance=True).balance.requested) > 0

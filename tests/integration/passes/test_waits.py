@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scheduling.db.transaction import Recipe, call, run
+from scheduling.db.transaction import Transaction, execute, query
 from scheduling.enact.grant import lock_run
 from scheduling.enact.handoff import expire
 from scheduling.errors import Refused
@@ -17,23 +17,23 @@ from scheduling.models import Handoff, Run
 from scheduling.operations.moves import stop_run
 from scheduling.timing import timing
 from tests.integration.enact.test_fence_races import Held, behind
-from tests.support.factories import Owner, a_node, a_trader, ago, run_of, the_handoff
+from tests.support.factories import OwnerSession, a_trader, ago, make_node, run_of, the_handoff
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def stopping(hand: Owner) -> Held:
+def stopping(hand: OwnerSession) -> Held:
     """Return a stop by a person that is not committed yet."""
 
-    def recipe() -> Recipe[Any]:
+    def recipe() -> Transaction[Any]:
         yield from want(hand, "stopped")
         yield from stop_run(hand.portfolio.pk, "ann", "")
 
     return Held(recipe())
 
 
-def want(hand: Owner, desired: str) -> Recipe[Any]:
-    yield from call(
+def want(hand: OwnerSession, desired: str) -> Transaction[Any]:
+    yield from query(
         "UPDATE portfolios_portfolio SET desired_state = %(desired)s WHERE id = %(portfolio)s",
         desired=desired,
         portfolio=hand.portfolio.pk,
@@ -41,7 +41,7 @@ def want(hand: Owner, desired: str) -> Recipe[Any]:
 
 
 def test_a_death_that_waited_for_a_stop_leaves_it_stopped() -> None:
-    node = a_node("node-1")
+    node = make_node("node-1")
     hand = a_trader("p", node)
     death = hand.death()
     held = stopping(hand)
@@ -50,30 +50,30 @@ def test_a_death_that_waited_for_a_stop_leaves_it_stopped() -> None:
 
 
 def test_a_register_that_waited_for_a_stop_leaves_it_stopped() -> None:
-    hand = a_trader("p", a_node("node-1"))
+    hand = a_trader("p", make_node("node-1"))
     held = stopping(hand)
-    assert behind(held, lambda: a_node("node-1")).name == "node-1"
+    assert behind(held, lambda: make_node("node-1")).name == "node-1"
     assert (run_of(hand.portfolio).phase, run_of(hand.portfolio).node_id) == ("stopped", None)
 
 
 def test_the_end_of_a_stop_that_waited_for_a_start_leaves_it_pending() -> None:
-    hand = a_trader("p", a_node("node-1"))
+    hand = a_trader("p", make_node("node-1"))
     stopping(hand).commit()
     handoff = the_handoff(hand.portfolio)
     Handoff.objects.update(deadline_at=ago(1))
 
-    def starts() -> Recipe[Any]:
+    def starts() -> Transaction[Any]:
         yield from want(hand, "running")
         yield from lock_run(hand.portfolio.pk)
 
-    assert behind(Held(starts()), lambda: run(expire(handoff.pk, timing()))) == "done"
+    assert behind(Held(starts()), lambda: execute(expire(handoff.pk, timing()))) == "done"
     assert run_of(hand.portfolio).phase == "pending"
 
 
 @pytest.mark.parametrize("phase", ["quarantined", "halted"])
 def test_what_waits_for_a_person_is_begun_nowhere_before_it_is_started(phase: str) -> None:
-    hand = a_trader("p", a_node("node-1"))
-    target = a_node("node-2")
+    hand = a_trader("p", make_node("node-1"))
+    target = make_node("node-2")
     # Between the look of a person's migrate and its lock it failed for the fifth time.
     Run.objects.update(phase=phase, node=None, incarnation=None)
     with pytest.raises(Refused, match="start it"):

@@ -18,25 +18,31 @@ from ginkgo_site.database import conninfo
 from ginkgo_site.deadline import Connection, ServerSilent, statement_limit
 from ginkgo_site.env import read_environment
 from scheduling import watcher as watching
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.errors import SnapshotUnavailable
 from scheduling.models import PassLock
-from scheduling.passes.pass_lock import take
+from scheduling.passes.pass_lock import acquire
 from scheduling.scheduler import TickOutcome
-from scheduling.watcher import LONGEST_REST_S, LOOK_S, REST_S, WHOLE_SHARE, Watcher
-from tests.support.factories import Daemon, a_node, let_expire, serving_since
+from scheduling.watcher import (
+    DEBOUNCE_S,
+    FULL_TICK_COST_FACTOR,
+    MAX_REST_S,
+    MAX_TICK_INTERVAL_S,
+    Watcher,
+)
+from tests.support.factories import FakeNode, let_expire, make_node, serving_since
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def node() -> Daemon:
+def node() -> FakeNode:
     serving_since(3600)
-    return a_node("node-1")
+    return make_node("node-1")
 
 
 @pytest.fixture
-def watcher(node: Daemon) -> Watcher:
+def watcher(node: FakeNode) -> Watcher:
     return Watcher(30.0)
 
 
@@ -92,7 +98,7 @@ def woken(watcher: Watcher) -> bool:
 
 def test_it_looks_again_after_a_second(watcher: Watcher) -> None:
     watcher._tick(False)
-    assert watcher._wait_s == LOOK_S == 1.0
+    assert watcher._wait_s == MAX_TICK_INTERVAL_S == 1.0
 
 
 def test_every_look_notes_that_a_watcher_lives(watcher: Watcher) -> None:
@@ -104,26 +110,26 @@ def test_every_look_notes_that_a_watcher_lives(watcher: Watcher) -> None:
 def test_it_looks_again_when_the_next_lease_ends(
     watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching, "LOOK_S", 3600.0)
+    monkeypatch.setattr(watching, "MAX_TICK_INTERVAL_S", 3600.0)
     watcher._tick(False)
     assert 0 < watcher._wait_s <= 30.005  # the lease that node-1 has just taken
     assert 0 < watcher._lease_ends - time.monotonic() <= 30
 
 
 def test_a_lease_that_has_ended_is_not_waited_for_again(
-    watcher: Watcher, node: Daemon, ticks: Ticks
+    watcher: Watcher, node: FakeNode, ticks: Ticks
 ) -> None:
     """Its node may be alive on paper for long: while the gateway was away nobody is judged."""
     let_expire(node)
     watcher._tick(False)
-    assert watcher._wait_s == LOOK_S
-    ticks.now += LOOK_S
+    assert watcher._wait_s == MAX_TICK_INTERVAL_S
+    ticks.now += MAX_TICK_INTERVAL_S
     watcher._tick(False)
     assert [whole for _, whole in ticks.asked] == [True, True]
 
 
 def test_it_looks_again_soon_where_another_pass_is_under_way(watcher: Watcher) -> None:
-    assert run(take("another"))
+    assert execute(acquire("another"))
     watcher._tick(False)
     assert watcher._wait_s == 0.1
 
@@ -144,7 +150,7 @@ def test_a_tick_without_a_rebalance_puts_none_off(watcher: Watcher, ticks: Ticks
     assert woken(watcher) is True
 
 
-@pytest.mark.parametrize(("cause", "rest_s"), [("rebalance", LOOK_S), ("drain", 30.0)])
+@pytest.mark.parametrize(("cause", "rest_s"), [("rebalance", MAX_TICK_INTERVAL_S), ("drain", 30.0)])
 def test_loads_are_looked_at_every_second_only_while_they_are_being_evened_out(
     watcher: Watcher, ticks: Ticks, cause: str, rest_s: float
 ) -> None:
@@ -160,7 +166,11 @@ def test_loads_are_looked_at_every_second_only_while_they_are_being_evened_out(
 
 @pytest.mark.parametrize(
     ("took_s", "rest_s", "whole_s"),
-    [(0.001, REST_S, LOOK_S), (0.1, 0.1, 1.0), (0.4, LONGEST_REST_S, 0.4 + WHOLE_SHARE * 0.4)],
+    [
+        (0.001, DEBOUNCE_S, MAX_TICK_INTERVAL_S),
+        (0.1, 0.1, 1.0),
+        (0.4, MAX_REST_S, 0.4 + FULL_TICK_COST_FACTOR * 0.4),
+    ],
 )
 def test_the_longer_a_tick_takes_the_longer_hints_are_gathered_and_the_rarer_it_is_whole(
     watcher: Watcher, ticks: Ticks, took_s: float, rest_s: float, whole_s: float

@@ -11,15 +11,15 @@ from portfolios.models import FeedRow, FeedSegment, Order
 from scheduling import operations
 from scheduling.models import Node
 from scheduling.wire.messages import OrderLine
-from tests.support.factories import Owner, a_node, a_trader, ago, the_handoff
+from tests.support.factories import OwnerSession, a_trader, ago, make_node, the_handoff
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def hand() -> Owner:
+def hand() -> OwnerSession:
     """Return the hand of node-1 on a portfolio that stands at seq 20 of a feed that runs."""
-    hand = a_trader("p", a_node("node-1"), events=0)
+    hand = a_trader("p", make_node("node-1"), events=0)
     FeedSegment.objects.update(from_time=ago(60), rate=100.0)
     at = hand.run().last_seq
     assert hand.commit(20 - at) == "ok"
@@ -34,7 +34,9 @@ def changed(rate: float, from_seq: int, at: datetime | None = None) -> int:
     return microseconds(segment.from_time)
 
 
-def test_nothing_behind_a_pause_is_committed_by_a_node_that_did_not_hear_of_it(hand: Owner) -> None:
+def test_nothing_behind_a_pause_is_committed_by_a_node_that_did_not_hear_of_it(
+    hand: OwnerSession,
+) -> None:
     changed(0.0, from_seq=23)
     Node.objects.update(desired_version=77)
     line = OrderLine(24, 0, "IBM", "buy", "1", "1", "open", "", 10**15)
@@ -47,13 +49,13 @@ def test_nothing_behind_a_pause_is_committed_by_a_node_that_did_not_hear_of_it(h
     assert hand.commit(0) == "ok"
 
 
-def test_a_pause_that_is_announced_holds_nothing_up_before_it_begins(hand: Owner) -> None:
+def test_a_pause_that_is_announced_holds_nothing_up_before_it_begins(hand: OwnerSession) -> None:
     changed(0.0, from_seq=23, at=ago(-5))
     assert hand.commit(10) == "ok"
 
 
-def test_a_release_behind_a_pause_hands_nothing_over(hand: Owner) -> None:
-    target = a_node("node-2")
+def test_a_release_behind_a_pause_hands_nothing_over(hand: OwnerSession) -> None:
+    target = make_node("node-2")
     handoff = operations.migrate("p", "node-2", actor="ann")
     target.ready(handoff)
     changed(0.0, from_seq=20)
@@ -64,7 +66,7 @@ def test_a_release_behind_a_pause_hands_nothing_over(hand: Owner) -> None:
 
 
 @pytest.mark.parametrize("rate", [10.0, 1000.0])
-def test_what_was_stamped_by_an_earlier_rate_is_read_again(hand: Owner, rate: float) -> None:
+def test_what_was_stamped_by_an_earlier_rate_is_read_again(hand: OwnerSession, rate: float) -> None:
     (first,) = FeedSegment.objects.all()
     before, now = microseconds(first.from_time), changed(rate, from_seq=23)
     assert hand.commit(4, feed_us=before) == "conflict"

@@ -19,7 +19,7 @@ import pytest
 from ginkgo_site.env import CHECKOUT
 
 ROWS = 20_000
-LONGEST_WAIT_S = 1.0  #: of a commit; the reload of a portfolio pauses it for 0.5 s at most
+MAX_WAIT_S = 1.0  #: of a commit; the reload of a portfolio pauses it for 0.5 s at most
 
 #: Without the signals of `migrate`, whose receivers want the tables of all apps.
 MIGRATE = """
@@ -126,7 +126,7 @@ def test_a_system_that_trades_is_partitioned_under_way(old: Old) -> None:
         ended.set()
         trader.join()
     assert len(waits) > 100
-    assert max(waits) < LONGEST_WAIT_S, f"{max(waits):.3f} s of {len(waits)} commits"
+    assert max(waits) < MAX_WAIT_S, f"{max(waits):.3f} s of {len(waits)} commits"
     with old.connect() as session:
         for table, column in (("order", "seq"), ("fill", "fill_seq"), ("equitypoint", "seq")):
             name = f"portfolios_{table}"

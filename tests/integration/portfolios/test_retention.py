@@ -21,12 +21,12 @@ from portfolios.retention import archive as archiving
 from portfolios.retention.archive import read_back
 from portfolios.retention.kinds import RecordKind, record_kinds
 from portfolios.retention.partitions import head, partitions
-from scheduling.db.transaction import run
+from scheduling.db.transaction import execute
 from scheduling.enact.alerts import compare
 from scheduling.models import Alert, Event, Run, Verification, VerificationAnchor
 from scheduling.retention import drop_rows
 from scheduling.timing import timing
-from tests.support.factories import a_node, a_trader
+from tests.support.factories import a_trader, make_node
 
 pytestmark = pytest.mark.django_db
 
@@ -42,7 +42,7 @@ def portfolio(settings: Any) -> Portfolio:
     The first partitions were made for another feed, of 100 events/s: that one ran through them.
     """
     settings.GINKGO = replace(settings.GINKGO, keep_orders_days=1.0, keep_equity_days=1.0)
-    hand = a_trader("p", a_node("node-1"), events=0)
+    hand = a_trader("p", make_node("node-1"), events=0)
     FeedSegment.objects.all().update(from_seq=1, from_time=OLD, rate=RATE)
     return hand.portfolio
 
@@ -230,7 +230,7 @@ def the_first_partition_ended(days_ago: float) -> None:
 
 
 def is_told(kind: str) -> bool:
-    run(compare(timing()))
+    execute(compare(timing()))
     return Alert.objects.filter(kind=kind, closed_at=None).exists()
 
 

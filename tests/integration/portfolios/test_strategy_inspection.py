@@ -10,7 +10,7 @@ import pytest
 from portfolios import strategy_inspection
 from portfolios.models import Portfolio, Revision
 from portfolios.strategies import registry
-from tests.support.api_client import Caller
+from tests.support.api_client import ApiClient
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("foreign_strategies")]
 
@@ -47,7 +47,7 @@ def test_a_check_runs_in_another_process_as_another_user_and_without_secrets() -
     ],
 )
 def test_a_check_without_an_end_is_ended_and_the_field_is_named(
-    operator: Caller, monkeypatch: pytest.MonkeyPatch, what: str, limit_s: float, said: str
+    operator: ApiClient, monkeypatch: pytest.MonkeyPatch, what: str, limit_s: float, said: str
 ) -> None:
     monkeypatch.setattr(strategy_inspection, "LIMIT_S", limit_s)
     began = time.monotonic()
@@ -68,7 +68,7 @@ def test_a_check_without_an_end_is_ended_and_the_field_is_named(
     ],
 )
 def test_a_check_that_fails_is_an_answer_and_no_fault(
-    operator: Caller, monkeypatch: pytest.MonkeyPatch, what: str, said: str
+    operator: ApiClient, monkeypatch: pytest.MonkeyPatch, what: str, said: str
 ) -> None:
     monkeypatch.setattr(strategy_inspection, "_memory_mb", lambda: 400)
     answer = operator.post("portfolios/", a_body(what=what))
@@ -79,7 +79,7 @@ def test_a_check_that_fails_is_an_answer_and_no_fault(
 
 
 def test_a_change_is_checked_before_rows_are_locked(
-    operator: Caller, monkeypatch: pytest.MonkeyPatch
+    operator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert operator.post("portfolios/", a_body(what="nothing")).status_code == 201
     assert Revision.objects.get().strategy_version == 7

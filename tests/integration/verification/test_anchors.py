@@ -34,8 +34,15 @@ from scheduling.scheduler import Scheduler
 from scheduling.verification import background, evidence, verify
 from scheduling.verification.runner import work_off
 from scheduling.verification.verify import verify_portfolio
-from tests.support.api_client import Caller
-from tests.support.factories import Daemon, a_node, a_portfolio, a_running, ago, owner
+from tests.support.api_client import ApiClient
+from tests.support.factories import (
+    FakeNode,
+    a_portfolio,
+    ago,
+    make_node,
+    make_running_portfolio,
+    owner,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -76,14 +83,14 @@ def replays(monkeypatch: pytest.MonkeyPatch) -> Replays:
 
 
 @pytest.fixture
-def node() -> Daemon:
-    return a_node("node-1")
+def node() -> FakeNode:
+    return make_node("node-1")
 
 
 @pytest.fixture
-def trader(node: Daemon, replays: Replays) -> Portfolio:
+def trader(node: FakeNode, replays: Replays) -> Portfolio:
     """Return a portfolio that traded for 8,000 events and was verified."""
-    portfolio = a_running(
+    portfolio = make_running_portfolio(
         NAME, node, events=8_000, strategy="sma_cross", config=CONFIG, symbols=SYMBOLS
     )
     assert verify_portfolio(NAME).identical
@@ -104,9 +111,9 @@ def anchors(name: str = NAME) -> list[int]:
 
 
 def test_what_a_verification_replays_is_bounded_by_what_is_new(
-    node: Daemon, replays: Replays
+    node: FakeNode, replays: Replays
 ) -> None:
-    portfolio = a_running(NAME, node, events=20_000)
+    portfolio = make_running_portfolio(NAME, node, events=20_000)
     assert replays.of()[0] == 20_000
     for new in (100, 3_000, 1):
         assert node.commit(NAME, new) == "ok"
@@ -117,7 +124,7 @@ def test_what_a_verification_replays_is_bounded_by_what_is_new(
 
 
 def test_the_sentence_says_how_much_was_replayed_now_and_from_where(
-    trader: Portfolio, node: Daemon, replays: Replays
+    trader: Portfolio, node: FakeNode, replays: Replays
 ) -> None:
     assert node.commit(NAME, 2_000) == "ok"
     events, verdict = replays.of()
@@ -135,7 +142,7 @@ def test_the_sentence_says_how_much_was_replayed_now_and_from_where(
 
 
 def test_a_full_one_replays_everything_and_says_the_same(
-    trader: Portfolio, node: Daemon, replays: Replays
+    trader: Portfolio, node: FakeNode, replays: Replays
 ) -> None:
     assert node.commit(NAME, 2_000) == "ok"
     events, verdict = replays.of(full=True)
@@ -148,9 +155,9 @@ def test_a_full_one_replays_everything_and_says_the_same(
 
 
 def test_moves_reloads_and_suppression_behind_an_anchor_are_identical(
-    trader: Portfolio, node: Daemon, replays: Replays
+    trader: Portfolio, node: FakeNode, replays: Replays
 ) -> None:
-    two = a_node("node-2")
+    two = make_node("node-2")
     handoff = operations.migrate(NAME, "node-2", actor="ann")
     assert two.ready(handoff) == "draining"
     assert owner(NAME, node).release(handoff).answer == "handed_over"
@@ -165,7 +172,7 @@ def test_moves_reloads_and_suppression_behind_an_anchor_are_identical(
 
 
 def test_an_anchor_where_a_new_revision_had_adapted_the_state_already(
-    trader: Portfolio, node: Daemon, replays: Replays
+    trader: Portfolio, node: FakeNode, replays: Replays
 ) -> None:
     changes: dict[str, Any] = {"config": {"fast": 2, "slow": 4}}
     _, handoff = operations.revise_portfolio(NAME, changes, actor="ann")
@@ -181,7 +188,7 @@ def test_an_anchor_where_a_new_revision_had_adapted_the_state_already(
 
 
 def test_an_order_that_waits_at_the_anchor_is_compared_when_it_is_filled(
-    trader: Portfolio, node: Daemon, replays: Replays
+    trader: Portfolio, node: FakeNode, replays: Replays
 ) -> None:
     waiting = Order.objects.filter(portfolio=trader, status="open")
     for _ in range(100):
@@ -219,7 +226,7 @@ def touched(what: Any, **changes: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["order", "fill", "equity", "state of an order", "missing order"])
 def test_a_row_that_was_changed_before_the_anchor_is_found(
-    trader: Portfolio, node: Daemon, replays: Replays, kind: str
+    trader: Portfolio, node: FakeNode, replays: Replays, kind: str
 ) -> None:
     orders = Order.objects.filter(portfolio=trader, status="filled").order_by("seq")
     assert node.commit(NAME, 500) == "ok"
@@ -243,7 +250,7 @@ def test_a_row_that_was_changed_before_the_anchor_is_found(
 
 
 def test_a_row_that_is_changed_after_it_was_compared_is_found_by_the_next_one(
-    trader: Portfolio, node: Daemon, replays: Replays, monkeypatch: pytest.MonkeyPatch
+    trader: Portfolio, node: FakeNode, replays: Replays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(portfolios.verify.verify, "WINDOW", 500)
     assert node.commit(NAME, 2_000) == "ok"
@@ -262,7 +269,7 @@ def test_a_row_that_is_changed_after_it_was_compared_is_found_by_the_next_one(
 
 
 def test_only_the_anchors_behind_a_change_are_invalid(
-    trader: Portfolio, node: Daemon, replays: Replays
+    trader: Portfolio, node: FakeNode, replays: Replays
 ) -> None:
     first_anchor = trader.first_seq + 7_999
     assert node.commit(NAME, 4_000) == "ok"
@@ -279,7 +286,7 @@ def test_only_the_anchors_behind_a_change_are_invalid(
 
 @pytest.mark.parametrize("kind", ["tenure", "suppression", "segment", "cash"])
 def test_inputs_that_changed_before_the_anchor_invalidate_it(
-    trader: Portfolio, node: Daemon, replays: Replays, kind: str
+    trader: Portfolio, node: FakeNode, replays: Replays, kind: str
 ) -> None:
     if kind == "tenure":
         Tenure.objects.filter(portfolio=trader).update(from_seq=trader.first_seq + 1)
@@ -294,7 +301,7 @@ def test_inputs_that_changed_before_the_anchor_invalidate_it(
 
 
 def test_what_changed_and_is_identical_all_the_same_gets_new_anchors(
-    trader: Portfolio, node: Daemon, replays: Replays
+    trader: Portfolio, node: FakeNode, replays: Replays
 ) -> None:
     VerificationAnchor.objects.update(sums={k: [0, "0"] for k in ("orders", "fills", "equity")})
     events, verdict = replays.of()
@@ -303,7 +310,7 @@ def test_what_changed_and_is_identical_all_the_same_gets_new_anchors(
     assert replays.of()[0] == 0
 
 
-def test_a_difference_leaves_no_anchor(trader: Portfolio, node: Daemon, replays: Replays) -> None:
+def test_a_difference_leaves_no_anchor(trader: Portfolio, node: FakeNode, replays: Replays) -> None:
     assert node.commit(NAME, 2_000) == "ok"
     Checkpoint.objects.update(state=b"nonsense")
     assert verify_portfolio(NAME).compared.difference is not None
@@ -311,7 +318,7 @@ def test_a_difference_leaves_no_anchor(trader: Portfolio, node: Daemon, replays:
 
 
 def test_a_count_that_begins_behind_an_anchor(
-    trader: Portfolio, node: Daemon, replays: Replays
+    trader: Portfolio, node: FakeNode, replays: Replays
 ) -> None:
     row = Checkpoint.objects.get(portfolio=trader)
     Checkpoint.objects.update(state=uncounted(bytes(row.state)))
@@ -328,7 +335,7 @@ def test_a_count_that_begins_behind_an_anchor(
 
 
 def test_a_few_anchors_are_kept_and_one_of_each_month(
-    trader: Portfolio, node: Daemon, replays: Replays
+    trader: Portfolio, node: FakeNode, replays: Replays
 ) -> None:
     for _ in range(6):
         assert node.commit(NAME, 10) == "ok"
@@ -356,7 +363,7 @@ def archive_before(portfolio: Portfolio, seq: int, monkeypatch: pytest.MonkeyPat
 
 
 def test_it_goes_on_from_an_anchor_when_the_rows_before_are_archived(
-    trader: Portfolio, node: Daemon, replays: Replays, monkeypatch: pytest.MonkeyPatch
+    trader: Portfolio, node: FakeNode, replays: Replays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert node.commit(NAME, 4_000) == "ok"
     archive_before(trader, trader.first_seq + 7_000, monkeypatch)
@@ -373,10 +380,10 @@ def test_it_goes_on_from_an_anchor_when_the_rows_before_are_archived(
 
 
 def test_what_stands_still_and_is_verified_holds_no_rows_of_others(
-    trader: Portfolio, node: Daemon, replays: Replays
+    trader: Portfolio, node: FakeNode, replays: Replays
 ) -> None:
     assert verified_to() is None
-    a_running("two", node, events=10)
+    make_running_portfolio("two", node, events=10)
     two = Portfolio.objects.get(name="two")
     assert verified_to() == two.first_seq - 1
     assert replays.of("two")[1].identical
@@ -386,7 +393,7 @@ def test_what_stands_still_and_is_verified_holds_no_rows_of_others(
 
 
 def test_without_an_anchor_what_is_archived_is_counted_and_not_missed(
-    trader: Portfolio, node: Daemon, replays: Replays, monkeypatch: pytest.MonkeyPatch
+    trader: Portfolio, node: FakeNode, replays: Replays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     VerificationAnchor.objects.all().delete()
     gone = trader.first_seq + 4_000
@@ -410,7 +417,7 @@ def test_the_partitions_say_what_is_kept(trader: Portfolio, replays: Replays) ->
 
 
 def test_one_with_a_time_limit_ends_and_the_next_goes_on_from_there(
-    trader: Portfolio, node: Daemon, replays: Replays, monkeypatch: pytest.MonkeyPatch
+    trader: Portfolio, node: FakeNode, replays: Replays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     VerificationAnchor.objects.all().delete()
     monkeypatch.setattr("portfolios.verify.verify.WINDOW", 3_000)
@@ -425,12 +432,12 @@ def test_one_with_a_time_limit_ends_and_the_next_goes_on_from_there(
 
 
 def test_what_was_not_verified_for_long_is_asked_for_and_worked_off(
-    trader: Portfolio, node: Daemon, replays: Replays, monkeypatch: pytest.MonkeyPatch
+    trader: Portfolio, node: FakeNode, replays: Replays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[int] = []
     monkeypatch.setattr(background, "start_runner", lambda: started.append(1))
     a_portfolio("idle")  # has committed nothing
-    a_running("canary", node, events=100)
+    make_running_portfolio("canary", node, events=100)
     assert node.commit(NAME, 500) == "ok"
     assert tasks.verify_in_background() == "0 asked for"  # they are not older than an interval
     Portfolio.objects.update(created_at=ago(4_000))
@@ -449,12 +456,12 @@ def test_what_was_not_verified_for_long_is_asked_for_and_worked_off(
 
 
 def test_a_person_goes_before_the_schedule_and_zero_turns_it_off(
-    trader: Portfolio, node: Daemon, replays: Replays, operator: Caller, settings: Any,
+    trader: Portfolio, node: FakeNode, replays: Replays, operator: ApiClient, settings: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     from dataclasses import replace
 
-    from scheduling.db.transaction import run
+    from scheduling.db.transaction import execute
     from scheduling.verification.queue import claim
     from tests.integration.interfaces.test_verification_interfaces import uuid4
 
@@ -468,17 +475,17 @@ def test_a_person_goes_before_the_schedule_and_zero_turns_it_off(
     assert tasks.verify_in_background() == "1 asked for"
     a_portfolio("two")
     operator.post("portfolios/two/verification/")
-    first = run(claim(uuid4(), 9))
+    first = execute(claim(uuid4(), 9))
     assert first is not None and first.name == "two"
     # Who asks for what the schedule asked for, and nobody took yet, has it.
     asked = operator.post(f"portfolios/{NAME}/verification/", {"full": True})
     assert (asked.status_code, asked.json()["requested_by"]) == (202, "olive")
-    second = run(claim(uuid4(), 9))
+    second = execute(claim(uuid4(), 9))
     assert second is not None and (second.name, second.full, second.limit_s) == (NAME, True, None)
 
 
 def test_a_difference_that_the_schedule_finds_is_an_alert_until_it_is_gone(
-    trader: Portfolio, node: Daemon, replays: Replays, monkeypatch: pytest.MonkeyPatch
+    trader: Portfolio, node: FakeNode, replays: Replays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background, "start_runner", lambda: 1)
 
@@ -504,7 +511,7 @@ def test_a_difference_that_the_schedule_finds_is_an_alert_until_it_is_gone(
 
 
 def test_what_fails_or_ends_before_the_difference_does_not_close_its_alert(
-    trader: Portfolio, node: Daemon, replays: Replays, monkeypatch: pytest.MonkeyPatch
+    trader: Portfolio, node: FakeNode, replays: Replays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background, "start_runner", lambda: 1)
 
@@ -535,7 +542,7 @@ def test_what_fails_or_ends_before_the_difference_does_not_close_its_alert(
 
 
 def test_api_and_command_take_full(
-    trader: Portfolio, replays: Replays, operator: Caller, capsys: Any
+    trader: Portfolio, replays: Replays, operator: ApiClient, capsys: Any
 ) -> None:
     path = f"portfolios/{NAME}/verification/"
     assert operator.post(path, {"full": True}).status_code == 202

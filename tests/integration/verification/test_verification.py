@@ -31,7 +31,7 @@ from portfolios.runtime.events import Event as MarketEvent
 from portfolios.runtime.messages import Batch, Load, Reply
 from portfolios.runtime.state import decode_state, encode_state
 from portfolios.verify.compare_state import uncounted
-from portfolios.verify.replay_process import Ended, in_this_process, own_process
+from portfolios.verify.replay_process import ReplayProcessEnded, in_this_process, own_process
 from portfolios.verify.stored_rows import Stored
 from portfolios.verify.types import Difference
 from portfolios.verify.verify import verify
@@ -43,7 +43,14 @@ from scheduling.verification import verify as verifying
 from scheduling.verification.evidence import gather
 from scheduling.verification.verdict import Verdict
 from scheduling.verification.verify import verify_portfolio
-from tests.support.factories import Daemon, a_node, a_portfolio, a_running, a_trader, owner
+from tests.support.factories import (
+    FakeNode,
+    a_portfolio,
+    a_trader,
+    make_node,
+    make_running_portfolio,
+    owner,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -58,14 +65,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=["from the first event", "from an anchor"])
-def world(request: pytest.FixtureRequest) -> tuple[Portfolio, Daemon]:
+def world(request: pytest.FixtureRequest) -> tuple[Portfolio, FakeNode]:
     """Return a portfolio that was moved, suppressed, reloaded and taken over, and its owner.
 
     Once as it is, once verified before: what is changed then lies before an anchor.
     """
-    one, two = a_node("node-1"), a_node("node-2")
+    one, two = make_node("node-1"), make_node("node-2")
     config = {"fast": 1, "slow": 2}
-    a_running(NAME, one, events=4_000, strategy="sma_cross", config=config, symbols=SYMBOLS)
+    make_running_portfolio(
+        NAME, one, events=4_000, strategy="sma_cross", config=config, symbols=SYMBOLS
+    )
     move(one, two)
     assert two.commit(NAME, 3_000) == "ok"
     assert two.commit(NAME, 2_000, suppress=True) == "ok"
@@ -73,7 +82,7 @@ def world(request: pytest.FixtureRequest) -> tuple[Portfolio, Daemon]:
     assert handoff is not None and two.ready(handoff) == "draining"
     assert owner(NAME, two).release(handoff).answer == "handed_over"
     assert two.commit(NAME, 3_000) == "ok"
-    again = a_node("node-2")
+    again = make_node("node-2")
     assert again.commit(NAME, 2_000) == "ok"
     if request.param == "from an anchor":
         assert verify_portfolio(NAME).identical
@@ -81,13 +90,13 @@ def world(request: pytest.FixtureRequest) -> tuple[Portfolio, Daemon]:
 
 
 @pytest.fixture
-def trader(world: tuple[Portfolio, Daemon]) -> Portfolio:
+def trader(world: tuple[Portfolio, FakeNode]) -> Portfolio:
     """Return the portfolio."""
     return world[0]
 
 
 @pytest.fixture
-def waiting(world: tuple[Portfolio, Daemon]) -> Order:
+def waiting(world: tuple[Portfolio, FakeNode]) -> Order:
     """Return an order that is open at the end: let it go on until there is one."""
     portfolio, daemon = world
     orders = Order.objects.filter(portfolio=portfolio, status="open")
@@ -98,7 +107,7 @@ def waiting(world: tuple[Portfolio, Daemon]) -> Order:
     raise AssertionError("no order is open after 25 days")
 
 
-def move(source: Daemon, target: Daemon, name: str = NAME) -> None:
+def move(source: FakeNode, target: FakeNode, name: str = NAME) -> None:
     handoff = operations.migrate(name, target.name, actor="ann")
     assert target.ready(handoff) == "draining"
     assert owner(name, source).release(handoff).answer == "handed_over"
@@ -167,9 +176,11 @@ def test_the_replay_has_the_limits_that_the_nodes_of_this_environment_have(
 
 def test_a_revision_that_was_granted_and_never_committed_leaves_no_mark() -> None:
     # The state went from r1 to r1: what r2 would have made of it must not come in between.
-    one = a_node("node-1")
+    one = make_node("node-1")
     config = {"fast": 1, "slow": 2}
-    a_running(NAME, one, events=4_000, strategy="sma_cross", config=config, symbols=SYMBOLS)
+    make_running_portfolio(
+        NAME, one, events=4_000, strategy="sma_cross", config=config, symbols=SYMBOLS
+    )
     changes = {"strategy": "mean_reversion", "config": {}}
     _, handoff = operations.revise_portfolio(NAME, changes, actor="ann")
     assert handoff is not None and one.ready(handoff) == "draining"
@@ -181,7 +192,7 @@ def test_a_revision_that_was_granted_and_never_committed_leaves_no_mark() -> Non
 
 
 def test_a_portfolio_that_runs_on_is_compared_as_of_the_commit_it_began_with(
-    world: tuple[Portfolio, Daemon], waiting: Order
+    world: tuple[Portfolio, FakeNode], waiting: Order
 ) -> None:
     trader, daemon = world
     begun = gather(NAME)
@@ -218,15 +229,17 @@ def test_wherever_a_window_ends_every_row_is_compared_once(
     assert difference(verify_portfolio(NAME, full=True)).seq == getattr(last, at)
 
 
-def test_a_neighbours_rows_are_not_its_own(world: tuple[Portfolio, Daemon]) -> None:
+def test_a_neighbours_rows_are_not_its_own(world: tuple[Portfolio, FakeNode]) -> None:
     config = {"fast": 1, "slow": 2}
-    a_running("other", world[1], events=5_000, strategy="sma_cross", config=config, symbols=["KO"])
+    make_running_portfolio(
+        "other", world[1], events=5_000, strategy="sma_cross", config=config, symbols=["KO"]
+    )
     world[1].commit("other", 5_000, suppress=True)
     assert Order.objects.filter(portfolio__name="other").exists()
     assert [verify_portfolio(name).identical for name in (NAME, "other")] == [True, True]
 
 
-def test_a_change_of_the_feeds_rate_is_an_input_too(world: tuple[Portfolio, Daemon]) -> None:
+def test_a_change_of_the_feeds_rate_is_an_input_too(world: tuple[Portfolio, FakeNode]) -> None:
     trader, daemon = world
     trader.run.refresh_from_db()
     (first,) = FeedSegment.objects.all()
@@ -437,8 +450,8 @@ def unremarkable(seen: Sequence[MarketEvent]) -> MarketEvent:
 
 
 def test_an_event_of_the_log_that_the_fleet_lost() -> None:
-    one = a_node("node-1")
-    canary = a_running(NAME, one, events=100)
+    one = make_node("node-1")
+    canary = make_running_portfolio(NAME, one, events=100)
     first = canary.first_seq + 100
     seen = open_feed().read_for(None, first, first + 99, segments_of(canary.feed))
     one.commit(NAME, 100, lose=unremarkable(seen).seq)
@@ -448,8 +461,10 @@ def test_an_event_of_the_log_that_the_fleet_lost() -> None:
 
 
 def test_an_event_that_a_trader_lost_is_noticed_though_it_decided_nothing() -> None:
-    one = a_node("node-1")
-    holder = a_running(NAME, one, events=2_000, strategy="buy_and_hold", symbols=["KO"])
+    one = make_node("node-1")
+    holder = make_running_portfolio(
+        NAME, one, events=2_000, strategy="buy_and_hold", symbols=["KO"]
+    )
     first = holder.first_seq + 2_000
     seen = open_feed().read_for(frozenset(["KO"]), first, first + 3_999, segments_of(holder.feed))
     one.commit(NAME, 4_000, lose=unremarkable(seen).seq)
@@ -499,12 +514,12 @@ def test_a_state_without_a_count_is_compared_without_it_and_that_is_said(trader:
 
 @pytest.mark.parametrize("then", ["commit", "move", "adapt"])
 def test_a_count_that_began_in_the_middle_is_compared_from_there(
-    world: tuple[Portfolio, Daemon], then: str
+    world: tuple[Portfolio, FakeNode], then: str
 ) -> None:
     trader, daemon = world
     forget_count(trader)
     if then == "move":
-        other = a_node("node-1")
+        other = make_node("node-1")
         move(daemon, other)
         daemon = other
     elif then == "adapt":
@@ -552,7 +567,7 @@ def test_a_line_of_the_trail_that_is_missing(trader: Portfolio) -> None:
 
 
 def test_a_run_that_nobody_granted(trader: Portfolio) -> None:
-    trader.run.node = a_node("node-3").row
+    trader.run.node = make_node("node-3").row
     trader.run.save()
     assert verify_portfolio(NAME).sentence == (
         "history differs: the trail ends with node node-2 (epoch 4), the run has node-3"
@@ -631,7 +646,7 @@ def test_an_unknown_one_is_not_found() -> None:
 
 
 def test_a_deleted_one_keeps_what_is_needed() -> None:
-    one = a_node("node-1")
+    one = make_node("node-1")
     hand = a_trader(NAME, one, events=0)
     one.commit(NAME, 500)
     operations.delete_portfolio(NAME, actor="ann")
@@ -661,7 +676,10 @@ def test_equity_that_is_no_longer_kept_is_said_and_not_missed(
 def test_a_strategy_that_loops_is_ended(monkeypatch: pytest.MonkeyPatch, trader: Portfolio) -> None:
     monkeypatch.setenv("GINKGO_STRATEGIES", "tests.support.strategies.loops_on_init")
     spec = replace(gather(NAME).recorded.stretches[0].spec, strategy="looping", parameters={})
-    with own_process(limit_s=2.0) as ask, pytest.raises(Ended, match="within 2 s and was ended"):
+    with (
+        own_process(limit_s=2.0) as ask,
+        pytest.raises(ReplayProcessEnded, match="within 2 s and was ended"),
+    ):
         ask(Load(spec, None, 0))
 
 
@@ -670,7 +688,7 @@ def test_where_a_strategy_fails_the_fleet_went_on(
 ) -> None:
     def ask(request: Load | Batch) -> Reply:
         if isinstance(request, Batch) and request.from_seq > trader.first_seq + 5_000:
-            raise Ended("it did not answer within 60 s and was ended")
+            raise ReplayProcessEnded("it did not answer within 60 s and was ended")
         return here(request)
 
     here = in_this_process()

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scheduling.permissions import Role
-from tests.support.api_client import PROBLEM, Caller, a_caller
-from tests.support.factories import a_node, a_portfolio
+from tests.support.api_client import PROBLEM, ApiClient, a_caller
+from tests.support.factories import a_portfolio, make_node
 
 pytestmark = pytest.mark.django_db
 
@@ -53,8 +53,8 @@ WRITES = (
 
 
 @pytest.fixture
-def caller(db: Any) -> Caller:
-    a_node("node-1")
+def caller(db: Any) -> ApiClient:
+    make_node("node-1")
     a_portfolio("canary-1")
     return a_caller(Role.OPERATOR, "olive")
 
@@ -65,7 +65,7 @@ def caller(db: Any) -> Caller:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(write=st.sampled_from(WRITES), body=bodies)
-def test_any_body_is_taken_or_refused(caller: Caller, write: tuple[str, str], body: Any) -> None:
+def test_any_body_is_taken_or_refused(caller: ApiClient, write: tuple[str, str], body: Any) -> None:
     method, path = write
     answer = caller._send(method, path, body)
     assert answer.status_code < 500, answer.content
@@ -97,7 +97,7 @@ def test_any_body_is_taken_or_refused(caller: Caller, write: tuple[str, str], bo
     | st.sampled_from((*SENSIBLE, "cD0x", "nan", "1e400")),
 )  # fmt: skip
 def test_any_parameter_is_taken_or_refused(
-    caller: Caller, path: str, name: str, value: str
+    caller: ApiClient, path: str, name: str, value: str
 ) -> None:
     answer = caller.get(path, **{name: value})
     assert answer.status_code in (200, 400, 404), answer.content

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduling.decide.ownership_history import Now, Owned, TrailLine, disagreement, rebuild
+from scheduling.decide.ownership_history import AuditLine, Now, Owned, disagreement, rebuild
 
 NODES = ("node-1", "node-2", "node-3")
 CAUSES = ("place", "migrate", "reload", "failover", "register", "rollback")
@@ -46,10 +46,10 @@ def histories(draw: st.DrawFn) -> list[Owned]:
     return history
 
 
-def trail_of(history: list[Owned]) -> list[TrailLine]:
+def trail_of(history: list[Owned]) -> list[AuditLine]:
     """Return the lines that the grants write."""
     return [
-        TrailLine(
+        AuditLine(
             number,
             "granted" if owned.node is not None else "ended",
             owned.node,
@@ -153,7 +153,7 @@ def test_no_epoch_begins_before_the_one_ahead_of_it() -> None:
 
 def test_who_had_it_last_does_not_own_an_epoch_that_ended() -> None:
     data = trail_of([Owned(1, None, None, 1, 5, None, "stop", None)])[0].data
-    ended = TrailLine(1, "ended", "node-1", data)
+    ended = AuditLine(1, "ended", "node-1", data)
     assert rebuild([ended])[0].node is None
     assert disagreement([ended], [], Now(1, None, None, 1)) is None
 
@@ -173,19 +173,19 @@ def test_each_side_that_has_an_epoch_alone_is_said() -> None:
 
 def test_a_granted_line_names_a_node() -> None:
     (line,) = trail_of([Owned(1, "node-1", None, 1, 5, None, "place", None)])
-    nameless = TrailLine(7, line.kind, None, line.data)
+    nameless = AuditLine(7, line.kind, None, line.data)
     assert disagreement([nameless], [], Now(1, None, None, 1)) == "event 7 (granted) names no node"
 
 
 def test_a_line_whose_number_is_none_is_named() -> None:
     (line,) = trail_of([Owned(1, "node-1", None, 1, 5, None, "place", None)])
-    broken = TrailLine(7, line.kind, line.node, {**line.data, "epoch": None})
+    broken = AuditLine(7, line.kind, line.node, {**line.data, "epoch": None})
     said = disagreement([broken], [], Now(1, None, None, 1))
     assert said is not None and said.startswith("event 7 (granted) does not say ")
 
 
 def test_a_line_that_does_not_say_what_it_must_is_named() -> None:
-    lines = [TrailLine(7, "granted", "node-1", {"epoch": 1})]
+    lines = [AuditLine(7, "granted", "node-1", {"epoch": 1})]
     assert disagreement(lines, [], Now(0, None, None, 1)) == (
         "event 7 (granted) does not say 'incarnation'"
     )

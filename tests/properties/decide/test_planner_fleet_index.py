@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduling.decide.planner.fleet_index import Stock
+from scheduling.decide.planner.fleet_index import FleetIndex
 from scheduling.decide.planner.fleet_state import lacks
 from scheduling.decide.planner.planner import make_plan
-from scheduling.decide.types import HandoffView, Need, NodeView, Policy, Snapshot
+from scheduling.decide.types import HandoffView, NodeView, Policy, Requirements, Snapshot
 from tests.properties.decide.test_planner import POLICIES, nodes, portfolios, worlds
 from tests.support.plan_factories import applied, node, on, portfolio, world
 
@@ -19,7 +19,7 @@ from tests.support.plan_factories import applied, node, on, portfolio, world
 CROOKED = st.sampled_from([1, 2, 0.1, 0.2, 0.7])
 
 
-def follow(stock: Stock, before: Snapshot, after: Snapshot) -> None:
+def follow(stock: FleetIndex, before: Snapshot, after: Snapshot) -> None:
     """Tell the stock what is different, as the reader of the database does."""
     was = {each.id: each for each in before.portfolios}
     now = {each.id: each for each in after.portfolios}
@@ -46,7 +46,7 @@ def changed(draw: st.DrawFn, snapshot: Snapshot) -> Snapshot:
 def test_a_stock_that_followed_every_change_gives_the_plan_of_a_new_one(
     snapshot: Snapshot, data: st.DataObject
 ) -> None:
-    stock = Stock.of(snapshot.portfolios)
+    stock = FleetIndex.of(snapshot.portfolios)
     for _ in range(4):
         policy = data.draw(POLICIES)
         plan = make_plan(snapshot, policy, stock)
@@ -60,7 +60,7 @@ def test_a_stock_that_followed_every_change_gives_the_plan_of_a_new_one(
 @given(worlds(), POLICIES)
 @settings(max_examples=100, deadline=None)
 def test_a_plan_changes_nothing_in_the_stock_it_reads(snapshot: Snapshot, policy: Policy) -> None:
-    stock = Stock.of(snapshot.portfolios)
+    stock = FleetIndex.of(snapshot.portfolios)
     first = make_plan(snapshot, policy, stock)
     assert repr(make_plan(snapshot, policy, stock)) == repr(first)
 
@@ -68,7 +68,7 @@ def test_a_plan_changes_nothing_in_the_stock_it_reads(snapshot: Snapshot, policy
 @given(
     nodes(1),
     st.builds(
-        Need,
+        Requirements,
         st.sampled_from([(), (("zone", "hk"),), (("zone", "hk"), ("gpu", "yes"))]),
         st.sampled_from(["", "sma"]),
         st.sampled_from([1, 2]),
@@ -78,21 +78,21 @@ def test_a_plan_changes_nothing_in_the_stock_it_reads(snapshot: Snapshot, policy
     st.sampled_from([{}, {"replay": "ab"}, {"replay": "cd"}]),
 )
 def test_a_need_is_met_where_nothing_is_lacking(
-    view: NodeView, need: Need, feeds: dict[str, str]
+    view: NodeView, need: Requirements, feeds: dict[str, str]
 ) -> None:
     here = replace(view, feeds=feeds)
     assert need.is_met_by(here) is not any(lacks(here, need))
 
 
 def test_what_runs_steadily_is_not_looked_at_one_by_one() -> None:
-    stock = Stock.of([*on(1, "a", "b"), portfolio("c"), portfolio("d", desired="stopped")])
+    stock = FleetIndex.of([*on(1, "a", "b"), portfolio("c"), portfolio("d", desired="stopped")])
     assert {each.name for each in stock.restless.values()} == {"c"}
     assert stock.shares[1].weight == 2
 
 
 @pytest.mark.parametrize("weights", [(0.1, 0.2, 0.3), (0.3, 0.2, 0.1), (0.2, 0.3, 0.1)])
 def test_a_share_weighs_the_same_in_whatever_order_it_came(weights: tuple[float, ...]) -> None:
-    stock = Stock.of([])
+    stock = FleetIndex.of([])
     for number, weight in enumerate((*weights, 5.5)):
         stock.change([portfolio(f"p-{weight}", id=number, node=1, weight=weight)])
         assert stock.shares[1].weight > 0  # looked at in between, so a total could be kept

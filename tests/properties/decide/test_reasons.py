@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduling.decide.planner.feasibility import node_state, obstacle
-from scheduling.decide.planner.fleet_state import Fleet
+from scheduling.decide.planner.fleet_state import FleetState
 from scheduling.decide.planner.planner import make_plan
-from scheduling.decide.reasons import as_data, reason_of, render, said
+from scheduling.decide.reasons import as_data, localize, reason_of, render
 from scheduling.decide.types import Plan, Policy, Reason, Snapshot
 from tests.properties.decide.test_planner import POLICIES, worlds
 from tests.support.translation_check import check_translated
@@ -36,7 +36,7 @@ def test_what_a_plan_finds_has_the_same_names_and_numbers_in_chinese(
 @given(worlds(), st.sampled_from(BESIDE_OBSTACLES))
 @settings(max_examples=100, deadline=None)
 def test_so_has_what_is_said_of_one_node(snapshot: Snapshot, beside: str) -> None:
-    fleet = Fleet.of(snapshot)
+    fleet = FleetState.of(snapshot)
     for portfolio in snapshot.portfolios:
         for node in range(len(fleet.nodes)):
             for state in (obstacle(fleet, portfolio, node) or "fits", beside):
@@ -49,5 +49,5 @@ def test_what_was_stored_is_said_as_if_it_had_just_been_found(snapshot: Snapshot
     for reason in reasons_of(make_plan(snapshot, Policy())):
         why = json.loads(json.dumps(as_data(reason)))
         text = render(reason)
-        assert said(text, why, "zh-hans") == render(reason, "zh-hans") != text
+        assert localize(text, why, "zh-hans") == render(reason, "zh-hans") != text
         assert reason_of(text, why) is not None

@@ -77,7 +77,7 @@ def _entry(
 
 
 def begin(have: list[Process], actions: list[decide.Action]) -> list[Process]:
-    """Return what the daemon has once it has begun every action, as `Hosted` does it."""
+    """Return what the daemon has once it has begun every action, as `HostedPortfolio` does it."""
     slots = {p.slot: p for p in have}
     free = max(slots, default=0)
     for action in actions:

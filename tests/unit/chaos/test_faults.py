@@ -14,8 +14,8 @@ import pytest
 from chaos.checkers.blast_radius import Footprint
 from chaos.faults.daemons import taken_over
 from chaos.harness.cluster import RunNow, frozen
-from chaos.runner.fault_context import Scene
-from chaos.runner.topology import QUICK, Grounds
+from chaos.runner.fault_context import FaultContext
+from chaos.runner.topology import QUICK, Topology
 
 OLD = RunNow("ibm-sma", "node-1", "a", 3, 1, 100, "running", "", None)
 OTHER = RunNow("ge-sma", "node-2", "b", 5, 1, 100, "running", "", None)
@@ -63,7 +63,7 @@ def test_who_is_held_goes_on_where_another_one_was_gone_already() -> None:
 def test_of_two_faults_that_killed_one_daemon_the_first_starts_it_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grounds = Grounds(tmp_path, QUICK)
+    grounds = Topology(tmp_path, QUICK)
     launched: list[subprocess.Popen[str]] = []
 
     def launch(name: str) -> subprocess.Popen[str]:
@@ -75,7 +75,7 @@ def test_of_two_faults_that_killed_one_daemon_the_first_starts_it_anew(
     try:
         launch("far-1")
         one, other = (
-            Scene(grounds, random.Random(0), Footprint(), threading.Event(), lambda *_: None)
+            FaultContext(grounds, random.Random(0), Footprint(), threading.Event(), lambda *_: None)
             for _ in range(2)
         )
         launched[0].kill()

@@ -6,19 +6,29 @@ import pytest
 
 from chaos.checkers import invariants
 from chaos.checkers.blast_radius import Footprint
-from chaos.checkers.invariants import Alarm, Bystanders, Canary, Held, Look, Ownership, Seen
+from chaos.checkers.invariants import (
+    Alarm,
+    Bystanders,
+    Canary,
+    Ownership,
+    RunSample,
+    Sample,
+    TenureRow,
+)
 
 
-def seen(epoch: int = 3, seq: int = 100, node: str | None = "node-1", **changes: object) -> Seen:
+def seen(
+    epoch: int = 3, seq: int = 100, node: str | None = "node-1", **changes: object
+) -> RunSample:
     """One portfolio that runs."""
     fields: dict = {"incarnation": f"{node}-a" if node else None, "phase": "running", **changes}
-    return Seen("ibm-sma", node, epoch=epoch, last_seq=seq, **fields)
+    return RunSample("ibm-sma", node, epoch=epoch, last_seq=seq, **fields)
 
 
-def found_by(judge: Ownership, *runs: Seen) -> list[tuple[str, str]]:
+def found_by(judge: Ownership, *runs: RunSample) -> list[tuple[str, str]]:
     """What the judge says of these, one look each."""
     return [
-        found for at, run in enumerate(runs) for found in judge.judge(Look(float(at), {1: run}))
+        found for at, run in enumerate(runs) for found in judge.judge(Sample(float(at), {1: run}))
     ]
 
 
@@ -49,11 +59,11 @@ def test_a_move_in_order_is_none_of_these() -> None:
     assert found_by(Ownership(), seen(3), seen(4, 100, None), seen(5, 120, "node-2")) == []
 
 
-def bystanders_say(*looks: tuple[float, Seen, bool], touched: bool = False) -> list[str]:
+def bystanders_say(*looks: tuple[float, RunSample, bool], touched: bool = False) -> list[str]:
     """What is said over looks of (time, run, whether the feed is quiet)."""
     judge = Bystanders(lambda run: touched)
     return [
-        what for at, run, quiet in looks for _, what in judge.judge(Look(at, {1: run}, quiet))[0]
+        what for at, run, quiet in looks for _, what in judge.judge(Sample(at, {1: run}, quiet))[0]
     ]
 
 
@@ -75,7 +85,7 @@ def test_a_bystander_that_stands_still_for_two_seconds_at_most_is_none() -> None
     [seen(phase="stopped"), seen(in_handoff=True), seen(phase="draining")],
     ids=["stopped", "in a handoff", "draining"],
 )
-def test_who_is_no_bystander_may_stand_still(run: Seen) -> None:
+def test_who_is_no_bystander_may_stand_still(run: RunSample) -> None:
     assert bystanders_say((0, run, False), (9, run, False)) == []
 
 
@@ -112,7 +122,7 @@ def test_what_moved_stopped_or_is_gone_where_nothing_may_move_is_found() -> None
 
 def history(*rows: tuple[int, int, int | None]) -> list[tuple[str, str]]:
     """What is said of tenures of (epoch, from_seq, to_seq) of a portfolio that began at 11."""
-    return invariants.torn([Held("ibm-sma", 11, *row) for row in rows])
+    return invariants.tiling_violations([TenureRow("ibm-sma", 11, *row) for row in rows])
 
 
 def test_a_history_that_tiles_is_whole() -> None:

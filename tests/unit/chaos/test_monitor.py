@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from chaos.checkers.findings import Findings
-from chaos.checkers.monitor import Watch
+from chaos.checkers.monitor import Monitor
 
 
 def test_one_that_was_never_started_can_be_stopped() -> None:
     findings = Findings()
-    watch = Watch(lambda: "postgresql://nowhere", findings)
+    watch = Monitor(lambda: "postgresql://nowhere", findings)
     watch.stop()  # as a run does that is interrupted while its house settles for the first time
     assert (watch.looks, findings.violations) == (0, [])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.checkers.findings import Change, Done, Findings, Violation
+from chaos.checkers.findings import Change, Findings, StepResult, Violation
 from chaos.report import text
 from chaos.runner.outcome import Outcome
 
@@ -19,9 +19,9 @@ def outcome() -> Outcome:
     """Three steps: kill-web twice, once beside resets; packets-dropped could not be done."""
     findings = Findings()
     findings.steps += [
-        Done(1, ("kill-web",), 0, 10, settled_s=1.5, longest_gap_s=0.3),
-        Done(2, ("kill-web", "resets"), 12, 20, settled_s=4.0, longest_gap_s=0.9),
-        Done(3, ("packets-dropped",), 21, 21.1, settled_s=0.1, not_available="needs root"),
+        StepResult(1, ("kill-web",), 0, 10, settled_s=1.5, longest_gap_s=0.3),
+        StepResult(2, ("kill-web", "resets"), 12, 20, settled_s=4.0, longest_gap_s=0.9),
+        StepResult(3, ("packets-dropped",), 21, 21.1, settled_s=0.1, not_available="needs root"),
     ]
     for number, pause_ms in enumerate([10.0, 20.0, 400.0], 1):
         findings.changes.append(

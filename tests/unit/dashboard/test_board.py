@@ -10,9 +10,9 @@ from scheduling.dashboard.board import (
     build_desk,
     card_message,
     changes,
+    column_of,
     lease_level,
     recent_rows,
-    seat_of,
     spark_points,
 )
 from scheduling.dashboard.handoff_steps import steps_of
@@ -46,8 +46,8 @@ def test_each_portfolio_is_in_exactly_one_place():
 def test_a_card_stays_on_the_source_until_the_handoff_is_done():
     move = handoff(7, "a", state="activating", source_node="node-1", target_node="node-2")
     granted = portfolio("a", "node-2", phase="starting", handoff=move)
-    assert seat_of(granted) == ("node-1", "node-2")
-    assert seat_of(portfolio("a", "node-2")) == ("node-2", None)
+    assert column_of(granted) == ("node-1", "node-2")
+    assert column_of(portfolio("a", "node-2")) == ("node-2", None)
 
 
 def test_a_placement_holds_its_place_while_the_portfolio_waits_in_the_strip():

@@ -12,17 +12,17 @@ from django.conf import settings as django_settings
 from django.test import override_settings
 
 from ginkgo_site.checks import check_this_is_no_rehearsal
-from ginkgo_site.env import CHECKOUT, WrongSetting, read_environment
+from ginkgo_site.env import CHECKOUT, InvalidSetting, read_environment
 from scheduling.db import failpoints
 from scheduling.db.failpoints import ConnectionCut, FromFile, Point, Rules, parsed
-from scheduling.db.transaction import Recipe, call
+from scheduling.db.transaction import Transaction, query
 from scheduling.enact.audit_log import AUDIT
-from scheduling.enact.notify import touch
+from scheduling.enact.notify import bump_desired_versions
 
 
 def test_nothing_is_armed_and_nobody_walks() -> None:
     assert read_environment({}).failpoints == ""
-    assert failpoints.walk(touch([1])) is None
+    assert failpoints.walk(bump_desired_versions([1])) is None
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_nothing_is_armed_and_nobody_walks() -> None:
     ],
 )
 def test_production_refuses_them_with_the_remedy(given: dict[str, str], remedy: str) -> None:
-    with pytest.raises(WrongSetting) as caught:
+    with pytest.raises(InvalidSetting) as caught:
         read_environment(given)
     assert remedy in str(caught.value)
 
@@ -62,9 +62,9 @@ def test_a_rehearsal_does_not_pass_for_a_deployment() -> None:
 
 
 def test_a_point_is_named_by_its_recipe_and_the_statement_before_it() -> None:
-    def twice() -> Recipe[None]:
-        yield from call(AUDIT)
-        yield from call(AUDIT)
+    def twice() -> Transaction[None]:
+        yield from query(AUDIT)
+        yield from query(AUDIT)
 
     seen: list[Point] = []
     with failpoints.hooked(lambda point: seen.append(point) or 0.0):
@@ -82,7 +82,7 @@ def test_a_point_is_named_by_its_recipe_and_the_statement_before_it() -> None:
 def test_a_point_knows_who_wrote_its_statement() -> None:
     seen: list[Point] = []
     with failpoints.hooked(lambda point: seen.append(point) or 0.0):
-        recipe = touch([1])
+        recipe = bump_desired_versions([1])
         walk = failpoints.walk(recipe)
         assert walk is not None
         walk.after(next(recipe).sql)

@@ -10,7 +10,7 @@ from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.planner.targets import choose_target, granted_revision, targets
 from scheduling.decide.reasons import render
 from scheduling.decide.types import Plan, Policy, PortfolioView, Reason, Snapshot, Version
-from scheduling.decide.what_if.hypothetical import Question, imagine
+from scheduling.decide.what_if.hypothetical import Scenario, apply_scenario
 from tests.support.plan_factories import node, pending, places, portfolio, world
 
 ONE, TWO, THREE = (Version(number, "sma", number) for number in (1, 2, 3))
@@ -88,7 +88,7 @@ def test_a_lost_owner_is_judged_by_the_good_revision_a_living_one_by_what_runs()
     nodes = [node(1, strategies={"sma": 2}), node(2, strategies={"sma": 1})]
     alive = world(nodes, [runs])
     assert [answer.feasible for answer in targets(alive, "p")] == [False, False]
-    lost = imagine(alive, Question.of(["node-1"], [], []))
+    lost = apply_scenario(alive, Scenario.of(["node-1"], [], []))
     plan = make_plan(lost, Policy())
     (move,) = plan.move
     assert (move.cause, move.target.name, move.portfolio.revision) == ("failover", "node-2", 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from scheduling.decide.planner.fleet_index import Stock
+from scheduling.decide.planner.fleet_index import FleetIndex
 from tests.support.plan_factories import node, on, portfolio
 
 GPU = {"gpu": "yes"}
@@ -12,14 +12,14 @@ HARD = {"spread_group": "alpha", "spread_hard": True}
 
 
 def test_one_that_comes_later_weighs_too() -> None:
-    stock = Stock.of(on(1, "a"))
+    stock = FleetIndex.of(on(1, "a"))
     assert stock.shares[1].weight == 1  # looked at before: it is kept from now on
     stock.change(on(1, "b", weight=3))
     assert stock.shares[1].weight == 4
 
 
 def test_the_lightest_is_known_anew_once_one_came_or_went() -> None:
-    stock = Stock.of(on(1, "a", weight=3))
+    stock = FleetIndex.of(on(1, "a", weight=3))
     assert stock.shares[1].lightest == 3
     (light,) = on(1, "b", weight=2)
     stock.change([light])
@@ -29,14 +29,14 @@ def test_the_lightest_is_known_anew_once_one_came_or_went() -> None:
 
 
 def test_what_one_that_comes_later_needs_counts_too() -> None:
-    stock = Stock.of(on(1, "a"))
+    stock = FleetIndex.of(on(1, "a"))
     assert stock.shares[1].suits(node(1))
     stock.change(on(1, "b", selector=GPU))
     assert not stock.shares[1].suits(node(1))
 
 
 def test_a_share_is_asked_again_once_its_node_is_labelled_anew() -> None:
-    share = Stock.of(on(1, "a", selector=GPU)).shares[1]
+    share = FleetIndex.of(on(1, "a", selector=GPU)).shares[1]
     assert share.suits(node(1, labels=GPU))
     assert not share.suits(node(1))
     assert share.suits(node(1, labels=GPU))
@@ -44,7 +44,7 @@ def test_a_share_is_asked_again_once_its_node_is_labelled_anew() -> None:
 
 def test_members_of_a_group_are_counted_on_each_node() -> None:
     first, second = on(1, "a", "b", spread_group="alpha")
-    stock = Stock.of([first, second])
+    stock = FleetIndex.of([first, second])
     assert stock.groups == {"alpha": {1: 2}}
     stock.change([replace(first, node=2)])
     assert stock.groups == {"alpha": {1: 1, 2: 1}}
@@ -54,7 +54,7 @@ def test_members_of_a_group_are_counted_on_each_node() -> None:
 
 def test_a_node_is_crowded_as_long_as_two_share_it_and_one_of_them_may_not() -> None:
     hard, soft = portfolio("a", node=1, **HARD), portfolio("b", node=1, spread_group="alpha")
-    stock = Stock.of([hard, soft])
+    stock = FleetIndex.of([hard, soft])
     assert stock.crowded == {("alpha", 1)}
     stock.change([replace(hard, spread_hard=False)])
     assert stock.crowded == set()
@@ -66,6 +66,6 @@ def test_a_node_is_crowded_as_long_as_two_share_it_and_one_of_them_may_not() -> 
 
 def test_a_stock_keeps_nothing_of_a_group_whose_last_member_has_gone() -> None:
     (member,) = on(1, "a", **HARD)
-    stock = Stock.of([member])
+    stock = FleetIndex.of([member])
     stock.change([], gone=[member.id])
     assert (stock.shares, stock.groups, stock.crowded) == ({}, {}, set())

@@ -14,11 +14,11 @@ from scheduling.decide.reasons import (
     as_data,
     chinese,
     count,
+    localize,
     number,
     reason_document,
     reason_of,
     render,
-    said,
 )
 from scheduling.decide.types import Policy, Reason
 from tests.support.plan_factories import node, on, pending, portfolio, world
@@ -373,8 +373,8 @@ FULL = Reason("no_room", ROOM)
 
 
 def test_a_row_is_said_in_chinese_where_its_data_says_what_its_text_says() -> None:
-    assert said(render(FULL), as_data(FULL), "zh-hans") == render(FULL, "zh-hans")
-    assert said(render(FULL), as_data(FULL), "en") == render(FULL)
+    assert localize(render(FULL), as_data(FULL), "zh-hans") == render(FULL, "zh-hans")
+    assert localize(render(FULL), as_data(FULL), "en") == render(FULL)
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ def test_a_row_is_said_in_chinese_where_its_data_says_what_its_text_says() -> No
     ],
 )
 def test_else_its_text_is_what_counts(text: str, why: Any) -> None:
-    assert said(text, why, "zh-hans") == text
+    assert localize(text, why, "zh-hans") == text
     assert reason_of(text, why) is None
 
 

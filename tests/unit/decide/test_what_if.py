@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 
-from scheduling.decide.planner.fleet_index import Stock
+from scheduling.decide.planner.fleet_index import FleetIndex
 from scheduling.decide.planner.targets import NotInSnapshot
 from scheduling.decide.types import HandoffView, Snapshot
 from scheduling.decide.what_if.answer import Answer, answer
 from scheduling.decide.what_if.hypothetical import (
     Addition,
-    BadQuestion,
-    Question,
+    InvalidScenario,
+    Scenario,
     add,
     added,
+    apply_scenario,
     drain,
     enlarge,
-    imagine,
     lose,
     reopen,
 )
@@ -29,7 +29,7 @@ from tests.support.plan_factories import moves, node, on, pending, places, portf
 def asked(snapshot: Snapshot, **parts: Any) -> Answer:
     """The answer to what these texts ask."""
     texts = {"lose": (), "drain": (), "add": (), **parts}
-    return answer(snapshot, Question.of(**texts), Stock.of(snapshot.portfolios))
+    return answer(snapshot, Scenario.of(**texts), FleetIndex.of(snapshot.portfolios))
 
 
 def sentence(found: Answer) -> str:
@@ -40,14 +40,14 @@ def sentence(found: Answer) -> str:
 
 
 def test_names_come_repeated_or_with_commas_and_count_once() -> None:
-    question = Question.of(["node-2, node-5", "node-2", ""], ["node-3"], [])
+    question = Scenario.of(["node-2, node-5", "node-2", ""], ["node-3"], [])
     assert question.lose == ("node-2", "node-5")
     assert question.drain == ("node-3",)
-    assert not Question.of([], [""], [" "])
+    assert not Scenario.of([], [""], [" "])
 
 
 def test_an_addition_is_a_capacity_and_labels() -> None:
-    (plain, labelled) = Question.of([], [], ["8", " 4:gpu=yes,zone=hk"]).add
+    (plain, labelled) = Scenario.of([], [], ["8", " 4:gpu=yes,zone=hk"]).add
     assert (plain.capacity, plain.labels) == (8, {})
     assert (labelled.capacity, labelled.labels) == (4, {"gpu": "yes", "zone": "hk"})
     assert str(labelled) == "4:gpu=yes,zone=hk"
@@ -72,16 +72,16 @@ def test_an_addition_is_a_capacity_and_labels() -> None:
     ],
 )
 def test_an_addition_that_cannot_be_read_is_told_what_was_wanted(text: str, wrong: str) -> None:
-    with pytest.raises(BadQuestion) as caught:
-        Question.of([], [], [text])
+    with pytest.raises(InvalidScenario) as caught:
+        Scenario.of([], [], [text])
     assert caught.value.field == "add"
     assert "CAPACITY:label=value" in caught.value.message
     assert wrong in caught.value.message
 
 
 def test_a_node_cannot_be_lost_and_drained() -> None:
-    with pytest.raises(BadQuestion, match="node-2 cannot be both lost and drained"):
-        Question.of(["node-1", "node-2"], ["node-2"], [])
+    with pytest.raises(InvalidScenario, match="node-2 cannot be both lost and drained"):
+        Scenario.of(["node-1", "node-2"], ["node-2"], [])
 
 
 # --- the worlds ----------------------------------------------------------------------------------
@@ -89,9 +89,9 @@ def test_a_node_cannot_be_lost_and_drained() -> None:
 
 def test_a_name_that_no_node_has_is_said() -> None:
     snapshot = world([node(1)], [])
-    for question in (Question(lose=("node-7",)), Question(drain=("node-7",))):
+    for question in (Scenario(lose=("node-7",)), Scenario(drain=("node-7",))):
         with pytest.raises(NotInSnapshot, match="no node named node-7"):
-            imagine(snapshot, question)
+            apply_scenario(snapshot, question)
 
 
 def test_a_node_that_left_cannot_be_lost_once_more() -> None:

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from scheduling.decide.planner.fleet_index import Stock
+from scheduling.decide.planner.fleet_index import FleetIndex
 from scheduling.decide.types import HandoffView, Snapshot
 from scheduling.decide.what_if.answer import Answer, answer
 from scheduling.decide.what_if.hypothetical import (
     LARGEST,
-    MOST_ADDED,
+    MAX_ADDED,
     Addition,
-    BadQuestion,
-    Question,
+    InvalidScenario,
+    Scenario,
     add,
     added,
 )
@@ -25,7 +25,7 @@ from tests.support.plan_factories import moves, node, on, portfolio, world
 def asked(snapshot: Snapshot, **parts: Any) -> Answer:
     """The answer to what these texts ask."""
     texts = {"lose": (), "drain": (), "add": (), **parts}
-    return answer(snapshot, Question.of(**texts), Stock.of(snapshot.portfolios))
+    return answer(snapshot, Scenario.of(**texts), FleetIndex.of(snapshot.portfolios))
 
 
 def sentence(found: Answer) -> str:
@@ -37,7 +37,7 @@ def helps(found: Answer) -> dict[str, str]:
 
 
 def test_labels_may_be_spaced() -> None:
-    (found,) = Question.of([], [], ["4:gpu=yes, zone=hk"]).add
+    (found,) = Scenario.of([], [], ["4:gpu=yes, zone=hk"]).add
     assert found.labels == {"gpu": "yes", "zone": "hk"}
 
 
@@ -60,9 +60,9 @@ def test_where_every_node_is_lost_nothing_is_said_of_another_one() -> None:
 
 
 def test_more_new_nodes_than_anybody_means_are_refused() -> None:
-    assert len(Question.of([], [], ["1"] * MOST_ADDED).add) == MOST_ADDED
-    with pytest.raises(BadQuestion, match=f"at most {MOST_ADDED} nodes, not {MOST_ADDED + 1}"):
-        Question.of([], [], ["1"] * (MOST_ADDED + 1))
+    assert len(Scenario.of([], [], ["1"] * MAX_ADDED).add) == MAX_ADDED
+    with pytest.raises(InvalidScenario, match=f"at most {MAX_ADDED} nodes, not {MAX_ADDED + 1}"):
+        Scenario.of([], [], ["1"] * (MAX_ADDED + 1))
 
 
 @pytest.mark.parametrize("order", [(1, 2), (2, 1)])

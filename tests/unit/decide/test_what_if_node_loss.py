@@ -7,23 +7,23 @@ from dataclasses import replace
 
 import pytest
 
-from scheduling.decide.planner.fleet_index import Stock
+from scheduling.decide.planner.fleet_index import FleetIndex
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.types import HandoffView, Policy, PortfolioView, Snapshot
 from scheduling.decide.what_if.answer import answer
-from scheduling.decide.what_if.hypothetical import Question
-from scheduling.decide.what_if.node_loss import Loss, hosting, loss_of, pending_now
+from scheduling.decide.what_if.hypothetical import Scenario
+from scheduling.decide.what_if.node_loss import NodeLoss, hosting, loss_of, pending_now
 from tests.support.plan_factories import node, on, portfolio, world
 
 
-def losses(snapshot: Snapshot) -> dict[str, Loss]:
+def losses(snapshot: Snapshot) -> dict[str, NodeLoss]:
     """What the loss of each node would come to."""
-    stock = Stock.of(snapshot.portfolios)
+    stock = FleetIndex.of(snapshot.portfolios)
     already = pending_now(make_plan(snapshot, Policy(), stock))
     return {each.name: loss_of(snapshot, each, stock, already) for each in hosting(snapshot)}
 
 
-def homeless(loss: Loss) -> set[str]:
+def homeless(loss: NodeLoss) -> set[str]:
     return {entry.portfolio.name for entry in loss.unplaced.homeless}
 
 
@@ -120,9 +120,9 @@ def _random_world(seed: int) -> Snapshot:
 @pytest.mark.parametrize("seed", range(60))
 def test_the_loss_of_a_node_is_what_the_plan_says_of_it(seed: int) -> None:
     snapshot = _random_world(seed)
-    stock = Stock.of(snapshot.portfolios)
+    stock = FleetIndex.of(snapshot.portfolios)
     for name, loss in losses(snapshot).items():
-        asked = answer(snapshot, Question(lose=(name,)), stock)
+        asked = answer(snapshot, Scenario(lose=(name,)), stock)
         assert loss.unplaced == asked.unplaced
         assert loss.suspects == asked.suspects
         named = {entry.portfolio.id for entry in asked.plan.pending}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from scheduling.gateway.drop_monitor import Hearing
+from scheduling.gateway.drop_monitor import DropMonitor
 
 
-def hearing(heard: int, dropped: int) -> Hearing:
-    found = Hearing()
+def hearing(heard: int, dropped: int) -> DropMonitor:
+    found = DropMonitor()
     found.heard.update(range(heard))
     found.dropped.update(range(1000, 1000 + dropped))
     return found

@@ -20,9 +20,9 @@ import pytest
 from portfolios.validation import configuration_errors
 from scheduling.api.parsers import StrictJSONParser
 from scheduling.api.request_serializers import PortfolioBody
-from scheduling.enact.commit import wrong_with
+from scheduling.enact.commit import validate_commit
 from scheduling.gateway import message_decoding
-from scheduling.gateway.http import Declined
+from scheduling.gateway.http import RequestRejected
 from scheduling.wire import messages as wire
 
 SMALL, TIMES = 3_000, 8
@@ -118,13 +118,13 @@ def commits_of(*portfolios: int, **given: Any) -> bytes:
 
 def test_commits_of_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the cap, which would end it before there is anything to measure."""
-    monkeypatch.setattr(wire, "MOST_COMMITS", 10**9)
+    monkeypatch.setattr(wire, "MAX_COMMITS", 10**9)
 
     def of(size: int) -> Callable[[], Any]:
         body = commits_of(*range(size), size - 1)
 
         def work() -> None:
-            with pytest.raises(Declined, match="twice in one commit"):
+            with pytest.raises(RequestRejected, match="twice in one commit"):
                 message_decoding.read_commits(body)
 
         return work
@@ -141,7 +141,7 @@ def test_lines_of_one_commit() -> None:
         words = wire.Commit(
             portfolio=1, epoch=1, from_seq=0, to_seq=1, batch=str(uuid4()), orders=orders
         )
-        return lambda: wrong_with(words)
+        return lambda: validate_commit(words)
 
     hold_to_linear(of)
 
@@ -152,7 +152,7 @@ def test_lines_over_the_cap_are_refused_before_they_are_decoded() -> None:
     body = commits_of(1, orders=[line] * 500_000)
 
     def decode() -> None:
-        with pytest.raises(Declined, match="length <= 10000"):
+        with pytest.raises(RequestRejected, match="length <= 10000"):
             message_decoding.read_commits(body)
 
     assert spent(decode) < spent(lambda: msgspec.msgpack.decode(body)) / 2
@@ -175,7 +175,7 @@ def test_a_large_body_is_declined_without_a_look_at_its_lines(body: Callable[[],
     assert len(large) > message_decoding.LONE_BODY
 
     def decode() -> None:
-        with pytest.raises(Declined) as declined:
+        with pytest.raises(RequestRejected) as declined:
             message_decoding.read_commits(large)
         assert declined.value.status == 413
 
@@ -186,7 +186,7 @@ def test_a_large_state_is_taken() -> None:
     state = b"s" * (message_decoding.LONE_BODY + 1)
     _, (one,) = message_decoding.read_commits(commits_of(7, state=state))
     assert (one.portfolio, one.state) == (7, state)
-    with pytest.raises(Declined, match="holds one commit"):
+    with pytest.raises(RequestRejected, match="holds one commit"):
         message_decoding.read_commits(commits_of(7, 8, state=state))
 
 
@@ -217,6 +217,6 @@ def test_a_large_state_is_taken() -> None:
     ids=["commit", "heartbeat", "register", "checkpoint", "goodbye"],
 )
 def test_bytes_that_are_no_message_are_declined(read: Callable[[bytes], Any], body: bytes) -> None:
-    with pytest.raises(Declined) as declined:
+    with pytest.raises(RequestRejected) as declined:
         read(body)
     assert declined.value.status == 400

@@ -6,18 +6,18 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from scheduling.gateway.socket_losses import OURS, TOGETHER_S, Losses
+from scheduling.gateway.socket_losses import OURS, TOGETHER_S, SocketLossTracker
 
 
-def opened(count: int) -> tuple[Losses, list[UUID]]:
+def opened(count: int) -> tuple[SocketLossTracker, list[UUID]]:
     """Return the sockets of a web process, so many of them open."""
-    losses, sockets = Losses(), [uuid4() for _ in range(count)]
+    losses, sockets = SocketLossTracker(), [uuid4() for _ in range(count)]
     for socket in sockets:
         losses.opened(socket)
     return losses, sockets
 
 
-def close(losses: Losses, sockets: list[UUID], *at_s: float) -> None:
+def close(losses: SocketLossTracker, sockets: list[UUID], *at_s: float) -> None:
     for socket, second in zip(sockets, at_s, strict=False):
         losses.closed(socket, second)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ginkgo_site.env import CHECKOUT, WrongSetting, read_environment
+from ginkgo_site.env import CHECKOUT, InvalidSetting, read_environment
 from ginkgo_site.secret_key import secret_key
 
 
@@ -62,14 +62,14 @@ def test_an_empty_value_counts_as_not_set() -> None:
     ],
 )
 def test_a_wrong_value_is_named_with_its_remedy(name: str, value: str, remedy: str) -> None:
-    with pytest.raises(WrongSetting) as caught:
+    with pytest.raises(InvalidSetting) as caught:
         read_environment({name: value})
     assert name in str(caught.value)
     assert remedy in str(caught.value)
 
 
 def test_a_password_in_a_wrong_address_is_not_shown() -> None:
-    with pytest.raises(WrongSetting) as caught:
+    with pytest.raises(InvalidSetting) as caught:
         read_environment({"DATABASE_URL": "mysql://u:hunter2@h/d"})
     assert "hunter2" not in str(caught.value)
 

@@ -15,8 +15,8 @@ from ginkgo_site.env import CHECKOUT
 from ginkgo_site.launcher import logfiles
 from ginkgo_site.launcher.address import Address, free_address, is_loopback
 from ginkgo_site.launcher.cli import parse
-from ginkgo_site.launcher.errors import CannotStart
-from ginkgo_site.launcher.instance_lock import HomeLock, read_private, write_private
+from ginkgo_site.launcher.errors import StartupError
+from ginkgo_site.launcher.instance_lock import InstanceLock, read_private, write_private
 from ginkgo_site.launcher.supervised_process import Program
 
 
@@ -36,11 +36,11 @@ def test_a_wrong_option_is_a_usage_error(argv: list[str]) -> None:
 
 
 def test_a_second_start_is_told_pid_and_address(tmp_path: Path) -> None:
-    first = HomeLock(tmp_path)
+    first = InstanceLock(tmp_path)
     first.take()
     first.note("http://127.0.0.1:8000")
-    second = HomeLock(tmp_path)
-    with pytest.raises(CannotStart) as caught:
+    second = InstanceLock(tmp_path)
+    with pytest.raises(StartupError) as caught:
         second.take()
     assert f"process {os.getpid()}, at http://127.0.0.1:8000" in str(caught.value)
     assert "choose another folder with GINKGO_HOME" in str(caught.value)
@@ -65,16 +65,16 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"held\n"
-    with pytest.raises(CannotStart, match="still starting"):
-        HomeLock(tmp_path).take()
+    with pytest.raises(StartupError, match="still starting"):
+        InstanceLock(tmp_path).take()
     holder.kill()
     holder.wait()
-    HomeLock(tmp_path).take()
+    InstanceLock(tmp_path).take()
 
 
 def test_a_home_that_cannot_be_made_is_named() -> None:
-    with pytest.raises(CannotStart, match="/proc/nowhere cannot be written"):
-        HomeLock(Path("/proc/nowhere")).take()
+    with pytest.raises(StartupError, match="/proc/nowhere cannot be written"):
+        InstanceLock(Path("/proc/nowhere")).take()
 
 
 def test_a_port_in_use_is_said_with_another_to_try() -> None:
@@ -82,14 +82,14 @@ def test_a_port_in_use_is_said_with_another_to_try() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(CannotStart) as caught:
+        with pytest.raises(StartupError) as caught:
             free_address("127.0.0.1", port)
     assert f"Port {port} on 127.0.0.1 is in use" in str(caught.value)
     assert f"--port {port + 1}" in str(caught.value)
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
-    with pytest.raises(CannotStart, match=r"192\.0\.2\.1 is no address of this machine"):
+    with pytest.raises(StartupError, match=r"192\.0\.2\.1 is no address of this machine"):
         free_address("192.0.2.1", 8000)
 
 

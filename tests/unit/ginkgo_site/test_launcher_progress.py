@@ -10,8 +10,8 @@ import pytest
 from ginkgo_site.env import read_environment
 from ginkgo_site.launcher import launcher
 from ginkgo_site.launcher.cli import parse
-from ginkgo_site.launcher.errors import CannotStart
-from ginkgo_site.launcher.launcher import House
+from ginkgo_site.launcher.errors import StartupError
+from ginkgo_site.launcher.launcher import Launcher
 
 
 class Clock:
@@ -41,12 +41,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def house(clock: Clock, tmp_path: Path) -> House:
-    return House(parse([]), read_environment({**os.environ, "GINKGO_HOME": str(tmp_path)}))
+def house(clock: Clock, tmp_path: Path) -> Launcher:
+    return Launcher(parse([]), read_environment({**os.environ, "GINKGO_HOME": str(tmp_path)}))
 
 
 def test_a_start_on_which_something_comes_forward_may_take_an_hour(
-    house: House, clock: Clock
+    house: Launcher, clock: Clock
 ) -> None:
     for left in range(40, 0, -1):
         house._check_progress([f"portfolio-{number}" for number in range(left)])
@@ -54,13 +54,13 @@ def test_a_start_on_which_something_comes_forward_may_take_an_hour(
 
 
 def test_a_start_on_which_nothing_comes_forward_ends_and_says_what_is_missing(
-    house: House, clock: Clock
+    house: Launcher, clock: Clock
 ) -> None:
     house._check_progress(["canary-1", "canary-2"])
     clock.now += 119
     house._check_progress(["canary-2 (another reason)", "canary-1"])
     clock.now += 2
-    with pytest.raises(CannotStart) as reason:
+    with pytest.raises(StartupError) as reason:
         house._check_progress(["canary-1", "canary-2"])
     assert "nothing came forward in the last 120 s. Missing: canary-1, canary-2." in str(
         reason.value
@@ -77,18 +77,18 @@ def test_a_start_on_which_nothing_comes_forward_ends_and_says_what_is_missing(
     ids=["migrating", "migrated", "before"],
 )
 def test_a_migration_may_rewrite_a_large_table(
-    house: House, clock: Clock, reports: Reports, limit_s: float
+    house: Launcher, clock: Clock, reports: Reports, limit_s: float
 ) -> None:
     house._steps = reports  # type: ignore[assignment]
     house._check_progress(["the preparation"])
     clock.now += limit_s - 1
     house._check_progress(["the preparation"])
     clock.now += 2
-    with pytest.raises(CannotStart):
+    with pytest.raises(StartupError):
         house._check_progress(["the preparation"])
 
 
-def test_each_line_of_the_preparation_is_progress(house: House, clock: Clock) -> None:
+def test_each_line_of_the_preparation_is_progress(house: Launcher, clock: Clock) -> None:
     reports = Reports()
     house._steps = reports  # type: ignore[assignment]
     for _ in range(10):

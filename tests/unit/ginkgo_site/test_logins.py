@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ginkgo_site.env import WrongSetting, read_environment
+from ginkgo_site.env import InvalidSetting, read_environment
 from ginkgo_site.web.client_address import address_of, neighbourhood
 from ginkgo_site.web.logins import FORGET_S, MOST, Failures
 
@@ -63,5 +63,5 @@ def test_a_person_with_a_whole_ipv6_network_is_one_neighbour() -> None:
 
 
 def test_a_proxy_that_is_no_address_stops_the_start() -> None:
-    with pytest.raises(WrongSetting, match=r"GINKGO_TRUSTED_PROXIES has 'proxy\.local'"):
+    with pytest.raises(InvalidSetting, match=r"GINKGO_TRUSTED_PROXIES has 'proxy\.local'"):
         read_environment({"GINKGO_TRUSTED_PROXIES": "10.0.0.0/8,proxy.local"})

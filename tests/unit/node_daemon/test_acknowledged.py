@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from scheduling.node_daemon.acknowledged import (
-    MOST_ORDERS,
-    MOST_PORTFOLIOS,
-    MOST_TOLD,
+    MAX_ORDERS,
+    MAX_PORTFOLIOS,
+    MAX_TOLD,
     Acknowledgements,
 )
 from scheduling.wire.messages import CheckpointAnswer, Commit, OrderLine
@@ -96,13 +96,13 @@ def test_everything_is_told_when_it_is_asked_for_and_checked_orders_are_forgotte
 
 def test_the_memory_is_bounded_and_so_is_what_one_heartbeat_tells() -> None:
     known = Acknowledgements()
-    for seq in range(MOST_ORDERS + 5):
+    for seq in range(MAX_ORDERS + 5):
         known.note(commit(7, seq, (seq, "open")))
     known.recall()
-    assert [len(one.orders) for one in known.content()] == [MOST_ORDERS]
-    for number in range(MOST_PORTFOLIOS + 5):
+    assert [len(one.orders) for one in known.content()] == [MAX_ORDERS]
+    for number in range(MAX_PORTFOLIOS + 5):
         known.note(commit(number + 10, 1))
         known.note(commit(7, 1_000 + number))
     told = {one.portfolio: one for one in known.content()}
-    assert len(told) == MOST_PORTFOLIOS
-    assert len(told[7].orders) == MOST_TOLD // MOST_PORTFOLIOS
+    assert len(told) == MAX_PORTFOLIOS
+    assert len(told[7].orders) == MAX_TOLD // MAX_PORTFOLIOS

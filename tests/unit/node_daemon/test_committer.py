@@ -9,12 +9,12 @@ from typing import Any, cast
 import msgspec
 
 from scheduling.node_daemon.committer import LARGEST_REQUEST, Committer
-from scheduling.node_daemon.control_plane_client import Link
+from scheduling.node_daemon.control_plane_client import ControlPlaneClient
 from scheduling.node_daemon.outbox import REPORTS_A_BEAT, Outbox
 from scheduling.wire.messages import (
-    MOST_COMMITS,
-    MOST_LINES,
-    MOST_REPORTS,
+    MAX_COMMITS,
+    MAX_LINES,
+    MAX_REPORTS,
     Commit,
     CommitAnswers,
     CommitRequest,
@@ -75,7 +75,7 @@ def test_a_commit_made_while_the_last_senders_end_is_sent() -> None:
 
     async def story() -> None:
         link = HeldLink()
-        committer = Committer(cast(Link, link), "incarnation")
+        committer = Committer(cast(ControlPlaneClient, link), "incarnation")
 
         async def feed(portfolio: int, commits: int) -> None:
             for seq in range(commits):
@@ -98,7 +98,7 @@ def test_commits_that_an_answer_leaves_out_are_repeated_and_hold_up_no_neighbour
 
     async def story() -> None:
         link = BusyLink(held={1, 2, 3})
-        committer = Committer(cast(Link, link), "incarnation")
+        committer = Committer(cast(ControlPlaneClient, link), "incarnation")
         held = {n: _commit(n, 0) for n in (1, 2, 3)}
         waiting = {n: asyncio.create_task(committer.commit(c)) for n, c in held.items()}
         await _until(lambda: len(link.requests) > 6)
@@ -120,7 +120,7 @@ def test_commits_that_an_answer_leaves_out_are_repeated_and_hold_up_no_neighbour
 def test_whoever_closes_the_committer_repeats_nothing_any_more() -> None:
     async def story() -> None:
         link = BusyLink(held={1})
-        committer = Committer(cast(Link, link), "incarnation")
+        committer = Committer(cast(ControlPlaneClient, link), "incarnation")
         waiting = asyncio.create_task(committer.commit(_commit(1, 0)))
         await _until(lambda: len(link.requests) == 2)
         await committer.close()
@@ -150,7 +150,7 @@ class KeenLink:
 def _sent(commits: list[Commit]) -> KeenLink:
     async def story() -> KeenLink:
         link = KeenLink()
-        committer = Committer(cast(Link, link), "incarnation")
+        committer = Committer(cast(ControlPlaneClient, link), "incarnation")
         answers = await asyncio.gather(*(committer.commit(commit) for commit in commits))
         assert [answer.portfolio for answer in answers] == [c.portfolio for c in commits]
         await committer.close()
@@ -161,12 +161,12 @@ def _sent(commits: list[Commit]) -> KeenLink:
 
 def test_no_request_holds_more_commits_than_the_server_takes() -> None:
     link = _sent([_commit(portfolio, 0) for portfolio in range(450)])
-    assert max(len(request.commits) for request in link.requests) <= MOST_COMMITS
+    assert max(len(request.commits) for request in link.requests) <= MAX_COMMITS
     assert sum(len(request.commits) for request in link.requests) == 450
 
 
 def test_no_request_holds_more_lines_than_the_server_takes() -> None:
-    lines = [EquityLine(1, 1, "1")] * (MOST_LINES // 3)
+    lines = [EquityLine(1, 1, "1")] * (MAX_LINES // 3)
     commits = [
         msgspec.structs.replace(_commit(portfolio, 0), equity=lines) for portfolio in range(7)
     ]
@@ -187,7 +187,7 @@ def test_the_outbox_says_so_much_at_a_time_and_forgets_no_more_than_that() -> No
     for number in range(REPORTS_A_BEAT + 20):
         outbox.add(Prepared(handoff=number))
     said = outbox.content()
-    assert len(said) == REPORTS_A_BEAT <= MOST_REPORTS
+    assert len(said) == REPORTS_A_BEAT <= MAX_REPORTS
     outbox.heard(said)
     assert [report.handoff for report in outbox.content()] == list(
         range(REPORTS_A_BEAT, REPORTS_A_BEAT + 20)

@@ -14,16 +14,16 @@ import pytest
 from portfolios.runtime.messages import Load
 from scheduling.node_daemon.child import start_child
 from scheduling.node_daemon.errors import ChildFailed
-from scheduling.node_daemon.forkserver_client import LIST, Nursery, _environment
+from scheduling.node_daemon.forkserver_client import LIST, ForkserverClient, _environment
 from tests.support.market_factories import spec
 
 
 @pytest.fixture
-async def nursery(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Nursery]:
+async def nursery(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ForkserverClient]:
     """A forkserver of its own, whose children know strategies that loop."""
     monkeypatch.setenv("GINKGO_STRATEGIES", "tests.support.strategies.loops_on_init")
     monkeypatch.setenv("GINKGO_NODE_TOKEN", "a-secret")
-    made = Nursery(512)
+    made = ForkserverClient(512)
     made.launch()
     listening = asyncio.create_task(made.listen())
     yield made
@@ -42,7 +42,9 @@ def test_no_secret_is_left_to_a_strategy(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not [name for name in kept if kept[name] == "x"]
 
 
-async def test_a_load_that_takes_longer_than_its_limit_ends_its_process(nursery: Nursery) -> None:
+async def test_a_load_that_takes_longer_than_its_limit_ends_its_process(
+    nursery: ForkserverClient,
+) -> None:
     child = await start_child(nursery, "slow")
     process = psutil.Process(child.pid)
     with pytest.raises(ChildFailed) as late:
@@ -56,7 +58,9 @@ async def test_a_load_that_takes_longer_than_its_limit_ends_its_process(nursery:
     assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
-async def test_it_has_its_own_socket_and_no_other_and_leads_a_group(nursery: Nursery) -> None:
+async def test_it_has_its_own_socket_and_no_other_and_leads_a_group(
+    nursery: ForkserverClient,
+) -> None:
     first = await start_child(nursery, "first")
     second = await start_child(nursery, "second")
     for child in (first, second):
@@ -76,7 +80,7 @@ def _fds(pid: int) -> list[int]:
 
 
 async def test_the_forkserver_hears_no_signal_that_the_daemon_is_to_decide_about(
-    nursery: Nursery,
+    nursery: ForkserverClient,
 ) -> None:
     child = await start_child(nursery, "child")
     forkserver = psutil.Process(psutil.Process(child.pid).ppid())
@@ -88,7 +92,7 @@ async def test_the_forkserver_hears_no_signal_that_the_daemon_is_to_decide_about
         born.kill()
 
 
-async def test_strategies_are_listed_by_a_process_that_then_ends(nursery: Nursery) -> None:
+async def test_strategies_are_listed_by_a_process_that_then_ends(nursery: ForkserverClient) -> None:
     sock, born = nursery.bear(LIST, "strategies")
     reader, writer = await asyncio.open_unix_connection(sock=sock)
     found = json.loads(await reader.read())

@@ -65,7 +65,7 @@ def test_the_token_comes_from_the_environment_too() -> None:
     environment = {"GINKGO_NODE_TOKEN": "from-environment"}
     config = make_config(name="a", server="http://x", token="", environment=environment)
     assert config.token == "from-environment"
-    with pytest.raises(errors.WrongArguments, match="create_node_token a"):
+    with pytest.raises(errors.InvalidArguments, match="create_node_token a"):
         make_config(name="a", server="http://x", token="", environment={})
 
 
@@ -89,7 +89,11 @@ def test_both_doors_take_the_same_arguments() -> None:
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(errors.WrongArguments(""), 2), (errors.NotWelcome(""), 1), (errors.Superseded(""), 3)],
+    [
+        (errors.InvalidArguments(""), 2),
+        (errors.RegistrationRefused(""), 1),
+        (errors.Superseded(""), 3),
+    ],
 )
-def test_each_way_to_end_has_its_exit_code(error: errors.Ends, code: int) -> None:
+def test_each_way_to_end_has_its_exit_code(error: errors.FatalError, code: int) -> None:
     assert error.code == code

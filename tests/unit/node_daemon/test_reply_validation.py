@@ -19,7 +19,7 @@ from portfolios.runtime.messages import (
     encode_message,
 )
 from portfolios.runtime.results import BatchResult, EquityRow, FillRow, OrderRow
-from scheduling.node_daemon.reply_validation import LONGEST_ERROR, NoAnswer, answer_to
+from scheduling.node_daemon.reply_validation import MAX_ERROR, NoAnswer, answer_to
 from tests.support.market_factories import spec
 
 ASKED = Batch(10, 20, False, b"")
@@ -55,7 +55,7 @@ def test_an_honest_result_is_believed_as_it_is() -> None:
 
 def test_a_failure_is_believed_and_cut_short() -> None:
     failed = answer_to(ASKED, body(Failed("event", 12, "x" * 10_000, "y" * 10_000)))
-    assert failed == Failed("event", 12, "x" * LONGEST_ERROR, "")
+    assert failed == Failed("event", 12, "x" * MAX_ERROR, "")
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 
-from scheduling.decide.planner.fleet_index import Stock
+from scheduling.decide.planner.fleet_index import FleetIndex
 from scheduling.decide.types import Snapshot
-from scheduling.decide.what_if.node_loss import Loss, loss_of
+from scheduling.decide.what_if.node_loss import NodeLoss, loss_of
 from scheduling.enact.node_loss import Known
 from scheduling.passes import node_loss as passing
 from scheduling.passes.node_loss import CONFIRM_S, Resilience
@@ -24,12 +24,12 @@ class Standing:
     def __init__(self, snapshot: Snapshot) -> None:
         self.version = 1
         self.snapshot = snapshot
-        self.stock = Stock.of(snapshot.portfolios)
+        self.stock = FleetIndex.of(snapshot.portfolios)
 
     def see(self, **changes: Any) -> None:
         """Let the next tick see these."""
         self.snapshot = replace(self.snapshot, **changes)
-        self.stock = Stock.of(self.snapshot.portfolios)
+        self.stock = FleetIndex.of(self.snapshot.portfolios)
 
 
 class Kept:
@@ -42,10 +42,10 @@ class Kept:
         self.written: list[tuple[list[Known], set[int]]] = []
         self.error: type[Exception] | None = None
         monkeypatch.setattr(passing, "loss_of", self._loss_of)
-        monkeypatch.setattr(passing, "write_down", lambda news, kept: (list(news), set(kept)))
-        monkeypatch.setattr(passing, "run", self._run)
+        monkeypatch.setattr(passing, "store", lambda news, kept: (list(news), set(kept)))
+        monkeypatch.setattr(passing, "execute", self._run)
 
-    def _loss_of(self, snapshot: Snapshot, lost: Any, *given: Any) -> Loss:
+    def _loss_of(self, snapshot: Snapshot, lost: Any, *given: Any) -> NodeLoss:
         self.answered.append(lost.name)
         return loss_of(snapshot, lost, *given)
 

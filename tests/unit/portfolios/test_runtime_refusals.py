@@ -8,11 +8,18 @@ from typing import Any
 import pytest
 
 from portfolios.runtime.engine import PortfolioEngine
-from portfolios.runtime.refusals import MOST_REMEMBERED, is_new
+from portfolios.runtime.refusals import MAX_REMEMBERED, is_new
 from portfolios.runtime.results import OrderRow
 from portfolios.runtime.spec import Limits
 from portfolios.verify.compare import Comparison
-from portfolios.verify.types import Counts, Recorded, Rows, StoredOrder, StoredRows, Stretch
+from portfolios.verify.types import (
+    Counts,
+    RecordedRun,
+    Rows,
+    StoredOrder,
+    StoredRows,
+    TenureSegment,
+)
 from scheduling.node_daemon.commit_builder import Progress
 from tests.support.market_factories import bar, buy, run, scripted, sell, spec
 
@@ -61,9 +68,9 @@ def test_another_process_knows_what_was_refused(monkeypatch: Any) -> None:
 
 def test_what_is_remembered_is_bounded() -> None:
     remembered: dict[str, str] = {}
-    for number in range(3 * MOST_REMEMBERED):
+    for number in range(3 * MAX_REMEMBERED):
         assert is_new(remembered, f"S{number}", "buy", "no price of it")
-    assert len(remembered) == MOST_REMEMBERED
+    assert len(remembered) == MAX_REMEMBERED
 
 
 @pytest.mark.parametrize(("quantity", "urgent"), [("91", False), ("1", True)])
@@ -88,8 +95,8 @@ def stored(row: OrderRow) -> StoredOrder:
 
 
 def compared(found: list[OrderRow], wanted: list[OrderRow], new_since: int | None) -> Any:
-    recorded: Any = Recorded(
-        [Stretch(1, spec("canary"), 1, "node-1", "epoch 1")], [], [], None, 9, None
+    recorded: Any = RecordedRun(
+        [TenureSegment(1, spec("canary"), 1, "node-1", "epoch 1")], [], [], None, 9, None
     )  # type: ignore[arg-type]
     comparison = Comparison(recorded, Counts(), new_since=new_since)
     return comparison.compare(Rows(orders=wanted), StoredRows([stored(r) for r in found], [], []))

@@ -123,7 +123,7 @@ def test_what_a_strategy_may_do_it_can(came: dict[str, Any], deed: str) -> None:
 def test_every_process_has_its_limits_whatever_the_kernel(came: dict[str, Any]) -> None:
     assert came["AS"] == [MEMORY, MEMORY + sandbox.ANSWER_MEMORY]
     assert (came["CORE"], came["FSIZE"]) == ([0, 0], [0, 0])
-    assert came["NOFILE"] == [sandbox.MOST_OPEN_FILES] * 2
+    assert came["NOFILE"] == [sandbox.MAX_OPEN_FILES] * 2
     assert (came["oom"], came["nothing gained"]) == (500, 1)
 
 

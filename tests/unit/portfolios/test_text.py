@@ -15,7 +15,7 @@ from portfolios.text import escaped, escaped_json, escaped_lines, text_errors, u
 from portfolios.validation import name_errors
 from scheduling.management.base import PlainConsole
 from scheduling.node_daemon.config import make_config
-from scheduling.node_daemon.errors import WrongArguments
+from scheduling.node_daemon.errors import InvalidArguments
 from scheduling.node_daemon.logs import JsonLines, PlainLines
 
 BAD = ["\n", "\x00", "\x1b", "\x7f", "\x9b", "\u202e", "\u2066", "\u2028", "\ufeff", "\udc80"]
@@ -69,5 +69,5 @@ def test_a_log_line_is_one_line_whatever_a_strategy_says() -> None:
 
 
 def test_a_label_of_a_node_is_refused() -> None:
-    with pytest.raises(WrongArguments, match="control or bidirectional"):
+    with pytest.raises(InvalidArguments, match="control or bidirectional"):
         make_config(name="n", server="http://h", token="t", labels=["zone=a\u202e"])

@@ -37,8 +37,8 @@ from portfolios.verify import reference_run
 from portfolios.verify.compare import paired
 from portfolios.verify.compare_state import digest, first_difference, unpacked
 from portfolios.verify.reference_run import UninterruptedRun, merged
-from portfolios.verify.replay_process import Ended, in_this_process, own_process
-from portfolios.verify.types import Recorded, Stretch
+from portfolios.verify.replay_process import ReplayProcessEnded, in_this_process, own_process
+from portfolios.verify.types import RecordedRun, TenureSegment
 from tests.support.kernel_features import CAN_REFUSE_CALLS
 from tests.support.market_factories import spec
 
@@ -46,11 +46,14 @@ FEED = BarLog("one share", [Bar("KO", day, 10_000, 10_000, 10_000, 10_000, 1) fo
 SEGMENTS = [Segment(1, 0, 1.0)]
 
 
-def recorded(epochs: list[tuple[int, Spec]], to_seq: int, stale: list[tuple[int, int]]) -> Recorded:
+def recorded(
+    epochs: list[tuple[int, Spec]], to_seq: int, stale: list[tuple[int, int]]
+) -> RecordedRun:
     stretches = [
-        Stretch(first, ran, n, "node-1", f"epoch {n}") for n, (first, ran) in enumerate(epochs, 1)
+        TenureSegment(first, ran, n, "node-1", f"epoch {n}")
+        for n, (first, ran) in enumerate(epochs, 1)
     ]
-    return Recorded(stretches, stale, SEGMENTS, FEED, to_seq, None)
+    return RecordedRun(stretches, stale, SEGMENTS, FEED, to_seq, None)
 
 
 @pytest.mark.parametrize("window", [1, 3, 7, 100])
@@ -171,7 +174,7 @@ def test_the_first_place_where_states_differ_is_named(
 
 def test_a_process_that_is_gone_says_how_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GINKGO_STRATEGIES", "tests.support.strategies.exits_on_init")
-    with own_process() as ask, pytest.raises(Ended, match="exited with status 3"):
+    with own_process() as ask, pytest.raises(ReplayProcessEnded, match="exited with status 3"):
         ask(Load(spec("leaving"), None, 0))
 
 
@@ -196,7 +199,7 @@ def test_nothing_is_left_of_a_replay_that_forked_or_was_late(
     mark = str(uuid4())
     monkeypatch.setenv("GINKGO_TEST_MARK", mark)
     assert isinstance(first_event("fork", guarded=False), Result)
-    with pytest.raises(Ended, match="within 3 s and was ended"):
+    with pytest.raises(ReplayProcessEnded, match="within 3 s and was ended"):
         first_event("sleep", limit_s=3.0)
     eventually(lambda: not marked(mark), what="the end of every process of it")
 
