@@ -47,7 +47,7 @@ def main() -> None:
                 for row in measured(fleet, pushes, silence, moves, reloads, kills):
                     print(json.dumps(row), flush=True)
                     is_met = is_met and bool(row["met"])
-            fleet.settle()
+            fleet.wait_until_converged()
             fleet.assert_canaries_clean()
             fleet.assert_history_whole()
         finally:
@@ -64,7 +64,7 @@ def measured(
     kills: int,
 ) -> Iterator[dict[str, object]]:
     """Yield the rows of one half."""
-    fleet.settle()
+    fleet.wait_until_converged()
     with silence():
         done = [move(fleet, number) for number in range(moves)]
         yield from rows("migrate", pushes, *zip(*done, strict=True))
@@ -73,7 +73,7 @@ def measured(
         yield from rows("create", pushes, [create(fleet, number, pushes) for number in range(20)])
     took, pauses = [], []
     for number in range(kills):
-        fleet.settle(limit_s=120)
+        fleet.wait_until_converged(limit_s=120)
         with silence():
             one, of_one = kill(fleet, DEMO_NODES[number % 3])
         took.append(one)
@@ -82,13 +82,13 @@ def measured(
     times = max(kills // 10, 1)
     took, pauses = [], []
     for number in range(times):
-        fleet.settle(limit_s=120)
+        fleet.wait_until_converged(limit_s=120)
         with silence():
             one, of_one = freeze(fleet, DEMO_NODES[number % 3])
         took.append(one)
         pauses += of_one
     yield from rows("frozen", pushes, took, pauses)
-    fleet.settle(limit_s=120)
+    fleet.wait_until_converged(limit_s=120)
     yield from rows("restart", pushes, list(restarts(fleet, silence, times * 3)))
 
 
@@ -161,7 +161,7 @@ def restarts(
             lambda: name in [n["name"] for n in fleet.get("/api/nodes/")["results"]], bool, 30, name
         )
         for _ in range(times):
-            fleet.settle((*DEMO_NODES, name), limit_s=120)
+            fleet.wait_until_converged((*DEMO_NODES, name), limit_s=120)
             # The third within a minute is taken for two daemons that fight over a name.
             fleet.query("UPDATE scheduling_lease SET takeovers = '[]'")
             had = fleet.on(name)

@@ -135,7 +135,7 @@ class Watcher:
         try:
             outcome = self.scheduler.tick(rebalance=rebalance, whole=whole)
         except Exception:
-            self._tell_of_standing()
+            self._raise_alerts_outside_pass()
             raise
         took_s = time.monotonic() - began
         self._rest_s = min(max(DEBOUNCE_S, took_s), MAX_REST_S)
@@ -143,9 +143,9 @@ class Watcher:
             self._next_whole = time.monotonic() + max(
                 MAX_TICK_INTERVAL_S - took_s, FULL_TICK_COST_FACTOR * took_s
             )
-            self._foresee()
+            self._refresh_node_losses()
         if not outcome.ran:
-            self._tell_of_standing()  # whoever holds the pass may be frozen
+            self._raise_alerts_outside_pass()  # whoever holds the pass may be frozen
         if outcome.ran and rebalance:
             self._next_rebalance = time.monotonic() + self._rest_of(outcome)
         self._wait_s = MAX_TICK_INTERVAL_S if outcome.ran else 0.1
@@ -155,14 +155,14 @@ class Watcher:
             self._wait_s = min(self._wait_s, expiry_s + 0.005)
             self._lease_ends = time.monotonic() + expiry_s
 
-    def _tell_of_standing(self) -> None:
+    def _raise_alerts_outside_pass(self) -> None:
         """Compare alerts outside of the pass, which did not come to it."""
         try:
             self.scheduler.raise_alerts()
         except (psycopg.Error, DjangoDatabaseError):
             connection.close()  # the database is away, and the pass has said so
 
-    def _foresee(self) -> None:
+    def _refresh_node_losses(self) -> None:
         """Reckon what the loss of each node would come to, for as long as a tick may spare.
 
         Once a second and not at every hint: a hundred grants in a row must not wait for it.

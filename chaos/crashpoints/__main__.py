@@ -61,18 +61,18 @@ def rehearse(fleet: FailpointCluster, row: Row, times: int) -> None:
     """
     step, turn = row.step, 0
     frees = step.act in FREE
-    fleet.rest()
+    fleet.wait_until_idle()
     (fleet.unfreeze if frees else fleet.freeze)()
     while row.met < times and row.missed < MAX_MISSES:
         if frees:
-            fleet.settle()
+            fleet.wait_until_converged()
         turn += 1
         scene = CaseContext(fleet, turn)
         try:
             step.act(scene, step.process, step.point)
             row.met += 1
             began = time.monotonic()
-            fleet.healed(HEALED_S)
+            fleet.wait_until_recovered(HEALED_S)
             row.worst_s = max(row.worst_s, time.monotonic() - began)
         except FailpointNotReached:
             row.missed += 1
@@ -97,10 +97,10 @@ def _tidy(fleet: FailpointCluster, scene: CaseContext) -> None:
     if scene.portfolio == EXTRA and EXTRA in fleet.runs():
         # Where the request died with its process, a person asks again.
         fleet.ask("DELETE", f"/api/portfolios/{EXTRA}/")
-    fleet.rest()
+    fleet.wait_until_idle()
     if scene.portfolio == "ge-sma" and fleet.run("ge-sma").node is None:
         fleet.ask("POST", "/api/portfolios/ge-sma/start/")
-        fleet.rest()
+        fleet.wait_until_idle()
 
 
 def _judge(row: Row, when: str, judge: Any) -> None:
@@ -144,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             fleet = FailpointCluster(home)
             try:
                 fleet.start()
-                fleet.settle()
+                fleet.wait_until_converged()
                 while waiting:
                     row = waiting.pop(0)
                     rehearse(fleet, row, options.times)

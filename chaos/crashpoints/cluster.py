@@ -96,7 +96,7 @@ class FailpointCluster(Cluster):
         """How far each portfolio is."""
         return {run.name: run.last_seq for run in self.runs().values()}
 
-    def healed(self, limit_s: float) -> None:
+    def wait_until_recovered(self, limit_s: float) -> None:
         """Wait until every handoff has ended and all that should run has made progress."""
         seqs = self.seqs()
         wait_for(lambda: self.unhealed(seqs), lambda found: not found, limit_s, "healed")
@@ -105,7 +105,7 @@ class FailpointCluster(Cluster):
         """Wait until the web process is there again."""
         wait_for(self.answers, bool, limit_s, "the web process back")
 
-    def rest(self, limit_s: float = SLOW_MACHINE_S) -> None:
+    def wait_until_idle(self, limit_s: float = SLOW_MACHINE_S) -> None:
         """Wait until the next fault meets a whole fleet: all parts there, nothing under way."""
         self.query("UPDATE scheduling_node SET lost_times = '[]'")
         self.query("UPDATE scheduling_run SET pinned_node_id = NULL, failures_by_node = '{}'")
@@ -116,7 +116,7 @@ class FailpointCluster(Cluster):
             limit_s,
             "all parts of the control plane",
         )
-        self.healed(limit_s)
+        self.wait_until_recovered(limit_s)
 
     def ask(self, method: str, path: str, body: object = None) -> bool:
         """Ask the API; False where the web process died over it. A refusal is a fault of ours."""

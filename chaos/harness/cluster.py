@@ -212,7 +212,9 @@ class Cluster(Installation):
 
     # --- wait ---------------------------------------------------------------------------------
 
-    def settle(self, nodes: tuple[str, ...] = DEMO_NODES, limit_s: float = SLOW_MACHINE_S) -> None:
+    def wait_until_converged(
+        self, nodes: tuple[str, ...] = DEMO_NODES, limit_s: float = SLOW_MACHINE_S
+    ) -> None:
         """Return when all nodes live, everything runs and commits, and the balancer is content.
 
         What an earlier test may have left, a pin, a drain, a cordon or the memory of lost nodes,

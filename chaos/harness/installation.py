@@ -100,13 +100,13 @@ class Installation:
 
         def is_ready() -> bool:
             assert self.process is not None
-            assert self.process.poll() is None, f"it ended: {self.said()}"
+            assert self.process.poll() is None, f"it ended: {self.output()}"
             return (self.home / "access.json").exists()
 
         eventually(is_ready, limit_s, "access.json")
         return time.monotonic() - began
 
-    def said(self) -> str:
+    def output(self) -> str:
         """What it printed so far."""
         return (self.home / "up.txt").read_text(encoding="utf-8")
 

@@ -350,7 +350,7 @@ class Run:
     def _judge_ends(self, footprints: Sequence[Footprint]) -> None:
         """A daemon that nobody touched may not end."""
         touched = {node for footprint in footprints for node in footprint.nodes}
-        said = self.grounds.fleet.said()
+        said = self.grounds.fleet.output()
         new, self._said_so_far = said[self._said_so_far :], len(said)
         for name, how in _ENDED.findall(new):
             if name.startswith("node-") and name not in touched:

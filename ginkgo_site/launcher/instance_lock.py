@@ -35,7 +35,7 @@ class InstanceLock:
         """Whether this process has the home."""
         return self._is_held
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Take the lock, or raise `StartupError` naming who has it."""
         try:
             self._home.mkdir(mode=0o755, parents=True, exist_ok=True)

@@ -99,7 +99,7 @@ class Launcher:
     # --- start --------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        self._lock.take()
+        self._lock.acquire()
         self._access_file.unlink(missing_ok=True)
         kill_orphans(self._home)  # before the port is looked at: one of them may hold it
         self._address = free_address(self._options.host, self._options.port)
@@ -275,7 +275,7 @@ class Launcher:
     def _look(self) -> None:
         now = time.monotonic()
         for service in self._all_services():
-            service.look(now)
+            service.poll(now)
         if now - self._logs_measured_at > 60:
             self._logs_measured_at = now
             logfiles.shorten(self._logs)
@@ -296,7 +296,7 @@ class Launcher:
         if in_order and self._nodes:
             self._say("Stopping in order; Ctrl-C again stops at once.")
             for service in self._passes:  # beside the freeze, which is for those of others
-                service.ask_to_stop()
+                service.terminate()
             self._hold_moves()
         patience = 1.0 if in_order else 0.0
         for services, limit_s in (
@@ -305,7 +305,7 @@ class Launcher:
             (self._web, _WEB_STOP_LIMIT_S),
         ):
             for service in services:
-                service.ask_to_stop()
+                service.terminate()
             wait_for_end(services, limit_s * patience, self._is_hurried)
         self._readiness.close()
         if self._postgres is not None:

@@ -105,7 +105,7 @@ class Service:
         self._started_at = now
         self._start_at = None
 
-    def look(self, now: float) -> None:
+    def poll(self, now: float) -> None:
         """Notice an end and start again when it is time."""
         if self._start_at is not None:
             if now >= self._start_at:
@@ -122,7 +122,7 @@ class Service:
         when = "at once" if wait_s == 0 else f"in {wait_s:g} s"
         self._say(f"{self.name} ended ({_describe(code)}); it is started again {when}.")
 
-    def ask_to_stop(self) -> None:
+    def terminate(self) -> None:
         """Send the stop signal; the process is not started again."""
         self._start_at = None
         if self.process is not None and self.process.poll() is None:

@@ -56,7 +56,7 @@ class Card:
     marks: tuple[str, ...]  #: pinned, proving, stalled
 
     @property
-    def mini(self) -> str:
+    def collapsed_class(self) -> str:
         """Return the card's colour in a closed column: m for moving, b for trouble."""
         if "stalled" in self.marks or (self.message and self.message.tone == "bad"):
             return "b"
@@ -388,7 +388,7 @@ def _column(
     held = sum(ghost.weight for ghost in ghosts)
     moved = _failed_over_from(node, board) if status == "lost" else ()
     order = {"suspect": "1", "lost": "2", "draining": "3"}.get(status, "")
-    if not order and any(card.mini == "b" for card in cards):
+    if not order and any(card.collapsed_class == "b" for card in cards):
         order = "4"
     fifth = _fifth_line(node, status, len(cards), board.at)
     return Column(

@@ -96,7 +96,7 @@ async def _keep_pulse() -> None:
         times = timing()
         try:
             async with lease_pool().connection() as connection:
-                deaf = _beats.hearing.deaf() or deaf
+                deaf = _beats.hearing.overload_reason() or deaf
                 words = record_gateway_alive(
                     times,
                     deaf=bool(deaf),
@@ -290,7 +290,7 @@ class _Registration(msgspec.Struct):
 async def _heartbeat(who: NodeIdentity, body: bytes) -> msgspec.Struct:
     message = read_beat(body)
     incarnation = uuid_of(message.incarnation)
-    row = await _beats.beat(who.node, message)
+    row = await _beats.submit(who.node, message)
     if not row.beaten:
         return _not_the_holder(who, message, row)
     times = timing()

@@ -19,7 +19,7 @@ class DropMonitor:
         self.heard: set[int] = set()
         self.dropped: set[int] = set()
 
-    def deaf(self) -> str:
+    def overload_reason(self) -> str:
         """Return why what was heard since the last time proves nothing, or ""."""
         beaten, dropped = self.heard | self.dropped, self.dropped - self.heard
         self.heard, self.dropped = set(), set()

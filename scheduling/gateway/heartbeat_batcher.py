@@ -39,7 +39,7 @@ class HeartbeatBatcher:
         self._waiting: list[Waiting] = []
         self._writing: asyncio.Task[None] | None = None
 
-    async def beat(self, node: int, message: Beat) -> Row:
+    async def submit(self, node: int, message: Beat) -> Row:
         """Return the row of `node` once its beat is durable."""
         future: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
         self._waiting.append((node, message, time.monotonic(), future))

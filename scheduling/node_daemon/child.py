@@ -143,7 +143,7 @@ def _name_of(number: int) -> str:
 
 async def start_child(nursery: ForkserverClient, name: str) -> Child:
     """Return a running process that waits for its load. Raise ChildFailed if none starts."""
-    sock, born = nursery.bear(SERVE, name)
+    sock, born = nursery.spawn(SERVE, name)
     try:
         pid = await asyncio.shield(born.pid)
         child = Child(born, pid)

@@ -142,7 +142,7 @@ class ExecutionNode:
 
     # --- heartbeat ---------------------------------------------------------------------------
 
-    async def beat_for_ever(self) -> None:
+    async def heartbeat_loop(self) -> None:
         """Beat when the server wants it, and at once when a step is done."""
         failures = 0
         while not self.left:
@@ -210,7 +210,7 @@ class ExecutionNode:
         if answer.desired is not None:
             self.take_desired(answer.desired)
         else:
-            self._look()
+            self._reconcile()
         self._services.lease.renew(sent_us / 1e6, min(self._ttl_s, answer.expires_in_s))
         self._heard_us, self._unheard = sent_us, False
         if leaving:
@@ -269,8 +269,8 @@ class ExecutionNode:
         runs = {entry.portfolio: entry for entry in desired.entries if entry.role == "run"}
         for hosted in self.hosted.values():
             if hosted.portfolio in runs:
-                hosted.heed(runs[hosted.portfolio])
-        self._look()
+                hosted.apply_entry(runs[hosted.portfolio])
+        self._reconcile()
 
     def _on_version(self, version: int) -> None:
         """An answer named a newer set: the push should be here any moment; if not, beat for it."""
@@ -295,9 +295,9 @@ class ExecutionNode:
         self._beat_now.set()
         if not self._looking:
             self._looking = True
-            asyncio.get_running_loop().call_soon(self._look)
+            asyncio.get_running_loop().call_soon(self._reconcile)
 
-    def _look(self) -> None:
+    def _reconcile(self) -> None:
         """Compare what should be with what is, and begin every action."""
         self._looking = False
         if self._timer is not None:
@@ -315,7 +315,7 @@ class ExecutionNode:
                 self._begin(action)
         if looks:
             delay = max(min(looks) - now, 0.01)
-            self._timer = asyncio.get_running_loop().call_later(delay, self._look)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._reconcile)
 
     def _begin(self, action: decide.Action) -> None:
         match action:

@@ -39,7 +39,7 @@ class SpawnedProcess:
         """Return the end of what it printed, as one line; an empty text if it printed nothing."""
         return self.output.last_words() if self.output is not None else ""
 
-    def vanish(self) -> None:
+    def mark_gone(self) -> None:
         """The forkserver is gone, and so is this process."""
         self.vanished = True
         if not self.pid.done():
@@ -97,7 +97,7 @@ class ForkserverClient:
             LOG.error("the forkserver ended, and its children with it: starting another")
             self._end_server()
             for born in self._born.values():
-                born.vanish()
+                born.mark_gone()
             self._born.clear()
             await asyncio.sleep(RELAUNCH_S)
             self.launch()
@@ -113,7 +113,7 @@ class ForkserverClient:
             if not born.status.done():
                 born.status.set_result(status)
 
-    def bear(self, kind: bytes, name: str) -> tuple[socket.socket, SpawnedProcess]:
+    def spawn(self, kind: bytes, name: str) -> tuple[socket.socket, SpawnedProcess]:
         """Ask for a process. Return the daemon's end of its socket, and what becomes of it."""
         assert self._control is not None
         ours, theirs = socket.socketpair()
@@ -126,7 +126,7 @@ class ForkserverClient:
             )
         except OSError:  # it is being replaced
             del self._born[number]
-            born.vanish()
+            born.mark_gone()
         finally:
             theirs.close()
             os.close(write_end)
@@ -139,7 +139,7 @@ class ForkserverClient:
 
         Raise ChildFailed if it does not answer in time. What did not load is logged.
         """
-        sock, born = self.bear(LIST, "strategies")
+        sock, born = self.spawn(LIST, "strategies")
         reader, writer = await asyncio.open_unix_connection(sock=sock)
         try:
             async with asyncio.timeout(LIST_LIMIT_S):

@@ -125,7 +125,7 @@ class HostedPortfolio:
         self.entry, self.epoch = entry, entry.epoch
         self._become("draining", self._release_absent())
 
-    def heed(self, entry: Desired) -> None:
+    def apply_entry(self, entry: Desired) -> None:
         """Take what may change under one epoch without a new process."""
         if self.feeder is not None and self.entry.epoch == entry.epoch:
             self.feeder.catch_up = entry.catch_up

@@ -82,7 +82,7 @@ async def _live(
         return await first_of(
             _leave_when_asked(node, link, stops),
             _token_refused(services.committer),
-            _for_ever(node.beat_for_ever()),
+            _for_ever(node.heartbeat_loop()),
             _for_ever(node.subscribe_schedule_updates()),
             *(_for_ever(reader.run()) for reader in services.feeds.values()),
         )

@@ -143,7 +143,7 @@ def observe(timing: Timing, standing: SnapshotCache | None = None) -> FleetSnaps
             changes: list[Any] = cursor.execute(
                 CHANGES, {"since": since, "newest": clock.newest}
             ).fetchall()
-            stale = standing.stale(since, changes)
+            stale = standing.ids_to_refresh(since, changes)
             changed: list[Any] = cursor.execute(PORTFOLIOS, {"ids": stale}).fetchall()
             measured: list[Any] = cursor.execute(MEASURED).fetchall() if clock.by_cpu else []
     except (DjangoDatabaseError, psycopg.Error) as error:
@@ -157,7 +157,7 @@ def observe(timing: Timing, standing: SnapshotCache | None = None) -> FleetSnaps
     lately: dict[tuple[int, bool], list[Any]] = {}
     for row in failed:
         lately.setdefault((row.portfolio_id, row.was_move), []).append(row)
-    standing.take_in(
+    standing.apply_changes(
         clock,
         changes,
         stale,

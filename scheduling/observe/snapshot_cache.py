@@ -76,7 +76,7 @@ class SnapshotCache:
         """
         return self._unsettled if of == self._of else None
 
-    def stale(self, since: int | None, changes: Sequence[Any]) -> list[int] | None:
+    def ids_to_refresh(self, since: int | None, changes: Sequence[Any]) -> list[int] | None:
         """Return the ids to read anew by what CHANGES found. None: all of them."""
         if since is None:
             return None
@@ -84,7 +84,7 @@ class SnapshotCache:
         moved = {n for n in known.keys() | now.keys() if known.get(n) != now.get(n)}
         return sorted(moved.union(row.portfolio_id for row in changes if row.handoff is None))
 
-    def take_in(
+    def apply_changes(
         self,
         mark: Any,
         changes: Sequence[Any],

@@ -84,7 +84,7 @@ def house(shared_houses: SharedHouses) -> Installation:
 def fleet(shared_houses: SharedHouses) -> Cluster:
     """The shared house with the product's own time limits, settled."""
     found = product(shared_houses)
-    found.settle()
+    found.wait_until_converged()
     return found
 
 
@@ -92,7 +92,7 @@ def fleet(shared_houses: SharedHouses) -> Cluster:
 def quick_fleet(shared_houses: SharedHouses) -> Cluster:
     """A shared house with shortened time limits and strategies that fail on purpose, settled."""
     found = quick(shared_houses)
-    found.settle()
+    found.wait_until_converged()
     return found
 
 

@@ -32,7 +32,7 @@ def test_a_target_that_sleeps_never_gets_the_portfolio(quick_fleet: Cluster) -> 
         run = quick_fleet.run(name)
         assert run.ownership == before.ownership
         assert run.last_seq > before.last_seq  # the source never stopped
-    quick_fleet.settle()
+    quick_fleet.wait_until_converged()
     quick_fleet.assert_canaries_clean()
     quick_fleet.assert_history_whole()
 
@@ -43,7 +43,7 @@ def test_a_source_that_sleeps_loses_the_portfolio_without_consent(quick_fleet: C
     with frozen(family(quick_fleet.daemon(str(before.node)))):
         begin_move(quick_fleet, name)
         quick_fleet.commits_elsewhere([name], str(before.node), 2 * (TTL_S + 3))
-    quick_fleet.settle()
+    quick_fleet.wait_until_converged()
     quick_fleet.assert_canaries_clean()
     quick_fleet.assert_history_whole()
 
@@ -62,7 +62,7 @@ def test_a_party_killed_in_the_middle_of_a_move_costs_no_event(
         2 * (TTL_S + 3),
         f"{name} running",
     )
-    quick_fleet.settle()
+    quick_fleet.wait_until_converged()
     quick_fleet.assert_canaries_clean()
     quick_fleet.assert_history_whole()
 
@@ -85,7 +85,7 @@ def test_a_control_plane_killed_in_the_middle_of_a_move_goes_on_from_the_row(
     assert ended == "done"
     assert quick_fleet.run(name).node == target
     wait_for(lambda: quick_fleet.answers(), bool, SLOW_MACHINE_S, "the API back")
-    quick_fleet.settle()
+    quick_fleet.wait_until_converged()
     quick_fleet.assert_canaries_clean()
     quick_fleet.assert_history_whole()
 

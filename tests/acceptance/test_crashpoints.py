@@ -40,7 +40,7 @@ def rehearsal(shared_houses: SharedHouses) -> Iterator[FailpointCluster]:
         fleet = FailpointCluster(home)
         try:
             fleet.start()
-            fleet.settle()
+            fleet.wait_until_converged()
             yield fleet
         finally:
             fleet.end()

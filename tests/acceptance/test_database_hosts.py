@@ -35,7 +35,7 @@ def installation(shared_houses: SharedHouses, url: str) -> Iterator[Cluster]:
         fleet = Cluster(home, **QUICK, DATABASE_URL=url)
         try:
             fleet.start()
-            fleet.settle()
+            fleet.wait_until_converged()
             yield fleet
         finally:
             fleet.end()

@@ -55,7 +55,7 @@ def test_a_killed_daemon_is_replaced_within_seconds_and_leaves_no_process(fleet:
         "node-2 alive",
     )
     assert fleet.daemon("node-2").pid != daemon.pid
-    fleet.settle()
+    fleet.wait_until_converged()
     assert fleet.on("node-2")
 
 
@@ -94,7 +94,7 @@ def test_a_daemon_frozen_beyond_its_lease_is_replaced_and_refused_when_it_wakes(
         "alive",
     )
     assert quick_fleet.daemon("node-1").pid == daemon.pid
-    quick_fleet.settle()
+    quick_fleet.wait_until_converged()
     quick_fleet.assert_canaries_clean()
     quick_fleet.assert_history_whole()
 
@@ -121,7 +121,7 @@ def test_failover_is_in_time_when_every_push_is_lost(quick_fleet: Cluster) -> No
         quick_fleet.daemon("node-3").kill()
         took_s = quick_fleet.commits_elsewhere(had, "node-3", 2 * (TTL_S + 3))
     print(f"\nkill -9 without pushes: {took_s:.2f} s, lease {TTL_S:g} s")
-    quick_fleet.settle()
+    quick_fleet.wait_until_converged()
     quick_fleet.assert_canaries_clean()
     quick_fleet.assert_history_whole()
 
@@ -136,7 +136,7 @@ def test_a_database_that_comes_back_moves_nothing(
     wait_for(lambda: alive([server]), lambda left: not left, SLOW_MACHINE_S, "the old server ended")
     wait_for(lambda: _answers(quick_fleet), bool, SLOW_MACHINE_S, "the database back")
     quick_fleet.progress()
-    quick_fleet.settle()
+    quick_fleet.wait_until_converged()
     quick_fleet.assert_nothing_moved(before, since)
     quick_fleet.assert_canaries_clean()
     quick_fleet.assert_history_whole()
@@ -157,7 +157,7 @@ def test_a_database_that_is_away_for_longer_than_the_lease_moves_nothing(
     with frozen(quick_fleet.postgres()):
         time.sleep(TTL_S * 40 / 30)  # as 40 s are to 30
     quick_fleet.progress()
-    quick_fleet.settle()
+    quick_fleet.wait_until_converged()
     time.sleep(TTL_S)  # until leases may be judged again
     quick_fleet.assert_nothing_moved(before, since)
     quick_fleet.assert_canaries_clean()
@@ -181,7 +181,7 @@ def test_a_killed_part_of_the_control_plane_moves_nothing(
     )
     wait_for(quick_fleet.answers, bool, SLOW_MACHINE_S, "the API back")
     quick_fleet.progress()
-    quick_fleet.settle()
+    quick_fleet.wait_until_converged()
     quick_fleet.assert_nothing_moved(before, since)
     quick_fleet.assert_canaries_clean()
 
@@ -196,7 +196,7 @@ def test_a_fourth_node_gets_its_share_and_hands_it_back_when_it_leaves(
             SLOW_MACHINE_S,
             "a share for node-4",
         )
-        quick_fleet.settle((*DEMO_NODES, "node-4"))
+        quick_fleet.wait_until_converged((*DEMO_NODES, "node-4"))
         share = quick_fleet.on("node-4")
         loads = sorted(len(quick_fleet.on(node)) for node in (*DEMO_NODES, "node-4"))
         assert loads == [2, 2, 2, 3]
@@ -208,7 +208,7 @@ def test_a_fourth_node_gets_its_share_and_hands_it_back_when_it_leaves(
     assert {(h["kind"], h["state"], h["source_node"]) for h in moves} == {
         ("migrate", "done", "node-4")
     }
-    quick_fleet.settle()
+    quick_fleet.wait_until_converged()
     quick_fleet.assert_canaries_clean()
     quick_fleet.assert_history_whole()
 
@@ -224,7 +224,7 @@ def test_of_two_daemons_of_one_name_the_newer_wins_and_a_third_fight_is_refused(
             SLOW_MACHINE_S,
             "a share for node-5",
         )
-        quick_fleet.settle((*DEMO_NODES, "node-5"))
+        quick_fleet.wait_until_converged((*DEMO_NODES, "node-5"))
         names = quick_fleet.on("node-5")
         before = quick_fleet.runs()
         quick_fleet.call("POST", "/api/schedule/freeze/", {"reason": "watch the takeover alone"})
@@ -254,7 +254,7 @@ def test_of_two_daemons_of_one_name_the_newer_wins_and_a_third_fight_is_refused(
                 quick_fleet.call("POST", "/api/schedule/unfreeze/", {})
                 third.send_signal(signal.SIGTERM)
                 assert third.wait(SLOW_MACHINE_S) == 0
-    quick_fleet.settle()
+    quick_fleet.wait_until_converged()
     quick_fleet.assert_canaries_clean()
     quick_fleet.assert_history_whole()
 

@@ -33,7 +33,7 @@ def children(fleet: Cluster) -> list[psutil.Process]:
 def bring_back(fleet: Cluster) -> None:
     """Start all that the newest halt stopped and wait until everything commits."""
     fleet.manage("halt_all", "--undo")
-    fleet.settle()
+    fleet.wait_until_converged()
     fleet.assert_canaries_clean()
     fleet.assert_history_whole()
 
@@ -74,7 +74,7 @@ def test_halt_all_asks_for_the_number_shows_a_line_for_each_and_is_undone(
             page.wait_for_selector(
                 f'.col .card[data-portfolio="{name}"]', timeout=SLOW_MACHINE_S * 1000
             )
-    fleet.settle()
+    fleet.wait_until_converged()
     fleet.assert_canaries_clean()
     fleet.assert_history_whole()
 

@@ -185,6 +185,6 @@ def test_a_drained_node_hands_everything_off_and_says_so(fleet: Cluster) -> None
     fleet.call("POST", "/api/nodes/node-3/undrain/", {})
     fleet.call("POST", "/api/schedule/rebalance/", {})
     wait_for(lambda: fleet.on("node-3"), lambda names: names, SLOW_MACHINE_S, "node-3 in use again")
-    fleet.settle(DEMO_NODES)
+    fleet.wait_until_converged(DEMO_NODES)
     fleet.assert_canaries_clean()
     fleet.assert_history_whole()

@@ -27,7 +27,7 @@ def far(shared_houses: SharedHouses) -> Iterator[Wire]:
 @pytest.fixture
 def wire(quick_fleet: Cluster, far: Wire) -> Wire:
     """The wire of a fourth node, which was given its share."""
-    quick_fleet.settle((*DEMO_NODES, FAR))
+    quick_fleet.wait_until_converged((*DEMO_NODES, FAR))
     return far
 
 

@@ -24,7 +24,7 @@ def test_a_killed_portfolio_process_starts_again_in_place(quick_fleet: Cluster) 
         "the death in the audit trail",
     )
     quick_fleet.progress()
-    quick_fleet.settle()
+    quick_fleet.wait_until_converged()
     quick_fleet.assert_nothing_moved(before, since)
     assert quick_fleet.get("/api/portfolios/canary-2/")["run"]["attempts"] == 0
     quick_fleet.assert_canaries_clean()
@@ -37,7 +37,7 @@ def test_a_node_whose_forkserver_is_killed_gets_over_it(quick_fleet: Cluster) ->
     forkserver.kill()
     wait_for(lambda: forkserver.is_running(), lambda lives: not lives, SLOW_MACHINE_S, "its end")
     quick_fleet.progress()
-    quick_fleet.settle()
+    quick_fleet.wait_until_converged()
     assert {name for name in had if quick_fleet.run(name).phase == "running"} == set(had)
     quick_fleet.assert_canaries_clean()
     quick_fleet.assert_history_whole()
@@ -94,7 +94,7 @@ def test_a_process_that_hears_nothing_dies_with_its_daemon_too(quick_fleet: Clus
         )
     finally:
         quick_fleet.call("DELETE", "/api/portfolios/looping/", {})
-    quick_fleet.settle()
+    quick_fleet.wait_until_converged()
     quick_fleet.assert_canaries_clean()
 
 

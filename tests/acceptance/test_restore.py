@@ -105,7 +105,7 @@ def rehearse(fleet: Cluster, late: ExitStack) -> None:
     eventually(lambda: is_alive(fleet), 20, OWN)
     eventually(lambda: is_alive(fleet, LATE), 20, LATE)
     assert restarted.poll() is None
-    fleet.settle((*DEMO_NODES, LATE))
+    fleet.wait_until_converged((*DEMO_NODES, LATE))
     after = fleet.runs()
     assert after.keys() == before.keys()
     assert all(after[name].last_seq >= run.last_seq for name, run in before.items())

@@ -41,7 +41,7 @@ def test_most_nodes_frozen_at_once_are_held_for_one_ttl_and_then_failed_over(
         assert len(held) == 1
     opened = quick_fleet.events("alert_opened", since)
     assert sum(event["data"]["kind"] == "storm_hold" for event in opened) == 1
-    quick_fleet.settle()
+    quick_fleet.wait_until_converged()
     quick_fleet.assert_canaries_clean()
     quick_fleet.assert_history_whole()
 
@@ -63,7 +63,7 @@ def test_released_early_by_hand_failover_goes_on_at_once(quick_fleet: Cluster) -
             "failover to the one that is left",
         )
     assert quick_fleet.events("storm_over", since) == []
-    quick_fleet.settle()
+    quick_fleet.wait_until_converged()
     quick_fleet.assert_canaries_clean()
     quick_fleet.assert_history_whole()
 
@@ -79,7 +79,7 @@ def test_nodes_that_come_back_within_the_hold_keep_portfolios_and_epochs(
     quick_fleet.progress()
     after = quick_fleet.runs()
     assert {n: r.ownership for n, r in after.items()} == {n: r.ownership for n, r in before.items()}
-    quick_fleet.settle()
+    quick_fleet.wait_until_converged()
     quick_fleet.assert_canaries_clean()
 
 
@@ -94,7 +94,7 @@ def test_a_control_plane_frozen_for_longer_than_the_lease_moves_nothing(
         time.sleep(TTL_S * 40 / 30)  # as 40 s are to 30
     wait_for(quick_fleet.answers, bool, SLOW_MACHINE_S, "the API back")
     quick_fleet.progress()
-    quick_fleet.settle()
+    quick_fleet.wait_until_converged()
     quick_fleet.assert_nothing_moved(before, since)
     quick_fleet.assert_canaries_clean()
 
@@ -106,14 +106,14 @@ def test_a_node_whose_answers_are_lost_is_replaced_though_its_beats_arrive(
         Wire(quick_fleet.access["url"]).open() as wire,
         quick_fleet.own_node("node-deaf", wire.url),
     ):
-        quick_fleet.settle((*DEMO_NODES, "node-deaf"))
+        quick_fleet.wait_until_converged((*DEMO_NODES, "node-deaf"))
         had = quick_fleet.on("node-deaf")
         with wire.silent(to_server=False):
             # One lease from the last answer it heard, which a beat and its time limit may precede.
             took_s = quick_fleet.commits_elsewhere(had, "node-deaf", 3 * TTL_S + 8)
         print(f"\none way silent to the last first commit elsewhere: {took_s:.2f} s")
-        quick_fleet.settle((*DEMO_NODES, "node-deaf"))
-    quick_fleet.settle()
+        quick_fleet.wait_until_converged((*DEMO_NODES, "node-deaf"))
+    quick_fleet.wait_until_converged()
     quick_fleet.assert_canaries_clean()
     quick_fleet.assert_history_whole()
 
@@ -124,7 +124,7 @@ def test_a_database_clock_that_is_set_moves_nothing(quick_fleet: Cluster) -> Non
         time.sleep(TTL_S)
     time.sleep(2 * TTL_S)  # feed time was set back as well: the head has to be reached again
     quick_fleet.progress()
-    quick_fleet.settle()
+    quick_fleet.wait_until_converged()
     quick_fleet.assert_nothing_moved(before, since)
     quick_fleet.assert_canaries_clean()
     quick_fleet.assert_history_whole()

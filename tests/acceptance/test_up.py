@@ -138,7 +138,7 @@ def test_an_old_python_is_told_in_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_killed_launcher_leaves_nothing_and_the_next_start_goes_on(quick_fleet: Cluster) -> None:
-    said_before = len(quick_fleet.said())
+    said_before = len(quick_fleet.output())
     for _ in range(
         4
     ):  # in a minute, on a quiet machine: oftener than a living daemon loses its name
@@ -149,7 +149,7 @@ def test_a_killed_launcher_leaves_nothing_and_the_next_start_goes_on(quick_fleet
         assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
         took_s = quick_fleet.start()
         print(f"\nstart after kill -9 of the launcher: {took_s:.1f} s")
-    said = quick_fleet.said()[said_before:]
+    said = quick_fleet.output()[said_before:]
     assert "is started again" not in said  # 15 s for a node that was refused
     assert "Not registered" not in said
     quick_fleet.progress()
@@ -164,15 +164,15 @@ def test_a_start_with_drained_nodes_says_what_waits_and_why(quick_fleet: Cluster
     quick_fleet.ended(stopped["id"], SLOW_MACHINE_S)
     quick_fleet.call("POST", "/api/portfolios/ge-sma/start/", {})
     assert quick_fleet.stop() == 0
-    said_before = len(quick_fleet.said())
+    said_before = len(quick_fleet.output())
     quick_fleet.start()
-    said = quick_fleet.said()[said_before:]
+    said = quick_fleet.output()[said_before:]
     assert "ge-sma waits: needs 1 place: no room on " in said
     assert "node-1 draining, node-2 draining, node-3 draining" in said
     assert "Ready after" in said
     running = {name: run for name, run in quick_fleet.runs().items() if run.phase == "running"}
     assert running.keys() == DEMO - {"ge-sma"}
-    quick_fleet.settle()  # undrains
+    quick_fleet.wait_until_converged()  # undrains
     quick_fleet.assert_history_whole()
 
 

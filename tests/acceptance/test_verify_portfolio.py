@@ -30,7 +30,7 @@ def test_all_nine_are_identical_after_moves_a_reload_a_stop_and_a_kill(
         SLOW_MACHINE_S,
         "moved",
     )
-    fleet.settle(DEMO_NODES)
+    fleet.wait_until_converged(DEMO_NODES)
     fleet.progress()
     verdicts = fleet.manage("verify_portfolio", "--all")["results"]
     assert [(v["portfolio"], v["state"]) for v in verdicts] == [

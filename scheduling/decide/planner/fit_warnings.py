@@ -21,7 +21,7 @@ def fit_warnings(snapshot: Snapshot, name: str) -> list[str]:
         chosen = choose_target(snapshot, name)
         return [f"{name} {render(chosen)}."] if isinstance(chosen, Reason) else []
     fleet = FleetState.of(snapshot)
-    node = fleet.where(portfolio.node)
+    node = fleet.index_of(portfolio.node)
     if node is None:
         return []
     return [*_missing(fleet, portfolio, node), *_overfull(fleet, portfolio, node)]

@@ -104,7 +104,7 @@ class FleetState:
 
     def as_granted(self, portfolio: PortfolioView) -> PortfolioView:
         """Return the portfolio with the revision that its next grant brings."""
-        if not portfolio.choices or self.where(portfolio.node) is not None:
+        if not portfolio.choices or self.index_of(portfolio.node) is not None:
             return portfolio
         return as_granted(portfolio, self.can_run)
 
@@ -128,7 +128,7 @@ class FleetState:
         """Whether the node was lost too often lately to be chosen without a person."""
         return node.flapping_until is not None and self.now < node.flapping_until
 
-    def where(self, node_id: int | None) -> int | None:
+    def index_of(self, node_id: int | None) -> int | None:
         """Return the number of a node that can hold something: alive or suspect. Else None."""
         if node_id is None:
             return None
@@ -200,19 +200,19 @@ class FleetState:
         target has committed.
         """
         handoff = portfolio.handoff
-        owner = self.where(portfolio.node)
+        owner = self.index_of(portfolio.node)
         if handoff is None:
             if owner is not None:
                 self.hold(owner, portfolio)
                 self.expect(owner, portfolio)
             return owner
-        target = self.where(handoff.target)
+        target = self.index_of(handoff.target)
         home = target
         if home is None:
-            home = self.where(handoff.source) if owner is None else owner
+            home = self.index_of(handoff.source) if owner is None else owner
         if handoff.kind == "stop":
             home = None
-        for node in {owner, self.where(handoff.source), target}:
+        for node in {owner, self.index_of(handoff.source), target}:
             if node is not None:
                 self.hold(node, portfolio)
                 if node != home:

@@ -143,13 +143,13 @@ class RoomFinder:
                 if beside > len(members):
                     continue
                 mark = len(self._undo)
-                shifts = self._lead_away(node, leaving, most - size, barred)
+                shifts = self._relocate(node, leaving, most - size, barred)
                 if shifts is not None:
                     return shifts
                 self._take_back(mark)
         return None
 
-    def _lead_away(
+    def _relocate(
         self, node: int, leaving: tuple[Movable, ...], spare: int, barred: frozenset[int]
     ) -> list[Relocation] | None:
         """Return the shifts that bring all of them elsewhere, or None."""

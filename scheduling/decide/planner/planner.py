@@ -81,20 +81,20 @@ class _Planner:
         self.explain = Explainer(self.fleet)
 
     def plan(self) -> Plan:
-        nowhere, away = self.wishes.nowhere(), self.wishes.away()
+        nowhere, away = self.wishes.to_place(), self.wishes.to_relocate()
         self.fleet.smallest_waiting = min(
             (wish.portfolio.weight for wish in (*nowhere, *away)), default=0
         )
         self._place(nowhere)
         self._make_room()
         for wish in away:
-            self._lead_away(wish)
+            self._relocate(wish)
         evened = self._even_out()
         # Aiming a placement anew can open room where something still waits: try those again.
         while evened and self.homeless and self._place_homeless():
             evened = self._even_out()
         self._even_out_cpu()
-        return self._write_down()
+        return self._build_plan()
 
     # Failover and placing: no limits
 
@@ -106,10 +106,10 @@ class _Planner:
             if node is None:
                 node = self._room_now(wish)
             if node is None:
-                if not self._promise(wish, self.room.coming):
+                if not self._reserve(wish, self.room.coming):
                     self.homeless.append(wish)
                 continue
-            self._aim(wish, node)
+            self._assign(wish, node)
             self.slots.take(node)
             self.placed.append(wish)
             self.room.changed()
@@ -122,14 +122,14 @@ class _Planner:
         if found is None:
             return None
         for shift in found.shifts:
-            self._aim_anew(shift)
+            self._reassign(shift)
         return found.node
 
     def _make_room(self) -> None:
         """Begin moves for those that found no room, where a next pass then places them."""
-        self.homeless = [w for w in self.homeless if not self._promise(w, self.room.soon)]
+        self.homeless = [w for w in self.homeless if not self._reserve(w, self.room.soon)]
 
-    def _promise(self, wish: PlacementTask, find: Callable[[PortfolioView], Room | None]) -> bool:
+    def _reserve(self, wish: PlacementTask, find: Callable[[PortfolioView], Room | None]) -> bool:
         """Hold room for it that is free in a while, and begin the moves that make it so.
 
         What cannot begin yet is held for it all the same, so that nothing else of this plan takes
@@ -142,7 +142,7 @@ class _Planner:
         self.waiting = True
         for shift in found.shifts:
             if shift.resident.fresh:
-                self._aim_anew(shift)
+                self._reassign(shift)
                 continue
             self.wishes.running(shift.source).remove(shift.resident.portfolio)
             if not self._begin(shift, portfolio):
@@ -191,7 +191,7 @@ class _Planner:
         )
         return True
 
-    def _aim_anew(self, shift: Relocation) -> None:
+    def _reassign(self, shift: Relocation) -> None:
         """Let a placement of this plan go elsewhere. It is counted already."""
         portfolio, wish = shift.resident
         wish.target, wish.load_before = shift.target, shift.target_load
@@ -223,7 +223,7 @@ class _Planner:
         self._place(before)
         return len(self.homeless) < len(before)
 
-    def _aim(self, wish: PlacementTask, node: int) -> None:
+    def _assign(self, wish: PlacementTask, node: int) -> None:
         fleet, portfolio = self.fleet, wish.portfolio
         wish.target, wish.load_before = node, fleet.held[node]
         if node == wish.ready:
@@ -236,7 +236,7 @@ class _Planner:
 
     # Drain, pins, broken rules: within the limits
 
-    def _lead_away(self, wish: PlacementTask) -> None:
+    def _relocate(self, wish: PlacementTask) -> None:
         """Find a target and start the move, or let it wait its turn, or say that it is stuck."""
         source = wish.source
         assert source is not None
@@ -249,7 +249,7 @@ class _Planner:
         if node is None:
             self.waiting = True
             return
-        self._aim(wish, node)
+        self._assign(wish, node)
         self.fleet.expect(source, wish.portfolio, -1)
         self.slots.take(node)
         self.slots.take(source)
@@ -273,7 +273,7 @@ class _Planner:
     def _even_out(self) -> bool:
         """Even out the loads. Return whether a placement of this plan was aimed elsewhere."""
         aimed_anew = False
-        moves_left = self.moves_left if self._is_calm() and self.snapshot.cpu is None else 0
+        moves_left = self.moves_left if self._may_rebalance() and self.snapshot.cpu is None else 0
         evener = Rebalancer(
             self.fleet,
             self.fresh,
@@ -307,7 +307,7 @@ class _Planner:
     def _even_out_cpu(self) -> None:
         """Even out how busy machines are, by moves of what runs, where the operator chose so."""
         cpu = self.snapshot.cpu
-        if cpu is None or not self._is_calm():
+        if cpu is None or not self._may_rebalance():
             return
         ends = {end for wish in (*self.placed, *self.moved) for end in (wish.source, wish.target)}
         evener = CpuRebalancer(
@@ -339,7 +339,7 @@ class _Planner:
                 )
             )
 
-    def _is_calm(self) -> bool:
+    def _may_rebalance(self) -> bool:
         """Whether anything may be evened out that costs a move.
 
         A drain that waits for its turn, or what waits for room, needs room and slots more than
@@ -353,7 +353,7 @@ class _Planner:
 
     # The plan
 
-    def _write_down(self) -> Plan:
+    def _build_plan(self) -> Plan:
         for node, portfolio in self.promised:
             self.fleet.hold(node, portfolio, -1)
         place: list[Placement] = []

@@ -61,8 +61,8 @@ def choose_target(snapshot: Snapshot, portfolio_name: str) -> TargetAnswer | Rea
     """
     fleet = FleetState.of(snapshot)
     portfolio = fleet.as_granted(_find(snapshot, portfolio_name))
-    owner = fleet.where(portfolio.node)
-    node = fleet.where(portfolio.pinned) if portfolio.node is None else None
+    owner = fleet.index_of(portfolio.node)
+    node = fleet.index_of(portfolio.pinned) if portfolio.node is None else None
     if (
         node is None
         or not fleet.alive[node]

@@ -64,11 +64,11 @@ class Worklist:
         self._running: dict[int, list[PortfolioView]] = {}
         self._take_stock()
 
-    def nowhere(self) -> list[PlacementTask]:
+    def to_place(self) -> list[PlacementTask]:
         """Return those that want a place now, in the order in which they get one."""
         return [*self._few_at_a_time(_ordered(self.failover)), *_ordered(self.place)]
 
-    def away(self) -> list[PlacementTask]:
+    def to_relocate(self) -> list[PlacementTask]:
         """Return those that run and should leave, in the order in which they do."""
         return [*_ordered(self.drain), *_ordered(self.pin), *_ordered(self.misplaced)]
 
@@ -126,24 +126,24 @@ class Worklist:
         if not should_run(portfolio):
             return None
         fleet, handoff = self.fleet, portfolio.handoff
-        if fleet.where(portfolio.node) is not None:
+        if fleet.index_of(portfolio.node) is not None:
             return None
         ready = None
         if handoff is not None:
-            target = fleet.where(handoff.target)
+            target = fleet.index_of(handoff.target)
             if handoff.kind == "stop":
                 return None  # it outranks failover
             if target is not None and handoff.kind in ("failover", "place"):
                 self.incident = self.incident or handoff.kind == "failover"
                 return None  # help is on its way
             # Of a migrate: the target has prepared it, or after the grant the source is still warm.
-            ready = fleet.where(handoff.source) if target is None else target
+            ready = fleet.index_of(handoff.source) if target is None else target
         return PlacementTask(
             portfolio,
             cause=None if portfolio.node is None else "failover",
             source=None if portfolio.node is None else fleet.number.get(portfolio.node),
             supersedes=None if handoff is None else handoff.id,
-            prefer=fleet.where(portfolio.pinned) if portfolio.node is None else ready,
+            prefer=fleet.index_of(portfolio.pinned) if portfolio.node is None else ready,
             ready=ready,
         )
 

@@ -549,7 +549,7 @@ def test_a_beat_that_grew_old_in_our_queue_renews_nothing(
 
     async def late() -> None:
         with pytest.raises(HeartbeatExpired):
-            await HeartbeatBatcher().beat(node.row.pk, beat(node))
+            await HeartbeatBatcher().submit(node.row.pk, beat(node))
 
     before = Lease.objects.get().renewals
     serve(late)
@@ -563,18 +563,18 @@ def test_whose_beat_was_dropped_and_whose_was_heard_is_counted(
     beats = HeartbeatBatcher()
 
     async def heard() -> None:
-        await beats.beat(node.row.pk, beat(node))
+        await beats.submit(node.row.pk, beat(node))
 
     async def late() -> None:
         monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.MAX_WAIT_S", -1.0)
         with pytest.raises(HeartbeatExpired):
-            await beats.beat(7, beat(node))
+            await beats.submit(7, beat(node))
 
     async def failing() -> None:
         monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.MAX_WAIT_S", 3.0)
         monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.aexecute_autocommit", _away)
         with pytest.raises(psycopg.OperationalError):
-            await beats.beat(8, beat(node))
+            await beats.submit(8, beat(node))
 
     for each in (heard, late, failing):
         serve(each)

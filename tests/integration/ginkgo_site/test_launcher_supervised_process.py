@@ -58,8 +58,8 @@ def test_what_dies_is_started_again_at_once(tmp_path: Path) -> None:
     first = service.process.pid
     os.kill(first, signal.SIGKILL)
     service.process.wait()
-    service.look(now=100)
-    service.look(now=100)
+    service.poll(now=100)
+    service.poll(now=100)
     assert service.process.pid != first
     assert service.is_running
     assert said == ["it ended (signal SIGKILL); it is started again at once."]
@@ -72,10 +72,10 @@ def test_a_demo_node_stays_away_for_a_while(tmp_path: Path) -> None:
     assert service.process is not None
     service.process.kill()
     service.process.wait()
-    service.look(now=100)
-    service.look(now=114.9)
+    service.poll(now=100)
+    service.poll(now=114.9)
     assert not service.is_running
-    service.look(now=115)
+    service.poll(now=115)
     assert service.is_running
     assert "in 15 s" in said[0]
     service.kill()
@@ -88,7 +88,7 @@ def test_one_that_dies_of_its_start_waits_longer_each_time(tmp_path: Path) -> No
         service.start(now)
         assert service.process is not None
         service.process.wait()
-        service.look(now)
+        service.poll(now)
         now += 60
     waits = [line.rpartition("again ")[2] for line in said]
     assert waits == ["at once.", "in 1 s.", "in 2 s.", "in 4 s.", "in 8 s."]
@@ -104,7 +104,7 @@ def test_nothing_of_a_killed_service_stays(tmp_path: Path) -> None:
     assert service.process is not None
     service.process.kill()
     service.process.wait()
-    service.look(now=1)
+    service.poll(now=1)
     eventually(lambda: is_gone(child))
     service.kill()
 

@@ -160,7 +160,7 @@ def test_a_second_question_reads_only_what_changed_and_is_right(
 ) -> None:
     viewer.get("schedule/plan/")
     read: list[Any] = []
-    observed = snapshot.SnapshotCache.take_in
+    observed = snapshot.SnapshotCache.apply_changes
 
     def noting(
         self: Any, mark: Any, changes: Any, stale: Any, rows: Any, *rest: Any, **by: Any
@@ -184,7 +184,7 @@ def test_another_database_is_read_anew(
     viewer.get("schedule/plan/")
     monkeypatch.setattr(shared_snapshot._standing, "_of", "another, since yesterday")
     known: list[bool] = []
-    stale = shared_snapshot._standing.stale
+    stale = shared_snapshot._standing.ids_to_refresh
 
     def noting(since: Any, changes: Any) -> Any:
         known.append(since is not None)

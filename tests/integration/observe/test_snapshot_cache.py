@@ -86,7 +86,7 @@ def standing() -> SnapshotCache:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[list[int] | None]:
     """What each look reads anew; None: everything."""
     noted: list[list[int] | None] = []
-    stale = SnapshotCache.stale
+    stale = SnapshotCache.ids_to_refresh
 
     def noting(self: SnapshotCache, since: int | None, changes: Any) -> list[int] | None:
         noted.append(stale(self, since, changes))

@@ -25,20 +25,20 @@ def hearing(heard: int, dropped: int) -> DropMonitor:
     ],
 )
 def test_dropping_more_than_a_tenth_is_deaf(heard: int, dropped: int, why: str) -> None:
-    assert hearing(heard, dropped).deaf() == why
+    assert hearing(heard, dropped).overload_reason() == why
 
 
 def test_who_was_heard_after_all_was_not_dropped() -> None:
     found = hearing(3, 0)
     found.dropped.update(range(3))
-    assert found.deaf() == ""
+    assert found.overload_reason() == ""
 
 
 def test_each_pulse_counts_anew() -> None:
     found = hearing(0, 5)
-    assert found.deaf()
-    assert found.deaf() == ""
+    assert found.overload_reason()
+    assert found.overload_reason() == ""
     found = hearing(5, 0)
-    found.deaf()
+    found.overload_reason()
     found.dropped.add(7)
-    assert found.deaf()
+    assert found.overload_reason()

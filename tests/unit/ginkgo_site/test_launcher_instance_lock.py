@@ -37,11 +37,11 @@ def test_a_wrong_option_is_a_usage_error(argv: list[str]) -> None:
 
 def test_a_second_start_is_told_pid_and_address(tmp_path: Path) -> None:
     first = InstanceLock(tmp_path)
-    first.take()
+    first.acquire()
     first.note("http://127.0.0.1:8000")
     second = InstanceLock(tmp_path)
     with pytest.raises(StartupError) as caught:
-        second.take()
+        second.acquire()
     assert f"process {os.getpid()}, at http://127.0.0.1:8000" in str(caught.value)
     assert "choose another folder with GINKGO_HOME" in str(caught.value)
     assert first.is_held
@@ -66,15 +66,15 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"held\n"
     with pytest.raises(StartupError, match="still starting"):
-        InstanceLock(tmp_path).take()
+        InstanceLock(tmp_path).acquire()
     holder.kill()
     holder.wait()
-    InstanceLock(tmp_path).take()
+    InstanceLock(tmp_path).acquire()
 
 
 def test_a_home_that_cannot_be_made_is_named() -> None:
     with pytest.raises(StartupError, match="/proc/nowhere cannot be written"):
-        InstanceLock(Path("/proc/nowhere")).take()
+        InstanceLock(Path("/proc/nowhere")).acquire()
 
 
 def test_a_port_in_use_is_said_with_another_to_try() -> None:

@@ -93,7 +93,7 @@ async def test_the_forkserver_hears_no_signal_that_the_daemon_is_to_decide_about
 
 
 async def test_strategies_are_listed_by_a_process_that_then_ends(nursery: ForkserverClient) -> None:
-    sock, born = nursery.bear(LIST, "strategies")
+    sock, born = nursery.spawn(LIST, "strategies")
     reader, writer = await asyncio.open_unix_connection(sock=sock)
     found = json.loads(await reader.read())
     writer.close()
