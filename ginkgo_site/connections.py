@@ -24,7 +24,7 @@ LARGEST_HEADERS = 64 * 1024
 MAX_CONNECTIONS = 10_000
 #: Bodies of one address that are not whole yet and whose senders are not known. A body is whole
 #: within milliseconds, so a thousand nodes behind one address have a few at a time; those of a node
-#: that has shown its token do not count (scheduling/gateway/node_limits.py bounds them for each node).
+#: that has shown its token do not count (`scheduling/gateway/node_limits.py` bounds them).
 MAX_HALF_BODIES = 100
 #: In the scope of a request: call it once its sender is known and bounded in another way.
 SENDER_KNOWN = "ginkgo.sender_known"

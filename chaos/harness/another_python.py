@@ -1,4 +1,4 @@
-"""A daemon that reports a Python version which it does not have: python -m chaos.harness.another_python.
+"""A daemon that reports a false Python version: `python -m chaos.harness.another_python`.
 
 For faults only. The product has no setting for it, since a false version would defeat the rule.
 """

@@ -1,4 +1,6 @@
-"""A node with a valid token and no good intent: `python -m chaos.harness.hostile_node ATTACK URL TOKEN …`.
+"""A hostile node with a valid token.
+
+    python -m chaos.harness.hostile_node ATTACK URL TOKEN …
 
 Each attack is what a review did to the product, or as much of it as is still taken. It runs in a
 process of its own, so that what it costs to attack is not taken for what it costs to be attacked.

@@ -1,5 +1,5 @@
 """Is what a fleet left behind what one uninterrupted process would have left?
 
-Replays the log and compares values. Who ran what is told to it as `TenureSegment`es; nothing here knows
-of nodes.
+Replay the log and compare values. The caller passes the owners as `TenureSegment`s; nothing here
+knows of nodes.
 """

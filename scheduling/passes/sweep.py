@@ -119,11 +119,11 @@ def sweep(holder: str, timing: Timing, *, whole: bool = True) -> SweepOutcome:
     given_up = sum(
         bool(
             _try(
-                lambda row=row: process_failures.reclaim_unactivated(
+                lambda row=row: process_failures.reclaim_unactivated(  # type: ignore[misc]
                     row.portfolio_id, row.epoch, limit_s
                 )
             )
-        )  # type: ignore[misc]
+        )
         for row in execute_autocommit(process_failures.unactivated(timing))
     )
     given_up += sum(

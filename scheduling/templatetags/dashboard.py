@@ -1,4 +1,4 @@
-"""Template filters of the desk: numbers and times as `scheduling.presentation.formatting` writes them."""
+"""Template filters that format numbers and times (`scheduling.presentation.formatting`)."""
 
 from __future__ import annotations
 

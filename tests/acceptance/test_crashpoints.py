@@ -1,7 +1,7 @@
 """The control plane dies at some steps of a handoff, one of each kind.
 
-`python -m chaos.crashpoints` does it at all of them, as often as asked for, and prints the table; that a
-process may end between any two statements is `integration/enact/test_failpoints.py`.
+`python -m chaos.crashpoints` does it at all of them, as often as asked for, and prints the table;
+that a process may end between any two statements is `integration/enact/test_failpoints.py`.
 """
 
 from __future__ import annotations

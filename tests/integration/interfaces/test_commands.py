@@ -29,7 +29,7 @@ from tests.support.factories import a_portfolio, make_node, make_running_portfol
 
 pytestmark = pytest.mark.django_db
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[3]
 OURS = (
     "migrate_portfolio", "create_portfolio", "start_portfolio", "stop_portfolio",
     "delete_portfolio", "reload_portfolio", "drain_node", "cordon_node", "rebalance", "freeze",

@@ -279,7 +279,7 @@ def test_a_node_takes_its_token_from_a_file_or_the_environment(tmp_path: Path) -
 
 
 def test_no_document_shows_a_token_on_a_command_line() -> None:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     pages = [root / "README.md", root / "bin" / "node", *(root / "docs").rglob("*.md")]
     pages += list((root / "templates").rglob("*.html"))
     shown = [str(page) for page in pages if "--token " in page.read_text(encoding="utf-8")]

@@ -308,7 +308,7 @@ def test_old_lines_of_the_audit_log_go_and_the_history_of_assignments_stays(
 
 def test_every_table_that_grows_has_a_decision() -> None:
     """A table that is new has to be written into docs/retention.md with its bound or its reason."""
-    written = (Path(__file__).parents[2] / "docs" / "retention.md").read_text()
+    written = (Path(__file__).parents[3] / "docs" / "retention.md").read_text()
     tables = [name for name in connection.introspection.table_names() if "_first" not in name]
     tables = [name for name in tables if "_default" not in name and "_from_" not in name]
     assert [name for name in tables if f"`{name}`" not in written] == []

@@ -151,7 +151,7 @@ def test_hash_seeds_make_no_difference() -> None:
         subprocess.run(
             [sys.executable, "-c", HASH_SEED_RUN],
             env=os.environ | {"PYTHONHASHSEED": seed},
-            cwd=Path(__file__).parents[2],
+            cwd=Path(__file__).parents[3],
             capture_output=True,
             check=True,
             text=True,

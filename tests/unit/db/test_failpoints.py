@@ -87,7 +87,10 @@ def test_a_point_knows_who_wrote_its_statement() -> None:
         assert walk is not None
         walk.after(next(recipe).sql)
     assert seen == [
-        Point("hints.touch:after_touch", ("scheduling.enact.notify", "touch", "TOUCH")),
+        Point(
+            "notify.bump_desired_versions:after_touch",
+            ("scheduling.enact.notify", "bump_desired_versions", "TOUCH"),
+        ),
     ]
 
 

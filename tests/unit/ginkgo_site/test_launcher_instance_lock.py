@@ -55,8 +55,8 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
             "-c",
             "import sys, time\n"
             "from pathlib import Path\n"
-            "from ginkgo_site.launcher.instance_lock import HomeLock\n"
-            "lock = HomeLock(Path(sys.argv[1])); lock.take()\n"
+            "from ginkgo_site.launcher.instance_lock import InstanceLock\n"
+            "lock = InstanceLock(Path(sys.argv[1])); lock.acquire()\n"
             "print('held', flush=True); time.sleep(60)\n",
             str(tmp_path),
         ],

@@ -23,7 +23,7 @@ from portfolios.runtime import sandbox
 from portfolios.runtime.unprivileged import STRATEGY_UID, unreadable_folder
 from tests.support.kernel_features import CAN_REFUSE_CALLS, CAN_REFUSE_FILES, LACKING
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MEMORY = 777 << 20
 
 CALLS = (

@@ -254,7 +254,7 @@ with own_process() as ask:
 def test_a_looping_strategy_dies_with_the_one_who_asked() -> None:
     asker = subprocess.Popen(
         [sys.executable, "-c", ASKER],
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         env={**os.environ, "GINKGO_STRATEGIES": "tests.support.strategies.loops_on_init"},
     )
     looping = eventually(
