@@ -1,8 +1,9 @@
-"""Bring the virtual environment up to one requirements file, then become its Python.
+"""Bring the virtual environment up to one group of packages, then become its Python.
 
-    python bin/environment.py requirements -m some.module arguments…
+    python bin/environment.py GROUP -m some.module arguments…
 
-Installs only when the file changed since the last time. Uses nothing but the standard library.
+The groups are `node`, `control-plane`, `dev` and `bench`; uv.lock pins them all. Installs only when
+the pins changed since the last time. Uses nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -19,13 +20,17 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 VENV = CHECKOUT / ".venv"
 PYTHON = VENV / "bin" / "python"
 
-#: A file that contains the one named first is as good as it.
+#: A group that contains the one named first is as good as it.
 CONTAINED_IN = {
-    "requirements-node": ("requirements", "requirements-dev", "requirements-bench"),
-    "requirements": ("requirements-dev", "requirements-bench"),
-    "requirements-dev": ("requirements-bench",),
-    "requirements-bench": (),
+    "node": ("control-plane", "dev", "bench"),
+    "control-plane": ("dev", "bench"),
+    "dev": ("bench",),
+    "bench": (),
 }
+#: Exported from uv.lock and committed, so that pip alone can install them as well.
+EXPORTED = {"node": "requirements-node.txt", "control-plane": "requirements.txt"}
+#: Exported when they are installed.
+GROUPS = {"dev": ("dev",), "bench": ("dev", "bench")}
 
 
 def main(arguments: list[str]) -> None:
@@ -52,16 +57,28 @@ def _is_current(name: str) -> bool:
 def _make(name: str) -> None:
     if not _works():
         _make_venv()
-    print(f"Installing the packages of {name}.txt …", file=sys.stderr, flush=True)
-    file = str(CHECKOUT / f"{name}.txt")
-    if _install_uv() and _run(_uv("pip", "install", "--require-hashes", "-r", file)):
-        pass
-    elif not _run(_pip("--require-hashes", "-r", file)):
+    print(f"Installing the packages of {name} …", file=sys.stderr, flush=True)
+    file = CHECKOUT / EXPORTED.get(name, "uv.lock")
+    if not (_install_uv() and _sync(name)) and not (
+        name in EXPORTED and _run(_pip("--require-hashes", "-r", str(file)))
+    ):
         _refuse(
-            f"The packages of {name}.txt could not be installed (the lines above say why): "
+            f"The packages of {file.name} could not be installed (the lines above say why): "
             "check the network or the package index, then start again."
         )
     _marker(name).write_text(_fingerprint(name))
+
+
+def _sync(name: str) -> bool:
+    """Install a group with uv, from the package index that is configured on this machine."""
+    if name in EXPORTED:
+        return _run(_uv("pip", "install", "--require-hashes", "-r", str(CHECKOUT / EXPORTED[name])))
+    file = str(VENV / f"{name}.txt")
+    groups = [f"--group={group}" for group in GROUPS[name]]
+    export = ["export", "--frozen", "--no-emit-project", *groups, "--output-file", file]
+    return _run(_uv(*export), quiet=True) and _run(
+        _uv("pip", "install", "--require-hashes", "-r", file)
+    )
 
 
 def _works() -> bool:
@@ -89,7 +106,7 @@ def _refuse_without_venv() -> None:
 
 def _install_uv() -> bool:
     """Put uv into the environment. False where its wheel cannot be had; pip does it then."""
-    file = CHECKOUT / "requirements-uv.txt"
+    file = CHECKOUT / "bin" / "uv.txt"
     return _run(_pip("--require-hashes", "-r", str(file)), quiet=True)
 
 
@@ -123,7 +140,8 @@ def _marker(name: str) -> Path:
 
 
 def _fingerprint(name: str) -> str:
-    return hashlib.sha256((CHECKOUT / f"{name}.txt").read_bytes()).hexdigest()
+    pins = CHECKOUT / EXPORTED.get(name, "uv.lock")
+    return hashlib.sha256(pins.read_bytes()).hexdigest()
 
 
 def _refuse(sentence: str) -> None:

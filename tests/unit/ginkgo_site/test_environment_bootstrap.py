@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -23,8 +25,8 @@ def bootstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(module, "VENV", tmp_path / ".venv")
     monkeypatch.setattr(module, "PYTHON", Path(sys.executable))
     (tmp_path / ".venv").mkdir()
-    for name in module.CONTAINED_IN:
-        (tmp_path / f"{name}.txt").write_text(f"{name} 1\n")
+    for name in (*module.EXPORTED.values(), "uv.lock"):
+        (tmp_path / name).write_text("1\n")
     return module
 
 
@@ -33,38 +35,48 @@ def installed(module: ModuleType, name: str) -> None:
 
 
 def test_nothing_is_installed_twice(bootstrap: ModuleType) -> None:
-    assert not bootstrap._is_current("requirements")
-    installed(bootstrap, "requirements")
-    assert bootstrap._is_current("requirements")
+    assert not bootstrap._is_current("control-plane")
+    installed(bootstrap, "control-plane")
+    assert bootstrap._is_current("control-plane")
 
 
 def test_the_larger_set_counts_for_the_smaller_but_not_the_other_way(bootstrap: ModuleType) -> None:
-    installed(bootstrap, "requirements")
-    assert bootstrap._is_current("requirements-node")
-    assert not bootstrap._is_current("requirements-dev")
+    installed(bootstrap, "control-plane")
+    assert bootstrap._is_current("node")
+    assert not bootstrap._is_current("dev")
 
 
 def test_a_changed_file_is_installed_again(bootstrap: ModuleType, tmp_path: Path) -> None:
-    installed(bootstrap, "requirements")
-    (tmp_path / "requirements.txt").write_text("requirements 2\n")
-    assert not bootstrap._is_current("requirements")
+    installed(bootstrap, "control-plane")
+    (tmp_path / "requirements.txt").write_text("2\n")
+    assert not bootstrap._is_current("control-plane")
 
 
 def test_an_environment_whose_python_is_gone_counts_for_nothing(
     bootstrap: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    installed(bootstrap, "requirements")
+    installed(bootstrap, "control-plane")
     monkeypatch.setattr(bootstrap, "PYTHON", tmp_path / "gone")
-    assert not bootstrap._is_current("requirements")
+    assert not bootstrap._is_current("control-plane")
 
 
-@pytest.mark.parametrize("name", ["requirements-node", "requirements", "requirements-dev"])
+@pytest.mark.parametrize("name", ["requirements-node", "requirements", "bin/uv"])
 def test_every_pin_has_a_hash_and_names_no_index(name: str) -> None:
     text = (CHECKOUT / f"{name}.txt").read_text(encoding="utf-8")
-    assert "http" not in text.replace("httptools", "").replace("aiohttp", "")
+    assert "://" not in text
     assert str(CHECKOUT) not in text
     pins = [part for part in text.split("\n") if "==" in part and not part.startswith(" ")]
     assert pins
     assert all(pin.endswith("\\") for pin in pins)
     if name == "requirements-node":
         assert not any(pin.startswith(("django", "psycopg", "uvicorn")) for pin in pins)
+
+
+def test_the_lock_names_the_public_index_alone() -> None:
+    hosts = set(re.findall(r"https?://([^/\"]+)", (CHECKOUT / "uv.lock").read_text("utf-8")))
+    assert hosts == {"pypi.org", "files.pythonhosted.org"}
+
+
+def test_the_group_of_a_node_is_part_of_what_the_control_plane_needs() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))
+    assert set(project["dependency-groups"]["node"]) <= set(project["project"]["dependencies"])
