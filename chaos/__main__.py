@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from chaos.faults import FAULTS
+from chaos.faults.registry import FAULTS
 from chaos.report import text as report
 from chaos.runner.progress import Progress
 from chaos.runner.run import Run

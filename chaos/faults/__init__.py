@@ -1,42 +1,5 @@
-"""Everything that can be done to the house, by name."""
+"""Faults that `bin/chaos` injects. `registry` lists them.
 
-from __future__ import annotations
-
-from chaos.faults import (
-    control_plane,
-    daemons,
-    database,
-    handoffs,
-    hostile,
-    load,
-    locks,
-    network,
-    nodes,
-    operators,
-    partitions,
-    pushes,
-    strategies,
-    versions,
-)
-from chaos.faults.fault import Fault
-
-FAULTS: dict[str, Fault] = {
-    fault.name: fault
-    for module in (
-        daemons,
-        control_plane,
-        database,
-        partitions,
-        network,
-        pushes,
-        handoffs,
-        strategies,
-        versions,
-        nodes,
-        operators,
-        hostile,
-        locks,
-        load,
-    )
-    for fault in module.FAULTS
-}
+Imports nothing: portfolio processes import `faulty_strategies` from this package under their
+memory limit, where psycopg and asyncio would be a waste.
+"""

@@ -43,7 +43,7 @@ QUICK = {
     "GINKGO_BALANCE_INTERVAL_S": "2",
     "GINKGO_GOOD_AFTER_S": "3",
     "GINKGO_FEED_RATE": "300",  # a bar of each symbol every 1.3 s
-    "GINKGO_STRATEGIES": "portfolios.strategies.faulty",
+    "GINKGO_STRATEGIES": "chaos.faults.faulty_strategies",
 }
 
 _RUNS = """

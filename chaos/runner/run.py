@@ -24,7 +24,7 @@ from chaos.checkers.blast_radius import Footprint
 from chaos.checkers.findings import StepResult, Violation
 from chaos.checkers.invariants import RunSample
 from chaos.checkers.monitor import Monitor
-from chaos.faults import FAULTS
+from chaos.faults.registry import FAULTS
 from chaos.harness import reference_feed
 from chaos.runner.convergence import LIMIT_S, Settling
 from chaos.runner.fault_context import FaultContext, Interrupted, NotAvailable

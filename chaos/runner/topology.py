@@ -80,7 +80,7 @@ class Topology:
         environment = {
             **times.environment,
             "GINKGO_FEED_RATE": f"{feed_rate:g}",
-            "GINKGO_STRATEGIES": "portfolios.strategies.faulty",
+            "GINKGO_STRATEGIES": "chaos.faults.faulty_strategies",
         }
         self.fleet = Cluster(home, "--node-restart", f"{times.node_restart_s:g}", **environment)
         self.wires: dict[str, Wire] = {}

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from chaos.faults import FAULTS as ALL_FAULTS
+from chaos.faults.registry import FAULTS as ALL_FAULTS
 from chaos.report import text as chaos_report
 from chaos.runner.progress import Progress
 from chaos.soak import report

@@ -17,7 +17,7 @@ from scheduling.wire import messages as wire
 from tests.support.fake_gateway import FakeGateway
 
 ROOT = Path(__file__).resolve().parents[2]
-FAULTY = "portfolios.strategies.faulty"
+FAULTY = "chaos.faults.faulty_strategies"
 
 Daemon = asyncio.subprocess.Process
 Start = Callable[..., Awaitable[Daemon]]

@@ -107,7 +107,7 @@ async def test_kill_9_of_the_daemon_leaves_no_process_behind(
     gateway.grant("node-1", 2)
     looping = gateway.entry(2, "run", strategy="looper", parameters={"at_event": 1})
     await gateway.want("node-1", gateway.entry(1, "run"), looping)
-    daemon = await daemons.start(GINKGO_STRATEGIES="portfolios.strategies.faulty")
+    daemon = await daemons.start(GINKGO_STRATEGIES="chaos.faults.faulty_strategies")
     await gateway.until(lambda: gateway.committed(1) > 50)
     processes = family(daemon.pid)
     assert len(processes) == 3  # the forkserver, a canary, the looper
@@ -124,7 +124,7 @@ async def test_killing_the_forkserver_restarts_every_portfolio(
     gateway.grant("node-1", 2)
     looping = gateway.entry(2, "run", strategy="looper", parameters={"at_event": 1})
     await gateway.want("node-1", gateway.entry(1, "run"), looping)
-    daemon = await daemons.start(GINKGO_STRATEGIES="portfolios.strategies.faulty")
+    daemon = await daemons.start(GINKGO_STRATEGIES="chaos.faults.faulty_strategies")
     await gateway.until(lambda: gateway.committed(1) > 50)
     children = family(daemon.pid)[1:]
     psutil.Process(daemon.pid).children()[0].kill()

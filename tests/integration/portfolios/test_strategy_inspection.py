@@ -19,7 +19,7 @@ NAME = "misbehaving_in_check"
 
 @pytest.fixture
 def foreign_strategies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GINKGO_STRATEGIES", "portfolios.strategies.faulty")
+    monkeypatch.setenv("GINKGO_STRATEGIES", "chaos.faults.faulty_strategies")
     monkeypatch.setenv("GINKGO_SECRET_KEY", "of the web process")
     strategy_inspection._asked.cache_clear()
 

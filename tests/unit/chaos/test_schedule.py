@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from chaos.faults import FAULTS
+from chaos.faults.registry import FAULTS
 from chaos.runner.schedule import Planned, schedule
 
 PLANNED = [fault.planned for fault in FAULTS.values()]

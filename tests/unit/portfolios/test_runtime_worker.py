@@ -165,13 +165,13 @@ def test_a_strategy_that_raises_is_told_with_seq_and_trace(
     assert isinstance(reply, Failed)
     assert (reply.stage, reply.seq) == ("event", 3)
     assert reply.error == "KeyError: ABC in raise_at at seq 3"
-    assert "faulty.py" in reply.trace
+    assert "faulty_strategies.py" in reply.trace
     assert len(reply.trace) <= 2000
 
 
 def answer_of_faulty(monkeypatch: pytest.MonkeyPatch, name: str, **parameters: Any) -> Reply:
     """Return what a loop in a thread answers to ten events of a strategy that fails."""
-    monkeypatch.setenv("GINKGO_STRATEGIES", "portfolios.strategies.faulty")
+    monkeypatch.setenv("GINKGO_STRATEGIES", "chaos.faults.faulty_strategies")
     streams = sys.stdout, sys.stderr
     ours, theirs = socket.socketpair()
     loop = threading.Thread(target=serve, args=(theirs,))

@@ -31,7 +31,7 @@ def test_the_built_in_ones_are_always_there() -> None:
 
 
 def test_a_module_named_by_the_environment_adds_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GINKGO_STRATEGIES", " portfolios.strategies.faulty ,")
+    monkeypatch.setenv("GINKGO_STRATEGIES", " chaos.faults.faulty_strategies ,")
     assert registry.names() == sorted(BUILT_IN + FAULTY)
     assert registry.get("raise_at").name == "raise_at"
 

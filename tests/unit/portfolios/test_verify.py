@@ -190,7 +190,7 @@ def first_event(what: str, **limits: Any) -> Reply:
 @pytest.fixture
 def faulty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let there be strategies that misbehave."""
-    monkeypatch.setenv("GINKGO_STRATEGIES", "portfolios.strategies.faulty")
+    monkeypatch.setenv("GINKGO_STRATEGIES", "chaos.faults.faulty_strategies")
 
 
 def test_nothing_is_left_of_a_replay_that_forked_or_was_late(
