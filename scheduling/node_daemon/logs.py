@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from portfolios.text import escaped, escaped_json, escaped_lines
+from portfolios.json_log import JsonLines
+from portfolios.text import escaped, escaped_lines
 
 LOG = logging.getLogger("ginkgo.node")
-
-
-class JsonLines(logging.Formatter):
-    """Render a record as one JSON object on one line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        line = {
-            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            "pid": record.process,
-        }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return escaped_json(json.dumps(line, ensure_ascii=False))
 
 
 class PlainLines(logging.Formatter):

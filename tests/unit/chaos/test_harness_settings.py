@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from ginkgo_site.content_security import ContentSecurityPolicyMiddleware, policy_for
 from ginkgo_site.database import conninfo, django_database, share_connections
-from ginkgo_site.logs import JsonFormatter
+from portfolios.json_log import JsonLines
 
 
 def test_every_session_has_limits_and_durable_commits_whatever_the_address_says() -> None:
@@ -65,7 +65,7 @@ def test_a_log_line_is_one_json_object_with_its_fields_and_its_traceback() -> No
             "x", logging.ERROR, __file__, 1, "commit of %s", ("canary-1",), sys.exc_info(),
             extra={"epoch": 7},
         )  # fmt: skip
-    text = JsonFormatter().format(record)
+    text = JsonLines().format(record)
     assert "\n" not in text
     line = json.loads(text)
     assert (line["level"], line["message"], line["epoch"]) == ("error", "commit of canary-1", 7)

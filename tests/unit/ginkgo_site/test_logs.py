@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ginkgo_site.logs import JsonFormatter
+from portfolios.json_log import JsonLines
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,6 @@ def test_a_host_that_is_not_allowed_is_a_sentence_and_no_trace(logger: str, trac
     except ValueError as error:
         info: Any = sys.exc_info()
         record = logging.LogRecord(logger, logging.ERROR, "", 0, str(error), (), info)
-    line = json.loads(JsonFormatter().format(record))
+    line = json.loads(JsonLines().format(record))
     assert line["message"] == "'x' is not allowed"
     assert ("traceback" in line) is traced

@@ -10,13 +10,13 @@ import sys
 import pytest
 from django.core.management.base import OutputWrapper
 
-from ginkgo_site.logs import JsonFormatter
+from portfolios.json_log import JsonLines
 from portfolios.text import escaped, escaped_json, escaped_lines, text_errors, unprintable_in
 from portfolios.validation import name_errors
 from scheduling.management.base import PlainConsole
 from scheduling.node_daemon.config import make_config
 from scheduling.node_daemon.errors import InvalidArguments
-from scheduling.node_daemon.logs import JsonLines, PlainLines
+from scheduling.node_daemon.logs import PlainLines
 
 BAD = ["\n", "\x00", "\x1b", "\x7f", "\x9b", "\u202e", "\u2066", "\u2028", "\ufeff", "\udc80"]
 
@@ -62,10 +62,9 @@ def test_json_stays_json_and_holds_no_raw_control() -> None:
 def test_a_log_line_is_one_line_whatever_a_strategy_says() -> None:
     record = logging.makeLogRecord({"msg": "it said: a\nFAKE line\x1b[2J\u202e", "name": "x"})
     assert "\n" not in PlainLines("%(asctime)s n %(levelname)s %(message)s").format(record)
-    for formatter in (JsonFormatter(), JsonLines()):
-        line = formatter.format(record)
-        assert unprintable_in(line) == ""
-        assert json.loads(line)["message"] == record.getMessage()
+    line = JsonLines().format(record)
+    assert unprintable_in(line) == ""
+    assert json.loads(line)["message"] == record.getMessage()
 
 
 def test_a_label_of_a_node_is_refused() -> None:

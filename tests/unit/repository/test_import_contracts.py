@@ -51,7 +51,13 @@ def test_a_node_is_built_from_the_wire_the_reconciler_and_the_pure_part_of_portf
             "scheduling/node_daemon",
             *("aiohttp", "msgspec", "psutil", "uvloop", "zstandard"),
             *("scheduling.node_daemon", "scheduling.wire", "scheduling.decide.reconcile"),
-            *("portfolios.runtime", "portfolios.strategies", "portfolios.feeds", "portfolios.text"),
+            *(
+                "portfolios.runtime",
+                "portfolios.strategies",
+                "portfolios.feeds",
+                "portfolios.text",
+                "portfolios.json_log",
+            ),
         )
         == set()
     )
