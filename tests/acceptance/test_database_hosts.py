@@ -19,7 +19,7 @@ from chaos.harness.installation import eventually, temporary_home
 from chaos.harness.tcp_proxy import Wire
 from ginkgo_site.env import CHECKOUT
 from tests.acceptance.conftest import SharedHouses
-from tests.support.postgres_pair import Pair, Server, a_pair
+from tests.support.postgres_pair import Pair, Server, postgres_pair
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +43,7 @@ def installation(shared_houses: SharedHouses, url: str) -> Iterator[Cluster]:
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
-    with a_pair() as both:
+    with postgres_pair() as both:
         yield both
 
 

@@ -12,7 +12,7 @@ from django.core.cache import cache
 from portfolios.models import Portfolio
 from scheduling.permissions import Role
 from scheduling.verification.evidence import history_of
-from tests.support.api_client import ApiClient, a_caller
+from tests.support.api_client import ApiClient, make_api_client
 from tests.support.daemons import Daemons
 from tests.support.fake_gateway import FakeGateway
 
@@ -20,19 +20,19 @@ from tests.support.fake_gateway import FakeGateway
 @pytest.fixture
 def operator(db: Any) -> ApiClient:
     """Return a program that may act."""
-    return a_caller(Role.OPERATOR, "olive")
+    return make_api_client(Role.OPERATOR, "olive")
 
 
 @pytest.fixture
 def viewer(db: Any) -> ApiClient:
     """Return a program that may read."""
-    return a_caller(Role.VIEWER, "vera")
+    return make_api_client(Role.VIEWER, "vera")
 
 
 @pytest.fixture
 def stranger(db: Any) -> ApiClient:
     """Return a program whose user belongs to no group."""
-    return a_caller(None, "stan")
+    return make_api_client(None, "stan")
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ class ApiClient:
         return self.raw(method, path, data, "application/json")
 
 
-def a_caller(role: Role | None, name: str) -> ApiClient:
+def make_api_client(role: Role | None, name: str) -> ApiClient:
     """Return a caller with the token of a new user of that role."""
     user = create_user(name)
     if role is not None:
@@ -66,7 +66,7 @@ def a_caller(role: Role | None, name: str) -> ApiClient:
     return ApiClient(issue_api_token(user, actor="cast"))
 
 
-def a_person(name: str, role: Role | None = None, *, superuser: bool = False) -> Any:
+def make_user(name: str, role: Role | None = None, *, superuser: bool = False) -> Any:
     """Return a user who may sign in to the admin."""
     user = get_user_model().objects.create_user(
         name, password="correct horse battery", is_staff=True, is_superuser=superuser

@@ -1,7 +1,7 @@
 """Acts in which the process dies at any point, and the world that goes on from there.
 
-An act is the whole life of a handoff, step by step. `points_of` performs it once and writes down
-every point that its recipes reach; `dies_at` performs it again and cuts the connection at one of
+An act is the whole life of a handoff, step by step. `record_points` performs it once and writes down
+every point that its recipes reach; `crash_at` performs it again and cuts the connection at one of
 them, as kill -9 would: the transaction is undone, or it stands and nobody has heard of it. Then a
 daemon says again, with the same bytes, what had no answer, and the control plane resumes. Where a
 death left every row as it was when its recipe began, that has been seen already: it goes on as from
@@ -32,10 +32,10 @@ from tests.support.factories import (
     ago,
     make_node,
     make_running_portfolio,
-    mature,
+    newest_handoff,
+    prove_revision,
     run_of,
     serving_since,
-    the_handoff,
 )
 
 ENDED = {"done", "failed", "rolled_back", "superseded"}
@@ -62,7 +62,7 @@ class World:
 
     def handoff(self) -> Handoff:
         """Its newest handoff."""
-        return the_handoff(self.portfolio)
+        return newest_handoff(self.portfolio)
 
     def tell(self, daemon: FakeNode, commit: Commit) -> CommitResult:
         """Send a commit or a release, and keep its bytes."""
@@ -70,16 +70,16 @@ class World:
         return _send(daemon, commit)
 
 
-def a_world() -> World:
+def make_world() -> World:
     """Return the world that every act begins in."""
     serving_since(3600)
     first, second = make_node("node-1"), make_node("node-2")
     for name, daemon in (("p", first), ("q", second)):
-        mature(make_running_portfolio(name, daemon, events=3))
+        prove_revision(make_running_portfolio(name, daemon, events=3))
     return World(first, second)
 
 
-def an_order(seq: int) -> OrderLine:
+def make_order(seq: int) -> OrderLine:
     """Return an order that was decided at `seq`."""
     return OrderLine(seq, 0, "IBM", "buy", "1", "1.0000", "open", "", 1)
 
@@ -156,21 +156,21 @@ def every_row() -> str:
 
 
 @contextmanager
-def undone() -> Iterator[None]:
+def rolled_back() -> Iterator[None]:
     """Undo what is done to the database meanwhile."""
     with transaction.atomic():
         yield
         transaction.set_rollback(True)
 
 
-def points_of(act: Script, world: World) -> list[Point]:
+def record_points(act: Script, world: World) -> list[Point]:
     """Perform the act without a fault; return every point that was reached, in order."""
     dying = CrashAt(at=0)
     _perform(act, world, dying)
     return dying.points
 
 
-def dies_at(act: Script, world: World, dying: CrashAt, *, goes_on: bool = True) -> str:
+def crash_at(act: Script, world: World, dying: CrashAt, *, goes_on: bool = True) -> str:
     """Perform the act, let whoever is at the point die there; return the point's name.
 
     `goes_on` False: with that death everybody falls silent.
@@ -297,7 +297,7 @@ def _older_epochs_write(portfolio: Portfolio, tenures: list[Tenure], world: Worl
                 from_seq=run.last_seq,
                 to_seq=run.last_seq + 1,
                 batch=str(uuid4()),
-                orders=[an_order(run.last_seq + 1)],
+                orders=[make_order(run.last_seq + 1)],
             )
             (answer,) = daemon.send(late)
             if answer.answer != "fenced":

@@ -163,13 +163,13 @@ def make_node(
     """Return a node that has just registered."""
     row, _ = Node.objects.get_or_create(name=name)
     incarnation = uuid4()
-    words = registration(incarnation, capacity=capacity, labels=labels or {}, python=python)
+    words = register_message(incarnation, capacity=capacity, labels=labels or {}, python=python)
     execute(register(row.pk, name, words, timing()))
     row.refresh_from_db()
     return FakeNode(row, incarnation)
 
 
-def calm_nodes(count: int) -> list[FakeNode]:
+def make_settled_nodes(count: int) -> list[FakeNode]:
     """Return nodes that have lived for an hour, under a gateway that has served for as long."""
     found = [make_node(f"node-{n}") for n in range(1, count + 1)]
     Node.objects.update(status_since=ago(3600))
@@ -177,7 +177,7 @@ def calm_nodes(count: int) -> list[FakeNode]:
     return found
 
 
-def registration(
+def register_message(
     incarnation: UUID,
     *,
     capacity: int = 5,
@@ -200,7 +200,7 @@ def registration(
     )
 
 
-def a_portfolio(name: str, **given: Any) -> Portfolio:
+def make_portfolio(name: str, **given: Any) -> Portfolio:
     """Return a canary that nobody owns yet, or whatever is given."""
     values: dict[str, Any] = {"strategy": "canary", **given}
     return operations.create_portfolio(operations.NewPortfolio(name=name, **values), actor="cast")
@@ -210,7 +210,7 @@ def make_running_portfolio(
     name: str, daemon: FakeNode, *, events: int = 0, **given: Any
 ) -> Portfolio:
     """Return a portfolio that runs on `daemon`, unpinned, `events` events after its first."""
-    portfolio = a_portfolio(name, **given)
+    portfolio = make_portfolio(name, **given)
     operations.migrate(name, daemon.name, actor="cast")
     daemon.prepare()
     assert daemon.commit(name, events) == "ok"
@@ -219,7 +219,7 @@ def make_running_portfolio(
     return portfolio
 
 
-def a_fleet_with_little_room() -> list[FakeNode]:
+def make_crowded_fleet() -> list[FakeNode]:
     """Three on node-1, one of the two places of node-2, and a cordoned node-3."""
     nodes = [make_node("node-1"), make_node("node-2", capacity=2), make_node("node-3", capacity=3)]
     for name in ("one", "two", "three"):
@@ -323,7 +323,7 @@ def owner(name: str, daemon: FakeNode) -> OwnerSession:
     return OwnerSession(daemon, Portfolio.objects.present().get(name=name))
 
 
-def a_trader(name: str, daemon: FakeNode, *, events: int = 1, **given: Any) -> OwnerSession:
+def make_trader(name: str, daemon: FakeNode, *, events: int = 1, **given: Any) -> OwnerSession:
     """Return a portfolio that runs on `daemon` and has committed `events` events."""
     portfolio = make_running_portfolio(name, daemon, **given)
     hand = OwnerSession(daemon, portfolio)
@@ -337,20 +337,20 @@ def run_of(portfolio: Portfolio) -> Run:
     return Run.objects.get(pk=portfolio.pk)
 
 
-def the_handoff(portfolio: Portfolio) -> Handoff:
+def newest_handoff(portfolio: Portfolio) -> Handoff:
     """Return its newest handoff, fresh."""
     found = Handoff.objects.filter(portfolio=portfolio).order_by("-id").first()
     assert found is not None
     return found
 
 
-def past_deadline(handoff: Handoff) -> str:
+def expire_handoff(handoff: Handoff) -> str:
     """Let its step be late and look at it as the sweep does; return what came of it."""
     Handoff.objects.filter(pk=handoff.pk).update(deadline_at=ago(1))
     return execute(expire(handoff.pk, timing()))
 
 
-def let_expire(daemon: FakeNode, seconds_ago: float = 1) -> None:
+def expire_lease(daemon: FakeNode, seconds_ago: float = 1) -> None:
     """Let the lease run out, without anybody having noticed yet, and not by a silence of ours."""
     GatewayPulse.objects.update(last_beat_at=ago(0))
     Lease.objects.filter(node=daemon.row).update(
@@ -366,7 +366,7 @@ def serving_since(seconds_ago: float, *, last_beat_ago: float = 0) -> None:
     )
 
 
-def mature(portfolio: Portfolio) -> None:
+def prove_revision(portfolio: Portfolio) -> None:
     """Let its revision have run for longer than a proof takes, and prove it."""
     Run.objects.filter(pk=portfolio.pk).update(first_commit_at=ago(3600))
     execute(mark_proven_revisions(timing()))

@@ -198,7 +198,7 @@ class Pair:
 
 
 @contextmanager
-def a_pair() -> Iterator[Pair]:
+def postgres_pair() -> Iterator[Pair]:
     """Both servers, gone afterwards with their data."""
     folder = Path(tempfile.mkdtemp(prefix="ginkgo-pair-"))
     folder.chmod(0o755)

@@ -21,7 +21,7 @@ from ginkgo_site.env import CHECKOUT
 
 
 @contextmanager
-def a_web_process(folder: Path, **environment: str) -> Iterator[str]:
+def running_web_process(folder: Path, **environment: str) -> Iterator[str]:
     """Yield the address of a web process as bin/up starts it, and end it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

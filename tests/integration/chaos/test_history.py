@@ -13,7 +13,7 @@ from chaos.checkers import history
 from portfolios.models import Fill, Order, Portfolio
 from scheduling import operations
 from scheduling.models import Tenure
-from tests.support.factories import make_node, make_running_portfolio, owner, the_handoff
+from tests.support.factories import make_node, make_running_portfolio, newest_handoff, owner
 
 pytestmark = pytest.mark.django_db
 
@@ -31,7 +31,7 @@ def moved() -> Portfolio:
     crossing = {"config": {"fast": 1, "slow": 2}, "symbols": ["GE", "IBM", "KO", "XOM"]}
     portfolio = make_running_portfolio("p", first, events=4_000, strategy="sma_cross", **crossing)
     operations.migrate("p", "node-2", actor="ann")
-    handoff = the_handoff(portfolio)
+    handoff = newest_handoff(portfolio)
     second.ready(handoff)
     owner("p", first).release(handoff)
     assert second.commit("p", 5) == "ok"

@@ -21,13 +21,13 @@ from scheduling.timing import timing
 from scheduling.watcher import Watcher
 from tests.support.factories import (
     FakeNode,
-    a_portfolio,
-    a_trader,
     ago,
-    calm_nodes,
-    let_expire,
+    expire_lease,
     make_node,
-    mature,
+    make_portfolio,
+    make_settled_nodes,
+    make_trader,
+    prove_revision,
     serving_since,
 )
 
@@ -56,7 +56,7 @@ def told(what: str = "alert_opened") -> int:
 @pytest.fixture
 def nodes() -> list[FakeNode]:
     """Five nodes that have lived for an hour."""
-    return calm_nodes(5)
+    return make_settled_nodes(5)
 
 
 def settled() -> None:
@@ -68,7 +68,7 @@ def settled() -> None:
 
 
 def test_a_calm_fleet_has_no_alert(nodes: list[FakeNode]) -> None:
-    a_trader("p", nodes[0])
+    make_trader("p", nodes[0])
     tick()
     tick()
     assert not Alert.objects.exists()
@@ -76,7 +76,7 @@ def test_a_calm_fleet_has_no_alert(nodes: list[FakeNode]) -> None:
 
 @pytest.mark.parametrize("way", ["beats", "leaves", "is forgotten"])
 def test_a_lost_node_is_told_once_until_it_is_back_or_gone(nodes: list[FakeNode], way: str) -> None:
-    let_expire(nodes[0])
+    expire_lease(nodes[0])
     tick()
     settled()
     for _ in range(3):
@@ -97,7 +97,7 @@ def test_a_lost_node_is_told_once_until_it_is_back_or_gone(nodes: list[FakeNode]
 
 def test_a_storm_is_one_alert_and_not_one_a_node(nodes: list[FakeNode]) -> None:
     for node in nodes[:3]:
-        let_expire(node)
+        expire_lease(node)
     tick()
     settled()
     tick()
@@ -110,8 +110,8 @@ def test_a_storm_is_one_alert_and_not_one_a_node(nodes: list[FakeNode]) -> None:
 
 
 def test_a_quarantine_is_told_until_it_is_lifted(nodes: list[FakeNode]) -> None:
-    hand = a_trader("p", nodes[0])
-    mature(hand.portfolio)
+    hand = make_trader("p", nodes[0])
+    prove_revision(hand.portfolio)
     for _ in range(5):
         hand.die()
     tick()
@@ -125,7 +125,7 @@ def test_a_quarantine_is_told_until_it_is_lifted(nodes: list[FakeNode]) -> None:
 def test_a_portfolio_halted_by_stale_events_is_told_until_it_is_started(
     nodes: list[FakeNode],
 ) -> None:
-    hand = a_trader("p", nodes[0])
+    hand = make_trader("p", nodes[0])
     Run.objects.filter(pk=hand.portfolio.pk).update(
         phase="halted", node=None, incarnation=None, reason="stopped before seq 3"
     )
@@ -135,7 +135,7 @@ def test_a_portfolio_halted_by_stale_events_is_told_until_it_is_started(
 
 
 def test_a_stalled_portfolio_is_told_until_it_moves(nodes: list[FakeNode]) -> None:
-    hand = a_trader("p", nodes[0])
+    hand = make_trader("p", nodes[0])
     FeedSegment.objects.update(from_time=ago(3600))
     Run.objects.update(last_commit_at=ago(31))
     tick()
@@ -147,7 +147,7 @@ def test_a_stalled_portfolio_is_told_until_it_moves(nodes: list[FakeNode]) -> No
 
 
 def test_nobody_stalls_while_nobody_could_reach_us(nodes: list[FakeNode]) -> None:
-    a_trader("p", nodes[0])
+    make_trader("p", nodes[0])
     FeedSegment.objects.update(from_time=ago(3600))
     Run.objects.update(last_commit_at=ago(31))
     serving_since(10)
@@ -172,7 +172,7 @@ def segment(rate: float, began_s_ago: float, *, ahead: int = 0) -> None:
 def test_after_a_quiet_hour_a_stall_counts_from_the_first_event_that_came(
     nodes: list[FakeNode], began_s_ago: float, stands: bool
 ) -> None:
-    a_trader("p", nodes[0])
+    make_trader("p", nodes[0])
     segment(0, 3600)
     segment(100, began_s_ago)
     Run.objects.update(last_commit_at=ago(3600))
@@ -181,7 +181,7 @@ def test_after_a_quiet_hour_a_stall_counts_from_the_first_event_that_came(
 
 
 def test_a_quiet_feed_is_no_stall_however_long(nodes: list[FakeNode]) -> None:
-    a_trader("p", nodes[0])
+    make_trader("p", nodes[0])
     segment(0, 3600)
     Run.objects.update(last_commit_at=ago(3600))
     tick()
@@ -192,7 +192,7 @@ def test_a_quiet_feed_is_no_stall_however_long(nodes: list[FakeNode]) -> None:
 def test_one_that_waited_for_a_slow_feed_does_not_stall_by_a_change_that_is_announced(
     nodes: list[FakeNode], rate: float
 ) -> None:
-    a_trader("p", nodes[0])
+    make_trader("p", nodes[0])
     segment(0.001, 100)  # an event in a quarter of an hour
     segment(rate, -1, ahead=1)
     Run.objects.update(last_commit_at=ago(100))
@@ -205,7 +205,7 @@ def test_one_that_waited_for_a_slow_feed_does_not_stall_by_a_change_that_is_anno
 def test_one_that_stands_still_goes_on_doing_so_when_the_rate_changes(
     nodes: list[FakeNode], rate: float, began_s_ago: float
 ) -> None:
-    hand = a_trader("p", nodes[0])
+    hand = make_trader("p", nodes[0])
     segment(1, 100)
     Run.objects.update(last_commit_at=ago(100))
     tick()
@@ -218,7 +218,7 @@ def test_one_that_stands_still_goes_on_doing_so_when_the_rate_changes(
 
 
 def test_pending_is_told_after_a_pass_or_two_and_not_at_once(nodes: list[FakeNode]) -> None:
-    portfolio = a_portfolio("p", selector={"gpu": "yes"})
+    portfolio = make_portfolio("p", selector={"gpu": "yes"})
     tick()
     assert is_open()
     Run.objects.filter(pk=portfolio.pk).update(phase_since=ago(21))
@@ -233,9 +233,9 @@ def test_pending_is_told_after_a_pass_or_two_and_not_at_once(nodes: list[FakeNod
 def test_what_cannot_be_failed_over_is_pending_too(nodes: list[FakeNode]) -> None:
     for node in nodes[1:]:
         operations.cordon(node.name, actor="ann")
-    a_trader("p", nodes[0])
-    a_trader("q", make_node("node-6", capacity=1))
-    let_expire(nodes[0])
+    make_trader("p", nodes[0])
+    make_trader("q", make_node("node-6", capacity=1))
+    expire_lease(nodes[0])
     tick()
     Node.objects.filter(status="lost").update(status_since=ago(21))
     tick()
@@ -243,8 +243,8 @@ def test_what_cannot_be_failed_over_is_pending_too(nodes: list[FakeNode]) -> Non
 
 
 def test_a_rejected_revision_is_told_until_it_is_replaced(nodes: list[FakeNode]) -> None:
-    hand = a_trader("p", nodes[0])
-    mature(hand.portfolio)
+    hand = make_trader("p", nodes[0])
+    prove_revision(hand.portfolio)
     operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
     Revision.objects.filter(number=2).update(status="rejected", status_reason="KeyError: VIX")
     compare()
@@ -259,7 +259,7 @@ def test_a_rejected_revision_is_told_until_it_is_replaced(nodes: list[FakeNode])
 def test_a_fleet_in_which_nobody_takes_anything_is_told_once(
     nodes: list[FakeNode], close: Callable[..., Any]
 ) -> None:
-    portfolio = a_portfolio("p")
+    portfolio = make_portfolio("p")
     for node in nodes:
         assert is_open()
         close(node.name, actor="ann")
@@ -428,8 +428,8 @@ def test_two_watchers_at_once_tell_once(what: str) -> None:
 
 def test_many_portfolios_that_wait_for_one_cause_are_one_alert(nodes: list[FakeNode]) -> None:
     for number in range(12):
-        a_portfolio(f"p-{number:02}", selector={"gpu": "yes"})
-    a_portfolio("q", selector={"zone": "nowhere"}, priority=5)
+        make_portfolio(f"p-{number:02}", selector={"gpu": "yes"})
+    make_portfolio("q", selector={"zone": "nowhere"}, priority=5)
     tick()
     Run.objects.update(phase_since=ago(21))
     tick()

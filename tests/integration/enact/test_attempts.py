@@ -15,14 +15,14 @@ from scheduling.wire.messages import Halted
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
-    a_portfolio,
-    a_trader,
     ago,
-    let_expire,
+    expire_lease,
     make_node,
-    mature,
+    make_portfolio,
+    make_trader,
+    newest_handoff,
     owner,
-    the_handoff,
+    prove_revision,
 )
 
 pytestmark = pytest.mark.django_db
@@ -35,8 +35,8 @@ def node() -> FakeNode:
 
 @pytest.fixture
 def hand(node: FakeNode) -> OwnerSession:
-    hand = a_trader("p", node)
-    mature(hand.portfolio)
+    hand = make_trader("p", node)
+    prove_revision(hand.portfolio)
     return hand
 
 
@@ -93,11 +93,11 @@ def test_the_next_node_waits_as_long_as_the_last_one_would_have(
     assert hand.run().reason == "failed 2 times on node-1: ValueError: boom"
     Run.objects.update(phase_since=ago(waited_s))  # of 5 s after the second attempt
     assert len(Scheduler("test").tick().balance.requested) == begun
-    assert begun == 0 or the_handoff(hand.portfolio).target_node == second.row
+    assert begun == 0 or newest_handoff(hand.portfolio).target_node == second.row
 
 
 def test_one_that_waited_for_its_first_place_missed_nothing(node: FakeNode) -> None:
-    portfolio = a_portfolio("new", catch_up="halt")
+    portfolio = make_portfolio("new", catch_up="halt")
     head = current_head("replay")
     operations.migrate("new", node.name, actor="ann")
     node.prepare()
@@ -107,7 +107,7 @@ def test_one_that_waited_for_its_first_place_missed_nothing(node: FakeNode) -> N
     assert new.commit(0) == "ok"
     lifted_to = new.run().resume_seq
     operations.migrate("new", make_node("node-2").name, actor="ann")
-    assert new.release(the_handoff(portfolio)).answer
+    assert new.release(newest_handoff(portfolio)).answer
     assert new.run().resume_seq == lifted_to  # what comes between two nodes is an outage
 
 
@@ -123,6 +123,6 @@ def test_daemons_that_end_while_the_feed_stands_still_take_no_attempt(hand: Owne
     stands_at = segments_of(ensure_feed(0.0))[-1].from_seq
     hand.commit(stands_at - hand.run().last_seq)
     for _ in range(7):
-        let_expire(hand.daemon)
+        expire_lease(hand.daemon)
         make_node("node-1")
     assert (hand.run().attempts, hand.run().phase) == (0, "starting")

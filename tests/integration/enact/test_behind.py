@@ -12,7 +12,7 @@ from scheduling.models import Alert, GatewayPulse, Run
 from scheduling.timing import timing
 from scheduling.wire.messages import OrderLine
 from tests.support.api_client import ApiClient
-from tests.support.factories import OwnerSession, a_trader, ago, make_node, serving_since
+from tests.support.factories import OwnerSession, ago, make_node, make_trader, serving_since
 
 pytestmark = pytest.mark.django_db
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def hand() -> OwnerSession:
     """Return a portfolio that has just committed, on a feed that runs since ten seconds ago."""
-    hand = a_trader("p", make_node("node-1"))
+    hand = make_trader("p", make_node("node-1"))
     serving_since(3600)
     FeedSegment.objects.update(from_time=ago(10), from_seq=0, rate=100.0)
     return hand
@@ -78,7 +78,7 @@ def test_one_that_lags_for_a_minute_is_an_alert_until_it_has_caught_up(hand: Own
 
 def test_those_of_one_node_are_one_alert(hand: OwnerSession) -> None:
     for name in ("q", "r", "s"):
-        a_trader(name, hand.daemon, events=0)
+        make_trader(name, hand.daemon, events=0)
     Run.objects.update(behind_since=ago(61))
     reason = open_alerts()["behind"]
     assert reason.startswith("4 portfolios on node-1 have lagged by more than 5 s since ")

@@ -19,7 +19,7 @@ from scheduling.models import Alert, Event, Handoff, Lease, Node, PassLock, Run,
 from scheduling.passes.pass_lock import acquire, record_pass, record_watcher_seen
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
-from tests.support.factories import FakeNode, OwnerSession, a_trader, make_node, mature
+from tests.support.factories import FakeNode, OwnerSession, make_node, make_trader, prove_revision
 
 pytestmark = pytest.mark.django_db
 
@@ -53,7 +53,7 @@ def nodes(clock: Clock) -> list[FakeNode]:
     execute(record_gateway_alive(timing()))
     found = [make_node(f"node-{n}") for n in range(1, 5)]
     for node in found:
-        mature(a_trader(f"p-{node.name}", node).portfolio)
+        prove_revision(make_trader(f"p-{node.name}", node).portfolio)
     live(clock, found, 70)
     return found
 

@@ -15,7 +15,14 @@ from scheduling import operations
 from scheduling.models import Event, Handoff, Lease, Node, NodeToken, Run
 from scheduling.scheduler import Scheduler
 from tests.support.api_client import ApiClient, problem
-from tests.support.factories import a_portfolio, a_trader, let_expire, lose, make_node, the_handoff
+from tests.support.factories import (
+    expire_lease,
+    lose,
+    make_node,
+    make_portfolio,
+    make_trader,
+    newest_handoff,
+)
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
@@ -27,9 +34,9 @@ def raised(by: int) -> dict[str, tuple[int, int]]:
 
 def test_every_epoch_rises_by_that_much_and_nobody_owns_anything() -> None:
     node = make_node("node-1")
-    a_trader("one", node)
-    a_trader("two", node)
-    a_portfolio("waiting")
+    make_trader("one", node)
+    make_trader("two", node)
+    make_portfolio("waiting")
     operations.halt_all(actor="olive")
     operations.undo_halt(actor="olive")
     before = dict(Run.objects.values_list("portfolio__name", "epoch"))
@@ -40,7 +47,7 @@ def test_every_epoch_rises_by_that_much_and_nobody_owns_anything() -> None:
 
 def test_an_epoch_granted_in_the_lost_history_is_fenced_and_not_ahead() -> None:
     node = make_node("node-1")
-    hand = a_trader("one", node)
+    hand = make_trader("one", node)
     lost = hand.words(3, epoch=hand.run().epoch + 7)
     assert hand.send(lost).answer == "ahead"
     raised(1000)
@@ -49,7 +56,7 @@ def test_an_epoch_granted_in_the_lost_history_is_fenced_and_not_ahead() -> None:
 
 def test_a_daemon_that_ran_on_registers_again_and_forgets_its_set() -> None:
     node = make_node("node-1")
-    a_trader("one", node)
+    make_trader("one", node)
     raised(1000)
     answer = node.beat()
     assert not answer.beaten
@@ -66,7 +73,7 @@ def test_a_daemon_that_started_after_the_backup_is_not_told_that_it_was_supersed
 
 
 def test_what_should_run_is_placed_anew_from_its_last_commit() -> None:
-    hand = a_trader("one", make_node("node-1"), events=4)
+    hand = make_trader("one", make_node("node-1"), events=4)
     stood = hand.run()
     raised(1000)
     again = make_node("node-1")
@@ -79,8 +86,8 @@ def test_what_should_run_is_placed_anew_from_its_last_commit() -> None:
 
 def test_what_was_stopped_or_deleted_stays_so() -> None:
     node = make_node("node-1")
-    a_trader("stopping", node)
-    a_trader("deleted", node)
+    make_trader("stopping", node)
+    make_trader("deleted", node)
     operations.stop("stopping", actor="olive")
     operations.delete_portfolio("deleted", actor="olive")
     raised(1000)
@@ -88,10 +95,10 @@ def test_what_was_stopped_or_deleted_stays_so() -> None:
 
 
 def test_a_handoff_under_way_ends_and_its_number_is_never_given_again() -> None:
-    hand = a_trader("one", make_node("node-1"))
+    hand = make_trader("one", make_node("node-1"))
     make_node("node-2")
     operations.migrate("one", "node-2", actor="olive")
-    moving = the_handoff(hand.portfolio)
+    moving = newest_handoff(hand.portfolio)
     raised(1000)
     moving.refresh_from_db()
     assert moving.state == "superseded"
@@ -101,7 +108,7 @@ def test_a_handoff_under_way_ends_and_its_number_is_never_given_again() -> None:
 
 
 def test_it_writes_an_event_for_each_and_one_for_the_act() -> None:
-    a_trader("one", make_node("node-1"))
+    make_trader("one", make_node("node-1"))
     raised(1000)
     assert Event.objects.filter(kind="ended", data__cause="floor").count() == 1
     (act,) = Event.objects.filter(kind="epoch_floor_raised")
@@ -109,7 +116,7 @@ def test_it_writes_an_event_for_each_and_one_for_the_act() -> None:
 
 
 def test_by_command() -> None:
-    a_trader("one", make_node("node-1"))
+    make_trader("one", make_node("node-1"))
     epoch = Run.objects.get().epoch
     out = StringIO()
     call_command("raise_epoch_floor", "--by", "50", "--json", stdout=out)
@@ -131,17 +138,17 @@ def test_a_node_is_not_forgotten_while_its_lease_is_valid(operator: ApiClient) -
 
 def test_a_node_is_not_forgotten_while_it_owns_anything(operator: ApiClient) -> None:
     node = make_node("node-1")
-    a_trader("one", node)
+    make_trader("one", node)
     lose(node)
     found = problem(operator.delete("nodes/node-1/"), 409, "node_owns")
     assert found["portfolios"] == ["one"]
 
 
 def test_a_node_is_not_forgotten_while_a_handoff_names_it(operator: ApiClient) -> None:
-    a_trader("one", make_node("node-1"))
+    make_trader("one", make_node("node-1"))
     target = make_node("node-2")
     operations.migrate("one", "node-2", actor="olive")
-    let_expire(target)
+    expire_lease(target)
     problem(operator.delete("nodes/node-2/"), 409, "handoff_in_progress")
     assert Handoff.objects.filter(state="preparing").exists()
 
@@ -151,7 +158,7 @@ def test_a_forgotten_node_leaves_the_lists_and_its_history_keeps_the_name(
 ) -> None:
     node = make_node("node-1")
     NodeToken.objects.create(node=node.row, sha256="a" * 64)
-    a_trader("one", node)
+    make_trader("one", node)
     operations.halt_all(actor="olive")
     lose(node)
     assert operator.delete("nodes/node-1/", {"reason": "scrapped"}).status_code == 204

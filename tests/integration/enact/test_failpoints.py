@@ -35,16 +35,16 @@ from tests.support.crash_injection import (
     Script,
     Step,
     World,
-    a_world,
-    an_order,
     began_at,
-    dies_at,
-    points_of,
+    crash_at,
+    make_order,
+    make_world,
+    record_points,
     resume,
-    undone,
+    rolled_back,
     violations,
 )
-from tests.support.factories import a_portfolio, ago, lose, make_node, run_of, serving_since
+from tests.support.factories import ago, lose, make_node, make_portfolio, run_of, serving_since
 
 pytestmark = pytest.mark.django_db
 
@@ -69,7 +69,7 @@ def a_delete(world: World) -> Any:
 
 
 def a_creation(world: World) -> Any:
-    return a_portfolio("p")
+    return make_portfolio("p")
 
 
 def a_tick(world: World) -> Any:
@@ -104,7 +104,7 @@ class Said:
             from_seq=at.last_seq,
             to_seq=to_seq,
             batch=str(uuid4()),
-            orders=[an_order(to_seq)] if self._events else [],
+            orders=[make_order(to_seq)] if self._events else [],
             release=(handoff.pk if handoff else 0) if self._release else None,
         )
 
@@ -313,7 +313,7 @@ WAYS_OUT = [
     Script("register for the fifth time", (restarted("node-1"),), four_deaths),
     Script("place that cannot start",
         (asked(a_creation), step(a_tick), failed("prepare", "node-1")), not_yet),
-    Script("places of two in one batch", (asked(a_creation), asked(lambda w: a_portfolio("r")),
+    Script("places of two in one batch", (asked(a_creation), asked(lambda w: make_portfolio("r")),
                                        step(a_tick), step(ready), committed("node-1")), not_yet),
     Script("grant that its node never began", (restarted("node-1"), step(no_commit))),
     Script("run of an incarnation that is no more", (step(orphaned),)),
@@ -322,7 +322,7 @@ WAYS_OUT = [
 
 @pytest.fixture
 def world() -> World:
-    return a_world()
+    return make_world()
 
 
 def deaths(
@@ -337,9 +337,9 @@ def deaths(
     for number in numbers:
         began = began_at(number, reached)
         dying = CrashAt(number, began, is_known=began in seen)
-        with undone():
+        with rolled_back():
             now = fresh(world)
-            name = dies_at(act, now, dying, goes_on=goes_on)
+            name = crash_at(act, now, dying, goes_on=goes_on)
             if not (dying.left_nothing and dying.is_known):
                 yield f"{name} ({number})", now
         if dying.left_nothing:
@@ -369,8 +369,8 @@ _traces: dict[Script, list[Point]] = {}
 def trace(act: Script, world: World) -> list[Point]:
     """Return the points of an act, which are the same in every test."""
     if act not in _traces:
-        with undone():
-            _traces[act] = points_of(act, fresh(world))
+        with rolled_back():
+            _traces[act] = record_points(act, fresh(world))
     return _traces[act]
 
 

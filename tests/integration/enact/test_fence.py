@@ -13,14 +13,14 @@ from scheduling.db.transaction import execute
 from scheduling.enact.grant import grant
 from scheduling.models import Event, Tenure
 from scheduling.wire.messages import EquityLine, FillLine, OrderLine
-from tests.support.factories import FakeNode, OwnerSession, a_trader, make_node
+from tests.support.factories import FakeNode, OwnerSession, make_node, make_trader
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
 
 AT_US = 1_790_000_000_000_000
 
 
-def an_order(seq: int, index: int = 0, **given: Any) -> OrderLine:
+def make_order(seq: int, index: int = 0, **given: Any) -> OrderLine:
     values = {"status": "open", "quantity": "10", "price": "12.5", "symbol": "IBM", **given}
     return OrderLine(
         seq, index, values["symbol"], "buy", values["quantity"], values["price"],
@@ -41,7 +41,7 @@ def written(hand: OwnerSession) -> tuple[int, ...]:
 @pytest.fixture
 def hand() -> OwnerSession:
     """Return the hand of node-1 on a portfolio that has committed nothing but its begin."""
-    return a_trader("p", make_node("node-1"), events=0)
+    return make_trader("p", make_node("node-1"), events=0)
 
 
 # --- what an accepted commit leaves behind -------------------------------------------------------
@@ -80,7 +80,7 @@ def test_everything_of_a_commit_is_written_with_the_epoch_that_was_fenced(
     assert (
         hand.commit(
             2,
-            orders=[an_order(seq)],
+            orders=[make_order(seq)],
             fills=[a_fill(seq, seq + 1)],
             equity=[EquityLine(seq + 1, AT_US, "100000.5")],
             suppress=True,
@@ -104,14 +104,14 @@ def test_an_empty_commit_suppresses_nothing(hand: OwnerSession) -> None:
 
 def test_an_order_filled_in_its_own_commit_is_filled(hand: OwnerSession) -> None:
     seq = hand.run().last_seq + 1
-    hand.commit(2, orders=[an_order(seq)], fills=[a_fill(seq, seq + 1)])
+    hand.commit(2, orders=[make_order(seq)], fills=[a_fill(seq, seq + 1)])
     assert Order.objects.get().status == "filled"
     assert Fill.objects.get().order == Order.objects.get()
 
 
 def test_an_order_filled_in_a_later_commit_is_filled_then(hand: OwnerSession) -> None:
     seq = hand.run().last_seq + 1
-    hand.commit(1, orders=[an_order(seq)])
+    hand.commit(1, orders=[make_order(seq)])
     assert Order.objects.get().status == "open"
     hand.commit(1, fills=[a_fill(seq, seq + 1)])
     assert Order.objects.get().status == "filled"
@@ -119,7 +119,7 @@ def test_an_order_filled_in_a_later_commit_is_filled_then(hand: OwnerSession) ->
 
 def test_a_suppressed_order_is_kept_as_suppressed(hand: OwnerSession) -> None:
     seq = hand.run().last_seq + 1
-    hand.commit(1, orders=[an_order(seq, status="suppressed")], suppress=True)
+    hand.commit(1, orders=[make_order(seq, status="suppressed")], suppress=True)
     assert Order.objects.get().status == "suppressed"
 
 
@@ -139,7 +139,7 @@ def test_progress_forgets_the_deaths_before_it_and_an_empty_commit_does_not(
 
 def test_a_repeat_of_the_same_batch_is_ok_and_writes_nothing_again(hand: OwnerSession) -> None:
     seq = hand.run().last_seq + 1
-    words = hand.words(2, orders=[an_order(seq)], equity=[EquityLine(seq, AT_US, "1")])
+    words = hand.words(2, orders=[make_order(seq)], equity=[EquityLine(seq, AT_US, "1")])
     assert hand.send(words).answer == "ok"
     rows, last = written(hand), hand.run().last_seq
     assert hand.send(words).answer == "ok"
@@ -149,7 +149,7 @@ def test_a_repeat_of_the_same_batch_is_ok_and_writes_nothing_again(hand: OwnerSe
 def test_a_commit_from_another_seq_is_a_conflict_and_writes_nothing(hand: OwnerSession) -> None:
     at = hand.run()
     seq = at.last_seq + 5
-    words = hand.words(1, from_seq=at.last_seq + 4, to_seq=seq, orders=[an_order(seq)])
+    words = hand.words(1, from_seq=at.last_seq + 4, to_seq=seq, orders=[make_order(seq)])
     assert hand.send(words).answer == "conflict"
     assert written(hand) == (0, 0, 0, 0)
     assert hand.run().last_seq == at.last_seq
@@ -167,7 +167,7 @@ def test_a_commit_of_an_epoch_not_yet_granted_is_ahead(hand: OwnerSession) -> No
 
 
 def test_nothing_is_accepted_from_an_epoch_once_a_higher_one_exists(hand: OwnerSession) -> None:
-    words = hand.words(1, orders=[an_order(hand.run().last_seq + 1)], state=b"zombie")
+    words = hand.words(1, orders=[make_order(hand.run().last_seq + 1)], state=b"zombie")
     other = make_node("node-2")
     give(hand, other)
     answer = hand.send(words)
@@ -240,7 +240,7 @@ def test_a_grant_on_an_epoch_that_is_no_more_writes_nothing(hand: OwnerSession) 
 
 def test_a_stale_one_harms_no_neighbour() -> None:
     node = make_node("node-1")
-    good, stale, last = (a_trader(name, node) for name in ("good", "stale", "last"))
+    good, stale, last = (make_trader(name, node) for name in ("good", "stale", "last"))
     words = [good.words(2), stale.words(2, from_seq=0, to_seq=2), last.words(2)]
     assert [r.answer for r in node.send(*words)] == ["ok", "conflict", "ok"]
     assert good.run().last_seq == words[0].to_seq
@@ -248,7 +248,7 @@ def test_a_stale_one_harms_no_neighbour() -> None:
 
 def test_answers_come_in_the_order_asked_whatever_the_ids() -> None:
     node = make_node("node-1")
-    first, second = a_trader("a", node), a_trader("b", node)
+    first, second = make_trader("a", node), make_trader("b", node)
     answers = node.send(second.words(1, epoch=99), first.words(1))
     assert [(r.portfolio, r.answer) for r in answers] == [
         (second.portfolio.pk, "ahead"),
@@ -258,7 +258,7 @@ def test_answers_come_in_the_order_asked_whatever_the_ids() -> None:
 
 def test_arrays_may_be_empty_or_full_of_nothing() -> None:
     node = make_node("node-1")
-    hands = [a_trader(name, node) for name in ("a", "b", "c")]
+    hands = [make_trader(name, node) for name in ("a", "b", "c")]
     states = (None, b"", b"\x00\xff")
     assert [r.answer for r in node.send(*(h.words(1) for h in hands))] == ["ok", "ok", "ok"]
     words = [h.words(1, state=state) for h, state in zip(hands, states, strict=True)]

@@ -32,17 +32,17 @@ from scheduling.wire.messages import OrderLine
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
-    a_portfolio,
-    a_trader,
     ago,
-    let_expire,
+    expire_lease,
     lose,
     make_node,
-    mature,
+    make_portfolio,
+    make_trader,
+    newest_handoff,
     owner,
-    registration,
+    prove_revision,
+    register_message,
     serving_since,
-    the_handoff,
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -162,8 +162,8 @@ def draining() -> tuple[OwnerSession, FakeNode, Handoff]:
     """Return a portfolio that drains on node-1, its target node-2, and the handoff."""
     Lease.objects.update(takeovers=[])
     source, target = make_node("node-1"), make_node("node-2")
-    hand = a_trader("p", source)
-    mature(hand.portfolio)
+    hand = make_trader("p", source)
+    prove_revision(hand.portfolio)
     handoff = operations.migrate("p", "node-2", actor="ann")
     target.ready(handoff)
     return hand, target, handoff
@@ -173,7 +173,7 @@ def draining() -> tuple[OwnerSession, FakeNode, Handoff]:
 
 
 def test_of_two_commits_from_one_seq_exactly_one_stands() -> None:
-    hand = a_trader("p", make_node("node-1"))
+    hand = make_trader("p", make_node("node-1"))
     for _ in range(ROUNDS):
         at = hand.run().last_seq
         words = [hand.words(events) for events in (1, 2, 3)]
@@ -183,7 +183,7 @@ def test_of_two_commits_from_one_seq_exactly_one_stands() -> None:
 
 
 def test_the_same_batch_sent_twice_at_once_is_ok_twice_and_written_once() -> None:
-    hand = a_trader("p", make_node("node-1"))
+    hand = make_trader("p", make_node("node-1"))
     for number in range(ROUNDS):
         seq = hand.run().last_seq + 1
         line = OrderLine(seq, 0, "IBM", "buy", "1", "1", "open", "", 10**15)
@@ -194,7 +194,7 @@ def test_the_same_batch_sent_twice_at_once_is_ok_twice_and_written_once() -> Non
 
 def test_a_repeat_that_meets_its_first_in_flight_is_ok_and_no_conflict() -> None:
     node = make_node("node-1")
-    hand = a_trader("p", node)
+    hand = make_trader("p", node)
     words = hand.words(1)
     held = Held(commit(node.row.pk, node.name, node.incarnation, [words]))
     assert behind(held, lambda: hand.send(words).answer, repeats=node) == "ok"
@@ -218,7 +218,7 @@ def test_a_commit_that_meets_a_grant_in_flight_is_fenced_and_writes_nothing() ->
 
 def test_overlapping_requests_in_any_order_never_deadlock() -> None:
     node = make_node("node-1")
-    hands = [a_trader(f"p-{number}", node) for number in range(4)]
+    hands = [make_trader(f"p-{number}", node) for number in range(4)]
     for _ in range(ROUNDS):
         words = [hand.words(1) for hand in hands]
         others = [hand.words(1) for hand in hands]
@@ -256,7 +256,7 @@ def test_a_deadline_that_meets_a_release_in_flight_changes_nothing() -> None:
         release(node.row.pk, node.name, node.incarnation, hand.release_words(handoff), timing())
     )
     assert behind(held, lambda: execute(expire(handoff.pk, timing()))) == "early"
-    assert the_handoff(hand.portfolio).state == "activating"
+    assert newest_handoff(hand.portfolio).state == "activating"
 
 
 def test_a_first_commit_and_its_deadline_end_in_one_of_two_ways() -> None:
@@ -280,16 +280,16 @@ def test_a_first_commit_and_its_deadline_end_in_one_of_two_ways() -> None:
 def test_two_reports_of_one_step_grant_once() -> None:
     make_node("node-1")
     target = make_node("node-2")
-    portfolio = a_portfolio("p")
+    portfolio = make_portfolio("p")
     operations.migrate("p", "node-2", actor="ann")
-    handoff = the_handoff(portfolio)
+    handoff = newest_handoff(portfolio)
     outcomes = at_once(*[lambda: target.ready(handoff)] * 3)
     assert sorted(outcomes) == ["activating", "late", "late"]
     assert Run.objects.get(pk=portfolio.pk).epoch == 1
 
 
 def test_of_two_people_who_move_it_at_once_one_is_told_of_the_other() -> None:
-    hand = a_trader("p", make_node("node-1"))
+    hand = make_trader("p", make_node("node-1"))
     make_node("node-2")
     make_node("node-3")
     outcomes = at_once(
@@ -304,8 +304,8 @@ def test_of_two_people_who_move_it_at_once_one_is_told_of_the_other() -> None:
 def test_the_last_place_of_a_node_is_taken_once() -> None:
     source = make_node("node-1")
     make_node("node-2", capacity=1)
-    a_trader("a", source)
-    a_trader("b", source)
+    make_trader("a", source)
+    make_trader("b", source)
     outcomes = at_once(
         lambda: operations.migrate("a", "node-2", actor="ann"),
         lambda: operations.migrate("b", "node-2", actor="bob"),
@@ -315,8 +315,8 @@ def test_the_last_place_of_a_node_is_taken_once() -> None:
 
 
 def test_two_creations_of_one_name_make_one() -> None:
-    a_portfolio("first")
-    outcomes = at_once(*[lambda: a_portfolio("p")] * 3)
+    make_portfolio("first")
+    outcomes = at_once(*[lambda: make_portfolio("p")] * 3)
     codes = [getattr(o, "code", "made") for o in outcomes]
     assert sorted(codes) == ["made", "name_taken", "name_taken"]
 
@@ -327,9 +327,9 @@ def test_two_creations_of_one_name_make_one() -> None:
 def test_two_sweeps_at_once_mark_and_fail_over_once() -> None:
     first = make_node("node-1")
     make_node("node-2")
-    hand = a_trader("p", first)
+    hand = make_trader("p", first)
     serving_since(3600)
-    let_expire(first)
+    expire_lease(first)
     at_once(lambda: Scheduler("a").tick(), lambda: Scheduler("b").tick())
     Scheduler("c").tick()
     assert Event.objects.filter(kind="node_lost").count() == 1
@@ -338,7 +338,7 @@ def test_two_sweeps_at_once_mark_and_fail_over_once() -> None:
 
 def test_passes_that_overlap_after_the_lock_ended_place_once() -> None:
     make_node("node-1")
-    portfolio = a_portfolio("p")
+    portfolio = make_portfolio("p")
     at_once(
         lambda: Scheduler("a").assign_portfolios(),
         lambda: Scheduler("b").assign_portfolios(),
@@ -350,7 +350,7 @@ def test_passes_that_overlap_after_the_lock_ended_place_once() -> None:
 def test_a_beat_that_waited_for_the_sweep_makes_its_node_alive_again() -> None:
     node = make_node("node-1")
     serving_since(3600)
-    let_expire(node)
+    expire_lease(node)
     held = Held(mark_lost(timing()))
     assert [row.name for row in held.outcome] == ["node-1"]
     assert behind(held, node.beat, repeats=node).beaten is True
@@ -360,7 +360,7 @@ def test_a_beat_that_waited_for_the_sweep_makes_its_node_alive_again() -> None:
 def test_a_sweep_that_meets_a_beat_in_flight_marks_nobody() -> None:
     node = make_node("node-1")
     serving_since(3600)
-    let_expire(node)
+    expire_lease(node)
     with psycopg.connect(conninfo()) as beating:
         beating.execute("UPDATE scheduling_lease SET expires_at = clock_timestamp() + '30 s'")
         assert execute(mark_lost(timing())) == []
@@ -371,18 +371,18 @@ def test_a_sweep_that_meets_a_beat_in_flight_marks_nobody() -> None:
 
 def test_a_beat_that_waited_for_a_register_hears_who_took_its_node() -> None:
     node, newer = make_node("node-1"), uuid4()
-    held = Held(register(node.row.pk, node.name, registration(newer), timing()))
+    held = Held(register(node.row.pk, node.name, register_message(newer), timing()))
     answer = behind(held, node.beat, repeats=node)
     # `unknown` is told to the holder only, who then registers, and would take it back.
     assert (answer.beaten, answer.held_by) == (False, newer)
 
 
 def test_register_and_commit_end_in_one_of_two_ways() -> None:
-    hand = a_trader("p", make_node("node-1"))
+    hand = make_trader("p", make_node("node-1"))
     for _ in range(ROUNDS):
         zombie = OwnerSession(hand.daemon, hand.portfolio)
         words, at = zombie.words(3), hand.run()
-        let_expire(hand.daemon)
+        expire_lease(hand.daemon)
         answer, again = at_once(lambda: zombie.send(words).answer, lambda: make_node("node-1"))
         assert (answer, hand.run().last_seq - at.last_seq) in [("ok", 3), ("fenced", 0)]
         assert hand.run().epoch == at.epoch + 1
@@ -395,7 +395,7 @@ def test_register_of_both_ends_while_a_release_is_on_its_way_leaves_no_orphan() 
     for _ in range(ROUNDS):
         hand, _, handoff = draining()
         words = hand.release_words(handoff)
-        let_expire(hand.daemon)
+        expire_lease(hand.daemon)
         outcomes = at_once(
             lambda: hand.daemon.release(words).answer,
             lambda: make_node("node-1"),
@@ -443,8 +443,8 @@ def test_a_stop_behind_a_first_commit_in_flight_waits_and_goes_on() -> None:
 
 def test_moves_in_opposite_directions_never_deadlock() -> None:
     first, second = make_node("node-1", capacity=50), make_node("node-2", capacity=50)
-    there = [a_trader(f"a-{n}", first) for n in range(ROUNDS)]
-    back = [a_trader(f"b-{n}", second) for n in range(ROUNDS)]
+    there = [make_trader(f"a-{n}", first) for n in range(ROUNDS)]
+    back = [make_trader(f"b-{n}", second) for n in range(ROUNDS)]
     for one, other in zip(there, back, strict=True):
         moves = at_once(
             lambda: operations.migrate(one.portfolio.name, "node-2", actor="ann"),
@@ -457,11 +457,11 @@ def test_moves_in_opposite_directions_never_deadlock() -> None:
 
 def test_registers_of_nodes_that_hand_each_other_portfolios_never_deadlock() -> None:
     first, second = make_node("node-1", capacity=50), make_node("node-2", capacity=50)
-    hands = [a_trader(f"p-{n}", (first, second)[n % 2]) for n in range(6)]
+    hands = [make_trader(f"p-{n}", (first, second)[n % 2]) for n in range(6)]
     for n, hand in enumerate(hands):
         operations.migrate(hand.portfolio.name, ("node-2", "node-1")[n % 2], actor="ann")
-    let_expire(first)
-    let_expire(second)
+    expire_lease(first)
+    expire_lease(second)
     outcomes = at_once(
         lambda: make_node("node-1", capacity=50), lambda: make_node("node-2", capacity=50)
     )
@@ -471,8 +471,8 @@ def test_registers_of_nodes_that_hand_each_other_portfolios_never_deadlock() -> 
 
 
 def test_a_proof_beside_a_death_report_never_deadlocks() -> None:
-    hand = a_trader("p", make_node("node-1"))
-    mature(hand.portfolio)
+    hand = make_trader("p", make_node("node-1"))
+    prove_revision(hand.portfolio)
     for _ in range(ROUNDS):
         outcomes = at_once(
             hand.die, lambda: execute(mark_proven_revisions(timing())), lambda: hand.commit(1)
@@ -482,10 +482,10 @@ def test_a_proof_beside_a_death_report_never_deadlocks() -> None:
 
 def test_a_failover_and_a_beat_of_the_owner_end_in_one_of_two_ways() -> None:
     first, second = make_node("node-1"), make_node("node-2")
-    hand = a_trader("p", first)
+    hand = make_trader("p", first)
     lose(first)
     Scheduler("a").tick()
-    failover = the_handoff(hand.portfolio)
+    failover = newest_handoff(hand.portfolio)
     row, outcome = at_once(first.beat, lambda: second.ready(failover))
     assert row.beaten is True
     assert (outcome, hand.run().node_id) in [
@@ -539,14 +539,14 @@ def node_row(daemon: FakeNode) -> Row:
 
 def test_a_request_locks_the_nodes_of_both_ends_in_their_order() -> None:
     first, second = make_node("node-1"), make_node("node-2")
-    a_trader("p", first)
+    make_trader("p", first)
     move = partial(operations.migrate, "p", "node-2", actor="ann")
     assert node_row(first).held_while(move, node_row(second)) == [True]
 
 
 def test_a_request_that_supersedes_locks_all_nodes_in_their_order() -> None:
     first, _, third = (make_node(f"node-{n}") for n in (1, 2, 3))
-    a_trader("p", third)
+    make_trader("p", third)
     operations.migrate("p", "node-1", actor="ann")
     stop = partial(operations.stop, "p", actor="ann")
     assert node_row(first).held_while(stop, node_row(third)) == [True]
@@ -562,8 +562,8 @@ def test_a_stop_locks_the_run_before_its_handoff() -> None:
 
 def test_a_register_locks_all_its_runs_in_their_order_and_then_its_nodes() -> None:
     first, second = make_node("node-1"), make_node("node-2")
-    coming = a_trader("a", second)
-    own = a_trader("b", first)
+    coming = make_trader("a", second)
+    own = make_trader("b", first)
     operations.migrate("a", "node-1", actor="ann")
     operations.migrate("b", "node-2", actor="ann")
     again = partial(make_node, "node-1")
@@ -572,7 +572,7 @@ def test_a_register_locks_all_its_runs_in_their_order_and_then_its_nodes() -> No
 
 
 def test_proofs_and_stalls_wait_for_nobody() -> None:
-    hand = a_trader("p", make_node("node-1"))
+    hand = make_trader("p", make_node("node-1"))
     serving_since(3600)
     FeedSegment.objects.update(from_time=ago(3600))
     Run.objects.update(first_commit_at=ago(131), last_commit_at=ago(61))

@@ -15,11 +15,11 @@ from scheduling.timing import timing
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
-    calm_nodes,
     lose,
     make_running_portfolio,
-    mature,
-    the_handoff,
+    make_settled_nodes,
+    newest_handoff,
+    prove_revision,
 )
 
 pytestmark = pytest.mark.django_db
@@ -27,13 +27,13 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def nodes() -> list[FakeNode]:
-    return calm_nodes(3)
+    return make_settled_nodes(3)
 
 
 def a_good_one(node: FakeNode) -> OwnerSession:
     """Return a portfolio whose r1 is good and whose wanted r2 needs a version that no node has."""
     hand = OwnerSession(node, make_running_portfolio("p", node, events=1))
-    mature(hand.portfolio)
+    prove_revision(hand.portfolio)
     good = Revision.objects.get()
     Revision.objects.create(
         portfolio=hand.portfolio, number=2, strategy=good.strategy, config=good.config,
@@ -50,7 +50,7 @@ def passes() -> None:
 
 def starts(hand: OwnerSession, nodes: list[FakeNode]) -> int:
     """Let the newest handoff go through at its target; return the revision that runs then."""
-    handoff = the_handoff(hand.portfolio)
+    handoff = newest_handoff(hand.portfolio)
     (target,) = [node for node in nodes if node.row.pk == handoff.target_node_id]
     assert target.ready(handoff) == "activating"
     assert target.commit("p", 1) == "ok"
@@ -87,7 +87,7 @@ def test_it_fails_over_and_is_placed_with_its_good_revision_and_never_quarantine
     assert hand.run().phase == "pending"
     Run.objects.update(phase_since="2000-01-01T00:00:00Z")
     passes()
-    handoff = the_handoff(hand.portfolio)
+    handoff = newest_handoff(hand.portfolio)
     assert (handoff.kind, handoff.to_revision) == ("place", 1)
     assert starts(hand, nodes[1:]) == 1
     passes()
@@ -101,7 +101,7 @@ def test_started_after_a_stop_it_runs_on_its_good_revision_too(nodes: list[FakeN
     handoff = operations.stop("p", actor="ann")
     assert hand.release(handoff).answer == "handed_over"
     operations.start("p", actor="ann")
-    placed = the_handoff(hand.portfolio)
+    placed = newest_handoff(hand.portfolio)
     assert (placed.kind, placed.to_revision) == ("place", 1)
 
 
@@ -115,7 +115,7 @@ def test_after_failures_a_good_revision_that_no_node_has_any_more_is_not_sent_an
     Node.objects.update(strategies={"canary": 9})
     lose(nodes[0])
     passes()
-    failover = the_handoff(hand.portfolio)
+    failover = newest_handoff(hand.portfolio)
     assert (failover.kind, failover.to_revision) == ("failover", 2)
 
 
@@ -137,5 +137,5 @@ def test_a_node_that_gets_the_version_is_given_the_wanted_revision(nodes: list[F
     passes()
     Node.objects.filter(name="node-1").update(strategies={"canary": 9})
     passes()
-    reload = the_handoff(hand.portfolio)
+    reload = newest_handoff(hand.portfolio)
     assert (reload.kind, reload.to_revision) == ("reload", 2)

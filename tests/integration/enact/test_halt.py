@@ -20,15 +20,15 @@ from scheduling.scheduler import Scheduler
 from tests.support.api_client import ApiClient, problem
 from tests.support.factories import (
     FakeNode,
-    a_portfolio,
-    a_trader,
-    let_expire,
+    expire_lease,
     lose,
     make_node,
+    make_portfolio,
     make_running_portfolio,
-    mature,
+    make_trader,
+    newest_handoff,
     owner,
-    the_handoff,
+    prove_revision,
 )
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
@@ -48,9 +48,9 @@ def wanted() -> dict[str, str]:
 
 
 def test_everything_is_owned_by_nobody_after_it(pair: tuple[FakeNode, FakeNode]) -> None:
-    a_trader("one", pair[0])
-    a_trader("two", pair[1])
-    a_portfolio("waiting")
+    make_trader("one", pair[0])
+    make_trader("two", pair[1])
+    make_portfolio("waiting")
     before = dict(Run.objects.values_list("portfolio__name", "epoch"))
     halted = halt_all(actor="olive", reason="wrong prices")
     assert halted.running == 2
@@ -68,7 +68,7 @@ def test_everything_is_owned_by_nobody_after_it(pair: tuple[FakeNode, FakeNode])
 def test_each_line_says_what_it_was_doing_and_where_it_stands(
     pair: tuple[FakeNode, FakeNode],
 ) -> None:
-    hand = a_trader("one", pair[0], events=3)
+    hand = make_trader("one", pair[0], events=3)
     operations.migrate("one", "node-2", actor="cast")
     at = hand.run()
     (line,) = halt_all(actor="olive").results
@@ -78,7 +78,7 @@ def test_each_line_says_what_it_was_doing_and_where_it_stands(
 
 
 def test_no_commit_of_before_is_accepted_after_it(pair: tuple[FakeNode, FakeNode]) -> None:
-    hand = a_trader("one", pair[0])
+    hand = make_trader("one", pair[0])
     late = hand.words(5)
     halt_all(actor="olive")
     assert hand.send(late).answer == "fenced"
@@ -88,9 +88,9 @@ def test_no_commit_of_before_is_accepted_after_it(pair: tuple[FakeNode, FakeNode
 def test_a_handoff_under_way_ends_with_it_and_its_target_never_owns(
     pair: tuple[FakeNode, FakeNode],
 ) -> None:
-    hand = a_trader("one", pair[0])
+    hand = make_trader("one", pair[0])
     operations.migrate("one", "node-2", actor="cast")
-    moving = the_handoff(hand.portfolio)
+    moving = newest_handoff(hand.portfolio)
     halt_all(actor="olive", reason="wrong prices")
     assert pair[1].ready(moving) == "late"
     moving.refresh_from_db()
@@ -101,9 +101,9 @@ def test_a_handoff_under_way_ends_with_it_and_its_target_never_owns(
 def test_one_that_released_but_was_not_activated_is_fenced_on_both_sides(
     pair: tuple[FakeNode, FakeNode],
 ) -> None:
-    hand = a_trader("one", pair[0])
+    hand = make_trader("one", pair[0])
     operations.migrate("one", "node-2", actor="cast")
-    moving = the_handoff(hand.portfolio)
+    moving = newest_handoff(hand.portfolio)
     pair[1].ready(moving)
     assert hand.release(moving).answer == "handed_over"
     first = owner("one", pair[1]).words(0)
@@ -113,8 +113,8 @@ def test_one_that_released_but_was_not_activated_is_fenced_on_both_sides(
 
 
 def test_nothing_starts_again_by_itself(pair: tuple[FakeNode, FakeNode]) -> None:
-    a_trader("one", pair[0])
-    a_portfolio("waiting")
+    make_trader("one", pair[0])
+    make_portfolio("waiting")
     lose(pair[1])
     halt_all(actor="olive")
     assert Scheduler("test").tick().balance.requested == ()  # type: ignore[union-attr]
@@ -122,22 +122,22 @@ def test_nothing_starts_again_by_itself(pair: tuple[FakeNode, FakeNode]) -> None
 
 
 def test_a_node_that_registers_after_it_gets_nothing(pair: tuple[FakeNode, FakeNode]) -> None:
-    a_trader("one", pair[0])
+    make_trader("one", pair[0])
     halt_all(actor="olive")
     assert make_node("node-1").owns() == []
 
 
 def test_it_does_not_wait_for_nodes_nor_for_the_freeze(pair: tuple[FakeNode, FakeNode]) -> None:
-    a_trader("one", pair[0])
-    let_expire(pair[0], 300)
+    make_trader("one", pair[0])
+    expire_lease(pair[0], 300)
     operations.freeze(actor="olive", failover=True)
     assert halt_all(actor="olive").running == 1
     assert phases() == {"one": "stopped"}
 
 
 def test_another_number_stops_nothing_and_says_both(pair: tuple[FakeNode, FakeNode]) -> None:
-    a_trader("one", pair[0])
-    a_portfolio("waiting")
+    make_trader("one", pair[0])
+    make_portfolio("waiting")
     with pytest.raises(Refused) as refused:
         halt_all(actor="olive", expect_running=2)
     assert refused.value.code == "count_differs"
@@ -148,12 +148,12 @@ def test_another_number_stops_nothing_and_says_both(pair: tuple[FakeNode, FakeNo
 
 
 def test_one_that_is_quarantined_keeps_its_reason(pair: tuple[FakeNode, FakeNode]) -> None:
-    one = a_trader("one", pair[0])
-    mature(one.portfolio)
+    one = make_trader("one", pair[0])
+    prove_revision(one.portfolio)
     while one.die(failed_seq=one.run().last_seq + 1) != "quarantined":
         pass
     reason = one.run().reason
-    a_trader("two", pair[0])
+    make_trader("two", pair[0])
     halted = halt_all(actor="olive")
     assert [line.portfolio for line in halted.results] == ["two"]
     assert (one.run().reason, "attempts ended" in reason) == (reason, True)
@@ -162,8 +162,8 @@ def test_one_that_is_quarantined_keeps_its_reason(pair: tuple[FakeNode, FakeNode
 
 
 def test_there_is_an_event_for_each_and_one_for_the_act(pair: tuple[FakeNode, FakeNode]) -> None:
-    a_trader("one", pair[0])
-    a_trader("two", pair[1])
+    make_trader("one", pair[0])
+    make_trader("two", pair[1])
     halted = halt_all(actor="olive", reason="wrong prices")
     (act,) = Event.objects.filter(kind="halted_all")
     assert (act.actor, act.reason) == ("olive", "wrong prices")
@@ -175,7 +175,7 @@ def test_there_is_an_event_for_each_and_one_for_the_act(pair: tuple[FakeNode, Fa
 
 
 def test_the_row_says_which_halt_stopped_it_and_what_helps(pair: tuple[FakeNode, FakeNode]) -> None:
-    a_trader("one", pair[0])
+    make_trader("one", pair[0])
     halted = halt_all(actor="olive", reason="wrong prices")
     run = Run.objects.get()
     assert run.halt_id == halted.halt
@@ -186,7 +186,7 @@ def test_the_row_says_which_halt_stopped_it_and_what_helps(pair: tuple[FakeNode,
 
 
 def test_every_node_hears_of_it(pair: tuple[FakeNode, FakeNode]) -> None:
-    a_trader("one", pair[0])
+    make_trader("one", pair[0])
     operations.migrate("one", "node-2", actor="cast")
     before = dict(Node.objects.values_list("name", "desired_version"))
     halt_all(actor="olive")
@@ -195,8 +195,8 @@ def test_every_node_hears_of_it(pair: tuple[FakeNode, FakeNode]) -> None:
 
 
 def test_what_it_stopped_is_read_back_as_it_was_answered(pair: tuple[FakeNode, FakeNode]) -> None:
-    a_trader("one", pair[0])
-    a_trader("two", pair[1])
+    make_trader("one", pair[0])
+    make_trader("two", pair[1])
     halted = halt_all(actor="olive", reason="wrong prices")
     assert halted.halt is not None
     line, again = read_halt(halted.halt)
@@ -206,7 +206,7 @@ def test_what_it_stopped_is_read_back_as_it_was_answered(pair: tuple[FakeNode, F
 
 def test_undo_starts_all_that_it_stopped_and_nothing_else(pair: tuple[FakeNode, FakeNode]) -> None:
     for name in ("one", "two", "three", "four"):
-        a_trader(name, pair[0])
+        make_trader(name, pair[0])
     operations.stop("four", actor="cast")  # its drain is under way: it is not to come back
     halted = halt_all(actor="olive")
     operations.start("one", actor="cast")
@@ -222,9 +222,9 @@ def test_undo_starts_all_that_it_stopped_and_nothing_else(pair: tuple[FakeNode, 
 def test_a_halt_is_in_force_however_many_were_undone_after_it(
     pair: tuple[FakeNode, FakeNode],
 ) -> None:
-    a_trader("one", pair[0])
+    make_trader("one", pair[0])
     first = halt_all(actor="olive")
-    a_portfolio("two")
+    make_portfolio("two")
     for _ in range(20):
         halt_all(actor="olive")
         undo_halt(actor="olive")
@@ -251,7 +251,7 @@ def test_after_undo_they_go_on_from_their_last_commit(pair: tuple[FakeNode, Fake
 def test_a_second_undo_is_refused_and_a_second_halt_stops_nothing_twice(
     pair: tuple[FakeNode, FakeNode],
 ) -> None:
-    a_trader("one", pair[0])
+    make_trader("one", pair[0])
     first = halt_all(actor="olive")
     second = halt_all(actor="olive")
     assert (second.halt, second.running, second.results) == (None, 0, [])
@@ -261,7 +261,7 @@ def test_a_second_undo_is_refused_and_a_second_halt_stops_nothing_twice(
 
 
 def test_by_rest(pair: tuple[FakeNode, FakeNode], operator: ApiClient, viewer: ApiClient) -> None:
-    a_trader("one", pair[0])
+    make_trader("one", pair[0])
     assert problem(viewer.post("halt/", {}), 403, "forbidden")
     found = problem(operator.post("halt/", {"expect_running": 7}), 409, "count_differs")
     assert (found["running"], found["expect_running"]) == (1, 7)
@@ -278,8 +278,8 @@ def test_by_rest(pair: tuple[FakeNode, FakeNode], operator: ApiClient, viewer: A
     (line,) = viewer.get("halt/").json()["results"]
     assert (line["halt"], line["waiting"]) == (document["halt"], 1)
     problem(viewer.post("halt/undo/", {}), 403, "forbidden")
-    undone = operator.post("halt/undo/", {"halt": document["halt"]})
-    assert (undone.status_code, undone.json()["started"]) == (202, ["one"])
+    rolled_back = operator.post("halt/undo/", {"halt": document["halt"]})
+    assert (rolled_back.status_code, rolled_back.json()["started"]) == (202, ["one"])
     problem(operator.post("halt/undo/", {"halt": 99_999}), 404, "not_found")
 
 
@@ -295,7 +295,7 @@ def said(*arguments: str, typed: str | None = None, monkeypatch: Any = None) -> 
 
 
 def test_by_command(pair: tuple[FakeNode, FakeNode]) -> None:
-    a_trader("one", pair[0])
+    make_trader("one", pair[0])
     document = json.loads(said("--reason", "wrong prices", "--expect", "1", "--json"))
     assert (document["running"], document["results"][0]["portfolio"]) == (1, "one")
     assert "1 portfolio starts again" in said("--undo", str(document["halt"]))
@@ -307,7 +307,7 @@ def test_by_command(pair: tuple[FakeNode, FakeNode]) -> None:
 def test_the_command_asks_on_a_terminal(
     pair: tuple[FakeNode, FakeNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    a_trader("one", pair[0])
+    make_trader("one", pair[0])
     with pytest.raises(CommandError, match="Nothing was stopped"):
         said(typed="yes\n", monkeypatch=monkeypatch)
     assert phases() == {"one": "running"}
@@ -318,13 +318,13 @@ def test_the_command_asks_on_a_terminal(
 def test_the_command_does_not_ask_where_it_is_told_not_to(
     pair: tuple[FakeNode, FakeNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    a_trader("one", pair[0])
+    make_trader("one", pair[0])
     said("--yes", typed="", monkeypatch=monkeypatch)
     assert phases() == {"one": "stopped"}
 
 
 def test_leases_are_left_alone(pair: tuple[FakeNode, FakeNode]) -> None:
-    a_trader("one", pair[0])
+    make_trader("one", pair[0])
     halt_all(actor="olive")
     assert Lease.objects.count() == 2
     assert {daemon.beat().status for daemon in pair} == {"alive"}

@@ -17,14 +17,14 @@ from scheduling.operations import halt_all as halt_everything
 from scheduling.operations import undo_halt
 from scheduling.timing import timing
 from tests.integration.enact.test_fence_races import Held, Row, at_once, behind, run_row
-from tests.support.factories import OwnerSession, a_portfolio, a_trader, make_node
+from tests.support.factories import OwnerSession, make_node, make_portfolio, make_trader
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def test_a_commit_under_way_counts_and_the_next_one_does_not() -> None:
     node = make_node("node-1")
-    hand = a_trader("one", node)
+    hand = make_trader("one", node)
     words = hand.words(4)
     held = Held(commit(node.row.pk, node.name, node.incarnation, [words]))
     halted = behind(held, lambda: halt_everything(actor="olive"))
@@ -33,7 +33,7 @@ def test_a_commit_under_way_counts_and_the_next_one_does_not() -> None:
 
 
 def test_a_commit_that_waited_for_the_halt_is_fenced() -> None:
-    hand = a_trader("one", make_node("node-1"))
+    hand = make_trader("one", make_node("node-1"))
     words = hand.words(4)
     held = Held(halt_all(actor="olive", reason=""))
     answer = behind(held, lambda: hand.send(words), repeats=hand.daemon)
@@ -43,7 +43,7 @@ def test_a_commit_that_waited_for_the_halt_is_fenced() -> None:
 
 def test_a_place_that_was_asked_for_while_the_halt_ran_is_refused() -> None:
     node = make_node("node-1")
-    portfolio = a_portfolio("waiting")
+    portfolio = make_portfolio("waiting")
     held = Held(halt_all(actor="olive", reason=""))
     place = request(
         "place", portfolio.pk, target=node.row.pk, actor="olive", reason="", timing=timing()
@@ -57,7 +57,7 @@ def test_a_place_that_was_asked_for_while_the_halt_ran_is_refused() -> None:
 def test_a_register_beside_it_ends_owning_nothing() -> None:
     for number in range(3):
         name = f"node-{number}"  # a third takeover of one name within a minute is refused
-        a_trader(f"one-{number}", make_node(name))
+        make_trader(f"one-{number}", make_node(name))
         at_once(lambda: halt_everything(actor="olive"), partial(make_node, name))
         assert not Run.objects.filter(node__isnull=False).exists()
 
@@ -71,7 +71,7 @@ def portfolio_row(hand: OwnerSession) -> Row:
 
 def moving() -> tuple[OwnerSession, Row]:
     """Return the owner of one in a handoff, and that handoff's row."""
-    hand = a_trader("one", make_node("node-1"))
+    hand = make_trader("one", make_node("node-1"))
     make_node("node-2")
     handoff = operations.migrate("one", "node-2", actor="ann")
     return hand, Row("scheduling_handoff", "id", handoff.pk)
@@ -89,7 +89,7 @@ def test_a_halt_locks_runs_before_handoffs() -> None:
 
 
 def test_an_undo_locks_portfolios_before_runs() -> None:
-    hand = a_trader("one", make_node("node-1"))
+    hand = make_trader("one", make_node("node-1"))
     halt_everything(actor="olive")
     undo = partial(undo_halt, actor="olive")
     assert portfolio_row(hand).held_while(undo, run_row(hand)) == [True]

@@ -16,16 +16,16 @@ from scheduling.timing import timing
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
-    a_trader,
-    let_expire,
+    expire_handoff,
+    expire_lease,
     lose,
     make_node,
-    mature,
+    make_trader,
+    newest_handoff,
     owner,
-    past_deadline,
+    prove_revision,
     run_of,
     serving_since,
-    the_handoff,
 )
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
@@ -44,8 +44,8 @@ def target() -> FakeNode:
 @pytest.fixture
 def hand(source: FakeNode) -> OwnerSession:
     """Return the hand of node-1 on a running portfolio with a good revision."""
-    hand = a_trader("p", source)
-    mature(hand.portfolio)
+    hand = make_trader("p", source)
+    prove_revision(hand.portfolio)
     return hand
 
 
@@ -117,7 +117,7 @@ def test_a_migrate_goes_prepare_drain_grant_activate_and_is_done(
     assert [e.handoff for e in source.desired("warm")] == [handoff.pk]
     assert target.owns() == ["p"]
     assert owner("p", target).commit(0) == "ok"
-    done, at = the_handoff(hand.portfolio), hand.run()
+    done, at = newest_handoff(hand.portfolio), hand.run()
     assert done.state == "done"
     assert (at.epoch, at.node_id, at.phase) == (before.epoch + 1, target.row.pk, "running")
     assert (done.from_epoch, done.to_epoch) == (before.epoch, before.epoch + 1)
@@ -181,7 +181,7 @@ def test_a_release_for_another_handoff_is_kept_each_time_it_is_asked(
 ) -> None:
     old = draining(hand, target)
     target.fails(old)
-    other = a_trader("q", hand.daemon)
+    other = make_trader("q", hand.daemon)
     foreign = migrated(other, target)
     words = hand.words(events, release=foreign.pk)
     assert hand.daemon.release(words).answer == "keep"
@@ -193,7 +193,7 @@ def test_a_release_to_a_target_whose_lease_ran_out_is_kept(
     hand: OwnerSession, target: FakeNode
 ) -> None:
     handoff = draining(hand, target)
-    let_expire(target)
+    expire_lease(target)
     assert hand.release(handoff).answer == "keep"
     assert (state(handoff), hand.run().phase) == ("failed", "running")
 
@@ -214,7 +214,7 @@ def test_a_portfolio_that_is_asked_to_drain_before_its_first_commit_stays_draini
     third = make_node("node-3")
     owner("p", target).commit(0)
     again = operations.migrate("p", third.name, actor="ann")
-    past_deadline(again)
+    expire_handoff(again)
     make_node("node-2")  # takes its run over: it is starting again
     newest = owner("p", make_node("node-2"))
     stop = operations.stop("p", actor="ann")
@@ -240,7 +240,7 @@ def test_a_target_that_takes_too_long_to_prepare_ends_it(
     hand: OwnerSession, target: FakeNode
 ) -> None:
     handoff = migrated(hand, target)
-    assert past_deadline(handoff) == "failed"
+    assert expire_handoff(handoff) == "failed"
     assert error(handoff) == "node-2 could not prepare in 30 s"
     assert target.desired("prepare") == []
 
@@ -289,7 +289,7 @@ def test_a_source_that_does_not_release_in_time_loses_the_epoch_without_its_cons
 ) -> None:
     handoff = draining(hand, target)
     late = hand.release_words(handoff, events=1)
-    assert past_deadline(handoff) == "activating"
+    assert expire_handoff(handoff) == "activating"
     assert hand.daemon.release(late).answer == "fenced"
     assert owner("p", target).commit(0) == "ok"
     row = Handoff.objects.get(pk=handoff.pk)
@@ -329,7 +329,7 @@ def test_a_target_that_never_commits_gives_it_back_to_the_source_at_a_new_epoch(
     before = hand.run().epoch
     handoff = activating(hand, target)
     zombie = owner("p", target).words(0)
-    assert past_deadline(handoff) == "rolled_back"
+    assert expire_handoff(handoff) == "rolled_back"
     at = hand.run()
     assert (at.epoch, at.node_id, at.phase) == (before + 2, source.row.pk, "starting")
     assert target.send(zombie)[0].answer == "fenced"
@@ -351,7 +351,7 @@ def test_a_target_that_committed_is_not_rolled_back_by_a_late_deadline(
 ) -> None:
     handoff = activating(hand, target)
     owner("p", target).commit(0)
-    assert past_deadline(handoff) == "early"
+    assert expire_handoff(handoff) == "early"
     assert hand.run().node_id == target.row.pk
 
 
@@ -361,7 +361,7 @@ def test_a_rollback_does_not_go_to_a_source_that_is_no_more(
 ) -> None:
     handoff = activating(hand, target)
     {"lost": lambda: lose(source), "another incarnation": lambda: make_node("node-1")}[gone]()
-    assert past_deadline(handoff) == "rolled_back"
+    assert expire_handoff(handoff) == "rolled_back"
     at = hand.run()
     assert (at.node_id, at.phase, at.attempts) == (None, "pending", 0)
     assert at.reason.endswith("node-2 did not commit in 10 s")
@@ -382,7 +382,7 @@ def test_a_handoff_whose_epoch_is_no_more_does_not_stay_for_ever(
 ) -> None:
     handoff = activating(hand, target)
     Handoff.objects.filter(pk=handoff.pk).update(to_epoch=1)
-    past_deadline(handoff)
+    expire_handoff(handoff)
     assert state(handoff) == "superseded"
 
 
@@ -391,9 +391,9 @@ def test_a_handoff_whose_epoch_is_no_more_does_not_stay_for_ever(
 
 def test_a_placing_that_fails_costs_an_attempt_and_two_on_a_node_mark_it(target: FakeNode) -> None:
     portfolio = placed(target)
-    target.fails(the_handoff(portfolio))
+    target.fails(newest_handoff(portfolio))
     operations.migrate("new", target.name, actor="ann")
-    target.fails(the_handoff(portfolio))
+    target.fails(newest_handoff(portfolio))
     at = run_of(portfolio)
     assert (at.attempts, at.failures_by_node) == (2, {str(target.row.pk): 2})
     assert at.reason == "could not start on the node chosen (2 of 5): it broke"
@@ -401,7 +401,7 @@ def test_a_placing_that_fails_costs_an_attempt_and_two_on_a_node_mark_it(target:
 
 def test_a_placing_that_is_late_costs_no_attempt(target: FakeNode) -> None:
     portfolio = placed(target)
-    assert past_deadline(the_handoff(portfolio)) == "failed"
+    assert expire_handoff(newest_handoff(portfolio)) == "failed"
     at = run_of(portfolio)
     assert (at.attempts, at.failures_by_node) == (0, {})
     assert at.reason == f"could not start in time: {target.name} could not prepare in 30 s"
@@ -410,16 +410,16 @@ def test_a_placing_that_is_late_costs_no_attempt(target: FakeNode) -> None:
 def test_a_placing_whose_node_was_lost_is_not_its_own_fault(target: FakeNode) -> None:
     portfolio = placed(target)
     lose(target)
-    looked_at(the_handoff(portfolio))
+    looked_at(newest_handoff(portfolio))
     assert run_of(portfolio).attempts == 0
 
 
 def test_five_placings_that_fail_are_enough(target: FakeNode) -> None:
     portfolio = placed(target)
-    target.fails(the_handoff(portfolio))
+    target.fails(newest_handoff(portfolio))
     for _ in range(4):
         operations.migrate("new", target.name, actor="ann")
-        target.fails(the_handoff(portfolio))
+        target.fails(newest_handoff(portfolio))
     at = run_of(portfolio)
     assert (at.phase, at.node_id, at.attempts) == ("quarantined", None, 5)
     assert "it broke" in at.reason
@@ -453,7 +453,7 @@ def test_a_reload_that_fails_twice_for_whatever_cause_rejects_its_revision(
 ) -> None:
     source.fails(revised(hand))
     assert Revision.objects.get(portfolio=hand.portfolio, number=2).status == "unproven"
-    past_deadline(operations.reload("p", actor="system"))
+    expire_handoff(operations.reload("p", actor="system"))
     assert Revision.objects.get(portfolio=hand.portfolio, number=2).status == "rejected"
     assert hand.run().phase == "running"
 
@@ -466,7 +466,7 @@ def test_a_revision_is_rejected_only_after_it_missed_its_first_commit_twice(
         source.ready(handoff)
         hand.release(handoff)
         assert hand.run().revision == 2
-        assert past_deadline(handoff) == "rolled_back"
+        assert expire_handoff(handoff) == "rolled_back"
         assert hand.run().revision == 1
         assert Revision.objects.get(portfolio=hand.portfolio, number=2).status == status
         assert hand.commit(1) == "ok"
@@ -490,7 +490,7 @@ def test_a_good_revision_is_never_rejected(hand: OwnerSession, source: FakeNode)
     source.ready(second)
     hand.release(second)
     hand.commit(1)
-    mature(hand.portfolio)
+    prove_revision(hand.portfolio)
     source.fails(operations.reload("p", actor="ann", revision=1), strategy=True)
     assert Revision.objects.get(portfolio=hand.portfolio, number=1).status == "good"
 
@@ -590,7 +590,7 @@ def test_a_stop_ends_with_the_release(hand: OwnerSession) -> None:
 
 def test_a_stop_does_not_wait_for_ever(hand: OwnerSession) -> None:
     handoff = operations.stop("p", actor="ann")
-    assert past_deadline(handoff) == "done"
+    assert expire_handoff(handoff) == "done"
     assert hand.run().phase == "stopped"
     assert hand.commit(epoch=hand.run().epoch - 1) == "fenced"
 
@@ -599,10 +599,10 @@ def test_a_stop_does_not_wait_for_ever(hand: OwnerSession) -> None:
 def test_a_stop_of_what_an_unreachable_node_owns_is_done_at_once(
     hand: OwnerSession, gone: str
 ) -> None:
-    {"expired": let_expire, "lost": lose}[gone](hand.daemon)
+    {"expired": expire_lease, "lost": lose}[gone](hand.daemon)
     operations.stop("p", actor="ann")
     assert hand.run().phase == "stopped"
-    assert the_handoff(hand.portfolio).state == "done"
+    assert newest_handoff(hand.portfolio).state == "done"
 
 
 def test_a_stop_of_a_node_lost_after_it_was_asked_is_not_waited_for(hand: OwnerSession) -> None:
@@ -636,7 +636,7 @@ def test_a_delete_ends_whatever_is_under_way_and_frees_the_name(
     first = under_way(hand, target)  # type: ignore[operator]
     operations.delete_portfolio("p", actor="ann")
     assert state(first) == "superseded"
-    past_deadline(the_handoff(hand.portfolio))
+    expire_handoff(newest_handoff(hand.portfolio))
     assert hand.run().node_id is None
     again = operations.create_portfolio(
         operations.NewPortfolio(name="p", strategy="canary"), actor="ann"
@@ -676,7 +676,7 @@ def test_a_second_migrate_is_told_which_one_is_under_way(
 
 def test_the_last_place_of_a_node_is_given_once(source: FakeNode) -> None:
     small = make_node("node-2", capacity=1)
-    first, second = a_trader("a", source), a_trader("b", source)
+    first, second = make_trader("a", source), make_trader("b", source)
     migrated(first, small)
     with pytest.raises(Refused) as refused:
         second.move_to(small)
@@ -687,7 +687,7 @@ def test_the_last_place_of_a_node_is_given_once(source: FakeNode) -> None:
 
 
 def test_a_target_without_a_valid_lease_is_refused(hand: OwnerSession, target: FakeNode) -> None:
-    let_expire(target)
+    expire_lease(target)
     with pytest.raises(Refused) as refused:
         hand.move_to(target)
     assert refused.value.code == "node_lost"
@@ -703,7 +703,7 @@ def test_tenures_tile_and_equal_the_grants_of_the_audit_trail(
     owner("p", target).commit(5)
     back = migrated(owner("p", target), source)
     source.ready(back)
-    past_deadline(back)
+    expire_handoff(back)
     hand.commit(2)
     hand.release(operations.stop("p", actor="ann"), events=1)
     operations.start("p", actor="ann")

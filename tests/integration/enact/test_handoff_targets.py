@@ -13,14 +13,14 @@ from scheduling.errors import Refused
 from scheduling.models import Handoff
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
-from tests.support.crash_injection import World, a_world, resume, violations
+from tests.support.crash_injection import World, make_world, resume, violations
 from tests.support.factories import (
-    a_trader,
-    let_expire,
+    expire_handoff,
+    expire_lease,
     lose,
     make_node,
+    make_trader,
     owner,
-    past_deadline,
     run_of,
 )
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def world() -> World:
-    return a_world()
+    return make_world()
 
 
 def preparing(world: World) -> Handoff:
@@ -66,7 +66,7 @@ def test_a_target_that_dies_before_the_grant_leaves_it_to_the_source(
     world: World, reach: Callable[[World], Handoff]
 ) -> None:
     handoff, before = reach(world), at_epoch(world)
-    let_expire(world.second)
+    expire_lease(world.second)
     Scheduler("test").tick()
     assert state(handoff) == "failed"
     assert at_epoch(world) == before
@@ -76,7 +76,7 @@ def test_a_target_that_dies_before_the_grant_leaves_it_to_the_source(
 def test_a_target_that_dies_after_the_grant_gives_it_back_to_the_warm_source(world: World) -> None:
     handoff = activating(world)
     _, granted = at_epoch(world)
-    let_expire(world.second)
+    expire_lease(world.second)
     Scheduler("test").tick()
     assert state(handoff) == "rolled_back"
     assert at_epoch(world) == ("node-1", granted + 1)
@@ -88,7 +88,7 @@ def test_a_target_that_dies_at_any_step_loses_nothing(
     world: World, reach: Callable[[World], Handoff]
 ) -> None:
     reach(world)
-    let_expire(world.second)
+    expire_lease(world.second)
     resume(world)
     assert violations(world) == []
 
@@ -146,21 +146,21 @@ def test_a_drain_without_room_leaves_it_running_and_says_so(world: World) -> Non
 
 def test_the_place_at_the_source_is_kept_until_the_target_has_committed() -> None:
     source, target = make_node("node-1", capacity=1), make_node("node-2")
-    hand, other = a_trader("p", source), a_trader("q", target)
+    hand, other = make_trader("p", source), make_trader("q", target)
     handoff = operations.migrate("p", "node-2", actor="ann")
     target.ready(handoff)
     hand.release(handoff)
     with pytest.raises(Refused) as refused:
         other.move_to(source)
     assert refused.value.code == "node_full"
-    assert past_deadline(handoff) == "rolled_back"
+    assert expire_handoff(handoff) == "rolled_back"
     assert source.owns() == ["p"]
     assert hand.commit(1) == "ok"
 
 
 def test_what_goes_back_to_its_source_needs_no_second_place_there() -> None:
     source, target = make_node("node-1", capacity=1), make_node("node-2")
-    hand = a_trader("p", source)
+    hand = make_trader("p", source)
     handoff = operations.migrate("p", "node-2", actor="ann")
     target.ready(handoff)
     hand.release(handoff)

@@ -32,11 +32,11 @@ from scheduling.wire.messages import Beat, Commit
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
-    a_trader,
     ago,
-    let_expire,
+    expire_lease,
     lose,
     make_node,
+    make_trader,
     owner,
 )
 
@@ -78,7 +78,7 @@ def beaten(*nodes: FakeNode, **said: Any) -> dict[str, tuple[bool, bool]]:
 
 def test_a_commit_waits_for_no_run_that_somebody_holds_and_its_neighbours_go_on() -> None:
     node = make_node("node-1")
-    first, second = a_trader("a", node), a_trader("b", node)
+    first, second = make_trader("a", node), make_trader("b", node)
     words = [first.words(1), second.words(1)]
     with held("scheduling_run", f"portfolio_id = {first.portfolio.pk}"):
         assert answered(node, *words) == {second.portfolio.pk: "ok"}
@@ -90,7 +90,7 @@ def test_a_commit_waits_for_no_run_that_somebody_holds_and_its_neighbours_go_on(
 def activating() -> tuple[OwnerSession, Handoff]:
     """Return a portfolio that was granted from node-2 to node-1 and has not committed there."""
     target, source = make_node("node-1"), make_node("node-2")
-    hand = a_trader("p", source)
+    hand = make_trader("p", source)
     handoff = operations.migrate("p", "node-1", actor="ann")
     target.ready(handoff)
     assert hand.release(handoff).answer == "handed_over"
@@ -100,7 +100,7 @@ def activating() -> tuple[OwnerSession, Handoff]:
 @pytest.mark.parametrize("end", ["node-1", "node-2"])
 def test_a_first_commit_waits_for_no_node_that_somebody_holds(end: str) -> None:
     mine, handoff = activating()
-    neighbour = a_trader("q", mine.daemon)
+    neighbour = make_trader("q", mine.daemon)
     words = [mine.words(0), neighbour.words(1)]
     versions = set(Node.objects.values_list("name", "desired_version"))
     with held("scheduling_node", f"name = '{end}'"):
@@ -116,7 +116,7 @@ def test_a_first_commit_waits_for_no_node_that_somebody_holds(end: str) -> None:
 
 def test_a_release_waits_for_no_run_that_somebody_holds() -> None:
     source, target = make_node("node-1"), make_node("node-2")
-    hand = a_trader("p", source)
+    hand = make_trader("p", source)
     handoff = operations.migrate("p", "node-2", actor="ann")
     target.ready(handoff)
     words = hand.release_words(handoff)
@@ -164,7 +164,7 @@ def test_a_lost_node_is_made_alive_by_a_later_beat_where_its_row_is_held() -> No
 
 def test_a_transaction_that_stands_idle_loses_its_locks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transaction, "IDLE_LIMIT", "300ms")
-    hand = a_trader("p", make_node("node-1"))
+    hand = make_trader("p", make_node("node-1"))
     locked, thaw = threading.Event(), threading.Event()
     ended: list[Exception] = []
 
@@ -194,7 +194,7 @@ def test_a_transaction_that_stands_idle_loses_its_locks(monkeypatch: pytest.Monk
 
 def test_no_pass_can_freeze_with_a_lock_between_the_statements_of_what_runs_bare() -> None:
     node = make_node("node-1")
-    hand = a_trader("p", node)
+    hand = make_trader("p", node)
 
     def two() -> Transaction[None]:
         yield from query("SELECT portfolio_id FROM scheduling_run FOR UPDATE")
@@ -202,13 +202,13 @@ def test_no_pass_can_freeze_with_a_lock_between_the_statements_of_what_runs_bare
             other.execute("SELECT FROM scheduling_run FOR UPDATE NOWAIT")
 
     execute_autocommit(two())
-    let_expire(node)
+    expire_lease(node)
     assert hand.commit(1) == "ok"
 
 
 def test_a_revision_that_somebody_holds_keeps_no_other_from_being_proven() -> None:
     node = make_node("node-1")
-    traders = [a_trader(name, node) for name in ("a", "b")]
+    traders = [make_trader(name, node) for name in ("a", "b")]
     Run.objects.update(first_commit_at=ago(100), last_commit_at=ago(0))
     Revision.objects.update(status="unproven")
     with held("portfolios_revision", f"portfolio_id = {traders[0].portfolio.pk}"):

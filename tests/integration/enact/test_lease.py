@@ -23,11 +23,11 @@ from scheduling.timing import timing
 from scheduling.wire.messages import Beat
 from tests.support.factories import (
     FakeNode,
-    a_trader,
     ago,
-    let_expire,
+    expire_lease,
     lose,
     make_node,
+    make_trader,
     serving_since,
 )
 
@@ -202,7 +202,7 @@ def test_the_next_beat_restores_a_shortened_lease(node: FakeNode) -> None:
 
 
 def test_an_expired_lease_is_marked_lost_once_with_what_was_measured(node: FakeNode) -> None:
-    let_expire(node, seconds_ago=2)
+    expire_lease(node, seconds_ago=2)
     assert lost() == ["node-1"]
     assert lost() == []
     row = Node.objects.get()
@@ -223,25 +223,25 @@ def test_a_lease_that_holds_is_not_judged(node: FakeNode) -> None:
 def test_our_own_silence_is_held_against_nobody(
     node: FakeNode, serving: float, last_beat: float
 ) -> None:
-    let_expire(node, seconds_ago=60)
+    expire_lease(node, seconds_ago=60)
     serving_since(serving, last_beat_ago=last_beat)
     assert lost() == []
 
 
 def test_without_any_pulse_nobody_is_judged(node: FakeNode) -> None:
-    let_expire(node)
+    expire_lease(node)
     GatewayPulse.objects.all().delete()
     assert lost() == []
 
 
 def test_one_ttl_after_we_came_back_silence_counts(node: FakeNode) -> None:
-    let_expire(node, seconds_ago=60)
+    expire_lease(node, seconds_ago=60)
     serving_since(31.0)
     assert lost() == ["node-1"]
 
 
 def test_one_that_reached_us_since_we_came_back_and_stopped_is_lost_at_once(node: FakeNode) -> None:
-    let_expire(node)
+    expire_lease(node)
     Lease.objects.update(renewed_at=ago(4))
     serving_since(5.0)
     assert lost() == ["node-1"]
@@ -258,7 +258,7 @@ def test_a_gap_in_the_pulse_starts_serving_anew_and_no_gap_does_not() -> None:
 
 def test_while_we_are_deaf_no_silence_counts_and_one_ttl_later_it_does(node: FakeNode) -> None:
     serving_since(3600)
-    let_expire(node, seconds_ago=60)
+    expire_lease(node, seconds_ago=60)
     execute(record_gateway_alive(timing(), deaf=True))
     assert lost() == []
     serving_since(31.0)
@@ -274,7 +274,7 @@ def test_a_gap_in_all_beats_starts_serving_anew_too(node: FakeNode) -> None:
 def test_a_pulse_that_a_clock_set_back_left_ahead_is_not_fresh_once_it_is_reached(
     node: FakeNode,
 ) -> None:
-    let_expire(node, seconds_ago=60)
+    expire_lease(node, seconds_ago=60)
     serving_since(3600, last_beat_ago=-60)
     assert lost() == []
     assert GatewayPulse.objects.get().last_beat_at < ago(3)
@@ -310,7 +310,7 @@ def test_nonsense_of_one_node_costs_no_other_its_beat() -> None:
 
 def test_of_catching_up_the_node_that_did_it_is_heard_and_once() -> None:
     node, other = make_node("node-1"), make_node("node-2")
-    hand = a_trader("p", node)
+    hand = make_trader("p", node)
     placed = Handoff.objects.get()
 
     def say(who: FakeNode, ms: float) -> float | None:

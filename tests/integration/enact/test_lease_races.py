@@ -27,13 +27,13 @@ from scheduling.wire.messages import Beat
 from tests.integration.enact.test_fence_races import Held, Row, behind, node_row, run_row
 from tests.support.factories import (
     FakeNode,
-    a_trader,
     ago,
-    let_expire,
+    expire_lease,
     make_node,
+    make_trader,
+    newest_handoff,
     owner,
-    registration,
-    the_handoff,
+    register_message,
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -45,7 +45,7 @@ def leaving(node: FakeNode) -> Held:
 
 
 def test_a_register_that_waited_for_a_goodbye_counts_no_death() -> None:
-    hand = a_trader("p", make_node("node-1"))
+    hand = make_trader("p", make_node("node-1"))
     FeedSegment.objects.update(from_time=ago(3600))  # an event waits
     held = leaving(hand.daemon)
     again = behind(held, lambda: make_node("node-1"))
@@ -56,18 +56,18 @@ def test_a_register_that_waited_for_a_goodbye_counts_no_death() -> None:
 
 def test_a_beat_that_waited_for_a_goodbye_holds_up_no_failover() -> None:
     first, second = make_node("node-1"), make_node("node-2")
-    hand = a_trader("p", first)
+    hand = make_trader("p", first)
     behind(leaving(first), first.beat, repeats=first)
     assert Node.objects.get(pk=first.row.pk).status == "left"
     Scheduler("a").tick()
-    failover = the_handoff(hand.portfolio)
+    failover = newest_handoff(hand.portfolio)
     assert (failover.kind, second.ready(failover)) == ("failover", "activating")
     assert owner("p", second).commit(1) == "ok"
 
 
 def test_nothing_is_begun_to_a_node_whose_beat_waited_for_its_goodbye() -> None:
     first, second = make_node("node-1"), make_node("node-2")
-    hand = a_trader("p", first)
+    hand = make_trader("p", first)
     behind(leaving(second), second.beat, repeats=second)
     with pytest.raises(Refused) as refused:
         hand.move_to(second)
@@ -93,7 +93,7 @@ def test_a_beat_cut_in_two_by_a_goodbye_makes_nobody_alive() -> None:
 def test_a_node_that_registers_just_now_is_not_forgotten() -> None:
     node = make_node("node-1")
     leaving(node).commit()
-    held = Held(register(node.row.pk, node.name, registration(uuid4()), timing()))
+    held = Held(register(node.row.pk, node.name, register_message(uuid4()), timing()))
     refused = behind(held, lambda: execute(forget("node-1", actor="olive", reason="")))
     assert isinstance(refused, Refused)
     assert refused.code == "lease_valid"
@@ -104,7 +104,7 @@ def test_a_token_that_was_revoked_before_keeps_its_time_and_is_not_counted_again
     node = make_node("node-1")
     NodeToken.objects.create(node=node.row, sha256="a" * 64, revoked_at=ago(60))
     NodeToken.objects.create(node=node.row, sha256="b" * 64)
-    let_expire(node)
+    expire_lease(node)
     execute(forget("node-1", actor="olive", reason=""))
     assert NodeToken.objects.get(sha256="a" * 64).revoked_at < ago(50)
     assert Event.objects.get(kind="node_forgotten").data == {"tokens_revoked": 1}
@@ -126,13 +126,13 @@ def lease_row(node: FakeNode) -> Row:
 
 
 def test_a_register_locks_the_lease_before_its_runs() -> None:
-    hand = a_trader("p", make_node("node-1"))
+    hand = make_trader("p", make_node("node-1"))
     again = partial(make_node, "node-1")
     assert lease_row(hand.daemon).held_while(again, run_row(hand)) == [True]
 
 
 def test_the_epoch_floor_locks_leases_then_portfolios_then_runs() -> None:
-    hand = a_trader("p", make_node("node-1"))
+    hand = make_trader("p", make_node("node-1"))
     portfolio = Row("portfolios_portfolio", "id", hand.portfolio.pk)
 
     def floor() -> Any:
@@ -143,9 +143,9 @@ def test_the_epoch_floor_locks_leases_then_portfolios_then_runs() -> None:
 
 
 def test_forgetting_locks_the_lease_then_the_runs_pinned_to_it_then_the_node() -> None:
-    hand, gone = a_trader("p", make_node("node-1")), make_node("node-2")
+    hand, gone = make_trader("p", make_node("node-1")), make_node("node-2")
     Run.objects.update(pinned_node=gone.row)
-    let_expire(gone)
+    expire_lease(gone)
 
     def forgetting() -> Any:
         return execute(forget("node-2", actor="olive", reason=""))
@@ -155,5 +155,5 @@ def test_forgetting_locks_the_lease_then_the_runs_pinned_to_it_then_the_node() -
     assert hand.run().pinned_node is None
     again = make_node("node-2")
     Run.objects.update(pinned_node=again.row)
-    let_expire(again)
+    expire_lease(again)
     assert run_row(hand).held_while(forgetting, node_row(again)) == [True]

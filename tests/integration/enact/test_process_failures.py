@@ -23,13 +23,13 @@ from scheduling.wire.messages import Halted
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
-    a_trader,
     ago,
     lose,
     make_node,
-    mature,
+    make_trader,
+    newest_handoff,
     owner,
-    the_handoff,
+    prove_revision,
 )
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
@@ -43,8 +43,8 @@ def node() -> FakeNode:
 @pytest.fixture
 def hand(node: FakeNode) -> OwnerSession:
     """Return the hand of node-1 on a portfolio whose only revision is good."""
-    hand = a_trader("p", node)
-    mature(hand.portfolio)
+    hand = make_trader("p", node)
+    prove_revision(hand.portfolio)
     return hand
 
 
@@ -112,7 +112,7 @@ def test_a_death_of_something_else_changes_nothing(hand: OwnerSession, wrong: st
 def test_the_fifth_death_without_progress_quarantines_it_and_its_neighbour_goes_on(
     hand: OwnerSession,
 ) -> None:
-    neighbour = a_trader("q", hand.daemon)
+    neighbour = make_trader("q", hand.daemon)
     assert [hand.die() for _ in range(5)] == ["restart"] * 4 + ["quarantined"]
     at = hand.run()
     assert (at.phase, at.node_id, at.attempts) == ("quarantined", None, 5)
@@ -194,7 +194,7 @@ def test_a_death_during_a_stop_ends_the_stop(hand: OwnerSession, deaths: int) ->
     assert hand.die() == "stopped"
     at = hand.run()
     assert (at.phase, at.node_id, at.reason) == ("stopped", None, "enough")
-    assert the_handoff(hand.portfolio).state == "done"
+    assert newest_handoff(hand.portfolio).state == "done"
 
 
 def test_a_death_of_an_unproven_revision_during_a_stop_reloads_nothing(hand: OwnerSession) -> None:
@@ -208,7 +208,9 @@ def test_a_death_of_an_unproven_revision_during_a_stop_reloads_nothing(hand: Own
 
 
 def test_a_revision_is_good_after_its_minute_and_some_progress(node: FakeNode) -> None:
-    idle, young, proven = (a_trader(name, node, events=0) for name in ("idle", "young", "proven"))
+    idle, young, proven = (
+        make_trader(name, node, events=0) for name in ("idle", "young", "proven")
+    )
     young.commit(1)
     proven.commit(1)
     Run.objects.filter(pk__in=(idle.portfolio.pk, proven.portfolio.pk)).update(
@@ -221,7 +223,7 @@ def test_a_revision_is_good_after_its_minute_and_some_progress(node: FakeNode) -
 
 
 def test_time_alone_proves_no_revision_whose_process_may_have_died_unheard(node: FakeNode) -> None:
-    silent = a_trader("silent", node, events=1)
+    silent = make_trader("silent", node, events=1)
     Run.objects.filter(pk=silent.portfolio.pk).update(
         first_commit_at=ago(600), last_commit_at=ago(599)
     )
@@ -239,7 +241,7 @@ def test_an_unproven_revision_that_dies_is_rejected_and_the_good_one_comes_back_
     assert (at.revision, at.epoch, at.node_id) == (1, before.epoch + 1, before.node_id)
     assert status(hand, 2) == "rejected"
     assert hand.commit(1) == "ok"
-    assert the_handoff(hand.portfolio).state == "done"
+    assert newest_handoff(hand.portfolio).state == "done"
     assert wanted_reloads() == []
 
 
@@ -252,7 +254,7 @@ def test_a_rejected_revision_is_tried_again_when_somebody_asks_for_it(hand: Owne
 
 
 def test_a_first_revision_is_not_rejected_since_there_is_none_to_go_back_to(node: FakeNode) -> None:
-    hand = a_trader("p", node, events=0)
+    hand = make_trader("p", node, events=0)
     assert hand.die() == "restart"
     assert status(hand, 1) == "unproven"
 
@@ -261,13 +263,13 @@ def test_going_back_to_an_earlier_good_revision_makes_it_the_one_to_fall_back_to
     hand: OwnerSession,
 ) -> None:
     second_revision(hand).commit(1)
-    mature(hand.portfolio)
+    prove_revision(hand.portfolio)
     assert hand.run().good_revision == 2
     handoff = operations.reload("p", actor="ann", revision=1)
     hand.daemon.ready(handoff)
     hand.release(handoff)
     hand.commit(1)
-    mature(hand.portfolio)
+    prove_revision(hand.portfolio)
     assert hand.run().good_revision == 1
 
 
@@ -297,7 +299,7 @@ def test_after_a_failover_the_wanted_revision_waits_for_a_healthy_minute(
     operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
     target = make_node("node-2")
     lose(hand.daemon)
-    hand.daemon.fails(the_handoff(hand.portfolio))
+    hand.daemon.fails(newest_handoff(hand.portfolio))
     handoff = operations.migrate("p", "node-2", actor="ann")
     assert (handoff.kind, handoff.to_revision) == ("failover", 1)
     target.ready(handoff)

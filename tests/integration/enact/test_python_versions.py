@@ -18,13 +18,13 @@ from tests.support.api_client import ApiClient
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
-    a_portfolio,
     ago,
     lose,
     make_node,
+    make_portfolio,
     make_running_portfolio,
+    newest_handoff,
     serving_since,
-    the_handoff,
 )
 
 pytestmark = pytest.mark.django_db
@@ -65,10 +65,10 @@ def test_it_fails_over_only_to_a_node_of_the_same_version(old: FakeNode) -> None
         "last ran under Python 3.11: 0 of 1 node has it, found Python 3.13; "
         "start a node with it, or allow another version with accept_python"
     )
-    assert the_handoff(hand.portfolio).kind != "failover"
+    assert newest_handoff(hand.portfolio).kind != "failover"
     third = make_node("node-3", python="3.11")
     passes()
-    failover = the_handoff(hand.portfolio)
+    failover = newest_handoff(hand.portfolio)
     assert (failover.kind, failover.target_node_id) == ("failover", third.row.pk)
 
 
@@ -98,14 +98,14 @@ def test_a_person_cannot_move_it_to_another_version_without_consent(old: FakeNod
 def test_what_has_never_run_may_start_under_any_version(old: FakeNode) -> None:
     new = make_node("node-2", python="3.13")
     operations.cordon("node-1", actor="ann")
-    portfolio = a_portfolio("p")
+    portfolio = make_portfolio("p")
     passes()
-    assert the_handoff(portfolio).target_node_id == new.row.pk
-    assert new.ready(the_handoff(portfolio)) == "activating"
+    assert newest_handoff(portfolio).target_node_id == new.row.pk
+    assert new.ready(newest_handoff(portfolio)) == "activating"
     assert Run.objects.get().python == "3.13"
     # It never committed there, so nothing binds it to that version.
     for _ in range(2):
-        new.fails(the_handoff(portfolio), "activate")
+        new.fails(newest_handoff(portfolio), "activate")
     assert (Run.objects.get().phase, Run.objects.get().python) == ("pending", "")
 
 
@@ -120,7 +120,7 @@ def test_a_daemon_that_starts_again_under_another_version_does_not_take_its_runs
     assert at.reason == ("node-1 started again with Python 3.13, and it last ran under Python 3.11")
     assert at.attempts == 0
     passes()
-    placed = the_handoff(hand.portfolio)
+    placed = newest_handoff(hand.portfolio)
     assert (placed.kind, placed.target_node_id) == ("place", spare.row.pk)
     assert again.owns() == []
 
@@ -139,7 +139,7 @@ def test_a_daemon_that_does_not_report_its_version_is_taken_as_before(old: FakeN
     silent = make_node("node-2")
     lose(old)
     passes()
-    failover = the_handoff(hand.portfolio)
+    failover = newest_handoff(hand.portfolio)
     assert (failover.kind, failover.target_node_id) == ("failover", silent.row.pk)
     silent.ready(failover)
     assert hand.run().python == "3.11"

@@ -18,13 +18,13 @@ from scheduling.wire.messages import PROTOCOL, Register
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
-    a_trader,
     ago,
-    let_expire,
+    expire_lease,
     lose,
     make_node,
-    mature,
+    make_trader,
     owner,
+    prove_revision,
 )
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
@@ -37,8 +37,8 @@ def node() -> FakeNode:
 
 @pytest.fixture
 def hand(node: FakeNode) -> OwnerSession:
-    hand = a_trader("p", node)
-    mature(hand.portfolio)
+    hand = make_trader("p", node)
+    prove_revision(hand.portfolio)
     return hand
 
 
@@ -77,7 +77,7 @@ def words(daemon: FakeNode) -> Register:
 def test_a_new_incarnation_owns_everything_at_the_next_epoch_and_the_old_one_is_fenced(
     hand: OwnerSession,
 ) -> None:
-    other = a_trader("q", hand.daemon)
+    other = make_trader("q", hand.daemon)
     stale = hand.words(1)
     before = hand.run().epoch, other.run().epoch
     again = make_node("node-1")
@@ -172,9 +172,9 @@ def test_a_takeover_after_a_goodbye_counts_nothing(hand: OwnerSession) -> None:
 
 
 def test_a_portfolio_that_ends_its_daemon_each_time_is_quarantined(hand: OwnerSession) -> None:
-    neighbour = a_trader("q", hand.daemon)
+    neighbour = make_trader("q", hand.daemon)
     for _ in range(5):
-        let_expire(hand.daemon)
+        expire_lease(hand.daemon)
         again = make_node("node-1")
         owner("q", again).commit(1)
     at = hand.run()
@@ -216,7 +216,7 @@ def test_takeovers_more_than_a_minute_ago_do_not_count() -> None:
     assert make_node("node-1").beat().beaten is True
 
 
-@pytest.mark.parametrize("gone", [lose, let_expire])
+@pytest.mark.parametrize("gone", [lose, expire_lease])
 def test_a_node_that_does_not_beat_may_be_taken_over_as_often_as_needed(
     gone: Callable[[FakeNode], None],
 ) -> None:

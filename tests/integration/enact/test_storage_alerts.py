@@ -17,7 +17,7 @@ from scheduling.enact.storage import sample_storage
 from scheduling.models import Alert, StorageSample
 from scheduling.timing import timing
 from tests.support.api_client import ApiClient
-from tests.support.factories import a_trader, make_node
+from tests.support.factories import make_node, make_trader
 
 pytestmark = pytest.mark.django_db
 
@@ -46,7 +46,7 @@ def test_a_short_transaction_is_no_cause() -> None:
 
 
 def test_records_without_a_partition_are_told_until_they_have_one() -> None:
-    hand = a_trader("p", make_node("node-1"), events=0)
+    hand = make_trader("p", make_node("node-1"), events=0)
     assert reasons("partition_missing") == []
     point = EquityPoint.objects.create(
         portfolio=hand.portfolio, seq=10**15, at=datetime.now(UTC), equity=1

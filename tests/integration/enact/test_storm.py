@@ -15,15 +15,15 @@ from scheduling.timing import timing
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
-    a_portfolio,
-    a_trader,
     ago,
-    calm_nodes,
-    let_expire,
+    expire_lease,
     make_node,
-    mature,
+    make_portfolio,
+    make_settled_nodes,
+    make_trader,
+    newest_handoff,
+    prove_revision,
     run_of,
-    the_handoff,
 )
 
 pytestmark = pytest.mark.django_db
@@ -36,21 +36,21 @@ def tick(name: str = "test") -> Any:
 @pytest.fixture
 def five() -> list[FakeNode]:
     """Five nodes that have lived for an hour."""
-    return calm_nodes(5)
+    return make_settled_nodes(5)
 
 
 @pytest.fixture
 def hands(five: list[FakeNode]) -> list[OwnerSession]:
     """A portfolio on each of the first three."""
-    found = [a_trader(f"p-{node.name}", node) for node in five[:3]]
+    found = [make_trader(f"p-{node.name}", node) for node in five[:3]]
     for hand in found:
-        mature(hand.portfolio)
+        prove_revision(hand.portfolio)
     return found
 
 
 def go(*nodes: FakeNode, seconds_ago: float = 1) -> None:
     for node in nodes:
-        let_expire(node, seconds_ago)
+        expire_lease(node, seconds_ago)
 
 
 def failovers() -> int:
@@ -247,14 +247,14 @@ def test_it_blocks_neither_register_nor_place_nor_stop_nor_what_a_person_asks_fo
 ) -> None:
     go(*five[:3])
     tick()
-    new = a_portfolio("new")
+    new = make_portfolio("new")
     tick()
-    assert the_handoff(new).kind == "place"
+    assert newest_handoff(new).kind == "place"
     operations.stop("p-node-1", actor="ann")
-    assert the_handoff(hands[0].portfolio).kind == "stop"
+    assert newest_handoff(hands[0].portfolio).kind == "stop"
     operations.migrate("p-node-2", "node-5", actor="ann")
     # Its owner is lost, so what a person asks for is a failover, and it is done.
-    assert the_handoff(hands[1].portfolio).target_node == five[4].row
+    assert newest_handoff(hands[1].portfolio).target_node == five[4].row
     again = make_node("node-3")
     assert again.owns() == ["p-node-3"]
     assert Node.objects.get(name="node-3").status == "alive"

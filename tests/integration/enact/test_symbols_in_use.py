@@ -17,13 +17,13 @@ from scheduling.timing import timing
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
-    calm_nodes,
+    expire_handoff,
     lose,
     make_running_portfolio,
-    mature,
-    past_deadline,
+    make_settled_nodes,
+    newest_handoff,
+    prove_revision,
     run_of,
-    the_handoff,
 )
 
 pytestmark = pytest.mark.django_db
@@ -33,14 +33,14 @@ LAP = 376  #: events until each symbol has had one
 
 @pytest.fixture
 def node() -> FakeNode:
-    return calm_nodes(1)[0]
+    return make_settled_nodes(1)[0]
 
 
 def a_holder(node: FakeNode, *, events: int = 3 * LAP) -> OwnerSession:
     """Return a portfolio that is good with r1 and, after a lap, holds IBM and HPQ."""
     make_running_portfolio("p", node, strategy="buy_and_hold", symbols=SYMBOLS, events=events)
     hand = OwnerSession(node, Portfolio.objects.get(name="p"))
-    mature(hand.portfolio)
+    prove_revision(hand.portfolio)
     return hand
 
 
@@ -101,7 +101,7 @@ def test_a_source_that_does_not_release_keeps_it_too(node: FakeNode) -> None:
     assert handoff is not None
     assert node.commit("p", 3 * LAP) == "ok"
     node.ready(handoff)
-    assert past_deadline(handoff) == "failed"
+    assert expire_handoff(handoff) == "failed"
     assert hand.run().revision == 1
     assert hand.commit(1) == "ok"
 
@@ -111,9 +111,9 @@ def test_the_wanted_revision_waits_without_a_handoff_and_follows_when_it_may(
 ) -> None:
     hand = a_holder(node)
     wants(hand, ["HPQ"])
-    before = the_handoff(hand.portfolio).pk
+    before = newest_handoff(hand.portfolio).pk
     assert sweep("s", timing()).reloads == 0
-    assert the_handoff(hand.portfolio).pk == before
+    assert newest_handoff(hand.portfolio).pk == before
     reason = hand.run().reason
     assert "it holds or has ordered IBM" in reason
     balance("s", timing(), Policy())
@@ -121,7 +121,7 @@ def test_the_wanted_revision_waits_without_a_handoff_and_follows_when_it_may(
     Run.objects.filter(pk=hand.portfolio.pk).update(why={"code": "symbol_in_use", "params": {}})
     Revision.objects.filter(number=2).update(symbols=SYMBOLS)
     assert sweep("s", timing()).reloads == 1
-    assert the_handoff(hand.portfolio).to_revision == 2
+    assert newest_handoff(hand.portfolio).to_revision == 2
 
 
 def test_a_fall_back_is_never_held_up_by_what_is_held(node: FakeNode) -> None:
@@ -140,7 +140,7 @@ def test_a_fall_back_is_never_held_up_by_what_is_held(node: FakeNode) -> None:
 
 
 def test_a_failover_to_the_good_revision_is_never_held_up_by_what_is_held() -> None:
-    first, second = calm_nodes(2)
+    first, second = make_settled_nodes(2)
     hand = a_holder(first, events=1)
     _, handoff = operations.revise_portfolio("p", {"symbols": [*SYMBOLS, "GE"]}, actor="ann")
     assert handoff is not None
@@ -149,7 +149,7 @@ def test_a_failover_to_the_good_revision_is_never_held_up_by_what_is_held() -> N
     assert first.commit("p", 3 * LAP) == "ok"
     lose(first)
     balance("s", timing(), Policy())
-    failover = the_handoff(hand.portfolio)
+    failover = newest_handoff(hand.portfolio)
     assert (failover.kind, failover.to_revision) == ("failover", 1)
     assert second.ready(failover) == "activating"
     assert second.commit("p", LAP) == "ok"

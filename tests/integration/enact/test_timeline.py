@@ -21,8 +21,8 @@ from scheduling.models import Alert, DatabaseTimeline, Event, Run, Storm, Vanish
 from scheduling.passes.sweep import sweep
 from scheduling.timing import timing
 from scheduling.wire.messages import Acknowledged
-from tests.support.factories import FakeNode, OwnerSession, a_trader, ago, make_node
-from tests.support.postgres_pair import a_pair
+from tests.support.factories import FakeNode, OwnerSession, ago, make_node, make_trader
+from tests.support.postgres_pair import postgres_pair
 
 pytestmark = pytest.mark.django_db
 
@@ -106,7 +106,7 @@ def test_a_server_made_anew_is_another_history_too() -> None:
 
 
 def test_a_role_that_may_not_ask_which_history_it_is_can_raise_the_floor_all_the_same() -> None:
-    hand = a_trader("p", make_node("node-1"))
+    hand = make_trader("p", make_node("node-1"))
     epoch = hand.run().epoch
     with connection.cursor() as cursor:
         cursor.execute("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
@@ -125,7 +125,7 @@ def test_a_role_that_may_not_ask_which_history_it_is_can_raise_the_floor_all_the
 
 def test_a_daemon_that_remembers_no_more_than_the_database_has_changes_nothing() -> None:
     node = make_node("node-1")
-    hand = a_trader("p", node, events=5)
+    hand = make_trader("p", node, events=5)
     at = hand.run()
     assert tell(node, claim(hand), claim(hand, epoch=at.epoch - 1, seq=at.last_seq - 2)) == 0
     assert not VanishedCommits.objects.exists()
@@ -133,7 +133,7 @@ def test_a_daemon_that_remembers_no_more_than_the_database_has_changes_nothing()
 
 def test_commits_that_a_daemon_remembers_and_the_database_lacks_are_counted() -> None:
     node = make_node("node-1")
-    hand, moved = a_trader("p", node, events=5), a_trader("q", node, events=5)
+    hand, moved = make_trader("p", node, events=5), make_trader("q", node, events=5)
     at, there = hand.run(), moved.run()
     Order.objects.create(
         portfolio=hand.portfolio, seq=at.last_seq + 3, index=1, symbol="X", side="buy",
@@ -159,7 +159,7 @@ def test_commits_that_a_daemon_remembers_and_the_database_lacks_are_counted() ->
 
 def test_what_a_checkpoint_lacked_counts_although_the_database_has_caught_up_since() -> None:
     node = make_node("node-1")
-    hand = a_trader("p", node, events=50)
+    hand = make_trader("p", node, events=50)
     at = hand.run()
     told = claim(hand, seq=at.last_seq - 10, found_epoch=at.epoch, found_seq=at.last_seq - 30)
     assert tell(node, told) == 1
@@ -169,7 +169,7 @@ def test_what_a_checkpoint_lacked_counts_although_the_database_has_caught_up_sin
 def test_one_node_of_several_is_told_of_and_holds_nothing() -> None:
     """It could be wrong, or hostile; two that say so, or a database that changed, are believed."""
     first, second = make_node("node-1"), make_node("node-2")
-    hand, other = a_trader("p", first), a_trader("q", second)
+    hand, other = make_trader("p", first), make_trader("q", second)
     tell(first, claim(hand, seq=10**9))
     assert (held_by(), len(open_alerts())) == ("", 1)
     tell(second, claim(other, seq=10**9))
@@ -182,7 +182,7 @@ def test_one_node_of_several_is_told_of_and_holds_nothing() -> None:
 )
 def test_nonsense_is_left_out_and_costs_no_other_claim(nonsense: dict[str, Any]) -> None:
     node = make_node("node-1")
-    hand = a_trader("p", node)
+    hand = make_trader("p", node)
     bad = msgspec.structs.replace(claim(hand, seq=10**9), **nonsense)
     assert tell(node, bad) == 0
     assert tell(node, bad, claim(hand, seq=10**6)) == 1
@@ -191,7 +191,7 @@ def test_nonsense_is_left_out_and_costs_no_other_claim(nonsense: dict[str, Any])
 def test_numbers_as_large_as_they_can_be_end_no_comparison_of_alerts() -> None:
     """One daemon says them, and every alert of the fleet is compared in one statement."""
     node = make_node("node-1")
-    hand, other = a_trader("p", node), a_trader("q", node)
+    hand, other = make_trader("p", node), make_trader("q", node)
     Order.objects.create(
         portfolio=hand.portfolio, seq=2**62, index=1, symbol="X", side="buy", quantity=1, price=1,
         status="open", reason="", epoch=1, node="node-1", id=f"u-{2**62}-1", revision=1,
@@ -208,7 +208,7 @@ def test_a_daemon_that_goes_on_claiming_is_not_written_down_for_ever(
 ) -> None:
     monkeypatch.setattr("scheduling.enact.timeline.MAX_NEW", 3)
     first, second = make_node("node-1"), make_node("node-2")
-    hand, other = a_trader("p", first), a_trader("q", second)
+    hand, other = make_trader("p", first), make_trader("q", second)
     told = [tell(first, *(claim(hand, seq=10**9 + n + m) for m in range(2))) for n in (0, 2, 4)]
     assert told == [2, 1, 0]
     assert tell(second, claim(other, seq=10**8)) == 1
@@ -217,7 +217,7 @@ def test_a_daemon_that_goes_on_claiming_is_not_written_down_for_ever(
 
 def test_a_node_cannot_claim_commits_of_a_portfolio_that_another_one_owned() -> None:
     first, second = make_node("node-1"), make_node("node-2")
-    hand = a_trader("p", first)
+    hand = make_trader("p", first)
     at = hand.run()
     told = claim(hand, seq=10**9)
     shown = claim(hand, seq=10**9, found_epoch=at.epoch, found_seq=at.last_seq)
@@ -233,7 +233,7 @@ def test_a_claim_whose_grant_vanished_too_is_kept_as_unverified_and_few_of_them(
 ) -> None:
     monkeypatch.setattr("scheduling.enact.timeline.MAX_UNVERIFIED", 3)
     first, second = make_node("node-1"), make_node("node-2")
-    hand, own = a_trader("p", first), a_trader("q", second)
+    hand, own = make_trader("p", first), make_trader("q", second)
     epoch = hand.run().epoch
     forgotten = [claim(hand, epoch=epoch + 1 + n) for n in range(2)]  # granted to the second node
     created = [Acknowledged(portfolio=900_000 + n, epoch=1, seq=7) for n in range(2)]
@@ -251,7 +251,7 @@ def test_a_claim_whose_grant_vanished_too_is_kept_as_unverified_and_few_of_them(
 
 def test_an_epoch_granted_again_after_a_promotion_does_not_refuse_its_owner_before() -> None:
     first, second = make_node("node-1"), make_node("node-2")
-    hand = a_trader("p", first)
+    hand = make_trader("p", first)
     before()
     execute(note_timeline())
     assert tell(second, claim(hand, seq=10**9)) == 1
@@ -263,7 +263,7 @@ def test_an_epoch_granted_again_after_a_promotion_does_not_refuse_its_owner_befo
 
 def test_the_epoch_floor_settles_it_and_evidence_that_comes_later_is_kept_as_settled() -> None:
     node = make_node("node-1")
-    hand = a_trader("p", node)
+    hand = make_trader("p", node)
     before()
     execute(note_timeline())
     tell(node, claim(hand, seq=10**9))
@@ -276,13 +276,13 @@ def test_the_epoch_floor_settles_it_and_evidence_that_comes_later_is_kept_as_set
 
 
 def test_what_vanishes_after_the_epoch_floor_was_raised_is_another_loss() -> None:
-    hand = a_trader("p", make_node("node-1"))
+    hand = make_trader("p", make_node("node-1"))
     operations.raise_epoch_floor(1000, actor="olive")
     node = make_node("node-1")
     operations.migrate("p", "node-1", actor="olive")
     node.prepare()
     assert node.commit("p", 1) == "ok"
-    created = a_trader("q", node)
+    created = make_trader("q", node)
     tell(node, claim(hand, epoch=1, seq=10**9))  # of the history before the floor
     tell(node, Acknowledged(portfolio=hand.portfolio.pk + 1, epoch=1, seq=7))
     assert (held_by(), open_alerts()) == ("", [])
@@ -323,7 +323,7 @@ def test_a_hold_by_a_person_is_theirs_and_is_not_ended_with_ours() -> None:
 def test_by_setting_the_floor_is_raised_by_itself() -> None:
     times = replace(timing(), raises_epoch_floor=True, heartbeat_interval_s=0.0)
     node = make_node("node-1")
-    hand = a_trader("p", node)
+    hand = make_trader("p", node)
     epoch = hand.run().epoch
     tell(node, claim(hand, seq=10**9))
     sweep("test", times)
@@ -340,7 +340,7 @@ def test_by_setting_the_floor_is_raised_by_itself() -> None:
 
 def test_by_setting_a_change_of_which_nobody_misses_anything_is_settled_in_time() -> None:
     times = replace(timing(), raises_epoch_floor=True)
-    a_trader("p", make_node("node-1"))
+    make_trader("p", make_node("node-1"))
     before()
     execute(note_timeline())
     sweep("test", times)
@@ -372,7 +372,7 @@ def test_each_daemon_is_asked_once_and_again_when_the_database_is_another_one() 
 
 def test_the_check_warns_of_standbys_that_no_commit_waits_for() -> None:
     assert check_commits_wait_for_a_standby(databases=["default"]) == []
-    with a_pair() as pair:
+    with postgres_pair() as pair:
         with psycopg.connect(pair.url(pair.primary.port)) as session:
             (warning,) = standby_warnings(session.cursor())
         assert warning.id == "ginkgo.W001"

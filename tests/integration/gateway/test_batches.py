@@ -28,15 +28,15 @@ from tests.integration.enact.test_fence_races import Held, at_once, behind
 from tests.integration.passes.test_passes import counted
 from tests.support.factories import (
     FakeNode,
-    a_portfolio,
-    a_trader,
     ago,
-    calm_nodes,
+    expire_handoff,
     lose,
     make_node,
-    past_deadline,
+    make_portfolio,
+    make_settled_nodes,
+    make_trader,
+    newest_handoff,
     run_of,
-    the_handoff,
 )
 
 pytestmark = pytest.mark.django_db
@@ -48,7 +48,7 @@ def tick() -> Any:
 
 def waiting(*names: str, **given: Any) -> list[Portfolio]:
     """Return portfolios that wait for a place."""
-    return [a_portfolio(name, **given) for name in names]
+    return [make_portfolio(name, **given) for name in names]
 
 
 def placed(portfolio: Portfolio, node: FakeNode, **given: Any) -> Request:
@@ -103,8 +103,8 @@ def test_requesting_costs_the_same_for_one_and_for_a_whole_batch(
 def test_ending_what_a_failover_outranks_costs_the_same_for_all_of_a_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    first, second, third = calm_nodes(3)
-    hands = [a_trader(f"p-{number}", first) for number in range(3)]
+    first, second, third = make_settled_nodes(3)
+    hands = [make_trader(f"p-{number}", first) for number in range(3)]
     said = []
     for some in (hands[:1], hands[1:]):
         for hand in some:
@@ -159,8 +159,8 @@ def test_a_reason_that_is_new_wakes_boards_and_one_that_is_known_wakes_nobody(
 
 @pytest.mark.parametrize("left", [{"attempts": 1}, {"phase": "quarantined"}], ids=str)
 def test_what_one_died_of_stays_on_its_row(left: dict[str, Any]) -> None:
-    (first,) = calm_nodes(1)
-    hand = a_trader("p", first)
+    (first,) = make_settled_nodes(1)
+    hand = make_trader("p", first)
     Run.objects.filter(pk=hand.portfolio.pk).update(reason="it broke", **left)
     tick()
     assert hand.run().reason == "it broke"
@@ -227,25 +227,25 @@ def test_the_last_room_goes_to_whoever_asked_first() -> None:
     node = make_node("node-1", capacity=2)
     one, two, heavy = *waiting("a", "b"), *waiting("c", weight=2)
     answers = ask(placed(one, node), placed(heavy, node), placed(two, node))
-    assert answers == [the_handoff(one).pk, "node_full", the_handoff(two).pk]
+    assert answers == [newest_handoff(one).pk, "node_full", newest_handoff(two).pk]
 
 
 def test_what_a_handoff_that_is_ended_had_held_is_free_for_the_next() -> None:
-    first, second, third = calm_nodes(3)
-    moved = a_trader("moved", first)
+    first, second, third = make_settled_nodes(3)
+    moved = make_trader("moved", first)
     other = waiting("other")[0]
     moved.move_to(second)
     Node.objects.filter(pk=second.row.pk).update(capacity=1)
     lose(first)
     failover = Request("failover", moved.portfolio.pk, third.row.pk, "lost")
     assert ask(placed(other, second), failover)[0] == "node_full"
-    assert the_handoff(moved.portfolio).target_node == third.row
-    assert ask(placed(other, second)) == [the_handoff(other).pk]
+    assert newest_handoff(moved.portfolio).target_node == third.row
+    assert ask(placed(other, second)) == [newest_handoff(other).pk]
 
 
 def test_in_one_batch_too() -> None:
-    first, second, third = calm_nodes(3)
-    moved = a_trader("moved", first)
+    first, second, third = make_settled_nodes(3)
+    moved = make_trader("moved", first)
     other = waiting("other")[0]
     moved.move_to(second)
     Node.objects.filter(pk=second.row.pk).update(capacity=1)
@@ -255,8 +255,8 @@ def test_in_one_batch_too() -> None:
 
 
 def test_what_a_failover_leaves_is_not_free_while_it_runs_there() -> None:
-    first, second, third = calm_nodes(3)
-    moved = a_trader("moved", first)
+    first, second, third = make_settled_nodes(3)
+    moved = make_trader("moved", first)
     other = waiting("other")[0]
     moved.move_to(second)
     Node.objects.filter(pk=first.row.pk).update(capacity=1)
@@ -265,39 +265,39 @@ def test_what_a_failover_leaves_is_not_free_while_it_runs_there() -> None:
 
 
 def test_a_failover_to_where_it_was_moving_needs_no_second_room() -> None:
-    first, second = calm_nodes(2)
-    moved = a_trader("moved", first)
+    first, second = make_settled_nodes(2)
+    moved = make_trader("moved", first)
     moved.move_to(second)
     Node.objects.filter(pk=second.row.pk).update(capacity=1)
     lose(first)
     (begun,) = ask(Request("failover", moved.portfolio.pk, second.row.pk, "lost"))
-    assert the_handoff(moved.portfolio).pk == begun
+    assert newest_handoff(moved.portfolio).pk == begun
 
 
 def test_a_reload_needs_no_second_room() -> None:
-    (first,) = calm_nodes(1)
-    hand = a_trader("p", first)
+    (first,) = make_settled_nodes(1)
+    hand = make_trader("p", first)
     Node.objects.update(capacity=1)
     _, reload = requests.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
-    assert reload == the_handoff(hand.portfolio)
+    assert reload == newest_handoff(hand.portfolio)
     assert reload.state == "preparing"
 
 
 def test_a_storm_holds_the_failovers_of_a_batch_and_nothing_else_of_it() -> None:
-    first, second = calm_nodes(2)
-    hand = a_trader("lost", first)
+    first, second = make_settled_nodes(2)
+    hand = make_trader("lost", first)
     moving = hand.move_to(second)
     other = waiting("other")[0]
     execute(storm.hold("ann", ""))
     failover = Request("failover", hand.portfolio.pk, second.row.pk, "lost", heeds_storm=True)
-    assert ask(failover, placed(other, second)) == ["storm_hold", the_handoff(other).pk]
+    assert ask(failover, placed(other, second)) == ["storm_hold", newest_handoff(other).pk]
     # What it would have ended goes on.
     assert Handoff.objects.get(pk=moving.id).state == "preparing"
 
 
 def test_the_target_of_a_handoff_that_is_ended_hears_that_it_is_off() -> None:
-    first, second, third = calm_nodes(3)
-    moved = a_trader("moved", first)
+    first, second, third = make_settled_nodes(3)
+    moved = make_trader("moved", first)
     moved.move_to(second)
     assert second.desired("prepare") != []
     known = Node.objects.get(pk=second.row.pk).desired_version
@@ -307,15 +307,15 @@ def test_the_target_of_a_handoff_that_is_ended_hears_that_it_is_off() -> None:
 
 
 def test_the_source_of_a_move_that_was_overtaken_hears_that_it_stands_by_no_more() -> None:
-    first, second = calm_nodes(2)
-    hand = a_trader("p", first)
+    first, second = make_settled_nodes(2)
+    hand = make_trader("p", first)
     moving = hand.move_to(second)
     second.prepare()
-    asked = the_handoff(hand.portfolio)
+    asked = newest_handoff(hand.portfolio)
     assert hand.release(asked).answer == "handed_over"
     Run.objects.filter(pk=hand.portfolio.pk).update(epoch=9)
     known = Node.objects.get(pk=first.row.pk).desired_version
-    past_deadline(asked)
+    expire_handoff(asked)
     assert Handoff.objects.get(pk=moving.id).state == "superseded"
     assert Node.objects.get(pk=first.row.pk).desired_version > known
 
@@ -340,8 +340,8 @@ def test_one_that_fails_a_whole_batch_fails_alone(
 
 
 def test_the_trail_names_where_it_is_to_go_and_of_a_stop_where_it_runs() -> None:
-    first, second = calm_nodes(2)
-    hand = a_trader("p", first)
+    first, second = make_settled_nodes(2)
+    hand = make_trader("p", first)
     hand.move_to(second)
     requests.stop("p", actor="ann")
     told = Event.objects.filter(portfolio=hand.portfolio, kind="handoff_requested")
@@ -350,21 +350,21 @@ def test_the_trail_names_where_it_is_to_go_and_of_a_stop_where_it_runs() -> None
 
 
 def test_what_is_to_stop_is_shown_as_draining_at_once_and_why() -> None:
-    (first,) = calm_nodes(1)
-    hand = a_trader("p", first)
+    (first,) = make_settled_nodes(1)
+    hand = make_trader("p", first)
     requests.stop("p", actor="ann", reason="an upgrade")
-    asked = the_handoff(hand.portfolio)
+    asked = newest_handoff(hand.portfolio)
     assert (hand.run().phase, hand.run().reason) == ("draining", asked.reason)
     assert "an upgrade" in asked.reason
 
 
 def test_a_stop_is_waited_for_like_a_drain_and_a_move_like_a_preparation() -> None:
-    first, second = calm_nodes(2)
-    hand = a_trader("p", first)
+    first, second = make_settled_nodes(2)
+    hand = make_trader("p", first)
     hand.move_to(second)
-    waits = [the_handoff(hand.portfolio)]
+    waits = [newest_handoff(hand.portfolio)]
     requests.stop("p", actor="ann")
-    waits.append(the_handoff(hand.portfolio))
+    waits.append(newest_handoff(hand.portfolio))
     times = [(each.deadline_at - each.requested_at).total_seconds() for each in waits]
     limits = timing()
     assert times == pytest.approx([limits.prepare_deadline_s, limits.drain_deadline_s], abs=0.5)
@@ -374,13 +374,13 @@ def test_a_stop_is_waited_for_like_a_drain_and_a_move_like_a_preparation() -> No
 
 
 def test_failovers_are_asked_for_first_then_places_then_moves() -> None:
-    first, second, *_ = calm_nodes(5)
-    lost, drained = a_trader("lost", first), a_trader("drained", second)
+    first, second, *_ = make_settled_nodes(5)
+    lost, drained = make_trader("lost", first), make_trader("drained", second)
     new = waiting("new")[0]
     lose(first)
     Node.objects.filter(pk=second.row.pk).update(draining=True)
     tick()
-    asked = [the_handoff(each) for each in (lost.portfolio, new, drained.portfolio)]
+    asked = [newest_handoff(each) for each in (lost.portfolio, new, drained.portfolio)]
     assert [each.kind for each in asked] == ["failover", "place", "migrate"]
     assert [each.pk for each in asked] == sorted(each.pk for each in asked)
 
@@ -414,18 +414,18 @@ def test_a_place_is_for_the_wanted_revision_and_after_a_failure_for_the_good_one
     requests.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
     Run.objects.filter(pk=portfolio.pk).update(good_revision=1, attempts=attempts)
     tick()
-    assert the_handoff(portfolio).to_revision == revision
+    assert newest_handoff(portfolio).to_revision == revision
 
 
 def test_a_drain_moves_the_revision_that_runs_whatever_is_wanted() -> None:
-    first, second = calm_nodes(2)
-    hand = a_trader("p", first)
+    first, second = make_settled_nodes(2)
+    hand = make_trader("p", first)
     _, reload = requests.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
     assert reload is not None
     first.fails(reload, strategy=True)
     Node.objects.filter(pk=first.row.pk).update(draining=True)
     tick()
-    begun = the_handoff(hand.portfolio)
+    begun = newest_handoff(hand.portfolio)
     assert (begun.kind, begun.to_revision, begun.target_node) == ("migrate", 1, second.row)
 
 
@@ -477,7 +477,10 @@ def test_a_batch_takes_only_the_rows_that_are_free(impatient: None) -> None:
     node = make_node("node-1")
     one, two = waiting("a", "b")
     held = Held(lock_run(one.pk))
-    assert ask(placed(one, node), placed(two, node), patient=False) == [None, the_handoff(two).pk]
+    assert ask(placed(one, node), placed(two, node), patient=False) == [
+        None,
+        newest_handoff(two).pk,
+    ]
     held.commit()
 
 
@@ -533,15 +536,15 @@ class Watched(Held):
 @pytest.mark.parametrize("part", ["owner", "target of what is ended"])
 def test_no_node_is_held_while_one_before_it_is_waited_for(part: str) -> None:
     """Two that hold what the other waits for would be a deadlock."""
-    first, second, third = calm_nodes(3)
+    first, second, third = make_settled_nodes(3)
     if part == "owner":
-        moved = a_trader("moved", first)
+        moved = make_trader("moved", first)
     else:
-        moved = a_trader("moved", second)
+        moved = make_trader("moved", second)
         moved.move_to(first)
     asked = Request("failover", moved.portfolio.pk, third.row.pk, "lost")
     held = Watched(lock_nodes([first.row.pk]))
-    assert behind(held, lambda: ask(asked)) == [the_handoff(moved.portfolio).pk]
+    assert behind(held, lambda: ask(asked)) == [newest_handoff(moved.portfolio).pk]
     assert held.free == ["node-2", "node-3"]
 
 
@@ -555,11 +558,11 @@ def test_the_last_room_of_a_node_is_taken_once_by_two_that_ask_at_once() -> None
 
 @pytest.mark.django_db(transaction=True)
 def test_who_waited_for_what_has_just_ended_is_not_told_that_it_is_under_way() -> None:
-    first, second, third = calm_nodes(3)
-    hand = a_trader("p", first)
+    first, second, third = make_settled_nodes(3)
+    hand = make_trader("p", first)
     ending = hand.move_to(second)
     broke = ("prepare", "it broke", False, timing())
     held = Held(step_failed(ending.id, second.row.pk, second.incarnation, *broke))
     again = Request("migrate", hand.portfolio.pk, third.row.pk, "again")
-    assert behind(held, lambda: ask(again)) == [the_handoff(hand.portfolio).pk]
-    assert the_handoff(hand.portfolio).target_node == third.row
+    assert behind(held, lambda: ask(again)) == [newest_handoff(hand.portfolio).pk]
+    assert newest_handoff(hand.portfolio).target_node == third.row

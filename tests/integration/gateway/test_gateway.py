@@ -48,11 +48,11 @@ from scheduling.wire.messages import (
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
-    a_trader,
     ago,
     make_node,
+    make_trader,
+    newest_handoff,
     serving_since,
-    the_handoff,
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -143,7 +143,7 @@ def beat(daemon: FakeNode, **said: Any) -> Beat:
     return Beat(incarnation=str(daemon.incarnation), have_version=0, **said)
 
 
-def registration(**given: Any) -> Register:
+def register_message(**given: Any) -> Register:
     values: dict[str, Any] = {
         "protocol": PROTOCOL,
         "incarnation": str(uuid4()),
@@ -200,7 +200,7 @@ def test_a_token_that_is_over_is_refused(given: dict[str, Any], what: str) -> No
 def test_a_token_speaks_for_its_own_node_only(node: FakeNode) -> None:
     other = make_node("node-2")
     a_token(other)
-    hand = a_trader("p", node)
+    hand = make_trader("p", node)
     message = CommitRequest(incarnation=str(node.incarnation), commits=[hand.words(1)])
     _, answer = post("commit/", message, token="token of node-2")
     assert answer["results"][0]["answer"] == "fenced"
@@ -264,8 +264,8 @@ MISFITS: tuple[dict[str, Any], ...] = (
 
 
 def test_a_registration_with_a_value_that_does_not_fit_takes_nothing_over(node: FakeNode) -> None:
-    hand = a_trader("p", node)
-    answers = post_all("register/", *(encode(registration(**given)) for given in MISFITS))
+    hand = make_trader("p", node)
+    answers = post_all("register/", *(encode(register_message(**given)) for given in MISFITS))
     assert [(status, problem["code"]) for status, problem in answers] == [(400, "invalid")] * 9
     assert Lease.objects.get().incarnation == node.incarnation
     assert hand.commit(1) == "ok"
@@ -275,8 +275,8 @@ def test_a_registration_with_a_value_that_does_not_fit_takes_nothing_over(node: 
 
 
 def test_a_registration_answers_with_what_the_node_owns_now(node: FakeNode) -> None:
-    a_trader("p", node)
-    status, answer = post("register/", registration())
+    make_trader("p", node)
+    status, answer = post("register/", register_message())
     assert status == 200
     assert [(e["name"], e["role"]) for e in answer["desired"]["entries"]] == [("p", "run")]
     assert (answer["name"], answer["lease_ttl_s"]) == ("node-1", 30.0)
@@ -285,7 +285,7 @@ def test_a_registration_answers_with_what_the_node_owns_now(node: FakeNode) -> N
 def test_a_name_in_use_is_a_conflict_with_host_and_pid(node: FakeNode) -> None:
     make_node("node-1")
     make_node("node-1")
-    status, problem = post("register/", registration())
+    status, problem = post("register/", register_message())
     assert (status, problem["code"]) == (409, "name_in_use")
     assert "rack-1, pid 4100" in problem["message"]
 
@@ -301,7 +301,7 @@ def test_a_beat_brings_the_set_only_where_it_is_newer(node: FakeNode) -> None:
 def test_a_node_with_portfolios_beats_each_interval_and_hears_of_its_set_by_commits(
     node: FakeNode,
 ) -> None:
-    trader = a_trader("p", node)
+    trader = make_trader("p", node)
     _, answer = post("heartbeat/", beat(node))
     assert answer["next_beat_s"] == 10.0
     request = CommitRequest(incarnation=str(node.incarnation), commits=[trader.words(1)])
@@ -310,7 +310,7 @@ def test_a_node_with_portfolios_beats_each_interval_and_hears_of_its_set_by_comm
 
 
 def test_while_a_handoff_waits_the_node_is_asked_to_beat_each_second(node: FakeNode) -> None:
-    a_trader("p", node)
+    make_trader("p", node)
     make_node("node-2")
     operations.migrate("p", "node-2", actor="ann")
     assert post("heartbeat/", beat(node))[1]["next_beat_s"] == 1.0
@@ -327,7 +327,7 @@ def test_a_daemon_that_registered_after_the_holder_is_not_superseded_but_forgott
     node: FakeNode,
 ) -> None:
     """The holder is from before a restore, or from before commits that a promotion lost."""
-    status, registered = post("register/", registration())
+    status, registered = post("register/", register_message())
     assert status == 200
     Lease.objects.update(incarnation=node.incarnation, taken_at=ago(3600))
     forgotten = Beat(incarnation=str(uuid4()), have_version=0, registered_us=registered["now_us"])
@@ -343,7 +343,7 @@ def test_a_daemon_that_registered_after_the_holder_is_not_superseded_but_forgott
 def test_a_clock_set_back_between_two_registrations_does_not_make_the_older_one_the_newer(
     node: FakeNode,
 ) -> None:
-    _, older = post("register/", registration(incarnation=str(node.incarnation)))
+    _, older = post("register/", register_message(incarnation=str(node.incarnation)))
     make_node("node-1")
     Lease.objects.update(taken_at=ago(3600))
     words = Beat(
@@ -359,7 +359,7 @@ def test_a_count_from_before_a_restore_does_not_supersede_a_daemon_that_counted_
     node: FakeNode,
 ) -> None:
     """The backup knows an earlier daemon; who registers after the restore is newer by the clock."""
-    _, later = post("register/", registration())
+    _, later = post("register/", register_message())
     words = Beat(
         incarnation=str(uuid4()),
         have_version=0,
@@ -377,25 +377,25 @@ def test_after_a_goodbye_a_beat_is_unknown_and_a_registration_welcome(node: Fake
     post("goodbye/", Goodbye(incarnation=str(node.incarnation), reason="asked to stop"))
     assert Node.objects.get().status == "left"
     assert post("heartbeat/", beat(node))[1]["status"] == "unknown"
-    assert post("register/", registration(incarnation=str(node.incarnation)))[0] == 200
+    assert post("register/", register_message(incarnation=str(node.incarnation)))[0] == 200
     assert post("heartbeat/", beat(node))[1]["status"] == "ok"
 
 
 def test_reports_in_a_beat_are_applied_and_their_repeat_changes_nothing(node: FakeNode) -> None:
-    hand = a_trader("p", node)
+    hand = make_trader("p", node)
     target = make_node("node-2")
     a_token(target)
     handoff = operations.migrate("p", "node-2", actor="ann")
     words = beat(target, reports=[Prepared(handoff=handoff.pk), Prepared(handoff=10**18)])
     for _ in range(2):
         assert post("heartbeat/", words, token="token of node-2")[1]["status"] == "ok"
-    assert the_handoff(hand.portfolio).state == "draining"
+    assert newest_handoff(hand.portfolio).state == "draining"
 
 
 def test_a_report_that_is_nonsense_costs_the_node_neither_its_beat_nor_its_other_reports(
     node: FakeNode, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hand = a_trader("p", node)
+    hand = make_trader("p", node)
     odd: list[dict[str, Any]] = [
         {"death": "no uuid"},
         {"portfolio": 2**63},
@@ -418,7 +418,7 @@ def test_a_report_that_is_nonsense_costs_the_node_neither_its_beat_nor_its_other
 def test_a_fault_of_ours_in_a_report_costs_the_node_neither_its_beat_nor_its_other_reports(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hand = a_trader("p", node)
+    hand = make_trader("p", node)
 
     def broken(*given: Any) -> Transaction[str]:
         raise AssertionError("what cannot be")
@@ -670,7 +670,7 @@ def test_a_beat_whose_lease_is_held_is_written_once_it_is_free_and_holds_up_no_o
 def test_registers_that_wait_for_a_lease_use_up_no_connection_of_commits(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hand = a_trader("p", node)
+    hand = make_trader("p", node)
     body = encode(CommitRequest(incarnation=str(node.incarnation), commits=[hand.words(1)]))
     others = [make_node(f"node-{n}") for n in range(2, 2 + SIZE + 1)]
     for daemon in others:
@@ -691,7 +691,7 @@ def test_registers_that_wait_for_a_lease_use_up_no_connection_of_commits(
             )
             waiting = [
                 asyncio.create_task(
-                    ask("register/", encode(registration()), f"token of {daemon.name}")
+                    ask("register/", encode(register_message()), f"token of {daemon.name}")
                 )
                 for daemon in others
             ]
@@ -711,7 +711,7 @@ def test_a_release_whose_target_is_held_is_left_out_and_its_neighbour_is_answere
     node: FakeNode,
 ) -> None:
     target = make_node("node-2")
-    hand, neighbour = a_trader("p", node), a_trader("q", node)
+    hand, neighbour = make_trader("p", node), make_trader("q", node)
     handoff = operations.migrate("p", "node-2", actor="ann")
     target.ready(handoff)
     words = [hand.release_words(handoff), neighbour.words(1)]
@@ -734,7 +734,7 @@ def test_a_release_whose_target_is_held_is_left_out_and_its_neighbour_is_answere
 def test_a_lock_on_a_record_table_is_told_with_the_pulse_and_a_commit_is_repeated(
     node: FakeNode,
 ) -> None:
-    hand = a_trader("p", node)
+    hand = make_trader("p", node)
     body = encode(CommitRequest(incarnation=str(node.incarnation), commits=[hand.words(1)]))
 
     async def beside() -> None:
@@ -768,7 +768,7 @@ def test_a_lock_on_a_record_table_is_told_with_the_pulse_and_a_commit_is_repeate
 
 
 def test_a_checkpoint_is_read_whole_by_its_owner(node: FakeNode) -> None:
-    hand = a_trader("p", node)
+    hand = make_trader("p", node)
     hand.commit(2, state=b"held")
     hand.commit(3)
     at = hand.run()
@@ -783,7 +783,7 @@ def test_a_checkpoint_is_read_whole_by_its_owner(node: FakeNode) -> None:
 
 
 def test_a_checkpoint_is_read_by_the_target_of_a_handoff_while_that_lasts(node: FakeNode) -> None:
-    hand = a_trader("p", node)
+    hand = make_trader("p", node)
     target = make_node("node-2")
     a_token(target)
     handoff = operations.migrate("p", "node-2", actor="ann")
@@ -799,7 +799,7 @@ def test_a_checkpoint_is_read_by_the_target_of_a_handoff_while_that_lasts(node: 
 # --- commit --------------------------------------------------------------------------------------
 
 
-def an_order(seq: int, index: int = 0, **given: Any) -> OrderLine:
+def make_order(seq: int, index: int = 0, **given: Any) -> OrderLine:
     values = {"quantity": "10", "price": "12.5", "symbol": "IBM", **given}
     return OrderLine(
         seq, index, values["symbol"], "buy", values["quantity"], values["price"], "open", "", 10**15
@@ -810,19 +810,19 @@ def bad_words(hand: OwnerSession, kind: str) -> Commit:
     """Return a commit of the next event that no database could take."""
     at = hand.run().last_seq + 1
     kinds: dict[str, dict[str, Any]] = {
-        "index": {"orders": [an_order(at, 40_000)]},
-        "negative index": {"orders": [an_order(at, -1)]},
-        "overflow": {"orders": [an_order(at, quantity="9" * 39)]},
-        "long symbol": {"orders": [an_order(at, symbol="X" * 200)]},
-        "nul": {"orders": [an_order(at, symbol="A\0B")]},
-        "twice": {"orders": [an_order(at), an_order(at)]},
-        "no number": {"orders": [an_order(at, price="ten")]},
-        "not a number": {"orders": [an_order(at, price="NaN")]},
+        "index": {"orders": [make_order(at, 40_000)]},
+        "negative index": {"orders": [make_order(at, -1)]},
+        "overflow": {"orders": [make_order(at, quantity="9" * 39)]},
+        "long symbol": {"orders": [make_order(at, symbol="X" * 200)]},
+        "nul": {"orders": [make_order(at, symbol="A\0B")]},
+        "twice": {"orders": [make_order(at), make_order(at)]},
+        "no number": {"orders": [make_order(at, price="ten")]},
+        "not a number": {"orders": [make_order(at, price="NaN")]},
         "infinite": {"equity": [EquityLine(at, 10**15, "Infinity")]},
         "far future": {"equity": [EquityLine(at, 2**62, "1")]},
         "fill of nothing": {"fills": [FillLine(7, 7, at, 0, "IBM", "buy", "1", "1", 10**15)]},
-        "outside": {"orders": [an_order(at + 1)]},
-        "before": {"orders": [an_order(at - 1)]},
+        "outside": {"orders": [make_order(at + 1)]},
+        "before": {"orders": [make_order(at - 1)]},
         "backwards": {"to_seq": at - 5},
         "huge seq": {"to_seq": 2**63},
         "huge epoch": {"epoch": 2**64 - 1},
@@ -840,8 +840,8 @@ BAD = (
 
 def test_every_bad_commit_is_rejected_alone_and_leaves_nothing(node: FakeNode) -> None:
     Node.objects.update(capacity=50)
-    good, last = a_trader("good", node), a_trader("last", node)
-    bad = [a_trader(f"bad-{number}", node) for number in range(len(BAD))]
+    good, last = make_trader("good", node), make_trader("last", node)
+    bad = [make_trader(f"bad-{number}", node) for number in range(len(BAD))]
     before = [hand.run().last_seq for hand in bad]
     words = [bad_words(hand, kind) for hand, kind in zip(bad, BAD, strict=True)]
     answers = commit(node, good.words(2), *words, last.words(2))
@@ -856,22 +856,22 @@ def test_every_bad_commit_is_rejected_alone_and_leaves_nothing(node: FakeNode) -
 
 @pytest.mark.parametrize("kind", ["twice", "fill of nothing", "nul"])
 def test_a_bad_release_is_rejected_and_hands_nothing_over(node: FakeNode, kind: str) -> None:
-    hand = a_trader("p", node)
+    hand = make_trader("p", node)
     target = make_node("node-2")
     handoff = operations.migrate("p", "node-2", actor="ann")
     target.ready(handoff)
     words = msgspec.structs.replace(bad_words(hand, kind), release=handoff.pk)
     assert commit(node, words)[0][0] == "rejected"
-    assert the_handoff(hand.portfolio).state == "draining"
+    assert newest_handoff(hand.portfolio).state == "draining"
     assert commit(node, hand.release_words(handoff)) == [("handed_over", "")]
 
 
 def test_an_order_that_exists_rejects_only_its_own_portfolio(node: FakeNode) -> None:
-    hand, neighbour = a_trader("p", node), a_trader("q", node)
+    hand, neighbour = make_trader("p", node), make_trader("q", node)
     at = hand.run().last_seq + 1
-    assert hand.commit(1, orders=[an_order(at)]) == "ok"
+    assert hand.commit(1, orders=[make_order(at)]) == "ok"
     Order.objects.update(seq=at + 1, id=f"{hand.portfolio.uid}-{at + 1}-0")
-    twice = hand.words(1, orders=[an_order(at + 1)])
+    twice = hand.words(1, orders=[make_order(at + 1)])
     answers = commit(node, twice, neighbour.words(1))
     assert [answer for answer, _ in answers] == ["rejected", "ok"]
     assert Order.objects.count() == 1
@@ -880,7 +880,7 @@ def test_an_order_that_exists_rejects_only_its_own_portfolio(node: FakeNode) -> 
 def test_a_portfolio_named_twice_in_one_request_is_declined_and_nothing_is_done(
     node: FakeNode,
 ) -> None:
-    hand, neighbour = a_trader("p", node), a_trader("q", node)
+    hand, neighbour = make_trader("p", node), make_trader("q", node)
     before = neighbour.run().last_seq
     message = CommitRequest(
         incarnation=str(node.incarnation),
@@ -895,7 +895,7 @@ def test_a_portfolio_named_twice_in_one_request_is_declined_and_nothing_is_done(
 
 
 def test_commits_and_releases_of_one_request_are_each_answered(node: FakeNode) -> None:
-    stays, goes = a_trader("stays", node), a_trader("goes", node)
+    stays, goes = make_trader("stays", node), make_trader("goes", node)
     target = make_node("node-2")
     handoff = operations.migrate("goes", "node-2", actor="ann")
     target.ready(handoff)
@@ -909,7 +909,7 @@ def test_an_empty_request_has_no_results(node: FakeNode) -> None:
 
 
 def test_every_answer_of_the_fence_reaches_the_node(node: FakeNode) -> None:
-    hand = a_trader("p", node)
+    hand = make_trader("p", node)
     words = hand.words(1)
     assert commit(node, words) == [("ok", "")]
     assert commit(node, words)[0][0] == "ok"

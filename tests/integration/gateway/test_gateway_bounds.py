@@ -21,16 +21,16 @@ from scheduling.models import Node
 from scheduling.wire import messages as wire
 from tests.integration.gateway.test_gateway import (
     a_token,
-    an_order,
     ask,
     beat,
     commit,
+    make_order,
     post,
-    registration,
+    register_message,
     serve,
 )
 from tests.support.api_client import counted_async_statements
-from tests.support.factories import FakeNode, a_trader, make_node
+from tests.support.factories import FakeNode, make_node, make_trader
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -83,7 +83,7 @@ def test_more_reports_than_go_into_one_beat_are_declined(node: FakeNode) -> None
 
 def test_a_registration_that_says_too_much_takes_nothing_over(node: FakeNode) -> None:
     for labels in ({f"k{n}": "v" for n in range(2_000)}, {"k": "v" * 300}):
-        status, _ = post("register/", registration(labels=labels))
+        status, _ = post("register/", register_message(labels=labels))
         assert status in (400, 413)
     assert Node.objects.get().labels == {}
 
@@ -102,7 +102,7 @@ def test_a_registration_that_says_too_much_takes_nothing_over(node: FakeNode) ->
 def test_a_registration_with_a_control_character_is_declined(
     node: FakeNode, odd: dict[str, Any]
 ) -> None:
-    status, problem = post("register/", registration(**odd))
+    status, problem = post("register/", register_message(**odd))
     assert (status, problem["code"]) == (400, "invalid")
 
 
@@ -111,18 +111,18 @@ def test_a_registration_with_a_control_character_is_declined(
 
 def test_a_bad_value_is_found_before_the_statement(node: FakeNode) -> None:
     Node.objects.update(capacity=50)
-    hands = [a_trader(f"p-{number}", node) for number in range(8)]
+    hands = [make_trader(f"p-{number}", node) for number in range(8)]
     words = [hand.words(1) for hand in hands]
     at = words[3].to_seq
     for odd in (
-        {"orders": [an_order(at, 40_000)]},
-        {"orders": [an_order(at, quantity="9" * 21)]},
-        {"orders": [an_order(at, symbol="X" * 25)]},
-        {"orders": [an_order(at, symbol="A\0")]},
-        {"orders": [an_order(at), an_order(at)]},
-        {"orders": [msgspec.structs.replace(an_order(at), side="hold")]},
-        {"orders": [msgspec.structs.replace(an_order(at), status="perhaps")]},
-        {"orders": [msgspec.structs.replace(an_order(at), reason="\0")]},
+        {"orders": [make_order(at, 40_000)]},
+        {"orders": [make_order(at, quantity="9" * 21)]},
+        {"orders": [make_order(at, symbol="X" * 25)]},
+        {"orders": [make_order(at, symbol="A\0")]},
+        {"orders": [make_order(at), make_order(at)]},
+        {"orders": [msgspec.structs.replace(make_order(at), side="hold")]},
+        {"orders": [msgspec.structs.replace(make_order(at), status="perhaps")]},
+        {"orders": [msgspec.structs.replace(make_order(at), reason="\0")]},
         {"fills": [wire.FillLine(2**63, 0, at, 0, "IBM", "buy", "1", "1", 1)]},
         {"equity": [wire.EquityLine(at, 1, "1"), wire.EquityLine(at, 1, "1")]},
     ):
@@ -138,7 +138,7 @@ def test_what_only_the_statement_finds_costs_a_few_statements_and_not_one_each(
     node: FakeNode,
 ) -> None:
     Node.objects.update(capacity=50)
-    hands = [a_trader(f"p-{number}", node) for number in range(16)]
+    hands = [make_trader(f"p-{number}", node) for number in range(16)]
     words = [hand.words(1) for hand in hands]
     at = words[5].to_seq
     bad = [wire.FillLine(at, 7, at, 0, "IBM", "buy", "1", "1", 10**15)]  # of an order that is none
@@ -228,7 +228,7 @@ def test_a_node_that_holds_its_bodies_back_holds_up_itself_alone(node: FakeNode)
     """Of 20 large ones three are kept: one is read, and two wait unread."""
     neighbour = make_node("node-2")
     a_token(neighbour)
-    hand = a_trader("q", neighbour)
+    hand = make_trader("q", neighbour)
     words = wire.encode(
         wire.CommitRequest(incarnation=str(neighbour.incarnation), commits=[hand.words(1)])
     )
@@ -314,7 +314,7 @@ def test_room_is_given_in_order_and_to_nobody_for_ever(monkeypatch: pytest.Monke
 def test_a_node_takes_three_connections_of_five(node: FakeNode) -> None:
     neighbour = make_node("node-2")
     a_token(neighbour)
-    hand = a_trader("q", neighbour)
+    hand = make_trader("q", neighbour)
     words = wire.encode(
         wire.CommitRequest(incarnation=str(neighbour.incarnation), commits=[hand.words(1)])
     )
@@ -386,7 +386,7 @@ def test_commits_of_what_others_own_are_answered_late(
 ) -> None:
     """Each writes a line into the audit log, which would else grow as fast as it is asked to."""
     neighbour = make_node("node-2")
-    hands = [a_trader(f"p-{number}", neighbour) for number in range(3)]
+    hands = [make_trader(f"p-{number}", neighbour) for number in range(3)]
     held: list[float] = []
 
     async def noted(seconds: float) -> None:

@@ -20,8 +20,13 @@ from scheduling.observe.incarnations import digest
 from scheduling.permissions import Role
 from scheduling.timing import timing
 from scheduling.wire.messages import Halted
-from tests.support.api_client import ApiClient, a_person
-from tests.support.factories import OwnerSession, a_trader, make_node, registration, the_handoff
+from tests.support.api_client import ApiClient, make_user
+from tests.support.factories import (
+    OwnerSession,
+    make_node,
+    make_trader,
+    newest_handoff,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -29,7 +34,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def hand() -> OwnerSession:
     """Return the hand of node-1 on a portfolio."""
-    return a_trader("p", make_node("node-1"))
+    return make_trader("p", make_node("node-1"))
 
 
 def test_a_node_cannot_halt_the_portfolio_of_another(hand: OwnerSession) -> None:
@@ -47,7 +52,7 @@ def test_a_node_cannot_halt_the_portfolio_of_another(hand: OwnerSession) -> None
 def test_no_report_of_another_node_changes_anything(hand: OwnerSession) -> None:
     target, stranger = make_node("node-2"), make_node("node-3")
     handoff = operations.migrate("p", "node-2", actor="ann")
-    before = (the_handoff(hand.portfolio).state, hand.run().attempts)
+    before = (newest_handoff(hand.portfolio).state, hand.run().attempts)
     its = target.incarnation
     assert execute(prepared(handoff.pk, stranger.row.pk, its, timing())) == "late"
     failed = step_failed(handoff.pk, stranger.row.pk, its, "prepare", "no", True, timing())
@@ -58,7 +63,7 @@ def test_no_report_of_another_node_changes_anything(hand: OwnerSession) -> None:
         )
         == "late"
     )
-    assert (the_handoff(hand.portfolio).state, hand.run().attempts) == before
+    assert (newest_handoff(hand.portfolio).state, hand.run().attempts) == before
 
 
 def test_the_trail_names_the_node_that_halted(hand: OwnerSession) -> None:
@@ -74,7 +79,7 @@ def test_the_trail_names_the_node_that_halted(hand: OwnerSession) -> None:
 
 def test_an_incarnation_that_another_node_holds_is_refused(hand: OwnerSession) -> None:
     thief = make_node("node-2")
-    words = registration(hand.daemon.incarnation)
+    words = register_message(hand.daemon.incarnation)
     with pytest.raises(Refused) as refused:
         execute(register(thief.row.pk, "node-2", words, timing()))
     assert refused.value.code == "incarnation_in_use"
@@ -127,7 +132,7 @@ def test_pages_show_a_viewer_a_digest(hand: OwnerSession, path: str) -> None:
     pages = {}
     for role in Role:
         client = Client()
-        client.force_login(a_person(f"page-{role.value}", role))
+        client.force_login(make_user(f"page-{role.value}", role))
         pages[role] = client.get(path).content.decode()
     assert whole in pages[Role.OPERATOR]
     assert whole not in pages[Role.VIEWER]
@@ -139,7 +144,7 @@ def test_the_admin_shows_a_viewer_none_and_takes_no_filter_by_it(hand: OwnerSess
     tenure = Tenure.objects.filter(portfolio=hand.portfolio).latest("id")
     event = Event.objects.filter(kind="granted").latest("id")
     client = Client()
-    client.force_login(a_person("vera", Role.VIEWER))
+    client.force_login(make_user("vera", Role.VIEWER))
     for row, page in ((tenure, "tenure"), (event, "event")):
         shown = client.get(f"/admin/scheduling/{page}/{row.pk}/change/", follow=True)
         assert shown.status_code == 200

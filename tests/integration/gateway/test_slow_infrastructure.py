@@ -18,15 +18,15 @@ from scheduling.observe.snapshot import observe
 from scheduling.timing import timing
 from tests.support.factories import (
     FakeNode,
-    a_portfolio,
-    a_trader,
     ago,
+    expire_handoff,
     lose,
     make_node,
-    past_deadline,
+    make_portfolio,
+    make_trader,
+    newest_handoff,
     run_of,
     serving_since,
-    the_handoff,
 )
 
 pytestmark = pytest.mark.django_db
@@ -40,17 +40,17 @@ def nodes() -> list[FakeNode]:
 def placed_late(portfolio: Portfolio, node: FakeNode, *, prepared: bool) -> None:
     """Place it on `node`, which misses the deadline of its first or of its second step."""
     operations.migrate(portfolio.name, node.name, actor="ann")
-    handoff = the_handoff(portfolio)
+    handoff = newest_handoff(portfolio)
     if prepared:
         assert node.ready(handoff) == "activating"
-    assert past_deadline(handoff) == ("rolled_back" if prepared else "failed")
+    assert expire_handoff(handoff) == ("rolled_back" if prepared else "failed")
 
 
 @pytest.mark.parametrize("prepared", [False, True])
 def test_deadlines_missed_on_different_healthy_nodes_never_quarantine(
     nodes: list[FakeNode], prepared: bool
 ) -> None:
-    portfolio = a_portfolio("p")
+    portfolio = make_portfolio("p")
     for number in range(7):
         placed_late(portfolio, nodes[number % 3], prepared=prepared)
     at = run_of(portfolio)
@@ -59,7 +59,7 @@ def test_deadlines_missed_on_different_healthy_nodes_never_quarantine(
 
 
 def test_a_node_that_was_late_twice_is_passed_over_for_a_while(nodes: list[FakeNode]) -> None:
-    portfolio = a_portfolio("p")
+    portfolio = make_portfolio("p")
     for _ in range(2):
         placed_late(portfolio, nodes[0], prepared=False)
     operations.unpin("p", actor="ann")
@@ -69,10 +69,10 @@ def test_a_node_that_was_late_twice_is_passed_over_for_a_while(nodes: list[FakeN
 
 
 def test_a_failover_that_is_late_costs_no_attempt(nodes: list[FakeNode]) -> None:
-    hand = a_trader("p", nodes[0])
+    hand = make_trader("p", nodes[0])
     lose(nodes[0])
     operations.migrate("p", "node-2", actor="ann")
-    assert past_deadline(the_handoff(hand.portfolio)) == "failed"
+    assert expire_handoff(newest_handoff(hand.portfolio)) == "failed"
     at = hand.run()
     assert (at.attempts, at.failures_by_node) == (0, {})
     assert at.reason == "could not start on node-2: node-2 could not prepare in 30 s"
@@ -81,7 +81,7 @@ def test_a_failover_that_is_late_costs_no_attempt(nodes: list[FakeNode]) -> None
 def test_a_run_taken_back_for_want_of_a_first_commit_costs_no_attempt(
     nodes: list[FakeNode],
 ) -> None:
-    hand = a_trader("p", nodes[0])
+    hand = make_trader("p", nodes[0])
     Run.objects.update(first_commit_at=None, phase="starting")
     assert execute(process_failures.reclaim_unactivated(hand.portfolio.pk, hand.run().epoch, 10.0))
     at = hand.run()
@@ -98,13 +98,13 @@ def stand(for_s: float, ago_s: float = 0.0) -> None:
 
 def test_while_no_commit_gets_through_no_deadline_is_judged(nodes: list[FakeNode]) -> None:
     serving_since(3600)
-    waits = a_trader("waits", nodes[1])
+    waits = make_trader("waits", nodes[1])
     Run.objects.update(first_commit_at=None, phase="starting", granted_at=ago(60))
     for node in nodes:
         node.row.lease.refresh_from_db()
         node.row.lease.taken_at = ago(60)
         node.row.lease.save()
-    a_portfolio("p")
+    make_portfolio("p")
     operations.migrate("p", "node-1", actor="ann")
     Handoff.objects.filter(state="preparing").update(deadline_at=ago(1))
 
@@ -147,7 +147,7 @@ def test_one_process_whose_commits_stand_holds_no_deadline_while_those_of_anothe
     nodes: list[FakeNode],
 ) -> None:
     serving_since(3600)
-    a_portfolio("p")
+    make_portfolio("p")
     operations.migrate("p", "node-1", actor="ann")
     Handoff.objects.filter(state="preparing").update(deadline_at=ago(1))
     execute(record_gateway_alive(timing(), passed_s=0.5))  # of the other process
@@ -180,7 +180,7 @@ def test_commits_that_stand_are_one_alert_and_no_portfolio_is_called_stalled(
 ) -> None:
     from portfolios.models import FeedSegment
 
-    hand = a_trader("p", nodes[0])
+    hand = make_trader("p", nodes[0])
     serving_since(3600)
     FeedSegment.objects.update(from_time=ago(3600))
     Run.objects.update(last_commit_at=ago(61))

@@ -24,8 +24,8 @@ from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
 from scheduling.wire.messages import Commit, CommitRequest, encode
 from tests.integration.gateway.test_gateway import a_token, ask, serve
-from tests.support.api_client import ApiClient, a_person
-from tests.support.factories import a_trader, make_node
+from tests.support.api_client import ApiClient, make_user
+from tests.support.factories import make_node, make_trader
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -76,7 +76,7 @@ def test_commits_are_refused_readiness_is_red_and_an_alert_opens_until_there_is_
 ) -> None:
     node = make_node("node-1")
     a_token(node)
-    trader = a_trader("p", node)
+    trader = make_trader("p", node)
     seq = trader.run().last_seq
     commit = Commit(
         portfolio=trader.portfolio.pk, epoch=trader.run().epoch, batch=str(uuid4()),
@@ -141,7 +141,7 @@ def test_an_alert_that_cannot_be_written_is_on_the_board_and_in_the_metrics(
     """The disk was filled at once, before anything could be written about it."""
     make_node("node-1")
     page = Client()
-    page.force_login(a_person("vito", Role.VIEWER))
+    page.force_login(make_user("vito", Role.VIEWER))
     with connection.cursor() as cursor:
         cursor.execute(
             "CREATE FUNCTION pg_temp_full() RETURNS trigger LANGUAGE plpgsql AS $$"

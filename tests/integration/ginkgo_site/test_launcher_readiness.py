@@ -15,7 +15,7 @@ from psycopg.conninfo import make_conninfo
 from ginkgo_site.launcher.bootstrap import _end_leases_of_dead_daemons
 from ginkgo_site.launcher.readiness import PASSES, Readiness
 from scheduling.models import Lease, Node, PassLock, Run
-from tests.support.factories import a_trader, make_node
+from tests.support.factories import make_node, make_trader
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -32,7 +32,7 @@ def readiness() -> Iterator[Readiness]:
 
 def unassigned(name: str) -> None:
     """Let a portfolio be one that no node takes, as its row says."""
-    trader = a_trader(name, make_node(f"node-of-{name}"))
+    trader = make_trader(name, make_node(f"node-of-{name}"))
     Run.objects.filter(pk=trader.portfolio.pk).update(
         node=None,
         incarnation=None,
@@ -71,7 +71,7 @@ def test_a_portfolio_that_has_a_node_is_waited_for_however_many_passes_end(
     readiness: Readiness,
 ) -> None:
     now = readiness.database_now()
-    a_trader("owned", make_node("node-1"))
+    make_trader("owned", make_node("node-1"))
     for number in range(3 * PASSES):
         passes_end(now, number)
         (missing,) = readiness.missing(["owned"], readiness.database_now())

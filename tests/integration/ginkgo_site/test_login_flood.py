@@ -14,9 +14,9 @@ import pytest
 
 from scheduling.management.token_commands import issue_api_token
 from scheduling.permissions import Role
-from tests.support.api_client import a_person
-from tests.support.factories import a_portfolio, make_node, make_running_portfolio
-from tests.support.web_process import a_web_process, with_real_hash
+from tests.support.api_client import make_user
+from tests.support.factories import make_node, make_portfolio, make_running_portfolio
+from tests.support.web_process import running_web_process, with_real_hash
 
 GUESSERS = 40
 PASSWORD = "correct horse battery"
@@ -27,12 +27,12 @@ FINE = {200, 429, 503}
 
 @pytest.mark.django_db(transaction=True)
 def test_forty_wrong_logins_at_once_keep_no_operator_from_halting(tmp_path: Path) -> None:
-    operator = a_person("olive", Role.OPERATOR)
+    operator = make_user("olive", Role.OPERATOR)
     with_real_hash("olive", PASSWORD)
     token = issue_api_token(operator, actor="cast")
     make_running_portfolio("p", make_node("node-1"), events=10)
-    a_portfolio("q")
-    with a_web_process(tmp_path, GINKGO_TRUSTED_PROXIES="127.0.0.1") as url:
+    make_portfolio("q")
+    with running_web_process(tmp_path, GINKGO_TRUSTED_PROXIES="127.0.0.1") as url:
         seen = asyncio.run(_flood(url, token))
     assert set(seen["guesses"]) <= FINE, seen["guesses"]
     assert sum(seen["guesses"].values()) >= GUESSERS

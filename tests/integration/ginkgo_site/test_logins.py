@@ -16,7 +16,7 @@ from django.test import Client
 
 from ginkgo_site.web import logins
 from scheduling.permissions import Role
-from tests.support.api_client import a_person
+from tests.support.api_client import make_user
 
 PASSWORD = "correct horse battery"
 
@@ -42,7 +42,7 @@ def test_after_five_wrong_passwords_a_login_waits_and_is_told_for_how_long(
 ) -> None:
     now = time.monotonic()
     monkeypatch.setattr(logins, "time", SimpleNamespace(monotonic=lambda: now))
-    a_person("olive", Role.OPERATOR)
+    make_user("olive", Role.OPERATOR)
     answers = [sign_in("olive", "wrong", path=path).status_code for _ in range(6)]
     assert answers == [200] * 4 + [200, 429]
     refused = sign_in("olive", PASSWORD, path=path)
@@ -53,7 +53,7 @@ def test_after_five_wrong_passwords_a_login_waits_and_is_told_for_how_long(
 
 @pytest.mark.django_db
 def test_guesses_from_elsewhere_keep_no_operator_out() -> None:
-    a_person("olive", Role.OPERATOR)
+    make_user("olive", Role.OPERATOR)
     for _ in range(30):
         sign_in("olive", "wrong", address="10.6.6.6")
     assert sign_in("olive", PASSWORD, address="10.0.0.1").status_code == 302
@@ -61,7 +61,7 @@ def test_guesses_from_elsewhere_keep_no_operator_out() -> None:
 
 @pytest.mark.django_db
 def test_an_address_that_tries_many_names_waits_for_all_of_them() -> None:
-    a_person("olive", Role.OPERATOR)
+    make_user("olive", Role.OPERATOR)
     for number in range(20):
         sign_in(f"name-{number}", "wrong", address="10.6.6.6")
     assert sign_in("olive", PASSWORD, address="10.6.6.6").status_code == 429
@@ -70,7 +70,7 @@ def test_an_address_that_tries_many_names_waits_for_all_of_them() -> None:
 
 @pytest.mark.django_db
 def test_an_address_that_a_client_claims_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    a_person("olive", Role.OPERATOR)
+    make_user("olive", Role.OPERATOR)
     for number in range(6):
         client = Client(REMOTE_ADDR="10.6.6.6")
         form = {"username": "olive", "password": "wrong"}
@@ -80,7 +80,7 @@ def test_an_address_that_a_client_claims_is_not_believed(monkeypatch: pytest.Mon
 
 @pytest.mark.django_db
 def test_a_success_forgives_the_persons_own_mistakes() -> None:
-    a_person("olive", Role.OPERATOR)
+    make_user("olive", Role.OPERATOR)
     for _ in range(4):
         sign_in("olive", "wrong")
     assert sign_in("olive", PASSWORD).status_code == 302
@@ -94,7 +94,7 @@ def test_a_success_forgives_the_persons_own_mistakes() -> None:
 def test_no_connection_is_held_while_a_password_is_hashed(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    a_person("olive", Role.OPERATOR)
+    make_user("olive", Role.OPERATOR)
     held: list[bool] = []
     nice: list[int] = []
     mine = connections["default"]  # of this thread, which is the request's
@@ -117,7 +117,7 @@ def test_no_connection_is_held_while_a_password_is_hashed(
 def test_beyond_the_places_for_hashing_a_login_is_told_to_come_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    a_person("olive", Role.OPERATOR)
+    make_user("olive", Role.OPERATOR)
     monkeypatch.setattr(logins, "HASH_WAIT_S", 0.01)
     taken = [logins._slots.acquire(blocking=False) for _ in range(logins.HASHES_AT_ONCE)]
     try:

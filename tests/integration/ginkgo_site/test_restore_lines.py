@@ -8,14 +8,14 @@ from pathlib import Path
 import psycopg
 
 from tests.support.documented_commands import run_lines, sh_blocks, without_dump
-from tests.support.postgres_pair import a_pair
+from tests.support.postgres_pair import postgres_pair
 
 
 def test_an_owner_without_createdb_restores_over_the_network_and_keeps_what_was_there(
     tmp_path: Path,
 ) -> None:
     backup, restore = sh_blocks("docs/mechanisms/backup.md")
-    with a_pair() as pair:
+    with postgres_pair() as pair:
         url = pair.url(pair.primary.port)
         environment = {**os.environ, "DATABASE_URL": url, "GINKGO_HOME": str(tmp_path)}
         with psycopg.connect(url, autocommit=True) as owner:

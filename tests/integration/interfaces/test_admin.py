@@ -15,8 +15,8 @@ from scheduling.admin.base import FleetAdmin
 from scheduling.management.token_commands import issue_node_token
 from scheduling.models import Alert, ApiToken, Event, Handoff, Lease, Node, NodeToken, Run, Tenure
 from scheduling.permissions import Role
-from tests.support.api_client import a_person, counted_statements
-from tests.support.factories import a_portfolio, ago, lose, make_node, make_running_portfolio
+from tests.support.api_client import counted_statements, make_user
+from tests.support.factories import ago, lose, make_node, make_portfolio, make_running_portfolio
 
 SHOWN = (Portfolio, Revision, Order, Fill, FeedRow, Node, Handoff, Tenure, Event, Alert)
 
@@ -24,7 +24,7 @@ SHOWN = (Portfolio, Revision, Order, Fill, FeedRow, Node, Handoff, Tenure, Event
 def browser(role: Role | None = None, *, superuser: bool = False) -> Client:
     """Return a browser in which somebody has signed in."""
     client = Client()
-    client.force_login(a_person(str(role or "root"), role, superuser=superuser))
+    client.force_login(make_user(str(role or "root"), role, superuser=superuser))
     return client
 
 
@@ -118,14 +118,14 @@ def test_what_matters_is_in_the_list_at_a_glance(operator: Client) -> None:
 
 @pytest.mark.usefixtures("fleet")
 def test_lists_filter(operator: Client) -> None:
-    a_portfolio("idle", desired_state="stopped")
+    make_portfolio("idle", desired_state="stopped")
     page = operator.get(address(Portfolio), {"run__phase": "stopped"}).content.decode()
     assert "idle" in page
     assert "tech-hold" not in page.partition('id="result_list"')[2].partition("</table>")[0]
 
 
 def test_a_deleted_portfolio_is_kept_apart(operator: Client) -> None:
-    a_portfolio("idle", desired_state="stopped")
+    make_portfolio("idle", desired_state="stopped")
     operations.delete_portfolio("idle", actor="cast")
     assert "idle" not in operator.get(address(Portfolio)).content.decode()
     assert "idle" in operator.get(address(Portfolio), {"deleted": "yes"}).content.decode()
@@ -175,7 +175,7 @@ def test_migrate_to_a_chosen_node(operator: Client, fleet: Portfolio) -> None:
 def test_each_row_has_an_outcome_and_one_refusal_stops_no_other(
     operator: Client, fleet: Portfolio
 ) -> None:
-    idle = a_portfolio("idle", desired_state="stopped")
+    idle = make_portfolio("idle", desired_state="stopped")
     told = confirm(operator, Portfolio, "stop", idle, fleet)
     assert len(told) == 2
     assert any("idle" in line and "already stopped" in line for line in told)
@@ -200,7 +200,7 @@ def test_acts_on_portfolios(operator: Client, fleet: Portfolio, action: str, wor
 
 
 def test_start_of_a_stopped_one(operator: Client, fleet: Portfolio) -> None:
-    idle = a_portfolio("idle", desired_state="stopped")
+    idle = make_portfolio("idle", desired_state="stopped")
     (line,) = confirm(operator, Portfolio, "start", idle)
     assert "place of idle" in line
 
@@ -281,7 +281,7 @@ def test_nothing_acts_on_a_get(operator: Client, fleet: Portfolio) -> None:
 
 def test_nothing_acts_without_the_csrf_token(fleet: Portfolio) -> None:
     client = Client(enforce_csrf_checks=True)
-    client.force_login(a_person("root", superuser=True))
+    client.force_login(make_user("root", superuser=True))
     chosen = {"action": "stop", "_selected_action": [fleet.pk], "confirmed": "yes"}
     assert client.post(address(Portfolio), chosen).status_code == 403
 

@@ -21,7 +21,7 @@ from scheduling.api.throttling import WriteThrottle
 from scheduling.gateway.health import Health
 from scheduling.management.token_commands import issue_api_token
 from scheduling.models import ApiToken
-from tests.support.api_client import ApiClient, a_person, problem
+from tests.support.api_client import ApiClient, make_user, problem
 
 READS = (
     "nodes/", "portfolios/", "handoffs/", "events/", "feed/", "schedule/plan/", "metrics",
@@ -73,7 +73,7 @@ def test_a_viewer_neither_changes_nor_deletes(viewer: ApiClient, method: str) ->
 @pytest.mark.parametrize("token", ["wrong", "", "wörong", "a b"])
 def test_a_wrong_token_is_refused_even_where_a_session_would_do(db: Any, token: str) -> None:
     client = Client()
-    client.force_login(a_person("root", superuser=True))
+    client.force_login(make_user("root", superuser=True))
     answer = client.get("/api/nodes/", headers={"Authorization": f"Bearer {token}"})
     problem(answer, 401, "unauthenticated")
 
@@ -84,7 +84,7 @@ def test_a_revoked_token_is_refused(operator: ApiClient) -> None:
 
 
 def test_a_token_of_a_user_who_was_switched_off_is_refused(db: Any) -> None:
-    user = a_person("root", superuser=True)
+    user = make_user("root", superuser=True)
     caller = ApiClient(issue_api_token(user, actor="cast"))
     assert caller.get("nodes/").status_code == 200
     user.is_active = False
@@ -93,13 +93,13 @@ def test_a_token_of_a_user_who_was_switched_off_is_refused(db: Any) -> None:
 
 
 def test_only_the_hash_of_a_token_is_kept(db: Any) -> None:
-    token = issue_api_token(a_person("root"), actor="cast")
+    token = issue_api_token(make_user("root"), actor="cast")
     assert token not in str(ApiToken.objects.values_list())
 
 
 def test_a_superuser_is_an_operator_and_a_session_will_do(db: Any) -> None:
     client = Client()
-    client.force_login(a_person("root", superuser=True))
+    client.force_login(make_user("root", superuser=True))
     assert client.get("/api/nodes/").status_code == 200
     answer = client.post("/api/schedule/freeze/", content_type="application/json")
     assert answer.status_code == 200
@@ -107,7 +107,7 @@ def test_a_superuser_is_an_operator_and_a_session_will_do(db: Any) -> None:
 
 def test_a_session_without_the_csrf_token_does_nothing(db: Any) -> None:
     client = Client(enforce_csrf_checks=True)
-    client.force_login(a_person("root", superuser=True))
+    client.force_login(make_user("root", superuser=True))
     assert "CSRF" in problem(client.post("/api/schedule/freeze/"), 403, "forbidden")["detail"]
 
 

@@ -8,7 +8,7 @@ from scheduling.management.token_commands import issue_node_token
 from scheduling.models import Event, Node
 from scheduling.observe.incarnations import digest
 from tests.support.api_client import ApiClient, counted_statements, fields_of, problem
-from tests.support.factories import a_portfolio, lose, make_node, make_running_portfolio
+from tests.support.factories import lose, make_node, make_portfolio, make_running_portfolio
 
 
 def test_the_document_has_every_name_of_the_contract(viewer: ApiClient) -> None:
@@ -97,7 +97,7 @@ def test_a_list_costs_the_same_number_of_statements_whatever_its_length(viewer: 
         viewer.get("nodes/")
     for number in range(2, 8):
         make_node(f"node-{number}")
-    a_portfolio("canary-1")
+    make_portfolio("canary-1")
     with counted_statements() as many:
         assert len(viewer.get("nodes/").json()["results"]) == 7
     assert len(many) <= len(one)

@@ -12,7 +12,7 @@ from scheduling import operations
 from scheduling.models import Event, Handoff, Node, Run
 from scheduling.observe import fleet_view
 from tests.support.api_client import ApiClient, counted_statements, fields_of, problem
-from tests.support.factories import a_portfolio, lose, make_node, make_running_portfolio
+from tests.support.factories import lose, make_node, make_portfolio, make_running_portfolio
 
 SMA = {
     "name": "ibm-sma",
@@ -362,7 +362,7 @@ def test_stop_then_start(operator: ApiClient) -> None:
 
 def test_a_stopped_one_starts_where_there_is_room(operator: ApiClient) -> None:
     make_node("node-1")
-    a_portfolio("canary-1", desired_state="stopped")
+    make_portfolio("canary-1", desired_state="stopped")
     problem(operator.post("portfolios/canary-1/migrate/"), 409, "already_stopped")
     problem(operator.post("portfolios/canary-1/reload/"), 409, "already_stopped")
     problem(operator.post("portfolios/canary-1/stop/"), 409, "already_stopped")
@@ -374,7 +374,7 @@ def test_a_stopped_one_starts_where_there_is_room(operator: ApiClient) -> None:
 
 
 def test_a_started_one_without_room_is_pending_and_says_why(operator: ApiClient) -> None:
-    a_portfolio("canary-1", desired_state="stopped")
+    make_portfolio("canary-1", desired_state="stopped")
     answer = operator.post("portfolios/canary-1/start/")
     assert answer.status_code == 202
     assert answer.json()["handoff"] is None
@@ -432,7 +432,7 @@ def test_the_checkpoint_is_decoded_and_belongs_to_its_seq(viewer: ApiClient) -> 
 
 
 def test_there_is_no_checkpoint_before_the_first_commit(viewer: ApiClient) -> None:
-    a_portfolio("canary-1")
+    make_portfolio("canary-1")
     said = problem(viewer.get("portfolios/canary-1/checkpoint/"), 404, "not_found")["detail"]
     assert "canary-1" in said
     assert "committed nothing yet" in said
@@ -452,7 +452,7 @@ def test_lists_filter_and_page(viewer: ApiClient) -> None:
     daemon = make_node("node-1")
     for number in range(1, 4):
         make_running_portfolio(f"canary-{number}", daemon)
-    a_portfolio("idle", desired_state="stopped")
+    make_portfolio("idle", desired_state="stopped")
     assert [p["name"] for p in viewer.get("portfolios/", node="node-1").json()["results"]] == [
         "canary-1",
         "canary-2",

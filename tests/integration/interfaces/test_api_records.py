@@ -12,7 +12,7 @@ from portfolios.feeds import open_feed
 from portfolios.models import FeedSegment
 from scheduling import operations
 from tests.support.api_client import ApiClient, counted_statements
-from tests.support.factories import a_portfolio, make_node, make_running_portfolio
+from tests.support.factories import make_node, make_portfolio, make_running_portfolio
 
 HOLD: dict[str, Any] = {
     "strategy": "buy_and_hold",
@@ -181,7 +181,7 @@ def test_a_new_portfolio_does_not_inherit_the_trail_of_a_deleted_one_of_its_name
     told = operator.get("events/", portfolio="one").json()["results"]
     assert "portfolio_deleted" in {event["kind"] for event in told}
     assert operator.get("handoffs/", portfolio="one").json()["results"]
-    a_portfolio("one")
+    make_portfolio("one")
     told = operator.get("events/", portfolio="one").json()["results"]
     assert [event["kind"] for event in told] == ["portfolio_created"]
     assert operator.get("handoffs/", portfolio="one").json()["results"] == []

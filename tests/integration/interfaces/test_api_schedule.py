@@ -9,14 +9,14 @@ from django.test import Client
 from drf_spectacular.validation import validate_schema
 
 from scheduling.models import Control, Event, Handoff
-from tests.support.api_client import ApiClient, a_person, problem
-from tests.support.factories import a_portfolio, lose, make_node, make_running_portfolio
+from tests.support.api_client import ApiClient, make_user, problem
+from tests.support.factories import lose, make_node, make_portfolio, make_running_portfolio
 
 
 def test_the_plan_is_a_dry_run(viewer: ApiClient) -> None:
     make_node("node-1")
-    a_portfolio("canary-1")
-    a_portfolio("heavy", weight=9)
+    make_portfolio("canary-1")
+    make_portfolio("heavy", weight=9)
     plan = viewer.get("schedule/plan/").json()
     assert [(p["portfolio"], p["target_node"]) for p in plan["place"]] == [("canary-1", "node-1")]
     assert plan["place"][0]["reason"]
@@ -80,7 +80,7 @@ def test_the_expected_pause_is_that_of_the_last_moves(viewer: ApiClient) -> None
 
 def test_rebalance_runs_a_pass_now(operator: ApiClient) -> None:
     make_node("node-1")
-    a_portfolio("canary-1")
+    make_portfolio("canary-1")
     answer = operator.post("schedule/rebalance/")
     assert answer.status_code == 202
     (handoff,) = answer.json()["requested"]
@@ -113,7 +113,7 @@ def test_an_empty_fleet_is_empty_and_not_an_error(viewer: ApiClient) -> None:
 def test_metrics_are_read_from_the_database(viewer: ApiClient) -> None:
     daemon = make_node("node-1")
     make_running_portfolio("canary-1", daemon)
-    a_portfolio("idle", desired_state="stopped")
+    make_portfolio("idle", desired_state="stopped")
     answer = viewer.get("metrics")
     assert answer.headers["Content-Type"].startswith("text/plain")
     text = answer.content.decode()
@@ -135,7 +135,7 @@ def test_the_description_is_valid_and_names_every_address(viewer: ApiClient) -> 
 
 def test_the_pages_need_nothing_from_elsewhere(db: Any) -> None:
     client = Client()
-    client.force_login(a_person("root", superuser=True))
+    client.force_login(make_user("root", superuser=True))
     page = client.get("/api/docs/").content.decode()
     assert "swagger" in page
     assert "http://" not in page.replace("http://testserver", "")

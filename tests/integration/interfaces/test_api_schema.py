@@ -10,7 +10,7 @@ import pytest
 from drf_spectacular.generators import SchemaGenerator
 
 from tests.support.api_client import ApiClient, problem
-from tests.support.factories import a_portfolio, make_node, make_running_portfolio
+from tests.support.factories import make_node, make_portfolio, make_running_portfolio
 
 pytestmark = pytest.mark.django_db
 JSON, PROBLEM = "application/json", "application/problem+json"
@@ -95,7 +95,7 @@ def send(caller: ApiClient, method: str, path: str, body: Any) -> Any:
 
 
 def test_every_limit_of_every_body_is_enforced(operator: ApiClient, schema: dict[str, Any]) -> None:
-    a_portfolio("p", desired_state="stopped")
+    make_portfolio("p", desired_state="stopped")
     tried, accepted = 0, []
     for path, method, body in bodies(schema):
         assert body["additionalProperties"] is False, (path, method)
@@ -158,7 +158,7 @@ def test_every_answer_to_a_get_is_as_described(operator: ApiClient, schema: dict
 
 
 def test_what_deleting_answers_is_described(operator: ApiClient, schema: dict[str, Any]) -> None:
-    a_portfolio("p", desired_state="stopped")
+    make_portfolio("p", desired_state="stopped")
     operation = schema["paths"]["/api/portfolios/{name}/"]["delete"]
     stated = operation["responses"]["202"]["content"][JSON]["schema"]
     answer = operator.delete("portfolios/p/")

@@ -25,7 +25,7 @@ from scheduling.management.handoff_wait import wait_for
 from scheduling.models import ApiToken, Control, Event, Handoff, Node, NodeToken, Run
 from scheduling.models.tokens import hash_token
 from tests.support.api_client import counted_statements
-from tests.support.factories import a_portfolio, make_node, make_running_portfolio
+from tests.support.factories import make_node, make_portfolio, make_running_portfolio
 
 pytestmark = pytest.mark.django_db
 
@@ -262,7 +262,7 @@ def test_a_wait_that_is_no_time_is_usage(wait: str) -> None:
 def test_reload_stop_and_start() -> None:
     daemon = make_node("node-1")
     make_running_portfolio("canary-1", daemon)
-    a_portfolio("idle", desired_state="stopped")
+    make_portfolio("idle", desired_state="stopped")
     assert told("reload_portfolio", "canary-1", "--reason", "leak")["kind"] == "reload"
     assert told("start_portfolio", "idle")["kind"] == "place"
     assert told("stop_portfolio", "canary-1")["kind"] == "stop"
@@ -272,12 +272,12 @@ def test_reload_stop_and_start() -> None:
 def test_delete_releases_it_and_frees_its_name() -> None:
     daemon = make_node("node-1")
     make_running_portfolio("canary-1", daemon)
-    a_portfolio("idle", desired_state="stopped")
+    make_portfolio("idle", desired_state="stopped")
     deleted = told("delete_portfolio", "canary-1", "--reason", "closed")
     assert (deleted["handoff"]["kind"], deleted["handoff"]["state"]) == ("stop", "draining")
     assert said("delete_portfolio", "idle") == "idle is deleted.\n"
     assert refused("delete_portfolio", "idle")[1]["code"] == "not_found"
-    a_portfolio("idle")
+    make_portfolio("idle")
 
 
 class Terminal(StringIO):
@@ -289,7 +289,7 @@ class Terminal(StringIO):
 def test_on_a_terminal_nothing_is_deleted_before_its_name_is_typed(
     typed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    a_portfolio("idle", desired_state="stopped")
+    make_portfolio("idle", desired_state="stopped")
     monkeypatch.setattr(sys, "stdin", Terminal(f"{typed}\n"))
     assert refused("delete_portfolio", "idle")[1]["code"] == "not_confirmed"
     monkeypatch.setattr(sys, "stdin", Terminal("idle\n"))
@@ -297,13 +297,13 @@ def test_on_a_terminal_nothing_is_deleted_before_its_name_is_typed(
 
 
 def test_start_without_room_says_that_it_is_pending() -> None:
-    a_portfolio("idle", desired_state="stopped")
+    make_portfolio("idle", desired_state="stopped")
     assert "pending" in said("start_portfolio", "idle")
     assert refused("start_portfolio", "idle")[1]["code"] == "already_running"
 
 
 def test_waiting_for_a_start_without_room_says_why() -> None:
-    a_portfolio("idle", desired_state="stopped")
+    make_portfolio("idle", desired_state="stopped")
     sentence, document = refused("start_portfolio", "idle", "--wait", "0.2")
     assert document["code"] == "wait_timeout"
     assert "pending" in sentence
@@ -325,7 +325,7 @@ def test_drain_and_cordon_and_back(command: str, flag: str) -> None:
 
 def test_rebalance_dry_run_changes_nothing() -> None:
     make_node("node-1")
-    a_portfolio("canary-1")
+    make_portfolio("canary-1")
     plan = told("rebalance", "--dry-run")
     assert [step["portfolio"] for step in plan["place"]] == ["canary-1"]
     assert "canary-1" in said("rebalance", "--dry-run")
@@ -354,7 +354,7 @@ def test_freeze_and_back() -> None:
 def test_cluster_status_shows_the_whole_fleet() -> None:
     daemon = make_node("node-1")
     make_running_portfolio("canary-1", daemon, events=2)
-    a_portfolio("idle", desired_state="stopped")
+    make_portfolio("idle", desired_state="stopped")
     board = told("cluster_status")
     assert [node["name"] for node in board["nodes"]] == ["node-1"]
     assert [portfolio["name"] for portfolio in board["portfolios"]] == ["canary-1", "idle"]

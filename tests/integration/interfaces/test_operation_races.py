@@ -15,14 +15,21 @@ from scheduling.models import Handoff, Run
 from scheduling.passes.sweep import sweep
 from scheduling.timing import timing
 from tests.integration.enact.test_fence_races import Held, at_once, behind
-from tests.support.factories import a_trader, ago, make_node, mature, owner, serving_since
+from tests.support.factories import (
+    ago,
+    make_node,
+    make_trader,
+    owner,
+    prove_revision,
+    serving_since,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def test_a_wish_that_waited_for_a_grant_reaches_the_new_owner() -> None:
     source, target = make_node("node-1"), make_node("node-2")
-    hand = a_trader("p", source, catch_up="full")
+    hand = make_trader("p", source, catch_up="full")
     handoff = operations.migrate("p", "node-2", actor="ann")
     assert target.ready(handoff) == "draining"
     held = Held(
@@ -41,8 +48,8 @@ def test_a_wish_that_waited_for_a_grant_reaches_the_new_owner() -> None:
 
 def test_a_proof_beside_a_rejection_leaves_no_rejected_revision_good() -> None:
     node = make_node("node-1")
-    hand = a_trader("p", node)
-    mature(hand.portfolio)
+    hand = make_trader("p", node)
+    prove_revision(hand.portfolio)
     for number in range(2, 7):
         _, reload = operations.revise_portfolio(
             "p", {"limits": {"largest_order": str(number)}}, actor="ann"
@@ -68,7 +75,7 @@ def test_a_run_that_somebody_holds_keeps_the_sweep_from_no_other() -> None:
     serving_since(3600)
     moves = []
     for name in ("held", "free"):
-        a_trader(name, source)
+        make_trader(name, source)
         moves.append(operations.migrate(name, "node-2", actor="ann"))
     Handoff.objects.update(deadline_at=ago(1))
     with psycopg.connect(conninfo()) as holding:

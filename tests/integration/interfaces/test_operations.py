@@ -16,13 +16,13 @@ from scheduling.models import Control, Event, Handoff, Node, Run
 from scheduling.operations import NewPortfolio
 from tests.support.factories import (
     FakeNode,
-    a_portfolio,
-    a_trader,
-    let_expire,
+    expire_handoff,
+    expire_lease,
     lose,
     make_node,
-    past_deadline,
-    the_handoff,
+    make_portfolio,
+    make_trader,
+    newest_handoff,
 )
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("honest_history")]
@@ -129,8 +129,8 @@ def test_every_symbol_may_be_asked_for_and_a_canary_sees_them_anyway() -> None:
 
 
 def test_a_name_that_is_taken_is_refused() -> None:
-    a_portfolio("p")
-    refusal = refused(lambda: a_portfolio("p"))
+    make_portfolio("p")
+    refusal = refused(lambda: make_portfolio("p"))
     assert (refusal.code, refusal.message) == (
         "name_taken",
         "There is a portfolio named p; choose another name.",
@@ -138,8 +138,8 @@ def test_a_name_that_is_taken_is_refused() -> None:
 
 
 def test_a_new_portfolio_waits_and_one_that_is_not_wanted_running_is_stopped() -> None:
-    waiting = a_portfolio("waiting")
-    stopped = a_portfolio("stopped", desired_state="stopped")
+    waiting = make_portfolio("waiting")
+    stopped = make_portfolio("stopped", desired_state="stopped")
     assert Run.objects.get(pk=waiting.pk).phase == "pending"
     assert Run.objects.get(pk=stopped.pk).phase == "stopped"
 
@@ -187,12 +187,12 @@ def test_what_does_not_exist_is_not_found(act: Callable[[], Any]) -> None:
 def test_a_change_that_cannot_be_is_refused_by_its_field(
     node: FakeNode, changes: dict[str, Any], field: str
 ) -> None:
-    a_trader("p", node)
+    make_trader("p", node)
     assert fields(lambda: operations.revise_portfolio("p", changes, actor="ann")) == [field]
 
 
 def test_a_change_of_nothing_makes_no_revision(node: FakeNode) -> None:
-    hand = a_trader("p", node)
+    hand = make_trader("p", node)
     portfolio, handoff = operations.revise_portfolio(
         "p", {"config": {}, "symbols": []}, actor="ann"
     )
@@ -201,7 +201,7 @@ def test_a_change_of_nothing_makes_no_revision(node: FakeNode) -> None:
 
 
 def test_a_change_of_a_wish_makes_no_revision_but_reaches_the_node(node: FakeNode) -> None:
-    a_trader("p", node)
+    make_trader("p", node)
     before = Node.objects.get().desired_version
     portfolio, handoff = operations.revise_portfolio("p", {"catch_up": "full"}, actor="ann")
     assert (portfolio.revision, handoff) == (1, None)
@@ -210,7 +210,7 @@ def test_a_change_of_a_wish_makes_no_revision_but_reaches_the_node(node: FakeNod
 
 
 def test_a_change_of_what_is_stopped_makes_a_revision_and_moves_nothing() -> None:
-    a_portfolio("p", desired_state="stopped")
+    make_portfolio("p", desired_state="stopped")
     portfolio, handoff = operations.revise_portfolio(
         "p", {"limits": {"largest_order": "5"}}, actor="ann"
     )
@@ -221,12 +221,12 @@ def test_a_change_of_what_is_stopped_makes_a_revision_and_moves_nothing() -> Non
 
 
 def test_a_move_to_a_node_that_cannot_take_it_says_why(node: FakeNode) -> None:
-    hand = a_trader("p", node, weight=2, selector={})
+    hand = make_trader("p", node, weight=2, selector={})
     targets = {
         name: make_node(name, capacity=2) for name in ("lost", "cordoned", "draining", "full")
     }
     make_node("small", capacity=1)
-    a_trader("other", targets["full"])
+    make_trader("other", targets["full"])
     lose(targets["lost"])
     operations.cordon("cordoned", actor="ann")
     operations.drain("draining", actor="ann")
@@ -248,24 +248,24 @@ def test_a_move_to_a_node_that_cannot_take_it_says_why(node: FakeNode) -> None:
 
 
 def test_a_move_to_a_node_that_does_not_exist_is_not_found(node: FakeNode) -> None:
-    a_trader("p", node)
+    make_trader("p", node)
     assert refused(lambda: operations.migrate("p", "node-9", actor="ann")).code == "not_found"
 
 
 def test_a_move_to_a_node_that_lacks_its_label_says_so(node: FakeNode) -> None:
     Node.objects.update(labels={"zone": "a"})
-    a_trader("p", node, selector={"zone": "a"})
+    make_trader("p", node, selector={"zone": "a"})
     make_node("node-2", labels={"zone": "b"})
     assert refused(lambda: operations.migrate("p", "node-2", actor="ann")).code == "node_lacks"
 
 
 def test_a_move_anywhere_without_another_node_has_no_room(node: FakeNode) -> None:
-    a_trader("p", node)
+    make_trader("p", node)
     assert refused(lambda: operations.migrate("p", None, actor="ann")).code == "no_room"
 
 
 def test_a_move_to_a_named_node_pins_and_a_move_anywhere_does_not(node: FakeNode) -> None:
-    hand, other = a_trader("p", node), a_trader("q", node)
+    hand, other = make_trader("p", node), make_trader("q", node)
     target = make_node("node-2")
     operations.migrate("p", "node-2", actor="ann")
     operations.migrate("q", None, actor="ann")
@@ -277,7 +277,7 @@ def test_a_move_to_a_named_node_pins_and_a_move_anywhere_does_not(node: FakeNode
 
 
 def test_a_move_anywhere_ends_the_pin_that_would_take_it_back(node: FakeNode) -> None:
-    hand = a_trader("p", node)
+    hand = make_trader("p", node)
     make_node("node-2")
     Run.objects.filter(pk=hand.portfolio.pk).update(pinned_node=node.row)
     assert operations.migrate("p", None, actor="ann").target_node.name == "node-2"
@@ -286,7 +286,7 @@ def test_a_move_anywhere_ends_the_pin_that_would_take_it_back(node: FakeNode) ->
 
 
 def test_a_move_keeps_the_revision_that_runs(node: FakeNode) -> None:
-    hand = a_trader("p", node)
+    hand = make_trader("p", node)
     make_node("node-2")
     Portfolio.objects.filter(pk=hand.portfolio.pk).update(revision=1)
     assert operations.migrate("p", "node-2", actor="ann").to_revision == 1
@@ -294,7 +294,7 @@ def test_a_move_keeps_the_revision_that_runs(node: FakeNode) -> None:
 
 @pytest.mark.parametrize("phase", ["halted", "quarantined"])
 def test_what_waits_for_a_person_is_started_before_it_is_moved(node: FakeNode, phase: str) -> None:
-    portfolio = a_portfolio("p")
+    portfolio = make_portfolio("p")
     Run.objects.filter(pk=portfolio.pk).update(phase=phase)
     refusal = refused(lambda: operations.migrate("p", "node-1", actor="ann"))
     assert (refusal.code, refusal.message) == (
@@ -304,7 +304,7 @@ def test_what_waits_for_a_person_is_started_before_it_is_moved(node: FakeNode, p
 
 
 def test_a_move_of_what_is_on_a_lost_node_is_a_failover(node: FakeNode) -> None:
-    a_trader("p", node)
+    make_trader("p", node)
     make_node("node-2")
     lose(node)
     assert operations.migrate("p", "node-2", actor="ann").kind == "failover"
@@ -321,7 +321,7 @@ def test_a_move_of_what_is_on_a_lost_node_is_a_failover(node: FakeNode) -> None:
 def test_while_one_handoff_is_under_way_another_is_refused_with_its_id(
     node: FakeNode, act: Callable[[], Any]
 ) -> None:
-    a_trader("p", node)
+    make_trader("p", node)
     make_node("node-2")
     make_node("node-3")
     first = operations.migrate("p", "node-2", actor="ann")
@@ -336,7 +336,7 @@ def test_while_one_handoff_is_under_way_another_is_refused_with_its_id(
 
 
 def test_a_reload_of_what_runs_nowhere_is_refused() -> None:
-    a_portfolio("p")
+    make_portfolio("p")
     refusal = refused(lambda: operations.reload("p", actor="ann"))
     assert (refusal.code, refusal.message) == (
         "already_stopped",
@@ -345,15 +345,15 @@ def test_a_reload_of_what_runs_nowhere_is_refused() -> None:
 
 
 def test_a_reload_to_a_revision_that_never_was_is_not_found(node: FakeNode) -> None:
-    a_trader("p", node)
+    make_trader("p", node)
     assert refused(lambda: operations.reload("p", actor="ann", revision=7)).code == "not_found"
 
 
 def test_a_reload_on_a_node_without_a_lease_changes_not_even_the_revision(node: FakeNode) -> None:
-    hand = a_trader("p", node)
+    hand = make_trader("p", node)
     operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
-    node.fails(the_handoff(hand.portfolio), strategy=True)
-    let_expire(node)
+    node.fails(newest_handoff(hand.portfolio), strategy=True)
+    expire_lease(node)
     assert refused(lambda: operations.reload("p", actor="ann")).code == "node_lost"
     assert Revision.objects.get(number=2).status == "rejected"
 
@@ -362,23 +362,23 @@ def test_a_reload_on_a_node_without_a_lease_changes_not_even_the_revision(node: 
 
 
 def test_a_start_of_what_runs_and_a_stop_of_what_is_stopped_are_refused(node: FakeNode) -> None:
-    a_trader("p", node)
+    make_trader("p", node)
     refusal = refused(lambda: operations.start("p", actor="ann"))
     assert (refusal.code, refusal.message) == ("already_running", "p is already running.")
     operations.stop("p", actor="ann")
     refusal = refused(lambda: operations.stop("p", actor="ann"))
     assert (refusal.code, refusal.message) == ("already_stopped", "p is already stopping.")
-    past_deadline(the_handoff(Portfolio.objects.get()))
+    expire_handoff(newest_handoff(Portfolio.objects.get()))
     refusal = refused(lambda: operations.stop("p", actor="ann"))
     assert refusal.message == "p is already stopped."
 
 
 def test_a_start_places_at_once_and_without_room_says_why(node: FakeNode) -> None:
-    a_portfolio("p", desired_state="stopped")
+    make_portfolio("p", desired_state="stopped")
     handoff = operations.start("p", actor="ann")
     assert handoff is not None
     assert (handoff.kind, handoff.target_node) == ("place", node.row)
-    heavy = a_portfolio("heavy", desired_state="stopped", weight=6)
+    heavy = make_portfolio("heavy", desired_state="stopped", weight=6)
     assert operations.start("heavy", actor="ann") is None
     at = Run.objects.get(pk=heavy.pk)
     assert at.phase == "pending"
@@ -386,7 +386,7 @@ def test_a_start_places_at_once_and_without_room_says_why(node: FakeNode) -> Non
 
 
 def test_a_stop_of_what_waits_for_a_place_ends_its_placing(node: FakeNode) -> None:
-    portfolio = a_portfolio("p")
+    portfolio = make_portfolio("p")
     operations.migrate("p", "node-1", actor="ann")
     assert operations.stop("p", actor="ann").kind == "stop"
     assert Run.objects.get(pk=portfolio.pk).phase == "stopped"
@@ -394,7 +394,7 @@ def test_a_stop_of_what_waits_for_a_place_ends_its_placing(node: FakeNode) -> No
 
 
 def test_a_stop_of_what_is_quarantined_makes_it_stopped() -> None:
-    portfolio = a_portfolio("p")
+    portfolio = make_portfolio("p")
     Run.objects.filter(pk=portfolio.pk).update(phase="quarantined", reason="five deaths")
     operations.stop("p", actor="ann")
     assert Run.objects.get(pk=portfolio.pk).phase == "stopped"
@@ -404,7 +404,7 @@ def test_a_stop_of_what_is_quarantined_makes_it_stopped() -> None:
 
 
 def test_a_deleted_portfolio_is_gone_from_every_door_and_keeps_its_rows(node: FakeNode) -> None:
-    hand = a_trader("p", node)
+    hand = make_trader("p", node)
     operations.delete_portfolio("p", actor="ann")
     assert refused(lambda: operations.start("p", actor="ann")).code == "not_found"
     assert refused(lambda: operations.delete_portfolio("p", actor="ann")).code == "not_found"

@@ -20,8 +20,8 @@ from scheduling import operations
 from scheduling.errors import Invalid
 from scheduling.models import Event, Node, Run
 from scheduling.permissions import Role
-from tests.support.api_client import ApiClient, a_person, counted_statements, fields_of, problem
-from tests.support.factories import a_portfolio, make_node
+from tests.support.api_client import ApiClient, counted_statements, fields_of, make_user, problem
+from tests.support.factories import make_node, make_portfolio
 
 pytestmark = pytest.mark.django_db
 
@@ -31,7 +31,7 @@ PLAIN: dict[str, Any] = {"name": "p", "strategy": "canary"}
 @pytest.fixture
 def browser() -> Client:
     client = Client()
-    client.force_login(a_person("dora", Role.OPERATOR))
+    client.force_login(make_user("dora", Role.OPERATOR))
     return client
 
 
@@ -48,7 +48,7 @@ def test_a_name_with_a_line_break_is_refused_at_the_command_line_too() -> None:
 
 @pytest.mark.parametrize("name", ["bad\n", "Bad", "b d", "-", "", "b\u202ed"])
 def test_the_database_takes_no_such_name_from_anybody(name: str) -> None:
-    portfolio = a_portfolio("good")
+    portfolio = make_portfolio("good")
     with pytest.raises(IntegrityError, match="portfolio_name_plain"), transaction.atomic():
         Portfolio.objects.filter(pk=portfolio.pk).update(name=name)
 
@@ -60,8 +60,8 @@ def test_the_migration_renames_what_it_finds_and_the_pages_open_again(
     name: str, becomes: str, browser: Client
 ) -> None:
     migration = importlib.import_module("portfolios.migrations.0005_plain_names")
-    portfolio = a_portfolio("bad")
-    a_portfolio("other")
+    portfolio = make_portfolio("bad")
+    make_portfolio("other")
     with connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         cursor.execute("ALTER TABLE portfolios_portfolio DROP CONSTRAINT portfolio_name_plain")
@@ -119,7 +119,7 @@ def test_reasons_are_refused_by_every_interface(operator: ApiClient, browser: Cl
 def test_an_edit_whose_json_has_line_breaks_is_fine_and_one_with_controls_is_not(
     browser: Client,
 ) -> None:
-    a_portfolio("p", strategy="buy_and_hold", symbols=["IBM"])
+    make_portfolio("p", strategy="buy_and_hold", symbols=["IBM"])
     form = {"config": "{\n}", "symbols": "IBM", "limits": "{\n}", "weight": "2", "priority": "0"}
     form |= {"selector": '{\n"zone": "a"\n}', "catch_up": "state_only"}
     saved = browser.post("/portfolios/p/edit/", form)
@@ -171,7 +171,7 @@ def test_a_list_with_one_wrong_creates_none_and_names_it_by_its_place(operator: 
     wrong[2] = {"name": "p-0", "strategy": "canary"}
     document = problem(operator.post("portfolios/", wrong), 400, "invalid")
     assert fields_of(document) == {"2.name": "twice"}
-    a_portfolio("p-3")
+    make_portfolio("p-3")
     document = problem(operator.post("portfolios/", many(4)), 409, "name_taken")
     assert "p-3" in document["detail"]
     assert Portfolio.objects.count() == 1

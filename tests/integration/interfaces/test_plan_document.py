@@ -12,12 +12,12 @@ from scheduling import operations
 from tests.support.api_client import ApiClient
 from tests.support.factories import (
     FakeNode,
-    a_fleet_with_little_room,
-    a_portfolio,
     ago,
-    let_expire,
+    expire_lease,
     lose,
+    make_crowded_fleet,
     make_node,
+    make_portfolio,
 )
 
 pytestmark = pytest.mark.django_db
@@ -27,14 +27,14 @@ PLAN = "schedule/plan/"
 
 @pytest.fixture
 def fleet() -> list[FakeNode]:
-    return a_fleet_with_little_room()
+    return make_crowded_fleet()
 
 
 def test_the_answer_says_what_stays_what_waits_already_and_what_is_not_sure(
     viewer: ApiClient, fleet: list[FakeNode]
 ) -> None:
-    a_portfolio("gpu", selector={"gpu": "yes"})
-    let_expire(fleet[1])  # nobody has marked it: it is suspect
+    make_portfolio("gpu", selector={"gpu": "yes"})
+    expire_lease(fleet[1])  # nobody has marked it: it is suspect
     document = viewer.get(PLAN, drain="node-1").json()
     verdict = document["verdict"]
     assert (verdict["move"], verdict["stay"], verdict["pending_already"]) == (1, 2, 1)
@@ -67,7 +67,7 @@ def test_what_is_placed_beside_a_failover_is_counted_apart(
     viewer: ApiClient, fleet: list[FakeNode]
 ) -> None:
     operations.uncordon("node-3", actor="cast")
-    a_portfolio("new", weight=2)
+    make_portfolio("new", weight=2)
     document = viewer.get(PLAN, lose="node-2").json()
     verdict = document["verdict"]
     assert (verdict["place"], verdict["move"], verdict["no_place"]) == (1, 1, 0)
@@ -121,8 +121,8 @@ def test_reasons_are_told_in_the_language_of_who_asks(
     viewer: ApiClient, fleet: list[FakeNode]
 ) -> None:
     make_node("node-4", capacity=1)
-    a_portfolio("new")
-    a_portfolio("gpu", selector={"gpu": "yes"})
+    make_portfolio("new")
+    make_portfolio("gpu", selector={"gpu": "yes"})
     said = []
     for caller in (viewer, viewer.preferring("zh-CN")):
         document = caller.get(PLAN, drain="node-1").json()

@@ -27,7 +27,7 @@ from scheduling.enact.alerts import compare
 from scheduling.models import Alert, Event
 from scheduling.permissions import ADMINISTRATOR_GROUP, Role
 from scheduling.timing import timing
-from tests.support.api_client import a_person
+from tests.support.api_client import make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -178,7 +178,7 @@ def test_an_unknown_schedule_is_one_alert_until_it_is_gone() -> None:
 @pytest.mark.parametrize("model", ["schedule", "success", "failure", "ormq"])
 def test_the_queue_is_read_only_in_the_admin_for_a_superuser_too(model: str) -> None:
     client = Client()
-    client.force_login(a_person("root", superuser=True))
+    client.force_login(make_user("root", superuser=True))
     schedule_by_sql("os.system")
     listed = client.get(reverse(f"admin:django_q_{model}_changelist"))
     assert listed.status_code == 200
@@ -205,7 +205,7 @@ def test_a_failure_page_reads_no_pickle() -> None:
     with connection.cursor() as cursor:
         cursor.execute("UPDATE django_q_task SET args = 'no pickle', result = 'no pickle'")
     client = Client()
-    client.force_login(a_person("root", superuser=True))
+    client.force_login(make_user("root", superuser=True))
     page = client.get(reverse("admin:django_q_failure_change", args=["1" * 32]))
     assert page.status_code == 200
     assert b"no pickle" not in page.content
@@ -215,7 +215,7 @@ def test_a_failure_page_reads_no_pickle() -> None:
 
 
 def an_administrator() -> Client:
-    person = a_person("ada")
+    person = make_user("ada")
     person.groups.add(Group.objects.get(name=ADMINISTRATOR_GROUP))
     client = Client()
     client.force_login(person)
@@ -224,7 +224,7 @@ def an_administrator() -> Client:
 
 def test_an_administrator_makes_users_but_no_superuser() -> None:
     apps.install_groups(None)
-    client, root, other = an_administrator(), a_person("root", superuser=True), a_person("olive")
+    client, root, other = an_administrator(), make_user("root", superuser=True), make_user("olive")
     operators = Group.objects.get(name=Role.OPERATOR)
     change = reverse("admin:auth_user_change", args=[other.pk])
     page = client.get(change)
@@ -250,5 +250,5 @@ def test_an_administrator_makes_users_but_no_superuser() -> None:
 
 def test_an_operator_sees_no_users() -> None:
     client = Client()
-    client.force_login(a_person("olive", Role.OPERATOR))
+    client.force_login(make_user("olive", Role.OPERATOR))
     assert client.get(reverse("admin:auth_user_changelist")).status_code == 403

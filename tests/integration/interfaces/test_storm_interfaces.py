@@ -17,8 +17,8 @@ from scheduling.models import Alert, Event, Storm
 from scheduling.observe.fleet_view import read_board
 from scheduling.permissions import Role
 from scheduling.scheduler import Scheduler
-from tests.support.api_client import ApiClient, a_person
-from tests.support.factories import a_portfolio, ago, calm_nodes, let_expire
+from tests.support.api_client import ApiClient, make_user
+from tests.support.factories import ago, expire_lease, make_portfolio, make_settled_nodes
 
 pytestmark = pytest.mark.django_db
 
@@ -26,8 +26,8 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def stormy() -> None:
     """Two of three nodes went at once."""
-    for node in calm_nodes(3)[:2]:
-        let_expire(node)
+    for node in make_settled_nodes(3)[:2]:
+        expire_lease(node)
     Scheduler("test").tick()
 
 
@@ -86,11 +86,11 @@ def test_alerts_are_listed_and_counted(stormy: None, viewer: ApiClient) -> None:
 
 def test_alerts_of_a_name_are_those_of_the_portfolio_that_has_it_now(viewer: ApiClient) -> None:
     Alert.objects.create(
-        kind="halted", key="x", reason="old", opened_at=ago(1), portfolio=a_portfolio("one")
+        kind="halted", key="x", reason="old", opened_at=ago(1), portfolio=make_portfolio("one")
     )
     assert len(viewer.get("alerts/?portfolio=one").json()["results"]) == 1
     operations.delete_portfolio("one", actor="ann")
-    a_portfolio("one")
+    make_portfolio("one")
     assert viewer.get("alerts/?portfolio=one").json()["results"] == []
 
 
@@ -108,7 +108,7 @@ def test_the_banner_says_what_is_held_and_the_way_out(stormy: None) -> None:
 
 def test_the_dialogs_say_what_follows_and_do_it(stormy: None) -> None:
     client = Client()
-    client.force_login(a_person("olive", Role.OPERATOR))
+    client.force_login(make_user("olive", Role.OPERATOR))
     for verb, said, held in (
         ("hold-storm", "a person releases it. It does not end by itself any more.", True),
         ("release-storm", "No portfolio waits, so nothing moves.", False),

@@ -24,8 +24,8 @@ from scheduling.node_daemon.config import make_config
 from scheduling.node_daemon.errors import InvalidArguments
 from scheduling.permissions import Role
 from scheduling.user_audit import RATE, Repeats
-from tests.support.api_client import ApiClient, a_caller, a_person, problem
-from tests.support.factories import a_portfolio, make_node
+from tests.support.api_client import ApiClient, make_api_client, make_user, problem
+from tests.support.factories import make_node, make_portfolio
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "correct horse battery"
@@ -57,12 +57,12 @@ def seen(event: Event) -> tuple[str, str, str]:
 @pytest.mark.django_db(transaction=True)
 def test_a_line_says_through_which_interface_and_from_which_address(operator: ApiClient) -> None:
     make_node("node-1")
-    a_portfolio("p", desired_state="stopped")
+    make_portfolio("p", desired_state="stopped")
     operator.post("nodes/node-1/cordon/")
     assert seen(newest("node_cordoned")) == ("olive", "api", "127.0.0.1")
 
     browser = Client(REMOTE_ADDR="10.0.0.7")
-    browser.force_login(a_person("dora", Role.OPERATOR))
+    browser.force_login(make_user("dora", Role.OPERATOR))
     browser.post("/nodes/node-1/uncordon/")
     assert seen(newest("node_uncordoned")) == ("dora", "dashboard", "10.0.0.7")
 
@@ -80,7 +80,7 @@ def test_a_line_says_through_which_interface_and_from_which_address(operator: Ap
 
 
 def test_a_halt_names_address_and_interface_on_each_of_its_lines(operator: ApiClient) -> None:
-    a_portfolio("p")
+    make_portfolio("p")
     assert operator.post("halt/", {"reason": "drill"}).status_code == 200
     lines = Event.objects.filter(actor="olive", interface="api", address="127.0.0.1")
     assert lines.filter(kind__contains="halt").exists(), list(Event.objects.values("kind", "actor"))
@@ -92,7 +92,7 @@ def test_the_interfaces_show_it(operator: ApiClient) -> None:
     (line,) = operator.get("events/", kind="node_cordoned", interface="api").json()["results"]
     assert (line["interface"], line["address"]) == ("api", "127.0.0.1")
     browser = Client()
-    browser.force_login(a_person("dora", Role.OPERATOR))
+    browser.force_login(make_user("dora", Role.OPERATOR))
     assert "api 127.0.0.1" in browser.get("/audit/?kind=node_cordoned").content.decode()
     listed = browser.get(reverse("admin:scheduling_event_changelist")).content.decode()
     assert "127.0.0.1" in listed
@@ -106,7 +106,7 @@ def sign_in(name: str, password: str, address: str = "10.0.0.1") -> Any:
 
 
 def test_logins_and_refused_ones_are_told_without_what_was_typed() -> None:
-    a_person("olive", Role.OPERATOR)
+    make_user("olive", Role.OPERATOR)
     sign_in("olive", "wrong-secret")
     assert seen(newest("login_refused")) == ("olive", "dashboard", "10.0.0.1")
     sign_in("hunter2-in-the-wrong-field", "olive")
@@ -122,7 +122,7 @@ def test_a_flood_of_refused_logins_is_a_bounded_number_of_lines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(user_audit, "clock", lambda: 0.0)  # all of it within one minute
-    a_person("olive", Role.OPERATOR)
+    make_user("olive", Role.OPERATOR)
     for _ in range(8):
         sign_in("olive", "wrong")
     assert Event.objects.filter(kind="login_refused").count() == 2  # wrong, and waits
@@ -143,8 +143,8 @@ def test_what_was_not_told_is_counted_in_the_next_line() -> None:
 
 
 def test_changes_of_users_and_groups_are_told_by_name_of_the_field() -> None:
-    root = a_person("root", superuser=True)
-    other = a_person("olive")
+    root = make_user("root", superuser=True)
+    other = make_user("olive")
     browser = Client(REMOTE_ADDR="10.0.0.7")
     browser.force_login(root)
     operators, _ = Group.objects.get_or_create(name="operator")
@@ -184,7 +184,7 @@ def made(command: str, *arguments: str) -> dict[str, Any]:
 
 def test_a_token_that_may_only_read_does_not_act() -> None:
     make_node("node-1")
-    a_caller(Role.OPERATOR, "olive")
+    make_api_client(Role.OPERATOR, "olive")
     token = made("create_api_token", "olive", "--scope", "read", "--name", "grafana")["token"]
     reader = ApiClient(token)
     assert reader.get("nodes/").status_code == 200
@@ -229,7 +229,7 @@ def test_tokens_are_shown_by_command_api_and_admin_to_operators_only(
     assert len(operator.get("tokens/", user="olive").json()["results"]) == 1
     problem(viewer.get("tokens/"), 403, "forbidden")
     browser = Client()
-    browser.force_login(a_person("dora", Role.OPERATOR))
+    browser.force_login(make_user("dora", Role.OPERATOR))
     listed = browser.get(reverse("admin:scheduling_nodetoken_changelist")).content.decode()
     assert "rack 4" in listed
 
@@ -250,7 +250,7 @@ def test_a_token_that_cannot_be_is_refused(arguments: list[str], said: str) -> N
 
 def test_tokens_made_before_go_on_as_they_were() -> None:
     """What the migration gives to rows that it finds: may operate, never ends, has no name."""
-    token = issue_api_token(a_person("olive", Role.OPERATOR), actor="cast")
+    token = issue_api_token(make_user("olive", Role.OPERATOR), actor="cast")
     row = ApiToken.objects.get()
     assert (row.name, row.scope, row.expires_at, row.state) == ("", Scope.OPERATE, None, "valid")
     assert ApiClient(token).get("nodes/").status_code == 200

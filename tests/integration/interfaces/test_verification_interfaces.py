@@ -27,7 +27,7 @@ from scheduling.verification.runner import work_off
 from scheduling.verification.verify import verify_portfolio
 from tests.integration.enact.test_fence_races import Held, behind
 from tests.support.api_client import ApiClient, problem
-from tests.support.factories import a_portfolio, ago, make_node, make_running_portfolio
+from tests.support.factories import ago, make_node, make_portfolio, make_running_portfolio
 
 pytestmark = pytest.mark.django_db
 
@@ -86,7 +86,7 @@ def test_a_difference_is_shown_with_its_place(operator: ApiClient) -> None:
 
 
 def test_what_cannot_be_verified_has_failed_with_the_sentence(operator: ApiClient) -> None:
-    a_portfolio("idle")
+    make_portfolio("idle")
     operator.post("portfolios/idle/verification/")
     work_off()
     document = operator.get("portfolios/idle/verification/").json()
@@ -124,7 +124,7 @@ def test_a_viewer_may_look_and_not_ask(viewer: ApiClient) -> None:
 
 def test_no_more_run_at_once_than_the_limit_and_the_oldest_goes_first(operator: ApiClient) -> None:
     for name in ("two", "three"):
-        a_portfolio(name)
+        make_portfolio(name)
     for name in ("canary-1", "two", "three"):
         operator.post(f"portfolios/{name}/verification/")
     names = [found.name for _ in range(2) if (found := execute(claim(uuid4(), 2))) is not None]
@@ -139,7 +139,7 @@ def test_as_many_run_at_once_as_there_are_processors(
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
     assert runner.most_at_once() == 3
     monkeypatch.setattr(runner, "most_at_once", lambda: 2)
-    a_portfolio("two")
+    make_portfolio("two")
     operator.post("portfolios/two/verification/")
     assert execute(claim(uuid4())) is not None  # another runner's
     operator.post(PATH)
@@ -188,7 +188,7 @@ def test_one_that_no_worker_takes_says_so(operator: ApiClient) -> None:
 
 
 def test_one_that_waits_behind_a_long_one_is_not_given_up(operator: ApiClient) -> None:
-    a_portfolio("two")
+    make_portfolio("two")
     operator.post(PATH)
     operator.post("portfolios/two/verification/")
     execute(claim(uuid4()))
@@ -199,7 +199,7 @@ def test_one_that_waits_behind_a_long_one_is_not_given_up(operator: ApiClient) -
 def test_one_that_waited_behind_a_long_one_is_taken_when_that_has_ended(
     operator: ApiClient,
 ) -> None:
-    a_portfolio("two")
+    make_portfolio("two")
     operator.post(PATH)
     operator.post("portfolios/two/verification/")
     me = uuid4()
@@ -230,7 +230,7 @@ def test_what_a_runner_says_keeps_it_alive_and_what_another_says_does_not(
 
 
 def test_one_that_was_never_heard_of_does_not_block_those_that_wait(operator: ApiClient) -> None:
-    a_portfolio("two")
+    make_portfolio("two")
     operator.post(PATH)
     operator.post("portfolios/two/verification/")
     assert execute(claim(uuid4())) is not None
@@ -242,7 +242,7 @@ def test_one_that_was_never_heard_of_does_not_block_those_that_wait(operator: Ap
 def test_one_that_has_just_ended_counts_as_heard_of_though_it_was_silent(
     operator: ApiClient,
 ) -> None:
-    a_portfolio("two")
+    make_portfolio("two")
     operator.post(PATH)
     operator.post("portfolios/two/verification/")
     me = uuid4()
@@ -279,7 +279,7 @@ def test_a_verdict_stays_however_long_ago_it_was_found_and_until_the_next_is_ask
 
 @pytest.mark.django_db(transaction=True)
 def test_two_runners_that_look_at_once_take_one_between_them(operator: ApiClient) -> None:
-    a_portfolio("two")
+    make_portfolio("two")
     operator.post(PATH)
     operator.post("portfolios/two/verification/")
     mine, other = uuid4(), uuid4()
@@ -317,7 +317,7 @@ def test_a_runner_works_off_all_that_waits_and_says_how_far_it_is(
         raise Refused("cannot_verify", "enough")
 
     monkeypatch.setattr(runner, "verify_portfolio", told)
-    a_portfolio("two")
+    make_portfolio("two")
     operator.post(PATH)
     operator.post("portfolios/two/verification/")
     assert work_off() == 2

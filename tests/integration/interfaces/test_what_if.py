@@ -18,22 +18,22 @@ from scheduling import operations
 from scheduling.models import Event, Handoff
 from scheduling.observe import shared_snapshot, snapshot
 from scheduling.permissions import Role
-from tests.support.api_client import ApiClient, a_person, problem
-from tests.support.factories import FakeNode, a_fleet_with_little_room, a_portfolio, lose
+from tests.support.api_client import ApiClient, make_user, problem
+from tests.support.factories import FakeNode, lose, make_crowded_fleet, make_portfolio
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
 def fleet() -> list[FakeNode]:
-    return a_fleet_with_little_room()
+    return make_crowded_fleet()
 
 
 @pytest.fixture
 def page() -> Client:
     """The window of a viewer."""
     client = Client()
-    client.force_login(a_person("vic", Role.VIEWER))
+    client.force_login(make_user("vic", Role.VIEWER))
     return client
 
 
@@ -173,7 +173,7 @@ def test_a_second_question_reads_only_what_changed_and_is_right(
     while ([], 0) not in read and time.monotonic() < until:
         viewer.get("schedule/plan/", lose="node-1")
     assert read[-1] == ([], 0)
-    a_portfolio("new")
+    make_portfolio("new")
     plan = viewer.get("schedule/plan/").json()
     assert [step["portfolio"] for step in plan["place"]] == ["new"]
 
@@ -252,7 +252,7 @@ def test_a_load_is_drawn_in_places_before_over_after(page: Client, fleet: list[F
 def test_a_viewer_reads_and_an_operator_may_act(page: Client, fleet: list[FakeNode]) -> None:
     assert "/nodes/node-3/uncordon/" not in shown(page, "?lose=node-1")
     operator = Client()
-    operator.force_login(a_person("mira", Role.OPERATOR))
+    operator.force_login(make_user("mira", Role.OPERATOR))
     assert 'href="/nodes/node-3/uncordon/" data-dialog' in shown(operator, "?lose=node-1")
 
 

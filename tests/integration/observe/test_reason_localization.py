@@ -15,8 +15,8 @@ from scheduling.models import Handoff, Node, Run
 from scheduling.observe.fleet_view import read_board
 from scheduling.permissions import Role
 from scheduling.scheduler import Scheduler
-from tests.support.api_client import ApiClient, a_person, counted_statements
-from tests.support.factories import FakeNode, a_portfolio, a_trader, make_node
+from tests.support.api_client import ApiClient, counted_statements, make_user
+from tests.support.factories import FakeNode, make_node, make_portfolio, make_trader
 
 pytestmark = pytest.mark.django_db
 
@@ -43,7 +43,7 @@ def daemon() -> FakeNode:
 @pytest.fixture
 def pending(daemon: FakeNode) -> Run:
     """The run of a portfolio that has no node with its label, as a pass left it."""
-    a_portfolio("p", selector={"gpu": "yes"})
+    make_portfolio("p", selector={"gpu": "yes"})
     tick()
     return run_of("p")
 
@@ -63,7 +63,7 @@ def test_a_pass_keeps_why_beside_what_it_says_of_a_pending_portfolio(pending: Ru
 
 
 def test_a_placement_keeps_why_on_its_handoff(daemon: FakeNode) -> None:
-    a_portfolio("p")
+    make_portfolio("p")
     tick()
     handoff = Handoff.objects.get()
     assert handoff.reason == ONLY_NODE == told_by(handoff)
@@ -71,7 +71,7 @@ def test_a_placement_keeps_why_on_its_handoff(daemon: FakeNode) -> None:
 
 
 def test_a_move_keeps_why_on_its_handoff(daemon: FakeNode) -> None:
-    a_trader("p", daemon)
+    make_trader("p", daemon)
     make_node("node-2")
     operations.drain("node-1", actor="ann")
     tick()
@@ -81,7 +81,7 @@ def test_a_move_keeps_why_on_its_handoff(daemon: FakeNode) -> None:
 
 
 def test_what_is_stuck_says_why_as_data_until_it_is_stuck_no_more(daemon: FakeNode) -> None:
-    a_trader("p", daemon)
+    make_trader("p", daemon)
     operations.drain("node-1", actor="ann")
     tick()
     assert run_of("p").why["code"] == "no_other_node"
@@ -99,7 +99,7 @@ def test_a_start_that_finds_no_place_says_why_at_once(pending: Run) -> None:
 
 
 def test_a_halt_says_of_each_who_stopped_it_as_data(daemon: FakeNode) -> None:
-    a_trader("p", daemon)
+    make_trader("p", daemon)
     operations.halt_all(actor="ann", reason="wrong prices")
     assert run_of("p").why["params"]["why"] == "wrong prices"
     assert told_by(run_of("p")) == run_of("p").reason
@@ -163,7 +163,7 @@ def test_a_text_that_was_written_alone_is_what_everybody_reads(
 def test_handoffs_and_tenures_answer_in_the_language_of_the_request(
     viewer: ApiClient, daemon: FakeNode
 ) -> None:
-    a_portfolio("p")
+    make_portfolio("p")
     tick()
     daemon.prepare()
     for path, statements in (("handoffs/", 1), ("portfolios/p/tenures/", 0)):
@@ -180,7 +180,7 @@ def test_handoffs_and_tenures_answer_in_the_language_of_the_request(
 @pytest.fixture
 def desk(db: None) -> Client:
     client = Client()
-    client.force_login(a_person("vic", Role.VIEWER))
+    client.force_login(make_user("vic", Role.VIEWER))
     return client
 
 
@@ -198,7 +198,7 @@ def test_pages_tell_it_in_the_language_of_the_request(
 
 @pytest.mark.parametrize("path", ["/handoffs/", "/handoffs/{}/", "/portfolios/p/", "/"])
 def test_so_do_pages_of_handoffs(desk: Client, daemon: FakeNode, path: str) -> None:
-    a_portfolio("p")
+    make_portfolio("p")
     tick()
     daemon.prepare()
     path = path.format(Handoff.objects.get().pk)

@@ -23,7 +23,7 @@ from scheduling.observe import snapshot as look
 from scheduling.observe.snapshot import PORTFOLIOS, observe
 from scheduling.observe.snapshot_cache import SnapshotCache
 from scheduling.timing import timing
-from tests.support.factories import FakeNode, a_portfolio, a_trader, lose, make_node, owner
+from tests.support.factories import FakeNode, lose, make_node, make_portfolio, make_trader, owner
 
 # Committed, each change by itself: what a transaction sees of its own always counts as changed.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -57,7 +57,7 @@ def look_at_nodes() -> list[FakeNode]:
 CHANGES: dict[str, Callable[[], object]] = {
     "weight": lambda: Portfolio.objects.filter(name="a").update(weight=3),
     "selector": lambda: Portfolio.objects.filter(name="a").update(selector={"gpu": "yes"}),
-    "a new one": lambda: a_portfolio("c"),
+    "a new one": lambda: make_portfolio("c"),
     "deleted": deleted,
     "pin": lambda: operations.migrate("a", "node-2", actor="cast"),
     "phase": lambda: Run.objects.filter(portfolio__name="a").update(phase="halted"),
@@ -75,8 +75,8 @@ def standing() -> SnapshotCache:
     """Two portfolios run, and somebody has looked."""
     one = make_node("node-1")
     make_node("node-2")
-    a_trader("a", one)
-    a_trader("b", one)
+    make_trader("a", one)
+    make_trader("b", one)
     found = SnapshotCache()
     observe(timing(), found)
     return found

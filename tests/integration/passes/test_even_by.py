@@ -19,7 +19,7 @@ from scheduling.passes.pass_lock import acquire
 from scheduling.permissions import Role
 from scheduling.timing import timing
 from scheduling.wire.messages import Actual
-from tests.support.api_client import ApiClient, a_caller
+from tests.support.api_client import ApiClient, make_api_client
 from tests.support.factories import FakeNode, make_node, make_running_portfolio
 
 pytestmark = pytest.mark.django_db
@@ -150,7 +150,7 @@ def test_the_command_says_what_counts_now() -> None:
 
 @pytest.fixture
 def operator() -> ApiClient:
-    return a_caller(Role.OPERATOR, "olive")
+    return make_api_client(Role.OPERATOR, "olive")
 
 
 def test_the_api_answers_and_changes_the_policy(operator: ApiClient) -> None:
@@ -159,6 +159,6 @@ def test_the_api_answers_and_changes_the_policy(operator: ApiClient) -> None:
     assert (answer.status_code, answer.json()) == (200, {"even_by": "cpu"})
     assert Event.objects.get(kind="even_by").actor == "olive"
     assert operator.post("schedule/policy/", {"even_by": "mood"}).status_code == 400
-    viewer = a_caller(Role.VIEWER, "vic")
+    viewer = make_api_client(Role.VIEWER, "vic")
     assert viewer.get("schedule/policy/").json() == {"even_by": "cpu"}
     assert viewer.post("schedule/policy/", {"even_by": "weight"}).status_code == 403

@@ -22,7 +22,13 @@ from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
 from scheduling.watcher import Watcher
 from tests.support.api_client import ApiClient
-from tests.support.factories import FakeNode, a_portfolio, lose, make_node, make_running_portfolio
+from tests.support.factories import (
+    FakeNode,
+    lose,
+    make_node,
+    make_portfolio,
+    make_running_portfolio,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -123,7 +129,7 @@ def test_a_slice_that_is_over_leaves_the_rest_to_the_next_in_turn(
             "node-3", actor="cast"
         )
         kept.later_s = (number + 1) * (CONFIRM_S + 1)
-        a_portfolio(f"stir-{number}")
+        make_portfolio(f"stir-{number}")
         kept.look(slice_s=0)
         after = dict(Row.objects.values_list("node__name", "as_of"))
         changed += [name for name in after if after[name] != before[name]]

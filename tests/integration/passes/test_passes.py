@@ -30,17 +30,17 @@ from scheduling.timing import timing
 from scheduling.watcher import Watcher, _is_for_watcher
 from tests.support.factories import (
     FakeNode,
-    a_portfolio,
-    a_trader,
     ago,
-    let_expire,
+    expire_lease,
     lose,
     make_node,
-    mature,
+    make_portfolio,
+    make_trader,
+    newest_handoff,
     owner,
+    prove_revision,
     run_of,
     serving_since,
-    the_handoff,
 )
 
 pytestmark = pytest.mark.django_db
@@ -121,7 +121,7 @@ def test_the_tasks_of_the_queue_do_the_same_and_say_when_another_was_under_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     make_node("node-1")
-    a_portfolio("p")
+    make_portfolio("p")
     assert tasks.heartbeat_sweep() == "lost: none"
     assert tasks.balance() == "1 handoffs requested"
     execute(acquire("frozen"))
@@ -133,7 +133,7 @@ def test_the_tasks_of_the_queue_do_the_same_and_say_when_another_was_under_way(
 def test_the_balance_of_the_queue_waits_for_the_sweep_that_began_with_it() -> None:
     """Both are scheduled for the same second, and without a watcher the next try is 30 s away."""
     make_node("node-1")
-    a_portfolio("p")
+    make_portfolio("p")
     execute(acquire("sweep"))
     PassLock.objects.update(until=ago(-0.2))
     assert tasks.balance() == "1 handoffs requested"
@@ -144,24 +144,24 @@ def test_the_balance_of_the_queue_waits_for_the_sweep_that_began_with_it() -> No
 
 def test_a_portfolio_that_runs_nowhere_is_placed() -> None:
     node = make_node("node-1")
-    portfolio = a_portfolio("p")
+    portfolio = make_portfolio("p")
     tick()
     node.prepare()
     assert owner("p", node).commit(0) == "ok"
     assert run_of(portfolio).phase == "running"
-    assert the_handoff(portfolio).kind == "place"
+    assert newest_handoff(portfolio).kind == "place"
 
 
 def test_what_a_tick_asks_for_is_asked_in_the_name_of_who_wanted_it() -> None:
     make_node("node-1")
-    portfolio = a_portfolio("p")
+    portfolio = make_portfolio("p")
     tick(actor="ann")
-    assert the_handoff(portfolio).requested_by == "ann"
+    assert newest_handoff(portfolio).requested_by == "ann"
 
 
 def test_a_second_tick_asks_for_nothing_twice() -> None:
     make_node("node-1")
-    a_portfolio("p")
+    make_portfolio("p")
     assert len(tick().balance.requested) == 1
     assert tick().balance.requested == ()
     assert Handoff.objects.count() == 1
@@ -169,21 +169,21 @@ def test_a_second_tick_asks_for_nothing_twice() -> None:
 
 def test_a_lost_node_is_marked_and_failed_over_in_one_tick() -> None:
     first, second = make_node("node-1"), make_node("node-2")
-    hand = a_trader("p", first)
-    mature(hand.portfolio)
+    hand = make_trader("p", first)
+    prove_revision(hand.portfolio)
     serving_since(3600)
-    let_expire(first)
+    expire_lease(first)
     outcome = tick()
     assert outcome.sweep.lost == ("node-1",)
-    assert the_handoff(hand.portfolio).kind == "failover"
+    assert newest_handoff(hand.portfolio).kind == "failover"
     second.prepare()
     assert owner("p", second).commit(1) == "ok"
 
 
 def test_a_failover_takes_the_good_revision_and_its_grant_ends_the_pin() -> None:
     first, second = make_node("node-1"), make_node("node-2")
-    hand = a_trader("p", first)
-    mature(hand.portfolio)
+    hand = make_trader("p", first)
+    prove_revision(hand.portfolio)
     _, reload = operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
     assert reload is not None
     first.ready(reload)
@@ -192,7 +192,7 @@ def test_a_failover_takes_the_good_revision_and_its_grant_ends_the_pin() -> None
     Run.objects.filter(pk=hand.portfolio.pk).update(pinned_node=first.row)
     lose(first)
     tick()
-    made = the_handoff(hand.portfolio)
+    made = newest_handoff(hand.portfolio)
     assert (made.kind, made.to_revision, made.target_node) == ("failover", 1, second.row)
     assert hand.run().pinned_node == first.row
     second.prepare()
@@ -205,31 +205,31 @@ def test_a_failover_takes_the_good_revision_and_its_grant_ends_the_pin() -> None
 
 def test_a_failover_that_came_to_nothing_leaves_the_pin() -> None:
     first, second = make_node("node-1"), make_node("node-2")
-    hand = a_trader("p", first)
+    hand = make_trader("p", first)
     Run.objects.filter(pk=hand.portfolio.pk).update(pinned_node=first.row)
     lose(first)
     tick()
     first.beat()
     second.prepare()
-    assert the_handoff(hand.portfolio).state == "failed"
+    assert newest_handoff(hand.portfolio).state == "failed"
     assert hand.run().pinned_node == first.row
 
 
 def test_a_drain_ends_the_pin_with_its_grant_and_not_before() -> None:
     first, second = make_node("node-1"), make_node("node-2")
-    hand = a_trader("p", first)
+    hand = make_trader("p", first)
     Run.objects.filter(pk=hand.portfolio.pk).update(pinned_node=first.row)
     operations.drain("node-1", actor="ann")
     tick()
     second.prepare()
     assert hand.run().pinned_node == first.row
-    hand.release(the_handoff(hand.portfolio))
+    hand.release(newest_handoff(hand.portfolio))
     assert hand.run().pinned_node is None
 
 
 def test_a_move_to_where_it_is_pinned_keeps_the_pin() -> None:
     first, second = make_node("node-1"), make_node("node-2")
-    hand = a_trader("p", first)
+    hand = make_trader("p", first)
     moved = operations.migrate("p", "node-2", actor="ann")
     operations.drain("node-1", actor="ann")
     second.ready(moved)
@@ -239,10 +239,10 @@ def test_a_move_to_where_it_is_pinned_keeps_the_pin() -> None:
 
 def test_what_failed_to_start_is_placed_with_the_good_revision_and_not_at_once() -> None:
     first, second = make_node("node-1"), make_node("node-2")
-    hand = a_trader("p", first)
-    mature(hand.portfolio)
+    hand = make_trader("p", first)
+    prove_revision(hand.portfolio)
     operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
-    reload = the_handoff(hand.portfolio)
+    reload = newest_handoff(hand.portfolio)
     first.ready(reload)
     hand.release(reload)
     lose(first)
@@ -250,15 +250,15 @@ def test_what_failed_to_start_is_placed_with_the_good_revision_and_not_at_once()
     assert (hand.run().phase, hand.run().attempts) == ("pending", 1)
     second.prepare()
     tick()
-    made = the_handoff(hand.portfolio)
+    made = newest_handoff(hand.portfolio)
     assert (made.kind, made.to_revision, made.target_node) == ("place", 1, second.row)
 
 
 def test_a_target_that_cannot_start_it_is_not_asked_again_at_once() -> None:
     node = make_node("node-1")
-    portfolio = a_portfolio("p")
+    portfolio = make_portfolio("p")
     tick()
-    node.fails(the_handoff(portfolio))
+    node.fails(newest_handoff(portfolio))
     assert tick().balance.requested == ()
     assert run_of(portfolio).reason == "could not start on the node chosen (1 of 5): it broke"
     Handoff.objects.update(finished_at=ago(1.5))
@@ -267,40 +267,40 @@ def test_a_target_that_cannot_start_it_is_not_asked_again_at_once() -> None:
 
 def test_a_drain_goes_elsewhere_after_its_target_failed_twice() -> None:
     first, second, third = (make_node(f"node-{n}") for n in (1, 2, 3))
-    hand = a_trader("p", first)
+    hand = make_trader("p", first)
     operations.drain("node-1", actor="ann")
     tick()
-    second.fails(the_handoff(hand.portfolio))
+    second.fails(newest_handoff(hand.portfolio))
     Handoff.objects.filter(state="failed").update(finished_at=ago(5))
     tick()
-    second.fails(the_handoff(hand.portfolio))
+    second.fails(newest_handoff(hand.portfolio))
     Handoff.objects.filter(state="failed").update(finished_at=ago(9))
     tick()
-    assert the_handoff(hand.portfolio).target_node == third.row
+    assert newest_handoff(hand.portfolio).target_node == third.row
     assert hand.run().node_id == first.row.pk
 
 
 def test_moves_that_failed_hold_up_no_failover() -> None:
     first, second = make_node("node-1"), make_node("node-2")
-    hand = a_trader("p", first)
+    hand = make_trader("p", first)
     for _ in range(5):
         operations.migrate("p", "node-2", actor="ann")
-        second.fails(the_handoff(hand.portfolio))
+        second.fails(newest_handoff(hand.portfolio))
     lose(first)
     tick()
-    assert the_handoff(hand.portfolio).kind == "failover"
+    assert newest_handoff(hand.portfolio).kind == "failover"
 
 
 def test_stopped_is_followed_again_where_a_stop_came_to_nothing() -> None:
-    hand = a_trader("p", make_node("node-1"))
+    hand = make_trader("p", make_node("node-1"))
     operations.stop("p", actor="ann")
     Handoff.objects.filter(kind="stop").update(state="failed", finished_at=ago(1))
     assert sweep("x", timing()).stops == 1
-    assert the_handoff(hand.portfolio).kind == "stop"
+    assert newest_handoff(hand.portfolio).kind == "stop"
 
 
 def test_a_wanted_revision_is_reloaded_and_a_rejected_one_is_not() -> None:
-    hand = a_trader("p", make_node("node-1"))
+    hand = make_trader("p", make_node("node-1"))
     operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
     Handoff.objects.filter(kind="reload").update(state="superseded", finished_at=ago(1))
     Revision.objects.filter(portfolio=hand.portfolio, number=2).update(status="rejected")
@@ -311,7 +311,7 @@ def test_a_wanted_revision_is_reloaded_and_a_rejected_one_is_not() -> None:
 
 def test_a_run_of_an_incarnation_that_is_no_more_is_placed_again() -> None:
     first = make_node("node-1")
-    hand = a_trader("p", first)
+    hand = make_trader("p", first)
     Lease.objects.update(incarnation="00000000-0000-4000-8000-000000000001")
     assert sweep("x", timing()).given_up == 1
     assert (hand.run().node_id, hand.run().phase) == (None, "pending")
@@ -321,10 +321,10 @@ def test_one_change_that_fails_keeps_the_sweep_from_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     node = make_node("node-1")
-    first, second = a_portfolio("a"), a_portfolio("b")
+    first, second = make_portfolio("a"), make_portfolio("b")
     tick()
     Handoff.objects.update(deadline_at=ago(1))
-    honest, broken = handoff.expire, the_handoff(first).pk
+    honest, broken = handoff.expire, newest_handoff(first).pk
 
     def expire(number: int, times: Any) -> Any:
         assert number != broken
@@ -332,7 +332,7 @@ def test_one_change_that_fails_keeps_the_sweep_from_no_other(
 
     monkeypatch.setattr(handoff, "expire", expire)
     assert sweep("x", timing()).expired == 1
-    assert the_handoff(second).state == "failed"
+    assert newest_handoff(second).state == "failed"
     assert node.desired("prepare") != []
 
 
@@ -340,7 +340,7 @@ def test_one_change_that_fails_keeps_the_sweep_from_no_other(
 def test_only_silence_is_lost(lives_on: str) -> None:
     serving_since(3600)
     node = make_node("node-1")
-    let_expire(node)
+    expire_lease(node)
     {
         "beat": node.beat,
         "goodbye": lambda: Node.objects.update(status="left"),
@@ -350,7 +350,7 @@ def test_only_silence_is_lost(lives_on: str) -> None:
 
 def test_a_reason_is_cleared_when_its_cause_is_gone() -> None:
     node = make_node("node-1")
-    hand = a_trader("p", node)
+    hand = make_trader("p", node)
     operations.drain("node-1", actor="ann")
     tick()
     assert hand.run().reason != ""
@@ -364,7 +364,7 @@ def test_a_reason_is_cleared_when_its_cause_is_gone() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_read_that_fails_raises_and_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    hand = a_trader("p", make_node("node-1"))
+    hand = make_trader("p", make_node("node-1"))
     before = hand.run()
     monkeypatch.setattr(snapshot, "PORTFOLIOS", "SELECT no_such_column FROM scheduling_run")
     with pytest.raises(SnapshotUnavailable):
@@ -394,7 +394,7 @@ def fleet_of(nodes: int, each: int, prefix: str = "p") -> list[FakeNode]:
     daemons = [make_node(f"{prefix}-node-{n}") for n in range(1, nodes + 1)]
     for number, daemon in enumerate(daemons):
         for index in range(each):
-            a_trader(f"{prefix}-{number}-{index}", daemon)
+            make_trader(f"{prefix}-{number}-{index}", daemon)
     return daemons
 
 
@@ -450,13 +450,13 @@ def test_a_tick_that_is_not_whole_marks_who_is_lost_and_reads_every_run_only_to_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first, _ = make_node("node-1"), make_node("node-2")
-    hand = a_trader("p", first)
+    hand = make_trader("p", first)
     serving_since(3600)
-    let_expire(first)
+    expire_lease(first)
     with counted(monkeypatch) as said:
         outcome = tick(whole=False)
     assert outcome.sweep.lost == ("node-1",)
-    assert the_handoff(hand.portfolio).kind == "failover"
+    assert newest_handoff(hand.portfolio).kind == "failover"
     fleet_wide = (
         process_failures.PROVE,
         process_failures.STALE_REVISIONS,
@@ -484,11 +484,11 @@ def test_a_tick_that_changed_something_wakes_boards_and_one_that_did_not_wakes_n
     node = make_node("node-1")
     tick()
     assert len(wakes) == 0
-    let_expire(node)
+    expire_lease(node)
     assert tick().sweep.lost == ("node-1",)
     assert len(wakes) == 1
     node.beat()
-    a_portfolio("p")
+    make_portfolio("p")
     assert len(tick().balance.requested) == 1
     assert len(wakes) == 2
 
@@ -560,7 +560,7 @@ def test_what_is_no_hint_wakes_nobody(payload: str) -> None:
 def test_a_tick_of_its_own_without_a_rebalance_leaves_running_ones_where_they_are() -> None:
     first = make_node("node-1")
     for number in range(4):
-        a_trader(f"p-{number}", first)
+        make_trader(f"p-{number}", first)
     make_node("node-2")
     assert tick(rebalance=False).balance.requested == ()
     assert len(tick(rebalance=True).balance.requested) > 0

@@ -17,7 +17,14 @@ from scheduling.models import Handoff, Run
 from scheduling.operations.moves import stop_run
 from scheduling.timing import timing
 from tests.integration.enact.test_fence_races import Held, behind
-from tests.support.factories import OwnerSession, a_trader, ago, make_node, run_of, the_handoff
+from tests.support.factories import (
+    OwnerSession,
+    ago,
+    make_node,
+    make_trader,
+    newest_handoff,
+    run_of,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -42,7 +49,7 @@ def want(hand: OwnerSession, desired: str) -> Transaction[Any]:
 
 def test_a_death_that_waited_for_a_stop_leaves_it_stopped() -> None:
     node = make_node("node-1")
-    hand = a_trader("p", node)
+    hand = make_trader("p", node)
     death = hand.death()
     held = stopping(hand)
     assert behind(held, lambda: hand.report_death(death)) == "stopped"
@@ -50,16 +57,16 @@ def test_a_death_that_waited_for_a_stop_leaves_it_stopped() -> None:
 
 
 def test_a_register_that_waited_for_a_stop_leaves_it_stopped() -> None:
-    hand = a_trader("p", make_node("node-1"))
+    hand = make_trader("p", make_node("node-1"))
     held = stopping(hand)
     assert behind(held, lambda: make_node("node-1")).name == "node-1"
     assert (run_of(hand.portfolio).phase, run_of(hand.portfolio).node_id) == ("stopped", None)
 
 
 def test_the_end_of_a_stop_that_waited_for_a_start_leaves_it_pending() -> None:
-    hand = a_trader("p", make_node("node-1"))
+    hand = make_trader("p", make_node("node-1"))
     stopping(hand).commit()
-    handoff = the_handoff(hand.portfolio)
+    handoff = newest_handoff(hand.portfolio)
     Handoff.objects.update(deadline_at=ago(1))
 
     def starts() -> Transaction[Any]:
@@ -72,7 +79,7 @@ def test_the_end_of_a_stop_that_waited_for_a_start_leaves_it_pending() -> None:
 
 @pytest.mark.parametrize("phase", ["quarantined", "halted"])
 def test_what_waits_for_a_person_is_begun_nowhere_before_it_is_started(phase: str) -> None:
-    hand = a_trader("p", make_node("node-1"))
+    hand = make_trader("p", make_node("node-1"))
     target = make_node("node-2")
     # Between the look of a person's migrate and its lock it failed for the fifth time.
     Run.objects.update(phase=phase, node=None, incarnation=None)

@@ -30,7 +30,7 @@ from scheduling.watcher import (
     MAX_TICK_INTERVAL_S,
     Watcher,
 )
-from tests.support.factories import FakeNode, let_expire, make_node, serving_since
+from tests.support.factories import FakeNode, expire_lease, make_node, serving_since
 
 pytestmark = pytest.mark.django_db
 
@@ -120,7 +120,7 @@ def test_a_lease_that_has_ended_is_not_waited_for_again(
     watcher: Watcher, node: FakeNode, ticks: Ticks
 ) -> None:
     """Its node may be alive on paper for long: while the gateway was away nobody is judged."""
-    let_expire(node)
+    expire_lease(node)
     watcher._tick(False)
     assert watcher._wait_s == MAX_TICK_INTERVAL_S
     ticks.now += MAX_TICK_INTERVAL_S

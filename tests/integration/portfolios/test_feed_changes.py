@@ -11,7 +11,7 @@ from portfolios.models import FeedRow, FeedSegment, Order
 from scheduling import operations
 from scheduling.models import Node
 from scheduling.wire.messages import OrderLine
-from tests.support.factories import OwnerSession, a_trader, ago, make_node, the_handoff
+from tests.support.factories import OwnerSession, ago, make_node, make_trader, newest_handoff
 
 pytestmark = pytest.mark.django_db
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def hand() -> OwnerSession:
     """Return the hand of node-1 on a portfolio that stands at seq 20 of a feed that runs."""
-    hand = a_trader("p", make_node("node-1"), events=0)
+    hand = make_trader("p", make_node("node-1"), events=0)
     FeedSegment.objects.update(from_time=ago(60), rate=100.0)
     at = hand.run().last_seq
     assert hand.commit(20 - at) == "ok"
@@ -61,7 +61,7 @@ def test_a_release_behind_a_pause_hands_nothing_over(hand: OwnerSession) -> None
     changed(0.0, from_seq=20)
     epoch = hand.run().epoch
     assert hand.release(handoff, events=2).answer == "conflict"
-    assert (hand.run().epoch, the_handoff(hand.portfolio).state) == (epoch, "draining")
+    assert (hand.run().epoch, newest_handoff(hand.portfolio).state) == (epoch, "draining")
     assert hand.release(handoff).answer == "handed_over"
 
 

@@ -26,7 +26,7 @@ from scheduling.enact.alerts import compare
 from scheduling.models import Alert, Event, Run, Verification, VerificationAnchor
 from scheduling.retention import drop_rows
 from scheduling.timing import timing
-from tests.support.factories import a_trader, make_node
+from tests.support.factories import make_node, make_trader
 
 pytestmark = pytest.mark.django_db
 
@@ -42,7 +42,7 @@ def portfolio(settings: Any) -> Portfolio:
     The first partitions were made for another feed, of 100 events/s: that one ran through them.
     """
     settings.GINKGO = replace(settings.GINKGO, keep_orders_days=1.0, keep_equity_days=1.0)
-    hand = a_trader("p", make_node("node-1"), events=0)
+    hand = make_trader("p", make_node("node-1"), events=0)
     FeedSegment.objects.all().update(from_seq=1, from_time=OLD, rate=RATE)
     return hand.portfolio
 
@@ -52,7 +52,7 @@ def kind(table: str) -> RecordKind:
     return found
 
 
-def an_order(portfolio: Portfolio, seq: int, status: str = "filled", **given: Any) -> Order:
+def make_order(portfolio: Portfolio, seq: int, status: str = "filled", **given: Any) -> Order:
     return Order.objects.create(
         id=f"{portfolio.uid}-{seq}-0", portfolio=portfolio, seq=seq, index=0, symbol="IBM",
         side="buy", quantity=Decimal("1.5"), price=Decimal("60.1234"), status=status, epoch=1,
@@ -62,7 +62,7 @@ def an_order(portfolio: Portfolio, seq: int, status: str = "filled", **given: An
 
 def some_records(portfolio: Portfolio, rows: int) -> None:
     for seq in range(5, 5 + rows):
-        order = an_order(portfolio, seq, reason="a\tb" if seq == 5 else "")
+        order = make_order(portfolio, seq, reason="a\tb" if seq == 5 else "")
         Fill.objects.create(
             portfolio=portfolio, order=order, fill_seq=seq + 1, index=0, symbol="IBM", side="buy",
             quantity=order.quantity, price=order.price, epoch=1, at=OLD,
@@ -87,7 +87,7 @@ def test_an_order_without_a_partition_is_kept_and_moves_into_the_one_that_is_mad
     portfolio: Portfolio,
 ) -> None:
     seq = head().seq
-    order = an_order(portfolio, seq)
+    order = make_order(portfolio, seq)
     assert place(order) == "portfolios_order_default"
     attach_partitions()
     assert place(order).startswith("portfolios_order_from_")
@@ -111,7 +111,7 @@ def test_old_rows_are_archived_proven_and_dropped(
 ) -> None:
     monkeypatch.setattr(archiving, "PIECE_ROWS", 7)  # several pieces, the last one smaller
     some_records(portfolio, 20)
-    young = an_order(portfolio, head().seq, committed_at=datetime.now(UTC))
+    young = make_order(portfolio, head().seq, committed_at=datetime.now(UTC))
     stored = list(Order.objects.exclude(pk=young.pk).order_by("seq").values())
     done = maintain(tmp_path, None)
     assert {"portfolios_order_first", "portfolios_fill_first", "portfolios_equitypoint_first"} <= {
@@ -156,7 +156,7 @@ def test_an_archive_of_before_a_restore_is_not_overwritten(
     folder = tmp_path / "portfolios_order"
     archiving.archive(kind("order"), "portfolios_order_first", tmp_path)
     before = (folder / "portfolios_order_first.parquet").read_bytes()
-    an_order(portfolio, 100)
+    make_order(portfolio, 100)
     again = archiving.archive(kind("order"), "portfolios_order_first", tmp_path)
     assert again.path.name == "portfolios_order_first-2.parquet"
     assert (folder / "portfolios_order_first.parquet").read_bytes() == before
@@ -173,7 +173,7 @@ def test_a_row_that_comes_between_archive_and_detach_is_archived_too(
 
     def late(one: RecordKind, partition: Any) -> None:
         if partition.name == "portfolios_order_first":
-            an_order(portfolio, 50)
+            make_order(portfolio, 50)
         detach(one, partition)
 
     monkeypatch.setattr(upkeep, "detach", late)
@@ -198,14 +198,14 @@ def test_a_pass_that_was_interrupted_after_detaching_is_finished(
 
 def test_young_rows_stay(portfolio: Portfolio, tmp_path: Path) -> None:
     some_records(portfolio, 3)
-    an_order(portfolio, 50, committed_at=datetime.now(UTC) - timedelta(hours=23))
+    make_order(portfolio, 50, committed_at=datetime.now(UTC) - timedelta(hours=23))
     maintain(tmp_path, None)
     assert Order.objects.count() == 4
     assert not Fill.objects.exists()
 
 
 def test_a_partition_with_an_open_order_stays(portfolio: Portfolio, tmp_path: Path) -> None:
-    an_order(portfolio, 5, status="open")
+    make_order(portfolio, 5, status="open")
     done = maintain(tmp_path, None)
     assert Order.objects.count() == 1
     assert "portfolios_order_first stays: 1 of its orders are still open" in done.sentence()

@@ -37,9 +37,9 @@ from scheduling.verification.verify import verify_portfolio
 from tests.support.api_client import ApiClient
 from tests.support.factories import (
     FakeNode,
-    a_portfolio,
     ago,
     make_node,
+    make_portfolio,
     make_running_portfolio,
     owner,
 )
@@ -436,7 +436,7 @@ def test_what_was_not_verified_for_long_is_asked_for_and_worked_off(
 ) -> None:
     started: list[int] = []
     monkeypatch.setattr(background, "start_runner", lambda: started.append(1))
-    a_portfolio("idle")  # has committed nothing
+    make_portfolio("idle")  # has committed nothing
     make_running_portfolio("canary", node, events=100)
     assert node.commit(NAME, 500) == "ok"
     assert tasks.verify_in_background() == "0 asked for"  # they are not older than an interval
@@ -473,7 +473,7 @@ def test_a_person_goes_before_the_schedule_and_zero_turns_it_off(
     settings.GINKGO = every
     Portfolio.objects.update(created_at=ago(4_000))
     assert tasks.verify_in_background() == "1 asked for"
-    a_portfolio("two")
+    make_portfolio("two")
     operator.post("portfolios/two/verification/")
     first = execute(claim(uuid4(), 9))
     assert first is not None and first.name == "two"

@@ -45,10 +45,10 @@ from scheduling.verification.verdict import Verdict
 from scheduling.verification.verify import verify_portfolio
 from tests.support.factories import (
     FakeNode,
-    a_portfolio,
-    a_trader,
     make_node,
+    make_portfolio,
     make_running_portfolio,
+    make_trader,
     owner,
 )
 
@@ -636,7 +636,7 @@ def test_evidence_is_read_in_one_snapshot(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_one_that_never_ran_cannot_be_verified() -> None:
-    a_portfolio(NAME)
+    make_portfolio(NAME)
     assert refused() == ("trader cannot be verified: it has committed no event yet; it is pending.")
 
 
@@ -647,7 +647,7 @@ def test_an_unknown_one_is_not_found() -> None:
 
 def test_a_deleted_one_keeps_what_is_needed() -> None:
     one = make_node("node-1")
-    hand = a_trader(NAME, one, events=0)
+    hand = make_trader(NAME, one, events=0)
     one.commit(NAME, 500)
     operations.delete_portfolio(NAME, actor="ann")
     verdict = verify_portfolio(hand.portfolio.name)

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scheduling.permissions import Role
-from tests.support.api_client import PROBLEM, ApiClient, a_caller
-from tests.support.factories import a_portfolio, make_node
+from tests.support.api_client import PROBLEM, ApiClient, make_api_client
+from tests.support.factories import make_node, make_portfolio
 
 pytestmark = pytest.mark.django_db
 
@@ -55,8 +55,8 @@ WRITES = (
 @pytest.fixture
 def caller(db: Any) -> ApiClient:
     make_node("node-1")
-    a_portfolio("canary-1")
-    return a_caller(Role.OPERATOR, "olive")
+    make_portfolio("canary-1")
+    return make_api_client(Role.OPERATOR, "olive")
 
 
 @settings(
