@@ -1,11 +1,11 @@
-"""Acts in which the process dies at any point, and the world that goes on from there.
+"""Crash injection: run a handoff script, cut the connection at a failpoint, and resume.
 
-An act is the whole life of a handoff, step by step. `record_points` performs it once and writes down
-every point that its recipes reach; `crash_at` performs it again and cuts the connection at one of
-them, as kill -9 would: the transaction is undone, or it stands and nobody has heard of it. Then a
-daemon says again, with the same bytes, what had no answer, and the control plane resumes. Where a
-death left every row as it was when its recipe began, that has been seen already: it goes on as from
-the death at the beginning.
+A script is the whole life of a handoff, step by step. `record_points` runs it once and records
+every failpoint that its transactions reach. `crash_at` runs it again and cuts the connection at one
+of them, as kill -9 would: the transaction is rolled back, or it is durable and its answer is lost.
+Afterwards the daemon repeats, with the same bytes, each message that got no answer, and the control
+plane resumes. A crash that left every row as it was when its transaction began is equal to a crash
+at the `:begin` point, which is tested once; such a run stops there.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from tests.support.factories import (
     make_node,
     make_trader,
     newest_handoff,
+    register_message,
 )
 
 pytestmark = pytest.mark.django_db
