@@ -31,5 +31,5 @@ def busy_response(request: HttpRequest, busy: Busy) -> HttpResponse:
         "sentence": busy.sentence,
         "status": busy.status,
     }
-    page = render_to_string("desk/problem.html", context)
+    page = render_to_string("dashboard/problem.html", context)
     return HttpResponse(page, status=busy.status, headers={**headers, "Cache-Control": "no-store"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.conf import settings
@@ -63,12 +64,12 @@ def show(
 
 def wants_dialog(request: HttpRequest) -> bool:
     """Return whether the page's script asks, which shows the answer in its dialog."""
-    return request.headers.get("X-Desk") == "dialog"
+    return request.headers.get("X-Dashboard") == "dialog"
 
 
 def problem(request: HttpRequest, status: int, title: str, sentence: str) -> HttpResponse:
     """Return a page, or the inside of a dialog, that says in one sentence what is wrong."""
-    template = "desk/parts/problem.html" if wants_dialog(request) else "desk/problem.html"
+    template = "dashboard/parts/problem.html" if wants_dialog(request) else "dashboard/problem.html"
     context = {"title": title, "sentence": sentence, "status": status}
     return show(request, template, context, status)
 
@@ -82,21 +83,27 @@ def board_parts(board: FleetView, operator: bool) -> tuple[Parts, list[str]]:
         "may_act": operator,
     }
     parts = common_parts(context)
-    for name in ("fleet", "nowhere", "rail"):
-        parts[f"part-{name}"] = render_to_string(f"desk/parts/{name}.html", context)
+    parts |= render_parts(("fleet_summary", "unassigned", "handoff_sidebar"), context)
     if desk.columns and board.portfolios:
-        parts["part-empty"] = '<div id="part-empty"></div>'
+        parts["part-first-steps"] = '<div id="part-first-steps"></div>'
     columns = []
     for column in desk.columns:
         key = f"col-{column.line.name}"
         columns.append(key)
-        parts[key] = render_to_string("desk/parts/column.html", {**context, "col": column})
+        parts[key] = render_to_string("dashboard/parts/column.html", {**context, "col": column})
     return parts, columns
 
 
 def common_parts(context: dict[str, Any]) -> Parts:
-    """Return the parts that every page has."""
+    """Render the parts that every page has."""
+    return render_parts(("total_equity", "banners"), context)
+
+
+def render_parts(names: Iterable[str], context: dict[str, Any], folder: str = "parts") -> Parts:
+    """Render templates of `folder`, keyed by element id: `total_equity` is `part-total-equity`."""
     return {
-        f"part-{name}": render_to_string(f"desk/parts/{name}.html", context)
-        for name in ("total", "banners")
+        f"part-{name.replace('_', '-')}": render_to_string(
+            f"dashboard/{folder}/{name}.html", context
+        )
+        for name in names
     }

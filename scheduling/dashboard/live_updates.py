@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from django.conf import settings
-from django.template.loader import render_to_string
 from django.utils import translation
 
-from scheduling.dashboard.context import board_parts, common_parts, figures_context
+from scheduling.dashboard.context import (
+    board_parts,
+    common_parts,
+    figures_context,
+    render_parts,
+)
 from scheduling.dashboard.portfolio_page import portfolio_context
 from scheduling.observe.fleet_view import FleetView
 
@@ -49,6 +53,5 @@ def _render(board: FleetView, view: View) -> tuple[dict[str, str], list[str] | N
         line = next((p for p in board.portfolios if p.name == view.name), None)
         if line is not None:
             context |= portfolio_context(board, line)
-            for name in ("head", "positions"):
-                parts[f"part-{name}"] = render_to_string(f"desk/portfolio/{name}.html", context)
+            parts |= render_parts(("head", "positions"), context, folder="portfolio")
     return parts, None

@@ -48,7 +48,7 @@ def show_form(
     """Return the form as the inside of a dialog, or as a page of its own."""
     context["form_template"] = template
     context["back"] = _back(request, reverse("board"))
-    whole_page = "desk/act.html"
+    whole_page = "dashboard/action_page.html"
     return show(request, template if wants_dialog(request) else whole_page, context, status)
 
 
@@ -84,7 +84,7 @@ def perform_action(
         "ticked": [option for option, _ in act.options if request.POST.get(option)],
     }
     if request.method != "POST":
-        return show_form(request, "desk/parts/act.html", context)
+        return show_form(request, "dashboard/parts/action_form.html", context)
     asked: dict[str, Any] = {option: option in context["ticked"] for option, _ in act.options}
     if act.asks_reason:
         asked["reason"] = reason
@@ -92,7 +92,7 @@ def perform_action(
         act.call(*([name] if name else []), actor=request.user.get_username(), **asked)
     except Refused as refused:
         context["refused"] = refused.message
-        return show_form(request, "desk/parts/act.html", context, refused.status)
+        return show_form(request, "dashboard/parts/action_form.html", context, refused.status)
     return _done(request, act.done.format(**named))
 
 
@@ -158,7 +158,7 @@ def _migrate(
         "reason": request.POST.get("reason", "").strip(),
         "any_feasible": any(a.feasible for a in answers),
     }
-    template = "desk/parts/migrate.html"
+    template = "dashboard/parts/migrate_form.html"
     if request.method != "POST":
         return show_form(request, template, context)
     try:
@@ -206,7 +206,7 @@ def _edit(request: HttpRequest, portfolio: PortfolioView, context: dict[str, Any
     initial = editable(portfolio)
     shown = {**initial, "symbols": " ".join(initial["symbols"])}
     context |= {"next_revision": portfolio.revision + 1, "wide_fields": WIDE_FIELDS}
-    template = "desk/parts/edit.html"
+    template = "dashboard/parts/edit_form.html"
     if request.method != "POST":
         context["form"] = EditPortfolio(initial=shown)
         return show_form(request, template, context)

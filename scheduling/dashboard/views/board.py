@@ -18,4 +18,4 @@ def board(request: HttpRequest) -> HttpResponse:
     context = page_context(request, "board", live_view="board")
     context["desk"] = build_desk(context["board"], settings.GINKGO.good_after_s)
     context["server_address"] = request.build_absolute_uri("/").rstrip("/")
-    return show(request, "desk/board.html", context)
+    return show(request, "dashboard/board.html", context)

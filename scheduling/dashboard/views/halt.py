@@ -44,7 +44,7 @@ def halt(request: HttpRequest) -> HttpResponse:
         "reason": reason,
         "typed": typed,
     }
-    template = "desk/parts/halt.html"
+    template = "dashboard/parts/halt_form.html"
     if request.method != "POST":
         return show_form(request, template, context)
     try:
@@ -77,7 +77,7 @@ def halted(request: HttpRequest, number: int) -> HttpResponse:
     except NotFound as missing:
         return problem(request, 404, "No such halt", missing.message)
     context = page_context(request, "board") | {"line": line, "outcome": outcome}
-    return show(request, "desk/halted.html", context)
+    return show(request, "dashboard/halted.html", context)
 
 
 def _title(running: int) -> str:

@@ -85,7 +85,7 @@ def portfolio(request: HttpRequest, name: str) -> HttpResponse:
         "verification": newest_verification(line.id, name),
         "now": context["board"].at,
     }
-    return show(request, "desk/portfolio/page.html", context)
+    return show(request, "dashboard/portfolio/page.html", context)
 
 
 def _tenure_row(tenure: Tenure) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def portfolios(request: HttpRequest) -> HttpResponse:
         "phases": PHASES,
         "nodes": [node.name for node in context["board"].nodes],
     }
-    return show(request, "desk/portfolios.html", context)
+    return show(request, "dashboard/portfolios.html", context)
 
 
 def _portfolio_row(line: Any) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def nodes(request: HttpRequest) -> HttpResponse:
         "statuses": NODE_STATUSES,
         "status": status,
     }
-    return show(request, "desk/nodes.html", context)
+    return show(request, "dashboard/nodes.html", context)
 
 
 @require_safe
@@ -101,7 +101,7 @@ def handoffs(request: HttpRequest) -> HttpResponse:
         "kinds": HandoffKind.values,
         "states": ["active", *HandoffState.values],
     }
-    return show(request, "desk/handoffs.html", context)
+    return show(request, "dashboard/handoffs.html", context)
 
 
 @require_safe
@@ -126,7 +126,7 @@ def handoff(request: HttpRequest, handoff_id: int) -> HttpResponse:
         .select_related("portfolio", "node")
         .order_by("-pk")[:50],
     }
-    return show(request, "desk/handoff.html", context)
+    return show(request, "dashboard/handoff.html", context)
 
 
 @require_safe
@@ -145,4 +145,4 @@ def audit(request: HttpRequest) -> HttpResponse:
     if asked["actor"]:
         rows = rows.filter(actor=asked["actor"])
     context |= {"turned": newest_first(rows, request.GET), "asked": asked}
-    return show(request, "desk/audit.html", context)
+    return show(request, "dashboard/audit.html", context)

@@ -54,7 +54,7 @@ def what_if(request: HttpRequest) -> HttpResponse:
         "query": query,
         "permalink": request.build_absolute_uri(query),
     }
-    return show(request, "desk/whatif.html", context)
+    return show(request, "dashboard/whatif.html", context)
 
 
 def _step(step: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:

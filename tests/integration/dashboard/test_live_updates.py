@@ -71,7 +71,9 @@ async def test_the_first_message_holds_everything_and_the_next_only_what_changed
     page = Page()
     reader.join(page, OPERATOR)
     first = await page.next()
-    assert {"part-fleet", "part-rail", "part-total", "col-node-1"} <= set(first["parts"])
+    assert {"part-fleet-summary", "part-handoff-sidebar", "part-total-equity", "col-node-1"} <= set(
+        first["parts"]
+    )
     assert first["columns"] == ["col-node-1", "col-node-2", "col-node-3"]
     changed = source.board.nodes[:1] + [
         dataclasses.replace(node, lease_left_s=12.0) if node.name == "node-2" else node

@@ -17,7 +17,7 @@ from tests.support import board_fixture as world
 
 pytestmark = pytest.mark.django_db
 
-DIALOG = {"headers": {"X-Desk": "dialog"}}
+DIALOG = {"headers": {"X-Dashboard": "dialog"}}
 TARGETS = [
     TargetAnswer("node-1", False, "same_node", "aapl-sma runs here", None, 5, 5, 8),
     TargetAnswer("node-2", True, None, "can take it", None, 5, 6, 6),
@@ -60,7 +60,7 @@ def asked(monkeypatch):
         return record
 
     for verb in ("migrate", "revise_portfolio"):
-        monkeypatch.setattr(actions.requests, verb, recorder(verb))
+        monkeypatch.setattr(actions.operations, verb, recorder(verb))
     return calls
 
 
@@ -75,7 +75,8 @@ def viewer(fleet):
 
 
 def text_of(answer) -> str:
-    return answer.content.decode()
+    """Return the page with every run of whitespace as one space: its line breaks are layout."""
+    return re.sub(r"\s+", " ", answer.content.decode())
 
 
 def test_who_is_not_signed_in_is_led_to_the_login_page(fleet):
@@ -233,7 +234,7 @@ def test_a_refusal_stays_in_the_dialog_with_what_was_typed(operator, monkeypatch
     def refuse(*given, **named):
         raise Refused("node_full", "node-2 is full: load 6 of 6; choose another node.")
 
-    monkeypatch.setattr(actions.requests, "migrate", refuse)
+    monkeypatch.setattr(actions.operations, "migrate", refuse)
     given = {"target_node": "node-2", "reason": "because I said"}
     answer = operator.post("/portfolios/aapl-sma/migrate/", given, **DIALOG)
     assert answer.status_code == 409
@@ -302,7 +303,7 @@ def test_a_refused_parameter_is_named_beside_its_field(operator, monkeypatch):
     def refuse(*given, **named):
         raise Invalid([{"field": "config.fast", "code": "bad", "message": "must be below slow"}])
 
-    monkeypatch.setattr(actions.requests, "revise_portfolio", refuse)
+    monkeypatch.setattr(actions.operations, "revise_portfolio", refuse)
     given = {
         "config": '{"fast": 90, "slow": 50}',
         "weight": "1",

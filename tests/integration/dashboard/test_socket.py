@@ -96,7 +96,12 @@ async def test_the_page_of_a_portfolio_is_sent_its_head_only():
     opened = Socket(cookie, "portfolio:trader-1")
     await opened.open()
     message = await opened.message()
-    assert set(message["parts"]) == {"part-total", "part-banners", "part-head", "part-positions"}
+    assert set(message["parts"]) == {
+        "part-total-equity",
+        "part-banners",
+        "part-head",
+        "part-positions",
+    }
     assert "Migrate…" in message["parts"]["part-head"]
     await opened.leave()
 

@@ -215,7 +215,8 @@ def test_metrics_count_what_would_have_no_place(
 def column(name: str) -> str:
     desk = build_desk(read_board())
     (found,) = [each for each in desk.columns if each.line.name == name]
-    return render_to_string("desk/parts/column.html", {"col": found, "desk": desk})
+    rendered = render_to_string("dashboard/parts/column.html", {"col": found, "desk": desk})
+    return " ".join(rendered.split())
 
 
 def test_a_column_says_it_and_leads_to_the_question(kept: Kept, fleet: list[FakeNode]) -> None:

@@ -1,0 +1,38 @@
+// system → dark → light → system. "system" forgets the choice.
+const ORDER = ["system", "dark", "light"];
+const GLYPH = { system: "#i-theme", dark: "#i-dark", light: "#i-light" };
+
+function chosen() {
+  return document.documentElement.dataset.theme || "system";
+}
+
+function show(button) {
+  const now = chosen();
+  button.title = `Theme: ${now}`;
+  button.setAttribute("aria-label", `Theme: ${now}`);
+  button.querySelector("use").setAttribute("href", GLYPH[now]);
+}
+
+function choose(theme) {
+  const root = document.documentElement;
+  if (theme === "system") delete root.dataset.theme;
+  else root.dataset.theme = theme;
+  try {
+    if (theme === "system") localStorage.removeItem("ginkgo-theme");
+    else localStorage.setItem("ginkgo-theme", theme);
+  } catch {
+    /* storage is off: until the next page */
+  }
+  dispatchEvent(new Event("ginkgo-theme"));
+}
+
+export function startThemeToggle() {
+  const button = document.querySelector("[data-theme-toggle]");
+  if (!button) return;
+  button.hidden = false;
+  show(button);
+  button.addEventListener("click", () => {
+    choose(ORDER[(ORDER.indexOf(chosen()) + 1) % ORDER.length]);
+    show(button);
+  });
+}
