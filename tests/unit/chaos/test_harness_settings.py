@@ -10,7 +10,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from psycopg.conninfo import conninfo_to_dict
 
-from ginkgo_site.content_security import ContentSecurityPolicyMiddleware, policy_for
+from ginkgo_site.content_security import ContentSecurityPolicyMiddleware
 from ginkgo_site.database import conninfo, django_database, share_connections
 from portfolios.json_log import JsonLines
 
@@ -40,21 +40,28 @@ def test_the_web_process_shares_connections_and_its_string_stays_libpq() -> None
     assert "pool" not in conninfo_to_dict(conninfo())
 
 
-def test_pages_may_load_nothing_from_elsewhere_and_run_nothing_inline() -> None:
-    strict = policy_for("/portfolios/canary-1/")
-    assert strict.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
-    assert "unsafe" not in strict
+def policy(path: str, **headers: str) -> dict[str, str]:
+    """Return the directives of the header that a view without a policy of its own gets."""
+    request = HttpRequest()
+    request.path = request.path_info = path
+    answer: Any = ContentSecurityPolicyMiddleware(lambda _: HttpResponse(headers=headers))(request)
+    directives = answer.headers["Content-Security-Policy"].split("; ")
+    return dict(directive.split(" ", 1) for directive in directives)
+
+
+def test_pages_may_load_nothing_from_other_hosts_and_run_nothing_inline() -> None:
+    strict = policy("/portfolios/canary-1/")
+    assert strict["default-src"] == strict["frame-ancestors"] == strict["base-uri"] == "'none'"
+    assert strict["script-src"] == strict["style-src"] == "'self'"
+    assert not any("unsafe" in value for value in strict.values())
     for path in ("/admin/", "/api/docs/"):
-        assert "style-src 'self' 'unsafe-inline'" in policy_for(path)
-        assert "script-src 'self';" in policy_for(path)
+        assert policy(path)["style-src"] == "'self' 'unsafe-inline'"
+        assert policy(path)["script-src"] == "'self'"
 
 
-def test_a_view_may_bring_a_policy_of_its_own() -> None:
-    def view(request: HttpRequest) -> HttpResponse:
-        return HttpResponse(headers={"Content-Security-Policy": "default-src 'self'"})
-
-    answer: Any = ContentSecurityPolicyMiddleware(view)(HttpRequest())
-    assert answer.headers["Content-Security-Policy"] == "default-src 'self'"
+def test_a_view_may_set_a_policy_of_its_own() -> None:
+    own = "default-src 'self'"
+    assert policy("/", **{"Content-Security-Policy": own}) == {"default-src": "'self'"}
 
 
 def test_a_log_line_is_one_json_object_with_its_fields_and_its_traceback() -> None:
