@@ -1,24 +1,24 @@
-"""What people may ask for. Each door (REST, admin, command, board) calls one of these, no more.
+"""Operator actions. Each interface (API, admin, command, dashboard) parses and calls one of these.
 
-Every function is one transaction and raises `scheduling.errors.Refused` when the answer is no.
-`actor` is the name that the audit trail keeps.
+Each function is one transaction and raises `scheduling.errors.Refused` if it cannot be done.
+`actor` is the name that the audit log keeps. `registry` describes each action to operators.
 """
 
 from scheduling.operations.fit_warnings import warnings_after_change
 from scheduling.operations.fleet import (
-    cordon,
-    drain,
     even_by,
-    forget_node,
     freeze,
+    halt_all,
+    hold_storm,
     raise_epoch_floor,
+    rebalance,
+    release_storm,
     run_feed,
-    uncordon,
-    undrain,
+    undo_halt,
     unfreeze,
 )
-from scheduling.operations.halts import halt_all, undo_halt
 from scheduling.operations.moves import migrate, reload, start, stop, unpin
+from scheduling.operations.nodes import cordon, drain, forget_node, uncordon, undrain
 from scheduling.operations.portfolios import (
     MAX_AT_ONCE,
     NewPortfolio,
@@ -29,7 +29,6 @@ from scheduling.operations.portfolios import (
     revise_portfolio,
 )
 from scheduling.operations.python_versions import accept_python
-from scheduling.operations.storms import hold_storm, release_storm
 from scheduling.operations.tokens import revoke_api_tokens, revoke_node_tokens
 from scheduling.operations.verifications import verify
 
@@ -50,6 +49,7 @@ __all__ = [
     "hold_storm",
     "migrate",
     "raise_epoch_floor",
+    "rebalance",
     "release_storm",
     "reload",
     "revise_portfolio",

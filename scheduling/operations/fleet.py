@@ -1,80 +1,35 @@
-"""Drain, cordon and forget nodes; freeze the fleet; let the feed run; rise after a restore."""
+"""Act on the whole fleet: freeze, halt, hold failover, rebalance, raise the epoch floor."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
 
+from ginkgo_site.deadline import statement_limit
 from portfolios.feed_registration import ensure_feed
-from portfolios.models import (
-    FeedSegment,
-)
-from scheduling.db.transaction import execute
-from scheduling.enact import epoch_floor
+from portfolios.models import FeedSegment
+from scheduling.db.transaction import Transaction, execute
+from scheduling.enact import epoch_floor, halt, storm, timeline
 from scheduling.enact.audit_log import audit
-from scheduling.enact.forget import forget
+from scheduling.enact.fleet_revoke import PATIENT_LIMIT_S
 from scheduling.enact.notify import bump_desired_versions
-from scheduling.errors import NotFound
+from scheduling.errors import Refused
 from scheduling.models import Control, Node
 from scheduling.models.fleet_control import EvenBy
-
-
-def drain(node: str, *, actor: str, reason: str = "") -> Node:
-    """Place nothing new on the node and hand off what it has. Idempotent."""
-    return _mark(node, "node_draining", actor, reason, draining=True, drain_reason=reason[:200],
-                 drain_actor=actor[:150])  # fmt: skip
-
-
-def undrain(node: str, *, actor: str) -> Node:
-    """End a drain. Idempotent."""
-    return _mark(node, "node_undrained", actor, "", draining=False, drain_reason="", drain_actor="")
-
-
-def cordon(node: str, *, actor: str, reason: str = "") -> Node:
-    """Place nothing new on the node; what runs there stays. Idempotent."""
-    return _mark(node, "node_cordoned", actor, reason, cordoned=True)
-
-
-def uncordon(node: str, *, actor: str) -> Node:
-    """Lift a cordon. Idempotent."""
-    return _mark(node, "node_uncordoned", actor, "", cordoned=False)
-
-
-def _mark(name: str, kind: str, actor: str, reason: str, **values: Any) -> Node:
-    with transaction.atomic():
-        node = Node.objects.select_for_update(no_key=True).filter(name=name).first()
-        if node is None:
-            raise NotFound("node", name)
-        flag = "cordoned" if "cordoned" in values else "draining"
-        if getattr(node, flag) == values[flag]:
-            return node
-        for key, value in values.items():
-            setattr(node, key, value)
-        node.save(update_fields=list(values))
-        execute(audit(kind, node=node.pk, actor=actor, reason=reason))
-        execute(bump_desired_versions([node.pk]))
-    node.refresh_from_db()
-    return node
-
-
-def forget_node(node: str, *, actor: str, reason: str = "") -> None:
-    """Take a node that is gone for good off every list. Its history keeps the name.
-
-    Refused while its lease is valid, or while it owns anything. A new token brings it back.
-    """
-    execute(forget(node, actor=actor, reason=reason))
+from scheduling.passes.balance import BalanceOutcome
+from scheduling.scheduler import LOCK_WAIT_S, Scheduler
 
 
 def raise_epoch_floor(by: int, *, actor: str, reason: str = "") -> Sequence[epoch_floor.Raised]:
-    """After a restore or a promotion: no epoch, id or set that is out there counts any more."""
+    """After a restore or a promotion, invalidate every epoch, incarnation and desired set that was
+    handed out."""
     return execute(epoch_floor.raise_epoch_floor(by, actor=actor, reason=reason))
 
 
 def freeze(*, actor: str, reason: str = "", failover: bool = False) -> None:
-    """No automatic move of anything; failover too where `failover`. Idempotent."""
+    """Stop all automatic moves, with `failover` failover too. Idempotent."""
     with transaction.atomic():
         Control.objects.update_or_create(
             pk=1,
@@ -86,7 +41,7 @@ def freeze(*, actor: str, reason: str = "", failover: bool = False) -> None:
             },
         )
         execute(audit("frozen", actor=actor, reason=reason, failover=failover))
-        execute(bump_desired_versions(Node.objects.values_list("pk", flat=True)))
+        _notify_all_nodes()
 
 
 def unfreeze(*, actor: str) -> None:
@@ -97,27 +52,43 @@ def unfreeze(*, actor: str) -> None:
         )
         if lifted:
             execute(audit("unfrozen", actor=actor))
-            execute(bump_desired_versions(Node.objects.values_list("pk", flat=True)))
+            _notify_all_nodes()
 
 
-def even_by(what: str, *, actor: str, reason: str = "") -> None:
-    """Even out nodes by the `weight` they hold or by their measured `cpu`, from the next pass on.
+def _notify_all_nodes() -> None:
+    execute(bump_desired_versions(Node.objects.values_list("pk", flat=True)))
 
-    What fits is decided by weight all the same. Idempotent.
+
+def even_by(measure: str, *, actor: str, reason: str = "") -> None:
+    """Rebalance nodes by the `weight` they hold or by their measured `cpu`, from the next pass on.
+
+    Feasibility depends on weight in either case. Idempotent.
     """
     with transaction.atomic():
         control, _ = Control.objects.select_for_update().get_or_create(pk=1)
-        if control.even_by == what:
+        if control.even_by == measure:
             return
-        control.even_by = EvenBy(what)
+        control.even_by = EvenBy(measure)
         control.save(update_fields=["even_by"])
-        execute(audit("even_by", actor=actor, reason=reason, even_by=what))
+        execute(audit("even_by", actor=actor, reason=reason, even_by=measure))
+
+
+def rebalance(*, actor: str) -> BalanceOutcome:
+    """Run a pass as soon as no other pass is under way. Return what it began."""
+    outcome = Scheduler("by hand").tick(actor=actor, patience_s=LOCK_WAIT_S).balance
+    if outcome is None:
+        message = (
+            f"No pass was started: another one has been under way for {LOCK_WAIT_S:g} s and does "
+            "the same work."
+        )
+        raise Refused("unavailable", message, status=503)
+    return outcome
 
 
 def run_feed(rate: float, *, actor: str) -> None:
-    """Let the feed run at `rate` events a second from now on; 0 pauses it. Idempotent.
+    """Release `rate` events a second from now on; 0 pauses the feed. Idempotent.
 
-    Raises `FeedDiffers` where the installed data is not the log that was traded on.
+    Raise `FeedDiffers` if the installed data is not the log that was traded on.
     """
     with transaction.atomic():
         before = FeedSegment.objects.order_by("-id").first()
@@ -126,5 +97,48 @@ def run_feed(rate: float, *, actor: str) -> None:
         if latest == before:
             return
         execute(audit("feed_rate", actor=actor, rate=rate, from_seq=latest.from_seq))
-        # Nodes count the head from the segments: they must hear of this one.
-        execute(bump_desired_versions(Node.objects.values_list("pk", flat=True)))
+        _notify_all_nodes()  # they compute the head from the segments
+
+
+def halt_all(*, actor: str, reason: str = "", expect_running: int | None = None) -> halt.Halted:
+    """Stop every portfolio now, without waiting for any node.
+
+    Refused if the number of running portfolios is not `expect_running`.
+    """
+    with statement_limit(PATIENT_LIMIT_S):
+        return execute(
+            halt.halt_all(actor=actor, reason=reason[:200], expect_running=expect_running)
+        )
+
+
+def undo_halt(number: int | None = None, *, actor: str, reason: str = "") -> tuple[int, list[str]]:
+    """Start all portfolios that a halt still keeps stopped; by default the newest halt.
+
+    Return the halt's number and the portfolios, which are pending until the next pass, requested
+    at once.
+    """
+    with statement_limit(PATIENT_LIMIT_S):
+        return execute(halt.undo_halt(number, actor=actor, reason=reason[:200]))
+
+
+def hold_storm(*, actor: str, reason: str = "") -> None:
+    """Hold failover until an operator releases it, even if a storm already holds it. Idempotent.
+
+    Placements, stops, moves and other actions of operators continue.
+    """
+    execute(storm.hold(actor, reason))
+
+
+def release_storm(*, actor: str, reason: str = "") -> bool:
+    """Let failover continue now. Return False if it was not held. Idempotent.
+
+    If it was held because acknowledged commits vanished, they count as settled.
+    """
+    return execute(_release(actor, reason))
+
+
+def _release(actor: str, reason: str) -> Transaction[bool]:
+    was_held = yield from storm.release(actor, reason)
+    if was_held:
+        yield from timeline.settle()
+    return was_held

@@ -13,15 +13,20 @@ from django.utils.translation import get_language
 from django.views.decorators.http import require_http_methods
 
 from scheduling import operations
-from scheduling.dashboard.actions import FLEET_ACTS, NODE_ACTS, PORTFOLIO_ACTS, Action
+from scheduling.dashboard.actions import (
+    FLEET_ACTIONS,
+    NODE_ACTIONS,
+    PORTFOLIO_ACTIONS,
+    dialog_lines,
+)
 from scheduling.dashboard.context import page_context, problem, show, wants_dialog
 from scheduling.dashboard.decorators import for_operators
 from scheduling.dashboard.forms import EditPortfolio
-from scheduling.dashboard.storm_actions import STORM_ACTS
 from scheduling.decide.planner.targets import targets
 from scheduling.errors import Refused
 from scheduling.observe.fleet_view import FleetView, NodeView, PortfolioView
 from scheduling.observe.snapshot import observe
+from scheduling.operations.registry import Operation
 from scheduling.timing import timing
 
 #: Fields of the edit form that take its whole width.
@@ -69,31 +74,35 @@ def _done(request: HttpRequest, sentence: str) -> HttpResponse:
 
 
 def perform_action(
-    request: HttpRequest, act: Action, thing: Any, name: str | None, context: dict[str, Any]
+    request: HttpRequest,
+    operation: Operation,
+    subject: Any,
+    name: str | int | None,
+    context: dict[str, Any],
 ) -> HttpResponse:
     """Show the dialog; on POST make the one call and show the outcome."""
-    named = {"name": name or ""}
+    title = operation.summary(name or "")
     reason = request.POST.get("reason", "").strip()
     context |= {
-        "act": act,
-        "title": act.title.format(**named),
-        "button": act.button.format(**named),
-        "command": act.command.format(**named),
-        "lines": act.lines(thing, context["board"]),
+        "act": operation,
+        "title": f"{title}?",
+        "button": title,
+        "command": f"manage.py {operation.command.format(name=name)}",
+        "lines": dialog_lines(operation, subject, context["board"]),
         "reason": reason,
-        "ticked": [option for option, _ in act.options if request.POST.get(option)],
+        "ticked": [option for option, _ in operation.options if request.POST.get(option)],
     }
     if request.method != "POST":
         return show_form(request, "dashboard/parts/action_form.html", context)
-    asked: dict[str, Any] = {option: option in context["ticked"] for option, _ in act.options}
-    if act.asks_reason:
+    asked: dict[str, Any] = {option: option in context["ticked"] for option, _ in operation.options}
+    if operation.asks_reason:
         asked["reason"] = reason
     try:
-        act.call(*([name] if name else []), actor=request.user.get_username(), **asked)
+        operation.call(*([name] if name else []), actor=request.user.get_username(), **asked)
     except Refused as refused:
         context["refused"] = refused.message
         return show_form(request, "dashboard/parts/action_form.html", context, refused.status)
-    return _done(request, act.done.format(**named))
+    return _done(request, operation.outcome(name))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -104,20 +113,20 @@ def node_act(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     node = find_node(context["board"], name)
     if node is None:
         return _missing(request, "node", name)
-    act = NODE_ACTS.get(verb)
-    if act is None:
-        return _missing(request, "act", verb)
-    return perform_action(request, act, node, name, context)
+    operation = NODE_ACTIONS.get(verb)
+    if operation is None:
+        return _missing(request, "action", verb)
+    return perform_action(request, operation, node, name, context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @for_operators
 def fleet_act(request: HttpRequest, verb: str) -> HttpResponse:
     """Freeze and unfreeze; release and prolong a hold on failover."""
-    act = FLEET_ACTS.get(verb) or STORM_ACTS.get(verb)
-    if act is None:
-        return _missing(request, "act", verb)
-    return perform_action(request, act, None, None, page_context(request, "board"))
+    operation = FLEET_ACTIONS.get(verb)
+    if operation is None:
+        return _missing(request, "action", verb)
+    return perform_action(request, operation, None, None, page_context(request, "board"))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -133,10 +142,10 @@ def portfolio_act(request: HttpRequest, name: str, verb: str) -> HttpResponse:
         return _migrate(request, portfolio, context)
     if verb == "edit":
         return _edit(request, portfolio, context)
-    act = PORTFOLIO_ACTS.get(verb)
-    if act is None:
-        return _missing(request, "act", verb)
-    return perform_action(request, act, portfolio, name, context)
+    operation = PORTFOLIO_ACTIONS.get(verb)
+    if operation is None:
+        return _missing(request, "action", verb)
+    return perform_action(request, operation, portfolio, name, context)
 
 
 def _migrate(

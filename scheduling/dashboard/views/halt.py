@@ -10,13 +10,13 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
 from scheduling import operations
-from scheduling.dashboard.actions import Action
 from scheduling.dashboard.context import page_context, problem, show, wants_dialog
 from scheduling.dashboard.decorators import for_operators, for_readers
 from scheduling.dashboard.views.actions import perform_action, show_form
 from scheduling.errors import NotFound, Refused
 from scheduling.observe.fleet_view import FleetView
-from scheduling.observe.halts import HaltView, read_halt
+from scheduling.observe.halts import read_halt
+from scheduling.operations.registry import HALT_ALL, UNDO_HALT
 from scheduling.presentation.formatting import counted
 
 WORD = re.compile(r"halt (\d{1,6})")
@@ -64,7 +64,7 @@ def halt(request: HttpRequest) -> HttpResponse:
         return show_form(request, template, context, refused.status)
     go = reverse("board") if done.halt is None else reverse("halted", args=[done.halt])
     if wants_dialog(request):
-        return JsonResponse({"say": "Everything is stopped.", "go": go})
+        return JsonResponse({"say": HALT_ALL.done, "go": go})
     return redirect(go)
 
 
@@ -93,25 +93,4 @@ def undo(request: HttpRequest, number: int) -> HttpResponse:
         line, _ = read_halt(number)
     except NotFound as missing:
         return problem(request, 404, "No such halt", missing.message)
-    return perform_action(request, UNDO, line, str(number), page_context(request, "board"))
-
-
-def _undo_lines(line: HaltView, board: FleetView) -> list[tuple[str, str]]:
-    waits = counted(line.waiting, "portfolio")
-    are = "is" if line.waiting == 1 else "are"
-    return [
-        ("Now", f"{waits} that it still keeps stopped {are} placed by the balancer."),
-        ("From", "their last commits. What they do with older events is each one's catch_up."),
-        ("Stays", "What was stopped before it, or started, stopped or deleted since."),
-    ]
-
-
-UNDO = Action(
-    "undo",
-    "Undo halt {name}?",
-    "Start them",
-    "manage.py halt_all --undo {name}",
-    _undo_lines,
-    lambda name, **asked: operations.undo_halt(int(name), **asked),
-    "Halt {name} is undone: what it stopped starts as soon as nodes take it.",
-)
+    return perform_action(request, UNDO_HALT, line, number, page_context(request, "board"))

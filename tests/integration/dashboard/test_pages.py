@@ -9,7 +9,7 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 
 from scheduling.dashboard import context
-from scheduling.dashboard.actions import NODE_ACTS
+from scheduling.dashboard.actions import NODE_ACTIONS
 from scheduling.dashboard.views import actions, portfolio
 from scheduling.decide.types import TargetAnswer
 from scheduling.errors import Invalid, Refused, SnapshotUnavailable
@@ -141,7 +141,7 @@ def test_an_act_that_is_not_there_is_said_by_its_name(operator):
     for address in ("/nodes/node-1/explode/", "/portfolios/aapl-sma/explode/", "/fleet/explode/"):
         answer = operator.get(address)
         assert answer.status_code == 404
-        assert "There is no act named explode." in text_of(answer)
+        assert "There is no action named explode." in text_of(answer)
 
 
 def test_a_viewer_sees_all_and_finds_no_act(viewer):
@@ -250,7 +250,7 @@ def test_a_drain_says_the_consequence_first_and_names_the_node_on_the_button(ope
     assert page.index(now) < page.index('name="reason"') < page.index("Drain node-1</button>")
 
 
-@pytest.mark.parametrize("verb", sorted(NODE_ACTS))
+@pytest.mark.parametrize("verb", sorted(NODE_ACTIONS))
 def test_every_act_on_a_node_has_a_dialog(operator, verb):
     assert operator.get(f"/nodes/node-4/{verb}/", **DIALOG).status_code == 200
 

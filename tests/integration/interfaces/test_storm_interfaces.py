@@ -17,6 +17,7 @@ from scheduling.models import Alert, Event, Storm
 from scheduling.observe.fleet_view import read_board
 from scheduling.permissions import Role
 from scheduling.scheduler import Scheduler
+from scheduling.operations import registry
 from tests.support.api_client import ApiClient, make_user
 from tests.support.factories import ago, expire_lease, make_portfolio, make_settled_nodes
 
@@ -109,12 +110,12 @@ def test_the_banner_says_what_is_held_and_the_way_out(stormy: None) -> None:
     assert "data-storm" not in banners(may_act=True)
 
 
-def test_the_dialogs_say_what_follows_and_do_it(stormy: None) -> None:
+def test_storm_dialogs_show_the_consequence_and_perform_it(stormy: None) -> None:
     client = Client()
     client.force_login(make_user("olive", Role.OPERATOR))
     for verb, said, held in (
-        ("hold-storm", "a person releases it. It does not end by itself any more.", True),
-        ("release-storm", "No portfolio waits, so nothing moves.", False),
+        ("hold-storm", registry.HOLD_STORM.consequence, True),
+        ("release-storm", registry.RELEASE_STORM.consequence, False),
     ):
         assert said in client.get(f"/fleet/{verb}/").content.decode()
         assert client.post(f"/fleet/{verb}/", {"reason": "switch"}).status_code == 302

@@ -1,0 +1,300 @@
+"""The registry of operator actions: one entry for each, with its consequence worded once.
+
+The dashboard makes its dialogs from it, the admin its actions, the API its descriptions and the
+commands their help. To add an operator action, write its function in `scheduling.operations`, add
+an entry here, and refer to the entry from the interfaces that offer it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from scheduling.operations import (
+    fleet,
+    moves,
+    nodes,
+    portfolios,
+    python_versions,
+    tokens,
+    verifications,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operator action. `{name}` in its texts stands for the node, portfolio, halt or user."""
+
+    verb: str  #: in addresses and forms: "drain"
+    title: str  #: an imperative; with a question mark behind it, the heading of a dialog
+    consequence: str  #: what happens, in one to three sentences
+    call: Callable[..., Any]  #: (name, actor=…, …); without a name if it concerns the whole fleet
+    done: str = ""  #: the outcome, in a sentence; empty where it depends on the result of `call`
+    command: str = ""  #: the same action on the command line, after "manage.py"
+    asks_reason: bool = True
+    danger: bool = False  #: takes portfolios out of the market, or cannot be undone
+    options: tuple[
+        tuple[str, str], ...
+    ] = ()  #: (keyword of `call`, label) of each yes-or-no option
+
+    def summary(self, noun: str | int = "") -> str:
+        """Return the title with `noun` in place of the name: `Drain a node`."""
+        return self.title.format(name=noun).strip()
+
+    def outcome(self, name: str | int | None) -> str:
+        """Return the sentence that confirms the action."""
+        return self.done.format(name=name)
+
+    def help(self, noun: str = "") -> str:
+        """Return summary and consequence, for the help of a command."""
+        return f"{self.summary(noun)}. {self.consequence}"
+
+
+DRAIN = Operation(
+    "drain",
+    "Drain {name}",
+    "Nothing new is placed on the node, pins to it end, and its portfolios are handed off one "
+    "after the other, each running on until its new node is ready. Portfolios that no other node "
+    "can take keep running on it.",
+    nodes.drain,
+    "{name} is draining: its portfolios are handed off one after the other.",
+    "drain_node {name}",
+)
+UNDRAIN = Operation(
+    "undrain",
+    "End the drain of {name}",
+    "The node accepts portfolios again. Handoffs already under way continue; what was handed off "
+    "comes back only if the balancer needs to balance loads.",
+    nodes.undrain,
+    "{name} is no longer draining.",
+    "drain_node {name} --undo",
+    asks_reason=False,
+)
+CORDON = Operation(
+    "cordon",
+    "Cordon {name}",
+    "Nothing new is placed on the node, neither by the balancer nor by an operator. The portfolios "
+    "that it runs keep running on it.",
+    nodes.cordon,
+    "{name} is cordoned; its portfolios keep running on it.",
+    "cordon_node {name}",
+)
+UNCORDON = Operation(
+    "uncordon",
+    "Uncordon {name}",
+    "The node accepts portfolios again; the next pass may move some to it.",
+    nodes.uncordon,
+    "{name} is no longer cordoned.",
+    "cordon_node {name} --undo",
+    asks_reason=False,
+)
+FORGET_NODE = Operation(
+    "forget",
+    "Forget {name}",
+    "The node is removed from every list and its tokens are revoked. Its history keeps the name; a "
+    "new token brings it back. Refused while its lease is valid or it owns a portfolio.",
+    nodes.forget_node,
+    "{name} is forgotten; its tokens are revoked.",
+    "forget_node {name}",
+    danger=True,
+)
+REVOKE_NODE_TOKENS = Operation(
+    "revoke_tokens",
+    "Revoke the tokens of {name}",
+    "The node's daemon is refused from now on and exits; its portfolios fail over when its lease "
+    "expires.",
+    tokens.revoke_node_tokens,
+    command="revoke_node_token {name}",
+    danger=True,
+)
+REVOKE_API_TOKENS = Operation(
+    "revoke_tokens",
+    "Revoke the tokens of {name}",
+    "Programs that use one of the user's tokens are refused from now on.",
+    tokens.revoke_api_tokens,
+    command="revoke_api_token {name}",
+    danger=True,
+)
+
+CREATE = Operation(
+    "create",
+    "Create {name}",
+    "The portfolio gets its first revision and is placed by the next pass, which starts at once.",
+    portfolios.create_portfolio,
+    command="create_portfolio {name}",
+)
+EDIT = Operation(
+    "edit",
+    "Edit {name}",
+    "A change of strategy, parameters, symbols or limits makes a new revision and reloads the "
+    "portfolio if it runs. If the new revision fails, the running one goes on.",
+    portfolios.revise_portfolio,
+)
+START = Operation(
+    "start",
+    "Start {name}",
+    "The portfolio becomes pending, is placed by the balancer and continues from its last commit. "
+    "This also lifts halted and quarantined.",
+    moves.start,
+    "{name} starts as soon as a node takes it.",
+    "start_portfolio {name}",
+)
+STOP = Operation(
+    "stop",
+    "Stop {name}",
+    "The portfolio makes its last commit at the next batch boundary and is then owned by no node "
+    "until an operator starts it again. Its cash, positions, open orders and state stay as of that "
+    "commit; open orders are not filled meanwhile.",
+    moves.stop,
+    "{name} is being stopped.",
+    "stop_portfolio {name}",
+    danger=True,
+)
+RELOAD = Operation(
+    "reload",
+    "Reload {name}",
+    "The wanted revision is prepared in a new process on the same node while the old process runs, "
+    "then takes over at a batch boundary. If that fails, the old process runs on.",
+    moves.reload,
+    "{name} is being reloaded.",
+    "reload_portfolio {name}",
+)
+MIGRATE = Operation(
+    "migrate",
+    "Migrate {name}",
+    "The portfolio is prepared on its new node while it runs on, then handed over at a batch "
+    "boundary. If preparing fails, nothing changes. A node chosen by name keeps the portfolio "
+    "until it is unpinned; without one the balancer chooses.",
+    moves.migrate,
+    command="migrate_portfolio {name}",
+)
+UNPIN = Operation(
+    "unpin",
+    "Unpin {name}",
+    "The balancer may move the portfolio again. It stays where it is until there is a reason to "
+    "move it.",
+    moves.unpin,
+    "{name} is no longer pinned.",
+    "unpin_portfolio {name}",
+    asks_reason=False,
+)
+VERIFY = Operation(
+    "verify",
+    "Verify {name}",
+    "The portfolio's events are replayed in one uninterrupted process and the result is compared "
+    "with what the fleet stored. The portfolio runs on undisturbed.",
+    verifications.verify,
+    "{name} is being verified.",
+    "verify_portfolio {name}",
+    asks_reason=False,
+    options=(("full", "from the first event, not only the events since the last verification"),),
+)
+DELETE = Operation(
+    "delete",
+    "Delete {name}",
+    "The portfolio makes its last commit, is released and never runs again. Its orders, fills and "
+    "audit log stay; its name becomes free. This cannot be undone.",
+    portfolios.delete_portfolio,
+    command="delete_portfolio {name}",
+    danger=True,
+)
+ACCEPT_PYTHON = Operation(
+    "accept_python",
+    "Accept another Python version for {name}",
+    "The portfolio may also run under this minor version of Python, which may compute different "
+    "results than the one under which it last ran.",
+    python_versions.accept_python,
+    command="accept_python VERSION {name}",
+)
+
+FREEZE = Operation(
+    "freeze",
+    "Freeze automatic moves",
+    "The balancer moves nothing: no placement, no rebalancing, and drains pause. Failover "
+    "continues unless it is held too. Actions of operators are still carried out. It lasts until "
+    "an operator unfreezes.",
+    fleet.freeze,
+    "Automatic moves are frozen.",
+    "freeze",
+    options=(("failover", "hold failover too: the portfolios of a lost node wait"),),
+)
+UNFREEZE = Operation(
+    "unfreeze",
+    "Unfreeze automatic moves",
+    "From the next pass on the balancer places, drains and fails over as usual.",
+    fleet.unfreeze,
+    "Automatic moves continue.",
+    "freeze --undo",
+    asks_reason=False,
+)
+HOLD_STORM = Operation(
+    "hold-storm",
+    "Hold failover",
+    "Portfolios on lost nodes wait until an operator releases the hold, which no longer ends by "
+    "itself. New portfolios are placed, and stops, moves and other actions of operators are "
+    "carried out.",
+    fleet.hold_storm,
+    "Failover is held until an operator releases it.",
+    "storm --hold",
+    danger=True,
+)
+RELEASE_STORM = Operation(
+    "release-storm",
+    "Release the hold on failover",
+    "The portfolios of lost nodes are started elsewhere, a few in each pass. A node that is only "
+    "cut off from the network can no longer commit for them. If the network is at fault, waiting "
+    "is better: a node that returns in time keeps its portfolios.",
+    fleet.release_storm,
+    "Failover continues.",
+    "storm --release",
+    danger=True,
+)
+HALT_ALL = Operation(
+    "halt",
+    "Stop every portfolio",
+    "One transaction ends every run and raises every epoch, without waiting for any node; from "
+    "then on no node can commit. Cash, positions, open orders and state stay as of each last "
+    "commit. Nothing starts again by itself: an operator starts each portfolio, or undoes the "
+    "halt.",
+    fleet.halt_all,
+    "Everything is stopped.",
+    "halt_all",
+    danger=True,
+)
+UNDO_HALT = Operation(
+    "undo-halt",
+    "Undo halt {name}",
+    "Portfolios that the halt stopped become pending and continue from their last commits; what "
+    "each does with older events depends on its catch_up. Portfolios that were stopped before the "
+    "halt, or started, stopped or deleted since, stay as they are.",
+    fleet.undo_halt,
+    "Halt {name} is undone: its portfolios start as soon as nodes take them.",
+    "halt_all --undo {name}",
+)
+REBALANCE = Operation(
+    "rebalance",
+    "Run a balance pass now",
+    "A pass runs at once, instead of within 30 s.",
+    fleet.rebalance,
+    command="rebalance",
+    asks_reason=False,
+)
+EVEN_BY = Operation(
+    "even_by",
+    "Choose what a rebalance evens out",
+    "From the next pass on, nodes are rebalanced by the weight they hold or by their measured cpu. "
+    "Whether a portfolio fits a node depends on weight in either case.",
+    fleet.even_by,
+    command="even_by weight|cpu",
+)
+RAISE_EPOCH_FLOOR = Operation(
+    "raise_epoch_floor",
+    "Raise the epoch floor",
+    "Every epoch rises above any that may have been granted since the backup, every portfolio is "
+    "taken from its node, and every daemon has to register again. Portfolios that should run are "
+    "then placed anew, from the checkpoints of this database.",
+    fleet.raise_epoch_floor,
+    command="raise_epoch_floor",
+    danger=True,
+)
