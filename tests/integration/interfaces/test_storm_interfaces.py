@@ -15,9 +15,9 @@ from scheduling import operations
 from scheduling.dashboard.board import build_desk
 from scheduling.models import Alert, Event, Storm
 from scheduling.observe.fleet_view import read_board
+from scheduling.operations import registry
 from scheduling.permissions import Role
 from scheduling.scheduler import Scheduler
-from scheduling.operations import registry
 from tests.support.api_client import ApiClient, make_user
 from tests.support.factories import ago, expire_lease, make_portfolio, make_settled_nodes
 
