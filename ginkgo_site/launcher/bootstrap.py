@@ -28,7 +28,7 @@ import django
 import psutil
 
 from ginkgo_site.database import lift_session_limits
-from ginkgo_site.launcher.instance_lock import read_private, write_private
+from ginkgo_site.launcher.state_files import read_private, write_private
 
 OPERATOR = "ginkgo"
 #: Whose freeze the next start takes back; one that a person set comes back with it.

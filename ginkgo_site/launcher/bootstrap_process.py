@@ -1,4 +1,4 @@
-"""A Django process that works through the steps of a start or a stop and says how far it is."""
+"""Run the bootstrap in a Django process of its own and read its progress."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ginkgo_site.launcher.errors import StartupError
 
 
 class BootstrapProcess:
-    """Runs `database_steps` and reads its lines. What it says is passed on to `say`."""
+    """Run `ginkgo_site.launcher.bootstrap` and read its reports; pass its messages to `say`."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class BootstrapProcess:
         self._say = say
         self._reports: dict[str, Any] = {}
         self._rest = b""
-        self.progress = 0  #: how many lines it has reported so far
+        self.progress = 0  #: number of lines reported so far
         with logfiles.append_to(log) as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "ginkgo_site.launcher.bootstrap", *arguments],
@@ -43,20 +43,20 @@ class BootstrapProcess:
             )
 
     def report(self, kind: str, wait_s: float = 0.05) -> Any:
-        """Return what was reported as `kind`, or None if it has not been yet.
+        """Return the report of this kind, or None if there is none yet. Wait at most `wait_s`.
 
-        Waits at most `wait_s`. Raises `StartupError` when the process refused or broke.
+        Raises `StartupError` if the process refused or failed.
         """
         if kind not in self._reports:
             self._read(wait_s)
         return self._reports.get(kind)
 
     def has(self, kind: str) -> bool:
-        """Return whether `kind` was reported, of what was read so far."""
+        """Return whether `kind` is among the reports read so far."""
         return kind in self._reports
 
     def end(self) -> None:
-        """Kill the process if it still runs."""
+        """Kill the process if it is still running."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()

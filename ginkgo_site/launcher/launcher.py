@@ -1,6 +1,6 @@
-"""One start, from the lock to the last process: the story of `bin/up`.
+"""`bin/up`: start an installation, supervise it, stop it.
 
-lock → leftovers → PostgreSQL and preparation → web, watcher, worker, nodes → ready → watch → stop
+lock → kill orphans → PostgreSQL, bootstrap → web, watcher, worker, nodes → ready → watch → stop
 """
 
 from __future__ import annotations
@@ -21,29 +21,24 @@ from ginkgo_site.launcher.address import Address, free_address, is_loopback
 from ginkgo_site.launcher.bootstrap_process import BootstrapProcess
 from ginkgo_site.launcher.cli import Options
 from ginkgo_site.launcher.errors import StartupError
-from ginkgo_site.launcher.instance_lock import (
-    OWNER_ENV,
-    InstanceLock,
-    delete_data,
-    kill_orphans,
-    write_private,
-)
+from ginkgo_site.launcher.instance_lock import OWNER_ENV, InstanceLock, kill_orphans
 from ginkgo_site.launcher.postgres import EmbeddedPostgres
 from ginkgo_site.launcher.readiness import Readiness
+from ginkgo_site.launcher.state_files import delete_data, write_private
 from ginkgo_site.launcher.supervised_process import PostgresProgram, Program, Service, wait_for_end
 from ginkgo_site.launcher.web import GUARDED
 
-#: How long nothing may come forward during a start: no migration applied, no node registered, no
-#: portfolio committed. A limit on the whole start would ask how fast the machine is.
+#: The longest time without progress during a start: a migration applied, a node registered, a
+#: portfolio committed. A limit on the whole start would depend on the speed of the machine.
 READY_LIMIT_S = 120
-MIGRATION_LIMIT_S = 3600  #: the same while migrating: one may rewrite a table of many rows
+MIGRATION_LIMIT_S = 3600  #: the same while migrating: a migration may rewrite a large table
 _LOOK_EVERY_S = 0.05
 _ASK_EVERY_S = 0.2
 _NODE_CAPACITY = 5
 _LONE_NODE_CAPACITY = 10
 
-# For a machine that has no time: a quiet one needs 0.2 s for nodes, 0.8 s for passes, 0.2 s for web
-# and 2 s for the freeze. A person who does not want to wait presses Ctrl-C again.
+# Limits for a busy machine. A quiet one needs 0.2 s for nodes, 0.8 s for passes, 0.2 s for web
+# and 2 s for the freeze. A second Ctrl-C stops at once.
 _NODE_STOP_LIMIT_S = 45.0  #: 8 s of handing off, then releasing in place
 _PASS_STOP_LIMIT_S = 30.0
 _WEB_STOP_LIMIT_S = 30.0  #: uvicorn's own limit is 10 s
@@ -51,11 +46,11 @@ _FREEZE_LIMIT_S = 45.0
 
 
 class ShutdownRequested(Exception):
-    """A signal came before everything was up."""
+    """Raised when a signal arrives before everything has started."""
 
 
 class Launcher:
-    """All processes of one GINKGO_HOME."""
+    """Start, supervise and stop all processes of one GINKGO_HOME."""
 
     def __init__(self, options: Options, environment: Environment) -> None:
         self._options = options
@@ -78,7 +73,7 @@ class Launcher:
         self._logs_measured_at = 0.0
 
     def run(self) -> int:
-        """Start, watch and stop. Returns the exit code; whatever happens, no child stays."""
+        """Start, supervise and stop; return the exit code. No child process is left behind."""
         for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(sign, self._on_signal)
         try:
@@ -101,7 +96,7 @@ class Launcher:
     def _start(self) -> None:
         self._lock.acquire()
         self._access_file.unlink(missing_ok=True)
-        kill_orphans(self._home)  # before the port is looked at: one of them may hold it
+        kill_orphans(self._home)  # before the port is checked: an orphan may hold it
         self._address = free_address(self._options.host, self._options.port)
         self._lock.note(self._address.url)
         if self._options.fresh:
@@ -119,7 +114,7 @@ class Launcher:
         settled = self._wait_for("settled", "the registration of the nodes")
         self._steps.end()
         self._wait_until_ready(settled["portfolios"], started_at)
-        self._start_worker()  # last: it is what makes sure, and nobody waits for that
+        self._start_worker()  # last: readiness does not need it
         self._announce(prepared["login"], self._waiting())
 
     def _start_steps(self) -> BootstrapProcess:
@@ -131,7 +126,7 @@ class Launcher:
         )
 
     def _wait_for(self, report: str, what: str) -> dict[str, Any]:
-        """Look after what runs until the steps report this, and return it."""
+        """Supervise the processes until the bootstrap reports `report`; return the report."""
         assert self._steps is not None
         while (found := self._steps.report(report)) is None:
             self._check_asked()
@@ -143,7 +138,7 @@ class Launcher:
     def _delete_data(self) -> None:
         if not self._env.database_is_embedded:
             raise StartupError(
-                "--fresh deletes only the embedded database, and DATABASE_URL names another: "
+                "--fresh deletes only the embedded database, but DATABASE_URL names another one: "
                 "unset it, or empty that database yourself."
             )
         self._say(f"Deleting the data of earlier starts in {self._home}.")
@@ -168,7 +163,7 @@ class Launcher:
         web = [sys.executable, "-m", "uvicorn", "ginkgo_site.asgi:application"]
         web += ["--host", self._address.host, "--port", str(self._address.port)]
         web += ["--lifespan", "on", "--timeout-graceful-shutdown", "10"]
-        # Else uvicorn believes the X-Forwarded-For of every process of this machine.
+        # By default uvicorn trusts the X-Forwarded-For of every process on this machine.
         web += ["--no-proxy-headers"]
         web += GUARDED
         web += ["--no-access-log", "--no-server-header", "--log-level", "warning"]
@@ -180,11 +175,11 @@ class Launcher:
 
     def _start_worker(self) -> None:
         argv = [sys.executable, str(CHECKOUT / "manage.py"), "qcluster"]
-        # It ends its forks when it is asked to, not when it is killed.
+        # The worker stops its forks on SIGTERM, not when it is killed.
         self._passes.append(self._started("worker", argv, death_signal=signal.SIGTERM))
 
     def _start_nodes(self, tokens: dict[str, str]) -> None:
-        # A single node gets more room, or the demo would wait for a place for ever.
+        # A single node gets more capacity, since the demo would not fit otherwise.
         capacity = _NODE_CAPACITY if len(tokens) > 1 else _LONE_NODE_CAPACITY
         self._nodes = [self._node(name, token, capacity) for name, token in tokens.items()]
         for node in self._nodes:
@@ -207,7 +202,7 @@ class Launcher:
         return service
 
     def _environment(self) -> dict[str, str]:
-        """The environment of our own processes."""
+        """Return the environment of the control-plane processes."""
         environment = {
             **os.environ,
             OWNER_ENV: str(self._home),
@@ -222,7 +217,7 @@ class Launcher:
         return environment
 
     def _node_environment(self) -> dict[str, str]:
-        """A node gets nothing of the control plane's secrets, here as on another machine."""
+        """Return the environment of a node: without the secrets of the control plane."""
         secrets = {"DATABASE_URL", "REDIS_URL", "GINKGO_SECRET_KEY", "DJANGO_SETTINGS_MODULE"}
         return {k: v for k, v in self._environment().items() if k not in secrets}
 
@@ -248,7 +243,9 @@ class Launcher:
     def _waiting(self) -> list[str]:
         try:
             return self._readiness.waiting()
-        except psycopg.OperationalError:  # it was there a moment ago, and nothing depends on this
+        except (
+            psycopg.OperationalError
+        ):  # the database answered a moment ago, and nothing depends on this
             return []
 
     def _announce(self, login: dict[str, Any], waiting: list[str]) -> None:
@@ -287,7 +284,7 @@ class Launcher:
     # --- stop ---------------------------------------------------------------------------------
 
     def _stop(self, in_order: bool) -> None:
-        """End everything. In order: automatic moves frozen, nodes, passes, web, PostgreSQL."""
+        """Stop everything; in order: freeze moves, then nodes, passes, web, PostgreSQL."""
         self._asked_to_stop = max(self._asked_to_stop, 1)
         if self._lock.is_held:
             self._access_file.unlink(missing_ok=True)
@@ -295,7 +292,7 @@ class Launcher:
             self._steps.end()
         if in_order and self._nodes:
             self._say("Stopping in order; Ctrl-C again stops at once.")
-            for service in self._passes:  # beside the freeze, which is for those of others
+            for service in self._passes:  # the freeze is for those of other machines
                 service.terminate()
             self._hold_moves()
         patience = 1.0 if in_order else 0.0
@@ -312,7 +309,7 @@ class Launcher:
             self._postgres.stop(hurry=self._is_hurried)
 
     def _hold_moves(self) -> None:
-        """Freeze automatic moves and the feed: nodes that leave now are not to be missed."""
+        """Freeze automatic moves and the feed, so that leaving nodes cause no failover."""
         steps = BootstrapProcess(
             ["stop"], self._environment(), self._logs / "prepare.log", self._say
         )
@@ -322,12 +319,12 @@ class Launcher:
                 if time.monotonic() > deadline or self._is_hurried():
                     break
         except StartupError as reason:
-            # The nodes still release in place; at worst the next start sees a failover.
+            # Nodes still release their portfolios; at worst the next start begins with a failover.
             self._say(f"Automatic moves could not be frozen: {reason}")
         finally:
             steps.end()
 
-    # --- signals and words --------------------------------------------------------------------
+    # --- signals and messages --------------------------------------------------------------------
 
     def _on_signal(self, *_: object) -> None:
         self._asked_to_stop += 1
@@ -340,7 +337,7 @@ class Launcher:
             raise ShutdownRequested
 
     def _check_progress(self, missing: list[str]) -> None:
-        """Raise `StartupError` where nothing came forward for too long."""
+        """Raise `StartupError` after too long a time without progress."""
         reported = self._steps.progress if self._steps is not None else 0
         progress = (reported, -len(missing))
         now = time.monotonic()
@@ -362,4 +359,4 @@ class Launcher:
         try:
             print(sentence, flush=True)
         except OSError:
-            pass  # the terminal is gone; the ordered stop that follows must not end here
+            pass  # the terminal is gone; the ordered stop must go on

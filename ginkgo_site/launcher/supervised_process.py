@@ -1,4 +1,4 @@
-"""One supervised process: start it, notice its end, start it again, stop it."""
+"""Start, restart and stop one supervised process."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from ginkgo_site.launcher.logfiles import append_to
 from ginkgo_site.launcher.postgres import EmbeddedPostgres
 from ginkgo_site.launcher.spawn import spawn
 
-#: A process that lived shorter than this died of its start, and is not started again at once.
+#: A process that exits sooner than this failed at its start, and is not restarted at once.
 QUICK_DEATH_S = 10.0
-_LONGEST_WAIT_S = 30.0
-_AFTER_REFUSAL_S = 5.0
+_MAX_BACK_OFF_S = 30.0
+_RETRY_REFUSED_START_S = 5.0
 
 
 class Startable(Protocol):
-    """Something that can be started as a process, again and again."""
+    """Anything that can be started as a process, repeatedly."""
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start it and return the process."""
+        """Start the process and return it."""
 
 
 class Program:
-    """A command line with its environment and log."""
+    """A command line, its environment and its log file."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Program:
         self._death_signal = death_signal
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start it in a session of its own, its output appended to the log."""
+        """Start the command in its own session; append its output to the log."""
         with append_to(self._log) as output:
             return spawn(
                 self._argv,
@@ -57,22 +57,22 @@ class Program:
 
 
 class PostgresProgram:
-    """The embedded server as something to start again."""
+    """The embedded PostgreSQL as a restartable program."""
 
     def __init__(self, server: EmbeddedPostgres) -> None:
         self._server = server
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Clear what a killed server left, then start."""
+        """Remove what a killed server left behind, then start."""
         self._server.prepare()
         return self._server.start()
 
 
 class Service:
-    """A process that should be there.
+    """A process that is kept running.
 
-    `look` is called often with the present time and starts it again when it is due: at once, or
-    `restart_after_s` after its end; one that keeps dying of its start waits 1, 2, 4 … 30 s.
+    Call `poll` often with the current time. It restarts the process at once, or `restart_after_s`
+    after its end; a process that keeps failing at its start is retried after 1, 2, 4 … 30 s.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Service:
 
     @property
     def is_running(self) -> bool:
-        """Whether the process was there at the last look."""
+        """Whether the process runs."""
         return self.process is not None and self.process.poll() is None
 
     def start(self, now: float) -> None:
@@ -106,49 +106,49 @@ class Service:
         self._start_at = None
 
     def poll(self, now: float) -> None:
-        """Notice an end and start again when it is time."""
+        """Detect that the process has exited, and restart it when it is due."""
         if self._start_at is not None:
             if now >= self._start_at:
-                self._start_again(now)
+                self._restart(now)
             return
         if self.process is None:
             return
         code = self.process.poll()
         if code is None:
             return
-        self._end_what_it_left()
+        self._kill_session()
         wait_s = self._wait_before_restart(lived_s=now - self._started_at)
         self._start_at = now + wait_s
         when = "at once" if wait_s == 0 else f"in {wait_s:g} s"
-        self._say(f"{self.name} ended ({_describe(code)}); it is started again {when}.")
+        self._say(f"{self.name} exited ({_describe(code)}); restarting {when}.")
 
     def terminate(self) -> None:
-        """Send the stop signal; the process is not started again."""
+        """Send the stop signal. The process will not be restarted."""
         self._start_at = None
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(self._stop_signal)
 
     def kill(self) -> None:
-        """End the process and all it started, now."""
+        """Kill the process and its session."""
         self._start_at = None
         if self.process is None:
             return
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        self._end_what_it_left()
+        self._kill_session()
 
     def forget(self) -> None:
-        """Clean up after a process that ended as asked."""
+        """Kill the rest of the session of a process that has exited."""
         if self.process is not None and self.process.poll() is not None:
-            self._end_what_it_left()
+            self._kill_session()
 
-    def _start_again(self, now: float) -> None:
+    def _restart(self, now: float) -> None:
         try:
             self.start(now)
         except StartupError as reason:
-            self._start_at = now + _AFTER_REFUSAL_S
-            self._say(f"{self.name}: {reason} The next try is in {_AFTER_REFUSAL_S:g} s.")
+            self._start_at = now + _RETRY_REFUSED_START_S
+            self._say(f"{self.name}: {reason} Next try in {_RETRY_REFUSED_START_S:g} s.")
 
     def _wait_before_restart(self, lived_s: float) -> float:
         if lived_s >= QUICK_DEATH_S:
@@ -157,25 +157,25 @@ class Service:
         self._quick_deaths += 1
         if self._quick_deaths == 1:
             return self._restart_after_s
-        again_s = min(2.0 ** (self._quick_deaths - 2), _LONGEST_WAIT_S)
+        again_s = min(2.0 ** (self._quick_deaths - 2), _MAX_BACK_OFF_S)
         return max(again_s, self._restart_after_s)
 
-    def _end_what_it_left(self) -> None:
-        """Kill the rest of its session: a queue worker's forks do not notice their parent's death.
+    def _kill_session(self) -> None:
+        """Kill the rest of the session: a queue worker's forks do not notice their parent's death.
 
-        The group's number is not given away while one of its members lives, so this cannot hit a
-        stranger.
+        The kernel does not reuse the number of a process group that has members, so this cannot hit
+        an unrelated process.
         """
         if self.process is None:
             return
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
-            pass  # nothing was left
+            pass  # no process was left
 
 
 def wait_for_end(services: Sequence[Service], limit_s: float, hurry: Callable[[], bool]) -> None:
-    """Wait until all have ended or the time is over or somebody is in a hurry; kill the rest."""
+    """Wait until all have exited, `limit_s` is over or `hurry()` is true; kill the rest."""
     deadline = time.monotonic() + limit_s
     while any(s.is_running for s in services) and time.monotonic() < deadline and not hurry():
         time.sleep(0.03)

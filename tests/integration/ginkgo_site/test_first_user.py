@@ -10,7 +10,7 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone
 
 from ginkgo_site.launcher import bootstrap
-from ginkgo_site.launcher.instance_lock import read_private, write_private
+from ginkgo_site.launcher.state_files import read_private, write_private
 from scheduling.models import ApiToken
 from scheduling.permissions import Role, role_of
 

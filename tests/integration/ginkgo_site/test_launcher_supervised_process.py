@@ -62,7 +62,7 @@ def test_what_dies_is_started_again_at_once(tmp_path: Path) -> None:
     service.poll(now=100)
     assert service.process.pid != first
     assert service.is_running
-    assert said == ["it ended (signal SIGKILL); it is started again at once."]
+    assert said == ["it exited (signal SIGKILL); restarting at once."]
     service.kill()
 
 

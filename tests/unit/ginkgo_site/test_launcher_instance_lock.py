@@ -16,7 +16,8 @@ from ginkgo_site.launcher import logfiles
 from ginkgo_site.launcher.address import Address, free_address, is_loopback
 from ginkgo_site.launcher.cli import parse
 from ginkgo_site.launcher.errors import StartupError
-from ginkgo_site.launcher.instance_lock import InstanceLock, read_private, write_private
+from ginkgo_site.launcher.instance_lock import InstanceLock
+from ginkgo_site.launcher.state_files import read_private, write_private
 from ginkgo_site.launcher.supervised_process import Program
 
 
