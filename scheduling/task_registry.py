@@ -13,6 +13,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, execute, query
 
 logger = logging.getLogger(__name__)
@@ -23,15 +24,19 @@ OPTIONS_REFUSED = ("hook", "chain", "sync", "iter_count", "iter_cached", "cached
 #: A schedule that is refused again and again is one line of the audit log in this time.
 REPEAT_S = 600
 
-AUDIT_ONCE = """
+AUDIT_ONCE = Statement(
+    "AUDIT_ONCE",
+    """
 INSERT INTO scheduling_event (at, kind, actor, reason, data)
-SELECT clock_timestamp(), 'task_refused', 'worker', %(reason)s, jsonb_build_object('func', %(func)s::text)
+SELECT clock_timestamp(), 'task_refused', 'worker', %(reason)s,
+       jsonb_build_object('func', %(func)s::text)
 WHERE NOT EXISTS (
     SELECT FROM scheduling_event e WHERE e.kind = 'task_refused'
     AND e.at > clock_timestamp() - make_interval(secs => %(repeat_s)s)
     AND e.data->>'func' = %(func)s
 )
-"""  # noqa: E501
+""",
+)
 
 
 class TaskRefused(Exception):

@@ -34,6 +34,7 @@ from typing import Any
 import psycopg
 
 from ginkgo_site.env import FAILPOINT
+from scheduling.db.statements import Statement
 
 logger = logging.getLogger(__name__)
 
@@ -68,9 +69,9 @@ class FailpointTracer:
         """Nothing was done yet."""
         return self._hook(Point(f"{self._name}:begin"))
 
-    def after(self, sql: str) -> float:
+    def after(self, statement: Statement) -> float:
         """A statement was done, and the recipe does not know yet what came of it."""
-        name = _statement_name(sql)
+        name = statement.name
         self._seen[name] += 1
         times = self._seen[name]
         where = f"after_{name.lower()}" + (f"_{times}" if times > 1 else "")
@@ -197,21 +198,6 @@ def process_name() -> str:
         if word in words:
             return name
     return ""
-
-
-_names: dict[str, str] = {}
-
-
-def _statement_name(sql: str) -> str:
-    """Return the name of the constant that holds `sql`, or its verb where it has none."""
-    if sql not in _names:
-        for module, found in list(sys.modules.items()):
-            if module.startswith("scheduling.") and found is not None:
-                for key, value in list(vars(found).items()):
-                    if key.isupper() and isinstance(value, str):
-                        _names.setdefault(value, key)
-        _names.setdefault(sql, sql.split(maxsplit=1)[0])
-    return _names[sql]
 
 
 def _recipe_name(recipe: Any) -> str:

@@ -32,6 +32,7 @@ from psycopg.rows import namedtuple_row
 from psycopg.types.json import set_json_loads
 
 from scheduling.db import failpoints
+from scheduling.db.statements import Statement
 from scheduling.request_origin import current
 
 ORIGIN = """
@@ -47,19 +48,29 @@ Transaction = Generator["Query", list[Row], T]
 class Query(NamedTuple):
     """One statement with its parameters."""
 
-    sql: str
+    statement: Statement
     params: dict[str, Any]
 
+    @property
+    def sql(self) -> str:
+        """Return the text of the statement."""
+        return self.statement.sql
 
-def query(sql: str, /, **params: Any) -> Transaction[list[Row]]:
-    """Yield one statement; return its rows. For `rows = yield from call(SQL, a=1)`."""
-    return (yield Query(sql, params))
+
+def query(statement: Statement, /, **params: Any) -> Transaction[list[Row]]:
+    """Yield one statement and return its rows: `rows = yield from query(STATEMENT, a=1)`."""
+    return (yield Query(statement, params))
 
 
-def query_one(sql: str, /, **params: Any) -> Transaction[Row | None]:
-    """Yield one statement; return its first row, or None where it had none."""
-    rows = yield Query(sql, params)
+def query_one(statement: Statement, /, **params: Any) -> Transaction[Row | None]:
+    """Yield one statement and return its first row, or None if it returned none."""
+    rows = yield Query(statement, params)
     return rows[0] if rows else None
+
+
+def fetch(cursor: psycopg.Cursor[Any], statement: Statement, /, **params: Any) -> list[Row]:
+    """Execute one statement on `cursor` and return its rows."""
+    return cursor.execute(statement.sql.encode(), params or None).fetchall()
 
 
 #: Longest time that a transaction which may hold locks of the fence stands idle between two of its
@@ -113,7 +124,7 @@ def _walk_through(
             cursor.execute(step.sql.encode(), step.params)
             rows = cursor.fetchall() if cursor.description else []
             if walk is not None:
-                time.sleep(walk.after(step.sql))
+                time.sleep(walk.after(step.statement))
             step = recipe.send(rows)
     except StopIteration as stop:
         outcome: T = stop.value
@@ -179,7 +190,7 @@ async def _drive(
                 await cursor.execute(step.sql.encode(), step.params)
                 rows = await cursor.fetchall() if cursor.description else []
                 if walk is not None:
-                    await asyncio.sleep(walk.after(step.sql))
+                    await asyncio.sleep(walk.after(step.statement))
                 step = recipe.send(rows)
         except StopIteration as stop:
             outcome: T = stop.value

@@ -16,6 +16,9 @@ DesiredState = Literal["running", "stopped"]
 HandoffKind = Literal["place", "reload", "migrate", "failover", "stop"]
 MoveCause = Literal["failover", "drain", "pin", "rebalance"]
 
+#: States of a handoff under way.
+ACTIVE_STATES = ("requested", "preparing", "draining", "activating")
+
 #: Phases in which a portfolio waits for a person and is neither placed nor moved.
 WAITS_FOR_A_PERSON = frozenset({"halted", "quarantined"})
 

@@ -7,6 +7,7 @@ nothing of alerts is told all the same.
 
 from __future__ import annotations
 
+from scheduling.db.statements import GATEWAY_REACHABLE, NO_ACTIVE_HANDOFF, NOTIFY_BOARDS, Statement
 from scheduling.db.transaction import Row, Transaction, query
 from scheduling.enact import storage
 from scheduling.enact.timeline import CAUSE as COMMITS_VANISHED
@@ -49,8 +50,9 @@ SETTLE_S = 1.0
 #: The same cause within this time of its end is the same alert again.
 AGAIN_S = 600.0
 
-CAUSES = (
-    """
+CAUSES = Statement(
+    "CAUSES",
+    f"""
 WITH clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), storm AS MATERIALIZED (
@@ -78,8 +80,7 @@ WITH clock AS MATERIALIZED (
            AND n.status_since < clock.now - make_interval(secs => %(pending_s)s)
            AND NOT EXISTS (SELECT FROM storm)
            AND NOT (c.frozen_at IS NOT NULL AND c.freeze_failover))
-      AND NOT EXISTS (SELECT FROM scheduling_handoff h WHERE h.portfolio_id = r.portfolio_id
-                      AND h.state IN ('requested', 'preparing', 'draining', 'activating'))
+      AND {NO_ACTIVE_HANDOFF}
 ), behind AS MATERIALIZED (
     -- What makes no progress at all is called stalled.
     SELECT r.portfolio_id, r.node_id, n.name AS node, p.name, p.catch_up, r.behind_since AS since,
@@ -90,8 +91,7 @@ WITH clock AS MATERIALIZED (
     JOIN scheduling_gatewaypulse g
         ON g.serving_since < clock_timestamp() - make_interval(secs => %(behind_s)s)
         -- A clock that was set makes a mark old at once, before the next pulse begins anew.
-        AND g.last_beat_at BETWEEN clock_timestamp() - make_interval(secs => %(gap_s)s)
-                               AND clock_timestamp() + interval '1 s'
+        AND {GATEWAY_REACHABLE}
         AND (g.commits_stood_at IS NULL OR g.commits_stood_at
              < clock_timestamp() - make_interval(secs => %(behind_s)s))
     CROSS JOIN clock
@@ -236,7 +236,7 @@ WITH clock AS MATERIALIZED (
   UNION ALL
 """
     + storage.CAUSES
-    + """
+    + f"""
 ), reopened AS (
     -- The rival that may win, here and below: another watcher that compares at the same time. It
     -- waits for the row or meets the unique index, and then changes and tells nothing.
@@ -291,11 +291,11 @@ WITH clock AS MATERIALIZED (
            jsonb_build_object('alert', c.id, 'kind', c.kind, 'times', c.times)
     FROM changed c, clock
 ), hinted AS (
-    SELECT pg_notify('ginkgo', '{"groups": ["board"], "message": {"type": "wake"}}')
+    SELECT {NOTIFY_BOARDS}
     FROM changed
 )
 SELECT c.id, c.kind, c.key, c.reason, c.what, (SELECT count(*) FROM hinted) AS hints FROM changed c
-"""
+""",
 )
 
 

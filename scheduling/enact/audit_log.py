@@ -8,14 +8,18 @@ from typing import Any, NamedTuple
 from psycopg.types.json import Jsonb
 
 from portfolios.text import escaped
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, query
 
-AUDIT = """
+AUDIT = Statement(
+    "AUDIT",
+    """
 INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
 SELECT clock_timestamp(), %(kind)s::text, l.portfolio, l.node, %(actor)s::text, l.reason, l.data
 FROM unnest(%(portfolios)s::bigint[], %(nodes)s::bigint[], %(reasons)s::text[], %(data)s::jsonb[])
     AS l(portfolio, node, reason, data)
-"""
+""",
+)
 
 
 class Line(NamedTuple):

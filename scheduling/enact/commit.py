@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from scheduling.db.statements import ACTIVE_HANDOFF_STATES, NOTIFY_NODE_AND_WATCHERS, Statement
 from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.enact.commit_validation import first_invalid_line
 from scheduling.wire.messages import MAX_REFUSED_AGAIN, Commit, CommitResult
@@ -33,7 +34,9 @@ FEED_NOW = """
 UNRELEASED = """(i.to_seq > i.from_seq AND i.to_seq > s.from_seq
        AND (s.rate = 0 OR i.feed_us BETWEEN 1 AND s.from_us - 1))"""
 
-COMMIT = f"""
+COMMIT = Statement(
+    "COMMIT",
+    f"""
 WITH input AS MATERIALIZED (
     SELECT * FROM unnest(
         %(portfolios)b::bigint[], %(epochs)b::bigint[], %(from_seqs)b::bigint[],
@@ -187,21 +190,21 @@ WITH input AS MATERIALIZED (
       AND EXISTS (SELECT FROM closed c WHERE n.id IN (c.source_node_id, c.target_node_id))
     RETURNING n.id, n.desired_version
 ), hinted AS (
-    SELECT pg_notify('ginkgo', json_build_object(
-        'groups', json_build_array('node.' || id, 'watcher', 'board'),
-        'message', json_build_object('type', 'desired.changed', 'version', desired_version)
-    )::text) FROM touched
+    SELECT {NOTIFY_NODE_AND_WATCHERS} FROM touched
 )
 SELECT portfolio_id, (SELECT count(*) FROM hinted) AS hints,
        (SELECT desired_version FROM scheduling_node WHERE id = %(node)s) AS version
 FROM fenced
-"""
+""",
+)
 
 LATEST_US = 253_402_300_799_000_000  #: the last second that Python can read back
 LARGEST = 2**63 - 1  #: what a bigint holds
 
 #: What the fence refused, read afresh.
-REFUSED = f"""
+REFUSED = Statement(
+    "REFUSED",
+    f"""
 SELECT i.portfolio, r.epoch, r.node_id, r.incarnation, r.last_seq, r.batch,
        h.release_answer, h.error AS release_error, coalesce({UNRELEASED}, false) AS unreleased,
        (SELECT desired_version FROM scheduling_node WHERE id = %(node)s) AS version
@@ -212,10 +215,13 @@ LEFT JOIN scheduling_run r ON r.portfolio_id = i.portfolio
 LEFT JOIN portfolios_portfolio p ON p.id = i.portfolio
 LEFT JOIN ({FEED_NOW}) s ON s.feed_id = p.feed_id
 LEFT JOIN scheduling_handoff h ON h.release_batch = i.batch AND h.portfolio_id = i.portfolio
-"""
+""",
+)
 
 #: A refused writer is told once and ends, so this stays one line per zombie process.
-FENCED_EVENT = """
+FENCED_EVENT = Statement(
+    "FENCED_EVENT",
+    """
 INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
 SELECT clock_timestamp(), 'commit_refused', p.id, %(node)s, 'fence', x.reason,
        jsonb_build_object('epoch', x.epoch, 'from_seq', x.from_seq, 'to_seq', x.to_seq,
@@ -224,7 +230,8 @@ FROM unnest(%(portfolios)s::bigint[], %(epochs)s::bigint[], %(from_seqs)s::bigin
             %(to_seqs)s::bigint[], %(orders)s::int[], %(reasons)s::text[])
      AS x(portfolio, epoch, from_seq, to_seq, orders, reason)
 JOIN portfolios_portfolio p ON p.id = x.portfolio
-"""
+""",
+)
 
 
 def commit(
@@ -419,7 +426,9 @@ def validate_commit(commit: Commit) -> str:
     return first_invalid_line(commit)
 
 
-CHECKPOINT = """
+CHECKPOINT = Statement(
+    "CHECKPOINT",
+    f"""
 SELECT r.epoch, r.revision, r.last_seq, r.state_seq, c.state,
        coalesce(c.revision, r.revision) AS state_revision
 FROM scheduling_run r LEFT JOIN portfolios_checkpoint c ON c.portfolio_id = r.portfolio_id
@@ -428,9 +437,10 @@ WHERE r.portfolio_id = %(portfolio)s AND (
     OR EXISTS (SELECT FROM scheduling_handoff h WHERE h.id = %(handoff)s
                AND h.portfolio_id = r.portfolio_id AND h.target_node_id = %(node)s
                AND h.target_incarnation = %(incarnation)s
-               AND h.state IN ('requested', 'preparing', 'draining', 'activating'))
+               AND h.state IN {ACTIVE_HANDOFF_STATES})
 )
-"""
+""",
+)
 
 
 def checkpoint(

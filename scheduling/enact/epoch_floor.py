@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from psycopg.types.json import Jsonb
 
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.enact.audit_log import audit
 from scheduling.enact.fleet_revoke import NOW, Revocation, is_wanted, lock_fleet, revoke_all
@@ -23,24 +24,30 @@ ENOUGH = 1_000_000  #: more grants of one portfolio than anybody makes between t
 
 #: Deleted, not ended: a lease names the incarnation that this database knew last. A daemon that
 #: started since then would be told that it was superseded, and end for good.
-DELETE_LEASES = "DELETE FROM scheduling_lease"
+DELETE_LEASES = Statement("DELETE_LEASES", "DELETE FROM scheduling_lease")
 
 #: `left`, not `lost`: nobody fell silent, and a beat of a node that left is answered `unknown`,
 #: on which its daemon registers again and takes whatever set it is given.
-MUST_REGISTER = """
+MUST_REGISTER = Statement(
+    "MUST_REGISTER",
+    """
 WITH locked AS MATERIALIZED (SELECT id FROM scheduling_node ORDER BY id FOR NO KEY UPDATE)
 UPDATE scheduling_node n SET status = 'left', status_since = clock_timestamp(), leaving = false
 FROM locked l WHERE n.id = l.id AND n.status IN ('alive', 'lost')
 RETURNING n.id
-"""
+""",
+)
 
 #: The numbers that daemons and readers of the API keep.
-SKIP_IDS = """
+SKIP_IDS = Statement(
+    "SKIP_IDS",
+    """
 SELECT x.table_name, setval(pg_get_serial_sequence(x.table_name, 'id'),
        nextval(pg_get_serial_sequence(x.table_name, 'id')) + %(by)s) AS last
 FROM unnest(ARRAY['portfolios_portfolio', 'scheduling_handoff', 'scheduling_event',
                   'scheduling_halt']) AS x(table_name)
-"""
+""",
+)
 
 
 @dataclass(frozen=True, slots=True)

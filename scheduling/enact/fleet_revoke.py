@@ -10,34 +10,49 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
 from scheduling.db.transaction import Row, Transaction, query
 
 #: Whoever holds a row is waited for longer than elsewhere: a frozen client loses its transaction
 #: after 15 s at the latest (`idle_in_transaction_session_timeout`), and then this one must go on,
 #: not give up. Its own lines for ten thousand portfolios are made between two of its statements,
 #: so it may stand idle for longer than others.
-PATIENCE = """
+PATIENCE = Statement(
+    "PATIENCE",
+    """
 SELECT set_config('lock_timeout', '20s', true) AS lock_timeout,
        set_config('statement_timeout', '60s', true) AS statement_timeout,
        set_config('idle_in_transaction_session_timeout', '15s', true) AS idle_timeout
-"""
+""",
+)
 
 #: The limit on the client's side that goes with it.
 PATIENT_LIMIT_S = 65.0
 
-LOCK_LEASES = "SELECT node_id FROM scheduling_lease ORDER BY node_id FOR UPDATE"
+LOCK_LEASES = Statement(
+    "LOCK_LEASES", "SELECT node_id FROM scheduling_lease ORDER BY node_id FOR UPDATE"
+)
 
-LOCK_PORTFOLIOS = "SELECT id FROM portfolios_portfolio ORDER BY id FOR NO KEY UPDATE"
+LOCK_PORTFOLIOS = Statement(
+    "LOCK_PORTFOLIOS", "SELECT id FROM portfolios_portfolio ORDER BY id FOR NO KEY UPDATE"
+)
 
-LOCK_RUNS = "SELECT portfolio_id FROM scheduling_run ORDER BY portfolio_id FOR UPDATE"
+LOCK_RUNS = Statement(
+    "LOCK_RUNS", "SELECT portfolio_id FROM scheduling_run ORDER BY portfolio_id FOR UPDATE"
+)
 
-LOCK_HANDOFFS = """
+LOCK_HANDOFFS = Statement(
+    "LOCK_HANDOFFS",
+    f"""
 SELECT id FROM scheduling_handoff
-WHERE state IN ('requested', 'preparing', 'draining', 'activating') ORDER BY id FOR UPDATE
-"""
+WHERE state IN {ACTIVE_HANDOFF_STATES} ORDER BY id FOR UPDATE
+""",
+)
 
 #: A statement after the locks, and so a snapshot that has what was waited for.
-FLEET = """
+FLEET = Statement(
+    "FLEET",
+    f"""
 SELECT r.portfolio_id, p.name, p.desired_state, p.archived_at IS NOT NULL AS archived, r.epoch,
        r.node_id, n.name AS node, r.phase, r.reason, r.last_seq, r.halt_id, h.id AS handoff,
        h.kind, h.source_node_id, h.target_node_id
@@ -45,13 +60,16 @@ FROM scheduling_run r
 JOIN portfolios_portfolio p ON p.id = r.portfolio_id
 LEFT JOIN scheduling_node n ON n.id = r.node_id
 LEFT JOIN scheduling_handoff h ON h.portfolio_id = r.portfolio_id
-    AND h.state IN ('requested', 'preparing', 'draining', 'activating')
+    AND h.state IN {ACTIVE_HANDOFF_STATES}
 ORDER BY p.name, p.id
-"""
+""",
+)
 
-NOW = "SELECT clock_timestamp() AS at"
+NOW = Statement("NOW", "SELECT clock_timestamp() AS at")
 
-TAKE = """
+TAKE = Statement(
+    "TAKE",
+    """
 WITH input AS MATERIALIZED (
     SELECT * FROM unnest(%(portfolios)s::bigint[], %(phases)s::text[], %(reasons)s::text[],
                          %(whys)s::jsonb[], %(halts)s::bigint[])
@@ -80,20 +98,24 @@ WITH input AS MATERIALIZED (
         ON d.portfolio = x.portfolio_id
 )
 SELECT portfolio_id, epoch FROM taken
-"""
+""",
+)
 
-SUPERSEDE_ALL = """
+SUPERSEDE_ALL = Statement(
+    "SUPERSEDE_ALL",
+    f"""
 WITH superseded AS (
     UPDATE scheduling_handoff SET state = 'superseded', error = %(why)s::text,
         deadline_at = %(at)s, finished_at = %(at)s
-    WHERE state IN ('requested', 'preparing', 'draining', 'activating')
+    WHERE state IN {ACTIVE_HANDOFF_STATES}
     RETURNING id, portfolio_id
 )
 INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
 SELECT %(at)s, 'handoff_superseded', portfolio_id, NULL, %(actor)s::text, %(why)s::text,
        jsonb_build_object('handoff', id)
 FROM superseded
-"""
+""",
+)
 
 
 class Revocation(NamedTuple):

@@ -2,45 +2,60 @@
 
 from __future__ import annotations
 
+from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
 from scheduling.db.transaction import Transaction, query, query_one
 from scheduling.enact.audit_log import audit
 from scheduling.enact.notify import notify_watchers
 from scheduling.errors import NotFound, Refused
 
 #: Nothing is joined to the lock: who waited for a register would read a node that has left.
-LOCK_LEASE = """
+LOCK_LEASE = Statement(
+    "LOCK_LEASE",
+    """
 SELECT node_id FROM scheduling_lease
 WHERE node_id = (SELECT id FROM scheduling_node WHERE name = %(name)s) FOR UPDATE
-"""
+""",
+)
 
-LEASE = """
+LEASE = Statement(
+    "LEASE",
+    """
 SELECT n.id, l.expires_at > clock_timestamp() AND n.status IN ('alive', 'lost') AS valid,
        extract(epoch FROM l.expires_at - clock_timestamp())::float AS left_s, n.host, n.pid
 FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id
 WHERE n.name = %(name)s
-"""
+""",
+)
 
 #: Pins to it are runs that change too, so all are locked before its own row is.
-LOCK_RUNS = """
+LOCK_RUNS = Statement(
+    "LOCK_RUNS",
+    """
 SELECT r.portfolio_id, p.name, r.node_id IS NOT DISTINCT FROM n.id AS owned
 FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id
 JOIN scheduling_node n ON n.id IN (r.node_id, r.pinned_node_id)
 WHERE n.name = %(name)s ORDER BY r.portfolio_id FOR UPDATE OF r
-"""
+""",
+)
 
-LOCK_NODE = """
+LOCK_NODE = Statement(
+    "LOCK_NODE",
+    f"""
 SELECT n.id, n.status,
        EXISTS (SELECT FROM scheduling_nodetoken t
                WHERE t.node_id = n.id AND t.revoked_at IS NULL) AS has_token,
        (SELECT count(*) FROM scheduling_handoff h
-        WHERE h.state IN ('requested', 'preparing', 'draining', 'activating')
+        WHERE h.state IN {ACTIVE_HANDOFF_STATES}
           AND (h.source_node_id = n.id OR h.target_node_id = n.id)) AS handoffs
 FROM scheduling_node n WHERE n.name = %(name)s FOR NO KEY UPDATE OF n
-"""
+""",
+)
 
 #: As before it first registered. The rival that may win: its daemon, which waited for the lease to
 #: register. It comes back for the two seconds that a revoked token may still be remembered.
-FORGET = """
+FORGET = Statement(
+    "FORGET",
+    """
 WITH ended AS (
     DELETE FROM scheduling_lease WHERE node_id = %(node)s
 ), unheard AS (
@@ -56,7 +71,8 @@ UPDATE scheduling_node SET status = 'new', status_since = clock_timestamp(), cor
     labels = '{}', host = '', pid = NULL, version = '', registered_at = NULL
 WHERE id = %(node)s
 RETURNING (SELECT count(*) FROM revoked) AS tokens
-"""
+""",
+)
 
 
 def forget(name: str, *, actor: str, reason: str) -> Transaction[None]:

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
+from scheduling.db.statements import Statement, head_of_feed, head_of_portfolio
 from scheduling.db.transaction import Row, Transaction, query, query_one
 
-GRANT = """
+GRANT = Statement(
+    "GRANT",
+    f"""
 WITH granted AS (
     -- The rival that may win: another pass, a release, a register or an operator who granted this
     -- portfolio since its epoch was read. Then no row matches and nothing is written.
@@ -25,11 +28,8 @@ WITH granted AS (
         batch = NULL,
         attempts = attempts + %(deaths)s,
         -- Nobody has run it yet: that it waited for a place is no outage, so `halt` is lifted.
-        resume_seq = CASE WHEN last_commit_at IS NOT NULL THEN resume_seq ELSE (
-            SELECT s.from_seq
-                + floor(extract(epoch FROM clock_timestamp() - s.from_time) * s.rate)::bigint
-            FROM portfolios_feedsegment s JOIN portfolios_portfolio p ON p.feed_id = s.feed_id
-            WHERE p.id = portfolio_id ORDER BY s.id DESC LIMIT 1) END,
+        resume_seq = CASE WHEN last_commit_at IS NOT NULL THEN resume_seq
+                          ELSE {head_of_portfolio("scheduling_run.portfolio_id")} END,
         phase = %(phase)s::text,
         phase_since = clock_timestamp(),
         reason = %(reason)s::text,
@@ -66,27 +66,30 @@ WITH granted AS (
     FROM granted
 )
 SELECT epoch, last_seq, granted_at FROM granted
-"""
+""",
+)
 
 #: Nothing is joined here: who waited for the row would read what is joined to it as it was before
 #: the wait, a wish or a revision's status that the one it waited for has just changed.
-LOCK_RUNS = """
+LOCK_RUNS = Statement(
+    "LOCK_RUNS",
+    """
 SELECT portfolio_id FROM scheduling_run WHERE portfolio_id = ANY(%(portfolios)s::bigint[])
 ORDER BY portfolio_id FOR UPDATE
-"""
+""",
+)
 
 #: Without those that somebody holds: one of many is not worth waiting for.
-LOCK_FREE_RUNS = f"{LOCK_RUNS} SKIP LOCKED"
+LOCK_FREE_RUNS = Statement("LOCK_FREE_RUNS", f"{LOCK_RUNS.sql} SKIP LOCKED")
 
-RUNS = """
+RUNS = Statement(
+    "RUNS",
+    f"""
 SELECT r.portfolio_id, r.epoch, r.node_id, r.incarnation, r.revision, r.last_seq, r.phase, r.reason,
        r.attempts, r.last_death, r.good_revision, r.first_commit_at, r.last_commit_at,
        r.failures_by_node, r.pinned_node_id, r.python, r.accept_python,
        -- Of a feed that stands still nothing waits, so no event can have ended an owner.
-       r.last_seq < (SELECT s.from_seq
-            + floor(extract(epoch FROM clock_timestamp() - s.from_time) * s.rate)::bigint
-            FROM portfolios_feedsegment s WHERE s.feed_id = p.feed_id ORDER BY s.id DESC LIMIT 1)
-           AS event_waits, n.name AS node_name,
+       r.last_seq < {head_of_feed("p.feed_id")} AS event_waits, n.name AS node_name,
        p.name, p.revision AS wanted_revision, p.weight, p.desired_state, p.archived_at,
        (SELECT v.status FROM portfolios_revision v
         WHERE v.portfolio_id = r.portfolio_id AND v.number = r.revision) AS revision_status
@@ -94,7 +97,8 @@ FROM scheduling_run r
 JOIN portfolios_portfolio p ON p.id = r.portfolio_id
 LEFT JOIN scheduling_node n ON n.id = r.node_id
 WHERE r.portfolio_id = ANY(%(portfolios)s::bigint[])
-"""
+""",
+)
 
 
 def lock_run(portfolio: int) -> Transaction[Row | None]:
@@ -158,7 +162,9 @@ def grant(
     )
 
 
-RAISE_ATTEMPTS = """
+RAISE_ATTEMPTS = Statement(
+    "RAISE_ATTEMPTS",
+    """
 UPDATE scheduling_run SET
     attempts = attempts + 1,
     failed_seq = coalesce(%(failed_seq)s, failed_seq),
@@ -169,7 +175,8 @@ UPDATE scheduling_run SET
              to_jsonb(coalesce((failures_by_node ->> %(node_failed)s::text)::int, 0) + 1)) END
 WHERE portfolio_id = %(portfolio)s
 RETURNING attempts, failures_by_node
-"""
+""",
+)
 
 
 def raise_attempts(

@@ -13,6 +13,7 @@ from datetime import datetime
 
 from psycopg.types.json import Jsonb
 
+from scheduling.db.statements import Statement, head_of_portfolio
 from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.decide.reasons import as_data, count, render
 from scheduling.decide.types import WAITS_FOR_A_PERSON, Reason
@@ -28,15 +29,21 @@ from scheduling.enact.fleet_revoke import (
 from scheduling.enact.notify import bump_desired_versions, notify_watchers
 from scheduling.errors import NotFound, Refused
 
-NEW_HALT = """
+NEW_HALT = Statement(
+    "NEW_HALT",
+    """
 INSERT INTO scheduling_halt (at, actor, reason, running, stopped, undone_by)
 VALUES (clock_timestamp(), %(actor)s::text, %(reason)s::text, %(running)s, %(stopped)s, '')
 RETURNING id, at
-"""
+""",
+)
 
-WANT_STOPPED = """
+WANT_STOPPED = Statement(
+    "WANT_STOPPED",
+    """
 UPDATE portfolios_portfolio SET desired_state = 'stopped' WHERE id = ANY(%(portfolios)s::bigint[])
-"""
+""",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,20 +166,30 @@ def _is_concerned(row: Row) -> bool:
     return under_way or (is_wanted(row) and row.phase not in WAITS_FOR_A_PERSON)
 
 
-NEWEST = """
+NEWEST = Statement(
+    "NEWEST",
+    """
 SELECT max(r.halt_id) AS id FROM scheduling_run r
 JOIN portfolios_portfolio p ON p.id = r.portfolio_id WHERE p.archived_at IS NULL
-"""
+""",
+)
 
-LOCK_HALT = "SELECT id, at FROM scheduling_halt WHERE id = %(halt)s FOR UPDATE"
+LOCK_HALT = Statement(
+    "LOCK_HALT", "SELECT id, at FROM scheduling_halt WHERE id = %(halt)s FOR UPDATE"
+)
 
-LOCK_STOPPED = """
+LOCK_STOPPED = Statement(
+    "LOCK_STOPPED",
+    """
 SELECT p.id FROM portfolios_portfolio p JOIN scheduling_run r ON r.portfolio_id = p.id
 WHERE r.halt_id = %(halt)s AND p.archived_at IS NULL ORDER BY p.id FOR NO KEY UPDATE OF p
-"""
+""",
+)
 
 #: Only those that nobody started, deleted or otherwise moved since: `halt_id` says so.
-BRING_BACK = """
+BRING_BACK = Statement(
+    "BRING_BACK",
+    f"""
 WITH locked AS MATERIALIZED (
     SELECT r.portfolio_id, p.name FROM scheduling_run r
     JOIN portfolios_portfolio p ON p.id = r.portfolio_id
@@ -180,13 +197,9 @@ WITH locked AS MATERIALIZED (
     ORDER BY r.portfolio_id FOR UPDATE OF r
 ), lifted AS (
     UPDATE scheduling_run r SET phase = 'pending', phase_since = clock_timestamp(), attempts = 0,
-        failures_by_node = '{}', reason = 'waits for the next pass', halt_id = NULL,
+        failures_by_node = '{{}}', reason = 'waits for the next pass', halt_id = NULL,
         failed_seq = NULL,
-        resume_seq = (
-            SELECT s.from_seq
-                + floor(extract(epoch FROM clock_timestamp() - s.from_time) * s.rate)::bigint
-            FROM portfolios_feedsegment s JOIN portfolios_portfolio p ON p.feed_id = s.feed_id
-            WHERE p.id = l.portfolio_id ORDER BY s.id DESC LIMIT 1)
+        resume_seq = {head_of_portfolio("l.portfolio_id")}
     FROM locked l WHERE r.portfolio_id = l.portfolio_id
     RETURNING r.portfolio_id, l.name
 ), wanted AS (
@@ -202,7 +215,8 @@ WITH locked AS MATERIALIZED (
     WHERE id = %(halt)s
 )
 SELECT name FROM lifted ORDER BY name
-"""
+""",
+)
 
 
 def undo_halt(halt: int | None, *, actor: str, reason: str) -> Transaction[tuple[int, list[str]]]:

@@ -14,13 +14,21 @@ from uuid import UUID
 import msgspec
 from psycopg.types.json import Jsonb
 
+from scheduling.db.statements import (
+    ACTIVE_HANDOFF_STATES,
+    GATEWAY_REACHABLE,
+    NOTIFY_WATCHERS,
+    Statement,
+)
 from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.enact.audit_log import audit
 from scheduling.enact.notify import bump_desired_versions, notify_watchers
 from scheduling.timing import Timing
 from scheduling.wire.messages import Beat, uuid_from
 
-BEAT = """
+BEAT = Statement(
+    "BEAT",
+    f"""
 WITH input AS MATERIALIZED (
     -- In binary: written as text, a list of long documents is quoted sign by sign.
     SELECT * FROM unnest(%(nodes)s::bigint[], %(incarnations)s::uuid[], %(leaving)s::boolean[],
@@ -70,10 +78,10 @@ WITH input AS MATERIALIZED (
 ), audited AS (
     INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
     SELECT clock.now, CASE WHEN c.leaving THEN 'node_leaving' ELSE 'node_alive' END, NULL, c.id,
-           '', CASE WHEN c.leaving THEN 'its daemon was asked to stop' ELSE '' END, '{}'::jsonb
+           '', CASE WHEN c.leaving THEN 'its daemon was asked to stop' ELSE '' END, '{{}}'::jsonb
     FROM changed c, clock
 ), hinted AS (
-    SELECT pg_notify('ginkgo', '{"groups": ["watcher", "board"], "message": {"type": "wake"}}')
+    SELECT {NOTIFY_WATCHERS}
     FROM changed
 ), reported AS (
     INSERT INTO scheduling_nodereport (node_id, at, metrics, portfolios)
@@ -102,7 +110,7 @@ SELECT i.node, b.node_id IS NOT NULL AS beaten,
        coalesce((k.expires_at < clock_timestamp() OR n.status = 'lost')
                 AND b.expires_at > clock_timestamp(), false) AS late,
        EXISTS (SELECT FROM scheduling_handoff h
-               WHERE h.state IN ('requested', 'preparing', 'draining', 'activating')
+               WHERE h.state IN {ACTIVE_HANDOFF_STATES}
                AND (h.source_node_id = i.node OR h.target_node_id = i.node)) AS pending,
        EXISTS (SELECT FROM scheduling_run r WHERE r.node_id = i.node) AS busy
 FROM input i
@@ -110,12 +118,15 @@ JOIN scheduling_node n ON n.id = i.node
 LEFT JOIN beaten b ON b.node_id = i.node
 LEFT JOIN locked k ON k.node_id = i.node
 LEFT JOIN scheduling_lease l ON l.node_id = i.node
-"""
+""",
+)
 
 #: A statement of its own, and so a snapshot of its own: the sweep may have marked the node lost
 #: just before the beat locked the lease, and the beat's own snapshot would not show it. A node
 #: whose row is held is made alive again by one of its next beats.
-REVIVE = """
+REVIVE = Statement(
+    "REVIVE",
+    f"""
 WITH lost AS MATERIALIZED (
     SELECT id FROM scheduling_node WHERE id = ANY(%(nodes)s::bigint[]) AND status = 'lost'
     ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
@@ -124,17 +135,20 @@ WITH lost AS MATERIALIZED (
     FROM lost WHERE n.id = lost.id RETURNING n.id
 ), audited AS (
     INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
-    SELECT clock_timestamp(), 'node_alive', NULL, id, '', 'it beats again', '{}'::jsonb
+    SELECT clock_timestamp(), 'node_alive', NULL, id, '', 'it beats again', '{{}}'::jsonb
     FROM revived
 )
-SELECT pg_notify('ginkgo', '{"groups": ["watcher", "board"], "message": {"type": "wake"}}')
+SELECT {NOTIFY_WATCHERS}
 FROM revived
-"""
+""",
+)
 
 #: Who holds what was not beaten, in a statement and so a snapshot of its own: a beat that met a
 #: register found the lease taken, yet its own snapshot may still name itself as the holder. It
 #: would be told that its lease is unknown, register again, and take the node back.
-HOLDERS = """
+HOLDERS = Statement(
+    "HOLDERS",
+    """
 SELECT n.id AS node, false AS beaten, false AS row_held, l.incarnation AS held_by, n.status,
        n.host, n.pid,
        n.desired_version, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint AS now_us,
@@ -142,7 +156,8 @@ SELECT n.id AS node, false AS beaten, false AS row_held, l.incarnation AS held_b
        (extract(epoch FROM l.taken_at) * 1e6)::bigint AS taken_us, n.registrations
 FROM scheduling_node n LEFT JOIN scheduling_lease l ON l.node_id = n.id
 WHERE n.id = ANY(%(nodes)s::bigint[])
-"""
+""",
+)
 
 
 #: No interval holds any number, and one node's nonsense must not cost others.
@@ -185,13 +200,16 @@ def renew_leases(
     return found
 
 
-CAUGHT_UP = """
+CAUGHT_UP = Statement(
+    "CAUGHT_UP",
+    """
 UPDATE scheduling_handoff h SET catchup_ms = x.ms
 FROM unnest(%(portfolios)s::bigint[], %(epochs)s::bigint[], %(ms)s::float8[])
      AS x(portfolio, epoch, ms)
 WHERE h.portfolio_id = x.portfolio AND h.to_epoch = x.epoch AND h.catchup_ms IS NULL
   AND h.state = 'done' AND h.target_node_id = %(node)s
-"""
+""",
+)
 
 
 def caught_up(node: int, reached: Sequence[tuple[int, int, float]]) -> Transaction[None]:
@@ -208,18 +226,24 @@ def caught_up(node: int, reached: Sequence[tuple[int, int, float]]) -> Transacti
     )
 
 
-CONNECT = """
+CONNECT = Statement(
+    "CONNECT",
+    """
 UPDATE scheduling_lease SET connection = %(connection)s
 WHERE node_id = %(node)s AND incarnation = %(incarnation)s RETURNING node_id
-"""
+""",
+)
 
 #: Suspicion is a shortened lease, nothing more. A newer socket or a newer incarnation wins.
-SHORTEN = """
+SHORTEN = Statement(
+    "SHORTEN",
+    """
 UPDATE scheduling_lease SET
     expires_at = least(expires_at, clock_timestamp() + make_interval(secs => %(grace_s)s)),
     connection = NULL
 WHERE node_id = %(node)s AND connection = %(connection)s RETURNING node_id
-"""
+""",
+)
 
 
 def connected(node: int, incarnation: UUID, connection: UUID) -> Transaction[bool]:
@@ -240,24 +264,33 @@ def shorten(node: int, connection: UUID, timing: Timing, ago_s: float = 0.0) -> 
     return row is not None
 
 
-GOODBYE = """
+GOODBYE = Statement(
+    "GOODBYE",
+    """
 UPDATE scheduling_node n SET status = 'left', status_since = clock_timestamp(), leaving = false
 FROM scheduling_lease l
 WHERE n.id = %(node)s AND l.node_id = n.id AND l.incarnation = %(incarnation)s
 RETURNING n.id
-"""
-END_LEASE = """
+""",
+)
+END_LEASE = Statement(
+    "END_LEASE",
+    """
 UPDATE scheduling_lease SET expires_at = least(expires_at, clock_timestamp())
 WHERE node_id = %(node)s AND incarnation = %(incarnation)s
-"""
+""",
+)
 
 
 #: The concurrent writer: a new incarnation that registered; its lease stands.
-END_OF_DAEMON = """
+END_OF_DAEMON = Statement(
+    "END_OF_DAEMON",
+    """
 UPDATE scheduling_lease SET expires_at = least(expires_at, clock_timestamp())
 WHERE node_id = %(node)s AND incarnation = %(incarnation)s
 RETURNING node_id
-"""
+""",
+)
 
 
 def end_of_daemon(node: int, incarnation: UUID) -> Transaction[bool]:
@@ -293,7 +326,9 @@ def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
 #: The web process says that it could have heard a beat, whether or not one came; and that its
 #: commits stand, which counts while none has got through any process for the length of a gap: a
 #: single one that cannot commit must not keep the deadlines of all others from being judged.
-PULSE = """
+PULSE = Statement(
+    "PULSE",
+    """
 WITH word AS (
     SELECT CASE WHEN NOT EXISTS (
         SELECT FROM scheduling_gatewaypulse p
@@ -325,7 +360,8 @@ ON CONFLICT (id) DO UPDATE SET last_beat_at = excluded.last_beat_at,
     commits_passed_at = CASE
         WHEN g.commits_passed_at > excluded.last_beat_at THEN excluded.commits_passed_at
         ELSE greatest(g.commits_passed_at, excluded.commits_passed_at) END
-"""
+""",
+)
 
 
 def record_gateway_alive(
@@ -349,7 +385,9 @@ def record_gateway_alive(
 #: No lease is longer than its TTL, and none was renewed in the future: the clock was set back. What
 #: is left is cut to one TTL from now, so that a node that is gone is judged that much later and not
 #: later by the whole jump.
-CUT = """
+CUT = Statement(
+    "CUT",
+    """
 WITH long AS (
     SELECT node_id FROM scheduling_lease
     WHERE expires_at > clock_timestamp() + make_interval(secs => %(ttl_s)s) + interval '1 s'
@@ -360,20 +398,26 @@ WITH long AS (
 UPDATE scheduling_lease l SET renewed_at = least(l.renewed_at, clock_timestamp()),
     expires_at = least(l.expires_at, clock_timestamp() + make_interval(secs => %(ttl_s)s))
 FROM long WHERE l.node_id = long.node_id
-"""
+""",
+)
 
 #: The same for what nodes became: a loss in the future would count as a new one once it is reached.
-CUT_SINCE = """
+CUT_SINCE = Statement(
+    "CUT_SINCE",
+    """
 WITH ahead AS (
     SELECT id FROM scheduling_node WHERE status_since > clock_timestamp() + interval '1 s'
     ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE scheduling_node n SET status_since = clock_timestamp() FROM ahead WHERE n.id = ahead.id
-"""
+""",
+)
 
 #: And for our own pulse: one that lies ahead would pass for a fresh one while the clock catches up
 #: with it, although nobody can reach us. It becomes a gap, so that the next one begins anew.
-CUT_PULSE = """
+CUT_PULSE = Statement(
+    "CUT_PULSE",
+    """
 WITH ahead AS (
     SELECT id FROM scheduling_gatewaypulse WHERE last_beat_at > clock_timestamp() + interval '1 s'
     -- What a beat writes just now is right already.
@@ -382,17 +426,19 @@ WITH ahead AS (
 UPDATE scheduling_gatewaypulse g
 SET last_beat_at = clock_timestamp() - make_interval(secs => %(gap_s)s) - interval '1 s'
 FROM ahead WHERE g.id = ahead.id
-"""
+""",
+)
 
-MARK_LOST = """
+MARK_LOST = Statement(
+    "MARK_LOST",
+    f"""
 WITH expired AS (
     -- Locked and judged again on the newest row: a beat that commits first keeps the node alive.
     SELECT l.node_id, l.incarnation, l.renewals, l.renewed_at
     FROM scheduling_lease l, scheduling_gatewaypulse g, scheduling_node n
     WHERE l.expires_at < clock_timestamp() AND n.id = l.node_id AND n.status = 'alive'
       -- While we cannot be reached ourselves, nobody's silence means anything.
-      AND g.last_beat_at BETWEEN clock_timestamp() - make_interval(secs => %(gap_s)s)
-                             AND clock_timestamp() + interval '1 s'
+      AND {GATEWAY_REACHABLE}
       AND (
         g.serving_since < clock_timestamp() - make_interval(secs => %(ttl_s)s)
         -- It reached us since we serve, and then stopped: that silence is its own.
@@ -420,11 +466,12 @@ WITH expired AS (
                               'silent_s', round(silent_s::numeric, 3))
     FROM lost
 ), hinted AS (
-    SELECT pg_notify('ginkgo', '{"groups": ["watcher", "board"], "message": {"type": "wake"}}')
+    SELECT {NOTIFY_WATCHERS}
     FROM lost
 )
 SELECT id, name, silent_s, (SELECT count(*) FROM hinted) AS hints FROM lost
-"""
+""",
+)
 
 
 def mark_lost(timing: Timing) -> Transaction[list[Row]]:
@@ -436,10 +483,13 @@ def mark_lost(timing: Timing) -> Transaction[list[Row]]:
     return sorted(rows, key=lambda row: str(row.name))
 
 
-NEXT_EXPIRY = """
+NEXT_EXPIRY = Statement(
+    "NEXT_EXPIRY",
+    """
 SELECT extract(epoch FROM min(l.expires_at) - clock_timestamp())::float AS in_s
 FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id WHERE n.status = 'alive'
-"""
+""",
+)
 
 
 def next_expiry() -> Transaction[float | None]:

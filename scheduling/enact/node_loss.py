@@ -7,11 +7,14 @@ from typing import Any, NamedTuple
 
 from psycopg.types.json import Jsonb
 
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, query
 from scheduling.decide.reasons import as_data, render
 from scheduling.decide.what_if.node_loss import NodeLoss
 
-WRITE = """
+WRITE = Statement(
+    "WRITE",
+    """
 WITH said AS (
     SELECT * FROM jsonb_to_recordset(%(losses)s::jsonb) AS x (
         node bigint, as_of float, runs int, fit int, homeless int, waiting int, reasons jsonb,
@@ -32,7 +35,8 @@ ON CONFLICT (node_id) DO UPDATE SET
     waiting = excluded.waiting, reasons = excluded.reasons, suspects = excluded.suspects
     WHERE r.as_of <= excluded.as_of OR r.as_of > clock_timestamp()
 RETURNING node_id
-"""
+""",
+)
 
 
 class Known(NamedTuple):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from scheduling.db.statements import NOTIFY_NODE, NOTIFY_WATCHERS, Statement
 from scheduling.db.transaction import Transaction, query
 
-#: The one NOTIFY channel. A payload is {"groups": [...], "message": {...}}, far under 8,000 bytes.
-CHANNEL = "ginkgo"
-
-TOUCH = """
+TOUCH = Statement(
+    "TOUCH",
+    f"""
 WITH locked AS (
     SELECT id FROM scheduling_node WHERE id = ANY(%(nodes)s::bigint[])
     ORDER BY id FOR NO KEY UPDATE
@@ -18,18 +18,19 @@ WITH locked AS (
     FROM locked WHERE n.id = locked.id
     RETURNING n.id, n.desired_version
 )
-SELECT pg_notify('ginkgo', json_build_object(
-    'groups', json_build_array('node.' || id),
-    'message', json_build_object('type', 'desired.changed', 'version', desired_version)
-)::text)
+SELECT {NOTIFY_NODE}
 FROM touched
 UNION ALL
-SELECT pg_notify('ginkgo', '{"groups": ["watcher", "board"], "message": {"type": "wake"}}')
-"""
+SELECT {NOTIFY_WATCHERS}
+""",
+)
 
-LOCK_NODES = """
+LOCK_NODES = Statement(
+    "LOCK_NODES",
+    """
 SELECT id FROM scheduling_node WHERE id = ANY(%(nodes)s::bigint[]) ORDER BY id FOR NO KEY UPDATE
-"""
+""",
+)
 
 
 def lock_nodes(nodes: Iterable[int | None]) -> Transaction[None]:

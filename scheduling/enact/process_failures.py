@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from scheduling.db.statements import ACTIVE_HANDOFF_STATES, NO_ACTIVE_HANDOFF, Statement
 from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.enact.audit_log import audit
 from scheduling.enact.grant import grant, lock_run, raise_attempts
@@ -33,18 +34,24 @@ from scheduling.wire.messages import Halted, ProcessExited
 MAX_FAILURES_A_NODE = 2
 
 
-NOTE_DEATH = """
+NOTE_DEATH = Statement(
+    "NOTE_DEATH",
+    """
 UPDATE scheduling_run SET last_death = %(death)s WHERE portfolio_id = %(portfolio)s
-"""
+""",
+)
 
 
 #: Read under the lock of the run. The run keeps the last death only, and a beat that was held up on
 #: its way may bring an earlier one again after it.
-COUNTED = """
+COUNTED = Statement(
+    "COUNTED",
+    """
 SELECT id FROM scheduling_event
 WHERE portfolio_id = %(portfolio)s AND kind = 'process_died' AND data->>'death' = %(death)s
 LIMIT 1
-"""
+""",
+)
 
 
 def handle_process_exit(
@@ -219,7 +226,9 @@ def handle_stale_halt(
     return "halted"
 
 
-PROVE = """
+PROVE = Statement(
+    "PROVE",
+    """
 WITH ready AS MATERIALIZED (
     -- The run first, as everybody; one that is being committed or granted is looked at next time.
     -- So is one whose revision a person changes: the commits of all the others would wait for it.
@@ -249,7 +258,8 @@ WITH ready AS MATERIALIZED (
            jsonb_build_object('revision', number) FROM proven
 )
 SELECT portfolio_id, number FROM proven
-"""
+""",
+)
 
 
 def mark_proven_revisions(timing: Timing) -> Transaction[int]:
@@ -259,7 +269,9 @@ def mark_proven_revisions(timing: Timing) -> Transaction[int]:
 
 
 #: What runs is level-triggered: two quick changes of a configuration end at the last one.
-STALE_REVISIONS = """
+STALE_REVISIONS = Statement(
+    "STALE_REVISIONS",
+    f"""
 SELECT r.portfolio_id, r.epoch, r.node_id, p.revision AS wanted
 FROM scheduling_run r
 JOIN portfolios_portfolio p ON p.id = r.portfolio_id
@@ -274,7 +286,7 @@ WHERE r.revision <> p.revision AND v.status <> 'rejected' AND r.phase = 'running
   AND (t.cause <> 'failover'
        OR r.first_commit_at < clock_timestamp() - make_interval(secs => %(good_after_s)s))
   AND NOT EXISTS (SELECT FROM scheduling_handoff h WHERE h.portfolio_id = r.portfolio_id
-                  AND (h.state IN ('requested', 'preparing', 'draining', 'activating')
+                  AND (h.state IN {ACTIVE_HANDOFF_STATES}
                        -- One that failed is not tried again in the same breath.
                        OR (h.kind = 'reload' AND h.to_revision = p.revision
                            AND h.state IN ('failed', 'rolled_back')
@@ -282,25 +294,28 @@ WHERE r.revision <> p.revision AND v.status <> 'rejected' AND r.phase = 'running
                                - make_interval(secs => %(rest_s)s))))
   -- Nor is one that waits until positions are closed, which was written on the row.
   AND (r.why ->> 'code' IS DISTINCT FROM 'symbol_in_use'
-       OR r.why #>> '{params,wanted}' IS DISTINCT FROM 'r' || p.revision
+       OR r.why #>> '{{params,wanted}}' IS DISTINCT FROM 'r' || p.revision
        OR coalesce((r.why ->> 'checked_at')::float8, 0)
            < extract(epoch FROM clock_timestamp()) - %(rest_s)s)
 ORDER BY r.portfolio_id LIMIT 50
-"""
+""",
+)
 
 #: Seconds between two attempts of the system to reload to the same revision.
 RELOAD_REST_S = 10.0
 
 #: Owned by an incarnation that its node has no more, and in no handoff: a grant and a register
 #: crossed. The next grant to the node that holds the lease mends it.
-ORPHANED = """
+ORPHANED = Statement(
+    "ORPHANED",
+    f"""
 SELECT r.portfolio_id, r.epoch
 FROM scheduling_run r JOIN scheduling_lease l ON l.node_id = r.node_id
 WHERE l.incarnation <> r.incarnation
-  AND NOT EXISTS (SELECT FROM scheduling_handoff h WHERE h.portfolio_id = r.portfolio_id
-                  AND h.state IN ('requested', 'preparing', 'draining', 'activating'))
+  AND {NO_ACTIVE_HANDOFF}
 ORDER BY r.portfolio_id LIMIT 50
-"""
+""",
+)
 
 
 def reclaim_orphaned(portfolio: int, seen_epoch: int) -> Transaction[bool]:
@@ -322,7 +337,9 @@ def reclaim_orphaned(portfolio: int, seen_epoch: int) -> Transaction[bool]:
 
 
 #: Granted, alive, no handoff to carry a deadline, and yet no first commit: somebody must act.
-UNACTIVATED = f"""
+UNACTIVATED = Statement(
+    "UNACTIVATED",
+    f"""
 SELECT r.portfolio_id, r.epoch, n.name
 FROM scheduling_run r JOIN scheduling_node n ON n.id = r.node_id
 JOIN scheduling_lease l ON l.node_id = r.node_id AND l.incarnation = r.incarnation
@@ -331,10 +348,10 @@ WHERE r.first_commit_at IS NULL AND r.phase = 'starting'
   AND l.taken_at < clock_timestamp() - make_interval(secs => %(limit_s)s)
   AND l.expires_at > clock_timestamp() + interval '2 s' AND n.status = 'alive'
   AND NOT {DELAYED}
-  AND NOT EXISTS (SELECT FROM scheduling_handoff h WHERE h.portfolio_id = r.portfolio_id
-                  AND h.state IN ('requested', 'preparing', 'draining', 'activating'))
+  AND {NO_ACTIVE_HANDOFF}
 ORDER BY r.portfolio_id LIMIT 50
-"""
+""",
+)
 
 
 def unactivated(timing: Timing) -> Transaction[list[Row]]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, query_one
 from scheduling.decide.ownership_history import KINDS
 
@@ -13,7 +14,9 @@ BATCH = 5_000  #: rows of one statement: milliseconds, so that nothing waits beh
 KEPT_VERIFICATIONS = 20
 
 #: The concurrent writer, in all of these: none. A row of this age is only read.
-EVENTS = """
+EVENTS = Statement(
+    "EVENTS",
+    """
 WITH old AS (
     SELECT id FROM scheduling_event
     WHERE at < clock_timestamp() - make_interval(secs => %(keep_s)s) AND kind <> ALL(%(history)s)
@@ -21,19 +24,25 @@ WITH old AS (
 ), gone AS (
     DELETE FROM scheduling_event e USING old WHERE e.id = old.id RETURNING e.id
 ) SELECT count(*) AS rows FROM gone
-"""
+""",
+)
 
-ALERTS = """
+ALERTS = Statement(
+    "ALERTS",
+    """
 WITH old AS (
     SELECT id FROM scheduling_alert
     WHERE closed_at < clock_timestamp() - make_interval(secs => %(keep_s)s) LIMIT %(batch)s
 ), gone AS (
     DELETE FROM scheduling_alert a USING old WHERE a.id = old.id RETURNING a.id
 ) SELECT count(*) AS rows FROM gone
-"""
+""",
+)
 
 #: Handoffs that granted nothing. A tenure names the one that granted it, and keeps it.
-HANDOFFS = """
+HANDOFFS = Statement(
+    "HANDOFFS",
+    """
 WITH old AS (
     SELECT h.id FROM scheduling_handoff h
     WHERE h.finished_at < clock_timestamp() - make_interval(secs => %(keep_s)s)
@@ -43,9 +52,12 @@ WITH old AS (
 ), gone AS (
     DELETE FROM scheduling_handoff h USING old WHERE h.id = old.id RETURNING h.id
 ) SELECT count(*) AS rows FROM gone
-"""
+""",
+)
 
-VERIFICATIONS = """
+VERIFICATIONS = Statement(
+    "VERIFICATIONS",
+    """
 WITH old AS (
     SELECT id FROM (
         SELECT id, row_number() OVER (PARTITION BY portfolio_id, state ORDER BY id DESC) AS place
@@ -54,7 +66,8 @@ WITH old AS (
 ), gone AS (
     DELETE FROM scheduling_verification v USING old WHERE v.id = old.id RETURNING v.id
 ) SELECT count(*) AS rows FROM gone
-"""
+""",
+)
 
 
 def prune_events(keep_s: float) -> Transaction[int]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, query
 from scheduling.enact.audit_log import Line, audit_all
 from scheduling.enact.notify import notify_watchers
 
-ACCEPT_PYTHON = """
+ACCEPT_PYTHON = Statement(
+    "ACCEPT_PYTHON",
+    """
 WITH chosen AS MATERIALIZED (
     -- In portfolio order, as everybody. Concurrent writer: a grant. It chose its node before or
     -- after this, and the next pass reads the run anew.
@@ -21,7 +24,8 @@ WITH chosen AS MATERIALIZED (
 UPDATE scheduling_run r SET accept_python = %(version)s::text
 FROM chosen c WHERE r.portfolio_id = c.portfolio_id
 RETURNING r.portfolio_id, c.name
-"""
+""",
+)
 
 
 def accept_python(

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
 from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.decide.reasons import count
 from scheduling.decide.types import continues
@@ -25,22 +26,32 @@ TAKEOVER_WINDOW_S = 60.0
 
 #: Nothing is joined to the lock: who waited for a goodbye would read a node that has not left yet,
 #: and count a death that was none.
-LOCK_LEASE = "SELECT node_id FROM scheduling_lease WHERE node_id = %(node)s FOR UPDATE"
+LOCK_LEASE = Statement(
+    "LOCK_LEASE", "SELECT node_id FROM scheduling_lease WHERE node_id = %(node)s FOR UPDATE"
+)
 
-LEASE = """
+LEASE = Statement(
+    "LEASE",
+    """
 SELECT l.incarnation, l.takeovers, l.expires_at > clock_timestamp() AS valid, n.host, n.pid,
        n.status, extract(epoch FROM clock_timestamp()) AS now
 FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id
 WHERE l.node_id = %(node)s
-"""
+""",
+)
 
 #: Of a lease of another node. Two registrations at once are told apart by the unique index.
-HELD_ELSEWHERE = """
+HELD_ELSEWHERE = Statement(
+    "HELD_ELSEWHERE",
+    """
 SELECT l.node_id FROM scheduling_lease l
 WHERE l.incarnation = %(incarnation)s AND l.node_id <> %(node)s
-"""
+""",
+)
 
-TAKE_LEASE = """
+TAKE_LEASE = Statement(
+    "TAKE_LEASE",
+    """
 INSERT INTO scheduling_lease AS l (node_id, incarnation, renewals, renewed_at, expires_at,
                                    connection, taken_at, takeovers)
 VALUES (%(node)s, %(incarnation)s, 0, clock_timestamp(),
@@ -49,9 +60,12 @@ VALUES (%(node)s, %(incarnation)s, 0, clock_timestamp(),
 ON CONFLICT (node_id) DO UPDATE SET incarnation = excluded.incarnation, renewals = 0,
     renewed_at = excluded.renewed_at, expires_at = excluded.expires_at, connection = NULL,
     taken_at = excluded.taken_at, takeovers = excluded.takeovers
-"""
+""",
+)
 
-NODE = """
+NODE = Statement(
+    "NODE",
+    """
 UPDATE scheduling_node SET capacity = %(capacity)s, labels = %(labels)s,
     strategies = %(strategies)s, feeds = %(feeds)s, host = %(host)s, pid = %(pid)s,
     version = %(version)s, python = %(python)s, registered_at = clock_timestamp(), status = 'alive',
@@ -61,24 +75,31 @@ UPDATE scheduling_node SET capacity = %(capacity)s, labels = %(labels)s,
     -- Tells the newer of two daemons without a clock. It stays when the lease is deleted.
     registrations = registrations + 1
 WHERE id = %(node)s
-"""
+""",
+)
 
 #: What the earlier incarnation owned, and what was under way to it: one list, so that the runs are
 #: locked in one order.
-CONCERNED = """
+CONCERNED = Statement(
+    "CONCERNED",
+    f"""
 SELECT r.portfolio_id FROM scheduling_run r WHERE r.node_id = %(node)s
 UNION
 SELECT h.portfolio_id FROM scheduling_handoff h
 WHERE h.target_node_id = %(node)s AND h.target_incarnation <> %(incarnation)s
-  AND h.state IN ('requested', 'preparing', 'draining', 'activating')
+  AND h.state IN {ACTIVE_HANDOFF_STATES}
 ORDER BY 1
-"""
+""",
+)
 
-FOLLOW = """
+FOLLOW = Statement(
+    "FOLLOW",
+    """
 UPDATE scheduling_handoff SET to_epoch = %(epoch)s, target_incarnation = %(incarnation)s,
     deadline_at = clock_timestamp() + make_interval(secs => %(deadline_s)s)
 WHERE portfolio_id = %(portfolio)s AND state = 'activating' AND to_epoch = %(seen_epoch)s
-"""
+""",
+)
 
 
 def register(node: int, node_name: str, message: Register, timing: Timing) -> Transaction[int]:

@@ -6,22 +6,23 @@ The alert that follows is opened and closed with all others, in `alerts.py`.
 
 from __future__ import annotations
 
+from scheduling.db.statements import GATEWAY_REACHABLE, Statement, head_seq
 from scheduling.db.transaction import Transaction, query
 from scheduling.timing import Timing
 
 #: Marked when it stands, unmarked when it moves again or is owned elsewhere. A time in which nobody
 #: could reach us, or in which the clock was set forward, is not counted as standing.
-STALLS = """
+STALLS = Statement(
+    "STALLS",
+    f"""
 WITH head AS (
     -- A change of rate is written down a second before it begins.
-    SELECT DISTINCT ON (s.feed_id) s.feed_id, s.from_seq + floor(s.rate
-        * greatest(extract(epoch FROM clock_timestamp() - s.from_time), 0))::bigint AS seq
+    SELECT DISTINCT ON (s.feed_id) s.feed_id, greatest(s.from_seq, {head_seq()}) AS seq
     FROM portfolios_feedsegment s ORDER BY s.feed_id, s.id DESC
 ), judging AS MATERIALIZED (
     SELECT FROM scheduling_gatewaypulse g
     WHERE g.serving_since < clock_timestamp() - make_interval(secs => %(stall_s)s)
-      AND g.last_beat_at BETWEEN clock_timestamp() - make_interval(secs => %(gap_s)s)
-                             AND clock_timestamp() + interval '1 s'
+      AND {GATEWAY_REACHABLE}
       -- Where no commit gets through, that is one cause and one alert.
       AND (g.commits_stood_at IS NULL OR g.commits_stood_at
            NOT BETWEEN clock_timestamp() - make_interval(secs => %(stall_s)s)
@@ -60,7 +61,8 @@ WITH head AS (
       AND (EXISTS (SELECT FROM judging) OR r.phase <> 'running' OR r.last_commit_at > r.stalled_at)
 )
 SELECT portfolio_id FROM opened
-"""
+""",
+)
 
 
 def mark_stalls(timing: Timing) -> Transaction[int]:
@@ -71,17 +73,18 @@ def mark_stalls(timing: Timing) -> Transaction[int]:
 
 #: Marked while the next event of a portfolio is older than its decisions may be: it commits, and
 #: yet it places no order. Compared with the head of that age ago, one figure for each feed.
-BEHIND = """
+BEHIND = Statement(
+    "BEHIND",
+    f"""
 WITH due AS MATERIALIZED (
-    SELECT DISTINCT ON (s.feed_id) s.feed_id, s.from_seq + floor(s.rate * extract(epoch FROM
-        clock_timestamp() - make_interval(secs => %(stale_s)s) - s.from_time))::bigint AS seq
+    SELECT DISTINCT ON (s.feed_id) s.feed_id,
+           {head_seq("clock_timestamp() - make_interval(secs => %(stale_s)s)")} AS seq
     FROM portfolios_feedsegment s
     WHERE s.from_time <= clock_timestamp() - make_interval(secs => %(stale_s)s)
     ORDER BY s.feed_id, s.id DESC
 ), judging AS MATERIALIZED (
     SELECT FROM scheduling_gatewaypulse g
-    WHERE g.last_beat_at BETWEEN clock_timestamp() - make_interval(secs => %(gap_s)s)
-                             AND clock_timestamp() + interval '1 s'
+    WHERE {GATEWAY_REACHABLE}
 ), late AS MATERIALIZED (
     SELECT r.portfolio_id
     FROM scheduling_run r
@@ -99,7 +102,8 @@ WITH due AS MATERIALIZED (
 UPDATE scheduling_run r SET behind_since = CASE WHEN free.is_late THEN clock_timestamp() END
 FROM free, judging WHERE r.portfolio_id = free.portfolio_id
 RETURNING r.portfolio_id
-"""
+""",
+)
 
 
 def mark_behind(timing: Timing) -> Transaction[int]:

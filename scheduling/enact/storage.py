@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, query
 
 KEEP_SAMPLES_DAYS = 32
@@ -26,7 +27,9 @@ WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace
 GROUP BY 1
 """
 
-SAMPLE = f"""
+SAMPLE = Statement(
+    "SAMPLE",
+    f"""
 WITH sizes AS ({TABLES}), old AS (
     DELETE FROM scheduling_storagesample
     WHERE at < clock_timestamp() - make_interval(days => %(keep_days)s)
@@ -35,7 +38,8 @@ INSERT INTO scheduling_storagesample (at, database_bytes, wal_bytes, disk_free_b
 SELECT clock_timestamp(), pg_database_size(current_database()),
        pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0'), %(disk_free)s::bigint,
        (SELECT jsonb_object_agg(name, bytes) FROM sizes)
-"""
+""",
+)
 
 #: Four causes, in the columns of `wanted` in alerts.py.
 CAUSES = """

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from psycopg.types.json import Jsonb
 
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.decide.liveness import (
     LeasePolicy,
@@ -25,7 +26,9 @@ from scheduling.enact.audit_log import audit
 from scheduling.enact.notify import notify_watchers
 from scheduling.timing import Timing
 
-SEEN = """
+SEEN = Statement(
+    "SEEN",
+    """
 SELECT n.name, n.status, extract(epoch FROM n.status_since)::float AS status_since, n.lost_times,
        extract(epoch FROM l.expires_at)::float AS expires_at,
        extract(epoch FROM clock_timestamp())::float AS now,
@@ -34,9 +37,12 @@ SELECT n.name, n.status, extract(epoch FROM n.status_since)::float AS status_sin
 FROM scheduling_node n LEFT JOIN scheduling_lease l ON l.node_id = n.id
 LEFT JOIN scheduling_storm s ON true
 WHERE n.status <> 'new' ORDER BY n.name
-"""
+""",
+)
 
-OPEN = """
+OPEN = Statement(
+    "OPEN",
+    """
 INSERT INTO scheduling_storm AS s (id, held_at, until, nodes, of_nodes, held_by, reason, ended_at)
 VALUES (1, clock_timestamp(), clock_timestamp() + make_interval(secs => %(ttl_s)s), %(nodes)s,
         %(of)s, '', '', NULL)
@@ -46,10 +52,13 @@ ON CONFLICT (id) DO UPDATE SET held_at = excluded.held_at, until = excluded.unti
     nodes = excluded.nodes, of_nodes = excluded.of_nodes, held_by = '', reason = ''
     WHERE s.held_at IS NULL AND s.ended_at IS NOT DISTINCT FROM %(ended)s
 RETURNING held_at
-"""
+""",
+)
 
 #: A clock that was set back must neither make a hold longer nor bring its losses up again.
-CUT = """
+CUT = Statement(
+    "CUT",
+    """
 -- An empty column stays empty, which least() alone would fill.
 UPDATE scheduling_storm SET
     ended_at = CASE WHEN ended_at IS NOT NULL THEN least(ended_at, clock_timestamp()) END,
@@ -57,24 +66,33 @@ UPDATE scheduling_storm SET
         THEN least(until, clock_timestamp() + make_interval(secs => %(ttl_s)s)) END
 WHERE until > clock_timestamp() + make_interval(secs => %(ttl_s)s)
    OR ended_at > clock_timestamp()
-"""
+""",
+)
 
 #: A hold by a person has no end of its own.
-CLOSE = """
+CLOSE = Statement(
+    "CLOSE",
+    """
 UPDATE scheduling_storm SET held_at = NULL, until = NULL, ended_at = clock_timestamp()
 -- The rival that may win: a person who releases it, or holds it on, which clears `until`.
 WHERE held_at IS NOT NULL AND until < clock_timestamp()
 RETURNING id
-"""
+""",
+)
 
-RELEASE = """
+RELEASE = Statement(
+    "RELEASE",
+    """
 UPDATE scheduling_storm SET held_at = NULL, until = NULL, held_by = '', reason = '',
     ended_at = clock_timestamp()
 WHERE held_at IS NOT NULL
 RETURNING id
-"""
+""",
+)
 
-HOLD = """
+HOLD = Statement(
+    "HOLD",
+    """
 INSERT INTO scheduling_storm AS s (id, held_at, until, nodes, of_nodes, held_by, reason, ended_at)
 VALUES (1, clock_timestamp(), NULL, '[]', 0, %(actor)s::text, %(reason)s::text, NULL)
 ON CONFLICT (id) DO UPDATE SET held_by = excluded.held_by, reason = excluded.reason, until = NULL,
@@ -82,7 +100,8 @@ ON CONFLICT (id) DO UPDATE SET held_by = excluded.held_by, reason = excluded.rea
     nodes = CASE WHEN s.held_at IS NULL THEN '[]' ELSE s.nodes END,
     of_nodes = CASE WHEN s.held_at IS NULL THEN 0 ELSE s.of_nodes END
 RETURNING held_at
-"""
+""",
+)
 
 
 def update_storm_hold(timing: Timing) -> Transaction[bool]:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from psycopg.types.json import Jsonb
 
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.decide.reasons import count
 from scheduling.enact.audit_log import audit
@@ -30,14 +31,19 @@ MAX_NEW, NEW_WITHIN_S = 4_000, 3600.0
 MAX_UNVERIFIED = 200
 
 #: PostgreSQL lets any role call these; a managed service may have taken them away.
-MAY_LOOK = """
+MAY_LOOK = Statement(
+    "MAY_LOOK",
+    """
 SELECT has_function_privilege('pg_control_system()', 'EXECUTE')
    AND has_function_privilege('pg_walfile_name(pg_lsn)', 'EXECUTE') AS may
-"""
+""",
+)
 
 #: The last checkpoint still names the old timeline for
 #: minutes after a promotion, the name of the present log file does not.
-LOOK = """
+LOOK = Statement(
+    "LOOK",
+    """
 SELECT s.system_identifier::text AS system_identifier,
        ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint AS timeline,
        current_setting('synchronous_standby_names') <> '' AS synchronous,
@@ -52,14 +58,20 @@ LEFT JOIN LATERAL (
     SELECT * FROM scheduling_databasetimeline o WHERE o.id IS DISTINCT FROM t.id
     ORDER BY o.id DESC LIMIT 1
 ) b ON true
-"""
+""",
+)
 
-NOTE_SYNCHRONOUS = """
+NOTE_SYNCHRONOUS = Statement(
+    "NOTE_SYNCHRONOUS",
+    """
 UPDATE scheduling_databasetimeline SET synchronous = %(synchronous)s
 WHERE id = %(id)s AND synchronous <> %(synchronous)s
-"""
+""",
+)
 
-BEGIN = """
+BEGIN = Statement(
+    "BEGIN",
+    """
 INSERT INTO scheduling_databasetimeline
     (system_identifier, timeline, since, synchronous, settled_at)
 VALUES (%(system_identifier)s, %(timeline)s, clock_timestamp(), %(synchronous)s,
@@ -67,7 +79,8 @@ VALUES (%(system_identifier)s, %(timeline)s, clock_timestamp(), %(synchronous)s,
 -- Concurrent writer: another gateway that noticed the same.
 ON CONFLICT (system_identifier, timeline) DO NOTHING
 RETURNING id
-"""
+""",
+)
 
 
 def note_timeline(*, settled: bool = False) -> Transaction[tuple[str, int]]:
@@ -115,7 +128,9 @@ def _sentence(found: Row) -> str:
 
 #: The rival that may win: a person who holds failover. It stays theirs: `SETTLE` ends our own hold
 #: by itself, and must not end one that somebody wants for another reason.
-HOLD = """
+HOLD = Statement(
+    "HOLD",
+    """
 INSERT INTO scheduling_storm AS s (id, held_at, until, nodes, of_nodes, held_by, reason, ended_at)
 VALUES (1, clock_timestamp(), NULL, '[]', 0, %(holder)s::text, %(reason)s::text, NULL)
 ON CONFLICT (id) DO UPDATE SET held_by = excluded.held_by, reason = excluded.reason, until = NULL,
@@ -124,7 +139,8 @@ ON CONFLICT (id) DO UPDATE SET held_by = excluded.held_by, reason = excluded.rea
     of_nodes = CASE WHEN s.held_at IS NULL THEN 0 ELSE s.of_nodes END
     WHERE s.held_at IS NULL OR s.held_by IN ('', %(holder)s::text)
 RETURNING held_at
-"""
+""",
+)
 
 
 def _hold(why: str) -> Transaction[None]:
@@ -140,7 +156,9 @@ def _hold(why: str) -> Transaction[None]:
 #: vanished too: such claims are kept as unverified, and fewer of them. A record that says otherwise
 #: refuses a claim, except while the database is known to have changed: then the epoch may have been
 #: granted again, to another node.
-CLAIM = """
+CLAIM = Statement(
+    "CLAIM",
+    """
 WITH claimed AS MATERIALIZED (
     SELECT * FROM unnest(%(portfolios)s::bigint[], %(epochs)s::bigint[], %(seqs)s::bigint[],
                          %(found_epochs)s::bigint[], %(found_seqs)s::bigint[], %(orders)s::jsonb[])
@@ -196,14 +214,18 @@ ON CONFLICT (portfolio_number, epoch, seq) DO NOTHING
 RETURNING v.portfolio_number, v.settled_at IS NULL AS open,
           greatest(v.seq - coalesce(v.found_seq, v.seq), 0) AS events,
           jsonb_array_length(v.orders) AS orders, v.unverified
-"""
+""",
+)
 
 #: One node alone could be wrong, or hostile; where the database itself changed, it is believed.
-IS_BELIEVED = """
+IS_BELIEVED = Statement(
+    "IS_BELIEVED",
+    """
 SELECT (SELECT count(DISTINCT node_id) FROM scheduling_vanishedcommits WHERE settled_at IS NULL) > 1
     OR (SELECT count(*) FROM scheduling_node WHERE status = 'alive') < 2
     OR EXISTS (SELECT FROM scheduling_databasetimeline WHERE settled_at IS NULL) AS believed
-"""
+""",
+)
 
 
 def note_acknowledged(
@@ -294,7 +316,9 @@ CAUSE = """
     WHERE lost.portfolios > 0 OR changed.timeline IS NOT NULL
 """
 
-SETTLE = """
+SETTLE = Statement(
+    "SETTLE",
+    """
 WITH timelines AS (
     UPDATE scheduling_databasetimeline SET settled_at = clock_timestamp()
     WHERE settled_at IS NULL RETURNING id
@@ -308,7 +332,8 @@ WITH timelines AS (
 )
 SELECT (SELECT count(*) FROM timelines) + (SELECT count(*) FROM commits)
      + (SELECT count(*) FROM released) AS settled
-"""
+""",
+)
 
 
 def settle() -> Transaction[None]:
@@ -316,13 +341,16 @@ def settle() -> Transaction[None]:
     yield from query(SETTLE, holder=HOLDER)
 
 
-IS_OPEN = """
+IS_OPEN = Statement(
+    "IS_OPEN",
+    """
 SELECT EXISTS (SELECT FROM scheduling_vanishedcommits WHERE settled_at IS NULL
                AND seen_at < clock_timestamp() - make_interval(secs => %(wait_s)s)) AS vanished,
        EXISTS (SELECT FROM scheduling_databasetimeline WHERE settled_at IS NULL) AS changed,
        EXISTS (SELECT FROM scheduling_databasetimeline WHERE settled_at IS NULL
                AND since < clock_timestamp() - make_interval(secs => %(quiet_s)s)) AS quiet
-"""
+""",
+)
 
 
 def what_is_open(wait_s: float, quiet_s: float) -> Transaction[Row]:

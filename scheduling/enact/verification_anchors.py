@@ -7,6 +7,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, query
 
 #: Newest anchors that stay; before these one a month, since old orders are archived by then and
@@ -15,7 +16,9 @@ KEPT_NEWEST = 4
 KEPT_MONTHS = 120
 
 #: The concurrent writer: another verification that ended at the same event. Both found the same.
-KEEP = """
+KEEP = Statement(
+    "KEEP",
+    """
 INSERT INTO scheduling_verificationanchor AS a
     (portfolio_id, seq, epoch, state, at, counts, open_orders, inputs, sums)
 VALUES (%(portfolio)s, %(seq)s, %(epoch)s, %(state)s, clock_timestamp(), %(counts)s,
@@ -23,10 +26,13 @@ VALUES (%(portfolio)s, %(seq)s, %(epoch)s, %(state)s, clock_timestamp(), %(count
 ON CONFLICT (portfolio_id, seq, epoch) DO UPDATE SET state = excluded.state, at = excluded.at,
     counts = excluded.counts, open_orders = excluded.open_orders, inputs = excluded.inputs,
     sums = excluded.sums
-"""
+""",
+)
 
 #: Those whose evidence changed, and those there are too many of.
-THIN_OUT = """
+THIN_OUT = Statement(
+    "THIN_OUT",
+    """
 DELETE FROM scheduling_verificationanchor a
 USING (
     SELECT id, row_number() OVER newest AS place,
@@ -40,7 +46,8 @@ WHERE a.id = x.id AND (
     OR x.place > %(newest)s AND x.place_in_month > 1
     OR x.place > %(newest)s + %(months)s
 )
-"""
+""",
+)
 
 
 def keep_anchor(portfolio: int, invalid: Sequence[int], **anchor: Any) -> Transaction[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import Row, Transaction, aexecute_autocommit, query_one
 from scheduling.gateway.node_limits import Limit, Line
 from scheduling.gateway.pool import lease_pool
@@ -15,7 +16,9 @@ _MOST = 10_000
 
 #: The last use is written once a minute. A row that somebody holds is skipped: then it is written
 #: at another look-up, and no node waits for a person.
-TOKEN = """
+TOKEN = Statement(
+    "TOKEN",
+    """
 WITH used AS (
     UPDATE scheduling_nodetoken u SET last_used_at = clock_timestamp()
     WHERE u.id = (
@@ -29,7 +32,8 @@ SELECT n.id, n.name, t.revoked_at IS NOT NULL AS revoked,
        coalesce(t.expires_at < clock_timestamp(), false) AS expired
 FROM scheduling_nodetoken t JOIN scheduling_node n ON n.id = t.node_id
 WHERE t.sha256 = %(sha256)s
-"""
+""",
+)
 
 
 @dataclass(frozen=True, slots=True)

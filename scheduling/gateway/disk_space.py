@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, query
 
 #: Nodes repeat a commit that was refused within a second or two. Without one for longer, nobody
@@ -30,23 +31,29 @@ MAX_REASON = 80
 
 #: The row is made while there is room: on a full disk it can be updated in its page, and no page
 #: can be added. Several gateways write it, and the last one stands.
-STORAGE = """
+STORAGE = Statement(
+    "STORAGE",
+    """
 INSERT INTO scheduling_passlock AS l (name, holder, until)
 VALUES ('storage', %(reason)s::text, clock_timestamp() + make_interval(secs => %(good_for_s)s))
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
-"""
+""",
+)
 
 
 #: A row that is deleted at once, unseen, while there is room: the table of alerts and its indexes
 #: have a page then, in which the alert of a full disk finds its place.
-RESERVE = """
+RESERVE = Statement(
+    "RESERVE",
+    """
 DO $$ BEGIN
     INSERT INTO scheduling_alert (kind, key, reason, opened_at, times)
     VALUES ('disk_full', 'reserve', '', clock_timestamp(), 1)
     ON CONFLICT (kind, key) WHERE closed_at IS NULL DO NOTHING;
     DELETE FROM scheduling_alert WHERE kind = 'disk_full' AND key = 'reserve';
 END $$
-"""
+""",
+)
 
 
 class Storage:

@@ -14,6 +14,7 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from ginkgo_site.deadline import ServerSilent
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, query
 from scheduling.gateway.commit_path import COMMIT_PATH
 from scheduling.gateway.disk_space import STORAGE_STATE
@@ -24,7 +25,7 @@ LIMIT_S = 5.0
 WRITE_TEST_INTERVAL_S = 2.0
 
 #: Needs no table and takes no lock: a record in the write-ahead log, flushed as a commit's is.
-WRITE_TEST = "SELECT pg_logical_emit_message(true, 'ginkgo', 'write test')"
+WRITE_TEST = Statement("WRITE_TEST", "SELECT pg_logical_emit_message(true, 'ginkgo', 'write test')")
 
 
 def write_test() -> Transaction[None]:

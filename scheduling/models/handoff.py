@@ -5,7 +5,10 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import Q
 
+from scheduling.decide.types import ACTIVE_STATES
 from scheduling.models.node import Node
+
+__all__ = ["ACTIVE_STATES", "Handoff", "HandoffKind", "HandoffState"]
 
 
 class HandoffKind(models.TextChoices):
@@ -25,9 +28,6 @@ class HandoffState(models.TextChoices):
     FAILED = "failed"
     ROLLED_BACK = "rolled_back"
     SUPERSEDED = "superseded"
-
-
-ACTIVE_STATES = ("requested", "preparing", "draining", "activating")
 
 
 class Handoff(models.Model):

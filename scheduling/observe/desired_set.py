@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import Row, Transaction, query
 from scheduling.wire.messages import Desired, DesiredSet, FeedInfo, SegmentInfo
 
-DESIRED = """
+DESIRED = Statement(
+    "DESIRED",
+    """
 WITH me AS (
     SELECT n.id, n.desired_version, l.incarnation
     FROM scheduling_node n JOIN scheduling_lease l ON l.node_id = n.id
@@ -51,7 +54,8 @@ LEFT JOIN portfolios_portfolio p ON p.id = e.portfolio_id
 LEFT JOIN portfolios_feed f ON f.id = p.feed_id
 LEFT JOIN portfolios_revision v ON v.portfolio_id = e.portfolio_id AND v.number = e.revision
 ORDER BY e.portfolio_id, e.role
-"""
+""",
+)
 
 
 def desired_set(node: int, known: int = -1) -> Transaction[DesiredSet | None]:

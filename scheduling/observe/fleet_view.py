@@ -8,8 +8,6 @@ ten seconds, since equity points come no faster.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -17,14 +15,13 @@ from typing import Any
 
 import msgspec
 import psycopg
-from django.db import DatabaseError, connection, transaction
 
 from portfolios.feeds.clock import Segment, head_at
 from portfolios.runtime.errors import StateUnreadable
 from portfolios.runtime.state import account_view, decode_state, strategy_view
-from scheduling.db.transaction import django_cursor
+from scheduling.db.snapshot import repeatable_read
+from scheduling.db.statements import ACTIVE_HANDOFF_STATES
 from scheduling.decide.liveness import LeasePolicy, LeaseView, status_of
-from scheduling.errors import SnapshotUnavailable
 from scheduling.gateway.disk_space import STORAGE_STATE
 from scheduling.timing import Timing, timing
 
@@ -265,14 +262,14 @@ LEFT JOIN scheduling_node t ON t.id = h.target_node_id
 """
 ACTIVE = (
     HANDOFF
-    + """
-WHERE h.state IN ('requested', 'preparing', 'draining', 'activating') ORDER BY h.id
+    + f"""
+WHERE h.state IN {ACTIVE_HANDOFF_STATES} ORDER BY h.id
 """
 )
 LATEST = (
     HANDOFF
-    + """
-WHERE h.state NOT IN ('requested', 'preparing', 'draining', 'activating')
+    + f"""
+WHERE h.state NOT IN {ACTIVE_HANDOFF_STATES}
 ORDER BY h.id DESC LIMIT %(most)s
 """
 )
@@ -301,7 +298,7 @@ def read_board(times: Timing | None = None) -> FleetView:
     Raises SnapshotUnavailable where it could not be read.
     """
     times = times or timing()
-    with _snapshot() as cursor:
+    with repeatable_read("the fleet") as cursor:
         return _read(cursor, times)
 
 
@@ -311,7 +308,7 @@ def read_portfolio(name: str) -> PortfolioView | None:
     Reads no row of another portfolio but of those that move; the line has no spark. Six statements.
     Raises SnapshotUnavailable where it could not be read.
     """
-    with _snapshot() as cursor:
+    with repeatable_read("the fleet") as cursor:
         clock: Any = cursor.execute(CLOCK).fetchone()
         head = _head(clock.now, _segments(cursor))
         node_rows = cursor.execute(NODES).fetchall()
@@ -319,20 +316,6 @@ def read_portfolio(name: str) -> PortfolioView | None:
         active = {row.portfolio_id: handoff_line(row) for row in cursor.execute(ACTIVE).fetchall()}
         lines = _portfolios(cursor, rows, clock.now, head, node_rows, active, {}, timing())
     return lines[0] if lines else None
-
-
-@contextmanager
-def _snapshot() -> Iterator[psycopg.Cursor[Any]]:
-    nested = connection.in_atomic_block
-    try:
-        with nullcontext() if nested else transaction.atomic(), django_cursor() as cursor:
-            if not nested:
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            yield cursor
-    except (DatabaseError, psycopg.Error) as error:
-        if not nested:
-            connection.close()  # it may be broken, and a reader outside of requests keeps it
-        raise SnapshotUnavailable(f"the fleet could not be read: {error}") from error
 
 
 def _read(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:

@@ -6,14 +6,11 @@ Whoever looks often keeps a `SnapshotCache` and hands it in: then only what chan
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any
 
-import psycopg
-from django.db import Error as DjangoDatabaseError
-from django.db import connection, transaction
-
-from scheduling.db.transaction import django_cursor
+from scheduling.db.snapshot import repeatable_read
+from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
+from scheduling.db.transaction import fetch
 from scheduling.decide.granting import choices
 from scheduling.decide.liveness import LeasePolicy, flapping_until
 from scheduling.decide.reconcile import back_off_s
@@ -24,7 +21,9 @@ from scheduling.errors import SnapshotUnavailable
 from scheduling.observe.snapshot_cache import CHANGES, MARK, SnapshotCache
 from scheduling.timing import Timing
 
-CLOCK = f"""
+CLOCK = Statement(
+    "CLOCK",
+    f"""
 SELECT extract(epoch FROM clock_timestamp())::float AS now,
        {MARK.strip()},
        c.frozen_at IS NOT NULL AS frozen, coalesce(c.freeze_failover, false) AS freeze_failover,
@@ -32,9 +31,12 @@ SELECT extract(epoch FROM clock_timestamp())::float AS now,
        s.held_at IS NOT NULL AS storm_held, coalesce(s.held_by, '') AS storm_by,
        extract(epoch FROM s.ended_at)::float AS storm_ended
 FROM (SELECT 1) one LEFT JOIN scheduling_control c ON true LEFT JOIN scheduling_storm s ON true
-"""
+""",
+)
 
-NODES = """
+NODES = Statement(
+    "NODES",
+    f"""
 SELECT n.id, n.name, n.status, n.capacity, n.labels, n.cordoned, n.draining, n.leaving, n.feeds,
        n.strategies, n.python, n.lost_times,
        extract(epoch FROM n.status_since)::float AS status_since,
@@ -45,19 +47,22 @@ LEFT JOIN (
     SELECT ends.node_id, count(*) AS handoffs FROM scheduling_handoff active
     CROSS JOIN LATERAL (SELECT active.source_node_id UNION SELECT active.target_node_id
     ) AS ends (node_id)
-    WHERE active.state IN ('requested', 'preparing', 'draining', 'activating')
+    WHERE active.state IN {ACTIVE_HANDOFF_STATES}
     GROUP BY ends.node_id
 ) h ON h.node_id = n.id
 WHERE n.status <> 'new'
 ORDER BY n.id
-"""
+""",
+)
 
 #: `w` is the wanted revision, `o` the one of the last owner, `g` the last good one.
-PORTFOLIOS = """
-SELECT p.id, p.name, p.weight, p.priority, nullif(p.selector, '{}') AS selector,
+PORTFOLIOS = Statement(
+    "PORTFOLIOS",
+    f"""
+SELECT p.id, p.name, p.weight, p.priority, nullif(p.selector, '{{}}') AS selector,
        p.spread_group, p.spread_hard,
        p.desired_state, f.name AS feed, f.sha256 AS feed_sha, r.node_id, r.phase, r.epoch,
-       r.pinned_node_id, nullif(r.failures_by_node, '{}') AS failures_by_node,
+       r.pinned_node_id, nullif(r.failures_by_node, '{{}}') AS failures_by_node,
        r.revision AS running_revision, r.good_revision,
        r.python, r.accept_python, r.reason, r.attempts,
        extract(epoch FROM r.phase_since)::float AS phase_since,
@@ -75,25 +80,31 @@ LEFT JOIN portfolios_revision o ON o.portfolio_id = p.id AND o.number = r.revisi
 LEFT JOIN portfolios_revision g ON g.portfolio_id = p.id AND g.number = r.good_revision
     AND r.good_revision <> p.revision
 LEFT JOIN scheduling_handoff h ON h.portfolio_id = p.id
-    AND h.state IN ('requested', 'preparing', 'draining', 'activating')
+    AND h.state IN {ACTIVE_HANDOFF_STATES}
 WHERE p.archived_at IS NULL
   AND (%(ids)s::bigint[] IS NULL OR p.id = ANY(%(ids)s::bigint[]))  -- NULL: all of them
 ORDER BY p.id
-"""
+""",
+)
 
 #: Handoffs that did not come about lately, by portfolio and target. The newest rows only, by key.
-FAILED_LATELY = """
+FAILED_LATELY = Statement(
+    "FAILED_LATELY",
+    """
 SELECT portfolio_id, target_node_id AS target, kind = 'migrate' AS was_move, count(*) AS times,
        extract(epoch FROM max(finished_at))::float AS last
 FROM (SELECT * FROM scheduling_handoff ORDER BY id DESC LIMIT 2000) h
 WHERE state IN ('failed', 'rolled_back') AND kind <> 'reload' AND target_node_id IS NOT NULL
   AND finished_at > clock_timestamp() - make_interval(secs => %(lately_s)s)
 GROUP BY portfolio_id, target_node_id, kind = 'migrate'
-"""
+""",
+)
 
 #: What nodes measured over the last minute, of themselves (portfolio 0) and of what each owns.
 #: Whatever number a node says, it is read, and nobody is more than wholly busy.
-MEASURED = """
+MEASURED = Statement(
+    "MEASURED",
+    """
 SELECT node_id, portfolio_id, least(greatest(cpu_pct, 0), 100)::float AS cpu_pct FROM (
     SELECT node_id, 0 AS portfolio_id, (metrics ->> 'cpu_minute_pct')::numeric AS cpu_pct
     FROM scheduling_nodereport
@@ -105,7 +116,8 @@ SELECT node_id, portfolio_id, least(greatest(cpu_pct, 0), 100)::float AS cpu_pct
     JOIN scheduling_run r
         ON r.portfolio_id = a.portfolio AND r.epoch = a.epoch AND r.node_id = n.node_id
 ) measured WHERE cpu_pct IS NOT NULL
-"""
+""",
+)
 LATELY_S = 120.0
 MAX_REST_S = 30.0
 NOWHERE: frozenset[int] = frozenset()
@@ -130,27 +142,19 @@ def observe(timing: Timing, standing: SnapshotCache | None = None) -> FleetSnaps
     empty fleet is a snapshot with no nodes, not knowing is an error.
     """
     standing = SnapshotCache() if standing is None else standing
-    # Within somebody's transaction (tests) the level is theirs.
-    nested = connection.in_atomic_block
     try:
-        with nullcontext() if nested else transaction.atomic(), django_cursor() as cursor:
-            if not nested:
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            clock: Any = cursor.execute(CLOCK).fetchone()
-            nodes: list[Any] = cursor.execute(NODES).fetchall()
-            failed: list[Any] = cursor.execute(FAILED_LATELY, {"lately_s": LATELY_S}).fetchall()
+        with repeatable_read("the fleet") as cursor:
+            (clock,) = fetch(cursor, CLOCK)
+            nodes = fetch(cursor, NODES)
+            failed = fetch(cursor, FAILED_LATELY, lately_s=LATELY_S)
             since = standing.since(clock.of)
-            changes: list[Any] = cursor.execute(
-                CHANGES, {"since": since, "newest": clock.newest}
-            ).fetchall()
+            changes = fetch(cursor, CHANGES, since=since, newest=clock.newest)
             stale = standing.ids_to_refresh(since, changes)
-            changed: list[Any] = cursor.execute(PORTFOLIOS, {"ids": stale}).fetchall()
-            measured: list[Any] = cursor.execute(MEASURED).fetchall() if clock.by_cpu else []
-    except (DjangoDatabaseError, psycopg.Error) as error:
-        if not nested:
-            connection.close()  # it may be broken, and a pass outside of requests keeps it
+            changed = fetch(cursor, PORTFOLIOS, ids=stale)
+            measured = fetch(cursor, MEASURED) if clock.by_cpu else []
+    except SnapshotUnavailable:
         standing.forget()
-        raise SnapshotUnavailable(f"the fleet could not be read: {error}") from error
+        raise
     policy = timing.lease_policy
     seen = assess_losses_among(nodes, clock.now, clock.storm_ended, policy)
     living = {row.id for row in nodes if row.status == "alive"}

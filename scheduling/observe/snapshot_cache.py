@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
 from scheduling.decide.planner.fleet_index import FleetIndex
 from scheduling.decide.types import PortfolioView, Snapshot
 
@@ -35,7 +36,9 @@ greatest(pg_snapshot_xmax(pg_current_snapshot()), pg_current_xact_id_if_assigned
 #: What changed since the mark (NULL: none of it), and every open handoff, of which there are few:
 #: one that ends leaves nothing behind that an index could find. A stamp beyond `newest` is of
 #: another server, from which this database was restored, and was read at the first look.
-CHANGES = """
+CHANGES = Statement(
+    "CHANGES",
+    f"""
 SELECT portfolio_id, NULL::bigint AS handoff, NULL AS kind, NULL::bigint AS source,
        NULL::bigint AS target
 FROM scheduling_run WHERE changed_in BETWEEN %(since)s AND %(newest)s
@@ -47,8 +50,9 @@ SELECT portfolio_id, NULL, NULL, NULL, NULL
 FROM portfolios_revision WHERE changed_in BETWEEN %(since)s AND %(newest)s
 UNION ALL
 SELECT portfolio_id, id, kind, source_node_id, target_node_id FROM scheduling_handoff
-WHERE state IN ('requested', 'preparing', 'draining', 'activating')
-"""
+WHERE state IN {ACTIVE_HANDOFF_STATES}
+""",
+)
 
 
 class SnapshotCache:

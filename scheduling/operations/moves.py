@@ -13,6 +13,7 @@ from portfolios.models import (
     Revision,
     RevisionStatus,
 )
+from scheduling.db.statements import Statement, head_of_portfolio
 from scheduling.db.transaction import Row, Transaction, execute, query_one
 from scheduling.decide.planner.targets import choose_target, granted_revision, targets
 from scheduling.decide.reasons import as_data, render
@@ -185,36 +186,45 @@ def unpin(name: str, *, actor: str) -> Portfolio:
     return portfolio
 
 
-PIN = """
+PIN = Statement(
+    "PIN",
+    """
 UPDATE scheduling_run SET pinned_node_id = %(node)s WHERE portfolio_id = %(portfolio)s
 RETURNING portfolio_id
-"""
+""",
+)
 
-UNPIN = """
+UNPIN = Statement(
+    "UNPIN",
+    """
 UPDATE scheduling_run SET pinned_node_id = NULL
 WHERE portfolio_id = %(portfolio)s AND pinned_node_id IS NOT NULL
 RETURNING portfolio_id
-"""
+""",
+)
 
 #: Only what nobody owns: a grant that was faster keeps its phase. Whoever starts it has seen how
 #: old its events are, so `halt` is lifted up to the head of this moment.
-LIFT = """
+LIFT = Statement(
+    "LIFT",
+    f"""
 UPDATE scheduling_run SET phase = 'pending', phase_since = clock_timestamp(), attempts = 0,
-    failures_by_node = '{}', reason = 'waits for the next pass', halt_id = NULL, failed_seq = NULL,
-    resume_seq = (
-        SELECT s.from_seq
-            + floor(extract(epoch FROM clock_timestamp() - s.from_time) * s.rate)::bigint
-        FROM portfolios_feedsegment s JOIN portfolios_portfolio p ON p.feed_id = s.feed_id
-        WHERE p.id = portfolio_id ORDER BY s.id DESC LIMIT 1)
+    failures_by_node = '{{}}', reason = 'waits for the next pass', halt_id = NULL,
+    failed_seq = NULL,
+    resume_seq = {head_of_portfolio("scheduling_run.portfolio_id")}
 WHERE portfolio_id = %(portfolio)s AND node_id IS NULL
 RETURNING portfolio_id
-"""
+""",
+)
 
-SAY_PENDING = """
+SAY_PENDING = Statement(
+    "SAY_PENDING",
+    """
 UPDATE scheduling_run SET reason = %(reason)s::text, why = %(why)s::jsonb
 WHERE portfolio_id = %(portfolio)s AND node_id IS NULL AND phase = 'pending'
 RETURNING portfolio_id
-"""
+""",
+)
 
 
 def stop_run(portfolio: int, actor: str, reason: str) -> Transaction[Row]:

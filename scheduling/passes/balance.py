@@ -11,6 +11,7 @@ from psycopg import DataError, IntegrityError
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 from psycopg.types.json import Jsonb
 
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, execute, execute_autocommit, query
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.reasons import as_data, render
@@ -27,7 +28,9 @@ logger = logging.getLogger(__name__)
 
 BATCH = 50  #: handoffs requested in one transaction, and so between two renewals of the pass lock
 
-SAY = """
+SAY = Statement(
+    "SAY",
+    """
 WITH input AS MATERIALIZED (
     SELECT * FROM unnest(%(portfolios)s::bigint[], %(epochs)s::bigint[], %(reasons)s::text[],
                          %(whys)s::jsonb[]) AS i(portfolio, epoch, reason, why)
@@ -48,7 +51,8 @@ WHERE r.portfolio_id = i.portfolio AND r.epoch = i.epoch AND r.reason <> i.reaso
       JOIN portfolios_revision v ON v.portfolio_id = p.id AND v.number = p.revision
       WHERE p.id = r.portfolio_id AND p.revision <> r.revision AND v.status <> 'rejected'))
 RETURNING r.portfolio_id
-"""
+""",
+)
 
 
 @dataclass(frozen=True, slots=True)

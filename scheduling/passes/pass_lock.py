@@ -6,11 +6,14 @@ an end; overlap after the end is harmless, since every enact is compare-and-set.
 
 from __future__ import annotations
 
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, query, query_one
 
 HOLD_S = 5.0
 
-TAKE = """
+TAKE = Statement(
+    "TAKE",
+    """
 INSERT INTO scheduling_passlock AS l (name, holder, until)
 VALUES ('pass', %(holder)s::text, clock_timestamp() + make_interval(secs => %(hold_s)s))
 -- The rival that may win: a pass that holds it and has not outlived its time.
@@ -19,18 +22,26 @@ ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.unti
        -- Nobody holds it for longer than that: the clock was set back.
        OR l.until > excluded.until + interval '1 s'
 RETURNING holder
-"""
+""",
+)
 
-DROP = """
+DROP = Statement(
+    "DROP",
+    """
 UPDATE scheduling_passlock SET until = clock_timestamp()
 WHERE name = 'pass' AND holder = %(holder)s::text
-"""
+""",
+)
 
 
-RAN = "UPDATE scheduling_passlock SET failover_ran_at = clock_timestamp() WHERE name = 'pass'"
+RAN = Statement(
+    "RAN", "UPDATE scheduling_passlock SET failover_ran_at = clock_timestamp() WHERE name = 'pass'"
+)
 
 #: Written once a second at most. A gap begins `since` anew.
-LOOK = """
+LOOK = Statement(
+    "LOOK",
+    """
 INSERT INTO scheduling_passlock AS l (name, holder, until, since)
 VALUES ('watcher', %(holder)s::text, clock_timestamp() + make_interval(secs => %(hold_s)s),
         clock_timestamp())
@@ -38,7 +49,8 @@ ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.unti
     since = CASE WHEN l.until BETWEEN clock_timestamp() AND excluded.until
                  THEN least(l.since, excluded.since) ELSE excluded.since END
     WHERE l.until NOT BETWEEN excluded.until - interval '1 s' AND excluded.until
-"""
+""",
+)
 
 
 def acquire(holder: str) -> Transaction[bool]:

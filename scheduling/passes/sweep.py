@@ -11,6 +11,7 @@ from django.db import Error as DjangoDatabaseError
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from ginkgo_site.deadline import statement_limit
+from scheduling.db.statements import NO_ACTIVE_HANDOFF, Statement
 from scheduling.db.transaction import (
     CONNECTION_LOST,
     Transaction,
@@ -32,14 +33,16 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: Stopped or deleted, yet owned and in no handoff: the stop ended in some other way; ask again.
-UNSTOPPED = """
+UNSTOPPED = Statement(
+    "UNSTOPPED",
+    f"""
 SELECT r.portfolio_id, r.epoch FROM scheduling_run r
 JOIN portfolios_portfolio p ON p.id = r.portfolio_id
 WHERE r.node_id IS NOT NULL AND p.desired_state = 'stopped'
-  AND NOT EXISTS (SELECT FROM scheduling_handoff h WHERE h.portfolio_id = r.portfolio_id
-                  AND h.state IN ('requested', 'preparing', 'draining', 'activating'))
+  AND {NO_ACTIVE_HANDOFF}
 ORDER BY r.portfolio_id LIMIT 50
-"""
+""",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -13,8 +12,6 @@ from typing import Any
 import msgspec
 import psycopg
 from django.conf import settings
-from django.db import Error as DjangoDatabaseError
-from django.db import connection, transaction
 
 from portfolios.feeds import UnknownFeed, open_feed
 from portfolios.feeds.base import Feed
@@ -22,9 +19,9 @@ from portfolios.feeds.clock import Segment
 from portfolios.runtime.spec import Spec
 from portfolios.verify.reference_run import merged
 from portfolios.verify.types import CannotVerify, KeptFrom, RecordedRun, TenureSegment
-from scheduling.db.transaction import django_cursor
+from scheduling.db.snapshot import repeatable_read
 from scheduling.decide.ownership_history import KINDS, AuditLine, Now, Owned, disagreement
-from scheduling.errors import NotFound, SnapshotUnavailable
+from scheduling.errors import NotFound
 from scheduling.observe.desired_set import spec_of
 
 #: A deleted portfolio keeps its rows; of several of one name the newest counts. Who knows its key
@@ -302,14 +299,5 @@ def _disagreement(rows: _Rows) -> str | None:
 
 def _read(which: str | int) -> _Rows:
     """Return the rows of one snapshot. Raise NotFound or SnapshotUnavailable."""
-    nested = connection.in_atomic_block  # within somebody's transaction the level is theirs
-    try:
-        with nullcontext() if nested else transaction.atomic(), django_cursor() as cursor:
-            if not nested:
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            rows = _Rows(which, cursor)
-    except (DjangoDatabaseError, psycopg.Error) as error:
-        if not nested:
-            connection.close()
-        raise SnapshotUnavailable(f"the portfolio could not be read: {error}") from error
-    return rows
+    with repeatable_read("the portfolio") as cursor:
+        return _Rows(which, cursor)

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.enact.audit_log import audit
 
@@ -26,7 +27,9 @@ UNCLAIMED = (
 )
 
 #: The rival that may win: another person who asked. Then there is no row.
-ASK = """
+ASK = Statement(
+    "ASK",
+    """
 INSERT INTO scheduling_verification AS v (portfolio_id, state, requested_by, requested_at, sentence,
                                           verdict, "full")
 VALUES (%(portfolio)s, 'waiting', %(actor)s::text, clock_timestamp(), '', '{}', %(full)s)
@@ -36,9 +39,12 @@ ON CONFLICT (portfolio_id) WHERE state IN ('waiting', 'running') DO UPDATE SET
     "full" = excluded."full", limit_s = NULL
 WHERE v.state = 'waiting' AND v.limit_s IS NOT NULL
 RETURNING v.id
-"""
+""",
+)
 
-ABANDONED = """
+ABANDONED = Statement(
+    "ABANDONED",
+    """
 UPDATE scheduling_verification v SET state = 'failed', finished_at = clock_timestamp(),
     sentence = CASE WHEN v.state = 'running' THEN %(silent)s::text ELSE %(unclaimed)s::text END
 WHERE (v.state = 'running'
@@ -48,11 +54,14 @@ WHERE (v.state = 'running'
        -- One that has just ended counts too: its runner is about to take the next.
        AND NOT EXISTS (SELECT FROM scheduling_verification b
            WHERE b.heard_at >= clock_timestamp() - make_interval(secs => %(unclaimed_s)s)))
-"""
+""",
+)
 
 #: Portfolios without a verification for so long, those verified longest ago first. What was begun
 #: in the background ends by itself, and the next one goes on from there.
-ASK_DUE = """
+ASK_DUE = Statement(
+    "ASK_DUE",
+    """
 INSERT INTO scheduling_verification (portfolio_id, state, requested_by, requested_at, sentence,
                                      verdict, limit_s)
 SELECT p.id, 'waiting', %(actor)s::text, clock_timestamp(), '', '{}', %(limit_s)s::float
@@ -73,12 +82,15 @@ LIMIT %(most)s
 -- The concurrent writer: a person who asks. Then theirs is the one.
 ON CONFLICT (portfolio_id) WHERE state IN ('waiting', 'running') DO NOTHING
 RETURNING id
-"""
+""",
+)
 
 #: Two runners that look at once would both find nobody busy: one looks after the other.
-ONE_LOOKS = "LOCK TABLE scheduling_verification IN SHARE ROW EXCLUSIVE MODE"
+ONE_LOOKS = Statement("ONE_LOOKS", "LOCK TABLE scheduling_verification IN SHARE ROW EXCLUSIVE MODE")
 
-CLAIM = """
+CLAIM = Statement(
+    "CLAIM",
+    """
 UPDATE scheduling_verification v SET state = 'running', runner = %(runner)s,
     started_at = clock_timestamp(), heard_at = clock_timestamp()
 FROM portfolios_portfolio p
@@ -87,24 +99,31 @@ WHERE p.id = v.portfolio_id
               ORDER BY w.limit_s IS NOT NULL, w.id LIMIT 1)  -- a person's first
   AND (SELECT count(*) FROM scheduling_verification b WHERE b.state = 'running') < %(most)s
 RETURNING v.id, p.id AS portfolio, p.name, v."full", v.limit_s
-"""
+""",
+)
 
 #: No row: it was taken for dead meanwhile, and what it would write counts no more.
-HEARD = """
+HEARD = Statement(
+    "HEARD",
+    """
 UPDATE scheduling_verification SET heard_at = clock_timestamp(),
     from_seq = %(from_seq)s, at_seq = %(at_seq)s, to_seq = %(to_seq)s
 WHERE id = %(verification)s AND runner = %(runner)s AND state = 'running'
 RETURNING id
-"""
+""",
+)
 
-END = """
+END = Statement(
+    "END",
+    """
 UPDATE scheduling_verification SET state = %(state)s::text, finished_at = clock_timestamp(),
     heard_at = clock_timestamp(), sentence = %(sentence)s::text, verdict = %(verdict)s,
     from_seq = coalesce(%(from_seq)s, from_seq), at_seq = coalesce(%(at_seq)s, at_seq),
     to_seq = coalesce(%(to_seq)s, to_seq)
 WHERE id = %(verification)s AND runner = %(runner)s AND state = 'running'
 RETURNING portfolio_id, limit_s IS NOT NULL AS background
-"""
+""",
+)
 
 
 def ask(portfolio: int, actor: str, *, full: bool = False) -> Transaction[int | None]:

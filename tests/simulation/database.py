@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from psycopg.types.json import Jsonb
 
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import Query, Transaction
 from tests.simulation import rows
 
@@ -17,14 +18,14 @@ Row = SimpleNamespace  #: what a statement returns
 ACTIVE = ("requested", "preparing", "draining", "activating")
 Answer = Callable[["Store", Any], "Iterable[Any] | None"]
 
-ANSWERS: dict[str, Answer] = {}
+ANSWERS: dict[Statement, Answer] = {}
 
 
-def answers(*texts: str) -> Callable[[Answer], Answer]:
+def answers(*statements: Statement) -> Callable[[Answer], Answer]:
     """Register what a statement does to the tables and which rows it returns."""
 
     def register(answer: Answer) -> Answer:
-        ANSWERS.update(dict.fromkeys(texts, answer))
+        ANSWERS.update(dict.fromkeys(statements, answer))
         return answer
 
     return register
@@ -118,11 +119,11 @@ class Store:
 
     # --- running -----------------------------------------------------------------------------
 
-    def run_bare(self, recipe: Transaction[T]) -> T:
+    def execute_autocommit(self, recipe: Transaction[T]) -> T:
         """Run a recipe with each statement in a transaction of its own."""
-        return self.run(recipe, bare=True)
+        return self.execute(recipe, autocommit=True)
 
-    def run(self, recipe: Transaction[T], *, bare: bool = False) -> T:
+    def execute(self, recipe: Transaction[T], *, autocommit: bool = False) -> T:
         """Run a recipe in one transaction, as `scheduling.db.transaction.execute` does.
 
         With a `fuse` the one who runs it is killed after so many statements: what was not committed
@@ -137,7 +138,7 @@ class Store:
                     if self.fuse < 0:
                         raise Killed
                 answer = self.answer(step)
-                if bare:
+                if autocommit:
                     self._undo, hints = [], list(self.hints)
                 step = recipe.send(answer)
         except StopIteration as stop:
@@ -152,14 +153,18 @@ class Store:
             undo()
         self.hints = hints
 
+    def fetch(self, statement: Statement, /, **params: Any) -> list[Any]:
+        """Return the rows of one statement, as `scheduling.db.transaction.fetch` does."""
+        return self.answer(Query(statement, params))
+
     def answer(self, step: Query) -> list[Any]:
         """Return the rows of one statement."""
-        if step.sql not in ANSWERS:
+        if step.statement not in ANSWERS:
             raise KeyError(
-                "The model has no answer to this statement; write one in tests/model and let "
-                f"test_model_conformance compare it:\n{step.sql}"
+                f"The simulation has no answer to {step.statement.name}: write one in "
+                "tests/simulation, and compare it in test_simulation_conformance"
             )
-        return list(ANSWERS[step.sql](self, SimpleNamespace(**step.params)) or [])
+        return list(ANSWERS[step.statement](self, SimpleNamespace(**step.params)) or [])
 
 
 def view(row: Any, **more: Any) -> Row:

@@ -60,20 +60,20 @@ class Gateway:
 
     def register(self, node: int, incarnation: UUID) -> wire.DesiredSet | None:
         words = register_words(incarnation)
-        self.db.run(register(node, f"node-{node}", words, self.timing))
-        self.db.run(lease.connected(node, incarnation, incarnation))
-        return self.db.run(desired_set(node))
+        self.db.execute(register(node, f"node-{node}", words, self.timing))
+        self.db.execute(lease.connected(node, incarnation, incarnation))
+        return self.db.execute(desired_set(node))
 
     def beat(self, node: int, beat: wire.Beat) -> tuple[str, wire.DesiredSet | None, bool]:
         """Return (status, set, something is under way)."""
-        rows = self.db.run(lease.renew_leases([node], [beat], self.timing))
+        rows = self.db.execute(lease.renew_leases([node], [beat], self.timing))
         row, incarnation = rows[node], UUID(beat.incarnation)
         if not row.beaten:
             gone = row.held_by == incarnation
             return ("unknown" if gone else "superseded"), None, False
         for report in beat.reports:
-            self.db.run(self._report(node, incarnation, report))
-        return "ok", self.db.run(desired_set(node)), row.pending
+            self.db.execute(self._report(node, incarnation, report))
+        return "ok", self.db.execute(desired_set(node)), row.pending
 
     def _report(self, node: int, incarnation: UUID, report: Any) -> Transaction[Any]:
         match report:
@@ -93,8 +93,8 @@ class Gateway:
         name = f"node-{node}"
         with self.ledger.watching(self.db, node, incarnation, words):
             if words.release is None:
-                return self.db.run(commit(node, name, incarnation, [words]))[0]
-            return self.db.run(handoff.release(node, name, incarnation, words, self.timing))
+                return self.db.execute(commit(node, name, incarnation, [words]))[0]
+            return self.db.execute(handoff.release(node, name, incarnation, words, self.timing))
 
     def checkpoint(self, node: int, incarnation: UUID, portfolio: int, number: int | None) -> Any:
-        return self.db.run(checkpoint(node, incarnation, portfolio, number))
+        return self.db.execute(checkpoint(node, incarnation, portfolio, number))

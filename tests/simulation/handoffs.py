@@ -231,6 +231,6 @@ def overdue(db: Store, p: Any) -> list[Row]:
     return found
 
 
-@answers("SELECT %(deadline)s < clock_timestamp() AS due")
+@answers(deadlines.IS_DUE)
 def due(db: Store, p: Any) -> list[Row]:
     return [Row(due=p.deadline < db.now)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import Row, Transaction, query
 from scheduling.enact.handoff import request
 from scheduling.operations.moves import LIFT, stop_run
@@ -12,12 +13,17 @@ from scheduling.timing import Timing
 from tests.simulation import rows
 from tests.simulation.database import Store, answers
 
-WISH = """
+WISH = Statement(
+    "WISH",
+    """
 UPDATE portfolios_portfolio SET desired_state = %(desired)s::text,
     archived_at = CASE WHEN %(archive)s THEN clock_timestamp() ELSE archived_at END
 WHERE id = %(portfolio)s AND archived_at IS NULL RETURNING id
-"""
-REVISE = """
+""",
+)
+REVISE = Statement(
+    "REVISE",
+    """
 WITH added AS (
     INSERT INTO portfolios_revision (portfolio_id, number, status, status_reason, strategy,
         strategy_version, config, symbols, limits, note, created_by, created_at)
@@ -29,14 +35,21 @@ WITH added AS (
 )
 UPDATE portfolios_portfolio p SET revision = added.number FROM added
 WHERE p.id = %(portfolio)s RETURNING p.revision
-"""
-MARK = """
+""",
+)
+MARK = Statement(
+    "MARK",
+    """
 UPDATE scheduling_node SET draining = %(draining)s, cordoned = %(cordoned)s WHERE id = %(node)s
-"""
-WANT_AGAIN = """
+""",
+)
+WANT_AGAIN = Statement(
+    "WANT_AGAIN",
+    """
 UPDATE portfolios_revision SET status = 'unproven'
 WHERE portfolio_id = %(portfolio)s AND number = %(number)s AND status = 'rejected'
-"""
+""",
+)
 
 
 @answers(WISH)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest import mock
 
@@ -14,7 +14,7 @@ from scheduling.observe.snapshot import CLOCK, FAILED_LATELY, NODES, PORTFOLIOS
 from scheduling.observe.snapshot_cache import CHANGES
 from scheduling.passes import balance, sweep
 from tests.simulation import rows
-from tests.simulation.database import ACTIVE, ANSWERS, Row, Store, answers, view
+from tests.simulation.database import ACTIVE, Row, Store, answers, view
 
 
 @answers(desired.DESIRED)
@@ -176,39 +176,16 @@ def failed_lately(db: Store, p: Any) -> list[Row]:
     ]
 
 
-class _Cursor:
-    """Answers `observe` as a cursor would."""
-
-    def __init__(self, db: Store) -> None:
-        self.db = db
-
-    def __enter__(self) -> _Cursor:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Hold nothing."""
-
-    def execute(self, sql: str, params: dict[str, Any] | None = None) -> _Cursor:
-        self.rows = list(ANSWERS[sql](self.db, Row(**(params or {}))) or [])
-        return self
-
-    def fetchone(self) -> Row | None:
-        return self.rows[0] if self.rows else None
-
-    def fetchall(self) -> list[Row]:
-        return self.rows
-
-
 @contextmanager
 def standing_in(db: Store) -> Iterator[None]:
     """Let the product's passes, from `Scheduler.tick` down, run on the model."""
     with (
-        mock.patch.object(scheduler, "run_bare", db.run_bare),
-        mock.patch.object(sweep, "run", db.run),
-        mock.patch.object(sweep, "run_bare", db.run_bare),
-        mock.patch.object(balance, "run", db.run),
-        mock.patch.object(balance, "run_bare", db.run_bare),
-        mock.patch.object(snapshot, "django_cursor", return_value=_Cursor(db)),
-        mock.patch.object(snapshot, "connection", Row(in_atomic_block=True)),
+        mock.patch.object(scheduler, "execute_autocommit", db.execute_autocommit),
+        mock.patch.object(sweep, "execute", db.execute),
+        mock.patch.object(sweep, "execute_autocommit", db.execute_autocommit),
+        mock.patch.object(balance, "execute", db.execute),
+        mock.patch.object(balance, "execute_autocommit", db.execute_autocommit),
+        mock.patch.object(snapshot, "repeatable_read", return_value=nullcontext(db)),
+        mock.patch.object(snapshot, "fetch", Store.fetch),
     ):
         yield

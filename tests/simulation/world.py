@@ -72,7 +72,7 @@ class World:
                 daemon.step(self.now)
                 self._push()
             if self.gateway.serving and self.now % 1 == 0:
-                self.db.run(record_gateway_alive(self.timing))
+                self.db.execute(record_gateway_alive(self.timing))
             for watcher in self.watchers:
                 self._watch(watcher)
                 self._push()
@@ -126,7 +126,7 @@ class World:
                 for watcher in self.watchers:
                     watcher.next_tick = min(watcher.next_tick, self.now + QUANTUM_S)
                 continue
-            wanted = self.db.run(desired_set(node))
+            wanted = self.db.execute(desired_set(node))
             delays = {"ok": [0.0], "lost": [], "late": [4.0], "twice": [0.5, 3.0]}[self.pushes]
             if wanted is not None and self.gateway.serving:
                 self.under_way += [(self.now + delay, node, wanted) for delay in delays]
@@ -191,13 +191,13 @@ class World:
             return
         daemon.ended, daemon.slots = True, {}
         if not host and self.gateway.serving and not daemon.cut:
-            self.db.run(shorten(node, daemon.incarnation, self.timing))
+            self.db.execute(shorten(node, daemon.incarnation, self.timing))
 
     def freeze_holder(self, number: int) -> None:
         """SIGSTOP a watcher that has just taken the pass lock."""
         watcher = self.watchers[number]
         if watcher.up and self.gateway.database_up:
-            self.db.run(acquire(watcher.scheduler.holder))
+            self.db.execute(acquire(watcher.scheduler.holder))
             watcher.paused = True
 
     def kill_watcher(self, number: int, fuse: int) -> None:

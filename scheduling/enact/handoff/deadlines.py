@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
 from scheduling.db.transaction import Transaction, query, query_one
 from scheduling.enact.handoff.finish import revoke_ownership
 from scheduling.enact.handoff.prepare import owner_is_gone
@@ -14,7 +15,6 @@ from scheduling.enact.handoff.rollback import (
     roll_back,
 )
 from scheduling.enact.handoff.statements import (
-    ACTIVE,
     lock_run_and_handoff,
 )
 from scheduling.timing import Timing
@@ -28,13 +28,15 @@ DELAYED = """EXISTS (
        OR g.commits_stood_at BETWEEN clock_timestamp() - make_interval(secs => %(interval_s)s)
                                  AND clock_timestamp() + interval '1 s')"""
 
-OVERDUE = f"""
+OVERDUE = Statement(
+    "OVERDUE",
+    f"""
 SELECT h.id FROM scheduling_handoff h
 LEFT JOIN scheduling_lease l ON l.node_id = h.target_node_id
 LEFT JOIN scheduling_node s ON s.id = h.source_node_id
 LEFT JOIN scheduling_lease sl ON sl.node_id = h.source_node_id
 LEFT JOIN scheduling_node t ON t.id = h.target_node_id
-WHERE h.state IN {ACTIVE} AND (
+WHERE h.state IN {ACTIVE_HANDOFF_STATES} AND (
     (h.deadline_at < clock_timestamp() AND NOT {DELAYED})
     -- Waiting for one who is gone is waiting for nothing.
     OR (h.kind <> 'stop' AND (t.status <> 'alive' OR l.incarnation <> h.target_incarnation))
@@ -42,7 +44,11 @@ WHERE h.state IN {ACTIVE} AND (
         AND (s.status <> 'alive' OR sl.incarnation <> h.source_incarnation))
 )
 ORDER BY h.id LIMIT 500
-"""
+""",
+)
+
+
+IS_DUE = Statement("IS_DUE", "SELECT %(deadline)s < clock_timestamp() AS due")
 
 
 def overdue(timing: Timing) -> Transaction[list[int]]:
@@ -59,9 +65,7 @@ def expire(handoff: int, timing: Timing) -> Transaction[str]:
     if locked is None:
         return "gone"
     run, h = locked
-    due = yield from query_one(
-        "SELECT %(deadline)s < clock_timestamp() AS due", deadline=h.deadline_at
-    )
+    due = yield from query_one(IS_DUE, deadline=h.deadline_at)
     late = due is not None and due.due
     target_gone = h.target_node_id is not None and (
         not h.target_valid or h.target_lease != h.target_incarnation

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import Row, Transaction, query
 from scheduling.enact.audit_log import audit
 from scheduling.enact.commit import COMMIT, classify_refusals, to_columns
@@ -21,7 +22,9 @@ from scheduling.enact.notify import bump_desired_versions
 from scheduling.timing import Timing
 from scheduling.wire.messages import Commit, CommitResult
 
-UNPIN = "UPDATE scheduling_run SET pinned_node_id = NULL WHERE portfolio_id = %(portfolio)s"
+UNPIN = Statement(
+    "UNPIN", "UPDATE scheduling_run SET pinned_node_id = NULL WHERE portfolio_id = %(portfolio)s"
+)
 
 
 def release(

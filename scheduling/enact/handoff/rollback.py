@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.enact.audit_log import audit
 from scheduling.enact.grant import grant, raise_attempts
@@ -15,12 +16,15 @@ from scheduling.enact.notify import bump_desired_versions
 from scheduling.timing import Timing
 
 #: Earlier reloads to the same revision that failed under the same daemon.
-FAILED_BEFORE = """
+FAILED_BEFORE = Statement(
+    "FAILED_BEFORE",
+    """
 SELECT count(*) AS times FROM scheduling_handoff
 WHERE portfolio_id = %(portfolio)s AND id < %(handoff)s AND kind = 'reload'
   AND to_revision = %(revision)s AND target_incarnation = %(incarnation)s
   AND state IN ('failed', 'rolled_back') AND finished_at > clock_timestamp() - interval '10 min'
-"""
+""",
+)
 
 
 def fail(h: Row, run: Row, error: str, *, hint: bool = True) -> Transaction[None]:
@@ -147,13 +151,18 @@ def roll_back(
     return "rolled_back"
 
 
-REJECT = """
+REJECT = Statement(
+    "REJECT",
+    """
 UPDATE portfolios_revision SET status = 'rejected', status_reason = %(error)s::text
 WHERE portfolio_id = %(portfolio)s AND number = %(number)s AND status <> 'good'
 RETURNING number
-"""
+""",
+)
 
-SAY = "UPDATE scheduling_run SET reason = %(reason)s::text WHERE portfolio_id = %(portfolio)s"
+SAY = Statement(
+    "SAY", "UPDATE scheduling_run SET reason = %(reason)s::text WHERE portfolio_id = %(portfolio)s"
+)
 
 
 def reject(run: Row, number: int, error: str) -> Transaction[bool]:

@@ -8,19 +8,23 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
 from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.enact.grant import lock_run
 
-ACTIVE = "('requested', 'preparing', 'draining', 'activating')"
-
 #: Whoever changes one has locked its run before, so these are never waited for out of order.
-ACTIVE_HANDOFFS = f"""
+ACTIVE_HANDOFFS = Statement(
+    "ACTIVE_HANDOFFS",
+    f"""
 SELECT * FROM scheduling_handoff
-WHERE portfolio_id = ANY(%(portfolios)s::bigint[]) AND state IN {ACTIVE}
+WHERE portfolio_id = ANY(%(portfolios)s::bigint[]) AND state IN {ACTIVE_HANDOFF_STATES}
 ORDER BY portfolio_id FOR UPDATE
-"""
+""",
+)
 
-LOCK_HANDOFF = """
+LOCK_HANDOFF = Statement(
+    "LOCK_HANDOFF",
+    """
 -- A beat that waited for a goodbye renews the lease of a node that has left; that is none.
 SELECT h.*, l.incarnation AS target_lease,
        l.expires_at > clock_timestamp() AND t.status <> 'left' AS target_valid,
@@ -37,13 +41,18 @@ LEFT JOIN scheduling_node ss ON ss.id = h.source_node_id
 LEFT JOIN scheduling_lease sl ON sl.node_id = h.source_node_id
 WHERE h.id = %(handoff)s
 FOR UPDATE OF h
-"""
+""",
+)
 
-PORTFOLIO_OF = "SELECT portfolio_id FROM scheduling_handoff WHERE id = %(handoff)s"
+PORTFOLIO_OF = Statement(
+    "PORTFOLIO_OF", "SELECT portfolio_id FROM scheduling_handoff WHERE id = %(handoff)s"
+)
 
 #: Read under the lock of the node rows, so that two requests cannot both take a last place. The
 #: last look before anything is written: a hold of failover is seen in it as well.
-TARGETS = f"""
+TARGETS = Statement(
+    "TARGETS",
+    f"""
 SELECT n.id, n.name, n.capacity, l.incarnation,
        l.expires_at > clock_timestamp() AND n.status <> 'left' AS valid,
        (SELECT coalesce(sum(p.weight), 0) FROM portfolios_portfolio p
@@ -51,15 +60,19 @@ SELECT n.id, n.name, n.capacity, l.incarnation,
             SELECT r.portfolio_id FROM scheduling_run r WHERE r.node_id = n.id
             UNION SELECT h.portfolio_id FROM scheduling_handoff h
                 -- At both ends: it may have to go back to where it came from.
-                WHERE n.id IN (h.source_node_id, h.target_node_id) AND h.state IN {ACTIVE}
+                WHERE n.id IN (h.source_node_id, h.target_node_id)
+                  AND h.state IN {ACTIVE_HANDOFF_STATES}
         ))::int AS held,
        EXISTS (SELECT FROM scheduling_storm s WHERE s.held_at IS NOT NULL) AS storm_held
 FROM scheduling_node n LEFT JOIN scheduling_lease l ON l.node_id = n.id
 WHERE n.id = ANY(%(nodes)s::bigint[])
-"""
+""",
+)
 
 #: One active handoff a portfolio, by a unique index; its run is locked.
-INSERT = """
+INSERT = Statement(
+    "INSERT",
+    """
 INSERT INTO scheduling_handoff (portfolio_id, kind, state, reason, why, requested_by,
     source_node_id, source_incarnation, target_node_id, target_incarnation,
     from_epoch, from_revision, to_revision, release_answer, error, deadline_at, requested_at)
@@ -74,19 +87,25 @@ FROM unnest(%(portfolio)s::bigint[], %(kind)s::text[], %(state)s::text[], %(reas
     AS i(portfolio, kind, state, reason, why, source, source_incarnation, target,
          target_incarnation, from_epoch, from_revision, to_revision, deadline_s)
 RETURNING *
-"""
+""",
+)
 
 #: The rival that may win: whoever ended it first.
-SUPERSEDE = f"""
+SUPERSEDE = Statement(
+    "SUPERSEDE",
+    f"""
 UPDATE scheduling_handoff h SET state = 'superseded', error = i.why,
     deadline_at = clock_timestamp(), finished_at = clock_timestamp()
 FROM unnest(%(handoffs)s::bigint[], %(whys)s::text[]) AS i(handoff, why)
-WHERE h.id = i.handoff AND h.state IN {ACTIVE}
+WHERE h.id = i.handoff AND h.state IN {ACTIVE_HANDOFF_STATES}
 RETURNING h.*
-"""
+""",
+)
 
 #: The condition on the state is the fence of the machine: whoever moved it first wins.
-MOVE = """
+MOVE = Statement(
+    "MOVE",
+    """
 UPDATE scheduling_handoff SET
     state = %(to)s::text,
     error = CASE WHEN %(error)s::text = '' THEN error ELSE %(error)s::text END,
@@ -98,10 +117,13 @@ UPDATE scheduling_handoff SET
         THEN clock_timestamp() ELSE finished_at END
 WHERE id = %(handoff)s AND state = ANY(%(from_)s)
 RETURNING *
-"""
+""",
+)
 
 #: The epoch has been granted: what the release or the deadline left is written beside it.
-GRANTED = """
+GRANTED = Statement(
+    "GRANTED",
+    """
 UPDATE scheduling_handoff SET
     state = %(to)s::text, to_epoch = %(to_epoch)s, granted_at = clock_timestamp(),
     released_at = CASE WHEN %(released)s THEN clock_timestamp() END,
@@ -111,19 +133,26 @@ UPDATE scheduling_handoff SET
     finished_at = CASE WHEN %(to)s::text = 'done' THEN clock_timestamp() END,
     deadline_at = clock_timestamp() + make_interval(secs => %(deadline_s)s)
 WHERE id = %(handoff)s
-"""
+""",
+)
 
-STORE_ANSWER = """
+STORE_ANSWER = Statement(
+    "STORE_ANSWER",
+    """
 UPDATE scheduling_handoff SET release_batch = %(batch)s, release_answer = 'keep',
     error = CASE WHEN error = '' THEN %(error)s::text ELSE error END
 WHERE id = %(handoff)s AND release_batch IS NULL
-"""
+""",
+)
 
-SET_PHASE = """
+SET_PHASE = Statement(
+    "SET_PHASE",
+    """
 UPDATE scheduling_run SET phase = %(phase)s::text, phase_since = clock_timestamp(),
     reason = coalesce(%(reason)s::text, reason)
 WHERE portfolio_id = %(portfolio)s AND epoch = %(epoch)s AND phase <> %(phase)s::text
-"""
+""",
+)
 
 
 def lock_run_and_handoff(handoff: int) -> Transaction[tuple[Row, Row] | None]:

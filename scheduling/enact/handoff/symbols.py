@@ -14,23 +14,32 @@ from psycopg.types.json import Jsonb
 from portfolios.runtime.errors import StateUnreadable
 from portfolios.runtime.spec import symbol_set
 from portfolios.runtime.state import decode_state
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.decide.reasons import as_data, render
 from scheduling.decide.types import Reason
 from scheduling.errors import Refused
 
-SYMBOLS = """
+SYMBOLS = Statement(
+    "SYMBOLS",
+    """
 SELECT symbols FROM portfolios_revision
 WHERE portfolio_id = %(portfolio)s AND number = %(number)s
-"""
+""",
+)
 
-STATE = "SELECT state FROM portfolios_checkpoint WHERE portfolio_id = %(portfolio)s"
+STATE = Statement(
+    "STATE", "SELECT state FROM portfolios_checkpoint WHERE portfolio_id = %(portfolio)s"
+)
 
-SAY_WAITING = """
+SAY_WAITING = Statement(
+    "SAY_WAITING",
+    """
 UPDATE scheduling_run SET reason = %(reason)s::text, why = %(why)s::jsonb || jsonb_build_object(
     'checked_at', extract(epoch FROM clock_timestamp())::float8)
 WHERE portfolio_id = %(portfolio)s AND epoch = %(epoch)s
-"""
+""",
+)
 
 
 def removed_in_use(run: Row, wanted: Sequence[str]) -> Transaction[list[str]]:

@@ -445,7 +445,7 @@ def statements_of(module: str) -> set[tuple[str, str, str]]:
         for node in ast.walk(function)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
-        and node.func.id in ("call", "one")
+        and node.func.id in ("query", "query_one")
         and isinstance(node.args[0], ast.Name)
     }
 

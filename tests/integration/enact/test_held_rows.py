@@ -21,6 +21,7 @@ from ginkgo_site.database import conninfo
 from portfolios.models import Revision
 from scheduling import operations
 from scheduling.db import transaction
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, execute, execute_autocommit, query
 from scheduling.enact.commit import commit
 from scheduling.enact.grant import lock_run
@@ -172,7 +173,7 @@ def test_a_transaction_that_stands_idle_loses_its_locks(monkeypatch: pytest.Monk
         yield from lock_run(hand.portfolio.pk)
         locked.set()
         thaw.wait(10)
-        yield from query("SELECT 1")
+        yield from query(Statement("PROBE", "SELECT 1"))
 
     def work() -> None:
         try:
@@ -197,7 +198,7 @@ def test_no_pass_can_freeze_with_a_lock_between_the_statements_of_what_runs_bare
     hand = make_trader("p", node)
 
     def two() -> Transaction[None]:
-        yield from query("SELECT portfolio_id FROM scheduling_run FOR UPDATE")
+        yield from query(Statement("LOCK", "SELECT portfolio_id FROM scheduling_run FOR UPDATE"))
         with psycopg.connect(conninfo()) as other:
             other.execute("SELECT FROM scheduling_run FOR UPDATE NOWAIT")
 

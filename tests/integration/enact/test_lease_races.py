@@ -13,6 +13,7 @@ from uuid import uuid4
 import pytest
 
 from portfolios.models import FeedSegment
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import django_cursor, execute, query
 from scheduling.enact.epoch_floor import raise_epoch_floor
 from scheduling.enact.forget import forget
@@ -113,7 +114,9 @@ def test_a_token_that_was_revoked_before_keeps_its_time_and_is_not_counted_again
 def test_of_two_who_revoke_the_tokens_of_a_node_at_once_one_did_it() -> None:
     node = make_node("node-1")
     NodeToken.objects.create(node=node.row, sha256="a" * 64)
-    held = Held(query("UPDATE scheduling_nodetoken SET revoked_at = clock_timestamp()"))
+    held = Held(
+        query(Statement("REVOKE", "UPDATE scheduling_nodetoken SET revoked_at = clock_timestamp()"))
+    )
     assert behind(held, lambda: revoke_node_tokens("node-1", actor="olive")) == 0
     assert not Event.objects.filter(kind="node_token_revoked").exists()
 

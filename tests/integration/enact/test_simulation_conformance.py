@@ -85,7 +85,7 @@ class Conformance(RuleBasedStateMachine):
 
     def both(self, make: Callable[[], recipe.Transaction[Any]]) -> Any:
         """Run one recipe on each side and compare what it returned."""
-        model = outcome(lambda: self.db.run(make()))
+        model = outcome(lambda: self.db.execute(make()))
         product = outcome(lambda: recipe.execute(make()))
         assert shape(model) == shape(product)
         return product
@@ -102,7 +102,7 @@ class Conformance(RuleBasedStateMachine):
     @invariant()
     def every_set_is_the_same(self) -> None:
         for node in self.db.nodes:
-            model, product = self.db.run(desired_set(node)), recipe.execute(desired_set(node))
+            model, product = self.db.execute(desired_set(node)), recipe.execute(desired_set(node))
             assert entries(model) == entries(product)
 
     def new_uuid(self) -> UUID:
@@ -281,7 +281,7 @@ class Conformance(RuleBasedStateMachine):
     def node_asks_for_the_checkpoint(self, portfolio: int, node: int, newest: bool) -> None:
         active, incarnation = self.db.active(portfolio), self.holder(node, newest)
         number = None if active is None else active.id
-        model = self.db.run(checkpoint(node, incarnation, portfolio, number))
+        model = self.db.execute(checkpoint(node, incarnation, portfolio, number))
         product = recipe.execute(checkpoint(node, incarnation, portfolio, number))
         assert (model is None) == (product is None)
         for column in product._fields if product is not None else ():

@@ -9,6 +9,8 @@ import psycopg
 import pytest
 from django.db import connection
 
+from scheduling.db.statements import Statement
+
 MODULES = [
     f"scheduling.{name}"
     for name in (
@@ -58,8 +60,9 @@ def texts() -> list[tuple[str, str]]:
     found = []
     for name in MODULES:
         for key, value in vars(import_module(name)).items():
-            if key.isupper() and isinstance(value, str) and VERB.match(value):
-                found.append((f"{name}.{key}", value))
+            text = value.sql if isinstance(value, Statement) else value
+            if key.isupper() and isinstance(text, str) and VERB.match(text):
+                found.append((f"{name}.{key}", text))
     return sorted(set(found))
 
 

@@ -130,14 +130,14 @@ def test_the_reasons_of_all_that_wait_are_one_statement_and_none_where_nothing_i
         waiting(*names)
         with counted(monkeypatch) as counts:
             tick()
-        said.append([text for text in counts if text == balance.SAY])
+        said.append([text for text in counts if text == balance.SAY.sql])
     assert [len(texts) for texts in said] == [1, 1]
     assert {row.reason for row in Run.objects.all()} == {
         "needs 1 place: there is no node yet; start one with run_node"
     }
     with counted(monkeypatch) as counts:
         tick()
-    assert balance.SAY not in counts
+    assert balance.SAY.sql not in counts
 
 
 def test_a_reason_that_is_new_wakes_boards_and_one_that_is_known_wakes_nobody(

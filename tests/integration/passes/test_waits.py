@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, execute, query
 from scheduling.enact.grant import lock_run
 from scheduling.enact.handoff import expire
@@ -39,12 +40,14 @@ def stopping(hand: OwnerSession) -> Held:
     return Held(recipe())
 
 
+SET_DESIRED_STATE = Statement(
+    "SET_DESIRED_STATE",
+    "UPDATE portfolios_portfolio SET desired_state = %(desired)s WHERE id = %(portfolio)s",
+)
+
+
 def want(hand: OwnerSession, desired: str) -> Transaction[Any]:
-    yield from query(
-        "UPDATE portfolios_portfolio SET desired_state = %(desired)s WHERE id = %(portfolio)s",
-        desired=desired,
-        portfolio=hand.portfolio.pk,
-    )
+    yield from query(SET_DESIRED_STATE, desired=desired, portfolio=hand.portfolio.pk)
 
 
 def test_a_death_that_waited_for_a_stop_leaves_it_stopped() -> None:

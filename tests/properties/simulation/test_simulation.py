@@ -181,7 +181,7 @@ class Theirs(Ours):
     def ask(self, recipe: Any) -> Any:
         if self.world.gateway.database_up:
             with suppress(Refused):
-                return self.world.db.run(recipe)
+                return self.world.db.execute(recipe)
         return None
 
     @act(3, portfolio=WHOSE, node=WHICH)

@@ -93,7 +93,7 @@ def test_a_move_is_done_within_10_s_and_pauses_5_s_at_most_and_nobody_else_pause
     assert run.node_id is not None
     node = run.node_id if reloads else run.node_id % 3 + 1
     kind = "reload" if reloads else "migrate"
-    asked = world.db.run(operators.move(kind, portfolio, node, None, world.timing))
+    asked = world.db.execute(operators.move(kind, portfolio, node, None, world.timing))
     while world.db.handoffs[asked.id].state != "done":
         world.go_on(QUANTUM_S)
         assert world.db.now - began <= 10, "I6"
@@ -130,7 +130,9 @@ def test_a_target_cut_off_after_the_drain_gives_it_back_within_its_deadline(
     world.db.frozen = True
     run, source = world.db.runs[portfolio], world.db.runs[portfolio].node_id
     assert source is not None
-    asked = world.db.run(operators.move("migrate", portfolio, source % 3 + 1, None, world.timing))
+    asked = world.db.execute(
+        operators.move("migrate", portfolio, source % 3 + 1, None, world.timing)
+    )
     handoff = world.db.handoffs[asked.id]
     cut_off_before_its_first_commit(world, portfolio, source % 3 + 1)
     assert (handoff.state, run.node_id) == ("activating", source % 3 + 1)
@@ -152,11 +154,11 @@ def test_what_is_placed_on_a_node_cut_off_before_its_first_commit_is_placed_agai
 ) -> None:
     world = a_world(warm_up_s)
     run = world.db.runs[portfolio]
-    world.db.run(operators.stop(portfolio))
+    world.db.execute(operators.stop(portfolio))
     world.go_on(world.timing.drain_deadline_s + 3)
     assert run.phase == "stopped"
-    world.db.run(operators.start(portfolio))
-    asked = world.db.run(operators.move("place", portfolio, 1, None, world.timing))
+    world.db.execute(operators.start(portfolio))
+    asked = world.db.execute(operators.move("place", portfolio, 1, None, world.timing))
     cut_off_before_its_first_commit(world, portfolio, 1)
     assert run.node_id == 1
     handoff, began, epoch = world.db.handoffs[asked.id], world.db.now, run.epoch
@@ -177,7 +179,7 @@ def test_a_bad_revision_leaves_the_good_one_running(catch_up: str) -> None:
     world.db.portfolios[1].catch_up = catch_up
     world.go_on(10)
     assert world.db.runs[1].good_revision == 1
-    number = world.db.run(operators.revise(1))
+    number = world.db.execute(operators.revise(1))
     world.unloadable.add((1, number))
     began = world.db.now
     world.go_on(30)
@@ -190,7 +192,7 @@ def test_a_bad_revision_leaves_the_good_one_running(catch_up: str) -> None:
 def test_a_revision_that_fails_at_an_event_is_taken_back() -> None:
     world = a_world(60)
     world.go_on(10)
-    number = world.db.run(operators.revise(1))
+    number = world.db.execute(operators.revise(1))
     world.poison[1, number] = world.head() + 60
     world.go_on(60)
     assert world.db.revisions[1, number].status == "rejected"

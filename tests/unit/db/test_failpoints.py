@@ -73,7 +73,7 @@ def test_a_point_is_named_by_its_recipe_and_the_statement_before_it() -> None:
         assert walk is not None
         walk.begin()
         for step in recipe:
-            walk.after(step.sql)
+            walk.after(step.statement)
         walk.committed()
     names = [point.name.partition(":")[2] for point in seen]
     assert names == ["begin", "after_audit", "after_audit_2", "committed"]
@@ -85,7 +85,7 @@ def test_a_point_knows_who_wrote_its_statement() -> None:
         recipe = bump_desired_versions([1])
         walk = failpoints.walk(recipe)
         assert walk is not None
-        walk.after(next(recipe).sql)
+        walk.after(next(recipe).statement)
     assert seen == [
         Point(
             "notify.bump_desired_versions:after_touch",

@@ -1,0 +1,76 @@
+"""Named statements, and the SQL fragments that stand in more than one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scheduling.decide.types import ACTIVE_STATES
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Statement:
+    """One SQL statement. `name` is what failpoints and logs call it."""
+
+    name: str
+    sql: str
+
+
+#: For `state IN …`: the states of a handoff under way.
+ACTIVE_HANDOFF_STATES = "(" + ", ".join(f"'{state}'" for state in ACTIVE_STATES) + ")"
+
+#: Holds for a run `r` that is in no handoff.
+NO_ACTIVE_HANDOFF = (
+    "NOT EXISTS (SELECT FROM scheduling_handoff h"
+    f" WHERE h.portfolio_id = r.portfolio_id AND h.state IN {ACTIVE_HANDOFF_STATES})"
+)
+
+
+def head_seq(at: str = "clock_timestamp()") -> str:
+    """Return the head of the feed segment `s` at the time `at`, as a bigint expression."""
+    return f"s.from_seq + floor(extract(epoch FROM {at} - s.from_time) * s.rate)::bigint"
+
+
+def head_of_feed(feed: str) -> str:
+    """Return the head of a feed now, as a scalar subquery. `feed` is an expression of its id."""
+    return (
+        f"(SELECT {head_seq()} FROM portfolios_feedsegment s"
+        f" WHERE s.feed_id = {feed} ORDER BY s.id DESC LIMIT 1)"
+    )
+
+
+def head_of_portfolio(portfolio: str) -> str:
+    """Return the head of a portfolio's feed now. `portfolio` is an expression of its id."""
+    return head_of_feed(f"(SELECT f.feed_id FROM portfolios_portfolio f WHERE f.id = {portfolio})")
+
+
+#: Holds for a gateway row `g` that is up to date. A row ahead of the clock is not: the clock was
+#: set back, and the row would pass for a fresh one until the clock has caught up with it.
+GATEWAY_REACHABLE = (
+    "g.last_beat_at BETWEEN clock_timestamp() - make_interval(secs => %(gap_s)s)"
+    " AND clock_timestamp() + interval '1 s'"
+)
+
+#: The one NOTIFY channel. A payload is {"groups": [...], "message": {...}}, far under 8,000 bytes.
+CHANNEL = "ginkgo"
+
+
+def _notify_wake(groups: str) -> str:
+    payload = '{"groups": [' + groups + '], "message": {"type": "wake"}}'
+    return f"pg_notify('{CHANNEL}', '{payload}')"
+
+
+NOTIFY_WATCHERS = _notify_wake('"watcher", "board"')
+NOTIFY_BOARDS = _notify_wake('"board"')
+
+
+def _notify_node(also: str = "") -> str:
+    return (
+        f"pg_notify('{CHANNEL}', json_build_object("
+        f"'groups', json_build_array('node.' || id{also}), 'message', "
+        "json_build_object('type', 'desired.changed', 'version', desired_version))::text)"
+    )
+
+
+#: Tell a node's sockets its new version; from a row with the columns id and desired_version.
+NOTIFY_NODE = _notify_node()
+NOTIFY_NODE_AND_WATCHERS = _notify_node(", 'watcher', 'board'")
