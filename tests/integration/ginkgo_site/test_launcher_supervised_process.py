@@ -90,7 +90,7 @@ def test_one_that_dies_of_its_start_waits_longer_each_time(tmp_path: Path) -> No
         service.process.wait()
         service.poll(now)
         now += 60
-    waits = [line.rpartition("again ")[2] for line in said]
+    waits = [line.rpartition("restarting ")[2] for line in said]
     assert waits == ["at once.", "in 1 s.", "in 2 s.", "in 4 s.", "in 8 s."]
     assert "exit code 3" in said[0]
 
