@@ -61,7 +61,7 @@ def settled(snapshot: Snapshot, stock: FleetIndex | None = None) -> Settled:
         moves += plan.changes
         changed = enacted(plan)
         began = time.process_time()
-        stock.change(changed)
+        stock.update(changed)
         took_s += planned_s + time.process_time() - began
         views = {view.id: view for view in snapshot.portfolios}
         views.update((view.id, view) for view in changed)

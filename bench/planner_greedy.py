@@ -91,9 +91,9 @@ def against_greedy(count: int, node_count: int) -> Iterator[dict[str, Any]]:
     one = next(view for view in world.portfolios if view.node == 2)
 
     def follow() -> None:
-        stock.change([replace(one, phase="starting")])
+        stock.update([replace(one, phase="starting")])
         make_plan(world, Policy(), stock)
-        stock.change([one])
+        stock.update([one])
         make_plan(world, Policy(), stock)
 
     for name, work, most, least in (

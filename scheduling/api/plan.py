@@ -17,8 +17,8 @@ from scheduling.decide.planner.targets import NotInSnapshot
 from scheduling.decide.reasons import as_data, reason_document
 from scheduling.decide.types import Move, Pending, Placement, PortfolioView
 from scheduling.decide.what_if.answer import Answer, answer
-from scheduling.decide.what_if.hypothetical import InvalidScenario, Scenario, added
-from scheduling.decide.what_if.wording import help_sentence, notes, verdict, without_owner
+from scheduling.decide.what_if.hypothetical import InvalidScenario, Scenario, added_nodes
+from scheduling.decide.what_if.wording import notes, outage_budget, remedy_sentence, summary
 from scheduling.errors import Invalid, Refused
 from scheduling.observe.shared_snapshot import shared_snapshot
 from scheduling.presentation.plan_serializers import PlanDocument
@@ -79,7 +79,7 @@ def dry_run(question: Scenario) -> dict[str, Any]:
 
 def plan_document(found: Answer, times: Timing) -> dict[str, Any]:
     """Return an answer as the command, the API and the page show it."""
-    plan, question = found.plan, found.question
+    plan, question = found.plan, found.scenario
     return {
         "taken_at": datetime.fromtimestamp(found.snapshot.taken_at, UTC)
         .isoformat()
@@ -89,9 +89,9 @@ def plan_document(found: Answer, times: Timing) -> dict[str, Any]:
         "drain": list(question.drain),
         "add": [
             {"node": node.name, "capacity": node.capacity, "labels": dict(node.labels)}
-            for node in added(found.world)
+            for node in added_nodes(found.hypothetical)
         ],
-        "scope": "whole_way" if found.whole_way else "next_pass",
+        "scope": "whole_way" if found.is_complete else "next_pass",
         "verdict": _verdict(found, times),
         "place": [_placement(placement) for placement in plan.place],
         "move": [_move(move) for move in plan.move],
@@ -100,10 +100,10 @@ def plan_document(found: Answer, times: Timing) -> dict[str, Any]:
         "help": [
             {
                 **as_data(one.reason),
-                "reason": help_sentence(one.reason),
+                "reason": remedy_sentence(one.reason),
                 "no_place": one.no_place,
             }
-            for one in found.helps
+            for one in found.remedies
         ],
         "load": [
             {
@@ -121,18 +121,18 @@ def plan_document(found: Answer, times: Timing) -> dict[str, Any]:
 
 
 def _verdict(found: Answer, times: Timing) -> dict[str, Any]:
-    budget = without_owner(found, times.lease_ttl_s, times.socket_grace_s)
-    said = verdict(found)
+    budget = outage_budget(found, times.lease_ttl_s, times.socket_grace_s)
+    said = summary(found)
     return {
         "sentence": "".join(words.text for words in said),
         "words": [words._asdict() for words in said],
         "notes": notes(found, times.lease_ttl_s),
         "place": len(found.plan.place),
         "move": len(found.plan.move),
-        "no_place": len(found.unplaced.homeless),
+        "no_place": len(found.unplaced.no_place),
         "wait": len(found.unplaced.waiting),
         "stay": len(found.stay),
-        "pending_already": found.already,
+        "pending_already": found.already_pending,
         "suspects_counted": list(found.suspects),
         "storm": found.storm,
         "without_owner": None

@@ -30,7 +30,7 @@ class LeasePolicy:
     ttl_s: float = 30  #: three missed beats of 10 s
     storm_fraction: float = 0.5  #: of the nodes alive one TTL ago
     flap_window_s: float = 600  #: two losses in this time are flapping
-    flap_beats: int = 3  #: good beats before a flapping node counts again
+    flap_heartbeats: int = 3  #: good beats before a flapping node counts again
 
 
 def status_of(lease: LeaseView, now: float, policy: LeasePolicy) -> NodeStatus:
@@ -71,7 +71,7 @@ def is_lost(lease: LeaseView, serving_since: float | None, now: float, policy: L
     return is_expired(lease, now) and judgeable(serving_since, lease, now, policy.ttl_s)
 
 
-def storm(lost: Collection[str], alive_one_ttl_ago: Collection[str], fraction: float) -> bool:
+def is_storm(lost: Collection[str], alive_one_ttl_ago: Collection[str], fraction: float) -> bool:
     """Return whether so many nodes went within one TTL that failover should be held.
 
     That is at least two, and at least `fraction` of those that were alive one TTL ago.
@@ -118,7 +118,7 @@ def assess_losses(
     gone = [n.name for n in nodes if n.status == "lost" and since < n.since <= now]
     late = [n.name for n in nodes if n.status == "suspect"] if gone else []
     alive_then = [n.name for n in nodes if _was_alive(n, then, now)]
-    held = storm(gone, alive_then, policy.storm_fraction)
+    held = is_storm(gone, alive_then, policy.storm_fraction)
     return LossAssessment(
         gone=tuple(gone),
         late=tuple(late),
@@ -126,7 +126,7 @@ def assess_losses(
         storm=held,
         doubtful=bool(late)
         and not held
-        and storm([*gone, *late], alive_then, policy.storm_fraction),
+        and is_storm([*gone, *late], alive_then, policy.storm_fraction),
     )
 
 
@@ -148,4 +148,4 @@ def flapping_until(
     losses = sum(alive_since - policy.flap_window_s < at <= alive_since for at in lost_at)
     if losses < 2:
         return None
-    return alive_since + policy.flap_beats * policy.interval_s * 2 ** (losses - 2)
+    return alive_since + policy.flap_heartbeats * policy.interval_s * 2 ** (losses - 2)

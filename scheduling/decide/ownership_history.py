@@ -12,10 +12,10 @@ from itertools import zip_longest
 from typing import Any
 
 GRANTED, ENDED = "granted", "ended"
-KINDS = (GRANTED, ENDED)
+EVENT_KINDS = (GRANTED, ENDED)
 
 #: What a line of history says of itself, in the order in which a difference is looked for.
-FIELDS = ("node", "incarnation", "revision", "from_seq", "to_seq", "cause", "handoff")
+COMPARED_FIELDS = ("node", "incarnation", "revision", "from_seq", "to_seq", "cause", "handoff")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class AuditLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Owned:
+class OwnershipPeriod:
     """One epoch of the history."""
 
     epoch: int
@@ -44,7 +44,7 @@ class Owned:
 
 
 @dataclass(frozen=True, slots=True)
-class Now:
+class CurrentRun:
     """The run as it stands."""
 
     epoch: int
@@ -53,14 +53,14 @@ class Now:
     revision: int
 
 
-def rebuild(trail: Iterable[AuditLine]) -> list[Owned]:
+def rebuild_history(trail: Iterable[AuditLine]) -> list[OwnershipPeriod]:
     """Return the history that the trail tells, oldest first. Raise ValueError, with a sentence,
     where a line does not say what it must."""
-    history: list[Owned] = []
+    history: list[OwnershipPeriod] = []
     for line in trail:
         try:
             data = line.data
-            owned = Owned(
+            owned = OwnershipPeriod(
                 epoch=int(data["epoch"]),
                 node=line.node if line.kind == GRANTED else None,
                 incarnation=data["incarnation"],
@@ -81,19 +81,23 @@ def rebuild(trail: Iterable[AuditLine]) -> list[Owned]:
     return history
 
 
-def disagreement(trail: Iterable[AuditLine], tenures: Sequence[Owned], now: Now) -> str | None:
+def find_disagreement(
+    trail: Iterable[AuditLine], tenures: Sequence[OwnershipPeriod], now: CurrentRun
+) -> str | None:
     """Return the first thing in which trail, tenures and run disagree, as a sentence, or None.
 
     `tenures` are in order of epoch, and the trail in order of its lines.
     """
     try:
-        history = rebuild(trail)
+        history = rebuild_history(trail)
     except ValueError as error:
         return str(error)
     return next(_disagreements(history, tenures, now), None)
 
 
-def _disagreements(history: list[Owned], tenures: Sequence[Owned], now: Now) -> Iterator[str]:
+def _disagreements(
+    history: list[OwnershipPeriod], tenures: Sequence[OwnershipPeriod], now: CurrentRun
+) -> Iterator[str]:
     yield from _gaps(history)
     owned = [line for line in history if line.node is not None]
     for line, tenure in zip_longest(owned, tenures):
@@ -110,14 +114,16 @@ def _disagreements(history: list[Owned], tenures: Sequence[Owned], now: Now) -> 
                 " granted line in the trail"
             )
             return
-        for name in FIELDS:
+        for name in COMPARED_FIELDS:
             told, kept = getattr(line, name), getattr(tenure, name)
             if told != kept:
                 yield (
                     f"epoch {line.epoch}: the trail says {_named(name)} {_shown(told)}, the tenure"
                     f" {_shown(kept)}"
                 )
-    last = history[-1] if history else Owned(0, None, None, now.revision, 0, None, "", None)
+    last = (
+        history[-1] if history else OwnershipPeriod(0, None, None, now.revision, 0, None, "", None)
+    )
     for name in ("epoch", "node", "incarnation", "revision"):
         told, kept = getattr(last, name), getattr(now, name)
         if told != kept:
@@ -127,7 +133,7 @@ def _disagreements(history: list[Owned], tenures: Sequence[Owned], now: Now) -> 
             )
 
 
-def _gaps(history: list[Owned]) -> Iterator[str]:
+def _gaps(history: list[OwnershipPeriod]) -> Iterator[str]:
     """Yield where the epochs do not follow one another, or seqs go back."""
     epoch, seq = 0, None
     for line in history:

@@ -19,12 +19,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 BACK_OFF_S = (0.0, 1.0, 5.0, 30.0, 30.0)  #: by the number of deaths since the last progress
-ASK_AGAIN_S = 2.0  #: a grant that was refused is looked at again after this, if the set repeats it
+RETRY_AFTER_S = (
+    2.0  #: a grant that was refused is looked at again after this, if the set repeats it
+)
 
-ALIVE = frozenset({"starting", "running", "draining", "warm"})
+LIVE_PHASES = frozenset({"starting", "running", "draining", "warm"})
 
 
-class Wanted(Protocol):
+class DesiredEntry(Protocol):
     """One entry of a desired set; `wire.messages.Desired` is one."""
 
     @property
@@ -56,7 +58,7 @@ class Process:
     revision: int
     phase: str
     handoff: int | None = None  #: prepared for, or drained for
-    kept: int | None = (
+    kept_for: int | None = (
         None  #: a handoff whose release was answered `keep`: not drained for it again
     )
     ended_at: float = 0.0  #: of waiting and ended, on the clock of `now`
@@ -68,7 +70,7 @@ class Process:
 class Start:
     """Start a process from the checkpoint. `replaces` is what is left of the one before."""
 
-    entry: Wanted
+    entry: DesiredEntry
     replaces: int | None = None
 
 
@@ -84,14 +86,14 @@ class Wait:
 class Prepare:
     """Start a process for the entry's handoff and try the newest checkpoint."""
 
-    entry: Wanted
+    entry: DesiredEntry
 
 
 @dataclass(frozen=True, slots=True)
 class Activate:
     """Let the prepared process own the entry's epoch."""
 
-    entry: Wanted
+    entry: DesiredEntry
     slot: int
 
 
@@ -99,7 +101,7 @@ class Activate:
 class Adopt:
     """Let the process of an older epoch go on under the entry's."""
 
-    entry: Wanted
+    entry: DesiredEntry
     slot: int
 
 
@@ -114,7 +116,7 @@ class Resume:
 class Drain:
     """Stop at the next batch boundary; the last commit is the release."""
 
-    entry: Wanted
+    entry: DesiredEntry
     slot: int
 
 
@@ -122,7 +124,7 @@ class Drain:
 class ReleaseAbsent:
     """Release an epoch that has no process here any more."""
 
-    entry: Wanted
+    entry: DesiredEntry
     replaces: int | None = None
 
 
@@ -143,7 +145,9 @@ class Stop:
 Action = Start | Wait | Prepare | Activate | Adopt | Resume | Drain | ReleaseAbsent | Freeze | Stop
 
 
-def reconcile(desired: Iterable[Wanted], actual: Iterable[Process], now: float) -> list[Action]:
+def reconcile(
+    desired: Iterable[DesiredEntry], actual: Iterable[Process], now: float
+) -> list[Action]:
     """Return what to do, most urgent first, or an empty list if all is as it should be. Pure.
 
     The caller applies every action at once, so that the next call sees its beginning.
@@ -165,7 +169,7 @@ def reconcile(desired: Iterable[Wanted], actual: Iterable[Process], now: float) 
 _Decision = tuple[Action | None, int | None]  # what to do, and which slot the entry accounts for
 
 
-def _run(entry: Wanted, own: Sequence[Process], now: float) -> _Decision:
+def _run(entry: DesiredEntry, own: Sequence[Process], now: float) -> _Decision:
     held = _at_epoch(entry, own)
     if held is not None:
         return _keep(entry, held, now)
@@ -173,7 +177,7 @@ def _run(entry: Wanted, own: Sequence[Process], now: float) -> _Decision:
         fits = process.phase != "ended" and process.revision == entry.revision
         if fits and entry.handoff is not None and _prepared_for(entry.handoff, process):
             return Activate(entry, process.slot), process.slot
-    older = [p for p in own if p.phase in ALIVE and p.revision == entry.revision]
+    older = [p for p in own if p.phase in LIVE_PHASES and p.revision == entry.revision]
     older = [p for p in older if p.epoch < entry.epoch]
     if older:
         newest = max(older, key=lambda p: p.epoch)
@@ -184,7 +188,7 @@ def _run(entry: Wanted, own: Sequence[Process], now: float) -> _Decision:
     return Start(entry), None
 
 
-def _keep(entry: Wanted, held: Process, now: float) -> _Decision:
+def _keep(entry: DesiredEntry, held: Process, now: float) -> _Decision:
     """Decide about the process that has this very epoch."""
     if held.phase == "draining":
         return Resume(held.slot), held.slot
@@ -193,13 +197,13 @@ def _keep(entry: Wanted, held: Process, now: float) -> _Decision:
     if held.phase == "waiting" and held.reported:
         return _start_again(entry, held, now)
     if held.phase == "ended":
-        if now < held.ended_at + ASK_AGAIN_S:
-            return Wait(held.slot, held.ended_at + ASK_AGAIN_S), held.slot
+        if now < held.ended_at + RETRY_AFTER_S:
+            return Wait(held.slot, held.ended_at + RETRY_AFTER_S), held.slot
         return Start(entry, held.slot), held.slot
     return None, held.slot
 
 
-def _start_again(entry: Wanted, dead: Process, now: float) -> _Decision:
+def _start_again(entry: DesiredEntry, dead: Process, now: float) -> _Decision:
     until = dead.ended_at + back_off_s(max(entry.attempts, dead.failures))
     if now < until:
         return Wait(dead.slot, until), dead.slot
@@ -211,26 +215,26 @@ def back_off_s(attempts: int) -> float:
     return BACK_OFF_S[min(attempts, len(BACK_OFF_S) - 1)]
 
 
-def _prepare(entry: Wanted, own: Sequence[Process], now: float) -> _Decision:
+def _prepare(entry: DesiredEntry, own: Sequence[Process], now: float) -> _Decision:
     for process in own:
         if entry.handoff is not None and _prepared_for(entry.handoff, process):
             return None, process.slot  # one that ended has been reported; it is not tried twice
     return Prepare(entry), None
 
 
-def _drain(entry: Wanted, own: Sequence[Process], now: float) -> _Decision:
+def _drain(entry: DesiredEntry, own: Sequence[Process], now: float) -> _Decision:
     held = _at_epoch(entry, own)
     if held is None:
         return ReleaseAbsent(entry), None
     if held.phase in ("waiting", "ended"):
         return ReleaseAbsent(entry, held.slot), held.slot
-    done = held.phase == "warm" or held.kept == entry.handoff
+    done = held.phase == "warm" or held.kept_for == entry.handoff
     if done or (held.phase == "draining" and held.handoff == entry.handoff):
         return None, held.slot
     return Drain(entry, held.slot), held.slot
 
 
-def _warm(entry: Wanted, own: Sequence[Process], now: float) -> _Decision:
+def _warm(entry: DesiredEntry, own: Sequence[Process], now: float) -> _Decision:
     held = _at_epoch(entry, own)
     if held is None:
         return None, None
@@ -242,7 +246,7 @@ def _warm(entry: Wanted, own: Sequence[Process], now: float) -> _Decision:
 _ROLES = {"run": _run, "prepare": _prepare, "drain": _drain, "warm": _warm}
 
 
-def _at_epoch(entry: Wanted, own: Sequence[Process]) -> Process | None:
+def _at_epoch(entry: DesiredEntry, own: Sequence[Process]) -> Process | None:
     for process in own:
         if process.epoch == entry.epoch and process.revision == entry.revision:
             return process

@@ -20,7 +20,7 @@ MoveCause = Literal["failover", "drain", "pin", "rebalance"]
 ACTIVE_STATES = ("requested", "preparing", "draining", "activating")
 
 #: Phases in which a portfolio waits for a person and is neither placed nor moved.
-WAITS_FOR_A_PERSON = frozenset({"halted", "quarantined"})
+NEEDS_OPERATOR_PHASES = frozenset({"halted", "quarantined"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,12 @@ class Requirements(NamedTuple):
                 return False
         if self.strategy and node.strategies.get(self.strategy) != self.strategy_version:
             return False
-        if not continues(self.python, self.accept_python, node.python):
+        if not may_continue_under(self.python, self.accept_python, node.python):
             return False
         return not self.feed or node.feeds.get(self.feed) == self.feed_sha
 
 
-def continues(last: str, accepted: str, found: str) -> bool:
+def may_continue_under(last: str, accepted: str, found: str) -> bool:
     """Return whether a run that was last computed under Python `last` may go on under `found`.
 
     Another minor version may compute something else from the same state, so it takes a person's
@@ -74,7 +74,7 @@ def continues(last: str, accepted: str, found: str) -> bool:
     return not last or not found or found in (last, accepted)
 
 
-class Version(NamedTuple):
+class RevisionChoice(NamedTuple):
     """One revision of a portfolio, and the strategy that its node must have for it."""
 
     revision: int
@@ -122,11 +122,11 @@ class PortfolioView:
     not_before: float | None = None  #: epoch seconds; backing off until then
     revision: int = 0
     #: Revisions to start without a living owner, the best first; empty: only `revision`.
-    choices: tuple[Version, ...] = ()
+    revision_choices: tuple[RevisionChoice, ...] = ()
     #: The wanted revision, where another one runs and it was not rejected.
-    wanted: Version | None = None
+    wanted: RevisionChoice | None = None
     #: Worked out once, when the view is made: a plan compares a hundred thousand of them.
-    need: Requirements = field(init=False, repr=False, compare=False)
+    requirements: Requirements = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         selector = tuple(sorted(self.selector.items())) if self.selector else ()
@@ -139,7 +139,7 @@ class PortfolioView:
             self.python,
             self.accept_python,
         )
-        object.__setattr__(self, "need", need)
+        object.__setattr__(self, "requirements", need)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 from scheduling.db.statements import Statement, head_of_portfolio
 from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.decide.reasons import as_data, count, render
-from scheduling.decide.types import WAITS_FOR_A_PERSON, Reason
+from scheduling.decide.types import NEEDS_OPERATOR_PHASES, Reason
 from scheduling.enact.audit_log import audit
 from scheduling.enact.fleet_revoke import (
     NOW,
@@ -163,7 +163,7 @@ def count_running(fleet: Sequence[Row]) -> int:
 def _is_concerned(row: Row) -> bool:
     under_way = row.node_id is not None or row.handoff is not None
     # What waits for a person is nowhere already: its reason is worth more than this act's.
-    return under_way or (is_wanted(row) and row.phase not in WAITS_FOR_A_PERSON)
+    return under_way or (is_wanted(row) and row.phase not in NEEDS_OPERATOR_PHASES)
 
 
 NEWEST = Statement(

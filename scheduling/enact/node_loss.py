@@ -62,7 +62,7 @@ def _row(loss: NodeLoss, as_of: float) -> dict[str, Any]:
         "as_of": as_of,
         "runs": loss.runs,
         "fit": loss.fit,
-        "homeless": len(left.homeless),
+        "homeless": len(left.no_place),
         "waiting": len(left.waiting),
         "reasons": _reasons(loss),
         "suspects": list(loss.suspects),
@@ -72,7 +72,7 @@ def _row(loss: NodeLoss, as_of: float) -> dict[str, Any]:
 def _reasons(loss: NodeLoss) -> list[dict[str, Any]]:
     """Return each reason once, with the names of the portfolios that it keeps from a place."""
     known: dict[str, dict[str, Any]] = {}
-    for entry in (*loss.unplaced.homeless, *loss.unplaced.waiting):
+    for entry in (*loss.unplaced.no_place, *loss.unplaced.waiting):
         fresh = {**as_data(entry.reason), "portfolios": []}
         known.setdefault(render(entry.reason), fresh)["portfolios"].append(entry.portfolio.name)
     return list(known.values())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, query_one
-from scheduling.decide.ownership_history import KINDS
+from scheduling.decide.ownership_history import EVENT_KINDS
 
 BATCH = 5_000  #: rows of one statement: milliseconds, so that nothing waits behind it
 #: Of each portfolio and outcome: however many fail, the last that differs stays, and its alert.
@@ -72,7 +72,9 @@ WITH old AS (
 
 def prune_events(keep_s: float) -> Transaction[int]:
     """Drop a batch of lines outside assignment histories; return how many were dropped."""
-    return _rows((yield from query_one(EVENTS, keep_s=keep_s, history=list(KINDS), batch=BATCH)))
+    return _rows(
+        (yield from query_one(EVENTS, keep_s=keep_s, history=list(EVENT_KINDS), batch=BATCH))
+    )
 
 
 def prune_alerts(keep_s: float) -> Transaction[int]:

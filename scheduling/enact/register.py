@@ -9,7 +9,7 @@ from psycopg.types.json import Jsonb
 from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
 from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.decide.reasons import count
-from scheduling.decide.types import continues
+from scheduling.decide.types import may_continue_under
 from scheduling.enact.audit_log import audit
 from scheduling.enact.grant import grant, lock_run
 from scheduling.enact.handoff import fail, quarantine, revoke_ownership, supersede
@@ -214,7 +214,7 @@ def _take_over(
             yield from supersede(active, error, hint=False)
         yield from quarantine(run, run.attempts + 1, error, hint=False)
         return False
-    if not continues(run.python, run.accept_python, message.python):
+    if not may_continue_under(run.python, run.accept_python, message.python):
         error = (
             f"{node_name} started again with Python {message.python}, and it last ran under Python"
             f" {run.python}"

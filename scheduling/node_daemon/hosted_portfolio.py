@@ -91,7 +91,7 @@ class HostedPortfolio:
             revision=self.revision,
             phase=self.phase,
             handoff=self.handoff,
-            kept=self.feeder.kept if self.feeder else self._kept,
+            kept_for=self.feeder.kept if self.feeder else self._kept,
             ended_at=self._ended_at_s,
             reported=self._reported,
             failures=self.failures,

@@ -11,10 +11,17 @@ from typing import Any
 from scheduling.db.snapshot import repeatable_read
 from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
 from scheduling.db.transaction import fetch
-from scheduling.decide.granting import choices
+from scheduling.decide.granted_revision import revision_choices
 from scheduling.decide.liveness import LeasePolicy, flapping_until
 from scheduling.decide.reconcile import back_off_s
-from scheduling.decide.types import Cpu, HandoffView, NodeView, PortfolioView, Snapshot, Version
+from scheduling.decide.types import (
+    Cpu,
+    HandoffView,
+    NodeView,
+    PortfolioView,
+    RevisionChoice,
+    Snapshot,
+)
 from scheduling.enact.process_failures import MAX_FAILURES_A_NODE
 from scheduling.enact.storm import assess_losses_among, status_now
 from scheduling.errors import SnapshotUnavailable
@@ -252,7 +259,7 @@ def _portfolio(row: Any, lately: list[Any]) -> PortfolioView:
         revision=first.revision,
         strategy=first.strategy,
         strategy_version=first.strategy_version,
-        choices=order if order != (first,) else (),
+        revision_choices=order if order != (first,) else (),
         wanted=wanted if owned and wanted != first else None,
         feed=row.feed,
         feed_sha=row.feed_sha,
@@ -272,23 +279,27 @@ def _portfolio(row: Any, lately: list[Any]) -> PortfolioView:
     )
 
 
-def _versions(row: Any) -> tuple[Version | None, Version | None, tuple[Version, ...]]:
+def _versions(
+    row: Any,
+) -> tuple[RevisionChoice | None, RevisionChoice | None, tuple[RevisionChoice, ...]]:
     """Return the wanted revision unless it was rejected, that of the last owner, and the choices
     for a start without a living owner. A rejected one is started where there is no other."""
-    asked = Version(row.wanted_revision, row.strategy, row.strategy_version)
+    asked = RevisionChoice(row.wanted_revision, row.strategy, row.strategy_version)
 
-    def version(number: int | None, strategy: str | None, strategy_version: int) -> Version | None:
+    def version(
+        number: int | None, strategy: str | None, strategy_version: int
+    ) -> RevisionChoice | None:
         if number == asked.revision:
             return asked
         if number is None or strategy is None:
             return None
-        return Version(number, strategy, strategy_version)
+        return RevisionChoice(number, strategy, strategy_version)
 
     running = version(row.running_revision, row.running_strategy, row.running_version)
     good = version(row.good_revision, row.good_strategy, row.good_version)
     rejected = row.wanted_status == "rejected" and good is not None
     wanted = None if rejected else asked
-    order = choices(
+    order = revision_choices(
         running=running,
         good=good,
         wanted=wanted,

@@ -115,7 +115,7 @@ class SnapshotCache:
         views = [view_of(self.rows[number]) for number in sorted(changed)]
         if gone or any(view != self.stock.portfolios.get(view.id) for view in views):
             self.version += 1
-        self.stock.change(views, gone)
+        self.stock.update(views, gone)
         self._hurt = now_hurt
         self._of, self._unsettled, self._handoffs = mark.of, mark.unsettled, _open(changes)
 

@@ -14,7 +14,12 @@ from psycopg.errors import DeadlockDetected, LockNotAvailable
 from scheduling.db.transaction import execute
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.types import NodeView, Policy, Snapshot
-from scheduling.decide.what_if.node_loss import NodeLoss, hosting, loss_of, pending_now
+from scheduling.decide.what_if.node_loss import (
+    NodeLoss,
+    forecast_node_loss,
+    hosting_nodes,
+    pending_ids,
+)
 from scheduling.enact.node_loss import Known, store
 from scheduling.observe.snapshot_cache import SnapshotCache
 
@@ -39,7 +44,7 @@ class Resilience:
         snapshot = standing.snapshot
         if snapshot is None:
             return
-        nodes = {node.id: node for node in hosting(snapshot)}
+        nodes = {node.id: node for node in hosting_nodes(snapshot)}
         self._follow(nodes, _all_that_matters(snapshot, standing))
         self._answer(nodes, snapshot, standing, slice_s)
         self._write(snapshot.taken_at)
@@ -65,13 +70,13 @@ class Resilience:
             return
         policy, stock = Policy(), standing.stock
         until = time.perf_counter() + slice_s
-        already = pending_now(make_plan(snapshot, policy, stock))
+        already = pending_ids(make_plan(snapshot, policy, stock))
         while stale and self._turn:
             node = self._turn[0]
             self._turn.rotate(-1)
             if not self._is_stale(node):
                 continue
-            loss = loss_of(snapshot, nodes[node], stock, already, policy)
+            loss = forecast_node_loss(snapshot, nodes[node], stock, already, policy)
             self._answers[node] = (self._version, Known(loss, snapshot.taken_at))
             stale -= 1
             if time.perf_counter() >= until:
@@ -106,7 +111,7 @@ def _all_that_matters(snapshot: Snapshot, standing: SnapshotCache) -> object:
     flapping = {n.name for n in snapshot.nodes if n.flapping_until and now < n.flapping_until}
     backing_off = {
         p.id
-        for p in standing.stock.restless.values()
+        for p in standing.stock.unsettled.values()
         if p.not_before is not None and now < p.not_before
     }
     return (

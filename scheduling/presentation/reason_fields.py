@@ -8,7 +8,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from scheduling.decide.reasons import as_data, reason_of
+from scheduling.decide.reasons import as_data, stored_reason
 from scheduling.observe.localized_reason import HasReason, localized_reason
 
 
@@ -37,5 +37,5 @@ class WhyDocument(serializers.Serializer[Any]):
 
     def to_representation(self, row: HasReason) -> Any:
         """Return both; None where the row says something of which there is no data."""
-        reason = reason_of(row.reason, row.why)
+        reason = stored_reason(row.reason, row.why)
         return None if reason is None else as_data(reason)

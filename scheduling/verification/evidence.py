@@ -20,7 +20,13 @@ from portfolios.runtime.spec import Spec
 from portfolios.verify.reference_run import merged
 from portfolios.verify.types import CannotVerify, KeptFrom, RecordedRun, TenureSegment
 from scheduling.db.snapshot import repeatable_read
-from scheduling.decide.ownership_history import KINDS, AuditLine, Now, Owned, disagreement
+from scheduling.decide.ownership_history import (
+    EVENT_KINDS,
+    AuditLine,
+    CurrentRun,
+    OwnershipPeriod,
+    find_disagreement,
+)
 from scheduling.errors import NotFound
 from scheduling.observe.desired_set import spec_of
 
@@ -140,7 +146,7 @@ class _Rows:
         if found is None:
             raise NotFound("portfolio", str(which))
         self.portfolio: Any = found
-        where = {"portfolio": found.id, "kinds": list(KINDS)}
+        where = {"portfolio": found.id, "kinds": list(EVENT_KINDS)}
         self.tenures: list[Any] = cursor.execute(TENURES, where).fetchall()
         self.suppressed: list[Any] = cursor.execute(SUPPRESSED, where).fetchall()
         self.trail: list[Any] = cursor.execute(TRAIL, where).fetchall()
@@ -257,8 +263,8 @@ def _stretch(portfolio: Any, tenure: Any) -> TenureSegment:
     )
 
 
-def _owned(row: Any) -> Owned:
-    return Owned(
+def _owned(row: Any) -> OwnershipPeriod:
+    return OwnershipPeriod(
         epoch=row.epoch,
         node=row.node,
         incarnation=_text(row.incarnation),
@@ -290,10 +296,10 @@ def history_of(name: str) -> str | None:
 
 def _disagreement(rows: _Rows) -> str | None:
     p = rows.portfolio
-    return disagreement(
+    return find_disagreement(
         [AuditLine(row.id, row.kind, row.node, row.data) for row in rows.trail],
         [_owned(row) for row in rows.tenures],
-        Now(p.epoch, p.node, _text(p.incarnation), p.revision),
+        CurrentRun(p.epoch, p.node, _text(p.incarnation), p.revision),
     )
 
 

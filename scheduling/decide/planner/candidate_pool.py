@@ -13,12 +13,13 @@ SLACK = 1e-9
 NO_CAPACITY = 1e-9
 
 
-class Pool:
+class CandidatePool:
     """Nodes that can serve one need, cheapest first, in one heap per capacity.
 
     Within one capacity "least loaded" and "most room" are the same order, so the top of a heap is
-    its best candidate whatever the weight. Entries are corrected when they come up: a load that
-    rose since is sorted in again, and for one that fell `lowered` adds a second, better entry.
+    its best candidate whatever the weight. Entries are corrected when they reach the top: an entry
+    whose load rose is sorted in again; for a load that fell, `load_decreased` adds a second,
+    better entry.
 
     Nodes are numbers in the order of their names, so ties go to the lower name.
     """
@@ -88,7 +89,7 @@ class Pool:
                 heappush(heap, entry)
         return None if chosen is None else chosen[2]
 
-    def lowest(self) -> float | None:
+    def lowest_relative_load(self) -> float | None:
         """Return the lowest relative load in the pool, or None if it is empty."""
         tops = [
             heap[0][1] / (capacity or NO_CAPACITY)
@@ -97,7 +98,7 @@ class Pool:
         ]
         return min(tops, default=None)
 
-    def lowered(self, node: int) -> None:
+    def load_decreased(self, node: int) -> None:
         """Note that the load of `node` went down."""
         if node not in self.nodes:
             return
@@ -117,5 +118,5 @@ class Pool:
             if heap[0] < actual:
                 heapreplace(heap, actual)
             else:
-                heappop(heap)  # it fell since, and `lowered` added the better entry
+                heappop(heap)  # it fell since, and `load_decreased` added the better entry
         return False

@@ -19,19 +19,19 @@ class Explainer:
         """Return the reason of a placement or move, with the loads it was decided on."""
         assert wish.target is not None
         portfolio, target = wish.portfolio, self.fleet.nodes[wish.target]
-        source = self.fleet.node_of(portfolio.node)
+        source = self.fleet.node_by_id(portfolio.node)
         if wish.target in (wish.prefer, wish.only):
             how = "pinned" if wish.cause in (None, "pin") else "prepared"
         elif target.id in portfolio.failed_nodes:
             how = "failed"
         else:
             how = "lowest" if target.status == "alive" else "suspect"
-        pin = self.fleet.pinned_to(portfolio) if wish.cause is None and how != "pinned" else None
+        pin = self.fleet.pinned_node(portfolio) if wish.cause is None and how != "pinned" else None
         return Reason(
             wish.why or wish.cause or "place",
             {
                 "how": how,
-                "of": self.fleet.choices(portfolio.need),
+                "of": self.fleet.count_candidates(portfolio.requirements),
                 "target": target.name,
                 "load_before": wish.load_before,
                 "load_after": wish.load_before + portfolio.weight,
@@ -48,19 +48,24 @@ class Explainer:
             },
         )
 
-    def why_nowhere(self, wish: PlacementTask) -> Reason:
+    def why_unplaced(self, wish: PlacementTask) -> Reason:
         """Return why no node takes it. Worked out once for all that ask for the same."""
         portfolio = wish.portfolio
         group = portfolio.spread_group if portfolio.spread_hard else None
-        alike = (portfolio.need, portfolio.weight, group, wish.source if wish.leaving else None)
+        alike = (
+            portfolio.requirements,
+            portfolio.weight,
+            group,
+            wish.source if wish.is_leaving else None,
+        )
         reason = self._known.get(alike)
         if reason is None:
-            reason = feasibility.why_nowhere(self.fleet, portfolio, alike[3])
+            reason = feasibility.why_unplaced(self.fleet, portfolio, alike[3])
             self._known[alike] = reason
         return reason
 
     def why_stuck(self, wish: PlacementTask) -> Reason:
         """Return why nothing else takes what should leave, or why not the node it is pinned to."""
         if wish.only is not None:
-            return feasibility.why_not_there(self.fleet, wish.portfolio, wish.only)
-        return self.why_nowhere(wish)
+            return feasibility.why_pin_waits(self.fleet, wish.portfolio, wish.only)
+        return self.why_unplaced(wish)

@@ -6,16 +6,22 @@ from collections import Counter
 from collections.abc import Mapping
 
 from scheduling.decide.planner.fleet_state import FleetState, lacks
-from scheduling.decide.types import NodeView, PortfolioView, Reason, Requirements, continues
+from scheduling.decide.types import (
+    NodeView,
+    PortfolioView,
+    Reason,
+    Requirements,
+    may_continue_under,
+)
 
 #: So many nodes are named in a sentence; of the others only how many are in which state.
-NAMED_NODES = 6
+MAX_NAMED_NODES = 6
 
 
 def obstacle(fleet: FleetState, portfolio: PortfolioView, node: int) -> str | None:
     """Return the code of the first hard rule that keeps the portfolio off the node, or None."""
     view = fleet.nodes[node]
-    missing = lacks(view, portfolio.need)
+    missing = lacks(view, portfolio.requirements)
     checks = (
         ("lost", not fleet.hosting[node] and view.status != "left"),
         ("left", view.status == "left"),
@@ -25,7 +31,7 @@ def obstacle(fleet: FleetState, portfolio: PortfolioView, node: int) -> str | No
         ("python", missing.python),
         ("draining", view.draining),
         ("cordoned", view.cordoned),
-        ("spread", portfolio.spread_hard and node in fleet.neighbours(portfolio)),
+        ("spread", portfolio.spread_hard and node in fleet.spread_members(portfolio)),
         ("full", not fleet.fits(node, portfolio.weight)),
     )
     return next((code for code, applies in checks if applies), None)
@@ -34,21 +40,21 @@ def obstacle(fleet: FleetState, portfolio: PortfolioView, node: int) -> str | No
 def automatic_obstacle(fleet: FleetState, portfolio: PortfolioView, node: int) -> str | None:
     """Return the same for a choice that no person made: a flapping node is out too."""
     found = obstacle(fleet, portfolio, node)
-    return "flapping" if found is None and fleet.flaps(fleet.nodes[node]) else found
+    return "flapping" if found is None and fleet.is_flapping(fleet.nodes[node]) else found
 
 
-def why_nowhere(fleet: FleetState, portfolio: PortfolioView, source: int | None = None) -> Reason:
+def why_unplaced(fleet: FleetState, portfolio: PortfolioView, source: int | None = None) -> Reason:
     """Return why no node takes the portfolio: the narrowest thing that no node has, else no room.
 
     `source` is where it runs and should leave; that node is not asked. Looks at every node once.
     """
-    need = portfolio.need
+    need = portfolio.requirements
     numbers = [
         node for node, view in enumerate(fleet.nodes) if view.status != "left" and node != source
     ]
     base = {
         "weight": portfolio.weight,
-        **described(need),
+        **describe_requirements(need),
         "nodes": len(numbers),
         "other": source is not None,
     }
@@ -61,7 +67,9 @@ def why_nowhere(fleet: FleetState, portfolio: PortfolioView, source: int | None 
         if all(lack[at] for lack in missing):
             return Reason(code, base)
     living = [node for node in numbers if fleet.hosting[node]]
-    if not any(continues(need.python, need.accept_python, fleet.nodes[n].python) for n in living):
+    if not any(
+        may_continue_under(need.python, need.accept_python, fleet.nodes[n].python) for n in living
+    ):
         # A lost node that has it, as its last owner, is no help.
         found = sorted({fleet.nodes[node].python for node in living})
         return Reason("no_python", {**base, "nodes": len(living), "found": found})
@@ -77,15 +85,15 @@ def why_nowhere(fleet: FleetState, portfolio: PortfolioView, source: int | None 
         "no_room",
         {
             **base,
-            "states": [_state(fleet, node, code) for node, code in states[:NAMED_NODES]],
-            "more": dict(sorted(Counter(code for _, code in states[NAMED_NODES:]).items())),
+            "states": [_state(fleet, node, code) for node, code in states[:MAX_NAMED_NODES]],
+            "more": dict(sorted(Counter(code for _, code in states[MAX_NAMED_NODES:]).items())),
             "group": portfolio.spread_group or "",
             **_remedy(fleet, portfolio, dict(states)),
         },
     )
 
 
-def why_not_there(fleet: FleetState, portfolio: PortfolioView, node: int) -> Reason:
+def why_pin_waits(fleet: FleetState, portfolio: PortfolioView, node: int) -> Reason:
     """Return why a portfolio cannot go to the node it is pinned to."""
     view = fleet.nodes[node]
     code = automatic_obstacle(fleet, portfolio, node)
@@ -100,13 +108,13 @@ def node_state(
     """Return one node's obstacle as the parameters of a sentence."""
     return {
         **_state(fleet, node, code),
-        **described(portfolio.need),
+        **describe_requirements(portfolio.requirements),
         "weight": portfolio.weight,
         "group": portfolio.spread_group or "",
     }
 
 
-def described(need: Requirements) -> dict[str, object]:
+def describe_requirements(need: Requirements) -> dict[str, object]:
     """Return a need in the words of a sentence."""
     return {
         "selector": ", ".join(f"{key}={value}" for key, value in need.selector),
@@ -141,7 +149,7 @@ def _remedy(
     for code in ("cordoned", "draining"):
         for node, state in states.items():
             roomy = fleet.fits(node, portfolio.weight) and fleet.hosting[node]
-            if state == code and roomy and not fleet.flaps(fleet.nodes[node]):
+            if state == code and roomy and not fleet.is_flapping(fleet.nodes[node]):
                 return {"remedy": code, "remedy_node": fleet.nodes[node].name}
     for code in ("flapping", "spread"):
         if code in states.values():

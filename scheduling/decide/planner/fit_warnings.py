@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scheduling.decide.planner.feasibility import described, why_nowhere
+from scheduling.decide.planner.feasibility import describe_requirements, why_unplaced
 from scheduling.decide.planner.fleet_state import FleetState, lacks
 from scheduling.decide.planner.targets import choose_target
 from scheduling.decide.reasons import number, render
@@ -21,7 +21,7 @@ def fit_warnings(snapshot: Snapshot, name: str) -> list[str]:
         chosen = choose_target(snapshot, name)
         return [f"{name} {render(chosen)}."] if isinstance(chosen, Reason) else []
     fleet = FleetState.of(snapshot)
-    node = fleet.index_of(portfolio.node)
+    node = fleet.live_index(portfolio.node)
     if node is None:
         return []
     return [*_missing(fleet, portfolio, node), *_overfull(fleet, portfolio, node)]
@@ -29,15 +29,15 @@ def fit_warnings(snapshot: Snapshot, name: str) -> list[str]:
 
 def _missing(fleet: FleetState, portfolio: PortfolioView, node: int) -> list[str]:
     """Say that the balancer moves it to where its labels are, or why it cannot."""
-    if not lacks(fleet.nodes[node], portfolio.need).selector:
+    if not lacks(fleet.nodes[node], portfolio.requirements).selector:
         return []
     here = fleet.nodes[node].name
-    labels = described(portfolio.need)["selector"]
+    labels = describe_requirements(portfolio.requirements)["selector"]
     if portfolio.pinned == portfolio.node:
         return [f"{portfolio.name} is pinned to {here}, which has no {labels}: unpin it to move."]
     if fleet.choose(portfolio, frozenset({node})) is not None:
         return [f"{here}, where {portfolio.name} runs, has no {labels}: the next passes move it."]
-    why = render(why_nowhere(fleet, portfolio, node))
+    why = render(why_unplaced(fleet, portfolio, node))
     return [f"{here}, where {portfolio.name} runs, has no {labels}, and it stays there: {why}."]
 
 

@@ -16,27 +16,34 @@ from collections.abc import Iterable
 from math import fsum
 from operator import attrgetter
 
-from scheduling.decide.types import WAITS_FOR_A_PERSON, NodeView, PortfolioView, Requirements
+from scheduling.decide.types import NEEDS_OPERATOR_PHASES, NodeView, PortfolioView, Requirements
 
-_weight, _need = attrgetter("weight"), attrgetter("need")
+_weight, _requirements_of = attrgetter("weight"), attrgetter("requirements")
 
 
-class NodeShare:
+class SettledPortfolios:
     """The portfolios that run steadily on one node, and what a plan needs to know of them all."""
 
-    __slots__ = ("_is_suited", "_lightest", "_needs", "_outfit", "_weight", "portfolios")
+    __slots__ = (
+        "_all_can_run",
+        "_checked_features",
+        "_lightest",
+        "_requirements",
+        "_weight",
+        "portfolios",
+    )
 
     def __init__(self) -> None:
         self.portfolios: dict[int, PortfolioView] = {}
-        self.forget()
+        self.invalidate()
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Work everything out anew at the next look: the portfolios changed."""
         self._weight: float | None = None
         self._lightest: float | None = None
-        self._needs: frozenset[Requirements] | None = None
-        self._outfit: object = None
-        self._is_suited = False
+        self._requirements: frozenset[Requirements] | None = None
+        self._checked_features: object = None
+        self._all_can_run = False
 
     @property
     def weight(self) -> float:
@@ -53,16 +60,16 @@ class NodeShare:
             self._lightest = min(map(_weight, self.portfolios.values()))
         return self._lightest
 
-    def suits(self, node: NodeView) -> bool:
+    def all_can_run_on(self, node: NodeView) -> bool:
         """Whether `node` has what every one of them needs; what is pinned needs nothing."""
         outfit = (node.labels, node.strategies, node.feeds, node.python)
-        if self._outfit != outfit:
-            if self._needs is None:
+        if self._checked_features != outfit:
+            if self._requirements is None:
                 free = [p for p in self.portfolios.values() if p.pinned is None]
-                self._needs = frozenset(map(_need, free))
-            self._outfit = outfit
-            self._is_suited = all(need.is_met_by(node) for need in self._needs)
-        return self._is_suited
+                self._requirements = frozenset(map(_requirements_of, free))
+            self._checked_features = outfit
+            self._all_can_run = all(need.is_met_by(node) for need in self._requirements)
+        return self._all_can_run
 
 
 class FleetIndex:
@@ -70,9 +77,11 @@ class FleetIndex:
 
     def __init__(self) -> None:
         self.portfolios: dict[int, PortfolioView] = {}
-        self.shares: dict[int, NodeShare] = {}  #: node id → what runs steadily there
+        self.settled_by_node: dict[
+            int, SettledPortfolios
+        ] = {}  #: node id → what runs steadily there
         #: Portfolio id → those that a plan looks at one by one.
-        self.restless: dict[int, PortfolioView] = {}
+        self.unsettled: dict[int, PortfolioView] = {}
         #: Spread group → node id → how many of its members run steadily there.
         self.groups: dict[str, dict[int, int]] = {}
         #: Where members of a group share a node and one of them may not: (group, node id).
@@ -88,7 +97,7 @@ class FleetIndex:
             stock._add(portfolio)
         return stock
 
-    def change(self, portfolios: Iterable[PortfolioView], gone: Iterable[int] = ()) -> None:
+    def update(self, portfolios: Iterable[PortfolioView], gone: Iterable[int] = ()) -> None:
         """Take in portfolios that are new or changed, and drop those that are gone."""
         for number in gone:
             self._remove(self.portfolios.pop(number, None))
@@ -108,28 +117,32 @@ class FleetIndex:
             and portfolio.wanted is None
             and (portfolio.pinned is None or portfolio.pinned == node)
         ):
-            if not _is_absent(portfolio):
-                self.restless[portfolio.id] = portfolio
+            if not _needs_no_place(portfolio):
+                self.unsettled[portfolio.id] = portfolio
             return
-        share = self.shares.get(node)
+        share = self.settled_by_node.get(node)
         if share is None:
-            share = self.shares[node] = NodeShare()
+            share = self.settled_by_node[node] = SettledPortfolios()
         share.portfolios[portfolio.id] = portfolio
-        if share._weight is not None or share._needs is not None or share._lightest is not None:
-            share.forget()
+        if (
+            share._weight is not None
+            or share._requirements is not None
+            or share._lightest is not None
+        ):
+            share.invalidate()
         if portfolio.spread_group:
             self._count(portfolio, node, 1)
 
     def _remove(self, portfolio: PortfolioView | None) -> None:
-        if portfolio is None or self.restless.pop(portfolio.id, None) is not None:
+        if portfolio is None or self.unsettled.pop(portfolio.id, None) is not None:
             return
         node = portfolio.node
-        share = None if node is None else self.shares.get(node)
+        share = None if node is None else self.settled_by_node.get(node)
         if node is None or share is None or share.portfolios.pop(portfolio.id, None) is None:
             return
-        share.forget()
+        share.invalidate()
         if not share.portfolios:
-            del self.shares[node]
+            del self.settled_by_node[node]
         if portfolio.spread_group:
             self._count(portfolio, node, -1)
 
@@ -155,9 +168,9 @@ class FleetIndex:
 
 def should_run(portfolio: PortfolioView) -> bool:
     """Whether it is wanted running and does not wait for a person."""
-    return portfolio.desired == "running" and portfolio.phase not in WAITS_FOR_A_PERSON
+    return portfolio.desired == "running" and portfolio.phase not in NEEDS_OPERATOR_PHASES
 
 
-def _is_absent(portfolio: PortfolioView) -> bool:
+def _needs_no_place(portfolio: PortfolioView) -> bool:
     """Whether it neither runs nor should: it takes no place and asks for none."""
     return portfolio.node is None and portfolio.handoff is None and not should_run(portfolio)

@@ -7,10 +7,16 @@ from math import inf
 from operator import and_
 from typing import NamedTuple
 
-from scheduling.decide.granting import as_granted
-from scheduling.decide.planner.candidate_pool import NO_CAPACITY, SLACK, Pool
+from scheduling.decide.granted_revision import with_granted_revision
+from scheduling.decide.planner.candidate_pool import NO_CAPACITY, SLACK, CandidatePool
 from scheduling.decide.planner.fleet_index import FleetIndex
-from scheduling.decide.types import NodeView, PortfolioView, Requirements, Snapshot, continues
+from scheduling.decide.types import (
+    NodeView,
+    PortfolioView,
+    Requirements,
+    Snapshot,
+    may_continue_under,
+)
 
 HOSTING = ("alive", "suspect")
 
@@ -33,7 +39,7 @@ def lacks(node: NodeView, need: Requirements) -> MissingRequirements:
         any(node.labels.get(key) != value for key, value in need.selector),
         bool(need.strategy) and node.strategies.get(need.strategy) != need.strategy_version,
         bool(need.feed) and node.feeds.get(need.feed) != need.feed_sha,
-        not continues(need.python, need.accept_python, node.python),
+        not may_continue_under(need.python, need.accept_python, node.python),
     )
 
 
@@ -52,11 +58,11 @@ class FleetState:
     other portfolios are `others`, to be held one by one.
     """
 
-    def __init__(self, snapshot: Snapshot, stock: FleetIndex) -> None:
+    def __init__(self, snapshot: Snapshot, fleet_index: FleetIndex) -> None:
         self.now = snapshot.taken_at
-        self.stock = stock
+        self.stock = fleet_index
         self.nodes: list[NodeView] = sorted(snapshot.nodes, key=lambda n: (n.name, n.id))
-        self.number: dict[int, int] = {node.id: i for i, node in enumerate(self.nodes)}
+        self.index_by_id: dict[int, int] = {node.id: i for i, node in enumerate(self.nodes)}
         self.capacity: list[float] = [node.capacity for node in self.nodes]
         self.hosting: list[bool] = [node.status in HOSTING for node in self.nodes]
         self.alive: list[bool] = [node.status == "alive" for node in self.nodes]
@@ -64,14 +70,16 @@ class FleetState:
             node.status in HOSTING
             and not node.cordoned
             and not node.draining
-            and not self.flaps(node)
+            and not self.is_flapping(node)
             for node in self.nodes
         ]
         #: A node with less room than this is full for everything that waits for a place.
         self.smallest_waiting: float = 0
         self.settled: list[bool] = [self._is_settled(node) for node in self.nodes]
         self.held: list[float] = [
-            stock.shares[node.id].weight if is_settled and node.id in stock.shares else 0
+            fleet_index.settled_by_node[node.id].weight
+            if is_settled and node.id in fleet_index.settled_by_node
+            else 0
             for node, is_settled in zip(self.nodes, self.settled, strict=True)
         ]
         self.expected: list[float] = list(self.held)
@@ -79,77 +87,81 @@ class FleetState:
         self.leaving: dict[tuple[str, int], int] = {}
         self._members: dict[str, dict[int, int]] = {}
         self._meets: dict[Requirements, list[bool]] = {}
-        self._pools: dict[tuple[Requirements, bool, str], Pool] = {}
+        self._pools: dict[tuple[Requirements, bool, str], CandidatePool] = {}
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> FleetState:
         """Return the fleet with everything held that the snapshot says is held."""
         fleet = cls(snapshot, FleetIndex.of(snapshot.portfolios))
-        for portfolio in fleet.others():
-            fleet.hold_places(portfolio)
+        for portfolio in fleet.individual_portfolios():
+            fleet.hold_all_places(portfolio)
         return fleet
 
     def _is_settled(self, node: NodeView) -> bool:
-        share = self.stock.shares.get(node.id)
-        return node.status in HOSTING and not node.draining and (share is None or share.suits(node))
+        share = self.stock.settled_by_node.get(node.id)
+        return (
+            node.status in HOSTING
+            and not node.draining
+            and (share is None or share.all_can_run_on(node))
+        )
 
-    def others(self) -> list[PortfolioView]:
+    def individual_portfolios(self) -> list[PortfolioView]:
         """Return what is not held as part of a settled node's share, in the order of names."""
-        found = list(self.stock.restless.values())
-        for node_id, share in self.stock.shares.items():
-            number = self.number.get(node_id)
+        found = list(self.stock.unsettled.values())
+        for node_id, share in self.stock.settled_by_node.items():
+            number = self.index_by_id.get(node_id)
             if number is None or not self.settled[number]:
                 found.extend(share.portfolios.values())
-        return sorted(map(self.as_granted, found), key=lambda each: (each.name, each.id))
+        return sorted(map(self.with_granted_revision, found), key=lambda each: (each.name, each.id))
 
-    def as_granted(self, portfolio: PortfolioView) -> PortfolioView:
+    def with_granted_revision(self, portfolio: PortfolioView) -> PortfolioView:
         """Return the portfolio with the revision that its next grant brings."""
-        if not portfolio.choices or self.index_of(portfolio.node) is not None:
+        if not portfolio.revision_choices or self.live_index(portfolio.node) is not None:
             return portfolio
-        return as_granted(portfolio, self.can_run)
+        return with_granted_revision(portfolio, self.any_open_node_meets)
 
-    def can_run(self, need: Requirements) -> bool:
+    def any_open_node_meets(self, need: Requirements) -> bool:
         """Whether a node that takes new portfolios meets the need, full ones included."""
         return any(map(and_, self.open, self.meets(need)))
 
-    def share(self, node: int) -> list[PortfolioView]:
+    def movable_settled_on(self, node: int) -> list[PortfolioView]:
         """Return what runs steadily on a settled node and no pin holds there."""
-        share = self.stock.shares.get(self.nodes[node].id) if self.settled[node] else None
+        share = self.stock.settled_by_node.get(self.nodes[node].id) if self.settled[node] else None
         return [] if share is None else [p for p in share.portfolios.values() if p.pinned is None]
 
-    def lightest(self, node: int) -> float:
+    def lightest_settled_on(self, node: int) -> float:
         """Return the least weight of a settled node's share; infinite where there is none."""
-        share = self.stock.shares.get(self.nodes[node].id) if self.settled[node] else None
+        share = self.stock.settled_by_node.get(self.nodes[node].id) if self.settled[node] else None
         return inf if share is None else share.lightest
 
     # What is
 
-    def flaps(self, node: NodeView) -> bool:
+    def is_flapping(self, node: NodeView) -> bool:
         """Whether the node was lost too often lately to be chosen without a person."""
         return node.flapping_until is not None and self.now < node.flapping_until
 
-    def index_of(self, node_id: int | None) -> int | None:
+    def live_index(self, node_id: int | None) -> int | None:
         """Return the number of a node that can hold something: alive or suspect. Else None."""
         if node_id is None:
             return None
-        number = self.number.get(node_id)
+        number = self.index_by_id.get(node_id)
         return number if number is not None and self.hosting[number] else None
 
-    def node_of(self, node_id: int | None) -> NodeView | None:
+    def node_by_id(self, node_id: int | None) -> NodeView | None:
         """Return the node of this id, whatever its status, or None if it is not in the snapshot."""
-        number = None if node_id is None else self.number.get(node_id)
+        number = None if node_id is None else self.index_by_id.get(node_id)
         return None if number is None else self.nodes[number]
 
-    def pinned_to(self, portfolio: PortfolioView) -> int | None:
+    def pinned_node(self, portfolio: PortfolioView) -> int | None:
         """Return the number of the node it is pinned to, or None. One that left is no pin."""
-        view = self.node_of(portfolio.pinned)
-        return None if view is None or view.status == "left" else self.number[view.id]
+        view = self.node_by_id(portfolio.pinned)
+        return None if view is None or view.status == "left" else self.index_by_id[view.id]
 
-    def relative(self, node: int) -> float:
+    def relative_load(self, node: int) -> float:
         """Return the expected load as a part of the capacity: 1 is full."""
         return self.expected[node] / (self.capacity[node] or NO_CAPACITY)
 
-    def relative_with(self, node: int, weight: float) -> float:
+    def relative_load_with(self, node: int, weight: float) -> float:
         """Return what `relative` would be with `weight` more, or less, on the node."""
         return (self.expected[node] + weight) / (self.capacity[node] or NO_CAPACITY)
 
@@ -161,20 +173,20 @@ class FleetState:
             self._meets[need] = known
         return known
 
-    def neighbours(self, portfolio: PortfolioView) -> dict[int, int]:
+    def spread_members(self, portfolio: PortfolioView) -> dict[int, int]:
         """Return node -> how many of the portfolio's spread group are there, itself included."""
         if not portfolio.spread_group:
             return {}
-        return self.members(portfolio.spread_group)
+        return self.group_members(portfolio.spread_group)
 
-    def members(self, group: str) -> dict[int, int]:
+    def group_members(self, group: str) -> dict[int, int]:
         """Return node -> how many of a spread group are there."""
         known = self._members.get(group)
         if known is None:
             known = self._members[group] = {
-                self.number[node_id]: count
+                self.index_by_id[node_id]: count
                 for node_id, count in self.stock.groups.get(group, {}).items()
-                if node_id in self.number and self.settled[self.number[node_id]]
+                if node_id in self.index_by_id and self.settled[self.index_by_id[node_id]]
             }
         return known
 
@@ -188,40 +200,40 @@ class FleetState:
         """Take the portfolio's places on `node`, or with `sign` -1 give them back."""
         self.held[node] += sign * portfolio.weight
         if portfolio.spread_group:
-            members = self.members(portfolio.spread_group)
+            members = self.group_members(portfolio.spread_group)
             members[node] = members.get(node, 0) + sign
             if not members[node]:
                 del members[node]
 
-    def hold_places(self, portfolio: PortfolioView) -> int | None:
+    def hold_all_places(self, portfolio: PortfolioView) -> int | None:
         """Take the places the portfolio holds; return the number of its living owner, or None.
 
         It holds them where it runs and at both ends of its handoff: a source stays warm until the
         target has committed.
         """
         handoff = portfolio.handoff
-        owner = self.index_of(portfolio.node)
+        owner = self.live_index(portfolio.node)
         if handoff is None:
             if owner is not None:
                 self.hold(owner, portfolio)
                 self.expect(owner, portfolio)
             return owner
-        target = self.index_of(handoff.target)
+        target = self.live_index(handoff.target)
         home = target
         if home is None:
-            home = self.index_of(handoff.source) if owner is None else owner
+            home = self.live_index(handoff.source) if owner is None else owner
         if handoff.kind == "stop":
             home = None
-        for node in {owner, self.index_of(handoff.source), target}:
+        for node in {owner, self.live_index(handoff.source), target}:
             if node is not None:
                 self.hold(node, portfolio)
                 if node != home:
-                    self.leave(node, portfolio)
+                    self.note_leaving(node, portfolio)
         if home is not None:
             self.expect(home, portfolio)
         return owner
 
-    def leave(self, node: int, portfolio: PortfolioView) -> None:
+    def note_leaving(self, node: int, portfolio: PortfolioView) -> None:
         """Note that the portfolio is about to leave `node`, though it still holds places there."""
         if portfolio.spread_group:
             key = (portfolio.spread_group, node)
@@ -231,19 +243,19 @@ class FleetState:
         """Expect the portfolio to run on `node`, or with `sign` -1 to be gone from it."""
         self.expected[node] += sign * portfolio.weight
 
-    def forget_pools(self) -> None:
+    def invalidate_pools(self) -> None:
         """Sort nodes anew at the next choice: needed once a held load went down."""
         self._pools.clear()
 
     # What would be best
 
-    def allowed(self, node: int, portfolio: PortfolioView) -> bool:
+    def is_allowed(self, node: int, portfolio: PortfolioView) -> bool:
         """Whether every hard rule lets it run there. Suspicion and failures are not rules."""
-        if not (self.open[node] and self.meets(portfolio.need)[node]):
+        if not (self.open[node] and self.meets(portfolio.requirements)[node]):
             return False
         if not self.fits(node, portfolio.weight):
             return False
-        return not (portfolio.spread_hard and node in self.neighbours(portfolio))
+        return not (portfolio.spread_hard and node in self.spread_members(portfolio))
 
     def choose(self, portfolio: PortfolioView, avoid: Collection[int] = frozenset()) -> int | None:
         """Return the best node for the portfolio, or None if no node is allowed and has room.
@@ -251,7 +263,9 @@ class FleetState:
         Alive nodes first; then suspect ones; and where starting it failed twice only if nothing
         else is left, so that its last attempts are made rather than never.
         """
-        failed = frozenset(self.number[i] for i in portfolio.failed_nodes if i in self.number)
+        failed = frozenset(
+            self.index_by_id[i] for i in portfolio.failed_nodes if i in self.index_by_id
+        )
         skip = frozenset(avoid) | failed if failed else avoid
         for suspect in (False, True):
             node = self._best(portfolio, skip, suspect)
@@ -260,7 +274,7 @@ class FleetState:
         left = [
             (not self.alive[node], self._filled(node, portfolio.weight), node)
             for node in failed
-            if node not in avoid and self.allowed(node, portfolio)
+            if node not in avoid and self.is_allowed(node, portfolio)
         ]
         return min(left)[2] if left else None
 
@@ -268,11 +282,11 @@ class FleetState:
         return (self.held[node] + weight) / (self.capacity[node] or NO_CAPACITY)
 
     def _best(self, portfolio: PortfolioView, skip: Collection[int], suspect: bool) -> int | None:
-        need, weight = portfolio.need, portfolio.weight
+        need, weight = portfolio.requirements, portfolio.weight
         pool = self._pool(need, suspect)
         if not pool.nodes:
             return None
-        neighbours = self.neighbours(portfolio)
+        neighbours = self.spread_members(portfolio)
         if not neighbours:
             return pool.best(weight, skip)
         if portfolio.spread_hard or len(neighbours) < LARGE_GROUP:
@@ -281,26 +295,26 @@ class FleetState:
                 return alone
         return self._pool(need, suspect, portfolio.spread_group or "").best(weight, skip)
 
-    def _pool(self, need: Requirements, suspect: bool, group: str = "") -> Pool:
+    def _pool(self, need: Requirements, suspect: bool, group: str = "") -> CandidatePool:
         key = (need, suspect, group)
         pool = self._pools.get(key)
         if pool is None:
-            pool = Pool(
-                self.eligible(need, suspect),
+            pool = CandidatePool(
+                self.eligible_nodes(need, suspect),
                 self.capacity,
                 self.held,
                 self.held,
-                self.members(group) if group else None,
+                self.group_members(group) if group else None,
                 self.smallest_waiting,
             )
             self._pools[key] = pool
         return pool
 
-    def choices(self, need: Requirements) -> int:
+    def count_candidates(self, need: Requirements) -> int:
         """Return how many alive nodes take new portfolios and meet the need, full ones included."""
         return len(self._pool(need, suspect=False).nodes)
 
-    def eligible(self, need: Requirements, suspect: bool = False) -> list[int]:
+    def eligible_nodes(self, need: Requirements, suspect: bool = False) -> list[int]:
         """Return the nodes that take new portfolios and meet the need, full ones included."""
         meets = self.meets(need)
         return [

@@ -26,7 +26,7 @@ from math import inf
 from scheduling.decide.planner.explain import Explainer
 from scheduling.decide.planner.fleet_index import FleetIndex
 from scheduling.decide.planner.fleet_state import FleetState
-from scheduling.decide.planner.handoff_slots import Slots
+from scheduling.decide.planner.handoff_slots import HandoffSlots
 from scheduling.decide.planner.make_room import Relocation, Room, RoomFinder
 from scheduling.decide.planner.rebalance import Movable, Rebalancer
 from scheduling.decide.planner.rebalance_cpu import CpuRebalancer
@@ -61,8 +61,8 @@ class _Planner:
         self.snapshot = snapshot
         self.policy = policy
         self.fleet = FleetState(snapshot, stock)
-        self.wishes = Worklist(snapshot, policy, self.fleet)
-        self.slots = Slots(self.fleet.nodes, policy.handoffs_per_node)
+        self.worklist = Worklist(snapshot, policy, self.fleet)
+        self.slots = HandoffSlots(self.fleet.nodes, policy.handoffs_per_node)
         self.moves_left = 0 if snapshot.frozen else policy.max_moves
         self.waiting = False  #: a drain, pin or broken rule has to wait for its turn
         #: what runs may make room for what does not: not in a freeze or a storm
@@ -73,15 +73,15 @@ class _Planner:
         )
         self.placed: list[PlacementTask] = []
         self.moved: list[PlacementTask] = []
-        self.homeless: list[PlacementTask] = []
+        self.unplaced: list[PlacementTask] = []
         #: Node → what this plan places there itself and may aim elsewhere.
-        self.fresh: dict[int, list[Movable]] = {}
-        self.room = RoomFinder(self.fleet, self.fresh, self.wishes.movable)
-        self.promised: list[tuple[int, PortfolioView]] = []  #: held only until this plan is made
+        self.planned: dict[int, list[Movable]] = {}
+        self.room = RoomFinder(self.fleet, self.planned, self.worklist.movable)
+        self.reserved: list[tuple[int, PortfolioView]] = []  #: held only until this plan is made
         self.explain = Explainer(self.fleet)
 
     def plan(self) -> Plan:
-        nowhere, away = self.wishes.to_place(), self.wishes.to_relocate()
+        nowhere, away = self.worklist.to_place(), self.worklist.to_relocate()
         self.fleet.smallest_waiting = min(
             (wish.portfolio.weight for wish in (*nowhere, *away)), default=0
         )
@@ -89,11 +89,11 @@ class _Planner:
         self._make_room()
         for wish in away:
             self._relocate(wish)
-        evened = self._even_out()
+        evened = self._rebalance()
         # Aiming a placement anew can open room where something still waits: try those again.
-        while evened and self.homeless and self._place_homeless():
-            evened = self._even_out()
-        self._even_out_cpu()
+        while evened and self.unplaced and self._retry_unplaced():
+            evened = self._rebalance()
+        self._rebalance_cpu()
         return self._build_plan()
 
     # Failover and placing: no limits
@@ -104,30 +104,32 @@ class _Planner:
             if node is None:
                 node = self.fleet.choose(wish.portfolio)
             if node is None:
-                node = self._room_now(wish)
+                node = self._room_by_reassigning(wish)
             if node is None:
-                if not self._reserve(wish, self.room.coming):
-                    self.homeless.append(wish)
+                if not self._reserve(wish, self.room.already_coming):
+                    self.unplaced.append(wish)
                 continue
             self._assign(wish, node)
             self.slots.take(node)
             self.placed.append(wish)
-            self.room.changed()
-            if node != wish.prefer and (wish.cause or self.fleet.pinned_to(wish.portfolio) is None):
-                self.fresh.setdefault(node, []).append(Movable(wish.portfolio, wish))
+            self.room.plan_changed()
+            if node != wish.prefer and (
+                wish.cause or self.fleet.pinned_node(wish.portfolio) is None
+            ):
+                self.planned.setdefault(node, []).append(Movable(wish.portfolio, wish))
 
-    def _room_now(self, wish: PlacementTask) -> int | None:
+    def _room_by_reassigning(self, wish: PlacementTask) -> int | None:
         """Return a node that has room once others of this plan are aimed elsewhere, or None."""
-        found = self.room.now(wish.portfolio) if wish.ready is None else None
+        found = self.room.by_reassigning(wish.portfolio) if wish.ready is None else None
         if found is None:
             return None
-        for shift in found.shifts:
+        for shift in found.relocations:
             self._reassign(shift)
         return found.node
 
     def _make_room(self) -> None:
         """Begin moves for those that found no room, where a next pass then places them."""
-        self.homeless = [w for w in self.homeless if not self._reserve(w, self.room.soon)]
+        self.unplaced = [w for w in self.unplaced if not self._reserve(w, self.room.by_moving)]
 
     def _reserve(self, wish: PlacementTask, find: Callable[[PortfolioView], Room | None]) -> bool:
         """Hold room for it that is free in a while, and begin the moves that make it so.
@@ -140,19 +142,19 @@ class _Planner:
             return False
         fleet, portfolio = self.fleet, wish.portfolio
         self.waiting = True
-        for shift in found.shifts:
-            if shift.resident.fresh:
+        for shift in found.relocations:
+            if shift.movable.is_planned:
                 self._reassign(shift)
                 continue
-            self.wishes.running(shift.source).remove(shift.resident.portfolio)
-            if not self._begin(shift, portfolio):
-                self.promised.append((shift.target, shift.resident.portfolio))
+            self.worklist.running(shift.source).remove(shift.movable.portfolio)
+            if not self._begin_relocation(shift, portfolio):
+                self.reserved.append((shift.target, shift.movable.portfolio))
         fleet.hold(found.node, portfolio)
         fleet.expect(found.node, portfolio)
-        self.promised.append((found.node, portfolio))
+        self.reserved.append((found.node, portfolio))
         moves = [
             {"portfolio": portfolio.name, "target": fleet.nodes[target].name}
-            for (portfolio, fresh), _, target, *_ in found.shifts
+            for (portfolio, fresh), _, target, *_ in found.relocations
             if fresh is None
         ]
         params = {
@@ -160,23 +162,23 @@ class _Planner:
             "node": fleet.nodes[found.node].name,
             "moves": moves,
         }
-        self.wishes.pending.append(Pending(portfolio, Reason("waits_for_room", params)))
+        self.worklist.pending.append(Pending(portfolio, Reason("waits_for_room", params)))
         return True
 
-    def _begin(self, shift: Relocation, waiting: PortfolioView) -> bool:
+    def _begin_relocation(self, shift: Relocation, waiting: PortfolioView) -> bool:
         """Begin a move that makes room, if it fits and the limits let it. It is counted already."""
         source, target = shift.source, shift.target
         if (
             not shift.fits
             or self.moves_left <= 0
             or self.policy.rebalance_gain == inf
-            or not self.slots.busy.isdisjoint((source, target))
+            or not self.slots.full.isdisjoint((source, target))
         ):
             return False
         self.moves_left -= 1
         self.slots.take(source)
         self.slots.take(target)
-        portfolio = shift.resident.portfolio
+        portfolio = shift.movable.portfolio
         self.moved.append(
             PlacementTask(
                 portfolio,
@@ -193,13 +195,13 @@ class _Planner:
 
     def _reassign(self, shift: Relocation) -> None:
         """Let a placement of this plan go elsewhere. It is counted already."""
-        portfolio, wish = shift.resident
+        portfolio, wish = shift.movable
         wish.target, wish.load_before = shift.target, shift.target_load
-        self.fresh[shift.source].remove(shift.resident)
-        self.fresh.setdefault(shift.target, []).append(Movable(portfolio, wish))
+        self.planned[shift.source].remove(shift.movable)
+        self.planned.setdefault(shift.target, []).append(Movable(portfolio, wish))
         self.slots.give_back(shift.source)
         self.slots.take(shift.target)
-        self.fleet.forget_pools()  # a held load went down
+        self.fleet.invalidate_pools()  # a held load went down
 
     def _preferred(self, wish: PlacementTask) -> int | None:
         node, fleet = wish.prefer, self.fleet
@@ -210,18 +212,18 @@ class _Planner:
         ):
             return None
         if node != wish.ready:
-            return node if fleet.allowed(node, wish.portfolio) else None
+            return node if fleet.is_allowed(node, wish.portfolio) else None
         fleet.hold(node, wish.portfolio, -1)  # its own places do not stand in its way
-        allowed = fleet.allowed(node, wish.portfolio)
+        allowed = fleet.is_allowed(node, wish.portfolio)
         fleet.hold(node, wish.portfolio)
         return node if allowed else None
 
-    def _place_homeless(self) -> bool:
+    def _retry_unplaced(self) -> bool:
         """Try again to place what found no room. Return whether anything did this time."""
-        before, self.homeless = self.homeless, []
-        self.fleet.forget_pools()
+        before, self.unplaced = self.unplaced, []
+        self.fleet.invalidate_pools()
         self._place(before)
-        return len(self.homeless) < len(before)
+        return len(self.unplaced) < len(before)
 
     def _assign(self, wish: PlacementTask, node: int) -> None:
         fleet, portfolio = self.fleet, wish.portfolio
@@ -240,12 +242,12 @@ class _Planner:
         """Find a target and start the move, or let it wait its turn, or say that it is stuck."""
         source = wish.source
         assert source is not None
-        if not self._has_place(wish):
-            self.wishes.stuck.append(Pending(wish.portfolio, self.explain.why_stuck(wish)))
+        if not self._has_target(wish):
+            self.worklist.stuck.append(Pending(wish.portfolio, self.explain.why_stuck(wish)))
             return
         node = None
-        if self.moves_left > 0 and source not in self.slots.busy:
-            node = self._find(wish, {source, *self.slots.busy})
+        if self.moves_left > 0 and source not in self.slots.full:
+            node = self._find_target(wish, {source, *self.slots.full})
         if node is None:
             self.waiting = True
             return
@@ -256,41 +258,41 @@ class _Planner:
         self.moves_left -= 1
         self.moved.append(wish)
 
-    def _has_place(self, wish: PlacementTask) -> bool:
+    def _has_target(self, wish: PlacementTask) -> bool:
         assert wish.source is not None
-        return self._find(wish, {wish.source}) is not None
+        return self._find_target(wish, {wish.source}) is not None
 
-    def _find(self, wish: PlacementTask, avoid: set[int]) -> int | None:
+    def _find_target(self, wish: PlacementTask, avoid: set[int]) -> int | None:
         if wish.only is None:
             return self.fleet.choose(wish.portfolio, avoid)
         only = wish.only
         if only in avoid or self.fleet.nodes[only].id in wish.portfolio.failed_nodes:
             return None
-        return only if self.fleet.allowed(only, wish.portfolio) else None
+        return only if self.fleet.is_allowed(only, wish.portfolio) else None
 
     # Even loads
 
-    def _even_out(self) -> bool:
+    def _rebalance(self) -> bool:
         """Even out the loads. Return whether a placement of this plan was aimed elsewhere."""
         aimed_anew = False
         moves_left = self.moves_left if self._may_rebalance() and self.snapshot.cpu is None else 0
         evener = Rebalancer(
             self.fleet,
-            self.fresh,
-            self.wishes.movable,
-            self.wishes.lightest,
+            self.planned,
+            self.worklist.movable,
+            self.worklist.lightest,
             self.policy.rebalance_gain,
             self.slots,
             moves_left,
         )
         for step in evener.steps():
-            portfolio, wish = step.resident
+            portfolio, wish = step.movable
             if wish is not None:
                 wish.target, wish.load_before = step.target, step.target_load
                 aimed_anew = True
                 continue
             self.moves_left -= 1
-            self.wishes.running(step.source).remove(portfolio)
+            self.worklist.running(step.source).remove(portfolio)
             self.moved.append(
                 PlacementTask(
                     portfolio,
@@ -304,7 +306,7 @@ class _Planner:
             )
         return aimed_anew
 
-    def _even_out_cpu(self) -> None:
+    def _rebalance_cpu(self) -> None:
         """Even out how busy machines are, by moves of what runs, where the operator chose so."""
         cpu = self.snapshot.cpu
         if cpu is None or not self._may_rebalance():
@@ -313,14 +315,14 @@ class _Planner:
         evener = CpuRebalancer(
             self.fleet,
             cpu,
-            self.wishes.movable,
+            self.worklist.movable,
             self.policy.rebalance_gain,
             self.slots,
             {end for end in ends if end is not None},
         )
         for step in evener.steps(self.moves_left):
             self.moves_left -= 1
-            self.wishes.running(step.source).remove(step.portfolio)
+            self.worklist.running(step.source).remove(step.portfolio)
             figures = {
                 "share": step.share,
                 "source_cpu": step.source_cpu,
@@ -349,12 +351,12 @@ class _Planner:
 
     def _is_incident(self) -> bool:
         """Whether anything is failed over, held back from it, or about to be."""
-        return self.wishes.incident or any(wish.cause == "failover" for wish in self.placed)
+        return self.worklist.incident or any(wish.cause == "failover" for wish in self.placed)
 
     # The plan
 
     def _build_plan(self) -> Plan:
-        for node, portfolio in self.promised:
+        for node, portfolio in self.reserved:
             self.fleet.hold(node, portfolio, -1)
         place: list[Placement] = []
         move: list[Move] = []
@@ -368,17 +370,17 @@ class _Planner:
             if wish.cause is None:
                 place.append(Placement(portfolio, target, reason, wish.supersedes))
             else:
-                source = self.fleet.node_of(portfolio.node)
+                source = self.fleet.node_by_id(portfolio.node)
                 move.append(Move(portfolio, source, target, wish.cause, reason, wish.supersedes))
         homeless = [
-            Pending(wish.portfolio, self.explain.why_nowhere(wish)) for wish in self.homeless
+            Pending(wish.portfolio, self.explain.why_unplaced(wish)) for wish in self.unplaced
         ]
         return Plan(
             place=tuple(place),
             move=tuple(move),
-            pending=tuple(sorted((*homeless, *self.wishes.pending), key=_pending_order)),
-            stuck=tuple(sorted(self.wishes.stuck, key=_pending_order)),
-            older=tuple(sorted(self.wishes.older, key=_pending_order)),
+            pending=tuple(sorted((*homeless, *self.worklist.pending), key=_pending_order)),
+            stuck=tuple(sorted(self.worklist.stuck, key=_pending_order)),
+            older=tuple(sorted(self.worklist.older, key=_pending_order)),
         )
 
 

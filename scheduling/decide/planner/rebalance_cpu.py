@@ -17,15 +17,15 @@ from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from scheduling.decide.planner.fleet_state import FleetState
-from scheduling.decide.planner.handoff_slots import Slots
+from scheduling.decide.planner.handoff_slots import HandoffSlots
 from scheduling.decide.types import Cpu, PortfolioView
 
 #: Per cent of a machine. Less than this is not worth a move, and as a margin it is noise.
-LEAST = 1.0
-MAX_LOOKS = 60_000  #: at a target, in one plan
+MIN_CPU_PERCENT = 1.0
+MAX_CHECKS = 60_000  #: at a target, in one plan
 
 
-class CpuStep(NamedTuple):
+class CpuRebalanceStep(NamedTuple):
     """One improvement, already counted in the fleet. Figures are per cent, those before it."""
 
     portfolio: PortfolioView
@@ -45,18 +45,18 @@ class CpuRebalancer:
         cpu: Cpu,
         running: Callable[[int], list[PortfolioView]],
         gain: float,
-        slots: Slots,
+        slots: HandoffSlots,
         touched: Collection[int],
     ) -> None:
         """`touched` are nodes to or from which the plan under way sends something already."""
         self.fleet = fleet
-        self.shares = cpu.portfolios
+        self.cpu_by_portfolio = cpu.portfolios
         self.running = running
-        self.gain = max(100 * gain, 2 * LEAST)
+        self.gain = max(100 * gain, 2 * MIN_CPU_PERCENT)
         self.slots = slots
-        self.looks = MAX_LOOKS
+        self.checks_left = MAX_CHECKS
         #: Node → per cent, of those that may give or take.
-        self.busy = {
+        self.cpu_by_node = {
             number: cpu.nodes[node.id]
             for number, node in enumerate(fleet.nodes)
             if node.id in cpu.nodes
@@ -66,7 +66,7 @@ class CpuRebalancer:
             and number not in touched
         }
 
-    def steps(self, most: int) -> Iterator[CpuStep]:
+    def steps(self, most: int) -> Iterator[CpuRebalanceStep]:
         """Yield step after step until none is worth it. Each is applied before it is yielded."""
         for _ in range(most):
             step = self._next()
@@ -75,63 +75,65 @@ class CpuRebalancer:
             self._apply(step)
             yield step
 
-    def _next(self) -> CpuStep | None:
+    def _next(self) -> CpuRebalanceStep | None:
         """Return the best step of the busiest node that has one, or None."""
-        idlest_first = sorted(self.busy, key=lambda node: (self.busy[node], node))
-        for source in sorted(self.busy, key=lambda node: (-self.busy[node], node)):
-            if self.busy[source] - self.busy[idlest_first[0]] < self.gain:
+        idlest_first = sorted(self.cpu_by_node, key=lambda node: (self.cpu_by_node[node], node))
+        for source in sorted(self.cpu_by_node, key=lambda node: (-self.cpu_by_node[node], node)):
+            if self.cpu_by_node[source] - self.cpu_by_node[idlest_first[0]] < self.gain:
                 return None
-            step = None if source in self.slots.busy else self._best(source, idlest_first)
+            step = None if source in self.slots.full else self._best(source, idlest_first)
             if step is not None:
                 return step
         return None
 
-    def _best(self, source: int, idlest_first: list[int]) -> CpuStep | None:
+    def _best(self, source: int, idlest_first: list[int]) -> CpuRebalanceStep | None:
         """Return the step that leaves the lowest higher figure. Ties: the least important, then
         the lower name.
         """
-        high = self.busy[source]
-        best: tuple[float, tuple[float, str, int], CpuStep] | None = None
+        high = self.cpu_by_node[source]
+        best: tuple[float, tuple[float, str, int], CpuRebalanceStep] | None = None
         for portfolio in self.running(source):
-            share = self.shares.get(portfolio.id, 0.0)
+            share = self.cpu_by_portfolio.get(portfolio.id, 0.0)
             target = (
-                self._target(source, portfolio, share, idlest_first) if share >= LEAST else None
+                self._target(source, portfolio, share, idlest_first)
+                if share >= MIN_CPU_PERCENT
+                else None
             )
             if target is None:
                 continue
-            low = self.busy[target]
+            low = self.cpu_by_node[target]
             rank = (portfolio.priority, portfolio.name, portfolio.id)
             higher = max(high - share, low + share)
             if best is None or (higher, rank) < best[:2]:
-                best = (higher, rank, CpuStep(portfolio, source, target, share, high, low))
+                best = (higher, rank, CpuRebalanceStep(portfolio, source, target, share, high, low))
         return None if best is None else best[2]
 
     def _target(
         self, source: int, portfolio: PortfolioView, share: float, idlest_first: list[int]
     ) -> int | None:
-        high, fleet = self.busy[source], self.fleet
-        neighbours = fleet.neighbours(portfolio)
+        high, fleet = self.cpu_by_node[source], self.fleet
+        neighbours = fleet.spread_members(portfolio)
         here = neighbours.get(source, 1)
         for node in idlest_first:
-            low = self.busy[node]
-            self.looks -= 1
-            if high - low < self.gain or low + share > high - self.gain / 2 or self.looks < 0:
+            low = self.cpu_by_node[node]
+            self.checks_left -= 1
+            if high - low < self.gain or low + share > high - self.gain / 2 or self.checks_left < 0:
                 return None
             if (
-                node not in self.slots.busy
+                node not in self.slots.full
                 and fleet.nodes[node].id not in portfolio.failed_nodes
-                and fleet.allowed(node, portfolio)
+                and fleet.is_allowed(node, portfolio)
                 and neighbours.get(node, 0) < here
             ):
                 return node
         return None
 
-    def _apply(self, step: CpuStep) -> None:
+    def _apply(self, step: CpuRebalanceStep) -> None:
         fleet, portfolio = self.fleet, step.portfolio
         fleet.hold(step.target, portfolio)
         fleet.expect(step.target, portfolio)
         fleet.expect(step.source, portfolio, -1)
-        self.busy[step.source] -= step.share
-        self.busy[step.target] += step.share
+        self.cpu_by_node[step.source] -= step.share
+        self.cpu_by_node[step.target] += step.share
         self.slots.take(step.source)
         self.slots.take(step.target)

@@ -18,12 +18,12 @@ places                     `node_full`
 
 from __future__ import annotations
 
-from scheduling.decide.planner.feasibility import node_state, obstacle, why_nowhere
+from scheduling.decide.planner.feasibility import node_state, obstacle, why_unplaced
 from scheduling.decide.planner.fleet_state import FleetState
 from scheduling.decide.reasons import render
 from scheduling.decide.types import PortfolioView, Reason, Snapshot, TargetAnswer
 
-CODES = {
+PUBLIC_CODES = {
     "lost": "node_lost",
     "left": "node_lost",
     "selector": "node_lacks",
@@ -49,7 +49,7 @@ def targets(
     Raise `NotInSnapshot` if there is no such portfolio.
     """
     fleet = FleetState.of(snapshot)
-    portfolio = fleet.as_granted(_find(snapshot, portfolio_name))
+    portfolio = fleet.with_granted_revision(_find(snapshot, portfolio_name))
     return [_answer(fleet, portfolio, node, language) for node in range(len(fleet.nodes))]
 
 
@@ -60,18 +60,18 @@ def choose_target(snapshot: Snapshot, portfolio_name: str) -> TargetAnswer | Rea
     `NotInSnapshot` if there is no such portfolio.
     """
     fleet = FleetState.of(snapshot)
-    portfolio = fleet.as_granted(_find(snapshot, portfolio_name))
-    owner = fleet.index_of(portfolio.node)
-    node = fleet.index_of(portfolio.pinned) if portfolio.node is None else None
+    portfolio = fleet.with_granted_revision(_find(snapshot, portfolio_name))
+    owner = fleet.live_index(portfolio.node)
+    node = fleet.live_index(portfolio.pinned) if portfolio.node is None else None
     if (
         node is None
         or not fleet.alive[node]
         or portfolio.pinned in portfolio.failed_nodes
-        or not fleet.allowed(node, portfolio)
+        or not fleet.is_allowed(node, portfolio)
     ):
         node = fleet.choose(portfolio, frozenset() if owner is None else frozenset({owner}))
     if node is None:
-        return why_nowhere(fleet, portfolio, owner)
+        return why_unplaced(fleet, portfolio, owner)
     return _answer(fleet, portfolio, node)
 
 
@@ -80,7 +80,7 @@ def granted_revision(snapshot: Snapshot, portfolio_name: str) -> int:
 
     Raise `NotInSnapshot` if there is no such portfolio.
     """
-    return FleetState.of(snapshot).as_granted(_find(snapshot, portfolio_name)).revision
+    return FleetState.of(snapshot).with_granted_revision(_find(snapshot, portfolio_name)).revision
 
 
 def _find(snapshot: Snapshot, name: str) -> PortfolioView:
@@ -102,7 +102,7 @@ def _answer(
     return TargetAnswer(
         node=view.name,
         feasible=found is None,
-        code=None if found is None else CODES.get(found, found),
+        code=None if found is None else PUBLIC_CODES.get(found, found),
         sentence=render(Reason("on_node", state), language),
         risk=_risk(fleet, portfolio, node, language) if found is None else None,
         load_before=before,
@@ -120,9 +120,9 @@ def _risk(
         risk = "suspect"
     elif view.id in portfolio.failed_nodes:
         risk = "failed_there"
-    elif fleet.flaps(view):
+    elif fleet.is_flapping(view):
         risk = "flapping"
-    elif node in fleet.neighbours(portfolio):
+    elif node in fleet.spread_members(portfolio):
         risk = "spread"
     else:
         return None

@@ -38,7 +38,7 @@ class PlacementTask:
     cpu: Mapping[str, float] | None = None  #: what a move to even out the cpu was decided on
 
     @property
-    def leaving(self) -> bool:
+    def is_leaving(self) -> bool:
         """Whether it runs, and should go elsewhere."""
         return self.cause in ("drain", "pin", "rebalance")
 
@@ -62,11 +62,11 @@ class Worklist:
         #: something is being failed over
         self.incident = snapshot.storm_hold or bool(snapshot.storm_late) or snapshot.after_storm
         self._running: dict[int, list[PortfolioView]] = {}
-        self._take_stock()
+        self._sort_portfolios()
 
     def to_place(self) -> list[PlacementTask]:
         """Return those that want a place now, in the order in which they get one."""
-        return [*self._few_at_a_time(_ordered(self.failover)), *_ordered(self.place)]
+        return [*self._limit_after_storm(_ordered(self.failover)), *_ordered(self.place)]
 
     def to_relocate(self) -> list[PlacementTask]:
         """Return those that run and should leave, in the order in which they do."""
@@ -76,78 +76,80 @@ class Worklist:
         """Return what runs on a node and may be moved to even out loads, as a list to take from."""
         known = self._running.get(node)
         if known is None:
-            known = self._running[node] = self.fleet.share(node)
+            known = self._running[node] = self.fleet.movable_settled_on(node)
         return known
 
     def movable(self, node: int) -> list[PortfolioView]:
         """Return those of them that may be moved now."""
         now = self.now
-        return [p for p in self.running(node) if p.phase == "running" and not _backs_off(p, now)]
+        return [
+            p for p in self.running(node) if p.phase == "running" and not _is_backing_off(p, now)
+        ]
 
     def lightest(self, node: int) -> float:
         """Return the least weight of what runs on a node; nothing that may be moved is lighter."""
         known = self._running.get(node)
         if known is None:
-            return self.fleet.lightest(node)
+            return self.fleet.lightest_settled_on(node)
         return min((portfolio.weight for portfolio in known), default=inf)
 
-    def _take_stock(self) -> None:
-        others = self.fleet.others()
+    def _sort_portfolios(self) -> None:
+        others = self.fleet.individual_portfolios()
         for portfolio in others:
-            wish = self._lost_or_nowhere(portfolio)
-            owner = self.fleet.hold_places(portfolio)
+            wish = self._task_without_owner(portfolio)
+            owner = self.fleet.hold_all_places(portfolio)
             if wish is not None:
-                self._sort_in(wish)
+                self._enqueue(wish)
             elif owner is not None and portfolio.handoff is None and should_run(portfolio):
-                self._check_where_it_runs(portfolio, owner)
-        self._part_crowded({other.spread_group for other in others if other.spread_group})
+                self._check_current_node(portfolio, owner)
+        self._separate_spread_groups({other.spread_group for other in others if other.spread_group})
 
-    def _part_crowded(self, stirred: set[str]) -> None:
+    def _separate_spread_groups(self, stirred: set[str]) -> None:
         """Where members of a hard spread group share a node (it was made hard later), one stays.
 
         `stirred` are the groups with members outside the stock's shares.
         """
         fleet = self.fleet
-        places = {(group, fleet.number.get(node_id)) for group, node_id in fleet.stock.crowded}
+        places = {(group, fleet.index_by_id.get(node_id)) for group, node_id in fleet.stock.crowded}
         for group in stirred:
-            places |= {(group, node) for node, n in fleet.members(group).items() if n > 1}
+            places |= {(group, node) for node, n in fleet.group_members(group).items() if n > 1}
         for group, node in places:
             if node is None:
                 continue
             sharing = [p for p in self.running(node) if p.spread_hard and p.spread_group == group]
             sharing.sort(key=placing_order)
-            stays = 1 if len(sharing) == fleet.members(group).get(node) else 0
+            stays = 1 if len(sharing) == fleet.group_members(group).get(node) else 0
             for portfolio in sharing[stays:]:
                 self.running(node).remove(portfolio)
-                self._wants_away(self.misplaced, portfolio, node, "rebalance", why="spread")
+                self._add_relocation(self.misplaced, portfolio, node, "rebalance", why="spread")
 
-    def _lost_or_nowhere(self, portfolio: PortfolioView) -> PlacementTask | None:
+    def _task_without_owner(self, portfolio: PortfolioView) -> PlacementTask | None:
         """Return the wish of a portfolio that should run and has no living owner, else None."""
         if not should_run(portfolio):
             return None
         fleet, handoff = self.fleet, portfolio.handoff
-        if fleet.index_of(portfolio.node) is not None:
+        if fleet.live_index(portfolio.node) is not None:
             return None
         ready = None
         if handoff is not None:
-            target = fleet.index_of(handoff.target)
+            target = fleet.live_index(handoff.target)
             if handoff.kind == "stop":
                 return None  # it outranks failover
             if target is not None and handoff.kind in ("failover", "place"):
                 self.incident = self.incident or handoff.kind == "failover"
                 return None  # help is on its way
             # Of a migrate: the target has prepared it, or after the grant the source is still warm.
-            ready = fleet.index_of(handoff.source) if target is None else target
+            ready = fleet.live_index(handoff.source) if target is None else target
         return PlacementTask(
             portfolio,
             cause=None if portfolio.node is None else "failover",
-            source=None if portfolio.node is None else fleet.number.get(portfolio.node),
+            source=None if portfolio.node is None else fleet.index_by_id.get(portfolio.node),
             supersedes=None if handoff is None else handoff.id,
-            prefer=fleet.index_of(portfolio.pinned) if portfolio.node is None else ready,
+            prefer=fleet.live_index(portfolio.pinned) if portfolio.node is None else ready,
             ready=ready,
         )
 
-    def _sort_in(self, wish: PlacementTask) -> None:
+    def _enqueue(self, wish: PlacementTask) -> None:
         """Put a wish for a place where it belongs, or say why it has to wait."""
         portfolio, snapshot = wish.portfolio, self.snapshot
         failover = wish.cause == "failover"
@@ -160,17 +162,17 @@ class Worklist:
             held = "storm_late"
         if held is not None:
             self._hold_back(wish, held, by=snapshot.storm_by, late=list(snapshot.storm_late))
-        elif _backs_off(portfolio, self.now):
-            self.pending.append(Pending(portfolio, _backing_off(portfolio, self.now)))
+        elif _is_backing_off(portfolio, self.now):
+            self.pending.append(Pending(portfolio, _back_off_reason(portfolio, self.now)))
         else:
             (self.failover if failover else self.place).append(wish)
 
     def _hold_back(self, wish: PlacementTask, why: str, **params: object) -> None:
-        source = self.fleet.node_of(wish.portfolio.node)
+        source = self.fleet.node_by_id(wish.portfolio.node)
         reason = Reason(why, {"node": source.name if source else None, **params})
         self.pending.append(Pending(wish.portfolio, reason))
 
-    def _few_at_a_time(self, failover: list[PlacementTask]) -> list[PlacementTask]:
+    def _limit_after_storm(self, failover: list[PlacementTask]) -> list[PlacementTask]:
         """Return those whose turn it is: all, or after a storm the first few of this pass."""
         if not self.snapshot.after_storm:
             return failover
@@ -179,33 +181,35 @@ class Worklist:
             self._hold_back(wish, "after_storm", limit=limit)
         return failover[:limit]
 
-    def _check_where_it_runs(self, portfolio: PortfolioView, node: int) -> None:
+    def _check_current_node(self, portfolio: PortfolioView, node: int) -> None:
         """Note what would make a running portfolio leave, or that it may be moved to even loads."""
         fleet = self.fleet
-        pin = fleet.pinned_to(portfolio)
+        pin = fleet.pinned_node(portfolio)
         if fleet.nodes[node].draining:
-            self._wants_away(self.drain, portfolio, node, "drain")
+            self._add_relocation(self.drain, portfolio, node, "drain")
         elif pin == node:
-            self._compare_with_wanted(portfolio, node)
+            self._note_older_revision(portfolio, node)
         elif pin is not None:
-            self._wants_away(self.pin, portfolio, node, "pin", only=pin)
-        elif not fleet.meets(portfolio.need)[node] and not self._meets_wanted(portfolio, node):
-            self._wants_away(self.misplaced, portfolio, node, "rebalance", why="rule_broken")
+            self._add_relocation(self.pin, portfolio, node, "pin", only=pin)
+        elif not fleet.meets(portfolio.requirements)[node] and not self._meets_wanted(
+            portfolio, node
+        ):
+            self._add_relocation(self.misplaced, portfolio, node, "rebalance", why="rule_broken")
         else:
             self.running(node).append(portfolio)
-            self._compare_with_wanted(portfolio, node)
+            self._note_older_revision(portfolio, node)
 
-    def _compare_with_wanted(self, portfolio: PortfolioView, node: int) -> None:
+    def _note_older_revision(self, portfolio: PortfolioView, node: int) -> None:
         """Note that it runs on an earlier revision because its node cannot run the wanted one."""
         wanted = portfolio.wanted
-        if wanted is not None and not self._has_wanted(portfolio, node):
+        if wanted is not None and not self._has_wanted_strategy(portfolio, node):
             nodes = range(len(self.fleet.nodes))
             params = {
                 "running": f"r{portfolio.revision}",
                 "wanted": f"r{wanted.revision}",
                 "strategy": f"{wanted.strategy} {wanted.strategy_version}",
                 "node": self.fleet.nodes[node].name,
-                "having": sum(self._has_wanted(portfolio, each) for each in nodes),
+                "having": sum(self._has_wanted_strategy(portfolio, each) for each in nodes),
                 "nodes": len(nodes),
             }
             self.older.append(Pending(portfolio, Reason("older_revision", params)))
@@ -215,19 +219,19 @@ class Worklist:
         wanted = portfolio.wanted
         if wanted is None:
             return False
-        need = portfolio.need._replace(
+        need = portfolio.requirements._replace(
             strategy=wanted.strategy, strategy_version=wanted.strategy_version
         )
         return self.fleet.meets(need)[node]
 
-    def _has_wanted(self, portfolio: PortfolioView, node: int) -> bool:
+    def _has_wanted_strategy(self, portfolio: PortfolioView, node: int) -> bool:
         """Return whether the node has the strategy of a wanted revision that does not run yet: then
         the sweep reloads it there."""
         wanted = portfolio.wanted
         strategies = self.fleet.nodes[node].strategies
         return wanted is not None and strategies.get(wanted.strategy) == wanted.strategy_version
 
-    def _wants_away(
+    def _add_relocation(
         self,
         bucket: list[PlacementTask],
         portfolio: PortfolioView,
@@ -238,8 +242,8 @@ class Worklist:
     ) -> None:
         if self.snapshot.frozen:
             self.stuck.append(Pending(portfolio, Reason("frozen", {"cause": cause})))
-        elif _backs_off(portfolio, self.now):
-            self.stuck.append(Pending(portfolio, _backing_off(portfolio, self.now)))
+        elif _is_backing_off(portfolio, self.now):
+            self.stuck.append(Pending(portfolio, _back_off_reason(portfolio, self.now)))
         else:
             bucket.append(PlacementTask(portfolio, cause, node, only=only, why=why))
 
@@ -248,10 +252,10 @@ def _ordered(wishes: Iterable[PlacementTask]) -> list[PlacementTask]:
     return sorted(wishes, key=lambda wish: placing_order(wish.portfolio))
 
 
-def _backs_off(portfolio: PortfolioView, now: float) -> bool:
+def _is_backing_off(portfolio: PortfolioView, now: float) -> bool:
     return portfolio.not_before is not None and now < portfolio.not_before
 
 
-def _backing_off(portfolio: PortfolioView, now: float) -> Reason:
+def _back_off_reason(portfolio: PortfolioView, now: float) -> Reason:
     assert portfolio.not_before is not None
     return Reason("backing_off", {"wait_s": portfolio.not_before - now})

@@ -25,8 +25,8 @@ __all__ = [
     "localize",
     "number",
     "reason_document",
-    "reason_of",
     "render",
+    "stored_reason",
 ]  # fmt: skip
 
 
@@ -40,11 +40,11 @@ def render(reason: Reason, language: str | None = "en") -> str:
     chosen = chinese.SENTENCES if _is_chinese(language) else SENTENCES
     sentence = chosen.get(reason.code) or SENTENCES.get(reason.code)
     try:
-        return sentence(reason.params) if sentence else _bare(reason)
+        return sentence(reason.params) if sentence else _code_as_text(reason)
     except Exception:
         # Whatever a missing or mistyped parameter raises. It is better to show less than to lose a
         # page, a plan or a pass to one row.
-        return _bare(reason)
+        return _code_as_text(reason)
 
 
 def reason_document(reason: Reason, language: str | None = "en") -> dict[str, Any]:
@@ -57,7 +57,7 @@ def as_data(reason: Reason) -> dict[str, Any]:
     return {"code": reason.code, "params": dict(reason.params)}
 
 
-def reason_of(text: str, why: Mapping[str, Any] | None) -> Reason | None:
+def stored_reason(text: str, why: Mapping[str, Any] | None) -> Reason | None:
     """Return the reason that was stored as `why` if it says what `text` says, else None."""
     if not text or why is None:
         return None
@@ -73,11 +73,11 @@ def localize(text: str, why: Mapping[str, Any] | None, language: str | None) -> 
     says, else the text."""
     if not _is_chinese(language):
         return text
-    reason = reason_of(text, why)
+    reason = stored_reason(text, why)
     return text if reason is None else render(reason, language)
 
 
-def _bare(reason: Reason) -> str:
+def _code_as_text(reason: Reason) -> str:
     return reason.code.replace("_", " ")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from math import ceil
 
-from scheduling.decide.liveness import storm
+from scheduling.decide.liveness import is_storm
 from scheduling.decide.planner.fleet_index import FleetIndex
 from scheduling.decide.planner.fleet_state import HOSTING
 from scheduling.decide.planner.planner import make_plan
@@ -27,23 +27,28 @@ from scheduling.decide.types import (
     Snapshot,
 )
 from scheduling.decide.what_if.hypothetical import (
-    LARGEST,
+    MAX_CAPACITY,
     Addition,
     Scenario,
     add,
-    added,
+    added_nodes,
     apply_scenario,
     cordon,
     enlarge,
     reopen,
 )
-from scheduling.decide.what_if.node_loss import Unplaced, pending_now, suspects_counted, unplaced
+from scheduling.decide.what_if.node_loss import (
+    Unplaced,
+    newly_pending,
+    pending_ids,
+    suspect_targets,
+)
 
 #: Everything that has to move, at once: what a drain or a new node comes to in the end.
-WHOLE_WAY = Policy(max_moves=1_000_000, handoffs_per_node=1_000_000)
+UNLIMITED = Policy(max_moves=1_000_000, handoffs_per_node=1_000_000)
 
 #: So many nodes are tried for each kind of help: a plan each.
-TRIED = 4
+MAX_TRIED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Help:
+class Remedy:
     """What would help, having been tried: the plan was made with it."""
 
     reason: Reason
@@ -67,23 +72,23 @@ class Help:
 class Answer:
     """A plan, and what it comes to."""
 
-    question: Scenario
+    scenario: Scenario
     snapshot: Snapshot  #: as things are
-    world: Snapshot  #: as the question has them
+    hypothetical: Snapshot  #: as the question has them
     policy: Policy
     plan: Plan
     unplaced: Unplaced  #: pending because of the question; without one, all that is pending
     stay: tuple[Pending, ...]  #: run on where they are although they should leave
-    already: int  #: pending as things are, whatever is asked
+    already_pending: int  #: pending as things are, whatever is asked
     loads: tuple[Load, ...]  #: in the order of names
     suspects: tuple[str, ...]  #: counted, though nobody is sure of them
     storm: bool  #: so many are lost that failover would be held first
-    helps: tuple[Help, ...]
+    remedies: tuple[Remedy, ...]
 
     @property
-    def whole_way(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether the plan is more than the next pass would begin."""
-        return self.policy is WHOLE_WAY
+        return self.policy is UNLIMITED
 
     @property
     def failovers(self) -> int:
@@ -99,35 +104,37 @@ def answer(
     Pure; `stock` is that of the snapshot's portfolios. Costs a plan or two, and where something has
     no place a few more to find what helps. Raise NotInSnapshot for a name no node has.
     """
-    policy = WHOLE_WAY if question.drain or question.add else Policy()
+    policy = UNLIMITED if question.drain or question.add else Policy()
     world = apply_scenario(snapshot, question)
     plan = make_plan(world, policy, stock)
     otherwise, stuck = frozenset[int](), frozenset[int]()
     if question:
         as_is = make_plan(snapshot, policy, stock)
-        otherwise = pending_now(as_is)
+        otherwise = pending_ids(as_is)
         stuck = frozenset(entry.portfolio.id for entry in as_is.stuck)
-    left = unplaced(plan, otherwise)
+    left = newly_pending(plan, otherwise)
     stay = tuple(entry for entry in plan.stuck if entry.portfolio.id not in stuck)
     return Answer(
-        question=question,
+        scenario=question,
         snapshot=snapshot,
-        world=world,
+        hypothetical=world,
         policy=policy,
         plan=plan,
         unplaced=left,
         stay=stay,
-        already=sum(entry.portfolio.id in otherwise for entry in plan.pending),
+        already_pending=sum(entry.portfolio.id in otherwise for entry in plan.pending),
         loads=tuple(_loads(snapshot, world, stock, plan)),
-        suspects=suspects_counted(plan),
+        suspects=suspect_targets(plan),
         storm=_would_be_storm(snapshot, question, storm_fraction),
-        helps=tuple(_Helper(world, policy, stock, otherwise, stuck).helps(left, stay, plan)),
+        remedies=tuple(
+            _RemedyFinder(world, policy, stock, otherwise, stuck).find(left, stay, plan)
+        ),
     )
 
 
 def _would_be_storm(snapshot: Snapshot, question: Scenario, fraction: float) -> bool:
     living = [node.name for node in snapshot.nodes if node.status in HOSTING]
-    return storm(question.lose, living, fraction)
+    return is_storm(question.lose, living, fraction)
 
 
 # Loads
@@ -136,29 +143,29 @@ def _would_be_storm(snapshot: Snapshot, question: Scenario, fraction: float) -> 
 def _loads(before: Snapshot, world: Snapshot, stock: FleetIndex, plan: Plan) -> Iterator[Load]:
     """Yield each node's load now, and once handoffs under way and all of the plan are done."""
     now: dict[int, float] = {node.id: 0 for node in world.nodes}
-    for node_id, share in stock.shares.items():
+    for node_id, share in stock.settled_by_node.items():
         now[node_id] = now.get(node_id, 0) + share.weight
     then = dict(now)
     alive = {node.id for node in world.nodes if node.status in HOSTING}
     steps: list[Placement | Move] = [*plan.place, *plan.move]
     goes = {step.portfolio.id: step.target.id for step in steps}
-    for portfolio in stock.restless.values():
+    for portfolio in stock.unsettled.values():
         owner = portfolio.node
         if owner is not None:
             now[owner] = now.get(owner, 0) + portfolio.weight
-        home = None if portfolio.id in goes else _home(portfolio, alive)
+        home = None if portfolio.id in goes else _final_node(portfolio, alive)
         if home is not None:
             then[home] = then.get(home, 0) + portfolio.weight
     for step in steps:
         then[step.target.id] += step.portfolio.weight
         source = step.portfolio.node
-        if source is not None and step.portfolio.id not in stock.restless:
+        if source is not None and step.portfolio.id not in stock.unsettled:
             then[source] -= step.portfolio.weight
     for node in sorted(world.nodes, key=lambda node: node.name):
         yield Load(node, now[node.id], then[node.id] if node.id in alive else 0)
 
 
-def _home(portfolio: PortfolioView, alive: Collection[int]) -> int | None:
+def _final_node(portfolio: PortfolioView, alive: Collection[int]) -> int | None:
     """Return where a portfolio runs once its handoff under way is done."""
     handoff = portfolio.handoff
     if handoff is None:
@@ -171,7 +178,7 @@ def _home(portfolio: PortfolioView, alive: Collection[int]) -> int | None:
 # What would help
 
 
-class _Helper:
+class _RemedyFinder:
     """Tries what a person could do, in worlds of its own."""
 
     def __init__(
@@ -188,38 +195,38 @@ class _Helper:
         self.otherwise = otherwise
         self.stuck = stuck
 
-    def helps(self, left: Unplaced, stay: tuple[Pending, ...], plan: Plan) -> Iterator[Help]:
+    def find(self, left: Unplaced, stay: tuple[Pending, ...], plan: Plan) -> Iterator[Remedy]:
         """Yield what would help those that have no place, each tried, and what is not sure."""
-        homeless = (*left.homeless, *stay)
+        homeless = (*left.no_place, *stay)
         if homeless:
             yield from self._reopened(len(homeless))
             yield from self._larger(homeless)
-        suspects = suspects_counted(plan)
+        suspects = suspect_targets(plan)
         if suspects:
             without = self._left_in(cordon(self.world, suspects))
             if without > len(homeless):
-                yield Help(
+                yield Remedy(
                     Reason("suspects_counted", {"nodes": list(suspects), "left": without}), without
                 )
 
     def _left_in(self, world: Snapshot) -> int:
         plan = make_plan(world, self.policy, self.stock)
         stay = sum(entry.portfolio.id not in self.stuck for entry in plan.stuck)
-        return len(unplaced(plan, self.otherwise).homeless) + stay
+        return len(newly_pending(plan, self.otherwise).no_place) + stay
 
-    def _reopened(self, homeless: int) -> Iterator[Help]:
+    def _reopened(self, homeless: int) -> Iterator[Remedy]:
         """Yield the nodes that could be opened again, most room first, where it helps."""
-        for node, free in self._by_room(lambda node: node.cordoned or node.draining)[:TRIED]:
+        for node, free in self._by_room(lambda node: node.cordoned or node.draining)[:MAX_TRIED]:
             left = self._left_in(reopen(self.world, [node.name]))
             if left < homeless:
                 code = "undrain" if node.draining else "uncordon"
                 params = {"node": node.name, "free": free, "left": left}
-                yield Help(Reason(code, params), left)
+                yield Remedy(Reason(code, params), left)
 
-    def _larger(self, homeless: tuple[Pending, ...]) -> Iterator[Help]:
+    def _larger(self, homeless: tuple[Pending, ...]) -> Iterator[Remedy]:
         """Yield one node more, or more places on one there is, where that helps."""
         places = ceil(sum(entry.portfolio.weight for entry in homeless))
-        if places > LARGEST:
+        if places > MAX_CAPACITY:
             return
         labels: dict[str, str] = {}
         for entry in homeless:
@@ -233,16 +240,16 @@ class _Helper:
             node.name
             for node, _ in self._by_room(
                 lambda node: not (node.cordoned or node.draining) and node.status == "alive"
-            )[:TRIED]
+            )[:MAX_TRIED]
             if self._left_in(enlarge(self.world, node.name, places)) <= left
         ]
         params = {"places": places, "add": str(addition), "nodes": nodes, "left": left}
-        yield Help(Reason("more_room", params), left)
+        yield Remedy(Reason("more_room", params), left)
 
     def _by_room(self, wanted: Callable[[NodeView], bool]) -> list[tuple[NodeView, float]]:
         """Return real nodes that can host and are `wanted`, with their free places, most first."""
-        taken = {node_id: share.weight for node_id, share in self.stock.shares.items()}
-        for portfolio in self.stock.restless.values():
+        taken = {node_id: share.weight for node_id, share in self.stock.settled_by_node.items()}
+        for portfolio in self.stock.unsettled.values():
             handoff = portfolio.handoff
             ends = {portfolio.node} if handoff is None else {
                 portfolio.node, handoff.source, handoff.target,
@@ -250,7 +257,7 @@ class _Helper:
             for node_id in ends:
                 if node_id is not None:
                     taken[node_id] = taken.get(node_id, 0) + portfolio.weight
-        new = {node.id for node in added(self.world)}
+        new = {node.id for node in added_nodes(self.world)}
         found = [
             (node, node.capacity - taken.get(node.id, 0))
             for node in self.world.nodes
@@ -259,6 +266,6 @@ class _Helper:
         return sorted(found, key=lambda pair: (-pair[1], pair[0].name))
 
 
-def sources(moves: Iterable[Move]) -> set[str]:
+def source_names(moves: Iterable[Move]) -> set[str]:
     """Return the names of the nodes that something moves from."""
     return {move.source.name for move in moves if move.source is not None}

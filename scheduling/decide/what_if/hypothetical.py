@@ -14,10 +14,10 @@ from scheduling.decide.types import NodeView, Snapshot
 
 #: More new nodes, or a larger one, nobody means.
 MAX_ADDED = 1000
-LARGEST = 1_000_000
-MAX_SAID = 60  #: of a text that is said again
+MAX_CAPACITY = 1_000_000
+MAX_ECHOED_CHARS = 60  #: of a text that is said again
 
-WANTED = "must be CAPACITY or CAPACITY:label=value,label=value, such as 8 or 8:gpu=yes"
+EXPECTED_FORMAT = "must be CAPACITY or CAPACITY:label=value,label=value, such as 8 or 8:gpu=yes"
 
 
 class InvalidScenario(ValueError):
@@ -78,19 +78,27 @@ def _names(texts: Iterable[str]) -> tuple[str, ...]:
 def _addition(text: str) -> Addition:
     places, colon, rest = text.strip().partition(":")
     # Shortened: it goes into the answer, and int() refuses thousands of digits with an error.
-    said = repr(text if len(text) <= MAX_SAID else f"{text[:MAX_SAID]}…")
+    said = repr(text if len(text) <= MAX_ECHOED_CHARS else f"{text[:MAX_ECHOED_CHARS]}…")
     if not (places.isascii() and places.isdigit() and places.strip("0")):
-        raise InvalidScenario("add", f"{WANTED}, not {said}: the capacity is no number from 1 on")
+        raise InvalidScenario(
+            "add", f"{EXPECTED_FORMAT}, not {said}: the capacity is no number from 1 on"
+        )
     digits = places.lstrip("0")
-    if len(digits) > len(str(LARGEST)) or int(digits) > LARGEST:
-        raise InvalidScenario("add", f"{WANTED}, not {said}: the capacity is over {LARGEST:,}")
+    if len(digits) > len(str(MAX_CAPACITY)) or int(digits) > MAX_CAPACITY:
+        raise InvalidScenario(
+            "add", f"{EXPECTED_FORMAT}, not {said}: the capacity is over {MAX_CAPACITY:,}"
+        )
     labels: dict[str, str] = {}
     for pair in rest.split(",") if colon else ():
         key, equals, value = pair.strip().partition("=")
         if not (key and equals and value):
-            raise InvalidScenario("add", f"{WANTED}, not {said}: {pair!r} is no label=value")
+            raise InvalidScenario(
+                "add", f"{EXPECTED_FORMAT}, not {said}: {pair!r} is no label=value"
+            )
         if key in labels:
-            raise InvalidScenario("add", f"{WANTED}, not {said}: the label {key} is given twice")
+            raise InvalidScenario(
+                "add", f"{EXPECTED_FORMAT}, not {said}: the label {key} is given twice"
+            )
         labels[key] = value
     return Addition(int(digits), labels)
 
@@ -143,7 +151,7 @@ def add(snapshot: Snapshot, additions: Iterable[Addition]) -> Snapshot:
     taken = {node.name for node in snapshot.nodes}
     free = (name for n in range(1, len(additions) + len(taken) + 1)
             if (name := f"new-{n}") not in taken)  # fmt: skip
-    strategies, feeds = _outfit(snapshot)
+    strategies, feeds = _newest_features(snapshot)
     new = tuple(
         NodeView(
             id=-number,  # no row has it
@@ -158,12 +166,12 @@ def add(snapshot: Snapshot, additions: Iterable[Addition]) -> Snapshot:
     return replace(snapshot, nodes=(*snapshot.nodes, *new))
 
 
-def added(world: Snapshot) -> list[NodeView]:
+def added_nodes(world: Snapshot) -> list[NodeView]:
     """Return the nodes of an imagined snapshot that are in no real one, in their order."""
     return [node for node in world.nodes if node.id < 0]
 
 
-def _outfit(snapshot: Snapshot) -> tuple[dict[str, int], dict[str, str]]:
+def _newest_features(snapshot: Snapshot) -> tuple[dict[str, int], dict[str, str]]:
     """Return the newest version of each strategy, and the feeds, that a new daemon would have."""
     strategies: dict[str, int] = {}
     feeds: dict[str, str] = {}
@@ -171,7 +179,7 @@ def _outfit(snapshot: Snapshot) -> tuple[dict[str, int], dict[str, str]]:
         feeds.update(node.feeds)
         for name, version in node.strategies.items():
             strategies[name] = max(version, strategies.get(name, version))
-    for need in {portfolio.need for portfolio in snapshot.portfolios}:
+    for need in {portfolio.requirements for portfolio in snapshot.portfolios}:
         if need.feed:
             feeds[need.feed] = need.feed_sha
         if need.strategy:

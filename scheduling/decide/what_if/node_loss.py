@@ -16,7 +16,7 @@ from scheduling.decide.types import NodeView, Pending, Plan, Policy, Snapshot
 from scheduling.decide.what_if.hypothetical import lose
 
 #: Why something is pending that has a place or may have one, and only has to wait for it.
-WAITS = frozenset(
+WAITING_CODES = frozenset(
     {
         "waits_for_room",
         "backing_off",
@@ -32,25 +32,25 @@ WAITS = frozenset(
 class Unplaced:
     """What a plan leaves pending that would not be pending otherwise."""
 
-    homeless: tuple[Pending, ...] = ()  #: no node takes it
+    no_place: tuple[Pending, ...] = ()  #: no node takes it
     waiting: tuple[Pending, ...] = ()  #: only has to wait
 
 
-def unplaced(plan: Plan, otherwise: Collection[int] = frozenset()) -> Unplaced:
+def newly_pending(plan: Plan, otherwise: Collection[int] = frozenset()) -> Unplaced:
     """Return what `plan` leaves pending, but for the portfolios (ids) pending `otherwise` too."""
     fresh = [entry for entry in plan.pending if entry.portfolio.id not in otherwise]
     return Unplaced(
-        homeless=tuple(entry for entry in fresh if entry.reason.code not in WAITS),
-        waiting=tuple(entry for entry in fresh if entry.reason.code in WAITS),
+        no_place=tuple(entry for entry in fresh if entry.reason.code not in WAITING_CODES),
+        waiting=tuple(entry for entry in fresh if entry.reason.code in WAITING_CODES),
     )
 
 
-def pending_now(plan: Plan) -> frozenset[int]:
+def pending_ids(plan: Plan) -> frozenset[int]:
     """Return the ids of what a plan leaves pending."""
     return frozenset(entry.portfolio.id for entry in plan.pending)
 
 
-def suspects_counted(plan: Plan) -> tuple[str, ...]:
+def suspect_targets(plan: Plan) -> tuple[str, ...]:
     """Return the names of suspect nodes that a plan sends something to: of those nobody is sure."""
     targets = [*(p.target for p in plan.place), *(m.target for m in plan.move)]
     return tuple(sorted({node.name for node in targets if node.status == "suspect"}))
@@ -70,15 +70,15 @@ class NodeLoss:
     @property
     def absorbed(self) -> bool:
         """Whether everything would have a place at once."""
-        return not (self.unplaced.homeless or self.unplaced.waiting)
+        return not (self.unplaced.no_place or self.unplaced.waiting)
 
 
-def hosting(snapshot: Snapshot) -> Iterator[NodeView]:
+def hosting_nodes(snapshot: Snapshot) -> Iterator[NodeView]:
     """Yield the nodes that can be lost, in the snapshot's order."""
     return (node for node in snapshot.nodes if node.status in HOSTING)
 
 
-def loss_of(
+def forecast_node_loss(
     snapshot: Snapshot,
     node: NodeView,
     stock: FleetIndex,
@@ -91,9 +91,9 @@ def loss_of(
     (ids) that are pending as things are: they are not held against the node.
     """
     plan = make_plan(lose(snapshot, [node.name]), policy or Policy(), stock)
-    left = unplaced(plan, already)
-    share = stock.shares.get(node.id)
+    left = newly_pending(plan, already)
+    share = stock.settled_by_node.get(node.id)
     runs = {} if share is None else dict(share.portfolios)
-    runs |= {p.id: p for p in stock.restless.values() if p.node == node.id and should_run(p)}
-    out = sum(entry.portfolio.id in runs for entry in (*left.homeless, *left.waiting))
-    return NodeLoss(node.id, node.name, len(runs), len(runs) - out, left, suspects_counted(plan))
+    runs |= {p.id: p for p in stock.unsettled.values() if p.node == node.id and should_run(p)}
+    out = sum(entry.portfolio.id in runs for entry in (*left.no_place, *left.waiting))
+    return NodeLoss(node.id, node.name, len(runs), len(runs) - out, left, suspect_targets(plan))

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from scheduling.decide.planner.fleet_state import HOSTING
 from scheduling.decide.reasons import count, number
 from scheduling.decide.types import Policy, Reason
-from scheduling.decide.what_if.answer import Answer, sources
-from scheduling.decide.what_if.hypothetical import added
+from scheduling.decide.what_if.answer import Answer, source_names
+from scheduling.decide.what_if.hypothetical import added_nodes
 
 #: From the end of a lease, or of the grace after a socket was closed, to the first commit.
 AFTER_SILENCE_S = 3.0
@@ -30,12 +30,12 @@ class Budget:
     by_kill_s: float  #: only its process died
 
 
-def without_owner(answer: Answer, lease_ttl_s: float, grace_s: float) -> Budget | None:
+def outage_budget(answer: Answer, lease_ttl_s: float, grace_s: float) -> Budget | None:
     """Return the budget of those that are failed over, or None where nothing is.
 
     In a storm failover is held for one more lease first.
     """
-    if not answer.question.lose or not answer.failovers:
+    if not answer.scenario.lose or not answer.failovers:
         return None
     held_s = lease_ttl_s if answer.storm else 0.0
     return Budget(lease_ttl_s + AFTER_SILENCE_S + held_s, grace_s + AFTER_DEATH_S + held_s)
@@ -48,7 +48,7 @@ class TextSpan(NamedTuple):
     tone: str = ""
 
 
-def verdict(answer: Answer) -> list[TextSpan]:
+def summary(answer: Answer) -> list[TextSpan]:
     """Return the one sentence, in pieces: `3 portfolios move, 2 would have no place.`"""
     left, plan = answer.unplaced, answer.plan
     said: list[TextSpan] = []
@@ -56,27 +56,27 @@ def verdict(answer: Answer) -> list[TextSpan]:
         said.append(TextSpan(_portfolios(len(plan.place), "is placed", "are placed")))
     if plan.move:
         said.append(TextSpan(_portfolios(len(plan.move), "moves", "move")))
-    if left.homeless:
-        said.append(TextSpan(f"{number(len(left.homeless))} would have no place", "warn"))
+    if left.no_place:
+        said.append(TextSpan(f"{number(len(left.no_place))} would have no place", "warn"))
     if answer.stay:
         where = "it is" if len(answer.stay) == 1 else "they are"
         said.append(TextSpan(f"{number(len(answer.stay))} would stay where {where}", "warn"))
     if left.waiting:
         said.append(TextSpan(f"{number(len(left.waiting))} would wait", "warn"))
     if not said:
-        nothing = "Nothing would move" if answer.question else "Nothing to do"
+        nothing = "Nothing would move" if answer.scenario else "Nothing to do"
         return [TextSpan(f"{nothing}: what runs is what is wanted.")]
     pieces: list[TextSpan] = []
     for place, words in enumerate(said):
         if place:
             pieces.append(TextSpan(", "))
         elif words.tone:
-            words = words._replace(text=_named(words.text))
+            words = words._replace(text=_with_noun(words.text))
         pieces.append(words)
     return [*pieces, TextSpan(".")]
 
 
-def _named(text: str) -> str:
+def _with_noun(text: str) -> str:
     """Return the piece with its noun, where it is the first to count."""
     figure, _, rest = text.partition(" ")
     return f"{figure} {'portfolio' if figure == '1' else 'portfolios'} {rest}"
@@ -89,11 +89,11 @@ def _portfolios(many: int, one: str, more: str) -> str:
 def notes(answer: Answer, lease_ttl_s: float) -> list[str]:
     """Return the sentences below the verdict: what goes on, what was taken for granted."""
     said: list[str] = []
-    question, plan = answer.question, answer.plan
+    question, plan = answer.scenario, answer.plan
     lost = set(question.lose)
     if lost:
-        others = sources(plan.move) - lost
-        if not others and any(node.status in HOSTING for node in answer.world.nodes):
+        others = source_names(plan.move) - lost
+        if not others and any(node.status in HOSTING for node in answer.hypothetical.nodes):
             said.append("Nothing that runs on another node moves because of it.")
         if answer.failovers:
             said.append(
@@ -111,26 +111,27 @@ def notes(answer: Answer, lease_ttl_s: float) -> list[str]:
             "nothing is without an owner."
         )
     # Failover has no limits: of failovers alone this would be wrong.
-    if answer.whole_way and len(plan.move) > answer.failovers:
+    if answer.is_complete and len(plan.move) > answer.failovers:
         a_pass = Policy()
         said.append(
             f"This is the whole way; a pass begins at most {a_pass.max_moves} moves, and "
             f"{a_pass.handoffs_per_node} at a time per node."
         )
-    if added(answer.world):
+    if added_nodes(answer.hypothetical):
         said.append(
             "A new node is taken to have the newest version of every strategy, and every feed."
         )
-    if answer.already:
+    if answer.already_pending:
         said.append(
-            f"{_portfolios(answer.already, 'is', 'are')} pending as things are, and not counted."
+            f"{_portfolios(answer.already_pending, 'is', 'are')} pending as things are, "
+            "and not counted."
         )
     return said
 
 
-def help_sentence(reason: Reason) -> str:
+def remedy_sentence(reason: Reason) -> str:
     """Return what would help in one sentence. A code it does not know is shown as it is."""
-    sentence = HELP.get(reason.code)
+    sentence = REMEDY_SENTENCES.get(reason.code)
     return sentence(reason.params) if sentence else reason.code.replace("_", " ")
 
 
@@ -163,7 +164,7 @@ def _suspects_counted(p: Mapping[str, Any]) -> str:
     )
 
 
-HELP: dict[str, Callable[[Mapping[str, Any]], str]] = {
+REMEDY_SENTENCES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "uncordon": _uncordon,
     "undrain": _undrain,
     "more_room": _more_room,

@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 from scheduling.db.transaction import Row, Transaction, query
 from scheduling.decide.precedence import outranks
 from scheduling.decide.reasons import as_data
-from scheduling.decide.types import WAITS_FOR_A_PERSON, Reason
+from scheduling.decide.types import NEEDS_OPERATOR_PHASES, Reason
 from scheduling.enact.audit_log import Line, audit_all
 from scheduling.enact.grant import lock_run, lock_runs
 from scheduling.enact.handoff.statements import (
@@ -147,7 +147,7 @@ def _objection(asked: Request, run: Row | None, active: Row | None) -> Refused |
     if kind != "stop" and (run.desired_state == "stopped" or run.archived_at):
         # A halt or a stop was faster: what is to run nowhere is not begun anywhere.
         return Refused("already_stopped", f"{run.name} is to be stopped; start it first.")
-    if kind != "stop" and run.phase in WAITS_FOR_A_PERSON:
+    if kind != "stop" and run.phase in NEEDS_OPERATOR_PHASES:
         # It came to rest since it was looked at, and only a person may say that it goes on.
         return Refused("already_stopped", f"{run.name} is {run.phase}; start it first.")
     if active is not None and not outranks(kind, active.kind):

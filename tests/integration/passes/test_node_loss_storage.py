@@ -9,7 +9,7 @@ import pytest
 
 from scheduling.db.transaction import execute
 from scheduling.decide.planner.fleet_index import FleetIndex
-from scheduling.decide.what_if.node_loss import NodeLoss, loss_of
+from scheduling.decide.what_if.node_loss import NodeLoss, forecast_node_loss
 from scheduling.enact.node_loss import Known, store
 from scheduling.models import Resilience as Row
 from tests.support.factories import FakeNode, ago, make_node
@@ -28,7 +28,7 @@ def loss(daemon: FakeNode) -> NodeLoss:
     """Of three that run on node-1, two would have to wait and one would have no place."""
     waiting = on(1, "a", "b", not_before=NOW + 5)
     seen = world([node(1), node(2)], [*waiting, *on(1, "gpu", selector={"gpu": "yes"})])
-    found = loss_of(seen, seen.nodes[0], FleetIndex.of(seen.portfolios), frozenset())
+    found = forecast_node_loss(seen, seen.nodes[0], FleetIndex.of(seen.portfolios), frozenset())
     return replace(found, node=daemon.row.pk, suspects=("node-2",))
 
 

@@ -8,7 +8,13 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduling.decide.ownership_history import AuditLine, Now, Owned, disagreement, rebuild
+from scheduling.decide.ownership_history import (
+    AuditLine,
+    CurrentRun,
+    OwnershipPeriod,
+    find_disagreement,
+    rebuild_history,
+)
 
 NODES = ("node-1", "node-2", "node-3")
 CAUSES = ("place", "migrate", "reload", "failover", "register", "rollback")
@@ -17,9 +23,9 @@ ENDS = ("stop", "halt", "quarantine", "orphaned", "failed_start", "floor")
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> list[Owned]:
+def histories(draw: st.DrawFn) -> list[OwnershipPeriod]:
     """Draw what may have happened to one portfolio, as the grants did it."""
-    history: list[Owned] = []
+    history: list[OwnershipPeriod] = []
     epoch, seq = 0, draw(st.integers(0, 10**12))
     for _ in range(draw(st.integers(1, 12))):
         ended = draw(st.booleans()) and bool(history) and history[-1].node is not None
@@ -31,7 +37,7 @@ def histories(draw: st.DrawFn) -> list[Owned]:
             history[-1] = replace(history[-1], to_seq=seq)
         handoff = draw(st.none() | st.integers(1, 10**6))
         history.append(
-            Owned(
+            OwnershipPeriod(
                 epoch=epoch,
                 node=None if ended else draw(st.sampled_from(NODES)),
                 incarnation=None if ended else str(draw(st.uuids())),
@@ -46,7 +52,7 @@ def histories(draw: st.DrawFn) -> list[Owned]:
     return history
 
 
-def trail_of(history: list[Owned]) -> list[AuditLine]:
+def trail_of(history: list[OwnershipPeriod]) -> list[AuditLine]:
     """Return the lines that the grants write."""
     return [
         AuditLine(
@@ -67,56 +73,62 @@ def trail_of(history: list[Owned]) -> list[AuditLine]:
     ]
 
 
-def tenures_of(history: list[Owned]) -> list[Owned]:
+def tenures_of(history: list[OwnershipPeriod]) -> list[OwnershipPeriod]:
     return [owned for owned in history if owned.node is not None]
 
 
-def now_of(history: list[Owned]) -> Now:
+def now_of(history: list[OwnershipPeriod]) -> CurrentRun:
     last = history[-1]
-    return Now(last.epoch, last.node, last.incarnation, last.revision)
+    return CurrentRun(last.epoch, last.node, last.incarnation, last.revision)
 
 
 @given(histories())
-def test_the_trail_alone_gives_the_whole_history_back(history: list[Owned]) -> None:
-    assert rebuild(trail_of(history)) == history
-    assert disagreement(trail_of(history), tenures_of(history), now_of(history)) is None
+def test_the_trail_alone_gives_the_whole_history_back(history: list[OwnershipPeriod]) -> None:
+    assert rebuild_history(trail_of(history)) == history
+    assert find_disagreement(trail_of(history), tenures_of(history), now_of(history)) is None
 
 
 @given(histories(), st.data())
-def test_no_line_of_the_trail_can_be_missing(history: list[Owned], data: st.DataObject) -> None:
+def test_no_line_of_the_trail_can_be_missing(
+    history: list[OwnershipPeriod], data: st.DataObject
+) -> None:
     trail = trail_of(history)
     gone = data.draw(st.integers(0, len(trail) - 1))
     left = trail[:gone] + trail[gone + 1 :]
-    assert disagreement(left, tenures_of(history), now_of(history)) is not None
+    assert find_disagreement(left, tenures_of(history), now_of(history)) is not None
 
 
 @given(histories(), st.data())
-def test_no_tenure_can_be_missing_or_invented(history: list[Owned], data: st.DataObject) -> None:
+def test_no_tenure_can_be_missing_or_invented(
+    history: list[OwnershipPeriod], data: st.DataObject
+) -> None:
     tenures = tenures_of(history)
     at = data.draw(st.integers(0, len(tenures) - 1))
     assert (
-        disagreement(trail_of(history), tenures[:at] + tenures[at + 1 :], now_of(history))
+        find_disagreement(trail_of(history), tenures[:at] + tenures[at + 1 :], now_of(history))
         is not None
     )
     more = replace(tenures[at], epoch=history[-1].epoch + 1)
-    assert disagreement(trail_of(history), [*tenures, more], now_of(history)) is not None
+    assert find_disagreement(trail_of(history), [*tenures, more], now_of(history)) is not None
 
 
 @given(histories(), st.data())
-def test_no_field_of_a_tenure_can_differ(history: list[Owned], data: st.DataObject) -> None:
+def test_no_field_of_a_tenure_can_differ(
+    history: list[OwnershipPeriod], data: st.DataObject
+) -> None:
     tenures = tenures_of(history)
     at = data.draw(st.integers(0, len(tenures) - 1))
     field = data.draw(st.sampled_from(FIELDS))
     other: Any = {"node": "node-9", "incarnation": "x", "cause": "mystery"}.get(field, -7)
     tenures[at] = replace(tenures[at], **{field: other})
-    said = disagreement(trail_of(history), tenures, now_of(history))
+    said = find_disagreement(trail_of(history), tenures, now_of(history))
     assert said is not None and said.startswith(f"epoch {tenures[at].epoch}: the trail says")
 
 
 @given(histories(), st.sampled_from(["epoch", "node", "incarnation", "revision"]))
-def test_the_run_is_where_the_trail_ends(history: list[Owned], field: str) -> None:
+def test_the_run_is_where_the_trail_ends(history: list[OwnershipPeriod], field: str) -> None:
     now = replace(now_of(history), **{field: 99 if field in ("epoch", "revision") else "other"})
-    said = disagreement(trail_of(history), tenures_of(history), now)
+    said = find_disagreement(trail_of(history), tenures_of(history), now)
     assert said is not None and said.startswith(f"the trail ends with {field}")
 
 
@@ -124,13 +136,13 @@ def told(*epochs: tuple[Any, ...]) -> str | None:
     """Return what is wrong with a trail of (epoch, node, from_seq[, epoch before]), for a run and
     tenures that it tells of rightly."""
     lines = [
-        Owned(epoch, node, None, 1, seq, None, "place", None, *after)
+        OwnershipPeriod(epoch, node, None, 1, seq, None, "place", None, *after)
         for epoch, node, seq, *after in epochs
     ]
-    history = rebuild(trail_of(lines))
+    history = rebuild_history(trail_of(lines))
     last = history[-1]
-    return disagreement(
-        trail_of(lines), tenures_of(history), Now(last.epoch, last.node, None, last.revision)
+    return find_disagreement(
+        trail_of(lines), tenures_of(history), CurrentRun(last.epoch, last.node, None, last.revision)
     )
 
 
@@ -152,40 +164,43 @@ def test_no_epoch_begins_before_the_one_ahead_of_it() -> None:
 
 
 def test_who_had_it_last_does_not_own_an_epoch_that_ended() -> None:
-    data = trail_of([Owned(1, None, None, 1, 5, None, "stop", None)])[0].data
+    data = trail_of([OwnershipPeriod(1, None, None, 1, 5, None, "stop", None)])[0].data
     ended = AuditLine(1, "ended", "node-1", data)
-    assert rebuild([ended])[0].node is None
-    assert disagreement([ended], [], Now(1, None, None, 1)) is None
+    assert rebuild_history([ended])[0].node is None
+    assert find_disagreement([ended], [], CurrentRun(1, None, None, 1)) is None
 
 
 def test_each_side_that_has_an_epoch_alone_is_said() -> None:
-    lines = [Owned(n, f"node-{n}", None, 1, 4 + n, 5 + n, "place", None) for n in (1, 2)]
+    lines = [OwnershipPeriod(n, f"node-{n}", None, 1, 4 + n, 5 + n, "place", None) for n in (1, 2)]
     lines[1] = replace(lines[1], to_seq=None)
-    now = Now(2, "node-2", None, 1)
-    assert disagreement(trail_of(lines), lines[1:], now) == (
+    now = CurrentRun(2, "node-2", None, 1)
+    assert find_disagreement(trail_of(lines), lines[1:], now) == (
         "the trail grants epoch 1 to node-1 (place) after seq 5, and there is no tenure of it"
     )
     first = replace(lines[0], epoch=0)
-    assert disagreement(trail_of(lines), [first, *lines], now) == (
+    assert find_disagreement(trail_of(lines), [first, *lines], now) == (
         "the tenure of epoch 0 on node-1 (place) has no granted line in the trail"
     )
 
 
 def test_a_granted_line_names_a_node() -> None:
-    (line,) = trail_of([Owned(1, "node-1", None, 1, 5, None, "place", None)])
+    (line,) = trail_of([OwnershipPeriod(1, "node-1", None, 1, 5, None, "place", None)])
     nameless = AuditLine(7, line.kind, None, line.data)
-    assert disagreement([nameless], [], Now(1, None, None, 1)) == "event 7 (granted) names no node"
+    assert (
+        find_disagreement([nameless], [], CurrentRun(1, None, None, 1))
+        == "event 7 (granted) names no node"
+    )
 
 
 def test_a_line_whose_number_is_none_is_named() -> None:
-    (line,) = trail_of([Owned(1, "node-1", None, 1, 5, None, "place", None)])
+    (line,) = trail_of([OwnershipPeriod(1, "node-1", None, 1, 5, None, "place", None)])
     broken = AuditLine(7, line.kind, line.node, {**line.data, "epoch": None})
-    said = disagreement([broken], [], Now(1, None, None, 1))
+    said = find_disagreement([broken], [], CurrentRun(1, None, None, 1))
     assert said is not None and said.startswith("event 7 (granted) does not say ")
 
 
 def test_a_line_that_does_not_say_what_it_must_is_named() -> None:
     lines = [AuditLine(7, "granted", "node-1", {"epoch": 1})]
-    assert disagreement(lines, [], Now(0, None, None, 1)) == (
+    assert find_disagreement(lines, [], CurrentRun(0, None, None, 1)) == (
         "event 7 (granted) does not say 'incarnation'"
     )

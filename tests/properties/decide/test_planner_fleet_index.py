@@ -23,7 +23,7 @@ def follow(stock: FleetIndex, before: Snapshot, after: Snapshot) -> None:
     """Tell the stock what is different, as the reader of the database does."""
     was = {each.id: each for each in before.portfolios}
     now = {each.id: each for each in after.portfolios}
-    stock.change([each for each in now.values() if was.get(each.id) != each], was.keys() - now)
+    stock.update([each for each in now.values() if was.get(each.id) != each], was.keys() - now)
 
 
 @st.composite
@@ -86,18 +86,18 @@ def test_a_need_is_met_where_nothing_is_lacking(
 
 def test_what_runs_steadily_is_not_looked_at_one_by_one() -> None:
     stock = FleetIndex.of([*on(1, "a", "b"), portfolio("c"), portfolio("d", desired="stopped")])
-    assert {each.name for each in stock.restless.values()} == {"c"}
-    assert stock.shares[1].weight == 2
+    assert {each.name for each in stock.unsettled.values()} == {"c"}
+    assert stock.settled_by_node[1].weight == 2
 
 
 @pytest.mark.parametrize("weights", [(0.1, 0.2, 0.3), (0.3, 0.2, 0.1), (0.2, 0.3, 0.1)])
 def test_a_share_weighs_the_same_in_whatever_order_it_came(weights: tuple[float, ...]) -> None:
     stock = FleetIndex.of([])
     for number, weight in enumerate((*weights, 5.5)):
-        stock.change([portfolio(f"p-{weight}", id=number, node=1, weight=weight)])
-        assert stock.shares[1].weight > 0  # looked at in between, so a total could be kept
-    stock.change([], gone=[3])
-    assert stock.shares[1].weight == 0.6
+        stock.update([portfolio(f"p-{weight}", id=number, node=1, weight=weight)])
+        assert stock.settled_by_node[1].weight > 0  # looked at in between, so a total could be kept
+    stock.update([], gone=[3])
+    assert stock.settled_by_node[1].weight == 0.6
 
 
 def test_two_that_may_not_share_a_node_are_noticed_though_one_is_in_a_handoff() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scheduling.decide.planner.feasibility import node_state, obstacle
 from scheduling.decide.planner.fleet_state import FleetState
 from scheduling.decide.planner.planner import make_plan
-from scheduling.decide.reasons import as_data, localize, reason_of, render
+from scheduling.decide.reasons import as_data, localize, render, stored_reason
 from scheduling.decide.types import Plan, Policy, Reason, Snapshot
 from tests.properties.decide.test_planner import POLICIES, worlds
 from tests.support.translation_check import check_translated
@@ -50,4 +50,4 @@ def test_what_was_stored_is_said_as_if_it_had_just_been_found(snapshot: Snapshot
         why = json.loads(json.dumps(as_data(reason)))
         text = render(reason)
         assert localize(text, why, "zh-hans") == render(reason, "zh-hans") != text
-        assert reason_of(text, why) is not None
+        assert stored_reason(text, why) is not None

@@ -28,7 +28,7 @@ def processes(draw: st.DrawFn) -> list[Process]:
                 revision=st.integers(1, 2),
                 phase=st.sampled_from(PHASES),
                 handoff=st.one_of(st.none(), st.integers(1, 3)),
-                kept=st.one_of(st.none(), st.integers(1, 3)),
+                kept_for=st.one_of(st.none(), st.integers(1, 3)),
                 ended_at=st.floats(0, 10),
                 reported=st.booleans(),
                 failures=st.integers(0, 5),

@@ -9,9 +9,9 @@ from scheduling.decide.liveness import (
     LeaseView,
     flapping_until,
     is_lost,
+    is_storm,
     judgeable,
     status_of,
-    storm,
 )
 
 POLICY = LeasePolicy(interval_s=10, ttl_s=30)
@@ -77,7 +77,7 @@ def test_nothing_is_judged_before_anything_was_served() -> None:
     ],
 )
 def test_a_storm_is_two_or_more_and_at_least_half(lost: str, alive: str, expected: bool) -> None:
-    assert storm(lost, alive, 0.5) is expected
+    assert is_storm(lost, alive, 0.5) is expected
 
 
 def test_two_losses_in_ten_minutes_cost_three_beats_and_each_further_one_doubles_it() -> None:

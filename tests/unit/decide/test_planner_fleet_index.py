@@ -13,42 +13,42 @@ HARD = {"spread_group": "alpha", "spread_hard": True}
 
 def test_one_that_comes_later_weighs_too() -> None:
     stock = FleetIndex.of(on(1, "a"))
-    assert stock.shares[1].weight == 1  # looked at before: it is kept from now on
-    stock.change(on(1, "b", weight=3))
-    assert stock.shares[1].weight == 4
+    assert stock.settled_by_node[1].weight == 1  # looked at before: it is kept from now on
+    stock.update(on(1, "b", weight=3))
+    assert stock.settled_by_node[1].weight == 4
 
 
 def test_the_lightest_is_known_anew_once_one_came_or_went() -> None:
     stock = FleetIndex.of(on(1, "a", weight=3))
-    assert stock.shares[1].lightest == 3
+    assert stock.settled_by_node[1].lightest == 3
     (light,) = on(1, "b", weight=2)
-    stock.change([light])
-    assert stock.shares[1].lightest == 2
-    stock.change([], gone=[light.id])
-    assert stock.shares[1].lightest == 3
+    stock.update([light])
+    assert stock.settled_by_node[1].lightest == 2
+    stock.update([], gone=[light.id])
+    assert stock.settled_by_node[1].lightest == 3
 
 
 def test_what_one_that_comes_later_needs_counts_too() -> None:
     stock = FleetIndex.of(on(1, "a"))
-    assert stock.shares[1].suits(node(1))
-    stock.change(on(1, "b", selector=GPU))
-    assert not stock.shares[1].suits(node(1))
+    assert stock.settled_by_node[1].all_can_run_on(node(1))
+    stock.update(on(1, "b", selector=GPU))
+    assert not stock.settled_by_node[1].all_can_run_on(node(1))
 
 
 def test_a_share_is_asked_again_once_its_node_is_labelled_anew() -> None:
-    share = FleetIndex.of(on(1, "a", selector=GPU)).shares[1]
-    assert share.suits(node(1, labels=GPU))
-    assert not share.suits(node(1))
-    assert share.suits(node(1, labels=GPU))
+    share = FleetIndex.of(on(1, "a", selector=GPU)).settled_by_node[1]
+    assert share.all_can_run_on(node(1, labels=GPU))
+    assert not share.all_can_run_on(node(1))
+    assert share.all_can_run_on(node(1, labels=GPU))
 
 
 def test_members_of_a_group_are_counted_on_each_node() -> None:
     first, second = on(1, "a", "b", spread_group="alpha")
     stock = FleetIndex.of([first, second])
     assert stock.groups == {"alpha": {1: 2}}
-    stock.change([replace(first, node=2)])
+    stock.update([replace(first, node=2)])
     assert stock.groups == {"alpha": {1: 1, 2: 1}}
-    stock.change([], gone=[second.id])
+    stock.update([], gone=[second.id])
     assert stock.groups == {"alpha": {2: 1}}
 
 
@@ -56,16 +56,16 @@ def test_a_node_is_crowded_as_long_as_two_share_it_and_one_of_them_may_not() -> 
     hard, soft = portfolio("a", node=1, **HARD), portfolio("b", node=1, spread_group="alpha")
     stock = FleetIndex.of([hard, soft])
     assert stock.crowded == {("alpha", 1)}
-    stock.change([replace(hard, spread_hard=False)])
+    stock.update([replace(hard, spread_hard=False)])
     assert stock.crowded == set()
-    stock.change([hard])
+    stock.update([hard])
     assert stock.crowded == {("alpha", 1)}
-    stock.change([replace(soft, node=2)])
+    stock.update([replace(soft, node=2)])
     assert stock.crowded == set()
 
 
 def test_a_stock_keeps_nothing_of_a_group_whose_last_member_has_gone() -> None:
     (member,) = on(1, "a", **HARD)
     stock = FleetIndex.of([member])
-    stock.change([], gone=[member.id])
-    assert (stock.shares, stock.groups, stock.crowded) == ({}, {}, set())
+    stock.update([], gone=[member.id])
+    assert (stock.settled_by_node, stock.groups, stock.crowded) == ({}, {}, set())

@@ -175,7 +175,7 @@ def test_of_two_moves_the_second_waits_where_a_pass_may_begin_only_one() -> None
 
 
 def test_a_search_ends_at_its_number_of_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(make_room, "MAX_LOOKS", 1)
+    monkeypatch.setattr(make_room, "MAX_CHECKS", 1)
     assert make_plan(scattered(), POLICY).changes == 0
 
 

@@ -17,8 +17,8 @@ from scheduling.decide.reasons import (
     localize,
     number,
     reason_document,
-    reason_of,
     render,
+    stored_reason,
 )
 from scheduling.decide.types import Policy, Reason
 from tests.support.plan_factories import node, on, pending, portfolio, world
@@ -392,7 +392,7 @@ def test_a_row_is_said_in_chinese_where_its_data_says_what_its_text_says() -> No
 )
 def test_else_its_text_is_what_counts(text: str, why: Any) -> None:
     assert localize(text, why, "zh-hans") == text
-    assert reason_of(text, why) is None
+    assert stored_reason(text, why) is None
 
 
 def test_an_answer_carries_the_code_the_numbers_and_the_sentence() -> None:

@@ -156,7 +156,7 @@ def test_a_drain_that_was_begun_is_not_begun_again(phase: str) -> None:
 
 
 def test_a_release_that_was_answered_keep_is_not_sent_again_for_that_handoff() -> None:
-    kept = process("running", kept=7)
+    kept = process("running", kept_for=7)
     other = entry("drain", handoff=8)
     assert reconcile([entry("drain", handoff=7)], [kept], NOW) == []
     assert reconcile([other], [kept], NOW) == [Drain(other, 1)]

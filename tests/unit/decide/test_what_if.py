@@ -15,14 +15,14 @@ from scheduling.decide.what_if.hypothetical import (
     InvalidScenario,
     Scenario,
     add,
-    added,
+    added_nodes,
     apply_scenario,
     drain,
     enlarge,
     lose,
     reopen,
 )
-from scheduling.decide.what_if.wording import help_sentence, notes, verdict, without_owner
+from scheduling.decide.what_if.wording import notes, outage_budget, remedy_sentence, summary
 from tests.support.plan_factories import moves, node, on, pending, places, portfolio, world
 
 
@@ -33,7 +33,7 @@ def asked(snapshot: Snapshot, **parts: Any) -> Answer:
 
 
 def sentence(found: Answer) -> str:
-    return "".join(words.text for words in verdict(found))
+    return "".join(words.text for words in summary(found))
 
 
 # --- the question --------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ def test_a_new_node_has_a_free_name_the_newest_strategies_and_every_feed() -> No
     ]
     wants = portfolio("p", strategy="sma", strategy_version=3, feed="bars", feed_sha="bb")
     imagined = add(world(fleet, [wants]), [Addition(8, {"gpu": "yes"}), Addition(2)])
-    first, second = added(imagined)
+    first, second = added_nodes(imagined)
     assert (first.name, second.name) == ("new-2", "new-3")
     assert (first.capacity, first.labels, first.status) == (8, {"gpu": "yes"}, "alive")
     assert first.strategies == {"sma": 3, "old": 4}
@@ -139,8 +139,8 @@ def test_a_loss_moves_what_fits_and_says_what_does_not() -> None:
         ("node-1", 3, 0),
         ("node-2", 1, 2),
     ]
-    assert not found.whole_way
-    assert without_owner(found, 30, 3) is not None
+    assert not found.is_complete
+    assert outage_budget(found, 30, 3) is not None
     assert "Nothing that runs on another node moves because of it." in notes(found, 30)
 
 
@@ -148,7 +148,7 @@ def test_what_is_pending_anyway_is_not_held_against_a_loss() -> None:
     snapshot = world([node(1), node(2)], [*on(1, "a"), portfolio("gpu", selector={"gpu": "yes"})])
     found = asked(snapshot, lose=["node-1"])
     assert sentence(found) == "1 portfolio moves."
-    assert (found.already, found.unplaced.homeless) == (1, ())
+    assert (found.already_pending, found.unplaced.no_place) == (1, ())
     assert "1 portfolio is pending as things are, and not counted." in notes(found, 30)
     alone = asked(snapshot)
     assert sentence(alone) == "1 portfolio would have no place."
@@ -158,14 +158,14 @@ def test_nothing_asked_is_the_next_pass() -> None:
     found = asked(world([node(1)], [portfolio("a")]))
     assert places(found.plan) == {"a": "node-1"}
     assert sentence(found) == "1 portfolio is placed."
-    assert without_owner(found, 30, 3) is None
+    assert outage_budget(found, 30, 3) is None
     calm = asked(world([node(1)], on(1, "a")))
     assert sentence(calm) == "Nothing to do: what runs is what is wanted."
 
 
 def test_without_an_owner_for_a_lease_and_three_seconds_or_five_after_a_kill() -> None:
     nodes = [node(n) for n in range(1, 6)]
-    budget = without_owner(asked(world(nodes, on(1, "a")), lose=["node-1"]), 30, 3)
+    budget = outage_budget(asked(world(nodes, on(1, "a")), lose=["node-1"]), 30, 3)
     assert budget is not None
     assert (budget.by_silence_s, budget.by_kill_s) == (33, 5)
 
@@ -174,7 +174,7 @@ def test_a_storm_is_said_and_holds_failover_for_one_lease_more() -> None:
     # Two of three are at least half; two of five are not.
     snapshot = world([node(n) for n in (1, 2, 3)], on(1, "a"))
     found = asked(snapshot, lose=["node-1,node-2"])
-    budget = without_owner(found, 30, 3)
+    budget = outage_budget(found, 30, 3)
     assert found.storm and budget is not None
     assert (budget.by_silence_s, budget.by_kill_s) == (63, 35)
     assert any("storm" in note for note in notes(found, 30))
@@ -187,8 +187,8 @@ def test_a_drain_is_answered_the_whole_way_and_leaves_nothing_without_an_owner()
     snapshot = world([node(1), node(2)], on(1, "a", "b", "c", "d", "e"))
     found = asked(snapshot, drain=["node-1"])
     assert set(moves(found.plan, "drain")) == {"a", "b", "c", "d", "e"}
-    assert found.whole_way
-    assert without_owner(found, 30, 3) is None
+    assert found.is_complete
+    assert outage_budget(found, 30, 3) is None
     assert [(load.before, load.after) for load in found.loads] == [(5, 0), (0, 5)]
 
 
@@ -230,7 +230,7 @@ def test_loads_after_count_the_handoffs_under_way() -> None:
 
 
 def helps(found: Answer) -> dict[str, str]:
-    return {one.reason.code: help_sentence(one.reason) for one in found.helps}
+    return {one.reason.code: remedy_sentence(one.reason) for one in found.remedies}
 
 
 def test_a_cordon_that_could_be_lifted_is_named_with_what_comes_of_it() -> None:
@@ -239,10 +239,10 @@ def test_a_cordon_that_could_be_lifted_is_named_with_what_comes_of_it() -> None:
         [*on(1, "a", "b", "c"), *on(4, "x")],
     )
     found = asked(snapshot, lose=["node-1"])
-    assert len(found.unplaced.homeless) == 2
+    assert len(found.unplaced.no_place) == 2
     assert helps(found)["uncordon"] == "Uncordon node-3: 5 free places, then all have a place."
     # node-4 is full: to open it helps nobody, so it is not offered.
-    assert [h.reason.params["node"] for h in found.helps if h.reason.code == "uncordon"] == [
+    assert [h.reason.params["node"] for h in found.remedies if h.reason.code == "uncordon"] == [
         "node-3"
     ]
 

@@ -10,15 +10,15 @@ from scheduling.decide.planner.fleet_index import FleetIndex
 from scheduling.decide.types import HandoffView, Snapshot
 from scheduling.decide.what_if.answer import Answer, answer
 from scheduling.decide.what_if.hypothetical import (
-    LARGEST,
     MAX_ADDED,
+    MAX_CAPACITY,
     Addition,
     InvalidScenario,
     Scenario,
     add,
-    added,
+    added_nodes,
 )
-from scheduling.decide.what_if.wording import help_sentence, notes, verdict, without_owner
+from scheduling.decide.what_if.wording import notes, outage_budget, remedy_sentence, summary
 from tests.support.plan_factories import moves, node, on, portfolio, world
 
 
@@ -29,11 +29,11 @@ def asked(snapshot: Snapshot, **parts: Any) -> Answer:
 
 
 def sentence(found: Answer) -> str:
-    return "".join(words.text for words in verdict(found))
+    return "".join(words.text for words in summary(found))
 
 
 def helps(found: Answer) -> dict[str, str]:
-    return {one.reason.code: help_sentence(one.reason) for one in found.helps}
+    return {one.reason.code: remedy_sentence(one.reason) for one in found.remedies}
 
 
 def test_labels_may_be_spaced() -> None:
@@ -43,8 +43,8 @@ def test_labels_may_be_spaced() -> None:
 
 def test_what_gets_a_place_by_a_new_node_is_not_pending_already() -> None:
     found = asked(world([node(1)], [portfolio("gpu", selector={"gpu": "yes"})]), add=["1:gpu=yes"])
-    assert found.already == 0
-    assert found.whole_way
+    assert found.already_pending == 0
+    assert found.is_complete
 
 
 def test_several_that_stay_are_counted_together() -> None:
@@ -70,7 +70,7 @@ def test_a_new_node_has_the_newest_version_whoever_has_it(order: tuple[int, int]
     versions = {1: {"sma": 3}, 2: {"sma": 1}}
     fleet = [node(number, strategies=versions[number]) for number in order]
     wants = portfolio("p", strategy="sma", strategy_version=2)
-    (new,) = added(add(world(fleet, [wants]), [Addition(1)]))
+    (new,) = added_nodes(add(world(fleet, [wants]), [Addition(1)]))
     assert new.strategies == {"sma": 3}
 
 
@@ -78,7 +78,7 @@ def test_what_is_lost_already_makes_no_storm_and_has_no_budget_left() -> None:
     snapshot = world([node(1), node(2, status="lost"), node(3, status="lost")], on(2, "a"))
     assert not asked(snapshot, lose=["node-2", "node-3"]).storm
     found = asked(snapshot)
-    assert (found.failovers, without_owner(found, 30, 3)) == (1, None)
+    assert (found.failovers, outage_budget(found, 30, 3)) == (1, None)
 
 
 def test_what_only_waits_is_said_to_wait() -> None:
@@ -128,7 +128,7 @@ def test_what_moves_to_a_node_that_is_lost_meanwhile_is_counted_where_it_runs() 
 
 def offered(found: Answer, code: str) -> list[str]:
     """The nodes of the helps with this code, in their order."""
-    return [one.reason.params["node"] for one in found.helps if one.reason.code == code]
+    return [one.reason.params["node"] for one in found.remedies if one.reason.code == code]
 
 
 def test_nodes_to_open_again_come_by_their_room_and_what_moves_there_takes_it() -> None:
@@ -140,7 +140,7 @@ def test_nodes_to_open_again_come_by_their_room_and_what_moves_there_takes_it() 
     )  # fmt: skip
     found = asked(snapshot, lose=["node-1"])
     assert offered(found, "uncordon") == ["node-3", "node-2", "node-4"]
-    assert [one.reason.params.get("free") for one in found.helps][:3] == [3, 2, 2]
+    assert [one.reason.params.get("free") for one in found.remedies][:3] == [3, 2, 2]
 
 
 def test_what_is_pending_or_stays_anyway_is_no_part_of_what_helps() -> None:
@@ -175,8 +175,8 @@ def test_a_new_node_is_not_offered_where_its_newest_version_is_not_the_one_that_
     fleet = [node(1, strategies={"sma": 1}), node(2, strategies={"sma": 2})]
     old = on(1, "a", strategy="sma", strategy_version=1)
     found = asked(world(fleet, old), lose=["node-1"])
-    assert len(found.unplaced.homeless) == 1
-    assert found.helps == ()
+    assert len(found.unplaced.no_place) == 1
+    assert found.remedies == ()
 
 
 def test_neither_a_suspect_nor_a_new_node_is_named_to_be_enlarged() -> None:
@@ -189,8 +189,8 @@ def test_neither_a_suspect_nor_a_new_node_is_named_to_be_enlarged() -> None:
 
 
 def test_more_room_than_can_be_asked_for_is_not_offered() -> None:
-    fleet = [node(1, capacity=LARGEST + 1), node(2)]
-    for weight, offers in ((LARGEST, 1), (LARGEST + 1, 0)):
+    fleet = [node(1, capacity=MAX_CAPACITY + 1), node(2)]
+    for weight, offers in ((MAX_CAPACITY, 1), (MAX_CAPACITY + 1, 0)):
         found = asked(world(fleet, on(1, "a", weight=weight)), lose=["node-1"])
-        assert len(found.unplaced.homeless) == 1
-        assert len(found.helps) == offers
+        assert len(found.unplaced.no_place) == 1
+        assert len(found.remedies) == offers

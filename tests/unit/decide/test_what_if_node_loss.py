@@ -12,19 +12,27 @@ from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.types import HandoffView, Policy, PortfolioView, Snapshot
 from scheduling.decide.what_if.answer import answer
 from scheduling.decide.what_if.hypothetical import Scenario
-from scheduling.decide.what_if.node_loss import NodeLoss, hosting, loss_of, pending_now
+from scheduling.decide.what_if.node_loss import (
+    NodeLoss,
+    forecast_node_loss,
+    hosting_nodes,
+    pending_ids,
+)
 from tests.support.plan_factories import node, on, portfolio, world
 
 
 def losses(snapshot: Snapshot) -> dict[str, NodeLoss]:
     """What the loss of each node would come to."""
     stock = FleetIndex.of(snapshot.portfolios)
-    already = pending_now(make_plan(snapshot, Policy(), stock))
-    return {each.name: loss_of(snapshot, each, stock, already) for each in hosting(snapshot)}
+    already = pending_ids(make_plan(snapshot, Policy(), stock))
+    return {
+        each.name: forecast_node_loss(snapshot, each, stock, already)
+        for each in hosting_nodes(snapshot)
+    }
 
 
 def homeless(loss: NodeLoss) -> set[str]:
-    return {entry.portfolio.name for entry in loss.unplaced.homeless}
+    return {entry.portfolio.name for entry in loss.unplaced.no_place}
 
 
 def test_a_loss_is_absorbed_where_everything_has_another_place() -> None:
@@ -45,7 +53,7 @@ def test_what_would_have_no_place_is_named_with_its_reason() -> None:
     assert not loss.absorbed
     # gpu runs on a node that lacks what it needs; a or b finds the one place.
     assert len(homeless(loss)) == 2
-    reasons = {entry.portfolio.name: entry.reason.code for entry in loss.unplaced.homeless}
+    reasons = {entry.portfolio.name: entry.reason.code for entry in loss.unplaced.no_place}
     assert reasons["gpu"] == "no_selector"
     assert set(reasons.values()) == {"no_selector", "no_room"}
     assert (loss.fit, loss.runs) == (1, 3)
@@ -126,6 +134,6 @@ def test_the_loss_of_a_node_is_what_the_plan_says_of_it(seed: int) -> None:
         assert loss.unplaced == asked.unplaced
         assert loss.suspects == asked.suspects
         named = {entry.portfolio.id for entry in asked.plan.pending}
-        fresh = {e.portfolio.id for e in (*loss.unplaced.homeless, *loss.unplaced.waiting)}
+        fresh = {e.portfolio.id for e in (*loss.unplaced.no_place, *loss.unplaced.waiting)}
         assert fresh <= named
-        assert len(named - fresh) == asked.already
+        assert len(named - fresh) == asked.already_pending

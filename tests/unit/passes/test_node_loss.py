@@ -9,21 +9,21 @@ import pytest
 from scheduling.decide.planner.fleet_index import FleetIndex
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.types import HandoffView, Policy, Snapshot
-from scheduling.decide.what_if.node_loss import NodeLoss, loss_of, pending_now
+from scheduling.decide.what_if.node_loss import NodeLoss, forecast_node_loss, pending_ids
 from tests.support.plan_factories import NOW, node, on, portfolio, world
 
 
 def loss(snapshot: Snapshot, policy: Policy | None = None, number: int = 1) -> NodeLoss:
     """What the loss of node `number` would come to."""
     stock = FleetIndex.of(snapshot.portfolios)
-    already = pending_now(make_plan(snapshot, policy or Policy(), stock))
+    already = pending_ids(make_plan(snapshot, policy or Policy(), stock))
     (lost,) = [each for each in snapshot.nodes if each.id == number]
-    return loss_of(snapshot, lost, stock, already, policy)
+    return forecast_node_loss(snapshot, lost, stock, already, policy)
 
 
 def counted(found: NodeLoss) -> tuple[int, int, int]:
     """Those with no place, those that wait, those that fit."""
-    return len(found.unplaced.homeless), len(found.unplaced.waiting), found.fit
+    return len(found.unplaced.no_place), len(found.unplaced.waiting), found.fit
 
 
 @pytest.mark.parametrize(

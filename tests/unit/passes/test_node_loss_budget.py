@@ -11,7 +11,7 @@ from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from scheduling.decide.planner.fleet_index import FleetIndex
 from scheduling.decide.types import Snapshot
-from scheduling.decide.what_if.node_loss import NodeLoss, loss_of
+from scheduling.decide.what_if.node_loss import NodeLoss, forecast_node_loss
 from scheduling.enact.node_loss import Known
 from scheduling.passes import node_loss as passing
 from scheduling.passes.node_loss import CONFIRM_S, Resilience
@@ -41,13 +41,13 @@ class Kept:
         self.answered: list[str] = []
         self.written: list[tuple[list[Known], set[int]]] = []
         self.error: type[Exception] | None = None
-        monkeypatch.setattr(passing, "loss_of", self._loss_of)
+        monkeypatch.setattr(passing, "forecast_node_loss", self._loss_of)
         monkeypatch.setattr(passing, "store", lambda news, kept: (list(news), set(kept)))
         monkeypatch.setattr(passing, "execute", self._run)
 
     def _loss_of(self, snapshot: Snapshot, lost: Any, *given: Any) -> NodeLoss:
         self.answered.append(lost.name)
-        return loss_of(snapshot, lost, *given)
+        return forecast_node_loss(snapshot, lost, *given)
 
     def _run(self, words: tuple[list[Known], set[int]]) -> None:
         if self.error is not None:

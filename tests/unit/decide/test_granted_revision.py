@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from scheduling.decide.granting import as_granted, choices
+from scheduling.decide.granted_revision import revision_choices, with_granted_revision
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.planner.targets import choose_target, granted_revision, targets
 from scheduling.decide.reasons import render
-from scheduling.decide.types import Plan, Policy, PortfolioView, Reason, Snapshot, Version
+from scheduling.decide.types import Plan, Policy, PortfolioView, Reason, RevisionChoice, Snapshot
 from scheduling.decide.what_if.hypothetical import Scenario, apply_scenario
 from tests.support.plan_factories import node, pending, places, portfolio, world
 
-ONE, TWO, THREE = (Version(number, "sma", number) for number in (1, 2, 3))
+ONE, TWO, THREE = (RevisionChoice(number, "sma", number) for number in (1, 2, 3))
 
 
 def ordered(**given: Any) -> list[int]:
     known: dict[str, Any] = {"running": None, "good": ONE, "wanted": TWO, "owned": False}
-    return [v.revision for v in choices(**{**known, "attempts": 0, **given})]
+    return [v.revision for v in revision_choices(**{**known, "attempts": 0, **given})]
 
 
 def test_a_start_brings_the_wanted_revision_and_after_a_failure_the_good_one() -> None:
@@ -35,19 +35,21 @@ def test_a_failover_brings_the_good_revision_then_the_one_that_ran() -> None:
     assert ordered(owned=True, running=TWO, good=None) == [2]
 
 
-def two_choices(*order: Version, **changes: Any) -> PortfolioView:
+def two_choices(*order: RevisionChoice, **changes: Any) -> PortfolioView:
     first = order[0]
     return portfolio(
         "p", revision=first.revision, strategy="sma", strategy_version=first.strategy_version,
-        choices=order, **changes,
+        revision_choices=order, **changes,
     )  # fmt: skip
 
 
 def test_the_first_that_a_node_can_run_is_granted_and_else_the_first_is_asked_for() -> None:
     waits = two_choices(TWO, ONE)
     for versions, revision in (({1, 2}, 2), ({1}, 1), (set(), 2)):
-        granted = as_granted(waits, lambda need, found=versions: need.strategy_version in found)
-        assert (granted.revision, granted.need.strategy_version) == (revision, revision)
+        granted = with_granted_revision(
+            waits, lambda need, found=versions: need.strategy_version in found
+        )
+        assert (granted.revision, granted.requirements.strategy_version) == (revision, revision)
 
 
 def planned(*nodes: Any, who: PortfolioView) -> tuple[Snapshot, Plan]:
@@ -83,7 +85,8 @@ def test_where_no_revision_can_run_the_first_choice_is_explained() -> None:
 
 def test_a_lost_owner_is_judged_by_the_good_revision_a_living_one_by_what_runs() -> None:
     runs = replace(
-        portfolio("p", node=1, revision=2, strategy="sma", strategy_version=2), choices=(ONE, TWO)
+        portfolio("p", node=1, revision=2, strategy="sma", strategy_version=2),
+        revision_choices=(ONE, TWO),
     )
     nodes = [node(1, strategies={"sma": 2}), node(2, strategies={"sma": 1})]
     alive = world(nodes, [runs])
@@ -96,7 +99,13 @@ def test_a_lost_owner_is_judged_by_the_good_revision_a_living_one_by_what_runs()
 
 def test_a_row_says_why_an_earlier_revision_runs_until_its_node_can_run_the_wanted_one() -> None:
     runs = portfolio(
-        "p", node=1, revision=1, strategy="sma", strategy_version=1, choices=(ONE, TWO), wanted=TWO
+        "p",
+        node=1,
+        revision=1,
+        strategy="sma",
+        strategy_version=1,
+        revision_choices=(ONE, TWO),
+        wanted=TWO,
     )
     nodes = [node(1, strategies={"sma": 1}), node(2, strategies={"sma": 1})]
     (older,) = make_plan(world(nodes, [runs]), Policy()).older
@@ -110,8 +119,8 @@ def test_a_row_says_why_an_earlier_revision_runs_until_its_node_can_run_the_want
 
 def test_a_wanted_revision_that_its_node_can_run_keeps_no_other_rule_from_being_kept() -> None:
     runs = portfolio(
-        "p", node=1, revision=1, strategy="sma", strategy_version=1, choices=(ONE, TWO), wanted=TWO,
-        selector={"zone": "eu"},
+        "p", node=1, revision=1, strategy="sma", strategy_version=1,
+        revision_choices=(ONE, TWO), wanted=TWO, selector={"zone": "eu"},
     )  # fmt: skip
     both = {"strategies": {"sma": 1}, "labels": {"zone": "eu"}}
     nodes = [node(1, strategies={"sma": 2}, labels={"zone": "eu"}), node(2, **both)]

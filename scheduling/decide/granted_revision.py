@@ -14,23 +14,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from scheduling.decide.types import PortfolioView, Requirements, Version
+from scheduling.decide.types import PortfolioView, Requirements, RevisionChoice
 
 
-def choices(
+def revision_choices(
     *,
-    running: Version | None,
-    good: Version | None,
-    wanted: Version | None,
+    running: RevisionChoice | None,
+    good: RevisionChoice | None,
+    wanted: RevisionChoice | None,
     owned: bool,
     attempts: int,
-) -> tuple[Version, ...]:
+) -> tuple[RevisionChoice, ...]:
     """Return the revisions to start without a living owner, the best first.
 
     `running` is the revision of the last owner, `wanted` None where it was rejected. `owned`: the
     owner may be lost, and this would be its failover. `attempts`: failures since the last progress.
     """
-    order: tuple[Version | None, ...]
+    order: tuple[RevisionChoice | None, ...]
     if owned:
         order = (good, running, wanted)
     elif attempts:
@@ -40,16 +40,20 @@ def choices(
     return tuple(dict.fromkeys(version for version in order if version is not None))
 
 
-def as_granted(portfolio: PortfolioView, can_run: Callable[[Requirements], bool]) -> PortfolioView:
+def with_granted_revision(
+    portfolio: PortfolioView, can_run: Callable[[Requirements], bool]
+) -> PortfolioView:
     """Return the portfolio, which has no living owner, with the revision that would be granted.
 
     The first of its choices that an open node can run; the first of all where no node can run any.
     """
-    views = [_with(portfolio, version) for version in portfolio.choices]
-    return next((view for view in views if can_run(view.need)), views[0] if views else portfolio)
+    views = [_with(portfolio, version) for version in portfolio.revision_choices]
+    return next(
+        (view for view in views if can_run(view.requirements)), views[0] if views else portfolio
+    )
 
 
-def _with(portfolio: PortfolioView, version: Version) -> PortfolioView:
+def _with(portfolio: PortfolioView, version: RevisionChoice) -> PortfolioView:
     if version.revision == portfolio.revision:
         return portfolio
     return replace(
