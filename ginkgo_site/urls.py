@@ -14,7 +14,7 @@ urlpatterns = [
     path("", include("scheduling.dashboard.urls")),
 ]
 
-handler400 = "scheduling.api.problems.handle_400"
-handler403 = "scheduling.api.problems.handle_403"
-handler404 = "scheduling.api.problems.handle_404"
-handler500 = "scheduling.api.problems.handle_500"
+handler400 = "scheduling.api.error_handlers.handle_400"
+handler403 = "scheduling.api.error_handlers.handle_403"
+handler404 = "scheduling.api.error_handlers.handle_404"
+handler500 = "scheduling.api.error_handlers.handle_500"

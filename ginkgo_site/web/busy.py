@@ -22,7 +22,7 @@ def busy_response(request: HttpRequest, busy: Busy) -> HttpResponse:
     """Return a problem document for programs, a page for browsers. Touches no database."""
     headers = {"Retry-After": str(busy.retry_after_s)}
     if request.path.startswith("/api/"):
-        from scheduling.api.problems import Problem, as_response
+        from scheduling.presentation.problems import Problem, as_response
 
         code = "throttled" if busy.status == 429 else "unavailable"
         return as_response(Problem(code, busy.sentence, busy.status, headers=headers), request)

@@ -13,9 +13,9 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from portfolios.text import unprintable_errors
-from scheduling.api.problems import DATABASE_AWAY
 from scheduling.errors import Refused, SnapshotUnavailable
 from scheduling.permissions import may_act, may_read
+from scheduling.presentation.problems import DATABASE_AWAY
 
 #: Present in the POST of the confirmation page, and only there.
 CONFIRMED = "confirmed"

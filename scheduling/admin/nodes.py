@@ -15,7 +15,7 @@ from scheduling.admin.base import AdminAction, FleetAdmin, acting
 from scheduling.admin.display import PLACEHOLDER, list_link, word
 from scheduling.decide.liveness import LeasePolicy, LeaseView, status_of
 from scheduling.models import Node, NodeStatus
-from scheduling.operations.tokens import revoked_sentence
+from scheduling.presentation.sentences import revoked_sentence
 from scheduling.timing import timing
 
 

@@ -16,10 +16,10 @@ from scheduling.admin.base import AdminAction, FleetAdmin, acting
 from scheduling.admin.display import PLACEHOLDER, count, link, list_link, word
 from scheduling.decide.planner.targets import NotInSnapshot, targets
 from scheduling.errors import SnapshotUnavailable
-from scheduling.management.handoff_wait import handoff_sentence
 from scheduling.models import Event, Handoff, Tenure
 from scheduling.observe.localized_reason import localized_reason
 from scheduling.observe.snapshot import observe
+from scheduling.presentation.sentences import handoff_sentence
 from scheduling.timing import timing
 
 

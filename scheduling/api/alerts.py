@@ -15,7 +15,9 @@ from scheduling.api.base import ApiView, TableView, TrueOrFalse, actor_of
 from scheduling.api.handoffs_events import OfPortfolio
 from scheduling.api.openapi import described, described_table
 from scheduling.api.request_serializers import ReasonBody, read_body
-from scheduling.models import Alert, Storm
+from scheduling.models import Alert
+from scheduling.presentation.documents import storm_document
+from scheduling.presentation.serializers import StormDocument
 
 
 class AlertDocument(serializers.Serializer[Any]):
@@ -29,21 +31,6 @@ class AlertDocument(serializers.Serializer[Any]):
     times = serializers.IntegerField()
     opened_at = serializers.DateTimeField()
     closed_at = serializers.DateTimeField(allow_null=True)
-
-
-class StormDocument(serializers.Serializer[Any]):
-    """Whether failover is held: since when, until when, by whom, and for the loss of which nodes.
-
-    `until` null while held: until a person releases it.
-    """
-
-    held = serializers.BooleanField()
-    at = serializers.DateTimeField(allow_null=True)
-    until = serializers.DateTimeField(allow_null=True)
-    by = serializers.CharField()
-    reason = serializers.CharField()
-    nodes = serializers.ListField(child=serializers.CharField())
-    of_nodes = serializers.IntegerField()
 
 
 class AlertFilters(OfPortfolio):
@@ -65,21 +52,6 @@ class AlertList(TableView):
     def rows(self) -> QuerySet[Alert]:
         """Return all alerts with the names they show."""
         return Alert.objects.select_related("portfolio", "node")
-
-
-def storm_document() -> dict[str, Any]:
-    """Return whether failover is held, and by whom. One statement."""
-    storm = Storm.objects.filter(pk=1, held_at__isnull=False).first() or Storm()
-    document = {
-        "held": storm.held_at is not None,
-        "at": storm.held_at,
-        "until": storm.until,
-        "by": storm.held_by,
-        "reason": storm.reason,
-        "nodes": storm.nodes,
-        "of_nodes": storm.of_nodes,
-    }
-    return dict(StormDocument(document).data)
 
 
 class StormRelease(ApiView):

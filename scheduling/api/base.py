@@ -21,9 +21,9 @@ from rest_framework.views import APIView
 
 from portfolios.models import Portfolio
 from scheduling.api.authentication import BearerAuthentication
+from scheduling.api.error_handlers import exception_handler
 from scheduling.api.pagination import NewestFirst
 from scheduling.api.parsers import StrictJSONParser
-from scheduling.api.problems import exception_handler
 from scheduling.api.throttling import ReadThrottle, WriteThrottle
 from scheduling.errors import Invalid, NotFound
 from scheduling.permissions import ViewersReadOperatorsAct, may_act

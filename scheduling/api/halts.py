@@ -14,6 +14,7 @@ from scheduling.api.openapi import described
 from scheduling.api.request_serializers import ReasonBody, read_body
 from scheduling.observe.halts import read_halt, read_halts
 from scheduling.presentation.fields import WholeNumberField
+from scheduling.presentation.serializers import HaltedDocument
 
 _Anything = serializers.Serializer[Any]
 
@@ -28,29 +29,6 @@ class UndoHaltBody(ReasonBody):
     """Which halt; without one the newest that keeps anything stopped."""
 
     halt = WholeNumberField(min_value=1, required=False, allow_null=True, default=None)
-
-
-class StoppedDocument(_Anything):
-    """One portfolio that a halt stopped: what it did before, and where its fence stands now."""
-
-    portfolio = serializers.CharField()
-    phase = serializers.CharField()
-    node = serializers.CharField(allow_null=True)
-    handoff = serializers.CharField(allow_null=True)
-    epoch_before = serializers.IntegerField()
-    epoch = serializers.IntegerField()
-    last_seq = serializers.IntegerField()
-
-
-class HaltedDocument(_Anything):
-    """One use of the kill switch; `halt` is null where there was nothing to stop."""
-
-    halt = serializers.IntegerField(allow_null=True)
-    at = serializers.DateTimeField()
-    actor = serializers.CharField()
-    reason = serializers.CharField()
-    running = serializers.IntegerField()
-    results = StoppedDocument(many=True)
 
 
 class HaltLineDocument(_Anything):

@@ -8,8 +8,8 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 
 from ginkgo_site.deadline import statement_limit
-from scheduling.api.problems import DATABASE_AWAY, as_response, problem
 from scheduling.gateway.health import HEALTH
+from scheduling.presentation.problems import DATABASE_AWAY, as_response, problem
 
 
 @require_safe

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import get_args
 
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -13,59 +13,10 @@ from scheduling.api.openapi import described, described_list, query
 from scheduling.api.pagination import page_of_lines
 from scheduling.api.request_serializers import NoBody, ReasonBody, read_body
 from scheduling.decide import types
-from scheduling.errors import Invalid, NotFound
-from scheduling.models import Node, NodeStatus
-from scheduling.observe.fleet_view import NodeView, read_board
+from scheduling.errors import Invalid
+from scheduling.observe.fleet_view import read_board
+from scheduling.presentation.documents import node_document, node_line
 from scheduling.presentation.serializers import NodeDocument
-from scheduling.timing import timing
-
-
-def node_line(name: str) -> NodeView:
-    """Return the board's line of one node, or raise NotFound."""
-    for line in read_board().nodes:
-        if line.name == name:
-            return line
-    unborn = Node.objects.filter(name=name, status=NodeStatus.NEW)
-    row = unborn.filter(tokens__revoked_at__isnull=True, tokens__isnull=False).first()
-    if row is None:
-        raise NotFound("node", name)
-    return _unborn(row)
-
-
-def _unborn(row: Node) -> NodeView:
-    """Return the line of a node that has a token but never registered; no board shows it."""
-    return NodeView(
-        id=row.pk,
-        name=row.name,
-        status=row.status,
-        schedulable=False,
-        cordoned=row.cordoned,
-        draining=row.draining,
-        drain_reason=row.drain_reason,
-        drain_actor=row.drain_actor,
-        leaving=False,
-        capacity=row.capacity,
-        labels=row.labels,
-        load=0,
-        held=0,
-        lease_left_s=None,
-        lease_ttl_s=timing().lease_ttl_s,
-        last_heartbeat_at=None,
-        lease_expires_at=None,
-        incarnation=None,
-        host="",
-        pid=None,
-        version="",
-        python="",
-        metrics={},
-        status_since=row.status_since,
-        portfolios=[],
-    )
-
-
-def node_document(name: str) -> Any:
-    """Return an operator's document of one node, or raise NotFound."""
-    return NodeDocument(node_line(name), context={"operator": True}).data
 
 
 class NodeList(ApiView):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -12,26 +10,15 @@ from scheduling import operations
 from scheduling.api.base import ApiView, actor_of, refuse_unknown_parameters
 from scheduling.api.openapi import described
 from scheduling.api.request_serializers import ReasonBody, read_body
-from scheduling.models import Control
 from scheduling.models.fleet_control import EvenBy
+from scheduling.presentation.documents import policy_document
+from scheduling.presentation.serializers import PolicyDocument
 
 
 class PolicyBody(ReasonBody):
     """`even_by`: what a rebalance evens out; what fits is decided by weight always."""
 
     even_by = serializers.ChoiceField(EvenBy.choices)
-
-
-class PolicyDocument(serializers.Serializer[Any]):
-    """How the balancer weighs things."""
-
-    even_by = serializers.ChoiceField(EvenBy.choices, help_text="What a rebalance evens out.")
-
-
-def policy_document() -> dict[str, Any]:
-    """Return the policy in force. One statement."""
-    control = Control.objects.filter(pk=1).first() or Control()
-    return dict(PolicyDocument({"even_by": control.even_by}).data)
 
 
 class SchedulePolicy(ApiView):

@@ -19,17 +19,16 @@ from scheduling.api.request_serializers import (
     AcceptPythonBody,
     MigrateBody,
     NoBody,
-    PortfolioBody,
-    PortfolioChanges,
     ReasonBody,
     ReloadBody,
     VerificationBody,
-    read_bodies,
     read_body,
 )
-from scheduling.errors import Invalid, NotFound, Refused
-from scheduling.models import Handoff, Phase
-from scheduling.observe.fleet_view import PortfolioView, read_board, read_portfolio
+from scheduling.errors import Invalid, Refused
+from scheduling.models import Phase
+from scheduling.observe.fleet_view import read_board
+from scheduling.presentation.documents import handoff_document, portfolio_document
+from scheduling.presentation.portfolio_body import PortfolioBody, PortfolioChanges, read_bodies
 from scheduling.presentation.serializers import (
     CheckpointDocument,
     DeletedDocument,
@@ -47,24 +46,6 @@ _FILTERS: dict[str, tuple[str, Sequence[str] | None]] = {
     "strategy": ("strategy", None),
     "desired_state": ("desired_state", DesiredState.values),
 }
-
-
-def portfolio_line(name: str) -> PortfolioView:
-    """Return the board's line of one portfolio, or raise NotFound."""
-    line = read_portfolio(name)
-    if line is None:
-        raise NotFound("portfolio", name)
-    return line
-
-
-def portfolio_document(name: str) -> Any:
-    """Return the document of one portfolio, or raise NotFound."""
-    return PortfolioDocument(portfolio_line(name)).data
-
-
-def handoff_document(handoff: Handoff | None) -> Any:
-    """Return the document of a handoff just made, or None."""
-    return None if handoff is None else HandoffDocument(handoff).data
 
 
 class PortfolioList(ApiView):

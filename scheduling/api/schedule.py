@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 from django.utils.translation import get_language
 from rest_framework.request import Request
@@ -12,16 +11,15 @@ from rest_framework.response import Response
 from scheduling import operations
 from scheduling.api.base import ApiView, actor_of, refuse_unknown_parameters
 from scheduling.api.openapi import described, query
-from scheduling.api.plan import pending_document
-from scheduling.api.portfolios import handoff_document
 from scheduling.api.request_serializers import FreezeBody, NoBody, ScheduleMigrateBody, read_body
 from scheduling.decide.planner.targets import targets
-from scheduling.errors import Invalid, NotFound, Refused
-from scheduling.models import Control, Handoff, HandoffKind, HandoffState
+from scheduling.errors import Invalid, NotFound
+from scheduling.models import Handoff, HandoffKind, HandoffState
 from scheduling.observe.shared_snapshot import shared_snapshot
+from scheduling.presentation.documents import freeze_document, handoff_document
+from scheduling.presentation.plan import balance_document
 from scheduling.presentation.plan_serializers import RebalancedDocument
 from scheduling.presentation.serializers import FreezeDocument, HandoffDocument, TargetsDocument
-from scheduling.scheduler import LOCK_WAIT_S, Scheduler
 
 #: Expected pauses are taken from this many of the newest moves.
 PAUSES = 50
@@ -75,21 +73,7 @@ class ScheduleRebalance(ApiView):
     def post(self, request: Request) -> Response:
         """Answer what the pass did."""
         read_body(request, NoBody)
-        return Response(rebalance_now(actor_of(request)), status=202)
-
-
-def rebalance_now(actor: str) -> dict[str, Any]:
-    """Tick once as soon as no other pass is under way, and return what that began."""
-    outcome = Scheduler("by hand").tick(actor=actor, patience_s=LOCK_WAIT_S).balance
-    if outcome is None:
-        said = f"Another pass has been under way for {LOCK_WAIT_S:g} s; it does the same work."
-        raise Refused("unavailable", said, status=503)
-    return {
-        "requested": list(outcome.requested),
-        "rejected": [asdict(rejected) for rejected in outcome.rejected],
-        "pending": [pending_document(pending) for pending in outcome.plan.pending],
-        "stuck": [pending_document(pending) for pending in outcome.plan.stuck],
-    }
+        return Response(balance_document(operations.rebalance(actor=actor_of(request))), status=202)
 
 
 class ScheduleMigrate(ApiView):
@@ -103,19 +87,6 @@ class ScheduleMigrate(ApiView):
             body["portfolio"], body["target_node"], actor=actor_of(request), reason=body["reason"]
         )
         return Response(handoff_document(handoff), status=202)
-
-
-def freeze_document() -> dict[str, Any]:
-    """Return whether automatic moves are held, and by whom. One statement."""
-    control = Control.objects.filter(pk=1).first() or Control()
-    document = {
-        "frozen": control.frozen_at is not None,
-        "at": control.frozen_at,
-        "by": control.frozen_by,
-        "reason": control.frozen_reason,
-        "failover": control.frozen_at is not None and control.freeze_failover,
-    }
-    return dict(FreezeDocument(document).data)
 
 
 class ScheduleFreeze(ApiView):

@@ -13,7 +13,7 @@ from rest_framework.permissions import BasePermission
 from rest_framework.views import APIView
 
 from scheduling.api.authentication import BearerAuthentication
-from scheduling.api.problems import exception_handler
+from scheduling.api.error_handlers import exception_handler
 from scheduling.permissions import ViewersReadOperatorsAct
 
 

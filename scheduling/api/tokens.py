@@ -3,43 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import django_filters
 from django.db.models import QuerySet
-from rest_framework import serializers
 from rest_framework.permissions import BasePermission
 
 from scheduling.api.base import TableView
 from scheduling.api.openapi import described_table
 from scheduling.models import ApiToken, NodeToken, Scope
 from scheduling.permissions import OperatorsOnly
-
-
-class TokenDocument(serializers.Serializer[Any]):
-    """What is known of a token; the token itself is known to its holder alone."""
-
-    id = serializers.IntegerField()
-    name = serializers.CharField(help_text="What it is for.")
-    scope = serializers.CharField(help_text="read, operate or node")
-    state = serializers.ChoiceField(["valid", "expired", "revoked"])
-    created_by = serializers.CharField()
-    created_at = serializers.DateTimeField()
-    expires_at = serializers.DateTimeField(allow_null=True)
-    revoked_at = serializers.DateTimeField(allow_null=True)
-    last_used_at = serializers.DateTimeField(allow_null=True, help_text="To the minute.")
-
-
-class ApiTokenDocument(TokenDocument):
-    """A token of a person's program."""
-
-    user = serializers.CharField(source="user.username")
-
-
-class NodeTokenDocument(TokenDocument):
-    """A token of a node's daemon."""
-
-    node = serializers.CharField(source="node.name")
+from scheduling.presentation.serializers import ApiTokenDocument, NodeTokenDocument
 
 
 class ApiTokenFilters(django_filters.FilterSet):

@@ -8,8 +8,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from scheduling.management.token_commands import NewToken
 from scheduling.models import Scope
+from scheduling.operations.tokens import NewToken
 
 
 def add_reason(parser: CommandParser) -> None:

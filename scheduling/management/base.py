@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.text import Text
 
 from portfolios.text import escaped_json, escaped_lines, unprintable_errors
-from scheduling.api.problems import DATABASE_AWAY
 from scheduling.errors import Invalid, Refused, SnapshotUnavailable
+from scheduling.presentation.problems import DATABASE_AWAY
 from scheduling.request_origin import acting_from, command_line_actor, of_command
 
 

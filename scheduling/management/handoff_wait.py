@@ -69,14 +69,6 @@ def _status(text: str) -> Iterator[Status | None]:
         yield status
 
 
-def handoff_sentence(handoff: Handoff) -> str:
-    """Return one line about a handoff: what, from where to where, how far, and its pause."""
-    route = " → ".join(str(node) for node in (handoff.source_node, handoff.target_node) if node)
-    pause = "" if handoff.pause_ms is None else f", pause {handoff.pause_ms:.0f} ms"
-    where = f" ({route})" if route else ""
-    return f"{handoff.kind} of {handoff.portfolio}{where}: {handoff.state}{pause} [{handoff.pk}]"
-
-
 def wait_for_running(name: str, wait_s: float) -> Handoff | None:
     """Return the newest handoff of the portfolio once it runs. Raise Failed if `wait_s` pass."""
     until = time.monotonic() + wait_s

@@ -1,15 +1,126 @@
-"""Revoking tokens: whoever uses one is refused from now on, within two seconds."""
+"""Issue and revoke tokens of nodes and users. A token is returned once; only its hash is stored."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_slug
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from portfolios.text import shown, text_errors
 from scheduling.db.transaction import execute
 from scheduling.enact.audit_log import audit
-from scheduling.errors import NotFound
-from scheduling.models import ApiToken, Node, NodeToken
+from scheduling.errors import Invalid, NotFound
+from scheduling.models import ApiToken, Node, NodeToken, Scope
+from scheduling.models.tokens import hash_token, new_token
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """What a person may say of a token that is to be made."""
+
+    name: str = ""  #: what it is for
+    days: int | None = None  #: how long it is valid; None: until it is revoked
+    scope: Scope = Scope.OPERATE  #: of a person's
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When it ends."""
+        return None if self.days is None else timezone.now() + timedelta(days=self.days)
+
+    def check(self) -> None:
+        """Raise Invalid if it cannot be kept."""
+        errors = text_errors("name", self.name, longest=80)
+        if self.days is not None and not 1 <= self.days <= MAX_DAYS:
+            message = f"days is {self.days}; a token is valid for 1 to {MAX_DAYS:,} days."
+            errors.append({"field": "days", "code": "out_of_range", "message": message})
+        if errors:
+            raise Invalid(errors)
+
+
+#: Ten years; one that is to be valid for longer is given no end.
+MAX_DAYS = 3650
+
+
+@transaction.atomic
+def issue_node_token(name: str, *, actor: str, wanted: NewToken | None = None) -> str:
+    """Return a new token of the node `name`, which is made if there is none. Older tokens stay."""
+    wanted = wanted or NewToken()
+    _check_node_name(name)
+    wanted.check()
+    node, created = Node.objects.get_or_create(name=name)
+    token = new_token()
+    row = NodeToken.objects.create(
+        node=node,
+        sha256=hash_token(token),
+        created_by=actor[:150],
+        name=wanted.name,
+        expires_at=wanted.expires_at,
+    )
+    execute(
+        audit(
+            "node_token_created",
+            node=node.pk,
+            actor=actor,
+            node_created=created,
+            token=row.pk,
+            name=wanted.name,
+            expires_at=_iso(row.expires_at),
+        )
+    )
+    return token
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+def _check_node_name(name: str) -> None:
+    """Raise Invalid if `name` is no slug of at most 80 characters."""
+    message = ""
+    try:
+        validate_slug(name)
+    except ValidationError:
+        message = (
+            f"{shown(name)} is not a valid node name: use letters, digits, hyphens and underscores"
+        )
+    if len(name) > 80:
+        message = f"a node name has at most 80 characters, this one has {len(name)}"
+    if message:
+        raise Invalid([{"field": "name", "code": "invalid", "message": message}])
+
+
+@transaction.atomic
+def issue_api_token(user: User, *, actor: str, wanted: NewToken | None = None) -> str:
+    """Return a new token of `user`. Older tokens stay."""
+    wanted = wanted or NewToken()
+    wanted.check()
+    token = new_token()
+    row = ApiToken.objects.create(
+        user=user,
+        sha256=hash_token(token),
+        created_by=actor[:150],
+        name=wanted.name,
+        scope=wanted.scope,
+        expires_at=wanted.expires_at,
+    )
+    execute(
+        audit(
+            "api_token_created",
+            actor=actor,
+            user=user.get_username(),
+            token=row.pk,
+            name=wanted.name,
+            scope=wanted.scope.value,
+            expires_at=_iso(row.expires_at),
+        )
+    )
+    return token
 
 
 def revoke_node_tokens(name: str, *, actor: str, reason: str = "") -> int:
@@ -30,12 +141,6 @@ def revoke_api_tokens(username: str, *, actor: str, reason: str = "") -> int:
     if not tokens.exists():
         raise NotFound("token of a user", username)
     return revoke(tokens, actor=actor, reason=reason)
-
-
-def revoked_sentence(revoked: int, name: str) -> str:
-    """Return the outcome for the person who asked for it."""
-    what = "1 token of {0} is" if revoked == 1 else "{1} tokens of {0} are"
-    return f"{what.format(name, revoked)} revoked."
 
 
 @transaction.atomic

@@ -12,6 +12,7 @@ from rest_framework import serializers
 
 from portfolios.models import CatchUp, DesiredState
 from scheduling.models import Phase
+from scheduling.models.fleet_control import EvenBy
 from scheduling.observe.incarnations import digest, without_incarnations
 from scheduling.presentation.reason_fields import ReasonField, WhyDocument
 
@@ -398,6 +399,76 @@ class FreezeDocument(_Anything):
     by = serializers.CharField()
     reason = serializers.CharField()
     failover = serializers.BooleanField()
+
+
+class StormDocument(_Anything):
+    """Whether failover is held: since when, until when, by whom, and for the loss of which nodes.
+
+    `until` null while held: until a person releases it.
+    """
+
+    held = serializers.BooleanField()
+    at = serializers.DateTimeField(allow_null=True)
+    until = serializers.DateTimeField(allow_null=True)
+    by = serializers.CharField()
+    reason = serializers.CharField()
+    nodes = serializers.ListField(child=serializers.CharField())
+    of_nodes = serializers.IntegerField()
+
+
+class PolicyDocument(_Anything):
+    """How the balancer weighs things."""
+
+    even_by = serializers.ChoiceField(EvenBy.choices, help_text="What a rebalance evens out.")
+
+
+class StoppedDocument(_Anything):
+    """One portfolio that a halt stopped: what it did before, and where its fence stands now."""
+
+    portfolio = serializers.CharField()
+    phase = serializers.CharField()
+    node = serializers.CharField(allow_null=True)
+    handoff = serializers.CharField(allow_null=True)
+    epoch_before = serializers.IntegerField()
+    epoch = serializers.IntegerField()
+    last_seq = serializers.IntegerField()
+
+
+class HaltedDocument(_Anything):
+    """One use of the kill switch; `halt` is null where there was nothing to stop."""
+
+    halt = serializers.IntegerField(allow_null=True)
+    at = serializers.DateTimeField()
+    actor = serializers.CharField()
+    reason = serializers.CharField()
+    running = serializers.IntegerField()
+    results = StoppedDocument(many=True)
+
+
+class TokenDocument(_Anything):
+    """What is known of a token; the token itself is known to its holder alone."""
+
+    id = serializers.IntegerField()
+    name = serializers.CharField(help_text="What it is for.")
+    scope = serializers.CharField(help_text="read, operate or node")
+    state = serializers.ChoiceField(["valid", "expired", "revoked"])
+    created_by = serializers.CharField()
+    created_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField(allow_null=True)
+    revoked_at = serializers.DateTimeField(allow_null=True)
+    last_used_at = serializers.DateTimeField(allow_null=True, help_text="To the minute.")
+
+
+class ApiTokenDocument(TokenDocument):
+    """A token of a person's program."""
+
+    user = serializers.CharField(source="user.username")
+
+
+class NodeTokenDocument(TokenDocument):
+    """A token of a node's daemon."""
+
+    node = serializers.CharField(source="node.name")
 
 
 class DifferenceDocument(_Anything):

@@ -12,7 +12,8 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.test import Client
 
-from scheduling.management.token_commands import create_user, give_role, issue_api_token
+from scheduling.operations.tokens import issue_api_token
+from scheduling.operations.users import create_user, give_role
 from scheduling.permissions import Role
 
 PROBLEM = "application/problem+json"

@@ -8,11 +8,11 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_safe
 
-from scheduling.api.plan import ASKED, dry_run, question_of
 from scheduling.dashboard import whatif
 from scheduling.dashboard.context import page_context, problem, show
 from scheduling.dashboard.decorators import for_readers
 from scheduling.errors import Refused
+from scheduling.presentation.plan import SCENARIO_PARAMETERS, dry_run, scenario_of
 
 
 @require_safe
@@ -20,7 +20,7 @@ from scheduling.errors import Refused
 def what_if(request: HttpRequest) -> HttpResponse:
     """Show a dry run; `?lose=`, `?drain=` and `?add=` ask, so the address is the permalink."""
     try:
-        question = question_of(*(request.GET.getlist(name) for name in ASKED))
+        question = scenario_of(*(request.GET.getlist(name) for name in SCENARIO_PARAMETERS))
         document = dry_run(question)
     except Refused as refused:
         return problem(request, refused.status, "This cannot be asked", refused.message)

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from scheduling.management.base import GinkgoCommand
-from scheduling.management.commands.storm import held_sentence
 from scheduling.observe.fleet_view import read_board
+from scheduling.presentation.sentences import held_sentence
 from scheduling.presentation.serializers import BoardDocument
 
 _TROUBLE = {"lost": "red", "suspect": "yellow", "draining": "yellow", "quarantined": "red"}

@@ -8,8 +8,9 @@ from django.core.management.base import CommandParser
 
 from scheduling.management.arguments import add_token_options, wanted_token
 from scheduling.management.base import GinkgoCommand
-from scheduling.management.token_commands import create_user, find_user, give_role, issue_api_token
 from scheduling.models import Scope
+from scheduling.operations.tokens import issue_api_token
+from scheduling.operations.users import create_user, find_user, give_role
 from scheduling.permissions import Role
 
 

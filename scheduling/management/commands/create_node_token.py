@@ -8,7 +8,7 @@ from django.core.management.base import CommandParser
 
 from scheduling.management.arguments import add_token_options, wanted_token
 from scheduling.management.base import GinkgoCommand
-from scheduling.management.token_commands import issue_node_token
+from scheduling.operations.tokens import issue_node_token
 
 
 class Command(GinkgoCommand):

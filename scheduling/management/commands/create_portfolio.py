@@ -18,13 +18,13 @@ from rest_framework.exceptions import ValidationError
 from portfolios.models import CatchUp
 from portfolios.text import exact_decimal
 from scheduling import operations
-from scheduling.api.portfolios import portfolio_document
-from scheduling.api.problems import field_errors
-from scheduling.api.request_serializers import PortfolioBody, read_bodies
 from scheduling.errors import Invalid, Refused
 from scheduling.management.arguments import add_wait, json_object, label, words
 from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.management.handoff_wait import wait_for_running
+from scheduling.presentation.documents import portfolio_document
+from scheduling.presentation.portfolio_body import PortfolioBody, read_bodies
+from scheduling.presentation.problems import field_errors
 
 
 class Command(GinkgoCommand):

@@ -10,8 +10,9 @@ from django.core.management.base import CommandParser
 from scheduling import operations
 from scheduling.management.arguments import add_reason, add_wait
 from scheduling.management.base import Failed, GinkgoCommand
-from scheduling.management.handoff_wait import handoff_sentence, wait_for
+from scheduling.management.handoff_wait import wait_for
 from scheduling.models.handoff import HandoffState
+from scheduling.presentation.sentences import handoff_sentence
 from scheduling.presentation.serializers import HandoffDocument
 
 

@@ -7,10 +7,10 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from scheduling import operations
-from scheduling.api.nodes import node_document
 from scheduling.decide.reasons import count
 from scheduling.management.arguments import add_reason
 from scheduling.management.base import GinkgoCommand
+from scheduling.presentation.documents import node_document
 
 
 class Command(GinkgoCommand):

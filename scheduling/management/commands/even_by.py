@@ -7,10 +7,10 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from scheduling import operations
-from scheduling.api.policy import policy_document
 from scheduling.management.arguments import add_reason
 from scheduling.management.base import GinkgoCommand
 from scheduling.models.fleet_control import EvenBy
+from scheduling.presentation.documents import policy_document
 
 
 class Command(GinkgoCommand):

@@ -7,9 +7,9 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from scheduling import operations
-from scheduling.api.schedule import freeze_document
 from scheduling.management.arguments import add_reason
 from scheduling.management.base import GinkgoCommand
+from scheduling.presentation.documents import freeze_document
 
 
 class Command(GinkgoCommand):

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from scheduling import operations
-from scheduling.api.halts import HaltedDocument
 from scheduling.decide.reasons import count
 from scheduling.enact.halt import Halted
 from scheduling.management.arguments import add_reason, positive_int
 from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.models import Run
+from scheduling.presentation.serializers import HaltedDocument
 
 NEWEST = -1
 

@@ -10,9 +10,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from scheduling.api.tokens import ApiTokenDocument, NodeTokenDocument
 from scheduling.management.base import GinkgoCommand
 from scheduling.models import ApiToken, NodeToken
+from scheduling.presentation.serializers import ApiTokenDocument, NodeTokenDocument
 
 
 class Command(GinkgoCommand):

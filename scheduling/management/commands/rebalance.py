@@ -9,10 +9,10 @@ from django.core.management.base import CommandError, CommandParser
 from rich.console import Console
 from rich.table import Table
 
-from scheduling.api.plan import ASKED, dry_run
-from scheduling.api.schedule import rebalance_now
+from scheduling import operations
 from scheduling.decide.what_if.hypothetical import InvalidScenario, Scenario
 from scheduling.management.base import GinkgoCommand
+from scheduling.presentation.plan import SCENARIO_PARAMETERS, balance_document, dry_run
 
 
 class Command(GinkgoCommand):
@@ -39,14 +39,14 @@ class Command(GinkgoCommand):
     def act(self, options: dict[str, Any]) -> None:
         """Show the plan, or carry one out."""
         try:
-            question = Scenario.of(*(options[name] for name in ASKED))
+            question = Scenario.of(*(options[name] for name in SCENARIO_PARAMETERS))
         except InvalidScenario as bad:
             raise CommandError(f"argument --{bad.field}: {bad.message}", returncode=2) from None
         if options["dry_run"] or question:
             document = dry_run(question)
             self.show(document, partial(draw_plan, document))
             return
-        document = rebalance_now(self.actor)
+        document = balance_document(operations.rebalance(actor=self.actor))
         begun, refused = len(document["requested"]), document["rejected"]
         told = [f"Began {begun} handoffs." if begun else "Nothing to move."]
         told += [f"{one['portfolio']}: {one['reason']}" for one in refused]

@@ -9,7 +9,8 @@ from django.core.management.base import CommandParser
 from scheduling import operations
 from scheduling.management.arguments import add_reason, add_wait, positive_int
 from scheduling.management.base import GinkgoCommand
-from scheduling.management.handoff_wait import handoff_sentence, wait_for
+from scheduling.management.handoff_wait import wait_for
+from scheduling.presentation.sentences import handoff_sentence
 from scheduling.presentation.serializers import HandoffDocument
 
 

@@ -9,7 +9,7 @@ from django.core.management.base import CommandParser
 from scheduling import operations
 from scheduling.management.arguments import add_reason
 from scheduling.management.base import GinkgoCommand
-from scheduling.operations.tokens import revoked_sentence
+from scheduling.presentation.sentences import revoked_sentence
 
 
 class Command(GinkgoCommand):

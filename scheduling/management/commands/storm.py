@@ -7,9 +7,10 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from scheduling import operations
-from scheduling.api.alerts import storm_document
 from scheduling.management.arguments import add_reason
 from scheduling.management.base import GinkgoCommand
+from scheduling.presentation.documents import storm_document
+from scheduling.presentation.sentences import held_sentence
 
 
 class Command(GinkgoCommand):
@@ -41,14 +42,3 @@ class Command(GinkgoCommand):
             storm = storm_document()
             said = held_sentence(storm) if storm["held"] else "Failover is not held."
         self.show(storm_document(), said)
-
-
-def held_sentence(storm: dict[str, Any]) -> str:
-    """Return since when failover is held, by whom, until when and why."""
-    until = f"until {storm['until']}" if storm["until"] else "until a person releases it"
-    by = f" by {storm['by']}" if storm["by"] else ""
-    reason = f": {storm['reason']}" if storm["reason"] else ""
-    lost = f"; {len(storm['nodes'])} of {storm['of_nodes']} nodes were lost at once"
-    return (
-        f"Failover is held since {storm['at']}{by} {until}{reason}{lost if storm['nodes'] else ''}."
-    )

@@ -7,8 +7,8 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from scheduling import operations
-from scheduling.api.portfolios import portfolio_document
 from scheduling.management.base import GinkgoCommand
+from scheduling.presentation.documents import portfolio_document
 
 
 class Command(GinkgoCommand):

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from scheduling.management.token_commands import issue_api_token
+from scheduling.operations.tokens import issue_api_token
 from scheduling.permissions import Role
 from tests.support.api_client import make_user
 from tests.support.factories import make_node, make_portfolio, make_running_portfolio

@@ -12,8 +12,8 @@ from django.urls import reverse
 from portfolios.models import EquityPoint, FeedRow, Fill, Order, Portfolio, Revision
 from scheduling import operations
 from scheduling.admin.base import FleetAdmin
-from scheduling.management.token_commands import issue_node_token
 from scheduling.models import Alert, ApiToken, Event, Handoff, Lease, Node, NodeToken, Run, Tenure
+from scheduling.operations.tokens import issue_node_token
 from scheduling.permissions import Role
 from tests.support.api_client import counted_statements, make_user
 from tests.support.factories import ago, lose, make_node, make_portfolio, make_running_portfolio

@@ -16,11 +16,11 @@ from psycopg_pool import PoolTimeout
 
 from ginkgo_site.deadline import ServerSilent
 from scheduling.api import health
-from scheduling.api.problems import CODES
 from scheduling.api.throttling import WriteThrottle
 from scheduling.gateway.health import Health
-from scheduling.management.token_commands import issue_api_token
 from scheduling.models import ApiToken
+from scheduling.operations.tokens import issue_api_token
+from scheduling.presentation.problems import CODES
 from tests.support.api_client import ApiClient, make_user, problem
 
 READS = (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from scheduling.management.token_commands import issue_node_token
 from scheduling.models import Event, Node
 from scheduling.observe.incarnations import digest
+from scheduling.operations.tokens import issue_node_token
 from tests.support.api_client import ApiClient, counted_statements, fields_of, problem
 from tests.support.factories import lose, make_node, make_portfolio, make_running_portfolio
 

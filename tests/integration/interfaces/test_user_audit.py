@@ -18,10 +18,10 @@ from django.utils import timezone
 
 from ginkgo_site.web import logins
 from scheduling import operations, user_audit
-from scheduling.management.token_commands import NewToken, issue_api_token, issue_node_token
 from scheduling.models import ApiToken, Event, NodeToken, Scope
 from scheduling.node_daemon.config import make_config
 from scheduling.node_daemon.errors import InvalidArguments
+from scheduling.operations.tokens import NewToken, issue_api_token, issue_node_token
 from scheduling.permissions import Role
 from scheduling.user_audit import RATE, Repeats
 from tests.support.api_client import ApiClient, make_api_client, make_user, problem

@@ -19,10 +19,10 @@ import pytest
 
 from portfolios.validation import configuration_errors
 from scheduling.api.parsers import StrictJSONParser
-from scheduling.api.request_serializers import PortfolioBody
 from scheduling.enact.commit import validate_commit
 from scheduling.gateway import message_decoding
 from scheduling.gateway.http import RequestRejected
+from scheduling.presentation.portfolio_body import PortfolioBody
 from scheduling.wire import messages as wire
 
 SMALL, TIMES = 3_000, 8

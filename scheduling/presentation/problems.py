@@ -7,7 +7,6 @@ members: `errors` of an invalid request, `handoff` of a handoff in progress.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,15 +15,11 @@ import psycopg
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
-from django.views import defaults
 from rest_framework import exceptions
 from rest_framework.request import Request
 from rest_framework.utils.encoders import JSONEncoder
-from rest_framework.views import set_rollback
 
 from scheduling.errors import Refused, SnapshotUnavailable
-
-logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -111,7 +106,7 @@ def describe(error: Exception) -> Problem:
         )
         return problem("invalid", f"{said}.", errors=errors)
     if isinstance(error, exceptions.ParseError):
-        return _malformed(str(error.detail))
+        return malformed(str(error.detail))
     if isinstance(error, exceptions.APIException):
         return _of_framework(error)
     if isinstance(error, PermissionDenied):
@@ -146,7 +141,7 @@ def _of_framework(error: exceptions.APIException) -> Problem:
     return Problem(codes.get(error.status_code, "internal_error"), said, error.status_code)
 
 
-def _malformed(sentence: str) -> Problem:
+def malformed(sentence: str) -> Problem:
     """Return the problem of a request no field of which could be read."""
     errors = [{"field": "", "code": "malformed", "message": sentence}]
     return problem("invalid", sentence, errors=errors)
@@ -169,50 +164,7 @@ def field_errors(details: Any, path: str = "") -> Iterator[dict[str, str]]:
             yield from field_errors(inner, path)
 
 
-def exception_handler(error: Exception, context: dict[str, Any]) -> HttpResponse:
-    """Answer any exception of a REST view; registered as the framework's handler.
-
-    A plain response: the view's own renderers may not know JSON.
-    """
-    found = describe(error)
-    if found.code == "internal_error":
-        logger.error("unforeseen error in a REST view", exc_info=error)
-    set_rollback()
-    return as_response(found, context["request"])
-
-
 def as_response(found: Problem, request: HttpRequest | Request) -> HttpResponse:
     """Return the document as a plain Django response, for errors outside REST views."""
     body = json.dumps(found.document(request.path), cls=JSONEncoder, ensure_ascii=False)
     return HttpResponse(body, status=found.status, content_type=CONTENT_TYPE, headers=found.headers)
-
-
-def handle_400(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's handler400: a problem document under /api/, the usual page elsewhere."""
-    if not request.path.startswith("/api/"):
-        return defaults.bad_request(request, exception)
-    if isinstance(exception, RequestDataTooBig):
-        return as_response(problem("payload_too_large", "The body is too large."), request)
-    return as_response(_malformed("The request cannot be understood."), request)
-
-
-def handle_403(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's handler403, likewise."""
-    if not request.path.startswith("/api/"):
-        return defaults.permission_denied(request, exception)
-    return as_response(problem("forbidden", "You may not do this."), request)
-
-
-def handle_404(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's handler404, likewise."""
-    if not request.path.startswith("/api/"):
-        return defaults.page_not_found(request, exception)
-    return as_response(problem("not_found", f"There is nothing at {request.path}."), request)
-
-
-def handle_500(request: HttpRequest) -> HttpResponse:
-    """Django's handler500, likewise. Django has logged the traceback."""
-    if not request.path.startswith("/api/"):
-        return defaults.server_error(request)
-    said = "Something went wrong on our side; the log of the web process has it."
-    return as_response(problem("internal_error", said), request)
