@@ -168,7 +168,7 @@ def test_a_second_question_reads_only_what_changed_and_is_right(
         read.append((stale, len(list(rows))))
         observed(self, mark, changes, stale, rows, *rest, **by)
 
-    monkeypatch.setattr(snapshot.SnapshotCache, "take_in", noting)
+    monkeypatch.setattr(snapshot.SnapshotCache, "apply_changes", noting)
     until = time.monotonic() + 60  # what began before another test's transaction ended counts still
     while ([], 0) not in read and time.monotonic() < until:
         viewer.get("schedule/plan/", lose="node-1")
@@ -190,7 +190,7 @@ def test_another_database_is_read_anew(
         known.append(since is not None)
         return stale(since, changes)
 
-    monkeypatch.setattr(shared_snapshot._standing, "stale", noting)
+    monkeypatch.setattr(shared_snapshot._standing, "ids_to_refresh", noting)
     viewer.get("schedule/plan/")
     viewer.get("schedule/plan/")
     assert known == [False, True]
