@@ -23,14 +23,14 @@ from scheduling.node_daemon.errors import RequestRefused, ServerUnavailable
 from scheduling.node_daemon.outbox import Outbox
 from scheduling.wire.messages import (
     PROTOCOL,
-    Actual,
-    Beat,
     CheckpointRequest,
     Commit,
-    Desired,
+    DesiredEntry,
     DesiredSet,
+    Heartbeat,
     Hello,
     Prepared,
+    ProcessStatus,
     Register,
 )
 
@@ -134,10 +134,10 @@ class SimulatedNode:
                 async with asyncio.timeout(wait_s):
                     await self._beat_now.wait()
             self._beat_now.clear()
-            reports, began = self._outbox.content(), time.perf_counter()
+            reports, began = self._outbox.next_reports(), time.perf_counter()
             try:
-                answer = await self._link.beat(
-                    Beat(
+                answer = await self._link.heartbeat(
+                    Heartbeat(
                         incarnation=self.incarnation,
                         have_version=self._has_version,
                         metrics={"cpu_pct": 20.0, "rss_mb": 400.0},
@@ -156,14 +156,16 @@ class SimulatedNode:
             if answer.status != "ok":
                 self._tally.refused.append(f"beat: {answer.status} {answer.message}")
                 return
-            self._outbox.heard(reports)
+            self._outbox.mark_delivered(reports)
             if answer.desired is not None:
                 self._take(answer.desired)
             wait_s = answer.next_beat_s * random.uniform(0.9, 1.0)
 
-    def _actual(self) -> list[Actual]:
+    def _actual(self) -> list[ProcessStatus]:
         return [
-            Actual(portfolio=each, epoch=epoch, revision=1, phase="running", seq=seq, lag=0, pid=1)
+            ProcessStatus(
+                portfolio=each, epoch=epoch, revision=1, phase="running", seq=seq, lag=0, pid=1
+            )
             for each, (epoch, seq) in self._stand.items()
         ]
 
@@ -235,20 +237,20 @@ class SimulatedNode:
         for portfolio in self._stand.keys() - owned:
             del self._stand[portfolio]
 
-    async def _prepare(self, entry: Desired) -> None:
+    async def _prepare(self, entry: DesiredEntry) -> None:
         async with self._steps:
             await self._checkpoint(entry.portfolio, entry.handoff)
         assert entry.handoff is not None
         self._outbox.add(Prepared(handoff=entry.handoff))
         self._beat_now.set()
 
-    async def _activate(self, entry: Desired) -> None:
+    async def _activate(self, entry: DesiredEntry) -> None:
         async with self._steps:
             seq = await self._checkpoint(entry.portfolio, None)
             if seq is not None:
                 await self._commit(entry.portfolio, entry.epoch, seq, seq)
 
-    async def _release(self, entry: Desired) -> None:
+    async def _release(self, entry: DesiredEntry) -> None:
         async with self._steps:
             epoch, seq = self._stand.get(entry.portfolio, (0, 0))
             if epoch == entry.epoch:

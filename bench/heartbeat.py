@@ -21,7 +21,7 @@ from bench.commit import (
     until_it_listens,
     web_process,
 )
-from scheduling.wire.messages import Actual, Beat, BeatAnswer, encode
+from scheduling.wire.messages import Heartbeat, HeartbeatAnswer, ProcessStatus, encode
 
 
 def main() -> None:
@@ -57,13 +57,13 @@ async def drive(nodes: list[Node], seconds: int) -> tuple[list[float], float]:
 async def one_node(node: Node, until: float, took: list[float]) -> None:
     """Send heartbeats one after the other. Exits with a sentence where one is not accepted."""
     reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
-    decoder = msgspec.msgpack.Decoder(BeatAnswer)
+    decoder = msgspec.msgpack.Decoder(HeartbeatAnswer)
     lines = [
-        Actual(portfolio=each, epoch=1, revision=1, phase="running", seq=0, lag=0, pid=1)
+        ProcessStatus(portfolio=each, epoch=1, revision=1, phase="running", seq=0, lag=0, pid=1)
         for each in node.portfolios
     ]
     # The version of a set that is newer than any: the answers carry none.
-    beat = Beat(incarnation=str(node.incarnation), have_version=2**40, portfolios=lines)
+    beat = Heartbeat(incarnation=str(node.incarnation), have_version=2**40, portfolios=lines)
     body = encode(beat)
     request = (
         b"POST /api/agent/heartbeat/ HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer "

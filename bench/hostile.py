@@ -25,7 +25,7 @@ import msgspec
 from bench.commit import Node, prepare_ours, some_state
 from bench.fleet_house import FleetHouse
 from chaos.harness.hostile_node import ATTACKS, start_attack
-from scheduling.wire.messages import Beat, CommitAnswers, encode
+from scheduling.wire.messages import CommitAnswers, Heartbeat, encode
 
 TARGET_MS = 1_000
 HONEST, PORTFOLIOS = 4, 5
@@ -73,7 +73,7 @@ class Honest:
     async def beat(self, ask: Ask) -> None:
         """Send heartbeats until the task is cancelled."""
         while True:
-            words = Beat(incarnation=str(self.node.incarnation), have_version=10**9)
+            words = Heartbeat(incarnation=str(self.node.incarnation), have_version=10**9)
             self.lost_beats += await ask("heartbeat", encode(words)) != 200
             await asyncio.sleep(BEAT_EVERY_S)
 

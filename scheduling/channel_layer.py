@@ -24,7 +24,7 @@ from scheduling.db.listener_echo import ECHO_INTERVAL_S, Echo
 logger = logging.getLogger(__name__)
 
 CHANNEL = "ginkgo"
-LARGEST_PAYLOAD = 7_000  #: bytes; PostgreSQL refuses 8,000
+MAX_PAYLOAD = 7_000  #: bytes; PostgreSQL refuses 8,000
 STATEMENT_LIMIT_S = 3.0
 RECONNECT_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 
@@ -49,55 +49,55 @@ class PostgresChannelLayer(BaseChannelLayer):
         super().__init__(expiry=expiry, capacity=capacity)
         self._loops: dict[int, _LoopState] = {}
 
-    def _room(self) -> _LoopState:
+    def _state(self) -> _LoopState:
         """Return the mailroom of the running loop; tests and commands have loops of their own."""
         loop = asyncio.get_running_loop()
-        room = self._loops.get(id(loop))
-        if room is None or room.loop is not loop:
-            room = self._loops[id(loop)] = _LoopState(loop, self.capacity)
-        return room
+        state = self._loops.get(id(loop))
+        if state is None or state.loop is not loop:
+            state = self._loops[id(loop)] = _LoopState(loop, self.capacity)
+        return state
 
     async def new_channel(self, prefix: str = "specific") -> str:
         return f"{prefix}.{uuid.uuid4().hex}"
 
     async def send(self, channel: str, message: dict[str, Any]) -> None:
-        await self._room().notify({"channel": channel, "message": message})
+        await self._state().notify({"channel": channel, "message": message})
 
     async def receive(self, channel: str) -> dict[str, Any]:
-        room = self._room()
-        await room.listening()
+        state = self._state()
+        await state.listening()
         try:
-            return await room.queue(channel).get()
+            return await state.queue(channel).get()
         except asyncio.CancelledError:
             # Its socket is gone. One that never joined a group would leave its queue for ever.
-            if not room.joined(channel):
-                room.queues.pop(channel, None)
+            if not state.joined(channel):
+                state.queues.pop(channel, None)
             raise
 
     async def group_add(self, group: str, channel: str) -> None:
-        room = self._room()
-        room.groups.setdefault(group, {})[channel] = time.monotonic()
-        room.queue(channel)
-        await room.listening()
+        state = self._state()
+        state.groups.setdefault(group, {})[channel] = time.monotonic()
+        state.queue(channel)
+        await state.listening()
 
     async def group_discard(self, group: str, channel: str) -> None:
-        room = self._room()
-        members = room.groups.get(group, {})
+        state = self._state()
+        members = state.groups.get(group, {})
         members.pop(channel, None)
         if not members:
-            room.groups.pop(group, None)
-        if not room.joined(channel):
-            room.queues.pop(channel, None)
+            state.groups.pop(group, None)
+        if not state.joined(channel):
+            state.queues.pop(channel, None)
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
-        await self._room().notify({"groups": [group], "message": message})
+        await self._state().notify({"groups": [group], "message": message})
 
     async def flush(self) -> None:
         await self.close()
 
     async def close(self) -> None:
-        for room in self._loops.values():
-            await room.close()
+        for state in self._loops.values():
+            await state.close()
         self._loops.clear()
 
 
@@ -183,7 +183,7 @@ class _LoopState:
         from ginkgo_site.database import conninfo
 
         payload = json.dumps(hint, separators=(",", ":"))
-        if len(payload.encode()) > LARGEST_PAYLOAD:
+        if len(payload.encode()) > MAX_PAYLOAD:
             raise PayloadTooLarge(
                 f"a hint of {len(payload)} characters; send what to look at, not it"
             )

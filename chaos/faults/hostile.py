@@ -14,7 +14,7 @@ import msgspec
 from chaos.faults.fault import Fault
 from chaos.harness.hostile_node import ATTACKS, start_attack
 from chaos.runner.fault_context import PATIENCE, FaultContext
-from scheduling.wire.messages import PROTOCOL, Beat, Goodbye, Halted, Register, encode
+from scheduling.wire.messages import PROTOCOL, Goodbye, Halted, Heartbeat, Register, encode
 
 NAME = "hostile"
 ATTACK_S = 3.0
@@ -34,7 +34,7 @@ def hostile_node(scene: FaultContext) -> None:
         end = time.monotonic() + ATTACK_S + 20 * PATIENCE
         while attacker.poll() is None and time.monotonic() < end:
             # Else it would be called lost, which is no more than it deserves and none of I9's.
-            _ask(scene, token, "heartbeat", Beat(incarnation=mine, have_version=10**9))
+            _ask(scene, token, "heartbeat", Heartbeat(incarnation=mine, have_version=10**9))
             scene.sleep(0.5)
         attacker.kill()
         said[name] = json.loads(attacker.communicate()[0] or "{}")
@@ -46,7 +46,7 @@ def _impersonate(scene: FaultContext, token: str, mine: str) -> None:
     victim = next(run for run in scene.fleet.runs().values() if run.node not in (None, NAME))
     report = Halted(portfolio=_id_of(scene, victim.name), epoch=victim.epoch, seq=0, age_s=99.0)
     for incarnation in (mine, str(victim.incarnation)):
-        words = Beat(incarnation=incarnation, have_version=0, reports=[report])
+        words = Heartbeat(incarnation=incarnation, have_version=0, reports=[report])
         _ask(scene, token, "heartbeat", words)
     taken = _ask(scene, token, "register", _registration(str(victim.incarnation)))
     if taken[0] == 200:

@@ -21,7 +21,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from scheduling.wire.messages import MAX_COMMITS, MAX_REPORTS, Beat, Prepared, encode
+from scheduling.wire.messages import MAX_COMMITS, MAX_REPORTS, Heartbeat, Prepared, encode
 
 
 def _commits(count: int, **given: Any) -> list[dict[str, Any]]:
@@ -55,7 +55,7 @@ def _dense(incarnation: str) -> bytes:
 
 
 def _beat(incarnation: str, reports: int) -> bytes:
-    words = Beat(
+    words = Heartbeat(
         incarnation=incarnation,
         have_version=0,
         reports=[Prepared(handoff=10**9 + n) for n in range(reports)],

@@ -24,7 +24,7 @@ from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.enact.audit_log import audit
 from scheduling.enact.notify import bump_desired_versions, notify_watchers
 from scheduling.timing import Timing
-from scheduling.wire.messages import Beat, uuid_from
+from scheduling.wire.messages import Heartbeat, uuid_from
 
 BEAT = Statement(
     "BEAT",
@@ -165,7 +165,7 @@ MAX_UNHEARD_S = 1e6
 
 
 def renew_leases(
-    nodes: Sequence[int], beats: Sequence[Beat], timing: Timing
+    nodes: Sequence[int], beats: Sequence[Heartbeat], timing: Timing
 ) -> Transaction[dict[int, Row]]:
     """Renew the leases of many nodes in one statement; return one row a node, durable when seen.
 

@@ -18,7 +18,7 @@ from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.decide.reasons import count
 from scheduling.enact.audit_log import audit
 from scheduling.enact.notify import notify_watchers
-from scheduling.wire.messages import Acknowledged
+from scheduling.wire.messages import AcknowledgedCommits
 
 #: In `scheduling_storm.held_by` while failover is held for this.
 HOLDER = "database"
@@ -229,7 +229,7 @@ SELECT (SELECT count(DISTINCT node_id) FROM scheduling_vanishedcommits WHERE set
 
 
 def note_acknowledged(
-    node: int, node_name: str, claims: Sequence[Acknowledged]
+    node: int, node_name: str, claims: Sequence[AcknowledgedCommits]
 ) -> Transaction[int]:
     """Compare what a daemon remembers with what is here. Return how many portfolios lack commits.
 
@@ -275,7 +275,7 @@ def note_acknowledged(
     return len(rows)
 
 
-def _is_sane(claim: Acknowledged) -> bool:
+def _is_sane(claim: AcknowledgedCommits) -> bool:
     numbers = [claim.portfolio, claim.epoch, claim.seq, *(n for o in claim.orders for n in o)]
     found = (claim.found_epoch, claim.found_seq)
     return all(0 <= n <= LARGEST for n in numbers) and all(-1 <= n <= LARGEST for n in found)

@@ -7,14 +7,14 @@ again when the database turns out to be another one.
 from __future__ import annotations
 
 
-class Recall:
+class AcknowledgementRequests:
     """The memory of one process."""
 
     def __init__(self) -> None:
         self._database: tuple[str, int] | None = None
         self._told: dict[int, str] = {}
 
-    def database(self, key: tuple[str, int]) -> None:
+    def record_database(self, key: tuple[str, int]) -> None:
         """Note which history the database is; a new one makes every daemon due again."""
         if key != self._database:
             self._database = key
@@ -24,9 +24,9 @@ class Recall:
         """Return whether this daemon has to be asked."""
         return self._database is not None and self._told.get(node) != incarnation
 
-    def note(self, node: int, incarnation: str) -> None:
+    def record_received(self, node: int, incarnation: str) -> None:
         """Note that this daemon told everything."""
         self._told[node] = incarnation
 
 
-RECALL = Recall()
+ACKNOWLEDGEMENT_REQUESTS = AcknowledgementRequests()

@@ -28,10 +28,10 @@ from scheduling.enact.lease import caught_up, goodbye, record_gateway_alive
 from scheduling.enact.register import incarnation_in_use, register
 from scheduling.enact.timeline import note_acknowledged, note_timeline
 from scheduling.errors import Refused
-from scheduling.gateway.acknowledgement_requests import RECALL
+from scheduling.gateway.acknowledgement_requests import ACKNOWLEDGEMENT_REQUESTS
 from scheduling.gateway.auth import NodeIdentity, Unauthenticated, authenticate_node
 from scheduling.gateway.commit_path import COMMIT_PATH
-from scheduling.gateway.disk_space import STORAGE_STATE
+from scheduling.gateway.disk_space import DISK_SPACE
 from scheduling.gateway.health import HEALTH, WRITE_TEST_INTERVAL_S, write_test
 from scheduling.gateway.heartbeat_batcher import HeartbeatBatcher, HeartbeatExpired
 from scheduling.gateway.http import (
@@ -40,35 +40,35 @@ from scheduling.gateway.http import (
     RequestRejected,
     Scope,
     Send,
-    answer,
     refuse_plain_http,
+    respond,
 )
 from scheduling.gateway.message_decoding import (
-    check_registration,
     decode,
-    read_beat,
-    read_commits,
+    decode_commits,
+    decode_heartbeat,
     uuid_of,
+    validate_registration,
 )
-from scheduling.gateway.node_limits import turn
-from scheduling.gateway.pool import close_pools, lease_pool, open_pools, pool, step_pool
-from scheduling.gateway.request_bodies import COMMIT_BODY, SMALL_BODY, body_of
+from scheduling.gateway.node_limits import admit
+from scheduling.gateway.pool import close_pools, lease_pool, locking_pool, open_pools, work_pool
+from scheduling.gateway.request_bodies import MAX_COMMIT_BODY, MAX_SMALL_BODY, request_body
 from scheduling.observe.desired_set import desired_set
 from scheduling.timing import Timing, timing
 from scheduling.wire import messages as wire
 
 logger = logging.getLogger(__name__)
 
-PENDING_BEAT_S = 1.0
+PENDING_HEARTBEAT_S = 1.0
 #: Before a node hears that it sent no message, or too many. A daemon of ours does neither; who does
 #: would else be back at once, and reading what is no message costs as much as reading what is one.
-HOLD_BACK_S = 1.0
+REJECTION_DELAY_S = 1.0
 #: For each portfolio that is another's: the audit log has a line for each such answer.
-FENCED_HOLD_BACK_S = 0.02
+FENCED_DELAY_S = 0.02
 NO_MESSAGE_OF_OURS = (400, 413)
 TOO_MANY = 429
 
-_beats = HeartbeatBatcher()
+BATCHER = HeartbeatBatcher()
 
 
 _background: list[asyncio.Task[None]] = []
@@ -78,7 +78,7 @@ async def open_gateway() -> None:
     """Open the pools and begin to pulse; called when the web process starts."""
     await open_pools()
     HEALTH.open()
-    _background.extend(map(asyncio.create_task, (_keep_pulse(), _keep_testing_writes())))
+    _background.extend(map(asyncio.create_task, (liveness_loop(), _keep_testing_writes())))
 
 
 async def close_gateway() -> None:
@@ -89,18 +89,18 @@ async def close_gateway() -> None:
     await close_pools()
 
 
-async def _keep_pulse() -> None:
+async def liveness_loop() -> None:
     """Write again and again that this process could hear nodes."""
     deaf = ""
     while True:
         times = timing()
         try:
             async with lease_pool().connection() as connection:
-                deaf = _beats.hearing.overload_reason() or deaf
+                deaf = BATCHER.drops.overload_reason() or deaf
                 words = record_gateway_alive(
                     times,
                     deaf=bool(deaf),
-                    standing_s=COMMIT_PATH.standing_s(),
+                    standing_s=COMMIT_PATH.blocked_s(),
                     passed_s=COMMIT_PATH.passed_s(),
                 )
                 await aexecute_autocommit(connection, words)
@@ -118,11 +118,11 @@ async def _keep_testing_writes() -> None:
     see whether it is still the same database.
     """
     while True:
-        STORAGE_STATE.look(_database_folder())  # before a write, which a full disk may refuse
+        DISK_SPACE.check(_database_folder())  # before a write, which a full disk may refuse
         try:
-            async with pool().connection() as connection:
+            async with work_pool().connection() as connection:
                 await aexecute_autocommit(connection, write_test())
-                await aexecute_autocommit(connection, STORAGE_STATE.report())
+                await aexecute_autocommit(connection, DISK_SPACE.record())
                 HEALTH.write.succeed()
                 await _note_timeline(connection)
         except (psycopg.Error, PoolTimeout) as error:
@@ -132,7 +132,7 @@ async def _keep_testing_writes() -> None:
 
 async def _note_timeline(connection: psycopg.AsyncConnection[Any]) -> None:
     try:
-        RECALL.database(await aexecute(connection, note_timeline()))
+        ACKNOWLEDGEMENT_REQUESTS.record_database(await aexecute(connection, note_timeline()))
     except psycopg.ProgrammingError as error:
         # A service that has taken these functions from its roles, or no migrated database yet.
         logger.info("whether the database is the same is not known: %s", _said(error))
@@ -156,42 +156,44 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         refuse_plain_http(scope, headers)
         who = await authenticate_node(headers.get(b"authorization"))
-        async with turn(who.node, route.kind):
+        async with admit(who.node, route.kind):
             # From here on the node's own limits bound its bodies.
             scope.get(SENDER_KNOWN, bool)()
-            async with body_of(who.node, receive, headers, route.limit) as body:
+            async with request_body(who.node, receive, headers, route.limit) as body:
                 try:
                     answered = await route.handler(who, body)
                 except RequestRejected as declined:
                     if declined.status in NO_MESSAGE_OF_OURS:
-                        await asyncio.sleep(HOLD_BACK_S)
+                        await asyncio.sleep(REJECTION_DELAY_S)
                     raise
         # A peer that does not read its answer holds no turn: a dead peer is noticed after minutes.
-        await answer(send, answered)
+        await respond(send, answered)
     except ClientGone:
         return
     except RequestRejected as declined:
         if declined.status == TOO_MANY:
-            await asyncio.sleep(HOLD_BACK_S)
-        await answer(send, declined.problem, declined.status)
+            await asyncio.sleep(REJECTION_DELAY_S)
+        await respond(send, declined.problem, declined.status)
     except Unauthenticated as error:
-        await answer(send, wire.Problem(code="unauthenticated", message=str(error)), 401)
+        await respond(send, wire.Problem(code="unauthenticated", message=str(error)), 401)
     except Refused as refused:
-        await answer(send, wire.Problem(code=refused.code, message=refused.message), refused.status)
+        await respond(
+            send, wire.Problem(code=refused.code, message=refused.message), refused.status
+        )
     except (psycopg.DataError, psycopg.IntegrityError) as error:
-        await answer(
+        await respond(
             send,
             wire.Problem(code="invalid", message=f"A value does not fit: {_said(error)}."),
             400,
         )
     except DiskFull as full:
-        STORAGE_STATE.note_refused(full)
+        DISK_SPACE.note_refused(full)
         logger.error("answered 503 to %s: %s", scope["path"], _said(full))
         problem = wire.Problem(code="unavailable", message="The database's disk is full; repeat.")
-        await answer(send, problem, 503)
+        await respond(send, problem, 503)
     except (*CONNECTION_LOST, PoolTimeout, HeartbeatExpired) as error:
         logger.info("answered 503 to %s: %s", scope["path"], type(error).__name__)
-        await answer(
+        await respond(
             send,
             wire.Problem(code="unavailable", message="The database does not answer now; repeat."),
             503,
@@ -199,7 +201,7 @@ async def gateway(scope: Scope, receive: Receive, send: Send) -> None:
     except Exception:
         # Unknown to the daemon, which repeats; the trace is ours.
         logger.exception("a request of %s failed", scope["path"])
-        await answer(
+        await respond(
             send, wire.Problem(code="unavailable", message="The gateway failed; repeat."), 500
         )
 
@@ -235,7 +237,7 @@ async def _register(who: NodeIdentity, body: bytes) -> msgspec.Struct:
         )
     message = decode(body, wire.Register)
     uuid_of(message.incarnation)
-    check_registration(message)
+    validate_registration(message)
     times = timing()
     async with step(who) as connection:
         try:
@@ -270,7 +272,7 @@ async def _register(who: NodeIdentity, body: bytes) -> msgspec.Struct:
 @asynccontextmanager
 async def work(who: NodeIdentity) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
     """Give a connection of the work pool, of which a node may have its share at once."""
-    async with turn(who.node, "work"), pool().connection() as connection:
+    async with admit(who.node, "work"), work_pool().connection() as connection:
         yield connection
 
 
@@ -279,7 +281,7 @@ async def step(
     who: NodeIdentity, within_s: float | None = None
 ) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
     """Give a connection of those that may wait for row locks, of which a node has its share too."""
-    async with turn(who.node, "steps"), step_pool().connection(within_s) as connection:
+    async with admit(who.node, "steps"), locking_pool().connection(within_s) as connection:
         yield connection
 
 
@@ -288,9 +290,9 @@ class _Registration(msgspec.Struct):
 
 
 async def _heartbeat(who: NodeIdentity, body: bytes) -> msgspec.Struct:
-    message = read_beat(body)
+    message = decode_heartbeat(body)
     incarnation = uuid_of(message.incarnation)
-    row = await _beats.submit(who.node, message)
+    row = await BATCHER.submit(who.node, message)
     if not row.beaten:
         return _not_the_holder(who, message, row)
     times = timing()
@@ -298,11 +300,11 @@ async def _heartbeat(who: NodeIdentity, body: bytes) -> msgspec.Struct:
     await _note_caught_up(who, message)
     await _note_acknowledged(who, message)
     odd: list[str] = []
-    for report in message.reports:
+    for record in message.reports:
         try:
             # A connection for each: hundreds of reports must not keep one from others.
             async with step(who) as connection:
-                await _apply(connection, who, incarnation, report)
+                await _apply(connection, who, incarnation, record)
         except (*CONNECTION_LOST, PoolTimeout):
             raise  # the database is away or a row is held: the daemon says it again
         except (RequestRejected, psycopg.DataError) as error:
@@ -318,17 +320,17 @@ async def _heartbeat(who: NodeIdentity, body: bytes) -> msgspec.Struct:
             desired = await aexecute_autocommit(
                 connection, desired_set(who.node, message.have_version)
             )
-    return wire.BeatAnswer(
+    return wire.HeartbeatAnswer(
         status="ok",
         expires_in_s=times.lease_ttl_s,
         next_beat_s=_next_beat_s(row, times),
         now_us=row.now_us,
         desired=desired,
-        recall=RECALL.is_due(who.node, message.incarnation),
+        recall=ACKNOWLEDGEMENT_REQUESTS.is_due(who.node, message.incarnation),
     )
 
 
-async def _note_acknowledged(who: NodeIdentity, message: wire.Beat) -> None:
+async def _note_acknowledged(who: NodeIdentity, message: wire.Heartbeat) -> None:
     """Compare what the daemon remembers with what the database has."""
     if message.acknowledged:
         recipe = note_acknowledged(who.node, who.name, message.acknowledged)
@@ -347,14 +349,14 @@ async def _note_acknowledged(who: NodeIdentity, message: wire.Beat) -> None:
                     missing,
                 )
     if message.recalled:
-        RECALL.note(who.node, message.incarnation)
+        ACKNOWLEDGEMENT_REQUESTS.record_received(who.node, message.incarnation)
 
 
 def _next_beat_s(row: Any, times: Timing) -> float:
     """Return when to beat next. A node with portfolios hears of a new set in the answers to its
     commits; one without has only its beats when pushes are lost, so it beats twice as often."""
     if row.pending:
-        return min(PENDING_BEAT_S, times.heartbeat_interval_s)
+        return min(PENDING_HEARTBEAT_S, times.heartbeat_interval_s)
     return times.heartbeat_interval_s if row.busy else times.heartbeat_interval_s / 2
 
 
@@ -363,7 +365,7 @@ _noted: dict[tuple[int, int, int], None] = {}
 _MOST_NOTED = 20_000
 
 
-async def _note_caught_up(who: NodeIdentity, message: wire.Beat) -> None:
+async def _note_caught_up(who: NodeIdentity, message: wire.Heartbeat) -> None:
     """Write down, once an epoch, how long a new owner needed to reach the head."""
     reached = [
         (actual.portfolio, actual.epoch, actual.caught_up_ms)
@@ -380,7 +382,7 @@ async def _note_caught_up(who: NodeIdentity, message: wire.Beat) -> None:
     _noted.update(((who.node, portfolio, epoch), None) for portfolio, epoch, _ in reached)
 
 
-def _not_the_holder(who: NodeIdentity, message: wire.Beat, row: Any) -> wire.BeatAnswer:
+def _not_the_holder(who: NodeIdentity, message: wire.Heartbeat, row: Any) -> wire.HeartbeatAnswer:
     """Answer a daemon that does not hold the lease of its node.
 
     A holder that registered before this daemon did not take the node from it: the database went
@@ -391,13 +393,13 @@ def _not_the_holder(who: NodeIdentity, message: wire.Beat, row: Any) -> wire.Bea
     is_held = row.held_by is not None and row.held_by != UUID(message.incarnation)
     counts_more = message.registration and row.registrations >= message.registration
     if is_held and (counts_more or row.taken_us >= message.registered_us):
-        return wire.BeatAnswer(
+        return wire.HeartbeatAnswer(
             status="superseded",
             now_us=row.now_us,
             message=f"Node {who.name} was taken over by a daemon on {row.host}, pid {row.pid}.",
         )
     knows = "an earlier daemon only" if is_held else f"no lease (status {row.status})"
-    return wire.BeatAnswer(
+    return wire.HeartbeatAnswer(
         status="unknown",
         now_us=row.now_us,
         message=f"Of node {who.name} the database knows {knows}; register again.",
@@ -412,32 +414,32 @@ async def _apply(
     connection: psycopg.AsyncConnection[Any],
     who: NodeIdentity,
     incarnation: UUID,
-    report: wire.Report,
+    record: wire.Report,
 ) -> None:
     """Make one report true. A report that comes late or twice changes nothing."""
     times = timing()
-    match report:
+    match record:
         case wire.Prepared():
-            recipe = handoff.prepared(report.handoff, who.node, incarnation, times)
+            recipe = handoff.prepared(record.handoff, who.node, incarnation, times)
         case wire.StepFailed():
             recipe = handoff.step_failed(
-                report.handoff,
+                record.handoff,
                 who.node,
                 incarnation,
-                report.step,
-                _text(report.error),
-                report.strategy_failed,
+                record.step,
+                _text(record.error),
+                record.strategy_failed,
                 times,
             )
         case wire.ProcessExited():
-            uuid_of(report.death)
-            report = msgspec.structs.replace(report, error=_text(report.error))
-            recipe = process_failures.handle_process_exit(who.node, incarnation, report, times)
+            uuid_of(record.death)
+            record = msgspec.structs.replace(record, error=_text(record.error))
+            recipe = process_failures.handle_process_exit(who.node, incarnation, record, times)
         case wire.Halted():
-            recipe = process_failures.handle_stale_halt(who.node, incarnation, report, times)
+            recipe = process_failures.handle_stale_halt(who.node, incarnation, record, times)
     outcome = await aexecute(connection, recipe)
     told = logging.DEBUG if outcome in CHANGES_NOTHING else logging.INFO
-    logger.log(told, "%s reported %s: %s", who.name, type(report).__name__, outcome)
+    logger.log(told, "%s reported %s: %s", who.name, type(record).__name__, outcome)
 
 
 def _text(said: str) -> str:
@@ -469,7 +471,7 @@ async def _checkpoint(who: NodeIdentity, body: bytes) -> msgspec.Struct:
 
 
 async def _commit(who: NodeIdentity, body: bytes) -> msgspec.Struct:
-    incarnation, asked = read_commits(body)
+    incarnation, asked = decode_commits(body)
     results: dict[int, wire.CommitResult] = {}
     ordinary: list[wire.Commit] = []
     releases: list[wire.Commit] = []
@@ -498,7 +500,7 @@ async def _commit(who: NodeIdentity, body: bytes) -> msgspec.Struct:
         )
     fenced = sum(result.answer == "fenced" for result in results.values())
     if fenced:
-        await asyncio.sleep(FENCED_HOLD_BACK_S * fenced)
+        await asyncio.sleep(FENCED_DELAY_S * fenced)
     # What somebody holds is left out, for the daemon to repeat; its neighbours are answered now.
     named = [one.portfolio for one in asked]
     return wire.CommitAnswers(results=[results[p] for p in named if p in results])
@@ -564,16 +566,16 @@ async def _goodbye(who: NodeIdentity, body: bytes) -> msgspec.Struct:
             connection,
             goodbye(who.node, who.name, uuid_of(message.incarnation), message.reason[:500]),
         )
-    return wire.BeatAnswer(status="ok" if done else "superseded")
+    return wire.HeartbeatAnswer(status="ok" if done else "superseded")
 
 
 ROUTES = {
     f"/api/agent/{route.kind}/": route
     for route in (
-        Route("register", _register, SMALL_BODY),
-        Route("heartbeat", _heartbeat, SMALL_BODY),
-        Route("checkpoint", _checkpoint, SMALL_BODY),
-        Route("commit", _commit, COMMIT_BODY),
-        Route("goodbye", _goodbye, SMALL_BODY),
+        Route("register", _register, MAX_SMALL_BODY),
+        Route("heartbeat", _heartbeat, MAX_SMALL_BODY),
+        Route("checkpoint", _checkpoint, MAX_SMALL_BODY),
+        Route("commit", _commit, MAX_COMMIT_BODY),
+        Route("goodbye", _goodbye, MAX_SMALL_BODY),
     )
 }

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from scheduling.db.statements import Statement
 from scheduling.db.transaction import Row, Transaction, aexecute_autocommit, query_one
-from scheduling.gateway.node_limits import Limit, Line
+from scheduling.gateway.node_limits import QueueLimit, RequestQueue
 from scheduling.gateway.pool import lease_pool
 
 #: A revoked token works at most this much longer.
-REMEMBER_S = 2.0
-_MOST = 10_000
+CACHE_S = 2.0
+MAX_CACHED = 10_000
 
 #: The last use is written once a minute. A row that somebody holds is skipped: then it is written
 #: at another look-up, and no node waits for a person.
@@ -46,14 +46,16 @@ class NodeIdentity:
 
 #: Tokens that were never good here are looked up one at a time: a client that has none could else
 #: keep the connections from those who keep their leases.
-_strangers = Line(Limit(1, 100), "Too many unknown tokens are being looked up; repeat.")
+_unknown_tokens = RequestQueue(
+    QueueLimit(1, 100), "Too many unknown tokens are being looked up; repeat."
+)
 
 
 class Unauthenticated(Exception):
     """The text says what is wrong with the token and what helps."""
 
 
-_known: dict[str, tuple[float, NodeIdentity]] = {}
+_cache: dict[str, tuple[float, NodeIdentity]] = {}
 
 
 async def authenticate_node(header: bytes | None) -> NodeIdentity:
@@ -66,35 +68,35 @@ async def authenticate_node(header: bytes | None) -> NodeIdentity:
         raise Unauthenticated("A node token is needed: Authorization: Bearer TOKEN.")
     sha256 = hash_token(token.strip())
     now = time.monotonic()
-    known = _known.get(sha256)
-    if known is not None and now - known[0] < REMEMBER_S:
-        return known[1]
-    row = await _looked_up(sha256) if known is not None else await _of_stranger(sha256)
-    _known.pop(sha256, None)
+    cached = _cache.get(sha256)
+    if cached is not None and now - cached[0] < CACHE_S:
+        return cached[1]
+    row = await _look_up(sha256) if cached is not None else await _look_up_unknown(sha256)
+    _cache.pop(sha256, None)
     if row is None:
         raise Unauthenticated("This node token is not known; create one with create_node_token.")
     if row.revoked or row.expired:
         what = "revoked" if row.revoked else "expired"
         raise Unauthenticated(f"This token of node {row.name} is {what}; create a new one.")
-    found = NodeIdentity(node=row.id, name=row.name)
-    if len(_known) >= _MOST:
-        _known.clear()
-    _known[sha256] = (now, found)
-    return found
+    identity = NodeIdentity(node=row.id, name=row.name)
+    if len(_cache) >= MAX_CACHED:
+        _cache.clear()
+    _cache[sha256] = (now, identity)
+    return identity
 
 
-async def _of_stranger(sha256: str) -> Row | None:
-    await _strangers.enter()
+async def _look_up_unknown(sha256: str) -> Row | None:
+    await _unknown_tokens.acquire()
     try:
-        return await _looked_up(sha256)
+        return await _look_up(sha256)
     finally:
-        _strangers.leave()
+        _unknown_tokens.release()
 
 
-async def _looked_up(sha256: str) -> Row | None:
+async def _look_up(sha256: str) -> Row | None:
     async with lease_pool().connection() as connection:
-        return await aexecute_autocommit(connection, _look_up(sha256))
+        return await aexecute_autocommit(connection, _token_owner(sha256))
 
 
-def _look_up(sha256: str) -> Transaction[Row | None]:
+def _token_owner(sha256: str) -> Transaction[Row | None]:
     return (yield from query_one(TOKEN, sha256=sha256))

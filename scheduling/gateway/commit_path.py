@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 import psycopg
 
 #: A commit takes milliseconds. One that waits for longer, while none gets through, stands.
-STANDS_AFTER_S = 1.0
+BLOCKED_AFTER_S = 1.0
 #: Daemons repeat a commit within a second, so after this time nothing waits any more.
 FORGOTTEN_AFTER_S = 5.0
 
@@ -28,7 +28,7 @@ class CommitPath:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._under_way = 0
+        self._in_progress = 0
         self._since: float | None = None  #: begin of the first attempt after the last passage
         self._ended_at = 0.0  #: of the last attempt
         self._passed_at: float | None = None
@@ -38,7 +38,7 @@ class CommitPath:
         """Surround one request's way to the database and back. Any answer of it is a passage."""
         if self._since is None:
             self._since = self._clock()
-        self._under_way += 1
+        self._in_progress += 1
         passed = False
         try:
             yield
@@ -47,22 +47,22 @@ class CommitPath:
             passed = True
             raise
         finally:
-            self._under_way -= 1
+            self._in_progress -= 1
             self._ended_at = self._clock()
             if passed:
                 self._passed_at = self._ended_at
-                self._since = self._ended_at if self._under_way else None
+                self._since = self._ended_at if self._in_progress else None
 
     def passed_s(self) -> float | None:
         """Return how long ago a commit got through here; None where none ever did."""
         return None if self._passed_at is None else self._clock() - self._passed_at
 
-    def standing_s(self) -> float | None:
+    def blocked_s(self) -> float | None:
         """Return for how long commits have waited without a passage; None where they pass."""
         now = self._clock()
-        if not self._under_way and now - self._ended_at > FORGOTTEN_AFTER_S:
+        if not self._in_progress and now - self._ended_at > FORGOTTEN_AFTER_S:
             self._since = None
-        if self._since is None or now - self._since < STANDS_AFTER_S:
+        if self._since is None or now - self._since < BLOCKED_AFTER_S:
             return None
         return now - self._since
 

@@ -21,11 +21,11 @@ from scheduling.db.transaction import Transaction, query
 FORGET_AFTER_S = 15.0
 #: Less room than this is an alert, while it can still be written: this share of the disk, and a
 #: gigabyte, or a fifth of a disk that is small.
-LEAST_FREE = 0.05
-LEAST_FREE_BYTES = 1 << 30
-LEAST_FREE_OF_SMALL = 0.2
+MIN_FREE_SHARE = 0.05
+MIN_FREE_BYTES = 1 << 30
+MIN_FREE_SHARE_OF_SMALL = 0.2
 #: What the row of an alert is good for; written every two seconds while it holds.
-GOOD_FOR_S = 20.0
+VALID_S = 20.0
 WAL_SEGMENT_BYTES = 16 << 20
 MAX_REASON = 80
 
@@ -56,14 +56,14 @@ END $$
 )
 
 
-class Storage:
+class DiskSpace:
     """What this process knows of the disk of its database."""
 
     def __init__(self) -> None:
         self._refused_at: float | None = None
         self._cause = ""
-        self._told: str | None = None
-        self._left: int | None = None
+        self._recorded_reason: str | None = None
+        self._free_bytes: int | None = None
         self.reason = ""  #: what the alert says, known here also where nothing can be written
         self.since: datetime | None = None
 
@@ -77,34 +77,34 @@ class Storage:
 
         Some commits still find room on a full disk, so one that got through proves nothing.
         """
-        if self._left is not None and self._left < WAL_SEGMENT_BYTES:
+        if self._free_bytes is not None and self._free_bytes < WAL_SEGMENT_BYTES:
             return (
-                f"The disk of the database is full: {self._left / 1e6:,.1f} MB are left, and the "
-                f"next file of its log needs {WAL_SEGMENT_BYTES / 1e6:,.0f} MB."
+                f"The disk of the database is full: {self._free_bytes / 1e6:,.1f} MB are left, and "
+                f"the next file of its log needs {WAL_SEGMENT_BYTES / 1e6:,.0f} MB."
             )
         if self._refused_at is None or time.monotonic() - self._refused_at > FORGET_AFTER_S:
             return ""
         return f"The disk of the database is full, commits are refused: {self._cause}."
 
-    def look(self, folder: Path | None) -> None:
+    def check(self, folder: Path | None) -> None:
         """See whether the disk is full or nearly so. `folder` lies on it."""
-        self._left = bytes_left(folder) if folder is not None else None
+        self._free_bytes = free_bytes(folder) if folder is not None else None
         reason = "the disk of the database is full: commits are refused" if self.problem() else ""
-        self.reason = reason or (nearly_full(folder) if folder is not None else "")
+        self.reason = reason or (low_space_reason(folder) if folder is not None else "")
         if not self.reason or self.since is None:
             self.since = datetime.now(UTC) if self.reason else None
 
-    def report(self) -> Transaction[None]:
+    def record(self) -> Transaction[None]:
         """Write down what was seen, for the alert."""
         reason = self.reason
-        if self._told is None:
+        if self._recorded_reason is None:
             yield from query(RESERVE)
-        if reason or reason != self._told:
-            yield from query(STORAGE, reason=reason[:MAX_REASON], good_for_s=GOOD_FOR_S)
-            self._told = reason
+        if reason or reason != self._recorded_reason:
+            yield from query(STORAGE, reason=reason[:MAX_REASON], good_for_s=VALID_S)
+            self._recorded_reason = reason
 
 
-def bytes_left(folder: Path) -> int | None:
+def free_bytes(folder: Path) -> int | None:
     """Return how much can be written to the disk of `folder`, or None where nobody knows."""
     try:
         found = os.statvfs(folder)
@@ -113,7 +113,7 @@ def bytes_left(folder: Path) -> int | None:
     return found.f_bavail * found.f_frsize
 
 
-def nearly_full(folder: Path) -> str:
+def low_space_reason(folder: Path) -> str:
     """Return how little room there is, or an empty text where there is enough or nobody knows."""
     try:
         found = os.statvfs(folder)
@@ -121,11 +121,11 @@ def nearly_full(folder: Path) -> str:
         return ""
     free = found.f_bavail * found.f_frsize
     share = found.f_bavail / max(found.f_blocks, 1)
-    least = min(LEAST_FREE_BYTES, LEAST_FREE_OF_SMALL * found.f_blocks * found.f_frsize)
-    if share >= LEAST_FREE and free >= least:
+    least = min(MIN_FREE_BYTES, MIN_FREE_SHARE_OF_SMALL * found.f_blocks * found.f_frsize)
+    if share >= MIN_FREE_SHARE and free >= least:
         return ""
     return f"the disk of the database has {free / 1e6:,.0f} MB left, {100 * share:.1f} %"
 
 
 #: Of this process.
-STORAGE_STATE = Storage()
+DISK_SPACE = DiskSpace()

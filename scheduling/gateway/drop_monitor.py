@@ -9,7 +9,7 @@ missing. So while it is deaf it says so: nobody is judged by a silence that is o
 from __future__ import annotations
 
 #: Of those that beat since the last pulse. In a small fleet that is any one of them.
-DEAF_SHARE = 0.1
+MAX_DROPPED_SHARE = 0.1
 
 
 class DropMonitor:
@@ -23,6 +23,6 @@ class DropMonitor:
         """Return why what was heard since the last time proves nothing, or ""."""
         beaten, dropped = self.heard | self.dropped, self.dropped - self.heard
         self.heard, self.dropped = set(), set()
-        if len(dropped) > DEAF_SHARE * len(beaten):
+        if len(dropped) > MAX_DROPPED_SHARE * len(beaten):
             return f"the beats of {len(dropped)} of {len(beaten)} nodes were dropped"
         return ""

@@ -17,11 +17,11 @@ from ginkgo_site.deadline import ServerSilent
 from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, query
 from scheduling.gateway.commit_path import COMMIT_PATH
-from scheduling.gateway.disk_space import STORAGE_STATE
+from scheduling.gateway.disk_space import DISK_SPACE
 
 #: A probe that has not succeeded for longer makes the process not ready. A statement that gets no
 #: answer is given up after 3 s, so less would tell of one slow statement.
-LIMIT_S = 5.0
+MAX_AGE_S = 5.0
 WRITE_TEST_INTERVAL_S = 2.0
 
 #: Needs no table and takes no lock: a record in the write-ahead log, flushed as a commit's is.
@@ -53,11 +53,11 @@ class Probe:
         if self.succeeded_at is None:
             return f"The gateway's {self.name} has not succeeded yet: {cause}."
         age_s = time.monotonic() - self.succeeded_at
-        if age_s <= LIMIT_S:
+        if age_s <= MAX_AGE_S:
             return ""
         return (
-            f"The gateway's {self.name} has not succeeded for {age_s:.1f} s, limit {LIMIT_S:g} s: "
-            f"{cause}."
+            f"The gateway's {self.name} has not succeeded for {age_s:.1f} s, "
+            f"limit {MAX_AGE_S:g} s: {cause}."
         )
 
 
@@ -78,14 +78,14 @@ class Health:
         if not self.is_open:
             return "The gateway is not open in this process: run it with --lifespan on."
         probes = self.pulse.problem() or self.write.problem()
-        return probes or STORAGE_STATE.problem() or _commits_problem()
+        return probes or DISK_SPACE.problem() or _commit_problem()
 
 
-def _commits_problem() -> str:
-    standing_s = COMMIT_PATH.standing_s()
-    if standing_s is None or standing_s <= LIMIT_S:
+def _commit_problem() -> str:
+    blocked_s = COMMIT_PATH.blocked_s()
+    if blocked_s is None or blocked_s <= MAX_AGE_S:
         return ""
-    return f"No commit got through this gateway for {standing_s:.1f} s, limit {LIMIT_S:g} s."
+    return f"No commit got through this gateway for {blocked_s:.1f} s, limit {MAX_AGE_S:g} s."
 
 
 #: Of this process.

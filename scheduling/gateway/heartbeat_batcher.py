@@ -15,7 +15,7 @@ from scheduling.enact.lease import renew_leases
 from scheduling.gateway.drop_monitor import DropMonitor
 from scheduling.gateway.pool import lease_pool
 from scheduling.timing import timing
-from scheduling.wire.messages import Beat
+from scheduling.wire.messages import Heartbeat
 
 #: Between two updates of nothing but rows that were held.
 HELD_PAUSE_S = 0.02
@@ -24,7 +24,7 @@ HELD_PAUSE_S = 0.02
 MAX_WAIT_S = 3.0
 
 #: Node, words, since when, and who waits for the row.
-Waiting = tuple[int, Beat, float, asyncio.Future[Row]]
+Waiting = tuple[int, Heartbeat, float, asyncio.Future[Row]]
 
 
 class HeartbeatExpired(Exception):
@@ -35,11 +35,11 @@ class HeartbeatBatcher:
     """Writes waiting beats in one statement, one write at a time."""
 
     def __init__(self) -> None:
-        self.hearing = DropMonitor()
+        self.drops = DropMonitor()
         self._waiting: list[Waiting] = []
         self._writing: asyncio.Task[None] | None = None
 
-    async def submit(self, node: int, message: Beat) -> Row:
+    async def submit(self, node: int, message: Heartbeat) -> Row:
         """Return the row of `node` once its beat is durable."""
         future: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
         self._waiting.append((node, message, time.monotonic(), future))
@@ -68,7 +68,7 @@ class HeartbeatBatcher:
                     if node in rows and rows[node].row_held:
                         held.append(waiting)
                     elif node in rows and newest[node].incarnation == message.incarnation:
-                        self.hearing.heard.add(node)
+                        self.drops.heard.add(node)
                         future.set_result(rows[node])
                     else:
                         self._drop(node, future, HeartbeatExpired())
@@ -84,11 +84,11 @@ class HeartbeatBatcher:
 
     def _drop(self, node: int, future: asyncio.Future[Row], error: Exception) -> None:
         if not future.done():
-            self.hearing.dropped.add(node)
+            self.drops.dropped.add(node)
             future.set_exception(error)
 
 
-def _fresh(batch: list[Waiting]) -> dict[int, Beat]:
+def _fresh(batch: list[Waiting]) -> dict[int, Heartbeat]:
     """Return the newest beat of each node, should one repeat itself, but for what grew old."""
     oldest = time.monotonic() - MAX_WAIT_S
     return {node: message for node, message, since, _ in batch if since >= oldest}

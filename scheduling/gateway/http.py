@@ -68,7 +68,7 @@ async def read_body(receive: Receive, limit: int) -> bytes:
         parts.append(part)
 
 
-async def answer(send: Send, body: msgspec.Struct, status: int = 200) -> None:
+async def respond(send: Send, body: msgspec.Struct, status: int = 200) -> None:
     """Send one MessagePack answer."""
     payload = encode(body)
     headers = [

@@ -19,7 +19,7 @@ M = TypeVar("M", bound=msgspec.Struct)
 
 #: What msgspec raises for bytes that are no message: of its own, for text that is not UTF-8, and
 #: for nesting without end.
-NO_MESSAGE = (msgspec.MsgspecError, ValueError, RecursionError)
+DECODE_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
 
 MAX_ENTRIES = 1_000  #: of labels, strategies or feeds of a registration
 MAX_TEXT = 255
@@ -30,7 +30,7 @@ def decode(body: bytes, kind: type[M]) -> M:
     """Return the message in `body`, or decline it."""
     try:
         return msgspec.msgpack.decode(body, type=kind)
-    except NO_MESSAGE as error:
+    except DECODE_ERRORS as error:
         name = kind.__name__.strip("_")
         raise RequestRejected(400, "invalid", f"This is no {name} message: {error}.") from None
 
@@ -43,7 +43,7 @@ def uuid_of(text: str) -> UUID:
         raise RequestRejected(400, "invalid", f"{text[:40]!r} is no UUID.") from None
 
 
-class _Commits(msgspec.Struct):
+class _RawCommitRequest(msgspec.Struct):
     """A CommitRequest whose commits are not decoded yet."""
 
     incarnation: str
@@ -52,77 +52,77 @@ class _Commits(msgspec.Struct):
 
 #: A larger body holds one commit, whose state is large, and nothing that nobody knows: even to step
 #: over 17 MB of the shortest lines takes a fifth of a second. A daemon puts 4 MB into a request.
-LONE_BODY = 6_000_000
+MAX_MULTI_COMMIT_BODY = 6_000_000
 
 
-class _LoneCommit(wire.Commit, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _SingleCommit(wire.Commit, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A commit that is decoded at once."""
 
 
-class _Lone(msgspec.Struct, forbid_unknown_fields=True):
+class _SingleCommitRequest(msgspec.Struct, forbid_unknown_fields=True):
     """A CommitRequest with one commit."""
 
     incarnation: str
-    commits: Annotated[list[_LoneCommit], msgspec.Meta(max_length=1)]
+    commits: Annotated[list[_SingleCommit], msgspec.Meta(max_length=1)]
 
 
-_LONE = msgspec.msgpack.Decoder(_Lone)
-_COMMITS = msgspec.msgpack.Decoder(_Commits)
+_SINGLE_COMMIT_REQUEST = msgspec.msgpack.Decoder(_SingleCommitRequest)
+_RAW_COMMIT_REQUEST = msgspec.msgpack.Decoder(_RawCommitRequest)
 _COMMIT = msgspec.msgpack.Decoder(wire.Commit)
 
 
-def read_commits(body: bytes) -> tuple[UUID, list[wire.Commit]]:
+def decode_commits(body: bytes) -> tuple[UUID, list[wire.Commit]]:
     """Return the incarnation and the commits of a CommitRequest, no portfolio twice.
 
     One by one: a body of the largest size can hold 1.7 million order lines, and decoding them at
     once takes a second in which nobody else is served.
     """
-    if len(body) > LONE_BODY:
-        return _read_lone_commit(body)
+    if len(body) > MAX_MULTI_COMMIT_BODY:
+        return _decode_single_commit(body)
     commits: list[wire.Commit] = []
     lines = 0
     try:
-        request = _COMMITS.decode(body)
+        request = _RAW_COMMIT_REQUEST.decode(body)
         if len(request.commits) > wire.MAX_COMMITS:
             raise _too_many("commits", len(request.commits), wire.MAX_COMMITS)
         for raw in request.commits:
-            one = _COMMIT.decode(raw)
-            lines += len(one.orders) + len(one.fills) + len(one.equity)
+            commit = _COMMIT.decode(raw)
+            lines += len(commit.orders) + len(commit.fills) + len(commit.equity)
             if lines > wire.MAX_LINES:
                 raise _too_many("orders, fills and equity points", lines, wire.MAX_LINES)
-            commits.append(one)
-    except NO_MESSAGE as error:
+            commits.append(commit)
+    except DECODE_ERRORS as error:
         raise RequestRejected(
             400, "invalid", f"This is no CommitRequest message: {error}."
         ) from None
     seen: set[int] = set()
-    for one in commits:
-        if one.portfolio in seen:
+    for commit in commits:
+        if commit.portfolio in seen:
             raise RequestRejected(
                 400,
                 "invalid",
-                f"Portfolio {one.portfolio} is twice in one commit; nothing was done.",
+                f"Portfolio {commit.portfolio} is twice in one commit; nothing was done.",
             )
-        seen.add(one.portfolio)
+        seen.add(commit.portfolio)
     return uuid_of(request.incarnation), commits
 
 
-def _read_lone_commit(body: bytes) -> tuple[UUID, list[wire.Commit]]:
+def _decode_single_commit(body: bytes) -> tuple[UUID, list[wire.Commit]]:
     try:
-        request = _LONE.decode(body)
-    except NO_MESSAGE as error:
+        request = _SINGLE_COMMIT_REQUEST.decode(body)
+    except DECODE_ERRORS as error:
         raise RequestRejected(
             413,
             "payload_too_large",
-            f"A body over {LONE_BODY:,} bytes holds one commit with a large state ({error}); "
-            "send less at a time.",
+            f"A body over {MAX_MULTI_COMMIT_BODY:,} bytes may hold one commit with a large state "
+            f"({error}); send less at a time.",
         ) from None
     return uuid_of(request.incarnation), list(request.commits)
 
 
-def read_beat(body: bytes) -> wire.Beat:
+def decode_heartbeat(body: bytes) -> wire.Heartbeat:
     """Return the Beat in `body`, or decline it."""
-    message = decode(body, wire.Beat)
+    message = decode(body, wire.Heartbeat)
     if len(message.reports) > wire.MAX_REPORTS:
         raise _too_many("reports", len(message.reports), wire.MAX_REPORTS)
     if len(message.portfolios) > wire.MAX_PORTFOLIOS:
@@ -140,7 +140,7 @@ def read_beat(body: bytes) -> wire.Beat:
     return message
 
 
-def check_registration(message: wire.Register) -> None:
+def validate_registration(message: wire.Register) -> None:
     """Decline a registration that says too much of its node: everybody who looks reads it."""
     if message.capacity < 1:
         raise RequestRejected(

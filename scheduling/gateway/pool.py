@@ -22,11 +22,11 @@ from psycopg_pool import AsyncConnectionPool
 from ginkgo_site.deadline import AsyncConnection
 from scheduling.db.transaction import IDLE_LIMIT, read_json
 
-SIZE = 5
-LEASE_SIZE = 2  #: one for a batch of beats, one for tokens
-STEP_SIZE = 3
+WORK_POOL_SIZE = 5
+LEASE_POOL_SIZE = 2  #: one for a batch of beats, one for tokens
+LOCKING_POOL_SIZE = 3
 #: Longest wait of a step for a row lock. The daemon repeats what did not get it.
-STEP_LOCK_TIMEOUT = "500ms"
+ROW_LOCK_TIMEOUT = "500ms"
 #: The same for a commit, which waits for locks of whole tables only. Less than STATEMENT_LIMIT_S:
 #: a server that says that a table is locked is not silent.
 LOCK_TIMEOUT = "2s"
@@ -75,7 +75,7 @@ async def _check(connection: AsyncConnection) -> None:
         raise
 
 
-def pool() -> GatewayPool:
+def work_pool() -> GatewayPool:
     """Return the open pool. Raises RuntimeError before `open_pools`."""
     return _opened("work")
 
@@ -85,7 +85,7 @@ def lease_pool() -> GatewayPool:
     return _opened("leases")
 
 
-def step_pool() -> GatewayPool:
+def locking_pool() -> GatewayPool:
     """Return the pool of what may wait for row locks. Raises RuntimeError before `open_pools`."""
     return _opened("steps")
 
@@ -104,9 +104,9 @@ async def open_pools() -> None:
     from ginkgo_site.database import conninfo
 
     for name, size, waiting in (
-        ("work", SIZE, MAX_WAITING),
-        ("leases", LEASE_SIZE, 0),
-        ("steps", STEP_SIZE, MAX_WAITING),
+        ("work", WORK_POOL_SIZE, MAX_WAITING),
+        ("leases", LEASE_POOL_SIZE, 0),
+        ("steps", LOCKING_POOL_SIZE, MAX_WAITING),
     ):
         if name in _pools:
             continue
@@ -140,7 +140,7 @@ async def _configure(connection: AsyncConnection) -> None:
 
 async def _configure_step(connection: AsyncConnection) -> None:
     read_json(connection)
-    await connection.execute(LIMITS, [STEP_LOCK_TIMEOUT, IDLE_LIMIT])
+    await connection.execute(LIMITS, [ROW_LOCK_TIMEOUT, IDLE_LIMIT])
 
 
 async def close_pools() -> None:

@@ -19,10 +19,10 @@ from scheduling.db.transaction import aexecute, aexecute_autocommit
 from scheduling.enact.lease import connected, shorten
 from scheduling.gateway.auth import NodeIdentity, Unauthenticated, authenticate_node
 from scheduling.gateway.http import RequestRejected
-from scheduling.gateway.message_decoding import NO_MESSAGE
-from scheduling.gateway.node_limits import turn
-from scheduling.gateway.pool import pool
-from scheduling.gateway.socket_losses import LOSSES, OURS, TOGETHER_S
+from scheduling.gateway.message_decoding import DECODE_ERRORS
+from scheduling.gateway.node_limits import admit
+from scheduling.gateway.pool import work_pool
+from scheduling.gateway.socket_losses import SERVER_CLOSE_CODES, SIMULTANEOUS_S, SOCKET_LOSSES
 from scheduling.observe.desired_set import desired_set
 from scheduling.timing import timing
 from scheduling.wire.messages import Hello, encode
@@ -37,57 +37,57 @@ TRY_AGAIN = 1013
 
 #: A daemon has one; those whose end was not noticed yet count too.
 MAX_SOCKETS = 8
-HELLO_WITHIN_S = 10.0
+HELLO_TIMEOUT_S = 10.0
 
 #: Node → its sockets that are open in this process.
-OPEN: collections.Counter[int] = collections.Counter()
+OPEN_SOCKETS: collections.Counter[int] = collections.Counter()
 
 
-class AgentSocket(AsyncWebsocketConsumer):
+class PushSocket(AsyncWebsocketConsumer):
     """One daemon, one socket, one hint group."""
 
-    who: NodeIdentity | None = None
+    sender: NodeIdentity | None = None
     connection_id: UUID | None = None
-    counted = False
-    silence: asyncio.TimerHandle | None = None  #: closes a socket that does not say who speaks
-    pushed = -1  #: version of the newest set that the daemon has
+    is_counted = False
+    hello_timer: asyncio.TimerHandle | None = None  #: closes a socket that does not say who speaks
+    pushed_version = -1  #: version of the newest set that the daemon has
 
     async def connect(self) -> None:
         try:
-            self.who = await self._speaker()
+            self.sender = await self._authenticate()
         except Unauthenticated:
             await self.close(code=UNAUTHENTICATED)
             return
         except (psycopg.Error, PoolTimeout, RequestRejected):
             await self.close(code=TRY_AGAIN)
             return
-        if OPEN[self.who.node] >= MAX_SOCKETS:
+        if OPEN_SOCKETS[self.sender.node] >= MAX_SOCKETS:
             await self.close(code=TRY_AGAIN)
             return
-        OPEN[self.who.node] += 1
-        self.counted = True
+        OPEN_SOCKETS[self.sender.node] += 1
+        self.is_counted = True
         await self.accept()
-        self.silence = asyncio.get_running_loop().call_later(
-            HELLO_WITHIN_S, lambda: asyncio.ensure_future(self.close(code=NOT_HELLO))
+        self.hello_timer = asyncio.get_running_loop().call_later(
+            HELLO_TIMEOUT_S, lambda: asyncio.ensure_future(self.close(code=NOT_HELLO))
         )
 
-    async def _speaker(self) -> NodeIdentity:
+    async def _authenticate(self) -> NodeIdentity:
         return await authenticate_node(dict(self.scope["headers"]).get(b"authorization"))
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        if self.connection_id is not None or self.who is None:
+        if self.connection_id is not None or self.sender is None:
             return  # nothing more is expected; pings are the server's
         try:
             hello = msgspec.msgpack.decode(bytes_data or b"", type=Hello)
             incarnation = UUID(hello.incarnation)
-        except NO_MESSAGE:
+        except DECODE_ERRORS:
             await self.close(code=NOT_HELLO)
             return
         connection_id = uuid4()
         try:
-            async with turn(self.who.node, "hello"), pool().connection() as connection:
+            async with admit(self.sender.node, "hello"), work_pool().connection() as connection:
                 holds = await aexecute_autocommit(
-                    connection, connected(self.who.node, incarnation, connection_id)
+                    connection, connected(self.sender.node, incarnation, connection_id)
                 )
         except (psycopg.Error, PoolTimeout, RequestRejected):
             await self.close(code=TRY_AGAIN)
@@ -95,11 +95,11 @@ class AgentSocket(AsyncWebsocketConsumer):
         if not holds:
             await self.close(code=SUPERSEDED)
             return
-        self._heard()
+        self._cancel_hello_timer()
         self.connection_id = connection_id
-        LOSSES.opened(connection_id)
-        await self.channel_layer.group_add(f"node.{self.who.node}", self.channel_name)
-        self.pushed = hello.have_version
+        SOCKET_LOSSES.opened(connection_id)
+        await self.channel_layer.group_add(f"node.{self.sender.node}", self.channel_name)
+        self.pushed_version = hello.have_version
         await self._push()
 
     async def dispatch(self, message: dict[str, Any]) -> None:
@@ -110,7 +110,7 @@ class AgentSocket(AsyncWebsocketConsumer):
 
     async def desired_changed(self, event: dict[str, Any]) -> None:
         """A hint: read the set and push it, unless what was pushed meanwhile is as new."""
-        if event["version"] > self.pushed:
+        if event["version"] > self.pushed_version:
             await self._push()
 
     async def wake(self, event: dict[str, Any]) -> None:
@@ -118,12 +118,12 @@ class AgentSocket(AsyncWebsocketConsumer):
         await self._push()
 
     async def _push(self) -> None:
-        assert self.who is not None
+        assert self.sender is not None
         try:
-            await self._speaker()  # the token may have been revoked since
-            async with turn(self.who.node, "work"), pool().connection() as connection:
+            await self._authenticate()  # the token may have been revoked since
+            async with admit(self.sender.node, "work"), work_pool().connection() as connection:
                 desired = await aexecute_autocommit(
-                    connection, desired_set(self.who.node, self.pushed)
+                    connection, desired_set(self.sender.node, self.pushed_version)
                 )
         except Unauthenticated:
             await self.close(code=UNAUTHENTICATED)
@@ -131,37 +131,38 @@ class AgentSocket(AsyncWebsocketConsumer):
         except (psycopg.Error, PoolTimeout, RequestRejected):
             return  # the next beat carries the set
         if desired is not None:
-            self.pushed = desired.version
+            self.pushed_version = desired.version
             await self.send(bytes_data=encode(desired))
 
-    def _heard(self) -> None:
+    def _cancel_hello_timer(self) -> None:
         """It spoke or went: nothing is waited for any more."""
-        if self.silence is not None:
-            self.silence.cancel()
-            self.silence = None
+        if self.hello_timer is not None:
+            self.hello_timer.cancel()
+            self.hello_timer = None
 
     async def disconnect(self, code: int) -> None:
         """Shorten the lease if the peer closed, not we, and not everybody at once."""
-        self._heard()
-        if self.counted and self.who is not None:
-            self.counted = False
-            OPEN[self.who.node] -= 1
-            if not OPEN[self.who.node]:
-                del OPEN[self.who.node]
-        if self.connection_id is None or self.who is None:
+        self._cancel_hello_timer()
+        if self.is_counted and self.sender is not None:
+            self.is_counted = False
+            OPEN_SOCKETS[self.sender.node] -= 1
+            if not OPEN_SOCKETS[self.sender.node]:
+                del OPEN_SOCKETS[self.sender.node]
+        if self.connection_id is None or self.sender is None:
             return
-        LOSSES.closed(self.connection_id, time.monotonic())
-        await self.channel_layer.group_discard(f"node.{self.who.node}", self.channel_name)
-        if code in OURS:
+        SOCKET_LOSSES.closed(self.connection_id, time.monotonic())
+        await self.channel_layer.group_discard(f"node.{self.sender.node}", self.channel_name)
+        if code in SERVER_CLOSE_CODES:
             return
-        await asyncio.sleep(TOGETHER_S)
-        if LOSSES.all_at_once():
+        await asyncio.sleep(SIMULTANEOUS_S)
+        if SOCKET_LOSSES.all_at_once():
             logger.warning("all agent sockets closed at once: nobody's lease is shortened")
             return
         try:
-            async with pool().connection() as connection:
+            async with work_pool().connection() as connection:
                 await aexecute(
-                    connection, shorten(self.who.node, self.connection_id, timing(), TOGETHER_S)
+                    connection,
+                    shorten(self.sender.node, self.connection_id, timing(), SIMULTANEOUS_S),
                 )
         except (psycopg.Error, PoolTimeout, RuntimeError) as error:
-            logger.info("the lease of %s was not shortened: %s", self.who.name, error)
+            logger.info("the lease of %s was not shortened: %s", self.sender.name, error)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from uuid import UUID
 
 #: All of two or more sockets gone within this time is our network or our shutdown, not theirs.
-TOGETHER_S = 0.25
+SIMULTANEOUS_S = 0.25
 
 #: 1012: we restart; 1001: we go away; 1011: our ping timed out. None of them is the peer's word.
-OURS = frozenset({1001, 1011, 1012, 1013, 4400, 4401, 4409})
+SERVER_CLOSE_CODES = frozenset({1001, 1011, 1012, 1013, 4400, 4401, 4409})
 
 
 class SocketLossTracker:
@@ -23,7 +23,7 @@ class SocketLossTracker:
 
     def closed(self, connection: UUID, now_s: float) -> None:
         self._open.discard(connection)
-        self._lost_at = [at for at in self._lost_at if now_s - at < TOGETHER_S] + [now_s]
+        self._lost_at = [at for at in self._lost_at if now_s - at < SIMULTANEOUS_S] + [now_s]
 
     def all_at_once(self) -> bool:
         """Return whether every one of two or more sockets was lost just now. Ask TOGETHER_S after
@@ -31,4 +31,4 @@ class SocketLossTracker:
         return not self._open and len(self._lost_at) >= 2
 
 
-LOSSES = SocketLossTracker()
+SOCKET_LOSSES = SocketLossTracker()

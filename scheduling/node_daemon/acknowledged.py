@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from scheduling.wire.messages import Acknowledged, CheckpointAnswer, Commit
+from scheduling.wire.messages import AcknowledgedCommits, CheckpointAnswer, Commit
 
 #: Portfolios that are remembered, those that committed last; also those that moved away since.
 MAX_PORTFOLIOS = 1_000
 #: Orders of one portfolio, and of all in one heartbeat, of which the server takes 1 MB.
-MAX_ORDERS = 200
-MAX_TOLD = 20_000
+MAX_ORDERS_PER_PORTFOLIO = 200
+MAX_ORDERS_PER_HEARTBEAT = 20_000
 PLACED = frozenset({"open", "filled"})
 
 
@@ -27,7 +27,9 @@ PLACED = frozenset({"open", "filled"})
 class _Memory:
     epoch: int
     seq: int
-    orders: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=MAX_ORDERS))
+    orders: deque[tuple[int, int]] = field(
+        default_factory=lambda: deque(maxlen=MAX_ORDERS_PER_PORTFOLIO)
+    )
 
 
 class Acknowledgements:
@@ -36,10 +38,10 @@ class Acknowledgements:
     def __init__(self) -> None:
         """Start with no memory."""
         self._memory: OrderedDict[int, _Memory] = OrderedDict()
-        self._vanished: list[Acknowledged] = []
+        self._missing: list[AcknowledgedCommits] = []
         self._is_recalled = False
 
-    def note(self, commit: Commit) -> None:
+    def record(self, commit: Commit) -> None:
         """Remember a commit that was acknowledged."""
         memory = self._memory.pop(commit.portfolio, None) or _Memory(0, 0)
         memory.epoch, memory.seq = commit.epoch, commit.to_seq
@@ -65,8 +67,8 @@ class Acknowledgements:
             return False
         # From here on the other history counts.
         memory = self._memory.pop(portfolio, None) or _Memory(epoch, seq)
-        self._vanished.append(
-            Acknowledged(
+        self._missing.append(
+            AcknowledgedCommits(
                 portfolio=portfolio,
                 epoch=epoch,
                 seq=seq,
@@ -86,26 +88,29 @@ class Acknowledgements:
         """Tell everything with the next heartbeat: the server asked for it."""
         self._is_recalled = True
 
-    def content(self) -> list[Acknowledged]:
+    def next_claims(self) -> list[AcknowledgedCommits]:
         """Return what the next heartbeat should carry."""
-        told = self._vanished[:MAX_PORTFOLIOS]
+        claims = self._missing[:MAX_PORTFOLIOS]
         if self._is_recalled:
-            told += [
-                Acknowledged(portfolio=number, epoch=m.epoch, seq=m.seq, orders=list(m.orders))
+            claims += [
+                AcknowledgedCommits(
+                    portfolio=number, epoch=m.epoch, seq=m.seq, orders=list(m.orders)
+                )
                 for number, m in self._memory.items()
             ]
-        share = MAX_TOLD // max(len(told), 1)
-        return [msgspec.structs.replace(one, orders=one.orders[-share:]) for one in told]
+        share = MAX_ORDERS_PER_HEARTBEAT // max(len(claims), 1)
+        return [msgspec.structs.replace(claim, orders=claim.orders[-share:]) for claim in claims]
 
-    def heard(self, sent: Sequence[Acknowledged]) -> None:
+    def mark_delivered(self, sent: Sequence[AcknowledgedCommits]) -> None:
         """Forget what an answered heartbeat carried. What was checked need not be again."""
-        count = sum(one.found_seq >= 0 for one in sent)
-        self._vanished = self._vanished[count:]
-        for one in sent:
-            memory = self._memory.get(one.portfolio)
-            if one.found_seq < 0 and memory is not None:
-                known = set(one.orders)
+        count = sum(claim.found_seq >= 0 for claim in sent)
+        self._missing = self._missing[count:]
+        for claim in sent:
+            memory = self._memory.get(claim.portfolio)
+            if claim.found_seq < 0 and memory is not None:
+                known = set(claim.orders)
                 memory.orders = deque(
-                    (order for order in memory.orders if order not in known), MAX_ORDERS
+                    (order for order in memory.orders if order not in known),
+                    MAX_ORDERS_PER_PORTFOLIO,
                 )
         self._is_recalled = False

@@ -10,25 +10,25 @@ from scheduling.node_daemon.errors import Fenced, RegistrationRefused, ServerUna
 from scheduling.node_daemon.logs import LOG
 from scheduling.wire.messages import CheckpointAnswer, CheckpointRequest
 
-ASK_AGAIN_S = 0.5  #: while the server does not know yet what it granted
+RETRY_S = 0.5  #: while the server does not know yet what it granted
 FIRST_BACK_OFF_S, MAX_BACK_OFF_S = 0.1, 1.0
 
 
 async def checkpoint(
-    services: DaemonContext, portfolio: int, handoff: int | None = None
+    context: DaemonContext, portfolio: int, handoff: int | None = None
 ) -> CheckpointAnswer:
     """Return the newest checkpoint, however long the server is away. Raise Declined.
 
     `handoff` is given by its target, which owns nothing yet.
     """
     request = CheckpointRequest(
-        incarnation=services.incarnation, portfolio=portfolio, handoff=handoff
+        incarnation=context.incarnation, portfolio=portfolio, handoff=handoff
     )
     attempt = 0
     while True:
-        position = services.acknowledged.position(portfolio)
+        position = context.acknowledged.position(portfolio)
         try:
-            found = await services.link.checkpoint(request)
+            found = await context.client.checkpoint(request)
         except (
             ServerUnavailable,
             RegistrationRefused,
@@ -38,7 +38,7 @@ async def checkpoint(
             await back_off(attempt, FIRST_BACK_OFF_S, MAX_BACK_OFF_S)
             attempt += 1
         else:
-            if services.acknowledged.compare(portfolio, position, found):
+            if context.acknowledged.compare(portfolio, position, found):
                 LOG.error(
                     "portfolio %d: the database forgot acknowledged commits; it has epoch %d, "
                     "seq %d now",
@@ -46,22 +46,22 @@ async def checkpoint(
                     found.epoch,
                     found.last_seq,
                 )
-                services.beat_soon()
+                context.beat_soon()
             return found
 
 
 async def granted_checkpoint(
-    services: DaemonContext, portfolio: int, epoch: int
+    context: DaemonContext, portfolio: int, epoch: int
 ) -> CheckpointAnswer:
     """Return the checkpoint of a granted epoch. Raise Fenced if a higher one exists.
 
     A lower one means that the server lost what it granted (a restore): ask again, never start.
     """
     while True:
-        found = await checkpoint(services, portfolio)
+        found = await checkpoint(context, portfolio)
         if found.epoch > epoch:
             raise Fenced(f"epoch {found.epoch} was granted meanwhile")
         if found.epoch == epoch:
             return found
-        services.beat_soon()
-        await asyncio.sleep(ASK_AGAIN_S)
+        context.beat_soon()
+        await asyncio.sleep(RETRY_S)

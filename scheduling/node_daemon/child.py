@@ -27,10 +27,10 @@ from scheduling.node_daemon.forkserver_client import (
     SpawnedProcess,
     kill_group,
 )
-from scheduling.node_daemon.reply_validation import NoAnswer, answer_to
+from scheduling.node_daemon.reply_validation import InvalidReply, validate_reply
 
-MAIL_S = 0.3
-JUST_WORKED_S = 0.1
+LATE_REPLY_S = 0.3
+RECENTLY_BUSY_S = 0.1
 
 
 class Child:
@@ -40,95 +40,97 @@ class Child:
     unknown, so the next caller loads it again.
     """
 
-    def __init__(self, born: SpawnedProcess, pid: int) -> None:
+    def __init__(self, process: SpawnedProcess, pid: int) -> None:
         """Use `start_child`."""
         self.pid = pid
         self.busy = False  #: it works on a request
         self._worked_at_s = float("-inf")
-        self._ended_for: ChildFailed | None = None  #: why this end has ended it
-        self._born = born
-        self._protocol: _Frames | None = None
+        self._end_failure: ChildFailed | None = None  #: why this end has ended it
+        self._process = process
+        self._protocol: _FrameProtocol | None = None
 
     async def load(self, request: Load, limit_s: float) -> Loaded:
         """Return what it says of the load. Raise ChildFailed if it failed or took too long."""
-        reply = await self._ask(request, limit_s)
+        reply = await self._request(request, limit_s)
         assert isinstance(reply, Loaded), reply
         return reply
 
     async def run(self, request: Batch, limit_s: float) -> BatchResult:
         """Return what the batch produced. Raise ChildFailed if it failed or took too long."""
-        reply = await self._ask(request, limit_s)
+        reply = await self._request(request, limit_s)
         assert isinstance(reply, Result), reply
         return reply.result
 
-    async def _ask(self, request: Load | Batch, limit_s: float) -> Loaded | Result:
+    async def _request(self, request: Load | Batch, limit_s: float) -> Loaded | Result:
         self.busy = True
         try:
-            reply = answer_to(request, await self._body(request, limit_s))
-        except NoAnswer as wrong:
-            raise self._end_for("exit", f"its process answered {wrong}") from None
+            reply = validate_reply(request, await self._reply_body(request, limit_s))
+        except InvalidReply as protocol_error:
+            raise self._kill_for("exit", f"its process answered {protocol_error}") from None
         finally:
             self.busy, self._worked_at_s = False, boottime_s()
         if isinstance(reply, Failed):
             raise ChildFailed(reply.stage, reply.error, reply.seq)
         return reply
 
-    async def _body(self, request: Load | Batch, limit_s: float) -> bytes:
+    async def _reply_body(self, request: Load | Batch, limit_s: float) -> bytes:
         """Return what the process answers, unread. Raise NoAnswer or ChildFailed."""
         assert self._protocol is not None
-        answer = self._protocol.ask(encode_message(request))
+        answer = self._protocol.send(encode_message(request))
         done, _ = await asyncio.wait([answer], timeout=limit_s)
         if not done:  # a daemon that was itself stopped finds its timers before its mail
-            done, _ = await asyncio.wait([answer], timeout=MAIL_S)
+            done, _ = await asyncio.wait([answer], timeout=LATE_REPLY_S)
         if not done:
             what = "batch" if isinstance(request, Batch) else "load"
-            raise self._end_for("killed", f"a {what} took longer than its limit of {limit_s:g} s")
+            raise self._kill_for("killed", f"a {what} took longer than its limit of {limit_s:g} s")
         try:
             return answer.result()
         except ConnectionError:
-            raise await self._how_it_ended() from None
+            raise await self._failure_of_end() from None
 
-    def _end_for(self, stage: Stage, sentence: str) -> ChildFailed:
+    def _kill_for(self, stage: Stage, sentence: str) -> ChildFailed:
         """Kill it, and return why: whoever hears of its end first is to say the same."""
-        failure = self._ended_for = ChildFailed(stage, self._said(sentence))
+        failure = self._end_failure = ChildFailed(stage, self._with_last_output(sentence))
         self.kill()
         return failure
 
-    def _said(self, sentence: str) -> str:
+    def _with_last_output(self, sentence: str) -> str:
         """Return `sentence` with the last words of the process, which are the best hint there is"""
-        words = self._born.last_words()
+        words = self._process.last_output()
         return f"{sentence}; its last words: {words}" if words else sentence
 
-    async def _how_it_ended(self) -> ChildFailed:
+    async def _failure_of_end(self) -> ChildFailed:
         """Return the failure that says how the process ended. Waits a moment to know."""
-        if self._protocol is not None and self._protocol.wrong is not None:
-            self._end_for("exit", f"its process answered {self._protocol.wrong}")
-        if self._ended_for is not None:
-            return self._ended_for
+        if self._protocol is not None and self._protocol.protocol_error is not None:
+            self._kill_for("exit", f"its process answered {self._protocol.protocol_error}")
+        if self._end_failure is not None:
+            return self._end_failure
         try:
             async with asyncio.timeout(1.0):
-                status = await asyncio.shield(self._born.status)
+                status = await asyncio.shield(self._process.status)
         except TimeoutError:
             self.kill()
-            return ChildFailed("exit", self._said("its process closed its socket and did not end"))
-        if self._born.vanished:
+            return ChildFailed(
+                "exit", self._with_last_output("its process closed its socket and did not end")
+            )
+        if self._process.vanished:
             # One that kills its parent may come to the end of its batch before it dies of it.
-            return ForkserverDied(self.busy or boottime_s() - self._worked_at_s < JUST_WORKED_S)
+            return ForkserverDied(self.busy or boottime_s() - self._worked_at_s < RECENTLY_BUSY_S)
         code = os.waitstatus_to_exitcode(status) if status >= 0 else status
         if code < 0:
             sentence = f"its process was ended by {_name_of(-code)}"
         else:
             sentence = f"its process exited with status {code}"
-        return ChildFailed("exit", self._said(sentence))
+        return ChildFailed("exit", self._with_last_output(sentence))
 
     async def wait_for_end(self) -> ChildFailed:
         """Return how it ended, when it ends by itself."""
-        await asyncio.shield(self._born.status)
-        return await self._how_it_ended()
+        await asyncio.shield(self._process.status)
+        return await self._failure_of_end()
 
     def kill(self) -> None:
         """End it, and whatever it started, at once."""
-        if not self._born.status.done():
+        if not self._process.status.done():
             kill_group(self.pid)
         if self._protocol is not None:
             self._protocol.close()
@@ -141,21 +143,21 @@ def _name_of(number: int) -> str:
         return f"signal {number}"
 
 
-async def start_child(nursery: ForkserverClient, name: str) -> Child:
+async def start_child(forkserver: ForkserverClient, name: str) -> Child:
     """Return a running process that waits for its load. Raise ChildFailed if none starts."""
-    sock, born = nursery.spawn(SERVE, name)
+    sock, process = forkserver.spawn(SERVE, name)
     try:
-        pid = await asyncio.shield(born.pid)
-        child = Child(born, pid)
+        pid = await asyncio.shield(process.pid)
+        child = Child(process, pid)
         loop = asyncio.get_running_loop()
-        _, child._protocol = await loop.create_unix_connection(_Frames, sock=sock)
+        _, child._protocol = await loop.create_unix_connection(_FrameProtocol, sock=sock)
     except BaseException:
         sock.close()  # its end tells the process to leave
         raise
     return child
 
 
-class _Frames(asyncio.Protocol):
+class _FrameProtocol(asyncio.Protocol):
     """Length-framed bodies, unread; each belongs to the oldest request without one."""
 
     def __init__(self) -> None:
@@ -163,12 +165,12 @@ class _Frames(asyncio.Protocol):
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
         self._closed = False
-        self.wrong: NoAnswer | None = None  #: what came was no part of the protocol
+        self.protocol_error: InvalidReply | None = None  #: what came was no part of the protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
 
-    def ask(self, frame: bytes) -> asyncio.Future[bytes]:
+    def send(self, frame: bytes) -> asyncio.Future[bytes]:
         """Return the body to come, or a ConnectionError when the other end has closed."""
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         if self._closed or self._transport is None:
@@ -200,14 +202,14 @@ class _Frames(asyncio.Protocol):
 
     def _refuse(self, how: str) -> None:
         """Read no more from a process that does not speak the protocol."""
-        self.wrong = NoAnswer(how)
-        self._end(self.wrong)
+        self.protocol_error = InvalidReply(how)
+        self._fail_waiting(self.protocol_error)
         self.close()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._end(ConnectionResetError())
+        self._fail_waiting(ConnectionResetError())
 
-    def _end(self, error: Exception) -> None:
+    def _fail_waiting(self, error: Exception) -> None:
         self._closed = True
         for answer in self._waiting:
             if not answer.done():

@@ -9,7 +9,7 @@ from portfolios.runtime.results import BatchResult, EquityRow, FillRow, OrderRow
 from scheduling.wire.messages import MAX_REFUSED_AGAIN, Commit, EquityLine, FillLine, OrderLine
 
 
-class Progress:
+class CommitBuilder:
     """Results of (from_seq, to_seq], gathered over several batches."""
 
     def __init__(self, seq: int) -> None:
@@ -47,7 +47,7 @@ class Progress:
         if result.state is not None:
             self._state = result.state
 
-    def commit(self, portfolio: int, epoch: int, release: int | None = None) -> Commit:
+    def build(self, portfolio: int, epoch: int, release: int | None = None) -> Commit:
         """Return the commit, with a batch id of its own."""
         return Commit(
             portfolio=portfolio,

@@ -27,12 +27,12 @@ from scheduling.wire.messages import (
 )
 
 GATHER_S = 0.003
-UNDER_WAY = 2  #: requests at once; more would only queue in the server's pool
-LARGEST_REQUEST = 4_000_000  #: bytes, about; a single commit may be larger
-BYTES_A_LINE = 150
+MAX_REQUESTS = 2  #: requests at once; more would only queue in the server's pool
+MAX_REQUEST_BYTES = 4_000_000  #: bytes, about; a single commit may be larger
+BYTES_PER_LINE = 150
 ACCEPTED = frozenset({"ok", "handed_over", "keep"})
 FIRST_BACK_OFF_S, MAX_BACK_OFF_S = 0.1, 1.0
-FIRST_HELD_S, MAX_HELD_S = 0.02, 0.25  #: before a commit of a held portfolio is repeated
+FIRST_LOCKED_S, MAX_LOCKED_S = 0.02, 0.25  #: before a commit of a held portfolio is repeated
 
 
 @dataclass(slots=True)
@@ -47,14 +47,14 @@ class _Waiting:
 class Committer:
     """One per daemon. `commit` may be called for many portfolios at once."""
 
-    def __init__(self, link: ControlPlaneClient, incarnation: str) -> None:
+    def __init__(self, client: ControlPlaneClient, incarnation: str) -> None:
         """Start with an empty queue."""
-        self._link = link
+        self._client = client
         self._incarnation = incarnation
         self.acknowledged = Acknowledgements()
         self._queue: list[_Waiting] = []
-        self._later: set[asyncio.TimerHandle] = set()
-        self._hurry = asyncio.Event()
+        self._retry_timers: set[asyncio.TimerHandle] = set()
+        self._urgent = asyncio.Event()
         self._senders: set[asyncio.Task[None]] = set()
         self.version_seen: Callable[[int], None] = lambda version: None
         """Told the version of the desired set that an answer named."""
@@ -71,32 +71,32 @@ class Committer:
         answer: asyncio.Future[CommitResult] = asyncio.get_running_loop().create_future()
         self._queue.append(_Waiting(commit, answer))
         if not patient:
-            self._hurry.set()
-        self._see_to_a_sender()
+            self._urgent.set()
+        self._ensure_sender()
         return await answer
 
-    def _see_to_a_sender(self) -> None:
-        if len(self._senders) < UNDER_WAY:
-            sender = asyncio.create_task(self._send_all(), name="committer")
+    def _ensure_sender(self) -> None:
+        if len(self._senders) < MAX_REQUESTS:
+            sender = asyncio.create_task(self._send_queued(), name="committer")
             self._senders.add(sender)
             sender.add_done_callback(self._senders.discard)
 
-    async def _send_all(self) -> None:
+    async def _send_queued(self) -> None:
         """Send what waits, until nothing does."""
         try:
             while self._queue:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(GATHER_S):
-                        await self._hurry.wait()
-                self._hurry.clear()
-                batch = self._take()
+                        await self._urgent.wait()
+                self._urgent.clear()
+                batch = self._take_batch()
                 if not batch:  # the other sender took all that waited
                     return
                 results = await self._send([waiting.commit for waiting in batch])
                 for waiting in batch:
                     result = results.get(waiting.commit.portfolio)
                     if result is not None and result.answer in ACCEPTED:
-                        self.acknowledged.note(waiting.commit)
+                        self.acknowledged.record(waiting.commit)
                     if result is None:
                         self._repeat_later(waiting)
                     elif not waiting.answer.done():
@@ -114,43 +114,43 @@ class Committer:
                 portfolio,
                 waiting.left_out + 1,
             )
-        delay_s = min(FIRST_HELD_S * 2 ** min(waiting.left_out, 16), MAX_HELD_S)
+        delay_s = min(FIRST_LOCKED_S * 2 ** min(waiting.left_out, 16), MAX_LOCKED_S)
         waiting.left_out += 1
 
         def again() -> None:
-            self._later.discard(timer)
+            self._retry_timers.discard(timer)
             self._queue.append(waiting)
-            self._hurry.set()
-            self._see_to_a_sender()
+            self._urgent.set()
+            self._ensure_sender()
 
         timer = asyncio.get_running_loop().call_later(delay_s, again)
-        self._later.add(timer)
+        self._retry_timers.add(timer)
 
-    def _take(self) -> list[_Waiting]:
+    def _take_batch(self) -> list[_Waiting]:
         """Take what waits out of the queue, one commit of each portfolio."""
-        taken: list[_Waiting] = []
-        left: list[_Waiting] = []
+        batch: list[_Waiting] = []
+        remaining: list[_Waiting] = []
         seen: set[int] = set()
         lines = size = 0
         full = False
         for waiting in self._queue:
             commit = waiting.commit
-            full = full or len(taken) == MAX_COMMITS
+            full = full or len(batch) == MAX_COMMITS
             if not full and commit.portfolio not in seen:
-                its_lines = len(commit.orders) + len(commit.fills) + len(commit.equity)
-                its_size = len(commit.state or b"") + its_lines * BYTES_A_LINE
+                line_count = len(commit.orders) + len(commit.fills) + len(commit.equity)
+                byte_count = len(commit.state or b"") + line_count * BYTES_PER_LINE
                 # What would make it too large waits for the next one, and all behind it as well.
-                full = bool(taken) and (
-                    lines + its_lines > MAX_LINES or size + its_size > LARGEST_REQUEST
+                full = bool(batch) and (
+                    lines + line_count > MAX_LINES or size + byte_count > MAX_REQUEST_BYTES
                 )
             if full or commit.portfolio in seen:
-                left.append(waiting)
+                remaining.append(waiting)
                 continue
             seen.add(commit.portfolio)
-            taken.append(waiting)
-            lines, size = lines + its_lines, size + its_size
-        self._queue = left
-        return taken
+            batch.append(waiting)
+            lines, size = lines + line_count, size + byte_count
+        self._queue = remaining
+        return batch
 
     async def _send(self, commits: list[Commit]) -> dict[int, CommitResult]:
         """Return portfolio → answer, all of them definite. Without those that are held."""
@@ -158,7 +158,7 @@ class Committer:
         attempt = 0
         while True:
             try:
-                answers = await self._link.commit(body)
+                answers = await self._client.commit(body)
                 self.version_seen(max((result.version for result in answers.results), default=0))
                 return {result.portfolio: result for result in answers.results}
             except ServerUnavailable as error:
@@ -168,11 +168,13 @@ class Committer:
                 if not self.refused.done():
                     self.refused.set_result(error)
             except RequestRefused as error:
-                return await self._alone(commits, error)
+                return await self._send_one_by_one(commits, error)
             await back_off(attempt, FIRST_BACK_OFF_S, MAX_BACK_OFF_S)
             attempt += 1
 
-    async def _alone(self, commits: list[Commit], error: RequestRefused) -> dict[int, CommitResult]:
+    async def _send_one_by_one(
+        self, commits: list[Commit], error: RequestRefused
+    ) -> dict[int, CommitResult]:
         """The request as a whole was declined: find out whose fault it is."""
         if len(commits) == 1:
             detail = f"{error.code}: {error}"
@@ -189,7 +191,7 @@ class Committer:
 
     async def close(self) -> None:
         """Give up on whatever is under way."""
-        for timer in self._later:
+        for timer in self._retry_timers:
             timer.cancel()
         for sender in list(self._senders):
             sender.cancel()

@@ -65,14 +65,14 @@ def make_config(
         raise InvalidArguments(f"--capacity is {capacity}: a node holds at least 1.")
     return NodeConfig(
         name=name,
-        server=_server(server),
+        server=_server_address(server),
         token=token,
         capacity=capacity,
         labels=_labels(labels or []),
         json_logs=json_logs,
         batch_limit_s=_number(environment, "GINKGO_BATCH_LIMIT_S", 10.0),
         child_memory_mb=int(_number(environment, "GINKGO_CHILD_MEMORY_MB", 1024)),
-        guarded=_yes(environment, "GINKGO_STRATEGY_GUARD"),
+        guarded=_yes_or_no(environment, "GINKGO_STRATEGY_GUARD"),
     )
 
 
@@ -91,7 +91,7 @@ def _read_token(path: str) -> str:
     return token
 
 
-def _server(server: str) -> str:
+def _server_address(server: str) -> str:
     parts = urlsplit(server or "")
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise InvalidArguments(
@@ -125,7 +125,7 @@ def _number(environment: Mapping[str, str], name: str, default: float) -> float:
     return value
 
 
-def _yes(environment: Mapping[str, str], name: str) -> bool:
+def _yes_or_no(environment: Mapping[str, str], name: str) -> bool:
     """Return whether it is wanted; it is unless somebody says no."""
     text = environment.get(name, "") or "yes"
     if text not in ("yes", "no"):

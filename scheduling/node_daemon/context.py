@@ -21,8 +21,8 @@ class DaemonContext:
 
     config: NodeConfig
     incarnation: str
-    nursery: ForkserverClient
-    link: ControlPlaneClient
+    forkserver: ForkserverClient
+    client: ControlPlaneClient
     committer: Committer
     lease: Lease
     outbox: Outbox
@@ -30,6 +30,6 @@ class DaemonContext:
     feeds: dict[str, FeedReader] = field(default_factory=dict)
     stale_order_age_s: float = 5.0
     #: a process changed its phase: look at the desired set again
-    changed: Callable[[], None] = lambda: None
+    on_change: Callable[[], None] = lambda: None
     #: a step is done: beat at once
     beat_soon: Callable[[], None] = lambda: None

@@ -12,13 +12,13 @@ import msgspec
 from scheduling.node_daemon.config import NodeConfig
 from scheduling.node_daemon.errors import RegistrationRefused, RequestRefused, ServerUnavailable
 from scheduling.wire.messages import (
-    Beat,
-    BeatAnswer,
     CheckpointAnswer,
     CheckpointRequest,
     CommitAnswers,
     DesiredSet,
     Goodbye,
+    Heartbeat,
+    HeartbeatAnswer,
     Hello,
     Problem,
     Register,
@@ -26,11 +26,11 @@ from scheduling.wire.messages import (
     encode,
 )
 
-BEAT_TIMEOUT_S = 4.0
+HEARTBEAT_TIMEOUT_S = 4.0
 REQUEST_TIMEOUT_S = 8.0
 PING_INTERVAL_S = 10.0
-LARGEST_PUSH = 16 << 20
-UNAUTHORISED = 401
+MAX_PUSH_BYTES = 16 << 20
+UNAUTHORIZED = 401
 
 T = TypeVar("T")
 
@@ -62,9 +62,9 @@ class ControlPlaneClient:
         """Return what the node owns from now on."""
         return await self._post("register/", encode(message), Registered, REQUEST_TIMEOUT_S)
 
-    async def beat(self, message: Beat) -> BeatAnswer:
+    async def heartbeat(self, message: Heartbeat) -> HeartbeatAnswer:
         """Return the answer to a heartbeat."""
-        return await self._post("heartbeat/", encode(message), BeatAnswer, BEAT_TIMEOUT_S)
+        return await self._post("heartbeat/", encode(message), HeartbeatAnswer, HEARTBEAT_TIMEOUT_S)
 
     async def checkpoint(self, message: CheckpointRequest) -> CheckpointAnswer:
         """Return the newest checkpoint of a portfolio."""
@@ -99,7 +99,7 @@ class ControlPlaneClient:
                 raise ServerUnavailable(
                     f"{path} got an answer that cannot be read: {error}"
                 ) from None
-        raise _fault(path, status, data)
+        raise _error_of(path, status, data)
 
     async def pushes(self, hello: Hello) -> AsyncIterator[DesiredSet | None]:
         """Yield None once connected, then every desired set pushed, until the socket closes.
@@ -109,7 +109,7 @@ class ControlPlaneClient:
         assert self._session is not None
         try:
             async with self._session.ws_connect(
-                self._config.socket_url, heartbeat=PING_INTERVAL_S, max_msg_size=LARGEST_PUSH
+                self._config.socket_url, heartbeat=PING_INTERVAL_S, max_msg_size=MAX_PUSH_BYTES
             ) as socket:
                 await socket.send_bytes(encode(hello))
                 yield None
@@ -120,19 +120,19 @@ class ControlPlaneClient:
             raise ServerUnavailable(f"the websocket closed: {error}") from None
 
 
-def _fault(path: str, status: int, data: bytes) -> Exception:
+def _error_of(path: str, status: int, data: bytes) -> Exception:
     """Return what an answer that is not 200 means."""
     try:
         problem = msgspec.msgpack.decode(data, type=Problem)
     except msgspec.DecodeError:
         problem = Problem(code="", message=f"{path} was answered {status}")
-    if status == UNAUTHORISED:
+    if status == UNAUTHORIZED:
         return RegistrationRefused(problem.message)
     if status >= 500 or status in (408, 425, 429) or not problem.code:
         return ServerUnavailable(f"{path} was answered {status}: {problem.message}")
     return RequestRefused(status, problem.code, problem.message)
 
 
-async def back_off(attempt: int, first_s: float, longest_s: float) -> None:
+async def back_off(attempt: int, first_s: float, max_s: float) -> None:
     """Sleep before the next attempt: doubled each time, up to `longest_s`."""
-    await asyncio.sleep(min(first_s * 2 ** min(attempt, 16), longest_s))
+    await asyncio.sleep(min(first_s * 2 ** min(attempt, 16), max_s))

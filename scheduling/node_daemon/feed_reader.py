@@ -12,9 +12,11 @@ from scheduling.node_daemon.clock import boottime_us
 from scheduling.node_daemon.feed_time import FeedTime
 from scheduling.wire.messages import SegmentInfo
 
-SHORTEST_TICK_S = 0.004  #: many events in less than this are one wake-up
+MIN_TICK_S = 0.004  #: many events in less than this are one wake-up
 MAX_TICK_S = 1.0
-LOOKED_THROUGH = 256  #: new events of one tick whose symbols are looked at; beyond, all are woken
+MAX_SCANNED_EVENTS = (
+    256  #: new events of one tick whose symbols are looked at; beyond, all are woken
+)
 
 
 class Listener:
@@ -93,13 +95,13 @@ class FeedReader:
         except NotReleased:
             return MAX_TICK_S
         left = (at - self._time.at(boottime_us())) / 1e6
-        return min(max(left, SHORTEST_TICK_S), MAX_TICK_S)
+        return min(max(left, MIN_TICK_S), MAX_TICK_S)
 
     def _wake_for(self, seen: int, head: int) -> None:
         if not self._listeners:
             return
         new: set[str] | None = None
-        if head - seen <= LOOKED_THROUGH:
+        if head - seen <= MAX_SCANNED_EVENTS:
             new = {event.symbol for event in self.feed.read(seen + 1, head - seen)}
         for listener in list(self._listeners):
             symbols = listener.symbols

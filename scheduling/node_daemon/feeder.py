@@ -10,7 +10,7 @@ from portfolios.runtime.events import join_events
 from portfolios.runtime.messages import Batch
 from scheduling.node_daemon.child import Child
 from scheduling.node_daemon.clock import boottime_s
-from scheduling.node_daemon.commit_builder import Progress
+from scheduling.node_daemon.commit_builder import CommitBuilder
 from scheduling.node_daemon.context import DaemonContext
 from scheduling.node_daemon.errors import (
     ChildFailed,
@@ -26,9 +26,9 @@ from scheduling.wire.messages import MAX_LINES, Commit, CommitResult
 COMMIT_EVENTS = 100  #: events of the log after which a commit is due
 COMMIT_EVENTS_BEHIND = 2_000  #: the same while the portfolio catches up
 BEHIND_EVENTS = 200  #: further from the head than this is catching up
-COMMIT_EVERY_S = 0.25  #: on one grid for all portfolios of a node, so that they share requests
-FENCED_LOOK_S = 0.25
-SMALLEST_BATCH = 10
+COMMIT_INTERVAL_S = 0.25  #: on one grid for all portfolios of a node, so that they share requests
+FENCED_POLL_S = 0.25
+MIN_BATCH_EVENTS = 10
 MANY_LINES = MAX_LINES // 4  #: of a batch; a commit takes no more than MAX_LINES
 QUICK_BATCH_S, SLOW_BATCH_S = 0.05, 0.25  #: batches grow below, shrink above: a drain waits for one
 
@@ -52,7 +52,7 @@ class Feeder:
 
     def __init__(
         self,
-        services: DaemonContext,
+        context: DaemonContext,
         reader: FeedReader,
         child: Child,
         *,
@@ -61,16 +61,16 @@ class Feeder:
         revision: int,
         catch_up: str,
         resume_seq: int,
-        careful_to: int,
+        single_step_to: int,
         symbols: frozenset[str] | None,
-        held: MemoryState,
+        memory: MemoryState,
         engine_seq: int,
         on_keep: Callable[[], None],
     ) -> None:
         """Start behind `held.last_seq`. The process itself may stand a little earlier, at
         `engine_seq`, with no event of its symbols in between. Up to `careful_to`, where it failed
         before, it gets one event at a time, so that all before the bad one is kept."""
-        self._services = services
+        self._context = context
         self._reader = reader
         self._child = child
         self._portfolio = portfolio
@@ -79,21 +79,21 @@ class Feeder:
         self.catch_up = catch_up  #: may be changed while it runs
         self._resume_seq = resume_seq  #: up to here `halt` was lifted by a start
         self._resuming = False
-        self._careful_to = careful_to
+        self._single_step_to = single_step_to
         self._symbols = symbols
         self._wake = asyncio.Event()
-        self._progress = Progress(held.last_seq)
+        self._builder = CommitBuilder(memory.last_seq)
         self._batch_events = COMMIT_EVENTS
         self._due_at_s = 0.0
         self._release_for: int | None = None
         self._on_keep = on_keep
         self._finish = False
-        self.held: MemoryState | None = (
-            held  #: None while the process is ahead of what is committed
+        self.memory: MemoryState | None = (
+            memory  #: None while the process is ahead of what is committed
         )
         self.engine_seq = engine_seq
-        self.seq, self.state_seq = held.last_seq, held.state_seq
-        self._state_revision = held.state_revision
+        self.seq, self.state_seq = memory.last_seq, memory.state_seq
+        self._state_revision = memory.state_revision
         self.releasing = False  #: the release is on its way: its answer decides what comes next
         self.kept: int | None = None  #: a handoff whose release was answered `keep`
         self.events_seen = False
@@ -110,8 +110,8 @@ class Feeder:
     @property
     def uncommitted(self) -> tuple[int, int] | None:
         """Return (from, to] of what is done and not committed, None if there is nothing."""
-        progress = self._progress
-        return (progress.from_seq, progress.to_seq) if progress.span else None
+        builder = self._builder
+        return (builder.from_seq, builder.to_seq) if builder.span else None
 
     def stalled_s(self) -> float:
         """Return the seconds without progress while events wait, 0 when none do."""
@@ -141,13 +141,13 @@ class Feeder:
 
     async def first_commit(self) -> None:
         """Commit at once, even nothing: the epoch has begun. A new or adapted state goes along."""
-        self.held = None
+        self.memory = None
         result = await self._child.run(
-            Batch(self.engine_seq, self._progress.to_seq, False, _NO_EVENTS),
-            self._services.config.batch_limit_s,
+            Batch(self.engine_seq, self._builder.to_seq, False, _NO_EVENTS),
+            self._context.config.batch_limit_s,
         )
-        self.engine_seq = self._progress.to_seq
-        self._progress.add(result)
+        self.engine_seq = self._builder.to_seq
+        self._builder.add(result)
         await self._flush()
 
     async def run(self) -> None:
@@ -161,65 +161,65 @@ class Feeder:
                     await self._release(self._release_for)
                 elif self._finish:
                     return await self._flush_if_any()
-                elif not self._services.lease.may_feed(boottime_s()):
+                elif not self._context.lease.may_feed(boottime_s()):
                     await self._flush_if_any()
-                    await self._rest(FENCED_LOOK_S)
+                    await self._wait(FENCED_POLL_S)
                 else:
-                    await self._go_on()
+                    await self._advance()
         finally:
             self._reader.leave(listener)
 
-    async def _go_on(self) -> None:
-        moved = await self._step()
+    async def _advance(self) -> None:
+        moved = await self._run_next_batch()
         if self._is_due():
-            await self._flush(patient=not self._progress.urgent)
+            await self._flush(patient=not self._builder.urgent)
         elif not moved:
-            await self._rest(self._until_due_s())
+            await self._wait(self._until_due_s())
 
-    async def _step(self) -> bool:
+    async def _run_next_batch(self) -> bool:
         """Run the next batch. Return False if the portfolio is at the head."""
         newest_us = self._reader.newest_us
-        if self._progress.span and self._progress.feed_us != newest_us:
+        if self._builder.span and self._builder.feed_us != newest_us:
             await self._flush()  # what was read before the feed changed says so
             return True
-        self._progress.feed_us = newest_us
+        self._builder.feed_us = newest_us
         limit, suppress = self._reader.head(), False
-        cursor = self._progress.to_seq
+        cursor = self._builder.to_seq
         if self.catch_up != "full":
-            stale = self._reader.head(age_us=int(self._services.stale_order_age_s * 1e6))
+            stale = self._reader.head(age_us=int(self._context.stale_order_age_s * 1e6))
             if cursor >= stale:
                 self._resuming = False
-            elif self.catch_up == "halt" and not self._may_resume(cursor):
+            elif self.catch_up == "halt" and not self._is_resuming(cursor):
                 return await self._skip_or_halt(stale)
             else:
                 limit, suppress = stale, True
         if limit <= cursor:
             return False
-        most = 1 if cursor < self._careful_to else self._batch_events
+        most = 1 if cursor < self._single_step_to else self._batch_events
         events, to_seq = self._reader.ring.batch(
             cursor, self._symbols, limit, most, COMMIT_EVENTS_BEHIND
         )
         if events == _NO_EVENTS:
-            self._progress.skip(to_seq)
+            self._builder.skip(to_seq)
             return True
-        if self._progress.suppress not in (None, suppress):
+        if self._builder.suppress not in (None, suppress):
             await self._flush()  # a commit is suppressed as a whole or not at all
-            self._progress.feed_us = newest_us
-        self._progress.suppress = suppress
-        await self._run(Batch(self.engine_seq, to_seq, suppress, events))
+            self._builder.feed_us = newest_us
+        self._builder.suppress = suppress
+        await self._run_batch(Batch(self.engine_seq, to_seq, suppress, events))
         return True
 
-    def _may_resume(self, cursor: int) -> bool:
+    def _is_resuming(self, cursor: int) -> bool:
         """Return whether a start has lifted `halt` here: up to the head of that moment, and on
         until nothing is stale, since what is released meanwhile would only halt it again."""
         self._resuming = self._resuming or cursor < self._resume_seq
         return self._resuming
 
-    async def _run(self, batch: Batch) -> None:
-        self.held = None
+    async def _run_batch(self, batch: Batch) -> None:
+        self.memory = None
         began = boottime_s()
         try:
-            result = await self._child.run(batch, self._services.config.batch_limit_s)
+            result = await self._child.run(batch, self._context.config.batch_limit_s)
         except ChildFailed as failure:
             self.failed_in = (batch.from_seq, batch.to_seq)
             if failure.seq is not None and batch.from_seq < failure.seq <= batch.to_seq:
@@ -229,29 +229,29 @@ class Feeder:
         took = boottime_s() - began
         self.engine_seq = batch.to_seq
         self.events_seen = True
-        self._progress.add(result)
+        self._builder.add(result)
         lines = len(result.orders) + len(result.fills) + len(result.equity)
         if took > SLOW_BATCH_S or lines > MANY_LINES:
-            self._batch_events = max(self._batch_events // 4, SMALLEST_BATCH)
+            self._batch_events = max(self._batch_events // 4, MIN_BATCH_EVENTS)
         elif took < QUICK_BATCH_S:
             self._batch_events = min(self._batch_events * 2, COMMIT_EVENTS_BEHIND)
 
     async def _skip_or_halt(self, stale: int) -> bool:
         """Go past what is not for this portfolio; raise StaleEvent before what is."""
         events, to_seq = self._reader.ring.batch(
-            self._progress.to_seq, self._symbols, stale, 1, COMMIT_EVENTS_BEHIND
+            self._builder.to_seq, self._symbols, stale, 1, COMMIT_EVENTS_BEHIND
         )
         if events == _NO_EVENTS:
-            self._progress.skip(to_seq)
+            self._builder.skip(to_seq)
             return True
-        self._progress.skip(to_seq - 1)
+        self._builder.skip(to_seq - 1)
         await self._flush_if_any()
         raise StaleEvent(self._reader.age_s(to_seq))
 
-    async def _rest(self, longest_s: float) -> None:
+    async def _wait(self, limit_s: float) -> None:
         """Wait for an event of its symbols, for an order, or for the time of the next commit."""
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(longest_s, self._wake.set)
+        timer = loop.call_later(limit_s, self._wake.set)
         try:
             await self._wake.wait()
         finally:
@@ -260,13 +260,13 @@ class Feeder:
     # --- commits -----------------------------------------------------------------------------
 
     def _is_due(self) -> bool:
-        progress = self._progress
-        if progress.span == 0:
+        builder = self._builder
+        if builder.span == 0:
             return False
-        if progress.urgent or asyncio.get_running_loop().time() >= self._due_at_s:
+        if builder.urgent or asyncio.get_running_loop().time() >= self._due_at_s:
             return True
-        catching_up = self._reader.head() - progress.from_seq > BEHIND_EVENTS
-        return progress.span >= (COMMIT_EVENTS_BEHIND if catching_up else COMMIT_EVENTS)
+        catching_up = self._reader.head() - builder.from_seq > BEHIND_EVENTS
+        return builder.span >= (COMMIT_EVENTS_BEHIND if catching_up else COMMIT_EVENTS)
 
     def _until_due_s(self) -> float:
         now = asyncio.get_running_loop().time()
@@ -275,23 +275,23 @@ class Feeder:
         return self._due_at_s - now
 
     async def _flush_if_any(self) -> None:
-        if self._progress.span:
+        if self._builder.span:
             await self._flush()
 
     async def _flush(self, *, patient: bool = False) -> None:
         """Commit what there is. Raise what the fence said, unless it was ok."""
-        commit = self._progress.commit(self._portfolio, self._epoch)
-        result = await self._services.committer.commit(commit, patient=patient)
+        commit = self._builder.build(self._portfolio, self._epoch)
+        result = await self._context.committer.commit(commit, patient=patient)
         if result.answer != "ok":
             raise _refusal(result)
         self._committed(commit)
 
     async def _release(self, handoff: int) -> None:
         """Commit what there is as the last commit of this epoch, and do what the answer says."""
-        commit = self._progress.commit(self._portfolio, self._epoch, release=handoff)
+        commit = self._builder.build(self._portfolio, self._epoch, release=handoff)
         self.releasing = True
         try:
-            result = await self._services.committer.commit(commit)
+            result = await self._context.committer.commit(commit)
         finally:
             self.releasing = False
         if result.answer in ("ok", "handed_over"):
@@ -312,25 +312,25 @@ class Feeder:
         if commit.state is not None:
             self.state_seq, self._state_revision = commit.to_seq, self._revision
         self.seq = commit.to_seq
-        self.held = MemoryState(self.seq, self.state_seq, self._state_revision)
-        self._progress = Progress(self.seq)
+        self.memory = MemoryState(self.seq, self.state_seq, self._state_revision)
+        self._builder = CommitBuilder(self.seq)
         self._due_at_s = _next_on_grid(asyncio.get_running_loop().time())
         if self.caught_up_ms is None and self.lag <= COMMIT_EVENTS:
             self.caught_up_ms = (now - self._started_at_s) * 1e3
-            self._services.beat_soon()
+            self._context.beat_soon()
 
 
 def _next_on_grid(now_s: float) -> float:
-    return (now_s // COMMIT_EVERY_S + 1) * COMMIT_EVERY_S
+    return (now_s // COMMIT_INTERVAL_S + 1) * COMMIT_INTERVAL_S
 
 
 def _refusal(result: CommitResult) -> Exception:
     """Return what an answer other than ok is raised as."""
-    said = f"{result.answer}: {result.detail}" if result.detail else result.answer
+    message = f"{result.answer}: {result.detail}" if result.detail else result.answer
     if result.answer == "fenced":
-        return Fenced(said)
+        return Fenced(message)
     if result.answer in ("conflict", "ahead"):
-        return SequenceConflict(said)
+        return SequenceConflict(message)
     if result.answer == "handed_over":
-        return ReleaseGranted(said)
-    return CommitRejected(said)
+        return ReleaseGranted(message)
+    return CommitRejected(message)

@@ -27,8 +27,8 @@ REPLY = struct.Struct(">cIii")  #: kind, id, pid, wait status
 SERVE = b"S"  #: a portfolio process: (its socket, where its output goes)
 LIST = b"L"  #: write the strategies there are as JSON into the socket, and exit
 STARTED, EXITED = b"s", b"x"
-SWEEP_S = 1.0  #: between two looks for strays where children can start processes
-MAX_SWEEPS = 100
+STRAY_CHECK_S = 1.0  #: between two looks for strays where children can start processes
+MAX_STRAY_ROUNDS = 100
 
 
 def main() -> None:
@@ -49,12 +49,12 @@ class ForkServer:
         self._control = control
         self._memory_bytes = memory_bytes
         self._guarded = guarded
-        self._strays_possible = not guarded or bool(self._what_is_lacking())
+        self._strays_possible = not guarded or bool(self._missing_protections())
         self._children: dict[int, int] = {}  # pid → id of its request
-        self._woken, wake = os.pipe()
-        os.set_blocking(self._woken, False)
+        self._wakeup, wake = os.pipe()
+        os.set_blocking(self._wakeup, False)
         os.set_blocking(wake, False)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.signal(signal.SIGCHLD, lambda request_id, frame: None)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         for ignored in (signal.SIGINT, signal.SIGTERM):  # the daemon decides when to end
             signal.signal(ignored, signal.SIG_IGN)
@@ -62,24 +62,24 @@ class ForkServer:
     def run(self) -> None:
         """Return when the daemon has closed its end."""
         while True:
-            wait_s = SWEEP_S if self._strays_possible and self._children else None
-            readable, _, _ = select.select([self._control.fileno(), self._woken], [], [], wait_s)
+            wait_s = STRAY_CHECK_S if self._strays_possible and self._children else None
+            readable, _, _ = select.select([self._control.fileno(), self._wakeup], [], [], wait_s)
             if not readable:
-                self._end_strays()
-            if self._woken in readable:
+                self._kill_strays()
+            if self._wakeup in readable:
                 with contextlib.suppress(BlockingIOError):
-                    os.read(self._woken, 4096)
+                    os.read(self._wakeup, 4096)
                 self._reap()
-            if self._control.fileno() in readable and not self._answer():
+            if self._control.fileno() in readable and not self._handle_request():
                 break
         for pid in self._children:
             _kill(-pid)
         if self._strays_possible:
             while self._children:  # what they leave behind comes here when they have ended
                 self._reap(wait=True)
-            self._end_strays()
+            self._kill_strays()
 
-    def _answer(self) -> bool:
+    def _handle_request(self) -> bool:
         """Fork for one request. Return False when the daemon has gone."""
         try:
             data, fds, _, _ = socket.recv_fds(self._control, REQUEST.size, 2)
@@ -87,13 +87,13 @@ class ForkServer:
             return False
         if len(data) < REQUEST.size:
             return False
-        kind, number = REQUEST.unpack(data)
-        me = os.getpid()
+        kind, request_id = REQUEST.unpack(data)
+        forkserver_pid = os.getpid()
         pid = os.fork()
         if pid == 0:
             status = 1
             try:
-                self._become_child(me, kind, fds)
+                self._become_child(forkserver_pid, kind, fds)
                 status = 0
             except BaseException:
                 sys.excepthook(*sys.exc_info())
@@ -103,8 +103,8 @@ class ForkServer:
                 os._exit(status)
         for fd in fds:
             os.close(fd)
-        self._children[pid] = number
-        self._tell(STARTED, number, pid, 0)
+        self._children[pid] = request_id
+        self._send_reply(STARTED, request_id, pid, 0)
         return True
 
     def _reap(self, *, wait: bool = False) -> None:
@@ -114,23 +114,23 @@ class ForkServer:
                 pid, status = os.waitpid(-1, 0 if wait else os.WNOHANG)
                 if pid == 0:
                     break
-                number = self._children.pop(pid, None)  # None: a stray
-                if number is not None:
+                request_id = self._children.pop(pid, None)  # None: a stray
+                if request_id is not None:
                     _kill(-pid)  # a group outlives its leader
-                    self._tell(EXITED, number, pid, status)
+                    self._send_reply(EXITED, request_id, pid, status)
                     ended = True
                 if wait:
                     return
         if ended and self._strays_possible:
-            self._end_strays()
+            self._kill_strays()
 
-    def _end_strays(self) -> None:
+    def _kill_strays(self) -> None:
         """Kill what portfolio processes started and what came to this process as an orphan.
 
         Leaving the group and the session is no way out: an orphan's next parent is this process.
         A fork bomb may grow while it is looked for, so look again until nothing is found.
         """
-        for _ in range(MAX_SWEEPS):
+        for _ in range(MAX_STRAY_ROUNDS):
             strays = [pid for pid in _children_of(os.getpid()) if pid not in self._children]
             for pid in strays:
                 _kill(pid)
@@ -140,7 +140,7 @@ class ForkServer:
                 for pid in strays:
                     os.waitpid(pid, 0)
 
-    def _what_is_lacking(self) -> list[str]:
+    def _missing_protections(self) -> list[str]:
         """Return, and say, what this kernel cannot refuse. Asked in a process of its own."""
         reader, writer = os.pipe()
         pid = os.fork()
@@ -149,15 +149,15 @@ class ForkServer:
             os._exit(0)
         os.close(writer)
         with open(reader, "rb") as answer:
-            lacking: list[str] = json.loads(answer.read() or b'["the guard could not be tried"]')
+            missing: list[str] = json.loads(answer.read() or b'["the guard could not be tried"]')
         os.waitpid(pid, 0)
-        for sentence in lacking:
+        for sentence in missing:
             sys.stderr.write(f"strategies are less confined than they could be: {sentence}\n")
-        return lacking
+        return missing
 
-    def _tell(self, kind: bytes, number: int, pid: int, status: int) -> None:
+    def _send_reply(self, kind: bytes, request_id: int, pid: int, status: int) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._control.sendall(REPLY.pack(kind, number, pid, status))
+            self._control.sendall(REPLY.pack(kind, request_id, pid, status))
 
     def _become_child(self, forkserver: int, kind: bytes, fds: list[int]) -> None:
         signal.set_wakeup_fd(-1)
@@ -165,20 +165,20 @@ class ForkServer:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         die_with_parent(forkserver)
         os.setsid()  # a group of its own, so that what a strategy starts is killed with it
-        conversation, output = fds
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, 0)
+        channel, output = fds
+        devnull = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(devnull, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        os.closerange(3, conversation)
-        os.closerange(conversation + 1, 4096)
+        os.closerange(3, channel)
+        os.closerange(channel + 1, 4096)
         limit_process(self._memory_bytes)
         if self._guarded:
             sys.dont_write_bytecode = True
             apply_sandbox(parent=forkserver)
-        with socket.socket(fileno=conversation) as sock:
+        with socket.socket(fileno=channel) as sock:
             if kind == LIST:
-                sock.sendall(_strategies())
+                sock.sendall(_strategy_listing())
             else:
                 from portfolios.runtime.worker import serve
 
@@ -205,7 +205,7 @@ def _children_of(parent: int) -> list[int]:
     return found
 
 
-def _strategies() -> bytes:
+def _strategy_listing() -> bytes:
     """Return JSON of {versions, problems}. Imports strategies from outside, hence in a child."""
     from portfolios.strategies import registry
 

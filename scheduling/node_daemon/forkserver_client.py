@@ -17,7 +17,7 @@ from portfolios.runtime.secrets import without_secrets
 from scheduling.node_daemon.errors import ChildFailed, ForkserverDied
 from scheduling.node_daemon.forkserver import EXITED, LIST, REPLY, REQUEST, SERVE, STARTED
 from scheduling.node_daemon.logs import LOG
-from scheduling.node_daemon.process_output import Output
+from scheduling.node_daemon.process_output import ProcessOutput
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 LIST_LIMIT_S = 120.0  #: strategies from outside may import large libraries, on a slow machine
@@ -32,12 +32,12 @@ class SpawnedProcess:
         loop = asyncio.get_running_loop()
         self.pid: asyncio.Future[int] = loop.create_future()
         self.status: asyncio.Future[int] = loop.create_future()
-        self.output: Output | None = None
+        self.output: ProcessOutput | None = None
         self.vanished = False  #: with its forkserver: perhaps somebody else's fault
 
-    def last_words(self) -> str:
+    def last_output(self) -> str:
         """Return the end of what it printed, as one line; an empty text if it printed nothing."""
-        return self.output.last_words() if self.output is not None else ""
+        return self.output.last_output() if self.output is not None else ""
 
     def mark_gone(self) -> None:
         """The forkserver is gone, and so is this process."""
@@ -61,7 +61,7 @@ class ForkserverClient:
         self._memory_mb = memory_mb
         self._guarded = guarded
         self._numbers = itertools.count(1)
-        self._born: dict[int, SpawnedProcess] = {}
+        self._processes: dict[int, SpawnedProcess] = {}
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
@@ -72,7 +72,7 @@ class ForkserverClient:
         arguments.append(str(int(self._guarded)))
         self._server = subprocess.Popen(
             [sys.executable, "-m", "scheduling.node_daemon.forkserver", *arguments],
-            env=_environment(),
+            env=_child_environment(),
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             start_new_session=True,  # a Ctrl-C in the terminal is the daemon's to handle
@@ -90,28 +90,28 @@ class ForkserverClient:
             with contextlib.suppress(ConnectionResetError):
                 while chunk := await loop.sock_recv(self._control, 65_536):
                     data += chunk
-                    whole = len(data) - len(data) % REPLY.size
-                    for reply in REPLY.iter_unpack(data[:whole]):
-                        self._hear(*reply)
-                    data = data[whole:]
+                    complete = len(data) - len(data) % REPLY.size
+                    for reply in REPLY.iter_unpack(data[:complete]):
+                        self._handle_reply(*reply)
+                    data = data[complete:]
             LOG.error("the forkserver ended, and its children with it: starting another")
             self._end_server()
-            for born in self._born.values():
-                born.mark_gone()
-            self._born.clear()
+            for process in self._processes.values():
+                process.mark_gone()
+            self._processes.clear()
             await asyncio.sleep(RELAUNCH_S)
             self.launch()
 
-    def _hear(self, kind: bytes, number: int, pid: int, status: int) -> None:
-        born = self._born.get(number)
-        if born is None:
+    def _handle_reply(self, kind: bytes, number: int, pid: int, status: int) -> None:
+        process = self._processes.get(number)
+        if process is None:
             return
-        if kind == STARTED and not born.pid.done():
-            born.pid.set_result(pid)
+        if kind == STARTED and not process.pid.done():
+            process.pid.set_result(pid)
         elif kind == EXITED:
-            del self._born[number]
-            if not born.status.done():
-                born.status.set_result(status)
+            del self._processes[number]
+            if not process.status.done():
+                process.status.set_result(status)
 
     def spawn(self, kind: bytes, name: str) -> tuple[socket.socket, SpawnedProcess]:
         """Ask for a process. Return the daemon's end of its socket, and what becomes of it."""
@@ -119,46 +119,46 @@ class ForkserverClient:
         ours, theirs = socket.socketpair()
         read_end, write_end = os.pipe()
         number = next(self._numbers)
-        born = self._born[number] = SpawnedProcess()
+        process = self._processes[number] = SpawnedProcess()
         try:
             socket.send_fds(
                 self._control, [REQUEST.pack(kind, number)], [theirs.fileno(), write_end]
             )
         except OSError:  # it is being replaced
-            del self._born[number]
-            born.mark_gone()
+            del self._processes[number]
+            process.mark_gone()
         finally:
             theirs.close()
             os.close(write_end)
-        born.output = Output(read_end, name)
+        process.output = ProcessOutput(read_end, name)
         ours.setblocking(False)
-        return ours, born
+        return ours, process
 
     async def strategies(self) -> dict[str, int]:
         """Return name → version of every strategy, found by a child that then ends.
 
         Raise ChildFailed if it does not answer in time. What did not load is logged.
         """
-        sock, born = self.spawn(LIST, "strategies")
+        sock, process = self.spawn(LIST, "strategies")
         reader, writer = await asyncio.open_unix_connection(sock=sock)
         try:
             async with asyncio.timeout(LIST_LIMIT_S):
-                found = json.loads(await reader.read())
+                listing = json.loads(await reader.read())
         except (TimeoutError, ValueError):
-            if born.pid.done() and not born.pid.exception():
-                kill_group(born.pid.result())
+            if process.pid.done() and not process.pid.exception():
+                kill_group(process.pid.result())
             raise ChildFailed("load", "the strategies of this node cannot be listed") from None
         finally:
             writer.close()
-        for problem in found["problems"]:
+        for problem in listing["problems"]:
             LOG.warning("%s", problem)
-        return dict(found["versions"])
+        return dict(listing["versions"])
 
     def close(self) -> None:
         """Kill every child and the forkserver."""
-        for born in self._born.values():
-            if born.pid.done() and not born.pid.exception():
-                kill_group(born.pid.result())
+        for process in self._processes.values():
+            if process.pid.done() and not process.pid.exception():
+                kill_group(process.pid.result())
         self._end_server()
 
     def _end_server(self) -> None:
@@ -177,7 +177,7 @@ def kill_group(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)  # it may not have made its group yet
 
 
-def _environment() -> dict[str, str]:
+def _child_environment() -> dict[str, str]:
     """Return the environment of children: the daemon's path and one hash seed, no secrets."""
     environment = without_secrets(os.environ)
     paths = [str(PROJECT_ROOT), *(os.path.abspath(path) for path in sys.path)]

@@ -31,15 +31,15 @@ from scheduling.node_daemon.logs import LOG
 from scheduling.wire.messages import (
     CheckpointAnswer,
     Commit,
-    Desired,
+    DesiredEntry,
     Halted,
     Prepared,
     ProcessExited,
     StepFailed,
 )
 
-LOOK_AGAIN_S = 0.01
-RELAUNCHED_S = 0.25  #: until there is another forkserver to be born of
+POLL_S = 0.01
+FORKSERVER_RELAUNCH_S = 0.25  #: until there is another forkserver to be born of
 
 
 class HostedPortfolio:
@@ -51,33 +51,33 @@ class HostedPortfolio:
 
     def __init__(
         self,
-        services: DaemonContext,
+        context: DaemonContext,
         slot: int,
-        entry: Desired,
+        entry: DesiredEntry,
         replaces: HostedPortfolio | None = None,
     ) -> None:
         """Begin with nothing but the memory of the failures of what it replaces."""
-        self._services = services
+        self._context = context
         self.slot = slot
         self.entry = entry
         self.portfolio, self.epoch, self.revision = entry.portfolio, 0, entry.revision
         self.phase = "preparing"
         self.handoff: int | None = entry.handoff
         self.failures: int = replaces.failures if replaces else 0
-        self._careful_to: int = replaces._careful_to if replaces else 0
-        again = replaces is not None and replaces.epoch == entry.epoch
-        self._activated: bool = replaces is not None and again and replaces._activated
+        self._single_step_to: int = replaces._single_step_to if replaces else 0
+        same_epoch = replaces is not None and replaces.epoch == entry.epoch
+        self._activated: bool = replaces is not None and same_epoch and replaces._activated
         self.child: Child | None = None
         self.feeder: Feeder | None = None
-        self._held: MemoryState | None = None  # of a process that has no feeder yet
+        self._memory: MemoryState | None = None  # of a process that has no feeder yet
         self._engine_seq = 0
         self._symbols: frozenset[str] | None = None  # whose events the process needs
         self._task: asyncio.Task[None] | None = None
-        self._watch: asyncio.Task[None] | None = None
-        self._gone = False
+        self._watch_task: asyncio.Task[None] | None = None
+        self._ended = False
         self._ended_at_s = 0.0
         self._reported = True
-        self._kept: int | None = None
+        self._kept_handoff: int | None = None
 
     def __str__(self) -> str:
         return f"{self.entry.name} (epoch {self.epoch}, revision {self.revision})"
@@ -91,7 +91,7 @@ class HostedPortfolio:
             revision=self.revision,
             phase=self.phase,
             handoff=self.handoff,
-            kept_for=self.feeder.kept if self.feeder else self._kept,
+            kept_for=self.feeder.kept if self.feeder else self._kept_handoff,
             ended_at=self._ended_at_s,
             reported=self._reported,
             failures=self.failures,
@@ -101,18 +101,18 @@ class HostedPortfolio:
 
     def prepare(self) -> None:
         """Start a process and try the newest checkpoint; commit nothing."""
-        self._become("preparing", self._prepare())
+        self._start_task("preparing", self._prepare())
 
-    def take_over(self, entry: Desired) -> None:
+    def take_over(self, entry: DesiredEntry) -> None:
         """Own the entry's epoch: start, activate or adopt, whichever the process needs."""
         before = self.feeder
         if before is not None:
-            self._held, self._engine_seq = before.held, before.engine_seq
+            self._memory, self._engine_seq = before.memory, before.engine_seq
         if entry.epoch != self.epoch:
             self._activated = False
         self.entry, self.epoch, self.revision = entry, entry.epoch, entry.revision
         self.handoff, self.feeder = entry.handoff, None
-        self._become("starting", self._own())
+        self._start_task("starting", self._run_owned())
 
     def drain(self, handoff: int | None) -> None:
         """Release at the next batch boundary."""
@@ -120,12 +120,12 @@ class HostedPortfolio:
         if self.feeder is not None and handoff is not None:
             self.feeder.drain(handoff)
 
-    def release_absent(self, entry: Desired) -> None:
+    def release_absent(self, entry: DesiredEntry) -> None:
         """Release an epoch whose process is gone."""
         self.entry, self.epoch = entry, entry.epoch
-        self._become("draining", self._release_absent())
+        self._start_task("draining", self._release_absent())
 
-    def apply_entry(self, entry: Desired) -> None:
+    def apply_entry(self, entry: DesiredEntry) -> None:
         """Take what may change under one epoch without a new process."""
         if self.feeder is not None and self.entry.epoch == entry.epoch:
             self.feeder.catch_up = entry.catch_up
@@ -151,69 +151,69 @@ class HostedPortfolio:
 
     def end(self) -> None:
         """Kill the process and forget everything."""
-        self._gone = True
+        self._ended = True
         self._cancel()
         self._kill_child()
 
     # --- tasks -------------------------------------------------------------------------------
 
-    def _become(self, phase: str, work: Coroutine[Any, Any, None]) -> None:
+    def _start_task(self, phase: str, work: Coroutine[Any, Any, None]) -> None:
         self._cancel()
         self.phase = phase
         self._reported, self._ended_at_s = True, 0.0
-        self._task = asyncio.create_task(self._guard(work), name=f"{self.entry.name} {phase}")
+        self._task = asyncio.create_task(self._run_task(work), name=f"{self.entry.name} {phase}")
 
-    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _run_task(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
         except ChildFailed as failure:
-            self._failed(failure)
-        except ReleaseGranted as handed:
-            LOG.info("%s: %s", self, handed)
+            self._handle_failure(failure)
+        except ReleaseGranted as release:
+            LOG.info("%s: %s", self, release)
             self.phase = "warm"
-            self._services.changed()
-        except (Fenced, RequestRefused) as refused:
-            LOG.info("%s ends: %s", self, refused)
+            self._context.on_change()
+        except (Fenced, RequestRefused) as error:
+            LOG.info("%s ends: %s", self, error)
             self._end_quietly()
-        except CommitRejected as rejected:
+        except CommitRejected as error:
             if self.feeder is not None and self.feeder.uncommitted is not None:
                 self.feeder.failed_in = self.feeder.uncommitted
-            self._failed(ChildFailed("event", f"its commit was refused: {rejected}"))
+            self._handle_failure(ChildFailed("event", f"its commit was refused: {error}"))
         except StaleEvent as stale:
-            self._halt(stale)
+            self._handle_stale_event(stale)
         except Exception as error:  # a row must not be left without a cause
             LOG.exception("%s: the daemon failed", self)
-            self._failed(ChildFailed("exit", f"the daemon failed: {error!r}"))
+            self._handle_failure(ChildFailed("exit", f"the daemon failed: {error!r}"))
 
     async def _prepare(self) -> None:
         try:
             _, found = await asyncio.gather(
-                self._ensure_child(), checkpoint(self._services, self.portfolio, self.handoff)
+                self._ensure_child(), checkpoint(self._context, self.portfolio, self.handoff)
             )
         except RequestRefused as declined:
             raise ChildFailed("exit", f"no checkpoint was given: {declined}") from None
         await self._load(found, trial=True)
         self.phase = "prepared"
         if self.handoff is not None:
-            self._services.outbox.add(Prepared(handoff=self.handoff))
-        self._services.changed()
+            self._context.outbox.add(Prepared(handoff=self.handoff))
+        self._context.on_change()
 
-    async def _own(self) -> None:
+    async def _run_owned(self) -> None:
         while True:
             try:
-                await self._own_once()
+                await self._run_owned_once()
                 return
             except SequenceConflict as reason:
                 LOG.info("%s goes back to the checkpoint: %s", self, reason)
-                self._held, self.feeder = None, None
-                self._services.beat_soon()
+                self._memory, self.feeder = None, None
+                self._context.beat_soon()
                 await asyncio.sleep(0.05)
 
-    async def _own_once(self) -> None:
+    async def _run_owned_once(self) -> None:
         child, found = await asyncio.gather(
-            self._ensure_child(), granted_checkpoint(self._services, self.portfolio, self.epoch)
+            self._ensure_child(), granted_checkpoint(self._context, self.portfolio, self.epoch)
         )
-        if not self._holds(found):
+        if not self._is_loaded(found):
             await self._load(found, trial=False)
         feeder = self._make_feeder(child, found)
         await feeder.first_commit()
@@ -222,29 +222,29 @@ class HostedPortfolio:
             feeder.drain(self.handoff)
         else:
             self.phase = "running"
-        self._services.changed()
+        self._context.on_change()
         await feeder.run()
 
     def _make_feeder(self, child: Child, found: CheckpointAnswer) -> Feeder:
         self.feeder = Feeder(
-            self._services,
-            self._services.feeds[self.entry.feed],
+            self._context,
+            self._context.feeds[self.entry.feed],
             child,
             portfolio=self.portfolio,
             epoch=self.epoch,
             revision=self.revision,
             catch_up=self.entry.catch_up,
             resume_seq=self.entry.resume_seq,
-            careful_to=max(self._careful_to, self.entry.failed_seq),
+            single_step_to=max(self._single_step_to, self.entry.failed_seq),
             symbols=self._symbols,
-            held=MemoryState(found.last_seq, found.state_seq, found.state_revision),
+            memory=MemoryState(found.last_seq, found.state_seq, found.state_revision),
             engine_seq=self._engine_seq,
-            on_keep=self._kept_on,
+            on_keep=self._on_release_kept,
         )
         return self.feeder
 
     async def _release_absent(self) -> None:
-        found = await granted_checkpoint(self._services, self.portfolio, self.epoch)
+        found = await granted_checkpoint(self._context, self.portfolio, self.epoch)
         commit = Commit(
             portfolio=self.portfolio,
             epoch=self.epoch,
@@ -253,12 +253,12 @@ class HostedPortfolio:
             batch=str(uuid.uuid4()),
             release=self.handoff,
         )
-        result = await self._services.committer.commit(commit)
+        result = await self._context.committer.commit(commit)
         if result.answer in ("ok", "handed_over"):
             raise ReleaseGranted("released without a process")
         if result.answer == "keep":  # dead and still owned: start it again
-            self.phase, self._ended_at_s, self._kept = "waiting", boottime_s(), self.handoff
-            self._services.changed()
+            self.phase, self._ended_at_s, self._kept_handoff = "waiting", boottime_s(), self.handoff
+            self._context.on_change()
             return
         raise Fenced(result.answer)
 
@@ -266,49 +266,51 @@ class HostedPortfolio:
 
     async def _ensure_child(self) -> Child:
         if self.child is None:
-            child = await start_child(self._services.nursery, self.entry.name)
-            if self._gone:
+            child = await start_child(self._context.forkserver, self.entry.name)
+            if self._ended:
                 child.kill()
                 raise ChildFailed("exit", "it was ended while it started")
-            self.child, self._held = child, None
-            self._watch = asyncio.create_task(self._watch_child(child))
+            self.child, self._memory = child, None
+            self._watch_task = asyncio.create_task(self._watch_child(child))
         return self.child
 
     async def _watch_child(self, child: Child) -> None:
         """Notice a process that ends while nobody waits for its reply."""
         failure = await child.wait_for_end()
         while child.busy:  # who waits for the reply hears of it
-            await asyncio.sleep(LOOK_AGAIN_S)
+            await asyncio.sleep(POLL_S)
         if self.child is not child:
             return
         feeder = self.feeder
         if feeder is not None and (feeder.releasing or feeder.failed_in is not None):
             return  # the answer to the release decides; what was done before the end is committed
         if self.phase == "warm":
-            self.child, self._held = None, None
+            self.child, self._memory = None, None
         elif self.phase in ("prepared", "running", "draining", "halted"):
             self._cancel()
-            self._failed(failure)
+            self._handle_failure(failure)
 
-    def _holds(self, found: CheckpointAnswer) -> bool:
+    def _is_loaded(self, found: CheckpointAnswer) -> bool:
         """Return whether the process has this very state in memory already.
 
         A trial restore counts while no newer state came; it may stand a little earlier.
         """
-        held = self._held
-        if held is None or found.state is None:
+        memory = self._memory
+        if memory is None or found.state is None:
             return False
-        same = held.state_seq == found.state_seq and held.state_revision == found.state_revision
-        return same and self._engine_seq <= found.last_seq
+        is_same_state = (
+            memory.state_seq == found.state_seq and memory.state_revision == found.state_revision
+        )
+        return is_same_state and self._engine_seq <= found.last_seq
 
     async def _load(self, found: CheckpointAnswer, *, trial: bool) -> None:
         assert self.child is not None
-        self._held = None
+        self._memory = None
         spec = self._spec()
         request = Load(spec, found.state, found.last_seq, trial)
-        loaded = await self.child.load(request, self._services.config.load_limit_s)
+        loaded = await self.child.load(request, self._context.config.load_limit_s)
         self._engine_seq, self._symbols = loaded.last_seq, loaded.symbols(spec)
-        self._held = MemoryState(found.last_seq, found.state_seq, found.state_revision)
+        self._memory = MemoryState(found.last_seq, found.state_seq, found.state_revision)
 
     def _spec(self) -> Spec:
         try:
@@ -316,32 +318,34 @@ class HostedPortfolio:
         except msgspec.ValidationError as error:
             raise ChildFailed("load", f"its specification cannot be read: {error}") from None
 
-    def _kept_on(self) -> None:
+    def _on_release_kept(self) -> None:
         """The release was taken as a commit and the epoch stays: the handoff has failed."""
         assert self.feeder is not None
         LOG.info("%s goes on: handoff %s has failed", self, self.feeder.kept)
         if self.handoff == self.feeder.kept:
             self.phase, self.handoff = "running", None
-        self._services.changed()
+        self._context.on_change()
 
     # --- ends --------------------------------------------------------------------------------
 
-    def _failed(self, failure: ChildFailed) -> None:
+    def _handle_failure(self, failure: ChildFailed) -> None:
         """Report how it failed, and keep what reconcile needs to start it again."""
         LOG.warning("%s failed while %s: %s", self, self.phase, failure)
         feeder, phase = self.feeder, self.phase
         self._kill_child()
         if isinstance(failure, ForkserverDied) and not failure.was_busy and self._activated:
-            self._ended_at_s, self.phase = boottime_s() + RELAUNCHED_S, "waiting"
-            self._services.changed()  # it had nothing in work: another one's fault
+            self._ended_at_s, self.phase = boottime_s() + FORKSERVER_RELAUNCH_S, "waiting"
+            self._context.on_change()  # it had nothing in work: another one's fault
             return
         self._ended_at_s, self.phase = boottime_s(), "waiting"
         self.failures = 1 if feeder is not None and feeder.events_seen else self.failures + 1
         if phase in ("preparing", "prepared"):
             self.phase = "ended"
         self._reported = False
-        self._services.outbox.add(self._report(failure, self.phase == "ended"), self._heard)
-        self._services.changed()
+        self._context.outbox.add(
+            self._report(failure, self.phase == "ended"), self._on_report_delivered
+        )
+        self._context.on_change()
 
     def _report(self, failure: ChildFailed, preparing: bool) -> StepFailed | ProcessExited:
         """Return whom to tell of the failure: the handoff it was a step of, or the run."""
@@ -355,7 +359,7 @@ class HostedPortfolio:
         feeder = self.feeder
         failed_in = feeder.failed_in if feeder else None
         if failed_in is not None:
-            self._careful_to = failed_in[1]
+            self._single_step_to = failed_in[1]
         return ProcessExited(
             death=str(uuid.uuid4()),
             portfolio=self.portfolio,
@@ -363,7 +367,7 @@ class HostedPortfolio:
             revision=self.revision,
             seq=feeder.seq if feeder else 0,
             stage=failure.stage,
-            error=_in_work(failure, failed_in),
+            error=_failure_sentence(failure, failed_in),
             before_first_event=feeder is None or not feeder.events_seen,
             failed_seq=failed_in[1] if failed_in else 0,
             idle=self._was_idle(failure),
@@ -375,26 +379,26 @@ class HostedPortfolio:
         at_work = feeder is None or feeder.failed_in is not None or not self._activated
         return failure.stage == "exit" and not at_work
 
-    def _heard(self) -> None:
+    def _on_report_delivered(self) -> None:
         self._reported = True
 
-    def _halt(self, stale: StaleEvent) -> None:
+    def _handle_stale_event(self, stale: StaleEvent) -> None:
         assert self.feeder is not None
         LOG.warning("%s halts: %s", self, stale)
         self.phase = "halted"
         report = Halted(
             portfolio=self.portfolio, epoch=self.epoch, seq=self.feeder.seq, age_s=stale.age_s
         )
-        self._services.outbox.add(report)
-        self._services.changed()
+        self._context.outbox.add(report)
+        self._context.on_change()
 
     def _end_quietly(self) -> None:
         self._kill_child()
         self.phase, self._ended_at_s = "ended", boottime_s()
-        self._services.changed()
+        self._context.on_change()
 
     def _kill_child(self) -> None:
-        child, self.child, self._held = self.child, None, None
+        child, self.child, self._memory = self.child, None, None
         if child is not None:
             child.kill()
 
@@ -404,7 +408,7 @@ class HostedPortfolio:
             self._task = None
 
 
-def _in_work(failure: ChildFailed, failed_in: tuple[int, int] | None) -> str:
+def _failure_sentence(failure: ChildFailed, failed_in: tuple[int, int] | None) -> str:
     """Return the failure as a sentence that names the event, or the events it was one of."""
     if failed_in is None or failure.seq is not None:
         return str(failure)

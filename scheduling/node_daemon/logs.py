@@ -40,22 +40,22 @@ def start_logging(name: str, *, as_json: bool, level: str = "INFO") -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
-class RateLimited:
+class RateLimitedLog:
     """Lets `lines` log lines through every `per_s` seconds, and says how many it held back."""
 
     def __init__(self, lines: int = 20, per_s: float = 10.0) -> None:
         """Start with a full allowance."""
         self._lines, self._per_s = lines, per_s
-        self._since, self._used, self._held = 0.0, 0, 0
+        self._since, self._used, self._suppressed = 0.0, 0, 0
 
     def info(self, now_s: float, message: str, *args: object) -> None:
         """Log the line or count it as held back."""
         if now_s - self._since >= self._per_s:
-            if self._held:
-                LOG.info("%d more lines were held back", self._held)
-            self._since, self._used, self._held = now_s, 0, 0
+            if self._suppressed:
+                LOG.info("%d more lines were held back", self._suppressed)
+            self._since, self._used, self._suppressed = now_s, 0, 0
         if self._used >= self._lines:
-            self._held += 1
+            self._suppressed += 1
             return
         self._used += 1
         LOG.info(message, *args)

@@ -44,47 +44,49 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _run(config: NodeConfig) -> int:
-    stops = Stops()
-    nursery = ForkserverClient(config.child_memory_mb, guarded=config.guarded)
-    nursery.launch()
+    signals = StopSignals()
+    forkserver = ForkserverClient(config.child_memory_mb, guarded=config.guarded)
+    forkserver.launch()
     try:
-        async with ControlPlaneClient(config) as link:
+        async with ControlPlaneClient(config) as client:
             incarnation = str(uuid.uuid4())
-            committer = Committer(link, incarnation)
-            services = DaemonContext(
+            committer = Committer(client, incarnation)
+            context = DaemonContext(
                 config,
                 incarnation,
-                nursery,
-                link,
+                forkserver,
+                client,
                 committer,
                 Lease(),
                 Outbox(),
                 committer.acknowledged,
             )
-            node = ExecutionNode(config, link, services)
+            node = ExecutionNode(config, client, context)
             try:
-                return await first_of(_live(node, link, services, stops), stops.at_once())
+                return await first_of(
+                    _serve_until_stopped(node, client, context, signals), signals.wait_for_second()
+                )
             finally:
                 node.end()
                 await committer.close()
     finally:
-        nursery.close()
+        forkserver.close()
 
 
-async def _live(
-    node: ExecutionNode, link: ControlPlaneClient, services: DaemonContext, stops: Stops
+async def _serve_until_stopped(
+    node: ExecutionNode, client: ControlPlaneClient, context: DaemonContext, signals: StopSignals
 ) -> int:
     """Start, serve and leave. Return 0 after a clean end."""
-    listening = asyncio.create_task(services.nursery.listen(), name="nursery")
+    listening = asyncio.create_task(context.forkserver.listen(), name="nursery")
     try:
-        if not await first_of(_start(node), stops.asked_during_start()):
+        if not await first_of(_start(node), signals.wait_during_start()):
             return 0
         return await first_of(
-            _leave_when_asked(node, link, stops),
-            _token_refused(services.committer),
-            _for_ever(node.heartbeat_loop()),
-            _for_ever(node.subscribe_schedule_updates()),
-            *(_for_ever(reader.run()) for reader in services.feeds.values()),
+            _shut_down_when_asked(node, client, signals),
+            _token_refused(context.committer),
+            _endless(node.heartbeat_loop()),
+            _endless(node.subscribe_schedule_updates()),
+            *(_endless(reader.run()) for reader in context.feeds.values()),
         )
     finally:
         listening.cancel()
@@ -99,9 +101,11 @@ async def _start(node: ExecutionNode) -> bool:
     return True
 
 
-async def _leave_when_asked(node: ExecutionNode, link: ControlPlaneClient, stops: Stops) -> int:
-    await stops.first.wait()
-    await shut_down(node, link)
+async def _shut_down_when_asked(
+    node: ExecutionNode, client: ControlPlaneClient, signals: StopSignals
+) -> int:
+    await signals.first.wait()
+    await shut_down(node, client)
     return 0
 
 
@@ -109,12 +113,12 @@ async def _token_refused(committer: Committer) -> int:
     raise await committer.refused
 
 
-async def _for_ever(work: Coroutine[Any, Any, None]) -> int:
+async def _endless(work: Coroutine[Any, Any, None]) -> int:
     await work
     raise AssertionError("a loop of the daemon ended")
 
 
-class Stops:
+class StopSignals:
     """The first SIGTERM or SIGINT asks to leave in order, the second one to end at once."""
 
     def __init__(self) -> None:
@@ -122,17 +126,17 @@ class Stops:
         self.first, self.second = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._heard)
+            loop.add_signal_handler(number, self._on_signal)
 
-    def _heard(self) -> None:
+    def _on_signal(self) -> None:
         (self.second if self.first.is_set() else self.first).set()
 
-    async def asked_during_start(self) -> bool:
+    async def wait_during_start(self) -> bool:
         """Return False as soon as somebody asks to leave: there is nothing to hand over yet."""
         await self.first.wait()
         return False
 
-    async def at_once(self) -> int:
+    async def wait_for_second(self) -> int:
         """Return the exit code of a hard stop when it is asked for."""
         await self.second.wait()
         return STOPPED_AT_ONCE

@@ -12,7 +12,7 @@ REFRESH_S = 2.0
 WINDOW_S = 60.0
 
 
-class Sample(NamedTuple):
+class CpuSample(NamedTuple):
     """Seconds of processor time since whenever: they only count by their differences."""
 
     at_s: float
@@ -21,7 +21,7 @@ class Sample(NamedTuple):
     processes: Mapping[int, float]  #: pid → its own
 
 
-class Usage:
+class CpuUsage:
     """Processor time over the last minute, in per cent of the machine.
 
     There is a figure only once the same processes were there for a minute: one that came or went
@@ -30,9 +30,9 @@ class Usage:
     """
 
     def __init__(self) -> None:
-        self._samples: deque[Sample] = deque()
+        self._samples: deque[CpuSample] = deque()
 
-    def take(self, sample: Sample) -> None:
+    def add(self, sample: CpuSample) -> None:
         """Take in a further sample."""
         samples = self._samples
         if samples and samples[-1].processes.keys() != sample.processes.keys():
@@ -43,25 +43,25 @@ class Usage:
 
     def machine_pct(self) -> float | None:
         """Return how busy the machine is, or None where that was not measured for a minute."""
-        if not self._is_whole():
+        if not self._is_complete():
             return None
         first, last = self._samples[0], self._samples[-1]
         return self._per_cent(last.busy_s - first.busy_s)
 
     def process_pct(self, pid: int) -> float | None:
         """Return the share of one process, or None where that was not measured for a minute."""
-        if not self._is_whole() or pid not in self._samples[0].processes:
+        if not self._is_complete() or pid not in self._samples[0].processes:
             return None
         first, last = self._samples[0].processes[pid], self._samples[-1].processes[pid]
         return self._per_cent(last - first)
 
-    def _is_whole(self) -> bool:
+    def _is_complete(self) -> bool:
         samples = self._samples
         return bool(samples) and samples[-1].at_s - samples[0].at_s >= WINDOW_S
 
     def _per_cent(self, spent_s: float) -> float:
-        whole_s = self._samples[-1].all_s - self._samples[0].all_s
-        return round(min(max(100 * spent_s / whole_s, 0.0), 100.0), 2) if whole_s > 0 else 0.0
+        total_s = self._samples[-1].all_s - self._samples[0].all_s
+        return round(min(max(100 * spent_s / total_s, 0.0), 100.0), 2) if total_s > 0 else 0.0
 
 
 class Metrics:
@@ -71,39 +71,39 @@ class Metrics:
         """Start the cpu measure; its first figure covers the time until the first call."""
         self._daemon = psutil.Process()
         self._read_at_s = float("-inf")
-        self._known: dict[str, float] = {}
-        self._usage = Usage()
+        self._figures: dict[str, float] = {}
+        self._usage = CpuUsage()
         psutil.cpu_percent(None)
 
     def read(self, now_s: float, children: Iterable[int]) -> dict[str, float]:
         """Return the figures, at most two seconds old: a beat at once must not wait for /proc."""
         if now_s - self._read_at_s >= REFRESH_S:
             self._read_at_s = now_s
-            looked = {pid: _look(pid) for pid in children}
+            usage_by_pid = {pid: _process_usage(pid) for pid in children}
             times = psutil.cpu_times()
             idle_s = times.idle + getattr(times, "iowait", 0.0)
             # A guest's time is part of its user's already.
             guests_s = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
             all_s = sum(times) - guests_s
-            processes = {pid: cpu_s for pid, (_, cpu_s) in looked.items()}
-            self._usage.take(Sample(now_s, all_s - idle_s, all_s, processes))
-            self._known = {
+            processes = {pid: cpu_s for pid, (_, cpu_s) in usage_by_pid.items()}
+            self._usage.add(CpuSample(now_s, all_s - idle_s, all_s, processes))
+            self._figures = {
                 "cpu_pct": psutil.cpu_percent(None),
                 "mem_pct": psutil.virtual_memory().percent,
                 "rss_mb": round(self._daemon.memory_info().rss / 1e6, 1),
-                "children_rss_mb": round(sum(rss for rss, _ in looked.values()) / 1e6, 1),
+                "children_rss_mb": round(sum(rss for rss, _ in usage_by_pid.values()) / 1e6, 1),
             }
             minute_pct = self._usage.machine_pct()
             if minute_pct is not None:
-                self._known["cpu_minute_pct"] = minute_pct
-        return self._known
+                self._figures["cpu_minute_pct"] = minute_pct
+        return self._figures
 
-    def share_of(self, pid: int | None) -> float | None:
+    def cpu_pct_of(self, pid: int | None) -> float | None:
         """Return what a process takes of the machine, in per cent over the last minute, or None."""
         return None if pid is None else self._usage.process_pct(pid)
 
 
-def _look(pid: int) -> tuple[int, float]:
+def _process_usage(pid: int) -> tuple[int, float]:
     """Return memory in bytes and processor time in seconds; nothing of one that is gone."""
     try:
         process = psutil.Process(pid)

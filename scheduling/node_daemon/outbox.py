@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from scheduling.wire.messages import Report
 
 #: Each takes the server some milliseconds, and a beat is given up after 4 s.
-REPORTS_A_BEAT = 100
+MAX_REPORTS_PER_HEARTBEAT = 100
 
 
 class Outbox:
@@ -17,21 +17,21 @@ class Outbox:
         """Start empty."""
         self._waiting: list[tuple[Report, Callable[[], None] | None]] = []
 
-    def add(self, report: Report, when_heard: Callable[[], None] | None = None) -> None:
+    def add(self, report: Report, on_delivered: Callable[[], None] | None = None) -> None:
         """Queue a report; `when_heard` is called once the server has taken it."""
-        self._waiting.append((report, when_heard))
+        self._waiting.append((report, on_delivered))
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
-    def content(self) -> list[Report]:
+    def next_reports(self) -> list[Report]:
         """Return what the next heartbeat should carry: the oldest, and the rest with later ones."""
-        return [report for report, _ in self._waiting[:REPORTS_A_BEAT]]
+        return [report for report, _ in self._waiting[:MAX_REPORTS_PER_HEARTBEAT]]
 
-    def heard(self, sent: Sequence[Report]) -> None:
+    def mark_delivered(self, sent: Sequence[Report]) -> None:
         """Forget what an answered heartbeat carried."""
         count = len(sent)
-        done, self._waiting = self._waiting[:count], self._waiting[count:]
-        for _, when_heard in done:
-            if when_heard is not None:
-                when_heard()
+        delivered, self._waiting = self._waiting[:count], self._waiting[count:]
+        for _, on_delivered in delivered:
+            if on_delivered is not None:
+                on_delivered()

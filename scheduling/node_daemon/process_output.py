@@ -6,17 +6,17 @@ import asyncio
 import os
 
 from scheduling.node_daemon.clock import boottime_s
-from scheduling.node_daemon.logs import RateLimited
+from scheduling.node_daemon.logs import RateLimitedLog
 
-PIECE = 16_384
-WHOLE_PIPE = 5  #: pieces, and one more to see the end
-READ_AGAIN_S = 0.05  #: a full pipe costs the daemon at most one piece in this time
+CHUNK_BYTES = 16_384
+CHUNKS_PER_PIPE = 5  #: pieces, and one more to see the end
+READ_PAUSE_S = 0.05  #: a full pipe costs the daemon at most one piece in this time
 MAX_LINE = 500
-REMEMBERED = 2_000
+TAIL_BYTES = 2_000
 LAST_LINES, LAST_CHARACTERS = 3, 300
 
 
-class Output:
+class ProcessOutput:
     """The daemon's end of one process's stdout and stderr.
 
     Who prints faster than it is read waits or loses words; neither daemon nor neighbours do.
@@ -26,27 +26,27 @@ class Output:
         """Read `read_end` from now on, and close it when the other end is closed."""
         self._read_end = read_end
         self._name = name
-        self._log = RateLimited()
+        self._log = RateLimitedLog()
         self._tail = b""
         self._line = b""
         self._closed = False
         os.set_blocking(read_end, False)
         asyncio.get_running_loop().add_reader(read_end, self._on_readable)
 
-    def last_words(self) -> str:
+    def last_output(self) -> str:
         """Return the last few lines as one, short enough for a reason; read what is there first."""
-        for _ in range(WHOLE_PIPE):
+        for _ in range(CHUNKS_PER_PIPE):
             if not self._closed:
                 self._on_readable()
         lines = [" ".join(line.split()) for line in self._tail.decode(errors="replace").split("\n")]
-        said = " / ".join([line for line in lines if line][-LAST_LINES:])
-        said = _printable(said)
-        return said if len(said) <= LAST_CHARACTERS else "…" + said[-LAST_CHARACTERS:]
+        text = " / ".join([line for line in lines if line][-LAST_LINES:])
+        text = _printable(text)
+        return text if len(text) <= LAST_CHARACTERS else "…" + text[-LAST_CHARACTERS:]
 
     def _on_readable(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            data = os.read(self._read_end, PIECE)
+            data = os.read(self._read_end, CHUNK_BYTES)
         except BlockingIOError:
             return
         except OSError:
@@ -55,24 +55,24 @@ class Output:
             loop.remove_reader(self._read_end)
             os.close(self._read_end)
             self._closed = True
-            self._say(self._line)
+            self._log_line(self._line)
             return
-        self._tail = (self._tail + data)[-REMEMBERED:]
-        *whole, self._line = (self._line + data).split(b"\n")
-        for line in whole:
-            self._say(line)
+        self._tail = (self._tail + data)[-TAIL_BYTES:]
+        *lines, self._line = (self._line + data).split(b"\n")
+        for line in lines:
+            self._log_line(line)
         if len(self._line) > MAX_LINE:  # perhaps a line without an end
-            self._say(self._line)
+            self._log_line(self._line)
             self._line = b""
-        if len(data) == PIECE:
+        if len(data) == CHUNK_BYTES:
             loop.remove_reader(self._read_end)
-            loop.call_later(READ_AGAIN_S, self._read_on)
+            loop.call_later(READ_PAUSE_S, self._resume_reading)
 
-    def _read_on(self) -> None:
+    def _resume_reading(self) -> None:
         if not self._closed:
             asyncio.get_running_loop().add_reader(self._read_end, self._on_readable)
 
-    def _say(self, line: bytes) -> None:
+    def _log_line(self, line: bytes) -> None:
         text = line[:MAX_LINE].decode(errors="replace").strip()
         if text:
             self._log.info(boottime_s(), "%s said: %s", self._name, _printable(text))

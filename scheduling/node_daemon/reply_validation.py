@@ -16,64 +16,68 @@ from portfolios.runtime.messages import Batch, Failed, Load, Loaded, Reply, Resu
 from portfolios.runtime.results import BatchResult
 
 MAX_DIGITS = 40  #: before and behind the point; the database keeps 20 and 4
-LATEST_US = 253_402_300_799_000_000  #: the end of the year 9999
+MAX_TIME_US = 253_402_300_799_000_000  #: the end of the year 9999
 MAX_INDEX = 32_767
 MAX_SYMBOL = 24
 MAX_SYMBOLS = 10_000  #: held beside those of the spec; each costs a look at every batch
 MAX_ERROR = 600
 
 
-class NoAnswer(Exception):
+class InvalidReply(Exception):
     """What came is no answer to the request; its text says why."""
 
 
-def answer_to(request: Load | Batch, body: bytes) -> Loaded | Result | Failed:
+def validate_reply(request: Load | Batch, body: bytes) -> Loaded | Result | Failed:
     """Return the reply if it can be an answer to `request`. Raise NoAnswer. Pure."""
     try:
         reply: Reply = decode_reply(body)
     except (msgspec.DecodeError, ValueError, ArithmeticError) as error:
-        raise NoAnswer(f"{len(body)} bytes that are no reply ({error})") from None
+        raise InvalidReply(f"{len(body)} bytes that are no reply ({error})") from None
     if isinstance(reply, Failed):
         return Failed(reply.stage, reply.seq, reply.error[:MAX_ERROR], "")
     if isinstance(request, Load):
         if not isinstance(reply, Loaded):
-            raise NoAnswer("a result, and it was asked to load")
+            raise InvalidReply("a result, and it was asked to load")
         if len(reply.extra_symbols) > MAX_SYMBOLS:
-            raise NoAnswer(f"with {len(reply.extra_symbols)} symbols, limit {MAX_SYMBOLS}")
+            raise InvalidReply(f"with {len(reply.extra_symbols)} symbols, limit {MAX_SYMBOLS}")
         return reply
     if not isinstance(reply, Result):
-        raise NoAnswer("that it has loaded, and it was asked to run a batch")
-    wrong = next(_wrong_with(request, reply.result), "")
-    if wrong:
-        raise NoAnswer(wrong)
+        raise InvalidReply("that it has loaded, and it was asked to run a batch")
+    violation = next(_violations(request, reply.result), "")
+    if violation:
+        raise InvalidReply(violation)
     return reply
 
 
-def _wrong_with(request: Batch, result: BatchResult) -> Iterator[str]:
+def _violations(request: Batch, result: BatchResult) -> Iterator[str]:
     """Yield what cannot be true of the batch that was asked for."""
-    asked = (request.from_seq, request.to_seq, request.suppress)
-    if (result.from_seq, result.to_seq, result.suppress) != asked:
-        yield f"a result of ({result.from_seq}, {result.to_seq}], not of {asked[:2]}"
+    expected = (request.from_seq, request.to_seq, request.suppress)
+    if (result.from_seq, result.to_seq, result.suppress) != expected:
+        yield f"a result of ({result.from_seq}, {result.to_seq}], not of {expected[:2]}"
     for order in result.orders:
         if not request.from_seq < order.seq <= request.to_seq:
             yield f"an order at seq {order.seq}, outside its batch"
         if request.suppress and order.status != "suppressed":
             yield f"an order at seq {order.seq} although its decisions are suppressed"
-        yield from _numbers(order.seq, order.decided_us, order.index, order.quantity, order.price)
-        yield from _names(order.symbol)
+        yield from _number_violations(
+            order.seq, order.decided_us, order.index, order.quantity, order.price
+        )
+        yield from _symbol_violations(order.symbol)
     for fill in result.fills:
         if not request.from_seq < fill.fill_seq <= request.to_seq:
             yield f"a fill at seq {fill.fill_seq}, outside its batch"
-        yield from _numbers(fill.fill_seq, fill.at_us, fill.index, fill.quantity, fill.price)
-        yield from _names(fill.symbol)
+        yield from _number_violations(
+            fill.fill_seq, fill.at_us, fill.index, fill.quantity, fill.price
+        )
+        yield from _symbol_violations(fill.symbol)
     for point in result.equity:
         if not request.from_seq < point.seq <= request.to_seq:
             yield f"an equity point at seq {point.seq}, outside its batch"
-        yield from _numbers(point.seq, point.at_us, 0, point.equity)
+        yield from _number_violations(point.seq, point.at_us, 0, point.equity)
 
 
-def _numbers(seq: int, at_us: int, index: int, *amounts: Decimal) -> Iterable[str]:
-    if not 0 <= at_us <= LATEST_US:
+def _number_violations(seq: int, at_us: int, index: int, *amounts: Decimal) -> Iterable[str]:
+    if not 0 <= at_us <= MAX_TIME_US:
         yield f"the time {at_us} at seq {seq}"
     if not 0 <= index <= MAX_INDEX:
         yield f"the index {index} at seq {seq}"
@@ -94,6 +98,6 @@ def _exponent(amount: Decimal) -> int:
     return exponent
 
 
-def _names(symbol: str) -> Iterable[str]:
+def _symbol_violations(symbol: str) -> Iterable[str]:
     if len(symbol) > MAX_SYMBOL or not symbol.isprintable():
         yield f"a symbol of {len(symbol)} characters"

@@ -12,10 +12,10 @@ from scheduling.node_daemon.logs import LOG
 from scheduling.wire.messages import Goodbye
 
 FINISH_WITHIN_S = 3.0
-LOOK_EVERY_S = 0.02
+POLL_S = 0.02
 
 
-async def shut_down(node: ExecutionNode, link: ControlPlaneClient) -> None:
+async def shut_down(node: ExecutionNode, client: ControlPlaneClient) -> None:
     """Return when nothing runs here any more, or when the time for it is over.
 
     Portfolios go make-before-break, for which the server is asked by beats that say `leaving`. What
@@ -25,22 +25,22 @@ async def shut_down(node: ExecutionNode, link: ControlPlaneClient) -> None:
     node.leaving = True
     node.beat_soon()
     end = boottime_s() + node.config.leave_within_s
-    while boottime_s() < end and not _may_go(node):
-        await asyncio.sleep(LOOK_EVERY_S)
+    while boottime_s() < end and not _is_handed_over(node):
+        await asyncio.sleep(POLL_S)
     await _release_in_place(node)
     node.left = True  # a beat behind the goodbye would look like a daemon that came back
     try:
-        await link.goodbye(Goodbye(incarnation=node.incarnation, reason="asked to stop"))
+        await client.goodbye(Goodbye(incarnation=node.incarnation, reason="asked to stop"))
     except NodeError as error:
         LOG.warning("no goodbye: %s", error)
 
 
-def _may_go(node: ExecutionNode) -> bool:
+def _is_handed_over(node: ExecutionNode) -> bool:
     """Return whether the server has heard that this node leaves, and nothing is left to hand over.
 
     Warm processes are waited for: their target may still fail.
     """
-    if not node.answered_leaving.is_set() or node.desired is None:
+    if not node.leaving_acknowledged.is_set() or node.desired is None:
         return False
     return node.desired.frozen or all(e.role == "prepare" for e in node.desired.entries)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from scheduling.db.statements import Statement
 from scheduling.db.transaction import Row, Transaction, query
-from scheduling.wire.messages import Desired, DesiredSet, FeedInfo, SegmentInfo
+from scheduling.wire.messages import DesiredEntry, DesiredSet, FeedInfo, SegmentInfo
 
 DESIRED = Statement(
     "DESIRED",
@@ -85,8 +85,8 @@ def desired_set(node: int, known: int = -1) -> Transaction[DesiredSet | None]:
     )
 
 
-def _entry(row: Row) -> Desired:
-    return Desired(
+def _entry(row: Row) -> DesiredEntry:
+    return DesiredEntry(
         portfolio=row.portfolio_id,
         name=row.name,
         role=row.role,

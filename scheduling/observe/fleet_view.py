@@ -22,7 +22,7 @@ from portfolios.runtime.state import account_view, decode_state, strategy_view
 from scheduling.db.snapshot import repeatable_read
 from scheduling.db.statements import ACTIVE_HANDOFF_STATES
 from scheduling.decide.liveness import LeasePolicy, LeaseView, status_of
-from scheduling.gateway.disk_space import STORAGE_STATE
+from scheduling.gateway.disk_space import DISK_SPACE
 from scheduling.timing import Timing, timing
 
 SPARK_POINTS = 40
@@ -434,9 +434,9 @@ def handoff_line(row: Any) -> HandoffView:
 def _alerts(cursor: psycopg.Cursor[Any]) -> list[AlertView]:
     """Return the open alerts: that of a full disk too where no row of it could be written."""
     alerts = [AlertView(*row) for row in cursor.execute(ALERTS).fetchall()]
-    since = STORAGE_STATE.since
+    since = DISK_SPACE.since
     if since is not None and not any(alert.kind == "disk_full" for alert in alerts):
-        alerts.append(AlertView(0, "disk_full", None, None, STORAGE_STATE.reason, 1, since))
+        alerts.append(AlertView(0, "disk_full", None, None, DISK_SPACE.reason, 1, since))
     return alerts
 
 

@@ -48,7 +48,7 @@ class FeedInfo(msgspec.Struct, frozen=True):
     segments: list[SegmentInfo]
 
 
-class Desired(msgspec.Struct, frozen=True, kw_only=True):
+class DesiredEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One portfolio of a desired set. A reload puts two of one portfolio into one set.
 
     run      own it under `epoch`: keep, or activate what was prepared for `handoff`, or start it
@@ -80,7 +80,7 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
 class DesiredSet(msgspec.Struct, frozen=True, tag="desired"):
     version: int
     """Only grows. A daemon ignores a lower one."""
-    entries: list[Desired]
+    entries: list[DesiredEntry]
     feeds: list[FeedInfo]
     frozen: bool = False
     """No automatic moves now: a daemon that is asked to stop releases in place at once."""
@@ -124,7 +124,7 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True):
 # --- heartbeat -----------------------------------------------------------------------------------
 
 
-class Actual(msgspec.Struct, frozen=True, kw_only=True):
+class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One portfolio process as the daemon sees it."""
 
     portfolio: int
@@ -192,7 +192,7 @@ class Halted(msgspec.Struct, frozen=True, tag="halted", kw_only=True):
 Report = Prepared | StepFailed | ProcessExited | Halted
 
 
-class Acknowledged(msgspec.Struct, frozen=True, kw_only=True):
+class AcknowledgedCommits(msgspec.Struct, frozen=True, kw_only=True):
     """How far commits of one portfolio were acknowledged to this daemon."""
 
     portfolio: int
@@ -206,14 +206,14 @@ class Acknowledged(msgspec.Struct, frozen=True, kw_only=True):
     the server compares."""
 
 
-class Beat(msgspec.Struct, frozen=True, kw_only=True):
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: str
     have_version: int
     """Version of the set the daemon holds; the answer leaves the set out if it is current."""
     leaving: bool = False
     metrics: dict[str, float] = {}
     """cpu_pct, mem_pct, rss_mb …; cpu_minute_pct where nothing came or went for a minute."""
-    portfolios: list[Actual] = []
+    portfolios: list[ProcessStatus] = []
     reports: list[Report] = []
     unheard_s: float = 0.0
     """Seconds since the last answered beat was sent, where later ones got no answer. A lease is for
@@ -222,13 +222,13 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True):
     """`now_us` of the answer to its registration; 0: an older daemon, which does not say."""
     registration: int = 0
     """`registration` of that answer; 0: not known."""
-    acknowledged: list[Acknowledged] = []
+    acknowledged: list[AcknowledgedCommits] = []
     """Commits that the database forgot, as a checkpoint showed; and, with `recalled`, all."""
     recalled: bool = False
     """The last answer asked for everything that was acknowledged, and it is here."""
 
 
-class BeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class HeartbeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["ok", "superseded", "unknown"]
     """superseded: another daemon took this name; exit and do not register again.
     unknown: the lease is gone (forgotten, or said goodbye): register again."""

@@ -14,7 +14,7 @@ import pytest
 from chaos.harness import reference_feed
 from chaos.harness.cluster import CANARIES, DEMO_NODES, QUICK, Cluster, wait_for
 from chaos.harness.installation import SLOW_MACHINE_S
-from scheduling.wire.messages import Beat, Commit, CommitRequest, encode
+from scheduling.wire.messages import Commit, CommitRequest, Heartbeat, encode
 
 TTL_S = float(QUICK["GINKGO_LEASE_TTL_S"])
 SUSPECT_S = 2 * float(QUICK["GINKGO_HEARTBEAT_INTERVAL_S"])
@@ -145,7 +145,7 @@ def test_a_revoked_token_ends_its_nodes_say_and_its_portfolios_go_elsewhere(
         portfolio=portfolio, epoch=had[0].epoch, from_seq=at, to_seq=at, batch=str(uuid4())
     )
     for path, message in (
-        ("heartbeat", Beat(incarnation=incarnation, have_version=0)),
+        ("heartbeat", Heartbeat(incarnation=incarnation, have_version=0)),
         ("commit", CommitRequest(incarnation=incarnation, commits=[commit])),
     ):
         assert say(quick_fleet, path, token, encode(message)) == (401, "unauthenticated")

@@ -27,7 +27,7 @@ class Daemon:
         self.slots: dict[int, Hosted] = {}
         self.next_slot = 1
         self.have = -1
-        self.wanted: list[wire.Desired] = []
+        self.wanted: list[wire.DesiredEntry] = []
         self.next_beat = 0.0
         self.outbox: list[tuple[Any, Hosted | None]] = []
 
@@ -70,7 +70,7 @@ class Daemon:
     def _beat(self, now: float) -> None:
         self.next_beat = now + 1  # asked again soon, if there is no answer
         sent = list(self.outbox)
-        words = wire.Beat(
+        words = wire.Heartbeat(
             incarnation=str(self.incarnation), have_version=self.have,
             reports=[report for report, _ in sent],
         )  # fmt: skip
@@ -100,7 +100,7 @@ class Daemon:
 
     # --- doing -------------------------------------------------------------------------------
 
-    def _new(self, entry: wire.Desired, phase: str, replaces: int | None = None) -> Hosted:
+    def _new(self, entry: wire.DesiredEntry, phase: str, replaces: int | None = None) -> Hosted:
         old = self.slots.pop(replaces, None) if replaces is not None else None
         hosted = Hosted(self.next_slot, entry, phase, handoff=entry.handoff)
         if old is not None:

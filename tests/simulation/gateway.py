@@ -64,7 +64,7 @@ class Gateway:
         self.db.execute(lease.connected(node, incarnation, incarnation))
         return self.db.execute(desired_set(node))
 
-    def beat(self, node: int, beat: wire.Beat) -> tuple[str, wire.DesiredSet | None, bool]:
+    def beat(self, node: int, beat: wire.Heartbeat) -> tuple[str, wire.DesiredSet | None, bool]:
         """Return (status, set, something is under way)."""
         rows = self.db.execute(lease.renew_leases([node], [beat], self.timing))
         row, incarnation = rows[node], UUID(beat.incarnation)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from scheduling.decide.reconcile import Process
-from scheduling.wire.messages import Commit, Desired, FillLine, OrderLine
+from scheduling.wire.messages import Commit, DesiredEntry, FillLine, OrderLine
 from tests.simulation.trading import State, see
 
 MAX_EVENTS = 50
@@ -17,7 +17,7 @@ class Hosted:
     """A slot. Its phases are those of `decide.reconcile.Process`."""
 
     slot: int
-    entry: Desired
+    entry: DesiredEntry
     phase: str
     epoch: int = 0
     handoff: int | None = None
@@ -49,7 +49,7 @@ class Hosted:
             self.kept, self.ended_at, self.reported, self.failures,
         )  # fmt: skip
 
-    def own(self, entry: Desired) -> None:
+    def own(self, entry: DesiredEntry) -> None:
         """Begin to own the entry's epoch."""
         if entry.epoch != self.epoch:
             self.activated = False

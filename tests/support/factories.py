@@ -28,15 +28,15 @@ from scheduling.enact.lease import renew_leases
 from scheduling.enact.process_failures import handle_process_exit, mark_proven_revisions
 from scheduling.enact.register import register
 from scheduling.models import GatewayPulse, Handoff, Lease, Node, Run
-from scheduling.node_daemon.commit_builder import Progress
+from scheduling.node_daemon.commit_builder import CommitBuilder
 from scheduling.observe.desired_set import desired_set
 from scheduling.timing import timing
 from scheduling.wire.messages import (
     PROTOCOL,
-    Beat,
     Commit,
     CommitResult,
-    Desired,
+    DesiredEntry,
+    Heartbeat,
     ProcessExited,
     Register,
 )
@@ -55,7 +55,7 @@ class FakeNode:
         """Return the node's name."""
         return self.row.name
 
-    def desired(self, role: str) -> list[Desired]:
+    def desired(self, role: str) -> list[DesiredEntry]:
         """Return what the node should have in this role."""
         wanted = execute(desired_set(self.row.pk))
         assert wanted is not None
@@ -87,10 +87,10 @@ class FakeNode:
         segments = segments_of(portfolio.feed)
         seen = open_feed().read_for(engine.symbols, last + 1, last + events, segments)
         seen = [event for event in seen if event.seq != lose]
-        progress = Progress(last)
-        progress.suppress = suppress
-        progress.add(engine.run(seen, last, last + events, suppress))
-        message = progress.commit(portfolio.pk, entry.epoch)
+        builder = CommitBuilder(last)
+        builder.suppress = suppress
+        builder.add(engine.run(seen, last, last + events, suppress))
+        message = builder.build(portfolio.pk, entry.epoch)
         (result,) = execute(commit(self.row.pk, self.name, self.incarnation, [message]))
         return result.answer
 
@@ -121,7 +121,7 @@ class FakeNode:
 
     def beat(self, **said: Any) -> Any:
         """Beat until nobody holds the lease; return the row of the answer."""
-        words = Beat(incarnation=str(self.incarnation), have_version=0, **said)
+        words = Heartbeat(incarnation=str(self.incarnation), have_version=0, **said)
         answer: list[Any] = []
 
         def written() -> bool:

@@ -42,11 +42,11 @@ class FakeGateway:
         began = time.time_ns() // 1000 - int(released / rate * 1e6)
         self.segments = [wire.SegmentInfo(0, began, rate)]
         self.runs: dict[int, FakeRun] = {}
-        self.entries: dict[str, list[wire.Desired]] = {}
+        self.entries: dict[str, list[wire.DesiredEntry]] = {}
         self.versions: dict[str, int] = {}
         self.sockets: dict[str, web.WebSocketResponse] = {}
         self.registered: list[tuple[str, wire.Register]] = []
-        self.beats: list[tuple[str, wire.Beat]] = []
+        self.beats: list[tuple[str, wire.Heartbeat]] = []
         self.reports: list[tuple[str, wire.Report]] = []
         self.bodies: list[bytes] = []
         self.goodbyes: list[str] = []
@@ -101,7 +101,7 @@ class FakeGateway:
         run.node, run.revision = node, revision
         return run.epoch
 
-    def entry(self, portfolio: int, role: str, **other: Any) -> wire.Desired:
+    def entry(self, portfolio: int, role: str, **other: Any) -> wire.DesiredEntry:
         """Return an entry for a canary, or for `strategy` with `parameters` on `symbols`."""
         run = self.runs[portfolio]
         revision = other.pop("revision", run.revision)
@@ -119,7 +119,7 @@ class FakeGateway:
             "starting_cash": "100000.0000",
             "first_seq": first_seq,
         }
-        return wire.Desired(
+        return wire.DesiredEntry(
             portfolio=portfolio,
             name=f"p-{portfolio}",
             role=role,  # type: ignore[arg-type]
@@ -129,7 +129,7 @@ class FakeGateway:
             **other,
         )
 
-    async def want(self, node: str, *entries: wire.Desired) -> None:
+    async def want(self, node: str, *entries: wire.DesiredEntry) -> None:
         """Set what `node` should have, and push it."""
         self.entries[node] = list(entries)
         self.versions[node] = self.versions.get(node, 0) + 1
@@ -195,12 +195,12 @@ class FakeGateway:
         )
 
     def _heartbeat(self, node: str, body: bytes) -> Any:
-        beat = msgspec.msgpack.decode(body, type=wire.Beat)
+        beat = msgspec.msgpack.decode(body, type=wire.Heartbeat)
         self.beats.append((node, beat))
         self.reports += [(node, report) for report in beat.reports]
         status = self.status.get(node, "ok")
         newer = self.versions.get(node, 0) > beat.have_version
-        return wire.BeatAnswer(
+        return wire.HeartbeatAnswer(
             status=status,  # type: ignore[arg-type]
             expires_in_s=self.ttl_s,
             next_beat_s=self.next_beat_s,
@@ -266,7 +266,7 @@ class FakeGateway:
 
     def _goodbye(self, node: str, body: bytes) -> Any:
         self.goodbyes.append(node)
-        return wire.BeatAnswer(status="ok")
+        return wire.HeartbeatAnswer(status="ok")
 
     async def _socket(self, request: web.Request) -> web.WebSocketResponse:
         if not self.socket_open:

@@ -33,7 +33,7 @@ async def gateway() -> AsyncIterator[FakeGateway]:
         yield fake
 
 
-async def catches_up(gateway: FakeGateway, daemons: Daemons, **given: Any) -> wire.Desired:
+async def catches_up(gateway: FakeGateway, daemons: Daemons, **given: Any) -> wire.DesiredEntry:
     """Start a portfolio at seq 0, 40 s behind, and return its entry when it has caught up."""
     gateway.next_beat_s = 0.2
     gateway.grant("node-1", 1, last_seq=0)
@@ -50,14 +50,14 @@ def suppressed(gateway: FakeGateway) -> list[tuple[int, int]]:
     return [(c.from_seq + 1, c.to_seq) for c in commits if c.suppress and c.to_seq > c.from_seq]
 
 
-def uninterrupted(gateway: FakeGateway, entry: wire.Desired, ranges: Any) -> Replayed:
+def uninterrupted(gateway: FakeGateway, entry: wire.DesiredEntry, ranges: Any) -> Replayed:
     """Return what one process makes of the same log with these ranges suppressed."""
     segments = [Segment(s.from_seq, s.from_time_us, s.rate) for s in gateway.segments]
     spec = msgspec.convert(entry.spec, Spec)
     return replay([(1, spec)], gateway.feed, segments, gateway.runs[1].last_seq, ranges)
 
 
-def assert_identical(gateway: FakeGateway, entry: wire.Desired, ranges: Any) -> None:
+def assert_identical(gateway: FakeGateway, entry: wire.DesiredEntry, ranges: Any) -> None:
     commits, run = list(gateway.runs[1].commits), gateway.runs[1]
     alone = uninterrupted(gateway, entry, ranges)
     assert run.state is not None

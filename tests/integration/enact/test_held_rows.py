@@ -29,7 +29,7 @@ from scheduling.enact.lease import renew_leases
 from scheduling.enact.process_failures import mark_proven_revisions
 from scheduling.models import Handoff, Lease, Node, Run
 from scheduling.timing import timing
-from scheduling.wire.messages import Beat, Commit
+from scheduling.wire.messages import Commit, Heartbeat
 from tests.support.factories import (
     FakeNode,
     OwnerSession,
@@ -68,7 +68,7 @@ def answered(node: FakeNode, *commits: Commit) -> dict[int, str]:
 def beaten(*nodes: FakeNode, **said: Any) -> dict[str, tuple[bool, bool]]:
     """Write the beats of these nodes in one batch; return name → (beaten, row_held)."""
     began = time.monotonic()
-    words = [Beat(incarnation=str(n.incarnation), have_version=0, **said) for n in nodes]
+    words = [Heartbeat(incarnation=str(n.incarnation), have_version=0, **said) for n in nodes]
     rows = execute_autocommit(renew_leases([n.row.pk for n in nodes], words, timing()))
     assert time.monotonic() - began < QUICK_S
     return {n.name: (rows[n.row.pk].beaten, rows[n.row.pk].row_held) for n in nodes}

@@ -20,7 +20,7 @@ from scheduling.enact.lease import (
 )
 from scheduling.models import Event, GatewayPulse, Handoff, Lease, Node, NodeReport
 from scheduling.timing import timing
-from scheduling.wire.messages import Beat
+from scheduling.wire.messages import Heartbeat
 from tests.support.factories import (
     FakeNode,
     ago,
@@ -301,8 +301,8 @@ def test_nonsense_of_one_node_costs_no_other_its_beat() -> None:
     bad, good = make_node("node-1"), make_node("node-2")
     before = Lease.objects.get(node=good.row).renewals
     words = [
-        Beat(incarnation=str(bad.incarnation), have_version=0, unheard_s=1e308),
-        Beat(incarnation=str(good.incarnation), have_version=0),
+        Heartbeat(incarnation=str(bad.incarnation), have_version=0, unheard_s=1e308),
+        Heartbeat(incarnation=str(good.incarnation), have_version=0),
     ]
     execute(renew_leases([bad.row.pk, good.row.pk], words, timing()))
     assert Lease.objects.get(node=good.row).renewals == before + 1

@@ -24,7 +24,7 @@ from scheduling.models import Event, Handoff, Lease, Node, NodeToken, Run
 from scheduling.operations.tokens import revoke_node_tokens
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
-from scheduling.wire.messages import Beat
+from scheduling.wire.messages import Heartbeat
 from tests.integration.enact.test_fence_races import Held, Row, behind, node_row, run_row
 from tests.support.factories import (
     FakeNode,
@@ -79,7 +79,7 @@ def test_nothing_is_begun_to_a_node_whose_beat_waited_for_its_goodbye() -> None:
 def test_a_beat_cut_in_two_by_a_goodbye_makes_nobody_alive() -> None:
     node = make_node("node-1")
     Node.objects.update(status="lost")
-    words = Beat(incarnation=str(node.incarnation), have_version=0)
+    words = Heartbeat(incarnation=str(node.incarnation), have_version=0)
     recipe = renew_leases([node.row.pk], [words], timing())
     step = next(recipe)
     with django_cursor() as cursor:

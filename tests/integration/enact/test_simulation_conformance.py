@@ -33,11 +33,11 @@ from scheduling.observe.desired_set import desired_set
 from scheduling.scheduler import Scheduler
 from scheduling.timing import Timing, timing
 from scheduling.wire.messages import (
-    Beat,
     Commit,
     CommitResult,
     FillLine,
     Halted,
+    Heartbeat,
     OrderLine,
     ProcessExited,
 )
@@ -187,7 +187,7 @@ class Conformance(RuleBasedStateMachine):
 
     @act(3, node=WHICH, newest=MOSTLY, leaving=SELDOM, unheard_s=(0, 0, 0, 4, 29, 31))
     def node_beats(self, node: int, newest: bool, leaving: bool, unheard_s: float = 0.0) -> None:
-        words = Beat(
+        words = Heartbeat(
             incarnation=str(self.holder(node, newest)),
             have_version=0,
             leaving=leaving,

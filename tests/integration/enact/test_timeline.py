@@ -16,11 +16,11 @@ from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact import alerts
 from scheduling.enact.timeline import note_acknowledged, note_timeline
-from scheduling.gateway.acknowledgement_requests import Recall
+from scheduling.gateway.acknowledgement_requests import AcknowledgementRequests
 from scheduling.models import Alert, DatabaseTimeline, Event, Run, Storm, VanishedCommits
 from scheduling.passes.sweep import sweep
 from scheduling.timing import timing
-from scheduling.wire.messages import Acknowledged
+from scheduling.wire.messages import AcknowledgedCommits
 from tests.support.factories import FakeNode, OwnerSession, ago, make_node, make_trader
 from tests.support.postgres_pair import postgres_pair
 
@@ -50,13 +50,13 @@ def held_by() -> str:
     return "" if storm is None else storm.held_by
 
 
-def claim(hand: OwnerSession, **given: Any) -> Acknowledged:
+def claim(hand: OwnerSession, **given: Any) -> AcknowledgedCommits:
     at = hand.run()
     said = {"portfolio": at.portfolio_id, "epoch": at.epoch, "seq": at.last_seq, **given}
-    return Acknowledged(**said)
+    return AcknowledgedCommits(**said)
 
 
-def tell(node: FakeNode, *claims: Acknowledged) -> int:
+def tell(node: FakeNode, *claims: AcknowledgedCommits) -> int:
     return execute(note_acknowledged(node.row.pk, node.name, claims))
 
 
@@ -144,7 +144,7 @@ def test_commits_that_a_daemon_remembers_and_the_database_lacks_are_counted() ->
     said = (
         claim(hand, seq=at.last_seq + 10, orders=orders),
         claim(moved, epoch=there.epoch + 1),
-        Acknowledged(portfolio=987_654, epoch=4, seq=70),
+        AcknowledgedCommits(portfolio=987_654, epoch=4, seq=70),
     )
     assert tell(node, *said) == 3
     assert tell(node, *said) == 0  # the answer was lost
@@ -236,7 +236,7 @@ def test_a_claim_whose_grant_vanished_too_is_kept_as_unverified_and_few_of_them(
     hand, own = make_trader("p", first), make_trader("q", second)
     epoch = hand.run().epoch
     forgotten = [claim(hand, epoch=epoch + 1 + n) for n in range(2)]  # granted to the second node
-    created = [Acknowledged(portfolio=900_000 + n, epoch=1, seq=7) for n in range(2)]
+    created = [AcknowledgedCommits(portfolio=900_000 + n, epoch=1, seq=7) for n in range(2)]
     assert tell(second, *forgotten) == 2
     assert tell(second, *forgotten, *created) == 1
     assert tell(second, *created) == 0
@@ -284,10 +284,10 @@ def test_what_vanishes_after_the_epoch_floor_was_raised_is_another_loss() -> Non
     assert node.commit("p", 1) == "ok"
     created = make_trader("q", node)
     tell(node, claim(hand, epoch=1, seq=10**9))  # of the history before the floor
-    tell(node, Acknowledged(portfolio=hand.portfolio.pk + 1, epoch=1, seq=7))
+    tell(node, AcknowledgedCommits(portfolio=hand.portfolio.pk + 1, epoch=1, seq=7))
     assert (held_by(), open_alerts()) == ("", [])
     tell(node, claim(hand, seq=10**9))
-    tell(node, Acknowledged(portfolio=created.portfolio.pk + 1, epoch=1, seq=7))
+    tell(node, AcknowledgedCommits(portfolio=created.portfolio.pk + 1, epoch=1, seq=7))
     assert VanishedCommits.objects.filter(settled_at=None).count() == 2
     assert len(open_alerts()) == 1
     assert held_by() == "database"
@@ -355,15 +355,15 @@ def test_by_setting_a_change_of_which_nobody_misses_anything_is_settled_in_time(
 
 
 def test_each_daemon_is_asked_once_and_again_when_the_database_is_another_one() -> None:
-    recall = Recall()
+    recall = AcknowledgementRequests()
     assert not recall.is_due(1, "a")  # which database it is, is not known yet
-    recall.database(("x", 1))
+    recall.record_database(("x", 1))
     assert recall.is_due(1, "a")
-    recall.note(1, "a")
-    recall.database(("x", 1))
+    recall.record_received(1, "a")
+    recall.record_database(("x", 1))
     assert not recall.is_due(1, "a")
     assert recall.is_due(1, "b")
-    recall.database(("x", 2))
+    recall.record_database(("x", 2))
     assert recall.is_due(1, "a")
 
 

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from ginkgo_site.database import conninfo
-from scheduling.channel_layer import LARGEST_PAYLOAD, PayloadTooLarge, PostgresChannelLayer
+from scheduling.channel_layer import MAX_PAYLOAD, PayloadTooLarge, PostgresChannelLayer
 from scheduling.db.listener_echo import Echo, NotListening
 from scheduling.db.transaction import execute
 from scheduling.enact.notify import bump_desired_versions, notify_watchers
@@ -97,8 +97,8 @@ def test_who_left_a_group_hears_it_no_more() -> None:
         await layer.group_send("node.1", HINT)
         assert await next_of(layer, channel) == HINT
         await layer.group_discard("node.1", channel)
-        assert layer._room().groups == {}
-        assert channel not in layer._room().queues
+        assert layer._state().groups == {}
+        assert channel not in layer._state().queues
 
     serve(scenario)
 
@@ -222,7 +222,7 @@ def test_a_cut_sender_tries_once_more_on_a_new_connection() -> None:
     async def scenario(layer: PostgresChannelLayer) -> None:
         channel = await member(layer, "board")
         await layer.group_send("board", HINT)
-        sender = layer._room()._sender
+        sender = layer._state()._sender
         assert sender is not None
         await sender.close()
         await layer.group_send("board", HINT)
@@ -236,7 +236,7 @@ def test_a_payload_that_fits_arrives_and_one_that_does_not_is_refused_before_it_
 
     async def scenario(layer: PostgresChannelLayer) -> None:
         channel = await member(layer, "board")
-        largest = {"type": "x", "text": "a" * (LARGEST_PAYLOAD - frame)}
+        largest = {"type": "x", "text": "a" * (MAX_PAYLOAD - frame)}
         await layer.group_send("board", largest)
         assert await next_of(layer, channel) == largest
         with pytest.raises(PayloadTooLarge, match="send what to look at"):
@@ -266,7 +266,7 @@ def notify_raw(*payloads: str) -> None:
 def test_who_does_not_listen_keeps_the_newest_hints_and_holds_up_nobody() -> None:
     async def scenario(layer: PostgresChannelLayer) -> None:
         slow, quick = await member(layer, "board"), await member(layer, "board")
-        layer._room().queues[slow] = asyncio.Queue(maxsize=2)
+        layer._state().queues[slow] = asyncio.Queue(maxsize=2)
         for version in range(4):
             await layer.group_send("board", {"type": "x", "version": version})
         assert [(await next_of(layer, quick))["version"] for _ in range(4)] == [0, 1, 2, 3]
@@ -279,7 +279,7 @@ def test_a_channel_that_never_joined_leaves_nothing_behind() -> None:
     async def scenario(layer: PostgresChannelLayer) -> None:
         channel = await layer.new_channel()
         await assert_nothing(layer, channel)
-        assert layer._room().queues == {}
+        assert layer._state().queues == {}
 
     serve(scenario)
 

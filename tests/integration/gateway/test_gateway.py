@@ -17,31 +17,31 @@ from portfolios.models import Checkpoint, Order
 from scheduling import operations
 from scheduling.db.transaction import Transaction, aexecute_autocommit
 from scheduling.gateway import auth
-from scheduling.gateway.app import _beats, _keep_pulse, gateway
+from scheduling.gateway.app import BATCHER, gateway, liveness_loop
 from scheduling.gateway.heartbeat_batcher import HeartbeatBatcher, HeartbeatExpired
 from scheduling.gateway.pool import (
-    SIZE,
-    STEP_SIZE,
+    LOCKING_POOL_SIZE,
+    WORK_POOL_SIZE,
     GatewayConnection,
     close_pools,
     open_pools,
-    pool,
+    work_pool,
 )
-from scheduling.gateway.request_bodies import COMMIT_BODY, SMALL_BODY
+from scheduling.gateway.request_bodies import MAX_COMMIT_BODY, MAX_SMALL_BODY
 from scheduling.models import Event, GatewayPulse, Lease, Node, NodeReport, NodeToken
 from scheduling.models.tokens import hash_token
 from scheduling.wire.messages import (
     PROTOCOL,
-    Actual,
-    Beat,
     CheckpointRequest,
     Commit,
     CommitRequest,
     EquityLine,
     FillLine,
     Goodbye,
+    Heartbeat,
     OrderLine,
     Prepared,
+    ProcessStatus,
     Register,
     encode,
 )
@@ -62,8 +62,8 @@ Answer = tuple[int, Any]
 
 @pytest.fixture(autouse=True)
 def forget_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    auth._known.clear()
-    monkeypatch.setattr("scheduling.gateway.app.HOLD_BACK_S", 0.0)
+    auth._cache.clear()
+    monkeypatch.setattr("scheduling.gateway.app.REJECTION_DELAY_S", 0.0)
 
 
 def a_token(daemon: FakeNode, **given: Any) -> str:
@@ -139,8 +139,8 @@ def commit(daemon: FakeNode, *commits: Commit) -> list[tuple[str, str]]:
     return [(r["answer"], r.get("detail", "")) for r in answer["results"]]
 
 
-def beat(daemon: FakeNode, **said: Any) -> Beat:
-    return Beat(incarnation=str(daemon.incarnation), have_version=0, **said)
+def beat(daemon: FakeNode, **said: Any) -> Heartbeat:
+    return Heartbeat(incarnation=str(daemon.incarnation), have_version=0, **said)
 
 
 def register_message(**given: Any) -> Register:
@@ -225,7 +225,9 @@ def test_a_body_that_is_no_message_is_answered_with_a_sentence(node: FakeNode, p
     assert all(problem["message"].endswith(".") for _, problem in answers)
 
 
-@pytest.mark.parametrize(("path", "limit"), [("heartbeat/", SMALL_BODY), ("commit/", COMMIT_BODY)])
+@pytest.mark.parametrize(
+    ("path", "limit"), [("heartbeat/", MAX_SMALL_BODY), ("commit/", MAX_COMMIT_BODY)]
+)
 def test_a_body_over_the_limit_is_declined_before_it_is_whole(
     node: FakeNode, path: str, limit: int
 ) -> None:
@@ -293,7 +295,9 @@ def test_a_name_in_use_is_a_conflict_with_host_and_pid(node: FakeNode) -> None:
 def test_a_beat_brings_the_set_only_where_it_is_newer(node: FakeNode) -> None:
     _, answer = post("heartbeat/", beat(node))
     version = answer["desired"]["version"]
-    _, again = post("heartbeat/", Beat(incarnation=str(node.incarnation), have_version=version))
+    _, again = post(
+        "heartbeat/", Heartbeat(incarnation=str(node.incarnation), have_version=version)
+    )
     assert again.get("desired") is None
     assert (again["status"], again["next_beat_s"]) == ("ok", 5.0)  # it has nothing: twice as often
 
@@ -330,7 +334,9 @@ def test_a_daemon_that_registered_after_the_holder_is_not_superseded_but_forgott
     status, registered = post("register/", register_message())
     assert status == 200
     Lease.objects.update(incarnation=node.incarnation, taken_at=ago(3600))
-    forgotten = Beat(incarnation=str(uuid4()), have_version=0, registered_us=registered["now_us"])
+    forgotten = Heartbeat(
+        incarnation=str(uuid4()), have_version=0, registered_us=registered["now_us"]
+    )
     _, answer = post("heartbeat/", forgotten)
     assert answer["status"] == "unknown"
     assert answer["message"] == (
@@ -346,7 +352,7 @@ def test_a_clock_set_back_between_two_registrations_does_not_make_the_older_one_
     _, older = post("register/", register_message(incarnation=str(node.incarnation)))
     make_node("node-1")
     Lease.objects.update(taken_at=ago(3600))
-    words = Beat(
+    words = Heartbeat(
         incarnation=str(node.incarnation),
         have_version=0,
         registered_us=older["now_us"],
@@ -360,7 +366,7 @@ def test_a_count_from_before_a_restore_does_not_supersede_a_daemon_that_counted_
 ) -> None:
     """The backup knows an earlier daemon; who registers after the restore is newer by the clock."""
     _, later = post("register/", register_message())
-    words = Beat(
+    words = Heartbeat(
         incarnation=str(uuid4()),
         have_version=0,
         registered_us=later["now_us"],
@@ -455,7 +461,7 @@ def test_one_nodes_nonsense_costs_no_other_its_beat(node: FakeNode) -> None:
     other = make_node("node-2")
     a_token(other)
     number = float("nan")
-    owned = Actual(
+    owned = ProcessStatus(
         portfolio=1, epoch=1, revision=1, phase="running", seq=0, lag=0, cpu_pct=number
     )  # fmt: skip
     odd = beat(node, metrics={"a": 1.0, "b": number}, portfolios=[owned])
@@ -474,7 +480,7 @@ def test_one_nodes_nonsense_costs_no_other_its_beat(node: FakeNode) -> None:
 
 def test_a_report_that_changes_nothing_is_not_answered_with_the_whole_set(node: FakeNode) -> None:
     _, answer = post("heartbeat/", beat(node))
-    words = Beat(
+    words = Heartbeat(
         incarnation=str(node.incarnation),
         have_version=answer["desired"]["version"],
         reports=[Prepared(handoff=999)],
@@ -484,16 +490,16 @@ def test_a_report_that_changes_nothing_is_not_answered_with_the_whole_set(node: 
 
 async def _all_taken(stack: AsyncExitStack) -> None:
     """Take every connection that work has."""
-    for _ in range(SIZE):
-        await stack.enter_async_context(pool().connection())
+    for _ in range(WORK_POOL_SIZE):
+        await stack.enter_async_context(work_pool().connection())
 
 
 def test_a_beat_waits_for_no_work(node: FakeNode) -> None:
     version = post("heartbeat/", beat(node))[1]["desired"]["version"]
-    body = encode(Beat(incarnation=str(node.incarnation), have_version=version))
+    body = encode(Heartbeat(incarnation=str(node.incarnation), have_version=version))
 
     async def beside_work() -> Answer:
-        auth._known.clear()
+        auth._cache.clear()
         async with AsyncExitStack() as stack:
             await _all_taken(stack)
             async with asyncio.timeout(60):
@@ -512,7 +518,7 @@ def test_who_comes_when_too_many_wait_is_told_to_come_again_at_once(
         async with AsyncExitStack() as stack:
             await _all_taken(stack)
             waiting = asyncio.create_task(ask("checkpoint/", body))
-            while not pool().get_stats()["requests_waiting"]:
+            while not work_pool().get_stats()["requests_waiting"]:
                 await asyncio.sleep(0)
             async with asyncio.timeout(60):
                 refused = await ask("checkpoint/", body)
@@ -578,8 +584,8 @@ def test_whose_beat_was_dropped_and_whose_was_heard_is_counted(
 
     for each in (heard, late, failing):
         serve(each)
-    assert beats.hearing.heard == {node.row.pk}
-    assert beats.hearing.dropped == {7, 8}
+    assert beats.drops.heard == {node.row.pk}
+    assert beats.drops.dropped == {7, 8}
 
 
 async def _away(*_: object) -> None:
@@ -601,13 +607,13 @@ def test_a_process_that_drops_beats_says_with_its_pulse_that_it_is_deaf(
             await asyncio.Event().wait()
 
         monkeypatch.setattr("scheduling.gateway.app.asyncio.sleep", wait)
-        keeping = asyncio.create_task(_keep_pulse())
+        keeping = asyncio.create_task(liveness_loop())
         await pulsed.wait()
         keeping.cancel()
 
     serve(one_pulse)
     assert GatewayPulse.objects.get().serving_since < ago(3000)
-    _beats.hearing.dropped.add(node.row.pk)
+    BATCHER.drops.dropped.add(node.row.pk)
     serve(one_pulse)
     assert GatewayPulse.objects.get().serving_since > ago(5)
     assert waits == [1.0, 1.0]
@@ -617,7 +623,7 @@ def test_deafness_that_could_not_be_told_is_told_with_the_next_pulse(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serving_since(3600)
-    _beats.hearing.dropped.add(node.row.pk)
+    BATCHER.drops.dropped.add(node.row.pk)
 
     async def two_pulses() -> None:
         told, again = asyncio.Event(), [_away, aexecute_autocommit]
@@ -632,7 +638,7 @@ def test_deafness_that_could_not_be_told_is_told_with_the_next_pulse(
 
         monkeypatch.setattr("scheduling.gateway.app.asyncio.sleep", wait)
         monkeypatch.setattr("scheduling.gateway.app.aexecute_autocommit", pulsed)
-        keeping = asyncio.create_task(_keep_pulse())
+        keeping = asyncio.create_task(liveness_loop())
         await told.wait()
         keeping.cancel()
 
@@ -672,11 +678,11 @@ def test_registers_that_wait_for_a_lease_use_up_no_connection_of_commits(
 ) -> None:
     hand = make_trader("p", node)
     body = encode(CommitRequest(incarnation=str(node.incarnation), commits=[hand.words(1)]))
-    others = [make_node(f"node-{n}") for n in range(2, 2 + SIZE + 1)]
+    others = [make_node(f"node-{n}") for n in range(2, 2 + WORK_POOL_SIZE + 1)]
     for daemon in others:
         a_token(daemon)
     # They wait until the lease is free, however long the commit takes on a busy machine.
-    for limit in ("LOCK_TIMEOUT", "STEP_LOCK_TIMEOUT"):
+    for limit in ("LOCK_TIMEOUT", "ROW_LOCK_TIMEOUT"):
         monkeypatch.setattr(f"scheduling.gateway.pool.{limit}", "60s")
     monkeypatch.setattr(GatewayConnection, "limit_s", 60.0)
     held_up = """
@@ -697,7 +703,7 @@ def test_registers_that_wait_for_a_lease_use_up_no_connection_of_commits(
             ]
             async with asyncio.timeout(30):
                 with psycopg.connect(conninfo(), autocommit=True) as looking:
-                    while looking.execute(held_up).fetchone() < (STEP_SIZE,):
+                    while looking.execute(held_up).fetchone() < (LOCKING_POOL_SIZE,):
                         await asyncio.sleep(0.01)
                 status, answer = await ask("commit/", body)
             assert (status, answer["results"][0]["answer"]) == (200, "ok")
@@ -738,7 +744,7 @@ def test_a_lock_on_a_record_table_is_told_with_the_pulse_and_a_commit_is_repeate
     body = encode(CommitRequest(incarnation=str(node.incarnation), commits=[hand.words(1)]))
 
     async def beside() -> None:
-        keeping = asyncio.create_task(_keep_pulse())
+        keeping = asyncio.create_task(liveness_loop())
         try:
             with psycopg.connect(conninfo()) as indexing, psycopg.connect(conninfo()) as looking:
                 looking.autocommit = True
@@ -943,12 +949,13 @@ def test_one_dead_connection_tells_of_all_so_that_no_request_comes_to_the_next(
     async def scenario() -> float:
         async with AsyncExitStack() as all_of_them:
             taken = [
-                await all_of_them.enter_async_context(pool().connection()) for _ in range(SIZE)
+                await all_of_them.enter_async_context(work_pool().connection())
+                for _ in range(WORK_POOL_SIZE)
             ]
             dead = [connection.info.backend_pid for connection in taken]
         await asyncio.to_thread(end_sessions, dead)
         began = asyncio.get_running_loop().time()
-        async with pool().connection() as connection:
+        async with work_pool().connection() as connection:
             await connection.execute("SELECT 1")
         return asyncio.get_running_loop().time() - began
 

@@ -14,9 +14,9 @@ from portfolios.models import Order
 from scheduling.gateway import auth, node_limits, request_bodies
 from scheduling.gateway.app import gateway
 from scheduling.gateway.http import RequestRejected
-from scheduling.gateway.node_limits import Limit, Line
-from scheduling.gateway.pool import SIZE, pool
-from scheduling.gateway.request_bodies import COMMIT_BODY, Room
+from scheduling.gateway.node_limits import QueueLimit, RequestQueue
+from scheduling.gateway.pool import WORK_POOL_SIZE, work_pool
+from scheduling.gateway.request_bodies import MAX_COMMIT_BODY, ByteBudget
 from scheduling.models import Node
 from scheduling.wire import messages as wire
 from tests.integration.gateway.test_gateway import (
@@ -37,8 +37,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def forget_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    auth._known.clear()
-    monkeypatch.setattr("scheduling.gateway.app.HOLD_BACK_S", 0.0)
+    auth._cache.clear()
+    monkeypatch.setattr("scheduling.gateway.app.REJECTION_DELAY_S", 0.0)
 
 
 @pytest.fixture
@@ -145,8 +145,8 @@ def test_what_only_the_statement_finds_costs_a_few_statements_and_not_one_each(
     words[5] = hands[5].words(1, fills=bad)
     with counted_async_statements() as seen:
         answers = commit(node, *words)
-    said = [answer for answer, _ in answers]
-    assert (said.count("ok"), said[5]) == (15, "rejected")
+    text = [answer for answer, _ in answers]
+    assert (text.count("ok"), text[5]) == (15, "rejected")
     assert sum("WITH input AS MATERIALIZED" in statement for statement in seen) == 9
     assert Order.objects.count() == 0
 
@@ -156,44 +156,44 @@ def test_what_only_the_statement_finds_costs_a_few_statements_and_not_one_each(
 
 def test_a_line_serves_in_order_and_sends_the_oldest_away() -> None:
     async def scenario() -> list[str]:
-        line, said = Line(Limit(1, 2), "too many"), []
+        queue, text = RequestQueue(QueueLimit(1, 2), "too many"), []
 
         async def come(name: str) -> None:
             try:
-                await line.enter()
-                said.append(f"{name} in")
+                await queue.acquire()
+                text.append(f"{name} in")
             except RequestRejected as declined:
-                said.append(f"{name} {declined.status}")
+                text.append(f"{name} {declined.status}")
 
-        await line.enter()
-        waiting = [asyncio.create_task(come(name)) for name in "abc"]
+        await queue.acquire()
+        queued = [asyncio.create_task(come(name)) for name in "abc"]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         for _ in "bc":
-            line.leave()
+            queue.release()
             await asyncio.sleep(0)
-        line.leave()
-        await asyncio.gather(*waiting)
-        assert line.served == 0
-        return said
+        queue.release()
+        await asyncio.gather(*queued)
+        assert queue.active == 0
+        return text
 
     assert asyncio.run(scenario()) == ["a 429", "b in", "c in"]
 
 
 def test_who_gives_up_waiting_gives_its_turn_on() -> None:
     async def scenario() -> None:
-        line = Line(Limit(1, 5), "too many")
-        await line.enter()
-        given_up = asyncio.create_task(line.enter())
-        following = asyncio.create_task(line.enter())
+        queue = RequestQueue(QueueLimit(1, 5), "too many")
+        await queue.acquire()
+        given_up = asyncio.create_task(queue.acquire())
+        next_request = asyncio.create_task(queue.acquire())
         await asyncio.sleep(0)
-        line.leave()
+        queue.release()
         given_up.cancel()
         await asyncio.wait([given_up])
         async with asyncio.timeout(1):
-            await following
-        line.leave()
-        assert line.served == 0
+            await next_request
+        queue.release()
+        assert queue.active == 0
 
     asyncio.run(scenario())
 
@@ -236,13 +236,13 @@ def test_a_node_that_holds_its_bodies_back_holds_up_itself_alone(node: FakeNode)
     async def scenario() -> tuple[int, list[int]]:
         gate = asyncio.Event()
         hostile = [
-            asyncio.create_task(held("commit/", gate, "token of node-1", COMMIT_BODY))
+            asyncio.create_task(held("commit/", gate, "token of node-1", MAX_COMMIT_BODY))
             for _ in range(20)
         ]
         while sum(task.done() for task in hostile) < 16:
             await asyncio.sleep(0.01)
-        reserved = request_bodies.ALL_BODIES - request_bodies._room.free
-        assert reserved == COMMIT_BODY
+        reserved = request_bodies.MAX_TOTAL_BODIES - request_bodies._total.free
+        assert reserved == MAX_COMMIT_BODY
         async with asyncio.timeout(3):
             status, _ = await ask("commit/", words, "token of node-2")
         gate.set()
@@ -251,16 +251,22 @@ def test_a_node_that_holds_its_bodies_back_holds_up_itself_alone(node: FakeNode)
     status, theirs = serve(scenario)
     assert status == 200
     assert sorted(theirs) == [413] * 4 + [429] * 16
-    assert (node_limits._lines, request_bodies._room.free) == ({}, request_bodies.ALL_BODIES)
+    assert (node_limits._queues, request_bodies._total.free) == (
+        {},
+        request_bodies.MAX_TOTAL_BODIES,
+    )
 
 
 def test_a_body_that_does_not_come_is_given_up(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(request_bodies, "BODY_WITHIN_S", 0.05)
+    monkeypatch.setattr(request_bodies, "BODY_TIMEOUT_S", 0.05)
     status = serve(lambda: held("commit/", asyncio.Event(), "token of node-1", 1_000))
     assert status == 408
-    assert (node_limits._lines, request_bodies._room.free) == ({}, request_bodies.ALL_BODIES)
+    assert (node_limits._queues, request_bodies._total.free) == (
+        {},
+        request_bodies.MAX_TOTAL_BODIES,
+    )
 
 
 async def body_in(parts: list[bytes], waits: bool) -> bytes:
@@ -274,9 +280,9 @@ async def body_in(parts: list[bytes], waits: bool) -> bytes:
         return {"type": "http.request", "body": part, "more_body": part is not parts[-1]}
 
     headers = {b"content-length": str(sum(map(len, parts))).encode()}
-    async with request_bodies.body_of(1, receive, headers, 100) as body:
-        assert request_bodies._room.free == request_bodies.ALL_BODIES - len(body)
-    assert request_bodies._room.free == request_bodies.ALL_BODIES
+    async with request_bodies.request_body(1, receive, headers, 100) as body:
+        assert request_bodies._total.free == request_bodies.MAX_TOTAL_BODIES - len(body)
+    assert request_bodies._total.free == request_bodies.MAX_TOTAL_BODIES
     return body
 
 
@@ -291,20 +297,20 @@ def test_a_body_that_comes_in_parts_is_read_to_its_end() -> None:
 
 def test_a_body_that_is_announced_as_too_large_is_not_read(node: FakeNode) -> None:
     never = asyncio.Event()
-    assert serve(lambda: held("commit/", never, "token of node-1", COMMIT_BODY + 1)) == 413
+    assert serve(lambda: held("commit/", never, "token of node-1", MAX_COMMIT_BODY + 1)) == 413
 
 
 def test_room_is_given_in_order_and_to_nobody_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request_bodies, "ROOM_WITHIN_S", 0.05)
+    monkeypatch.setattr(request_bodies, "BYTES_WAIT_S", 0.05)
 
     async def scenario() -> None:
-        room = Room(10)
-        async with room.for_bytes(8):
+        room = ByteBudget(10)
+        async with room.holding(8):
             with pytest.raises(RequestRejected) as declined:
-                async with room.for_bytes(3):
+                async with room.holding(3):
                     raise AssertionError("there is no room")
             assert declined.value.status == 503
-            async with room.for_bytes(2):
+            async with room.holding(2):
                 assert room.free == 0
         assert room.free == 10
 
@@ -321,11 +327,11 @@ def test_a_node_takes_three_connections_of_five(node: FakeNode) -> None:
 
     async def scenario() -> int:
         async with AsyncExitStack() as stack:
-            most = node_limits.LIMITS["work"].served
+            most = node_limits.LIMITS["work"].active
             for _ in range(most):
-                await stack.enter_async_context(node_limits.turn(node.row.pk, "work"))
-                await stack.enter_async_context(pool().connection())
-            assert most < SIZE
+                await stack.enter_async_context(node_limits.admit(node.row.pk, "work"))
+                await stack.enter_async_context(work_pool().connection())
+            assert most < WORK_POOL_SIZE
             waits = asyncio.create_task(ask("checkpoint/", CHECKPOINT, "token of node-1"))
             async with asyncio.timeout(3):
                 status, _ = await ask("commit/", words, "token of node-2")
@@ -342,16 +348,16 @@ CHECKPOINT = wire.encode(wire.CheckpointRequest(incarnation=str(uuid4()), portfo
 def test_strangers_wait_in_one_line_and_friends_do_not_wait_with_them(node: FakeNode) -> None:
     async def scenario() -> Any:
         assert (await ask("heartbeat/", wire.encode(beat(node))))[0] == 200
-        (at, who), *_ = auth._known.values()
-        auth._known[next(iter(auth._known))] = (at - 60, who)  # to be looked up again
-        await auth._strangers.enter()  # somebody's look-up takes long
+        (at, who), *_ = auth._cache.values()
+        auth._cache[next(iter(auth._cache))] = (at - 60, who)  # to be looked up again
+        await auth._unknown_tokens.acquire()  # somebody's look-up takes long
         try:
             stranger = asyncio.create_task(ask("heartbeat/", b"", "guess"))
             async with asyncio.timeout(3):
                 status, _ = await ask("heartbeat/", wire.encode(beat(node)))
             assert not stranger.done()
         finally:
-            auth._strangers.leave()
+            auth._unknown_tokens.release()
         return status, (await stranger)[0]
 
     assert serve(scenario) == (200, 401)
@@ -360,23 +366,23 @@ def test_strangers_wait_in_one_line_and_friends_do_not_wait_with_them(node: Fake
 def test_who_sends_no_message_waits_for_its_answer_and_its_neighbours_do_not(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scheduling.gateway.app.HOLD_BACK_S", 0.5)
+    monkeypatch.setattr("scheduling.gateway.app.REJECTION_DELAY_S", 0.5)
     neighbour = make_node("node-2")
     a_token(neighbour)
 
     async def scenario() -> list[str]:
-        said: list[str] = []
+        text: list[str] = []
 
         async def come(name: str, body: bytes, token: str) -> None:
             status, _ = await ask("heartbeat/", body, token)
-            said.append(f"{name} {status}")
+            text.append(f"{name} {status}")
 
         nonsense = asyncio.create_task(come("nonsense", b"\xc1", "token of node-1"))
         await asyncio.sleep(0)
         after = come("after", wire.encode(beat(node)), "token of node-1")
         beside = come("beside", wire.encode(beat(neighbour)), "token of node-2")
         await asyncio.gather(nonsense, after, beside)
-        return said
+        return text
 
     assert serve(scenario) == ["beside 200", "nonsense 400", "after 200"]
 
@@ -392,7 +398,7 @@ def test_commits_of_what_others_own_are_answered_late(
     async def noted(seconds: float) -> None:
         held.append(seconds)
 
-    monkeypatch.setattr("scheduling.gateway.app.HOLD_BACK_S", 1.0)
+    monkeypatch.setattr("scheduling.gateway.app.REJECTION_DELAY_S", 1.0)
     monkeypatch.setattr("scheduling.gateway.app.asyncio.sleep", noted)
     answers = commit(node, *(hand.words(1) for hand in hands))
     assert [answer for answer, _ in answers] == ["fenced"] * 3

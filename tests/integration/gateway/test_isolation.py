@@ -219,7 +219,7 @@ async def test_a_slow_one_lags_and_says_so_and_its_neighbour_keeps_its_pace(
     await gateway.want("node-1", gateway.entry(CANARY, "run"), slow)
     await daemons.start(GINKGO_STRATEGIES=FAULTY, GINKGO_BATCH_LIMIT_S="20")
 
-    def shown(portfolio: int) -> wire.Actual | None:
+    def shown(portfolio: int) -> wire.ProcessStatus | None:
         found = [a for a in gateway.beats[-1][1].portfolios if a.portfolio == portfolio]
         return found[0] if found else None
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 async def open_gateway() -> AsyncIterator[None]:
     """A pool and a listener for the loop of the test."""
-    auth._known.clear()
+    auth._cache.clear()
     await open_pools()
     yield
     await close_pools()
@@ -121,18 +121,18 @@ async def test_first_words_that_are_no_hello(words: dict[str, Any]) -> None:
     assert (answer["type"], answer["code"]) == ("websocket.close", push_socket.NOT_HELLO)
     await socket.send_input({"type": "websocket.disconnect", "code": push_socket.NOT_HELLO})
     await socket.wait(10)
-    assert not push_socket.OPEN
+    assert not push_socket.OPEN_SOCKETS
 
 
 async def test_a_socket_that_does_not_say_who_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(push_socket, "HELLO_WITHIN_S", 0.05)
+    monkeypatch.setattr(push_socket, "HELLO_TIMEOUT_S", 0.05)
     await a_node_with_a_token()
     code = await closed_with(a_socket("/ws/agent/", authorization=b"Bearer token of node-1"))
     assert code == push_socket.NOT_HELLO
 
 
 async def test_more_sockets_than_a_daemon_can_have(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(push_socket.OPEN, 0, 0)
+    monkeypatch.setitem(push_socket.OPEN_SOCKETS, 0, 0)
     await a_node_with_a_token()
     opened = []
     for _ in range(push_socket.MAX_SOCKETS):
@@ -145,4 +145,4 @@ async def test_more_sockets_than_a_daemon_can_have(monkeypatch: pytest.MonkeyPat
     for socket in opened:
         await socket.send_input({"type": "websocket.disconnect", "code": 1000})
         await socket.wait(10)
-    assert sum(push_socket.OPEN.values()) == 0
+    assert sum(push_socket.OPEN_SOCKETS.values()) == 0

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 async def open_gateway() -> AsyncIterator[None]:
     """A pool and a listener for the loop of the test."""
-    auth._known.clear()
+    auth._cache.clear()
     await open_pools()
     yield
     await close_pools()
@@ -51,7 +51,7 @@ class Socket(ApplicationCommunicator):
             "headers": [(b"authorization", f"Bearer {token}".encode())],
             "subprotocols": [],
         }
-        super().__init__(push_socket.AgentSocket.as_asgi(), scope)
+        super().__init__(push_socket.PushSocket.as_asgi(), scope)
 
     async def say(self, daemon: FakeNode, **known: int) -> None:
         """Say who speaks, and which version of its set it knows."""
@@ -171,7 +171,7 @@ async def test_without_a_good_token_the_socket_is_closed_before_it_opens() -> No
 async def test_a_socket_whose_token_was_revoked_is_pushed_no_more_and_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(auth, "REMEMBER_S", 0.0)
+    monkeypatch.setattr(auth, "CACHE_S", 0.0)
     daemon = await a_daemon()
     socket = Socket("token")
     await socket.open(daemon)

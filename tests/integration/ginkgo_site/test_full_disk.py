@@ -15,7 +15,7 @@ from psycopg.errors import DiskFull
 from scheduling.db.transaction import execute
 from scheduling.enact import alerts
 from scheduling.gateway import auth, disk_space
-from scheduling.gateway.disk_space import Storage, nearly_full
+from scheduling.gateway.disk_space import DiskSpace, low_space_reason
 from scheduling.gateway.health import Health
 from scheduling.models import Alert
 from scheduling.observe.fleet_view import read_board
@@ -33,12 +33,12 @@ FULL = "could not extend file: No space left on device"
 
 
 @pytest.fixture
-def state(monkeypatch: pytest.MonkeyPatch) -> Storage:
-    auth._known.clear()
-    fresh = Storage()
-    monkeypatch.setattr("scheduling.gateway.app.STORAGE_STATE", fresh)
-    monkeypatch.setattr("scheduling.gateway.health.STORAGE_STATE", fresh)
-    monkeypatch.setattr("scheduling.observe.fleet_view.STORAGE_STATE", fresh)
+def state(monkeypatch: pytest.MonkeyPatch) -> DiskSpace:
+    auth._cache.clear()
+    fresh = DiskSpace()
+    monkeypatch.setattr("scheduling.gateway.app.DISK_SPACE", fresh)
+    monkeypatch.setattr("scheduling.gateway.health.DISK_SPACE", fresh)
+    monkeypatch.setattr("scheduling.observe.fleet_view.DISK_SPACE", fresh)
     return fresh
 
 
@@ -61,9 +61,9 @@ def free_the_disk() -> None:
         cursor.execute("DROP FUNCTION IF EXISTS pg_temp_full()")
 
 
-def report(state: Storage, folder: Path | None) -> None:
-    state.look(folder)
-    execute(state.report())
+def record(state: DiskSpace, folder: Path | None) -> None:
+    state.check(folder)
+    execute(state.record())
 
 
 def open_alerts() -> list[str]:
@@ -72,7 +72,7 @@ def open_alerts() -> list[str]:
 
 
 def test_commits_are_refused_readiness_is_red_and_an_alert_opens_until_there_is_room(
-    state: Storage, monkeypatch: pytest.MonkeyPatch
+    state: DiskSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = make_node("node-1")
     a_token(node)
@@ -95,7 +95,7 @@ def test_commits_are_refused_readiness_is_red_and_an_alert_opens_until_there_is_
         assert health.problem() == (
             f"The disk of the database is full, commits are refused: {FULL}."
         )
-        report(state, None)
+        record(state, None)
         assert open_alerts() == ["disk_full"]
         assert "commits are refused" in Alert.objects.get().reason
     finally:
@@ -105,29 +105,29 @@ def test_commits_are_refused_readiness_is_red_and_an_alert_opens_until_there_is_
     assert health.problem() != ""  # some commits find room on a full disk
     monkeypatch.setattr(disk_space, "FORGET_AFTER_S", 0.0)
     assert health.problem() == ""
-    report(state, None)
+    record(state, None)
     assert open_alerts() == []
 
 
 def test_a_disk_that_is_nearly_full_is_an_alert_before_commits_are_refused(
-    state: Storage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    state: DiskSpace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    report(state, tmp_path)
+    record(state, tmp_path)
     assert open_alerts() == []
     free = shutil.disk_usage(tmp_path).free
-    monkeypatch.setattr(disk_space, "LEAST_FREE_BYTES", 2 * free)
-    monkeypatch.setattr(disk_space, "LEAST_FREE_OF_SMALL", 1.0)
-    assert "MB left" in nearly_full(tmp_path)
-    report(state, tmp_path)
+    monkeypatch.setattr(disk_space, "MIN_FREE_BYTES", 2 * free)
+    monkeypatch.setattr(disk_space, "MIN_FREE_SHARE_OF_SMALL", 1.0)
+    assert "MB left" in low_space_reason(tmp_path)
+    record(state, tmp_path)
     assert open_alerts() == ["disk_full"]
     assert state.problem() == ""  # commits still work
     monkeypatch.setattr(disk_space, "WAL_SEGMENT_BYTES", 2 * free)
     assert "The disk of the database is full" in state.problem()
-    assert nearly_full(Path("/nowhere")) == ""
+    assert low_space_reason(Path("/nowhere")) == ""
 
 
 def test_a_refusal_of_long_ago_says_nothing(
-    state: Storage, monkeypatch: pytest.MonkeyPatch
+    state: DiskSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state.note_refused(DiskFull())
     assert state.problem()
@@ -136,7 +136,7 @@ def test_a_refusal_of_long_ago_says_nothing(
 
 
 def test_an_alert_that_cannot_be_written_is_on_the_board_and_in_the_metrics(
-    state: Storage, viewer: ApiClient
+    state: DiskSpace, viewer: ApiClient
 ) -> None:
     """The disk was filled at once, before anything could be written about it."""
     make_node("node-1")
@@ -153,7 +153,7 @@ def test_an_alert_that_cannot_be_written_is_on_the_board_and_in_the_metrics(
         )
     try:
         state.note_refused(DiskFull())
-        report(state, None)
+        record(state, None)
         Scheduler("watcher").raise_alerts()
         assert not Alert.objects.exists()
         (line,) = read_board().alerts
@@ -183,4 +183,4 @@ def test_the_alert_comes_while_it_can_be_written(
         (4096, 4096, size // 4096, free // 4096, free // 4096, 0, 0, 0, 0, 255)
     )
     monkeypatch.setattr(disk_space.os, "statvfs", lambda _folder: found)
-    assert bool(nearly_full(Path("/"))) is told
+    assert bool(low_space_reason(Path("/"))) is told

@@ -18,7 +18,7 @@ from scheduling.passes.balance import balance
 from scheduling.passes.pass_lock import acquire
 from scheduling.permissions import Role
 from scheduling.timing import timing
-from scheduling.wire.messages import Actual
+from scheduling.wire.messages import ProcessStatus
 from tests.support.api_client import ApiClient, make_api_client
 from tests.support.factories import FakeNode, make_node, make_running_portfolio
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db
 def says(daemon: FakeNode, minute_pct: float, **shares: float) -> None:
     """Let a daemon beat with what it measured of its machine and of its portfolios."""
     processes = [
-        Actual(
+        ProcessStatus(
             portfolio=Portfolio.objects.get(name=name).pk,
             epoch=Run.objects.get(portfolio__name=name).epoch,
             revision=1,
@@ -102,7 +102,7 @@ def test_a_node_that_was_not_measured_for_a_minute_is_not_in_it() -> None:
 def test_no_number_that_a_node_says_costs_the_others_their_look(said: float, read: float) -> None:
     one, two = a_busy_one()
     operations.even_by("cpu", actor="olive")
-    nonsense = Actual(
+    nonsense = ProcessStatus(
         portfolio=2**64 - 1,
         epoch=2**64 - 1,
         revision=1,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from scheduling.decide import reconcile as decide
 from scheduling.decide.reconcile import Process, reconcile
-from scheduling.wire.messages import Desired
+from scheduling.wire.messages import DesiredEntry
 
 PHASES = ["preparing", "prepared", "starting", "running", "draining", "warm", "waiting", "ended"]
 LATER_S = 100.0  #: beyond every back-off
@@ -48,7 +48,7 @@ def _whole(process: Process) -> Process:
 
 
 @st.composite
-def sets(draw: st.DrawFn) -> list[Desired]:
+def sets(draw: st.DrawFn) -> list[DesiredEntry]:
     """Return a set as the server makes them: an owner's entry, and at most one beside it."""
     entries = []
     for portfolio in draw(st.sets(st.integers(1, 3))):
@@ -64,8 +64,8 @@ def sets(draw: st.DrawFn) -> list[Desired]:
 
 def _entry(
     portfolio: int, role: str, epoch: int, revision: int, handoff: int | None, attempts: int
-) -> Desired:
-    return Desired(
+) -> DesiredEntry:
+    return DesiredEntry(
         portfolio=portfolio,
         name=f"p-{portfolio}",
         role=role,  # type: ignore[arg-type]
@@ -105,7 +105,7 @@ def begin(have: list[Process], actions: list[decide.Action]) -> list[Process]:
 
 @given(sets(), processes())
 @settings(max_examples=200)
-def test_what_was_begun_is_not_begun_again(wanted: list[Desired], have: list[Process]) -> None:
+def test_what_was_begun_is_not_begun_again(wanted: list[DesiredEntry], have: list[Process]) -> None:
     begun = begin(have, reconcile(wanted, have, LATER_S))
     again = [a for a in reconcile(wanted, begun, LATER_S) if not isinstance(a, decide.Wait)]
     assert again == []
@@ -114,7 +114,7 @@ def test_what_was_begun_is_not_begun_again(wanted: list[Desired], have: list[Pro
 @given(sets(), processes())
 @settings(max_examples=200)
 def test_everything_wanted_is_there_or_waits_for_a_report(
-    wanted: list[Desired], have: list[Process]
+    wanted: list[DesiredEntry], have: list[Process]
 ) -> None:
     begun = begin(have, reconcile(wanted, have, LATER_S))
     for entry in wanted:
@@ -128,7 +128,7 @@ def test_everything_wanted_is_there_or_waits_for_a_report(
 @given(sets(), processes())
 @settings(max_examples=200)
 def test_an_epoch_is_never_run_that_was_not_granted(
-    wanted: list[Desired], have: list[Process]
+    wanted: list[DesiredEntry], have: list[Process]
 ) -> None:
     granted = {(e.portfolio, e.epoch) for e in wanted} | {(e.portfolio, 0) for e in wanted}
     begun = begin(have, reconcile(wanted, have, LATER_S))
@@ -137,7 +137,7 @@ def test_an_epoch_is_never_run_that_was_not_granted(
 
 @given(sets(), processes())
 @settings(max_examples=200)
-def test_no_slot_is_asked_for_two_things(wanted: list[Desired], have: list[Process]) -> None:
+def test_no_slot_is_asked_for_two_things(wanted: list[DesiredEntry], have: list[Process]) -> None:
     slots = [
         slot
         for action in reconcile(wanted, have, LATER_S)
@@ -148,5 +148,7 @@ def test_no_slot_is_asked_for_two_things(wanted: list[Desired], have: list[Proce
 
 @given(sets(), processes())
 @settings(max_examples=200)
-def test_the_same_question_has_the_same_answer(wanted: list[Desired], have: list[Process]) -> None:
+def test_the_same_question_has_the_same_answer(
+    wanted: list[DesiredEntry], have: list[Process]
+) -> None:
     assert reconcile(wanted, have, LATER_S) == reconcile(wanted, have, LATER_S)

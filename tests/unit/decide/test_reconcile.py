@@ -21,13 +21,13 @@ from scheduling.decide.reconcile import (
     back_off_s,
     reconcile,
 )
-from scheduling.wire.messages import Desired
+from scheduling.wire.messages import DesiredEntry
 
 NOW = 1000.0
 
 
-def entry(role: str, epoch: int = 3, revision: int = 1, **other: Any) -> Desired:
-    return Desired(
+def entry(role: str, epoch: int = 3, revision: int = 1, **other: Any) -> DesiredEntry:
+    return DesiredEntry(
         portfolio=1,
         name="canary-1",
         role=role,  # type: ignore[arg-type]
@@ -214,7 +214,7 @@ def test_what_the_fence_ended_is_asked_for_again_only_after_two_seconds() -> Non
 
 
 def test_portfolios_do_not_disturb_each_other() -> None:
-    one, other = entry("run"), Desired(portfolio=2, name="b", role="run", epoch=1, revision=1)
+    one, other = entry("run"), DesiredEntry(portfolio=2, name="b", role="run", epoch=1, revision=1)
     assert reconcile([one, other], [process("running")], NOW) == [Start(other)]
 
 

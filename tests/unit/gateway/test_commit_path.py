@@ -49,19 +49,19 @@ LOCKED = psycopg.errors.LockNotAvailable
 def test_commits_that_wait_stand_after_a_second_and_until_one_gets_through() -> None:
     async def told() -> None:
         story = Story()
-        assert story.path.standing_s() is None
+        assert story.path.blocked_s() is None
         first = await story.begin()
-        assert story.path.standing_s() is None
+        assert story.path.blocked_s() is None
         story.now += 2
-        assert story.path.standing_s() == 2
+        assert story.path.blocked_s() == 2
         await story.end(first, LOCKED("canceling statement due to lock timeout"))
         story.now += 0.5  # until the daemon repeats it
-        assert story.path.standing_s() == 2.5
+        assert story.path.blocked_s() == 2.5
         second = await story.begin()
         story.now += 1
-        assert story.path.standing_s() == 3.5
+        assert story.path.blocked_s() == 3.5
         await story.end(second, None)
-        assert story.path.standing_s() is None
+        assert story.path.blocked_s() is None
 
     tell(told())
 
@@ -74,9 +74,9 @@ def test_one_that_gets_through_opens_the_path_whatever_waits_beside_it() -> None
             other = await story.begin()
             story.now += 0.9
             await story.end(other, None)
-            assert story.path.standing_s() is None
+            assert story.path.blocked_s() is None
         story.now += 1
-        assert story.path.standing_s() == 1
+        assert story.path.blocked_s() == 1
 
     tell(told())
 
@@ -102,7 +102,7 @@ def test_what_the_database_refuses_got_through(error: Exception) -> None:
         first = await story.begin()
         story.now += 2
         await story.end(first, error)
-        assert story.path.standing_s() is None
+        assert story.path.blocked_s() is None
 
     tell(told())
 
@@ -114,10 +114,10 @@ def test_a_failure_that_nobody_repeats_is_forgotten() -> None:
         story.now += 2
         await story.end(first, LOCKED())
         story.now += FORGOTTEN_AFTER_S
-        assert story.path.standing_s() is not None
+        assert story.path.blocked_s() is not None
         story.now += 0.1
-        assert story.path.standing_s() is None
+        assert story.path.blocked_s() is None
         await story.begin()
-        assert story.path.standing_s() is None
+        assert story.path.blocked_s() is None
 
     tell(told())

@@ -7,7 +7,7 @@ import pytest
 from scheduling.gateway.drop_monitor import DropMonitor
 
 
-def hearing(heard: int, dropped: int) -> DropMonitor:
+def drops(heard: int, dropped: int) -> DropMonitor:
     found = DropMonitor()
     found.heard.update(range(heard))
     found.dropped.update(range(1000, 1000 + dropped))
@@ -25,20 +25,20 @@ def hearing(heard: int, dropped: int) -> DropMonitor:
     ],
 )
 def test_dropping_more_than_a_tenth_is_deaf(heard: int, dropped: int, why: str) -> None:
-    assert hearing(heard, dropped).overload_reason() == why
+    assert drops(heard, dropped).overload_reason() == why
 
 
 def test_who_was_heard_after_all_was_not_dropped() -> None:
-    found = hearing(3, 0)
+    found = drops(3, 0)
     found.dropped.update(range(3))
     assert found.overload_reason() == ""
 
 
 def test_each_pulse_counts_anew() -> None:
-    found = hearing(0, 5)
+    found = drops(0, 5)
     assert found.overload_reason()
     assert found.overload_reason() == ""
-    found = hearing(5, 0)
+    found = drops(5, 0)
     found.overload_reason()
     found.dropped.add(7)
     assert found.overload_reason()

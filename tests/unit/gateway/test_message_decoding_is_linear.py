@@ -125,7 +125,7 @@ def test_commits_of_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
 
         def work() -> None:
             with pytest.raises(RequestRejected, match="twice in one commit"):
-                message_decoding.read_commits(body)
+                message_decoding.decode_commits(body)
 
         return work
 
@@ -153,7 +153,7 @@ def test_lines_over_the_cap_are_refused_before_they_are_decoded() -> None:
 
     def decode() -> None:
         with pytest.raises(RequestRejected, match="length <= 10000"):
-            message_decoding.read_commits(body)
+            message_decoding.decode_commits(body)
 
     assert spent(decode) < spent(lambda: msgspec.msgpack.decode(body)) / 2
 
@@ -172,22 +172,22 @@ DENSE = [[1, 1, "", "", "", "", "", "", 1]] * 8_000
 )
 def test_a_large_body_is_declined_without_a_look_at_its_lines(body: Callable[[], bytes]) -> None:
     large = body()
-    assert len(large) > message_decoding.LONE_BODY
+    assert len(large) > message_decoding.MAX_MULTI_COMMIT_BODY
 
     def decode() -> None:
         with pytest.raises(RequestRejected) as declined:
-            message_decoding.read_commits(large)
+            message_decoding.decode_commits(large)
         assert declined.value.status == 413
 
     assert spent(decode) < spent(lambda: msgspec.msgpack.decode(large, type=msgspec.Raw)) / 10
 
 
 def test_a_large_state_is_taken() -> None:
-    state = b"s" * (message_decoding.LONE_BODY + 1)
-    _, (one,) = message_decoding.read_commits(commits_of(7, state=state))
+    state = b"s" * (message_decoding.MAX_MULTI_COMMIT_BODY + 1)
+    _, (one,) = message_decoding.decode_commits(commits_of(7, state=state))
     assert (one.portfolio, one.state) == (7, state)
-    with pytest.raises(RequestRejected, match="holds one commit"):
-        message_decoding.read_commits(commits_of(7, 8, state=state))
+    with pytest.raises(RequestRejected, match="one commit with a large state"):
+        message_decoding.decode_commits(commits_of(7, 8, state=state))
 
 
 @pytest.mark.parametrize(
@@ -208,8 +208,8 @@ def test_a_large_state_is_taken() -> None:
 @pytest.mark.parametrize(
     "read",
     [
-        message_decoding.read_commits,
-        message_decoding.read_beat,
+        message_decoding.decode_commits,
+        message_decoding.decode_heartbeat,
         lambda body: message_decoding.decode(body, wire.Register),
         lambda body: message_decoding.decode(body, wire.CheckpointRequest),
         lambda body: message_decoding.decode(body, wire.Goodbye),

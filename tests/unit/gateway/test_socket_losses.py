@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from scheduling.gateway.socket_losses import OURS, TOGETHER_S, SocketLossTracker
+from scheduling.gateway.socket_losses import SERVER_CLOSE_CODES, SIMULTANEOUS_S, SocketLossTracker
 
 
 def opened(count: int) -> tuple[SocketLossTracker, list[UUID]]:
@@ -51,7 +51,7 @@ def test_at_once_means_within_the_time_that_is_waited_before_judging(
     gap_s: float, ours: bool
 ) -> None:
     losses, sockets = opened(2)
-    close(losses, sockets, 10.0, 10.0 + gap_s * TOGETHER_S)
+    close(losses, sockets, 10.0, 10.0 + gap_s * SIMULTANEOUS_S)
     assert losses.all_at_once() is ours
 
 
@@ -73,9 +73,9 @@ def test_once_one_is_back_a_single_loss_is_its_own_fault_again() -> None:
 
 @pytest.mark.parametrize("code", [1000, 1005, 1006, 1002])
 def test_what_a_peer_closes_with_is_the_peers_word(code: int) -> None:
-    assert code not in OURS
+    assert code not in SERVER_CLOSE_CODES
 
 
 @pytest.mark.parametrize("code", [1001, 1011, 1012, 1013])
 def test_our_shutdown_and_our_ping_timeout_are_not(code: int) -> None:
-    assert code in OURS
+    assert code in SERVER_CLOSE_CODES

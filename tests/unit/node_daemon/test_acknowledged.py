@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from scheduling.node_daemon.acknowledged import (
-    MAX_ORDERS,
+    MAX_ORDERS_PER_HEARTBEAT,
+    MAX_ORDERS_PER_PORTFOLIO,
     MAX_PORTFOLIOS,
-    MAX_TOLD,
     Acknowledgements,
 )
 from scheduling.wire.messages import CheckpointAnswer, Commit, OrderLine
@@ -30,8 +30,8 @@ def checkpoint(last_seq: int, epoch: int = 3) -> CheckpointAnswer:
 def known() -> Acknowledgements:
     """100 events of portfolio 1, with orders at 40 and 90 that were placed."""
     known = Acknowledgements()
-    known.note(commit(1, 50, (40, "open"), (45, "refused")))
-    known.note(commit(1, 100, (90, "filled")))
+    known.record(commit(1, 50, (40, "open"), (45, "refused")))
+    known.record(commit(1, 100, (90, "filled")))
     return known
 
 
@@ -40,19 +40,19 @@ def test_a_checkpoint_that_has_as_much_or_more_is_no_news(
     known: Acknowledgements, last_seq: int, epoch: int
 ) -> None:
     assert not known.compare(1, known.position(1), checkpoint(last_seq, epoch))
-    assert known.content() == []
+    assert known.next_claims() == []
 
 
 def test_a_checkpoint_that_has_less_is_told_with_the_orders_behind_it(
     known: Acknowledgements,
 ) -> None:
     assert known.compare(1, known.position(1), checkpoint(60))
-    (told,) = known.content()
-    assert (told.portfolio, told.epoch, told.seq) == (1, 3, 100)
-    assert (told.found_epoch, told.found_seq) == (3, 60)
-    assert told.orders == [(90, 0)]
-    known.heard([told])
-    assert known.content() == []
+    (claims,) = known.next_claims()
+    assert (claims.portfolio, claims.epoch, claims.seq) == (1, 3, 100)
+    assert (claims.found_epoch, claims.found_seq) == (3, 60)
+    assert claims.orders == [(90, 0)]
+    known.mark_delivered([claims])
+    assert known.next_claims() == []
 
 
 def test_a_lower_epoch_is_less_whatever_the_seq(known: Acknowledgements) -> None:
@@ -61,48 +61,48 @@ def test_a_lower_epoch_is_less_whatever_the_seq(known: Acknowledgements) -> None
 
 def test_it_is_told_once_and_the_other_history_counts_from_there(known: Acknowledgements) -> None:
     known.compare(1, known.position(1), checkpoint(60))
-    known.note(commit(1, 70))
+    known.record(commit(1, 70))
     assert not known.compare(1, known.position(1), checkpoint(70))
-    assert len(known.content()) == 1
+    assert len(known.next_claims()) == 1
 
 
 def test_a_checkpoint_that_was_asked_for_before_a_commit_may_lack_it(
     known: Acknowledgements,
 ) -> None:
     before = known.position(1)
-    known.note(commit(1, 200))
+    known.record(commit(1, 200))
     assert not known.compare(1, before, checkpoint(150))
 
 
 def test_everything_is_told_when_it_is_asked_for_and_checked_orders_are_forgotten(
     known: Acknowledgements,
 ) -> None:
-    known.note(commit(2, 7, epoch=9))
+    known.record(commit(2, 7, epoch=9))
     known.recall()
     assert known.is_recalled
-    told = known.content()
-    assert [(a.portfolio, a.epoch, a.seq, a.found_seq) for a in told] == [
+    claims = known.next_claims()
+    assert [(a.portfolio, a.epoch, a.seq, a.found_seq) for a in claims] == [
         (1, 3, 100, -1),
         (2, 9, 7, -1),
     ]
-    assert told[0].orders == [(40, 0), (90, 0)]
-    known.note(commit(1, 120, (110, "open")))
-    known.heard(told)
+    assert claims[0].orders == [(40, 0), (90, 0)]
+    known.record(commit(1, 120, (110, "open")))
+    known.mark_delivered(claims)
     assert not known.is_recalled
-    assert known.content() == []
+    assert known.next_claims() == []
     known.recall()
-    assert known.content()[1].orders == [(110, 0)]
+    assert known.next_claims()[1].orders == [(110, 0)]
 
 
 def test_the_memory_is_bounded_and_so_is_what_one_heartbeat_tells() -> None:
     known = Acknowledgements()
-    for seq in range(MAX_ORDERS + 5):
-        known.note(commit(7, seq, (seq, "open")))
+    for seq in range(MAX_ORDERS_PER_PORTFOLIO + 5):
+        known.record(commit(7, seq, (seq, "open")))
     known.recall()
-    assert [len(one.orders) for one in known.content()] == [MAX_ORDERS]
+    assert [len(claim.orders) for claim in known.next_claims()] == [MAX_ORDERS_PER_PORTFOLIO]
     for number in range(MAX_PORTFOLIOS + 5):
-        known.note(commit(number + 10, 1))
-        known.note(commit(7, 1_000 + number))
-    told = {one.portfolio: one for one in known.content()}
-    assert len(told) == MAX_PORTFOLIOS
-    assert len(told[7].orders) == MAX_TOLD // MAX_PORTFOLIOS
+        known.record(commit(number + 10, 1))
+        known.record(commit(7, 1_000 + number))
+    claims = {claim.portfolio: claim for claim in known.next_claims()}
+    assert len(claims) == MAX_PORTFOLIOS
+    assert len(claims[7].orders) == MAX_ORDERS_PER_HEARTBEAT // MAX_PORTFOLIOS

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from portfolios.runtime.messages import HEADER, LARGEST_REPLY
-from scheduling.node_daemon.child import _Frames
-from scheduling.node_daemon.reply_validation import NoAnswer
+from scheduling.node_daemon.child import _FrameProtocol
+from scheduling.node_daemon.reply_validation import InvalidReply
 
 
 class Wire(asyncio.Transport):
@@ -29,15 +29,15 @@ def frame(body: bytes) -> bytes:
     return HEADER.pack(len(body)) + body
 
 
-async def frames() -> tuple[_Frames, Wire]:
-    protocol, wire = _Frames(), Wire()
+async def frames() -> tuple[_FrameProtocol, Wire]:
+    protocol, wire = _FrameProtocol(), Wire()
     protocol.connection_made(wire)
     return protocol, wire
 
 
 async def test_answers_come_in_the_order_of_requests_however_they_are_cut() -> None:
     protocol, _ = await frames()
-    first, second = protocol.ask(b"1"), protocol.ask(b"2")
+    first, second = protocol.send(b"1"), protocol.send(b"2")
     for byte in frame(b"one") + frame(b"two"):
         protocol.data_received(bytes([byte]))
     assert (first.result(), second.result()) == (b"one", b"two")
@@ -46,7 +46,7 @@ async def test_answers_come_in_the_order_of_requests_however_they_are_cut() -> N
 
 async def test_the_answer_to_one_who_was_cancelled_is_dropped_and_the_next_gets_its_own() -> None:
     protocol, _ = await frames()
-    cancelled, waiting = protocol.ask(b"1"), protocol.ask(b"2")
+    cancelled, waiting = protocol.send(b"1"), protocol.send(b"2")
     cancelled.cancel()
     protocol.data_received(frame(b"one") + frame(b"two"))
     assert waiting.result() == b"two"
@@ -55,27 +55,29 @@ async def test_the_answer_to_one_who_was_cancelled_is_dropped_and_the_next_gets_
 @pytest.mark.parametrize("said", [frame(b"more"), HEADER.pack(5)])
 async def test_what_nobody_asked_for_is_not_even_kept(said: bytes) -> None:
     protocol, wire = await frames()
-    asked = protocol.ask(b"1")
+    asked = protocol.send(b"1")
     protocol.data_received(frame(b"one") + said)
     assert asked.result() == b"one"
-    assert str(protocol.wrong) == "without being asked"
+    assert str(protocol.protocol_error) == "without being asked"
     assert wire.aborted and len(protocol._buffer) == 0
     with pytest.raises(ConnectionResetError):
-        await protocol.ask(b"2")
+        await protocol.send(b"2")
 
 
 async def test_an_answer_over_the_limit_is_refused_at_its_header() -> None:
     protocol, wire = await frames()
-    asked = protocol.ask(b"1")
+    asked = protocol.send(b"1")
     protocol.data_received(HEADER.pack(LARGEST_REPLY + 1))
-    with pytest.raises(NoAnswer, match=f"with {LARGEST_REPLY + 1} bytes, limit {LARGEST_REPLY}"):
+    with pytest.raises(
+        InvalidReply, match=f"with {LARGEST_REPLY + 1} bytes, limit {LARGEST_REPLY}"
+    ):
         asked.result()
     assert wire.aborted
 
 
 async def test_the_largest_answer_is_taken() -> None:
     protocol, wire = await frames()
-    asked = protocol.ask(b"1")
+    asked = protocol.send(b"1")
     protocol.data_received(HEADER.pack(LARGEST_REPLY))
     protocol.data_received(bytes(LARGEST_REPLY))
     assert len(asked.result()) == LARGEST_REPLY

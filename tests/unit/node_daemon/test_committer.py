@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import msgspec
 
-from scheduling.node_daemon.committer import LARGEST_REQUEST, Committer
+from scheduling.node_daemon.committer import MAX_REQUEST_BYTES, Committer
 from scheduling.node_daemon.control_plane_client import ControlPlaneClient
-from scheduling.node_daemon.outbox import REPORTS_A_BEAT, Outbox
+from scheduling.node_daemon.outbox import MAX_REPORTS_PER_HEARTBEAT, Outbox
 from scheduling.wire.messages import (
     MAX_COMMITS,
     MAX_LINES,
@@ -74,18 +74,18 @@ def test_a_commit_made_while_the_last_senders_end_is_sent() -> None:
     """On a node with nothing else to commit, it would wait for ever."""
 
     async def story() -> None:
-        link = HeldLink()
-        committer = Committer(cast(ControlPlaneClient, link), "incarnation")
+        client = HeldLink()
+        committer = Committer(cast(ControlPlaneClient, client), "incarnation")
 
         async def feed(portfolio: int, commits: int) -> None:
             for seq in range(commits):
                 await committer.commit(_commit(portfolio, seq))
 
         first = asyncio.create_task(feed(1, 2))
-        await _until(lambda: len(link.requests) == 1)
+        await _until(lambda: len(client.requests) == 1)
         second = asyncio.create_task(feed(2, 1))
-        await _until(lambda: len(link.requests) == 2)
-        link.answer.set()
+        await _until(lambda: len(client.requests) == 2)
+        client.answer.set()
         async with asyncio.timeout(60):
             await asyncio.gather(first, second)
         await committer.close()
@@ -97,19 +97,19 @@ def test_commits_that_an_answer_leaves_out_are_repeated_and_hold_up_no_neighbour
     """More of them than requests may be under way at once."""
 
     async def story() -> None:
-        link = BusyLink(held={1, 2, 3})
-        committer = Committer(cast(ControlPlaneClient, link), "incarnation")
+        client = BusyLink(held={1, 2, 3})
+        committer = Committer(cast(ControlPlaneClient, client), "incarnation")
         held = {n: _commit(n, 0) for n in (1, 2, 3)}
         waiting = {n: asyncio.create_task(committer.commit(c)) for n, c in held.items()}
-        await _until(lambda: len(link.requests) > 6)
+        await _until(lambda: len(client.requests) > 6)
         for seq in range(20):
             async with asyncio.timeout(2):
                 assert (await committer.commit(_commit(4, seq))).answer == "ok"
         assert not any(task.done() for task in waiting.values())
-        link.held.clear()
+        client.held.clear()
         async with asyncio.timeout(2):
             assert [(await task).answer for task in waiting.values()] == ["ok"] * 3
-        sent = [c for request in link.requests for c in request.commits if c.portfolio < 4]
+        sent = [c for request in client.requests for c in request.commits if c.portfolio < 4]
         assert len(sent) > 6
         assert all(c == held[c.portfolio] for c in sent)
         await committer.close()
@@ -119,14 +119,14 @@ def test_commits_that_an_answer_leaves_out_are_repeated_and_hold_up_no_neighbour
 
 def test_whoever_closes_the_committer_repeats_nothing_any_more() -> None:
     async def story() -> None:
-        link = BusyLink(held={1})
-        committer = Committer(cast(ControlPlaneClient, link), "incarnation")
+        client = BusyLink(held={1})
+        committer = Committer(cast(ControlPlaneClient, client), "incarnation")
         waiting = asyncio.create_task(committer.commit(_commit(1, 0)))
-        await _until(lambda: len(link.requests) == 2)
+        await _until(lambda: len(client.requests) == 2)
         await committer.close()
-        sent = len(link.requests)
+        sent = len(client.requests)
         await asyncio.sleep(0.3)
-        assert len(link.requests) == sent
+        assert len(client.requests) == sent
         waiting.cancel()
 
     asyncio.run(story())
@@ -149,20 +149,20 @@ class KeenLink:
 
 def _sent(commits: list[Commit]) -> KeenLink:
     async def story() -> KeenLink:
-        link = KeenLink()
-        committer = Committer(cast(ControlPlaneClient, link), "incarnation")
+        client = KeenLink()
+        committer = Committer(cast(ControlPlaneClient, client), "incarnation")
         answers = await asyncio.gather(*(committer.commit(commit) for commit in commits))
         assert [answer.portfolio for answer in answers] == [c.portfolio for c in commits]
         await committer.close()
-        return link
+        return client
 
     return asyncio.run(story())
 
 
 def test_no_request_holds_more_commits_than_the_server_takes() -> None:
-    link = _sent([_commit(portfolio, 0) for portfolio in range(450)])
-    assert max(len(request.commits) for request in link.requests) <= MAX_COMMITS
-    assert sum(len(request.commits) for request in link.requests) == 450
+    client = _sent([_commit(portfolio, 0) for portfolio in range(450)])
+    assert max(len(request.commits) for request in client.requests) <= MAX_COMMITS
+    assert sum(len(request.commits) for request in client.requests) == 450
 
 
 def test_no_request_holds_more_lines_than_the_server_takes() -> None:
@@ -170,8 +170,8 @@ def test_no_request_holds_more_lines_than_the_server_takes() -> None:
     commits = [
         msgspec.structs.replace(_commit(portfolio, 0), equity=lines) for portfolio in range(7)
     ]
-    link = _sent(commits)
-    assert [len(request.commits) for request in link.requests] == [3, 3, 1]
+    client = _sent(commits)
+    assert [len(request.commits) for request in client.requests] == [3, 3, 1]
 
 
 def test_large_states_go_in_requests_of_their_own() -> None:
@@ -179,16 +179,16 @@ def test_large_states_go_in_requests_of_their_own() -> None:
     commits = [
         msgspec.structs.replace(_commit(portfolio, 0), state=state) for portfolio in range(3)
     ]
-    assert max(_sent(commits).sizes) < LARGEST_REQUEST
+    assert max(_sent(commits).sizes) < MAX_REQUEST_BYTES
 
 
 def test_the_outbox_says_so_much_at_a_time_and_forgets_no_more_than_that() -> None:
     outbox = Outbox()
-    for number in range(REPORTS_A_BEAT + 20):
+    for number in range(MAX_REPORTS_PER_HEARTBEAT + 20):
         outbox.add(Prepared(handoff=number))
-    said = outbox.content()
-    assert len(said) == REPORTS_A_BEAT <= MAX_REPORTS
-    outbox.heard(said)
-    assert [report.handoff for report in outbox.content()] == list(
-        range(REPORTS_A_BEAT, REPORTS_A_BEAT + 20)
+    said = outbox.next_reports()
+    assert len(said) == MAX_REPORTS_PER_HEARTBEAT <= MAX_REPORTS
+    outbox.mark_delivered(said)
+    assert [report.handoff for report in outbox.next_reports()] == list(
+        range(MAX_REPORTS_PER_HEARTBEAT, MAX_REPORTS_PER_HEARTBEAT + 20)
     )

@@ -14,12 +14,12 @@ import pytest
 from portfolios.runtime.messages import Load
 from scheduling.node_daemon.child import start_child
 from scheduling.node_daemon.errors import ChildFailed
-from scheduling.node_daemon.forkserver_client import LIST, ForkserverClient, _environment
+from scheduling.node_daemon.forkserver_client import LIST, ForkserverClient, _child_environment
 from tests.support.market_factories import spec
 
 
 @pytest.fixture
-async def nursery(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ForkserverClient]:
+async def forkserver(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ForkserverClient]:
     """A forkserver of its own, whose children know strategies that loop."""
     monkeypatch.setenv("GINKGO_STRATEGIES", "tests.support.strategies.loops_on_init")
     monkeypatch.setenv("GINKGO_NODE_TOKEN", "a-secret")
@@ -37,15 +37,15 @@ def test_no_secret_is_left_to_a_strategy(monkeypatch: pytest.MonkeyPatch) -> Non
         "AWS_SECRET_ACCESS_KEY", "BROKER_API_KEY",
     ):  # fmt: skip
         monkeypatch.setenv(name, "x")
-    kept = _environment()
+    kept = _child_environment()
     assert kept["PYTHONHASHSEED"] == "0"
     assert not [name for name in kept if kept[name] == "x"]
 
 
 async def test_a_load_that_takes_longer_than_its_limit_ends_its_process(
-    nursery: ForkserverClient,
+    forkserver: ForkserverClient,
 ) -> None:
-    child = await start_child(nursery, "slow")
+    child = await start_child(forkserver, "slow")
     process = psutil.Process(child.pid)
     with pytest.raises(ChildFailed) as late:
         await child.load(Load(spec("looping"), None, 0), 1.0)
@@ -59,10 +59,10 @@ async def test_a_load_that_takes_longer_than_its_limit_ends_its_process(
 
 
 async def test_it_has_its_own_socket_and_no_other_and_leads_a_group(
-    nursery: ForkserverClient,
+    forkserver: ForkserverClient,
 ) -> None:
-    first = await start_child(nursery, "first")
-    second = await start_child(nursery, "second")
+    first = await start_child(forkserver, "first")
+    second = await start_child(forkserver, "second")
     for child in (first, second):
         await child.load(Load(spec("canary"), None, 0), 20.0)  # until then it is being set up
         held = {fd: os.readlink(f"/proc/{child.pid}/fd/{fd}") for fd in _fds(child.pid)}
@@ -80,20 +80,22 @@ def _fds(pid: int) -> list[int]:
 
 
 async def test_the_forkserver_hears_no_signal_that_the_daemon_is_to_decide_about(
-    nursery: ForkserverClient,
+    forkserver: ForkserverClient,
 ) -> None:
-    child = await start_child(nursery, "child")
-    forkserver = psutil.Process(psutil.Process(child.pid).ppid())
+    child = await start_child(forkserver, "child")
+    server = psutil.Process(psutil.Process(child.pid).ppid())
     for number in (2, 15):
-        forkserver.send_signal(number)
-    again = await start_child(nursery, "again")
-    assert psutil.Process(again.pid).ppid() == forkserver.pid
+        server.send_signal(number)
+    again = await start_child(forkserver, "again")
+    assert psutil.Process(again.pid).ppid() == server.pid
     for born in (child, again):
         born.kill()
 
 
-async def test_strategies_are_listed_by_a_process_that_then_ends(nursery: ForkserverClient) -> None:
-    sock, born = nursery.spawn(LIST, "strategies")
+async def test_strategies_are_listed_by_a_process_that_then_ends(
+    forkserver: ForkserverClient,
+) -> None:
+    sock, born = forkserver.spawn(LIST, "strategies")
     reader, writer = await asyncio.open_unix_connection(sock=sock)
     found = json.loads(await reader.read())
     writer.close()

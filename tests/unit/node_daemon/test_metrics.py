@@ -7,14 +7,14 @@ from collections.abc import Mapping
 
 import pytest
 
-from scheduling.node_daemon.metrics import Metrics, Sample, Usage
+from scheduling.node_daemon.metrics import CpuSample, CpuUsage, Metrics
 
 
-def after(*samples: tuple[float, float, Mapping[int, float]]) -> Usage:
+def after(*samples: tuple[float, float, Mapping[int, float]]) -> CpuUsage:
     """Two processors: 2 s of all for each second. Samples are (at, busy, processes)."""
-    usage = Usage()
+    usage = CpuUsage()
     for at_s, busy_s, processes in samples:
-        usage.take(Sample(at_s, busy_s, 2 * at_s, processes))
+        usage.add(CpuSample(at_s, busy_s, 2 * at_s, processes))
     return usage
 
 
@@ -27,7 +27,7 @@ def test_a_share_is_per_cent_of_the_whole_machine() -> None:
 def test_before_a_minute_nothing_is_said() -> None:
     usage = after((0, 0, {7: 0}), (59, 59, {7: 30}))
     assert (usage.machine_pct(), usage.process_pct(7)) == (None, None)
-    assert Usage().machine_pct() is None
+    assert CpuUsage().machine_pct() is None
 
 
 @pytest.mark.parametrize("processes", [{7: 31.0, 8: 0.0}, {}, {9: 0.0}])
@@ -47,7 +47,7 @@ def test_only_the_last_minute_counts() -> None:
 
 def test_a_process_nobody_knows_has_no_share() -> None:
     assert after((0, 0, {7: 0}), (60, 60, {7: 30})).process_pct(9) is None
-    assert Metrics().share_of(None) is None
+    assert Metrics().cpu_pct_of(None) is None
 
 
 def test_clocks_that_run_back_give_no_figure_below_nothing() -> None:
@@ -63,7 +63,7 @@ def test_the_machine_and_a_process_are_really_measured() -> None:
     while sum(os.times()[:2]) < 0.05:
         pass
     figures = metrics.read(1_061.0, [me])
-    share = metrics.share_of(me)
+    share = metrics.cpu_pct_of(me)
     assert 0 <= figures["cpu_minute_pct"] <= 100
     assert share is not None
     assert 0 <= share <= 100

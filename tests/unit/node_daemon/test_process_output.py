@@ -12,8 +12,13 @@ import termios
 import pytest
 
 from scheduling.node_daemon import process_output
-from scheduling.node_daemon.logs import RateLimited
-from scheduling.node_daemon.process_output import LAST_CHARACTERS, PIECE, REMEMBERED, Output
+from scheduling.node_daemon.logs import RateLimitedLog
+from scheduling.node_daemon.process_output import (
+    CHUNK_BYTES,
+    LAST_CHARACTERS,
+    TAIL_BYTES,
+    ProcessOutput,
+)
 
 
 @pytest.fixture
@@ -44,7 +49,7 @@ async def many_turns() -> None:
         await asyncio.sleep(0)
 
 
-async def close(heard: Output, write_end: int) -> None:
+async def close(heard: ProcessOutput, write_end: int) -> None:
     os.close(write_end)
     while not heard._closed:
         await asyncio.sleep(0.001)
@@ -54,23 +59,23 @@ async def test_of_a_full_pipe_one_piece_is_read_and_the_rest_after_a_while(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read_end, write_end = pipe
-    monkeypatch.setattr(process_output, "READ_AGAIN_S", 3600.0)
-    heard = Output(read_end, "loud")
+    monkeypatch.setattr(process_output, "READ_PAUSE_S", 3600.0)
+    heard = ProcessOutput(read_end, "loud")
     written = print_as_much_as_fits(write_end)
     await many_turns()
-    assert unread(read_end) == written - PIECE
-    heard._read_on()
+    assert unread(read_end) == written - CHUNK_BYTES
+    heard._resume_reading()
     await many_turns()
-    assert unread(read_end) == written - 2 * PIECE
-    heard.last_words()  # reads whatever is there: its process has ended
+    assert unread(read_end) == written - 2 * CHUNK_BYTES
+    heard.last_output()  # reads whatever is there: its process has ended
     assert unread(read_end) == 0
-    heard._read_on()
+    heard._resume_reading()
     await close(heard, write_end)
 
 
 async def test_the_pause_ends_by_itself(pipe: tuple[int, int]) -> None:
     read_end, write_end = pipe
-    heard = Output(read_end, "loud")
+    heard = ProcessOutput(read_end, "loud")
     print_as_much_as_fits(write_end)
     async with asyncio.timeout(30):
         while unread(read_end):
@@ -83,12 +88,12 @@ async def test_a_line_without_an_end_is_held_in_part_and_told_in_pieces(
 ) -> None:
     read_end, write_end = pipe
     caplog.set_level(logging.INFO)
-    heard = Output(read_end, "endless")
+    heard = ProcessOutput(read_end, "endless")
     for _ in range(50):
         os.write(write_end, b"y" * 1000)
         heard._on_readable()
     assert len(heard._line) <= 1000
-    assert len(heard._tail) == REMEMBERED
+    assert len(heard._tail) == TAIL_BYTES
     assert caplog.records
     assert max(len(record.getMessage()) for record in caplog.records) < 600
     await close(heard, write_end)
@@ -98,7 +103,7 @@ async def test_what_is_logged_in_ten_seconds_is_bounded_and_what_was_not_is_coun
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    said = RateLimited(lines=20, per_s=10.0)
+    said = RateLimitedLog(lines=20, per_s=10.0)
     for n in range(500):
         said.info(100.0 + n / 100, "line %d", n)
     assert [record.getMessage() for record in caplog.records] == [f"line {n}" for n in range(20)]
@@ -114,15 +119,15 @@ async def test_the_last_words_are_a_few_lines_short_and_without_control_characte
 ) -> None:
     read_end, write_end = pipe
     caplog.set_level(logging.INFO)
-    heard = Output(read_end, "ends")
+    heard = ProcessOutput(read_end, "ends")
     os.write(write_end, b"one\ntwo\n\n\x1b[2J  three \xff\t3\nfour\n")
-    assert heard.last_words() == "two / ?[2J three \ufffd 3 / four"
+    assert heard.last_output() == "two / ?[2J three \ufffd 3 / four"
     assert all(record.getMessage().isprintable() for record in caplog.records)
     os.write(write_end, b"z" * 1000)
-    words = heard.last_words()
+    words = heard.last_output()
     assert (len(words), words[0], words[-1]) == (LAST_CHARACTERS + 1, "…", "z")
     await close(heard, write_end)
-    assert heard.last_words() == words
+    assert heard.last_output() == words
 
 
 async def test_what_was_said_without_an_end_of_line_is_told_at_the_end(
@@ -130,7 +135,7 @@ async def test_what_was_said_without_an_end_of_line_is_told_at_the_end(
 ) -> None:
     read_end, write_end = pipe
     caplog.set_level(logging.INFO)
-    heard = Output(read_end, "ends")
+    heard = ProcessOutput(read_end, "ends")
     os.write(write_end, b"farewell")
     await close(heard, write_end)
     assert [record.getMessage() for record in caplog.records] == ["ends said: farewell"]

@@ -19,7 +19,7 @@ from portfolios.runtime.messages import (
     encode_message,
 )
 from portfolios.runtime.results import BatchResult, EquityRow, FillRow, OrderRow
-from scheduling.node_daemon.reply_validation import MAX_ERROR, NoAnswer, answer_to
+from scheduling.node_daemon.reply_validation import MAX_ERROR, InvalidReply, validate_reply
 from tests.support.market_factories import spec
 
 ASKED = Batch(10, 20, False, b"")
@@ -50,11 +50,11 @@ def changed(row: Any, **changes: Any) -> Any:
 
 
 def test_an_honest_result_is_believed_as_it_is() -> None:
-    assert answer_to(ASKED, body(result())) == result()
+    assert validate_reply(ASKED, body(result())) == result()
 
 
 def test_a_failure_is_believed_and_cut_short() -> None:
-    failed = answer_to(ASKED, body(Failed("event", 12, "x" * 10_000, "y" * 10_000)))
+    failed = validate_reply(ASKED, body(Failed("event", 12, "x" * 10_000, "y" * 10_000)))
     assert failed == Failed("event", 12, "x" * MAX_ERROR, "")
 
 
@@ -87,8 +87,8 @@ def test_a_failure_is_believed_and_cut_short() -> None:
     ],
 )
 def test_what_cannot_be_true_of_the_batch_is_no_answer(changes: dict[str, Any], why: str) -> None:
-    with pytest.raises(NoAnswer) as said:
-        answer_to(ASKED, body(result(**changes)))
+    with pytest.raises(InvalidReply) as said:
+        validate_reply(ASKED, body(result(**changes)))
     assert str(said.value).startswith(why)
 
 
@@ -96,27 +96,27 @@ def test_an_order_that_is_open_although_decisions_are_suppressed_is_no_answer() 
     suppressed = Batch(10, 20, True, b"")
     kept = changed(ORDER, status="suppressed")
     honest = result(orders=[kept], suppress=True)
-    assert answer_to(suppressed, body(honest)) == honest
-    with pytest.raises(NoAnswer, match="although its decisions are suppressed"):
-        answer_to(suppressed, body(result(suppress=True)))
+    assert validate_reply(suppressed, body(honest)) == honest
+    with pytest.raises(InvalidReply, match="although its decisions are suppressed"):
+        validate_reply(suppressed, body(result(suppress=True)))
 
 
 def test_that_it_has_loaded_is_no_answer_to_a_batch_and_bytes_are_none_to_anything() -> None:
-    with pytest.raises(NoAnswer, match="it was asked to run a batch"):
-        answer_to(ASKED, body(Loaded(20, False)))
-    with pytest.raises(NoAnswer, match="5 bytes that are no reply"):
-        answer_to(ASKED, b"hello")
+    with pytest.raises(InvalidReply, match="it was asked to run a batch"):
+        validate_reply(ASKED, body(Loaded(20, False)))
+    with pytest.raises(InvalidReply, match="5 bytes that are no reply"):
+        validate_reply(ASKED, b"hello")
 
 
 def test_a_result_is_no_answer_to_a_load() -> None:
     load = Load(spec("canary"), None, 0)
-    assert answer_to(load, body(Loaded(0, False))) == Loaded(0, False)
-    with pytest.raises(NoAnswer, match="a result, and it was asked to load"):
-        answer_to(load, body(result()))
+    assert validate_reply(load, body(Loaded(0, False))) == Loaded(0, False)
+    with pytest.raises(InvalidReply, match="a result, and it was asked to load"):
+        validate_reply(load, body(result()))
 
 
 def test_a_process_that_names_symbols_without_end_is_ended() -> None:
     load = Load(spec("canary"), None, 0)
     many = [str(number) for number in range(10_001)]
-    with pytest.raises(NoAnswer, match="10001 symbols, limit 10000"):
-        answer_to(load, body(Loaded(0, False, many)))
+    with pytest.raises(InvalidReply, match="10001 symbols, limit 10000"):
+        validate_reply(load, body(Loaded(0, False, many)))

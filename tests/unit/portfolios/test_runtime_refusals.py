@@ -20,7 +20,7 @@ from portfolios.verify.types import (
     StoredRows,
     TenureSegment,
 )
-from scheduling.node_daemon.commit_builder import Progress
+from scheduling.node_daemon.commit_builder import CommitBuilder
 from tests.support.market_factories import bar, buy, run, scripted, sell, spec
 
 
@@ -76,10 +76,10 @@ def test_what_is_remembered_is_bounded() -> None:
 @pytest.mark.parametrize(("quantity", "urgent"), [("91", False), ("1", True)])
 def test_a_refused_order_waits_for_the_batch(monkeypatch: Any, quantity: str, urgent: bool) -> None:
     engine = scripted(monkeypatch, {1: [buy("KO", quantity)], 2: [buy("KO", quantity)]})
-    progress = Progress(0)
-    progress.add(run(engine, [bar(1, "KO", "10", "11"), bar(2, "KO", "10", "11")]))
-    assert progress.urgent is urgent
-    assert progress.commit(1, 1).refused_again == (0 if urgent else 1)
+    builder = CommitBuilder(0)
+    builder.add(run(engine, [bar(1, "KO", "10", "11"), bar(2, "KO", "10", "11")]))
+    assert builder.urgent is urgent
+    assert builder.build(1, 1).refused_again == (0 if urgent else 1)
 
 
 # --- verification of what older versions recorded -----------------------------------------------
