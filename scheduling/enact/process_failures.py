@@ -1,24 +1,29 @@
-"""What follows when a portfolio's process ends unasked, and how a revision is proven."""
+"""Apply what follows when a portfolio's process exits unasked, or halts before a stale event."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
-from scheduling.db.statements import ACTIVE_HANDOFF_STATES, NO_ACTIVE_HANDOFF, Statement
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import Row, Transaction, query, query_one
+from scheduling.decide.process_exit import (
+    MAX_ATTEMPTS,
+    MAX_FAILURES_PER_NODE,
+    ExitAction,
+    ExitDecision,
+    ExitedRun,
+    decide_exit,
+)
 from scheduling.enact.audit_log import audit
 from scheduling.enact.grant import grant, lock_run, raise_attempts
 from scheduling.enact.handoff import (
     fail,
-    failed_start,
     quarantine,
     reject,
     reject_handoff_revision,
     revoke_ownership,
     roll_back,
 )
-from scheduling.enact.handoff.deadlines import DELAYED
-from scheduling.enact.handoff.rollback import MAX_ATTEMPTS
 from scheduling.enact.handoff.statements import (
     GRANTED,
     LOCK_HANDOFF,
@@ -30,22 +35,17 @@ from scheduling.enact.notify import bump_desired_versions
 from scheduling.timing import Timing
 from scheduling.wire.messages import Halted, ProcessExited
 
-#: Failures before the first event on one node before the next try is elsewhere.
-MAX_FAILURES_A_NODE = 2
-
-
-NOTE_DEATH = Statement(
-    "NOTE_DEATH",
+NOTE_EXIT = Statement(
+    "NOTE_EXIT",
     """
 UPDATE scheduling_run SET last_death = %(death)s WHERE portfolio_id = %(portfolio)s
 """,
 )
 
-
-#: Read under the lock of the run. The run keeps the last death only, and a beat that was held up on
-#: its way may bring an earlier one again after it.
-COUNTED = Statement(
-    "COUNTED",
+#: Read under the lock of the run. The run keeps only the last exit, and a heartbeat delayed on its
+#: way may report an earlier exit again after it.
+COUNTED_BEFORE = Statement(
+    "COUNTED_BEFORE",
     """
 SELECT id FROM scheduling_event
 WHERE portfolio_id = %(portfolio)s AND kind = 'process_died' AND data->>'death' = %(death)s
@@ -55,104 +55,144 @@ LIMIT 1
 
 
 def handle_process_exit(
-    node: int, incarnation: UUID, death: ProcessExited, timing: Timing
+    node: int, incarnation: UUID, exited: ProcessExited, timing: Timing
 ) -> Transaction[str]:
-    """Count a death and decide: restart in place, the good revision, elsewhere, or quarantine.
+    """Record the exit, decide what follows, and apply it. Return the outcome.
 
-    Idempotent by `death.death`, whatever was reported since; a report of an older epoch changes
+    Idempotent by `exited.death`, whatever was reported since. A report of an earlier epoch changes
     nothing.
     """
-    run = yield from lock_run(death.portfolio)
+    run = yield from lock_run(exited.portfolio)
     if (
         run is None
-        or run.epoch != death.epoch
-        or run.node_id != node
-        or run.incarnation != incarnation
-        or run.last_death == UUID(death.death)
+        or not _is_owner(run, node, incarnation, exited.epoch)
+        or run.last_death == UUID(exited.death)
     ):
         return "late"
-    found = yield from query(COUNTED, portfolio=run.portfolio_id, death=str(UUID(death.death)))
-    if found:
+    death = str(UUID(exited.death))
+    if (yield from query(COUNTED_BEFORE, portfolio=run.portfolio_id, death=death)):
         return "late"
     yield from audit(
         "process_died",
         portfolio=run.portfolio_id,
         node=node,
         actor=run.node_name,
-        reason=death.error,
-        epoch=death.epoch,
-        revision=death.revision,
-        seq=death.seq,
-        stage=death.stage,
-        death=str(UUID(death.death)),
+        reason=exited.error,
+        epoch=exited.epoch,
+        revision=exited.revision,
+        seq=exited.seq,
+        stage=exited.stage,
+        death=death,
     )
     active = yield from active_handoff(run.portfolio_id)
-    if active is not None and active.kind == "stop":
-        # Nothing is left to drain; an attempt less does not matter to what should not run.
-        yield from revoke_ownership(active, run, released=False, batch=None)
-        return "stopped"
-    if active is not None and active.state == "activating":
-        handoff = yield from query_one(LOCK_HANDOFF, handoff=active.id)
-        assert handoff is not None
-        if death.stage in ("load", "event") or handoff.kind == "reload":
-            yield from reject_handoff_revision(handoff, run, death.error)
-        return (yield from roll_back(handoff, run, death.error, timing))
-    unproven = run.revision_status != "good"
-    if unproven and run.good_revision is not None and run.good_revision != run.revision:
-        return (yield from _fall_back(run, node, incarnation, death, timing))
-    if death.idle:
-        # No event has failed. A feed that stands still would otherwise quarantine, for want of
-        # progress, what somebody kills five times in a week.
-        yield from query(NOTE_DEATH, portfolio=run.portfolio_id, death=UUID(death.death))
-        yield from bump_desired_versions([node])
-        return "restart"
-    counted = yield from raise_attempts(
-        run.portfolio_id,
-        f"attempt {run.attempts + 1} of {MAX_ATTEMPTS} ended after seq {run.last_seq}: "
-        f"{death.error}",
-        death=death.death,
-        node_failed=node if death.before_first_event else None,
-        failed_seq=death.failed_seq or None,
+    decision = decide_exit(_exited_run(run, node, active), exited)
+    match decision.action:
+        case ExitAction.FINISH_STOP:
+            return (yield from _finish_stop(run, active))
+        case ExitAction.ROLL_BACK:
+            return (yield from _roll_back(run, active, decision, exited, timing))
+        case ExitAction.FALL_BACK:
+            return (yield from _fall_back(run, active, exited, timing))
+        case ExitAction.RESTART:
+            return (yield from _restart(run, decision, exited))
+        case ExitAction.PLACE_ELSEWHERE:
+            return (yield from _place_elsewhere(run, exited))
+        case ExitAction.QUARANTINE:
+            return (yield from _quarantine(run, active, exited))
+
+
+def _is_owner(run: Row, node: int, incarnation: UUID, epoch: int) -> bool:
+    # The node, too: an incarnation is no secret, and only the token proves which node reports.
+    return (run.epoch, run.node_id, run.incarnation) == (epoch, node, incarnation)
+
+
+def _exited_run(run: Row, node: int, active: Row | None) -> ExitedRun:
+    return ExitedRun(
+        revision=run.revision,
+        is_proven=run.revision_status == "good",
+        good_revision=run.good_revision,
+        attempts=run.attempts,
+        failures_on_node=run.failures_by_node.get(str(node), 0),
+        handoff_kind=None if active is None else active.kind,
+        is_activating=active is not None and active.state == "activating",
     )
-    assert counted is not None
-    if counted.attempts >= MAX_ATTEMPTS:
-        if active is not None:
-            yield from fail(active, run, f"its process ended: {death.error}")
-        yield from quarantine(run, counted.attempts, death.error)
-        return "quarantined"
-    if counted.failures_by_node.get(str(node), 0) >= MAX_FAILURES_A_NODE and active is None:
-        yield from revoke_ownership(
-            None,
-            run,
-            released=False,
-            batch=None,
-            phase="pending",
-            cause="failed_start",
-            reason=f"failed {MAX_FAILURES_A_NODE} times on {run.node_name}: {death.error}",
-        )
-        return "elsewhere"
-    yield from bump_desired_versions([node])
+
+
+def _finish_stop(run: Row, active: Row | None) -> Transaction[str]:
+    yield from revoke_ownership(active, run, released=False, batch=None)
+    return "stopped"
+
+
+def _roll_back(
+    run: Row, active: Row | None, decision: ExitDecision, exited: ProcessExited, timing: Timing
+) -> Transaction[str]:
+    assert active is not None
+    handoff = yield from query_one(LOCK_HANDOFF, handoff=active.id)
+    assert handoff is not None
+    if decision.rejects_revision:
+        yield from reject_handoff_revision(handoff, run, exited.error)
+    return (yield from roll_back(handoff, run, exited.error, timing))
+
+
+def _restart(run: Row, decision: ExitDecision, exited: ProcessExited) -> Transaction[str]:
+    if decision.attempts is None:
+        yield from query(NOTE_EXIT, portfolio=run.portfolio_id, death=UUID(exited.death))
+    else:
+        yield from _count_attempt(run, exited)
+    yield from bump_desired_versions([run.node_id])
     return "restart"
 
 
-def _fall_back(
-    run: Row, node: int, incarnation: UUID, death: ProcessExited, timing: Timing
-) -> Transaction[str]:
-    """Give the run back to the last good revision at once, as a reload that needs no release."""
-    yield from reject(run, run.revision, death.error)
-    active = yield from active_handoff(death.portfolio)
+def _place_elsewhere(run: Row, exited: ProcessExited) -> Transaction[str]:
+    yield from _count_attempt(run, exited)
+    yield from revoke_ownership(
+        None,
+        run,
+        released=False,
+        batch=None,
+        phase="pending",
+        cause="failed_start",
+        reason=f"failed {MAX_FAILURES_PER_NODE} times on {run.node_name}: {exited.error}",
+    )
+    return "elsewhere"
+
+
+def _quarantine(run: Row, active: Row | None, exited: ProcessExited) -> Transaction[str]:
+    yield from _count_attempt(run, exited)
     if active is not None:
-        yield from fail(active, run, f"its process ended: {death.error}")
+        yield from fail(active, run, f"its process ended: {exited.error}")
+    yield from quarantine(run, run.attempts + 1, exited.error)
+    return "quarantined"
+
+
+def _count_attempt(run: Row, exited: ProcessExited) -> Transaction[None]:
+    yield from raise_attempts(
+        run.portfolio_id,
+        f"attempt {run.attempts + 1} of {MAX_ATTEMPTS} ended after seq {run.last_seq}: "
+        f"{exited.error}",
+        death=exited.death,
+        node_failed=run.node_id if exited.before_first_event else None,
+        failed_seq=exited.failed_seq or None,
+    )
+
+
+def _fall_back(
+    run: Row, active: Row | None, exited: ProcessExited, timing: Timing
+) -> Transaction[str]:
+    """Reject the revision and grant the last good one at once: a reload without a release."""
+    yield from reject(run, run.revision, exited.error)
+    if active is not None:
+        yield from fail(active, run, f"its process ended: {exited.error}")
     back = NewHandoff(
-        portfolio=death.portfolio,
+        portfolio=run.portfolio_id,
         kind="reload",
         state="activating",
-        reason=f"r{death.revision} was rejected: {death.error}",
+        reason=f"r{exited.revision} was rejected: {exited.error}",
         why=None,
-        source=node,
-        source_incarnation=incarnation,
-        target=node,
-        target_incarnation=incarnation,
+        source=run.node_id,
+        source_incarnation=run.incarnation,
+        target=run.node_id,
+        target_incarnation=run.incarnation,
         from_epoch=run.epoch,
         from_revision=run.revision,
         to_revision=run.good_revision,
@@ -160,10 +200,10 @@ def _fall_back(
     )
     (row,) = yield from insert([back], "system")
     given = yield from grant(
-        death.portfolio,
+        run.portfolio_id,
         seen_epoch=run.epoch,
-        node=node,
-        incarnation=incarnation,
+        node=run.node_id,
+        incarnation=run.incarnation,
         revision=run.good_revision,
         cause="reload",
         why=row.reason,
@@ -184,21 +224,19 @@ def _fall_back(
         error="",
         deadline_s=timing.activate_deadline_s,
     )
-    yield from bump_desired_versions([node])
+    yield from bump_desired_versions([run.node_id])
     return "fell_back"
 
 
 def handle_stale_halt(
     node: int, incarnation: UUID, report: Halted, timing: Timing
 ) -> Transaction[str]:
-    """catch_up is halt and the next event is stale: own it nowhere until somebody starts it."""
+    """End the ownership of a portfolio that stopped before a stale event (`catch_up` is `halt`).
+
+    It stays unassigned until an operator starts it.
+    """
     run = yield from lock_run(report.portfolio)
-    if (
-        run is None
-        or run.epoch != report.epoch
-        or run.node_id != node  # an incarnation is no secret: who speaks is what the token says
-        or run.incarnation != incarnation
-    ):
+    if run is None or not _is_owner(run, node, incarnation, report.epoch):
         return "late"
     active = yield from active_handoff(report.portfolio)
     if active is not None and active.kind == "stop":
@@ -224,153 +262,3 @@ def handle_stale_halt(
         "halted", portfolio=run.portfolio_id, node=node, actor=run.node_name, reason=reason
     )
     return "halted"
-
-
-PROVE = Statement(
-    "PROVE",
-    """
-WITH ready AS MATERIALIZED (
-    -- The run first, as everybody; one that is being committed or granted is looked at next time.
-    -- So is one whose revision a person changes: the commits of all the others would wait for it.
-    SELECT r.portfolio_id, r.revision
-    FROM scheduling_run r
-    JOIN scheduling_tenure t ON t.portfolio_id = r.portfolio_id AND t.epoch = r.epoch
-    JOIN portfolios_revision v ON v.portfolio_id = r.portfolio_id AND v.number = r.revision
-    WHERE (v.status = 'unproven'
-           -- Back to an earlier good one: that is the one to fall back to from now on.
-           OR (v.status = 'good' AND r.good_revision IS DISTINCT FROM r.revision))
-      -- By a commit after that time, not by the time alone: while nodes cannot reach us nobody says
-      -- that its process has died.
-      AND r.last_commit_at > r.first_commit_at + make_interval(secs => %(good_after_s)s)
-      AND r.last_seq > t.from_seq
-    ORDER BY r.portfolio_id
-    FOR UPDATE OF r SKIP LOCKED FOR NO KEY UPDATE OF v SKIP LOCKED
-), noted AS (
-    UPDATE scheduling_run r SET good_revision = ready.revision
-    FROM ready WHERE r.portfolio_id = ready.portfolio_id
-), proven AS (
-    UPDATE portfolios_revision v SET status = 'good', status_reason = ''
-    FROM ready WHERE v.portfolio_id = ready.portfolio_id AND v.number = ready.revision
-    RETURNING v.portfolio_id, v.number
-), audited AS (
-    INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
-    SELECT clock_timestamp(), 'revision_good', portfolio_id, NULL, 'sweep', '',
-           jsonb_build_object('revision', number) FROM proven
-)
-SELECT portfolio_id, number FROM proven
-""",
-)
-
-
-def mark_proven_revisions(timing: Timing) -> Transaction[int]:
-    """Mark revisions good that ran for good_after_s and made progress. Return how many."""
-    rows = yield from query(PROVE, good_after_s=timing.good_after_s)
-    return len(rows)
-
-
-#: What runs is level-triggered: two quick changes of a configuration end at the last one.
-STALE_REVISIONS = Statement(
-    "STALE_REVISIONS",
-    f"""
-SELECT r.portfolio_id, r.epoch, r.node_id, p.revision AS wanted
-FROM scheduling_run r
-JOIN portfolios_portfolio p ON p.id = r.portfolio_id
-JOIN portfolios_revision v ON v.portfolio_id = p.id AND v.number = p.revision
-JOIN scheduling_tenure t ON t.portfolio_id = r.portfolio_id AND t.epoch = r.epoch
-JOIN scheduling_lease l ON l.node_id = r.node_id AND l.incarnation = r.incarnation
-JOIN scheduling_node n ON n.id = r.node_id
-WHERE r.revision <> p.revision AND v.status <> 'rejected' AND r.phase = 'running'
-  -- On a node that lacks it the reload would fail, and that be held against the revision.
-  AND n.strategies -> v.strategy = to_jsonb(v.strategy_version)
-  AND l.expires_at > clock_timestamp()
-  AND (t.cause <> 'failover'
-       OR r.first_commit_at < clock_timestamp() - make_interval(secs => %(good_after_s)s))
-  AND NOT EXISTS (SELECT FROM scheduling_handoff h WHERE h.portfolio_id = r.portfolio_id
-                  AND (h.state IN {ACTIVE_HANDOFF_STATES}
-                       -- One that failed is not tried again in the same breath.
-                       OR (h.kind = 'reload' AND h.to_revision = p.revision
-                           AND h.state IN ('failed', 'rolled_back')
-                           AND h.finished_at > clock_timestamp()
-                               - make_interval(secs => %(rest_s)s))))
-  -- Nor is one that waits until positions are closed, which was written on the row.
-  AND (r.why ->> 'code' IS DISTINCT FROM 'symbol_in_use'
-       OR r.why #>> '{{params,wanted}}' IS DISTINCT FROM 'r' || p.revision
-       OR coalesce((r.why ->> 'checked_at')::float8, 0)
-           < extract(epoch FROM clock_timestamp()) - %(rest_s)s)
-ORDER BY r.portfolio_id LIMIT 50
-""",
-)
-
-#: Seconds between two attempts of the system to reload to the same revision.
-RELOAD_REST_S = 10.0
-
-#: Owned by an incarnation that its node has no more, and in no handoff: a grant and a register
-#: crossed. The next grant to the node that holds the lease mends it.
-ORPHANED = Statement(
-    "ORPHANED",
-    f"""
-SELECT r.portfolio_id, r.epoch
-FROM scheduling_run r JOIN scheduling_lease l ON l.node_id = r.node_id
-WHERE l.incarnation <> r.incarnation
-  AND {NO_ACTIVE_HANDOFF}
-ORDER BY r.portfolio_id LIMIT 50
-""",
-)
-
-
-def reclaim_orphaned(portfolio: int, seen_epoch: int) -> Transaction[bool]:
-    """Take a run from an incarnation that is no more, so that it is placed again."""
-    run = yield from lock_run(portfolio)
-    if run is None or run.epoch != seen_epoch or run.node_id is None:
-        return False  # it was granted while we looked
-    return (
-        yield from revoke_ownership(
-            None,
-            run,
-            released=False,
-            batch=None,
-            phase="pending",
-            cause="orphaned",
-            reason=f"{run.node_name} started again while it was granted",
-        )
-    )
-
-
-#: Granted, alive, no handoff to carry a deadline, and yet no first commit: somebody must act.
-UNACTIVATED = Statement(
-    "UNACTIVATED",
-    f"""
-SELECT r.portfolio_id, r.epoch, n.name
-FROM scheduling_run r JOIN scheduling_node n ON n.id = r.node_id
-JOIN scheduling_lease l ON l.node_id = r.node_id AND l.incarnation = r.incarnation
-WHERE r.first_commit_at IS NULL AND r.phase = 'starting'
-  AND r.granted_at < clock_timestamp() - make_interval(secs => %(limit_s)s)
-  AND l.taken_at < clock_timestamp() - make_interval(secs => %(limit_s)s)
-  AND l.expires_at > clock_timestamp() + interval '2 s' AND n.status = 'alive'
-  AND NOT {DELAYED}
-  AND {NO_ACTIVE_HANDOFF}
-ORDER BY r.portfolio_id LIMIT 50
-""",
-)
-
-
-def unactivated(timing: Timing) -> Transaction[list[Row]]:
-    """Return the runs that a living node was granted and has not committed in time."""
-    return (
-        yield from query(
-            UNACTIVATED,
-            limit_s=timing.activate_deadline_s,
-            gap_s=timing.pulse_gap_s,
-            interval_s=timing.heartbeat_interval_s,
-        )
-    )
-
-
-def reclaim_unactivated(portfolio: int, seen_epoch: int, limit_s: float) -> Transaction[bool]:
-    """Take a run from a living node that never committed, so that it is placed again."""
-    run = yield from lock_run(portfolio)
-    if run is None or run.epoch != seen_epoch or run.first_commit_at is not None:
-        return False  # it committed, or was granted, while we looked
-    error = f"{run.node_name} did not commit in {limit_s:g} s"
-    yield from failed_start(run, run.node_id, error, run.revision, False, timed_out=True)
-    return True

@@ -8,12 +8,12 @@ from psycopg.types.json import Jsonb
 
 from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
 from scheduling.db.transaction import Row, Transaction, query, query_one
+from scheduling.decide.process_exit import MAX_ATTEMPTS
 from scheduling.decide.reasons import count
 from scheduling.decide.types import may_continue_under
 from scheduling.enact.audit_log import audit
 from scheduling.enact.grant import grant, lock_run
 from scheduling.enact.handoff import fail, quarantine, revoke_ownership, supersede
-from scheduling.enact.handoff.rollback import MAX_ATTEMPTS
 from scheduling.enact.handoff.statements import active_handoff
 from scheduling.enact.notify import bump_desired_versions, lock_nodes
 from scheduling.errors import Refused

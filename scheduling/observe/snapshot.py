@@ -13,6 +13,7 @@ from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
 from scheduling.db.transaction import fetch
 from scheduling.decide.granted_revision import revision_choices
 from scheduling.decide.liveness import LeasePolicy, flapping_until
+from scheduling.decide.process_exit import MAX_FAILURES_PER_NODE
 from scheduling.decide.reconcile import back_off_s
 from scheduling.decide.types import (
     Cpu,
@@ -22,7 +23,6 @@ from scheduling.decide.types import (
     RevisionChoice,
     Snapshot,
 )
-from scheduling.enact.process_failures import MAX_FAILURES_A_NODE
 from scheduling.enact.storm import assess_losses_among, status_now
 from scheduling.errors import SnapshotUnavailable
 from scheduling.observe.snapshot_cache import CHANGES, MARK, SnapshotCache
@@ -237,11 +237,11 @@ def _portfolio(row: Any, lately: list[Any]) -> PortfolioView:
     failed, not_before = NOWHERE, None
     if row.failures_by_node is not None:
         counted = row.failures_by_node.items()
-        failed = frozenset(int(n) for n, times in counted if times >= MAX_FAILURES_A_NODE)
+        failed = frozenset(int(n) for n, times in counted if times >= MAX_FAILURES_PER_NODE)
         if failed and row.node_id is None:
             not_before = row.phase_since + back_off_s(row.attempts)
     if lately:
-        failed |= {line.target for line in lately if line.times >= MAX_FAILURES_A_NODE}
+        failed |= {line.target for line in lately if line.times >= MAX_FAILURES_PER_NODE}
         rest_s = 2.0 ** (sum(line.times for line in lately) - 1)
         rested = max(line.last for line in lately) + min(rest_s, MAX_REST_S)
         not_before = rested if not_before is None else max(not_before, rested)

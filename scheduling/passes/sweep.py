@@ -11,15 +11,13 @@ from django.db import Error as DjangoDatabaseError
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from ginkgo_site.deadline import statement_limit
-from scheduling.db.statements import NO_ACTIVE_HANDOFF, Statement
 from scheduling.db.transaction import (
     CONNECTION_LOST,
     Transaction,
     execute,
     execute_autocommit,
-    query,
 )
-from scheduling.enact import handoff, process_failures, storm, timeline
+from scheduling.enact import handoff, reclaim, revisions, storm, timeline
 from scheduling.enact.epoch_floor import ENOUGH, raise_epoch_floor
 from scheduling.enact.fleet_revoke import PATIENT_LIMIT_S
 from scheduling.enact.lease import mark_lost
@@ -31,18 +29,6 @@ from scheduling.timing import Timing
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-#: Stopped or deleted, yet owned and in no handoff: the stop ended in some other way; ask again.
-UNSTOPPED = Statement(
-    "UNSTOPPED",
-    f"""
-SELECT r.portfolio_id, r.epoch FROM scheduling_run r
-JOIN portfolios_portfolio p ON p.id = r.portfolio_id
-WHERE r.node_id IS NOT NULL AND p.desired_state = 'stopped'
-  AND {NO_ACTIVE_HANDOFF}
-ORDER BY r.portfolio_id LIMIT 50
-""",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +66,7 @@ def sweep(holder: str, timing: Timing, *, whole: bool = True) -> SweepOutcome:
     )
     if not whole:
         return SweepOutcome(lost=tuple(node.name for node in lost), expired=expired)
-    proven = execute_autocommit(process_failures.mark_proven_revisions(timing))
+    proven = execute_autocommit(revisions.mark_proven_revisions(timing))
     execute_autocommit(mark_stalls(timing))
     execute_autocommit(mark_behind(timing))
     execute_autocommit(acquire(holder))
@@ -95,13 +81,7 @@ def sweep(holder: str, timing: Timing, *, whole: bool = True) -> SweepOutcome:
             )
         )
         is not None
-        for row in execute_autocommit(
-            query(
-                process_failures.STALE_REVISIONS,
-                good_after_s=timing.good_after_s,
-                rest_s=process_failures.RELOAD_REST_S,
-            )
-        )
+        for row in execute_autocommit(revisions.stale_revisions(timing))
     )
     stops = sum(
         _try(
@@ -116,22 +96,22 @@ def sweep(holder: str, timing: Timing, *, whole: bool = True) -> SweepOutcome:
             )
         )
         is not None
-        for row in execute_autocommit(query(UNSTOPPED))
+        for row in execute_autocommit(reclaim.unstopped())
     )
     limit_s = timing.activate_deadline_s
     given_up = sum(
         bool(
             _try(
-                lambda row=row: process_failures.reclaim_unactivated(  # type: ignore[misc]
+                lambda row=row: reclaim.reclaim_unactivated(  # type: ignore[misc]
                     row.portfolio_id, row.epoch, limit_s
                 )
             )
         )
-        for row in execute_autocommit(process_failures.unactivated(timing))
+        for row in execute_autocommit(reclaim.unactivated(timing))
     )
     given_up += sum(
-        bool(_try(lambda row=row: process_failures.reclaim_orphaned(row.portfolio_id, row.epoch)))  # type: ignore[misc]
-        for row in execute_autocommit(query(process_failures.ORPHANED))
+        bool(_try(lambda row=row: reclaim.reclaim_orphaned(row.portfolio_id, row.epoch)))  # type: ignore[misc]
+        for row in execute_autocommit(reclaim.orphaned())
     )
     return SweepOutcome(
         lost=tuple(node.name for node in lost),

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from scheduling.enact import alerts, process_failures
+from scheduling.enact import alerts, process_failures, reclaim, revisions
 from scheduling.enact.audit_log import AUDIT
 from scheduling.enact.grant import GRANT, LOCK_FREE_RUNS, LOCK_RUNS, RAISE_ATTEMPTS, RUNS
 from scheduling.enact.handoff import release_source
 from scheduling.enact.handoff.rollback import REJECT, SAY
 from scheduling.enact.notify import LOCK_NODES, TOUCH
 from scheduling.operations import moves
-from scheduling.passes import balance, pass_lock, sweep
+from scheduling.passes import balance, pass_lock
 from tests.simulation import rows
 from tests.simulation.database import Row, Store, answers, stored, view
 from tests.simulation.handoffs import delayed
@@ -206,7 +206,7 @@ def pass_ran(db: Store, p: Any) -> None:
         db.set(db.locks["pass"], failover_ran_at=db.now)
 
 
-@answers(process_failures.COUNTED)
+@answers(process_failures.COUNTED_BEFORE)
 def death_counted(db: Store, p: Any) -> list[Row]:
     return [
         Row(id=0)
@@ -216,7 +216,7 @@ def death_counted(db: Store, p: Any) -> list[Row]:
     ][:1]
 
 
-@answers(process_failures.NOTE_DEATH)
+@answers(process_failures.NOTE_EXIT)
 def note_death(db: Store, p: Any) -> None:
     db.set(db.runs[p.portfolio], last_death=p.death)
 
@@ -229,7 +229,7 @@ def alert_causes(db: Store, p: Any) -> None:
 # --- what the sweep looks for --------------------------------------------------------------------
 
 
-@answers(process_failures.PROVE)
+@answers(revisions.PROVE)
 def prove(db: Store, p: Any) -> list[Row]:
     proven = []
     for run in db.runs.values():
@@ -251,7 +251,7 @@ def prove(db: Store, p: Any) -> list[Row]:
     return proven
 
 
-@answers(process_failures.STALE_REVISIONS)
+@answers(revisions.STALE_REVISIONS)
 def stale_revisions(db: Store, p: Any) -> list[Row]:
     found = []
     for run in db.runs.values():
@@ -288,7 +288,7 @@ def stale_revisions(db: Store, p: Any) -> list[Row]:
     return found
 
 
-@answers(process_failures.ORPHANED)
+@answers(reclaim.ORPHANED)
 def orphaned(db: Store, p: Any) -> list[Row]:
     return [
         view(run)
@@ -300,7 +300,7 @@ def orphaned(db: Store, p: Any) -> list[Row]:
     ]
 
 
-@answers(process_failures.UNACTIVATED)
+@answers(reclaim.UNACTIVATED)
 def unactivated(db: Store, p: Any) -> list[Row]:
     found = []
     for run in db.runs.values():
@@ -322,7 +322,7 @@ def unactivated(db: Store, p: Any) -> list[Row]:
     return found
 
 
-@answers(sweep.UNSTOPPED)
+@answers(reclaim.UNSTOPPED)
 def unstopped(db: Store, p: Any) -> list[Row]:
     return [
         view(run)

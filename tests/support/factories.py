@@ -25,8 +25,9 @@ from scheduling.db.transaction import execute, execute_autocommit
 from scheduling.enact.commit import commit
 from scheduling.enact.handoff import expire, prepared, release, request, step_failed
 from scheduling.enact.lease import renew_leases
-from scheduling.enact.process_failures import handle_process_exit, mark_proven_revisions
+from scheduling.enact.process_failures import handle_process_exit
 from scheduling.enact.register import register
+from scheduling.enact.revisions import mark_proven_revisions
 from scheduling.models import GatewayPulse, Handoff, Lease, Node, Run
 from scheduling.node_daemon.commit_builder import CommitBuilder
 from scheduling.observe.desired_set import desired_set

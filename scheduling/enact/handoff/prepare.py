@@ -5,9 +5,9 @@ from __future__ import annotations
 from uuid import UUID
 
 from scheduling.db.transaction import Row, Transaction, query, query_one
+from scheduling.decide.process_exit import MAX_ATTEMPTS
 from scheduling.enact.handoff.release_source import grant_to_target
 from scheduling.enact.handoff.rollback import (
-    MAX_ATTEMPTS,
     fail,
     handle_prepare_failure,
     quarantine,

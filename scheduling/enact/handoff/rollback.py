@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from scheduling.db.statements import Statement
 from scheduling.db.transaction import Row, Transaction, query, query_one
+from scheduling.decide.process_exit import MAX_ATTEMPTS
 from scheduling.enact.audit_log import audit
 from scheduling.enact.grant import grant, raise_attempts
 from scheduling.enact.handoff.finish import revoke_ownership
@@ -173,10 +174,6 @@ def reject(run: Row, number: int, error: str) -> Transaction[bool]:
     yield from query(SAY, portfolio=run.portfolio_id, reason=f"r{number} was rejected: {error}")
     yield from audit("revision_rejected", portfolio=run.portfolio_id, reason=error, revision=number)
     return True
-
-
-#: Deaths and failed starts without progress before it is quarantined.
-MAX_ATTEMPTS = 5
 
 
 def failed_start(

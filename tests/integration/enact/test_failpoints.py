@@ -20,12 +20,8 @@ from scheduling.db.failpoints import Point
 from scheduling.db.transaction import execute
 from scheduling.enact.halt import halt_all
 from scheduling.enact.handoff import expire, overdue, request
-from scheduling.enact.process_failures import (
-    handle_process_exit,
-    handle_stale_halt,
-    reclaim_orphaned,
-    reclaim_unactivated,
-)
+from scheduling.enact.process_failures import handle_process_exit, handle_stale_halt
+from scheduling.enact.reclaim import reclaim_orphaned, reclaim_unactivated
 from scheduling.models import ACTIVE_STATES, Handoff, Lease, Node, Run
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
@@ -424,15 +420,19 @@ def test_deadlines_alone_end_what_a_death_left_when_no_daemon_says_a_word(world:
 
 # --- none was forgotten ---------------------------------------------------------------------------
 
-PROTOCOL = ("begin", "prepare", "hand_over", "deadlines", "end", "undo", "statements")
+PROTOCOL = (
+    "deadlines", "finish", "prepare", "release_source", "request_handoff", "rollback", "statements",
+)  # fmt: skip
 MODULES = [f"scheduling.enact.handoff.{name}" for name in PROTOCOL]
 MODULES += [
     "scheduling.enact.process_failures",
+    "scheduling.enact.reclaim",
+    "scheduling.enact.revisions",
     "scheduling.enact.grant",
     "scheduling.enact.register",
 ]
 #: Statements of these modules that no handoff is part of.
-BESIDE = {"prove"}
+BESIDE = {"mark_proven_revisions"}
 
 
 def statements_of(module: str) -> set[tuple[str, str, str]]:

@@ -22,8 +22,8 @@ from scheduling.db.transaction import Transaction, execute
 from scheduling.enact.commit import commit
 from scheduling.enact.handoff import expire, release
 from scheduling.enact.lease import mark_lost
-from scheduling.enact.process_failures import mark_proven_revisions
 from scheduling.enact.register import register
+from scheduling.enact.revisions import mark_proven_revisions
 from scheduling.enact.stalls import mark_stalls
 from scheduling.models import Event, Handoff, Lease, Node, Run, Tenure
 from scheduling.scheduler import Scheduler

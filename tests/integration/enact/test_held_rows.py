@@ -26,7 +26,7 @@ from scheduling.db.transaction import Transaction, execute, execute_autocommit, 
 from scheduling.enact.commit import commit
 from scheduling.enact.grant import lock_run
 from scheduling.enact.lease import renew_leases
-from scheduling.enact.process_failures import mark_proven_revisions
+from scheduling.enact.revisions import mark_proven_revisions
 from scheduling.models import Handoff, Lease, Node, Run
 from scheduling.timing import timing
 from scheduling.wire.messages import Commit, Heartbeat

@@ -9,14 +9,10 @@ import pytest
 
 from portfolios.models import Revision
 from scheduling import operations
-from scheduling.db.transaction import execute, query
-from scheduling.enact.process_failures import (
-    STALE_REVISIONS,
-    handle_stale_halt,
-    mark_proven_revisions,
-    reclaim_unactivated,
-    unactivated,
-)
+from scheduling.db.transaction import execute
+from scheduling.enact.process_failures import handle_stale_halt
+from scheduling.enact.reclaim import reclaim_unactivated, unactivated
+from scheduling.enact.revisions import mark_proven_revisions, stale_revisions
 from scheduling.models import Event, Handoff, Lease, Run
 from scheduling.timing import timing
 from scheduling.wire.messages import Halted
@@ -63,7 +59,7 @@ def status(hand: OwnerSession, number: int) -> str:
 
 
 def wanted_reloads() -> list[int]:
-    rows = execute(query(STALE_REVISIONS, good_after_s=60.0, rest_s=10.0))
+    rows = execute(stale_revisions(timing()))
     return [row.wanted for row in rows]
 
 

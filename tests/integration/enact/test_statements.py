@@ -19,6 +19,8 @@ MODULES = [
         "enact.audit_log",
         "enact.commit",
         "enact.process_failures",
+        "enact.reclaim",
+        "enact.revisions",
         "enact.epoch_floor",
         "enact.fleet_revoke",
         "enact.forget",

@@ -10,7 +10,7 @@ from portfolios.models import Revision
 from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact.handoff import release
-from scheduling.enact.process_failures import mark_proven_revisions
+from scheduling.enact.revisions import mark_proven_revisions
 from scheduling.models import Handoff, Run
 from scheduling.passes.sweep import sweep
 from scheduling.timing import timing

@@ -15,7 +15,7 @@ from psycopg.errors import DeadlockDetected, LockNotAvailable
 from portfolios.models import Revision
 from scheduling import operations, tasks
 from scheduling.db.transaction import django_cursor, execute
-from scheduling.enact import alerts, handoff, process_failures, stalls
+from scheduling.enact import alerts, handoff, reclaim, revisions, stalls
 from scheduling.enact.notify import notify_watchers
 from scheduling.errors import SnapshotUnavailable
 from scheduling.models import Event, Handoff, Lease, Node, PassLock, Run
@@ -458,9 +458,9 @@ def test_a_tick_that_is_not_whole_marks_who_is_lost_and_reads_every_run_only_to_
     assert outcome.sweep.lost == ("node-1",)
     assert newest_handoff(hand.portfolio).kind == "failover"
     fleet_wide = (
-        process_failures.PROVE,
-        process_failures.STALE_REVISIONS,
-        process_failures.ORPHANED,
+        revisions.PROVE,
+        revisions.STALE_REVISIONS,
+        reclaim.ORPHANED,
         stalls.STALLS,
         stalls.BEHIND,
     )

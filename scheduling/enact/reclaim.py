@@ -1,0 +1,104 @@
+"""Find runs that are owned wrongly and in no handoff, and revoke them for a new placement."""
+
+from __future__ import annotations
+
+from scheduling.db.statements import NO_ACTIVE_HANDOFF, Statement
+from scheduling.db.transaction import Row, Transaction, query
+from scheduling.enact.grant import lock_run
+from scheduling.enact.handoff import failed_start, revoke_ownership
+from scheduling.enact.handoff.deadlines import DELAYED
+from scheduling.timing import Timing
+
+#: Runs owned by an incarnation that no longer holds its node's lease, and in no handoff: a grant
+#: and a register crossed. The next grant to the node that holds the lease repairs this.
+ORPHANED = Statement(
+    "ORPHANED",
+    f"""
+SELECT r.portfolio_id, r.epoch
+FROM scheduling_run r JOIN scheduling_lease l ON l.node_id = r.node_id
+WHERE l.incarnation <> r.incarnation
+  AND {NO_ACTIVE_HANDOFF}
+ORDER BY r.portfolio_id LIMIT 50
+""",
+)
+
+
+def orphaned() -> Transaction[list[Row]]:
+    """Return the runs whose incarnation no longer holds the lease of its node."""
+    return (yield from query(ORPHANED))
+
+
+def reclaim_orphaned(portfolio: int, seen_epoch: int) -> Transaction[bool]:
+    """Revoke a run from an incarnation that no longer exists, so that it is placed again."""
+    run = yield from lock_run(portfolio)
+    if run is None or run.epoch != seen_epoch or run.node_id is None:
+        return False  # granted since it was read
+    return (
+        yield from revoke_ownership(
+            None,
+            run,
+            released=False,
+            batch=None,
+            phase="pending",
+            cause="orphaned",
+            reason=f"{run.node_name} started again while it was granted",
+        )
+    )
+
+
+#: Runs granted to a living node without a first commit, and in no handoff that has a deadline.
+UNACTIVATED = Statement(
+    "UNACTIVATED",
+    f"""
+SELECT r.portfolio_id, r.epoch, n.name
+FROM scheduling_run r JOIN scheduling_node n ON n.id = r.node_id
+JOIN scheduling_lease l ON l.node_id = r.node_id AND l.incarnation = r.incarnation
+WHERE r.first_commit_at IS NULL AND r.phase = 'starting'
+  AND r.granted_at < clock_timestamp() - make_interval(secs => %(limit_s)s)
+  AND l.taken_at < clock_timestamp() - make_interval(secs => %(limit_s)s)
+  AND l.expires_at > clock_timestamp() + interval '2 s' AND n.status = 'alive'
+  AND NOT {DELAYED}
+  AND {NO_ACTIVE_HANDOFF}
+ORDER BY r.portfolio_id LIMIT 50
+""",
+)
+
+
+def unactivated(timing: Timing) -> Transaction[list[Row]]:
+    """Return the runs that a living node was granted and did not commit in time."""
+    return (
+        yield from query(
+            UNACTIVATED,
+            limit_s=timing.activate_deadline_s,
+            gap_s=timing.pulse_gap_s,
+            interval_s=timing.heartbeat_interval_s,
+        )
+    )
+
+
+def reclaim_unactivated(portfolio: int, seen_epoch: int, limit_s: float) -> Transaction[bool]:
+    """Revoke a run from a living node that never committed, so that it is placed again."""
+    run = yield from lock_run(portfolio)
+    if run is None or run.epoch != seen_epoch or run.first_commit_at is not None:
+        return False  # committed or granted since it was read
+    error = f"{run.node_name} did not commit in {limit_s:g} s"
+    yield from failed_start(run, run.node_id, error, run.revision, False, timed_out=True)
+    return True
+
+
+#: Runs that should be stopped, are owned, and are in no handoff: their stop was superseded.
+UNSTOPPED = Statement(
+    "UNSTOPPED",
+    f"""
+SELECT r.portfolio_id, r.epoch FROM scheduling_run r
+JOIN portfolios_portfolio p ON p.id = r.portfolio_id
+WHERE r.node_id IS NOT NULL AND p.desired_state = 'stopped'
+  AND {NO_ACTIVE_HANDOFF}
+ORDER BY r.portfolio_id LIMIT 50
+""",
+)
+
+
+def unstopped() -> Transaction[list[Row]]:
+    """Return the runs for which a stop has to be requested again."""
+    return (yield from query(UNSTOPPED))
