@@ -6,6 +6,7 @@ from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
 from scheduling.db.transaction import Transaction, query, query_one
 from scheduling.enact.audit_log import audit
 from scheduling.enact.notify import notify_watchers
+from scheduling.enact.pin import unpin
 from scheduling.errors import NotFound, Refused
 
 #: Nothing is joined to the lock: who waited for a register would read a node that has left.
@@ -63,8 +64,6 @@ WITH ended AS (
 ), revoked AS (
     UPDATE scheduling_nodetoken SET revoked_at = clock_timestamp()
     WHERE node_id = %(node)s AND revoked_at IS NULL RETURNING id
-), unpinned AS (
-    UPDATE scheduling_run SET pinned_node_id = NULL WHERE pinned_node_id = %(node)s
 )
 UPDATE scheduling_node SET status = 'new', status_since = clock_timestamp(), cordoned = false,
     draining = false, drain_reason = '', drain_actor = '', leaving = false, lost_times = '[]',
@@ -106,14 +105,12 @@ def forget(name: str, *, actor: str, reason: str) -> Transaction[None]:
         )
     gone = yield from query_one(FORGET, node=node.id)
     assert gone is not None
-    for row in runs:
-        yield from audit(
-            "unpinned",
-            portfolio=row.portfolio_id,
-            node=node.id,
-            actor=actor,
-            reason=f"{name} was forgotten",
-        )
+    yield from unpin(
+        [row.portfolio_id for row in runs],
+        node=node.id,
+        actor=actor,
+        reason=f"{name} was forgotten",
+    )
     yield from audit(
         "node_forgotten", node=node.id, actor=actor, reason=reason, tokens_revoked=gone.tokens
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import transaction
-from psycopg.types.json import Jsonb
 
 from portfolios.models import (
     DesiredState,
@@ -13,15 +12,16 @@ from portfolios.models import (
     Revision,
     RevisionStatus,
 )
-from scheduling.db.statements import Statement, head_of_portfolio
 from scheduling.db.transaction import Row, Transaction, execute, query_one
 from scheduling.decide.planner.targets import choose_target, granted_revision, targets
-from scheduling.decide.reasons import as_data, render
+from scheduling.decide.reasons import render
 from scheduling.decide.types import Reason
-from scheduling.enact.audit_log import audit
+from scheduling.enact import pin
 from scheduling.enact.grant import lock_run
 from scheduling.enact.handoff import request, revoke_ownership
 from scheduling.enact.handoff.statements import LOCK_HANDOFF, active_handoff
+from scheduling.enact.notify import notify_watchers
+from scheduling.enact.start import lift, note_pending
 from scheduling.errors import NotFound, Refused
 from scheduling.models import ACTIVE_STATES, Handoff, Node, Phase, Run
 from scheduling.observe.snapshot import observe
@@ -64,18 +64,9 @@ def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> H
             timing=times,
         )
         if target is not None:
-            yield from query_one(PIN, portfolio=portfolio.pk, node=node)
-            yield from audit(
-                "pinned", portfolio=portfolio.pk, node=node, actor=actor, reason=reason
-            )
-        elif (yield from query_one(UNPIN, portfolio=portfolio.pk)) is not None:
-            yield from audit(
-                "unpinned",
-                portfolio=portfolio.pk,
-                node=current.pinned_node_id,
-                actor=actor,
-                reason=reason,
-            )
+            yield from pin.pin(portfolio.pk, node, actor=actor, reason=reason)
+        else:
+            yield from pin.unpin([portfolio.pk], actor=actor, reason=reason)
         return row
 
     return Handoff.objects.get(pk=execute(recipe()).id)
@@ -134,13 +125,12 @@ def start(name: str, *, actor: str, reason: str = "") -> Handoff | None:
             raise Refused("already_running", f"{name} is already {row.phase}.")
         portfolio.desired_state = DesiredState.RUNNING
         portfolio.save(update_fields=["desired_state"])
-        execute(query_one(LIFT, portfolio=portfolio.pk))
+        execute(lift(portfolio.pk))
         execute(record_request("portfolio_started", portfolio.pk, actor, reason))
     observed = observe(timing())
     chosen = choose_target(observed.snapshot, name)
     if isinstance(chosen, Reason):
-        why = Jsonb(as_data(chosen))
-        execute(query_one(SAY_PENDING, portfolio=portfolio.pk, reason=render(chosen), why=why))
+        execute(note_pending(portfolio.pk, chosen))
         return None
     node = next(view.id for view in observed.snapshot.nodes if view.name == chosen.node)
     try:
@@ -181,50 +171,13 @@ def stop(name: str, *, actor: str, reason: str = "") -> Handoff:
 def unpin(name: str, *, actor: str) -> Portfolio:
     """Let the balancer move it again."""
     portfolio = present(name)
-    if Run.objects.filter(pk=portfolio.pk, pinned_node__isnull=False).update(pinned_node=None):
-        execute(record_request("unpinned", portfolio.pk, actor, ""))
+    execute(_unpin(portfolio.pk, actor))
     return portfolio
 
 
-PIN = Statement(
-    "PIN",
-    """
-UPDATE scheduling_run SET pinned_node_id = %(node)s WHERE portfolio_id = %(portfolio)s
-RETURNING portfolio_id
-""",
-)
-
-UNPIN = Statement(
-    "UNPIN",
-    """
-UPDATE scheduling_run SET pinned_node_id = NULL
-WHERE portfolio_id = %(portfolio)s AND pinned_node_id IS NOT NULL
-RETURNING portfolio_id
-""",
-)
-
-#: Only what nobody owns: a grant that was faster keeps its phase. Whoever starts it has seen how
-#: old its events are, so `halt` is lifted up to the head of this moment.
-LIFT = Statement(
-    "LIFT",
-    f"""
-UPDATE scheduling_run SET phase = 'pending', phase_since = clock_timestamp(), attempts = 0,
-    failures_by_node = '{{}}', reason = 'waits for the next pass', halt_id = NULL,
-    failed_seq = NULL,
-    resume_seq = {head_of_portfolio("scheduling_run.portfolio_id")}
-WHERE portfolio_id = %(portfolio)s AND node_id IS NULL
-RETURNING portfolio_id
-""",
-)
-
-SAY_PENDING = Statement(
-    "SAY_PENDING",
-    """
-UPDATE scheduling_run SET reason = %(reason)s::text, why = %(why)s::jsonb
-WHERE portfolio_id = %(portfolio)s AND node_id IS NULL AND phase = 'pending'
-RETURNING portfolio_id
-""",
-)
+def _unpin(portfolio: int, actor: str) -> Transaction[None]:
+    if (yield from pin.unpin([portfolio], actor=actor)):
+        yield from notify_watchers()
 
 
 def stop_run(portfolio: int, actor: str, reason: str) -> Transaction[Row]:

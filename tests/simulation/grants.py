@@ -8,10 +8,10 @@ from uuid import UUID
 from scheduling.enact import alerts, process_failures, reclaim, revisions
 from scheduling.enact.audit_log import AUDIT
 from scheduling.enact.grant import GRANT, LOCK_FREE_RUNS, LOCK_RUNS, RAISE_ATTEMPTS, RUNS
-from scheduling.enact.handoff import release_source
 from scheduling.enact.handoff.rollback import REJECT, SAY
 from scheduling.enact.notify import LOCK_NODES, TOUCH
-from scheduling.operations import moves
+from scheduling.enact.pin import PIN, UNPIN
+from scheduling.enact.start import LIFT
 from scheduling.passes import balance, pass_lock
 from tests.simulation import rows
 from tests.simulation.database import Row, Store, answers, stored, view
@@ -137,22 +137,23 @@ def say_if_new(db: Store, p: Any) -> list[Row]:
     return said
 
 
-@answers(moves.PIN)
-def pin(db: Store, p: Any) -> list[Row]:
+@answers(PIN)
+def pin(db: Store, p: Any) -> None:
     db.set(db.runs[p.portfolio], pinned_node_id=p.node)
-    return [Row(portfolio_id=p.portfolio)]
 
 
-@answers(release_source.UNPIN, moves.UNPIN)
+@answers(UNPIN)
 def unpin(db: Store, p: Any) -> list[Row]:
-    run = db.runs[p.portfolio]
-    if run.pinned_node_id is None:
-        return []
-    db.set(run, pinned_node_id=None)
-    return [Row(portfolio_id=p.portfolio, pinned_node_id=None)]
+    cleared = []
+    for run in map(db.runs.__getitem__, sorted(p.portfolios)):
+        node = run.pinned_node_id
+        if node is not None and p.node in (None, node):
+            db.set(run, pinned_node_id=None)
+            cleared.append(Row(portfolio_id=run.portfolio_id, node=node))
+    return cleared
 
 
-@answers(moves.LIFT)
+@answers(LIFT)
 def lift(db: Store, p: Any) -> list[Row]:
     run = db.runs[p.portfolio]
     if run.node_id is not None:

@@ -8,7 +8,8 @@ from typing import Any
 from scheduling.db.statements import Statement
 from scheduling.db.transaction import Row, Transaction, query
 from scheduling.enact.handoff import request
-from scheduling.operations.moves import LIFT, stop_run
+from scheduling.enact.start import lift
+from scheduling.operations.moves import stop_run
 from scheduling.timing import Timing
 from tests.simulation import rows
 from tests.simulation.database import Store, answers
@@ -96,7 +97,7 @@ def start(portfolio: int) -> Transaction[bool]:
     """Want it running, and lift what kept it. False: it was deleted."""
     wished = yield from query(WISH, portfolio=portfolio, desired="running", archive=False)
     if wished:
-        yield from query(LIFT, portfolio=portfolio)
+        yield from lift(portfolio)
     return bool(wished)
 
 

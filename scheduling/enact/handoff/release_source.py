@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from scheduling.db.statements import Statement
 from scheduling.db.transaction import Row, Transaction, query
-from scheduling.enact.audit_log import audit
 from scheduling.enact.commit import COMMIT, classify_refusals, to_columns
 from scheduling.enact.grant import grant
 from scheduling.enact.handoff.finish import revoke_ownership
@@ -19,12 +17,9 @@ from scheduling.enact.handoff.statements import (
 )
 from scheduling.enact.handoff.symbols import lost_by_reload, say_waiting, symbols_in_use
 from scheduling.enact.notify import bump_desired_versions
+from scheduling.enact.pin import unpin
 from scheduling.timing import Timing
 from scheduling.wire.messages import Commit, CommitResult
-
-UNPIN = Statement(
-    "UNPIN", "UPDATE scheduling_run SET pinned_node_id = NULL WHERE portfolio_id = %(portfolio)s"
-)
 
 
 def release(
@@ -135,12 +130,4 @@ def _leave_pin(h: Row, run: Row) -> Transaction[None]:
     """
     forced = h.kind == "failover" or h.source_drains
     if forced and run.pinned_node_id not in (None, h.target_node_id):
-        yield from query(UNPIN, portfolio=run.portfolio_id)
-        yield from audit(
-            "unpinned",
-            portfolio=run.portfolio_id,
-            node=run.pinned_node_id,
-            actor=h.requested_by,
-            reason=h.reason,
-            handoff=h.id,
-        )
+        yield from unpin([run.portfolio_id], actor=h.requested_by, reason=h.reason, handoff=h.id)

@@ -1,0 +1,57 @@
+"""Set and clear the pin of a portfolio. The pin is written here only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from scheduling.db.statements import Statement
+from scheduling.db.transaction import Transaction, query
+from scheduling.enact.audit_log import Line, audit, audit_all
+
+PIN = Statement(
+    "PIN",
+    """
+UPDATE scheduling_run SET pinned_node_id = %(node)s WHERE portfolio_id = %(portfolio)s
+""",
+)
+
+UNPIN = Statement(
+    "UNPIN",
+    """
+WITH pinned AS MATERIALIZED (
+    SELECT portfolio_id, pinned_node_id FROM scheduling_run
+    WHERE portfolio_id = ANY(%(portfolios)s::bigint[])
+      AND pinned_node_id = coalesce(%(node)s::bigint, pinned_node_id)
+    ORDER BY portfolio_id FOR UPDATE
+)
+UPDATE scheduling_run r SET pinned_node_id = NULL
+FROM pinned p WHERE r.portfolio_id = p.portfolio_id
+RETURNING r.portfolio_id, p.pinned_node_id AS node
+""",
+)
+
+
+def pin(portfolio: int, node: int, *, actor: str, reason: str) -> Transaction[None]:
+    """Pin a portfolio, whose run is locked, to `node`."""
+    yield from query(PIN, portfolio=portfolio, node=node)
+    yield from audit("pinned", portfolio=portfolio, node=node, actor=actor, reason=reason)
+
+
+def unpin(
+    portfolios: Sequence[int],
+    *,
+    node: int | None = None,
+    actor: str,
+    reason: str = "",
+    **data: Any,
+) -> Transaction[bool]:
+    """Clear the pins of `portfolios`; with `node`, only pins to that node.
+
+    Return whether any portfolio was pinned.
+    """
+    rows = yield from query(UNPIN, portfolios=list(portfolios), node=node)
+    if rows:
+        lines = [Line(row.portfolio_id, row.node, reason, data) for row in rows]
+        yield from audit_all("unpinned", lines, actor=actor)
+    return bool(rows)

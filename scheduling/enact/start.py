@@ -1,0 +1,41 @@
+"""Make a portfolio that has no owner ready to be placed again."""
+
+from __future__ import annotations
+
+from psycopg.types.json import Jsonb
+
+from scheduling.db.statements import Statement, head_of_portfolio
+from scheduling.db.transaction import Transaction, query
+from scheduling.decide.reasons import as_data, render
+from scheduling.decide.types import Reason
+
+#: Applies to an unassigned run only: the phase set by a faster grant stays. The operator who starts
+#: the portfolio has seen how old its events are, so `halt` is lifted up to the present head.
+LIFT = Statement(
+    "LIFT",
+    f"""
+UPDATE scheduling_run SET phase = 'pending', phase_since = clock_timestamp(), attempts = 0,
+    failures_by_node = '{{}}', reason = 'waits for the next pass', halt_id = NULL,
+    failed_seq = NULL,
+    resume_seq = {head_of_portfolio("scheduling_run.portfolio_id")}
+WHERE portfolio_id = %(portfolio)s AND node_id IS NULL
+""",
+)
+
+NOTE_PENDING = Statement(
+    "NOTE_PENDING",
+    """
+UPDATE scheduling_run SET reason = %(reason)s::text, why = %(why)s::jsonb
+WHERE portfolio_id = %(portfolio)s AND node_id IS NULL AND phase = 'pending'
+""",
+)
+
+
+def lift(portfolio: int) -> Transaction[None]:
+    """Lift quarantine, halt and stop of an unassigned portfolio."""
+    yield from query(LIFT, portfolio=portfolio)
+
+
+def note_pending(portfolio: int, why: Reason) -> Transaction[None]:
+    """Store the reason why a portfolio that was started has no node yet."""
+    yield from query(NOTE_PENDING, portfolio=portfolio, reason=render(why), why=Jsonb(as_data(why)))
