@@ -1,1 +1,1 @@
-"""The house: settings, environment, entry points and the launcher."""
+"""The Django site: settings, environment, entry points and the launcher."""

@@ -1,4 +1,4 @@
-"""Registers the house's system checks."""
+"""Register the system checks."""
 
 from __future__ import annotations
 

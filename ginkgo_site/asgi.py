@@ -15,7 +15,7 @@ from django.conf import settings
 from ginkgo_site.database import share_connections
 from ginkgo_site.deadline import limit_statements
 
-#: Pages and the API. The gateway has a shorter limit of its own.
+#: Limit for pages and the API. The gateway has its own, shorter one.
 STATEMENT_LIMIT_S = 10.0
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ginkgo_site.settings")
@@ -62,7 +62,7 @@ async def board(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def no_such_socket(scope: Scope, receive: Receive, send: Send) -> None:
-    """Turn away who asks for a socket that there is not."""
+    """Close a websocket to an unknown path."""
     await receive()
     await send({"type": "websocket.close", "code": NO_SUCH_SOCKET})
 
@@ -89,8 +89,8 @@ async def _lifespan(receive: Receive, send: Send) -> None:
         if message["type"] == "lifespan.startup":
             try:
                 await open_gateway()
-                # What was imported stays. Left to the collector, each look through all of it would
-                # keep every node waiting for tens of milliseconds, again and again.
+                # Exclude what was imported from garbage collection: each full collection would
+                # keep every node waiting for tens of milliseconds.
                 gc.collect()
                 gc.freeze()
             except Exception as error:

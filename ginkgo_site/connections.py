@@ -1,9 +1,8 @@
-"""Connections of the web process that end: headers, bodies and answers have so long and no longer.
+"""Time and size limits for connections of the web process.
 
-uvicorn closes a connection that is idle between two requests. It waits without a limit for the
-first line of one, for the end of its headers, for the rest of a body and for a peer that reads no
-answer, it
-takes headers of any size, and it takes connections until no file descriptor is left.
+uvicorn closes a connection that is idle between two requests. It has no limit for the first line of
+a request, the end of its headers, the rest of a body, or a peer that does not read the response; it
+accepts headers of any size, and connections until no file descriptor is left.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from ginkgo_site.web.client_address import address_of, neighbourhood
 
 HEADERS_WITHIN_S = 10.0  #: from the first byte, or from when the connection was made
 REQUEST_WITHIN_S = 30.0  #: from the headers to the end of the body
-READ_WITHIN_S = 60.0  #: that a peer may leave what it was sent unread
+READ_WITHIN_S = 60.0  #: how long a peer may leave a response unread
 LARGEST_HEADERS = 64 * 1024
 MAX_CONNECTIONS = 10_000
 #: Bodies of one address that are not whole yet and whose senders are not known. A body is whole
@@ -140,7 +139,7 @@ class GuardedHttp(HttpToolsProtocol):
             next(iter(of_address))._end()
 
     def _count_no_body(self) -> None:
-        """The body is whole, or its sender is known, or nobody waits for it."""
+        """Stop counting: the body is complete, its sender known, or the connection closed."""
         if self._address is None:
             return
         of_address = GuardedHttp._half_bodies[self._address]

@@ -27,8 +27,8 @@ SESSION_LIMITS: dict[str, str] = {
     "timezone": "UTC",
 }
 
-#: What a URL may override. A host that drops packets is noticed after 5 s with data on the way and
-#: after 9 s without, where Linux's own defaults are 15 minutes and two hours.
+#: Defaults that a URL may override. A host that drops packets is detected after 5 s if data is on
+#: the way and after 9 s otherwise; the defaults of Linux are 15 minutes and two hours.
 CONNECTION_DEFAULTS: dict[str, str] = {
     "application_name": "ginkgo",
     "connect_timeout": "2",
@@ -53,7 +53,7 @@ def django_database(url: str) -> dict[str, Any]:
     """Return Django's settings dictionary for the PostgreSQL at `url`."""
     parts: dict[str, Any] = dict(conninfo_to_dict(url))
     limits = " ".join(f"-c {name}={value}" for name, value in SESSION_LIMITS.items())
-    # The address may carry options of its own; the last one named wins, so ours come last.
+    # The URL may carry options as well. The last one wins, so these come last.
     parts["options"] = f"{parts.get('options') or ''} {limits}".strip()
     parts = CONNECTION_DEFAULTS | parts
     if "," in str(parts.get("host", "")):
@@ -76,8 +76,8 @@ def django_database(url: str) -> dict[str, Any]:
 def share_connections(database: dict[str, Any]) -> None:
     """Change Django's settings dictionary to take connections from a pool of this process.
 
-    For the web process only: it runs each request in a thread of its own, which would open a
-    connection of its own (measured: 277 requests a second). A process that forks, like the queue
+    For the web process only: it runs each request in a separate thread, which would open a
+    separate connection (measured: 277 requests a second). A process that forks, like the queue
     worker, must not share a pool's sockets with its children.
     """
     from ginkgo_site.web.lane_sizes import CONNECTIONS
@@ -113,7 +113,7 @@ def without_session_limits(connection: BaseDatabaseWrapper) -> Iterator[None]:
         with statement_limit(None):
             yield
     finally:
-        # A session that ended meanwhile took its limits with it; so did a failed transaction.
+        # A session that has ended or a failed transaction has dropped the limits already.
         if connection.connection is own and not own.closed and not connection.needs_rollback:
             with connection.cursor() as cursor:
                 for name in PREPARATION_LIMITS:

@@ -33,10 +33,10 @@ from psycopg.conninfo import conninfo_to_dict
 RV = TypeVar("RV")
 
 TICK_S = 0.25
-#: How long new connections try a host that fell silent after all the others.
+#: How long new connections try a silent host after all other hosts.
 AVOID_S = 60.0
-#: A connection that took longer was kept waiting by a host that does not answer: one that is away,
-#: or no primary, says so at once.
+#: A connection that took longer was delayed by a host that does not answer: a host that is down, or
+#: not a primary, refuses at once.
 SLOW_CONNECT_S = 1.5
 #: A connection that was answered less than this long ago is handed out without a check.
 FRESH_S = 1.0
@@ -52,7 +52,7 @@ class ServerSilent(psycopg.OperationalError):
 
 
 def limit_statements(seconds: float | None) -> None:
-    """Set the limit of this process for connections that have none of their own."""
+    """Set the limit of this process for connections without a limit of their own."""
     global _process_limit_s
     _process_limit_s = seconds
 
@@ -101,7 +101,7 @@ class _Watchdog:
                 self._thread.start()
 
     def remove(self, wait: _Wait) -> None:
-        """After this the file descriptor is no longer touched, so that it may be reused."""
+        """Forget the wait. The file descriptor is not touched afterwards and may be reused."""
         with self._lock:
             self._waits.discard(wait)
 
@@ -132,7 +132,7 @@ def _shut_down(fd: int) -> None:
 
 
 class _Limited:
-    """What both kinds of connection share."""
+    """Mix-in for both kinds of connection."""
 
     limit_s: float | None = None
     answered_at: float
@@ -159,7 +159,7 @@ class _Limited:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether the server answered on this connection a moment ago and has not ended it since.
+        """True if the server answered on this connection recently and has not ended it since.
 
         A server that restarts within that moment leaves its last words, or an end of file.
         """
@@ -267,7 +267,7 @@ class _Hosts:
             self.note_silence(*pair)
 
     def order(self, conninfo: str, options: dict[str, Any]) -> dict[str, str]:
-        """Return host and port in the order to try them, or nothing where there is no choice."""
+        """Return host and port in the order to try them; {} for a single host."""
         known = conninfo_to_dict(conninfo) | options
         hosts = str(known.get("host") or "").split(",")
         if len(hosts) < 2 or known.get("hostaddr"):

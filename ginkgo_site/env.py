@@ -39,7 +39,7 @@ class InvalidSetting(Exception):
 
 @dataclass(frozen=True)
 class Environment:
-    """What the environment says, checked. Times carry their unit in the name."""
+    """The validated environment. Names of times carry their unit."""
 
     home: Path
     database_url: str  #: libpq URL; the embedded server's when DATABASE_URL is not set
@@ -49,7 +49,7 @@ class Environment:
     allowed_hosts: tuple[str, ...]
     https: bool
     hsts_preload: bool  #: ask browsers to ship the host as HTTPS only, which is hard to take back
-    trusted_proxies: tuple[str, ...]  #: whose X-Forwarded-For is believed; addresses, networks
+    trusted_proxies: tuple[str, ...]  #: addresses and networks whose X-Forwarded-For is trusted
     log_level: str
 
     heartbeat_interval_s: float
@@ -62,16 +62,18 @@ class Environment:
     storm_fraction: float
     raise_epoch_floor: str  #: `auto` or `manual`, where acknowledged commits vanished
     feed_rate: float
-    good_after_s: float  #: how long a revision must run before it counts as good
+    good_after_s: float  #: how long a revision must run before it is good
     child_memory_mb: int  #: of one portfolio process, on a node and where it is replayed
     strategy_guard: bool  #: refuse strategies new processes, signals to others, and files
     keep_orders_days: float  #: orders and fills stay in the database at least as long
     keep_equity_days: float
-    keep_audit_days: float  #: what the audit log and the queue hold beside the histories
-    archive: Path  #: where records go, as Parquet, before they are dropped
+    keep_audit_days: (
+        float  #: for lines of the audit log outside ownership histories, and queue tasks
+    )
+    archive: Path  #: folder of the Parquet files that records are archived to
     retention_interval_s: int
     verify_interval_s: float  #: each portfolio is verified as often without being asked; 0: never
-    failpoints: str  #: where processes fail on purpose; only with `rehearsal`
+    failpoints: str  #: where processes fail deliberately; only with `rehearsal`
     rehearsal: bool  #: nothing real depends on this installation
 
 
@@ -179,7 +181,7 @@ class _Source:
         self, name: str, default: float, *, lowest: float, highest: float, what: str
     ) -> float:
         try:
-            # Not Env.float, which drops what is no digit: it reads 1h as 1 and 1e3 as 13.
+            # Not Env.float, which drops everything but digits: it reads 1h as 1 and 1e3 as 13.
             # And ASCII alone: float reads digits of every script.
             value = float((self.text(name) or str(default)).encode("ascii"))
         except ValueError:
@@ -319,7 +321,7 @@ def _failpoints(source: _Source) -> str:
         for piece in filter(None, re.split(r"[,\s]+", text)):
             if not re.fullmatch(FAILPOINT, piece):
                 raise InvalidSetting(
-                    f"GINKGO_FAILPOINTS has {piece!r}, which is no failpoint: give "
+                    f"GINKGO_FAILPOINTS has {piece!r}, which is not a failpoint: give "
                     "[PROCESS/]POINT=error|exit|pause(SECONDS)[@NTH], such as "
                     "web/handoff.release:after_grant=exit, or @ and the path of a file of such."
                 )
@@ -335,8 +337,9 @@ def _check_together(env: Environment) -> None:
     if env.lease_ttl_s < 2 * env.heartbeat_interval_s:
         raise InvalidSetting(
             f"GINKGO_LEASE_TTL_S is {env.lease_ttl_s:g}, less than two heartbeats of "
-            f"{env.heartbeat_interval_s:g} s: one late beat would lose a node. Set it to at least "
-            f"{2 * env.heartbeat_interval_s:g}, or lower GINKGO_HEARTBEAT_INTERVAL_S."
+            f"{env.heartbeat_interval_s:g} s: one late heartbeat would lose a node. "
+            f"Set it to at least {2 * env.heartbeat_interval_s:g}, "
+            "or lower GINKGO_HEARTBEAT_INTERVAL_S."
         )
     if env.socket_grace_s > env.lease_ttl_s:
         raise InvalidSetting(

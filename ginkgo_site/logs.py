@@ -1,4 +1,4 @@
-"""Where log lines go and how they look."""
+"""Logging configuration: JSON lines on stderr."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def logging_config(level: str) -> dict[str, Any]:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
-            # django-q2 and django.server bring handlers of their own, which would print twice.
+            # django-q2 and django.server bring their own handlers, which would print twice.
             "django": {"handlers": [], "level": level, "propagate": True},
             "django.server": {"handlers": [], "level": level, "propagate": True},
             "django-q": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},

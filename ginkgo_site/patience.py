@@ -1,6 +1,6 @@
-"""Change tables of a system that trades: wait briefly for a lock, give way, and try again.
+"""Alter tables of a live system: wait briefly for each lock, give way to commits, retry.
 
-Every commit queues behind a statement that waits for a table, so no such wait may be long.
+Every commit queues behind a statement that waits for a table lock, so the wait must be short.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from django.db import OperationalError, connections, migrations, transaction
 T = TypeVar("T")
 
 LOCK_NOT_AVAILABLE = "55P03"
-#: Of a migration, whose tries end after some two minutes.
+#: For a migration. The tries end after about two minutes.
 MIGRATION_LOCK_WAIT, MIGRATION_TRIES = "300ms", 200
 
 
 def patiently(act: Callable[[], T], lock_wait: str, tries: int, using: str = "default") -> T:
-    """Run `act` in one transaction that waits `lock_wait` for a lock, and again where it got none.
+    """Run `act` in a transaction with this lock timeout; retry it if a lock was not available.
 
-    Within a transaction it is a savepoint: what gave way holds no lock until the next try. Raise
-    OperationalError where none of `tries` got it.
+    Within a transaction it is a savepoint, so a failed try holds no lock. Raises OperationalError
+    if all `tries` failed.
     """
     for attempt in range(tries):
         try:
@@ -34,24 +34,26 @@ def patiently(act: Callable[[], T], lock_wait: str, tries: int, using: str = "de
         except OperationalError as error:
             if not lock_was_taken(error) or attempt == tries - 1:
                 raise
-        time.sleep(random.uniform(0.05, 0.5) * min(attempt + 1, 4))  # at random, to meet a gap
-    raise AssertionError  # not reached
+        time.sleep(
+            random.uniform(0.05, 0.5) * min(attempt + 1, 4)
+        )  # random, to hit a gap between commits
+    raise AssertionError  # unreachable
 
 
 def lock_was_taken(error: OperationalError) -> bool:
-    """Return whether a statement gave way to the holder of a lock."""
+    """Return whether a statement failed because a lock was not available."""
     return getattr(error.__cause__, "sqlstate", "") == LOCK_NOT_AVAILABLE
 
 
 class PatientMigration(migrations.Migration):
-    """A migration of tables that commits write: the base class of every one that alters a table.
+    """Base class of migrations that alter a table which commits write.
 
-    Its statements are put together first and then run in one go, so that Python's work is not done
-    under their locks. All of them are given up where one does not get its lock in time.
+    The statements are generated first and then run together, so that no Python runs under their
+    locks. If one does not get its lock in time, all are rolled back and retried.
     """
 
     def apply(self, project_state: Any, schema_editor: Any, collect_sql: bool = False) -> Any:
-        """Apply it forwards, by statements alone."""
+        """Apply the migration. SQL only: it has no Python steps."""
         if collect_sql:
             return super().apply(project_state, schema_editor, collect_sql)
         connection = schema_editor.connection

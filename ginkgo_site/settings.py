@@ -103,8 +103,8 @@ else:
         },
     }
 
-# The broker delivers at least once: a task that outlives `timeout` is ended before `retry` gives
-# it to somebody else, and missed runs are not made up for, since the next pass sees everything.
+# The broker delivers at least once: a task that exceeds `timeout` is killed before `retry` hands it
+# to another worker. Missed runs are not repeated, since the next pass sees everything.
 Q_CLUSTER = {
     "name": "ginkgo",
     "orm": "default",
@@ -116,8 +116,8 @@ Q_CLUSTER = {
     "poll": 1,
     "queue_limit": 10,
     "bulk": 1,
-    # Successes are not stored: django-q2 reads all that are kept at each further one, arguments and
-    # result unpickled, so a row that somebody wrote would run in its monitor.
+    # Successes are not stored: at each further one django-q2 reads all stored ones and unpickles
+    # their arguments and results, so that a manipulated row would run code in its monitor.
     "save_limit": -1,
     "label": "Queue",
 }
@@ -138,7 +138,7 @@ REST_FRAMEWORK = {
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Ginkgo",
-    "DESCRIPTION": "Live-trading portfolios on a fleet of execution nodes. Reasons are told in the "
+    "DESCRIPTION": "Live-trading portfolios on a fleet of execution nodes. Reasons are in the "
     "language of `Accept-Language`: English, or Chinese for `zh`; their codes and parameters are "
     "the same in both.",
     "VERSION": "1",

@@ -1,4 +1,4 @@
-"""Where each address leads. The node protocol and the sockets are served before, in `asgi.py`."""
+"""URL configuration. `asgi.py` serves the node protocol and the websockets before this."""
 
 from __future__ import annotations
 

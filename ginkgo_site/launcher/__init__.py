@@ -1,1 +1,1 @@
-"""What `bin/up` runs: PostgreSQL, web, watcher, worker and nodes under one supervisor."""
+"""`bin/up`: PostgreSQL, web, watcher, worker and nodes under one supervisor."""

@@ -11,7 +11,7 @@ from portfolios.runtime.open_files import TooFewFiles, raise_limit
 
 
 def main() -> int:
-    """Read the command line and the environment, then run the house."""
+    """Read the command line and the environment, then run the installation."""
     options = parse()
     try:
         environment = read_environment()

@@ -1,4 +1,4 @@
-"""Where the web process will listen."""
+"""The address on which the web process listens."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Address:
 
     @property
     def local_host(self) -> str:
-        """The host under which this machine reaches it."""
+        """The host by which this machine reaches the address."""
         if _is_everywhere(self.host):
             return "::1" if ":" in self.host else "127.0.0.1"
         return self.host
@@ -32,13 +32,13 @@ class Address:
 
     @property
     def names(self) -> list[str]:
-        """Host names under which a request for this address may come, besides the loopback."""
+        """The host names that requests may carry, besides those of the loopback."""
         if _is_everywhere(self.host):
             return [socket.gethostname(), socket.getfqdn()]
         return [f"[{self.host}]" if ":" in self.host else self.host]
 
     def answers(self) -> bool:
-        """Say whether something accepts connections there."""
+        """Return whether something accepts connections at the address."""
         try:
             with socket.create_connection((self.local_host, self.port), timeout=1):
                 return True
@@ -68,13 +68,13 @@ def free_address(host: str, port: int) -> Address:
                 f"Port {port} on {host} may not be opened by this user: use one above 1023."
             ) from None
         raise StartupError(
-            f"{host} is no address of this machine ({error.strerror}): "
-            "use 127.0.0.1 for this machine only, or 0.0.0.0 for everybody."
+            f"{host} is not an address of this machine ({error.strerror}): "
+            "use 127.0.0.1 for this machine only, or 0.0.0.0 for all interfaces."
         ) from None
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether only this machine can reach `host`."""
+    """Return whether only this machine can reach `host`."""
     if host == "localhost":
         return True
     try:

@@ -1,12 +1,12 @@
-"""What a start and a stop of the house do in the database, each in one Django process.
+"""Prepare the database for a start or a stop, in one Django process.
 
     python -m ginkgo_site.launcher.bootstrap start --nodes 3 [--no-demo]
     python -m ginkgo_site.launcher.bootstrap stop
 
-Starting `manage.py` once for each step would cost a second each. Prints one JSON object a line:
-{"say": sentence} and {"progress": text} as it goes, {"migrating": number} when migrations begin,
-{"prepared": …} when nodes can be started, {"settled": …} when they came and everything is under
-way, or {"refused": sentence}.
+One `manage.py` for each step would cost a second each. Prints one JSON object per line:
+{"say": sentence} and {"progress": text} on the way, {"migrating": number} when migrations begin,
+{"prepared": …} when nodes can be started, {"settled": …} when they registered and everything
+is under way, or {"refused": sentence}.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from ginkgo_site.database import lift_session_limits
 from ginkgo_site.launcher.state_files import read_private, write_private
 
 OPERATOR = "ginkgo"
-#: Whose freeze the next start takes back; one that a person set comes back with it.
+#: The actor of the freeze at a stop. The next start undoes it and restores that of a person.
 ACTOR = "bin/up"
 _DATABASE_LIMIT_S = 180
-#: Without its nodes the demo starts crowded on those that came, so a slow machine is waited for.
+#: The demo would start crowded on the first nodes, so slow nodes are waited for.
 _NODES_LIMIT_S = 60
 _LOOK_EVERY_S = 0.1
 
 
 class Refused(Exception):
-    """The home cannot be made ready. The text is a sentence for the person who started it."""
+    """The installation cannot be prepared. The text is shown to the person who started it."""
 
 
 def start(nodes: int, demo: bool) -> None:
     """Prepare the database, wait for the nodes, then let the demo begin and the feed run.
 
-    Nothing may move before all nodes are back: the first to come would be given everything.
+    Nothing is placed before all nodes are back: the first node would get everything.
     """
     from django.conf import settings
 
@@ -62,15 +62,15 @@ def start(nodes: int, demo: bool) -> None:
     _report("prepared", {"login": login, "node_tokens": tokens})
     _wait_for_nodes(tokens, since)
     portfolios = _seed_demo(nodes) if demo and nodes else []
-    _take_back_own_freeze(home)
+    _undo_own_freeze(home)
     _run_feed(settings.GINKGO.feed_rate)
     _report("settled", {"portfolios": portfolios})
 
 
 def stop() -> None:
-    """Hold every automatic move and pause the feed, so that nodes can leave and nobody moves.
+    """Freeze automatic moves and pause the feed, so that nodes can leave without a failover.
 
-    A freeze that a person set is noted beside the data and comes back at the next start.
+    A freeze that a person set is saved beside the data and restored at the next start.
     """
     from django.conf import settings
 
@@ -116,7 +116,7 @@ def _check_durability() -> None:
 
 
 def _migrate() -> None:
-    """Bring the tables up to this release; silent when they are."""
+    """Migrate the tables to this release; print nothing if they are current."""
     from django.core.management import call_command
     from django.db import connection
     from django.db.migrations.executor import MigrationExecutor
@@ -132,7 +132,7 @@ def _migrate() -> None:
 def _operator(path: Path) -> dict[str, Any]:
     """Return the operator's login, the same over restarts.
 
-    It is an operator and no superuser: a person who reads the terminal may trade, and no more. A
+    The user is an operator, not a superuser: a person who reads the terminal may trade, no more. A
     password that a person changed is left alone; then `password` is None.
     """
     from django.contrib.auth import get_user_model
@@ -158,28 +158,28 @@ def _operator(path: Path) -> dict[str, Any]:
 
 
 def _demote(user: Any, is_printed: bool) -> None:
-    """Take superuser rights from a login that earlier releases made with them.
+    """Remove the superuser rights that earlier releases gave to the printed login.
 
-    Only while its password is still the one that is printed: one that a person has taken over is
-    that person's to change, so then it is only said.
+    Only while the password is still the printed one. A login that a person has taken over is
+    reported and left alone.
     """
     name = user.get_username()
     if not is_printed:
         _say(
-            f"{name} is a superuser, made by an earlier release. An operator needs no such rights: "
-            "take them away in the admin, under Users."
+            f"{name} is a superuser, created by an earlier release. Operators do not need this: "
+            "remove the right in the admin, under Users."
         )
         return
     user.is_superuser = False
     user.save(update_fields=["is_superuser"])
     _say(
-        f"{name} is an operator from now on and no longer a superuser. "
-        "manage.py createsuperuser makes an administrator."
+        f"{name} is now an operator and no longer a superuser. "
+        "Create an administrator with manage.py createsuperuser."
     )
 
 
 def _is_still(password: str, hash_then: str | None, user: Any) -> bool:
-    """Say whether `password` is the user's. Checking costs 0.3 s, comparing hashes nothing."""
+    """Return whether `password` is the user's. Checking costs 0.3 s, comparing hashes nothing."""
     return hash_then == user.password or user.check_password(password)
 
 
@@ -197,7 +197,7 @@ def _api_token(kept: str | None, user: Any) -> str:
 
 
 def _node_tokens(path: Path, count: int) -> dict[str, str]:
-    """Return a valid token for each of node-1 … node-`count`, made where none is kept."""
+    """Return a valid token for each of node-1 … node-`count`, created where none is kept."""
     kept = read_private(path)
     valid = _valid_node_tokens(kept)
     tokens: dict[str, str] = {}
@@ -233,7 +233,7 @@ def _end_leases_of_dead_daemons() -> None:
     """End the leases of daemons of this machine that died without a goodbye.
 
     After kill -9 of the launcher a node registers while the lease of its dead daemon is valid. That
-    counts as taking the name from a daemon that still beats, and the third time it is refused.
+    counts as a takeover from a living daemon, and the third takeover is refused.
     """
     from scheduling.db.transaction import execute
     from scheduling.enact.lease import end_of_daemon
@@ -246,9 +246,9 @@ def _end_leases_of_dead_daemons() -> None:
 
 
 def _begin_feed() -> None:
-    """Make the feed's row if there is none, since a node asks for it when it registers.
+    """Create the feed's row if there is none, since a node reads it when it registers.
 
-    One that an ordered stop paused stays paused until the nodes are back.
+    A feed that an ordered stop paused stays paused until the nodes are back.
     """
     from portfolios.models import FeedRow
 
@@ -259,7 +259,7 @@ def _begin_feed() -> None:
 
 
 def _run_feed(rate: float) -> None:
-    """Let the feed run at `rate` from now on; 0 pauses it. Does nothing when it does already."""
+    """Run the feed at `rate` events a second from now on; 0 pauses it. Idempotent."""
     from portfolios.feed_registration import FeedDiffers
     from scheduling.operations import run_feed
 
@@ -270,7 +270,7 @@ def _run_feed(rate: float) -> None:
 
 
 def _wait_for_pause() -> None:
-    """Return when the pause has begun: what is released until then, the nodes still take."""
+    """Return when the pause has begun: nodes still handle what is released until then."""
     from portfolios.feed_registration import microseconds, segments_of
     from portfolios.models import FeedRow
 
@@ -280,7 +280,7 @@ def _wait_for_pause() -> None:
 
 
 def _wait_for_nodes(names: Collection[str], since: datetime) -> None:
-    """Return when all nodes have registered since `since`, or say after 20 s who is missing."""
+    """Return when all nodes have registered since `since`, or name those missing after 60 s."""
     from scheduling.models import Node
 
     deadline = time.monotonic() + _NODES_LIMIT_S
@@ -293,7 +293,7 @@ def _wait_for_nodes(names: Collection[str], since: datetime) -> None:
             _report("progress", f"{name} registered")
         missing = still_missing
     if missing:
-        _say(f"Not registered after {_NODES_LIMIT_S} s, going on without: {_listed(missing)}.")
+        _say(f"Not registered after {_NODES_LIMIT_S} s, continuing without: {_listed(missing)}.")
 
 
 def _seed_demo(nodes: int) -> list[str]:
@@ -302,8 +302,8 @@ def _seed_demo(nodes: int) -> list[str]:
     return [*answer["created"], *answer["kept"]]
 
 
-def _take_back_own_freeze(home: Path) -> None:
-    """Undo the freeze of the last ordered stop. One that a person set stays or comes back."""
+def _undo_own_freeze(home: Path) -> None:
+    """Undo the freeze of the last ordered stop; keep or restore a person's freeze."""
     from scheduling import operations
     from scheduling.models import Control
 
@@ -318,7 +318,7 @@ def _take_back_own_freeze(home: Path) -> None:
     elif by == ACTOR:
         operations.unfreeze(actor=ACTOR)
         return
-    _say(f"Automatic moves are frozen by {by}: manage.py freeze --undo lets them go on.")
+    _say(f"Automatic moves are frozen by {by}: manage.py freeze --undo resumes them.")
 
 
 def _freeze_before(home: Path) -> Path:
@@ -351,7 +351,7 @@ def _listed(names: Collection[str]) -> str:
 
 
 class _ProgressLines(io.StringIO):
-    """What `migrate` prints, reported line by line: the launcher waits as long as more comes."""
+    """Report each line that `migrate` prints: the launcher waits while there is progress."""
 
     def write(self, text: str) -> int:
         """Report `text`."""
@@ -368,7 +368,7 @@ def _report(kind: str, what: Any) -> None:
 
 
 def main() -> int:
-    """Do the steps and report. A refusal is a line on stdout; its traceback goes to the log."""
+    """Run the steps and report. A refusal is a line on stdout; its traceback goes to the log."""
     parser = argparse.ArgumentParser()
     parser.add_argument("step", choices=["start", "stop"])
     parser.add_argument("--nodes", type=int, default=0)

@@ -1,4 +1,4 @@
-"""Run the bootstrap in a Django process of its own and read its progress."""
+"""Run the bootstrap in a separate Django process and read its progress."""
 
 from __future__ import annotations
 

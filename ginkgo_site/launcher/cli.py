@@ -1,4 +1,4 @@
-"""What can be said to `bin/up`."""
+"""The command line of `bin/up`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Options:
 
 
 def parse(argv: Sequence[str] | None = None) -> Options:
-    """Return the options; exits 2 with a usage line when they make no sense."""
+    """Return the options; exit with status 2 and a usage line if they are invalid."""
     parser = argparse.ArgumentParser(
         prog="bin/up",
         description="Start PostgreSQL, web, watcher, worker and demo nodes in the foreground.",
@@ -36,7 +36,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
         type=_seconds,
         default=15.0,
         metavar="SECONDS",
-        help="how long a dead demo node stays away, so that its portfolios are seen to move (15)",
+        help="seconds before a dead demo node restarts, so that its portfolios visibly move (15)",
     )
     parser.add_argument(
         "--fresh", action="store_true", help="delete the data kept in GINKGO_HOME first"
@@ -54,13 +54,13 @@ def parse(argv: Sequence[str] | None = None) -> Options:
 
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text} is no port: give 0 to 65535")
+        raise argparse.ArgumentTypeError(f"{text} is not a port: give 0 to 65535")
     return int(text)
 
 
 def _count(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text} is no number of nodes: give 0 to 50")
+        raise argparse.ArgumentTypeError(f"{text} is not a number of nodes: give 0 to 50")
     if int(text) > 50:
         raise argparse.ArgumentTypeError(f"{text} nodes do not fit on one machine: give 0 to 50")
     return int(text)
@@ -72,5 +72,5 @@ def _seconds(text: str) -> float:
     except ValueError:
         value = -1
     if not 0 <= value <= 86_400:
-        raise argparse.ArgumentTypeError(f"{text} is no time to wait: give 0 to 86400 seconds")
+        raise argparse.ArgumentTypeError(f"{text} is not a valid wait: give 0 to 86400 seconds")
     return value

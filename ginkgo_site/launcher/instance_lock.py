@@ -31,7 +31,7 @@ class InstanceLock:
 
     @property
     def is_held(self) -> bool:
-        """Whether this process holds the lock."""
+        """True while this process holds the lock."""
         return self._is_held
 
     def acquire(self) -> None:

@@ -12,16 +12,16 @@ _LIMIT_BYTES = 50_000_000
 
 
 def append_to(log: Path) -> IO[bytes]:
-    """Open `log` at its end. Nobody else reads it, wherever it is copied or mounted."""
+    """Open `log` for appending, with mode 600."""
     return open(os.open(log, os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o600), "ab")
 
 
 def rotate(folder: Path) -> None:
-    """Begin new log files and keep the last three of each. Nobody else reads them."""
+    """Start new log files and keep the last three of each, with mode 600."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     for log in folder.glob("*.log*"):
-        log.chmod(0o600)  # those of earlier releases were readable by everybody
+        log.chmod(0o600)  # earlier releases created them world-readable
     for log in sorted(folder.glob("*.log")):
         if not log.stat().st_size:
             continue
@@ -49,4 +49,4 @@ def last_line(log: Path) -> str:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except OSError:
         lines = []
-    return lines[-1].strip() if lines else "it said nothing"
+    return lines[-1].strip() if lines else "no output"

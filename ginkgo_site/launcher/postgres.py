@@ -3,17 +3,17 @@
     python -m ginkgo_site.launcher.postgres --home FOLDER
 
 runs one in the foreground and prints its DATABASE_URL. The package's own server helper is not
-used: it opens every parent folder to everybody, creates an operating system user and shares one
+used: it makes every parent folder world-accessible, creates an operating system user and shares one
 lock file in /tmp.
 
-PostgreSQL refuses to run as root, so a root start hands it to a user that has no entry in the list
-of users and runs nothing else. It listens on a socket in a folder that only this user and root can
-enter, and lets in only the operating system user who started it: as `ginkgo`, which owns the
-database and is not a superuser, or as `postgres`, which is. A strategy is neither that user nor
-root.
+PostgreSQL refuses to run as root, so a start as root runs it as a user that has no entry in the
+password database and runs nothing else. It listens on a socket in a folder that only this user and
+root can enter, and accepts only the operating system user who started it: as `ginkgo`, which owns
+the database and is not a superuser, or as `postgres`, which is. Strategies run as neither of these
+users.
 
-Homes of earlier releases are changed at their next start: there `nobody` owned the data, and
-`ginkgo` was the superuser.
+Installations of earlier releases, where `nobody` owned the data and `ginkgo` was the superuser, are
+converted at their next start.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ _SETTINGS = {
 
 
 class EmbeddedPostgres:
-    """One server of one home. `prepare`, then `start`, then `wait_until_ready`, at last `stop`.
+    """The server of one home. Call `prepare`, `start`, `wait_until_ready` and finally `stop`.
 
-    `notes` holds sentences a person should see, such as where the data went and why.
+    `notes` holds sentences to print, such as where the data is and why.
     """
 
     def __init__(self, home: Path, log: Path | None = None) -> None:
@@ -107,8 +107,8 @@ class EmbeddedPostgres:
         return self._base
 
     def prepare(self) -> None:
-        """Make what is missing: folders, data directory, access rules; wait out an old server;
-        record the URL, by which other processes of this home find the database.
+        """Create folders, data directory and access rules where missing; wait for an old server to
+        exit; record the URL, by which other processes of this home find the database.
 
         Costs 0.6 s the first time and milliseconds afterwards.
         """
@@ -184,7 +184,7 @@ class EmbeddedPostgres:
                     break
                 time.sleep(0.02)
 
-    # --- where things lie ---------------------------------------------------------------------
+    # --- folders ---------------------------------------------------------------------
 
     def _reachable_base(self) -> Path:
         """Return the folder for data and socket: under the home, or elsewhere if the account that
@@ -254,8 +254,8 @@ class EmbeddedPostgres:
         return str(self._socket_folder)
 
     def _own(self, folder: Path) -> None:
-        """Make `folder` with mode 700, owned by the account. One that somebody else made is not
-        trusted: in /tmp anybody can make it first."""
+        """Create `folder` with mode 700, owned by the account. A folder of another user is not
+        trusted: in /tmp anyone can create it first."""
         folder.mkdir(mode=0o700, parents=False, exist_ok=True)
         owner = self._account.uid if self._account else os.geteuid()
         found = folder.lstat()
@@ -269,7 +269,7 @@ class EmbeddedPostgres:
         folder.chmod(0o700)
 
     def _can_enter(self, folder: Path) -> bool:
-        """Say whether the account can get to `folder`, by trying it."""
+        """Return whether the account can enter `folder`, by trying it."""
         if self._account is None:
             return True
         tried = subprocess.run(
@@ -282,7 +282,7 @@ class EmbeddedPostgres:
         )
         return tried.returncode == 0
 
-    # --- making it ----------------------------------------------------------------------------
+    # --- creation ----------------------------------------------------------------------------
 
     def _initdb(self) -> None:
         """Make the data directory beside its final name, so an interrupted one is never used."""
@@ -313,10 +313,10 @@ class EmbeddedPostgres:
         draft.rename(self.data)
 
     def _write_access_rules(self) -> None:
-        """Let in by socket whoever started this, and nobody by network."""
+        """Accept the user who started this by socket, and no one by network."""
         people = {name_of(os.geteuid())}
         if self._account is not None and self._account.uid != POSTGRES_UID:
-            people.add(self._account.name)  # who started it before, and may again
+            people.add(self._account.name)  # the user who may have started it before
         rules = "local all all peer map=ginkgo\n"
         roles = (_OWNER, _SUPERUSER, _UPGRADER)
         names = "".join(f"ginkgo {name} {role}\n" for name in sorted(people) for role in roles)
@@ -327,7 +327,7 @@ class EmbeddedPostgres:
         """Connect, and make the role and the database if this is its first start."""
         with self._superuser() as db:
             if db.execute("SELECT 1 FROM pg_roles WHERE rolname = 'ginkgo'").fetchone() is None:
-                # As a monitor it reads sizes for metrics, and nothing of its own.
+                # pg_monitor lets it read sizes for metrics.
                 db.execute("CREATE ROLE ginkgo LOGIN IN ROLE pg_monitor")
             if db.execute("SELECT 1 FROM pg_database WHERE datname = 'ginkgo'").fetchone() is None:
                 db.execute("CREATE DATABASE ginkgo OWNER ginkgo")
@@ -416,11 +416,12 @@ class EmbeddedPostgres:
                     f"{_OLD_SERVER_LIMIT_S} s: end that process, then start again."
                 )
             time.sleep(0.05)
-        # The number may by now belong to a stranger, which PostgreSQL would take for a rival.
+        # The pid may by now belong to an unrelated process, which PostgreSQL would mistake for a
+        # server.
         if _pid_in(lock) == pid:
             lock.unlink(missing_ok=True)
 
-    # --- small things -------------------------------------------------------------------------
+    # --- environment and log ------------------------------------------------------------------
 
     def _environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if k in {"PATH", "TMPDIR", "TZ"}}
@@ -432,7 +433,7 @@ class EmbeddedPostgres:
             yield output
 
 
-#: What an old server is told, and after how many seconds of waiting.
+#: Signals for an old server, and after how many seconds of waiting.
 _ENDING = ((signal.SIGINT, 0.0), (signal.SIGQUIT, 8.0), (signal.SIGKILL, 13.0))
 
 
@@ -464,13 +465,13 @@ _OWNED = """
 
 
 def _give_away(folder: Path, account: Account) -> None:
-    """Let `account` own the folder and all in it."""
+    """Make `account` the owner of the folder and everything in it."""
     for path in (folder, *folder.rglob("*")):
         os.chown(path, account.uid, account.gid, follow_symlinks=False)
 
 
 def _with_a_name(account: Account | None) -> Account | None:
-    """Return `account`, or `nobody` where it has no entry in the list of users."""
+    """Return `account`, or `nobody` if it has no entry in the password database."""
     if account is None or account.uid != POSTGRES_UID:
         return account
     try:
@@ -484,7 +485,7 @@ def _with_a_name(account: Account | None) -> Account | None:
 
 
 def _account_for(base: Path) -> Account | None:
-    """Return the user to hand the server to, or None when the present one will do."""
+    """Return the user to run the server as, or None for the current user."""
     if os.geteuid() != 0:
         return None
     if base.exists():
@@ -516,7 +517,7 @@ def _pid_in(lock: Path) -> int | None:
 
 
 def _is_server_of(pid: int, data: Path) -> bool:
-    """Say whether process `pid` is a PostgreSQL on `data`. A zombie is not."""
+    """Return whether process `pid` is a PostgreSQL on `data`. A zombie is not."""
     try:
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""Which demo portfolios have not committed in this start, and which of them cannot run now?
+"""Find demo portfolios that have not committed since this start, and those that cannot run.
 
-Asked of the database itself.
+Reads the database directly.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import psycopg
 
 from ginkgo_site.launcher.errors import StartupError
 
-#: A portfolio that is unassigned while so many passes end cannot run. The first of them may have
-#: begun before all nodes were there, and the reason on the row may be older than it.
+#: A portfolio that is unassigned after this many passes cannot run. The first of them may have
+#: begun before all nodes had registered, and the reason on the row may be older than that pass.
 PASSES = 3
-_MOST_TOLD = 10
+_MAX_LISTED = 10
 
 _PASSES = "SELECT failover_ran_at FROM scheduling_passlock WHERE name = 'pass'"
 
@@ -34,7 +34,7 @@ _MISSING = f"""
     WHERE p.name = ANY(%(names)s)
       AND p.archived_at IS NULL
       AND p.desired_state = 'running'
-      -- These say why on their row, and a restart is not meant to bring them back.
+      -- A restart does not bring these back; their rows give the reason.
       AND r.phase NOT IN ('halted', 'quarantined')
       AND (r.last_commit_at IS NULL OR r.last_commit_at < %(since)s)
     ORDER BY p.name
@@ -44,20 +44,20 @@ _WAITING = f"""
     SELECT p.name, r.reason, count(*) OVER ()
     FROM portfolios_portfolio p JOIN scheduling_run r ON r.portfolio_id = p.id
     WHERE p.archived_at IS NULL AND p.desired_state = 'running' AND {_UNASSIGNED}
-    ORDER BY p.name LIMIT {_MOST_TOLD}
+    ORDER BY p.name LIMIT {_MAX_LISTED}
 """
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A portfolio that has not committed in this start."""
+    """A portfolio that has not committed since this start."""
 
     phrase: str
-    unassigned: bool  #: no node takes it, and its row says why
+    unassigned: bool  #: no node can run it, and its row gives the reason
 
 
 class Readiness:
-    """Watches the runs of some portfolios over a connection of its own."""
+    """Watch the runs of some portfolios over a separate connection."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -65,7 +65,7 @@ class Readiness:
         self._passes: set[datetime] = set()
 
     def database_now(self) -> datetime:
-        """Return the database's clock, or raise `StartupError` when it does not answer."""
+        """Return the database's time. Raise `StartupError` if it does not answer."""
         try:
             row = self._ask("SELECT clock_timestamp()", {})[0]
         except psycopg.OperationalError as error:
@@ -89,12 +89,12 @@ class Readiness:
         return [missing.phrase for missing in found if not (planned and missing.unassigned)]
 
     def waiting(self) -> list[str]:
-        """Return a sentence for each portfolio that no node takes, ten at most. One statement."""
+        """Return a sentence for each unassigned portfolio, ten at most. One statement."""
         rows = self._ask(_WAITING, {})
-        told = [f"{name} waits: {reason}" for name, reason, _ in rows]
+        sentences = [f"{name} waits: {reason}" for name, reason, _ in rows]
         if rows and rows[0][2] > len(rows):
-            told.append(f"{rows[0][2] - len(rows)} more portfolios wait.")
-        return told
+            sentences.append(f"{rows[0][2] - len(rows)} more portfolios wait.")
+        return sentences
 
     def close(self) -> None:
         """Close the connection."""

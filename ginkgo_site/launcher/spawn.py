@@ -19,19 +19,19 @@ _LIBC: Any = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else N
 
 @dataclass(frozen=True)
 class Account:
-    """An operating system user to start a process as. It need not be in the list of users."""
+    """The user to run a process as. It may lack an entry in the password database."""
 
     uid: int
     gid: int
 
     @property
     def name(self) -> str:
-        """Its name, or its number where it has none."""
+        """The user name, or the number if the user has none."""
         return name_of(self.uid)
 
 
 def name_of(uid: int) -> str:
-    """Return the name of a user, or the number where it has none."""
+    """Return the name of a user, or the number if the user has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -47,10 +47,10 @@ def spawn(
     account: Account | None = None,
     death_signal: signal.Signals = signal.SIGTERM,
 ) -> subprocess.Popen[bytes]:
-    """Start `argv` in a session of its own, as `account` if one is given.
+    """Start `argv` in a new session, as `account` if one is given.
 
-    The child gets `death_signal` when the thread that calls this dies, kill -9 included. A session
-    of its own keeps the terminal's Ctrl-C away, so the launcher decides the order of the stop.
+    The child gets `death_signal` when the calling thread dies, kill -9 included. The new session
+    keeps the terminal's Ctrl-C away, so that the launcher decides the order of the stop.
     """
     as_user: dict[str, Any] = {}
     if account is not None:
@@ -75,7 +75,7 @@ def _die_with_parent(parent: int, death_signal: signal.Signals) -> Callable[[], 
         if _LIBC is None:
             return
         _LIBC.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-        if os.getppid() != parent:  # it died between fork and prctl
+        if os.getppid() != parent:  # the parent died between fork and prctl
             os._exit(1)
 
     return set_signal

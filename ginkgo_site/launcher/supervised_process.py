@@ -96,7 +96,7 @@ class Service:
 
     @property
     def is_running(self) -> bool:
-        """Whether the process runs."""
+        """True while the process runs."""
         return self.process is not None and self.process.poll() is None
 
     def start(self, now: float) -> None:

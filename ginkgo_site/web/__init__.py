@@ -1,1 +1,1 @@
-"""What stands between a client and Django's views: lanes, addresses, the throttle of logins."""
+"""Request handling before Django's views: lanes, client addresses, login throttle."""

@@ -21,10 +21,10 @@ def client_address(request: HttpRequest) -> str:
 
 
 def address_of(peer: str, forwarded_for: str, *, trusted: Sequence[str]) -> str:
-    """Return the last address that no proxy of ours has. Pure.
+    """Return the last address that is not a trusted proxy. Pure.
 
-    Anybody can send X-Forwarded-For, so it is read only where the peer is a trusted proxy, and from
-    the right: what stands left of the last untrusted address is what the client claimed.
+    Anyone can send X-Forwarded-For, so it is read only if the peer is a trusted proxy, and from the
+    right: everything left of the last untrusted address is the client's claim.
     """
     networks = [ipaddress.ip_network(text) for text in trusted]
     hops = [hop.strip() for hop in forwarded_for.split(",") if hop.strip()][-20:]
@@ -32,7 +32,7 @@ def address_of(peer: str, forwarded_for: str, *, trusted: Sequence[str]) -> str:
     while hops and _is_within(address, networks):
         claimed = _normal(hops.pop())
         if not claimed:
-            break  # nonsense from a trusted proxy: its own address is all that is known
+            break  # invalid value from a trusted proxy: only its own address is known
         address = claimed
     return address
 

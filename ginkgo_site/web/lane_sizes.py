@@ -1,8 +1,8 @@
-"""How many requests each lane holds, and how many connections that takes. Imports nothing."""
+"""Sizes of the lanes, and the connections they need. Imports nothing."""
 
 LOGIN_SIZE = 4
 RESERVE_SIZE = 2
 GENERAL_SIZE = 8
-#: What the sockets of boards and the reader of the board take beside the lanes.
+#: Connections for board sockets and the board publisher, in addition to the lanes.
 BESIDE = 2
 CONNECTIONS = LOGIN_SIZE + RESERVE_SIZE + GENERAL_SIZE + BESIDE

@@ -1,13 +1,13 @@
-"""How many requests Django works on at once, so that no flood keeps an operator from halting.
+"""Bound the requests that Django handles at once, so that a flood cannot block a halt.
 
-Each request has a thread and, from its first statement on, a connection of the process's pool. The
-lanes together hold fewer requests than the pool has connections:
+Each request has a thread and, from its first statement on, a connection of the pool. The lanes
+together admit fewer requests than the pool has connections:
 
-    login    passwords: few at once and few of one address; beyond that a quick 429
-    reserve  halt, health: whatever the others do, these have room
-    general  everything else; a short queue, then 503
+    login    password checks: few at once and few per address; then 429 at once
+    reserve  halt and health: always available, whatever the other lanes do
+    general  all other requests; a short queue, then 503
 
-Static files need neither and pass by. The node protocol and websockets do not come through here.
+Static files need neither. The node protocol and websockets are served elsewhere.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ RESERVE_PATHS = ("/api/halt/", "/halt/", "/halts/", "/api/healthz", "/api/readyz
 
 @dataclass
 class Lane:
-    """Room for `size` requests; further ones wait `wait_s` at most. One address has at most
-    `of_one`, those that wait included."""
+    """Admit `size` requests; further ones wait up to `wait_s`. One address has at most `of_one`,
+    waiting ones included."""
 
     name: str
     size: int
@@ -45,9 +45,9 @@ class Lane:
     _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
 
     async def enter(self, address: str) -> None:
-        """Return once inside, or raise Busy."""
+        """Return when the request is admitted. Raise Busy if the lane is full."""
         if self._of[address] >= self.of_one:
-            raise Busy(429, "Too many requests of your address at once", 1)
+            raise Busy(429, "Too many requests from your address at once", 1)
         self._of[address] += 1
         try:
             if self._inside >= self.size:
@@ -111,7 +111,7 @@ class LanedHandler(ASGIHandler):
         self._general = Lane("general", GENERAL_SIZE, of_one=100, wait_s=5, most_waiting=200)
 
     async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
-        """Return the answer, or that there is no room."""
+        """Return the response, or 429 or 503 if the lane is full."""
         if request.path.startswith("/static/"):
             return await super().get_response_async(request)
         lane = self._lane(request)
@@ -146,9 +146,9 @@ async def _to_its_end(work: asyncio.Future[HttpResponseBase]) -> HttpResponseBas
         except asyncio.CancelledError as cancelled:
             gone = cancelled
         except Exception:
-            break  # the result tells
+            break  # result() raises it
     if gone is not None:
-        work.exception()  # it was retrieved: nobody is left to be told
+        work.exception()  # mark it as retrieved: the client has gone
         raise gone
     return work.result()
 

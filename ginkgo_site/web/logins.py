@@ -1,8 +1,8 @@
-"""Logins: guesses are slowed down, and no password is hashed while a connection is held.
+"""Throttle logins, and hash passwords without holding a database connection.
 
-django-axes asks `Throttle` before a password is looked at and tells it of every failure. Failures
-are counted by (name, address) and by address, in this process. A name alone is never locked: then
-anybody could keep an operator out by guessing his password from elsewhere.
+django-axes asks `Throttle` before it checks a password and reports every failure. Failures are
+counted by (name, address) and by address, in this process. A name alone is never locked: anyone
+could lock out an operator by guessing passwords from elsewhere.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from ginkgo_site.web.client_address import client_address, neighbourhood
 
 #: Failures are forgotten after this long without another one.
 FORGET_S = 3600.0
-#: At most so many names or addresses are remembered; the one that was quiet longest goes first.
+#: The most names or addresses to remember; the one idle for longest is dropped first.
 MOST = 10_000
-#: A hash keeps a processor busy for some 0.3 s: half of the processors may do that at once.
+#: A hash keeps a processor busy for about 0.3 s: at most half of the processors hash at once.
 HASHES_AT_ONCE = max(1, (os.cpu_count() or 2) // 2)
 HASH_WAIT_S = 2.0
 
@@ -79,20 +79,20 @@ of_address = Failures(free=19, first_s=1, longest_s=60)
 
 
 class Throttle(AbstractAxesHandler, AxesBaseHandler):
-    """What django-axes asks and tells."""
+    """The interface to django-axes."""
 
     def is_locked(self, request: Any, credentials: Any = None) -> bool:
         """Return whether this name, from this address, has to wait."""
         return wait_s(request, (credentials or {}).get("username")) > 0
 
     def get_failures(self, request: Any, credentials: Any = None) -> int:
-        """Part of the interface; `is_locked` says it."""
+        """Required by the interface. `is_locked` decides."""
         return 0
 
     def user_login_failed(
         self, sender: Any, credentials: Any, request: Any = None, **kwargs: Any
     ) -> None:
-        """Count a wrong password. One that was not looked at is none."""
+        """Count a wrong password. A password that was not checked is not counted."""
         if request is None:
             return
         request.axes_credentials = credentials
@@ -104,7 +104,7 @@ class Throttle(AbstractAxesHandler, AxesBaseHandler):
         of_address.add(address, now)
 
     def user_logged_in(self, sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
-        """Forget this person's mistakes. Those of the address stay: one account would clear it."""
+        """Forget the failures of this user, but not those of the address."""
         address = neighbourhood(client_address(request))
         of_name_and_address.forget(_pair(user.get_username(), address))
 
@@ -145,14 +145,14 @@ class ThrottleBackend(AxesStandaloneBackend):
 
 
 class HashApartBackend(ModelBackend):
-    """Checks passwords a few at a time, and without a connection meanwhile."""
+    """Check a few passwords at a time, without holding a database connection."""
 
     def authenticate(
         self, request: Any, username: Any = None, password: Any = None, **kwargs: Any
     ) -> Any:
         """Return the user, or None. Raises Busy where too many passwords are being checked.
 
-        Held for 0.3 s each, the connections of forty wrong logins were all there are.
+        Forty wrong logins, holding a connection for 0.3 s each, would exhaust the pool.
         """
         if username is None or password is None:
             return None

@@ -55,7 +55,7 @@ def test_one_whose_password_a_person_changed_is_left_alone_and_told(
     an_older_home(path, "a person's own", "as it was printed")
     assert bootstrap._operator(path)["password"] is None
     assert get_user_model().objects.get().is_superuser
-    assert "is a superuser, made by an earlier release" in capsys.readouterr().out
+    assert "is a superuser, created by an earlier release" in capsys.readouterr().out
 
 
 def test_a_token_that_has_expired_is_replaced(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_a_port_in_use_is_said_with_another_to_try() -> None:
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
-    with pytest.raises(StartupError, match=r"192\.0\.2\.1 is no address of this machine"):
+    with pytest.raises(StartupError, match=r"192\.0\.2\.1 is not an address of this machine"):
         free_address("192.0.2.1", 8000)
 
 
@@ -127,7 +127,7 @@ def test_each_start_begins_new_logs_and_keeps_three(tmp_path: Path) -> None:
         "web.log.3",
     ]
     assert logfiles.last_line(tmp_path / "web.log.3") == "start 2"
-    assert logfiles.last_line(tmp_path / "none.log") == "it said nothing"
+    assert logfiles.last_line(tmp_path / "none.log") == "no output"
 
 
 def test_nobody_else_reads_a_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
