@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 
-from chaos.harness.cluster import CANARIES, DEMO_NODES, Cluster, family, frozen, wait_for
+from chaos.harness.cluster import CANARIES, DEMO_NODES, Cluster, process_tree, suspended, wait_for
 from chaos.harness.installation import temporary_home
 
 #: Path → (request to done or to the first commit elsewhere, s; pause p50, ms; pause p99, ms), as
@@ -40,23 +40,26 @@ def main() -> None:
     )
     is_met = True
     with temporary_home() as home:
-        fleet = Cluster(home, "--node-restart", "6")
-        fleet.start()
+        cluster = Cluster(home, "--node-restart", "6")
+        cluster.start()
         try:
-            for pushes, silence in (("pushed", nullcontext), ("every push lost", fleet.no_pushes)):
-                for row in measured(fleet, pushes, silence, moves, reloads, kills):
+            for pushes, silence in (
+                ("pushed", nullcontext),
+                ("every push lost", cluster.pushes_lost),
+            ):
+                for row in measured(cluster, pushes, silence, moves, reloads, kills):
                     print(json.dumps(row), flush=True)
                     is_met = is_met and bool(row["met"])
-            fleet.wait_until_converged()
-            fleet.assert_canaries_clean()
-            fleet.assert_history_whole()
+            cluster.wait_until_converged()
+            cluster.assert_canaries_clean()
+            cluster.assert_history_whole()
         finally:
-            fleet.end()
+            cluster.kill_everything()
     sys.exit(0 if is_met else 1)
 
 
 def measured(
-    fleet: Cluster,
+    cluster: Cluster,
     pushes: str,
     silence: Callable[[], AbstractContextManager[None]],
     moves: int,
@@ -64,46 +67,46 @@ def measured(
     kills: int,
 ) -> Iterator[dict[str, object]]:
     """Yield the rows of one half."""
-    fleet.wait_until_converged()
+    cluster.wait_until_converged()
     with silence():
-        done = [move(fleet, number) for number in range(moves)]
+        done = [move(cluster, number) for number in range(moves)]
         yield from rows("migrate", pushes, *zip(*done, strict=True))
-        done = [reload(fleet, number) for number in range(reloads)]
+        done = [reload(cluster, number) for number in range(reloads)]
         yield from rows("reload", pushes, *zip(*done, strict=True))
-        yield from rows("create", pushes, [create(fleet, number, pushes) for number in range(20)])
+        yield from rows("create", pushes, [create(cluster, number, pushes) for number in range(20)])
     took, pauses = [], []
     for number in range(kills):
-        fleet.wait_until_converged(limit_s=120)
+        cluster.wait_until_converged(limit_s=120)
         with silence():
-            one, of_one = kill(fleet, DEMO_NODES[number % 3])
+            one, of_one = kill(cluster, DEMO_NODES[number % 3])
         took.append(one)
         pauses += of_one
     yield from rows("kill -9", pushes, took, pauses)
     times = max(kills // 10, 1)
     took, pauses = [], []
     for number in range(times):
-        fleet.wait_until_converged(limit_s=120)
+        cluster.wait_until_converged(limit_s=120)
         with silence():
-            one, of_one = freeze(fleet, DEMO_NODES[number % 3])
+            one, of_one = freeze(cluster, DEMO_NODES[number % 3])
         took.append(one)
         pauses += of_one
     yield from rows("frozen", pushes, took, pauses)
-    fleet.wait_until_converged(limit_s=120)
-    yield from rows("restart", pushes, list(restarts(fleet, silence, times * 3)))
+    cluster.wait_until_converged(limit_s=120)
+    yield from rows("restart", pushes, list(restarts(cluster, silence, times * 3)))
 
 
-def move(fleet: Cluster, number: int) -> tuple[float, float]:
+def move(cluster: Cluster, number: int) -> tuple[float, float]:
     """Return request to done in s and the pause in ms of one move."""
     name = CANARIES[number % 3]
-    return of(fleet.migrate(name, fleet.elsewhere(name), limit_s=60))
+    return of(cluster.migrate(name, cluster.other_node(name), limit_s=60))
 
 
-def reload(fleet: Cluster, number: int) -> tuple[float, float]:
+def reload(cluster: Cluster, number: int) -> tuple[float, float]:
     """Return the same of one reload of the running revision."""
     name = CANARIES[number % 3]
-    answer = fleet.call("POST", f"/api/portfolios/{name}/reload/", {"reason": "measured"})
+    answer = cluster.call("POST", f"/api/portfolios/{name}/reload/", {"reason": "measured"})
     assert answer.status == 202, answer.text
-    done = fleet.ended(answer.json["id"], 60)
+    done = cluster.wait_for_handoff(answer.json["id"], 60)
     assert done["state"] == "done", done
     return of(done)
 
@@ -116,62 +119,65 @@ def of(handoff: dict[str, str]) -> tuple[float, float]:
     return (finished - requested).total_seconds(), float(handoff["pause_ms"])
 
 
-def create(fleet: Cluster, number: int, pushes: str) -> float:
+def create(cluster: Cluster, number: int, pushes: str) -> float:
     """Return s from the creation of a portfolio to its first commit; delete it again."""
     name = f"born-{pushes.split()[0]}-{number}"
-    began = fleet.now()
+    began = cluster.now()
     body = {"name": name, "strategy": "canary", "symbols": ["*"], "config": {}}
-    answer = fleet.call("POST", "/api/portfolios/", body)
+    answer = cluster.call("POST", "/api/portfolios/", body)
     assert answer.status == 201, answer.text
     run, _ = wait_for(
-        lambda: fleet.run(name), lambda run: run.committed_at, 60, f"the first commit of {name}"
+        lambda: cluster.run(name), lambda run: run.committed_at, 60, f"the first commit of {name}"
     )
-    fleet.call("DELETE", f"/api/portfolios/{name}/")
-    wait_for(lambda: name in fleet.runs(), lambda there: not there, 60, f"{name} deleted")
+    cluster.call("DELETE", f"/api/portfolios/{name}/")
+    wait_for(lambda: name in cluster.runs(), lambda there: not there, 60, f"{name} deleted")
     assert run.committed_at is not None
     return (run.committed_at - began).total_seconds()
 
 
-def kill(fleet: Cluster, node: str) -> tuple[float, list[float]]:
+def kill(cluster: Cluster, node: str) -> tuple[float, list[float]]:
     """Return s from kill -9 to the last first commit elsewhere, and each portfolio's pause, ms."""
-    had, since = fleet.on(node), fleet.now()
-    fleet.daemon(node).kill()
-    return fleet.commits_elsewhere(had, node, 60), failed_over(fleet, since)
+    had, since = cluster.portfolios_on(node), cluster.now()
+    cluster.daemon(node).kill()
+    return cluster.wait_for_commits_elsewhere(had, node, 60), failed_over(cluster, since)
 
 
-def freeze(fleet: Cluster, node: str) -> tuple[float, list[float]]:
+def freeze(cluster: Cluster, node: str) -> tuple[float, list[float]]:
     """Return the same of a daemon that stands still, and let it go on."""
-    had, since = fleet.on(node), fleet.now()
-    with frozen(family(fleet.daemon(node))):
-        return fleet.commits_elsewhere(had, node, 100), failed_over(fleet, since)
+    had, since = cluster.portfolios_on(node), cluster.now()
+    with suspended(process_tree(cluster.daemon(node))):
+        return cluster.wait_for_commits_elsewhere(had, node, 100), failed_over(cluster, since)
 
 
 def restarts(
-    fleet: Cluster, silence: Callable[[], AbstractContextManager[None]], times: int
+    cluster: Cluster, silence: Callable[[], AbstractContextManager[None]], times: int
 ) -> Iterator[float]:
     """Yield s from kill -9 of a daemon to the last commit of a new one of its name.
 
     Whether its socket's end was seen or not, the new one takes over what the old one had.
     """
-    name, url = "node-again", fleet.access["url"]
-    token = fleet.node_token(name)
-    daemon = fleet.launch_node(name, url, token)
+    name, url = "node-again", cluster.access["url"]
+    token = cluster.create_node_token(name)
+    daemon = cluster.launch_node(name, url, token)
     try:
         wait_for(
-            lambda: name in [n["name"] for n in fleet.get("/api/nodes/")["results"]], bool, 30, name
+            lambda: name in [n["name"] for n in cluster.get("/api/nodes/")["results"]],
+            bool,
+            30,
+            name,
         )
         for _ in range(times):
-            fleet.wait_until_converged((*DEMO_NODES, name), limit_s=120)
+            cluster.wait_until_converged((*DEMO_NODES, name), limit_s=120)
             # The third within a minute is taken for two daemons that fight over a name.
-            fleet.query("UPDATE scheduling_lease SET takeovers = '[]'")
-            had = fleet.on(name)
-            old = fleet.run(had[0]).incarnation
+            cluster.query("UPDATE scheduling_lease SET takeovers = '[]'")
+            had = cluster.portfolios_on(name)
+            old = cluster.run(had[0]).incarnation
             with silence():
                 daemon.kill()
                 daemon.wait()
-                daemon = fleet.launch_node(name, url, token)
+                daemon = cluster.launch_node(name, url, token)
                 _, took_s = wait_for(
-                    lambda had=had: [fleet.run(one) for one in had],
+                    lambda had=had: [cluster.run(one) for one in had],
                     lambda runs, old=old: all(
                         r.incarnation != old and r.phase == "running" and r.committed_at
                         for r in runs
@@ -185,10 +191,10 @@ def restarts(
         daemon.wait(20)
 
 
-def failed_over(fleet: Cluster, since: datetime) -> list[float]:
+def failed_over(cluster: Cluster, since: datetime) -> list[float]:
     """Return the pauses in ms of the failovers since then."""
     time.sleep(0.1)  # a look at the database is 30 ms apart: the handoffs are closed by now
-    pauses = fleet.query(
+    pauses = cluster.query(
         "SELECT pause_ms FROM scheduling_handoff"
         " WHERE kind = 'failover' AND state = 'done' AND requested_at > %s AND pause_ms > 0",
         since,

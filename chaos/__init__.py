@@ -1,1 +1,1 @@
-"""A whole fleet under real faults: daemons, sockets, signals, a database, and who judges them."""
+"""Fault injection: run faults against a whole installation and check invariants meanwhile."""

@@ -1,4 +1,4 @@
-"""bin/chaos: hurt a house in every way there is, and prove that nothing was lost."""
+"""bin/chaos: inject faults into an installation and verify that no event was lost."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import Any
 from chaos.faults.registry import FAULTS
 from chaos.report import text as report
 from chaos.runner.progress import Progress
-from chaos.runner.run import Run
-from chaos.runner.topology import PRODUCT, QUICK
+from chaos.runner.run import ChaosRun
+from chaos.runner.topology import PRODUCT_TIMES, SHORT_TIMES
 from ginkgo_site.env import CHECKOUT
 
 
@@ -31,26 +31,26 @@ def main(arguments: list[str] | None = None) -> int:
     home = _home(options.home)
     folder = options.report or CHECKOUT / ".ginkgo" / "chaos" / f"seed-{seed}"
     progress = Progress()
-    run = Run(
+    run = ChaosRun(
         home,
-        PRODUCT if options.product_times else QUICK,
+        PRODUCT_TIMES if options.product_times else SHORT_TIMES,
         seed=seed,
         minutes=options.minutes,
         faults=names,
         steps=options.steps,
-        say=progress.show,
-        keep=lambda run: report.write(report.as_dict(run.outcome), folder),
+        on_progress=progress.show,
+        on_step_end=lambda run: report.write(report.as_dict(run.outcome), folder),
     )
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, lambda *_: run.stopping.set())
-    run.go()
+    run.run()
     progress.end()
     found = report.as_dict(run.outcome)
     report.write(found, folder)
     print(json.dumps(found, default=str) if options.json else report.as_text(found))
     print(f"Report: {folder / 'report.html'}", file=sys.stderr)
     if found["violations"]:
-        print(f"The house is kept with its logs: {home}", file=sys.stderr)
+        print(f"The home directory is kept, with its logs: {home}", file=sys.stderr)
     elif options.home is None:
         shutil.rmtree(home, ignore_errors=True)
     return 1 if found["violations"] or not run.outcome.is_whole else 0
@@ -59,17 +59,23 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bin/chaos", description=__doc__)
     parser.add_argument("--minutes", type=_minutes, default=5.0, metavar="N", help="default: 5")
+    parser.add_argument("--steps", type=int, metavar="N", help="stop after N steps at the latest")
     parser.add_argument(
-        "--steps", type=int, metavar="N", help="end after so many steps, if the time is not over"
+        "--seed", type=int, metavar="S", help="seed of the schedule; default: random"
     )
-    parser.add_argument("--seed", type=int, metavar="S", help="of the schedule; default: drawn")
-    parser.add_argument("--faults", metavar="a,b", help="only these; default: all (see --list)")
-    parser.add_argument("--list", action="store_true", help="list the faults and end")
-    parser.add_argument("--report", type=Path, metavar="DIR", help="where the report goes")
-    parser.add_argument("--home", type=Path, metavar="DIR", help="of the house; default: temporary")
+    parser.add_argument(
+        "--faults", metavar="a,b", help="faults to inject; default: all (see --list)"
+    )
+    parser.add_argument("--list", action="store_true", help="list the faults and exit")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="directory of the report")
+    parser.add_argument(
+        "--home", type=Path, metavar="DIR", help="home of the installation; default: temporary"
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument(
-        "--product-times", action="store_true", help="a lease of 30 s instead of 6 s, and so on"
+        "--product-times",
+        action="store_true",
+        help="use the product's time limits (a lease of 30 s instead of 6 s)",
     )
     return parser
 
@@ -77,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
 def _minutes(text: str) -> float:
     minutes = float(text)
     if not 0 < minutes <= 24 * 60:
-        raise argparse.ArgumentTypeError(f"{text} minutes: give a number above 0, a day at most")
+        raise argparse.ArgumentTypeError(
+            f"invalid minutes: {text}. Expected a number above 0, at most 1440"
+        )
     return minutes
 
 
@@ -86,7 +94,7 @@ def _names(given: str | None) -> list[str]:
     unknown = [name for name in names if name not in FAULTS]
     if unknown:
         print(
-            f"bin/chaos: there is no fault {', '.join(unknown)}: --list shows them all.",
+            f"bin/chaos: unknown fault {', '.join(unknown)}. Use --list to see all faults.",
             file=sys.stderr,
         )
         sys.exit(2)
@@ -108,8 +116,8 @@ def _list(as_json: bool) -> int:
         print(json.dumps(rows))
     else:
         for row in rows:
-            still = " Nothing may move." if row["moves_nothing"] else ""
-            print(f"{row['name']:<26} {row['what']}{still}")
+            note = " No portfolio may move." if row["moves_nothing"] else ""
+            print(f"{row['name']:<26} {row['what']}{note}")
     return 0
 
 
@@ -118,7 +126,7 @@ def _home(given: Path | None) -> Path:
         given.mkdir(parents=True, exist_ok=True)
         return given.resolve()
     home = Path(tempfile.mkdtemp(prefix="ginkgo-chaos-"))
-    os.chmod(home, 0o755)  # the database's user has to reach it
+    os.chmod(home, 0o755)  # the database server runs as another user
     return home
 
 

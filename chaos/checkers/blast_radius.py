@@ -1,4 +1,4 @@
-"""Whom a fault may touch. Everybody else is a bystander and must not notice."""
+"""The nodes and portfolios that a fault may affect. All others are bystanders."""
 
 from __future__ import annotations
 
@@ -6,40 +6,40 @@ import threading
 from collections.abc import Iterable
 
 
-class Footprint:
-    """Nodes and portfolios that a fault touches, from before it strikes until all has settled.
+class BlastRadius:
+    """Nodes and portfolios affected by a fault, from before its injection until convergence.
 
-    Written by the fault's thread, read by the judge's.
+    Written by the fault's thread, read by the monitor's.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._nodes: set[str] = set()
         self._portfolios: set[str] = set()
-        self._everything = ""
+        self._all_because = ""
 
     def add_nodes(self, names: Iterable[str]) -> None:
-        """These nodes, and with them whatever they own."""
+        """Add nodes, and with them every portfolio that they own."""
         with self._lock:
             self._nodes |= set(names)
 
     def add_portfolios(self, names: Iterable[str]) -> None:
-        """These portfolios, wherever they run."""
+        """Add portfolios, on whichever node they run."""
         with self._lock:
             self._portfolios |= set(names)
 
-    def add_everything(self, why: str) -> None:
-        """All of them: `the database is away`."""
+    def add_all(self, why: str) -> None:
+        """Add every portfolio, with the reason: `the database is down`."""
         with self._lock:
-            self._everything = why
+            self._all_because = why
 
     @property
     def nodes(self) -> frozenset[str]:
-        """The nodes that it touches."""
+        """The affected nodes."""
         with self._lock:
             return frozenset(self._nodes)
 
-    def touches(self, portfolio: str, node: str | None) -> bool:
-        """Whether a portfolio that `node` owns is no bystander."""
+    def includes(self, portfolio: str, node: str | None) -> bool:
+        """Whether a portfolio owned by `node` is affected."""
         with self._lock:
-            return bool(self._everything) or portfolio in self._portfolios or node in self._nodes
+            return bool(self._all_because) or portfolio in self._portfolios or node in self._nodes

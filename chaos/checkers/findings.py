@@ -1,4 +1,4 @@
-"""What a run found, collected from all of its threads."""
+"""Results of a run, collected from all of its threads."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Violation:
-    """A promise that was broken."""
+    """A violated invariant."""
 
-    invariant: str  #: `I1` … `I12`, or `fault` where one did not do what it should
+    invariant: str  #: `I1` … `I12`, or `fault` if a fault did not have its expected effect
     what: str
     at_s: float = 0.0
     step: int = 0
@@ -19,14 +19,14 @@ class Violation:
     evidence: dict[str, Any] = field(default_factory=dict)
 
     def as_text(self) -> str:
-        """`I7 at 93.1 s in 12 kill-web: ibm-sma …`"""
+        """Format as `I7 at 93.1 s in 12 kill-web: ibm-sma …`."""
         where = f"in {self.step} {' + '.join(self.faults)}" if self.step else "between faults"
         return f"{self.invariant} at {self.at_s:.1f} s {where}: {self.what}"
 
 
 @dataclass
-class Change:
-    """One change of owner or revision, and for how long nothing was committed."""
+class OwnerChange:
+    """One change of owner or revision, and the pause between the commits around it."""
 
     at_s: float
     portfolio: str
@@ -40,13 +40,13 @@ class Change:
 
 @dataclass
 class StepResult:
-    """One step as it went."""
+    """Result of one step of the schedule."""
 
     step: int
     faults: tuple[str, ...]
     began_s: float
     ended_s: float = 0.0
-    settled_s: float | None = None  #: seconds from the end of the fault, None if it never did
+    settled_s: float | None = None  #: from the end of the fault to convergence, None if not reached
     longest_gap_s: float = 0.0  #: of a bystander
     gap_of: str = ""
     notes: list[str] = field(default_factory=list)
@@ -54,27 +54,27 @@ class StepResult:
 
 
 class Findings:
-    """Violations, steps and changes in the order they came. Threads may add at once."""
+    """Violations, steps and owner changes in order of time. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._violations: list[Violation] = []
-        self._said: set[tuple[str, str]] = set()
-        self.changes: list[Change] = []
+        self._seen: set[tuple[str, str]] = set()
+        self.changes: list[OwnerChange] = []
         self.steps: list[StepResult] = []
 
     def add(self, violation: Violation) -> bool:
-        """Keep it, unless the same was said before; return whether it was kept."""
+        """Add a violation unless it was added before. Return whether it was added."""
         with self._lock:
             key = (violation.invariant, violation.what)
-            if key in self._said:
+            if key in self._seen:
                 return False
-            self._said.add(key)
+            self._seen.add(key)
             self._violations.append(violation)
             return True
 
     @property
     def violations(self) -> list[Violation]:
-        """All of them so far."""
+        """All violations so far."""
         with self._lock:
             return self._violations.copy()

@@ -1,4 +1,4 @@
-"""Is all whole that was ever written: do tenures tile, did only owners write? (I1, I2, I5)"""
+"""Check the stored history: tenures tile, and only owners wrote orders and fills (I1, I2, I5)."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from chaos.checkers import invariants
-from chaos.checkers.invariants import Found, TenureRow
+from chaos.checkers.invariants import Failures, TenureRow
 
-#: In the order they were written; their times may be those of a clock that jumped.
+#: Ordered by id: the times may come from a clock that jumped.
 _TENURES = """
 SELECT p.name || ' #' || p.id, p.first_seq, t.epoch, t.from_seq, t.to_seq
 FROM scheduling_tenure t JOIN portfolios_portfolio p ON p.id = t.portfolio_id
 ORDER BY t.id
 """
 
-#: An order or a fill that its epoch's owner could not have committed.
+#: Orders that the owner of their epoch could not have committed.
 _STRAY_ORDERS = """
 SELECT o.id, o.epoch, o.seq, o.node FROM portfolios_order o
 LEFT JOIN scheduling_tenure t ON t.portfolio_id = o.portfolio_id AND t.epoch = o.epoch
@@ -31,15 +31,15 @@ WHERE t.epoch IS NULL OR f.fill_seq <= t.from_seq OR f.fill_seq > t.to_seq
 """
 
 
-def history_violations(ask: Callable[[str], Sequence[tuple[Any, ...]]]) -> Found:
-    """Return what is wrong with the history that `ask` reads."""
+def history_violations(ask: Callable[[str], Sequence[tuple[Any, ...]]]) -> Failures:
+    """Return violations in the history read through `ask`."""
     found = invariants.tiling_violations(TenureRow(*row) for row in ask(_TENURES))
     found += [
-        ("I5", f"order {order} (seq {seq}) is not of epoch {epoch} on {node}")
+        ("I5", f"order {order} (seq {seq}) is outside the tenure of epoch {epoch} on {node}")
         for order, epoch, seq, node in ask(_STRAY_ORDERS)
     ]
     found += [
-        ("I5", f"the fill of {order} at seq {seq} is not of epoch {epoch}")
+        ("I5", f"the fill of {order} at seq {seq} is outside the tenure of epoch {epoch}")
         for order, epoch, seq in ask(_STRAY_FILLS)
     ]
     return found

@@ -1,21 +1,19 @@
-"""Who owns what, who moved backwards, and who had to wait: judged from one look after another.
-
-Each judge is pure: it is shown looks in the order of time and answers with (invariant, sentence).
-"""
+"""Pure checkers of the invariants. Each takes samples in order of time and returns failures."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-Found = list[tuple[str, str]]
+#: (invariant, sentence) of each violation found.
+Failures = list[tuple[str, str]]
 
-MAX_GAP_S = 2.0  #: I7: a bystander may not pause for longer
+MAX_GAP_S = 2.0  #: I7: longest permitted pause of a bystander
 
 
 @dataclass(frozen=True)
 class RunSample:
-    """One portfolio in one look."""
+    """One portfolio in one sample."""
 
     name: str
     node: str | None
@@ -27,13 +25,13 @@ class RunSample:
 
     @property
     def owner(self) -> tuple[str | None, str | None]:
-        """Who may commit."""
+        """Node and incarnation that may commit."""
         return self.node, self.incarnation
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Every portfolio at one moment; the moment is the judge's own, since clocks may jump."""
+    """Every portfolio at one moment, by the checker's own clock: the database's may jump."""
 
     at_s: float
     runs: Mapping[int, RunSample]
@@ -41,17 +39,17 @@ class Sample:
 
 
 @dataclass
-class Ownership:
-    """I1 and I2: epochs and seqs never fall, and an epoch has one owner."""
+class OwnershipChecker:
+    """I1 and I2: epochs and seqs never decrease, and an epoch has one owner."""
 
     _epochs: dict[int, int] = field(default_factory=dict)
     _seqs: dict[int, int] = field(default_factory=dict)
     _owners: dict[tuple[int, int], tuple[str | None, str | None]] = field(default_factory=dict)
 
-    def judge(self, look: Sample) -> Found:
-        """Return what this look has against the ones before it."""
-        found: Found = []
-        for number, run in look.runs.items():
+    def check(self, sample: Sample) -> Failures:
+        """Return violations shown by this sample."""
+        found: Failures = []
+        for number, run in sample.runs.items():
             epoch, seq = self._epochs.get(number, run.epoch), self._seqs.get(number, run.last_seq)
             if run.epoch < epoch:
                 found.append(("I1", f"the epoch of {run.name} fell from {epoch} to {run.epoch}"))
@@ -72,7 +70,7 @@ class Ownership:
 
 @dataclass(frozen=True)
 class Gap:
-    """How long a bystander has been seen without a commit, at least."""
+    """A lower bound of the time in which a bystander committed nothing."""
 
     portfolio: str
     node: str | None
@@ -81,47 +79,47 @@ class Gap:
 
     @property
     def seconds(self) -> float:
-        """Its length, as far as it was seen."""
+        """Observed length."""
         return self.to_s - self.from_s
 
 
-class Bystanders:
-    """I7: whoever runs, and is in no handoff and touched by no fault, commits within two seconds.
+class BystanderChecker:
+    """I7: a running portfolio, in no handoff and not affected by a fault, commits within 2 s.
 
-    A gap counts from the first look that shows a commit to the last that still shows the same one,
-    so it is certain; the true one is longer by two intervals between looks at most. Looks at which
-    a portfolio is no bystander begin it anew.
+    A gap counts from the first sample that shows a commit to the last sample that still shows the
+    same one, so it is certain; the true gap is longer by two sampling intervals at most. A sample
+    in which the portfolio is not a bystander resets the gap.
     """
 
     def __init__(self, excused: Callable[[RunSample], bool]) -> None:
-        """`excused` says whether a fault touches this one now."""
+        """`excused` returns whether a fault affects the portfolio now."""
         self._excused = excused
         self._since: dict[int, tuple[int, int, float]] = {}  #: epoch, seq, first seen
-        self._told: set[tuple[int, int]] = set()
+        self._reported: set[tuple[int, int]] = set()
         self.longest: dict[str, Gap] = {}  #: per portfolio, over the whole run
 
-    def judge(self, look: Sample) -> tuple[Found, list[Gap]]:
-        """Return what this look has against the ones before it, and the gaps that are open."""
-        found: Found = []
+    def check(self, sample: Sample) -> tuple[Failures, list[Gap]]:
+        """Return violations shown by this sample, and the open gaps."""
+        found: Failures = []
         gaps: list[Gap] = []
-        for number in [n for n in self._since if n not in look.runs]:
+        for number in [n for n in self._since if n not in sample.runs]:
             del self._since[number]
-        for number, run in look.runs.items():
-            waits = run.phase == "running" and not run.in_handoff and not look.is_quiet
+        for number, run in sample.runs.items():
+            waits = run.phase == "running" and not run.in_handoff and not sample.is_quiet
             if not waits or self._excused(run):
                 self._since.pop(number, None)
                 continue
-            epoch, seq, since_s = self._since.get(number, (run.epoch, run.last_seq, look.at_s))
+            epoch, seq, since_s = self._since.get(number, (run.epoch, run.last_seq, sample.at_s))
             if (epoch, seq) != (run.epoch, run.last_seq):
-                since_s = look.at_s
+                since_s = sample.at_s
             self._since[number] = (run.epoch, run.last_seq, since_s)
-            gap = Gap(run.name, run.node, since_s, look.at_s)
+            gap = Gap(run.name, run.node, since_s, sample.at_s)
             gaps.append(gap)
             longest = self.longest.get(run.name)
             if longest is None or gap.seconds > longest.seconds:
                 self.longest[run.name] = gap
-            if gap.seconds > MAX_GAP_S and (number, run.last_seq) not in self._told:
-                self._told.add((number, run.last_seq))
+            if gap.seconds > MAX_GAP_S and (number, run.last_seq) not in self._reported:
+                self._reported.add((number, run.last_seq))
                 found.append(
                     (
                         "I7",
@@ -132,8 +130,8 @@ class Bystanders:
         return found, gaps
 
 
-def moved(before: Mapping[int, RunSample], after: Mapping[int, RunSample]) -> Found:
-    """I9: return who changed hands, or stopped, over a fault that moves nothing."""
+def unexpected_moves(before: Mapping[int, RunSample], after: Mapping[int, RunSample]) -> Failures:
+    """I9: return portfolios that changed owner or stopped during a fault that moves nothing."""
     return [
         (
             "I9",
@@ -150,7 +148,7 @@ def moved(before: Mapping[int, RunSample], after: Mapping[int, RunSample]) -> Fo
 
 @dataclass(frozen=True)
 class TenureRow:
-    """One tenure, as the history has it."""
+    """One stored tenure."""
 
     portfolio: str
     first_seq: int
@@ -159,9 +157,9 @@ class TenureRow:
     to_seq: int | None
 
 
-def tiling_violations(tenures: Iterable[TenureRow]) -> Found:
-    """I2: return where a history does not tile. `tenures` come in the order they were written."""
-    found: Found = []
+def tiling_violations(tenures: Iterable[TenureRow]) -> Failures:
+    """I2: return where tenures do not tile. `tenures` are in the order of their creation."""
+    found: Failures = []
     last: dict[str, TenureRow] = {}
     for tenure in tenures:
         before = last.get(tenure.portfolio)
@@ -169,7 +167,9 @@ def tiling_violations(tenures: Iterable[TenureRow]) -> Found:
         at = f"epoch {tenure.epoch} of {tenure.portfolio}"
         if before is None:
             if tenure.from_seq != tenure.first_seq - 1:
-                found.append(("I2", f"{at} began after seq {tenure.from_seq}, not at the first"))
+                found.append(
+                    ("I2", f"{at} begins after seq {tenure.from_seq}, not at the first event")
+                )
             continue
         if tenure.epoch <= before.epoch:
             found.append(("I1", f"{at} came after epoch {before.epoch}"))
@@ -188,16 +188,16 @@ def tiling_violations(tenures: Iterable[TenureRow]) -> Found:
 
 @dataclass(frozen=True)
 class Canary:
-    """What a canary says that it saw, and what there was to see."""
+    """The state of a canary, and the digest it should have."""
 
     name: str
     first_seq: int
     state: Mapping[str, object]
-    digest: str  #: of every event from the first to its last, once, in order
+    digest: str  #: of every event from its first to its last, once, in order
 
 
-def canary(seen: Canary) -> Found:
-    """I2 from outside: return what a canary saw twice, not at all, or with another price."""
+def canary_violations(seen: Canary) -> Failures:
+    """I2, end to end: return events that a canary missed, saw twice, or saw with another price."""
     state, found = seen.state, []
     if state["gaps"] or state["duplicates"]:
         found.append(f"{state['gaps']} gaps and {state['duplicates']} duplicates")
@@ -209,24 +209,24 @@ def canary(seen: Canary) -> Found:
 
 
 @dataclass(frozen=True)
-class Alarm:
-    """One alert that is open, and whether its cause is still there."""
+class OpenAlert:
+    """An open alert, and whether its cause persists."""
 
     kind: str
     key: str
     has_cause: bool
-    is_closing: bool  #: its cause is known to be gone; it waits whether it comes back
+    is_closing: bool  #: its cause has gone; it closes unless the cause returns
 
 
-def alarms(open_: Iterable[Alarm]) -> Found:
-    """I12: return causes with two open alerts, and alerts that outlive their cause."""
-    found: Found = []
+def alert_violations(open_: Iterable[OpenAlert]) -> Failures:
+    """I12: return causes with two open alerts, and open alerts whose cause has gone."""
+    found: Failures = []
     seen: set[tuple[str, str]] = set()
-    for alarm in open_:
-        what = f"{alarm.kind} of {alarm.key}"
-        if (alarm.kind, alarm.key) in seen:
+    for alert in open_:
+        what = f"{alert.kind} of {alert.key}"
+        if (alert.kind, alert.key) in seen:
             found.append(("I12", f"two alerts are open for {what}"))
-        seen.add((alarm.kind, alarm.key))
-        if not alarm.has_cause and not alarm.is_closing:
+        seen.add((alert.kind, alert.key))
+        if not alert.has_cause and not alert.is_closing:
             found.append(("I12", f"the alert {what} is open, though its cause is gone"))
     return found

@@ -1,7 +1,7 @@
-"""The judge that never sleeps: it looks at the database several times a second, in its own thread.
+"""Sample the database several times a second in a thread, and check every sample.
 
-It has a connection of its own, so that nothing that is done to the house holds it up but a database
-that is away; then it is blind, which is noted.
+The monitor has its own connection, so only an unavailable database can block it. Samples that fail
+are counted.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 import psycopg
 
 from chaos.checkers import history, invariants
-from chaos.checkers.blast_radius import Footprint
-from chaos.checkers.findings import Change, Findings, StepResult, Violation
+from chaos.checkers.blast_radius import BlastRadius
+from chaos.checkers.findings import Findings, OwnerChange, StepResult, Violation
 from chaos.checkers.invariants import RunSample, Sample
 
-LOOK_EVERY_S = 0.15
+SAMPLE_EVERY_S = 0.15
 CHANGES_EVERY_S = 1.0
 HISTORY_EVERY_S = 15.0
-HICCUP_S = 1.0  #: a look that comes this late says that the machine was short of processors
+HICCUP_S = 1.0  #: a sample this late means that the machine was short of processor time
 
 RUNS = """
 SELECT r.portfolio_id, p.name, n.name, r.incarnation::text, r.epoch, r.last_seq, r.phase,
@@ -33,7 +33,7 @@ FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id
 LEFT JOIN scheduling_node n ON n.id = r.node_id
 """
 
-#: What was stopped by somebody waits for somebody: no pause of a handoff.
+#: A portfolio that an operator stopped waits for an operator: that time is not a handoff's pause.
 CHANGES = """
 SELECT t.id, p.name, n.name, t.cause, t.epoch, t.pause_ms, t.first_commit_at IS NOT NULL,
        b.id IS NULL OR b.cause IN ('stop', 'halt', 'quarantine', 'failed_start')
@@ -49,58 +49,58 @@ WHERE (t.id > %s OR t.id = ANY(%s)) ORDER BY t.id
 
 
 class Monitor:
-    """Looks and judges from `start` to `stop`; what it finds goes to `findings`."""
+    """Sample and check from `start` to `stop`. Violations go to `findings`."""
 
     def __init__(self, url: Callable[[], str], findings: Findings) -> None:
         self._url, self._findings = url, findings
         self._began_s = 0.0
         self._database: psycopg.Connection[Any] | None = None
-        self._ownership = invariants.Ownership()
-        self.bystanders = invariants.Bystanders(self._is_excused)
-        self._footprints: list[Footprint] = []
-        self._now_doing: StepResult | None = None
+        self._ownership = invariants.OwnershipChecker()
+        self.bystanders = invariants.BystanderChecker(self._is_excused)
+        self._blast_radii: list[BlastRadius] = []
+        self._current: StepResult | None = None
         self._last_tenure = 0
-        self._open: dict[int, Change] = {}
-        self.clock_is_true = True  #: false while the database's clock is being moved
+        self._open: dict[int, OwnerChange] = {}
+        self.is_clock_true = True  #: false while a fault sets the database's clock
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
         self.latest: Sample | None = None
-        self.looks = self.blind_looks = 0
+        self.samples_taken = self.failed_samples = 0
         self.hiccups: list[tuple[float, float]] = []  #: when, and for how many seconds
 
     def start(self, began_s: float) -> None:
-        """Begin to look; what is found is told in seconds since `began_s`."""
+        """Start sampling. Times are reported in seconds since `began_s`."""
         self._began_s = began_s
         self._thread.start()
 
     def stop(self) -> None:
-        """Look at the history once more and end. Nothing to do where it was never started."""
+        """Check the history a last time and stop. Does nothing if never started."""
         self._ended.set()
         if self._thread.ident is not None:
             self._thread.join(30)
 
-    # --- told by the run ------------------------------------------------------------------------
+    # --- called by the run ----------------------------------------------------------------------
 
-    def begin(self, doing: StepResult, footprints: list[Footprint]) -> None:
-        """From now on this is done, to these."""
-        self._now_doing, self._footprints = doing, footprints
+    def begin(self, current: StepResult, blast_radii: list[BlastRadius]) -> None:
+        """Record that a step has begun, and the nodes and portfolios it may affect."""
+        self._current, self._blast_radii = current, blast_radii
 
     def end(self) -> None:
-        """Everything has settled: everybody is a bystander again."""
-        self._now_doing, self._footprints = None, []
-        self.clock_is_true = True
+        """Record that the step has converged: every portfolio is a bystander again."""
+        self._current, self._blast_radii = None, []
+        self.is_clock_true = True
 
     # --- the thread -----------------------------------------------------------------------------
 
     def _run(self) -> None:
         changes_at = history_at = 0.0
         before = time.monotonic()
-        while not self._ended.wait(LOOK_EVERY_S):
+        while not self._ended.wait(SAMPLE_EVERY_S):
             now = time.monotonic()
             if now - before > HICCUP_S:
                 self.hiccups.append((before - self._began_s, now - before))
             try:
-                self._look()
+                self._take_sample()
                 if now >= changes_at:
                     self._read_changes()
                     changes_at = now + CHANGES_EVERY_S
@@ -108,15 +108,17 @@ class Monitor:
                     self.read_history()
                     history_at = now + HISTORY_EVERY_S
             except psycopg.Error:
-                self.blind_looks += 1
+                self.failed_samples += 1
                 self._close()
-            before = time.monotonic()  # from here on it is the machine that is late
+            before = time.monotonic()  # a delay from here on is the machine's
         try:
-            self._look()
+            self._take_sample()
             self._read_changes()
             self.read_history()
         except psycopg.Error as error:
-            self._tell([("I8", f"the database cannot be read at the end: {error}")])
+            self._add_findings(
+                [("I8", f"the database cannot be read at the end of the run: {error}")]
+            )
         self._close()
 
     def _ask(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
@@ -129,38 +131,38 @@ class Monitor:
             self._database.close()
             self._database = None
 
-    def _look(self) -> None:
+    def _take_sample(self) -> None:
         rows = self._ask(RUNS)
         runs = {row[0]: RunSample(*row[1:8]) for row in rows}
         is_quiet = any(row[8] for row in rows)
-        look = Sample(time.monotonic() - self._began_s, runs, is_quiet)
-        self.looks += 1
-        self._tell(self._ownership.judge(look))
-        found, gaps = self.bystanders.judge(look)
-        self._tell(found)
-        doing = self._now_doing
-        if doing is not None:
+        sample = Sample(time.monotonic() - self._began_s, runs, is_quiet)
+        self.samples_taken += 1
+        self._add_findings(self._ownership.check(sample))
+        found, gaps = self.bystanders.check(sample)
+        self._add_findings(found)
+        current = self._current
+        if current is not None:
             for gap in gaps:
-                if gap.seconds > doing.longest_gap_s:
-                    doing.longest_gap_s, doing.gap_of = gap.seconds, gap.portfolio
-        self.latest = look
+                if gap.seconds > current.longest_gap_s:
+                    current.longest_gap_s, current.gap_of = gap.seconds, gap.portfolio
+        self.latest = sample
 
     def _read_changes(self) -> None:
-        doing = self._now_doing
-        for number, name, node, cause, epoch, pause_ms, has_begun, from_rest in self._ask(
+        current = self._current
+        for number, name, node, cause, epoch, pause_ms, has_begun, was_stopped in self._ask(
             CHANGES, self._last_tenure, list(self._open)
         ):
             change = self._open.get(number)
             if change is None:
-                change = Change(
+                change = OwnerChange(
                     time.monotonic() - self._began_s,
                     name,
                     node or "",
                     cause,
                     epoch,
                     None,
-                    doing.step if doing else 0,
-                    doing.faults if doing else (),
+                    current.step if current else 0,
+                    current.faults if current else (),
                 )
                 self._last_tenure = max(self._last_tenure, number)
                 if node is not None:
@@ -168,26 +170,26 @@ class Monitor:
                     self._open[number] = change
             if has_begun:
                 self._open.pop(number, None)
-                if not from_rest and self.clock_is_true:
+                if not was_stopped and self.is_clock_true:
                     change.pause_ms = pause_ms
 
     def read_history(self) -> None:
-        """I1, I2 and I5 over everything that was ever written."""
-        self._tell(history.history_violations(self._ask))
+        """Check I1, I2 and I5 over the whole stored history."""
+        self._add_findings(history.history_violations(self._ask))
 
     def _is_excused(self, run: RunSample) -> bool:
-        return any(footprint.touches(run.name, run.node) for footprint in self._footprints)
+        return any(blast_radius.includes(run.name, run.node) for blast_radius in self._blast_radii)
 
-    def _tell(self, found: invariants.Found) -> None:
-        doing = self._now_doing
+    def _add_findings(self, found: invariants.Failures) -> None:
+        current = self._current
         for invariant, what in found:
             self._findings.add(
                 Violation(
                     invariant,
                     what,
                     round(time.monotonic() - self._began_s, 2),
-                    doing.step if doing else 0,
-                    doing.faults if doing else (),
+                    current.step if current else 0,
+                    current.faults if current else (),
                     {"hiccups_s": self.hiccups[-3:]},
                 )
             )

@@ -1,1 +1,1 @@
-"""Kill a control-plane process at every point of every transition."""
+"""Kill control-plane processes at the failpoints of every handoff transition."""

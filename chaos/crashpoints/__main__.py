@@ -1,9 +1,10 @@
-"""Kill the control plane at each step of a handoff, many times, and see how each of them ends.
+"""Kill a control-plane process at each step of a handoff, repeatedly, and check the recovery.
 
-    python -m chaos.crashpoints --times 20 [--only web|watcher|worker|WORDS OF A NAME] [--json FILE]
+    python -m chaos.crashpoints --times 20 [--only web|watcher|worker|PART OF A NAME] [--json FILE]
 
-A real house with shortened times; a process dies by kill -9 of itself at a failpoint. Exit 0: every
-handoff ended, nothing was lost or twice, everything that should run goes on. Else 1.
+Runs on a real installation with short time limits; the process kills itself with kill -9 at a
+failpoint. Exit 0 if every handoff ended, no event was lost or processed twice, and every portfolio
+that should run runs. Otherwise 1.
 """
 
 from __future__ import annotations
@@ -18,33 +19,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chaos.crashpoints.cases import EXTRA, STEPS, CaseContext, Step, lose, restart
+from chaos.crashpoints.cases import CASES, EXTRA, CaseContext, CrashCase, lose, restart
 from chaos.crashpoints.cluster import FailpointCluster, FailpointNotReached
 from chaos.harness.installation import temporary_home
 
-HEALED_S = 120.0  #: a handoff that has not ended by then, or a portfolio that stands, is stuck
-MAX_MISSES = 5  #: on a busy machine a party may be quicker than the signal that should hold it
-NOT_BEGUN = "not begun"  #: the request itself was undone with its process
+RECOVERY_LIMIT_S = 120.0  #: a handoff open for longer, or a portfolio without progress, is stuck
+MAX_MISSES = 5  #: on a busy machine a node may act before the signal that should suspend it
+NOT_BEGUN = "not begun"  #: the request was rolled back with its process
 
 
 @dataclass
-class Row:
-    """What became of one step over all its times."""
+class CaseResult:
+    """Result of one crash case over all its repetitions."""
 
-    step: Step
+    case: CrashCase
     met: int = 0
-    missed: int = 0  #: times that nobody died, and that were done again
+    missed: int = 0  #: repetitions in which no process reached the failpoint; they are repeated
     ends: Counter[str] = field(default_factory=Counter)
     stuck: list[str] = field(default_factory=list)
     worst_s: float = 0.0
     violations: list[str] = field(default_factory=list)
 
     def document(self) -> dict[str, Any]:
-        """The row as JSON."""
+        """Return the result as JSON."""
         return {
-            "step": self.step.name,
-            "process": self.step.process,
-            "point": self.step.point,
+            "step": self.case.name,
+            "process": self.case.process,
+            "point": self.case.point,
             "times": self.met,
             "missed": self.missed,
             "ends": dict(self.ends),
@@ -54,111 +55,115 @@ class Row:
         }
 
 
-def rehearse(fleet: FailpointCluster, row: Row, times: int) -> None:
-    """Kill at this step so many times and note what was seen.
+def run_case(cluster: FailpointCluster, result: CaseResult, times: int) -> None:
+    """Run a crash case `times` times and record the outcomes.
 
-    Raises AssertionError where the house does not come to rest again.
+    Raise AssertionError if the installation does not become idle again.
     """
-    step, turn = row.step, 0
-    frees = step.act in FREE
-    fleet.wait_until_idle()
-    (fleet.unfreeze if frees else fleet.freeze)()
-    while row.met < times and row.missed < MAX_MISSES:
+    case, attempt = result.case, 0
+    frees = case.action in FREE
+    cluster.wait_until_idle()
+    (cluster.unfreeze if frees else cluster.freeze)()
+    while result.met < times and result.missed < MAX_MISSES:
         if frees:
-            fleet.wait_until_converged()
-        turn += 1
-        scene = CaseContext(fleet, turn)
+            cluster.wait_until_converged()
+        attempt += 1
+        context = CaseContext(cluster, attempt)
         try:
-            step.act(scene, step.process, step.point)
-            row.met += 1
+            case.action(context, case.process, case.point)
+            result.met += 1
             began = time.monotonic()
-            fleet.wait_until_recovered(HEALED_S)
-            row.worst_s = max(row.worst_s, time.monotonic() - began)
+            cluster.wait_until_recovered(RECOVERY_LIMIT_S)
+            result.worst_s = max(result.worst_s, time.monotonic() - began)
         except FailpointNotReached:
-            row.missed += 1
+            result.missed += 1
         except AssertionError as stuck:
-            row.stuck.append(f"time {turn}: {stuck}")
-        if row.met > row.ends.total():
-            found = scene.handoff()
-            row.ends[NOT_BEGUN if found is None else found[2]] += 1
-        _judge(row, f"time {turn}", fleet.assert_history_whole)
-        fleet.disarm()
-        _tidy(fleet, scene)
-    _judge(row, "in the end", fleet.assert_canaries_clean)
+            result.stuck.append(f"time {attempt}: {stuck}")
+        if result.met > result.ends.total():
+            found = context.handoff()
+            result.ends[NOT_BEGUN if found is None else found[2]] += 1
+        _record_violations(result, f"time {attempt}", cluster.assert_history_whole)
+        cluster.disarm()
+        _clear_leftovers(cluster, context)
+    _record_violations(result, "in the end", cluster.assert_canaries_clean)
 
 
-#: Acts after which the balancer has to even out, so nothing may hold it.
+#: Actions after which the balancer has to rebalance, so it must not be frozen.
 FREE = (lose, restart)
 
 
-def _tidy(fleet: FailpointCluster, scene: CaseContext) -> None:
-    """Undo what the step asked for: delete what was created, start what was stopped."""
-    fleet.answering()
-    if scene.portfolio == EXTRA and EXTRA in fleet.runs():
-        # Where the request died with its process, a person asks again.
-        fleet.ask("DELETE", f"/api/portfolios/{EXTRA}/")
-    fleet.wait_until_idle()
-    if scene.portfolio == "ge-sma" and fleet.run("ge-sma").node is None:
-        fleet.ask("POST", "/api/portfolios/ge-sma/start/")
-        fleet.wait_until_idle()
+def _clear_leftovers(cluster: FailpointCluster, context: CaseContext) -> None:
+    """Undo the case's request: delete a created portfolio, start a stopped one."""
+    cluster.wait_until_ready()
+    if context.portfolio == EXTRA and EXTRA in cluster.runs():
+        # If the request died with its process, an operator repeats it.
+        cluster.request("DELETE", f"/api/portfolios/{EXTRA}/")
+    cluster.wait_until_idle()
+    if context.portfolio == "ge-sma" and cluster.run("ge-sma").node is None:
+        cluster.request("POST", "/api/portfolios/ge-sma/start/")
+        cluster.wait_until_idle()
 
 
-def _judge(row: Row, when: str, judge: Any) -> None:
+def _record_violations(result: CaseResult, when: str, check: Any) -> None:
     try:
-        judge()
+        check()
     except AssertionError as violation:
-        row.violations.append(f"{when}: {violation}")
+        result.violations.append(f"{when}: {violation}")
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The rows as a table for people."""
+def table(results: Sequence[CaseResult]) -> str:
+    """Return the results as a Markdown table."""
     lines = [
         "| process | killed at | times | done | failed | rolled back | superseded | not begun "
         "| stuck | worst s | history |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
-    for row in rows:
-        ends = [row.ends[end] for end in ("done", "failed", "rolled_back", "superseded", NOT_BEGUN)]
-        whole = "whole" if not row.violations else f"{len(row.violations)} violations"
+    for result in results:
+        ends = [
+            result.ends[end] for end in ("done", "failed", "rolled_back", "superseded", NOT_BEGUN)
+        ]
+        whole = "whole" if not result.violations else f"{len(result.violations)} violations"
         lines.append(
-            f"| {row.step.process} | {row.step.name} | {row.met} | "
+            f"| {result.case.process} | {result.case.name} | {result.met} | "
             + " | ".join(str(number) for number in ends)
-            + f" | {len(row.stuck)} | {row.worst_s:.1f} | {whole} |"
+            + f" | {len(result.stuck)} | {result.worst_s:.1f} | {whole} |"
         )
     return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the steps that were asked for."""
+    """Run the selected crash cases."""
     parser = argparse.ArgumentParser(prog="python -m chaos.crashpoints", description=__doc__)
-    parser.add_argument("--times", type=int, default=20, help="kills at each step (%(default)s)")
-    parser.add_argument("--only", default="", help="a process, or part of a step's name")
-    parser.add_argument("--json", type=Path, help="a file for the figures")
+    parser.add_argument("--times", type=int, default=20, help="kills in each case (%(default)s)")
+    parser.add_argument("--only", default="", help="a process, or part of a case's name")
+    parser.add_argument("--json", type=Path, help="file for the results")
     options = parser.parse_args(argv)
-    steps = [s for s in STEPS if options.only in (s.process, "") or options.only in s.name]
-    rows = [Row(step) for step in steps]
-    waiting = list(rows)
+    cases = [s for s in CASES if options.only in (s.process, "") or options.only in s.name]
+    results = [CaseResult(case) for case in cases]
+    waiting = list(results)
     while waiting:
-        # Where a house did not come to rest again the next one goes on with the next step.
+        # If an installation does not become idle again, a new one continues with the next case.
         with temporary_home() as home:
-            fleet = FailpointCluster(home)
+            cluster = FailpointCluster(home)
             try:
-                fleet.start()
-                fleet.wait_until_converged()
+                cluster.start()
+                cluster.wait_until_converged()
                 while waiting:
-                    row = waiting.pop(0)
-                    rehearse(fleet, row, options.times)
-                    print(json.dumps(row.document()), file=sys.stderr, flush=True)
+                    result = waiting.pop(0)
+                    run_case(cluster, result, options.times)
+                    print(json.dumps(result.document()), file=sys.stderr, flush=True)
                     if options.json is not None:
-                        found = [row.document() for row in rows]
+                        found = [result.document() for result in results]
                         options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
             except AssertionError as unrest:
-                row.stuck.append(f"the house did not come to rest: {unrest}")
-                print(json.dumps(row.document()), file=sys.stderr, flush=True)
+                result.stuck.append(f"the installation did not become idle: {unrest}")
+                print(json.dumps(result.document()), file=sys.stderr, flush=True)
             finally:
-                fleet.end()
-    print(table(rows))
-    return int(any(row.stuck or row.violations or row.met < options.times for row in rows))
+                cluster.kill_everything()
+    print(table(results))
+    return int(
+        any(result.stuck or result.violations or result.met < options.times for result in results)
+    )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,4 @@
-"""Each step of the handoff protocol at which a process of the control plane dies, and how to get
-there."""
+"""Crash cases: a failpoint of the handoff protocol, and the action that brings a process there."""
 
 from __future__ import annotations
 
@@ -11,15 +10,15 @@ from chaos.harness.cluster import (
     CANARIES,
     DEMO_NODES,
     PROCESS_MATCH,
-    alive,
-    family,
-    frozen,
+    process_tree,
+    still_running,
+    suspended,
     wait_for,
 )
 
-FIRES_S = 120.0  #: until the point must have been met; a queue looks at its schedule every 30 s
+FIRES_S = 120.0  #: limit to reach the failpoint; the queue polls its schedule every 30 s
 
-EXTRA = "rehearsed"
+EXTRA = "rehearsed"  #: a portfolio that only these cases create
 HOLDS = {
     "strategy": "buy_and_hold",
     "config": {"quantity": "7"},
@@ -29,31 +28,31 @@ HOLDS = {
 
 @dataclass
 class CaseContext:
-    """One time of one step: who it is about."""
+    """One repetition of a case: its portfolio and the handoff that it causes."""
 
-    fleet: FailpointCluster
-    turn: int
+    cluster: FailpointCluster
+    attempt: int
     portfolio: str = ""
-    mark: int = 0  #: the newest handoff before it began
+    mark: int = 0  #: id of the newest handoff before it
 
-    def about(self, portfolio: str) -> None:
-        """Say which portfolio's handoff is watched."""
+    def watch(self, portfolio: str) -> None:
+        """Select the portfolio whose next handoff this case causes."""
         self.portfolio = portfolio
-        ((self.mark,),) = self.fleet.query("SELECT coalesce(max(id), 0) FROM scheduling_handoff")
+        ((self.mark,),) = self.cluster.query("SELECT coalesce(max(id), 0) FROM scheduling_handoff")
 
     def handoff(self) -> tuple[int, str, str] | None:
-        """The first handoff that this brought about: number, kind, state."""
-        rows = self.fleet.query(
+        """The first handoff that the case caused: id, kind, state."""
+        results = self.cluster.query(
             "SELECT h.id, h.kind, h.state FROM scheduling_handoff h"
             " JOIN portfolios_portfolio p ON p.id = h.portfolio_id"
             " WHERE h.id > %s AND p.name = %s ORDER BY h.id LIMIT 1",
             self.mark,
             self.portfolio,
         )
-        return (rows[0][0], rows[0][1], rows[0][2]) if rows else None
+        return (results[0][0], results[0][1], results[0][2]) if results else None
 
-    def left(self, *states: str) -> None:
-        """Wait until the handoff is in none of these states any more."""
+    def wait_until_left(self, *states: str) -> None:
+        """Wait until the handoff has left all of these states."""
         wait_for(
             self.handoff,
             lambda found: found is not None and found[2] not in states,
@@ -62,221 +61,251 @@ class CaseContext:
         )
 
 
-#: Brings a process to its point and goes on when it has died there.
+#: Brings a process to its failpoint and returns when it has died there.
 CaseAction = Callable[[CaseContext, str, str], None]
 
 
 @dataclass(frozen=True)
-class Step:
-    """What dies where, and on what occasion."""
+class CrashCase:
+    """A process, the failpoint at which it dies, and the action that brings it there."""
 
     name: str
     process: str
     point: str
-    act: CaseAction
+    action: CaseAction
 
 
-def _met(scene: CaseContext, process: str, point: str) -> None:
-    scene.fleet.fired(FIRES_S, f"{process}/{point}")
+def _wait_until_fired(context: CaseContext, process: str, point: str) -> None:
+    context.cluster.fired(FIRES_S, f"{process}/{point}")
 
 
-def _armed(scene: CaseContext, process: str, point: str) -> None:
-    scene.fleet.arm(f"{process}/{point}=exit")
+def _arm(context: CaseContext, process: str, point: str) -> None:
+    context.cluster.arm(f"{process}/{point}=exit")
 
 
-def _move(scene: CaseContext) -> None:
-    fleet = scene.fleet
-    fleet.ask(
+def _request_move(context: CaseContext) -> None:
+    cluster = context.cluster
+    cluster.request(
         "POST",
-        f"/api/portfolios/{scene.portfolio}/migrate/",
-        {"target_node": fleet.elsewhere(scene.portfolio)},
+        f"/api/portfolios/{context.portfolio}/migrate/",
+        {"target_node": cluster.other_node(context.portfolio)},
     )
 
 
-def move(scene: CaseContext, process: str, point: str) -> None:
-    """A move by hand."""
-    scene.about(CANARIES[scene.turn % 3])
-    _armed(scene, process, point)
-    _move(scene)
-    _met(scene, process, point)
+def move(context: CaseContext, process: str, point: str) -> None:
+    """Migrate a portfolio."""
+    context.watch(CANARIES[context.attempt % 3])
+    _arm(context, process, point)
+    _request_move(context)
+    _wait_until_fired(context, process, point)
 
 
-def move_activating(scene: CaseContext, process: str, point: str) -> None:
-    """A move that has just been granted."""
-    scene.about(CANARIES[scene.turn % 3])
-    scene.fleet.arm("web/handoff.release:committed=pause(0)")
-    _move(scene)
-    scene.fleet.fired(FIRES_S, "the grant")
-    _armed(scene, process, point)
-    _met(scene, process, point)
+def move_activating(context: CaseContext, process: str, point: str) -> None:
+    """Migrate a portfolio, and arm the failpoint when its grant is durable."""
+    context.watch(CANARIES[context.attempt % 3])
+    context.cluster.arm("web/handoff.release:committed=pause(0)")
+    _request_move(context)
+    context.cluster.fired(FIRES_S, "the grant")
+    _arm(context, process, point)
+    _wait_until_fired(context, process, point)
 
 
-def move_from_the_silent(scene: CaseContext, process: str, point: str) -> None:
-    """A move whose source falls silent before it releases."""
-    scene.about(CANARIES[scene.turn % 3])
-    source = scene.fleet.daemon(str(scene.fleet.run(scene.portfolio).node))
-    scene.fleet.arm("web/handoff.prepared:after_touch=pause(0.6)")
-    _move(scene)
-    scene.fleet.fired(FIRES_S, "the report")
-    with frozen(alive(family(source))):
-        _dies_in_a_pass(scene, process, point)
-        scene.left("preparing", "draining")
+def move_from_frozen_source(context: CaseContext, process: str, point: str) -> None:
+    """Migrate from a source that is frozen before it releases."""
+    context.watch(CANARIES[context.attempt % 3])
+    source = context.cluster.daemon(str(context.cluster.run(context.portfolio).node))
+    context.cluster.arm("web/handoff.prepared:after_touch=pause(0.6)")
+    _request_move(context)
+    context.cluster.fired(FIRES_S, "the report")
+    with suspended(still_running(process_tree(source))):
+        _die_in_a_pass(context, process, point)
+        context.wait_until_left("preparing", "draining")
 
 
-def move_to_the_silent(scene: CaseContext, process: str, point: str) -> None:
-    """A move whose target falls silent before its first commit."""
-    scene.about(CANARIES[scene.turn % 3])
-    target = scene.fleet.daemon(scene.fleet.elsewhere(scene.portfolio))
-    scene.fleet.arm("web/handoff.release:after_touch=pause(0.6)")
-    _move(scene)
-    scene.fleet.fired(FIRES_S, "the grant")
-    with frozen(alive(family(target))):
-        _dies_in_a_pass(scene, process, point)
-        scene.left("preparing", "draining", "activating")
+def move_to_frozen_target(context: CaseContext, process: str, point: str) -> None:
+    """Migrate to a target that is frozen before its first commit."""
+    context.watch(CANARIES[context.attempt % 3])
+    target = context.cluster.daemon(context.cluster.other_node(context.portfolio))
+    context.cluster.arm("web/handoff.release:after_touch=pause(0.6)")
+    _request_move(context)
+    context.cluster.fired(FIRES_S, "the grant")
+    with suspended(still_running(process_tree(target))):
+        _die_in_a_pass(context, process, point)
+        context.wait_until_left("preparing", "draining", "activating")
 
 
-def stop(scene: CaseContext, process: str, point: str) -> None:
-    """A stop by hand, started again afterwards."""
-    scene.about("ge-sma")
-    _armed(scene, process, point)
-    scene.fleet.ask("POST", "/api/portfolios/ge-sma/stop/")
-    _met(scene, process, point)
+def stop(context: CaseContext, process: str, point: str) -> None:
+    """Stop a portfolio. It is started again afterwards."""
+    context.watch("ge-sma")
+    _arm(context, process, point)
+    context.cluster.request("POST", "/api/portfolios/ge-sma/stop/")
+    _wait_until_fired(context, process, point)
 
 
-def stop_of_the_silent(scene: CaseContext, process: str, point: str) -> None:
-    """A stop whose owner does not release in time."""
-    scene.about("ge-sma")
-    owner = scene.fleet.daemon(str(scene.fleet.run("ge-sma").node))
-    with frozen(alive(family(owner))):
-        scene.fleet.ask("POST", "/api/portfolios/ge-sma/stop/")
-        _dies_in_a_pass(scene, process, point)
-        scene.left("draining")
+def stop_of_frozen_owner(context: CaseContext, process: str, point: str) -> None:
+    """Stop a portfolio whose owner does not release in time."""
+    context.watch("ge-sma")
+    owner = context.cluster.daemon(str(context.cluster.run("ge-sma").node))
+    with suspended(still_running(process_tree(owner))):
+        context.cluster.request("POST", "/api/portfolios/ge-sma/stop/")
+        _die_in_a_pass(context, process, point)
+        context.wait_until_left("draining")
 
 
-def place(scene: CaseContext, process: str, point: str) -> None:
-    """A new portfolio."""
-    scene.about(EXTRA)
-    _armed(scene, process, point)
-    scene.fleet.ask("POST", "/api/portfolios/", {"name": EXTRA, **HOLDS})
-    _met(scene, process, point)
+def place(context: CaseContext, process: str, point: str) -> None:
+    """Create a portfolio."""
+    context.watch(EXTRA)
+    _arm(context, process, point)
+    context.cluster.request("POST", "/api/portfolios/", {"name": EXTRA, **HOLDS})
+    _wait_until_fired(context, process, point)
 
 
-def delete(scene: CaseContext, process: str, point: str) -> None:
-    """A portfolio that is deleted. A person whose request died asks again."""
-    _extra(scene)
-    scene.about(EXTRA)
-    _armed(scene, process, point)
-    scene.fleet.ask("DELETE", f"/api/portfolios/{EXTRA}/")
-    _met(scene, process, point)
+def delete(context: CaseContext, process: str, point: str) -> None:
+    """Delete a portfolio. A request whose process died is repeated."""
+    _create_extra(context)
+    context.watch(EXTRA)
+    _arm(context, process, point)
+    context.cluster.request("DELETE", f"/api/portfolios/{EXTRA}/")
+    _wait_until_fired(context, process, point)
 
 
-def bad_reload(scene: CaseContext, process: str, point: str, *, strategy: str) -> None:
-    """A change of configuration to one that does not work."""
-    _extra(scene)
+def bad_reload(context: CaseContext, process: str, point: str, *, strategy: str) -> None:
+    """Reload a portfolio with a configuration that does not work."""
+    _create_extra(context)
     wait_for(
-        lambda: scene.fleet.query(
+        lambda: context.cluster.query(
             "SELECT r.good_revision FROM scheduling_run r JOIN portfolios_portfolio p"
             " ON p.id = r.portfolio_id WHERE p.name = %s AND p.archived_at IS NULL",
             EXTRA,
         ),
-        lambda rows: rows and rows[0][0] is not None,
+        lambda results: results and results[0][0] is not None,
         FIRES_S,
         "a good revision",
     )
-    scene.about(EXTRA)
-    _armed(scene, process, point)
-    # Soon enough that it raises before it is proven: one that is good has no way back.
-    config = {"at_event": 1 + scene.turn % 4} if strategy == "raise_at" else {}
-    scene.fleet.ask("PATCH", f"/api/portfolios/{EXTRA}/", {"strategy": strategy, "config": config})
-    _met(scene, process, point)
+    context.watch(EXTRA)
+    _arm(context, process, point)
+    # Raise before the revision is proven: a proven revision is not rolled back.
+    config = {"at_event": 1 + context.attempt % 4} if strategy == "raise_at" else {}
+    context.cluster.request(
+        "PATCH", f"/api/portfolios/{EXTRA}/", {"strategy": strategy, "config": config}
+    )
+    _wait_until_fired(context, process, point)
 
 
-def unloadable(scene: CaseContext, process: str, point: str) -> None:
-    """A reload to a strategy that cannot be loaded."""
-    bad_reload(scene, process, point, strategy="raise_on_load")
+def unloadable(context: CaseContext, process: str, point: str) -> None:
+    """Reload with a strategy that cannot be loaded."""
+    bad_reload(context, process, point, strategy="raise_on_load")
 
 
-def raising(scene: CaseContext, process: str, point: str) -> None:
-    """A reload to a strategy that raises at one of its first events."""
-    bad_reload(scene, process, point, strategy="raise_at")
+def raising(context: CaseContext, process: str, point: str) -> None:
+    """Reload with a strategy that raises at one of its first events."""
+    bad_reload(context, process, point, strategy="raise_at")
 
 
-def lose(scene: CaseContext, process: str, point: str) -> None:
-    """A node that falls silent for longer than its lease."""
-    node = DEMO_NODES[scene.turn % 3]
-    names = scene.fleet.on(node)
-    scene.about(names[0])
-    daemon = scene.fleet.daemon(node)
-    with frozen(alive(family(daemon))):
-        _dies_in_a_pass(scene, process, point)
-        scene.fleet.commits_elsewhere(names, node, 60)
+def lose(context: CaseContext, process: str, point: str) -> None:
+    """Freeze a node for longer than its lease."""
+    node = DEMO_NODES[context.attempt % 3]
+    names = context.cluster.portfolios_on(node)
+    context.watch(names[0])
+    daemon = context.cluster.daemon(node)
+    with suspended(still_running(process_tree(daemon))):
+        _die_in_a_pass(context, process, point)
+        context.cluster.wait_for_commits_elsewhere(names, node, 60)
 
 
-def restart(scene: CaseContext, process: str, point: str) -> None:
-    """A daemon that is killed and starts again under its name."""
-    node = DEMO_NODES[scene.turn % 3]
-    scene.about(scene.fleet.on(node)[0])
-    # Else the watcher may give all it had to others before it is back.
-    with frozen(alive(scene.fleet.members("watcher"))):
-        _armed(scene, process, point)
-        scene.fleet.daemon(node).kill()
-        _met(scene, process, point)
+def restart(context: CaseContext, process: str, point: str) -> None:
+    """Kill a daemon, which restarts under the same name."""
+    node = DEMO_NODES[context.attempt % 3]
+    context.watch(context.cluster.portfolios_on(node)[0])
+    # Otherwise the watcher may place its portfolios elsewhere before it is back.
+    with suspended(still_running(context.cluster.members("watcher"))):
+        _arm(context, process, point)
+        context.cluster.daemon(node).kill()
+        _wait_until_fired(context, process, point)
 
 
-def _extra(scene: CaseContext) -> None:
-    """Have one portfolio more, which runs."""
-    fleet = scene.fleet
-    fleet.ask("POST", "/api/portfolios/", {"name": EXTRA, **HOLDS})
+def _create_extra(context: CaseContext) -> None:
+    """Create the extra portfolio and wait until it runs."""
+    cluster = context.cluster
+    cluster.request("POST", "/api/portfolios/", {"name": EXTRA, **HOLDS})
     wait_for(
-        lambda: fleet.runs().get(EXTRA),
+        lambda: cluster.runs().get(EXTRA),
         lambda run: run is not None and run.phase == "running" and run.last_seq > 0,
         FIRES_S,
         f"{EXTRA} running",
     )
 
 
-def _dies_in_a_pass(scene: CaseContext, process: str, point: str) -> None:
-    """Let a pass die at the point.
+def _die_in_a_pass(context: CaseContext, process: str, point: str) -> None:
+    """Arm the failpoint and wait until a pass dies there.
 
-    A step is left to the worker by a watcher, which is quicker, that sleeps until then.
+    The watcher is faster than the worker, so it is suspended when the worker should run the pass.
     """
-    with frozen(alive(scene.fleet.members("watcher") if process == "worker" else [])):
-        _armed(scene, process, point)
-        _met(scene, process, point)
-        if process == "worker":  # one of several processes died: the others do too
-            scene.fleet.kill_all(process)
+    with suspended(
+        still_running(context.cluster.members("watcher") if process == "worker" else [])
+    ):
+        _arm(context, process, point)
+        _wait_until_fired(context, process, point)
+        if process == "worker":  # one of several worker processes died: kill the others as well
+            context.cluster.kill_all(process)
 
 
-STEPS = (
-    Step("requested, not yet durable", "web", "requests.migrate:after_insert", move),
-    Step("requested, answer lost", "web", "requests.migrate:committed", move),
-    Step("prepared report, before it counts", "web", "handoff.prepared:after_move", move),
-    Step("prepared report, answer lost", "web", "handoff.prepared:committed", move),
-    Step("release, before the grant", "web", "handoff.release:after_commit", move),
-    Step("grant, not yet durable", "web", "handoff.release:after_grant", move),
-    Step("grant, answer lost", "web", "handoff.release:committed", move),
-    Step("activating, at a commit", "web", "commit.commit:begin", move_activating),
-    Step("activating, a commit's answer lost", "web", "commit.commit:after_commit",
-         move_activating),
-    Step("drain deadline, the grant", "watcher", "handoff.expire:after_grant",
-         move_from_the_silent),
-    Step("drain deadline, the grant", "worker", "handoff.expire:after_grant",
-         move_from_the_silent),
-    Step("rollback, the grant back", "watcher", "handoff.expire:after_grant", move_to_the_silent),
-    Step("rollback, the grant back", "worker", "handoff.expire:after_grant", move_to_the_silent),
-    Step("reload that cannot prepare", "web", "handoff.step_failed:after_move", unloadable),
-    Step("reload that raises, way back", "web", "deaths.died:after_grant", raising),
-    Step("place, the grant", "web", "handoff.prepared:after_grant", place),
-    Step("stop, the release", "web", "handoff.release:after_grant", stop),
-    Step("stop past its deadline", "watcher", "handoff.expire:after_grant", stop_of_the_silent),
-    Step("delete, not yet durable", "web", "requests.stop_run:after_insert", delete),
-    Step("delete, the release's answer lost", "web", "handoff.release:committed", delete),
-    Step("node marked lost", "watcher", "lease.mark_lost:after_mark_lost", lose),
-    Step("node marked lost", "worker", "lease.mark_lost:after_mark_lost", lose),
-    Step("failover requested", "watcher", "handoff.request_all:after_insert", lose),
-    Step("failover requested", "worker", "handoff.request_all:after_insert", lose),
-    Step("failover, the grant", "web", "handoff.prepared:after_grant", lose),
-    Step("register, the grants", "web", "register.register:after_grant", restart),
-)  # fmt: skip
+CASES = tuple(
+    CrashCase(*case)
+    for case in (
+        ("requested, not yet durable", "web", "operations.migrate:after_insert", move),
+        ("requested, answer lost", "web", "operations.migrate:committed", move),
+        ("prepared report, before it counts", "web", "handoff.prepared:after_move", move),
+        ("prepared report, answer lost", "web", "handoff.prepared:committed", move),
+        ("release, before the grant", "web", "handoff.release:after_commit", move),
+        ("grant, not yet durable", "web", "handoff.release:after_grant", move),
+        ("grant, answer lost", "web", "handoff.release:committed", move),
+        ("activating, at a commit", "web", "commit.commit:begin", move_activating),
+        (
+            "activating, a commit's answer lost",
+            "web",
+            "commit.commit:after_commit",
+            move_activating,
+        ),
+        (
+            "drain deadline, the grant",
+            "watcher",
+            "handoff.expire:after_grant",
+            move_from_frozen_source,
+        ),
+        (
+            "drain deadline, the grant",
+            "worker",
+            "handoff.expire:after_grant",
+            move_from_frozen_source,
+        ),
+        (
+            "rollback, the grant back",
+            "watcher",
+            "handoff.expire:after_grant",
+            move_to_frozen_target,
+        ),
+        ("rollback, the grant back", "worker", "handoff.expire:after_grant", move_to_frozen_target),
+        ("reload that cannot prepare", "web", "handoff.step_failed:after_move", unloadable),
+        (
+            "reload that raises, way back",
+            "web",
+            "process_failures.handle_process_exit:after_grant",
+            raising,
+        ),
+        ("place, the grant", "web", "handoff.prepared:after_grant", place),
+        ("stop, the release", "web", "handoff.release:after_grant", stop),
+        ("stop past its deadline", "watcher", "handoff.expire:after_grant", stop_of_frozen_owner),
+        ("delete, not yet durable", "web", "operations.stop_run:after_insert", delete),
+        ("delete, the release's answer lost", "web", "handoff.release:committed", delete),
+        ("node marked lost", "watcher", "lease.mark_lost:after_mark_lost", lose),
+        ("node marked lost", "worker", "lease.mark_lost:after_mark_lost", lose),
+        ("failover requested", "watcher", "handoff.request_all:after_insert", lose),
+        ("failover requested", "worker", "handoff.request_all:after_insert", lose),
+        ("failover, the grant", "web", "handoff.prepared:after_grant", lose),
+        ("register, the grants", "web", "register.register:after_grant", restart),
+    )
+)
 
-assert all(step.process in PROCESS_MATCH for step in STEPS)
+
+assert all(case.process in PROCESS_MATCH for case in CASES)

@@ -1,4 +1,4 @@
-"""Web, watcher and worker: killed, frozen, away, doubled."""
+"""Faults of web, watcher and worker: killed, frozen, kept down, doubled."""
 
 from __future__ import annotations
 
@@ -11,8 +11,15 @@ import psutil
 
 from chaos.faults.daemons import taken_over
 from chaos.faults.fault import Fault
-from chaos.harness.cluster import alive
-from chaos.runner.fault_context import PATIENCE, RESTART_LIMIT_S, WATCHER, WEB, WORKER, FaultContext
+from chaos.harness.cluster import still_running
+from chaos.runner.fault_context import (
+    BUDGET_FACTOR,
+    RESTART_LIMIT_S,
+    WATCHER,
+    WEB,
+    WORKER,
+    FaultContext,
+)
 from ginkgo_site.env import CHECKOUT
 from ginkgo_site.launcher.instance_lock import OWNER_ENV
 from ginkgo_site.launcher.web import GUARDED
@@ -20,138 +27,142 @@ from ginkgo_site.launcher.web import GUARDED
 EVERYTHING_THROUGH_WEB = "every commit goes through the web"
 
 
-def kill_web(scene: FaultContext) -> None:
+def kill_web(context: FaultContext) -> None:
     """kill -9 of the web process."""
-    scene.touch_everything(EVERYTHING_THROUGH_WEB)
-    _kill(scene, WEB)
-    scene.expect(scene.fleet.answers, RESTART_LIMIT_S, "the API back")
+    context.mark_all_affected(EVERYTHING_THROUGH_WEB)
+    _kill(context, WEB)
+    context.expect(context.cluster.is_ready, RESTART_LIMIT_S, "the API back")
 
 
-def kill_watcher(scene: FaultContext) -> None:
+def kill_watcher(context: FaultContext) -> None:
     """kill -9 of the watcher."""
-    _kill(scene, WATCHER)
+    _kill(context, WATCHER)
 
 
-def kill_worker(scene: FaultContext) -> None:
+def kill_worker(context: FaultContext) -> None:
     """kill -9 of the worker."""
-    _kill(scene, WORKER)
+    _kill(context, WORKER)
 
 
-def kill_control_plane(scene: FaultContext) -> None:
+def kill_control_plane(context: FaultContext) -> None:
     """kill -9 of web, watcher and worker at once."""
-    scene.touch_everything(EVERYTHING_THROUGH_WEB)
-    victims = [scene.parts(words)[0] for words in (WEB, WATCHER, WORKER)]
+    context.mark_all_affected(EVERYTHING_THROUGH_WEB)
+    victims = [context.processes_matching(words)[0] for words in (WEB, WATCHER, WORKER)]
     for victim in victims:
         victim.kill()
-    scene.expect(scene.fleet.answers, RESTART_LIMIT_S, "the API back")
+    context.expect(context.cluster.is_ready, RESTART_LIMIT_S, "the API back")
 
 
-def _kill(scene: FaultContext, words: tuple[str, ...]) -> None:
-    victim = scene.parts(words)[0]
+def _kill(context: FaultContext, words: tuple[str, ...]) -> None:
+    victim = context.processes_matching(words)[0]
     victim.kill()
-    scene.expect(lambda: not alive([victim]), 2 * PATIENCE, f"the end of {words[0]}")
-    scene.expect(lambda: scene.parts(words), RESTART_LIMIT_S, f"another {words[0]} in its place")
+    context.expect(lambda: not still_running([victim]), 2 * BUDGET_FACTOR, f"the end of {words[0]}")
+    context.expect(
+        lambda: context.processes_matching(words),
+        RESTART_LIMIT_S,
+        f"another {words[0]} in its place",
+    )
 
 
-def web_away(scene: FaultContext) -> None:
-    """The web is away for two thirds of a lease, and connections to it are refused."""
-    _web_away(scene, scene.ttl_s * 20 / 30)
+def web_away(context: FaultContext) -> None:
+    """The web process is down for two thirds of a lease; connections are refused."""
+    _web_away(context, context.ttl_s * 20 / 30)
 
 
-def web_away_long(scene: FaultContext) -> None:
-    """The web is away for longer than a lease; nobody can be blamed for that."""
-    _web_away(scene, scene.ttl_s * 40 / 30)
+def web_away_long(context: FaultContext) -> None:
+    """The web process is down for longer than a lease; no node may be marked lost."""
+    _web_away(context, context.ttl_s * 40 / 30)
 
 
-def _web_away(scene: FaultContext, seconds: float) -> None:
-    scene.touch_everything(EVERYTHING_THROUGH_WEB)
-    with scene.away(scene.parts(WEB)):
-        scene.sleep(seconds)
-    scene.expect(scene.fleet.answers, RESTART_LIMIT_S, "the API back")
+def _web_away(context: FaultContext, seconds: float) -> None:
+    context.mark_all_affected(EVERYTHING_THROUGH_WEB)
+    with context.kept_down(context.processes_matching(WEB)):
+        context.sleep(seconds)
+    context.expect(context.cluster.is_ready, RESTART_LIMIT_S, "the API back")
 
 
-def freeze_web(scene: FaultContext) -> None:
-    """SIGSTOP of the web process for longer than a lease: connections stay open and silent."""
-    scene.touch_everything(EVERYTHING_THROUGH_WEB)
-    with scene.held(scene.parts(WEB)):
-        scene.sleep(scene.ttl_s * 40 / 30)
+def freeze_web(context: FaultContext) -> None:
+    """SIGSTOP of the web process for longer than a lease; connections stay open."""
+    context.mark_all_affected(EVERYTHING_THROUGH_WEB)
+    with context.suspended(context.processes_matching(WEB)):
+        context.sleep(context.ttl_s * 40 / 30)
 
 
-def starve_web(scene: FaultContext) -> None:
-    """The web gets a twentieth of a processor for longer than a lease: what it does comes late."""
-    scene.touch_everything(EVERYTHING_THROUGH_WEB)
-    web = scene.parts(WEB)
-    for _ in range(int(scene.ttl_s * 40 / 30 / 0.2)):
-        with scene.held(web):
-            scene.sleep(0.19)
-        scene.sleep(0.01)
+def starve_web(context: FaultContext) -> None:
+    """The web process gets a twentieth of a processor for longer than a lease."""
+    context.mark_all_affected(EVERYTHING_THROUGH_WEB)
+    web = context.processes_matching(WEB)
+    for _ in range(int(context.ttl_s * 40 / 30 / 0.2)):
+        with context.suspended(web):
+            context.sleep(0.19)
+        context.sleep(0.01)
 
 
-def watcher_away(scene: FaultContext) -> None:
-    """The watcher is away; what it makes fast is still done, only later."""
-    with scene.away(scene.parts(WATCHER)):
-        run = scene.portfolio()
-        handoff = scene.migrate(run, scene.target_for(run))
-        scene.expect_end(handoff, 30 * PATIENCE)
-        scene.sleep(5)
+def watcher_away(context: FaultContext) -> None:
+    """The watcher is down; its work is still done, only later."""
+    with context.kept_down(context.processes_matching(WATCHER)):
+        run = context.choose_portfolio()
+        handoff = context.migrate(run, context.choose_target(run))
+        context.expect_handoff_end(handoff, 30 * BUDGET_FACTOR)
+        context.sleep(5)
 
 
-def worker_away(scene: FaultContext) -> None:
-    """The worker is away for a while."""
-    with scene.away(scene.parts(WORKER)):
-        scene.sleep(8)
+def worker_away(context: FaultContext) -> None:
+    """The worker is down for 8 s."""
+    with context.kept_down(context.processes_matching(WORKER)):
+        context.sleep(8)
 
 
-def freeze_lock_holder(scene: FaultContext) -> None:
+def freeze_lock_holder(context: FaultContext) -> None:
     """SIGSTOP of the process that holds the pass lock, while a daemon dies."""
-    ((holder, _),) = scene.fleet.query("SELECT holder, until FROM scheduling_passlock LIMIT 1")
-    node = scene.node()
-    had = scene.fleet.runs_on(node)
-    with scene.held(scene.parts(WATCHER)):  # it is the one that looks all the time
-        scene.kill_node(node)
-        scene.note(f"held by {holder}")
-        scene.expect(
-            lambda: taken_over(had, scene.fleet.runs()),
-            # Its lock ends after 5 s, and the worker's turn comes every 30 s.
-            (scene.ttl_s + 5 + 30 + 3) * PATIENCE,
+    ((holder, _),) = context.cluster.query("SELECT holder, until FROM scheduling_passlock LIMIT 1")
+    node = context.choose_node()
+    had = context.cluster.runs_on(node)
+    with context.suspended(context.processes_matching(WATCHER)):  # the watcher polls all the time
+        context.kill_node(node)
+        context.note(f"held by {holder}")
+        context.expect(
+            lambda: taken_over(had, context.cluster.runs()),
+            # Its lock expires after 5 s, and the worker runs a pass every 30 s.
+            (context.ttl_s + 5 + 30 + 3) * BUDGET_FACTOR,
             f"{', '.join(run.name for run in had)} taken over without the watcher",
         )
-    scene.relaunch_far(node)
+    context.relaunch_proxied_node(node)
 
 
-def two_watchers(scene: FaultContext) -> None:
-    """Two watchers at once."""
-    withanother_process(scene, [sys.executable, "manage.py", "run_watcher"], 8)
+def two_watchers(context: FaultContext) -> None:
+    """A second watcher runs for 8 s."""
+    _run_another_process(context, [sys.executable, "manage.py", "run_watcher"], 8)
 
 
-def two_workers(scene: FaultContext) -> None:
-    """Two workers at once."""
-    withanother_process(scene, [sys.executable, "manage.py", "qcluster"], 8)
+def two_workers(context: FaultContext) -> None:
+    """A second worker runs for 8 s."""
+    _run_another_process(context, [sys.executable, "manage.py", "qcluster"], 8)
 
 
-def two_webs(scene: FaultContext) -> None:
-    """A node talks to a second web process for a while, and then to the first one again."""
+def two_webs(context: FaultContext) -> None:
+    """A node uses a second web process for a while, and then the first one again."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    _, wire = scene.far_node()
+    _, proxy = context.choose_proxied_node()
     argv = [sys.executable, "-m", "uvicorn", "ginkgo_site.asgi:application"]
     argv += ["--port", str(port), "--log-level", "warning", "--no-access-log", *GUARDED]
-    with another_process(scene, argv) as web:
-        if not scene.expect(lambda: _listens(port), RESTART_LIMIT_S, "the second web process"):
+    with AnotherProcess(context, argv) as web:
+        if not context.expect(lambda: _listens(port), RESTART_LIMIT_S, "the second web process"):
             return
-        with wire.to_another(f"http://127.0.0.1:{port}"):
-            wire.reset()
-            scene.sleep(6)
-        wire.reset()
-        scene.expect(lambda: web.poll() is None, 1, "the second web process alive")
-        scene.sleep(1)
+        with proxy.redirect_to(f"http://127.0.0.1:{port}"):
+            proxy.reset()
+            context.sleep(6)
+        proxy.reset()
+        context.expect(lambda: web.poll() is None, 1, "the second web process alive")
+        context.sleep(1)
 
 
-def withanother_process(scene: FaultContext, argv: list[str], seconds: float) -> None:
-    """Run one more process of the control plane for a while."""
-    with another_process(scene, argv):
-        scene.sleep(seconds)
+def _run_another_process(context: FaultContext, argv: list[str], seconds: float) -> None:
+    """Run one more control-plane process for `seconds`."""
+    with AnotherProcess(context, argv):
+        context.sleep(seconds)
 
 
 def _listens(port: int) -> bool:
@@ -159,18 +170,18 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-class another_process:
-    """One more process, ended with all that it started."""
+class AnotherProcess:
+    """Run one more process; kill it and its descendants at the end."""
 
     def __init__(
         self,
-        scene: FaultContext,
+        context: FaultContext,
         argv: list[str],
         more_environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._log = open(scene.fleet.home / "logs" / "another.log", "ab")  # noqa: SIM115
-        environment = scene.fleet.environment() | {
-            OWNER_ENV: str(scene.fleet.home),
+        self._log = open(context.cluster.home / "logs" / "another.log", "ab")  # noqa: SIM115
+        environment = context.cluster.environment() | {
+            OWNER_ENV: str(context.cluster.home),
             "DJANGO_SETTINGS_MODULE": "ginkgo_site.settings",
             "PYTHONPATH": str(CHECKOUT),
             **(more_environment or {}),
@@ -189,9 +200,9 @@ class another_process:
         return self._process
 
     def __exit__(self, *_: object) -> None:
-        family = [psutil.Process(self._process.pid)] if self._process.poll() is None else []
-        family += family[0].children(recursive=True) if family else []
-        for process in family:
+        process_tree = [psutil.Process(self._process.pid)] if self._process.poll() is None else []
+        process_tree += process_tree[0].children(recursive=True) if process_tree else []
+        for process in process_tree:
             try:
                 process.kill()
             except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""Processes of a node that die or sleep."""
+"""Faults of node processes: killed, frozen, terminated."""
 
 from __future__ import annotations
 
@@ -10,83 +10,89 @@ from datetime import datetime
 import psutil
 
 from chaos.faults.fault import Fault
-from chaos.harness.cluster import RunNow, alive, family
-from chaos.runner.fault_context import PATIENCE, FaultContext
+from chaos.harness.cluster import CurrentRun, process_tree, still_running
+from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext
 
 
-def kill_daemon(scene: FaultContext) -> None:
-    """kill -9 of a daemon; its portfolios go elsewhere and none of its processes stays."""
-    node = scene.node()
-    had = scene.fleet.on(node)
-    everything = family(scene.daemon(node))
-    scene.kill_node(node)
-    scene.expect(lambda: not alive(everything), 2 * PATIENCE, f"all processes of {node} gone")
+def kill_daemon(context: FaultContext) -> None:
+    """kill -9 of a daemon; its portfolios fail over and none of its processes remains."""
+    node = context.choose_node()
+    had = context.cluster.portfolios_on(node)
+    everything = process_tree(context.daemon(node))
+    context.kill_node(node)
+    context.expect(
+        lambda: not still_running(everything), 2 * BUDGET_FACTOR, f"all processes of {node} gone"
+    )
     for name in had:
-        scene.expect(
+        context.expect(
             lambda name=name: (
-                scene.fleet.run(name).phase != "running"  # type: ignore[misc]
-                or scene.fleet.run(name).node != node
+                context.cluster.run(name).phase != "running"  # type: ignore[misc]
+                or context.cluster.run(name).node != node
             ),
-            (scene.ttl_s + 3) * PATIENCE,
+            (context.ttl_s + 3) * BUDGET_FACTOR,
             f"{name} away from {node}",
         )
-    scene.relaunch_far(node)
+    context.relaunch_proxied_node(node)
 
 
-def kill_child(scene: FaultContext) -> None:
-    """kill -9 of one portfolio's process; it starts again in place."""
-    run = scene.portfolio()
-    answer = scene.ask("GET", f"/api/portfolios/{run.name}/")
+def kill_child(context: FaultContext) -> None:
+    """kill -9 of one portfolio's process; it restarts on the same node."""
+    run = context.choose_portfolio()
+    answer = context.request("GET", f"/api/portfolios/{run.name}/")
     pid = answer.json["run"]["pid"] if answer and answer.status == 200 else None
     if pid:
         psutil.Process(pid).kill()
-        scene.expect(
-            lambda: scene.fleet.run(run.name).last_seq > run.last_seq, 20, f"{run.name} going on"
+        context.expect(
+            lambda: context.cluster.run(run.name).last_seq > run.last_seq,
+            20,
+            f"{run.name} going on",
         )
 
 
-def kill_forkserver(scene: FaultContext) -> None:
-    """kill -9 of the process that a node's children are forked from."""
-    node = scene.node()
-    for child in scene.daemon(node).children():
+def kill_forkserver(context: FaultContext) -> None:
+    """kill -9 of a node's forkserver."""
+    node = context.choose_node()
+    for child in context.daemon(node).children():
         child.kill()
-    scene.sleep(1)
+    context.sleep(1)
 
 
-def freeze_daemon_short(scene: FaultContext) -> None:
+def freeze_daemon_short(context: FaultContext) -> None:
     """SIGSTOP of a daemon for less than its lease."""
-    node = scene.node()
-    with scene.node_held(node):
-        scene.sleep(scene.ttl_s * 12 / 30)
+    node = context.choose_node()
+    with context.suspended_node(node):
+        context.sleep(context.ttl_s * 12 / 30)
 
 
-def freeze_daemon_long(scene: FaultContext) -> None:
-    """SIGSTOP of a daemon beyond its lease; what the woken one commits is refused."""
-    node = scene.node()
-    scene.touch_everything("pushes are lost, so that the zombie does not hear of it first")
-    since = scene.fleet.now()
-    with scene.fleet.no_pushes():
-        had = scene.fleet.on(node)
-        _wait_for_work_in_hand(scene, had[0])
-        with scene.node_held(node):
-            scene.expect(
-                lambda: _left(scene, had, node),
-                (scene.ttl_s + 3) * PATIENCE,
+def freeze_daemon_long(context: FaultContext) -> None:
+    """SIGSTOP of a daemon beyond its lease; its commits after SIGCONT are refused."""
+    node = context.choose_node()
+    context.mark_all_affected(
+        "pushes are lost, so that the frozen daemon is not told of its loss first"
+    )
+    since = context.cluster.now()
+    with context.cluster.pushes_lost():
+        had = context.cluster.portfolios_on(node)
+        _wait_for_uncommitted_events(context, had[0])
+        with context.suspended_node(node):
+            context.expect(
+                lambda: _are_elsewhere(context, had, node),
+                (context.ttl_s + 3) * BUDGET_FACTOR,
                 f"{', '.join(had)} elsewhere than on the frozen {node}",
             )
-            scene.sleep(1)
-        # Most often it commits what it had in hand, and is refused; one that hears first that its
-        # lease is over has nothing to say. That nothing of it counts is judged all along.
+            context.sleep(1)
+        # Usually the daemon sends its pending commits, which are refused. It sends none if it first
+        # notices that its lease has expired. The monitor checks throughout that none is accepted.
         end = time.monotonic() + 5
-        while not _refused(scene, since, node) and time.monotonic() < end:
-            scene.sleep(0.2)
-        scene.note(f"{_refused(scene, since, node)} late commits refused")
+        while not _refused(context, since, node) and time.monotonic() < end:
+            context.sleep(0.2)
+        context.note(f"{_refused(context, since, node)} late commits refused")
 
 
-def taken_over(before: Iterable[RunNow], now: Mapping[str, RunNow]) -> bool:
-    """Whether each that is still there has another owner, and runs or says why not.
+def taken_over(before: Iterable[CurrentRun], now: Mapping[str, CurrentRun]) -> bool:
+    """Whether each existing portfolio has a new owner, and runs or gives a reason.
 
-    The other one may be a daemon of the same name: the house starts a dead one again.
+    The new owner may be a daemon of the same name: the launcher restarts a dead one.
     """
     return all(
         now[run.name].ownership != run.ownership
@@ -96,8 +102,8 @@ def taken_over(before: Iterable[RunNow], now: Mapping[str, RunNow]) -> bool:
     )
 
 
-def _left(scene: FaultContext, names: list[str], node: str) -> bool:
-    runs = scene.fleet.runs()
+def _are_elsewhere(context: FaultContext, names: list[str], node: str) -> bool:
+    runs = context.cluster.runs()
     return all(
         runs[name].node != node and (runs[name].phase == "running" or runs[name].reason)
         for name in names
@@ -105,8 +111,8 @@ def _left(scene: FaultContext, names: list[str], node: str) -> bool:
     )
 
 
-def _refused(scene: FaultContext, since: datetime, node: str) -> int:
-    ((count,),) = scene.fleet.query(
+def _refused(context: FaultContext, since: datetime, node: str) -> int:
+    ((count,),) = context.cluster.query(
         "SELECT count(*) FROM scheduling_event e JOIN scheduling_node n ON n.id = e.node_id"
         " WHERE e.kind = 'commit_refused' AND e.at >= %s AND n.name = %s",
         since,
@@ -115,32 +121,32 @@ def _refused(scene: FaultContext, since: datetime, node: str) -> int:
     return int(count)
 
 
-def _wait_for_work_in_hand(scene: FaultContext, name: str) -> None:
-    """Return between two commits, when there is something that is not committed yet."""
-    seen = scene.fleet.run(name).last_seq
+def _wait_for_uncommitted_events(context: FaultContext, name: str) -> None:
+    """Return between two commits, when the node has processed uncommitted events."""
+    seen = context.cluster.run(name).last_seq
     end = time.monotonic() + 5
-    while scene.fleet.run(name).last_seq == seen and time.monotonic() < end:
+    while context.cluster.run(name).last_seq == seen and time.monotonic() < end:
         time.sleep(0.01)
-    scene.sleep(0.1)  # commits are 0.25 s apart
+    context.sleep(0.1)  # commits are 0.25 s apart
 
 
-def terminate_daemon(scene: FaultContext) -> None:
-    """SIGTERM of a daemon: it hands everything over and says goodbye."""
-    node, _ = scene.far_node()
-    daemon = scene.grounds.daemons[node]
-    # Another daemon of its name, which the other one of two faults may start, may hold them then;
-    # and one that has only just been started holds nothing yet.
-    holder = scene.fleet.query("SELECT pid FROM scheduling_node WHERE name = %s", node)
-    held = scene.fleet.runs_on(node) if holder == [(daemon.pid,)] else ()
-    its = {run.incarnation for run in held}
+def terminate_daemon(context: FaultContext) -> None:
+    """SIGTERM of a daemon: it releases its portfolios and says goodbye."""
+    node, _ = context.choose_proxied_node()
+    daemon = context.topology.daemons[node]
+    # A second fault may have started another daemon of this name, which owns the portfolios; and
+    # a daemon that has only just started owns none yet.
+    holder = context.cluster.query("SELECT pid FROM scheduling_node WHERE name = %s", node)
+    held = context.cluster.runs_on(node) if holder == [(daemon.pid,)] else ()
+    incarnations = {run.incarnation for run in held}
     daemon.send_signal(signal.SIGTERM)
-    scene.expect(lambda: daemon.poll() is not None, 15 * PATIENCE, f"the end of {node}")
-    scene.expect(
-        lambda: not its & {run.incarnation for run in scene.fleet.runs_on(node)},
+    context.expect(lambda: daemon.poll() is not None, 15 * BUDGET_FACTOR, f"the end of {node}")
+    context.expect(
+        lambda: not incarnations & {run.incarnation for run in context.cluster.runs_on(node)},
         5,
-        f"nothing left with the daemon of {node} that ended",
+        f"no portfolio owned by the ended daemon of {node}",
     )
-    scene.relaunch_far(node, daemon)
+    context.relaunch_proxied_node(node, daemon)
 
 
 FAULTS = (

@@ -1,4 +1,4 @@
-"""PostgreSQL: restarted, killed, frozen, away, with another clock."""
+"""Faults of PostgreSQL: restarted, killed, frozen, kept down, with a shifted clock."""
 
 from __future__ import annotations
 
@@ -7,92 +7,94 @@ import signal
 import psycopg
 
 from chaos.faults.fault import Fault
-from chaos.harness.cluster import alive
-from chaos.runner.fault_context import PATIENCE, RESTART_LIMIT_S, FaultContext
+from chaos.harness.cluster import still_running
+from chaos.runner.fault_context import BUDGET_FACTOR, RESTART_LIMIT_S, FaultContext
 
-AWAY = "the database is away"
-
-
-def restart_database(scene: FaultContext) -> None:
-    """PostgreSQL is stopped in order and started again."""
-    _end_server(scene, signal.SIGINT)
+DOWN = "the database is down"
 
 
-def kill_database(scene: FaultContext) -> None:
-    """kill -9 of PostgreSQL, which recovers from its log."""
-    _end_server(scene, signal.SIGKILL)
+def restart_database(context: FaultContext) -> None:
+    """PostgreSQL is stopped in order and restarted."""
+    _end_server(context, signal.SIGINT)
 
 
-def _end_server(scene: FaultContext, sign: signal.Signals) -> None:
-    scene.touch_everything(AWAY)
-    server = scene.fleet.postgres()[0]
+def kill_database(context: FaultContext) -> None:
+    """kill -9 of PostgreSQL, which recovers from its WAL."""
+    _end_server(context, signal.SIGKILL)
+
+
+def _end_server(context: FaultContext, sign: signal.Signals) -> None:
+    context.mark_all_affected(DOWN)
+    server = context.cluster.postgres_processes()[0]
     server.send_signal(sign)
-    scene.expect(lambda: not alive([server]), 15 * PATIENCE, "the end of the old server")
-    _expect_back(scene)
+    context.expect(
+        lambda: not still_running([server]), 15 * BUDGET_FACTOR, "the end of the old server"
+    )
+    _expect_back(context)
 
 
-def _expect_back(scene: FaultContext) -> None:
-    scene.expect(lambda: _answers(scene), RESTART_LIMIT_S, "the database back")
-    scene.expect(scene.fleet.answers, RESTART_LIMIT_S, "the API back")
+def _expect_back(context: FaultContext) -> None:
+    context.expect(lambda: _answers(context), RESTART_LIMIT_S, "the database back")
+    context.expect(context.cluster.is_ready, RESTART_LIMIT_S, "the API back")
 
 
-def _answers(scene: FaultContext) -> bool:
+def _answers(context: FaultContext) -> bool:
     try:
-        scene.fleet.now()
+        context.cluster.now()
     except psycopg.Error:
         return False
     return True
 
 
-def database_away(scene: FaultContext) -> None:
-    """PostgreSQL is gone for three leases."""
-    scene.touch_everything(AWAY)
-    with scene.away(scene.fleet.postgres()[:1]):
-        scene.sleep(scene.ttl_s * 90 / 30)
-    _expect_back(scene)
+def database_away(context: FaultContext) -> None:
+    """PostgreSQL is down for three leases."""
+    context.mark_all_affected(DOWN)
+    with context.kept_down(context.cluster.postgres_processes()[:1]):
+        context.sleep(context.ttl_s * 90 / 30)
+    _expect_back(context)
 
 
-def freeze_database(scene: FaultContext) -> None:
-    """SIGSTOP of PostgreSQL for longer than a lease: connections stay open and silent."""
-    scene.touch_everything(AWAY)
-    with scene.held(scene.fleet.postgres()):
-        scene.sleep(scene.ttl_s * 40 / 30)
-    _expect_back(scene)
+def freeze_database(context: FaultContext) -> None:
+    """SIGSTOP of PostgreSQL for longer than a lease; connections stay open."""
+    context.mark_all_affected(DOWN)
+    with context.suspended(context.cluster.postgres_processes()):
+        context.sleep(context.ttl_s * 40 / 30)
+    _expect_back(context)
 
 
-#: From the first answer of the database to a commit of every portfolio.
+#: Budget from the database's first answer to a commit of every portfolio.
 COMMITS_WITHIN_S = 5.0
 
 
-def silent_database_host(scene: FaultContext) -> None:
-    """The database accepts connections and answers nothing, until every deadline is over."""
-    scene.touch_everything(AWAY)
-    stood = _positions(scene)
-    with scene.held(scene.fleet.postgres()):
-        # The kernel goes on accepting, so a new connection hangs as well. Every statement that
-        # was under way has been given up by then, that of pages and the watcher too.
-        scene.expect(lambda: not scene.fleet.answers(), 12 * PATIENCE, "readiness red")
-        scene.sleep(12)
-    scene.expect(lambda: _answers(scene), RESTART_LIMIT_S, "the database back")
-    scene.expect(
-        lambda: all(_positions(scene).get(name, seq + 1) > seq for name, seq in stood.items()),
-        COMMITS_WITHIN_S * PATIENCE,
-        "commits of everything that ran",
+def silent_database_host(context: FaultContext) -> None:
+    """The database accepts connections but never answers, until every statement limit is over."""
+    context.mark_all_affected(DOWN)
+    before = _positions(context)
+    with context.suspended(context.cluster.postgres_processes()):
+        # The kernel still accepts connections, so new ones hang as well. By the end every pending
+        # statement has been given up, also those of pages and of the watcher.
+        context.expect(lambda: not context.cluster.is_ready(), 12 * BUDGET_FACTOR, "readiness red")
+        context.sleep(12)
+    context.expect(lambda: _answers(context), RESTART_LIMIT_S, "the database back")
+    context.expect(
+        lambda: all(_positions(context).get(name, seq + 1) > seq for name, seq in before.items()),
+        COMMITS_WITHIN_S * BUDGET_FACTOR,
+        "commits of every portfolio that ran",
     )
-    scene.expect(scene.fleet.answers, RESTART_LIMIT_S, "the API back")
+    context.expect(context.cluster.is_ready, RESTART_LIMIT_S, "the API back")
 
 
-def _positions(scene: FaultContext) -> dict[str, int]:
-    """Return how far everything is that a node owns."""
-    return {run.name: run.last_seq for run in scene.fleet.runs().values() if run.node}
+def _positions(context: FaultContext) -> dict[str, int]:
+    """Return the last seq of every owned portfolio."""
+    return {run.name: run.last_seq for run in context.cluster.runs().values() if run.node}
 
 
-def outage_and_catch_up(scene: FaultContext) -> None:
-    """Nothing can be committed for 40 s; then everything catches up on old prices."""
-    scene.touch_everything(AWAY)
-    with scene.held(scene.fleet.postgres()):
-        scene.sleep(40)
-    _expect_back(scene)
+def outage_and_catch_up(context: FaultContext) -> None:
+    """No commit is possible for 40 s; then every portfolio catches up."""
+    context.mark_all_affected(DOWN)
+    with context.suspended(context.cluster.postgres_processes()):
+        context.sleep(40)
+    _expect_back(context)
 
 
 _AHEAD = """
@@ -105,28 +107,27 @@ WHERE r.node_id IS NOT NULL AND r.last_seq > head.seq + 1
 """
 
 
-def clock_forward(scene: FaultContext) -> None:
-    """The database's clock jumps a minute ahead and back again."""
-    _jump(scene, 60)
+def clock_forward(context: FaultContext) -> None:
+    """The database's clock jumps a minute forward and back again."""
+    _jump(context, 60)
 
 
-def clock_back(scene: FaultContext) -> None:
-    """The database's clock jumps a minute back and ahead again."""
-    _jump(scene, -60)
+def clock_back(context: FaultContext) -> None:
+    """The database's clock jumps a minute back and forward again."""
+    _jump(context, -60)
 
 
-def _jump(scene: FaultContext, seconds: float) -> None:
-    scene.touch_everything("the feed's time jumps with the clock")
-    scene.forget_the_clock()
-    with scene.fleet.clock_jump(seconds):
-        scene.sleep(scene.ttl_s)
-    # What was processed in the time that never was lies ahead of the head for a minute, in which
-    # everything stands still; nodes notice only some beats after the clock is right again, so that
-    # a commit says nothing yet.
-    scene.expect(
-        lambda: scene.fleet.query(_AHEAD) == [],
-        abs(seconds) + scene.ttl_s + 20,
-        "the head having come to where everything stands",
+def _jump(context: FaultContext, seconds: float) -> None:
+    context.mark_all_affected("the feed's time jumps with the clock")
+    context.disregard_pauses()
+    with context.cluster.clock_jump(seconds):
+        context.sleep(context.ttl_s)
+    # Portfolios that followed the shifted clock are ahead of the head for a minute and wait for it.
+    # Nodes notice the restored clock only some heartbeats later, so a commit proves nothing yet.
+    context.expect(
+        lambda: context.cluster.query(_AHEAD) == [],
+        abs(seconds) + context.ttl_s + 20,
+        "the head at the seq of every portfolio",
     )
 
 

@@ -1,126 +1,127 @@
-"""Moves during which a party or the control plane dies, sleeps, restarts or is drained."""
+"""Faults during a migration: source, target or control plane killed, frozen or drained."""
 
 from __future__ import annotations
 
 from chaos.faults.fault import Fault
-from chaos.harness.cluster import RunNow
+from chaos.harness.cluster import CurrentRun
 from chaos.runner.fault_context import RESTART_LIMIT_S, WATCHER, WEB, FaultContext
 
-STEPS = ("preparing", "draining", "activating")
+HANDOFF_STATES = ("preparing", "draining", "activating")
 
 
-def _begin(scene: FaultContext, run: RunNow, target: str) -> int | None:
-    """Ask for a move and return at a step of it that the seed chooses, or a little later."""
-    handoff = scene.migrate(run, target)
+def _begin(context: FaultContext, run: CurrentRun, target: str) -> int | None:
+    """Request a migration and return in a randomly chosen state of it, or a little later."""
+    handoff = context.migrate(run, target)
     if handoff is not None:
-        scene.wait_for_step(handoff, scene.rng.choice(STEPS))
-        scene.sleep(scene.rng.choice((0.0, 0.0, 0.01, 0.03, 0.1)))
-        scene.note(f"struck when {scene.state_of(handoff)}")
+        context.wait_for_handoff_state(handoff, context.rng.choice(HANDOFF_STATES))
+        context.sleep(context.rng.choice((0.0, 0.0, 0.01, 0.03, 0.1)))
+        context.note(f"injected when {context.handoff_state(handoff)}")
     return handoff
 
 
-def control_plane_killed_in_handoff(scene: FaultContext) -> None:
-    """Web and watcher are killed at a step of a handoff; it goes on from its row."""
-    scene.touch_everything("every commit goes through the web")
-    run = scene.portfolio()
-    handoff = _begin(scene, run, scene.target_for(run))
-    for victim in (scene.parts(WATCHER)[0], scene.parts(WEB)[0]):
+def control_plane_killed_in_handoff(context: FaultContext) -> None:
+    """Web and watcher are killed during a handoff, which continues from its row."""
+    context.mark_all_affected("every commit goes through the web")
+    run = context.choose_portfolio()
+    handoff = _begin(context, run, context.choose_target(run))
+    for victim in (context.processes_matching(WATCHER)[0], context.processes_matching(WEB)[0]):
         victim.kill()
-    scene.expect_end(handoff, 60)
-    scene.expect(scene.fleet.answers, RESTART_LIMIT_S, "the API back")
+    context.expect_handoff_end(handoff, 60)
+    context.expect(context.cluster.is_ready, RESTART_LIMIT_S, "the API back")
 
 
-def target_killed(scene: FaultContext) -> None:
-    """The target of a handoff is killed at one of its steps."""
-    run = scene.portfolio()
-    target = scene.target_for(run)
-    scene.touch_nodes(target)
-    handoff = _begin(scene, run, target)
-    scene.kill_node(target)
-    scene.expect_end(handoff, 60)
-    scene.relaunch_far(target)
+def target_killed(context: FaultContext) -> None:
+    """The target of a handoff is killed in a random state of it."""
+    run = context.choose_portfolio()
+    target = context.choose_target(run)
+    context.mark_nodes_affected(target)
+    handoff = _begin(context, run, target)
+    context.kill_node(target)
+    context.expect_handoff_end(handoff, 60)
+    context.relaunch_proxied_node(target)
 
 
-def target_restarted(scene: FaultContext) -> None:
-    """The target of a handoff is killed and starts anew at once under the same name."""
-    run = scene.portfolio()
-    target = scene.target_for(run, among=sorted(set(scene.grounds.daemons) - {run.node}))
-    scene.touch_nodes(target)
-    handoff = _begin(scene, run, target)
-    scene.grounds.daemons[target].kill()
-    scene.relaunch_far(target)
-    scene.expect_end(handoff, 60)
+def target_restarted(context: FaultContext) -> None:
+    """The target of a handoff is killed and restarts at once under the same name."""
+    run = context.choose_portfolio()
+    target = context.choose_target(run, among=sorted(set(context.topology.daemons) - {run.node}))
+    context.mark_nodes_affected(target)
+    handoff = _begin(context, run, target)
+    context.topology.daemons[target].kill()
+    context.relaunch_proxied_node(target)
+    context.expect_handoff_end(handoff, 60)
 
 
-def target_drained(scene: FaultContext) -> None:
-    """The target of a handoff is drained at one of its steps."""
-    run = scene.portfolio()
-    target = scene.target_for(run)
-    scene.touch_nodes(target)
-    handoff = _begin(scene, run, target)
-    scene.undo.callback(scene.do, f"/api/nodes/{target}/undrain/")
-    scene.do(f"/api/nodes/{target}/drain/", {"reason": "chaos"})
-    scene.expect_end(handoff, 60)
-    scene.sleep(4)
+def target_drained(context: FaultContext) -> None:
+    """The target of a handoff is drained in a random state of it."""
+    run = context.choose_portfolio()
+    target = context.choose_target(run)
+    context.mark_nodes_affected(target)
+    handoff = _begin(context, run, target)
+    context.undo.callback(context.call_api, f"/api/nodes/{target}/undrain/")
+    context.call_api(f"/api/nodes/{target}/drain/", {"reason": "chaos"})
+    context.expect_handoff_end(handoff, 60)
+    context.sleep(4)
 
 
-def target_sleeps(scene: FaultContext) -> None:
+def target_sleeps(context: FaultContext) -> None:
     """The target of a handoff is frozen for longer than its lease."""
-    run = scene.portfolio()
-    target = scene.target_for(run)
-    scene.touch_nodes(target)
-    handoff = _begin(scene, run, target)
-    with scene.node_held(target):
-        scene.expect_end(handoff, 60)
-        scene.sleep(scene.ttl_s)
+    run = context.choose_portfolio()
+    target = context.choose_target(run)
+    context.mark_nodes_affected(target)
+    handoff = _begin(context, run, target)
+    with context.suspended_node(target):
+        context.expect_handoff_end(handoff, 60)
+        context.sleep(context.ttl_s)
 
 
-def source_killed(scene: FaultContext) -> None:
-    """The source of a handoff is killed at one of its steps."""
-    run = scene.portfolio()
+def source_killed(context: FaultContext) -> None:
+    """The source of a handoff is killed in a random state of it."""
+    run = context.choose_portfolio()
     assert run.node is not None
-    scene.touch_nodes(run.node)
-    handoff = _begin(scene, run, scene.target_for(run))
-    scene.kill_node(run.node)
-    scene.expect_end(handoff, 60)
-    scene.relaunch_far(run.node)
+    context.mark_nodes_affected(run.node)
+    handoff = _begin(context, run, context.choose_target(run))
+    context.kill_node(run.node)
+    context.expect_handoff_end(handoff, 60)
+    context.relaunch_proxied_node(run.node)
 
 
-def source_sleeps(scene: FaultContext) -> None:
+def source_sleeps(context: FaultContext) -> None:
     """The source of a handoff is frozen for longer than its lease."""
-    run = scene.portfolio()
+    run = context.choose_portfolio()
     assert run.node is not None
-    scene.touch_nodes(run.node)
-    handoff = _begin(scene, run, scene.target_for(run))
-    with scene.node_held(run.node):
-        scene.expect_end(handoff, 60)
-        scene.sleep(scene.ttl_s)
+    context.mark_nodes_affected(run.node)
+    handoff = _begin(context, run, context.choose_target(run))
+    with context.suspended_node(run.node):
+        context.expect_handoff_end(handoff, 60)
+        context.sleep(context.ttl_s)
 
 
-def everything_at_once(scene: FaultContext) -> None:
-    """migrate, reload, stop and kill of one portfolio at once, then start."""
-    run = scene.portfolio()
+def everything_at_once(context: FaultContext) -> None:
+    """migrate, reload, stop and kill at once for one portfolio, then start."""
+    run = context.choose_portfolio()
     assert run.node is not None
-    scene.touch_nodes(run.node)
-    acts = [
-        ("migrate/", {"target_node": scene.target_for(run)}),
+    context.mark_nodes_affected(run.node)
+    requests = [
+        ("migrate/", {"target_node": context.choose_target(run)}),
         ("reload/", {}),
         ("stop/", {}),
     ]
-    scene.rng.shuffle(acts)
-    scene.undo.callback(scene.do, f"/api/portfolios/{run.name}/start/")
-    for path, body in acts:
-        scene.do(f"/api/portfolios/{run.name}/{path}", body)
-    scene.kill_node(run.node)
-    scene.expect(
+    context.rng.shuffle(requests)
+    context.undo.callback(context.call_api, f"/api/portfolios/{run.name}/start/")
+    for path, body in requests:
+        context.call_api(f"/api/portfolios/{run.name}/{path}", body)
+    context.kill_node(run.node)
+    context.expect(
         lambda: (
-            scene.fleet.run(run.name).phase == "stopped" and scene.fleet.run(run.name).node is None
+            context.cluster.run(run.name).phase == "stopped"
+            and context.cluster.run(run.name).node is None
         ),
         60,
         f"{run.name} stopped",
         "I8",
     )
-    scene.relaunch_far(run.node)
+    context.relaunch_proxied_node(run.node)
 
 
 FAULTS = (

@@ -1,4 +1,4 @@
-"""A node of the fleet whose token is in the wrong hands."""
+"""A hostile node with a valid token."""
 
 from __future__ import annotations
 
@@ -13,58 +13,58 @@ import msgspec
 
 from chaos.faults.fault import Fault
 from chaos.harness.hostile_node import ATTACKS, start_attack
-from chaos.runner.fault_context import PATIENCE, FaultContext
-from scheduling.wire.messages import PROTOCOL, Goodbye, Halted, Heartbeat, Register, encode
+from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext
+from scheduling.wire.messages import PROTOCOL, Beat, Goodbye, Halted, Register, encode
 
 NAME = "hostile"
 ATTACK_S = 3.0
 
 
-def hostile_node(scene: FaultContext) -> None:
-    """A node attacks: it reports for another, takes its incarnation, and sends all it can."""
-    token, mine = scene.fleet.node_token(NAME), str(uuid.uuid4())
-    if _ask(scene, token, "register", _registration(mine))[0] != 200:
-        return  # the web may be away by another fault
-    scene.undo.callback(_leave, scene, token, mine)
-    _impersonate(scene, token, mine)
-    said: dict[str, dict[str, int]] = {}
+def hostile_node(context: FaultContext) -> None:
+    """A node impersonates another in reports and registration, and sends hostile requests."""
+    token, incarnation = context.cluster.create_node_token(NAME), str(uuid.uuid4())
+    if _ask(context, token, "register", _registration(incarnation))[0] != 200:
+        return  # another fault may keep the web process down
+    context.undo.callback(_leave, context, token, incarnation)
+    _impersonate(context, token, incarnation)
+    responses: dict[str, dict[str, int]] = {}
     for name in ATTACKS:
-        attacker = start_attack(name, scene.fleet.access["url"], token, mine, ATTACK_S)
-        scene.undo.callback(attacker.kill)
-        end = time.monotonic() + ATTACK_S + 20 * PATIENCE
+        attacker = start_attack(name, context.cluster.access["url"], token, incarnation, ATTACK_S)
+        context.undo.callback(attacker.kill)
+        end = time.monotonic() + ATTACK_S + 20 * BUDGET_FACTOR
         while attacker.poll() is None and time.monotonic() < end:
-            # Else it would be called lost, which is no more than it deserves and none of I9's.
-            _ask(scene, token, "heartbeat", Heartbeat(incarnation=mine, have_version=10**9))
-            scene.sleep(0.5)
+            # Without heartbeats it would be marked lost, correctly, but I9 would count that.
+            _ask(context, token, "heartbeat", Beat(incarnation=incarnation, have_version=10**9))
+            context.sleep(0.5)
         attacker.kill()
-        said[name] = json.loads(attacker.communicate()[0] or "{}")
-    scene.note(f"answers to the hostile node: {said}")
+        responses[name] = json.loads(attacker.communicate()[0] or "{}")
+    context.note(f"responses to the hostile node: {responses}")
 
 
-def _impersonate(scene: FaultContext, token: str, mine: str) -> None:
-    """Say in the name of another node that its portfolio halted, and register as it."""
-    victim = next(run for run in scene.fleet.runs().values() if run.node not in (None, NAME))
-    report = Halted(portfolio=_id_of(scene, victim.name), epoch=victim.epoch, seq=0, age_s=99.0)
-    for incarnation in (mine, str(victim.incarnation)):
-        words = Heartbeat(incarnation=incarnation, have_version=0, reports=[report])
-        _ask(scene, token, "heartbeat", words)
-    taken = _ask(scene, token, "register", _registration(str(victim.incarnation)))
+def _impersonate(context: FaultContext, token: str, incarnation: str) -> None:
+    """Report a halt for another node's portfolio, and register under its incarnation."""
+    victim = next(run for run in context.cluster.runs().values() if run.node not in (None, NAME))
+    report = Halted(portfolio=_id_of(context, victim.name), epoch=victim.epoch, seq=0, age_s=99.0)
+    for sender in (incarnation, str(victim.incarnation)):
+        message = Beat(incarnation=sender, have_version=0, reports=[report])
+        _ask(context, token, "heartbeat", message)
+    taken = _ask(context, token, "register", _registration(str(victim.incarnation)))
     if taken[0] == 200:
-        scene.report("fault", "a node registered under the incarnation of another", taken[1])
-    now = scene.fleet.runs()[victim.name]
+        context.report("fault", "a node registered under the incarnation of another", taken[1])
+    now = context.cluster.runs()[victim.name]
     if now.phase == "halted":
-        scene.report("fault", f"a node halted {victim.name}, which another owns", {})
+        context.report("fault", f"a node halted {victim.name}, which another node owns", {})
 
 
-def _id_of(scene: FaultContext, name: str) -> int:
-    ((number,),) = scene.fleet.query(
+def _id_of(context: FaultContext, name: str) -> int:
+    ((number,),) = context.cluster.query(
         "SELECT id FROM portfolios_portfolio WHERE name = %s AND archived_at IS NULL", name
     )
     return int(number)
 
 
 def _registration(incarnation: str) -> Register:
-    """Return that of a node that can run nothing: nothing is placed on it."""
+    """Return the registration of a node without strategies: nothing is placed on it."""
     return Register(
         protocol=PROTOCOL,
         incarnation=incarnation,
@@ -78,21 +78,21 @@ def _registration(incarnation: str) -> Register:
     )
 
 
-def _leave(scene: FaultContext, token: str, incarnation: str) -> None:
-    """Say goodbye, so that nobody waits for it, and have it forgotten."""
-    _ask(scene, token, "goodbye", Goodbye(incarnation=incarnation, reason="the attack is over"))
-    scene.ask("DELETE", f"/api/nodes/{NAME}/")
+def _leave(context: FaultContext, token: str, incarnation: str) -> None:
+    """Say goodbye, so that its lease need not expire, and forget the node."""
+    _ask(context, token, "goodbye", Goodbye(incarnation=incarnation, reason="the attack is over"))
+    context.request("DELETE", f"/api/nodes/{NAME}/")
 
 
-def _ask(scene: FaultContext, token: str, path: str, words: Any) -> tuple[int, Any]:
-    """Return status and answer, 0 where none came."""
+def _ask(context: FaultContext, token: str, path: str, message: Any) -> tuple[int, Any]:
+    """Return status and response, status 0 if none came."""
     request = urllib.request.Request(
-        f"{scene.fleet.access['url']}/api/agent/{path}/",
-        encode(words),
+        f"{context.cluster.access['url']}/api/agent/{path}/",
+        encode(message),
         {"Authorization": f"Bearer {token}"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=10 * PATIENCE) as answer:
+        with urllib.request.urlopen(request, timeout=10 * BUDGET_FACTOR) as answer:
             return answer.status, msgspec.msgpack.decode(answer.read())
     except urllib.error.HTTPError as error:
         return error.code, error.reason

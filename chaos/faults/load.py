@@ -1,61 +1,61 @@
-"""What operators do on an ordinary day, between the faults and beside them."""
+"""Ordinary operations, between and beside the faults, and pauses of the feed."""
 
 from __future__ import annotations
 
 from chaos.faults.fault import Fault
-from chaos.faults.strategies import _canaries
-from chaos.runner.fault_context import PATIENCE, FaultContext
+from chaos.faults.strategies import canaries
+from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext
 
 
-def migrations(scene: FaultContext) -> None:
+def migrations(context: FaultContext) -> None:
     """Three portfolios are migrated at once."""
     begun = []
     chosen: list[str] = []
     for _ in range(3):
-        run = scene.portfolio(but=chosen)
+        run = context.choose_portfolio(but=chosen)
         chosen.append(run.name)
-        begun.append(scene.migrate(run, scene.target_for(run)))
+        begun.append(context.migrate(run, context.choose_target(run)))
     for handoff in begun:
-        scene.expect_end(handoff, 10 * PATIENCE)
+        context.expect_handoff_end(handoff, 10 * BUDGET_FACTOR)
 
 
-def reloads(scene: FaultContext) -> None:
+def reloads(context: FaultContext) -> None:
     """Three portfolios are reloaded."""
     chosen: list[str] = []
     for _ in range(3):
-        run = scene.portfolio(but=chosen)
+        run = context.choose_portfolio(but=chosen)
         chosen.append(run.name)
-        begun = scene.do(f"/api/portfolios/{run.name}/reload/")
-        scene.expect_end(int(begun["id"]) if begun else None, 10 * PATIENCE)
+        begun = context.call_api(f"/api/portfolios/{run.name}/reload/")
+        context.expect_handoff_end(int(begun["id"]) if begun else None, 10 * BUDGET_FACTOR)
 
 
-def rebalance(scene: FaultContext) -> None:
-    """A rebalance is asked for, after a move that gives it something to do."""
-    run = scene.portfolio()
-    scene.expect_end(scene.migrate(run, scene.target_for(run)), 10 * PATIENCE)
-    scene.do(f"/api/portfolios/{run.name}/unpin/")
-    scene.do("/api/schedule/rebalance/")
+def rebalance(context: FaultContext) -> None:
+    """A rebalance is requested, after a migration that makes the load uneven."""
+    run = context.choose_portfolio()
+    context.expect_handoff_end(context.migrate(run, context.choose_target(run)), 10 * BUDGET_FACTOR)
+    context.call_api(f"/api/portfolios/{run.name}/unpin/")
+    context.call_api("/api/schedule/rebalance/")
 
 
-def patches(scene: FaultContext) -> None:
-    """Two PATCHes quickly one after the other: the last is what runs in the end."""
-    run = scene.portfolio(but=_canaries(scene))
-    answer = scene.ask("GET", f"/api/portfolios/{run.name}/")
+def patches(context: FaultContext) -> None:
+    """Two PATCHes in quick succession; the last one runs in the end."""
+    run = context.choose_portfolio(but=canaries(context))
+    answer = context.request("GET", f"/api/portfolios/{run.name}/")
     if answer is None or answer.status != 200:
         return
     config = answer.json["config"]
-    quantity = scene.rng.randrange(10, 90)
+    quantity = context.rng.randrange(10, 90)
     for number in (quantity, quantity + 1):
-        scene.do(
+        context.call_api(
             f"/api/portfolios/{run.name}/", {"config": {**config, "quantity": f"{number}"}}, "PATCH"
         )
 
 
-def create_and_delete(scene: FaultContext) -> None:
+def create_and_delete(context: FaultContext) -> None:
     """A portfolio is created, runs, and is deleted."""
-    name = f"short-lived-{scene.rng.getrandbits(20):05x}"
-    scene.touch(name)
-    made = scene.do(
+    name = f"short-lived-{context.rng.getrandbits(20):05x}"
+    context.mark_affected(name)
+    made = context.call_api(
         "/api/portfolios/",
         {
             "name": name,
@@ -65,31 +65,33 @@ def create_and_delete(scene: FaultContext) -> None:
         },
     )
     if made:
-        scene.expect(
-            lambda: scene.fleet.run(name).phase == "running" or scene.fleet.run(name).reason,
-            12 * PATIENCE,
-            f"{name} running, or why not",
+        context.expect(
+            lambda: (
+                context.cluster.run(name).phase == "running" or context.cluster.run(name).reason
+            ),
+            12 * BUDGET_FACTOR,
+            f"{name} running, or a reason",
             "I8",
         )
-        scene.sleep(scene.rng.uniform(0, 3))
-        scene.do(f"/api/portfolios/{name}/", method="DELETE")
+        context.sleep(context.rng.uniform(0, 3))
+        context.call_api(f"/api/portfolios/{name}/", method="DELETE")
 
 
-def stop_and_start(scene: FaultContext) -> None:
-    """A portfolio is stopped and started again."""
-    run = scene.portfolio()
-    scene.undo.callback(scene.do, f"/api/portfolios/{run.name}/start/")
-    begun = scene.do(f"/api/portfolios/{run.name}/stop/")
-    scene.expect_end(int(begun["id"]) if begun else None, 10 * PATIENCE)
-    scene.sleep(1)
+def stop_and_start(context: FaultContext) -> None:
+    """A portfolio is stopped and restarted."""
+    run = context.choose_portfolio()
+    context.undo.callback(context.call_api, f"/api/portfolios/{run.name}/start/")
+    begun = context.call_api(f"/api/portfolios/{run.name}/stop/")
+    context.expect_handoff_end(int(begun["id"]) if begun else None, 10 * BUDGET_FACTOR)
+    context.sleep(1)
 
 
-def quiet_feed(scene: FaultContext) -> None:
-    """The feed releases nothing for a while; nobody moves, and nobody is called stalled."""
-    scene.touch_everything("there is nothing to commit")
-    scene.undo.callback(_let_feed_run, scene, _rate(scene))
-    _let_feed_run(scene, 0.0)
-    scene.sleep(10)
+def quiet_feed(context: FaultContext) -> None:
+    """The feed releases nothing for 10 s; no portfolio moves or is marked stalled."""
+    context.mark_all_affected("there is nothing to commit")
+    context.undo.callback(_set_feed_rate, context, _rate(context))
+    _set_feed_rate(context, 0.0)
+    context.sleep(10)
 
 
 _BEYOND = """
@@ -101,30 +103,30 @@ WHERE s.rate = 0 AND r.last_seq > s.from_seq
 """
 
 
-def pause_unheard(scene: FaultContext) -> None:
-    """The feed pauses while a node is frozen and pushes are lost: it commits nothing beyond."""
-    scene.touch_everything("there is nothing to commit")
-    node = scene.node()
-    scene.undo.callback(_let_feed_run, scene, _rate(scene))
-    with scene.fleet.no_pushes():
-        with scene.node_held(node):
-            _let_feed_run(scene, 0.0)  # a second from now, and it sleeps past that
-            scene.sleep(scene.ttl_s / 2)
-        scene.sleep(4)
-    beyond = scene.fleet.query(_BEYOND)
-    scene.expect(lambda: not beyond, 0, f"nothing committed beyond the pause: {beyond}", "I2")
+def pause_unheard(context: FaultContext) -> None:
+    """The feed pauses while a node is frozen and pushes are lost; no commit goes beyond it."""
+    context.mark_all_affected("there is nothing to commit")
+    node = context.choose_node()
+    context.undo.callback(_set_feed_rate, context, _rate(context))
+    with context.cluster.pushes_lost():
+        with context.suspended_node(node):
+            _set_feed_rate(context, 0.0)  # takes effect in a second, when the node is frozen
+            context.sleep(context.ttl_s / 2)
+        context.sleep(4)
+    beyond = context.cluster.query(_BEYOND)
+    context.expect(lambda: not beyond, 0, f"nothing committed beyond the pause: {beyond}", "I2")
 
 
-def _rate(scene: FaultContext) -> float:
-    ((rate,),) = scene.fleet.query(
+def _rate(context: FaultContext) -> float:
+    ((rate,),) = context.cluster.query(
         "SELECT rate FROM portfolios_feedsegment ORDER BY id DESC LIMIT 1"
     )
     return float(rate)
 
 
-def _let_feed_run(scene: FaultContext, rate: float) -> None:
-    """Give the feed another pace in a second from now, when every node has heard of it."""
-    scene.fleet.query(
+def _set_feed_rate(context: FaultContext, rate: float) -> None:
+    """Change the feed's rate in one second, when every node has received the change."""
+    context.cluster.query(
         """
         INSERT INTO portfolios_feedsegment (feed_id, from_seq, from_time, rate)
         SELECT feed_id, from_seq + floor(extract(epoch FROM at - from_time) * rate)::bigint, at, %s
@@ -133,7 +135,7 @@ def _let_feed_run(scene: FaultContext, rate: float) -> None:
         """,
         rate,
     )
-    scene.fleet.query("UPDATE scheduling_node SET desired_version = desired_version + 1")
+    context.cluster.query("UPDATE scheduling_node SET desired_version = desired_version + 1")
 
 
 FAULTS = (

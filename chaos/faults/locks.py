@@ -1,4 +1,4 @@
-"""Locks that somebody holds: a transaction that is frozen, an index that is being built."""
+"""Held locks: a frozen transaction, and a locked record table."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import sys
 
 import psycopg
 
-from chaos.faults.control_plane import another_process
+from chaos.faults.control_plane import AnotherProcess
 from chaos.faults.fault import Fault
-from chaos.runner.fault_context import PATIENCE, FaultContext
+from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext
 from ginkgo_site.env import embedded_url
 
-#: Between the last statement of a move's request and its COMMIT: the run, the handoff and the rows
+#: Between the last statement of a migrate request and its COMMIT: the run, the handoff and the rows
 #: of both nodes are locked.
-FROZEN_AT = "requests.migrate:after_touch=pause(30)"
+FROZEN_AT = "operations.migrate:after_touch=pause(30)"
 #: A frozen transaction loses its session after 1.5 s; the rest is for a busy machine.
 FREED_WITHIN_S = 1.5 + 3.0
 
@@ -24,42 +24,44 @@ WHERE datname = current_database() AND state = 'idle in transaction'
 """
 
 
-def held_transaction(scene: FaultContext) -> None:
-    """A command of the control plane freezes before COMMIT, with the rows of two nodes locked."""
-    run = scene.portfolio()
-    target = scene.target_for(run)
+def held_transaction(context: FaultContext) -> None:
+    """A command freezes before COMMIT, with the rows of two nodes locked."""
+    run = context.choose_portfolio()
+    target = context.choose_target(run)
     argv = [sys.executable, "manage.py", "migrate_portfolio", run.name, "--to", target]
     armed = {"GINKGO_REHEARSAL": "1", "GINKGO_FAILPOINTS": FROZEN_AT}
-    with another_process(scene, argv, armed):
-        if not scene.expect(
-            lambda: scene.fleet.query(_HELD, 0.5), 30 * PATIENCE, "a transaction that is frozen"
+    with AnotherProcess(context, argv, armed):
+        if not context.expect(
+            lambda: context.cluster.query(_HELD, 0.5), 30 * BUDGET_FACTOR, "a frozen transaction"
         ):
             return
-        scene.expect(
-            lambda: not scene.fleet.query(_HELD, 0.5), FREED_WITHIN_S * PATIENCE, "its end"
+        context.expect(
+            lambda: not context.cluster.query(_HELD, 0.5), FREED_WITHIN_S * BUDGET_FACTOR, "its end"
         )
-        scene.sleep(2)
-    handoffs = scene.fleet.query(
+        context.sleep(2)
+    handoffs = context.cluster.query(
         "SELECT h.id FROM scheduling_handoff h JOIN portfolios_portfolio p ON p.id = h.portfolio_id"
         " WHERE p.name = %s AND h.state IN ('requested', 'preparing', 'draining', 'activating')",
         run.name,
     )
-    scene.expect(lambda: not handoffs, 0, f"nothing begun by what was not committed: {handoffs}")
+    context.expect(lambda: not handoffs, 0, f"no handoff from the uncommitted request: {handoffs}")
 
 
-def lock_on_record_table(scene: FaultContext) -> None:
-    """A record table is locked as CREATE INDEX does: no commit gets through, all else does."""
-    scene.touch_everything("no commit gets through")
-    run = scene.portfolio()
-    target = scene.target_for(run)
-    with psycopg.connect(embedded_url(scene.fleet.home)) as indexing:
+def lock_on_record_table(context: FaultContext) -> None:
+    """A record table is locked as by CREATE INDEX; only commits are blocked."""
+    context.mark_all_affected("commits are blocked")
+    run = context.choose_portfolio()
+    target = context.choose_target(run)
+    with psycopg.connect(embedded_url(context.cluster.home)) as indexing:
         indexing.execute("LOCK TABLE portfolios_order IN SHARE MODE")
-        handoff = scene.migrate(run, target)
-        scene.sleep(20)  # longer than a new owner may take to its first commit
+        handoff = context.migrate(run, target)
+        context.sleep(20)  # longer than a new owner may take to its first commit
         indexing.rollback()
-    scene.expect_end(handoff, 30 * PATIENCE)
-    scene.expect(
-        lambda: scene.fleet.runs()[run.name].phase == "running", 30 * PATIENCE, f"{run.name} runs"
+    context.expect_handoff_end(handoff, 30 * BUDGET_FACTOR)
+    context.expect(
+        lambda: context.cluster.runs()[run.name].phase == "running",
+        30 * BUDGET_FACTOR,
+        f"{run.name} runs",
     )
 
 

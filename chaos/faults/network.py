@@ -1,4 +1,4 @@
-"""A node in a network of its own, whose packets are dropped without a word to either end."""
+"""A node in its own network namespace whose packets are dropped."""
 
 from __future__ import annotations
 
@@ -12,35 +12,37 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from chaos.faults.fault import Fault
-from chaos.harness.tcp_proxy import Wire
-from chaos.runner.fault_context import PATIENCE, FaultContext, NotAvailable
+from chaos.harness.tcp_proxy import TcpProxy
+from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext, NotAvailable
 from ginkgo_site.env import CHECKOUT
 from ginkgo_site.launcher.instance_lock import OWNER_ENV
 
 NODE = "netns-1"
 
 
-def packets_dropped(scene: FaultContext) -> None:
+def packets_dropped(context: FaultContext) -> None:
     """A node in a network namespace whose link goes down for longer than its lease."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         raise NotAvailable("needs root and the ip command")
-    scene.touch_nodes(NODE)
-    with _network() as (space, address), _bridge(scene, address) as url:
-        token = scene.fleet.node_token(NODE)
-        daemon = _launch(scene, space, url, token)
+    context.mark_nodes_affected(NODE)
+    with _network() as (space, address), _bridge(context, address) as url:
+        token = context.cluster.create_node_token(NODE)
+        daemon = _launch(context, space, url, token)
         try:
-            if not scene.expect(lambda: _is(scene, "alive"), 20 * PATIENCE, f"{NODE} alive"):
+            if not context.expect(
+                lambda: _is(context, "alive"), 20 * BUDGET_FACTOR, f"{NODE} alive"
+            ):
                 return
-            scene.sleep(4)
-            scene.note(f"{NODE} had {len(scene.fleet.on(NODE))} portfolios")
+            context.sleep(4)
+            context.note(f"{NODE} had {len(context.cluster.portfolios_on(NODE))} portfolios")
             _ip("-n", space, "link", "set", "inside", "down")
-            scene.expect(
-                lambda: not scene.fleet.on(NODE) and _is(scene, "lost"),
-                (scene.ttl_s + 3) * PATIENCE,
+            context.expect(
+                lambda: not context.cluster.portfolios_on(NODE) and _is(context, "lost"),
+                (context.ttl_s + 3) * BUDGET_FACTOR,
                 f"{NODE} lost and empty",
             )
             _ip("-n", space, "link", "set", "inside", "up")
-            scene.expect(lambda: _is(scene, "alive"), 30 * PATIENCE, f"{NODE} alive again")
+            context.expect(lambda: _is(context, "alive"), 30 * BUDGET_FACTOR, f"{NODE} alive again")
         finally:
             daemon.terminate()
             try:
@@ -48,11 +50,11 @@ def packets_dropped(scene: FaultContext) -> None:
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait(5)
-        scene.sleep(1)
+        context.sleep(1)
 
 
-def _is(scene: FaultContext, status: str) -> bool:
-    found = scene.fleet.query("SELECT status FROM scheduling_node WHERE name = %s", NODE)
+def _is(context: FaultContext, status: str) -> bool:
+    found = context.cluster.query("SELECT status FROM scheduling_node WHERE name = %s", NODE)
     return found == [(status,)]
 
 
@@ -64,7 +66,7 @@ def _ip(*words: str) -> None:
 
 @contextmanager
 def _network() -> Iterator[tuple[str, str]]:
-    """Give a namespace with a link to us; yield its name and our address on that link."""
+    """Create a network namespace linked to this one. Yield its name and our address on the link."""
     space = f"gk{os.getpid() % 100_000}"
     third = os.getpid() % 250
     _ip("netns", "add", space)
@@ -82,15 +84,15 @@ def _network() -> Iterator[tuple[str, str]]:
 
 
 @contextmanager
-def _bridge(scene: FaultContext, address: str) -> Iterator[str]:
-    """The server listens on loopback, which a namespace has for itself: lead a way out of it."""
-    with Wire(scene.fleet.access["url"], host=address).open() as wire:
-        yield wire.url
+def _bridge(context: FaultContext, address: str) -> Iterator[str]:
+    """Proxy the server to the link: it listens on loopback, which a namespace cannot reach."""
+    with TcpProxy(context.cluster.access["url"], host=address).open() as proxy:
+        yield proxy.url
 
 
-def _launch(scene: FaultContext, space: str, url: str, token: str) -> subprocess.Popen[bytes]:
+def _launch(context: FaultContext, space: str, url: str, token: str) -> subprocess.Popen[bytes]:
     assert urlsplit(url).port
-    with open(scene.fleet.home / "logs" / f"{NODE}.txt", "ab") as output:
+    with open(context.cluster.home / "logs" / f"{NODE}.txt", "ab") as output:
         process = subprocess.Popen(
             [
                 *("ip", "netns", "exec", space, sys.executable, "-m", "scheduling.node_daemon"),
@@ -98,9 +100,9 @@ def _launch(scene: FaultContext, space: str, url: str, token: str) -> subprocess
             ],
             cwd=CHECKOUT,
             env={
-                **scene.fleet.environment(),
+                **context.cluster.environment(),
                 "GINKGO_NODE_TOKEN": token,
-                OWNER_ENV: str(scene.fleet.home),
+                OWNER_ENV: str(context.cluster.home),
             },
             stdin=subprocess.DEVNULL,
             stdout=output,

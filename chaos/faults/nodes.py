@@ -1,97 +1,104 @@
-"""Nodes that flap, fight over a name, are drained without room, or are gone together."""
+"""Faults of whole nodes: flapping, a name used twice, drains, loss of most nodes."""
 
 from __future__ import annotations
 
 from chaos.faults.fault import Fault
-from chaos.harness.cluster import family
-from chaos.runner.fault_context import PATIENCE, FaultContext
+from chaos.harness.cluster import process_tree
+from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext
 
 
-def flapping(scene: FaultContext) -> None:
-    """A node dies three times in a row, as soon as it is back."""
-    node, _ = scene.far_node()
+def flapping(context: FaultContext) -> None:
+    """A node is killed three times in succession, each time soon after it is back."""
+    node, _ = context.choose_proxied_node()
     for _ in range(3):
-        scene.grounds.daemons[node].kill()
-        scene.sleep(scene.rng.uniform(1, 4))
-        scene.relaunch_far(node)
-        scene.expect(lambda: _is_alive(scene, node), 20 * PATIENCE, f"{node} alive")
+        context.topology.daemons[node].kill()
+        context.sleep(context.rng.uniform(1, 4))
+        context.relaunch_proxied_node(node)
+        context.expect(lambda: _is_alive(context, node), 20 * BUDGET_FACTOR, f"{node} alive")
 
 
-def _is_alive(scene: FaultContext, node: str) -> bool:
-    ((status, pid),) = scene.fleet.query(
+def _is_alive(context: FaultContext, node: str) -> bool:
+    ((status, pid),) = context.cluster.query(
         "SELECT status, pid FROM scheduling_node WHERE name = %s", node
     )
-    return status == "alive" and pid == scene.grounds.daemons[node].pid
+    return status == "alive" and pid == context.topology.daemons[node].pid
 
 
-def name_twice(scene: FaultContext) -> None:
-    """A second daemon under the name of one that beats: the newer wins, the older ends."""
-    node, _ = scene.far_node()
-    older = scene.grounds.daemons[node]
-    scene.grounds.launch(node)
-    scene.expect(lambda: older.poll() is not None, 15 * PATIENCE, f"the older {node} ended")
+def name_twice(context: FaultContext) -> None:
+    """A second daemon starts under the name of a live one: the newer wins, the older ends."""
+    node, _ = context.choose_proxied_node()
+    older = context.topology.daemons[node]
+    context.topology.launch(node)
+    context.expect(lambda: older.poll() is not None, 15 * BUDGET_FACTOR, f"the older {node} ended")
     if older.poll() == 0:
-        scene.report("fault", f"the superseded {node} ended with exit code 0", {})
+        context.report("fault", f"the superseded {node} ended with exit code 0", {})
     if older.poll() is None:
         older.kill()
 
 
-def drained(scene: FaultContext) -> None:
-    """A node is drained, and undrained."""
-    node = scene.node()
-    scene.undo.callback(scene.do, f"/api/nodes/{node}/undrain/")
-    scene.do(f"/api/nodes/{node}/drain/", {"reason": "chaos"})
-    scene.expect(lambda: not scene.fleet.on(node), 30 * PATIENCE, f"nothing left on {node}", "I8")
+def drained(context: FaultContext) -> None:
+    """A node is drained and undrained."""
+    node = context.choose_node()
+    context.undo.callback(context.call_api, f"/api/nodes/{node}/undrain/")
+    context.call_api(f"/api/nodes/{node}/drain/", {"reason": "chaos"})
+    context.expect(
+        lambda: not context.cluster.portfolios_on(node),
+        30 * BUDGET_FACTOR,
+        f"no portfolio on {node}",
+        "I8",
+    )
 
 
-def drained_without_room(scene: FaultContext) -> None:
-    """A node is drained while all others are cordoned: what has no place stays running."""
-    node = scene.node()
-    for other in scene.grounds.nodes:
+def drained_without_room(context: FaultContext) -> None:
+    """A node is drained while all others are cordoned; its portfolios stay running."""
+    node = context.choose_node()
+    for other in context.topology.nodes:
         if other != node:
-            scene.undo.callback(scene.do, f"/api/nodes/{other}/uncordon/")
-            scene.do(f"/api/nodes/{other}/cordon/", {"reason": "chaos"})
-    had = scene.fleet.on(node)
-    scene.undo.callback(scene.do, f"/api/nodes/{node}/undrain/")
-    scene.do(f"/api/nodes/{node}/drain/", {"reason": "chaos"})
-    scene.sleep(6)
+            context.undo.callback(context.call_api, f"/api/nodes/{other}/uncordon/")
+            context.call_api(f"/api/nodes/{other}/cordon/", {"reason": "chaos"})
+    had = context.cluster.portfolios_on(node)
+    context.undo.callback(context.call_api, f"/api/nodes/{node}/undrain/")
+    context.call_api(f"/api/nodes/{node}/drain/", {"reason": "chaos"})
+    context.sleep(6)
     for name in had:
-        run = scene.fleet.run(name)
+        run = context.cluster.run(name)
         if run.node != node or run.phase != "running":
-            scene.report("I8", f"{name} had no other place and is {run.phase} on {run.node}", {})
+            context.report(
+                "I8", f"{name} could not be placed elsewhere and is {run.phase} on {run.node}", {}
+            )
 
 
-def most_gone(scene: FaultContext) -> None:
+def most_gone(context: FaultContext) -> None:
     """Three of five nodes are frozen at once for longer than their lease."""
-    chosen = scene.rng.sample(sorted(scene.grounds.nodes), 3)
-    scene.touch_nodes(*chosen)
-    scene.touch_everything("what is left may have no room")
-    frozen = [process for node in chosen for process in family(scene.daemon(node))]
-    with scene.held(frozen):
-        scene.sleep(scene.ttl_s * 3)
-    scene.note(f"{', '.join(chosen)} gone")
+    chosen = context.rng.sample(sorted(context.topology.nodes), 3)
+    context.mark_nodes_affected(*chosen)
+    context.mark_all_affected("the remaining nodes may have no room")
+    suspended = [process for node in chosen for process in process_tree(context.daemon(node))]
+    with context.suspended(suspended):
+        context.sleep(context.ttl_s * 3)
+    context.note(f"{', '.join(chosen)} gone")
 
 
-def most_killed(scene: FaultContext) -> None:
+def most_killed(context: FaultContext) -> None:
     """Three of five nodes are killed at once."""
-    chosen = scene.rng.sample(sorted(scene.grounds.nodes), 3)
-    scene.touch_nodes(*chosen)
-    scene.touch_everything("what is left may have no room")
+    chosen = context.rng.sample(sorted(context.topology.nodes), 3)
+    context.mark_nodes_affected(*chosen)
+    context.mark_all_affected("the remaining nodes may have no room")
     for node in chosen:
-        scene.kill_node(node)
-    scene.sleep(scene.ttl_s)
+        context.kill_node(node)
+    context.sleep(context.ttl_s)
     for node in chosen:
-        scene.relaunch_far(node)
+        context.relaunch_proxied_node(node)
 
 
-def restarted(scene: FaultContext) -> None:
-    """A daemon is restarted at once under its name: it takes its portfolios back."""
-    node, _ = scene.far_node()
-    had = scene.fleet.on(node)
-    scene.grounds.daemons[node].kill()
-    scene.relaunch_far(node)
-    scene.expect(lambda: _is_alive(scene, node), 20 * PATIENCE, f"{node} alive")
-    scene.note(f"{len(set(had) & set(scene.fleet.on(node)))} of {len(had)} stayed")
+def restarted(context: FaultContext) -> None:
+    """A daemon is restarted at once under its name and keeps its portfolios."""
+    node, _ = context.choose_proxied_node()
+    had = context.cluster.portfolios_on(node)
+    context.topology.daemons[node].kill()
+    context.relaunch_proxied_node(node)
+    context.expect(lambda: _is_alive(context, node), 20 * BUDGET_FACTOR, f"{node} alive")
+    context.note(f"{len(set(had) & set(context.cluster.portfolios_on(node)))} of {len(had)} stayed")
 
 
 FAULTS = (

@@ -1,4 +1,4 @@
-"""What strangers do to the control plane from outside."""
+"""Attacks on the control plane from outside: a flood of logins."""
 
 from __future__ import annotations
 
@@ -15,39 +15,43 @@ from chaos.runner.fault_context import FaultContext
 
 GUESSERS = 40
 FLOOD_S = 6.0
-#: An operator who halts waits for this at most. The flood also takes half of the processors.
+#: Longest wait of an operator who halts. The flood also takes half of the processors.
 HALT_LIMIT_S = 5.0
 
 
-def login_flood(scene: FaultContext) -> None:
-    """Forty clients guess passwords; the kill switch answers all the time, and nobody moves."""
+def login_flood(context: FaultContext) -> None:
+    """Forty clients guess passwords; the kill switch keeps answering, and no portfolio moves."""
     over = threading.Event()
     answers: Counter[int] = Counter()
-    url = scene.fleet.access["url"]
+    url = context.cluster.access["url"]
     guessers = [
         threading.Thread(target=_guess, args=(url, number, over, answers), daemon=True)
         for number in range(GUESSERS)
     ]
     for guesser in guessers:
         guesser.start()
-    scene.undo.callback(over.set)
+    context.undo.callback(over.set)
     end = time.monotonic() + FLOOD_S
     slowest_s = 0.0
     while time.monotonic() < end:
         began = time.monotonic()
-        answer = scene.ask("GET", "/api/halt/")
+        answer = context.request("GET", "/api/halt/")
         slowest_s = max(slowest_s, time.monotonic() - began)
         if answer is None or answer.status != 200:
             found = None if answer is None else answer.status
-            scene.report("fault", "the kill switch did not answer in a flood", {"found": found})
-        scene.sleep(0.2)
+            context.report(
+                "fault", "the kill switch did not answer during a flood of logins", {"found": found}
+            )
+        context.sleep(0.2)
     over.set()
     if slowest_s > HALT_LIMIT_S:
-        said = f"the kill switch answered after {slowest_s:.1f} s, limit {HALT_LIMIT_S:g} s"
-        scene.report("fault", said, {"guesses": dict(answers)})
+        sentence = f"the kill switch answered after {slowest_s:.1f} s, limit {HALT_LIMIT_S:g} s"
+        context.report("fault", sentence, {"guesses": dict(answers)})
     if any(status >= 500 and status != 503 for status in answers):
-        scene.report("fault", "a login broke instead of being refused", {"guesses": dict(answers)})
-    scene.note(f"kill switch {slowest_s:.2f} s at most; guesses {dict(sorted(answers.items()))}")
+        context.report(
+            "fault", "a login request failed instead of being refused", {"guesses": dict(answers)}
+        )
+    context.note(f"kill switch {slowest_s:.2f} s at most; guesses {dict(sorted(answers.items()))}")
 
 
 def _guess(url: str, number: int, over: threading.Event, answers: Counter[int]) -> None:
@@ -69,7 +73,7 @@ def _guess(url: str, number: int, over: threading.Event, answers: Counter[int]) 
             answers[error.code] += 1
             over.wait(0.05)
         except OSError:
-            over.wait(0.2)  # the web may be away by another fault
+            over.wait(0.2)  # another fault may keep the web process down
 
 
 FAULTS = (Fault("login-flood", login_flood, 8, moves_nothing=True),)

@@ -1,76 +1,76 @@
-"""A node whose wire to the server is cut while both go on living."""
+"""Network faults between one node and the server, while both keep running."""
 
 from __future__ import annotations
 
-from chaos.faults.daemons import _left
+from chaos.faults.daemons import _are_elsewhere
 from chaos.faults.fault import Fault
-from chaos.runner.fault_context import PATIENCE, FaultContext
+from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext
 
 
-def silence_short(scene: FaultContext) -> None:
-    """Silence on open connections for two thirds of a lease."""
-    _, wire = scene.far_node()
-    with wire.silent():
-        scene.sleep(scene.ttl_s * 20 / 30)
+def silence_short(context: FaultContext) -> None:
+    """Traffic of a node is held back for two thirds of a lease."""
+    _, proxy = context.choose_proxied_node()
+    with proxy.hold_traffic():
+        context.sleep(context.ttl_s * 20 / 30)
 
 
-def silence_long(scene: FaultContext) -> None:
-    """Silence on open connections for three leases."""
-    node, wire = scene.far_node()
-    had = scene.fleet.on(node)
-    with wire.silent():
-        scene.expect(
-            lambda: _left(scene, had, node),
-            (scene.ttl_s + 3) * PATIENCE,
-            f"{', '.join(had)} elsewhere than on the silent {node}",
+def silence_long(context: FaultContext) -> None:
+    """Traffic of a node is held back for more than a lease; its portfolios fail over."""
+    node, proxy = context.choose_proxied_node()
+    had = context.cluster.portfolios_on(node)
+    with proxy.hold_traffic():
+        context.expect(
+            lambda: _are_elsewhere(context, had, node),
+            (context.ttl_s + 3) * BUDGET_FACTOR,
+            f"{', '.join(had)} elsewhere than on the partitioned {node}",
         )
-        scene.sleep(scene.ttl_s)
+        context.sleep(context.ttl_s)
 
 
-def silence_to_server(scene: FaultContext) -> None:
-    """Nothing reaches the server, while its words reach the node."""
-    _, wire = scene.far_node()
-    with wire.silent(to_node=False):
-        scene.sleep(scene.ttl_s * 1.5)
+def silence_to_server(context: FaultContext) -> None:
+    """Nothing reaches the server, while its answers reach the node."""
+    _, proxy = context.choose_proxied_node()
+    with proxy.hold_traffic(to_node=False):
+        context.sleep(context.ttl_s * 1.5)
 
 
-def silence_to_node(scene: FaultContext) -> None:
-    """Nothing reaches the node: its beats and commits count, and it hears no answer."""
-    _, wire = scene.far_node()
-    with wire.silent(to_server=False):
-        scene.sleep(scene.ttl_s * 1.5)
+def silence_to_node(context: FaultContext) -> None:
+    """Nothing reaches the node: its requests arrive, and their answers are held back."""
+    _, proxy = context.choose_proxied_node()
+    with proxy.hold_traffic(to_server=False):
+        context.sleep(context.ttl_s * 1.5)
 
 
-def resets(scene: FaultContext) -> None:
-    """Every connection of a node is reset, again and again."""
-    _, wire = scene.far_node()
+def resets(context: FaultContext) -> None:
+    """Every connection of a node is reset, eight times."""
+    _, proxy = context.choose_proxied_node()
     for _ in range(8):
-        wire.reset()
-        scene.sleep(scene.rng.uniform(0.1, 0.6))
+        proxy.reset()
+        context.sleep(context.rng.uniform(0.1, 0.6))
 
 
-def answers_lost(scene: FaultContext) -> None:
-    """Commits arrive and their answers are lost; the repeats write nothing."""
-    _, wire = scene.far_node()
+def answers_lost(context: FaultContext) -> None:
+    """Commits arrive and their answers are lost; the repeated commits write nothing."""
+    _, proxy = context.choose_proxied_node()
     for _ in range(3):
-        with wire.silent(to_server=False):
-            scene.sleep(0.5)
-            wire.reset()
-        scene.sleep(1)
+        with proxy.hold_traffic(to_server=False):
+            context.sleep(0.5)
+            proxy.reset()
+        context.sleep(1)
 
 
-def release_answer_lost(scene: FaultContext) -> None:
+def release_answer_lost(context: FaultContext) -> None:
     """A release arrives and its answer is lost."""
-    node, wire = scene.far_node()
-    run = scene.portfolio(on=node)
-    handoff = scene.migrate(run, scene.target_for(run))
+    node, proxy = context.choose_proxied_node()
+    run = context.choose_portfolio(on=node)
+    handoff = context.migrate(run, context.choose_target(run))
     if handoff is None:
         return
-    scene.wait_for_step(handoff, "draining")
-    with wire.silent(to_server=False):
-        scene.sleep(scene.rng.uniform(0.05, 0.5))
-        wire.reset()
-    scene.expect_end(handoff, 20 * PATIENCE)
+    context.wait_for_handoff_state(handoff, "draining")
+    with proxy.hold_traffic(to_server=False):
+        context.sleep(context.rng.uniform(0.05, 0.5))
+        proxy.reset()
+    context.expect_handoff_end(handoff, 20 * BUDGET_FACTOR)
 
 
 FAULTS = (

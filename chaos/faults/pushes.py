@@ -1,55 +1,55 @@
-"""Pushes that are lost, repeated, or late and out of order: they cost time and no truth."""
+"""Faults of pushes: lost, repeated, or reordered. They may cost time, never correctness."""
 
 from __future__ import annotations
 
 from chaos.faults.daemons import taken_over
 from chaos.faults.fault import Fault
 from chaos.harness.pg_notify import REORDERING, REPEATING
-from chaos.runner.fault_context import PATIENCE, FaultContext
+from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext
 
 
-def lost_while_moving(scene: FaultContext) -> None:
-    """Every push is lost while a portfolio moves and another reloads."""
-    with scene.fleet.no_pushes():
-        _move_and_reload(scene)
+def lost_while_moving(context: FaultContext) -> None:
+    """Every push is lost while one portfolio migrates and another reloads."""
+    with context.cluster.pushes_lost():
+        _move_and_reload(context)
 
 
-def lost_while_dying(scene: FaultContext) -> None:
-    """Every push is lost while a daemon dies."""
-    node = scene.node()
-    had = scene.fleet.runs_on(node)
-    with scene.fleet.no_pushes():
-        scene.kill_node(node)
-        scene.expect(
-            lambda: taken_over(had, scene.fleet.runs()),
-            (scene.ttl_s + 3) * PATIENCE,
+def lost_while_dying(context: FaultContext) -> None:
+    """Every push is lost while a daemon is killed."""
+    node = context.choose_node()
+    had = context.cluster.runs_on(node)
+    with context.cluster.pushes_lost():
+        context.kill_node(node)
+        context.expect(
+            lambda: taken_over(had, context.cluster.runs()),
+            (context.ttl_s + 3) * BUDGET_FACTOR,
             f"{', '.join(run.name for run in had)} taken over without pushes",
             "I6",
         )
-    scene.relaunch_far(node)
+    context.relaunch_proxied_node(node)
 
 
-def repeated(scene: FaultContext) -> None:
+def repeated(context: FaultContext) -> None:
     """Every push arrives three times."""
-    with scene.fleet.other_pushes(REPEATING):
-        _move_and_reload(scene)
-        scene.sleep(2)
+    with context.cluster.pushes_replaced(REPEATING):
+        _move_and_reload(context)
+        context.sleep(2)
 
 
-def reordered(scene: FaultContext) -> None:
-    """Pushes arrive late and out of order: each waits for the one after it."""
-    with scene.fleet.other_pushes(REORDERING):
-        _move_and_reload(scene)
-        scene.sleep(2)
+def reordered(context: FaultContext) -> None:
+    """Pushes arrive late and out of order: each is held until the next one."""
+    with context.cluster.pushes_replaced(REORDERING):
+        _move_and_reload(context)
+        context.sleep(2)
 
 
-def _move_and_reload(scene: FaultContext) -> None:
-    run = scene.portfolio()
-    other = scene.portfolio(but=[run.name])
-    handoff = scene.migrate(run, scene.target_for(run))
-    begun = scene.do(f"/api/portfolios/{other.name}/reload/")
-    scene.expect_end(handoff, 10 * PATIENCE)
-    scene.expect_end(int(begun["id"]) if begun else None, 10 * PATIENCE)
+def _move_and_reload(context: FaultContext) -> None:
+    run = context.choose_portfolio()
+    other = context.choose_portfolio(but=[run.name])
+    handoff = context.migrate(run, context.choose_target(run))
+    begun = context.call_api(f"/api/portfolios/{other.name}/reload/")
+    context.expect_handoff_end(handoff, 10 * BUDGET_FACTOR)
+    context.expect_handoff_end(int(begun["id"]) if begun else None, 10 * BUDGET_FACTOR)
 
 
 FAULTS = (

@@ -1,6 +1,6 @@
-"""A daemon that reports a false Python version: `python -m chaos.harness.another_python`.
+"""Node daemon that reports a false Python version: `python -m chaos.harness.another_python`.
 
-For faults only. The product has no setting for it, since a false version would defeat the rule.
+Only for faults. The product has no such setting, since a false version would defeat the check.
 """
 
 from __future__ import annotations

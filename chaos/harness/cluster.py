@@ -1,4 +1,4 @@
-"""A house as its operator sees it: who runs what, what moved, and whether history is whole."""
+"""An installation as its operator sees it: owners, handoffs, events, and checks of the history."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ import psycopg
 from chaos.checkers import history
 from chaos.harness import reference_feed
 from chaos.harness.installation import SLOW_MACHINE_S, Installation, pause_s
-from chaos.harness.pg_clock import IS_SET, right_clock, set_clock
-from chaos.harness.pg_notify import LOSING, right_speech, set_speech
+from chaos.harness.pg_clock import IS_SET, restore_clock, set_clock
+from chaos.harness.pg_notify import LOSING, replace_pg_notify, restore_pg_notify
 from ginkgo_site.env import CHECKOUT, embedded_url
 
 T = TypeVar("T")
 
 DEMO_NODES = ("node-1", "node-2", "node-3")
 CANARIES = ("canary-1", "canary-2", "canary-3")
-#: The words that a process of the control plane is known by on its command line.
+#: Part of the control plane → the word that identifies it on a command line.
 PROCESS_MATCH = {
     "web": "ginkgo_site.asgi:application",
     "watcher": "run_watcher",
@@ -35,8 +35,8 @@ PROCESS_MATCH = {
 }
 ENDED = {"done", "failed", "rolled_back", "superseded"}
 
-#: Everything that is waited for in seconds, shortened; the proportions stay those of the product.
-QUICK = {
+#: The product's time limits, shortened in proportion.
+SHORT_LIMITS = {
     "GINKGO_HEARTBEAT_INTERVAL_S": "1",
     "GINKGO_LEASE_TTL_S": "4",
     "GINKGO_SOCKET_GRACE_S": "2",
@@ -56,25 +56,25 @@ WHERE p.archived_at IS NULL ORDER BY p.name
 
 
 def wait_for(
-    look: Callable[[], T], holds: Callable[[T], object], limit_s: float, what: str
+    read: Callable[[], T], holds: Callable[[T], object], limit_s: float, what: str
 ) -> tuple[T, float]:
-    """Look until what is found holds; return it and the seconds that took.
+    """Poll `read` until `holds` is true of its value. Return the value and the elapsed seconds.
 
-    Fail after `limit_s` with what was promised and what was found last.
+    Fail after `limit_s`, naming the expectation and the last value.
     """
     began = time.monotonic()
     while True:
-        found = look()
+        found = read()
         took_s = time.monotonic() - began
         if holds(found):
             return found, took_s
-        assert took_s < limit_s, f"after {took_s:.1f} s not yet {what}; found: {found}"
+        assert took_s < limit_s, f"not within {took_s:.1f} s: {what}; found: {found}"
         time.sleep(pause_s(took_s))
 
 
 @dataclass(frozen=True)
-class RunNow:
-    """Who owns a portfolio now, and how far it is."""
+class CurrentRun:
+    """The run of a portfolio: its owner and its progress."""
 
     name: str
     node: str | None
@@ -88,35 +88,35 @@ class RunNow:
 
     @property
     def ownership(self) -> tuple[str | None, str | None, int]:
-        """What no fault that moves nothing may change."""
+        """Owner and epoch, which a fault that moves nothing must not change."""
         return self.node, self.incarnation, self.epoch
 
 
 class Cluster(Installation):
-    """A house with words for what its tests do with it."""
+    """An installation with methods for tests: read, wait, operate, check."""
 
     def __init__(self, home: Path, *options: str, **environment: str) -> None:
         super().__init__(home, *options, **environment)
         self._database: psycopg.Connection[Any] | None = None
         self._clock_off_s = 0.0
 
-    def is_up(self) -> bool:
-        """Whether its launcher lives."""
+    def is_running(self) -> bool:
+        """Whether its launcher runs."""
         return self.process is not None and self.process.poll() is None
 
-    def end(self) -> None:
-        """Kill everything, which is quicker than an ordered stop."""
+    def kill_everything(self) -> None:
+        """Kill every process; faster than an orderly stop."""
         everything = self.processes()
         self.kill()
-        for process in alive(everything):
-            with suppress(psutil.NoSuchProcess):  # it ended with its parent meanwhile
+        for process in still_running(everything):
+            with suppress(psutil.NoSuchProcess):  # it has ended with its parent
                 process.kill()
         psutil.wait_procs(everything, timeout=5)
 
-    # --- look ---------------------------------------------------------------------------------
+    # --- read ---------------------------------------------------------------------------------
 
     def query(self, sql: str, *parameters: object) -> list[tuple]:
-        """Ask its database, over one connection that is opened again when it was cut."""
+        """Query the database over one connection, reopened once if it was cut."""
         for is_last in (False, True):
             try:
                 if self._database is None or self._database.closed:
@@ -133,29 +133,29 @@ class Cluster(Installation):
         raise AssertionError("not reached")
 
     def follow_database(self, url: str) -> None:
-        """From now on look at the database under this address: the one before answers no more."""
+        """Query the database at this address from now on, after the former server has failed."""
         self._environment["DATABASE_URL"] = url
         self._database = None
 
     def now(self) -> datetime:
-        """The database's clock."""
+        """Time by the database's clock."""
         ((now,),) = self.query("SELECT clock_timestamp()")
         return now
 
-    def runs(self) -> dict[str, RunNow]:
-        """Every portfolio that was not deleted, by name."""
-        return {row[0]: RunNow(*row) for row in self.query(_RUNS)}
+    def runs(self) -> dict[str, CurrentRun]:
+        """Runs of all portfolios that are not deleted, by name."""
+        return {row[0]: CurrentRun(*row) for row in self.query(_RUNS)}
 
-    def run(self, name: str) -> RunNow:
-        """One portfolio's run."""
+    def run(self, name: str) -> CurrentRun:
+        """The run of one portfolio."""
         return self.runs()[name]
 
-    def on(self, node: str) -> list[str]:
-        """Names of the portfolios that `node` owns."""
+    def portfolios_on(self, node: str) -> list[str]:
+        """Names of the portfolios owned by `node`."""
         return [run.name for run in self.runs_on(node)]
 
-    def runs_on(self, node: str) -> list[RunNow]:
-        """Runs of the portfolios that `node` owns."""
+    def runs_on(self, node: str) -> list[CurrentRun]:
+        """Runs of the portfolios owned by `node`."""
         return [run for run in self.runs().values() if run.node == node]
 
     def node(self, name: str) -> dict[str, Any]:
@@ -169,7 +169,7 @@ class Cluster(Installation):
         return found
 
     def events(self, kind: str, since: datetime, **filters: str) -> list[dict[str, Any]]:
-        """Lines of the audit trail, newest first."""
+        """Lines of the audit log, newest first."""
         wanted = "".join(f"&{key}={value}" for key, value in filters.items())
         at = since.isoformat().replace("+00:00", "Z")
         found: list[dict[str, Any]] = self.get(
@@ -178,11 +178,11 @@ class Cluster(Installation):
         return found
 
     def daemon(self, node: str) -> psutil.Process:
-        """The process that holds the node's lease."""
+        """The daemon process that holds the node's lease."""
         ((pid,),) = self.query("SELECT pid FROM scheduling_node WHERE name = %s", node)
         return psutil.Process(pid)
 
-    def answers(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether the web process and its database answer."""
         try:
             return self.call("GET", "/api/readyz").status == 200
@@ -190,18 +190,18 @@ class Cluster(Installation):
             return False
 
     def processes_of(self, *words: str) -> list[psutil.Process]:
-        """Its processes that live and whose command line has all of `words`."""
+        """Running processes whose command line has all of `words`."""
         found = []
         for process in self.processes():
             try:
                 if all(word in process.cmdline() for word in words):
                     found.append(process)
             except psutil.NoSuchProcess:
-                continue  # it ended while it was looked at
+                continue  # it has just ended
         return found
 
-    def active(self) -> list[tuple[int, str, str]]:
-        """Handoffs that have not ended: number, kind, state."""
+    def open_handoffs(self) -> list[tuple[int, str, str]]:
+        """Open handoffs: id, kind, state."""
         return [
             (row[0], row[1], row[2])
             for row in self.query(
@@ -215,10 +215,10 @@ class Cluster(Installation):
     def wait_until_converged(
         self, nodes: tuple[str, ...] = DEMO_NODES, limit_s: float = SLOW_MACHINE_S
     ) -> None:
-        """Return when all nodes live, everything runs and commits, and the balancer is content.
+        """Wait until all nodes are alive, every portfolio commits, and the balancer plans no move.
 
-        What an earlier test may have left, a pin, a drain, a cordon or the memory of lost nodes,
-        which would have to prove themselves first, is undone.
+        First undo what an earlier test may have left: pins, drains, cordons, and the record of lost
+        nodes, which would delay placements on them.
         """
         self.query("UPDATE scheduling_node SET lost_times = '[]'")
         for portfolio in self.get("/api/portfolios/?limit=1000")["results"]:
@@ -227,11 +227,11 @@ class Cluster(Installation):
         for node in nodes:
             self.call("POST", f"/api/nodes/{node}/undrain/", {})
             self.call("POST", f"/api/nodes/{node}/uncordon/", {})
-        wait_for(lambda: self._unsettled(nodes), lambda found: not found, limit_s, "settled")
-        self.progress()
+        wait_for(lambda: self._unsettled(nodes), lambda found: not found, limit_s, "converged")
+        self.wait_for_progress()
 
     def _unsettled(self, nodes: tuple[str, ...]) -> list[str]:
-        """Phrases that say what is still under way."""
+        """Phrases on what has not yet converged."""
         found = [
             f"{name} is {status}, pid {pid}"
             for name, status, pid in self.query("SELECT name, status, pid FROM scheduling_node")
@@ -239,22 +239,24 @@ class Cluster(Installation):
         ]
         runs = self.runs().values()
         used = {run.node for run in runs}
-        found += [f"{node} is empty" for node in nodes if node not in used]
+        found += [f"{node} has no portfolio" for node in nodes if node not in used]
         found += [
             f"{run.name} is {run.phase} on {run.node}: {run.reason}"
             for run in runs
             if run.phase != "running"
         ]
-        found += [f"handoff {number} ({kind}) is {state}" for number, kind, state in self.active()]
-        if all(phrase.endswith("is empty") for phrase in found):
+        found += [
+            f"handoff {number} ({kind}) is {state}" for number, kind, state in self.open_handoffs()
+        ]
+        if all(phrase.endswith("has no portfolio") for phrase in found):
             moves = self.get("/api/schedule/plan/")["move"]
             found += [f"{move['portfolio']} should move" for move in moves]
             if moves:  # the next pass may be half a minute away
                 self.call("POST", "/api/schedule/rebalance/", {})
         return found
 
-    def progress(self, limit_s: float = SLOW_MACHINE_S) -> float:
-        """Wait until everything that runs has committed new events; return the seconds."""
+    def wait_for_progress(self, limit_s: float = SLOW_MACHINE_S) -> float:
+        """Wait until every running portfolio has committed new events. Return the seconds."""
         before = {name: run.last_seq for name, run in self.runs().items() if run.node}
         _, took_s = wait_for(
             self.runs,
@@ -264,8 +266,8 @@ class Cluster(Installation):
         )
         return took_s
 
-    def commits_elsewhere(self, names: list[str], node: str, limit_s: float) -> float:
-        """Wait until all of `names` have committed on another node than `node`."""
+    def wait_for_commits_elsewhere(self, names: list[str], node: str, limit_s: float) -> float:
+        """Wait until all of `names` have committed on a node other than `node`."""
         _, took_s = wait_for(
             lambda: [self.runs()[name] for name in names],
             lambda runs: all(
@@ -276,8 +278,8 @@ class Cluster(Installation):
         )
         return took_s
 
-    def ended(self, number: int, limit_s: float) -> dict[str, Any]:
-        """Wait for the end of a handoff and return it."""
+    def wait_for_handoff(self, number: int, limit_s: float) -> dict[str, Any]:
+        """Wait until a handoff has ended, and return it."""
         found, _ = wait_for(
             lambda: self.handoff(number),
             lambda handoff: handoff["state"] in ENDED,
@@ -286,27 +288,27 @@ class Cluster(Installation):
         )
         return found
 
-    # --- act ----------------------------------------------------------------------------------
+    # --- operate ------------------------------------------------------------------------------
 
     def migrate(self, name: str, target: str, limit_s: float = SLOW_MACHINE_S) -> dict[str, Any]:
-        """Move a portfolio by REST and return the handoff, which must end well."""
+        """Migrate a portfolio through the API. Return the handoff, which must succeed."""
         answer = self.call(
             "POST", f"/api/portfolios/{name}/migrate/", {"target_node": target, "reason": "test"}
         )
         assert answer.status == 202, answer.text
-        done = self.ended(answer.json["id"], limit_s)
+        done = self.wait_for_handoff(answer.json["id"], limit_s)
         assert done["state"] == "done", done
         return done
 
-    def elsewhere(self, name: str) -> str:
-        """Return the demo node with most room where the portfolio is not."""
+    def other_node(self, name: str) -> str:
+        """Return the least loaded demo node that does not own the portfolio."""
         runs = self.runs()
         load = {node: sum(r.node == node for r in runs.values()) for node in DEMO_NODES}
         del load[str(runs[name].node)]
         return min(load, key=lambda node: (load[node], node))
 
     def patch(self, name: str, changes: dict[str, Any]) -> dict[str, Any]:
-        """Change a portfolio and return what was answered."""
+        """Change a portfolio and return the response."""
         answer = self.call("PATCH", f"/api/portfolios/{name}/", changes)
         assert answer.status == 202, answer.text
         found: dict[str, Any] = answer.json
@@ -319,46 +321,46 @@ class Cluster(Installation):
         return by_number[number]
 
     def checkpoint(self, name: str) -> dict[str, Any]:
-        """The newest state of a portfolio."""
+        """The checkpoint of a portfolio, as the API shows it."""
         found: dict[str, Any] = self.get(f"/api/portfolios/{name}/checkpoint/")
         return found
 
-    def postgres(self) -> list[psutil.Process]:
-        """The server and its backends; it takes no mark, so it is found by its pid file."""
+    def postgres_processes(self) -> list[psutil.Process]:
+        """The PostgreSQL server and its backends, found by the server's pid file."""
         pid = int((self.home / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
         server = psutil.Process(pid)
         return [server, *server.children(recursive=True)]
 
     @contextmanager
-    def no_pushes(self) -> Iterator[None]:
-        """Lose every push: inside the database `pg_notify` says nothing to anybody.
+    def pushes_lost(self) -> Iterator[None]:
+        """Lose every push: replace `pg_notify` inside the database by a function without effect.
 
-        Nothing in the product knows of it, and every process of the house is struck alike.
+        No product code is changed, and all processes of the installation are affected alike.
         """
         with psycopg.connect(embedded_url(self.home), autocommit=True) as listening:
             listening.execute("LISTEN ginkgo")
-            self._in_one_transaction(set_speech(LOSING))
+            self._in_one_transaction(replace_pg_notify(LOSING))
             for _ in listening.notifies(timeout=0.3):
-                pass  # what was said before
+                pass  # drain pushes sent before
             try:
                 yield
-                heard = [push.payload for push in listening.notifies(timeout=0.3)]
-                assert heard == [], "pushes were not lost"
+                received = [push.payload for push in listening.notifies(timeout=0.3)]
+                assert received == [], "pushes were not lost"
             finally:
-                self._in_one_transaction(right_speech())
+                self._in_one_transaction(restore_pg_notify())
 
     @contextmanager
-    def other_pushes(self, body: str) -> Iterator[None]:
-        """Let `pg_notify` do something else: REPEATING, REORDERING."""
-        self._in_one_transaction(set_speech(body))
+    def pushes_replaced(self, body: str) -> Iterator[None]:
+        """Replace `pg_notify` by REPEATING or REORDERING."""
+        self._in_one_transaction(replace_pg_notify(body))
         try:
             yield
         finally:
-            self._in_one_transaction(right_speech())
+            self._in_one_transaction(restore_pg_notify())
 
     @contextmanager
     def clock_jump(self, seconds: float) -> Iterator[None]:
-        """Let the database's clock jump by so much, and jump back in the end."""
+        """Shift the database's clock by `seconds`, and back at the end."""
         self.shift_clock(seconds)
         try:
             yield
@@ -366,17 +368,14 @@ class Cluster(Installation):
             self.shift_clock(-seconds)
 
     def shift_clock(self, seconds: float) -> None:
-        """Set the database's clock by so much from what it says now; the sum of all jumps counts.
-
-        What sums up to nothing is the true clock again.
-        """
+        """Shift the database's clock by `seconds`. Shifts add up; a sum of 0 restores the clock."""
         self._clock_off_s += seconds
         again = self.query(IS_SET) == [(1,)]
         if self._clock_off_s:
             off = f"make_interval(secs => {self._clock_off_s})"
             self._in_one_transaction(set_clock(off, again=again))
         elif again:
-            self._in_one_transaction(right_clock())
+            self._in_one_transaction(restore_clock())
 
     def _in_one_transaction(self, statements: Sequence[str]) -> None:
         with psycopg.connect(self.admin_url) as db:
@@ -384,12 +383,12 @@ class Cluster(Installation):
                 db.execute(statement)
 
     @contextmanager
-    def own_node(
+    def extra_node(
         self, name: str, server: str = "", token: str = "", *options: str
     ) -> Iterator[subprocess.Popen[str]]:
-        """A daemon of the test's own, asked to leave in the end if it still lives."""
+        """Run one more node daemon, and terminate it at the end."""
         process = self.launch_node(
-            name, server or self.access["url"], token or self.node_token(name), *options
+            name, server or self.access["url"], token or self.create_node_token(name), *options
         )
         try:
             yield process
@@ -401,8 +400,8 @@ class Cluster(Installation):
                 process.kill()
                 raise
 
-    def node_token(self, name: str) -> str:
-        """A new token for a node, which is made if there is none of that name."""
+    def create_node_token(self, name: str) -> str:
+        """Create a token for a node, and the node if it does not exist."""
         return str(self.manage("create_node_token", name)["token"])
 
     def launch_node(
@@ -413,7 +412,7 @@ class Cluster(Installation):
         *options: str,
         program: str = "scheduling.node_daemon",
     ) -> subprocess.Popen[str]:
-        """Start a daemon; its words go to logs/NAME.txt under the home."""
+        """Start a node daemon. Its output goes to logs/NAME.txt in the home."""
         with open(self.home / "logs" / f"{name}.txt", "a", encoding="utf-8") as output:
             return subprocess.Popen(
                 [
@@ -430,45 +429,45 @@ class Cluster(Installation):
                 start_new_session=True,
             )
 
-    # --- judge --------------------------------------------------------------------------------
+    # --- check --------------------------------------------------------------------------------
 
     def assert_canaries_clean(self) -> None:
-        """Each canary saw every event from its first to its last once, in order, with its price."""
+        """Assert that each canary saw every event once, in order, with its price."""
         for name in CANARIES:
             state = self.checkpoint(name)["state"]
             first, last = state["first_seq"], state["last_seq"]
             assert (state["gaps"], state["duplicates"]) == (0, 0), (name, state)
             assert state["events"] == last - first + 1, (name, state)
-            ((born,),) = self.query(
+            ((first_seq,),) = self.query(
                 "SELECT first_seq FROM portfolios_portfolio WHERE name = %s", name
             )
-            assert first == born, (name, state)
+            assert first == first_seq, (name, state)
             assert state["digest"] == reference_feed.digest_of(first, last), (name, state)
 
     def assert_history_whole(self) -> None:
-        """Tenures tile, epochs rise, and every order and fill lies in the tenure it claims."""
+        """Assert that tenures tile, epochs rise, and orders and fills lie in their tenures."""
         assert history.history_violations(self.query) == []
 
-    def assert_nothing_moved(self, before: dict[str, RunNow], since: datetime) -> None:
-        """Everything is where it was, under the same epoch, and nothing was even begun."""
+    def assert_nothing_moved(self, before: dict[str, CurrentRun], since: datetime) -> None:
+        """Assert that no portfolio changed owner or epoch, and no handoff was requested."""
         after = self.runs()
         moved = [
             f"{name}: {before[name].ownership} → {run.ownership}"
             for name, run in after.items()
             if run.ownership != before[name].ownership
         ]
-        told = [
+        events = [
             f"{event['at']} {event['kind']} {event['portfolio'] or event['node']}:"
             f" {event['reason']} {event['data']}"
             for kind in ("node_lost", "handoff_requested", "granted")
             for event in self.events(kind, since)
         ]
-        assert not moved + told, "\n".join([*moved, *sorted(told)])
+        assert not moved + events, "\n".join([*moved, *sorted(events)])
 
 
 @contextmanager
-def frozen(processes: list[psutil.Process]) -> Iterator[None]:
-    """Hold processes with SIGSTOP, and let them go on in the end, even if one was gone already."""
+def suspended(processes: list[psutil.Process]) -> Iterator[None]:
+    """Suspend processes with SIGSTOP, and resume them at the end, even if one has ended."""
     try:
         for process in processes:
             process.send_signal(signal.SIGSTOP)
@@ -481,13 +480,13 @@ def frozen(processes: list[psutil.Process]) -> Iterator[None]:
                 continue
 
 
-def family(process: psutil.Process) -> list[psutil.Process]:
-    """A process and all that descends from it."""
+def process_tree(process: psutil.Process) -> list[psutil.Process]:
+    """A process and all of its descendants."""
     return [process, *process.children(recursive=True)]
 
 
-def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that have not ended."""
+def still_running(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Return the processes that have not ended."""
     found = []
     for process in processes:
         try:

@@ -2,8 +2,8 @@
 
     python -m chaos.harness.hostile_node ATTACK URL TOKEN …
 
-Each attack is what a review did to the product, or as much of it as is still taken. It runs in a
-process of its own, so that what it costs to attack is not taken for what it costs to be attacked.
+The attacks come from a review of the product, some at the largest size that is still accepted. An
+attack runs in its own process, so that its own cost is not measured as the cost of being attacked.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from scheduling.wire.messages import MAX_COMMITS, MAX_REPORTS, Heartbeat, Prepar
 
 
 def _commits(count: int, **given: Any) -> list[dict[str, Any]]:
-    """Return commits of portfolios that are not the attacker's."""
+    """Return commits of portfolios that the attacker does not own."""
     first = {"portfolio": 10**9, "epoch": 1, "from_seq": 0, "to_seq": 1}
     return [
         {**first, "portfolio": 10**9 + n, "batch": str(uuid.uuid4()), **given} for n in range(count)
@@ -37,30 +37,30 @@ def _request(incarnation: str, commits: list[dict[str, Any]]) -> bytes:
 
 
 def _duplicates(incarnation: str) -> bytes:
-    """919 kB: the last portfolio is named twice."""
+    """Return 919 kB that name the last portfolio twice."""
     commits = _commits(8_200)
     return _request(incarnation, [*commits, commits[-1]])
 
 
 def _one_bad(incarnation: str, count: int) -> bytes:
-    """Only the driver finds the bad value of the last commit."""
+    """Return commits of which the last has a value that only the database driver rejects."""
     commits = _commits(count)
     commits[-1] |= {"orders": [[1, 0, "A\0B", "buy", "1", "1", "open", "", 1]]}
     return _request(incarnation, commits)
 
 
 def _dense(incarnation: str) -> bytes:
-    """17 MB of the shortest lines."""
+    """Return 17 MB of the shortest possible order lines."""
     return _request(incarnation, _commits(200, orders=[[1, 1, "", "", "", "", "", "", 1]] * 8_000))
 
 
 def _beat(incarnation: str, reports: int) -> bytes:
-    words = Heartbeat(
+    beat = Beat(
         incarnation=incarnation,
         have_version=0,
         reports=[Prepared(handoff=10**9 + n) for n in range(reports)],
     )
-    return encode(words)
+    return encode(beat)
 
 
 async def _repeat(parallel: int, until: float, once: Callable[[], Awaitable[Any]]) -> None:
@@ -72,7 +72,7 @@ async def _repeat(parallel: int, until: float, once: Callable[[], Awaitable[Any]
 
 
 async def _held_body(size: int) -> Any:
-    """Send all of a body but its end, and wait."""
+    """Send a body except for its end, and wait."""
 
     async def chunks() -> Any:
         for _ in range(size // 1_000_000 - 1):
@@ -82,7 +82,7 @@ async def _held_body(size: int) -> Any:
     return chunks()
 
 
-#: Name → requests at once, path, body.
+#: Name → concurrent requests, path, body.
 ATTACKS: dict[str, tuple[int, str, Callable[[str], bytes]]] = {
     "one commit request of 919 kB, a portfolio twice": (1, "commit", _duplicates),
     "5 beats at once, 6,000 reports each": (5, "heartbeat", lambda i: _beat(i, 6_000)),
@@ -105,10 +105,10 @@ ATTACKS: dict[str, tuple[int, str, Callable[[str], bytes]]] = {
 
 
 async def attack(name: str, address: str, token: str, incarnation: str, seconds: float) -> None:
-    """Do one attack for so long; print how often each status was the answer."""
+    """Run one attack for `seconds`. Print the number of responses by status."""
     parallel, path, make = ATTACKS[name]
     body = make(incarnation)
-    said: collections.Counter[str] = collections.Counter()
+    responses: collections.Counter[str] = collections.Counter()
     until = time.monotonic() + seconds
     guesses = name.endswith("none")
     held = name.endswith("held back")
@@ -117,9 +117,9 @@ async def attack(name: str, address: str, token: str, incarnation: str, seconds:
     async with aiohttp.ClientSession(address, connector=connector, timeout=timeout) as session:
 
         async def once() -> None:
-            who = uuid.uuid4().hex if guesses else token
+            sent_token = uuid.uuid4().hex if guesses else token
             data = await _held_body(31_000_000) if held else body
-            headers = {"Authorization": f"Bearer {who}"}
+            headers = {"Authorization": f"Bearer {sent_token}"}
             if held:
                 headers["Content-Length"] = "31000000"
             try:
@@ -127,20 +127,20 @@ async def attack(name: str, address: str, token: str, incarnation: str, seconds:
                     f"/api/agent/{path}/", data=data, headers=headers
                 ) as response:
                     await response.read()
-                    said[str(response.status)] += 1
+                    responses[str(response.status)] += 1
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                said[type(error).__name__] += 1
+                responses[type(error).__name__] += 1
                 await asyncio.sleep(0.01)
 
         async with asyncio.timeout(seconds + 30):
             await _repeat(parallel, until, once)
-    print(json.dumps(said))
+    print(json.dumps(responses))
 
 
 def start_attack(
     name: str, address: str, token: str, incarnation: str, seconds: float
 ) -> subprocess.Popen[str]:
-    """Start an attack; its standard output is a JSON object of answers."""
+    """Start an attack in its own process. It prints a JSON object: status → responses."""
     argv = [
         sys.executable,
         "-m",

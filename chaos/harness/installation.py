@@ -1,4 +1,4 @@
-"""A house under test: `bin/up` with a home and a port of its own, and the ways to talk to it."""
+"""An installation under test: `bin/up` with its own home and port, and access to it."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ from ginkgo_site.launcher.instance_lock import OWNER_ENV
 
 T = TypeVar("T")
 
-#: What comes in its own time is waited for so long: nothing is promised of it, and a busy machine
-#: needs many times what a quiet one does. Budgets of the design are waited for twice as long.
+#: Time limit for events that have no budget in the design: a busy machine needs many times what a
+#: quiet one does. Events with a budget are given twice their budget.
 SLOW_MACHINE_S = 120.0
 
 
 def pause_s(waited_s: float) -> float:
-    """Return the seconds until the next look: a look is work for the very house that is waited
-    for, and what took long need not be known to the hundredth."""
+    """Return the seconds until the next poll, longer the longer the wait: polls load the
+    installation under test, and a long wait needs no precision."""
     return min(0.03 + waited_s / 20, 0.25)
 
 
-def eventually(look: Callable[[], T], limit_s: float = SLOW_MACHINE_S, what: str = "it") -> T:
-    """Return the first true answer of `look`, or fail after `limit_s`."""
+def eventually(read: Callable[[], T], limit_s: float = SLOW_MACHINE_S, what: str = "it") -> T:
+    """Poll `read` until it returns a true value, and return that. Fail after `limit_s`."""
     began = time.monotonic()
     while True:
-        found = look()
+        found = read()
         if found:
             return found
         took_s = time.monotonic() - began
-        assert took_s < limit_s, f"{what} did not come true within {limit_s} s"
+        assert took_s < limit_s, f"not within {limit_s} s: {what}"
         time.sleep(pause_s(took_s))
 
 
-class Answer:
-    """What the API said."""
+class ApiResponse:
+    """A response of the API."""
 
     def __init__(self, status: int, body: bytes) -> None:
         self.status = status
@@ -57,14 +57,14 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        """The body."""
+        """The decoded body."""
         return json.loads(self.text)
 
 
 class Installation:
-    """One `bin/up`: start it, ask it, hurt it, stop it."""
+    """One `bin/up`: start it, query it, find its processes, stop it."""
 
-    #: What Python is given to start it.
+    #: Python's arguments that start the launcher.
     LAUNCHER: tuple[str, ...] = ("-m", "ginkgo_site.launcher")
 
     def __init__(self, home: Path, *options: str, **environment: str) -> None:
@@ -74,7 +74,7 @@ class Installation:
         self.process: subprocess.Popen[str] | None = None
 
     def environment(self) -> dict[str, str]:
-        """What its processes see; for `manage.py` beside it."""
+        """Environment of its processes, also for `manage.py` commands."""
         kept = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL")}
         return {**kept, **self._environment, "GINKGO_HOME": str(self.home)}
 
@@ -89,25 +89,25 @@ class Installation:
             stdout=self._output,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,  # a Ctrl-C at the terminal is for whoever runs the tests
+            start_new_session=True,  # a Ctrl-C at the terminal must reach only the tests
         )
 
     def start(self, limit_s: float = 3 * SLOW_MACHINE_S) -> float:
-        """Start, wait until ready, and return how many seconds that took."""
+        """Start, wait until ready, and return the elapsed seconds."""
         began = time.monotonic()
-        (self.home / "access.json").unlink(missing_ok=True)  # a killed one leaves it
+        (self.home / "access.json").unlink(missing_ok=True)  # left by a killed launcher
         self.launch()
 
         def is_ready() -> bool:
             assert self.process is not None
-            assert self.process.poll() is None, f"it ended: {self.output()}"
+            assert self.process.poll() is None, f"the launcher has ended: {self.output()}"
             return (self.home / "access.json").exists()
 
         eventually(is_ready, limit_s, "access.json")
         return time.monotonic() - began
 
     def output(self) -> str:
-        """What it printed so far."""
+        """Output of the launcher so far."""
         return (self.home / "up.txt").read_text(encoding="utf-8")
 
     def log(self, name: str) -> str:
@@ -115,7 +115,7 @@ class Installation:
         return (self.home / "logs" / f"{name}.log").read_text(encoding="utf-8")
 
     def stop(self, limit_s: float = 2 * SLOW_MACHINE_S) -> int:
-        """Stop as Ctrl-C does and return the exit code."""
+        """Stop in order, as Ctrl-C does. Return the exit code."""
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
@@ -125,7 +125,7 @@ class Installation:
             self.kill()
 
     def kill(self) -> None:
-        """kill -9 of the launcher itself."""
+        """Kill the launcher with kill -9."""
         assert self.process is not None
         if self.process.poll() is None:
             self.process.kill()
@@ -134,12 +134,12 @@ class Installation:
 
     @property
     def access(self) -> dict[str, str]:
-        """What access.json says."""
+        """Content of access.json."""
         found: dict[str, str] = json.loads((self.home / "access.json").read_text())
         return found
 
-    def call(self, method: str, path: str, body: Any = None) -> Answer:
-        """Ask the API as the operator: `call("POST", "/api/portfolios/x/stop/", {})`."""
+    def call(self, method: str, path: str, body: Any = None) -> ApiResponse:
+        """Send an API request as the operator: `call("POST", "/api/portfolios/x/stop/", {})`."""
         request = urllib.request.Request(
             self.access["url"] + path,
             method=method,
@@ -151,18 +151,18 @@ class Installation:
         )
         try:
             with urllib.request.urlopen(request, timeout=SLOW_MACHINE_S) as answer:
-                return Answer(answer.status, answer.read())
+                return ApiResponse(answer.status, answer.read())
         except urllib.error.HTTPError as error:
-            return Answer(error.code, error.read())
+            return ApiResponse(error.code, error.read())
 
     def get(self, path: str) -> Any:
-        """GET and return the body, which must be a success."""
+        """Return the body of a GET, which must succeed."""
         answer = self.call("GET", path)
         assert answer.status == 200, answer.text
         return answer.json
 
     def manage(self, *arguments: str, check: bool = True) -> Any:
-        """Run `manage.py … --json` and return its answer."""
+        """Run `manage.py … --json` and return its output."""
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments, "--json"],
             cwd=CHECKOUT,
@@ -181,16 +181,16 @@ class Installation:
 
     @property
     def admin_url(self) -> str:
-        """The same as superuser, where the server is the embedded one: faults need it."""
+        """The address as superuser, if the server is the embedded one: faults need it."""
         return self._environment.get("DATABASE_URL") or embedded_admin_url(self.home)
 
     def query(self, sql: str, *parameters: object) -> list[tuple]:
-        """Ask its database."""
+        """Query the database."""
         with psycopg.connect(self.admin_url, autocommit=True) as db:
             return db.execute(sql, parameters).fetchall()
 
     def processes(self) -> list[psutil.Process]:
-        """Everything it started that lives, but for PostgreSQL."""
+        """All running processes of this installation except PostgreSQL."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -213,8 +213,8 @@ class Installation:
 
 @contextmanager
 def temporary_home() -> Iterator[Path]:
-    """A folder the database's user can reach, gone afterwards with all that runs from it."""
-    home = Path(tempfile.mkdtemp(prefix="ginkgo-house-"))
+    """A home directory that the database's user can reach, deleted afterwards."""
+    home = Path(tempfile.mkdtemp(prefix="ginkgo-installation-"))
     home.chmod(0o755)
     try:
         yield home

@@ -1,26 +1,25 @@
-"""The clock of a database, set from inside: everything that asks it for the time hears another.
+"""Set the clock of a database from inside, for all processes that use it.
 
-The functions of the system catalogue are changed, so nothing in the product knows of it, and all
-processes that use the database are struck alike. Only a superuser can do this, and only to a
-database that is thrown away.
+`clock_timestamp()` is replaced in the system catalogue, so no product code is changed. This needs a
+superuser, and a database that is discarded afterwards.
 """
 
 from __future__ import annotations
 
-#: Statements that were prepared with the old function are parsed again, since the change of a
-#: schema makes every session throw its plans away.
+#: A schema change makes every session discard its plans, so prepared statements are parsed again
+#: with the new function.
 _PARSE_AGAIN = ("CREATE SCHEMA clock_was_set", "DROP SCHEMA clock_was_set")
 _AWAY = "ALTER FUNCTION pg_catalog.clock_timestamp() RENAME TO clock_timestamp_true"
 _BACK = "ALTER FUNCTION pg_catalog.clock_timestamp_true() RENAME TO clock_timestamp"
 
-#: Its answer is 1 where the clock is set, else 0.
+#: Returns 1 if the clock is set, else 0.
 IS_SET = "SELECT count(*) FROM pg_catalog.pg_proc WHERE proname = 'clock_timestamp_true'"
 
 
 def set_clock(off: str, *, again: bool) -> tuple[str, ...]:
-    """Return statements that set `clock_timestamp()` off by this interval, an expression of SQL.
+    """Return statements that shift `clock_timestamp()` by `off`, an SQL interval expression.
 
-    `again`: it is set already, which `IS_SET` tells.
+    `again`: whether the clock is set already, as `IS_SET` returns.
     """
     return (
         *(() if again else (_AWAY,)),
@@ -31,6 +30,6 @@ def set_clock(off: str, *, again: bool) -> tuple[str, ...]:
     )
 
 
-def right_clock() -> tuple[str, ...]:
-    """Return statements that let the clock answer the true time again."""
+def restore_clock() -> tuple[str, ...]:
+    """Return statements that restore the true clock."""
     return ("DROP FUNCTION pg_catalog.clock_timestamp()", _BACK, *_PARSE_AGAIN)

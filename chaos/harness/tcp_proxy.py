@@ -1,4 +1,4 @@
-"""A wire between a node and its server that can be cut: silence in either direction, or resets."""
+"""A TCP proxy between a node and its server that can hold back traffic or reset connections."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 
-class Wire:
-    """Forwards TCP connections to one server. What is sent during a silence arrives after it."""
+class TcpProxy:
+    """Forward TCP connections to one server. Traffic held back is delivered afterwards."""
 
     def __init__(self, server_url: str, host: str = "127.0.0.1") -> None:
         self._host = host
@@ -26,8 +26,8 @@ class Wire:
         self.url = ""
 
     @contextmanager
-    def open(self) -> Iterator[Wire]:
-        """Listen until the end of the context."""
+    def open(self) -> Iterator[TcpProxy]:
+        """Listen until the context ends."""
         self._to_server.set()
         self._to_node.set()
         self._thread.start()
@@ -41,8 +41,8 @@ class Wire:
             self._loop.close()
 
     @contextmanager
-    def silent(self, *, to_server: bool = True, to_node: bool = True) -> Iterator[None]:
-        """Let nothing through in these directions; connections stay open."""
+    def hold_traffic(self, *, to_server: bool = True, to_node: bool = True) -> Iterator[None]:
+        """Hold back traffic in these directions; connections stay open."""
         gates = [*([self._to_server] if to_server else []), *([self._to_node] if to_node else [])]
         for gate in gates:
             self._loop.call_soon_threadsafe(gate.clear)
@@ -53,8 +53,8 @@ class Wire:
                 self._loop.call_soon_threadsafe(gate.set)
 
     @contextmanager
-    def to_another(self, server_url: str) -> Iterator[None]:
-        """Lead new connections to another server."""
+    def redirect_to(self, server_url: str) -> Iterator[None]:
+        """Forward new connections to another server."""
         before, parts = self._server, urlsplit(server_url)
         self._server = (parts.hostname, parts.port)
         try:
@@ -63,7 +63,7 @@ class Wire:
             self._server = before
 
     def reset(self) -> None:
-        """End every connection with RST; what was on its way is lost."""
+        """Reset every connection with RST; data in transit is lost."""
         asyncio.run_coroutine_threadsafe(self._reset(), self._loop).result(5)
 
     async def _listen(self) -> str:
@@ -74,7 +74,7 @@ class Wire:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             far_reader, far_writer = await asyncio.open_connection(*self._server)
-        except OSError:  # the server is away: so are we
+        except OSError:  # the server is down: refuse as it does
             writer.transport.abort()
             return
         self._writers |= {writer, far_writer}
@@ -106,7 +106,7 @@ class Wire:
             pump.cancel()
         for writer in self._writers:
             raw: socket.socket = writer.get_extra_info("socket")
-            # No lingering: the kernel sends RST instead of FIN.
+            # SO_LINGER with 0 s makes the kernel send RST instead of FIN.
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
             writer.transport.abort()
         self._writers.clear()
@@ -115,7 +115,7 @@ class Wire:
         if self._listening is not None:
             self._listening.close()
         await self._reset()
-        # A connection that is just being accepted is a task of asyncio's own.
+        # asyncio runs a task of its own for a connection that is just being accepted.
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()

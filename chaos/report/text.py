@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from chaos.checkers.findings import Change, StepResult, Violation
+from chaos.checkers.findings import OwnerChange, StepResult, Violation
 from chaos.runner.outcome import Outcome
 
 
@@ -29,7 +29,7 @@ class Line:
 
 
 def lines(
-    steps: Sequence[StepResult], changes: Sequence[Change], violations: Sequence[Violation]
+    steps: Sequence[StepResult], changes: Sequence[OwnerChange], violations: Sequence[Violation]
 ) -> list[Line]:
     """Return a line for each fault that was injected, by name.
 
@@ -90,8 +90,8 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
             asdict(line) for line in lines(findings.steps, findings.changes, findings.violations)
         ],
         "longest_bystander_gap_s": outcome.longest_gaps,
-        "looks": outcome.looks,
-        "blind_looks": outcome.blind_looks,
+        "looks": outcome.samples_taken,
+        "blind_looks": outcome.failed_samples,
         "hiccups": outcome.hiccups,
         "figures": outcome.figures,
         "steps": [asdict(step) for step in findings.steps],

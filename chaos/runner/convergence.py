@@ -1,4 +1,4 @@
-"""Has everything settled: does what runs equal what is wanted, or is a reason on the row? (I8)"""
+"""Check convergence: every portfolio is in its desired state, or its row gives a reason (I8)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import psutil
 
 from chaos.runner.topology import Topology
 
-LIMIT_S = 60.0  #: I8
+LIMIT_S = 60.0  #: I8: time limit of convergence after a fault
 
 _RUNS = """
 SELECT p.name, p.desired_state, p.archived_at IS NOT NULL, p.revision, n.name, r.revision, r.phase,
@@ -24,21 +24,21 @@ WHERE h.state IN ('requested', 'preparing', 'draining', 'activating')
 _WITH_REASON = {"pending", "halted", "quarantined"}
 
 
-class Settling:
-    """Looks again and again until nothing is left that is still under way."""
+class ConvergenceCheck:
+    """Reports what has not converged. Create one per wait: progress counts from its creation."""
 
-    def __init__(self, grounds: Topology) -> None:
-        self._grounds = grounds
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
         self._began_at: dict[str, int] | None = None
 
-    def unsettled(self) -> list[str]:
-        """Return phrases that say what is still under way."""
-        fleet = self._grounds.fleet
+    def unconverged(self) -> list[str]:
+        """Return phrases on what has not converged."""
+        cluster = self._topology.cluster
         try:
             found = self._nodes() + self._runs()
             found += [
                 f"handoff {number} ({kind} of {name}) is {state}"
-                for number, kind, state, name in fleet.query(_HANDOFFS)
+                for number, kind, state, name in cluster.query(_HANDOFFS)
             ]
         except Exception as error:
             return [f"the database cannot be read: {error}"]
@@ -46,42 +46,42 @@ class Settling:
 
     def _nodes(self) -> list[str]:
         found = []
-        for name, status, pid in self._grounds.fleet.query(
+        for name, status, pid in self._topology.cluster.query(
             "SELECT name, status, pid FROM scheduling_node ORDER BY name"
         ):
-            if name in self._grounds.nodes and (status != "alive" or not psutil.pid_exists(pid)):
+            if name in self._topology.nodes and (status != "alive" or not psutil.pid_exists(pid)):
                 found.append(f"{name} is {status}, pid {pid}")
         return found
 
     def _runs(self) -> list[str]:
         found, seqs = [], {}
-        for row in self._grounds.fleet.query(_RUNS):
+        for row in self._topology.cluster.query(_RUNS):
             name, wanted, archived, revision, node, runs, phase, reason, seq, status = row
             if archived or wanted == "stopped":
                 if node is not None:
-                    found.append(f"{name} should not run, but is {phase} on {node}")
+                    found.append(f"{name} should be stopped, but is {phase} on {node}")
             elif phase in _WITH_REASON and reason:
                 continue
             elif phase != "running":
                 found.append(f"{name} is {phase} on {node}: {reason or 'no reason given'}")
             elif runs != revision and status != "rejected":
-                found.append(f"{name} runs revision {runs}, wanted is {revision} ({status})")
+                found.append(f"{name} runs revision {runs}, desired is {revision} ({status})")
             elif status == "unproven":
-                # Until it is good, the death of its process would be held against the revision.
+                # Before the revision is proven, an exit of its process would count against it.
                 found.append(f"{name} has not proven revision {revision} yet")
             else:
                 seqs[name] = seq
         began_at = self._began_at = self._began_at or seqs
-        # Everything that runs has to commit something new after the fault, not only look alive.
+        # A portfolio that is `running` must also commit a new event after the fault.
         found += [
-            f"{name} runs, but has committed nothing since"
+            f"{name} is running, but has committed nothing since"
             for name, seq in seqs.items()
             if began_at.get(name, -1) >= seq
         ]
         return found
 
     def _moves(self) -> list[str]:
-        answer = self._grounds.ask("GET", "/api/schedule/plan/")
+        answer = self._topology.request("GET", "/api/schedule/plan/")
         if answer is None or answer.status != 200:
-            return ["the API gives no plan"]
+            return ["the API returns no plan"]
         return [f"{move['portfolio']} should move" for move in answer.json["move"]]

@@ -1,4 +1,4 @@
-"""What a fault may do: choose its victims, strike, wait, and say what should have held."""
+"""The interface between a fault and the run: choose targets, break them, wait, report."""
 
 from __future__ import annotations
 
@@ -13,94 +13,97 @@ from typing import Any, TypeVar
 
 import psutil
 
-from chaos.checkers.blast_radius import Footprint
-from chaos.harness.cluster import ENDED, PROCESS_MATCH, Cluster, RunNow, family, frozen
-from chaos.harness.installation import Answer
-from chaos.harness.tcp_proxy import Wire
+from chaos.checkers.blast_radius import BlastRadius
+from chaos.harness.cluster import ENDED, PROCESS_MATCH, Cluster, CurrentRun, process_tree, suspended
+from chaos.harness.installation import ApiResponse
+from chaos.harness.tcp_proxy import TcpProxy
 from chaos.runner.topology import Topology
 
 T = TypeVar("T")
 
 WEB, WATCHER, WORKER = ((PROCESS_MATCH[part],) for part in ("web", "watcher", "worker"))
 
-LOOK_EVERY_S = 0.1
-#: A busy machine is given twice the budget before a step counts as never done.
-PATIENCE = 2.0
-#: For a process to start again. Nothing is promised of that: on a machine that has forty processes
-#: waiting for two processors, the import of Django alone was seen to take as many seconds.
+SAMPLE_EVERY_S = 0.1
+#: Factor on every time budget before a missed deadline counts as a violation on a busy machine.
+BUDGET_FACTOR = 2.0
+#: Time limit for a process to restart. No budget of the design covers it: with forty processes
+#: waiting for two processors, importing Django alone took that many seconds.
 RESTART_LIMIT_S = 120.0
 
 
 class NotAvailable(Exception):
-    """This machine cannot do it; the text says why."""
+    """This machine does not support the fault; the message gives the reason."""
 
 
 class Interrupted(Exception):
-    """The run is to end now."""
+    """The run was asked to stop."""
 
 
 @dataclass
 class FaultContext:
-    """One fault while it lasts."""
+    """One injection of a fault: its targets, its randomness, and the clean-up when it ends."""
 
-    grounds: Topology
+    topology: Topology
     rng: random.Random
-    footprint: Footprint
+    blast_radius: BlastRadius
     stopping: threading.Event
     report: Callable[[str, str, dict[str, Any]], None]  #: invariant, sentence, evidence
-    forget_the_clock: Callable[[], None] = lambda: None  #: no pause of this step is believed
+    disregard_pauses: Callable[[], None] = lambda: None  #: exclude this step's pauses
     notes: list[str] = field(default_factory=list)
-    undo: ExitStack = field(default_factory=ExitStack)  #: whatever happens, this is put back
-    #: Behind the wires, as this fault knows them: the other one of two may start one anew.
+    undo: ExitStack = field(
+        default_factory=ExitStack
+    )  #: run when the fault ends, even after an error
+    #: The daemons behind proxies when this fault began. A second fault at the same time may restart
+    #: one of them.
     _known: dict[str, subprocess.Popen[str]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._known = dict(self.grounds.daemons)
+        self._known = dict(self.topology.daemons)
 
     @property
-    def fleet(self) -> Cluster:
-        """The house."""
-        return self.grounds.fleet
+    def cluster(self) -> Cluster:
+        """The installation under test."""
+        return self.topology.cluster
 
     @property
     def ttl_s(self) -> float:
-        """How long a lease is good for."""
-        return self.grounds.times.lease_ttl_s
+        """Lifetime of a lease."""
+        return self.topology.times.lease_ttl_s
 
     # --- choose -------------------------------------------------------------------------------
 
-    def node(self, among: Sequence[str] = (), but: Sequence[str] = ()) -> str:
-        """Choose a node that owns something, and touch it."""
-        runs = self.fleet.runs().values()
+    def choose_node(self, among: Sequence[str] = (), but: Sequence[str] = ()) -> str:
+        """Choose a node, preferably one that owns a portfolio, and mark it affected."""
+        runs = self.cluster.runs().values()
         owners = {run.node for run in runs}
-        names = [n for n in sorted(among or self.grounds.nodes) if n not in but]
+        names = [n for n in sorted(among or self.topology.nodes) if n not in but]
         chosen = self.rng.choice([n for n in names if n in owners] or names)
-        self.touch_nodes(chosen)
+        self.mark_nodes_affected(chosen)
         return chosen
 
-    def far_node(self) -> tuple[str, Wire]:
-        """Choose a node behind a wire, and touch it."""
-        chosen = self.node(sorted(self.grounds.daemons))
-        return chosen, self.grounds.wires[chosen]
+    def choose_proxied_node(self) -> tuple[str, TcpProxy]:
+        """Choose a node behind a proxy, and mark it affected."""
+        chosen = self.choose_node(sorted(self.topology.daemons))
+        return chosen, self.topology.proxies[chosen]
 
-    def portfolio(self, on: str | None = None, but: Sequence[str] = ()) -> RunNow:
-        """Choose a portfolio that runs, and touch it."""
+    def choose_portfolio(self, on: str | None = None, but: Sequence[str] = ()) -> CurrentRun:
+        """Choose a running portfolio, and mark it affected."""
         running = [
             run
-            for run in self.fleet.runs().values()
+            for run in self.cluster.runs().values()
             if run.phase == "running" and run.name not in but and (on is None or run.node == on)
         ]
         if not running:
-            raise NotAvailable(f"nothing runs{f' on {on}' if on else ''}")
+            raise NotAvailable(f"no running portfolio{f' on {on}' if on else ''}")
         chosen = self.rng.choice(running)
-        self.touch(chosen.name)
+        self.mark_affected(chosen.name)
         return chosen
 
-    def target_for(self, run: RunNow, among: Sequence[str] = ()) -> str:
-        """Choose another node with room for a portfolio."""
-        answer = self.ask("GET", f"/api/schedule/targets/?portfolio={run.name}")
+    def choose_target(self, run: CurrentRun, among: Sequence[str] = ()) -> str:
+        """Choose another node that can run a portfolio."""
+        answer = self.request("GET", f"/api/schedule/targets/?portfolio={run.name}")
         if answer is None or answer.status != 200:
-            raise NotAvailable(f"no targets for {run.name}")
+            raise NotAvailable(f"the target list of {run.name} cannot be read")
         names = sorted(
             place["node"]
             for place in answer.json["results"]
@@ -111,35 +114,35 @@ class FaultContext:
             raise NotAvailable(f"no other node has room for {run.name}")
         return self.rng.choice(names)
 
-    # --- whom it touches ------------------------------------------------------------------------
+    # --- affected nodes and portfolios ----------------------------------------------------------
 
-    def touch(self, *portfolios: str) -> None:
-        """These may pause."""
-        self.footprint.add_portfolios(portfolios)
+    def mark_affected(self, *portfolios: str) -> None:
+        """Exempt portfolios from the bystander check."""
+        self.blast_radius.add_portfolios(portfolios)
 
-    def touch_nodes(self, *nodes: str) -> None:
-        """What these own may pause."""
-        self.footprint.add_nodes(nodes)
+    def mark_nodes_affected(self, *nodes: str) -> None:
+        """Exempt every portfolio on these nodes from the bystander check."""
+        self.blast_radius.add_nodes(nodes)
 
-    def touch_everything(self, why: str) -> None:
-        """Everything may pause."""
-        self.footprint.add_everything(why)
+    def mark_all_affected(self, why: str) -> None:
+        """Exempt every portfolio from the bystander check."""
+        self.blast_radius.add_all(why)
 
-    # --- wait and say -----------------------------------------------------------------------------
+    # --- wait and report --------------------------------------------------------------------------
 
     def sleep(self, seconds: float) -> None:
-        """Wait. Raise Interrupted where the run is to end."""
+        """Sleep. Raise Interrupted if the run was asked to stop."""
         if self.stopping.wait(seconds):
             raise Interrupted
 
     def expect(
-        self, look: Callable[[], object], limit_s: float, what: str, invariant: str = "fault"
+        self, read: Callable[[], object], limit_s: float, what: str, invariant: str = "fault"
     ) -> bool:
-        """Wait for a true answer of `look`; without one in time that is a violation."""
+        """Poll `read` until it returns a true value; report a violation after `limit_s`."""
         began = time.monotonic()
         while True:
             try:
-                found = look()
+                found = read()
             except (OSError, AssertionError, psutil.Error) as error:
                 found, why = None, str(error)
             else:
@@ -147,27 +150,27 @@ class FaultContext:
             if found:
                 return True
             if time.monotonic() - began > limit_s:
-                self.report(invariant, f"after {limit_s:g} s not yet: {what}", {"found": why})
+                self.report(invariant, f"not within {limit_s:g} s: {what}", {"found": why})
                 return False
-            self.sleep(LOOK_EVERY_S)
+            self.sleep(SAMPLE_EVERY_S)
 
     def note(self, text: str) -> None:
-        """Say what happened, for the report."""
+        """Add a note to the report."""
         self.notes.append(text)
 
-    # --- act --------------------------------------------------------------------------------------
+    # --- operate ----------------------------------------------------------------------------------
 
-    def ask(self, method: str, path: str, body: Any = None) -> Answer | None:
-        """Ask the API; None where nobody answered."""
-        return self.grounds.ask(method, path, body)
+    def request(self, method: str, path: str, body: Any = None) -> ApiResponse | None:
+        """Send one API request. Return None if no response came."""
+        return self.topology.request(method, path, body)
 
-    def do(self, path: str, body: Any = None, method: str = "POST") -> Any:
-        """Ask the API for something, again while nobody answers; return what it said, or None.
+    def call_api(self, path: str, body: Any = None, method: str = "POST") -> Any:
+        """Send an API request until a response comes. Return its body, or None if refused.
 
-        A refusal is noted: while faults go on, many things are rightly refused.
+        A refusal is only noted: many requests are correctly refused during a fault.
         """
         for _ in range(100):
-            answer = self.ask(method, path, {} if body is None else body)
+            answer = self.request(method, path, {} if body is None else body)
             if answer is not None and answer.status < 500 and answer.status != 429:
                 if answer.status < 300:
                     return answer.json
@@ -177,84 +180,87 @@ class FaultContext:
         self.report("I8", f"the API did not answer {method} {path} for 20 s", {})
         return None
 
-    def migrate(self, run: RunNow, target: str) -> int | None:
-        """Ask for a move and return its handoff's number, or None where it was refused."""
-        found = self.do(
+    def migrate(self, run: CurrentRun, target: str) -> int | None:
+        """Request a migration. Return the id of its handoff, or None if it was refused."""
+        found = self.call_api(
             f"/api/portfolios/{run.name}/migrate/", {"target_node": target, "reason": "chaos"}
         )
         return int(found["id"]) if found else None
 
-    def state_of(self, handoff: int) -> str:
-        """The state of a handoff, from the database, since the web may be away."""
-        ((state,),) = self.fleet.query(
+    def handoff_state(self, handoff: int) -> str:
+        """State of a handoff, read from the database because the web process may be down."""
+        ((state,),) = self.cluster.query(
             "SELECT state FROM scheduling_handoff WHERE id = %s", handoff
         )
         return str(state)
 
-    def expect_end(self, handoff: int | None, limit_s: float) -> str:
-        """Wait until a handoff has ended, well or not; that it hangs is a violation."""
+    def expect_handoff_end(self, handoff: int | None, limit_s: float) -> str:
+        """Wait until a handoff has ended, in whatever state; report a violation if it does not."""
         if handoff is None:
             return ""
         self.expect(
-            lambda: self.state_of(handoff) in ENDED, limit_s, f"the end of handoff {handoff}", "I8"
+            lambda: self.handoff_state(handoff) in ENDED,
+            limit_s,
+            f"the end of handoff {handoff}",
+            "I8",
         )
-        state = self.state_of(handoff)
+        state = self.handoff_state(handoff)
         self.note(f"handoff {handoff} {state}")
         return state
 
-    def wait_for_step(self, handoff: int, wanted: str, limit_s: float = 5.0) -> None:
-        """Return as soon as a handoff is in this state, or past it."""
+    def wait_for_handoff_state(self, handoff: int, wanted: str, limit_s: float = 5.0) -> None:
+        """Return as soon as a handoff has reached this state or a later one."""
         order = ["requested", "preparing", "draining", "activating"]
         end = time.monotonic() + limit_s
         while time.monotonic() < end and not self.stopping.is_set():
-            state = self.state_of(handoff)
+            state = self.handoff_state(handoff)
             if state in ENDED or order.index(state) >= order.index(wanted):
                 return
             time.sleep(0.002)
 
     def daemon(self, node: str) -> psutil.Process:
-        """The process that holds the node's lease."""
-        return self.fleet.daemon(node)
+        """The daemon process that holds the node's lease."""
+        return self.cluster.daemon(node)
 
-    def relaunch_far(self, node: str, ended: subprocess.Popen[str] | None = None) -> None:
-        """Start a daemon behind a wire anew; those of the house come back by themselves.
+    def relaunch_proxied_node(self, node: str, ended: subprocess.Popen[str] | None = None) -> None:
+        """Restart the daemon of a node behind a proxy; the launcher restarts all other daemons.
 
-        `ended` is the one that was ended, where it need not be the one of the step's beginning.
+        `ended` is the daemon that was ended, if it may differ from the one at the step's start.
         """
         if node not in self._known:
             return
         (ended or self._known[node]).wait(15)
-        with self.grounds.launching:
-            # The other of two faults may have started one meanwhile, and it may be what we ended.
+        with self.topology.launching:
+            # A second fault may have restarted the daemon, and this fault may have ended that one.
             with suppress(subprocess.TimeoutExpired):
-                self.grounds.daemons[node].wait(0.5)
-            if self.grounds.daemons[node].poll() is not None:
-                self.grounds.launch(node)
+                self.topology.daemons[node].wait(0.5)
+            if self.topology.daemons[node].poll() is not None:
+                self.topology.launch(node)
             else:
-                self.note(f"{node} was started anew by the other of two faults")
-            self._known[node] = self.grounds.daemons[node]
+                self.note(f"{node} was restarted by the other fault of this step")
+            self._known[node] = self.topology.daemons[node]
 
     def kill_node(self, node: str) -> None:
-        """kill -9 of a daemon, which comes back after a while."""
+        """Kill a daemon with kill -9."""
         self.daemon(node).kill()
 
     @contextmanager
-    def held(self, processes: Sequence[psutil.Process]) -> Iterator[None]:
-        """SIGSTOP while the context lasts."""
-        with frozen(list(processes)):
+    def suspended(self, processes: Sequence[psutil.Process]) -> Iterator[None]:
+        """Suspend processes with SIGSTOP while the context lasts."""
+        with suspended(list(processes)):
             yield
 
     @contextmanager
-    def node_held(self, node: str) -> Iterator[None]:
-        """SIGSTOP of a daemon and all of its processes."""
-        with frozen(family(self.daemon(node))):
+    def suspended_node(self, node: str) -> Iterator[None]:
+        """Suspend a daemon and all of its processes with SIGSTOP."""
+        with suspended(process_tree(self.daemon(node))):
             yield
 
     @contextmanager
-    def away(self, processes: Sequence[psutil.Process]) -> Iterator[None]:
-        """Killed, and not started again before the context ends: the launcher is held meanwhile."""
-        assert self.fleet.process is not None
-        with frozen([psutil.Process(self.fleet.process.pid)]):
+    def kept_down(self, processes: Sequence[psutil.Process]) -> Iterator[None]:
+        """Kill processes and suspend the launcher, so that none restarts within the context."""
+        assert self.cluster.process is not None
+        with suspended([psutil.Process(self.cluster.process.pid)]):
             for process in processes:
                 try:
                     process.kill()
@@ -262,7 +268,7 @@ class FaultContext:
                     continue
             yield
 
-    def parts(self, words: tuple[str, ...]) -> list[psutil.Process]:
-        """The processes of one part of the control plane, the oldest first."""
-        found = self.fleet.processes_of(*words)
+    def processes_matching(self, words: tuple[str, ...]) -> list[psutil.Process]:
+        """Processes whose command line holds all of `words`, the oldest first."""
+        found = self.cluster.processes_of(*words)
         return sorted(found, key=lambda process: process.create_time())

@@ -1,4 +1,4 @@
-"""What a run comes to: everything that its report tells, and on which machine it was."""
+"""The outcome of a run, and the machine it ran on: the input of the report."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any
 import psutil
 
 from chaos.checkers.findings import Findings
-from chaos.runner.schedule import Step
+from chaos.runner.schedule import ScheduledStep
 from ginkgo_site.env import CHECKOUT
 
 
 @dataclass
 class Outcome:
-    """Everything that a report tells."""
+    """Everything that a report shows."""
 
     seed: int
     minutes: float
@@ -29,14 +29,14 @@ class Outcome:
     machine: dict[str, Any]
     began_at: datetime
     lasted_s: float = 0.0
-    faults_lasted_s: float = 0.0  #: until the last fault had settled
-    is_whole: bool = False  #: not interrupted, not given up
-    ended_why: str = "it still goes on"
+    faults_lasted_s: float = 0.0  #: until convergence after the last fault
+    is_whole: bool = False  #: neither interrupted nor given up
+    ended_why: str = "it has not ended yet"
     findings: Findings = field(default_factory=Findings)
-    schedule: list[Step] = field(default_factory=list)
+    schedule: list[ScheduledStep] = field(default_factory=list)
     longest_gaps: dict[str, float] = field(default_factory=dict)
-    looks: int = 0
-    blind_looks: int = 0
+    samples_taken: int = 0
+    failed_samples: int = 0
     hiccups: list[tuple[float, float]] = field(default_factory=list)
     verified: list[dict[str, Any]] = field(default_factory=list)
     canaries: int = 0
@@ -44,7 +44,7 @@ class Outcome:
 
 
 def version() -> str:
-    """Return which version of the project runs."""
+    """Return the version of the project under test."""
     found = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         cwd=CHECKOUT,
@@ -56,7 +56,7 @@ def version() -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Return what a figure has to be read with."""
+    """Return the machine that the figures were measured on."""
     model = ""
     try:
         model = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[0]

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from chaos.runner.run import Run
+    from chaos.runner.run import ChaosRun
 
 WIDTH = 24
 
@@ -20,19 +20,19 @@ class Progress:
         self._shown_at = 0.0
         self._last = ""
 
-    def show(self, run: Run, text: str) -> None:
+    def show(self, run: ChaosRun, text: str) -> None:
         """Show the bar; `text` is what happens now, or how a step ended."""
-        doing = run.doing
-        what = f"{doing.step} {' + '.join(doing.faults)}" if doing else ""
+        current = run.current
+        what = f"{current.step} {' + '.join(current.faults)}" if current else ""
         if text.startswith("VIOLATION"):
             self._line(f"{_clock(run.elapsed_s)} {text}")
         elif self._is_live:
-            if time.monotonic() - self._shown_at > 0.2 or not doing:
+            if time.monotonic() - self._shown_at > 0.2 or not current:
                 self._shown_at = time.monotonic()
                 bar = self._bar(run)
                 sys.stderr.write(f"\r\x1b[2K{bar} {what} {text}"[:160])
                 sys.stderr.flush()
-        elif not doing or not text:
+        elif not current or not text:
             self._line(f"{self._bar(run)} {what} {text}")
 
     def end(self) -> None:
@@ -40,7 +40,7 @@ class Progress:
         if self._is_live:
             sys.stderr.write("\n")
 
-    def _bar(self, run: Run) -> str:
+    def _bar(self, run: ChaosRun) -> str:
         share = min(run.elapsed_s / (run.minutes * 60), 1.0)
         full = int(share * WIDTH)
         count = len(run.findings.violations)

@@ -1,4 +1,4 @@
-"""One run: a house, one fault after another, judges all along, and the proof in the end."""
+"""One chaos run: start an installation, inject faults while it is monitored, verify the result."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from typing import Any
 import psutil
 
 from chaos.checkers import invariants
-from chaos.checkers.blast_radius import Footprint
+from chaos.checkers.blast_radius import BlastRadius
 from chaos.checkers.findings import StepResult, Violation
 from chaos.checkers.invariants import RunSample
 from chaos.checkers.monitor import Monitor
 from chaos.faults.registry import FAULTS
 from chaos.harness import reference_feed
-from chaos.runner.convergence import LIMIT_S, Settling
+from chaos.runner.convergence import LIMIT_S, ConvergenceCheck
 from chaos.runner.fault_context import FaultContext, Interrupted, NotAvailable
 from chaos.runner.outcome import Outcome, machine, version
-from chaos.runner.schedule import Step, schedule
+from chaos.runner.schedule import ScheduledStep, schedule
 from chaos.runner.topology import HALTING, Times, Topology
 from ginkgo_site.env import CHECKOUT, embedded_url
 
-IDLE_S = 8.0  #: how long the house is measured before anything is done to it
-ALERTS_LIMIT_S = 20.0  #: within which an alert has to notice that its cause is gone
-STEADY_S = 1.0  #: everything has settled when it is found so twice, this far apart
-GIVE_UP_AFTER = 3  #: steps in a row after which nothing settled
-#: A cause that this does not know is taken for one that is there.
+IDLE_S = 8.0  #: time in which the idle installation is measured first
+ALERTS_LIMIT_S = 20.0  #: time limit for alerts to close after their cause has gone
+STEADY_S = 1.0  #: two checks this far apart must both find convergence
+GIVE_UP_AFTER = 3  #: number of successive steps without convergence
+#: A kind of alert not listed here counts as having its cause.
 ALARMS = """
 SELECT a.kind, a.key, CASE
         WHEN a.kind = 'node_lost' THEN n.status = 'lost'
@@ -51,8 +51,8 @@ WHERE a.closed_at IS NULL ORDER BY a.id
 _ENDED = re.compile(r"^(?:ginkgo: )?(\S+) ended \((.*?)\)", re.MULTILINE)
 
 
-class Run:
-    """Does it. `stopping` ends it in order, with a proof and a report of what was done."""
+class ChaosRun:
+    """A chaos run. Set `stopping` to end it in order, with verification and a report."""
 
     def __init__(
         self,
@@ -63,13 +63,13 @@ class Run:
         minutes: float,
         faults: Sequence[str],
         steps: int | None = None,
-        say: Callable[[Run, str], None],
-        keep: Callable[[Run], None] = lambda run: None,
+        on_progress: Callable[[ChaosRun, str], None],
+        on_step_end: Callable[[ChaosRun], None] = lambda run: None,
     ) -> None:
-        """`say` is told what happens, `keep` is called after each step."""
+        """`on_progress` gets a text on every change, `on_step_end` is called after each step."""
         self.times, self.minutes = times, minutes
         self.stopping = threading.Event()
-        self.grounds = Topology(home, times)
+        self.topology = Topology(home, times)
         self.outcome = Outcome(
             seed,
             minutes,
@@ -80,145 +80,149 @@ class Run:
             schedule=schedule(seed, minutes, [FAULTS[name].planned for name in faults])[:steps],
         )
         self.findings = self.outcome.findings
-        self.doing: StepResult | None = None
-        self._say, self._keep = say, keep
+        self.current: StepResult | None = None
+        self._on_progress, self._on_step_end = on_progress, on_step_end
         self._began_s = time.monotonic()
-        self._watch: Monitor | None = None
-        self._unsettled_in_a_row = 0
-        self._said_so_far = 0  #: characters of what the house printed that were judged
+        self._monitor: Monitor | None = None
+        self._unconverged_in_a_row = 0
+        self._output_checked = 0  #: characters of the launcher's output checked so far
 
     @property
     def elapsed_s(self) -> float:
-        """Since the house was up."""
+        """Time since the installation was up."""
         return time.monotonic() - self._began_s
 
-    def go(self) -> Outcome:
-        """Run until the time is over, then prove. Return what there is to report."""
+    def run(self) -> Outcome:
+        """Inject faults until the time is over, then verify. Return the outcome."""
         outcome = self.outcome
-        self._say(self, "starting the house")
-        with self.grounds.open():
+        self._on_progress(self, "starting the installation")
+        with self.topology.open():
             self._began_s = time.monotonic()
-            self._watch = Monitor(lambda: embedded_url(self.grounds.fleet.home), self.findings)
+            self._monitor = Monitor(lambda: embedded_url(self.topology.cluster.home), self.findings)
             try:
-                self._tidy()
-                self._settle("the start")
+                self._clear_leftovers()
+                self._await_convergence("the start")
                 self._began_s = time.monotonic()
-                self._watch.start(self._began_s)
+                self._monitor.start(self._began_s)
                 self._measure_idle()
-                outcome.is_whole = self._do_or_stop()
+                outcome.is_whole = self._run_until_stopped()
                 outcome.faults_lasted_s = self.elapsed_s
-                self._prove()
+                self._verify()
             except Interrupted:
                 outcome.ended_why = "interrupted"
             finally:
-                self._watch.stop()
+                self._monitor.stop()
                 outcome.lasted_s = self.elapsed_s
-                self._take_from(self._watch)
+                self._copy_monitor_results(self._monitor)
         return outcome
 
-    def _do_or_stop(self) -> bool:
-        """Do everything. Asked to stop, settle what was begun; asked again, end without a proof."""
+    def _run_until_stopped(self) -> bool:
+        """Run the schedule. After a first stop request, wait for convergence."""
         try:
-            return self._do_everything()
+            return self._run_schedule()
         except Interrupted:
             self.stopping.clear()
-            self._revive()
-            self._tidy()
-            self._settle("the stop")
-            self.outcome.ended_why = "it was asked to stop"
+            self._restart_dead_daemons()
+            self._clear_leftovers()
+            self._await_convergence("the stop")
+            self.outcome.ended_why = "a stop was requested"
             return False
 
     # --- the faults -----------------------------------------------------------------------------
 
-    def _do_everything(self) -> bool:
-        assert self._watch is not None
+    def _run_schedule(self) -> bool:
+        assert self._monitor is not None
         for step in self.outcome.schedule:
             if self.elapsed_s >= self.minutes * 60:
                 self.outcome.ended_why = "the time was over"
                 return True
             if self.stopping.is_set():
                 raise Interrupted
-            self._do(step)
+            self._run_step(step)
             self.outcome.faults_lasted_s = self.outcome.lasted_s = self.elapsed_s
-            self._take_from(self._watch)
-            self._keep(self)
-            if self._unsettled_in_a_row >= GIVE_UP_AFTER:
-                self.outcome.ended_why = f"nothing settled {GIVE_UP_AFTER} times in a row"
+            self._copy_monitor_results(self._monitor)
+            self._on_step_end(self)
+            if self._unconverged_in_a_row >= GIVE_UP_AFTER:
+                self.outcome.ended_why = f"{GIVE_UP_AFTER} successive steps did not converge"
                 return False
-        self.outcome.ended_why = "everything was done"
+        self.outcome.ended_why = "the schedule was complete"
         return True
 
-    def _do(self, step: Step) -> None:
-        assert self._watch is not None
-        doing = self.doing = StepResult(step.number, step.faults, self.elapsed_s)
-        self.findings.steps.append(doing)
-        self._say(self, "")
-        footprints = [Footprint() for _ in step.faults]
+    def _run_step(self, step: ScheduledStep) -> None:
+        assert self._monitor is not None
+        current = self.current = StepResult(step.number, step.faults, self.elapsed_s)
+        self.findings.steps.append(current)
+        self._on_progress(self, "")
+        blast_radii = [BlastRadius() for _ in step.faults]
         before = self._runs()
         lost_before = self._count_losses()
-        self._watch.begin(doing, footprints)
-        scenes = [
-            self._scene(step, name, footprint)
-            for name, footprint in zip(step.faults, footprints, strict=True)
+        self._monitor.begin(current, blast_radii)
+        contexts = [
+            self._context_for(step, name, blast_radius)
+            for name, blast_radius in zip(step.faults, blast_radii, strict=True)
         ]
         try:
-            self._act(step.faults, scenes)
-            doing.ended_s = self.elapsed_s
-            self._revive()
-            self._tidy()
-            self._settle(step.as_text())
-            is_alone = len(step.faults) == 1 and not doing.not_available
+            self._inject_all(step.faults, contexts)
+            current.ended_s = self.elapsed_s
+            self._restart_dead_daemons()
+            self._clear_leftovers()
+            self._await_convergence(step.as_text())
+            is_alone = len(step.faults) == 1 and not current.not_available
             if is_alone and FAULTS[step.faults[0]].moves_nothing:
-                self._judge_moves(before, lost_before)
-            self._judge_ends(footprints)
+                self._check_moves(before, lost_before)
+            self._check_exits(blast_radii)
         finally:
-            doing.ended_s = doing.ended_s or self.elapsed_s
-            doing.notes = [note for scene in scenes for note in scene.notes]
-            self._watch.end()
-            self.doing = None
-        self._say(self, f"{doing.settled_s:.1f} s" if doing.settled_s is not None else "unsettled")
-
-    def _scene(self, step: Step, name: str, footprint: Footprint) -> FaultContext:
-        assert self._watch is not None
-        return FaultContext(
-            self.grounds,
-            random.Random(f"{step.seed} {name}"),
-            footprint,
-            self.stopping,
-            self._report,
-            partial(setattr, self._watch, "clock_is_true", False),
+            current.ended_s = current.ended_s or self.elapsed_s
+            current.notes = [note for context in contexts for note in context.notes]
+            self._monitor.end()
+            self.current = None
+        self._on_progress(
+            self, f"{current.settled_s:.1f} s" if current.settled_s is not None else "unsettled"
         )
 
-    def _act(self, names: Sequence[str], scenes: Sequence[FaultContext]) -> None:
-        """Do one or two faults at once, each in a thread of its own."""
+    def _context_for(
+        self, step: ScheduledStep, name: str, blast_radius: BlastRadius
+    ) -> FaultContext:
+        assert self._monitor is not None
+        return FaultContext(
+            self.topology,
+            random.Random(f"{step.seed} {name}"),
+            blast_radius,
+            self.stopping,
+            self._report,
+            partial(setattr, self._monitor, "clock_is_true", False),
+        )
+
+    def _inject_all(self, names: Sequence[str], contexts: Sequence[FaultContext]) -> None:
+        """Inject one or two faults at once, each in its own thread."""
         raised: list[BaseException] = []
         threads = [
-            threading.Thread(target=self._act_one, args=(name, scene, raised), name=name)
-            for name, scene in zip(names, scenes, strict=True)
+            threading.Thread(target=self._inject, args=(name, context, raised), name=name)
+            for name, context in zip(names, contexts, strict=True)
         ]
         for thread in threads:
             thread.start()
         while any(thread.is_alive() for thread in threads):
-            self._say(self, "")
+            self._on_progress(self, "")
             for thread in threads:
                 thread.join(0.5)
         if any(isinstance(error, Interrupted) for error in raised):
             raise Interrupted
 
-    def _act_one(self, name: str, scene: FaultContext, raised: list[BaseException]) -> None:
+    def _inject(self, name: str, context: FaultContext, raised: list[BaseException]) -> None:
         try:
-            with scene.undo:
-                FAULTS[name].act(scene)
+            with context.undo:
+                FAULTS[name].inject(context)
         except NotAvailable as why:
-            if self.doing is not None:
-                self.doing.not_available = str(why)
+            if self.current is not None:
+                self.current.not_available = str(why)
         except Interrupted as interrupted:
             raised.append(interrupted)
         except psutil.NoSuchProcess as gone:
-            # The other one of two faults at once was there first, or the process had just ended.
-            scene.note(f"{name}: its victim was gone already ({gone})")
+            # The other fault of the step ended it first, or it had just ended.
+            context.note(f"{name}: the target process had already ended ({gone})")
         except Exception as error:
-            # The world may change under a fault that is one of two; else it is a defect of ours.
+            # Either the other fault of the step changed the state, or the fault is defective.
             self._report(
                 "fault",
                 f"{name} failed: {type(error).__name__}: {str(error)[:200]}",
@@ -227,22 +231,22 @@ class Run:
 
     # --- between them ---------------------------------------------------------------------------
 
-    def _revive(self) -> None:
-        """Start the daemons behind the wires that are gone, as a supervisor would."""
-        for name, daemon in self.grounds.daemons.items():
+    def _restart_dead_daemons(self) -> None:
+        """Restart ended daemons behind proxies, as a supervisor would."""
+        for name, daemon in self.topology.daemons.items():
             if daemon.poll() is not None:
-                self.grounds.launch(name)
+                self.topology.launch(name)
 
-    def _tidy(self) -> None:
-        """Take back what a fault may have left that is right but would stand in the next one's way.
+    def _clear_leftovers(self) -> None:
+        """Undo correct consequences of a fault that would impede the next one.
 
-        Memory of lost nodes: an hour of faults would teach the balancer to trust no node. Pins,
-        and portfolios that halted, as they are told to do after an outage.
+        These are the record of lost nodes (after an hour of faults the balancer would trust no
+        node), pins, and portfolios that halted after an outage as configured.
         """
-        fleet = self.grounds.fleet
+        cluster = self.topology.cluster
         try:
-            fleet.query("UPDATE scheduling_node SET lost_times = '[]'")
-            pinned = fleet.query(
+            cluster.query("UPDATE scheduling_node SET lost_times = '[]'")
+            pinned = cluster.query(
                 "SELECT p.name FROM scheduling_run r JOIN portfolios_portfolio p"
                 " ON p.id = r.portfolio_id WHERE r.pinned_node_id IS NOT NULL"
             )
@@ -250,93 +254,95 @@ class Run:
             self._report("I8", f"the database cannot be read after the fault: {error}", {})
             return
         for (name,) in pinned:
-            self.grounds.ask("POST", f"/api/portfolios/{name}/unpin/", {})
+            self.topology.request("POST", f"/api/portfolios/{name}/unpin/", {})
         self._start_halted()
 
-    def _settle(self, after: str) -> None:
-        """Wait until everything has settled; a minute without that is a violation (I8)."""
-        began, settling, told = time.monotonic(), Settling(self.grounds), False
+    def _await_convergence(self, after: str) -> None:
+        """Wait for convergence; report a violation of I8 after LIMIT_S."""
+        began, check, reported = time.monotonic(), ConvergenceCheck(self.topology), False
         while True:
-            left = settling.unsettled()
+            left = check.unconverged()
             if not left:
-                # The balancer may only be about to notice a node that has just come back.
+                # The balancer may not have noticed yet a node that has just come back.
                 if self.stopping.wait(STEADY_S):
                     raise Interrupted
-                left = settling.unsettled()
+                left = check.unconverged()
             if not left:
                 break
             waited_s = time.monotonic() - began
-            if waited_s > LIMIT_S and not told:
-                told = True
-                self._report("I8", f"{after}: after {LIMIT_S:g} s {'; '.join(left[:4])}", {})
+            if waited_s > LIMIT_S and not reported:
+                reported = True
+                self._report(
+                    "I8", f"{after}: not converged after {LIMIT_S:g} s: {'; '.join(left[:4])}", {}
+                )
             if waited_s > 2 * LIMIT_S:
-                self._unsettled_in_a_row += 1
+                self._unconverged_in_a_row += 1
                 return
             if waited_s > 10:
-                self._revive()
+                self._restart_dead_daemons()
                 self._start_halted()
-            self._say(self, f"settling: {left[0]}")
+            self._on_progress(self, f"converging: {left[0]}")
             if self.stopping.wait(0.3):
                 raise Interrupted
-        self._unsettled_in_a_row = 0
-        if self.doing is not None:
-            self.doing.settled_s = round(time.monotonic() - began - STEADY_S, 2)
+        self._unconverged_in_a_row = 0
+        if self.current is not None:
+            self.current.settled_s = round(time.monotonic() - began - STEADY_S, 2)
 
     def _start_halted(self) -> None:
         try:
-            halted = self.grounds.fleet.query(
+            halted = self.topology.cluster.query(
                 "SELECT p.name FROM scheduling_run r JOIN portfolios_portfolio p"
                 " ON p.id = r.portfolio_id WHERE r.phase = 'halted' AND p.archived_at IS NULL"
             )
         except Exception:
-            return  # the settling itself says that the database is away
+            return  # the convergence check reports the unavailable database
         for (name,) in halted:
-            self.grounds.ask("POST", f"/api/portfolios/{name}/start/", {})
+            self.topology.request("POST", f"/api/portfolios/{name}/start/", {})
 
-    # --- judges that need the run -----------------------------------------------------------------
+    # --- checks that need the run -----------------------------------------------------------------
 
     def _report(self, invariant: str, what: str, evidence: dict[str, Any]) -> None:
-        doing = self.doing
+        current = self.current
         kept = self.findings.add(
             Violation(
                 invariant,
                 what,
                 round(self.elapsed_s, 2),
-                doing.step if doing else 0,
-                doing.faults if doing else (),
+                current.step if current else 0,
+                current.faults if current else (),
                 evidence,
             )
         )
         if kept:
-            self._say(self, f"VIOLATION {invariant}: {what}")
+            self._on_progress(self, f"VIOLATION {invariant}: {what}")
 
     def _runs(self) -> dict[int, RunSample]:
-        look = self._watch.latest if self._watch else None
-        # A look is 0.15 s old at most; nothing happened since everything had settled.
-        return dict(look.runs) if look else {}
+        sample = self._monitor.latest if self._monitor else None
+        # The sample is at most 0.15 s old, and nothing happened since convergence.
+        return dict(sample.runs) if sample else {}
 
     def _count_losses(self) -> int:
-        ((count,),) = self.grounds.fleet.query(
+        ((count,),) = self.topology.cluster.query(
             "SELECT count(*) FROM scheduling_event WHERE kind = 'node_lost'"
         )
         return int(count)
 
-    def _judge_moves(self, before: dict[int, RunSample], lost_before: int) -> None:
+    def _check_moves(self, before: dict[int, RunSample], lost_before: int) -> None:
         lost = self._count_losses() - lost_before
         after = self._runs()
         kept = before
         if halts(before, after):
-            # As its catch_up asks; and of what it leaves uneven something may be evened out.
-            kept = {n: run for n, run in before.items() if not self._was_evened_out(n, run)}
-            if self.doing is not None:
-                self.doing.notes.append(f"{HALTING} halted")
-        for invariant, what in invariants.moved(kept, after):
+            # It halted as its catch_up says. The balancer may rebalance what that left uneven.
+            kept = {n: run for n, run in before.items() if not self._was_rebalanced(n, run)}
+            if self.current is not None:
+                self.current.notes.append(f"{HALTING} halted")
+        for invariant, what in invariants.unexpected_moves(kept, after):
             self._report(invariant, what, {})
         if lost:
-            self._report("I9", f"{lost} nodes were called lost by a fault that loses none", {})
+            self._report("I9", f"{lost} nodes were marked lost during a fault that loses none", {})
 
-    def _was_evened_out(self, number: int, before: RunSample) -> bool:
-        causes = self.grounds.fleet.query(
+    def _was_rebalanced(self, number: int, before: RunSample) -> bool:
+        causes = self.topology.cluster.query(
             "SELECT t.cause, coalesce(h.requested_by, '') FROM scheduling_tenure t"
             " LEFT JOIN scheduling_handoff h ON h.id = t.handoff_id"
             " WHERE t.portfolio_id = %s AND t.epoch > %s",
@@ -347,28 +353,28 @@ class Run:
             cause == "migrate" and by == "balancer" for cause, by in causes
         )
 
-    def _judge_ends(self, footprints: Sequence[Footprint]) -> None:
-        """A daemon that nobody touched may not end."""
-        touched = {node for footprint in footprints for node in footprint.nodes}
-        said = self.grounds.fleet.output()
-        new, self._said_so_far = said[self._said_so_far :], len(said)
+    def _check_exits(self, blast_radii: Sequence[BlastRadius]) -> None:
+        """Report daemons that ended on nodes that no fault affected."""
+        touched = {node for blast_radius in blast_radii for node in blast_radius.nodes}
+        output = self.topology.cluster.output()
+        new, self._output_checked = output[self._output_checked :], len(output)
         for name, how in _ENDED.findall(new):
             if name.startswith("node-") and name not in touched:
-                self._report("fault", f"{name} ended by itself ({how})", {})
+                self._report("fault", f"{name} ended unexpectedly ({how})", {})
 
-    # --- the proof --------------------------------------------------------------------------------
+    # --- verification -----------------------------------------------------------------------------
 
-    def _prove(self) -> None:
-        """Canaries by their digests, and every portfolio against an uninterrupted run."""
-        self._say(self, "proving: alerts")
-        self._judge_alerts()
-        self._say(self, "proving: canaries")
-        self._judge_canaries()
-        self._say(self, "proving: verify_portfolio of every portfolio")
+    def _verify(self) -> None:
+        """Check alerts, the canaries' digests, and every portfolio against its reference run."""
+        self._on_progress(self, "verifying: alerts")
+        self._check_alerts()
+        self._on_progress(self, "verifying: canaries")
+        self._check_canaries()
+        self._on_progress(self, "verifying: verify_portfolio of every portfolio")
         done = subprocess.run(
             [sys.executable, "manage.py", "verify_portfolio", "--all", "--full", "--json"],
             cwd=CHECKOUT,
-            env=self.grounds.fleet.environment(),
+            env=self.topology.cluster.environment(),
             capture_output=True,
             text=True,
             check=False,
@@ -376,24 +382,26 @@ class Run:
         try:
             self.outcome.verified = json.loads(done.stdout)["results"]
         except (ValueError, KeyError):
-            self._report("I3", f"nothing could be verified: {done.stderr[-400:]}", {})
+            self._report("I3", f"verify_portfolio failed: {done.stderr[-400:]}", {})
         for found in self.outcome.verified:
             if found.get("state") != "identical":
                 self._report(
                     "I3",
-                    f"{found.get('portfolio')} is not identical to an uninterrupted run:"
+                    f"{found.get('portfolio')} is not identical to its reference run:"
                     f" {found.get('sentence', '')[:300]}",
                     found,
                 )
-        missing = set(self.grounds.fleet.runs()) - {f["portfolio"] for f in self.outcome.verified}
+        missing = set(self.topology.cluster.runs()) - {
+            f["portfolio"] for f in self.outcome.verified
+        }
         if missing:
             self._report("I3", f"not verified: {', '.join(sorted(missing))}", {})
 
-    def _judge_alerts(self) -> None:
-        """Nothing is wrong any more, so within a few passes no alert may say so."""
+    def _check_alerts(self) -> None:
+        """Check that every alert closes within a few passes, now that all causes have gone."""
         end = time.monotonic() + ALERTS_LIMIT_S
-        while found := invariants.alarms(
-            invariants.Alarm(*row) for row in self.grounds.fleet.query(ALARMS)
+        while found := invariants.alert_violations(
+            invariants.OpenAlert(*row) for row in self.topology.cluster.query(ALARMS)
         ):
             if time.monotonic() > end:
                 for invariant, what in found:
@@ -402,40 +410,44 @@ class Run:
             if self.stopping.wait(0.5):
                 raise Interrupted
 
-    def _judge_canaries(self) -> None:
-        fleet = self.grounds.fleet
-        for name, first in fleet.query(
+    def _check_canaries(self) -> None:
+        cluster = self.topology.cluster
+        for name, first in cluster.query(
             "SELECT p.name, p.first_seq FROM portfolios_portfolio p JOIN portfolios_revision v"
             " ON v.portfolio_id = p.id AND v.number = p.revision"
             " WHERE v.strategy = 'canary' AND p.archived_at IS NULL ORDER BY p.name"
         ):
-            answer = self.grounds.ask("GET", f"/api/portfolios/{name}/checkpoint/")
+            answer = self.topology.request("GET", f"/api/portfolios/{name}/checkpoint/")
             if answer is None or answer.status != 200:
                 self._report("I2", f"the checkpoint of {name} cannot be read", {})
                 continue
             state = answer.json["state"]
             digest = reference_feed.digest_of(state["first_seq"], state["last_seq"])
             self.outcome.canaries += 1
-            for invariant, what in invariants.canary(invariants.Canary(name, first, state, digest)):
+            for invariant, what in invariants.canary_violations(
+                invariants.Canary(name, first, state, digest)
+            ):
                 self._report(invariant, what, {})
 
     # --- figures ----------------------------------------------------------------------------------
 
     def _measure_idle(self) -> None:
-        """How much of a processor the house takes when nothing is done to it, and we do."""
-        self._say(self, "measuring the idle house")
-        house, ours = self._cpu_s(), _own_cpu_s()
+        """Measure the processor time of the idle installation and of this runner."""
+        self._on_progress(self, "measuring the idle installation")
+        installation_s, runner_s = self._cpu_s(), _own_cpu_s()
         began = time.monotonic()
         if self.stopping.wait(min(IDLE_S, self.minutes * 6, len(self.outcome.schedule) / 2)):
             raise Interrupted
         seconds = time.monotonic() - began
-        self.outcome.figures["idle_house_cores"] = round((self._cpu_s() - house) / seconds, 2)
-        self.outcome.figures["idle_runner_cores"] = round((_own_cpu_s() - ours) / seconds, 2)
+        self.outcome.figures["idle_house_cores"] = round(
+            (self._cpu_s() - installation_s) / seconds, 2
+        )
+        self.outcome.figures["idle_runner_cores"] = round((_own_cpu_s() - runner_s) / seconds, 2)
 
     def _cpu_s(self) -> float:
-        fleet = self.grounds.fleet
-        processes = fleet.processes() + fleet.postgres()
-        for daemon in self.grounds.daemons.values():
+        cluster = self.topology.cluster
+        processes = cluster.processes() + cluster.postgres_processes()
+        for daemon in self.topology.daemons.values():
             process = psutil.Process(daemon.pid)
             processes += [process, *process.children(recursive=True)]
         total = 0.0
@@ -447,20 +459,23 @@ class Run:
             total += times.user + times.system
         return total
 
-    def _take_from(self, watch: Monitor) -> None:
+    def _copy_monitor_results(self, monitor: Monitor) -> None:
         outcome = self.outcome
         outcome.longest_gaps = {
             name: round(gap.seconds, 2)
-            for name, gap in sorted(watch.bystanders.longest.copy().items())
+            for name, gap in sorted(monitor.bystanders.longest.copy().items())
         }
-        outcome.looks, outcome.blind_looks = watch.looks, watch.blind_looks
-        outcome.hiccups = [(round(at, 1), round(long, 2)) for at, long in watch.hiccups]
+        outcome.samples_taken, outcome.failed_samples = (
+            monitor.samples_taken,
+            monitor.failed_samples,
+        )
+        outcome.hiccups = [(round(at, 1), round(long, 2)) for at, long in monitor.hiccups]
         outcome.figures["runner_cores"] = round(_own_cpu_s() / max(outcome.lasted_s, 1), 2)
         outcome.figures["load_average_at_end"] = [round(each, 2) for each in os.getloadavg()]
 
 
 def halts(before: dict[int, RunSample], after: dict[int, RunSample]) -> bool:
-    """Whether the one portfolio that halts after an outage was started again."""
+    """Whether the portfolio that halts after an outage was started again."""
     return any(
         run.name == HALTING and number in after and after[number].epoch != run.epoch
         for number, run in before.items()

@@ -1,6 +1,6 @@
-"""What is done to the house, and in which order: a pure function of seed, minutes and faults.
+"""The schedule of a run: a pure function of seed, minutes and faults.
 
-How far a run comes depends on the machine; what it would do next does not.
+How many of its steps a run completes depends on the machine; their order does not.
 """
 
 from __future__ import annotations
@@ -10,39 +10,39 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-SHORTEST = 0.3  #: the share of its usual time in which a fault may be over
-SETTLING_S = 0.5  #: the least that the house needs to settle after a fault
-PAIRED = 0.15  #: share of faults that take another one along
-LOADED = 0.4  #: share of faults that are followed by a piece of ordinary load
+SHORTEST = 0.3  #: least duration of a fault, as a share of its usual one
+SETTLING_S = 0.5  #: least time of convergence after a fault
+PAIRED = 0.15  #: share of faults injected together with a second one
+LOADED = 0.4  #: share of faults followed by an ordinary operation
 
 
 @dataclass(frozen=True, order=True)
-class Planned:
-    """What the schedule knows of a fault."""
+class PlannedFault:
+    """The schedule's view of a fault."""
 
     name: str
     lasts_s: float = 5.0
-    alone: bool = False  #: nothing else may be done to the house meanwhile
-    is_load: bool = False  #: no fault, but what operators do every day
+    alone: bool = False  #: never together with a second fault
+    is_load: bool = False  #: an ordinary operation rather than a fault
 
 
 @dataclass(frozen=True)
-class Step:
-    """One or two things done at once; then the house has to settle."""
+class ScheduledStep:
+    """One or two faults injected at once, followed by a wait for convergence."""
 
     number: int
     faults: tuple[str, ...]
-    seed: int  #: of every choice that is made while it is done
+    seed: int  #: of every random choice within the step
 
     def as_text(self) -> str:
-        """`12 kill-daemon + silence-long`"""
+        """Format as `12 kill-daemon + silence-long`."""
         return f"{self.number} {' + '.join(self.faults)}"
 
 
-def schedule(seed: int, minutes: float, faults: Sequence[Planned]) -> list[Step]:
-    """Return more steps than fit into `minutes`, so that the time alone ends a run.
+def schedule(seed: int, minutes: float, faults: Sequence[PlannedFault]) -> list[ScheduledStep]:
+    """Return more steps than fit into `minutes`, so that only the time ends a run.
 
-    Each round has every fault once, in an order of its own. `faults` may come in any order.
+    Each round has every fault once, in random order. The order of `faults` has no effect.
     """
     steps, planned_s = [], 0.0
     lasts = {fault.name: fault.lasts_s for fault in faults}
@@ -54,7 +54,7 @@ def schedule(seed: int, minutes: float, faults: Sequence[Planned]) -> list[Step]
     return steps
 
 
-def _endless(seed: int, faults: list[Planned]) -> Iterator[Step]:
+def _endless(seed: int, faults: list[PlannedFault]) -> Iterator[ScheduledStep]:
     rng = random.Random(f"ginkgo chaos {seed}")
     load = [fault for fault in faults if fault.is_load]
     real = [fault for fault in faults if not fault.is_load] or load
@@ -73,5 +73,5 @@ def _endless(seed: int, faults: list[Planned]) -> Iterator[Step]:
                 yield _step(next(numbers), rng, [rng.choice(load)])
 
 
-def _step(number: int, rng: random.Random, faults: list[Planned]) -> Step:
-    return Step(number, tuple(fault.name for fault in faults), rng.getrandbits(32))
+def _step(number: int, rng: random.Random, faults: list[PlannedFault]) -> ScheduledStep:
+    return ScheduledStep(number, tuple(fault.name for fault in faults), rng.getrandbits(32))

@@ -1,4 +1,4 @@
-"""The house that is hurt: three nodes of its own, two more behind wires, and who runs there."""
+"""The installation of a chaos run: three demo nodes, two proxied nodes, 14 portfolios."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from typing import Any
 import psutil
 
 from chaos.harness.cluster import DEMO_NODES, Cluster
-from chaos.harness.installation import Answer
-from chaos.harness.tcp_proxy import Wire
+from chaos.harness.installation import ApiResponse
+from chaos.harness.tcp_proxy import TcpProxy
 
-FAR_NODES = ("far-1", "far-2")
+PROXIED_NODES = ("far-1", "far-2")
 
 
 @dataclass(frozen=True)
 class Times:
-    """How long things take in this house, which is what faults are measured by."""
+    """Time limits of the installation, from which faults derive their durations."""
 
     lease_ttl_s: float = 6.0
     node_restart_s: float = 5.0
     environment: dict[str, str] = field(default_factory=dict)
 
 
-#: Everything that is waited for in seconds, shortened; the proportions stay those of the product.
-QUICK = Times(
+#: The product's time limits, shortened in proportion.
+SHORT_TIMES = Times(
     environment={
         "GINKGO_HEARTBEAT_INTERVAL_S": "1.5",
         "GINKGO_LEASE_TTL_S": "6",
@@ -40,11 +40,11 @@ QUICK = Times(
         "GINKGO_BATCH_LIMIT_S": "3",
     }
 )
-PRODUCT = Times(lease_ttl_s=30.0, node_restart_s=15.0)
+PRODUCT_TIMES = Times(lease_ttl_s=30.0, node_restart_s=15.0)
 
-HALTING = "halt-sma"  #: stops before old events, and is started again between two faults
+HALTING = "halt-sma"  #: halts before stale events; the runner starts it again between steps
 
-#: Beside the demo: a canary for each node behind a wire, and the other ways to catch up.
+#: In addition to the demo: a canary for each proxied node, and the other values of `catch_up`.
 MORE_PORTFOLIOS: tuple[dict[str, Any], ...] = (
     {"name": "canary-4", "strategy": "canary", "spread_group": "canary", "priority": 10},
     {"name": "canary-5", "strategy": "canary", "spread_group": "canary", "priority": 10},
@@ -73,7 +73,7 @@ MORE_PORTFOLIOS: tuple[dict[str, Any], ...] = (
 
 
 class Topology:
-    """The house, its wires and its daemons of our own. `open` it."""
+    """The cluster, its proxies and the daemons behind them. Enter `open` to start it."""
 
     def __init__(self, home: Path, times: Times, feed_rate: float = 100.0) -> None:
         self.times = times
@@ -82,42 +82,46 @@ class Topology:
             "GINKGO_FEED_RATE": f"{feed_rate:g}",
             "GINKGO_STRATEGIES": "chaos.faults.faulty_strategies",
         }
-        self.fleet = Cluster(home, "--node-restart", f"{times.node_restart_s:g}", **environment)
-        self.wires: dict[str, Wire] = {}
+        self.cluster = Cluster(home, "--node-restart", f"{times.node_restart_s:g}", **environment)
+        self.proxies: dict[str, TcpProxy] = {}
         self.daemons: dict[str, subprocess.Popen[str]] = {}
-        self.launching = threading.Lock()  #: two faults may find the same daemon dead
+        self.launching = threading.Lock()  #: two concurrent faults may restart the same daemon
         self.tokens: dict[str, str] = {}
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """Every node that should live."""
+        """Names of all nodes that should be alive."""
         return (*DEMO_NODES, *self.daemons)
 
     @contextmanager
     def open(self) -> Iterator[Topology]:
-        """Start everything, and end everything."""
+        """Start everything, and end it when the context ends."""
         with ExitStack() as stack:
             stack.callback(self._end)
-            self.fleet.start()
-            self.tokens = {name: self.fleet.node_token(name) for name in FAR_NODES}
-            for name in FAR_NODES:
-                self.wires[name] = stack.enter_context(Wire(self.fleet.access["url"]).open())
+            self.cluster.start()
+            self.tokens = {name: self.cluster.create_node_token(name) for name in PROXIED_NODES}
+            for name in PROXIED_NODES:
+                self.proxies[name] = stack.enter_context(
+                    TcpProxy(self.cluster.access["url"]).open()
+                )
                 self.launch(name)
             for body in MORE_PORTFOLIOS:
-                made = self.fleet.call("POST", "/api/portfolios/", body)
-                assert made.status in (201, 409), made.text  # the home may be one of before
+                made = self.cluster.call("POST", "/api/portfolios/", body)
+                assert made.status in (201, 409), (
+                    made.text
+                )  # 409: the home has them from an earlier run
             yield self
 
     def launch(self, name: str) -> subprocess.Popen[str]:
-        """Start one of the daemons behind the wires, in the place of any before it."""
-        url = self.wires[name].url
-        self.daemons[name] = self.fleet.launch_node(name, url, self.tokens[name])
+        """Start the daemon of a proxied node; it replaces any earlier one."""
+        url = self.proxies[name].url
+        self.daemons[name] = self.cluster.launch_node(name, url, self.tokens[name])
         return self.daemons[name]
 
-    def ask(self, method: str, path: str, body: Any = None) -> Answer | None:
-        """Ask the API; None where nobody answered."""
+    def request(self, method: str, path: str, body: Any = None) -> ApiResponse | None:
+        """Send an API request. Return None if no response came."""
         try:
-            return self.fleet.call(method, path, body)
+            return self.cluster.call(method, path, body)
         except OSError:
             return None
 
@@ -125,13 +129,13 @@ class Topology:
         for daemon in self.daemons.values():
             if daemon.poll() is None:
                 try:
-                    family = psutil.Process(daemon.pid).children(recursive=True)
+                    process_tree = psutil.Process(daemon.pid).children(recursive=True)
                 except psutil.NoSuchProcess:
-                    family = []
+                    process_tree = []
                 daemon.kill()
                 daemon.wait(10)
-                for process in family:
-                    with suppress(psutil.NoSuchProcess):  # it ends with its daemon
+                for process in process_tree:
+                    with suppress(psutil.NoSuchProcess):  # it has ended with its daemon
                         process.kill()
-        if self.fleet.process is not None:
-            self.fleet.end()
+        if self.cluster.process is not None:
+            self.cluster.kill_everything()

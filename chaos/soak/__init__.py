@@ -1,1 +1,1 @@
-"""bin/soak: days of trading compressed into minutes, and what grew meanwhile."""
+"""bin/soak: compress days of trading into minutes, and report growing resources."""

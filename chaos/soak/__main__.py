@@ -1,4 +1,4 @@
-"""bin/soak: compress days of trading into minutes, and report what grew meanwhile."""
+"""bin/soak: compress days of trading into minutes, and report growing resources."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from ginkgo_site.env import CHECKOUT
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run and report. Exit 0 where everything stayed flat and whole, else 1; 2: arguments."""
+    """Run and report. Exit 0 if no resource grew and no invariant broke, else 1; 2: arguments."""
     options = _parser().parse_args(arguments)
     names = [name for name in options.faults.split(",") if name]
     if unknown := [name for name in names if name not in ALL_FAULTS]:
-        print(f"bin/soak: there is no fault {', '.join(unknown)}: see bin/chaos --list.",
+        print(f"bin/soak: unknown fault {', '.join(unknown)}. See bin/chaos --list.",
               file=sys.stderr)  # fmt: skip
         return 2
     seed = random.SystemRandom().randrange(10_000) if options.seed is None else options.seed
     folder = options.report or CHECKOUT / ".ginkgo" / "soak" / f"seed-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     home = Path(tempfile.mkdtemp(prefix="ginkgo-soak-"))
-    os.chmod(home, 0o755)  # the database's user has to reach it
+    os.chmod(home, 0o755)  # the database server runs as another user
     compression, progress = Compression(options.days, options.minutes), Progress()
     soak = Soak(
         home,
@@ -42,11 +42,11 @@ def main(arguments: list[str] | None = None) -> int:
         rate=options.rate,
         faults=names,
         samples=folder / "samples.jsonl",
-        say=progress.show,
+        on_progress=progress.show,
     )
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, lambda *_: soak.stopping.set())
-    soak.go()
+    soak.run()
     progress.end()
     found, samples = chaos_report.as_dict(soak.outcome), soak.sampler.samples
     text = report.as_text(found, samples, compression, options.rate)
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     if good:
         shutil.rmtree(home, ignore_errors=True)
     else:
-        print(f"The home is kept with its logs: {home}", file=sys.stderr)
+        print(f"The home directory is kept, with its logs: {home}", file=sys.stderr)
     return 0 if good else 1
 
 
@@ -74,18 +74,18 @@ def _parser() -> argparse.ArgumentParser:
         "--rate", type=_positive, default=500.0, metavar="N",
         help="events per real second; default: 500",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, metavar="S", help="of the faults; default: drawn")
+    parser.add_argument("--seed", type=int, metavar="S", help="seed of the faults; default: random")
     parser.add_argument(
         "--faults", default=",".join(FAULTS), metavar="a,b", help="default: %(default)s"
     )
-    parser.add_argument("--report", type=Path, metavar="DIR", help="where the report goes")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="directory of the report")
     return parser
 
 
 def _positive(text: str) -> float:
     number = float(text)
     if not 0 < number <= 1e6:
-        raise argparse.ArgumentTypeError(f"{text}: give a number above 0")
+        raise argparse.ArgumentTypeError(f"invalid number: {text}. Expected a number above 0")
     return number
 
 

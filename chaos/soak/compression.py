@@ -1,16 +1,16 @@
-"""How days become minutes: which clocks run faster, and by how much."""
+"""Compression of days into minutes: the settings that run faster, and by how much."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chaos.runner.topology import QUICK, Times
+from chaos.runner.topology import SHORT_TIMES, Times
 
 DAY_S = 86_400
-#: In compressed days. Equity points go several times in a week, orders and fills stay for longer
-#: than one, as they do in the product; what the audit log drops is dropped.
+#: In compressed days. As in the product, equity points are deleted several times in a week, and
+#: orders and fills are kept for longer than a week.
 KEEP_ORDERS_DAYS, KEEP_EQUITY_DAYS, KEEP_AUDIT_DAYS = 14.0, 1.0, 1.0
-SHORTEST_PASS_S = 30  #: real seconds between two passes: each starts a process
+SHORTEST_PASS_S = 30  #: real seconds between two retention passes, each of which starts a process
 
 
 @dataclass(frozen=True)
@@ -22,20 +22,20 @@ class Compression:
 
     @property
     def factor(self) -> float:
-        """Return how many times faster the days pass."""
+        """Compressed days per real day."""
         return self.days * DAY_S / (self.minutes * 60)
 
     def real_days(self, days: float) -> str:
-        """Return compressed days as real ones, which is what the settings take."""
+        """Return compressed days in real days, the unit of the settings."""
         return f"{max(days / self.factor, 0.0001):.6f}"
 
     def times(self) -> Times:
-        """Return the times of the installation: those of chaos, and a retention that keeps pace."""
+        """Return chaos's short time limits, with the retention compressed."""
         return Times(
-            lease_ttl_s=QUICK.lease_ttl_s,
-            node_restart_s=QUICK.node_restart_s,
+            lease_ttl_s=SHORT_TIMES.lease_ttl_s,
+            node_restart_s=SHORT_TIMES.node_restart_s,
             environment={
-                **QUICK.environment,
+                **SHORT_TIMES.environment,
                 "GINKGO_KEEP_ORDERS_DAYS": self.real_days(KEEP_ORDERS_DAYS),
                 "GINKGO_KEEP_EQUITY_DAYS": self.real_days(KEEP_EQUITY_DAYS),
                 "GINKGO_KEEP_AUDIT_DAYS": self.real_days(KEEP_AUDIT_DAYS),
@@ -46,5 +46,5 @@ class Compression:
         )
 
     def day_at(self, elapsed_s: float) -> float:
-        """Return which compressed day it is."""
+        """Return the compressed day after `elapsed_s`."""
         return elapsed_s * self.factor / DAY_S

@@ -1,4 +1,4 @@
-"""The report of a soak: lines that should be flat, as plots and as a table."""
+"""The report of a soak: series that should stay flat, as plots and as a table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from chaos.report.text import as_text as chaos_text
 from chaos.soak.compression import DAY_S, KEEP_EQUITY_DAYS, KEEP_ORDERS_DAYS, Compression
 
 Sample = dict[str, Any]
-#: A line is flat where its last quarter lies no higher above its second one.
+#: A series is flat if its last quarter exceeds its second one by no more than both of these.
 GROWTH_PERCENT, GROWTH_MB = 10.0, 15.0
 PRODUCT_RATE = 100.0  #: events a second of the feed by default
 
@@ -34,20 +34,20 @@ ROLES = (
 
 
 def series(samples: Sequence[Sample], read: Callable[[Sample], Any]) -> list[tuple[float, float]]:
-    """Return (seconds, value) where a sample has one."""
+    """Return (seconds, value) of every sample that has a value."""
     found = []
     for sample in samples:
         try:
             value = read(sample)
         except (KeyError, TypeError):
-            continue  # the database was away, or the process
+            continue  # the database or the process was down
         if value is not None:
             found.append((sample["at_s"], float(value)))
     return found
 
 
 def quarters(line: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
-    """Return the medians of the second and of the last quarter, None of a line too short."""
+    """Return the medians of the second and the last quarter, or None if too short."""
     if len(line) < 8:
         return None
     part = len(line) // 4
@@ -57,22 +57,22 @@ def quarters(line: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
 
 
 def memory(role: str) -> Callable[[Sample], Any]:
-    """Return what reads a role's memory for each of its processes."""
+    """Return a reader of a role's memory per process."""
     return lambda sample: sample["processes"][role]["mb"] / sample["processes"][role]["processes"]
 
 
 def descriptors(role: str) -> Callable[[Sample], Any]:
-    """Return what reads a role's descriptors for each of its processes."""
+    """Return a reader of a role's descriptors per process."""
     return lambda sample: sample["processes"][role]["fds"] / sample["processes"][role]["processes"]
 
 
 def table(name: str) -> Callable[[Sample], Any]:
-    """Return what reads a table's size in MB, all its partitions and indexes."""
+    """Return a reader of a table's size in MB, with partitions and indexes."""
     return lambda sample: sample["tables"][name] / 1e6
 
 
 def rows(samples: Sequence[Sample]) -> list[tuple[str, str, tuple[float, float] | None]]:
-    """Return (what, unit, medians of the second and the last quarter) of every line."""
+    """Return (name, unit, medians of the second and the last quarter) of every series."""
     found = [
         (f"{role}: memory of a process", "MB", quarters(series(samples, memory(role))))
         for role in ROLES
@@ -115,7 +115,7 @@ def as_text(
         f" times): {events:,} events released, {events / max(compression.days, 0.01):,.0f} a day."
         f" Orders and fills are kept for {KEEP_ORDERS_DAYS:g} compressed days, equity points for"
         f" {KEEP_EQUITY_DAYS:g}.",
-        "Compressed is the clock of the retention alone. Heartbeats and equity points come in real"
+        "Only the clock of the retention is compressed. Heartbeats and equity points come in real"
         f" seconds, and the feed releases {rate:g} events a real second:",
         f"{compression.days:g} days at the product's 100 a second are {real:,.0f} events, of which"
         f" this run had {100 * events / real:.1f} %.",
@@ -127,8 +127,8 @@ def as_text(
             continue
         second, last = line
         growth = f"{100 * (last - second) / second:+.0f} %" if second else "–"
-        told = f"{what}, {unit}" if unit else what
-        lines.append(f"{told:<46}{second:>14,.1f}{last:>14,.1f}{growth:>9}")
+        label = f"{what}, {unit}" if unit else what
+        lines.append(f"{label:<46}{second:>14,.1f}{last:>14,.1f}{growth:>9}")
     wal = series(samples, lambda s: s["wal_written"])
     if len(wal) > 1 and compression.days:
         written = (wal[-1][1] - wal[0][1]) / 1e6
@@ -150,7 +150,7 @@ def as_text(
 
 
 def not_flat(samples: Sequence[Sample]) -> list[str]:
-    """Return phrases on memory and descriptors that kept growing."""
+    """Return phrases on memory and descriptors that grew."""
     found = []
     for role in ROLES:
         for what, unit, read, least in (
@@ -169,7 +169,7 @@ def not_flat(samples: Sequence[Sample]) -> list[str]:
 def draw(
     found: dict[str, Any], samples: Sequence[Sample], compression: Compression, path: Path
 ) -> None:
-    """Draw all lines over the compressed days into one SVG."""
+    """Plot all series over the compressed days into one SVG."""
     panels: tuple[tuple[str, list[tuple[str, Callable[[Sample], Any]]], bool], ...] = (
         ("Memory of one process, MB", [(role, memory(role)) for role in ROLES], False),
         ("File descriptors of one process", [(role, descriptors(role)) for role in ROLES], False),

@@ -1,19 +1,18 @@
-"""The run of a soak: the installation of chaos, a fault now and then, a sample all the time."""
+"""The run of a soak: a chaos run with few faults, spread over the time, and a resource sampler."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from chaos.runner.fault_context import Interrupted
-from chaos.runner.run import Run
+from chaos.runner.run import ChaosRun
 from chaos.runner.topology import Topology
 from chaos.soak.compression import Compression
 from chaos.soak.samples import Sampler
 from ginkgo_site.env import embedded_url
 
-#: What happens to an installation in a week, rather than everything that may.
+#: Faults and operations of an ordinary week.
 FAULTS = (
     "kill-daemon",
     "kill-child",
@@ -31,12 +30,12 @@ FAULTS = (
     "stop-and-start",
 )
 FAULTS_A_DAY = 2
-SAMPLES = 400  #: in a run, at least 2 s apart
+SAMPLES = 400  #: samples in a run, at least 2 s apart
 SHORTEST_SAMPLE_S = 2.0
 
 
-class Soak(Run):
-    """Does what is scheduled spread over the time, and samples."""
+class Soak(ChaosRun):
+    """A chaos run whose steps are spread over the time, with a sampler."""
 
     def __init__(
         self,
@@ -47,20 +46,25 @@ class Soak(Run):
         rate: float,
         faults: Sequence[str],
         samples: Path,
-        say: Callable[[Run, str], None],
+        on_progress: Callable[[ChaosRun, str], None],
     ) -> None:
-        """`rate` is the feed's, in events per real second; `samples` is a file."""
+        """`rate` is the feed's, in events per real second; `samples` is the file of samples."""
         times = compression.times()
         super().__init__(
-            home, times, seed=seed, minutes=compression.minutes, faults=faults, say=say
+            home,
+            times,
+            seed=seed,
+            minutes=compression.minutes,
+            faults=faults,
+            on_progress=on_progress,
         )
         self.compression = compression
-        self.grounds = Topology(home, times, rate)
+        self.topology = Topology(home, times, rate)
         every_s = max(compression.minutes * 60 / SAMPLES, SHORTEST_SAMPLE_S)
-        self.sampler = Sampler(self.grounds, lambda: embedded_url(home), samples, every_s)
+        self.sampler = Sampler(self.topology, lambda: embedded_url(home), samples, every_s)
 
-    def _do_everything(self) -> bool:
-        """Do a step every half of a compressed day, until the time is over."""
+    def _run_schedule(self) -> bool:
+        """Run a step every half compressed day, until the time is over."""
         self.sampler.start(self._began_s)
         try:
             end_s = self.minutes * 60
@@ -69,9 +73,9 @@ class Soak(Run):
                 self._wait_until(min((number + 0.5) * apart_s, end_s))
                 if self.elapsed_s >= end_s - apart_s / 4:
                     break
-                self._do(step)
-                assert self._watch is not None
-                self._take_from(self._watch)
+                self._run_step(step)
+                assert self._monitor is not None
+                self._copy_monitor_results(self._monitor)
             self._wait_until(end_s)
         finally:
             self.sampler.stop()
@@ -80,7 +84,6 @@ class Soak(Run):
 
     def _wait_until(self, at_s: float) -> None:
         while self.elapsed_s < at_s:
-            self._say(self, f"day {self.compression.day_at(self.elapsed_s):.1f}")
+            self._on_progress(self, f"day {self.compression.day_at(self.elapsed_s):.1f}")
             if self.stopping.wait(min(max(at_s - self.elapsed_s, 0.05), 5.0)):
                 raise Interrupted
-        time.sleep(0)

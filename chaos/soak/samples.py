@@ -18,7 +18,7 @@ import psycopg
 from chaos.runner.topology import Topology
 from portfolios.feeds.clock import Segment, release_clock
 
-#: Command line → role, the first that fits. What forks from a daemon is told by its parent.
+#: Word on the command line → role; the first match counts.
 ROLES = (
     ("ginkgo_site.asgi:application", "web"),
     ("run_watcher", "watcher"),
@@ -39,7 +39,7 @@ SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint,
        pg_database_size(current_database()), (SELECT count(*) FROM scheduling_alert
                                               WHERE closed_at IS NULL)
 """
-#: The newest event of each commit was released when, and committed when?
+#: Seq and time of each portfolio's newest commit.
 COMMITS = """
 SELECT p.feed_id, r.last_seq, (extract(epoch FROM r.last_commit_at) * 1e6)::bigint
 FROM scheduling_run r JOIN portfolios_portfolio p ON p.id = r.portfolio_id
@@ -52,24 +52,24 @@ FROM portfolios_feedsegment ORDER BY id
 
 
 class Sampler:
-    """Takes a sample every `every_s`, in a thread of its own, and appends it to a file."""
+    """Take a sample every `every_s` in a thread, and append it to a file."""
 
     def __init__(
-        self, grounds: Topology, url: Callable[[], str], file: Path, every_s: float
+        self, topology: Topology, url: Callable[[], str], file: Path, every_s: float
     ) -> None:
-        self._grounds, self._url, self._file, self._every_s = grounds, url, file, every_s
+        self._topology, self._url, self._file, self._every_s = topology, url, file, every_s
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
         self._began_s = 0.0
         self.samples: list[dict[str, Any]] = []
 
     def start(self, began_s: float) -> None:
-        """Begin; times are told in seconds since `began_s`."""
+        """Start. Times are reported in seconds since `began_s`."""
         self._began_s = began_s
         self._thread.start()
 
     def stop(self) -> None:
-        """Take no further sample."""
+        """Stop sampling."""
         self._ended.set()
         if self._thread.ident is not None:
             self._thread.join(30)
@@ -78,10 +78,10 @@ class Sampler:
         while not self._ended.wait(self._every_s):
             sample: dict[str, Any] = {"at_s": round(time.monotonic() - self._began_s, 1)}
             sample["load"] = round(os.getloadavg()[0], 2)
-            sample["processes"] = processes(self._grounds)
+            sample["processes"] = processes(self._topology)
             try:
                 sample.update(self._from_database())
-            except psycopg.Error as error:  # a fault: the next sample may have it
+            except psycopg.Error as error:  # during a fault: the next sample may succeed
                 sample["database"] = str(error).splitlines()[0]
             self.samples.append(sample)
             with self._file.open("a", encoding="utf-8") as file:
@@ -98,7 +98,7 @@ class Sampler:
         ages = sorted(
             (at_us - release_clock(segments[feed])(seq)) / 1000 for feed, seq, at_us in commits
         )
-        home = self._grounds.fleet.home
+        home = self._topology.cluster.home
         return {
             "wal_written": wal,
             "wal_files": folder_size(home / "postgres" / "data" / "pg_wal"),
@@ -118,15 +118,15 @@ class Sampler:
 PARTITIONED = ("portfolios_order", "portfolios_fill", "portfolios_equitypoint")
 
 
-def processes(grounds: Topology) -> dict[str, dict[str, float]]:
-    """Return role → number of processes, memory of their own in MB, and descriptors."""
+def processes(topology: Topology) -> dict[str, dict[str, float]]:
+    """Return role → number of processes, their unique memory in MB, and descriptors."""
     found: dict[str, dict[str, float]] = {}
-    for role, process in _with_roles(grounds):
+    for role, process in _with_roles(topology):
         try:
             memory = process.memory_full_info().uss / 1e6
             descriptors = process.num_fds()
         except (psutil.Error, OSError):
-            continue  # it ended while it was looked at
+            continue  # it has just ended
         line = found.setdefault(role, {"processes": 0, "mb": 0.0, "fds": 0})
         line["processes"] += 1
         line["mb"] = round(line["mb"] + memory, 1)
@@ -134,16 +134,16 @@ def processes(grounds: Topology) -> dict[str, dict[str, float]]:
     return found
 
 
-def _with_roles(grounds: Topology) -> Iterable[tuple[str, psutil.Process]]:
-    fleet = grounds.fleet
+def _with_roles(topology: Topology) -> Iterable[tuple[str, psutil.Process]]:
+    cluster = topology.cluster
     try:
-        for number, process in enumerate(fleet.postgres()):
+        for number, process in enumerate(cluster.postgres_processes()):
             yield ("postgres server" if number == 0 else "postgres backends"), process
     except (psutil.Error, OSError, ValueError):
-        pass  # it is away
-    if fleet.process is not None:
-        yield "launcher", psutil.Process(fleet.process.pid)
-    for process in fleet.processes():
+        pass  # the server is down
+    if cluster.process is not None:
+        yield "launcher", psutil.Process(cluster.process.pid)
+    for process in cluster.processes():
         try:
             yield _role(process), process
         except psutil.Error:
@@ -161,11 +161,11 @@ def _role(process: psutil.Process) -> str:
 
 
 def folder_size(folder: Path) -> int:
-    """Return the bytes of the files in a folder; of one that is not there 0."""
+    """Return the bytes of the files in a folder, 0 if it does not exist."""
     total = 0
     for path in folder.glob("**/*"):
         try:
             total += path.stat().st_size if path.is_file() else 0
         except OSError:
-            continue  # it went while it was looked at
+            continue  # it has just been deleted
     return total

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.harness.cluster import QUICK, Cluster
+from chaos.harness.cluster import SHORT_LIMITS, Cluster
 from chaos.harness.installation import Installation, temporary_home
 
 
@@ -36,71 +36,73 @@ def _turn(item: pytest.Item) -> tuple[int, bool]:
     short limits, those of test_up end the house itself.
     """
     fixtures = set(getattr(item, "fixturenames", ()))
-    is_up = item.path.name == "test_up.py"
+    is_running = item.path.name == "test_up.py"
     if fixtures & {"house", "fleet"}:
-        return 0, not is_up
-    return (1, is_up) if "quick_fleet" in fixtures else (2, is_up)
+        return 0, not is_running
+    return (1, is_running) if "quick_fleet" in fixtures else (2, is_running)
 
 
-class SharedHouses:
+class SharedInstallations:
     """Keeps the shared house that the present test wants, started at its first use."""
 
     def __init__(self) -> None:
         self._kind = ""
-        self._fleet: Cluster | None = None
+        self._cluster: Cluster | None = None
         self._open = ExitStack()
 
     def get(self, kind: str, *options: str, **environment: str) -> Cluster:
         """Return the running house of this kind; another one that runs is stopped first."""
-        if self._kind != kind or self._fleet is None or not self._fleet.is_up():
+        if self._kind != kind or self._cluster is None or not self._cluster.is_running():
             self.close()
-            fleet = Cluster(self._open.enter_context(temporary_home()), *options, **environment)
-            self._open.callback(fleet.end)  # before the start, which may be broken off
-            fleet.start()
-            self._kind, self._fleet = kind, fleet
-        return self._fleet
+            cluster = Cluster(self._open.enter_context(temporary_home()), *options, **environment)
+            self._open.callback(
+                cluster.kill_everything
+            )  # before the start, which may be broken off
+            cluster.start()
+            self._kind, self._cluster = kind, cluster
+        return self._cluster
 
     def close(self) -> None:
         """End the one that runs."""
-        self._fleet = None
+        self._cluster = None
         self._open.close()
 
 
 @pytest.fixture(scope="session")
-def shared_houses() -> Iterator[SharedHouses]:
+def shared_installations() -> Iterator[SharedInstallations]:
     """The keeper of the shared houses."""
-    keeper = SharedHouses()
+    keeper = SharedInstallations()
     yield keeper
     keeper.close()
 
 
 @pytest.fixture
-def house(shared_houses: SharedHouses) -> Installation:
+def installation(shared_installations: SharedInstallations) -> Installation:
     """A running house with the demo, shared: leave it as you found it, every node alive."""
-    return product(shared_houses)
+    return product(shared_installations)
 
 
 @pytest.fixture
-def fleet(shared_houses: SharedHouses) -> Cluster:
+def cluster(shared_installations: SharedInstallations) -> Cluster:
     """The shared house with the product's own time limits, settled."""
-    found = product(shared_houses)
+    found = product(shared_installations)
     found.wait_until_converged()
     return found
 
 
 @pytest.fixture
-def quick_fleet(shared_houses: SharedHouses) -> Cluster:
+def quick_cluster(shared_installations: SharedInstallations) -> Cluster:
     """A shared house with shortened time limits and strategies that fail on purpose, settled."""
-    found = quick(shared_houses)
+    found = quick(shared_installations)
     found.wait_until_converged()
     return found
 
 
-def product(shared_houses: SharedHouses) -> Cluster:
+def product(shared_installations: SharedInstallations) -> Cluster:
     """The shared house with the product's own time limits, as it is."""
-    return shared_houses.get("product", "--node-restart", "6")
+    return shared_installations.get("product", "--node-restart", "6")
 
 
-def quick(shared_houses: SharedHouses) -> Cluster:
+def quick(shared_installations: SharedInstallations) -> Cluster:
     """The shared house with shortened time limits, as it is."""
-    return shared_houses.get("quick", "--node-restart", "3", **QUICK)
+    return shared_installations.get("quick", "--node-restart", "3", **SHORT_LIMITS)

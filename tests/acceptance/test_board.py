@@ -16,7 +16,7 @@ from playwright.sync_api import Browser
 
 from chaos.harness.installation import SLOW_MACHINE_S, Installation, eventually
 from ginkgo_site.env import CHECKOUT
-from tests.acceptance.conftest import SharedHouses, product
+from tests.acceptance.conftest import SharedInstallations, product
 from tests.support.browser import DashboardWindow, a_browser, window
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -32,24 +32,24 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def signed_in(browser: Browser, shared_houses: SharedHouses) -> Any:
+def signed_in(browser: Browser, shared_installations: SharedInstallations) -> Any:
     """The cookies of somebody who has signed in."""
-    house = product(shared_houses)
-    with window(browser, house) as opened:
-        opened.sign_in(house.access["username"], house.access["password"])
+    installation = product(shared_installations)
+    with window(browser, installation) as opened:
+        opened.sign_in(installation.access["username"], installation.access["password"])
         return opened.page.context.storage_state()
 
 
 @pytest.fixture
-def desk(browser: Browser, house: Installation, signed_in: Any) -> Iterator[DashboardWindow]:
-    with window(browser, house, storage_state=signed_in) as opened:
+def desk(browser: Browser, installation: Installation, signed_in: Any) -> Iterator[DashboardWindow]:
+    with window(browser, installation, storage_state=signed_in) as opened:
         opened.open()
         opened.is_live()
         yield opened
 
 
 @pytest.fixture
-def viewer(browser: Browser, house: Installation) -> Iterator[DashboardWindow]:
+def viewer(browser: Browser, installation: Installation) -> Iterator[DashboardWindow]:
     create = (
         "from django.contrib.auth.models import Group, User; "
         "u, _ = User.objects.get_or_create(username='vic'); "
@@ -59,33 +59,33 @@ def viewer(browser: Browser, house: Installation) -> Iterator[DashboardWindow]:
     subprocess.run(
         [sys.executable, "manage.py", "shell", "-c", create],
         cwd=CHECKOUT,
-        env=house.environment(),
+        env=installation.environment(),
         check=True,
         capture_output=True,
     )
-    with window(browser, house) as opened:
+    with window(browser, installation) as opened:
         opened.sign_in("vic", VIEWER_PASSWORD)
         opened.is_live()
         yield opened
 
 
-def place_of(house: Installation, portfolio: str) -> str:
-    return house.get(f"/api/portfolios/{portfolio}/")["run"]["node"]
+def place_of(installation: Installation, portfolio: str) -> str:
+    return installation.get(f"/api/portfolios/{portfolio}/")["run"]["node"]
 
 
-def free_node(house: Installation, portfolio: str) -> str:
+def free_node(installation: Installation, portfolio: str) -> str:
     """A node that can take the portfolio, by the same answers that the dialog shows."""
-    answers = house.get(f"/api/schedule/targets/?portfolio={portfolio}")
+    answers = installation.get(f"/api/schedule/targets/?portfolio={portfolio}")
     return next(a["node"] for a in answers["results"] if a["feasible"])
 
 
-def settle(house: Installation) -> None:
+def settle(installation: Installation) -> None:
     """Wait until no handoff is under way."""
-    eventually(lambda: not house.get("/api/handoffs/?active=true")["results"], 20, "quiet")
+    eventually(lambda: not installation.get("/api/handoffs/?active=true")["results"], 20, "quiet")
 
 
-def test_the_board_shows_every_node_and_portfolio_and_is_live(desk, house):
-    names = {p["name"] for p in house.get("/api/portfolios/?limit=1000")["results"]}
+def test_the_board_shows_every_node_and_portfolio_and_is_live(desk, installation):
+    names = {p["name"] for p in installation.get("/api/portfolios/?limit=1000")["results"]}
     shown = desk.page.locator(".card").evaluate_all("cards => cards.map(c => c.dataset.portfolio)")
     assert sorted(shown) == sorted(names)
     assert [
@@ -127,10 +127,10 @@ def test_a_canary_counts_on_and_has_no_gap(desk):
     assert "0 gaps, 0 duplicates" in card.inner_text()
 
 
-def test_a_migration_by_dialog_is_watched_to_its_end_without_a_reload(desk, house):
+def test_a_migration_by_dialog_is_watched_to_its_end_without_a_reload(desk, installation):
     name = "ibm-sma"
-    settle(house)
-    source, target = place_of(house, name), free_node(house, name)
+    settle(installation)
+    source, target = place_of(installation, name), free_node(installation, name)
     desk.mark()
     desk.act_on_card(name, "Migrate")
     here = desk.page.locator(f'dialog label[data-target="{source}"]')
@@ -148,40 +148,40 @@ def test_a_migration_by_dialog_is_watched_to_its_end_without_a_reload(desk, hous
     assert "shown in the browser" in recent.inner_text()
     assert re.search(r"\d ms", recent.inner_text())
     assert desk.was_not_reloaded()
-    assert place_of(house, name) == target
-    house.call("POST", f"/api/portfolios/{name}/unpin/", {})
+    assert place_of(installation, name) == target
+    installation.call("POST", f"/api/portfolios/{name}/unpin/", {})
 
 
-def test_a_move_asked_for_elsewhere_shows_up_by_itself(desk, house):
+def test_a_move_asked_for_elsewhere_shows_up_by_itself(desk, installation):
     name = "tech-hold"
-    settle(house)
-    target = free_node(house, name)
+    settle(installation)
+    target = free_node(installation, name)
     desk.mark()
-    house.call("POST", f"/api/portfolios/{name}/migrate/", {"target_node": target})
+    installation.call("POST", f"/api/portfolios/{name}/migrate/", {"target_node": target})
     desk.card_on(name, target)
     assert desk.was_not_reloaded()
-    house.call("POST", f"/api/portfolios/{name}/unpin/", {})
+    installation.call("POST", f"/api/portfolios/{name}/unpin/", {})
 
 
-def test_a_refusal_stays_in_the_dialog_with_what_was_typed(desk, house):
+def test_a_refusal_stays_in_the_dialog_with_what_was_typed(desk, installation):
     name = "bank-revert"
-    settle(house)
-    target = free_node(house, name)
+    settle(installation)
+    target = free_node(installation, name)
     desk.act_on_card(name, "Migrate")
     desk.page.check(f'dialog input[value="{target}"]')
     desk.page.fill("dialog [name=reason]", "too late")
-    house.call("POST", f"/api/nodes/{target}/cordon/", {})
+    installation.call("POST", f"/api/nodes/{target}/cordon/", {})
     try:
         desk.page.locator("dialog button", has_text="Migrate").click()
         desk.page.wait_for_selector("dialog[open] .callout.red")
         assert target in desk.page.inner_text("dialog .callout.red")
         assert desk.page.input_value("dialog [name=reason]") == "too late"
     finally:
-        house.call("POST", f"/api/nodes/{target}/uncordon/", {})
+        installation.call("POST", f"/api/nodes/{target}/uncordon/", {})
 
 
-def test_a_drain_by_dialog_says_the_consequence_first_and_empties_the_node(desk, house):
-    settle(house)
+def test_a_drain_by_dialog_says_the_consequence_first_and_empties_the_node(desk, installation):
+    settle(installation)
     desk.mark()
     desk.act_on_node("node-3", "Drain")
     here = desk.page.locator("#col-node-3 .card").evaluate_all(
@@ -206,12 +206,12 @@ def test_a_drain_by_dialog_says_the_consequence_first_and_empties_the_node(desk,
 
 
 @pytest.fixture
-def still(house: Installation) -> Iterator[None]:
+def still(installation: Installation) -> Iterator[None]:
     """Nothing is moved meanwhile: a card that changes its column takes its menu along."""
-    house.call("POST", "/api/schedule/freeze/", {"reason": "test"})
-    settle(house)
+    installation.call("POST", "/api/schedule/freeze/", {"reason": "test"})
+    settle(installation)
     yield
-    house.call("POST", "/api/schedule/unfreeze/", {})
+    installation.call("POST", "/api/schedule/unfreeze/", {})
 
 
 def test_an_open_menu_and_the_focus_survive_the_updates(still, desk):
@@ -248,11 +248,13 @@ def test_the_board_is_one_tab_stop_and_arrows_move_among_its_cards(still, desk):
     desk.page.wait_for_selector("dialog", state="hidden")
 
 
-def test_what_if_answers_before_anybody_acts_and_names_the_act_that_helps(still, desk, house):
+def test_what_if_answers_before_anybody_acts_and_names_the_act_that_helps(
+    still, desk, installation
+):
     # node-3 takes nothing, so the five places of node-1 are all there is for what node-2 runs.
-    house.call("POST", "/api/nodes/node-3/cordon/", {"reason": "test"})
+    installation.call("POST", "/api/nodes/node-3/cordon/", {"reason": "test"})
     try:
-        plan = house.get("/api/schedule/plan/?lose=node-2")
+        plan = installation.get("/api/schedule/plan/?lose=node-2")
         left = [entry["portfolio"] for entry in plan["pending"]]
         eventually(
             lambda: desk.page.inner_text("#col-node-2 [data-loss]").startswith(f"{len(left)} "),
@@ -277,7 +279,7 @@ def test_what_if_answers_before_anybody_acts_and_names_the_act_that_helps(still,
         wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
         assert not desk.page.evaluate(wide)
     finally:
-        house.call("POST", "/api/nodes/node-3/uncordon/", {})
+        installation.call("POST", "/api/nodes/node-3/uncordon/", {})
 
 
 def test_a_wrong_parameter_is_named_and_nothing_is_retyped(desk):
@@ -297,14 +299,14 @@ def test_a_wrong_parameter_is_named_and_nothing_is_retyped(desk):
     desk.page.wait_for_selector("dialog", state="hidden")
 
 
-def test_the_page_of_a_portfolio_draws_its_curve_and_its_tables(desk, house):
+def test_the_page_of_a_portfolio_draws_its_curve_and_its_tables(desk, installation):
     desk.open("/portfolios/tech-hold/")
     desk.is_live()
     desk.page.wait_for_selector("#equity-chart canvas", timeout=SLOW_MACHINE_S * 1000)
     assert desk.page.locator("#orders tbody tr").count() > 0
     assert desk.page.locator("#tenures tr.cur").count() == 1
     rows = desk.page.locator("#part-positions tbody tr").count()
-    account = house.get("/api/portfolios/tech-hold/")["account"]
+    account = installation.get("/api/portfolios/tech-hold/")["account"]
     assert rows == len(account["positions"])
 
 
@@ -316,8 +318,8 @@ def test_every_page_opens_live_and_without_an_error(desk):
         assert desk.violations() == []
 
 
-def test_a_silent_server_makes_the_page_stale_and_its_return_makes_it_live(desk, house):
-    web = house.process_of("uvicorn")
+def test_a_silent_server_makes_the_page_stale_and_its_return_makes_it_live(desk, installation):
+    web = installation.process_of("uvicorn")
     desk.mark()
     web.send_signal(signal.SIGSTOP)
     try:
@@ -337,35 +339,35 @@ def test_a_silent_server_makes_the_page_stale_and_its_return_makes_it_live(desk,
     assert desk.was_not_reloaded()
 
 
-def test_a_web_process_that_dies_is_found_again_without_a_reload(desk, house):
+def test_a_web_process_that_dies_is_found_again_without_a_reload(desk, installation):
     desk.mark()
-    house.process_of("uvicorn").kill()
+    installation.process_of("uvicorn").kill()
     desk.page.wait_for_selector("#live:not([data-state=live])", timeout=SLOW_MACHINE_S * 1000)
     desk.is_live(30)
     assert desk.was_not_reloaded()
 
 
-def test_a_viewer_finds_no_act_and_a_post_by_hand_is_refused(viewer, house):
+def test_a_viewer_finds_no_act_and_a_post_by_hand_is_refused(viewer, installation):
     assert viewer.page.locator("[data-dialog]").count() == 0
     assert "vic · viewer" in viewer.page.inner_text(".who")
     token = viewer.page.input_value("[name=csrfmiddlewaretoken]")
     answer = viewer.page.request.post(
-        house.access["url"] + "/portfolios/tech-hold/stop/",
+        installation.access["url"] + "/portfolios/tech-hold/stop/",
         form={"csrfmiddlewaretoken": token},
-        headers={"Referer": house.access["url"] + "/"},
+        headers={"Referer": installation.access["url"] + "/"},
     )
     assert answer.status == 403
     assert "vic is a viewer" in answer.text()
-    assert place_of(house, "tech-hold") in NODES
+    assert place_of(installation, "tech-hold") in NODES
 
 
-def test_on_a_narrow_screen_nothing_scrolls_sideways(browser, house):
-    settle(house)
-    where = {"target_node": free_node(house, "tech-hold"), "reason": "w" * 200}
-    house.call("POST", "/api/portfolios/tech-hold/migrate/", where)
-    house.call("POST", "/api/portfolios/tech-hold/unpin/", {})
-    with window(browser, house, viewport={"width": 390, "height": 844}) as desk:
-        desk.sign_in(house.access["username"], house.access["password"])
+def test_on_a_narrow_screen_nothing_scrolls_sideways(browser, installation):
+    settle(installation)
+    where = {"target_node": free_node(installation, "tech-hold"), "reason": "w" * 200}
+    installation.call("POST", "/api/portfolios/tech-hold/migrate/", where)
+    installation.call("POST", "/api/portfolios/tech-hold/unpin/", {})
+    with window(browser, installation, viewport={"width": 390, "height": 844}) as desk:
+        desk.sign_in(installation.access["username"], installation.access["password"])
         for address in ("/", "/portfolios/tech-hold/", "/portfolios/", "/nodes/", "/audit/"):
             desk.open(address)
             desk.is_live()
@@ -377,21 +379,21 @@ def test_on_a_narrow_screen_nothing_scrolls_sideways(browser, house):
         assert desk.page.locator("#col-node-2 .card").first.is_visible()
 
 
-def test_without_scripts_the_board_is_right_and_a_move_works(browser, house):
+def test_without_scripts_the_board_is_right_and_a_move_works(browser, installation):
     name = "energy-revert"
-    settle(house)
-    target = free_node(house, name)
-    with window(browser, house, java_script_enabled=False) as desk:
-        desk.sign_in(house.access["username"], house.access["password"])
+    settle(installation)
+    target = free_node(installation, name)
+    with window(browser, installation, java_script_enabled=False) as desk:
+        desk.sign_in(installation.access["username"], installation.access["password"])
         assert desk.page.locator(".card").count() == 9
         assert desk.page.inner_text("#live").startswith("Figures of ")
         desk.open(f"/portfolios/{name}/migrate/")
         desk.page.check(f'input[value="{target}"]')
         desk.page.click("button:has-text('Migrate')")
         assert f"{name} is moving to {target}." in desk.page.inner_text("body")
-    eventually(lambda: place_of(house, name) == target, 15, "the move")
-    settle(house)
-    house.call("POST", f"/api/portfolios/{name}/unpin/", {})
+    eventually(lambda: place_of(installation, name) == target, 15, "the move")
+    settle(installation)
+    installation.call("POST", f"/api/portfolios/{name}/unpin/", {})
 
 
 def test_the_theme_is_chosen_once_and_kept(desk):

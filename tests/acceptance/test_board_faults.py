@@ -22,16 +22,16 @@ def browser() -> Iterator[Browser]:
 
 
 def test_a_frozen_node_is_lost_before_the_eyes_and_comes_back(
-    browser: Browser, quick_fleet: Cluster
+    browser: Browser, quick_cluster: Cluster
 ) -> None:
-    with window(browser, quick_fleet) as desk:
-        desk.sign_in(quick_fleet.access["username"], quick_fleet.access["password"])
+    with window(browser, quick_cluster) as desk:
+        desk.sign_in(quick_cluster.access["username"], quick_cluster.access["password"])
         desk.is_live()
         desk.mark()
         column = desk.page.locator("#col-node-2")
         names = column.locator(".card").evaluate_all("cards => cards.map(c => c.dataset.portfolio)")
         assert names
-        daemon = quick_fleet.node_process("node-2")
+        daemon = quick_cluster.node_process("node-2")
         daemon.send_signal(signal.SIGSTOP)
         try:
             desk.page.wait_for_selector(
@@ -54,12 +54,12 @@ def test_a_frozen_node_is_lost_before_the_eyes_and_comes_back(
 
 
 def test_a_killed_node_hands_its_row_of_failovers_to_the_rail(
-    browser: Browser, quick_fleet: Cluster
+    browser: Browser, quick_cluster: Cluster
 ) -> None:
-    with window(browser, quick_fleet) as desk:
-        desk.sign_in(quick_fleet.access["username"], quick_fleet.access["password"])
+    with window(browser, quick_cluster) as desk:
+        desk.sign_in(quick_cluster.access["username"], quick_cluster.access["password"])
         desk.is_live()
-        quick_fleet.node_process("node-1").kill()
+        quick_cluster.node_process("node-1").kill()
         row = desk.page.locator(".rec li", has_text="node-1").filter(has_text="failover").first
         row.wait_for(timeout=SLOW_MACHINE_S * 1000)
         desk.page.wait_for_selector(

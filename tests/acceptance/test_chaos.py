@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ginkgo_site.env import CHECKOUT
-from tests.acceptance.conftest import SharedHouses
+from tests.acceptance.conftest import SharedInstallations
 
 FAULTS = (
     "kill-daemon",
@@ -32,9 +32,9 @@ STEPS = 3
 
 @pytest.mark.slow
 def test_some_faults_and_moves_break_no_promise(
-    shared_houses: SharedHouses, tmp_path: Path
+    shared_installations: SharedInstallations, tmp_path: Path
 ) -> None:
-    shared_houses.close()
+    shared_installations.close()
     done = subprocess.run(
         [
             *(

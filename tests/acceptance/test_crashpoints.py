@@ -10,17 +10,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from chaos.crashpoints.__main__ import NOT_BEGUN, Row, rehearse
-from chaos.crashpoints.cases import STEPS, Step
+from chaos.crashpoints.__main__ import NOT_BEGUN, CaseResult, run_case
+from chaos.crashpoints.cases import CASES, CrashCase
 from chaos.crashpoints.cluster import FailpointCluster
 from chaos.harness.cluster import ENDED
 from chaos.harness.installation import temporary_home
-from tests.acceptance.conftest import SharedHouses
+from tests.acceptance.conftest import SharedInstallations
 
 SHORT = [
-    step
-    for step in STEPS
-    if (step.process, step.name)
+    case
+    for case in CASES
+    if (case.process, case.name)
     in {
         ("web", "grant, not yet durable"),
         ("watcher", "drain deadline, the grant"),
@@ -33,27 +33,27 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def rehearsal(shared_houses: SharedHouses) -> Iterator[FailpointCluster]:
+def failpoint_cluster(shared_installations: SharedInstallations) -> Iterator[FailpointCluster]:
     """A house of its own, since its processes die on purpose."""
-    shared_houses.close()
+    shared_installations.close()
     with temporary_home() as home:
-        fleet = FailpointCluster(home)
+        cluster = FailpointCluster(home)
         try:
-            fleet.start()
-            fleet.wait_until_converged()
-            yield fleet
+            cluster.start()
+            cluster.wait_until_converged()
+            yield cluster
         finally:
-            fleet.end()
+            cluster.kill_everything()
 
 
-@pytest.mark.parametrize("step", SHORT, ids=lambda step: f"{step.process}: {step.name}")
+@pytest.mark.parametrize("step", SHORT, ids=lambda case: f"{case.process}: {case.name}")
 def test_a_death_at_this_step_ends_well_and_loses_nothing(
-    rehearsal: FailpointCluster, step: Step
+    failpoint_cluster: FailpointCluster, case: CrashCase
 ) -> None:
-    row = Row(step)
+    result = CaseResult(case)
     assert len(SHORT) == 3
-    rehearse(rehearsal, row, times=1)
-    assert row.met == 1
-    assert row.stuck == []
-    assert row.violations == []
-    assert set(row.ends) <= ENDS
+    run_case(failpoint_cluster, result, times=1)
+    assert result.met == 1
+    assert result.stuck == []
+    assert result.violations == []
+    assert set(result.ends) <= ENDS

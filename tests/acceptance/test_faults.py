@@ -12,11 +12,18 @@ import time
 import psutil
 import pytest
 
-from chaos.harness.cluster import DEMO_NODES, Cluster, alive, family, frozen, wait_for
+from chaos.harness.cluster import (
+    DEMO_NODES,
+    Cluster,
+    process_tree,
+    still_running,
+    suspended,
+    wait_for,
+)
 from chaos.harness.installation import SLOW_MACHINE_S
-from tests.acceptance.conftest import QUICK
+from tests.acceptance.conftest import SHORT_LIMITS
 
-TTL_S = float(QUICK["GINKGO_LEASE_TTL_S"])
+TTL_S = float(SHORT_LIMITS["GINKGO_LEASE_TTL_S"])
 
 
 def leftovers(daemon: int) -> list[list[str]]:
@@ -32,53 +39,55 @@ def leftovers(daemon: int) -> list[list[str]]:
     return found
 
 
-def test_a_killed_daemon_is_replaced_within_seconds_and_leaves_no_process(fleet: Cluster) -> None:
-    had, daemon = fleet.on("node-2"), fleet.daemon("node-2")
+def test_a_killed_daemon_is_replaced_within_seconds_and_leaves_no_process(cluster: Cluster) -> None:
+    had, daemon = cluster.portfolios_on("node-2"), cluster.daemon("node-2")
     assert had
-    everything = family(daemon)
+    everything = process_tree(daemon)
     assert len(everything) >= 1 + 1 + len(had)  # the daemon, its forkserver, a child for each
     daemon.kill()
     killed_at = time.monotonic()
-    wait_for(lambda: alive(everything), lambda left: not left, 2 * 1, "all of its processes gone")
-    fleet.commits_elsewhere(had, "node-2", 2 * 5)
+    wait_for(
+        lambda: still_running(everything), lambda left: not left, 2 * 1, "all of its processes gone"
+    )
+    cluster.wait_for_commits_elsewhere(had, "node-2", 2 * 5)
     took_s = time.monotonic() - killed_at
     print(f"\nkill -9 to the last first commit elsewhere: {took_s:.2f} s")
     assert leftovers(daemon.pid) == []
-    assert all(h["kind"] == "failover" for h in _newest_handoffs(fleet, had))
-    fleet.assert_canaries_clean()
-    fleet.assert_history_whole()
+    assert all(h["kind"] == "failover" for h in _newest_handoffs(cluster, had))
+    cluster.assert_canaries_clean()
+    cluster.assert_history_whole()
     # The launcher brings it back, and it gets its share again.
     wait_for(
-        lambda: fleet.node("node-2")["status"],
+        lambda: cluster.node("node-2")["status"],
         lambda s: s == "alive",
         SLOW_MACHINE_S,
         "node-2 alive",
     )
-    assert fleet.daemon("node-2").pid != daemon.pid
-    fleet.wait_until_converged()
-    assert fleet.on("node-2")
+    assert cluster.daemon("node-2").pid != daemon.pid
+    cluster.wait_until_converged()
+    assert cluster.portfolios_on("node-2")
 
 
-def _newest_handoffs(fleet: Cluster, names: list[str]) -> list[dict]:
-    return [fleet.get(f"/api/handoffs/?portfolio={name}&limit=1")["results"][0] for name in names]
+def _newest_handoffs(cluster: Cluster, names: list[str]) -> list[dict]:
+    return [cluster.get(f"/api/handoffs/?portfolio={name}&limit=1")["results"][0] for name in names]
 
 
 def test_a_daemon_frozen_beyond_its_lease_is_replaced_and_refused_when_it_wakes(
-    quick_fleet: Cluster,
+    quick_cluster: Cluster,
 ) -> None:
-    had, since = quick_fleet.on("node-1"), quick_fleet.now()
+    had, since = quick_cluster.on("node-1"), quick_cluster.now()
     assert had
-    daemon = quick_fleet.daemon("node-1")
+    daemon = quick_cluster.daemon("node-1")
     # Without pushes, so that no set that came meanwhile is read before it commits.
-    with quick_fleet.no_pushes():
-        _wait_for_work_in_hand(quick_fleet, had[0])
-        with frozen(family(daemon)):
-            took_s = quick_fleet.commits_elsewhere(had, "node-1", 2 * (TTL_S + 3))
-            owners = {name: quick_fleet.run(name).epoch for name in had}
-            quick_fleet.progress()
-            assert quick_fleet.node("node-1")["status"] == "lost"
+    with quick_cluster.pushes_lost():
+        _wait_for_work_in_hand(quick_cluster, had[0])
+        with suspended(process_tree(daemon)):
+            took_s = quick_cluster.wait_for_commits_elsewhere(had, "node-1", 2 * (TTL_S + 3))
+            owners = {name: quick_cluster.run(name).epoch for name in had}
+            quick_cluster.progress()
+            assert quick_cluster.node("node-1")["status"] == "lost"
         refused, _ = wait_for(
-            lambda: quick_fleet.events("commit_refused", since, node="node-1"),
+            lambda: quick_cluster.events("commit_refused", since, node="node-1"),
             bool,
             SLOW_MACHINE_S,
             "the woken zombie's commits refused, in the audit trail",
@@ -88,80 +97,85 @@ def test_a_daemon_frozen_beyond_its_lease_is_replaced_and_refused_when_it_wakes(
     assert all(event["data"]["epoch"] < owners[event["portfolio"]] for event in refused)
     # It was only asleep: the same daemon beats and is alive again.
     wait_for(
-        lambda: quick_fleet.node("node-1")["status"],
+        lambda: quick_cluster.node("node-1")["status"],
         lambda s: s == "alive",
         SLOW_MACHINE_S,
         "alive",
     )
-    assert quick_fleet.daemon("node-1").pid == daemon.pid
-    quick_fleet.wait_until_converged()
-    quick_fleet.assert_canaries_clean()
-    quick_fleet.assert_history_whole()
+    assert quick_cluster.daemon("node-1").pid == daemon.pid
+    quick_cluster.wait_until_converged()
+    quick_cluster.assert_canaries_clean()
+    quick_cluster.assert_history_whole()
 
 
-def _wait_for_work_in_hand(fleet: Cluster, name: str) -> None:
+def _wait_for_work_in_hand(cluster: Cluster, name: str) -> None:
     """Return between two commits, when the node has processed what it has not committed yet."""
-    seen = fleet.run(name).last_seq
-    wait_for(lambda: fleet.run(name).last_seq, lambda seq: seq > seen, SLOW_MACHINE_S, "a commit")
+    seen = cluster.run(name).last_seq
+    wait_for(lambda: cluster.run(name).last_seq, lambda seq: seq > seen, SLOW_MACHINE_S, "a commit")
     time.sleep(0.1)  # commits are 0.25 s apart
 
 
-def test_a_daemon_frozen_for_less_than_its_lease_keeps_everything(quick_fleet: Cluster) -> None:
-    before, since = quick_fleet.runs(), quick_fleet.now()
-    with frozen(family(quick_fleet.daemon("node-3"))):
+def test_a_daemon_frozen_for_less_than_its_lease_keeps_everything(quick_cluster: Cluster) -> None:
+    before, since = quick_cluster.runs(), quick_cluster.now()
+    with suspended(process_tree(quick_cluster.daemon("node-3"))):
         time.sleep(TTL_S * 12 / 30)  # as 12 s are to 30
-    quick_fleet.progress()
-    quick_fleet.assert_nothing_moved(before, since)
-    quick_fleet.assert_canaries_clean()
+    quick_cluster.progress()
+    quick_cluster.assert_nothing_moved(before, since)
+    quick_cluster.assert_canaries_clean()
 
 
-def test_failover_is_in_time_when_every_push_is_lost(quick_fleet: Cluster) -> None:
-    had = quick_fleet.on("node-3")
-    with quick_fleet.no_pushes():
-        quick_fleet.daemon("node-3").kill()
-        took_s = quick_fleet.commits_elsewhere(had, "node-3", 2 * (TTL_S + 3))
+def test_failover_is_in_time_when_every_push_is_lost(quick_cluster: Cluster) -> None:
+    had = quick_cluster.on("node-3")
+    with quick_cluster.pushes_lost():
+        quick_cluster.daemon("node-3").kill()
+        took_s = quick_cluster.wait_for_commits_elsewhere(had, "node-3", 2 * (TTL_S + 3))
     print(f"\nkill -9 without pushes: {took_s:.2f} s, lease {TTL_S:g} s")
-    quick_fleet.wait_until_converged()
-    quick_fleet.assert_canaries_clean()
-    quick_fleet.assert_history_whole()
+    quick_cluster.wait_until_converged()
+    quick_cluster.assert_canaries_clean()
+    quick_cluster.assert_history_whole()
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL], ids=["restarted", "killed"])
 def test_a_database_that_comes_back_moves_nothing(
-    quick_fleet: Cluster, sign: signal.Signals
+    quick_cluster: Cluster, sign: signal.Signals
 ) -> None:
-    before, since = quick_fleet.runs(), quick_fleet.now()
-    server = quick_fleet.postgres()[0]
+    before, since = quick_cluster.runs(), quick_cluster.now()
+    server = quick_cluster.postgres_processes()[0]
     server.send_signal(sign)
-    wait_for(lambda: alive([server]), lambda left: not left, SLOW_MACHINE_S, "the old server ended")
-    wait_for(lambda: _answers(quick_fleet), bool, SLOW_MACHINE_S, "the database back")
-    quick_fleet.progress()
-    quick_fleet.wait_until_converged()
-    quick_fleet.assert_nothing_moved(before, since)
-    quick_fleet.assert_canaries_clean()
-    quick_fleet.assert_history_whole()
+    wait_for(
+        lambda: still_running([server]),
+        lambda left: not left,
+        SLOW_MACHINE_S,
+        "the old server ended",
+    )
+    wait_for(lambda: _answers(quick_cluster), bool, SLOW_MACHINE_S, "the database back")
+    quick_cluster.progress()
+    quick_cluster.wait_until_converged()
+    quick_cluster.assert_nothing_moved(before, since)
+    quick_cluster.assert_canaries_clean()
+    quick_cluster.assert_history_whole()
 
 
-def _answers(fleet: Cluster) -> bool:
+def _answers(cluster: Cluster) -> bool:
     try:
-        fleet.now()
+        cluster.now()
     except Exception:
         return False
     return True
 
 
 def test_a_database_that_is_away_for_longer_than_the_lease_moves_nothing(
-    quick_fleet: Cluster,
+    quick_cluster: Cluster,
 ) -> None:
-    before, since = quick_fleet.runs(), quick_fleet.now()
-    with frozen(quick_fleet.postgres()):
+    before, since = quick_cluster.runs(), quick_cluster.now()
+    with suspended(quick_cluster.postgres_processes()):
         time.sleep(TTL_S * 40 / 30)  # as 40 s are to 30
-    quick_fleet.progress()
-    quick_fleet.wait_until_converged()
+    quick_cluster.progress()
+    quick_cluster.wait_until_converged()
     time.sleep(TTL_S)  # until leases may be judged again
-    quick_fleet.assert_nothing_moved(before, since)
-    quick_fleet.assert_canaries_clean()
-    quick_fleet.assert_history_whole()
+    quick_cluster.assert_nothing_moved(before, since)
+    quick_cluster.assert_canaries_clean()
+    quick_cluster.assert_history_whole()
 
 
 @pytest.mark.parametrize(
@@ -170,68 +184,68 @@ def test_a_database_that_is_away_for_longer_than_the_lease_moves_nothing(
     ids=["web", "watcher", "worker"],
 )
 def test_a_killed_part_of_the_control_plane_moves_nothing(
-    quick_fleet: Cluster, words: tuple[str, ...]
+    quick_cluster: Cluster, words: tuple[str, ...]
 ) -> None:
-    before, since = quick_fleet.runs(), quick_fleet.now()
-    old = quick_fleet.process_of(*words)
+    before, since = quick_cluster.runs(), quick_cluster.now()
+    old = quick_cluster.process_of(*words)
     old.kill()
-    wait_for(lambda: alive([old]), lambda left: not left, SLOW_MACHINE_S, "its end")
+    wait_for(lambda: still_running([old]), lambda left: not left, SLOW_MACHINE_S, "its end")
     wait_for(
-        lambda: quick_fleet.processes_of(*words), bool, SLOW_MACHINE_S, "another one in its place"
+        lambda: quick_cluster.processes_of(*words), bool, SLOW_MACHINE_S, "another one in its place"
     )
-    wait_for(quick_fleet.answers, bool, SLOW_MACHINE_S, "the API back")
-    quick_fleet.progress()
-    quick_fleet.wait_until_converged()
-    quick_fleet.assert_nothing_moved(before, since)
-    quick_fleet.assert_canaries_clean()
+    wait_for(quick_cluster.is_ready, bool, SLOW_MACHINE_S, "the API back")
+    quick_cluster.progress()
+    quick_cluster.wait_until_converged()
+    quick_cluster.assert_nothing_moved(before, since)
+    quick_cluster.assert_canaries_clean()
 
 
 def test_a_fourth_node_gets_its_share_and_hands_it_back_when_it_leaves(
-    quick_fleet: Cluster,
+    quick_cluster: Cluster,
 ) -> None:
-    with quick_fleet.own_node("node-4") as daemon:
+    with quick_cluster.extra_node("node-4") as daemon:
         wait_for(
-            lambda: quick_fleet.on("node-4"),
+            lambda: quick_cluster.on("node-4"),
             lambda names: names,
             SLOW_MACHINE_S,
             "a share for node-4",
         )
-        quick_fleet.wait_until_converged((*DEMO_NODES, "node-4"))
-        share = quick_fleet.on("node-4")
-        loads = sorted(len(quick_fleet.on(node)) for node in (*DEMO_NODES, "node-4"))
+        quick_cluster.wait_until_converged((*DEMO_NODES, "node-4"))
+        share = quick_cluster.on("node-4")
+        loads = sorted(len(quick_cluster.on(node)) for node in (*DEMO_NODES, "node-4"))
         assert loads == [2, 2, 2, 3]
         daemon.send_signal(signal.SIGTERM)
         assert daemon.wait(SLOW_MACHINE_S) == 0
-    assert quick_fleet.node("node-4")["status"] == "left"
-    assert quick_fleet.on("node-4") == []
-    moves = _newest_handoffs(quick_fleet, share)
+    assert quick_cluster.node("node-4")["status"] == "left"
+    assert quick_cluster.on("node-4") == []
+    moves = _newest_handoffs(quick_cluster, share)
     assert {(h["kind"], h["state"], h["source_node"]) for h in moves} == {
         ("migrate", "done", "node-4")
     }
-    quick_fleet.wait_until_converged()
-    quick_fleet.assert_canaries_clean()
-    quick_fleet.assert_history_whole()
+    quick_cluster.wait_until_converged()
+    quick_cluster.assert_canaries_clean()
+    quick_cluster.assert_history_whole()
 
 
 def test_of_two_daemons_of_one_name_the_newer_wins_and_a_third_fight_is_refused(
-    quick_fleet: Cluster,
+    quick_cluster: Cluster,
 ) -> None:
-    token = quick_fleet.node_token("node-5")
-    with quick_fleet.own_node("node-5", token=token) as older:
+    token = quick_cluster.create_node_token("node-5")
+    with quick_cluster.extra_node("node-5", token=token) as older:
         wait_for(
-            lambda: quick_fleet.on("node-5"),
+            lambda: quick_cluster.on("node-5"),
             lambda names: names,
             SLOW_MACHINE_S,
             "a share for node-5",
         )
-        quick_fleet.wait_until_converged((*DEMO_NODES, "node-5"))
-        names = quick_fleet.on("node-5")
-        before = quick_fleet.runs()
-        quick_fleet.call("POST", "/api/schedule/freeze/", {"reason": "watch the takeover alone"})
-        with quick_fleet.own_node("node-5", token=token) as newer:
+        quick_cluster.wait_until_converged((*DEMO_NODES, "node-5"))
+        names = quick_cluster.on("node-5")
+        before = quick_cluster.runs()
+        quick_cluster.call("POST", "/api/schedule/freeze/", {"reason": "watch the takeover alone"})
+        with quick_cluster.extra_node("node-5", token=token) as newer:
             assert _end_of(older) not in (0, None)
             wait_for(
-                lambda: [quick_fleet.run(name) for name in names],
+                lambda: [quick_cluster.run(name) for name in names],
                 lambda runs: all(
                     run.phase == "running" and run.last_seq > before[run.name].last_seq
                     for run in runs
@@ -239,24 +253,24 @@ def test_of_two_daemons_of_one_name_the_newer_wins_and_a_third_fight_is_refused(
                 2 * 5,
                 "commits of the newer daemon",
             )
-            after = quick_fleet.runs()
+            after = quick_cluster.runs()
             for name in names:
                 assert after[name].node == "node-5"
                 assert after[name].epoch == before[name].epoch + 1
                 assert after[name].incarnation != before[name].incarnation
-            with quick_fleet.own_node("node-5", token=token) as third:
+            with quick_cluster.extra_node("node-5", token=token) as third:
                 assert _end_of(newer) not in (0, None)
-                with quick_fleet.own_node("node-5", token=token) as fourth:
+                with quick_cluster.extra_node("node-5", token=token) as fourth:
                     assert _end_of(fourth) not in (0, None)
-                said = (quick_fleet.home / "logs" / "node-5.txt").read_text()
+                said = (quick_cluster.home / "logs" / "node-5.txt").read_text()
                 assert f"pid {third.pid}" in said
                 assert third.poll() is None
-                quick_fleet.call("POST", "/api/schedule/unfreeze/", {})
+                quick_cluster.call("POST", "/api/schedule/unfreeze/", {})
                 third.send_signal(signal.SIGTERM)
                 assert third.wait(SLOW_MACHINE_S) == 0
-    quick_fleet.wait_until_converged()
-    quick_fleet.assert_canaries_clean()
-    quick_fleet.assert_history_whole()
+    quick_cluster.wait_until_converged()
+    quick_cluster.assert_canaries_clean()
+    quick_cluster.assert_history_whole()
 
 
 def _end_of(process: subprocess.Popen[str], limit_s: float = SLOW_MACHINE_S) -> int | None:

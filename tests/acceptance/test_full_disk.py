@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.harness.cluster import QUICK, Cluster
+from chaos.harness.cluster import SHORT_LIMITS, Cluster
 from chaos.harness.installation import eventually, temporary_home
 
 pytestmark = pytest.mark.slow
@@ -43,33 +43,33 @@ def fill(home: Path) -> Path:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a file system")
 def test_a_full_disk_is_an_alert_and_red_and_loses_nothing(small_disk: Path) -> None:
-    fleet = Cluster(small_disk, **QUICK)
+    cluster = Cluster(small_disk, **SHORT_LIMITS)
     try:
-        fleet.start()
-        assert fleet.call("GET", "/api/readyz").status == 200
+        cluster.start()
+        assert cluster.call("GET", "/api/readyz").status == 200
         ballast = fill(small_disk)
-        eventually(lambda: fleet.call("GET", "/api/readyz").status == 503, what="red")
-        assert "disk of the database is full" in fleet.call("GET", "/api/readyz").text
-        eventually(lambda: told(fleet), what="the alert in the metrics")
-        seqs = positions(fleet)
+        eventually(lambda: cluster.call("GET", "/api/readyz").status == 503, what="red")
+        assert "disk of the database is full" in cluster.call("GET", "/api/readyz").text
+        eventually(lambda: told(cluster), what="the alert in the metrics")
+        seqs = positions(cluster)
         ballast.unlink()
-        eventually(lambda: fleet.call("GET", "/api/readyz").status == 200, what="green")
-        eventually(lambda: not told(fleet), what="the end of the alert")
-        eventually(lambda: is_beyond(positions(fleet), seqs), what="commits of every portfolio")
-        verdicts = fleet.manage("verify_portfolio", "--all")["results"]
+        eventually(lambda: cluster.call("GET", "/api/readyz").status == 200, what="green")
+        eventually(lambda: not told(cluster), what="the end of the alert")
+        eventually(lambda: is_beyond(positions(cluster), seqs), what="commits of every portfolio")
+        verdicts = cluster.manage("verify_portfolio", "--all")["results"]
         assert {verdict["state"] for verdict in verdicts} == {"identical"}, verdicts
     finally:
-        fleet.end()
+        cluster.kill_everything()
 
 
-def told(fleet: Cluster) -> bool:
+def told(cluster: Cluster) -> bool:
     """Return whether the alert is open, for whoever reads the metrics."""
-    return 'ginkgo_alerts_open{kind="disk_full"} 1.0' in fleet.call("GET", "/api/metrics").text
+    return 'ginkgo_alerts_open{kind="disk_full"} 1.0' in cluster.call("GET", "/api/metrics").text
 
 
-def positions(fleet: Cluster) -> dict[int, int]:
+def positions(cluster: Cluster) -> dict[int, int]:
     """Return the newest commit of each portfolio."""
-    return dict(fleet.query("SELECT portfolio_id, last_seq FROM scheduling_run"))  # type: ignore[arg-type]
+    return dict(cluster.query("SELECT portfolio_id, last_seq FROM scheduling_run"))  # type: ignore[arg-type]
 
 
 def is_beyond(now: dict[int, int], before: dict[int, int]) -> bool:

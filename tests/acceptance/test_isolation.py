@@ -12,12 +12,12 @@ import msgspec
 import pytest
 
 from chaos.harness import reference_feed
-from chaos.harness.cluster import CANARIES, DEMO_NODES, QUICK, Cluster, wait_for
+from chaos.harness.cluster import CANARIES, DEMO_NODES, SHORT_LIMITS, Cluster, wait_for
 from chaos.harness.installation import SLOW_MACHINE_S
 from scheduling.wire.messages import Commit, CommitRequest, Heartbeat, encode
 
-TTL_S = float(QUICK["GINKGO_LEASE_TTL_S"])
-SUSPECT_S = 2 * float(QUICK["GINKGO_HEARTBEAT_INTERVAL_S"])
+TTL_S = float(SHORT_LIMITS["GINKGO_LEASE_TTL_S"])
+SUSPECT_S = 2 * float(SHORT_LIMITS["GINKGO_HEARTBEAT_INTERVAL_S"])
 MAX_GAP_S = 2.0
 NODE, BYSTANDER = "node-ward", "bystander"
 SELECTOR = {"ward": "yes"}
@@ -40,43 +40,43 @@ FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id
 
 
 @pytest.fixture
-def ward(quick_fleet: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+def ward(quick_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A fourth node that takes only those that ask for it, and a canary that does."""
     monkeypatch.setenv("GINKGO_BATCH_LIMIT_S", "2")
     monkeypatch.setenv("GINKGO_CHILD_MEMORY_MB", "160")
     with ExitStack() as undo:
-        create(quick_fleet, undo, BYSTANDER, "canary", {}, [])
+        create(quick_cluster, undo, BYSTANDER, "canary", {}, [])
         options = ("--capacity", str(1 + len(DEEDS)), "--label", "ward=yes")
-        undo.enter_context(quick_fleet.own_node(NODE, "", "", *options))
+        undo.enter_context(quick_cluster.extra_node(NODE, "", "", *options))
         wait_for(
-            lambda: quick_fleet.run(BYSTANDER),
+            lambda: quick_cluster.run(BYSTANDER),
             lambda run: run.node == NODE and run.phase == "running" and run.committed_at,
             SLOW_MACHINE_S,
             "the bystander running on its node",
         )
-        yield quick_fleet
+        yield quick_cluster
 
 
 def create(
-    fleet: Cluster, undo: ExitStack, name: str, strategy: str, config: object, symbols: list[str]
+    cluster: Cluster, undo: ExitStack, name: str, strategy: str, config: object, symbols: list[str]
 ) -> None:
     """Make a portfolio that runs on the ward's node only, and delete it in the end."""
     body = {"name": name, "strategy": strategy, "config": config, "symbols": symbols}
-    answer = fleet.call("POST", "/api/portfolios/", {**body, "selector": SELECTOR})
+    answer = cluster.call("POST", "/api/portfolios/", {**body, "selector": SELECTOR})
     assert answer.status == 201, answer.text
-    undo.callback(fleet.call, "DELETE", f"/api/portfolios/{name}/", {})
+    undo.callback(cluster.call, "DELETE", f"/api/portfolios/{name}/", {})
 
 
 class Ages:
     """How old commits and beats have become at most, while somebody looks."""
 
-    def __init__(self, fleet: Cluster) -> None:
-        self._fleet = fleet
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
         self._oldest: dict[str, float] = {}
 
     def look(self) -> None:
         """Look once."""
-        for name, age_s in self._fleet.query(AGES):
+        for name, age_s in self._cluster.query(AGES):
             self._oldest[name] = max(self._oldest.get(name, 0.0), age_s)
 
     def oldest(self, *names: str) -> float:
@@ -122,22 +122,24 @@ def test_a_loop_a_hoarder_a_chatterbox_and_a_quitter_are_nothing_to_their_neighb
 
 
 def test_a_revoked_token_ends_its_nodes_say_and_its_portfolios_go_elsewhere(
-    quick_fleet: Cluster,
+    quick_cluster: Cluster,
 ) -> None:
-    token = quick_fleet.node_token("node-banned")
-    with quick_fleet.own_node("node-banned", token=token) as daemon:
-        wait_for(lambda: quick_fleet.on("node-banned"), bool, SLOW_MACHINE_S, "a share of its own")
-        had = quick_fleet.runs_on("node-banned")
+    token = quick_cluster.create_node_token("node-banned")
+    with quick_cluster.extra_node("node-banned", token=token) as daemon:
+        wait_for(
+            lambda: quick_cluster.on("node-banned"), bool, SLOW_MACHINE_S, "a share of its own"
+        )
+        had = quick_cluster.runs_on("node-banned")
         names, incarnation = [run.name for run in had], str(had[0].incarnation)
-        since = quick_fleet.now()
-        assert quick_fleet.manage("revoke_node_token", "node-banned")["revoked"] == 1
-        quick_fleet.commits_elsewhere(names, "node-banned", 2 * (TTL_S + 3))
+        since = quick_cluster.now()
+        assert quick_cluster.manage("revoke_node_token", "node-banned")["revoked"] == 1
+        quick_cluster.wait_for_commits_elsewhere(names, "node-banned", 2 * (TTL_S + 3))
         assert daemon.wait(SLOW_MACHINE_S) == 1
-    log = quick_fleet.home / "logs" / "node-banned.txt"
+    log = quick_cluster.home / "logs" / "node-banned.txt"
     assert "This token of node node-banned is revoked" in log.read_text()
-    assert len(quick_fleet.events("node_token_revoked", since, node="node-banned")) == 1
+    assert len(quick_cluster.events("node_token_revoked", since, node="node-banned")) == 1
     # Another one with the same token says what the daemon could have said.
-    ((portfolio,),) = quick_fleet.query(
+    ((portfolio,),) = quick_cluster.query(
         "SELECT id FROM portfolios_portfolio WHERE name = %s", names[0]
     )
     at = had[0].last_seq
@@ -148,15 +150,15 @@ def test_a_revoked_token_ends_its_nodes_say_and_its_portfolios_go_elsewhere(
         ("heartbeat", Heartbeat(incarnation=incarnation, have_version=0)),
         ("commit", CommitRequest(incarnation=incarnation, commits=[commit])),
     ):
-        assert say(quick_fleet, path, token, encode(message)) == (401, "unauthenticated")
-    quick_fleet.assert_canaries_clean()
-    quick_fleet.assert_history_whole()
+        assert say(quick_cluster, path, token, encode(message)) == (401, "unauthenticated")
+    quick_cluster.assert_canaries_clean()
+    quick_cluster.assert_history_whole()
 
 
-def say(fleet: Cluster, path: str, token: str, body: bytes) -> tuple[int, str]:
+def say(cluster: Cluster, path: str, token: str, body: bytes) -> tuple[int, str]:
     """Return status and code of what the gateway answers to a daemon with this token."""
     request = urllib.request.Request(
-        f"{fleet.access['url']}/api/agent/{path}/",
+        f"{cluster.access['url']}/api/agent/{path}/",
         data=body,
         headers={"Authorization": f"Bearer {token}", "Content-Type": "application/msgpack"},
     )

@@ -9,75 +9,77 @@ import pytest
 
 from chaos.harness.cluster import DEMO_NODES, Cluster, wait_for
 from chaos.harness.installation import SLOW_MACHINE_S
-from chaos.harness.tcp_proxy import Wire
-from tests.acceptance.conftest import QUICK, SharedHouses, quick
+from chaos.harness.tcp_proxy import TcpProxy
+from tests.acceptance.conftest import SHORT_LIMITS, SharedInstallations, quick
 
-TTL_S = float(QUICK["GINKGO_LEASE_TTL_S"])
+TTL_S = float(SHORT_LIMITS["GINKGO_LEASE_TTL_S"])
 FAR = "node-far"
 
 
 @pytest.fixture(scope="module")
-def far(shared_houses: SharedHouses) -> Iterator[Wire]:
+def far(shared_installations: SharedInstallations) -> Iterator[TcpProxy]:
     """The wire of a fourth node."""
-    fleet = quick(shared_houses)
-    with Wire(fleet.access["url"]).open() as wire, fleet.own_node(FAR, wire.url):
-        yield wire
+    cluster = quick(shared_installations)
+    with TcpProxy(cluster.access["url"]).open() as proxy, cluster.extra_node(FAR, proxy.url):
+        yield proxy
 
 
 @pytest.fixture
-def wire(quick_fleet: Cluster, far: Wire) -> Wire:
+def proxy(quick_cluster: Cluster, far: TcpProxy) -> TcpProxy:
     """The wire of a fourth node, which was given its share."""
-    quick_fleet.wait_until_converged((*DEMO_NODES, FAR))
+    quick_cluster.wait_until_converged((*DEMO_NODES, FAR))
     return far
 
 
-def test_a_silence_shorter_than_the_lease_moves_nothing(quick_fleet: Cluster, wire: Wire) -> None:
-    before, since = quick_fleet.runs(), quick_fleet.now()
-    with wire.silent():
+def test_a_silence_shorter_than_the_lease_moves_nothing(
+    quick_cluster: Cluster, proxy: TcpProxy
+) -> None:
+    before, since = quick_cluster.runs(), quick_cluster.now()
+    with proxy.hold_traffic():
         time.sleep(TTL_S * 20 / 30)  # as 20 s are to 30
-    quick_fleet.progress()
-    quick_fleet.assert_nothing_moved(before, since)
-    quick_fleet.assert_canaries_clean()
+    quick_cluster.progress()
+    quick_cluster.assert_nothing_moved(before, since)
+    quick_cluster.assert_canaries_clean()
 
 
 def test_a_silence_longer_than_the_lease_moves_and_what_arrives_late_is_refused(
-    quick_fleet: Cluster, wire: Wire
+    quick_cluster: Cluster, proxy: TcpProxy
 ) -> None:
-    had, since = quick_fleet.on(FAR), quick_fleet.now()
-    with wire.silent():
-        took_s = quick_fleet.commits_elsewhere(had, FAR, 2 * (TTL_S + 3))
+    had, since = quick_cluster.on(FAR), quick_cluster.now()
+    with proxy.hold_traffic():
+        took_s = quick_cluster.wait_for_commits_elsewhere(had, FAR, 2 * (TTL_S + 3))
     print(f"\nsilence to the last first commit elsewhere: {took_s:.2f} s, lease {TTL_S:g} s")
     wait_for(
-        lambda: quick_fleet.events("commit_refused", since, node=FAR),
+        lambda: quick_cluster.events("commit_refused", since, node=FAR),
         bool,
         SLOW_MACHINE_S,
         "the late commits refused, in the audit trail",
     )
     wait_for(
-        lambda: quick_fleet.node(FAR)["status"],
+        lambda: quick_cluster.node(FAR)["status"],
         lambda s: s == "alive",
         SLOW_MACHINE_S,
         "alive again",
     )
-    quick_fleet.progress()
-    quick_fleet.assert_canaries_clean()
-    quick_fleet.assert_history_whole()
+    quick_cluster.progress()
+    quick_cluster.assert_canaries_clean()
+    quick_cluster.assert_history_whole()
 
 
-def test_commits_whose_answer_is_lost_count_once(quick_fleet: Cluster, wire: Wire) -> None:
-    before, since = quick_fleet.runs(), quick_fleet.now()
-    log = quick_fleet.home / "logs" / f"{FAR}.txt"
+def test_commits_whose_answer_is_lost_count_once(quick_cluster: Cluster, proxy: TcpProxy) -> None:
+    before, since = quick_cluster.runs(), quick_cluster.now()
+    log = quick_cluster.home / "logs" / f"{FAR}.txt"
     said_before = len(log.read_text())
     for _ in range(3):
-        with wire.silent(to_server=False):
+        with proxy.hold_traffic(to_server=False):
             time.sleep(0.5)  # commits arrive, and their answers do not
-            wire.reset()
-        quick_fleet.progress()
-    quick_fleet.assert_nothing_moved(before, since)
-    assert quick_fleet.events("commit_refused", since) == []
+            proxy.reset()
+        quick_cluster.progress()
+    quick_cluster.assert_nothing_moved(before, since)
+    assert quick_cluster.events("commit_refused", since) == []
     # The same bytes again were answered as before: nobody had to start from the checkpoint.
     said = log.read_text()[said_before:]
     assert "commits are repeated" in said
     assert "goes back to the checkpoint" not in said
-    quick_fleet.assert_canaries_clean()
-    quick_fleet.assert_history_whole()
+    quick_cluster.assert_canaries_clean()
+    quick_cluster.assert_history_whole()

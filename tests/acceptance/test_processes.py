@@ -4,101 +4,104 @@ from __future__ import annotations
 
 import psutil
 
-from chaos.harness.cluster import Cluster, alive, family, wait_for
+from chaos.harness.cluster import Cluster, process_tree, still_running, wait_for
 from chaos.harness.installation import SLOW_MACHINE_S
 
 
-def test_a_killed_portfolio_process_starts_again_in_place(quick_fleet: Cluster) -> None:
-    before, since = quick_fleet.runs(), quick_fleet.now()
+def test_a_killed_portfolio_process_starts_again_in_place(quick_cluster: Cluster) -> None:
+    before, since = quick_cluster.runs(), quick_cluster.now()
     seen, _ = wait_for(
-        lambda: quick_fleet.get("/api/portfolios/canary-2/"),
+        lambda: quick_cluster.get("/api/portfolios/canary-2/"),
         lambda portfolio: portfolio["run"]["pid"],
         SLOW_MACHINE_S,
         "the pid of canary-2",
     )
     psutil.Process(seen["run"]["pid"]).kill()
     wait_for(
-        lambda: quick_fleet.events("process_died", since, portfolio="canary-2"),
+        lambda: quick_cluster.events("process_died", since, portfolio="canary-2"),
         bool,
         SLOW_MACHINE_S,
         "the death in the audit trail",
     )
-    quick_fleet.progress()
-    quick_fleet.wait_until_converged()
-    quick_fleet.assert_nothing_moved(before, since)
-    assert quick_fleet.get("/api/portfolios/canary-2/")["run"]["attempts"] == 0
-    quick_fleet.assert_canaries_clean()
+    quick_cluster.progress()
+    quick_cluster.wait_until_converged()
+    quick_cluster.assert_nothing_moved(before, since)
+    assert quick_cluster.get("/api/portfolios/canary-2/")["run"]["attempts"] == 0
+    quick_cluster.assert_canaries_clean()
 
 
-def test_a_node_whose_forkserver_is_killed_gets_over_it(quick_fleet: Cluster) -> None:
-    had = quick_fleet.on("node-3")
-    daemon = quick_fleet.daemon("node-3")
+def test_a_node_whose_forkserver_is_killed_gets_over_it(quick_cluster: Cluster) -> None:
+    had = quick_cluster.on("node-3")
+    daemon = quick_cluster.daemon("node-3")
     (forkserver,) = daemon.children()
     forkserver.kill()
     wait_for(lambda: forkserver.is_running(), lambda lives: not lives, SLOW_MACHINE_S, "its end")
-    quick_fleet.progress()
-    quick_fleet.wait_until_converged()
-    assert {name for name in had if quick_fleet.run(name).phase == "running"} == set(had)
-    quick_fleet.assert_canaries_clean()
-    quick_fleet.assert_history_whole()
+    quick_cluster.progress()
+    quick_cluster.wait_until_converged()
+    assert {name for name in had if quick_cluster.run(name).phase == "running"} == set(had)
+    quick_cluster.assert_canaries_clean()
+    quick_cluster.assert_history_whole()
 
 
-def test_a_slow_portfolio_lags_alone(quick_fleet: Cluster) -> None:
+def test_a_slow_portfolio_lags_alone(quick_cluster: Cluster) -> None:
     body = {
         "name": "slow",
         "strategy": "sleeper",
         "config": {"seconds": 0.5},
         "symbols": ["IBM", "GE", "HD", "XOM", "CVX", "JPM", "MS", "WFC"],
     }
-    assert quick_fleet.call("POST", "/api/portfolios/", body).status == 201
+    assert quick_cluster.call("POST", "/api/portfolios/", body).status == 201
     try:
         slow, _ = wait_for(
-            lambda: quick_fleet.get("/api/portfolios/slow/")["run"],
+            lambda: quick_cluster.get("/api/portfolios/slow/")["run"],
             lambda run: run["phase"] == "running" and run["lag_events"] > 600,
             SLOW_MACHINE_S,
             "a lag of two seconds",
         )
         neighbours = [
             portfolio
-            for portfolio in quick_fleet.get("/api/portfolios/?limit=100")["results"]
+            for portfolio in quick_cluster.get("/api/portfolios/?limit=100")["results"]
             if portfolio["run"]["node"] == slow["node"] and portfolio["name"] != "slow"
         ]
         assert neighbours
         assert max(portfolio["run"]["lag_events"] for portfolio in neighbours) < 600
-        quick_fleet.assert_canaries_clean()
+        quick_cluster.assert_canaries_clean()
     finally:
-        quick_fleet.call("DELETE", "/api/portfolios/slow/", {})
+        quick_cluster.call("DELETE", "/api/portfolios/slow/", {})
 
 
-def test_a_process_that_hears_nothing_dies_with_its_daemon_too(quick_fleet: Cluster) -> None:
+def test_a_process_that_hears_nothing_dies_with_its_daemon_too(quick_cluster: Cluster) -> None:
     body = {
         "name": "looping",
         "strategy": "looper",
         "config": {"at_event": 1},
         "symbols": ["IBM", "GE", "HD", "XOM"],
     }
-    assert quick_fleet.call("POST", "/api/portfolios/", body).status == 201
+    assert quick_cluster.call("POST", "/api/portfolios/", body).status == 201
     try:
         busy, _ = wait_for(
-            lambda: quick_fleet.get("/api/portfolios/looping/")["run"],
+            lambda: quick_cluster.get("/api/portfolios/looping/")["run"],
             lambda run: run["pid"] and psutil.Process(run["pid"]).cpu_times().user > 1,
             SLOW_MACHINE_S,
             "a process that loops",
         )
-        daemon = quick_fleet.daemon(busy["node"])
-        everything = family(daemon)
+        daemon = quick_cluster.daemon(busy["node"])
+        everything = process_tree(daemon)
         assert busy["pid"] in {process.pid for process in everything}
         daemon.kill()
         wait_for(
-            lambda: alive(everything), lambda left: not left, 2 * 1, "all of its processes gone"
+            lambda: still_running(everything),
+            lambda left: not left,
+            2 * 1,
+            "all of its processes gone",
         )
     finally:
-        quick_fleet.call("DELETE", "/api/portfolios/looping/", {})
-    quick_fleet.wait_until_converged()
-    quick_fleet.assert_canaries_clean()
+        quick_cluster.call("DELETE", "/api/portfolios/looping/", {})
+    quick_cluster.wait_until_converged()
+    quick_cluster.assert_canaries_clean()
 
 
-def test_every_process_of_a_node_descends_from_its_daemon(quick_fleet: Cluster) -> None:
-    pids = {process.pid for process in family(quick_fleet.daemon("node-1"))}
-    for name in quick_fleet.on("node-1"):
-        assert quick_fleet.get(f"/api/portfolios/{name}/")["run"]["pid"] in pids
+def test_every_process_of_a_node_descends_from_its_daemon(quick_cluster: Cluster) -> None:
+    pids = {process.pid for process in process_tree(quick_cluster.daemon("node-1"))}
+    for name in quick_cluster.on("node-1"):
+        assert quick_cluster.get(f"/api/portfolios/{name}/")["run"]["pid"] in pids

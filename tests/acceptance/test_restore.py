@@ -16,7 +16,7 @@ import pytest
 from chaos.harness.cluster import DEMO_NODES, Cluster
 from chaos.harness.installation import SLOW_MACHINE_S, eventually, temporary_home
 from ginkgo_site.env import CHECKOUT, embedded_url
-from tests.acceptance.conftest import QUICK, SharedHouses
+from tests.acceptance.conftest import SHORT_LIMITS, SharedInstallations
 from tests.support.documented_commands import run_lines, sh_blocks, without_dump
 
 BACKUP, RESTORE = sh_blocks("docs/mechanisms/backup.md")
@@ -28,20 +28,20 @@ LATE = "node-8"  #: one that starts again between dump and restore
 
 
 @contextmanager
-def database_alone(fleet: Cluster) -> Iterator[str]:
+def database_alone(cluster: Cluster) -> Iterator[str]:
     """The embedded server without the rest of the house; yields its URL."""
     server = subprocess.Popen(
-        [sys.executable, "-m", "ginkgo_site.launcher.postgres", "--home", str(fleet.home)],
+        [sys.executable, "-m", "ginkgo_site.launcher.postgres", "--home", str(cluster.home)],
         cwd=CHECKOUT,
-        env=fleet.environment(),
+        env=cluster.environment(),
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
         # It says its URL when it is ready itself: until then the house's old one may still answer.
         assert server.stdout is not None
-        assert server.stdout.readline().strip() == f"DATABASE_URL={embedded_url(fleet.home)}"
-        yield embedded_url(fleet.home)
+        assert server.stdout.readline().strip() == f"DATABASE_URL={embedded_url(cluster.home)}"
+        yield embedded_url(cluster.home)
     finally:
         server.terminate()
         server.communicate(timeout=SLOW_MACHINE_S)
@@ -54,63 +54,63 @@ def free_port() -> int:
 
 
 def test_a_restored_house_goes_on_from_the_dump_and_refuses_what_ran_on(
-    shared_houses: SharedHouses,
+    shared_installations: SharedInstallations,
 ) -> None:
-    shared_houses.close()
+    shared_installations.close()
     with temporary_home() as home:
-        fleet = Cluster(home, "--port", str(free_port()), **QUICK)
-        fleet.start()
+        cluster = Cluster(home, "--port", str(free_port()), **SHORT_LIMITS)
+        cluster.start()
         try:
-            with fleet.own_node(OWN) as daemon, ExitStack() as late:
-                rehearse(fleet, late)
+            with cluster.extra_node(OWN) as daemon, ExitStack() as late:
+                run_case(cluster, late)
                 assert daemon.poll() is None
                 for name in (OWN, LATE):
                     said = (home / "logs" / f"{name}.txt").read_text(encoding="utf-8")
                     assert "registering again" in said
         finally:
-            fleet.end()
+            cluster.kill_everything()
 
 
-def is_alive(fleet: Cluster, node: str = OWN) -> bool:
-    answer = fleet.call("GET", f"/api/nodes/{node}/")  # 404 until it has registered
+def is_alive(cluster: Cluster, node: str = OWN) -> bool:
+    answer = cluster.call("GET", f"/api/nodes/{node}/")  # 404 until it has registered
     return answer.status == 200 and answer.json["status"] == "alive"
 
 
-def rehearse(fleet: Cluster, late: ExitStack) -> None:
-    token = fleet.node_token(LATE)
-    eventually(lambda: is_alive(fleet), 20, OWN)
-    with fleet.own_node(LATE, token=token):
-        eventually(lambda: is_alive(fleet, LATE), 20, LATE)
-        fleet.migrate("canary-1", OWN)
-        fleet.progress()
-        before = fleet.runs()
-        orders = {row[0] for row in fleet.query("SELECT id FROM portfolios_order")}
-        run_lines(BACKUP, fleet.environment(), fleet.home)
+def run_case(cluster: Cluster, late: ExitStack) -> None:
+    token = cluster.create_node_token(LATE)
+    eventually(lambda: is_alive(cluster), 20, OWN)
+    with cluster.extra_node(LATE, token=token):
+        eventually(lambda: is_alive(cluster, LATE), 20, LATE)
+        cluster.migrate("canary-1", OWN)
+        cluster.wait_for_progress()
+        before = cluster.runs()
+        orders = {row[0] for row in cluster.query("SELECT id FROM portfolios_order")}
+        run_lines(BACKUP, cluster.environment(), cluster.home)
     # What is lost: events, epochs, handoffs, an incarnation, and a portfolio under a number to be
     # given again.
-    restarted = late.enter_context(fleet.own_node(LATE, token=token))
-    fleet.progress()
+    restarted = late.enter_context(cluster.extra_node(LATE, token=token))
+    cluster.wait_for_progress()
     for _ in range(2):
-        fleet.migrate("canary-1", "node-1" if fleet.run("canary-1").node == OWN else OWN)
-    fleet.progress()
-    eventually(lambda: is_alive(fleet, LATE), 20, LATE)
-    lost = fleet.run("canary-1")
+        cluster.migrate("canary-1", "node-1" if cluster.run("canary-1").node == OWN else OWN)
+    cluster.wait_for_progress()
+    eventually(lambda: is_alive(cluster, LATE), 20, LATE)
+    lost = cluster.run("canary-1")
     assert (lost.node, lost.epoch) == (OWN, before["canary-1"].epoch + 2)
-    fleet.end()
-    with database_alone(fleet):
-        run_lines(without_dump(BACKUP) + RESTORE, fleet.environment(), fleet.home)
-        floor = fleet.manage("raise_epoch_floor")
+    cluster.kill_everything()
+    with database_alone(cluster):
+        run_lines(without_dump(BACKUP) + RESTORE, cluster.environment(), cluster.home)
+        floor = cluster.manage("raise_epoch_floor")
     assert floor["lowest_now"] > lost.epoch
-    fleet.start()
-    eventually(lambda: is_alive(fleet), 20, OWN)
-    eventually(lambda: is_alive(fleet, LATE), 20, LATE)
+    cluster.start()
+    eventually(lambda: is_alive(cluster), 20, OWN)
+    eventually(lambda: is_alive(cluster, LATE), 20, LATE)
     assert restarted.poll() is None
-    fleet.wait_until_converged((*DEMO_NODES, LATE))
-    after = fleet.runs()
+    cluster.wait_until_converged((*DEMO_NODES, LATE))
+    after = cluster.runs()
     assert after.keys() == before.keys()
     assert all(after[name].last_seq >= run.last_seq for name, run in before.items())
     assert all(after[name].epoch > 1_000_000 for name in before)
-    assert orders <= {row[0] for row in fleet.query("SELECT id FROM portfolios_order")}
-    assert fleet.query("SELECT 1 FROM scheduling_event WHERE kind = 'epoch_floor_raised'")
-    fleet.assert_canaries_clean()
-    fleet.assert_history_whole()
+    assert orders <= {row[0] for row in cluster.query("SELECT id FROM portfolios_order")}
+    assert cluster.query("SELECT 1 FROM scheduling_event WHERE kind = 'epoch_floor_raised'")
+    cluster.assert_canaries_clean()
+    cluster.assert_history_whole()

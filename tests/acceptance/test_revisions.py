@@ -13,7 +13,7 @@ NAME = "changing"
 
 
 @pytest.fixture
-def changing(quick_fleet: Cluster) -> Iterator[Cluster]:
+def changing(quick_cluster: Cluster) -> Iterator[Cluster]:
     """A fleet with one portfolio more, which holds a position and whose revision 1 is good."""
     body = {
         "name": NAME,
@@ -21,26 +21,26 @@ def changing(quick_fleet: Cluster) -> Iterator[Cluster]:
         "config": {"quantity": "7"},
         "symbols": ["IBM", "GE", "HD"],
     }
-    answer = quick_fleet.call("POST", "/api/portfolios/", body)
+    answer = quick_cluster.call("POST", "/api/portfolios/", body)
     assert answer.status == 201, answer.text
     wait_for(
-        lambda: quick_fleet.get(f"/api/portfolios/{NAME}/"),
+        lambda: quick_cluster.get(f"/api/portfolios/{NAME}/"),
         lambda seen: seen["good_revision"] == 1 and len(seen["account"]["positions"] or {}) == 3,
         SLOW_MACHINE_S,
         "a good revision 1 and three positions",
     )
-    yield quick_fleet
-    quick_fleet.call("DELETE", f"/api/portfolios/{NAME}/", {})
+    yield quick_cluster
+    quick_cluster.call("DELETE", f"/api/portfolios/{NAME}/", {})
 
 
-def positions(fleet: Cluster) -> dict[str, tuple[str, str]]:
+def positions(cluster: Cluster) -> dict[str, tuple[str, str]]:
     """Symbol → quantity and average price: what no reload may change."""
-    held = fleet.checkpoint(NAME)["account"]["positions"]
+    held = cluster.checkpoint(NAME)["account"]["positions"]
     return {row["symbol"]: (row["quantity"], row["average_price"]) for row in held}
 
 
-def shown_reason(fleet: Cluster) -> str:
-    return str(fleet.get(f"/api/portfolios/{NAME}/")["run"]["reason"])
+def shown_reason(cluster: Cluster) -> str:
+    return str(cluster.get(f"/api/portfolios/{NAME}/")["run"]["reason"])
 
 
 def test_a_changed_configuration_reloads_by_itself_and_keeps_positions(changing: Cluster) -> None:
@@ -48,7 +48,7 @@ def test_a_changed_configuration_reloads_by_itself_and_keeps_positions(changing:
     answer = changing.patch(NAME, {"config": {"quantity": "9"}})
     assert answer["portfolio"]["revision"] == 2
     assert answer["handoff"]["kind"] == "reload"
-    assert changing.ended(answer["handoff"]["id"], 2 * 2)["state"] == "done"
+    assert changing.wait_for_handoff(answer["handoff"]["id"], 2 * 2)["state"] == "done"
     after = changing.run(NAME)
     assert (after.revision, after.node, after.epoch) == (2, before.node, before.epoch + 1)
     assert positions(changing) == held
@@ -77,7 +77,7 @@ def test_two_quick_changes_end_at_the_last(changing: Cluster) -> None:
 def test_a_strategy_that_cannot_be_loaded_never_gets_the_portfolio(changing: Cluster) -> None:
     held, before, since = positions(changing), changing.run(NAME), changing.now()
     answer = changing.patch(NAME, {"strategy": "raise_on_load", "config": {}})
-    failed = changing.ended(answer["handoff"]["id"], SLOW_MACHINE_S)
+    failed = changing.wait_for_handoff(answer["handoff"]["id"], SLOW_MACHINE_S)
     assert failed["state"] == "failed"
     assert "cannot be loaded" in failed["error"]
     rejected, _ = wait_for(
@@ -87,7 +87,7 @@ def test_a_strategy_that_cannot_be_loaded_never_gets_the_portfolio(changing: Clu
         "r2 rejected",
     )
     assert "cannot be loaded" in rejected["status_reason"]
-    changing.progress()
+    changing.wait_for_progress()
     after = changing.run(NAME)
     assert after.ownership == before.ownership  # the old process never stopped
     assert after.revision == 1
@@ -119,7 +119,7 @@ def test_a_strategy_that_fails_at_its_first_event_gives_way_to_the_good_one(
     assert after.node == before.node
     assert after.epoch == before.epoch + 2  # the bad one, and the good one again
     assert positions(changing) == held
-    changing.progress()
+    changing.wait_for_progress()
     assert "r2 was rejected: " in shown_reason(changing)
     assert "KeyError" in shown_reason(changing)
     assert changing.get(f"/api/portfolios/{NAME}/")["good_revision"] == 1
@@ -141,6 +141,6 @@ def test_what_makes_no_sense_is_refused_with_the_field_and_changes_nothing(
         assert [error["field"] for error in answer.json["errors"]] == [field], answer.text
     held = changing.call("PATCH", f"/api/portfolios/{NAME}/", {"symbols": ["IBM", "GE"]})
     assert (held.status, held.json["code"]) == (409, "symbol_in_use"), held.text
-    changing.progress()
+    changing.wait_for_progress()
     after = changing.run(NAME)
     assert (after.ownership, after.revision) == (before.ownership, before.revision)

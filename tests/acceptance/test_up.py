@@ -23,8 +23,8 @@ DEMO = {
 }
 
 
-def progress(house: Installation) -> dict[str, int]:
-    rows = house.query(
+def progress(installation: Installation) -> dict[str, int]:
+    rows = installation.query(
         "SELECT p.name, r.last_seq FROM portfolios_portfolio p"
         " JOIN scheduling_run r ON r.portfolio_id = p.id"
     )
@@ -50,46 +50,46 @@ def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
     return line
 
 
-def test_from_an_empty_home_nine_portfolios_commit(house: Installation) -> None:
-    before = progress(house)
+def test_from_an_empty_home_nine_portfolios_commit(installation: Installation) -> None:
+    before = progress(installation)
     assert set(before) == DEMO
-    access = house.home / "access.json"
+    access = installation.home / "access.json"
     assert stat.S_IMODE(access.stat().st_mode) == 0o600
-    assert set(house.access) == {"url", "username", "password", "token"}
-    names = {row["name"] for row in house.get("/api/portfolios/")["results"]}
+    assert set(installation.access) == {"url", "username", "password", "token"}
+    names = {row["name"] for row in installation.get("/api/portfolios/")["results"]}
     assert names == DEMO
     eventually(
-        lambda: all(seq > before[name] for name, seq in progress(house).items()),
+        lambda: all(seq > before[name] for name, seq in progress(installation).items()),
         what="progress of all nine",
     )
-    assert len({row["run"]["node"] for row in house.get("/api/portfolios/")["results"]}) == 3
+    assert len({row["run"]["node"] for row in installation.get("/api/portfolios/")["results"]}) == 3
 
 
-def test_the_login_it_prints_works(house: Installation) -> None:
+def test_the_login_it_prints_works(installation: Installation) -> None:
     from urllib.parse import urlencode
     from urllib.request import HTTPCookieProcessor, Request, build_opener
 
     browser = build_opener(HTTPCookieProcessor())
-    page = browser.open(house.access["url"] + "/login/").read().decode()
+    page = browser.open(installation.access["url"] + "/login/").read().decode()
     secret = page.partition('name="csrfmiddlewaretoken" value="')[2].partition('"')[0]
     form = {
         "csrfmiddlewaretoken": secret,
-        "username": house.access["username"],
-        "password": house.access["password"],
+        "username": installation.access["username"],
+        "password": installation.access["password"],
         "next": "/",
     }
-    request = Request(house.access["url"] + "/login/", data=urlencode(form).encode())
+    request = Request(installation.access["url"] + "/login/", data=urlencode(form).encode())
     answer = browser.open(request)
     assert answer.status == 200
-    assert answer.url == house.access["url"] + "/"
+    assert answer.url == installation.access["url"] + "/"
     assert "canary-1" in answer.read().decode()
 
 
-def test_a_second_start_is_refused_with_pid_and_address(house: Installation) -> None:
-    assert house.process is not None
-    sentence = one_sentence(up(house.home, "--port", "0"))
-    assert f"process {house.process.pid}, at {house.access['url']}" in sentence
-    assert house.get("/api/healthz")
+def test_a_second_start_is_refused_with_pid_and_address(installation: Installation) -> None:
+    assert installation.process is not None
+    sentence = one_sentence(up(installation.home, "--port", "0"))
+    assert f"process {installation.process.pid}, at {installation.access['url']}" in sentence
+    assert installation.get("/api/healthz")
 
 
 def test_a_port_in_use_is_refused_before_anything_is_made() -> None:
@@ -137,78 +137,80 @@ def test_an_old_python_is_told_in_one_sentence(tmp_path: Path) -> None:
     assert "Python 3.11 to 3.14 is needed, found: Python 3.9.2." in one_sentence(done)
 
 
-def test_a_killed_launcher_leaves_nothing_and_the_next_start_goes_on(quick_fleet: Cluster) -> None:
-    said_before = len(quick_fleet.output())
+def test_a_killed_launcher_leaves_nothing_and_the_next_start_goes_on(
+    quick_cluster: Cluster,
+) -> None:
+    said_before = len(quick_cluster.output())
     for _ in range(
         4
     ):  # in a minute, on a quiet machine: oftener than a living daemon loses its name
-        children = quick_fleet.processes()
-        quick_fleet.kill()
+        children = quick_cluster.processes()
+        quick_cluster.kill()
         # The longest is a queue worker that has just lost its database: it rests for ten seconds.
-        _, alive = psutil.wait_procs(children, timeout=SLOW_MACHINE_S)
-        assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
-        took_s = quick_fleet.start()
+        _, still_running = psutil.wait_procs(children, timeout=SLOW_MACHINE_S)
+        assert not [p for p in still_running if p.status() != psutil.STATUS_ZOMBIE]
+        took_s = quick_cluster.start()
         print(f"\nstart after kill -9 of the launcher: {took_s:.1f} s")
-    said = quick_fleet.output()[said_before:]
-    assert "restarting" not in said  # 15 s for a node that was refused
+    said = quick_cluster.output()[said_before:]
+    assert "is started again" not in said  # 15 s for a node that was refused
     assert "Not registered" not in said
-    quick_fleet.progress()
-    quick_fleet.assert_history_whole()
-    quick_fleet.assert_canaries_clean()
+    quick_cluster.progress()
+    quick_cluster.assert_history_whole()
+    quick_cluster.assert_canaries_clean()
 
 
-def test_a_start_with_drained_nodes_says_what_waits_and_why(quick_fleet: Cluster) -> None:
+def test_a_start_with_drained_nodes_says_what_waits_and_why(quick_cluster: Cluster) -> None:
     for node in DEMO_NODES:
-        quick_fleet.call("POST", f"/api/nodes/{node}/drain/", {})
-    stopped = quick_fleet.call("POST", "/api/portfolios/ge-sma/stop/", {}).json
-    quick_fleet.ended(stopped["id"], SLOW_MACHINE_S)
-    quick_fleet.call("POST", "/api/portfolios/ge-sma/start/", {})
-    assert quick_fleet.stop() == 0
-    said_before = len(quick_fleet.output())
-    quick_fleet.start()
-    said = quick_fleet.output()[said_before:]
+        quick_cluster.call("POST", f"/api/nodes/{node}/drain/", {})
+    stopped = quick_cluster.call("POST", "/api/portfolios/ge-sma/stop/", {}).json
+    quick_cluster.wait_for_handoff(stopped["id"], SLOW_MACHINE_S)
+    quick_cluster.call("POST", "/api/portfolios/ge-sma/start/", {})
+    assert quick_cluster.stop() == 0
+    said_before = len(quick_cluster.output())
+    quick_cluster.start()
+    said = quick_cluster.output()[said_before:]
     assert "ge-sma waits: needs 1 place: no room on " in said
     assert "node-1 draining, node-2 draining, node-3 draining" in said
     assert "Ready after" in said
-    running = {name: run for name, run in quick_fleet.runs().items() if run.phase == "running"}
+    running = {name: run for name, run in quick_cluster.runs().items() if run.phase == "running"}
     assert running.keys() == DEMO - {"ge-sma"}
-    quick_fleet.wait_until_converged()  # undrains
-    quick_fleet.assert_history_whole()
+    quick_cluster.wait_until_converged()  # undrains
+    quick_cluster.assert_history_whole()
 
 
 def test_ctrl_c_stops_in_order_a_second_one_at_once_and_the_next_start_is_quick(
-    quick_fleet: Cluster,
+    quick_cluster: Cluster,
 ) -> None:
-    before, since, login = quick_fleet.runs(), quick_fleet.now(), quick_fleet.access
-    children = quick_fleet.processes()
-    assert quick_fleet.stop() == 0
-    assert not (quick_fleet.home / "access.json").exists()
+    before, since, login = quick_cluster.runs(), quick_cluster.now(), quick_cluster.access
+    children = quick_cluster.processes()
+    assert quick_cluster.stop() == 0
+    assert not (quick_cluster.home / "access.json").exists()
     assert not [p for p in children if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-    assert not (quick_fleet.home / "postgres" / "data" / "postmaster.pid").exists()
-    took_s = quick_fleet.start()
+    assert not (quick_cluster.home / "postgres" / "data" / "postmaster.pid").exists()
+    took_s = quick_cluster.start()
     print(f"\nstart after an ordered stop: {took_s:.1f} s")
-    again = quick_fleet.access
+    again = quick_cluster.access
     assert [again[key] for key in ("username", "password", "token")] == [
         login[key] for key in ("username", "password", "token")
     ]
-    assert quick_fleet.query(
+    assert quick_cluster.query(
         "SELECT count(*) FROM scheduling_control WHERE frozen_at IS NOT NULL"
     ) == [(0,)]
     # An ordered stop moves nothing: every node has what it had.
-    after = quick_fleet.runs()
+    after = quick_cluster.runs()
     assert {n: run.node for n, run in after.items()} == {n: run.node for n, run in before.items()}
-    assert quick_fleet.events("node_lost", since) == []
-    quick_fleet.assert_history_whole()
-    quick_fleet.assert_canaries_clean()
-    a_second_ctrl_c_does_not_wait(quick_fleet)
+    assert quick_cluster.events("node_lost", since) == []
+    quick_cluster.assert_history_whole()
+    quick_cluster.assert_canaries_clean()
+    a_second_ctrl_c_does_not_wait(quick_cluster)
 
 
-def a_second_ctrl_c_does_not_wait(house: Installation) -> None:
+def a_second_ctrl_c_does_not_wait(installation: Installation) -> None:
     """Part of the test above: a house of its own would cost its start."""
-    assert house.process is not None
-    children = house.processes()
-    house.process.send_signal(signal.SIGINT)
+    assert installation.process is not None
+    children = installation.processes()
+    installation.process.send_signal(signal.SIGINT)
     time.sleep(0.3)
-    house.process.send_signal(signal.SIGINT)
-    house.process.wait(SLOW_MACHINE_S)
+    installation.process.send_signal(signal.SIGINT)
+    installation.process.wait(SLOW_MACHINE_S)
     assert not [p for p in children if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]

@@ -12,27 +12,27 @@ from chaos.harness.installation import SLOW_MACHINE_S
 
 @pytest.mark.slow
 def test_all_nine_are_identical_after_moves_a_reload_a_stop_and_a_kill(
-    quick_fleet: Cluster,
+    quick_cluster: Cluster,
 ) -> None:
-    fleet = quick_fleet
+    cluster = quick_cluster
     for name in (*CANARIES, "ge-sma", "bank-revert"):
-        assert fleet.migrate(name, fleet.elsewhere(name))["state"] == "done"
-    changed = fleet.patch("ge-sma", {"config": {"fast": 2, "slow": 5, "quantity": "9"}})
-    assert fleet.ended(changed["handoff"]["id"], SLOW_MACHINE_S)["state"] == "done"
-    fleet.manage("stop_portfolio", "energy-revert", "--wait", "120")
-    fleet.manage("start_portfolio", "energy-revert", "--wait", "120")
-    victim = fleet.run("canary-1").node
+        assert cluster.migrate(name, cluster.other_node(name))["state"] == "done"
+    changed = cluster.patch("ge-sma", {"config": {"fast": 2, "slow": 5, "quantity": "9"}})
+    assert cluster.wait_for_handoff(changed["handoff"]["id"], SLOW_MACHINE_S)["state"] == "done"
+    cluster.manage("stop_portfolio", "energy-revert", "--wait", "120")
+    cluster.manage("start_portfolio", "energy-revert", "--wait", "120")
+    victim = cluster.run("canary-1").node
     assert victim is not None
-    fleet.daemon(victim).send_signal(signal.SIGKILL)
+    cluster.daemon(victim).send_signal(signal.SIGKILL)
     wait_for(
-        lambda: fleet.run("canary-1").node,
+        lambda: cluster.run("canary-1").node,
         lambda node: node not in (None, victim),
         SLOW_MACHINE_S,
         "moved",
     )
-    fleet.wait_until_converged(DEMO_NODES)
-    fleet.progress()
-    verdicts = fleet.manage("verify_portfolio", "--all")["results"]
+    cluster.wait_until_converged(DEMO_NODES)
+    cluster.wait_for_progress()
+    verdicts = cluster.manage("verify_portfolio", "--all")["results"]
     assert [(v["portfolio"], v["state"]) for v in verdicts] == [
         (v["portfolio"], "identical") for v in verdicts
     ]
@@ -44,17 +44,17 @@ def test_all_nine_are_identical_after_moves_a_reload_a_stop_and_a_kill(
 
 @pytest.mark.slow
 def test_an_asked_verification_ends_with_a_verdict_beside_the_running_fleet(
-    quick_fleet: Cluster,
+    quick_cluster: Cluster,
 ) -> None:
     path = "/api/portfolios/canary-2/verification/"
-    before = quick_fleet.run("canary-2").epoch
-    assert quick_fleet.call("POST", path, {}).status == 202
-    assert quick_fleet.call("POST", path, {}).json["code"] == "verification_in_progress"
+    before = quick_cluster.run("canary-2").epoch
+    assert quick_cluster.call("POST", path, {}).status == 202
+    assert quick_cluster.call("POST", path, {}).json["code"] == "verification_in_progress"
     seen, _ = wait_for(
-        lambda: quick_fleet.get(path),
+        lambda: quick_cluster.get(path),
         lambda document: document["state"] not in ("waiting", "running"),
         SLOW_MACHINE_S,
         "a verdict",
     )
     assert seen["state"] == "identical", seen["sentence"]
-    assert quick_fleet.run("canary-2").epoch == before
+    assert quick_cluster.run("canary-2").epoch == before

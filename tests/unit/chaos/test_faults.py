@@ -11,14 +11,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from chaos.checkers.blast_radius import Footprint
+from chaos.checkers.blast_radius import BlastRadius
 from chaos.faults.daemons import taken_over
-from chaos.harness.cluster import RunNow, frozen
+from chaos.harness.cluster import CurrentRun, suspended
 from chaos.runner.fault_context import FaultContext
-from chaos.runner.topology import QUICK, Topology
+from chaos.runner.topology import SHORT_TIMES, Topology
 
-OLD = RunNow("ibm-sma", "node-1", "a", 3, 1, 100, "running", "", None)
-OTHER = RunNow("ge-sma", "node-2", "b", 5, 1, 100, "running", "", None)
+OLD = CurrentRun("ibm-sma", "node-1", "a", 3, 1, 100, "running", "", None)
+OTHER = CurrentRun("ge-sma", "node-2", "b", 5, 1, 100, "running", "", None)
 
 
 def test_a_dead_owner_that_nobody_has_noticed_yet_was_not_taken_over_from() -> None:
@@ -52,7 +52,7 @@ def test_who_is_held_goes_on_where_another_one_was_gone_already() -> None:
     held = [psutil.Process(living.pid), psutil.Process(gone.pid)]
     try:
         gone.communicate()
-        with pytest.raises(psutil.NoSuchProcess), frozen(held):
+        with pytest.raises(psutil.NoSuchProcess), suspended(held):
             pass
         assert living.communicate(b"here", timeout=5) == (b"here", None)
     finally:
@@ -63,33 +63,35 @@ def test_who_is_held_goes_on_where_another_one_was_gone_already() -> None:
 def test_of_two_faults_that_killed_one_daemon_the_first_starts_it_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grounds = Topology(tmp_path, QUICK)
+    topology = Topology(tmp_path, SHORT_TIMES)
     launched: list[subprocess.Popen[str]] = []
 
     def launch(name: str) -> subprocess.Popen[str]:
-        grounds.daemons[name] = subprocess.Popen(["cat"], stdin=subprocess.PIPE, text=True)
-        launched.append(grounds.daemons[name])
-        return grounds.daemons[name]
+        topology.daemons[name] = subprocess.Popen(["cat"], stdin=subprocess.PIPE, text=True)
+        launched.append(topology.daemons[name])
+        return topology.daemons[name]
 
-    monkeypatch.setattr(grounds, "launch", launch)
+    monkeypatch.setattr(topology, "launch", launch)
     try:
         launch("far-1")
         one, other = (
-            FaultContext(grounds, random.Random(0), Footprint(), threading.Event(), lambda *_: None)
+            FaultContext(
+                topology, random.Random(0), BlastRadius(), threading.Event(), lambda *_: None
+            )
             for _ in range(2)
         )
         launched[0].kill()
-        one.relaunch_far("far-1")
-        other.relaunch_far("far-1")
+        one.relaunch_proxied_node("far-1")
+        other.relaunch_proxied_node("far-1")
         assert len(launched) == 2
-        assert other.notes == ["far-1 was started anew by the other of two faults"]
+        assert other.notes == ["far-1 was restarted by the other fault of this step"]
         launched[1].kill()
-        other.relaunch_far("far-1")  # it knows the new one from then on
+        other.relaunch_proxied_node("far-1")  # it knows the new one from then on
         assert len(launched) == 3
         # A second daemon of its name, ended before it took anything over: the first one lives.
         newer = launch("far-1")
         newer.kill()
-        one.relaunch_far("far-1", newer)
+        one.relaunch_proxied_node("far-1", newer)
         assert len(launched) == 5
         assert launched[2].poll() is None
     finally:

@@ -8,6 +8,6 @@ from chaos.checkers.monitor import Monitor
 
 def test_one_that_was_never_started_can_be_stopped() -> None:
     findings = Findings()
-    watch = Monitor(lambda: "postgresql://nowhere", findings)
-    watch.stop()  # as a run does that is interrupted while its house settles for the first time
-    assert (watch.looks, findings.violations) == (0, [])
+    monitor = Monitor(lambda: "postgresql://nowhere", findings)
+    monitor.stop()  # as a run does that is interrupted while its house settles for the first time
+    assert (monitor.samples_taken, findings.violations) == (0, [])

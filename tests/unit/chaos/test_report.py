@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.checkers.findings import Change, Findings, StepResult, Violation
+from chaos.checkers.findings import Findings, OwnerChange, StepResult, Violation
 from chaos.report import text
 from chaos.runner.outcome import Outcome
 
@@ -25,9 +25,9 @@ def outcome() -> Outcome:
     ]
     for number, pause_ms in enumerate([10.0, 20.0, 400.0], 1):
         findings.changes.append(
-            Change(number, "ibm-sma", "node-1", "migrate", number, pause_ms, 1, ("kill-web",))
+            OwnerChange(number, "ibm-sma", "node-1", "migrate", number, pause_ms, 1, ("kill-web",))
         )
-    findings.changes.append(Change(15, "<b>", "node-2", "stop", 9, None, 2, ("resets",)))
+    findings.changes.append(OwnerChange(15, "<b>", "node-2", "stop", 9, None, 2, ("resets",)))
     machine = {"system": "s", "python": "3", "processor": "p", "cores": 2, "memory_gb": 8}
     found = Outcome(7, 1, ["kill-web"], "abc", machine, datetime(2026, 1, 1, tzinfo=UTC))
     found.findings, found.is_whole = findings, True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from chaos.faults.registry import FAULTS
-from chaos.runner.schedule import Planned, schedule
+from chaos.runner.schedule import PlannedFault, schedule
 
 PLANNED = [fault.planned for fault in FAULTS.values()]
 ALONE = {fault.name for fault in PLANNED if fault.alone}
@@ -17,7 +17,11 @@ def test_the_same_seed_gives_the_same_schedule_whatever_the_order_of_the_faults(
 
 
 def test_a_schedule_is_the_one_that_it_was_in_every_version_of_python() -> None:
-    first = schedule(7, 1, [Planned("a"), Planned("b"), Planned("c"), Planned("d", is_load=True)])
+    first = schedule(
+        7,
+        1,
+        [PlannedFault("a"), PlannedFault("b"), PlannedFault("c"), PlannedFault("d", is_load=True)],
+    )
     assert [(step.faults, step.seed) for step in first[:4]] == [
         (("c",), 441272964),
         (("d",), 4214915865),
@@ -50,7 +54,7 @@ def test_two_faults_at_once_are_never_with_one_that_wants_to_be_alone() -> None:
 
 
 def test_a_single_fault_is_done_again_and_again() -> None:
-    steps = schedule(1, 1, [Planned("kill-web", 5)])
+    steps = schedule(1, 1, [PlannedFault("kill-web", 5)])
     assert {step.faults for step in steps} == {("kill-web",)}
     assert len(steps) > 5
     assert len({step.seed for step in steps}) == len(steps)

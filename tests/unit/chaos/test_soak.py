@@ -83,4 +83,4 @@ def test_the_report_has_each_line_with_its_growth_and_is_drawn(tmp_path: Path) -
 
 def test_an_unknown_fault_is_refused_with_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--faults", "nix"]) == 2
-    assert "there is no fault nix" in capsys.readouterr().err
+    assert "unknown fault nix" in capsys.readouterr().err

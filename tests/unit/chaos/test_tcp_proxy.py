@@ -9,16 +9,16 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from chaos.harness.tcp_proxy import Wire
+from chaos.harness.tcp_proxy import TcpProxy
 
 
 def test_a_wire_that_ends_while_somebody_calls_leaves_no_task_behind(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    wire = Wire("http://127.0.0.1:9")
-    with wire.open():
-        at = urlsplit(wire.url)
-        wire._loop.call_soon_threadsafe(time.sleep, 0.3)  # so that they are accepted at the end
+    proxy = TcpProxy("http://127.0.0.1:9")
+    with proxy.open():
+        at = urlsplit(proxy.url)
+        proxy._loop.call_soon_threadsafe(time.sleep, 0.3)  # so that they are accepted at the end
         calls = [socket.create_connection((at.hostname, at.port), 5) for _ in range(20)]
     gc.collect()
     assert [record.getMessage() for record in caplog.records] == []
