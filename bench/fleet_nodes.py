@@ -113,7 +113,7 @@ class SimulatedNode:
         self._begun = {("run", portfolio, 1) for portfolio in seqs}
 
     def beat_now(self) -> None:
-        """Beat at once."""
+        """Send a heartbeat at once."""
         self._beat_now.set()
 
     @property

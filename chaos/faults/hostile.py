@@ -14,7 +14,7 @@ import msgspec
 from chaos.faults.fault import Fault
 from chaos.harness.hostile_node import ATTACKS, start_attack
 from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext
-from scheduling.wire.messages import PROTOCOL, Beat, Goodbye, Halted, Register, encode
+from scheduling.wire.messages import PROTOCOL, Goodbye, Halted, Heartbeat, Register, encode
 
 NAME = "hostile"
 ATTACK_S = 3.0
@@ -34,7 +34,9 @@ def hostile_node(context: FaultContext) -> None:
         end = time.monotonic() + ATTACK_S + 20 * BUDGET_FACTOR
         while attacker.poll() is None and time.monotonic() < end:
             # Without heartbeats it would be marked lost, correctly, but I9 would count that.
-            _ask(context, token, "heartbeat", Beat(incarnation=incarnation, have_version=10**9))
+            _ask(
+                context, token, "heartbeat", Heartbeat(incarnation=incarnation, have_version=10**9)
+            )
             context.sleep(0.5)
         attacker.kill()
         responses[name] = json.loads(attacker.communicate()[0] or "{}")
@@ -46,7 +48,7 @@ def _impersonate(context: FaultContext, token: str, incarnation: str) -> None:
     victim = next(run for run in context.cluster.runs().values() if run.node not in (None, NAME))
     report = Halted(portfolio=_id_of(context, victim.name), epoch=victim.epoch, seq=0, age_s=99.0)
     for sender in (incarnation, str(victim.incarnation)):
-        message = Beat(incarnation=sender, have_version=0, reports=[report])
+        message = Heartbeat(incarnation=sender, have_version=0, reports=[report])
         _ask(context, token, "heartbeat", message)
     taken = _ask(context, token, "register", _registration(str(victim.incarnation)))
     if taken[0] == 200:

@@ -55,7 +55,7 @@ def _dense(incarnation: str) -> bytes:
 
 
 def _beat(incarnation: str, reports: int) -> bytes:
-    beat = Beat(
+    beat = Heartbeat(
         incarnation=incarnation,
         have_version=0,
         reports=[Prepared(handoff=10**9 + n) for n in range(reports)],

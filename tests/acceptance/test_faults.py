@@ -75,7 +75,7 @@ def _newest_handoffs(cluster: Cluster, names: list[str]) -> list[dict]:
 def test_a_daemon_frozen_beyond_its_lease_is_replaced_and_refused_when_it_wakes(
     quick_cluster: Cluster,
 ) -> None:
-    had, since = quick_cluster.on("node-1"), quick_cluster.now()
+    had, since = quick_cluster.portfolios_on("node-1"), quick_cluster.now()
     assert had
     daemon = quick_cluster.daemon("node-1")
     # Without pushes, so that no set that came meanwhile is read before it commits.
@@ -84,7 +84,7 @@ def test_a_daemon_frozen_beyond_its_lease_is_replaced_and_refused_when_it_wakes(
         with suspended(process_tree(daemon)):
             took_s = quick_cluster.wait_for_commits_elsewhere(had, "node-1", 2 * (TTL_S + 3))
             owners = {name: quick_cluster.run(name).epoch for name in had}
-            quick_cluster.progress()
+            quick_cluster.wait_for_progress()
             assert quick_cluster.node("node-1")["status"] == "lost"
         refused, _ = wait_for(
             lambda: quick_cluster.events("commit_refused", since, node="node-1"),
@@ -119,13 +119,13 @@ def test_a_daemon_frozen_for_less_than_its_lease_keeps_everything(quick_cluster:
     before, since = quick_cluster.runs(), quick_cluster.now()
     with suspended(process_tree(quick_cluster.daemon("node-3"))):
         time.sleep(TTL_S * 12 / 30)  # as 12 s are to 30
-    quick_cluster.progress()
+    quick_cluster.wait_for_progress()
     quick_cluster.assert_nothing_moved(before, since)
     quick_cluster.assert_canaries_clean()
 
 
 def test_failover_is_in_time_when_every_push_is_lost(quick_cluster: Cluster) -> None:
-    had = quick_cluster.on("node-3")
+    had = quick_cluster.portfolios_on("node-3")
     with quick_cluster.pushes_lost():
         quick_cluster.daemon("node-3").kill()
         took_s = quick_cluster.wait_for_commits_elsewhere(had, "node-3", 2 * (TTL_S + 3))
@@ -149,7 +149,7 @@ def test_a_database_that_comes_back_moves_nothing(
         "the old server ended",
     )
     wait_for(lambda: _answers(quick_cluster), bool, SLOW_MACHINE_S, "the database back")
-    quick_cluster.progress()
+    quick_cluster.wait_for_progress()
     quick_cluster.wait_until_converged()
     quick_cluster.assert_nothing_moved(before, since)
     quick_cluster.assert_canaries_clean()
@@ -170,7 +170,7 @@ def test_a_database_that_is_away_for_longer_than_the_lease_moves_nothing(
     before, since = quick_cluster.runs(), quick_cluster.now()
     with suspended(quick_cluster.postgres_processes()):
         time.sleep(TTL_S * 40 / 30)  # as 40 s are to 30
-    quick_cluster.progress()
+    quick_cluster.wait_for_progress()
     quick_cluster.wait_until_converged()
     time.sleep(TTL_S)  # until leases may be judged again
     quick_cluster.assert_nothing_moved(before, since)
@@ -194,7 +194,7 @@ def test_a_killed_part_of_the_control_plane_moves_nothing(
         lambda: quick_cluster.processes_of(*words), bool, SLOW_MACHINE_S, "another one in its place"
     )
     wait_for(quick_cluster.is_ready, bool, SLOW_MACHINE_S, "the API back")
-    quick_cluster.progress()
+    quick_cluster.wait_for_progress()
     quick_cluster.wait_until_converged()
     quick_cluster.assert_nothing_moved(before, since)
     quick_cluster.assert_canaries_clean()
@@ -205,19 +205,19 @@ def test_a_fourth_node_gets_its_share_and_hands_it_back_when_it_leaves(
 ) -> None:
     with quick_cluster.extra_node("node-4") as daemon:
         wait_for(
-            lambda: quick_cluster.on("node-4"),
+            lambda: quick_cluster.portfolios_on("node-4"),
             lambda names: names,
             SLOW_MACHINE_S,
             "a share for node-4",
         )
         quick_cluster.wait_until_converged((*DEMO_NODES, "node-4"))
-        share = quick_cluster.on("node-4")
-        loads = sorted(len(quick_cluster.on(node)) for node in (*DEMO_NODES, "node-4"))
+        share = quick_cluster.portfolios_on("node-4")
+        loads = sorted(len(quick_cluster.portfolios_on(node)) for node in (*DEMO_NODES, "node-4"))
         assert loads == [2, 2, 2, 3]
         daemon.send_signal(signal.SIGTERM)
         assert daemon.wait(SLOW_MACHINE_S) == 0
     assert quick_cluster.node("node-4")["status"] == "left"
-    assert quick_cluster.on("node-4") == []
+    assert quick_cluster.portfolios_on("node-4") == []
     moves = _newest_handoffs(quick_cluster, share)
     assert {(h["kind"], h["state"], h["source_node"]) for h in moves} == {
         ("migrate", "done", "node-4")
@@ -233,13 +233,13 @@ def test_of_two_daemons_of_one_name_the_newer_wins_and_a_third_fight_is_refused(
     token = quick_cluster.create_node_token("node-5")
     with quick_cluster.extra_node("node-5", token=token) as older:
         wait_for(
-            lambda: quick_cluster.on("node-5"),
+            lambda: quick_cluster.portfolios_on("node-5"),
             lambda names: names,
             SLOW_MACHINE_S,
             "a share for node-5",
         )
         quick_cluster.wait_until_converged((*DEMO_NODES, "node-5"))
-        names = quick_cluster.on("node-5")
+        names = quick_cluster.portfolios_on("node-5")
         before = quick_cluster.runs()
         quick_cluster.call("POST", "/api/schedule/freeze/", {"reason": "watch the takeover alone"})
         with quick_cluster.extra_node("node-5", token=token) as newer:

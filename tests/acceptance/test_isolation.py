@@ -127,7 +127,10 @@ def test_a_revoked_token_ends_its_nodes_say_and_its_portfolios_go_elsewhere(
     token = quick_cluster.create_node_token("node-banned")
     with quick_cluster.extra_node("node-banned", token=token) as daemon:
         wait_for(
-            lambda: quick_cluster.on("node-banned"), bool, SLOW_MACHINE_S, "a share of its own"
+            lambda: quick_cluster.portfolios_on("node-banned"),
+            bool,
+            SLOW_MACHINE_S,
+            "a share of its own",
         )
         had = quick_cluster.runs_on("node-banned")
         names, incarnation = [run.name for run in had], str(had[0].incarnation)

@@ -37,7 +37,7 @@ def test_a_silence_shorter_than_the_lease_moves_nothing(
     before, since = quick_cluster.runs(), quick_cluster.now()
     with proxy.hold_traffic():
         time.sleep(TTL_S * 20 / 30)  # as 20 s are to 30
-    quick_cluster.progress()
+    quick_cluster.wait_for_progress()
     quick_cluster.assert_nothing_moved(before, since)
     quick_cluster.assert_canaries_clean()
 
@@ -45,7 +45,7 @@ def test_a_silence_shorter_than_the_lease_moves_nothing(
 def test_a_silence_longer_than_the_lease_moves_and_what_arrives_late_is_refused(
     quick_cluster: Cluster, proxy: TcpProxy
 ) -> None:
-    had, since = quick_cluster.on(FAR), quick_cluster.now()
+    had, since = quick_cluster.portfolios_on(FAR), quick_cluster.now()
     with proxy.hold_traffic():
         took_s = quick_cluster.wait_for_commits_elsewhere(had, FAR, 2 * (TTL_S + 3))
     print(f"\nsilence to the last first commit elsewhere: {took_s:.2f} s, lease {TTL_S:g} s")
@@ -61,7 +61,7 @@ def test_a_silence_longer_than_the_lease_moves_and_what_arrives_late_is_refused(
         SLOW_MACHINE_S,
         "alive again",
     )
-    quick_cluster.progress()
+    quick_cluster.wait_for_progress()
     quick_cluster.assert_canaries_clean()
     quick_cluster.assert_history_whole()
 
@@ -74,7 +74,7 @@ def test_commits_whose_answer_is_lost_count_once(quick_cluster: Cluster, proxy: 
         with proxy.hold_traffic(to_server=False):
             time.sleep(0.5)  # commits arrive, and their answers do not
             proxy.reset()
-        quick_cluster.progress()
+        quick_cluster.wait_for_progress()
     quick_cluster.assert_nothing_moved(before, since)
     assert quick_cluster.events("commit_refused", since) == []
     # The same bytes again were answered as before: nobody had to start from the checkpoint.

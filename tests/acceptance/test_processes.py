@@ -23,7 +23,7 @@ def test_a_killed_portfolio_process_starts_again_in_place(quick_cluster: Cluster
         SLOW_MACHINE_S,
         "the death in the audit trail",
     )
-    quick_cluster.progress()
+    quick_cluster.wait_for_progress()
     quick_cluster.wait_until_converged()
     quick_cluster.assert_nothing_moved(before, since)
     assert quick_cluster.get("/api/portfolios/canary-2/")["run"]["attempts"] == 0
@@ -31,12 +31,12 @@ def test_a_killed_portfolio_process_starts_again_in_place(quick_cluster: Cluster
 
 
 def test_a_node_whose_forkserver_is_killed_gets_over_it(quick_cluster: Cluster) -> None:
-    had = quick_cluster.on("node-3")
+    had = quick_cluster.portfolios_on("node-3")
     daemon = quick_cluster.daemon("node-3")
     (forkserver,) = daemon.children()
     forkserver.kill()
     wait_for(lambda: forkserver.is_running(), lambda lives: not lives, SLOW_MACHINE_S, "its end")
-    quick_cluster.progress()
+    quick_cluster.wait_for_progress()
     quick_cluster.wait_until_converged()
     assert {name for name in had if quick_cluster.run(name).phase == "running"} == set(had)
     quick_cluster.assert_canaries_clean()
@@ -103,5 +103,5 @@ def test_a_process_that_hears_nothing_dies_with_its_daemon_too(quick_cluster: Cl
 
 def test_every_process_of_a_node_descends_from_its_daemon(quick_cluster: Cluster) -> None:
     pids = {process.pid for process in process_tree(quick_cluster.daemon("node-1"))}
-    for name in quick_cluster.on("node-1"):
+    for name in quick_cluster.portfolios_on("node-1"):
         assert quick_cluster.get(f"/api/portfolios/{name}/")["run"]["pid"] in pids

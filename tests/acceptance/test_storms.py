@@ -30,7 +30,7 @@ def test_most_nodes_frozen_at_once_are_held_for_one_ttl_and_then_failed_over(
 ) -> None:
     since = quick_cluster.now()
     nodes = go_silent(quick_cluster)
-    had = [name for node in nodes for name in quick_cluster.on(node)]
+    had = [name for node in nodes for name in quick_cluster.portfolios_on(node)]
     before = quick_cluster.runs()
     with suspended([p for node in nodes for p in process_tree(quick_cluster.daemon(node))]):
         held, _ = wait_for(
@@ -56,7 +56,7 @@ def test_most_nodes_frozen_at_once_are_held_for_one_ttl_and_then_failed_over(
 def test_released_early_by_hand_failover_goes_on_at_once(quick_cluster: Cluster) -> None:
     since = quick_cluster.now()
     nodes = go_silent(quick_cluster)
-    had = [name for node in nodes for name in quick_cluster.on(node)]
+    had = [name for node in nodes for name in quick_cluster.portfolios_on(node)]
     with suspended([p for node in nodes for p in process_tree(quick_cluster.daemon(node))]):
         wait_for(lambda: quick_cluster.events("storm_held", since), bool, SLOW_MACHINE_S, "a hold")
         # Not by the command: on a busy machine it starts for longer than the hold lasts.
@@ -83,7 +83,7 @@ def test_nodes_that_come_back_within_the_hold_keep_portfolios_and_epochs(
     with suspended([p for node in nodes for p in process_tree(quick_cluster.daemon(node))]):
         wait_for(lambda: quick_cluster.events("storm_held", since), bool, SLOW_MACHINE_S, "a hold")
     wait_for(lambda: quick_cluster.events("storm_over", since), bool, SLOW_MACHINE_S, "its end")
-    quick_cluster.progress()
+    quick_cluster.wait_for_progress()
     after = quick_cluster.runs()
     assert {n: r.ownership for n, r in after.items()} == {n: r.ownership for n, r in before.items()}
     quick_cluster.wait_until_converged()
@@ -100,7 +100,7 @@ def test_a_control_plane_frozen_for_longer_than_the_lease_moves_nothing(
     with suspended(control):
         time.sleep(TTL_S * 40 / 30)  # as 40 s are to 30
     wait_for(quick_cluster.is_ready, bool, SLOW_MACHINE_S, "the API back")
-    quick_cluster.progress()
+    quick_cluster.wait_for_progress()
     quick_cluster.wait_until_converged()
     quick_cluster.assert_nothing_moved(before, since)
     quick_cluster.assert_canaries_clean()
@@ -114,7 +114,7 @@ def test_a_node_whose_answers_are_lost_is_replaced_though_its_beats_arrive(
         quick_cluster.extra_node("node-deaf", proxy.url),
     ):
         quick_cluster.wait_until_converged((*DEMO_NODES, "node-deaf"))
-        had = quick_cluster.on("node-deaf")
+        had = quick_cluster.portfolios_on("node-deaf")
         with proxy.hold_traffic(to_server=False):
             # One lease from the last answer it heard, which a beat and its time limit may precede.
             took_s = quick_cluster.wait_for_commits_elsewhere(had, "node-deaf", 3 * TTL_S + 8)
@@ -130,7 +130,7 @@ def test_a_database_clock_that_is_set_moves_nothing(quick_cluster: Cluster) -> N
     with quick_cluster.clock_jump(2 * TTL_S):  # as 60 s are to 30, forward and then back
         time.sleep(TTL_S)
     time.sleep(2 * TTL_S)  # feed time was set back as well: the head has to be reached again
-    quick_cluster.progress()
+    quick_cluster.wait_for_progress()
     quick_cluster.wait_until_converged()
     quick_cluster.assert_nothing_moved(before, since)
     quick_cluster.assert_canaries_clean()
