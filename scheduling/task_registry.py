@@ -13,30 +13,13 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from scheduling.db.statements import Statement
-from scheduling.db.transaction import Transaction, execute, query
+from scheduling.db.transaction import execute
+from scheduling.enact.audit_log import audit_refused_task
 
 logger = logging.getLogger(__name__)
 
 #: What would run beside the function itself, or in another process than a worker.
 OPTIONS_REFUSED = ("hook", "chain", "sync", "iter_count", "iter_cached", "cached")
-
-#: A schedule that is refused again and again is one line of the audit log in this time.
-REPEAT_S = 600
-
-AUDIT_ONCE = Statement(
-    "AUDIT_ONCE",
-    """
-INSERT INTO scheduling_event (at, kind, actor, reason, data)
-SELECT clock_timestamp(), 'task_refused', 'worker', %(reason)s,
-       jsonb_build_object('func', %(func)s::text)
-WHERE NOT EXISTS (
-    SELECT FROM scheduling_event e WHERE e.kind = 'task_refused'
-    AND e.at > clock_timestamp() - make_interval(secs => %(repeat_s)s)
-    AND e.data->>'func' = %(func)s
-)
-""",
-)
 
 
 class TaskRefused(Exception):
@@ -122,9 +105,5 @@ def _strip(task: dict[str, Any]) -> None:
 def refuse(name: str, why: str) -> None:
     """Record the refusal in log and audit log, then raise TaskRefused."""
     logger.error("task refused: %s", why)
-    execute(_audit_once(name, why))
+    execute(audit_refused_task(name, why))
     raise TaskRefused(why)
-
-
-def _audit_once(name: str, why: str) -> Transaction[None]:
-    yield from query(AUDIT_ONCE, func=name, reason=why, repeat_s=REPEAT_S)

@@ -56,3 +56,28 @@ def audit_all(kind: str, lines: Sequence[Line], *, actor: str = "") -> Transacti
         reasons=[escaped(line.reason) for line in lines],
         data=[Jsonb(line.data) for line in lines],
     )
+
+
+#: A task that is refused again and again is one line of the audit log within this time.
+REFUSED_TASK_INTERVAL_S = 600
+
+AUDIT_REFUSED_TASK = Statement(
+    "AUDIT_REFUSED_TASK",
+    """
+INSERT INTO scheduling_event (at, kind, actor, reason, data)
+SELECT clock_timestamp(), 'task_refused', 'worker', %(reason)s,
+       jsonb_build_object('func', %(func)s::text)
+WHERE NOT EXISTS (
+    SELECT FROM scheduling_event e WHERE e.kind = 'task_refused'
+    AND e.at > clock_timestamp() - make_interval(secs => %(interval_s)s)
+    AND e.data->>'func' = %(func)s
+)
+""",
+)
+
+
+def audit_refused_task(function: str, reason: str) -> Transaction[None]:
+    """Write one event about a task that the worker refused, unless there is a recent one."""
+    yield from query(
+        AUDIT_REFUSED_TASK, func=function, reason=reason, interval_s=REFUSED_TASK_INTERVAL_S
+    )

@@ -114,3 +114,43 @@ LIMITS = {
 def sample_storage(disk_free: int | None) -> Transaction[None]:
     """Write down how large everything is now. `disk_free` of the database's disk, where known."""
     yield from query(SAMPLE, disk_free=disk_free, keep_days=KEEP_SAMPLES_DAYS)
+
+
+#: Seconds for which the report of a full disk is valid. It is repeated every two seconds.
+REPORT_VALID_S = 20.0
+MAX_REASON = 80
+
+#: The row exists from a time when there was room: on a full disk it can be updated within its page,
+#: while no page can be added. Concurrent writer: another gateway; the last one wins.
+REPORT_DISK = Statement(
+    "REPORT_DISK",
+    """
+INSERT INTO scheduling_passlock AS l (name, holder, until)
+VALUES ('storage', %(reason)s::text, clock_timestamp() + make_interval(secs => %(valid_s)s))
+ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+""",
+)
+
+#: Insert and delete a row while there is room: afterwards the table of alerts and its indexes have
+#: a page with space for the alert of a full disk.
+RESERVE_ALERT_SPACE = Statement(
+    "RESERVE_ALERT_SPACE",
+    """
+DO $$ BEGIN
+    INSERT INTO scheduling_alert (kind, key, reason, opened_at, times)
+    VALUES ('disk_full', 'reserve', '', clock_timestamp(), 1)
+    ON CONFLICT (kind, key) WHERE closed_at IS NULL DO NOTHING;
+    DELETE FROM scheduling_alert WHERE kind = 'disk_full' AND key = 'reserve';
+END $$
+""",
+)
+
+
+def report_disk(reason: str) -> Transaction[None]:
+    """Store why the database's disk is full, or nearly so; "" if it has room."""
+    yield from query(REPORT_DISK, reason=reason[:MAX_REASON], valid_s=REPORT_VALID_S)
+
+
+def reserve_alert_space() -> Transaction[None]:
+    """Make room for the alert of a full disk, before the disk is full."""
+    yield from query(RESERVE_ALERT_SPACE)

@@ -5,35 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from scheduling.db.statements import Statement
-from scheduling.db.transaction import Row, Transaction, aexecute_autocommit, query_one
+from scheduling.db.transaction import Row, aexecute_autocommit
+from scheduling.enact.node_tokens import node_of_token
 from scheduling.gateway.node_limits import QueueLimit, RequestQueue
 from scheduling.gateway.pool import lease_pool
 
 #: A revoked token works at most this much longer.
 CACHE_S = 2.0
 MAX_CACHED = 10_000
-
-#: The last use is written once a minute. A row that somebody holds is skipped: then it is written
-#: at another look-up, and no node waits for a person.
-TOKEN = Statement(
-    "TOKEN",
-    """
-WITH used AS (
-    UPDATE scheduling_nodetoken u SET last_used_at = clock_timestamp()
-    WHERE u.id = (
-        SELECT t.id FROM scheduling_nodetoken t
-        WHERE t.sha256 = %(sha256)s AND t.revoked_at IS NULL
-        AND (t.last_used_at IS NULL OR t.last_used_at < clock_timestamp() - interval '1 minute')
-        FOR NO KEY UPDATE SKIP LOCKED
-    )
-)
-SELECT n.id, n.name, t.revoked_at IS NOT NULL AS revoked,
-       coalesce(t.expires_at < clock_timestamp(), false) AS expired
-FROM scheduling_nodetoken t JOIN scheduling_node n ON n.id = t.node_id
-WHERE t.sha256 = %(sha256)s
-""",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +74,4 @@ async def _look_up_unknown(sha256: str) -> Row | None:
 
 async def _look_up(sha256: str) -> Row | None:
     async with lease_pool().connection() as connection:
-        return await aexecute_autocommit(connection, _token_owner(sha256))
-
-
-def _token_owner(sha256: str) -> Transaction[Row | None]:
-    return (yield from query_one(TOKEN, sha256=sha256))
+        return await aexecute_autocommit(connection, node_of_token(sha256))

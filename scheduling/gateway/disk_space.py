@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psycopg
 
-from scheduling.db.statements import Statement
-from scheduling.db.transaction import Transaction, query
+from scheduling.db.transaction import Transaction
+from scheduling.enact.storage import report_disk, reserve_alert_space
 
 #: Nodes repeat a commit that was refused within a second or two. Without one for longer, nobody
 #: knows any more.
@@ -24,36 +24,7 @@ FORGET_AFTER_S = 15.0
 MIN_FREE_SHARE = 0.05
 MIN_FREE_BYTES = 1 << 30
 MIN_FREE_SHARE_OF_SMALL = 0.2
-#: What the row of an alert is good for; written every two seconds while it holds.
-VALID_S = 20.0
 WAL_SEGMENT_BYTES = 16 << 20
-MAX_REASON = 80
-
-#: The row is made while there is room: on a full disk it can be updated in its page, and no page
-#: can be added. Several gateways write it, and the last one stands.
-STORAGE = Statement(
-    "STORAGE",
-    """
-INSERT INTO scheduling_passlock AS l (name, holder, until)
-VALUES ('storage', %(reason)s::text, clock_timestamp() + make_interval(secs => %(good_for_s)s))
-ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
-""",
-)
-
-
-#: A row that is deleted at once, unseen, while there is room: the table of alerts and its indexes
-#: have a page then, in which the alert of a full disk finds its place.
-RESERVE = Statement(
-    "RESERVE",
-    """
-DO $$ BEGIN
-    INSERT INTO scheduling_alert (kind, key, reason, opened_at, times)
-    VALUES ('disk_full', 'reserve', '', clock_timestamp(), 1)
-    ON CONFLICT (kind, key) WHERE closed_at IS NULL DO NOTHING;
-    DELETE FROM scheduling_alert WHERE kind = 'disk_full' AND key = 'reserve';
-END $$
-""",
-)
 
 
 class DiskSpace:
@@ -98,9 +69,9 @@ class DiskSpace:
         """Write down what was seen, for the alert."""
         reason = self.reason
         if self._recorded_reason is None:
-            yield from query(RESERVE)
+            yield from reserve_alert_space()
         if reason or reason != self._recorded_reason:
-            yield from query(STORAGE, reason=reason[:MAX_REASON], good_for_s=VALID_S)
+            yield from report_disk(reason)
             self._recorded_reason = reason
 
 

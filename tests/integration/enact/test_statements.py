@@ -41,7 +41,7 @@ MODULES = [
         "enact.stalls",
         "enact.storm",
         "verification.queue",
-        "gateway.auth",
+        "enact.node_tokens",
         "observe.fleet_view",
         "observe.desired_set",
         "observe.shared_snapshot",
