@@ -31,7 +31,7 @@ def test_nothing_is_armed_and_nobody_walks() -> None:
         ({"GINKGO_FAILPOINTS": "a.b:begin=exit"}, "GINKGO_REHEARSAL=1 allows it"),
         ({"GINKGO_FAILPOINTS": "@/tmp/points"}, "unset it"),
         ({"GINKGO_FAILPOINTS": "a.b:begin=explode", "GINKGO_REHEARSAL": "1"}, "[PROCESS/]POINT="),
-        ({"GINKGO_FAILPOINTS": "nobody/a.b=exit", "GINKGO_REHEARSAL": "1"}, "no failpoint"),
+        ({"GINKGO_FAILPOINTS": "nobody/a.b=exit", "GINKGO_REHEARSAL": "1"}, "not a failpoint"),
     ],
 )
 def test_production_refuses_them_with_the_remedy(given: dict[str, str], remedy: str) -> None:
