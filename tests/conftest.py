@@ -25,6 +25,7 @@ FLEETING = {"fsync": "off", "full_page_writes": "off"}
 # new ones: HYPOTHESIS_PROFILE=explore bin/test tests/properties
 settings.register_profile("steady", derandomize=True, deadline=None, database=None)
 settings.register_profile("explore", deadline=None)
+settings.register_profile("fast", derandomize=True, deadline=None, database=None, max_examples=10)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
