@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def failpoint_cluster(shared_installations: SharedInstallations) -> Iterator[FailpointCluster]:
-    """A house of its own, since its processes die on purpose."""
+    """An installation for these tests alone, since its processes die on purpose."""
     shared_installations.close()
     with temporary_home() as home:
         cluster = FailpointCluster(home)
@@ -46,7 +46,7 @@ def failpoint_cluster(shared_installations: SharedInstallations) -> Iterator[Fai
             cluster.kill_everything()
 
 
-@pytest.mark.parametrize("step", SHORT, ids=lambda case: f"{case.process}: {case.name}")
+@pytest.mark.parametrize("case", SHORT, ids=lambda case: f"{case.process}: {case.name}")
 def test_a_death_at_this_step_ends_well_and_loses_nothing(
     failpoint_cluster: FailpointCluster, case: CrashCase
 ) -> None:
