@@ -15,7 +15,7 @@ from typing import Any
 
 from chaos.faults.registry import FAULTS
 from chaos.report import text as report
-from chaos.runner.progress import Progress
+from chaos.runner.progress import ProgressDisplay
 from chaos.runner.run import ChaosRun
 from chaos.runner.topology import PRODUCT_TIMES, SHORT_TIMES
 from ginkgo_site.env import CHECKOUT
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     seed = random.SystemRandom().randrange(10_000) if options.seed is None else options.seed
     home = _home(options.home)
     folder = options.report or CHECKOUT / ".ginkgo" / "chaos" / f"seed-{seed}"
-    progress = Progress()
+    progress = ProgressDisplay()
     run = ChaosRun(
         home,
         PRODUCT_TIMES if options.product_times else SHORT_TIMES,

@@ -1,164 +1,175 @@
-"""Plots as SVG text: pauses over time, the worst of each fault, their distribution."""
+"""The plots of chaos, soak and bench: matplotlib figures, rendered as SVG."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from html import escape
-from typing import Any
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-WIDTH = 1000
-LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 34
-DECADES = (1.0, 10.0, 100.0, 1_000.0, 10_000.0, 100_000.0)
-KINDS = {
-    "migrate": "k1",
-    "reload": "k2",
-    "failover": "k3",
-    "register": "k4",
-}  #: the rest has `k5`
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter
+
+mpl.rcParams.update(
+    {
+        "svg.fonttype": "none",  # text stays text: smaller files, searchable
+        "svg.hashsalt": "ginkgo",  # the same ids in every run
+        "font.size": 8,
+        "grid.color": "#e4e4e4",
+        "axes.axisbelow": True,
+    }
+)
+
+CAUSE_COLORS = {
+    "migrate": "#4048b8",
+    "reload": "#0b6b83",
+    "failover": "#b3261e",
+    "register": "#855300",
+}
+OTHER_COLOR = "#616a63"
 
 
-def over_time(found: dict[str, Any]) -> str:
-    """Every pause at its time, on a scale of decades, with a band for each step."""
-    height = 320
-    pauses = [c for c in found["changes"] if c["pause_ms"] is not None]
-    end_s = max([found["faults_lasted_s"], *(s["ended_s"] for s in found["steps"]), 1.0])
+class Bar(NamedTuple):
+    """One bar of a group, with an optional line up to its worst value."""
 
-    def x(at_s: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * at_s / end_s
+    series: str
+    value: float
+    label: str
+    worst: float | None = None
 
-    y = _decades(height, [c["pause_ms"] for c in pauses])
-    parts = []
+
+def to_svg(figure: Figure) -> str:
+    """Render a figure as an `<svg>` element."""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :]
+
+
+def format_ms(ms: float) -> str:
+    """Return `12 ms`, or `1.2 s` from a second on."""
+    return f"{ms / 1000:,.3g} s" if ms >= 1000 else f"{ms:.3g} ms"
+
+
+def format_s(seconds: float) -> str:
+    """Return the same for seconds."""
+    return format_ms(seconds * 1000)
+
+
+def log_bars(
+    title: str,
+    groups: Sequence[tuple[str, Sequence[Bar]]],
+    colors: Mapping[str, str],
+    format_value: Callable[[float], str] = format_ms,
+) -> str:
+    """Plot groups of horizontal bars on a logarithmic scale. `colors` also makes the legend."""
+    count = sum(len(bars) for _, bars in groups)
+    figure, axis = _figure(title, height=1.0 + 0.16 * count + 0.12 * len(groups))
+    position, ticks = 0.0, []
+    for _, bars in groups:
+        ticks.append(position + (len(bars) - 1) / 2)
+        for bar in bars:
+            color = colors[bar.series]
+            axis.barh(position, bar.value, height=0.9, color=color)
+            end = bar.value if bar.worst is None else bar.worst
+            axis.plot([bar.value, end], [position, position], color=color, linewidth=1)
+            axis.annotate(
+                bar.label, (end, position), (4, 0), textcoords="offset points", va="center"
+            )
+            position += 1
+        position += 0.8
+    axis.set_yticks(ticks, [label for label, _ in groups])
+    axis.invert_yaxis()
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_value(value)))
+    axis.grid(axis="x")
+    axis.legend(
+        handles=[Patch(color=color, label=series) for series, color in colors.items()],
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.8 / max(figure.get_figheight(), 1)),
+        ncols=len(colors),
+        frameon=False,
+    )
+    return to_svg(figure)
+
+
+def pauses_over_time(found: dict[str, Any]) -> str:
+    """Plot every pause at its time on a logarithmic scale, with a band for each step."""
+    figure, axis = _figure("Pauses over time", height=3.2)
+    broken = {violation["step"] for violation in found["violations"]}
     for step in found["steps"]:
-        name = " + ".join(step["faults"])
-        wide = max(x(step["ended_s"]) - x(step["began_s"]), 1)
-        bad = any(v["step"] == step["step"] for v in found["violations"])
-        parts.append(
-            f'<rect class="{"bad band" if bad else "band"}" x="{x(step["began_s"]):.1f}" y="{TOP}"'
-            f' width="{wide:.1f}" height="{height - TOP - BOTTOM}">'
-            f"<title>{escape(name)}, {step['began_s']:.0f} to {step['ended_s']:.0f} s</title>"
-            "</rect>"
+        axis.axvspan(
+            step["began_s"] / 60,
+            step["ended_s"] / 60,
+            color="#fdeae8" if step["step"] in broken else "#eceee9",
+            linewidth=0,
         )
-    parts += _grid(height, y)
-    minutes = max(int(end_s // 60), 1)
-    every = max(-(-minutes // 12), 1)
-    for minute in range(0, minutes + 1, every):
-        parts.append(_text(x(minute * 60), height - 12, f"{minute} min", "middle"))
-    for change in pauses:
-        kind = KINDS.get(change["cause"], "k5")
-        parts.append(
-            f'<circle class="{kind}" cx="{x(change["at_s"]):.1f}" cy="{y(change["pause_ms"]):.1f}"'
-            f' r="3"><title>{escape(change["portfolio"])}: {escape(change["cause"])} to'
-            f" {escape(change['node'])}, {change['pause_ms']:,.0f} ms, during"
-            f" {escape(' + '.join(change['faults']) or 'nothing')}</title></circle>"
+    for cause, changes in _pauses_by_cause(found).items():
+        axis.scatter(
+            [change["at_s"] / 60 for change in changes],
+            [max(change["pause_ms"], 1) for change in changes],
+            s=6,
+            color=CAUSE_COLORS.get(cause, OTHER_COLOR),
+            label=f"{cause} ({len(changes)})",
         )
-    return _svg(height, parts, "Pauses over time")
+    axis.set_yscale("log")
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_ms(value)))
+    axis.set_xlabel("minutes")
+    _outside_legend(axis)
+    return to_svg(figure)
 
 
-def worst(found: dict[str, Any]) -> str:
-    """The worst pause of each fault, as bars on a scale of decades."""
-    table = [line for line in found["table"] if line["pause_worst_ms"]]
-    table.sort(key=lambda line: -line["pause_worst_ms"])
-    left, row = 200, 18
-    height = TOP + row * max(len(table), 1) + BOTTOM
-    top = _top_decade([line["pause_worst_ms"] for line in table])
-
-    def x(value: float) -> float:
-        return left + (WIDTH - left - 90) * math.log10(max(value, 1)) / math.log10(top)
-
-    parts = []
-    for decade in [d for d in DECADES if d <= top]:
-        parts.append(_line(x(decade), TOP, x(decade), height - BOTTOM))
-        parts.append(_text(x(decade), height - 14, _duration(decade), "middle"))
-    for number, line in enumerate(table):
-        at = TOP + number * row
-        parts.append(_text(left - 8, at + 13, line["fault"], "end"))
-        for key, kind, thick in (("pause_worst_ms", "soft", 12), ("pause_p50_ms", "k1", 12)):
-            if line[key]:
-                parts.append(
-                    f'<rect class="{kind}" x="{left}" y="{at + 3}" height="{thick}"'
-                    f' width="{max(x(line[key]) - left, 1):.1f}"/>'
-                )
-        value = _duration(line["pause_worst_ms"])
-        parts.append(_text(x(line["pause_worst_ms"]) + 6, at + 13, value, "start"))
-    return _svg(height, parts, "Median and worst pause of each fault")
+def pauses_by_fault(found: dict[str, Any]) -> str:
+    """Plot the median and the worst pause of each fault."""
+    lines = [line for line in found["table"] if line["pause_worst_ms"]]
+    lines.sort(key=lambda line: -line["pause_worst_ms"])
+    groups = [
+        (
+            line["fault"],
+            [
+                Bar("median", max(line["pause_p50_ms"] or 1, 1), ""),
+                Bar("worst", max(line["pause_worst_ms"], 1), format_ms(line["pause_worst_ms"])),
+            ],
+        )
+        for line in lines
+    ]
+    colors = {"median": CAUSE_COLORS["migrate"], "worst": "#c9cef0"}
+    return log_bars("Median and worst pause of each fault", groups, colors)
 
 
-def distribution(found: dict[str, Any]) -> str:
-    """How many of all pauses were at most so long, for each kind of change."""
-    height = 280
-    groups: dict[str, list[float]] = {}
+def pause_distribution(found: dict[str, Any]) -> str:
+    """Plot the cumulative distribution of pauses for each cause."""
+    figure, axis = _figure("Distribution of pauses by cause", height=2.8)
+    for cause, changes in _pauses_by_cause(found).items():
+        axis.ecdf(
+            [max(change["pause_ms"], 1) for change in changes],
+            color=CAUSE_COLORS.get(cause, OTHER_COLOR),
+            label=f"{cause} ({len(changes)})",
+        )
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_ms(value)))
+    axis.grid()
+    _outside_legend(axis)
+    return to_svg(figure)
+
+
+def _pauses_by_cause(found: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    causes: dict[str, list[dict[str, Any]]] = {}
     for change in found["changes"]:
         if change["pause_ms"] is not None:
-            groups.setdefault(change["cause"], []).append(change["pause_ms"])
-    top = _top_decade([pause for group in groups.values() for pause in group])
-
-    def x(value: float) -> float:
-        return LEFT + (WIDTH - LEFT - 130) * math.log10(max(value, 1)) / math.log10(top)
-
-    def y(share: float) -> float:
-        return TOP + (height - TOP - BOTTOM) * (1 - share)
-
-    parts = []
-    for decade in [d for d in DECADES if d <= top]:
-        parts.append(_line(x(decade), TOP, x(decade), height - BOTTOM))
-        parts.append(_text(x(decade), height - 14, _duration(decade), "middle"))
-    for share in (0.0, 0.5, 0.9, 1.0):
-        parts.append(_line(LEFT, y(share), x(top), y(share)))
-        parts.append(_text(LEFT - 8, y(share) + 4, f"{share:.0%}", "end"))
-    for number, (cause, group) in enumerate(sorted(groups.items(), key=lambda g: -len(g[1]))):
-        group.sort()
-        kind = KINDS.get(cause, "k5")
-        path, before = f"M{x(1):.1f},{y(0):.1f}", 0.0
-        for rank, pause in enumerate(group, 1):
-            path += f"L{x(pause):.1f},{y(before):.1f}L{x(pause):.1f},{y(rank / len(group)):.1f}"
-            before = rank / len(group)
-        parts.append(f'<path class="line {kind}" d="{path}L{x(top):.1f},{y(1):.1f}"/>')
-        at = TOP + 16 + 18 * number
-        parts.append(f'<circle class="{kind}" cx="{WIDTH - 112}" cy="{at - 4}" r="4"/>')
-        parts.append(_text(WIDTH - 102, at, f"{cause} ({len(group)})", "start"))
-    return _svg(height, parts, "Distribution of pauses by kind")
+            causes.setdefault(change["cause"], []).append(change)
+    return dict(sorted(causes.items(), key=lambda item: -len(item[1])))
 
 
-def _decades(height: int, values: Sequence[float]) -> Any:
-    top = _top_decade(values)
-
-    def y(value: float) -> float:
-        share = math.log10(max(value, 1)) / math.log10(top)
-        return TOP + (height - TOP - BOTTOM) * (1 - min(share, 1.0))
-
-    y.top = top  # type: ignore[attr-defined]
-    return y
+def _figure(title: str, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(9, height))
+    axis = figure.subplots()
+    axis.set_title(title, loc="left")
+    return figure, axis
 
 
-def _top_decade(values: Sequence[float]) -> float:
-    longest = max(values, default=1_000.0)
-    return next((decade for decade in DECADES[3:] if decade >= longest), 1e6)
-
-
-def _grid(height: int, y: Any) -> list[str]:
-    parts = []
-    for decade in [d for d in DECADES if d <= y.top]:
-        parts.append(_line(LEFT, y(decade), WIDTH - RIGHT, y(decade)))
-        parts.append(_text(LEFT - 8, y(decade) + 4, _duration(decade), "end"))
-    return parts
-
-
-def _duration(ms: float) -> str:
-    return f"{ms:,.0f} ms" if ms < 1_000 else f"{ms / 1_000:,.3g} s"
-
-
-def _line(x1: float, y1: float, x2: float, y2: float) -> str:
-    return f'<line class="grid" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
-
-
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _svg(height: int, parts: Sequence[str], title: str) -> str:
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
-        + "".join(parts)
-        + "</svg>"
-    )
+def _outside_legend(axis: Axes) -> None:
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)

@@ -1,4 +1,4 @@
-"""The report of a run as text and JSON: what was done how often, and what it cost and broke."""
+"""The report of a run as text and JSON: each fault with its frequency, pauses and violations."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from chaos.runner.outcome import Outcome
 
 
 @dataclass(frozen=True)
-class Line:
-    """One fault over the whole run."""
+class FaultSummary:
+    """Figures of one fault over the whole run."""
 
     fault: str
     times: int
@@ -28,13 +28,10 @@ class Line:
     not_available: str = ""
 
 
-def lines(
+def fault_summaries(
     steps: Sequence[StepResult], changes: Sequence[OwnerChange], violations: Sequence[Violation]
-) -> list[Line]:
-    """Return a line for each fault that was injected, by name.
-
-    What happened while two faults went on counts for both.
-    """
+) -> list[FaultSummary]:
+    """Return the figures of each injected fault, by name. A step of two faults counts for both."""
     found = []
     for name in sorted({name for step in steps for name in step.faults}):
         mine = [step for step in steps if name in step.faults]
@@ -43,7 +40,7 @@ def lines(
         pauses = [change.pause_ms for change in moves if change.pause_ms is not None]
         settled = [step.settled_s for step in mine if step.settled_s is not None]
         found.append(
-            Line(
+            FaultSummary(
                 name,
                 len(done),
                 len(moves),
@@ -60,7 +57,7 @@ def lines(
 
 
 def percentile(values: Sequence[float], percent: float) -> float | None:
-    """Return the nearest-rank percentile, or None of nothing."""
+    """Return the nearest-rank percentile, or None without values."""
     if not values:
         return None
     ordered = sorted(values)
@@ -69,7 +66,7 @@ def percentile(values: Sequence[float], percent: float) -> float | None:
 
 
 def as_dict(outcome: Outcome) -> dict[str, Any]:
-    """Return everything, as JSON has it."""
+    """Return the outcome as JSON."""
     findings = outcome.findings
     return {
         "seed": outcome.seed,
@@ -87,7 +84,8 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
         "verified": outcome.verified,
         "canaries": outcome.canaries,
         "table": [
-            asdict(line) for line in lines(findings.steps, findings.changes, findings.violations)
+            asdict(line)
+            for line in fault_summaries(findings.steps, findings.changes, findings.violations)
         ],
         "longest_bystander_gap_s": outcome.longest_gaps,
         "looks": outcome.samples_taken,
@@ -104,14 +102,14 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
 
 
 def verdict(found: dict[str, Any]) -> str:
-    """Return the run in one sentence."""
+    """Return the result of the run in one sentence."""
     identical = sum(each.get("state") == "identical" for each in found["verified"])
     count = len(found["violations"])
     return (
         f"{'No violation' if not count else f'{count} violation' + ('s' if count > 1 else '')}"
         f" in {found['steps_done']} steps and {found['handoffs']} changes of owner or revision over"
         f" {found['faults_lasted_s'] / 60:.1f} minutes; {identical} of {len(found['verified'])}"
-        f" portfolios identical to an uninterrupted run, {found['canaries']} canaries checked."
+        f" portfolios identical to the reference run, {found['canaries']} canaries checked."
     )
 
 
@@ -129,7 +127,7 @@ HEAD = (
 
 
 def cells(line: dict[str, Any]) -> tuple[str, ...]:
-    """Return a line of the table as text."""
+    """Return a line of the table as text cells."""
     if line["not_available"]:
         return (line["fault"], "0", f"not available: {line['not_available']}", *[""] * 6)
 
@@ -150,7 +148,7 @@ def cells(line: dict[str, Any]) -> tuple[str, ...]:
 
 
 def as_text(found: dict[str, Any]) -> str:
-    """Return the report as a page of plain text."""
+    """Return the report as plain text."""
     machine = found["machine"]
     rows = [HEAD, *(cells(line) for line in found["table"])]
     widths = [
@@ -165,21 +163,19 @@ def as_text(found: dict[str, Any]) -> str:
         for row in rows
     )
     gaps = ", ".join(f"{name} {gap:g}" for name, gap in found["longest_bystander_gap_s"].items())
-    hiccups = ", ".join(f"{long:g} s at {at:g} s" for at, long in found["hiccups"]) or "none"
     parts = [
         f"bin/chaos --minutes {found['minutes']:g} --seed {found['seed']}, version"
         f" {found['version']}, began {found['began_at'][:19]}Z",
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']:g} GB,"
         f" {machine['system']}, Python {machine['python']}",
         verdict(found),
-        f"It ended because {found['ended_why']}." if found["ended_why"] else "",
+        f"The run ended because {found['ended_why']}." if found["ended_why"] else "",
         "",
         *_violation_lines(found),
         table,
         "",
         f"Longest gap between commits of a bystander, seconds: {gaps}.",
-        f"Looked {found['looks']:,} times, {found['blind_looks']} times in vain. Looks that came"
-        f" over a second late, because the machine was busy: {hiccups}.",
+        sampling(found),
         f"Processors: {json.dumps(found['figures'])}.",
         *(
             f"{each.get('portfolio')}: {each.get('sentence') or each.get('state')}"
@@ -187,6 +183,15 @@ def as_text(found: dict[str, Any]) -> str:
         ),
     ]
     return "\n".join(parts) + "\n"
+
+
+def sampling(found: dict[str, Any]) -> str:
+    """Return how often the monitor sampled, failed, and was late."""
+    late = ", ".join(f"{long:g} s at {at:g} s" for at, long in found["hiccups"]) or "none"
+    return (
+        f"Samples: {found['looks']:,}, failed: {found['blind_looks']}."
+        f" Samples more than a second late because the machine was busy: {late}."
+    )
 
 
 def _violation_lines(found: dict[str, Any]) -> list[str]:

@@ -1,62 +1,53 @@
-"""Progress on the terminal: a bar that stays on its line, or one line a step elsewhere."""
+"""Progress of a run on stderr: a bar on a terminal, one line per step elsewhere."""
 
 from __future__ import annotations
 
-import sys
-import time
 from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
 
 if TYPE_CHECKING:
     from chaos.runner.run import ChaosRun
 
-WIDTH = 24
 
-
-class Progress:
-    """Shows what a run does, on stderr."""
+class ProgressDisplay:
+    """Shows a run's progress on stderr."""
 
     def __init__(self) -> None:
-        self._is_live = sys.stderr.isatty()
-        self._shown_at = 0.0
-        self._last = ""
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            BarColumn(bar_width=24),
+            TextColumn("{task.description}", markup=False),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("")
+        self._last_line = ""
 
     def show(self, run: ChaosRun, text: str) -> None:
-        """Show the bar; `text` is what happens now, or how a step ended."""
+        """Show the state of the run. `text` is its present activity, or a step's result."""
         current = run.current
-        what = f"{current.step} {' + '.join(current.faults)}" if current else ""
+        step = f"{current.step} {' + '.join(current.faults)}" if current else ""
+        clock = f"{int(run.elapsed_s) // 60:d}:{int(run.elapsed_s) % 60:02d}"
+        status = f"{clock} of {run.minutes:g} min, {len(run.findings.violations)} violations"
         if text.startswith("VIOLATION"):
-            self._line(f"{_clock(run.elapsed_s)} {text}")
-        elif self._is_live:
-            if time.monotonic() - self._shown_at > 0.2 or not current:
-                self._shown_at = time.monotonic()
-                bar = self._bar(run)
-                sys.stderr.write(f"\r\x1b[2K{bar} {what} {text}"[:160])
-                sys.stderr.flush()
-        elif not current or not text:
-            self._line(f"{self._bar(run)} {what} {text}")
+            self._print(f"{clock} {text}")
+        elif self._console.is_terminal:
+            self._bar.start()
+            self._bar.update(
+                self._task,
+                total=run.minutes * 60,
+                completed=run.elapsed_s,
+                description=f"{status} {step} {text}",
+            )
+        elif (not current or not text) and f"{step} {text}" != self._last_line:
+            self._last_line = f"{step} {text}"
+            self._print(f"{status} {step} {text}".rstrip())
 
     def end(self) -> None:
-        """Leave the line of the bar."""
-        if self._is_live:
-            sys.stderr.write("\n")
+        """Stop the bar."""
+        self._bar.stop()
 
-    def _bar(self, run: ChaosRun) -> str:
-        share = min(run.elapsed_s / (run.minutes * 60), 1.0)
-        full = int(share * WIDTH)
-        count = len(run.findings.violations)
-        return (
-            f"[{'█' * full}{'·' * (WIDTH - full)}] {_clock(run.elapsed_s)}"
-            f" of {run.minutes:g} min, {count} violations"
-        )
-
-    def _line(self, text: str) -> None:
-        said = text.split("]", 1)[-1]
-        body = said.split("violations", 1)[-1]
-        if body != self._last:
-            self._last = body
-            sys.stderr.write(("\n" if self._is_live else "") + text.rstrip() + "\n")
-            sys.stderr.flush()
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60:d}:{int(seconds) % 60:02d}"
+    def _print(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from chaos.faults.registry import FAULTS as ALL_FAULTS
 from chaos.report import text as chaos_report
-from chaos.runner.progress import Progress
+from chaos.runner.progress import ProgressDisplay
 from chaos.soak import report
 from chaos.soak.compression import Compression
 from chaos.soak.run import FAULTS, Soak
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     home = Path(tempfile.mkdtemp(prefix="ginkgo-soak-"))
     os.chmod(home, 0o755)  # the database server runs as another user
-    compression, progress = Compression(options.days, options.minutes), Progress()
+    compression, progress = Compression(options.days, options.minutes), ProgressDisplay()
     soak = Soak(
         home,
         compression,

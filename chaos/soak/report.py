@@ -7,12 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
+from matplotlib.figure import Figure
 
-mpl.use("Agg")  # no display
-
-import matplotlib.pyplot as plt
-
+from chaos.report.plots import to_svg
 from chaos.report.text import as_text as chaos_text
 from chaos.soak.compression import DAY_S, KEEP_EQUITY_DAYS, KEEP_ORDERS_DAYS, Compression
 
@@ -190,7 +187,8 @@ def draw(
         ("Connections and partitions", [("connections", FIGURES[2][2]),
                                         ("partitions", FIGURES[5][2])], False),
     )  # fmt: skip
-    figure, axes = plt.subplots(len(panels), 1, figsize=(10, 2.6 * len(panels)), sharex=True)
+    figure = Figure(figsize=(10, 2.6 * len(panels)), layout="tight")
+    axes = figure.subplots(len(panels), 1, sharex=True)
     for axis, (title, lines, logarithmic) in zip(axes, panels, strict=True):
         for step in found["steps"]:
             axis.axvspan(
@@ -214,6 +212,4 @@ def draw(
         axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
         axis.grid(alpha=0.3)
     axes[-1].set_xlabel("compressed days (grey: a fault)")
-    figure.tight_layout()
-    figure.savefig(path, format="svg")
-    plt.close(figure)
+    path.write_text(to_svg(figure), encoding="utf-8")
