@@ -1,4 +1,4 @@
-"""The floor of `bench.commit`: the least that a durable fenced commit over HTTP can be."""
+"""The baseline of `bench.commit`: a minimal durable fenced commit over HTTP."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from psycopg_pool import AsyncConnectionPool
 from scheduling.wire.messages import CommitAnswers, CommitRequest, CommitResult
 
 SCHEMA = """
-CREATE TABLE floor_run (portfolio bigint PRIMARY KEY, epoch bigint NOT NULL,
+CREATE TABLE baseline_run (portfolio bigint PRIMARY KEY, epoch bigint NOT NULL,
     last_seq bigint NOT NULL) WITH (fillfactor = 50);
-CREATE TABLE floor_checkpoint (portfolio bigint PRIMARY KEY, seq bigint NOT NULL,
+CREATE TABLE baseline_checkpoint (portfolio bigint PRIMARY KEY, seq bigint NOT NULL,
     state bytea NOT NULL) WITH (fillfactor = 90);
-ALTER TABLE floor_checkpoint ALTER state SET STORAGE EXTERNAL;
-CREATE TABLE floor_order (portfolio bigint NOT NULL, seq bigint NOT NULL, symbol text NOT NULL,
+ALTER TABLE baseline_checkpoint ALTER state SET STORAGE EXTERNAL;
+CREATE TABLE baseline_order (portfolio bigint NOT NULL, seq bigint NOT NULL, symbol text NOT NULL,
     quantity numeric NOT NULL, price numeric NOT NULL, PRIMARY KEY (portfolio, seq));
-CREATE TABLE floor_equity (portfolio bigint NOT NULL, seq bigint NOT NULL, equity numeric NOT NULL,
-    PRIMARY KEY (portfolio, seq));
+CREATE TABLE baseline_equity (portfolio bigint NOT NULL, seq bigint NOT NULL,
+    equity numeric NOT NULL, PRIMARY KEY (portfolio, seq));
 """
 
 COMMIT = """
@@ -29,21 +29,21 @@ WITH i AS MATERIALIZED (
                          %b::text[], %b::text[], %b::text[])
         AS i(portfolio, epoch, seq, state, symbol, quantity, price, equity)
 ), l AS MATERIALIZED (
-    SELECT r.portfolio FROM floor_run r JOIN i USING (portfolio)
+    SELECT r.portfolio FROM baseline_run r JOIN i USING (portfolio)
     WHERE r.epoch = i.epoch AND r.last_seq = i.seq ORDER BY r.portfolio FOR UPDATE OF r
 ), f AS (
-    UPDATE floor_run r SET last_seq = r.last_seq + 1 FROM i, l
+    UPDATE baseline_run r SET last_seq = r.last_seq + 1 FROM i, l
     WHERE l.portfolio = i.portfolio AND r.portfolio = i.portfolio AND r.epoch = i.epoch
       AND r.last_seq = i.seq
     RETURNING r.portfolio, r.last_seq, i.state, i.symbol, i.quantity, i.price, i.equity
 ), c AS (
-    INSERT INTO floor_checkpoint SELECT portfolio, last_seq, state FROM f
+    INSERT INTO baseline_checkpoint SELECT portfolio, last_seq, state FROM f
     ON CONFLICT (portfolio) DO UPDATE SET seq = excluded.seq, state = excluded.state
 ), o AS (
-    INSERT INTO floor_order
+    INSERT INTO baseline_order
     SELECT portfolio, last_seq, symbol, quantity::numeric, price::numeric FROM f
 ), e AS (
-    INSERT INTO floor_equity SELECT portfolio, last_seq, equity::numeric FROM f
+    INSERT INTO baseline_equity SELECT portfolio, last_seq, equity::numeric FROM f
 )
 SELECT portfolio FROM f
 """
@@ -63,7 +63,7 @@ encoder = msgspec.msgpack.Encoder()
 
 
 async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """Decode, one statement, answer."""
+    """Decode a commit request, run one statement, answer."""
     if scope["type"] == "lifespan":
         await receive()
         await pool.open(wait=True)
@@ -78,22 +78,22 @@ async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         body += message.get("body", b"")
         if not message.get("more_body"):
             break
-    asked = decoder.decode(body).commits
+    commits = decoder.decode(body).commits
     columns: tuple[list[Any], ...] = (
-        [c.portfolio for c in asked],
-        [c.epoch for c in asked],
-        [c.from_seq for c in asked],
-        [c.state for c in asked],
-        [c.orders[0].symbol for c in asked],
-        [c.orders[0].quantity for c in asked],
-        [c.orders[0].price for c in asked],
-        [c.equity[0].equity for c in asked],
+        [c.portfolio for c in commits],
+        [c.epoch for c in commits],
+        [c.from_seq for c in commits],
+        [c.state for c in commits],
+        [c.orders[0].symbol for c in commits],
+        [c.orders[0].quantity for c in commits],
+        [c.orders[0].price for c in commits],
+        [c.equity[0].equity for c in commits],
     )
     async with pool.connection() as connection:
         cursor = await connection.execute(COMMIT.encode(), columns)
         rows = await cursor.fetchall()
-    passed = CommitAnswers(results=[CommitResult(portfolio=row[0], answer="ok") for row in rows])
-    answer = encoder.encode(passed)
+    accepted = CommitAnswers(results=[CommitResult(portfolio=row[0], answer="ok") for row in rows])
+    answer = encoder.encode(accepted)
     headers = [(b"content-length", str(len(answer)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": answer})

@@ -1,12 +1,14 @@
-"""The time budgets of the design, on a real fleet: `bin/bench budgets [MOVES] [RELOADS] [KILLS]`.
+"""Measure the design's time budgets on a real installation.
 
-A whole `bin/up` with the product's time limits, on real prices. Moves and reloads go through REST,
-one after another; a kill is kill -9 of a daemon, until each of its portfolios has committed
-elsewhere; frozen is SIGSTOP of a daemon and all it hosts (a tenth as often, since each takes a
-lease); a restart is kill -9 and a new daemon of the same name at once. All of it twice: with
-pushes, and with every push lost inside the database. Durations are of the database's clock:
-request to done (s), `pause_ms` as on the handoff. One JSON row a path and figure, with p50, p99
-and the worst; a path that is over its budget ends with 1.
+    bin/bench budgets [MOVES] [RELOADS] [KILLS]
+
+Runs `bin/up` with the product's time limits on real prices. Migrations and reloads are requested
+through the API, one after another. `kill -9` kills a daemon and waits until each of its portfolios
+has committed elsewhere; `frozen` does the same with SIGSTOP of a daemon and its processes (a tenth
+as often, since each takes a lease); `restart` is kill -9 and a new daemon of the same name at once.
+All are measured twice: with pushes, and with every push lost inside the database. Durations are by
+the database's clock: request to done in s, pause as `pause_ms` of the handoff. One JSON row per
+path and figure, with p50, p99 and the worst value. Exits 1 if a path exceeds its budget.
 """
 
 from __future__ import annotations
@@ -18,11 +20,19 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 
-from chaos.harness.cluster import CANARIES, DEMO_NODES, Cluster, process_tree, suspended, wait_for
+from chaos.harness.cluster import (
+    CANARIES,
+    DEMO_NODES,
+    Cluster,
+    ClusterRun,
+    process_tree,
+    suspended,
+    wait_for,
+)
 from chaos.harness.installation import temporary_home
 
-#: Path → (request to done or to the first commit elsewhere, s; pause p50, ms; pause p99, ms), as
-#: the design has them with pushes, then with every push lost.
+#: Path → budgets of the design, with pushes and with every push lost: s from request to done or to
+#: the first commit elsewhere, ms of the pause's p50 and p99.
 BUDGETS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
     "migrate": ((2, 100, 500), (10, 5000, 5000)),
     "reload": ((2, 100, 500), (10, 5000, 5000)),
@@ -66,7 +76,7 @@ def measured(
     reloads: int,
     kills: int,
 ) -> Iterator[dict[str, object]]:
-    """Yield the rows of one half."""
+    """Yield the rows of one of the two measurements."""
     cluster.wait_until_converged()
     with silence():
         done = [move(cluster, number) for number in range(moves)]
@@ -96,23 +106,23 @@ def measured(
 
 
 def move(cluster: Cluster, number: int) -> tuple[float, float]:
-    """Return request to done in s and the pause in ms of one move."""
+    """Migrate a canary. Return s from request to done, and ms of its pause."""
     name = CANARIES[number % 3]
-    return of(cluster.migrate(name, cluster.other_node(name), limit_s=60))
+    return figures_of(cluster.migrate(name, cluster.other_node(name), limit_s=60))
 
 
 def reload(cluster: Cluster, number: int) -> tuple[float, float]:
-    """Return the same of one reload of the running revision."""
+    """Reload a canary's running revision. Return the same."""
     name = CANARIES[number % 3]
     answer = cluster.call("POST", f"/api/portfolios/{name}/reload/", {"reason": "measured"})
     assert answer.status == 202, answer.text
     done = cluster.wait_for_handoff(answer.json["id"], 60)
     assert done["state"] == "done", done
-    return of(done)
+    return figures_of(done)
 
 
-def of(handoff: dict[str, str]) -> tuple[float, float]:
-    """Return request to done in s and the pause in ms."""
+def figures_of(handoff: dict[str, str]) -> tuple[float, float]:
+    """Return s from request to done, and ms of the pause."""
     requested, finished = (
         datetime.fromisoformat(handoff[key]) for key in ("requested_at", "finished_at")
     )
@@ -120,7 +130,7 @@ def of(handoff: dict[str, str]) -> tuple[float, float]:
 
 
 def create(cluster: Cluster, number: int, pushes: str) -> float:
-    """Return s from the creation of a portfolio to its first commit; delete it again."""
+    """Create a portfolio and delete it. Return s from its creation to its first commit."""
     name = f"born-{pushes.split()[0]}-{number}"
     began = cluster.now()
     body = {"name": name, "strategy": "canary", "symbols": ["*"], "config": {}}
@@ -136,14 +146,14 @@ def create(cluster: Cluster, number: int, pushes: str) -> float:
 
 
 def kill(cluster: Cluster, node: str) -> tuple[float, list[float]]:
-    """Return s from kill -9 to the last first commit elsewhere, and each portfolio's pause, ms."""
+    """Kill a daemon. Return s to the last first commit elsewhere, and ms of each pause."""
     had, since = cluster.portfolios_on(node), cluster.now()
     cluster.daemon(node).kill()
     return cluster.wait_for_commits_elsewhere(had, node, 60), failed_over(cluster, since)
 
 
 def freeze(cluster: Cluster, node: str) -> tuple[float, list[float]]:
-    """Return the same of a daemon that stands still, and let it go on."""
+    """Freeze a daemon. Return the same, and resume it."""
     had, since = cluster.portfolios_on(node), cluster.now()
     with suspended(process_tree(cluster.daemon(node))):
         return cluster.wait_for_commits_elsewhere(had, node, 100), failed_over(cluster, since)
@@ -152,9 +162,9 @@ def freeze(cluster: Cluster, node: str) -> tuple[float, list[float]]:
 def restarts(
     cluster: Cluster, silence: Callable[[], AbstractContextManager[None]], times: int
 ) -> Iterator[float]:
-    """Yield s from kill -9 of a daemon to the last commit of a new one of its name.
+    """Yield s from kill -9 of a daemon to the last first commit of a new daemon of its name.
 
-    Whether its socket's end was seen or not, the new one takes over what the old one had.
+    The new daemon takes over the portfolios, whether or not the end of the old socket was noticed.
     """
     name, url = "node-again", cluster.access["url"]
     token = cluster.create_node_token(name)
@@ -168,7 +178,7 @@ def restarts(
         )
         for _ in range(times):
             cluster.wait_until_converged((*DEMO_NODES, name), limit_s=120)
-            # The third within a minute is taken for two daemons that fight over a name.
+            # A third takeover within a minute counts as two daemons that fight over a name.
             cluster.query("UPDATE scheduling_lease SET takeovers = '[]'")
             had = cluster.portfolios_on(name)
             old = cluster.run(had[0]).incarnation
@@ -176,24 +186,23 @@ def restarts(
                 daemon.kill()
                 daemon.wait()
                 daemon = cluster.launch_node(name, url, token)
-                _, took_s = wait_for(
-                    lambda had=had: [cluster.run(one) for one in had],
-                    lambda runs, old=old: all(
-                        r.incarnation != old and r.phase == "running" and r.committed_at
-                        for r in runs
-                    ),
-                    60,
-                    f"{', '.join(had)} committing under the new incarnation",
-                )
-            yield took_s
+                yield _wait_for_incarnation_after(old, cluster, had)
     finally:
         daemon.terminate()
         daemon.wait(20)
 
 
+def _wait_for_incarnation_after(old: str | None, cluster: Cluster, names: list[str]) -> float:
+    def have_committed(runs: list[ClusterRun]) -> bool:
+        return all(r.incarnation != old and r.phase == "running" and r.committed_at for r in runs)
+
+    what = f"{', '.join(names)} committing under the new incarnation"
+    return wait_for(lambda: [cluster.run(name) for name in names], have_committed, 60, what)[1]
+
+
 def failed_over(cluster: Cluster, since: datetime) -> list[float]:
-    """Return the pauses in ms of the failovers since then."""
-    time.sleep(0.1)  # a look at the database is 30 ms apart: the handoffs are closed by now
+    """Return the pauses in ms of the failovers since `since`."""
+    time.sleep(0.1)  # polls are 30 ms apart; the handoffs are closed by now
     pauses = cluster.query(
         "SELECT pause_ms FROM scheduling_handoff"
         " WHERE kind = 'failover' AND state = 'done' AND requested_at > %s AND pause_ms > 0",
@@ -205,7 +214,7 @@ def failed_over(cluster: Cluster, since: datetime) -> list[float]:
 def rows(
     path: str, pushes: str, took_s: tuple | list, pauses_ms: tuple | list = ()
 ) -> Iterator[dict[str, object]]:
-    """Yield one row for the durations, and one for the pauses where there are any."""
+    """Yield a row for the durations, and a row for the pauses if there are any."""
     limit_s, p50_ms, p99_ms = BUDGETS[path][pushes != "pushed"]
     what = "request to done" if path in ("migrate", "reload") else "to the first commit"
     worst = max(took_s)
@@ -221,7 +230,7 @@ def rows(
 
 
 def row(path: str, pushes: str, name: str, unit: str, values: list[float]) -> dict[str, object]:
-    """Return the figures of sorted values."""
+    """Return the quantiles of sorted values."""
     return {
         "path": path,
         "pushes": pushes,

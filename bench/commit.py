@@ -1,10 +1,13 @@
-"""Fenced commits over HTTP against the floor: `bin/bench commit [NODES] [PORTFOLIOS] [SECONDS]`.
+"""Compare fenced commits over HTTP with a baseline.
 
-Floor: a raw ASGI callable that runs one set-based fenced statement on four bare tables, through a
-pool of the same size, under the same server. Ours: the gateway on the product's tables (checkpoint,
-orders, fills, equity, tenures, handoffs, audit under their constraints), token and checks included.
-Each node has one request in flight with all its portfolios, each with an order, an equity point and
-a state of 11 KB before compression. One JSON row a path; `ratio` is ours over the floor.
+    bin/bench commit [NODES] [PORTFOLIOS] [SECONDS]
+
+Baseline: a raw ASGI application that runs one set-based fenced statement on four bare tables, with
+a connection pool of the same size, under the same server. Ginkgo: the gateway on the product's
+tables (checkpoint, orders, fills, equity, tenures, handoffs, audit, with their constraints), token
+and checks included. Each node has one request in flight with all its portfolios, each with an
+order, an equity point and a state of 11 KB before compression. One JSON row per path; `ratio` is
+the rate relative to the baseline.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ def main() -> None:
     with own_database():
         rates = {}
         for path, app in (
-            ("floor", "bench.baseline_commit:app"),
+            ("baseline", "bench.baseline_commit:app"),
             ("ginkgo", "ginkgo_site.asgi:application"),
         ):
             rates[path] = measure(path, app, nodes, per_node, seconds)
@@ -61,15 +64,15 @@ def main() -> None:
                 "unit": "commits/s",
                 "p50_ms": round(p50 * 1e3, 2),
                 "p99_ms": round(p99 * 1e3, 2),
-                "against": "floor",
-                "ratio": round(rate / rates["floor"][0], 2),
+                "against": "baseline",
+                "ratio": round(rate / rates["baseline"][0], 2),
             }
             print(json.dumps(row))
 
 
 @contextmanager
 def own_database() -> Iterator[None]:
-    """Run a PostgreSQL of its own, and name it in the environment."""
+    """Run a PostgreSQL server, and set DATABASE_URL to it."""
     home = Path(tempfile.mkdtemp(prefix="ginkgo-bench-"))
     home.chmod(0o755)
     server = EmbeddedPostgres(home)
@@ -84,14 +87,14 @@ def own_database() -> Iterator[None]:
 
 
 @contextmanager
-def web_process(app: str) -> Iterator[None]:
-    """Run `app` at PORT; end it afterwards."""
+def web_process(app: str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run an ASGI application at PORT; end it afterwards."""
     web = subprocess.Popen(
         [sys.executable, "-m", "uvicorn", app, "--port", str(PORT), "--lifespan", "on",
-         "--log-level", "warning", "--no-access-log"],
+         "--log-level", "warning", "--no-access-log", *options],
     )  # fmt: skip
     try:
-        yield
+        yield web
     finally:
         web.terminate()
         web.wait(20)
@@ -100,13 +103,15 @@ def web_process(app: str) -> Iterator[None]:
 def measure(
     path: str, app: str, nodes: int, per_node: int, seconds: int
 ) -> tuple[float, float, float]:
-    """Return commits a second, and p50 and p99 of a request in seconds."""
-    cast = prepare_ours(nodes, per_node) if path == "ginkgo" else prepare_floor(nodes, per_node)
+    """Return commits per second, and p50 and p99 of a request in seconds."""
+    simulated = (
+        prepare_ginkgo(nodes, per_node) if path == "ginkgo" else prepare_baseline(nodes, per_node)
+    )
     with web_process(app):
-        return asyncio.run(drive(cast, seconds))
+        return asyncio.run(drive(simulated, seconds))
 
 
-def prepare_floor(nodes: int, per_node: int) -> list[Node]:
+def prepare_baseline(nodes: int, per_node: int) -> list[Node]:
     import psycopg
 
     from bench.baseline_commit import SCHEMA
@@ -114,7 +119,7 @@ def prepare_floor(nodes: int, per_node: int) -> list[Node]:
     with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
         connection.execute(SCHEMA.encode())
         connection.execute(
-            "INSERT INTO floor_run SELECT g, 1, 0 FROM generate_series(1, %s) g",
+            "INSERT INTO baseline_run SELECT g, 1, 0 FROM generate_series(1, %s) g",
             (nodes * per_node,),
         )
     return [
@@ -122,8 +127,8 @@ def prepare_floor(nodes: int, per_node: int) -> list[Node]:
     ]
 
 
-def prepare_ours(nodes: int, per_node: int) -> list[Node]:
-    """Create nodes with tokens and their portfolios, through the product's own code."""
+def prepare_ginkgo(nodes: int, per_node: int) -> list[Node]:
+    """Create nodes with tokens and portfolios through the product's code."""
     os.environ["DJANGO_SETTINGS_MODULE"] = "ginkgo_site.settings"
     import django
     from django.core.management import call_command
@@ -138,7 +143,7 @@ def prepare_ours(nodes: int, per_node: int) -> list[Node]:
     from scheduling.operations import NewPortfolio, create_portfolio
     from scheduling.timing import timing
 
-    cast = []
+    simulated = []
     for n in range(nodes):
         token = new_token()
         row = NodeRow.objects.create(name=f"node-{n}")
@@ -159,8 +164,8 @@ def prepare_ours(nodes: int, per_node: int) -> list[Node]:
                 node=row, incarnation=node.incarnation, epoch=1, last_seq=0, state_seq=0
             )
             node.portfolios.append(made.pk)
-        cast.append(node)
-    return cast
+        simulated.append(node)
+    return simulated
 
 
 def register_message(incarnation: uuid.UUID, capacity: int) -> Register:
@@ -178,7 +183,7 @@ def register_message(incarnation: uuid.UUID, capacity: int) -> Register:
 
 
 class Node:
-    """One simulated node: its token, its portfolios and how far each got."""
+    """A simulated node: its token, its portfolios and their seq."""
 
     def __init__(self, token: str, portfolios: list[int], seq: int) -> None:
         self.token = token
@@ -187,7 +192,7 @@ class Node:
         self.incarnation = uuid.uuid4()
 
     def request(self, states: list[bytes]) -> bytes:
-        """Return the next request: every portfolio goes on by one event."""
+        """Return the next request: one event for every portfolio."""
         commits = [
             Commit(
                 portfolio=portfolio,
@@ -206,8 +211,8 @@ class Node:
         return encode(CommitRequest(incarnation=str(self.incarnation), commits=commits))
 
 
-async def until_it_listens() -> None:
-    """Return when the web process accepts connections; a busy machine takes its time."""
+async def wait_until_listening() -> None:
+    """Wait until the web process accepts connections, up to a minute on a busy machine."""
     for _ in range(1200):
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", PORT)
@@ -217,20 +222,22 @@ async def until_it_listens() -> None:
             await asyncio.sleep(0.05)
 
 
-async def drive(cast: list[Node], seconds: int) -> tuple[float, float, float]:
-    states = [some_state(n) for n in range(8)]
-    await until_it_listens()
-    await asyncio.gather(*(one_node(node, states, time.perf_counter() + 1, []) for node in cast))
+async def drive(simulated: list[Node], seconds: int) -> tuple[float, float, float]:
+    states = [make_state(n) for n in range(8)]
+    await wait_until_listening()
+    await asyncio.gather(
+        *(drive_node(node, states, time.perf_counter() + 1, []) for node in simulated)
+    )
     took: list[float] = []
     began = time.perf_counter()
-    await asyncio.gather(*(one_node(node, states, began + seconds, took) for node in cast))
+    await asyncio.gather(*(drive_node(node, states, began + seconds, took) for node in simulated))
     elapsed = time.perf_counter() - began
     took.sort()
-    done = len(took) * len(cast[0].portfolios)
+    done = len(took) * len(simulated[0].portfolios)
     return done / elapsed, took[len(took) // 2], took[int(len(took) * 0.99)]
 
 
-async def one_node(node: Node, states: list[bytes], until: float, took: list[float]) -> None:
+async def drive_node(node: Node, states: list[bytes], until: float, took: list[float]) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
     decoder = msgspec.msgpack.Decoder(CommitAnswers)
     while (began := time.perf_counter()) < until:
@@ -252,8 +259,8 @@ async def one_node(node: Node, states: list[bytes], until: float, took: list[flo
     writer.close()
 
 
-def some_state(seed: int) -> bytes:
-    """Return a compressed state that was about 11 KB."""
+def make_state(seed: int) -> bytes:
+    """Return a compressed state of about 11 KB before compression."""
     numbers = random.Random(seed)
     text = ""
     while len(text) < STATE_BYTES:

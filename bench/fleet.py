@@ -1,15 +1,16 @@
-"""A simulated fleet on the real thing: `bin/bench fleet [NODES] [PORTFOLIOS] [SECONDS]`.
+"""Measure a simulated fleet: `bin/bench fleet [NODES] [PORTFOLIOS] [SECONDS]`.
 
-A real PostgreSQL, web process and watcher, as bin/up starts them, and so many nodes that speak the
-node protocol as daemons do (bench/fleet_nodes.py), each with its share of the portfolios. First the
-fleet is left alone for so many seconds: beats, commits of a sample, and what each part costs. Then
-one node after another is killed, and the database's clock tells how long it took from the mark
-`lost` until all it had was planned, requested, granted and committed elsewhere. Last the web
-process is killed and started again: how long until every node was heard, and was any lost by it?
+Runs a real installation (`bin/up` without nodes) and simulated nodes that speak the node protocol
+as daemons do (bench/fleet_nodes.py), with the portfolios spread over them. First the fleet is idle
+for SECONDS: heartbeats, sample commits, and the cost of each part are measured. Then nodes are
+killed one after another, and the database's clock gives the time from the mark `lost` until all
+their portfolios were planned, requested, granted and committed elsewhere. Finally the web process
+is killed and restarts: measured are the time until every node has had a heartbeat answered, and the
+number of nodes lost by it.
 
-Without arguments the four sizes of SIZES, one after another. Prints JSON rows; writes fleet.txt and
-fleet.svg to the directory in BENCH_OUT, if it is set. The lease is the product's unless
-GINKGO_LEASE_TTL_S says another.
+Without arguments the sizes in SIZES are measured one after another. Prints JSON rows; writes
+fleet.txt and fleet.svg to the directory BENCH_OUT, if set. The lease is the product's unless
+GINKGO_LEASE_TTL_S is set.
 """
 
 from __future__ import annotations
@@ -30,16 +31,15 @@ from typing import Any
 
 import psycopg
 
-from bench.fleet_house import CAPACITY, FleetHouse, a_house, zones
+from bench.fleet_installation import CAPACITY, FleetInstallation, fleet_installation, zones
 from bench.fleet_nodes import SimulatedNode, Tally
-from bench.fleet_plot import as_svg
-from bench.result_table import as_table, row
+from bench.result_table import as_table, loss_svg, row
 from scheduling.node_daemon.config import NodeConfig
 
 SIZES = ((10, 100), (50, 1_000), (200, 10_000), (1_000, 100_000))
 SECONDS = 30.0
 LOSSES = 3
-AT_ONCE = 20  #: nodes that register at the same time
+AT_ONCE = 20  #: concurrent registrations
 LIMIT_S = 180.0
 PLAN_TARGET_MS = 250.0
 GRANTED_TARGET_S = 10.0
@@ -57,22 +57,22 @@ def main() -> None:
     if out := os.environ.get("BENCH_OUT"):
         Path(out).mkdir(parents=True, exist_ok=True)
         Path(out, "fleet.txt").write_text(table)
-        Path(out, "fleet.svg").write_text(as_svg(rows))
+        Path(out, "fleet.svg").write_text(loss_svg(rows))
     sys.exit(0 if all(each["met"] is not False for each in rows) else 1)
 
 
 def one_size(nodes: str, portfolios: str, seconds: str = str(SECONDS)) -> Iterator[dict[str, Any]]:
     """Yield the rows of one size."""
-    with a_house() as house:
-        yield from measured(house, int(nodes), int(portfolios), float(seconds))
+    with fleet_installation() as installation:
+        yield from measured(installation, int(nodes), int(portfolios), float(seconds))
 
 
 def every_size() -> Iterator[dict[str, Any]]:
-    """Yield the rows of SIZES. A process for each: Django takes one database for its life."""
-    quietly = {name: value for name, value in os.environ.items() if name != "BENCH_OUT"}
+    """Yield the rows of SIZES, each from its own process: Django uses one database per process."""
+    environment = {name: value for name, value in os.environ.items() if name != "BENCH_OUT"}
     for size in SIZES:
         command = [sys.executable, "-m", "bench.fleet", *map(str, size)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=quietly) as one:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as one:
             assert one.stdout is not None
             try:
                 yield from map(json.loads, one.stdout)
@@ -83,25 +83,25 @@ def every_size() -> Iterator[dict[str, Any]]:
 
 
 def measured(
-    house: FleetHouse, nodes: int, portfolios: int, seconds: float
+    installation: FleetInstallation, nodes: int, portfolios: int, seconds: float
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of one size."""
-    say(f"{nodes} nodes, {portfolios} portfolios: starting PostgreSQL and the web process")
-    house.start_database()
-    tokens = house.create_nodes(nodes)
-    house.start_web()
-    rest, looks, losses, away = asyncio.run(lived(house, tokens, portfolios, seconds))
+    say(f"{nodes} nodes, {portfolios} portfolios")
+    tokens = installation.create_nodes(nodes)
+    idle, passes, losses, away = asyncio.run(
+        measure_fleet(installation, tokens, portfolios, seconds)
+    )
     path = f"{nodes} nodes, {portfolios} portfolios"
-    yield from rows_at_rest(path, rest, looks)
+    yield from rows_of_idle(path, idle, passes)
     yield from rows_of_losses(path, losses)
     yield row(path, "web killed to answering again", away.back_s, "s")
-    yield row(path, "web killed to every node heard", away.heard_s, "s")
+    yield row(path, "web killed to every heartbeat answered", away.heard_s, "s")
     yield row(path, "nodes lost by it", away.lost, "", target="0", met=away.lost == 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
-    """A fleet that nothing happens to."""
+class IdleFleet:
+    """Figures of an idle fleet."""
 
     seconds: float
     beats_s: list[float]
@@ -113,39 +113,39 @@ class Rest:
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
-    """One node that was killed; seconds from its mark `lost`."""
+class NodeKill:
+    """Figures of one killed node, in seconds from its mark `lost`."""
 
     portfolios: int
     noticed_s: float  #: from the kill to the mark
     looked_ms: float
-    plan_ms: float  #: of the plan alone
+    plan_ms: float  #: computing the plan
     planned_s: float
     requested_s: float
     granted_s: float
     committed_s: float
-    cpu_s: dict[str, float]  #: what each part used from the kill to the last commit
+    cpu_s: dict[str, float]  #: of each part, from the kill to the last commit
 
 
 @dataclass(frozen=True, slots=True)
-class Away:
-    """The web process was killed and started again; seconds from the kill."""
+class WebKill:
+    """Figures of a web process that was killed and restarted, in seconds from the kill."""
 
-    back_s: float  #: it answers
-    heard_s: float  #: every node's beat was answered
-    lost: int  #: nodes that were lost by it
+    back_s: float  #: until it answers
+    heard_s: float  #: until a heartbeat of every node was answered
+    lost: int  #: number of nodes marked lost
 
 
-async def lived(
-    house: FleetHouse, tokens: list[tuple[str, str]], portfolios: int, seconds: float
-) -> tuple[Rest, dict[str, list[float]], list[Loss], Away]:
-    """Let the fleet live: load it, leave it alone, lose nodes, take the web process away."""
+async def measure_fleet(
+    installation: FleetInstallation, tokens: list[tuple[str, str]], portfolios: int, seconds: float
+) -> tuple[IdleFleet, dict[str, list[float]], list[NodeKill], WebKill]:
+    """Load the fleet, measure it idle, kill nodes, kill the web process."""
     tally = Tally()
-    fleet = [
+    nodes = [
         SimulatedNode(
             NodeConfig(
                 name=name,
-                server=house.address.url,
+                server=installation.access["url"],
                 token=token,
                 capacity=max(5, int(CAPACITY * 1.1 * portfolios / len(tokens)) + 1),
                 labels={"zone": f"z{number % zones(len(tokens))}"},
@@ -156,35 +156,34 @@ async def lived(
         for number, (name, token) in enumerate(tokens)
     ]
     began = time.monotonic()
-    await registered(fleet)
+    await register_all(nodes)
     try:
         say("loading portfolios")
-        held = await asyncio.to_thread(house.load_portfolios, portfolios, len(fleet))
-        for node in fleet:
+        held = await asyncio.to_thread(installation.load_portfolios, portfolios, len(nodes))
+        for node in nodes:
             node.adopt(held.get(node.config.name, {}))
-        await told(house, fleet)
-        house.start_watcher()
-        # Nobody is judged until the gateway has served for one lease.
+        await fetch_desired_sets(installation, nodes)
+        # No lease is judged expired until the gateway has served for one lease.
         ttl_s = float(os.environ.get("GINKGO_LEASE_TTL_S", 30))
-        await settled(house, tally, began + ttl_s + 2)
-        rest = await at_rest(house, tally, seconds)
-        looks = await asyncio.to_thread(looked)
+        await wait_until_converged(installation, tally, began + ttl_s + 2)
+        idle = await measure_idle(installation, tally, seconds)
+        passes = await asyncio.to_thread(measure_passes)
         losses = []
-        with house.connection() as db:
-            for number in range(min(LOSSES, len(fleet) // 3)):
-                victim = fleet.pop(len(fleet) // 2)
-                losses.append(await killed(house, db, victim))
+        with installation.connection() as db:
+            for number in range(min(LOSSES, len(nodes) // 3)):
+                victim = nodes.pop(len(nodes) // 2)
+                losses.append(await kill_node(installation, db, victim))
                 say(f"loss {number + 1}: all granted {losses[-1].granted_s:.2f} s after the mark")
             if tally.refused:
-                say(f"without a good answer: {len(tally.refused)}, the first: {tally.refused[0]}")
-            away = await without_web(house, db, fleet, ttl_s)
-        return rest, looks, losses, away
+                say(f"refused: {len(tally.refused)}, the first: {tally.refused[0]}")
+            away = await kill_web(installation, db, nodes, ttl_s)
+        return idle, passes, losses, away
     finally:
-        await asyncio.gather(*(node.kill() for node in fleet), return_exceptions=True)
+        await asyncio.gather(*(node.kill() for node in nodes), return_exceptions=True)
 
 
 def known() -> dict[str, dict[str, Any]]:
-    """Return the strategies and feeds that every node has."""
+    """Return the strategies and feeds that every node reports."""
     from portfolios.feeds import open_feed
     from portfolios.strategies import registry
 
@@ -192,8 +191,8 @@ def known() -> dict[str, dict[str, Any]]:
     return {"strategies": registry.versions(), "feeds": {feed.name: feed.sha256}}
 
 
-async def registered(fleet: list[SimulatedNode]) -> None:
-    """Register all, a few at a time."""
+async def register_all(nodes: list[SimulatedNode]) -> None:
+    """Register all nodes, AT_ONCE at a time."""
     gate, done, began = asyncio.Semaphore(AT_ONCE), 0, time.monotonic()
 
     async def one(node: SimulatedNode) -> None:
@@ -201,62 +200,64 @@ async def registered(fleet: list[SimulatedNode]) -> None:
         async with gate:
             await node.start()
         done += 1
-        if done % 100 == 0 or done == len(fleet):
-            say(f"{done} of {len(fleet)} nodes registered, {time.monotonic() - began:.0f} s")
+        if done % 100 == 0 or done == len(nodes):
+            say(f"{done} of {len(nodes)} nodes registered, {time.monotonic() - began:.0f} s")
 
-    await asyncio.gather(*(one(node) for node in fleet))
+    await asyncio.gather(*(one(node) for node in nodes))
 
 
-async def told(house: FleetHouse, fleet: list[SimulatedNode]) -> None:
-    """Let all hear what they hold, some at a time: no fleet hears of all it has within a second."""
-    for first in range(0, len(fleet), AT_ONCE):
-        some = fleet[first : first + AT_ONCE]
+async def fetch_desired_sets(installation: FleetInstallation, nodes: list[SimulatedNode]) -> None:
+    """Let all nodes fetch their desired sets, AT_ONCE at a time to bound the load."""
+    for first in range(0, len(nodes), AT_ONCE):
+        some = nodes[first : first + AT_ONCE]
         before = {node: node.desired.version if node.desired else 0 for node in some}
-        await asyncio.to_thread(house.touch, [node.config.name for node in some])
+        await asyncio.to_thread(
+            installation.bump_desired_versions, [node.config.name for node in some]
+        )
         for node in some:
             node.beat_now()
         while any(node.desired is None or node.desired.version <= before[node] for node in some):
             await asyncio.sleep(0.02)
 
 
-async def settled(house: FleetHouse, tally: Tally, until: float) -> None:
-    """Return when it is late enough, the watcher has made a whole pass and all is answered."""
+async def wait_until_converged(installation: FleetInstallation, tally: Tally, until: float) -> None:
+    """Wait until `until`, a full pass of the watcher, and 2 s without refusals."""
     while True:
         tally.clear()
         await asyncio.sleep(2)
-        with house.connection() as db:
+        with installation.connection() as db:
             ran = db.execute(
                 "SELECT 1 FROM scheduling_passlock WHERE failover_ran_at IS NOT NULL"
             ).fetchone()
         if ran and time.monotonic() > until and not tally.refused:
             return
         say(
-            f"settling, {max(until - time.monotonic(), 0):.0f} s left,"
+            f"converging, {max(until - time.monotonic(), 0):.0f} s left,"
             f" {len(tally.refused)} of {len(tally.refused) + len(tally.beats_s)} beats unanswered"
         )
 
 
-async def at_rest(house: FleetHouse, tally: Tally, seconds: float) -> Rest:
-    """Leave the fleet alone and return what it cost."""
-    say(f"at rest for {seconds:g} s")
+async def measure_idle(installation: FleetInstallation, tally: Tally, seconds: float) -> IdleFleet:
+    """Measure the idle fleet."""
+    say(f"idle for {seconds:g} s")
     tally.clear()
-    before, began = house.cpu_s(), time.monotonic()
+    before, began = installation.cpu_s(), time.monotonic()
     await asyncio.sleep(seconds)
-    took, after = time.monotonic() - began, house.cpu_s()
-    return Rest(
+    took, after = time.monotonic() - began, installation.cpu_s()
+    return IdleFleet(
         seconds=took,
         beats_s=sorted(tally.beats_s),
         commits_s=sorted(tally.commits_s),
         refused=list(tally.refused),
         cpu={name: (after[name] - before[name]) / took for name in before},
-        rss_mb={name: house.rss_mb(name) for name in ("web", "watcher")},
+        rss_mb={name: installation.rss_mb(name) for name in ("web", "watcher")},
         load=os.getloadavg()[0],
     )
 
 
-def looked() -> dict[str, list[float]]:
-    """Return what passes cost, measured by a process of their own."""
-    say("looking at the fleet as a pass does")
+def measure_passes() -> dict[str, list[float]]:
+    """Measure passes in a separate process."""
+    say("measuring passes")
     done = subprocess.run(
         [sys.executable, "-m", "bench.fleet_reads"], stdout=subprocess.PIPE, check=True, text=True
     )
@@ -268,7 +269,7 @@ MARKED = """
 SELECT id, status_since FROM scheduling_node WHERE name = %(name)s AND status = 'lost'
 """
 
-#: Whatever was asked for since then; one that failed and was asked for anew counts with its last.
+#: Handoffs since then; of a portfolio whose handoff failed, the last one counts.
 MOVED = """
 SELECT max(requested_at) AS last_requested, max(granted_at) AS last_granted,
        max(activated_at) AS last_committed,
@@ -279,47 +280,52 @@ WHERE portfolio_id = ANY(%(held)s::bigint[]) AND requested_at >= %(since)s
 """
 
 
-async def without_web(
-    house: FleetHouse, db: psycopg.Connection[Any], fleet: list[SimulatedNode], ttl_s: float
-) -> Away:
-    """Kill the web process, and wait until nodes may be judged again."""
+async def kill_web(
+    installation: FleetInstallation,
+    db: psycopg.Connection[Any],
+    nodes: list[SimulatedNode],
+    ttl_s: float,
+) -> WebKill:
+    """Kill the web process, and wait until leases may be judged again."""
     say("killing the web process")
     killed_at = time.monotonic()
-    await asyncio.to_thread(house.restart_web)
+    await asyncio.to_thread(installation.restart_web)
     back_s = time.monotonic() - killed_at
     deadline = time.monotonic() + LIMIT_S
-    while (silent := sum(node.heard_at < killed_at for node in fleet)) and (
+    while (silent := sum(node.heard_at < killed_at for node in nodes)) and (
         time.monotonic() < deadline
     ):
         await asyncio.sleep(0.05)
     if silent:
-        raise SystemExit(f"{silent} nodes were not heard for {LIMIT_S:g} s")
+        raise SystemExit(f"{silent} nodes had no heartbeat answered for {LIMIT_S:g} s")
     heard_s = time.monotonic() - killed_at
-    say(f"all heard after {heard_s:.1f} s; waiting until they may be judged")
+    say(f"all heartbeats answered after {heard_s:.1f} s; waiting until leases may be judged")
     await asyncio.sleep(ttl_s + 5)
-    still = {node.config.name for node in fleet}
+    still = {node.config.name for node in nodes}
     lost = [
         found.name
         for found in db.execute("SELECT name FROM scheduling_node WHERE status = 'lost'")
         if found.name in still
     ]
-    return Away(back_s, heard_s, len(lost))
+    return WebKill(back_s, heard_s, len(lost))
 
 
-async def killed(house: FleetHouse, db: psycopg.Connection[Any], victim: SimulatedNode) -> Loss:
-    """Kill one node and return how long everything took."""
-    log = house.log("watcher")
+async def kill_node(
+    installation: FleetInstallation, db: psycopg.Connection[Any], victim: SimulatedNode
+) -> NodeKill:
+    """Kill one node and measure the failover of its portfolios."""
+    log = installation.log_file("watcher")
     offset, held = log.stat().st_size, victim.holds
-    killed_at, before = now_of(db), house.cpu_s()
+    killed_at, before = now_of(db), installation.cpu_s()
     await victim.kill()
     marked = await until(db, MARKED, lambda found: found is not None, name=victim.config.name)
     since: datetime = marked.status_since
     moved = await until(
         db, MOVED, lambda found: not found.left_behind, node=marked.id, held=held, since=since
     )
-    after = house.cpu_s()
+    after = installation.cpu_s()
     looked_ms, plan_ms, planned_at = plan_in(log, offset)
-    return Loss(
+    return NodeKill(
         portfolios=len(held),
         noticed_s=(since - killed_at).total_seconds(),
         looked_ms=looked_ms,
@@ -333,52 +339,54 @@ async def killed(house: FleetHouse, db: psycopg.Connection[Any], victim: Simulat
 
 
 def now_of(db: psycopg.Connection[Any]) -> datetime:
-    """Return the one clock of the fleet."""
+    """Return the time by the database's clock."""
     found: datetime = db.execute("SELECT clock_timestamp() AS now").fetchone().now  # type: ignore[union-attr]
     return found
 
 
 async def until(db: psycopg.Connection[Any], sql: str, is_there: Any, **params: Any) -> Any:
-    """Ask ten times a second until the answer is the one that is waited for."""
+    """Repeat a query every 0.1 s until `is_there` accepts its first row."""
     deadline = time.monotonic() + LIMIT_S
     while True:
         found = db.execute(sql, params).fetchone()
         if is_there(found):
             return found
         if time.monotonic() > deadline:
-            raise SystemExit(f"not after {LIMIT_S:g} s, the last answer: {found}")
+            raise SystemExit(f"not within {LIMIT_S:g} s; last row: {found}")
         await asyncio.sleep(0.1)
 
 
 def plan_in(log: Path, offset: int) -> tuple[float, float, datetime]:
-    """Return ms of the look and of the plan, and when it was made: of the first plan with changes
-    that the watcher tells of after `offset`."""
+    """Return the ms of the snapshot and of the plan, and the time, of the first plan with changes
+    that the watcher logged after `offset`."""
     with log.open() as lines:
         lines.seek(offset)
         for line in lines:
             if '"planned_ms"' in line:
-                said = json.loads(line)
-                at = datetime.fromisoformat(said["at"])
-                return said["looked_ms"], said["planned_ms"], at
-    raise SystemExit(f"the watcher told of no plan: {log.read_text()[-2000:]}")
+                entry = json.loads(line)
+                at = datetime.fromisoformat(entry["at"])
+                return entry["looked_ms"], entry["planned_ms"], at
+    raise SystemExit(f"the watcher logged no plan: {log.read_text()[-2000:]}")
 
 
 # --- rows ----------------------------------------------------------------------------------------
 
 
-def rows_at_rest(path: str, rest: Rest, looks: dict[str, list[float]]) -> Iterator[dict[str, Any]]:
-    """Yield what a fleet costs that nothing happens to."""
-    yield row(path, "load average of the machine", rest.load, "")
-    yield row(path, "beats without a good answer", len(rest.refused), "", target="0",
-              met=not rest.refused)  # fmt: skip
-    for what, took in (("beats", rest.beats_s), ("commits", rest.commits_s)):
+def rows_of_idle(
+    path: str, idle: IdleFleet, passes: dict[str, list[float]]
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the idle fleet."""
+    yield row(path, "load average of the machine", idle.load, "")
+    yield row(path, "heartbeats without a good answer", len(idle.refused), "", target="0",
+              met=not idle.refused)  # fmt: skip
+    for what, took in (("beats", idle.beats_s), ("commits", idle.commits_s)):
         if took:
-            yield row(path, f"{what} a second", len(took) / rest.seconds, "/s")
+            yield row(path, f"{what} a second", len(took) / idle.seconds, "/s")
             yield row(path, f"{what}: p50", at(took, 0.5) * 1e3, "ms", spread=shown(took, 1e3))
             yield row(path, f"{what}: p99", at(took, 0.99) * 1e3, "ms")
-    for name, cores in rest.cpu.items():
+    for name, cores in idle.cpu.items():
         yield row(path, f"cpu of {name}", 100 * cores, "% of a core")
-    for name, mb in rest.rss_mb.items():
+    for name, mb in idle.rss_mb.items():
         yield row(path, f"memory of {name}", mb, "MB")
     for key, name in (
         ("first", "observe, first look"),
@@ -387,9 +395,9 @@ def rows_at_rest(path: str, rest: Rest, looks: dict[str, list[float]]) -> Iterat
         ("sweeps", "sweep, nothing to do"),
         ("urgent_sweeps", "sweep at a hint, nothing to do"),
     ):
-        took = sorted(looks[key])
+        took = sorted(passes[key])
         yield row(path, name, at(took, 0.5), "ms", spread=shown(took))
-    batched, single = sorted(looks["batched"]), sorted(looks["single"])
+    batched, single = sorted(passes["batched"]), sorted(passes["single"])
     yield row(
         path,
         "asking for the failover of one node, in batches",
@@ -401,8 +409,8 @@ def rows_at_rest(path: str, rest: Rest, looks: dict[str, list[float]]) -> Iterat
     )
 
 
-def rows_of_losses(path: str, losses: list[Loss]) -> Iterator[dict[str, Any]]:
-    """Yield p50 over the losses; what has a target is held to it by the worst."""
+def rows_of_losses(path: str, losses: list[NodeKill]) -> Iterator[dict[str, Any]]:
+    """Yield the median over the losses. A target is met if the worst loss meets it."""
     for key, name, unit, target in (
         ("noticed_s", "killed to marked", "s", None),
         ("looked_ms", "observe, one node lost", "ms", None),
@@ -432,18 +440,18 @@ def rows_of_losses(path: str, losses: list[Loss]) -> Iterator[dict[str, Any]]:
 
 
 def at(took: list[float], share: float) -> float:
-    """Return the value below which this share of sorted values lies."""
+    """Return the quantile of sorted values."""
     return took[min(int(len(took) * share), len(took) - 1)]
 
 
 def shown(took: Iterable[float], times: float = 1) -> list[float]:
-    """Return lowest and highest of sorted values."""
+    """Return the lowest and the highest of sorted values."""
     values = list(took)
     return [round(values[0] * times, 3), round(values[-1] * times, 3)]
 
 
 def say(sentence: str) -> None:
-    """Tell who waits what is under way."""
+    """Print progress to stderr."""
     print(f"fleet: {sentence}", file=sys.stderr, flush=True)
 
 

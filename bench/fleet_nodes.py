@@ -1,8 +1,8 @@
-"""Simulated nodes: the real protocol, the real client code, and no portfolio process.
+"""Simulated nodes: the real protocol and client code, without portfolio processes.
 
-Each registers with its own token, keeps a websocket, beats when it is told to, with a line for each
-portfolio that it holds, and takes every step a desired set asks for at once: a checkpoint is read,
-a handoff reported as prepared, a release or a first commit sent. What it "runs" has an empty state.
+Each node registers with its own token, keeps a websocket, sends heartbeats with a line for each
+owned portfolio, and takes every step of its desired set at once: read a checkpoint, report a
+handoff as prepared, send a release or a first commit. The state of its portfolios is empty.
 """
 
 from __future__ import annotations
@@ -34,49 +34,49 @@ from scheduling.wire.messages import (
     Register,
 )
 
-#: Of one portfolio of each node, the sample. Not the 5 s after which the web server closes a
-#: connection that nobody used.
+#: Interval of sample commits, of one portfolio per node. Below the 5 s after which the web server
+#: closes an idle connection.
 COMMIT_EVERY_S = 4.0
-MAX_AT_ONCE = 4  #: steps that one node takes at the same time
+MAX_AT_ONCE = 4  #: concurrent steps of one node
 
 
 class Tally:
-    """What all nodes of a fleet have seen since the last `clear`."""
+    """Measurements of all nodes since the last `clear`."""
 
     def __init__(self) -> None:
-        self.beats_s: list[float] = []  #: from sending to the answer
+        self.beats_s: list[float] = []  #: time from sending to the answer
         self.commits_s: list[float] = []
-        self.refused: list[str] = []  #: beats and commits without a good answer
+        self.refused: list[str] = []  #: heartbeats and commits without a good answer
 
     def clear(self) -> None:
-        """Begin to count anew."""
+        """Reset the measurements."""
         self.beats_s, self.commits_s, self.refused = [], [], []
 
 
 class SimulatedNode:
-    """One incarnation of one node. `start` registers; `kill` is kill -9."""
+    """One incarnation of a simulated node. `start` registers it; `kill` acts as kill -9."""
 
     def __init__(self, config: NodeConfig, known: dict[str, dict[str, Any]], tally: Tally) -> None:
         self.config = config
         self.incarnation = str(uuid4())
         self.desired: DesiredSet | None = None
-        self.heard_at = 0.0  #: of the monotonic clock: when its last beat was answered
-        self._known = known  #: the strategies and feeds of Register
+        self.heard_at = 0.0  #: monotonic time of the last answered heartbeat
+        self._known = known  #: strategies and feeds that it reports
         self._tally = tally
-        self._stand: dict[int, tuple[int, int]] = {}  #: portfolio → (epoch, seq)
+        self._owned: dict[int, tuple[int, int]] = {}  #: portfolio → (epoch, seq)
         self._begun: set[tuple[str, int, int]] = set()  #: (role, portfolio, epoch or handoff)
         self._outbox = Outbox()
-        self._link = ControlPlaneClient(config)
+        self._client = ControlPlaneClient(config)
         self._beat_now = asyncio.Event()
         self._steps = asyncio.Semaphore(MAX_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Register, however long that takes, and go on from there."""
-        await self._link.__aenter__()
-        self._committer = Committer(self._link, self.incarnation)
+        """Register, with retries, and start the tasks of the node."""
+        await self._client.__aenter__()
+        self._committer = Committer(self._client, self.incarnation)
         self._committer.version_seen = self._on_version
-        words = Register(
+        message = Register(
             protocol=PROTOCOL,
             incarnation=self.incarnation,
             host="simulated",
@@ -84,32 +84,33 @@ class SimulatedNode:
             version="0",
             capacity=self.config.capacity,
             labels=dict(self.config.labels),
-            **self._known,
+            strategies=self._known["strategies"],
+            feeds=self._known["feeds"],
         )
         attempt = 0
         while True:
             try:
-                answer = await self._link.register(words)
+                answer = await self._client.register(message)
                 break
             except ServerUnavailable:
                 await back_off(attempt, 0.2, 2.0)
                 attempt += 1
         self.desired = answer.desired
         self._begin(self._listen())
-        self._begin(self._beat(random.uniform(0, answer.heartbeat_interval_s)))
-        self._begin(self._commit_a_sample())
+        self._begin(self._send_heartbeats(random.uniform(0, answer.heartbeat_interval_s)))
+        self._begin(self._commit_sample())
 
     async def kill(self) -> None:
-        """Say nothing more; the sockets close, as the kernel closes those of a dead process."""
+        """Stop all tasks and close the sockets, as the kernel does for a killed process."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._committer.close()
-        await self._link.__aexit__()
+        await self._client.__aexit__()
 
     def adopt(self, seqs: dict[int, int]) -> None:
-        """Hold these portfolios under epoch 1 as if this incarnation had run them for long."""
-        self._stand = {portfolio: (1, seq) for portfolio, seq in seqs.items()}
+        """Own these portfolios under epoch 1, as if this incarnation had run them before."""
+        self._owned = {portfolio: (1, seq) for portfolio, seq in seqs.items()}
         self._begun = {("run", portfolio, 1) for portfolio in seqs}
 
     def beat_now(self) -> None:
@@ -122,12 +123,12 @@ class SimulatedNode:
 
     @property
     def holds(self) -> list[int]:
-        """The portfolios it runs."""
-        return sorted(self._stand)
+        """Ids of the owned portfolios."""
+        return sorted(self._owned)
 
-    # --- what it says ----------------------------------------------------------------------------
+    # --- requests --------------------------------------------------------------------------------
 
-    async def _beat(self, first_s: float) -> None:
+    async def _send_heartbeats(self, first_s: float) -> None:
         wait_s, failures = first_s, 0
         while True:
             with suppress(TimeoutError):
@@ -136,7 +137,7 @@ class SimulatedNode:
             self._beat_now.clear()
             reports, began = self._outbox.next_reports(), time.perf_counter()
             try:
-                answer = await self._link.heartbeat(
+                answer = await self._client.heartbeat(
                     Heartbeat(
                         incarnation=self.incarnation,
                         have_version=self._has_version,
@@ -158,7 +159,7 @@ class SimulatedNode:
                 return
             self._outbox.mark_delivered(reports)
             if answer.desired is not None:
-                self._take(answer.desired)
+                self._apply(answer.desired)
             wait_s = answer.next_beat_s * random.uniform(0.9, 1.0)
 
     def _actual(self) -> list[ProcessStatus]:
@@ -166,22 +167,22 @@ class SimulatedNode:
             ProcessStatus(
                 portfolio=each, epoch=epoch, revision=1, phase="running", seq=seq, lag=0, pid=1
             )
-            for each, (epoch, seq) in self._stand.items()
+            for each, (epoch, seq) in self._owned.items()
         ]
 
-    async def _commit_a_sample(self) -> None:
+    async def _commit_sample(self) -> None:
         await asyncio.sleep(random.uniform(0, COMMIT_EVERY_S))
         while True:
-            if self._stand:
-                portfolio = min(self._stand)
-                epoch, seq = self._stand[portfolio]
+            if self._owned:
+                portfolio = min(self._owned)
+                epoch, seq = self._owned[portfolio]
                 began = time.perf_counter()
                 if await self._commit(portfolio, epoch, seq, seq + 1) == "ok":
                     self._tally.commits_s.append(time.perf_counter() - began)
             await asyncio.sleep(COMMIT_EVERY_S)
 
     async def _commit(self, portfolio: int, epoch: int, at: int, to: int, **given: Any) -> str:
-        """Commit, and stand there if that was accepted. Return the answer."""
+        """Commit, and record the new seq if accepted. Return the answer."""
         result = await self._committer.commit(
             Commit(
                 portfolio=portfolio,
@@ -193,24 +194,24 @@ class SimulatedNode:
             )
         )
         if result.answer in ("ok", "keep"):
-            self._stand[portfolio] = (epoch, to)
+            self._owned[portfolio] = (epoch, to)
         else:
-            self._stand.pop(portfolio, None)
+            self._owned.pop(portfolio, None)
             if result.answer not in ("handed_over", "fenced"):
                 self._tally.refused.append(f"commit: {result.answer} {result.detail}")
         return result.answer
 
-    # --- what it is told -------------------------------------------------------------------------
+    # --- desired set -----------------------------------------------------------------------------
 
     async def _listen(self) -> None:
         attempt = 0
         while True:
             with suppress(ServerUnavailable):
                 hello = Hello(incarnation=self.incarnation, have_version=self._has_version)
-                async for pushed in self._link.pushes(hello):
+                async for pushed in self._client.pushes(hello):
                     attempt = 0
                     if pushed is not None:
-                        self._take(pushed)
+                        self._apply(pushed)
             self._beat_now.set()
             await back_off(attempt, 0.3, 2.0)
             attempt += 1
@@ -219,23 +220,23 @@ class SimulatedNode:
         if self.desired is not None and version > self.desired.version:
             self._beat_now.set()
 
-    def _take(self, desired: DesiredSet) -> None:
-        """Begin each step of a set that was not begun yet."""
+    def _apply(self, desired: DesiredSet) -> None:
+        """Begin every step of a desired set that has not begun."""
         if self.desired is not None and desired.version < self.desired.version:
             return
         self.desired = desired
         steps = {"run": self._activate, "prepare": self._prepare, "drain": self._release}
         named: set[tuple[str, int, int]] = set()
         for entry in desired.entries:
-            of = entry.epoch if entry.role == "run" else entry.handoff or 0
-            named.add((entry.role, entry.portfolio, of))
-            if entry.role in steps and (entry.role, entry.portfolio, of) not in self._begun:
-                self._begun.add((entry.role, entry.portfolio, of))
+            key = entry.epoch if entry.role == "run" else entry.handoff or 0
+            named.add((entry.role, entry.portfolio, key))
+            if entry.role in steps and (entry.role, entry.portfolio, key) not in self._begun:
+                self._begun.add((entry.role, entry.portfolio, key))
                 self._begin(steps[entry.role](entry))
         self._begun &= named
         owned = {entry.portfolio for entry in desired.entries if entry.role in ("run", "drain")}
-        for portfolio in self._stand.keys() - owned:
-            del self._stand[portfolio]
+        for portfolio in self._owned.keys() - owned:
+            del self._owned[portfolio]
 
     async def _prepare(self, entry: DesiredEntry) -> None:
         async with self._steps:
@@ -252,19 +253,19 @@ class SimulatedNode:
 
     async def _release(self, entry: DesiredEntry) -> None:
         async with self._steps:
-            epoch, seq = self._stand.get(entry.portfolio, (0, 0))
+            epoch, seq = self._owned.get(entry.portfolio, (0, 0))
             if epoch == entry.epoch:
                 await self._commit(entry.portfolio, epoch, seq, seq, release=entry.handoff)
 
     async def _checkpoint(self, portfolio: int, handoff: int | None) -> int | None:
-        """Return the seq it stands at, or None where it is no longer this node's to read."""
-        words = CheckpointRequest(
+        """Return the last seq, or None if this node may no longer read the checkpoint."""
+        message = CheckpointRequest(
             incarnation=self.incarnation, portfolio=portfolio, handoff=handoff
         )
         attempt = 0
         while True:
             try:
-                return (await self._link.checkpoint(words)).last_seq
+                return (await self._client.checkpoint(message)).last_seq
             except RequestRefused:
                 return None
             except ServerUnavailable:

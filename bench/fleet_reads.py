@@ -1,8 +1,8 @@
-"""What the passes cost on a simulated fleet, measured in a process of their own beside the watcher.
+"""Measure passes on a simulated fleet, in a separate process beside the watcher.
 
-Prints one JSON object, milliseconds each: the first look at the fleet, looks at which nothing had
-changed, plans and sweeps with nothing to do, and what asking for the failover of all that one node
-has takes, fifty at a time and one by one. What is asked for here is rolled back.
+Prints one JSON object of milliseconds: the first snapshot, snapshots without changes, plans and
+sweeps with nothing to do, and the time to request the failover of all portfolios of one node, fifty
+at a time and one by one. The requests are rolled back.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import django
 
 TIMES = 9
-MAX_S = 10.0  #: for all times of one
+MAX_S = 10.0  #: time limit of the repetitions
 
 
 def main() -> None:
@@ -29,22 +29,22 @@ def main() -> None:
     from scheduling.passes.sweep import sweep
     from scheduling.timing import timing
 
-    times, standing = timing(), SnapshotCache()
-    found = {"first": [took_ms(lambda: observe(times, standing))]}
-    found["looks"] = repeated(lambda: observe(times, standing))
-    seen = observe(times, standing)
+    times, cache = timing(), SnapshotCache()
+    found = {"first": [took_ms(lambda: observe(times, cache))]}
+    found["looks"] = repeated(lambda: observe(times, cache))
+    seen = observe(times, cache)
     found["plans"] = repeated(lambda: make_plan(seen.snapshot, Policy(), seen.stock))
     found["sweeps"] = repeated(lambda: sweep("bench", times))
     found["urgent_sweeps"] = repeated(lambda: sweep("bench", times, whole=False))
     found["batched"], found["single"] = [], []
     for _ in range(3):
-        found["batched"].append(asking_ms(times, BATCH))
-        found["single"].append(asking_ms(times, 1))
+        found["batched"].append(request_ms(times, BATCH))
+        found["single"].append(request_ms(times, 1))
     print(json.dumps(found))
 
 
-def asking_ms(times: Any, at_once: int) -> float:
-    """Return how long it takes to ask for the failover of all that one node has."""
+def request_ms(times: Any, at_once: int) -> float:
+    """Return the ms to request the failover of all portfolios of one node."""
     from django.db import transaction
 
     from scheduling.db.transaction import execute
@@ -52,15 +52,15 @@ def asking_ms(times: Any, at_once: int) -> float:
     from scheduling.models import Node, Run
 
     node, *others = Node.objects.filter(status="alive").order_by("id")
-    asked = [
+    requests = [
         Request("failover", owned.pk, target.pk, "measured", seen_epoch=owned.epoch)
         for owned, target in zip(Run.objects.filter(node=node), cycle(others))
     ]
     with transaction.atomic():
         took = took_ms(
             lambda: [
-                execute(request_all(asked[n : n + at_once], actor="bench", timing=times))
-                for n in range(0, len(asked), at_once)
+                execute(request_all(requests[n : n + at_once], actor="bench", timing=times))
+                for n in range(0, len(requests), at_once)
             ]
         )
         transaction.set_rollback(True)
@@ -68,7 +68,7 @@ def asking_ms(times: Any, at_once: int) -> float:
 
 
 def repeated(work: Callable[[], Any]) -> list[float]:
-    """Return how long `work` took, TIMES times or as often as fits, at least once."""
+    """Return the ms of `work`, TIMES times or as often as fits into MAX_S, at least once."""
     until, took = time.perf_counter() + MAX_S, [took_ms(work)]
     while len(took) < TIMES and time.perf_counter() < until:
         took.append(took_ms(work))
@@ -76,7 +76,7 @@ def repeated(work: Callable[[], Any]) -> list[float]:
 
 
 def took_ms(work: Callable[[], Any]) -> float:
-    """Return how long `work` took."""
+    """Return the ms of one call of `work`."""
     began = time.perf_counter()
     work()
     return (time.perf_counter() - began) * 1e3

@@ -1,7 +1,7 @@
 """Durable heartbeats over HTTP: `bin/bench heartbeat [NODES] [PORTFOLIOS] [SECONDS]`.
 
-Each node has one heartbeat in flight, over a connection of its own, with the lines of all its
-portfolios. To compare two checkouts, run both in turn on one machine. One JSON row.
+Each node has one heartbeat in flight on its own connection, with a line for each of its portfolios.
+To compare two checkouts, run both in turn on one machine. Prints one JSON row.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from bench.commit import (
     PORT,
     Node,
     own_database,
-    prepare_ours,
-    until_it_listens,
+    prepare_ginkgo,
+    wait_until_listening,
     web_process,
 )
 from scheduling.wire.messages import Heartbeat, HeartbeatAnswer, ProcessStatus, encode
@@ -30,7 +30,7 @@ def main() -> None:
         for n, default in ((1, 64), (2, 5), (3, 8))
     )
     with own_database():
-        simulated = prepare_ours(nodes, per_node)
+        simulated = prepare_ginkgo(nodes, per_node)
         with web_process("ginkgo_site.asgi:application"):
             took, elapsed = asyncio.run(drive(simulated, seconds))
     took.sort()
@@ -45,24 +45,24 @@ def main() -> None:
 
 
 async def drive(nodes: list[Node], seconds: int) -> tuple[list[float], float]:
-    """Return the seconds that each heartbeat took, and those of all together."""
-    await until_it_listens()
-    await asyncio.gather(*(one_node(node, time.perf_counter() + 1, []) for node in nodes))
+    """Return the seconds of each heartbeat, and of the whole measurement."""
+    await wait_until_listening()
+    await asyncio.gather(*(drive_node(node, time.perf_counter() + 1, []) for node in nodes))
     took: list[float] = []
     began = time.perf_counter()
-    await asyncio.gather(*(one_node(node, began + seconds, took) for node in nodes))
+    await asyncio.gather(*(drive_node(node, began + seconds, took) for node in nodes))
     return took, time.perf_counter() - began
 
 
-async def one_node(node: Node, until: float, took: list[float]) -> None:
-    """Send heartbeats one after the other. Exits with a sentence where one is not accepted."""
+async def drive_node(node: Node, until: float, took: list[float]) -> None:
+    """Send heartbeats one after another. Exit with a message if one is not accepted."""
     reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
     decoder = msgspec.msgpack.Decoder(HeartbeatAnswer)
     lines = [
         ProcessStatus(portfolio=each, epoch=1, revision=1, phase="running", seq=0, lag=0, pid=1)
         for each in node.portfolios
     ]
-    # The version of a set that is newer than any: the answers carry none.
+    # A version newer than any, so that no answer carries a desired set.
     beat = Heartbeat(incarnation=str(node.incarnation), have_version=2**40, portfolios=lines)
     body = encode(beat)
     request = (

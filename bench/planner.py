@@ -1,19 +1,21 @@
-"""The planner beside its peers: `bin/bench planner [SECONDS FOR KAFKA] [WORLDS] [SECONDS A WORLD]`.
+"""Compare the planner with its peers.
+
+    bin/bench planner [SECONDS FOR KAFKA] [WORLDS] [SECONDS PER WORLD]
 
 Three comparisons, each on the same input in the same run:
 
-- kafka-python's sticky assignor: equal portfolios, then one node lost or one more. Never more
-  moves, never a higher load, faster at every size. Above its time limit it is ended and skipped.
-- A greedy heap without names, labels, reasons or limits: the floor of the same decision.
-- OR-tools CP-SAT on random worlds with weights, selectors, hard spread groups and unequal
-  capacities: the lowest highest load there is at no more moves, and whether what stays pending
-  could have been placed.
+- kafka-python's sticky assignor: equal portfolios, then one node lost or added. Targets: never more
+  moves, never a higher load, faster at every size. It is stopped at its time limit.
+- A greedy heap without names, labels, reasons or limits: a lower bound of the time of a decision.
+- OR-tools CP-SAT on random fleets with weights, selectors, hard spread groups and unequal
+  capacities: the lowest possible highest load with at most as many moves, and whether pending
+  portfolios could have been placed.
 
-Times are of the processor, not of the clock: everything here is one thread without I/O, so it is
-the time on an idle machine, and what else runs beside it weighs on both sides alike.
+Times are processor times: each comparison is one thread without I/O, so other load on the machine
+affects both sides alike.
 
 Prints JSON rows, and the table to stderr; writes planner.txt and planner.svg to the directory in
-BENCH_OUT, if it is set. Exits 1 where a target is not met.
+BENCH_OUT, if it is set. Exits 1 if a target is not met.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from typing import Any
 from bench.planner_greedy import against_greedy
 from bench.planner_kafka import against_kafka
 from bench.planner_optimum import against_optimum
-from bench.result_table import as_svg, as_table
+from bench.result_table import as_table, planner_svg
 
 SIZES = ((50, 10), (1_000, 50), (10_000, 200), (100_000, 1_000))
 KAFKA_LIMIT_S = 60
@@ -48,7 +50,7 @@ def main() -> None:
     if out := os.environ.get("BENCH_OUT"):
         Path(out).mkdir(parents=True, exist_ok=True)
         Path(out, "planner.txt").write_text(table)
-        Path(out, "planner.svg").write_text(as_svg(rows, kafka_s))
+        Path(out, "planner.svg").write_text(planner_svg(rows, kafka_s))
     sys.exit(0 if all(row["met"] is not False for row in rows) else 1)
 
 

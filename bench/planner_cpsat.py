@@ -1,9 +1,9 @@
-"""What OR-tools CP-SAT finds for a small world: the most weight that can be placed, the lowest
-highest load.
+"""CP-SAT models of a small fleet: the most weight that can be placed, the lowest highest load.
 
-Moves of what runs are counted; what runs nowhere is placed for nothing. All change places in one
-instant, also where A can only go where B is and B only where A is. Or `in_steps`, as handoffs can:
-one after another, each holding its places at both ends until its target has committed.
+Moves of running portfolios are counted; placing an unassigned one costs nothing. In the simple
+model all changes happen in one instant, so two portfolios may exchange places. In the `in_steps`
+model, as with handoffs, they happen one after another, and each portfolio occupies both its places
+until its target has committed.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from ortools.sat.python import cp_model
 
 from scheduling.decide.types import NodeView, PortfolioView, Snapshot
 
-SCALE = 240  #: load × SCALE / capacity is whole for capacities of 10, 12, 16 and 20
+SCALE = 240  #: makes load × SCALE / capacity an integer for capacities of 10, 12, 16 and 20
 
-#: (portfolio id, node id) → whether it is there.
+#: (portfolio id, node id) → whether the portfolio is on the node.
 Places = dict[tuple[int, int], Any]
 
 
 class Found(NamedTuple):
-    """The best value there is, or the best one found in time."""
+    """The optimum, or the best value found within the limit."""
 
     value: float
     proven: bool
-    placed: frozenset[int]  #: the portfolios that run then
+    placed: frozenset[int]  #: the portfolios that run in it
 
 
 def most_placed(
@@ -36,9 +36,9 @@ def most_placed(
     keep: Collection[int] = (),
     at_once: Collection[int] | None = None,
 ) -> Found:
-    """Return the most weight that runs after so many moves, with all in `keep` among it.
+    """Return the most weight that can run after `moves` moves, with all portfolios of `keep`.
 
-    With `at_once`, portfolios that get a place before anything moves, handoffs go in steps.
+    With `at_once`, portfolios that are placed before any move, use the `in_steps` model.
     """
     model = _Model(world, limit_s)
     last = model.after(moves, keep) if at_once is None else model.in_steps(moves, keep, at_once)
@@ -47,7 +47,7 @@ def most_placed(
 
 
 def lowest_top(world: Snapshot, moves: int, limit_s: float) -> Found:
-    """Return the lowest highest relative load once everything runs, after so many moves."""
+    """Return the lowest highest relative load with every portfolio running, after `moves` moves."""
     model = _Model(world, limit_s)
     last = model.after(moves, {view.id for view in world.portfolios})
     top = model.model.new_int_var(0, SCALE, "")
@@ -58,7 +58,7 @@ def lowest_top(world: Snapshot, moves: int, limit_s: float) -> Found:
 
 
 class _Model:
-    """One question under way."""
+    """A CP-SAT model of one fleet."""
 
     def __init__(self, world: Snapshot, limit_s: float) -> None:
         self.world = world
@@ -69,14 +69,14 @@ class _Model:
         self.running = [view for view in world.portfolios if view.node in self.ids]
 
     def after(self, moves: int, keep: Collection[int]) -> Places:
-        """Return where everything is once all have changed places in one instant."""
+        """Model the places after all moves in one instant."""
         last = self._places(self.world.portfolios, keep)
-        self._moved(self._now(), last, moves)
+        self._limit_moves(self._now(), last, moves)
         return last
 
     def in_steps(self, moves: int, keep: Collection[int], at_once: Collection[int]) -> Places:
-        """Return where everything is after handoffs, one after another. What is not placed
-        `at_once` is placed at the end: before that it could only be in the way.
+        """Model the places after handoffs one after another. Portfolios not placed `at_once` are
+        placed at the end: earlier they could only take up room.
         """
         early = [v for v in self.world.portfolios if v.id in at_once and v.node not in self.ids]
         self.running += early
@@ -86,13 +86,13 @@ class _Model:
                 self.model.add(before.get(place, 0) == here)
         for _ in range(moves):
             after = self._places(self.running, at_once)
-            self._moved(before, after, 1)
+            self._limit_moves(before, after, 1)
             both: Places = {}
             for place, here in after.items():
                 both[place] = self.model.new_bool_var("")
                 self.model.add_implication(here, both[place])
                 self.model.add_implication(before[place], both[place])
-            self._obey(self.running, both)
+            self._constrain_nodes(self.running, both)
             before = after
         last = self._places(self.world.portfolios, keep)
         for place, here in before.items():
@@ -119,11 +119,11 @@ class _Model:
                 self.model.add_exactly_one(here)
             else:
                 self.model.add_at_most_one(here)
-        self._obey(views, at)
+        self._constrain_nodes(views, at)
         return at
 
-    def _obey(self, views: Collection[PortfolioView], at: Places) -> None:
-        """Demand that nothing holds more than it has, and that hard groups are apart."""
+    def _constrain_nodes(self, views: Collection[PortfolioView], at: Places) -> None:
+        """Constrain node loads to capacities, and hard spread groups to different nodes."""
         groups = {view.spread_group for view in views if view.spread_group}
         for node in self.living:
             self.model.add(self.load(at, node) <= int(node.capacity))
@@ -134,8 +134,8 @@ class _Model:
                     if view.spread_group == group and (view.id, node.id) in at
                 )
 
-    def _moved(self, before: Places, after: Places, most: int) -> None:
-        """Demand that at most so many of what runs are elsewhere afterwards."""
+    def _limit_moves(self, before: Places, after: Places, most: int) -> None:
+        """Constrain the number of running portfolios that change nodes."""
         gone = []
         for view in self.running:
             moved = self.model.new_bool_var("")
@@ -146,12 +146,12 @@ class _Model:
         self.model.add(sum(gone) <= most)
 
     def load(self, at: Places, node: NodeView) -> Any:
-        """Return the sum of weights on a node."""
+        """Return the load of a node."""
         weight = {view.id: int(view.weight) for view in self.world.portfolios}
         return sum(weight[which] * here for (which, where), here in at.items() if where == node.id)
 
     def best(self, last: Places, maximise: Any = None, minimise: Any = None) -> Found:
-        """Solve within the limit. Raise where there is no answer at all: the question is wrong."""
+        """Solve within the limit. Raise RuntimeError without any solution: the model is wrong."""
         if maximise is not None:
             self.model.maximize(maximise)
         else:

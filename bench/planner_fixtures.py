@@ -1,4 +1,4 @@
-"""Fleets to plan for, and what becomes of them once plans are enacted."""
+"""Fleets to plan for, and their state after plans are enacted."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from scheduling.decide.planner.fleet_index import FleetIndex
 from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.types import NodeView, Plan, Policy, PortfolioView, Snapshot
 
-#: kafka moves as much as evenness needs; so may we here.
+#: No limit on moves, as with kafka.
 FREE = Policy(rebalance_gain=0, max_moves=1_000_000, handoffs_per_node=1_000_000)
 
 
-def fleet(count: int, node_count: int) -> Snapshot:
-    """Return empty nodes with room and equal portfolios that run nowhere."""
+def empty_fleet(count: int, node_count: int) -> Snapshot:
+    """Return empty nodes with room, and equal unassigned portfolios."""
     capacity = 2 * -(-count // node_count)
     nodes = [node(number, capacity) for number in range(1, node_count + 1)]
     portfolios = [PortfolioView(id=n, name=f"p-{n:06}") for n in range(1, count + 1)]
@@ -24,44 +24,44 @@ def fleet(count: int, node_count: int) -> Snapshot:
 
 
 def node(number: int, capacity: float, **given: Any) -> NodeView:
-    """Return a living node."""
+    """Return a node that is alive."""
     return NodeView(id=number, name=f"node-{number:04}", capacity=capacity, **given)
 
 
-class Settled(NamedTuple):
-    """A world in which nothing moves any more, and what it took to come there."""
+class Converged(NamedTuple):
+    """A fleet without further moves, and the cost of reaching it."""
 
     end: Snapshot
     moves: int
     took_ms: float
 
 
-def kept(snapshot: Snapshot) -> FleetIndex:
-    """Return the stock of a fleet as a pass leaves it to the next one."""
-    stock = FleetIndex.of(snapshot.portfolios)
-    make_plan(snapshot, FREE, stock)
-    return stock
+def warm_index(snapshot: Snapshot) -> FleetIndex:
+    """Return the fleet index as a pass leaves it to the next one."""
+    index = FleetIndex.of(snapshot.portfolios)
+    make_plan(snapshot, FREE, index)
+    return index
 
 
-def settled(snapshot: Snapshot, stock: FleetIndex | None = None) -> Settled:
-    """Return the world after pass and pass until nothing moves, the moves, and the time planning.
+def converge(snapshot: Snapshot, index: FleetIndex | None = None) -> Converged:
+    """Run passes until nothing moves. Return the final fleet, the moves, and the planning time.
 
-    One pass places; the next ones may move to even out, as they do in the house. Where no stock is
-    handed in, taking it counts; the last plan, which is empty, does not.
+    The first pass places; later ones may rebalance. Building the index counts if none is given; the
+    last plan, which is empty, does not count.
     """
     moves, began = 0, time.process_time()
-    stock = FleetIndex.of(snapshot.portfolios) if stock is None else stock
+    index = FleetIndex.of(snapshot.portfolios) if index is None else index
     took_s = time.process_time() - began
     while True:
         began = time.process_time()
-        plan = make_plan(snapshot, FREE, stock)
+        plan = make_plan(snapshot, FREE, index)
         planned_s = time.process_time() - began
         if not plan.changes:
-            return Settled(snapshot, moves, took_s * 1000)
+            return Converged(snapshot, moves, took_s * 1000)
         moves += plan.changes
         changed = enacted(plan)
         began = time.process_time()
-        stock.update(changed)
+        index.update(changed)
         took_s += planned_s + time.process_time() - began
         views = {view.id: view for view in snapshot.portfolios}
         views.update((view.id, view) for view in changed)
@@ -69,11 +69,10 @@ def settled(snapshot: Snapshot, stock: FleetIndex | None = None) -> Settled:
 
 
 def enacted(plan: Plan) -> list[PortfolioView]:
-    """Return the portfolios of a plan as they are once it is done."""
-    return [
-        replace(step.portfolio, node=step.target.id, phase="running")
-        for step in (*plan.place, *plan.move)
-    ]
+    """Return the portfolios of a plan as they are after its handoffs."""
+    targets = [(step.portfolio, step.target) for step in plan.place]
+    targets += [(step.portfolio, step.target) for step in plan.move]
+    return [replace(view, node=target.id, phase="running") for view, target in targets]
 
 
 def highest(snapshot: Snapshot) -> float:

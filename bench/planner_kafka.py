@@ -1,9 +1,8 @@
-"""kafka-python's sticky assignor on the same input: equal portfolios, one node lost, one more.
+"""Compare with kafka-python's sticky assignor: equal portfolios, then one node lost or added.
 
-What is timed of kafka is `assign()`, with everybody's last assignment in its hands. Of ours it is
-every plan that changes anything, with the stock of the fleet as the passes before left it, and the
-stock's following of each; initially, where no pass was before, taking stock as well. That the next
-plan is empty is checked, and not counted.
+Timed are kafka's `assign()`, given the previous assignment, and every plan of Ginkgo that changes
+something, with the fleet index kept from earlier passes, including the updates of the index; for
+the initial plan also building the index. The final empty plan is checked but not counted.
 """
 
 from __future__ import annotations
@@ -19,36 +18,36 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from bench.planner_fixtures import fleet, highest, kept, node, settled
+from bench.planner_fixtures import converge, empty_fleet, highest, node, warm_index
 from bench.result_table import row
 from scheduling.decide.what_if.hypothetical import lose
 
 MAX_BYTES = 6 * 2**30
 TIMES = 7
 EVENTS = {
-    "initial": "first plan, taking stock included",
-    "lost": "plan after one node lost, stock kept",
-    "added": "plan after one node added, stock kept",
+    "initial": "first plan, index included",
+    "lost": "plan after one node lost, index kept",
+    "added": "plan after one node added, index kept",
 }
-#: How many times faster than kafka-python we want to be, by event and number of portfolios.
+#: Target speed relative to kafka-python, by event and number of portfolios.
 FASTER = {("lost", 1_000): 100, ("lost", 10_000): 400}
 
 
 def against_kafka(count: int, node_count: int, limit_s: int) -> Iterator[dict[str, Any]]:
-    """Yield time, moves and highest load of the three events, ours against kafka's."""
+    """Yield time, moves and highest load of the three events, Ginkgo's against kafka's."""
     path = f"{count:,} on {node_count:,}"
     theirs = in_time(_kafka, (count, node_count), limit_s)
-    world = fleet(count, node_count)
-    first = settled(world).end
+    world = empty_fleet(count, node_count)
+    first = converge(world).end
     more = replace(first, nodes=(*first.nodes, node(node_count + 1, first.nodes[0].capacity)))
     worlds = {"initial": world, "lost": lose(first, ["node-0001"]), "added": more}
     for event, name in EVENTS.items():
         snapshot, peer = worlds[event], theirs.get(event)
         times = []
         for _ in range(TIMES):
-            stock = None if event == "initial" else kept(first)
+            index = None if event == "initial" else warm_index(first)
             gc.collect()
-            found = settled(snapshot, stock)
+            found = converge(snapshot, index)
             times.append(found.took_ms)
         note = "" if peer else f"kafka-python had no answer after {limit_s} s: skipped"
         faster, took = FASTER.get((event, count), 1), statistics.median(times)
@@ -81,10 +80,9 @@ def against_kafka(count: int, node_count: int, limit_s: int) -> Iterator[dict[st
 
 
 def in_time(work: Callable[..., Iterator[Any]], given: tuple[Any, ...], limit_s: int) -> Any:
-    """Return what `work` yielded within so many seconds of the processor, as a dict.
+    """Return the pairs that `work` yields within `limit_s` of processor time, as a dict.
 
-    In a process of its own, which the kernel ends after that: 100,000 partitions cost it gigabytes,
-    and it may not have all there are.
+    It runs in a separate process with limits on time and memory: 100,000 partitions take gigabytes.
     """
     ours, theirs = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("spawn").Process(
@@ -111,7 +109,7 @@ def _send_all(
         for pair in work(*given):
             pipe.send(pair)
     except MemoryError:
-        pass  # no answer either
+        pass  # treated as no answer
 
 
 def _kafka(count: int, node_count: int) -> Iterator[tuple[str, dict[str, float]]]:

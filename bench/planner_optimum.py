@@ -1,5 +1,5 @@
-"""OR-tools CP-SAT on random worlds with weights, selectors, hard spread groups and unequal
-capacities: the lowest highest load there is at no more moves, and whether what stays pending could
+"""Compare with the optimum: CP-SAT on random fleets with weights, selectors, hard spread groups and
+unequal capacities. Measured are the highest load at equal moves, and pending portfolios that could
 have been placed."""
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from scheduling.decide.reasons import render
 from scheduling.decide.types import Pending, PortfolioView, Snapshot
 
 
-class Ours(NamedTuple):
-    """What our passes make of a world."""
+class PassResult(NamedTuple):
+    """Ginkgo's passes on a random fleet."""
 
     after: Snapshot
-    moves: int  #: of what ran
+    moves: int  #: of running portfolios
     pending: tuple[Pending, ...]
-    at_once: frozenset[int]  #: what the first plan places
-    took_ms: float  #: the first plan
+    at_once: frozenset[int]  #: portfolios that the first plan places
+    took_ms: float  #: time of the first plan
 
     def placed(self) -> set[int]:
-        """Return the ids of what runs on living nodes."""
+        """Return the ids of portfolios running on live nodes."""
         living = alive(self.after)
         return {view.id for view in self.after.portfolios if view.node in living}
 
 
 def random_world(seed: int) -> Snapshot:
-    """Return a world after a loss: some portfolios run, some have lost their node, all weighted."""
+    """Return a fleet after a node loss: running and unassigned portfolios with weights."""
     chance = random.Random(seed)
     nodes = [
         node(number, chance.choice([10, 12, 16, 20]), labels={"zone": chance.choice("ab")})
@@ -72,12 +72,12 @@ def random_world(seed: int) -> Snapshot:
 
 
 def alive(world: Snapshot) -> set[int]:
-    """Return the ids of the living nodes."""
+    """Return the ids of the live nodes."""
     return {each.id for each in world.nodes if each.status == "alive"}
 
 
-def ours(world: Snapshot) -> Ours:
-    """Pass and pass until nothing changes any more."""
+def run_passes(world: Snapshot) -> PassResult:
+    """Run passes until nothing changes."""
     began = time.process_time()
     first = plan = make_plan(world, FREE)
     took_ms, moves = (time.process_time() - began) * 1000, 0
@@ -86,13 +86,15 @@ def ours(world: Snapshot) -> Ours:
         views = {view.id: view for view in (*world.portfolios, *enacted(plan))}
         world = replace(world, portfolios=tuple(views.values()))
         plan = make_plan(world, FREE)
-    failover = (move for move in first.move if move.cause == "failover")
-    at_once = frozenset(step.portfolio.id for step in (*first.place, *failover))
-    return Ours(world, moves, plan.pending, at_once, took_ms)
+    at_once = frozenset(
+        [step.portfolio.id for step in first.place]
+        + [move.portfolio.id for move in first.move if move.cause == "failover"]
+    )
+    return PassResult(world, moves, plan.pending, at_once, took_ms)
 
 
 class Tally:
-    """What the worlds came to."""
+    """Results over all random fleets."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -103,9 +105,9 @@ class Tally:
         self.beside: list[str] = []  #: could run beside all we place
         self.others: list[str] = []  #: could run if something we place did not
 
-    def take(self, seed: int, world: Snapshot, limit_s: float) -> None:
+    def add(self, seed: int, world: Snapshot, limit_s: float) -> None:
         """Plan a world to its end and hold it against the optimum."""
-        found = ours(world)
+        found = run_passes(world)
         self.times.append(found.took_ms)
         living, run = alive(world), found.placed()
         same = replace(world, portfolios=tuple(v for v in world.portfolios if v.id in run))
@@ -117,17 +119,17 @@ class Tally:
         self.steps.append(highest - best.value <= heaviest / smallest + 1e-6)
         self.unproven += not best.proven
         if found.pending:
-            self._take_pending(f"world {seed}", world, found, run, limit_s)
+            self._add_pending(f"world {seed}", world, found, run, limit_s)
 
-    def _take_pending(
-        self, name: str, world: Snapshot, found: Ours, run: set[int], limit_s: float
+    def _add_pending(
+        self, name: str, world: Snapshot, found: PassResult, run: set[int], limit_s: float
     ) -> None:
-        ours_weigh = sum(view.weight for view in world.portfolios if view.id in run)
+        placed_weight = sum(view.weight for view in world.portfolios if view.id in run)
 
         def listed(best: Found, why: str) -> list[str]:
-            """Return a line of each that `best` places and we do not; none if it places no more."""
+            """Return a line per pending portfolio that `best` places, if it places more weight."""
             self.unproven += not best.proven
-            if best.value <= ours_weigh:
+            if best.value <= placed_weight:
                 return []
             return [
                 f"{name}, {why}: {entry.portfolio.name} {render(entry.reason)}"
@@ -140,21 +142,21 @@ class Tally:
         beside = listed(most_placed(world, found.moves, limit_s, keep=run), "")
         if beside:
             in_steps = most_placed(world, found.moves, limit_s, keep=run, at_once=found.at_once)
-            if in_steps.value > ours_weigh:
-                self.beside += listed(in_steps, "more than two moves would make its room")
+            if in_steps.value > placed_weight:
+                self.beside += listed(in_steps, "more than two moves would make room")
             else:
-                why = "if what fits now had waited, or two changed places in one instant"
+                why = "if placements had waited, or two portfolios exchanged places in one instant"
                 self.beside += [line.replace(", :", f", {why}:") for line in beside]
         else:
             best = most_placed(world, found.moves, limit_s)
-            self.others += listed(best, "in place of something we place")
+            self.others += listed(best, "instead of a portfolio that Ginkgo places")
 
 
 def against_optimum(worlds: int, limit_s: float) -> Iterator[dict[str, Any]]:
-    """Yield how far above the optimum the highest loads are, and what stayed pending needlessly."""
+    """Yield the distance of loads from the optimum, and needlessly pending portfolios."""
     tally = Tally()
     for seed in range(worlds):
-        tally.take(seed, random_world(seed), limit_s)
+        tally.add(seed, random_world(seed), limit_s)
     path, above = f"CP-SAT at equal moves, {worlds} worlds", tally.above
     optimal = sum(part < 1e-6 for part in above)
     yield row(
@@ -179,7 +181,7 @@ def against_optimum(worlds: int, limit_s: float) -> Iterator[dict[str, Any]]:
     )
     yield row(
         path,
-        "something pending that two more moves would place",
+        "pending although two more moves would place it",
         _worlds(tally.missed),
         "worlds",
         against=0,
@@ -188,8 +190,8 @@ def against_optimum(worlds: int, limit_s: float) -> Iterator[dict[str, Any]]:
         note=" | ".join(tally.missed),
     )
     for name, lines in (
-        ("something pending that fits beside all we place", tally.beside),
-        ("another set weighs more than what we place", tally.others),
+        ("pending although it fits beside all placed", tally.beside),
+        ("another set has more weight than the placed one", tally.others),
     ):
         yield row(
             path,
@@ -209,7 +211,7 @@ def _worlds(lines: list[str]) -> int:
 
 
 def scaled(snapshot: Snapshot, living: set[int]) -> float:
-    """Return the highest load as a part of its node's capacity, over the living nodes."""
+    """Return the highest load relative to capacity over the live nodes."""
     load: Counter[int] = Counter()
     for view in snapshot.portfolios:
         if view.node in living:

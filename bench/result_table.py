@@ -1,9 +1,10 @@
-"""The figures of bin/bench planner: one JSON row each, a table of them, and a plot of the times."""
+"""Result rows of the benches as JSON, as a text table, and as plots."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
+
+from chaos.report import plots
 
 
 def row(
@@ -18,7 +19,7 @@ def row(
     met: bool | None = None,
     note: str = "",
 ) -> dict[str, Any]:
-    """Return one figure; `ratio` is how many times `against` it is."""
+    """Return one result; `ratio` is `value / against`."""
     ratio = round(value / against, 4) if isinstance(against, (int, float)) and against else None
     found = {
         "path": path,
@@ -35,7 +36,7 @@ def row(
 
 
 def as_table(rows: list[dict[str, Any]]) -> str:
-    """Return the rows as text; under a row what its note lists, a line each."""
+    """Return the rows as a text table, each followed by the lines of its note."""
     lines = [f"{'path':42} {'figure':50} {'value':>14} {'against':>10} {'ratio':>8}  met  target"]
     for each in rows:
         met = {True: "yes", False: "NO ", None: "-  "}[each["met"]]
@@ -50,63 +51,41 @@ def as_table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-LEFT, WIDE, TOP = 310, 560, 84  #: of the plot: its labels, its bars, what is above them
-LEAST_MS, DECADES = 0.1, 6  #: of the scale: 0.1 ms to 100 s
-COLORS = {"Ginkgo": "#0b7a4b", "kafka-python": "#a8a29a", "greedy floor": "#d9b44a"}
+COLORS = {"Ginkgo": "#0b7a4b", "kafka-python": "#a8a29a", "greedy heap": "#d9b44a"}
+LOSS_COLORS = {
+    "mark to plan": "#7fc8a4",
+    "mark to all requested": "#0b7a4b",
+    "mark to all granted": "#2a5d9c",
+    "mark to all committed elsewhere": "#9a9a9a",
+}
 
 
-def as_svg(rows: list[dict[str, Any]], limit_s: int) -> str:
-    """Return the times as bars on a logarithmic scale, ours above the peer's."""
-    timed = [each for each in rows if each["unit"] == "ms" and "CP-SAT" not in each["path"]]
-    parts, top, path = [], TOP, ""
-    for each in timed:
-        if each["path"] != path:
-            path = each["path"]
-            parts.append(_text(12, top + 12, f"{path}", weight="bold"))
-            top += 20
-        peer = "greedy floor" if "weights" in path else "kafka-python"
-        parts.append(_text(LEFT - 8, top + 16, each["name"], anchor="end"))
-        parts.append(_bar(top, each["value"], COLORS["Ginkgo"], _ms(each["value"])))
+def planner_svg(rows: list[dict[str, Any]], limit_s: int) -> str:
+    """Plot the planning times of `bench.planner`, Ginkgo's above the peer's."""
+    groups = []
+    for each in rows:
+        if each["unit"] != "ms" or "CP-SAT" in each["path"]:
+            continue
+        peer = "greedy heap" if "weights" in each["path"] else "kafka-python"
+        bars = [plots.Bar("Ginkgo", each["value"], plots.format_ms(each["value"]))]
         if each["against"] is None:
-            parts.append(_text(LEFT + 4, top + 24, f"{peer}: no answer in {limit_s} s", "#777"))
+            bars.append(plots.Bar(peer, 0.01, f"no answer in {limit_s} s"))
         else:
-            times = each["against"] / each["value"]
-            label = f"{_ms(each['against'])}  ({times:,.0f} ×)"
-            if times < 10:
-                label = f"{_ms(each['against'])}  ({times:.2g} ×)"
-            parts.append(_bar(top + 13, each["against"], COLORS[peer], label))
-        top += 34
-    grid = []
-    for decade in range(DECADES + 1):
-        x = LEFT + WIDE * decade / DECADES
-        grid.append(f'<path d="M{x:.1f} {TOP - 6}V{top}" stroke="#e4e4e4"/>')
-        grid.append(_text(x, TOP - 12, _ms(LEAST_MS * 10**decade), "#777", anchor="middle"))
-    legend = []
-    for number, (name, color) in enumerate(COLORS.items()):
-        x = 12 + number * 120
-        legend.append(f'<rect x="{x}" y="36" width="11" height="11" fill="{color}"/>')
-        legend.append(_text(x + 16, 46, name))
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + WIDE + 150}" height="{top + 16}"'
-        ' font-family="sans-serif" font-size="11"><rect width="100%" height="100%" fill="#fff"/>'
-        '<text x="12" y="22" font-size="15">Time to a plan, of the processor, on a logarithmic '
-        "scale; in brackets how many times ours the peer takes</text>"
-        f"{''.join((*legend, *grid, *parts))}</svg>\n"
-    )
+            label = f"{plots.format_ms(each['against'])} ({each['against'] / each['value']:,.3g} ×)"
+            bars.append(plots.Bar(peer, each["against"], label))
+        groups.append((f"{each['path']}: {each['name']}", bars))
+    title = "Processor time of a plan; in brackets the peer's time relative to Ginkgo's"
+    return plots.log_bars(title, groups, COLORS)
 
 
-def _bar(top: float, ms: float, color: str, label: str) -> str:
-    width = max(2.0, WIDE * math.log10(max(ms, LEAST_MS) / LEAST_MS) / DECADES)
-    rect = f'<rect x="{LEFT}" y="{top}" width="{width:.1f}" height="11" fill="{color}"/>'
-    return rect + _text(LEFT + width + 5, top + 10, label)
-
-
-def _text(
-    x: float, y: float, words: str, fill: str = "#222", *, anchor: str = "start", weight: str = ""
-) -> str:
-    bold = f' font-weight="{weight}"' if weight else ""
-    return f'<text x="{x:.1f}" y="{y}" fill="{fill}" text-anchor="{anchor}"{bold}>{words}</text>'
-
-
-def _ms(ms: float) -> str:
-    return f"{ms / 1000:,.3g} s" if ms >= 1000 else f"{ms:.3g} ms"
+def loss_svg(rows: list[dict[str, Any]]) -> str:
+    """Plot the times of `bench.fleet` after a node loss, for each size of the fleet."""
+    groups: dict[str, list[plots.Bar]] = {}
+    for each in rows:
+        if each["name"] in LOSS_COLORS:
+            median, worst = each["value"], each["spread"][1]
+            label = f"{median:.2f} s, worst {worst:.2f} s"
+            bar = plots.Bar(each["name"], median, label, worst)
+            groups.setdefault(each["path"], []).append(bar)
+    title = "One node lost: seconds from the mark, median and worst"
+    return plots.log_bars(title, list(groups.items()), LOSS_COLORS, plots.format_s)

@@ -1,4 +1,4 @@
-"""Events a second through one portfolio process: pipe, decode, strategy, accounting, state.
+"""Measure events per second of one portfolio process: pipe, decode, strategy, accounting, state.
 
 Run from the project root: `python -m bench.runtime`. Prints one line per strategy.
 """
@@ -10,6 +10,7 @@ import socket
 import statistics
 import time
 from decimal import Decimal
+from typing import Any, BinaryIO
 
 from portfolios.feeds import open_feed
 from portfolios.feeds.clock import Segment
@@ -24,7 +25,7 @@ SEGMENTS = (Segment(1, 0, 100.0),)
 
 
 def main() -> None:
-    """Measure a portfolio of one symbol, of every symbol, and the canary."""
+    """Measure portfolios with one symbol and with all symbols, and the canary."""
     for strategy, symbols in (
         ("sma_cross", ["IBM"]),
         ("mean_reversion", ["IBM"]),
@@ -42,7 +43,7 @@ def main() -> None:
 
 
 def measure(spec: Spec, count: int = 100_000) -> float:
-    """Return events/s of one child that runs `count` events of its symbols."""
+    """Return events/s of one process over `count` events of its symbols."""
     laps = 1 if spec.symbol_set() is None else 376
     events = open_feed().read_for(spec.symbol_set(), 1, count * laps, SEGMENTS, count)
     pieces = [events[at : at + BATCH] for at in range(0, len(events), BATCH)]
@@ -68,11 +69,11 @@ def measure(spec: Spec, count: int = 100_000) -> float:
 
 
 def _child(ours: socket.socket, theirs: socket.socket) -> None:
-    ours.close()  # a forked copy of the other end would keep the loop from ever seeing its end
+    ours.close()  # with a forked copy of the other end open, the loop would never see its end
     serve(theirs)
 
 
-def _read(replies):  # type: ignore[no-untyped-def]
+def _read(replies: BinaryIO) -> Any:
     (size,) = HEADER.unpack(replies.read(HEADER.size))
     return decode_reply(replies.read(size))
 

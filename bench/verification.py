@@ -1,9 +1,11 @@
-"""Verify a canary after a day and after a week: `bin/bench verification [DAYS] [EVENTS]`.
+"""Measure the verification of a canary after days of events.
 
-EVENTS is the number of events in a day (864,000: ten a second). The canary processes them in
-the product's engine and commits through the product's statement. Every sixth of a day it is
-verified, as the schedule does every hour. Rows: one verification a sixth of a day behind the
-last, after the first day and after the last, and one from the first event after the first day.
+    bin/bench verification [DAYS] [EVENTS]
+
+EVENTS is the number of events in a day (default 864,000: ten per second). The canary processes them
+in the product's engine and commits through the product's statement. It is verified every sixth of a
+day, as the schedule does every hour. Rows: one verification a sixth of a day after the previous
+one, on the first and on the last day, and one from the first event after the first day.
 """
 
 from __future__ import annotations
@@ -11,40 +13,28 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
-from ginkgo_site.launcher.postgres import EmbeddedPostgres
+from bench.commit import own_database
 
-PARTS = 6  #: of a day, between two verifications
-PIECE = 20_000  #: events of one commit
+PARTS = 6  #: verifications per day
+BATCH = 20_000  #: events per commit
 
 
 def main() -> None:
     days = int(sys.argv[1]) if len(sys.argv) > 1 else 7
     events = int(sys.argv[2]) if len(sys.argv) > 2 else 864_000
-    home = Path(tempfile.mkdtemp(prefix="ginkgo-bench-"))
-    home.chmod(0o755)
-    server = EmbeddedPostgres(home)
-    server.prepare()
-    server.start()
-    server.wait_until_ready()
-    os.environ |= {
-        "DATABASE_URL": server.url,
-        "GINKGO_HOME": str(home / "home"),
-        "DJANGO_SETTINGS_MODULE": "ginkgo_site.settings",
-        "GINKGO_FEED_RATE": str(events / 86_400),
-    }
-    try:
+    with own_database():
+        os.environ |= {
+            "DJANGO_SETTINGS_MODULE": "ginkgo_site.settings",
+            "GINKGO_FEED_RATE": str(events / 86_400),
+        }
         measure(days, events)
-    finally:
-        server.stop()
 
 
 def measure(days: int, events: int) -> None:
-    """Run the days, and print a row for each verification that counts."""
+    """Process the days, and print the rows."""
     import django
     from django.core.management import call_command
 
@@ -57,8 +47,8 @@ def measure(days: int, events: int) -> None:
     make_running_portfolio("canary", node)
     for day in range(1, days + 1):
         for part in range(PARTS):
-            for _ in range(events // PARTS // PIECE):
-                assert node.commit("canary", PIECE) == "ok"
+            for _ in range(events // PARTS // BATCH):
+                assert node.commit("canary", BATCH) == "ok"
             last = part == PARTS - 1
             verified(f"day {day}", shown=last and day in (1, days))
         if day == 1:

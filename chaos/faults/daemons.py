@@ -10,7 +10,7 @@ from datetime import datetime
 import psutil
 
 from chaos.faults.fault import Fault
-from chaos.harness.cluster import CurrentRun, process_tree, still_running
+from chaos.harness.cluster import ClusterRun, process_tree, still_running
 from chaos.runner.fault_context import BUDGET_FACTOR, FaultContext
 
 
@@ -89,7 +89,7 @@ def freeze_daemon_long(context: FaultContext) -> None:
         context.note(f"{_refused(context, since, node)} late commits refused")
 
 
-def taken_over(before: Iterable[CurrentRun], now: Mapping[str, CurrentRun]) -> bool:
+def taken_over(before: Iterable[ClusterRun], now: Mapping[str, ClusterRun]) -> bool:
     """Whether each existing portfolio has a new owner, and runs or gives a reason.
 
     The new owner may be a daemon of the same name: the launcher restarts a dead one.

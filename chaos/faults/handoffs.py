@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from chaos.faults.fault import Fault
-from chaos.harness.cluster import CurrentRun
+from chaos.harness.cluster import ClusterRun
 from chaos.runner.fault_context import RESTART_LIMIT_S, WATCHER, WEB, FaultContext
 
 HANDOFF_STATES = ("preparing", "draining", "activating")
 
 
-def _begin(context: FaultContext, run: CurrentRun, target: str) -> int | None:
+def _begin(context: FaultContext, run: ClusterRun, target: str) -> int | None:
     """Request a migration and return in a randomly chosen state of it, or a little later."""
     handoff = context.migrate(run, target)
     if handoff is not None:

@@ -73,7 +73,7 @@ def wait_for(
 
 
 @dataclass(frozen=True)
-class CurrentRun:
+class ClusterRun:
     """The run of a portfolio: its owner and its progress."""
 
     name: str
@@ -142,11 +142,11 @@ class Cluster(Installation):
         ((now,),) = self.query("SELECT clock_timestamp()")
         return now
 
-    def runs(self) -> dict[str, CurrentRun]:
+    def runs(self) -> dict[str, ClusterRun]:
         """Runs of all portfolios that are not deleted, by name."""
-        return {row[0]: CurrentRun(*row) for row in self.query(_RUNS)}
+        return {row[0]: ClusterRun(*row) for row in self.query(_RUNS)}
 
-    def run(self, name: str) -> CurrentRun:
+    def run(self, name: str) -> ClusterRun:
         """The run of one portfolio."""
         return self.runs()[name]
 
@@ -154,7 +154,7 @@ class Cluster(Installation):
         """Names of the portfolios owned by `node`."""
         return [run.name for run in self.runs_on(node)]
 
-    def runs_on(self, node: str) -> list[CurrentRun]:
+    def runs_on(self, node: str) -> list[ClusterRun]:
         """Runs of the portfolios owned by `node`."""
         return [run for run in self.runs().values() if run.node == node]
 
@@ -448,7 +448,7 @@ class Cluster(Installation):
         """Assert that tenures tile, epochs rise, and orders and fills lie in their tenures."""
         assert history.history_violations(self.query) == []
 
-    def assert_nothing_moved(self, before: dict[str, CurrentRun], since: datetime) -> None:
+    def assert_nothing_moved(self, before: dict[str, ClusterRun], since: datetime) -> None:
         """Assert that no portfolio changed owner or epoch, and no handoff was requested."""
         after = self.runs()
         moved = [

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import psutil
 
 from chaos.checkers.blast_radius import BlastRadius
-from chaos.harness.cluster import ENDED, PROCESS_MATCH, Cluster, CurrentRun, process_tree, suspended
+from chaos.harness.cluster import ENDED, PROCESS_MATCH, Cluster, ClusterRun, process_tree, suspended
 from chaos.harness.installation import ApiResponse
 from chaos.harness.tcp_proxy import TcpProxy
 from chaos.runner.topology import Topology
@@ -86,7 +86,7 @@ class FaultContext:
         chosen = self.choose_node(sorted(self.topology.daemons))
         return chosen, self.topology.proxies[chosen]
 
-    def choose_portfolio(self, on: str | None = None, but: Sequence[str] = ()) -> CurrentRun:
+    def choose_portfolio(self, on: str | None = None, but: Sequence[str] = ()) -> ClusterRun:
         """Choose a running portfolio, and mark it affected."""
         running = [
             run
@@ -99,7 +99,7 @@ class FaultContext:
         self.mark_affected(chosen.name)
         return chosen
 
-    def choose_target(self, run: CurrentRun, among: Sequence[str] = ()) -> str:
+    def choose_target(self, run: ClusterRun, among: Sequence[str] = ()) -> str:
         """Choose another node that can run a portfolio."""
         answer = self.request("GET", f"/api/schedule/targets/?portfolio={run.name}")
         if answer is None or answer.status != 200:
@@ -180,7 +180,7 @@ class FaultContext:
         self.report("I8", f"the API did not answer {method} {path} for 20 s", {})
         return None
 
-    def migrate(self, run: CurrentRun, target: str) -> int | None:
+    def migrate(self, run: ClusterRun, target: str) -> int | None:
         """Request a migration. Return the id of its handoff, or None if it was refused."""
         found = self.call_api(
             f"/api/portfolios/{run.name}/migrate/", {"target_node": target, "reason": "chaos"}

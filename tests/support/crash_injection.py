@@ -247,7 +247,7 @@ def violations(world: World) -> list[str]:
     if run.phase in ("starting", "draining"):
         found.append(f"it is left {run.phase}")
     owners = [d.name for d in world.daemons if any(_is(e, portfolio) for e in d.desired("run"))]
-    if owners != ([] if run.node_id is None else [run.node.name]):
+    if owners != ([] if run.node is None else [run.node.name]):
         found.append(f"{owners} should run it, {run.node} owns it")
     # I1, I2: one owner an epoch, epochs rise, tenures tile up to where it stands.
     tenures = list(Tenure.objects.filter(portfolio=portfolio).order_by("epoch"))
@@ -290,6 +290,8 @@ def _older_epochs_write(portfolio: Portfolio, tenures: list[Tenure], world: Worl
     found = []
     for tenure in tenures:
         if tenure.epoch < run.epoch:
+            assert tenure.node is not None
+            assert tenure.incarnation is not None
             daemon = FakeNode(tenure.node, tenure.incarnation)
             late = Commit(
                 portfolio=portfolio.pk,

@@ -52,7 +52,7 @@ def sell(symbol: str, quantity: str) -> OrderIntent:
 
 def spec(strategy: str = "scripted", **changes: Any) -> Spec:
     """Return a spec with 1,000 of cash and no limits but those every portfolio has."""
-    known = {
+    values: dict[str, Any] = {
         "portfolio": "alpha",
         "uid": "11111111-2222-3333-4444-555555555555",
         "revision": 1,
@@ -64,7 +64,7 @@ def spec(strategy: str = "scripted", **changes: Any) -> Spec:
         "first_seq": 1,
         "limits": Limits(),
     }
-    return Spec(**(known | changes))
+    return Spec(**(values | changes))
 
 
 def scripted(monkeypatch: Any, script: dict[int, Any], **changes: Any) -> PortfolioEngine:

@@ -40,7 +40,8 @@ def world(
 
 def applied(snapshot: Snapshot, plan: Plan) -> Snapshot:
     """The world once every handoff of the plan is done. Drain and failover have cleared the pin."""
-    goes = {step.portfolio.id: step.target.id for step in (*plan.place, *plan.move)}
+    goes = {step.portfolio.id: step.target.id for step in plan.place}
+    goes |= {step.portfolio.id: step.target.id for step in plan.move}
     unpinned = {move.portfolio.id for move in plan.move if move.cause in ("drain", "failover")}
     return replace(
         snapshot,

@@ -13,12 +13,12 @@ import pytest
 
 from chaos.checkers.blast_radius import BlastRadius
 from chaos.faults.daemons import taken_over
-from chaos.harness.cluster import CurrentRun, suspended
+from chaos.harness.cluster import ClusterRun, suspended
 from chaos.runner.fault_context import FaultContext
 from chaos.runner.topology import SHORT_TIMES, Topology
 
-OLD = CurrentRun("ibm-sma", "node-1", "a", 3, 1, 100, "running", "", None)
-OTHER = CurrentRun("ge-sma", "node-2", "b", 5, 1, 100, "running", "", None)
+OLD = ClusterRun("ibm-sma", "node-1", "a", 3, 1, 100, "running", "", None)
+OTHER = ClusterRun("ge-sma", "node-2", "b", 5, 1, 100, "running", "", None)
 
 
 def test_a_dead_owner_that_nobody_has_noticed_yet_was_not_taken_over_from() -> None:
