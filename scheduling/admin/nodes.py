@@ -13,7 +13,7 @@ from portfolios.models import Portfolio
 from scheduling import operations
 from scheduling.admin.base import AdminAction, FleetAdmin, acting
 from scheduling.admin.display import PLACEHOLDER, list_link, word
-from scheduling.decide.liveness import LeasePolicy, LeaseView, status_of
+from scheduling.decide.liveness import LeaseView, status_of
 from scheduling.models import Node, NodeStatus
 from scheduling.presentation.sentences import revoked_sentence
 from scheduling.timing import timing
@@ -135,15 +135,12 @@ class NodeAdmin(FleetAdmin):
         lease = getattr(row, "lease", None)
         if lease is None:
             return word(row.status)
-        times = timing()
         view = LeaseView(
             expires_at=lease.expires_at.timestamp(),
-            renewed_at=lease.renewed_at.timestamp(),
             marked_lost=row.status == NodeStatus.LOST,
             left=row.status == NodeStatus.LEFT,
         )
-        policy = LeasePolicy(interval_s=times.heartbeat_interval_s, ttl_s=times.lease_ttl_s)
-        return word(status_of(view, row.now.timestamp(), policy))
+        return word(status_of(view, row.now.timestamp(), timing().lease_policy))
 
     @admin.display(description="marks")
     def marks(self, row: Any) -> str:

@@ -1,9 +1,9 @@
-"""Which revision a grant brings, and therefore what its node must have.
+"""Choose the revision that a grant brings, which decides what its node must provide.
 
-A living owner is moved with the revision that it runs. Without one the portfolio starts again: as
-it is wanted, or after a failure with the last good revision, since what is not proven may have
-caused it. Where no open node can run that one, the next in order is granted rather than none: an
-owner on another revision serves better than no owner.
+A portfolio with a living owner is moved with its running revision. Without one it starts again:
+with the wanted revision, or after a failure with the last good one, since an unproven revision may
+have caused the failure. If no open node can run that revision, the next in order is granted, since
+an owner on another revision is better than no owner.
 
 Snapshot, plan, targets and what-if answers judge nodes by this revision, and the balancer requests
 the handoff with it, so that eligibility and grant cannot disagree.
@@ -25,10 +25,11 @@ def revision_choices(
     owned: bool,
     attempts: int,
 ) -> tuple[RevisionChoice, ...]:
-    """Return the revisions to start without a living owner, the best first.
+    """Return the revisions to start without a living owner, in order of preference.
 
-    `running` is the revision of the last owner, `wanted` None where it was rejected. `owned`: the
-    owner may be lost, and this would be its failover. `attempts`: failures since the last progress.
+    `running` is the revision of the last owner; `wanted` is None if it was rejected. With `owned`
+    the run still has an owner, which may be lost, so that this is a failover. `attempts` counts
+    failures since the last progress.
     """
     order: tuple[RevisionChoice | None, ...]
     if owned:
@@ -43,22 +44,22 @@ def revision_choices(
 def with_granted_revision(
     portfolio: PortfolioView, can_run: Callable[[Requirements], bool]
 ) -> PortfolioView:
-    """Return the portfolio, which has no living owner, with the revision that would be granted.
+    """Return a portfolio without a living owner, with the revision that would be granted.
 
-    The first of its choices that an open node can run; the first of all where no node can run any.
+    That is the first of its choices that an open node can run, or the first choice if no node can
+    run any.
     """
-    views = [_with(portfolio, version) for version in portfolio.revision_choices]
-    return next(
-        (view for view in views if can_run(view.requirements)), views[0] if views else portfolio
-    )
+    views = [_with(portfolio, choice) for choice in portfolio.revision_choices]
+    runnable = (view for view in views if can_run(view.requirements))
+    return next(runnable, views[0] if views else portfolio)
 
 
-def _with(portfolio: PortfolioView, version: RevisionChoice) -> PortfolioView:
-    if version.revision == portfolio.revision:
+def _with(portfolio: PortfolioView, choice: RevisionChoice) -> PortfolioView:
+    if choice.revision == portfolio.revision:
         return portfolio
     return replace(
         portfolio,
-        revision=version.revision,
-        strategy=version.strategy,
-        strategy_version=version.strategy_version,
+        revision=choice.revision,
+        strategy=choice.strategy,
+        strategy_version=choice.strategy_version,
     )

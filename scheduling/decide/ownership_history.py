@@ -1,7 +1,7 @@
-"""Who owned a portfolio when, rebuilt from the audit trail alone, and held against the tenures.
+"""Rebuild who owned a portfolio when from the audit log alone, and compare it with the tenures.
 
-Every statement that raises an epoch writes one line of the trail in the same transaction: `granted`
-with an owner, `ended` without one. From these lines alone the whole history follows. Pure.
+Every statement that raises an epoch writes one line to the audit log in the same transaction:
+`granted` with an owner, `ended` without one. These lines alone give the whole history. Pure.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Any
 GRANTED, ENDED = "granted", "ended"
 EVENT_KINDS = (GRANTED, ENDED)
 
-#: What a line of history says of itself, in the order in which a difference is looked for.
+#: Fields of a tenure, in the order in which they are compared with the audit log.
 COMPARED_FIELDS = ("node", "incarnation", "revision", "from_seq", "to_seq", "cause", "handoff")
 
 
 @dataclass(frozen=True, slots=True)
 class AuditLine:
-    """One line of the trail that tells of an epoch."""
+    """One line of the audit log that records an epoch."""
 
     id: int
     kind: str
-    node: str | None  #: the new owner of a `granted` line
-    data: dict[str, Any]  #: as the grant wrote it
+    node: str | None  #: the new owner, of a `granted` line
+    data: dict[str, Any]  #: as written by the grant
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +33,19 @@ class OwnershipPeriod:
     """One epoch of the history."""
 
     epoch: int
-    node: str | None  #: None: nobody owned it
+    node: str | None  #: None: no owner
     incarnation: str | None
     revision: int
-    from_seq: int  #: the last seq before it
-    to_seq: int | None  #: the last of its own; None: it goes on
+    from_seq: int  #: the last seq before this epoch
+    to_seq: int | None  #: the last seq of this epoch; None: the epoch continues
     cause: str
     handoff: int | None
-    after: int | None = None  #: the epoch before it, where the line says it: many may be left out
+    after: int | None = None  #: the previous epoch, if the line states it: it may skip many
 
 
 @dataclass(frozen=True, slots=True)
 class CurrentRun:
-    """The run as it stands."""
+    """The current ownership according to the run's row."""
 
     epoch: int
     node: str | None
@@ -53,14 +53,16 @@ class CurrentRun:
     revision: int
 
 
-def rebuild_history(trail: Iterable[AuditLine]) -> list[OwnershipPeriod]:
-    """Return the history that the trail tells, oldest first. Raise ValueError, with a sentence,
-    where a line does not say what it must."""
+def rebuild_history(audit_lines: Iterable[AuditLine]) -> list[OwnershipPeriod]:
+    """Return the history recorded by the audit log, oldest first.
+
+    Raise ValueError, with a sentence, if a line lacks a field or has an invalid one.
+    """
     history: list[OwnershipPeriod] = []
-    for line in trail:
+    for line in audit_lines:
         try:
             data = line.data
-            owned = OwnershipPeriod(
+            period = OwnershipPeriod(
                 epoch=int(data["epoch"]),
                 node=line.node if line.kind == GRANTED else None,
                 incarnation=data["incarnation"],
@@ -72,86 +74,87 @@ def rebuild_history(trail: Iterable[AuditLine]) -> list[OwnershipPeriod]:
                 after=data.get("epoch_before"),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"event {line.id} ({line.kind}) does not say {error}") from None
+            raise ValueError(
+                f"event {line.id} ({line.kind}) has a missing or invalid field: {error}"
+            ) from None
         if line.kind == GRANTED and line.node is None:
             raise ValueError(f"event {line.id} (granted) names no node")
         if history:
-            history[-1] = replace(history[-1], to_seq=owned.from_seq)
-        history.append(owned)
+            history[-1] = replace(history[-1], to_seq=period.from_seq)
+        history.append(period)
     return history
 
 
 def find_disagreement(
-    trail: Iterable[AuditLine], tenures: Sequence[OwnershipPeriod], now: CurrentRun
+    audit_lines: Iterable[AuditLine], tenures: Sequence[OwnershipPeriod], run: CurrentRun
 ) -> str | None:
-    """Return the first thing in which trail, tenures and run disagree, as a sentence, or None.
+    """Return the first difference between audit log, tenures and run as a sentence, or None.
 
-    `tenures` are in order of epoch, and the trail in order of its lines.
+    `tenures` are sorted by epoch, `audit_lines` by id.
     """
     try:
-        history = rebuild_history(trail)
+        history = rebuild_history(audit_lines)
     except ValueError as error:
         return str(error)
-    return next(_disagreements(history, tenures, now), None)
+    return next(_disagreements(history, tenures, run), None)
 
 
 def _disagreements(
-    history: list[OwnershipPeriod], tenures: Sequence[OwnershipPeriod], now: CurrentRun
+    history: list[OwnershipPeriod], tenures: Sequence[OwnershipPeriod], run: CurrentRun
 ) -> Iterator[str]:
     yield from _gaps(history)
-    owned = [line for line in history if line.node is not None]
-    for line, tenure in zip_longest(owned, tenures):
-        if tenure is None or (line is not None and line.epoch < tenure.epoch):
-            assert line is not None
+    granted = [period for period in history if period.node is not None]
+    for logged, tenure in zip_longest(granted, tenures):
+        if tenure is None or (logged is not None and logged.epoch < tenure.epoch):
+            assert logged is not None
             yield (
-                f"the trail grants epoch {line.epoch} to {line.node} ({line.cause}) after seq"
-                f" {line.from_seq}, and there is no tenure of it"
+                f"the audit log grants epoch {logged.epoch} to {logged.node} ({logged.cause}) after"
+                f" seq {logged.from_seq}, and no tenure of it exists"
             )
             return
-        if line is None or tenure.epoch < line.epoch:
+        if logged is None or tenure.epoch < logged.epoch:
             yield (
                 f"the tenure of epoch {tenure.epoch} on {tenure.node} ({tenure.cause}) has no"
-                " granted line in the trail"
+                " granted line in the audit log"
             )
             return
         for name in COMPARED_FIELDS:
-            told, kept = getattr(line, name), getattr(tenure, name)
-            if told != kept:
+            in_log, in_tenure = getattr(logged, name), getattr(tenure, name)
+            if in_log != in_tenure:
                 yield (
-                    f"epoch {line.epoch}: the trail says {_named(name)} {_shown(told)}, the tenure"
-                    f" {_shown(kept)}"
+                    f"epoch {logged.epoch}: {name} is {_shown(in_log)} in the audit log and"
+                    f" {_shown(in_tenure)} in the tenure"
                 )
     last = (
-        history[-1] if history else OwnershipPeriod(0, None, None, now.revision, 0, None, "", None)
+        history[-1] if history else OwnershipPeriod(0, None, None, run.revision, 0, None, "", None)
     )
     for name in ("epoch", "node", "incarnation", "revision"):
-        told, kept = getattr(last, name), getattr(now, name)
-        if told != kept:
+        in_log, in_run = getattr(last, name), getattr(run, name)
+        if in_log != in_run:
             yield (
-                f"the trail ends with {_named(name)} {_shown(told)} (epoch {last.epoch}), the run"
-                f" has {_shown(kept)}"
+                f"the audit log ends at epoch {last.epoch} with {name} {_shown(in_log)}, the run"
+                f" has {_shown(in_run)}"
             )
 
 
 def _gaps(history: list[OwnershipPeriod]) -> Iterator[str]:
-    """Yield where the epochs do not follow one another, or seqs go back."""
+    """Yield a sentence for each place where epochs do not follow one another or seqs go back."""
     epoch, seq = 0, None
-    for line in history:
-        if line.epoch <= epoch:
-            yield f"the trail tells of epoch {line.epoch} after epoch {epoch}"
-        before = line.epoch - 1 if line.after is None else line.after
+    for period in history:
+        if period.epoch <= epoch:
+            yield f"the audit log has epoch {period.epoch} after epoch {epoch}"
+        before = period.epoch - 1 if period.after is None else period.after
         if before > epoch:
             yield (
-                f"the trail goes from epoch {epoch} to epoch {line.epoch}, which came after epoch"
-                f" {before}: a line is missing between"
+                f"the audit log goes from epoch {epoch} to epoch {period.epoch}, which follows"
+                f" epoch {before}: a line between them is missing"
             )
-        if seq is not None and line.from_seq < seq:
-            yield f"epoch {line.epoch} begins after seq {line.from_seq}, behind the one before"
-        epoch, seq = line.epoch, line.from_seq
-
-
-def _named(name: str) -> str:
-    return {"from_seq": "it begins after seq", "to_seq": "it ends at seq"}.get(name, name)
+        if seq is not None and period.from_seq < seq:
+            yield (
+                f"epoch {period.epoch} begins after seq {period.from_seq}, before the start of the"
+                " previous epoch"
+            )
+        epoch, seq = period.epoch, period.from_seq
 
 
 def _shown(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Which handoff ends which."""
+"""Precedence of handoff kinds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ RANK = {"stop": 3, "failover": 2, "place": 1, "migrate": 1, "reload": 1}
 def outranks(new: str, active: str) -> bool:
     """Return whether a handoff of kind `new` ends an active one of kind `active`.
 
-    delete and stop end everything below a stop, failover ends the rest, equals never end equals.
-    Pure.
+    A stop (also for halt and delete) ends every other kind, a failover ends the rest, and equal
+    ranks never end each other. Pure.
     """
     return RANK[new] > RANK[active]

@@ -1,15 +1,17 @@
-"""From what a node should have and what it has to what it must do next. Pure.
+"""Compare a node's desired set with its processes and return the actions it must take. Pure.
 
-Processes are told apart by slot, not by portfolio: a reload puts two of one portfolio on a node.
+Processes are identified by slot, not by portfolio: during a reload a node has two processes of one
+portfolio. Per entry of the desired set:
 
-    run(e)        process at e: keep (waiting: start again after its back-off; draining: resume)
-                  else prepared for the entry's handoff: activate
-                  else same revision, lower epoch, alive: adopt, if the checkpoint says it may
+    run(e)        process at epoch e: keep (waiting: start after its back-off; draining: resume)
+                  else process prepared for the entry's handoff: activate
+                  else live process of the same revision and a lower epoch: adopt, if its
+                  checkpoint allows it
                   else: start
-    prepare(h)    nothing prepared for h yet: prepare
-    drain(e, h)   process at e: drain; none: release without a process
-    warm(e)       keep what is there, fed with nothing
-    not in the set: stop
+    prepare(h)    no process prepared for handoff h yet: prepare
+    drain(e, h)   process at epoch e: drain; none: release without a process
+    warm(e)       keep the process, but stop feeding it
+    no entry      stop
 """
 
 from __future__ import annotations
@@ -18,16 +20,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-BACK_OFF_S = (0.0, 1.0, 5.0, 30.0, 30.0)  #: by the number of deaths since the last progress
-RETRY_AFTER_S = (
-    2.0  #: a grant that was refused is looked at again after this, if the set repeats it
-)
+BACK_OFF_S = (0.0, 1.0, 5.0, 30.0, 30.0)  #: by the number of failures since the last progress
+#: Delay before a process ended by the fence is started again, if the desired set still names it.
+RETRY_AFTER_S = 2.0
 
 LIVE_PHASES = frozenset({"starting", "running", "draining", "warm"})
 
 
 class DesiredEntry(Protocol):
-    """One entry of a desired set; `wire.messages.Desired` is one."""
+    """Protocol of an entry of the desired set; `wire.messages.Desired` implements it."""
 
     @property
     def portfolio(self) -> int: ...
@@ -45,30 +46,29 @@ class DesiredEntry(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One portfolio process as the daemon has it, or what is left of one that ended.
+    """One portfolio process of the daemon, or the record of one that ended.
 
     preparing ─▶ prepared ─activate─▶ starting ─first commit─▶ running ─▶ draining ─▶ warm
-         └─▶ ended                        └──────died──────▶ waiting ◀──died──┘
+         └─▶ ended                        └──────exit──────▶ waiting ◀──exit──┘
     any ─fenced─▶ ended
     """
 
     slot: int
     portfolio: int
-    epoch: int  #: 0 while it is only prepared
+    epoch: int  #: 0 until activated
     revision: int
     phase: str
-    handoff: int | None = None  #: prepared for, or drained for
-    kept_for: int | None = (
-        None  #: a handoff whose release was answered `keep`: not drained for it again
-    )
-    ended_at: float = 0.0  #: of waiting and ended, on the clock of `now`
-    reported: bool = True  #: waiting: the server has heard of the death
-    failures: int = 0  #: deaths in a row that this daemon has seen
+    handoff: int | None = None  #: the handoff it was prepared or drained for
+    #: A handoff whose release was answered `keep`; the process is not drained for it again.
+    kept_for: int | None = None
+    ended_at: float = 0.0  #: in phases waiting and ended, on the clock of `now`
+    reported: bool = True  #: in phase waiting: the server knows of the exit
+    failures: int = 0  #: consecutive exits seen by this daemon
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start a process from the checkpoint. `replaces` is what is left of the one before."""
+    """Start a process from the checkpoint. `replaces` is the slot of its ended predecessor."""
 
     entry: DesiredEntry
     replaces: int | None = None
@@ -76,7 +76,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Look again at `until`: the back-off of `slot` is running."""
+    """Do nothing before `until`, the end of the back-off of `slot`."""
 
     slot: int
     until: float
@@ -84,14 +84,14 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Start a process for the entry's handoff and try the newest checkpoint."""
+    """Start a process for the entry's handoff and load the newest checkpoint."""
 
     entry: DesiredEntry
 
 
 @dataclass(frozen=True, slots=True)
 class Activate:
-    """Let the prepared process own the entry's epoch."""
+    """Run the prepared process under the entry's epoch."""
 
     entry: DesiredEntry
     slot: int
@@ -99,7 +99,7 @@ class Activate:
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """Let the process of an older epoch go on under the entry's."""
+    """Continue a process of an older epoch under the entry's epoch."""
 
     entry: DesiredEntry
     slot: int
@@ -107,14 +107,14 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """The handoff it drained for is over: go on with the same epoch."""
+    """Continue a draining process under its epoch, since its handoff has ended."""
 
     slot: int
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Stop at the next batch boundary; the last commit is the release."""
+    """Stop a process at the next batch boundary; its last commit is the release."""
 
     entry: DesiredEntry
     slot: int
@@ -122,7 +122,7 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseAbsent:
-    """Release an epoch that has no process here any more."""
+    """Release an epoch that has no process on this node any more."""
 
     entry: DesiredEntry
     replaces: int | None = None
@@ -130,14 +130,14 @@ class ReleaseAbsent:
 
 @dataclass(frozen=True, slots=True)
 class Freeze:
-    """Feed nothing more; keep the process in memory."""
+    """Stop feeding a process; keep it in memory."""
 
     slot: int
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End it: the set does not name it."""
+    """End a process that the desired set does not name."""
 
     slot: int
 
@@ -148,9 +148,9 @@ Action = Start | Wait | Prepare | Activate | Adopt | Resume | Drain | ReleaseAbs
 def reconcile(
     desired: Iterable[DesiredEntry], actual: Iterable[Process], now: float
 ) -> list[Action]:
-    """Return what to do, most urgent first, or an empty list if all is as it should be. Pure.
+    """Return the actions that the node must take, most urgent first. Pure.
 
-    The caller applies every action at once, so that the next call sees its beginning.
+    The caller begins every action before the next call, which then sees its result.
     """
     processes = list(actual)
     actions: list[Action] = []
@@ -166,81 +166,81 @@ def reconcile(
     return actions
 
 
-_Decision = tuple[Action | None, int | None]  # what to do, and which slot the entry accounts for
+_Decision = tuple[Action | None, int | None]  #: the action, and the slot that the entry claims
 
 
 def _run(entry: DesiredEntry, own: Sequence[Process], now: float) -> _Decision:
-    held = _at_epoch(entry, own)
-    if held is not None:
-        return _keep(entry, held, now)
+    current = _at_epoch(entry, own)
+    if current is not None:
+        return _keep(entry, current, now)
     for process in own:
-        fits = process.phase != "ended" and process.revision == entry.revision
-        if fits and entry.handoff is not None and _prepared_for(entry.handoff, process):
+        eligible = process.phase != "ended" and process.revision == entry.revision
+        if eligible and entry.handoff is not None and _prepared_for(entry.handoff, process):
             return Activate(entry, process.slot), process.slot
     older = [p for p in own if p.phase in LIVE_PHASES and p.revision == entry.revision]
     older = [p for p in older if p.epoch < entry.epoch]
     if older:
         newest = max(older, key=lambda p: p.epoch)
         return Adopt(entry, newest.slot), newest.slot
-    dead = [p for p in own if p.phase == "waiting" and p.epoch < entry.epoch]
-    if dead:
-        return _start_again(entry, max(dead, key=lambda p: p.epoch), now)
+    ended = [p for p in own if p.phase == "waiting" and p.epoch < entry.epoch]
+    if ended:
+        return _restart(entry, max(ended, key=lambda p: p.epoch), now)
     return Start(entry), None
 
 
-def _keep(entry: DesiredEntry, held: Process, now: float) -> _Decision:
-    """Decide about the process that has this very epoch."""
-    if held.phase == "draining":
-        return Resume(held.slot), held.slot
-    if held.phase == "warm":  # released, yet named again: the checkpoint knows
-        return Adopt(entry, held.slot), held.slot
-    if held.phase == "waiting" and held.reported:
-        return _start_again(entry, held, now)
-    if held.phase == "ended":
-        if now < held.ended_at + RETRY_AFTER_S:
-            return Wait(held.slot, held.ended_at + RETRY_AFTER_S), held.slot
-        return Start(entry, held.slot), held.slot
-    return None, held.slot
+def _keep(entry: DesiredEntry, current: Process, now: float) -> _Decision:
+    """Decide about the process that has the entry's epoch and revision."""
+    if current.phase == "draining":
+        return Resume(current.slot), current.slot
+    if current.phase == "warm":  # released and granted again: its checkpoint decides
+        return Adopt(entry, current.slot), current.slot
+    if current.phase == "waiting" and current.reported:
+        return _restart(entry, current, now)
+    if current.phase == "ended":
+        if now < current.ended_at + RETRY_AFTER_S:
+            return Wait(current.slot, current.ended_at + RETRY_AFTER_S), current.slot
+        return Start(entry, current.slot), current.slot
+    return None, current.slot
 
 
-def _start_again(entry: DesiredEntry, dead: Process, now: float) -> _Decision:
-    until = dead.ended_at + back_off_s(max(entry.attempts, dead.failures))
+def _restart(entry: DesiredEntry, ended: Process, now: float) -> _Decision:
+    until = ended.ended_at + back_off_s(max(entry.attempts, ended.failures))
     if now < until:
-        return Wait(dead.slot, until), dead.slot
-    return Start(entry, dead.slot), dead.slot
+        return Wait(ended.slot, until), ended.slot
+    return Start(entry, ended.slot), ended.slot
 
 
 def back_off_s(attempts: int) -> float:
-    """Return how long to wait before the next start after `attempts` deaths."""
+    """Return the seconds to wait before the next start after `attempts` failures."""
     return BACK_OFF_S[min(attempts, len(BACK_OFF_S) - 1)]
 
 
 def _prepare(entry: DesiredEntry, own: Sequence[Process], now: float) -> _Decision:
     for process in own:
         if entry.handoff is not None and _prepared_for(entry.handoff, process):
-            return None, process.slot  # one that ended has been reported; it is not tried twice
+            return None, process.slot  # a failed prepare was reported and is not repeated
     return Prepare(entry), None
 
 
 def _drain(entry: DesiredEntry, own: Sequence[Process], now: float) -> _Decision:
-    held = _at_epoch(entry, own)
-    if held is None:
+    current = _at_epoch(entry, own)
+    if current is None:
         return ReleaseAbsent(entry), None
-    if held.phase in ("waiting", "ended"):
-        return ReleaseAbsent(entry, held.slot), held.slot
-    done = held.phase == "warm" or held.kept_for == entry.handoff
-    if done or (held.phase == "draining" and held.handoff == entry.handoff):
-        return None, held.slot
-    return Drain(entry, held.slot), held.slot
+    if current.phase in ("waiting", "ended"):
+        return ReleaseAbsent(entry, current.slot), current.slot
+    done = current.phase == "warm" or current.kept_for == entry.handoff
+    if done or (current.phase == "draining" and current.handoff == entry.handoff):
+        return None, current.slot
+    return Drain(entry, current.slot), current.slot
 
 
 def _warm(entry: DesiredEntry, own: Sequence[Process], now: float) -> _Decision:
-    held = _at_epoch(entry, own)
-    if held is None:
+    current = _at_epoch(entry, own)
+    if current is None:
         return None, None
-    if held.phase in ("starting", "running"):  # released without its consent
-        return Freeze(held.slot), held.slot
-    return None, held.slot
+    if current.phase in ("starting", "running"):  # released by the server, not by the process
+        return Freeze(current.slot), current.slot
+    return None, current.slot
 
 
 _ROLES = {"run": _run, "prepare": _prepare, "drain": _drain, "warm": _warm}

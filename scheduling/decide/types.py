@@ -1,7 +1,7 @@
-"""What the pure core sees and what it answers: snapshots in, plans out.
+"""Input and output types of the pure scheduling core: snapshots in, plans out.
 
-Everything here is a frozen value. A snapshot is read at one moment (`taken_at`) and every decision
-is made as of that moment; nothing in this package reads a clock. Loads and weights are counted in
+All types are frozen values. A snapshot is read at one moment (`taken_at`), and every decision is
+made as of that moment; nothing in this package reads a clock. Loads and weights are counted in
 *places*: a node of capacity 5 has five places, a portfolio of weight 1 takes one.
 """
 
@@ -19,13 +19,13 @@ MoveCause = Literal["failover", "drain", "pin", "rebalance"]
 #: States of a handoff under way.
 ACTIVE_STATES = ("requested", "preparing", "draining", "activating")
 
-#: Phases in which a portfolio waits for a person and is neither placed nor moved.
+#: Phases in which a portfolio waits for an operator and is neither placed nor moved.
 NEEDS_OPERATOR_PHASES = frozenset({"halted", "quarantined"})
 
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """One node as the snapshot found it."""
+    """A node at the time of the snapshot."""
 
     id: int
     name: str
@@ -33,49 +33,60 @@ class NodeView:
     capacity: float = 5  #: places
     labels: Mapping[str, str] = field(default_factory=dict)
     cordoned: bool = False
-    draining: bool = False  #: asked for by an operator, or its daemon is leaving
+    draining: bool = False  #: by an operator, or because its daemon is shutting down
     feeds: Mapping[str, str] = field(default_factory=dict)  #: feed name -> sha256 of its data
-    python: str = ""  #: minor version that computes there; empty: not known, so any is taken
+    python: str = ""  #: minor version of its daemon; empty: unknown, accepted for every portfolio
     strategies: Mapping[str, int] = field(default_factory=dict)  #: strategy name -> version
-    #: Epoch seconds; until then no automatic choice falls on it.
+    #: Epoch seconds; until then the planner does not choose this node.
     flapping_until: float | None = None
-    handoffs: int = 0  #: handoffs under way in which it is source or target
+    handoffs: int = 0  #: active handoffs with this node as source or target
+
+
+class MissingRequirements(NamedTuple):
+    """Which kinds of requirements a node does not meet."""
+
+    selector: bool
+    strategy: bool
+    feed: bool
+    python: bool
 
 
 class Requirements(NamedTuple):
-    """What a node must have to run a portfolio. Many portfolios share one need."""
+    """What a node must provide to run a portfolio. Many portfolios share equal requirements."""
 
     selector: tuple[tuple[str, str], ...]
     strategy: str
     strategy_version: int
     feed: str
     feed_sha: str
-    python: str = ""  #: minor version under which it ran last; empty: any will do
-    accept_python: str = ""  #: one that a person has allowed beside it
+    python: str = ""  #: minor version under which it ran last; empty: any version
+    accept_python: str = ""  #: a second version that an operator has accepted
+
+    def missing_on(self, node: NodeView) -> MissingRequirements:
+        """Compare labels, versions of strategy and Python, and feed data with those of `node`."""
+        return MissingRequirements(
+            any(node.labels.get(key) != value for key, value in self.selector),
+            bool(self.strategy) and node.strategies.get(self.strategy) != self.strategy_version,
+            bool(self.feed) and node.feeds.get(self.feed) != self.feed_sha,
+            not may_continue_under(self.python, self.accept_python, node.python),
+        )
 
     def is_met_by(self, node: NodeView) -> bool:
-        """Whether the node has it all: labels, versions of strategy and Python, the feed's data."""
-        for key, value in self.selector:
-            if node.labels.get(key) != value:
-                return False
-        if self.strategy and node.strategies.get(self.strategy) != self.strategy_version:
-            return False
-        if not may_continue_under(self.python, self.accept_python, node.python):
-            return False
-        return not self.feed or node.feeds.get(self.feed) == self.feed_sha
+        """Return whether `node` meets all of these requirements."""
+        return not any(self.missing_on(node))
 
 
 def may_continue_under(last: str, accepted: str, found: str) -> bool:
-    """Return whether a run that was last computed under Python `last` may go on under `found`.
+    """Return whether a portfolio that last ran under Python `last` may continue under `found`.
 
-    Another minor version may compute something else from the same state, so it takes a person's
-    consent. What is not known is taken for the same.
+    Another minor version may compute different results from the same state, so an operator has to
+    accept it (`accepted`). An unknown version counts as equal.
     """
     return not last or not found or found in (last, accepted)
 
 
 class RevisionChoice(NamedTuple):
-    """One revision of a portfolio, and the strategy that its node must have for it."""
+    """A revision that a grant may bring, and the strategy version that its node needs."""
 
     revision: int
     strategy: str
@@ -84,7 +95,7 @@ class RevisionChoice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HandoffView:
-    """The active handoff of a portfolio. At most one exists."""
+    """The active handoff of a portfolio, which has at most one."""
 
     id: int
     kind: HandoffKind
@@ -94,43 +105,44 @@ class HandoffView:
 
 @dataclass(frozen=True, slots=True)
 class PortfolioView:
-    """One portfolio: what its next grant needs, and where it runs now.
+    """A portfolio: the requirements of its next grant, and where it runs now.
 
-    `revision`, `strategy` and `strategy_version` are those of the revision that runs, or of the
-    first of `choices` where it has no owner; `granting.as_granted` chooses among them.
+    `revision`, `strategy` and `strategy_version` are those of the running revision. Without an
+    owner they are those of the first of `revision_choices`;
+    `granted_revision.with_granted_revision` chooses among these.
     """
 
     id: int
     name: str
     weight: float = 1  #: places
-    priority: int = 0  #: higher is placed first
-    selector: Mapping[str, str] = field(default_factory=dict)  #: labels its node must have
+    priority: int = 0  #: higher priorities are placed first
+    selector: Mapping[str, str] = field(default_factory=dict)  #: labels that its node must have
     spread_group: str | None = None
     spread_hard: bool = False
-    strategy: str = ""  #: empty: any node will do
+    strategy: str = ""  #: empty: no requirement
     strategy_version: int = 1
-    feed: str = ""  #: empty: any node will do
+    feed: str = ""  #: empty: no requirement
     feed_sha: str = ""
     python: str = ""
     accept_python: str = ""
-    node: int | None = None  #: the owner of its run
+    node: int | None = None  #: id of the node that owns its run
     desired: DesiredState = "running"
     phase: str = "pending"
     pinned: int | None = None
     handoff: HandoffView | None = None
-    failed_nodes: frozenset[int] = frozenset()  #: nodes where starting it failed twice
-    not_before: float | None = None  #: epoch seconds; backing off until then
+    failed_nodes: frozenset[int] = frozenset()  #: ids of nodes where it failed to start twice
+    not_before: float | None = None  #: epoch seconds; it backs off until then
     revision: int = 0
-    #: Revisions to start without a living owner, the best first; empty: only `revision`.
+    #: Revisions to start without a living owner, in order of preference; empty: only `revision`.
     revision_choices: tuple[RevisionChoice, ...] = ()
-    #: The wanted revision, where another one runs and it was not rejected.
+    #: The wanted revision, if another one runs and the wanted one was not rejected.
     wanted: RevisionChoice | None = None
-    #: Worked out once, when the view is made: a plan compares a hundred thousand of them.
+    #: Computed once per view, since a plan compares up to a hundred thousand of them.
     requirements: Requirements = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         selector = tuple(sorted(self.selector.items())) if self.selector else ()
-        need = Requirements(
+        requirements = Requirements(
             selector,
             self.strategy,
             self.strategy_version,
@@ -139,50 +151,54 @@ class PortfolioView:
             self.python,
             self.accept_python,
         )
-        object.__setattr__(self, "requirements", need)
+        object.__setattr__(self, "requirements", requirements)
 
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """What was measured lately, in per cent of a machine. Who has no figure is not in it."""
+    """CPU usage measured recently, in per cent of a machine; without those never measured."""
 
-    nodes: Mapping[int, float] = field(default_factory=dict)  #: node id → how busy its machine is
-    portfolios: Mapping[int, float] = field(default_factory=dict)  #: portfolio id → its own share
+    nodes: Mapping[int, float] = field(default_factory=dict)  #: node id → usage of its machine
+    portfolios: Mapping[int, float] = field(
+        default_factory=dict
+    )  #: portfolio id → usage of its process
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The whole fleet at one moment. No nodes means none: a read that failed never gets here."""
+    """The whole fleet at one moment. An empty `nodes` means no nodes, never a failed read."""
 
     taken_at: float  #: epoch seconds, the database's clock
     nodes: tuple[NodeView, ...] = ()
     portfolios: tuple[PortfolioView, ...] = ()
-    frozen: bool = False  #: no automatic move; new portfolios are still placed
-    frozen_failover: bool = False  #: with `frozen`: failover is held too
-    storm_hold: bool = False  #: failover is held because many nodes went at once
-    storm_by: str = ""  #: the person who holds it; empty: the storm guard does
-    #: Nodes that are late beside lost ones, so that together they would be a storm: failover waits
-    #: until they beat or are lost too.
+    frozen: bool = False  #: no automatic moves; new portfolios are still placed
+    frozen_failover: bool = False  #: with `frozen`: no failover either
+    storm_hold: bool = False  #: failover is held because many nodes were lost at once
+    storm_by: str = ""  #: the operator who holds failover; empty: held automatically
+    #: Late nodes that would make a storm together with the lost ones: failover waits until they
+    #: send a heartbeat or are lost too.
     storm_late: tuple[str, ...] = ()
-    after_storm: bool = False  #: nodes lost in a storm still own portfolios: few at a time
-    #: What runs is evened out by this, where the operator chose so; None: by weight.
+    after_storm: bool = False  #: nodes lost in a storm still own portfolios: few per pass
+    #: Rebalance running portfolios by these figures, if the operator chose so; None: by weight.
     cpu: Cpu | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How eager the balancer is."""
+    """Limits of the balancer."""
 
-    #: Two nodes whose relative loads (load / capacity) differ by less than this are left alone.
+    #: Two nodes are rebalanced only if their relative loads (load / capacity) differ by this much.
     rebalance_gain: float = 0.1
     max_moves: int = 5  #: drain, pin and rebalance moves started in one pass
-    handoffs_per_node: int = 2  #: as source or target, those under way included; not for failover
-    failovers_after_storm: int = 10  #: begun in one pass, so that the survivors are not swamped
+    handoffs_per_node: int = 2  #: as source or target, including active ones; not for failover
+    failovers_after_storm: int = (
+        10  #: started in one pass, so that the remaining nodes are not swamped
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why, as data: a code and its parameters. `reasons.render` makes the one sentence of it."""
+    """A reason as data: a code and its parameters. `reasons.render` turns it into a sentence."""
 
     code: str
     params: Mapping[str, object] = field(default_factory=dict)
@@ -190,17 +206,17 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A portfolio that runs nowhere gets a node."""
+    """Place a portfolio without an owner on a node."""
 
     portfolio: PortfolioView
     target: NodeView
     reason: Reason
-    supersedes: int | None = None  #: the id of the active handoff this one ends
+    supersedes: int | None = None  #: id of the active handoff that this one ends
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A portfolio gets another owner. `source` is None only where its owner is no longer known."""
+    """Move a portfolio to another owner. `source` is None only if the owner is unknown."""
 
     portfolio: PortfolioView
     source: NodeView | None
@@ -212,7 +228,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A portfolio that cannot have what it should have, and why."""
+    """A portfolio that the plan cannot place or move, and why."""
 
     portfolio: PortfolioView
     reason: Reason
@@ -220,12 +236,12 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the balancer wants. Each bucket is in the order in which it should be enacted.
+    """The handoffs that the balancer wants, in the order in which they should be enacted.
 
-    `pending` run nowhere (or on a lost node) and could not be placed. `stuck` go on running where
-    they are although they should leave (drain, pin, a rule broken by a later change): nothing else
-    would take them yet. `older` run on an earlier revision since their node lacks the strategy of
-    the wanted one.
+    `pending` portfolios have no owner (or a lost one) and could not be placed. `stuck` ones keep
+    running on a node that they should leave (drain, pin, a rule broken by a later change), because
+    no other node takes them yet. `older` ones run on an earlier revision because their node lacks
+    the strategy of the wanted one.
     """
 
     place: tuple[Placement, ...] = ()
@@ -242,13 +258,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class TargetAnswer:
-    """Whether one node could take one portfolio, as an operator asks it."""
+    """The answer to an operator: whether one node can take one portfolio."""
 
     node: str
     feasible: bool
-    code: str | None  #: None where feasible, else a 409 code of the public interface
+    code: str | None  #: None if feasible, else a 409 code of the API
     sentence: str
-    risk: str | None  #: feasible, but the operator should know this
+    risk: str | None  #: if feasible: what the operator should know beforehand
     load_before: float
     load_after: float
     capacity: float

@@ -494,7 +494,6 @@ def _node(row: Any, now: datetime, owned: list[Any], held: int, policy: LeasePol
     status = status_of(
         LeaseView(
             expires_at=None if expires is None else expires.timestamp(),
-            renewed_at=None if row.renewed_at is None else row.renewed_at.timestamp(),
             marked_lost=row.status == "lost",
             left=row.status == "left",
         ),

@@ -1,27 +1,26 @@
-"""Nodes in order of load, for one kind of need at a time."""
+"""Nodes sorted by load, for one set of requirements."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush, heapreplace
 
-#: Loads are compared with this much slack, so that weights like 0.1 do not decide by their
-#: rounding.
+#: Tolerance of load comparisons, so that rounding of weights like 0.1 decides nothing.
 SLACK = 1e-9
 
-#: A node of capacity 0 holds nothing; as a divisor it counts as this little.
+#: Divisor used for nodes of capacity 0, which hold nothing.
 NO_CAPACITY = 1e-9
 
 
 class CandidatePool:
-    """Nodes that can serve one need, cheapest first, in one heap per capacity.
+    """Nodes that meet one set of requirements, least loaded first, in one heap per capacity.
 
     Within one capacity "least loaded" and "most room" are the same order, so the top of a heap is
     its best candidate whatever the weight. Entries are corrected when they reach the top: an entry
     whose load rose is sorted in again; for a load that fell, `load_decreased` adds a second,
     better entry.
 
-    Nodes are numbers in the order of their names, so ties go to the lower name.
+    Nodes are indices in the order of node names, so ties go to the lower name.
     """
 
     __slots__ = ("_capacity", "_counts", "_drop_below", "_heaps", "_held", "_load", "nodes")
@@ -35,9 +34,9 @@ class CandidatePool:
         counts: Mapping[int, int] | None = None,
         drop_below: float = 0,
     ) -> None:
-        """Order `nodes` by `load`, after `counts` of neighbours where given.
+        """Sort `nodes` by spread-group members (`counts`), if given, and then by `load`.
 
-        `held` says what is full. A node with less than `drop_below` free is forgotten for good.
+        `held` decides which nodes are full. A node with less than `drop_below` free is dropped.
         """
         self.nodes = frozenset(nodes)
         self._capacity = capacity
@@ -59,8 +58,8 @@ class CandidatePool:
         """Return the node with the lowest relative load once it holds `weight`, or None if none
         fits.
 
-        Nodes in `avoid` are passed over, and with `below` those whose relative load now is above it
-        (not together with `counts`). Fewer neighbours (`counts`) go before a lower load.
+        Nodes in `avoid` are skipped, and with `below` those whose present relative load is above it
+        (not together with `counts`). Fewer group members (`counts`) go before a lower load.
         """
         held = self._held
         chosen: tuple[int, float, int] | None = None
@@ -78,7 +77,7 @@ class CandidatePool:
                     set_aside.append(heappop(heap))
                 elif free < weight:
                     if held is self._load and self._counts is None:
-                        break  # the least loaded of this capacity is too full: so are the others
+                        break  # if the least loaded node is too full, so are the others
                     set_aside.append(heappop(heap))
                 else:
                     candidate = (count, (load + weight) / divisor, node)
@@ -99,7 +98,7 @@ class CandidatePool:
         return min(tops, default=None)
 
     def load_decreased(self, node: int) -> None:
-        """Note that the load of `node` went down."""
+        """Record that the load of `node` decreased."""
         if node not in self.nodes:
             return
         heap = next(heap for capacity, heap in self._heaps if capacity == self._capacity[node])
@@ -110,7 +109,7 @@ class CandidatePool:
         return (count, self._load[node], node)
 
     def _correct_top(self, heap: list[tuple[int, float, int]]) -> bool:
-        """Bring a true entry to the top. Return False if the heap is empty."""
+        """Bring an up-to-date entry to the top. Return False if the heap is empty."""
         while heap:
             actual = self._entry(heap[0][2])
             if heap[0] == actual:
@@ -118,5 +117,5 @@ class CandidatePool:
             if heap[0] < actual:
                 heapreplace(heap, actual)
             else:
-                heappop(heap)  # it fell since, and `load_decreased` added the better entry
+                heappop(heap)  # its load fell, and `load_decreased` added the better entry
         return False

@@ -1,4 +1,4 @@
-"""The reason of each entry of a plan, with the numbers it was decided on."""
+"""Build the reason of each entry of a plan, with the figures behind the decision."""
 
 from __future__ import annotations
 
@@ -9,63 +9,63 @@ from scheduling.decide.types import Reason
 
 
 class Explainer:
-    """Explains what came of the wishes of one plan."""
+    """Explain the entries of one plan."""
 
     def __init__(self, fleet: FleetState) -> None:
         self.fleet = fleet
         self._known: dict[tuple[object, ...], Reason] = {}
 
-    def why(self, wish: PlacementTask) -> Reason:
-        """Return the reason of a placement or move, with the loads it was decided on."""
-        assert wish.target is not None
-        portfolio, target = wish.portfolio, self.fleet.nodes[wish.target]
+    def why(self, task: PlacementTask) -> Reason:
+        """Return the reason of a placement or move."""
+        assert task.target is not None
+        portfolio, target = task.portfolio, self.fleet.nodes[task.target]
         source = self.fleet.node_by_id(portfolio.node)
-        if wish.target in (wish.prefer, wish.only):
-            how = "pinned" if wish.cause in (None, "pin") else "prepared"
+        if task.target in (task.prefer, task.only):
+            how = "pinned" if task.cause in (None, "pin") else "prepared"
         elif target.id in portfolio.failed_nodes:
             how = "failed"
         else:
             how = "lowest" if target.status == "alive" else "suspect"
-        pin = self.fleet.pinned_node(portfolio) if wish.cause is None and how != "pinned" else None
+        pin = self.fleet.pinned_node(portfolio) if task.cause is None and how != "pinned" else None
         return Reason(
-            wish.why or wish.cause or "place",
+            task.why or task.cause or "place",
             {
                 "how": how,
                 "of": self.fleet.count_candidates(portfolio.requirements),
                 "target": target.name,
-                "load_before": wish.load_before,
-                "load_after": wish.load_before + portfolio.weight,
+                "load_before": task.load_before,
+                "load_after": task.load_before + portfolio.weight,
                 "capacity": target.capacity,
                 "source": source.name if source else None,
                 "source_status": source.status if source else None,
-                "source_load": wish.source_load,
-                "for": wish.room_for,
+                "source_load": task.source_load,
+                "for": task.room_for,
                 "source_capacity": source.capacity if source else None,
                 "weight": portfolio.weight,
                 "group": portfolio.spread_group or "",
                 "pinned": self.fleet.nodes[pin].name if pin is not None else None,
-                **(wish.cpu or {}),
+                **(task.cpu or {}),
             },
         )
 
-    def why_unplaced(self, wish: PlacementTask) -> Reason:
-        """Return why no node takes it. Worked out once for all that ask for the same."""
-        portfolio = wish.portfolio
+    def why_unplaced(self, task: PlacementTask) -> Reason:
+        """Return why no node takes the portfolio. Computed once for equivalent tasks."""
+        portfolio = task.portfolio
         group = portfolio.spread_group if portfolio.spread_hard else None
-        alike = (
+        key = (
             portfolio.requirements,
             portfolio.weight,
             group,
-            wish.source if wish.is_leaving else None,
+            task.source if task.is_leaving else None,
         )
-        reason = self._known.get(alike)
+        reason = self._known.get(key)
         if reason is None:
-            reason = feasibility.why_unplaced(self.fleet, portfolio, alike[3])
-            self._known[alike] = reason
+            reason = feasibility.why_unplaced(self.fleet, portfolio, key[3])
+            self._known[key] = reason
         return reason
 
-    def why_stuck(self, wish: PlacementTask) -> Reason:
-        """Return why nothing else takes what should leave, or why not the node it is pinned to."""
-        if wish.only is not None:
-            return feasibility.why_pin_waits(self.fleet, wish.portfolio, wish.only)
-        return self.why_unplaced(wish)
+    def why_stuck(self, task: PlacementTask) -> Reason:
+        """Return why no other node, or not the pinned one, takes a portfolio that should leave."""
+        if task.only is not None:
+            return feasibility.why_pin_waits(self.fleet, task.portfolio, task.only)
+        return self.why_unplaced(task)

@@ -1,11 +1,11 @@
-"""What stands between a portfolio and a node, and between a portfolio and every node."""
+"""Explain why a portfolio cannot run on one node, or on any node."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
 
-from scheduling.decide.planner.fleet_state import FleetState, lacks
+from scheduling.decide.planner.fleet_state import FleetState
 from scheduling.decide.types import (
     NodeView,
     PortfolioView,
@@ -14,14 +14,14 @@ from scheduling.decide.types import (
     may_continue_under,
 )
 
-#: So many nodes are named in a sentence; of the others only how many are in which state.
+#: Nodes named in a sentence; the others are only counted by state.
 MAX_NAMED_NODES = 6
 
 
 def obstacle(fleet: FleetState, portfolio: PortfolioView, node: int) -> str | None:
-    """Return the code of the first hard rule that keeps the portfolio off the node, or None."""
+    """Return the code of the first hard rule that the node breaks for the portfolio, or None."""
     view = fleet.nodes[node]
-    missing = lacks(view, portfolio.requirements)
+    missing = portfolio.requirements.missing_on(view)
     checks = (
         ("lost", not fleet.hosting[node] and view.status != "left"),
         ("left", view.status == "left"),
@@ -38,49 +38,50 @@ def obstacle(fleet: FleetState, portfolio: PortfolioView, node: int) -> str | No
 
 
 def automatic_obstacle(fleet: FleetState, portfolio: PortfolioView, node: int) -> str | None:
-    """Return the same for a choice that no person made: a flapping node is out too."""
+    """Return the obstacle to an automatic choice, which also excludes flapping nodes."""
     found = obstacle(fleet, portfolio, node)
     return "flapping" if found is None and fleet.is_flapping(fleet.nodes[node]) else found
 
 
 def why_unplaced(fleet: FleetState, portfolio: PortfolioView, source: int | None = None) -> Reason:
-    """Return why no node takes the portfolio: the narrowest thing that no node has, else no room.
+    """Return why no node takes the portfolio: the narrowest unmet requirement, else no room.
 
-    `source` is where it runs and should leave; that node is not asked. Looks at every node once.
+    `source` is the node that it should leave, which is not considered. Examines every node once.
     """
-    need = portfolio.requirements
-    numbers = [
+    requirements = portfolio.requirements
+    candidates = [
         node for node, view in enumerate(fleet.nodes) if view.status != "left" and node != source
     ]
     base = {
         "weight": portfolio.weight,
-        **describe_requirements(need),
-        "nodes": len(numbers),
+        **describe_requirements(requirements),
+        "nodes": len(candidates),
         "other": source is not None,
     }
-    if not numbers:
+    if not candidates:
         return Reason("no_other_node" if source is not None else "no_nodes", base)
-    if not any(fleet.hosting[node] for node in numbers):
+    if not any(fleet.hosting[node] for node in candidates):
         return Reason("no_live_node", base)
-    missing = [lacks(fleet.nodes[node], need) for node in numbers]
+    missing = [requirements.missing_on(fleet.nodes[node]) for node in candidates]
     for code, at in (("no_selector", 0), ("no_strategy", 1), ("no_feed", 2)):
-        if all(lack[at] for lack in missing):
+        if all(each[at] for each in missing):
             return Reason(code, base)
-    living = [node for node in numbers if fleet.hosting[node]]
+    living = [node for node in candidates if fleet.hosting[node]]
     if not any(
-        may_continue_under(need.python, need.accept_python, fleet.nodes[n].python) for n in living
+        may_continue_under(requirements.python, requirements.accept_python, fleet.nodes[n].python)
+        for n in living
     ):
-        # A lost node that has it, as its last owner, is no help.
+        # A lost node with that version, such as its last owner, does not help.
         found = sorted({fleet.nodes[node].python for node in living})
         return Reason("no_python", {**base, "nodes": len(living), "found": found})
-    suitable = [node for node, lack in zip(numbers, missing, strict=True) if not any(lack)]
-    if not suitable:
+    matching = [node for node, each in zip(candidates, missing, strict=True) if not any(each)]
+    if not matching:
         return Reason("no_match", base)
-    base["nodes"] = len(suitable)
-    largest = max(fleet.capacity[node] for node in suitable)
+    base["nodes"] = len(matching)
+    largest = max(fleet.capacity[node] for node in matching)
     if portfolio.weight > largest:
         return Reason("too_heavy", {**base, "largest": largest})
-    states = [(node, automatic_obstacle(fleet, portfolio, node) or "busy") for node in suitable]
+    states = [(node, automatic_obstacle(fleet, portfolio, node) or "busy") for node in matching]
     return Reason(
         "no_room",
         {
@@ -94,7 +95,7 @@ def why_unplaced(fleet: FleetState, portfolio: PortfolioView, source: int | None
 
 
 def why_pin_waits(fleet: FleetState, portfolio: PortfolioView, node: int) -> Reason:
-    """Return why a portfolio cannot go to the node it is pinned to."""
+    """Return why a portfolio cannot move to the node it is pinned to."""
     view = fleet.nodes[node]
     code = automatic_obstacle(fleet, portfolio, node)
     if code is None and view.id in portfolio.failed_nodes:
@@ -105,7 +106,7 @@ def why_pin_waits(fleet: FleetState, portfolio: PortfolioView, node: int) -> Rea
 def node_state(
     fleet: FleetState, portfolio: PortfolioView, node: int, code: str
 ) -> dict[str, object]:
-    """Return one node's obstacle as the parameters of a sentence."""
+    """Return the state of one node for a portfolio, as parameters of a sentence."""
     return {
         **_state(fleet, node, code),
         **describe_requirements(portfolio.requirements),
@@ -114,15 +115,17 @@ def node_state(
     }
 
 
-def describe_requirements(need: Requirements) -> dict[str, object]:
-    """Return a need in the words of a sentence."""
+def describe_requirements(requirements: Requirements) -> dict[str, object]:
+    """Return requirements as parameters of a sentence."""
     return {
-        "selector": ", ".join(f"{key}={value}" for key, value in need.selector),
-        "strategy": f"{need.strategy} {need.strategy_version}" if need.strategy else "",
-        "feed": need.feed,
-        "feed_sha": need.feed_sha[:8],
-        "python": need.python,
-        "accept_python": need.accept_python,
+        "selector": ", ".join(f"{key}={value}" for key, value in requirements.selector),
+        "strategy": f"{requirements.strategy} {requirements.strategy_version}"
+        if requirements.strategy
+        else "",
+        "feed": requirements.feed,
+        "feed_sha": requirements.feed_sha[:8],
+        "python": requirements.python,
+        "accept_python": requirements.accept_python,
     }
 
 
@@ -145,7 +148,7 @@ def _wait_s(fleet: FleetState, view: NodeView) -> float:
 def _remedy(
     fleet: FleetState, portfolio: PortfolioView, states: Mapping[int, str]
 ) -> dict[str, object]:
-    """Return what would help: the smallest act that makes room, else a new node."""
+    """Return what would help: the smallest action that makes room, else a new node."""
     for code in ("cordoned", "draining"):
         for node, state in states.items():
             roomy = fleet.fits(node, portfolio.weight) and fleet.hosting[node]

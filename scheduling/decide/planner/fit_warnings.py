@@ -1,18 +1,18 @@
-"""Does a portfolio still fit where it runs? For the person who has just changed what it needs."""
+"""Warn an operator who changed a portfolio that it no longer fits on its node."""
 
 from __future__ import annotations
 
 from scheduling.decide.planner.feasibility import describe_requirements, why_unplaced
-from scheduling.decide.planner.fleet_state import FleetState, lacks
+from scheduling.decide.planner.fleet_state import FleetState
 from scheduling.decide.planner.targets import choose_target
 from scheduling.decide.reasons import number, render
 from scheduling.decide.types import PortfolioView, Reason, Snapshot
 
 
 def fit_warnings(snapshot: Snapshot, name: str) -> list[str]:
-    """Return a sentence for each way in which it does not fit, with what follows; [] if it does.
+    """Return a sentence for each requirement that the portfolio's node no longer meets.
 
-    Also [] for one that is not in the snapshot, as one that is stopped. Pure.
+    Empty if it fits, is stopped, or is not in the snapshot. Pure.
     """
     portfolio = next((p for p in snapshot.portfolios if p.name == name), None)
     if portfolio is None or portfolio.desired != "running":
@@ -28,26 +28,28 @@ def fit_warnings(snapshot: Snapshot, name: str) -> list[str]:
 
 
 def _missing(fleet: FleetState, portfolio: PortfolioView, node: int) -> list[str]:
-    """Say that the balancer moves it to where its labels are, or why it cannot."""
-    if not lacks(fleet.nodes[node], portfolio.requirements).selector:
+    """Warn that the balancer moves the portfolio because of its labels, or why it cannot."""
+    if not portfolio.requirements.missing_on(fleet.nodes[node]).selector:
         return []
     here = fleet.nodes[node].name
     labels = describe_requirements(portfolio.requirements)["selector"]
     if portfolio.pinned == portfolio.node:
-        return [f"{portfolio.name} is pinned to {here}, which has no {labels}: unpin it to move."]
+        return [
+            f"{portfolio.name} is pinned to {here}, which has no {labels}; unpin it to let it move."
+        ]
     if fleet.choose(portfolio, frozenset({node})) is not None:
-        return [f"{here}, where {portfolio.name} runs, has no {labels}: the next passes move it."]
+        return [f"{here}, where {portfolio.name} runs, has no {labels}: the balancer will move it."]
     why = render(why_unplaced(fleet, portfolio, node))
     return [f"{here}, where {portfolio.name} runs, has no {labels}, and it stays there: {why}."]
 
 
 def _overfull(fleet: FleetState, portfolio: PortfolioView, node: int) -> list[str]:
-    """Say that its node holds more than it has places for."""
+    """Warn that the node is over its capacity."""
     view = fleet.nodes[node]
     if fleet.fits(node, 0):
         return []
     load = f"{number(fleet.held[node])} of {number(view.capacity)} places"
     return [
-        f"{view.name} now holds {load}: what runs there goes on, nothing new is placed there until "
-        f"places are free; migrate {portfolio.name}, lower its weight, or add capacity."
+        f"{view.name} now holds {load}: its portfolios keep running, but nothing new is placed "
+        f"there until places are free; migrate {portfolio.name}, lower its weight, or add capacity."
     ]

@@ -1,13 +1,13 @@
-"""The stock: what runs steadily, by node, kept from plan to plan.
+"""Index of settled portfolios by node, kept from plan to plan.
 
-Of a hundred thousand portfolios nearly all run on a living node and want nothing. A plan does not
-look at them one by one: it takes each node's share as a whole, its weight and its group members,
-and asks single portfolios only where it must. Between two plans the stock is told what changed, so
-that a plan after a small change costs what the change costs, plus a look at each node.
+Of a hundred thousand portfolios nearly all run on a living node and need no action. A plan does not
+examine them individually: it uses each node's total weight and spread-group members. Between two
+plans the index is updated with what changed, so that a plan after a small change costs as much as
+the change, plus one step per node.
 
-The stock holds nothing that is not in the portfolios it was made of: one that followed any sequence
-of changes gives the same plans, to the byte, as one made anew. Sums are therefore exact ones of the
-share's present weights (`fsum`), never running totals, which would remember their roundings.
+The index depends only on its present portfolios: after any sequence of updates it gives the same
+plans, byte for byte, as one built anew. Sums are therefore computed from the present weights
+(`fsum`), never kept as running totals, which would accumulate rounding errors.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _weight, _requirements_of = attrgetter("weight"), attrgetter("requirements")
 
 
 class SettledPortfolios:
-    """The portfolios that run steadily on one node, and what a plan needs to know of them all."""
+    """The settled portfolios of one node, and aggregates of them."""
 
     __slots__ = (
         "_all_can_run",
@@ -38,7 +38,7 @@ class SettledPortfolios:
         self.invalidate()
 
     def invalidate(self) -> None:
-        """Work everything out anew at the next look: the portfolios changed."""
+        """Drop the cached aggregates, since the portfolios changed."""
         self._weight: float | None = None
         self._lightest: float | None = None
         self._requirements: frozenset[Requirements] | None = None
@@ -47,7 +47,7 @@ class SettledPortfolios:
 
     @property
     def weight(self) -> float:
-        """The places they take together."""
+        """Return the sum of their weights."""
         if self._weight is None:
             exact = fsum(map(_weight, self.portfolios.values()))
             self._weight = int(exact) if exact.is_integer() else exact
@@ -55,50 +55,48 @@ class SettledPortfolios:
 
     @property
     def lightest(self) -> float:
-        """The least of their weights."""
+        """Return the least of their weights."""
         if self._lightest is None:
             self._lightest = min(map(_weight, self.portfolios.values()))
         return self._lightest
 
     def all_can_run_on(self, node: NodeView) -> bool:
-        """Whether `node` has what every one of them needs; what is pinned needs nothing."""
-        outfit = (node.labels, node.strategies, node.feeds, node.python)
-        if self._checked_features != outfit:
+        """Return whether `node` meets the requirements of each of them; pinned ones have none."""
+        features = (node.labels, node.strategies, node.feeds, node.python)
+        if self._checked_features != features:
             if self._requirements is None:
                 free = [p for p in self.portfolios.values() if p.pinned is None]
                 self._requirements = frozenset(map(_requirements_of, free))
-            self._checked_features = outfit
-            self._all_can_run = all(need.is_met_by(node) for need in self._requirements)
+            self._checked_features = features
+            self._all_can_run = all(each.is_met_by(node) for each in self._requirements)
         return self._all_can_run
 
 
 class FleetIndex:
-    """Portfolios by what a plan has to do with them. Changed by `change` alone, never by a plan."""
+    """Settled portfolios by node, and the others. Changed only by `update`, never by a plan."""
 
     def __init__(self) -> None:
         self.portfolios: dict[int, PortfolioView] = {}
-        self.settled_by_node: dict[
-            int, SettledPortfolios
-        ] = {}  #: node id → what runs steadily there
-        #: Portfolio id → those that a plan looks at one by one.
+        self.settled_by_node: dict[int, SettledPortfolios] = {}  #: by node id
+        #: Portfolios, by id, that a plan examines individually.
         self.unsettled: dict[int, PortfolioView] = {}
-        #: Spread group → node id → how many of its members run steadily there.
+        #: Spread group → node id → number of its settled members there.
         self.groups: dict[str, dict[int, int]] = {}
-        #: Where members of a group share a node and one of them may not: (group, node id).
+        #: (group, node id) where settled members settled a node although one of them is hard.
         self.crowded: set[tuple[str, int]] = set()
         self._hard: dict[tuple[str, int], int] = {}
 
     @classmethod
     def of(cls, portfolios: Iterable[PortfolioView]) -> FleetIndex:
-        """Return the stock of these portfolios. About 1 µs for each."""
-        stock = cls()
-        stock.portfolios = {portfolio.id: portfolio for portfolio in portfolios}
-        for portfolio in stock.portfolios.values():
-            stock._add(portfolio)
-        return stock
+        """Build the index of these portfolios. About 1 µs for each."""
+        index = cls()
+        index.portfolios = {portfolio.id: portfolio for portfolio in portfolios}
+        for portfolio in index.portfolios.values():
+            index._add(portfolio)
+        return index
 
     def update(self, portfolios: Iterable[PortfolioView], gone: Iterable[int] = ()) -> None:
-        """Take in portfolios that are new or changed, and drop those that are gone."""
+        """Add or replace portfolios, and remove those whose ids are in `gone`."""
         for number in gone:
             self._remove(self.portfolios.pop(number, None))
         for portfolio in portfolios:
@@ -120,16 +118,16 @@ class FleetIndex:
             if not _needs_no_place(portfolio):
                 self.unsettled[portfolio.id] = portfolio
             return
-        share = self.settled_by_node.get(node)
-        if share is None:
-            share = self.settled_by_node[node] = SettledPortfolios()
-        share.portfolios[portfolio.id] = portfolio
+        settled = self.settled_by_node.get(node)
+        if settled is None:
+            settled = self.settled_by_node[node] = SettledPortfolios()
+        settled.portfolios[portfolio.id] = portfolio
         if (
-            share._weight is not None
-            or share._requirements is not None
-            or share._lightest is not None
+            settled._weight is not None
+            or settled._requirements is not None
+            or settled._lightest is not None
         ):
-            share.invalidate()
+            settled.invalidate()
         if portfolio.spread_group:
             self._count(portfolio, node, 1)
 
@@ -137,11 +135,11 @@ class FleetIndex:
         if portfolio is None or self.unsettled.pop(portfolio.id, None) is not None:
             return
         node = portfolio.node
-        share = None if node is None else self.settled_by_node.get(node)
-        if node is None or share is None or share.portfolios.pop(portfolio.id, None) is None:
+        settled = None if node is None else self.settled_by_node.get(node)
+        if node is None or settled is None or settled.portfolios.pop(portfolio.id, None) is None:
             return
-        share.invalidate()
-        if not share.portfolios:
+        settled.invalidate()
+        if not settled.portfolios:
             del self.settled_by_node[node]
         if portfolio.spread_group:
             self._count(portfolio, node, -1)
@@ -167,10 +165,10 @@ class FleetIndex:
 
 
 def should_run(portfolio: PortfolioView) -> bool:
-    """Whether it is wanted running and does not wait for a person."""
+    """Return whether the portfolio should run and does not wait for an operator."""
     return portfolio.desired == "running" and portfolio.phase not in NEEDS_OPERATOR_PHASES
 
 
 def _needs_no_place(portfolio: PortfolioView) -> bool:
-    """Whether it neither runs nor should: it takes no place and asks for none."""
+    """Return whether the portfolio neither runs nor should run."""
     return portfolio.node is None and portfolio.handoff is None and not should_run(portfolio)

@@ -1,71 +1,50 @@
-"""The fleet as a plan takes shape: who holds what, and which node would be the best for whom."""
+"""Loads and spread-group members per node while a plan is built, and the choice of a node."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from math import inf
 from operator import and_
-from typing import NamedTuple
 
 from scheduling.decide.granted_revision import with_granted_revision
 from scheduling.decide.planner.candidate_pool import NO_CAPACITY, SLACK, CandidatePool
-from scheduling.decide.planner.fleet_index import FleetIndex
+from scheduling.decide.planner.fleet_index import FleetIndex, SettledPortfolios
 from scheduling.decide.types import (
     NodeView,
     PortfolioView,
     Requirements,
     Snapshot,
-    may_continue_under,
 )
 
 HOSTING = ("alive", "suspect")
 
-#: A spread group with at least this many nodes taken gets an order of its own, by members per node.
+#: A spread group on at least this many nodes gets its own candidate pool, sorted by members first.
 LARGE_GROUP = 32
 
 
-class MissingRequirements(NamedTuple):
-    """Which parts of a need a node does not meet."""
-
-    selector: bool
-    strategy: bool
-    feed: bool
-    python: bool
-
-
-def lacks(node: NodeView, need: Requirements) -> MissingRequirements:
-    """Return what `node` lacks of `need`: labels, versions of strategy and Python, feed data."""
-    return MissingRequirements(
-        any(node.labels.get(key) != value for key, value in need.selector),
-        bool(need.strategy) and node.strategies.get(need.strategy) != need.strategy_version,
-        bool(need.feed) and node.feeds.get(need.feed) != need.feed_sha,
-        not may_continue_under(need.python, need.accept_python, node.python),
-    )
-
-
 class FleetState:
-    """Loads and group members per node, and the choice of a node under the hard rules.
+    """Loads and spread-group members per node, and the choice of a node under the hard rules.
 
-    Nodes are numbers in the order of their names. Two loads are kept for each:
+    A node is represented by its index in the order of node names. Two loads are kept per node:
 
-    - `held`: what is taken, by runs and by the slots of handoffs under way on both their ends. It
-      decides what fits.
-    - `expected`: what will run there once the handoffs under way are done. It decides what is
-      even, so that a pass does not move again what is already moving.
+    - `held`: places taken by runs and by both ends of active handoffs. Decides what fits.
+    - `expected`: places taken once the active handoffs are done. Decides what is balanced, so that
+      a pass does not move again what is already moving.
 
-    A node is *settled* where nothing about it bears on what runs there: it is alive or suspect,
-    does not drain and has what each of them needs. Its share of the stock is held as a whole; all
-    other portfolios are `others`, to be held one by one.
+    A node is *settled* if it gives no portfolio a reason to leave: it is alive or suspect, does not
+    drain and meets the requirements of all settled portfolios on it, which are then counted as a
+    whole. All other portfolios are counted individually.
     """
 
-    def __init__(self, snapshot: Snapshot, fleet_index: FleetIndex) -> None:
+    def __init__(self, snapshot: Snapshot, index: FleetIndex) -> None:
         self.now = snapshot.taken_at
-        self.stock = fleet_index
+        self.index = index
         self.nodes: list[NodeView] = sorted(snapshot.nodes, key=lambda n: (n.name, n.id))
         self.index_by_id: dict[int, int] = {node.id: i for i, node in enumerate(self.nodes)}
         self.capacity: list[float] = [node.capacity for node in self.nodes]
         self.hosting: list[bool] = [node.status in HOSTING for node in self.nodes]
         self.alive: list[bool] = [node.status == "alive" for node in self.nodes]
+        #: Whether the node takes new portfolios, room aside.
         self.open: list[bool] = [
             node.status in HOSTING
             and not node.cordoned
@@ -73,17 +52,17 @@ class FleetState:
             and not self.is_flapping(node)
             for node in self.nodes
         ]
-        #: A node with less room than this is full for everything that waits for a place.
+        #: A node with less room than this is full for every task of the plan.
         self.smallest_waiting: float = 0
         self.settled: list[bool] = [self._is_settled(node) for node in self.nodes]
         self.held: list[float] = [
-            fleet_index.settled_by_node[node.id].weight
-            if is_settled and node.id in fleet_index.settled_by_node
+            index.settled_by_node[node.id].weight
+            if is_settled and node.id in index.settled_by_node
             else 0
             for node, is_settled in zip(self.nodes, self.settled, strict=True)
         ]
         self.expected: list[float] = list(self.held)
-        #: (spread group, node) → how many of the members there are about to leave it.
+        #: (spread group, node) → number of members about to leave the node.
         self.leaving: dict[tuple[str, int], int] = {}
         self._members: dict[str, dict[int, int]] = {}
         self._meets: dict[Requirements, list[bool]] = {}
@@ -91,113 +70,116 @@ class FleetState:
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> FleetState:
-        """Return the fleet with everything held that the snapshot says is held."""
+        """Return the fleet state with all places held that the snapshot says are held."""
         fleet = cls(snapshot, FleetIndex.of(snapshot.portfolios))
         for portfolio in fleet.individual_portfolios():
             fleet.hold_all_places(portfolio)
         return fleet
 
     def _is_settled(self, node: NodeView) -> bool:
-        share = self.stock.settled_by_node.get(node.id)
+        settled = self.index.settled_by_node.get(node.id)
         return (
             node.status in HOSTING
             and not node.draining
-            and (share is None or share.all_can_run_on(node))
+            and (settled is None or settled.all_can_run_on(node))
         )
 
     def individual_portfolios(self) -> list[PortfolioView]:
-        """Return what is not held as part of a settled node's share, in the order of names."""
-        found = list(self.stock.unsettled.values())
-        for node_id, share in self.stock.settled_by_node.items():
-            number = self.index_by_id.get(node_id)
-            if number is None or not self.settled[number]:
-                found.extend(share.portfolios.values())
+        """Return the portfolios that are not settled on a settled node, sorted by name."""
+        found = list(self.index.unsettled.values())
+        for node_id, settled in self.index.settled_by_node.items():
+            node_index = self.index_by_id.get(node_id)
+            if node_index is None or not self.settled[node_index]:
+                found.extend(settled.portfolios.values())
         return sorted(map(self.with_granted_revision, found), key=lambda each: (each.name, each.id))
 
     def with_granted_revision(self, portfolio: PortfolioView) -> PortfolioView:
-        """Return the portfolio with the revision that its next grant brings."""
+        """Return the portfolio with the revision of its next grant."""
         if not portfolio.revision_choices or self.live_index(portfolio.node) is not None:
             return portfolio
         return with_granted_revision(portfolio, self.any_open_node_meets)
 
-    def any_open_node_meets(self, need: Requirements) -> bool:
-        """Whether a node that takes new portfolios meets the need, full ones included."""
-        return any(map(and_, self.open, self.meets(need)))
+    def any_open_node_meets(self, requirements: Requirements) -> bool:
+        """Return whether any open node, even a full one, meets the requirements."""
+        return any(map(and_, self.open, self.meets(requirements)))
 
     def movable_settled_on(self, node: int) -> list[PortfolioView]:
-        """Return what runs steadily on a settled node and no pin holds there."""
-        share = self.stock.settled_by_node.get(self.nodes[node].id) if self.settled[node] else None
-        return [] if share is None else [p for p in share.portfolios.values() if p.pinned is None]
+        """Return the settled portfolios of a settled node that are not pinned."""
+        found = self._settled_on(node)
+        return [] if found is None else [p for p in found.portfolios.values() if p.pinned is None]
 
     def lightest_settled_on(self, node: int) -> float:
-        """Return the least weight of a settled node's share; infinite where there is none."""
-        share = self.stock.settled_by_node.get(self.nodes[node].id) if self.settled[node] else None
-        return inf if share is None else share.lightest
+        """Return the least weight of a settled node's settled portfolios; infinite without any."""
+        found = self._settled_on(node)
+        return inf if found is None else found.lightest
 
-    # What is
+    def _settled_on(self, node: int) -> SettledPortfolios | None:
+        return self.index.settled_by_node.get(self.nodes[node].id) if self.settled[node] else None
+
+    # State
 
     def is_flapping(self, node: NodeView) -> bool:
-        """Whether the node was lost too often lately to be chosen without a person."""
+        """Return whether the node was lost too often recently to be chosen automatically."""
         return node.flapping_until is not None and self.now < node.flapping_until
 
     def live_index(self, node_id: int | None) -> int | None:
-        """Return the number of a node that can hold something: alive or suspect. Else None."""
+        """Return the index of the node if it is alive or suspect, else None."""
         if node_id is None:
             return None
-        number = self.index_by_id.get(node_id)
-        return number if number is not None and self.hosting[number] else None
+        node_index = self.index_by_id.get(node_id)
+        return node_index if node_index is not None and self.hosting[node_index] else None
 
     def node_by_id(self, node_id: int | None) -> NodeView | None:
-        """Return the node of this id, whatever its status, or None if it is not in the snapshot."""
-        number = None if node_id is None else self.index_by_id.get(node_id)
-        return None if number is None else self.nodes[number]
+        """Return the node with this id, whatever its status, or None if not in the snapshot."""
+        node_index = None if node_id is None else self.index_by_id.get(node_id)
+        return None if node_index is None else self.nodes[node_index]
 
     def pinned_node(self, portfolio: PortfolioView) -> int | None:
-        """Return the number of the node it is pinned to, or None. One that left is no pin."""
+        """Return the index of its pinned node, or None. A node that left does not count."""
         view = self.node_by_id(portfolio.pinned)
         return None if view is None or view.status == "left" else self.index_by_id[view.id]
 
     def relative_load(self, node: int) -> float:
-        """Return the expected load as a part of the capacity: 1 is full."""
+        """Return the expected load relative to the capacity; 1 is full."""
         return self.expected[node] / (self.capacity[node] or NO_CAPACITY)
 
     def relative_load_with(self, node: int, weight: float) -> float:
-        """Return what `relative` would be with `weight` more, or less, on the node."""
+        """Return the relative load with `weight` added to the node."""
         return (self.expected[node] + weight) / (self.capacity[node] or NO_CAPACITY)
 
-    def meets(self, need: Requirements) -> list[bool]:
-        """Return for each node whether it has everything of `need`."""
-        known = self._meets.get(need)
+    def meets(self, requirements: Requirements) -> list[bool]:
+        """Return for each node whether it meets the requirements."""
+        known = self._meets.get(requirements)
         if known is None:
-            known = [need.is_met_by(node) for node in self.nodes]
-            self._meets[need] = known
+            known = [requirements.is_met_by(node) for node in self.nodes]
+            self._meets[requirements] = known
         return known
 
     def spread_members(self, portfolio: PortfolioView) -> dict[int, int]:
-        """Return node -> how many of the portfolio's spread group are there, itself included."""
+        """Return node → members of the portfolio's spread group there, including itself."""
         if not portfolio.spread_group:
             return {}
         return self.group_members(portfolio.spread_group)
 
     def group_members(self, group: str) -> dict[int, int]:
-        """Return node -> how many of a spread group are there."""
+        """Return node → number of members of a spread group there."""
         known = self._members.get(group)
         if known is None:
             known = self._members[group] = {
                 self.index_by_id[node_id]: count
-                for node_id, count in self.stock.groups.get(group, {}).items()
+                for node_id, count in self.index.groups.get(group, {}).items()
                 if node_id in self.index_by_id and self.settled[self.index_by_id[node_id]]
             }
         return known
 
     def fits(self, node: int, weight: float) -> bool:
-        """Whether `weight` more places are free on `node`."""
+        """Return whether `weight` places are free on `node`."""
         return self.held[node] + weight <= self.capacity[node] + SLACK
 
-    # What changes
+    # Changes
 
     def hold(self, node: int, portfolio: PortfolioView, sign: int = 1) -> None:
-        """Take the portfolio's places on `node`, or with `sign` -1 give them back."""
+        """Take the portfolio's places on `node`, or release them with `sign` -1."""
         self.held[node] += sign * portfolio.weight
         if portfolio.spread_group:
             members = self.group_members(portfolio.spread_group)
@@ -206,10 +188,10 @@ class FleetState:
                 del members[node]
 
     def hold_all_places(self, portfolio: PortfolioView) -> int | None:
-        """Take the places the portfolio holds; return the number of its living owner, or None.
+        """Take all places the portfolio holds; return the index of its living owner, or None.
 
-        It holds them where it runs and at both ends of its handoff: a source stays warm until the
-        target has committed.
+        A portfolio holds places on its owner and at both ends of its handoff, since a source stays
+        warm until the target has committed.
         """
         handoff = portfolio.handoff
         owner = self.live_index(portfolio.node)
@@ -219,38 +201,41 @@ class FleetState:
                 self.expect(owner, portfolio)
             return owner
         target = self.live_index(handoff.target)
-        home = target
-        if home is None:
-            home = self.live_index(handoff.source) if owner is None else owner
+        final_node = target
+        if final_node is None:
+            final_node = self.live_index(handoff.source) if owner is None else owner
         if handoff.kind == "stop":
-            home = None
+            final_node = None
         for node in {owner, self.live_index(handoff.source), target}:
             if node is not None:
                 self.hold(node, portfolio)
-                if node != home:
+                if node != final_node:
                     self.note_leaving(node, portfolio)
-        if home is not None:
-            self.expect(home, portfolio)
+        if final_node is not None:
+            self.expect(final_node, portfolio)
         return owner
 
     def note_leaving(self, node: int, portfolio: PortfolioView) -> None:
-        """Note that the portfolio is about to leave `node`, though it still holds places there."""
+        """Record that the portfolio is about to leave `node`, where it still holds places."""
         if portfolio.spread_group:
             key = (portfolio.spread_group, node)
             self.leaving[key] = self.leaving.get(key, 0) + 1
 
     def expect(self, node: int, portfolio: PortfolioView, sign: int = 1) -> None:
-        """Expect the portfolio to run on `node`, or with `sign` -1 to be gone from it."""
+        """Add the portfolio to the expected load of `node`, or subtract it with `sign` -1."""
         self.expected[node] += sign * portfolio.weight
 
     def invalidate_pools(self) -> None:
-        """Sort nodes anew at the next choice: needed once a held load went down."""
+        """Rebuild candidate pools at the next choice, which a decreased held load requires."""
         self._pools.clear()
 
-    # What would be best
+    # Choice
 
     def is_allowed(self, node: int, portfolio: PortfolioView) -> bool:
-        """Whether every hard rule lets it run there. Suspicion and failures are not rules."""
+        """Return whether all hard rules allow the portfolio on `node`.
+
+        Suspect nodes and earlier failures are preferences, not rules.
+        """
         if not (self.open[node] and self.meets(portfolio.requirements)[node]):
             return False
         if not self.fits(node, portfolio.weight):
@@ -258,10 +243,10 @@ class FleetState:
         return not (portfolio.spread_hard and node in self.spread_members(portfolio))
 
     def choose(self, portfolio: PortfolioView, avoid: Collection[int] = frozenset()) -> int | None:
-        """Return the best node for the portfolio, or None if no node is allowed and has room.
+        """Return the best node for the portfolio, or None if no allowed node has room.
 
-        Alive nodes first; then suspect ones; and where starting it failed twice only if nothing
-        else is left, so that its last attempts are made rather than never.
+        Alive nodes come first, then suspect ones. Nodes where it failed to start twice come last,
+        so that its remaining attempts are made somewhere.
         """
         failed = frozenset(
             self.index_by_id[i] for i in portfolio.failed_nodes if i in self.index_by_id
@@ -282,25 +267,25 @@ class FleetState:
         return (self.held[node] + weight) / (self.capacity[node] or NO_CAPACITY)
 
     def _best(self, portfolio: PortfolioView, skip: Collection[int], suspect: bool) -> int | None:
-        need, weight = portfolio.requirements, portfolio.weight
-        pool = self._pool(need, suspect)
+        requirements, weight = portfolio.requirements, portfolio.weight
+        pool = self._pool(requirements, suspect)
         if not pool.nodes:
             return None
-        neighbours = self.spread_members(portfolio)
-        if not neighbours:
+        members = self.spread_members(portfolio)
+        if not members:
             return pool.best(weight, skip)
-        if portfolio.spread_hard or len(neighbours) < LARGE_GROUP:
-            alone = pool.best(weight, neighbours if not skip else {*skip, *neighbours})
+        if portfolio.spread_hard or len(members) < LARGE_GROUP:
+            alone = pool.best(weight, members if not skip else {*skip, *members})
             if alone is not None or portfolio.spread_hard:
                 return alone
-        return self._pool(need, suspect, portfolio.spread_group or "").best(weight, skip)
+        return self._pool(requirements, suspect, portfolio.spread_group or "").best(weight, skip)
 
-    def _pool(self, need: Requirements, suspect: bool, group: str = "") -> CandidatePool:
-        key = (need, suspect, group)
+    def _pool(self, requirements: Requirements, suspect: bool, group: str = "") -> CandidatePool:
+        key = (requirements, suspect, group)
         pool = self._pools.get(key)
         if pool is None:
             pool = CandidatePool(
-                self.eligible_nodes(need, suspect),
+                self.eligible_nodes(requirements, suspect),
                 self.capacity,
                 self.held,
                 self.held,
@@ -310,13 +295,13 @@ class FleetState:
             self._pools[key] = pool
         return pool
 
-    def count_candidates(self, need: Requirements) -> int:
-        """Return how many alive nodes take new portfolios and meet the need, full ones included."""
-        return len(self._pool(need, suspect=False).nodes)
+    def count_candidates(self, requirements: Requirements) -> int:
+        """Return the number of open, alive nodes that meet the requirements, even full ones."""
+        return len(self._pool(requirements, suspect=False).nodes)
 
-    def eligible_nodes(self, need: Requirements, suspect: bool = False) -> list[int]:
-        """Return the nodes that take new portfolios and meet the need, full ones included."""
-        meets = self.meets(need)
+    def eligible_nodes(self, requirements: Requirements, suspect: bool = False) -> list[int]:
+        """Return the open nodes that meet the requirements, even full ones."""
+        meets = self.meets(requirements)
         return [
             node
             for node in range(len(self.nodes))

@@ -1,4 +1,4 @@
-"""Handoffs at a time: a node is source or target of only so many."""
+"""Limit on concurrent handoffs per node, as source or target."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from scheduling.decide.types import NodeView
 
 
 class HandoffSlots:
-    """How many handoffs each node takes part in, those of the plan under way included."""
+    """Number of handoffs of each node, including those of the current plan."""
 
-    def __init__(self, nodes: Sequence[NodeView], most: int) -> None:
+    def __init__(self, nodes: Sequence[NodeView], limit: int) -> None:
         self._taken = [node.handoffs for node in nodes]
-        self._most = most
-        #: The nodes that may take part in no further one.
-        self.full: set[int] = {node for node, taken in enumerate(self._taken) if taken >= most}
+        self._limit = limit
+        #: Nodes that have reached the limit.
+        self.full: set[int] = {node for node, taken in enumerate(self._taken) if taken >= limit}
 
     def take(self, node: int) -> None:
-        """Count one handoff more. Failovers and placements may take more than there are."""
+        """Count one more handoff. Failovers and placements may exceed the limit."""
         self._taken[node] += 1
-        if self._taken[node] >= self._most:
+        if self._taken[node] >= self._limit:
             self.full.add(node)
 
     def give_back(self, node: int) -> None:
-        """Count one handoff less."""
+        """Count one handoff fewer."""
         self._taken[node] -= 1
-        if self._taken[node] < self._most:
+        if self._taken[node] < self._limit:
             self.full.discard(node)

@@ -1,14 +1,15 @@
-"""Room for one that found none: which others would have to go elsewhere, the fewest first.
+"""Make room for a portfolio that fits nowhere by relocating others, the fewest first.
 
-What this very plan places goes elsewhere for nothing, so that is looked for first (`now`). Then
-what runs (`soon`), once everything that fits has its place: a move takes a while, and until it is
-done it holds places at both ends. So the search is made among the loads that are expected once
-everything under way is done. A step that does not fit yet waits for another one; a pass that comes
-while steps are under way finds that room is `coming`, and begins nothing beside them.
+Reassigning placements of the same plan costs nothing, so that is tried first (`by_reassigning`).
+Then running portfolios (`by_moving`), once everything that fits is placed: a move takes time, and
+until it is done it holds places at both ends. So the search uses the loads expected once everything
+under way is done. A step that does not fit yet waits for another one. A pass during these steps
+finds that room is `already_coming`, and starts nothing conflicting them.
 
-A search is an augmenting one with at most `MAX_STEPS` steps: one or two leave the node, or one
-does whose own target is cleared by another one first. It tries the nodes that lack least, and ends
-at a number of looks, so that a full fleet with much pending does not keep a plan.
+The search is an augmenting path search with at most `MAX_STEPS` steps: one or two portfolios leave
+the node, or one does whose own target is cleared by another first. It tries the nodes that lack the
+fewest places, and stops after a number of checks, so that a full fleet with many pending portfolios
+does not delay a plan.
 """
 
 from __future__ import annotations
@@ -24,31 +25,31 @@ from scheduling.decide.planner.rebalance import Movable
 from scheduling.decide.types import PortfolioView, Requirements
 
 MAX_STEPS = 2
-MAX_NODES = 16  #: on which room is looked for, of those that could hold it
-MAX_MOVABLES = 12  #: of one node that are asked to go
-MAX_CHECKS = 60_000  #: at a node, in one plan
+MAX_NODES = 16  #: searched for room, of those that could hold the portfolio
+MAX_MOVABLES = 12  #: considered for relocation, per node
+MAX_CHECKS = 60_000  #: of single nodes, in one plan
 
 
 class Relocation(NamedTuple):
-    """One that goes elsewhere. Loads are the expected ones before it."""
+    """A change of a portfolio's target. Loads are the expected ones before it."""
 
     movable: Movable
     source: int
     target: int
     source_load: float
     target_load: float
-    fits: bool  #: it can go at once; else it waits for what comes before it
+    fits: bool  #: it can start at once; otherwise it waits for an earlier relocation
 
 
 class Room(NamedTuple):
-    """A node and what makes room on it, already counted in the fleet."""
+    """A node, and the relocations that make room on it, already counted in the fleet state."""
 
     node: int
     relocations: list[Relocation]
 
 
 class RoomFinder:
-    """Looks for room in one plan under way."""
+    """Search for room while a plan is built."""
 
     def __init__(
         self,
@@ -57,64 +58,64 @@ class RoomFinder:
         running: Callable[[int], list[PortfolioView]],
     ) -> None:
         self.fleet = fleet
-        self.fresh = planned
+        self.planned = planned
         self.running = running
         self.checks_left = MAX_CHECKS
-        self._moves = False  #: whether what runs may go, too
+        self._moves = False  #: whether running portfolios may be relocated too
         self._load = fleet.held
-        self._relocated: set[int] = set()  #: portfolios that go elsewhere in the search under way
+        self._relocated: set[int] = set()  #: portfolio ids relocated in the current search
         self._undo: list[tuple[Any, Any, Any]] = []
         self._known_failures: set[tuple[object, ...]] = set()
         self._eligible: dict[Requirements, list[int]] = {}
 
     def by_reassigning(self, portfolio: PortfolioView) -> Room | None:
-        """Return where it fits once others that this plan places are aimed elsewhere, or None."""
+        """Return where it fits once placements of this plan are reassigned, or None."""
         self._moves, self._load = False, self.fleet.held
         return self._search(portfolio, range(1, MAX_STEPS + 1))
 
     def already_coming(self, portfolio: PortfolioView) -> Room | None:
-        """Return where it will fit once what is under way is done, or None."""
+        """Return where it will fit once active handoffs are done, or None."""
         self._moves, self._load = True, self.fleet.expected
         return self._search(portfolio, range(1))
 
     def by_moving(self, portfolio: PortfolioView) -> Room | None:
-        """Return where it will fit once moves of what runs are done, or None."""
+        """Return where it will fit once running portfolios have moved, or None."""
         self._moves, self._load = True, self.fleet.expected
         return self._search(portfolio, range(1, MAX_STEPS + 1))
 
     def plan_changed(self) -> None:
-        """Note that the plan changed: what found no room may find some now."""
+        """Forget failed searches, since the plan changed."""
         self._known_failures.clear()
 
     def _search(self, portfolio: PortfolioView, steps: range) -> Room | None:
         group = portfolio.spread_group if portfolio.spread_hard else None
         kind = (portfolio.requirements, portfolio.weight, group, portfolio.failed_nodes)
-        alike = (self._moves, steps, *kind)
-        if alike in self._known_failures or not (self._moves or self.fresh):
+        key = (self._moves, steps, *kind)
+        if key in self._known_failures or not (self._moves or self.planned):
             return None
-        for most in steps:
+        for max_steps in steps:
             for node in self._closest_to_fitting(portfolio, frozenset()):
-                shifts = self._clear_node(node, portfolio, most, frozenset({node}))
-                if shifts is not None:
+                relocations = self._clear_node(node, portfolio, max_steps, frozenset({node}))
+                if relocations is not None:
                     self._undo.clear()
                     self._relocated.clear()
                     self.plan_changed()
-                    return Room(node, shifts)
-        self._known_failures.add(alike)
+                    return Room(node, relocations)
+        self._known_failures.add(key)
         return None
 
-    def _closest_to_fitting(self, portfolio: PortfolioView, barred: frozenset[int]) -> list[int]:
-        """Return the nodes that lack the fewest places for it, best first."""
+    def _closest_to_fitting(self, portfolio: PortfolioView, excluded: frozenset[int]) -> list[int]:
+        """Return the nodes that lack the fewest places for the portfolio, best first."""
         fleet, load = self.fleet, self._load
-        nodes = [node for node in self._possible_nodes(portfolio) if node not in barred]
+        nodes = [node for node in self._possible_nodes(portfolio) if node not in excluded]
         return nsmallest(MAX_NODES, nodes, key=lambda n: (load[n] - fleet.capacity[n], n))
 
     def _possible_nodes(self, portfolio: PortfolioView) -> Iterator[int]:
-        """Yield nodes that could hold it if they had room. None once there were enough looks."""
-        fleet, need = self.fleet, portfolio.requirements
-        nodes = self._eligible.get(need)
+        """Yield nodes that could hold the portfolio if empty; none once all checks are used up."""
+        fleet, requirements = self.fleet, portfolio.requirements
+        nodes = self._eligible.get(requirements)
         if nodes is None:
-            nodes = self._eligible[need] = fleet.eligible_nodes(need)
+            nodes = self._eligible[requirements] = fleet.eligible_nodes(requirements)
         self.checks_left -= 1 + len(nodes)
         if self.checks_left < 0:
             return
@@ -126,69 +127,72 @@ class RoomFinder:
                 yield node
 
     def _clear_node(
-        self, node: int, portfolio: PortfolioView, most: int, barred: frozenset[int]
+        self, node: int, portfolio: PortfolioView, max_steps: int, excluded: frozenset[int]
     ) -> list[Relocation] | None:
-        """Return at most `most` shifts after which it fits on `node`, or None, nothing changed."""
+        """Return at most `max_steps` relocations after which it fits on `node`.
+
+        Return None, with nothing changed, if there are none.
+        """
         missing = self._missing_places(node, portfolio)
-        beside = self._conflicting_members(node, portfolio)
-        if missing <= 0 and not beside:
+        conflicting = self._conflicting_members(node, portfolio)
+        if missing <= 0 and not conflicting:
             return []
-        residents = self._movables_on(node) if most else []
-        for size in range(1, most + 1):
-            for leaving in combinations(residents, size):
+        movables = self._movables_on(node) if max_steps else []
+        for size in range(1, max_steps + 1):
+            for leaving in combinations(movables, size):
                 self.checks_left -= 1
                 if sum(each.portfolio.weight for each in leaving) < missing - SLACK:
                     continue
                 members = [p for p, _ in leaving if p.spread_group == portfolio.spread_group]
-                if beside > len(members):
+                if conflicting > len(members):
                     continue
                 mark = len(self._undo)
-                shifts = self._relocate_all(node, leaving, most - size, barred)
-                if shifts is not None:
-                    return shifts
+                relocations = self._relocate_all(node, leaving, max_steps - size, excluded)
+                if relocations is not None:
+                    return relocations
                 self._undo_to(mark)
         return None
 
     def _relocate_all(
-        self, node: int, leaving: tuple[Movable, ...], spare: int, barred: frozenset[int]
+        self, node: int, leaving: tuple[Movable, ...], spare: int, excluded: frozenset[int]
     ) -> list[Relocation] | None:
-        """Return the shifts that bring all of them elsewhere, or None."""
-        shifts: list[Relocation] = []
-        for resident in leaving:
-            target, before = self._find_target(resident, barred), list[Relocation]()
+        """Return the relocations that move all of `leaving` to other nodes, or None."""
+        relocations: list[Relocation] = []
+        for movable in leaving:
+            target, before = self._find_target(movable, excluded), list[Relocation]()
             if target is None and spare:
-                found = self._find_clearable_target(resident, spare, barred)
+                found = self._find_clearable_target(movable, spare, excluded)
                 if found is not None:
                     target, before = found
                     spare -= len(before)
             if target is None:
                 return None
-            shifts += [*before, self._apply(resident, node, target)]
-        return shifts
+            relocations += [*before, self._apply(movable, node, target)]
+        return relocations
 
-    def _find_target(self, resident: Movable, barred: frozenset[int]) -> int | None:
-        """Return the node that is least loaded once it holds it, or None where none has room."""
-        fleet, load, portfolio = self.fleet, self._load, resident.portfolio
+    def _find_target(self, movable: Movable, excluded: frozenset[int]) -> int | None:
+        """Return the node that is least loaded once it holds the portfolio, or None."""
+        fleet, load, portfolio = self.fleet, self._load, movable.portfolio
         found = [
             ((load[node] + portfolio.weight) / (fleet.capacity[node] or NO_CAPACITY), node)
             for node in self._possible_nodes(portfolio)
-            if node not in barred
+            if node not in excluded
             and self._missing_places(node, portfolio) <= 0
             and not self._conflicting_members(node, portfolio)
-            and (not resident.is_planned or fleet.is_allowed(node, portfolio))
+            and (not movable.is_planned or fleet.is_allowed(node, portfolio))
         ]
         return min(found)[1] if found else None
 
     def _find_clearable_target(
-        self, resident: Movable, spare: int, barred: frozenset[int]
+        self, movable: Movable, spare: int, excluded: frozenset[int]
     ) -> tuple[int, list[Relocation]] | None:
-        """Return a node for it that others make room on, and how."""
-        if resident.is_planned and self._moves:
-            return None  # it must not lose the place it has for one that is free later
-        for node in self._closest_to_fitting(resident.portfolio, barred):
-            shifts = self._clear_node(node, resident.portfolio, spare, barred | {node})
-            if shifts is not None:
-                return node, shifts
+        """Return a node on which relocating others makes room for it, and these relocations."""
+        if movable.is_planned and self._moves:
+            return None  # it must not give up its place for one that is free later
+        for node in self._closest_to_fitting(movable.portfolio, excluded):
+            relocations = self._clear_node(node, movable.portfolio, spare, excluded | {node})
+            if relocations is not None:
+                return node, relocations
         return None
 
     def _missing_places(self, node: int, portfolio: PortfolioView) -> float:
@@ -196,7 +200,7 @@ class RoomFinder:
         return missing if missing > SLACK else 0
 
     def _conflicting_members(self, node: int, portfolio: PortfolioView) -> int:
-        """Return how many are on `node` whose company it must not have."""
+        """Return how many members of its hard spread group are on `node`."""
         group = portfolio.spread_group
         if not group or not portfolio.spread_hard:
             return 0
@@ -204,10 +208,12 @@ class RoomFinder:
         return there - self.fleet.leaving.get((group, node), 0) if self._moves else there
 
     def _movables_on(self, node: int) -> list[Movable]:
-        """Return those that may leave `node`: what costs nothing, the least important, the lightest
-        go first; of those that are alike two are enough.
+        """Return the portfolios that may leave `node`, in order of preference.
+
+        Planned placements come first, since they cost nothing, then the least important and
+        lightest. Of equivalent portfolios `MAX_STEPS` are enough.
         """
-        found = list(self.fresh.get(node, ()))
+        found = list(self.planned.get(node, ()))
         if self._moves:
             found.extend(Movable(portfolio) for portfolio in self.running(node))
         found = [each for each in found if each.portfolio.id not in self._relocated]
@@ -217,20 +223,20 @@ class RoomFinder:
         for each in found:
             view = each.portfolio
             group = (view.spread_group, view.spread_hard)
-            alike = (each.is_planned, view.requirements, view.weight, group, view.failed_nodes)
-            kinds[alike] = kinds.get(alike, 0) + 1
-            if kinds[alike] <= MAX_STEPS and len(chosen) < MAX_MOVABLES:
+            key = (each.is_planned, view.requirements, view.weight, group, view.failed_nodes)
+            kinds[key] = kinds.get(key, 0) + 1
+            if kinds[key] <= MAX_STEPS and len(chosen) < MAX_MOVABLES:
                 chosen.append(each)
         return chosen
 
-    # Trying, and taking back
+    # Tentative changes
 
-    def _apply(self, resident: Movable, source: int, target: int) -> Relocation:
-        """Count one in the fleet as gone to `target`."""
-        fleet, portfolio = self.fleet, resident.portfolio
+    def _apply(self, movable: Movable, source: int, target: int) -> Relocation:
+        """Apply a relocation to `target` to the fleet state."""
+        fleet, portfolio = self.fleet, movable.portfolio
         fits = fleet.is_allowed(target, portfolio)
-        shift = Relocation(
-            resident, source, target, fleet.expected[source], fleet.expected[target], fits
+        relocation = Relocation(
+            movable, source, target, fleet.expected[source], fleet.expected[target], fits
         )
         group = portfolio.spread_group
         for load in (fleet.held, fleet.expected):
@@ -246,17 +252,17 @@ class RoomFinder:
         fleet.hold(target, portfolio)
         fleet.expect(target, portfolio)
         fleet.expect(source, portfolio, -1)
-        if resident.is_planned:
+        if movable.is_planned:
             fleet.hold(source, portfolio, -1)
         else:
             fleet.note_leaving(source, portfolio)
-        return shift
+        return relocation
 
     def _remember(self, where: Any, key: Any, value: Any) -> None:
         self._undo.append((where, key, value))
 
     def _undo_to(self, mark: int) -> None:
-        """Undo what was tried since `mark`: exactly, since sums and differences would round."""
+        """Restore the exact values from before `mark`: subtracting again would round."""
         while len(self._undo) > mark:
             where, key, value = self._undo.pop()
             if isinstance(where, set):
@@ -267,6 +273,6 @@ class RoomFinder:
                 where[key] = value
 
 
-def _move_preference(resident: Movable) -> tuple[bool, float, float, str, int]:
-    view = resident.portfolio
-    return (not resident.is_planned, view.priority, view.weight, view.name, view.id)
+def _move_preference(movable: Movable) -> tuple[bool, float, float, str, int]:
+    view = movable.portfolio
+    return (not movable.is_planned, view.priority, view.weight, view.name, view.id)

@@ -1,21 +1,22 @@
-"""Snapshot in, plan out.
+"""Compute a plan of handoffs from a snapshot of the fleet.
 
-The order of wishes, each kept by every later one:
+The goals in order of precedence, each preserved by every later one:
 
-1. What runs stays, unless its node is lost or drains, its pin points elsewhere, or a rule
-   (selector, versions, hard spread group) no longer holds for it there.
-2. Failover, then what runs nowhere: by priority, then weight, then name, each to the node that is
-   least loaded once it holds it. Where none has room, others make it: what this plan places itself
-   is aimed elsewhere, else what runs moves, the fewest and least important, within the limits.
-3. Drain, pins, broken rules: make-before-break, so within the limits of the policy.
-4. Even loads: between two nodes whose relative loads differ by `rebalance_gain` or more, the move
-   that lowers the higher of the two most. What this plan places itself is aimed anew for nothing;
-   what runs costs a move, and waits while anything is failed over. Where the operator chose cpu,
-   what runs is evened out by that alone (`decide/planner/rebalance_cpu.py`).
+1. A running portfolio stays, unless its node is lost or drains, it is pinned elsewhere, or a rule
+   (selector, versions, hard spread group) no longer holds on its node.
+2. Failover, then portfolios without an owner: by priority, then weight, then name, each to the node
+   that is least loaded once it holds the portfolio. If none has room, others make room: placements
+   of this plan are reassigned, else running portfolios move, the fewest and least important,
+   within the limits.
+3. Drains, pins and broken rules: make-before-break, so within the limits of the policy.
+4. Rebalance: between two nodes whose relative loads differ by `rebalance_gain` or more, the move
+   that lowers the higher of the two most. Reassigning a placement of this plan costs nothing; a
+   running portfolio costs a move, which waits while anything is failed over. If the operator chose
+   CPU, running portfolios are rebalanced by that alone (`rebalance_cpu.py`).
 
-Every rebalance move lowers the higher load of its two nodes and leaves the other below it, so
-repeated passes end, and a plan without moves in which nobody is stuck, once applied, is followed
-by an empty one.
+Every rebalance move lowers the higher load of its two nodes and leaves the other below it. So
+repeated passes terminate, and a plan without moves and without stuck portfolios, once applied, is
+followed by an empty one.
 """
 
 from __future__ import annotations
@@ -43,29 +44,30 @@ from scheduling.decide.types import (
 )
 
 
-def make_plan(snapshot: Snapshot, policy: Policy, stock: FleetIndex | None = None) -> Plan:
-    """Return what should be placed and moved, and what cannot be, each with its reason.
+def make_plan(snapshot: Snapshot, policy: Policy, index: FleetIndex | None = None) -> Plan:
+    """Return which portfolios to place and move, and which cannot be, each with its reason.
 
-    Pure and deterministic: neither the order of nodes and portfolios in the snapshot matters, nor
-    whether a `stock` of the snapshot's portfolios is handed in, which is read and not changed.
-    O(k log m) for k portfolios that want something on m nodes, times the number of different
-    capacities; taking stock of all n where none is handed in costs O(n).
+    Pure and deterministic: the plan depends neither on the order of nodes and portfolios in the
+    snapshot nor on whether an `index` of the snapshot's portfolios is given, which is only read.
+    O(k log m) for k portfolios that need an action on m nodes, times the number of different
+    capacities; without an index, building it from all n portfolios costs O(n).
     """
-    return _Planner(snapshot, policy, stock or FleetIndex.of(snapshot.portfolios)).plan()
+    return _Planner(snapshot, policy, index or FleetIndex.of(snapshot.portfolios)).plan()
 
 
 class _Planner:
-    """One plan under way. Not to be used twice."""
+    """Computation of one plan. Use once."""
 
-    def __init__(self, snapshot: Snapshot, policy: Policy, stock: FleetIndex) -> None:
+    def __init__(self, snapshot: Snapshot, policy: Policy, index: FleetIndex) -> None:
         self.snapshot = snapshot
         self.policy = policy
-        self.fleet = FleetState(snapshot, stock)
+        self.fleet = FleetState(snapshot, index)
         self.worklist = Worklist(snapshot, policy, self.fleet)
         self.slots = HandoffSlots(self.fleet.nodes, policy.handoffs_per_node)
         self.moves_left = 0 if snapshot.frozen else policy.max_moves
-        self.waiting = False  #: a drain, pin or broken rule has to wait for its turn
-        #: what runs may make room for what does not: not in a freeze or a storm
+        #: A task waits for a later pass: for its turn, or for room that is being made.
+        self.waiting = False
+        #: Running portfolios may move to make room; not in a freeze or a storm.
         self.may_make_room = (
             not (snapshot.frozen or snapshot.storm_hold or snapshot.storm_late)
             and not snapshot.after_storm
@@ -74,88 +76,88 @@ class _Planner:
         self.placed: list[PlacementTask] = []
         self.moved: list[PlacementTask] = []
         self.unplaced: list[PlacementTask] = []
-        #: Node → what this plan places there itself and may aim elsewhere.
+        #: Node → placements of this plan there that may be reassigned.
         self.planned: dict[int, list[Movable]] = {}
         self.room = RoomFinder(self.fleet, self.planned, self.worklist.movable)
-        self.reserved: list[tuple[int, PortfolioView]] = []  #: held only until this plan is made
+        self.reserved: list[tuple[int, PortfolioView]] = []  #: room held until the plan is complete
         self.explain = Explainer(self.fleet)
 
     def plan(self) -> Plan:
-        nowhere, away = self.worklist.to_place(), self.worklist.to_relocate()
+        to_place, to_relocate = self.worklist.to_place(), self.worklist.to_relocate()
         self.fleet.smallest_waiting = min(
-            (wish.portfolio.weight for wish in (*nowhere, *away)), default=0
+            (task.portfolio.weight for task in (*to_place, *to_relocate)), default=0
         )
-        self._place(nowhere)
+        self._place(to_place)
         self._make_room()
-        for wish in away:
-            self._relocate(wish)
-        evened = self._rebalance()
-        # Aiming a placement anew can open room where something still waits: try those again.
-        while evened and self.unplaced and self._retry_unplaced():
-            evened = self._rebalance()
+        for task in to_relocate:
+            self._relocate(task)
+        reassigned = self._rebalance()
+        # Reassigning a placement can free room for portfolios that are still unplaced.
+        while reassigned and self.unplaced and self._retry_unplaced():
+            reassigned = self._rebalance()
         self._rebalance_cpu()
         return self._build_plan()
 
-    # Failover and placing: no limits
+    # Failover and placement: no limits
 
-    def _place(self, wishes: list[PlacementTask]) -> None:
-        for wish in wishes:
-            node = self._preferred(wish)
+    def _place(self, tasks: list[PlacementTask]) -> None:
+        for task in tasks:
+            node = self._preferred(task)
             if node is None:
-                node = self.fleet.choose(wish.portfolio)
+                node = self.fleet.choose(task.portfolio)
             if node is None:
-                node = self._room_by_reassigning(wish)
+                node = self._room_by_reassigning(task)
             if node is None:
-                if not self._reserve(wish, self.room.already_coming):
-                    self.unplaced.append(wish)
+                if not self._reserve(task, self.room.already_coming):
+                    self.unplaced.append(task)
                 continue
-            self._assign(wish, node)
+            self._assign(task, node)
             self.slots.take(node)
-            self.placed.append(wish)
+            self.placed.append(task)
             self.room.plan_changed()
-            if node != wish.prefer and (
-                wish.cause or self.fleet.pinned_node(wish.portfolio) is None
+            if node != task.prefer and (
+                task.cause or self.fleet.pinned_node(task.portfolio) is None
             ):
-                self.planned.setdefault(node, []).append(Movable(wish.portfolio, wish))
+                self.planned.setdefault(node, []).append(Movable(task.portfolio, task))
 
-    def _room_by_reassigning(self, wish: PlacementTask) -> int | None:
-        """Return a node that has room once others of this plan are aimed elsewhere, or None."""
-        found = self.room.by_reassigning(wish.portfolio) if wish.ready is None else None
+    def _room_by_reassigning(self, task: PlacementTask) -> int | None:
+        """Return a node that has room once placements of this plan are reassigned, or None."""
+        found = self.room.by_reassigning(task.portfolio) if task.ready is None else None
         if found is None:
             return None
-        for shift in found.relocations:
-            self._reassign(shift)
+        for relocation in found.relocations:
+            self._reassign(relocation)
         return found.node
 
     def _make_room(self) -> None:
-        """Begin moves for those that found no room, where a next pass then places them."""
-        self.unplaced = [w for w in self.unplaced if not self._reserve(w, self.room.by_moving)]
+        """Start moves that make room for unplaced portfolios, which a later pass then places."""
+        self.unplaced = [t for t in self.unplaced if not self._reserve(t, self.room.by_moving)]
 
-    def _reserve(self, wish: PlacementTask, find: Callable[[PortfolioView], Room | None]) -> bool:
-        """Hold room for it that is free in a while, and begin the moves that make it so.
+    def _reserve(self, task: PlacementTask, find: Callable[[PortfolioView], Room | None]) -> bool:
+        """Reserve room that will become free, and start the moves that free it.
 
-        What cannot begin yet is held for it all the same, so that nothing else of this plan takes
-        its room. Return False where there is none to be had.
+        Moves that cannot start yet are reserved too, so that nothing else in this plan takes their
+        room. Return False if no room can be made.
         """
-        found = find(wish.portfolio) if self.may_make_room and wish.ready is None else None
+        found = find(task.portfolio) if self.may_make_room and task.ready is None else None
         if found is None:
             return False
-        fleet, portfolio = self.fleet, wish.portfolio
+        fleet, portfolio = self.fleet, task.portfolio
         self.waiting = True
-        for shift in found.relocations:
-            if shift.movable.is_planned:
-                self._reassign(shift)
+        for relocation in found.relocations:
+            if relocation.movable.is_planned:
+                self._reassign(relocation)
                 continue
-            self.worklist.running(shift.source).remove(shift.movable.portfolio)
-            if not self._begin_relocation(shift, portfolio):
-                self.reserved.append((shift.target, shift.movable.portfolio))
+            self.worklist.running(relocation.source).remove(relocation.movable.portfolio)
+            if not self._begin_relocation(relocation, portfolio):
+                self.reserved.append((relocation.target, relocation.movable.portfolio))
         fleet.hold(found.node, portfolio)
         fleet.expect(found.node, portfolio)
         self.reserved.append((found.node, portfolio))
         moves = [
-            {"portfolio": portfolio.name, "target": fleet.nodes[target].name}
-            for (portfolio, fresh), _, target, *_ in found.relocations
-            if fresh is None
+            {"portfolio": each.movable.portfolio.name, "target": fleet.nodes[each.target].name}
+            for each in found.relocations
+            if not each.movable.is_planned
         ]
         params = {
             "weight": portfolio.weight,
@@ -165,11 +167,11 @@ class _Planner:
         self.worklist.pending.append(Pending(portfolio, Reason("waits_for_room", params)))
         return True
 
-    def _begin_relocation(self, shift: Relocation, waiting: PortfolioView) -> bool:
-        """Begin a move that makes room, if it fits and the limits let it. It is counted already."""
-        source, target = shift.source, shift.target
+    def _begin_relocation(self, relocation: Relocation, waiting: PortfolioView) -> bool:
+        """Start a move that makes room if it fits within the limits. Loads include it already."""
+        source, target = relocation.source, relocation.target
         if (
-            not shift.fits
+            not relocation.fits
             or self.moves_left <= 0
             or self.policy.rebalance_gain == inf
             or not self.slots.full.isdisjoint((source, target))
@@ -178,7 +180,7 @@ class _Planner:
         self.moves_left -= 1
         self.slots.take(source)
         self.slots.take(target)
-        portfolio = shift.movable.portfolio
+        portfolio = relocation.movable.portfolio
         self.moved.append(
             PlacementTask(
                 portfolio,
@@ -187,96 +189,96 @@ class _Planner:
                 why="makes_room",
                 room_for=waiting.name,
                 target=target,
-                load_before=shift.target_load,
-                source_load=shift.source_load,
+                load_before=relocation.target_load,
+                source_load=relocation.source_load,
             )
         )
         return True
 
-    def _reassign(self, shift: Relocation) -> None:
-        """Let a placement of this plan go elsewhere. It is counted already."""
-        portfolio, wish = shift.movable
-        wish.target, wish.load_before = shift.target, shift.target_load
-        self.planned[shift.source].remove(shift.movable)
-        self.planned.setdefault(shift.target, []).append(Movable(portfolio, wish))
-        self.slots.give_back(shift.source)
-        self.slots.take(shift.target)
+    def _reassign(self, relocation: Relocation) -> None:
+        """Change the target of a placement of this plan. Loads include the change already."""
+        portfolio, task = relocation.movable
+        task.target, task.load_before = relocation.target, relocation.target_load
+        self.planned[relocation.source].remove(relocation.movable)
+        self.planned.setdefault(relocation.target, []).append(Movable(portfolio, task))
+        self.slots.give_back(relocation.source)
+        self.slots.take(relocation.target)
         self.fleet.invalidate_pools()  # a held load went down
 
-    def _preferred(self, wish: PlacementTask) -> int | None:
-        node, fleet = wish.prefer, self.fleet
+    def _preferred(self, task: PlacementTask) -> int | None:
+        node, fleet = task.prefer, self.fleet
         if (
             node is None
             or not fleet.alive[node]
-            or fleet.nodes[node].id in wish.portfolio.failed_nodes
+            or fleet.nodes[node].id in task.portfolio.failed_nodes
         ):
             return None
-        if node != wish.ready:
-            return node if fleet.is_allowed(node, wish.portfolio) else None
-        fleet.hold(node, wish.portfolio, -1)  # its own places do not stand in its way
-        allowed = fleet.is_allowed(node, wish.portfolio)
-        fleet.hold(node, wish.portfolio)
+        if node != task.ready:
+            return node if fleet.is_allowed(node, task.portfolio) else None
+        fleet.hold(node, task.portfolio, -1)  # the places it holds itself are free for it
+        allowed = fleet.is_allowed(node, task.portfolio)
+        fleet.hold(node, task.portfolio)
         return node if allowed else None
 
     def _retry_unplaced(self) -> bool:
-        """Try again to place what found no room. Return whether anything did this time."""
+        """Retry unplaced portfolios. Return whether any was placed."""
         before, self.unplaced = self.unplaced, []
         self.fleet.invalidate_pools()
         self._place(before)
         return len(self.unplaced) < len(before)
 
-    def _assign(self, wish: PlacementTask, node: int) -> None:
-        fleet, portfolio = self.fleet, wish.portfolio
-        wish.target, wish.load_before = node, fleet.held[node]
-        if node == wish.ready:
-            wish.load_before -= portfolio.weight
+    def _assign(self, task: PlacementTask, node: int) -> None:
+        fleet, portfolio = self.fleet, task.portfolio
+        task.target, task.load_before = node, fleet.held[node]
+        if node == task.ready:
+            task.load_before -= portfolio.weight
             return
         fleet.hold(node, portfolio)
         fleet.expect(node, portfolio)
-        if wish.ready is not None:
-            fleet.expect(wish.ready, portfolio, -1)
+        if task.ready is not None:
+            fleet.expect(task.ready, portfolio, -1)
 
-    # Drain, pins, broken rules: within the limits
+    # Drains, pins and broken rules: within the limits
 
-    def _relocate(self, wish: PlacementTask) -> None:
-        """Find a target and start the move, or let it wait its turn, or say that it is stuck."""
-        source = wish.source
+    def _relocate(self, task: PlacementTask) -> None:
+        """Find a target and start the move, leave it to a later pass, or record it as stuck."""
+        source = task.source
         assert source is not None
-        if not self._has_target(wish):
-            self.worklist.stuck.append(Pending(wish.portfolio, self.explain.why_stuck(wish)))
+        if not self._has_target(task):
+            self.worklist.stuck.append(Pending(task.portfolio, self.explain.why_stuck(task)))
             return
         node = None
         if self.moves_left > 0 and source not in self.slots.full:
-            node = self._find_target(wish, {source, *self.slots.full})
+            node = self._find_target(task, {source, *self.slots.full})
         if node is None:
             self.waiting = True
             return
-        self._assign(wish, node)
-        self.fleet.expect(source, wish.portfolio, -1)
+        self._assign(task, node)
+        self.fleet.expect(source, task.portfolio, -1)
         self.slots.take(node)
         self.slots.take(source)
         self.moves_left -= 1
-        self.moved.append(wish)
+        self.moved.append(task)
 
-    def _has_target(self, wish: PlacementTask) -> bool:
-        assert wish.source is not None
-        return self._find_target(wish, {wish.source}) is not None
+    def _has_target(self, task: PlacementTask) -> bool:
+        assert task.source is not None
+        return self._find_target(task, {task.source}) is not None
 
-    def _find_target(self, wish: PlacementTask, avoid: set[int]) -> int | None:
-        if wish.only is None:
-            return self.fleet.choose(wish.portfolio, avoid)
-        only = wish.only
-        if only in avoid or self.fleet.nodes[only].id in wish.portfolio.failed_nodes:
+    def _find_target(self, task: PlacementTask, avoid: set[int]) -> int | None:
+        if task.only is None:
+            return self.fleet.choose(task.portfolio, avoid)
+        only = task.only
+        if only in avoid or self.fleet.nodes[only].id in task.portfolio.failed_nodes:
             return None
-        return only if self.fleet.is_allowed(only, wish.portfolio) else None
+        return only if self.fleet.is_allowed(only, task.portfolio) else None
 
-    # Even loads
+    # Rebalance
 
     def _rebalance(self) -> bool:
-        """Even out the loads. Return whether a placement of this plan was aimed elsewhere."""
-        aimed_anew = False
+        """Rebalance loads. Return whether a placement of this plan was reassigned."""
+        reassigned = False
         moves_left = self.moves_left if self._may_rebalance() and self.snapshot.cpu is None else 0
-        evener = Rebalancer(
+        rebalancer = Rebalancer(
             self.fleet,
             self.planned,
             self.worklist.movable,
@@ -285,11 +287,11 @@ class _Planner:
             self.slots,
             moves_left,
         )
-        for step in evener.steps():
-            portfolio, wish = step.movable
-            if wish is not None:
-                wish.target, wish.load_before = step.target, step.target_load
-                aimed_anew = True
+        for step in rebalancer.steps():
+            portfolio, task = step.movable
+            if task is not None:
+                task.target, task.load_before = step.target, step.target_load
+                reassigned = True
                 continue
             self.moves_left -= 1
             self.worklist.running(step.source).remove(portfolio)
@@ -304,15 +306,15 @@ class _Planner:
                     source_load=step.source_load,
                 )
             )
-        return aimed_anew
+        return reassigned
 
     def _rebalance_cpu(self) -> None:
-        """Even out how busy machines are, by moves of what runs, where the operator chose so."""
+        """Rebalance measured CPU by moving running portfolios, if the operator chose so."""
         cpu = self.snapshot.cpu
         if cpu is None or not self._may_rebalance():
             return
-        ends = {end for wish in (*self.placed, *self.moved) for end in (wish.source, wish.target)}
-        evener = CpuRebalancer(
+        ends = {end for task in (*self.placed, *self.moved) for end in (task.source, task.target)}
+        rebalancer = CpuRebalancer(
             self.fleet,
             cpu,
             self.worklist.movable,
@@ -320,7 +322,7 @@ class _Planner:
             self.slots,
             {end for end in ends if end is not None},
         )
-        for step in evener.steps(self.moves_left):
+        for step in rebalancer.steps(self.moves_left):
             self.moves_left -= 1
             self.worklist.running(step.source).remove(step.portfolio)
             figures = {
@@ -342,16 +344,16 @@ class _Planner:
             )
 
     def _may_rebalance(self) -> bool:
-        """Whether anything may be evened out that costs a move.
+        """Return whether running portfolios may be rebalanced.
 
-        A drain that waits for its turn, or what waits for room, needs room and slots more than
-        evenness does, and during an incident nobody wants to see anything else move.
+        A waiting drain or a portfolio that waits for room needs the room and the handoff slots more
+        than the balance does, and during an incident nothing else should move.
         """
         return not self.waiting and not self._is_incident()
 
     def _is_incident(self) -> bool:
-        """Whether anything is failed over, held back from it, or about to be."""
-        return self.worklist.incident or any(wish.cause == "failover" for wish in self.placed)
+        """Return whether any failover is under way, held back or planned."""
+        return self.worklist.incident or any(task.cause == "failover" for task in self.placed)
 
     # The plan
 
@@ -360,25 +362,25 @@ class _Planner:
             self.fleet.hold(node, portfolio, -1)
         place: list[Placement] = []
         move: list[Move] = []
-        for wish in (*self.placed, *self.moved):
-            assert wish.target is not None
+        for task in (*self.placed, *self.moved):
+            assert task.target is not None
             portfolio, target, reason = (
-                wish.portfolio,
-                self.fleet.nodes[wish.target],
-                self.explain.why(wish),
+                task.portfolio,
+                self.fleet.nodes[task.target],
+                self.explain.why(task),
             )
-            if wish.cause is None:
-                place.append(Placement(portfolio, target, reason, wish.supersedes))
+            if task.cause is None:
+                place.append(Placement(portfolio, target, reason, task.supersedes))
             else:
                 source = self.fleet.node_by_id(portfolio.node)
-                move.append(Move(portfolio, source, target, wish.cause, reason, wish.supersedes))
-        homeless = [
-            Pending(wish.portfolio, self.explain.why_unplaced(wish)) for wish in self.unplaced
+                move.append(Move(portfolio, source, target, task.cause, reason, task.supersedes))
+        unplaced = [
+            Pending(task.portfolio, self.explain.why_unplaced(task)) for task in self.unplaced
         ]
         return Plan(
             place=tuple(place),
             move=tuple(move),
-            pending=tuple(sorted((*homeless, *self.worklist.pending), key=_pending_order)),
+            pending=tuple(sorted((*unplaced, *self.worklist.pending), key=_pending_order)),
             stuck=tuple(sorted(self.worklist.stuck, key=_pending_order)),
             older=tuple(sorted(self.worklist.older, key=_pending_order)),
         )

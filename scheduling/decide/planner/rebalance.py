@@ -1,4 +1,4 @@
-"""Which single moves make the loads more even, best first."""
+"""Balance loads by single steps, the best first."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from scheduling.decide.types import PortfolioView, Requirements
 
 
 class Movable(NamedTuple):
-    """A portfolio that may go from its node to another one."""
+    """A portfolio that may go to another node."""
 
     portfolio: PortfolioView
-    task: Any = None  #: set where this very plan places it: then another target costs nothing
+    task: Any = None  #: set if this plan places it, so that another target costs nothing
 
     @property
     def is_planned(self) -> bool:
+        """Return whether the plan under construction places it."""
         return self.task is not None
 
 
 class RebalanceStep(NamedTuple):
-    """One improvement, already counted in the fleet. Loads are those before it."""
+    """One improvement, already applied to the fleet state. Loads are those before it."""
 
     movable: Movable
     source: int
@@ -35,11 +36,11 @@ class RebalanceStep(NamedTuple):
 
 
 class Rebalancer:
-    """Takes from the fullest node what lowers it most, gives it to the emptiest that may have it.
+    """Move from the fullest node what lowers it most to the emptiest allowed node.
 
-    A step is taken only if its two nodes differ by the gain, and the higher of them comes
-    out lower than the source was. Fresh placements go first: aiming one elsewhere interrupts
-    nobody.
+    A step is taken only if its two nodes differ by the gain, and if the higher of their loads
+    afterwards is below the source's load before. Placements of the plan go first: reassigning one
+    interrupts nothing.
     """
 
     def __init__(
@@ -52,12 +53,12 @@ class Rebalancer:
         slots: HandoffSlots,
         moves_left: int,
     ) -> None:
-        """`lightest` says what weighs least of what runs on a node, or less, without a look."""
+        """`lightest` returns a lower bound for the weights of a node's running portfolios."""
         self.fleet = fleet
-        self.fresh = planned
+        self.planned = planned
         self.running = running
         self.lightest = lightest
-        self.gain = max(gain, 2 * SLACK)  # equal loads differ by their rounding
+        self.gain = max(gain, 2 * SLACK)  # equal loads may differ by rounding
         self.largest = max(fleet.capacity, default=0) or NO_CAPACITY
         self.slots = slots
         self.moves_left = moves_left
@@ -67,7 +68,7 @@ class Rebalancer:
         )
 
     def steps(self) -> Iterator[RebalanceStep]:
-        """Yield step after step until none is worth it. Each is applied before it is yielded."""
+        """Yield steps until none is worth it. Each is applied before it is yielded."""
         improved = True
         while improved:
             improved = False
@@ -76,11 +77,11 @@ class Rebalancer:
                 yield step
 
     def _sweep(self) -> Iterator[RebalanceStep]:
-        """Go through the givers, fullest first; one without a step is asked again once it rose."""
+        """Process source nodes, fullest first; one without a step is retried once its load rose."""
         fleet = self.fleet
         heap = [
             (-fleet.relative_load(node), node)
-            for node in (range(len(fleet.nodes)) if self.moves_left > 0 else self.fresh)
+            for node in (range(len(fleet.nodes)) if self.moves_left > 0 else self.planned)
             if self._may_give(node)
         ]
         heapify(heap)
@@ -94,87 +95,92 @@ class Rebalancer:
             if low is None or high - low < self.gain - SLACK:
                 return
             step = None
-            # Most givers of a nearly even fleet have nothing light enough: no look at each of them.
+            # In a nearly balanced fleet most sources have nothing light enough: skip the search.
             if low + self._lightest_movable(node) / self.largest < high:
                 step = self._best_step(node)
             if step is None:
                 heappop(heap)
                 continue
             self._apply(step)
-            if self._may_give(step.target):  # it may be among the fullest now
+            if self._may_give(step.target):  # it may be among the fullest nodes now
                 heappush(heap, (-fleet.relative_load(step.target), step.target))
             yield step
 
     def _may_give(self, node: int) -> bool:
-        """Draining nodes give by themselves, and a cordoned one could not take anything back."""
+        """Return whether portfolios may leave `node` to balance loads.
+
+        A draining node is emptied anyway, and a cordoned one could not take anything back.
+        """
         view = self.fleet.nodes[node]
         return self.fleet.alive[node] and not view.draining and not view.cordoned
 
     def _lightest_movable(self, source: int) -> float:
-        """Return a weight that nothing which may leave `source` is below."""
-        fresh = min((each.portfolio.weight for each in self.fresh.get(source, ())), default=inf)
+        """Return a lower bound for the weights that may leave `source`."""
+        lightest_planned = min(
+            (each.portfolio.weight for each in self.planned.get(source, ())), default=inf
+        )
         if self.moves_left > 0 and source not in self.slots.full:
-            return min(fresh, self.lightest(source))
-        return fresh
+            return min(lightest_planned, self.lightest(source))
+        return lightest_planned
 
     def _best_step(self, source: int) -> RebalanceStep | None:
-        """Return the step from `source` that leaves the lowest higher load, or None.
+        """Return the step from `source` after which the higher load is lowest, or None.
 
         Ties: the least important portfolio, then the lower name.
         """
         fleet = self.fleet
-        residents = list(self.fresh.get(source, ()))
+        movables = list(self.planned.get(source, ()))
         if self.moves_left > 0 and source not in self.slots.full:
-            residents.extend(Movable(portfolio) for portfolio in self.running(source))
+            movables.extend(Movable(portfolio) for portfolio in self.running(source))
         first: dict[tuple[Any, ...], Movable] = {}
-        for resident in residents:
-            portfolio = resident.portfolio
-            alike = (
+        for movable in movables:
+            portfolio = movable.portfolio
+            key = (
                 portfolio.requirements,
                 portfolio.spread_group,
                 portfolio.spread_hard,
                 portfolio.failed_nodes,
-                resident.is_planned,
+                movable.is_planned,
                 portfolio.weight,
             )
-            known = first.get(alike)
+            known = first.get(key)
             if known is None or _move_preference(portfolio) < _move_preference(known.portfolio):
-                first[alike] = resident
+                first[key] = movable
         best: tuple[tuple[bool, float, int, str, int], RebalanceStep] | None = None
-        for resident in first.values():
-            target = self._target(source, resident)
+        for movable in first.values():
+            target = self._target(source, movable)
             if target is None:
                 continue
-            weight = resident.portfolio.weight
+            weight = movable.portfolio.weight
             higher = max(
                 fleet.relative_load_with(source, -weight), fleet.relative_load_with(target, weight)
             )
             if higher >= fleet.relative_load(source) - SLACK:
                 continue
-            rank = (not resident.is_planned, higher, *_move_preference(resident.portfolio))
+            rank = (not movable.is_planned, higher, *_move_preference(movable.portfolio))
             if best is None or rank < best[0]:
                 loads = fleet.expected[source], fleet.expected[target]
-                best = (rank, RebalanceStep(resident, source, target, *loads))
+                best = (rank, RebalanceStep(movable, source, target, *loads))
         return None if best is None else best[1]
 
-    def _target(self, source: int, resident: Movable) -> int | None:
-        fleet, portfolio = self.fleet, resident.portfolio
+    def _target(self, source: int, movable: Movable) -> int | None:
+        fleet, portfolio = self.fleet, movable.portfolio
         avoid = {
             source,
             *(fleet.index_by_id[i] for i in portfolio.failed_nodes if i in fleet.index_by_id),
         }
-        if not resident.is_planned:
+        if not movable.is_planned:
             avoid |= self.slots.full
-        neighbours = fleet.spread_members(portfolio)
+        members = fleet.spread_members(portfolio)
         if portfolio.spread_hard:
-            avoid.update(neighbours)
-        elif neighbours:  # never to where it would have more neighbours than it has
-            here = neighbours.get(source, 1)
-            avoid.update(node for node, count in neighbours.items() if count >= here)
-        need = portfolio.requirements
-        pool = self.pools.get(need)
+            avoid.update(members)
+        elif members:  # never to a node with more group members than its own
+            at_source = members.get(source, 1)
+            avoid.update(node for node, count in members.items() if count >= at_source)
+        requirements = portfolio.requirements
+        pool = self.pools.get(requirements)
         if pool is None:
-            pool = self.pools[need] = self._pool(fleet.eligible_nodes(need))
+            pool = self.pools[requirements] = self._pool(fleet.eligible_nodes(requirements))
         below = fleet.relative_load(source) - self.gain + SLACK
         return pool.best(portfolio.weight, avoid, below)
 
@@ -182,16 +188,16 @@ class Rebalancer:
         return CandidatePool(nodes, self.fleet.capacity, self.fleet.expected, self.fleet.held)
 
     def _apply(self, step: RebalanceStep) -> None:
-        fleet, resident, source, target = self.fleet, step.movable, step.source, step.target
-        portfolio = resident.portfolio
+        fleet, movable, source, target = self.fleet, step.movable, step.source, step.target
+        portfolio = movable.portfolio
         fleet.hold(target, portfolio)
         fleet.expect(target, portfolio)
         fleet.expect(source, portfolio, -1)
-        if resident.is_planned:
+        if movable.is_planned:
             fleet.hold(source, portfolio, -1)
             self.slots.give_back(source)
-            self.fresh[source].remove(resident)
-            self.fresh.setdefault(target, []).append(resident)
+            self.planned[source].remove(movable)
+            self.planned.setdefault(target, []).append(movable)
         else:
             self.slots.take(source)
             self.moves_left -= 1

@@ -1,14 +1,14 @@
-"""Which single moves make the measured cpu more even, where the operator chose to even out by it.
+"""Balance measured CPU by single moves, if the operator chose to rebalance by CPU.
 
-Places stay what decides whether something fits; what is evened is how busy machines are. Only what
-runs and was measured is moved, only between nodes that were measured and that nothing else comes to
-or leaves: a node or portfolio without a figure is left alone.
+Places still decide what fits; the balanced quantity is the CPU usage of machines. Only running,
+measured portfolios move, and only between measured nodes without other handoffs. Nodes and
+portfolios without a figure are left alone.
 
-Figures are noisy and a move changes them only once they have been taken anew, so that flapping is
-kept away three times: a node in a handoff waits (its daemon has no figure for it until a minute
-after the last process came or went), two nodes must differ by the gain, and the target must come
-out below the source by half of that. Every move therefore lowers the sum of the squared true
-figures as long as each measured one is wrong by less than a tenth of the gain, and passes end.
+Figures are noisy, and a move changes them only once they are measured again. Three rules prevent
+moving back and forth: a node in a handoff waits (its daemon reports no figure until a minute after
+the last process started or ended), two nodes must differ by the gain, and the target must end up
+below the source by half of that. Every move therefore lowers the sum of the squared true figures as
+long as each measured one is wrong by less than a tenth of the gain, and passes terminate.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from scheduling.decide.planner.fleet_state import FleetState
 from scheduling.decide.planner.handoff_slots import HandoffSlots
 from scheduling.decide.types import Cpu, PortfolioView
 
-#: Per cent of a machine. Less than this is not worth a move, and as a margin it is noise.
+#: Per cent of a machine. Less is not worth a move, and as a margin it is noise.
 MIN_CPU_PERCENT = 1.0
-MAX_CHECKS = 60_000  #: at a target, in one plan
+MAX_CHECKS = 60_000  #: of single targets, in one plan
 
 
 class CpuRebalanceStep(NamedTuple):
-    """One improvement, already counted in the fleet. Figures are per cent, those before it."""
+    """One improvement, already applied to the fleet state. Figures are per cent, before it."""
 
     portfolio: PortfolioView
     source: int
     target: int
-    share: float  #: of its node's machine, the portfolio
+    share: float  #: of its node's machine, used by the portfolio
     source_cpu: float
     target_cpu: float
 
 
 class CpuRebalancer:
-    """Takes from the busiest node what lowers it most, gives it to the idlest that may have it."""
+    """Move from the busiest node what lowers it most to the idlest allowed node."""
 
     def __init__(
         self,
@@ -48,14 +48,14 @@ class CpuRebalancer:
         slots: HandoffSlots,
         touched: Collection[int],
     ) -> None:
-        """`touched` are nodes to or from which the plan under way sends something already."""
+        """`touched` are the sources and targets of the plan so far."""
         self.fleet = fleet
         self.cpu_by_portfolio = cpu.portfolios
         self.running = running
         self.gain = max(100 * gain, 2 * MIN_CPU_PERCENT)
         self.slots = slots
         self.checks_left = MAX_CHECKS
-        #: Node → per cent, of those that may give or take.
+        #: Node → per cent, of the nodes that may be source or target.
         self.cpu_by_node = {
             number: cpu.nodes[node.id]
             for number, node in enumerate(fleet.nodes)
@@ -66,9 +66,9 @@ class CpuRebalancer:
             and number not in touched
         }
 
-    def steps(self, most: int) -> Iterator[CpuRebalanceStep]:
-        """Yield step after step until none is worth it. Each is applied before it is yielded."""
-        for _ in range(most):
+    def steps(self, limit: int) -> Iterator[CpuRebalanceStep]:
+        """Yield steps until none is worth it. Each is applied before it is yielded."""
+        for _ in range(limit):
             step = self._next()
             if step is None:
                 return
@@ -87,8 +87,9 @@ class CpuRebalancer:
         return None
 
     def _best(self, source: int, idlest_first: list[int]) -> CpuRebalanceStep | None:
-        """Return the step that leaves the lowest higher figure. Ties: the least important, then
-        the lower name.
+        """Return the step from `source` after which the higher figure is lowest, or None.
+
+        Ties: the least important portfolio, then the lower name.
         """
         high = self.cpu_by_node[source]
         best: tuple[float, tuple[float, str, int], CpuRebalanceStep] | None = None
@@ -112,8 +113,8 @@ class CpuRebalancer:
         self, source: int, portfolio: PortfolioView, share: float, idlest_first: list[int]
     ) -> int | None:
         high, fleet = self.cpu_by_node[source], self.fleet
-        neighbours = fleet.spread_members(portfolio)
-        here = neighbours.get(source, 1)
+        members = fleet.spread_members(portfolio)
+        at_source = members.get(source, 1)
         for node in idlest_first:
             low = self.cpu_by_node[node]
             self.checks_left -= 1
@@ -123,7 +124,7 @@ class CpuRebalancer:
                 node not in self.slots.full
                 and fleet.nodes[node].id not in portfolio.failed_nodes
                 and fleet.is_allowed(node, portfolio)
-                and neighbours.get(node, 0) < here
+                and members.get(node, 0) < at_source
             ):
                 return node
         return None

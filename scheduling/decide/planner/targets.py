@@ -1,12 +1,13 @@
-"""Where could this portfolio go? Answers for a person who asks before acting.
+"""List the nodes that could take a portfolio, for an operator who is about to move it.
 
-A person may choose what the planner would not: a suspect or flapping node, or one where starting
-failed before. That is feasible, with the risk said. The hard rules hold for people too:
+An operator may choose what the planner avoids: a suspect or flapping node, or one where the
+portfolio failed to start. Such a node is feasible, with a risk stated. Hard rules hold for
+operators too:
 
 ========================== ==============
-what stands in the way     code
+obstacle                   code
 ========================== ==============
-it runs there already      `same_node`
+it already runs there      `same_node`
 lost or left               `node_lost`
 label, strategy, feed or
 Python version             `node_lacks`
@@ -38,13 +39,13 @@ PUBLIC_CODES = {
 
 
 class NotInSnapshot(LookupError):
-    """A portfolio or node was asked for that the snapshot does not have."""
+    """The snapshot has no portfolio or node of this name."""
 
 
 def targets(
     snapshot: Snapshot, portfolio_name: str, language: str | None = "en"
 ) -> list[TargetAnswer]:
-    """Return one answer for every node, in the order of their names, with sentences in `language`.
+    """Return one answer per node, sorted by name, with sentences in `language`.
 
     Raise `NotInSnapshot` if there is no such portfolio.
     """
@@ -54,10 +55,10 @@ def targets(
 
 
 def choose_target(snapshot: Snapshot, portfolio_name: str) -> TargetAnswer | Reason:
-    """Return the node the balancer would move the portfolio to, or why there is none.
+    """Return the node that the balancer would choose for the portfolio, or why there is none.
 
-    The same choice as in a plan, without its limits on how much moves at a time. Raise
-    `NotInSnapshot` if there is no such portfolio.
+    The same choice as in a plan, without limits on concurrent moves. Raise `NotInSnapshot` if
+    there is no such portfolio.
     """
     fleet = FleetState.of(snapshot)
     portfolio = fleet.with_granted_revision(_find(snapshot, portfolio_name))
@@ -76,7 +77,7 @@ def choose_target(snapshot: Snapshot, portfolio_name: str) -> TargetAnswer | Rea
 
 
 def granted_revision(snapshot: Snapshot, portfolio_name: str) -> int:
-    """Return the number of the revision that the portfolio's next grant brings.
+    """Return the number of the revision that the portfolio's next grant would bring.
 
     Raise `NotInSnapshot` if there is no such portfolio.
     """

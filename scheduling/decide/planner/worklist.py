@@ -1,6 +1,7 @@
-"""What should be elsewhere than it is: the portfolios of a snapshot by what should happen to them.
+"""Classify portfolios by the action they need: fail over, place, drain, return to pin, relocate.
 
-Whoever sorts them looks at each that is not in a settled node's share, and holds its places.
+Building the worklist examines each portfolio that is not settled on a settled node, and adds the
+places it holds to the fleet state.
 """
 
 from __future__ import annotations
@@ -15,36 +16,36 @@ from scheduling.decide.types import MoveCause, Pending, Policy, PortfolioView, R
 
 
 def placing_order(portfolio: PortfolioView) -> tuple[float, float, str, int]:
-    """The order in which portfolios get their places: the most important, then the heaviest."""
+    """Sort key of placement: by priority, then weight, both highest first."""
     return (-portfolio.priority, -portfolio.weight, portfolio.name, portfolio.id)
 
 
 @dataclass(slots=True)
 class PlacementTask:
-    """A portfolio that should be somewhere else than it is, and what came of it."""
+    """A portfolio that should run on another node, and the target chosen for it."""
 
     portfolio: PortfolioView
-    cause: MoveCause | None  #: None: it runs nowhere and is to be placed
+    cause: MoveCause | None  #: None: it has no owner and is to be placed
     source: int | None = None
     supersedes: int | None = None
-    prefer: int | None = None  #: a node that goes before all others, if it is allowed
-    ready: int | None = None  #: a node where its handoff holds its places already
-    only: int | None = None  #: the only node it wants
-    why: str = ""  #: the code of the move's reason, where it is not the cause
-    room_for: str = ""  #: the name of the one that a move makes room for
+    prefer: int | None = None  #: a node preferred to all others, if allowed
+    ready: int | None = None  #: a node where its active handoff already holds places
+    only: int | None = None  #: the only node considered
+    why: str = ""  #: the code of the move's reason, if it differs from the cause
+    room_for: str = ""  #: the name of the portfolio that the move makes room for
     target: int | None = None
     load_before: float = 0  #: of the target
     source_load: float = 0
-    cpu: Mapping[str, float] | None = None  #: what a move to even out the cpu was decided on
+    cpu: Mapping[str, float] | None = None  #: the figures behind a rebalance move by CPU
 
     @property
     def is_leaving(self) -> bool:
-        """Whether it runs, and should go elsewhere."""
+        """Return whether the portfolio runs and should leave its node."""
         return self.cause in ("drain", "pin", "rebalance")
 
 
 class Worklist:
-    """The portfolios by what should happen to them. Whatever holds places is held in the fleet."""
+    """Portfolios grouped by the action they need."""
 
     def __init__(self, snapshot: Snapshot, policy: Policy, fleet: FleetState) -> None:
         self.snapshot = snapshot
@@ -59,35 +60,35 @@ class Worklist:
         self.pending: list[Pending] = []
         self.stuck: list[Pending] = []
         self.older: list[Pending] = []
-        #: something is being failed over
+        #: A failover is under way or held back.
         self.incident = snapshot.storm_hold or bool(snapshot.storm_late) or snapshot.after_storm
         self._running: dict[int, list[PortfolioView]] = {}
         self._sort_portfolios()
 
     def to_place(self) -> list[PlacementTask]:
-        """Return those that want a place now, in the order in which they get one."""
+        """Return failovers and placements in the order in which they are assigned."""
         return [*self._limit_after_storm(_ordered(self.failover)), *_ordered(self.place)]
 
     def to_relocate(self) -> list[PlacementTask]:
-        """Return those that run and should leave, in the order in which they do."""
+        """Return running portfolios that should leave their node, in order of precedence."""
         return [*_ordered(self.drain), *_ordered(self.pin), *_ordered(self.misplaced)]
 
     def running(self, node: int) -> list[PortfolioView]:
-        """Return what runs on a node and may be moved to even out loads, as a list to take from."""
+        """Return the portfolios on a node that may be rebalanced, as a list to remove from."""
         known = self._running.get(node)
         if known is None:
             known = self._running[node] = self.fleet.movable_settled_on(node)
         return known
 
     def movable(self, node: int) -> list[PortfolioView]:
-        """Return those of them that may be moved now."""
+        """Return the portfolios of `running` that may move now."""
         now = self.now
         return [
             p for p in self.running(node) if p.phase == "running" and not _is_backing_off(p, now)
         ]
 
     def lightest(self, node: int) -> float:
-        """Return the least weight of what runs on a node; nothing that may be moved is lighter."""
+        """Return a lower bound for the weights of `movable`, without examining each."""
         known = self._running.get(node)
         if known is None:
             return self.fleet.lightest_settled_on(node)
@@ -96,22 +97,23 @@ class Worklist:
     def _sort_portfolios(self) -> None:
         others = self.fleet.individual_portfolios()
         for portfolio in others:
-            wish = self._task_without_owner(portfolio)
+            task = self._task_without_owner(portfolio)
             owner = self.fleet.hold_all_places(portfolio)
-            if wish is not None:
-                self._enqueue(wish)
+            if task is not None:
+                self._enqueue(task)
             elif owner is not None and portfolio.handoff is None and should_run(portfolio):
                 self._check_current_node(portfolio, owner)
         self._separate_spread_groups({other.spread_group for other in others if other.spread_group})
 
-    def _separate_spread_groups(self, stirred: set[str]) -> None:
-        """Where members of a hard spread group share a node (it was made hard later), one stays.
+    def _separate_spread_groups(self, groups: set[str]) -> None:
+        """Relocate all but one member of a hard spread group that share a node.
 
-        `stirred` are the groups with members outside the stock's shares.
+        Members come to share a node if the group was made hard later. `groups` are those with
+        members outside the settled portfolios.
         """
         fleet = self.fleet
-        places = {(group, fleet.index_by_id.get(node_id)) for group, node_id in fleet.stock.crowded}
-        for group in stirred:
+        places = {(group, fleet.index_by_id.get(node_id)) for group, node_id in fleet.index.crowded}
+        for group in groups:
             places |= {(group, node) for node, n in fleet.group_members(group).items() if n > 1}
         for group, node in places:
             if node is None:
@@ -124,7 +126,7 @@ class Worklist:
                 self._add_relocation(self.misplaced, portfolio, node, "rebalance", why="spread")
 
     def _task_without_owner(self, portfolio: PortfolioView) -> PlacementTask | None:
-        """Return the wish of a portfolio that should run and has no living owner, else None."""
+        """Return the task of a portfolio that should run and has no living owner, else None."""
         if not should_run(portfolio):
             return None
         fleet, handoff = self.fleet, portfolio.handoff
@@ -134,11 +136,11 @@ class Worklist:
         if handoff is not None:
             target = fleet.live_index(handoff.target)
             if handoff.kind == "stop":
-                return None  # it outranks failover
+                return None  # a stop outranks failover
             if target is not None and handoff.kind in ("failover", "place"):
                 self.incident = self.incident or handoff.kind == "failover"
-                return None  # help is on its way
-            # Of a migrate: the target has prepared it, or after the grant the source is still warm.
+                return None  # already under way
+            # During a migrate the target may have prepared, or the source is still warm.
             ready = fleet.live_index(handoff.source) if target is None else target
         return PlacementTask(
             portfolio,
@@ -149,10 +151,10 @@ class Worklist:
             ready=ready,
         )
 
-    def _enqueue(self, wish: PlacementTask) -> None:
-        """Put a wish for a place where it belongs, or say why it has to wait."""
-        portfolio, snapshot = wish.portfolio, self.snapshot
-        failover = wish.cause == "failover"
+    def _enqueue(self, task: PlacementTask) -> None:
+        """Append a task to failovers or placements, or record why it has to wait."""
+        portfolio, snapshot = task.portfolio, self.snapshot
+        failover = task.cause == "failover"
         held = None
         if failover and snapshot.frozen and snapshot.frozen_failover:
             held = "frozen_failover"
@@ -161,28 +163,28 @@ class Worklist:
         elif failover and snapshot.storm_late:
             held = "storm_late"
         if held is not None:
-            self._hold_back(wish, held, by=snapshot.storm_by, late=list(snapshot.storm_late))
+            self._hold_back(task, held, by=snapshot.storm_by, late=list(snapshot.storm_late))
         elif _is_backing_off(portfolio, self.now):
             self.pending.append(Pending(portfolio, _back_off_reason(portfolio, self.now)))
         else:
-            (self.failover if failover else self.place).append(wish)
+            (self.failover if failover else self.place).append(task)
 
-    def _hold_back(self, wish: PlacementTask, why: str, **params: object) -> None:
-        source = self.fleet.node_by_id(wish.portfolio.node)
+    def _hold_back(self, task: PlacementTask, why: str, **params: object) -> None:
+        source = self.fleet.node_by_id(task.portfolio.node)
         reason = Reason(why, {"node": source.name if source else None, **params})
-        self.pending.append(Pending(wish.portfolio, reason))
+        self.pending.append(Pending(task.portfolio, reason))
 
     def _limit_after_storm(self, failover: list[PlacementTask]) -> list[PlacementTask]:
-        """Return those whose turn it is: all, or after a storm the first few of this pass."""
+        """Return all failovers, or after a storm only as many as one pass may start."""
         if not self.snapshot.after_storm:
             return failover
         limit = self.policy.failovers_after_storm
-        for wish in failover[limit:]:
-            self._hold_back(wish, "after_storm", limit=limit)
+        for task in failover[limit:]:
+            self._hold_back(task, "after_storm", limit=limit)
         return failover[:limit]
 
     def _check_current_node(self, portfolio: PortfolioView, node: int) -> None:
-        """Note what would make a running portfolio leave, or that it may be moved to even loads."""
+        """Record whether a running portfolio should leave its node or may be rebalanced."""
         fleet = self.fleet
         pin = fleet.pinned_node(portfolio)
         if fleet.nodes[node].draining:
@@ -200,7 +202,7 @@ class Worklist:
             self._note_older_revision(portfolio, node)
 
     def _note_older_revision(self, portfolio: PortfolioView, node: int) -> None:
-        """Note that it runs on an earlier revision because its node cannot run the wanted one."""
+        """Record a portfolio on an earlier revision whose node cannot run the wanted one."""
         wanted = portfolio.wanted
         if wanted is not None and not self._has_wanted_strategy(portfolio, node):
             nodes = range(len(self.fleet.nodes))
@@ -215,18 +217,17 @@ class Worklist:
             self.older.append(Pending(portfolio, Reason("older_revision", params)))
 
     def _meets_wanted(self, portfolio: PortfolioView, node: int) -> bool:
-        """Return whether the node has all that a wanted revision needs which does not run yet."""
+        """Return whether the node meets the requirements of the wanted revision."""
         wanted = portfolio.wanted
         if wanted is None:
             return False
-        need = portfolio.requirements._replace(
+        requirements = portfolio.requirements._replace(
             strategy=wanted.strategy, strategy_version=wanted.strategy_version
         )
-        return self.fleet.meets(need)[node]
+        return self.fleet.meets(requirements)[node]
 
     def _has_wanted_strategy(self, portfolio: PortfolioView, node: int) -> bool:
-        """Return whether the node has the strategy of a wanted revision that does not run yet: then
-        the sweep reloads it there."""
+        """Return whether the node has the wanted revision's strategy, which a reload needs."""
         wanted = portfolio.wanted
         strategies = self.fleet.nodes[node].strategies
         return wanted is not None and strategies.get(wanted.strategy) == wanted.strategy_version
@@ -248,8 +249,8 @@ class Worklist:
             bucket.append(PlacementTask(portfolio, cause, node, only=only, why=why))
 
 
-def _ordered(wishes: Iterable[PlacementTask]) -> list[PlacementTask]:
-    return sorted(wishes, key=lambda wish: placing_order(wish.portfolio))
+def _ordered(tasks: Iterable[PlacementTask]) -> list[PlacementTask]:
+    return sorted(tasks, key=lambda task: placing_order(task.portfolio))
 
 
 def _is_backing_off(portfolio: PortfolioView, now: float) -> bool:

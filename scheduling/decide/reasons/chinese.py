@@ -1,12 +1,12 @@
-"""The sentences in Chinese, as a trading desk writes them.
+"""The catalogue of reasons in Chinese, in the terms of a trading desk.
 
-Names of nodes and portfolios, labels, strategies and `seq` stay as they are; the punctuation is
+Names of nodes and portfolios, labels, strategies and `seq` are not translated; punctuation is
 full-width. A number that English spells out (twice) is spelled out here too.
 """
 
 from __future__ import annotations
 
-from scheduling.decide.reasons.figures import Params, Sentence, number
+from scheduling.decide.reasons.english import Params, Sentence, number
 
 
 def _load(before: float, after: float, capacity: float) -> str:
@@ -21,7 +21,7 @@ def _places(p: Params) -> str:
 
 
 def _target(p: Params) -> str:
-    """Return why this node: `node-3 在 2 个节点中负载最低：2 → 3，共 5`."""
+    """Explain the choice of the target: `node-3 在 2 个节点中负载最低：2 → 3，共 5`."""
     load = _load(p["load_before"], p["load_after"], p["capacity"])
     name = p["target"]
     match p["how"]:
@@ -30,7 +30,7 @@ def _target(p: Params) -> str:
         case "prepared":
             return f"{name} 已准备就绪：负载 {load}"
         case "suspect":
-            return f"没有在线节点有空位，可疑的 {name} 有：负载 {load}"
+            return f"没有在线节点有空位，可疑的 {name} 有空位：负载 {load}"
         case "failed":
             return f"其他节点没有空位，只能再选 {name}，此前在该节点启动失败两次：负载 {load}"
     if p["of"] == 1:
@@ -65,7 +65,7 @@ def _rebalance(p: Params) -> str:
 def _rebalance_cpu(p: Params) -> str:
     source, target, share = p["source_cpu"], p["target_cpu"], p["share"]
     return (
-        f"均衡处理器占用：{p['source']} {_per_cent(source, source - share)}；"
+        f"均衡 CPU 占用：{p['source']} {_per_cent(source, source - share)}；"
         f"{p['target']} {_per_cent(target, target + share)}"
     )
 
@@ -93,11 +93,11 @@ def _spread(p: Params) -> str:
     return f"{p['source']} 上已有分散组 {p['group']} 的另一组合；{_target(p)}"
 
 
-# Nowhere to go
+# No node takes it
 
 
 def _nodes(p: Params) -> str:
-    """Return `3 个节点`, or of a portfolio that runs and should leave, `其他 2 个节点`."""
+    """Return `3 个节点`, or `其他 2 个节点` for a portfolio that runs and should leave its node."""
     counted = f"{number(p['nodes'])} 个节点"
     return f"其他 {counted}" if p["other"] else counted
 
@@ -141,7 +141,7 @@ def _no_feed(p: Params) -> str:
 
 
 def _python(p: Params) -> str:
-    """Return `Python 3.11`, with the version that is accepted beside it; or an empty string."""
+    """Return `Python 3.11`, or with an accepted version `Python 3.11 或 3.12`, or ``."""
     versions = (p.get("python"), p.get("accept_python"))
     found = " 或 ".join(version for version in versions if version)
     return f"Python {found}" if found else ""
@@ -181,7 +181,7 @@ def _no_room(p: Params) -> str:
     return f"需要 {_places(p)}：{_suitable(p)}{every}没有空位：{states}；{_help(p)}"
 
 
-#: What a node is in, where a list of nodes has room for no more than a word.
+#: Short names of node states, for lists of nodes.
 STATES = {
     "lost": "失联",
     "left": "已离开",
@@ -236,13 +236,13 @@ def _pin_waits(p: Params) -> str:
 
 def _frozen(p: Params) -> str:
     what = {"drain": "所在节点排空中", "pin": "已固定到其他节点"}.get(
-        p["cause"], "所在节点不再适合它"
+        p["cause"], "所在节点不再满足其要求"
     )
     return f"{what}，但自动移动已冻结；解冻，或手动迁移"
 
 
 def _its_node(p: Params) -> str:
-    """Return what a sentence begins with: `node-2 `, `所在节点`."""
+    """Return the start of a sentence: `node-2 `, or `所在节点` if the node is unknown."""
     return f"{p['node']} " if p["node"] else "所在节点"
 
 
@@ -258,12 +258,12 @@ def _storm_hold(p: Params) -> str:
 
 def _storm_late(p: Params) -> str:
     late = "、".join(p["late"])
-    return f"{_its_node(p)}失联，{late} 心跳迟到：查明它们是否一同失联之前，故障转移等待"
+    return f"{_its_node(p)}失联，{late} 心跳迟到：确认它们是否一同失联之前，故障转移等待"
 
 
 def _after_storm(p: Params) -> str:
     return (
-        f"{_its_node(p)}与许多节点一同失联：故障转移已恢复，每轮 {number(p['limit'])} 个，依次进行"
+        f"{_its_node(p)}与许多节点一同失联：故障转移已恢复，每轮 {number(p['limit'])} 个，正在排队"
     )
 
 
@@ -279,11 +279,11 @@ def _halted_all(p: Params) -> str:
     )
 
 
-# One node, asked by a person
+# One node, as shown to an operator
 
 
 def on_node(p: Params) -> str:
-    """Return why one node does not take a portfolio: `node-2 缺少 gpu=yes`."""
+    """Return whether one node takes a portfolio, and if not, why: `node-2 缺少 gpu=yes`."""
     node = p["node"]
     match p["state"]:
         case "lost":
@@ -306,7 +306,7 @@ def on_node(p: Params) -> str:
         case "cordoned":
             return f"{node} 已封锁：不接收新的组合"
         case "flapping":
-            return f"{node} 近来频繁失联：{number(round(p['wait_s']))} 秒后重新计入"
+            return f"{node} 多次失联：{number(round(p['wait_s']))} 秒后可再次选用"
         case "spread":
             return f"{node} 上已有分散组 {p['group']} 的另一组合"
         case "full":

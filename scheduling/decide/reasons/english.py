@@ -1,8 +1,17 @@
-"""The sentences in English, which is also what rows keep."""
+"""The catalogue of reasons in English, which is also the text stored on rows."""
 
 from __future__ import annotations
 
-from scheduling.decide.reasons.figures import Params, Sentence, number
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Params = Mapping[str, Any]
+Sentence = Callable[[Params], str]
+
+
+def number(value: float) -> str:
+    """Return a number as shown on screens in every language: 1,000 and 2.5, never 2.0."""
+    return f"{int(value):,}" if value == int(value) else f"{round(value, 3):,}"
 
 
 def count(value: float, one: str, many: str | None = None) -> str:
@@ -18,22 +27,22 @@ def _load(before: float, after: float, capacity: float) -> str:
 
 
 def _target(p: Params) -> str:
-    """Return why this node: `node-3 has the lowest load of 2 nodes: 2 → 3 of 5`."""
+    """Explain the choice of the target: `node-3 has the lowest load of 2 nodes: 2 → 3 of 5`."""
     load = _load(p["load_before"], p["load_after"], p["capacity"])
     name = p["target"]
     match p["how"]:
         case "pinned":
             return f"pinned to {name}: load {load}"
         case "prepared":
-            return f"{name} is ready for it already: load {load}"
+            return f"{name} has already prepared it: load {load}"
         case "suspect":
-            return f"no alive node has room, {name} is suspect and has: load {load}"
+            return f"no alive node has room; {name} is suspect but has room: load {load}"
         case "failed":
             return (
-                f"no other node has room, so {name} again, where starting failed twice: load {load}"
+                f"no other node has room; {name} again, where it failed to start twice: load {load}"
             )
     if p["of"] == 1:
-        return f"{name} is the only node for it: load {load}"
+        return f"{name} is the only eligible node: load {load}"
     return f"{name} has the lowest load of {number(p['of'])} nodes: {load}"
 
 
@@ -54,17 +63,17 @@ def _failover(p: Params) -> str:
 
 
 def _drain(p: Params) -> str:
-    return f"{p['source']} drains; {_target(p)}"
+    return f"{p['source']} is draining; {_target(p)}"
 
 
 def _rebalance(p: Params) -> str:
-    return f"evens out the load: {_both_loads(p)}"
+    return f"rebalances load: {_both_loads(p)}"
 
 
 def _rebalance_cpu(p: Params) -> str:
     source, target, share = p["source_cpu"], p["target_cpu"], p["share"]
     return (
-        f"evens out the cpu: {p['source']} {_per_cent(source, source - share)}, "
+        f"rebalances CPU: {p['source']} {_per_cent(source, source - share)}, "
         f"{p['target']} {_per_cent(target, target + share)}"
     )
 
@@ -85,14 +94,14 @@ def _both_loads(p: Params) -> str:
 
 
 def _rule_broken(p: Params) -> str:
-    return f"{p['source']} no longer has what it needs; {_target(p)}"
+    return f"{p['source']} no longer meets its requirements; {_target(p)}"
 
 
 def _spread(p: Params) -> str:
-    return f"another of spread group {p['group']} runs on {p['source']}; {_target(p)}"
+    return f"another member of spread group {p['group']} runs on {p['source']}; {_target(p)}"
 
 
-# Nowhere to go
+# No node takes it
 
 
 def _needs(p: Params) -> str:
@@ -107,7 +116,7 @@ def _needs(p: Params) -> str:
 
 
 def _python(p: Params) -> str:
-    """Return `Python 3.11`, with the version that is accepted beside it; or an empty string."""
+    """Return `Python 3.11`, or with an accepted version `Python 3.11 or 3.12`, or ``."""
     versions = (p.get("python"), p.get("accept_python"))
     found = " or ".join(version for version in versions if version)
     return f"Python {found}" if found else ""
@@ -126,7 +135,7 @@ def _zero_of(p: Params) -> str:
 
 
 def _nodes(p: Params) -> str:
-    """Return `3 nodes`, or of a portfolio that runs and should leave, `2 other nodes`."""
+    """Return `3 nodes`, or `2 other nodes` for a portfolio that runs and should leave its node."""
     return count(p["nodes"], "other node" if p["other"] else "node")
 
 
@@ -165,8 +174,8 @@ def _no_feed(p: Params) -> str:
 
 def _no_match(p: Params) -> str:
     return (
-        f"needs {_needs(p)}: 0 of {_nodes(p)} have all of it together; "
-        "complete one node or ask for less"
+        f"needs {_needs(p)}: 0 of {_nodes(p)} have all of it; "
+        "install what is missing on one node or reduce the requirements"
     )
 
 
@@ -190,12 +199,12 @@ def _no_room(p: Params) -> str:
 
 
 def _short(state: Params, group: str) -> str:
-    """Return `8 of 8`, `draining`, `runs another of alpha`."""
+    """Return `8 of 8`, `draining`, `runs another member of alpha`."""
     match state["state"]:
         case "full":
             return f"{number(state['load'])} of {number(state['capacity'])}"
         case "spread":
-            return f"runs another of {group}"
+            return f"runs another member of {group}"
     return str(state["state"])
 
 
@@ -206,7 +215,7 @@ def _help(p: Params) -> str:
         case "draining":
             return f"undo the drain of {p['remedy_node']} or add a node"
         case "flapping":
-            return "wait until the flapping node is steady or add a node"
+            return "wait until the flapping node is stable or add a node"
         case "spread":
             return "add a node or make the spread group soft"
     return "add a node, raise a capacity or stop a portfolio"
@@ -217,24 +226,24 @@ def _help(p: Params) -> str:
 
 def _waits_for_room(p: Params) -> str:
     moves = " and ".join(f"{move['portfolio']} is on {move['target']}" for move in p["moves"])
-    once = moves or "what leaves it is gone"
+    once = moves or "the portfolios leaving it have moved"
     return f"needs {count(p['weight'], 'place')}: {p['node']} has room once {once}"
 
 
 def _pin_waits(p: Params) -> str:
-    return f"cannot go where it is pinned: {on_node(p['state'])}; unpin it or make room there"
+    return f"cannot move to its pinned node: {on_node(p['state'])}; unpin it or make room there"
 
 
 def _frozen(p: Params) -> str:
-    what = {"drain": "its node drains", "pin": "it is pinned elsewhere"}.get(
-        p["cause"], "its node no longer suits it"
+    what = {"drain": "its node is draining", "pin": "it is pinned elsewhere"}.get(
+        p["cause"], "its node no longer meets its requirements"
     )
-    return f"{what}, but automatic moves are frozen; unfreeze, or migrate it by hand"
+    return f"{what}, but automatic moves are frozen; unfreeze, or migrate it manually"
 
 
 def _frozen_failover(p: Params) -> str:
     lost = f"{p['node'] or 'its node'} is lost"
-    return f"{lost}, but failover is frozen; unfreeze, or migrate it by hand"
+    return f"{lost}, but failover is frozen; unfreeze, or migrate it manually"
 
 
 def _storm_hold(p: Params) -> str:
@@ -243,7 +252,7 @@ def _storm_hold(p: Params) -> str:
         return f"{node} is lost, but {p['by']} holds failover; release the hold, or migrate it"
     return (
         f"{node} was lost together with many others, so failover is held; "
-        "it goes on when they come back, or release the hold"
+        "it continues when they come back, or release the hold"
     )
 
 
@@ -252,34 +261,34 @@ def _storm_late(p: Params) -> str:
     verb = "is" if len(p["late"]) == 1 else "are"
     return (
         f"{p['node'] or 'its node'} is lost and {late} {verb} late: failover waits until it is "
-        "known whether they went together"
+        "known whether they were lost together"
     )
 
 
 def _after_storm(p: Params) -> str:
     return (
-        f"{p['node'] or 'its node'} was lost in a storm: failover goes on, "
-        f"{number(p['limit'])} a pass, and its turn comes"
+        f"{p['node'] or 'its node'} was lost in a storm: failover continues with "
+        f"{number(p['limit'])} per pass, and it waits for its turn"
     )
 
 
 def _backing_off(p: Params) -> str:
-    return f"the last try failed; the next one is in {number(max(1, round(p['wait_s'])))} s"
+    return f"the last attempt failed; the next one starts in {number(max(1, round(p['wait_s'])))} s"
 
 
 def _halted_all(p: Params) -> str:
     why = f": {p['why']}" if p["why"] else ""
     return (
-        f"stopped with everything else by {p['actor']}{why}; "
-        f"start it, or undo halt {p['halt']} to start all it stopped"
+        f"stopped with all others by {p['actor']}{why}; "
+        f"start it, or undo halt {p['halt']} to start all that it stopped"
     )
 
 
-# One node, asked by a person
+# One node, as shown to an operator
 
 
 def on_node(p: Params) -> str:
-    """Return why one node does not take a portfolio: `node-2 lacks gpu=yes`."""
+    """Return whether one node takes a portfolio, and if not, why: `node-2 lacks gpu=yes`."""
     node = p["node"]
     match p["state"]:
         case "lost":
@@ -294,29 +303,29 @@ def on_node(p: Params) -> str:
             return f"{node} lacks feed {p['feed']} with sha256 {p['feed_sha']}…"
         case "python":
             return (
-                f"{node} has Python {p['node_python']}, and it last ran under {_python(p)}: "
+                f"{node} has Python {p['node_python']}, but it last ran under {_python(p)}: "
                 "allow another version with accept_python"
             )
         case "draining":
-            return f"{node} drains: no new portfolios"
+            return f"{node} is draining: it takes no new portfolios"
         case "cordoned":
-            return f"{node} is cordoned: no new portfolios"
+            return f"{node} is cordoned: it takes no new portfolios"
         case "flapping":
-            wait = f"{number(round(p['wait_s']))} s until it counts again"
-            return f"{node} was lost too often lately: {wait}"
+            wait = f"it can be chosen again in {number(round(p['wait_s']))} s"
+            return f"{node} was lost repeatedly: {wait}"
         case "spread":
-            return f"{node} runs another of spread group {p['group']}"
+            return f"{node} runs another member of spread group {p['group']}"
         case "full":
             return (
                 f"{node} is full: load {number(p['load'])} of {number(p['capacity'])}, "
                 f"it needs {number(p['weight'])}"
             )
         case "failed_there":
-            return f"starting it on {node} failed twice"
+            return f"it failed to start on {node} twice"
         case "same_node":
-            return f"it runs on {node} already"
+            return f"it already runs on {node}"
         case "suspect":
-            return f"{node} is suspect: a beat is missing"
+            return f"{node} is suspect: a heartbeat is missing"
         case "fits":
             load = _load(p["load"], p["load"] + p["weight"], p["capacity"])
             return f"{node} can take it: load {load}"

@@ -1,8 +1,8 @@
-"""Answers before acts: what the balancer would do, as things are or as a question has them.
+"""Answer what the balancer would do, now or in a what-if scenario.
 
-One function answers the command, the API and the page, so that they cannot disagree. Where nodes
-are to be drained or added the answer tells the whole way, not the first pass of it: how much may
-begin at a time is lifted, and said.
+One function serves the command, the API and the page, so that they cannot disagree. If nodes are to
+be drained or added, the answer covers all passes until the end, not only the first: limits on
+concurrent moves are lifted, and the answer says so.
 """
 
 from __future__ import annotations
@@ -44,129 +44,131 @@ from scheduling.decide.what_if.node_loss import (
     suspect_targets,
 )
 
-#: Everything that has to move, at once: what a drain or a new node comes to in the end.
+#: Moves everything at once, to show the final result of a drain or a new node.
 UNLIMITED = Policy(max_moves=1_000_000, handoffs_per_node=1_000_000)
 
-#: So many nodes are tried for each kind of help: a plan each.
+#: Nodes tried per kind of remedy, at the cost of one plan each.
 MAX_TRIED = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The load of one node, in places, as it is and after all steps of the plan."""
+    """The load of one node, in places, now and after the plan."""
 
-    node: NodeView  #: as imagined
+    node: NodeView  #: in the hypothetical snapshot
     before: float
     after: float
 
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """What would help, having been tried: the plan was made with it."""
+    """A remedy that was tried by making a plan with it."""
 
     reason: Reason
-    no_place: int  #: portfolios that would then have no place, or have to stay
+    no_place: int  #: portfolios that would then still have no place, or stay
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A plan, and what it comes to."""
+    """A plan and its consequences."""
 
     scenario: Scenario
-    snapshot: Snapshot  #: as things are
-    hypothetical: Snapshot  #: as the question has them
+    snapshot: Snapshot  #: the real one
+    hypothetical: Snapshot  #: the snapshot under the scenario
     policy: Policy
     plan: Plan
-    unplaced: Unplaced  #: pending because of the question; without one, all that is pending
-    stay: tuple[Pending, ...]  #: run on where they are although they should leave
-    already_pending: int  #: pending as things are, whatever is asked
-    loads: tuple[Load, ...]  #: in the order of names
-    suspects: tuple[str, ...]  #: counted, though nobody is sure of them
-    storm: bool  #: so many are lost that failover would be held first
+    unplaced: Unplaced  #: pending because of the scenario; without one, all pending
+    stay: tuple[Pending, ...]  #: keep running on a node that they should leave
+    already_pending: int  #: number of portfolios pending without the scenario too
+    loads: tuple[Load, ...]  #: sorted by node name
+    suspects: tuple[str, ...]  #: suspect nodes that the plan uses
+    storm: bool  #: failover would be held first
     remedies: tuple[Remedy, ...]
 
     @property
     def is_complete(self) -> bool:
-        """Whether the plan is more than the next pass would begin."""
+        """Return whether the plan covers all passes, not only the next."""
         return self.policy is UNLIMITED
 
     @property
     def failovers(self) -> int:
-        """Return how many would be without an owner until they are failed over."""
+        """Return the number of portfolios without an owner until they are failed over."""
         return sum(move.cause == "failover" for move in self.plan.move)
 
 
 def answer(
-    snapshot: Snapshot, question: Scenario, stock: FleetIndex, storm_fraction: float = 0.5
+    snapshot: Snapshot, scenario: Scenario, index: FleetIndex, storm_fraction: float
 ) -> Answer:
-    """Return what the balancer would do if things were as `question` has them.
+    """Return what the balancer would do under `scenario`.
 
-    Pure; `stock` is that of the snapshot's portfolios. Costs a plan or two, and where something has
-    no place a few more to find what helps. Raise NotInSnapshot for a name no node has.
+    Pure; `index` is that of the snapshot's portfolios. Costs one or two plans, and some more to
+    find remedies if portfolios have no place. Raise NotInSnapshot for an unknown node name.
     """
-    policy = UNLIMITED if question.drain or question.add else Policy()
-    world = apply_scenario(snapshot, question)
-    plan = make_plan(world, policy, stock)
-    otherwise, stuck = frozenset[int](), frozenset[int]()
-    if question:
-        as_is = make_plan(snapshot, policy, stock)
-        otherwise = pending_ids(as_is)
-        stuck = frozenset(entry.portfolio.id for entry in as_is.stuck)
-    left = newly_pending(plan, otherwise)
-    stay = tuple(entry for entry in plan.stuck if entry.portfolio.id not in stuck)
+    policy = UNLIMITED if scenario.drain or scenario.add else Policy()
+    hypothetical = apply_scenario(snapshot, scenario)
+    plan = make_plan(hypothetical, policy, index)
+    pending_before, stuck_before = frozenset[int](), frozenset[int]()
+    if scenario:
+        as_is = make_plan(snapshot, policy, index)
+        pending_before = pending_ids(as_is)
+        stuck_before = frozenset(entry.portfolio.id for entry in as_is.stuck)
+    left = newly_pending(plan, pending_before)
+    stay = tuple(entry for entry in plan.stuck if entry.portfolio.id not in stuck_before)
     return Answer(
-        scenario=question,
+        scenario=scenario,
         snapshot=snapshot,
-        hypothetical=world,
+        hypothetical=hypothetical,
         policy=policy,
         plan=plan,
         unplaced=left,
         stay=stay,
-        already_pending=sum(entry.portfolio.id in otherwise for entry in plan.pending),
-        loads=tuple(_loads(snapshot, world, stock, plan)),
+        already_pending=sum(entry.portfolio.id in pending_before for entry in plan.pending),
+        loads=tuple(_loads(hypothetical, index, plan)),
         suspects=suspect_targets(plan),
-        storm=_would_be_storm(snapshot, question, storm_fraction),
+        storm=_would_be_storm(snapshot, scenario, storm_fraction),
         remedies=tuple(
-            _RemedyFinder(world, policy, stock, otherwise, stuck).find(left, stay, plan)
+            _RemedyFinder(hypothetical, policy, index, pending_before, stuck_before).find(
+                left, stay, plan
+            )
         ),
     )
 
 
-def _would_be_storm(snapshot: Snapshot, question: Scenario, fraction: float) -> bool:
+def _would_be_storm(snapshot: Snapshot, scenario: Scenario, fraction: float) -> bool:
     living = [node.name for node in snapshot.nodes if node.status in HOSTING]
-    return is_storm(question.lose, living, fraction)
+    return is_storm(scenario.lose, living, fraction)
 
 
 # Loads
 
 
-def _loads(before: Snapshot, world: Snapshot, stock: FleetIndex, plan: Plan) -> Iterator[Load]:
-    """Yield each node's load now, and once handoffs under way and all of the plan are done."""
-    now: dict[int, float] = {node.id: 0 for node in world.nodes}
-    for node_id, share in stock.settled_by_node.items():
-        now[node_id] = now.get(node_id, 0) + share.weight
+def _loads(hypothetical: Snapshot, index: FleetIndex, plan: Plan) -> Iterator[Load]:
+    """Yield each node's load now, and once active handoffs and the plan are done."""
+    now: dict[int, float] = {node.id: 0 for node in hypothetical.nodes}
+    for node_id, settled in index.settled_by_node.items():
+        now[node_id] = now.get(node_id, 0) + settled.weight
     then = dict(now)
-    alive = {node.id for node in world.nodes if node.status in HOSTING}
+    alive = {node.id for node in hypothetical.nodes if node.status in HOSTING}
     steps: list[Placement | Move] = [*plan.place, *plan.move]
-    goes = {step.portfolio.id: step.target.id for step in steps}
-    for portfolio in stock.unsettled.values():
+    target_by_id = {step.portfolio.id: step.target.id for step in steps}
+    for portfolio in index.unsettled.values():
         owner = portfolio.node
         if owner is not None:
             now[owner] = now.get(owner, 0) + portfolio.weight
-        home = None if portfolio.id in goes else _final_node(portfolio, alive)
-        if home is not None:
-            then[home] = then.get(home, 0) + portfolio.weight
+        node_after = None if portfolio.id in target_by_id else _final_node(portfolio, alive)
+        if node_after is not None:
+            then[node_after] = then.get(node_after, 0) + portfolio.weight
     for step in steps:
         then[step.target.id] += step.portfolio.weight
         source = step.portfolio.node
-        if source is not None and step.portfolio.id not in stock.unsettled:
+        if source is not None and step.portfolio.id not in index.unsettled:
             then[source] -= step.portfolio.weight
-    for node in sorted(world.nodes, key=lambda node: node.name):
+    for node in sorted(hypothetical.nodes, key=lambda node: node.name):
         yield Load(node, now[node.id], then[node.id] if node.id in alive else 0)
 
 
 def _final_node(portfolio: PortfolioView, alive: Collection[int]) -> int | None:
-    """Return where a portfolio runs once its handoff under way is done."""
+    """Return the id of the portfolio's node once its active handoff is done, or None."""
     handoff = portfolio.handoff
     if handoff is None:
         return portfolio.node
@@ -175,81 +177,81 @@ def _final_node(portfolio: PortfolioView, alive: Collection[int]) -> int | None:
     return handoff.target if handoff.target in alive else portfolio.node
 
 
-# What would help
+# Remedies
 
 
 class _RemedyFinder:
-    """Tries what a person could do, in worlds of its own."""
+    """Try what an operator could do, each in a hypothetical snapshot."""
 
     def __init__(
         self,
-        world: Snapshot,
+        hypothetical: Snapshot,
         policy: Policy,
-        stock: FleetIndex,
-        otherwise: Collection[int],
-        stuck: Collection[int],
+        index: FleetIndex,
+        pending_before: Collection[int],
+        stuck_before: Collection[int],
     ) -> None:
-        self.world = world
+        self.hypothetical = hypothetical
         self.policy = policy
-        self.stock = stock
-        self.otherwise = otherwise
-        self.stuck = stuck
+        self.index = index
+        self.pending_before = pending_before
+        self.stuck_before = stuck_before
 
     def find(self, left: Unplaced, stay: tuple[Pending, ...], plan: Plan) -> Iterator[Remedy]:
-        """Yield what would help those that have no place, each tried, and what is not sure."""
-        homeless = (*left.no_place, *stay)
-        if homeless:
-            yield from self._reopened(len(homeless))
-            yield from self._larger(homeless)
+        """Yield remedies for portfolios without a place, and the dependence on suspect nodes."""
+        without_place = (*left.no_place, *stay)
+        if without_place:
+            yield from self._reopened(len(without_place))
+            yield from self._larger(without_place)
         suspects = suspect_targets(plan)
         if suspects:
-            without = self._left_in(cordon(self.world, suspects))
-            if without > len(homeless):
+            without = self._left_in(cordon(self.hypothetical, suspects))
+            if without > len(without_place):
                 yield Remedy(
                     Reason("suspects_counted", {"nodes": list(suspects), "left": without}), without
                 )
 
-    def _left_in(self, world: Snapshot) -> int:
-        plan = make_plan(world, self.policy, self.stock)
-        stay = sum(entry.portfolio.id not in self.stuck for entry in plan.stuck)
-        return len(newly_pending(plan, self.otherwise).no_place) + stay
+    def _left_in(self, hypothetical: Snapshot) -> int:
+        plan = make_plan(hypothetical, self.policy, self.index)
+        stay = sum(entry.portfolio.id not in self.stuck_before for entry in plan.stuck)
+        return len(newly_pending(plan, self.pending_before).no_place) + stay
 
-    def _reopened(self, homeless: int) -> Iterator[Remedy]:
-        """Yield the nodes that could be opened again, most room first, where it helps."""
+    def _reopened(self, without_place: int) -> Iterator[Remedy]:
+        """Yield cordoned or draining nodes whose reopening helps, those with most room first."""
         for node, free in self._by_room(lambda node: node.cordoned or node.draining)[:MAX_TRIED]:
-            left = self._left_in(reopen(self.world, [node.name]))
-            if left < homeless:
+            left = self._left_in(reopen(self.hypothetical, [node.name]))
+            if left < without_place:
                 code = "undrain" if node.draining else "uncordon"
                 params = {"node": node.name, "free": free, "left": left}
                 yield Remedy(Reason(code, params), left)
 
-    def _larger(self, homeless: tuple[Pending, ...]) -> Iterator[Remedy]:
-        """Yield one node more, or more places on one there is, where that helps."""
-        places = ceil(sum(entry.portfolio.weight for entry in homeless))
+    def _larger(self, without_place: tuple[Pending, ...]) -> Iterator[Remedy]:
+        """Yield a new node, or more places on an existing one, if that helps."""
+        places = ceil(sum(entry.portfolio.weight for entry in without_place))
         if places > MAX_CAPACITY:
             return
         labels: dict[str, str] = {}
-        for entry in homeless:
+        for entry in without_place:
             for key, value in entry.portfolio.selector.items():
                 labels.setdefault(key, value)
         addition = Addition(places, labels)
-        left = self._left_in(add(self.world, [addition]))
-        if left >= len(homeless):
+        left = self._left_in(add(self.hypothetical, [addition]))
+        if left >= len(without_place):
             return
         nodes = [
             node.name
             for node, _ in self._by_room(
                 lambda node: not (node.cordoned or node.draining) and node.status == "alive"
             )[:MAX_TRIED]
-            if self._left_in(enlarge(self.world, node.name, places)) <= left
+            if self._left_in(enlarge(self.hypothetical, node.name, places)) <= left
         ]
         params = {"places": places, "add": str(addition), "nodes": nodes, "left": left}
         yield Remedy(Reason("more_room", params), left)
 
     def _by_room(self, wanted: Callable[[NodeView], bool]) -> list[tuple[NodeView, float]]:
-        """Return real nodes that can host and are `wanted`, with their free places, most first."""
-        taken = {node_id: share.weight for node_id, share in self.stock.settled_by_node.items()}
-        for portfolio in self.stock.unsettled.values():
+        """Return real hosting nodes that are `wanted` with their free places, most first."""
+        taken = {node_id: settled.weight for node_id, settled in self.index.settled_by_node.items()}
+        for portfolio in self.index.unsettled.values():
             handoff = portfolio.handoff
             ends = {portfolio.node} if handoff is None else {
                 portfolio.node, handoff.source, handoff.target,
@@ -257,15 +259,15 @@ class _RemedyFinder:
             for node_id in ends:
                 if node_id is not None:
                     taken[node_id] = taken.get(node_id, 0) + portfolio.weight
-        new = {node.id for node in added_nodes(self.world)}
+        new = {node.id for node in added_nodes(self.hypothetical)}
         found = [
             (node, node.capacity - taken.get(node.id, 0))
-            for node in self.world.nodes
+            for node in self.hypothetical.nodes
             if node.status in HOSTING and node.id not in new and wanted(node)
         ]
         return sorted(found, key=lambda pair: (-pair[1], pair[0].name))
 
 
 def source_names(moves: Iterable[Move]) -> set[str]:
-    """Return the names of the nodes that something moves from."""
+    """Return the names of the nodes that portfolios move from."""
     return {move.source.name for move in moves if move.source is not None}

@@ -1,7 +1,7 @@
-"""Worlds that are not, but might be: nodes lost, drained, added, open again, larger.
+"""Build hypothetical snapshots for what-if scenarios.
 
-A snapshot in, a snapshot out; a plan does not know the difference. The portfolios stay the same
-ones, so the stock of the real snapshot is the stock of each imagined one.
+Each function returns a snapshot with nodes lost, drained, cordoned, reopened, enlarged or added.
+The portfolios stay the same, so the fleet index of the real snapshot is valid for each.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from dataclasses import dataclass, field, replace
 from scheduling.decide.planner.targets import NotInSnapshot
 from scheduling.decide.types import NodeView, Snapshot
 
-#: More new nodes, or a larger one, nobody means.
+#: Limits that catch typing errors.
 MAX_ADDED = 1000
 MAX_CAPACITY = 1_000_000
-MAX_ECHOED_CHARS = 60  #: of a text that is said again
+MAX_ECHOED_CHARS = 60  #: of the input, in error messages
 
 EXPECTED_FORMAT = "must be CAPACITY or CAPACITY:label=value,label=value, such as 8 or 8:gpu=yes"
 
 
 class InvalidScenario(ValueError):
-    """A question that cannot be asked. `field` is the part of it that is wrong."""
+    """An invalid what-if scenario. `field` names the invalid part."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
@@ -31,7 +31,7 @@ class InvalidScenario(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Addition:
-    """A node that is not there yet."""
+    """A node to be added."""
 
     capacity: int  #: places
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Addition:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What if these nodes were lost, those drained, and some added? Empty: as things are."""
+    """Nodes assumed to be lost, drained and added. Empty: the present state."""
 
     lose: tuple[str, ...] = ()
     drain: tuple[str, ...] = ()
@@ -51,20 +51,20 @@ class Scenario:
 
     @classmethod
     def of(cls, lose: Iterable[str], drain: Iterable[str], add: Iterable[str]) -> Scenario:
-        """Return what these texts ask. Names may be repeated, and several in one text by commas.
+        """Parse a scenario. Node names may be repeated or separated by commas.
 
-        Raise BadQuestion where an addition cannot be read, or a node is to be lost and drained.
+        Raise InvalidScenario if an addition is invalid, or a node is both lost and drained.
         """
         additions = tuple(_addition(text) for text in add if text.strip())
-        question = cls(_names(lose), _names(drain), additions)
-        both = sorted(set(question.lose) & set(question.drain))
+        scenario = cls(_names(lose), _names(drain), additions)
+        both = sorted(set(scenario.lose) & set(scenario.drain))
         if both:
             raise InvalidScenario(
-                "drain", f"{both[0]} cannot be both lost and drained; ask for one of the two"
+                "drain", f"{both[0]} cannot be both lost and drained; choose one of the two"
             )
-        if len(question.add) > MAX_ADDED:
-            raise InvalidScenario("add", f"at most {MAX_ADDED} nodes, not {len(question.add)}")
-        return question
+        if len(scenario.add) > MAX_ADDED:
+            raise InvalidScenario("add", f"at most {MAX_ADDED} nodes, not {len(scenario.add)}")
+        return scenario
 
     def __bool__(self) -> bool:
         return bool(self.lose or self.drain or self.add)
@@ -78,40 +78,41 @@ def _names(texts: Iterable[str]) -> tuple[str, ...]:
 def _addition(text: str) -> Addition:
     places, colon, rest = text.strip().partition(":")
     # Shortened: it goes into the answer, and int() refuses thousands of digits with an error.
-    said = repr(text if len(text) <= MAX_ECHOED_CHARS else f"{text[:MAX_ECHOED_CHARS]}…")
+    shown = repr(text if len(text) <= MAX_ECHOED_CHARS else f"{text[:MAX_ECHOED_CHARS]}…")
     if not (places.isascii() and places.isdigit() and places.strip("0")):
         raise InvalidScenario(
-            "add", f"{EXPECTED_FORMAT}, not {said}: the capacity is no number from 1 on"
+            "add",
+            f"{EXPECTED_FORMAT}, not {shown}: the capacity is not a whole number of at least 1",
         )
     digits = places.lstrip("0")
     if len(digits) > len(str(MAX_CAPACITY)) or int(digits) > MAX_CAPACITY:
         raise InvalidScenario(
-            "add", f"{EXPECTED_FORMAT}, not {said}: the capacity is over {MAX_CAPACITY:,}"
+            "add", f"{EXPECTED_FORMAT}, not {shown}: the capacity is over {MAX_CAPACITY:,}"
         )
     labels: dict[str, str] = {}
     for pair in rest.split(",") if colon else ():
         key, equals, value = pair.strip().partition("=")
         if not (key and equals and value):
             raise InvalidScenario(
-                "add", f"{EXPECTED_FORMAT}, not {said}: {pair!r} is no label=value"
+                "add", f"{EXPECTED_FORMAT}, not {shown}: {pair!r} is not label=value"
             )
         if key in labels:
             raise InvalidScenario(
-                "add", f"{EXPECTED_FORMAT}, not {said}: the label {key} is given twice"
+                "add", f"{EXPECTED_FORMAT}, not {shown}: label {key} is given twice"
             )
         labels[key] = value
     return Addition(int(digits), labels)
 
 
-def apply_scenario(snapshot: Snapshot, question: Scenario) -> Snapshot:
-    """Return the snapshot as the question has it. Raise NotInSnapshot for a name no node has."""
-    return add(drain(lose(snapshot, question.lose), question.drain), question.add)
+def apply_scenario(snapshot: Snapshot, scenario: Scenario) -> Snapshot:
+    """Return the snapshot under the scenario. Raise NotInSnapshot for an unknown node name."""
+    return add(drain(lose(snapshot, scenario.lose), scenario.drain), scenario.add)
 
 
 def lose(snapshot: Snapshot, names: Iterable[str]) -> Snapshot:
-    """Return the snapshot as it would be if the nodes of these names were lost.
+    """Return the snapshot with the named nodes lost, except those that have left.
 
-    One that left has nothing to lose. Raise NotInSnapshot for a name no node has.
+    Raise NotInSnapshot for an unknown node name.
     """
     return _changed(
         snapshot,
@@ -121,29 +122,29 @@ def lose(snapshot: Snapshot, names: Iterable[str]) -> Snapshot:
 
 
 def drain(snapshot: Snapshot, names: Iterable[str]) -> Snapshot:
-    """Return the snapshot as it would be if these nodes were drained. Raises as `lose` does."""
+    """Return the snapshot with these nodes draining. Raises like `lose`."""
     return _changed(snapshot, names, lambda node: replace(node, draining=True))
 
 
 def cordon(snapshot: Snapshot, names: Iterable[str]) -> Snapshot:
-    """Return the snapshot as it would be if these nodes took nothing. Raises as `lose` does."""
+    """Return the snapshot with these nodes cordoned. Raises like `lose`."""
     return _changed(snapshot, names, lambda node: replace(node, cordoned=True))
 
 
 def reopen(snapshot: Snapshot, names: Iterable[str]) -> Snapshot:
-    """Return the snapshot without the cordons and drains of these nodes. Raises as `lose` does."""
+    """Return the snapshot with these nodes neither cordoned nor draining. Raises like `lose`."""
     return _changed(snapshot, names, lambda node: replace(node, cordoned=False, draining=False))
 
 
 def enlarge(snapshot: Snapshot, name: str, places: float) -> Snapshot:
-    """Return the snapshot with so many places more on one node. Raises as `lose` does."""
+    """Return the snapshot with `places` added to one node. Raises like `lose`."""
     return _changed(snapshot, [name], lambda node: replace(node, capacity=node.capacity + places))
 
 
 def add(snapshot: Snapshot, additions: Iterable[Addition]) -> Snapshot:
-    """Return the snapshot with nodes more, named new-1, new-2 … as far as those are free.
+    """Return the snapshot with new nodes, named new-1, new-2 … skipping names in use.
 
-    They are alive and have the newest version of every strategy, and every feed.
+    New nodes are alive and have the newest version of every strategy, and every feed.
     """
     additions = tuple(additions)
     if not additions:
@@ -154,7 +155,7 @@ def add(snapshot: Snapshot, additions: Iterable[Addition]) -> Snapshot:
     strategies, feeds = _newest_features(snapshot)
     new = tuple(
         NodeView(
-            id=-number,  # no row has it
+            id=-number,  # no database row has a negative id
             name=name,
             capacity=addition.capacity,
             labels=dict(addition.labels),
@@ -166,36 +167,36 @@ def add(snapshot: Snapshot, additions: Iterable[Addition]) -> Snapshot:
     return replace(snapshot, nodes=(*snapshot.nodes, *new))
 
 
-def added_nodes(world: Snapshot) -> list[NodeView]:
-    """Return the nodes of an imagined snapshot that are in no real one, in their order."""
-    return [node for node in world.nodes if node.id < 0]
+def added_nodes(hypothetical: Snapshot) -> list[NodeView]:
+    """Return the nodes of a hypothetical snapshot that were added, in their order."""
+    return [node for node in hypothetical.nodes if node.id < 0]
 
 
 def _newest_features(snapshot: Snapshot) -> tuple[dict[str, int], dict[str, str]]:
-    """Return the newest version of each strategy, and the feeds, that a new daemon would have."""
+    """Return the newest version of each strategy, and the feeds, of a new daemon."""
     strategies: dict[str, int] = {}
     feeds: dict[str, str] = {}
     for node in snapshot.nodes:
         feeds.update(node.feeds)
         for name, version in node.strategies.items():
             strategies[name] = max(version, strategies.get(name, version))
-    for need in {portfolio.requirements for portfolio in snapshot.portfolios}:
-        if need.feed:
-            feeds[need.feed] = need.feed_sha
-        if need.strategy:
-            known = strategies.get(need.strategy, need.strategy_version)
-            strategies[need.strategy] = max(need.strategy_version, known)
+    for each in {portfolio.requirements for portfolio in snapshot.portfolios}:
+        if each.feed:
+            feeds[each.feed] = each.feed_sha
+        if each.strategy:
+            known = strategies.get(each.strategy, each.strategy_version)
+            strategies[each.strategy] = max(each.strategy_version, known)
     return strategies, feeds
 
 
 def _changed(
     snapshot: Snapshot, names: Iterable[str], change: Callable[[NodeView], NodeView]
 ) -> Snapshot:
-    asked = set(names)
-    if not asked:
+    selected = set(names)
+    if not selected:
         return snapshot
-    unknown = asked - {node.name for node in snapshot.nodes}
+    unknown = selected - {node.name for node in snapshot.nodes}
     if unknown:
         raise NotInSnapshot(f"There is no node named {min(unknown)}.")
-    nodes = tuple(change(node) if node.name in asked else node for node in snapshot.nodes)
+    nodes = tuple(change(node) if node.name in selected else node for node in snapshot.nodes)
     return replace(snapshot, nodes=nodes)

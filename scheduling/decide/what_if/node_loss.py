@@ -1,7 +1,7 @@
-"""Would the loss of a node be absorbed? Answered with the plan that the loss would lead to.
+"""Forecast the loss of a node with the plan that the loss would lead to.
 
-Not by arithmetic of free places: labels, versions, spread groups, weights, cordons and what runs
-nowhere already bear on it, and the planner knows them all.
+Arithmetic on free places would not do: labels, versions, spread groups, weights, cordons and
+portfolios that are unassigned already all matter, and the planner considers them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.types import NodeView, Pending, Plan, Policy, Snapshot
 from scheduling.decide.what_if.hypothetical import lose
 
-#: Why something is pending that has a place or may have one, and only has to wait for it.
+#: Reason codes of pending portfolios that have or may have a place and only have to wait.
 WAITING_CODES = frozenset(
     {
         "waits_for_room",
@@ -30,70 +30,70 @@ WAITING_CODES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Unplaced:
-    """What a plan leaves pending that would not be pending otherwise."""
+    """Portfolios that a plan leaves pending and that would not be pending otherwise."""
 
-    no_place: tuple[Pending, ...] = ()  #: no node takes it
-    waiting: tuple[Pending, ...] = ()  #: only has to wait
+    no_place: tuple[Pending, ...] = ()  #: no node takes them
+    waiting: tuple[Pending, ...] = ()  #: they only have to wait
 
 
-def newly_pending(plan: Plan, otherwise: Collection[int] = frozenset()) -> Unplaced:
-    """Return what `plan` leaves pending, but for the portfolios (ids) pending `otherwise` too."""
-    fresh = [entry for entry in plan.pending if entry.portfolio.id not in otherwise]
+def newly_pending(plan: Plan, pending_before: Collection[int] = frozenset()) -> Unplaced:
+    """Return what `plan` leaves pending, except for the portfolio ids in `pending_before`."""
+    new = [entry for entry in plan.pending if entry.portfolio.id not in pending_before]
     return Unplaced(
-        no_place=tuple(entry for entry in fresh if entry.reason.code not in WAITING_CODES),
-        waiting=tuple(entry for entry in fresh if entry.reason.code in WAITING_CODES),
+        no_place=tuple(entry for entry in new if entry.reason.code not in WAITING_CODES),
+        waiting=tuple(entry for entry in new if entry.reason.code in WAITING_CODES),
     )
 
 
 def pending_ids(plan: Plan) -> frozenset[int]:
-    """Return the ids of what a plan leaves pending."""
+    """Return the ids of the portfolios that a plan leaves pending."""
     return frozenset(entry.portfolio.id for entry in plan.pending)
 
 
 def suspect_targets(plan: Plan) -> tuple[str, ...]:
-    """Return the names of suspect nodes that a plan sends something to: of those nobody is sure."""
+    """Return the names of suspect nodes to which a plan sends portfolios, sorted."""
     targets = [*(p.target for p in plan.place), *(m.target for m in plan.move)]
     return tuple(sorted({node.name for node in targets if node.status == "suspect"}))
 
 
 @dataclass(frozen=True, slots=True)
 class NodeLoss:
-    """What the loss of one node would come to."""
+    """The consequences of losing one node."""
 
-    node: int  #: its id
+    node: int  #: id of the node
     name: str
-    runs: int  #: portfolios it runs, each of which would need another place
-    fit: int  #: of them, those that would have one at once
+    runs: int  #: number of portfolios it runs, which would need another place
+    fit: int  #: number of those that would have one at once
     unplaced: Unplaced
-    suspects: tuple[str, ...]  #: suspect nodes that were counted
+    suspects: tuple[str, ...]  #: suspect nodes that the plan uses
 
     @property
     def absorbed(self) -> bool:
-        """Whether everything would have a place at once."""
+        """Return whether all portfolios would have a place at once."""
         return not (self.unplaced.no_place or self.unplaced.waiting)
 
 
 def hosting_nodes(snapshot: Snapshot) -> Iterator[NodeView]:
-    """Yield the nodes that can be lost, in the snapshot's order."""
+    """Yield the alive and suspect nodes, in the snapshot's order."""
     return (node for node in snapshot.nodes if node.status in HOSTING)
 
 
 def forecast_node_loss(
     snapshot: Snapshot,
     node: NodeView,
-    stock: FleetIndex,
-    already: Collection[int],
+    index: FleetIndex,
+    already_pending: Collection[int],
     policy: Policy | None = None,
 ) -> NodeLoss:
-    """Return what the loss of `node` would come to now.
+    """Return the consequences of losing `node` now.
 
-    Pure; costs one plan, with the standing stock of the snapshot. `already` are the portfolios
-    (ids) that are pending as things are: they are not held against the node.
+    Pure; costs one plan, with the fleet index of the snapshot. `already_pending` are the ids of
+    portfolios pending without the loss, which are not counted.
     """
-    plan = make_plan(lose(snapshot, [node.name]), policy or Policy(), stock)
-    left = newly_pending(plan, already)
-    share = stock.settled_by_node.get(node.id)
-    runs = {} if share is None else dict(share.portfolios)
-    runs |= {p.id: p for p in stock.unsettled.values() if p.node == node.id and should_run(p)}
+    plan = make_plan(lose(snapshot, [node.name]), policy or Policy(), index)
+    left = newly_pending(plan, already_pending)
+    settled = index.settled_by_node.get(node.id)
+    runs = {} if settled is None else dict(settled.portfolios)
+    runs |= {p.id: p for p in index.unsettled.values() if p.node == node.id and should_run(p)}
     out = sum(entry.portfolio.id in runs for entry in (*left.no_place, *left.waiting))
     return NodeLoss(node.id, node.name, len(runs), len(runs) - out, left, suspect_targets(plan))

@@ -1,8 +1,8 @@
-"""What an answer comes to, in words: the verdict, its notes, and what would help.
+"""Sentences of a what-if answer: summary, notes and remedies.
 
-Beside `reasons.py`, which words what is planned for one portfolio. Budgets are those of failover:
-what dies is noticed after `grace_s`, what falls silent once its lease ends, and from there to the
-first commit elsewhere it takes a few seconds at most.
+Reasons for single portfolios are in `reasons/`. Outage budgets are those of failover: a process
+that dies is noticed after `grace_s`, a node that falls silent once its lease ends, and from there
+to the first commit on another node it takes a few seconds at most.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from scheduling.decide.types import Policy, Reason
 from scheduling.decide.what_if.answer import Answer, source_names
 from scheduling.decide.what_if.hypothetical import added_nodes
 
-#: From the end of a lease, or of the grace after a socket was closed, to the first commit.
+#: From the end of the lease, or of the grace after its socket closed, to the first commit.
 AFTER_SILENCE_S = 3.0
 AFTER_DEATH_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How long a portfolio of a lost node is without an owner, at most."""
+    """The longest time that a portfolio of a lost node has no owner."""
 
-    by_silence_s: float  #: host gone, network cut, frozen
-    by_kill_s: float  #: only its process died
+    by_silence_s: float  #: host lost, network cut, or process frozen
+    by_kill_s: float  #: only the daemon process died
 
 
 def outage_budget(answer: Answer, lease_ttl_s: float, grace_s: float) -> Budget | None:
-    """Return the budget of those that are failed over, or None where nothing is.
+    """Return the outage budget of failovers, or None if there are none.
 
-    In a storm failover is held for one more lease first.
+    In a storm, failover is first held for one more lease.
     """
     if not answer.scenario.lose or not answer.failovers:
         return None
@@ -42,42 +42,42 @@ def outage_budget(answer: Answer, lease_ttl_s: float, grace_s: float) -> Budget 
 
 
 class TextSpan(NamedTuple):
-    """A piece of a sentence. `tone` is warn where it should be looked at."""
+    """A part of a sentence. `tone` is `warn` if it needs attention."""
 
     text: str
     tone: str = ""
 
 
 def summary(answer: Answer) -> list[TextSpan]:
-    """Return the one sentence, in pieces: `3 portfolios move, 2 would have no place.`"""
-    left, plan = answer.unplaced, answer.plan
-    said: list[TextSpan] = []
+    """Return the summary as spans: `3 portfolios move, 2 would have no place.`"""
+    pending, plan = answer.unplaced, answer.plan
+    parts: list[TextSpan] = []
     if plan.place:
-        said.append(TextSpan(_portfolios(len(plan.place), "is placed", "are placed")))
+        parts.append(TextSpan(_portfolios(len(plan.place), "is placed", "are placed")))
     if plan.move:
-        said.append(TextSpan(_portfolios(len(plan.move), "moves", "move")))
-    if left.no_place:
-        said.append(TextSpan(f"{number(len(left.no_place))} would have no place", "warn"))
+        parts.append(TextSpan(_portfolios(len(plan.move), "moves", "move")))
+    if pending.no_place:
+        parts.append(TextSpan(f"{number(len(pending.no_place))} would have no place", "warn"))
     if answer.stay:
         where = "it is" if len(answer.stay) == 1 else "they are"
-        said.append(TextSpan(f"{number(len(answer.stay))} would stay where {where}", "warn"))
-    if left.waiting:
-        said.append(TextSpan(f"{number(len(left.waiting))} would wait", "warn"))
-    if not said:
+        parts.append(TextSpan(f"{number(len(answer.stay))} would stay where {where}", "warn"))
+    if pending.waiting:
+        parts.append(TextSpan(f"{number(len(pending.waiting))} would wait", "warn"))
+    if not parts:
         nothing = "Nothing would move" if answer.scenario else "Nothing to do"
-        return [TextSpan(f"{nothing}: what runs is what is wanted.")]
+        return [TextSpan(f"{nothing}: everything runs as it should.")]
     pieces: list[TextSpan] = []
-    for place, words in enumerate(said):
-        if place:
+    for position, span in enumerate(parts):
+        if position:
             pieces.append(TextSpan(", "))
-        elif words.tone:
-            words = words._replace(text=_with_noun(words.text))
-        pieces.append(words)
+        elif span.tone:
+            span = span._replace(text=_with_noun(span.text))
+        pieces.append(span)
     return [*pieces, TextSpan(".")]
 
 
 def _with_noun(text: str) -> str:
-    """Return the piece with its noun, where it is the first to count."""
+    """Add the noun to the first count of a sentence."""
     figure, _, rest = text.partition(" ")
     return f"{figure} {'portfolio' if figure == '1' else 'portfolios'} {rest}"
 
@@ -87,50 +87,49 @@ def _portfolios(many: int, one: str, more: str) -> str:
 
 
 def notes(answer: Answer, lease_ttl_s: float) -> list[str]:
-    """Return the sentences below the verdict: what goes on, what was taken for granted."""
-    said: list[str] = []
-    question, plan = answer.scenario, answer.plan
-    lost = set(question.lose)
+    """Return the sentences below the summary: side effects and assumptions."""
+    parts: list[str] = []
+    scenario, plan = answer.scenario, answer.plan
+    lost = set(scenario.lose)
     if lost:
         others = source_names(plan.move) - lost
         if not others and any(node.status in HOSTING for node in answer.hypothetical.nodes):
-            said.append("Nothing that runs on another node moves because of it.")
+            parts.append("No portfolio on another node moves because of it.")
         if answer.failovers:
-            said.append(
-                "No event is processed twice and no order is placed twice; what moves goes on "
-                "from its last commit."
+            parts.append(
+                "No event is processed twice and no order is placed twice; portfolios continue "
+                "from their last commit."
             )
     if answer.storm:
-        said.append(
-            f"So many nodes at once are a storm: failover is held for {number(lease_ttl_s)} s "
-            "first, in case they come back."
+        parts.append(
+            f"Losing so many nodes at once is a storm: failover is first held for "
+            f"{number(lease_ttl_s)} s, in case they come back."
         )
-    if question.drain:
-        said.append(
-            "What is drained goes on running where it is until its new node is ready: "
-            "nothing is without an owner."
+    if scenario.drain:
+        parts.append(
+            "Drained portfolios keep running until their new node is ready, so none is without "
+            "an owner."
         )
-    # Failover has no limits: of failovers alone this would be wrong.
+    # Failover has no limits, so the note does not apply to failovers alone.
     if answer.is_complete and len(plan.move) > answer.failovers:
         a_pass = Policy()
-        said.append(
-            f"This is the whole way; a pass begins at most {a_pass.max_moves} moves, and "
+        parts.append(
+            f"This is the final result; one pass starts at most {a_pass.max_moves} moves, and "
             f"{a_pass.handoffs_per_node} at a time per node."
         )
     if added_nodes(answer.hypothetical):
-        said.append(
-            "A new node is taken to have the newest version of every strategy, and every feed."
+        parts.append(
+            "New nodes are assumed to have the newest version of every strategy, and every feed."
         )
     if answer.already_pending:
-        said.append(
-            f"{_portfolios(answer.already_pending, 'is', 'are')} pending as things are, "
-            "and not counted."
+        parts.append(
+            f"{_portfolios(answer.already_pending, 'is', 'are')} pending anyway and not counted."
         )
-    return said
+    return parts
 
 
 def remedy_sentence(reason: Reason) -> str:
-    """Return what would help in one sentence. A code it does not know is shown as it is."""
+    """Return a remedy as a sentence, or its code as text if it has no sentence."""
     sentence = REMEDY_SENTENCES.get(reason.code)
     return sentence(reason.params) if sentence else reason.code.replace("_", " ")
 
@@ -159,7 +158,7 @@ def _more_room(p: Mapping[str, Any]) -> str:
 def _suspects_counted(p: Mapping[str, Any]) -> str:
     names, one = " and ".join(p["nodes"]), len(p["nodes"]) == 1
     return (
-        f"{names} {'is suspect and counted' if one else 'are suspect and counted'}. Without "
+        f"The plan uses {names}, which {'is' if one else 'are'} suspect. Without "
         f"{'it' if one else 'them'} {number(p['left'])} would have no place."
     )
 

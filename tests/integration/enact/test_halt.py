@@ -180,8 +180,8 @@ def test_the_row_says_which_halt_stopped_it_and_what_helps(pair: tuple[FakeNode,
     run = Run.objects.get()
     assert run.halt_id == halted.halt
     assert run.reason == (
-        f"stopped with everything else by olive: wrong prices; start it, or undo halt "
-        f"{halted.halt} to start all it stopped"
+        f"stopped with all others by olive: wrong prices; start it, or undo halt "
+        f"{halted.halt} to start all that it stopped"
     )
 
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 BROWSER = "zh-CN,zh;q=0.9,en;q=0.8"  #: what a browser in Shanghai sends
 NEEDS_GPU = "needs gpu=yes: 0 of 1 node has it; add the label to one node or drop the selector"
 NEEDS_GPU_ZH = "需要 gpu=yes：1 个节点中 0 个具备；给一个节点加上该标签，或去掉选择器"
-ONLY_NODE = "node-1 is the only node for it: load 0 → 1 of 5"
+ONLY_NODE = "node-1 is the only eligible node: load 0 → 1 of 5"
 ONLY_NODE_ZH = "node-1 是唯一可用的节点：负载 0 → 1，共 5"
 
 

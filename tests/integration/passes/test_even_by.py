@@ -70,7 +70,7 @@ def test_the_busy_node_gives_and_the_reason_says_per_cent() -> None:
     pass_once()
     reasons = Handoff.objects.filter(reason__contains="cpu").values_list("reason", flat=True)
     # a: 61 and 33; b would leave 22 and 72.
-    assert list(reasons) == ["evens out the cpu: node-1 82 → 61 %, node-2 12 → 33 %"]
+    assert list(reasons) == ["rebalances CPU: node-1 82 → 61 %, node-2 12 → 33 %"]
 
 
 def test_figures_are_those_of_the_owner_and_its_epoch() -> None:

@@ -545,7 +545,7 @@ def test_a_tenure_with_another_revision(trader: Portfolio) -> None:
     verdict = verify_portfolio(NAME)
     found = difference(verdict)
     assert found.kind == "order" and "epoch 2" in found.where
-    assert verdict.history == "epoch 2: the trail says revision 1, the tenure 2"
+    assert verdict.history == "epoch 2: revision is 1 in the audit log and 2 in the tenure"
 
 
 def test_a_tenure_that_is_missing(trader: Portfolio) -> None:
@@ -553,8 +553,8 @@ def test_a_tenure_that_is_missing(trader: Portfolio) -> None:
     verdict = verify_portfolio(NAME)
     assert difference(verdict).field == "epoch"
     assert verdict.history is not None
-    assert verdict.history.startswith("the trail grants epoch 2 to node-2 (migrate) after seq")
-    assert verdict.history.endswith("there is no tenure of it")
+    assert verdict.history.startswith("the audit log grants epoch 2 to node-2 (migrate) after seq")
+    assert verdict.history.endswith("no tenure of it exists")
 
 
 def test_a_line_of_the_trail_that_is_missing(trader: Portfolio) -> None:
@@ -562,7 +562,9 @@ def test_a_line_of_the_trail_that_is_missing(trader: Portfolio) -> None:
     verdict = verify_portfolio(NAME)
     assert verdict.compared.difference is None
     assert not verdict.identical
-    assert verdict.sentence.startswith("history differs: the trail goes from epoch 1 to epoch 3")
+    assert verdict.sentence.startswith(
+        "history differs: the audit log goes from epoch 1 to epoch 3"
+    )
     assert verdict.sentence.endswith("which came after epoch 2: a line is missing between")
 
 
@@ -570,7 +572,7 @@ def test_a_run_that_nobody_granted(trader: Portfolio) -> None:
     trader.run.node = make_node("node-3").row
     trader.run.save()
     assert verify_portfolio(NAME).sentence == (
-        "history differs: the trail ends with node node-2 (epoch 4), the run has node-3"
+        "history differs: the audit log ends at epoch 4 with node node-2, the run has node-3"
     )
 
 

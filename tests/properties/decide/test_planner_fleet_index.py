@@ -1,4 +1,4 @@
-"""A stock that followed every change plans as one made anew, to the byte."""
+"""A index that followed every change plans as one made anew, to the byte."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduling.decide.planner.fleet_index import FleetIndex
-from scheduling.decide.planner.fleet_state import lacks
 from scheduling.decide.planner.planner import make_plan
-from scheduling.decide.types import HandoffView, NodeView, Policy, Requirements, Snapshot
+from scheduling.decide.types import HandoffView, Policy, Snapshot
 from tests.properties.decide.test_planner import POLICIES, nodes, portfolios, worlds
 from tests.support.plan_factories import applied, node, on, portfolio, world
 
@@ -19,11 +18,11 @@ from tests.support.plan_factories import applied, node, on, portfolio, world
 CROOKED = st.sampled_from([1, 2, 0.1, 0.2, 0.7])
 
 
-def follow(stock: FleetIndex, before: Snapshot, after: Snapshot) -> None:
-    """Tell the stock what is different, as the reader of the database does."""
+def follow(index: FleetIndex, before: Snapshot, after: Snapshot) -> None:
+    """Tell the index what is different, as the reader of the database does."""
     was = {each.id: each for each in before.portfolios}
     now = {each.id: each for each in after.portfolios}
-    stock.update([each for each in now.values() if was.get(each.id) != each], was.keys() - now)
+    index.update([each for each in now.values() if was.get(each.id) != each], was.keys() - now)
 
 
 @st.composite
@@ -46,58 +45,39 @@ def changed(draw: st.DrawFn, snapshot: Snapshot) -> Snapshot:
 def test_a_stock_that_followed_every_change_gives_the_plan_of_a_new_one(
     snapshot: Snapshot, data: st.DataObject
 ) -> None:
-    stock = FleetIndex.of(snapshot.portfolios)
+    index = FleetIndex.of(snapshot.portfolios)
     for _ in range(4):
         policy = data.draw(POLICIES)
-        plan = make_plan(snapshot, policy, stock)
+        plan = make_plan(snapshot, policy, index)
         assert repr(plan) == repr(make_plan(snapshot, policy))
         happens = data.draw(st.booleans())
         after = applied(snapshot, plan) if happens else data.draw(changed(snapshot))
-        follow(stock, snapshot, after)
+        follow(index, snapshot, after)
         snapshot = after
 
 
 @given(worlds(), POLICIES)
 @settings(max_examples=100, deadline=None)
 def test_a_plan_changes_nothing_in_the_stock_it_reads(snapshot: Snapshot, policy: Policy) -> None:
-    stock = FleetIndex.of(snapshot.portfolios)
-    first = make_plan(snapshot, policy, stock)
-    assert repr(make_plan(snapshot, policy, stock)) == repr(first)
-
-
-@given(
-    nodes(1),
-    st.builds(
-        Requirements,
-        st.sampled_from([(), (("zone", "hk"),), (("zone", "hk"), ("gpu", "yes"))]),
-        st.sampled_from(["", "sma"]),
-        st.sampled_from([1, 2]),
-        st.sampled_from(["", "replay"]),
-        st.just("ab"),
-    ),
-    st.sampled_from([{}, {"replay": "ab"}, {"replay": "cd"}]),
-)
-def test_a_need_is_met_where_nothing_is_lacking(
-    view: NodeView, need: Requirements, feeds: dict[str, str]
-) -> None:
-    here = replace(view, feeds=feeds)
-    assert need.is_met_by(here) is not any(lacks(here, need))
+    index = FleetIndex.of(snapshot.portfolios)
+    first = make_plan(snapshot, policy, index)
+    assert repr(make_plan(snapshot, policy, index)) == repr(first)
 
 
 def test_what_runs_steadily_is_not_looked_at_one_by_one() -> None:
-    stock = FleetIndex.of([*on(1, "a", "b"), portfolio("c"), portfolio("d", desired="stopped")])
-    assert {each.name for each in stock.unsettled.values()} == {"c"}
-    assert stock.settled_by_node[1].weight == 2
+    index = FleetIndex.of([*on(1, "a", "b"), portfolio("c"), portfolio("d", desired="stopped")])
+    assert {each.name for each in index.unsettled.values()} == {"c"}
+    assert index.settled_by_node[1].weight == 2
 
 
 @pytest.mark.parametrize("weights", [(0.1, 0.2, 0.3), (0.3, 0.2, 0.1), (0.2, 0.3, 0.1)])
 def test_a_share_weighs_the_same_in_whatever_order_it_came(weights: tuple[float, ...]) -> None:
-    stock = FleetIndex.of([])
+    index = FleetIndex.of([])
     for number, weight in enumerate((*weights, 5.5)):
-        stock.update([portfolio(f"p-{weight}", id=number, node=1, weight=weight)])
-        assert stock.settled_by_node[1].weight > 0  # looked at in between, so a total could be kept
-    stock.update([], gone=[3])
-    assert stock.settled_by_node[1].weight == 0.6
+        index.update([portfolio(f"p-{weight}", id=number, node=1, weight=weight)])
+        assert index.settled_by_node[1].weight > 0  # looked at in between, so a total could be kept
+    index.update([], gone=[3])
+    assert index.settled_by_node[1].weight == 0.6
 
 
 def test_two_that_may_not_share_a_node_are_noticed_though_one_is_in_a_handoff() -> None:

@@ -16,15 +16,15 @@ def test_a_weight_over_the_places_of_its_node_is_said_with_what_helps() -> None:
     # 4 + 2 = 6 of 5
     (said,) = fit_warnings(world([node(1)], [*on(1, "p", weight=4), *on(1, "q", weight=2)]), "p")
     assert said == (
-        "node-1 now holds 6 of 5 places: what runs there goes on, nothing new is placed there "
-        "until places are free; migrate p, lower its weight, or add capacity."
+        "node-1 now holds 6 of 5 places: its portfolios keep running, but nothing new is placed "
+        "there until places are free; migrate p, lower its weight, or add capacity."
     )
 
 
 def test_a_label_that_its_node_lacks_says_that_it_will_move() -> None:
     fleet = world(ZONES, on(1, "p", selector={"zone": "b"}))
     assert fit_warnings(fleet, "p") == [
-        "node-1, where p runs, has no zone=b: the next passes move it."
+        "node-1, where p runs, has no zone=b: the balancer will move it."
     ]
 
 
@@ -37,7 +37,7 @@ def test_a_label_that_no_node_has_says_why_it_stays() -> None:
 def test_a_pin_is_named_as_what_keeps_it_there() -> None:
     fleet = world(ZONES, on(1, "p", selector={"zone": "b"}, pinned=1))
     assert fit_warnings(fleet, "p") == [
-        "p is pinned to node-1, which has no zone=b: unpin it to move."
+        "p is pinned to node-1, which has no zone=b; unpin it to let it move."
     ]
 
 

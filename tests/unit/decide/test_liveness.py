@@ -8,61 +8,34 @@ from scheduling.decide.liveness import (
     LeasePolicy,
     LeaseView,
     flapping_until,
-    is_lost,
     is_storm,
-    judgeable,
     status_of,
 )
 
-POLICY = LeasePolicy(interval_s=10, ttl_s=30)
-BEAT = 1_000.0
-LEASE = LeaseView(expires_at=BEAT + 30, renewed_at=BEAT)
-LONG_AGO = 0.0
+POLICY = LeasePolicy(interval_s=10, ttl_s=30, storm_fraction=0.5)
+HEARTBEAT = 1_000.0
+LEASE = LeaseView(expires_at=HEARTBEAT + 30)
 
 
 @pytest.mark.parametrize(
     ("after_s", "status"), [(0, "alive"), (19, "alive"), (20, "alive"), (21, "suspect")]
 )
 def test_a_node_is_suspect_once_two_intervals_went_by(after_s: float, status: str) -> None:
-    assert status_of(LEASE, BEAT + after_s, POLICY) == status
-
-
-def test_29_seconds_is_alive_and_30_is_lost() -> None:
-    assert not is_lost(LEASE, LONG_AGO, BEAT + 29, POLICY)
-    assert is_lost(LEASE, LONG_AGO, BEAT + 30, POLICY)
+    assert status_of(LEASE, HEARTBEAT + after_s, POLICY) == status
 
 
 def test_an_expired_lease_nobody_marked_is_suspect_and_not_lost() -> None:
-    assert status_of(LEASE, BEAT + 300, POLICY) == "suspect"
+    assert status_of(LEASE, HEARTBEAT + 300, POLICY) == "suspect"
 
 
 def test_a_shortened_lease_is_suspicion() -> None:
-    assert status_of(LeaseView(BEAT + 3, BEAT), BEAT, POLICY) == "suspect"
+    assert status_of(LeaseView(HEARTBEAT + 3), HEARTBEAT, POLICY) == "suspect"
 
 
 def test_marked_left_and_never_registered_are_said_before_any_figure() -> None:
-    assert status_of(LeaseView(BEAT + 30, BEAT, marked_lost=True), BEAT, POLICY) == "lost"
-    assert status_of(LeaseView(BEAT + 30, BEAT, left=True), BEAT, POLICY) == "left"
-    assert status_of(LeaseView(None), BEAT, POLICY) == "left"
-    assert not is_lost(LeaseView(BEAT, BEAT, left=True), LONG_AGO, BEAT + 99, POLICY)
-    assert not is_lost(LeaseView(None), LONG_AGO, BEAT, POLICY)
-
-
-def test_nobody_is_lost_until_we_have_served_for_longer_than_one_ttl() -> None:
-    # We were away from 1,005 to 1,100; the lease ran out at 1,030 through no fault of the node.
-    assert not is_lost(LEASE, 1_100, 1_101, POLICY)
-    assert not is_lost(LEASE, 1_100, 1_130, POLICY)
-    assert is_lost(LEASE, 1_100, 1_131, POLICY)
-
-
-def test_one_that_reached_us_since_and_then_stopped_is_judged_at_once() -> None:
-    # Served since 990, beat at 1,000, socket closed: lease shortened to 1,006.
-    shortened = LeaseView(expires_at=1_006, renewed_at=BEAT)
-    assert is_lost(shortened, 990, 1_006, POLICY)
-
-
-def test_nothing_is_judged_before_anything_was_served() -> None:
-    assert not judgeable(None, LEASE, BEAT + 1_000, 30)
+    assert status_of(LeaseView(HEARTBEAT + 30, marked_lost=True), HEARTBEAT, POLICY) == "lost"
+    assert status_of(LeaseView(HEARTBEAT + 30, left=True), HEARTBEAT, POLICY) == "left"
+    assert status_of(LeaseView(None), HEARTBEAT, POLICY) == "left"
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_the_busiest_gives_what_lowers_it_most_and_says_the_per_cent() -> None:
     # a: 42 and 52; b: 61 and 33; c: 62 and 32. Then 42 and 52 differ by 10, which b would not mend.
     plan = make_plan(two_nodes(), Policy())
     assert [render(move.reason) for move in plan.move] == [
-        "evens out the cpu: node-1 82 → 42 %, node-2 12 → 52 %"
+        "rebalances CPU: node-1 82 → 42 %, node-2 12 → 52 %"
     ]
     assert [(move.portfolio.name, move.cause) for move in plan.move] == [("a", "rebalance")]
 

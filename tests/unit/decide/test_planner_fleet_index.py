@@ -1,4 +1,4 @@
-"""The stock knows at once what changed in a share, and which group members are where."""
+"""The index knows at once what changed in a settled, and which group members are where."""
 
 from __future__ import annotations
 
@@ -12,60 +12,60 @@ HARD = {"spread_group": "alpha", "spread_hard": True}
 
 
 def test_one_that_comes_later_weighs_too() -> None:
-    stock = FleetIndex.of(on(1, "a"))
-    assert stock.settled_by_node[1].weight == 1  # looked at before: it is kept from now on
-    stock.update(on(1, "b", weight=3))
-    assert stock.settled_by_node[1].weight == 4
+    index = FleetIndex.of(on(1, "a"))
+    assert index.settled_by_node[1].weight == 1  # looked at before: it is kept from now on
+    index.update(on(1, "b", weight=3))
+    assert index.settled_by_node[1].weight == 4
 
 
 def test_the_lightest_is_known_anew_once_one_came_or_went() -> None:
-    stock = FleetIndex.of(on(1, "a", weight=3))
-    assert stock.settled_by_node[1].lightest == 3
+    index = FleetIndex.of(on(1, "a", weight=3))
+    assert index.settled_by_node[1].lightest == 3
     (light,) = on(1, "b", weight=2)
-    stock.update([light])
-    assert stock.settled_by_node[1].lightest == 2
-    stock.update([], gone=[light.id])
-    assert stock.settled_by_node[1].lightest == 3
+    index.update([light])
+    assert index.settled_by_node[1].lightest == 2
+    index.update([], gone=[light.id])
+    assert index.settled_by_node[1].lightest == 3
 
 
 def test_what_one_that_comes_later_needs_counts_too() -> None:
-    stock = FleetIndex.of(on(1, "a"))
-    assert stock.settled_by_node[1].all_can_run_on(node(1))
-    stock.update(on(1, "b", selector=GPU))
-    assert not stock.settled_by_node[1].all_can_run_on(node(1))
+    index = FleetIndex.of(on(1, "a"))
+    assert index.settled_by_node[1].all_can_run_on(node(1))
+    index.update(on(1, "b", selector=GPU))
+    assert not index.settled_by_node[1].all_can_run_on(node(1))
 
 
 def test_a_share_is_asked_again_once_its_node_is_labelled_anew() -> None:
-    share = FleetIndex.of(on(1, "a", selector=GPU)).settled_by_node[1]
-    assert share.all_can_run_on(node(1, labels=GPU))
-    assert not share.all_can_run_on(node(1))
-    assert share.all_can_run_on(node(1, labels=GPU))
+    settled = FleetIndex.of(on(1, "a", selector=GPU)).settled_by_node[1]
+    assert settled.all_can_run_on(node(1, labels=GPU))
+    assert not settled.all_can_run_on(node(1))
+    assert settled.all_can_run_on(node(1, labels=GPU))
 
 
 def test_members_of_a_group_are_counted_on_each_node() -> None:
     first, second = on(1, "a", "b", spread_group="alpha")
-    stock = FleetIndex.of([first, second])
-    assert stock.groups == {"alpha": {1: 2}}
-    stock.update([replace(first, node=2)])
-    assert stock.groups == {"alpha": {1: 1, 2: 1}}
-    stock.update([], gone=[second.id])
-    assert stock.groups == {"alpha": {2: 1}}
+    index = FleetIndex.of([first, second])
+    assert index.groups == {"alpha": {1: 2}}
+    index.update([replace(first, node=2)])
+    assert index.groups == {"alpha": {1: 1, 2: 1}}
+    index.update([], gone=[second.id])
+    assert index.groups == {"alpha": {2: 1}}
 
 
 def test_a_node_is_crowded_as_long_as_two_share_it_and_one_of_them_may_not() -> None:
     hard, soft = portfolio("a", node=1, **HARD), portfolio("b", node=1, spread_group="alpha")
-    stock = FleetIndex.of([hard, soft])
-    assert stock.crowded == {("alpha", 1)}
-    stock.update([replace(hard, spread_hard=False)])
-    assert stock.crowded == set()
-    stock.update([hard])
-    assert stock.crowded == {("alpha", 1)}
-    stock.update([replace(soft, node=2)])
-    assert stock.crowded == set()
+    index = FleetIndex.of([hard, soft])
+    assert index.crowded == {("alpha", 1)}
+    index.update([replace(hard, spread_hard=False)])
+    assert index.crowded == set()
+    index.update([hard])
+    assert index.crowded == {("alpha", 1)}
+    index.update([replace(soft, node=2)])
+    assert index.crowded == set()
 
 
 def test_a_stock_keeps_nothing_of_a_group_whose_last_member_has_gone() -> None:
     (member,) = on(1, "a", **HARD)
-    stock = FleetIndex.of([member])
-    stock.update([], gone=[member.id])
-    assert (stock.settled_by_node, stock.groups, stock.crowded) == ({}, {}, set())
+    index = FleetIndex.of([member])
+    index.update([], gone=[member.id])
+    assert (index.settled_by_node, index.groups, index.crowded) == ({}, {}, set())

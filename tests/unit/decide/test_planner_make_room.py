@@ -93,7 +93,7 @@ def test_it_begins_nothing_new_while_the_moves_that_make_room_are_under_way() ->
         plan = make_plan(replace(snapshot, nodes=nodes, portfolios=under_way), policy)
         assert plan.changes == 0
         assert pending(plan) == {
-            "big": "needs 4 places: node-1 has room once what leaves it is gone"
+            "big": "needs 4 places: node-1 has room once the portfolios leaving it have moved"
         }
 
 
@@ -109,7 +109,7 @@ def test_a_hard_group_member_that_leaves_is_room_for_another_one() -> None:
         for p in snapshot.portfolios
     )
     assert pending(make_plan(replace(snapshot, portfolios=under_way), POLICY)) == {
-        "p": "needs 1 place: node-1 has room once what leaves it is gone"
+        "p": "needs 1 place: node-1 has room once the portfolios leaving it have moved"
     }
     assert places(make_plan(applied(snapshot, plan), POLICY)) == {"p": "node-1"}
 

@@ -55,8 +55,8 @@ def test_a_node_that_left_or_is_unknown_is_failed_over_too() -> None:
     plan = make_plan(world([node(1, status="left"), node(2)], [*on(1, "a"), *on(9, "b")]), POLICY)
     assert moves(plan, "failover") == {"a": "node-2", "b": "node-2"}
     assert [render(move.reason) for move in plan.move] == [
-        "node-1 has left; node-2 is the only node for it: load 0 → 1 of 5",
-        "its node is no longer known; node-2 is the only node for it: load 1 → 2 of 5",
+        "node-1 has left; node-2 is the only eligible node: load 0 → 1 of 5",
+        "its node is no longer known; node-2 is the only eligible node: load 1 → 2 of 5",
     ]
 
 
@@ -83,7 +83,7 @@ def test_failover_ends_a_migrate_and_goes_to_the_target_that_prepared() -> None:
     plan = make_plan(world(nodes, [p, *on(2, "a")]), POLICY)
     assert [(move.target.name, move.supersedes) for move in plan.move] == [("node-2", 7)]
     assert render(plan.move[0].reason) == (
-        "node-1 is lost; node-2 is ready for it already: load 1 → 2 of 2"
+        "node-1 is lost; node-2 has already prepared it: load 1 → 2 of 2"
     )
 
 
@@ -120,7 +120,7 @@ def test_a_storm_holds_failover_and_says_so() -> None:
     assert plan.changes == 0
     assert pending(plan) == {
         "a": "node-1 was lost together with many others, so failover is held; "
-        "it goes on when they come back, or release the hold"
+        "it continues when they come back, or release the hold"
     }
 
 
@@ -130,7 +130,7 @@ def test_a_late_node_beside_lost_ones_holds_failover_until_it_is_decided() -> No
     assert plan.changes == 0
     assert pending(plan) == {
         "a": "node-1 is lost and node-2 is late: failover waits until it is known whether they "
-        "went together"
+        "were lost together"
     }
 
 
@@ -148,7 +148,9 @@ def test_after_a_storm_failover_goes_on_a_few_a_pass_the_most_important_first() 
     snapshot = world(nodes, [*least, portfolio("p11", node=1, priority=5)], after_storm=True)
     plan = make_plan(snapshot, Policy(failovers_after_storm=10))
     assert sorted(moves(plan)) == [*names[:9], "p11"]
-    waits = "node-1 was lost in a storm: failover goes on, 10 a pass, and its turn comes"
+    waits = (
+        "node-1 was lost in a storm: failover continues with 10 per pass, and it waits for its turn"
+    )
     assert pending(plan) == {"p09": waits, "p10": waits}
     assert len(moves(make_plan(replace(snapshot, after_storm=False), Policy()))) == 12
 
@@ -159,7 +161,7 @@ def test_a_freeze_holds_failover_only_where_asked() -> None:
     plan = make_plan(replace(snapshot, frozen_failover=True), POLICY)
     assert plan.changes == 0
     assert pending(plan) == {
-        "a": "node-1 is lost, but failover is frozen; unfreeze, or migrate it by hand"
+        "a": "node-1 is lost, but failover is frozen; unfreeze, or migrate it manually"
     }
 
 
@@ -232,7 +234,8 @@ def test_a_freeze_holds_a_drain_and_says_so() -> None:
     plan = make_plan(world([node(1, draining=True), node(2)], on(1, "a"), frozen=True), POLICY)
     assert plan.changes == 0
     assert stuck(plan) == {
-        "a": "its node drains, but automatic moves are frozen; unfreeze, or migrate it by hand"
+        "a": "its node is draining, but automatic moves are frozen; "
+        "unfreeze, or migrate it manually"
     }
 
 
@@ -240,7 +243,7 @@ def test_a_move_that_failed_waits_before_it_is_tried_again() -> None:
     snapshot = world([node(1, draining=True), node(2)], on(1, "a", not_before=NOW + 30))
     plan = make_plan(snapshot, POLICY)
     assert plan.changes == 0
-    assert stuck(plan) == {"a": "the last try failed; the next one is in 30 s"}
+    assert stuck(plan) == {"a": "the last attempt failed; the next one starts in 30 s"}
 
 
 # Rebalance
@@ -255,7 +258,7 @@ def test_a_node_added_later_gets_load_with_the_fewest_moves() -> None:
     after = applied(snapshot, plan)
     assert loads(after) == {"node-1": 2, "node-2": 2, "node-3": 3, "node-4": 2}
     assert make_plan(after, POLICY).changes == 0
-    assert render(plan.move[0].reason) == "evens out the load: node-1 3 → 2 of 5, node-4 0 → 1 of 5"
+    assert render(plan.move[0].reason) == "rebalances load: node-1 3 → 2 of 5, node-4 0 → 1 of 5"
 
 
 def test_a_difference_of_one_portfolio_moves_nothing() -> None:
@@ -335,7 +338,7 @@ def test_an_emptier_node_of_no_use_is_no_reason_to_move() -> None:
 def test_one_that_cannot_go_to_its_pin_says_why() -> None:
     snapshot = world([node(1), node(2, cordoned=True)], on(1, "a", pinned=2))
     assert stuck(make_plan(snapshot, POLICY)) == {
-        "a": "cannot go where it is pinned: node-2 is cordoned: no new portfolios; "
+        "a": "cannot move to its pinned node: node-2 is cordoned: it takes no new portfolios; "
         "unpin it or make room there"
     }
 
@@ -416,7 +419,7 @@ def test_one_whose_selector_changed_moves_to_a_node_that_has_the_label() -> None
     plan = make_plan(world(nodes, on(1, "a", selector={"gpu": "yes"})), POLICY)
     assert moves(plan) == {"a": "node-2"}
     assert render(plan.move[0].reason) == (
-        "node-1 no longer has what it needs; node-2 is the only node for it: load 0 → 1 of 5"
+        "node-1 no longer meets its requirements; node-2 is the only eligible node: load 0 → 1 of 5"
     )
 
 

@@ -101,8 +101,8 @@ def test_members_of_a_hard_spread_group_never_share_a_node() -> None:
     plan = make_plan(world(THREE, [portfolio(f"p-{i}", **group) for i in range(4)]), POLICY)
     assert sorted(places(plan).values()) == ["node-1", "node-2", "node-3"]
     assert pending(plan) == {
-        "p-3": "needs 1 place: no room on 3 nodes: node-1 runs another of alpha, "
-        "node-2 runs another of alpha, node-3 runs another of alpha; "
+        "p-3": "needs 1 place: no room on 3 nodes: node-1 runs another member of alpha, "
+        "node-2 runs another member of alpha, node-3 runs another member of alpha; "
         "add a node or make the spread group soft"
     }
 
@@ -144,7 +144,7 @@ def test_a_suspect_node_is_chosen_only_when_nothing_else_has_room() -> None:
     assert places(plan) == {"p": "node-2", "q": "node-1"}
     assert (
         render(plan.place[1].reason)
-        == "no alive node has room, node-1 is suspect and has: load 0 → 1 of 5"
+        == "no alive node has room; node-1 is suspect but has room: load 0 → 1 of 5"
     )
 
 
@@ -160,7 +160,7 @@ def test_where_it_failed_is_tried_again_when_there_is_nowhere_else() -> None:
 
 def test_one_that_backs_off_is_pending_and_says_how_long() -> None:
     plan = make_plan(world(THREE, [portfolio("p", not_before=NOW + 4)]), POLICY)
-    assert pending(plan) == {"p": "the last try failed; the next one is in 4 s"}
+    assert pending(plan) == {"p": "the last attempt failed; the next one starts in 4 s"}
     assert places(make_plan(world(THREE, [portfolio("p", not_before=NOW)]), POLICY)) != {}
 
 
@@ -203,7 +203,7 @@ def test_a_pinned_one_runs_elsewhere_rather_than_nowhere() -> None:
     plan = make_plan(world([node(1, cordoned=True), node(2)], [p]), POLICY)
     assert render(plan.place[0].reason) == (
         "pinned to node-1, which cannot take it now; "
-        "node-2 is the only node for it: load 0 → 1 of 5"
+        "node-2 is the only eligible node: load 0 → 1 of 5"
     )
 
 

@@ -41,14 +41,14 @@ def test_every_node_answers_in_the_order_of_names_with_its_code() -> None:
         ("node-9", None),
     ]
     assert [a.sentence for a in answers] == [
-        "it runs on node-1 already",
+        "it already runs on node-1",
         "node-2 is full: load 1 of 1, it needs 1",
         "node-3 is lost",
         "node-4 has left",
         "node-5 lacks zone=hk",
-        "node-6 is cordoned: no new portfolios",
-        "node-7 drains: no new portfolios",
-        "node-8 runs another of spread group alpha",
+        "node-6 is cordoned: it takes no new portfolios",
+        "node-7 is draining: it takes no new portfolios",
+        "node-8 runs another member of spread group alpha",
         "node-9 can take it: load 2 → 3 of 5",
     ]
     assert answers[-1] == TargetAnswer(
@@ -82,10 +82,10 @@ def test_a_person_may_choose_a_risky_node_and_is_told_the_risk() -> None:
     answers = targets(world(nodes, [asked, *on(5, "m", spread_group="alpha")]), "p")[1:]
     assert all(answer.feasible for answer in answers)
     assert [answer.risk for answer in answers] == [
-        "node-2 is suspect: a beat is missing",
-        "node-3 was lost too often lately: 40 s until it counts again",
-        "starting it on node-4 failed twice",
-        "node-5 runs another of spread group alpha",
+        "node-2 is suspect: a heartbeat is missing",
+        "node-3 was lost repeatedly: it can be chosen again in 40 s",
+        "it failed to start on node-4 twice",
+        "node-5 runs another member of spread group alpha",
         None,
     ]
 

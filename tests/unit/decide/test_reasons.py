@@ -72,14 +72,15 @@ SAID = [
             "python": "3.11",
             "accept_python": "3.12",
         },
-        "node-2 has Python 3.13, and it last ran under Python 3.11 or 3.12: "
+        "node-2 has Python 3.13, but it last ran under Python 3.11 or 3.12: "
         "allow another version with accept_python",
     ),
     (
         "no_match",
         {**NEED, "feed": "", "python": "3.11", "accept_python": ""},
         "needs gpu=yes and strategy pairs_trade 2 and Python 3.11: "
-        "0 of 6 nodes have all of it together; complete one node or ask for less",
+        "0 of 6 nodes have all of it; "
+        "install what is missing on one node or reduce the requirements",
     ),
     (
         "older_revision",
@@ -101,34 +102,35 @@ SAID = [
         "which the wanted r2 lacks",
     ),
     ("place", STEP, "node-3 has the lowest load of 3 nodes: 2 → 4 of 8"),
-    ("place", {**STEP, "of": 1}, "node-3 is the only node for it: load 2 → 4 of 8"),
+    ("place", {**STEP, "of": 1}, "node-3 is the only eligible node: load 2 → 4 of 8"),
     (
         "place",
         {**STEP, "how": "failed"},
-        "no other node has room, so node-3 again, where starting failed twice: load 2 → 4 of 8",
+        "no other node has room; node-3 again, where it failed to start twice: load 2 → 4 of 8",
     ),
     (
         "failover",
         {**STEP, "how": "prepared"},
-        "node-1 is lost; node-3 is ready for it already: load 2 → 4 of 8",
+        "node-1 is lost; node-3 has already prepared it: load 2 → 4 of 8",
     ),
-    ("drain", STEP, "node-1 drains; node-3 has the lowest load of 3 nodes: 2 → 4 of 8"),
+    ("drain", STEP, "node-1 is draining; node-3 has the lowest load of 3 nodes: 2 → 4 of 8"),
     ("pin", {**STEP, "how": "pinned"}, "pinned to node-3: load 2 → 4 of 8"),
     (
         "rebalance_cpu",
         {**STEP, "share": 21.2, "source_cpu": 82.4, "target_cpu": 11.9},
-        "evens out the cpu: node-1 82 → 61 %, node-3 12 → 33 %",
+        "rebalances CPU: node-1 82 → 61 %, node-3 12 → 33 %",
     ),
-    ("rebalance", STEP, "evens out the load: node-1 6 → 4 of 8, node-3 2 → 4 of 8"),
+    ("rebalance", STEP, "rebalances load: node-1 6 → 4 of 8, node-3 2 → 4 of 8"),
     (
         "rule_broken",
         STEP,
-        "node-1 no longer has what it needs; node-3 has the lowest load of 3 nodes: 2 → 4 of 8",
+        "node-1 no longer meets its requirements; "
+        "node-3 has the lowest load of 3 nodes: 2 → 4 of 8",
     ),
     (
         "spread",
         STEP,
-        "another of spread group alpha runs on node-1; "
+        "another member of spread group alpha runs on node-1; "
         "node-3 has the lowest load of 3 nodes: 2 → 4 of 8",
     ),
     ("no_nodes", NEED, "needs 2 places: there is no node yet; start one with run_node"),
@@ -159,7 +161,8 @@ SAID = [
         "no_match",
         NEED,
         "needs gpu=yes and strategy pairs_trade 2 and feed replay: "
-        "0 of 6 nodes have all of it together; complete one node or ask for less",
+        "0 of 6 nodes have all of it; "
+        "install what is missing on one node or reduce the requirements",
     ),
     (
         "too_heavy",
@@ -177,25 +180,25 @@ SAID = [
     (
         "pin_waits",
         {"state": STATE},
-        "cannot go where it is pinned: node-2 is full: load 8 of 8, it needs 2; "
+        "cannot move to its pinned node: node-2 is full: load 8 of 8, it needs 2; "
         "unpin it or make room there",
     ),
     (
         "frozen",
         {"cause": "rebalance"},
-        "its node no longer suits it, but automatic moves are frozen; "
-        "unfreeze, or migrate it by hand",
+        "its node no longer meets its requirements, but automatic moves are frozen; "
+        "unfreeze, or migrate it manually",
     ),
     (
         "frozen_failover",
         {"node": None},
-        "its node is lost, but failover is frozen; unfreeze, or migrate it by hand",
+        "its node is lost, but failover is frozen; unfreeze, or migrate it manually",
     ),
     (
         "storm_hold",
         {"node": "node-2"},
         "node-2 was lost together with many others, so failover is held; "
-        "it goes on when they come back, or release the hold",
+        "it continues when they come back, or release the hold",
     ),
     (
         "storm_hold",
@@ -206,19 +209,20 @@ SAID = [
         "storm_late",
         {"node": "node-2", "late": ["node-3", "node-4"]},
         "node-2 is lost and node-3, node-4 are late: failover waits until it is known whether "
-        "they went together",
+        "they were lost together",
     ),
     (
         "after_storm",
         {"node": "node-2", "limit": 10},
-        "node-2 was lost in a storm: failover goes on, 10 a pass, and its turn comes",
+        "node-2 was lost in a storm: failover continues with 10 per pass, "
+        "and it waits for its turn",
     ),
-    ("backing_off", {"wait_s": 0.2}, "the last try failed; the next one is in 1 s"),
+    ("backing_off", {"wait_s": 0.2}, "the last attempt failed; the next one starts in 1 s"),
     (
         "halted_all",
         {"actor": "ann", "why": "wrong prices", "halt": 3},
-        "stopped with everything else by ann: wrong prices; "
-        "start it, or undo halt 3 to start all it stopped",
+        "stopped with all others by ann: wrong prices; "
+        "start it, or undo halt 3 to start all that it stopped",
     ),
     (
         "makes_room",
@@ -233,13 +237,13 @@ SAID = [
     (
         "waits_for_room",
         {"weight": 2, "node": "node-1", "moves": []},
-        "needs 2 places: node-1 has room once what leaves it is gone",
+        "needs 2 places: node-1 has room once the portfolios leaving it have moved",
     ),
     ("on_node", {**STATE, "state": "lost"}, "node-2 is lost"),
     (
         "on_node",
         {**STATE, "state": "flapping"},
-        "node-2 was lost too often lately: 12 s until it counts again",
+        "node-2 was lost repeatedly: it can be chosen again in 12 s",
     ),
 ]
 
@@ -329,7 +333,7 @@ def test_chinese_has_several_names(language: str) -> None:
 
 @pytest.mark.parametrize("language", ["en", "en-gb", "de", "", None])
 def test_whoever_asks_for_any_other_language_reads_english(language: str | None) -> None:
-    sentence = "the last try failed; the next one is in 5 s"
+    sentence = "the last attempt failed; the next one starts in 5 s"
     assert render(Reason("backing_off", {"wait_s": 5}), language) == sentence
 
 

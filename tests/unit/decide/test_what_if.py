@@ -29,7 +29,7 @@ from tests.support.plan_factories import moves, node, on, pending, places, portf
 def asked(snapshot: Snapshot, **parts: Any) -> Answer:
     """The answer to what these texts ask."""
     texts = {"lose": (), "drain": (), "add": (), **parts}
-    return answer(snapshot, Scenario.of(**texts), FleetIndex.of(snapshot.portfolios))
+    return answer(snapshot, Scenario.of(**texts), FleetIndex.of(snapshot.portfolios), 0.5)
 
 
 def sentence(found: Answer) -> str:
@@ -57,18 +57,18 @@ def test_an_addition_is_a_capacity_and_labels() -> None:
     ("text", "wrong"),
     [
         ("x", "'x'"),
-        ("0", "the capacity is no number from 1 on"),
-        ("-3", "the capacity is no number from 1 on"),
-        ("2.5", "the capacity is no number from 1 on"),
-        ("²", "the capacity is no number from 1 on"),
-        ("00", "the capacity is no number from 1 on"),
+        ("0", "the capacity is not a whole number of at least 1"),
+        ("-3", "the capacity is not a whole number of at least 1"),
+        ("2.5", "the capacity is not a whole number of at least 1"),
+        ("²", "the capacity is not a whole number of at least 1"),
+        ("00", "the capacity is not a whole number of at least 1"),
         ("1000001", "the capacity is over 1,000,000"),
         ("9" * 5000, "the capacity is over 1,000,000"),
-        ("8:gpu=yes,gpu=no", "the label gpu is given twice"),
-        ("8:", "'' is no label=value"),
-        ("8:gpu", "'gpu' is no label=value"),
-        ("8:gpu=", "'gpu=' is no label=value"),
-        ("8:=yes", "'=yes' is no label=value"),
+        ("8:gpu=yes,gpu=no", "label gpu is given twice"),
+        ("8:", "'' is not label=value"),
+        ("8:gpu", "'gpu' is not label=value"),
+        ("8:gpu=", "'gpu=' is not label=value"),
+        ("8:=yes", "'=yes' is not label=value"),
     ],
 )
 def test_an_addition_that_cannot_be_read_is_told_what_was_wanted(text: str, wrong: str) -> None:
@@ -141,7 +141,7 @@ def test_a_loss_moves_what_fits_and_says_what_does_not() -> None:
     ]
     assert not found.is_complete
     assert outage_budget(found, 30, 3) is not None
-    assert "Nothing that runs on another node moves because of it." in notes(found, 30)
+    assert "No portfolio on another node moves because of it." in notes(found, 30)
 
 
 def test_what_is_pending_anyway_is_not_held_against_a_loss() -> None:
@@ -149,7 +149,7 @@ def test_what_is_pending_anyway_is_not_held_against_a_loss() -> None:
     found = asked(snapshot, lose=["node-1"])
     assert sentence(found) == "1 portfolio moves."
     assert (found.already_pending, found.unplaced.no_place) == (1, ())
-    assert "1 portfolio is pending as things are, and not counted." in notes(found, 30)
+    assert "1 portfolio is pending anyway and not counted." in notes(found, 30)
     alone = asked(snapshot)
     assert sentence(alone) == "1 portfolio would have no place."
 
@@ -160,7 +160,7 @@ def test_nothing_asked_is_the_next_pass() -> None:
     assert sentence(found) == "1 portfolio is placed."
     assert outage_budget(found, 30, 3) is None
     calm = asked(world([node(1)], on(1, "a")))
-    assert sentence(calm) == "Nothing to do: what runs is what is wanted."
+    assert sentence(calm) == "Nothing to do: everything runs as it should."
 
 
 def test_without_an_owner_for_a_lease_and_three_seconds_or_five_after_a_kill() -> None:
@@ -211,7 +211,9 @@ def test_an_added_node_takes_what_was_pending_and_its_share() -> None:
 def test_limits_of_a_pass_are_told_of_moves_that_have_them() -> None:
     def told(**parts: Any) -> bool:
         snapshot = world([node(1), node(2)], on(1, "a", "b", "c", "d"))
-        return any("a pass begins at most" in note for note in notes(asked(snapshot, **parts), 30))
+        return any(
+            "one pass starts at most" in note for note in notes(asked(snapshot, **parts), 30)
+        )
 
     assert told(drain=["node-1"])
     assert not told(lose=["node-1"], add=["8"])
@@ -276,5 +278,6 @@ def test_a_suspect_node_that_was_counted_is_said() -> None:
     found = asked(snapshot, lose=["node-1"])
     assert found.suspects == ("node-2",)
     assert helps(found) == {
-        "suspects_counted": ("node-2 is suspect and counted. Without it 2 would have no place.")
+        "suspects_counted": "The plan uses node-2, which is suspect. "
+        "Without it 2 would have no place."
     }

@@ -25,7 +25,7 @@ from tests.support.plan_factories import moves, node, on, portfolio, world
 def asked(snapshot: Snapshot, **parts: Any) -> Answer:
     """The answer to what these texts ask."""
     texts = {"lose": (), "drain": (), "add": (), **parts}
-    return answer(snapshot, Scenario.of(**texts), FleetIndex.of(snapshot.portfolios))
+    return answer(snapshot, Scenario.of(**texts), FleetIndex.of(snapshot.portfolios), 0.5)
 
 
 def sentence(found: Answer) -> str:
@@ -54,7 +54,7 @@ def test_several_that_stay_are_counted_together() -> None:
 
 def test_where_every_node_is_lost_nothing_is_said_of_another_one() -> None:
     snapshot = world([node(1), node(2)], on(1, "a"))
-    kept = "Nothing that runs on another node moves because of it."
+    kept = "No portfolio on another node moves because of it."
     assert kept in notes(asked(snapshot, lose=["node-1"]), 30)
     assert kept not in notes(asked(snapshot, lose=["node-1", "node-2"]), 30)
 
@@ -88,7 +88,7 @@ def test_what_only_waits_is_said_to_wait() -> None:
 
 def test_nothing_moves_where_an_empty_node_is_lost() -> None:
     found = asked(world([node(1), node(2)], on(1, "a")), lose=["node-2"])
-    assert sentence(found) == "Nothing would move: what runs is what is wanted."
+    assert sentence(found) == "Nothing would move: everything runs as it should."
 
 
 def test_of_what_is_lost_and_drained_only_the_lost_is_without_an_owner() -> None:
@@ -96,12 +96,16 @@ def test_of_what_is_lost_and_drained_only_the_lost_is_without_an_owner() -> None
     found = asked(snapshot, lose=["node-1"], drain=["node-2"])
     assert (len(found.plan.move), found.failovers) == (2, 1)
     said = " ".join(notes(found, 30))
-    assert "Nothing that runs on another node moves" not in said
-    for words in ("No event is processed twice", "What is drained goes on", "the whole way"):
+    assert "No portfolio on another node moves" not in said
+    for words in (
+        "No event is processed twice",
+        "Drained portfolios keep running",
+        "the final result",
+    ):
         assert words in said
     alone = " ".join(notes(asked(snapshot, lose=["node-1"]), 30))
     assert "No event is processed twice" in alone
-    for words in ("What is drained goes on", "the whole way"):
+    for words in ("Drained portfolios keep running", "the final result"):
         assert words not in alone
     assert "No event" not in " ".join(notes(asked(snapshot, lose=["node-3"]), 30))
 

@@ -23,15 +23,15 @@ from tests.support.plan_factories import node, on, portfolio, world
 
 def losses(snapshot: Snapshot) -> dict[str, NodeLoss]:
     """What the loss of each node would come to."""
-    stock = FleetIndex.of(snapshot.portfolios)
-    already = pending_ids(make_plan(snapshot, Policy(), stock))
+    index = FleetIndex.of(snapshot.portfolios)
+    already_pending = pending_ids(make_plan(snapshot, Policy(), index))
     return {
-        each.name: forecast_node_loss(snapshot, each, stock, already)
+        each.name: forecast_node_loss(snapshot, each, index, already_pending)
         for each in hosting_nodes(snapshot)
     }
 
 
-def homeless(loss: NodeLoss) -> set[str]:
+def no_place(loss: NodeLoss) -> set[str]:
     return {entry.portfolio.name for entry in loss.unplaced.no_place}
 
 
@@ -52,7 +52,7 @@ def test_what_would_have_no_place_is_named_with_its_reason() -> None:
     loss = found["node-1"]
     assert not loss.absorbed
     # gpu runs on a node that lacks what it needs; a or b finds the one place.
-    assert len(homeless(loss)) == 2
+    assert len(no_place(loss)) == 2
     reasons = {entry.portfolio.name: entry.reason.code for entry in loss.unplaced.no_place}
     assert reasons["gpu"] == "no_selector"
     assert set(reasons.values()) == {"no_selector", "no_room"}
@@ -86,7 +86,7 @@ def test_what_only_waits_is_told_apart_from_what_has_no_place() -> None:
     snapshot = world([node(1), node(2)], on(1, "a"), frozen=True, frozen_failover=True)
     loss = losses(snapshot)["node-1"]
     assert not loss.absorbed
-    assert (homeless(loss), len(loss.unplaced.waiting)) == (set(), 1)
+    assert (no_place(loss), len(loss.unplaced.waiting)) == (set(), 1)
 
 
 def test_what_is_being_moved_away_has_its_place_already() -> None:
@@ -128,9 +128,9 @@ def _random_world(seed: int) -> Snapshot:
 @pytest.mark.parametrize("seed", range(60))
 def test_the_loss_of_a_node_is_what_the_plan_says_of_it(seed: int) -> None:
     snapshot = _random_world(seed)
-    stock = FleetIndex.of(snapshot.portfolios)
+    index = FleetIndex.of(snapshot.portfolios)
     for name, loss in losses(snapshot).items():
-        asked = answer(snapshot, Scenario(lose=(name,)), stock)
+        asked = answer(snapshot, Scenario(lose=(name,)), index, 0.5)
         assert loss.unplaced == asked.unplaced
         assert loss.suspects == asked.suspects
         named = {entry.portfolio.id for entry in asked.plan.pending}

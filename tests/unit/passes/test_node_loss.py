@@ -15,10 +15,10 @@ from tests.support.plan_factories import NOW, node, on, portfolio, world
 
 def loss(snapshot: Snapshot, policy: Policy | None = None, number: int = 1) -> NodeLoss:
     """What the loss of node `number` would come to."""
-    stock = FleetIndex.of(snapshot.portfolios)
-    already = pending_ids(make_plan(snapshot, policy or Policy(), stock))
+    index = FleetIndex.of(snapshot.portfolios)
+    already_pending = pending_ids(make_plan(snapshot, policy or Policy(), index))
     (lost,) = [each for each in snapshot.nodes if each.id == number]
-    return forecast_node_loss(snapshot, lost, stock, already, policy)
+    return forecast_node_loss(snapshot, lost, index, already_pending, policy)
 
 
 def counted(found: NodeLoss) -> tuple[int, int, int]:
