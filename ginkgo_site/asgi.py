@@ -28,7 +28,8 @@ from channels.routing import URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 
 from ginkgo_site.web.lanes import LanedHandler  # noqa: E402
-from scheduling.gateway.app import close_gateway, gateway, open_gateway  # noqa: E402
+from scheduling.gateway.app import gateway  # noqa: E402
+from scheduling.gateway.background import close_gateway, open_gateway  # noqa: E402
 from scheduling.routing import agent_urlpatterns, board_urlpatterns  # noqa: E402
 
 # Typed loosely: Django and Channels disagree on how a scope is spelled.

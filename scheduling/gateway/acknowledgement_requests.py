@@ -1,32 +1,32 @@
-"""Which daemons have told this process what was acknowledged to them.
+"""Ask every daemon once which commits were acknowledged to it.
 
-Each is asked once: by a process that has just started, since it may serve a restored database, and
-again when the database turns out to be another one.
+A process that has just started asks, since it may serve a restored database, and again when the
+database turns out to be another one.
 """
 
 from __future__ import annotations
 
 
 class AcknowledgementRequests:
-    """The memory of one process."""
+    """Daemons that have answered this process."""
 
     def __init__(self) -> None:
         self._database: tuple[str, int] | None = None
-        self._told: dict[int, str] = {}
+        self._received: dict[int, str] = {}
 
     def record_database(self, key: tuple[str, int]) -> None:
-        """Note which history the database is; a new one makes every daemon due again."""
+        """Record the timeline of the database; on a new one, every daemon is asked again."""
         if key != self._database:
             self._database = key
-            self._told = {}
+            self._received = {}
 
     def is_due(self, node: int, incarnation: str) -> bool:
-        """Return whether this daemon has to be asked."""
-        return self._database is not None and self._told.get(node) != incarnation
+        """Return whether this daemon must be asked."""
+        return self._database is not None and self._received.get(node) != incarnation
 
     def record_received(self, node: int, incarnation: str) -> None:
-        """Note that this daemon told everything."""
-        self._told[node] = incarnation
+        """Record that this daemon sent its acknowledged commits."""
+        self._received[node] = incarnation
 
 
 ACKNOWLEDGEMENT_REQUESTS = AcknowledgementRequests()

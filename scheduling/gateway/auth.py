@@ -1,4 +1,4 @@
-"""Which node a token speaks for."""
+"""Authenticate node daemons by their tokens."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from scheduling.enact.node_tokens import node_of_token
 from scheduling.gateway.node_limits import QueueLimit, RequestQueue
 from scheduling.gateway.pool import lease_pool
 
-#: A revoked token works at most this much longer.
+#: A revoked token works at most this long afterwards.
 CACHE_S = 2.0
 MAX_CACHED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class NodeIdentity:
-    """The node that a token speaks for."""
+    """The node to which a token belongs: its id and name."""
 
     node: int
     name: str
 
 
-#: Tokens that were never good here are looked up one at a time: a client that has none could else
-#: keep the connections from those who keep their leases.
+#: Tokens that were never valid in this process are looked up one at a time. Otherwise a client that
+#: guesses could take the connections of the nodes that renew leases.
 _unknown_tokens = RequestQueue(
     QueueLimit(1, 100), "Too many unknown tokens are being looked up; repeat."
 )
 
 
 class Unauthenticated(Exception):
-    """The text says what is wrong with the token and what helps."""
+    """The token cannot be used; the text says why and what helps."""
 
 
 _cache: dict[str, tuple[float, NodeIdentity]] = {}
 
 
 async def authenticate_node(header: bytes | None) -> NodeIdentity:
-    """Return who is speaking, or raise Unauthenticated. One look-up in 2 s per token."""
+    """Return the sender, or raise Unauthenticated. One look-up per token every 2 s."""
     from scheduling.models.tokens import hash_token
 
     text = (header or b"").decode("latin-1")
     scheme, _, token = text.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise Unauthenticated("A node token is needed: Authorization: Bearer TOKEN.")
+        raise Unauthenticated("A node token is required: Authorization: Bearer TOKEN.")
     sha256 = hash_token(token.strip())
     now = time.monotonic()
     cached = _cache.get(sha256)
@@ -53,7 +53,7 @@ async def authenticate_node(header: bytes | None) -> NodeIdentity:
     row = await _look_up(sha256) if cached is not None else await _look_up_unknown(sha256)
     _cache.pop(sha256, None)
     if row is None:
-        raise Unauthenticated("This node token is not known; create one with create_node_token.")
+        raise Unauthenticated("Unknown node token; create one with create_node_token.")
     if row.revoked or row.expired:
         what = "revoked" if row.revoked else "expired"
         raise Unauthenticated(f"This token of node {row.name} is {what}; create a new one.")

@@ -1,12 +1,13 @@
-"""Measures whether commits get through this process at all.
+"""Measure whether commits succeed in this process at all.
 
-The pulse has connections of its own and beats write other tables, so both stay healthy while every
-commit waits: for a table that is locked (CREATE INDEX), a full disk, a standby that is gone. Who is
-late then is late by no fault of a node or a portfolio (`DELAYED` in `enact/handoff/deadlines.py`).
+The liveness write has connections of its own and heartbeats write other tables, so both stay
+healthy while every commit waits: for a locked table (CREATE INDEX), a full disk, a missing standby.
+Missed deadlines are then no fault of a node or a portfolio (`DELAYED` in
+`enact/handoff/deadlines.py`).
 
-One commit that gets through says that the path is open, whatever waits beside it: a single node
-must not be able to keep the deadlines of all others from being judged. Nor must a single process:
-its word does not count while commits get through another one (`PULSE` in `enact/lease.py`).
+One successful commit shows that the path is open, whatever waits beside it: a single node must not
+be able to suspend the deadlines of all others. Nor must a single process: its report does not count
+while commits succeed in another one (`PULSE` in `enact/lease.py`).
 """
 
 from __future__ import annotations
@@ -17,25 +18,25 @@ from contextlib import asynccontextmanager
 
 import psycopg
 
-#: A commit takes milliseconds. One that waits for longer, while none gets through, stands.
+#: A commit takes milliseconds. While none succeeds, one that waits for longer is blocked.
 BLOCKED_AFTER_S = 1.0
-#: Daemons repeat a commit within a second, so after this time nothing waits any more.
+#: Daemons repeat a commit within a second, so after this time none is waiting any more.
 FORGOTTEN_AFTER_S = 5.0
 
 
 class CommitPath:
-    """Notes since when commits have waited without one that got through."""
+    """Records since when commits have waited without a success."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._in_progress = 0
-        self._since: float | None = None  #: begin of the first attempt after the last passage
-        self._ended_at = 0.0  #: of the last attempt
+        self._since: float | None = None  #: start of the first attempt after the last success
+        self._ended_at = 0.0  #: end of the last attempt
         self._passed_at: float | None = None
 
     @asynccontextmanager
     async def attempt(self) -> AsyncIterator[None]:
-        """Surround one request's way to the database and back. Any answer of it is a passage."""
+        """Measure one commit request. Any answer of the database counts as a success."""
         if self._since is None:
             self._since = self._clock()
         self._in_progress += 1
@@ -54,11 +55,11 @@ class CommitPath:
                 self._since = self._ended_at if self._in_progress else None
 
     def passed_s(self) -> float | None:
-        """Return how long ago a commit got through here; None where none ever did."""
+        """Return the seconds since the last successful commit here, or None before the first."""
         return None if self._passed_at is None else self._clock() - self._passed_at
 
     def blocked_s(self) -> float | None:
-        """Return for how long commits have waited without a passage; None where they pass."""
+        """Return for how long commits have waited without a success, or None if they succeed."""
         now = self._clock()
         if not self._in_progress and now - self._ended_at > FORGOTTEN_AFTER_S:
             self._since = None
@@ -67,5 +68,5 @@ class CommitPath:
         return now - self._since
 
 
-#: Of this process.
+#: The commits of this process.
 COMMIT_PATH = CommitPath()

@@ -1,28 +1,28 @@
-"""Whether this process hears the beats that reach it, from one pulse to the next.
+"""Count heartbeats that this gateway dropped since its last liveness write.
 
-A process that gets less of the database than its nodes need drops beats. Seen from the leases that
-is a fleet that falls silent, node after node, and each failover asks for still more of what is
-missing. So while it is deaf it says so: nobody is judged by a silence that is ours
+A process that gets less of the database than its nodes need drops heartbeats. Seen from the leases,
+that is a fleet falling silent node by node, and each failover asks for still more of what is
+missing. While a process is overloaded, it therefore says so, and no lease is judged expired
 (`serving_since`), as after a restart.
 """
 
 from __future__ import annotations
 
-#: Of those that beat since the last pulse. In a small fleet that is any one of them.
+#: Share of the nodes whose heartbeats arrived. In a small fleet, one node exceeds it.
 MAX_DROPPED_SHARE = 0.1
 
 
 class DropMonitor:
-    """Notes nodes since the last pulse: whose beat was made durable, and whose was let go."""
+    """Nodes since the last liveness write: whose heartbeat was stored, and whose was dropped."""
 
     def __init__(self) -> None:
-        self.heard: set[int] = set()
+        self.stored: set[int] = set()
         self.dropped: set[int] = set()
 
     def overload_reason(self) -> str:
-        """Return why what was heard since the last time proves nothing, or ""."""
-        beaten, dropped = self.heard | self.dropped, self.dropped - self.heard
-        self.heard, self.dropped = set(), set()
-        if len(dropped) > MAX_DROPPED_SHARE * len(beaten):
-            return f"the beats of {len(dropped)} of {len(beaten)} nodes were dropped"
+        """Return why heartbeats since the last call prove nothing, or ""; and start anew."""
+        arrived, dropped = self.stored | self.dropped, self.dropped - self.stored
+        self.stored, self.dropped = set(), set()
+        if len(dropped) > MAX_DROPPED_SHARE * len(arrived):
+            return f"the heartbeats of {len(dropped)} of {len(arrived)} nodes were dropped"
         return ""

@@ -1,14 +1,14 @@
-"""Group commit for heartbeats: beats that arrive while one update is under way go into the next.
+"""Group commit for heartbeats: those that arrive during one statement go into the next one.
 
-No timer, so an idle gateway adds no delay; each is answered only after its own row is durable. A
-beat whose row somebody holds goes into the next update; the beats beside it do not wait for it.
+No timer, so an idle gateway adds no delay. Each heartbeat is answered once its own row is durable.
+One whose row is locked goes into the next statement; the others do not wait for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import NamedTuple
 
 from scheduling.db.transaction import Row, aexecute_autocommit
 from scheduling.enact.lease import renew_leases
@@ -17,78 +17,95 @@ from scheduling.gateway.pool import lease_pool
 from scheduling.timing import timing
 from scheduling.wire.messages import Heartbeat
 
-#: Between two updates of nothing but rows that were held.
-HELD_PAUSE_S = 0.02
+#: Pause before a statement that holds nothing but heartbeats whose rows were locked.
+LOCKED_PAUSE_S = 0.02
 
-#: A beat that waited longer here says nothing about the node's life any more.
+#: A heartbeat that waited longer here no longer proves that the node is alive.
 MAX_WAIT_S = 3.0
 
-#: Node, words, since when, and who waits for the row.
-Waiting = tuple[int, Heartbeat, float, asyncio.Future[Row]]
+
+class Waiting(NamedTuple):
+    """One heartbeat, and the future of its row."""
+
+    node: int
+    heartbeat: Heartbeat
+    since_s: float
+    row: asyncio.Future[Row]
 
 
 class HeartbeatExpired(Exception):
-    """The beat grew old in our own queue and was dropped; the daemon beats again."""
+    """The heartbeat waited too long in this process and was dropped; the daemon sends another."""
 
 
 class HeartbeatBatcher:
-    """Writes waiting beats in one statement, one write at a time."""
+    """Writes waiting heartbeats in one statement, one statement at a time."""
 
     def __init__(self) -> None:
         self.drops = DropMonitor()
         self._waiting: list[Waiting] = []
-        self._writing: asyncio.Task[None] | None = None
+        self._writer: asyncio.Task[None] | None = None
 
-    async def submit(self, node: int, message: Heartbeat) -> Row:
-        """Return the row of `node` once its beat is durable."""
-        future: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
-        self._waiting.append((node, message, time.monotonic(), future))
-        if self._writing is None or self._writing.done():
-            self._writing = asyncio.create_task(self._write())
-        return await future
+    async def renew(self, node: int, heartbeat: Heartbeat) -> Row:
+        """Return the row of `node` once its heartbeat is durable. Raise HeartbeatExpired."""
+        row: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
+        self._waiting.append(Waiting(node, heartbeat, time.monotonic(), row))
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write_all())
+        return await row
 
-    async def _write(self) -> None:
+    async def _write_all(self) -> None:
         while self._waiting:
             batch: list[Waiting] = []
-            held: list[Waiting] = []
+            locked: list[Waiting] = []
             try:
-                # The connection first: beats that wait for one are in our queue as well.
+                # The connection first: heartbeats that wait for one are still in the queue.
                 async with lease_pool().connection() as connection:
                     batch, self._waiting = self._waiting, []
-                    newest = _fresh(batch)
-                    rows: dict[int, Any] = {}
+                    newest = _newest(batch)
+                    rows: dict[int, Row] = {}
                     if newest:
                         rows = await aexecute_autocommit(
                             connection, renew_leases(list(newest), list(newest.values()), timing())
                         )
-                for waiting in batch:
-                    node, message, _, future = waiting
-                    if future.done():
-                        continue
-                    if node in rows and rows[node].row_held:
-                        held.append(waiting)
-                    elif node in rows and newest[node].incarnation == message.incarnation:
-                        self.drops.heard.add(node)
-                        future.set_result(rows[node])
-                    else:
-                        self._drop(node, future, HeartbeatExpired())
+                locked = self._resolve(batch, newest, rows)
             except Exception as error:
                 if not batch:  # no connection came
                     batch, self._waiting = self._waiting, []
-                for node, _, _, future in batch:
-                    self._drop(node, future, error)
-            if held:
+                for waiting in batch:
+                    self._drop(waiting, error)
+            if locked:
                 if not self._waiting:
-                    await asyncio.sleep(HELD_PAUSE_S)
-                self._waiting = held + self._waiting
+                    await asyncio.sleep(LOCKED_PAUSE_S)
+                self._waiting = locked + self._waiting
 
-    def _drop(self, node: int, future: asyncio.Future[Row], error: Exception) -> None:
-        if not future.done():
-            self.drops.dropped.add(node)
-            future.set_exception(error)
+    def _resolve(
+        self, batch: list[Waiting], newest: dict[int, Heartbeat], rows: dict[int, Row]
+    ) -> list[Waiting]:
+        """Give each heartbeat its row. Return those whose row was locked."""
+        locked: list[Waiting] = []
+        for waiting in batch:
+            row = rows.get(waiting.node)
+            if waiting.row.done():
+                continue
+            if row is not None and row.row_held:
+                locked.append(waiting)
+            elif (
+                row is not None
+                and newest[waiting.node].incarnation == waiting.heartbeat.incarnation
+            ):
+                self.drops.stored.add(waiting.node)
+                waiting.row.set_result(row)
+            else:
+                self._drop(waiting, HeartbeatExpired())
+        return locked
+
+    def _drop(self, waiting: Waiting, error: Exception) -> None:
+        if not waiting.row.done():
+            self.drops.dropped.add(waiting.node)
+            waiting.row.set_exception(error)
 
 
-def _fresh(batch: list[Waiting]) -> dict[int, Heartbeat]:
-    """Return the newest beat of each node, should one repeat itself, but for what grew old."""
-    oldest = time.monotonic() - MAX_WAIT_S
-    return {node: message for node, message, since, _ in batch if since >= oldest}
+def _newest(batch: list[Waiting]) -> dict[int, Heartbeat]:
+    """Return the newest heartbeat of each node, without those that waited too long."""
+    oldest_s = time.monotonic() - MAX_WAIT_S
+    return {w.node: w.heartbeat for w in batch if w.since_s >= oldest_s}

@@ -1,4 +1,4 @@
-"""The little of HTTP that the node protocol needs: a body with a limit, an answer, a problem."""
+"""The part of HTTP that the node protocol needs: bodies with a limit, answers, problems."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 import msgspec
+import psycopg
 from django.conf import settings
 
 from scheduling.wire.messages import Problem, encode
@@ -16,7 +17,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class RequestRejected(Exception):
-    """Answer with this status and problem instead."""
+    """Answer the request with this status and problem."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -25,13 +26,13 @@ class RequestRejected(Exception):
 
 
 class ClientGone(Exception):
-    """The daemon hung up before its request was whole."""
+    """The daemon closed the connection before its request was complete."""
 
 
 def refuse_plain_http(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
-    """Decline a request that came without TLS where GINKGO_HTTPS asks for it.
+    """Reject a request without TLS if GINKGO_HTTPS requires it.
 
-    A daemon of this machine may speak to us directly: what never leaves the machine needs no TLS.
+    A daemon on this machine may connect directly: traffic that stays on the machine needs no TLS.
     """
     if not settings.GINKGO.https or headers.get(b"x-forwarded-proto") == b"https":
         return
@@ -41,16 +42,21 @@ def refuse_plain_http(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
     raise RequestRejected(
         403,
         "forbidden",
-        "This request did not come through TLS, so its token was readable on the way: use the "
-        "https:// address of the server, and make a new token with create_node_token.",
+        "This request was sent without TLS, so its token could be read in transit: use the "
+        "https:// address of the server, and create a new token with create_node_token.",
     )
+
+
+def primary_message(error: psycopg.Error) -> str:
+    """Return the first line of a database error: the problem, without the statement."""
+    return error.diag.message_primary or type(error).__name__
 
 
 LOOPBACK = ("127.0.0.1", "::1", "")
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
-    """Return the whole body, or decline it as soon as it grows past `limit` bytes."""
+    """Return the complete body, or reject it as soon as it exceeds `limit` bytes."""
     parts: list[bytes] = []
     size = 0
     while True:
@@ -69,7 +75,7 @@ async def read_body(receive: Receive, limit: int) -> bytes:
 
 
 async def respond(send: Send, body: msgspec.Struct, status: int = 200) -> None:
-    """Send one MessagePack answer."""
+    """Send one MessagePack response."""
     payload = encode(body)
     headers = [
         (b"content-type", b"application/msgpack"),
@@ -77,8 +83,8 @@ async def respond(send: Send, body: msgspec.Struct, status: int = 200) -> None:
         (b"cache-control", b"no-store"),
     ]
     if status == 408:
-        # What is left of the body is not waited for. After 413 it is, and thrown away: a daemon
-        # whose connection breaks while it sends hears no answer, and would send the same again.
+        # The rest of the body is not read. After 413 it is read and discarded: a daemon whose
+        # connection breaks while it sends gets no answer, and would send the same body again.
         headers.append((b"connection", b"close"))
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))

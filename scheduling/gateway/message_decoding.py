@@ -1,7 +1,7 @@
-"""Messages of daemons, as far as they can be what they say: decoded, counted, within bounds.
+"""Decode and validate the messages of daemons.
 
-Everything here is linear in the bytes of a message, and what a message may hold is capped before it
-is decoded, since decoding keeps everybody else waiting.
+Everything here is linear in the size of a message, and counts are checked before contents are
+decoded, since every other node waits meanwhile.
 """
 
 from __future__ import annotations
@@ -17,30 +17,29 @@ from scheduling.wire import messages as wire
 
 M = TypeVar("M", bound=msgspec.Struct)
 
-#: What msgspec raises for bytes that are no message: of its own, for text that is not UTF-8, and
-#: for nesting without end.
+#: Raised by msgspec for malformed bytes: its own errors, text that is not UTF-8, unbounded nesting.
 DECODE_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
 
-MAX_ENTRIES = 1_000  #: of labels, strategies or feeds of a registration
+MAX_ENTRIES = 1_000  #: labels, strategies or feeds of a registration
 MAX_TEXT = 255
-MAX_METRICS, MAX_METRIC = 100, 64  #: of a beat; characters of a name
+MAX_METRICS, MAX_METRIC = 100, 64  #: of a heartbeat; characters of a name
 
 
 def decode(body: bytes, kind: type[M]) -> M:
-    """Return the message in `body`, or decline it."""
+    """Return the message in `body`, or reject it."""
     try:
         return msgspec.msgpack.decode(body, type=kind)
     except DECODE_ERRORS as error:
         name = kind.__name__.strip("_")
-        raise RequestRejected(400, "invalid", f"This is no {name} message: {error}.") from None
+        raise RequestRejected(400, "invalid", f"Invalid {name} message: {error}.") from None
 
 
 def uuid_of(text: str) -> UUID:
-    """Return `text` as a UUID, or decline it."""
+    """Return `text` as a UUID, or reject it."""
     try:
         return wire.uuid_from(text)
     except ValueError:
-        raise RequestRejected(400, "invalid", f"{text[:40]!r} is no UUID.") from None
+        raise RequestRejected(400, "invalid", f"{text[:40]!r} is not a valid UUID.") from None
 
 
 class _RawCommitRequest(msgspec.Struct):
@@ -50,13 +49,13 @@ class _RawCommitRequest(msgspec.Struct):
     commits: list[msgspec.Raw]
 
 
-#: A larger body holds one commit, whose state is large, and nothing that nobody knows: even to step
-#: over 17 MB of the shortest lines takes a fifth of a second. A daemon puts 4 MB into a request.
+#: A larger body must hold one commit with a large state, and no unknown field: even to skip 17 MB
+#: of the shortest lines takes a fifth of a second. A daemon puts 4 MB into a request.
 MAX_MULTI_COMMIT_BODY = 6_000_000
 
 
 class _SingleCommit(wire.Commit, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A commit that is decoded at once."""
+    """A commit without unknown fields."""
 
 
 class _SingleCommitRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -72,10 +71,10 @@ _COMMIT = msgspec.msgpack.Decoder(wire.Commit)
 
 
 def decode_commits(body: bytes) -> tuple[UUID, list[wire.Commit]]:
-    """Return the incarnation and the commits of a CommitRequest, no portfolio twice.
+    """Return the incarnation and the commits of a CommitRequest, at most one per portfolio.
 
-    One by one: a body of the largest size can hold 1.7 million order lines, and decoding them at
-    once takes a second in which nobody else is served.
+    Commits are decoded one by one: a body of the largest size can hold 1.7 million order lines, and
+    decoding them at once takes a second in which no other node is served.
     """
     if len(body) > MAX_MULTI_COMMIT_BODY:
         return _decode_single_commit(body)
@@ -92,16 +91,14 @@ def decode_commits(body: bytes) -> tuple[UUID, list[wire.Commit]]:
                 raise _too_many("orders, fills and equity points", lines, wire.MAX_LINES)
             commits.append(commit)
     except DECODE_ERRORS as error:
-        raise RequestRejected(
-            400, "invalid", f"This is no CommitRequest message: {error}."
-        ) from None
+        raise RequestRejected(400, "invalid", f"Invalid CommitRequest message: {error}.") from None
     seen: set[int] = set()
     for commit in commits:
         if commit.portfolio in seen:
             raise RequestRejected(
                 400,
                 "invalid",
-                f"Portfolio {commit.portfolio} is twice in one commit; nothing was done.",
+                f"Portfolio {commit.portfolio} occurs twice in one request; nothing was done.",
             )
         seen.add(commit.portfolio)
     return uuid_of(request.incarnation), commits
@@ -121,8 +118,9 @@ def _decode_single_commit(body: bytes) -> tuple[UUID, list[wire.Commit]]:
 
 
 def decode_heartbeat(body: bytes) -> wire.Heartbeat:
-    """Return the Beat in `body`, or decline it."""
+    """Return the Heartbeat in `body`, or reject it."""
     message = decode(body, wire.Heartbeat)
+    uuid_of(message.incarnation)
     if len(message.reports) > wire.MAX_REPORTS:
         raise _too_many("reports", len(message.reports), wire.MAX_REPORTS)
     if len(message.portfolios) > wire.MAX_PORTFOLIOS:
@@ -140,11 +138,24 @@ def decode_heartbeat(body: bytes) -> wire.Heartbeat:
     return message
 
 
+MAX_ERROR = 2000  #: characters of a report's error that are stored
+
+
+def clean_report(report: wire.Report) -> wire.Report:
+    """Return a report as the database can store it, or reject it."""
+    if isinstance(report, wire.ProcessExited):
+        uuid_of(report.death)
+    if isinstance(report, wire.ProcessExited | wire.StepFailed):
+        error = report.error.replace("\0", "")[:MAX_ERROR]
+        return msgspec.structs.replace(report, error=error)
+    return report
+
+
 def validate_registration(message: wire.Register) -> None:
-    """Decline a registration that says too much of its node: everybody who looks reads it."""
+    """Reject a registration with texts that are too long or unprintable: the board shows them."""
     if message.capacity < 1:
         raise RequestRejected(
-            400, "invalid", f"capacity is {message.capacity}, it must be at least 1."
+            400, "invalid", f"capacity is {message.capacity}; it must be at least 1."
         )
     texts = [message.labels, message.host, message.version, message.python]
     found = unprintable_in([*texts, message.strategies, message.feeds])
@@ -152,8 +163,8 @@ def validate_registration(message: wire.Register) -> None:
         raise RequestRejected(
             400,
             "invalid",
-            "Labels, host, version, Python, strategies or feeds hold the character "
-            f"U+{ord(found):04X}, which is a control or bidirectional character.",
+            "Labels, host, version, Python, strategies or feeds contain the control or "
+            f"bidirectional character U+{ord(found):04X}; remove it.",
         )
     for name in ("labels", "strategies", "feeds"):
         entries = getattr(message, name)
@@ -172,5 +183,5 @@ def _too_many(what: str, found: int, most: int) -> RequestRejected:
     return RequestRejected(
         413,
         "payload_too_large",
-        f"The message holds {found:,} {what}, at most {most:,} go into one; send less at a time.",
+        f"The message has {found:,} {what}, limit {most:,}; send fewer at a time.",
     )

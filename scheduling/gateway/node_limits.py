@@ -1,9 +1,9 @@
-"""What one node may have under way here at once, so that no node starves its neighbours.
+"""Limit the concurrent requests of each node, so that no node starves the others.
 
-A token speaks for one node, and a daemon that is broken or hostile can send whatever it likes as
-fast as it likes. Each node therefore has its own lines: a few requests of a kind are served, a few
-more wait, and where still more come the one that waited longest is sent away with 429, which a
-daemon takes as "repeat". What waits has not been read yet.
+A token belongs to one node, and a broken or hostile daemon can send anything at any rate. Each node
+therefore has its own queues: a few requests of a kind are served, a few more wait, and beyond that
+the one that waited longest is answered 429, which a daemon repeats. The body of a waiting request
+has not been read yet.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from scheduling.gateway.http import RequestRejected
 
 
 class QueueLimit(NamedTuple):
-    """How many are served at once and how many wait."""
+    """Numbers of requests that are served at once and that may wait."""
 
     active: int
     queued: int
 
 
-#: A daemon sends two requests of commits at once, and asks for the checkpoints of all it starts.
-#: Of everything else it has one under way; the second is its repeat, whose first nobody awaits.
+#: A daemon sends two commit requests at once, and requests the checkpoints of all portfolios that
+#: it starts. Of every other kind it has one in progress; a second one is its repeat, and the daemon
+#: no longer waits for the first.
 LIMITS = {
     "commit": QueueLimit(2, 2),
     "checkpoint": QueueLimit(4, 100),
@@ -31,26 +32,26 @@ LIMITS = {
     "register": QueueLimit(1, 1),
     "goodbye": QueueLimit(1, 1),
     "hello": QueueLimit(1, 1),
-    # A body over LARGE bytes, of whatever kind: one at a time.
+    # A body over LARGE_BODY bytes, of any kind: one at a time.
     "large": QueueLimit(1, 2),
-    # Connections of the pools, five for work and three for steps: the others are the neighbours'.
+    # Connections of the pools, five for work and three for steps: the rest is for other nodes.
     "work": QueueLimit(3, 200),
     "steps": QueueLimit(2, 200),
 }
 
 
 class RequestQueue:
-    """Those who are served and those who wait. Not safe across threads."""
+    """Requests that are served and requests that wait. Not thread-safe."""
 
     def __init__(self, limit: QueueLimit, refusal: str) -> None:
-        """Begin empty; `sent_away` is said to those for whom there is no room."""
+        """Start empty. `refusal` is the message of a 429."""
         self.active = 0
         self._limit = limit
         self._refusal = refusal
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def acquire(self) -> None:
-        """Return when it is this one's turn. Raise Declined 429 if too many came after it."""
+        """Return once this request may be served. Raise 429 if too many came after it."""
         if self.active < self._limit.active:
             self.active += 1
             return
@@ -64,11 +65,11 @@ class RequestQueue:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.release()  # the turn had just come
+                self.release()  # it had just been admitted
             raise
 
     def release(self) -> None:
-        """Give the turn to who waited longest, if anybody does."""
+        """Serve the request that waited longest, if any."""
         while self._waiting:
             next_request = self._waiting.popleft()
             if not next_request.done():
@@ -80,24 +81,24 @@ class RequestQueue:
 _queues: dict[tuple[int, str], RequestQueue] = {}
 
 _REFUSALS = {
-    kind: f"More than {limit.active} of these requests of the node are under way; repeat."
+    kind: f"The node has {limit.active} requests of this kind in progress; repeat later."
     for kind, limit in LIMITS.items()
 }
 
 
 class Admission:
-    """Waits for a turn and holds it. A class, since every beat passes here: a generator that is
-    made a context manager costs several times as much.
+    """Holds a place in a queue. A class, since every heartbeat passes here: a context manager
+    made of a generator costs several times as much.
     """
 
     __slots__ = ("_key", "_queue")
 
     def __init__(self, node: int, kind: str) -> None:
-        """Wait for nothing yet."""
+        """Do not wait yet."""
         self._key = node, kind
 
     async def __aenter__(self) -> None:
-        """Wait for the turn. Raise Declined 429."""
+        """Wait for admission. Raise RequestRejected 429."""
         queue = _queues.get(self._key)
         if queue is None:
             kind = self._key[1]
@@ -110,7 +111,7 @@ class Admission:
             raise
 
     async def __aexit__(self, *error: object) -> None:
-        """Give the turn to the next one."""
+        """Admit the next request."""
         self._queue.release()
         self._forget()
 
@@ -120,5 +121,8 @@ class Admission:
 
 
 def admit(node: int, kind: str) -> Admission:
-    """Wait for a turn of `node` for a request of this kind, and hold it. Raise Declined 429."""
+    """Wait until `node` may have a request of this kind served, and hold the place.
+
+    Raise RequestRejected 429.
+    """
     return Admission(node, kind)

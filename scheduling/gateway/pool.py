@@ -1,19 +1,22 @@
-"""The gateway's connections: three small async pools, since more only raise the tail.
+"""The gateway's connections: three small async pools, since larger ones only raise tail latency.
 
-No statement of theirs waits longer than STATEMENT_LIMIT_S for a database that fell silent, and then
-every connection is replaced: those that are idle lead to the same silent host.
+No statement waits longer than STATEMENT_LIMIT_S for a database that does not answer, and then every
+connection is replaced: the idle ones lead to the same host.
 
-What keeps a lease (beats, the tokens of whoever speaks, our own pulse) has connections of its own:
-it must never wait behind what leases are for. A thousand nodes that come back at once would else
-lose their leases waiting for each other's checkpoints, and what is lost asks for still more.
+Statements that keep leases (heartbeats, token look-ups, the gateway's own liveness) have separate
+connections: they must not wait behind the work that leases permit. Otherwise a thousand nodes that
+come back at once lose their leases waiting for each other's checkpoints, and lost nodes ask for
+still more.
 
-Commits and what only reads never wait for a row lock. What does wait (register, releases, reports)
-has connections of its own too: a lock that a frozen process holds must not use up those of commits.
+Commits and reads never wait for a row lock. Transactions that do (register, releases, reports) have
+separate connections too: a lock held by a frozen process must not use up those of commits.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
@@ -21,20 +24,21 @@ from psycopg_pool import AsyncConnectionPool
 
 from ginkgo_site.deadline import AsyncConnection
 from scheduling.db.transaction import IDLE_LIMIT, read_json
+from scheduling.gateway.node_limits import admit
 
 WORK_POOL_SIZE = 5
-LEASE_POOL_SIZE = 2  #: one for a batch of beats, one for tokens
+LEASE_POOL_SIZE = 2  #: one for a batch of heartbeats, one for tokens
 LOCKING_POOL_SIZE = 3
-#: Longest wait of a step for a row lock. The daemon repeats what did not get it.
+#: Longest wait for a row lock. The daemon repeats what failed by it.
 ROW_LOCK_TIMEOUT = "500ms"
-#: The same for a commit, which waits for locks of whole tables only. Less than STATEMENT_LIMIT_S:
-#: a server that says that a table is locked is not silent.
+#: The same for a commit, which waits for table locks only. Less than STATEMENT_LIMIT_S: a server
+#: that reports a locked table is not silent.
 LOCK_TIMEOUT = "2s"
-#: Who comes after so many is told to come again: a request that nobody waits for any more is work
-#: for nothing.
+#: Requests that may wait for a connection; any further one is refused and repeated by its daemon. A
+#: request that waited for longer would be served after its daemon gave up on it.
 MAX_WAITING = 500
-#: A daemon waits 4 s for the answer to a beat and 8 s for that to a commit, so a statement that
-#: takes longer serves nobody. What it did counts: a commit that is repeated is answered as before.
+#: A daemon waits 4 s for the answer to a heartbeat and 8 s for that to a commit, so a slower
+#: statement is of no use. Its effect counts: a repeated commit gets the same answer as the first.
 STATEMENT_LIMIT_S = 3.0
 
 
@@ -43,10 +47,10 @@ class GatewayConnection(AsyncConnection):
 
 
 class GatewayPool(AsyncConnectionPool[Any]):
-    """A pool that renews all its connections once one of them found the database silent."""
+    """A pool that replaces all its connections once one of them found the database silent."""
 
     async def putconn(self, conn: Any) -> None:
-        """Take a connection back."""
+        """Return a connection to the pool."""
         await super().putconn(conn)
         if conn.silent:
             await _renew_all(conn)
@@ -66,8 +70,8 @@ async def _renew_all(dead: AsyncConnection) -> None:
 
 
 async def _check(connection: AsyncConnection) -> None:
-    """Raise unless the connection lives. A dead one is hardly the only one: a request that came
-    to the next dead one would wait a second, and two for the one after it."""
+    """Raise if the connection is dead. Rarely is it the only one: a request that met the next dead
+    one would wait a second, and two seconds for the one after it."""
     try:
         await connection.check()
     except psycopg.OperationalError:
@@ -76,18 +80,35 @@ async def _check(connection: AsyncConnection) -> None:
 
 
 def work_pool() -> GatewayPool:
-    """Return the open pool. Raises RuntimeError before `open_pools`."""
+    """Return the pool of commits and reads. Raise RuntimeError before `open_pools`."""
     return _opened("work")
 
 
 def lease_pool() -> GatewayPool:
-    """Return the pool of what keeps leases. Raises RuntimeError before `open_pools`."""
+    """Return the pool of statements that keep leases. Raise RuntimeError before `open_pools`."""
     return _opened("leases")
 
 
 def locking_pool() -> GatewayPool:
-    """Return the pool of what may wait for row locks. Raises RuntimeError before `open_pools`."""
+    """Return the pool of transactions that may wait for row locks. Raise RuntimeError before
+    `open_pools`."""
     return _opened("steps")
+
+
+@asynccontextmanager
+async def work_connection(node: int) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    """Lend a connection for commits and reads, within the share of the node."""
+    async with admit(node, "work"), work_pool().connection() as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def locking_connection(
+    node: int, within_s: float | None = None
+) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    """Lend a connection whose statements may wait for row locks, within the share of the node."""
+    async with admit(node, "steps"), locking_pool().connection(within_s) as connection:
+        yield connection
 
 
 def _opened(name: str) -> GatewayPool:
@@ -100,7 +121,7 @@ def _opened(name: str) -> GatewayPool:
 
 
 async def open_pools() -> None:
-    """Open all without waiting for the database, which may come later than the web."""
+    """Open all pools without waiting for the database, which may start later."""
     from ginkgo_site.database import conninfo
 
     for name, size, waiting in (
@@ -144,7 +165,7 @@ async def _configure_step(connection: AsyncConnection) -> None:
 
 
 async def close_pools() -> None:
-    """Close all. Idempotent."""
+    """Close all pools. Idempotent."""
     while _pools:
         _, closing = _pools.popitem()
         await closing.close()

@@ -1,4 +1,4 @@
-"""The daemon's websocket. It carries pushes of the desired set; its closing shortens a lease."""
+"""The websocket of a daemon. It carries desired sets; its loss shortens the lease."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from scheduling.gateway.auth import NodeIdentity, Unauthenticated, authenticate_
 from scheduling.gateway.http import RequestRejected
 from scheduling.gateway.message_decoding import DECODE_ERRORS
 from scheduling.gateway.node_limits import admit
-from scheduling.gateway.pool import work_pool
+from scheduling.gateway.pool import work_connection, work_pool
 from scheduling.gateway.socket_losses import SERVER_CLOSE_CODES, SIMULTANEOUS_S, SOCKET_LOSSES
 from scheduling.observe.desired_set import desired_set
 from scheduling.timing import timing
@@ -29,28 +29,28 @@ from scheduling.wire.messages import Hello, encode
 
 logger = logging.getLogger(__name__)
 
-#: Close codes a peer's end produces: its process ended (1006), or it went away (1001).
+#: Close codes of this server.
 UNAUTHENTICATED = 4401
 NOT_HELLO = 4400
 SUPERSEDED = 4409
 TRY_AGAIN = 1013
 
-#: A daemon has one; those whose end was not noticed yet count too.
+#: Per node. A daemon has one; those whose end was not noticed yet count too.
 MAX_SOCKETS = 8
 HELLO_TIMEOUT_S = 10.0
 
-#: Node → its sockets that are open in this process.
+#: Node → number of its sockets in this process.
 OPEN_SOCKETS: collections.Counter[int] = collections.Counter()
 
 
 class PushSocket(AsyncWebsocketConsumer):
-    """One daemon, one socket, one hint group."""
+    """The socket of one daemon, in the hint group of its node."""
 
     sender: NodeIdentity | None = None
     connection_id: UUID | None = None
     is_counted = False
-    hello_timer: asyncio.TimerHandle | None = None  #: closes a socket that does not say who speaks
-    pushed_version = -1  #: version of the newest set that the daemon has
+    hello_timer: asyncio.TimerHandle | None = None  #: closes a socket that sends no Hello
+    pushed_version = -1  #: version of the newest set that was sent
 
     async def connect(self) -> None:
         try:
@@ -76,7 +76,7 @@ class PushSocket(AsyncWebsocketConsumer):
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if self.connection_id is not None or self.sender is None:
-            return  # nothing more is expected; pings are the server's
+            return  # no further message is expected; pings are the server's
         try:
             hello = msgspec.msgpack.decode(bytes_data or b"", type=Hello)
             incarnation = UUID(hello.incarnation)
@@ -103,25 +103,25 @@ class PushSocket(AsyncWebsocketConsumer):
         await self._push()
 
     async def dispatch(self, message: dict[str, Any]) -> None:
-        """Handle one message. Channels closes old connections of Django's first, in a thread;
-        nothing here uses any, and with a thousand sockets that was a quarter of the web's time.
+        """Handle one message. Channels first closes old Django connections, in a thread; nothing
+        here uses any, and with a thousand sockets that was a quarter of the web's time.
         """
         await getattr(self, get_handler_name(message))(message)
 
     async def desired_changed(self, event: dict[str, Any]) -> None:
-        """A hint: read the set and push it, unless what was pushed meanwhile is as new."""
+        """Push the set, unless the one sent last is as new as the hint."""
         if event["version"] > self.pushed_version:
             await self._push()
 
     async def wake(self, event: dict[str, Any]) -> None:
-        """The listener was away: anything may have changed."""
+        """Push the set after the listener was disconnected: hints may have been lost."""
         await self._push()
 
     async def _push(self) -> None:
         assert self.sender is not None
         try:
-            await self._authenticate()  # the token may have been revoked since
-            async with admit(self.sender.node, "work"), work_pool().connection() as connection:
+            await self._authenticate()  # the token may have been revoked
+            async with work_connection(self.sender.node) as connection:
                 desired = await aexecute_autocommit(
                     connection, desired_set(self.sender.node, self.pushed_version)
                 )
@@ -129,19 +129,19 @@ class PushSocket(AsyncWebsocketConsumer):
             await self.close(code=UNAUTHENTICATED)
             return
         except (psycopg.Error, PoolTimeout, RequestRejected):
-            return  # the next beat carries the set
+            return  # the next heartbeat carries the set
         if desired is not None:
             self.pushed_version = desired.version
             await self.send(bytes_data=encode(desired))
 
     def _cancel_hello_timer(self) -> None:
-        """It spoke or went: nothing is waited for any more."""
+        """Stop waiting for Hello: it came, or the socket closed."""
         if self.hello_timer is not None:
             self.hello_timer.cancel()
             self.hello_timer = None
 
     async def disconnect(self, code: int) -> None:
-        """Shorten the lease if the peer closed, not we, and not everybody at once."""
+        """Shorten the lease if the peer closed the socket, and not all peers at once."""
         self._cancel_hello_timer()
         if self.is_counted and self.sender is not None:
             self.is_counted = False
@@ -156,7 +156,7 @@ class PushSocket(AsyncWebsocketConsumer):
             return
         await asyncio.sleep(SIMULTANEOUS_S)
         if SOCKET_LOSSES.all_at_once():
-            logger.warning("all agent sockets closed at once: nobody's lease is shortened")
+            logger.warning("all push sockets closed at once: no lease is shortened")
             return
         try:
             async with work_pool().connection() as connection:

@@ -1,4 +1,4 @@
-"""Bodies of requests: how large, how long, and how much of them at once in this process."""
+"""Limits on request bodies: size, time, and total bytes in this process."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from scheduling.gateway.http import Receive, RequestRejected, read_body
 from scheduling.gateway.node_limits import Admission, admit
 
 MAX_SMALL_BODY = 1_000_000
-#: A portfolio process answers with 16 MiB at most (`portfolios.runtime.messages.LARGEST_REPLY`).
+#: A portfolio process answers with 16 MiB at most (`portfolios.runtime.messages`).
 MAX_COMMIT_BODY = 18_000_000
-LARGE_BODY = 1_000_000  #: a node has one body over this at a time
-MAX_TOTAL_BODIES = 64_000_000  #: bytes of all bodies at once
+LARGE_BODY = 1_000_000  #: a node may send one larger body at a time
+MAX_TOTAL_BODIES = 64_000_000  #: bytes of all concurrent bodies
 BODY_TIMEOUT_S = 10.0  #: a daemon gives up on its request after 8 s
 BYTES_WAIT_S = 5.0
 
 
 class ByteBudget:
-    """Bytes that may be held at once; who finds none waits, in the order in which they came."""
+    """Bytes that requests may hold at once. Requests wait in the order in which they came."""
 
     def __init__(self, size: int) -> None:
-        """Begin with all of it free."""
+        """Start with all bytes free."""
         self.free = size
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @asynccontextmanager
     async def holding(self, size: int) -> AsyncIterator[None]:
-        """Hold `size` bytes. Raise Declined 503 where none become free in time."""
+        """Hold `size` bytes. Raise RequestRejected 503 if they do not become free in time."""
         await self.acquire(size)
         try:
             yield
@@ -39,7 +39,7 @@ class ByteBudget:
             self.release(size)
 
     async def acquire(self, size: int) -> None:
-        """Take `size` bytes, to be given back. Raise Declined 503."""
+        """Take `size` bytes, to be released. Raise RequestRejected 503."""
         if self._waiting or size > self.free:
             await self._wait(size)
         else:
@@ -53,17 +53,17 @@ class ByteBudget:
                 await granted
         except BaseException as error:
             if granted.done() and not granted.cancelled():
-                self.release(size)  # it was given at the last moment
+                self.release(size)  # they were granted at the last moment
             granted.cancel()
-            self.release(0)  # those behind it may fit
+            self.release(0)  # later requests may fit
             if isinstance(error, TimeoutError):
                 raise RequestRejected(
-                    503, "unavailable", "Too many bytes of requests are under way; repeat."
+                    503, "unavailable", "Too many bytes of requests are in progress; repeat."
                 ) from None
             raise
 
     def release(self, size: int) -> None:
-        """Give `size` bytes to who waits for them."""
+        """Give `size` bytes back, to waiting requests first."""
         self.free += size
         while self._waiting:
             needed, next_request = self._waiting[0]
@@ -79,17 +79,18 @@ _total = ByteBudget(MAX_TOTAL_BODIES)
 
 
 class RequestBody:
-    """The body of a request; its bytes count until the block ends. As `Turn`, it is a class."""
+    """The body of a request. Its bytes count until the block ends. A class for the same reason as
+    `Admission`."""
 
     __slots__ = ("_announced", "_large", "_node", "_receive")
 
     def __init__(self, node: int, receive: Receive, announced: int) -> None:
-        """Read nothing yet."""
+        """Do not read yet."""
         self._node, self._receive, self._announced = node, receive, announced
         self._large: Admission | None = None
 
     async def __aenter__(self) -> bytes:
-        """Wait for room, and return the whole body. Raise Declined."""
+        """Wait for free bytes and return the complete body. Raise RequestRejected."""
         if self._announced > LARGE_BODY:
             large = admit(self._node, "large")
             await large.__aenter__()
@@ -106,7 +107,7 @@ class RequestBody:
             raise
 
     async def __aexit__(self, *error: object) -> None:
-        """Give back what it holds."""
+        """Release the bytes."""
         _total.release(self._announced)
         await self._release_large()
 
@@ -118,18 +119,18 @@ class RequestBody:
 def request_body(
     node: int, receive: Receive, headers: Mapping[bytes, bytes], limit: int
 ) -> RequestBody:
-    """Give the whole body of a request of `node`.
+    """Read the complete body of a request of `node`.
 
-    Raise Declined: 413 over `limit`, 408 where it does not come in time.
+    Raise RequestRejected: 413 over `limit`, 408 if it does not arrive in time.
     """
     return RequestBody(node, receive, _announced(headers, limit))
 
 
 async def _read_in_time(coroutine: Coroutine[Any, Any, bytes]) -> bytes:
-    """Return what `reading` does, or raise Declined 408.
+    """Return the result of `coroutine`, or raise RequestRejected 408.
 
-    A small body comes together with its headers, and then there is nothing to wait for: a timer for
-    each would cost more than everything else that is done with the body of a beat.
+    A small body arrives together with its headers, so that there is nothing to wait for: a timer
+    would cost more than everything else that is done with the body of a heartbeat.
     """
     try:
         waits_for = coroutine.send(None)
@@ -141,13 +142,13 @@ async def _read_in_time(coroutine: Coroutine[Any, Any, bytes]) -> bytes:
             return await _resume(coroutine, waits_for)
     except TimeoutError:
         raise RequestRejected(
-            408, "too_slow", f"The body was not whole in {BODY_TIMEOUT_S:g} s; send it again."
+            408, "too_slow", f"The body was not complete after {BODY_TIMEOUT_S:g} s; send it again."
         ) from None
 
 
 @types.coroutine
 def _resume(coroutine: Coroutine[Any, Any, bytes], waits_for: Any) -> Generator[Any, Any, bytes]:
-    """Await a coroutine that was begun and waits."""
+    """Await a coroutine that has already been started."""
     try:
         while True:
             try:
@@ -162,15 +163,15 @@ def _resume(coroutine: Coroutine[Any, Any, bytes], waits_for: Any) -> Generator[
 
 
 def _announced(headers: Mapping[bytes, bytes], limit: int) -> int:
-    """Return how many bytes will come at most. Raise Declined 413 where that is over `limit`."""
+    """Return an upper bound of the body's bytes. Raise RequestRejected 413 if over `limit`."""
     text = headers.get(b"content-length", b"")
     if not text.isdigit():
-        return limit  # in chunks: it may be anything
+        return limit  # chunked: the size is unknown
     if len(text) > len(str(limit)) or int(text) > limit:
         raise RequestRejected(413, "payload_too_large", too_large(limit))
     return int(text)
 
 
 def too_large(limit: int) -> str:
-    """Return the sentence about a body that is over its limit."""
+    """Return the message for a body over its limit."""
     return f"The body is over {limit:,} bytes; send less at a time."

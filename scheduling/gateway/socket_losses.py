@@ -1,18 +1,19 @@
-"""Whose fault is a closed socket? Only the peer's counts, and never all of them at once."""
+"""Attribute closed websockets: to the peer, or to this process if all close at once."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
-#: All of two or more sockets gone within this time is our network or our shutdown, not theirs.
+#: If all of two or more sockets close within this time, the cause is on the side of the server.
 SIMULTANEOUS_S = 0.25
 
-#: 1012: we restart; 1001: we go away; 1011: our ping timed out. None of them is the peer's word.
+#: Close codes that the server produces: 1012 restart, 1001 going away, 1011 ping timeout, and its
+#: own refusals.
 SERVER_CLOSE_CODES = frozenset({1001, 1011, 1012, 1013, 4400, 4401, 4409})
 
 
 class SocketLossTracker:
-    """The agent sockets of one web process, and when they were lost."""
+    """The push sockets of one web process, and the times at which they closed."""
 
     def __init__(self) -> None:
         self._open: set[UUID] = set()
@@ -26,8 +27,8 @@ class SocketLossTracker:
         self._lost_at = [at for at in self._lost_at if now_s - at < SIMULTANEOUS_S] + [now_s]
 
     def all_at_once(self) -> bool:
-        """Return whether every one of two or more sockets was lost just now. Ask TOGETHER_S after
-        a closing: the first of many does not know yet that it is not alone."""
+        """Return whether all of two or more sockets closed just now. Call it SIMULTANEOUS_S after
+        a close: at the first of many, the others are still open."""
         return not self._open and len(self._lost_at) >= 2
 
 

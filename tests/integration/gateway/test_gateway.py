@@ -17,7 +17,9 @@ from portfolios.models import Checkpoint, Order
 from scheduling import operations
 from scheduling.db.transaction import Transaction, aexecute_autocommit
 from scheduling.gateway import auth
-from scheduling.gateway.app import BATCHER, gateway, liveness_loop
+from scheduling.gateway.app import gateway
+from scheduling.gateway.background import liveness_loop
+from scheduling.gateway.heartbeat import BATCHER
 from scheduling.gateway.heartbeat_batcher import HeartbeatBatcher, HeartbeatExpired
 from scheduling.gateway.pool import (
     LOCKING_POOL_SIZE,
@@ -172,9 +174,9 @@ def node() -> FakeNode:
 @pytest.mark.parametrize(
     ("token", "said"),
     [
-        (None, "A node token is needed: Authorization: Bearer TOKEN."),
-        ("", "A node token is needed: Authorization: Bearer TOKEN."),
-        ("wrong", "This node token is not known; create one with create_node_token."),
+        (None, "A node token is required: Authorization: Bearer TOKEN."),
+        ("", "A node token is required: Authorization: Bearer TOKEN."),
+        ("wrong", "Unknown node token; create one with create_node_token."),
     ],
 )
 def test_a_missing_or_unknown_token_is_refused(
@@ -340,7 +342,7 @@ def test_a_daemon_that_registered_after_the_holder_is_not_superseded_but_forgott
     _, answer = post("heartbeat/", forgotten)
     assert answer["status"] == "unknown"
     assert answer["message"] == (
-        "Of node node-1 the database knows an earlier daemon only; register again."
+        "The database knows only an earlier daemon of node node-1; register again."
     )
     make_node("node-1")
     assert post("heartbeat/", forgotten)[1]["status"] == "superseded"
@@ -417,7 +419,7 @@ def test_a_report_that_is_nonsense_costs_the_node_neither_its_beat_nor_its_other
         for line in caplog.records
         if "report" in line.getMessage() and line.levelname in ("WARNING", "ERROR")
     ]
-    assert told.getMessage() == "node-1: 2 reports make no sense: 'no uuid' is no UUID."
+    assert told.getMessage() == "node-1: 2 invalid reports: 'no uuid' is not a valid UUID."
     assert told.exc_info is None
 
 
@@ -429,7 +431,7 @@ def test_a_fault_of_ours_in_a_report_costs_the_node_neither_its_beat_nor_its_oth
     def broken(*given: Any) -> Transaction[str]:
         raise AssertionError("what cannot be")
 
-    monkeypatch.setattr("scheduling.gateway.app.handoff.prepared", broken)
+    monkeypatch.setattr("scheduling.enact.node_reports.handoff.prepared", broken)
     words = beat(node, reports=[Prepared(handoff=1), hand.death()])
     status, answer = post("heartbeat/", words)
     assert (status, answer.get("status")) == (200, "ok")
@@ -555,7 +557,7 @@ def test_a_beat_that_grew_old_in_our_queue_renews_nothing(
 
     async def late() -> None:
         with pytest.raises(HeartbeatExpired):
-            await HeartbeatBatcher().submit(node.row.pk, beat(node))
+            await HeartbeatBatcher().renew(node.row.pk, beat(node))
 
     before = Lease.objects.get().renewals
     serve(late)
@@ -569,22 +571,22 @@ def test_whose_beat_was_dropped_and_whose_was_heard_is_counted(
     beats = HeartbeatBatcher()
 
     async def heard() -> None:
-        await beats.submit(node.row.pk, beat(node))
+        await beats.renew(node.row.pk, beat(node))
 
     async def late() -> None:
         monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.MAX_WAIT_S", -1.0)
         with pytest.raises(HeartbeatExpired):
-            await beats.submit(7, beat(node))
+            await beats.renew(7, beat(node))
 
     async def failing() -> None:
         monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.MAX_WAIT_S", 3.0)
         monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.aexecute_autocommit", _away)
         with pytest.raises(psycopg.OperationalError):
-            await beats.submit(8, beat(node))
+            await beats.renew(8, beat(node))
 
     for each in (heard, late, failing):
         serve(each)
-    assert beats.drops.heard == {node.row.pk}
+    assert beats.drops.stored == {node.row.pk}
     assert beats.drops.dropped == {7, 8}
 
 
@@ -606,7 +608,7 @@ def test_a_process_that_drops_beats_says_with_its_pulse_that_it_is_deaf(
             pulsed.set()
             await asyncio.Event().wait()
 
-        monkeypatch.setattr("scheduling.gateway.app.asyncio.sleep", wait)
+        monkeypatch.setattr("scheduling.gateway.background.asyncio.sleep", wait)
         keeping = asyncio.create_task(liveness_loop())
         await pulsed.wait()
         keeping.cancel()
@@ -636,8 +638,8 @@ def test_deafness_that_could_not_be_told_is_told_with_the_next_pulse(
         async def pulsed(*words: Any) -> Any:
             return await again.pop(0)(*words)
 
-        monkeypatch.setattr("scheduling.gateway.app.asyncio.sleep", wait)
-        monkeypatch.setattr("scheduling.gateway.app.aexecute_autocommit", pulsed)
+        monkeypatch.setattr("scheduling.gateway.background.asyncio.sleep", wait)
+        monkeypatch.setattr("scheduling.gateway.background.aexecute_autocommit", pulsed)
         keeping = asyncio.create_task(liveness_loop())
         await told.wait()
         keeping.cancel()
@@ -895,7 +897,7 @@ def test_a_portfolio_named_twice_in_one_request_is_declined_and_nothing_is_done(
     status, problem = post("commit/", message)
     assert (status, problem["code"]) == (400, "invalid")
     assert problem["message"] == (
-        f"Portfolio {hand.portfolio.pk} is twice in one commit; nothing was done."
+        f"Portfolio {hand.portfolio.pk} occurs twice in one request; nothing was done."
     )
     assert neighbour.run().last_seq == before
 

@@ -61,9 +61,7 @@ def test_more_commits_than_go_into_one_message_are_declined(node: FakeNode) -> N
     message = wire.CommitRequest(incarnation=str(node.incarnation), commits=many)
     status, problem = post("commit/", message)
     assert (status, problem["code"]) == (413, "payload_too_large")
-    assert problem["message"] == (
-        "The message holds 201 commits, at most 200 go into one; send less at a time."
-    )
+    assert problem["message"] == ("The message has 201 commits, limit 200; send fewer at a time.")
 
 
 def test_more_lines_than_go_into_one_message_are_declined(node: FakeNode) -> None:

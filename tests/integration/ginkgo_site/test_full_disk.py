@@ -85,7 +85,7 @@ def test_commits_are_refused_readiness_is_red_and_an_alert_opens_until_there_is_
     body = encode(CommitRequest(incarnation=str(node.incarnation), commits=[commit]))
     health = Health()
     health.open()
-    health.pulse.succeed()
+    health.liveness.succeed()
     health.write.succeed()
     fill_the_disk()
     try:
@@ -117,7 +117,7 @@ def test_a_disk_that_is_nearly_full_is_an_alert_before_commits_are_refused(
     free = shutil.disk_usage(tmp_path).free
     monkeypatch.setattr(disk_space, "MIN_FREE_BYTES", 2 * free)
     monkeypatch.setattr(disk_space, "MIN_FREE_SHARE_OF_SMALL", 1.0)
-    assert "MB left" in low_space_reason(tmp_path)
+    assert "MB free" in low_space_reason(tmp_path)
     record(state, tmp_path)
     assert open_alerts() == ["disk_full"]
     assert state.problem() == ""  # commits still work

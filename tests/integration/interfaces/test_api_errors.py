@@ -266,7 +266,7 @@ def gateway_works(monkeypatch: pytest.MonkeyPatch) -> Health:
     """Let the gateway's probes have succeeded just now, in a process that knows no migrations."""
     works = Health()
     works.open()
-    works.pulse.succeed()
+    works.liveness.succeed()
     works.write.succeed()
     monkeypatch.setattr(health, "HEALTH", works)
     monkeypatch.setattr(health, "_is_migrated", False)
@@ -305,10 +305,13 @@ def test_a_gateway_that_lost_its_database_is_not_ready_and_says_what_failed_at_o
         r"the database does not answer\.",
         said,
     )
-    gateway_works.pulse.succeeded_at = None
-    gateway_works.pulse.fail(PoolTimeout("couldn't get a connection after 5.00 sec"))
+    gateway_works.liveness.succeeded_at = None
+    gateway_works.liveness.fail(PoolTimeout("couldn't get a connection after 5.00 sec"))
     said = problem(nobody.get("readyz"), 503, "unavailable")["detail"]
-    assert said == "The gateway's pulse has not succeeded yet: no connection became free."
+    assert (
+        said
+        == "The gateway's liveness write has not succeeded yet: no connection became available."
+    )
 
 
 @pytest.mark.usefixtures("gateway_works")

@@ -9,7 +9,7 @@ from scheduling.gateway.drop_monitor import DropMonitor
 
 def drops(heard: int, dropped: int) -> DropMonitor:
     found = DropMonitor()
-    found.heard.update(range(heard))
+    found.stored.update(range(heard))
     found.dropped.update(range(1000, 1000 + dropped))
     return found
 
@@ -20,8 +20,8 @@ def drops(heard: int, dropped: int) -> DropMonitor:
         (0, 0, ""),
         (1000, 0, ""),
         (90, 10, ""),
-        (89, 11, "the beats of 11 of 100 nodes were dropped"),
-        (0, 1, "the beats of 1 of 1 nodes were dropped"),
+        (89, 11, "the heartbeats of 11 of 100 nodes were dropped"),
+        (0, 1, "the heartbeats of 1 of 1 nodes were dropped"),
     ],
 )
 def test_dropping_more_than_a_tenth_is_deaf(heard: int, dropped: int, why: str) -> None:

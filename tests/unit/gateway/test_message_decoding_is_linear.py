@@ -124,7 +124,7 @@ def test_commits_of_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
         body = commits_of(*range(size), size - 1)
 
         def work() -> None:
-            with pytest.raises(RequestRejected, match="twice in one commit"):
+            with pytest.raises(RequestRejected, match="occurs twice"):
                 message_decoding.decode_commits(body)
 
         return work

@@ -1,0 +1,103 @@
+"""Background work of a gateway: record that it can be reached, and test that it can write."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg_pool import PoolTimeout
+
+from scheduling.db.transaction import aexecute, aexecute_autocommit
+from scheduling.enact.lease import record_gateway_alive
+from scheduling.enact.timeline import note_timeline
+from scheduling.gateway.acknowledgement_requests import ACKNOWLEDGEMENT_REQUESTS
+from scheduling.gateway.commit_path import COMMIT_PATH
+from scheduling.gateway.disk_space import DISK_SPACE
+from scheduling.gateway.health import HEALTH, WRITE_TEST_INTERVAL_S, write_test
+from scheduling.gateway.heartbeat import BATCHER
+from scheduling.gateway.http import primary_message
+from scheduling.gateway.pool import close_pools, lease_pool, open_pools, work_pool
+from scheduling.timing import timing
+
+logger = logging.getLogger(__name__)
+
+_tasks: list[asyncio.Task[None]] = []
+
+
+async def open_gateway() -> None:
+    """Open the pools and start the background loops. The web process calls it at its start."""
+    await open_pools()
+    HEALTH.open()
+    _tasks.extend(map(asyncio.create_task, (liveness_loop(), _write_test_loop())))
+
+
+async def close_gateway() -> None:
+    """Stop the loops and close the pools. The web process calls it when it stops."""
+    HEALTH.open(False)
+    while _tasks:
+        _tasks.pop().cancel()
+    await close_pools()
+
+
+async def liveness_loop() -> None:
+    """Record periodically that nodes can reach this process. Never returns."""
+    overload = ""
+    while True:
+        times = timing()
+        try:
+            async with lease_pool().connection() as connection:
+                overload = BATCHER.drops.overload_reason() or overload
+                transaction = record_gateway_alive(
+                    times,
+                    deaf=bool(overload),
+                    standing_s=COMMIT_PATH.blocked_s(),
+                    passed_s=COMMIT_PATH.passed_s(),
+                )
+                await aexecute_autocommit(connection, transaction)
+            HEALTH.liveness.succeed()
+            if overload:
+                logger.warning("no lease is judged expired for one TTL: %s", overload)
+            overload = ""  # only once it is durable
+        except (psycopg.Error, PoolTimeout) as error:
+            HEALTH.liveness.fail(error)  # the resulting gap is what others go by
+        await asyncio.sleep(times.pulse_s)
+
+
+async def _write_test_loop() -> None:
+    """Write periodically over the pool of commits, as a commit does, for readiness; and check that
+    the database is still the same one. Never returns.
+    """
+    while True:
+        DISK_SPACE.check(_database_folder())  # before a write, which a full disk may refuse
+        try:
+            async with work_pool().connection() as connection:
+                await aexecute_autocommit(connection, write_test())
+                await aexecute_autocommit(connection, DISK_SPACE.record())
+                HEALTH.write.succeed()
+                await _note_timeline(connection)
+        except (psycopg.Error, PoolTimeout) as error:
+            HEALTH.write.fail(error)
+        await asyncio.sleep(WRITE_TEST_INTERVAL_S)
+
+
+async def _note_timeline(connection: psycopg.AsyncConnection[Any]) -> None:
+    try:
+        ACKNOWLEDGEMENT_REQUESTS.record_database(await aexecute(connection, note_timeline()))
+    except psycopg.ProgrammingError as error:
+        # A hosted database that denies these functions to its roles, or one not yet migrated.
+        logger.info("the timeline of the database is unknown: %s", primary_message(error))
+
+
+def _database_folder() -> Path | None:
+    """Return a folder on the disk of the embedded server, or None for any other server."""
+    from django.conf import settings
+
+    env = settings.GINKGO
+    if not env.database_is_embedded:
+        return None
+    data = Path(str(conninfo_to_dict(env.database_url).get("host") or "/")).parent / "data"
+    return data if data.exists() else env.home

@@ -1,0 +1,180 @@
+"""Heartbeats: decode, renew the lease in a batch, apply the reports, answer.
+
+Each stage is one function that returns a value. Between `renew` and the answer, an ordinary
+heartbeat needs no statement of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from scheduling.db.transaction import CONNECTION_LOST, aexecute, aexecute_autocommit
+from scheduling.enact.lease import caught_up
+from scheduling.enact.node_reports import apply_report
+from scheduling.enact.timeline import note_acknowledged
+from scheduling.gateway.acknowledgement_requests import ACKNOWLEDGEMENT_REQUESTS
+from scheduling.gateway.auth import NodeIdentity
+from scheduling.gateway.heartbeat_batcher import HeartbeatBatcher
+from scheduling.gateway.http import RequestRejected, primary_message
+from scheduling.gateway.message_decoding import clean_report, decode_heartbeat
+from scheduling.gateway.pool import locking_connection, work_connection
+from scheduling.observe.desired_set import desired_set
+from scheduling.timing import timing
+from scheduling.wire.messages import DesiredSet, Heartbeat, HeartbeatAnswer
+
+logger = logging.getLogger(__name__)
+
+#: Heartbeat interval of a node with a pending handoff.
+PENDING_HEARTBEAT_S = 1.0
+#: Outcomes of late or repeated reports. Not worth a log line each: a node may send many.
+NO_CHANGE = ("late", "gone")
+
+BATCHER = HeartbeatBatcher()
+
+
+async def answer_heartbeat(sender: NodeIdentity, body: bytes) -> HeartbeatAnswer:
+    """Renew the lease of a node, apply what it reports, and return what it should run."""
+    heartbeat = decode_heartbeat(body)
+    lease = await BATCHER.renew(sender.node, heartbeat)
+    if not lease.beaten:
+        return _not_the_holder(sender, heartbeat, lease)
+    await _record_catch_up(sender, heartbeat)
+    await _compare_acknowledged(sender, heartbeat)
+    await _apply_reports(sender, heartbeat)
+    desired = await _changed_desired_set(sender, heartbeat, lease)
+    return _renewed(sender, heartbeat, lease, desired)
+
+
+#: (node, portfolio, epoch) whose catch-up this process has recorded.
+_recorded: dict[tuple[int, int, int], None] = {}
+_MAX_RECORDED = 20_000
+
+
+async def _record_catch_up(sender: NodeIdentity, heartbeat: Heartbeat) -> None:
+    """Record, once per epoch, how long a new owner needed to reach the head."""
+    reached = [
+        (status.portfolio, status.epoch, status.caught_up_ms)
+        for status in heartbeat.portfolios
+        if status.caught_up_ms is not None
+        and (sender.node, status.portfolio, status.epoch) not in _recorded
+    ]
+    if not reached:
+        return
+    async with work_connection(sender.node) as connection:
+        await aexecute_autocommit(connection, caught_up(sender.node, reached))
+    if len(_recorded) > _MAX_RECORDED:
+        _recorded.clear()
+    _recorded.update(((sender.node, portfolio, epoch), None) for portfolio, epoch, _ in reached)
+
+
+async def _compare_acknowledged(sender: NodeIdentity, heartbeat: Heartbeat) -> None:
+    """Compare the commits that the daemon knows to be acknowledged with those in the database."""
+    if heartbeat.acknowledged:
+        transaction = note_acknowledged(sender.node, sender.name, heartbeat.acknowledged)
+        try:
+            async with locking_connection(sender.node) as connection:
+                missing = await aexecute(connection, transaction)
+        except (*CONNECTION_LOST, PoolTimeout):
+            raise  # the daemon sends them again
+        except Exception:  # the renewal is durable; a bad claim must not cost the lease
+            logger.exception("%s: acknowledged commits could not be compared", sender.name)
+        else:
+            if missing:
+                logger.error(
+                    "%s: the database lacks acknowledged commits of %d portfolios",
+                    sender.name,
+                    missing,
+                )
+    if heartbeat.recalled:
+        ACKNOWLEDGEMENT_REQUESTS.record_received(sender.node, heartbeat.incarnation)
+
+
+async def _apply_reports(sender: NodeIdentity, heartbeat: Heartbeat) -> None:
+    """Apply every report in a transaction of its own. A bad one costs no other report."""
+    times, incarnation = timing(), UUID(heartbeat.incarnation)
+    invalid: list[str] = []
+    for report in heartbeat.reports:
+        try:
+            transaction = apply_report(sender.node, incarnation, clean_report(report), times)
+            # A connection for each: hundreds of reports must not keep one from others.
+            async with locking_connection(sender.node) as connection:
+                outcome = await aexecute(connection, transaction)
+        except (*CONNECTION_LOST, PoolTimeout):
+            raise  # no database, or a locked row: the daemon sends the reports again
+        except RequestRejected as rejected:
+            invalid.append(str(rejected))
+        except psycopg.DataError as error:
+            invalid.append(primary_message(error))
+        except Exception:
+            # The renewal is durable: neither one report nor an internal error in handling it may
+            # cost the node its lease. Without an answer it would be repeated indefinitely.
+            logger.exception("%s: a report could not be applied", sender.name)
+        else:
+            level = logging.DEBUG if outcome in NO_CHANGE else logging.INFO
+            logger.log(level, "%s reported %s: %s", sender.name, type(report).__name__, outcome)
+    if invalid:  # one line per request, however many it holds
+        logger.warning("%s: %d invalid reports: %s", sender.name, len(invalid), invalid[0])
+
+
+async def _changed_desired_set(
+    sender: NodeIdentity, heartbeat: Heartbeat, lease: Any
+) -> DesiredSet | None:
+    """Return the desired set if it may be newer than the daemon's, else None."""
+    if not heartbeat.reports and lease.desired_version <= heartbeat.have_version:
+        return None
+    async with work_connection(sender.node) as connection:
+        return await aexecute_autocommit(
+            connection, desired_set(sender.node, heartbeat.have_version)
+        )
+
+
+def _renewed(
+    sender: NodeIdentity, heartbeat: Heartbeat, lease: Any, desired: DesiredSet | None
+) -> HeartbeatAnswer:
+    """Return the answer to the holder of the lease.
+
+    A node with portfolios learns of a new set by the answers to its commits; one without has only
+    its heartbeats when pushes are lost, so its interval is half as long.
+    """
+    times = timing()
+    next_beat_s = times.heartbeat_interval_s if lease.busy else times.heartbeat_interval_s / 2
+    if lease.pending:
+        next_beat_s = min(PENDING_HEARTBEAT_S, times.heartbeat_interval_s)
+    return HeartbeatAnswer(
+        status="ok",
+        expires_in_s=times.lease_ttl_s,
+        next_beat_s=next_beat_s,
+        now_us=lease.now_us,
+        desired=desired,
+        recall=ACKNOWLEDGEMENT_REQUESTS.is_due(sender.node, heartbeat.incarnation),
+    )
+
+
+def _not_the_holder(sender: NodeIdentity, heartbeat: Heartbeat, lease: Any) -> HeartbeatAnswer:
+    """Return the answer to a daemon that does not hold the lease of its node.
+
+    A holder that registered before this daemon did not take the node from it: the database went
+    back to a time before this daemon, by a restore or the promotion of a replica. The holder is
+    newer by the count of registrations, which a clock that was set back does not change; or by the
+    clock, since a restored database counts again from where it was.
+    """
+    is_held = lease.held_by is not None and lease.held_by != UUID(heartbeat.incarnation)
+    counts_more = heartbeat.registration and lease.registrations >= heartbeat.registration
+    if is_held and (counts_more or lease.taken_us >= heartbeat.registered_us):
+        return HeartbeatAnswer(
+            status="superseded",
+            now_us=lease.now_us,
+            message=f"Node {sender.name} was taken over by a daemon on {lease.host}, "
+            f"pid {lease.pid}.",
+        )
+    known = "only an earlier daemon" if is_held else f"no lease (status {lease.status})"
+    return HeartbeatAnswer(
+        status="unknown",
+        now_us=lease.now_us,
+        message=f"The database knows {known} of node {sender.name}; register again.",
+    )
