@@ -1,4 +1,4 @@
-"""How long each step may take: the settings that statements need, as one value."""
+"""Durations and limits of the control loop, as one value made from the settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Timing:
     heartbeat_interval_s: float = 10.0
-    lease_ttl_s: float = 30.0  #: three missed beats
+    lease_ttl_s: float = 30.0  #: three missed heartbeats
     socket_grace_s: float = 3.0
     prepare_deadline_s: float = 30.0
     drain_deadline_s: float = 5.0
@@ -22,26 +22,26 @@ class Timing:
     good_after_s: float = 60.0
     stale_order_age_s: float = 5.0
     stall_s: float = 30.0
-    storm_fraction: float = 0.5  #: of the nodes alive one TTL ago
-    raises_epoch_floor: bool = False  #: by itself, where commits vanished
+    storm_fraction: float = 0.5  #: of the nodes alive one lease ago
+    raises_epoch_floor: bool = False  #: automatically, if commits vanished
 
     @property
     def pulse_s(self) -> float:
-        """Return seconds between two pulses of the web process."""
+        """Return the seconds between two liveness writes of the web process."""
         return min(1.0, self.heartbeat_interval_s / 2)
 
     @property
     def pulse_gap_s(self) -> float:
-        """Return seconds without a pulse after which silence proves nothing.
+        """Return the seconds without a liveness write after which silence proves nothing.
 
-        Short against a heartbeat interval: a process that comes so late to its pulse comes as late
-        to the beats, and leases that it did not come to renew begin to end within ten seconds.
+        Short compared with a heartbeat interval: a process that is late with this write is as late
+        with the heartbeats, and leases that it could not renew begin to expire within 10 s.
         """
         return min(3.0, 2 * self.heartbeat_interval_s)
 
     @property
     def lease_policy(self) -> LeasePolicy:
-        """Return what judges of leases."""
+        """Return the limits by which leases are judged."""
         return LeasePolicy(
             interval_s=self.heartbeat_interval_s,
             ttl_s=self.lease_ttl_s,
@@ -53,7 +53,7 @@ _made: tuple[object, Timing] | None = None
 
 
 def timing() -> Timing:
-    """Return the timing of this installation. Every beat asks, so it is made once."""
+    """Return the timing of this installation. Cached, since every heartbeat asks for it."""
     global _made
     from django.conf import settings
 

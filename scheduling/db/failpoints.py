@@ -1,19 +1,21 @@
-"""Failpoints: named places between every two statements of a recipe, where a rehearsal fails.
+"""Failpoints: named points between the statements of a transaction, where a test makes it fail.
 
-A point is named by its recipe and the statement behind it, as `handoff.release:after_grant`. Each
-recipe has one before its first statement (`:begin`), one after every statement (a second one of the
-same statement is `:after_touch_2`), and one after its transaction (`:committed`), where the change
-stands and nobody has heard of it. The runners in `recipe.py` name them, so none can be forgotten.
+A point is named by the function that makes the change and by the last statement, for example
+`handoff.release:after_grant`. Each transaction has one point before its first statement (`:begin`),
+one after every statement (the second execution of a statement is `:after_touch_2`), and one after
+its commit (`:committed`), when the change is durable and nothing has been notified. The runners in
+`transaction.py` visit the points, so no statement can be without one.
 
-Off, the price is one look at a global a recipe. They are armed by GINKGO_FAILPOINTS, which
-`ginkgo_site/env.py` refuses unless GINKGO_REHEARSAL says what this installation is for:
+Unarmed, a transaction costs one read of a global. Failpoints are armed by GINKGO_FAILPOINTS, which
+`ginkgo_site/env.py` refuses unless GINKGO_REHEARSAL is set:
 
     [PROCESS/]POINT=ACTION[@NTH], more after commas    web/handoff.release:after_grant=exit@3
-    @/path/of/a/file                                   the same, looked up at every point
+    @/path/of/a/file                                   the same, read from the file at every point
 
-PROCESS is web, watcher or worker; POINT may hold `*`; ACTION is `error` (as a lost connection
-would raise), `exit` (kill -9 of this process) or `pause(SECONDS)`; NTH counts in this process. What
-stands in a file happens once: whoever renames the file to `….fired` is the one that fails.
+PROCESS is web, watcher or worker. POINT may contain `*`. ACTION is `error` (raise as a lost
+connection does), `exit` (SIGKILL this process) or `pause(SECONDS)`. NTH is counted per process. The
+contents of a file take effect once: the process that renames the file to `….fired` is the one that
+fails.
 """
 
 from __future__ import annotations
@@ -38,58 +40,58 @@ from scheduling.db.statements import Statement
 
 logger = logging.getLogger(__name__)
 
-#: Told of every point that is reached; may raise. Returns the seconds to pause there.
+#: Called at every point; may raise. Returns the seconds to pause there.
 Hook = Callable[["Point"], float]
 
 _hook: Hook | None = None
 
 
 class ConnectionCut(psycopg.OperationalError):
-    """What `error` raises: the connection was lost between two statements."""
+    """The action `error`: the connection was lost between two statements."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One place in one recipe, and the statement that was done last: (module, function, name)."""
+    """One point, and the last statement before it as (module, function, name)."""
 
     name: str
     statement: tuple[str, str, str] | None = None
 
 
 class FailpointTracer:
-    """The points of one recipe, in the order they are reached."""
+    """Visit the points of one transaction in order."""
 
-    def __init__(self, recipe: Any, hook: Hook) -> None:
-        self._recipe = recipe
+    def __init__(self, steps: Any, hook: Hook) -> None:
+        self._steps = steps
         self._hook = hook
-        self._name = _recipe_name(recipe)
+        self._name = _name_of(steps)
         self._seen: Counter[str] = Counter()
 
     def begin(self) -> float:
-        """Nothing was done yet."""
+        """Visit the point before the first statement."""
         return self._hook(Point(f"{self._name}:begin"))
 
     def after(self, statement: Statement) -> float:
-        """A statement was done, and the recipe does not know yet what came of it."""
+        """Visit the point after `statement`, before its rows are used."""
         name = statement.name
         self._seen[name] += 1
         times = self._seen[name]
         where = f"after_{name.lower()}" + (f"_{times}" if times > 1 else "")
-        return self._hook(Point(f"{self._name}:{where}", (*_writer(self._recipe), name)))
+        return self._hook(Point(f"{self._name}:{where}", (*_writer(self._steps), name)))
 
     def committed(self) -> float:
-        """The transaction is durable, and nobody has heard of it."""
+        """Visit the point after the commit."""
         return self._hook(Point(f"{self._name}:committed"))
 
 
-def walk(recipe: Any) -> FailpointTracer | None:
-    """Return the walk of `recipe` where a rehearsal armed failpoints, or None, as always else."""
-    return None if _hook is None else FailpointTracer(recipe, _hook)
+def trace(steps: Any) -> FailpointTracer | None:
+    """Return the tracer of a transaction, or None unless failpoints are armed."""
+    return None if _hook is None else FailpointTracer(steps, _hook)
 
 
 @contextmanager
-def hooked(hook: Hook) -> Iterator[None]:
-    """Have `hook` told of every point in this process."""
+def hook_installed(hook: Hook) -> Iterator[None]:
+    """Call `hook` at every point that this process reaches within the block."""
     global _hook
     before, _hook = _hook, hook
     try:
@@ -99,16 +101,16 @@ def hooked(hook: Hook) -> Iterator[None]:
 
 
 def arm(text: str) -> None:
-    """Arm what GINKGO_FAILPOINTS says, for the life of this process. Empty: nothing."""
+    """Arm the value of GINKGO_FAILPOINTS for the life of this process; "" arms nothing."""
     global _hook
     if text:
         logger.warning("failpoints are armed, this process may fail on purpose: %s", text)
-        _hook = FromFile(Path(text[1:])) if text.startswith("@") else Rules(text)
+        _hook = FileRules(Path(text[1:])) if text.startswith("@") else Rules(text)
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What happens at which point, the how manieth time."""
+    """A failpoint rule: point, action, and the visit on which it fires."""
 
     process: str
     point: str
@@ -116,11 +118,11 @@ class Rule:
     pause_s: float
     nth: int
 
-    def meets(self, point: str) -> bool:
-        """Whether this rule speaks of this point in this process."""
+    def matches(self, point: str) -> bool:
+        """Return whether the rule applies to this point in this process."""
         return self.process in ("", process_name()) and fnmatchcase(point, self.point)
 
-    def act(self, point: str) -> float:
+    def fire(self, point: str) -> float:
         """Fail here, or return the seconds to pause."""
         logger.warning("failpoint %s: %s", point, self.action)
         if self.action == "exit":
@@ -130,8 +132,8 @@ class Rule:
         return self.pause_s
 
 
-def parsed(text: str) -> list[Rule]:
-    """Return the rules of a text. Raises ValueError with the piece that is none."""
+def parse_rules(text: str) -> list[Rule]:
+    """Parse rules. Raise ValueError with the first piece that is not a rule."""
     rules = []
     for piece in filter(None, re.split(r"[,\s]+", text)):
         found = re.fullmatch(FAILPOINT, piece)
@@ -145,28 +147,28 @@ def parsed(text: str) -> list[Rule]:
 
 
 class Rules:
-    """A hook that follows rules and counts, in this process, how often each was met."""
+    """A hook that applies rules and counts, in this process, how often each one matched."""
 
     def __init__(self, text: str) -> None:
-        self._rules = parsed(text)
-        self._met: Counter[Rule] = Counter()
+        self._rules = parse_rules(text)
+        self._visits: Counter[Rule] = Counter()
 
     def __call__(self, point: Point) -> float:
         due = self.due(point.name)
-        return 0.0 if due is None else due.act(point.name)
+        return 0.0 if due is None else due.fire(point.name)
 
     def due(self, point: str) -> Rule | None:
-        """Return the rule whose turn it is now, counting this visit."""
+        """Count this visit, and return the rule that fires on it."""
         for rule in self._rules:
-            if rule.meets(point):
-                self._met[rule] += 1
-                if self._met[rule] == rule.nth:
+            if rule.matches(point):
+                self._visits[rule] += 1
+                if self._visits[rule] == rule.nth:
                     return rule
         return None
 
 
-class FromFile:
-    """A hook that follows the file as it is now. A file fires once, in one process of all."""
+class FileRules:
+    """A hook that applies the present rules of a file. A file fires once, in one process."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -187,12 +189,12 @@ class FromFile:
         try:
             os.rename(self._path, f"{self._path}.fired")
         except OSError:
-            return 0.0  # another process met it first
-        return due.act(point.name)
+            return 0.0  # another process fired first
+        return due.fire(point.name)
 
 
 def process_name() -> str:
-    """Return web, watcher or worker, or "" for anything else; by the command line."""
+    """Return web, watcher, worker, or "" for any other process, by the command line."""
     words = " ".join([*getattr(sys, "orig_argv", ()), *sys.argv])
     for name, word in (("watcher", "run_watcher"), ("worker", "qcluster"), ("web", "asgi:")):
         if word in words:
@@ -200,24 +202,24 @@ def process_name() -> str:
     return ""
 
 
-def _recipe_name(recipe: Any) -> str:
-    """Return `handoff.release` for a recipe of scheduling/enact/handoff/release_source.py."""
-    module, function = _place(recipe)
+def _name_of(steps: Any) -> str:
+    """Return `handoff.release` for a generator of scheduling/enact/handoff/release_source.py."""
+    module, function = _place(steps)
     parts = [part for part in module.split(".") if part not in ("scheduling", "enact")]
     package = parts[0] if parts else module
     return f"{package}.{function}"
 
 
-def _writer(recipe: Any) -> tuple[str, str]:
-    """Return (module, function) of the recipe that yielded the present statement."""
-    chain = [recipe]
+def _writer(steps: Any) -> tuple[str, str]:
+    """Return (module, function) of the generator that yielded the present statement."""
+    chain = [steps]
     while getattr(chain[-1], "gi_yieldfrom", None) is not None:
         chain.append(chain[-1].gi_yieldfrom)
-    # The innermost one is `call` or `one`, which every statement is yielded by.
+    # The innermost generator is `query` or `query_one`.
     return _place(chain[-2] if len(chain) > 1 else chain[-1])
 
 
-def _place(recipe: Any) -> tuple[str, str]:
-    function = recipe.__qualname__.split(".<locals>")[0]
-    frame = recipe.gi_frame
+def _place(steps: Any) -> tuple[str, str]:
+    function = steps.__qualname__.split(".<locals>")[0]
+    frame = steps.gi_frame
     return (frame.f_globals["__name__"] if frame is not None else "", function)

@@ -1,9 +1,9 @@
-"""A notification that a listening session sends to itself.
+"""Prove that a listening session still receives notifications.
 
-A listener waits, and a connection that died without a word looks the same as one on which nothing
-happens. So it listens on a second channel that no other session knows, notifies it at an interval,
-and takes its own notification back: that proves the connection, the server and the LISTEN. A pooler
-in transaction mode fails that proof, since it runs the LISTEN in another session.
+A listener waits, and a connection that died silently looks the same as one without notifications.
+So the session listens on a second channel that no other session knows, notifies it at an interval,
+and expects its own notification back. That proves the connection, the server and the LISTEN. A
+connection pooler in transaction mode fails the proof, since it runs the LISTEN in another session.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class NotListening(psycopg.OperationalError):
 
 
 class Echo:
-    """The channel of one session, and whether its last notification came back."""
+    """The private channel of one session."""
 
     def __init__(self) -> None:
         self.channel = f"ginkgo_echo_{uuid.uuid4().hex}"
@@ -28,11 +28,14 @@ class Echo:
 
     @property
     def listen(self) -> bytes:
-        """Return the statement that begins it."""
+        """Return the statement that listens on the channel."""
         return f"LISTEN {self.channel}".encode()
 
     def send(self) -> bytes:
-        """Return the statement that sends the next one. Raises where the last did not come back."""
+        """Return the statement that sends a notification.
+
+        Raise NotListening if the previous one did not come back.
+        """
         if self._is_awaited:
             raise NotListening(
                 "the session did not receive its own notification; if a connection pooler is in "

@@ -1,20 +1,20 @@
-"""Recipes: a change of state written once, run by Django's connection or by the gateway's pool.
+"""Transactions: a change of state written once, run on Django's connection or the gateway's pool.
 
-A recipe is a generator. It yields `Query`s, gets the rows of each back, and returns its outcome; it
-never touches a connection. `run` drives one on Django's connection, `arun` on an async one, both in
-one transaction, so there is no second copy of any statement or of the order they stand in.
+A `Transaction` is a generator. It yields `Query`s, receives the rows of each, and returns its
+outcome; it never touches a connection. `execute` runs one on Django's connection, `aexecute` on an
+async one, so no statement and no order of statements exists twice.
 
-Locks are taken in one order everywhere, or two recipes deadlock:
+Locks are taken in one order everywhere; otherwise two transactions would deadlock:
 lease, then portfolio, then run (by portfolio id), then handoff, then revision, then node (by id).
 
-Node rows are locked FOR NO KEY UPDATE: everything that names a node takes a key share of its row at
-commit, and a full lock would make that one more lock, taken out of order.
+Node rows are locked FOR NO KEY UPDATE: every row that references a node takes a key share lock on
+it at commit, and a full lock would conflict with that one, which is taken out of order.
 
 A process can freeze between two statements of a transaction and keep its locks. Three rules bound
-what that costs the others: commits and beats never wait for a row lock (SKIP LOCKED, and the caller
-repeats); a transaction that stands idle for IDLE_LIMIT loses its session, and its locks with it;
-a recipe whose statements are each complete alone runs without a transaction (`run_bare`), so that
-its process can freeze at any point and holds nothing.
+what that costs others. Commits and heartbeats never wait for a row lock (SKIP LOCKED; the caller
+repeats). A transaction that is idle for IDLE_LIMIT loses its session, and with it its locks. A
+transaction whose statements are each complete alone runs in autocommit mode
+(`execute_autocommit`), so its process can freeze at any point without holding a lock.
 """
 
 from __future__ import annotations
@@ -73,13 +73,13 @@ def fetch(cursor: psycopg.Cursor[Any], statement: Statement, /, **params: Any) -
     return cursor.execute(statement.sql.encode(), params or None).fetchall()
 
 
-#: Longest time that a transaction which may hold locks of the fence stands idle between two of its
-#: statements. A portfolio whose own row is held pauses for as long, and I7 allows 2 s. Not the
-#: limit of the session: what computes inside a transaction and holds no such lock may take longer.
+#: Longest time for which a transaction that may hold locks of the fence is idle between two
+#: statements. A portfolio whose row is locked pauses for as long, and I7 allows 2 s. It is not the
+#: limit of the session: a transaction that computes and holds no such lock may take longer.
 IDLE_LIMIT = "1500ms"
 
-#: What the loss of a connection is raised as. Its own limit on idleness PostgreSQL counts as an
-#: internal error, not as an operational one.
+#: Exceptions that mean a lost connection. PostgreSQL classifies its own idle limit as an internal
+#: error, not as an operational one.
 CONNECTION_LOST = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
@@ -89,60 +89,60 @@ CONNECTION_LOST = (
 LIMIT_IDLE = "SELECT set_config('idle_in_transaction_session_timeout', %(limit)s, true)"
 
 
-def execute(recipe: Transaction[T]) -> T:
-    """Run `recipe` in one transaction on Django's connection and return its outcome."""
+def execute(steps: Transaction[T]) -> T:
+    """Run `steps` in one transaction on Django's connection and return its outcome."""
     from django.db import transaction
 
-    walk = failpoints.walk(recipe)
+    tracer = failpoints.trace(steps)
     with transaction.atomic(), django_cursor() as cursor:
         cursor.execute(LIMIT_IDLE.encode(), {"limit": IDLE_LIMIT})
         _note_origin(cursor)
-        outcome = _walk_through(cursor, recipe, walk)
-    if walk is not None:
-        time.sleep(walk.committed())
+        outcome = _run_steps(cursor, steps, tracer)
+    if tracer is not None:
+        time.sleep(tracer.committed())
     return outcome
 
 
-def execute_autocommit(recipe: Transaction[T]) -> T:
-    """Run `recipe` on Django's connection, each statement in a transaction of its own.
+def execute_autocommit(steps: Transaction[T]) -> T:
+    """Run `steps` on Django's connection, each statement in its own transaction.
 
-    For recipes whose statements are each complete alone.
+    Only for generators whose statements are each complete alone.
     """
     with django_cursor() as cursor:
-        return _walk_through(cursor, recipe, failpoints.walk(recipe))
+        return _run_steps(cursor, steps, failpoints.trace(steps))
 
 
-def _walk_through(
-    cursor: psycopg.Cursor[Any], recipe: Transaction[T], walk: failpoints.FailpointTracer | None
+def _run_steps(
+    cursor: psycopg.Cursor[Any], steps: Transaction[T], tracer: failpoints.FailpointTracer | None
 ) -> T:
-    if walk is not None:
-        time.sleep(walk.begin())
+    if tracer is not None:
+        time.sleep(tracer.begin())
     rows: list[Row] = []
     try:
-        step = next(recipe)
+        asked = next(steps)
         while True:
-            cursor.execute(step.sql.encode(), step.params)
+            cursor.execute(asked.sql.encode(), asked.params)
             rows = cursor.fetchall() if cursor.description else []
-            if walk is not None:
-                time.sleep(walk.after(step.statement))
-            step = recipe.send(rows)
+            if tracer is not None:
+                time.sleep(tracer.after(asked.statement))
+            asked = steps.send(rows)
     except StopIteration as stop:
         outcome: T = stop.value
         return outcome
 
 
 def _note_origin(cursor: psycopg.Cursor[Any]) -> None:
-    """Tell the session, until the transaction ends, whose lines of the audit log it writes."""
+    """Set the origin of audit log lines for the rest of the transaction."""
     origin = current()
     if origin is not None:
         cursor.execute(ORIGIN, (origin.interface, origin.address))
 
 
 def django_cursor() -> psycopg.Cursor[Any]:
-    """Return a cursor on Django's connection that reads as the gateway's do.
+    """Return a cursor on Django's connection that returns rows as the gateway's cursors do.
 
-    Django has its connections leave JSON as text, since its fields parse it; here rows are read
-    without fields.
+    Django's connections return JSON as text, since its model fields parse it; these rows are read
+    without model fields.
     """
     from django.db import connection
 
@@ -153,45 +153,43 @@ def django_cursor() -> psycopg.Cursor[Any]:
 
 
 def read_json(context: AdaptContext) -> None:
-    """Have a cursor, or a connection and its cursors, return JSON as Python's values."""
-    # A look at a thousand nodes, or a node's desired set, reads thousands of small documents.
+    """Let a cursor, or a connection and its cursors, return JSON as Python values."""
+    # A snapshot of a thousand nodes, or a node's desired set, has thousands of small documents.
     set_json_loads(msgspec.json.decode, context)
 
 
-async def aexecute(connection: psycopg.AsyncConnection[Any], recipe: Transaction[T]) -> T:
-    """Run `recipe` in one transaction on an async connection and return its outcome."""
-    walk = failpoints.walk(recipe)
+async def aexecute(connection: psycopg.AsyncConnection[Any], steps: Transaction[T]) -> T:
+    """Run `steps` in one transaction on an async connection and return its outcome."""
+    tracer = failpoints.trace(steps)
     async with connection.transaction():
-        outcome = await _drive(connection, recipe, walk)
-    if walk is not None:
-        await asyncio.sleep(walk.committed())
+        outcome = await _arun_steps(connection, steps, tracer)
+    if tracer is not None:
+        await asyncio.sleep(tracer.committed())
     return outcome
 
 
-async def aexecute_autocommit(
-    connection: psycopg.AsyncConnection[Any], recipe: Transaction[T]
-) -> T:
-    """Run `recipe` with each statement in a transaction of its own, where one statement is all."""
-    return await _drive(connection, recipe, failpoints.walk(recipe))
+async def aexecute_autocommit(connection: psycopg.AsyncConnection[Any], steps: Transaction[T]) -> T:
+    """Run `steps` on an async connection, each statement in its own transaction."""
+    return await _arun_steps(connection, steps, failpoints.trace(steps))
 
 
-async def _drive(
+async def _arun_steps(
     connection: psycopg.AsyncConnection[Any],
-    recipe: Transaction[T],
-    walk: failpoints.FailpointTracer | None,
+    steps: Transaction[T],
+    tracer: failpoints.FailpointTracer | None,
 ) -> T:
-    if walk is not None:
-        await asyncio.sleep(walk.begin())
+    if tracer is not None:
+        await asyncio.sleep(tracer.begin())
     async with connection.cursor(row_factory=namedtuple_row) as cursor:
         rows: list[Row] = []
         try:
-            step = next(recipe)
+            asked = next(steps)
             while True:
-                await cursor.execute(step.sql.encode(), step.params)
+                await cursor.execute(asked.sql.encode(), asked.params)
                 rows = await cursor.fetchall() if cursor.description else []
-                if walk is not None:
-                    await asyncio.sleep(walk.after(step.statement))
-                step = recipe.send(rows)
+                if tracer is not None:
+                    await asyncio.sleep(tracer.after(asked.statement))
+                asked = steps.send(rows)
         except StopIteration as stop:
             outcome: T = stop.value
             return outcome

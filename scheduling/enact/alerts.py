@@ -1,8 +1,8 @@
-"""Alerts: what somebody should look at, once a cause, until the cause is gone.
+"""Open and close alerts: one per cause, open until the cause is gone.
 
-One statement compares what should be open with what is, at the end of every tick. Nothing else
-opens or closes an alert, so a state that is set by hand, by a restore or by a statement that knows
-nothing of alerts is told all the same.
+At the end of every tick, one statement compares the alerts that should be open with those that are.
+No other code opens or closes an alert, so a state set manually, by a restore or by any other
+statement raises its alert too.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ KINDS = (
     "archived_unverified",
 )
 
-#: A failover pass that has not ended for so long beside a live watcher is an alert.
+#: A live watcher without a complete pass for this long is an alert.
 PASS_LIMIT_S = 10.0
-#: Commits that wait in a gateway for so long, while none gets through, are an alert.
+#: Commits that wait in a gateway for this long, while none gets through, are an alert.
 COMMITS_LIMIT_S = 10.0
-#: A portfolio that lags for so long does not catch up by itself. After an outage it takes seconds.
+#: A portfolio that lags for this long will not catch up; after an outage it takes seconds.
 BEHIND_LIMIT_S = 60.0
-#: So many orders in a row, over so long, none of which was placed, are no accident.
+#: This many orders in a row, over this time, none of which was placed, are not a coincidence.
 UNPLACED_ORDERS, UNPLACED_LIMIT_S = 20, 600.0
-#: Nodes that are lost within this time of each other may be a storm, which is one cause.
+#: Nodes lost within this time of each other may be a storm, which is one cause.
 SETTLE_S = 1.0
-#: The same cause within this time of its end is the same alert again.
+#: The same cause within this time of its end reopens the same alert.
 AGAIN_S = 600.0
 
-CAUSES = Statement(
-    "CAUSES",
+COMPARE = Statement(
+    "COMPARE",
     f"""
 WITH clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
@@ -63,7 +63,7 @@ WITH clock AS MATERIALIZED (
            count(*) FILTER (WHERE n.status = 'alive' AND n.cordoned AND NOT n.draining) AS cordoned
     FROM scheduling_node n
 ), waiting AS MATERIALIZED (
-    -- Runs nowhere, or on a node that is gone, and nothing is under way to change that.
+    -- Should run, is unassigned or on a node that is gone, and is in no handoff.
     SELECT r.portfolio_id, p.name, r.reason,
            coalesce(r.why->>'code', left(r.reason, 40)) AS cause,
            row_number() OVER (PARTITION BY coalesce(r.why->>'code', left(r.reason, 40))
@@ -82,7 +82,7 @@ WITH clock AS MATERIALIZED (
            AND NOT (c.frozen_at IS NOT NULL AND c.freeze_failover))
       AND {NO_ACTIVE_HANDOFF}
 ), behind AS MATERIALIZED (
-    -- What makes no progress at all is called stalled.
+    -- A portfolio without any progress is stalled, not behind.
     SELECT r.portfolio_id, r.node_id, n.name AS node, p.name, p.catch_up, r.behind_since AS since,
            row_number() OVER (PARTITION BY r.node_id ORDER BY p.priority DESC, p.name) AS nth
     FROM scheduling_run r
@@ -90,7 +90,7 @@ WITH clock AS MATERIALIZED (
     JOIN scheduling_node n ON n.id = r.node_id
     JOIN scheduling_gatewaypulse g
         ON g.serving_since < clock_timestamp() - make_interval(secs => %(behind_s)s)
-        -- A clock that was set makes a mark old at once, before the next pulse begins anew.
+        -- A clock that was set makes the row old at once, until the gateway writes it again.
         AND {GATEWAY_REACHABLE}
         AND (g.commits_stood_at IS NULL OR g.commits_stood_at
              < clock_timestamp() - make_interval(secs => %(behind_s)s))
@@ -123,7 +123,7 @@ WITH clock AS MATERIALIZED (
            true
     FROM scheduling_run r WHERE r.stalled_at IS NOT NULL
   UNION ALL
-    -- Portfolios that wait for the same cause are one alert, which names the most important.
+    -- Portfolios that wait for the same cause are one alert, which names the most important ones.
     SELECT 'pending', 'cause:' || left(w.cause, 70),
            CASE WHEN count(*) = 1 THEN min(w.portfolio_id) END, NULL,
            CASE WHEN count(*) = 1 THEN min(w.reason)
@@ -139,15 +139,15 @@ WITH clock AS MATERIALIZED (
     + COMMITS_VANISHED
     + """
   UNION ALL
-    -- As a gateway saw it a moment ago: this statement cannot know.
+    -- Reported by a gateway: this statement cannot know.
     SELECT 'disk_full', 'fleet', NULL, NULL,
            l.holder || '; free space on it, or attach more', true
     FROM scheduling_passlock l, clock
     WHERE l.name = 'storage' AND l.holder <> '' AND l.until > clock.now
   UNION ALL
-    -- Only `migrate` writes schedules, and the queue runs nothing but our own tasks.
+    -- Only `migrate` writes schedules, and the queue runs Ginkgo's own tasks only.
     SELECT 'unknown_schedule', 'fleet', NULL, NULL,
-           count(*) || ' schedules of the queue are not ours and are refused: '
+           count(*) || ' schedules of the queue are not those of Ginkgo and are refused: '
                || left(string_agg(DISTINCT quote_literal(left(s.func, 80)), ', '), 300)
                || '; somebody wrote to the table django_q_schedule: find out who, and delete them',
            true
@@ -161,8 +161,8 @@ WITH clock AS MATERIALIZED (
     JOIN portfolios_revision v ON v.portfolio_id = p.id AND v.number = p.revision
     WHERE v.status = 'rejected' AND p.archived_at IS NULL
   UNION ALL
-    -- Until a later verification that went as far is identical: one whose time was up may have
-    -- ended before what differs. The partial index has the few rows that differ.
+    -- Until a later verification that went as far is identical: one that ran out of time may have
+    -- ended before the difference. The partial index has the few rows that differ.
     SELECT 'verification_differs', 'portfolio:' || p.id, p.id, NULL,
            'its verification is ' || left(v.sentence, 500), true
     FROM scheduling_verification v JOIN portfolios_portfolio p ON p.id = v.portfolio_id
@@ -170,7 +170,7 @@ WITH clock AS MATERIALIZED (
       AND NOT EXISTS (SELECT FROM scheduling_verification w WHERE w.portfolio_id = v.portfolio_id
                       AND w.id > v.id AND (w.state = 'different' OR w.state = 'identical'
                       AND w.to_seq >= coalesce(v.to_seq, 0)
-                      -- What differs may be among the rows that were archived since.
+                      -- The difference may be among the rows that were archived since.
                       AND coalesce((w.verdict->>'rows_dropped')::bigint, 0)
                           <= coalesce((v.verdict->>'rows_dropped')::bigint, 0)))
   UNION ALL
@@ -180,10 +180,9 @@ WITH clock AS MATERIALIZED (
            true
     FROM open_nodes WHERE alive > 0 AND alive = draining + cordoned
   UNION ALL
-    -- Known by a watcher that has looked for all that time. The bounds keep a clock that was set
-    -- from telling of it.
+    -- Judged only if a watcher has run for all that time. The bounds exclude a clock that was set.
     SELECT 'passes_stand', 'fleet', NULL, NULL,
-           'no whole pass since ' || coalesce(
+           'no complete pass since ' || coalesce(
                to_char(p.failover_ran_at AT TIME ZONE 'UTC', 'HH24:MI:SS"Z"'), 'the start')
                || ' beside a live watcher, limit ' || %(pass_limit_s)s::float
                || ' s: lost nodes are not failed over; see the log of the watcher',
@@ -194,7 +193,7 @@ WITH clock AS MATERIALIZED (
       AND (p.failover_ran_at IS NULL
            OR p.failover_ran_at < clock.now - make_interval(secs => %(pass_limit_s)s))
   UNION ALL
-    -- Those of one node are one alert: most often it is the node that is too slow.
+    -- One alert per node: in most cases the node is too slow.
     SELECT 'behind', 'node:' || b.node_id, CASE WHEN count(*) = 1 THEN min(b.portfolio_id) END,
            b.node_id,
            CASE WHEN count(*) = 1 THEN min(b.name) || ' on ' || min(b.node) || ' has lagged'
@@ -211,7 +210,7 @@ WITH clock AS MATERIALIZED (
            true
     FROM behind b GROUP BY b.node_id
   UNION ALL
-    -- What lags or stands has its own alert, which is the cause.
+    -- A portfolio that is behind or stalled has that alert, which is the cause.
     SELECT 'orders_refused', 'portfolio:' || r.portfolio_id, r.portfolio_id, r.node_id,
            'no order was placed since '
                || to_char(r.unplaced_since AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI"Z"')
@@ -238,8 +237,8 @@ WITH clock AS MATERIALIZED (
     + storage.CAUSES
     + f"""
 ), reopened AS (
-    -- The rival that may win, here and below: another watcher that compares at the same time. It
-    -- waits for the row or meets the unique index, and then changes and tells nothing.
+    -- Concurrent writer, here and below: another watcher that compares at the same time. The later
+    -- one waits for the row or meets the unique index, and then changes and reports nothing.
     UPDATE scheduling_alert a SET closed_at = NULL, gone_at = NULL, times = a.times + 1,
         opened_at = clock.now, reason = w.reason, portfolio_id = w.portfolio_id
     FROM wanted w, clock
@@ -300,13 +299,13 @@ SELECT c.id, c.kind, c.key, c.reason, c.what, (SELECT count(*) FROM hinted) AS h
 
 
 def compare(timing: Timing) -> Transaction[list[Row]]:
-    """Open the alerts whose cause is there, close those whose cause is gone. Return what changed.
+    """Open the alerts whose cause is present, close those whose cause is gone. Return the changes.
 
-    A cause that was gone and is back within AGAIN_S opens the same alert again, which then closes
-    only after its cause stayed away for three beats, six, twelve …
+    A cause that returns within AGAIN_S reopens the same alert, which then closes only after the
+    cause has been absent for three heartbeat intervals, then six, twelve …
     """
     rows: list[Row] = yield from query(
-        CAUSES,
+        COMPARE,
         tasks=sorted(registered_tasks()),
         ttl_s=timing.lease_ttl_s,
         stall_s=timing.stall_s,

@@ -1,4 +1,4 @@
-"""Lines of the audit trail, in the transaction of what they tell."""
+"""Write lines of the audit log, in the transaction of the change they record."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FROM unnest(%(portfolios)s::bigint[], %(nodes)s::bigint[], %(reasons)s::text[], 
 
 
 class Line(NamedTuple):
-    """What one event tells; kind and actor are those of all its statement writes."""
+    """One event, without kind and actor, which all events of one statement share."""
 
     portfolio: int | None
     node: int | None
@@ -46,7 +46,7 @@ def audit(
 
 
 def audit_all(kind: str, lines: Sequence[Line], *, actor: str = "") -> Transaction[None]:
-    """Write one event a line, in one statement."""
+    """Write one event per line, in one statement."""
     yield from query(
         AUDIT,
         kind=kind,

@@ -1,12 +1,13 @@
-"""The commit: the one way in which a node's progress becomes durable. The fence is its first line.
+"""Commits: the only way to make a node's progress durable, guarded by the fence.
 
-Several portfolios go in one set-based statement; a stale one writes nothing and harms nobody. What
-the fence refused is told apart in a second statement, since the first one's snapshot is older than
-the answer: it would call a repeat in flight a conflict, and miss an epoch that was just raised.
+One set-based statement commits several portfolios. A stale commit writes nothing and does not
+affect the others. A second statement classifies refused commits, since the snapshot of the first
+one is older than the answer: it would call a repeat in flight a conflict, and miss an epoch that
+was just raised.
 
-The statement waits for no row lock: the session that holds one may be frozen, and every portfolio
-of the request would wait with the one that is held. A portfolio whose row is held, or whose first
-commit has to raise the version of a node whose row is held, gets no answer; the daemon repeats it.
+The statement waits for no row lock: its holder may be frozen, and every portfolio of the request
+would wait. A portfolio whose row is locked, or whose first commit has to bump the version of a node
+whose row is locked, gets no answer; the daemon repeats the commit.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ FEED_NOW = """
     FROM portfolios_feedsegment WHERE from_time <= clock_timestamp() ORDER BY feed_id, id DESC
 """
 
-#: A node that heard too late of a pause or another rate (it was frozen, pushes were lost) has gone
-#: on at the old one: its events were not released, or not at the time that they are stamped with.
-#: It goes back to the checkpoint and reads them again. Of a pause that is known by the seq alone,
-#: of another rate only where the daemon says by which segment it counted.
+#: A node that learnt too late of a pause or a new rate (it was frozen, pushes were lost) has kept
+#: the old rate: its events were not released, or not at their stamped times. It has to return to
+#: the checkpoint and read them again. A pause is detected by the seq alone, a new rate only if the
+#: daemon names the segment that it counted by.
 UNRELEASED = """(i.to_seq > i.from_seq AND i.to_seq > s.from_seq
        AND (s.rate = 0 OR i.feed_us BETWEEN 1 AND s.from_us - 1))"""
 
@@ -56,7 +57,7 @@ WITH input AS MATERIALIZED (
     ORDER BY r.portfolio_id
     FOR UPDATE OF r SKIP LOCKED
 ), closing AS MATERIALIZED (
-    -- The handoffs that the first commit of an epoch ends. Who changes one holds its run.
+    -- The handoffs that the first commit of an epoch ends. Their writers lock the run first.
     SELECT h.id, h.portfolio_id, h.source_node_id, h.target_node_id
     FROM locked l JOIN scheduling_handoff h
         ON h.portfolio_id = l.portfolio_id AND h.to_epoch = l.epoch AND h.state = 'activating'
@@ -70,15 +71,15 @@ WITH input AS MATERIALIZED (
     WHERE c.source_node_id NOT IN (SELECT id FROM places)
        OR c.target_node_id NOT IN (SELECT id FROM places)
 ), fenced AS (
-    -- The rival that may win: a grant that raised the epoch, or the same batch sent twice. Then
-    -- no row matches, and everything below selects from nothing.
+    -- Concurrent writer: a grant that raised the epoch, or the same batch sent twice. Then no row
+    -- matches, and everything below selects from nothing.
     UPDATE scheduling_run r SET
         last_seq = i.to_seq,
         state_seq = CASE WHEN i.state IS NULL THEN r.state_seq ELSE i.to_seq END,
         batch = i.batch,
         first_commit_at = coalesce(r.first_commit_at, clock_timestamp()),
         last_commit_at = clock_timestamp(),
-        -- Attempts count for the event at which they ended; what lies before it is no proof.
+        -- Attempts count for the event they failed at; commits before that event prove nothing.
         attempts = CASE WHEN i.to_seq > i.from_seq AND i.to_seq >= coalesce(r.failed_seq, 0)
                         THEN 0 ELSE r.attempts END,
         failed_seq = CASE WHEN i.to_seq >= r.failed_seq THEN NULL ELSE r.failed_seq END,
@@ -94,7 +95,7 @@ WITH input AS MATERIALIZED (
         unplaced_since = CASE
             WHEN i.unplaced > 0 AND (i.placed OR r.unplaced_orders = 0) THEN clock_timestamp()
             WHEN i.placed THEN NULL ELSE r.unplaced_since END,
-        -- One that is asked to drain before its first commit goes on draining.
+        -- A portfolio that was told to drain before its first commit goes on draining.
         phase = CASE WHEN l.first AND r.phase = 'starting' THEN 'running' ELSE r.phase END,
         phase_since = CASE WHEN l.first AND r.phase = 'starting' THEN clock_timestamp()
                            ELSE r.phase_since END
@@ -141,12 +142,12 @@ WITH input AS MATERIALIZED (
     JOIN portfolios_portfolio p ON p.id = f.portfolio_id
     RETURNING id
 ), executed AS (
-    -- By the key that has the seq: the plan leaves out the partitions that cannot hold it.
+    -- By the key with the seq, so that the query plan prunes partitions.
     UPDATE portfolios_order o SET status = 'filled' FROM fills x
     WHERE o.portfolio_id = x.portfolio_id AND o.seq = x.order_seq AND o.index = x.order_index
     RETURNING o.id
 ), filled AS (
-    -- A fill whose order is neither here nor stored has no order id, which no row may lack.
+    -- A fill whose order is neither in this commit nor stored has a NULL order id and fails.
     INSERT INTO portfolios_fill (portfolio_id, order_id, fill_seq, index, symbol, side, quantity,
         price, epoch, at)
     SELECT x.portfolio_id, coalesce(e.id, o.id), x.fill_seq, x.index, x.symbol, x.side,
@@ -163,7 +164,7 @@ WITH input AS MATERIALIZED (
     SELECT portfolio_id, from_seq + 1, last_seq, epoch FROM fenced
     WHERE suppress AND last_seq > from_seq
 ), closed AS (
-    -- The first commit of an epoch ends its handoff in the same breath.
+    -- The first commit of an epoch also ends its handoff.
     UPDATE scheduling_handoff h SET state = 'done', activated_at = f.now, finished_at = f.now,
         pause_ms = extract(epoch FROM f.now - f.before) * 1000
     FROM fenced f JOIN closing c ON c.portfolio_id = f.portfolio_id
@@ -201,7 +202,7 @@ FROM fenced
 LATEST_US = 253_402_300_799_000_000  #: the last second that Python can read back
 LARGEST = 2**63 - 1  #: what a bigint holds
 
-#: What the fence refused, read afresh.
+#: The runs of refused commits, read in a newer snapshot.
 REFUSED = Statement(
     "REFUSED",
     f"""
@@ -218,7 +219,7 @@ LEFT JOIN scheduling_handoff h ON h.release_batch = i.batch AND h.portfolio_id =
 """,
 )
 
-#: A refused writer is told once and ends, so this stays one line per zombie process.
+#: A refused process ends at once, so this is one line per zombie process.
 FENCED_EVENT = Statement(
     "FENCED_EVENT",
     """
@@ -237,11 +238,10 @@ JOIN portfolios_portfolio p ON p.id = x.portfolio
 def commit(
     node: int, node_name: str, incarnation: UUID, commits: Sequence[Commit]
 ) -> Transaction[list[CommitResult]]:
-    """Commit what the fence lets through; answer for each portfolio, in the order asked.
+    """Commit what passes the fence. Return an answer for each portfolio, in the order given.
 
-    A portfolio whose row somebody holds is left out of the answer: repeat its commit as it is.
-    Two statements where anything was refused, else one. Ordinary commits only: a release is
-    `scheduling.enact.handoff.release`.
+    A portfolio whose row is locked has no answer: repeat its commit unchanged. One statement, or
+    two or three if a commit was refused. Not for releases: see `scheduling.enact.handoff.release`.
     """
     rows = yield from query(COMMIT, **to_columns(node, node_name, incarnation, commits))
     passed = {row.portfolio_id: row.version for row in rows}
@@ -258,9 +258,9 @@ def commit(
 def classify_refusals(
     node: int, incarnation: UUID, refused: Sequence[Commit]
 ) -> Transaction[dict[int, CommitResult]]:
-    """Tell apart what the fence refused, and write down the ones that a higher epoch fenced.
+    """Classify refused commits, and write an event for each one that a higher epoch fenced.
 
-    No answer is returned for a commit that would pass now.
+    A commit that would pass now gets no answer.
     """
     rows = yield from query(
         REFUSED,
@@ -272,12 +272,14 @@ def classify_refusals(
         feed_us=[c.feed_us for c in refused],
     )
     by_portfolio = {row.portfolio: row for row in rows}
-    told: dict[int, CommitResult] = {}
+    results: dict[int, CommitResult] = {}
     for each in refused:
         answer = classify(each, node, incarnation, by_portfolio[each.portfolio])
         if answer is not None:
-            told[each.portfolio] = answer
-    fenced = [c for c in refused if c.portfolio in told and told[c.portfolio].answer == "fenced"]
+            results[each.portfolio] = answer
+    fenced = [
+        c for c in refused if c.portfolio in results and results[c.portfolio].answer == "fenced"
+    ]
     if fenced:
         yield from query(
             FENCED_EVENT,
@@ -287,15 +289,15 @@ def classify_refusals(
             from_seqs=[c.from_seq for c in fenced],
             to_seqs=[c.to_seq for c in fenced],
             orders=[len(c.orders) for c in fenced],
-            reasons=[told[c.portfolio].detail for c in fenced],
+            reasons=[results[c.portfolio].detail for c in fenced],
         )
-    return told
+    return results
 
 
 def classify(commit: Commit, node: int, incarnation: UUID, found: Row) -> CommitResult | None:
-    """Return the answer to a commit that the fence refused, from the row as it is now. Pure.
+    """Return the answer to a refused commit, from the present row. Pure.
 
-    None where the row is what the commit asks for: somebody held it, and its end is not known.
+    Return None if the row matches the commit: it was locked, with an outcome not known yet.
     """
 
     def answer(kind: Any, detail: str = "") -> CommitResult:
@@ -311,29 +313,31 @@ def classify(commit: Commit, node: int, incarnation: UUID, found: Row) -> Commit
             "fenced", f"epoch {commit.epoch} was refused: epoch {found.epoch} owns it now"
         )
     if found.epoch < commit.epoch:
-        return answer("ahead", f"epoch {commit.epoch} is not granted yet, it is {found.epoch}")
+        return answer(
+            "ahead", f"epoch {commit.epoch} is not granted yet: the epoch is {found.epoch}"
+        )
     if found.node_id != node or found.incarnation != incarnation:
         return answer("fenced", f"epoch {commit.epoch} belongs to another node or incarnation")
     if found.batch == UUID(commit.batch):
-        # A release that did not raise the epoch handed nothing over.
+        # A release that did not raise the epoch did not hand over.
         return answer("ok" if commit.release is None else "keep", "this batch was committed before")
     if found.unreleased:
-        # With the version of the set that says how the feed runs, so that the node reads it.
+        # With the version of the desired set, which has the feed's rate, so that the node reads it.
         return CommitResult(
             portfolio=commit.portfolio,
             answer="conflict",
-            detail=f"events up to seq {commit.to_seq} were not released so: the feed has changed",
+            detail=f"events up to seq {commit.to_seq} were not released: the feed has changed",
             version=found.version or 0,
         )
     if found.last_seq == commit.from_seq:
         return None
-    return answer("conflict", f"it stands at seq {found.last_seq}, not at {commit.from_seq}")
+    return answer("conflict", f"the portfolio is at seq {found.last_seq}, not at {commit.from_seq}")
 
 
 def to_columns(
     node: int, node_name: str, incarnation: UUID, commits: Sequence[Commit]
 ) -> dict[str, Any]:
-    """Return the parameters of COMMIT: one array a column."""
+    """Return the parameters of COMMIT, one array per column."""
     orders = [(c.portfolio, line) for c in commits for line in c.orders]
     fills = [(c.portfolio, line) for c in commits for line in c.fills]
     equity = [(c.portfolio, line) for c in commits for line in c.equity]
@@ -377,20 +381,20 @@ def to_columns(
     }
 
 
-#: What becomes of an order that does not go to the broker.
+#: Statuses of orders that do not go to the broker.
 UNPLACED = ("refused", "suppressed")
 
 
 def _outcomes(commits: Sequence[Commit]) -> dict[str, list[Any]]:
-    """Return what was decided and did not go out: numbers, those since the last that did, and
-    whether any did."""
+    """Count orders per commit: refused, suppressed, unplaced since the last placed one, and
+    whether any was placed."""
     columns: dict[str, list[Any]] = {"refused": [], "held_back": [], "unplaced": [], "placed": []}
     for commit in commits:
         statuses = [order.status for order in commit.orders]
         since = 0
         for status in statuses:
             since = since + 1 if status in UNPLACED else 0
-        # What was refused once more is no row, and where among the rows it came is not told.
+        # Repeated refusals have no rows, and their position among the rows is not known.
         again = commit.refused_again
         columns["refused"].append(statuses.count("refused") + again)
         columns["held_back"].append(statuses.count("suppressed"))
@@ -400,7 +404,7 @@ def _outcomes(commits: Sequence[Commit]) -> dict[str, list[Any]]:
 
 
 def validate_commit(commit: Commit) -> str:
-    """Return what makes `commit` unacceptable whatever the run says, or "" if nothing. Pure."""
+    """Return why `commit` is invalid regardless of the run, or "" if it is valid. Pure."""
     for number in (
         commit.portfolio, commit.epoch, commit.from_seq, commit.to_seq, commit.feed_us,
     ):  # fmt: skip
@@ -413,7 +417,7 @@ def validate_commit(commit: Commit) -> str:
     try:
         UUID(commit.batch)
     except ValueError:
-        return f"batch {commit.batch[:40]!r} is no UUID"
+        return f"batch {commit.batch[:40]!r} is not a UUID"
     seqs = [o.seq for o in commit.orders] + [f.fill_seq for f in commit.fills]
     seqs += [e.seq for e in commit.equity]
     for seq in seqs:
@@ -446,7 +450,7 @@ WHERE r.portfolio_id = %(portfolio)s AND (
 def checkpoint(
     node: int, incarnation: UUID, portfolio: int, handoff: int | None
 ) -> Transaction[Row | None]:
-    """Return run and state as of one statement, or None to one who neither owns nor takes over."""
+    """Return run and state, or None if the caller is neither the owner nor the target."""
     return (
         yield from query_one(
             CHECKPOINT, node=node, incarnation=incarnation, portfolio=portfolio, handoff=handoff

@@ -1,7 +1,7 @@
-"""Whether the lines of a commit fit the columns they go into.
+"""Check that the lines of a commit fit their columns.
 
-What does not would fail the statement of a whole request, in which other portfolios are as well;
-only what depends on rows that exist already is left for the statement to find.
+An invalid line would fail the statement of a whole request, which has other portfolios too. Only
+conditions on existing rows are left to the statement.
 """
 
 from __future__ import annotations
@@ -19,52 +19,52 @@ STATUSES = frozenset({"open", "filled", "suppressed", "refused"})
 
 
 def first_invalid_line(commit: Commit) -> str:
-    """Return what makes a line of `commit` unacceptable, or "" if nothing does. Pure.
+    """Return the error of the first invalid line of `commit`, or "" if all are valid. Pure.
 
-    Every commit of the fleet goes through here: one loop over each kind of line, and no more.
+    Every commit of the fleet is checked here: one loop over each kind of line, and no more.
     """
     for order in commit.orders:
-        if wrong := _wrong(order) or _wrong_status(order):
-            return wrong
+        if error := _line_error(order) or _status_error(order):
+            return error
     for fill in commit.fills:
-        if wrong := _wrong(fill) or _wrong_order(fill, commit.to_seq):
-            return wrong
+        if error := _line_error(fill) or _order_error(fill, commit.to_seq):
+            return error
     for point in commit.equity:
-        if wrong := _wrong_number(point.equity):
-            return wrong
-    return _twice(commit)
+        if error := _number_error(point.equity):
+            return error
+    return _duplicate_error(commit)
 
 
-def _wrong(line: OrderLine | FillLine) -> str:
+def _line_error(line: OrderLine | FillLine) -> str:
     if not 0 <= line.index <= MAX_INDEX:
         return f"the index {line.index} is out of range"
     if not 0 < len(line.symbol) <= MAX_SYMBOL or "\0" in line.symbol:
-        return f"{line.symbol[:40]!r} is no symbol"
+        return f"{line.symbol[:40]!r} is not a symbol"
     if line.side not in SIDES:
-        return f"the side {line.side[:40]!r} is none of buy, sell"
-    return _wrong_number(line.quantity) or _wrong_number(line.price)
+        return f"the side {line.side[:40]!r} is not one of buy, sell"
+    return _number_error(line.quantity) or _number_error(line.price)
 
 
-def _wrong_status(order: OrderLine) -> str:
+def _status_error(order: OrderLine) -> str:
     if order.status not in STATUSES:
-        return f"the status {order.status[:40]!r} is none of {', '.join(sorted(STATUSES))}"
+        return f"the status {order.status[:40]!r} is not one of {', '.join(sorted(STATUSES))}"
     if "\0" in order.reason:
-        return "the reason of an order holds a NUL"
+        return "the reason of an order contains a NUL character"
     return ""
 
 
-def _wrong_order(fill: FillLine, to_seq: int) -> str:
+def _order_error(fill: FillLine, to_seq: int) -> str:
     if not 0 <= fill.order_index <= MAX_INDEX:
         return f"the index {fill.order_index} is out of range"
     if not 0 <= fill.order_seq <= to_seq:
-        return f"a fill names an order of seq {fill.order_seq}, which lies ahead"
+        return f"a fill names an order of seq {fill.order_seq}, beyond to_seq {to_seq}"
     return ""
 
 
-def _wrong_number(text: str) -> str:
-    # PostgreSQL would take "NaN" for a number, and nobody could add up an account again.
+def _number_error(text: str) -> str:
+    # PostgreSQL accepts "NaN" as a number, and the account could not be summed up any more.
     if not NUMBER.fullmatch(text):
-        return f"{text[:40]!r} is no decimal number"
+        return f"{text[:40]!r} is not a decimal number"
     if len(text) > WHOLE_DIGITS and len(_whole_part(text)) > WHOLE_DIGITS:
         return f"the number {text[:60]} has over {WHOLE_DIGITS} digits before the point"
     return ""
@@ -74,12 +74,12 @@ def _whole_part(text: str) -> str:
     return text.lstrip("-").partition(".")[0].lstrip("0")
 
 
-def _twice(commit: Commit) -> str:
+def _duplicate_error(commit: Commit) -> str:
     orders, fills, equity = commit.orders, commit.fills, commit.equity
     if (
         (len(orders) > 1 and len({(o.seq, o.index) for o in orders}) < len(orders))
         or (len(fills) > 1 and len({(f.fill_seq, f.index) for f in fills}) < len(fills))
         or (len(equity) > 1 and len({e.seq for e in equity}) < len(equity))
     ):
-        return "two of its orders, fills or equity points are one and the same"
+        return "two of its orders, fills or equity points have the same key"
     return ""

@@ -1,9 +1,9 @@
-"""After a restore or a promotion: outside may be more than this database knows. Rise above it.
+"""Raise the epoch floor after a restore or a promotion that lost commits.
 
-Daemons that ran on hold epochs, seqs, handoffs and desired sets from a history that is lost here.
-So, in one transaction: every epoch goes up by more than could have been granted since; nobody owns
-anything; every node has to register again, which makes it forget the set it has; and ids that
-were given out since are never given out again.
+Daemons that kept running have epochs, seqs, handoffs and desired sets from the lost history. So, in
+one transaction: raise every epoch by more than can have been granted since; end every ownership;
+make every node register again, which makes it drop its desired set; and skip the ids that were
+given out since.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from scheduling.enact.fleet_revoke import NOW, Revocation, is_wanted, lock_fleet
 from scheduling.enact.notify import bump_desired_versions
 from scheduling.enact.timeline import note_timeline, settle
 
-ENOUGH = 1_000_000  #: more grants of one portfolio than anybody makes between two backups
+ENOUGH = 1_000_000  #: more grants of one portfolio than happen between two backups
 
-#: Deleted, not ended: a lease names the incarnation that this database knew last. A daemon that
-#: started since then would be told that it was superseded, and end for good.
+#: Delete the leases instead of ending them: a lease names the last incarnation that this database
+#: knew. A daemon that started since then would be told that it was superseded, and exit.
 DELETE_LEASES = Statement("DELETE_LEASES", "DELETE FROM scheduling_lease")
 
-#: `left`, not `lost`: nobody fell silent, and a beat of a node that left is answered `unknown`,
-#: on which its daemon registers again and takes whatever set it is given.
+#: `left`, not `lost`: no node fell silent, and a heartbeat of a node that left is answered
+#: `unknown`, upon which its daemon registers again and takes the desired set it is given.
 MUST_REGISTER = Statement(
     "MUST_REGISTER",
     """
@@ -38,7 +38,7 @@ RETURNING n.id
 """,
 )
 
-#: The numbers that daemons and readers of the API keep.
+#: Skip ids that daemons and API clients may have stored.
 SKIP_IDS = Statement(
     "SKIP_IDS",
     """
@@ -60,15 +60,15 @@ class Raised:
 
 
 def raise_epoch_floor(by: int, *, actor: str, reason: str = "") -> Transaction[Sequence[Raised]]:
-    """Raise every epoch by `by` and take everything from everybody; what should run is pending.
+    """Raise every epoch by `by` and end every ownership; portfolios that should run are pending.
 
-    Return old and new epoch of every portfolio, those that are stopped or deleted included.
+    Return old and new epoch of every portfolio, including stopped and deleted ones.
     """
     fleet = yield from lock_fleet(leases=True)
     now = yield from query_one(NOW)
     assert now is not None
     epochs = yield from revoke_all(
-        [_taking(row) for row in fleet],
+        [_revocation(row) for row in fleet],
         by=by,
         at=now.at,
         cause="floor",
@@ -87,14 +87,14 @@ def raise_epoch_floor(by: int, *, actor: str, reason: str = "") -> Transaction[S
         reason=reason,
         by=by,
         portfolios=len(fleet),
-        # A later number is that of a portfolio created since.
+        # A portfolio with a later id was created since.
         last_portfolio=last_ids["portfolios_portfolio"],
     )
     yield from bump_desired_versions(row.id for row in nodes)
     return [Raised(row.name, row.epoch, epochs[row.portfolio_id]) for row in fleet]
 
 
-def _taking(row: Row) -> Revocation:
+def _revocation(row: Row) -> Revocation:
     phase, reason = row.phase, row.reason
     if row.node_id is not None:
         pending = ("pending", "waits for the next pass")

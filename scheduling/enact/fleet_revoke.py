@@ -1,7 +1,7 @@
-"""Taking every portfolio from every node in one transaction: what halt and epoch floor share.
+"""Revoke every portfolio from every node in one transaction, for halt and epoch floor.
 
-Set-based, so that ten thousand portfolios take a second or two, and in the order of locks that
-everybody keeps, so that commits, grants and registers under way are waited for and then fenced.
+Set-based, so that ten thousand portfolios take a second or two. Locks are taken in the usual order,
+so commits, grants and registers under way are waited for and then fenced.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import NamedTuple
 from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
 from scheduling.db.transaction import Row, Transaction, query
 
-#: Whoever holds a row is waited for longer than elsewhere: a frozen client loses its transaction
-#: after 15 s at the latest (`idle_in_transaction_session_timeout`), and then this one must go on,
-#: not give up. Its own lines for ten thousand portfolios are made between two of its statements,
-#: so it may stand idle for longer than others.
-PATIENCE = Statement(
-    "PATIENCE",
+#: Wait longer for row locks than other transactions do: a frozen client loses its transaction
+#: after 15 s at the latest (`idle_in_transaction_session_timeout`), and this transaction must then
+#: go on. It computes ten thousand rows between two of its statements, so it may also be idle
+#: for longer than others.
+SET_LIMITS = Statement(
+    "SET_LIMITS",
     """
 SELECT set_config('lock_timeout', '20s', true) AS lock_timeout,
        set_config('statement_timeout', '60s', true) AS statement_timeout,
@@ -26,7 +26,7 @@ SELECT set_config('lock_timeout', '20s', true) AS lock_timeout,
 """,
 )
 
-#: The limit on the client's side that goes with it.
+#: The matching limit of the client.
 PATIENT_LIMIT_S = 65.0
 
 LOCK_LEASES = Statement(
@@ -49,7 +49,7 @@ WHERE state IN {ACTIVE_HANDOFF_STATES} ORDER BY id FOR UPDATE
 """,
 )
 
-#: A statement after the locks, and so a snapshot that has what was waited for.
+#: A statement after the locks, whose snapshot includes the transactions that were waited for.
 FLEET = Statement(
     "FLEET",
     f"""
@@ -67,15 +67,15 @@ ORDER BY p.name, p.id
 
 NOW = Statement("NOW", "SELECT clock_timestamp() AS at")
 
-TAKE = Statement(
-    "TAKE",
+REVOKE = Statement(
+    "REVOKE",
     """
 WITH input AS MATERIALIZED (
     SELECT * FROM unnest(%(portfolios)s::bigint[], %(phases)s::text[], %(reasons)s::text[],
                          %(whys)s::jsonb[], %(halts)s::bigint[])
         AS i(portfolio, phase, reason, why, halt)
 ), taken AS (
-    -- Nobody can win here: the run is locked, and what was committed before is in last_seq.
+    -- No concurrent writer: the run is locked, and last_seq includes every earlier commit.
     UPDATE scheduling_run r SET
         epoch = r.epoch + %(by)s,
         node_id = NULL, incarnation = NULL,
@@ -119,22 +119,22 @@ FROM superseded
 
 
 class Revocation(NamedTuple):
-    """What becomes of one run that is taken."""
+    """The new state of one run that is revoked."""
 
     portfolio: int
     phase: str
     reason: str
     halt: int | None
-    data: object  #: Jsonb: what its event says beside the usual
-    why: object = None  #: Jsonb: `reason` as data, where it has a code
+    data: object  #: Jsonb: additional data of its event
+    why: object = None  #: Jsonb: `reason` as data, if it has a code
 
 
 def lock_fleet(*, leases: bool = False) -> Transaction[list[Row]]:
-    """Lock portfolios, runs and handoffs, in that order, and return every run as it now is.
+    """Lock portfolios, runs and handoffs, in that order, and return every run.
 
-    With `leases` those too, before all others.
+    With `leases`, lock all leases first.
     """
-    yield from query(PATIENCE)
+    yield from query(SET_LIMITS)
     if leases:
         yield from query(LOCK_LEASES)
     yield from query(LOCK_PORTFOLIOS)
@@ -144,21 +144,21 @@ def lock_fleet(*, leases: bool = False) -> Transaction[list[Row]]:
 
 
 def revoke_all(
-    takings: Sequence[Revocation], *, by: int, at: datetime, cause: str, why: str, actor: str
+    revocations: Sequence[Revocation], *, by: int, at: datetime, cause: str, why: str, actor: str
 ) -> Transaction[dict[int, int]]:
-    """End every handoff and own each of `takings` nowhere, `by` epochs later.
+    """End every handoff, and leave each of `revocations` without an owner, `by` epochs later.
 
-    Return portfolio → new epoch. The caller holds the locks of `lock_everything`.
+    Return portfolio → new epoch. The caller holds the locks of `lock_fleet`.
     """
     yield from query(SUPERSEDE_ALL, why=why, at=at, actor=actor[:150])
     rows = yield from query(
-        TAKE,
-        portfolios=[one.portfolio for one in takings],
-        phases=[one.phase for one in takings],
-        reasons=[one.reason for one in takings],
-        whys=[one.why for one in takings],
-        halts=[one.halt for one in takings],
-        data=[one.data for one in takings],
+        REVOKE,
+        portfolios=[one.portfolio for one in revocations],
+        phases=[one.phase for one in revocations],
+        reasons=[one.reason for one in revocations],
+        whys=[one.why for one in revocations],
+        halts=[one.halt for one in revocations],
+        data=[one.data for one in revocations],
         by=by,
         at=at,
         cause=cause,
@@ -169,11 +169,11 @@ def revoke_all(
 
 
 def is_wanted(row: Row) -> bool:
-    """Return whether this run of a fleet should run somewhere. Pure."""
+    """Return whether the portfolio of this run should be running. Pure."""
     return row.desired_state == "running" and not row.archived
 
 
 def nodes_of(fleet: Sequence[Row]) -> set[int]:
-    """Return the nodes whose sets name any of `fleet`. Pure."""
+    """Return the nodes whose desired sets contain any run of `fleet`. Pure."""
     named = {row.node_id for row in fleet} | {row.source_node_id for row in fleet}
     return {node for node in named | {row.target_node_id for row in fleet} if node is not None}

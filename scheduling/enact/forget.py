@@ -1,4 +1,4 @@
-"""Forgetting a node that is gone for good: it leaves every list, its history keeps the name."""
+"""Forget a node that is gone for good: remove it from every list, keep its name in history."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scheduling.enact.notify import notify_watchers
 from scheduling.enact.pin import unpin
 from scheduling.errors import NotFound, Refused
 
-#: Nothing is joined to the lock: who waited for a register would read a node that has left.
+#: No joins: after a wait for a register, a joined node would be read as it was before the wait.
 LOCK_LEASE = Statement(
     "LOCK_LEASE",
     """
@@ -28,7 +28,7 @@ WHERE n.name = %(name)s
 """,
 )
 
-#: Pins to it are runs that change too, so all are locked before its own row is.
+#: Runs pinned to the node change too, so lock all of them before the node's row.
 LOCK_RUNS = Statement(
     "LOCK_RUNS",
     """
@@ -52,8 +52,9 @@ FROM scheduling_node n WHERE n.name = %(name)s FOR NO KEY UPDATE OF n
 """,
 )
 
-#: As before it first registered. The rival that may win: its daemon, which waited for the lease to
-#: register. It comes back for the two seconds that a revoked token may still be remembered.
+#: Reset the node to its state before it first registered. Concurrent writer: its daemon, which
+#: waited for the lease to register; the node then returns for the two seconds for which a revoked
+#: token may be cached.
 FORGET = Statement(
     "FORGET",
     """
@@ -75,7 +76,10 @@ RETURNING (SELECT count(*) FROM revoked) AS tokens
 
 
 def forget(name: str, *, actor: str, reason: str) -> Transaction[None]:
-    """Forget the node, revoke its tokens, end pins to it. Refuse while it may act or owns."""
+    """Forget the node, revoke its tokens and clear pins to it.
+
+    Refuse while its lease is valid, while it owns a portfolio or is in a handoff.
+    """
     yield from query(LOCK_LEASE, name=name)
     lease = yield from query_one(LEASE, name=name)
     if lease is not None and lease.valid:

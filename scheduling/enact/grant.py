@@ -1,7 +1,8 @@
-"""The grant: the only statement that changes who owns a portfolio, or under which revision.
+"""The grant: the only statement that changes the owner of a run, or its revision.
 
-End of the old tenure, epoch + 1, new owner and new tenure row are one statement, on condition that
-the epoch is still the one that was seen. Whoever loses the race gets no row and must look again.
+It ends the old tenure, raises the epoch, sets the new owner and writes the new tenure in one
+statement, provided that the epoch is still the one the caller read. The loser of a race gets no row
+and has to read again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ GRANT = Statement(
     "GRANT",
     f"""
 WITH granted AS (
-    -- The rival that may win: another pass, a release, a register or an operator who granted this
+    -- Concurrent writer: another pass, a release, a register or an operator who granted this
     -- portfolio since its epoch was read. Then no row matches and nothing is written.
     UPDATE scheduling_run SET
         epoch = epoch + 1,
@@ -27,15 +28,15 @@ WITH granted AS (
         first_commit_at = NULL,
         batch = NULL,
         attempts = attempts + %(deaths)s,
-        -- Nobody has run it yet: that it waited for a place is no outage, so `halt` is lifted.
+        -- It has never run: waiting for a node is not an outage, so `halt` is lifted.
         resume_seq = CASE WHEN last_commit_at IS NOT NULL THEN resume_seq
                           ELSE {head_of_portfolio("scheduling_run.portfolio_id")} END,
         phase = %(phase)s::text,
         phase_since = clock_timestamp(),
         reason = %(reason)s::text,
-        -- What it was pending for is over: it would be copied by every commit from now on.
+        -- The pending reason is over, and every commit from now on would copy it.
         why = NULL,
-        -- Of nobody's, the version that made its state: that of the last owner that committed.
+        -- Without an owner: the version that made the state, that of the last owner that committed.
         python = CASE WHEN %(node)s::bigint IS NULL THEN coalesce((
                 SELECT t.python FROM scheduling_tenure t
                 WHERE t.portfolio_id = %(portfolio)s AND t.first_commit_at IS NOT NULL
@@ -69,8 +70,8 @@ SELECT epoch, last_seq, granted_at FROM granted
 """,
 )
 
-#: Nothing is joined here: who waited for the row would read what is joined to it as it was before
-#: the wait, a wish or a revision's status that the one it waited for has just changed.
+#: No joins: after a wait for the row lock, joined rows would be read as they were before the wait,
+#: for example a desired state or a revision's status that the holder of the lock has just changed.
 LOCK_RUNS = Statement(
     "LOCK_RUNS",
     """
@@ -79,7 +80,7 @@ ORDER BY portfolio_id FOR UPDATE
 """,
 )
 
-#: Without those that somebody holds: one of many is not worth waiting for.
+#: Skips locked runs: one of many is not worth waiting for.
 LOCK_FREE_RUNS = Statement("LOCK_FREE_RUNS", f"{LOCK_RUNS.sql} SKIP LOCKED")
 
 RUNS = Statement(
@@ -88,7 +89,7 @@ RUNS = Statement(
 SELECT r.portfolio_id, r.epoch, r.node_id, r.incarnation, r.revision, r.last_seq, r.phase, r.reason,
        r.attempts, r.last_death, r.good_revision, r.first_commit_at, r.last_commit_at,
        r.failures_by_node, r.pinned_node_id, r.python, r.accept_python,
-       -- Of a feed that stands still nothing waits, so no event can have ended an owner.
+       -- If the feed stands still, no event waits, so no event can have ended the owner.
        r.last_seq < {head_of_feed("p.feed_id")} AS event_waits, n.name AS node_name,
        p.name, p.revision AS wanted_revision, p.weight, p.desired_state, p.archived_at,
        (SELECT v.status FROM portfolios_revision v
@@ -102,14 +103,14 @@ WHERE r.portfolio_id = ANY(%(portfolios)s::bigint[])
 
 
 def lock_run(portfolio: int) -> Transaction[Row | None]:
-    """Lock and return the run of `portfolio` with what decides about it, or None if it is gone."""
+    """Lock the run of `portfolio` and return it with the columns that decisions need, or None."""
     return (yield from lock_runs([portfolio])).get(portfolio)
 
 
 def lock_runs(portfolios: Sequence[int], *, patient: bool = True) -> Transaction[dict[int, Row]]:
-    """Lock the runs of `portfolios` and return portfolio → run, without those that are gone.
+    """Lock the runs of `portfolios` and return portfolio → run, without deleted ones.
 
-    Not `patient`: and without those that somebody else holds. Two statements.
+    Not `patient`: skip runs that are locked. Two statements.
     """
     if patient:
         locked = yield from query(LOCK_RUNS, portfolios=portfolios)
@@ -135,12 +136,12 @@ def grant(
     reason: str = "",
     python: str | None = None,
 ) -> Transaction[Row | None]:
-    """Give `portfolio` to a node, or to nobody (node None). Return its new epoch and last_seq.
+    """Grant `portfolio` to a node, or to no owner (node None). Return its new epoch and last_seq.
 
-    None: someone granted it since `seen_epoch` was read. `deaths` 1: this grant follows the death
-    of its owner, which counts until the next progress. `reason` stays on the row for people to
-    read; `why` goes into the tenure and the audit trail. `python` is the node's version where its
-    row does not say it yet.
+    Return None if it was granted since `seen_epoch` was read. `deaths` is 1 if this grant follows
+    the loss of its owner, which counts as an attempt until the next progress. `reason` is stored on
+    the run; `why` in the tenure and the audit log. `python` is the node's version if its row does
+    not have it yet.
     """
     return (
         yield from query_one(
@@ -187,9 +188,9 @@ def raise_attempts(
     node_failed: int | None = None,
     failed_seq: int | None = None,
 ) -> Transaction[Row | None]:
-    """Count one death or failed start under the lock of the run. Return attempts and failures.
+    """Count one exit or failed start, under the lock of the run. Return attempts and failures.
 
-    With `failed_seq` the count stands until that event is committed, not only the next one.
+    With `failed_seq` the count stays until that event is committed, not only the next one.
     """
     return (
         yield from query_one(

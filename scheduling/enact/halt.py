@@ -1,8 +1,8 @@
-"""The kill switch: everything stopped in one transaction, without waiting for any node.
+"""The halt (kill switch): stop all portfolios in one transaction, without waiting for any node.
 
-Every epoch goes up by one and nobody owns anything, so no commit of before is accepted after it,
-whoever hears of it or does not. Nodes end their processes on the hint, or when their next commit
-is fenced.
+It raises every epoch and ends every ownership, so no earlier owner can commit after it, even if the
+node does not learn of the halt. Nodes end their processes on the hint, or when their next commit is
+fenced.
 """
 
 from __future__ import annotations
@@ -48,32 +48,34 @@ UPDATE portfolios_portfolio SET desired_state = 'stopped' WHERE id = ANY(%(portf
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """What became of one portfolio: what it did, and where the fence stands now."""
+    """One stopped portfolio: its state before, and its fence now."""
 
     portfolio: str
     phase: str  #: before
     node: str | None  #: before
-    handoff: str | None  #: kind of the handoff that ended with it
+    handoff: str | None  #: kind of the handoff that was ended
     epoch_before: int
     epoch: int
-    last_seq: int  #: of the last commit that counts
+    last_seq: int  #: of the last accepted commit
 
 
 @dataclass(frozen=True, slots=True)
 class Halted:
-    """The outcome of one act. `halt` is its number, or None where there was nothing to stop."""
+    """The outcome of one halt. `halt` is its number, or None if there was nothing to stop."""
 
     halt: int | None
     at: datetime
     actor: str
     reason: str
-    running: int  #: how many a node owned
+    running: int  #: portfolios with an owner
     results: Sequence[Stopped]
 
 
 def halt_all(*, actor: str, reason: str, expect_running: int | None = None) -> Transaction[Halted]:
-    """Stop everything and return a line for each. Refuses, having changed nothing, where another
-    number runs than the person saw."""
+    """Stop all portfolios and return the result for each.
+
+    Refuse, without any change, if the number of running portfolios differs from `expect_running`.
+    """
     fleet = yield from lock_fleet()
     running = count_running(fleet)
     if expect_running is not None and running != expect_running:
@@ -91,25 +93,25 @@ def halt_all(*, actor: str, reason: str, expect_running: int | None = None) -> T
         assert now is not None
         yield from audit("halted_all", actor=actor, reason=reason, halt=None, running=0, stopped=0)
         return Halted(None, now.at, actor, reason, 0, [])
-    act = yield from query_one(
+    new = yield from query_one(
         NEW_HALT, actor=actor[:150], reason=reason, running=running, stopped=len(concerned)
     )
-    assert act is not None
+    assert new is not None
     yield from query(WANT_STOPPED, portfolios=[row.portfolio_id for row in concerned])
-    why = Reason("halted_all", {"actor": actor, "why": reason, "halt": act.id})
-    said = render(why)
+    why = Reason("halted_all", {"actor": actor, "why": reason, "halt": new.id})
+    text = render(why)
     epochs = yield from revoke_all(
         [
             Revocation(
                 row.portfolio_id,
                 phase="stopped",
-                reason=said,
+                reason=text,
                 why=Jsonb(as_data(why)),
-                # What somebody had stopped or deleted before does not come back with the others.
-                halt=act.id if is_wanted(row) else None,
+                # An undo does not start portfolios that were stopped or deleted before the halt.
+                halt=new.id if is_wanted(row) else None,
                 data=Jsonb(
                     {
-                        "halt": act.id,
+                        "halt": new.id,
                         "phase": row.phase,
                         "node": row.node,
                         "ended_handoff": row.kind,
@@ -120,23 +122,23 @@ def halt_all(*, actor: str, reason: str, expect_running: int | None = None) -> T
             for row in concerned
         ],
         by=1,
-        at=act.at,
+        at=new.at,
         cause="halt",
-        why=reason or f"halt {act.id} by {actor}",
+        why=reason or f"halt {new.id} by {actor}",
         actor=actor,
     )
     yield from audit(
         "halted_all",
         actor=actor,
         reason=reason,
-        halt=act.id,
+        halt=new.id,
         running=running,
         stopped=len(concerned),
     )
     yield from bump_desired_versions(nodes_of(fleet))
     return Halted(
-        act.id,
-        act.at,
+        new.id,
+        new.at,
         actor,
         reason,
         running,
@@ -156,13 +158,13 @@ def halt_all(*, actor: str, reason: str, expect_running: int | None = None) -> T
 
 
 def count_running(fleet: Sequence[Row]) -> int:
-    """Return how many portfolios a node owns, the number that people see. Pure."""
+    """Return the number of portfolios with an owner, as operators see it. Pure."""
     return sum(row.node_id is not None and not row.archived for row in fleet)
 
 
 def _is_concerned(row: Row) -> bool:
     under_way = row.node_id is not None or row.handoff is not None
-    # What waits for a person is nowhere already: its reason is worth more than this act's.
+    # A halted or quarantined portfolio is stopped already: keep its reason.
     return under_way or (is_wanted(row) and row.phase not in NEEDS_OPERATOR_PHASES)
 
 
@@ -186,7 +188,7 @@ WHERE r.halt_id = %(halt)s AND p.archived_at IS NULL ORDER BY p.id FOR NO KEY UP
 """,
 )
 
-#: Only those that nobody started, deleted or otherwise moved since: `halt_id` says so.
+#: Only portfolios that were not started, deleted or moved since: they still have the `halt_id`.
 BRING_BACK = Statement(
     "BRING_BACK",
     f"""
@@ -220,9 +222,9 @@ SELECT name FROM lifted ORDER BY name
 
 
 def undo_halt(halt: int | None, *, actor: str, reason: str) -> Transaction[tuple[int, list[str]]]:
-    """Want everything running again that this halt stopped, the newest one where none is named.
+    """Start all portfolios that this halt stopped; without a number, those of the newest halt.
 
-    Return its number and the names. What was started or deleted since is left as it is.
+    Return the number of the halt and the names. Portfolios started or deleted since do not change.
     """
     if halt is None:
         newest = yield from query_one(NEWEST)

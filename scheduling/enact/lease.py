@@ -1,7 +1,7 @@
-"""The lease: renewed by beats, shortened by a closed socket, ended by goodbye, judged by the sweep.
+"""Leases: renewed by heartbeats, shortened by a closed socket, ended by a goodbye or by expiry.
 
-One clock counts, PostgreSQL's. Safety rests on the fence alone, so every judgement here may be
-wrong and costs nothing but a move.
+Only PostgreSQL's clock counts. Safety rests on the fence alone, so a wrong judgement here costs a
+move and nothing else.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ BEAT = Statement(
     "BEAT",
     f"""
 WITH input AS MATERIALIZED (
-    -- In binary: written as text, a list of long documents is quoted sign by sign.
+    -- In binary: as text, a list of long documents would be quoted character by character.
     SELECT * FROM unnest(%(nodes)s::bigint[], %(incarnations)s::uuid[], %(leaving)s::boolean[],
                          %(metrics)b::jsonb[], %(portfolios)b::jsonb[], %(unheard)s::float8[])
         AS i(node, incarnation, leaving, metrics, portfolios, unheard_s)
 ), clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), serving AS MATERIALIZED (
-    -- How long nodes have been able to hear us. Before a gap it was we who were silent.
+    -- How long nodes have been able to reach the gateway. A gap before that is the gateway's.
     SELECT CASE WHEN clock.now - g.last_beat_at
             BETWEEN interval '-1 s' AND make_interval(secs => %(gap_s)s)
         THEN greatest(extract(epoch FROM clock.now - g.serving_since)::float8, 0)
@@ -46,15 +46,15 @@ WITH input AS MATERIALIZED (
 ), heard AS MATERIALIZED (
     SELECT i.node, least(i.unheard_s, serving.for_s) AS unheard_s FROM input i, serving
 ), locked AS MATERIALIZED (
-    -- Nothing here waits for a row: the beats of all nodes go in one statement, and who holds one
-    -- row may be frozen. A beat whose lease is held goes into the next statement.
+    -- Wait for no row lock: one statement has the heartbeats of all nodes, and the holder of one
+    -- row may be frozen. A heartbeat whose lease is locked goes into the next statement.
     SELECT l.node_id, l.expires_at FROM scheduling_lease l JOIN input i ON i.node = l.node_id
     WHERE l.incarnation = i.incarnation
     ORDER BY l.node_id FOR UPDATE OF l SKIP LOCKED
 ), beaten AS (
-    -- The rival that may win: a new incarnation that registered. Then there is no row, and the
-    -- daemon hears that it is superseded. A node that said goodbye stays gone.
-    -- One that hears no answer is renewed up to one TTL after it last could, and no further.
+    -- Concurrent writer: a new incarnation that registered. Then there is no row, and the daemon
+    -- is told that it is superseded. A node that said goodbye stays gone. The lease of a node that
+    -- receives no answers is renewed up to one TTL after the last one, and no further.
     UPDATE scheduling_lease l SET renewals = l.renewals + 1,
         renewed_at = CASE WHEN h.unheard_s < %(ttl_s)s THEN clock.now ELSE l.renewed_at END,
         expires_at = CASE WHEN h.unheard_s <= 0
@@ -67,7 +67,7 @@ WITH input AS MATERIALIZED (
       AND n.id = l.node_id AND n.status IN ('alive', 'lost')
     RETURNING l.node_id, l.expires_at, i.leaving, i.metrics, i.portfolios
 ), turned AS MATERIALIZED (
-    -- A node whose row is held turns with one of its next beats.
+    -- A node whose row is locked changes with one of its next heartbeats.
     SELECT n.id FROM scheduling_node n JOIN beaten b ON b.node_id = n.id
     WHERE n.leaving <> b.leaving ORDER BY n.id FOR NO KEY UPDATE OF n SKIP LOCKED
 ), changed AS (
@@ -89,7 +89,8 @@ WITH input AS MATERIALIZED (
     ON CONFLICT (node_id) DO UPDATE SET at = excluded.at, metrics = excluded.metrics,
         portfolios = excluded.portfolios
 ), pulse AS (
-    -- A gap in all beats is ours, not theirs: nobody is judged by it. Once a second at most.
+    -- A gap in all heartbeats is the gateway's own: no node is judged by it. Written once a second
+    -- at most.
     INSERT INTO scheduling_gatewaypulse AS g (id, serving_since, last_beat_at)
     SELECT 1, clock.now, clock.now FROM clock
     ON CONFLICT (id) DO UPDATE SET last_beat_at = excluded.last_beat_at,
@@ -106,7 +107,7 @@ SELECT i.node, b.node_id IS NOT NULL AS beaten,
        n.desired_version,
        (extract(epoch FROM clock_timestamp()) * 1e6)::bigint AS now_us,
        (SELECT count(*) FROM hinted) AS hints,
-       -- Also where an earlier beat ended before its node was made alive again.
+       -- Also if an earlier heartbeat ended before its node was made alive again.
        coalesce((k.expires_at < clock_timestamp() OR n.status = 'lost')
                 AND b.expires_at > clock_timestamp(), false) AS late,
        EXISTS (SELECT FROM scheduling_handoff h
@@ -121,9 +122,9 @@ LEFT JOIN scheduling_lease l ON l.node_id = i.node
 """,
 )
 
-#: A statement of its own, and so a snapshot of its own: the sweep may have marked the node lost
-#: just before the beat locked the lease, and the beat's own snapshot would not show it. A node
-#: whose row is held is made alive again by one of its next beats.
+#: A separate statement, and so a separate snapshot: the sweep may have marked the node lost just
+#: before BEAT locked the lease, and the snapshot of BEAT would not show it. A node whose row is
+#: locked is made alive again by one of its next heartbeats.
 REVIVE = Statement(
     "REVIVE",
     f"""
@@ -135,7 +136,7 @@ WITH lost AS MATERIALIZED (
     FROM lost WHERE n.id = lost.id RETURNING n.id
 ), audited AS (
     INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
-    SELECT clock_timestamp(), 'node_alive', NULL, id, '', 'it beats again', '{{}}'::jsonb
+    SELECT clock_timestamp(), 'node_alive', NULL, id, '', 'heartbeats arrive again', '{{}}'::jsonb
     FROM revived
 )
 SELECT {NOTIFY_WATCHERS}
@@ -143,9 +144,10 @@ FROM revived
 """,
 )
 
-#: Who holds what was not beaten, in a statement and so a snapshot of its own: a beat that met a
-#: register found the lease taken, yet its own snapshot may still name itself as the holder. It
-#: would be told that its lease is unknown, register again, and take the node back.
+#: The holders of leases that were not renewed. A separate statement, and so a separate snapshot: a
+#: heartbeat that met a register found the lease taken, while its own snapshot may still name its
+#: node as the holder. The daemon would be told that its lease is unknown, register again, and take
+#: the node back.
 HOLDERS = Statement(
     "HOLDERS",
     """
@@ -160,20 +162,20 @@ WHERE n.id = ANY(%(nodes)s::bigint[])
 )
 
 
-#: No interval holds any number, and one node's nonsense must not cost others.
+#: An interval cannot hold any number, and one node's invalid value must not affect others.
 MAX_UNHEARD_S = 1e6
 
 
 def renew_leases(
     nodes: Sequence[int], beats: Sequence[Heartbeat], timing: Timing
 ) -> Transaction[dict[int, Row]]:
-    """Renew the leases of many nodes in one statement; return one row a node, durable when seen.
+    """Renew the leases of many nodes in one statement; return one row per node, already durable.
 
-    A second statement makes nodes alive again whose lease had run out, another one says who holds
-    what was not beaten.
+    If needed, a second statement makes nodes alive whose lease had expired, and a third reads the
+    holders of the leases that were not renewed.
 
-    `nodes` holds each node once. A row with beaten false belongs to another incarnation or to a
-    node that said goodbye; or, with row_held true, somebody holds the lease and the beat is to be
+    `nodes` has each node once. A row with `beaten` false belongs to another incarnation or to a
+    node that said goodbye; with `row_held` true, the lease is locked and the heartbeat has to be
     written again.
     """
     rows = yield from query(
@@ -185,7 +187,7 @@ def renew_leases(
             min(b.unheard_s, MAX_UNHEARD_S) if math.isfinite(b.unheard_s) else 0.0 for b in beats
         ],
         metrics=[Jsonb(_finite(b.metrics)) for b in beats],
-        # A number that JSON cannot hold becomes null, as one that was not said.
+        # A number that JSON cannot hold becomes null, like a missing one.
         portfolios=[Jsonb(b.portfolios, dumps=msgspec.json.encode) for b in beats],
         ttl_s=timing.lease_ttl_s,
         gap_s=timing.pulse_gap_s,
@@ -213,9 +215,9 @@ WHERE h.portfolio_id = x.portfolio AND h.to_epoch = x.epoch AND h.catchup_ms IS 
 
 
 def caught_up(node: int, reached: Sequence[tuple[int, int, float]]) -> Transaction[None]:
-    """Note for (portfolio, epoch) how many milliseconds `node` needed to be at the head.
+    """Store for each (portfolio, epoch) the milliseconds that `node` needed to reach the head.
 
-    Of an epoch that was granted to another node it has nothing to say.
+    Epochs that were granted to another node are ignored.
     """
     yield from query(
         CAUGHT_UP,
@@ -234,7 +236,7 @@ WHERE node_id = %(node)s AND incarnation = %(incarnation)s RETURNING node_id
 """,
 )
 
-#: Suspicion is a shortened lease, nothing more. A newer socket or a newer incarnation wins.
+#: A closed socket shortens the lease and does nothing else. A newer socket or incarnation wins.
 SHORTEN = Statement(
     "SHORTEN",
     """
@@ -247,15 +249,15 @@ WHERE node_id = %(node)s AND connection = %(connection)s RETURNING node_id
 
 
 def connected(node: int, incarnation: UUID, connection: UUID) -> Transaction[bool]:
-    """Remember which socket speaks for the lease. False: another incarnation holds it."""
+    """Record the socket of a lease. Return False if another incarnation holds the lease."""
     row = yield from query_one(CONNECT, node=node, incarnation=incarnation, connection=connection)
     return row is not None
 
 
 def shorten(node: int, connection: UUID, timing: Timing, ago_s: float = 0.0) -> Transaction[bool]:
-    """The node closed its socket `ago_s` ago: it has SOCKET_GRACE_S from then to beat.
+    """Shorten the lease of a node whose socket closed `ago_s` ago to `socket_grace_s` from then.
 
-    False: a newer socket is there.
+    Return False if a newer socket is open.
     """
     grace_s = max(timing.socket_grace_s - ago_s, 0.0)
     row = yield from query_one(SHORTEN, node=node, connection=connection, grace_s=grace_s)
@@ -282,7 +284,7 @@ WHERE node_id = %(node)s AND incarnation = %(incarnation)s
 )
 
 
-#: The concurrent writer: a new incarnation that registered; its lease stands.
+#: Concurrent writer: a new incarnation that registered; its lease stays.
 END_OF_DAEMON = Statement(
     "END_OF_DAEMON",
     """
@@ -294,17 +296,17 @@ RETURNING node_id
 
 
 def end_of_daemon(node: int, incarnation: UUID) -> Transaction[bool]:
-    """End the lease of a daemon known to be dead. False: another incarnation holds it.
+    """End the lease of a daemon known to be dead. Return False if another incarnation holds it.
 
-    The node stays alive in name: its next daemon takes over its runs, and only the sweep marks it
-    lost. Where the daemon lives after all, its next heartbeat renews the lease.
+    The node keeps its status: its next daemon takes over its runs, and only the sweep marks it
+    lost. If the daemon is alive after all, its next heartbeat renews the lease.
     """
     row = yield from query_one(END_OF_DAEMON, node=node, incarnation=incarnation)
     return row is not None
 
 
 def goodbye(node: int, node_name: str, incarnation: UUID, reason: str) -> Transaction[bool]:
-    """The daemon released in place and leaves: its lease ends now. False: it was not the holder."""
+    """End the lease of a daemon that leaves. Return False if it did not hold the lease."""
     yield from query(END_LEASE, node=node, incarnation=incarnation)
     row = yield from query_one(GOODBYE, node=node, incarnation=incarnation)
     if row is None:
@@ -315,7 +317,7 @@ def goodbye(node: int, node_name: str, incarnation: UUID, reason: str) -> Transa
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `values` without what JSON cannot hold: one node's nonsense must not cost others."""
+    """Return `values` without numbers that JSON cannot hold and the statement would fail on."""
     return {
         name: value
         for name, value in values.items()
@@ -323,13 +325,13 @@ def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-#: The web process says that it could have heard a beat, whether or not one came; and that its
-#: commits stand, which counts while none has got through any process for the length of a gap: a
-#: single one that cannot commit must not keep the deadlines of all others from being judged.
+#: The web process records that it could have received heartbeats, whether or not any came, and for
+#: how long its commits have been blocked. The latter counts only while no commit of any process got
+#: through for the length of a gap: one blocked process must not suspend the deadlines of all.
 PULSE = Statement(
     "PULSE",
     """
-WITH word AS (
+WITH input AS (
     SELECT CASE WHEN NOT EXISTS (
         SELECT FROM scheduling_gatewaypulse p
         WHERE p.commits_passed_at BETWEEN clock_timestamp() - make_interval(secs => %(gap_s)s)
@@ -342,9 +344,9 @@ SELECT 1, clock_timestamp(), clock_timestamp(),
        clock_timestamp() - make_interval(secs => standing_s),
        CASE WHEN standing_s IS NOT NULL THEN clock_timestamp() END,
        clock_timestamp() - make_interval(secs => %(passed_s)s)
-FROM word
+FROM input
 ON CONFLICT (id) DO UPDATE SET last_beat_at = excluded.last_beat_at,
-    -- A clock that was set is a gap too, whichever way.
+    -- A clock that was set, in either direction, is a gap too.
     serving_since = CASE
         WHEN %(deaf)s OR excluded.last_beat_at - g.last_beat_at
             NOT BETWEEN interval '-1 s' AND make_interval(secs => %(gap_s)s)
@@ -356,7 +358,7 @@ ON CONFLICT (id) DO UPDATE SET last_beat_at = excluded.last_beat_at,
             BETWEEN interval '-1 s' AND make_interval(secs => %(gap_s)s)
         THEN least(g.commits_stand_since, excluded.commits_stand_since)
         ELSE excluded.commits_stand_since END,
-    -- Concurrent writer: another process, whose commits got through later than ours.
+    -- Concurrent writer: another process, with a later successful commit.
     commits_passed_at = CASE
         WHEN g.commits_passed_at > excluded.last_beat_at THEN excluded.commits_passed_at
         ELSE greatest(g.commits_passed_at, excluded.commits_passed_at) END
@@ -371,20 +373,21 @@ def record_gateway_alive(
     standing_s: float | None = None,
     passed_s: float | None = None,
 ) -> Transaction[None]:
-    """Note that nodes can reach us now. A gap in the pulse starts `serving_since` anew, and so
-    does a clock that was set back: what was written before it says nothing of how long ago it was.
-    `deaf`: we were reached since the last pulse and could not attend to it, which is a gap as well.
-    `standing_s`: for how long commits have waited here and none got through; None: they do.
-    `passed_s`: how long ago one got through here; None: none ever did.
+    """Record that nodes can reach this gateway now.
+
+    A gap since the last call resets `serving_since`, and so does a clock that was set back, since
+    earlier times then say nothing about durations. `deaf`: the gateway dropped heartbeats since
+    the last call (overloaded), which is a gap as well. `standing_s`: seconds for which commits have
+    been blocked here; None: they get through. `passed_s`: seconds since a commit last got through
+    here; None: none ever did.
     """
     yield from query(
         PULSE, gap_s=timing.pulse_gap_s, deaf=deaf, standing_s=standing_s, passed_s=passed_s
     )
 
 
-#: No lease is longer than its TTL, and none was renewed in the future: the clock was set back. What
-#: is left is cut to one TTL from now, so that a node that is gone is judged that much later and not
-#: later by the whole jump.
+#: A lease longer than its TTL, or renewed in the future, means that the clock was set back. Cut it
+#: to one TTL from now, so that the loss of a node is not detected later by the whole jump.
 CUT = Statement(
     "CUT",
     """
@@ -392,7 +395,7 @@ WITH long AS (
     SELECT node_id FROM scheduling_lease
     WHERE expires_at > clock_timestamp() + make_interval(secs => %(ttl_s)s) + interval '1 s'
        OR renewed_at > clock_timestamp() + interval '1 s'
-    -- What a beat renews just now is right already.
+    -- A lease that a heartbeat is renewing is correct already.
     ORDER BY node_id FOR UPDATE SKIP LOCKED
 )
 UPDATE scheduling_lease l SET renewed_at = least(l.renewed_at, clock_timestamp()),
@@ -401,7 +404,7 @@ FROM long WHERE l.node_id = long.node_id
 """,
 )
 
-#: The same for what nodes became: a loss in the future would count as a new one once it is reached.
+#: The same for the status of nodes: a loss in the future would count as new once its time comes.
 CUT_SINCE = Statement(
     "CUT_SINCE",
     """
@@ -413,14 +416,14 @@ UPDATE scheduling_node n SET status_since = clock_timestamp() FROM ahead WHERE n
 """,
 )
 
-#: And for our own pulse: one that lies ahead would pass for a fresh one while the clock catches up
-#: with it, although nobody can reach us. It becomes a gap, so that the next one begins anew.
+#: And for the gateway's own row: a time in the future would pass for a fresh one until the clock
+#: catches up, although no node can reach the gateway. Turn it into a gap.
 CUT_PULSE = Statement(
     "CUT_PULSE",
     """
 WITH ahead AS (
     SELECT id FROM scheduling_gatewaypulse WHERE last_beat_at > clock_timestamp() + interval '1 s'
-    -- What a beat writes just now is right already.
+    -- A row that a heartbeat is writing is correct already.
     FOR UPDATE SKIP LOCKED
 )
 UPDATE scheduling_gatewaypulse g
@@ -433,15 +436,15 @@ MARK_LOST = Statement(
     "MARK_LOST",
     f"""
 WITH expired AS (
-    -- Locked and judged again on the newest row: a beat that commits first keeps the node alive.
+    -- Lock, and check again on the newest row: a heartbeat that commits first keeps the node alive.
     SELECT l.node_id, l.incarnation, l.renewals, l.renewed_at
     FROM scheduling_lease l, scheduling_gatewaypulse g, scheduling_node n
     WHERE l.expires_at < clock_timestamp() AND n.id = l.node_id AND n.status = 'alive'
-      -- While we cannot be reached ourselves, nobody's silence means anything.
+      -- While the gateway cannot be reached, the silence of a node proves nothing.
       AND {GATEWAY_REACHABLE}
       AND (
         g.serving_since < clock_timestamp() - make_interval(secs => %(ttl_s)s)
-        -- It reached us since we serve, and then stopped: that silence is its own.
+        -- It reached this gateway since it began to serve, and then stopped.
         OR l.renewed_at >= g.serving_since
       )
     ORDER BY l.node_id
@@ -461,7 +464,8 @@ WITH expired AS (
 ), audited AS (
     INSERT INTO scheduling_event (at, kind, portfolio_id, node_id, actor, reason, data)
     SELECT clock_timestamp(), 'node_lost', NULL, id, 'sweep',
-           round(silent_s::numeric, 1) || ' s without a beat, limit ' || %(ttl_s)s::float || ' s',
+           round(silent_s::numeric, 1) || ' s without a heartbeat, limit '
+               || %(ttl_s)s::float || ' s',
            jsonb_build_object('incarnation', incarnation, 'renewals', renewals,
                               'silent_s', round(silent_s::numeric, 3))
     FROM lost
@@ -475,7 +479,7 @@ SELECT id, name, silent_s, (SELECT count(*) FROM hinted) AS hints FROM lost
 
 
 def mark_lost(timing: Timing) -> Transaction[list[Row]]:
-    """Mark nodes whose lease has expired. A status, not an end: their next beat revives them."""
+    """Mark nodes whose lease has expired as lost. Their next heartbeat makes them alive again."""
     yield from query(CUT, ttl_s=timing.lease_ttl_s)
     yield from query(CUT_PULSE, gap_s=timing.pulse_gap_s)
     rows = yield from query(MARK_LOST, ttl_s=timing.lease_ttl_s, gap_s=timing.pulse_gap_s)
@@ -493,6 +497,6 @@ FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id WHERE n.statu
 
 
 def next_expiry() -> Transaction[float | None]:
-    """Return the seconds until the next lease of a living node runs out, or None without any."""
+    """Return the seconds until the next lease of a living node expires, or None without any."""
     row = yield from query_one(NEXT_EXPIRY)
     return None if row is None else row.in_s

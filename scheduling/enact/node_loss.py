@@ -1,4 +1,4 @@
-"""What the loss of each node would come to is written down: for boards, the API and metrics."""
+"""Store the node-loss forecast for the boards, the API and the metrics."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from scheduling.db.transaction import Transaction, query
 from scheduling.decide.reasons import as_data, render
 from scheduling.decide.what_if.node_loss import NodeLoss
 
-WRITE = Statement(
-    "WRITE",
+STORE = Statement(
+    "STORE",
     """
-WITH said AS (
+WITH input AS (
     SELECT * FROM jsonb_to_recordset(%(losses)s::jsonb) AS x (
         node bigint, as_of float, runs int, fit int, homeless int, waiting int, reasons jsonb,
         suspects jsonb)
@@ -24,11 +24,11 @@ WITH said AS (
 )
 INSERT INTO scheduling_resilience AS r
     (node_id, as_of, runs, fit, homeless, waiting, reasons, suspects)
-SELECT said.node, to_timestamp(said.as_of), said.runs, said.fit, said.homeless, said.waiting,
-       said.reasons, said.suspects
-FROM said JOIN scheduling_node n ON n.id = said.node
-ORDER BY said.node
--- The rival that may win: another watcher, whose look was newer. A time to come is that of a clock
+SELECT input.node, to_timestamp(input.as_of), input.runs, input.fit, input.homeless, input.waiting,
+       input.reasons, input.suspects
+FROM input JOIN scheduling_node n ON n.id = input.node
+ORDER BY input.node
+-- Concurrent writer: another watcher with a newer snapshot. A time in the future comes from a clock
 -- that was set back since.
 ON CONFLICT (node_id) DO UPDATE SET
     as_of = excluded.as_of, runs = excluded.runs, fit = excluded.fit, homeless = excluded.homeless,
@@ -40,19 +40,19 @@ RETURNING node_id
 
 
 class Known(NamedTuple):
-    """What the loss of a node would come to, and when that was true, epoch seconds."""
+    """The forecast for one node, and its time in epoch seconds."""
 
     loss: NodeLoss
     as_of: float
 
 
 def store(known: Iterable[Known], hosting: Collection[int]) -> Transaction[int]:
-    """Write these, and drop the rows of all nodes (ids) that are not `hosting`.
+    """Store forecasts, and delete those of all nodes whose ids are not in `hosting`.
 
-    One statement, whatever their number. Return how many rows were written.
+    One statement. Return the number of rows written.
     """
     losses = [_row(loss, as_of) for loss, as_of in known]
-    return len((yield from query(WRITE, losses=Jsonb(losses), hosting=sorted(hosting))))
+    return len((yield from query(STORE, losses=Jsonb(losses), hosting=sorted(hosting))))
 
 
 def _row(loss: NodeLoss, as_of: float) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def _row(loss: NodeLoss, as_of: float) -> dict[str, Any]:
 
 
 def _reasons(loss: NodeLoss) -> list[dict[str, Any]]:
-    """Return each reason once, with the names of the portfolios that it keeps from a place."""
+    """Return each reason once, with the names of the portfolios that are unplaced for it."""
     known: dict[str, dict[str, Any]] = {}
     for entry in (*loss.unplaced.no_place, *loss.unplaced.waiting):
         fresh = {**as_data(entry.reason), "portfolios": []}

@@ -1,4 +1,4 @@
-"""Hints: who should look again. They ride in the transaction of the change, so none runs ahead."""
+"""Send hints. They are part of the transaction of the change, so no hint arrives before it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SELECT id FROM scheduling_node WHERE id = ANY(%(nodes)s::bigint[]) ORDER BY id F
 
 
 def lock_nodes(nodes: Iterable[int | None]) -> Transaction[None]:
-    """Lock all node rows that will be touched before the first is, so that they are in order."""
+    """Lock all node rows that will change before the first one does, so that they are in order."""
     yield from query(LOCK_NODES, nodes=sorted({node for node in nodes if node is not None}))
 
 
@@ -44,5 +44,5 @@ def bump_desired_versions(nodes: Iterable[int | None]) -> Transaction[None]:
 
 
 def notify_watchers() -> Transaction[None]:
-    """Hint the watcher and the boards that something changed which is on no node's set."""
+    """Hint the watcher and the boards about a change that affects no node's desired set."""
     yield from bump_desired_versions(())

@@ -1,6 +1,6 @@
-"""Drop old rows of the control plane, in batches. Assignment histories are never dropped.
+"""Delete old rows of the control plane in batches. Ownership history is never deleted.
 
-`docs/retention.md` has every table that grows, with its bound or the reason why it has none.
+`docs/retention.md` lists every table that grows, with its bound or the reason why it has none.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, query_one
 from scheduling.decide.ownership_history import EVENT_KINDS
 
-BATCH = 5_000  #: rows of one statement: milliseconds, so that nothing waits behind it
-#: Of each portfolio and outcome: however many fail, the last that differs stays, and its alert.
+BATCH = 5_000  #: rows per statement, which takes milliseconds, so that nothing waits for it
+#: Per portfolio and outcome, so that the last `different` verification and its alert stay.
 KEPT_VERIFICATIONS = 20
 
-#: The concurrent writer, in all of these: none. A row of this age is only read.
+#: No concurrent writers here: rows of this age are only read.
 EVENTS = Statement(
     "EVENTS",
     """
@@ -39,7 +39,7 @@ WITH old AS (
 """,
 )
 
-#: Handoffs that granted nothing. A tenure names the one that granted it, and keeps it.
+#: Handoffs without a grant. A tenure refers to the handoff that granted it, and keeps it.
 HANDOFFS = Statement(
     "HANDOFFS",
     """
@@ -71,24 +71,24 @@ WITH old AS (
 
 
 def prune_events(keep_s: float) -> Transaction[int]:
-    """Drop a batch of lines outside assignment histories; return how many were dropped."""
+    """Delete a batch of events outside the ownership history; return how many."""
     return _rows(
         (yield from query_one(EVENTS, keep_s=keep_s, history=list(EVENT_KINDS), batch=BATCH))
     )
 
 
 def prune_alerts(keep_s: float) -> Transaction[int]:
-    """Drop a batch of closed alerts; return how many."""
+    """Delete a batch of closed alerts; return how many."""
     return _rows((yield from query_one(ALERTS, keep_s=keep_s, batch=BATCH)))
 
 
 def prune_handoffs(keep_s: float) -> Transaction[int]:
-    """Drop a batch of handoffs that granted nothing; return how many."""
+    """Delete a batch of handoffs without a grant; return how many."""
     return _rows((yield from query_one(HANDOFFS, keep_s=keep_s, batch=BATCH)))
 
 
 def prune_verifications() -> Transaction[int]:
-    """Drop a batch of verdicts beyond the newest of each portfolio; return how many."""
+    """Delete a batch of verdicts older than the newest of each portfolio; return how many."""
     return _rows((yield from query_one(VERIFICATIONS, kept=KEPT_VERIFICATIONS, batch=BATCH)))
 
 

@@ -1,4 +1,4 @@
-"""Consent that portfolios go on under another Python version than the one they ran under."""
+"""Accept that portfolios continue under another Python version than before."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ ACCEPT_PYTHON = Statement(
     "ACCEPT_PYTHON",
     """
 WITH chosen AS MATERIALIZED (
-    -- In portfolio order, as everybody. Concurrent writer: a grant. It chose its node before or
-    -- after this, and the next pass reads the run anew.
+    -- In portfolio order, as everywhere. Concurrent writer: a grant, whose node was chosen before
+    -- or after this; the next pass reads the run again.
     SELECT r.portfolio_id, p.name FROM scheduling_run r
     JOIN portfolios_portfolio p ON p.id = r.portfolio_id
     WHERE p.archived_at IS NULL AND r.accept_python <> %(version)s::text
@@ -31,9 +31,9 @@ RETURNING r.portfolio_id, c.name
 def accept_python(
     version: str, names: Sequence[str] | None, *, actor: str, reason: str = ""
 ) -> Transaction[list[str]]:
-    """Store the consent to `version` ("": take it back) on the runs of `names`, None: on all.
+    """Accept `version` ("": withdraw the acceptance) for the runs of `names`, or of all if None.
 
-    Return the names of those that were changed.
+    Return the names of the changed portfolios.
     """
     rows = yield from query(
         ACCEPT_PYTHON, version=version, names=None if names is None else list(names)

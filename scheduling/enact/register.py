@@ -1,4 +1,4 @@
-"""Register is a grant: a new incarnation of a node takes over all its runs in one transaction."""
+"""Register a daemon: a new incarnation of a node takes over all its runs in one transaction."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from scheduling.errors import Refused
 from scheduling.timing import Timing
 from scheduling.wire.messages import Register
 
-#: This many takeovers of a node that was still beating, within the window, and the next is refused.
+#: Refuse the next takeover of a node that still sent heartbeats, after this many in the window.
 MAX_TAKEOVERS = 2
 TAKEOVER_WINDOW_S = 60.0
 
-#: Nothing is joined to the lock: who waited for a goodbye would read a node that has not left yet,
-#: and count a death that was none.
+#: No joins: after a wait for a goodbye, a joined node would be read as not yet left, and the
+#: takeover would count as a lost owner.
 LOCK_LEASE = Statement(
     "LOCK_LEASE", "SELECT node_id FROM scheduling_lease WHERE node_id = %(node)s FOR UPDATE"
 )
@@ -40,7 +40,7 @@ WHERE l.node_id = %(node)s
 """,
 )
 
-#: Of a lease of another node. Two registrations at once are told apart by the unique index.
+#: Another node's lease with this incarnation. A unique index decides concurrent registrations.
 HELD_ELSEWHERE = Statement(
     "HELD_ELSEWHERE",
     """
@@ -69,19 +69,19 @@ NODE = Statement(
 UPDATE scheduling_node SET capacity = %(capacity)s, labels = %(labels)s,
     strategies = %(strategies)s, feeds = %(feeds)s, host = %(host)s, pid = %(pid)s,
     version = %(version)s, python = %(python)s, registered_at = clock_timestamp(), status = 'alive',
-    -- Alive since then: a daemon that only started again was not away.
+    -- A daemon that only restarted was not away.
     status_since = CASE WHEN status = 'alive' THEN status_since ELSE clock_timestamp() END,
     leaving = false,
-    -- Tells the newer of two daemons without a clock. It stays when the lease is deleted.
+    -- Tells the newer of two daemons without a clock. Stays when the lease is deleted.
     registrations = registrations + 1
 WHERE id = %(node)s
 """,
 )
 
-#: What the earlier incarnation owned, and what was under way to it: one list, so that the runs are
-#: locked in one order.
-CONCERNED = Statement(
-    "CONCERNED",
+#: Portfolios that the earlier incarnation owned or was the target of: one list, so that the runs
+#: are locked in one order.
+AFFECTED = Statement(
+    "AFFECTED",
     f"""
 SELECT r.portfolio_id FROM scheduling_run r WHERE r.node_id = %(node)s
 UNION
@@ -103,12 +103,12 @@ WHERE portfolio_id = %(portfolio)s AND state = 'activating' AND to_epoch = %(see
 
 
 def register(node: int, node_name: str, message: Register, timing: Timing) -> Transaction[int]:
-    """Give the node to `message.incarnation`, with all its runs, each at epoch + 1.
+    """Give the lease and all runs of the node to `message.incarnation`, each run at epoch + 1.
 
-    Return the number of runs taken over. The same incarnation registering again (its first answer
-    was lost) changes nothing but the lease. Refuses the third takeover in 60 s from a daemon that
-    was still beating: two daemons of one name would take it from each other without end. Refuses an
-    incarnation that another node holds: reports and commits name it.
+    Return the number of runs taken over. If the same incarnation registers again (its first answer
+    was lost), only the lease changes. Refuse the third takeover within 60 s from a daemon that
+    still sent heartbeats: two daemons with one name would take over from each other indefinitely. Refuse
+    an incarnation that another node holds, since reports and commits are matched by it.
     """
     incarnation = UUID(message.incarnation)
     yield from query(LOCK_LEASE, node=node)
@@ -123,9 +123,9 @@ def register(node: int, node_name: str, message: Register, timing: Timing) -> Tr
         if len(takeovers) >= MAX_TAKEOVERS:
             raise Refused(
                 "name_in_use",
-                f"Node {node_name} is taken by a daemon on {lease.host}, pid {lease.pid}, that is "
-                f"still beating, and was taken over {len(takeovers)} times in "
-                f"{TAKEOVER_WINDOW_S:g} s; stop that one or choose another name.",
+                f"Node {node_name} is in use: the daemon on {lease.host}, pid {lease.pid}, still "
+                f"sends heartbeats, and the node was taken over {len(takeovers)} times in "
+                f"{TAKEOVER_WINDOW_S:g} s; stop that daemon or choose another name.",
                 host=lease.host,
                 pid=lease.pid,
             )
@@ -137,26 +137,26 @@ def register(node: int, node_name: str, message: Register, timing: Timing) -> Tr
         ttl_s=timing.lease_ttl_s,
         takeovers=Jsonb(takeovers),
     )
-    died = lease is not None and not repeat and lease.status != "left"
+    was_lost = lease is not None and not repeat and lease.status != "left"
     taken = 0
-    touched: set[int | None] = {node}
-    concerned = yield from query(CONCERNED, node=node, incarnation=incarnation)
-    for row in concerned:
+    nodes: set[int | None] = {node}
+    affected = yield from query(AFFECTED, node=node, incarnation=incarnation)
+    for row in affected:
         run = yield from lock_run(row.portfolio_id)
         active = yield from active_handoff(row.portfolio_id)
         if run is None:
             continue
         if active is not None:
-            touched |= {active.source_node_id, active.target_node_id}
+            nodes |= {active.source_node_id, active.target_node_id}
         if run.node_id == node and run.incarnation != incarnation:
-            taken += yield from _take_over(run, active, node, node_name, message, died, timing)
+            taken += yield from _take_over(run, active, node, node_name, message, was_lost, timing)
         elif active is not None and (
             active.target_node_id == node and active.target_incarnation != incarnation
         ):
             yield from fail(
                 active, run, f"{node_name} started again before it was ready", hint=False
             )
-    yield from lock_nodes(touched)
+    yield from lock_nodes(nodes)
     yield from query(
         NODE,
         node=node,
@@ -179,7 +179,7 @@ def register(node: int, node_name: str, message: Register, timing: Timing) -> Tr
             host=message.host,
             pid=message.pid,
         )
-    yield from bump_desired_versions(touched)
+    yield from bump_desired_versions(nodes)
     return taken
 
 
@@ -188,7 +188,7 @@ def incarnation_in_use(node_name: str) -> Refused:
     return Refused(
         "incarnation_in_use",
         f"Node {node_name} cannot register: another node holds this incarnation. An incarnation "
-        "belongs to one start of one daemon; start the daemon again, it draws a new one.",
+        "belongs to one start of one daemon; restart the daemon, which draws a new one.",
     )
 
 
@@ -198,17 +198,17 @@ def _take_over(
     node: int,
     node_name: str,
     message: Register,
-    died: bool,
+    was_lost: bool,
     timing: Timing,
 ) -> Transaction[bool]:
-    """Give one run of the earlier incarnation to the new one. False: it ended instead."""
+    """Grant one run to the new incarnation. Return False if its ownership ended instead."""
     incarnation = UUID(message.incarnation)
     if active is not None and active.kind == "stop":
-        # The process that should have drained is gone with its daemon.
+        # The draining process ended with its daemon.
         yield from revoke_ownership(active, run, released=False, batch=None, hint=False)
         return False
-    died = died and run.event_waits
-    if died and run.attempts + 1 >= MAX_ATTEMPTS:
+    counts = was_lost and run.event_waits
+    if counts and run.attempts + 1 >= MAX_ATTEMPTS:
         error = f"the daemon of {node_name} ended and started again"
         if active is not None:
             yield from supersede(active, error, hint=False)
@@ -242,7 +242,7 @@ def _take_over(
         cause="register",
         why=f"{node_name} started again",
         actor=node_name,
-        deaths=1 if died else 0,
+        deaths=1 if counts else 0,
     )
     assert given is not None  # the run is locked
     if active is None:
@@ -264,7 +264,7 @@ def _take_over(
 
 
 def uuid_or_none(text: str) -> UUID | None:
-    """Return `text` as a UUID, or None where it is none."""
+    """Return `text` as a UUID, or None if it is not one."""
     try:
         return UUID(text)
     except ValueError:

@@ -1,7 +1,6 @@
-"""A healthy heartbeat says nothing of progress: a portfolio that stands still, or lags for long, is
-marked.
+"""Mark portfolios that are stalled or behind; a healthy heartbeat does not prove progress.
 
-The alert that follows is opened and closed with all others, in `alerts.py`.
+Their alerts are opened and closed in `alerts.py`, like all others.
 """
 
 from __future__ import annotations
@@ -10,24 +9,25 @@ from scheduling.db.statements import GATEWAY_REACHABLE, Statement, head_seq
 from scheduling.db.transaction import Transaction, query
 from scheduling.timing import Timing
 
-#: Marked when it stands, unmarked when it moves again or is owned elsewhere. A time in which nobody
-#: could reach us, or in which the clock was set forward, is not counted as standing.
+#: Set the mark of a stalled portfolio; clear it when the portfolio makes progress or has another
+#: owner. Time in which no node could reach the gateway, or by which the clock was set forward, does
+#: not count.
 STALLS = Statement(
     "STALLS",
     f"""
 WITH head AS (
-    -- A change of rate is written down a second before it begins.
+    -- A change of rate is stored a second before it takes effect.
     SELECT DISTINCT ON (s.feed_id) s.feed_id, greatest(s.from_seq, {head_seq()}) AS seq
     FROM portfolios_feedsegment s ORDER BY s.feed_id, s.id DESC
 ), judging AS MATERIALIZED (
     SELECT FROM scheduling_gatewaypulse g
     WHERE g.serving_since < clock_timestamp() - make_interval(secs => %(stall_s)s)
       AND {GATEWAY_REACHABLE}
-      -- Where no commit gets through, that is one cause and one alert.
+      -- If no commit gets through, that is one cause with one alert.
       AND (g.commits_stood_at IS NULL OR g.commits_stood_at
            NOT BETWEEN clock_timestamp() - make_interval(secs => %(stall_s)s)
                    AND clock_timestamp() + interval '1 s')
-), standing AS (
+), stalled AS (
     SELECT r.portfolio_id
     FROM scheduling_run r
     JOIN portfolios_portfolio p ON p.id = r.portfolio_id
@@ -36,8 +36,8 @@ WITH head AS (
     CROSS JOIN judging
     WHERE r.phase = 'running' AND r.last_seq < head.seq
       AND r.last_commit_at < clock_timestamp() - make_interval(secs => %(stall_s)s)
-      -- After a quiet hour the first event has not waited an hour; and what has waited since an
-      -- earlier segment still does when the rate changes.
+      -- After a quiet hour, the first event has not waited for an hour; an event that has waited
+      -- since an earlier segment still waits when the rate changes.
       AND (SELECT s.from_time + make_interval(secs => coalesce(
                greatest(r.last_seq + 1 - s.from_seq, 0) / nullif(s.rate, 0), 0))
            FROM portfolios_feedsegment s
@@ -45,19 +45,19 @@ WITH head AS (
            ORDER BY s.id DESC LIMIT 1)
           < clock_timestamp() - make_interval(secs => %(stall_s)s)
 ), free AS MATERIALIZED (
-    -- What somebody commits or grants just now is looked at next time.
+    -- Locked rows (a commit, a grant) wait for the next sweep.
     SELECT r.portfolio_id FROM scheduling_run r
-    WHERE r.stalled_at IS NOT NULL OR r.portfolio_id IN (SELECT portfolio_id FROM standing)
+    WHERE r.stalled_at IS NOT NULL OR r.portfolio_id IN (SELECT portfolio_id FROM stalled)
     ORDER BY r.portfolio_id FOR UPDATE SKIP LOCKED
 ), opened AS (
     UPDATE scheduling_run r SET stalled_at = clock_timestamp()
-    FROM standing s JOIN free ON free.portfolio_id = s.portfolio_id
+    FROM stalled s JOIN free ON free.portfolio_id = s.portfolio_id
     WHERE r.portfolio_id = s.portfolio_id AND r.stalled_at IS NULL
     RETURNING r.portfolio_id
 ), closed AS (
     UPDATE scheduling_run r SET stalled_at = NULL
     FROM free WHERE free.portfolio_id = r.portfolio_id AND r.stalled_at IS NOT NULL
-      AND NOT EXISTS (SELECT FROM standing s WHERE s.portfolio_id = r.portfolio_id)
+      AND NOT EXISTS (SELECT FROM stalled s WHERE s.portfolio_id = r.portfolio_id)
       AND (EXISTS (SELECT FROM judging) OR r.phase <> 'running' OR r.last_commit_at > r.stalled_at)
 )
 SELECT portfolio_id FROM opened
@@ -66,13 +66,13 @@ SELECT portfolio_id FROM opened
 
 
 def mark_stalls(timing: Timing) -> Transaction[int]:
-    """Mark each portfolio that stands still, unmark the others. Return how many began to stand."""
+    """Mark stalled portfolios, unmark the others. Return how many are newly stalled."""
     rows = yield from query(STALLS, stall_s=timing.stall_s, gap_s=timing.pulse_gap_s)
     return len(rows)
 
 
-#: Marked while the next event of a portfolio is older than its decisions may be: it commits, and
-#: yet it places no order. Compared with the head of that age ago, one figure for each feed.
+#: Mark a portfolio while its next event is too old to trade on: it commits, but places no orders.
+#: The seq is compared with the head of that age ago, one number per feed.
 BEHIND = Statement(
     "BEHIND",
     f"""
@@ -93,7 +93,7 @@ WITH due AS MATERIALIZED (
     JOIN scheduling_node n ON n.id = r.node_id AND n.status = 'alive'
     WHERE r.phase = 'running' AND r.last_seq < due.seq
 ), free AS MATERIALIZED (
-    -- What somebody commits or grants just now is looked at next time.
+    -- Locked rows (a commit, a grant) wait for the next sweep.
     SELECT r.portfolio_id, late.portfolio_id IS NOT NULL AS is_late
     FROM scheduling_run r LEFT JOIN late ON late.portfolio_id = r.portfolio_id
     WHERE (r.behind_since IS NULL) = (late.portfolio_id IS NOT NULL)
@@ -107,9 +107,6 @@ RETURNING r.portfolio_id
 
 
 def mark_behind(timing: Timing) -> Transaction[int]:
-    """Mark each portfolio that lags behind what its decisions allow, unmark those that caught up.
-
-    Return how many marks changed.
-    """
+    """Mark portfolios that are behind, unmark those that caught up. Return how many changed."""
     rows = yield from query(BEHIND, stale_s=timing.stale_order_age_s, gap_s=timing.pulse_gap_s)
     return len(rows)

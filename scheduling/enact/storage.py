@@ -1,6 +1,6 @@
-"""Sample the sizes of the database, and the causes of the alerts that follow from storage.
+"""Sample the size of the database, and define the causes of storage alerts.
 
-`alerts.py` opens and closes the alerts; here is what it looks for.
+`alerts.py` opens and closes the alerts.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, query
 
 KEEP_SAMPLES_DAYS = 32
-#: A snapshot that is held makes each commit walk over every version of its run since (measured:
-#: docs/retention.md). A dump of a bounded database takes less.
+#: While a snapshot is held, each commit reads every version of its run since then (measured:
+#: docs/retention.md). A dump of a bounded database takes less time.
 SNAPSHOT_LIMIT_S = 600.0
-#: The disk would be full within this time at the growth of the last week.
+#: Alert if the disk would be full within this time, at the growth of the last week.
 FULL_WITHIN_DAYS = 14.0
-#: Growth is told from samples that lie at least so far apart.
+#: Growth is computed from samples at least this far apart.
 GROWTH_OVER_S = 6 * 3600.0
 
-#: Partitions count for their table. One look at pg_class; the sizes come from the file system.
+#: Partitions count for their table. One read of pg_class; the sizes come from the file system.
 TABLES = """
 SELECT coalesce(p.relname, c.relname) AS name, sum(pg_total_relation_size(c.oid))::bigint AS bytes,
        sum(greatest(c.reltuples, 0))::bigint AS rows
@@ -41,7 +41,7 @@ SELECT clock_timestamp(), pg_database_size(current_database()),
 """,
 )
 
-#: Four causes, in the columns of `wanted` in alerts.py.
+#: Four causes, with the columns of `wanted` in alerts.py.
 CAUSES = """
     SELECT 'snapshot_held', 'database', NULL::bigint, NULL::bigint,
            'pid ' || s.pid || ' (' || coalesce(nullif(s.application_name, ''), 'no name')
@@ -66,7 +66,7 @@ CAUSES = """
           UNION ALL SELECT 'portfolios_equitypoint_default'
           WHERE EXISTS (SELECT FROM ONLY portfolios_equitypoint_default) LIMIT 1) d
   UNION ALL
-    -- Dropped partitions leave the lowest one with a lower bound; the first of all has none.
+    -- After dropped partitions, the lowest one has a lower bound; the first of all has none.
     SELECT 'archived_unverified', 'portfolio:' || p.id, p.id, NULL,
            'its orders and fills before seq ' || k.seq || ' were archived, and it is verified up to'
                || ' seq ' || a.seq || ' only: look at its verification; the archive has every row',
@@ -112,7 +112,7 @@ LIMITS = {
 
 
 def sample_storage(disk_free: int | None) -> Transaction[None]:
-    """Write down how large everything is now. `disk_free` of the database's disk, where known."""
+    """Store the present sizes. `disk_free` is that of the database's disk, if known."""
     yield from query(SAMPLE, disk_free=disk_free, keep_days=KEEP_SAMPLES_DAYS)
 
 

@@ -1,8 +1,8 @@
-"""The storm guard: where many nodes go at once, failover waits for one TTL.
+"""Hold failover in a storm: if many nodes are lost at once, failover waits for one lease.
 
-It is more often the network, or we ourselves, than all the nodes. Nodes that beat meanwhile are
-simply alive and keep what they have. Nothing else is held: register, place, stop and whatever a
-person asks for go on. The hold is a row, so that a restarted control plane keeps it.
+The cause is more often the network, or the control plane, than all the nodes. Nodes that send
+heartbeats meanwhile are alive and keep their portfolios. Nothing else is held: register, place,
+stop and operators' requests go on. The hold is a row, so that it survives a restart.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ OPEN = Statement(
 INSERT INTO scheduling_storm AS s (id, held_at, until, nodes, of_nodes, held_by, reason, ended_at)
 VALUES (1, clock_timestamp(), clock_timestamp() + make_interval(secs => %(ttl_s)s), %(nodes)s,
         %(of)s, '', '', NULL)
--- The rival that may win: another watcher that saw the same storm, or a person who holds or has
--- just released failover.
+-- Concurrent writer: another watcher that saw the same storm, or an operator who holds or has just
+-- released failover.
 ON CONFLICT (id) DO UPDATE SET held_at = excluded.held_at, until = excluded.until,
     nodes = excluded.nodes, of_nodes = excluded.of_nodes, held_by = '', reason = ''
     WHERE s.held_at IS NULL AND s.ended_at IS NOT DISTINCT FROM %(ended)s
@@ -55,11 +55,11 @@ RETURNING held_at
 """,
 )
 
-#: A clock that was set back must neither make a hold longer nor bring its losses up again.
+#: A clock that was set back must neither extend a hold nor make its losses count again.
 CUT = Statement(
     "CUT",
     """
--- An empty column stays empty, which least() alone would fill.
+-- A NULL stays NULL; least() alone would replace it.
 UPDATE scheduling_storm SET
     ended_at = CASE WHEN ended_at IS NOT NULL THEN least(ended_at, clock_timestamp()) END,
     until = CASE WHEN until IS NOT NULL
@@ -69,12 +69,12 @@ WHERE until > clock_timestamp() + make_interval(secs => %(ttl_s)s)
 """,
 )
 
-#: A hold by a person has no end of its own.
+#: A hold by an operator does not expire.
 CLOSE = Statement(
     "CLOSE",
     """
 UPDATE scheduling_storm SET held_at = NULL, until = NULL, ended_at = clock_timestamp()
--- The rival that may win: a person who releases it, or holds it on, which clears `until`.
+-- Concurrent writer: an operator who releases it, or extends it, which clears `until`.
 WHERE held_at IS NOT NULL AND until < clock_timestamp()
 RETURNING id
 """,
@@ -105,14 +105,14 @@ RETURNING held_at
 
 
 def update_storm_hold(timing: Timing) -> Transaction[bool]:
-    """Hold failover where a storm is under way, end a hold that has lasted its time.
+    """Hold failover during a storm; end a hold that has expired. Return whether either was done.
 
-    Return whether either was done. One hold, one end, however many watchers look.
+    Each hold begins and ends once, regardless of the number of watchers.
     """
     yield from query(CUT, ttl_s=timing.lease_ttl_s)
     over = yield from query_one(CLOSE)
     if over is not None:
-        reason = f"held for {timing.lease_ttl_s:g} s; failover goes on, a few portfolios a pass"
+        reason = f"held for {timing.lease_ttl_s:g} s; failover goes on, a few portfolios per pass"
         yield from audit("storm_over", actor="sweep", reason=reason)
         yield from notify_watchers()
         return True
@@ -144,7 +144,7 @@ def update_storm_hold(timing: Timing) -> Transaction[bool]:
 
 
 def status_now(node: Row, now: float, policy: LeasePolicy) -> NodeStatus:
-    """Return what to call the node of this row now. Pure."""
+    """Return the present status of the node of this row. Pure."""
     lease = LeaseView(
         expires_at=node.expires_at,
         marked_lost=node.status == "lost",
@@ -156,7 +156,7 @@ def status_now(node: Row, now: float, policy: LeasePolicy) -> NodeStatus:
 def assess_losses_among(
     nodes: Iterable[Row], now: float, ended_at: float | None, policy: LeasePolicy
 ) -> LossAssessment:
-    """Return the weather among the nodes of these rows; the last hold ended at `ended_at`. Pure."""
+    """Assess the losses among these nodes; the last hold ended at `ended_at`. Pure."""
     present = [
         NodeHistory(n.name, status_now(n, now, policy), n.status_since, tuple(n.lost_times))
         for n in nodes
@@ -165,14 +165,14 @@ def assess_losses_among(
 
 
 def hold(actor: str, reason: str) -> Transaction[None]:
-    """Hold failover until a person releases it; what the storm guard holds is held on."""
+    """Hold failover until an operator releases it; this extends a hold by a storm."""
     yield from query(HOLD, actor=actor[:150], reason=reason[:200])
     yield from audit("storm_held", actor=actor, reason=reason)
     yield from notify_watchers()
 
 
 def release(actor: str, reason: str) -> Transaction[bool]:
-    """Let failover go on now. False: nothing was held."""
+    """Release failover now. Return False if it was not held."""
     row = yield from query_one(RELEASE)
     if row is None:
         return False

@@ -1,10 +1,10 @@
-"""Noticing that the database is another one, and that it lacks what was acknowledged.
+"""Detect that the database was promoted or restored, and that it lacks acknowledged commits.
 
-Two signs. The server says so itself: a promotion begins a new timeline, and where commits did not
-wait for a synchronous standby, the last ones may be missing. And daemons know: they remember what
-was acknowledged to them. Either opens the alert `commits_vanished`; failover is held, since an
-epoch that was granted in the lost history could be granted again; and raising the epoch floor, or a
-person who releases failover, settles it.
+There are two signs. The server begins a new timeline at a promotion, and if commits did not wait
+for a synchronous standby, the last ones may be missing. And daemons remember the commits that were
+acknowledged to them. Either sign opens the alert `commits_vanished` and holds failover, since an
+epoch granted in the lost history could be granted again. Raising the epoch floor, or an operator
+who releases failover, settles it.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from scheduling.wire.messages import AcknowledgedCommits
 HOLDER = "database"
 LARGEST = 2**63 - 1
 MAX_CLAIMS, MAX_ORDERS = 2_000, 200  #: of one heartbeat
-#: New ones of one node in NEW_WITHIN_S: one for each portfolio is what a daemon has to tell, and
-#: who goes on inventing them must not fill the database.
+#: New claims of one node within NEW_WITHIN_S. A daemon has one claim per portfolio; a node that
+#: keeps inventing claims must not fill the database.
 MAX_NEW, NEW_WITHIN_S = 4_000, 3600.0
 #: Of these, claims without a record that the node owned the portfolio at that epoch.
 MAX_UNVERIFIED = 200
 
-#: PostgreSQL lets any role call these; a managed service may have taken them away.
-MAY_LOOK = Statement(
-    "MAY_LOOK",
+#: PostgreSQL lets any role call these functions; a managed service may have revoked that.
+MAY_READ_TIMELINE = Statement(
+    "MAY_READ_TIMELINE",
     """
 SELECT has_function_privilege('pg_control_system()', 'EXECUTE')
    AND has_function_privilege('pg_walfile_name(pg_lsn)', 'EXECUTE') AS may
 """,
 )
 
-#: The last checkpoint still names the old timeline for
-#: minutes after a promotion, the name of the present log file does not.
-LOOK = Statement(
-    "LOOK",
+#: From the name of the present log file: the last checkpoint still names the old timeline for
+#: minutes after a promotion.
+READ_TIMELINE = Statement(
+    "READ_TIMELINE",
     """
 SELECT s.system_identifier::text AS system_identifier,
        ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint AS timeline,
        current_setting('synchronous_standby_names') <> '' AS synchronous,
        t.id, t.synchronous AS noted,
-       -- The newest of the others; none before the first gateway ever.
+       -- The newest of the others, if any.
        b.id AS before, b.timeline AS timeline_before, b.synchronous AS synchronous_before,
        b.system_identifier AS system_before
 FROM pg_control_system() s
@@ -76,7 +76,7 @@ INSERT INTO scheduling_databasetimeline
     (system_identifier, timeline, since, synchronous, settled_at)
 VALUES (%(system_identifier)s, %(timeline)s, clock_timestamp(), %(synchronous)s,
         CASE WHEN %(settled)s THEN clock_timestamp() END)
--- Concurrent writer: another gateway that noticed the same.
+-- Concurrent writer: another gateway that detected the same.
 ON CONFLICT (system_identifier, timeline) DO NOTHING
 RETURNING id
 """,
@@ -84,15 +84,15 @@ RETURNING id
 
 
 def note_timeline(*, settled: bool = False) -> Transaction[tuple[str, int]]:
-    """Note which history this is; return (system identifier, timeline).
+    """Record the present timeline of the database; return (system identifier, timeline).
 
-    A new one that may lack commits holds failover, unless it is `settled` already. Where this role
-    may not ask, ("", 0): then only daemons notice.
+    A new timeline that may lack commits holds failover, unless it is `settled` already. Return
+    ("", 0) if this role may not read the timeline: then only daemons detect lost commits.
     """
-    allowed = yield from query_one(MAY_LOOK)
+    allowed = yield from query_one(MAY_READ_TIMELINE)
     if allowed is None or not allowed.may:
         return ("", 0)
-    found = yield from query_one(LOOK)
+    found = yield from query_one(READ_TIMELINE)
     assert found is not None
     key = (found.system_identifier, found.timeline)
     if found.id is not None:
@@ -126,8 +126,8 @@ def _sentence(found: Row) -> str:
     )
 
 
-#: The rival that may win: a person who holds failover. It stays theirs: `SETTLE` ends our own hold
-#: by itself, and must not end one that somebody wants for another reason.
+#: Concurrent writer: an operator who holds failover. Their hold stays: SETTLE ends the automatic
+#: hold, and must not end one that was set for another reason.
 HOLD = Statement(
     "HOLD",
     """
@@ -144,18 +144,18 @@ RETURNING held_at
 
 
 def _hold(why: str) -> Transaction[None]:
-    """Hold failover, on from where the storm guard holds it. What a person holds is theirs."""
+    """Hold failover, or extend a hold by a storm. A hold by an operator stays as it is."""
     held = yield from query_one(HOLD, holder=HOLDER, reason=why[:200])
     if held is not None:
         yield from audit("storm_held", actor=HOLDER, reason=why)
     yield from notify_watchers()
 
 
-#: A claim is good from the owner of that epoch. Where the record of the epoch is missing (above the
-#: epoch here, or between that before the floor was raised and the floor), the grant may have
-#: vanished too: such claims are kept as unverified, and fewer of them. A record that says otherwise
-#: refuses a claim, except while the database is known to have changed: then the epoch may have been
-#: granted again, to another node.
+#: A claim by the owner of its epoch is verified. If no tenure of the epoch exists (it is above the
+#: present epoch, or between the epoch before the floor was raised and the floor), the grant may
+#: have vanished too: such claims are stored as unverified, up to a lower limit. A tenure of another node
+#: refutes a claim, unless the database is known to have changed: then the epoch may have been
+#: granted again.
 CLAIM = Statement(
     "CLAIM",
     """
@@ -168,7 +168,7 @@ WITH claimed AS MATERIALIZED (
     FROM scheduling_vanishedcommits o WHERE o.node_id = %(node)s
     AND o.seen_at > clock_timestamp() - make_interval(secs => %(new_within_s)s)
 ), judged AS MATERIALIZED (
-    -- Neither epoch nor seq of a portfolio goes down, so what was acknowledged cannot be ahead.
+    -- Epoch and seq of a portfolio never decrease, so an acknowledged commit cannot be ahead.
     SELECT c.portfolio, c.epoch, c.seq, c.orders, r.portfolio_id IS NOT NULL AS exists,
            CASE WHEN c.found_seq >= 0 THEN c.found_epoch ELSE r.epoch END AS found_epoch,
            CASE WHEN c.found_seq >= 0 THEN c.found_seq ELSE r.last_seq END AS found_seq,
@@ -185,7 +185,7 @@ WITH claimed AS MATERIALIZED (
       AND (t.node_id = %(node)s OR r.portfolio_id IS NULL OR c.epoch > r.epoch
            OR f.skipped
            OR EXISTS (SELECT FROM scheduling_databasetimeline WHERE settled_at IS NULL))
-      -- Told before: the answer was lost.
+      -- Reported before: the answer was lost.
       AND NOT EXISTS (SELECT FROM scheduling_vanishedcommits o
                       WHERE (o.portfolio_number, o.epoch, o.seq) = (c.portfolio, c.epoch, c.seq))
 ), kept AS MATERIALIZED (
@@ -201,15 +201,15 @@ SELECT k.portfolio, %(node)s, k.epoch, k.seq, k.found_epoch, k.found_seq,
        (SELECT coalesce(jsonb_agg(o), '[]') FROM jsonb_array_elements(k.orders) o
         WHERE (o->>0)::bigint > coalesce(k.found_seq, -1)),
        clock_timestamp(),
-       -- From before the epoch floor: what it was raised for, however late it is told. What was
-       -- granted or created above the floor and vanished is another loss.
+       -- From before the epoch floor: this is the loss that the floor was raised for, however late
+       -- the report. A grant or creation above the floor that vanished is another loss.
        CASE WHEN k.exists THEN k.floor_at ELSE (
            SELECT max(e.at) FROM scheduling_event e WHERE e.kind = 'epoch_floor_raised'
              AND (e.data->>'last_portfolio')::bigint >= k.portfolio)
        END,
        k.unverified
 FROM kept k
--- Concurrent writer: another process that was told the same.
+-- Concurrent writer: another process with the same report.
 ON CONFLICT (portfolio_number, epoch, seq) DO NOTHING
 RETURNING v.portfolio_number, v.settled_at IS NULL AS open,
           greatest(v.seq - coalesce(v.found_seq, v.seq), 0) AS events,
@@ -217,7 +217,7 @@ RETURNING v.portfolio_number, v.settled_at IS NULL AS open,
 """,
 )
 
-#: One node alone could be wrong, or hostile; where the database itself changed, it is believed.
+#: One node alone could be wrong, or hostile; if the database itself changed, it is believed.
 IS_BELIEVED = Statement(
     "IS_BELIEVED",
     """
@@ -231,9 +231,9 @@ SELECT (SELECT count(DISTINCT node_id) FROM scheduling_vanishedcommits WHERE set
 def note_acknowledged(
     node: int, node_name: str, claims: Sequence[AcknowledgedCommits]
 ) -> Transaction[int]:
-    """Compare what a daemon remembers with what is here. Return how many portfolios lack commits.
+    """Store the acknowledged commits that this database lacks, until they are settled.
 
-    What is missing is kept until it is settled.
+    Return the number of portfolios that lack commits.
     """
     good = [c for c in claims[:MAX_CLAIMS] if _is_sane(c)]
     if not good:
@@ -281,7 +281,7 @@ def _is_sane(claim: AcknowledgedCommits) -> bool:
     return all(0 <= n <= LARGEST for n in numbers) and all(-1 <= n <= LARGEST for n in found)
 
 
-#: Of an alert. Orders that were placed again since, under the same ids, are not missing.
+#: The cause of an alert. Orders placed again since, under the same ids, are not missing.
 CAUSE = """
     SELECT 'commits_vanished', 'fleet', NULL, NULL,
            CASE WHEN lost.portfolios > 0
@@ -297,7 +297,7 @@ CAUSE = """
     FROM (
         SELECT count(DISTINCT v.portfolio_number) AS portfolios,
                count(DISTINCT v.portfolio_number) FILTER (WHERE v.unverified) AS unverified,
-               -- No cast: of what daemons say, a sum may be larger than a bigint.
+               -- No cast: a sum of numbers from daemons may exceed a bigint.
                sum(greatest(v.seq - coalesce(v.found_seq, v.seq), 0)) AS events
         FROM scheduling_vanishedcommits v WHERE v.settled_at IS NULL
     ) lost
@@ -337,12 +337,12 @@ SELECT (SELECT count(*) FROM timelines) + (SELECT count(*) FROM commits)
 
 
 def settle() -> Transaction[None]:
-    """Nothing that vanished is in doubt any more; failover that was held for it goes on."""
+    """Settle all vanished commits and timelines, and end the hold of failover for them."""
     yield from query(SETTLE, holder=HOLDER)
 
 
-IS_OPEN = Statement(
-    "IS_OPEN",
+UNSETTLED = Statement(
+    "UNSETTLED",
     """
 SELECT EXISTS (SELECT FROM scheduling_vanishedcommits WHERE settled_at IS NULL
                AND seen_at < clock_timestamp() - make_interval(secs => %(wait_s)s)) AS vanished,
@@ -353,12 +353,12 @@ SELECT EXISTS (SELECT FROM scheduling_vanishedcommits WHERE settled_at IS NULL
 )
 
 
-def what_is_open(wait_s: float, quiet_s: float) -> Transaction[Row]:
-    """Return what an installation that raises the floor by itself has to know.
+def unsettled(wait_s: float, quiet_s: float) -> Transaction[Row]:
+    """Return what an installation that raises the floor automatically has to know.
 
-    vanished: commits are missing, known for `wait_s`. changed: the database is another one.
-    quiet: for `quiet_s`, in which every living daemon has told what it remembers.
+    vanished: commits are missing, and that has been known for `wait_s`. changed: the database is on
+    a new timeline. quiet: it has been for `quiet_s`, in which every living daemon has reported.
     """
-    row = yield from query_one(IS_OPEN, wait_s=wait_s, quiet_s=quiet_s)
+    row = yield from query_one(UNSETTLED, wait_s=wait_s, quiet_s=quiet_s)
     assert row is not None
     return row

@@ -1,4 +1,4 @@
-"""Keep the anchors of verifications: a few of each portfolio, however often it is verified."""
+"""Store verification anchors: a bounded number per portfolio, however often it is verified."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from psycopg.types.json import Jsonb
 from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, query
 
-#: Newest anchors that stay; before these one a month, since old orders are archived by then and
-#: only an anchor lets a verification begin behind them.
+#: Number of newest anchors to keep, and of months with one older anchor each: old orders are
+#: archived by then, and only an anchor lets a verification begin after them.
 KEPT_NEWEST = 4
 KEPT_MONTHS = 120
 
-#: The concurrent writer: another verification that ended at the same event. Both found the same.
+#: Concurrent writer: another verification that ended at the same event, with the same result.
 KEEP = Statement(
     "KEEP",
     """
@@ -29,7 +29,7 @@ ON CONFLICT (portfolio_id, seq, epoch) DO UPDATE SET state = excluded.state, at 
 """,
 )
 
-#: Those whose evidence changed, and those there are too many of.
+#: Delete anchors whose evidence changed, and those beyond the bound.
 THIN_OUT = Statement(
     "THIN_OUT",
     """
@@ -51,7 +51,7 @@ WHERE a.id = x.id AND (
 
 
 def keep_anchor(portfolio: int, invalid: Sequence[int], **anchor: Any) -> Transaction[None]:
-    """Store an anchor, and drop the invalid ones and those beyond the bound."""
+    """Store an anchor, and delete the invalid ones and those beyond the bound."""
     yield from query(
         THIN_OUT,
         portfolio=portfolio,

@@ -128,7 +128,7 @@ def _recover_history(timing: Timing) -> None:
     if not timing.raises_epoch_floor:
         return
     found = execute_autocommit(
-        timeline.what_is_open(wait_s=timing.heartbeat_interval_s, quiet_s=2 * timing.lease_ttl_s)
+        timeline.unsettled(wait_s=timing.heartbeat_interval_s, quiet_s=2 * timing.lease_ttl_s)
     )
     if found.vanished and found.changed:
         reason = "acknowledged commits vanished (GINKGO_RAISE_EPOCH_FLOOR=auto)"

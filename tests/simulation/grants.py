@@ -222,7 +222,7 @@ def note_death(db: Store, p: Any) -> None:
     db.set(db.runs[p.portfolio], last_death=p.death)
 
 
-@answers(alerts.CAUSES)
+@answers(alerts.COMPARE)
 def alert_causes(db: Store, p: Any) -> None:
     """Leave alerts alone: they decide nothing. The conformance test looks at PostgreSQL's."""
 

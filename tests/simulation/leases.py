@@ -103,7 +103,7 @@ def revive(db: Store, p: Any) -> None:
         node = db.nodes[node_id]
         if node.status == "lost":
             db.set(node, status="alive", status_since=db.now)
-            db.tell("node_alive", None, node_id, reason="it beats again")
+            db.tell("node_alive", None, node_id, reason="heartbeats arrive again")
             db.hints.append((None, 0))
 
 
@@ -257,7 +257,7 @@ def node_registered(db: Store, p: Any) -> None:
     )  # fmt: skip
 
 
-@answers(register.CONCERNED)
+@answers(register.AFFECTED)
 def concerned(db: Store, p: Any) -> list[Row]:
     found = {run.portfolio_id for run in db.runs.values() if run.node_id == p.node}
     found |= {

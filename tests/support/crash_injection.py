@@ -184,7 +184,7 @@ def _perform(act: Script, world: World, dying: CrashAt, *, goes_on: bool = True)
     act.begins(world)
     for step in act.steps:
         try:
-            with failpoints.hooked(dying):
+            with failpoints.hook_installed(dying):
                 step.do(world)
         except ConnectionCut:
             dying.look()

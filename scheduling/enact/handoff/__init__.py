@@ -1,5 +1,5 @@
-"""The handoff protocol, step by step. Each function here is one arrow of the machine drawn in
-`scheduling.models.handoff`, and each arrow is conditional on the state it leaves.
+"""The handoff protocol. Each function here is one transition of the state machine drawn in
+`scheduling.models.handoff`, conditional on the state that it leaves.
 """
 
 from scheduling.enact.handoff.deadlines import expire, overdue

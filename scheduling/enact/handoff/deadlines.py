@@ -1,4 +1,4 @@
-"""Every step has a deadline, and each deadline its way out."""
+"""Handle steps of handoffs that missed their deadline or wait for a node that is gone."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from scheduling.enact.handoff.statements import (
 )
 from scheduling.timing import Timing
 
-#: While nodes cannot reach us or no commit gets through, and until they had time to after that,
-#: no node is late.
+#: No node is late while nodes cannot reach the gateway or no commit gets through, nor for one
+#: heartbeat interval after that.
 DELAYED = """EXISTS (
     SELECT FROM scheduling_gatewaypulse g
     WHERE g.last_beat_at < clock_timestamp() - make_interval(secs => %(gap_s)s)
@@ -38,7 +38,7 @@ LEFT JOIN scheduling_lease sl ON sl.node_id = h.source_node_id
 LEFT JOIN scheduling_node t ON t.id = h.target_node_id
 WHERE h.state IN {ACTIVE_HANDOFF_STATES} AND (
     (h.deadline_at < clock_timestamp() AND NOT {DELAYED})
-    -- Waiting for one who is gone is waiting for nothing.
+    -- Do not wait for a node that is gone.
     OR (h.kind <> 'stop' AND (t.status <> 'alive' OR l.incarnation <> h.target_incarnation))
     OR (h.state = 'draining'
         AND (s.status <> 'alive' OR sl.incarnation <> h.source_incarnation))
@@ -52,7 +52,7 @@ IS_DUE = Statement("IS_DUE", "SELECT %(deadline)s < clock_timestamp() AS due")
 
 
 def overdue(timing: Timing) -> Transaction[list[int]]:
-    """Return the handoffs whose step is past its deadline or waits for a node that is gone."""
+    """Return the handoffs whose step is past its deadline, or waits for a node that is gone."""
     rows = yield from query(
         OVERDUE, gap_s=timing.pulse_gap_s, interval_s=timing.heartbeat_interval_s
     )
@@ -60,7 +60,7 @@ def overdue(timing: Timing) -> Transaction[list[int]]:
 
 
 def expire(handoff: int, timing: Timing) -> Transaction[str]:
-    """Take the way out that the step has, after another look under the lock: it may be over."""
+    """End the overdue step of a handoff, after a check under the lock: it may be over by now."""
     locked = yield from lock_run_and_handoff(handoff)
     if locked is None:
         return "gone"
@@ -74,15 +74,15 @@ def expire(handoff: int, timing: Timing) -> Transaction[str]:
         not h.source_valid or h.source_lease != h.source_incarnation
     )
     if h.state == "preparing" and (late or target_gone):
-        what = (
+        error = (
             f"{h.target_name} was lost before it was ready"
             if target_gone
             else f"{h.target_name} could not prepare in {timing.prepare_deadline_s:g} s"
         )
         if target_gone:
-            yield from fail(h, run, what)
+            yield from fail(h, run, error)
         else:
-            yield from handle_prepare_failure(h, run, what, False, timed_out=True)
+            yield from handle_prepare_failure(h, run, error, False, timed_out=True)
         return "failed"
     if h.state == "draining" and h.kind == "stop" and (late or source_gone):
         yield from revoke_ownership(h, run, released=False, batch=None)
@@ -93,7 +93,7 @@ def expire(handoff: int, timing: Timing) -> Transaction[str]:
     if h.state == "draining" and (late or owner_is_gone(h)):
         if (yield from fail_over_symbols(h, run)):
             return "failed"
-        left = f"did not release in {timing.drain_deadline_s:g} s" if late else "is gone"
+        source = f"did not release in {timing.drain_deadline_s:g} s" if late else "is gone"
         return (
             yield from grant_to_target(
                 h,
@@ -102,17 +102,17 @@ def expire(handoff: int, timing: Timing) -> Transaction[str]:
                 released=False,
                 batch=None,
                 answer="",
-                error=f"{h.source_name} {left}: the epoch was raised without it",
+                error=f"{h.source_name} {source}: the epoch was raised without it",
             )
         )
     if h.state == "activating" and (late or target_gone):
-        what = (
+        error = (
             f"{h.target_name} was lost before its first commit"
             if target_gone
             else f"{h.target_name} did not commit in {timing.activate_deadline_s:g} s"
         )
-        # One missed deadline says more of the node than of the revision, as while it prepares.
+        # As while preparing, one missed deadline says more about the node than the revision.
         if h.kind == "reload" and not target_gone and (yield from failed_before(h)):
-            yield from reject_handoff_revision(h, run, what)
-        return (yield from roll_back(h, run, what, timing, timed_out=not target_gone))
+            yield from reject_handoff_revision(h, run, error)
+        return (yield from roll_back(h, run, error, timing, timed_out=not target_gone))
     return "early"

@@ -1,4 +1,4 @@
-"""The last arrow of a stop: nobody owns it from now on."""
+"""End an ownership without a new owner: the last transition of a stop, and of failures."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def revoke_ownership(
     actor: str = "",
     hint: bool = True,
 ) -> Transaction[bool]:
-    """Own it nowhere from now on: epoch + 1, no owner. False: somebody granted it meanwhile.
+    """Raise the epoch and leave the run without an owner. Return False if it was granted meanwhile.
 
-    A stop that is over when running is wanted again leaves it pending.
+    If the portfolio should run again by the time its stop ends, it becomes pending.
     """
     if phase == "stopped" and run.desired_state == "running":
         phase, reason = "pending", "waits for the next pass"

@@ -1,4 +1,4 @@
-"""The target is ready, or is not."""
+"""Handle the target's report that it is prepared, or that it failed."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from scheduling.timing import Timing
 
 
 def prepared(handoff: int, node: int, incarnation: UUID, timing: Timing) -> Transaction[str]:
-    """The target is ready. Drain the source, or grant at once where there is none. Idempotent."""
+    """The target is prepared: drain the source, or grant at once if there is none. Idempotent."""
     locked = yield from lock_run_and_handoff(handoff)
     if locked is None:
         return "gone"
     run, h = locked
     if h.state != "preparing" or (h.target_node_id, h.target_incarnation) != (node, incarnation):
-        return "late"  # a repeat, or its deadline was faster
+        return "late"  # a repeat, or the deadline was faster
     if h.from_epoch != run.epoch:
         yield from fail(h, run, "the portfolio was granted again meanwhile")
         return "failed"
     if run.node_id is None or h.kind == "failover":
         if h.kind == "failover" and run.node_id is not None and not owner_is_gone(h):
-            yield from fail(h, run, f"{h.source_name} beats again and keeps it")
+            yield from fail(h, run, f"{h.source_name} sends heartbeats again and keeps it")
             return "failed"
         if h.kind == "failover" and run.event_waits and run.attempts + 1 >= MAX_ATTEMPTS:
             error = f"{h.source_name}, which ran it, was lost"
@@ -60,7 +60,7 @@ def prepared(handoff: int, node: int, incarnation: UUID, timing: Timing) -> Tran
 
 
 def owner_is_gone(h: Row) -> bool:
-    """Return whether a failover may go on: the owner's lease is over or another's. Pure."""
+    """Return whether a failover may go on: the owner lost its lease. Pure."""
     return (
         h.source_status in ("lost", "left") and not h.source_valid
     ) or h.source_lease != h.source_incarnation
@@ -75,7 +75,7 @@ def step_failed(
     strategy_failed: bool,
     timing: Timing,
 ) -> Transaction[str]:
-    """The target could not prepare or activate. Idempotent; a late report changes nothing."""
+    """The target failed to prepare or activate. Idempotent; a late report changes nothing."""
     locked = yield from lock_run_and_handoff(handoff)
     if locked is None:
         return "gone"

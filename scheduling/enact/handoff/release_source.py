@@ -1,4 +1,4 @@
-"""Drain and grant: the source releases, the target owns."""
+"""Release the source and grant to the target."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from scheduling.enact.handoff.statements import (
     STORE_ANSWER,
     lock_run_and_handoff,
 )
-from scheduling.enact.handoff.symbols import lost_by_reload, say_waiting, symbols_in_use
+from scheduling.enact.handoff.symbols import (
+    note_symbols_in_use,
+    symbols_in_use,
+    symbols_lost_by_reload,
+)
 from scheduling.enact.notify import bump_desired_versions
 from scheduling.enact.pin import unpin
 from scheduling.timing import Timing
@@ -25,11 +29,11 @@ from scheduling.wire.messages import Commit, CommitResult
 def release(
     node: int, node_name: str, incarnation: UUID, commit: Commit, timing: Timing
 ) -> Transaction[CommitResult | None]:
-    """The source's last commit, and the grant in its transaction.
+    """Commit the source's last batch and grant to the target, in one transaction.
 
-    `handed_over`: the target owns it. `keep`: the commit stands, the epoch stays, the source goes
-    on and the handoff has failed. The answer is stored under the batch id for a repeat. None:
-    somebody holds the row of the run, so the release is to be repeated.
+    `handed_over`: the target owns the portfolio. `keep`: the batch is committed, the epoch is
+    unchanged, the source goes on and the handoff has failed. The answer is stored under the batch
+    id for a repeat. None: the row of the run is locked, repeat the release.
     """
 
     def answer(kind: Any, detail: str = "") -> CommitResult:
@@ -37,8 +41,8 @@ def release(
 
     rows = yield from query(COMMIT, **to_columns(node, node_name, incarnation, [commit]))
     if not rows:
-        told = yield from classify_refusals(node, incarnation, [commit])
-        return told.get(commit.portfolio)
+        answers = yield from classify_refusals(node, incarnation, [commit])
+        return answers.get(commit.portfolio)
     assert commit.release is not None
     locked = yield from lock_run_and_handoff(commit.release)
     if locked is None:
@@ -52,7 +56,7 @@ def release(
         yield from revoke_ownership(h, run, released=True, batch=UUID(commit.batch))
         return answer("handed_over")
     elif not h.target_valid or h.target_lease != h.target_incarnation:
-        why = f"{h.target_name} is no longer the one that prepared"
+        why = f"{h.target_name} is no longer the incarnation that prepared"
         yield from fail(h, run, why)
     else:
         why = yield from fail_over_symbols(h, run)
@@ -66,17 +70,17 @@ def release(
 
 
 def fail_over_symbols(h: Row, run: Row) -> Transaction[str]:
-    """End a reload that would remove a symbol in use and return the sentence, or "".
+    """Fail a reload that would remove a symbol in use, and return the sentence, or "".
 
-    The source has traded on since the reload was asked for; it keeps the run and goes on.
+    The source has traded since the reload was requested; it keeps the run and goes on.
     """
-    symbols = (yield from lost_by_reload(run, h.to_revision)) if h.kind == "reload" else []
+    symbols = (yield from symbols_lost_by_reload(run, h.to_revision)) if h.kind == "reload" else []
     if not symbols:
         return ""
     why = symbols_in_use(run.name, symbols, f"r{h.to_revision}").message
     yield from fail(h, run, why)
     if h.to_revision == run.wanted_revision:
-        yield from say_waiting(run, h.to_revision, symbols)
+        yield from note_symbols_in_use(run, h.to_revision, symbols)
     return why
 
 
@@ -90,7 +94,7 @@ def grant_to_target(
     answer: str,
     error: str = "",
 ) -> Transaction[str]:
-    """Grant to the target and wait for its first commit."""
+    """Grant to the target, whose first commit then ends the handoff."""
     given = yield from grant(
         h.portfolio_id,
         seen_epoch=run.epoch,
@@ -103,8 +107,8 @@ def grant_to_target(
         handoff=h.id,
         deaths=1 if h.kind == "failover" and run.event_waits else 0,
     )
-    if given is None:  # cannot be under the lock of the run; refuse rather than guess
-        yield from fail(h, run, "somebody granted it meanwhile")
+    if given is None:  # impossible under the lock of the run; refuse rather than guess
+        yield from fail(h, run, "the portfolio was granted again meanwhile")
         return "failed"
     yield from query(
         GRANTED,
@@ -118,15 +122,15 @@ def grant_to_target(
         error=error,
         deadline_s=timing.activate_deadline_s,
     )
-    yield from _leave_pin(h, run)
+    yield from _clear_outdated_pin(h, run)
     yield from bump_desired_versions([h.source_node_id, h.target_node_id])
     return "activating"
 
 
-def _leave_pin(h: Row, run: Row) -> Transaction[None]:
-    """A drain or a failover took it from where an operator put it: the pin ends with that grant.
+def _clear_outdated_pin(h: Row, run: Row) -> Transaction[None]:
+    """Clear the pin if a drain or a failover granted the portfolio to another node.
 
-    Not when it was asked for: one that came to nothing leaves the pin as it was.
+    Cleared at the grant, not at the request: a handoff that fails leaves the pin as it was.
     """
     forced = h.kind == "failover" or h.source_drains
     if forced and run.pinned_node_id not in (None, h.target_node_id):

@@ -1,8 +1,7 @@
-"""The first arrow: handoffs are asked for, or superseded by one of higher rank.
+"""Request handoffs, and supersede active ones of lower precedence.
 
-A pass asks for many at once, a person for one; one is a batch of one. Each of a batch is judged
-under the lock of its run, on what is true then, so one that is refused changes nothing for the
-others.
+A pass requests many at once, an operator one, which is a batch of one. Each request is checked
+under the lock of its run, so a refused one does not affect the others of its batch.
 """
 
 from __future__ import annotations
@@ -26,7 +25,11 @@ from scheduling.enact.handoff.statements import (
     NewHandoff,
     insert,
 )
-from scheduling.enact.handoff.symbols import lost_by_reload, say_waiting, symbols_in_use
+from scheduling.enact.handoff.symbols import (
+    note_symbols_in_use,
+    symbols_in_use,
+    symbols_lost_by_reload,
+)
 from scheduling.enact.notify import bump_desired_versions, lock_nodes
 from scheduling.errors import Refused
 from scheduling.timing import Timing
@@ -34,17 +37,17 @@ from scheduling.timing import Timing
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One handoff that is asked for."""
+    """One requested handoff."""
 
     kind: str
     portfolio: int
     target: int | None
     reason: str
-    to_revision: int | None = None  #: None: the one that runs
-    why: Reason | None = None  #: what `reason` says, as data, where a plan found it
-    #: What an automatic pass decided on: another epoch by now means that somebody was faster.
+    to_revision: int | None = None  #: None: the running one
+    why: Reason | None = None  #: `reason` as data, if a plan made it
+    #: The epoch that an automatic pass decided on. If it has changed, another writer was faster.
     seen_epoch: int | None = None
-    heeds_storm: bool = False  #: refused while failover is held
+    heeds_storm: bool = False  #: refuse while failover is held
 
 
 def request(
@@ -58,33 +61,36 @@ def request(
     timing: Timing,
     seen_epoch: int | None = None,
 ) -> Transaction[Row]:
-    """Begin a handoff and return its row, or raise `Refused` with the sentence.
+    """Begin a handoff and return its row, or raise `Refused`.
 
-    What a person asks for names no epoch. A reload may not remove a symbol in use.
+    A request by an operator names no epoch. A reload may not remove a symbol in use.
     """
     if kind == "reload" and to_revision is not None:
         run = yield from lock_run(portfolio)
-        symbols = [] if run is None else (yield from lost_by_reload(run, to_revision))
+        symbols = [] if run is None else (yield from symbols_lost_by_reload(run, to_revision))
         if run is not None and symbols:
             raise symbols_in_use(run.name, symbols, f"r{to_revision}")
     asked = Request(kind, portfolio, target, reason, to_revision, seen_epoch=seen_epoch)
     (answer,) = yield from request_all([asked], actor=actor, timing=timing)
     if isinstance(answer, Refused):
         raise answer
-    assert answer is not None  # nobody's lock is passed over here
+    assert answer is not None  # locked runs are waited for, not skipped
     return answer
 
 
 def reload_to_wanted(
     portfolio: int, *, node: int, wanted: int, seen_epoch: int, timing: Timing
 ) -> Transaction[Row | None]:
-    """Begin the reload to the wanted revision. None: a symbol in use is in the way, and the row
-    says so until the wanted revision runs."""
+    """Begin the reload to the wanted revision.
+
+    Return None if it would remove a symbol in use. The run shows that reason until the wanted
+    revision runs.
+    """
     run = yield from lock_run(portfolio)
     if run is not None and run.epoch == seen_epoch:
-        symbols = yield from lost_by_reload(run, wanted)
+        symbols = yield from symbols_lost_by_reload(run, wanted)
         if symbols:
-            yield from say_waiting(run, wanted, symbols)
+            yield from note_symbols_in_use(run, wanted, symbols)
             return None
     return (
         yield from request(
@@ -105,17 +111,17 @@ def request_all(
 ) -> Transaction[list[Row | Refused | None]]:
     """Begin handoffs of different portfolios in a constant number of statements.
 
-    Return, in the order asked, the row of each or why it was refused; earlier ones take the last
-    room of a node. Not `patient`: None for a portfolio that somebody holds or that is gone, and the
-    others do not wait for it.
+    Return, in the order of the requests, each handoff's row or its refusal; earlier requests take
+    the last capacity of a node. Not `patient`: return None for a portfolio that is locked or
+    deleted, without waiting for it.
     """
     runs = yield from lock_runs([each.portfolio for each in asked], patient=patient)
-    # The rivals that may win, until here: a release, a register, a stop, a person or another pass.
-    # What they left is read after the locks, and from now on they wait.
+    # Concurrent writers until here: a release, a register, a stop, an operator or another pass.
+    # Their result is read after the locks are taken; from now on they wait.
     found = yield from query(ACTIVE_HANDOFFS, portfolios=sorted(runs))
     active = {row.portfolio_id: row for row in found}
     answers: dict[int, Row | Refused | None] = {
-        each.portfolio: _objection(each, runs.get(each.portfolio), active.get(each.portfolio))
+        each.portfolio: _refusal(each, runs.get(each.portfolio), active.get(each.portfolio))
         for each in asked
         if patient or each.portfolio in runs
     }
@@ -125,30 +131,30 @@ def request_all(
         owners = [runs[each.portfolio].node_id for each in going]
         targets = sorted({each.target for each in going if each.target is not None})
         yield from lock_nodes([*owners, *targets, *_ends(ended)])
-        rooms = _Rooms((yield from query(TARGETS, nodes=targets)))
+        capacities = _Capacities((yield from query(TARGETS, nodes=targets)))
         for each in going:
-            answers[each.portfolio] = rooms.take(
+            answers[each.portfolio] = capacities.take(
                 each, runs[each.portfolio], active.get(each.portfolio)
             )
         going = [each for each in going if answers[each.portfolio] is None]
     if going:
-        rows = yield from _begin(going, runs, active, rooms.goals, actor, timing)
+        rows = yield from _begin(going, runs, active, capacities.targets_by_id, actor, timing)
         answers |= {row.portfolio_id: row for row in rows}
     return [answers.get(each.portfolio) for each in asked]
 
 
-def _objection(asked: Request, run: Row | None, active: Row | None) -> Refused | None:
-    """Return what speaks against it, whatever its target, or None. Pure."""
+def _refusal(asked: Request, run: Row | None, active: Row | None) -> Refused | None:
+    """Return the refusal of a request, whatever its target, or None. Pure."""
     kind = asked.kind
     if run is None:
         return Refused("not_found", "The portfolio is gone.", status=404)
     if asked.seen_epoch is not None and run.epoch != asked.seen_epoch:
-        return Refused("superseded", f"{run.name} was granted again since it was looked at.")
+        return Refused("superseded", f"{run.name} was granted again since it was read.")
     if kind != "stop" and (run.desired_state == "stopped" or run.archived_at):
-        # A halt or a stop was faster: what is to run nowhere is not begun anywhere.
+        # A halt or a stop was faster.
         return Refused("already_stopped", f"{run.name} is to be stopped; start it first.")
     if kind != "stop" and run.phase in NEEDS_OPERATOR_PHASES:
-        # It came to rest since it was looked at, and only a person may say that it goes on.
+        # It was halted or quarantined since it was read; only an operator may start it.
         return Refused("already_stopped", f"{run.name} is {run.phase}; start it first.")
     if active is not None and not outranks(kind, active.kind):
         return Refused(
@@ -160,37 +166,37 @@ def _objection(asked: Request, run: Row | None, active: Row | None) -> Refused |
     return None
 
 
-class _Rooms:
-    """The targets of a batch, from rows of TARGETS, and what is left of each as it goes on."""
+class _Capacities:
+    """The targets of a batch, from rows of TARGETS, and the capacity that each has left."""
 
-    def __init__(self, goals: Sequence[Row]) -> None:
-        self.goals = {goal.id: goal for goal in goals}
-        self._held = {goal.id: goal.held for goal in goals}
+    def __init__(self, targets_by_id: Sequence[Row]) -> None:
+        self.targets_by_id = {node.id: node for node in targets_by_id}
+        self._held = {node.id: node.held for node in targets_by_id}
 
     def take(self, asked: Request, run: Row, active: Row | None) -> Refused | None:
-        """Hold room on its target, or return why it cannot go there."""
+        """Reserve capacity on the target, or return why the portfolio cannot go there."""
         if asked.target is None:
             return None
-        goal = self.goals.get(asked.target)
-        if goal is None or goal.incarnation is None or not goal.valid:
-            name = goal.name if goal is not None else f"number {asked.target}"
+        node = self.targets_by_id.get(asked.target)
+        if node is None or node.incarnation is None or not node.valid:
+            name = node.name if node is not None else f"number {asked.target}"
             return Refused(
                 "node_lost",
                 f"Node {name} cannot take {run.name}: its lease is not valid; choose another.",
             )
-        if asked.heeds_storm and goal.storm_held:
-            # It was planned a moment ago; meanwhile another watcher may have seen more nodes go.
-            return Refused("storm_hold", "Failover is held; the next pass looks again.")
-        # The handoff that this one ends has held room at both ends, too.
+        if asked.heeds_storm and node.storm_held:
+            # Since the plan was made, another watcher may have seen more nodes lost.
+            return Refused("storm_hold", "Failover is held; the next pass tries again.")
+        # The handoff that this one supersedes holds capacity at both ends, too.
         ends = set() if active is None else {active.source_node_id, active.target_node_id}
         leaves = ends - {run.node_id}
         if asked.target != run.node_id:
             held = self._held[asked.target] - (run.weight if asked.target in leaves else 0)
-            if held + run.weight > goal.capacity:
+            if held + run.weight > node.capacity:
                 return Refused(
                     "node_full",
-                    f"Node {goal.name} has no room for {run.name} (weight {run.weight}): "
-                    f"{held} of {goal.capacity} are taken; choose another.",
+                    f"Node {node.name} has no room for {run.name} (weight {run.weight}): "
+                    f"{held} of {node.capacity} are taken; choose another.",
                 )
             self._held[asked.target] += run.weight
         for node in leaves & self._held.keys():
@@ -202,18 +208,18 @@ def _begin(
     asked: Sequence[Request],
     runs: dict[int, Row],
     active: dict[int, Row],
-    goals: dict[int, Row],
+    targets_by_id: dict[int, Row],
     actor: str,
     timing: Timing,
 ) -> Transaction[list[Row]]:
-    """Write what nothing speaks against. Runs, active handoffs and nodes are locked."""
+    """Write the handoffs that passed the checks. Runs, active handoffs and nodes are locked."""
     ended = [(each, active[each.portfolio]) for each in asked if each.portfolio in active]
     if ended:
         yield from supersede_all(
             [h for _, h in ended], [f"a {each.kind} came first" for each, _ in ended], hint=False
         )
     rows = yield from insert(
-        [_new(each, runs[each.portfolio], goals, timing) for each in asked], actor
+        [_new(each, runs[each.portfolio], targets_by_id, timing) for each in asked], actor
     )
     yield from audit_all(
         "handoff_requested",
@@ -229,7 +235,7 @@ def _begin(
         actor=actor,
     )
     for row in rows:
-        if row.kind == "stop":  # a pass asks for one of these at a time
+        if row.kind == "stop":  # a pass requests one stop at a time
             yield from query(
                 SET_PHASE,
                 portfolio=row.portfolio_id,
@@ -241,7 +247,7 @@ def _begin(
     return rows
 
 
-def _new(asked: Request, run: Row, goals: dict[int, Row], timing: Timing) -> NewHandoff:
+def _new(asked: Request, run: Row, targets_by_id: dict[int, Row], timing: Timing) -> NewHandoff:
     stops = asked.kind == "stop"
     return NewHandoff(
         portfolio=asked.portfolio,
@@ -252,7 +258,9 @@ def _new(asked: Request, run: Row, goals: dict[int, Row], timing: Timing) -> New
         source=run.node_id,
         source_incarnation=run.incarnation,
         target=asked.target,
-        target_incarnation=None if asked.target is None else goals[asked.target].incarnation,
+        target_incarnation=None
+        if asked.target is None
+        else targets_by_id[asked.target].incarnation,
         from_epoch=run.epoch,
         from_revision=run.revision,
         to_revision=run.revision if asked.to_revision is None else asked.to_revision,
@@ -261,12 +269,12 @@ def _new(asked: Request, run: Row, goals: dict[int, Row], timing: Timing) -> New
 
 
 def supersede(active: Row, why: str, *, hint: bool = True) -> Transaction[None]:
-    """End an active handoff because something of higher rank comes. Its roles fall away with it."""
+    """End an active handoff for one of higher precedence."""
     yield from supersede_all([active], [why], hint=hint)
 
 
 def supersede_all(active: Sequence[Row], whys: Sequence[str], *, hint: bool) -> Transaction[None]:
-    """End active handoffs, each for its own reason. Three statements; two without a `hint`."""
+    """End active handoffs, each with its own reason. Three statements; two without `hint`."""
     rows = yield from query(SUPERSEDE, handoffs=[h.id for h in active], whys=whys)
     if rows:
         yield from audit_all(
@@ -278,5 +286,5 @@ def supersede_all(active: Sequence[Row], whys: Sequence[str], *, hint: bool) -> 
 
 
 def _ends(handoffs: Sequence[Row]) -> list[int | None]:
-    """Return the nodes that have a part in these."""
+    """Return the sources and targets of these handoffs."""
     return [node for h in handoffs for node in (h.source_node_id, h.target_node_id)]

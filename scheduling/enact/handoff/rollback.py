@@ -1,4 +1,4 @@
-"""The ways out: a handoff fails before its grant, or is rolled back after it."""
+"""Fail a handoff before its grant, or roll it back after the grant."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WHERE portfolio_id = %(portfolio)s AND id < %(handoff)s AND kind = 'reload'
 def fail(h: Row, run: Row, error: str, *, hint: bool = True) -> Transaction[None]:
     """End a handoff before its grant. The source never stopped, or goes on now.
 
-    `hint` False leaves it to the caller to touch source and target, when it has all its locks.
+    With `hint` False the caller bumps the versions of source and target, once it has all its locks.
     """
     moved = yield from query_one(
         MOVE, handoff=h.id, from_=["preparing", "draining"], to="failed", error=error, deadline_s=0
@@ -58,11 +58,11 @@ def fail(h: Row, run: Row, error: str, *, hint: bool = True) -> Transaction[None
 def handle_prepare_failure(
     h: Row, run: Row, error: str, strategy_failed: bool, *, timed_out: bool = False
 ) -> Transaction[None]:
-    """The target could not prepare: end the handoff, and remember it so that it is not for ever.
+    """End a handoff whose target could not prepare, so that it is not repeated indefinitely.
 
-    A reload's revision is rejected if it raised, or failed in any other way twice. A portfolio that
-    runs nowhere has one attempt less, unless only the deadline passed (`timed_out`): see
-    `failed_start`. One that runs elsewhere goes on as if nothing was.
+    A reload's revision is rejected if it raised, or failed twice in any other way. An unassigned
+    portfolio loses one attempt, unless only the deadline passed (`timed_out`): see `failed_start`.
+    A running portfolio is not affected.
     """
     if h.kind == "reload" and (strategy_failed or (yield from failed_before(h))):
         yield from reject_handoff_revision(h, run, error)
@@ -72,7 +72,7 @@ def handle_prepare_failure(
             run, h.target_node_id, error, h.to_revision, strategy_failed, timed_out=timed_out
         )
     elif h.kind == "failover":
-        # Its owner is lost, so it runs nowhere either.
+        # Its owner is lost, so it is not running either.
         reason = f"could not start on {h.target_name}: {error}"
         if timed_out:
             yield from query(SAY, portfolio=run.portfolio_id, reason=reason)
@@ -103,9 +103,9 @@ def reject_handoff_revision(h: Row, run: Row, error: str) -> Transaction[None]:
 def roll_back(
     h: Row, run: Row, error: str, timing: Timing, *, timed_out: bool = False
 ) -> Transaction[str]:
-    """The target never committed: grant back to the source, or to nobody so that it is placed.
+    """The target never committed: grant back to the source, or leave the portfolio unassigned.
 
-    Only while the epoch is the one that was granted and nothing was committed under it.
+    Applies only while the epoch is the granted one and nothing was committed under it.
     """
     if run.epoch != h.to_epoch:
         yield from supersede(h, "the portfolio was granted again meanwhile")
@@ -167,7 +167,7 @@ SAY = Statement(
 
 
 def reject(run: Row, number: int, error: str) -> Transaction[bool]:
-    """Mark a revision that was never good as rejected; it is not tried again until asked for."""
+    """Reject a revision that was never good. Only an operator has it tried again."""
     row = yield from query_one(REJECT, portfolio=run.portfolio_id, number=number, error=error)
     if row is None:
         return False
@@ -185,12 +185,12 @@ def failed_start(
     *,
     timed_out: bool = False,
 ) -> Transaction[None]:
-    """A start ended before the first commit. Leave it to be placed again, or quarantine it.
+    """A start ended before the first commit: place the portfolio again, or quarantine it.
 
-    A deadline that passed without a report says more of the node, or of what lies between the node
-    and the database, than of the portfolio: it is no attempt, on whichever nodes it happens. The
-    handoff that failed keeps the balancer from this node for a while (`FAILED_LATELY`). What a
-    portfolio itself hangs in ends by the limits of its daemon, which reports it.
+    A deadline that passed without a report says more about the node, or the network between node
+    and database, than about the portfolio, so it is not an attempt on any node. The failed handoff
+    keeps the balancer away from this node for a while (see `observe/snapshot.py`). If the
+    portfolio itself hangs, its daemon's limits end it and the daemon reports that.
     """
     if timed_out:
         yield from _place_again(run, f"could not start in time: {error}")
@@ -198,12 +198,12 @@ def failed_start(
     if strategy_failed and run.good_revision is not None and run.good_revision != revision:
         yield from reject(run, revision, error)
     counted = yield from raise_attempts(run.portfolio_id, error, node_failed=node)
-    tries = counted.attempts if counted is not None else MAX_ATTEMPTS
-    if tries >= MAX_ATTEMPTS:
-        yield from quarantine(run, tries, error)
+    attempts = counted.attempts if counted is not None else MAX_ATTEMPTS
+    if attempts >= MAX_ATTEMPTS:
+        yield from quarantine(run, attempts, error)
     else:
         yield from _place_again(
-            run, f"could not start on the node chosen ({tries} of {MAX_ATTEMPTS}): {error}"
+            run, f"could not start on the node chosen ({attempts} of {MAX_ATTEMPTS}): {error}"
         )
 
 
@@ -219,9 +219,12 @@ def _place_again(run: Row, reason: str) -> Transaction[None]:
     )
 
 
-def quarantine(run: Row, tries: int, error: str, *, hint: bool = True) -> Transaction[None]:
-    """Stop it for good: it failed too often, whoever hosted it. `start` lifts it."""
-    reason = f"{tries} attempts ended after seq {run.last_seq}: {error}; start it again once mended"
+def quarantine(run: Row, attempts: int, error: str, *, hint: bool = True) -> Transaction[None]:
+    """Stop a portfolio that failed too often on any nodes. `start` lifts the quarantine."""
+    reason = (
+        f"{attempts} attempts ended after seq {run.last_seq}: {error}; "
+        "start it again once it is fixed"
+    )
     yield from revoke_ownership(
         None,
         run,

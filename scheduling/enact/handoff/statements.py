@@ -1,4 +1,4 @@
-"""The statements that several arrows of the machine share, and the order of their locks."""
+"""Statements that several transitions share, and the order of their locks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
 from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.enact.grant import lock_run
 
-#: Whoever changes one has locked its run before, so these are never waited for out of order.
+#: A writer of a handoff has locked its run first, so these locks are taken in order.
 ACTIVE_HANDOFFS = Statement(
     "ACTIVE_HANDOFFS",
     f"""
@@ -25,7 +25,7 @@ ORDER BY portfolio_id FOR UPDATE
 LOCK_HANDOFF = Statement(
     "LOCK_HANDOFF",
     """
--- A beat that waited for a goodbye renews the lease of a node that has left; that is none.
+-- A heartbeat that waited for a goodbye renews the lease of a node that has left: not valid.
 SELECT h.*, l.incarnation AS target_lease,
        l.expires_at > clock_timestamp() AND t.status <> 'left' AS target_valid,
        t.name AS target_name, s.name AS source_name, sl.incarnation AS source_lease,
@@ -48,8 +48,8 @@ PORTFOLIO_OF = Statement(
     "PORTFOLIO_OF", "SELECT portfolio_id FROM scheduling_handoff WHERE id = %(handoff)s"
 )
 
-#: Read under the lock of the node rows, so that two requests cannot both take a last place. The
-#: last look before anything is written: a hold of failover is seen in it as well.
+#: Read under the lock of the node rows, so that two requests cannot both take the last capacity.
+#: The last read before anything is written, so it includes a hold of failover.
 TARGETS = Statement(
     "TARGETS",
     f"""
@@ -59,7 +59,7 @@ SELECT n.id, n.name, n.capacity, l.incarnation,
         WHERE p.id IN (
             SELECT r.portfolio_id FROM scheduling_run r WHERE r.node_id = n.id
             UNION SELECT h.portfolio_id FROM scheduling_handoff h
-                -- At both ends: it may have to go back to where it came from.
+                -- At both ends: a rollback returns it to its source.
                 WHERE n.id IN (h.source_node_id, h.target_node_id)
                   AND h.state IN {ACTIVE_HANDOFF_STATES}
         ))::int AS held,
@@ -69,7 +69,7 @@ WHERE n.id = ANY(%(nodes)s::bigint[])
 """,
 )
 
-#: One active handoff a portfolio, by a unique index; its run is locked.
+#: One active handoff per portfolio, by a unique index. The run is locked.
 INSERT = Statement(
     "INSERT",
     """
@@ -90,7 +90,7 @@ RETURNING *
 """,
 )
 
-#: The rival that may win: whoever ended it first.
+#: Concurrent writer: another end of the same handoff; the first one wins.
 SUPERSEDE = Statement(
     "SUPERSEDE",
     f"""
@@ -102,7 +102,7 @@ RETURNING h.*
 """,
 )
 
-#: The condition on the state is the fence of the machine: whoever moved it first wins.
+#: The condition on the state is the fence of the state machine: the first transition wins.
 MOVE = Statement(
     "MOVE",
     """
@@ -120,7 +120,7 @@ RETURNING *
 """,
 )
 
-#: The epoch has been granted: what the release or the deadline left is written beside it.
+#: Record the grant, and how it came about: by a release or by a missed deadline.
 GRANTED = Statement(
     "GRANTED",
     """
@@ -156,7 +156,7 @@ WHERE portfolio_id = %(portfolio)s AND epoch = %(epoch)s AND phase <> %(phase)s:
 
 
 def lock_run_and_handoff(handoff: int) -> Transaction[tuple[Row, Row] | None]:
-    """Lock run, then handoff, in the one order. None: either is gone."""
+    """Lock the run, then the handoff. Return None if either was deleted."""
     named = yield from query_one(PORTFOLIO_OF, handoff=handoff)
     if named is None:
         return None
@@ -172,7 +172,7 @@ def active_handoff(portfolio: int) -> Transaction[Row | None]:
 
 @dataclass(frozen=True, slots=True)
 class NewHandoff:
-    """A row of INSERT."""
+    """One row of INSERT."""
 
     portfolio: int
     kind: str

@@ -1,8 +1,8 @@
-"""A person's change cannot remove a symbol that has a position or an open order.
+"""Refuse an operator's change that removes a symbol with a position or an open order.
 
-Checked under the lock of the run: when the change is asked for, and again when it is granted, since
-the source trades on in between. What happens by itself after a failure (fall-back, failover) is
-never held up by it: whatever is held beyond the new revision's symbols is marked and filled on.
+Checked under the lock of the run: when the change is requested, and again at the grant, since the
+source trades in between. Automatic changes after a failure (fall-back, failover) are not checked:
+positions beyond the new revision's symbols are still valued and filled.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ STATE = Statement(
     "STATE", "SELECT state FROM portfolios_checkpoint WHERE portfolio_id = %(portfolio)s"
 )
 
-SAY_WAITING = Statement(
-    "SAY_WAITING",
+NOTE_SYMBOLS_IN_USE = Statement(
+    "NOTE_SYMBOLS_IN_USE",
     """
 UPDATE scheduling_run SET reason = %(reason)s::text, why = %(why)s::jsonb || jsonb_build_object(
     'checked_at', extract(epoch FROM clock_timestamp())::float8)
@@ -45,8 +45,8 @@ WHERE portfolio_id = %(portfolio)s AND epoch = %(epoch)s
 def removed_in_use(run: Row, wanted: Sequence[str]) -> Transaction[list[str]]:
     """Return the symbols in use that the run's revision trades and `wanted` lacks, in order.
 
-    The run is locked, so no commit comes in between. A symbol that its revision lacks already is
-    not removed by this change. The state is read only where symbols are removed.
+    The run is locked, so no commit comes in between. A symbol that the present revision lacks
+    already is not removed by this change. The state is read only if symbols are removed.
     """
     if run.revision is None:
         return []
@@ -63,11 +63,11 @@ def removed_in_use(run: Row, wanted: Sequence[str]) -> Transaction[list[str]]:
     try:
         in_use = decode_state(bytes(found.state)).account.symbols_in_use()
     except StateUnreadable:
-        return []  # the target reads the same bytes when it prepares, and reports what is wrong
+        return []  # the target reads the same bytes when it prepares, and reports the error
     return sorted(s for s in in_use - after if before is None or s in before)
 
 
-def lost_by_reload(run: Row, to_revision: int) -> Transaction[list[str]]:
+def symbols_lost_by_reload(run: Row, to_revision: int) -> Transaction[list[str]]:
     """Return the symbols in use that a reload to `to_revision` would remove. The run is locked."""
     if to_revision == run.revision:
         return []
@@ -76,7 +76,7 @@ def lost_by_reload(run: Row, to_revision: int) -> Transaction[list[str]]:
 
 
 def symbols_in_use(name: str, symbols: list[str], revision: str) -> Refused:
-    """Return the refusal of a change to `revision`, which lacks these symbols. Pure."""
+    """Return the refusal of a change to `revision`, which lacks `symbols`. Pure."""
     return Refused(
         "symbol_in_use",
         f"{name} holds or has ordered {', '.join(symbols)}, which {revision} lacks; "
@@ -85,14 +85,14 @@ def symbols_in_use(name: str, symbols: list[str], revision: str) -> Refused:
     )
 
 
-def say_waiting(run: Row, revision: int, symbols: list[str]) -> Transaction[None]:
-    """Write on the row why the wanted revision does not run yet, and when that was checked."""
+def note_symbols_in_use(run: Row, revision: int, symbols: list[str]) -> Transaction[None]:
+    """Store why the wanted revision does not run yet, and when that was checked."""
     why = Reason(
         "symbol_in_use",
         {"running": f"r{run.revision}", "wanted": f"r{revision}", "symbols": symbols},
     )
     yield from query(
-        SAY_WAITING,
+        NOTE_SYMBOLS_IN_USE,
         portfolio=run.portfolio_id,
         epoch=run.epoch,
         reason=render(why),

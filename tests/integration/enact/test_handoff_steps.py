@@ -518,7 +518,7 @@ def test_a_failover_ends_when_the_owner_beats_again_before_the_grant(
     handoff = failing_over(hand, target)
     hand.daemon.beat()
     assert target.ready(handoff) == "failed"
-    assert error(handoff) == "node-1 beats again and keeps it"
+    assert error(handoff) == "node-1 sends heartbeats again and keeps it"
     assert hand.commit(1) == "ok"
 
 

@@ -207,7 +207,7 @@ def test_an_expired_lease_is_marked_lost_once_with_what_was_measured(node: FakeN
     assert lost() == []
     row = Node.objects.get()
     assert (row.status, len(row.lost_times)) == ("lost", 1)
-    assert Event.objects.get(kind="node_lost").reason == "32.0 s without a beat, limit 30 s"
+    assert Event.objects.get(kind="node_lost").reason == "32.0 s without a heartbeat, limit 30 s"
 
 
 def test_a_lease_that_holds_is_not_judged(node: FakeNode) -> None:

@@ -113,7 +113,8 @@ def test_the_fifth_death_without_progress_quarantines_it_and_its_neighbour_goes_
     at = hand.run()
     assert (at.phase, at.node_id, at.attempts) == ("quarantined", None, 5)
     assert at.reason == (
-        f"5 attempts ended after seq {at.last_seq}: ValueError: boom; start it again once mended"
+        f"5 attempts ended after seq {at.last_seq}: ValueError: boom; "
+        "start it again once it is fixed"
     )
     assert Event.objects.filter(kind="quarantined", portfolio=hand.portfolio).count() == 1
     assert neighbour.commit(1) == "ok"

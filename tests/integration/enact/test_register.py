@@ -193,8 +193,8 @@ def test_the_third_takeover_of_a_beating_daemon_in_a_minute_is_refused() -> None
     assert refused.value.code == "name_in_use"
     assert refused.value.extra == {"host": "rack-1", "pid": 4100}
     assert refused.value.message == (
-        "Node node-1 is taken by a daemon on rack-1, pid 4100, that is still beating, and was "
-        "taken over 2 times in 60 s; stop that one or choose another name."
+        "Node node-1 is in use: the daemon on rack-1, pid 4100, still sends heartbeats, and the "
+        "node was taken over 2 times in 60 s; stop that daemon or choose another name."
     )
     assert Lease.objects.get().incarnation == third.incarnation
 

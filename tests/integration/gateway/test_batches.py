@@ -203,7 +203,7 @@ def test_one_that_was_granted_since_the_plan_is_refused_by_its_epoch_and_alone(
     once_planned(monkeypatch, lambda: Run.objects.filter(pk=other.pk).update(epoch=7))
     outcome = tick().balance
     assert len(outcome.requested) == 1
-    assert outcome.rejected[0].reason == "b was granted again since it was looked at."
+    assert outcome.rejected[0].reason == "b was granted again since it was read."
     assert run_of(other).reason == "waits for the next pass"
 
 

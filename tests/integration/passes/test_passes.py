@@ -464,7 +464,7 @@ def test_a_tick_that_is_not_whole_marks_who_is_lost_and_reads_every_run_only_to_
         stalls.STALLS,
         stalls.BEHIND,
     )
-    texts = {statement.sql for statement in (*fleet_wide, alerts.CAUSES)}
+    texts = {statement.sql for statement in (*fleet_wide, alerts.COMPARE)}
     assert not texts & {*said}
     with counted(monkeypatch) as said:
         tick()

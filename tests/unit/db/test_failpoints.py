@@ -1,4 +1,4 @@
-"""Failpoints: off unless a rehearsal says so, named so that a person can read them, met in turn."""
+"""Failpoints are off unless GINKGO_REHEARSAL is set; rules fire at named points, once."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from django.test import override_settings
 from ginkgo_site.checks import check_this_is_no_rehearsal
 from ginkgo_site.env import CHECKOUT, InvalidSetting, read_environment
 from scheduling.db import failpoints
-from scheduling.db.failpoints import ConnectionCut, FromFile, Point, Rules, parsed
+from scheduling.db.failpoints import ConnectionCut, FileRules, Point, Rules, parse_rules
 from scheduling.db.transaction import Transaction, query
 from scheduling.enact.audit_log import AUDIT
 from scheduling.enact.notify import bump_desired_versions
 
 
-def test_nothing_is_armed_and_nobody_walks() -> None:
+def test_no_failpoint_is_armed_by_default() -> None:
     assert read_environment({}).failpoints == ""
-    assert failpoints.walk(bump_desired_versions([1])) is None
+    assert failpoints.trace(bump_desired_versions([1])) is None
 
 
 @pytest.mark.parametrize(
@@ -34,13 +34,13 @@ def test_nothing_is_armed_and_nobody_walks() -> None:
         ({"GINKGO_FAILPOINTS": "nobody/a.b=exit", "GINKGO_REHEARSAL": "1"}, "not a failpoint"),
     ],
 )
-def test_production_refuses_them_with_the_remedy(given: dict[str, str], remedy: str) -> None:
+def test_refusal_without_rehearsal_names_the_remedy(given: dict[str, str], remedy: str) -> None:
     with pytest.raises(InvalidSetting) as caught:
         read_environment(given)
     assert remedy in str(caught.value)
 
 
-def test_an_armed_process_does_not_start_without_a_rehearsal(tmp_path: Path) -> None:
+def test_process_with_failpoints_does_not_start_without_rehearsal(tmp_path: Path) -> None:
     given = {"GINKGO_HOME": str(tmp_path), "GINKGO_FAILPOINTS": "handoff.release:begin=exit"}
     done = subprocess.run(
         [sys.executable, str(CHECKOUT / "manage.py"), "check"],
@@ -53,7 +53,7 @@ def test_an_armed_process_does_not_start_without_a_rehearsal(tmp_path: Path) -> 
     assert "GINKGO_FAILPOINTS is set" in done.stderr
 
 
-def test_a_rehearsal_does_not_pass_for_a_deployment() -> None:
+def test_deployment_check_rejects_rehearsal() -> None:
     assert check_this_is_no_rehearsal() == []
     rehearsal = read_environment({"GINKGO_REHEARSAL": "1"})
     with override_settings(GINKGO=rehearsal):
@@ -61,31 +61,31 @@ def test_a_rehearsal_does_not_pass_for_a_deployment() -> None:
         assert [message.id for message in check_this_is_no_rehearsal()] == ["ginkgo.E003"]
 
 
-def test_a_point_is_named_by_its_recipe_and_the_statement_before_it() -> None:
+def test_point_is_named_by_the_last_statement() -> None:
     def twice() -> Transaction[None]:
         yield from query(AUDIT)
         yield from query(AUDIT)
 
     seen: list[Point] = []
-    with failpoints.hooked(lambda point: seen.append(point) or 0.0):
-        recipe = twice()
-        walk = failpoints.walk(recipe)
-        assert walk is not None
-        walk.begin()
-        for step in recipe:
-            walk.after(step.statement)
-        walk.committed()
+    with failpoints.hook_installed(lambda point: seen.append(point) or 0.0):
+        steps = twice()
+        tracer = failpoints.trace(steps)
+        assert tracer is not None
+        tracer.begin()
+        for asked in steps:
+            tracer.after(asked.statement)
+        tracer.committed()
     names = [point.name.partition(":")[2] for point in seen]
     assert names == ["begin", "after_audit", "after_audit_2", "committed"]
 
 
-def test_a_point_knows_who_wrote_its_statement() -> None:
+def test_point_has_module_and_function_of_its_statement() -> None:
     seen: list[Point] = []
-    with failpoints.hooked(lambda point: seen.append(point) or 0.0):
-        recipe = bump_desired_versions([1])
-        walk = failpoints.walk(recipe)
-        assert walk is not None
-        walk.after(next(recipe).statement)
+    with failpoints.hook_installed(lambda point: seen.append(point) or 0.0):
+        steps = bump_desired_versions([1])
+        tracer = failpoints.trace(steps)
+        assert tracer is not None
+        tracer.after(next(steps).statement)
     assert seen == [
         Point(
             "notify.bump_desired_versions:after_touch",
@@ -94,7 +94,7 @@ def test_a_point_knows_who_wrote_its_statement() -> None:
     ]
 
 
-def test_the_nth_time_is_the_one() -> None:
+def test_rule_fires_on_the_nth_visit_only() -> None:
     rules = Rules("a.b:*=error@3")
     assert [rules(Point("a.b:begin")), rules(Point("a.b:after_x"))] == [0.0, 0.0]
     with pytest.raises(ConnectionCut):
@@ -102,21 +102,21 @@ def test_the_nth_time_is_the_one() -> None:
     assert rules(Point("a.b:begin")) == 0.0
 
 
-def test_a_pause_is_told_to_the_runner_which_knows_how_to_wait() -> None:
+def test_pause_is_returned_to_the_runner() -> None:
     assert Rules("a.b:begin=pause(0.25)")(Point("a.b:begin")) == 0.25
     assert Rules("a.b:begin=pause(0.25)")(Point("a.b:committed")) == 0.0
 
 
-def test_a_rule_for_another_process_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    (rule,) = parsed("watcher/a.b:begin=exit")
-    assert not rule.meets("a.b:begin")
+def test_rule_for_another_process_does_not_match(monkeypatch: pytest.MonkeyPatch) -> None:
+    (rule,) = parse_rules("watcher/a.b:begin=exit")
+    assert not rule.matches("a.b:begin")
     monkeypatch.setattr(sys, "argv", ["manage.py", "run_watcher"])
-    assert rule.meets("a.b:begin")
+    assert rule.matches("a.b:begin")
 
 
-def test_what_stands_in_a_file_happens_once_in_all_processes(tmp_path: Path) -> None:
+def test_file_fires_once_in_all_processes(tmp_path: Path) -> None:
     path = tmp_path / "points"
-    one, another = FromFile(path), FromFile(path)
+    one, another = FileRules(path), FileRules(path)
     assert one(Point("a.b:begin")) == 0.0
     path.write_text("a.b:begin=error")
     with pytest.raises(ConnectionCut):
@@ -125,7 +125,7 @@ def test_what_stands_in_a_file_happens_once_in_all_processes(tmp_path: Path) -> 
     assert (tmp_path / "points.fired").exists()
 
 
-def test_exit_ends_the_process_as_kill_9_does() -> None:
+def test_exit_kills_the_process() -> None:
     code = (
         "from scheduling.db.failpoints import Point, Rules;"
         "Rules('a.b:begin=exit')(Point('a.b:begin')); print('it lives')"
