@@ -107,8 +107,8 @@ def register(node: int, node_name: str, message: Register, timing: Timing) -> Tr
 
     Return the number of runs taken over. If the same incarnation registers again (its first answer
     was lost), only the lease changes. Refuse the third takeover within 60 s from a daemon that
-    still sent heartbeats: two daemons with one name would take over from each other indefinitely. Refuse
-    an incarnation that another node holds, since reports and commits are matched by it.
+    still sent heartbeats: two daemons with one name would take over from each other indefinitely.
+    Refuse an incarnation that another node holds, since reports and commits are matched by it.
     """
     incarnation = UUID(message.incarnation)
     yield from query(LOCK_LEASE, node=node)

@@ -153,8 +153,8 @@ def _hold(why: str) -> Transaction[None]:
 
 #: A claim by the owner of its epoch is verified. If no tenure of the epoch exists (it is above the
 #: present epoch, or between the epoch before the floor was raised and the floor), the grant may
-#: have vanished too: such claims are stored as unverified, up to a lower limit. A tenure of another node
-#: refutes a claim, unless the database is known to have changed: then the epoch may have been
+#: have vanished too: such claims are stored as unverified, up to a lower limit. A tenure of another
+#: node refutes a claim, unless the database is known to have changed: then the epoch may have been
 #: granted again.
 CLAIM = Statement(
     "CLAIM",

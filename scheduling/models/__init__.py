@@ -1,4 +1,4 @@
-"""Who runs what. Rows here change only through the statements of `scheduling.enact`."""
+"""Models of scheduling. Their rows are written in `scheduling.enact`."""
 
 from scheduling.models.alerts import Alert, Storm
 from scheduling.models.audit import Event, Interface

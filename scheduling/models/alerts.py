@@ -1,4 +1,4 @@
-"""What guards the fleet against acting too much, and what tells people to look."""
+"""The hold of failover, and alerts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scheduling.models.node import Node
 
 
 class Storm(models.Model):
-    """Whether failover is held, since many nodes went at once or a person says so. One row.
+    """The hold of failover, because of a storm or by an operator. One row.
 
     calm ──storm──▶ held until one TTL later ──over, released──▶ calm
       └───hold────▶ held until released ◀──────hold──┘
@@ -30,12 +30,12 @@ class Storm(models.Model):
 
 
 class Alert(models.Model):
-    """A cause that somebody should look at: opened once, closed when the cause is gone.
+    """A cause that an operator should look at: opened once, closed when the cause is gone.
 
     open ──cause gone──▶ closed ──the same cause within ten minutes──▶ open, times + 1
 
-    From the second time on the cause has to stay away for a while before the alert closes, each
-    time twice as long, so that what comes and goes is one alert and not one a loop.
+    From the second time on, the cause has to be absent for a while before the alert closes, twice
+    as long each time, so that a recurring cause is one alert and not many.
     """
 
     kind = models.CharField(max_length=24)

@@ -1,4 +1,4 @@
-"""The audit trail."""
+"""The audit log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scheduling.models.node import Node
 
 
 def from_session(name: str, otherwise: str) -> Coalesce:
-    """Return the database default that takes what `enact.recipe.run` told the session."""
+    """Return a database default that reads what `db.transaction.execute` set in the session."""
     setting = Func(
         Value(f"ginkgo.{name}"),
         Value(True),
@@ -21,7 +21,7 @@ def from_session(name: str, otherwise: str) -> Coalesce:
 
 
 class Interface(models.TextChoices):
-    """Through what a change was asked for; empty in lines of earlier releases."""
+    """The interface of a change; empty in lines of earlier releases."""
 
     API = "api"
     DASHBOARD = "dashboard"
@@ -31,7 +31,7 @@ class Interface(models.TextChoices):
 
 
 class Event(models.Model):
-    """What changed, who or what did it, why. Written in the transaction of the change itself."""
+    """One change: what, by whom, why. Written in the transaction of the change itself."""
 
     at = models.DateTimeField(db_index=True)
     kind = models.CharField(max_length=32, db_index=True)
@@ -46,7 +46,7 @@ class Event(models.Model):
         Node, on_delete=models.SET_NULL, null=True, blank=True, related_name="events"
     )
     actor = models.CharField(max_length=150, blank=True, default="")
-    # By default of the database, since many statements write lines.
+    # Set by a database default, since many statements write lines.
     interface = models.CharField(
         max_length=10,
         choices=Interface.choices,

@@ -1,4 +1,4 @@
-"""What concerns the whole fleet: the pass lock, the gateway's pulse, the freeze, the halts."""
+"""Rows about the whole fleet: pass lock, gateway liveness, freeze, halts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from django.db import models
 
 
 class PassLock(models.Model):
-    """A lock that ends: whoever is frozen while holding it blocks nobody beyond `until`."""
+    """A lock that expires: a holder that is frozen blocks other processes only up to `until`."""
 
     name = models.CharField(max_length=20, primary_key=True)
     holder = models.CharField(max_length=80, blank=True, default="")
@@ -23,7 +23,7 @@ class PassLock(models.Model):
 
 
 class GatewayPulse(models.Model):
-    """Since when nodes can reach us. A silence of ours is not held against them."""
+    """Since when nodes can reach the gateway. Earlier silence is not held against them."""
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
     serving_since = models.DateTimeField()
@@ -41,14 +41,14 @@ class GatewayPulse(models.Model):
 
 
 class EvenBy(models.TextChoices):
-    """What a rebalance evens out. What fits is decided by weight always."""
+    """The load that a rebalance evens out. Whether a portfolio fits is always decided by weight."""
 
     WEIGHT = "weight"
     CPU = "cpu"
 
 
 class Control(models.Model):
-    """What operators said to the whole fleet. One row."""
+    """The operators' settings for the whole fleet. One row."""
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
     frozen_at = models.DateTimeField(null=True, blank=True)
@@ -68,7 +68,7 @@ class Control(models.Model):
 
 
 class Halt(models.Model):
-    """One use of the kill switch. Runs that it stopped name it until somebody starts them."""
+    """One halt (kill switch). Runs that it stopped refer to it until they are started."""
 
     at = models.DateTimeField()
     actor = models.CharField(max_length=150)

@@ -1,4 +1,4 @@
-"""One change of owner or revision, as a row that a restarted control plane resumes from."""
+"""Handoffs: changes of owner or revision, stored so that a restarted control plane resumes them."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class HandoffState(models.TextChoices):
 
 
 class Handoff(models.Model):
-    """place, reload, migrate, failover or stop of one portfolio.
+    """One handoff (place, reload, migrate, failover or stop) of one portfolio.
 
     requested ─▶ preparing ─▶ draining ─▶ activating ─▶ done
                      └──▶ failed (the source never stopped)
                                               └──▶ rolled_back (granted back, epoch + 1)
     any ─▶ superseded (by a stop or a failover)
 
-    place and failover go from preparing to activating at once: there is nobody to drain.
-    stop goes from draining to done: there is nobody to activate.
+    place and failover go from preparing directly to activating: there is no source to drain.
+    stop goes from draining to done: there is no target to activate.
     """
 
     portfolio = models.ForeignKey(

@@ -1,4 +1,4 @@
-"""Execution nodes, their leases and what they last said of themselves."""
+"""Execution nodes, their leases, last reports and node-loss forecasts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from django.db import models
 
 
 class NodeStatus(models.TextChoices):
-    """What is written on the row. `suspect` is never written: it is read off the lease."""
+    """The stored status. `suspect` is not stored: it follows from the lease."""
 
     NEW = "new"
     ALIVE = "alive"
@@ -15,9 +15,9 @@ class NodeStatus(models.TextChoices):
 
 
 class Node(models.Model):
-    """A daemon on some machine that hosts portfolios, each in a process of its own.
+    """A daemon that hosts portfolios, each in its own process.
 
-    new ──register──▶ alive ──sweep: lease expired──▶ lost ──next beat──▶ alive
+    new ──register──▶ alive ──sweep: lease expired──▶ lost ──next heartbeat──▶ alive
                         └──────────goodbye──────────▶ left ──register──▶ alive
     """
 
@@ -46,14 +46,14 @@ class Node(models.Model):
     registrations = models.BigIntegerField(
         default=0, db_default=0, help_text="How often it registered. Only grows."
     )
-    # Written by the sweep, by beats and by goodbye.
+    # Written by the sweep, by heartbeats and by a goodbye.
     status = models.CharField(
         max_length=8, choices=NodeStatus.choices, default=NodeStatus.NEW, db_index=True
     )
     status_since = models.DateTimeField(auto_now_add=True)
     leaving = models.BooleanField(default=False, help_text="Its daemon was asked to stop.")
     lost_times = models.JSONField(default=list, blank=True, help_text="Newest losses, epoch s.")
-    # Raised in every transaction that changes what this node should have.
+    # Raised in every transaction that changes this node's desired set.
     desired_version = models.BigIntegerField(default=0)
 
     class Meta:
@@ -64,7 +64,7 @@ class Node(models.Model):
 
 
 class Lease(models.Model):
-    """A node's right to act. A narrow row of its own: it is rewritten at every beat."""
+    """A node's right to act. A separate narrow row, since every heartbeat rewrites it."""
 
     node = models.OneToOneField(
         Node, on_delete=models.CASCADE, primary_key=True, related_name="lease"
@@ -82,7 +82,7 @@ class Lease(models.Model):
 
 
 class NodeReport(models.Model):
-    """The newest heartbeat's words: metrics, and each portfolio process with its epoch and lag."""
+    """The newest heartbeat: metrics, and each portfolio process with its epoch and lag."""
 
     node = models.OneToOneField(
         Node, on_delete=models.CASCADE, primary_key=True, related_name="report"
@@ -96,7 +96,7 @@ class NodeReport(models.Model):
 
 
 class Resilience(models.Model):
-    """What the loss of a node would come to, as the watcher reckoned last. Alive ones only."""
+    """The node-loss forecast of a living node, as the watcher last computed it."""
 
     node = models.OneToOneField(
         Node, on_delete=models.CASCADE, primary_key=True, related_name="resilience"
@@ -106,7 +106,7 @@ class Resilience(models.Model):
     fit = models.PositiveIntegerField(help_text="Of them, those that would have one at once.")
     homeless = models.PositiveIntegerField(help_text="Portfolios that would have no place.")
     waiting = models.PositiveIntegerField(help_text="Portfolios that would have to wait for one.")
-    # [{"code", "params", "portfolios": [names]}]: most that have no place have it for one reason.
+    # [{"code", "params", "portfolios": [names]}]: most unplaced portfolios share one reason.
     reasons = models.JSONField(default=list)
     suspects = models.JSONField(default=list, help_text="Suspect nodes that were counted.")
 

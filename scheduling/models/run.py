@@ -1,4 +1,4 @@
-"""Who owns a portfolio now, and who did before."""
+"""The present and the earlier owners of portfolios."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Phase(models.TextChoices):
 
 
 class Run(models.Model):
-    """The one row that says who owns a portfolio. The fence of every commit stands on it.
+    """The owner of a portfolio. The fence of every commit checks this row.
 
     pending ──grant──▶ starting ──first commit──▶ running ──drain──▶ draining ──grant──▶ starting
        ▲                                             ├──stop──▶ stopped ──────────start──┐
@@ -47,7 +47,7 @@ class Run(models.Model):
     batch = models.UUIDField(null=True, blank=True, help_text="The last accepted batch.")
     first_commit_at = models.DateTimeField(null=True, blank=True, help_text="Of this epoch.")
     last_commit_at = models.DateTimeField(null=True, blank=True)
-    # Condition: written by grants, commits and death reports.
+    # Condition: written by grants, commits and reports of exits.
     phase = models.CharField(max_length=12, choices=Phase.choices, default=Phase.PENDING)
     phase_since = models.DateTimeField(auto_now_add=True)
     reason = models.TextField(blank=True, default="")
@@ -134,8 +134,10 @@ class Run(models.Model):
 
 
 class Tenure(models.Model):
-    """One line of ownership history, written by the grant itself. Tenures of a portfolio tile its
-    events: each starts at the seq after which the one before ended."""
+    """One line of ownership history, written by the grant itself.
+
+    Tenures of a portfolio tile its events: each starts at the seq at which the previous one ended.
+    """
 
     portfolio = models.ForeignKey(
         "portfolios.Portfolio", on_delete=models.CASCADE, related_name="tenures", db_index=False
@@ -168,5 +170,5 @@ class Tenure(models.Model):
 
     @property
     def why(self) -> dict[str, Any] | None:
-        """Its reason as data, which is that of its handoff; None where it came of none."""
+        """Return the reason as data, from the handoff; None without a handoff."""
         return self.handoff.why if self.handoff is not None else None

@@ -1,4 +1,4 @@
-"""How much the database holds, hour by hour, so that growth is a figure."""
+"""Hourly samples of the database's size, from which growth is computed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from django.db import models
 
 
 class StorageSample(models.Model):
-    """Sizes at one moment. Written by the retention task, dropped after a month."""
+    """One sample. Written by the retention task, deleted after a month."""
 
     at = models.DateTimeField(db_index=True)
     database_bytes = models.BigIntegerField()

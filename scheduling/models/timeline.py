@@ -1,4 +1,4 @@
-"""Histories of the database: which one this is, and what it lacks of the one before."""
+"""Timelines of the database, and commits that it lost."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DatabaseTimeline(models.Model):
 class VanishedCommits(models.Model):
     """Commits of one portfolio that were acknowledged and that the database lacks.
 
-    Known by the daemon that made them. The portfolio is a number, since it may be gone as well.
+    Reported by the daemon that made them. The portfolio is a number, since it may be lost as well.
     """
 
     portfolio_number = models.BigIntegerField()

@@ -1,4 +1,4 @@
-"""Tokens of nodes and of people. Only their SHA-256 is stored; the token is shown once."""
+"""Tokens of nodes and of users. Only their SHA-256 is stored; the token is shown once."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def new_token() -> str:
 
 
 class Scope(models.TextChoices):
-    """What a token may be used for; never more than the person it belongs to."""
+    """The rights of a token; never more than those of its user."""
 
     READ = "read"
     OPERATE = "operate"
 
 
 class Token(models.Model):
-    """What tokens of nodes and of people share."""
+    """Fields that the tokens of nodes and of users share."""
 
     name = models.CharField(
         max_length=80, blank=True, default="", db_default="", help_text="What it is for."
@@ -58,7 +58,7 @@ class Token(models.Model):
 
 
 class NodeToken(Token):
-    """Lets a daemon speak for one node, until it expires or is revoked."""
+    """Lets a daemon act as one node, until the token expires or is revoked."""
 
     scope = "node"
 
@@ -69,7 +69,7 @@ class NodeToken(Token):
 
 
 class ApiToken(Token):
-    """Lets a program act as one person, with that person's role, until it expires or is revoked."""
+    """Lets a program act as one user, with that user's role, until it expires or is revoked."""
 
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_tokens"

@@ -1,4 +1,4 @@
-"""Verifications that were asked for, how far each is, what came of it, and where one can go on."""
+"""Verifications: their queue, progress and verdicts, and the anchors where the next one starts."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ OPEN_STATES = ("waiting", "running")
 
 
 class Verification(models.Model):
-    """One comparison of a portfolio with its uninterrupted run.
+    """One comparison of a portfolio with its reference run.
 
     waiting ──claimed──▶ running ──▶ identical
        │                    ├──────▶ different
-       └──nobody took it────┴──────▶ failed (it cannot be verified, or its runner ended)
+       └──never claimed─────┴──────▶ failed (it cannot be verified, or its runner ended)
     """
 
     portfolio = models.ForeignKey(
@@ -39,7 +39,7 @@ class Verification(models.Model):
     limit_s = models.FloatField(
         null=True, help_text="Ends after this time; the next one goes on. Null: when it is done."
     )
-    # Written by whoever runs it.
+    # Written by its runner.
     runner = models.UUIDField(null=True, help_text="Who claimed it; nobody else may write.")
     started_at = models.DateTimeField(null=True)
     heard_at = models.DateTimeField(null=True, help_text="The runner's last sign of life.")
@@ -72,10 +72,10 @@ class Verification(models.Model):
 
 
 class VerificationAnchor(models.Model):
-    """Where a verification ended identical, with what the next one needs to go on from there.
+    """The point where a verification ended identical, with the data that the next one starts from.
 
     Everything up to `seq` was replayed and compared. The digest of the inputs and the sums of the
-    stored rows say whether that still holds: docs/mechanisms/verification.md.
+    stored rows show whether that still holds: docs/mechanisms/verification.md.
     """
 
     portfolio = models.ForeignKey(
