@@ -284,6 +284,7 @@ WAYS_OUT = [
     Script("release for a target that is gone",
         (asked(a_move), step(ready), step(lambda w: silent("node-2")(w)), released(),
          committed("node-1", 1))),
+    Script("reload that cannot prepare", (asked(a_reload), failed("prepare", "node-1"))),
     Script("reload that raises as it is prepared", (asked(a_reload),
                                                  failed("prepare", "node-1", strategy=True))),
     Script("reload that raises before its first commit", (*RELOAD_TO_GRANT, dead("node-1"),
