@@ -1,4 +1,4 @@
-"""Moves during which one of the parties dies or sleeps."""
+"""Migrations during which source, target or control plane is killed or frozen."""
 
 from __future__ import annotations
 
@@ -11,50 +11,54 @@ from tests.acceptance.conftest import SHORT_LIMITS
 TTL_S = float(SHORT_LIMITS["GINKGO_LEASE_TTL_S"])
 
 
-def begin_move(cluster: Cluster, name: str) -> tuple[int, str, str]:
-    """Ask for a move and return (handoff, source, target) without waiting."""
+def begin_migration(cluster: Cluster, name: str) -> tuple[int, str, str]:
+    """Request a migration. Return (handoff, source, target) without waiting."""
     source, target = str(cluster.run(name).node), cluster.other_node(name)
     answer = cluster.call("POST", f"/api/portfolios/{name}/migrate/", {"target_node": target})
     assert answer.status == 202, answer.text
     return answer.json["id"], source, target
 
 
-def test_a_target_that_sleeps_never_gets_the_portfolio(quick_cluster: Cluster) -> None:
+def test_migration_to_a_frozen_target_fails_and_the_source_keeps_running(
+    quick_cluster: Cluster,
+) -> None:
     name = "canary-1"
     before = quick_cluster.run(name)
     target = quick_cluster.other_node(name)
     with suspended(process_tree(quick_cluster.daemon(target))):
-        number, _, chosen = begin_move(quick_cluster, name)
+        number, _, chosen = begin_migration(quick_cluster, name)
         assert chosen == target
         failed = quick_cluster.wait_for_handoff(number, 2 * (TTL_S + 3))
         assert failed["state"] == "failed"
         assert f"{target} was lost before it was ready" in failed["error"]
         run = quick_cluster.run(name)
         assert run.ownership == before.ownership
-        assert run.last_seq > before.last_seq  # the source never stopped
+        assert run.last_seq > before.last_seq  # the source kept running
     quick_cluster.wait_until_converged()
     quick_cluster.assert_canaries_clean()
     quick_cluster.assert_history_whole()
 
 
-def test_a_source_that_sleeps_loses_the_portfolio_without_consent(quick_cluster: Cluster) -> None:
+def test_migration_from_a_frozen_source_is_granted_without_its_release(
+    quick_cluster: Cluster,
+) -> None:
     name = "canary-2"
     before = quick_cluster.run(name)
     with suspended(process_tree(quick_cluster.daemon(str(before.node)))):
-        begin_move(quick_cluster, name)
+        begin_migration(quick_cluster, name)
         quick_cluster.wait_for_commits_elsewhere([name], str(before.node), 2 * (TTL_S + 3))
     quick_cluster.wait_until_converged()
     quick_cluster.assert_canaries_clean()
     quick_cluster.assert_history_whole()
 
 
-@pytest.mark.parametrize("who", ["source", "target"])
-def test_a_party_killed_in_the_middle_of_a_move_costs_no_event(
-    quick_cluster: Cluster, who: str
+@pytest.mark.parametrize("killed", ["source", "target"])
+def test_a_node_killed_during_a_migration_loses_no_event(
+    quick_cluster: Cluster, killed: str
 ) -> None:
     name = "canary-3"
-    number, source, target = begin_move(quick_cluster, name)
-    quick_cluster.daemon(source if who == "source" else target).kill()
+    number, source, target = begin_migration(quick_cluster, name)
+    quick_cluster.daemon(source if killed == "source" else target).kill()
     quick_cluster.wait_for_handoff(number, 2 * (TTL_S + 3))
     wait_for(
         lambda: quick_cluster.run(name),
@@ -67,11 +71,11 @@ def test_a_party_killed_in_the_middle_of_a_move_costs_no_event(
     quick_cluster.assert_history_whole()
 
 
-def test_a_control_plane_killed_in_the_middle_of_a_move_goes_on_from_the_row(
+def test_migration_continues_after_web_and_watcher_are_killed(
     quick_cluster: Cluster,
 ) -> None:
     name = "canary-1"
-    number, _, target = begin_move(quick_cluster, name)
+    number, _, target = begin_migration(quick_cluster, name)
     for words in (("run_watcher",), ("ginkgo_site.asgi:application",)):
         quick_cluster.process_of(*words).kill()
     ended, _ = wait_for(
@@ -90,10 +94,10 @@ def test_a_control_plane_killed_in_the_middle_of_a_move_goes_on_from_the_row(
     quick_cluster.assert_history_whole()
 
 
-def test_a_second_move_of_one_under_way_is_refused_and_changes_nothing(
+def test_a_second_migrate_request_is_refused_with_the_open_handoff(
     quick_cluster: Cluster,
 ) -> None:
-    with quick_cluster.pushes_lost():  # so that the first lasts long enough to be met
+    with quick_cluster.pushes_lost():  # so that the first handoff is still open
         target = quick_cluster.other_node("canary-2")
         first = quick_cluster.call(
             "POST", "/api/portfolios/canary-2/migrate/", {"target_node": target}

@@ -1,6 +1,6 @@
-"""A short run of bin/chaos: the same faults in the same order each time, and no violation.
+"""A short run of bin/chaos: fixed faults in a fixed order, without violations.
 
-It ends by steps and not by time, so that a busy machine does no less, only later.
+It ends after a number of steps rather than a time, so that a busy machine runs the same steps.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STEPS = 3
 
 
 @pytest.mark.slow
-def test_some_faults_and_moves_break_no_promise(
+def test_a_short_chaos_run_has_no_violation(
     shared_installations: SharedInstallations, tmp_path: Path
 ) -> None:
     shared_installations.close()

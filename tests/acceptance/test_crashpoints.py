@@ -1,7 +1,7 @@
-"""The control plane dies at some steps of a handoff, one of each kind.
+"""A control-plane process dies at selected steps of a handoff, one of each kind.
 
-`python -m chaos.crashpoints` does it at all of them, as often as asked for, and prints the table;
-that a process may end between any two statements is `integration/enact/test_failpoints.py`.
+`python -m chaos.crashpoints` runs all cases, repeatedly, and prints the table. That a process may
+die between any two statements is tested in `integration/enact/test_failpoints.py`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def failpoint_cluster(shared_installations: SharedInstallations) -> Iterator[Fai
 
 
 @pytest.mark.parametrize("case", SHORT, ids=lambda case: f"{case.process}: {case.name}")
-def test_a_death_at_this_step_ends_well_and_loses_nothing(
+def test_handoff_ends_and_loses_no_event_when_a_process_dies(
     failpoint_cluster: FailpointCluster, case: CrashCase
 ) -> None:
     result = CaseResult(case)

@@ -1,4 +1,4 @@
-"""An installation on two PostgreSQL servers, the first of which stops answering without a word."""
+"""An installation on two PostgreSQL servers, of which the primary stops answering."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ COMMITS_WITHIN_S = 5.0
 
 
 @contextmanager
-def installation(shared_installations: SharedInstallations, url: str) -> Iterator[Cluster]:
-    """One of its own on this database, settled."""
+def installation_on(shared_installations: SharedInstallations, url: str) -> Iterator[Cluster]:
+    """Run an installation on this database, converged."""
     shared_installations.close()
     with temporary_home() as home:
         cluster = Cluster(home, **SHORT_LIMITS, DATABASE_URL=url)
@@ -43,12 +43,12 @@ def installation(shared_installations: SharedInstallations, url: str) -> Iterato
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
-    with postgres_pair() as both:
-        yield both
+    with postgres_pair() as servers:
+        yield servers
 
 
 def positions(server: Server) -> dict[str, int]:
-    """Return how far each portfolio is, by one server's own word."""
+    """Return the last seq of each portfolio, read from one server."""
     with server.session("ginkgo") as session:
         rows = session.execute(
             "SELECT p.name, r.last_seq FROM scheduling_run r"
@@ -58,7 +58,7 @@ def positions(server: Server) -> dict[str, int]:
 
 
 def promote(pair: Pair) -> float:
-    """Promote the standby; return the seconds from its first answer until all have committed."""
+    """Promote the standby. Return the seconds from its first answer until all have committed."""
     before = positions(pair.standby)
     began = pair.standby.promote()
     wait_for(
@@ -81,20 +81,20 @@ def readiness(cluster: Cluster) -> tuple[int, str, float]:
 
 
 def vanished(cluster: Cluster) -> str:
-    """Return what the open alert says of vanished commits, or an empty text."""
+    """Return the reason of the open commits_vanished alert, or an empty text."""
     found = cluster.query(
         "SELECT reason FROM scheduling_alert WHERE kind = 'commits_vanished' AND closed_at IS NULL"
     )
     return found[0][0] if found else ""
 
 
-def test_a_primary_whose_packets_are_dropped_is_replaced_and_nothing_is_lost(
+def test_promotion_after_dropped_packets_loses_no_commit(
     shared_installations: SharedInstallations, pair: Pair
 ) -> None:
     pair.make_synchronous()
     with TcpProxy(f"http://127.0.0.1:{pair.primary.port}").open() as proxy:
         port = int(proxy.url.rpartition(":")[2])
-        with installation(shared_installations, pair.url(port, pair.standby.port)) as cluster:
+        with installation_on(shared_installations, pair.url(port, pair.standby.port)) as cluster:
             owners = {name: run.ownership for name, run in cluster.runs().items()}
             with proxy.hold_traffic():
                 took_s = promote(pair)
@@ -103,8 +103,7 @@ def test_a_primary_whose_packets_are_dropped_is_replaced_and_nothing_is_lost(
                 cluster.follow_database(pair.url(pair.standby.port))
                 eventually(lambda: readiness(cluster)[0] == 200, 15, "readiness")
                 assert {name: run.ownership for name, run in cluster.runs().items()} == owners
-                # Every LISTEN connection lives again: a push arrives, and no pause is that of a
-                # beat.
+                # Every LISTEN connection works again: the migration does not wait for a heartbeat.
                 cluster.migrate("canary-1", cluster.other_node("canary-1"))
                 cluster.wait_for_progress()
                 cluster.assert_canaries_clean()
@@ -115,10 +114,10 @@ def test_a_primary_whose_packets_are_dropped_is_replaced_and_nothing_is_lost(
                 assert settled == "true"
 
 
-def test_a_frozen_primary_turns_readiness_red_and_is_replaced(
+def test_readiness_is_red_while_the_primary_is_frozen(
     shared_installations: SharedInstallations, pair: Pair
 ) -> None:
-    with installation(shared_installations, pair.url()) as cluster:
+    with installation_on(shared_installations, pair.url()) as cluster:
         assert readiness(cluster)[0] == 200
         pair.primary.freeze()
         (status, said, _), took_s = wait_for(
@@ -135,13 +134,13 @@ def test_a_frozen_primary_turns_readiness_red_and_is_replaced(
         eventually(lambda: readiness(cluster)[0] == 200, 15, "readiness")
 
 
-def test_commits_that_an_asynchronous_standby_lacks_are_noticed_and_risen_above(
+def test_commits_missing_on_an_asynchronous_standby_are_reported(
     shared_installations: SharedInstallations, pair: Pair
 ) -> None:
-    with installation(shared_installations, pair.url()) as cluster:
+    with installation_on(shared_installations, pair.url()) as cluster:
         assert "ginkgo.W001" in warnings(cluster)
         pair.stop_replication()
-        # Acknowledged from here on, and lost: a move, a stop, events and orders of all.
+        # Acknowledged from here on, and lost: a migration, a stop, events and orders.
         cluster.migrate("canary-1", cluster.other_node("canary-1"))
         assert cluster.call("POST", "/api/portfolios/canary-2/stop/", {}).status == 202
         eventually(lambda: cluster.run("canary-2").phase == "stopped", 20, "canary-2 stopped")
@@ -153,10 +152,13 @@ def test_commits_that_an_asynchronous_standby_lacks_are_noticed_and_risen_above(
         cluster.follow_database(pair.url(pair.standby.port))
         complete = rf"\(portfolios: {len(before)}, events: \d+, placed orders: \d+\)"
         said, took_s = wait_for(
-            lambda: vanished(cluster), lambda said: re.search(complete, said), 40, "noticed, of all"
+            lambda: vanished(cluster),
+            lambda said: re.search(complete, said),
+            40,
+            "the alert with all portfolios",
         )
         print(f"after {took_s:.1f} s: {said}")
-        assert "unverified portfolios: " in said  # the grant of the move is gone as well
+        assert "unverified portfolios: " in said  # the grant of the migration is missing as well
         ((held_by,),) = cluster.query("SELECT held_by FROM scheduling_storm")
         assert held_by == "database"
         floor = cluster.manage("raise_epoch_floor")
@@ -166,7 +168,7 @@ def test_commits_that_an_asynchronous_standby_lacks_are_noticed_and_risen_above(
             cluster.runs,
             lambda runs: all(run.last_seq > acknowledged[name] for name, run in runs.items()),
             60,
-            "every portfolio beyond what had been acknowledged",
+            "every portfolio beyond its acknowledged seq",
         )
         eventually(lambda: vanished(cluster) == "", 10, "the alert closed")
         assert cluster.query("SELECT held_at FROM scheduling_storm") == [(None,)]
@@ -175,7 +177,7 @@ def test_commits_that_an_asynchronous_standby_lacks_are_noticed_and_risen_above(
 
 
 def warnings(cluster: Cluster) -> str:
-    """Return what the checks of the database say."""
+    """Return the output of the database checks."""
     done = subprocess.run(
         [sys.executable, "manage.py", "check", "--database", "default"],
         cwd=CHECKOUT,

@@ -1,4 +1,4 @@
-"""The kill switch in a running house: by hand on the board, and by a command without the web."""
+"""The kill switch in a running installation: on the board, through the API, and by command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.browser import a_browser, window
 
 pytestmark = pytest.mark.slow
 
-PROCESSES_GONE_S = 2.0  #: by the fence, at the next commit a quarter of a second later
+PROCESSES_GONE_S = 2.0  #: a fenced process ends at its next commit, 0.25 s later
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +25,13 @@ def browser() -> Iterator[Browser]:
 
 
 def children(cluster: Cluster) -> list[psutil.Process]:
-    """Every portfolio process; what a daemon keeps beside them is its forkserver alone."""
+    """Return every portfolio process."""
     pids = [p["run"]["pid"] for p in cluster.get("/api/portfolios/?limit=1000")["results"]]
     return [psutil.Process(pid) for pid in pids if pid]
 
 
 def bring_back(cluster: Cluster) -> None:
-    """Start all that the newest halt stopped and wait until everything commits."""
+    """Undo the newest halt and wait until every portfolio commits."""
     cluster.manage("halt_all", "--undo")
     cluster.wait_until_converged()
     cluster.assert_canaries_clean()
@@ -39,7 +39,7 @@ def bring_back(cluster: Cluster) -> None:
 
 
 @pytest.mark.browser
-def test_halt_all_asks_for_the_number_shows_a_line_for_each_and_is_undone(
+def test_halt_all_dialog_asks_for_the_number_and_its_page_undoes_the_halt(
     cluster: Cluster, browser: Browser
 ) -> None:
     names = sorted(cluster.runs())
@@ -79,7 +79,7 @@ def test_halt_all_asks_for_the_number_shows_a_line_for_each_and_is_undone(
     cluster.assert_history_whole()
 
 
-def test_every_process_ends_at_once_with_every_push_lost(cluster: Cluster) -> None:
+def test_halt_ends_every_process_within_2_s_without_pushes(cluster: Cluster) -> None:
     before, processes = cluster.runs(), children(cluster)
     assert len(processes) == len(before)
     with cluster.pushes_lost():
@@ -98,7 +98,9 @@ def test_every_process_ends_at_once_with_every_push_lost(cluster: Cluster) -> No
     bring_back(cluster)
 
 
-def test_it_works_without_the_web_process_and_under_a_freeze(cluster: Cluster) -> None:
+def test_halt_all_command_works_without_the_web_process_and_under_a_freeze(
+    cluster: Cluster,
+) -> None:
     processes = children(cluster)
     cluster.manage("freeze", "--failover")
     web = cluster.processes_of("uvicorn") or cluster.processes_of("ginkgo_site.asgi:application")

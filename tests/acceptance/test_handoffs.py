@@ -1,4 +1,4 @@
-"""Moves and reloads of a running fleet: nothing lost, nothing twice, hardly a pause."""
+"""Handoffs in a running installation: no event lost or repeated, short pauses."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ MOVES = 50
 
 
 def quantile(values: list[float], share: float) -> float:
-    """The value that `share` of all do not exceed."""
+    """Return the value that `share` of all values do not exceed."""
     return sorted(values)[min(int(len(values) * share), len(values) - 1)]
 
 
-def test_the_command_moves_a_portfolio_and_prints_the_handoff(cluster: Cluster) -> None:
+def test_migrate_command_moves_a_portfolio_and_prints_the_handoff(cluster: Cluster) -> None:
     if cluster.run("canary-1").node == "node-2":
         cluster.migrate("canary-1", "node-3")
     before = cluster.run("canary-1")
@@ -30,7 +30,7 @@ def test_the_command_moves_a_portfolio_and_prints_the_handoff(cluster: Cluster) 
     cluster.assert_canaries_clean()
 
 
-def test_fifty_moves_in_a_row_lose_nothing(
+def test_fifty_migrations_lose_no_event_and_pause_briefly(
     cluster: Cluster, record_property: Callable[[str, object], None]
 ) -> None:
     pauses = []
@@ -45,12 +45,12 @@ def test_fifty_moves_in_a_row_lose_nothing(
     print(f"\npause of {MOVES} moves: p50 {p50:.0f} ms, p99 {p99:.0f} ms")
     record_property("pause_p50_ms", p50)
     record_property("pause_p99_ms", p99)
-    # Twice what the design allows: others may work on this machine.
+    # Twice the budget of the design: other work may run on this machine.
     assert p50 <= 200
     assert p99 <= 1000
 
 
-def test_what_a_canary_saw_equals_what_the_feed_tells_everybody(cluster: Cluster) -> None:
+def test_canary_digest_equals_the_digest_of_the_feed_api(cluster: Cluster) -> None:
     state = cluster.checkpoint("canary-2")["state"]
     first, last = state["first_seq"], state["last_seq"]
     told: list[tuple[int, str, str]] = []
@@ -63,8 +63,8 @@ def test_what_a_canary_saw_equals_what_the_feed_tells_everybody(cluster: Cluster
     assert state["digest"] == reference_feed.digest(seen)
 
 
-def test_a_move_pauses_nobody_else(cluster: Cluster) -> None:
-    # The balancer may even out what four moves have made uneven: not now.
+def test_a_migration_does_not_pause_other_portfolios(cluster: Cluster) -> None:
+    # Frozen, so that the balancer does not rebalance after the four migrations.
     cluster.call("POST", "/api/schedule/freeze/", {"reason": "test"})
     since = cluster.now()
     for _ in range(4):
@@ -82,7 +82,7 @@ def test_a_move_pauses_nobody_else(cluster: Cluster) -> None:
     assert moved == {"canary-3"}
 
 
-def test_a_move_ends_in_time_when_every_push_is_lost(cluster: Cluster) -> None:
+def test_a_migration_without_pushes_stays_within_its_budget(cluster: Cluster) -> None:
     with cluster.pushes_lost():
         began = cluster.now()
         done = cluster.migrate("canary-1", cluster.other_node("canary-1"))
@@ -93,7 +93,7 @@ def test_a_move_ends_in_time_when_every_push_is_lost(cluster: Cluster) -> None:
     cluster.assert_canaries_clean()
 
 
-def test_a_move_that_cannot_be_is_refused_and_nothing_pauses(cluster: Cluster) -> None:
+def test_an_impossible_migration_is_refused_and_moves_nothing(cluster: Cluster) -> None:
     before, since = cluster.runs(), cluster.now()
     here = str(before["canary-1"].node)
     for target, status, code in (
@@ -110,7 +110,7 @@ def test_a_move_that_cannot_be_is_refused_and_nothing_pauses(cluster: Cluster) -
     cluster.assert_nothing_moved(before, since)
 
 
-def test_a_portfolio_stops_starts_and_goes_on_where_it_was(cluster: Cluster) -> None:
+def test_a_stopped_portfolio_continues_at_its_seq_after_start(cluster: Cluster) -> None:
     answer = cluster.call("POST", "/api/portfolios/ge-sma/stop/", {"reason": "test"})
     assert answer.status == 202
     assert cluster.wait_for_handoff(answer.json["id"], SLOW_MACHINE_S)["state"] == "done"
@@ -131,7 +131,7 @@ def test_a_portfolio_stops_starts_and_goes_on_where_it_was(cluster: Cluster) -> 
     cluster.assert_history_whole()
 
 
-def test_a_deleted_portfolio_trades_no_more_and_its_name_is_free(cluster: Cluster) -> None:
+def test_a_deleted_portfolio_stops_and_frees_its_name(cluster: Cluster) -> None:
     body = {"name": "short-lived", "strategy": "buy_and_hold", "symbols": ["IBM"],
             "config": {"quantity": "1"}}  # fmt: skip
     assert cluster.call("POST", "/api/portfolios/", body).status == 201
@@ -160,7 +160,7 @@ def test_a_deleted_portfolio_trades_no_more_and_its_name_is_free(cluster: Cluste
     )
 
 
-def test_a_drained_node_hands_everything_off_and_says_so(cluster: Cluster) -> None:
+def test_a_drained_node_hands_off_every_portfolio(cluster: Cluster) -> None:
     had, since = cluster.portfolios_on("node-3"), cluster.now()
     assert had
     answer = cluster.call("POST", "/api/nodes/node-3/drain/", {"reason": "new disk"})
@@ -179,7 +179,7 @@ def test_a_drained_node_hands_everything_off_and_says_so(cluster: Cluster) -> No
         (name, "migrate", "done") for name in had
     }
     assert cluster.events("node_lost", since) == []
-    # Nobody comes back while it drains, and somebody does when it may.
+    # No portfolio returns while the node drains; afterwards some do.
     cluster.call("POST", "/api/schedule/rebalance/", {})
     assert cluster.portfolios_on("node-3") == []
     cluster.call("POST", "/api/nodes/node-3/undrain/", {})

@@ -1,4 +1,4 @@
-"""Four strategies misbehave at once on one node, and a revoked token ends another's say."""
+"""Isolation of misbehaving strategies on one node, and of a node whose token is revoked."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SUSPECT_S = 2 * float(SHORT_LIMITS["GINKGO_HEARTBEAT_INTERVAL_S"])
 MAX_GAP_S = 2.0
 NODE, BYSTANDER = "node-ward", "bystander"
 SELECTOR = {"ward": "yes"}
-#: What is done at the twentieth event, and how the trail tells of it.
-DEEDS = {
+#: Misbehaviour at the twentieth event: strategy, parameters, and part of its audit line.
+MISBEHAVIOURS = {
     "loops": ("looper", {"at_event": 20}, "took longer than its limit of 2 s"),
     "eats": ("misbehaving", {"at_event": 20, "what": "eat_fast"}, "MemoryError"),
     "prints": ("misbehaving", {"at_event": 20, "what": "print_for_ever"}, "nobody reads this"),
@@ -41,12 +41,12 @@ FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id
 
 @pytest.fixture
 def ward(quick_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """A fourth node that takes only those that ask for it, and a canary that does."""
+    """Add a fourth node reserved by a label, and a canary on it."""
     monkeypatch.setenv("GINKGO_BATCH_LIMIT_S", "2")
     monkeypatch.setenv("GINKGO_CHILD_MEMORY_MB", "160")
     with ExitStack() as undo:
         create(quick_cluster, undo, BYSTANDER, "canary", {}, [])
-        options = ("--capacity", str(1 + len(DEEDS)), "--label", "ward=yes")
+        options = ("--capacity", str(1 + len(MISBEHAVIOURS)), "--label", "ward=yes")
         undo.enter_context(quick_cluster.extra_node(NODE, "", "", *options))
         wait_for(
             lambda: quick_cluster.run(BYSTANDER),
@@ -60,7 +60,7 @@ def ward(quick_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cl
 def create(
     cluster: Cluster, undo: ExitStack, name: str, strategy: str, config: object, symbols: list[str]
 ) -> None:
-    """Make a portfolio that runs on the ward's node only, and delete it in the end."""
+    """Create a portfolio that runs only on the reserved node, and delete it at the end."""
     body = {"name": name, "strategy": strategy, "config": config, "symbols": symbols}
     answer = cluster.call("POST", "/api/portfolios/", {**body, "selector": SELECTOR})
     assert answer.status == 201, answer.text
@@ -68,52 +68,54 @@ def create(
 
 
 class Ages:
-    """How old commits and beats have become at most, while somebody looks."""
+    """Greatest observed age of commits and heartbeats."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._oldest: dict[str, float] = {}
 
-    def look(self) -> None:
-        """Look once."""
+    def sample(self) -> None:
+        """Take one sample."""
         for name, age_s in self._cluster.query(AGES):
             self._oldest[name] = max(self._oldest.get(name, 0.0), age_s)
 
     def oldest(self, *names: str) -> float:
-        """Return the greatest age that one of these had."""
+        """Return the greatest age among `names`."""
         return max(self._oldest[name] for name in names)
 
 
-def test_a_loop_a_hoarder_a_chatterbox_and_a_quitter_are_nothing_to_their_neighbour(
+def test_misbehaving_strategies_do_not_delay_a_portfolio_on_their_node(
     ward: Cluster,
 ) -> None:
     since, ages = ward.now(), Ages(ward)
     with ExitStack() as undo:
-        for name, (strategy, config, _) in DEEDS.items():
+        for name, (strategy, config, _) in MISBEHAVIOURS.items():
             create(ward, undo, name, strategy, config, ["IBM", "GE", "HD", "XOM", "CVX", "JPM"])
 
-        def told() -> set[str]:
-            ages.look()
+        def reported() -> set[str]:
+            ages.sample()
             found = ward.query(
                 "SELECT p.name, e.reason || e.data::text FROM scheduling_event e"
                 " JOIN portfolios_portfolio p ON p.id = e.portfolio_id"
                 " WHERE e.kind = 'process_died' AND e.at >= %s",
                 since,
             )
-            return {name for name, text in found if DEEDS.get(name, ("", {}, "\n"))[2] in text}
+            return {
+                name for name, text in found if MISBEHAVIOURS.get(name, ("", {}, "\n"))[2] in text
+            }
 
         wait_for(
-            told,
-            lambda names: names == set(DEEDS),
+            reported,
+            lambda names: names == set(MISBEHAVIOURS),
             SLOW_MACHINE_S,
-            "an end of each, told as it was",
+            "an audit line for each misbehaviour",
         )
-    # A machine that is short of processors lets those elsewhere wait as well.
+    # On a busy machine, portfolios and heartbeats of other nodes are late as well.
     gap_s, elsewhere_s = ages.oldest(BYSTANDER), ages.oldest(*CANARIES)
     beat_s, beats_s = ages.oldest(NODE), ages.oldest(*DEMO_NODES)
     print(f"\ngap {gap_s:.2f} s, elsewhere {elsewhere_s:.2f} s; beat {beat_s:.2f}, {beats_s:.2f} s")
     assert gap_s < max(MAX_GAP_S, 2 * elsewhere_s)
-    assert beat_s < max(SUSPECT_S, 2 * beats_s)  # it was never suspect
+    assert beat_s < max(SUSPECT_S, 2 * beats_s)  # never suspect
     assert ward.events("process_died", since, portfolio=BYSTANDER) == []
     assert ward.events("node_lost", since, node=NODE) == []
     state = ward.checkpoint(BYSTANDER)["state"]
@@ -121,7 +123,7 @@ def test_a_loop_a_hoarder_a_chatterbox_and_a_quitter_are_nothing_to_their_neighb
     assert state["digest"] == reference_feed.digest_of(state["first_seq"], state["last_seq"])
 
 
-def test_a_revoked_token_ends_its_nodes_say_and_its_portfolios_go_elsewhere(
+def test_a_revoked_token_is_refused_and_its_portfolios_fail_over(
     quick_cluster: Cluster,
 ) -> None:
     token = quick_cluster.create_node_token("node-banned")
@@ -141,7 +143,7 @@ def test_a_revoked_token_ends_its_nodes_say_and_its_portfolios_go_elsewhere(
     log = quick_cluster.home / "logs" / "node-banned.txt"
     assert "This token of node node-banned is revoked" in log.read_text()
     assert len(quick_cluster.events("node_token_revoked", since, node="node-banned")) == 1
-    # Another one with the same token says what the daemon could have said.
+    # Another process sends, with the same token, what the daemon could have sent.
     ((portfolio,),) = quick_cluster.query(
         "SELECT id FROM portfolios_portfolio WHERE name = %s", names[0]
     )
@@ -153,13 +155,13 @@ def test_a_revoked_token_ends_its_nodes_say_and_its_portfolios_go_elsewhere(
         ("heartbeat", Heartbeat(incarnation=incarnation, have_version=0)),
         ("commit", CommitRequest(incarnation=incarnation, commits=[commit])),
     ):
-        assert say(quick_cluster, path, token, encode(message)) == (401, "unauthenticated")
+        assert post_refused(quick_cluster, path, token, encode(message)) == (401, "unauthenticated")
     quick_cluster.assert_canaries_clean()
     quick_cluster.assert_history_whole()
 
 
-def say(cluster: Cluster, path: str, token: str, body: bytes) -> tuple[int, str]:
-    """Return status and code of what the gateway answers to a daemon with this token."""
+def post_refused(cluster: Cluster, path: str, token: str, body: bytes) -> tuple[int, str]:
+    """Post to the gateway with this token. Return status and code of the refusal."""
     request = urllib.request.Request(
         f"{cluster.access['url']}/api/agent/{path}/",
         data=body,

@@ -1,4 +1,4 @@
-"""A node whose wire to the server is cut, while both go on living."""
+"""A network partition between one node and the server, while both keep running."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FAR = "node-far"
 
 @pytest.fixture(scope="module")
 def far(shared_installations: SharedInstallations) -> Iterator[TcpProxy]:
-    """The wire of a fourth node."""
+    """The proxy of a fourth node."""
     cluster = quick(shared_installations)
     with TcpProxy(cluster.access["url"]).open() as proxy, cluster.extra_node(FAR, proxy.url):
         yield proxy
@@ -26,12 +26,12 @@ def far(shared_installations: SharedInstallations) -> Iterator[TcpProxy]:
 
 @pytest.fixture
 def proxy(quick_cluster: Cluster, far: TcpProxy) -> TcpProxy:
-    """The wire of a fourth node, which was given its share."""
+    """The proxy of a fourth node that owns portfolios."""
     quick_cluster.wait_until_converged((*DEMO_NODES, FAR))
     return far
 
 
-def test_a_silence_shorter_than_the_lease_moves_nothing(
+def test_a_partition_shorter_than_the_lease_moves_nothing(
     quick_cluster: Cluster, proxy: TcpProxy
 ) -> None:
     before, since = quick_cluster.runs(), quick_cluster.now()
@@ -42,13 +42,13 @@ def test_a_silence_shorter_than_the_lease_moves_nothing(
     quick_cluster.assert_canaries_clean()
 
 
-def test_a_silence_longer_than_the_lease_moves_and_what_arrives_late_is_refused(
+def test_after_a_partition_longer_than_the_lease_late_commits_are_refused(
     quick_cluster: Cluster, proxy: TcpProxy
 ) -> None:
     had, since = quick_cluster.portfolios_on(FAR), quick_cluster.now()
     with proxy.hold_traffic():
         took_s = quick_cluster.wait_for_commits_elsewhere(had, FAR, 2 * (TTL_S + 3))
-    print(f"\nsilence to the last first commit elsewhere: {took_s:.2f} s, lease {TTL_S:g} s")
+    print(f"\npartition to the last first commit elsewhere: {took_s:.2f} s, lease {TTL_S:g} s")
     wait_for(
         lambda: quick_cluster.events("commit_refused", since, node=FAR),
         bool,
@@ -66,10 +66,12 @@ def test_a_silence_longer_than_the_lease_moves_and_what_arrives_late_is_refused(
     quick_cluster.assert_history_whole()
 
 
-def test_commits_whose_answer_is_lost_count_once(quick_cluster: Cluster, proxy: TcpProxy) -> None:
+def test_commits_with_lost_answers_are_applied_once(
+    quick_cluster: Cluster, proxy: TcpProxy
+) -> None:
     before, since = quick_cluster.runs(), quick_cluster.now()
     log = quick_cluster.home / "logs" / f"{FAR}.txt"
-    said_before = len(log.read_text())
+    log_length = len(log.read_text())
     for _ in range(3):
         with proxy.hold_traffic(to_server=False):
             time.sleep(0.5)  # commits arrive, and their answers do not
@@ -77,9 +79,9 @@ def test_commits_whose_answer_is_lost_count_once(quick_cluster: Cluster, proxy: 
         quick_cluster.wait_for_progress()
     quick_cluster.assert_nothing_moved(before, since)
     assert quick_cluster.events("commit_refused", since) == []
-    # The same bytes again were answered as before: nobody had to start from the checkpoint.
-    said = log.read_text()[said_before:]
-    assert "commits are repeated" in said
-    assert "goes back to the checkpoint" not in said
+    # The repeated bytes got the same answer: no process restarted from the checkpoint.
+    new = log.read_text()[log_length:]
+    assert "commits are repeated" in new
+    assert "goes back to the checkpoint" not in new
     quick_cluster.assert_canaries_clean()
     quick_cluster.assert_history_whole()

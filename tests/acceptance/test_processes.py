@@ -1,4 +1,4 @@
-"""What the process of one portfolio may do, and what its neighbours notice of it: nothing."""
+"""Portfolio processes: restart in place, slow strategies, and the end of a daemon's children."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from chaos.harness.cluster import Cluster, process_tree, still_running, wait_for
 from chaos.harness.installation import SLOW_MACHINE_S
 
 
-def test_a_killed_portfolio_process_starts_again_in_place(quick_cluster: Cluster) -> None:
+def test_a_killed_portfolio_process_restarts_in_place(quick_cluster: Cluster) -> None:
     before, since = quick_cluster.runs(), quick_cluster.now()
     seen, _ = wait_for(
         lambda: quick_cluster.get("/api/portfolios/canary-2/"),
@@ -30,7 +30,7 @@ def test_a_killed_portfolio_process_starts_again_in_place(quick_cluster: Cluster
     quick_cluster.assert_canaries_clean()
 
 
-def test_a_node_whose_forkserver_is_killed_gets_over_it(quick_cluster: Cluster) -> None:
+def test_a_node_recovers_from_a_killed_forkserver(quick_cluster: Cluster) -> None:
     had = quick_cluster.portfolios_on("node-3")
     daemon = quick_cluster.daemon("node-3")
     (forkserver,) = daemon.children()
@@ -43,7 +43,7 @@ def test_a_node_whose_forkserver_is_killed_gets_over_it(quick_cluster: Cluster) 
     quick_cluster.assert_history_whole()
 
 
-def test_a_slow_portfolio_lags_alone(quick_cluster: Cluster) -> None:
+def test_a_slow_portfolio_does_not_delay_its_neighbours(quick_cluster: Cluster) -> None:
     body = {
         "name": "slow",
         "strategy": "sleeper",
@@ -70,7 +70,7 @@ def test_a_slow_portfolio_lags_alone(quick_cluster: Cluster) -> None:
         quick_cluster.call("DELETE", "/api/portfolios/slow/", {})
 
 
-def test_a_process_that_hears_nothing_dies_with_its_daemon_too(quick_cluster: Cluster) -> None:
+def test_a_looping_process_ends_with_its_daemon(quick_cluster: Cluster) -> None:
     body = {
         "name": "looping",
         "strategy": "looper",

@@ -1,6 +1,6 @@
-"""A backup taken while everything runs, the loss of everything since, and the way back.
+"""Backup of a running installation, loss of its database, and restore.
 
-By the lines of docs/mechanisms/backup.md.
+Follows the shell lines of docs/mechanisms/backup.md.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ BACKUP, RESTORE = sh_blocks("docs/mechanisms/backup.md")
 
 pytestmark = pytest.mark.slow
 
-OWN = "node-9"  #: a daemon outside of the house, which lives through its end
-LATE = "node-8"  #: one that starts again between dump and restore
+OWN = "node-9"  #: a daemon outside the installation, which survives its end
+LATE = "node-8"  #: a daemon that restarts between dump and restore
 
 
 @contextmanager
 def database_alone(cluster: Cluster) -> Iterator[str]:
-    """The embedded server without the rest of the house; yields its URL."""
+    """Run only the embedded server of an installation; yield its URL."""
     server = subprocess.Popen(
         [sys.executable, "-m", "ginkgo_site.launcher.postgres", "--home", str(cluster.home)],
         cwd=CHECKOUT,
@@ -38,7 +38,7 @@ def database_alone(cluster: Cluster) -> Iterator[str]:
         text=True,
     )
     try:
-        # It says its URL when it is ready itself: until then the house's old one may still answer.
+        # It prints its URL when ready; before that the old server may still answer.
         assert server.stdout is not None
         assert server.stdout.readline().strip() == f"DATABASE_URL={embedded_url(cluster.home)}"
         yield embedded_url(cluster.home)
@@ -53,7 +53,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_a_restored_house_goes_on_from_the_dump_and_refuses_what_ran_on(
+def test_a_restored_installation_continues_from_the_dump_and_refuses_older_epochs(
     shared_installations: SharedInstallations,
 ) -> None:
     shared_installations.close()
@@ -62,7 +62,7 @@ def test_a_restored_house_goes_on_from_the_dump_and_refuses_what_ran_on(
         cluster.start()
         try:
             with cluster.extra_node(OWN) as daemon, ExitStack() as late:
-                run_case(cluster, late)
+                back_up_and_restore(cluster, late)
                 assert daemon.poll() is None
                 for name in (OWN, LATE):
                     said = (home / "logs" / f"{name}.txt").read_text(encoding="utf-8")
@@ -76,7 +76,7 @@ def is_alive(cluster: Cluster, node: str = OWN) -> bool:
     return answer.status == 200 and answer.json["status"] == "alive"
 
 
-def run_case(cluster: Cluster, late: ExitStack) -> None:
+def back_up_and_restore(cluster: Cluster, late: ExitStack) -> None:
     token = cluster.create_node_token(LATE)
     eventually(lambda: is_alive(cluster), 20, OWN)
     with cluster.extra_node(LATE, token=token):
@@ -86,8 +86,7 @@ def run_case(cluster: Cluster, late: ExitStack) -> None:
         before = cluster.runs()
         orders = {row[0] for row in cluster.query("SELECT id FROM portfolios_order")}
         run_lines(BACKUP, cluster.environment(), cluster.home)
-    # What is lost: events, epochs, handoffs, an incarnation, and a portfolio under a number to be
-    # given again.
+    # Lost with the database: events, epochs, handoffs, an incarnation.
     restarted = late.enter_context(cluster.extra_node(LATE, token=token))
     cluster.wait_for_progress()
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""A change of a configuration: it reloads by itself, and a bad one costs nothing."""
+"""Changes of a configuration: automatic reload, and rollback of a bad revision."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAME = "changing"
 
 @pytest.fixture
 def changing(quick_cluster: Cluster) -> Iterator[Cluster]:
-    """A fleet with one portfolio more, which holds a position and whose revision 1 is good."""
+    """Add a portfolio that holds positions and whose revision 1 is good."""
     body = {
         "name": NAME,
         "strategy": "buy_and_hold",
@@ -34,7 +34,7 @@ def changing(quick_cluster: Cluster) -> Iterator[Cluster]:
 
 
 def positions(cluster: Cluster) -> dict[str, tuple[str, str]]:
-    """Symbol → quantity and average price: what no reload may change."""
+    """Return symbol → (quantity, average price), which no reload may change."""
     held = cluster.checkpoint(NAME)["account"]["positions"]
     return {row["symbol"]: (row["quantity"], row["average_price"]) for row in held}
 
@@ -43,7 +43,7 @@ def shown_reason(cluster: Cluster) -> str:
     return str(cluster.get(f"/api/portfolios/{NAME}/")["run"]["reason"])
 
 
-def test_a_changed_configuration_reloads_by_itself_and_keeps_positions(changing: Cluster) -> None:
+def test_a_changed_configuration_reloads_and_keeps_positions(changing: Cluster) -> None:
     held, before = positions(changing), changing.run(NAME)
     answer = changing.patch(NAME, {"config": {"quantity": "9"}})
     assert answer["portfolio"]["revision"] == 2
@@ -62,7 +62,7 @@ def test_a_changed_configuration_reloads_by_itself_and_keeps_positions(changing:
     changing.assert_history_whole()
 
 
-def test_two_quick_changes_end_at_the_last(changing: Cluster) -> None:
+def test_after_two_quick_changes_the_last_one_runs(changing: Cluster) -> None:
     changing.patch(NAME, {"config": {"quantity": "8"}})
     changing.patch(NAME, {"config": {"quantity": "10"}})
     wait_for(
@@ -74,7 +74,7 @@ def test_two_quick_changes_end_at_the_last(changing: Cluster) -> None:
     changing.assert_history_whole()
 
 
-def test_a_strategy_that_cannot_be_loaded_never_gets_the_portfolio(changing: Cluster) -> None:
+def test_a_strategy_that_cannot_be_loaded_is_rejected_before_the_grant(changing: Cluster) -> None:
     held, before, since = positions(changing), changing.run(NAME), changing.now()
     answer = changing.patch(NAME, {"strategy": "raise_on_load", "config": {}})
     failed = changing.wait_for_handoff(answer["handoff"]["id"], SLOW_MACHINE_S)
@@ -89,16 +89,16 @@ def test_a_strategy_that_cannot_be_loaded_never_gets_the_portfolio(changing: Clu
     assert "cannot be loaded" in rejected["status_reason"]
     changing.wait_for_progress()
     after = changing.run(NAME)
-    assert after.ownership == before.ownership  # the old process never stopped
+    assert after.ownership == before.ownership  # the old process kept running
     assert after.revision == 1
     assert "r2 was rejected: " in shown_reason(changing)
     assert "cannot be loaded" in shown_reason(changing)
     assert positions(changing) == held
-    # It is not tried again and again.
+    # It is not retried.
     assert len(changing.events("handoff_requested", since, portfolio=NAME)) == 1
 
 
-def test_a_strategy_that_fails_at_its_first_event_gives_way_to_the_good_one(
+def test_a_revision_that_fails_at_its_first_event_is_rolled_back(
     changing: Cluster,
 ) -> None:
     held, before = positions(changing), changing.run(NAME)
@@ -117,7 +117,7 @@ def test_a_strategy_that_fails_at_its_first_event_gives_way_to_the_good_one(
         "revision 1 running again",
     )
     assert after.node == before.node
-    assert after.epoch == before.epoch + 2  # the bad one, and the good one again
+    assert after.epoch == before.epoch + 2  # one grant for r2, one for r1 again
     assert positions(changing) == held
     changing.wait_for_progress()
     assert "r2 was rejected: " in shown_reason(changing)
@@ -126,7 +126,7 @@ def test_a_strategy_that_fails_at_its_first_event_gives_way_to_the_good_one(
     changing.assert_history_whole()
 
 
-def test_what_makes_no_sense_is_refused_with_the_field_and_changes_nothing(
+def test_an_invalid_change_is_refused_with_its_field(
     changing: Cluster,
 ) -> None:
     before = changing.run(NAME)

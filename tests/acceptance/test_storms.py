@@ -1,4 +1,4 @@
-"""More than half of the nodes gone at once, wires that carry one way, and clocks that are set."""
+"""Storms: loss of most nodes, a frozen control plane, a one-way partition, a shifted clock."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from tests.acceptance.conftest import SHORT_LIMITS
 TTL_S = float(SHORT_LIMITS["GINKGO_LEASE_TTL_S"])
 
 
-def go_silent(cluster: Cluster) -> list[str]:
-    """Return the two nodes of three whose daemons are about to be frozen, so that nothing says
-    goodbye and the launcher starts none again."""
+def storm_nodes(cluster: Cluster) -> list[str]:
+    """Return two of the three nodes, to be frozen: a frozen daemon sends no goodbye and is not
+    restarted by the launcher."""
     return [node for node in DEMO_NODES[:2] if cluster.portfolios_on(node)]
 
 
-def test_most_nodes_frozen_at_once_are_held_for_one_ttl_and_then_failed_over(
+def test_failover_of_most_nodes_is_held_for_one_lease(
     quick_cluster: Cluster,
 ) -> None:
     since = quick_cluster.now()
-    nodes = go_silent(quick_cluster)
+    nodes = storm_nodes(quick_cluster)
     had = [name for node in nodes for name in quick_cluster.portfolios_on(node)]
     before = quick_cluster.runs()
     with suspended([p for node in nodes for p in process_tree(quick_cluster.daemon(node))]):
@@ -38,12 +38,17 @@ def test_most_nodes_frozen_at_once_are_held_for_one_ttl_and_then_failed_over(
         )
         after = quick_cluster.runs()
         assert all(after[name].ownership == before[name].ownership for name in had)
-        wait_for(lambda: quick_cluster.events("storm_over", since), bool, SLOW_MACHINE_S, "its end")
+        wait_for(
+            lambda: quick_cluster.events("storm_over", since),
+            bool,
+            SLOW_MACHINE_S,
+            "the end of the hold",
+        )
         wait_for(
             quick_cluster.runs,
             lambda runs: any(runs[name].node == DEMO_NODES[2] for name in had),
             SLOW_MACHINE_S,
-            "failover to the one that is left",
+            "failover to the remaining node",
         )
         assert len(held) == 1
     opened = quick_cluster.events("alert_opened", since)
@@ -53,13 +58,13 @@ def test_most_nodes_frozen_at_once_are_held_for_one_ttl_and_then_failed_over(
     quick_cluster.assert_history_whole()
 
 
-def test_released_early_by_hand_failover_goes_on_at_once(quick_cluster: Cluster) -> None:
+def test_failover_proceeds_when_an_operator_releases_the_hold(quick_cluster: Cluster) -> None:
     since = quick_cluster.now()
-    nodes = go_silent(quick_cluster)
+    nodes = storm_nodes(quick_cluster)
     had = [name for node in nodes for name in quick_cluster.portfolios_on(node)]
     with suspended([p for node in nodes for p in process_tree(quick_cluster.daemon(node))]):
         wait_for(lambda: quick_cluster.events("storm_held", since), bool, SLOW_MACHINE_S, "a hold")
-        # Not by the command: on a busy machine it starts for longer than the hold lasts.
+        # Not by command: on a busy machine its start takes longer than the hold.
         why = {"reason": "they are gone"}
         released = quick_cluster.call("POST", "/api/schedule/storm/release/", why)
         assert released.json["held"] is False
@@ -67,7 +72,7 @@ def test_released_early_by_hand_failover_goes_on_at_once(quick_cluster: Cluster)
             quick_cluster.runs,
             lambda runs: any(runs[name].node == DEMO_NODES[2] for name in had),
             SLOW_MACHINE_S,
-            "failover to the one that is left",
+            "failover to the remaining node",
         )
     assert quick_cluster.events("storm_over", since) == []
     quick_cluster.wait_until_converged()
@@ -75,14 +80,19 @@ def test_released_early_by_hand_failover_goes_on_at_once(quick_cluster: Cluster)
     quick_cluster.assert_history_whole()
 
 
-def test_nodes_that_come_back_within_the_hold_keep_portfolios_and_epochs(
+def test_nodes_back_within_the_hold_keep_portfolios_and_epochs(
     quick_cluster: Cluster,
 ) -> None:
     before, since = quick_cluster.runs(), quick_cluster.now()
-    nodes = go_silent(quick_cluster)
+    nodes = storm_nodes(quick_cluster)
     with suspended([p for node in nodes for p in process_tree(quick_cluster.daemon(node))]):
         wait_for(lambda: quick_cluster.events("storm_held", since), bool, SLOW_MACHINE_S, "a hold")
-    wait_for(lambda: quick_cluster.events("storm_over", since), bool, SLOW_MACHINE_S, "its end")
+    wait_for(
+        lambda: quick_cluster.events("storm_over", since),
+        bool,
+        SLOW_MACHINE_S,
+        "the end of the hold",
+    )
     quick_cluster.wait_for_progress()
     after = quick_cluster.runs()
     assert {n: r.ownership for n, r in after.items()} == {n: r.ownership for n, r in before.items()}
@@ -106,20 +116,20 @@ def test_a_control_plane_frozen_for_longer_than_the_lease_moves_nothing(
     quick_cluster.assert_canaries_clean()
 
 
-def test_a_node_whose_answers_are_lost_is_replaced_though_its_beats_arrive(
+def test_a_node_without_answers_loses_its_portfolios_though_its_heartbeats_arrive(
     quick_cluster: Cluster,
 ) -> None:
     with (
         TcpProxy(quick_cluster.access["url"]).open() as proxy,
-        quick_cluster.extra_node("node-deaf", proxy.url),
+        quick_cluster.extra_node("node-one-way", proxy.url),
     ):
-        quick_cluster.wait_until_converged((*DEMO_NODES, "node-deaf"))
-        had = quick_cluster.portfolios_on("node-deaf")
+        quick_cluster.wait_until_converged((*DEMO_NODES, "node-one-way"))
+        had = quick_cluster.portfolios_on("node-one-way")
         with proxy.hold_traffic(to_server=False):
-            # One lease from the last answer it heard, which a beat and its time limit may precede.
-            took_s = quick_cluster.wait_for_commits_elsewhere(had, "node-deaf", 3 * TTL_S + 8)
+            # One lease after its last received answer, plus one heartbeat and its time limit.
+            took_s = quick_cluster.wait_for_commits_elsewhere(had, "node-one-way", 3 * TTL_S + 8)
         print(f"\none way silent to the last first commit elsewhere: {took_s:.2f} s")
-        quick_cluster.wait_until_converged((*DEMO_NODES, "node-deaf"))
+        quick_cluster.wait_until_converged((*DEMO_NODES, "node-one-way"))
     quick_cluster.wait_until_converged()
     quick_cluster.assert_canaries_clean()
     quick_cluster.assert_history_whole()
@@ -129,7 +139,7 @@ def test_a_database_clock_that_is_set_moves_nothing(quick_cluster: Cluster) -> N
     before, since = quick_cluster.runs(), quick_cluster.now()
     with quick_cluster.clock_jump(2 * TTL_S):  # as 60 s are to 30, forward and then back
         time.sleep(TTL_S)
-    time.sleep(2 * TTL_S)  # feed time was set back as well: the head has to be reached again
+    time.sleep(2 * TTL_S)  # feed time was shifted back as well: the head has to be reached again
     quick_cluster.wait_for_progress()
     quick_cluster.wait_until_converged()
     quick_cluster.assert_nothing_moved(before, since)

@@ -1,4 +1,4 @@
-"""`bin/up` from nothing, twice, killed, stopped."""
+"""`bin/up`: first start, refused starts, kill, stop, restart."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def up(home: Path, *options: str, **environment: str) -> subprocess.CompletedPro
     )
 
 
-def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
+def the_sentence_of(done: subprocess.CompletedProcess[str]) -> str:
     assert done.returncode == 1, done.stderr
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("ginkgo: ")
     return line
 
 
-def test_from_an_empty_home_nine_portfolios_commit(installation: Installation) -> None:
+def test_first_start_runs_the_nine_demo_portfolios(installation: Installation) -> None:
     before = progress(installation)
     assert set(before) == DEMO
     access = installation.home / "access.json"
@@ -60,12 +60,12 @@ def test_from_an_empty_home_nine_portfolios_commit(installation: Installation) -
     assert names == DEMO
     eventually(
         lambda: all(seq > before[name] for name, seq in progress(installation).items()),
-        what="progress of all nine",
+        what="progress of all nine portfolios",
     )
     assert len({row["run"]["node"] for row in installation.get("/api/portfolios/")["results"]}) == 3
 
 
-def test_the_login_it_prints_works(installation: Installation) -> None:
+def test_the_printed_login_works(installation: Installation) -> None:
     from urllib.parse import urlencode
     from urllib.request import HTTPCookieProcessor, Request, build_opener
 
@@ -87,7 +87,7 @@ def test_the_login_it_prints_works(installation: Installation) -> None:
 
 def test_a_second_start_is_refused_with_pid_and_address(installation: Installation) -> None:
     assert installation.process is not None
-    sentence = one_sentence(up(installation.home, "--port", "0"))
+    sentence = the_sentence_of(up(installation.home, "--port", "0"))
     assert f"process {installation.process.pid}, at {installation.access['url']}" in sentence
     assert installation.get("/api/healthz")
 
@@ -97,25 +97,25 @@ def test_a_port_in_use_is_refused_before_anything_is_made() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert f"Port {port}" in one_sentence(up(home, "--port", str(port)))
+        assert f"Port {port}" in the_sentence_of(up(home, "--port", str(port)))
         assert not (home / "postgres").exists()
 
 
 def test_a_database_that_does_not_answer_is_refused() -> None:
     with temporary_home() as home:
         url = "postgresql://u:secret@127.0.0.1:9/ginkgo"
-        sentence = one_sentence(up(home, "--port", "0", DATABASE_URL=url))
+        sentence = the_sentence_of(up(home, "--port", "0", DATABASE_URL=url))
         assert "correct DATABASE_URL" in sentence
         assert "secret" not in sentence
 
 
-def test_a_wrong_value_is_refused() -> None:
+def test_an_invalid_setting_is_refused() -> None:
     with temporary_home() as home:
-        sentence = one_sentence(up(home, "--port", "0", GINKGO_LEASE_TTL_S="soon"))
+        sentence = the_sentence_of(up(home, "--port", "0", GINKGO_LEASE_TTL_S="soon"))
         assert "GINKGO_LEASE_TTL_S is 'soon'" in sentence
 
 
-def test_an_old_python_is_told_in_one_sentence(tmp_path: Path) -> None:
+def test_an_old_python_is_refused_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     for name in ("up", "python.sh", "environment.py"):
         copy = tmp_path / "bin" / name
@@ -134,51 +134,51 @@ def test_an_old_python_is_told_in_one_sentence(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert "Python 3.11 to 3.14 is needed, found: Python 3.9.2." in one_sentence(done)
+    assert "Python 3.11 to 3.14 is needed, found: Python 3.9.2." in the_sentence_of(done)
 
 
-def test_a_killed_launcher_leaves_nothing_and_the_next_start_goes_on(
+def test_after_a_killed_launcher_no_process_is_left_and_the_next_start_continues(
     quick_cluster: Cluster,
 ) -> None:
-    said_before = len(quick_cluster.output())
-    for _ in range(
-        4
-    ):  # in a minute, on a quiet machine: oftener than a living daemon loses its name
+    output_length = len(quick_cluster.output())
+    for _ in range(4):  # within a minute: more takeovers than a live daemon would be allowed
         children = quick_cluster.processes()
         quick_cluster.kill()
-        # The longest is a queue worker that has just lost its database: it rests for ten seconds.
+        # The slowest is a queue worker that has just lost its database: it sleeps for ten seconds.
         _, still_running = psutil.wait_procs(children, timeout=SLOW_MACHINE_S)
         assert not [p for p in still_running if p.status() != psutil.STATUS_ZOMBIE]
         took_s = quick_cluster.start()
         print(f"\nstart after kill -9 of the launcher: {took_s:.1f} s")
-    said = quick_cluster.output()[said_before:]
-    assert "restarting" not in said  # 15 s for a node that was refused
-    assert "Not registered" not in said
+    new = quick_cluster.output()[output_length:]
+    assert "restarting" not in new  # a refused node would restart after 15 s
+    assert "Not registered" not in new
     quick_cluster.wait_for_progress()
     quick_cluster.assert_history_whole()
     quick_cluster.assert_canaries_clean()
 
 
-def test_a_start_with_drained_nodes_says_what_waits_and_why(quick_cluster: Cluster) -> None:
+def test_a_start_with_drained_nodes_prints_the_pending_portfolio_and_its_reason(
+    quick_cluster: Cluster,
+) -> None:
     for node in DEMO_NODES:
         quick_cluster.call("POST", f"/api/nodes/{node}/drain/", {})
     stopped = quick_cluster.call("POST", "/api/portfolios/ge-sma/stop/", {}).json
     quick_cluster.wait_for_handoff(stopped["id"], SLOW_MACHINE_S)
     quick_cluster.call("POST", "/api/portfolios/ge-sma/start/", {})
     assert quick_cluster.stop() == 0
-    said_before = len(quick_cluster.output())
+    output_length = len(quick_cluster.output())
     quick_cluster.start()
-    said = quick_cluster.output()[said_before:]
-    assert "ge-sma waits: needs 1 place: no room on " in said
-    assert "node-1 draining, node-2 draining, node-3 draining" in said
-    assert "Ready after" in said
+    new = quick_cluster.output()[output_length:]
+    assert "ge-sma waits: needs 1 place: no room on " in new
+    assert "node-1 draining, node-2 draining, node-3 draining" in new
+    assert "Ready after" in new
     running = {name: run for name, run in quick_cluster.runs().items() if run.phase == "running"}
     assert running.keys() == DEMO - {"ge-sma"}
     quick_cluster.wait_until_converged()  # undrains
     quick_cluster.assert_history_whole()
 
 
-def test_ctrl_c_stops_in_order_a_second_one_at_once_and_the_next_start_is_quick(
+def test_ctrl_c_stops_in_order_and_a_second_one_at_once(
     quick_cluster: Cluster,
 ) -> None:
     before, since, login = quick_cluster.runs(), quick_cluster.now(), quick_cluster.access
@@ -196,7 +196,7 @@ def test_ctrl_c_stops_in_order_a_second_one_at_once_and_the_next_start_is_quick(
     assert quick_cluster.query(
         "SELECT count(*) FROM scheduling_control WHERE frozen_at IS NOT NULL"
     ) == [(0,)]
-    # An ordered stop moves nothing: every node has what it had.
+    # An ordered stop moves no portfolio.
     after = quick_cluster.runs()
     assert {n: run.node for n, run in after.items()} == {n: run.node for n, run in before.items()}
     assert quick_cluster.events("node_lost", since) == []
@@ -206,7 +206,7 @@ def test_ctrl_c_stops_in_order_a_second_one_at_once_and_the_next_start_is_quick(
 
 
 def a_second_ctrl_c_does_not_wait(installation: Installation) -> None:
-    """Part of the test above: a house of its own would cost its start."""
+    """Part of the test above, to save another start."""
     assert installation.process is not None
     children = installation.processes()
     installation.process.send_signal(signal.SIGINT)

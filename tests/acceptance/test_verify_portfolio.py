@@ -1,4 +1,4 @@
-"""After moves, a reload, a stop and a kill: everything that was left behind is proven identical."""
+"""Verification of portfolios in a running installation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chaos.harness.installation import SLOW_MACHINE_S
 
 
 @pytest.mark.slow
-def test_all_nine_are_identical_after_moves_a_reload_a_stop_and_a_kill(
+def test_portfolios_are_identical_after_migrations_a_reload_a_stop_and_a_kill(
     quick_cluster: Cluster,
 ) -> None:
     cluster = quick_cluster
@@ -43,7 +43,7 @@ def test_all_nine_are_identical_after_moves_a_reload_a_stop_and_a_kill(
 
 
 @pytest.mark.slow
-def test_an_asked_verification_ends_with_a_verdict_beside_the_running_fleet(
+def test_a_requested_verification_ends_with_a_verdict_and_moves_nothing(
     quick_cluster: Cluster,
 ) -> None:
     path = "/api/portfolios/canary-2/verification/"

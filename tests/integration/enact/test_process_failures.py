@@ -270,7 +270,7 @@ def test_going_back_to_an_earlier_good_revision_makes_it_the_one_to_fall_back_to
     assert hand.run().good_revision == 1
 
 
-def test_two_quick_changes_end_at_the_last(hand: OwnerSession) -> None:
+def test_after_two_quick_changes_the_last_one_runs(hand: OwnerSession) -> None:
     _, first = operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
     _, second = operations.revise_portfolio("p", {"limits": {"largest_order": "6"}}, actor="ann")
     assert first is not None
