@@ -33,9 +33,9 @@ def main() -> None:
     found = {"first": [took_ms(lambda: observe(times, cache))]}
     found["looks"] = repeated(lambda: observe(times, cache))
     seen = observe(times, cache)
-    found["plans"] = repeated(lambda: make_plan(seen.snapshot, Policy(), seen.stock))
+    found["plans"] = repeated(lambda: make_plan(seen.snapshot, Policy(), seen.fleet_index))
     found["sweeps"] = repeated(lambda: sweep("bench", times))
-    found["urgent_sweeps"] = repeated(lambda: sweep("bench", times, whole=False))
+    found["urgent_sweeps"] = repeated(lambda: sweep("bench", times, full=False))
     found["batched"], found["single"] = [], []
     for _ in range(3):
         found["batched"].append(request_ms(times, BATCH))

@@ -13,7 +13,7 @@ from portfolios.models import FeedRow, FeedSegment
 #: A change of rate begins this much later. A node that has not heard of it goes on with the old
 #: rate, and what it stamps by that and commits would differ from the log for ever. Without pushes
 #: a node hears in the answer to its next commit, half a second at most.
-NOTICE = timedelta(seconds=1)
+RATE_CHANGE_DELAY = timedelta(seconds=1)
 
 
 class FeedDiffers(Exception):
@@ -41,33 +41,33 @@ def ensure_feed(rate: float, name: str | None = None) -> FeedRow:
                 f"database was made with {row.sha256[:12]}…: install that data again."
             )
         now = database_now()
-        segments = segments_of(row)
+        segments = read_segments(row)
         if not segments:
             FeedSegment.objects.create(feed=row, from_seq=1, from_time=now, rate=rate)
         elif segments[-1].rate != rate:
-            at = begins_at(segments, now)
+            at = rate_change_time(segments, now)
             head = head_at(segments, microseconds(at))
             FeedSegment.objects.create(feed=row, from_seq=head, from_time=at, rate=rate)
     return row
 
 
-def begins_at(segments: list[Segment], now: datetime) -> datetime:
+def rate_change_time(segments: list[Segment], now: datetime) -> datetime:
     """Return when another rate may begin: after everybody could hear of it, in order. Pure."""
     newest = datetime.fromtimestamp(0, tz=now.tzinfo) + timedelta(
         microseconds=segments[-1].from_time_us
     )
     standing = segments[-1].rate == 0 and newest <= now
-    return now if standing else max(now + NOTICE, newest)
+    return now if standing else max(now + RATE_CHANGE_DELAY, newest)
 
 
 def current_head(name: str) -> int:
     """Return the newest released seq by the database's clock; 0 if the feed has not begun."""
     row = FeedRow.objects.filter(name=name).first()
-    segments = segments_of(row) if row else []
+    segments = read_segments(row) if row else []
     return max(head_at(segments, microseconds(database_now())), 0) if segments else 0
 
 
-def segments_of(row: FeedRow) -> list[Segment]:
+def read_segments(row: FeedRow) -> list[Segment]:
     """Return the segments of a feed, oldest first. One statement."""
     return [
         Segment(segment.from_seq, microseconds(segment.from_time), segment.rate)

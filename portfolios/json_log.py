@@ -8,7 +8,7 @@ from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter
 
-from portfolios.text import escaped_json
+from portfolios.text import escape_json
 
 #: Loggers of errors that the client made: the message suffices.
 WITHOUT_TRACEBACK = frozenset({"django.security.DisallowedHost"})
@@ -43,4 +43,4 @@ class JsonLines(JsonFormatter):
 
     def serialize_log_record(self, log_data: dict[str, Any]) -> str:
         """Return the line."""
-        return escaped_json(super().serialize_log_record(log_data))
+        return escape_json(super().serialize_log_record(log_data))

@@ -19,16 +19,16 @@ from typing import Any
 from portfolios.runtime.messages import Examine, Examined, Failed, UnknownName
 from portfolios.strategies import registry
 from portfolios.strategies.base import FieldError
-from portfolios.strategies.sources import ENTRY_POINT_GROUP, modules_named
-from portfolios.verify.replay_process import ReplayProcessEnded, own_process
+from portfolios.strategies.sources import ENTRY_POINT_GROUP, configured_modules
+from portfolios.verify.replay_process import ReplayProcessEnded, replay_process
 
 #: Of a check, the start of its process included. One that computes for long is ended sooner, by its
 #: processor time, which a busy machine does not stretch.
 LIMIT_S = 12.0
 #: Each takes up to `GINKGO_CHILD_MEMORY_MB` and a processor; who asks at once waits for one.
-MAX_AT_ONCE = 2
+MAX_PARALLEL = 2
 
-_slots = threading.BoundedSemaphore(MAX_AT_ONCE)
+_slots = threading.BoundedSemaphore(MAX_PARALLEL)
 
 
 class CheckFailed(Exception):
@@ -50,11 +50,11 @@ _facts: dict[str, Facts] = {}
 def facts(strategy: str) -> Facts:
     """Return what the strategy declares. Raise `registry.UnknownStrategy` or `CheckFailed`."""
     if strategy not in _facts:
-        errors_of(strategy, {}, [])
+        parameter_errors(strategy, {}, [])
     return _facts[strategy]
 
 
-def errors_of(
+def parameter_errors(
     strategy: str, parameters: Mapping[str, Any], symbols: Sequence[str]
 ) -> list[FieldError]:
     """Return what the strategy finds wrong. Raise `registry.UnknownStrategy` or `CheckFailed`."""
@@ -62,21 +62,23 @@ def errors_of(
     if found is not None:
         _facts[strategy] = Facts(found.version, found.sees_every_symbol)
         return found.validate(parameters, symbols)
-    if not (modules_named() or _has_entry_points()):
+    if not (configured_modules() or _has_entry_points()):
         registry.get(strategy)  # raises, and imports nothing
     # As text: a number of a JSON document may be larger than msgpack holds.
-    return list(_asked(strategy, json.dumps(parameters, default=str), tuple(symbols)))
+    return list(_inspect_in_process(strategy, json.dumps(parameters, default=str), tuple(symbols)))
 
 
 @lru_cache(maxsize=256)
-def _asked(strategy: str, parameters: str, symbols: tuple[str, ...]) -> tuple[FieldError, ...]:
+def _inspect_in_process(
+    strategy: str, parameters: str, symbols: tuple[str, ...]
+) -> tuple[FieldError, ...]:
     """Ask a process. The same question is asked once: again after a lock was taken, it is free."""
     if not _slots.acquire(timeout=LIMIT_S):
         raise CheckFailed(
-            f"{MAX_AT_ONCE} checks of strategies from outside are under way; repeat the request."
+            f"{MAX_PARALLEL} checks of strategies from outside are under way; repeat the request."
         )
     try:
-        with own_process(LIMIT_S, _memory_mb(), guarded=_guarded()) as ask:
+        with replay_process(LIMIT_S, _memory_mb(), guarded=_sandboxed()) as ask:
             reply = ask(Examine(strategy, parameters, list(symbols)))
     except ReplayProcessEnded as ended:
         raise CheckFailed(
@@ -107,7 +109,7 @@ def _memory_mb() -> int:
     return memory_mb
 
 
-def _guarded() -> bool:
+def _sandboxed() -> bool:
     from django.conf import settings
 
     guarded: bool = settings.GINKGO.strategy_guard

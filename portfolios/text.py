@@ -17,17 +17,17 @@ UNPRINTABLE = re.compile(
 )
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     """Return `text` with every unprintable character as its escape, such as `\\n` or `\\u202e`."""
     return UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
-def escaped_lines(text: str) -> str:
+def escape_lines(text: str) -> str:
     """Return `text` escaped but for its line breaks and tabs, for a terminal."""
     return UNPRINTABLE.sub(_escape_but_breaks, text)
 
 
-def escaped_json(text: str) -> str:
+def escape_json(text: str) -> str:
     """Return a JSON document with what JSON itself leaves as it is escaped too."""
     return UNPRINTABLE.sub(_json_escape, text)
 
@@ -40,10 +40,10 @@ def _json_escape(found: re.Match[str]) -> str:
     return found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}"
 
 
-def shown(value: Any, longest: int = 80) -> str:
+def quoted(value: Any, longest: int = 80) -> str:
     """Return a value in quotes for an error message: escaped, and cut off after `longest`."""
     text = str(value)
-    return f"'{escaped(text[:longest])}{'…' if len(text) > longest else ''}'"
+    return f"'{escape(text[:longest])}{'…' if len(text) > longest else ''}'"
 
 
 def unprintable_in(value: Any) -> str:
@@ -63,7 +63,7 @@ def unprintable_in(value: Any) -> str:
 def text_errors(field: str, value: Any, *, longest: int) -> list[dict[str, str]]:
     """Return what is wrong with a text, as entries of a problem document's `errors`."""
     if not isinstance(value, str):
-        return [_error(field, "wrong_type", f"{field} is {shown(value)}; give a text.")]
+        return [_error(field, "wrong_type", f"{field} is {quoted(value)}; give a text.")]
     if len(value) > longest:
         message = f"{field} has {len(value):,} characters; {longest} are the most."
         return [_error(field, "max_length", message)]

@@ -10,12 +10,12 @@ from typing import Any
 from portfolios import strategy_inspection
 from portfolios.feeds import open_feed
 from portfolios.strategies import registry
-from portfolios.text import exact_decimal, shown, unprintable_errors
+from portfolios.text import exact_decimal, quoted, unprintable_errors
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,78}[a-z0-9])?")
 LIMIT_QUANTITIES = ("largest_order", "largest_position")
 LIMIT_FLAGS = ("allow_short", "allow_negative_cash")
-LARGEST_CASH = Decimal(10) ** 15
+MAX_CASH = Decimal(10) ** 15
 
 Error = dict[str, str]
 
@@ -33,7 +33,7 @@ def name_errors(name: Any) -> list[Error]:
         error(
             "name",
             "not_a_slug",
-            f"{shown(name)} is not a valid name: use small letters, digits and inner hyphens, "
+            f"{quoted(name)} is not a valid name: use small letters, digits and inner hyphens, "
             "80 at most, such as energy-revert.",
         )
     ]
@@ -51,7 +51,7 @@ def configuration_errors(
     if not isinstance(strategy, str):
         return [*errors, error("strategy", "wrong_type", "strategy is the name of one, a text.")]
     try:
-        found = strategy_inspection.errors_of(strategy, config, _texts(symbols))
+        found = strategy_inspection.parameter_errors(strategy, config, _only_texts(symbols))
     except registry.UnknownStrategy as unknown:
         return [*errors, error("strategy", "unknown_strategy", f"{unknown}.")]
     except strategy_inspection.CheckFailed as failed:
@@ -62,7 +62,7 @@ def configuration_errors(
     return errors
 
 
-def _texts(symbols: Any) -> list[str]:
+def _only_texts(symbols: Any) -> list[str]:
     return [each for each in symbols if isinstance(each, str)] if isinstance(symbols, list) else []
 
 
@@ -152,12 +152,12 @@ def limits_errors(limits: Any) -> list[Error]:
 def cash_errors(cash: Any) -> list[Error]:
     """Return what is wrong with a starting cash."""
     value = exact_decimal(cash)
-    if value is None or not 0 < value <= LARGEST_CASH:
+    if value is None or not 0 < value <= MAX_CASH:
         return [
             error(
                 "starting_cash",
                 "out_of_range",
-                f"starting_cash is {cash}; give an amount over 0, {LARGEST_CASH:,f} at most.",
+                f"starting_cash is {cash}; give an amount over 0, {MAX_CASH:,f} at most.",
             )
         ]
     return []

@@ -15,7 +15,12 @@ from django.db import connection
 from django.utils import timezone
 
 from ginkgo_site.env import CHECKOUT
-from portfolios.retention import Maintained, attach_partitions, maintain, something_is_old
+from portfolios.retention import (
+    MaintenanceOutcome,
+    attach_partitions,
+    has_expired_partitions,
+    maintain,
+)
 from portfolios.retention.kinds import DAY_S
 from scheduling.db.transaction import Transaction, execute
 from scheduling.enact.prune import (
@@ -30,7 +35,7 @@ from scheduling.observe.storage import disk_free
 #: The queue ends a task after 25 s; the next one goes on where this one stopped.
 BUDGET_S = 15.0
 KEEP_LOGINS = timedelta(days=90)
-ONE_AT_A_TIME = "SELECT pg_try_advisory_lock(hashtext('ginkgo retention'))"
+TRY_LOCK = "SELECT pg_try_advisory_lock(hashtext('ginkgo retention'))"
 
 
 def prune() -> str:
@@ -39,7 +44,7 @@ def prune() -> str:
     attached = attach_partitions()
     rows = drop_rows(time.monotonic() + BUDGET_S)
     said = f"{len(attached)} partitions attached, {rows} rows dropped"
-    if something_is_old():
+    if has_expired_partitions():
         said += f"; process {start_archiving()} archives old partitions"
     return said
 
@@ -88,10 +93,10 @@ def start_archiving() -> int:
     return subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.DEVNULL).pid
 
 
-def archive_now() -> Maintained | None:
+def archive_now() -> MaintenanceOutcome | None:
     """Archive and drop what is old; return what was done, None if another process does it."""
     with connection.cursor() as cursor:
-        cursor.execute(ONE_AT_A_TIME)
+        cursor.execute(TRY_LOCK)
         if not cursor.fetchone()[0]:
             return None
         # A partition of a month is read in one go where its age is looked for.

@@ -1,11 +1,10 @@
-"""The scheduler: one tick reads as the story of the platform."""
+"""The scheduler: one tick checks heartbeats, assigns portfolios and publishes the changes."""
 
 from __future__ import annotations
 
 import logging
 import os
 import socket
-import time
 import uuid
 from dataclasses import dataclass
 
@@ -17,19 +16,19 @@ from scheduling.enact import alerts
 from scheduling.enact.notify import notify_watchers
 from scheduling.observe.snapshot_cache import SnapshotCache
 from scheduling.passes.balance import BalanceOutcome, balance
-from scheduling.passes.pass_lock import acquire, record_pass, release
+from scheduling.passes.pass_lock import pass_lock, record_pass
 from scheduling.passes.sweep import SweepOutcome, sweep
 from scheduling.timing import Timing, timing
 
 logger = logging.getLogger(__name__)
 
-#: A pass lasts milliseconds, and a lock that nobody lets go ends after 5 s.
+#: A pass lasts milliseconds, and a lock that is not released expires after 5 s.
 LOCK_WAIT_S = 8.0
 
 
 @dataclass(frozen=True, slots=True)
 class TickOutcome:
-    """What one tick found and changed; `ran` is False where another pass was under way."""
+    """What one tick changed. `ran` is False if another pass held the lock."""
 
     ran: bool
     sweep: SweepOutcome | None = None
@@ -37,66 +36,60 @@ class TickOutcome:
 
 
 class Scheduler:
-    """Keeps what runs equal to what is wanted.
+    """Keeps running portfolios equal to the desired ones.
 
-    django-q2 makes one and ticks it every 30 s, which makes it sure; the watcher keeps one and
-    ticks it at every hint and every second, which makes it fast. Both take the pass lock.
+    django-q2 creates one every 30 s and ticks it, for reliability; the watcher keeps one and ticks
+    it at every hint and every second, for speed. Both take the pass lock.
     """
 
     def __init__(self, name: str = "scheduler", times: Timing | None = None) -> None:
         self.timing = times or timing()
-        self.standing = (
-            SnapshotCache()
-        )  #: what the last tick read, so that the next reads what changed
+        #: Rows read by the last tick, so that the next one reads only what changed.
+        self.snapshot_cache = SnapshotCache()
         self.holder = f"{name}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"[:80]
 
     def tick(
         self,
         *,
         rebalance: bool = True,
-        whole: bool = True,
+        full: bool = True,
         actor: str = "balancer",
-        patience_s: float = 0,
+        lock_wait_s: float = 0,
     ) -> TickOutcome:
         """Check heartbeats, assign portfolios, publish what changed.
 
-        `rebalance` False leaves running portfolios of healthy nodes where they are. `whole` False
-        leaves out what only time changes and what every run has to be read for. Where another pass
-        is under way, it is waited for up to `patience_s`.
+        Without `rebalance`, running portfolios of healthy nodes stay where they are. Without
+        `full`, the time-driven checks that read every run are left out. If another pass holds the
+        lock, wait for it up to `lock_wait_s`.
         """
-        until = time.monotonic() + patience_s
-        while not execute_autocommit(acquire(self.holder)):
-            if time.monotonic() >= until:
+        with pass_lock(self.holder, lock_wait_s) as held:
+            if not held:
                 return TickOutcome(ran=False)
-            time.sleep(0.05)  # a lock that ends by time alone has no event
-        try:
-            swept = self.check_heartbeat(whole=whole)
+            swept = self.check_heartbeat(full=full)
             balanced = self.assign_portfolios(rebalance=rebalance, actor=actor)
             execute_autocommit(record_pass())
             self.publish_schedule_update(swept, balanced)
-            if whole:
+            if full:
                 self.raise_alerts()
             return TickOutcome(ran=True, sweep=swept, balance=balanced)
-        finally:
-            execute_autocommit(release(self.holder))
 
-    def check_heartbeat(self, *, whole: bool = True) -> SweepOutcome:
-        """Mark nodes without a beat lost, end overdue steps. Changes a status, moves nothing."""
-        return sweep(self.holder, self.timing, whole=whole)
+    def check_heartbeat(self, *, full: bool = True) -> SweepOutcome:
+        """Mark nodes without a heartbeat lost and expire overdue handoffs. Moves no portfolio."""
+        return sweep(self.holder, self.timing, full=full)
 
     def assign_portfolios(
         self, *, rebalance: bool = True, actor: str = "balancer"
     ) -> BalanceOutcome:
-        """Plan where everything should run and begin the handoffs of the plan."""
+        """Plan where every portfolio should run and request the handoffs of the plan."""
         policy = Policy() if rebalance else Policy(rebalance_gain=float("inf"))
-        return balance(self.holder, self.timing, policy, actor, self.standing)
+        return balance(self.holder, self.timing, policy, actor, self.snapshot_cache)
 
     def raise_alerts(self) -> None:
-        """Open alerts whose cause is there and close those whose cause is gone."""
+        """Open alerts whose cause exists and close those whose cause has gone."""
         try:
             changed = execute_autocommit(alerts.compare(self.timing))
         except (LockNotAvailable, DeadlockDetected):
-            return  # another watcher does the same
+            return  # another watcher is updating the alerts
         except DiskFull as full:
             logger.error("no alert can be written: %s", full)
             return
@@ -104,9 +97,9 @@ class Scheduler:
             logger.warning("%s %s: %s", row.what.replace("_", " "), row.kind, row.reason)
 
     def publish_schedule_update(self, swept: SweepOutcome, balanced: BalanceOutcome) -> None:
-        """Wake boards and watchers where anything changed.
+        """Notify dashboards and watchers if anything changed.
 
-        The hints to the nodes themselves rode in the transactions of the changes.
+        The hints to nodes were sent in the transactions of the changes.
         """
         if swept or balanced.requested:
             execute_autocommit(notify_watchers())

@@ -19,7 +19,7 @@ from scheduling.enact.audit_log import audit_refused_task
 logger = logging.getLogger(__name__)
 
 #: What would run beside the function itself, or in another process than a worker.
-OPTIONS_REFUSED = ("hook", "chain", "sync", "iter_count", "iter_cached", "cached")
+FORBIDDEN_OPTIONS = ("hook", "chain", "sync", "iter_count", "iter_cached", "cached")
 
 
 class TaskRefused(Exception):
@@ -42,7 +42,7 @@ def refusal(task: dict[str, Any]) -> str:
     name = function_name(task)
     if name not in registered_tasks():
         return f"The queue was asked to run {name}, which is not a task of scheduling.tasks."
-    extra = [option for option in OPTIONS_REFUSED if task.get(option)]
+    extra = [option for option in FORBIDDEN_OPTIONS if task.get(option)]
     if extra:
         return f"The queue was asked to run {name} with {', '.join(extra)}, which is not allowed."
     return ""
@@ -81,11 +81,11 @@ def refuse_in_worker(sender: Any, func: Any, task: dict[str, Any], **kwargs: Any
     if why:
         name = function_name(task)
         _strip(task)
-        task["args"] = _Refusing(task, name, why)
+        task["args"] = _RaisingArguments(task, name, why)
         task["kwargs"] = {}
 
 
-class _Refusing:
+class _RaisingArguments:
     """Arguments that raise when the worker unpacks them, and leave none behind."""
 
     def __init__(self, task: dict[str, Any], name: str, why: str) -> None:
@@ -98,7 +98,7 @@ class _Refusing:
 
 
 def _strip(task: dict[str, Any]) -> None:
-    for option in OPTIONS_REFUSED:
+    for option in FORBIDDEN_OPTIONS:
         task.pop(option, None)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from django.db import DatabaseError
 
-from portfolios.text import escaped
+from portfolios.text import escape
 from scheduling.db.transaction import execute
 from scheduling.enact.audit_log import audit
 from scheduling.request_origin import current
@@ -153,12 +153,12 @@ def after_group(
 ) -> None:
     """Tell of a new or renamed group."""
     if not raw:
-        tell("group_created" if created else "group_changed", group=escaped(instance.name))
+        tell("group_created" if created else "group_changed", group=escape(instance.name))
 
 
 def after_group_deleted(sender: Any, instance: Any, **kwargs: Any) -> None:
     """Tell that a group is gone."""
-    tell("group_deleted", group=escaped(instance.name))
+    tell("group_deleted", group=escape(instance.name))
 
 
 def after_members(
@@ -171,15 +171,15 @@ def after_members(
     keys = sorted(pk_set or ())
     if action != "pre_clear" and not keys:
         return
-    others = [escaped(str(other)) for other in model._default_manager.filter(pk__in=keys)[:50]]
+    others = [escape(str(other)) for other in model._default_manager.filter(pk__in=keys)[:50]]
     kind = "group_changed" if what == "group_permissions" else "user_changed"
     change = {"post_add": "added", "post_remove": "removed", "pre_clear": "cleared"}[action]
-    subject = escaped(str(instance))
+    subject = escape(str(instance))
     tell(kind, **{"of": subject, "what": what, "reverse": reverse, change: others})
 
 
 def _name(user: Any) -> str:
-    return escaped(str(user.get_username()))
+    return escape(str(user.get_username()))
 
 
 def connect() -> None:

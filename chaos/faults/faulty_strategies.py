@@ -27,13 +27,13 @@ from portfolios.runtime.results import BatchResult
 from portfolios.strategies.base import Context, FieldError, Strategy
 
 
-class AtEvent(msgspec.Struct, frozen=True):
+class EventParameters(msgspec.Struct, frozen=True):
     """At which of its events the strategy does it, counted from 1."""
 
     at_event: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
-class Pace(msgspec.Struct, frozen=True):
+class SleepParameters(msgspec.Struct, frozen=True):
     """How long each event takes."""
 
     seconds: Annotated[float, msgspec.Meta(ge=0)] = 1.0
@@ -48,10 +48,10 @@ class RaiseOnLoad(Strategy):
         raise RuntimeError("this strategy cannot be loaded")
 
 
-class CountsEvents(Strategy):
+class FailsAtEvent(Strategy):
     """Base of those that wait for their n-th event."""
 
-    parameters_type = AtEvent
+    parameters_type = EventParameters
 
     def initial(self) -> dict[str, Any]:
         return {"events": 0}
@@ -66,7 +66,7 @@ class CountsEvents(Strategy):
         raise NotImplementedError
 
 
-class RaiseAt(CountsEvents):
+class RaiseAt(FailsAtEvent):
     """Raises at its n-th event and at each after it."""
 
     name = "raise_at"
@@ -75,7 +75,7 @@ class RaiseAt(CountsEvents):
         raise KeyError(event.symbol)
 
 
-class Looper(CountsEvents):
+class Looper(FailsAtEvent):
     """Never comes back from its n-th event."""
 
     name = "looper"
@@ -85,7 +85,7 @@ class Looper(CountsEvents):
             pass
 
 
-class Exiter(CountsEvents):
+class Exiter(FailsAtEvent):
     """Ends its process at its n-th event."""
 
     name = "exiter"
@@ -99,36 +99,36 @@ class Sleeper(Strategy):
     """Takes `seconds` for each event."""
 
     name = "sleeper"
-    parameters_type = Pace
+    parameters_type = SleepParameters
 
     def on_event(self, ctx: Context, state: dict[str, Any], event: Event) -> None:
         time.sleep(self.parameters.seconds)
 
 
-class Deed(AtEvent, frozen=True):
+class ActionParameters(EventParameters, frozen=True):
     """What a misbehaving strategy does, and from which of its events on."""
 
     what: str = "sleep"
 
 
-class Misbehaving(CountsEvents):
-    """Does from its n-th event on what `what` names: one of the functions of `Deeds`."""
+class Misbehaving(FailsAtEvent):
+    """Does from its n-th event on what `what` names: one of the functions of `Actions`."""
 
     name = "misbehaving"
-    parameters_type = Deed
+    parameters_type = ActionParameters
 
     def fail(self, event: Event) -> None:
-        getattr(Deeds, self.parameters.what)()
+        getattr(Actions, self.parameters.what)()
 
     @classmethod
     def check(cls, parameters: Any, symbols: Any) -> list[FieldError]:
-        if parameters.what in vars(Deeds) and not parameters.what.startswith("_"):
+        if parameters.what in vars(Actions) and not parameters.what.startswith("_"):
             return []
-        known = ", ".join(name for name in vars(Deeds) if not name.startswith("_"))
+        known = ", ".join(name for name in vars(Actions) if not name.startswith("_"))
         return [FieldError("what", "unknown_choice", f"what: choose from {known}.")]
 
 
-class InCheck(msgspec.Struct, frozen=True):
+class CheckParameters(msgspec.Struct, frozen=True):
     """What its check does, and for how long."""
 
     what: str = "report"
@@ -140,7 +140,7 @@ class MisbehavingInCheck(Strategy):
 
     name = "misbehaving_in_check"
     version = 7
-    parameters_type = InCheck
+    parameters_type = CheckParameters
 
     @classmethod
     def check(cls, parameters: Any, symbols: Any) -> list[FieldError]:
@@ -154,17 +154,17 @@ class MisbehavingInCheck(Strategy):
         if parameters.what == "raise":
             raise KeyError("fast")
         if parameters.what == "eat":
-            Deeds.eat_fast()
+            Actions.eat_fast()
         if parameters.what == "report":
             seen = [str(os.getpid()), str(os.getuid()), os.environ.get("GINKGO_SECRET_KEY", "-")]
             return [FieldError("what", "report", " ".join(seen))]
         return []
 
 
-_hoard: list[Any] = []
+_allocated: list[Any] = []
 
 
-class Deeds:
+class Actions:
     """What strategies have done to the process they run in, and tried to do to others."""
 
     @staticmethod
@@ -209,20 +209,20 @@ class Deeds:
     @staticmethod
     def eat_fast() -> None:
         while True:
-            _hoard.append(bytearray(64 << 20))
+            _allocated.append(bytearray(64 << 20))
 
     @staticmethod
     def eat_slowly() -> None:
-        _hoard.append(bytearray(4 << 20))
+        _allocated.append(bytearray(4 << 20))
 
     @staticmethod
     def recurse() -> None:
-        Deeds.recurse()
+        Actions.recurse()
 
     @staticmethod
     def recurse_without_limit() -> None:
         sys.setrecursionlimit(1 << 30)
-        Deeds.recurse()
+        Actions.recurse()
 
     @staticmethod
     def fork() -> None:
@@ -293,7 +293,7 @@ class Deeds:
     @staticmethod
     def open_for_ever() -> None:
         while True:
-            _hoard.append(open(os.devnull))  # noqa: SIM115 - that is the mistake
+            _allocated.append(open(os.devnull))  # noqa: SIM115 - that is the mistake
 
     @staticmethod
     def fill_the_disk() -> None:
@@ -307,29 +307,29 @@ class Deeds:
 
     @staticmethod
     def garbage() -> None:
-        _to_sockets(os.urandom(64))
+        _write_to_sockets(os.urandom(64))
         time.sleep(1e6)
 
     @staticmethod
     def announce_too_much() -> None:
-        _to_sockets(b"\xff\xff\xff\xff" + bytes(1000))
+        _write_to_sockets(b"\xff\xff\xff\xff" + bytes(1000))
         time.sleep(1e6)
 
     @staticmethod
     def no_message() -> None:
-        _to_sockets(b"\0\0\0\x05hello")
+        _write_to_sockets(b"\0\0\0\x05hello")
         time.sleep(1e6)
 
     @staticmethod
     def claim_the_future() -> None:
         result = BatchResult(0, 10**12, None, [], [], [], False)
-        _to_sockets(encode_message(Result(result)))
+        _write_to_sockets(encode_message(Result(result)))
         time.sleep(1e6)
 
     @staticmethod
     def chatter() -> None:
         """Answer more often than asked."""
-        _to_sockets(encode_message(Loaded(1, False)) * 3)
+        _write_to_sockets(encode_message(Loaded(1, False)) * 3)
 
     @staticmethod
     def change_the_process() -> None:
@@ -347,7 +347,7 @@ class Deeds:
         raise RuntimeError("the process was changed")
 
 
-def _to_sockets(data: bytes) -> None:
+def _write_to_sockets(data: bytes) -> None:
     """Write into every socket this process has: one leads to the daemon."""
     for fd in range(3, 256):
         with contextlib.suppress(OSError):

@@ -13,5 +13,5 @@ from scheduling.node_daemon.cli import main
 FALSE_PYTHON = "3.99"
 
 if __name__ == "__main__":
-    daemon.PYTHON = FALSE_PYTHON
+    daemon.PYTHON_VERSION = FALSE_PYTHON
     sys.exit(main())

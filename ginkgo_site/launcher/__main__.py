@@ -7,7 +7,7 @@ import sys
 from ginkgo_site.env import InvalidSetting, read_environment
 from ginkgo_site.launcher.cli import parse
 from ginkgo_site.launcher.launcher import Launcher
-from portfolios.runtime.open_files import TooFewFiles, raise_limit
+from portfolios.runtime.open_files import TooFewFiles, raise_open_file_limit
 
 
 def main() -> int:
@@ -15,7 +15,7 @@ def main() -> int:
     options = parse()
     try:
         environment = read_environment()
-        raise_limit()
+        raise_open_file_limit()
     except (InvalidSetting, TooFewFiles) as wrong:
         print(f"ginkgo: {wrong}", file=sys.stderr)
         return 1

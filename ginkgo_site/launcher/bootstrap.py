@@ -271,11 +271,11 @@ def _run_feed(rate: float) -> None:
 
 def _wait_for_pause() -> None:
     """Return when the pause has begun: nodes still handle what is released until then."""
-    from portfolios.feed_registration import microseconds, segments_of
+    from portfolios.feed_registration import microseconds, read_segments
     from portfolios.models import FeedRow
 
     for row in FeedRow.objects.all():
-        begins_us = segments_of(row)[-1].from_time_us
+        begins_us = read_segments(row)[-1].from_time_us
         time.sleep(max(begins_us - microseconds(_database_now()), 0) / 1e6)
 
 

@@ -3,20 +3,20 @@
 from portfolios.retention.archive import ArchiveDiffers
 from portfolios.retention.kinds import RecordKind, record_kinds
 from portfolios.retention.upkeep import (
-    Maintained,
+    MaintenanceOutcome,
     RetainedPartition,
     attach_partitions,
+    has_expired_partitions,
     maintain,
-    something_is_old,
 )
 
 __all__ = [
     "ArchiveDiffers",
-    "Maintained",
+    "MaintenanceOutcome",
     "RecordKind",
     "RetainedPartition",
     "attach_partitions",
+    "has_expired_partitions",
     "maintain",
     "record_kinds",
-    "something_is_old",
 ]

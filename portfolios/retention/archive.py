@@ -19,7 +19,7 @@ from psycopg import sql
 from portfolios.retention.kinds import RecordKind
 
 #: Rows held at once, and in one row group of the file.
-PIECE_ROWS = 50_000
+BATCH_ROWS = 50_000
 #: PostgreSQL's types to Arrow's. Any other one is refused, since it might lose something.
 TYPES = {
     "int8": pa.int64(),
@@ -45,7 +45,7 @@ class Archive:
     digest: str
 
 
-class Digest:
+class RowDigest:
     """SHA-256 over the rows as lines of text: the values as PostgreSQL would name the columns'
     order, separated by tabs, `\\N` for none. Anybody can compute it again from file or table."""
 
@@ -95,14 +95,14 @@ def archive(kind: RecordKind, table: str, folder: Path) -> Archive:
     return Archive(path, written.rows, written.hex)
 
 
-def _write(kind: RecordKind, table: str, draft: Path) -> Digest:
+def _write(kind: RecordKind, table: str, draft: Path) -> RowDigest:
     schema = _schema(table)
-    digest = Digest()
+    digest = RowDigest()
     with (
         open(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file,
         pq.ParquetWriter(file, schema, compression="zstd") as writer,
     ):
-        for piece in _pieces(kind, table, schema):
+        for piece in _batches(kind, table, schema):
             digest.add(piece)
             writer.write_table(piece)
         writer.add_key_value_metadata(
@@ -113,9 +113,9 @@ def _write(kind: RecordKind, table: str, draft: Path) -> Digest:
     return digest
 
 
-def read_back(path: Path) -> Digest:
+def read_back(path: Path) -> RowDigest:
     """Return rows and digest of a file, from what lies in it."""
-    digest = Digest()
+    digest = RowDigest()
     with pq.ParquetFile(path) as file:
         for piece in range(file.num_row_groups):
             digest.add(file.read_row_group(piece))
@@ -133,7 +133,7 @@ def _schema(table: str) -> pa.Schema:
         return pa.schema([(name, TYPES[kind]) for name, kind in cursor.fetchall()])
 
 
-def _pieces(kind: RecordKind, table: str, schema: pa.Schema) -> Iterator[pa.Table]:
+def _batches(kind: RecordKind, table: str, schema: pa.Schema) -> Iterator[pa.Table]:
     """Yield the rows in the order of the kind's key, each piece behind the last row of the last."""
     key = [name.strip() for name in kind.order_by.split(",")]
     columns = [schema.get_field_index(name) for name in key]
@@ -150,7 +150,7 @@ def _pieces(kind: RecordKind, table: str, schema: pa.Schema) -> Iterator[pa.Tabl
             )
         )
         statement = sql.SQL("SELECT {} FROM {} {} ORDER BY {} LIMIT {}").format(
-            names, sql.Identifier(table), behind, order, sql.Literal(PIECE_ROWS)
+            names, sql.Identifier(table), behind, order, sql.Literal(BATCH_ROWS)
         )
         # Django's own cursors would convert what psycopg reads exactly.
         with psycopg.Cursor(connection.connection) as cursor:
@@ -165,7 +165,7 @@ def _pieces(kind: RecordKind, table: str, schema: pa.Schema) -> Iterator[pa.Tabl
         last = tuple(rows[-1][column] for column in columns)
 
 
-def _free_name(folder: Path, table: str, written: Digest) -> Path:
+def _free_name(folder: Path, table: str, written: RowDigest) -> Path:
     """Return where the file belongs: another archive of that name, as of a database that was
     restored since, is never overwritten."""
     number = 1

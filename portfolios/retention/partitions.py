@@ -20,9 +20,9 @@ from portfolios.retention.kinds import RecordKind
 T = TypeVar("T")
 
 LOCK_WAIT = "200ms"
-TRIES = 5
-AHEAD = 2  #: partitions between the head and the end of the last one
-NARROWEST = 1_000  #: seqs
+MAX_ATTEMPTS = 5
+PARTITIONS_AHEAD = 2  #: partitions between the head and the end of the last one
+MIN_WIDTH = 1_000  #: seqs
 
 
 class Partition(NamedTuple):
@@ -33,7 +33,7 @@ class Partition(NamedTuple):
     high: int
 
 
-class Head(NamedTuple):
+class FeedHead(NamedTuple):
     """The newest seq of the fastest feed, and its events a second."""
 
     seq: int
@@ -48,7 +48,7 @@ WHERE i.inhparent = %s::regclass AND NOT i.inhdetachpending
 BOUNDS = re.compile(r"FOR VALUES FROM \((MINVALUE|'?(-?\d+)'?)\) TO \('?(\d+)'?\)")
 
 #: A paused feed goes on at the rate it had, so partitions are made for that.
-HEAD = """
+FEED_HEAD = """
 SELECT coalesce(max(last.from_seq + floor(
            greatest(extract(epoch FROM clock_timestamp() - last.from_time), 0) * last.rate)), 0)
            ::bigint AS head,
@@ -69,14 +69,14 @@ ORDER BY c.relname
 """
 
 
-def head() -> Head:
+def feed_head() -> FeedHead:
     """Return how far the fastest feed is. One statement."""
     from django.conf import settings
 
     with connection.cursor() as cursor:
-        cursor.execute(HEAD)
+        cursor.execute(FEED_HEAD)
         seq, rate = cursor.fetchone()
-    return Head(seq, rate or settings.GINKGO.feed_rate)
+    return FeedHead(seq, rate or settings.GINKGO.feed_rate)
 
 
 def partitions(kind: RecordKind) -> list[Partition]:
@@ -100,12 +100,12 @@ def detached(kind: RecordKind) -> list[str]:
         return [name for (name,) in cursor.fetchall()]
 
 
-def width(kind: RecordKind, at: Head) -> int:
+def width(kind: RecordKind, at: FeedHead) -> int:
     """Return how many seqs the feed releases in one period at its present rate."""
-    return max(round(at.rate * kind.period_s), NARROWEST)
+    return max(round(at.rate * kind.period_s), MIN_WIDTH)
 
 
-def attach_ahead(kind: RecordKind, at: Head) -> list[str]:
+def attach_ahead(kind: RecordKind, at: FeedHead) -> list[str]:
     """Attach partitions until AHEAD widths beyond the head are covered; return their names.
 
     Raise OperationalError where the lock was not to be had: the default partition takes what
@@ -115,7 +115,7 @@ def attach_ahead(kind: RecordKind, at: Head) -> list[str]:
     attached = partitions(kind)
     low = attached[-1].high if attached else 0
     made = []
-    while low < at.seq + AHEAD * wide:
+    while low < at.seq + PARTITIONS_AHEAD * wide:
         # After a pause of this task, or a rate that was raised: one partition up to the head.
         high = max(low + wide, at.seq + wide) if low < at.seq else low + wide
         made.append(patiently(partial(_attach, kind, low, high)))
@@ -148,19 +148,19 @@ def _attach(kind: RecordKind, low: int, high: int) -> str:
 
 def detach(kind: RecordKind, partition: Partition) -> None:
     """Take a partition out of its table. CONCURRENTLY is refused where a default one exists."""
-    patiently(partial(_run, f"ALTER TABLE {kind.table} DETACH PARTITION {partition.name}"))
+    patiently(partial(_execute, f"ALTER TABLE {kind.table} DETACH PARTITION {partition.name}"))
 
 
 def drop(table: str) -> None:
     """Drop a table that is no partition any more."""
-    patiently(partial(_run, f"DROP TABLE {table}"))
+    patiently(partial(_execute, f"DROP TABLE {table}"))
 
 
-def _run(statement: str) -> None:
+def _execute(statement: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(statement)
 
 
 def patiently(act: Callable[[], T]) -> T:
     """Run `act` in one transaction that gives way. Raise OperationalError where it never got on."""
-    return patience.patiently(act, LOCK_WAIT, TRIES)
+    return patience.patiently(act, LOCK_WAIT, MAX_ATTEMPTS)

@@ -11,13 +11,13 @@ from ginkgo_site.patience import lock_was_taken
 from portfolios.retention.archive import Archive, archive
 from portfolios.retention.kinds import RecordKind, record_kinds
 from portfolios.retention.partitions import (
-    Head,
+    FeedHead,
     Partition,
     attach_ahead,
     detach,
     detached,
     drop,
-    head,
+    feed_head,
     partitions,
 )
 
@@ -31,7 +31,7 @@ class RetainedPartition:
 
 
 @dataclass(slots=True)
-class Maintained:
+class MaintenanceOutcome:
     """What one pass did."""
 
     attached: list[str] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Maintained:
 
 #: A portfolio that is not verified holds back the partitions of all for no longer than this many
 #: times what they are kept. The archive has its rows too, and `archived_unverified` says so.
-HELD_LONGER = 1.125
+MAX_KEEP_FACTOR = 1.125
 
 #: When the fastest feed released a seq: before all rows of partitions that end there or lower.
 RELEASED = """
@@ -73,34 +73,35 @@ WHERE o.status = 'open' AND p.archived_at IS NULL
 
 def attach_partitions() -> list[str]:
     """Attach what is missing ahead, of every kind; return the names. Milliseconds."""
-    done, at = Maintained(), head()
+    done, at = MaintenanceOutcome(), feed_head()
     for kind in record_kinds():
         _attach_ahead(kind, at, done)
     return done.attached
 
 
-def something_is_old() -> bool:
+def has_expired_partitions() -> bool:
     """Return whether a partition may be old enough to go, or one was left by a pass before."""
-    at = head()
+    at = feed_head()
     return any(
-        bool(detached(kind)) or (bool(found := partitions(kind)) and _is_over(kind, found[0], at))
+        bool(detached(kind))
+        or (bool(found := partitions(kind)) and _is_expired(kind, found[0], at))
         for kind in record_kinds()
     )
 
 
-def maintain(folder: Path, verified_to: int | None) -> Maintained:
+def maintain(folder: Path, verified_to: int | None) -> MaintenanceOutcome:
     """Do one pass. Rows beyond `verified_to` are needed by a verification; None: none are. They
     are held back until HELD_LONGER.
 
     A lock that was not to be had is no failure: the next pass does what this one left.
     """
-    done, at = Maintained(), head()
+    done, at = MaintenanceOutcome(), feed_head()
     for kind in record_kinds():
         _attach_ahead(kind, at, done)
         for table in detached(kind):  # left by a pass that was interrupted
             _archive_and_drop(kind, table, folder, done)
         for partition in partitions(kind):
-            why = _still_needed(kind, partition, at, verified_to)
+            why = _reason_to_keep(kind, partition, at, verified_to)
             if why is None:
                 if not _retire(kind, partition, folder, done):
                     break
@@ -111,14 +112,14 @@ def maintain(folder: Path, verified_to: int | None) -> Maintained:
     return done
 
 
-def _attach_ahead(kind: RecordKind, at: Head, done: Maintained) -> None:
+def _attach_ahead(kind: RecordKind, at: FeedHead, done: MaintenanceOutcome) -> None:
     try:
         done.attached += attach_ahead(kind, at)
     except OperationalError as error:
-        _given_way(error, done, f"{kind.table}, without a partition ahead,")
+        _record_lock_conflict(error, done, f"{kind.table}, without a partition ahead,")
 
 
-def _is_over(kind: RecordKind, partition: Partition, at: Head, times: float = 1.0) -> bool:
+def _is_expired(kind: RecordKind, partition: Partition, at: FeedHead, times: float = 1.0) -> bool:
     """Return whether the feed left the partition behind `times` as long ago as its rows are kept.
 
     By the feed's clock alone, so that no row is read before its time.
@@ -131,11 +132,11 @@ def _is_over(kind: RecordKind, partition: Partition, at: Head, times: float = 1.
     return age_s is None or age_s >= times * kind.keep_s
 
 
-def _still_needed(
-    kind: RecordKind, partition: Partition, at: Head, verified_to: int | None
+def _reason_to_keep(
+    kind: RecordKind, partition: Partition, at: FeedHead, verified_to: int | None
 ) -> str | None:
     """Return why an old partition stays, "" if it is not old, None if it can go."""
-    if not _is_over(kind, partition, at):
+    if not _is_expired(kind, partition, at):
         return ""
     with connection.cursor() as cursor:
         cursor.execute(AGE.format(at=kind.at, table=partition.name), [kind.keep_s])
@@ -143,7 +144,12 @@ def _still_needed(
         if young:
             return ""
         unverified = verified_to is not None and partition.high - 1 > verified_to
-        if rows and kind.verified and unverified and not _is_over(kind, partition, at, HELD_LONGER):
+        if (
+            rows
+            and kind.verified
+            and unverified
+            and not _is_expired(kind, partition, at, MAX_KEEP_FACTOR)
+        ):
             return f"its portfolios are verified up to seq {verified_to} only"
         if rows and kind.table == "portfolios_order":
             cursor.execute(OPEN_ORDERS.format(table=partition.name))
@@ -153,13 +159,13 @@ def _still_needed(
     return None
 
 
-def _retire(kind: RecordKind, partition: Partition, folder: Path, done: Maintained) -> bool:
+def _retire(kind: RecordKind, partition: Partition, folder: Path, done: MaintenanceOutcome) -> bool:
     """Archive, detach, drop. Return False where the lock was not to be had."""
     written = archive(kind, partition.name, folder) if _count(partition.name) else None
     try:
         detach(kind, partition)
     except OperationalError as error:
-        _given_way(error, done, partition.name)
+        _record_lock_conflict(error, done, partition.name)
         return False
     if written is not None and _count(partition.name) == written.rows:
         done.archived.append(written)
@@ -169,14 +175,14 @@ def _retire(kind: RecordKind, partition: Partition, folder: Path, done: Maintain
     return True
 
 
-def _archive_and_drop(kind: RecordKind, table: str, folder: Path, done: Maintained) -> None:
+def _archive_and_drop(kind: RecordKind, table: str, folder: Path, done: MaintenanceOutcome) -> None:
     """Finish with a table that is detached, so that nobody writes to it."""
     if _count(table):
         done.archived.append(archive(kind, table, folder))
     _drop(table, done)
 
 
-def _drop(table: str, done: Maintained) -> None:
+def _drop(table: str, done: MaintenanceOutcome) -> None:
     drop(table)
     done.dropped.append(table)
 
@@ -188,7 +194,7 @@ def _count(table: str) -> int:
     return int(rows)
 
 
-def _given_way(error: OperationalError, done: Maintained, what: str) -> None:
+def _record_lock_conflict(error: OperationalError, done: MaintenanceOutcome, what: str) -> None:
     if not lock_was_taken(error):
         raise error
     done.kept.append(

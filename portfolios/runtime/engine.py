@@ -12,7 +12,7 @@ from portfolios.runtime.errors import SeqMismatch, StrategyFailed, VersionDiffer
 from portfolios.runtime.events import PRICE_UNIT, Event
 from portfolios.runtime.limits import refusal
 from portfolios.runtime.money import CONTEXT, ZERO, quantise
-from portfolios.runtime.refusals import is_new, placed
+from portfolios.runtime.refusals import forget_refusal, is_new_refusal
 from portfolios.runtime.results import BatchResult, EquityRow, FillRow, OrderRow, OrderStatus
 from portfolios.runtime.spec import Spec
 from portfolios.runtime.state import (
@@ -25,7 +25,7 @@ from portfolios.runtime.state import (
     pack_state,
 )
 from portfolios.strategies import registry
-from portfolios.strategies.base import LARGEST_QUANTITY, OrderIntent, Strategy
+from portfolios.strategies.base import MAX_QUANTITY, OrderIntent, Strategy
 
 EQUITY_STEP_US = 10_000_000
 SUPPRESSED = "decided on a stale event"
@@ -207,8 +207,8 @@ class PortfolioEngine:
         elif status == "open":
             order = OpenOrder(event.seq, index, symbol, side, quantity, price or ZERO)
             self._account.open_orders.append(order)
-            placed(self._account.refusals, symbol, side)
-        elif not is_new(self._account.refusals, symbol, side, reason or ""):
+            forget_refusal(self._account.refusals, symbol, side)
+        elif not is_new_refusal(self._account.refusals, symbol, side, reason or ""):
             return None
         return OrderRow(
             event.seq, index, symbol, side, quantity, price or ZERO, status, reason, event.released
@@ -221,7 +221,7 @@ class PortfolioEngine:
             quantity = quantise(Decimal(wanted))
             if side not in ("buy", "sell") or not isinstance(symbol, str):
                 raise ValueError(f"{intent!r} is no order: side is buy or sell, symbol a text")
-            if not 0 < quantity <= LARGEST_QUANTITY:
+            if not 0 < quantity <= MAX_QUANTITY:
                 raise ValueError(f"{intent!r} is no order: its quantity is {quantity}")
         except (TypeError, ValueError, ArithmeticError) as error:
             raise StrategyFailed(self.spec.strategy, event.seq, error) from error

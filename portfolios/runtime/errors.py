@@ -10,11 +10,11 @@ RuntimeFault
 from __future__ import annotations
 
 
-class RuntimeFault(Exception):
+class PortfolioRuntimeError(Exception):
     """Base of all errors of the runtime; its text is a sentence for the person on call."""
 
 
-class StrategyFailed(RuntimeFault):
+class StrategyFailed(PortfolioRuntimeError):
     """The strategy raised: "KeyError: VIX in mean_reversion at seq 12"; `seq` is None on load."""
 
     def __init__(self, strategy: str, seq: int | None, cause: BaseException) -> None:
@@ -26,13 +26,13 @@ class StrategyFailed(RuntimeFault):
         super().__init__(f"{type(cause).__name__}: {said} in {strategy} {where}")
 
 
-class VersionDiffers(RuntimeFault):
+class VersionDiffers(PortfolioRuntimeError):
     """The strategy here is not the version the revision was made with."""
 
 
-class SeqMismatch(RuntimeFault):
+class SeqMismatch(PortfolioRuntimeError):
     """A batch was handed over that would skip or repeat events."""
 
 
-class StateUnreadable(RuntimeFault):
+class StateUnreadable(PortfolioRuntimeError):
     """The bytes of a checkpoint are not a state of this runtime."""

@@ -19,16 +19,18 @@ def refusal(
     cost more than the price seen: cash can then go below zero by that difference.
     """
     if limits.largest_order is not None and abs(signed) > limits.largest_order:
-        return f"order of {_plain(abs(signed))} is over the largest, {_plain(limits.largest_order)}"
+        return (
+            f"order of {_format(abs(signed))} is over the largest, {_format(limits.largest_order)}"
+        )
     position = account.positions.get(symbol)
     before = position.quantity if position else ZERO
     before += sum(o.signed_quantity for o in account.open_orders if o.symbol == symbol)
     after = before + signed
     largest = limits.largest_position
     if largest is not None and abs(after) > largest and abs(after) > abs(before):
-        return f"position of {_plain(after)} would be over the largest, {_plain(largest)}"
+        return f"position of {_format(after)} would be over the largest, {_format(largest)}"
     if after < 0 and signed < 0 and not limits.allow_short:
-        return f"would be short by {_plain(-after)}, and short positions are not allowed"
+        return f"would be short by {_format(-after)}, and short positions are not allowed"
     if signed > 0 and not limits.allow_negative_cash:
         return _cash_refusal(account, signed, price)
     return None
@@ -42,6 +44,6 @@ def _cash_refusal(account: Account, quantity: Decimal, price: Decimal) -> str | 
     return f"needs {as_text(needed)} of cash, {as_text(free)} is free"
 
 
-def _plain(quantity: Decimal) -> str:
+def _format(quantity: Decimal) -> str:
     """Return a quantity without needless zeros: 10, 0.5."""
     return format(quantity.normalize(), "f")

@@ -11,7 +11,7 @@ from portfolios.runtime.results import BatchResult
 from portfolios.runtime.spec import Spec
 
 HEADER = struct.Struct(">I")  #: big endian length of the body
-LARGEST_REPLY = 16 * 1024 * 1024  #: bytes of a body; a process that announces more is ended
+MAX_REPLY_BYTES = 16 * 1024 * 1024  #: bytes of a body; a process that announces more is ended
 
 
 class Load(msgspec.Struct, tag="load"):

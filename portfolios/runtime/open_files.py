@@ -5,24 +5,25 @@ from __future__ import annotations
 import resource
 
 #: A daemon has two for each portfolio, the web process one for each connection.
-NEEDED = 256
-WANTED = 4096
+MIN_OPEN_FILES = 256
+WANTED_OPEN_FILES = 4096
 
 
 class TooFewFiles(Exception):
     """The limit is too low and cannot be raised. The text is a sentence with its remedy."""
 
 
-def raise_limit() -> None:
+def raise_open_file_limit() -> None:
     """Raise the limit of this process and its children, or raise `TooFewFiles`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
-    if soft == unlimited or soft >= WANTED:
+    if soft == unlimited or soft >= WANTED_OPEN_FILES:
         return
-    most = WANTED if hard == unlimited else min(WANTED, hard)
-    if most < NEEDED:
+    most = WANTED_OPEN_FILES if hard == unlimited else min(WANTED_OPEN_FILES, hard)
+    if most < MIN_OPEN_FILES:
         raise TooFewFiles(
-            f"This process may open {most} files and sockets, and Ginkgo needs {NEEDED}: raise the "
-            f"limit, for example with `ulimit -n {WANTED}` or LimitNOFILE={WANTED} of systemd."
+            f"This process may open {most} files and sockets, and Ginkgo needs {MIN_OPEN_FILES}: "
+            f"raise the limit, for example with `ulimit -n {WANTED_OPEN_FILES}` or "
+            f"LimitNOFILE={WANTED_OPEN_FILES} of systemd."
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

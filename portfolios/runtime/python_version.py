@@ -8,4 +8,4 @@ from __future__ import annotations
 
 import sys
 
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"

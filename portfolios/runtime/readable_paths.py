@@ -13,7 +13,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 
-from portfolios.strategies.sources import ENTRY_POINT_GROUP, modules_named
+from portfolios.strategies.sources import ENTRY_POINT_GROUP, configured_modules
 
 #: Folders and files, separated by colons, that strategies may read besides.
 READS_VARIABLE = "GINKGO_STRATEGY_READS"
@@ -64,7 +64,9 @@ def _strategy_sources() -> list[str]:
     Looks for the topmost package only, which imports nothing.
     """
     points = entry_points(group=ENTRY_POINT_GROUP)
-    names = {name.partition(".")[0] for name in (*modules_named(), *(p.module for p in points))}
+    names = {
+        name.partition(".")[0] for name in (*configured_modules(), *(p.module for p in points))
+    }
     found: list[str] = []
     for name in sorted(names):
         try:

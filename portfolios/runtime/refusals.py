@@ -21,7 +21,7 @@ def key_of(symbol: str, side: Literal["buy", "sell"] | str) -> str:
     return f"{side} {symbol}"
 
 
-def is_new(remembered: dict[str, str], symbol: str, side: str, reason: str) -> bool:
+def is_new_refusal(remembered: dict[str, str], symbol: str, side: str, reason: str) -> bool:
     """Return whether a refusal has to be recorded, and remember it."""
     key, without_figures = key_of(symbol, side), _FIGURES.sub("", reason)
     if remembered.get(key) == without_figures:
@@ -32,7 +32,7 @@ def is_new(remembered: dict[str, str], symbol: str, side: str, reason: str) -> b
     return True
 
 
-def placed(remembered: dict[str, str], symbol: str, side: str) -> None:
+def forget_refusal(remembered: dict[str, str], symbol: str, side: str) -> None:
     """Forget the refusal of what was placed now: the next one is news again."""
     if remembered:
         remembered.pop(key_of(symbol, side), None)

@@ -24,10 +24,10 @@ import struct
 import sys
 
 from portfolios.runtime.readable_paths import readable_paths
-from portfolios.runtime.unprivileged import give_up_root
+from portfolios.runtime.unprivileged import drop_root
 
 MAX_OPEN_FILES = 256
-ANSWER_MEMORY = 64 << 20  #: kept back, so that a process can still say that its memory is used up
+REPLY_MEMORY = 64 << 20  #: kept back, so that a process can still say that its memory is used up
 OOM_SCORE = 500  #: if the machine itself runs out, a portfolio goes before its daemon
 
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -163,7 +163,7 @@ _MACHINES = {
         },
     ),
 }
-_EVERYWHERE = {
+_COMMON_NUMBERS = {
     "pidfd_send_signal": 424,
     "pidfd_open": 434,
     "pidfd_getfd": 438,
@@ -183,7 +183,7 @@ _EVERYWHERE = {
     "mount_setattr": 442,
 }
 _CLONE3 = 435  #: its flags lie in memory where a filter cannot look; libc then falls back to clone
-_REFUSED = (
+_REFUSED_CALLS = (
     *("fork", "vfork", "execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev"),
     # Memory of these outlives the process and counts against nobody's limit.
     *("shmget", "semget", "msgget", "mq_open"),
@@ -194,9 +194,9 @@ _REFUSED = (
     *("unshare", "setns", "mount", "umount2", "pivot_root", "chroot", "open_by_handle_at"),
     *("ioprio_set", "migrate_pages", "move_pages", "kcmp", "perf_event_open", "bpf", "userfaultfd"),
     *("add_key", "request_key", "keyctl"),
-    *_EVERYWHERE,
+    *_COMMON_NUMBERS,
 )
-_TO_ITSELF_ONLY = (
+_OWN_PROCESS_ONLY = (
     *("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "prlimit64"),
     *("sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr"),
 )
@@ -232,10 +232,10 @@ def _filter(pid: int, arch: int, numbers: dict[str, int]) -> bytes:
         (_RETURN, 0, 0, _ERRNO | errno.ENOSYS),
     ]
     refuse, allow = (_RETURN, 0, 0, _ERRNO | errno.EPERM), (_RETURN, 0, 0, _ALLOW)
-    for name in _REFUSED:
+    for name in _REFUSED_CALLS:
         if name in numbers:
             lines += [(_IF_EQUAL, 0, 1, numbers[name]), refuse]
-    for name in _TO_ITSELF_ONLY:
+    for name in _OWN_PROCESS_ONLY:
         lines += [(_IF_EQUAL, 0, 5, numbers[name]), (_LOAD, 0, 0, _FIRST)]
         lines += [(_IF_EQUAL, 1, 0, pid), (_IF_EQUAL, 0, 1, 0), allow, refuse]
     lines += [(_IF_EQUAL, 0, 5, numbers["clone"]), (_LOAD, 0, 0, _FIRST)]
@@ -259,13 +259,13 @@ def _filter(pid: int, arch: int, numbers: dict[str, int]) -> bytes:
     return b"".join(struct.pack("<HBBI", *line) for line in lines)
 
 
-def _refuse_calls() -> bool:
+def _install_syscall_filter() -> bool:
     """Install the filter for this process. Return False where the kernel has none."""
     known = _MACHINES.get(platform.machine())
     if _libc is None or known is None:
         return False
     arch, seccomp, numbers = known
-    code = _filter(os.getpid(), arch, numbers | _EVERYWHERE)
+    code = _filter(os.getpid(), arch, numbers | _COMMON_NUMBERS)
     program = _Program(len(code) // 8, code)
     done: int = _libc.syscall(seccomp, _SET_MODE_FILTER, _SPEC_ALLOW, ctypes.byref(program))
     return done == 0
@@ -282,7 +282,7 @@ _SINCE_2, _SINCE_3 = 1 << 13, _TRUNCATE  #: rename across folders; truncate
 _PATH_BENEATH = 1
 
 
-def can_refuse_files() -> bool:
+def has_landlock() -> bool:
     """Return whether the kernel has Landlock."""
     if _libc is None:
         return False
@@ -290,13 +290,13 @@ def can_refuse_files() -> bool:
     return version >= 1
 
 
-def _refuse_files() -> bool:
+def _restrict_file_access() -> bool:
     """Let this process read files of Python and the system only, write none but /dev/null, and make
     and remove none.
 
     Return False where the kernel cannot.
     """
-    if _libc is None or not can_refuse_files():
+    if _libc is None or not has_landlock():
         return False
     version: int = _libc.syscall(_CREATE_RULESET, None, 0, _ASK_VERSION)
     handled = (
@@ -315,7 +315,7 @@ def _refuse_files() -> bool:
         rule = struct.pack("<Qi", handled & (_WRITE_FILE | _TRUNCATE | _READ_FILE), nothing)
         _libc.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)
         for path in readable_paths():
-            _let_read(ruleset, path)
+            _allow_reading(ruleset, path)
         done: int = _libc.syscall(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(nothing)
@@ -323,7 +323,7 @@ def _refuse_files() -> bool:
     return done == 0
 
 
-def _let_read(ruleset: int, path: str) -> None:
+def _allow_reading(ruleset: int, path: str) -> None:
     """Add a rule for what is at `path`, a file or a folder with all below it, if it is there."""
     try:
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -344,7 +344,7 @@ def limit_process(memory_bytes: int) -> None:
     """Set the limits every portfolio process has, on every Linux."""
     if sys.platform != "linux":
         return
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes + ANSWER_MEMORY))
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes + REPLY_MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = MAX_OPEN_FILES if most == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, most)
@@ -364,18 +364,18 @@ def apply_sandbox(parent: int | None = None) -> list[str]:
     if _libc is None:
         return ["this system cannot refuse a strategy new processes, signals and files"]
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # where Landlock is not: no file grows
-    lacking = give_up_root(landlock=can_refuse_files())
+    lacking = drop_root(landlock=has_landlock())
     if parent is not None:
-        _die_with(parent)  # the kernel forgot it when the user changed
+        _die_with_parent(parent)  # the kernel forgot it when the user changed
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    if not _refuse_files():
+    if not _restrict_file_access():
         lacking.append("this kernel cannot refuse a strategy to remove files (no Landlock)")
-    if not _refuse_calls():
+    if not _install_syscall_filter():
         lacking.append("this kernel cannot refuse a strategy new processes and signals")
     return lacking
 
 
-def _die_with(parent: int) -> None:
+def _die_with_parent(parent: int) -> None:
     assert _libc is not None
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:

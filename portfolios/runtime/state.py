@@ -19,7 +19,7 @@ from portfolios.runtime.events import PRICE_UNIT, Event
 from portfolios.runtime.money import CONTEXT, ZERO, as_text, quantise
 
 #: A state that claims to unpack to more than this is refused: the bytes may come from anywhere.
-LARGEST_STATE = 64 * 1024 * 1024
+MAX_STATE_BYTES = 64 * 1024 * 1024
 
 #: Version of the state's format. 1: no count of events, every refusal is recorded.
 #: 2: `Account.processed` and `Account.refusals`.
@@ -166,8 +166,8 @@ def decode_state(data: bytes) -> State:
     """Return the state. Raise StateUnreadable if the bytes are not one."""
     try:
         size = zstandard.frame_content_size(data)
-        if not 0 <= size <= LARGEST_STATE:
-            raise StateUnreadable(f"a state of {size} bytes is refused, limit {LARGEST_STATE}")
+        if not 0 <= size <= MAX_STATE_BYTES:
+            raise StateUnreadable(f"a state of {size} bytes is refused, limit {MAX_STATE_BYTES}")
         state = _decoder.decode(zstandard.ZstdDecompressor().decompress(data))
     except (zstandard.ZstdError, msgspec.DecodeError) as error:
         raise StateUnreadable(f"the checkpoint is no state of this runtime: {error}") from error

@@ -23,7 +23,7 @@ _READ_ANYTHING = 1 << 2  #: CAP_DAC_READ_SEARCH
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-def give_up_root(*, landlock: bool) -> list[str]:
+def drop_root(*, landlock: bool) -> list[str]:
     """Become the user of strategies, where root runs this. Return a sentence for what is left.
 
     Where Python itself lies in a folder of root's alone, the right to read is kept, since nothing
@@ -53,7 +53,7 @@ def give_up_root(*, landlock: bool) -> list[str]:
 @cache
 def unreadable_folder() -> str | None:
     """Return a folder of Python or of this project that other users cannot read, or None."""
-    return next((path for path in code_folders() if not _open_to_all(path)), None)
+    return next((path for path in code_folders() if not _readable_by_all(path)), None)
 
 
 def _keep_only(capability: int) -> None:
@@ -65,7 +65,7 @@ def _keep_only(capability: int) -> None:
         os._exit(1)
 
 
-def _open_to_all(path: str) -> bool:
+def _readable_by_all(path: str) -> bool:
     """Return whether every user can read `path`; True where nothing is there."""
     path = os.path.realpath(path)
     try:

@@ -16,7 +16,7 @@ from portfolios.runtime.errors import SeqMismatch, StrategyFailed
 from portfolios.runtime.events import decode_events
 from portfolios.runtime.messages import (
     HEADER,
-    LARGEST_REPLY,
+    MAX_REPLY_BYTES,
     Batch,
     Examine,
     Examined,
@@ -33,19 +33,19 @@ from portfolios.runtime.messages import (
 from portfolios.runtime.money import install_context
 from portfolios.strategies import registry
 
-CHECK_PROCESSOR_S = 4  #: of a check of parameters, imports included
+CHECK_CPU_S = 4  #: of a check of parameters, imports included
 MAX_ERRORS, MAX_MESSAGE = 100, 1000  #: of a check
 TRACE_CHARACTERS = 2000
 TRACE_FRAMES = 20  #: the last ones; an endless recursion has more than anybody can wait for
-PIPE_PIECE = 4096  #: what a pipe that polls as writable takes without blocking
+MAX_PIPE_WRITE = 4096  #: what a pipe that polls as writable takes without blocking
 
 
 def serve(sock: socket.socket) -> None:
     """Answer requests until Stop or until the other end closes. Returns normally in both cases."""
     install_context()
-    sys.stdout = sys.stderr = ForgivingStream(sys.stderr)
+    sys.stdout = sys.stderr = LossyStream(sys.stderr)
     sock.setblocking(True)
-    portfolio = PortfolioProcess()
+    portfolio = PortfolioWorker()
     with sock, sock.makefile("rb") as frames:
         while (body := _read_frame(frames)) is not None:
             request = decode_request(body)
@@ -57,7 +57,7 @@ def serve(sock: socket.socket) -> None:
                 return
 
 
-class PortfolioProcess:
+class PortfolioWorker:
     """What the process holds between two requests: one engine, or none."""
 
     def __init__(self) -> None:
@@ -67,12 +67,12 @@ class PortfolioProcess:
     def answer(self, request: Load | Batch | Examine) -> Reply:
         """Return the reply. A failure discards the engine: only another Load helps then."""
         if isinstance(request, Examine):
-            return _examined(request)
+            return _examine(request)
         engine, self._engine = self._engine, None
         stage: Literal["load", "event"] = "load" if isinstance(request, Load) else "event"
         try:
             if isinstance(request, Load):
-                self._engine = _loaded(request)
+                self._engine = _load_engine(request)
                 extra = sorted(self._engine.extra_symbols)
                 return Loaded(self._engine.last_seq, request.trial, extra)
             if engine is None:
@@ -84,14 +84,14 @@ class PortfolioProcess:
             return Result(result)
         except BaseException as error:  # whatever a strategy raises is its own end only
             if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
-                _use_reserve()
+                _lift_memory_limit()
             seq = error.seq if isinstance(error, StrategyFailed) else None
             return Failed(stage, seq, _one_line(error), _trace(error))
 
 
-def _examined(request: Examine) -> Reply:
+def _examine(request: Examine) -> Reply:
     """Return what the strategy says of parameters, or how it failed at that."""
-    _limit_processor_time(CHECK_PROCESSOR_S)
+    _limit_cpu_time(CHECK_CPU_S)
     try:
         strategy = registry.get(request.strategy)
         errors = strategy.validate(json.loads(request.parameters), request.symbols)
@@ -101,11 +101,11 @@ def _examined(request: Examine) -> Reply:
         return UnknownName(str(unknown))
     except BaseException as error:
         if isinstance(error, MemoryError):
-            _use_reserve()
+            _lift_memory_limit()
         return Failed("load", None, _one_line(error), _trace(error))
 
 
-def _limit_processor_time(seconds: int) -> None:
+def _limit_cpu_time(seconds: int) -> None:
     """Let the kernel end this process when it has used so much more, on a busy machine too."""
     try:
         import resource
@@ -120,13 +120,13 @@ def _frame(reply: Reply) -> bytes:
     """Return the frame of `reply`, or of a failure where nobody would read one so large."""
     frame = encode_message(reply)
     size = len(frame) - HEADER.size
-    if size <= LARGEST_REPLY:
+    if size <= MAX_REPLY_BYTES:
         return frame
-    error = f"state and orders of one batch have {size} bytes, limit {LARGEST_REPLY}"
+    error = f"state and orders of one batch have {size} bytes, limit {MAX_REPLY_BYTES}"
     return encode_message(Failed("event", None, error, ""))
 
 
-def _use_reserve() -> None:
+def _lift_memory_limit() -> None:
     """Lift the memory limit to its hard end: what is left there is for saying what happened."""
     try:
         import resource
@@ -137,7 +137,7 @@ def _use_reserve() -> None:
         pass  # no such limit here
 
 
-def _loaded(request: Load) -> PortfolioEngine:
+def _load_engine(request: Load) -> PortfolioEngine:
     if request.state is None:
         return PortfolioEngine.fresh(request.spec)
     return PortfolioEngine.restore(request.spec, request.state, request.last_seq)
@@ -173,7 +173,7 @@ def _trace(error: BaseException) -> str:
         return ""
 
 
-class ForgivingStream(io.TextIOBase):
+class LossyStream(io.TextIOBase):
     """What a strategy prints into: a log that is full, closed or gone is no reason to fail."""
 
     def __init__(self, target: TextIO | None) -> None:
@@ -191,7 +191,7 @@ class ForgivingStream(io.TextIOBase):
         """
         try:
             if self._target is not None and self._has_room():
-                self._target.write(text[:PIPE_PIECE])
+                self._target.write(text[:MAX_PIPE_WRITE])
                 self._target.flush()
         except (OSError, ValueError):
             self._target = None

@@ -19,7 +19,7 @@ from portfolios.runtime.state import OpenOrder, Position, StrategyPart
 from portfolios.strategies.validation_messages import NOT_A_DECIMAL, describe
 
 #: More of one share than was ever issued; keeps a mistyped quantity out of the books.
-LARGEST_QUANTITY = Decimal(1_000_000_000)
+MAX_QUANTITY = Decimal(1_000_000_000)
 
 
 class FieldError(NamedTuple):
@@ -177,9 +177,9 @@ def _value_errors(name: str, value: Any, wanted: Any) -> Iterable[FieldError]:
 
 def quantity_errors(name: str, quantity: Decimal) -> Iterable[FieldError]:
     """Yield what is wrong with a parameter that is the quantity of an order."""
-    if not 0 < quantity <= LARGEST_QUANTITY:
+    if not 0 < quantity <= MAX_QUANTITY:
         yield FieldError(
-            name, "out_of_range", f"{name}: {quantity} is not over 0 and up to {LARGEST_QUANTITY}."
+            name, "out_of_range", f"{name}: {quantity} is not over 0 and up to {MAX_QUANTITY}."
         )
     elif quantity != quantity.quantize(Decimal("0.0001")):
         yield FieldError(name, "out_of_range", f"{name}: {quantity} has more than four places.")

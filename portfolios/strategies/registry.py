@@ -18,7 +18,7 @@ from portfolios.strategies.buy_and_hold import BuyAndHold
 from portfolios.strategies.canary import Canary
 from portfolios.strategies.mean_reversion import MeanReversion
 from portfolios.strategies.sma_cross import SmaCross
-from portfolios.strategies.sources import ENTRY_POINT_GROUP, MODULES_VARIABLE, modules_named
+from portfolios.strategies.sources import ENTRY_POINT_GROUP, MODULES_VARIABLE, configured_modules
 
 BUILT_IN: dict[str, type[Strategy]] = {
     strategy.name: strategy for strategy in (BuyAndHold, Canary, MeanReversion, SmaCross)
@@ -33,7 +33,7 @@ def get(name: str) -> type[Strategy]:
     """Return the strategy class. Raise UnknownStrategy naming it and those known."""
     found = BUILT_IN.get(name)
     if found is None:
-        strategies, broken = _all()
+        strategies, broken = _load_all()
         found = strategies.get(name)
         if found is None:
             known = f"unknown strategy {name!r}; there are: {', '.join(sorted(strategies))}"
@@ -43,20 +43,20 @@ def get(name: str) -> type[Strategy]:
 
 def names() -> list[str]:
     """Return every name `get` accepts, sorted. Imports those from outside."""
-    return sorted(_all()[0])
+    return sorted(_load_all()[0])
 
 
 def versions() -> dict[str, int]:
     """Return name → version of every strategy that can be loaded. Imports those from outside."""
-    return {name: strategy.version for name, strategy in sorted(_all()[0].items())}
+    return {name: strategy.version for name, strategy in sorted(_load_all()[0].items())}
 
 
 def problems() -> list[str]:
     """Return a sentence for each module or entry point from outside that cannot be loaded."""
-    return _all()[1]
+    return _load_all()[1]
 
 
-def _all() -> tuple[dict[str, type[Strategy]], list[str]]:
+def _load_all() -> tuple[dict[str, type[Strategy]], list[str]]:
     """Return what can be loaded by name, and what is wrong with the rest."""
     found: dict[str, type[Strategy]] = {}
     broken: list[str] = []
@@ -66,7 +66,7 @@ def _all() -> tuple[dict[str, type[Strategy]], list[str]]:
             found[loaded.name] = loaded
         except (Exception, SystemExit) as error:  # whatever foreign code raises on import
             broken.append(f"entry point {point.name} ({point.value}) did not load: {error!r}")
-    for module_name in modules_named():
+    for module_name in configured_modules():
         try:
             module = import_module(module_name)
         except (Exception, SystemExit) as error:

@@ -8,7 +8,7 @@ ENTRY_POINT_GROUP = "ginkgo.strategies"
 MODULES_VARIABLE = "GINKGO_STRATEGIES"
 
 
-def modules_named() -> list[str]:
+def configured_modules() -> list[str]:
     """Return the modules the environment names, in its order."""
     return [
         name for part in os.environ.get(MODULES_VARIABLE, "").split(",") if (name := part.strip())

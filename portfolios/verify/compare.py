@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
 
-from portfolios.runtime.refusals import is_new, placed
+from portfolios.runtime.refusals import forget_refusal, is_new_refusal
 from portfolios.runtime.results import EquityRow, FillRow, OrderRow
 from portfolios.verify.types import (
     RANK,
     Counts,
     Difference,
     Kind,
+    ProducedRows,
     RecordedRun,
-    Rows,
     StoredFill,
     StoredOrder,
     StoredRows,
@@ -63,7 +63,7 @@ class Comparison:
         """Return the orders that wait for their fill."""
         return tuple(sorted(self._status))
 
-    def compare(self, wanted: Rows, found: StoredRows) -> Difference | None:
+    def compare(self, wanted: ProducedRows, found: StoredRows) -> Difference | None:
         """Return the first difference of these events in the order of the log, None if none."""
         unlike = [
             first
@@ -98,7 +98,7 @@ class Comparison:
         self, wanted: Sequence[OrderRow], found: Sequence[StoredOrder]
     ) -> Iterator[FieldDifference]:
         once = [order for order in found if not self._was_refused_before(order)]
-        for key, order, stored in paired(
+        for key, order, stored in pair_by_key(
             wanted, lambda o: (o.seq, o.index), once, lambda o: (o.row.seq, o.row.index)
         ):
             seq, index = key
@@ -106,7 +106,9 @@ class Comparison:
                 if order is not None and seq < self._recorded.kept_from.orders:
                     self._counts.rows_dropped += 1
                     continue
-                yield _alone("order", seq, index, _said(_order, order), _said(_stored, stored))
+                yield _row_on_one_side(
+                    "order", seq, index, _describe(_order, order), _describe(_stored, stored)
+                )
                 continue
             self._counts.orders += 1
             stretch = self._recorded.at(seq)
@@ -125,7 +127,7 @@ class Comparison:
                 ("node", stored.node, stretch.owner),
                 ("revision", stored.revision, stretch.spec.revision),
             ]
-            yield from _unlike(
+            yield from _field_differences(
                 "order", seq, f"order {index} at seq {seq} ({_order(order)})", fields
             )
 
@@ -135,9 +137,9 @@ class Comparison:
         if self._new_since is not None and row.seq >= self._new_since:
             return False
         if order.status == "refused":
-            return not is_new(self._refusals, row.symbol, row.side, row.reason or "")
+            return not is_new_refusal(self._refusals, row.symbol, row.side, row.reason or "")
         if order.status != "suppressed":
-            placed(self._refusals, row.symbol, row.side)
+            forget_refusal(self._refusals, row.symbol, row.side)
         return False
 
     # --- fills -------------------------------------------------------------------------------
@@ -145,7 +147,7 @@ class Comparison:
     def _fills(
         self, wanted: Sequence[FillRow], found: Sequence[StoredFill]
     ) -> Iterator[FieldDifference]:
-        for (seq, index), fill, stored in paired(
+        for (seq, index), fill, stored in pair_by_key(
             wanted, lambda f: (f.fill_seq, f.index), found, lambda f: (f.row.fill_seq, f.row.index)
         ):
             if fill is None or stored is None:
@@ -154,7 +156,9 @@ class Comparison:
                     self._status.pop((fill.order_seq, fill.order_index), None)
                     continue
                 there = None if stored is None else stored.row
-                yield _alone("fill", seq, index, _said(_fill, fill), _said(_fill, there))
+                yield _row_on_one_side(
+                    "fill", seq, index, _describe(_fill, fill), _describe(_fill, there)
+                )
                 continue
             self._counts.fills += 1
             uid = self._recorded.stretches[0].spec.uid
@@ -165,7 +169,9 @@ class Comparison:
                 ("at", stored.row.at_us, fill.at_us),
                 ("epoch", stored.epoch, self._recorded.at(seq).epoch),
             ]
-            yield from _unlike("fill", seq, f"fill {index} at seq {seq} ({_fill(fill)})", fields)
+            yield from _field_differences(
+                "fill", seq, f"fill {index} at seq {seq} ({_fill(fill)})", fields
+            )
             status = self._status.pop(order, "filled")
             if status != "filled":
                 what = f"order {order[1]} at seq {order[0]}"
@@ -176,7 +182,7 @@ class Comparison:
     def _equity(
         self, wanted: Sequence[EquityRow], found: Sequence[EquityRow]
     ) -> Iterator[FieldDifference]:
-        for (seq, _), point, stored in paired(
+        for (seq, _), point, stored in pair_by_key(
             wanted, lambda e: (e.seq, 0), found, lambda e: (e.seq, 0)
         ):
             if point is None or stored is None:
@@ -186,14 +192,16 @@ class Comparison:
                 ):
                     self._counts.equity_dropped += 1
                     continue
-                yield _alone("equity", seq, None, _said(_point, point), _said(_point, stored))
+                yield _row_on_one_side(
+                    "equity", seq, None, _describe(_point, point), _describe(_point, stored)
+                )
                 continue
             self._counts.equity += 1
             fields = [("at", stored.at_us, point.at_us), *_same_fields(stored, point, "equity")]
-            yield from _unlike("equity", seq, f"equity point at seq {seq}", fields)
+            yield from _field_differences("equity", seq, f"equity point at seq {seq}", fields)
 
 
-def paired(
+def pair_by_key(
     wanted: Sequence[W],
     key_of_wanted: Callable[[W], Key],
     found: Sequence[F],
@@ -221,7 +229,7 @@ def _same_fields(found: Any, wanted: Any, *names: str) -> Iterator[tuple[str, An
     return ((name, getattr(found, name), getattr(wanted, name)) for name in names)
 
 
-def _unlike(
+def _field_differences(
     kind: Kind, seq: int, what: str, fields: Sequence[tuple[str, Any, Any]]
 ) -> Iterator[FieldDifference]:
     for name, found, wanted in fields:
@@ -229,7 +237,7 @@ def _unlike(
             yield FieldDifference(seq, kind, what, name, _shown(found), _shown(wanted))
 
 
-def _alone(
+def _row_on_one_side(
     kind: Kind, seq: int, index: int | None, wanted: str | None, found: str | None
 ) -> FieldDifference:
     """A row that only one side has."""
@@ -239,7 +247,7 @@ def _alone(
     )
 
 
-def _said(say: Callable[[W], str], row: W | None) -> str | None:
+def _describe(say: Callable[[W], str], row: W | None) -> str | None:
     return None if row is None else say(row)
 
 

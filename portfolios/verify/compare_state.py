@@ -10,7 +10,7 @@ import zstandard
 
 from portfolios.runtime.errors import StateUnreadable
 from portfolios.runtime.state import (
-    LARGEST_STATE,
+    MAX_STATE_BYTES,
     Processed,
     decode_state,
     encode_state,
@@ -18,26 +18,26 @@ from portfolios.runtime.state import (
 from portfolios.verify.types import Difference, RecordedRun
 
 
-def unpacked(state: bytes) -> bytes:
+def canonical_bytes(state: bytes) -> bytes:
     """Return the canonical bytes of a state: without the compression, whose level may change.
 
     Raise StateUnreadable if they cannot be had.
     """
     try:
         size = zstandard.frame_content_size(state)
-        if not 0 <= size <= LARGEST_STATE:
-            raise StateUnreadable(f"it claims {size} bytes, limit {LARGEST_STATE}")
+        if not 0 <= size <= MAX_STATE_BYTES:
+            raise StateUnreadable(f"it claims {size} bytes, limit {MAX_STATE_BYTES}")
         return zstandard.ZstdDecompressor().decompress(state)
     except zstandard.ZstdError as error:
         raise StateUnreadable(f"its bytes cannot be unpacked: {error}") from error
 
 
-def digest(state: bytes) -> str:
+def state_digest(state: bytes) -> str:
     """Return the sha256 of the canonical bytes, as hex."""
-    return hashlib.sha256(unpacked(state)).hexdigest()
+    return hashlib.sha256(canonical_bytes(state)).hexdigest()
 
 
-def processed_by(state: bytes | None) -> Processed | None:
+def processed_events(state: bytes | None) -> Processed | None:
     """Return the count of events in a stored state, or None if it has none or cannot be read."""
     try:
         return None if state is None else decode_state(state).account.processed
@@ -45,7 +45,7 @@ def processed_by(state: bytes | None) -> Processed | None:
         return None
 
 
-def uncounted(state: bytes) -> bytes:
+def without_event_count(state: bytes) -> bytes:
     """Return the state as a version that did not count events would have made it."""
     decoded = decode_state(state)
     decoded.forget_count()
@@ -62,17 +62,17 @@ def compare_states(recorded: RecordedRun, wanted: bytes) -> Difference | None:
         return Difference(seq, "state", what, field, found, want, recorded.at(seq).where)
 
     try:
-        found_bytes = unpacked(recorded.state)
+        found_bytes = canonical_bytes(recorded.state)
         found = msgspec.msgpack.decode(found_bytes)
     except (StateUnreadable, msgspec.DecodeError) as error:
-        return differs("bytes", f"unreadable ({error})", f"sha256 {digest(wanted)[:12]}…")
-    wanted_bytes = unpacked(wanted)
+        return differs("bytes", f"unreadable ({error})", f"sha256 {state_digest(wanted)[:12]}…")
+    wanted_bytes = canonical_bytes(wanted)
     if found_bytes == wanted_bytes:
         return None
     first = first_difference(found, msgspec.msgpack.decode(wanted_bytes))
     if first is not None:
         return differs(*first)
-    return differs("bytes", hashlib.sha256(found_bytes).hexdigest(), digest(wanted))
+    return differs("bytes", hashlib.sha256(found_bytes).hexdigest(), state_digest(wanted))
 
 
 ABSENT = object()

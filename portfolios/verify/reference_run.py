@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from portfolios.runtime.events import encode_events, join_events
 from portfolios.runtime.messages import Batch, Failed, Load, Loaded, Result
 from portfolios.runtime.results import BatchResult
-from portfolios.verify.compare_state import uncounted
+from portfolios.verify.compare_state import without_event_count
 from portfolios.verify.replay_process import Ask, ReplayProcessEnded
-from portfolios.verify.types import Anchor, Difference, RecordedRun, Rows, TenureSegment
+from portfolios.verify.types import Anchor, Difference, ProducedRows, RecordedRun, TenureSegment
 
-PIECE_EVENTS = 2_000  #: events of its symbols in one request, so that one limit fits all
-LARGEST_SPAN = 100_000  #: seqs in one request: a portfolio of one symbol sees few of them
+BATCH_EVENTS = 2_000  #: events of its symbols in one request, so that one limit fits all
+MAX_BATCH_SEQS = 100_000  #: seqs in one request: a portfolio of one symbol sees few of them
 
 _NO_EVENTS = join_events([])
 
@@ -25,7 +25,7 @@ class ReplayDiverged(Exception):
         self.difference = difference
 
 
-class UninterruptedRun:
+class ReferenceRun:
     """Runs the recorded inputs once more. Nothing is kept but the newest state."""
 
     def __init__(
@@ -42,7 +42,7 @@ class UninterruptedRun:
         where an older version, which did not count, made the state before it.
         """
         self._recorded, self._ask, self._told = recorded, ask, told
-        self._suppressed = merged(recorded.suppressed)
+        self._suppressed = merge_ranges(recorded.suppressed)
         self._range = next(self._suppressed, None)
         before = [s for s in recorded.stretches if start is not None and s.epoch <= start.epoch]
         self._waiting = list(reversed(recorded.stretches[len(before) :]))
@@ -59,9 +59,9 @@ class UninterruptedRun:
         """Return the epoch of the stretch whose spec is loaded."""
         return self._stretch.epoch
 
-    def advance(self, to_seq: int) -> Rows:
+    def advance(self, to_seq: int) -> ProducedRows:
         """Return what the run produces in (seq, to_seq]. Raise Disagrees where it cannot go on."""
-        rows = Rows()
+        rows = ProducedRows()
         self._change_stretch()
         while self.seq < to_seq:
             self._piece(to_seq, rows)
@@ -75,7 +75,7 @@ class UninterruptedRun:
         if self._counted_from == self.seq + 1:
             self._counted_from = None  # once
             if self.state is not None:
-                self.state, self._loaded = uncounted(self.state), False
+                self.state, self._loaded = without_event_count(self.state), False
         while self._waiting and self._waiting[-1].first_seq <= self.seq + 1:
             before, self._stretch = self._stretch, self._waiting.pop()
             if not self._loaded or self._stretch.spec != before.spec:
@@ -90,8 +90,8 @@ class UninterruptedRun:
         self._symbols, self._loaded = loaded.symbols(spec), True
         self._run(self.seq, False, _NO_EVENTS)  # answers with the state as it was loaded
 
-    def _piece(self, to_seq: int, rows: Rows) -> None:
-        last = min(to_seq, self.seq + LARGEST_SPAN)
+    def _piece(self, to_seq: int, rows: ProducedRows) -> None:
+        last = min(to_seq, self.seq + MAX_BATCH_SEQS)
         if self._waiting:
             last = min(last, self._waiting[-1].first_seq - 1)
         if self._counted_from is not None and self._counted_from > self.seq + 1:
@@ -104,9 +104,9 @@ class UninterruptedRun:
             last = min(last, self._range[1] if suppress else self._range[0] - 1)
         recorded = self._recorded
         events = recorded.feed.read_for(
-            self._symbols, self.seq + 1, last, recorded.segments, PIECE_EVENTS
+            self._symbols, self.seq + 1, last, recorded.segments, BATCH_EVENTS
         )
-        if len(events) == PIECE_EVENTS:
+        if len(events) == BATCH_EVENTS:
             last = events[-1].seq
         if not events:  # as on a node: nothing was for it, and nothing is asked of its process
             self._run(last, False, _NO_EVENTS)
@@ -150,7 +150,7 @@ class UninterruptedRun:
         )
 
 
-def merged(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+def merge_ranges(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """Yield sorted ranges with those that touch joined: each commit of a catch-up stores one."""
     now: tuple[int, int] | None = None
     for first, last in ranges:

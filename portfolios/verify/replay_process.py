@@ -29,7 +29,7 @@ from portfolios.runtime.messages import (
 from portfolios.runtime.money import install_context
 from portfolios.runtime.sandbox import apply_sandbox, limit_process
 from portfolios.runtime.secrets import without_secrets
-from portfolios.runtime.worker import PortfolioProcess, serve
+from portfolios.runtime.worker import PortfolioWorker, serve
 
 Ask = Callable[[Load | Batch | Examine], Reply]
 
@@ -44,7 +44,7 @@ class ReplayProcessEnded(Exception):
 
 
 @contextmanager
-def own_process(
+def replay_process(
     limit_s: float = LIMIT_S, memory_mb: int = MEMORY_MB, *, guarded: bool = True
 ) -> Iterator[Ask]:
     """Give a way to ask a fresh portfolio process; it is killed at the end, or when it is late."""
@@ -66,8 +66,8 @@ def own_process(
     def ask(request: Load | Batch | Examine) -> Reply:
         try:
             ours.sendall(encode_message(request))
-            header = _exactly(ours, HEADER.size)
-            return decode_reply(_exactly(ours, HEADER.unpack(header)[0]))
+            header = _receive_exactly(ours, HEADER.size)
+            return decode_reply(_receive_exactly(ours, HEADER.unpack(header)[0]))
         except TimeoutError:
             raise ReplayProcessEnded(
                 f"it did not answer within {limit_s:g} s and was ended"
@@ -75,7 +75,7 @@ def own_process(
         except ConnectionError:
             with suppress(subprocess.TimeoutExpired):
                 child.wait(1.0)
-            raise ReplayProcessEnded(_how(child.returncode)) from None
+            raise ReplayProcessEnded(_exit_description(child.returncode)) from None
 
     try:
         yield ask
@@ -88,10 +88,10 @@ def own_process(
 
 def in_this_process() -> Ask:
     """Return the same conversation without a process: nothing bounds the strategy's time."""
-    return PortfolioProcess().answer
+    return PortfolioWorker().answer
 
 
-def _exactly(sock: socket.socket, size: int) -> bytes:
+def _receive_exactly(sock: socket.socket, size: int) -> bytes:
     data = bytearray()
     while len(data) < size:
         chunk = sock.recv(size - len(data))
@@ -101,7 +101,7 @@ def _exactly(sock: socket.socket, size: int) -> bytes:
     return bytes(data)
 
 
-def _how(status: int | None) -> str:
+def _exit_description(status: int | None) -> str:
     if status is None:
         return "its process closed its socket and did not end"
     if status < 0:

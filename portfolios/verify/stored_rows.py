@@ -57,7 +57,7 @@ JOIN portfolios_order o ON o.portfolio_id = %(portfolio)s AND o.seq = x.seq AND 
 """
 
 
-class Stored:
+class StoredRowsReader:
     """Reads windows of one portfolio's rows, as of the event that is compared to."""
 
     def __init__(self, portfolio: int, as_of: int) -> None:

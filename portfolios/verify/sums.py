@@ -15,7 +15,7 @@ from typing import Any
 from portfolios.verify.stored_rows import named_cursor
 
 #: Seqs in one statement: a second or two where every event made an order.
-PIECE = 1_000_000
+BATCH_SEQS = 1_000_000
 MODULUS = 1 << 64
 
 #: An order that is open is filled later without having been touched: both count as placed.
@@ -53,27 +53,27 @@ STATEMENTS = {"orders": ORDERS, "fills": FILLS, "equity": EQUITY}
 
 
 @dataclass(frozen=True, slots=True)
-class Sum:
+class RowSum:
     """Number of rows, and the total of their hashes modulo 2^64."""
 
     rows: int = 0
     total: int = 0
 
-    def __add__(self, other: Sum) -> Sum:
-        return Sum(self.rows + other.rows, (self.total + other.total) % MODULUS)
+    def __add__(self, other: RowSum) -> RowSum:
+        return RowSum(self.rows + other.rows, (self.total + other.total) % MODULUS)
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class RangeSums:
     """The sums of a range, and which of its orders are open now."""
 
-    orders: Sum = Sum()
-    fills: Sum = Sum()
-    equity: Sum = Sum()
+    orders: RowSum = RowSum()
+    fills: RowSum = RowSum()
+    equity: RowSum = RowSum()
     open_orders: frozenset[tuple[int, int]] = field(default=frozenset())
 
-    def __add__(self, other: Sums) -> Sums:
-        return Sums(
+    def __add__(self, other: RangeSums) -> RangeSums:
+        return RangeSums(
             self.orders + other.orders,
             self.fills + other.fills,
             self.equity + other.equity,
@@ -81,25 +81,25 @@ class Sums:
         )
 
 
-def sums(
+def sum_rows(
     portfolio: int, from_seq: int, to_seq: int, alive: Callable[[], None] = lambda: None
-) -> Sums:
+) -> RangeSums:
     """Return the sums over (from_seq, to_seq]. Three statements a PIECE; `alive` between them."""
-    found = Sums()
+    found = RangeSums()
     while from_seq < to_seq:
-        end = min(from_seq + PIECE, to_seq)
-        found += _piece({"portfolio": portfolio, "from_seq": from_seq, "to_seq": end})
+        end = min(from_seq + BATCH_SEQS, to_seq)
+        found += _sum_batch({"portfolio": portfolio, "from_seq": from_seq, "to_seq": end})
         from_seq = end
         alive()
     return found
 
 
-def _piece(where: dict[str, int]) -> Sums:
+def _sum_batch(where: dict[str, int]) -> RangeSums:
     with named_cursor() as cursor:
         rows: dict[str, Any] = {
             kind: cursor.execute(statement.encode(), where).fetchone()
             for kind, statement in STATEMENTS.items()
         }
-    found = {kind: Sum(row.rows, int(row.total) % MODULUS) for kind, row in rows.items()}
+    found = {kind: RowSum(row.rows, int(row.total) % MODULUS) for kind, row in rows.items()}
     waiting = frozenset((seq, index) for seq, index in rows["orders"].open_orders)
-    return Sums(**found, open_orders=waiting)
+    return RangeSums(**found, open_orders=waiting)

@@ -91,7 +91,7 @@ class StoredFill:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class ProducedRows:
     """What a run produced in (from_seq, to_seq]: by the replay or as it is stored."""
 
     orders: list[OrderRow] = field(default_factory=list)
@@ -152,7 +152,7 @@ class Anchor:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class VerificationResult:
     """The outcome. `difference` None: identical."""
 
     difference: Difference | None

@@ -6,30 +6,35 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from portfolios.runtime.python_version import PYTHON
+from portfolios.runtime.python_version import PYTHON_VERSION
 from portfolios.runtime.state import decode_state
 from portfolios.strategies import registry
 from portfolios.strategy_inspection import CheckFailed, facts
 from portfolios.verify.compare import Comparison
-from portfolios.verify.compare_state import compare_states, digest, processed_by, uncounted
-from portfolios.verify.reference_run import ReplayDiverged, UninterruptedRun
+from portfolios.verify.compare_state import (
+    compare_states,
+    processed_events,
+    state_digest,
+    without_event_count,
+)
+from portfolios.verify.reference_run import ReferenceRun, ReplayDiverged
 from portfolios.verify.replay_process import Ask
 from portfolios.verify.types import (
     Anchor,
     CannotVerify,
-    Compared,
     Counts,
     Difference,
     RecordedRun,
     StoredRows,
     TenureSegment,
+    VerificationResult,
 )
 
 #: Events of the log whose rows are held at once: memory stays the same over a year of them.
 WINDOW = 20_000
 
 
-class Rows(Protocol):
+class StoredRowsSource(Protocol):
     """Where stored rows are read from."""
 
     def rows(self, from_seq: int, to_seq: int) -> StoredRows:
@@ -43,12 +48,12 @@ class Rows(Protocol):
 
 def verify(
     recorded: RecordedRun,
-    stored: Rows,
+    stored: StoredRowsSource,
     ask: Ask,
     told: Callable[[int], None] = lambda seq: None,
     start: Anchor | None = None,
     time_is_up: Callable[[], bool] = lambda: False,
-) -> Compared:
+) -> VerificationResult:
     """Return whether what is stored equals the uninterrupted run, up to the first difference.
 
     With `start` the run goes on from there, and what lies before it is not looked at. When
@@ -67,22 +72,22 @@ class _Verification:
     def __init__(
         self,
         recorded: RecordedRun,
-        stored: Rows,
+        stored: StoredRowsSource,
         ask: Ask,
         told: Callable[[int], None],
         start: Anchor | None,
     ) -> None:
         self._recorded, self._stored, self._start = recorded, stored, start
-        self._processed = processed_by(recorded.state)
+        self._processed = processed_events(recorded.state)
         since = None if self._processed is None else self._processed.since
         self._counts = Counts() if start is None else replace(start.counts)
-        self._run = UninterruptedRun(recorded, ask, told, since, start)
+        self._run = ReferenceRun(recorded, ask, told, since, start)
         self._first = self._run.seq + 1
         waiting = {} if start is None else stored.statuses(start.open_orders)
         refusals = {} if start is None else decode_state(start.state).account.refusals
         self._comparison = Comparison(recorded, self._counts, waiting, since, refusals)
 
-    def outcome(self, time_is_up: Callable[[], bool]) -> Compared:
+    def outcome(self, time_is_up: Callable[[], bool]) -> VerificationResult:
         difference = self._missing_order()
         state_digest: str | None = None
         while difference is None and self._run.seq < self._recorded.to_seq:
@@ -95,7 +100,7 @@ class _Verification:
         if difference is not None:
             _refuse_another_python(self._recorded, self._start, difference)
         self._counts.events += self._run.events
-        return Compared(
+        return VerificationResult(
             difference,
             self._counts,
             self._recorded.first_seq,
@@ -137,8 +142,8 @@ class _Verification:
         state = self._run.state
         assert state is not None  # every load is followed by a batch that answers with it
         if self._processed is None:  # made by a version that did not count
-            state = uncounted(state)
-        return compare_states(self._recorded, state), digest(state)
+            state = without_event_count(state)
+        return compare_states(self._recorded, state), state_digest(state)
 
     def _anchor(self) -> Anchor | None:
         if self._run.state is None:
@@ -161,12 +166,12 @@ def _refuse_another_python(
 ) -> None:
     """Another Python version may round differently: what differs from there on proves nothing."""
     for stretch in _replayed(recorded, start):
-        if stretch.python not in ("", PYTHON) and stretch.first_seq <= difference.seq:
+        if stretch.python not in ("", PYTHON_VERSION) and stretch.first_seq <= difference.seq:
             name = stretch.spec.portfolio
             raise CannotVerify(
                 f"{name} cannot be verified here: {stretch.where}, ran under"
-                f" Python {stretch.python}, and this is Python {PYTHON}, under which it differs at"
-                f" seq {difference.seq}; verify it with Python {stretch.python}."
+                f" Python {stretch.python}, and this is Python {PYTHON_VERSION}, under which it"
+                f" differs at seq {difference.seq}; verify it with Python {stretch.python}."
             )
 
 

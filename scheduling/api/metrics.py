@@ -15,7 +15,7 @@ from scheduling.api.base import ApiView
 from scheduling.api.openapi import described
 from scheduling.enact.alerts import KINDS
 from scheduling.models import Phase
-from scheduling.observe.fleet_view import FleetView, read_board
+from scheduling.observe.fleet_view import FleetView, read_fleet_view
 from scheduling.observe.storage import Storage, read_storage
 
 
@@ -181,6 +181,6 @@ class Metrics(ApiView):
     def get(self, request: Request) -> HttpResponse:
         """Answer the text."""
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(BoardFigures(read_board()))  # type: ignore[arg-type]
+        registry.register(BoardFigures(read_fleet_view()))  # type: ignore[arg-type]
         registry.register(StorageFigures(read_storage()))  # type: ignore[arg-type]
         return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)

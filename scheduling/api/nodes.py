@@ -14,7 +14,7 @@ from scheduling.api.pagination import page_of_lines
 from scheduling.api.request_serializers import NoBody, ReasonBody, read_body
 from scheduling.decide import types
 from scheduling.errors import Invalid
-from scheduling.observe.fleet_view import read_board
+from scheduling.observe.fleet_view import read_fleet_view
 from scheduling.presentation.documents import node_document, node_line
 from scheduling.presentation.serializers import NodeDocument
 
@@ -26,7 +26,7 @@ class NodeList(ApiView):
     def get(self, request: Request) -> Response:
         """Answer one page of the one consistent read that the dashboard shows too."""
         refuse_unknown_parameters(request, ("status", "schedulable"))
-        lines = read_board().nodes
+        lines = read_fleet_view().nodes
         status = _choice(request, "status", get_args(types.NodeStatus))
         if status is not None:
             lines = [line for line in lines if line.status == status]

@@ -26,7 +26,7 @@ from scheduling.api.request_serializers import (
 )
 from scheduling.errors import Invalid, Refused
 from scheduling.models import Phase
-from scheduling.observe.fleet_view import read_board
+from scheduling.observe.fleet_view import read_fleet_view
 from scheduling.presentation.documents import handoff_document, portfolio_document
 from scheduling.presentation.portfolio_body import PortfolioBody, PortfolioChanges, read_bodies
 from scheduling.presentation.serializers import (
@@ -55,7 +55,7 @@ class PortfolioList(ApiView):
     def get(self, request: Request) -> Response:
         """Answer one page of the one consistent read that the dashboard shows too."""
         refuse_unknown_parameters(request, _FILTERS)
-        lines = read_board().portfolios
+        lines = read_fleet_view().portfolios
         for name, (attribute, choices) in _FILTERS.items():
             wanted = request.query_params.get(name)
             if wanted is None:

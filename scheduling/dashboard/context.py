@@ -12,7 +12,7 @@ from django.template.loader import render_to_string
 from django.utils.cache import patch_cache_control
 
 from scheduling.dashboard.board import build_desk
-from scheduling.observe.fleet_view import FleetView, read_board
+from scheduling.observe.fleet_view import FleetView, read_fleet_view
 from scheduling.observe.halts import halt_in_force
 from scheduling.permissions import may_act, role_of
 from scheduling.presentation.formatting import percent
@@ -43,7 +43,7 @@ def figures_context(board: FleetView) -> dict[str, Any]:
 def page_context(request: HttpRequest, page: str, live_view: str = "page") -> dict[str, Any]:
     """Return the context of a page, with a fresh snapshot. Raises SnapshotUnavailable."""
     return {
-        **figures_context(read_board()),
+        **figures_context(read_fleet_view()),
         "page": page,
         "pages": PAGES,
         "role": role_of(request.user),

@@ -21,7 +21,7 @@ from django.db import connection, connections
 from scheduling.dashboard.board import changes
 from scheduling.dashboard.live_updates import View, render_view
 from scheduling.errors import SnapshotUnavailable
-from scheduling.observe.fleet_view import FleetView, read_board
+from scheduling.observe.fleet_view import FleetView, read_fleet_view
 from scheduling.presentation.formatting import clock
 
 logger = logging.getLogger(__name__)
@@ -154,7 +154,7 @@ def _read_and_render(
 ) -> tuple[FleetView, dict[View, tuple[dict[str, str], list[str] | None]]]:
     """Read one snapshot and render every view of it. A broken connection is not used twice."""
     try:
-        board = read_board()
+        board = read_fleet_view()
         return board, {view: render_view(board, view) for view in views}
     except Exception:
         connection.close()

@@ -19,7 +19,7 @@ from rest_framework.utils.encoders import JSONEncoder
 from rich.console import Console
 from rich.text import Text
 
-from portfolios.text import escaped_json, escaped_lines, unprintable_errors
+from portfolios.text import escape_json, escape_lines, unprintable_errors
 from scheduling.errors import Invalid, Refused, SnapshotUnavailable
 from scheduling.presentation.problems import DATABASE_AWAY
 from scheduling.request_origin import acting_from, command_line_actor, of_command
@@ -92,7 +92,7 @@ class GinkgoCommand(BaseCommand):
             self.stdout.write(_dumps({"code": code, "message": message, **extra}))
         if not self._from_shell:
             raise CommandError(message, returncode=1)
-        self.stderr.write(escaped_lines(message))
+        self.stderr.write(escape_lines(message))
         sys.exit(1)
 
     def show(self, document: Any, text: str | Callable[[Console], None]) -> None:
@@ -100,7 +100,7 @@ class GinkgoCommand(BaseCommand):
         if self.as_json:
             self.stdout.write(_dumps(document))
         elif isinstance(text, str):
-            self.stdout.write(escaped_lines(text))
+            self.stdout.write(escape_lines(text))
         else:
             text(self.console())
 
@@ -122,7 +122,7 @@ class PlainConsole(Console):
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return the text, escaped."""
-        return super().render_str(escaped_lines(text), **options)
+        return super().render_str(escape_lines(text), **options)
 
 
 def refuse_unprintable_options(options: dict[str, Any]) -> None:
@@ -138,7 +138,7 @@ def refuse_unprintable_options(options: dict[str, Any]) -> None:
 
 
 def _dumps(document: Any) -> str:
-    return escaped_json(json.dumps(document, cls=JSONEncoder, ensure_ascii=False, indent=2))
+    return escape_json(json.dumps(document, cls=JSONEncoder, ensure_ascii=False, indent=2))
 
 
 def _first_line(error: Exception) -> str:

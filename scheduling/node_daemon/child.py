@@ -10,7 +10,7 @@ from typing import cast
 
 from portfolios.runtime.messages import (
     HEADER,
-    LARGEST_REPLY,
+    MAX_REPLY_BYTES,
     Batch,
     Failed,
     Load,
@@ -185,8 +185,8 @@ class _FrameProtocol(asyncio.Protocol):
         buffer, at, size = self._buffer, 0, HEADER.size
         while len(buffer) - at >= size:
             (length,) = HEADER.unpack_from(buffer, at)
-            if length > LARGEST_REPLY:
-                self._refuse(f"with {length} bytes, limit {LARGEST_REPLY}")
+            if length > MAX_REPLY_BYTES:
+                self._refuse(f"with {length} bytes, limit {MAX_REPLY_BYTES}")
                 return
             if not self._waiting:
                 self._refuse("without being asked")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import cast
 
-from portfolios.runtime.open_files import TooFewFiles, raise_limit
+from portfolios.runtime.open_files import TooFewFiles, raise_open_file_limit
 from scheduling.node_daemon.config import TOKEN_VARIABLE, make_config
 from scheduling.node_daemon.errors import InvalidArguments
 
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace | dict[str, object]) -> int:
     """Run a daemon with parsed arguments and return its exit code: 2 if they cannot be used."""
     given = arguments if isinstance(arguments, dict) else vars(arguments)
     try:
-        raise_limit()
+        raise_open_file_limit()
         config = make_config(
             name=str(given["name"]),
             server=str(given["server"]),

@@ -8,7 +8,7 @@ import platform
 from collections.abc import Iterable
 
 from portfolios.feeds import feed_names, open_feed
-from portfolios.runtime.python_version import PYTHON
+from portfolios.runtime.python_version import PYTHON_VERSION
 from scheduling.decide import reconcile as decide
 from scheduling.node_daemon.clock import boottime_s, boottime_us
 from scheduling.node_daemon.config import NodeConfig
@@ -119,7 +119,7 @@ class ExecutionNode:
             labels=dict(self.config.labels),
             strategies=self._strategies,
             feeds={name: reader.feed.sha256 for name, reader in self._context.feeds.items()},
-            python=PYTHON,
+            python=PYTHON_VERSION,
         )
 
     def _apply_registration(self, registered: Registered, sent_us: int) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from portfolios.json_log import JsonLines
-from portfolios.text import escaped, escaped_lines
+from portfolios.text import escape, escape_lines
 
 LOG = logging.getLogger("ginkgo.node")
 
@@ -22,12 +22,12 @@ class PlainLines(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Return the line without a traceback."""
-        record.message = escaped(record.message)
+        record.message = escape(record.message)
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:
         """Return the traceback, of several lines."""
-        return escaped_lines(super().formatException(ei))
+        return escape_lines(super().formatException(ei))
 
 
 def start_logging(name: str, *, as_json: bool, level: str = "INFO") -> None:

@@ -25,10 +25,10 @@ from scheduling.decide.liveness import LeasePolicy, LeaseView, status_of
 from scheduling.gateway.disk_space import DISK_SPACE
 from scheduling.timing import Timing, timing
 
-SPARK_POINTS = 40
-SPARK_EVERY_S = 10.0
-RECENT = 12
-PAUSES = 50
+SPARKLINE_POINTS = 40
+SPARKLINE_INTERVAL_S = 10.0
+MAX_RECENT_HANDOFFS = 12
+PAUSE_SAMPLES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class PortfolioView:
 
 
 @dataclass(frozen=True, slots=True)
-class Frozen:
+class FreezeView:
     at: datetime
     by: str
     reason: str
@@ -201,7 +201,7 @@ class FleetView:
     handoffs_recent: list[HandoffView]
     pause_p50_ms: float | None
     pause_p99_ms: float | None
-    frozen: Frozen | None
+    frozen: FreezeView | None
     total_equity: Decimal
     total_starting: Decimal
     storm: StormView | None = None
@@ -260,13 +260,13 @@ FROM scheduling_handoff h JOIN portfolios_portfolio p ON p.id = h.portfolio_id
 LEFT JOIN scheduling_node s ON s.id = h.source_node_id
 LEFT JOIN scheduling_node t ON t.id = h.target_node_id
 """
-ACTIVE = (
+ACTIVE_HANDOFFS = (
     HANDOFF
     + f"""
 WHERE h.state IN {ACTIVE_HANDOFF_STATES} ORDER BY h.id
 """
 )
-LATEST = (
+RECENT_HANDOFFS = (
     HANDOFF
     + f"""
 WHERE h.state NOT IN {ACTIVE_HANDOFF_STATES}
@@ -280,7 +280,7 @@ FROM (SELECT pause_ms FROM scheduling_handoff
       WHERE state = 'done' AND kind IN ('migrate', 'reload') AND pause_ms IS NOT NULL
       ORDER BY id DESC LIMIT %(most)s) recent
 """
-SPARKS = """
+SPARKLINES = """
 SELECT p.id, x.points FROM portfolios_portfolio p
 CROSS JOIN LATERAL (SELECT array_agg(equity ORDER BY seq) AS points FROM (
     SELECT seq, equity::float8 AS equity FROM portfolios_equitypoint e
@@ -292,7 +292,7 @@ _states: dict[int, tuple[int, dict[str, Any], dict[str, Any]]] = {}
 _sparks: tuple[float, dict[int, list[float]]] = (float("-inf"), {})
 
 
-def read_board(times: Timing | None = None) -> FleetView:
+def read_fleet_view(times: Timing | None = None) -> FleetView:
     """Return the fleet as of one snapshot. At most ten statements, whatever its size.
 
     Raises SnapshotUnavailable where it could not be read.
@@ -313,7 +313,10 @@ def read_portfolio(name: str) -> PortfolioView | None:
         head = _head(clock.now, _segments(cursor))
         node_rows = cursor.execute(NODES).fetchall()
         rows = cursor.execute(PORTFOLIOS, {"name": name}).fetchall()
-        active = {row.portfolio_id: handoff_line(row) for row in cursor.execute(ACTIVE).fetchall()}
+        active = {
+            row.portfolio_id: handoff_view(row)
+            for row in cursor.execute(ACTIVE_HANDOFFS).fetchall()
+        }
         lines = _portfolios(cursor, rows, clock.now, head, node_rows, active, {}, timing())
     return lines[0] if lines else None
 
@@ -325,10 +328,13 @@ def _read(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
     head = _head(now, segments)
     node_rows = cursor.execute(NODES).fetchall()
     rows = cursor.execute(PORTFOLIOS, {"name": None}).fetchall()
-    active_rows = cursor.execute(ACTIVE).fetchall()
-    active = {row.portfolio_id: handoff_line(row) for row in active_rows}
-    recent = [handoff_line(row) for row in cursor.execute(LATEST, {"most": RECENT}).fetchall()]
-    pause: Any = cursor.execute(PAUSE, {"most": PAUSES}).fetchone()
+    active_rows = cursor.execute(ACTIVE_HANDOFFS).fetchall()
+    active = {row.portfolio_id: handoff_view(row) for row in active_rows}
+    recent = [
+        handoff_view(row)
+        for row in cursor.execute(RECENT_HANDOFFS, {"most": MAX_RECENT_HANDOFFS}).fetchall()
+    ]
+    pause: Any = cursor.execute(PAUSE, {"most": PAUSE_SAMPLES}).fetchone()
     sparks = _read_sparks(cursor)
     portfolios = _portfolios(cursor, rows, now, head, node_rows, active, sparks, times)
     policy = times.lease_policy
@@ -355,7 +361,9 @@ def _read(cursor: psycopg.Cursor[Any], times: Timing) -> FleetView:
         pause_p99_ms=pause.p99,
         frozen=None
         if clock.frozen_at is None
-        else Frozen(clock.frozen_at, clock.frozen_by, clock.frozen_reason, clock.freeze_failover),
+        else FreezeView(
+            clock.frozen_at, clock.frozen_by, clock.frozen_reason, clock.freeze_failover
+        ),
         storm=None
         if clock.held_at is None
         else StormView(
@@ -393,7 +401,7 @@ def _portfolios(
 ) -> list[PortfolioView]:
     _decode_new(cursor, rows)
     names = {row.id: row.name for row in node_rows}
-    reported = _reported(node_rows)
+    reported = _reported_by_epoch(node_rows)
     gone = {row.id: row for row in node_rows if row.status in ("lost", "left")}
     return [
         _portfolio(row, now, head, names, gone, reported, active.get(row.id), sparks, times)
@@ -401,7 +409,7 @@ def _portfolios(
     ]
 
 
-def handoff_line(row: Any) -> HandoffView:
+def handoff_view(row: Any) -> HandoffView:
     """Return the line of one row of HANDOFF."""
     return HandoffView(
         id=row.id,
@@ -440,7 +448,7 @@ def _alerts(cursor: psycopg.Cursor[Any]) -> list[AlertView]:
     return alerts
 
 
-def _reported(node_rows: list[Any]) -> dict[tuple[int, int], dict[str, Any]]:
+def _reported_by_epoch(node_rows: list[Any]) -> dict[tuple[int, int], dict[str, Any]]:
     """Return (portfolio, epoch) → what its node last said of it. Another epoch's words are old."""
     return {
         (entry["portfolio"], entry["epoch"]): entry
@@ -472,18 +480,18 @@ def _decode_new(cursor: psycopg.Cursor[Any], rows: list[Any]) -> None:
                 _states[row.portfolio_id] = (row.seq, account, strategy_view(state))
             except (StateUnreadable, msgspec.MsgspecError):
                 # Shown as unknown rather than as nothing; the node that reads it will say why.
-                _states[row.portfolio_id] = (row.seq, dict(UNKNOWN), {})
+                _states[row.portfolio_id] = (row.seq, dict(UNKNOWN_ACCOUNT), {})
 
 
-UNKNOWN: dict[str, Any] = {"cash": None, "equity": None, "pnl": None, "positions": []}
+UNKNOWN_ACCOUNT: dict[str, Any] = {"cash": None, "equity": None, "pnl": None, "positions": []}
 
 
 def _read_sparks(cursor: psycopg.Cursor[Any]) -> dict[int, list[float]]:
     global _sparks
     read_at, sparks = _sparks
     now = time.monotonic()
-    if now - read_at >= SPARK_EVERY_S:
-        found = cursor.execute(SPARKS, {"most": SPARK_POINTS}).fetchall()
+    if now - read_at >= SPARKLINE_INTERVAL_S:
+        found = cursor.execute(SPARKLINES, {"most": SPARKLINE_POINTS}).fetchall()
         sparks = {row.id: row.points or [] for row in found}
         _sparks = (now, sparks)
     return sparks
@@ -533,7 +541,7 @@ def _node(row: Any, now: datetime, owned: list[Any], held: int, policy: LeasePol
     )
 
 
-def _rejection(row: Any) -> str:
+def _rejection_reason(row: Any) -> str:
     """Return why the wanted revision does not run, or "" where it does or may."""
     if row.wanted_status != "rejected":
         return ""
@@ -541,7 +549,7 @@ def _rejection(row: Any) -> str:
     return f"r{row.revision} was rejected: {row.status_reason}{runs}"
 
 
-def _gone(node: Any) -> str:
+def _gone_reason(node: Any) -> str:
     return f"{node.name} has left" if node.status == "left" else f"{node.name} is lost"
 
 
@@ -557,7 +565,7 @@ def _portfolio(
     times: Timing,
 ) -> PortfolioView:
     said = reported.get((row.id, row.epoch), {})
-    _, account, state = _states.get(row.id, (0, UNKNOWN, {}))
+    _, account, state = _states.get(row.id, (0, UNKNOWN_ACCOUNT, {}))
     owned = row.node_id is not None
     # Whoever owned it last cannot run it any more: that is nowhere, until it has another node.
     away = gone.get(row.node_id) if row.phase in ("starting", "running", "draining") else None
@@ -610,7 +618,7 @@ def _portfolio(
         orders_suppressed=row.orders_suppressed,
         unplaced_orders=row.unplaced_orders,
         behind_since=row.behind_since,
-        reason=row.reason or (_gone(away) if away else _rejection(row)),
+        reason=row.reason or (_gone_reason(away) if away else _rejection_reason(row)),
         why=row.why,
         account=account,
         starting_cash=row.starting_cash,

@@ -30,13 +30,13 @@ class HaltView:
 
 def read_halts(limit: int = 20) -> list[HaltView]:
     """Return the newest halts, newest first. One statement."""
-    return [_line(row) for row in _halts()[:limit]]
+    return [_view(row) for row in _halts()[:limit]]
 
 
 def halt_in_force() -> HaltView | None:
     """Return the newest halt that still keeps something stopped, or None. One statement."""
     row = _halts().filter(waiting__gt=0).first()
-    return None if row is None else _line(row)
+    return None if row is None else _view(row)
 
 
 def read_halt(number: int) -> tuple[HaltView, Halted]:
@@ -59,7 +59,7 @@ def read_halt(number: int) -> tuple[HaltView, Halted]:
         )
         for name, data in lines
     ]
-    return _line(row), Halted(row.pk, row.at, row.actor, row.reason, row.running, results)
+    return _view(row), Halted(row.pk, row.at, row.actor, row.reason, row.running, results)
 
 
 def _halts() -> QuerySet[Any]:
@@ -68,7 +68,7 @@ def _halts() -> QuerySet[Any]:
     return Halt.objects.annotate(waiting=Count("runs", filter=present)).order_by("-id")
 
 
-def _line(row: Halt) -> HaltView:
+def _view(row: Halt) -> HaltView:
     return HaltView(
         halt=row.pk,
         at=row.at,

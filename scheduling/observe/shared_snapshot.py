@@ -1,4 +1,4 @@
-"""The look that a process keeps for the questions it is asked, so that the next one is cheap."""
+"""Per-process snapshot cache for what-if requests."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from scheduling.observe.snapshot import FleetSnapshot, observe
 from scheduling.observe.snapshot_cache import SnapshotCache
 from scheduling.timing import timing
 
-_one_at_a_time = threading.Lock()
-_standing = SnapshotCache()
+_lock = threading.Lock()
+_cache = SnapshotCache()
 
 
 @contextmanager
 def shared_snapshot() -> Iterator[FleetSnapshot]:
-    """Hold the fleet as it is now. Five statements, which read what changed since the last time.
+    """Yield the current fleet, under a lock: it is valid until the next read.
 
-    One question at a time: what is held is good until the next look. Raises SnapshotUnavailable
-    where the fleet could not be read.
+    Five statements, which read what changed since the last call. Raise SnapshotUnavailable if the
+    fleet cannot be read.
     """
-    with _one_at_a_time:
-        yield observe(timing(), _standing)
+    with _lock:
+        yield observe(timing(), _cache)

@@ -1,6 +1,6 @@
-"""One consistent look at the fleet, in a constant number of statements.
+"""One consistent snapshot of the fleet, in a constant number of statements.
 
-Whoever looks often keeps a `SnapshotCache` and hands it in: then only what changed is read.
+A caller that reads often passes a `SnapshotCache`, so that only changed rows are read.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from scheduling.decide.types import (
 )
 from scheduling.enact.storm import assess_losses_among, status_now
 from scheduling.errors import SnapshotUnavailable
-from scheduling.observe.snapshot_cache import CHANGES, MARK, SnapshotCache
+from scheduling.observe.snapshot_cache import CHANGES, SNAPSHOT_MARK, SnapshotCache
 from scheduling.timing import Timing
 
 CLOCK = Statement(
     "CLOCK",
     f"""
 SELECT extract(epoch FROM clock_timestamp())::float AS now,
-       {MARK.strip()},
+       {SNAPSHOT_MARK.strip()},
        c.frozen_at IS NOT NULL AS frozen, coalesce(c.freeze_failover, false) AS freeze_failover,
        coalesce(c.even_by, 'weight') = 'cpu' AS by_cpu,
        s.held_at IS NOT NULL AS storm_held, coalesce(s.held_by, '') AS storm_by,
@@ -62,7 +62,7 @@ ORDER BY n.id
 """,
 )
 
-#: `w` is the wanted revision, `o` the one of the last owner, `g` the last good one.
+#: `w`: the wanted revision, `o`: that of the last owner, `g`: the last good one.
 PORTFOLIOS = Statement(
     "PORTFOLIOS",
     f"""
@@ -94,9 +94,9 @@ ORDER BY p.id
 """,
 )
 
-#: Handoffs that did not come about lately, by portfolio and target. The newest rows only, by key.
-FAILED_LATELY = Statement(
-    "FAILED_LATELY",
+#: Handoffs that failed recently, by portfolio and target. Reads the newest rows only, by key.
+RECENT_FAILURES = Statement(
+    "RECENT_FAILURES",
     """
 SELECT portfolio_id, target_node_id AS target, kind = 'migrate' AS was_move, count(*) AS times,
        extract(epoch FROM max(finished_at))::float AS last
@@ -107,10 +107,10 @@ GROUP BY portfolio_id, target_node_id, kind = 'migrate'
 """,
 )
 
-#: What nodes measured over the last minute, of themselves (portfolio 0) and of what each owns.
-#: Whatever number a node says, it is read, and nobody is more than wholly busy.
-MEASURED = Statement(
-    "MEASURED",
+#: CPU use of nodes (portfolio 0) and of the portfolios they own, over the last minute. A value that
+#: a node reports is clamped to 0..100 %.
+CPU_USAGE = Statement(
+    "CPU_USAGE",
     """
 SELECT node_id, portfolio_id, least(greatest(cpu_pct, 0), 100)::float AS cpu_pct FROM (
     SELECT node_id, 0 AS portfolio_id, (metrics ->> 'cpu_minute_pct')::numeric AS cpu_pct
@@ -125,72 +125,71 @@ SELECT node_id, portfolio_id, least(greatest(cpu_pct, 0), 100)::float AS cpu_pct
 ) measured WHERE cpu_pct IS NOT NULL
 """,
 )
-LATELY_S = 120.0
-MAX_REST_S = 30.0
-NOWHERE: frozenset[int] = frozenset()
+RECENT_FAILURE_S = 120.0
+MAX_RETRY_WAIT_S = 30.0
+NO_NODES: frozenset[int] = frozenset()
 
 
 class FleetSnapshot:
-    """A snapshot for the planner, and beside it what enacting needs to compare with."""
+    """A snapshot for the planner, with the rows that the requests are compared against."""
 
-    def __init__(self, snapshot: Snapshot, standing: SnapshotCache) -> None:
+    def __init__(self, snapshot: Snapshot, cache: SnapshotCache) -> None:
         self.snapshot = snapshot
-        self.rows: Mapping[int, Any] = standing.rows  #: portfolio id → its row of PORTFOLIOS
-        self.with_reason = standing.with_reason  #: ids of those whose row carries a reason
-        self.stock = standing.stock  #: of the snapshot's portfolios
+        self.rows: Mapping[int, Any] = cache.rows  #: portfolio id → its row of PORTFOLIOS
+        self.with_reason = cache.with_reason  #: ids of portfolios whose row has a reason
+        self.fleet_index = cache.fleet_index  #: of the snapshot's portfolios
 
 
-def observe(timing: Timing, standing: SnapshotCache | None = None) -> FleetSnapshot:
-    """Read the fleet. Five statements, one snapshot of the database; a sixth where nodes are evened
-    out by cpu.
+def observe(timing: Timing, cache: SnapshotCache | None = None) -> FleetSnapshot:
+    """Read the fleet as of one database snapshot. Five statements; six when rebalancing by CPU.
 
-    With the `standing` of the last look only what changed since is read; what is answered is good
-    until the next look with the same one. Raises SnapshotUnavailable where it could not be read: an
-    empty fleet is a snapshot with no nodes, not knowing is an error.
+    With the `cache` of the previous call, only changed rows are read; the result is then valid
+    until the next call with the same cache. Raise SnapshotUnavailable if the fleet cannot be read:
+    an empty fleet is a snapshot with no nodes, an unknown one is an error.
     """
-    standing = SnapshotCache() if standing is None else standing
+    cache = SnapshotCache() if cache is None else cache
     try:
         with repeatable_read("the fleet") as cursor:
             (clock,) = fetch(cursor, CLOCK)
             nodes = fetch(cursor, NODES)
-            failed = fetch(cursor, FAILED_LATELY, lately_s=LATELY_S)
-            since = standing.since(clock.of)
+            failed = fetch(cursor, RECENT_FAILURES, lately_s=RECENT_FAILURE_S)
+            since = cache.since(clock.of)
             changes = fetch(cursor, CHANGES, since=since, newest=clock.newest)
-            stale = standing.ids_to_refresh(since, changes)
-            changed = fetch(cursor, PORTFOLIOS, ids=stale)
-            measured = fetch(cursor, MEASURED) if clock.by_cpu else []
+            refreshed = cache.ids_to_refresh(since, changes)
+            changed = fetch(cursor, PORTFOLIOS, ids=refreshed)
+            measured = fetch(cursor, CPU_USAGE) if clock.by_cpu else []
     except SnapshotUnavailable:
-        standing.forget()
+        cache.forget()
         raise
     policy = timing.lease_policy
-    seen = assess_losses_among(nodes, clock.now, clock.storm_ended, policy)
+    losses = assess_losses_among(nodes, clock.now, clock.storm_ended, policy)
     living = {row.id for row in nodes if row.status == "alive"}
-    lately: dict[tuple[int, bool], list[Any]] = {}
+    failures: dict[tuple[int, bool], list[Any]] = {}
     for row in failed:
-        lately.setdefault((row.portfolio_id, row.was_move), []).append(row)
-    standing.apply_changes(
+        failures.setdefault((row.portfolio_id, row.was_move), []).append(row)
+    cache.apply_changes(
         clock,
         changes,
-        stale,
+        refreshed,
         changed,
-        hurt={row.portfolio_id for row in failed},
-        view_of=lambda row: _portfolio(row, lately.get((row.id, row.node_id in living), [])),
+        time_dependent={row.portfolio_id for row in failed},
+        view_of=lambda row: _portfolio(row, failures.get((row.id, row.node_id in living), [])),
     )
     snapshot = Snapshot(
         taken_at=clock.now,
         nodes=tuple(_node(row, clock.now, policy) for row in nodes),
-        portfolios=tuple(standing.stock.portfolios.values()),
+        portfolios=tuple(cache.fleet_index.portfolios.values()),
         frozen=clock.frozen,
         frozen_failover=clock.freeze_failover,
-        # A storm that no sweep has written down yet holds failover too.
-        storm_hold=clock.storm_held or seen.storm,
+        # A storm that no sweep has stored yet holds failover too.
+        storm_hold=clock.storm_held or losses.storm,
         storm_by=clock.storm_by if clock.storm_held else "",
-        storm_late=seen.late if seen.doubtful else (),
-        after_storm=_is_after_storm(nodes, standing, clock),
+        storm_late=losses.late if losses.doubtful else (),
+        after_storm=_is_after_storm(nodes, cache, clock),
         cpu=_cpu(measured) if clock.by_cpu else None,
     )
-    standing.snapshot = snapshot
-    return FleetSnapshot(snapshot, standing)
+    cache.snapshot = snapshot
+    return FleetSnapshot(snapshot, cache)
 
 
 def _cpu(measured: list[Any]) -> Cpu:
@@ -200,12 +199,12 @@ def _cpu(measured: list[Any]) -> Cpu:
     )
 
 
-def _is_after_storm(nodes: list[Any], standing: SnapshotCache, clock: Any) -> bool:
-    """Whether nodes that were lost before the last hold ended still own portfolios."""
+def _is_after_storm(nodes: list[Any], cache: SnapshotCache, clock: Any) -> bool:
+    """Return whether nodes lost before the last hold ended still own portfolios."""
     if clock.storm_ended is None:
         return False
     gone = {n.id for n in nodes if n.status == "lost" and n.status_since <= clock.storm_ended}
-    return bool(gone) and any(row.node_id in gone for row in standing.rows.values())
+    return bool(gone) and any(row.node_id in gone for row in cache.rows.values())
 
 
 def _node(row: Any, now: float, policy: LeasePolicy) -> NodeView:
@@ -225,26 +224,28 @@ def _node(row: Any, now: float, policy: LeasePolicy) -> NodeView:
     )
 
 
-def _portfolio(row: Any, lately: list[Any]) -> PortfolioView:
-    """Return the planner's view of one portfolio, with its handoffs that failed `lately`: moves
-    if it runs, else placings and failovers, which no move that failed should hold up.
+def _portfolio(row: Any, failures: list[Any]) -> PortfolioView:
+    """Return the planner's view of one portfolio.
 
-    Where it failed twice it is not tried again for a while, and after any failure the next try
-    waits 1, 2, 4 … s: without that, a target that cannot start it would be asked without end.
-    One that was taken from a node, since it failed there twice before its first event, waits for
-    the next as long as that node would have waited: 5 s, 30 s.
+    `failures` are its recently failed handoffs: failed moves if it runs, else failed placements and
+    failovers, so that a failed move does not delay a placement.
+
+    A node where it failed twice is excluded for a while, and after any failure the next attempt
+    waits 1, 2, 4 … s: otherwise a target that cannot start it would be asked again indefinitely.
+    A portfolio that was taken from a node, because it failed there twice before its first event,
+    waits as long before its next placement as that node would have waited: 5 s, 30 s.
     """
-    failed, not_before = NOWHERE, None
+    failed, not_before = NO_NODES, None
     if row.failures_by_node is not None:
         counted = row.failures_by_node.items()
         failed = frozenset(int(n) for n, times in counted if times >= MAX_FAILURES_PER_NODE)
         if failed and row.node_id is None:
             not_before = row.phase_since + back_off_s(row.attempts)
-    if lately:
-        failed |= {line.target for line in lately if line.times >= MAX_FAILURES_PER_NODE}
-        rest_s = 2.0 ** (sum(line.times for line in lately) - 1)
-        rested = max(line.last for line in lately) + min(rest_s, MAX_REST_S)
-        not_before = rested if not_before is None else max(not_before, rested)
+    if failures:
+        failed |= {each.target for each in failures if each.times >= MAX_FAILURES_PER_NODE}
+        wait_s = 2.0 ** (sum(each.times for each in failures) - 1)
+        retry_at = max(each.last for each in failures) + min(wait_s, MAX_RETRY_WAIT_S)
+        not_before = retry_at if not_before is None else max(not_before, retry_at)
     wanted, running, order = _versions(row)
     owned = row.node_id is not None
     first = running if owned and running is not None else order[0]
@@ -282,15 +283,15 @@ def _portfolio(row: Any, lately: list[Any]) -> PortfolioView:
 def _versions(
     row: Any,
 ) -> tuple[RevisionChoice | None, RevisionChoice | None, tuple[RevisionChoice, ...]]:
-    """Return the wanted revision unless it was rejected, that of the last owner, and the choices
-    for a start without a living owner. A rejected one is started where there is no other."""
-    asked = RevisionChoice(row.wanted_revision, row.strategy, row.strategy_version)
+    """Return the wanted version (None if rejected), that of the last owner, and the choices for a
+    start without a living owner. A rejected version is a choice only if there is no other."""
+    requested = RevisionChoice(row.wanted_revision, row.strategy, row.strategy_version)
 
     def version(
         number: int | None, strategy: str | None, strategy_version: int
     ) -> RevisionChoice | None:
-        if number == asked.revision:
-            return asked
+        if number == requested.revision:
+            return requested
         if number is None or strategy is None:
             return None
         return RevisionChoice(number, strategy, strategy_version)
@@ -298,7 +299,7 @@ def _versions(
     running = version(row.running_revision, row.running_strategy, row.running_version)
     good = version(row.good_revision, row.good_strategy, row.good_version)
     rejected = row.wanted_status == "rejected" and good is not None
-    wanted = None if rejected else asked
+    wanted = None if rejected else requested
     order = revision_choices(
         running=running,
         good=good,

@@ -1,10 +1,10 @@
-"""What the last look at the portfolios found, so that the next one reads only what changed.
+"""Cache of the portfolios read by the last snapshot, so that the next one reads only changed rows.
 
 Every row that a plan depends on carries the transaction that changed it last, stamped by a trigger,
-so no statement can forget to raise a version; a commit changes nothing of that kind. A look keeps
-the first transaction whose end its snapshot did not see. Whatever the next look has to read anew
-was stamped by that one or by a later one, and an index finds it: what is read grows with what
-changed, not with the fleet. A missed notification cannot make it wrong.
+so that no statement can forget to raise a version; a commit changes no such row. The cache keeps
+the first transaction whose end its snapshot did not see. Every row that the next snapshot has to
+read again was stamped by that transaction or a later one, and an index finds it: the cost grows
+with the number of changes, not with the fleet. A missed notification cannot make the cache wrong.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
 from scheduling.decide.planner.fleet_index import FleetIndex
 from scheduling.decide.types import PortfolioView, Snapshot
 
-#: Where a look stands, a part of its first statement. Transactions count on while one server runs;
-#: in another one, after a crash (which gives numbers out again that were not durable, and begins
-#: its statistics anew) or in tables that were filled anew, as after a restore or a failover,
-#: nothing that was seen counts. So it is where a feed, which every portfolio has, is another one.
-MARK = """
+#: Position of a snapshot, a part of its first statement. Transaction numbers are comparable only
+#: within one run of one server. Another server, a crash (which reuses numbers that were not durable
+#: and resets the statistics), or tables that were filled again, as after a restore or a failover,
+#: change `of` and invalidate the cache. So does another feed, which every portfolio refers to.
+SNAPSHOT_MARK = """
 pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS unsettled,
 greatest(pg_snapshot_xmax(pg_current_snapshot()), pg_current_xact_id_if_assigned()
     )::text::bigint AS newest,
@@ -33,9 +33,9 @@ greatest(pg_snapshot_xmax(pg_current_snapshot()), pg_current_xact_id_if_assigned
     FROM portfolios_feed f) AS of
 """
 
-#: What changed since the mark (NULL: none of it), and every open handoff, of which there are few:
-#: one that ends leaves nothing behind that an index could find. A stamp beyond `newest` is of
-#: another server, from which this database was restored, and was read at the first look.
+#: Rows changed since the mark (none if it is NULL), and every open handoff, of which there are few:
+#: a handoff that has ended could not be found by an index. A stamp beyond `newest` comes from
+#: another server, from which this database was restored; its row was read by the first snapshot.
 CHANGES = Statement(
     "CHANGES",
     f"""
@@ -56,32 +56,32 @@ WHERE state IN {ACTIVE_HANDOFF_STATES}
 
 
 class SnapshotCache:
-    """The rows and views of the last look. One reader at a time."""
+    """The rows and views of the last snapshot. Not thread-safe."""
 
     def __init__(self) -> None:
-        self.stock = FleetIndex()
+        self.fleet_index = FleetIndex()
         self.rows: dict[int, Any] = {}  #: portfolio id → its row
-        self.with_reason: set[int] = set()  #: portfolios whose row carries a reason
-        self.snapshot: Snapshot | None = None  #: the last look itself
-        self.version = 0  #: another one once any portfolio is another than a plan saw
+        self.with_reason: set[int] = set()  #: ids of portfolios whose row has a reason
+        self.snapshot: Snapshot | None = None  #: the last one
+        self.version = 0  #: raised by every change of a portfolio that the planner sees
         self._of: str | None = None
         self._unsettled = 0
         self._handoffs: dict[int, Any] = {}  #: portfolio id → its open handoff, a row of CHANGES
-        self._hurt: frozenset[int] = frozenset()  #: whose view depends on the time, too
+        self._time_dependent: frozenset[int] = frozenset()  #: their views also change with time
 
     def forget(self) -> None:
-        """Read everything anew at the next look."""
+        """Have the next snapshot read everything."""
         self._of = None
 
     def since(self, of: str) -> int | None:
-        """Return the first transaction that may have changed what is known; None: all is unknown.
+        """Return the first transaction that may have changed a cached row; None: cache is invalid.
 
-        `of` is that of the present look's MARK.
+        `of` is from the SNAPSHOT_MARK of the current snapshot.
         """
         return self._unsettled if of == self._of else None
 
     def ids_to_refresh(self, since: int | None, changes: Sequence[Any]) -> list[int] | None:
-        """Return the ids to read anew by what CHANGES found. None: all of them."""
+        """Return the portfolio ids to read again, given rows of CHANGES. None: all of them."""
         if since is None:
             return None
         known, now = self._handoffs, _open(changes)
@@ -92,31 +92,31 @@ class SnapshotCache:
         self,
         mark: Any,
         changes: Sequence[Any],
-        stale: Iterable[int] | None,
+        refreshed: Iterable[int] | None,
         rows: Iterable[Any],
-        hurt: Iterable[int],
+        time_dependent: Iterable[int],
         view_of: Callable[[Any], PortfolioView],
     ) -> None:
-        """Follow the database: `rows` are all that there is now of what `stale` said.
+        """Update the cache: `rows` are the current rows of the `refreshed` portfolios (None: all).
 
-        `mark` and `changes` are rows of MARK and CHANGES. `hurt` are portfolios whose view depends
-        on what failed lately, so it changes with time.
+        `mark` and `changes` are rows of SNAPSHOT_MARK and CHANGES. The views of `time_dependent`
+        portfolios depend on recent failures, and so change with time.
         """
         fresh = {row.id: row for row in rows}
-        asked = list(self.rows) if stale is None else stale
-        gone = [number for number in asked if number in self.rows and number not in fresh]
+        expected = list(self.rows) if refreshed is None else refreshed
+        gone = [number for number in expected if number in self.rows and number not in fresh]
         for number in gone:
             del self.rows[number]
         self.rows.update(fresh)
         self.with_reason.difference_update(gone, fresh)
         self.with_reason.update(number for number, row in fresh.items() if row.reason)
-        now_hurt = frozenset(hurt)
-        changed = {*fresh, *((self._hurt | now_hurt) & self.rows.keys())}
+        now_dependent = frozenset(time_dependent)
+        changed = {*fresh, *((self._time_dependent | now_dependent) & self.rows.keys())}
         views = [view_of(self.rows[number]) for number in sorted(changed)]
-        if gone or any(view != self.stock.portfolios.get(view.id) for view in views):
+        if gone or any(view != self.fleet_index.portfolios.get(view.id) for view in views):
             self.version += 1
-        self.stock.update(views, gone)
-        self._hurt = now_hurt
+        self.fleet_index.update(views, gone)
+        self._time_dependent = now_dependent
         self._of, self._unsettled, self._handoffs = mark.of, mark.unsettled, _open(changes)
 
 

@@ -75,7 +75,7 @@ def even_by(measure: str, *, actor: str, reason: str = "") -> None:
 
 def rebalance(*, actor: str) -> BalanceOutcome:
     """Run a pass as soon as no other pass is under way. Return what it began."""
-    outcome = Scheduler("by hand").tick(actor=actor, patience_s=LOCK_WAIT_S).balance
+    outcome = Scheduler("by hand").tick(actor=actor, lock_wait_s=LOCK_WAIT_S).balance
     if outcome is None:
         message = (
             f"No pass was started: another one has been under way for {LOCK_WAIT_S:g} s and does "

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from portfolios.text import shown, text_errors
+from portfolios.text import quoted, text_errors
 from scheduling.db.transaction import execute
 from scheduling.enact.audit_log import audit
 from scheduling.errors import Invalid, NotFound
@@ -87,7 +87,7 @@ def _check_node_name(name: str) -> None:
         validate_slug(name)
     except ValidationError:
         message = (
-            f"{shown(name)} is not a valid node name: use letters, digits, hyphens and underscores"
+            f"{quoted(name)} is not a valid node name: use letters, digits, hyphens and underscores"
         )
     if len(name) > 80:
         message = f"a node name has at most 80 characters, this one has {len(name)}"

@@ -8,7 +8,7 @@ from scheduling.db.transaction import execute
 from scheduling.errors import Refused
 from scheduling.models import OPEN_STATES, Verification
 from scheduling.operations.lookup import present
-from scheduling.verification.queue import ask
+from scheduling.verification.queue import request_verification
 
 
 def verify(name: str, *, actor: str, full: bool = False) -> Verification:
@@ -20,7 +20,7 @@ def verify(name: str, *, actor: str, full: bool = False) -> Verification:
 
     portfolio = present(name)
     with transaction.atomic():
-        asked = execute(ask(portfolio.pk, actor, full=full))
+        asked = execute(request_verification(portfolio.pk, actor, full=full))
         if asked is not None:
             # In the same transaction: the queue is a table of this database.
             async_task("scheduling.tasks.verify", task_name=f"verify {name}")

@@ -1,4 +1,4 @@
-"""The balance pass: what should run where, and the handoffs that make it so."""
+"""The balance pass: plan where every portfolio should run, and request the handoffs for it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from dataclasses import dataclass
 
 from psycopg import DataError, IntegrityError
 from psycopg.errors import DeadlockDetected, LockNotAvailable
-from psycopg.types.json import Jsonb
 
-from scheduling.db.statements import Statement
-from scheduling.db.transaction import Transaction, execute, execute_autocommit, query
+from scheduling.db.transaction import execute, execute_autocommit
 from scheduling.decide.planner.planner import make_plan
-from scheduling.decide.reasons import as_data, render
+from scheduling.decide.reasons import render
 from scheduling.decide.types import Move, Placement, Plan, Policy, Reason
 from scheduling.enact.handoff import Request, request_all
-from scheduling.enact.notify import notify_watchers
+from scheduling.enact.pending_reasons import store_reasons
 from scheduling.errors import Refused
 from scheduling.observe.snapshot import FleetSnapshot, observe
 from scheduling.observe.snapshot_cache import SnapshotCache
@@ -28,31 +26,9 @@ logger = logging.getLogger(__name__)
 
 BATCH = 50  #: handoffs requested in one transaction, and so between two renewals of the pass lock
 
-SAY = Statement(
-    "SAY",
-    """
-WITH input AS MATERIALIZED (
-    SELECT * FROM unnest(%(portfolios)s::bigint[], %(epochs)s::bigint[], %(reasons)s::text[],
-                         %(whys)s::jsonb[]) AS i(portfolio, epoch, reason, why)
-), free AS MATERIALIZED (
-    -- In portfolio order, as everybody. What somebody commits or grants just now waits for the next
-    -- pass.
-    SELECT r.portfolio_id FROM scheduling_run r JOIN input i ON i.portfolio = r.portfolio_id
-    ORDER BY r.portfolio_id FOR UPDATE OF r SKIP LOCKED
-)
-UPDATE scheduling_run r SET reason = i.reason, why = i.why
-FROM input i JOIN free f ON f.portfolio_id = i.portfolio
--- The rival that may win: a grant since the look; its own reason stands.
-WHERE r.portfolio_id = i.portfolio AND r.epoch = i.epoch AND r.reason <> i.reason
-  -- No pass sees what is held: the sweep writes this reason, and it holds until the wanted revision
-  -- runs or is no longer wanted.
-  AND NOT (i.reason = '' AND r.why ->> 'code' = 'symbol_in_use' AND EXISTS (
-      SELECT FROM portfolios_portfolio p
-      JOIN portfolios_revision v ON v.portfolio_id = p.id AND v.number = p.revision
-      WHERE p.id = r.portfolio_id AND p.revision <> r.revision AND v.status <> 'rejected'))
-RETURNING r.portfolio_id
-""",
-)
+#: Reasons that only mean "a later pass": they are not stored, since the error of the last attempt
+#: is worth more on a row than the time of the next one.
+TRANSIENT_REASONS = frozenset({"later", "max_moves", "handoff_limit", "in_handoff", "backing_off"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +42,7 @@ class Rejected:
 @dataclass(frozen=True, slots=True)
 class BalanceOutcome:
     plan: Plan
-    requested: tuple[int, ...]  #: ids of the handoffs begun
+    requested: tuple[int, ...]  #: ids of the requested handoffs
     rejected: tuple[Rejected, ...]
 
 
@@ -75,24 +51,24 @@ def balance(
     timing: Timing,
     policy: Policy,
     actor: str = "balancer",
-    standing: SnapshotCache | None = None,
+    cache: SnapshotCache | None = None,
 ) -> BalanceOutcome:
-    """Observe, plan, enact. Raises SnapshotUnavailable where the fleet could not be read.
+    """Observe, plan, enact. Raise SnapshotUnavailable if the fleet cannot be read.
 
-    `standing` is what the last pass of the same process left: then this one reads what changed.
+    With the `cache` of the previous pass in this process, only changed rows are read.
     """
     began = time.monotonic()
-    observed = observe(timing, standing)
-    looked = time.monotonic()
-    plan = make_plan(observed.snapshot, policy, observed.stock)
+    observed = observe(timing, cache)
+    read_ms = 1e3 * (time.monotonic() - began)
+    plan = make_plan(observed.snapshot, policy, observed.fleet_index)
     if plan.changes:
-        looked_ms, planned_ms = 1e3 * (looked - began), 1e3 * (time.monotonic() - looked)
+        planned_ms = 1e3 * (time.monotonic() - began) - read_ms
         logger.info(
-            "%d changes planned in %.1f ms after a look of %.0f ms",
+            "%d changes planned in %.1f ms after a snapshot read of %.0f ms",
             plan.changes,
             planned_ms,
-            looked_ms,
-            extra={"looked_ms": round(looked_ms, 3), "planned_ms": round(planned_ms, 3)},
+            read_ms,
+            extra={"looked_ms": round(read_ms, 3), "planned_ms": round(planned_ms, 3)},
         )
     return enact(plan, observed, holder, timing, actor)
 
@@ -100,43 +76,44 @@ def balance(
 def enact(
     plan: Plan, observed: FleetSnapshot, holder: str, timing: Timing, actor: str
 ) -> BalanceOutcome:
-    """Request each handoff of the plan, each on the epoch it was decided on."""
+    """Request each handoff of the plan, each under the epoch it was planned for."""
     requested: list[int] = []
     rejected: list[Rejected] = []
-    # Failover first: those run nowhere. In a plan they come before all other moves.
-    urgent = [m for m in plan.move if m.cause == "failover"]
-    changes: list[Placement | Move] = [*urgent, *plan.place, *plan.move[len(urgent) :]]
-    waiting = [changes[number : number + BATCH] for number in range(0, len(changes), BATCH)]
-    while waiting:
+    # Failovers first: their portfolios run nowhere. In a plan they precede all other moves.
+    failovers = [m for m in plan.move if m.cause == "failover"]
+    changes: list[Placement | Move] = [*failovers, *plan.place, *plan.move[len(failovers) :]]
+    batches = [changes[number : number + BATCH] for number in range(0, len(changes), BATCH)]
+    while batches:
         if not execute_autocommit(acquire(holder)):
-            left = sum(map(len, waiting))
+            left = sum(map(len, batches))
             logger.info("another pass took over; %d changes are left to it", left)
             break
-        batch = waiting.pop(0)
-        for change, answer in zip(batch, _ask(batch, observed, timing, actor), strict=True):
-            if answer is None:  # it held up a whole batch, or would have
-                waiting.append([change])
+        batch = batches.pop(0)
+        answers = _request_batch(batch, observed, timing, actor)
+        for change, answer in zip(batch, answers, strict=True):
+            if answer is None:  # it made a whole batch fail, or would have
+                batches.append([change])
             elif isinstance(answer, Rejected):
                 rejected.append(answer)
                 logger.info("%s: %s", answer.portfolio, answer.reason)
             else:
                 requested.append(answer)
-    execute_autocommit(_say(plan, observed))
+    _store_reasons(plan, observed)
     return BalanceOutcome(plan, tuple(requested), tuple(rejected))
 
 
-def _ask(
+def _request_batch(
     batch: Sequence[Placement | Move], observed: FleetSnapshot, timing: Timing, actor: str
 ) -> list[int | Rejected | None]:
-    """Request these in one transaction. Return the handoff of each, or why there is none.
+    """Request the handoffs in one transaction. Return the id of each, or why it was rejected.
 
-    None for one that has to be asked for alone: somebody holds its row, or the whole batch failed
-    and nobody knows of which. It must not keep the pass from the others.
+    None: the request has to be repeated alone, since its row is locked or since the batch failed
+    and it is not known which request made it fail. It must not keep the pass from the others.
     """
     alone = len(batch) == 1
-    asked = [_request(change, observed) for change in batch]
+    requests = [_request(change, observed) for change in batch]
     try:
-        answers = execute(request_all(asked, actor=actor, timing=timing, patient=alone))
+        answers = execute(request_all(requests, actor=actor, timing=timing, patient=alone))
     except (LockNotAvailable, DeadlockDetected, DataError, IntegrityError) as error:
         if not alone:
             return [None] * len(batch)
@@ -162,45 +139,32 @@ def _request(change: Placement | Move, observed: FleetSnapshot) -> Request:
         change.portfolio.id,
         change.target.id,
         render(change.reason),
-        to_revision=change.portfolio.revision,  # the one that the plan has judged the node by
+        to_revision=change.portfolio.revision,  # the revision that the plan checked the node for
         why=change.reason,
         seen_epoch=row.epoch,
         heeds_storm=kind == "failover",
     )
 
 
-#: Reasons that only say "a pass later": nobody needs to read them on a row, and what the last try
-#: failed of is worth more there than when the next one is.
-PASSING = frozenset({"later", "max_moves", "handoff_limit", "in_handoff", "backing_off"})
+def _store_reasons(plan: Plan, observed: FleetSnapshot) -> None:
+    """Store why portfolios are pending or stuck, and clear the reasons that no longer apply.
 
-
-def _say(plan: Plan, observed: FleetSnapshot) -> Transaction[None]:
-    """Write on each row why it is pending or stuck, and nothing on one that is so no more.
-
-    One statement, and none where the rows say so already.
+    One statement, skipped when unchanged.
     """
-    said: dict[int, Reason | None] = {
-        number: None
-        for number in observed.with_reason
-        if observed.rows[number].phase == "running" and not observed.rows[number].attempts
+    rows = observed.rows
+    reasons: dict[int, Reason | None] = {
+        portfolio: None
+        for portfolio in observed.with_reason
+        if rows[portfolio].phase == "running" and not rows[portfolio].attempts
     }
     entries = (*plan.older, *plan.pending, *plan.stuck)
-    said |= {pending.portfolio.id: pending.reason for pending in entries}
-    words = {
-        number: "" if reason is None else render(reason)
-        for number, reason in sorted(said.items())
-        if reason is None or reason.code not in PASSING
+    reasons |= {entry.portfolio.id: entry.reason for entry in entries}
+    changed = {
+        portfolio: reason
+        for portfolio, reason in sorted(reasons.items())
+        if reason is None or reason.code not in TRANSIENT_REASONS
+        if rows[portfolio].reason != ("" if reason is None else render(reason))
     }
-    new = [number for number, text in words.items() if observed.rows[number].reason != text]
-    if not new:
-        return
-    reasons = [said[number] for number in new]
-    changed = yield from query(
-        SAY,
-        portfolios=new,
-        epochs=[observed.rows[number].epoch for number in new],
-        reasons=[words[number] for number in new],
-        whys=[None if reason is None else Jsonb(as_data(reason)) for reason in reasons],
-    )
     if changed:
-        yield from notify_watchers()
+        epochs = {portfolio: rows[portfolio].epoch for portfolio in changed}
+        execute_autocommit(store_reasons(changed, epochs))

@@ -1,46 +1,51 @@
-"""The pass lock: one pass at a time, and a lock that ends.
+"""The pass lock: one pass at a time, and a lock that expires.
 
-An advisory lock held by a frozen process would block every pass for ever. This one is a row with
-an end; overlap after the end is harmless, since every enact is compare-and-set.
+An advisory lock held by a frozen process would block every pass indefinitely. This lock is a row
+with an expiry time; two passes that overlap after it are harmless, since every change that a pass
+makes is compare-and-set.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from scheduling.db.statements import Statement
-from scheduling.db.transaction import Transaction, query, query_one
+from scheduling.db.transaction import Transaction, execute_autocommit, query, query_one
 
 HOLD_S = 5.0
 
-TAKE = Statement(
-    "TAKE",
+ACQUIRE = Statement(
+    "ACQUIRE",
     """
 INSERT INTO scheduling_passlock AS l (name, holder, until)
 VALUES ('pass', %(holder)s::text, clock_timestamp() + make_interval(secs => %(hold_s)s))
--- The rival that may win: a pass that holds it and has not outlived its time.
+-- The concurrent writer: a pass that holds the lock, which has not expired.
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
     WHERE l.holder = excluded.holder OR l.until < clock_timestamp()
-       -- Nobody holds it for longer than that: the clock was set back.
+       -- No holder may set a later expiry: the clock was set back.
        OR l.until > excluded.until + interval '1 s'
 RETURNING holder
 """,
 )
 
-DROP = Statement(
-    "DROP",
+RELEASE = Statement(
+    "RELEASE",
     """
 UPDATE scheduling_passlock SET until = clock_timestamp()
 WHERE name = 'pass' AND holder = %(holder)s::text
 """,
 )
 
-
-RAN = Statement(
-    "RAN", "UPDATE scheduling_passlock SET failover_ran_at = clock_timestamp() WHERE name = 'pass'"
+RECORD_PASS = Statement(
+    "RECORD_PASS",
+    "UPDATE scheduling_passlock SET failover_ran_at = clock_timestamp() WHERE name = 'pass'",
 )
 
-#: Written once a second at most. A gap begins `since` anew.
-LOOK = Statement(
-    "LOOK",
+#: Written once a second at most. After a gap, `since` starts again.
+RECORD_WATCHER_SEEN = Statement(
+    "RECORD_WATCHER_SEEN",
     """
 INSERT INTO scheduling_passlock AS l (name, holder, until, since)
 VALUES ('watcher', %(holder)s::text, clock_timestamp() + make_interval(secs => %(hold_s)s),
@@ -54,20 +59,33 @@ ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.unti
 
 
 def acquire(holder: str) -> Transaction[bool]:
-    """Take or renew the lock for HOLD_S. False: another pass holds it."""
-    return (yield from query_one(TAKE, holder=holder, hold_s=HOLD_S)) is not None
+    """Take or renew the lock for HOLD_S. Return False if another pass holds it."""
+    return (yield from query_one(ACQUIRE, holder=holder, hold_s=HOLD_S)) is not None
 
 
 def record_pass() -> Transaction[None]:
-    """Note that a whole pass, failover included, has ended now."""
-    yield from query(RAN)
+    """Record that a complete pass, failover included, has just ended."""
+    yield from query(RECORD_PASS)
 
 
 def record_watcher_seen(holder: str) -> Transaction[None]:
-    """Note that a watcher lives: where none does, nobody promised a pass every few seconds."""
-    yield from query(LOOK, holder=holder, hold_s=HOLD_S)
+    """Record that a watcher runs: without one, passes are not expected every few seconds."""
+    yield from query(RECORD_WATCHER_SEEN, holder=holder, hold_s=HOLD_S)
 
 
 def release(holder: str) -> Transaction[None]:
-    """Let the next pass in at once."""
-    yield from query_one(DROP, holder=holder)
+    """Let the next pass take the lock at once."""
+    yield from query_one(RELEASE, holder=holder)
+
+
+@contextmanager
+def pass_lock(holder: str, wait_s: float = 0) -> Iterator[bool]:
+    """Hold the lock within the block. Yield False if another pass held it throughout `wait_s`."""
+    until = time.monotonic() + wait_s
+    while not (held := execute_autocommit(acquire(holder))) and time.monotonic() < until:
+        time.sleep(0.05)  # no notification is sent when a lock expires
+    try:
+        yield held
+    finally:
+        if held:
+            execute_autocommit(release(holder))

@@ -1,11 +1,14 @@
-"""The sweep: what time alone has changed. Leases, deadlines, proofs, wishes not yet followed."""
+"""The sweep: changes that are due because time has passed.
+
+Expired leases, missed deadlines, proven revisions, desired states that no handoff follows yet.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from django.db import Error as DjangoDatabaseError
 from psycopg.errors import DeadlockDetected, LockNotAvailable
@@ -28,6 +31,7 @@ from scheduling.timing import Timing
 
 logger = logging.getLogger(__name__)
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -46,85 +50,89 @@ class SweepOutcome:
         return any((self.lost, self.expired, self.proven, self.reloads, self.stops, self.given_up))
 
 
-def sweep(holder: str, timing: Timing, *, whole: bool = True) -> SweepOutcome:
-    """Mark lost nodes, take the way out of overdue steps, prove revisions, follow wishes.
+def sweep(holder: str, timing: Timing, *, full: bool = True) -> SweepOutcome:
+    """Mark lost nodes, expire overdue handoffs, prove revisions, follow desired states.
 
-    Each change is a transaction of its own and conditional, so a second sweep beside this one
-    changes nothing twice. The pass lock is renewed before each batch. Not `whole`: only leases and
-    overdue steps, for which no run is read; the rest looks at every run of the fleet.
+    Each change is a conditional transaction of its own, so that a concurrent sweep changes nothing
+    twice. The pass lock is renewed before the second half. Without `full`, only leases and overdue
+    handoffs are checked, for which no run is read; the other checks read every run of the fleet.
     """
     lost = execute_autocommit(mark_lost(timing))
     for node in lost:
         logger.warning(
             "%s is lost after %.1f s, limit %g s", node.name, node.silent_s, timing.lease_ttl_s
         )
-    _recover_history(timing)
+    names = tuple(node.name for node in lost)
+    _recover_timeline(timing)
     execute(storm.update_storm_hold(timing))
     expired = sum(
-        _try(lambda one=one: handoff.expire(one, timing)) not in (None, "early")  # type: ignore[misc]
-        for one in execute_autocommit(handoff.overdue(timing))
+        _attempt(handoff.expire, overdue, timing) not in (None, "early")
+        for overdue in execute_autocommit(handoff.overdue(timing))
     )
-    if not whole:
-        return SweepOutcome(lost=tuple(node.name for node in lost), expired=expired)
+    if not full:
+        return SweepOutcome(lost=names, expired=expired)
     proven = execute_autocommit(revisions.mark_proven_revisions(timing))
     execute_autocommit(mark_stalls(timing))
     execute_autocommit(mark_behind(timing))
     execute_autocommit(acquire(holder))
-    reloads = sum(
-        _try(
-            lambda row=row: handoff.reload_to_wanted(  # type: ignore[misc]
-                row.portfolio_id,
-                node=row.node_id,
-                wanted=row.wanted,
-                seen_epoch=row.epoch,
-                timing=timing,
-            )
-        )
-        is not None
-        for row in execute_autocommit(revisions.stale_revisions(timing))
-    )
-    stops = sum(
-        _try(
-            lambda row=row: handoff.request(  # type: ignore[misc]
-                "stop",
-                row.portfolio_id,
-                target=None,
-                actor="system",
-                reason="stopped is wanted",
-                timing=timing,
-                seen_epoch=row.epoch,
-            )
-        )
-        is not None
-        for row in execute_autocommit(reclaim.unstopped())
-    )
-    limit_s = timing.activate_deadline_s
-    given_up = sum(
-        bool(
-            _try(
-                lambda row=row: reclaim.reclaim_unactivated(  # type: ignore[misc]
-                    row.portfolio_id, row.epoch, limit_s
-                )
-            )
-        )
-        for row in execute_autocommit(reclaim.unactivated(timing))
-    )
-    given_up += sum(
-        bool(_try(lambda row=row: reclaim.reclaim_orphaned(row.portfolio_id, row.epoch)))  # type: ignore[misc]
-        for row in execute_autocommit(reclaim.orphaned())
-    )
     return SweepOutcome(
-        lost=tuple(node.name for node in lost),
+        lost=names,
         expired=expired,
         proven=proven,
-        reloads=reloads,
-        stops=stops,
-        given_up=given_up,
+        reloads=_reload_stale_revisions(timing),
+        stops=_repeat_stops(timing),
+        given_up=_give_up_failed_starts(timing),
     )
 
 
-def _recover_history(timing: Timing) -> None:
-    """Raise the epoch floor where the database changed and lacks commits, if it may by itself."""
+def _reload_stale_revisions(timing: Timing) -> int:
+    requested = [
+        _attempt(
+            handoff.reload_to_wanted,
+            row.portfolio_id,
+            node=row.node_id,
+            wanted=row.wanted,
+            seen_epoch=row.epoch,
+            timing=timing,
+        )
+        for row in execute_autocommit(revisions.stale_revisions(timing))
+    ]
+    return sum(each is not None for each in requested)
+
+
+def _repeat_stops(timing: Timing) -> int:
+    requested = [
+        _attempt(
+            handoff.request,
+            "stop",
+            row.portfolio_id,
+            target=None,
+            actor="system",
+            reason="stopped is wanted",
+            timing=timing,
+            seen_epoch=row.epoch,
+        )
+        for row in execute_autocommit(reclaim.unstopped())
+    ]
+    return sum(each is not None for each in requested)
+
+
+def _give_up_failed_starts(timing: Timing) -> int:
+    """End ownerships that no process holds: never activated, or reported by no node."""
+    limit_s = timing.activate_deadline_s
+    unactivated = [
+        _attempt(reclaim.reclaim_unactivated, row.portfolio_id, row.epoch, limit_s)
+        for row in execute_autocommit(reclaim.unactivated(timing))
+    ]
+    orphaned = [
+        _attempt(reclaim.reclaim_orphaned, row.portfolio_id, row.epoch)
+        for row in execute_autocommit(reclaim.orphaned())
+    ]
+    return sum(map(bool, [*unactivated, *orphaned]))
+
+
+def _recover_timeline(timing: Timing) -> None:
+    """Raise the epoch floor if the database changed and lacks commits, where settings allow it."""
     if not timing.raises_epoch_floor:
         return
     found = execute_autocommit(
@@ -139,20 +147,20 @@ def _recover_history(timing: Timing) -> None:
         execute(timeline.settle())
 
 
-def _try(recipe: Callable[[], Transaction[T]]) -> T | None:
-    """Run one change of a sweep and return its outcome, or None where it has to wait for the next.
+def _attempt(change: Callable[P, Transaction[T]], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """Run one change and return its outcome, or None if it is left to the next sweep.
 
-    A refusal is data. A row that somebody else holds, or a change that fails by a fault of ours,
-    must not keep the sweep from the others.
+    A refusal is data. A locked row, or a change that fails by an internal error, must not keep the
+    sweep from the other changes.
     """
     try:
-        return execute(recipe())
+        return execute(change(*args, **kwargs))
     except Refused as refused:
         logger.info("left for the next sweep: %s", refused)
     except (LockNotAvailable, DeadlockDetected) as busy:
         logger.info("left for the next sweep: %s", type(busy).__name__)
     except (*CONNECTION_LOST, DjangoDatabaseError):
-        raise  # the database is away: nothing can be known of the others either
+        raise  # the database is unavailable: the other changes would fail too
     except Exception:
         logger.exception("left for the next sweep")
     return None

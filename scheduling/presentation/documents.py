@@ -6,7 +6,7 @@ from typing import Any
 
 from scheduling.errors import NotFound
 from scheduling.models import Control, Handoff, Node, NodeStatus, Storm
-from scheduling.observe.fleet_view import NodeView, PortfolioView, read_board, read_portfolio
+from scheduling.observe.fleet_view import NodeView, PortfolioView, read_fleet_view, read_portfolio
 from scheduling.presentation.serializers import (
     FreezeDocument,
     HandoffDocument,
@@ -20,7 +20,7 @@ from scheduling.timing import timing
 
 def node_line(name: str) -> NodeView:
     """Return the board's line of one node, or raise NotFound."""
-    for line in read_board().nodes:
+    for line in read_fleet_view().nodes:
         if line.name == name:
             return line
     unborn = Node.objects.filter(name=name, status=NodeStatus.NEW)

@@ -43,7 +43,7 @@ def dry_run(scenario: Scenario) -> dict[str, Any]:
     with shared_snapshot() as observed:
         try:
             found = answer(
-                observed.snapshot, scenario, observed.stock, times.lease_policy.storm_fraction
+                observed.snapshot, scenario, observed.fleet_index, times.lease_policy.storm_fraction
             )
         except NotInSnapshot as unknown:
             raise Refused("not_found", str(unknown), status=404) from None

@@ -14,8 +14,8 @@ from datetime import datetime
 from typing import Any
 
 from portfolios.feeds.clock import head_at
-from portfolios.verify.stored_rows import Stored
-from portfolios.verify.sums import Sum, Sums, sums
+from portfolios.verify.stored_rows import StoredRowsReader
+from portfolios.verify.sums import RangeSums, RowSum, sum_rows
 from portfolios.verify.types import Anchor, Counts, StoredRows
 from scheduling.db.transaction import django_cursor, execute
 from scheduling.enact.verification_anchors import keep_anchor
@@ -35,7 +35,7 @@ KINDS = ("orders", "fills", "equity")
 
 
 @dataclass(frozen=True, slots=True)
-class Begin:
+class StartPoint:
     """Where a verification begins, and what is known of the rows before its end."""
 
     anchor: Anchor | None  #: None: at the first event
@@ -44,7 +44,7 @@ class Begin:
     changed: tuple[int, datetime] | None  #: seq and time of an anchor whose evidence changed since
     invalid: tuple[int, ...]  #: ids of the anchors that do not hold
     base_seq: int  #: the newest anchor that holds, or the seq before the first event
-    base: Sums  #: as recorded, up to there
+    base: RangeSums  #: as recorded, up to there
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class _Chain:
     invalid: list[Any]
 
 
-def begin(evidence: Evidence, *, full: bool, alive: Callable[[], None]) -> Begin:
+def find_start(evidence: Evidence, *, full: bool, alive: Callable[[], None]) -> StartPoint:
     """Return where to begin: the newest anchor that holds, with `full` the first event.
 
     One statement, and three for every million events before the newest anchor.
@@ -65,7 +65,7 @@ def begin(evidence: Evidence, *, full: bool, alive: Callable[[], None]) -> Begin
         rows: list[Any] = cursor.execute(
             ANCHORS, {"portfolio": evidence.portfolio, "to_seq": recorded.to_seq}
         ).fetchall()
-    chain = _checked(evidence, rows, alive)
+    chain = _check_anchors(evidence, rows, alive)
     newest = chain.holding[-1] if chain.holding else None
     chosen = newest
     gone_to = max(recorded.kept_from.orders, recorded.kept_from.fills) - 1
@@ -74,25 +74,25 @@ def begin(evidence: Evidence, *, full: bool, alive: Callable[[], None]) -> Begin
         # The oldest behind what was archived: its rows cannot be compared any more.
         behind = [row for row in chain.holding if row.seq >= gone_to]
         chosen = behind[0] if archived and behind else None
-    return Begin(
+    return StartPoint(
         anchor=None if chosen is None else _anchor(chosen),
         verified_at=None if chosen is None else chosen.at,
         archived=archived,
         changed=(chain.invalid[0].seq, chain.invalid[0].at) if chain.invalid else None,
         invalid=tuple(row.id for row in chain.invalid),
         base_seq=recorded.first_seq - 1 if newest is None else newest.seq,
-        base=Sums() if newest is None else _sums(newest.sums),
+        base=RangeSums() if newest is None else _sums(newest.sums),
     )
 
 
-def _checked(evidence: Evidence, rows: Sequence[Any], alive: Callable[[], None]) -> _Chain:
+def _check_anchors(evidence: Evidence, rows: Sequence[Any], alive: Callable[[], None]) -> _Chain:
     chain = _Chain([], [])
-    before_seq, before = evidence.recorded.first_seq - 1, Sums()
+    before_seq, before = evidence.recorded.first_seq - 1, RangeSums()
     waiting: frozenset[tuple[int, int]] = frozenset()
     kept = _kept_from(evidence)
     for place, row in enumerate(rows):
         stated = _sums(row.sums)
-        found = sums(evidence.portfolio, before_seq, row.seq, alive)
+        found = sum_rows(evidence.portfolio, before_seq, row.seq, alive)
         waiting |= found.open_orders
         holds = (
             row.inputs == evidence.inputs.digest(row.seq, row.epoch)
@@ -127,7 +127,7 @@ class SummedRows:
     compared is found now, and one that is changed later by the next verification.
     """
 
-    def __init__(self, stored: Stored, portfolio: int, begun: Begin) -> None:
+    def __init__(self, stored: StoredRowsReader, portfolio: int, begun: StartPoint) -> None:
         """Go on from the sums of the newest anchor that holds."""
         self._stored, self._portfolio = stored, portfolio
         self.seq, self.reached = begun.base_seq, begun.base
@@ -135,7 +135,7 @@ class SummedRows:
     def rows(self, from_seq: int, to_seq: int) -> StoredRows:
         """Return what is stored of (from_seq, to_seq]; windows come in their order."""
         if to_seq > self.seq:
-            self.reached += sums(self._portfolio, self.seq, to_seq)
+            self.reached += sum_rows(self._portfolio, self.seq, to_seq)
             self.seq = to_seq
         return self._stored.rows(from_seq, to_seq)
 
@@ -144,7 +144,7 @@ class SummedRows:
         return self._stored.statuses(orders)
 
 
-def keep(evidence: Evidence, begun: Begin, anchor: Anchor, read: SummedRows) -> None:
+def store_anchor(evidence: Evidence, begun: StartPoint, anchor: Anchor, read: SummedRows) -> None:
     """Store where a verification ended, for the next one. Four statements."""
     inputs = evidence.inputs.digest(anchor.seq, anchor.epoch)
     if inputs is None or anchor.seq != read.seq:
@@ -164,13 +164,13 @@ def keep(evidence: Evidence, begun: Begin, anchor: Anchor, read: SummedRows) -> 
     )
 
 
-def _pair(total: Sum) -> tuple[int, str]:
+def _pair(total: RowSum) -> tuple[int, str]:
     return total.rows, str(total.total)  # as text: JSON has no whole numbers of 64 bits
 
 
-def _sums(document: dict[str, Any]) -> Sums:
-    orders, fills, equity = (Sum(int(document[k][0]), int(document[k][1])) for k in KINDS)
-    return Sums(orders, fills, equity)
+def _sums(document: dict[str, Any]) -> RangeSums:
+    orders, fills, equity = (RowSum(int(document[k][0]), int(document[k][1])) for k in KINDS)
+    return RangeSums(orders, fills, equity)
 
 
 def _anchor(row: Any) -> Anchor:

@@ -17,7 +17,7 @@ from portfolios.feeds import UnknownFeed, open_feed
 from portfolios.feeds.base import Feed
 from portfolios.feeds.clock import Segment
 from portfolios.runtime.spec import Spec
-from portfolios.verify.reference_run import merged
+from portfolios.verify.reference_run import merge_ranges
 from portfolios.verify.types import CannotVerify, KeptFrom, RecordedRun, TenureSegment
 from scheduling.db.snapshot import repeatable_read
 from scheduling.decide.ownership_history import (
@@ -66,7 +66,7 @@ SELECT from_seq, to_seq FROM portfolios_suppression
 WHERE portfolio_id = %(portfolio)s ORDER BY from_seq
 """
 
-TRAIL = """
+AUDIT_LOG = """
 SELECT e.id, e.kind, n.name AS node, e.data
 FROM scheduling_event e LEFT JOIN scheduling_node n ON n.id = e.node_id
 WHERE e.portfolio_id = %(portfolio)s AND e.kind = ANY(%(kinds)s)
@@ -88,7 +88,7 @@ GROUP BY t.relname
 """
 
 
-def equity_kept() -> timedelta:
+def min_equity_age() -> timedelta:
     """Return the age up to which equity points are there, though old ones go meanwhile."""
     kept = timedelta(days=settings.GINKGO.keep_equity_days)
     return kept - min(timedelta(hours=1), kept / 10)
@@ -136,7 +136,7 @@ class Evidence:
     inputs: Inputs
 
 
-class _Rows:
+class _EvidenceRows:
     """The rows of the snapshot, as they are read."""
 
     def __init__(self, which: str | int, cursor: psycopg.Cursor[Any]) -> None:
@@ -149,7 +149,7 @@ class _Rows:
         where = {"portfolio": found.id, "kinds": list(EVENT_KINDS)}
         self.tenures: list[Any] = cursor.execute(TENURES, where).fetchall()
         self.suppressed: list[Any] = cursor.execute(SUPPRESSED, where).fetchall()
-        self.trail: list[Any] = cursor.execute(TRAIL, where).fetchall()
+        self.trail: list[Any] = cursor.execute(AUDIT_LOG, where).fetchall()
         kept = {row.table: row.seq for row in cursor.execute(KEPT_FROM.encode()).fetchall()}
         self.kept_from = KeptFrom(
             orders=kept.get("portfolios_order") or 0,
@@ -158,7 +158,7 @@ class _Rows:
         )
 
 
-def gather(which: str | int, to_seq: int | None = None) -> Evidence:
+def gather_evidence(which: str | int, to_seq: int | None = None) -> Evidence:
     """Return what is recorded of the portfolio up to `to_seq`, or up to its newest commit.
 
     Five statements, one snapshot. Raise NotFound, CannotVerify with a sentence where evidence is
@@ -168,7 +168,7 @@ def gather(which: str | int, to_seq: int | None = None) -> Evidence:
     p = rows.portfolio
     last = p.last_seq if to_seq is None else to_seq
     feed = _feed(p)
-    stretches = [_stretch(p, tenure) for tenure in rows.tenures if tenure.first_commit_at]
+    stretches = [_tenure_segment(p, tenure) for tenure in rows.tenures if tenure.first_commit_at]
     if not stretches or p.last_seq < p.first_seq:
         raise CannotVerify(
             f"{p.name} cannot be verified: it has committed no event yet; it is {p.phase}."
@@ -192,7 +192,7 @@ def gather(which: str | int, to_seq: int | None = None) -> Evidence:
             feed=feed,
             to_seq=last,
             state=bytes(p.state or b"") if last == p.last_seq else None,
-            equity_from_us=int((p.taken_at - equity_kept()).timestamp() * 1e6),
+            equity_from_us=int((p.taken_at - min_equity_age()).timestamp() * 1e6),
             kept_from=rows.kept_from,
         ),
         history=_disagreement(rows),
@@ -202,7 +202,7 @@ def gather(which: str | int, to_seq: int | None = None) -> Evidence:
     )
 
 
-def _inputs(rows: _Rows) -> Inputs:
+def _inputs(rows: _EvidenceRows) -> Inputs:
     p = rows.portfolio
     return Inputs(
         fixed=(str(p.uid), str(p.starting_cash), p.first_seq, p.feed, p.feed_sha),
@@ -221,7 +221,7 @@ def _inputs(rows: _Rows) -> Inputs:
             for t in rows.tenures
             if t.first_commit_at
         ),
-        suppressed=tuple(merged((row.from_seq, row.to_seq) for row in rows.suppressed)),
+        suppressed=tuple(merge_ranges((row.from_seq, row.to_seq) for row in rows.suppressed)),
         segments=tuple((int(s), int(us), float(rate)) for s, us, rate in p.segments),
     )
 
@@ -241,7 +241,7 @@ def _feed(portfolio: Any) -> Feed:
     return feed
 
 
-def _stretch(portfolio: Any, tenure: Any) -> TenureSegment:
+def _tenure_segment(portfolio: Any, tenure: Any) -> TenureSegment:
     if tenure.strategy is None:
         raise CannotVerify(
             f"{portfolio.name} cannot be verified: epoch {tenure.epoch} ran r{tenure.revision},"
@@ -276,7 +276,7 @@ def _owned(row: Any) -> OwnershipPeriod:
     )
 
 
-def _handoffs(rows: _Rows, last: int) -> set[int]:
+def _handoffs(rows: _EvidenceRows, last: int) -> set[int]:
     """Return the handoffs that the trail says changed an owner at or before `last`."""
     return {
         row.data["handoff"]
@@ -289,12 +289,12 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def history_of(name: str) -> str | None:
+def history_disagreement(name: str) -> str | None:
     """Return what disagrees between audit trail, tenures and run of a portfolio, or None."""
     return _disagreement(_read(name))
 
 
-def _disagreement(rows: _Rows) -> str | None:
+def _disagreement(rows: _EvidenceRows) -> str | None:
     p = rows.portfolio
     return find_disagreement(
         [AuditLine(row.id, row.kind, row.node, row.data) for row in rows.trail],
@@ -303,7 +303,7 @@ def _disagreement(rows: _Rows) -> str | None:
     )
 
 
-def _read(which: str | int) -> _Rows:
+def _read(which: str | int) -> _EvidenceRows:
     """Return the rows of one snapshot. Raise NotFound or SnapshotUnavailable."""
     with repeatable_read("the portfolio") as cursor:
-        return _Rows(which, cursor)
+        return _EvidenceRows(which, cursor)

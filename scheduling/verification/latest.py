@@ -9,7 +9,7 @@ from typing import Any
 
 from scheduling.db.transaction import django_cursor
 from scheduling.models import OPEN_STATES
-from scheduling.verification.queue import SILENT, SILENT_S, UNCLAIMED, UNCLAIMED_S
+from scheduling.verification.queue import SILENT_MESSAGE, SILENT_S, UNCLAIMED_MESSAGE, UNCLAIMED_S
 
 NEWEST = """
 SELECT v.id, v.state, v.requested_by, v.requested_at, v.started_at, v.finished_at, v.from_seq,
@@ -111,13 +111,13 @@ def newest_verification(portfolio: int, name: str) -> VerificationView:
         return VerificationView(name, sentence=f"{name} has not been verified yet.")
     state, sentence = row.state, row.sentence
     if state == "running" and row.silent:
-        state, sentence = "failed", SILENT
+        state, sentence = "failed", SILENT_MESSAGE
     elif state == "waiting" and row.unclaimed:
-        state, sentence = "failed", UNCLAIMED
+        state, sentence = "failed", UNCLAIMED_MESSAGE
     return VerificationView(
         portfolio=name,
         state=state,
-        sentence=sentence or _so_far(row),
+        sentence=sentence or _progress_sentence(row),
         id=row.id,
         requested_by=row.requested_by,
         requested_at=row.requested_at,
@@ -130,7 +130,7 @@ def newest_verification(portfolio: int, name: str) -> VerificationView:
     )
 
 
-def _so_far(row: Any) -> str:
+def _progress_sentence(row: Any) -> str:
     if row.state == "waiting":
         return "Waits for its turn."
     if row.at_seq is None:

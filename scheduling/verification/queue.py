@@ -1,7 +1,7 @@
-"""The life of a verification: asked for, claimed by a runner, heard of, ended.
+"""The queue of verifications: a verification is requested, claimed, reports progress, is finished.
 
-A row belongs to the runner that claimed it. One that is not heard of any more is ended by whoever
-looks next for work, so that nothing runs for ever on paper.
+A row belongs to the runner that claimed it. A verification whose runner no longer reports progress
+is ended by the next caller of the queue, so that no row stays `running` indefinitely.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from scheduling.db.statements import Statement
 from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.enact.audit_log import audit
 
-#: A runner writes once a second; one strategy batch may take a minute.
+#: A runner reports twice a second, but one strategy batch may take a minute.
 SILENT_S = 90.0
-#: Nobody claimed it, and nobody was heard of with another for so long: there is no worker.
+#: A verification waits, and no runner reported progress of any for this long: no worker runs.
 UNCLAIMED_S = 120.0
-#: Who asked, where the schedule did.
-BACKGROUND = "schedule"
-SILENT = f"Its runner was not heard of for {SILENT_S:g} s; verify again."
-UNCLAIMED = (
+#: The requester of scheduled verifications.
+SCHEDULE_ACTOR = "schedule"
+SILENT_MESSAGE = f"Its runner was not heard of for {SILENT_S:g} s; verify again."
+UNCLAIMED_MESSAGE = (
     f"No worker took it within {UNCLAIMED_S:g} s; look whether the worker runs, then verify again."
 )
 
-#: The rival that may win: another person who asked. Then there is no row.
-ASK = Statement(
-    "ASK",
+#: The concurrent writer: another person's request. Then no row is returned.
+REQUEST = Statement(
+    "REQUEST",
     """
 INSERT INTO scheduling_verification AS v (portfolio_id, state, requested_by, requested_at, sentence,
                                           verdict, "full")
 VALUES (%(portfolio)s, 'waiting', %(actor)s::text, clock_timestamp(), '', '{}', %(full)s)
--- What the schedule asked for and nobody took yet becomes the person's.
+-- A scheduled verification that no runner has claimed becomes the person's.
 ON CONFLICT (portfolio_id) WHERE state IN ('waiting', 'running') DO UPDATE SET
     requested_by = excluded.requested_by, requested_at = excluded.requested_at,
     "full" = excluded."full", limit_s = NULL
@@ -42,8 +42,8 @@ RETURNING v.id
 """,
 )
 
-ABANDONED = Statement(
-    "ABANDONED",
+END_ABANDONED = Statement(
+    "END_ABANDONED",
     """
 UPDATE scheduling_verification v SET state = 'failed', finished_at = clock_timestamp(),
     sentence = CASE WHEN v.state = 'running' THEN %(silent)s::text ELSE %(unclaimed)s::text END
@@ -51,16 +51,16 @@ WHERE (v.state = 'running'
        AND v.heard_at < clock_timestamp() - make_interval(secs => %(silent_s)s))
    OR (v.state = 'waiting'
        AND v.requested_at < clock_timestamp() - make_interval(secs => %(unclaimed_s)s)
-       -- One that has just ended counts too: its runner is about to take the next.
+       -- One that has just finished counts too: its runner is about to claim the next.
        AND NOT EXISTS (SELECT FROM scheduling_verification b
            WHERE b.heard_at >= clock_timestamp() - make_interval(secs => %(unclaimed_s)s)))
 """,
 )
 
-#: Portfolios without a verification for so long, those verified longest ago first. What was begun
-#: in the background ends by itself, and the next one goes on from there.
-ASK_DUE = Statement(
-    "ASK_DUE",
+#: Portfolios without a verification for that long, the one verified longest ago first. A background
+#: verification ends at its time limit, and the next one continues from there.
+REQUEST_DUE = Statement(
+    "REQUEST_DUE",
     """
 INSERT INTO scheduling_verification (portfolio_id, state, requested_by, requested_at, sentence,
                                      verdict, limit_s)
@@ -79,14 +79,16 @@ WHERE p.archived_at IS NULL AND r.last_seq >= p.first_seq
   AND r.last_seq > coalesce(verified.seq, 0)
 ORDER BY asked.at, p.id
 LIMIT %(most)s
--- The concurrent writer: a person who asks. Then theirs is the one.
+-- The concurrent writer: a person's request, which then stands.
 ON CONFLICT (portfolio_id) WHERE state IN ('waiting', 'running') DO NOTHING
 RETURNING id
 """,
 )
 
-#: Two runners that look at once would both find nobody busy: one looks after the other.
-ONE_LOOKS = Statement("ONE_LOOKS", "LOCK TABLE scheduling_verification IN SHARE ROW EXCLUSIVE MODE")
+#: Two runners that claim concurrently would both count too few running ones: claim in turn.
+LOCK_QUEUE = Statement(
+    "LOCK_QUEUE", "LOCK TABLE scheduling_verification IN SHARE ROW EXCLUSIVE MODE"
+)
 
 CLAIM = Statement(
     "CLAIM",
@@ -96,15 +98,15 @@ UPDATE scheduling_verification v SET state = 'running', runner = %(runner)s,
 FROM portfolios_portfolio p
 WHERE p.id = v.portfolio_id
   AND v.id = (SELECT w.id FROM scheduling_verification w WHERE w.state = 'waiting'
-              ORDER BY w.limit_s IS NOT NULL, w.id LIMIT 1)  -- a person's first
+              ORDER BY w.limit_s IS NOT NULL, w.id LIMIT 1)  -- requests of persons first
   AND (SELECT count(*) FROM scheduling_verification b WHERE b.state = 'running') < %(most)s
 RETURNING v.id, p.id AS portfolio, p.name, v."full", v.limit_s
 """,
 )
 
-#: No row: it was taken for dead meanwhile, and what it would write counts no more.
-HEARD = Statement(
-    "HEARD",
+#: No row: the verification was ended as abandoned, and the runner must stop.
+RECORD_PROGRESS = Statement(
+    "RECORD_PROGRESS",
     """
 UPDATE scheduling_verification SET heard_at = clock_timestamp(),
     from_seq = %(from_seq)s, at_seq = %(at_seq)s, to_seq = %(to_seq)s
@@ -113,8 +115,8 @@ RETURNING id
 """,
 )
 
-END = Statement(
-    "END",
+FINISH = Statement(
+    "FINISH",
     """
 UPDATE scheduling_verification SET state = %(state)s::text, finished_at = clock_timestamp(),
     heard_at = clock_timestamp(), sentence = %(sentence)s::text, verdict = %(verdict)s,
@@ -126,10 +128,12 @@ RETURNING portfolio_id, limit_s IS NOT NULL AS background
 )
 
 
-def ask(portfolio: int, actor: str, *, full: bool = False) -> Transaction[int | None]:
-    """Return the number of a new verification, or None where one is under way."""
+def request_verification(
+    portfolio: int, actor: str, *, full: bool = False
+) -> Transaction[int | None]:
+    """Return the id of a new verification, or None if one is under way."""
     yield from end_abandoned()
-    row = yield from query_one(ASK, portfolio=portfolio, actor=actor[:150], full=full)
+    row = yield from query_one(REQUEST, portfolio=portfolio, actor=actor[:150], full=full)
     if row is None:
         return None
     yield from audit(
@@ -138,38 +142,42 @@ def ask(portfolio: int, actor: str, *, full: bool = False) -> Transaction[int | 
     return int(row.id)
 
 
-def ask_due(every_s: float, limit_s: float, most: int) -> Transaction[int]:
-    """Ask for the verifications that are due in the background; return how many."""
+def request_due(every_s: float, limit_s: float, most: int) -> Transaction[int]:
+    """Request the background verifications that are due; return their number."""
     yield from end_abandoned()
-    rows = yield from query(ASK_DUE, actor=BACKGROUND, every_s=every_s, limit_s=limit_s, most=most)
+    rows = yield from query(
+        REQUEST_DUE, actor=SCHEDULE_ACTOR, every_s=every_s, limit_s=limit_s, most=most
+    )
     return len(rows)
 
 
 def end_abandoned() -> Transaction[None]:
-    """End what nobody works on any more."""
+    """End verifications that no runner works on any more."""
     yield from query(
-        ABANDONED,
-        silent=SILENT,
+        END_ABANDONED,
+        silent=SILENT_MESSAGE,
         silent_s=SILENT_S,
-        unclaimed=UNCLAIMED,
+        unclaimed=UNCLAIMED_MESSAGE,
         unclaimed_s=UNCLAIMED_S,
     )
 
 
 def claim(runner: UUID, most: int = 1) -> Transaction[Row | None]:
-    """Take the oldest that waits: (id, portfolio, name, full, limit_s). None: nothing waits, or
-    `most` run already."""
-    yield from query(ONE_LOOKS)
+    """Claim the oldest waiting verification: (id, portfolio, name, full, limit_s).
+
+    None: none waits, or `most` are running.
+    """
+    yield from query(LOCK_QUEUE)
     yield from end_abandoned()
     return (yield from query_one(CLAIM, runner=runner, most=most))
 
 
-def heard(
+def record_progress(
     verification: int, runner: UUID, from_seq: int, at_seq: int, to_seq: int
 ) -> Transaction[bool]:
-    """Note how far it is. False: stop, it was taken for dead."""
+    """Record progress. Return False if the verification was ended as abandoned: stop."""
     row = yield from query_one(
-        HEARD,
+        RECORD_PROGRESS,
         verification=verification,
         runner=runner,
         from_seq=from_seq,
@@ -179,12 +187,12 @@ def heard(
     return row is not None
 
 
-def end(
+def finish(
     verification: int, runner: UUID, state: str, sentence: str, verdict: dict[str, Any]
 ) -> Transaction[bool]:
-    """Write the outcome, and a line in the trail. False: it was taken for dead."""
+    """Store the outcome and an audit line. Return False if it was ended as abandoned."""
     row = yield from query_one(
-        END,
+        FINISH,
         verification=verification,
         runner=runner,
         state=state,
@@ -197,7 +205,7 @@ def end(
     if row is None:
         return False
     if row.background and state == "identical":
-        return True  # one line an hour for each portfolio would bury the others
+        return True  # one line an hour per portfolio would bury the other lines
     yield from audit(
         "verified",
         portfolio=row.portfolio_id,

@@ -18,11 +18,11 @@ from rest_framework.utils.encoders import JSONEncoder
 from ginkgo_site.env import CHECKOUT
 from scheduling.db.transaction import execute
 from scheduling.errors import Refused
-from scheduling.verification.queue import claim, end, heard
+from scheduling.verification.queue import claim, finish, record_progress
 from scheduling.verification.verify import verify_portfolio
 
-HEARD_EVERY_S = 0.5
-LOW_PRIORITY = 10  #: nice value of a runner: nodes may live on the same machine
+PROGRESS_INTERVAL_S = 0.5
+NICE_LEVEL = 10  #: nice value of a runner: nodes may live on the same machine
 
 
 class VerificationAbandoned(Exception):
@@ -36,18 +36,18 @@ def start_runner() -> int:
     return subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.DEVNULL).pid
 
 
-def work_off() -> int:
+def run_waiting() -> int:
     """Run what waits, one after the other, until nothing does. Return how many it were."""
     runner, done = uuid4(), 0
-    while (row := execute(claim(runner, most_at_once()))) is not None:
+    while (row := execute(claim(runner, max_parallel()))) is not None:
         run_one(row.id, row.portfolio, runner, full=row.full, limit_s=row.limit_s)
         done += 1
     return done
 
 
-def most_at_once() -> int:
+def max_parallel() -> int:
     """Return how many verifications run in parallel, each by a runner of its own: one for each
-    processor of this machine. They yield to whatever else wants it (`LOW_PRIORITY`)."""
+    processor of this machine. They yield to whatever else wants it (`NICE_LEVEL`)."""
     if hasattr(os, "sched_getaffinity"):
         return max(len(os.sched_getaffinity(0)), 1)
     return os.cpu_count() or 1
@@ -66,9 +66,9 @@ def run_one(
 
     def told(first: int, at: int, last: int) -> None:
         nonlocal said_at
-        if time.monotonic() - said_at >= HEARD_EVERY_S:
+        if time.monotonic() - said_at >= PROGRESS_INTERVAL_S:
             said_at = time.monotonic()
-            if not execute(heard(verification, runner, first, at, last)):
+            if not execute(record_progress(verification, runner, first, at, last)):
                 raise VerificationAbandoned
 
     try:
@@ -76,11 +76,11 @@ def run_one(
     except VerificationAbandoned:
         return
     except Refused as refused:
-        execute(end(verification, runner, "failed", refused.message, {}))
+        execute(finish(verification, runner, "failed", refused.message, {}))
     except Exception as error:
-        execute(end(verification, runner, "failed", f"{type(error).__name__}: {error}", {}))
+        execute(finish(verification, runner, "failed", f"{type(error).__name__}: {error}", {}))
         raise
     else:
         document = verdict.document()
         plain = json.loads(json.dumps(document, cls=JSONEncoder))
-        execute(end(verification, runner, document["state"], document["sentence"], plain))
+        execute(finish(verification, runner, document["state"], document["sentence"], plain))

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from portfolios.verify.types import Compared
+from portfolios.verify.types import VerificationResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,7 @@ class Verdict:
     """What was compared, and what came of it."""
 
     portfolio: str
-    compared: Compared
+    compared: VerificationResult
     history: str | None  #: what disagrees between trail, tenures and run; None: nothing
     handoffs: int
     epochs: int
@@ -38,9 +38,9 @@ class Verdict:
             return f"history differs: {self.history}"
         counts = self.compared.counts
         return (
-            f"identical over {self._events()}, {_many(counts.orders, 'order')},"
-            f" {_many(counts.fills, 'fill')}, {_many(counts.equity, 'equity point')},"
-            f" {_many(self.handoffs, 'handoff')},"
+            f"identical over {self._events()}, {_counted(counts.orders, 'order')},"
+            f" {_counted(counts.fills, 'fill')}, {_counted(counts.equity, 'equity point')},"
+            f" {_counted(self.handoffs, 'handoff')},"
             f" seq {self.compared.from_seq:,}–{self.compared.to_seq:,}{self._part()}"
         )
 
@@ -59,8 +59,8 @@ class Verdict:
         named as that, where none is recorded or compared."""
         recorded = self.compared.processed
         if recorded is not None:
-            return _many(recorded.events, "event")
-        return _many(self.compared.counts.events, "replayed event")
+            return _counted(recorded.events, "event")
+        return _counted(self.compared.counts.events, "replayed event")
 
     def document(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -95,5 +95,5 @@ class Verdict:
         }
 
 
-def _many(count: int, what: str) -> str:
+def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 
 from django.conf import settings
 
-from portfolios.runtime.python_version import PYTHON
-from portfolios.verify.replay_process import own_process
-from portfolios.verify.stored_rows import Stored
-from portfolios.verify.types import CannotVerify, Compared
+from portfolios.runtime.python_version import PYTHON_VERSION
+from portfolios.verify.replay_process import replay_process
+from portfolios.verify.stored_rows import StoredRowsReader
+from portfolios.verify.types import CannotVerify, VerificationResult
 from portfolios.verify.verify import verify
 from scheduling.errors import Refused
-from scheduling.verification.anchors import Begin, SummedRows, begin, keep
-from scheduling.verification.evidence import Evidence, gather
+from scheduling.verification.anchors import StartPoint, SummedRows, find_start, store_anchor
+from scheduling.verification.evidence import Evidence, gather_evidence
 from scheduling.verification.verdict import Verdict
 
 Progress = Callable[[int, int, int], None]  #: first, at, last seq
@@ -39,19 +39,21 @@ def verify_portfolio(
     """
     began = time.monotonic()
     try:
-        evidence = gather(which, to_seq)
+        evidence = gather_evidence(which, to_seq)
         recorded = evidence.recorded
         first = recorded.first_seq
 
         def alive() -> None:
             progress(first, first - 1, recorded.to_seq)
 
-        begun = begin(evidence, full=full, alive=alive)
+        begun = find_start(evidence, full=full, alive=alive)
         if begun.anchor is not None:
             first = begun.anchor.seq + 1
-        read = SummedRows(Stored(evidence.portfolio, recorded.to_seq), evidence.portfolio, begun)
+        read = SummedRows(
+            StoredRowsReader(evidence.portfolio, recorded.to_seq), evidence.portfolio, begun
+        )
         env = settings.GINKGO
-        with own_process(memory_mb=env.child_memory_mb, guarded=env.strategy_guard) as ask:
+        with replay_process(memory_mb=env.child_memory_mb, guarded=env.strategy_guard) as ask:
             compared = verify(
                 recorded,
                 read,
@@ -64,7 +66,7 @@ def verify_portfolio(
         raise Refused("cannot_verify", str(missing)) from None
 
     if compared.anchor is not None and evidence.history is None:
-        keep(evidence, begun, compared.anchor, read)
+        store_anchor(evidence, begun, compared.anchor, read)
     return Verdict(
         portfolio=evidence.name,
         compared=compared,
@@ -79,7 +81,7 @@ def verify_portfolio(
 
 
 def _notes(
-    evidence: Evidence, begun: Begin, compared: Compared, limit_s: float | None
+    evidence: Evidence, begun: StartPoint, compared: VerificationResult, limit_s: float | None
 ) -> Iterator[str]:
     """Yield what was not compared, each with its cause."""
     recorded, counts = evidence.recorded, compared.counts
@@ -102,11 +104,11 @@ def _notes(
             )
         )
     yield from _notes_on_the_state(evidence, compared, limit_s)
-    others = {stretch.python for stretch in recorded.stretches} - {"", PYTHON}
+    others = {stretch.python for stretch in recorded.stretches} - {"", PYTHON_VERSION}
     if others:
         yield (
             f"Some of it ran under Python {', '.join(sorted(others))}; it was replayed under Python"
-            f" {PYTHON}."
+            f" {PYTHON_VERSION}."
         )
     if counts.equity_dropped:
         yield (
@@ -118,7 +120,7 @@ def _notes(
 
 
 def _notes_on_the_state(
-    evidence: Evidence, compared: Compared, limit_s: float | None
+    evidence: Evidence, compared: VerificationResult, limit_s: float | None
 ) -> Iterator[str]:
     recorded = evidence.recorded
     if compared.difference is not None:

@@ -11,7 +11,7 @@ from django.core.cache import cache
 
 from portfolios.models import Portfolio
 from scheduling.permissions import Role
-from scheduling.verification.evidence import history_of
+from scheduling.verification.evidence import history_disagreement
 from tests.support.api_client import ApiClient, make_api_client
 from tests.support.daemons import Daemons
 from tests.support.fake_gateway import FakeGateway
@@ -52,7 +52,7 @@ def honest_history(db: Any) -> Iterator[None]:
     """At the end, the audit trail alone tells the same history as tenures and runs."""
     yield
     for name in Portfolio.objects.values_list("name", flat=True):
-        assert history_of(name) is None, name
+        assert history_disagreement(name) is None, name
 
 
 @pytest.fixture

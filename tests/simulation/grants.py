@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from scheduling.enact import alerts, process_failures, reclaim, revisions
+from scheduling.enact import alerts, pending_reasons, process_failures, reclaim, revisions
 from scheduling.enact.audit_log import AUDIT
 from scheduling.enact.grant import GRANT, LOCK_FREE_RUNS, LOCK_RUNS, RAISE_ATTEMPTS, RUNS
 from scheduling.enact.handoff.rollback import REJECT, SAY
 from scheduling.enact.notify import LOCK_NODES, TOUCH
 from scheduling.enact.pin import PIN, UNPIN
 from scheduling.enact.start import LIFT
-from scheduling.passes import balance, pass_lock
+from scheduling.passes import pass_lock
 from tests.simulation import rows
 from tests.simulation.database import Row, Store, answers, stored, view
 from tests.simulation.handoffs import delayed
@@ -124,7 +124,7 @@ def say(db: Store, p: Any) -> None:
     db.set(db.runs[p.portfolio], reason=p.reason)
 
 
-@answers(balance.SAY)
+@answers(pending_reasons.STORE_REASONS)
 def say_if_new(db: Store, p: Any) -> list[Row]:
     said = []
     for portfolio, epoch, reason, why in zip(
@@ -181,7 +181,7 @@ def lock_nodes(db: Store, p: Any) -> None:
     """Lock nothing: transactions here are one after another."""
 
 
-@answers(pass_lock.TAKE)
+@answers(pass_lock.ACQUIRE)
 def take_pass(db: Store, p: Any) -> list[Row]:
     held = db.locks.get("pass")
     until = db.now + p.hold_s
@@ -194,14 +194,14 @@ def take_pass(db: Store, p: Any) -> list[Row]:
     return [Row(holder=p.holder)]
 
 
-@answers(pass_lock.DROP)
+@answers(pass_lock.RELEASE)
 def drop_pass(db: Store, p: Any) -> None:
     held = db.locks.get("pass")
     if held is not None and held.holder == p.holder:
         db.set(held, until=db.now)
 
 
-@answers(pass_lock.RAN)
+@answers(pass_lock.RECORD_PASS)
 def pass_ran(db: Store, p: Any) -> None:
     if "pass" in db.locks:
         db.set(db.locks["pass"], failover_ran_at=db.now)

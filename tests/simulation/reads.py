@@ -10,7 +10,7 @@ from unittest import mock
 from scheduling import scheduler
 from scheduling.observe import desired_set as desired
 from scheduling.observe import snapshot
-from scheduling.observe.snapshot import CLOCK, FAILED_LATELY, NODES, PORTFOLIOS
+from scheduling.observe.snapshot import CLOCK, NODES, PORTFOLIOS, RECENT_FAILURES
 from scheduling.observe.snapshot_cache import CHANGES
 from scheduling.passes import balance, sweep
 from tests.simulation import rows
@@ -159,7 +159,7 @@ def _other(db: Store, row: rows.Portfolio, number: int | None) -> rows.Revision 
     return db.revisions.get((row.id, number))
 
 
-@answers(FAILED_LATELY)
+@answers(RECENT_FAILURES)
 def failed_lately(db: Store, p: Any) -> list[Row]:
     groups: dict[tuple[int, int, bool], list[float]] = {}
     for h in db.handoffs.values():

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from portfolios.feed_registration import segments_of
+from portfolios.feed_registration import read_segments
 from portfolios.feeds import open_feed
 from portfolios.models import Portfolio
 from portfolios.runtime.engine import PortfolioEngine
@@ -85,7 +85,7 @@ class FakeNode:
             if checkpoint is None
             else PortfolioEngine.restore(spec, bytes(checkpoint.state), last)
         )
-        segments = segments_of(portfolio.feed)
+        segments = read_segments(portfolio.feed)
         seen = open_feed().read_for(engine.symbols, last + 1, last + events, segments)
         seen = [event for event in seen if event.seq != lose]
         builder = CommitBuilder(last)

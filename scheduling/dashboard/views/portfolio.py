@@ -21,7 +21,7 @@ from scheduling.dashboard.portfolio_page import (
 )
 from scheduling.dashboard.views.actions import find_portfolio
 from scheduling.models import Event, Handoff, Tenure
-from scheduling.observe.fleet_view import read_board
+from scheduling.observe.fleet_view import read_fleet_view
 from scheduling.verification.latest import newest_verification
 
 RANGES = {"1h": timedelta(hours=1), "6h": timedelta(hours=6), "24h": timedelta(days=1), "all": None}
@@ -101,7 +101,7 @@ def _tenure_row(tenure: Tenure) -> dict[str, Any]:
 @for_readers
 def equity(request: HttpRequest, name: str) -> HttpResponse:
     """Return the curve, the handoffs and the tenures of the asked range, times in epoch seconds."""
-    board = read_board()
+    board = read_fleet_view()
     line = find_portfolio(board, name)
     if line is None:
         return problem(request, 404, "No such portfolio", f"There is no portfolio named {name}.")

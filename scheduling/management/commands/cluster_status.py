@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scheduling.management.base import GinkgoCommand
-from scheduling.observe.fleet_view import read_board
+from scheduling.observe.fleet_view import read_fleet_view
 from scheduling.presentation.sentences import held_sentence
 from scheduling.presentation.serializers import BoardDocument
 
@@ -25,7 +25,7 @@ class Command(GinkgoCommand):
 
     def act(self, options: dict[str, Any]) -> None:
         """Read once and show it."""
-        document = BoardDocument(read_board(), context={"operator": True}).data
+        document = BoardDocument(read_fleet_view(), context={"operator": True}).data
         self.show(document, partial(draw_board, document))
 
 

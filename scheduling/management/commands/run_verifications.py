@@ -9,7 +9,7 @@ from django.core.management.base import CommandParser
 
 from scheduling.management.base import GinkgoCommand
 from scheduling.node_daemon.parent_death import die_with_parent
-from scheduling.verification.runner import LOW_PRIORITY, work_off
+from scheduling.verification.runner import NICE_LEVEL, run_waiting
 
 
 class Command(GinkgoCommand):
@@ -23,6 +23,6 @@ class Command(GinkgoCommand):
         """Work off what waits."""
         if options["parent"]:
             die_with_parent(options["parent"])
-        os.nice(LOW_PRIORITY)
-        done = work_off()
+        os.nice(NICE_LEVEL)
+        done = run_waiting()
         self.show({"verified": done}, f"{done} verified")

@@ -51,7 +51,7 @@ class Page:
 def source(monkeypatch):
     """A source in place of the database, and no channel layer: hints are no truth."""
     made = Source()
-    monkeypatch.setattr(publisher, "read_board", made)
+    monkeypatch.setattr(publisher, "read_fleet_view", made)
     monkeypatch.setattr(publisher, "get_channel_layer", lambda: None)
     monkeypatch.setattr(publisher, "PERIOD_S", 0.05)
     monkeypatch.setattr(publisher, "LEAST_PERIOD_S", 0.01)

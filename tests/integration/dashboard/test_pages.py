@@ -319,7 +319,7 @@ def test_a_fleet_that_cannot_be_read_is_not_shown_as_an_empty_one(operator, monk
     def fail():
         raise SnapshotUnavailable("away")
 
-    monkeypatch.setattr(context, "read_board", fail)
+    monkeypatch.setattr(context, "read_fleet_view", fail)
     answer = operator.get("/")
     assert answer.status_code == 503
     assert "The database does not answer" in text_of(answer)
@@ -327,7 +327,7 @@ def test_a_fleet_that_cannot_be_read_is_not_shown_as_an_empty_one(operator, monk
 
 
 def test_an_empty_fleet_says_what_to_run(operator, monkeypatch):
-    monkeypatch.setattr(context, "read_board", lambda: world.board([], []))
+    monkeypatch.setattr(context, "read_fleet_view", lambda: world.board([], []))
     assert "bin/node --server http://testserver" in text_of(operator.get("/"))
 
 
@@ -336,7 +336,7 @@ def test_a_freeze_is_a_banner_with_the_way_out(operator, monkeypatch):
         at, by, reason, failover = world.ago(60), "mira", "exchange maintenance", False
 
     frozen = world.board([world.node("node-1")], [], frozen=Frozen)
-    monkeypatch.setattr(context, "read_board", lambda: frozen)
+    monkeypatch.setattr(context, "read_fleet_view", lambda: frozen)
     page = text_of(operator.get("/"))
     assert "by mira: exchange maintenance." in page
     assert "Failover goes on" in page

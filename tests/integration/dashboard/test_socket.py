@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 async def fleet(monkeypatch):
     """Every socket sees the quiet fleet; hints are left out."""
-    monkeypatch.setattr(publisher, "read_board", world.quiet_fleet)
+    monkeypatch.setattr(publisher, "read_fleet_view", world.quiet_fleet)
     monkeypatch.setattr(publisher, "get_channel_layer", lambda: None)
     yield
     await database_sync_to_async(connections.close_all)()

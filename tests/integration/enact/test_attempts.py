@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from portfolios.feed_registration import current_head, ensure_feed, segments_of
+from portfolios.feed_registration import current_head, ensure_feed, read_segments
 from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact.process_failures import handle_stale_halt
@@ -120,7 +120,7 @@ def test_a_start_forgets_the_bad_event(hand: OwnerSession) -> None:
 
 def test_daemons_that_end_while_the_feed_stands_still_take_no_attempt(hand: OwnerSession) -> None:
     hand.commit(current_head("replay") - hand.run().last_seq)
-    stands_at = segments_of(ensure_feed(0.0))[-1].from_seq
+    stands_at = read_segments(ensure_feed(0.0))[-1].from_seq
     hand.commit(stands_at - hand.run().last_seq)
     for _ in range(7):
         expire_lease(hand.daemon)

@@ -6,7 +6,7 @@ import pytest
 from django.core.management import call_command
 
 from portfolios.models import Portfolio
-from portfolios.runtime.python_version import PYTHON
+from portfolios.runtime.python_version import PYTHON_VERSION
 from scheduling import operations
 from scheduling.decide.types import Policy
 from scheduling.errors import Invalid, NotFound, Refused
@@ -166,14 +166,15 @@ def test_a_record_of_another_version_that_differs_is_not_called_different(old: F
     verdict = verify_portfolio("p")
     assert verdict.identical
     assert (
-        f"Some of it ran under Python 3.99; it was replayed under Python {PYTHON}." in verdict.notes
+        f"Some of it ran under Python 3.99; it was replayed under Python {PYTHON_VERSION}."
+        in verdict.notes
     )
     hand.daemon.commit("p", 20, lose=hand.run().last_seq + 3)
     with pytest.raises(Refused) as caught:
         verify_portfolio("p")
     assert caught.value.code == "cannot_verify"
-    assert f"ran under Python 3.99, and this is Python {PYTHON}" in caught.value.message
-    Tenure.objects.update(python=PYTHON)
+    assert f"ran under Python 3.99, and this is Python {PYTHON_VERSION}" in caught.value.message
+    Tenure.objects.update(python=PYTHON_VERSION)
     assert not verify_portfolio("p").identical
     assert Portfolio.objects.get().revision == 1
 

@@ -48,7 +48,7 @@ MODULES = [
         "observe.snapshot",
         "observe.snapshot_cache",
         "verification.latest",
-        "passes.balance",
+        "enact.pending_reasons",
         "passes.pass_lock",
         "passes.sweep",
         "verification.anchors",

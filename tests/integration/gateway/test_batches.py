@@ -15,7 +15,7 @@ from ginkgo_site.database import conninfo
 from portfolios.models import Portfolio
 from scheduling import operations as requests
 from scheduling.db.transaction import execute
-from scheduling.enact import storm
+from scheduling.enact import pending_reasons, storm
 from scheduling.enact.grant import lock_run
 from scheduling.enact.handoff import Request, request_all, step_failed
 from scheduling.enact.notify import lock_nodes, notify_watchers
@@ -130,14 +130,14 @@ def test_the_reasons_of_all_that_wait_are_one_statement_and_none_where_nothing_i
         waiting(*names)
         with counted(monkeypatch) as counts:
             tick()
-        said.append([text for text in counts if text == balance.SAY.sql])
+        said.append([text for text in counts if text == pending_reasons.STORE_REASONS.sql])
     assert [len(texts) for texts in said] == [1, 1]
     assert {row.reason for row in Run.objects.all()} == {
         "needs 1 place: there is no node yet; start one with run_node"
     }
     with counted(monkeypatch) as counts:
         tick()
-    assert balance.SAY.sql not in counts
+    assert pending_reasons.STORE_REASONS.sql not in counts
 
 
 def test_a_reason_that_is_new_wakes_boards_and_one_that_is_known_wakes_nobody(
@@ -149,7 +149,7 @@ def test_a_reason_that_is_new_wakes_boards_and_one_that_is_known_wakes_nobody(
         wakes.append(None)
         return notify_watchers()
 
-    monkeypatch.setattr(balance, "notify_watchers", noted)
+    monkeypatch.setattr(pending_reasons, "notify_watchers", noted)
     waiting("a", "b")
     tick()
     assert len(wakes) == 1

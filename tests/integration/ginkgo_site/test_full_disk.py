@@ -18,7 +18,7 @@ from scheduling.gateway import auth, disk_space
 from scheduling.gateway.disk_space import DiskSpace, low_space_reason
 from scheduling.gateway.health import Health
 from scheduling.models import Alert
-from scheduling.observe.fleet_view import read_board
+from scheduling.observe.fleet_view import read_fleet_view
 from scheduling.permissions import Role
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
@@ -156,7 +156,7 @@ def test_an_alert_that_cannot_be_written_is_on_the_board_and_in_the_metrics(
         record(state, None)
         Scheduler("watcher").raise_alerts()
         assert not Alert.objects.exists()
-        (line,) = read_board().alerts
+        (line,) = read_fleet_view().alerts
         assert (line.kind, line.portfolio, line.node) == ("disk_full", None, None)
         assert "commits are refused" in line.reason
         assert "the disk is full or nearly so" in page.get("/").content.decode()
@@ -166,7 +166,7 @@ def test_an_alert_that_cannot_be_written_is_on_the_board_and_in_the_metrics(
             cursor.execute("DROP TRIGGER disk_is_full ON scheduling_event")
             cursor.execute("DROP FUNCTION pg_temp_full()")
     Scheduler("watcher").raise_alerts()
-    assert [line.id for line in read_board().alerts] == [Alert.objects.get().pk]
+    assert [line.id for line in read_fleet_view().alerts] == [Alert.objects.get().pk]
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ from scheduling.db.transaction import execute
 from scheduling.errors import Refused
 from scheduling.models import Event, Run, Verification
 from scheduling.verification import runner, verify
-from scheduling.verification.queue import claim, end, heard
-from scheduling.verification.runner import work_off
+from scheduling.verification.queue import claim, finish, record_progress
+from scheduling.verification.runner import run_waiting
 from scheduling.verification.verify import verify_portfolio
 from tests.integration.enact.test_fence_races import Held, behind
 from tests.support.api_client import ApiClient, problem
@@ -37,7 +37,7 @@ PATH = "portfolios/canary-1/verification/"
 @pytest.fixture(autouse=True)
 def canary(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let canary-1 have run for 500 events, and replay in this process."""
-    monkeypatch.setattr(verify, "own_process", lambda **_: nullcontext(in_this_process()))
+    monkeypatch.setattr(verify, "replay_process", lambda **_: nullcontext(in_this_process()))
     make_running_portfolio("canary-1", make_node("node-1"), events=500)
 
 
@@ -61,7 +61,7 @@ def test_what_is_asked_for_is_queued_worked_off_and_shown(
     asked = answer.json()
     assert (asked["state"], asked["requested_by"]) == ("waiting", "olive")
     assert [task.func() for task in OrmQ.objects.all()] == ["scheduling.tasks.verify"]
-    assert work_off() == 1
+    assert run_waiting() == 1
     document = viewer.get(PATH).json()
     assert document["state"] == "identical"
     assert document["sentence"].startswith("identical over 500 events, 0 orders")
@@ -78,7 +78,7 @@ def test_what_is_asked_for_is_queued_worked_off_and_shown(
 def test_a_difference_is_shown_with_its_place(operator: ApiClient) -> None:
     Checkpoint.objects.update(state=b"nonsense")
     operator.post(PATH)
-    work_off()
+    run_waiting()
     document = operator.get(PATH).json()
     assert document["state"] == "different"
     assert document["difference"]["kind"] == "state"
@@ -88,7 +88,7 @@ def test_a_difference_is_shown_with_its_place(operator: ApiClient) -> None:
 def test_what_cannot_be_verified_has_failed_with_the_sentence(operator: ApiClient) -> None:
     make_portfolio("idle")
     operator.post("portfolios/idle/verification/")
-    work_off()
+    run_waiting()
     document = operator.get("portfolios/idle/verification/").json()
     assert document["state"] == "failed"
     assert "it has committed no event yet" in document["sentence"]
@@ -103,7 +103,7 @@ def test_a_fault_of_ours_is_written_down_too(
     monkeypatch.setattr(runner, "verify_portfolio", broken)
     operator.post(PATH)
     with pytest.raises(RuntimeError):
-        work_off()
+        run_waiting()
     document = operator.get(PATH).json()
     assert (document["state"], document["sentence"]) == ("failed", "RuntimeError: no more disk")
 
@@ -113,7 +113,7 @@ def test_a_second_request_hears_of_the_first(operator: ApiClient) -> None:
     document = problem(operator.post(PATH), 409, "verification_in_progress")
     assert document["verification"] == first
     assert OrmQ.objects.count() == 1
-    work_off()
+    run_waiting()
     assert operator.post(PATH).status_code == 202
 
 
@@ -137,13 +137,13 @@ def test_as_many_run_at_once_as_there_are_processors(
     operator: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
-    assert runner.most_at_once() == 3
-    monkeypatch.setattr(runner, "most_at_once", lambda: 2)
+    assert runner.max_parallel() == 3
+    monkeypatch.setattr(runner, "max_parallel", lambda: 2)
     make_portfolio("two")
     operator.post("portfolios/two/verification/")
     assert execute(claim(uuid4())) is not None  # another runner's
     operator.post(PATH)
-    assert work_off() == 1
+    assert run_waiting() == 1
     assert operator.get(PATH).json()["state"] == "identical"
 
 
@@ -153,7 +153,7 @@ def test_progress_is_shown_while_it_runs(operator: ApiClient, viewer: ApiClient)
     claimed = execute(claim(me))
     assert claimed is not None
     assert viewer.get(PATH).json()["sentence"] == "Reads the log."
-    assert execute(heard(claimed.id, me, 101, 350, 600))
+    assert execute(record_progress(claimed.id, me, 101, 350, 600))
     document = viewer.get(PATH).json()
     assert (document["state"], document["progress"]) == ("running", 0.5)
     assert document["sentence"] == "Identical so far, at seq 350 of 600."
@@ -172,8 +172,8 @@ def test_a_runner_that_is_not_heard_of_has_failed_and_another_may_be_asked_for(
     assert document["sentence"] == "Its runner was not heard of for 90 s; verify again."
     assert operator.post(PATH).status_code == 202
     # The one that was taken for dead wakes up: what it says counts no more.
-    assert not execute(heard(claimed.id, me, 1, 2, 3))
-    assert not execute(end(claimed.id, me, "identical", "so it was", {}))
+    assert not execute(record_progress(claimed.id, me, 1, 2, 3))
+    assert not execute(finish(claimed.id, me, "identical", "so it was", {}))
     ended = Verification.objects.get(pk=claimed.id)
     assert (ended.state, ended.sentence) == ("failed", document["sentence"])
 
@@ -206,7 +206,7 @@ def test_one_that_waited_behind_a_long_one_is_taken_when_that_has_ended(
     long = execute(claim(me))
     assert long is not None
     Verification.objects.filter(portfolio__name="two").update(requested_at=ago(3_000))
-    assert execute(end(long.id, me, "identical", "so it was", {}))
+    assert execute(finish(long.id, me, "identical", "so it was", {}))
     assert operator.get("portfolios/two/verification/").json()["state"] == "waiting"
     second = execute(claim(me))
     assert second is not None and second.name == "two"
@@ -220,9 +220,9 @@ def test_what_a_runner_says_keeps_it_alive_and_what_another_says_does_not(
     claimed = execute(claim(me))
     assert claimed is not None
     aged(60, "heard_at")
-    assert not execute(heard(claimed.id, uuid4(), 1, 2, 3))
-    assert not execute(end(claimed.id, uuid4(), "identical", "so it was", {}))
-    assert execute(heard(claimed.id, me, 1, 2, 3))
+    assert not execute(record_progress(claimed.id, uuid4(), 1, 2, 3))
+    assert not execute(finish(claimed.id, uuid4(), "identical", "so it was", {}))
+    assert execute(record_progress(claimed.id, me, 1, 2, 3))
     aged(60, "heard_at")
     assert operator.get(PATH).json()["state"] == "running"
     aged(60, "heard_at")
@@ -250,7 +250,7 @@ def test_one_that_has_just_ended_counts_as_heard_of_though_it_was_silent(
     assert long is not None
     Verification.objects.update(heard_at=ago(130))
     Verification.objects.filter(portfolio__name="two").update(requested_at=ago(3_000))
-    assert execute(end(long.id, me, "identical", "so it was", {}))
+    assert execute(finish(long.id, me, "identical", "so it was", {}))
     taken = execute(claim(me))
     assert taken is not None and taken.name == "two"
 
@@ -260,8 +260,8 @@ def test_one_that_failed_says_how_far_it_had_come(operator: ApiClient) -> None:
     me = uuid4()
     claimed = execute(claim(me))
     assert claimed is not None
-    assert execute(heard(claimed.id, me, 101, 350, 600))
-    assert execute(end(claimed.id, me, "failed", "no more disk", {}))
+    assert execute(record_progress(claimed.id, me, 101, 350, 600))
+    assert execute(finish(claimed.id, me, "failed", "no more disk", {}))
     document = operator.get(PATH).json()
     assert (document["state"], document["progress"]) == ("failed", 0.5)
 
@@ -270,7 +270,7 @@ def test_a_verdict_stays_however_long_ago_it_was_found_and_until_the_next_is_ask
     operator: ApiClient,
 ) -> None:
     operator.post(PATH)
-    work_off()
+    run_waiting()
     aged(3_000, "heard_at", "requested_at")
     assert operator.get(PATH).json()["state"] == "identical"
     operator.post(PATH)
@@ -301,7 +301,7 @@ def test_a_runner_that_was_taken_for_dead_stops_and_writes_nothing(
 
     monkeypatch.setattr(runner, "verify_portfolio", slow)
     operator.post(PATH)
-    assert work_off() == 1
+    assert run_waiting() == 1
     assert went_on == []
     assert Verification.objects.get().sentence == "taken for dead"
 
@@ -320,7 +320,7 @@ def test_a_runner_works_off_all_that_waits_and_says_how_far_it_is(
     make_portfolio("two")
     operator.post(PATH)
     operator.post("portfolios/two/verification/")
-    assert work_off() == 2
+    assert run_waiting() == 2
     assert seen == [2, 2]
     assert set(Verification.objects.values_list("state", "sentence")) == {("failed", "enough")}
 
@@ -331,7 +331,7 @@ def test_what_was_asked_for_is_verified_though_another_one_has_its_name_by_then(
     operator.post(PATH)
     operations.delete_portfolio("canary-1", actor="ann")
     make_running_portfolio("canary-1", make_node("node-2"), events=300)
-    assert work_off() == 1
+    assert run_waiting() == 1
     asked = Verification.objects.get()
     assert (asked.state, asked.verdict["events"]) == ("identical", 500)
     assert "canary-1 was deleted at" in asked.verdict["notes"][0]
@@ -369,7 +369,7 @@ def test_the_page_has_a_button_then_a_bar_then_the_verdict() -> None:
     )
     going = pane(client)
     assert "<progress" in going and "This page can be left" in going and "<button" not in going
-    work_off()
+    run_waiting()
     done = pane(client)
     assert (
         "identical over 500 events" in done and "Verify again" in done and "<progress" not in done
@@ -390,7 +390,7 @@ def test_the_page_shows_the_first_difference_as_a_table() -> None:
     Checkpoint.objects.update(state=b"nonsense")
     client = page("operator")
     client.post("/portfolios/canary-1/verify/")
-    work_off()
+    run_waiting()
     text = pane(client)
     assert 'data-state="different"' in text
     for word in ('<th scope="row">field</th><td>bytes</td>', "unreadable", "epoch 1 on node-1"):

@@ -182,15 +182,15 @@ def test_another_database_is_read_anew(
     viewer: ApiClient, fleet: list[FakeNode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     viewer.get("schedule/plan/")
-    monkeypatch.setattr(shared_snapshot._standing, "_of", "another, since yesterday")
+    monkeypatch.setattr(shared_snapshot._cache, "_of", "another, since yesterday")
     known: list[bool] = []
-    stale = shared_snapshot._standing.ids_to_refresh
+    stale = shared_snapshot._cache.ids_to_refresh
 
     def noting(since: Any, changes: Any) -> Any:
         known.append(since is not None)
         return stale(since, changes)
 
-    monkeypatch.setattr(shared_snapshot._standing, "ids_to_refresh", noting)
+    monkeypatch.setattr(shared_snapshot._cache, "ids_to_refresh", noting)
     viewer.get("schedule/plan/")
     viewer.get("schedule/plan/")
     assert known == [False, True]

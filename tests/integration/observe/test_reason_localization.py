@@ -12,7 +12,7 @@ from scheduling.dashboard.live_updates import View, render_view, view_of
 from scheduling.decide.reasons import render
 from scheduling.decide.types import Reason
 from scheduling.models import Handoff, Node, Run
-from scheduling.observe.fleet_view import read_board
+from scheduling.observe.fleet_view import read_fleet_view
 from scheduling.permissions import Role
 from scheduling.scheduler import Scheduler
 from tests.support.api_client import ApiClient, counted_statements, make_user
@@ -208,7 +208,7 @@ def test_so_do_pages_of_handoffs(desk: Client, daemon: FakeNode, path: str) -> N
 
 
 def test_each_open_page_is_sent_parts_in_its_own_language(pending: Run) -> None:
-    board = read_board()
+    board = read_fleet_view()
     parts = {
         language: "".join(render_view(board, View("board", "", True, language))[0].values())
         for language in ("zh-hans", "en")

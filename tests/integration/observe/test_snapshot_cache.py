@@ -92,7 +92,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[list[int] | None]:
         noted.append(stale(self, since, changes))
         return noted[-1]
 
-    monkeypatch.setattr(SnapshotCache, "stale", noting)
+    monkeypatch.setattr(SnapshotCache, "ids_to_refresh", noting)
     return noted
 
 

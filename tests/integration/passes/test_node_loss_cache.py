@@ -13,10 +13,10 @@ from scheduling.dashboard.board import build_desk
 from scheduling.db import transaction
 from scheduling.enact.node_loss import Known, store
 from scheduling.models import Resilience as Row
-from scheduling.observe.fleet_view import read_board
+from scheduling.observe.fleet_view import read_fleet_view
 from scheduling.observe.snapshot import observe
 from scheduling.observe.snapshot_cache import SnapshotCache
-from scheduling.passes.node_loss import CONFIRM_S, Resilience
+from scheduling.passes.node_loss import CONFIRM_INTERVAL_S, NodeLossForecaster
 from scheduling.passes.node_loss import execute as the_runner
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
@@ -33,22 +33,22 @@ from tests.support.factories import (
 pytestmark = pytest.mark.django_db
 
 
-class Kept:
+class LossCacheHarness:
     """A watcher's answers, and a look of it at the fleet as it is now."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.resilience = Resilience()
-        self.standing = SnapshotCache()
+        self.forecaster = NodeLossForecaster()
+        self.cache = SnapshotCache()
         self.later_s = 0.0
         self.writes = 0
         self._patch = monkeypatch
 
-    def look(self, slice_s: float = 10.0) -> int:
+    def refresh(self, slice_s: float = 10.0) -> int:
         """Look, answer, write; return how many statements were written."""
-        observe(timing(), self.standing)
-        seen = self.standing.snapshot
+        observe(timing(), self.cache)
+        seen = self.cache.snapshot
         assert seen is not None
-        self.standing.snapshot = replace(seen, taken_at=seen.taken_at + self.later_s)
+        self.cache.snapshot = replace(seen, taken_at=seen.taken_at + self.later_s)
         written: list[Any] = []
 
         def noting(recipe_: Any) -> Any:
@@ -56,13 +56,13 @@ class Kept:
             return the_runner(recipe_)
 
         self._patch.setattr("scheduling.passes.node_loss.execute", noting)
-        self.resilience.look(self.standing, slice_s)
+        self.forecaster.refresh(self.cache, slice_s)
         return len(written)
 
 
 @pytest.fixture
-def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
-    return Kept(monkeypatch)
+def kept(monkeypatch: pytest.MonkeyPatch) -> LossCacheHarness:
+    return LossCacheHarness(monkeypatch)
 
 
 @pytest.fixture
@@ -84,30 +84,30 @@ def rows() -> dict[str, tuple[int, int, int]]:
 
 
 def test_every_node_of_a_small_fleet_is_answered_for_at_once(
-    kept: Kept, fleet: list[FakeNode]
+    kept: LossCacheHarness, fleet: list[FakeNode]
 ) -> None:
-    assert kept.look() == 1
+    assert kept.refresh() == 1
     assert rows() == {"node-1": (3, 1, 2), "node-2": (1, 1, 0)}
 
 
 def test_it_is_written_on_change_and_confirmed_now_and_then(
-    kept: Kept, fleet: list[FakeNode]
+    kept: LossCacheHarness, fleet: list[FakeNode]
 ) -> None:
-    kept.look()
+    kept.refresh()
     first = Row.objects.get(node__name="node-2").as_of
-    assert kept.look() == 0
-    kept.later_s = CONFIRM_S + 1
-    assert kept.look() == 1
-    assert (Row.objects.get(node__name="node-2").as_of - first).total_seconds() > CONFIRM_S
+    assert kept.refresh() == 0
+    kept.later_s = CONFIRM_INTERVAL_S + 1
+    assert kept.refresh() == 1
+    assert (Row.objects.get(node__name="node-2").as_of - first).total_seconds() > CONFIRM_INTERVAL_S
     # Nothing of the fleet changed: the clock alone is no reason to write again.
-    assert kept.look() == 0
+    assert kept.refresh() == 0
 
 
-def test_only_what_changed_is_written(kept: Kept, fleet: list[FakeNode]) -> None:
-    kept.look()
+def test_only_what_changed_is_written(kept: LossCacheHarness, fleet: list[FakeNode]) -> None:
+    kept.refresh()
     before = dict(Row.objects.values_list("node__name", "as_of"))
     make_running_portfolio("five", fleet[0])
-    assert kept.look() == 1
+    assert kept.refresh() == 1
     assert rows() == {"node-1": (4, 1, 3), "node-2": (1, 1, 0)}
     after = dict(Row.objects.values_list("node__name", "as_of"))
     assert after["node-1"] > before["node-1"]
@@ -115,11 +115,11 @@ def test_only_what_changed_is_written(kept: Kept, fleet: list[FakeNode]) -> None
 
 
 def test_a_slice_that_is_over_leaves_the_rest_to_the_next_in_turn(
-    kept: Kept, fleet: list[FakeNode]
+    kept: LossCacheHarness, fleet: list[FakeNode]
 ) -> None:
     make_node("node-3", capacity=1)
     for seen in (1, 2, 3):
-        kept.look(slice_s=0)
+        kept.refresh(slice_s=0)
         assert len(rows()) == seen
     # However often the fleet changes, each has its turn: three looks, three answers anew.
     changed = []
@@ -128,29 +128,29 @@ def test_a_slice_that_is_over_leaves_the_rest_to_the_next_in_turn(
         operations.cordon("node-3", actor="cast") if number % 2 else operations.uncordon(
             "node-3", actor="cast"
         )
-        kept.later_s = (number + 1) * (CONFIRM_S + 1)
+        kept.later_s = (number + 1) * (CONFIRM_INTERVAL_S + 1)
         make_portfolio(f"stir-{number}")
-        kept.look(slice_s=0)
+        kept.refresh(slice_s=0)
         after = dict(Row.objects.values_list("node__name", "as_of"))
         changed += [name for name in after if after[name] != before[name]]
     assert sorted(changed) == ["node-1", "node-2", "node-3"]
 
 
-def test_a_node_that_is_gone_has_no_loss(kept: Kept, fleet: list[FakeNode]) -> None:
-    kept.look()
+def test_a_node_that_is_gone_has_no_loss(kept: LossCacheHarness, fleet: list[FakeNode]) -> None:
+    kept.refresh()
     lose(fleet[1])
-    kept.look()
+    kept.refresh()
     # node-1 runs three, and is the only one that can take the one of node-2.
     assert rows() == {"node-1": (3, 0, 4)}
     lose(fleet[0])
-    kept.look()
+    kept.refresh()
     assert rows() == {}
 
 
-def test_an_older_look_changes_nothing(kept: Kept, fleet: list[FakeNode]) -> None:
-    kept.look()
+def test_an_older_look_changes_nothing(kept: LossCacheHarness, fleet: list[FakeNode]) -> None:
+    kept.refresh()
     row = Row.objects.get(node__name="node-1")
-    loss = kept.resilience._answers[row.node_id][1].loss
+    loss = kept.forecaster._forecasts[row.node_id][1].loss
     older = Known(replace(loss, runs=77), row.as_of.timestamp() - 5)
     assert transaction.execute(store([older], [row.node_id])) == 0
     assert Row.objects.get(node__name="node-1").runs == 3
@@ -171,7 +171,7 @@ def test_a_fault_in_the_figure_does_not_end_the_watcher(
     def broken(*_: Any) -> None:
         raise KeyError("node-7")
 
-    monkeypatch.setattr(watcher.resilience, "look", broken)
+    monkeypatch.setattr(watcher.node_losses, "refresh", broken)
     watcher._tick(rebalance=False)
     assert watcher._wait_s > 0
 
@@ -180,11 +180,11 @@ def test_a_fault_in_the_figure_does_not_end_the_watcher(
 
 
 def test_rest_says_for_each_node_what_would_have_no_place_and_why(
-    kept: Kept, fleet: list[FakeNode], viewer: ApiClient
+    kept: LossCacheHarness, fleet: list[FakeNode], viewer: ApiClient
 ) -> None:
     empty = viewer.get("schedule/resilience/").json()
     assert empty == {"as_of": None, "absorbed": 0, "no_place": 0, "nodes": []}
-    kept.look()
+    kept.refresh()
     answer = viewer.get("schedule/resilience/").json()
     assert (answer["absorbed"], answer["no_place"]) == (1, 2)
     first, second = answer["nodes"]
@@ -201,9 +201,9 @@ def test_rest_says_for_each_node_what_would_have_no_place_and_why(
 
 
 def test_metrics_count_what_would_have_no_place(
-    kept: Kept, fleet: list[FakeNode], viewer: ApiClient
+    kept: LossCacheHarness, fleet: list[FakeNode], viewer: ApiClient
 ) -> None:
-    kept.look()
+    kept.refresh()
     text = viewer.get("metrics").content.decode()
     assert 'ginkgo_node_loss_homeless{node="node-1"} 2.0' in text
     assert 'ginkgo_node_loss_homeless{node="node-2"} 0.0' in text
@@ -213,15 +213,17 @@ def test_metrics_count_what_would_have_no_place(
 
 
 def column(name: str) -> str:
-    desk = build_desk(read_board())
+    desk = build_desk(read_fleet_view())
     (found,) = [each for each in desk.columns if each.line.name == name]
     rendered = render_to_string("dashboard/parts/column.html", {"col": found, "desk": desk})
     return " ".join(rendered.split())
 
 
-def test_a_column_says_it_and_leads_to_the_question(kept: Kept, fleet: list[FakeNode]) -> None:
+def test_a_column_says_it_and_leads_to_the_question(
+    kept: LossCacheHarness, fleet: list[FakeNode]
+) -> None:
     assert "data-loss" not in column("node-1")
-    kept.look()
+    kept.refresh()
     first, second = column("node-1"), column("node-2")
     assert 'href="/what-if/?lose=node-1" data-loss>2 would have no place</a>' in first
     assert 'href="/what-if/?lose=node-2" data-loss>loss absorbed: yes</a>' in second
@@ -229,7 +231,9 @@ def test_a_column_says_it_and_leads_to_the_question(kept: Kept, fleet: list[Fake
     assert "data-loss" not in column("node-2")
 
 
-def test_an_old_answer_is_shown_with_its_time(kept: Kept, fleet: list[FakeNode]) -> None:
-    kept.look()
+def test_an_old_answer_is_shown_with_its_time(
+    kept: LossCacheHarness, fleet: list[FakeNode]
+) -> None:
+    kept.refresh()
     Row.objects.update(as_of="2026-01-01T14:03:09Z")
     assert "2 would have no place, as of 14:03:09" in column("node-1")

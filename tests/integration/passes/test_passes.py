@@ -21,7 +21,7 @@ from scheduling.errors import SnapshotUnavailable
 from scheduling.models import Event, Handoff, Lease, Node, PassLock, Run
 from scheduling.observe import fleet_view as board
 from scheduling.observe import snapshot
-from scheduling.observe.fleet_view import read_board
+from scheduling.observe.fleet_view import read_fleet_view
 from scheduling.observe.snapshot import observe
 from scheduling.passes.pass_lock import acquire, record_watcher_seen, release
 from scheduling.passes.sweep import sweep
@@ -378,7 +378,7 @@ def test_a_read_that_fails_raises_and_moves_nothing(monkeypatch: pytest.MonkeyPa
 def test_a_board_that_cannot_be_read_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(board, "NODES", "SELECT no_such_column FROM scheduling_node")
     with pytest.raises(SnapshotUnavailable), transaction.atomic():
-        read_board()
+        read_fleet_view()
 
 
 def test_an_empty_fleet_is_a_snapshot_with_no_nodes() -> None:
@@ -420,7 +420,7 @@ def looks() -> list[Any]:
     def board_afresh() -> None:
         board._states.clear()
         board._sparks = (float("-inf"), {})
-        read_board()
+        read_fleet_view()
 
     return [lambda: observe(timing()), board_afresh]
 
@@ -454,7 +454,7 @@ def test_a_tick_that_is_not_whole_marks_who_is_lost_and_reads_every_run_only_to_
     serving_since(3600)
     expire_lease(first)
     with counted(monkeypatch) as said:
-        outcome = tick(whole=False)
+        outcome = tick(full=False)
     assert outcome.sweep.lost == ("node-1",)
     assert newest_handoff(hand.portfolio).kind == "failover"
     fleet_wide = (
@@ -511,22 +511,22 @@ def test_alerts_that_another_compares_just_now_are_left_to_it(
 def test_the_watcher_makes_a_whole_tick_once_a_second_and_none_where_a_lease_has_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole: list[bool] = []
+    full: list[bool] = []
 
     def tick(**given: Any) -> TickOutcome:
-        whole.append(given["whole"])
+        full.append(given["full"])
         return TickOutcome(ran=True)
 
     watcher = Watcher(30.0)
     monkeypatch.setattr(watcher.scheduler, "tick", tick)
-    monkeypatch.setattr(watcher, "_foresee", lambda: None)
+    monkeypatch.setattr(watcher, "_refresh_node_losses", lambda: None)
     watcher._tick(rebalance=False)
     watcher._tick(rebalance=False)
-    watcher._next_whole = time.monotonic() - 0.01
+    watcher._next_full_tick = time.monotonic() - 0.01
     watcher._lease_ends = time.monotonic() - 0.001
     watcher._tick(rebalance=False)
     watcher._tick(rebalance=False)
-    assert whole == [True, False, False, True]
+    assert full == [True, False, False, True]
 
 
 class Hints:

@@ -26,7 +26,7 @@ from scheduling.scheduler import TickOutcome
 from scheduling.watcher import (
     DEBOUNCE_S,
     FULL_TICK_COST_FACTOR,
-    MAX_REST_S,
+    MAX_DEBOUNCE_S,
     MAX_TICK_INTERVAL_S,
     Watcher,
 )
@@ -72,8 +72,8 @@ class Ticks:
     def monotonic(self) -> float:
         return self.now
 
-    def tick(self, *, rebalance: bool, whole: bool) -> TickOutcome:
-        self.asked.append((rebalance, whole))
+    def tick(self, *, rebalance: bool, full: bool) -> TickOutcome:
+        self.asked.append((rebalance, full))
         self.now += self.took_s
         return self.outcome
 
@@ -169,7 +169,7 @@ def test_loads_are_looked_at_every_second_only_while_they_are_being_evened_out(
     [
         (0.001, DEBOUNCE_S, MAX_TICK_INTERVAL_S),
         (0.1, 0.1, 1.0),
-        (0.4, MAX_REST_S, 0.4 + FULL_TICK_COST_FACTOR * 0.4),
+        (0.4, MAX_DEBOUNCE_S, 0.4 + FULL_TICK_COST_FACTOR * 0.4),
     ],
 )
 def test_the_longer_a_tick_takes_the_longer_hints_are_gathered_and_the_rarer_it_is_whole(
@@ -177,8 +177,8 @@ def test_the_longer_a_tick_takes_the_longer_hints_are_gathered_and_the_rarer_it_
 ) -> None:
     ticks.took_s, began = took_s, ticks.now
     watcher._tick(False)
-    assert watcher._rest_s == pytest.approx(rest_s)
-    assert watcher._next_whole - began == pytest.approx(whole_s)
+    assert watcher._debounce_s == pytest.approx(rest_s)
+    assert watcher._next_full_tick - began == pytest.approx(whole_s)
 
 
 def test_who_asks_it_to_end_does_not_wait_for_the_time(watcher: Watcher) -> None:
@@ -233,14 +233,14 @@ def test_a_burst_of_hints_is_one_tick(watcher: Watcher) -> None:
 def test_a_listening_session_that_falls_silent_is_given_up(watcher: Watcher) -> None:
     with Connection.connect(conninfo(), autocommit=True) as listening:
         listening.execute(watcher._echo.listen)
-        watcher._prove_listening(listening)
-        assert [watcher._take(n) for n in listening.notifies(timeout=5, stop_after=1)] == [False]
+        watcher._send_echo(listening)
+        assert [watcher._receive(n) for n in listening.notifies(timeout=5, stop_after=1)] == [False]
         watcher._next_echo = 0.0
         session = psutil.Process(listening.info.backend_pid)
         os.kill(session.pid, signal.SIGSTOP)
         try:
             with statement_limit(0.5), pytest.raises(ServerSilent):
-                watcher._prove_listening(listening)
+                watcher._send_echo(listening)
         finally:
             os.kill(session.pid, signal.SIGCONT)
             psutil.wait_procs([session], timeout=10)
@@ -304,6 +304,6 @@ def test_a_database_that_goes_while_losses_are_reckoned_is_no_fault_in_the_figur
     def away(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(watcher.resilience, "look", away)
+    monkeypatch.setattr(watcher.node_losses, "refresh", away)
     with pytest.raises(type(error)):
         watcher._tick(False)

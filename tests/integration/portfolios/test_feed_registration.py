@@ -12,7 +12,7 @@ from portfolios.feed_registration import (
     database_now,
     ensure_feed,
     microseconds,
-    segments_of,
+    read_segments,
 )
 from portfolios.feeds.clock import head_at, release_us
 from portfolios.models import FeedRow, FeedSegment
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 def test_a_feed_begins_at_its_first_event() -> None:
     row = ensure_feed(100)
     assert (row.name, row.length) == ("replay", 92_120)
-    (segment,) = segments_of(row)
+    (segment,) = read_segments(row)
     assert (segment.from_seq, segment.rate) == (1, 100)
     assert current_head("replay") >= 1
 
@@ -38,9 +38,9 @@ def test_a_feed_that_was_begun_goes_on() -> None:
 def test_another_rate_begins_at_the_present_head_and_moves_no_event() -> None:
     row = ensure_feed(100)
     FeedSegment.objects.update(from_time="2026-01-01T00:00:00Z")
-    before = segments_of(row)
+    before = read_segments(row)
     ensure_feed(250)
-    after = segments_of(row)
+    after = read_segments(row)
     assert [segment.rate for segment in after] == [100, 250]
     head = after[1].from_seq
     assert head > 1_000_000
@@ -63,10 +63,10 @@ def test_another_rate_is_announced_before_it_begins() -> None:
     # What a node stamps by the old rate, before it heard, must not become wrong afterwards.
     row = ensure_feed(100)
     FeedSegment.objects.update(from_time=database_now() - timedelta(seconds=100))
-    before = segments_of(row)
+    before = read_segments(row)
     now_us = microseconds(database_now())
     ensure_feed(0)
-    after = segments_of(row)
+    after = read_segments(row)
     assert 900_000 < after[1].from_time_us - now_us < 2_000_000
     heard_late = head_at(before, now_us + 900_000)
     assert release_us(after, heard_late) == release_us(before, heard_late)
@@ -76,12 +76,12 @@ def test_a_paused_feed_goes_on_at_once() -> None:
     row = ensure_feed(0)
     FeedSegment.objects.update(from_time=database_now() - timedelta(seconds=100))
     ensure_feed(100)
-    assert segments_of(row)[1].from_time_us <= microseconds(database_now())
+    assert read_segments(row)[1].from_time_us <= microseconds(database_now())
 
 
 def test_a_second_change_never_begins_before_the_first() -> None:
     row = ensure_feed(100)
     ensure_feed(0)
     ensure_feed(50)
-    begins = [segment.from_time_us for segment in segments_of(row)]
+    begins = [segment.from_time_us for segment in read_segments(row)]
     assert begins == sorted(begins)

@@ -20,7 +20,7 @@ from portfolios.retention import ArchiveDiffers, attach_partitions, maintain, up
 from portfolios.retention import archive as archiving
 from portfolios.retention.archive import read_back
 from portfolios.retention.kinds import RecordKind, record_kinds
-from portfolios.retention.partitions import head, partitions
+from portfolios.retention.partitions import feed_head, partitions
 from scheduling.db.transaction import execute
 from scheduling.enact.alerts import compare
 from scheduling.models import Alert, Event, Run, Verification, VerificationAnchor
@@ -77,7 +77,7 @@ def test_partitions_reach_beyond_the_head_of_the_feed(portfolio: Portfolio) -> N
     assert len(attach_partitions()) >= 3
     for one in record_kinds():
         found = partitions(one)
-        assert found[-1].high > head().seq + one.period_s * RATE
+        assert found[-1].high > feed_head().seq + one.period_s * RATE
         # Without a hole between them.
         assert [p.high for p in found[:-1]] == [p.low for p in found[1:]]
     assert len(attach_partitions()) <= len(record_kinds())  # the feed went on meanwhile
@@ -86,7 +86,7 @@ def test_partitions_reach_beyond_the_head_of_the_feed(portfolio: Portfolio) -> N
 def test_an_order_without_a_partition_is_kept_and_moves_into_the_one_that_is_made(
     portfolio: Portfolio,
 ) -> None:
-    seq = head().seq
+    seq = feed_head().seq
     order = make_order(portfolio, seq)
     assert place(order) == "portfolios_order_default"
     attach_partitions()
@@ -109,9 +109,9 @@ def place(order: Order) -> str:
 def test_old_rows_are_archived_proven_and_dropped(
     portfolio: Portfolio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archiving, "PIECE_ROWS", 7)  # several pieces, the last one smaller
+    monkeypatch.setattr(archiving, "BATCH_ROWS", 7)  # several pieces, the last one smaller
     some_records(portfolio, 20)
-    young = make_order(portfolio, head().seq, committed_at=datetime.now(UTC))
+    young = make_order(portfolio, feed_head().seq, committed_at=datetime.now(UTC))
     stored = list(Order.objects.exclude(pk=young.pk).order_by("seq").values())
     done = maintain(tmp_path, None)
     assert {"portfolios_order_first", "portfolios_fill_first", "portfolios_equitypoint_first"} <= {
@@ -137,7 +137,7 @@ def test_an_archive_that_cannot_be_read_back_drops_nothing(
 ) -> None:
     some_records(portfolio, 5)
 
-    def lost_a_row(path: Path) -> archiving.Digest:
+    def lost_a_row(path: Path) -> archiving.RowDigest:
         digest = read_back(path)
         digest.rows -= 1
         return digest
@@ -238,7 +238,7 @@ def test_an_unverified_portfolio_holds_back_the_others_for_an_eighth_longer_and_
     portfolio: Portfolio, tmp_path: Path
 ) -> None:
     some_records(portfolio, 3)
-    Run.objects.update(last_seq=head().seq)
+    Run.objects.update(last_seq=feed_head().seq)
     the_first_partition_ended(1.2)
     assert not is_told("archived_unverified")
     done = maintain(tmp_path, 6)
@@ -247,8 +247,8 @@ def test_an_unverified_portfolio_holds_back_the_others_for_an_eighth_longer_and_
     assert is_told("archived_unverified")
     assert "it is verified up to seq " in Alert.objects.get(kind="archived_unverified").reason
     VerificationAnchor.objects.create(
-        portfolio=portfolio, seq=head().seq, epoch=1, state=b"", at=datetime.now(UTC), counts={},
-        open_orders=[], inputs="", sums={},
+        portfolio=portfolio, seq=feed_head().seq, epoch=1, state=b"", at=datetime.now(UTC),
+        counts={}, open_orders=[], inputs="", sums={},
     )  # fmt: skip
     assert not is_told("archived_unverified")
 

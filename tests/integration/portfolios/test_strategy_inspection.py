@@ -21,7 +21,7 @@ NAME = "misbehaving_in_check"
 def foreign_strategies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GINKGO_STRATEGIES", "chaos.faults.faulty_strategies")
     monkeypatch.setenv("GINKGO_SECRET_KEY", "of the web process")
-    strategy_inspection._asked.cache_clear()
+    strategy_inspection._inspect_in_process.cache_clear()
 
 
 def a_body(**config: object) -> dict[str, object]:
@@ -29,7 +29,7 @@ def a_body(**config: object) -> dict[str, object]:
 
 
 def test_a_check_runs_in_another_process_as_another_user_and_without_secrets() -> None:
-    (reported,) = strategy_inspection.errors_of(NAME, {"what": "report"}, ["IBM"])
+    (reported,) = strategy_inspection.parameter_errors(NAME, {"what": "report"}, ["IBM"])
     pid, uid, secret = reported.message.split()
     assert int(pid) != os.getpid()
     assert int(uid) != 0
@@ -84,9 +84,11 @@ def test_a_change_is_checked_before_rows_are_locked(
     assert operator.post("portfolios/", a_body(what="nothing")).status_code == 201
     assert Revision.objects.get().strategy_version == 7
     asked: list[str] = []
-    ask = strategy_inspection.own_process
+    ask = strategy_inspection.replay_process
     monkeypatch.setattr(
-        strategy_inspection, "own_process", lambda *a, **k: (asked.append("asked"), ask(*a, **k))[1]
+        strategy_inspection,
+        "replay_process",
+        lambda *a, **k: (asked.append("asked"), ask(*a, **k))[1],
     )
     change = {"config": {"what": "nothing", "seconds": 1}}
     assert operator.patch("portfolios/p/", change).status_code == 202
@@ -103,15 +105,15 @@ def _never(name: str) -> None:
 
 
 def test_built_in_strategies_are_checked_here_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strategy_inspection, "own_process", _never)
-    (wrong,) = strategy_inspection.errors_of("sma_cross", {"fast": 9, "slow": 3}, ["IBM"])
+    monkeypatch.setattr(strategy_inspection, "replay_process", _never)
+    (wrong,) = strategy_inspection.parameter_errors("sma_cross", {"fast": 9, "slow": 3}, ["IBM"])
     assert wrong.code == "conflict"
     began = time.process_time()
     for _ in range(1000):
-        strategy_inspection.errors_of("sma_cross", {}, ["IBM"])
+        strategy_inspection.parameter_errors("sma_cross", {}, ["IBM"])
     assert time.process_time() - began < 1
 
 
 def test_an_unknown_name_is_told_with_those_there_are() -> None:
     with pytest.raises(registry.UnknownStrategy, match="looper"):
-        strategy_inspection.errors_of("nonesuch", {}, [])
+        strategy_inspection.parameter_errors("nonesuch", {}, [])

@@ -25,14 +25,14 @@ from portfolios.models import (
 )
 from portfolios.runtime.events import decode_events
 from portfolios.runtime.messages import Batch, Load, Reply
-from portfolios.verify.compare_state import uncounted
+from portfolios.verify.compare_state import without_event_count
 from portfolios.verify.replay_process import in_this_process
 from scheduling import operations, tasks
 from scheduling.models import Alert, Tenure, Verification, VerificationAnchor
 from scheduling.retention import drop_rows, verified_to
 from scheduling.scheduler import Scheduler
 from scheduling.verification import background, evidence, verify
-from scheduling.verification.runner import work_off
+from scheduling.verification.runner import run_waiting
 from scheduling.verification.verify import verify_portfolio
 from tests.support.api_client import ApiClient
 from tests.support.factories import (
@@ -78,7 +78,7 @@ class Replays:
 def replays(monkeypatch: pytest.MonkeyPatch) -> Replays:
     """Replay in this process, and count."""
     found = Replays()
-    monkeypatch.setattr(verify, "own_process", found.process)
+    monkeypatch.setattr(verify, "replay_process", found.process)
     return found
 
 
@@ -321,7 +321,7 @@ def test_a_count_that_begins_behind_an_anchor(
     trader: Portfolio, node: FakeNode, replays: Replays
 ) -> None:
     row = Checkpoint.objects.get(portfolio=trader)
-    Checkpoint.objects.update(state=uncounted(bytes(row.state)))
+    Checkpoint.objects.update(state=without_event_count(bytes(row.state)))
     assert verify_portfolio(NAME).identical
     assert node.commit(NAME, 2_000) == "ok"
     events, verdict = replays.of()
@@ -409,7 +409,7 @@ def test_without_an_anchor_what_is_archived_is_counted_and_not_missed(
 
 
 def test_the_partitions_say_what_is_kept(trader: Portfolio, replays: Replays) -> None:
-    kept = evidence.gather(NAME).recorded.kept_from
+    kept = evidence.gather_evidence(NAME).recorded.kept_from
     assert (kept.orders, kept.fills, kept.equity) == (0, 0, 0)
 
 
@@ -446,7 +446,7 @@ def test_what_was_not_verified_for_long_is_asked_for_and_worked_off(
     assert started == [1]
     asked = Verification.objects.get(portfolio=trader)
     assert (asked.requested_by, asked.limit_s, asked.full) == ("schedule", 60.0, False)
-    assert work_off() == 2
+    assert run_waiting() == 2
     assert set(Verification.objects.values_list("state", flat=True)) == {"identical"}
     assert tasks.verify_in_background() == "0 asked for"
     Verification.objects.update(requested_at=ago(4_000))
@@ -499,14 +499,14 @@ def test_a_difference_that_the_schedule_finds_is_an_alert_until_it_is_gone(
     order = Order.objects.filter(portfolio=trader).earliest("seq")
     touched(order, price=order.price + 1)
     tasks.verify_in_background()
-    assert work_off() == 1
+    assert run_waiting() == 1
     (reason,) = open_alerts()
     assert reason.startswith(f"its verification is different at seq {order.seq}: ")
     touched(order, price=order.price)
     Verification.objects.update(requested_at=ago(4_000))
     tasks.verify_in_background()
     assert open_alerts() == [reason]  # not yet
-    assert work_off() == 1
+    assert run_waiting() == 1
     assert open_alerts() == []
 
 
@@ -524,7 +524,7 @@ def test_what_fails_or_ends_before_the_difference_does_not_close_its_alert(
     node.commit(NAME, 100)
     Portfolio.objects.update(created_at=ago(4_000))
     tasks.verify_in_background()
-    assert work_off() == 1
+    assert run_waiting() == 1
     different = Verification.objects.get(state="different")
     assert is_told()
     later = {"portfolio": trader, "requested_at": ago(0), "finished_at": ago(0)}
@@ -547,10 +547,10 @@ def test_api_and_command_take_full(
     path = f"portfolios/{NAME}/verification/"
     assert operator.post(path, {"full": True}).status_code == 202
     assert OrmQ.objects.count() == 1
-    work_off()
+    run_waiting()
     assert operator.get(path).json()["events_replayed"] == seen(trader, 0, 8_000)
     operator.post(path)
-    work_off()
+    run_waiting()
     document = operator.get(path).json()
     assert document["events_replayed"] == 0
     assert document["replayed_from_seq"] == trader.first_seq + 8_000

@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from ginkgo_site.env import read_environment
-from portfolios.feed_registration import segments_of
+from portfolios.feed_registration import read_segments
 from portfolios.feeds import open_feed
 from portfolios.models import (
     Checkpoint,
@@ -30,9 +30,9 @@ from portfolios.runtime.engine import EQUITY_STEP_US
 from portfolios.runtime.events import Event as MarketEvent
 from portfolios.runtime.messages import Batch, Load, Reply
 from portfolios.runtime.state import decode_state, encode_state
-from portfolios.verify.compare_state import uncounted
-from portfolios.verify.replay_process import ReplayProcessEnded, in_this_process, own_process
-from portfolios.verify.stored_rows import Stored
+from portfolios.verify.compare_state import without_event_count
+from portfolios.verify.replay_process import ReplayProcessEnded, in_this_process, replay_process
+from portfolios.verify.stored_rows import StoredRowsReader
 from portfolios.verify.types import Difference
 from portfolios.verify.verify import verify
 from scheduling import operations
@@ -40,7 +40,7 @@ from scheduling.errors import NotFound, Refused, SnapshotUnavailable
 from scheduling.models import Event, Tenure
 from scheduling.verification import evidence
 from scheduling.verification import verify as verifying
-from scheduling.verification.evidence import gather
+from scheduling.verification.evidence import gather_evidence
 from scheduling.verification.verdict import Verdict
 from scheduling.verification.verify import verify_portfolio
 from tests.support.factories import (
@@ -61,7 +61,7 @@ SYMBOLS = ["GE", "IBM", "KO", "XOM"]
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replay in this process; the one that is asked for is tried by a test of its own."""
-    monkeypatch.setattr(verifying, "own_process", lambda **_: nullcontext(in_this_process()))
+    monkeypatch.setattr(verifying, "replay_process", lambda **_: nullcontext(in_this_process()))
 
 
 @pytest.fixture(params=["from the first event", "from an anchor"])
@@ -149,7 +149,7 @@ def test_a_process_of_its_own_comes_to_the_same(
     trader: Portfolio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = verify_portfolio(NAME, full=True)
-    monkeypatch.setattr(verifying, "own_process", own_process)
+    monkeypatch.setattr(verifying, "replay_process", replay_process)
     there = verify_portfolio(NAME, full=True)
     assert there.identical
     assert there.compared == here.compared
@@ -164,7 +164,7 @@ def test_the_replay_has_the_limits_that_the_nodes_of_this_environment_have(
         given.append(limits)
         return nullcontext(in_this_process())
 
-    monkeypatch.setattr(verifying, "own_process", noted)
+    monkeypatch.setattr(verifying, "replay_process", noted)
     environment = {"GINKGO_CHILD_MEMORY_MB": "4096", "GINKGO_STRATEGY_GUARD": "no"}
     for settings.GINKGO in (read_environment({}), read_environment(environment)):
         verify_portfolio(NAME)
@@ -195,11 +195,11 @@ def test_a_portfolio_that_runs_on_is_compared_as_of_the_commit_it_began_with(
     world: tuple[Portfolio, FakeNode], waiting: Order
 ) -> None:
     trader, daemon = world
-    begun = gather(NAME)
+    begun = gather_evidence(NAME)
     last = begun.recorded.to_seq
     daemon.commit(NAME, 3_000)
     assert waiting.fills.get().fill_seq > last
-    compared = verify(begun.recorded, Stored(trader.pk, last), in_this_process())
+    compared = verify(begun.recorded, StoredRowsReader(trader.pk, last), in_this_process())
     assert (compared.difference, compared.to_seq) == (None, last)
 
 
@@ -453,7 +453,7 @@ def test_an_event_of_the_log_that_the_fleet_lost() -> None:
     one = make_node("node-1")
     canary = make_running_portfolio(NAME, one, events=100)
     first = canary.first_seq + 100
-    seen = open_feed().read_for(None, first, first + 99, segments_of(canary.feed))
+    seen = open_feed().read_for(None, first, first + 99, read_segments(canary.feed))
     one.commit(NAME, 100, lose=unremarkable(seen).seq)
     found = difference(verify_portfolio(NAME))
     assert (found.kind, found.field) == ("state", "account.processed.events")
@@ -466,7 +466,7 @@ def test_an_event_that_a_trader_lost_is_noticed_though_it_decided_nothing() -> N
         NAME, one, events=2_000, strategy="buy_and_hold", symbols=["KO"]
     )
     first = holder.first_seq + 2_000
-    seen = open_feed().read_for(frozenset(["KO"]), first, first + 3_999, segments_of(holder.feed))
+    seen = open_feed().read_for(frozenset(["KO"]), first, first + 3_999, read_segments(holder.feed))
     one.commit(NAME, 4_000, lose=unremarkable(seen).seq)
     found = difference(verify_portfolio(NAME))
     assert (found.kind, found.field) == ("state", "account.processed.events")
@@ -488,7 +488,9 @@ def test_an_event_that_was_replaced_by_another_is_noticed_by_the_digest(trader: 
 def forget_count(portfolio: Portfolio) -> None:
     """Have the stored state been made by a version that did not count events."""
     row = Checkpoint.objects.get(portfolio=portfolio)
-    Checkpoint.objects.filter(portfolio=portfolio).update(state=uncounted(bytes(row.state)))
+    Checkpoint.objects.filter(portfolio=portfolio).update(
+        state=without_event_count(bytes(row.state))
+    )
 
 
 def test_the_count_that_is_told_is_the_recorded_one(trader: Portfolio) -> None:
@@ -632,7 +634,7 @@ def test_evidence_is_read_in_one_snapshot(monkeypatch: pytest.MonkeyPatch) -> No
         )
         seen.append(tuple(cursor.execute(f"SELECT {how}").fetchone()))
 
-    monkeypatch.setattr(evidence, "_Rows", look)
+    monkeypatch.setattr(evidence, "_EvidenceRows", look)
     evidence._read("any")
     assert seen == [("repeatable read", "on")]
 
@@ -662,7 +664,7 @@ def test_equity_that_is_no_longer_kept_is_said_and_not_missed(
 ) -> None:
     points = list(EquityPoint.objects.filter(portfolio=trader))
     monkeypatch.setattr(
-        evidence, "equity_kept", lambda: timedelta(days=-40)
+        evidence, "min_equity_age", lambda: timedelta(days=-40)
     )  # as if a month had passed
     points[0].delete()
     verdict = verify_portfolio(NAME, full=True)
@@ -677,9 +679,11 @@ def test_equity_that_is_no_longer_kept_is_said_and_not_missed(
 
 def test_a_strategy_that_loops_is_ended(monkeypatch: pytest.MonkeyPatch, trader: Portfolio) -> None:
     monkeypatch.setenv("GINKGO_STRATEGIES", "tests.support.strategies.loops_on_init")
-    spec = replace(gather(NAME).recorded.stretches[0].spec, strategy="looping", parameters={})
+    spec = replace(
+        gather_evidence(NAME).recorded.stretches[0].spec, strategy="looping", parameters={}
+    )
     with (
-        own_process(limit_s=2.0) as ask,
+        replay_process(limit_s=2.0) as ask,
         pytest.raises(ReplayProcessEnded, match="within 2 s and was ended"),
     ):
         ask(Load(spec, None, 0))
@@ -694,7 +698,7 @@ def test_where_a_strategy_fails_the_fleet_went_on(
         return here(request)
 
     here = in_this_process()
-    monkeypatch.setattr(verifying, "own_process", lambda **_: nullcontext(ask))
+    monkeypatch.setattr(verifying, "replay_process", lambda **_: nullcontext(ask))
     found = difference(verify_portfolio(NAME, full=True))
     assert (found.kind, found.found) == ("replay", "a commit")
     assert found.wanted == "a failure: it did not answer within 60 s and was ended"

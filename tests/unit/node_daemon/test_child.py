@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from portfolios.runtime.messages import HEADER, LARGEST_REPLY
+from portfolios.runtime.messages import HEADER, MAX_REPLY_BYTES
 from scheduling.node_daemon.child import _FrameProtocol
 from scheduling.node_daemon.reply_validation import InvalidReply
 
@@ -67,9 +67,9 @@ async def test_what_nobody_asked_for_is_not_even_kept(said: bytes) -> None:
 async def test_an_answer_over_the_limit_is_refused_at_its_header() -> None:
     protocol, wire = await frames()
     asked = protocol.send(b"1")
-    protocol.data_received(HEADER.pack(LARGEST_REPLY + 1))
+    protocol.data_received(HEADER.pack(MAX_REPLY_BYTES + 1))
     with pytest.raises(
-        InvalidReply, match=f"with {LARGEST_REPLY + 1} bytes, limit {LARGEST_REPLY}"
+        InvalidReply, match=f"with {MAX_REPLY_BYTES + 1} bytes, limit {MAX_REPLY_BYTES}"
     ):
         asked.result()
     assert wire.aborted
@@ -78,7 +78,7 @@ async def test_an_answer_over_the_limit_is_refused_at_its_header() -> None:
 async def test_the_largest_answer_is_taken() -> None:
     protocol, wire = await frames()
     asked = protocol.send(b"1")
-    protocol.data_received(HEADER.pack(LARGEST_REPLY))
-    protocol.data_received(bytes(LARGEST_REPLY))
-    assert len(asked.result()) == LARGEST_REPLY
+    protocol.data_received(HEADER.pack(MAX_REPLY_BYTES))
+    protocol.data_received(bytes(MAX_REPLY_BYTES))
+    assert len(asked.result()) == MAX_REPLY_BYTES
     assert not wire.aborted

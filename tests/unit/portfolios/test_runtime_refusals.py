@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from portfolios.runtime.engine import PortfolioEngine
-from portfolios.runtime.refusals import MAX_REMEMBERED, is_new
+from portfolios.runtime.refusals import MAX_REMEMBERED, is_new_refusal
 from portfolios.runtime.results import OrderRow
 from portfolios.runtime.spec import Limits
 from portfolios.verify.compare import Comparison
 from portfolios.verify.types import (
     Counts,
+    ProducedRows,
     RecordedRun,
-    Rows,
     StoredOrder,
     StoredRows,
     TenureSegment,
@@ -69,7 +69,7 @@ def test_another_process_knows_what_was_refused(monkeypatch: Any) -> None:
 def test_what_is_remembered_is_bounded() -> None:
     remembered: dict[str, str] = {}
     for number in range(3 * MAX_REMEMBERED):
-        assert is_new(remembered, f"S{number}", "buy", "no price of it")
+        assert is_new_refusal(remembered, f"S{number}", "buy", "no price of it")
     assert len(remembered) == MAX_REMEMBERED
 
 
@@ -99,7 +99,9 @@ def compared(found: list[OrderRow], wanted: list[OrderRow], new_since: int | Non
         [TenureSegment(1, spec("canary"), 1, "node-1", "epoch 1")], [], [], None, 9, None
     )  # type: ignore[arg-type]
     comparison = Comparison(recorded, Counts(), new_since=new_since)
-    return comparison.compare(Rows(orders=wanted), StoredRows([stored(r) for r in found], [], []))
+    return comparison.compare(
+        ProducedRows(orders=wanted), StoredRows([stored(r) for r in found], [], [])
+    )
 
 
 def test_each_refusal_that_an_older_version_recorded_is_no_difference() -> None:

@@ -121,7 +121,7 @@ def test_what_a_strategy_may_do_it_can(came: dict[str, Any], deed: str) -> None:
 
 
 def test_every_process_has_its_limits_whatever_the_kernel(came: dict[str, Any]) -> None:
-    assert came["AS"] == [MEMORY, MEMORY + sandbox.ANSWER_MEMORY]
+    assert came["AS"] == [MEMORY, MEMORY + sandbox.REPLY_MEMORY]
     assert (came["CORE"], came["FSIZE"]) == ([0, 0], [0, 0])
     assert came["NOFILE"] == [sandbox.MAX_OPEN_FILES] * 2
     assert (came["oom"], came["nothing gained"]) == (500, 1)
@@ -142,7 +142,7 @@ def verdict(
 ) -> int:
     """Return what the kernel would do: it runs the filter over (number, arch, -, arguments)."""
     own, _, numbers = sandbox._MACHINES[machine]
-    code = sandbox._filter(4321, own, numbers | sandbox._EVERYWHERE)
+    code = sandbox._filter(4321, own, numbers | sandbox._COMMON_NUMBERS)
     lines = list(struct.iter_unpack("<HBBI", code))
     given = (*arguments, 0, 0)
     words = {0: number, 4: own if arch is None else arch, 16: given[0], 24: given[1]}
@@ -168,8 +168,8 @@ NOT_HERE, REFUSED = sandbox._ERRNO | errno.ENOSYS, sandbox._ERRNO | errno.EPERM
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_the_filter_of_each_machine_refuses_the_same(machine: str) -> None:
-    numbers = sandbox._MACHINES[machine][2] | sandbox._EVERYWHERE
-    for name in sandbox._REFUSED:
+    numbers = sandbox._MACHINES[machine][2] | sandbox._COMMON_NUMBERS
+    for name in sandbox._REFUSED_CALLS:
         assert verdict(machine, numbers.get(name, numbers["execve"])) == REFUSED, name
     threads, namespaces = 0x3D0F00, 0x10000000
     flags = (threads, threads | namespaces, namespaces, 17)
@@ -183,7 +183,7 @@ def test_the_filter_of_each_machine_refuses_the_same(machine: str) -> None:
         for command in (*range(20), *range(0x88FF, 0x8906)):
             wanted = REFUSED if command in commands else sandbox._ALLOW
             assert verdict(machine, numbers[name], [3, command]) == wanted, (name, command)
-    for name in sandbox._TO_ITSELF_ONLY:
+    for name in sandbox._OWN_PROCESS_ONLY:
         allowed = [verdict(machine, numbers[name], [who]) for who in (4321, 0)]
         assert allowed == [sandbox._ALLOW] * 2, name
         assert verdict(machine, numbers[name], [4322]) == REFUSED, name

@@ -28,7 +28,7 @@ from portfolios.runtime.messages import (
     encode_message,
 )
 from portfolios.runtime.state import decode_state, strategy_view
-from portfolios.runtime.worker import ForgivingStream, serve
+from portfolios.runtime.worker import LossyStream, serve
 from tests.support.market_factories import bar, spec
 
 
@@ -197,7 +197,7 @@ def test_a_strategy_that_cannot_be_loaded_is_told(monkeypatch: pytest.MonkeyPatc
 def test_a_closed_log_is_no_reason_to_fail() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    stream = ForgivingStream(os.fdopen(writer, "w"))
+    stream = LossyStream(os.fdopen(writer, "w"))
     print("into nothing", file=stream)
     print("again", file=stream)
-    print("without any", file=ForgivingStream(None))
+    print("without any", file=LossyStream(None))

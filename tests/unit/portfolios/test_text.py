@@ -11,7 +11,7 @@ import pytest
 from django.core.management.base import OutputWrapper
 
 from portfolios.json_log import JsonLines
-from portfolios.text import escaped, escaped_json, escaped_lines, text_errors, unprintable_in
+from portfolios.text import escape, escape_json, escape_lines, text_errors, unprintable_in
 from portfolios.validation import name_errors
 from scheduling.management.base import PlainConsole
 from scheduling.node_daemon.config import make_config
@@ -25,7 +25,7 @@ BAD = ["\n", "\x00", "\x1b", "\x7f", "\x9b", "\u202e", "\u2066", "\u2028", "\ufe
 def test_every_control_and_bidirectional_character_is_found_wherever_it_stands(letter: str) -> None:
     assert unprintable_in(f"a{letter}b") == letter
     assert unprintable_in({"k": [1, {f"x{letter}": "v"}]}) == letter
-    assert letter not in escaped(f"a{letter}b")
+    assert letter not in escape(f"a{letter}b")
     (wrong,) = text_errors("reason", f"a{letter}", longest=200)
     assert (wrong["code"], wrong["field"]) == ("unprintable", "reason")
     assert f"U+{ord(letter):04X}" in wrong["message"]
@@ -34,7 +34,7 @@ def test_every_control_and_bidirectional_character_is_found_wherever_it_stands(l
 def test_what_people_write_passes() -> None:
     for text in ("Umstellung für Q3", "维护窗口", "שבת", "naïve 👩‍👩‍👧 ok", "a\u200cb"):
         assert unprintable_in(text) == ""
-        assert escaped(text) == text
+        assert escape(text) == text
 
 
 @pytest.mark.parametrize("name", ["bad\n", "\nbad", "bad\r", "b\u202ed", "-bad", "bad-", "Bad", ""])
@@ -48,13 +48,13 @@ def test_a_console_shows_what_it_would_else_obey() -> None:
     out = io.StringIO()
     PlainConsole(file=out, width=80).print("a\x1b[31mred\u202eb\nnext")
     assert out.getvalue() == "a\\x1b[31mred\\u202eb\nnext\n"
-    assert escaped_lines("a\tb\nc\x1b") == "a\tb\nc\\x1b"
+    assert escape_lines("a\tb\nc\x1b") == "a\tb\nc\\x1b"
     assert isinstance(OutputWrapper(sys.stdout), OutputWrapper)
 
 
 def test_json_stays_json_and_holds_no_raw_control() -> None:
     document = {"reason": "a\x9b\u202e\nb", "more": ["\x1b"]}
-    text = escaped_json(json.dumps(document, ensure_ascii=False, indent=2))
+    text = escape_json(json.dumps(document, ensure_ascii=False, indent=2))
     assert json.loads(text) == document
     assert unprintable_in(text.replace("\n", "")) == ""
 

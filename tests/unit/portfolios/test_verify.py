@@ -26,7 +26,7 @@ from portfolios.runtime.replay import replay
 from portfolios.runtime.results import EquityRow
 from portfolios.runtime.spec import Spec
 from portfolios.runtime.state import (
-    LARGEST_STATE,
+    MAX_STATE_BYTES,
     compress_state,
     decode_state,
     encode_state,
@@ -34,10 +34,10 @@ from portfolios.runtime.state import (
     strategy_view,
 )
 from portfolios.verify import reference_run
-from portfolios.verify.compare import paired
-from portfolios.verify.compare_state import digest, first_difference, unpacked
-from portfolios.verify.reference_run import UninterruptedRun, merged
-from portfolios.verify.replay_process import ReplayProcessEnded, in_this_process, own_process
+from portfolios.verify.compare import pair_by_key
+from portfolios.verify.compare_state import canonical_bytes, first_difference, state_digest
+from portfolios.verify.reference_run import ReferenceRun, merge_ranges
+from portfolios.verify.replay_process import ReplayProcessEnded, in_this_process, replay_process
 from portfolios.verify.types import RecordedRun, TenureSegment
 from tests.support.kernel_features import CAN_REFUSE_CALLS
 from tests.support.market_factories import spec
@@ -60,7 +60,7 @@ def recorded(
 def test_however_the_log_is_cut_into_windows_the_run_is_the_same(
     window: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reference_run, "PIECE_EVENTS", 5)
+    monkeypatch.setattr(reference_run, "BATCH_EVENTS", 5)
     fast = {"fast": 1, "slow": 2}
     epochs = [
         (1, spec("sma_cross", parameters=fast)),
@@ -71,7 +71,7 @@ def test_however_the_log_is_cut_into_windows_the_run_is_the_same(
     ]
     stale = [(2, 3), (15, 16), (17, 19)]
     told: list[int] = []
-    run = UninterruptedRun(recorded(epochs, 25, stale), in_this_process(), told.append)
+    run = ReferenceRun(recorded(epochs, 25, stale), in_this_process(), told.append)
     orders, fills, equity = [], [], []
     for to_seq in [*range(window, 25, window), 25]:
         rows = run.advance(to_seq)
@@ -80,7 +80,7 @@ def test_however_the_log_is_cut_into_windows_the_run_is_the_same(
         equity += rows.equity
     whole = replay(epochs, FEED, SEGMENTS, 25, stale)
     assert (orders, fills, equity) == (whole.orders, whole.fills, whole.equity)
-    assert run.state is not None and unpacked(run.state) == pack_state(whole.state)
+    assert run.state is not None and canonical_bytes(run.state) == pack_state(whole.state)
     assert (run.seq, run.events, told[-1]) == (25, 25, 25)
 
 
@@ -88,7 +88,7 @@ def test_an_owner_that_committed_nothing_but_its_beginning_has_adapted_the_state
     # From canary to canary nothing would be lost; buy_and_hold in between kept none of it.
     epochs = [(1, spec("canary")), (6, spec("buy_and_hold", revision=2)),
               (6, spec("canary", revision=3))]  # fmt: skip
-    run = UninterruptedRun(recorded(epochs, 9, []), in_this_process(), lambda seq: None)
+    run = ReferenceRun(recorded(epochs, 9, []), in_this_process(), lambda seq: None)
     run.advance(9)
     assert run.state is not None
     assert strategy_view(decode_state(run.state))["first_seq"] == 6
@@ -107,21 +107,21 @@ def test_a_symbol_that_a_later_revision_lacks_is_filled_and_marked_until_it_is_c
     both = spec("buy_and_hold", symbols=["KO", "PEP"], parameters={"quantity": "5"})
     one = spec("buy_and_hold", revision=2, symbols=["PEP"], parameters={"quantity": "5"})
     epochs = [(1, both), (2, one)]  # KO is ordered at seq 1 and not filled yet
-    monkeypatch.setattr(reference_run, "PIECE_EVENTS", 3)
+    monkeypatch.setattr(reference_run, "BATCH_EVENTS", 3)
     evidence = dataclasses.replace(recorded(epochs, 9, []), feed=feed)
-    run = UninterruptedRun(evidence, in_this_process(), lambda seq: None)
+    run = ReferenceRun(evidence, in_this_process(), lambda seq: None)
     fills = [fill for to_seq in (2, 3, 6, 9) for fill in run.advance(to_seq).fills]
     assert [(fill.symbol, fill.fill_seq) for fill in fills] == [("KO", 3), ("PEP", 4)]
     assert run.state is not None
     positions = decode_state(run.state).account.positions
     assert {s: p.mark_e4 for s, p in positions.items()} == {"KO": 14_000, "PEP": 13_000}
     whole = replay(epochs, feed, SEGMENTS, 9)
-    assert (fills, unpacked(run.state)) == (whole.fills, pack_state(whole.state))
+    assert (fills, canonical_bytes(run.state)) == (whole.fills, pack_state(whole.state))
 
 
 def test_ranges_that_touch_or_overlap_are_one() -> None:
-    assert list(merged([(1, 4), (5, 9), (8, 12), (14, 20), (15, 16)])) == [(1, 12), (14, 20)]
-    assert list(merged([])) == []
+    assert list(merge_ranges([(1, 4), (5, 9), (8, 12), (14, 20), (15, 16)])) == [(1, 12), (14, 20)]
+    assert list(merge_ranges([])) == []
 
 
 def test_both_sides_are_paired_by_key_whatever_is_missing() -> None:
@@ -131,7 +131,7 @@ def test_both_sides_are_paired_by_key_whatever_is_missing() -> None:
     def key(row: EquityRow) -> tuple[int, int]:
         return row.seq, 0
 
-    pairs = paired(rows(1, 2, 4, 7), key, rows(2, 3, 4, 9), key)
+    pairs = pair_by_key(rows(1, 2, 4, 7), key, rows(2, 3, 4, 9), key)
     assert [(seq, w is not None, f is not None) for (seq, _), w, f in pairs] == [
         (1, True, False),
         (2, True, True),
@@ -145,12 +145,12 @@ def test_both_sides_are_paired_by_key_whatever_is_missing() -> None:
 def test_a_state_is_compared_without_its_compression() -> None:
     state = replay([(1, spec("canary"))], FEED, SEGMENTS, 9).state
     packed = pack_state(state)
-    assert unpacked(encode_state(state)) == packed
-    assert digest(encode_state(state)) == digest(compress_state(packed))
+    assert canonical_bytes(encode_state(state)) == packed
+    assert state_digest(encode_state(state)) == state_digest(compress_state(packed))
     with pytest.raises(StateUnreadable):
-        unpacked(b"no state")
-    with pytest.raises(StateUnreadable, match=f"claims {LARGEST_STATE + 1} bytes"):
-        unpacked(zstandard.compress(bytes(LARGEST_STATE + 1)))
+        canonical_bytes(b"no state")
+    with pytest.raises(StateUnreadable, match=f"claims {MAX_STATE_BYTES + 1} bytes"):
+        canonical_bytes(zstandard.compress(bytes(MAX_STATE_BYTES + 1)))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_the_first_place_where_states_differ_is_named(
 
 def test_a_process_that_is_gone_says_how_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GINKGO_STRATEGIES", "tests.support.strategies.exits_on_init")
-    with own_process() as ask, pytest.raises(ReplayProcessEnded, match="exited with status 3"):
+    with replay_process() as ask, pytest.raises(ReplayProcessEnded, match="exited with status 3"):
         ask(Load(spec("leaving"), None, 0))
 
 
@@ -182,7 +182,7 @@ def first_event(what: str, **limits: Any) -> Reply:
     """Return what the replay of one event answers, at which the strategy does `what`."""
     parameters = {"what": what, "at_event": 1}
     event = encode_events(FEED.read_for(frozenset(["KO"]), 1, 1, SEGMENTS, 1))
-    with own_process(**limits) as ask:
+    with replay_process(**limits) as ask:
         ask(Load(spec("misbehaving", parameters=parameters), None, 0))
         return ask(Batch(0, 1, False, event))
 
