@@ -14,9 +14,9 @@ from scheduling.db.transaction import execute_autocommit
 from scheduling.decide.types import Policy
 from scheduling.enact import alerts
 from scheduling.enact.notify import notify_watchers
+from scheduling.enact.pass_lock import pass_lock, record_pass
 from scheduling.observe.snapshot_cache import SnapshotCache
 from scheduling.passes.balance import BalanceOutcome, balance
-from scheduling.passes.pass_lock import pass_lock, record_pass
 from scheduling.passes.sweep import SweepOutcome, sweep
 from scheduling.timing import Timing, timing
 

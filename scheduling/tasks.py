@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scheduling.passes.pass_lock import pass_lock
+from scheduling.enact.pass_lock import pass_lock
 from scheduling.scheduler import LOCK_WAIT_S, Scheduler
 
 

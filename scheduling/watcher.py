@@ -22,9 +22,9 @@ from scheduling.db.listener_echo import ECHO_INTERVAL_S, Echo
 from scheduling.db.transaction import execute_autocommit
 from scheduling.decide.types import Plan
 from scheduling.enact.lease import next_expiry
+from scheduling.enact.pass_lock import record_watcher_seen
 from scheduling.errors import SnapshotUnavailable
 from scheduling.passes.node_loss import NodeLossForecaster
-from scheduling.passes.pass_lock import record_watcher_seen
 from scheduling.scheduler import Scheduler, TickOutcome
 
 logger = logging.getLogger(__name__)

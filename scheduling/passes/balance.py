@@ -15,11 +15,11 @@ from scheduling.decide.planner.planner import make_plan
 from scheduling.decide.reasons import render
 from scheduling.decide.types import Move, Placement, Plan, Policy, Reason
 from scheduling.enact.handoff import Request, request_all
+from scheduling.enact.pass_lock import acquire
 from scheduling.enact.pending_reasons import store_reasons
 from scheduling.errors import Refused
 from scheduling.observe.snapshot import FleetSnapshot, observe
 from scheduling.observe.snapshot_cache import SnapshotCache
-from scheduling.passes.pass_lock import acquire
 from scheduling.timing import Timing
 
 logger = logging.getLogger(__name__)

@@ -24,9 +24,9 @@ from scheduling.enact import handoff, reclaim, revisions, storm, timeline
 from scheduling.enact.epoch_floor import ENOUGH, raise_epoch_floor
 from scheduling.enact.fleet_revoke import PATIENT_LIMIT_S
 from scheduling.enact.lease import mark_lost
+from scheduling.enact.pass_lock import acquire
 from scheduling.enact.stalls import mark_behind, mark_stalls
 from scheduling.errors import Refused
-from scheduling.passes.pass_lock import acquire
 from scheduling.timing import Timing
 
 logger = logging.getLogger(__name__)

@@ -5,14 +5,20 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from scheduling.enact import alerts, pending_reasons, process_failures, reclaim, revisions
+from scheduling.enact import (
+    alerts,
+    pass_lock,
+    pending_reasons,
+    process_failures,
+    reclaim,
+    revisions,
+)
 from scheduling.enact.audit_log import AUDIT
 from scheduling.enact.grant import GRANT, LOCK_FREE_RUNS, LOCK_RUNS, RAISE_ATTEMPTS, RUNS
 from scheduling.enact.handoff.rollback import REJECT, SAY
 from scheduling.enact.notify import LOCK_NODES, TOUCH
 from scheduling.enact.pin import PIN, UNPIN
 from scheduling.enact.start import LIFT
-from scheduling.passes import pass_lock
 from tests.simulation import rows
 from tests.simulation.database import Row, Store, answers, stored, view
 from tests.simulation.handoffs import delayed

@@ -8,6 +8,7 @@ from typing import Any
 from unittest import mock
 
 from scheduling import scheduler
+from scheduling.enact import pass_lock
 from scheduling.observe import desired_set as desired
 from scheduling.observe import snapshot
 from scheduling.observe.snapshot import CLOCK, NODES, PORTFOLIOS, RECENT_FAILURES
@@ -181,6 +182,7 @@ def standing_in(db: Store) -> Iterator[None]:
     """Let the product's passes, from `Scheduler.tick` down, run on the model."""
     with (
         mock.patch.object(scheduler, "execute_autocommit", db.execute_autocommit),
+        mock.patch.object(pass_lock, "execute_autocommit", db.execute_autocommit),
         mock.patch.object(sweep, "execute", db.execute),
         mock.patch.object(sweep, "execute_autocommit", db.execute_autocommit),
         mock.patch.object(balance, "execute", db.execute),

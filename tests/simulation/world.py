@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from scheduling.enact.lease import record_gateway_alive, shorten
+from scheduling.enact.pass_lock import acquire
 from scheduling.errors import SnapshotUnavailable
 from scheduling.observe.desired_set import desired_set
-from scheduling.passes.pass_lock import acquire
 from scheduling.scheduler import Scheduler
 from scheduling.timing import Timing
 from scheduling.wire.messages import DesiredSet

@@ -14,8 +14,8 @@ from portfolios.models import FeedRow, FeedSegment, Revision
 from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact import alerts
+from scheduling.enact.pass_lock import acquire, record_pass, record_watcher_seen
 from scheduling.models import Alert, Event, Lease, Node, PassLock, Run
-from scheduling.passes.pass_lock import acquire, record_pass, record_watcher_seen
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
 from scheduling.watcher import Watcher

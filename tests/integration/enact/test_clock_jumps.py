@@ -15,8 +15,8 @@ from chaos.harness.pg_clock import set_clock
 from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.enact.lease import record_gateway_alive
+from scheduling.enact.pass_lock import acquire, record_pass, record_watcher_seen
 from scheduling.models import Alert, Event, Handoff, Lease, Node, PassLock, Run, Storm
-from scheduling.passes.pass_lock import acquire, record_pass, record_watcher_seen
 from scheduling.scheduler import Scheduler
 from scheduling.timing import timing
 from tests.support.factories import FakeNode, OwnerSession, make_node, make_trader, prove_revision

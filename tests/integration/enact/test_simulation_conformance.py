@@ -389,7 +389,7 @@ class Conformance(RuleBasedStateMachine):
 
     @act(1)
     def watcher_dies_holding_the_pass(self) -> None:
-        from scheduling.passes.pass_lock import acquire
+        from scheduling.enact.pass_lock import acquire
 
         self.both(lambda: acquire(self.watchers[0].holder))
 

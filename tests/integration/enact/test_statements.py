@@ -49,7 +49,7 @@ MODULES = [
         "observe.snapshot_cache",
         "verification.latest",
         "enact.pending_reasons",
-        "passes.pass_lock",
+        "enact.pass_lock",
         "passes.sweep",
         "verification.anchors",
         "verification.evidence",

@@ -12,10 +12,10 @@ from portfolios.models import Portfolio
 from scheduling import operations
 from scheduling.db.transaction import execute
 from scheduling.decide.types import Cpu, Policy
+from scheduling.enact.pass_lock import acquire
 from scheduling.models import Control, Event, Handoff, Run
 from scheduling.observe.snapshot import observe
 from scheduling.passes.balance import balance
-from scheduling.passes.pass_lock import acquire
 from scheduling.permissions import Role
 from scheduling.timing import timing
 from scheduling.wire.messages import ProcessStatus

@@ -17,13 +17,13 @@ from scheduling import operations, tasks
 from scheduling.db.transaction import django_cursor, execute
 from scheduling.enact import alerts, handoff, reclaim, revisions, stalls
 from scheduling.enact.notify import notify_watchers
+from scheduling.enact.pass_lock import acquire, record_watcher_seen, release
 from scheduling.errors import SnapshotUnavailable
 from scheduling.models import Event, Handoff, Lease, Node, PassLock, Run
 from scheduling.observe import fleet_view as board
 from scheduling.observe import snapshot
 from scheduling.observe.fleet_view import read_fleet_view
 from scheduling.observe.snapshot import observe
-from scheduling.passes.pass_lock import acquire, record_watcher_seen, release
 from scheduling.passes.sweep import sweep
 from scheduling.scheduler import Scheduler, TickOutcome
 from scheduling.timing import timing

@@ -19,9 +19,9 @@ from ginkgo_site.deadline import Connection, ServerSilent, statement_limit
 from ginkgo_site.env import read_environment
 from scheduling import watcher as watching
 from scheduling.db.transaction import execute
+from scheduling.enact.pass_lock import acquire
 from scheduling.errors import SnapshotUnavailable
 from scheduling.models import PassLock
-from scheduling.passes.pass_lock import acquire
 from scheduling.scheduler import TickOutcome
 from scheduling.watcher import (
     DEBOUNCE_S,
