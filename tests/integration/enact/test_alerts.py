@@ -67,7 +67,7 @@ def settled() -> None:
 # --- the causes ----------------------------------------------------------------------------------
 
 
-def test_a_calm_fleet_has_no_alert(nodes: list[FakeNode]) -> None:
+def test_healthy_fleet_has_no_alert(nodes: list[FakeNode]) -> None:
     make_trader("p", nodes[0])
     tick()
     tick()
@@ -75,7 +75,9 @@ def test_a_calm_fleet_has_no_alert(nodes: list[FakeNode]) -> None:
 
 
 @pytest.mark.parametrize("way", ["beats", "leaves", "is forgotten"])
-def test_a_lost_node_is_told_once_until_it_is_back_or_gone(nodes: list[FakeNode], way: str) -> None:
+def test_lost_node_has_one_alert_until_it_returns_or_is_forgotten(
+    nodes: list[FakeNode], way: str
+) -> None:
     expire_lease(nodes[0])
     tick()
     settled()
@@ -95,7 +97,7 @@ def test_a_lost_node_is_told_once_until_it_is_back_or_gone(nodes: list[FakeNode]
     assert (told(), told("alert_closed")) == (1, 1)
 
 
-def test_a_storm_is_one_alert_and_not_one_a_node(nodes: list[FakeNode]) -> None:
+def test_storm_is_one_alert_not_one_per_node(nodes: list[FakeNode]) -> None:
     for node in nodes[:3]:
         expire_lease(node)
     tick()
@@ -109,7 +111,7 @@ def test_a_storm_is_one_alert_and_not_one_a_node(nodes: list[FakeNode]) -> None:
     assert is_open("node_lost", "node_lost")
 
 
-def test_a_quarantine_is_told_until_it_is_lifted(nodes: list[FakeNode]) -> None:
+def test_quarantine_has_an_alert_until_it_is_lifted(nodes: list[FakeNode]) -> None:
     hand = make_trader("p", nodes[0])
     prove_revision(hand.portfolio)
     for _ in range(5):
@@ -122,7 +124,7 @@ def test_a_quarantine_is_told_until_it_is_lifted(nodes: list[FakeNode]) -> None:
     assert is_open()
 
 
-def test_a_portfolio_halted_by_stale_events_is_told_until_it_is_started(
+def test_halted_portfolio_has_an_alert_until_it_is_started(
     nodes: list[FakeNode],
 ) -> None:
     hand = make_trader("p", nodes[0])
@@ -134,7 +136,7 @@ def test_a_portfolio_halted_by_stale_events_is_told_until_it_is_started(
     assert compare() == [("alert_closed", "halted")]
 
 
-def test_a_stalled_portfolio_is_told_until_it_moves(nodes: list[FakeNode]) -> None:
+def test_stalled_portfolio_has_an_alert_until_it_progresses(nodes: list[FakeNode]) -> None:
     hand = make_trader("p", nodes[0])
     FeedSegment.objects.update(from_time=ago(3600))
     Run.objects.update(last_commit_at=ago(31))
@@ -146,7 +148,7 @@ def test_a_stalled_portfolio_is_told_until_it_moves(nodes: list[FakeNode]) -> No
     assert is_open()
 
 
-def test_nobody_stalls_while_nobody_could_reach_us(nodes: list[FakeNode]) -> None:
+def test_no_portfolio_is_stalled_while_the_gateway_is_unreachable(nodes: list[FakeNode]) -> None:
     make_trader("p", nodes[0])
     FeedSegment.objects.update(from_time=ago(3600))
     Run.objects.update(last_commit_at=ago(31))
@@ -169,7 +171,7 @@ def segment(rate: float, began_s_ago: float, *, ahead: int = 0) -> None:
 
 
 @pytest.mark.parametrize(("began_s_ago", "stands"), [(29.0, False), (31.0, True)])
-def test_after_a_quiet_hour_a_stall_counts_from_the_first_event_that_came(
+def test_stall_counts_from_the_first_event_after_a_quiet_hour(
     nodes: list[FakeNode], began_s_ago: float, stands: bool
 ) -> None:
     make_trader("p", nodes[0])
@@ -180,7 +182,7 @@ def test_after_a_quiet_hour_a_stall_counts_from_the_first_event_that_came(
     assert is_open(*["stalled"] * stands)
 
 
-def test_a_quiet_feed_is_no_stall_however_long(nodes: list[FakeNode]) -> None:
+def test_quiet_feed_is_not_a_stall(nodes: list[FakeNode]) -> None:
     make_trader("p", nodes[0])
     segment(0, 3600)
     Run.objects.update(last_commit_at=ago(3600))
@@ -189,7 +191,7 @@ def test_a_quiet_feed_is_no_stall_however_long(nodes: list[FakeNode]) -> None:
 
 
 @pytest.mark.parametrize("rate", [0, 100, 300])
-def test_one_that_waited_for_a_slow_feed_does_not_stall_by_a_change_that_is_announced(
+def test_announced_rate_change_does_not_stall_a_waiting_portfolio(
     nodes: list[FakeNode], rate: float
 ) -> None:
     make_trader("p", nodes[0])
@@ -202,7 +204,7 @@ def test_one_that_waited_for_a_slow_feed_does_not_stall_by_a_change_that_is_anno
 
 @pytest.mark.parametrize("began_s_ago", [-1, 0, 5])
 @pytest.mark.parametrize("rate", [0, 300])
-def test_one_that_stands_still_goes_on_doing_so_when_the_rate_changes(
+def test_stalled_portfolio_stays_stalled_when_the_rate_changes(
     nodes: list[FakeNode], rate: float, began_s_ago: float
 ) -> None:
     hand = make_trader("p", nodes[0])
@@ -217,7 +219,7 @@ def test_one_that_stands_still_goes_on_doing_so_when_the_rate_changes(
     assert (hand.run().stalled_at, told("alert_closed")) == (since, 0)
 
 
-def test_pending_is_told_after_a_pass_or_two_and_not_at_once(nodes: list[FakeNode]) -> None:
+def test_pending_alert_opens_after_two_passes(nodes: list[FakeNode]) -> None:
     portfolio = make_portfolio("p", selector={"gpu": "yes"})
     tick()
     assert is_open()
@@ -230,7 +232,7 @@ def test_pending_is_told_after_a_pass_or_two_and_not_at_once(nodes: list[FakeNod
     assert is_open()
 
 
-def test_what_cannot_be_failed_over_is_pending_too(nodes: list[FakeNode]) -> None:
+def test_portfolio_that_cannot_fail_over_has_a_pending_alert(nodes: list[FakeNode]) -> None:
     for node in nodes[1:]:
         operations.cordon(node.name, actor="ann")
     make_trader("p", nodes[0])
@@ -242,7 +244,7 @@ def test_what_cannot_be_failed_over_is_pending_too(nodes: list[FakeNode]) -> Non
     assert is_open("node_lost", "pending")
 
 
-def test_a_rejected_revision_is_told_until_it_is_replaced(nodes: list[FakeNode]) -> None:
+def test_rejected_revision_has_an_alert_until_it_is_replaced(nodes: list[FakeNode]) -> None:
     hand = make_trader("p", nodes[0])
     prove_revision(hand.portfolio)
     operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
@@ -256,7 +258,7 @@ def test_a_rejected_revision_is_told_until_it_is_replaced(nodes: list[FakeNode])
 
 
 @pytest.mark.parametrize("close", [operations.cordon, operations.drain])
-def test_a_fleet_in_which_nobody_takes_anything_is_told_once(
+def test_fleet_without_open_nodes_has_one_alert(
     nodes: list[FakeNode], close: Callable[..., Any]
 ) -> None:
     portfolio = make_portfolio("p")
@@ -286,7 +288,7 @@ def standing(pass_ago: float, watcher_since: float, watcher_until: float) -> Non
     )
 
 
-def test_a_failover_pass_that_has_not_run_for_ten_seconds_beside_a_live_watcher() -> None:
+def test_missing_pass_beside_a_live_watcher_opens_an_alert() -> None:
     standing(11, 60, 4)
     assert compare() == [("alert_opened", "passes_stand")]
     execute(record_pass())
@@ -298,12 +300,14 @@ def test_a_failover_pass_that_has_not_run_for_ten_seconds_beside_a_live_watcher(
     [(9, 60, 4), (60, 60, -1), (60, 5, 4)],
     ids=["it ran", "no watcher lives", "the watcher has just come"],
 )
-def test_nobody_is_told_otherwise(pass_ago: float, since: float, until: float) -> None:
+def test_missing_pass_without_a_live_watcher_opens_no_alert(
+    pass_ago: float, since: float, until: float
+) -> None:
     standing(pass_ago, since, until)
     assert compare() == []
 
 
-def test_every_whole_tick_is_noted_and_a_broken_one_is_not(
+def test_only_a_complete_tick_is_recorded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tick()
@@ -320,7 +324,7 @@ def _broken(*_: Any) -> Any:
     raise ZeroDivisionError
 
 
-def test_a_watcher_whose_passes_break_tells_of_it_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watcher_whose_passes_fail_opens_the_alert(monkeypatch: pytest.MonkeyPatch) -> None:
     standing(11, 60, 4)
     PassLock.objects.filter(name="pass").update(until=ago(1))
     monkeypatch.setattr("scheduling.scheduler.balance", _broken)
@@ -329,13 +333,13 @@ def test_a_watcher_whose_passes_break_tells_of_it_itself(monkeypatch: pytest.Mon
     assert is_open("passes_stand")
 
 
-def test_a_watcher_that_never_gets_the_pass_tells_of_it_itself() -> None:
+def test_watcher_that_never_gets_the_pass_lock_opens_the_alert() -> None:
     standing(11, 60, 4)
     Watcher(30.0)._tick(True)
     assert is_open("passes_stand")
 
 
-def test_a_watcher_counts_from_when_it_began_to_look_without_a_gap() -> None:
+def test_watcher_time_restarts_after_a_gap() -> None:
     execute(record_watcher_seen("w"))
     PassLock.objects.filter(name="watcher").update(since=ago(60), until=ago(-2))
     execute(record_watcher_seen("w2"))
@@ -359,7 +363,7 @@ def back_and_gone(daemon: FakeNode, away_s: float) -> None:
     compare()
 
 
-def test_what_comes_and_goes_is_not_one_alert_a_loop(nodes: list[FakeNode]) -> None:
+def test_recurring_cause_reopens_one_alert(nodes: list[FakeNode]) -> None:
     Node.objects.filter(name="node-1").update(status="lost", status_since=ago(2))
     Lease.objects.filter(node=nodes[0].row).update(expires_at=ago(1))
     compare()
@@ -375,7 +379,7 @@ def test_what_comes_and_goes_is_not_one_alert_a_loop(nodes: list[FakeNode]) -> N
     assert is_open()
 
 
-def test_the_same_cause_much_later_is_a_new_alert(nodes: list[FakeNode]) -> None:
+def test_same_cause_after_ten_minutes_is_a_new_alert(nodes: list[FakeNode]) -> None:
     Node.objects.filter(name="node-1").update(status="lost", status_since=ago(2))
     compare()
     nodes[0].beat()
@@ -396,7 +400,7 @@ def waiting() -> bool:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("what", ["opening", "reopening", "closing"])
-def test_two_watchers_at_once_tell_once(what: str) -> None:
+def test_two_concurrent_watchers_open_one_alert(what: str) -> None:
     for number in range(10):
         make_node(f"node-{number}")
     if what != "opening":
@@ -426,7 +430,7 @@ def test_two_watchers_at_once_tell_once(what: str) -> None:
     assert Alert.objects.count() == 10
 
 
-def test_many_portfolios_that_wait_for_one_cause_are_one_alert(nodes: list[FakeNode]) -> None:
+def test_portfolios_pending_for_one_cause_share_an_alert(nodes: list[FakeNode]) -> None:
     for number in range(12):
         make_portfolio(f"p-{number:02}", selector={"gpu": "yes"})
     make_portfolio("q", selector={"zone": "nowhere"}, priority=5)

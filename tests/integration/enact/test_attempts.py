@@ -40,7 +40,7 @@ def hand(node: FakeNode) -> OwnerSession:
     return hand
 
 
-def test_progress_up_to_the_bad_event_does_not_start_the_count_anew(hand: OwnerSession) -> None:
+def test_progress_before_the_failed_event_keeps_the_attempts(hand: OwnerSession) -> None:
     bad = hand.run().last_seq + 10
     assert hand.die(failed_seq=bad + 5) == "restart"  # in a batch that ends behind it
     assert hand.commit(9) == "ok"
@@ -50,7 +50,7 @@ def test_progress_up_to_the_bad_event_does_not_start_the_count_anew(hand: OwnerS
     assert (at.last_seq, at.attempts, at.failed_seq) == (bad - 1, 5, bad)
 
 
-def test_once_the_bad_event_is_committed_the_count_starts_anew(hand: OwnerSession) -> None:
+def test_commit_of_the_failed_event_resets_the_attempts(hand: OwnerSession) -> None:
     bad = hand.run().last_seq + 10
     hand.die(failed_seq=bad)
     assert hand.commit(10) == "ok"
@@ -58,12 +58,12 @@ def test_once_the_bad_event_is_committed_the_count_starts_anew(hand: OwnerSessio
     assert (at.attempts, at.failed_seq, at.reason) == (0, None, "")
 
 
-def test_ends_while_nothing_was_asked_of_it_never_quarantine(hand: OwnerSession) -> None:
+def test_idle_exits_never_quarantine(hand: OwnerSession) -> None:
     assert [hand.die(idle=True, stage="exit") for _ in range(7)] == ["restart"] * 7
     assert (hand.run().attempts, hand.run().phase) == (0, "running")
 
 
-def test_the_node_is_told_where_it_failed(hand: OwnerSession) -> None:
+def test_desired_set_names_the_failed_event(hand: OwnerSession) -> None:
     hand.die(failed_seq=hand.run().last_seq + 3)
     (entry,) = hand.daemon.desired("run")
     assert (entry.failed_seq, entry.attempts) == (hand.run().last_seq + 3, 1)
@@ -84,7 +84,7 @@ def test_a_start_after_a_halt_lifts_it_up_to_the_head_of_that_moment(hand: Owner
 
 
 @pytest.mark.parametrize(("waited_s", "begun"), [(4.0, 0), (5.5, 1)])
-def test_the_next_node_waits_as_long_as_the_last_one_would_have(
+def test_back_off_continues_on_the_next_node(
     hand: OwnerSession, waited_s: float, begun: int
 ) -> None:
     second = make_node("node-2")
@@ -96,7 +96,7 @@ def test_the_next_node_waits_as_long_as_the_last_one_would_have(
     assert begun == 0 or newest_handoff(hand.portfolio).target_node == second.row
 
 
-def test_one_that_waited_for_its_first_place_missed_nothing(node: FakeNode) -> None:
+def test_wait_for_the_first_placement_is_not_an_outage(node: FakeNode) -> None:
     portfolio = make_portfolio("new", catch_up="halt")
     head = current_head("replay")
     operations.migrate("new", node.name, actor="ann")
@@ -111,14 +111,14 @@ def test_one_that_waited_for_its_first_place_missed_nothing(node: FakeNode) -> N
     assert new.run().resume_seq == lifted_to  # what comes between two nodes is an outage
 
 
-def test_a_start_forgets_the_bad_event(hand: OwnerSession) -> None:
+def test_start_clears_the_failed_event(hand: OwnerSession) -> None:
     for _ in range(5):
         hand.die(failed_seq=hand.run().last_seq + 1)
     operations.start("p", actor="ann")
     assert (hand.run().attempts, hand.run().failed_seq) == (0, None)
 
 
-def test_daemons_that_end_while_the_feed_stands_still_take_no_attempt(hand: OwnerSession) -> None:
+def test_daemon_exit_during_a_paused_feed_is_not_an_attempt(hand: OwnerSession) -> None:
     hand.commit(current_head("replay") - hand.run().last_seq)
     stands_at = read_segments(ensure_feed(0.0))[-1].from_seq
     hand.commit(stands_at - hand.run().last_seq)

@@ -42,7 +42,7 @@ def open_alerts() -> dict[str, str]:
     return dict(Alert.objects.filter(closed_at=None).values_list("kind", "reason"))
 
 
-def test_it_is_marked_while_its_next_event_is_older_than_its_decisions_may_be(
+def test_portfolio_with_a_stale_next_event_is_marked_behind(
     hand: OwnerSession,
 ) -> None:
     stands_at(hand, age_s=4.0)
@@ -56,13 +56,13 @@ def test_it_is_marked_while_its_next_event_is_older_than_its_decisions_may_be(
     assert not marked(hand)
 
 
-def test_while_nobody_can_reach_us_nothing_is_marked(hand: OwnerSession) -> None:
+def test_nothing_is_marked_behind_while_the_gateway_is_unreachable(hand: OwnerSession) -> None:
     stands_at(hand, age_s=6.0)
     serving_since(3600, last_beat_ago=5)
     assert not marked(hand)
 
 
-def test_one_that_lags_for_a_minute_is_an_alert_until_it_has_caught_up(hand: OwnerSession) -> None:
+def test_behind_alert_opens_after_a_minute_and_closes_after_catch_up(hand: OwnerSession) -> None:
     stands_at(hand, age_s=6.0)
     assert marked(hand)
     assert open_alerts() == {}
@@ -76,7 +76,7 @@ def test_one_that_lags_for_a_minute_is_an_alert_until_it_has_caught_up(hand: Own
     assert open_alerts() == {}
 
 
-def test_those_of_one_node_are_one_alert(hand: OwnerSession) -> None:
+def test_portfolios_behind_on_one_node_share_an_alert(hand: OwnerSession) -> None:
     for name in ("q", "r", "s"):
         make_trader(name, hand.daemon, events=0)
     Run.objects.update(behind_since=ago(61))
@@ -86,7 +86,7 @@ def test_those_of_one_node_are_one_alert(hand: OwnerSession) -> None:
     assert Alert.objects.count() == 1
 
 
-def test_where_no_commit_gets_through_or_it_stands_still_that_is_the_alert(
+def test_stalled_or_blocked_portfolio_has_no_behind_alert(
     hand: OwnerSession,
 ) -> None:
     Run.objects.update(behind_since=ago(61))
@@ -118,7 +118,7 @@ def counted(hand: OwnerSession) -> tuple[int, int, int]:
     return at.orders_refused, at.orders_suppressed, at.unplaced_orders
 
 
-def test_what_is_not_placed_is_counted_by_the_commit_itself(hand: OwnerSession) -> None:
+def test_commit_counts_unplaced_orders(hand: OwnerSession) -> None:
     ordered(hand, "open")
     assert counted(hand) == (0, 0, 0)
     ordered(hand, "refused", "refused", "suppressed")
@@ -135,14 +135,14 @@ def test_what_is_not_placed_is_counted_by_the_commit_itself(hand: OwnerSession) 
     assert counted(hand) == (5, 1, 0)
 
 
-def test_a_repeat_counts_nothing_twice(hand: OwnerSession) -> None:
+def test_repeated_commit_counts_once(hand: OwnerSession) -> None:
     seq = hand.run().last_seq + 1
     words = hand.words(1, orders=[OrderLine(seq, 0, "IBM", "buy", "1", "1", "refused", "", 10**15)])
     assert [hand.send(words).answer for _ in range(3)] == ["ok"] * 3
     assert counted(hand) == (1, 0, 1)
 
 
-def test_one_of_which_no_order_was_placed_for_ten_minutes_is_an_alert(hand: OwnerSession) -> None:
+def test_ten_minutes_without_a_placed_order_open_an_alert(hand: OwnerSession) -> None:
     for _ in range(alerts.UNPLACED_ORDERS):
         ordered(hand, "refused")
     assert "orders_refused" not in open_alerts()

@@ -99,7 +99,7 @@ def moves() -> int:
 
 
 @pytest.mark.parametrize("jump", [60.0, -60.0, 4.0, -5.0])
-def test_a_jump_of_the_databases_clock_moves_nothing_and_tells_of_nothing(
+def test_clock_jump_moves_no_portfolio_and_opens_no_alert(
     clock: Clock, nodes: list[FakeNode], jump: float
 ) -> None:
     before = ownership(), [], moves()
@@ -114,7 +114,7 @@ def test_a_jump_of_the_databases_clock_moves_nothing_and_tells_of_nothing(
 
 
 @pytest.mark.parametrize("jump", [60.0, -60.0])
-def test_a_node_that_died_with_the_jump_is_judged_two_leases_later_at_most(
+def test_node_lost_at_a_clock_jump_is_detected_within_two_leases(
     clock: Clock, nodes: list[FakeNode], jump: float
 ) -> None:
     clock.jump(jump)
@@ -125,9 +125,7 @@ def test_a_node_that_died_with_the_jump_is_judged_two_leases_later_at_most(
     assert Handoff.objects.filter(kind="failover").count() == 1
 
 
-def test_after_a_jump_back_no_lease_is_longer_than_one_ttl(
-    clock: Clock, nodes: list[FakeNode]
-) -> None:
+def test_no_lease_exceeds_its_ttl_after_a_jump_back(clock: Clock, nodes: list[FakeNode]) -> None:
     clock.jump(-60)
     tick()
     with connection.cursor() as cursor:
@@ -137,16 +135,14 @@ def test_after_a_jump_back_no_lease_is_longer_than_one_ttl(
         assert cursor.fetchone()[0] <= 30
 
 
-def test_after_a_jump_back_the_pass_is_not_held_by_one_that_ended(
-    clock: Clock, nodes: list[FakeNode]
-) -> None:
+def test_pass_lock_expires_after_a_jump_back(clock: Clock, nodes: list[FakeNode]) -> None:
     execute(acquire("a worker that has dropped it"))
     PassLock.objects.filter(name="pass").update(until=_clock())
     clock.jump(-60)
     assert tick().ran is True
 
 
-def test_a_jump_forward_is_no_pass_that_stands(clock: Clock, nodes: list[FakeNode]) -> None:
+def test_jump_forward_opens_no_missing_pass_alert(clock: Clock, nodes: list[FakeNode]) -> None:
     execute(record_watcher_seen("w"))
     execute(record_pass())
     clock.jump(60)
@@ -155,7 +151,7 @@ def test_a_jump_forward_is_no_pass_that_stands(clock: Clock, nodes: list[FakeNod
     assert list(Alert.objects.values_list("kind", "reason")) == []
 
 
-def test_a_hold_is_not_made_longer_by_a_jump_back(clock: Clock, nodes: list[FakeNode]) -> None:
+def test_jump_back_does_not_extend_a_storm_hold(clock: Clock, nodes: list[FakeNode]) -> None:
     live(clock, nodes[2:], 45)  # two of four are gone
     assert Storm.objects.get().held_at is not None
     clock.jump(-60)
@@ -164,9 +160,7 @@ def test_a_hold_is_not_made_longer_by_a_jump_back(clock: Clock, nodes: list[Fake
     assert Event.objects.filter(kind="storm_held").count() == 1
 
 
-def test_a_hold_by_a_person_is_not_ended_by_a_jump_back(
-    clock: Clock, nodes: list[FakeNode]
-) -> None:
+def test_jump_back_does_not_end_an_operators_hold(clock: Clock, nodes: list[FakeNode]) -> None:
     operations.hold_storm(actor="ann")
     operations.release_storm(actor="ann")
     operations.hold_storm(actor="ann")
@@ -181,9 +175,7 @@ def _clock() -> Any:
         return cursor.fetchone()[0]
 
 
-def test_the_clock_of_this_file_is_the_one_that_statements_read(
-    clock: Clock, nodes: list[FakeNode]
-) -> None:
+def test_statements_read_the_clock_of_this_file(clock: Clock, nodes: list[FakeNode]) -> None:
     before = Lease.objects.get(node=nodes[0].row).expires_at
     clock.jump(1000)
     nodes[0].beat()

@@ -14,7 +14,7 @@ def found() -> dict[str | None, str]:
 
 
 @pytest.mark.django_db
-def test_it_names_fsync_when_it_is_off_and_no_other_setting() -> None:
+def test_durability_check_names_fsync_only() -> None:
     # The server of the tests runs without it, one that GINKGO_TEST_DATABASE_URL names may have it.
     with connection.cursor() as cursor:
         cursor.execute("SHOW fsync")
@@ -23,7 +23,7 @@ def test_it_names_fsync_when_it_is_off_and_no_other_setting() -> None:
 
 
 @pytest.mark.django_db
-def test_it_names_synchronous_commit_when_it_is_off() -> None:
+def test_durability_check_names_synchronous_commit() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL synchronous_commit = off")
     assert "synchronous_commit=off" in found()["ginkgo.E002"]

@@ -32,7 +32,7 @@ def raised(by: int) -> dict[str, tuple[int, int]]:
     return {line.portfolio: (line.epoch_before, line.epoch) for line in lines}
 
 
-def test_every_epoch_rises_by_that_much_and_nobody_owns_anything() -> None:
+def test_epoch_floor_raises_every_epoch_and_ends_every_ownership() -> None:
     node = make_node("node-1")
     make_trader("one", node)
     make_trader("two", node)
@@ -45,7 +45,7 @@ def test_every_epoch_rises_by_that_much_and_nobody_owns_anything() -> None:
     assert set(Run.objects.values_list("phase", flat=True)) == {"pending"}
 
 
-def test_an_epoch_granted_in_the_lost_history_is_fenced_and_not_ahead() -> None:
+def test_epoch_granted_in_the_lost_history_is_fenced() -> None:
     node = make_node("node-1")
     hand = make_trader("one", node)
     lost = hand.words(3, epoch=hand.run().epoch + 7)
@@ -54,7 +54,7 @@ def test_an_epoch_granted_in_the_lost_history_is_fenced_and_not_ahead() -> None:
     assert hand.send(lost).answer == "fenced"
 
 
-def test_a_daemon_that_ran_on_registers_again_and_forgets_its_set() -> None:
+def test_running_daemon_registers_again_and_drops_its_desired_set() -> None:
     node = make_node("node-1")
     make_trader("one", node)
     raised(1000)
@@ -72,7 +72,7 @@ def test_a_daemon_that_started_after_the_backup_is_not_told_that_it_was_supersed
     assert started_since.beat().held_by is None
 
 
-def test_what_should_run_is_placed_anew_from_its_last_commit() -> None:
+def test_running_portfolios_are_placed_again_from_the_last_commit() -> None:
     hand = make_trader("one", make_node("node-1"), events=4)
     stood = hand.run()
     raised(1000)
@@ -84,7 +84,7 @@ def test_what_should_run_is_placed_anew_from_its_last_commit() -> None:
     assert (run.epoch, run.last_seq) == (stood.epoch + 1001, stood.last_seq)
 
 
-def test_what_was_stopped_or_deleted_stays_so() -> None:
+def test_stopped_and_deleted_portfolios_stay_so() -> None:
     node = make_node("node-1")
     make_trader("stopping", node)
     make_trader("deleted", node)
@@ -94,7 +94,7 @@ def test_what_was_stopped_or_deleted_stays_so() -> None:
     assert set(Run.objects.values_list("phase", flat=True)) == {"stopped"}
 
 
-def test_a_handoff_under_way_ends_and_its_number_is_never_given_again() -> None:
+def test_epoch_floor_ends_handoffs_and_skips_their_ids() -> None:
     hand = make_trader("one", make_node("node-1"))
     make_node("node-2")
     operations.migrate("one", "node-2", actor="olive")
@@ -107,7 +107,7 @@ def test_a_handoff_under_way_ends_and_its_number_is_never_given_again() -> None:
         assert cursor.fetchone()[0] > moving.pk + 1000  # type: ignore[index]
 
 
-def test_it_writes_an_event_for_each_and_one_for_the_act() -> None:
+def test_epoch_floor_writes_one_event_per_portfolio_and_one_for_itself() -> None:
     make_trader("one", make_node("node-1"))
     raised(1000)
     assert Event.objects.filter(kind="ended", data__cause="floor").count() == 1

@@ -382,7 +382,7 @@ def died_at() -> set[str]:
 
 
 @pytest.mark.parametrize("act", KINDS, ids=str)
-def test_a_death_between_any_two_statements_leaves_no_handoff_stuck_and_nothing_lost(
+def test_crash_between_any_statements_leaves_no_handoff_stuck(
     act: Script, world: World, died_at: set[str]
 ) -> None:
     reached = trace(act, world)
@@ -397,7 +397,7 @@ def test_a_death_between_any_two_statements_leaves_no_handoff_stuck_and_nothing_
 
 
 @pytest.mark.parametrize("act", WAYS_OUT, ids=str)
-def test_a_death_on_a_way_out_leaves_none_stuck_either(
+def test_crash_during_a_failing_handoff_leaves_none_stuck(
     act: Script, world: World, died_at: set[str]
 ) -> None:
     reached = trace(act, world)
@@ -406,7 +406,7 @@ def test_a_death_on_a_way_out_leaves_none_stuck_either(
     assert dies_everywhere(act, world, numbers) == []
 
 
-def test_deadlines_alone_end_what_a_death_left_when_no_daemon_says_a_word(world: World) -> None:
+def test_deadlines_alone_end_handoffs_after_a_crash(world: World) -> None:
     (migrate,) = (act for act in KINDS if act.name == "migrate")
     left = []
     numbers = range(1, len(trace(migrate, world)) + 1)
@@ -451,7 +451,7 @@ def statements_of(module: str) -> set[tuple[str, str, str]]:
     }
 
 
-def test_every_statement_of_the_protocol_is_died_at(world: World) -> None:
+def test_every_protocol_statement_has_a_tested_crash(world: World) -> None:
     reached = {point.statement for act in (*KINDS, *WAYS_OUT) for point in trace(act, world)}
     written = set().union(*(statements_of(module) for module in MODULES))
     assert len(written) > 30

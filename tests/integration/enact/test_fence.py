@@ -47,7 +47,7 @@ def hand() -> OwnerSession:
 # --- what an accepted commit leaves behind -------------------------------------------------------
 
 
-def test_a_commit_moves_the_seq_and_says_ok(hand: OwnerSession) -> None:
+def test_commit_raises_last_seq(hand: OwnerSession) -> None:
     before = hand.run().last_seq
     assert hand.commit(7) == "ok"
     assert hand.run().last_seq == before + 7
@@ -123,7 +123,7 @@ def test_a_suppressed_order_is_kept_as_suppressed(hand: OwnerSession) -> None:
     assert Order.objects.get().status == "suppressed"
 
 
-def test_progress_forgets_the_deaths_before_it_and_an_empty_commit_does_not(
+def test_progress_resets_attempts_and_an_empty_commit_does_not(
     hand: OwnerSession,
 ) -> None:
     hand.die()
@@ -178,14 +178,14 @@ def test_nothing_is_accepted_from_an_epoch_once_a_higher_one_exists(hand: OwnerS
     assert event.reason == f"epoch {words.epoch} was refused: epoch {words.epoch + 1} owns it now"
 
 
-def test_the_right_epoch_in_the_wrong_hands_is_fenced(hand: OwnerSession) -> None:
+def test_current_epoch_from_another_node_is_fenced(hand: OwnerSession) -> None:
     other = make_node("node-2")
     words = hand.words(1)
     assert other.send(words)[0].answer == "fenced"
     assert OwnerSession(replaced(hand), hand.portfolio).send(words).answer == "fenced"
 
 
-def test_a_portfolio_that_never_was_is_fenced(hand: OwnerSession) -> None:
+def test_unknown_portfolio_is_fenced(hand: OwnerSession) -> None:
     assert hand.commit(portfolio=987_654_321) == "fenced"
 
 
@@ -217,7 +217,7 @@ def give(hand: OwnerSession, other: FakeNode) -> None:
     assert given is not None
 
 
-def test_a_grant_on_an_epoch_that_is_no_more_writes_nothing(hand: OwnerSession) -> None:
+def test_grant_on_an_old_epoch_writes_nothing(hand: OwnerSession) -> None:
     other, at = make_node("node-2"), hand.run()
     given = execute(
         grant(
@@ -238,7 +238,7 @@ def test_a_grant_on_an_epoch_that_is_no_more_writes_nothing(hand: OwnerSession) 
 # --- neighbours in one request -------------------------------------------------------------------
 
 
-def test_a_stale_one_harms_no_neighbour() -> None:
+def test_stale_commit_does_not_affect_others_of_its_request() -> None:
     node = make_node("node-1")
     good, stale, last = (make_trader(name, node) for name in ("good", "stale", "last"))
     words = [good.words(2), stale.words(2, from_seq=0, to_seq=2), last.words(2)]
@@ -246,7 +246,7 @@ def test_a_stale_one_harms_no_neighbour() -> None:
     assert good.run().last_seq == words[0].to_seq
 
 
-def test_answers_come_in_the_order_asked_whatever_the_ids() -> None:
+def test_commit_answers_keep_the_order_of_the_request() -> None:
     node = make_node("node-1")
     first, second = make_trader("a", node), make_trader("b", node)
     answers = node.send(second.words(1, epoch=99), first.words(1))
@@ -256,7 +256,7 @@ def test_answers_come_in_the_order_asked_whatever_the_ids() -> None:
     ]
 
 
-def test_arrays_may_be_empty_or_full_of_nothing() -> None:
+def test_commit_accepts_empty_arrays() -> None:
     node = make_node("node-1")
     hands = [make_trader(name, node) for name in ("a", "b", "c")]
     states = (None, b"", b"\x00\xff")

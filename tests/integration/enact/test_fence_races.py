@@ -172,7 +172,7 @@ def draining() -> tuple[OwnerSession, FakeNode, Handoff]:
 # --- two writers -------------------------------------------------------------------------------
 
 
-def test_of_two_commits_from_one_seq_exactly_one_stands() -> None:
+def test_only_one_of_two_commits_from_one_seq_is_accepted() -> None:
     hand = make_trader("p", make_node("node-1"))
     for _ in range(ROUNDS):
         at = hand.run().last_seq
@@ -192,7 +192,7 @@ def test_the_same_batch_sent_twice_at_once_is_ok_twice_and_written_once() -> Non
         assert Order.objects.count() == number + 1
 
 
-def test_a_repeat_that_meets_its_first_in_flight_is_ok_and_no_conflict() -> None:
+def test_repeat_during_the_first_commit_is_not_a_conflict() -> None:
     node = make_node("node-1")
     hand = make_trader("p", node)
     words = hand.words(1)
@@ -288,7 +288,7 @@ def test_two_reports_of_one_step_grant_once() -> None:
     assert Run.objects.get(pk=portfolio.pk).epoch == 1
 
 
-def test_of_two_people_who_move_it_at_once_one_is_told_of_the_other() -> None:
+def test_second_of_two_concurrent_migrates_is_refused() -> None:
     hand = make_trader("p", make_node("node-1"))
     make_node("node-2")
     make_node("node-3")
@@ -301,7 +301,7 @@ def test_of_two_people_who_move_it_at_once_one_is_told_of_the_other() -> None:
     assert Handoff.objects.filter(portfolio=hand.portfolio, kind="migrate").count() == 1
 
 
-def test_the_last_place_of_a_node_is_taken_once() -> None:
+def test_concurrent_placements_take_the_last_capacity_once() -> None:
     source = make_node("node-1")
     make_node("node-2", capacity=1)
     make_trader("a", source)
@@ -314,7 +314,7 @@ def test_the_last_place_of_a_node_is_taken_once() -> None:
     assert getattr(refused, "code", refused) == "node_full"
 
 
-def test_two_creations_of_one_name_make_one() -> None:
+def test_concurrent_creations_with_one_name_create_one_portfolio() -> None:
     make_portfolio("first")
     outcomes = at_once(*[lambda: make_portfolio("p")] * 3)
     codes = [getattr(o, "code", "made") for o in outcomes]
@@ -347,7 +347,7 @@ def test_passes_that_overlap_after_the_lock_ended_place_once() -> None:
     assert Handoff.objects.filter(portfolio=portfolio).count() == 1
 
 
-def test_a_beat_that_waited_for_the_sweep_makes_its_node_alive_again() -> None:
+def test_heartbeat_that_waited_for_the_sweep_revives_its_node() -> None:
     node = make_node("node-1")
     serving_since(3600)
     expire_lease(node)
@@ -357,7 +357,7 @@ def test_a_beat_that_waited_for_the_sweep_makes_its_node_alive_again() -> None:
     assert Node.objects.get().status == "alive"
 
 
-def test_a_sweep_that_meets_a_beat_in_flight_marks_nobody() -> None:
+def test_sweep_during_a_heartbeat_marks_no_node_lost() -> None:
     node = make_node("node-1")
     serving_since(3600)
     expire_lease(node)
@@ -369,7 +369,7 @@ def test_a_sweep_that_meets_a_beat_in_flight_marks_nobody() -> None:
 # --- register ----------------------------------------------------------------------------------
 
 
-def test_a_beat_that_waited_for_a_register_hears_who_took_its_node() -> None:
+def test_heartbeat_that_waited_for_a_register_is_superseded() -> None:
     node, newer = make_node("node-1"), uuid4()
     held = Held(register(node.row.pk, node.name, register_message(newer), timing()))
     answer = behind(held, node.beat, repeats=node)
@@ -391,7 +391,7 @@ def test_register_and_commit_end_in_one_of_two_ways() -> None:
         assert_invariants(hand)
 
 
-def test_register_of_both_ends_while_a_release_is_on_its_way_leaves_no_orphan() -> None:
+def test_register_of_both_nodes_during_a_release_leaves_no_orphan() -> None:
     for _ in range(ROUNDS):
         hand, _, handoff = draining()
         words = hand.release_words(handoff)
@@ -430,7 +430,7 @@ def test_a_stop_and_the_first_commit_that_closes_a_handoff_never_deadlock() -> N
         operations.delete_portfolio("p", actor="ann")
 
 
-def test_a_stop_behind_a_first_commit_in_flight_waits_and_goes_on() -> None:
+def test_stop_waits_for_a_first_commit_under_way() -> None:
     hand, target, handoff = draining()
     hand.release(handoff)
     held = Held(
@@ -470,7 +470,7 @@ def test_registers_of_nodes_that_hand_each_other_portfolios_never_deadlock() -> 
     assert [d.owns() for d in outcomes] == [["p-0", "p-2", "p-4"], ["p-1", "p-3", "p-5"]]
 
 
-def test_a_proof_beside_a_death_report_never_deadlocks() -> None:
+def test_proving_beside_an_exit_report_never_deadlocks() -> None:
     hand = make_trader("p", make_node("node-1"))
     prove_revision(hand.portfolio)
     for _ in range(ROUNDS):
@@ -571,7 +571,7 @@ def test_a_register_locks_all_its_runs_in_their_order_and_then_its_nodes() -> No
     assert run_row(coming).held_while(again, *rows) == [True, True, True]
 
 
-def test_proofs_and_stalls_wait_for_nobody() -> None:
+def test_proving_and_stall_marking_skip_locked_runs() -> None:
     hand = make_trader("p", make_node("node-1"))
     serving_since(3600)
     FeedSegment.objects.update(from_time=ago(3600))

@@ -72,7 +72,7 @@ def test_a_wanted_revision_that_no_node_can_run_leaves_the_good_one_running(
     )
 
 
-def test_it_fails_over_and_is_placed_with_its_good_revision_and_never_quarantined(
+def test_failover_uses_the_good_revision_if_the_wanted_one_cannot_run(
     nodes: list[FakeNode],
 ) -> None:
     hand = a_good_one(nodes[0])
@@ -96,7 +96,7 @@ def test_it_fails_over_and_is_placed_with_its_good_revision_and_never_quarantine
     assert "lacks strategy canary 9, which the wanted r2 needs" in at.reason
 
 
-def test_started_after_a_stop_it_runs_on_its_good_revision_too(nodes: list[FakeNode]) -> None:
+def test_start_uses_the_good_revision_if_the_wanted_one_cannot_run(nodes: list[FakeNode]) -> None:
     hand = a_good_one(nodes[0])
     handoff = operations.stop("p", actor="ann")
     assert hand.release(handoff).answer == "handed_over"
@@ -105,7 +105,7 @@ def test_started_after_a_stop_it_runs_on_its_good_revision_too(nodes: list[FakeN
     assert (placed.kind, placed.to_revision) == ("place", 1)
 
 
-def test_after_failures_a_good_revision_that_no_node_has_any_more_is_not_sent_anywhere(
+def test_good_revision_that_no_node_has_is_not_placed(
     nodes: list[FakeNode],
 ) -> None:
     hand = a_good_one(nodes[0])
@@ -119,7 +119,7 @@ def test_after_failures_a_good_revision_that_no_node_has_any_more_is_not_sent_an
     assert (failover.kind, failover.to_revision) == ("failover", 2)
 
 
-def test_a_reload_that_its_node_cannot_do_is_refused_and_not_held_against_the_revision(
+def test_reload_to_a_missing_strategy_is_refused_without_rejecting_it(
     nodes: list[FakeNode],
 ) -> None:
     hand = a_good_one(nodes[0])
@@ -132,7 +132,7 @@ def test_a_reload_that_its_node_cannot_do_is_refused_and_not_held_against_the_re
     assert hand.run().phase == "running"
 
 
-def test_a_node_that_gets_the_version_is_given_the_wanted_revision(nodes: list[FakeNode]) -> None:
+def test_wanted_revision_is_loaded_once_the_node_has_its_strategy(nodes: list[FakeNode]) -> None:
     hand = a_good_one(nodes[0])
     passes()
     Node.objects.filter(name="node-1").update(strategies={"canary": 9})

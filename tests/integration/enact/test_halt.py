@@ -47,7 +47,7 @@ def wanted() -> dict[str, str]:
     return dict(Portfolio.objects.values_list("name", "desired_state"))
 
 
-def test_everything_is_owned_by_nobody_after_it(pair: tuple[FakeNode, FakeNode]) -> None:
+def test_halt_ends_every_ownership(pair: tuple[FakeNode, FakeNode]) -> None:
     make_trader("one", pair[0])
     make_trader("two", pair[1])
     make_portfolio("waiting")
@@ -65,7 +65,7 @@ def test_everything_is_owned_by_nobody_after_it(pair: tuple[FakeNode, FakeNode])
     assert [daemon.owns() for daemon in pair] == [[], []]
 
 
-def test_each_line_says_what_it_was_doing_and_where_it_stands(
+def test_halt_result_has_state_before_and_fence_after(
     pair: tuple[FakeNode, FakeNode],
 ) -> None:
     hand = make_trader("one", pair[0], events=3)
@@ -77,7 +77,7 @@ def test_each_line_says_what_it_was_doing_and_where_it_stands(
     assert line.last_seq == at.last_seq
 
 
-def test_no_commit_of_before_is_accepted_after_it(pair: tuple[FakeNode, FakeNode]) -> None:
+def test_commit_of_an_earlier_owner_is_fenced_after_a_halt(pair: tuple[FakeNode, FakeNode]) -> None:
     hand = make_trader("one", pair[0])
     late = hand.words(5)
     halt_all(actor="olive")
@@ -85,7 +85,7 @@ def test_no_commit_of_before_is_accepted_after_it(pair: tuple[FakeNode, FakeNode
     assert hand.run().last_seq == late.from_seq
 
 
-def test_a_handoff_under_way_ends_with_it_and_its_target_never_owns(
+def test_halt_ends_handoffs_and_their_targets_never_own(
     pair: tuple[FakeNode, FakeNode],
 ) -> None:
     hand = make_trader("one", pair[0])
@@ -98,7 +98,7 @@ def test_a_handoff_under_way_ends_with_it_and_its_target_never_owns(
     assert pair[1].owns() == []
 
 
-def test_one_that_released_but_was_not_activated_is_fenced_on_both_sides(
+def test_halt_between_release_and_first_commit_fences_both_nodes(
     pair: tuple[FakeNode, FakeNode],
 ) -> None:
     hand = make_trader("one", pair[0])
@@ -112,7 +112,7 @@ def test_one_that_released_but_was_not_activated_is_fenced_on_both_sides(
     assert [daemon.desired(role) for daemon in pair for role in ("run", "warm")] == [[]] * 4
 
 
-def test_nothing_starts_again_by_itself(pair: tuple[FakeNode, FakeNode]) -> None:
+def test_halted_portfolios_do_not_start_by_themselves(pair: tuple[FakeNode, FakeNode]) -> None:
     make_trader("one", pair[0])
     make_portfolio("waiting")
     lose(pair[1])
@@ -121,13 +121,15 @@ def test_nothing_starts_again_by_itself(pair: tuple[FakeNode, FakeNode]) -> None
     assert not Handoff.objects.filter(state="preparing").exists()
 
 
-def test_a_node_that_registers_after_it_gets_nothing(pair: tuple[FakeNode, FakeNode]) -> None:
+def test_node_that_registers_after_a_halt_gets_no_portfolio(
+    pair: tuple[FakeNode, FakeNode],
+) -> None:
     make_trader("one", pair[0])
     halt_all(actor="olive")
     assert make_node("node-1").owns() == []
 
 
-def test_it_does_not_wait_for_nodes_nor_for_the_freeze(pair: tuple[FakeNode, FakeNode]) -> None:
+def test_halt_waits_neither_for_nodes_nor_for_a_freeze(pair: tuple[FakeNode, FakeNode]) -> None:
     make_trader("one", pair[0])
     expire_lease(pair[0], 300)
     operations.freeze(actor="olive", failover=True)
@@ -135,7 +137,7 @@ def test_it_does_not_wait_for_nodes_nor_for_the_freeze(pair: tuple[FakeNode, Fak
     assert phases() == {"one": "stopped"}
 
 
-def test_another_number_stops_nothing_and_says_both(pair: tuple[FakeNode, FakeNode]) -> None:
+def test_halt_with_another_expected_number_is_refused(pair: tuple[FakeNode, FakeNode]) -> None:
     make_trader("one", pair[0])
     make_portfolio("waiting")
     with pytest.raises(Refused) as refused:
@@ -147,7 +149,7 @@ def test_another_number_stops_nothing_and_says_both(pair: tuple[FakeNode, FakeNo
     assert halt_all(actor="olive", expect_running=1).running == 1
 
 
-def test_one_that_is_quarantined_keeps_its_reason(pair: tuple[FakeNode, FakeNode]) -> None:
+def test_quarantined_portfolio_keeps_its_reason_in_a_halt(pair: tuple[FakeNode, FakeNode]) -> None:
     one = make_trader("one", pair[0])
     prove_revision(one.portfolio)
     while one.die(failed_seq=one.run().last_seq + 1) != "quarantined":
@@ -161,7 +163,9 @@ def test_one_that_is_quarantined_keeps_its_reason(pair: tuple[FakeNode, FakeNode
     assert phases()["one"] == "quarantined"
 
 
-def test_there_is_an_event_for_each_and_one_for_the_act(pair: tuple[FakeNode, FakeNode]) -> None:
+def test_halt_writes_one_event_per_portfolio_and_one_for_itself(
+    pair: tuple[FakeNode, FakeNode],
+) -> None:
     make_trader("one", pair[0])
     make_trader("two", pair[1])
     halted = halt_all(actor="olive", reason="wrong prices")
@@ -174,7 +178,7 @@ def test_there_is_an_event_for_each_and_one_for_the_act(pair: tuple[FakeNode, Fa
     assert {event.data["halt"] for event in each} == {halted.halt}
 
 
-def test_the_row_says_which_halt_stopped_it_and_what_helps(pair: tuple[FakeNode, FakeNode]) -> None:
+def test_run_names_the_halt_and_the_remedy(pair: tuple[FakeNode, FakeNode]) -> None:
     make_trader("one", pair[0])
     halted = halt_all(actor="olive", reason="wrong prices")
     run = Run.objects.get()
@@ -185,7 +189,7 @@ def test_the_row_says_which_halt_stopped_it_and_what_helps(pair: tuple[FakeNode,
     )
 
 
-def test_every_node_hears_of_it(pair: tuple[FakeNode, FakeNode]) -> None:
+def test_halt_hints_every_node(pair: tuple[FakeNode, FakeNode]) -> None:
     make_trader("one", pair[0])
     operations.migrate("one", "node-2", actor="cast")
     before = dict(Node.objects.values_list("name", "desired_version"))
@@ -194,7 +198,7 @@ def test_every_node_hears_of_it(pair: tuple[FakeNode, FakeNode]) -> None:
     assert all(after[name] > before[name] for name in ("node-1", "node-2"))
 
 
-def test_what_it_stopped_is_read_back_as_it_was_answered(pair: tuple[FakeNode, FakeNode]) -> None:
+def test_stored_halt_equals_its_answer(pair: tuple[FakeNode, FakeNode]) -> None:
     make_trader("one", pair[0])
     make_trader("two", pair[1])
     halted = halt_all(actor="olive", reason="wrong prices")
@@ -204,7 +208,7 @@ def test_what_it_stopped_is_read_back_as_it_was_answered(pair: tuple[FakeNode, F
     assert (line.waiting, line.stopped) == (2, 2)
 
 
-def test_undo_starts_all_that_it_stopped_and_nothing_else(pair: tuple[FakeNode, FakeNode]) -> None:
+def test_undo_starts_exactly_the_portfolios_of_the_halt(pair: tuple[FakeNode, FakeNode]) -> None:
     for name in ("one", "two", "three", "four"):
         make_trader(name, pair[0])
     operations.stop("four", actor="cast")  # its drain is under way: it is not to come back
@@ -233,7 +237,9 @@ def test_a_halt_is_in_force_however_many_were_undone_after_it(
     assert (found.halt, found.waiting) == (first.halt, 1)
 
 
-def test_after_undo_they_go_on_from_their_last_commit(pair: tuple[FakeNode, FakeNode]) -> None:
+def test_portfolios_continue_from_the_last_commit_after_undo(
+    pair: tuple[FakeNode, FakeNode],
+) -> None:
     make_running_portfolio("one", pair[0], events=4)
     before = Run.objects.get()
     halt_all(actor="olive")
@@ -323,7 +329,7 @@ def test_the_command_does_not_ask_where_it_is_told_not_to(
     assert phases() == {"one": "stopped"}
 
 
-def test_leases_are_left_alone(pair: tuple[FakeNode, FakeNode]) -> None:
+def test_halt_does_not_change_leases(pair: tuple[FakeNode, FakeNode]) -> None:
     make_trader("one", pair[0])
     halt_all(actor="olive")
     assert Lease.objects.count() == 2

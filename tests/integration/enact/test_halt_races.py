@@ -22,7 +22,7 @@ from tests.support.factories import OwnerSession, make_node, make_portfolio, mak
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_a_commit_under_way_counts_and_the_next_one_does_not() -> None:
+def test_halt_counts_a_commit_under_way_and_fences_the_next() -> None:
     node = make_node("node-1")
     hand = make_trader("one", node)
     words = hand.words(4)
@@ -54,7 +54,7 @@ def test_a_place_that_was_asked_for_while_the_halt_ran_is_refused() -> None:
     assert not Handoff.objects.exists()
 
 
-def test_a_register_beside_it_ends_owning_nothing() -> None:
+def test_register_beside_a_halt_owns_nothing() -> None:
     for number in range(3):
         name = f"node-{number}"  # a third takeover of one name within a minute is refused
         make_trader(f"one-{number}", make_node(name))

@@ -139,7 +139,7 @@ def test_every_step_report_may_come_twice(hand: OwnerSession, target: FakeNode) 
     assert state(handoff) == "activating"
 
 
-def test_a_report_of_one_who_is_not_the_target_changes_nothing(
+def test_step_report_of_another_node_changes_nothing(
     hand: OwnerSession, source: FakeNode, target: FakeNode
 ) -> None:
     handoff = migrated(hand, target)
@@ -148,9 +148,7 @@ def test_a_report_of_one_who_is_not_the_target_changes_nothing(
     assert state(handoff) == "preparing"
 
 
-def test_a_repeated_release_hears_its_first_answer_whatever_the_epoch_is_by_then(
-    hand: OwnerSession, target: FakeNode
-) -> None:
+def test_repeated_release_gets_its_first_answer(hand: OwnerSession, target: FakeNode) -> None:
     handoff = draining(hand, target)
     words = hand.release_words(handoff, events=2)
     assert hand.daemon.release(words).answer == "handed_over"
@@ -176,7 +174,7 @@ def test_a_release_after_its_handoff_failed_is_kept_and_the_source_goes_on(
 
 
 @pytest.mark.parametrize("events", [0, 3])
-def test_a_release_for_another_handoff_is_kept_each_time_it_is_asked(
+def test_release_of_another_handoff_is_answered_keep(
     hand: OwnerSession, target: FakeNode, events: int
 ) -> None:
     old = draining(hand, target)
@@ -225,9 +223,7 @@ def test_a_portfolio_that_is_asked_to_drain_before_its_first_commit_stays_draini
 # --- prepare -----------------------------------------------------------------------------------
 
 
-def test_a_target_that_cannot_prepare_ends_it_and_the_source_has_not_noticed(
-    hand: OwnerSession, target: FakeNode
-) -> None:
+def test_failed_prepare_does_not_affect_the_source(hand: OwnerSession, target: FakeNode) -> None:
     before = hand.run()
     handoff = migrated(hand, target)
     assert target.fails(handoff) == "failed"
@@ -236,9 +232,7 @@ def test_a_target_that_cannot_prepare_ends_it_and_the_source_has_not_noticed(
     assert error(handoff) == "it broke"
 
 
-def test_a_target_that_takes_too_long_to_prepare_ends_it(
-    hand: OwnerSession, target: FakeNode
-) -> None:
+def test_late_prepare_fails_the_handoff(hand: OwnerSession, target: FakeNode) -> None:
     handoff = migrated(hand, target)
     assert expire_handoff(handoff) == "failed"
     assert error(handoff) == "node-2 could not prepare in 30 s"
@@ -260,7 +254,7 @@ def looked_at(handoff: Handoff) -> None:
     execute(expire(handoff.pk, timing()))
 
 
-def test_a_step_that_is_not_late_is_left_alone(hand: OwnerSession, target: FakeNode) -> None:
+def test_step_within_its_deadline_is_not_expired(hand: OwnerSession, target: FakeNode) -> None:
     handoff = migrated(hand, target)
     assert execute(overdue(timing())) == []
     looked_at(handoff)
@@ -270,7 +264,7 @@ def test_a_step_that_is_not_late_is_left_alone(hand: OwnerSession, target: FakeN
 @pytest.mark.parametrize(
     ("serving", "last_beat"), [(3.0, 0.0), (300.0, 3.1)], ids=["just back", "not back yet"]
 )
-def test_no_deadline_is_judged_while_nodes_cannot_reach_us(
+def test_no_deadline_is_judged_while_the_gateway_is_unreachable(
     hand: OwnerSession, target: FakeNode, serving: float, last_beat: float
 ) -> None:
     handoff = migrated(hand, target)
@@ -284,7 +278,7 @@ def test_no_deadline_is_judged_while_nodes_cannot_reach_us(
 # --- drain -------------------------------------------------------------------------------------
 
 
-def test_a_source_that_does_not_release_in_time_loses_the_epoch_without_its_consent(
+def test_late_release_raises_the_epoch_without_the_source(
     hand: OwnerSession, target: FakeNode
 ) -> None:
     handoff = draining(hand, target)
@@ -323,7 +317,7 @@ def test_a_source_lost_while_it_drains_is_not_waited_for(
 # --- activate and roll back --------------------------------------------------------------------
 
 
-def test_a_target_that_never_commits_gives_it_back_to_the_source_at_a_new_epoch(
+def test_late_first_commit_grants_back_to_the_source(
     hand: OwnerSession, source: FakeNode, target: FakeNode
 ) -> None:
     before = hand.run().epoch
@@ -337,7 +331,7 @@ def test_a_target_that_never_commits_gives_it_back_to_the_source_at_a_new_epoch(
     assert Handoff.objects.get(pk=handoff.pk).pause_ms is not None
 
 
-def test_a_target_that_reports_that_it_cannot_activate_gives_it_back_at_once(
+def test_failed_activation_grants_back_at_once(
     hand: OwnerSession, source: FakeNode, target: FakeNode
 ) -> None:
     handoff = activating(hand, target)
@@ -356,7 +350,7 @@ def test_a_target_that_committed_is_not_rolled_back_by_a_late_deadline(
 
 
 @pytest.mark.parametrize("gone", ["lost", "another incarnation"])
-def test_a_rollback_does_not_go_to_a_source_that_is_no_more(
+def test_rollback_skips_a_source_that_is_gone(
     hand: OwnerSession, source: FakeNode, target: FakeNode, gone: str
 ) -> None:
     handoff = activating(hand, target)
@@ -377,9 +371,7 @@ def test_a_target_lost_before_its_first_commit_is_not_waited_for(
     assert (state(handoff), hand.run().node_id) == ("rolled_back", source.row.pk)
 
 
-def test_a_handoff_whose_epoch_is_no_more_does_not_stay_for_ever(
-    hand: OwnerSession, target: FakeNode
-) -> None:
+def test_handoff_of_an_old_epoch_is_superseded(hand: OwnerSession, target: FakeNode) -> None:
     handoff = activating(hand, target)
     Handoff.objects.filter(pk=handoff.pk).update(to_epoch=1)
     expire_handoff(handoff)
@@ -389,7 +381,7 @@ def test_a_handoff_whose_epoch_is_no_more_does_not_stay_for_ever(
 # --- place -------------------------------------------------------------------------------------
 
 
-def test_a_placing_that_fails_costs_an_attempt_and_two_on_a_node_mark_it(target: FakeNode) -> None:
+def test_failed_placement_is_an_attempt_and_two_exclude_the_node(target: FakeNode) -> None:
     portfolio = placed(target)
     target.fails(newest_handoff(portfolio))
     operations.migrate("new", target.name, actor="ann")
@@ -399,7 +391,7 @@ def test_a_placing_that_fails_costs_an_attempt_and_two_on_a_node_mark_it(target:
     assert at.reason == "could not start on the node chosen (2 of 5): it broke"
 
 
-def test_a_placing_that_is_late_costs_no_attempt(target: FakeNode) -> None:
+def test_late_placement_is_not_an_attempt(target: FakeNode) -> None:
     portfolio = placed(target)
     assert expire_handoff(newest_handoff(portfolio)) == "failed"
     at = run_of(portfolio)
@@ -407,14 +399,14 @@ def test_a_placing_that_is_late_costs_no_attempt(target: FakeNode) -> None:
     assert at.reason == f"could not start in time: {target.name} could not prepare in 30 s"
 
 
-def test_a_placing_whose_node_was_lost_is_not_its_own_fault(target: FakeNode) -> None:
+def test_placement_on_a_lost_node_is_not_an_attempt(target: FakeNode) -> None:
     portfolio = placed(target)
     lose(target)
     looked_at(newest_handoff(portfolio))
     assert run_of(portfolio).attempts == 0
 
 
-def test_five_placings_that_fail_are_enough(target: FakeNode) -> None:
+def test_five_failed_placements_quarantine(target: FakeNode) -> None:
     portfolio = placed(target)
     target.fails(newest_handoff(portfolio))
     for _ in range(4):
@@ -448,9 +440,7 @@ def test_a_revision_that_raises_while_it_is_prepared_is_rejected_and_the_old_one
     assert (second.status, second.status_reason) == ("rejected", "it broke")
 
 
-def test_a_reload_that_fails_twice_for_whatever_cause_rejects_its_revision(
-    hand: OwnerSession, source: FakeNode
-) -> None:
+def test_reload_that_fails_twice_rejects_its_revision(hand: OwnerSession, source: FakeNode) -> None:
     source.fails(revised(hand))
     assert Revision.objects.get(portfolio=hand.portfolio, number=2).status == "unproven"
     expire_handoff(operations.reload("p", actor="system"))
@@ -511,7 +501,7 @@ def test_a_failover_grants_as_soon_as_the_target_is_ready(
     assert hand.send(hand.words(1, epoch=before.epoch)).answer == "fenced"
 
 
-def test_a_failover_ends_when_the_owner_beats_again_before_the_grant(
+def test_failover_fails_if_the_owner_returns_before_the_grant(
     hand: OwnerSession, target: FakeNode
 ) -> None:
     lose(hand.daemon)
@@ -535,7 +525,7 @@ def test_a_failover_counts_as_an_attempt_until_the_next_progress(
     assert hand.run().attempts == 0
 
 
-def test_whoever_dies_with_it_five_times_is_not_given_to_the_next(
+def test_fifth_lost_owner_quarantines_instead_of_failover(
     hand: OwnerSession, target: FakeNode
 ) -> None:
     for _ in range(4):
@@ -566,7 +556,7 @@ def test_a_failover_supersedes_the_migrate_under_way(hand: OwnerSession, target:
     assert [e.handoff for e in target.desired("prepare")] == [failover.pk]
 
 
-def test_a_pass_that_saw_an_older_epoch_is_refused(hand: OwnerSession, target: FakeNode) -> None:
+def test_request_on_an_old_epoch_is_refused(hand: OwnerSession, target: FakeNode) -> None:
     with pytest.raises(Refused, match="was granted again") as refused:
         hand.move_to(target, actor="balancer", seen_epoch=hand.run().epoch - 1)
     assert refused.value.code == "superseded"
@@ -588,7 +578,7 @@ def test_a_stop_ends_with_the_release(hand: OwnerSession) -> None:
     assert (state(handoff), hand.daemon.owns()) == ("done", [])
 
 
-def test_a_stop_does_not_wait_for_ever(hand: OwnerSession) -> None:
+def test_late_release_ends_a_stop(hand: OwnerSession) -> None:
     handoff = operations.stop("p", actor="ann")
     assert expire_handoff(handoff) == "done"
     assert hand.run().phase == "stopped"
@@ -596,9 +586,7 @@ def test_a_stop_does_not_wait_for_ever(hand: OwnerSession) -> None:
 
 
 @pytest.mark.parametrize("gone", ["expired", "lost"])
-def test_a_stop_of_what_an_unreachable_node_owns_is_done_at_once(
-    hand: OwnerSession, gone: str
-) -> None:
+def test_stop_on_an_unreachable_node_is_done_at_once(hand: OwnerSession, gone: str) -> None:
     {"expired": expire_lease, "lost": lose}[gone](hand.daemon)
     operations.stop("p", actor="ann")
     assert hand.run().phase == "stopped"
@@ -614,7 +602,7 @@ def test_a_stop_of_a_node_lost_after_it_was_asked_is_not_waited_for(hand: OwnerS
 
 
 @pytest.mark.parametrize("under_way", [migrated, draining, activating])
-def test_a_stop_ends_whatever_is_under_way(
+def test_stop_supersedes_any_handoff(
     hand: OwnerSession, target: FakeNode, under_way: object
 ) -> None:
     first = under_way(hand, target)  # type: ignore[operator]
@@ -630,7 +618,7 @@ def test_a_stop_ends_whatever_is_under_way(
 
 
 @pytest.mark.parametrize("under_way", [migrated, draining, activating])
-def test_a_delete_ends_whatever_is_under_way_and_frees_the_name(
+def test_delete_supersedes_any_handoff_and_frees_the_name(
     hand: OwnerSession, target: FakeNode, under_way: object
 ) -> None:
     first = under_way(hand, target)  # type: ignore[operator]
@@ -644,7 +632,7 @@ def test_a_delete_ends_whatever_is_under_way_and_frees_the_name(
     assert again.pk != hand.portfolio.pk
 
 
-def test_a_start_during_the_stop_leaves_it_pending_when_the_stop_is_over(
+def test_start_during_a_stop_leaves_the_portfolio_pending(
     hand: OwnerSession,
 ) -> None:
     stop = operations.stop("p", actor="ann")
@@ -654,7 +642,7 @@ def test_a_start_during_the_stop_leaves_it_pending_when_the_stop_is_over(
     assert (at.phase, at.node_id) == ("pending", None)
 
 
-def test_a_stop_under_way_is_not_begun_twice(hand: OwnerSession) -> None:
+def test_second_stop_returns_the_active_one(hand: OwnerSession) -> None:
     stop = operations.stop("p", actor="ann")
     assert operations.delete_portfolio("p", actor="ann") == stop
     assert Handoff.objects.filter(kind="stop").count() == 1
@@ -663,7 +651,7 @@ def test_a_stop_under_way_is_not_begun_twice(hand: OwnerSession) -> None:
 # --- one at a time, and a place for each -------------------------------------------------------
 
 
-def test_a_second_migrate_is_told_which_one_is_under_way(
+def test_second_migrate_is_refused_with_the_active_handoff(
     hand: OwnerSession, target: FakeNode
 ) -> None:
     first = migrated(hand, target)
@@ -674,7 +662,7 @@ def test_a_second_migrate_is_told_which_one_is_under_way(
     assert refused.value.extra == {"handoff": first.pk}
 
 
-def test_the_last_place_of_a_node_is_given_once(source: FakeNode) -> None:
+def test_batch_takes_the_last_capacity_of_a_node_once(source: FakeNode) -> None:
     small = make_node("node-2", capacity=1)
     first, second = make_trader("a", source), make_trader("b", source)
     migrated(first, small)
@@ -696,7 +684,7 @@ def test_a_target_without_a_valid_lease_is_refused(hand: OwnerSession, target: F
 # --- the trail ---------------------------------------------------------------------------------
 
 
-def test_tenures_tile_and_equal_the_grants_of_the_audit_trail(
+def test_tenures_tile_and_equal_the_grants_of_the_audit_log(
     hand: OwnerSession, source: FakeNode, target: FakeNode
 ) -> None:
     activating(hand, target)
@@ -720,7 +708,7 @@ def test_tenures_tile_and_equal_the_grants_of_the_audit_trail(
     ] == [(t.epoch, t.node_id, str(t.incarnation), t.revision, t.from_seq) for t in tenures]
 
 
-def test_every_change_of_a_set_raises_its_version(
+def test_every_change_of_a_desired_set_raises_its_version(
     hand: OwnerSession, source: FakeNode, target: FakeNode
 ) -> None:
     def versions() -> tuple[int, ...]:

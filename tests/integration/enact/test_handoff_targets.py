@@ -119,7 +119,7 @@ def test_a_target_that_starts_again_after_the_grant_goes_on_under_a_new_epoch(
 
 
 @AT_EACH_STEP
-def test_a_move_to_a_node_that_is_drained_meanwhile_ends_and_is_taken_on_from_there(
+def test_move_to_a_draining_node_ends_and_is_drained_from_there(
     world: World, reach: Callable[[World], Handoff]
 ) -> None:
     handoff = reach(world)
@@ -132,7 +132,7 @@ def test_a_move_to_a_node_that_is_drained_meanwhile_ends_and_is_taken_on_from_th
     assert violations(world) == []
 
 
-def test_a_drain_without_room_leaves_it_running_and_says_so(world: World) -> None:
+def test_drain_without_capacity_keeps_the_portfolio_running(world: World) -> None:
     operations.cordon("node-2", actor="ann")
     before = at_epoch(world)
     operations.drain("node-1", actor="ann")
@@ -144,7 +144,7 @@ def test_a_drain_without_room_leaves_it_running_and_says_so(world: World) -> Non
     assert owner("p", world.first).commit(1) == "ok"
 
 
-def test_the_place_at_the_source_is_kept_until_the_target_has_committed() -> None:
+def test_source_capacity_is_reserved_until_the_first_commit() -> None:
     source, target = make_node("node-1", capacity=1), make_node("node-2")
     hand, other = make_trader("p", source), make_trader("q", target)
     handoff = operations.migrate("p", "node-2", actor="ann")
@@ -158,7 +158,7 @@ def test_the_place_at_the_source_is_kept_until_the_target_has_committed() -> Non
     assert hand.commit(1) == "ok"
 
 
-def test_what_goes_back_to_its_source_needs_no_second_place_there() -> None:
+def test_return_to_the_source_uses_its_reserved_capacity() -> None:
     source, target = make_node("node-1", capacity=1), make_node("node-2")
     hand = make_trader("p", source)
     handoff = operations.migrate("p", "node-2", actor="ann")

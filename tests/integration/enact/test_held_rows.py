@@ -77,7 +77,7 @@ def beaten(*nodes: FakeNode, **said: Any) -> dict[str, tuple[bool, bool]]:
 # --- commits -------------------------------------------------------------------------------------
 
 
-def test_a_commit_waits_for_no_run_that_somebody_holds_and_its_neighbours_go_on() -> None:
+def test_commit_skips_a_locked_run_and_others_go_on() -> None:
     node = make_node("node-1")
     first, second = make_trader("a", node), make_trader("b", node)
     words = [first.words(1), second.words(1)]
@@ -99,7 +99,7 @@ def activating() -> tuple[OwnerSession, Handoff]:
 
 
 @pytest.mark.parametrize("end", ["node-1", "node-2"])
-def test_a_first_commit_waits_for_no_node_that_somebody_holds(end: str) -> None:
+def test_first_commit_does_not_wait_for_a_locked_node(end: str) -> None:
     mine, handoff = activating()
     neighbour = make_trader("q", mine.daemon)
     words = [mine.words(0), neighbour.words(1)]
@@ -115,7 +115,7 @@ def test_a_first_commit_waits_for_no_node_that_somebody_holds(end: str) -> None:
     assert raised == {name: version + 1 for name, version in versions}
 
 
-def test_a_release_waits_for_no_run_that_somebody_holds() -> None:
+def test_release_does_not_wait_for_a_locked_run() -> None:
     source, target = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", source)
     handoff = operations.migrate("p", "node-2", actor="ann")
@@ -133,7 +133,7 @@ def test_a_release_waits_for_no_run_that_somebody_holds() -> None:
 # --- beats ---------------------------------------------------------------------------------------
 
 
-def test_a_beat_waits_for_no_lease_that_somebody_holds_and_the_others_are_beaten() -> None:
+def test_heartbeat_skips_a_locked_lease_and_others_are_renewed() -> None:
     first, second = make_node("node-1"), make_node("node-2")
     with held("scheduling_lease", f"node_id = {first.row.pk}"):
         assert beaten(first, second) == {"node-1": (False, True), "node-2": (True, False)}
@@ -141,7 +141,7 @@ def test_a_beat_waits_for_no_lease_that_somebody_holds_and_the_others_are_beaten
     assert sorted(Lease.objects.values_list("renewals", flat=True)) == [1, 2]
 
 
-def test_a_node_that_leaves_turns_with_a_later_beat_where_its_row_is_held() -> None:
+def test_leaving_flag_of_a_locked_node_changes_with_a_later_heartbeat() -> None:
     node = make_node("node-1")
     with held("scheduling_node", f"id = {node.row.pk}"):
         assert beaten(node, leaving=True) == {"node-1": (True, False)}
@@ -150,7 +150,7 @@ def test_a_node_that_leaves_turns_with_a_later_beat_where_its_row_is_held() -> N
     assert Node.objects.get().leaving
 
 
-def test_a_lost_node_is_made_alive_by_a_later_beat_where_its_row_is_held() -> None:
+def test_locked_lost_node_is_revived_by_a_later_heartbeat() -> None:
     node = make_node("node-1")
     lose(node)
     with held("scheduling_node", f"id = {node.row.pk}"):
@@ -163,7 +163,7 @@ def test_a_lost_node_is_made_alive_by_a_later_beat_where_its_row_is_held() -> No
 # --- for how long --------------------------------------------------------------------------------
 
 
-def test_a_transaction_that_stands_idle_loses_its_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_transaction_loses_its_locks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transaction, "IDLE_LIMIT", "300ms")
     hand = make_trader("p", make_node("node-1"))
     locked, thaw = threading.Event(), threading.Event()
@@ -193,7 +193,7 @@ def test_a_transaction_that_stands_idle_loses_its_locks(monkeypatch: pytest.Monk
     assert len(ended) == 1
 
 
-def test_no_pass_can_freeze_with_a_lock_between_the_statements_of_what_runs_bare() -> None:
+def test_autocommit_holds_no_lock_between_statements() -> None:
     node = make_node("node-1")
     hand = make_trader("p", node)
 
@@ -207,7 +207,7 @@ def test_no_pass_can_freeze_with_a_lock_between_the_statements_of_what_runs_bare
     assert hand.commit(1) == "ok"
 
 
-def test_a_revision_that_somebody_holds_keeps_no_other_from_being_proven() -> None:
+def test_locked_revision_does_not_block_proving_others() -> None:
     node = make_node("node-1")
     traders = [make_trader(name, node) for name in ("a", "b")]
     Run.objects.update(first_commit_at=ago(100), last_commit_at=ago(0))

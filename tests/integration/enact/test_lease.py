@@ -62,32 +62,32 @@ def connect(node: FakeNode) -> UUID:
 # --- beats ---------------------------------------------------------------------------------------
 
 
-def test_a_beat_renews_the_lease_for_one_ttl(node: FakeNode) -> None:
+def test_heartbeat_renews_the_lease_for_one_ttl(node: FakeNode) -> None:
     Lease.objects.update(expires_at=ago(-5))
     assert node.beat().beaten is True
     assert 29 < left_s() <= 30
     assert lease().renewals == 1
 
 
-def test_a_beat_keeps_the_newest_words_of_the_node(node: FakeNode) -> None:
+def test_heartbeat_stores_the_newest_report(node: FakeNode) -> None:
     node.beat(metrics={"cpu_pct": 12.5})
     node.beat(metrics={"cpu_pct": 14.0, "bad": float("nan"), "worse": float("inf")})
     assert NodeReport.objects.get().metrics == {"cpu_pct": 14.0}
 
 
-def test_a_beat_of_another_incarnation_renews_nothing(node: FakeNode) -> None:
+def test_heartbeat_of_another_incarnation_renews_nothing(node: FakeNode) -> None:
     before = lease().expires_at
     row = FakeNode(node.row, uuid4()).beat()
     assert (row.beaten, row.held_by) == (False, node.incarnation)
     assert lease().expires_at == before
 
 
-def test_a_beat_of_a_node_that_never_registered_is_unknown() -> None:
+def test_heartbeat_of_an_unregistered_node_is_unknown() -> None:
     row = FakeNode(Node.objects.create(name="node-9"), uuid4()).beat()
     assert (row.beaten, row.held_by) == (False, None)
 
 
-def test_a_lost_node_is_alive_again_with_its_next_beat(node: FakeNode) -> None:
+def test_lost_node_is_alive_with_its_next_heartbeat(node: FakeNode) -> None:
     lose(node)
     assert node.beat().beaten is True
     assert Node.objects.get().status == "alive"
@@ -96,7 +96,7 @@ def test_a_lost_node_is_alive_again_with_its_next_beat(node: FakeNode) -> None:
     assert Event.objects.filter(kind="node_alive").count() == 1
 
 
-def test_a_beat_that_says_leaving_is_written_once(node: FakeNode) -> None:
+def test_leaving_is_written_once(node: FakeNode) -> None:
     node.beat(leaving=True)
     node.beat(leaving=True)
     assert Node.objects.get().leaving is True
@@ -107,7 +107,7 @@ def test_the_answer_says_whether_a_handoff_waits_for_the_node(node: FakeNode) ->
     assert node.beat().pending is False
 
 
-def test_a_node_that_hears_no_answer_is_renewed_to_one_ttl_after_it_last_did(
+def test_node_without_answers_is_renewed_to_one_ttl_after_the_last_one(
     node: FakeNode,
 ) -> None:
     Lease.objects.update(expires_at=ago(-5))
@@ -122,7 +122,7 @@ def test_a_node_that_hears_no_answer_is_renewed_to_one_ttl_after_it_last_did(
     assert left_s() > 29
 
 
-def test_what_a_node_did_not_hear_while_nobody_served_shortens_nothing(node: FakeNode) -> None:
+def test_missing_answers_during_a_gateway_gap_do_not_shorten_leases(node: FakeNode) -> None:
     """A beat may wait in the socket of a frozen web process, and say what was our own silence."""
     serving_since(3600, last_beat_ago=25)
     Lease.objects.update(expires_at=ago(10))
@@ -134,7 +134,7 @@ def test_what_a_node_did_not_hear_while_nobody_served_shortens_nothing(node: Fak
     assert lost() == []
 
 
-def test_a_lost_node_that_hears_no_answer_stays_lost(node: FakeNode) -> None:
+def test_lost_node_without_answers_stays_lost(node: FakeNode) -> None:
     lose(node)
     assert node.beat(unheard_s=40.0).beaten is True
     assert Node.objects.get().status == "lost"
@@ -145,7 +145,7 @@ def test_a_lost_node_that_hears_no_answer_stays_lost(node: FakeNode) -> None:
 # --- goodbye -------------------------------------------------------------------------------------
 
 
-def test_a_goodbye_ends_the_lease_and_a_beat_behind_it_is_unknown(node: FakeNode) -> None:
+def test_goodbye_ends_the_lease_and_a_later_heartbeat_is_unknown(node: FakeNode) -> None:
     assert execute(goodbye(node.row.pk, "node-1", node.incarnation, "asked to stop")) is True
     assert Node.objects.get().status == "left"
     assert left_s() <= 0
@@ -177,7 +177,7 @@ def test_a_closed_socket_never_lengthens_a_lease(node: FakeNode) -> None:
     assert left_s() <= 1
 
 
-def test_only_the_newest_socket_may_shorten(node: FakeNode) -> None:
+def test_only_the_newest_socket_shortens_the_lease(node: FakeNode) -> None:
     old, new = connect(node), connect(node)
     assert execute(shorten(node.row.pk, old, timing())) is False
     assert left_s() > 29
@@ -192,7 +192,7 @@ def test_a_socket_of_an_earlier_incarnation_may_not_shorten(node: FakeNode) -> N
     assert left_s() > 29
 
 
-def test_the_next_beat_restores_a_shortened_lease(node: FakeNode) -> None:
+def test_next_heartbeat_restores_a_shortened_lease(node: FakeNode) -> None:
     execute(shorten(node.row.pk, connect(node), timing()))
     node.beat()
     assert left_s() > 29
@@ -201,7 +201,7 @@ def test_the_next_beat_restores_a_shortened_lease(node: FakeNode) -> None:
 # --- judging -------------------------------------------------------------------------------------
 
 
-def test_an_expired_lease_is_marked_lost_once_with_what_was_measured(node: FakeNode) -> None:
+def test_expired_lease_marks_the_node_lost_once(node: FakeNode) -> None:
     expire_lease(node, seconds_ago=2)
     assert lost() == ["node-1"]
     assert lost() == []
@@ -210,7 +210,7 @@ def test_an_expired_lease_is_marked_lost_once_with_what_was_measured(node: FakeN
     assert Event.objects.get(kind="node_lost").reason == "32.0 s without a heartbeat, limit 30 s"
 
 
-def test_a_lease_that_holds_is_not_judged(node: FakeNode) -> None:
+def test_valid_lease_is_not_marked_lost(node: FakeNode) -> None:
     Lease.objects.update(expires_at=ago(-0.5))
     assert lost() == []
 
@@ -220,7 +220,7 @@ def test_a_lease_that_holds_is_not_judged(node: FakeNode) -> None:
     [(20.0, 0.0), (3600.0, 3.1)],
     ids=["we came back 20 s ago", "nobody can reach us"],
 )
-def test_our_own_silence_is_held_against_nobody(
+def test_no_node_is_lost_during_a_gateway_gap(
     node: FakeNode, serving: float, last_beat: float
 ) -> None:
     expire_lease(node, seconds_ago=60)
@@ -228,26 +228,26 @@ def test_our_own_silence_is_held_against_nobody(
     assert lost() == []
 
 
-def test_without_any_pulse_nobody_is_judged(node: FakeNode) -> None:
+def test_no_node_is_lost_without_a_gateway_row(node: FakeNode) -> None:
     expire_lease(node)
     GatewayPulse.objects.all().delete()
     assert lost() == []
 
 
-def test_one_ttl_after_we_came_back_silence_counts(node: FakeNode) -> None:
+def test_silence_counts_one_ttl_after_a_gateway_gap(node: FakeNode) -> None:
     expire_lease(node, seconds_ago=60)
     serving_since(31.0)
     assert lost() == ["node-1"]
 
 
-def test_one_that_reached_us_since_we_came_back_and_stopped_is_lost_at_once(node: FakeNode) -> None:
+def test_node_that_stopped_after_a_gateway_gap_is_lost_at_once(node: FakeNode) -> None:
     expire_lease(node)
     Lease.objects.update(renewed_at=ago(4))
     serving_since(5.0)
     assert lost() == ["node-1"]
 
 
-def test_a_gap_in_the_pulse_starts_serving_anew_and_no_gap_does_not() -> None:
+def test_only_a_gap_resets_serving_since() -> None:
     serving_since(3600, last_beat_ago=2)
     execute(record_gateway_alive(timing()))
     assert GatewayPulse.objects.get().serving_since < ago(3000)
@@ -256,7 +256,7 @@ def test_a_gap_in_the_pulse_starts_serving_anew_and_no_gap_does_not() -> None:
     assert GatewayPulse.objects.get().serving_since > ago(5)
 
 
-def test_while_we_are_deaf_no_silence_counts_and_one_ttl_later_it_does(node: FakeNode) -> None:
+def test_no_silence_counts_while_the_gateway_is_overloaded(node: FakeNode) -> None:
     serving_since(3600)
     expire_lease(node, seconds_ago=60)
     execute(record_gateway_alive(timing(), deaf=True))
@@ -265,13 +265,13 @@ def test_while_we_are_deaf_no_silence_counts_and_one_ttl_later_it_does(node: Fak
     assert lost() == ["node-1"]
 
 
-def test_a_gap_in_all_beats_starts_serving_anew_too(node: FakeNode) -> None:
+def test_gap_in_all_heartbeats_resets_serving_since(node: FakeNode) -> None:
     serving_since(3600, last_beat_ago=3.1)
     node.beat()
     assert GatewayPulse.objects.get().serving_since > ago(5)
 
 
-def test_a_pulse_that_a_clock_set_back_left_ahead_is_not_fresh_once_it_is_reached(
+def test_gateway_row_ahead_of_the_clock_becomes_a_gap(
     node: FakeNode,
 ) -> None:
     expire_lease(node, seconds_ago=60)
@@ -280,7 +280,7 @@ def test_a_pulse_that_a_clock_set_back_left_ahead_is_not_fresh_once_it_is_reache
     assert GatewayPulse.objects.get().last_beat_at < ago(3)
 
 
-def test_the_next_expiry_is_that_of_the_living(node: FakeNode) -> None:
+def test_next_expiry_considers_living_nodes_only(node: FakeNode) -> None:
     lose(node)
     assert execute(next_expiry()) is None
     make_node("node-2")
@@ -289,7 +289,7 @@ def test_the_next_expiry_is_that_of_the_living(node: FakeNode) -> None:
     assert timedelta(seconds=29) < timedelta(seconds=in_s) <= timedelta(seconds=30)
 
 
-def test_a_node_that_beats_is_alive_though_the_beat_that_should_say_so_was_cut_short() -> None:
+def test_node_is_revived_after_an_interrupted_heartbeat() -> None:
     node = make_node("node-1")
     # As the crash of a server between the two statements of a beat leaves it.
     Node.objects.update(status="lost")
@@ -297,7 +297,7 @@ def test_a_node_that_beats_is_alive_though_the_beat_that_should_say_so_was_cut_s
     assert Node.objects.get().status == "alive"
 
 
-def test_nonsense_of_one_node_costs_no_other_its_beat() -> None:
+def test_invalid_metrics_of_one_node_do_not_affect_others() -> None:
     bad, good = make_node("node-1"), make_node("node-2")
     before = Lease.objects.get(node=good.row).renewals
     words = [
@@ -308,7 +308,7 @@ def test_nonsense_of_one_node_costs_no_other_its_beat() -> None:
     assert Lease.objects.get(node=good.row).renewals == before + 1
 
 
-def test_of_catching_up_the_node_that_did_it_is_heard_and_once() -> None:
+def test_catch_up_time_is_stored_once_and_from_the_owner_only() -> None:
     node, other = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", node)
     placed = Handoff.objects.get()

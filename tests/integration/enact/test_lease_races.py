@@ -45,7 +45,7 @@ def leaving(node: FakeNode) -> Held:
     return Held(goodbye(node.row.pk, node.name, node.incarnation, "asked to stop"))
 
 
-def test_a_register_that_waited_for_a_goodbye_counts_no_death() -> None:
+def test_register_that_waited_for_a_goodbye_is_not_an_attempt() -> None:
     hand = make_trader("p", make_node("node-1"))
     FeedSegment.objects.update(from_time=ago(3600))  # an event waits
     held = leaving(hand.daemon)
@@ -55,7 +55,7 @@ def test_a_register_that_waited_for_a_goodbye_counts_no_death() -> None:
     assert Lease.objects.get().takeovers == []
 
 
-def test_a_beat_that_waited_for_a_goodbye_holds_up_no_failover() -> None:
+def test_heartbeat_that_waited_for_a_goodbye_does_not_delay_failover() -> None:
     first, second = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", first)
     behind(leaving(first), first.beat, repeats=first)
@@ -66,7 +66,7 @@ def test_a_beat_that_waited_for_a_goodbye_holds_up_no_failover() -> None:
     assert owner("p", second).commit(1) == "ok"
 
 
-def test_nothing_is_begun_to_a_node_whose_beat_waited_for_its_goodbye() -> None:
+def test_no_handoff_targets_a_node_that_said_goodbye() -> None:
     first, second = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", first)
     behind(leaving(second), second.beat, repeats=second)
@@ -76,7 +76,7 @@ def test_nothing_is_begun_to_a_node_whose_beat_waited_for_its_goodbye() -> None:
     assert not Handoff.objects.filter(kind="migrate").exists()
 
 
-def test_a_beat_cut_in_two_by_a_goodbye_makes_nobody_alive() -> None:
+def test_heartbeat_interrupted_by_a_goodbye_revives_no_node() -> None:
     node = make_node("node-1")
     Node.objects.update(status="lost")
     words = Heartbeat(incarnation=str(node.incarnation), have_version=0)
@@ -91,7 +91,7 @@ def test_a_beat_cut_in_two_by_a_goodbye_makes_nobody_alive() -> None:
     assert Node.objects.get().status == "left"
 
 
-def test_a_node_that_registers_just_now_is_not_forgotten() -> None:
+def test_node_that_is_registering_is_not_forgotten() -> None:
     node = make_node("node-1")
     leaving(node).commit()
     held = Held(register(node.row.pk, node.name, register_message(uuid4()), timing()))
@@ -111,7 +111,7 @@ def test_a_token_that_was_revoked_before_keeps_its_time_and_is_not_counted_again
     assert Event.objects.get(kind="node_forgotten").data == {"tokens_revoked": 1}
 
 
-def test_of_two_who_revoke_the_tokens_of_a_node_at_once_one_did_it() -> None:
+def test_concurrent_token_revocations_count_once() -> None:
     node = make_node("node-1")
     NodeToken.objects.create(node=node.row, sha256="a" * 64)
     held = Held(

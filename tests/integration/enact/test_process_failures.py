@@ -66,7 +66,7 @@ def wanted_reloads() -> list[int]:
 # --- restarts and quarantine ---------------------------------------------------------------------
 
 
-def test_a_death_is_counted_and_restarted_in_place(hand: OwnerSession) -> None:
+def test_exit_is_an_attempt_and_restarts_in_place(hand: OwnerSession) -> None:
     before = hand.run().epoch
     assert hand.die() == "restart"
     at = hand.run()
@@ -74,7 +74,7 @@ def test_a_death_is_counted_and_restarted_in_place(hand: OwnerSession) -> None:
     assert at.reason == f"attempt 1 of 5 ended after seq {at.last_seq}: ValueError: boom"
 
 
-def test_the_same_death_is_counted_once(hand: OwnerSession) -> None:
+def test_repeated_exit_report_counts_once(hand: OwnerSession) -> None:
     death = hand.death()
     assert hand.report_death(death) == "restart"
     assert hand.report_death(death) == "late"
@@ -83,7 +83,7 @@ def test_the_same_death_is_counted_once(hand: OwnerSession) -> None:
 
 
 @pytest.mark.parametrize("between", [{}, {"idle": True}])
-def test_the_same_death_is_counted_once_whatever_was_reported_since(
+def test_repeated_exit_report_counts_once_after_other_reports(
     hand: OwnerSession, between: dict[str, Any]
 ) -> None:
     first, second = hand.death(), hand.death(**between)
@@ -98,14 +98,14 @@ def test_the_same_death_is_counted_once_whatever_was_reported_since(
 
 
 @pytest.mark.parametrize("wrong", ["epoch", "incarnation", "portfolio"])
-def test_a_death_of_something_else_changes_nothing(hand: OwnerSession, wrong: str) -> None:
+def test_exit_report_of_another_owner_changes_nothing(hand: OwnerSession, wrong: str) -> None:
     speaker = {"incarnation": OwnerSession(FakeNode(hand.daemon.row, uuid4()), hand.portfolio)}
     given = {"epoch": {"epoch": 99}, "portfolio": {"portfolio": 987_654_321}}
     assert speaker.get(wrong, hand).die(**given.get(wrong, {})) == "late"
     assert hand.run().attempts == 0
 
 
-def test_the_fifth_death_without_progress_quarantines_it_and_its_neighbour_goes_on(
+def test_fifth_exit_quarantines_and_others_go_on(
     hand: OwnerSession,
 ) -> None:
     neighbour = make_trader("q", hand.daemon)
@@ -120,7 +120,7 @@ def test_the_fifth_death_without_progress_quarantines_it_and_its_neighbour_goes_
     assert neighbour.commit(1) == "ok"
 
 
-def test_progress_between_deaths_starts_the_count_anew(hand: OwnerSession) -> None:
+def test_progress_resets_the_attempts(hand: OwnerSession) -> None:
     for _ in range(6):
         assert hand.die() == "restart"
         hand.commit(1)
@@ -136,7 +136,7 @@ def test_start_lifts_a_quarantine(hand: OwnerSession) -> None:
     assert (hand.run().phase, hand.run().attempts) == ("running", 0)
 
 
-def test_two_failures_before_the_first_event_send_it_elsewhere(hand: OwnerSession) -> None:
+def test_two_failures_before_the_first_event_change_the_node(hand: OwnerSession) -> None:
     assert hand.die(before_first_event=True) == "restart"
     assert hand.die(before_first_event=True) == "elsewhere"
     at = hand.run()
@@ -144,7 +144,7 @@ def test_two_failures_before_the_first_event_send_it_elsewhere(hand: OwnerSessio
     assert at.reason == "failed 2 times on node-1: ValueError: boom"
 
 
-def test_deaths_after_an_event_do_not_count_against_the_node(hand: OwnerSession) -> None:
+def test_exits_after_an_event_do_not_count_against_the_node(hand: OwnerSession) -> None:
     assert [hand.die() for _ in range(3)] == ["restart"] * 3
     assert hand.run().failures_by_node == {}
 
@@ -152,7 +152,7 @@ def test_deaths_after_an_event_do_not_count_against_the_node(hand: OwnerSession)
 # --- deaths amid a handoff -----------------------------------------------------------------------
 
 
-def test_a_source_that_dies_while_its_target_prepares_leaves_the_handoff_alone(
+def test_source_exit_while_preparing_keeps_the_handoff(
     hand: OwnerSession,
 ) -> None:
     target = make_node("node-2")
@@ -161,7 +161,7 @@ def test_a_source_that_dies_while_its_target_prepares_leaves_the_handoff_alone(
     assert target.ready(handoff) == "draining"
 
 
-def test_a_source_that_dies_while_it_drains_can_still_be_released_without_a_process(
+def test_drained_source_can_be_released_after_its_exit(
     hand: OwnerSession,
 ) -> None:
     target = make_node("node-2")
@@ -173,7 +173,7 @@ def test_a_source_that_dies_while_it_drains_can_still_be_released_without_a_proc
     assert hand.run().attempts == 0
 
 
-def test_a_target_that_dies_before_its_first_commit_gives_it_back(hand: OwnerSession) -> None:
+def test_target_exit_before_its_first_commit_rolls_back(hand: OwnerSession) -> None:
     target = make_node("node-2")
     handoff = operations.migrate("p", "node-2", actor="ann")
     target.ready(handoff)
@@ -184,7 +184,7 @@ def test_a_target_that_dies_before_its_first_commit_gives_it_back(hand: OwnerSes
 
 
 @pytest.mark.parametrize("deaths", [0, 4])
-def test_a_death_during_a_stop_ends_the_stop(hand: OwnerSession, deaths: int) -> None:
+def test_exit_during_a_stop_ends_the_stop(hand: OwnerSession, deaths: int) -> None:
     for _ in range(deaths):
         hand.die()
     operations.stop("p", actor="ann", reason="enough")
@@ -194,7 +194,7 @@ def test_a_death_during_a_stop_ends_the_stop(hand: OwnerSession, deaths: int) ->
     assert newest_handoff(hand.portfolio).state == "done"
 
 
-def test_a_death_of_an_unproven_revision_during_a_stop_reloads_nothing(hand: OwnerSession) -> None:
+def test_exit_of_an_unproven_revision_during_a_stop_does_not_reload(hand: OwnerSession) -> None:
     second_revision(hand)
     operations.stop("p", actor="ann")
     assert hand.die() == "stopped"
@@ -204,7 +204,7 @@ def test_a_death_of_an_unproven_revision_during_a_stop_reloads_nothing(hand: Own
 # --- good and rejected ---------------------------------------------------------------------------
 
 
-def test_a_revision_is_good_after_its_minute_and_some_progress(node: FakeNode) -> None:
+def test_revision_is_good_after_a_minute_with_progress(node: FakeNode) -> None:
     idle, young, proven = (
         make_trader(name, node, events=0) for name in ("idle", "young", "proven")
     )
@@ -219,7 +219,7 @@ def test_a_revision_is_good_after_its_minute_and_some_progress(node: FakeNode) -
     assert execute(mark_proven_revisions(timing())) == 0
 
 
-def test_time_alone_proves_no_revision_whose_process_may_have_died_unheard(node: FakeNode) -> None:
+def test_time_without_commits_does_not_prove_a_revision(node: FakeNode) -> None:
     silent = make_trader("silent", node, events=1)
     Run.objects.filter(pk=silent.portfolio.pk).update(
         first_commit_at=ago(600), last_commit_at=ago(599)
@@ -228,7 +228,7 @@ def test_time_alone_proves_no_revision_whose_process_may_have_died_unheard(node:
     assert status(silent, 1) == "unproven"
 
 
-def test_an_unproven_revision_that_dies_is_rejected_and_the_good_one_comes_back_at_once(
+def test_exit_of_an_unproven_revision_falls_back_at_once(
     hand: OwnerSession,
 ) -> None:
     second_revision(hand)
@@ -242,7 +242,7 @@ def test_an_unproven_revision_that_dies_is_rejected_and_the_good_one_comes_back_
     assert wanted_reloads() == []
 
 
-def test_a_rejected_revision_is_tried_again_when_somebody_asks_for_it(hand: OwnerSession) -> None:
+def test_rejected_revision_is_tried_again_on_request(hand: OwnerSession) -> None:
     second_revision(hand)
     hand.die()
     hand.commit(1)
@@ -281,7 +281,7 @@ def test_after_two_quick_changes_the_last_one_runs(hand: OwnerSession) -> None:
     assert (hand.run().revision, wanted_reloads()) == (2, [3])
 
 
-def test_a_reload_that_failed_rests_before_the_system_asks_again(hand: OwnerSession) -> None:
+def test_failed_reload_is_not_repeated_at_once(hand: OwnerSession) -> None:
     _, handoff = operations.revise_portfolio("p", {"limits": {"largest_order": "5"}}, actor="ann")
     assert handoff is not None
     hand.daemon.fails(handoff)
@@ -310,7 +310,7 @@ def test_after_a_failover_the_wanted_revision_waits_for_a_healthy_minute(
 # --- halted, and never begun ---------------------------------------------------------------------
 
 
-def test_a_halt_owns_it_nowhere_until_somebody_starts_it(hand: OwnerSession) -> None:
+def test_stale_halt_ends_the_ownership_until_a_start(hand: OwnerSession) -> None:
     at = hand.run()
     report = Halted(portfolio=hand.portfolio.pk, epoch=at.epoch, seq=at.last_seq, age_s=41.2)
     said = (hand.daemon.row.pk, hand.daemon.incarnation, report, timing())
@@ -327,7 +327,7 @@ def test_a_halt_owns_it_nowhere_until_somebody_starts_it(hand: OwnerSession) -> 
     assert hand.commit(0) == "ok"
 
 
-def test_a_halt_during_a_stop_ends_the_stop(hand: OwnerSession) -> None:
+def test_stale_halt_during_a_stop_ends_the_stop(hand: OwnerSession) -> None:
     operations.stop("p", actor="ann")
     report = Halted(portfolio=hand.portfolio.pk, epoch=hand.run().epoch, seq=0, age_s=41.2)
     assert (
@@ -337,7 +337,7 @@ def test_a_halt_during_a_stop_ends_the_stop(hand: OwnerSession) -> None:
     assert hand.run().phase == "stopped"
 
 
-def test_a_run_that_its_living_node_never_begins_is_taken_back(hand: OwnerSession) -> None:
+def test_run_without_a_first_commit_is_reclaimed(hand: OwnerSession) -> None:
     again = make_node("node-1")
     assert execute(unactivated(timing())) == []
     Run.objects.filter(pk=hand.portfolio.pk).update(granted_at=ago(11))
@@ -351,7 +351,7 @@ def test_a_run_that_its_living_node_never_begins_is_taken_back(hand: OwnerSessio
     assert (at.attempts, at.failures_by_node) == (1, {})  # the daemon's own end before
 
 
-def test_a_run_that_commits_in_the_last_moment_is_not_taken_back(hand: OwnerSession) -> None:
+def test_run_that_commits_in_time_is_not_reclaimed(hand: OwnerSession) -> None:
     again = owner("p", make_node("node-1"))
     seen = again.run().epoch
     again.commit(0)

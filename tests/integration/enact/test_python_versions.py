@@ -72,7 +72,7 @@ def test_it_fails_over_only_to_a_node_of_the_same_version(old: FakeNode) -> None
     assert (failover.kind, failover.target_node_id) == ("failover", third.row.pk)
 
 
-def test_a_person_cannot_move_it_to_another_version_without_consent(old: FakeNode) -> None:
+def test_migrate_to_another_python_version_needs_acceptance(old: FakeNode) -> None:
     hand = a_runner(old)
     new = make_node("node-2", python="3.13")
     with pytest.raises(Refused) as caught:
@@ -95,7 +95,7 @@ def test_a_person_cannot_move_it_to_another_version_without_consent(old: FakeNod
         operations.migrate("p", "node-1", actor="ann")
 
 
-def test_what_has_never_run_may_start_under_any_version(old: FakeNode) -> None:
+def test_new_portfolio_may_start_under_any_python_version(old: FakeNode) -> None:
     new = make_node("node-2", python="3.13")
     operations.cordon("node-1", actor="ann")
     portfolio = make_portfolio("p")
@@ -109,7 +109,7 @@ def test_what_has_never_run_may_start_under_any_version(old: FakeNode) -> None:
     assert (Run.objects.get().phase, Run.objects.get().python) == ("pending", "")
 
 
-def test_a_daemon_that_starts_again_under_another_version_does_not_take_its_runs_over(
+def test_restarted_daemon_with_another_version_loses_its_runs(
     old: FakeNode,
 ) -> None:
     hand = a_runner(old)
@@ -125,7 +125,7 @@ def test_a_daemon_that_starts_again_under_another_version_does_not_take_its_runs
     assert again.owns() == []
 
 
-def test_a_daemon_that_starts_again_with_consent_takes_its_runs_over(old: FakeNode) -> None:
+def test_restarted_daemon_with_an_accepted_version_keeps_its_runs(old: FakeNode) -> None:
     hand = a_runner(old)
     operations.accept_python("3.13", ["p"], actor="ann")
     again = make_node("node-1", python="3.13")
@@ -134,7 +134,7 @@ def test_a_daemon_that_starts_again_with_consent_takes_its_runs_over(old: FakeNo
     assert Tenure.objects.order_by("-epoch")[0].python == "3.13"
 
 
-def test_a_daemon_that_does_not_report_its_version_is_taken_as_before(old: FakeNode) -> None:
+def test_daemon_without_a_reported_version_keeps_its_runs(old: FakeNode) -> None:
     hand = a_runner(old)
     silent = make_node("node-2")
     lose(old)
@@ -145,7 +145,7 @@ def test_a_daemon_that_does_not_report_its_version_is_taken_as_before(old: FakeN
     assert hand.run().python == "3.11"
 
 
-def test_a_consent_is_on_record_and_taken_back(old: FakeNode) -> None:
+def test_accepted_version_is_audited_and_can_be_withdrawn(old: FakeNode) -> None:
     a_runner(old)
     assert operations.accept_python("3.13", ["p"], actor="ann", reason="rack 2") == ["p"]
     assert operations.accept_python("3.13", ["p"], actor="ann") == []  # it is there already

@@ -87,7 +87,7 @@ def test_a_new_incarnation_owns_everything_at_the_next_epoch_and_the_old_one_is_
     assert owner("p", again).commit(1) == "ok"
 
 
-def test_the_old_one_hears_that_it_is_superseded(hand: OwnerSession) -> None:
+def test_earlier_daemon_is_told_that_it_is_superseded(hand: OwnerSession) -> None:
     again = make_node("node-1")
     assert hand.daemon.beat().beaten is False
     assert hand.daemon.beat().held_by == again.incarnation
@@ -106,9 +106,7 @@ def test_registering_again_with_the_same_incarnation_changes_nothing_but_the_lea
 
 
 @pytest.mark.parametrize("step", ["preparing", "draining"])
-def test_a_source_that_starts_again_keeps_what_it_had_not_released(
-    hand: OwnerSession, step: str
-) -> None:
+def test_restarted_source_keeps_unreleased_portfolios(hand: OwnerSession, step: str) -> None:
     target = make_node("node-2")
     handoff = under_way(hand, target, step)
     again = make_node("node-1")
@@ -118,7 +116,7 @@ def test_a_source_that_starts_again_keeps_what_it_had_not_released(
     assert hand.run().phase == "running"
 
 
-def test_a_source_that_starts_again_after_its_release_has_nothing_of_it(hand: OwnerSession) -> None:
+def test_restarted_source_does_not_own_a_released_portfolio(hand: OwnerSession) -> None:
     target = make_node("node-2")
     handoff = under_way(hand, target, "activating")
     again = make_node("node-1")
@@ -151,27 +149,27 @@ def test_a_target_that_starts_again_after_the_grant_goes_on_with_it(hand: OwnerS
     assert (done.state, done.to_epoch) == ("done", granted + 1)
 
 
-def test_a_stop_whose_process_went_with_its_daemon_is_over(hand: OwnerSession) -> None:
+def test_daemon_restart_ends_a_stop(hand: OwnerSession) -> None:
     handoff = operations.stop("p", actor="ann")
     again = make_node("node-1")
     assert (state(handoff), again.owns()) == ("done", [])
     assert (hand.run().phase, hand.run().node_id) == ("stopped", None)
 
 
-def test_a_takeover_after_a_death_counts_until_the_next_progress(hand: OwnerSession) -> None:
+def test_takeover_after_a_loss_is_an_attempt(hand: OwnerSession) -> None:
     again = owner("p", make_node("node-1"))
     assert hand.run().attempts == 1
     again.commit(1)
     assert hand.run().attempts == 0
 
 
-def test_a_takeover_after_a_goodbye_counts_nothing(hand: OwnerSession) -> None:
+def test_takeover_after_a_goodbye_is_not_an_attempt(hand: OwnerSession) -> None:
     Node.objects.filter(pk=hand.daemon.row.pk).update(status="left")
     make_node("node-1")
     assert hand.run().attempts == 0
 
 
-def test_a_portfolio_that_ends_its_daemon_each_time_is_quarantined(hand: OwnerSession) -> None:
+def test_portfolio_that_crashes_its_daemon_is_quarantined(hand: OwnerSession) -> None:
     neighbour = make_trader("q", hand.daemon)
     for _ in range(5):
         expire_lease(hand.daemon)
@@ -184,7 +182,7 @@ def test_a_portfolio_that_ends_its_daemon_each_time_is_quarantined(hand: OwnerSe
     assert neighbour.run().attempts == 0
 
 
-def test_the_third_takeover_of_a_beating_daemon_in_a_minute_is_refused() -> None:
+def test_third_takeover_of_a_live_daemon_in_a_minute_is_refused() -> None:
     make_node("node-1")
     make_node("node-1")
     third = make_node("node-1")
@@ -199,7 +197,7 @@ def test_the_third_takeover_of_a_beating_daemon_in_a_minute_is_refused() -> None
     assert Lease.objects.get().incarnation == third.incarnation
 
 
-def test_a_daemon_whose_end_is_known_is_replaced_however_often_it_died() -> None:
+def test_daemon_known_to_be_dead_may_be_replaced_any_number_of_times() -> None:
     daemon = make_node("node-1")
     for _ in range(6):
         assert execute(end_of_daemon(daemon.row.pk, daemon.incarnation)) is True
@@ -217,7 +215,7 @@ def test_takeovers_more_than_a_minute_ago_do_not_count() -> None:
 
 
 @pytest.mark.parametrize("gone", [lose, expire_lease])
-def test_a_node_that_does_not_beat_may_be_taken_over_as_often_as_needed(
+def test_silent_node_may_be_taken_over_any_number_of_times(
     gone: Callable[[FakeNode], None],
 ) -> None:
     for _ in range(5):
@@ -225,14 +223,14 @@ def test_a_node_that_does_not_beat_may_be_taken_over_as_often_as_needed(
     assert make_node("node-1").beat().beaten is True
 
 
-def test_a_lost_node_that_registers_is_alive_with_what_it_had(hand: OwnerSession) -> None:
+def test_lost_node_that_registers_keeps_its_runs(hand: OwnerSession) -> None:
     lose(hand.daemon)
     again = make_node("node-1")
     assert Node.objects.get().status == "alive"
     assert again.owns() == ["p"]
 
 
-def test_a_registration_that_is_not_this_nodes_takes_nothing(hand: OwnerSession) -> None:
+def test_registration_of_another_node_takes_no_runs(hand: OwnerSession) -> None:
     other = make_node("node-2")
     assert other.owns() == []
     assert FakeNode(hand.daemon.row, uuid4()).beat().beaten is False

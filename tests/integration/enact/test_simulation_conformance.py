@@ -455,7 +455,7 @@ def in_order(table: str, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.django_db
-def test_the_model_answers_and_writes_what_postgresql_does() -> None:
+def test_simulation_equals_postgresql_for_each_statement() -> None:
     assert timing() == TIMES
     run_state_machine_as_test(
         Conformance, settings=settings(max_examples=4, stateful_step_count=30, phases=PHASES)
@@ -464,7 +464,7 @@ def test_the_model_answers_and_writes_what_postgresql_does() -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("seed", seeds(2))
-def test_they_go_the_same_long_way(seed: int) -> None:
+def test_simulation_equals_postgresql_over_a_long_sequence(seed: int) -> None:
     machine = Conformance()
     machine.some_run_already(NODES, PORTFOLIOS)
 

@@ -39,13 +39,13 @@ def test_a_snapshot_that_is_held_is_named_by_pid_and_application(
         assert f"pg_terminate_backend({dump.info.backend_pid})" in told
 
 
-def test_a_short_transaction_is_no_cause() -> None:
+def test_short_transaction_opens_no_alert() -> None:
     with psycopg.connect(conninfo()) as session:
         session.execute("SELECT 1 FROM scheduling_run")
         assert reasons("snapshot_held") == []
 
 
-def test_records_without_a_partition_are_told_until_they_have_one() -> None:
+def test_records_without_a_partition_have_an_alert() -> None:
     hand = make_trader("p", make_node("node-1"), events=0)
     assert reasons("partition_missing") == []
     point = EquityPoint.objects.create(
@@ -64,7 +64,7 @@ def a_sample(hours_ago: float, size: int, free: int | None, **tables: int) -> No
     )
 
 
-def test_growth_that_fills_the_disk_within_two_weeks_is_told_with_its_table() -> None:
+def test_growth_alert_names_the_largest_table() -> None:
     a_sample(48, 10 << 30, 100 << 30, orders=1 << 30, fills=8 << 30)
     a_sample(0, 30 << 30, 100 << 30, orders=19 << 30, fills=10 << 30)
     (told,) = reasons("table_growth")
@@ -76,13 +76,13 @@ def test_growth_that_fills_the_disk_within_two_weeks_is_told_with_its_table() ->
     ("hours", "growth", "free"),
     [(5, 20 << 30, 10 << 30), (48, 1 << 30, 100 << 30), (48, 20 << 30, None)],
 )
-def test_slow_or_unknown_growth_is_not_told(hours: float, growth: int, free: int | None) -> None:
+def test_slow_or_unknown_growth_opens_no_alert(hours: float, growth: int, free: int | None) -> None:
     a_sample(hours, 10 << 30, free)
     a_sample(0, (10 << 30) + growth, free)
     assert reasons("table_growth") == []
 
 
-def test_a_sample_counts_partitions_for_their_table_and_old_ones_go() -> None:
+def test_sample_counts_partitions_and_old_samples_are_deleted() -> None:
     a_sample(24 * 40, 1, None)
     execute(sample_storage(5))
     (sample,) = StorageSample.objects.all()
@@ -91,7 +91,7 @@ def test_a_sample_counts_partitions_for_their_table_and_old_ones_go() -> None:
     assert not any("default" in name or "first" in name for name in sample.tables)
 
 
-def test_sizes_are_figures_for_prometheus(viewer: ApiClient) -> None:
+def test_sizes_are_prometheus_metrics(viewer: ApiClient) -> None:
     text: Any = viewer.get("metrics").content.decode()
     for figure in (
         'ginkgo_table_bytes{table="portfolios_order"}',

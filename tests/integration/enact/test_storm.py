@@ -67,7 +67,7 @@ def over() -> None:
     Node.objects.filter(status="lost").update(status_since=ago(31.5))
 
 
-def test_three_of_five_at_once_move_nothing_for_one_ttl(
+def test_loss_of_three_of_five_nodes_holds_failover_for_one_ttl(
     five: list[FakeNode], hands: list[OwnerSession]
 ) -> None:
     before = [(hand.run().node_id, hand.run().epoch) for hand in hands]
@@ -84,7 +84,7 @@ def test_three_of_five_at_once_move_nothing_for_one_ttl(
     assert "failover is held" in hands[0].run().reason
 
 
-def test_after_it_failover_goes_on_and_the_same_losses_make_no_further_storm(
+def test_failover_continues_after_the_hold_without_another_storm(
     five: list[FakeNode], hands: list[OwnerSession]
 ) -> None:
     go(*five[:3])
@@ -96,7 +96,7 @@ def test_after_it_failover_goes_on_and_the_same_losses_make_no_further_storm(
     assert len(told("storm_held")) == len(told("storm_over")) == 1
 
 
-def test_a_node_that_beats_meanwhile_is_simply_alive_and_keeps_its_portfolio_and_epoch(
+def test_node_that_returns_during_the_hold_keeps_its_portfolio(
     five: list[FakeNode], hands: list[OwnerSession]
 ) -> None:
     go(*five[:3])
@@ -110,7 +110,7 @@ def test_a_node_that_beats_meanwhile_is_simply_alive_and_keeps_its_portfolio_and
     assert failovers() == 2
 
 
-def test_two_of_five_are_failed_over_at_once(
+def test_loss_of_two_of_five_nodes_fails_over_at_once(
     five: list[FakeNode], hands: list[OwnerSession]
 ) -> None:
     go(*five[:2])
@@ -119,7 +119,7 @@ def test_two_of_five_are_failed_over_at_once(
     assert not Storm.objects.exists()
 
 
-def test_nodes_that_go_one_after_the_other_within_one_ttl_are_a_storm_too(
+def test_successive_losses_within_one_ttl_are_a_storm(
     five: list[FakeNode], hands: list[OwnerSession]
 ) -> None:
     go(five[0])
@@ -131,7 +131,7 @@ def test_nodes_that_go_one_after_the_other_within_one_ttl_are_a_storm_too(
     assert Storm.objects.get().of_nodes == 5
 
 
-def test_failover_waits_while_late_nodes_may_be_going_too(
+def test_failover_waits_while_suspect_nodes_may_complete_a_storm(
     five: list[FakeNode], hands: list[OwnerSession]
 ) -> None:
     go(five[0])
@@ -171,7 +171,7 @@ def test_losses_during_a_hold_belong_to_it(five: list[FakeNode], hands: list[Own
 # --- by hand -------------------------------------------------------------------------------------
 
 
-def test_a_person_releases_it_early(five: list[FakeNode], hands: list[OwnerSession]) -> None:
+def test_operator_releases_the_hold_early(five: list[FakeNode], hands: list[OwnerSession]) -> None:
     go(*five[:3])
     tick()
     assert operations.release_storm(actor="ann", reason="they burned down") is True
@@ -183,9 +183,7 @@ def test_a_person_releases_it_early(five: list[FakeNode], hands: list[OwnerSessi
     assert len(told("storm_held")) == 1
 
 
-def test_a_person_holds_it_on_until_it_is_released(
-    five: list[FakeNode], hands: list[OwnerSession]
-) -> None:
+def test_operator_extends_the_hold(five: list[FakeNode], hands: list[OwnerSession]) -> None:
     go(*five[:3])
     tick()
     operations.hold_storm(actor="ann", reason="the switch is being replaced")
@@ -200,7 +198,7 @@ def test_a_person_holds_it_on_until_it_is_released(
     assert failovers() == 3
 
 
-def test_a_person_may_hold_failover_in_calm_weather(
+def test_operator_may_hold_failover_without_a_storm(
     five: list[FakeNode], hands: list[OwnerSession]
 ) -> None:
     operations.hold_storm(actor="ann", reason="")
@@ -210,9 +208,7 @@ def test_a_person_may_hold_failover_in_calm_weather(
     assert Storm.objects.get().nodes == []
 
 
-def test_a_release_that_comes_while_a_watcher_looks_wins(
-    five: list[FakeNode], hands: list[OwnerSession]
-) -> None:
+def test_release_during_a_storm_check_wins(five: list[FakeNode], hands: list[OwnerSession]) -> None:
     go(*five[:3])
     tick()
     stale = storm.update_storm_hold(timing())
@@ -242,9 +238,7 @@ def storm_cursor() -> Any:
 # --- what it never blocks ------------------------------------------------------------------------
 
 
-def test_it_blocks_neither_register_nor_place_nor_stop_nor_what_a_person_asks_for(
-    five: list[FakeNode], hands: list[OwnerSession]
-) -> None:
+def test_hold_blocks_failover_only(five: list[FakeNode], hands: list[OwnerSession]) -> None:
     go(*five[:3])
     tick()
     new = make_portfolio("new")
@@ -277,14 +271,14 @@ def test_a_failover_that_was_planned_before_the_hold_is_refused_when_enacted(
     assert failovers() == 0
 
 
-def test_a_freeze_of_failover_goes_first_and_the_storm_is_still_told(
+def test_storm_is_recorded_during_a_freeze_of_failover(
     five: list[FakeNode], hands: list[OwnerSession]
 ) -> None:
     operations.freeze(actor="ann", failover=True)
     go(*five[:3])
     tick()
     assert len(told("storm_held")) == 1
-    assert run_of(hands[0].portfolio).reason.endswith("unfreeze, or migrate it by hand")
+    assert run_of(hands[0].portfolio).reason.endswith("unfreeze, or migrate it manually")
     over()
     tick()
     assert failovers() == 0

@@ -60,7 +60,7 @@ def refused(act: Callable[[], object]) -> Refused:
     return caught.value
 
 
-def test_a_reload_to_a_revision_that_lacks_a_held_symbol_is_refused(node: FakeNode) -> None:
+def test_reload_that_removes_a_held_symbol_is_refused(node: FakeNode) -> None:
     hand = a_holder(node)
     wants(hand, ["HPQ"])
     Portfolio.objects.filter(pk=hand.portfolio.pk).update(revision=1)
@@ -75,7 +75,7 @@ def test_a_reload_to_a_revision_that_lacks_a_held_symbol_is_refused(node: FakeNo
     assert operations.reload("p", actor="ann").state == "preparing"  # the one that runs
 
 
-def test_what_is_bought_after_the_request_fails_the_reload_at_its_grant(node: FakeNode) -> None:
+def test_symbol_bought_after_the_request_fails_the_reload_at_the_grant(node: FakeNode) -> None:
     hand = a_holder(node, events=1)
     _, handoff = operations.revise_portfolio("p", {"symbols": ["HPQ"]}, actor="ann")
     assert handoff is not None
@@ -95,7 +95,7 @@ def test_what_is_bought_after_the_request_fails_the_reload_at_its_grant(node: Fa
     assert hand.commit(1) == "ok"
 
 
-def test_a_source_that_does_not_release_keeps_it_too(node: FakeNode) -> None:
+def test_late_source_keeps_a_symbol_in_use(node: FakeNode) -> None:
     hand = a_holder(node, events=1)
     _, handoff = operations.revise_portfolio("p", {"symbols": ["HPQ"]}, actor="ann")
     assert handoff is not None
@@ -106,7 +106,7 @@ def test_a_source_that_does_not_release_keeps_it_too(node: FakeNode) -> None:
     assert hand.commit(1) == "ok"
 
 
-def test_the_wanted_revision_waits_without_a_handoff_and_follows_when_it_may(
+def test_wanted_revision_is_reloaded_once_the_symbol_is_free(
     node: FakeNode,
 ) -> None:
     hand = a_holder(node)
@@ -124,7 +124,7 @@ def test_the_wanted_revision_waits_without_a_handoff_and_follows_when_it_may(
     assert newest_handoff(hand.portfolio).to_revision == 2
 
 
-def test_a_fall_back_is_never_held_up_by_what_is_held(node: FakeNode) -> None:
+def test_fall_back_ignores_symbols_in_use(node: FakeNode) -> None:
     hand = a_holder(node, events=1)
     _, handoff = operations.revise_portfolio("p", {"symbols": [*SYMBOLS, "GE"]}, actor="ann")
     assert handoff is not None
@@ -139,7 +139,7 @@ def test_a_fall_back_is_never_held_up_by_what_is_held(node: FakeNode) -> None:
     assert again is not None
 
 
-def test_a_failover_to_the_good_revision_is_never_held_up_by_what_is_held() -> None:
+def test_failover_to_the_good_revision_ignores_symbols_in_use() -> None:
     first, second = make_settled_nodes(2)
     hand = a_holder(first, events=1)
     _, handoff = operations.revise_portfolio("p", {"symbols": [*SYMBOLS, "GE"]}, actor="ann")
@@ -156,7 +156,7 @@ def test_a_failover_to_the_good_revision_is_never_held_up_by_what_is_held() -> N
     assert run_of(hand.portfolio).node_id == second.row.pk
 
 
-def test_a_patch_of_a_wish_is_not_refused_for_what_was_lost_before(node: FakeNode) -> None:
+def test_configuration_change_ignores_symbols_removed_earlier(node: FakeNode) -> None:
     hand = a_holder(node)
     wants(hand, ["HPQ"])
     Revision.objects.filter(number=2).update(status="rejected")

@@ -63,7 +63,7 @@ def tell(node: FakeNode, *claims: AcknowledgedCommits) -> int:
 # --- the database itself -------------------------------------------------------------------------
 
 
-def test_the_first_history_is_settled_and_looking_again_changes_nothing() -> None:
+def test_first_timeline_is_settled() -> None:
     key = execute(note_timeline())
     assert execute(note_timeline()) == key
     here = DatabaseTimeline.objects.get()
@@ -96,7 +96,7 @@ def test_a_new_timeline_after_a_synchronous_standby_is_noted_and_nothing_more() 
     assert Event.objects.get(kind="database_changed").data["settled"] is True
 
 
-def test_a_server_made_anew_is_another_history_too() -> None:
+def test_new_database_server_is_a_new_timeline() -> None:
     here = before(1)
     here.system_identifier = "7"
     here.save()
@@ -105,7 +105,7 @@ def test_a_server_made_anew_is_another_history_too() -> None:
     assert "timeline 1 of another server" in Event.objects.get(kind="database_changed").reason
 
 
-def test_a_role_that_may_not_ask_which_history_it_is_can_raise_the_floor_all_the_same() -> None:
+def test_floor_can_be_raised_without_timeline_privilege() -> None:
     hand = make_trader("p", make_node("node-1"))
     epoch = hand.run().epoch
     with connection.cursor() as cursor:
@@ -123,7 +123,7 @@ def test_a_role_that_may_not_ask_which_history_it_is_can_raise_the_floor_all_the
 # --- what daemons remember -----------------------------------------------------------------------
 
 
-def test_a_daemon_that_remembers_no_more_than_the_database_has_changes_nothing() -> None:
+def test_daemon_without_newer_commits_changes_nothing() -> None:
     node = make_node("node-1")
     hand = make_trader("p", node, events=5)
     at = hand.run()
@@ -131,7 +131,7 @@ def test_a_daemon_that_remembers_no_more_than_the_database_has_changes_nothing()
     assert not VanishedCommits.objects.exists()
 
 
-def test_commits_that_a_daemon_remembers_and_the_database_lacks_are_counted() -> None:
+def test_vanished_commits_are_counted() -> None:
     node = make_node("node-1")
     hand, moved = make_trader("p", node, events=5), make_trader("q", node, events=5)
     at, there = hand.run(), moved.run()
@@ -157,7 +157,7 @@ def test_commits_that_a_daemon_remembers_and_the_database_lacks_are_counted() ->
     assert held_by() == "database"  # the only node there is
 
 
-def test_what_a_checkpoint_lacked_counts_although_the_database_has_caught_up_since() -> None:
+def test_vanished_commits_count_after_the_database_caught_up() -> None:
     node = make_node("node-1")
     hand = make_trader("p", node, events=50)
     at = hand.run()
@@ -166,7 +166,7 @@ def test_what_a_checkpoint_lacked_counts_although_the_database_has_caught_up_sin
     assert "(portfolios: 1, events: 20, placed orders: 0)" in open_alerts()[0]
 
 
-def test_one_node_of_several_is_told_of_and_holds_nothing() -> None:
+def test_claim_of_one_node_is_reported_and_holds_nothing() -> None:
     """It could be wrong, or hostile; two that say so, or a database that changed, are believed."""
     first, second = make_node("node-1"), make_node("node-2")
     hand, other = make_trader("p", first), make_trader("q", second)
@@ -180,7 +180,7 @@ def test_one_node_of_several_is_told_of_and_holds_nothing() -> None:
     "nonsense",
     [{"seq": 2**63}, {"seq": -1}, {"orders": [(2**70, 0)]}, {"found_seq": -2}],
 )
-def test_nonsense_is_left_out_and_costs_no_other_claim(nonsense: dict[str, Any]) -> None:
+def test_invalid_claim_does_not_affect_others(nonsense: dict[str, Any]) -> None:
     node = make_node("node-1")
     hand = make_trader("p", node)
     bad = msgspec.structs.replace(claim(hand, seq=10**9), **nonsense)
@@ -188,7 +188,7 @@ def test_nonsense_is_left_out_and_costs_no_other_claim(nonsense: dict[str, Any])
     assert tell(node, bad, claim(hand, seq=10**6)) == 1
 
 
-def test_numbers_as_large_as_they_can_be_end_no_comparison_of_alerts() -> None:
+def test_largest_claims_do_not_break_alerts() -> None:
     """One daemon says them, and every alert of the fleet is compared in one statement."""
     node = make_node("node-1")
     hand, other = make_trader("p", node), make_trader("q", node)
@@ -203,7 +203,7 @@ def test_numbers_as_large_as_they_can_be_end_no_comparison_of_alerts() -> None:
     assert "portfolios: 2" in told
 
 
-def test_a_daemon_that_goes_on_claiming_is_not_written_down_for_ever(
+def test_claims_of_one_node_are_limited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("scheduling.enact.timeline.MAX_NEW", 3)
@@ -228,7 +228,7 @@ def test_a_node_cannot_claim_commits_of_a_portfolio_that_another_one_owned() -> 
     assert tell(first, told) == 1
 
 
-def test_a_claim_whose_grant_vanished_too_is_kept_as_unverified_and_few_of_them(
+def test_claim_without_a_tenure_is_unverified_and_limited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("scheduling.enact.timeline.MAX_UNVERIFIED", 3)
@@ -249,7 +249,7 @@ def test_a_claim_whose_grant_vanished_too_is_kept_as_unverified_and_few_of_them(
     assert VanishedCommits.objects.filter(unverified=False).count() == 1
 
 
-def test_an_epoch_granted_again_after_a_promotion_does_not_refuse_its_owner_before() -> None:
+def test_claim_of_an_epoch_granted_again_after_promotion_is_accepted() -> None:
     first, second = make_node("node-1"), make_node("node-2")
     hand = make_trader("p", first)
     before()
@@ -301,14 +301,14 @@ def test_the_epoch_floor_notes_the_database_it_is_raised_on() -> None:
     assert (held_by(), open_alerts()) == ("", [])
 
 
-def test_a_person_who_releases_failover_has_settled_it() -> None:
+def test_release_of_failover_settles_vanished_commits() -> None:
     before()
     execute(note_timeline())
     assert operations.release_storm(actor="olive", reason="nothing was lost") is True
     assert (held_by(), open_alerts()) == ("", [])
 
 
-def test_a_hold_by_a_person_is_theirs_and_is_not_ended_with_ours() -> None:
+def test_settling_does_not_end_an_operators_hold() -> None:
     operations.hold_storm(actor="olive", reason="the network is rewired")
     before()
     execute(note_timeline())
@@ -320,7 +320,7 @@ def test_a_hold_by_a_person_is_theirs_and_is_not_ended_with_ours() -> None:
     assert held_by() == "olive"
 
 
-def test_by_setting_the_floor_is_raised_by_itself() -> None:
+def test_floor_is_raised_automatically_if_set() -> None:
     times = replace(timing(), raises_epoch_floor=True, heartbeat_interval_s=0.0)
     node = make_node("node-1")
     hand = make_trader("p", node)
@@ -338,7 +338,7 @@ def test_by_setting_the_floor_is_raised_by_itself() -> None:
     assert Event.objects.get(kind="epoch_floor_raised").actor == "sweep"
 
 
-def test_by_setting_a_change_of_which_nobody_misses_anything_is_settled_in_time() -> None:
+def test_new_timeline_without_losses_is_settled_automatically() -> None:
     times = replace(timing(), raises_epoch_floor=True)
     make_trader("p", make_node("node-1"))
     before()
@@ -354,7 +354,7 @@ def test_by_setting_a_change_of_which_nobody_misses_anything_is_settled_in_time(
 # --- whom to ask ---------------------------------------------------------------------------------
 
 
-def test_each_daemon_is_asked_once_and_again_when_the_database_is_another_one() -> None:
+def test_each_daemon_is_asked_once_per_timeline() -> None:
     recall = AcknowledgementRequests()
     assert not recall.is_due(1, "a")  # which database it is, is not known yet
     recall.record_database(("x", 1))
@@ -370,7 +370,7 @@ def test_each_daemon_is_asked_once_and_again_when_the_database_is_another_one() 
 # --- before it happens ---------------------------------------------------------------------------
 
 
-def test_the_check_warns_of_standbys_that_no_commit_waits_for() -> None:
+def test_check_warns_about_asynchronous_standbys() -> None:
     assert check_commits_wait_for_a_standby(databases=["default"]) == []
     with postgres_pair() as pair:
         with psycopg.connect(pair.url(pair.primary.port)) as session:

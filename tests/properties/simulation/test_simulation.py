@@ -242,7 +242,7 @@ class Theirs(Ours):
 
 
 @pytest.mark.parametrize("machine", [Ours, Theirs])
-def test_every_promise_holds_whatever_comes_together(machine: type[Ours]) -> None:
+def test_invariants_hold_in_any_order_of_faults(machine: type[Ours]) -> None:
     run_state_machine_as_test(
         machine, settings=settings(max_examples=4, stateful_step_count=30, phases=PHASES)
     )
@@ -250,7 +250,7 @@ def test_every_promise_holds_whatever_comes_together(machine: type[Ours]) -> Non
 
 @pytest.mark.parametrize("seed", seeds(3))
 @pytest.mark.parametrize("machine", [Ours, Theirs])
-def test_every_promise_holds_on_a_long_way(machine: type[Ours], seed: int) -> None:
+def test_invariants_hold_over_a_long_run(machine: type[Ours], seed: int) -> None:
     world = machine()
     world.it_ran_for_a_while(seed % 2 * 65)
     walk(world, seed, 400 if EXPLORING else 40, lambda: None)

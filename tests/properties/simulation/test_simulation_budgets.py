@@ -50,9 +50,7 @@ phases = st.sampled_from([n * QUANTUM_S for n in range(21)])
 
 @given(phases, st.sampled_from((1, 2, 3)))
 @SOME
-def test_a_lost_host_is_failed_over_within_ttl_and_3_s_and_nobody_else_pauses(
-    warm_up_s: float, node: int
-) -> None:
+def test_lost_node_is_failed_over_within_ttl_plus_3_s(warm_up_s: float, node: int) -> None:
     world = a_world(warm_up_s)
     epochs = {run.portfolio_id: run.epoch for run in world.db.runs.values()}
     mine = [run.portfolio_id for run in world.db.runs.values() if run.node_id == node]
@@ -69,7 +67,7 @@ def test_a_lost_host_is_failed_over_within_ttl_and_3_s_and_nobody_else_pauses(
 
 @given(phases, st.sampled_from((1, 2, 3)))
 @SOME
-def test_a_daemon_that_died_under_its_name_is_back_within_10_s(warm_up_s: float, node: int) -> None:
+def test_restarted_daemon_is_back_within_10_s(warm_up_s: float, node: int) -> None:
     world = a_world(warm_up_s)
     epochs = {run.portfolio_id: run.epoch for run in world.db.runs.values()}
     mine = [run.portfolio_id for run in world.db.runs.values() if run.node_id == node]
@@ -83,7 +81,7 @@ def test_a_daemon_that_died_under_its_name_is_back_within_10_s(warm_up_s: float,
 
 @given(phases, st.sampled_from((1, 2, 3, 4, 5)), st.booleans())
 @SOME
-def test_a_move_is_done_within_10_s_and_pauses_5_s_at_most_and_nobody_else_pauses(
+def test_move_takes_10_s_and_pauses_5_s_at_most(
     warm_up_s: float, portfolio: int, reloads: bool
 ) -> None:
     world = a_world(warm_up_s)
@@ -123,7 +121,7 @@ def cut_off_before_its_first_commit(world: World, portfolio: int, node: int) -> 
 
 @given(phases, st.sampled_from((1, 2, 3, 4, 5)))
 @SOME
-def test_a_target_cut_off_after_the_drain_gives_it_back_within_its_deadline(
+def test_target_partitioned_after_the_drain_is_rolled_back_in_time(
     warm_up_s: float, portfolio: int
 ) -> None:
     world = a_world(warm_up_s)
@@ -149,9 +147,7 @@ def test_a_target_cut_off_after_the_drain_gives_it_back_within_its_deadline(
 
 @given(phases, st.sampled_from((1, 2, 3, 4, 5)))
 @SOME
-def test_what_is_placed_on_a_node_cut_off_before_its_first_commit_is_placed_again(
-    warm_up_s: float, portfolio: int
-) -> None:
+def test_placement_on_a_partitioned_node_is_placed_again(warm_up_s: float, portfolio: int) -> None:
     world = a_world(warm_up_s)
     run = world.db.runs[portfolio]
     world.db.execute(operators.stop(portfolio))
@@ -189,7 +185,7 @@ def test_a_bad_revision_leaves_the_good_one_running(catch_up: str) -> None:
     assert longest_gap_s(world, 1, began) <= 2, "I11"
 
 
-def test_a_revision_that_fails_at_an_event_is_taken_back() -> None:
+def test_revision_that_fails_at_an_event_is_rolled_back() -> None:
     world = a_world(60)
     world.go_on(10)
     number = world.db.execute(operators.revise(1))
