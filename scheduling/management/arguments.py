@@ -13,8 +13,16 @@ from scheduling.operations.tokens import NewToken
 
 
 def add_reason(parser: CommandParser) -> None:
-    """Add `--reason`, which the audit trail keeps."""
-    parser.add_argument("--reason", metavar="TEXT", default="", help="why, for the audit trail")
+    """Add `--reason`, which the audit log keeps."""
+    parser.add_argument("--reason", metavar="TEXT", default="", help="why, for the audit log")
+
+
+def add_actor(parser: CommandParser) -> None:
+    """Add `--by`, the actor in the audit log."""
+    parser.add_argument(
+        "--by", metavar="NAME", help="the actor in the audit log, by default the operating system "
+        "user",
+    )  # fmt: skip
 
 
 def add_wait(parser: CommandParser) -> None:
@@ -23,26 +31,28 @@ def add_wait(parser: CommandParser) -> None:
         "--wait",
         metavar="SECONDS",
         type=seconds,
-        help="wait for the end; if it takes longer, exit with 1 while the handoff goes on",
+        help="wait for the outcome; exit with 1 after this time, while the handoff continues",
     )
 
 
 def add_token_options(parser: CommandParser) -> None:
-    """Add what may be said of a token that is made."""
-    parser.add_argument("--name", metavar="TEXT", dest="token_name", default="", help="what for")
+    """Add the name and the lifetime of a new token."""
     parser.add_argument(
-        "--days", metavar="N", type=int, help="valid for so long; without it until it is revoked"
+        "--name", metavar="TEXT", dest="token_name", default="", help="purpose of the token"
+    )
+    parser.add_argument(
+        "--days", metavar="N", type=int, help="valid for N days, by default until it is revoked"
     )
 
 
-def wanted_token(options: dict[str, Any]) -> NewToken:
-    """Return what the options say of a new token."""
+def new_token(options: dict[str, Any]) -> NewToken:
+    """Return the token that the options ask for."""
     scope = Scope(options.get("scope") or Scope.OPERATE)
     return NewToken(options.get("token_name") or "", options.get("days"), scope)
 
 
 def seconds(text: str) -> float:
-    """Return a time, more than 0 and at most a day."""
+    """Parse a time of more than 0 and at most 86400 s."""
     value = float(text)  # argparse names the argument for a ValueError
     if not 0 < value <= 86_400:
         raise argparse.ArgumentTypeError(f"must be more than 0 and at most 86400, not {text}")
@@ -50,7 +60,7 @@ def seconds(text: str) -> float:
 
 
 def positive_int(text: str) -> int:
-    """Return a whole number of at least 1."""
+    """Parse a whole number of at least 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
@@ -58,7 +68,7 @@ def positive_int(text: str) -> int:
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """Return a JSON object."""
+    """Parse a JSON object."""
     try:
         value = json.loads(text)
     except ValueError as error:
@@ -68,13 +78,13 @@ def json_object(text: str) -> dict[str, Any]:
     return value
 
 
-def words(text: str) -> list[str]:
-    """Return the words of a comma list."""
-    return [word.strip() for word in text.split(",") if word.strip()]
+def comma_list(text: str) -> list[str]:
+    """Parse texts separated by commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def label(text: str) -> tuple[str, str]:
-    """Return (key, value) of K=V."""
+    """Parse KEY=VALUE."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise argparse.ArgumentTypeError(f"must be KEY=VALUE, not {text}")

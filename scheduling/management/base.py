@@ -1,8 +1,8 @@
-"""What all commands share: `--json`, one sentence on stderr, and exit codes that scripts can use.
+"""The base of all commands: `--json`, one sentence on stderr, and exit codes for scripts.
 
 0  done
-1  refused, or failed: one sentence on stderr; with --json also {"code", "message", …} on stdout
-2  the command line was wrong
+1  refused or failed: one sentence on stderr; with --json also {"code", "message", …} on stdout
+2  invalid command line
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from scheduling.request_origin import acting_from, command_line_actor, of_comman
 
 
 class Failed(Refused):
-    """The command did what was asked, and it did not end well."""
+    """The command was carried out, but its outcome is a failure."""
 
     def __init__(self, code: str, message: str, **extra: Any) -> None:
         super().__init__(code, message, **extra)
 
 
 class GinkgoCommand(BaseCommand):
-    """A door like the others: parse, one call, show the outcome."""
+    """A thin interface: parse, call one operation, show the outcome."""
 
-    # Checks and migrations are the business of `check` and `migrate`; a door should just open.
+    # `check` and `migrate` run the system checks; repeating them would delay every command.
     requires_system_checks: list[str] = []
     _from_shell = False
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add `--json`, then what the command itself takes."""
+        """Add `--json` and the command's own arguments."""
         parser.add_argument("--json", action="store_true", help="print JSON, for programs")
         self.arguments(parser)
 
@@ -49,45 +49,45 @@ class GinkgoCommand(BaseCommand):
 
     @abstractmethod
     def act(self, options: dict[str, Any]) -> None:
-        """Do it and `show` the outcome. Raise Refused where the answer is no."""
+        """Perform the command and `show` the outcome. Raise Refused if it cannot be done."""
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """Run as a process of its own: whatever goes wrong ends in a sentence and a code."""
+        """Run as a process of its own, in which every failure ends in a sentence and a code."""
         self._from_shell = True
         super().run_from_argv(argv)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Act, and turn every foreseen failure into a sentence."""
+        """Act, and turn every expected failure into a sentence."""
         self.as_json: bool = options["json"]
         try:
             refuse_unprintable_options(options)
             with acting_from(of_command(type(self).__module__.rpartition(".")[2])):
                 self.act(options)
         except Refused as refused:
-            self._end(refused.code, refused.message, **refused.extra)
+            self._fail(refused.code, refused.message, **refused.extra)
         except SnapshotUnavailable as error:
             line = _first_line(error)
-            self._end("unavailable", line[:1].upper() + line[1:])
+            self._fail("unavailable", line[:1].upper() + line[1:])
         except DATABASE_AWAY as error:
-            self._end("unavailable", f"The database does not answer: {_first_line(error)}")
+            self._fail("unavailable", f"The database does not answer: {_first_line(error)}")
         except ProgrammingError as error:
-            self._end(
+            self._fail(
                 "unavailable",
                 f"The database lacks a table or a column: {_first_line(error)} "
                 "Run manage.py migrate first.",
             )
         except KeyboardInterrupt:
-            self._end("interrupted", "Interrupted; what was asked for goes on.")
+            self._fail("interrupted", "Interrupted; a request that was already made continues.")
         except CommandError:
             raise
         except Exception as error:
             if options["traceback"] or not self._from_shell:
                 raise
-            said = f"{type(error).__name__}: {_first_line(error)}"
-            self._end("internal_error", f"{said} Run it with --traceback to see where.")
+            message = f"{type(error).__name__}: {_first_line(error)}"
+            self._fail("internal_error", f"{message} Run it with --traceback to see where.")
 
-    def _end(self, code: str, message: str, **extra: Any) -> None:
-        """End with exit code 1, or with an exception where another program called."""
+    def _fail(self, code: str, message: str, **extra: Any) -> None:
+        """Exit with code 1, or raise CommandError if another program called the command."""
         if self.as_json:
             self.stdout.write(_dumps({"code": code, "message": message, **extra}))
         if not self._from_shell:
@@ -96,7 +96,7 @@ class GinkgoCommand(BaseCommand):
         sys.exit(1)
 
     def show(self, document: Any, text: str | Callable[[Console], None]) -> None:
-        """Print `document` with --json, else `text`: a sentence, or what draws on a console."""
+        """Print `document` with --json, otherwise `text`: a sentence or a drawing function."""
         if self.as_json:
             self.stdout.write(_dumps(document))
         elif isinstance(text, str):
@@ -105,15 +105,15 @@ class GinkgoCommand(BaseCommand):
             text(self.console())
 
     def console(self) -> Console:
-        """Return a console on the command's own output, which tests may have redirected."""
+        """Return a console on the command's own output, which tests may redirect."""
         out: Any = self.stdout
-        # A file has no width of its own, and a table cut to 80 columns helps nobody there.
+        # A file has no width, and a table cut to 80 columns in a file is of no use.
         width = None if out.isatty() else 160
         return PlainConsole(file=out._out, highlight=False, width=width)
 
     @property
     def actor(self) -> str:
-        """Return the name that the audit trail keeps for this command."""
+        """Return the name that the audit log keeps for this command."""
         return command_line_actor()
 
 
@@ -126,12 +126,12 @@ class PlainConsole(Console):
 
 
 def refuse_unprintable_options(options: dict[str, Any]) -> None:
-    """Raise Invalid for an argument with a control or bidirectional character in it."""
+    """Raise Invalid for an argument that holds a control or bidirectional character."""
     errors = [
-        wrong
+        error
         for name, value in options.items()
         if name not in ("stdout", "stderr")
-        for wrong in unprintable_errors(name, value)
+        for error in unprintable_errors(name, value)
     ]
     if errors:
         raise Invalid(errors)
@@ -142,6 +142,6 @@ def _dumps(document: Any) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    """Return the first line of what the database said, as the end of a sentence."""
+    """Return the first line of a database error, as the end of a sentence."""
     line = str(error).strip().split("\n", 1)[0].rstrip(".")
     return f"{line or type(error).__name__}."

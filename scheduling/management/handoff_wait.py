@@ -1,4 +1,4 @@
-"""Waiting for a handoff on the command line, with a line that moves on a terminal."""
+"""Wait for a handoff or a start on the command line, with a status line on a terminal."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ POLL_S = 0.05  #: one indexed row; the budget of a handoff is 2 s
 
 
 def wait_for(handoff: Handoff, wait_s: float) -> Handoff:
-    """Return the handoff once it is done. Raise Failed if it ends otherwise, or if `wait_s` pass.
+    """Return the handoff once it is done. Raise Failed if it ends otherwise or after `wait_s`.
 
-    One statement each 50 ms. Giving up changes nothing: the handoff goes on.
+    One statement every 50 ms. After a timeout the handoff continues.
     """
     rows = Handoff.objects.select_related("portfolio", "source_node", "target_node")
     until = time.monotonic() + wait_s
@@ -29,31 +29,31 @@ def wait_for(handoff: Handoff, wait_s: float) -> Handoff:
             if status:
                 status.update(f"{now.kind} of {now.portfolio}: {now.state}")
             if now.state not in ACTIVE_STATES:
-                return _ended(now)
+                return _done(now)
             if time.monotonic() >= until:
                 raise Failed(
                     "wait_timeout",
                     f"The {now.kind} of {now.portfolio} (handoff {now.pk}) is still {now.state} "
-                    f"after {wait_s:g} s; it goes on.",
+                    f"after {wait_s:g} s; it continues.",
                     handoff=now.pk,
                     state=now.state,
                 )
             time.sleep(POLL_S)
 
 
-def _ended(handoff: Handoff) -> Handoff:
-    """Return the handoff if it ended well, else raise Failed with what happened instead."""
+def _done(handoff: Handoff) -> Handoff:
+    """Return a handoff that is done. Raise Failed with the outcome of any other."""
     if handoff.state == "done":
         return handoff
     outcome = {
         "failed": "failed; the portfolio stayed where it was",
         "rolled_back": "was rolled back; the portfolio runs where it ran before",
-        "superseded": "was superseded by something more urgent",
+        "superseded": "was superseded by a more urgent one",
     }[handoff.state]
-    why = f": {handoff.error}" if handoff.error else "."
+    cause = f": {handoff.error}" if handoff.error else "."
     raise Failed(
         f"handoff_{handoff.state}",
-        f"The {handoff.kind} of {handoff.portfolio} (handoff {handoff.pk}) {outcome}{why}",
+        f"The {handoff.kind} of {handoff.portfolio} (handoff {handoff.pk}) {outcome}{cause}",
         handoff=handoff.pk,
         state=handoff.state,
     )
@@ -61,7 +61,7 @@ def _ended(handoff: Handoff) -> Handoff:
 
 @contextmanager
 def _status(text: str) -> Iterator[Status | None]:
-    """Show a moving line while the block runs, on a terminal only."""
+    """Show a status line while the block runs, on a terminal only."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -70,7 +70,7 @@ def _status(text: str) -> Iterator[Status | None]:
 
 
 def wait_for_running(name: str, wait_s: float) -> Handoff | None:
-    """Return the newest handoff of the portfolio once it runs. Raise Failed if `wait_s` pass."""
+    """Return the newest handoff of the portfolio once it runs. Raise Failed after `wait_s`."""
     until = time.monotonic() + wait_s
     with _status(f"start of {name}") as status:
         while True:
@@ -83,6 +83,8 @@ def wait_for_running(name: str, wait_s: float) -> Handoff | None:
                 rows = Handoff.objects.select_related("portfolio", "source_node", "target_node")
                 return rows.filter(portfolio=run.portfolio_id).order_by("-id").first()
             if time.monotonic() >= until:
-                why = f": {run.reason}" if run.reason else "."
-                raise Failed("wait_timeout", f"{name} is still {run.phase} after {wait_s:g} s{why}")
+                cause = f": {run.reason}" if run.reason else "."
+                raise Failed(
+                    "wait_timeout", f"{name} is still {run.phase} after {wait_s:g} s{cause}"
+                )
             time.sleep(POLL_S)

@@ -1,4 +1,4 @@
-"""`manage.py archive_records`: archive and drop the partitions that are old, then end."""
+"""`manage.py archive_records`: archive and drop old partitions, then exit."""
 
 from __future__ import annotations
 
@@ -13,20 +13,18 @@ from scheduling.retention import archive_now
 
 
 class Command(GinkgoCommand):
-    """Archive old partitions."""
-
     help = (
-        "Attach the partitions that the feed will need, archive those whose rows are older than "
-        "they are kept as Parquet, read each file back, and drop the partition. The worker does "
-        "this when it is due."
+        "Attach the partitions that the feed will need, write those whose rows have passed their "
+        "retention time to Parquet, read each file back, and drop the partition. The worker "
+        "does this on schedule."
     )
 
     def arguments(self, parser: CommandParser) -> None:
-        """Take the process to die with."""
-        parser.add_argument("--parent", type=int, metavar="PID", help="die with this process")
+        """Add `--parent`."""
+        parser.add_argument("--parent", type=int, metavar="PID", help="exit with this process")
 
     def act(self, options: dict[str, Any]) -> None:
-        """Archive, and print what was done."""
+        """Archive and show the result."""
         if options["parent"]:
             die_with_parent(options["parent"])
         try:
@@ -36,7 +34,7 @@ class Command(GinkgoCommand):
         except OSError as error:
             raise Failed("archive_failed", f"Nothing was dropped: {error}.") from None
         if done is None:
-            raise Failed("under_way", "Another process archives already; wait until it has ended.")
+            raise Failed("under_way", "Another process is archiving; wait until it has finished.")
         document = {
             "attached": done.attached,
             "archived": [

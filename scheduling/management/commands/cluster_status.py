@@ -19,18 +19,16 @@ _TROUBLE |= {"halted": "yellow", "pending": "yellow", "alive": "green", "running
 
 
 class Command(GinkgoCommand):
-    """The whole fleet at one moment."""
-
     help = "Show nodes, portfolios and handoffs, all from one consistent read."
 
     def act(self, options: dict[str, Any]) -> None:
-        """Read once and show it."""
+        """Read the fleet once and show it."""
         document = BoardDocument(read_fleet_view(), context={"operator": True}).data
         self.show(document, partial(draw_board, document))
 
 
 def draw_board(board: dict[str, Any], console: Console) -> None:
-    """Draw the board's document as tables."""
+    """Draw the fleet as tables."""
     frozen = board["frozen"]
     if frozen:
         reason = f": {frozen['reason']}" if frozen["reason"] else ""
@@ -109,7 +107,7 @@ def _handoffs(handoffs: list[dict[str, Any]]) -> Table:
 def _table(title: str, *headings: str) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for heading in headings:
-        # Names and figures stay whole; the sentence at the end gives way on a narrow screen.
+        # Names and numbers are never wrapped; the last column is, on a narrow screen.
         table.add_column(heading, no_wrap=heading != headings[-1], overflow="fold")
     return table
 

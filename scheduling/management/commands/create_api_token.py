@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from scheduling.management.arguments import add_token_options, wanted_token
+from scheduling.management.arguments import add_token_options, new_token
 from scheduling.management.base import GinkgoCommand
 from scheduling.models import Scope
 from scheduling.operations.tokens import issue_api_token
@@ -15,17 +15,15 @@ from scheduling.permissions import Role
 
 
 class Command(GinkgoCommand):
-    """Let a program act as a person."""
-
     help = (
-        "Make a token with which a program may act as USER, with that user's role. The token is "
-        "shown once; only its hash is kept. list_tokens shows which there are."
+        "Create a token with which a program may act as USER, with that user's role. The token is "
+        "shown once; only its hash is stored. list_tokens lists the tokens."
     )
 
     def arguments(self, parser: CommandParser) -> None:
-        """Take the user, and whether to create one."""
+        """Add the user, `--create`, `--role`, `--scope` and the token options."""
         parser.add_argument("user", metavar="USER")
-        parser.add_argument("--create", action="store_true", help="create the user if unknown")
+        parser.add_argument("--create", action="store_true", help="create a missing user")
         parser.add_argument(
             "--role", choices=[role.value for role in Role], help="put the user into this group"
         )
@@ -38,10 +36,10 @@ class Command(GinkgoCommand):
         add_token_options(parser)
 
     def act(self, options: dict[str, Any]) -> None:
-        """Make it and show it, this once."""
+        """Create the token and show it, this once."""
         name = options["user"]
         user = create_user(name) if options["create"] else find_user(name)
         if options["role"]:
             give_role(user, Role(options["role"]))
-        token = issue_api_token(user, actor=self.actor, wanted=wanted_token(options))
+        token = issue_api_token(user, actor=self.actor, wanted=new_token(options))
         self.show({"user": name, "token": token}, token)

@@ -6,27 +6,25 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from scheduling.management.arguments import add_token_options, wanted_token
+from scheduling.management.arguments import add_token_options, new_token
 from scheduling.management.base import GinkgoCommand
 from scheduling.operations.tokens import issue_node_token
 
 
 class Command(GinkgoCommand):
-    """Let a daemon speak for a node."""
-
     help = (
-        "Make a token with which a daemon may run as the node NAME, and the node itself if there "
-        "is none. The token is shown once; only its hash is kept. Give it to the daemon in a file "
-        "(bin/node --token-file) or in GINKGO_NODE_TOKEN. list_tokens shows which there are."
+        "Create a token with which a daemon may run as the node NAME, and the node itself if there "
+        "is none. The token is shown once; only its hash is stored. Give it to the daemon in a "
+        "file (bin/node --token-file) or in GINKGO_NODE_TOKEN. list_tokens lists the tokens."
     )
 
     def arguments(self, parser: CommandParser) -> None:
-        """Take the node's name."""
+        """Add the node and the token options."""
         parser.add_argument("name", metavar="NAME", help="the node")
         add_token_options(parser)
 
     def act(self, options: dict[str, Any]) -> None:
-        """Make it and show it, this once."""
+        """Create the token and show it, this once."""
         name = options["name"]
-        token = issue_node_token(name, actor=self.actor, wanted=wanted_token(options))
+        token = issue_node_token(name, actor=self.actor, wanted=new_token(options))
         self.show({"name": name, "token": token}, token)

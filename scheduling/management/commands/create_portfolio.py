@@ -1,6 +1,6 @@
 """manage.py create_portfolio NAME --strategy S [--config JSON] [--symbols A,B] [--weight N] …
 
-manage.py create_portfolio --file PATH: many, a thousand in one transaction.
+manage.py create_portfolio --file PATH: many, in transactions of a thousand.
 """
 
 from __future__ import annotations
@@ -19,30 +19,29 @@ from portfolios.models import CatchUp
 from portfolios.text import exact_decimal
 from scheduling import operations
 from scheduling.errors import Invalid, Refused
-from scheduling.management.arguments import add_wait, json_object, label, words
+from scheduling.management.arguments import add_wait, comma_list, json_object, label
 from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.management.handoff_wait import wait_for_running
+from scheduling.operations import registry
 from scheduling.presentation.documents import portfolio_document
 from scheduling.presentation.portfolio_body import PortfolioBody, read_bodies
 from scheduling.presentation.problems import field_errors
 
 
 class Command(GinkgoCommand):
-    """Create a portfolio; the next pass places it."""
-
     help = (
-        "Create a portfolio with its first revision; the balancer places it at once. With --file, "
-        "create all that a file of JSON lines names, each as in POST /api/portfolios/."
+        registry.CREATE.help("a portfolio") + " With --file, create one for each line of a file of "
+        "JSON objects, as in POST /api/portfolios/."
     )
 
     def arguments(self, parser: CommandParser) -> None:
-        """Take what a portfolio is made of."""
+        """Add the fields of a portfolio, `--file` and `--wait`."""
         parser.add_argument("name", metavar="NAME", nargs="?")
         parser.add_argument("--strategy", metavar="S")
         parser.add_argument(
             "--file",
             metavar="PATH",
-            help="one JSON object a line, each a portfolio; - is the standard input",
+            help="one JSON object per line, each a portfolio; - reads standard input",
         )
         parser.add_argument(
             "--config", metavar="JSON", type=json_object, default={}, help="parameters"
@@ -50,9 +49,9 @@ class Command(GinkgoCommand):
         parser.add_argument(
             "--symbols",
             metavar="A,B",
-            type=words,
+            type=comma_list,
             default=[],
-            help="which ones it trades, or '*' for all; a canary takes none",
+            help="the symbols it trades, or '*' for all; a canary takes none",
         )
         parser.add_argument("--limits", metavar="JSON", type=json_object, default={})
         parser.add_argument("--weight", metavar="N", type=int, default=1)
@@ -65,23 +64,23 @@ class Command(GinkgoCommand):
             type=label,
             action="append",
             default=[],
-            help="a label its node must have; may be given several times",
+            help="a label that its node must have; may be repeated",
         )
         parser.add_argument("--spread-group", metavar="GROUP", default="")
         parser.add_argument(
-            "--spread-hard", action="store_true", help="never two of its group on one node"
+            "--spread-hard", action="store_true", help="never place two of its group on one node"
         )
         parser.add_argument("--catch-up", choices=CatchUp.values, default=CatchUp.STATE_ONLY.value)
         parser.add_argument("--cash", metavar="AMOUNT", type=_money, default=Decimal("100000"))
-        parser.add_argument("--stopped", action="store_true", help="create it, but do not run it")
+        parser.add_argument("--stopped", action="store_true", help="create it without running it")
         parser.add_argument("--note", metavar="TEXT", default="")
         add_wait(parser)
 
     def act(self, options: dict[str, Any]) -> None:
-        """Create it, or those of a file; wait until it commits where asked."""
+        """Create one portfolio, or those of a file; with --wait, return once it has committed."""
         if options["file"]:
             if options["name"] or options["strategy"]:
-                raise CommandError("--file names the portfolios itself: leave the others out.")
+                raise CommandError("--file excludes NAME and --strategy.")
             self._create_from(options["file"])
             return
         if not options["name"] or not options["strategy"]:
@@ -107,11 +106,11 @@ class Command(GinkgoCommand):
             wait_for_running(portfolio.name, options["wait"])
         document = portfolio_document(portfolio.name)
         run = document["run"]
-        where = f" on {run['node']}" if run["node"] else ""
-        self.show(document, f"{portfolio.name} was created: {run['phase']}{where}.")
+        node = f" on {run['node']}" if run["node"] else ""
+        self.show(document, f"{portfolio.name} was created: {run['phase']}{node}.")
 
     def _create_from(self, path: str) -> None:
-        """Create a thousand at a time, all of them or none; say how far it is."""
+        """Create a thousand portfolios per transaction, and print the progress."""
         created = 0
         try:
             with nullcontext(sys.stdin) if path == "-" else open(path, encoding="utf-8") as lines:
@@ -119,25 +118,24 @@ class Command(GinkgoCommand):
                     operations.create_portfolios([new for _, new in batch], actor=self.actor)
                     created += len(batch)
                     if not self.as_json:
-                        self.stderr.write(f"{created:,} created, up to line {batch[-1][0]:,}")
+                        self.stderr.write(f"created {created:,}, up to line {batch[-1][0]:,}")
         except (OSError, UnicodeDecodeError) as error:
             raise Failed("unreadable", f"{path} cannot be read: {error}.") from None
         except Refused as refused:
             raise Refused(
                 refused.code,
-                f"{refused.message} {created:,} were created before; nothing from number "
-                f"{created + 1:,} of the file on.",
+                f"{refused.message} Only the first {created:,} portfolios of the file were created.",
                 status=refused.status,
                 **{**refused.extra, "created": created},
             ) from None
-        said = (
+        text = (
             "1 portfolio was created." if created == 1 else f"{created:,} portfolios were created."
         )
-        self.show({"created": created}, said)
+        self.show({"created": created}, text)
 
 
 def _batches(lines: Iterable[str]) -> Iterator[list[tuple[int, operations.NewPortfolio]]]:
-    """Yield at most MAX_AT_ONCE (line, portfolio) at a time. Raise Invalid for a bad line."""
+    """Yield lists of at most MAX_AT_ONCE (line number, portfolio). Raise Invalid for a bad line."""
     batch: list[tuple[int, operations.NewPortfolio]] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -155,17 +153,17 @@ def _parse(number: int, line: str) -> operations.NewPortfolio:
         given = json.loads(line)
         return operations.NewPortfolio(**read_bodies([given], PortfolioBody)[0])
     except ValueError as error:
-        said, code = f"is not JSON: {error}", "malformed"
+        text, code = f"is not JSON: {error}", "malformed"
     except ValidationError as error:
         errors = list(field_errors(error.get_full_details()))
-        said = "; ".join(f"{e['field'].partition('.')[2]}: {e['message']}" for e in errors)
+        text = "; ".join(f"{e['field'].partition('.')[2]}: {e['message']}" for e in errors)
         code = "invalid"
-    message = f"Line {number:,}: {said}"
+    message = f"Line {number:,}: {text}"
     raise Invalid([{"field": f"line {number}", "code": code, "message": message}])
 
 
 def _money(text: str) -> Decimal:
-    """Return an amount; argparse names the argument for a ValueError."""
+    """Parse an amount; argparse names the argument for a ValueError."""
     value = exact_decimal(text)
     if value is None:
         raise ValueError(text)

@@ -12,27 +12,23 @@ from scheduling.management.arguments import add_reason, add_wait
 from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.management.handoff_wait import wait_for
 from scheduling.models.handoff import HandoffState
+from scheduling.operations import registry
 from scheduling.presentation.sentences import handoff_sentence
 from scheduling.presentation.serializers import HandoffDocument
 
 
 class Command(GinkgoCommand):
-    """Take a portfolio out of the fleet for good."""
-
-    help = (
-        "Delete a portfolio: it commits what it has and is released for certain. Its orders and "
-        "its audit trail stay, its name is free again. There is no way back."
-    )
+    help = registry.DELETE.help("a portfolio")
 
     def arguments(self, parser: CommandParser) -> None:
-        """Take the portfolio, why, whether to ask, and how long to wait."""
+        """Add the portfolio, `--reason`, `--yes` and `--wait`."""
         parser.add_argument("name", metavar="NAME", help="the portfolio")
         add_reason(parser)
-        parser.add_argument("--yes", action="store_true", help="do not ask on a terminal")
+        parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
         add_wait(parser)
 
     def act(self, options: dict[str, Any]) -> None:
-        """Delete it; wait for its release where asked."""
+        """Delete the portfolio; with --wait, return once it is released."""
         name = options["name"]
         if sys.stdin.isatty() and not options["yes"]:
             self._confirm(name)
@@ -41,7 +37,7 @@ class Command(GinkgoCommand):
             handoff = wait_for(handoff, options["wait"])
         released = ""
         if handoff is not None and handoff.state != HandoffState.DONE:
-            released = f" Its node still releases it: {handoff_sentence(handoff)}"
+            released = f" Its node is still releasing it: {handoff_sentence(handoff)}"
         self.show(
             {
                 "portfolio": name,
@@ -52,10 +48,7 @@ class Command(GinkgoCommand):
         )
 
     def _confirm(self, name: str) -> None:
-        self.stderr.write(
-            f"{name} is deleted for good; its orders and its audit trail stay. Type its name: ",
-            ending="",
-        )
+        self.stderr.write(f"{registry.DELETE.consequence} Type {name} to confirm: ", ending="")
         self.stderr.flush()
         if sys.stdin.readline().strip() != name:
-            raise Failed("not_confirmed", f"{name} was not typed; nothing was deleted.")
+            raise Failed("not_confirmed", f"Nothing was deleted: {name} was not typed.")

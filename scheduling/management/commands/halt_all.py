@@ -17,41 +17,39 @@ from scheduling.enact.halt import Halted
 from scheduling.management.arguments import add_reason, positive_int
 from scheduling.management.base import Failed, GinkgoCommand
 from scheduling.models import Run
+from scheduling.operations import registry
 from scheduling.presentation.serializers import HaltedDocument
 
 NEWEST = -1
 
 
 class Command(GinkgoCommand):
-    """The kill switch."""
-
     help = (
-        "Stop every portfolio at once, in one transaction and without waiting for any node. It "
-        "needs the database only: the web process may be away and the fleet frozen. Nothing "
-        "starts again by itself; --undo starts all that a halt stopped."
+        registry.HALT_ALL.help() + " The command needs the database only: the web process may be "
+        "down and the fleet frozen."
     )
 
     def arguments(self, parser: CommandParser) -> None:
-        """Take why, how many should be running, whether to ask, and whether to undo."""
+        """Add `--reason`, `--expect`, `--yes` and `--undo`."""
         add_reason(parser)
         parser.add_argument(
             "--expect",
             metavar="N",
             type=int,
-            help="refuse, and stop nothing, if another number is running",
+            help="stop nothing if the number of running portfolios is not N",
         )
-        parser.add_argument("--yes", action="store_true", help="do not ask on a terminal")
+        parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
         parser.add_argument(
             "--undo",
             metavar="HALT",
             nargs="?",
             type=positive_int,
             const=NEWEST,
-            help="start all that this halt stopped, the newest one if no number is given",
+            help="start what this halt stopped, by default the newest halt",
         )
 
     def act(self, options: dict[str, Any]) -> None:
-        """Stop everything and print a line for each, or bring it back."""
+        """Stop everything and show each portfolio, or undo a halt."""
         if options["undo"] is not None:
             number = None if options["undo"] == NEWEST else options["undo"]
             halt, started = operations.undo_halt(number, actor=self.actor, reason=options["reason"])
@@ -68,23 +66,22 @@ class Command(GinkgoCommand):
         self.show(HaltedDocument(halted).data, partial(draw_halted, halted))
 
     def _confirm(self, expect: int | None) -> int:
-        """Return how many are running, once the person has typed that number."""
+        """Return the number of running portfolios, once the operator has typed it."""
         owned = Run.objects.filter(node__isnull=False, portfolio__archived_at__isnull=True)
         running = owned.count() if expect is None else expect
         self.stderr.write(
-            f"{count(running, 'portfolio is', 'portfolios are')} running. All are stopped at once "
-            "and stay stopped until "
-            f"somebody starts them. Type: halt {running}"
+            f"{count(running, 'portfolio is', 'portfolios are')} running. "
+            f"{registry.HALT_ALL.consequence} Type: halt {running}"
         )
         if sys.stdin.readline().strip() != f"halt {running}":
-            raise Failed("not_confirmed", "Nothing was stopped: it was not confirmed.")
+            raise Failed("not_confirmed", "Nothing was stopped: the halt was not confirmed.")
         return running
 
 
 def draw_halted(halted: Halted, console: Console) -> None:
-    """Draw a line for each portfolio, and the way back."""
+    """Draw a line for each portfolio, and the command that undoes the halt."""
     if halted.halt is None:
-        console.print("Nothing was running and nothing was to run: there was nothing to stop.")
+        console.print("Nothing was stopped: no portfolio was running or pending.")
         return
     table = Table(title_justify="left", box=SIMPLE_HEAD)
     for heading in ("portfolio", "was", "on", "handoff", "epoch", "last seq"):

@@ -16,16 +16,14 @@ from scheduling.presentation.serializers import ApiTokenDocument, NodeTokenDocum
 
 
 class Command(GinkgoCommand):
-    """Which tokens there are."""
-
-    help = "Show the tokens of people and nodes: what for, whose, until when, and when last used."
+    help = "List the tokens of users and nodes: owner, purpose, expiry and last use."
 
     def arguments(self, parser: CommandParser) -> None:
-        """Take whether to show those that no longer work."""
-        parser.add_argument("--all", action="store_true", help="also revoked and expired ones")
+        """Add `--all`."""
+        parser.add_argument("--all", action="store_true", help="include revoked and expired tokens")
 
     def act(self, options: dict[str, Any]) -> None:
-        """Show them; the tokens themselves are known to nobody but their holders."""
+        """List the tokens, without their values, of which only hashes are stored."""
         people = ApiToken.objects.select_related("user").order_by("pk")
         nodes = NodeToken.objects.select_related("node").order_by("pk")
         rows = [

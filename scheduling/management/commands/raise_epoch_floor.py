@@ -10,31 +10,28 @@ from scheduling import operations
 from scheduling.enact.epoch_floor import ENOUGH
 from scheduling.management.arguments import add_reason, positive_int
 from scheduling.management.base import GinkgoCommand
+from scheduling.operations import registry
 
 
 class Command(GinkgoCommand):
-    """Rise above a history that was lost."""
-
     help = (
-        "After a restore from backup or a promotion of a replica, before the web process starts: "
-        "raise every epoch above any that may have been granted since, take every portfolio from "
-        "its node, and let every daemon register again. What should run is then placed anew, from "
-        "the checkpoints of this database."
+        registry.RAISE_EPOCH_FLOOR.help() + " Run it after a restore from a backup or a promotion "
+        "of a replica, before the web process starts."
     )
 
     def arguments(self, parser: CommandParser) -> None:
-        """Take by how much, and why."""
+        """Add `--by` and `--reason`."""
         parser.add_argument(
             "--by",
             metavar="N",
             type=positive_int,
             default=ENOUGH,
-            help="more than any portfolio was granted since the backup (%(default)s)",
+            help="more grants than any portfolio received since the backup (%(default)s)",
         )
         add_reason(parser)
 
     def act(self, options: dict[str, Any]) -> None:
-        """Raise it and print old and new."""
+        """Raise every epoch and show the old and the new ones."""
         by = options["by"]
         raised = operations.raise_epoch_floor(by, actor=self.actor, reason=options["reason"])
         results = [
@@ -47,5 +44,5 @@ class Command(GinkgoCommand):
         self.show(
             document,
             f"{len(raised)} epochs were raised by {by:,}: the highest was {before:,}, the lowest "
-            f"is {after:,}. What should run is pending until nodes have registered again.",
+            f"is {after:,}. Portfolios that should run are pending until nodes register again.",
         )

@@ -12,50 +12,49 @@ from rich.table import Table
 from scheduling import operations
 from scheduling.decide.what_if.hypothetical import InvalidScenario, Scenario
 from scheduling.management.base import GinkgoCommand
+from scheduling.operations import registry
 from scheduling.presentation.plan import SCENARIO_PARAMETERS, balance_document, dry_run
 
 
 class Command(GinkgoCommand):
-    """Run a balance pass now, or show what one would do."""
-
-    help = "Run a balance pass now instead of in up to 30 s, or show what one would do."
+    help = registry.REBALANCE.help() + " With --dry-run, show the plan and change nothing."
 
     def arguments(self, parser: CommandParser) -> None:
-        """Take whether to only look, and as if what were so."""
+        """Add `--dry-run` and the what-if scenario."""
         parser.add_argument("--dry-run", action="store_true", help="show the plan, change nothing")
-        for name, metavar, words in (
-            ("lose", "NODE", "as if this node were lost"),
-            ("drain", "NODE", "as if this node were drained"),
-            ("add", "CAPACITY[:K=V,…]", "as if there were one node more"),
+        for name, metavar, assumption in (
+            ("lose", "NODE", "assume that this node is lost"),
+            ("drain", "NODE", "assume that this node is drained"),
+            ("add", "CAPACITY[:K=V,…]", "assume one more node"),
         ):
             parser.add_argument(
                 f"--{name}",
                 metavar=metavar,
                 action="append",
                 default=[],
-                help=f"with --dry-run, which it implies: {words}; may be repeated",
+                help=f"with --dry-run, which it implies: {assumption}; may be repeated",
             )
 
     def act(self, options: dict[str, Any]) -> None:
-        """Show the plan, or carry one out."""
+        """Show the plan, or run a pass."""
         try:
-            question = Scenario.of(*(options[name] for name in SCENARIO_PARAMETERS))
-        except InvalidScenario as bad:
-            raise CommandError(f"argument --{bad.field}: {bad.message}", returncode=2) from None
-        if options["dry_run"] or question:
-            document = dry_run(question)
+            scenario = Scenario.of(*(options[name] for name in SCENARIO_PARAMETERS))
+        except InvalidScenario as error:
+            raise CommandError(f"argument --{error.field}: {error.message}", returncode=2) from None
+        if options["dry_run"] or scenario:
+            document = dry_run(scenario)
             self.show(document, partial(draw_plan, document))
             return
         document = balance_document(operations.rebalance(actor=self.actor))
-        begun, refused = len(document["requested"]), document["rejected"]
-        told = [f"Began {begun} handoffs." if begun else "Nothing to move."]
-        told += [f"{one['portfolio']}: {one['reason']}" for one in refused]
-        told += [f"{one['portfolio']}: {one['reason']}" for one in document["pending"]]
-        self.show(document, "\n".join(told))
+        begun, rejected = len(document["requested"]), document["rejected"]
+        lines = [f"Began {begun} handoffs." if begun else "Nothing to move."]
+        lines += [f"{one['portfolio']}: {one['reason']}" for one in rejected]
+        lines += [f"{one['portfolio']}: {one['reason']}" for one in document["pending"]]
+        self.show(document, "\n".join(lines))
 
 
 def draw_plan(document: dict[str, Any], console: Console) -> None:
-    """Draw the plan's document: the verdict, then tables."""
+    """Draw the plan: the summary, then tables."""
     verdict = document["verdict"]
     console.print(verdict["sentence"])
     for note in verdict["notes"]:
@@ -63,8 +62,8 @@ def draw_plan(document: dict[str, Any], console: Console) -> None:
     budget = verdict["without_owner"]
     if budget is not None:
         console.print(
-            f"Without an owner: at most {budget['by_silence_s']:g} s, "
-            f"{budget['by_kill_s']:g} s if only a process dies."
+            f"Time without an owner: at most {budget['by_silence_s']:g} s, "
+            f"{budget['by_kill_s']:g} s if only the node's process dies."
         )
     steps = Table(title="Plan", title_justify="left")
     for heading in ("portfolio", "from", "to", "why"):
@@ -85,6 +84,6 @@ def draw_plan(document: dict[str, Any], console: Console) -> None:
     for heading in ("node", "status", "now", "after", "capacity"):
         loads.add_column(heading, justify="left" if heading in ("node", "status") else "right")
     for load in document["load"]:
-        figures = (f"{load[name]:g}" for name in ("before", "after", "capacity"))
-        loads.add_row(load["node"], load["status"], *figures)
+        values = (f"{load[name]:g}" for name in ("before", "after", "capacity"))
+        loads.add_row(load["node"], load["status"], *values)
     console.print(loads)

@@ -7,35 +7,24 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from scheduling import operations
-from scheduling.management.arguments import add_reason, add_wait, positive_int
-from scheduling.management.base import GinkgoCommand
-from scheduling.management.handoff_wait import wait_for
-from scheduling.presentation.sentences import handoff_sentence
-from scheduling.presentation.serializers import HandoffDocument
+from scheduling.management.arguments import positive_int
+from scheduling.management.handoff_commands import HandoffCommand
+from scheduling.models import Handoff
+from scheduling.operations import registry
 
 
-class Command(GinkgoCommand):
-    """Restart a portfolio on its node, make before break."""
-
-    help = "Restart a portfolio on its node, make before break, with the wanted revision."
+class Command(HandoffCommand):
+    help = registry.RELOAD.help("a portfolio")
 
     def arguments(self, parser: CommandParser) -> None:
-        """Take the portfolio, a revision, why, and how long to wait."""
-        parser.add_argument("name", metavar="NAME", help="the portfolio")
+        """Add `--revision`."""
+        super().arguments(parser)
         parser.add_argument(
-            "--revision", metavar="N", type=positive_int, help="another revision than the wanted"
+            "--revision", metavar="N", type=positive_int, help="want this revision from now on"
         )
-        add_reason(parser)
-        add_wait(parser)
 
-    def act(self, options: dict[str, Any]) -> None:
-        """Ask for the handoff; wait for its end where asked."""
-        handoff = operations.reload(
-            options["name"],
-            actor=self.actor,
-            reason=options["reason"],
-            revision=options["revision"],
+    def request(self, options: dict[str, Any], *, actor: str, reason: str) -> Handoff:
+        """Begin the reload."""
+        return operations.reload(
+            options["name"], actor=actor, reason=reason, revision=options["revision"]
         )
-        if options["wait"]:
-            handoff = wait_for(handoff, options["wait"])
-        self.show(HandoffDocument(handoff).data, handoff_sentence(handoff))

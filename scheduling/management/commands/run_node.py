@@ -1,4 +1,4 @@
-"""`manage.py run_node`: the node daemon, from a checkout that has the whole project installed."""
+"""`manage.py run_node`: the node daemon, from a full installation of the project."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from scheduling.node_daemon import cli
 
 
 class Command(BaseCommand):
-    """Run an execution node until it is told to stop. The daemon itself knows nothing of Django."""
+    """Run an execution node until it is stopped. The daemon itself does not use Django."""
 
     help = "Run an execution node."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Take what the daemon takes."""
+        """Add the arguments of the daemon."""
         cli.add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run it and exit with its code."""
+        """Run the daemon and exit with its code."""
         sys.exit(cli.run(options))

@@ -1,4 +1,4 @@
-"""`manage.py run_verifications`: work off the verifications that were asked for, then end."""
+"""`manage.py run_verifications`: run the requested verifications, then exit."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from scheduling.verification.runner import NICE_LEVEL, run_waiting
 
 
 class Command(GinkgoCommand):
-    help = "Run the verifications that wait, one after the other, and end. The worker starts it."
+    help = "Run the waiting verifications one after the other, then exit. The worker starts it."
 
     def arguments(self, parser: CommandParser) -> None:
-        """Take the process to die with."""
-        parser.add_argument("--parent", type=int, metavar="PID", help="die with this process")
+        """Add `--parent`."""
+        parser.add_argument("--parent", type=int, metavar="PID", help="exit with this process")
 
     def act(self, options: dict[str, Any]) -> None:
-        """Work off what waits."""
+        """Run the waiting verifications."""
         if options["parent"]:
             die_with_parent(options["parent"])
         os.nice(NICE_LEVEL)

@@ -1,4 +1,4 @@
-"""`manage.py run_watcher`: the fast half of the scheduler, in the foreground."""
+"""`manage.py run_watcher`: the event-driven half of the scheduler, in the foreground."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ginkgo_site.deadline import limit_statements
 from scheduling.management.base import GinkgoCommand
 from scheduling.watcher import Watcher
 
-#: A look at the largest fleet takes a second or two.
+#: Reading the largest fleet takes one to two seconds.
 STATEMENT_LIMIT_S = 10.0
 
 
 class Command(GinkgoCommand):
-    help = "Sweep and place as soon as something changes. Runs until it is asked to end."
+    help = "Run a pass or sweep as soon as something changes, until SIGTERM."
 
     def act(self, options: dict[str, Any]) -> None:
-        """Watch until SIGTERM or SIGINT."""
+        """Run the watcher until SIGTERM or SIGINT."""
         limit_statements(STATEMENT_LIMIT_S)
         watcher = Watcher(settings.GINKGO.balance_interval_s)
         signal.signal(signal.SIGTERM, watcher.end)

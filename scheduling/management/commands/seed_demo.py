@@ -14,8 +14,8 @@ from scheduling.management.arguments import positive_int
 from scheduling.management.base import GinkgoCommand
 from scheduling.operations import NewPortfolio, create_portfolio
 
-#: Six traders on real symbols. At 100 events a second each symbol has a bar every 3.8 s, so that
-#: short windows trade within the first minutes.
+#: Six traders on real symbols. At 100 events a second each symbol has a bar every 3.8 s, so
+#: short windows make them trade within the first minutes.
 TRADERS = (
     NewPortfolio(
         name="tech-hold",
@@ -63,42 +63,44 @@ TRADERS = (
 
 
 def canary(number: int) -> NewPortfolio:
-    """Return the witness number `number`; the group spreads them, one on each node while it can."""
+    """Return one canary. Its spread group puts one on each node while there are enough nodes."""
     return NewPortfolio(
         name=f"canary-{number}", strategy="canary", spread_group="canary", priority=10, note="demo"
     )
 
 
 class Command(GinkgoCommand):
-    """Fill an installation with something to look at."""
-
-    help = "Begin the feed and create the demo portfolios: a canary per node and six traders."
+    help = "Start the feed and create the demo portfolios: a canary per node and six traders."
 
     def arguments(self, parser: CommandParser) -> None:
-        """Take the number of nodes."""
+        """Add `--nodes`."""
         parser.add_argument(
-            "--nodes", metavar="N", type=positive_int, default=3, help="a canary for each; 3"
+            "--nodes",
+            metavar="N",
+            type=positive_int,
+            default=3,
+            help="a canary for each (%(default)s)",
         )
 
     def act(self, options: dict[str, Any]) -> None:
-        """Create what is missing; what is there stays as it is, a paused feed paused."""
+        """Create the portfolios that are missing. Others, and a paused feed, stay as they are."""
         if not FeedRow.objects.exists():
             ensure_feed(settings.GINKGO.feed_rate)
         wanted = [canary(number) for number in range(1, options["nodes"] + 1)]
         wanted += TRADERS
         created = [new.name for new in wanted if self._create(new)]
         kept = [new.name for new in wanted if new.name not in created]
-        told = f"Created {', '.join(created)}." if created else "Everything was there already."
-        self.show({"created": created, "kept": kept}, told)
+        text = f"Created {', '.join(created)}." if created else "All demo portfolios exist already."
+        self.show({"created": created, "kept": kept}, text)
 
     def _create(self, new: NewPortfolio) -> bool:
-        """Return whether it had to be created."""
+        """Create the portfolio. Return False if it exists already."""
         if Portfolio.objects.present().filter(name=new.name).exists():
             return False
         try:
             create_portfolio(new, actor=self.actor)
         except Refused as refused:
-            if refused.code == "name_taken":  # another start got there first
+            if refused.code == "name_taken":  # concurrent writer: another start of the installation
                 return False
             raise
         return True

@@ -8,20 +8,19 @@ from django.core.management.base import CommandParser
 
 from scheduling import operations
 from scheduling.management.base import GinkgoCommand
+from scheduling.operations import registry
 from scheduling.presentation.documents import portfolio_document
 
 
 class Command(GinkgoCommand):
-    """Let the balancer move a portfolio again."""
-
-    help = "End the pin that a migration by hand left: the balancer may move the portfolio again."
+    help = registry.UNPIN.help("a portfolio")
 
     def arguments(self, parser: CommandParser) -> None:
-        """Take the portfolio."""
+        """Add the portfolio."""
         parser.add_argument("name", metavar="NAME", help="the portfolio")
 
     def act(self, options: dict[str, Any]) -> None:
-        """Take the pin away; without one nothing is changed."""
+        """End the pin, if there is one."""
         name = options["name"]
         operations.unpin(name, actor=self.actor)
-        self.show(portfolio_document(name), f"{name} is not pinned.")
+        self.show(portfolio_document(name), registry.UNPIN.outcome(name))

@@ -16,54 +16,53 @@ from scheduling.decide.reasons import count
 from scheduling.errors import NotFound, Refused
 from scheduling.management.arguments import positive_int
 from scheduling.management.base import Failed, GinkgoCommand
+from scheduling.operations import registry
 from scheduling.verification.verify import verify_portfolio
 
 
 class Command(GinkgoCommand):
-    """Replay a portfolio's log in one process and compare it with what the fleet left behind."""
-
     help = (
-        "Replay a portfolio's events in one uninterrupted process, under its recorded revisions, "
-        "and compare state, orders, fills and equity with what the fleet left behind; rebuild its "
-        "history from the audit trail and hold it against the tenures. The portfolio runs on. "
+        registry.VERIFY.help("a portfolio") + " Compared are state, orders, fills and equity under "
+        "the recorded revisions, and the tenures with the history rebuilt from the audit log. "
         "Exit 0: identical; 1: different, or it cannot be verified."
     )
 
     def arguments(self, parser: CommandParser) -> None:
-        """Take one portfolio or all, and how far to go."""
+        """Add the portfolio or `--all`, `--to` and `--full`."""
         parser.add_argument("name", metavar="NAME", nargs="?", help="the portfolio")
-        parser.add_argument("--all", action="store_true", help="every portfolio, one by one")
+        parser.add_argument("--all", action="store_true", help="every portfolio in turn")
         parser.add_argument(
             "--to", metavar="SEQ", type=positive_int, help="stop after this event of the log"
         )
         parser.add_argument(
             "--full",
             action="store_true",
-            help="replay from the first event, not only what is new since the last verification",
+            help=f"verify {registry.VERIFY.options[0][1]}",
         )
 
     def act(self, options: dict[str, Any]) -> None:
-        """Verify, show the verdicts, and end with 1 if one is not identical."""
+        """Verify and show the results; exit with 1 if any is not identical."""
         if bool(options["name"]) == options["all"]:
             raise CommandError("Give the NAME of one portfolio, or --all.", returncode=2)
         if options["name"]:
             document = _verified(options["name"], options["to"], options["full"])
             if document["state"] != "identical":
                 code = "different" if document["state"] == "different" else "cannot_verify"
-                said = document["sentence"] if self.as_json else _lines(document)
-                raise Failed(code, said, **document)
+                text = document["sentence"] if self.as_json else _lines(document)
+                raise Failed(code, text, **document)
             return self.show(document, _lines(document))
         documents = []
         for name in _present():
             documents.append(_verified(name, options["to"], options["full"]))
             if not self.as_json:
                 self.stdout.write(_lines(documents[-1], named=True))
-        unlike = [d["portfolio"] for d in documents if d["state"] != "identical"]
-        if unlike:
-            among = count(len(documents), "portfolio is", "portfolios are")
-            said = f"{len(unlike)} of {among} not identical: {', '.join(unlike)}."
-            raise Failed("different", said, results=documents)
-        self.show({"results": documents}, f"all {len(documents)} are identical")
+        not_identical = [d["portfolio"] for d in documents if d["state"] != "identical"]
+        if not_identical:
+            total = count(len(documents), "portfolio")
+            names = ", ".join(not_identical)
+            text = f"Not identical: {len(not_identical)} of {total}: {names}."
+            raise Failed("different", text, results=documents)
+        self.show({"results": documents}, f"All {len(documents)} portfolios are identical.")
 
 
 def _present() -> list[str]:
@@ -72,10 +71,10 @@ def _present() -> list[str]:
 
 
 def _verified(name: str, to_seq: int | None, full: bool) -> dict[str, Any]:
-    """Return the document of a verdict, or of why there can be none."""
+    """Return the document of a verification, or of the reason why there is none."""
     try:
-        with _bar(name) as told:
-            return verify_portfolio(name, to_seq, told, full=full).document()
+        with _progress_bar(name) as report:
+            return verify_portfolio(name, to_seq, report, full=full).document()
     except NotFound:
         raise
     except Refused as refused:
@@ -83,17 +82,18 @@ def _verified(name: str, to_seq: int | None, full: bool) -> dict[str, Any]:
 
 
 def _lines(document: dict[str, Any], *, named: bool = False) -> str:
-    """Return the verdict and what is to be said beside it."""
+    """Return the result and its notes, one per line."""
     first = f"{document['portfolio']}: {document['sentence']}" if named else document["sentence"]
-    beside = list(document["notes"])
-    if document.get("difference") and document.get("history"):  # the sentence tells the first only
-        beside.insert(0, f"history differs: {document['history']}")
-    return "\n".join([first, *beside])
+    notes = list(document["notes"])
+    if document.get("difference") and document.get("history"):
+        # The sentence names the first difference only.
+        notes.insert(0, f"history differs: {document['history']}")
+    return "\n".join([first, *notes])
 
 
 @contextmanager
-def _bar(name: str) -> Iterator[Callable[[int, int, int], None]]:
-    """Give what takes the progress: a bar on stderr, on a terminal only."""
+def _progress_bar(name: str) -> Iterator[Callable[[int, int, int], None]]:
+    """Yield a function that reports progress: to a bar on stderr, on a terminal only."""
     if not sys.stderr.isatty():
         yield lambda first, at, last: None
         return
@@ -101,7 +101,7 @@ def _bar(name: str) -> Iterator[Callable[[int, int, int], None]]:
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task(name, total=None, at="–")
 
-        def told(first: int, at: int, last: int) -> None:
+        def report(first: int, at: int, last: int) -> None:
             bar.update(task, total=last - first + 1, completed=at - first + 1, at=f"{at:,}")
 
-        yield told
+        yield report

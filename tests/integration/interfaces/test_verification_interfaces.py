@@ -352,7 +352,7 @@ def page(group: str) -> Client:
 
 def pane(client: Client) -> str:
     """Return the pane of the portfolio's page."""
-    text = client.get("/portfolios/canary-1/").content.decode()
+    text = " ".join(client.get("/portfolios/canary-1/").content.decode().split())
     return text.partition('<section class="pane" id="verification"')[2].partition("</section>")[0]
 
 
@@ -393,7 +393,7 @@ def test_the_page_shows_the_first_difference_as_a_table() -> None:
     run_waiting()
     text = pane(client)
     assert 'data-state="different"' in text
-    for word in ('<th scope="row">field</th><td>bytes</td>', "unreadable", "epoch 1 on node-1"):
+    for word in ('<th scope="row">field</th> <td>bytes</td>', "unreadable", "epoch 1 on node-1"):
         assert word in text
 
 

@@ -143,7 +143,7 @@ def test_the_command_says_what_counts_now() -> None:
     assert json.loads(out.getvalue()) == {"even_by": "cpu"}
     out = StringIO()
     call_command("even_by", "weight", stdout=out)
-    assert out.getvalue().startswith("Nodes are evened out by the weight they hold")
+    assert out.getvalue().startswith("Nodes are rebalanced by the weight they hold")
     with pytest.raises(CommandError, match="invalid choice"):
         call_command("even_by", "mood")
 
