@@ -1,4 +1,4 @@
-"""What all pages of the admin share: who may, and acts that ask first."""
+"""The base of all admin pages: permissions, and actions with a confirmation page."""
 
 from __future__ import annotations
 
@@ -14,39 +14,40 @@ from django.template.response import TemplateResponse
 
 from portfolios.text import unprintable_errors
 from scheduling.errors import Refused, SnapshotUnavailable
+from scheduling.operations.registry import Operation
 from scheduling.permissions import may_act, may_read
 from scheduling.presentation.problems import DATABASE_AWAY
 
-#: Present in the POST of the confirmation page, and only there.
+#: Name of the field that only the POST of the confirmation page has.
 CONFIRMED = "confirmed"
 
 
 class FleetAdmin(admin.ModelAdmin):
-    """Rows that only statements write: shown, filtered and linked, never edited or deleted."""
+    """Rows that are shown, filtered and linked, never edited or deleted: `enact` writes them."""
 
     list_per_page = 50
-    # Another count(*) over the whole table at each page, for a figure nobody needs.
+    # It would cost a count(*) over the whole table per page.
     show_full_result_count = False
     save_on_top = False
 
     class Media:
         css = {"all": ["ginkgo/admin.css"]}
 
-    #: Columns that operators alone see, beside every incarnation.
+    #: Columns that only operators see, in addition to every incarnation.
     for_operators: tuple[str, ...] = ()
 
     def get_exclude(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        """Return the columns that this person is not shown."""
-        nobody = tuple(super().get_exclude(request, obj) or ())
+        """Return the columns that are hidden from this user."""
+        hidden = tuple(super().get_exclude(request, obj) or ())
         if may_act(request.user):
-            return nobody
+            return hidden
         columns = [column.name for column in self.model._meta.fields]
         incarnations = (name for name in columns if name.endswith("incarnation"))
-        return (*nobody, *incarnations, *self.for_operators)
+        return (*hidden, *incarnations, *self.for_operators)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """Return whether the list may be filtered by this: not by what the person is not shown,
-        or a filter by prefixes would read it out."""
+        """Return whether the list may be filtered by this column. Hidden columns are excluded: a
+        filter by prefixes would reveal them."""
         hidden = "incarnation" in lookup or lookup.split("__")[0] in self.for_operators
         if hidden and not may_act(request.user):
             return False
@@ -61,68 +62,84 @@ class FleetAdmin(admin.ModelAdmin):
         return may_read(request.user)
 
     def has_act_permission(self, request: HttpRequest) -> bool:
-        """Return whether acts are offered and carried out."""
+        """Return whether actions are offered and performed."""
         return may_act(request.user)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nothing is added by form."""
+        """Forbid: no form adds rows."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nothing is edited by form."""
+        """Forbid: no form edits rows."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nothing is deleted by form: a fenced row would go without its release."""
+        """Forbid: deleting a fenced row would skip its release."""
         return False
 
 
 @dataclass(frozen=True)
 class AdminAction:
-    """Something done to each chosen row, after its consequence was read and confirmed."""
+    """An operation performed on each chosen row, after its consequence was confirmed."""
 
-    verb: str  #: on the button: "Drain"
-    consequence: str  #: what will happen, in a sentence or two
-    do: Callable[[Any, str, dict[str, str]], str]
-    """(row, actor, fields of the form) → the outcome in a sentence; raises Refused."""
-    reason: bool = True  #: whether the form asks for one
+    operation: Operation
+    outcome: Callable[[Any, Any], str] | None = None
+    """(row, result of `operation.call`) → the outcome in a sentence; None: `operation.done`."""
+    subject: Callable[[Any], Any] = field(default=lambda row: row.name)
+    """The row → the first argument of `operation.call`."""
     extra: Callable[[list[Any]], dict[str, Any]] = field(default=lambda rows: {})
-    """The chosen rows → more for the page's template."""
+    """The chosen rows → more context for the confirmation page."""
+    arguments: Callable[[dict[str, str]], dict[str, Any]] = field(default=lambda fields: {})
+    """The fields of the form → more arguments of `operation.call`."""
 
     def run(
         self, page: FleetAdmin, request: HttpRequest, rows: QuerySet[Any]
     ) -> HttpResponse | None:
-        """Show the confirmation page, or act and leave a message for each row."""
+        """Show the confirmation page; once it is confirmed, act and leave a message per row."""
         if request.POST.get(CONFIRMED) != "yes":
-            return self._ask(page, request, rows)
+            return self._confirmation(page, request, rows)
         fields = {name: str(value) for name, value in request.POST.items()}
-        wrong = unprintable_errors("reason", fields.get("reason", ""))
-        if wrong:
-            page.message_user(request, wrong[0]["message"], messages.ERROR)
+        errors = unprintable_errors("reason", fields.get("reason", ""))
+        if errors:
+            page.message_user(request, errors[0]["message"], messages.ERROR)
             return None
         for row in rows:
-            level, sentence = self._do_one(row, request, fields)
+            level, sentence = self._perform(row, request, fields)
             page.message_user(request, sentence, level)
         return None
 
-    def _do_one(self, row: Any, request: HttpRequest, fields: dict[str, str]) -> tuple[int, str]:
-        """Return the level and the sentence of one row's outcome; one refusal stops no other."""
+    def _perform(self, row: Any, request: HttpRequest, fields: dict[str, str]) -> tuple[int, str]:
+        """Return level and sentence of one row's outcome. A refusal does not stop the others."""
+        given = self.arguments(fields)
+        if self.operation.asks_reason:
+            given["reason"] = fields.get("reason", "")
         try:
-            return messages.SUCCESS, self.do(row, str(request.user.get_username()), fields)
+            result = self.operation.call(
+                self.subject(row), actor=str(request.user.get_username()), **given
+            )
         except Refused as refused:
             return messages.ERROR, f"{row}: {refused.message}"
         except SnapshotUnavailable as error:
             return messages.ERROR, f"{row}: the fleet cannot be read now: {error}"
         except DATABASE_AWAY:
             return messages.ERROR, f"{row}: the database does not answer; nothing was changed."
+        if self.outcome is None:
+            return messages.SUCCESS, self.operation.outcome(row.name)
+        return messages.SUCCESS, self.outcome(row, result)
 
-    def _ask(self, page: FleetAdmin, request: HttpRequest, rows: Iterable[Any]) -> TemplateResponse:
+    def _confirmation(
+        self, page: FleetAdmin, request: HttpRequest, rows: Iterable[Any]
+    ) -> TemplateResponse:
         chosen = list(rows)
+        meta = page.model._meta
+        noun = meta.verbose_name if len(chosen) == 1 else meta.verbose_name_plural
+        title = self.operation.summary(f"{len(chosen)} {noun}")
         context = {
             **page.admin_site.each_context(request),
-            "opts": page.model._meta,
-            "title": f"{self.verb}?",
-            "act": self,
+            "opts": meta,
+            "title": f"{title}?",
+            "button": title,
+            "operation": self.operation,
             "rows": chosen,
             "action": request.POST.get("action", ""),
             "checkbox": ACTION_CHECKBOX_NAME,
@@ -132,14 +149,16 @@ class AdminAction:
         }
         return TemplateResponse(request, "admin/scheduling/confirm.html", context)
 
+    def as_action(self, plural: str) -> Callable[..., HttpResponse | None]:
+        """Return the action for the list of a model; `plural` names its rows."""
 
-def acting(description: str, act: AdminAction) -> Callable[..., HttpResponse | None]:
-    """Return an admin action for operators that carries out `act` after a confirmation."""
+        @admin.action(
+            description=f"{self.operation.summary(f'selected {plural}')}…", permissions=["act"]
+        )
+        def action(
+            page: FleetAdmin, request: HttpRequest, rows: QuerySet[Any]
+        ) -> HttpResponse | None:
+            return self.run(page, request, rows)
 
-    @admin.action(description=description, permissions=["act"])
-    def action(page: FleetAdmin, request: HttpRequest, rows: QuerySet[Any]) -> HttpResponse | None:
-        return act.run(page, request, rows)
-
-    # The name is what the form sends, so it must differ within a page.
-    action.__name__ = act.verb.lower().replace(" ", "_")
-    return action
+        action.__name__ = self.operation.verb  # what the form sends; unique within a page
+        return action

@@ -1,4 +1,4 @@
-"""Portfolios: what runs where, and acts on them."""
+"""Portfolios: owner and progress of each, and actions on them."""
 
 from __future__ import annotations
 
@@ -11,54 +11,20 @@ from django.http import HttpRequest
 from portfolios.feed_registration import current_head
 from portfolios.feeds import DEFAULT_FEED
 from portfolios.models import EquityPoint, Order, Portfolio, Revision
-from scheduling import operations
-from scheduling.admin.base import AdminAction, FleetAdmin, acting
+from scheduling.admin.base import AdminAction, FleetAdmin
 from scheduling.admin.display import PLACEHOLDER, count, link, list_link, word
 from scheduling.decide.planner.targets import NotInSnapshot, targets
 from scheduling.errors import SnapshotUnavailable
 from scheduling.models import Event, Handoff, Tenure
 from scheduling.observe.localized_reason import localized_reason
 from scheduling.observe.snapshot import observe
-from scheduling.presentation.sentences import handoff_sentence
+from scheduling.operations import registry
+from scheduling.presentation.sentences import handoff_sentence, pending_sentence
 from scheduling.timing import timing
 
 
-def _migrate(row: Portfolio, actor: str, fields: dict[str, str]) -> str:
-    target = fields.get("target") or None
-    reason = fields.get("reason", "")
-    return handoff_sentence(operations.migrate(row.name, target, actor=actor, reason=reason))
-
-
-def _reload(row: Portfolio, actor: str, fields: dict[str, str]) -> str:
-    return handoff_sentence(
-        operations.reload(row.name, actor=actor, reason=fields.get("reason", ""))
-    )
-
-
-def _start(row: Portfolio, actor: str, fields: dict[str, str]) -> str:
-    handoff = operations.start(row.name, actor=actor, reason=fields.get("reason", ""))
-    if handoff is None:
-        return f"{row.name} is pending: the balancer places it at its next pass."
-    return handoff_sentence(handoff)
-
-
-def _stop(row: Portfolio, actor: str, fields: dict[str, str]) -> str:
-    return handoff_sentence(operations.stop(row.name, actor=actor, reason=fields.get("reason", "")))
-
-
-def _unpin(row: Portfolio, actor: str, fields: dict[str, str]) -> str:
-    operations.unpin(row.name, actor=actor)
-    return f"{row.name} is no longer pinned."
-
-
-def _delete(row: Portfolio, actor: str, fields: dict[str, str]) -> str:
-    handoff = operations.delete_portfolio(row.name, actor=actor, reason=fields.get("reason", ""))
-    released = f" {handoff_sentence(handoff)}" if handoff else ""
-    return f"{row.name} was deleted; its orders and its trail stay.{released}"
-
-
 def _targets_of(rows: list[Portfolio]) -> dict[str, Any]:
-    """Return where the chosen portfolio could go; for several, every node without a verdict."""
+    """Return the possible targets of a portfolio; for several portfolios, every node."""
     try:
         snapshot = observe(timing()).snapshot
         if len(rows) == 1:
@@ -68,60 +34,22 @@ def _targets_of(rows: list[Portfolio]) -> dict[str, Any]:
     return {"targets": [{"node": node.name, "feasible": True} for node in snapshot.nodes]}
 
 
-MIGRATE = AdminAction(
-    verb="Migrate",
-    consequence=(
-        "Each portfolio is prepared on its new node while it goes on where it is, then handed over "
-        "at a batch boundary. If preparing fails, nothing changes. A node chosen here keeps the "
-        "portfolio until it is unpinned."
-    ),
-    do=_migrate,
-    extra=_targets_of,
-)
-RELOAD = AdminAction(
-    verb="Reload",
-    consequence=(
-        "Each portfolio gets a new process on its own node with the wanted revision, make before "
-        "break. If that fails, the old one runs on."
-    ),
-    do=_reload,
-)
-START = AdminAction(
-    verb="Start",
-    consequence="Each portfolio becomes pending and is placed by the balancer at once. This also "
-    "lifts halted and quarantined.",
-    do=_start,
-)
-STOP = AdminAction(
-    verb="Stop",
-    consequence="Each portfolio commits what it has and is then owned by no node. Open orders stay "
-    "open and are not filled until it is started again.",
-    do=_stop,
-)
-UNPIN = AdminAction(
-    verb="Unpin",
-    consequence="The balancer may move these portfolios again.",
-    do=_unpin,
-    reason=False,
-)
-DELETE = AdminAction(
-    verb="Delete",
-    consequence=(
-        "Each portfolio is released for certain and never runs again. Its orders, fills and audit "
-        "trail stay; its name becomes free."
-    ),
-    do=_delete,
-)
+def _handoff(row: Portfolio, handoff: Handoff | None) -> str:
+    return handoff_sentence(handoff) if handoff else pending_sentence(row.name)
+
+
+def _chosen_target(fields: dict[str, str]) -> dict[str, Any]:
+    return {"target": fields.get("target") or None}
 
 
 class DeletedFilter(admin.SimpleListFilter):
-    """Present portfolios unless asked for the others."""
+    """Hide deleted portfolios, or show only those."""
 
     title = "deleted"
     parameter_name = "deleted"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the choice beside the default."""
+        """Return the alternative to the default."""
         return [("yes", "Deleted")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
@@ -140,21 +68,21 @@ class RevisionInline(admin.TabularInline):
     readonly_fields = fields
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Shown wherever the portfolio is."""
+        """Allow for whoever sees the portfolio."""
         return True
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Revisions are made by PATCH."""
+        """Forbid: the API and the commands make revisions."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Revisions are immutable."""
+        """Forbid: revisions are immutable."""
         return False
 
 
 @admin.register(Portfolio)
 class PortfolioAdmin(FleetAdmin):
-    """What runs where."""
+    """Portfolios with owner, revision and progress."""
 
     list_display = (
         "name",
@@ -173,17 +101,20 @@ class PortfolioAdmin(FleetAdmin):
     search_fields = ("name",)
     inlines = (RevisionInline,)
     readonly_fields = ("phase", "node", "epoch", "last_seq", "lag", "pinned", "why", "more")
-    actions = (
-        acting("Migrate…", MIGRATE),
-        acting("Reload…", RELOAD),
-        acting("Start…", START),
-        acting("Stop…", STOP),
-        acting("Unpin…", UNPIN),
-        acting("Delete…", DELETE),
+    actions = tuple(
+        action.as_action("portfolios")
+        for action in (
+            AdminAction(registry.MIGRATE, _handoff, extra=_targets_of, arguments=_chosen_target),
+            AdminAction(registry.RELOAD, _handoff),
+            AdminAction(registry.START, _handoff),
+            AdminAction(registry.STOP, _handoff),
+            AdminAction(registry.UNPIN),
+            AdminAction(registry.DELETE),
+        )
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Return portfolios with everything the list shows, in one statement."""
+        """Return portfolios with everything that the list shows, in one statement."""
         revisions = Revision.objects.filter(portfolio=OuterRef("pk"), number=OuterRef("revision"))
         points = EquityPoint.objects.filter(portfolio=OuterRef("pk")).order_by("-seq")
         return (
@@ -215,7 +146,7 @@ class PortfolioAdmin(FleetAdmin):
 
     @admin.display(description="revision", ordering="revision")
     def revision_shown(self, row: Any) -> str:
-        """Return the wanted revision, its status, and the running one where it is another."""
+        """Return the wanted revision and its status, and the running one if it differs."""
         running = row.run.revision
         other = f", running r{running}" if running != row.revision else ""
         return f"r{row.revision} {row.revision_status or ''}{other}"
@@ -237,7 +168,7 @@ class PortfolioAdmin(FleetAdmin):
 
     @admin.display(ordering="newest_equity")
     def equity(self, row: Any) -> str:
-        """Return the newest point of its curve."""
+        """Return the newest point of its equity curve."""
         return PLACEHOLDER if row.newest_equity is None else f"{row.newest_equity:,.2f}"
 
     @admin.display(ordering="run__pinned_node__name")
@@ -247,12 +178,12 @@ class PortfolioAdmin(FleetAdmin):
 
     @admin.display(description="reason")
     def why(self, row: Portfolio) -> str:
-        """Return why it is where it is, if it is not simply running."""
+        """Return the reason of its state; empty for a running portfolio."""
         return localized_reason(row.run)
 
     @admin.display(description="see also")
     def more(self, row: Portfolio) -> str:
-        """Return links to what it left behind."""
+        """Return links to its handoffs, tenures, orders and events."""
         from django.utils.html import format_html_join
 
         lists = ((Handoff, "handoffs"), (Tenure, "tenures"), (Order, "orders"), (Event, "events"))

@@ -1,4 +1,4 @@
-"""Tokens: who has one, and revoking them. The command line makes them and shows them once."""
+"""Tokens: their holders, and revoking them. Commands create tokens and show them once."""
 
 from __future__ import annotations
 
@@ -7,36 +7,25 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
-from scheduling.admin.base import AdminAction, FleetAdmin, acting
+from scheduling.admin.base import AdminAction, FleetAdmin
 from scheduling.models import ApiToken, NodeToken
-from scheduling.operations.tokens import revoke
+from scheduling.operations import registry
 from scheduling.permissions import may_act
-
-
-def _revoke(row: Any, actor: str, fields: dict[str, str]) -> str:
-    changed = revoke(type(row).objects.filter(pk=row.pk), actor=actor)
-    if changed != 1:  # another operator got there first
-        return f"The {row} was revoked already."
-    return f"The {row} is revoked: whoever uses it is refused from now on."
-
-
-REVOKE = AdminAction(
-    verb="Revoke",
-    consequence="Whoever uses these tokens is refused from now on. A daemon that loses its token "
-    "ends, and its portfolios move when its lease is over.",
-    do=_revoke,
-    reason=False,
-)
-
 
 TIMES = ("created_by", "created_at", "expires_at", "revoked_at", "last_used_at")
 
 
+def _outcome(row: Any, was_valid: bool) -> str:
+    return f"The {row} is revoked." if was_valid else f"The {row} was revoked already."
+
+
 class TokenAdmin(FleetAdmin):
-    """Rows with a hash that is of no use to anybody; shown to operators only."""
+    """Tokens, without their hashes; shown to operators only."""
 
     exclude = ("sha256",)
-    actions = (acting("Revoke…", REVOKE),)
+    actions = (
+        AdminAction(registry.REVOKE_TOKEN, _outcome, subject=lambda row: row).as_action("tokens"),
+    )
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         """Return whether the model is listed."""
@@ -49,7 +38,7 @@ class TokenAdmin(FleetAdmin):
 
 @admin.register(NodeToken)
 class NodeTokenAdmin(TokenAdmin):
-    """Tokens of daemons."""
+    """Tokens of node daemons."""
 
     list_display = ("node", "name", "scope", "state", *TIMES)
     list_filter = ("node", "revoked_at")
@@ -58,7 +47,7 @@ class NodeTokenAdmin(TokenAdmin):
 
 @admin.register(ApiToken)
 class ApiTokenAdmin(TokenAdmin):
-    """Tokens of people's programs."""
+    """Tokens of users' programs."""
 
     list_display = ("user", "name", "scope", "state", *TIMES)
     list_filter = ("user", "scope")

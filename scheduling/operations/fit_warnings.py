@@ -1,4 +1,4 @@
-"""What to say to a person whose change was accepted but no longer fits where it runs."""
+"""Warnings about an accepted change after which a portfolio no longer fits its node."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from scheduling.errors import SnapshotUnavailable
 from scheduling.observe.snapshot import observe
 from scheduling.timing import timing
 
-PLACED_BY = frozenset({"weight", "selector"})
+PLACEMENT_FIELDS = frozenset({"weight", "selector"})
 
 
 def warnings_after_change(name: str, changed: Collection[str]) -> list[str]:
-    """Return a sentence for each way in which it does not fit after `changed`; [] if it does.
+    """Return a sentence for each requirement that the node of `name` no longer meets.
 
-    Looks at the fleet only where a change bears on that. The change stands already: a fleet that
-    cannot be read is said, and is no reason to call the change failed.
+    Reads the fleet only if one of the `changed` fields matters for placement. The change is already
+    stored, so a fleet that cannot be read results in a warning, not in an error.
     """
-    if PLACED_BY.isdisjoint(changed):
+    if PLACEMENT_FIELDS.isdisjoint(changed):
         return []
     try:
         return fit_warnings.fit_warnings(observe(timing()).snapshot, name)
     except SnapshotUnavailable:
-        return [f"{name} was changed; whether it fits where it runs cannot be read now."]
+        return [f"{name} was changed. Whether it still fits its node cannot be read now."]

@@ -1,4 +1,4 @@
-"""Portfolios by the name a person gave, and the line that tells of a request."""
+"""Find portfolios by name, and record an operator's request in the audit log."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from scheduling.errors import NotFound
 
 
 def present(name: str) -> Portfolio:
+    """Return the portfolio that is not deleted, or raise NotFound."""
     found = Portfolio.objects.present().filter(name=name).first()
     if found is None:
         raise NotFound("portfolio", name)
@@ -21,7 +22,7 @@ def present(name: str) -> Portfolio:
 
 
 def locked(name: str) -> Portfolio:
-    """Lock the portfolio's row against another person's change; commits only read its key."""
+    """Return the portfolio, its row locked against concurrent changes but not against commits."""
     found = Portfolio.objects.present().select_for_update(no_key=True).filter(name=name).first()
     if found is None:
         raise NotFound("portfolio", name)
@@ -31,5 +32,6 @@ def locked(name: str) -> Portfolio:
 def record_request(
     kind: str, portfolio: int, actor: str, reason: str, **data: Any
 ) -> Transaction[None]:
+    """Write a line to the audit log and wake the watchers."""
     yield from audit(kind, portfolio=portfolio, actor=actor, reason=reason, **data)
     yield from notify_watchers()

@@ -30,10 +30,10 @@ from scheduling.timing import timing
 
 
 def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> Handoff:
-    """Move it to the node named `target` and pin it there.
+    """Move the portfolio to the node `target` and pin it there.
 
-    Without a target the balancer chooses, now and from now on: an older pin, which would take it
-    back at once, ends.
+    Without a target the balancer chooses, and an existing pin ends, which would otherwise move the
+    portfolio back at once.
     """
     portfolio = present(name)
     if target is not None and not Node.objects.filter(name=target).exists():
@@ -51,7 +51,7 @@ def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> H
     elif alive.get(current.node_id) in ("lost", "left"):
         kind, revision = "failover", granted_revision(observed.snapshot, name)
     else:
-        kind, revision = "migrate", None  # the one that runs when it is asked, under the lock
+        kind, revision = "migrate", None  # the revision that runs once the run is locked
 
     def recipe() -> Transaction[Row]:
         row = yield from request(
@@ -73,19 +73,22 @@ def migrate(name: str, target: str | None, *, actor: str, reason: str = "") -> H
 
 
 def reload(name: str, *, actor: str, reason: str = "", revision: int | None = None) -> Handoff:
-    """Restart it make-before-break with the wanted revision, or with `revision`, then wanted.
+    """Restart the portfolio, make before break, with the wanted revision or with `revision`.
 
-    A rejected revision is tried again: asking for it is the consent.
+    `revision` becomes the wanted one. A rejected revision is tried again, since the operator asks
+    for it.
     """
     with transaction.atomic():
         portfolio = locked(name)
-        execute(lock_run(portfolio.pk))  # before the revision, as a death report locks them
+        execute(
+            lock_run(portfolio.pk)
+        )  # before the revision: a process-exit report locks in this order
         current = Run.objects.select_related("node").get(pk=portfolio.pk)
         _refuse_in_handoff(portfolio)
         if current.node_id is None:
             raise Refused(
                 "already_stopped",
-                f"{name} runs nowhere ({current.phase}); start it instead of reloading it.",
+                f"{name} cannot be reloaded: no node runs it ({current.phase}). Start it instead.",
             )
         number = portfolio.revision if revision is None else revision
         found = portfolio.revisions.filter(number=number).first()
@@ -113,7 +116,7 @@ def reload(name: str, *, actor: str, reason: str = "", revision: int | None = No
 
 
 def start(name: str, *, actor: str, reason: str = "") -> Handoff | None:
-    """Want it running; lifts halted and quarantined. None: pending, since no node has room now."""
+    """Start the portfolio, also if it is halted or quarantined. Return None if no node has room."""
     with transaction.atomic():
         portfolio = locked(name)
         row = execute(lock_run(portfolio.pk))
@@ -146,13 +149,13 @@ def start(name: str, *, actor: str, reason: str = "") -> Handoff | None:
             )
         )
     except Refused:
-        # The woken pass was faster, or the node went away: it is pending and will be placed.
+        # concurrent writer: the pass that was woken, or the loss of the node. A pass places it.
         return Handoff.objects.filter(portfolio=portfolio, state__in=ACTIVE_STATES).first()
     return Handoff.objects.get(pk=row.id)
 
 
 def stop(name: str, *, actor: str, reason: str = "") -> Handoff:
-    """Drain it and own it nowhere."""
+    """Stop the portfolio: it makes its last commit and is then owned by no node."""
     with transaction.atomic():
         portfolio = locked(name)
         current = Run.objects.get(pk=portfolio.pk)
@@ -169,7 +172,7 @@ def stop(name: str, *, actor: str, reason: str = "") -> Handoff:
 
 
 def unpin(name: str, *, actor: str) -> Portfolio:
-    """Let the balancer move it again."""
+    """End the pin: the balancer may move the portfolio again."""
     portfolio = present(name)
     execute(_unpin(portfolio.pk, actor))
     return portfolio
@@ -181,7 +184,7 @@ def _unpin(portfolio: int, actor: str) -> Transaction[None]:
 
 
 def stop_run(portfolio: int, actor: str, reason: str) -> Transaction[Row]:
-    """Begin a stop, or end it at once where nobody reachable owns the run."""
+    """Begin a stop. If the owner is unreachable or there is none, revoke the ownership at once."""
     yield from lock_run(portfolio)
     active = yield from active_handoff(portfolio)
     if active is not None and active.kind == "stop":
@@ -199,7 +202,7 @@ def stop_run(portfolio: int, actor: str, reason: str) -> Transaction[Row]:
 
 
 def _chosen(snapshot: Any, name: str, target: str | None) -> int:
-    """Return the id of the node to move to, or refuse with the reason."""
+    """Return the id of the node to move to. Raise Refused with the reason if there is none."""
     ids = {view.name: view.id for view in snapshot.nodes}
     if target is None:
         chosen = choose_target(snapshot, name)
@@ -214,11 +217,13 @@ def _chosen(snapshot: Any, name: str, target: str | None) -> int:
                     f"{name} cannot move to {target}: {answer.sentence}.",
                 )
             return ids[target]
-    raise Refused("node_lost", f"{name} cannot move to {target}: its daemon never registered.")
+    raise Refused(
+        "node_lost", f"{name} cannot move to {target}: the daemon of {target} never registered."
+    )
 
 
 def refuse_lacking(current: Run, revision: Revision) -> None:
-    """Refuse a reload that its node cannot do: it would fail and be held against the revision."""
+    """Refuse a reload that the node cannot perform: its failure would reject the revision."""
     node = current.node
     assert node is not None
     if node.strategies.get(revision.strategy) != revision.strategy_version:
@@ -236,7 +241,8 @@ def _refuse_unowned(portfolio: Portfolio, current: Run) -> None:
         Phase.QUARANTINED,
     ):
         raise Refused(
-            "already_stopped", f"{portfolio.name} is {current.phase}; start it before moving it."
+            "already_stopped",
+            f"{portfolio.name} cannot be moved: it is {current.phase}. Start it first.",
         )
 
 

@@ -36,12 +36,12 @@ from scheduling.timing import timing
 
 CONFIGURATION = ("strategy", "config", "symbols", "limits")
 
-WISHES = ("weight", "priority", "selector", "spread_group", "spread_hard", "catch_up")
+PLACEMENT = ("weight", "priority", "selector", "spread_group", "spread_hard", "catch_up")
 
 
 @dataclass(frozen=True, slots=True)
 class NewPortfolio:
-    """What a person gives to create a portfolio. Raw values: they are checked, fields are named."""
+    """The fields of a new portfolio, unchecked."""
 
     name: str
     strategy: str
@@ -60,56 +60,56 @@ class NewPortfolio:
 
 
 def create_portfolio(new: NewPortfolio, *, actor: str) -> Portfolio:
-    """Create a portfolio with revision 1, pending until the next pass, which is woken."""
+    """Create a portfolio with revision 1. It is pending until the next pass, which is woken."""
     errors = _new_errors(new)
     if errors:
         raise Invalid(errors)
     return _create([new], actor)[0]
 
 
-#: One call holds its transaction for about a second then, and its body stays under 1 MB.
+#: So a call holds its transaction for about a second, and its body stays under 1 MB.
 MAX_AT_ONCE = 1000
 
 
 def create_portfolios(new: Sequence[NewPortfolio], *, actor: str) -> list[Portfolio]:
-    """Create all of these in one transaction, or none: at most MAX_AT_ONCE.
+    """Create all of these portfolios, at most MAX_AT_ONCE, in one transaction, or none.
 
-    Errors name the one they are about by its place: `3.name`. Seven statements, however many.
+    Errors name a field with its position in the list: `3.name`. Seven statements in all.
     """
     check_length(new)
     errors = [
-        {**wrong, "field": f"{place}.{wrong['field']}"}
-        for place, one in enumerate(new)
-        for wrong in _new_errors(one)
+        {**error, "field": f"{position}.{error['field']}"}
+        for position, one in enumerate(new)
+        for error in _new_errors(one)
     ]
     first: dict[str, int] = {}
-    for place, one in enumerate(new):
-        if first.setdefault(one.name, place) != place:
-            said = f"{one.name} is the name of number {first[one.name]} of the list too."
-            errors.append(validation.error(f"{place}.name", "twice", said))
+    for position, one in enumerate(new):
+        if first.setdefault(one.name, position) != position:
+            message = f"{one.name} is also the name at position {first[one.name]} of the list."
+            errors.append(validation.error(f"{position}.name", "twice", message))
     if errors:
         raise Invalid(errors[:MAX_ERRORS])
     return _create(new, actor)
 
 
 def check_length(new: Sequence[Any]) -> None:
-    """Raise Invalid for a list of too many portfolios, or of none."""
+    """Raise Invalid for an empty list or one of more than MAX_AT_ONCE portfolios."""
     if not 1 <= len(new) <= MAX_AT_ONCE:
-        said = f"A list has 1 to {MAX_AT_ONCE:,} portfolios, this one has {len(new):,}."
-        raise Invalid([validation.error("", "wrong_length", said)])
+        message = f"The list has {len(new):,} portfolios; 1 to {MAX_AT_ONCE:,} are allowed."
+        raise Invalid([validation.error("", "wrong_length", message)])
 
 
-#: A list that is wrong as a whole is wrong in the same way a thousand times.
+#: A mistake made in every portfolio of a list would repeat its error a thousand times.
 MAX_ERRORS = 100
 
 
 def _new_errors(new: NewPortfolio) -> list[dict[str, str]]:
-    """Return everything that is wrong with a new portfolio."""
+    """Return the errors of a new portfolio."""
     errors = validation.name_errors(new.name)
     errors += validation.configuration_errors(new.strategy, new.config, new.symbols, new.limits)
     errors += validation.missing_symbols_errors(new.strategy, new.symbols)
     errors += validation.cash_errors(new.starting_cash)
-    errors += _wish_errors({name: getattr(new, name) for name in WISHES})
+    errors += _placement_errors({name: getattr(new, name) for name in PLACEMENT})
     errors += text_errors("note", new.note, longest=200)
     if new.desired_state not in DesiredState.values:
         errors.append(_choice("desired_state", new.desired_state, DesiredState.values))
@@ -117,8 +117,8 @@ def _new_errors(new: NewPortfolio) -> list[dict[str, str]]:
 
 
 def _create(new: Sequence[NewPortfolio], actor: str) -> list[Portfolio]:
-    """Write portfolios that were checked, with their first revisions and their runs."""
-    # The feed is there already unless this is the first portfolio; a paused one stays paused.
+    """Store checked portfolios with their first revisions and their runs."""
+    # The feed exists unless this is the first portfolio. A paused feed stays paused.
     feed = FeedRow.objects.first() or ensure_feed(settings.GINKGO.feed_rate)
     first_seq = max(current_head(feed.name), 1)
     try:
@@ -151,9 +151,9 @@ def _create(new: Sequence[NewPortfolio], actor: str) -> list[Portfolio]:
             )  # fmt: skip
             Run.objects.bulk_create([_run(portfolio, first_seq) for portfolio in made])
             lines = [Line(portfolio.pk, None, one.note, {"revision": 1}) for portfolio, one in both]
-            execute(_tell_created(lines, actor))
+            execute(_record_created(lines, actor))
     except IntegrityError as error:
-        # Two creations of one name: the unique name decides, whichever came first.
+        # concurrent writer: another creation of the same name; the unique index decides.
         if "portfolio_name_once" in str(error):
             raise _name_taken(new) from None
         raise
@@ -171,7 +171,7 @@ def _run(portfolio: Portfolio, first_seq: int) -> Run:
     )
 
 
-def _tell_created(lines: list[Line], actor: str) -> Transaction[None]:
+def _record_created(lines: list[Line], actor: str) -> Transaction[None]:
     yield from audit_all("portfolio_created", lines, actor=actor)
     yield from notify_watchers()
 
@@ -182,46 +182,50 @@ def _name_taken(new: Sequence[NewPortfolio]) -> Refused:
         Portfolio.objects.present().filter(name__in=names).values_list("name", flat=True)
     )
     if len(names) == 1 or not taken:
-        return Refused("name_taken", f"There is a portfolio named {names[0]}; choose another name.")
+        return Refused(
+            "name_taken", f"A portfolio named {names[0]} already exists; choose another name."
+        )
     listed = ", ".join(taken[:5]) + (f" and {len(taken) - 5:,} more" if len(taken) > 5 else "")
-    said = f"There are portfolios named {listed}; nothing was created. Choose other names."
-    return Refused("name_taken", said, names=taken[:MAX_ERRORS])
+    message = f"Nothing was created: portfolios named {listed} already exist. Choose other names."
+    return Refused("name_taken", message, names=taken[:MAX_ERRORS])
 
 
 def revise_portfolio(
     name: str, changes: dict[str, Any], *, actor: str
 ) -> tuple[Portfolio, Handoff | None]:
-    """Apply `changes` (any fields of NewPortfolio but name and starting_cash).
+    """Apply `changes`, which may hold any fields of NewPortfolio but name and starting_cash.
 
-    A change of strategy, config, symbols or limits makes a new revision, and a reload if it runs.
-    Return the portfolio and the reload's handoff, or None where nothing needs to move.
+    A change of strategy, config, symbols or limits makes a new revision, and begins a reload if the
+    portfolio runs. Return the portfolio and the reload's handoff, or None if there is none.
     """
-    known = (*CONFIGURATION, *WISHES, "note")
-    wrong = [
-        validation.error(key, "not_changeable", f"{key} cannot be changed; {', '.join(known)} can.")
+    known = (*CONFIGURATION, *PLACEMENT, "note")
+    errors = [
+        validation.error(
+            key, "not_changeable", f"{key} cannot be changed. These can: {', '.join(known)}."
+        )
         for key in changes
         if key not in known
     ]
-    if wrong:
-        raise Invalid(wrong)
-    _examine_unlocked(name, changes)
+    if errors:
+        raise Invalid(errors)
+    _check_unlocked(name, changes)
     with transaction.atomic():
         portfolio = locked(name)
         current = portfolio.revisions.get(number=portfolio.revision)
         wanted = {key: changes.get(key, getattr(current, key)) for key in CONFIGURATION}
         errors = validation.configuration_errors(**wanted, feed=portfolio.feed.name)
-        wishes = {key: changes[key] for key in WISHES if key in changes}
-        errors += _wish_errors(wishes)
+        placement = {key: changes[key] for key in PLACEMENT if key in changes}
+        errors += _placement_errors(placement)
         if errors:
             raise Invalid(errors)
         revised = any(wanted[key] != getattr(current, key) for key in CONFIGURATION)
-        # Under its lock: no commit may come between the look at its symbols and the new revision.
+        # Lock the run: no commit may come between reading its symbols and the new revision.
         owned = execute(lock_run(portfolio.pk))
         assert owned is not None
         symbols = execute(removed_in_use(owned, wanted["symbols"])) if revised else []
         if symbols:
             raise symbols_in_use(name, symbols, "the new revision")
-        for key, value in wishes.items():
+        for key, value in placement.items():
             setattr(portfolio, key, value)
         if revised:
             last = portfolio.revisions.order_by("-number").values_list("number", flat=True)[0]
@@ -229,14 +233,13 @@ def revise_portfolio(
             _revision(
                 portfolio, last + 1, **wanted, note=changes.get("note", ""), actor=actor
             ).save()
-        # No key column: its row is locked as FOR NO KEY UPDATE then, and no grant waits for it.
-        portfolio.save(update_fields=[*wishes, "revision"])
-        if wishes:
-            # Under its lock: a grant under way would leave the new owner with the old words.
-            execute(
-                bump_desired_versions([owned.node_id])
-            )  # what is said of it in the node's set may be another now
-        if revised or wishes:
+        # Without a key column the row is locked FOR NO KEY UPDATE, so no grant waits for it.
+        portfolio.save(update_fields=[*placement, "revision"])
+        if placement:
+            # The node's desired set holds these fields. The run is locked, since a grant under
+            # way would leave the new owner with the old values.
+            execute(bump_desired_versions([owned.node_id]))
+        if revised or placement:
             execute(
                 record_request(
                     "portfolio_changed",
@@ -252,10 +255,10 @@ def revise_portfolio(
     return portfolio, _reload_if_running(portfolio, actor, f"r{portfolio.revision} by {actor}")
 
 
-def _examine_unlocked(name: str, changes: Mapping[str, Any]) -> None:
+def _check_unlocked(name: str, changes: Mapping[str, Any]) -> None:
     """Let the strategy check the changes before any row is locked, since that may take seconds.
 
-    Its answer is kept and used again under the lock. Where a concurrent writer changed the
+    Its answer is cached and used again under the lock. If a concurrent writer changed the
     configuration in between, the strategy is asked again.
     """
     current = Revision.objects.filter(
@@ -270,7 +273,7 @@ def _examine_unlocked(name: str, changes: Mapping[str, Any]) -> None:
 
 
 def delete_portfolio(name: str, *, actor: str, reason: str = "") -> Handoff | None:
-    """Archive it: release it for certain, keep orders and audit, free the name."""
+    """Archive the portfolio: release it, keep its orders and audit log, free its name."""
     with transaction.atomic():
         portfolio = locked(name)
         portfolio.desired_state = DesiredState.STOPPED
@@ -306,7 +309,7 @@ def _revision(
 
 
 def _reload_if_running(portfolio: Portfolio, actor: str, reason: str) -> Handoff | None:
-    """Begin the reload of a revision that was just made; the sweep does it where this cannot."""
+    """Begin the reload of a new revision. If it is refused now, the sweep begins it later."""
     current = Run.objects.select_related("node").get(pk=portfolio.pk)
     if current.node_id is None or portfolio.desired_state != DesiredState.RUNNING:
         return None
@@ -332,46 +335,52 @@ def _choice(field_name: str, value: Any, choices: list[str]) -> dict[str, str]:
     return validation.error(
         field_name,
         "unknown_choice",
-        f"{field_name} is {value!r}; choose from {', '.join(choices)}.",
+        f"{field_name} is {value!r}; it must be one of {', '.join(choices)}.",
     )
 
 
-def _wish_errors(wishes: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return what is wrong with weight, priority, selector, spread group and catch_up."""
+def _placement_errors(placement: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the errors of weight, priority, selector, spread group and catch_up."""
     errors: list[dict[str, str]] = []
-    for name, least in (("weight", 1), ("priority", -1_000_000)):
-        value = wishes.get(name, least)
+    for name, lowest in (("weight", 1), ("priority", -1_000_000)):
+        value = placement.get(name, lowest)
         if not isinstance(value, int) or isinstance(value, bool):
             errors.append(
-                validation.error(name, "wrong_type", f"{name} is {value!r}; give a whole number.")
+                validation.error(
+                    name, "wrong_type", f"{name} is {value!r}; it must be a whole number."
+                )
             )
-        elif not least <= value <= 1_000_000:
+        elif not lowest <= value <= 1_000_000:
             errors.append(
                 validation.error(
-                    name, "out_of_range", f"{name} is {value}; it must be {least:,} to 1,000,000."
+                    name, "out_of_range", f"{name} is {value}; it must be {lowest:,} to 1,000,000."
                 )
             )
     for name in ("selector", "spread_group"):
-        errors += unprintable_errors(name, wishes.get(name, ""))
-    selector = wishes.get("selector", {})
+        errors += unprintable_errors(name, placement.get(name, ""))
+    selector = placement.get("selector", {})
     if not isinstance(selector, Mapping) or not all(
         isinstance(k, str) and isinstance(v, str) for k, v in selector.items()
     ):
         errors.append(
             validation.error(
-                "selector", "wrong_type", "selector is an object of texts: label, value."
+                "selector", "wrong_type", "selector must be an object of label names and values."
             )
         )
-    group = wishes.get("spread_group", "")
+    group = placement.get("spread_group", "")
     if not isinstance(group, str) or len(group) > 80:
         errors.append(
-            validation.error("spread_group", "wrong_type", "spread_group is a text of 80 at most.")
+            validation.error(
+                "spread_group",
+                "wrong_type",
+                "spread_group must be a text of at most 80 characters.",
+            )
         )
-    if not isinstance(wishes.get("spread_hard", False), bool):
+    if not isinstance(placement.get("spread_hard", False), bool):
         errors.append(
-            validation.error("spread_hard", "wrong_type", "spread_hard is true or false.")
+            validation.error("spread_hard", "wrong_type", "spread_hard must be true or false.")
         )
-    catch_up = wishes.get("catch_up", CatchUp.STATE_ONLY)
+    catch_up = placement.get("catch_up", CatchUp.STATE_ONLY)
     if catch_up not in CatchUp.values:
         errors.append(_choice("catch_up", catch_up, CatchUp.values))
     return errors

@@ -1,4 +1,4 @@
-"""Let portfolios go on under another Python version."""
+"""Accept another Python version for portfolios."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MINOR_VERSION = re.compile(r"3\.[0-9]{1,2}")
 def accept_python(
     version: str, names: Sequence[str] | None, *, actor: str, reason: str = ""
 ) -> list[str]:
-    """Let the portfolios named, or with None all of them, go on under `version` too.
+    """Let the named portfolios, or with None all of them, also run under `version`.
 
-    An empty version takes the consent back. Return the names of those that were changed. Raise
-    NotFound or Invalid, and then nothing is changed.
+    An empty version withdraws the consent. Return the names of the changed portfolios. NotFound and
+    Invalid are raised before anything is changed.
     """
     if version and not MINOR_VERSION.fullmatch(version):
-        message = f"{version[:40]!r} is not a minor version of Python; give one such as 3.13."
+        message = f"{version[:40]!r} is not a minor version of Python; give a version such as 3.13."
         raise Invalid([validation.error("version", "wrong_value", message)])
     for name in names or ():
         present(name)

@@ -117,6 +117,16 @@ REVOKE_API_TOKENS = Operation(
     danger=True,
 )
 
+REVOKE_TOKEN = Operation(
+    "revoke",
+    "Revoke {name}",
+    "Requests with this token are refused from now on. A daemon that loses its token exits, and "
+    "its portfolios fail over when its lease expires.",
+    tokens.revoke_token,
+    asks_reason=False,
+    danger=True,
+)
+
 CREATE = Operation(
     "create",
     "Create {name}",
@@ -196,7 +206,8 @@ DELETE = Operation(
     "The portfolio makes its last commit, is released and never runs again. Its orders, fills and "
     "audit log stay; its name becomes free. This cannot be undone.",
     portfolios.delete_portfolio,
-    command="delete_portfolio {name}",
+    "{name} is deleted; its orders, fills and audit log stay.",
+    "delete_portfolio {name}",
     danger=True,
 )
 ACCEPT_PYTHON = Operation(

@@ -22,19 +22,19 @@ from scheduling.models.tokens import hash_token, new_token
 
 @dataclass(frozen=True, slots=True)
 class NewToken:
-    """What a person may say of a token that is to be made."""
+    """The options of a new token."""
 
-    name: str = ""  #: what it is for
-    days: int | None = None  #: how long it is valid; None: until it is revoked
-    scope: Scope = Scope.OPERATE  #: of a person's
+    name: str = ""  #: its purpose
+    days: int | None = None  #: its lifetime; None: valid until revoked
+    scope: Scope = Scope.OPERATE  #: of an API token
 
     @property
     def expires_at(self) -> datetime | None:
-        """When it ends."""
+        """The time at which the token expires, or None."""
         return None if self.days is None else timezone.now() + timedelta(days=self.days)
 
     def check(self) -> None:
-        """Raise Invalid if it cannot be kept."""
+        """Raise Invalid if an option is out of range."""
         errors = text_errors("name", self.name, longest=80)
         if self.days is not None and not 1 <= self.days <= MAX_DAYS:
             message = f"days is {self.days}; a token is valid for 1 to {MAX_DAYS:,} days."
@@ -43,13 +43,13 @@ class NewToken:
             raise Invalid(errors)
 
 
-#: Ten years; one that is to be valid for longer is given no end.
+#: Ten years; a token that should be valid for longer gets no expiry.
 MAX_DAYS = 3650
 
 
 @transaction.atomic
 def issue_node_token(name: str, *, actor: str, wanted: NewToken | None = None) -> str:
-    """Return a new token of the node `name`, which is made if there is none. Older tokens stay."""
+    """Return a new token of the node `name`, which is created if needed. Older tokens stay."""
     wanted = wanted or NewToken()
     _check_node_name(name)
     wanted.check()
@@ -81,7 +81,7 @@ def _iso(moment: datetime | None) -> str | None:
 
 
 def _check_node_name(name: str) -> None:
-    """Raise Invalid if `name` is no slug of at most 80 characters."""
+    """Raise Invalid if `name` is not a slug of at most 80 characters."""
     message = ""
     try:
         validate_slug(name)
@@ -97,7 +97,7 @@ def _check_node_name(name: str) -> None:
 
 @transaction.atomic
 def issue_api_token(user: User, *, actor: str, wanted: NewToken | None = None) -> str:
-    """Return a new token of `user`. Older tokens stay."""
+    """Return a new token of `user`. Older tokens stay valid."""
     wanted = wanted or NewToken()
     wanted.check()
     token = new_token()
@@ -124,37 +124,41 @@ def issue_api_token(user: User, *, actor: str, wanted: NewToken | None = None) -
 
 
 def revoke_node_tokens(name: str, *, actor: str, reason: str = "") -> int:
-    """Revoke every token of the node; return how many still worked.
+    """Revoke every token of the node. Return how many were still valid.
 
-    Its daemon ends with a sentence at its next request, and its portfolios move when its lease is
-    over.
+    The daemon exits at its next request, and its portfolios fail over when its lease expires.
     """
     node = Node.objects.filter(name=name).first()
     if node is None:
         raise NotFound("node", name)
-    return revoke(NodeToken.objects.filter(node=node), actor=actor, reason=reason)
+    return _revoke(NodeToken.objects.filter(node=node), actor=actor, reason=reason)
 
 
 def revoke_api_tokens(username: str, *, actor: str, reason: str = "") -> int:
-    """Revoke every token of the person; return how many still worked."""
+    """Revoke every token of the user. Return how many were still valid."""
     tokens = ApiToken.objects.filter(user__username=username)
     if not tokens.exists():
         raise NotFound("token of a user", username)
-    return revoke(tokens, actor=actor, reason=reason)
+    return _revoke(tokens, actor=actor, reason=reason)
+
+
+def revoke_token(token: NodeToken | ApiToken, *, actor: str) -> bool:
+    """Revoke one token. Return False if it was revoked already."""
+    return _revoke(type(token).objects.filter(pk=token.pk), actor=actor) == 1
 
 
 @transaction.atomic
-def revoke(
+def _revoke(
     tokens: QuerySet[NodeToken] | QuerySet[ApiToken], *, actor: str, reason: str = ""
 ) -> int:
-    """Revoke these; return how many still worked. A line in the audit trail for each."""
-    working: list[NodeToken | ApiToken] = list(tokens.filter(revoked_at=None).select_for_update())
-    tokens.filter(pk__in=[token.pk for token in working]).update(revoked_at=timezone.now())
-    for token in working:
+    """Revoke valid tokens among `tokens`, with one line each in the audit log. Return how many."""
+    valid: list[NodeToken | ApiToken] = list(tokens.filter(revoked_at=None).select_for_update())
+    tokens.filter(pk__in=[token.pk for token in valid]).update(revoked_at=timezone.now())
+    for token in valid:
         if isinstance(token, ApiToken):
             user = token.user.get_username()
-            told = audit("api_token_revoked", actor=actor, reason=reason, user=user)
+            line = audit("api_token_revoked", actor=actor, reason=reason, user=user)
         else:
-            told = audit("node_token_revoked", node=token.node_id, actor=actor, reason=reason)
-        execute(told)
-    return len(working)
+            line = audit("node_token_revoked", node=token.node_id, actor=actor, reason=reason)
+        execute(line)
+    return len(valid)

@@ -14,7 +14,7 @@ from scheduling.permissions import Role
 
 
 def find_user(name: str) -> Any:
-    """Return the user. Raise NotFound if there is none."""
+    """Return the user, or raise NotFound."""
     users = get_user_model()
     try:
         return users.objects.get_by_natural_key(name)
@@ -23,7 +23,7 @@ def find_user(name: str) -> Any:
 
 
 def create_user(name: str) -> Any:
-    """Return the user, made without a password if there is none: it can use tokens, not sign in."""
+    """Return the user, creating it if needed without a password: it can use tokens, not sign in."""
     users = get_user_model()
     user = users.objects.filter(username=name).first()
     if user is not None:
@@ -42,7 +42,7 @@ def create_user(name: str) -> Any:
 
 @transaction.atomic
 def give_role(user: Any, role: Role) -> None:
-    """Make `user` a member of exactly the group of `role`."""
+    """Put `user` into the group of `role` and into no other role's group."""
     groups = {one: Group.objects.get_or_create(name=one.value)[0] for one in Role}
     user.groups.remove(*(group for one, group in groups.items() if one is not role))
     user.groups.add(groups[role])

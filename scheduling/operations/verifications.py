@@ -1,4 +1,4 @@
-"""Ask for a verification: the worker runs it, and its row says how far it is."""
+"""Request a verification. The worker runs it; its row holds the progress."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from scheduling.verification.queue import request_verification
 
 
 def verify(name: str, *, actor: str, full: bool = False) -> Verification:
-    """Ask for a verification of the portfolio as of its newest commit. It runs on meanwhile.
+    """Request a verification of the portfolio up to its newest commit, while it runs on.
 
-    The replay begins at the newest anchor that holds; with `full` at the first event.
+    The replay begins at the newest valid anchor, or with `full` at the first event.
     """
-    from django_q.tasks import async_task  # a model of its own, so not before the apps are ready
+    from django_q.tasks import async_task  # it loads models, so the apps must be ready
 
     portfolio = present(name)
     with transaction.atomic():
         asked = execute(request_verification(portfolio.pk, actor, full=full))
         if asked is not None:
-            # In the same transaction: the queue is a table of this database.
+            # In the same transaction, since the queue is a table of this database.
             async_task("scheduling.tasks.verify", task_name=f"verify {name}")
             return Verification.objects.get(pk=asked)
     busy = Verification.objects.filter(portfolio=portfolio, state__in=OPEN_STATES).first()
     raise Refused(
         "verification_in_progress",
-        f"{name} is being verified already; wait for its verdict.",
+        f"{name} is already being verified; wait for the result.",
         verification=None if busy is None else busy.pk,
     )

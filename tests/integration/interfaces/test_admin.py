@@ -190,7 +190,7 @@ def test_each_row_has_an_outcome_and_one_refusal_stops_no_other(
         ("stop", "stop of tech-hold"),
         ("start", "already running"),
         ("unpin", "no longer pinned"),
-        ("delete", "was deleted"),
+        ("delete", "is deleted"),
     ],
 )
 def test_acts_on_portfolios(operator: Client, fleet: Portfolio, action: str, words: str) -> None:
@@ -209,7 +209,7 @@ def test_start_of_a_stopped_one(operator: Client, fleet: Portfolio) -> None:
     ("action", "before", "after"),
     [
         ("drain", {}, {"draining": True}),
-        ("end_the_drain_of", {"draining": True}, {"draining": False}),
+        ("undrain", {"draining": True}, {"draining": False}),
         ("cordon", {}, {"cordoned": True}),
         ("uncordon", {"cordoned": True}, {"cordoned": False}),
     ],
@@ -241,8 +241,8 @@ def test_a_node_that_is_gone_is_forgotten_and_one_that_may_act_is_not(operator: 
 def test_the_tokens_of_a_node_are_revoked_at_once(operator: Client) -> None:
     issue_node_token("node-1", actor="cast")
     node = Node.objects.get()
-    assert ask(operator, Node, "revoke_the_tokens_of", node).status_code == 200
-    lines = confirm(operator, Node, "revoke_the_tokens_of", node, reason="leaked")
+    assert ask(operator, Node, "revoke_tokens", node).status_code == 200
+    lines = confirm(operator, Node, "revoke_tokens", node, reason="leaked")
     assert lines == ["1 token of node-1 is revoked."]
     assert Event.objects.filter(kind="node_token_revoked", reason="leaked").count() == 1
 
