@@ -124,7 +124,7 @@ class Command(GinkgoCommand):
         except Refused as refused:
             raise Refused(
                 refused.code,
-                f"{refused.message} Only the first {created:,} portfolios of the file exist.",
+                f"{refused.message} Portfolios created from the file: {created:,}.",
                 status=refused.status,
                 **{**refused.extra, "created": created},
             ) from None

@@ -133,7 +133,7 @@ def test_a_name_that_is_taken_is_refused() -> None:
     refusal = refused(lambda: make_portfolio("p"))
     assert (refusal.code, refusal.message) == (
         "name_taken",
-        "There is a portfolio named p; choose another name.",
+        "A portfolio named p already exists; choose another name.",
     )
 
 
@@ -299,7 +299,7 @@ def test_what_waits_for_a_person_is_started_before_it_is_moved(node: FakeNode, p
     refusal = refused(lambda: operations.migrate("p", "node-1", actor="ann"))
     assert (refusal.code, refusal.message) == (
         "already_stopped",
-        f"p is {phase}; start it before moving it.",
+        f"p cannot be moved: it is {phase}. Start it first.",
     )
 
 
@@ -340,7 +340,7 @@ def test_a_reload_of_what_runs_nowhere_is_refused() -> None:
     refusal = refused(lambda: operations.reload("p", actor="ann"))
     assert (refusal.code, refusal.message) == (
         "already_stopped",
-        "p runs nowhere (pending); start it instead of reloading it.",
+        "p cannot be reloaded: no node runs it (pending). Start it instead.",
     )
 
 

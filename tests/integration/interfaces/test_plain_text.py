@@ -214,7 +214,7 @@ def test_a_file_creates_what_it_lists_a_thousand_at_a_time(tmp_path: Path) -> No
 def test_a_file_with_a_wrong_line_says_which_and_what_was_done(tmp_path: Path) -> None:
     path = tmp_path / "many.jsonl"
     path.write_text('{"name": "a", "strategy": "canary"}\n{"name": "b"}\n')
-    with pytest.raises(CommandError, match=r"Line 2: strategy: .*0 were created before"):
+    with pytest.raises(CommandError, match=r"Line 2: strategy: .*created from the file: 0"):
         call_command("create_portfolio", "--file", str(path), stdout=io.StringIO())
     path.write_text("{\n")
     with pytest.raises(CommandError, match="Line 1: is not JSON"):
