@@ -1,9 +1,9 @@
 """A channel layer over PostgreSQL LISTEN/NOTIFY: pushes without another server.
 
-It carries hints, never state: a payload stays far under the 8,000 bytes that NOTIFY allows, and a
-lost one costs time. One listening connection per process serves every socket in it; when it is
-lost it is opened again, and everybody is woken once, since nobody knows what was missed. A
-connection that died without a word is noticed within 6 s, by the session's own echo.
+It carries hints, never state: a payload stays far below the 8,000 bytes that NOTIFY allows, and a
+lost hint costs time. One listening connection per process serves all its sockets. After a
+reconnect every group is woken once, since hints may have been missed. A connection that is lost
+silently is detected within 6 s, by an echo of the session itself.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ MAX_PAYLOAD = 7_000  #: bytes; PostgreSQL refuses 8,000
 STATEMENT_LIMIT_S = 3.0
 RECONNECT_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 
-#: Sent to every group of this process after the listener was away.
+#: Sent to every group of this process after a reconnect.
 WAKE: dict[str, Any] = {"type": "wake"}
 
 
 class PayloadTooLarge(ValueError):
-    """A message is no hint: it does not fit into a notification."""
+    """The message does not fit into a notification; send a hint instead of state."""
 
 
 class _Connection(AsyncConnection):
@@ -41,7 +41,7 @@ class _Connection(AsyncConnection):
 
 
 class PostgresChannelLayer(BaseChannelLayer):
-    """channels' layer API: `send`, `receive`, `new_channel`, and the groups extension."""
+    """The layer API of Channels: `send`, `receive`, `new_channel`, and the groups extension."""
 
     extensions = ["groups"]
 
@@ -50,7 +50,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         self._loops: dict[int, _LoopState] = {}
 
     def _state(self) -> _LoopState:
-        """Return the mailroom of the running loop; tests and commands have loops of their own."""
+        """Return the state of the running event loop; tests and commands have separate loops."""
         loop = asyncio.get_running_loop()
         state = self._loops.get(id(loop))
         if state is None or state.loop is not loop:
@@ -69,7 +69,7 @@ class PostgresChannelLayer(BaseChannelLayer):
         try:
             return await state.queue(channel).get()
         except asyncio.CancelledError:
-            # Its socket is gone. One that never joined a group would leave its queue for ever.
+            # Its socket closed. If it never joined a group, nothing else would remove the queue.
             if not state.joined(channel):
                 state.queues.pop(channel, None)
             raise
@@ -118,11 +118,11 @@ class _LoopState:
         return self.queues.setdefault(channel, asyncio.Queue(maxsize=self.capacity))
 
     def joined(self, channel: str) -> bool:
-        """Return whether the channel is in any group."""
+        """Return whether the channel is in a group."""
         return any(channel in members for members in self.groups.values())
 
     async def listening(self) -> None:
-        """Return once this process listens; a hint sent from now on arrives."""
+        """Return once this process listens, so that later hints arrive."""
         if self._task is None or self._task.done():
             self._task = self.loop.create_task(self._listen())
         await self._ready.wait()
@@ -139,7 +139,7 @@ class _LoopState:
                     echo = Echo()
                     await connection.execute(echo.listen)
                     if tries:
-                        self._wake_everybody()
+                        self._wake_all()
                     tries = 0
                     self._ready.set()
                     while True:
@@ -150,7 +150,7 @@ class _LoopState:
             except psycopg.Error as error:
                 pause = RECONNECT_S[min(tries, len(RECONNECT_S) - 1)]
                 tries += 1
-                logger.warning("pushes wait: %s; trying again in %.1f s", error, pause)
+                logger.warning("no pushes: %s; reconnecting in %.1f s", error, pause)
                 await asyncio.sleep(pause)
 
     def _deliver(self, payload: str) -> None:
@@ -158,7 +158,7 @@ class _LoopState:
             hint = json.loads(payload)
             message = hint["message"]
         except (ValueError, KeyError, TypeError):
-            logger.warning("a notification that is no hint was dropped")
+            logger.warning("dropped a malformed notification")
             return
         if "channel" in hint:
             if hint["channel"] in self.queues:
@@ -171,10 +171,10 @@ class _LoopState:
     def _put(self, channel: str, message: dict[str, Any]) -> None:
         queue = self.queue(channel)
         if queue.full():
-            queue.get_nowait()  # hints of one kind say the same; the newest is enough
+            queue.get_nowait()  # hints of one kind are equivalent; the newest is enough
         queue.put_nowait(dict(message))
 
-    def _wake_everybody(self) -> None:
+    def _wake_all(self) -> None:
         for members in self.groups.values():
             for channel in list(members):
                 self._put(channel, WAKE)
@@ -185,7 +185,7 @@ class _LoopState:
         payload = json.dumps(hint, separators=(",", ":"))
         if len(payload.encode()) > MAX_PAYLOAD:
             raise PayloadTooLarge(
-                f"a hint of {len(payload)} characters; send what to look at, not it"
+                f"The hint has {len(payload)} characters; send ids instead of state."
             )
         async with self._sending:
             for attempt in (1, 2):
@@ -195,7 +195,7 @@ class _LoopState:
                     await self._sender.execute("SELECT pg_notify(%s, %s)", (CHANNEL, payload))
                     return
                 except psycopg.OperationalError:
-                    # The server restarted since the last hint; one new connection is worth a try.
+                    # The server restarted since the last hint: try once more on a new connection.
                     self._sender = None
                     if attempt == 2:
                         raise

@@ -1,4 +1,4 @@
-"""Which socket leads where."""
+"""Websocket routes."""
 
 from __future__ import annotations
 

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import msgspec
+
 from scheduling.db.transaction import Transaction
 from scheduling.enact import handoff, process_failures
+from scheduling.errors import Refused
 from scheduling.timing import Timing
-from scheduling.wire.messages import Halted, Prepared, ProcessExited, Report, StepFailed
+from scheduling.wire.messages import Halted, Prepared, ProcessExited, Report, StepFailed, uuid_from
+
+#: Characters of an error that are stored.
+MAX_ERROR = 2_000
 
 
 def apply_report(node: int, incarnation: UUID, report: Report, timing: Timing) -> Transaction[str]:
-    """Apply one report and return the outcome. A late or repeated report changes nothing."""
+    """Apply one report and return the outcome. A late or repeated report changes nothing.
+
+    Raise Refused if the report is invalid.
+    """
     match report:
         case Prepared():
             return (yield from handoff.prepared(report.handoff, node, incarnation, timing))
@@ -22,16 +31,32 @@ def apply_report(node: int, incarnation: UUID, report: Report, timing: Timing) -
                     node,
                     incarnation,
                     report.step,
-                    report.error,
+                    _storable(report.error),
                     report.strategy_failed,
                     timing,
                 )
             )
         case ProcessExited():
+            exited = _valid_exit(report)
             return (
-                yield from process_failures.handle_process_exit(node, incarnation, report, timing)
+                yield from process_failures.handle_process_exit(node, incarnation, exited, timing)
             )
         case Halted():
             return (
                 yield from process_failures.handle_stale_halt(node, incarnation, report, timing)
             )
+
+
+def _valid_exit(report: ProcessExited) -> ProcessExited:
+    try:
+        uuid_from(report.death)
+    except ValueError:
+        raise Refused(
+            "invalid", f"death is {report.death[:40]!r}; it must be a UUID.", status=400
+        ) from None
+    return msgspec.structs.replace(report, error=_storable(report.error))
+
+
+def _storable(text: str) -> str:
+    """Return `text` without what PostgreSQL refuses, and no longer than a reason is useful."""
+    return text.replace("\0", "")[:MAX_ERROR]

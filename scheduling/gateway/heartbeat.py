@@ -17,11 +17,12 @@ from scheduling.db.transaction import CONNECTION_LOST, aexecute, aexecute_autoco
 from scheduling.enact.lease import caught_up
 from scheduling.enact.node_reports import apply_report
 from scheduling.enact.timeline import note_acknowledged
+from scheduling.errors import Refused
 from scheduling.gateway.acknowledgement_requests import ACKNOWLEDGEMENT_REQUESTS
 from scheduling.gateway.auth import NodeIdentity
 from scheduling.gateway.heartbeat_batcher import HeartbeatBatcher
 from scheduling.gateway.http import RequestRejected, primary_message
-from scheduling.gateway.message_decoding import clean_report, decode_heartbeat
+from scheduling.gateway.message_decoding import decode_heartbeat
 from scheduling.gateway.pool import locking_connection, work_connection
 from scheduling.observe.desired_set import desired_set
 from scheduling.timing import timing
@@ -100,14 +101,14 @@ async def _apply_reports(sender: NodeIdentity, heartbeat: Heartbeat) -> None:
     invalid: list[str] = []
     for report in heartbeat.reports:
         try:
-            transaction = apply_report(sender.node, incarnation, clean_report(report), times)
+            transaction = apply_report(sender.node, incarnation, report, times)
             # A connection for each: hundreds of reports must not keep one from others.
             async with locking_connection(sender.node) as connection:
                 outcome = await aexecute(connection, transaction)
         except (*CONNECTION_LOST, PoolTimeout):
             raise  # no database, or a locked row: the daemon sends the reports again
-        except RequestRejected as rejected:
-            invalid.append(str(rejected))
+        except (Refused, RequestRejected) as refused:
+            invalid.append(str(refused))
         except psycopg.DataError as error:
             invalid.append(primary_message(error))
         except Exception:

@@ -138,19 +138,6 @@ def decode_heartbeat(body: bytes) -> wire.Heartbeat:
     return message
 
 
-MAX_ERROR = 2000  #: characters of a report's error that are stored
-
-
-def clean_report(report: wire.Report) -> wire.Report:
-    """Return a report as the database can store it, or reject it."""
-    if isinstance(report, wire.ProcessExited):
-        uuid_of(report.death)
-    if isinstance(report, wire.ProcessExited | wire.StepFailed):
-        error = report.error.replace("\0", "")[:MAX_ERROR]
-        return msgspec.structs.replace(report, error=error)
-    return report
-
-
 def validate_registration(message: wire.Register) -> None:
     """Reject a registration with texts that are too long or unprintable: the board shows them."""
     if message.capacity < 1:

@@ -1,8 +1,8 @@
-"""What the server acknowledged to this daemon, remembered until the database is known to have it.
+"""Commits acknowledged to this daemon, remembered to detect a database that lost them.
 
-A promoted standby or a restored backup may lack commits that were acknowledged. The daemon is the
-only witness: it remembers how far each portfolio was, with its last order ids, compares each
-checkpoint that it reads, and tells the server everything when the server asks.
+A promoted standby or a restored backup may lack acknowledged commits. The daemon is the only
+witness: it remembers the position of each portfolio, with its last order ids, compares each
+checkpoint that it reads, and sends everything to the server on request.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import msgspec
 
 from scheduling.wire.messages import AcknowledgedCommits, CheckpointAnswer, Commit
 
-#: Portfolios that are remembered, those that committed last; also those that moved away since.
+#: Remembered portfolios, the last to commit; also those that have moved away since.
 MAX_PORTFOLIOS = 1_000
-#: Orders of one portfolio, and of all in one heartbeat, of which the server takes 1 MB.
+#: Orders of one portfolio, and of all in one heartbeat, whose size limit is 1 MB.
 MAX_ORDERS_PER_PORTFOLIO = 200
 MAX_ORDERS_PER_HEARTBEAT = 20_000
 PLACED = frozenset({"open", "filled"})
@@ -33,16 +33,16 @@ class _Memory:
 
 
 class Acknowledgements:
-    """The memory of one daemon, and what it has to tell with the next heartbeat."""
+    """Acknowledged commits of one daemon, and the claims for its next heartbeat."""
 
     def __init__(self) -> None:
-        """Start with no memory."""
+        """Start empty."""
         self._memory: OrderedDict[int, _Memory] = OrderedDict()
         self._missing: list[AcknowledgedCommits] = []
         self._is_recalled = False
 
     def record(self, commit: Commit) -> None:
-        """Remember a commit that was acknowledged."""
+        """Remember an acknowledged commit."""
         memory = self._memory.pop(commit.portfolio, None) or _Memory(0, 0)
         memory.epoch, memory.seq = commit.epoch, commit.to_seq
         memory.orders.extend((o.seq, o.index) for o in commit.orders if o.status in PLACED)
@@ -56,16 +56,16 @@ class Acknowledgements:
         return (0, 0) if memory is None else (memory.epoch, memory.seq)
 
     def compare(self, portfolio: int, position: tuple[int, int], found: CheckpointAnswer) -> bool:
-        """Return whether the database forgot commits of this portfolio; they are told then.
+        """Return whether the database lost commits of this portfolio; if so, report them.
 
-        Neither epoch nor seq of a portfolio ever goes down in a database that keeps what it
-        acknowledged. `position` is that from before the checkpoint was asked for: an older process
-        of the same portfolio may commit while one is prepared.
+        Neither epoch nor seq of a portfolio ever decreases in a database that keeps acknowledged
+        commits. `position` is the one from before the checkpoint was requested: an older process
+        of the same portfolio may commit while another one is prepared.
         """
         epoch, seq = position
         if epoch <= found.epoch and seq <= found.last_seq:
             return False
-        # From here on the other history counts.
+        # From now on, the history of this database counts.
         memory = self._memory.pop(portfolio, None) or _Memory(epoch, seq)
         self._missing.append(
             AcknowledgedCommits(
@@ -81,15 +81,15 @@ class Acknowledgements:
 
     @property
     def is_recalled(self) -> bool:
-        """Whether the next heartbeat tells everything."""
+        """Whether the next heartbeat carries all acknowledged commits."""
         return self._is_recalled
 
     def recall(self) -> None:
-        """Tell everything with the next heartbeat: the server asked for it."""
+        """Send all acknowledged commits with the next heartbeat, as the server requested."""
         self._is_recalled = True
 
     def next_claims(self) -> list[AcknowledgedCommits]:
-        """Return what the next heartbeat should carry."""
+        """Return the claims for the next heartbeat."""
         claims = self._missing[:MAX_PORTFOLIOS]
         if self._is_recalled:
             claims += [
@@ -102,7 +102,7 @@ class Acknowledgements:
         return [msgspec.structs.replace(claim, orders=claim.orders[-share:]) for claim in claims]
 
     def mark_delivered(self, sent: Sequence[AcknowledgedCommits]) -> None:
-        """Forget what an answered heartbeat carried. What was checked need not be again."""
+        """Remove the claims of an answered heartbeat; the server has checked them."""
         count = sum(claim.found_seq >= 0 for claim in sent)
         self._missing = self._missing[count:]
         for claim in sent:

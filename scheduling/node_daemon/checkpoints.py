@@ -1,4 +1,4 @@
-"""Asking for a checkpoint until there is a definite answer."""
+"""Request checkpoints until there is a definite answer."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from scheduling.node_daemon.errors import Fenced, RegistrationRefused, ServerUna
 from scheduling.node_daemon.logs import LOG
 from scheduling.wire.messages import CheckpointAnswer, CheckpointRequest
 
-RETRY_S = 0.5  #: while the server does not know yet what it granted
+RETRY_S = 0.5  #: while the database lacks an epoch that it granted
 FIRST_BACK_OFF_S, MAX_BACK_OFF_S = 0.1, 1.0
 
 
 async def checkpoint(
     context: DaemonContext, portfolio: int, handoff: int | None = None
 ) -> CheckpointAnswer:
-    """Return the newest checkpoint, however long the server is away. Raise Declined.
+    """Return the newest checkpoint, however long the server is unavailable. Raise RequestRefused.
 
-    `handoff` is given by its target, which owns nothing yet.
+    `handoff` is set by its target, which does not own the portfolio yet.
     """
     request = CheckpointRequest(
         incarnation=context.incarnation, portfolio=portfolio, handoff=handoff
@@ -29,10 +29,8 @@ async def checkpoint(
         position = context.acknowledged.position(portfolio)
         try:
             found = await context.client.checkpoint(request)
-        except (
-            ServerUnavailable,
-            RegistrationRefused,
-        ) as error:  # the heartbeat ends the daemon, if need be
+        except (ServerUnavailable, RegistrationRefused) as error:
+            # A heartbeat ends the daemon if its token was revoked.
             if attempt % 10 == 0:
                 LOG.warning("portfolio %d waits for its checkpoint: %s", portfolio, error)
             await back_off(attempt, FIRST_BACK_OFF_S, MAX_BACK_OFF_S)
@@ -40,8 +38,8 @@ async def checkpoint(
         else:
             if context.acknowledged.compare(portfolio, position, found):
                 LOG.error(
-                    "portfolio %d: the database forgot acknowledged commits; it has epoch %d, "
-                    "seq %d now",
+                    "portfolio %d: the database lost acknowledged commits; it is at epoch %d, "
+                    "seq %d",
                     portfolio,
                     found.epoch,
                     found.last_seq,
@@ -53,14 +51,14 @@ async def checkpoint(
 async def granted_checkpoint(
     context: DaemonContext, portfolio: int, epoch: int
 ) -> CheckpointAnswer:
-    """Return the checkpoint of a granted epoch. Raise Fenced if a higher one exists.
+    """Return the checkpoint of a granted epoch. Raise Fenced if a higher epoch exists.
 
-    A lower one means that the server lost what it granted (a restore): ask again, never start.
+    A lower epoch means that the database lost a grant (a restore): ask again, never start.
     """
     while True:
         found = await checkpoint(context, portfolio)
         if found.epoch > epoch:
-            raise Fenced(f"epoch {found.epoch} was granted meanwhile")
+            raise Fenced(f"epoch {found.epoch} has been granted since")
         if found.epoch == epoch:
             return found
         context.beat_soon()

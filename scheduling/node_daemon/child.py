@@ -1,4 +1,4 @@
-"""One portfolio process, as the daemon speaks to it: a request, a reply, a limit on the time."""
+"""One portfolio process, seen from the daemon: requests, replies and time limits."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ RECENTLY_BUSY_S = 0.1
 class Child:
     """A process that runs one portfolio. Replies come in the order of requests.
 
-    A caller that is cancelled leaves its reply to be dropped: what the process then holds is
-    unknown, so the next caller loads it again.
+    The reply to a cancelled request is dropped. The state of the process is then unknown, so that
+    the next caller loads it again.
     """
 
     def __init__(self, process: SpawnedProcess, pid: int) -> None:
-        """Use `start_child`."""
+        """Wrap a running process. Use `start_child`."""
         self.pid = pid
-        self.busy = False  #: it works on a request
+        self.busy = False  #: it is handling a request
         self._worked_at_s = float("-inf")
-        self._end_failure: ChildFailed | None = None  #: why this end has ended it
+        self._end_failure: ChildFailed | None = None  #: why the daemon killed it
         self._process = process
         self._protocol: _FrameProtocol | None = None
 
     async def load(self, request: Load, limit_s: float) -> Loaded:
-        """Return what it says of the load. Raise ChildFailed if it failed or took too long."""
+        """Load a state and return the reply. Raise ChildFailed if it fails or takes too long."""
         reply = await self._request(request, limit_s)
         assert isinstance(reply, Loaded), reply
         return reply
 
     async def run(self, request: Batch, limit_s: float) -> BatchResult:
-        """Return what the batch produced. Raise ChildFailed if it failed or took too long."""
+        """Run a batch and return its result. Raise ChildFailed if it fails or takes too long."""
         reply = await self._request(request, limit_s)
         assert isinstance(reply, Result), reply
         return reply.result
@@ -74,11 +74,11 @@ class Child:
         return reply
 
     async def _reply_body(self, request: Load | Batch, limit_s: float) -> bytes:
-        """Return what the process answers, unread. Raise NoAnswer or ChildFailed."""
+        """Return the undecoded reply. Raise InvalidReply or ChildFailed."""
         assert self._protocol is not None
         answer = self._protocol.send(encode_message(request))
         done, _ = await asyncio.wait([answer], timeout=limit_s)
-        if not done:  # a daemon that was itself stopped finds its timers before its mail
+        if not done:  # a daemon that was stopped runs expired timers before it reads sockets
             done, _ = await asyncio.wait([answer], timeout=LATE_REPLY_S)
         if not done:
             what = "batch" if isinstance(request, Batch) else "load"
@@ -89,18 +89,18 @@ class Child:
             raise await self._failure_of_end() from None
 
     def _kill_for(self, stage: Stage, sentence: str) -> ChildFailed:
-        """Kill it, and return why: whoever hears of its end first is to say the same."""
+        """Kill the process and return the failure; every waiter reports the same one."""
         failure = self._end_failure = ChildFailed(stage, self._with_last_output(sentence))
         self.kill()
         return failure
 
     def _with_last_output(self, sentence: str) -> str:
-        """Return `sentence` with the last words of the process, which are the best hint there is"""
+        """Return `sentence` with the last output of the process, which is the best hint."""
         words = self._process.last_output()
-        return f"{sentence}; its last words: {words}" if words else sentence
+        return f"{sentence}; its last output: {words}" if words else sentence
 
     async def _failure_of_end(self) -> ChildFailed:
-        """Return the failure that says how the process ended. Waits a moment to know."""
+        """Return the failure that describes how the process ended. May wait briefly."""
         if self._protocol is not None and self._protocol.protocol_error is not None:
             self._kill_for("exit", f"its process answered {self._protocol.protocol_error}")
         if self._end_failure is not None:
@@ -114,7 +114,7 @@ class Child:
                 "exit", self._with_last_output("its process closed its socket and did not end")
             )
         if self._process.vanished:
-            # One that kills its parent may come to the end of its batch before it dies of it.
+            # A process that kills the forkserver may finish its batch before it dies itself.
             return ForkserverDied(self.busy or boottime_s() - self._worked_at_s < RECENTLY_BUSY_S)
         code = os.waitstatus_to_exitcode(status) if status >= 0 else status
         if code < 0:
@@ -124,12 +124,12 @@ class Child:
         return ChildFailed("exit", self._with_last_output(sentence))
 
     async def wait_for_end(self) -> ChildFailed:
-        """Return how it ended, when it ends by itself."""
+        """Wait until the process ends by itself, and return how."""
         await asyncio.shield(self._process.status)
         return await self._failure_of_end()
 
     def kill(self) -> None:
-        """End it, and whatever it started, at once."""
+        """Kill the process and its group at once."""
         if not self._process.status.done():
             kill_group(self.pid)
         if self._protocol is not None:
@@ -139,12 +139,12 @@ class Child:
 def _name_of(number: int) -> str:
     try:
         return signal.Signals(number).name
-    except ValueError:  # real-time signals have none
+    except ValueError:  # real-time signals have no name
         return f"signal {number}"
 
 
 async def start_child(forkserver: ForkserverClient, name: str) -> Child:
-    """Return a running process that waits for its load. Raise ChildFailed if none starts."""
+    """Start a process that waits for its load. Raise ChildFailed if it does not start."""
     sock, process = forkserver.spawn(SERVE, name)
     try:
         pid = await asyncio.shield(process.pid)
@@ -152,26 +152,26 @@ async def start_child(forkserver: ForkserverClient, name: str) -> Child:
         loop = asyncio.get_running_loop()
         _, child._protocol = await loop.create_unix_connection(_FrameProtocol, sock=sock)
     except BaseException:
-        sock.close()  # its end tells the process to leave
+        sock.close()  # closing it makes the process exit
         raise
     return child
 
 
 class _FrameProtocol(asyncio.Protocol):
-    """Length-framed bodies, unread; each belongs to the oldest request without one."""
+    """Length-prefixed bodies, not decoded; each answers the oldest waiting request."""
 
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[bytes]] = deque()
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
         self._closed = False
-        self.protocol_error: InvalidReply | None = None  #: what came was no part of the protocol
+        self.protocol_error: InvalidReply | None = None  #: what it sent instead of the protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transport is not a subclass
 
     def send(self, frame: bytes) -> asyncio.Future[bytes]:
-        """Return the body to come, or a ConnectionError when the other end has closed."""
+        """Send a frame. Return the future body, or a ConnectionError if the socket is closed."""
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         if self._closed or self._transport is None:
             answer.set_exception(ConnectionResetError())
@@ -189,7 +189,7 @@ class _FrameProtocol(asyncio.Protocol):
                 self._refuse(f"with {length} bytes, limit {MAX_REPLY_BYTES}")
                 return
             if not self._waiting:
-                self._refuse("without being asked")
+                self._refuse("without a request")
                 return
             if len(buffer) - at - size < length:
                 break
@@ -201,7 +201,7 @@ class _FrameProtocol(asyncio.Protocol):
         del buffer[:at]
 
     def _refuse(self, how: str) -> None:
-        """Read no more from a process that does not speak the protocol."""
+        """Stop reading from a process that violates the protocol."""
         self.protocol_error = InvalidReply(how)
         self._fail_waiting(self.protocol_error)
         self.close()
@@ -214,11 +214,11 @@ class _FrameProtocol(asyncio.Protocol):
         for answer in self._waiting:
             if not answer.done():
                 answer.set_exception(error)
-                answer.exception()  # its caller may have been cancelled
+                answer.exception()  # mark it as retrieved: its caller may have been cancelled
         self._waiting.clear()
         self._buffer.clear()
 
     def close(self) -> None:
-        """Close this end."""
+        """Close the daemon's end of the socket."""
         if self._transport is not None:
             self._transport.abort()

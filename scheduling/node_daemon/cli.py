@@ -1,4 +1,4 @@
-"""Arguments of a daemon, the same for `python -m scheduling.node_daemon` and `run_node`."""
+"""Arguments of a daemon, shared by `python -m scheduling.node_daemon` and `run_node`."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from scheduling.node_daemon.errors import InvalidArguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what a daemon can be told."""
+    """Add the options of a daemon."""
     parser.add_argument("--name", required=True, help="the node's name")
     parser.add_argument("--server", required=True, help="address, e.g. http://127.0.0.1:8000")
     parser.add_argument(
         "--token-file",
         default="",
         metavar="PATH",
-        help=f"file that holds the node's token; without it {TOKEN_VARIABLE} does",
+        help=f"file with the node's token; default: the variable {TOKEN_VARIABLE}",
     )
-    # Works, and every user of the machine can read it there: so it is not offered.
+    # Hidden, since every user of the machine can read command lines.
     parser.add_argument("--token", default="", help=argparse.SUPPRESS)
-    parser.add_argument("--capacity", type=int, default=5, help="sum of weights it can hold")
+    parser.add_argument(
+        "--capacity", type=int, default=5, help="sum of the weights that it can run"
+    )
     parser.add_argument("--label", action="append", default=[], metavar="K=V", help="repeatable")
     parser.add_argument("--json", action="store_true", help="log lines as JSON")
 
 
 def run(arguments: argparse.Namespace | dict[str, object]) -> int:
-    """Run a daemon with parsed arguments and return its exit code: 2 if they cannot be used."""
+    """Run a daemon with parsed arguments and return its exit code: 2 if they are invalid."""
     given = arguments if isinstance(arguments, dict) else vars(arguments)
     try:
         raise_open_file_limit()

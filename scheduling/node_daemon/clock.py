@@ -1,4 +1,4 @@
-"""The only clock of a node: boot time. It counts suspends, and nobody can set it."""
+"""The only clock of a node: boot time. It includes suspends, and cannot be set."""
 
 from __future__ import annotations
 

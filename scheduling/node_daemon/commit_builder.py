@@ -1,4 +1,4 @@
-"""What a portfolio did since its last commit, and the commit made of it."""
+"""Collect the results of a portfolio since its last commit, and build the next commit."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from scheduling.wire.messages import MAX_REFUSED_AGAIN, Commit, EquityLine, Fill
 
 
 class CommitBuilder:
-    """Results of (from_seq, to_seq], gathered over several batches."""
+    """Results of (from_seq, to_seq], collected over several batches."""
 
     def __init__(self, seq: int) -> None:
-        """Start with nothing behind `seq`."""
+        """Start empty after `seq`."""
         self.from_seq = self.to_seq = seq
-        self.suppress: bool | None = None  #: None until an event of its symbols was in it
-        self.feed_us = 0  #: the newest segment of the feed by which its events were released
+        self.suppress: bool | None = None  #: None before the first event of its symbols
+        self.feed_us = 0  #: start of the newest feed segment known when its events were read
         self._state: bytes | None = None
         self._orders: list[OrderLine] = []
         self._fills: list[FillLine] = []
@@ -25,20 +25,20 @@ class CommitBuilder:
 
     @property
     def span(self) -> int:
-        """Return how many events of the log it covers."""
+        """Return the number of covered events of the log."""
         return self.to_seq - self.from_seq
 
     @property
     def urgent(self) -> bool:
-        """Return whether it holds a fill or a placed order, which nobody should wait for."""
+        """Return whether it holds a fill or a placed order, which must be committed at once."""
         return bool(self._fills) or any(order.status == "open" for order in self._orders)
 
     def skip(self, to_seq: int) -> None:
-        """Take note that nothing up to `to_seq` was for this portfolio."""
+        """Record that no event up to `to_seq` was for this portfolio."""
         self.to_seq = to_seq
 
     def add(self, result: BatchResult) -> None:
-        """Take what a batch produced."""
+        """Add the results of a batch."""
         self.to_seq = max(self.to_seq, result.to_seq)
         self._orders.extend(map(_order, result.orders))
         self._fills.extend(map(_fill, result.fills))
@@ -48,7 +48,7 @@ class CommitBuilder:
             self._state = result.state
 
     def build(self, portfolio: int, epoch: int, release: int | None = None) -> Commit:
-        """Return the commit, with a batch id of its own."""
+        """Return the commit, with a new batch id."""
         return Commit(
             portfolio=portfolio,
             epoch=epoch,

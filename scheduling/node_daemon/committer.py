@@ -1,8 +1,8 @@
-"""Brings commits to the server until each has a definite answer.
+"""Send commits to the server until each has a definite answer.
 
-Whatever waits goes into the next request, one commit of a portfolio in each. A request without a
-definite answer is repeated, byte for byte. A portfolio that an answer leaves out is held in the
-database for a moment: its commit goes into a later request as it is, and its neighbours go on.
+Waiting commits go into the next request, at most one per portfolio. A request without a definite
+answer is repeated byte for byte. If an answer leaves a portfolio out, its row is locked in the
+database: its commit goes unchanged into a later request, and the other portfolios go on.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from scheduling.wire.messages import (
 )
 
 GATHER_S = 0.003
-MAX_REQUESTS = 2  #: requests at once; more would only queue in the server's pool
-MAX_REQUEST_BYTES = 4_000_000  #: bytes, about; a single commit may be larger
+MAX_REQUESTS = 2  #: concurrent requests; more would only queue in the server's pool
+MAX_REQUEST_BYTES = 4_000_000  #: approximate; a single commit may be larger
 BYTES_PER_LINE = 150
 ACCEPTED = frozenset({"ok", "handed_over", "keep"})
 FIRST_BACK_OFF_S, MAX_BACK_OFF_S = 0.1, 1.0
-FIRST_LOCKED_S, MAX_LOCKED_S = 0.02, 0.25  #: before a commit of a held portfolio is repeated
+FIRST_LOCKED_S, MAX_LOCKED_S = 0.02, 0.25  #: delay before a commit whose row was locked is repeated
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """One commit and who waits for its answer."""
+    """One commit and the future of its answer."""
 
     commit: Commit
     answer: asyncio.Future[CommitResult]
-    left_out: int = 0  #: answers that did not name its portfolio
+    left_out: int = 0  #: answers without its portfolio
 
 
 class Committer:
@@ -57,16 +57,16 @@ class Committer:
         self._urgent = asyncio.Event()
         self._senders: set[asyncio.Task[None]] = set()
         self.version_seen: Callable[[int], None] = lambda version: None
-        """Told the version of the desired set that an answer named."""
+        """Called with the version of the desired set that an answer names."""
         self.refused: asyncio.Future[RegistrationRefused] = (
             asyncio.get_running_loop().create_future()
         )
-        """Set when the server says that the token is no good any more."""
+        """Set when the server refuses the token."""
 
     async def commit(self, commit: Commit, *, patient: bool = False) -> CommitResult:
-        """Return the definite answer to `commit`, however long that takes.
+        """Return the definite answer to `commit`, however long it takes.
 
-        A patient one waits a moment for those of other portfolios that are due at the same time.
+        A patient commit waits briefly for those of other portfolios that are due at the same time.
         """
         answer: asyncio.Future[CommitResult] = asyncio.get_running_loop().create_future()
         self._queue.append(_Waiting(commit, answer))
@@ -82,7 +82,7 @@ class Committer:
             sender.add_done_callback(self._senders.discard)
 
     async def _send_queued(self) -> None:
-        """Send what waits, until nothing does."""
+        """Send queued commits until the queue is empty."""
         try:
             while self._queue:
                 with contextlib.suppress(TimeoutError):
@@ -90,7 +90,7 @@ class Committer:
                         await self._urgent.wait()
                 self._urgent.clear()
                 batch = self._take_batch()
-                if not batch:  # the other sender took all that waited
+                if not batch:  # the other sender took all of them
                     return
                 results = await self._send([waiting.commit for waiting in batch])
                 for waiting in batch:
@@ -102,15 +102,15 @@ class Committer:
                     elif not waiting.answer.done():
                         waiting.answer.set_result(result)
         finally:
-            # In one step with the look at the queue: whoever commits next must not count on this.
+            # No await since the check of the queue: the next `commit` must not rely on this sender.
             self._senders.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     def _repeat_later(self, waiting: _Waiting) -> None:
-        """Put a commit that was left out back into the queue after a moment."""
+        """Put a commit that was left out back into the queue after a delay."""
         portfolio = waiting.commit.portfolio
         if waiting.left_out in (0, 20) or waiting.left_out % 200 == 199:
             LOG.info(
-                "portfolio %d is held in the database: its commit is repeated (%d)",
+                "the row of portfolio %d is locked: its commit is repeated (%d)",
                 portfolio,
                 waiting.left_out + 1,
             )
@@ -127,7 +127,7 @@ class Committer:
         self._retry_timers.add(timer)
 
     def _take_batch(self) -> list[_Waiting]:
-        """Take what waits out of the queue, one commit of each portfolio."""
+        """Take a batch out of the queue, at most one commit per portfolio."""
         batch: list[_Waiting] = []
         remaining: list[_Waiting] = []
         seen: set[int] = set()
@@ -139,7 +139,7 @@ class Committer:
             if not full and commit.portfolio not in seen:
                 line_count = len(commit.orders) + len(commit.fills) + len(commit.equity)
                 byte_count = len(commit.state or b"") + line_count * BYTES_PER_LINE
-                # What would make it too large waits for the next one, and all behind it as well.
+                # A commit that would make the request too large waits, and all behind it as well.
                 full = bool(batch) and (
                     lines + line_count > MAX_LINES or size + byte_count > MAX_REQUEST_BYTES
                 )
@@ -153,7 +153,7 @@ class Committer:
         return batch
 
     async def _send(self, commits: list[Commit]) -> dict[int, CommitResult]:
-        """Return portfolio → answer, all of them definite. Without those that are held."""
+        """Return portfolio → definite answer, without portfolios whose rows are locked."""
         body = encode(CommitRequest(incarnation=self._incarnation, commits=commits))
         attempt = 0
         while True:
@@ -175,7 +175,7 @@ class Committer:
     async def _send_one_by_one(
         self, commits: list[Commit], error: RequestRefused
     ) -> dict[int, CommitResult]:
-        """The request as a whole was declined: find out whose fault it is."""
+        """Send the commits of a refused request one by one, to find the bad one."""
         if len(commits) == 1:
             detail = f"{error.code}: {error}"
             (commit,) = commits
@@ -190,7 +190,7 @@ class Committer:
         return results
 
     async def close(self) -> None:
-        """Give up on whatever is under way."""
+        """Cancel all requests."""
         for timer in self._retry_timers:
             timer.cancel()
         for sender in list(self._senders):

@@ -1,4 +1,4 @@
-"""What a daemon is told at its start: arguments and environment, read once."""
+"""Settings of a daemon: arguments and environment, read once at its start."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAME = re.compile(r"[-a-zA-Z0-9_]{1,80}")
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
-    """One daemon's settings."""
+    """Settings of one daemon."""
 
     name: str
     server: str  #: http(s)://host:port, without a path
@@ -26,11 +26,11 @@ class NodeConfig:
     capacity: int = 5
     labels: Mapping[str, str] = field(default_factory=dict)
     json_logs: bool = False
-    batch_limit_s: float = 10.0  #: a batch that takes longer ends its process
+    batch_limit_s: float = 10.0  #: a batch that takes longer is killed with its process
     load_limit_s: float = 20.0
     child_memory_mb: int = 1024
-    guarded: bool = True  #: refuse strategies new processes, signals to others, and files
-    leave_within_s: float = 8.0  #: for handing portfolios over after SIGTERM
+    guarded: bool = True  #: sandbox strategies: no new processes, signals to others, or files
+    leave_within_s: float = 8.0  #: for moving portfolios to other nodes after SIGTERM
 
     @property
     def socket_url(self) -> str:
@@ -49,11 +49,9 @@ def make_config(
     json_logs: bool = False,
     environment: Mapping[str, str] = os.environ,
 ) -> NodeConfig:
-    """Return the settings. Raise WrongArguments with a sentence if they cannot be used."""
+    """Return the settings. Raise InvalidArguments with a sentence if they are invalid."""
     if not _NAME.fullmatch(name or ""):
-        raise InvalidArguments(
-            f"--name is {name!r}: a node's name has letters, digits, - and _, at most 80."
-        )
+        raise InvalidArguments(f"--name is {name!r}; use at most 80 letters, digits, - and _.")
     if not token:
         token = _read_token(token_file) if token_file else environment.get(TOKEN_VARIABLE, "")
     if not token:
@@ -62,7 +60,7 @@ def make_config(
             f"`manage.py create_node_token {name}` makes one."
         )
     if capacity < 1:
-        raise InvalidArguments(f"--capacity is {capacity}: a node holds at least 1.")
+        raise InvalidArguments(f"--capacity is {capacity}; it must be at least 1.")
     return NodeConfig(
         name=name,
         server=_server_address(server),
@@ -80,13 +78,13 @@ def _read_token(path: str) -> str:
     try:
         text = Path(path).read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not plain text"
+        why = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
         raise InvalidArguments(f"--token-file {path!r} cannot be read: {why}.") from None
     token = text.strip()
     if not token or len(token.split()) != 1:
         raise InvalidArguments(
-            f"--token-file {path!r} must hold one token and nothing else: write there what "
-            "`manage.py create_node_token` printed."
+            f"--token-file {path!r} must contain one token and nothing else: write the output of "
+            "`manage.py create_node_token` to it."
         )
     return token
 
@@ -95,7 +93,7 @@ def _server_address(server: str) -> str:
     parts = urlsplit(server or "")
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise InvalidArguments(
-            f"--server is {server!r}: give an address like http://127.0.0.1:8000."
+            f"--server is {server!r}; use an address like http://127.0.0.1:8000."
         )
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
@@ -105,10 +103,10 @@ def _labels(given: list[str]) -> dict[str, str]:
     for label in given:
         key, equals, value = label.partition("=")
         if not key or not equals:
-            raise InvalidArguments(f"--label is {label!r}: give KEY=VALUE.")
+            raise InvalidArguments(f"--label is {label!r}; use KEY=VALUE.")
         if unprintable_in(label):
             raise InvalidArguments(
-                f"--label is {label!r}, with a control or bidirectional character: leave it out."
+                f"--label {label!r} contains a control or bidirectional character; remove it."
             )
         labels[key] = value
     return labels
@@ -121,13 +119,13 @@ def _number(environment: Mapping[str, str], name: str, default: float) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < 1e9:
-        raise InvalidArguments(f"{name} is {text!r}: give a number above 0.")
+        raise InvalidArguments(f"{name} is {text!r}; use a number above 0.")
     return value
 
 
 def _yes_or_no(environment: Mapping[str, str], name: str) -> bool:
-    """Return whether it is wanted; it is unless somebody says no."""
+    """Return a yes-or-no variable; the default is yes."""
     text = environment.get(name, "") or "yes"
     if text not in ("yes", "no"):
-        raise InvalidArguments(f"{name} is {text!r}: give yes or no.")
+        raise InvalidArguments(f"{name} is {text!r}; use yes or no.")
     return text == "yes"

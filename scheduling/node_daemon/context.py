@@ -1,4 +1,4 @@
-"""What every hosted portfolio of a daemon shares."""
+"""Objects shared by all hosted portfolios of a daemon."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scheduling.node_daemon.outbox import Outbox
 
 @dataclass(slots=True)
 class DaemonContext:
-    """Handed to each `HostedPortfolio`; made once by the daemon."""
+    """Created once by the daemon and passed to each `HostedPortfolio`."""
 
     config: NodeConfig
     incarnation: str
@@ -29,7 +29,7 @@ class DaemonContext:
     acknowledged: Acknowledgements
     feeds: dict[str, FeedReader] = field(default_factory=dict)
     stale_order_age_s: float = 5.0
-    #: a process changed its phase: look at the desired set again
+    #: called when a process changed its phase, to reconcile again
     on_change: Callable[[], None] = lambda: None
-    #: a step is done: beat at once
+    #: called when a step is done, to send a heartbeat at once
     beat_soon: Callable[[], None] = lambda: None

@@ -1,4 +1,4 @@
-"""The node's end of the protocol: keep-alive POSTs with MessagePack bodies, and the websocket."""
+"""Client of the node protocol: keep-alive POSTs with MessagePack bodies, and the websocket."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ T = TypeVar("T")
 
 
 class ControlPlaneClient:
-    """One server, one token. Every call answers, or raises ServerAway, Declined or NotWelcome.
+    """Client of one server with one token. Every call returns an answer, or raises one of:
 
-    ServerAway: nothing definite is known, the request may or may not have been carried out.
-    Declined: a definite no to this request. NotWelcome: the token is no good (any more).
+    ServerUnavailable: the outcome is unknown, the request may or may not have been carried out.
+    RequestRefused: the server refused this request. RegistrationRefused: the token is not valid.
     """
 
     def __init__(self, config: NodeConfig) -> None:
@@ -59,7 +59,7 @@ class ControlPlaneClient:
         await self._session.close()
 
     async def register(self, message: Register) -> Registered:
-        """Return what the node owns from now on."""
+        """Return the registration, with the desired set of the node."""
         return await self._post("register/", encode(message), Registered, REQUEST_TIMEOUT_S)
 
     async def heartbeat(self, message: Heartbeat) -> HeartbeatAnswer:
@@ -75,7 +75,7 @@ class ControlPlaneClient:
         return await self._post("commit/", body, CommitAnswers, REQUEST_TIMEOUT_S)
 
     async def goodbye(self, message: Goodbye) -> None:
-        """Give the lease back."""
+        """End the lease."""
         await self._post("goodbye/", encode(message), Any, 2.0)
 
     async def _post(self, path: str, body: bytes, answer: type[T] | Any, limit_s: float) -> T:
@@ -96,15 +96,13 @@ class ControlPlaneClient:
             try:
                 return msgspec.msgpack.decode(data, type=answer) if data else None  # type: ignore[return-value]
             except msgspec.DecodeError as error:
-                raise ServerUnavailable(
-                    f"{path} got an answer that cannot be read: {error}"
-                ) from None
+                raise ServerUnavailable(f"{path} got an invalid answer: {error}") from None
         raise _error_of(path, status, data)
 
     async def pushes(self, hello: Hello) -> AsyncIterator[DesiredSet | None]:
         """Yield None once connected, then every desired set pushed, until the socket closes.
 
-        Raise ServerAway if it cannot be opened.
+        Raise ServerUnavailable if it cannot be opened.
         """
         assert self._session is not None
         try:
@@ -121,7 +119,7 @@ class ControlPlaneClient:
 
 
 def _error_of(path: str, status: int, data: bytes) -> Exception:
-    """Return what an answer that is not 200 means."""
+    """Return the error for an answer other than 200."""
     try:
         problem = msgspec.msgpack.decode(data, type=Problem)
     except msgspec.DecodeError:

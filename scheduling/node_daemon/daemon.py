@@ -1,4 +1,5 @@
-"""The supervisor: heartbeat, websocket, and what the desired set asks for. Runs no strategy."""
+"""The supervisor: heartbeats, websocket, and reconciliation with the desired set. It runs no
+strategy."""
 
 from __future__ import annotations
 
@@ -32,6 +33,7 @@ from scheduling.wire.messages import (
     DesiredSet,
     FeedInfo,
     Heartbeat,
+    HeartbeatAnswer,
     Hello,
     ProcessStatus,
     Register,
@@ -39,7 +41,7 @@ from scheduling.wire.messages import (
 )
 
 VERSION = "0.1.0"
-PUSH_LATE_S = 0.25  #: a push that is not here by then is taken for lost
+PUSH_LATE_S = 0.25  #: a push that has not arrived by then is considered lost
 SHORT_HEARTBEAT_S = 1.0  #: while the websocket is closed, while leaving, after registering again
 REPORTED_PHASES = frozenset(
     {"preparing", "prepared", "starting", "running", "draining", "warm", "waiting"}
@@ -49,18 +51,18 @@ REPORTED_PHASES = frozenset(
 class ExecutionNode:
     """One incarnation of a node.
 
-    What it should have comes in sets whose version only grows, by heartbeat answers and by pushes;
-    what it does about them is `decide.reconcile`.
+    Desired sets, whose version only grows, arrive with heartbeat answers and as pushes;
+    `decide.reconcile` decides what to do about them.
     """
 
     def __init__(
         self, config: NodeConfig, client: ControlPlaneClient, context: DaemonContext
     ) -> None:
-        """Use `program.run`, which makes the parts and ends them."""
+        """Create a node. `main.run_daemon` creates the parts and ends them."""
         self.config = config
         self.incarnation = context.incarnation
         self.leaving = False
-        self.left = False  #: nothing more is said or begun
+        self.left = False  #: sends and starts nothing any more
         self.desired: DesiredSet | None = None
         self.hosted: dict[int, HostedPortfolio] = {}
         self.leaving_acknowledged = asyncio.Event()
@@ -70,9 +72,9 @@ class ExecutionNode:
         self._strategies: dict[str, int] = {}
         self._ttl_s = 30.0
         self._registered_us = 0  #: by the database's clock
-        self._registration_number = 0  #: as the server counts those of this node
-        self._answered_us = 0  #: when the last answered beat was sent
-        self._unanswered = False  #: a later one got no answer
+        self._registration_number = 0  #: the count of registrations of this node, by the server
+        self._answered_us = 0  #: when the last answered heartbeat was sent
+        self._unanswered = False  #: a later heartbeat got no answer
         self._last_slot = 0
         self._connected = False
         self._heartbeat_due = asyncio.Event()
@@ -86,13 +88,16 @@ class ExecutionNode:
     # --- start -------------------------------------------------------------------------------
 
     async def load(self) -> None:
-        """Read the feeds and ask a child which strategies there are. Raise ChildFailed."""
+        """Open the feeds and list the strategies in a child process. Raise ChildFailed."""
         for name in feed_names():
             self._context.feeds[name] = FeedReader(open_feed(name), self._feed_time)
         self._strategies = await self._context.forkserver.strategies()
 
     async def register(self) -> None:
-        """Take the node's runs over, however long the server is away. Raise NotWelcome."""
+        """Take over the runs of the node, however long the server is unavailable.
+
+        Raise RegistrationRefused.
+        """
         attempt = 0
         while True:
             sent_us = boottime_us()
@@ -135,7 +140,7 @@ class ExecutionNode:
         self._answered_us, self._unanswered = sent_us, False
 
     def end(self) -> None:
-        """Kill every process and begin nothing more."""
+        """Kill every process and start nothing more."""
         self.left = True
         for hosted in self.hosted.values():
             hosted.end()
@@ -143,7 +148,7 @@ class ExecutionNode:
     # --- heartbeat ---------------------------------------------------------------------------
 
     async def heartbeat_loop(self) -> None:
-        """Beat when the server wants it, and at once when a step is done."""
+        """Send heartbeats at the interval of the server, and at once when a step is done."""
         failures = 0
         while not self.left:
             self._heartbeat_due.clear()
@@ -169,31 +174,13 @@ class ExecutionNode:
             pass
 
     async def send_heartbeat(self) -> float:
-        """Say what this node has and take the answer. Return the seconds until the next one.
+        """Send a heartbeat and apply the answer. Return the seconds until the next one.
 
-        Raise Superseded if another daemon took the name, ServerAway if no answer came.
+        Raise Superseded if another daemon took the name, ServerUnavailable without an answer.
         """
-        leaving, reports = self.leaving, self._context.outbox.next_reports()
-        acknowledged = self._context.acknowledged.next_claims()
-        recalled = self._context.acknowledged.is_recalled
         sent_us = boottime_us()
-        unheard, unheard_s = self._unanswered, (sent_us - self._answered_us) / 1e6
-        answer = await self._client.heartbeat(
-            Heartbeat(
-                incarnation=self.incarnation,
-                # Who leaves wants to see the set each time.
-                have_version=0 if leaving else self._desired_version,
-                leaving=leaving,
-                metrics=self._metrics.read(sent_us / 1e6, self._pids()),
-                portfolios=self._actual(),
-                reports=reports,
-                unheard_s=unheard_s if unheard else 0.0,
-                registered_us=self._registered_us,
-                registration=self._registration_number,
-                acknowledged=acknowledged,
-                recalled=recalled,
-            )
-        )
+        heartbeat = self._heartbeat(sent_us)
+        answer = await self._client.heartbeat(heartbeat)
         if self.left:
             return SHORT_HEARTBEAT_S
         if answer.status == "superseded":
@@ -202,9 +189,31 @@ class ExecutionNode:
             LOG.warning("the server does not know this lease any more: registering again")
             await self.register()
             return SHORT_HEARTBEAT_S
+        return self._apply_answer(heartbeat, answer, sent_us)
+
+    def _heartbeat(self, sent_us: int) -> Heartbeat:
+        """Return the state of this node, with what the server has not acknowledged yet."""
+        acknowledged = self._context.acknowledged
+        return Heartbeat(
+            incarnation=self.incarnation,
+            # While shutting down, always request the full desired set.
+            have_version=0 if self.leaving else self._desired_version,
+            leaving=self.leaving,
+            metrics=self._metrics.read(sent_us / 1e6, self._pids()),
+            portfolios=self._actual(),
+            reports=self._context.outbox.next_reports(),
+            unheard_s=(sent_us - self._answered_us) / 1e6 if self._unanswered else 0.0,
+            registered_us=self._registered_us,
+            registration=self._registration_number,
+            acknowledged=acknowledged.next_claims(),
+            recalled=acknowledged.is_recalled,
+        )
+
+    def _apply_answer(self, sent: Heartbeat, answer: HeartbeatAnswer, sent_us: int) -> float:
+        """Apply the answer to the holder of the lease. Return the seconds until the next one."""
         self._feed_time.sample(answer.now_us, sent_us, boottime_us())
-        self._context.outbox.mark_delivered(reports)
-        self._context.acknowledged.mark_delivered(acknowledged)
+        self._context.outbox.mark_delivered(sent.reports)
+        self._context.acknowledged.mark_delivered(sent.acknowledged)
         if answer.recall:
             self._context.acknowledged.recall()
         if answer.desired is not None:
@@ -213,14 +222,15 @@ class ExecutionNode:
             self._reconcile()
         self._context.lease.renew(sent_us / 1e6, min(self._ttl_s, answer.expires_in_s))
         self._answered_us, self._unanswered = sent_us, False
-        if leaving:
+        if sent.leaving:
             self.leaving_acknowledged.set()
-        # The server renewed only what was left since the last answer; it hears at once of this one.
-        more = bool(self._context.outbox)  # did not fit, or came meanwhile
-        return 0.0 if unheard or more or answer.recall else answer.next_beat_s
+        # Next heartbeat at once: after unanswered ones, the server renewed the lease only up to one
+        # TTL after the last answer; or reports did not fit, or came meanwhile.
+        at_once = sent.unheard_s > 0 or bool(self._context.outbox) or answer.recall
+        return 0.0 if at_once else answer.next_beat_s
 
     def beat_soon(self) -> None:
-        """Beat at once; several wishes become one beat."""
+        """Send a heartbeat at once; several requests result in one heartbeat."""
         self._heartbeat_due.set()
 
     def _pids(self) -> list[int]:
@@ -233,9 +243,9 @@ class ExecutionNode:
     # --- websocket ---------------------------------------------------------------------------
 
     async def subscribe_schedule_updates(self) -> None:
-        """Take desired sets as they are pushed. While the socket is closed, beat instead.
+        """Apply desired sets as they are pushed; while the socket is closed, send heartbeats.
 
-        A push says nothing that the next heartbeat's answer would not say: losing one costs time.
+        The next heartbeat answer carries the same set as a push, so a lost push costs time only.
         """
         attempt = 0
         while True:
@@ -257,11 +267,11 @@ class ExecutionNode:
 
     @property
     def _desired_version(self) -> int:
-        """The version of the set that it holds."""
+        """The version of the current desired set."""
         return self.desired.version if self.desired else 0
 
     def take_desired(self, desired: DesiredSet) -> None:
-        """Do what a desired set asks for, unless a newer one is known."""
+        """Apply a desired set, unless a newer one is known."""
         if self.desired is not None and desired.version < self.desired.version:
             return
         self.desired = desired
@@ -273,7 +283,7 @@ class ExecutionNode:
         self._reconcile()
 
     def _on_version(self, version: int) -> None:
-        """An answer named a newer set: the push should be here any moment; if not, beat for it."""
+        """Expect the push of a newer set that an answer named; if it is late, send a heartbeat."""
         if self.desired is not None and version > self.desired.version:
             loop = asyncio.get_running_loop()
             loop.call_later(PUSH_LATE_S, self._request_missed_push, version)
@@ -286,19 +296,21 @@ class ExecutionNode:
         for info in feeds:
             reader = self._context.feeds.get(info.name)
             if reader is None or reader.feed.sha256 != info.sha256:
-                LOG.error("feed %s is not the same here: portfolios on it cannot run", info.name)
+                LOG.error(
+                    "feed %s differs from the server's: portfolios on it cannot run", info.name
+                )
             else:
                 reader.set_segments(info.segments)
 
     def _on_change(self) -> None:
-        """A process changed its phase: tell the server, and look again soon."""
+        """Report that a process changed its phase, and reconcile soon."""
         self._heartbeat_due.set()
         if not self._reconcile_scheduled:
             self._reconcile_scheduled = True
             asyncio.get_running_loop().call_soon(self._reconcile)
 
     def _reconcile(self) -> None:
-        """Compare what should be with what is, and begin every action."""
+        """Compare the desired set with the processes, and perform every action."""
         self._reconcile_scheduled = False
         if self._reconcile_timer is not None:
             self._reconcile_timer.cancel()
@@ -339,9 +351,9 @@ class ExecutionNode:
                 self.hosted.pop(slot).end()
 
     def handle_portfolio_reload(self, entry: DesiredEntry) -> None:
-        """Prepare the process of a handoff: a new revision here, or a portfolio from elsewhere.
+        """Prepare the process of a handoff: a new revision, or a portfolio of another node.
 
-        The one that runs is not touched: it drains only when this one is ready.
+        The running process is not touched: it drains only once the new one is ready.
         """
         self._host(entry, None).prepare()
 
@@ -357,7 +369,7 @@ class ExecutionNode:
 
 
 def _process_status(hosted: HostedPortfolio, metrics: Metrics) -> ProcessStatus:
-    """Return one process as the server sees it."""
+    """Return the status of one process for a heartbeat."""
     pid = hosted.child.pid if hosted.child else None
     feeder = hosted.feeder
     feeding = feeder is not None and hosted.phase in ("running", "draining")

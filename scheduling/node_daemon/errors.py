@@ -1,20 +1,20 @@
-"""What can go wrong on a node.
+"""Errors of a node daemon.
 
-NodeFault
-├── Ends                 the daemon must end; `code` is its exit code
-│   ├── WrongArguments   2: the command line cannot be used
-│   ├── NotWelcome       1: the server refuses this daemon (token, name in use, protocol)
-│   └── Superseded       3: another daemon took the name; do not register again
-├── ServerAway           no definite answer: try again
-├── Declined             the server answered no to this one request
-├── ChildFailed          a portfolio process failed; `stage` says how
-│   └── Swept            it ended with the process they are all forked from
-├── StaleEvent           catch_up is `halt` and the next event is too old
-└── CommitRefused        what the fence answered
-    ├── Fenced           a higher epoch exists: end the process quietly
-    ├── OutOfStep        conflict or ahead: go back to the checkpoint
-    ├── CommitRejected   this commit itself is bad
-    └── HandedOver       released and granted elsewhere: keep it warm
+NodeError
+├── FatalError               the daemon must end; `code` is its exit code
+│   ├── InvalidArguments     2: the command line or environment is invalid
+│   ├── RegistrationRefused  1: the server refuses this daemon (token, name in use, protocol)
+│   └── Superseded           3: another daemon took the name; do not register again
+├── ServerUnavailable        the outcome is unknown: try again
+├── RequestRefused           the server refused this one request
+├── ChildFailed              a portfolio process failed; `stage` says how
+│   └── ForkserverDied       it ended with the process from which all are forked
+├── StaleEvent               catch_up is `halt` and the next event is too old
+└── CommitRefused            the answer to a commit
+    ├── Fenced               a higher epoch exists: end the process
+    ├── SequenceConflict     conflict or ahead: return to the checkpoint
+    ├── CommitRejected       the commit itself is invalid
+    └── ReleaseGranted       released and granted elsewhere: keep the process warm
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Stage = Literal["load", "event", "exit", "killed"]
 
 
 class NodeError(Exception):
-    """Base of all faults of a node; its text is a sentence for the person on call."""
+    """Base of all errors of a node; the text is a sentence for the person on call."""
 
 
 class FatalError(NodeError):
@@ -35,27 +35,27 @@ class FatalError(NodeError):
 
 
 class InvalidArguments(FatalError):
-    """The command line or the environment cannot be used."""
+    """The command line or the environment is invalid."""
 
     code = 2
 
 
 class RegistrationRefused(FatalError):
-    """The server refuses this daemon: wrong token, name in use, old protocol."""
+    """The server refuses this daemon: invalid token, name in use, other protocol."""
 
 
 class Superseded(FatalError):
-    """Another daemon registered under this name. Registering again would start a fight."""
+    """Another daemon registered under this name. Registering again would make both alternate."""
 
     code = 3
 
 
 class ServerUnavailable(NodeError):
-    """No definite answer came: nothing is known, ask again."""
+    """No definite answer came: the outcome is unknown, try again."""
 
 
 class RequestRefused(NodeError):
-    """The server understood and said no; `code` is one of its stable codes."""
+    """The server refused the request; `code` is one of its stable codes."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -73,18 +73,18 @@ class ChildFailed(NodeError):
 
     @property
     def strategy_failed(self) -> bool:
-        """Return whether the strategy itself raised, so that the revision is to blame."""
+        """Return whether the strategy itself raised, so that the revision is the cause."""
         return self.stage in ("load", "event")
 
 
 class ForkserverDied(ChildFailed):
-    """The process ended with its forkserver, which another portfolio may have ended.
+    """The process ended with its forkserver, which another portfolio may have killed.
 
-    Only those that were at work can have done it; the others start again as if nothing was.
+    Only busy processes can be the cause; idle ones start again without an attempt counted.
     """
 
     def __init__(self, was_busy: bool) -> None:
-        super().__init__("exit", "it ended with the process that portfolios are forked from")
+        super().__init__("exit", "it ended together with the forkserver")
         self.was_busy = was_busy
 
 
@@ -97,20 +97,20 @@ class StaleEvent(NodeError):
 
 
 class CommitRefused(NodeError):
-    """The fence did not take a commit."""
+    """A commit was not accepted as an ordinary one."""
 
 
 class Fenced(CommitRefused):
-    """A higher epoch exists or the run is gone."""
+    """A higher epoch exists, or the run no longer exists."""
 
 
 class SequenceConflict(CommitRefused):
-    """Same epoch and another seq, or an epoch the server does not know yet."""
+    """The epoch matches but not the seq, or the server does not know the epoch yet."""
 
 
 class CommitRejected(CommitRefused):
-    """This commit is bad in itself; repeating it would not help."""
+    """The commit itself is invalid; repeating it would not help."""
 
 
 class ReleaseGranted(CommitRefused):
-    """The release was taken and the portfolio granted to its target."""
+    """The release was accepted and the portfolio granted to its target."""

@@ -1,4 +1,4 @@
-"""One feed on one node: its head now, the ring, and who is to be woken when events come."""
+"""One feed on one node: its head, its ring, and the listeners of new events."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from scheduling.node_daemon.clock import boottime_us
 from scheduling.node_daemon.feed_time import FeedTime
 from scheduling.wire.messages import SegmentInfo
 
-MIN_TICK_S = 0.004  #: many events in less than this are one wake-up
+MIN_TICK_S = 0.004  #: events within this time cause one wake-up
 MAX_TICK_S = 1.0
 MAX_SCANNED_EVENTS = (
-    256  #: new events of one tick whose symbols are looked at; beyond, all are woken
+    256  #: new events per tick whose symbols are read; beyond that, all listeners wake
 )
 
 
 class Listener:
-    """A portfolio that wants to hear of new events of its symbols (None: of all)."""
+    """A portfolio that waits for new events of its symbols (None: of all)."""
 
     def __init__(self, symbols: frozenset[str] | None, wake: Callable[[], None]) -> None:
-        """`wake` is called on the loop, once for each tick that released something for it."""
+        """`wake` is called on the event loop, once for each tick with an event for it."""
         self.symbols = symbols
         self.wake = wake
 
 
 class FeedReader:
-    """Turns feed time into heads and batches. The log is the buffer: nothing is consumed."""
+    """Turns feed time into heads and batches. The log is the buffer: reading consumes nothing."""
 
     def __init__(self, feed: Feed, feed_time: FeedTime) -> None:
-        """Start without segments: the head is 0 until the server says where the feed is."""
+        """Start without segments: the head is 0 until the server sends them."""
         self.feed = feed
         self._time = feed_time
         self._segments: tuple[Segment, ...] = ()
@@ -41,7 +41,7 @@ class FeedReader:
         self._changed = asyncio.Event()
 
     def set_segments(self, infos: Iterable[SegmentInfo]) -> None:
-        """Take the segments now in force."""
+        """Apply the current segments."""
         segments = tuple(Segment(i.from_seq, i.from_time_us, i.rate) for i in infos)
         if segments != self._segments:
             self._segments = segments
@@ -50,25 +50,25 @@ class FeedReader:
 
     @property
     def newest_us(self) -> int:
-        """Return when the newest segment that is known begins or began; 0 while none is."""
+        """Return the start of the newest known segment, or 0 without segments."""
         return self._segments[-1].from_time_us if self._segments else 0
 
     def head(self, age_us: int = 0) -> int:
-        """Return the newest seq that was released `age_us` ago; 0 while nothing is known."""
+        """Return the newest seq released `age_us` ago, or 0 without segments."""
         if not self._segments:
             return 0
         return head_at(self._segments, self._time.at(boottime_us()) - age_us)
 
     def age_s(self, seq: int) -> float:
-        """Return the seconds since the release of `seq`; negative if that is still to come."""
+        """Return the seconds since the release of `seq`; negative if it lies in the future."""
         return (self._time.at(boottime_us()) - release_us(self._segments, seq)) / 1e6
 
     def listen(self, listener: Listener) -> None:
-        """Wake `listener` from now on."""
+        """Add a listener."""
         self._listeners.add(listener)
 
     def leave(self, listener: Listener) -> None:
-        """Wake it no more."""
+        """Remove a listener."""
         self._listeners.discard(listener)
 
     async def run(self) -> None:
@@ -87,7 +87,7 @@ class FeedReader:
                 seen = head
 
     def _until_next_s(self, seen: int) -> float:
-        """Return how long to sleep until an event behind `seen` is released."""
+        """Return the seconds until an event after `seen` is released."""
         if not self._segments:
             return MAX_TICK_S
         try:

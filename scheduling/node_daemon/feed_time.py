@@ -1,4 +1,4 @@
-"""Feed time on a node: boot time plus an offset taken from the server's answers."""
+"""Feed time on a node: boot time plus an offset derived from the server's answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import deque
 from typing import NamedTuple
 
 KEPT_SAMPLES = 16
-JUMP_US = 200_000  #: further off than its own round trip explains: the server's clock moved
+JUMP_US = 200_000  #: difference beyond the round trip that means the server's clock was set
 
 
 class _Sample(NamedTuple):
@@ -15,15 +15,15 @@ class _Sample(NamedTuple):
 
 
 class FeedTime:
-    """The database's clock as this node knows it. The wall clock of the node is never read."""
+    """An estimate of the database's clock. The wall clock of the node is never read."""
 
     def __init__(self) -> None:
-        """Start unknown; `sample` must come before `at`."""
+        """Start without a sample; call `sample` before `at`."""
         self._samples: deque[_Sample] = deque(maxlen=KEPT_SAMPLES)
         self._offset_us = 0
 
     def sample(self, server_us: int, sent_us: int, received_us: int) -> None:
-        """Learn from an answer. The one with the smallest round trip among the newest counts."""
+        """Add a sample. Of the newest ones, that with the smallest round trip counts."""
         if server_us <= 0:
             return
         round_trip = max(received_us - sent_us, 0)

@@ -1,4 +1,4 @@
-"""Feeds one portfolio from the log and commits what it did, one batch in flight at a time."""
+"""Feed one portfolio from the log and commit its results, one batch at a time."""
 
 from __future__ import annotations
 
@@ -24,20 +24,25 @@ from scheduling.node_daemon.feed_reader import FeedReader, Listener
 from scheduling.wire.messages import MAX_LINES, Commit, CommitResult
 
 COMMIT_EVENTS = 100  #: events of the log after which a commit is due
-COMMIT_EVENTS_BEHIND = 2_000  #: the same while the portfolio catches up
-BEHIND_EVENTS = 200  #: further from the head than this is catching up
-COMMIT_INTERVAL_S = 0.25  #: on one grid for all portfolios of a node, so that they share requests
+COMMIT_EVENTS_BEHIND = 2_000  #: the same while catching up
+BEHIND_EVENTS = 200  #: a lag above this is catching up
+COMMIT_INTERVAL_S = (
+    0.25  #: on one time grid for all portfolios of a node, so that they share requests
+)
 FENCED_POLL_S = 0.25
 MIN_BATCH_EVENTS = 10
-MANY_LINES = MAX_LINES // 4  #: of a batch; a commit takes no more than MAX_LINES
-QUICK_BATCH_S, SLOW_BATCH_S = 0.05, 0.25  #: batches grow below, shrink above: a drain waits for one
+MANY_LINES = MAX_LINES // 4  #: of a batch; a commit has at most MAX_LINES
+QUICK_BATCH_S, SLOW_BATCH_S = (
+    0.05,
+    0.25,
+)  #: batches grow below and shrink above; a drain waits for one batch
 
 _NO_EVENTS = join_events([])
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryState:
-    """Which state a process has in memory: that of `state_seq`, good up to `last_seq`."""
+    """The state in the memory of a process: made at `state_seq`, valid up to `last_seq`."""
 
     last_seq: int
     state_seq: int
@@ -47,7 +52,8 @@ class MemoryState:
 class Feeder:
     """The loop of one portfolio under one epoch.
 
-    Ends by raising: Fenced, OutOfStep, CommitRejected, HandedOver, StaleEvent or ChildFailed.
+    Ends by raising Fenced, SequenceConflict, CommitRejected, ReleaseGranted, StaleEvent or
+    ChildFailed.
     """
 
     def __init__(
@@ -67,9 +73,9 @@ class Feeder:
         engine_seq: int,
         on_keep: Callable[[], None],
     ) -> None:
-        """Start behind `held.last_seq`. The process itself may stand a little earlier, at
-        `engine_seq`, with no event of its symbols in between. Up to `careful_to`, where it failed
-        before, it gets one event at a time, so that all before the bad one is kept."""
+        """Start after `memory.last_seq`. The process itself may be at the lower `engine_seq`, with
+        no event of its symbols in between. Up to `single_step_to`, where it failed before, it gets
+        one event at a time, so that all work before the bad event is kept."""
         self._context = context
         self._reader = reader
         self._child = child
@@ -77,7 +83,7 @@ class Feeder:
         self._epoch = epoch
         self._revision = revision
         self.catch_up = catch_up  #: may be changed while it runs
-        self._resume_seq = resume_seq  #: up to here `halt` was lifted by a start
+        self._resume_seq = resume_seq  #: a start lifted `halt` up to here
         self._resuming = False
         self._single_step_to = single_step_to
         self._symbols = symbols
@@ -94,8 +100,8 @@ class Feeder:
         self.engine_seq = engine_seq
         self.seq, self.state_seq = memory.last_seq, memory.state_seq
         self._state_revision = memory.state_revision
-        self.releasing = False  #: the release is on its way: its answer decides what comes next
-        self.kept: int | None = None  #: a handoff whose release was answered `keep`
+        self.releasing = False  #: a release is in progress; its answer decides what comes next
+        self.kept: int | None = None  #: the handoff whose release was answered `keep`
         self.events_seen = False
         self.failed_in: tuple[int, int] | None = None  #: (from, to] of the batch that failed
         self.progressed_at_s = boottime_s()
@@ -109,18 +115,18 @@ class Feeder:
 
     @property
     def uncommitted(self) -> tuple[int, int] | None:
-        """Return (from, to] of what is done and not committed, None if there is nothing."""
+        """Return the range (from, to] of uncommitted work, or None."""
         builder = self._builder
         return (builder.from_seq, builder.to_seq) if builder.span else None
 
     def stalled_s(self) -> float:
-        """Return the seconds without progress while events wait, 0 when none do."""
+        """Return the seconds without progress while events wait, or 0 if none wait."""
         if self.lag == 0:
             return 0.0
         waited = min(boottime_s() - self.progressed_at_s, self._reader.age_s(self.seq + 1))
         return max(waited, 0.0)
 
-    # --- what others ask of it ---------------------------------------------------------------
+    # --- requests of the hosted portfolio ----------------------------------------------------
 
     def drain(self, handoff: int) -> None:
         """Release for `handoff` at the next batch boundary."""
@@ -128,19 +134,19 @@ class Feeder:
         self._wake.set()
 
     def resume(self) -> None:
-        """Do not release after all. A release already on its way is decided by its answer."""
+        """Cancel the release. The answer decides about one that is already in progress."""
         self._release_for = None
         self._wake.set()
 
     def finish(self) -> None:
-        """Commit what is done and return from `run`."""
+        """Commit the finished work and return from `run`."""
         self._finish = True
         self._wake.set()
 
     # --- the loop ----------------------------------------------------------------------------
 
     async def first_commit(self) -> None:
-        """Commit at once, even nothing: the epoch has begun. A new or adapted state goes along."""
+        """Commit at once, even without work, to begin the epoch, with any new or adapted state."""
         self.memory = None
         result = await self._child.run(
             Batch(self.engine_seq, self._builder.to_seq, False, _NO_EVENTS),
@@ -151,7 +157,7 @@ class Feeder:
         await self._flush()
 
     async def run(self) -> None:
-        """Feed and commit until told to finish, or until something is raised."""
+        """Feed and commit until `finish` is called or an error is raised."""
         listener = Listener(self._symbols, self._wake.set)
         self._reader.listen(listener)
         try:
@@ -180,7 +186,9 @@ class Feeder:
         """Run the next batch. Return False if the portfolio is at the head."""
         newest_us = self._reader.newest_us
         if self._builder.span and self._builder.feed_us != newest_us:
-            await self._flush()  # what was read before the feed changed says so
+            await (
+                self._flush()
+            )  # commit events read before the feed changed with the segment they were read by
             return True
         self._builder.feed_us = newest_us
         limit, suppress = self._reader.head(), False
@@ -210,8 +218,8 @@ class Feeder:
         return True
 
     def _is_resuming(self, cursor: int) -> bool:
-        """Return whether a start has lifted `halt` here: up to the head of that moment, and on
-        until nothing is stale, since what is released meanwhile would only halt it again."""
+        """Return whether a start has lifted `halt` here: up to the head of that moment, and until
+        nothing is stale, since events released meanwhile would halt it again."""
         self._resuming = self._resuming or cursor < self._resume_seq
         return self._resuming
 
@@ -224,7 +232,7 @@ class Feeder:
             self.failed_in = (batch.from_seq, batch.to_seq)
             if failure.seq is not None and batch.from_seq < failure.seq <= batch.to_seq:
                 self.failed_in = (failure.seq - 1, failure.seq)
-            await self._flush_if_any()  # what was done before this batch is good
+            await self._flush_if_any()  # the work before this batch is valid
             raise
         took = boottime_s() - began
         self.engine_seq = batch.to_seq
@@ -237,7 +245,7 @@ class Feeder:
             self._batch_events = min(self._batch_events * 2, COMMIT_EVENTS_BEHIND)
 
     async def _skip_or_halt(self, stale: int) -> bool:
-        """Go past what is not for this portfolio; raise StaleEvent before what is."""
+        """Skip events of other symbols; raise StaleEvent before one of its own."""
         events, to_seq = self._reader.ring.batch(
             self._builder.to_seq, self._symbols, stale, 1, COMMIT_EVENTS_BEHIND
         )
@@ -249,7 +257,7 @@ class Feeder:
         raise StaleEvent(self._reader.age_s(to_seq))
 
     async def _wait(self, limit_s: float) -> None:
-        """Wait for an event of its symbols, for an order, or for the time of the next commit."""
+        """Wait for an event of its symbols, for a request, or for the time of the next commit."""
         loop = asyncio.get_running_loop()
         timer = loop.call_later(limit_s, self._wake.set)
         try:
@@ -279,7 +287,7 @@ class Feeder:
             await self._flush()
 
     async def _flush(self, *, patient: bool = False) -> None:
-        """Commit what there is. Raise what the fence said, unless it was ok."""
+        """Commit the work so far. Raise the refusal if the answer is not `ok`."""
         commit = self._builder.build(self._portfolio, self._epoch)
         result = await self._context.committer.commit(commit, patient=patient)
         if result.answer != "ok":
@@ -287,7 +295,7 @@ class Feeder:
         self._committed(commit)
 
     async def _release(self, handoff: int) -> None:
-        """Commit what there is as the last commit of this epoch, and do what the answer says."""
+        """Commit the work so far as the last commit of this epoch, and apply the answer."""
         commit = self._builder.build(self._portfolio, self._epoch, release=handoff)
         self.releasing = True
         try:
@@ -325,7 +333,7 @@ def _next_on_grid(now_s: float) -> float:
 
 
 def _refusal(result: CommitResult) -> Exception:
-    """Return what an answer other than ok is raised as."""
+    """Return the error for an answer other than `ok`."""
     message = f"{result.answer}: {result.detail}" if result.detail else result.answer
     if result.answer == "fenced":
         return Fenced(message)

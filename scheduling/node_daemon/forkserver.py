@@ -1,7 +1,7 @@
-"""The process that portfolio processes are forked from. Runs as a program; talks over one socket.
+"""The process from which portfolio processes are forked. A program with one control socket.
 
-Not multiprocessing's: that one imports the daemon's main module into every child, keeps a third
-process, and skips its preload without a word when the project is not on the path.
+Unlike that of multiprocessing, which imports the daemon's main module into every child, keeps a
+third process, and silently skips its preload when the project is not on the path.
 
     daemon ── request (kind, id) + two file descriptors ──▶ forkserver ── fork ──▶ child
     daemon ◀── started (id, pid) / exited (id, pid, status) ── forkserver
@@ -24,10 +24,10 @@ from scheduling.node_daemon.preload import warm_up
 
 REQUEST = struct.Struct(">cI")  #: kind, id
 REPLY = struct.Struct(">cIii")  #: kind, id, pid, wait status
-SERVE = b"S"  #: a portfolio process: (its socket, where its output goes)
-LIST = b"L"  #: write the strategies there are as JSON into the socket, and exit
+SERVE = b"S"  #: start a portfolio process: (its socket, the pipe of its output)
+LIST = b"L"  #: write the installed strategies as JSON into the socket, and exit
 STARTED, EXITED = b"s", b"x"
-STRAY_CHECK_S = 1.0  #: between two looks for strays where children can start processes
+STRAY_CHECK_S = 1.0  #: interval of checks for strays, if children can start processes
 MAX_STRAY_ROUNDS = 100
 
 
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 class ForkServer:
-    """Forks on request and tells who ended."""
+    """Forks on request and reports exited children."""
 
     def __init__(self, control: socket.socket, memory_bytes: int, guarded: bool) -> None:
         """Take over the control socket. SIGCHLD wakes the loop through a pipe."""
@@ -56,7 +56,7 @@ class ForkServer:
         os.set_blocking(wake, False)
         signal.signal(signal.SIGCHLD, lambda request_id, frame: None)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        for ignored in (signal.SIGINT, signal.SIGTERM):  # the daemon decides when to end
+        for ignored in (signal.SIGINT, signal.SIGTERM):  # the daemon decides when this process ends
             signal.signal(ignored, signal.SIG_IGN)
 
     def run(self) -> None:
@@ -75,7 +75,7 @@ class ForkServer:
         for pid in self._children:
             _kill(-pid)
         if self._strays_possible:
-            while self._children:  # what they leave behind comes here when they have ended
+            while self._children:  # orphans become children of this process when their parents end
                 self._reap(wait=True)
             self._kill_strays()
 
@@ -116,7 +116,7 @@ class ForkServer:
                     break
                 request_id = self._children.pop(pid, None)  # None: a stray
                 if request_id is not None:
-                    _kill(-pid)  # a group outlives its leader
+                    _kill(-pid)  # the group may outlive its leader
                     self._send_reply(EXITED, request_id, pid, status)
                     ended = True
                 if wait:
@@ -125,10 +125,10 @@ class ForkServer:
             self._kill_strays()
 
     def _kill_strays(self) -> None:
-        """Kill what portfolio processes started and what came to this process as an orphan.
+        """Kill processes started by portfolio processes, which become orphans of this process.
 
-        Leaving the group and the session is no way out: an orphan's next parent is this process.
-        A fork bomb may grow while it is looked for, so look again until nothing is found.
+        Leaving the group and the session does not help them: this process adopts every orphan.
+        A fork bomb may grow meanwhile, so repeat until none is found.
         """
         for _ in range(MAX_STRAY_ROUNDS):
             strays = [pid for pid in _children_of(os.getpid()) if pid not in self._children]
@@ -141,7 +141,7 @@ class ForkServer:
                     os.waitpid(pid, 0)
 
     def _missing_protections(self) -> list[str]:
-        """Return, and say, what this kernel cannot refuse. Asked in a process of its own."""
+        """Return, and log, the protections that this kernel lacks. Tried in a child process."""
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -149,10 +149,10 @@ class ForkServer:
             os._exit(0)
         os.close(writer)
         with open(reader, "rb") as answer:
-            missing: list[str] = json.loads(answer.read() or b'["the guard could not be tried"]')
+            missing: list[str] = json.loads(answer.read() or b'["the sandbox could not be tried"]')
         os.waitpid(pid, 0)
         for sentence in missing:
-            sys.stderr.write(f"strategies are less confined than they could be: {sentence}\n")
+            sys.stderr.write(f"strategies are not fully sandboxed: {sentence}\n")
         return missing
 
     def _send_reply(self, kind: bytes, request_id: int, pid: int, status: int) -> None:
@@ -164,7 +164,7 @@ class ForkServer:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         die_with_parent(forkserver)
-        os.setsid()  # a group of its own, so that what a strategy starts is killed with it
+        os.setsid()  # a separate group, so that processes of a strategy are killed with it
         channel, output = fds
         devnull = os.open(os.devnull, os.O_RDONLY)
         os.dup2(devnull, 0)
@@ -206,7 +206,7 @@ def _children_of(parent: int) -> list[int]:
 
 
 def _strategy_listing() -> bytes:
-    """Return JSON of {versions, problems}. Imports strategies from outside, hence in a child."""
+    """Return JSON of {versions, problems}. In a child, since it imports external strategies."""
     from portfolios.strategies import registry
 
     return json.dumps({"versions": registry.versions(), "problems": registry.problems()}).encode()

@@ -1,4 +1,4 @@
-"""The daemon's handle on the forkserver: start a process, hear when one ends."""
+"""Client of the forkserver: start processes, and learn when they end."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from scheduling.node_daemon.logs import LOG
 from scheduling.node_daemon.process_output import ProcessOutput
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-LIST_LIMIT_S = 120.0  #: strategies from outside may import large libraries, on a slow machine
-RELAUNCH_S = 0.2  #: one that cannot start must not keep a core busy
+LIST_LIMIT_S = 120.0  #: external strategies may import large libraries, on a slow machine
+RELAUNCH_S = 0.2  #: a forkserver that cannot start must not occupy a core
 
 
 class SpawnedProcess:
-    """A process that was asked for: its pid once it runs, its wait status once it ended."""
+    """A requested process: its pid once it runs, its wait status once it has ended."""
 
     def __init__(self) -> None:
         """Start with both unknown."""
@@ -33,31 +33,31 @@ class SpawnedProcess:
         self.pid: asyncio.Future[int] = loop.create_future()
         self.status: asyncio.Future[int] = loop.create_future()
         self.output: ProcessOutput | None = None
-        self.vanished = False  #: with its forkserver: perhaps somebody else's fault
+        self.vanished = False  #: ended with its forkserver, perhaps by the fault of another process
 
     def last_output(self) -> str:
-        """Return the end of what it printed, as one line; an empty text if it printed nothing."""
+        """Return the end of its output as one line, or an empty text."""
         return self.output.last_output() if self.output is not None else ""
 
     def mark_gone(self) -> None:
-        """The forkserver is gone, and so is this process."""
+        """Mark the process as ended together with its forkserver."""
         self.vanished = True
         if not self.pid.done():
             self.pid.set_exception(ForkserverDied(was_busy=False))
-            self.pid.exception()  # nobody may be waiting
+            self.pid.exception()  # mark it as retrieved: there may be no waiter
         if not self.status.done():
             self.status.set_result(-signal.SIGKILL)
 
 
 class ForkserverClient:
-    """Starts the forkserver, and children through it. Make and start it in the main thread.
+    """Starts the forkserver, and children through it. Create and launch it in the main thread.
 
-    The parent-death signal belongs to the thread that starts a process; the main thread is the one
-    that lives as long as the daemon.
+    The parent-death signal belongs to the thread that starts a process; only the main thread lives
+    as long as the daemon.
     """
 
     def __init__(self, memory_mb: int, *, guarded: bool = True) -> None:
-        """Remember the limits of a child; nothing runs yet."""
+        """Store the limits of children; nothing runs yet."""
         self._memory_mb = memory_mb
         self._guarded = guarded
         self._numbers = itertools.count(1)
@@ -66,7 +66,7 @@ class ForkserverClient:
         self._control: socket.socket | None = None
 
     def launch(self) -> None:
-        """Start the forkserver. It preloads while the daemon goes on."""
+        """Start the forkserver. It preloads while the daemon continues."""
         ours, theirs = socket.socketpair()
         arguments = [str(theirs.fileno()), str(os.getpid()), str(self._memory_mb)]
         arguments.append(str(int(self._guarded)))
@@ -75,14 +75,14 @@ class ForkserverClient:
             env=_child_environment(),
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
-            start_new_session=True,  # a Ctrl-C in the terminal is the daemon's to handle
+            start_new_session=True,  # the daemon handles Ctrl-C of the terminal
         )
         theirs.close()
         ours.setblocking(False)
         self._control = ours
 
     async def listen(self) -> None:
-        """Tell who started and ended, until cancelled. A forkserver that ended is replaced."""
+        """Apply replies of the forkserver until cancelled. Replace a forkserver that ended."""
         loop = asyncio.get_running_loop()
         while True:
             assert self._control is not None
@@ -94,7 +94,7 @@ class ForkserverClient:
                     for reply in REPLY.iter_unpack(data[:complete]):
                         self._handle_reply(*reply)
                     data = data[complete:]
-            LOG.error("the forkserver ended, and its children with it: starting another")
+            LOG.error("the forkserver ended, and its children with it: starting a new one")
             self._end_server()
             for process in self._processes.values():
                 process.mark_gone()
@@ -114,7 +114,7 @@ class ForkserverClient:
                 process.status.set_result(status)
 
     def spawn(self, kind: bytes, name: str) -> tuple[socket.socket, SpawnedProcess]:
-        """Ask for a process. Return the daemon's end of its socket, and what becomes of it."""
+        """Request a process. Return the daemon's end of its socket, and the process."""
         assert self._control is not None
         ours, theirs = socket.socketpair()
         read_end, write_end = os.pipe()
@@ -124,7 +124,7 @@ class ForkserverClient:
             socket.send_fds(
                 self._control, [REQUEST.pack(kind, number)], [theirs.fileno(), write_end]
             )
-        except OSError:  # it is being replaced
+        except OSError:  # the forkserver is being replaced
             del self._processes[number]
             process.mark_gone()
         finally:
@@ -135,9 +135,9 @@ class ForkserverClient:
         return ours, process
 
     async def strategies(self) -> dict[str, int]:
-        """Return name → version of every strategy, found by a child that then ends.
+        """Return name → version of every strategy, listed by a child process.
 
-        Raise ChildFailed if it does not answer in time. What did not load is logged.
+        Raise ChildFailed if it does not answer in time. Strategies that fail to load are logged.
         """
         sock, process = self.spawn(LIST, "strategies")
         reader, writer = await asyncio.open_unix_connection(sock=sock)
@@ -170,15 +170,15 @@ class ForkserverClient:
 
 
 def kill_group(pid: int) -> None:
-    """Kill a portfolio process and whatever it started."""
+    """Kill a portfolio process and its group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, signal.SIGKILL)  # it may not have made its group yet
+        os.kill(pid, signal.SIGKILL)  # it may not have created its group yet
 
 
 def _child_environment() -> dict[str, str]:
-    """Return the environment of children: the daemon's path and one hash seed, no secrets."""
+    """Return the environment of children: the daemon's path and a fixed hash seed, no secrets."""
     environment = without_secrets(os.environ)
     paths = [str(PROJECT_ROOT), *(os.path.abspath(path) for path in sys.path)]
     environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))

@@ -1,4 +1,4 @@
-"""One portfolio on this node: its process, its phase, and the task that drives it."""
+"""One portfolio on this node: its process, its phase, and its task."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ from scheduling.wire.messages import (
 )
 
 POLL_S = 0.01
-FORKSERVER_RELAUNCH_S = 0.25  #: until there is another forkserver to be born of
+FORKSERVER_RELAUNCH_S = 0.25  #: until another forkserver can fork processes
 
 
 class HostedPortfolio:
-    """A slot of the daemon; the phases are drawn at `decide.reconcile.Process`.
+    """A slot of the daemon. `decide.reconcile.Process` draws its phases.
 
-    Every method that begins something changes the phase before it returns, so that the next
+    Every method that starts something changes the phase before it returns, so that the next
     reconcile sees it, and leaves the waiting to a task.
     """
 
@@ -56,7 +56,7 @@ class HostedPortfolio:
         entry: DesiredEntry,
         replaces: HostedPortfolio | None = None,
     ) -> None:
-        """Begin with nothing but the memory of the failures of what it replaces."""
+        """Start with no process. The failures of the slot that it replaces still count."""
         self._context = context
         self.slot = slot
         self.entry = entry
@@ -69,9 +69,9 @@ class HostedPortfolio:
         self._activated: bool = replaces is not None and same_epoch and replaces._activated
         self.child: Child | None = None
         self.feeder: Feeder | None = None
-        self._memory: MemoryState | None = None  # of a process that has no feeder yet
+        self._memory: MemoryState | None = None  # of a process without a feeder
         self._engine_seq = 0
-        self._symbols: frozenset[str] | None = None  # whose events the process needs
+        self._symbols: frozenset[str] | None = None  # the process needs their events
         self._task: asyncio.Task[None] | None = None
         self._watch_task: asyncio.Task[None] | None = None
         self._ended = False
@@ -83,7 +83,7 @@ class HostedPortfolio:
         return f"{self.entry.name} (epoch {self.epoch}, revision {self.revision})"
 
     def process(self) -> Process:
-        """Return what reconcile needs to know."""
+        """Return the state that reconcile needs."""
         return Process(
             slot=self.slot,
             portfolio=self.portfolio,
@@ -97,14 +97,14 @@ class HostedPortfolio:
             failures=self.failures,
         )
 
-    # --- what reconcile asks for -------------------------------------------------------------
+    # --- actions of reconcile ----------------------------------------------------------------
 
     def prepare(self) -> None:
         """Start a process and try the newest checkpoint; commit nothing."""
         self._start_task("preparing", self._prepare())
 
     def take_over(self, entry: DesiredEntry) -> None:
-        """Own the entry's epoch: start, activate or adopt, whichever the process needs."""
+        """Own the epoch of the entry: start, activate or adopt, as the process requires."""
         before = self.feeder
         if before is not None:
             self._memory, self._engine_seq = before.memory, before.engine_seq
@@ -121,17 +121,17 @@ class HostedPortfolio:
             self.feeder.drain(handoff)
 
     def release_absent(self, entry: DesiredEntry) -> None:
-        """Release an epoch whose process is gone."""
+        """Release an epoch without a process."""
         self.entry, self.epoch = entry, entry.epoch
         self._start_task("draining", self._release_absent())
 
     def apply_entry(self, entry: DesiredEntry) -> None:
-        """Take what may change under one epoch without a new process."""
+        """Apply settings that may change within an epoch without a new process."""
         if self.feeder is not None and self.entry.epoch == entry.epoch:
             self.feeder.catch_up = entry.catch_up
 
     def resume(self) -> None:
-        """Go on with the same epoch."""
+        """Continue with the same epoch."""
         self.handoff = None
         if self.feeder is not None:
             self.feeder.resume()
@@ -139,18 +139,18 @@ class HostedPortfolio:
                 self.phase = "running"
 
     def freeze(self) -> None:
-        """Feed nothing more and keep the process."""
+        """Stop feeding and keep the process."""
         self._cancel()
         self.phase = "warm"
 
     async def finish(self) -> None:
-        """Commit what is done and feed nothing more. Returns when that has an answer."""
+        """Stop feeding and commit the finished work. Return once the commit is answered."""
         if self.feeder is not None and self._task is not None:
             self.feeder.finish()
             await asyncio.wait([self._task])
 
     def end(self) -> None:
-        """Kill the process and forget everything."""
+        """Kill the process and cancel the task."""
         self._ended = True
         self._cancel()
         self._kill_child()
@@ -181,7 +181,7 @@ class HostedPortfolio:
             self._handle_failure(ChildFailed("event", f"its commit was refused: {error}"))
         except StaleEvent as stale:
             self._handle_stale_event(stale)
-        except Exception as error:  # a row must not be left without a cause
+        except Exception as error:  # the run must show a cause
             LOG.exception("%s: the daemon failed", self)
             self._handle_failure(ChildFailed("exit", f"the daemon failed: {error!r}"))
 
@@ -191,7 +191,7 @@ class HostedPortfolio:
                 self._ensure_child(), checkpoint(self._context, self.portfolio, self.handoff)
             )
         except RequestRefused as declined:
-            raise ChildFailed("exit", f"no checkpoint was given: {declined}") from None
+            raise ChildFailed("exit", f"the checkpoint was refused: {declined}") from None
         await self._load(found, trial=True)
         self.phase = "prepared"
         if self.handoff is not None:
@@ -204,7 +204,7 @@ class HostedPortfolio:
                 await self._run_owned_once()
                 return
             except SequenceConflict as reason:
-                LOG.info("%s goes back to the checkpoint: %s", self, reason)
+                LOG.info("%s returns to the checkpoint: %s", self, reason)
                 self._memory, self.feeder = None, None
                 self._context.beat_soon()
                 await asyncio.sleep(0.05)
@@ -256,7 +256,7 @@ class HostedPortfolio:
         result = await self._context.committer.commit(commit)
         if result.answer in ("ok", "handed_over"):
             raise ReleaseGranted("released without a process")
-        if result.answer == "keep":  # dead and still owned: start it again
+        if result.answer == "keep":  # exited and still owned: start it again
             self.phase, self._ended_at_s, self._kept_handoff = "waiting", boottime_s(), self.handoff
             self._context.on_change()
             return
@@ -269,21 +269,21 @@ class HostedPortfolio:
             child = await start_child(self._context.forkserver, self.entry.name)
             if self._ended:
                 child.kill()
-                raise ChildFailed("exit", "it was ended while it started")
+                raise ChildFailed("exit", "it was stopped while it started")
             self.child, self._memory = child, None
             self._watch_task = asyncio.create_task(self._watch_child(child))
         return self.child
 
     async def _watch_child(self, child: Child) -> None:
-        """Notice a process that ends while nobody waits for its reply."""
+        """Handle a process that exits while no request waits for its reply."""
         failure = await child.wait_for_end()
-        while child.busy:  # who waits for the reply hears of it
+        while child.busy:  # the waiting request handles the exit
             await asyncio.sleep(POLL_S)
         if self.child is not child:
             return
         feeder = self.feeder
         if feeder is not None and (feeder.releasing or feeder.failed_in is not None):
-            return  # the answer to the release decides; what was done before the end is committed
+            return  # the answer to the release decides; the work before the exit is committed
         if self.phase == "warm":
             self.child, self._memory = None, None
         elif self.phase in ("prepared", "running", "draining", "halted"):
@@ -291,9 +291,9 @@ class HostedPortfolio:
             self._handle_failure(failure)
 
     def _is_loaded(self, found: CheckpointAnswer) -> bool:
-        """Return whether the process has this very state in memory already.
+        """Return whether the process already has this state in memory.
 
-        A trial restore counts while no newer state came; it may stand a little earlier.
+        A trial restore counts while there is no newer state; its seq may be slightly lower.
         """
         memory = self._memory
         if memory is None or found.state is None:
@@ -316,12 +316,12 @@ class HostedPortfolio:
         try:
             return msgspec.convert(self.entry.spec, Spec)
         except msgspec.ValidationError as error:
-            raise ChildFailed("load", f"its specification cannot be read: {error}") from None
+            raise ChildFailed("load", f"its specification is invalid: {error}") from None
 
     def _on_release_kept(self) -> None:
-        """The release was taken as a commit and the epoch stays: the handoff has failed."""
+        """Continue after a release that was answered `keep`: the handoff has failed."""
         assert self.feeder is not None
-        LOG.info("%s goes on: handoff %s has failed", self, self.feeder.kept)
+        LOG.info("%s continues: handoff %s has failed", self, self.feeder.kept)
         if self.handoff == self.feeder.kept:
             self.phase, self.handoff = "running", None
         self._context.on_change()
@@ -329,13 +329,13 @@ class HostedPortfolio:
     # --- ends --------------------------------------------------------------------------------
 
     def _handle_failure(self, failure: ChildFailed) -> None:
-        """Report how it failed, and keep what reconcile needs to start it again."""
+        """Report the failure, and keep the state that reconcile needs to start it again."""
         LOG.warning("%s failed while %s: %s", self, self.phase, failure)
         feeder, phase = self.feeder, self.phase
         self._kill_child()
         if isinstance(failure, ForkserverDied) and not failure.was_busy and self._activated:
             self._ended_at_s, self.phase = boottime_s() + FORKSERVER_RELAUNCH_S, "waiting"
-            self._context.on_change()  # it had nothing in work: another one's fault
+            self._context.on_change()  # it was idle, so another process caused it
             return
         self._ended_at_s, self.phase = boottime_s(), "waiting"
         self.failures = 1 if feeder is not None and feeder.events_seen else self.failures + 1
@@ -348,7 +348,7 @@ class HostedPortfolio:
         self._context.on_change()
 
     def _report(self, failure: ChildFailed, preparing: bool) -> StepFailed | ProcessExited:
-        """Return whom to tell of the failure: the handoff it was a step of, or the run."""
+        """Return the report of a failure: of a handoff step, or of the run."""
         if self.handoff is not None and (preparing or not self._activated):
             return StepFailed(
                 handoff=self.handoff,
@@ -374,7 +374,7 @@ class HostedPortfolio:
         )
 
     def _was_idle(self, failure: ChildFailed) -> bool:
-        """Return whether it ended while nothing was asked of it, so that no event has failed."""
+        """Return whether it exited while idle, so that no event has failed."""
         feeder = self.feeder
         at_work = feeder is None or feeder.failed_in is not None or not self._activated
         return failure.stage == "exit" and not at_work
@@ -409,7 +409,7 @@ class HostedPortfolio:
 
 
 def _failure_sentence(failure: ChildFailed, failed_in: tuple[int, int] | None) -> str:
-    """Return the failure as a sentence that names the event, or the events it was one of."""
+    """Return the failure as a sentence that names the event, or the range it lies in."""
     if failed_in is None or failure.seq is not None:
         return str(failure)
     first, last = failed_in[0] + 1, failed_in[1]

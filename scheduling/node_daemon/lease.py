@@ -1,4 +1,4 @@
-"""The node's own view of its lease: may it feed its portfolios?"""
+"""The node's own view of its lease: whether it may feed its portfolios."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ FENCE_AT = 0.8  #: share of the TTL after which a node without renewal stops fee
 
 
 class Lease:
-    """Counted on the boot-time clock from the moment the renewing heartbeat was sent.
+    """A lease, measured on the boot-time clock from the moment the renewing heartbeat was sent.
 
-    Safety is the fence's; this only keeps a cut-off node from working for nothing.
+    The fence provides safety; this only keeps a disconnected node from useless work.
     """
 
     def __init__(self) -> None:
-        """Start without a right to feed: the first answer gives it."""
+        """Start without the right to feed; the first answer gives it."""
         self._fence_at_s = 0.0
 
     def renew(self, sent_at_s: float, ttl_s: float) -> None:
-        """Take the renewal of a beat that was sent at `sent_at_s`."""
+        """Apply the renewal by a heartbeat that was sent at `sent_at_s`."""
         self._fence_at_s = max(self._fence_at_s, sent_at_s + FENCE_AT * ttl_s)
 
     def may_feed(self, now_s: float) -> bool:

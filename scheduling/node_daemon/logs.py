@@ -1,4 +1,4 @@
-"""Log lines of a daemon, on stderr: plain for people, JSON for machines. Never a token."""
+"""Log lines of a daemon on stderr, as text or as JSON. They never contain a token."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOG = logging.getLogger("ginkgo.node")
 
 
 class PlainLines(logging.Formatter):
-    """Render a record as text. A message is one line, whatever a strategy put into it."""
+    """Render a record as text. A message is one line, even with text of a strategy."""
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         """Return the time in UTC, as in every other log."""
@@ -31,7 +31,7 @@ class PlainLines(logging.Formatter):
 
 
 def start_logging(name: str, *, as_json: bool, level: str = "INFO") -> None:
-    """Send everything to stderr."""
+    """Log to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     if as_json:
         handler.setFormatter(JsonLines())
@@ -41,7 +41,7 @@ def start_logging(name: str, *, as_json: bool, level: str = "INFO") -> None:
 
 
 class RateLimitedLog:
-    """Lets `lines` log lines through every `per_s` seconds, and says how many it held back."""
+    """Logs up to `lines` lines per `per_s` seconds, and reports how many it suppressed."""
 
     def __init__(self, lines: int = 20, per_s: float = 10.0) -> None:
         """Start with a full allowance."""
@@ -49,10 +49,10 @@ class RateLimitedLog:
         self._since, self._used, self._suppressed = 0.0, 0, 0
 
     def info(self, now_s: float, message: str, *args: object) -> None:
-        """Log the line or count it as held back."""
+        """Log the line or count it as suppressed."""
         if now_s - self._since >= self._per_s:
             if self._suppressed:
-                LOG.info("%d more lines were held back", self._suppressed)
+                LOG.info("%d more lines were suppressed", self._suppressed)
             self._since, self._used, self._suppressed = now_s, 0, 0
         if self._used >= self._lines:
             self._suppressed += 1

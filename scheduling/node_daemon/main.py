@@ -1,4 +1,4 @@
-"""The daemon as a program: parts made, signals heard, everything ended."""
+"""The daemon as a program: create its parts, handle signals, end everything."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STOPPED_AT_ONCE = 130
 
 
 def run_daemon(config: NodeConfig) -> int:
-    """Run until told to end, and return the exit code. Call it in the main thread."""
+    """Run until asked to stop, and return the exit code. Call it in the main thread."""
     start_logging(config.name, as_json=config.json_logs)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -76,8 +76,8 @@ async def _run(config: NodeConfig) -> int:
 async def _serve_until_stopped(
     node: ExecutionNode, client: ControlPlaneClient, context: DaemonContext, signals: StopSignals
 ) -> int:
-    """Start, serve and leave. Return 0 after a clean end."""
-    listening = asyncio.create_task(context.forkserver.listen(), name="nursery")
+    """Start, serve and shut down. Return 0 after a clean end."""
+    listening = asyncio.create_task(context.forkserver.listen(), name="forkserver")
     try:
         if not await first_of(_start(node), signals.wait_during_start()):
             return 0
@@ -119,10 +119,10 @@ async def _endless(work: Coroutine[Any, Any, None]) -> int:
 
 
 class StopSignals:
-    """The first SIGTERM or SIGINT asks to leave in order, the second one to end at once."""
+    """The first SIGTERM or SIGINT requests an orderly shutdown, the second an immediate end."""
 
     def __init__(self) -> None:
-        """Hear signals from now on."""
+        """Install the signal handlers."""
         self.first, self.second = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -132,18 +132,18 @@ class StopSignals:
         (self.second if self.first.is_set() else self.first).set()
 
     async def wait_during_start(self) -> bool:
-        """Return False as soon as somebody asks to leave: there is nothing to hand over yet."""
+        """Return False at the first signal: there is nothing to hand over yet."""
         await self.first.wait()
         return False
 
     async def wait_for_second(self) -> int:
-        """Return the exit code of a hard stop when it is asked for."""
+        """Return the exit code of an immediate end at the second signal."""
         await self.second.wait()
         return STOPPED_AT_ONCE
 
 
 async def first_of(*work: Coroutine[Any, Any, int]) -> int:
-    """Return or raise what the first to end did; the others are cancelled and waited for."""
+    """Return or raise the outcome of the first coroutine to end; cancel and await the others."""
     tasks = [asyncio.create_task(one) for one in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

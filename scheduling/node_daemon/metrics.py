@@ -1,4 +1,4 @@
-"""What a heartbeat says of the machine, the daemon and its portfolios."""
+"""Metrics of the machine, the daemon and its portfolios, for heartbeats."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WINDOW_S = 60.0
 
 
 class CpuSample(NamedTuple):
-    """Seconds of processor time since whenever: they only count by their differences."""
+    """Seconds of processor time since an arbitrary start: only differences count."""
 
     at_s: float
     busy_s: float  #: of all processors of the machine together
@@ -24,16 +24,16 @@ class CpuSample(NamedTuple):
 class CpuUsage:
     """Processor time over the last minute, in per cent of the machine.
 
-    There is a figure only once the same processes were there for a minute: one that came or went
-    makes the minute say nothing of what is there now, and whoever moves portfolios by it would move
-    too many.
+    Available only once the same processes ran for a minute: after a process started or ended, the
+    last minute does not describe the present ones, and a rebalance based on it would move too many
+    portfolios.
     """
 
     def __init__(self) -> None:
         self._samples: deque[CpuSample] = deque()
 
     def add(self, sample: CpuSample) -> None:
-        """Take in a further sample."""
+        """Add a sample."""
         samples = self._samples
         if samples and samples[-1].processes.keys() != sample.processes.keys():
             samples.clear()
@@ -42,14 +42,14 @@ class CpuUsage:
             samples.popleft()
 
     def machine_pct(self) -> float | None:
-        """Return how busy the machine is, or None where that was not measured for a minute."""
+        """Return the usage of the machine, or None before a full minute was measured."""
         if not self._is_complete():
             return None
         first, last = self._samples[0], self._samples[-1]
         return self._per_cent(last.busy_s - first.busy_s)
 
     def process_pct(self, pid: int) -> float | None:
-        """Return the share of one process, or None where that was not measured for a minute."""
+        """Return the usage of one process, or None before a full minute was measured."""
         if not self._is_complete() or pid not in self._samples[0].processes:
             return None
         first, last = self._samples[0].processes[pid], self._samples[-1].processes[pid]
@@ -65,10 +65,10 @@ class CpuUsage:
 
 
 class Metrics:
-    """Figures of the machine (cpu_pct, mem_pct), the daemon and its portfolios (rss_mb)."""
+    """Metrics of the machine (cpu_pct, mem_pct), the daemon and its portfolios (rss_mb)."""
 
     def __init__(self) -> None:
-        """Start the cpu measure; its first figure covers the time until the first call."""
+        """Start measuring; the first value covers the time until the first `read`."""
         self._daemon = psutil.Process()
         self._read_at_s = float("-inf")
         self._figures: dict[str, float] = {}
@@ -76,13 +76,13 @@ class Metrics:
         psutil.cpu_percent(None)
 
     def read(self, now_s: float, children: Iterable[int]) -> dict[str, float]:
-        """Return the figures, at most two seconds old: a beat at once must not wait for /proc."""
+        """Return metrics, at most two seconds old: an urgent heartbeat must not wait for /proc."""
         if now_s - self._read_at_s >= REFRESH_S:
             self._read_at_s = now_s
             usage_by_pid = {pid: _process_usage(pid) for pid in children}
             times = psutil.cpu_times()
             idle_s = times.idle + getattr(times, "iowait", 0.0)
-            # A guest's time is part of its user's already.
+            # The time of guests is already part of user and nice.
             guests_s = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
             all_s = sum(times) - guests_s
             processes = {pid: cpu_s for pid, (_, cpu_s) in usage_by_pid.items()}
@@ -99,12 +99,12 @@ class Metrics:
         return self._figures
 
     def cpu_pct_of(self, pid: int | None) -> float | None:
-        """Return what a process takes of the machine, in per cent over the last minute, or None."""
+        """Return per cent of the machine used by a process over the last minute, or None."""
         return None if pid is None else self._usage.process_pct(pid)
 
 
 def _process_usage(pid: int) -> tuple[int, float]:
-    """Return memory in bytes and processor time in seconds; nothing of one that is gone."""
+    """Return memory in bytes and processor time in seconds; zeros if the process has ended."""
     try:
         process = psutil.Process(pid)
         times = process.cpu_times()

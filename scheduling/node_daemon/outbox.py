@@ -1,4 +1,4 @@
-"""Reports of steps, kept until a heartbeat that carried them was answered."""
+"""Reports of steps, kept until a heartbeat that carried them is answered."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from collections.abc import Callable, Sequence
 
 from scheduling.wire.messages import Report
 
-#: Each takes the server some milliseconds, and a beat is given up after 4 s.
+#: Each takes the server some milliseconds, and the daemon waits 4 s for the answer to a heartbeat.
 MAX_REPORTS_PER_HEARTBEAT = 100
 
 
 class Outbox:
-    """Reports in order. Every one names its handoff, death or epoch, so a repeat is harmless."""
+    """Reports in order. Each names its handoff, death or epoch, so a repeat is harmless."""
 
     def __init__(self) -> None:
         """Start empty."""
         self._waiting: list[tuple[Report, Callable[[], None] | None]] = []
 
     def add(self, report: Report, on_delivered: Callable[[], None] | None = None) -> None:
-        """Queue a report; `when_heard` is called once the server has taken it."""
+        """Queue a report; `on_delivered` is called once the server has applied it."""
         self._waiting.append((report, on_delivered))
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
     def next_reports(self) -> list[Report]:
-        """Return what the next heartbeat should carry: the oldest, and the rest with later ones."""
+        """Return the oldest reports, as many as one heartbeat carries."""
         return [report for report, _ in self._waiting[:MAX_REPORTS_PER_HEARTBEAT]]
 
     def mark_delivered(self, sent: Sequence[Report]) -> None:
-        """Forget what an answered heartbeat carried."""
+        """Remove the reports of an answered heartbeat."""
         count = len(sent)
         delivered, self._waiting = self._waiting[:count], self._waiting[count:]
         for _, on_delivered in delivered:

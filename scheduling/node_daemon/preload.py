@@ -1,7 +1,7 @@
-"""What every portfolio process has in memory before it is forked: the runtime and the built-ins.
+"""Preload the forkserver: the runtime and the built-in strategies, shared by every child.
 
-Strategies from outside are imported in the child that needs one, so that a broken or greedy one
-cannot poison the process all others come from.
+External strategies are imported in the child that needs them, so that a broken or greedy one
+cannot harm the process from which all others are forked.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import gc
 
 
 def warm_up() -> None:
-    """Import what children need and freeze it, so that their pages stay shared."""
+    """Import what children need and freeze it, so that its memory pages stay shared."""
     import portfolios.runtime.worker
     import portfolios.strategies.registry  # noqa: F401 - imports the built-ins, nothing from outside
     from portfolios.runtime.readable_paths import readable_paths

@@ -1,4 +1,4 @@
-"""What a portfolio process prints: read at a bounded pace, logged in part, its end remembered."""
+"""Output of a portfolio process: read at a limited rate, logged in part, its end kept."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from scheduling.node_daemon.clock import boottime_s
 from scheduling.node_daemon.logs import RateLimitedLog
 
 CHUNK_BYTES = 16_384
-CHUNKS_PER_PIPE = 5  #: pieces, and one more to see the end
-READ_PAUSE_S = 0.05  #: a full pipe costs the daemon at most one piece in this time
+CHUNKS_PER_PIPE = 5  #: chunks in a full pipe, and one more to see its end
+READ_PAUSE_S = 0.05  #: from a full pipe, the daemon reads at most one chunk in this time
 MAX_LINE = 500
 TAIL_BYTES = 2_000
 LAST_LINES, LAST_CHARACTERS = 3, 300
 
 
 class ProcessOutput:
-    """The daemon's end of one process's stdout and stderr.
+    """The daemon's end of stdout and stderr of one process.
 
-    Who prints faster than it is read waits or loses words; neither daemon nor neighbours do.
+    A process that prints faster than it is read waits or loses output; the daemon and other
+    processes are not affected.
     """
 
     def __init__(self, read_end: int, name: str) -> None:
-        """Read `read_end` from now on, and close it when the other end is closed."""
+        """Start reading `read_end`, and close it when the other end is closed."""
         self._read_end = read_end
         self._name = name
         self._log = RateLimitedLog()
@@ -34,7 +35,7 @@ class ProcessOutput:
         asyncio.get_running_loop().add_reader(read_end, self._on_readable)
 
     def last_output(self) -> str:
-        """Return the last few lines as one, short enough for a reason; read what is there first."""
+        """Return the last lines as one, short enough for a reason, after reading the rest."""
         for _ in range(CHUNKS_PER_PIPE):
             if not self._closed:
                 self._on_readable()
@@ -61,7 +62,7 @@ class ProcessOutput:
         *lines, self._line = (self._line + data).split(b"\n")
         for line in lines:
             self._log_line(line)
-        if len(self._line) > MAX_LINE:  # perhaps a line without an end
+        if len(self._line) > MAX_LINE:  # perhaps an endless line
             self._log_line(self._line)
             self._line = b""
         if len(data) == CHUNK_BYTES:
@@ -75,9 +76,9 @@ class ProcessOutput:
     def _log_line(self, line: bytes) -> None:
         text = line[:MAX_LINE].decode(errors="replace").strip()
         if text:
-            self._log.info(boottime_s(), "%s said: %s", self._name, _printable(text))
+            self._log.info(boottime_s(), "%s printed: %s", self._name, _printable(text))
 
 
 def _printable(text: str) -> str:
-    """Return `text` without what would move a terminal's cursor."""
+    """Return `text` without characters that would move the cursor of a terminal."""
     return "".join(c if c.isprintable() else "?" for c in text)

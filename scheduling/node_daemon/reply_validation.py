@@ -1,8 +1,8 @@
-"""What a portfolio process answers, as far as the daemon believes it.
+"""Validate the replies of a portfolio process.
 
-A strategy runs in that process and can write anything into its socket: a frame without end, bytes
-that are no message, numbers that would fill the daemon's memory when written out. What is not
-exactly an answer to the question that was asked ends the process.
+A strategy runs in that process and can write anything into its socket: an endless frame, malformed
+bytes, numbers that would fill the daemon's memory when written out. Anything other than a valid
+reply to the request ends the process.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ import msgspec
 from portfolios.runtime.messages import Batch, Failed, Load, Loaded, Reply, Result, decode_reply
 from portfolios.runtime.results import BatchResult
 
-MAX_DIGITS = 40  #: before and behind the point; the database keeps 20 and 4
+MAX_DIGITS = 40  #: before and after the point; the database keeps 20 and 4
 MAX_TIME_US = 253_402_300_799_000_000  #: the end of the year 9999
 MAX_INDEX = 32_767
 MAX_SYMBOL = 24
-MAX_SYMBOLS = 10_000  #: held beside those of the spec; each costs a look at every batch
+MAX_SYMBOLS = 10_000  #: beyond those of the spec; each costs a look-up per batch
 MAX_ERROR = 600
 
 
 class InvalidReply(Exception):
-    """What came is no answer to the request; its text says why."""
+    """The reply does not answer the request; the text says why."""
 
 
 def validate_reply(request: Load | Batch, body: bytes) -> Loaded | Result | Failed:
-    """Return the reply if it can be an answer to `request`. Raise NoAnswer. Pure."""
+    """Return the reply if it is a valid answer to `request`. Raise InvalidReply. Pure."""
     try:
         reply: Reply = decode_reply(body)
     except (msgspec.DecodeError, ValueError, ArithmeticError) as error:
-        raise InvalidReply(f"{len(body)} bytes that are no reply ({error})") from None
+        raise InvalidReply(f"with {len(body)} malformed bytes ({error})") from None
     if isinstance(reply, Failed):
         return Failed(reply.stage, reply.seq, reply.error[:MAX_ERROR], "")
     if isinstance(request, Load):
         if not isinstance(reply, Loaded):
-            raise InvalidReply("a result, and it was asked to load")
+            raise InvalidReply("with a result to a load")
         if len(reply.extra_symbols) > MAX_SYMBOLS:
             raise InvalidReply(f"with {len(reply.extra_symbols)} symbols, limit {MAX_SYMBOLS}")
         return reply
     if not isinstance(reply, Result):
-        raise InvalidReply("that it has loaded, and it was asked to run a batch")
+        raise InvalidReply("with a load to a batch")
     violation = next(_violations(request, reply.result), "")
     if violation:
         raise InvalidReply(violation)
@@ -50,7 +50,7 @@ def validate_reply(request: Load | Batch, body: bytes) -> Loaded | Result | Fail
 
 
 def _violations(request: Batch, result: BatchResult) -> Iterator[str]:
-    """Yield what cannot be true of the batch that was asked for."""
+    """Yield statements of the result that contradict the requested batch."""
     expected = (request.from_seq, request.to_seq, request.suppress)
     if (result.from_seq, result.to_seq, result.suppress) != expected:
         yield f"a result of ({result.from_seq}, {result.to_seq}], not of {expected[:2]}"
@@ -83,7 +83,7 @@ def _number_violations(seq: int, at_us: int, index: int, *amounts: Decimal) -> I
         yield f"the index {index} at seq {seq}"
     for amount in amounts:
         if not _is_sane(amount):
-            yield f"an amount at seq {seq} that no account can hold"
+            yield f"an impossible amount at seq {seq}"
 
 
 def _is_sane(amount: Decimal) -> bool:

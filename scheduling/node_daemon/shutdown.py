@@ -1,4 +1,4 @@
-"""Leaving on SIGTERM: hand everything over, then release in place, then say goodbye."""
+"""Shut down on SIGTERM: hand portfolios over, release the rest in place, end the lease."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ POLL_S = 0.02
 
 
 async def shut_down(node: ExecutionNode, client: ControlPlaneClient) -> None:
-    """Return when nothing runs here any more, or when the time for it is over.
+    """Return once nothing runs here any more, or at the deadline.
 
-    Portfolios go make-before-break, for which the server is asked by beats that say `leaving`. What
-    is left after that, or while automatic moves are frozen, is committed and released in place.
+    Heartbeats with `leaving` ask the server to move portfolios make-before-break. Those that remain
+    after that, or while automatic moves are frozen, are committed and released in place.
     """
     LOG.info("leaving: handing portfolios over")
     node.leaving = True
@@ -28,7 +28,7 @@ async def shut_down(node: ExecutionNode, client: ControlPlaneClient) -> None:
     while boottime_s() < end and not _is_handed_over(node):
         await asyncio.sleep(POLL_S)
     await _release_in_place(node)
-    node.left = True  # a beat behind the goodbye would look like a daemon that came back
+    node.left = True  # a heartbeat after the goodbye would look like a daemon that came back
     try:
         await client.goodbye(Goodbye(incarnation=node.incarnation, reason="asked to stop"))
     except NodeError as error:
@@ -36,9 +36,9 @@ async def shut_down(node: ExecutionNode, client: ControlPlaneClient) -> None:
 
 
 def _is_handed_over(node: ExecutionNode) -> bool:
-    """Return whether the server has heard that this node leaves, and nothing is left to hand over.
+    """Return whether the server knows that this node leaves, and nothing is left to hand over.
 
-    Warm processes are waited for: their target may still fail.
+    Warm processes must stay: their target may still fail.
     """
     if not node.leaving_acknowledged.is_set() or node.desired is None:
         return False
@@ -49,9 +49,9 @@ async def _release_in_place(node: ExecutionNode) -> None:
     running = [hosted for hosted in node.hosted.values() if hosted.feeder is not None]
     if not running:
         return
-    LOG.info("leaving: %d portfolios are released in place", len(running))
+    LOG.info("leaving: releasing %d portfolios in place", len(running))
     try:
         async with asyncio.timeout(FINISH_WITHIN_S):
             await asyncio.gather(*(hosted.finish() for hosted in running))
     except TimeoutError:
-        LOG.warning("leaving: not every last commit was answered")
+        LOG.warning("leaving: some last commits were not answered")

@@ -1,11 +1,11 @@
 """Schemas of the node protocol, MessagePack on the wire.
 
-A daemon registers once, beats ever after, and commits what its portfolios did. Every answer may
-carry the desired set: what the node should have. A push over the websocket carries the same set
-and nothing else, so a lost push costs time and no truth.
+A daemon registers once, then sends heartbeats and commits. The answer to a registration or
+heartbeat may carry the desired set: the portfolios that the node should run. A push over the
+websocket carries the same set and nothing else, so a lost push costs time, never correctness.
 
-Times are integers in microseconds since the epoch (`_us`) or seconds (`_s`). Decimals travel as
-text. Ids of portfolios and handoffs are the database's.
+Times are integers in microseconds since the epoch (`_us`) or seconds (`_s`). Decimals are sent as
+text. Ids of portfolios and handoffs are those of the database.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from uuid import UUID
 
 import msgspec
 
-PROTOCOL = 1  #: raised when a message changes so that an older daemon would misread it
+PROTOCOL = 1  #: increased when a message changes so that an older daemon would misread it
 
-# How much goes into one message. The gateway declines more with 413 `payload_too_large`, a daemon
-# sends the rest with the next one.
-MAX_COMMITS = 200  #: of a CommitRequest
+# Limits of one message. The gateway rejects larger ones with 413 `payload_too_large`; a daemon
+# sends the rest with the next message.
+MAX_COMMITS = 200  #: commits of a CommitRequest
 MAX_LINES = 10_000  #: orders, fills and equity points of all its commits
-MAX_REPORTS = 500  #: of a Beat
-MAX_PORTFOLIOS = 2_000  #: that a Beat shows
+MAX_REPORTS = 500  #: reports of a Heartbeat
+MAX_PORTFOLIOS = 2_000  #: portfolios of a Heartbeat
 
 Role = Literal["run", "prepare", "drain", "warm"]
 Answer = Literal["ok", "fenced", "conflict", "ahead", "rejected", "handed_over", "keep"]
 Stage = Literal["load", "event", "exit", "killed"]
 
 
-# --- what a node should have ---------------------------------------------------------------------
+# --- desired set ---------------------------------------------------------------------------------
 
 
 class SegmentInfo(msgspec.Struct, array_like=True, frozen=True):
-    """From `from_seq` on, since `from_time_us`, the feed runs at `rate` events a second."""
+    """From `from_seq`, released at `from_time_us`, the feed runs at `rate` events per second."""
 
     from_seq: int
     from_time_us: int
@@ -49,12 +49,12 @@ class FeedInfo(msgspec.Struct, frozen=True):
 
 
 class DesiredEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One portfolio of a desired set. A reload puts two of one portfolio into one set.
+    """One portfolio of a desired set. During a reload, a set has two entries of one portfolio.
 
-    run      own it under `epoch`: keep, or activate what was prepared for `handoff`, or start it
+    run      own it under `epoch`: keep it, activate the process prepared for `handoff`, or start it
     prepare  start a process for `handoff` and try the newest checkpoint; commit nothing
-    drain    stop at the next batch boundary and release with the last commit, naming `handoff`
-    warm     released; keep the process in memory until it leaves the set or comes back as run
+    drain    stop at the next batch boundary and release `handoff` with the last commit
+    warm     released; keep the process in memory until it leaves the set or returns as run
     """
 
     portfolio: int
@@ -64,26 +64,26 @@ class DesiredEntry(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
     handoff: int | None = None
     attempts: int = 0
-    """Deaths since the last progress: the daemon waits 0, 1, 5, 30, 30 s before it starts again."""
+    """Exits since the last progress: the daemon waits 0, 1, 5, 30, 30 s before the next start."""
     catch_up: str = "state_only"
-    """What it does about stale events. May change while it runs."""
+    """How it treats stale events. May change while it runs."""
     resume_seq: int = 0
-    """Up to here a start has lifted `halt`: as `state_only`, and on until nothing is stale."""
+    """A start has lifted `halt` up to here: as `state_only`, and until no event is stale."""
     failed_seq: int = 0
-    """The event at which it died last, or the last one of the batch it died in; 0: none. Up to here
-    it gets one event at a time, so that everything before the bad one is kept."""
+    """The event at which it last failed, or the last event of the batch; 0: none. Up to here it
+    gets one event at a time, so that all work before the bad event is kept."""
     feed: str = "replay"
     spec: dict[str, Any] = {}
-    """What `portfolios.runtime.spec.Spec` takes."""
+    """Fields of `portfolios.runtime.spec.Spec`."""
 
 
 class DesiredSet(msgspec.Struct, frozen=True, tag="desired"):
     version: int
-    """Only grows. A daemon ignores a lower one."""
+    """Only grows. A daemon ignores a lower version."""
     entries: list[DesiredEntry]
     feeds: list[FeedInfo]
     frozen: bool = False
-    """No automatic moves now: a daemon that is asked to stop releases in place at once."""
+    """Automatic moves are frozen: a daemon asked to stop releases in place at once."""
 
 
 # --- register ------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ class Register(msgspec.Struct, frozen=True, kw_only=True):
     feeds: dict[str, str]
     """Feed name → sha256."""
     python: str = ""
-    """Minor version that computes the portfolios, such as "3.11"; "": an older daemon."""
+    """Minor version that runs the portfolios, such as "3.11"; "": an older daemon."""
 
 
 class Registered(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,7 +115,7 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True):
     stale_order_age_s: float
     stall_s: float
     now_us: int
-    """The database's clock: the node counts feed time from it on its boot-time clock."""
+    """The database's clock: the node derives feed time from it and its boot-time clock."""
     desired: DesiredSet
     registration: int = 0
     """Number of registrations of this node so far. Only grows; 0: an older gateway."""
@@ -125,14 +125,14 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One portfolio process as the daemon sees it."""
+    """State of one portfolio process."""
 
     portfolio: int
     epoch: int
     """0 while it is only prepared."""
     revision: int
     phase: Literal["preparing", "prepared", "starting", "running", "draining", "warm", "waiting"]
-    """waiting: it died and its back-off is running."""
+    """waiting: it exited and its back-off is running."""
     seq: int
     lag: int
     """Events between its seq and the head of the feed."""
@@ -141,13 +141,14 @@ class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
     stalled_s: float = 0.0
     """Seconds without progress while events wait."""
     cpu_pct: float | None = None
-    """Per cent of the machine over the last minute; None until nothing came or went for as long."""
+    """Per cent of the machine over the last minute; None until no process started or ended for as
+    long."""
     caught_up_ms: float | None = None
     """After an activation: milliseconds until its lag was at most one batch."""
 
 
 class Prepared(msgspec.Struct, frozen=True, tag="prepared", kw_only=True):
-    """The process for `handoff` has loaded and tried a checkpoint."""
+    """The process for `handoff` has loaded a checkpoint."""
 
     handoff: int
 
@@ -159,11 +160,11 @@ class StepFailed(msgspec.Struct, frozen=True, tag="step_failed", kw_only=True):
     step: Literal["prepare", "activate"]
     error: str
     strategy_failed: bool = False
-    """The strategy itself raised, on load or on its state: the revision is to blame."""
+    """The strategy itself raised, on load or on its state: the revision is the cause."""
 
 
 class ProcessExited(msgspec.Struct, frozen=True, tag="died", kw_only=True):
-    """A process that owned a portfolio ended unasked. `death` makes a repeat harmless."""
+    """A process that owned a portfolio ended unexpectedly. `death` makes a repeat harmless."""
 
     death: str
     portfolio: int
@@ -199,47 +200,47 @@ class AcknowledgedCommits(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     seq: int
     orders: list[tuple[int, int]] = []
-    """(seq, index) of the last orders that were placed."""
+    """(seq, index) of the last placed orders."""
     found_epoch: int = -1
     found_seq: int = -1
-    """What a checkpoint held later, where that was less: these commits are missing. -1: not known,
+    """Position of a later checkpoint, if lower: the commits in between are missing. -1: not known,
     the server compares."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: str
     have_version: int
-    """Version of the set the daemon holds; the answer leaves the set out if it is current."""
+    """Version of the daemon's desired set; the answer leaves the set out if it is current."""
     leaving: bool = False
     metrics: dict[str, float] = {}
-    """cpu_pct, mem_pct, rss_mb …; cpu_minute_pct where nothing came or went for a minute."""
+    """cpu_pct, mem_pct, rss_mb …; cpu_minute_pct if no process started or ended for a minute."""
     portfolios: list[ProcessStatus] = []
     reports: list[Report] = []
     unheard_s: float = 0.0
-    """Seconds since the last answered beat was sent, where later ones got no answer. A lease is for
-    those who hear: one whose answers are lost stops feeding and must not keep its portfolios."""
+    """Seconds since the last answered heartbeat was sent, if later ones got no answer. A node whose
+    answers are lost stops feeding, and its lease must not keep its portfolios."""
     registered_us: int = 0
-    """`now_us` of the answer to its registration; 0: an older daemon, which does not say."""
+    """`now_us` of the answer to its registration; 0: an older daemon, which does not send it."""
     registration: int = 0
     """`registration` of that answer; 0: not known."""
     acknowledged: list[AcknowledgedCommits] = []
-    """Commits that the database forgot, as a checkpoint showed; and, with `recalled`, all."""
+    """Commits missing in the database, as a checkpoint showed; with `recalled`, all of them."""
     recalled: bool = False
-    """The last answer asked for everything that was acknowledged, and it is here."""
+    """`acknowledged` is complete, as the last answer requested."""
 
 
 class HeartbeatAnswer(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["ok", "superseded", "unknown"]
     """superseded: another daemon took this name; exit and do not register again.
-    unknown: the lease is gone (forgotten, or said goodbye): register again."""
+    unknown: the lease no longer exists (node forgotten, or goodbye): register again."""
     expires_in_s: float = 0.0
     next_beat_s: float = 10.0
     now_us: int = 0
     message: str = ""
     desired: DesiredSet | None = None
     recall: bool = False
-    """Tell with the next beat what was acknowledged: this process, or the database behind it, has
-    only just become the one that answers."""
+    """Send all acknowledged commits with the next heartbeat: the gateway has just started, or its
+    database has changed."""
 
 
 class Goodbye(msgspec.Struct, frozen=True, kw_only=True):
@@ -254,20 +255,20 @@ class CheckpointRequest(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: str
     portfolio: int
     handoff: int | None = None
-    """Set by the target of a handoff, which owns nothing yet."""
+    """Set by the target of a handoff, which does not own the portfolio yet."""
 
 
 class CheckpointAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """Run and state as of one statement, so seq and state always belong together."""
+    """Run and state read in one statement, so that seq and state always match."""
 
     epoch: int
     revision: int
     state_revision: int
-    """The revision under which the state was made; the runtime adapts it if that is another."""
+    """The revision under which the state was made; the runtime adapts the state if it differs."""
     last_seq: int
     state_seq: int
     state: bytes | None
-    """None: it has no state yet and starts afresh."""
+    """None: there is no state yet; start from the beginning."""
 
 
 # --- commit --------------------------------------------------------------------------------------
@@ -303,7 +304,7 @@ class EquityLine(msgspec.Struct, array_like=True, frozen=True):
     equity: str
 
 
-#: A daemon counts no further in one commit.
+#: Limit of the daemon's count in one commit.
 MAX_REFUSED_AGAIN = 1_000_000
 
 
@@ -315,7 +316,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     from_seq: int
     to_seq: int
     batch: str
-    """UUID; a repeat carries the same."""
+    """UUID; a repeat has the same one."""
     state: bytes | None = None
     """None: unchanged since the last commit of this epoch."""
     suppress: bool = False
@@ -326,10 +327,10 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     release: int | None = None
     """Handoff id: this is the source's last commit."""
     feed_us: int = 0
-    """from_time_us of the newest segment of the feed that the node knew when it read the first of
-    these events; 0: not known. Events behind a later one were not released as they are stamped."""
+    """from_time_us of the newest feed segment that the node knew when it read the first of these
+    events; 0: not known. Events after a newer segment were released at other times than stamped."""
     refused_again: int = 0
-    """Refused decisions that are no row, since the same reason is on record already."""
+    """Refused decisions without a row, since the same reason is already recorded."""
 
 
 class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -342,9 +343,9 @@ class CommitResult(msgspec.Struct, frozen=True, kw_only=True):
     answer: Answer
     detail: str = ""
     version: int = 0
-    """Of an ordinary commit that passed, or that conflicts since the feed has changed: the version
-    of the node's desired set. A node that holds a lower one beats, so that it hears of a handoff in
-    time when every push is lost."""
+    """For an ordinary commit that was accepted, or that conflicts since the feed has changed: the
+    version of the node's desired set. A node with a lower one sends a heartbeat, so that it learns
+    of a handoff in time even if every push is lost."""
 
 
 class CommitAnswers(msgspec.Struct, frozen=True, kw_only=True):
@@ -355,26 +356,26 @@ class CommitAnswers(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """Body of every answer that is not 200."""
+    """Body of every answer other than 200."""
 
     code: str
     message: str
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello", kw_only=True):
-    """First words of a daemon on its websocket."""
+    """First message of a daemon on its websocket."""
 
     incarnation: str
     have_version: int = -1
-    """Version of the set the daemon holds: none is pushed before there is a newer one."""
+    """Version of the daemon's desired set: only a newer one is pushed."""
 
 
 _uuid = lru_cache(maxsize=4096)(UUID)
 
 
 def uuid_from(text: str) -> UUID:
-    """Return `text` as a UUID, or raise ValueError. A node says its incarnation in every message,
-    so those are remembered; of the other spellings, some are as long as you like.
+    """Return `text` as a UUID, or raise ValueError. Results are cached, since every message
+    carries an incarnation; but not of other spellings, some of which have unlimited length.
     """
     return _uuid(text) if len(text) == 36 else UUID(text)
 

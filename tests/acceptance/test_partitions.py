@@ -82,6 +82,6 @@ def test_commits_with_lost_answers_are_applied_once(
     # The repeated bytes got the same answer: no process restarted from the checkpoint.
     new = log.read_text()[log_length:]
     assert "commits are repeated" in new
-    assert "goes back to the checkpoint" not in new
+    assert "returns to the checkpoint" not in new
     quick_cluster.assert_canaries_clean()
     quick_cluster.assert_history_whole()

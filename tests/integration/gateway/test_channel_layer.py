@@ -239,7 +239,7 @@ def test_a_payload_that_fits_arrives_and_one_that_does_not_is_refused_before_it_
         largest = {"type": "x", "text": "a" * (MAX_PAYLOAD - frame)}
         await layer.group_send("board", largest)
         assert await next_of(layer, channel) == largest
-        with pytest.raises(PayloadTooLarge, match="send what to look at"):
+        with pytest.raises(PayloadTooLarge, match="send ids instead of state"):
             await layer.group_send("board", {**largest, "text": largest["text"] + "a"})
 
     serve(scenario)

@@ -419,7 +419,7 @@ def test_a_report_that_is_nonsense_costs_the_node_neither_its_beat_nor_its_other
         for line in caplog.records
         if "report" in line.getMessage() and line.levelname in ("WARNING", "ERROR")
     ]
-    assert told.getMessage() == "node-1: 2 invalid reports: 'no uuid' is not a valid UUID."
+    assert told.getMessage() == "node-1: 2 invalid reports: death is 'no uuid'; it must be a UUID."
     assert told.exc_info is None
 
 

@@ -99,13 +99,13 @@ BY_THE_FILTER = [
         ("recurse", "event", "RecursionError: maximum recursion depth exceeded .*at seq"),
         ("open_for_ever", "event", "Too many open files"),
         ("fill_the_disk", "event", r"(Permission denied|File too large).*at seq \d+"),
-        ("print_for_ever", "killed", f"{LIMIT}; its last words: .*nobody reads this"),
-        ("write_to_stderr", "killed", f"{LIMIT}; its last words: …?x+"),
+        ("print_for_ever", "killed", f"{LIMIT}; its last output: .*nobody reads this"),
+        ("write_to_stderr", "killed", f"{LIMIT}; its last output: …?x+"),
         ("write_one_line", "killed", LIMIT),
         ("close_everything", "exit", "its process (exited with status|closed its socket)"),
         ("garbage", "exit", "its process answered"),
         ("announce_too_much", "exit", "its process answered with 4294967295 bytes, limit"),
-        ("no_message", "exit", "its process answered 5 bytes that are no reply"),
+        ("no_message", "exit", "its process answered with 5 malformed bytes"),
         ("claim_the_future", "exit", r"its process answered a result of \(0, 1000000000000\], not"),
         ("chatter", "exit", "its process answered"),
         ("change_the_process", "event", "RuntimeError: the process was changed"),
@@ -157,7 +157,7 @@ async def test_what_this_kernel_cannot_refuse_is_said_once_and_nothing_else(
 ) -> None:
     await with_a_canary(gateway, daemons, "leave")
     await first_death(gateway)
-    said = re.findall("less confined than they could be: (.*)", daemons.log())
+    said = re.findall("not fully sandboxed: (.*)", daemons.log())
     assert said == LACKING
 
 
@@ -183,7 +183,7 @@ async def test_without_the_guard_one_that_kills_all_processes_is_told_of_and_the
 ) -> None:
     daemon = await with_a_canary(gateway, daemons, "kill_its_parent", GINKGO_STRATEGY_GUARD="no")
     died = await first_death(gateway)
-    assert "ended with the process that portfolios are forked from" in died.error
+    assert "ended together with the forkserver" in died.error
     seen = gateway.committed(CANARY)
     await the_bad_one_is_gone(gateway, daemon)
     await gateway.until(lambda: gateway.committed(CANARY) > seen + 50)

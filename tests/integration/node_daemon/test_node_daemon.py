@@ -236,9 +236,9 @@ async def test_it_waits_for_a_server_that_is_away(gateway: FakeGateway, daemons:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--name", "a b", "--server", "http://x"], "a node's name has letters"),
-        (["--name", "a", "--server", "x"], "give an address like"),
-        (["--name", "a", "--server", "http://x", "--label", "zone"], "give KEY=VALUE"),
+        (["--name", "a b", "--server", "http://x"], "use at most 80 letters"),
+        (["--name", "a", "--server", "x"], "use an address like"),
+        (["--name", "a", "--server", "http://x", "--label", "zone"], "use KEY=VALUE"),
         (["--name", "a", "--server", "http://x", "--capacity", "0"], "at least 1"),
     ],
 )

@@ -58,7 +58,7 @@ async def test_what_nobody_asked_for_is_not_even_kept(said: bytes) -> None:
     asked = protocol.send(b"1")
     protocol.data_received(frame(b"one") + said)
     assert asked.result() == b"one"
-    assert str(protocol.protocol_error) == "without being asked"
+    assert str(protocol.protocol_error) == "without a request"
     assert wire.aborted and len(protocol._buffer) == 0
     with pytest.raises(ConnectionResetError):
         await protocol.send(b"2")

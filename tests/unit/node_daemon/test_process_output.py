@@ -109,7 +109,7 @@ async def test_what_is_logged_in_ten_seconds_is_bounded_and_what_was_not_is_coun
     assert [record.getMessage() for record in caplog.records] == [f"line {n}" for n in range(20)]
     said.info(110.0, "and on")
     assert [record.getMessage() for record in caplog.records[20:]] == [
-        "480 more lines were held back",
+        "480 more lines were suppressed",
         "and on",
     ]
 
@@ -138,4 +138,4 @@ async def test_what_was_said_without_an_end_of_line_is_told_at_the_end(
     heard = ProcessOutput(read_end, "ends")
     os.write(write_end, b"farewell")
     await close(heard, write_end)
-    assert [record.getMessage() for record in caplog.records] == ["ends said: farewell"]
+    assert [record.getMessage() for record in caplog.records] == ["ends printed: farewell"]

@@ -70,20 +70,20 @@ def test_a_failure_is_believed_and_cut_short() -> None:
         ({"orders": [changed(ORDER, index=40_000)]}, "the index 40000 at seq 15"),
         ({"orders": [changed(ORDER, decided_us=10**18)]}, "the time 1000000000000000000 at seq 15"),
         ({"orders": [changed(ORDER, decided_us=-1)]}, "the time -1 at seq 15"),
-        ({"orders": [changed(ORDER, quantity=Decimal("NaN"))]}, "an amount at seq 15"),
-        ({"orders": [changed(ORDER, price=Decimal("1e999"))]}, "an amount at seq 15"),
-        ({"orders": [changed(ORDER, price=Decimal("1e-999"))]}, "an amount at seq 15"),
+        ({"orders": [changed(ORDER, quantity=Decimal("NaN"))]}, "an impossible amount at seq 15"),
+        ({"orders": [changed(ORDER, price=Decimal("1e999"))]}, "an impossible amount at seq 15"),
+        ({"orders": [changed(ORDER, price=Decimal("1e-999"))]}, "an impossible amount at seq 15"),
         ({"orders": [changed(ORDER, symbol="K" * 25)]}, "a symbol of 25 characters"),
         ({"orders": [changed(ORDER, symbol="K\0")]}, "a symbol of 2 characters"),
-        ({"orders": [changed(ORDER, price=Decimal("9" * 50))]}, "an amount at seq 15"),
+        ({"orders": [changed(ORDER, price=Decimal("9" * 50))]}, "an impossible amount at seq 15"),
         ({"fills": [changed(FILL, fill_seq=10)]}, "a fill at seq 10, outside its batch"),
         ({"fills": [changed(FILL, fill_seq=21)]}, "a fill at seq 21, outside its batch"),
-        ({"fills": [changed(FILL, quantity=Decimal("NaN"))]}, "an amount at seq 16"),
-        ({"fills": [changed(FILL, price=Decimal("Infinity"))]}, "an amount at seq 16"),
+        ({"fills": [changed(FILL, quantity=Decimal("NaN"))]}, "an impossible amount at seq 16"),
+        ({"fills": [changed(FILL, price=Decimal("Infinity"))]}, "an impossible amount at seq 16"),
         ({"fills": [changed(FILL, symbol="\x1b")]}, "a symbol of 1 characters"),
         ({"equity": [changed(POINT, seq=10)]}, "an equity point at seq 10, outside its batch"),
         ({"equity": [changed(POINT, seq=21)]}, "an equity point at seq 21, outside its batch"),
-        ({"equity": [changed(POINT, equity=Decimal("-1e60"))]}, "an amount at seq 17"),
+        ({"equity": [changed(POINT, equity=Decimal("-1e60"))]}, "an impossible amount at seq 17"),
     ],
 )
 def test_what_cannot_be_true_of_the_batch_is_no_answer(changes: dict[str, Any], why: str) -> None:
@@ -102,16 +102,16 @@ def test_an_order_that_is_open_although_decisions_are_suppressed_is_no_answer() 
 
 
 def test_that_it_has_loaded_is_no_answer_to_a_batch_and_bytes_are_none_to_anything() -> None:
-    with pytest.raises(InvalidReply, match="it was asked to run a batch"):
+    with pytest.raises(InvalidReply, match="with a load to a batch"):
         validate_reply(ASKED, body(Loaded(20, False)))
-    with pytest.raises(InvalidReply, match="5 bytes that are no reply"):
+    with pytest.raises(InvalidReply, match="with 5 malformed bytes"):
         validate_reply(ASKED, b"hello")
 
 
 def test_a_result_is_no_answer_to_a_load() -> None:
     load = Load(spec("canary"), None, 0)
     assert validate_reply(load, body(Loaded(0, False))) == Loaded(0, False)
-    with pytest.raises(InvalidReply, match="a result, and it was asked to load"):
+    with pytest.raises(InvalidReply, match="with a result to a load"):
         validate_reply(load, body(result()))
 
 
