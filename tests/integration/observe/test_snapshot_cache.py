@@ -15,6 +15,7 @@ from django.db import connection
 
 from portfolios.models import FeedRow, Portfolio, Revision
 from scheduling import operations
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import django_cursor
 from scheduling.decide.types import Snapshot
 from scheduling.errors import SnapshotUnavailable
@@ -131,7 +132,7 @@ def test_every_column_of_a_run_that_is_read_is_stamped() -> None:
             "SELECT pg_get_triggerdef(oid) AS text FROM pg_trigger WHERE tgname = 'run_changed'"
         )
         compared = set(re.findall(r"old\.(\w+)", cursor.fetchone().text))  # type: ignore[union-attr]
-    assert compared == set(re.findall(r"\br\.(\w+)", PORTFOLIOS)) - {"portfolio_id"}
+    assert compared == set(re.findall(r"\br\.(\w+)", PORTFOLIOS.sql)) - {"portfolio_id"}
 
 
 def test_what_failed_lately_is_forgotten_with_time(standing: SnapshotCache) -> None:
@@ -226,7 +227,7 @@ def test_after_a_failed_look_everything_is_read_anew(
     standing: SnapshotCache, read: list[list[int] | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(look, "NODES", "SELECT 1 / 0")
+        patch.setattr(look, "NODES", Statement("NODES", "SELECT 1 / 0"))
         with pytest.raises(SnapshotUnavailable):
             observe(timing(), standing)
     assert seen(standing) == seen()

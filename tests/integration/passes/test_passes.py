@@ -14,6 +14,7 @@ from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from portfolios.models import Revision
 from scheduling import operations, tasks
+from scheduling.db.statements import Statement
 from scheduling.db.transaction import django_cursor, execute
 from scheduling.enact import alerts, handoff, reclaim, revisions, stalls
 from scheduling.enact.notify import notify_watchers
@@ -366,7 +367,8 @@ def test_a_reason_is_cleared_when_its_cause_is_gone() -> None:
 def test_a_read_that_fails_raises_and_moves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     hand = make_trader("p", make_node("node-1"))
     before = hand.run()
-    monkeypatch.setattr(snapshot, "PORTFOLIOS", "SELECT no_such_column FROM scheduling_run")
+    broken = Statement("PORTFOLIOS", "SELECT no_such_column FROM scheduling_run")
+    monkeypatch.setattr(snapshot, "PORTFOLIOS", broken)
     with pytest.raises(SnapshotUnavailable):
         observe(timing())
     with pytest.raises(SnapshotUnavailable):
