@@ -1,9 +1,9 @@
-"""What a strategy is and what it finds wrong with parameters, without running foreign code here.
+"""Read what a strategy declares, and have it check parameters, without running foreign code here.
 
-The built-in ones are ours: their checks are bounded, and run in this process. Those from outside
-are imported and asked in a process of their own, with the guard and the limits of a portfolio
-process. A check that loops, exits, eats memory or would read a secret of the web process costs one
-answer and nothing else.
+Built-in strategies are trusted: their checks are bounded and run in this process. Strategies from
+outside are imported and asked in a separate process, with the sandbox and the limits of a portfolio
+process. A check that loops, exits, uses up memory or tries to read a secret of the web process
+costs one answer and nothing else.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from portfolios.strategies.base import FieldError
 from portfolios.strategies.sources import ENTRY_POINT_GROUP, configured_modules
 from portfolios.verify.replay_process import ReplayProcessEnded, replay_process
 
-#: Of a check, the start of its process included. One that computes for long is ended sooner, by its
-#: processor time, which a busy machine does not stretch.
+#: Time limit of a check, the start of its process included. A check that computes too long is ended
+#: sooner, by its CPU time, which does not depend on how busy the machine is.
 LIMIT_S = 12.0
-#: Each takes up to `GINKGO_CHILD_MEMORY_MB` and a processor; who asks at once waits for one.
+#: Each process takes up to `GINKGO_CHILD_MEMORY_MB` and a processor; further requests wait.
 MAX_PARALLEL = 2
 
 _slots = threading.BoundedSemaphore(MAX_PARALLEL)
 
 
 class CheckFailed(Exception):
-    """The strategy itself failed at its check; the text is a sentence."""
+    """The strategy itself failed while checking parameters. The text is a sentence."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a strategy declares of itself."""
+    """What a strategy class declares."""
 
     version: int
     sees_every_symbol: bool
 
 
-#: Of strategies from outside, as they were examined last.
+#: By strategy name, as last examined.
 _facts: dict[str, Facts] = {}
 
 
 def facts(strategy: str) -> Facts:
-    """Return what the strategy declares. Raise `registry.UnknownStrategy` or `CheckFailed`."""
+    """Return what the strategy declares. Raise UnknownStrategy or CheckFailed."""
     if strategy not in _facts:
         parameter_errors(strategy, {}, [])
     return _facts[strategy]
@@ -57,14 +57,14 @@ def facts(strategy: str) -> Facts:
 def parameter_errors(
     strategy: str, parameters: Mapping[str, Any], symbols: Sequence[str]
 ) -> list[FieldError]:
-    """Return what the strategy finds wrong. Raise `registry.UnknownStrategy` or `CheckFailed`."""
+    """Return the parameter errors that the strategy finds. Raise UnknownStrategy or CheckFailed."""
     found = registry.BUILT_IN.get(strategy)
     if found is not None:
         _facts[strategy] = Facts(found.version, found.sees_every_symbol)
         return found.validate(parameters, symbols)
     if not (configured_modules() or _has_entry_points()):
         registry.get(strategy)  # raises, and imports nothing
-    # As text: a number of a JSON document may be larger than msgpack holds.
+    # As text: JSON numbers may be larger than msgpack can hold.
     return list(_inspect_in_process(strategy, json.dumps(parameters, default=str), tuple(symbols)))
 
 
@@ -72,13 +72,13 @@ def parameter_errors(
 def _inspect_in_process(
     strategy: str, parameters: str, symbols: tuple[str, ...]
 ) -> tuple[FieldError, ...]:
-    """Ask a process. The same question is asked once: again after a lock was taken, it is free."""
+    """Check in a separate process. Cached: repeating a check under a lock costs nothing."""
     if not _slots.acquire(timeout=LIMIT_S):
         raise CheckFailed(
-            f"{MAX_PARALLEL} checks of strategies from outside are under way; repeat the request."
+            f"{MAX_PARALLEL} checks of strategies from outside are running; repeat the request."
         )
     try:
-        with replay_process(LIMIT_S, _memory_mb(), guarded=_sandboxed()) as ask:
+        with replay_process(LIMIT_S, _memory_mb(), sandboxed=_sandboxed()) as ask:
             reply = ask(Examine(strategy, parameters, list(symbols)))
     except ReplayProcessEnded as ended:
         raise CheckFailed(
@@ -112,5 +112,5 @@ def _memory_mb() -> int:
 def _sandboxed() -> bool:
     from django.conf import settings
 
-    guarded: bool = settings.GINKGO.strategy_guard
-    return guarded
+    sandboxed: bool = settings.GINKGO.strategy_guard
+    return sandboxed

@@ -1,5 +1,4 @@
-"""Is what a fleet left behind what one uninterrupted process would have left?
+"""Compare the stored output of a portfolio with a reference run over the same log.
 
-Replay the log and compare values. The caller passes the owners as `TenureSegment`s; nothing here
-knows of nodes.
+The caller passes the owners as `TenureSegment`s; this package does not know of nodes.
 """

@@ -1,4 +1,4 @@
-"""Holds what is stored of some events against what the uninterrupted run made of them."""
+"""Compare the stored rows of a window of events with those of the reference run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Key = tuple[int, int]
 
 
 class FieldDifference(NamedTuple):
-    """One field of one row that differs; the stretch it lies in is added later."""
+    """One field of one row that differs. The tenure it lies in is added later."""
 
     seq: int
     kind: Kind
@@ -38,7 +38,7 @@ class FieldDifference(NamedTuple):
 
 
 class Comparison:
-    """Goes along with the run. Remembers only the orders that still wait for their fill."""
+    """Compares window by window. Keeps only the orders that wait for their fill."""
 
     def __init__(
         self,
@@ -49,23 +49,25 @@ class Comparison:
         refusals: Mapping[str, str] | None = None,
     ) -> None:
         """Begin before the first event, or with the stored statuses of orders that are `waiting`
-        for their fill, and with what was refused last.
+        for their fill, and with the last `refusals`.
 
-        A version that recorded every refusal wrote what lies before `new_since`; None: not known.
+        Rows before `new_since` were written by a version that recorded every refusal; None: no
+        row is known to be newer.
         """
         self._recorded, self._counts = recorded, counts
         self._new_since = new_since
         self._refusals = dict(refusals or {})
+        self._uid = recorded.tenure_segments[0].spec.uid
         self._status: dict[Key, str] = dict(waiting or {})  # of each open order, as it is stored
 
     @property
     def open_orders(self) -> tuple[Key, ...]:
-        """Return the orders that wait for their fill."""
+        """Return the orders that wait for their fill, as (seq, index)."""
         return tuple(sorted(self._status))
 
     def compare(self, wanted: ProducedRows, found: StoredRows) -> Difference | None:
-        """Return the first difference of these events in the order of the log, None if none."""
-        unlike = [
+        """Return the first difference in event order, or None."""
+        differences = [
             first
             for first in (
                 next(self._orders(wanted.orders, found.orders), None),
@@ -74,23 +76,23 @@ class Comparison:
             )
             if first is not None
         ]
-        if not unlike:
+        if not differences:
             return None
-        return self._placed(min(unlike, key=lambda u: (u.seq, RANK[u.kind])))
+        return self._with_tenure(min(differences, key=lambda d: (d.seq, RANK[d.kind])))
 
     def end(self) -> Difference | None:
-        """Return the first order that is stored as filled and was not filled by the end."""
+        """Return the first order stored as filled that the run did not fill, or None."""
         for (seq, index), status in sorted(self._status.items()):
             if status != "open":
-                return self._placed(
+                return self._with_tenure(
                     FieldDifference(
                         seq, "order", f"order {index} at seq {seq}", "status", status, "open"
                     )
                 )
         return None
 
-    def _placed(self, u: FieldDifference) -> Difference:
-        return Difference(*u, where=self._recorded.at(u.seq).where)
+    def _with_tenure(self, found: FieldDifference) -> Difference:
+        return Difference(*found, where=self._recorded.at(found.seq).where)
 
     # --- orders ------------------------------------------------------------------------------
 
@@ -111,9 +113,9 @@ class Comparison:
                 )
                 continue
             self._counts.orders += 1
-            stretch = self._recorded.at(seq)
-            uid = self._recorded.stretches[0].spec.uid
-            waits = order.status == "open"  # until its fill, which says how it must go on
+            tenure = self._recorded.at(seq)
+            uid = self._uid
+            waits = order.status == "open"  # until its fill, which sets its status
             if waits:
                 self._status[key] = stored.status
             right = waits and stored.status in ("open", "filled")
@@ -123,16 +125,16 @@ class Comparison:
                 *_same_fields(stored.row, order, "symbol", "side", "quantity", "price"),
                 ("reason", stored.row.reason or "", order.reason or ""),
                 ("decided_at", stored.row.decided_us, order.decided_us),
-                ("epoch", stored.epoch, stretch.epoch),
-                ("node", stored.node, stretch.owner),
-                ("revision", stored.revision, stretch.spec.revision),
+                ("epoch", stored.epoch, tenure.epoch),
+                ("node", stored.node, tenure.owner),
+                ("revision", stored.revision, tenure.spec.revision),
             ]
             yield from _field_differences(
                 "order", seq, f"order {index} at seq {seq} ({_order(order)})", fields
             )
 
     def _was_refused_before(self, order: StoredOrder) -> bool:
-        """Return whether an older version recorded a refusal that is recorded once now."""
+        """Return whether this is a repeated refusal that only older versions recorded."""
         row = order.row
         if self._new_since is not None and row.seq >= self._new_since:
             return False
@@ -161,7 +163,7 @@ class Comparison:
                 )
                 continue
             self._counts.fills += 1
-            uid = self._recorded.stretches[0].spec.uid
+            uid = self._uid
             order = (fill.order_seq, fill.order_index)
             fields = [
                 ("order", stored.order_id, f"{uid}-{order[0]}-{order[1]}"),
@@ -207,7 +209,7 @@ def pair_by_key(
     found: Sequence[F],
     key_of_found: Callable[[F], Key],
 ) -> Iterator[tuple[Key, W | None, F | None]]:
-    """Yield both sides by key, in order; None on the side that has no such key."""
+    """Yield both sides by key, in key order; None for the side without that key."""
     left, right = iter(wanted), iter(found)
     w, f = next(left, None), next(right, None)
     while w is not None or f is not None:
@@ -240,15 +242,15 @@ def _field_differences(
 def _row_on_one_side(
     kind: Kind, seq: int, index: int | None, wanted: str | None, found: str | None
 ) -> FieldDifference:
-    """A row that only one side has."""
+    """Return the difference for a row that exists on one side only."""
     which = "point" if index is None else str(index)
     return FieldDifference(
         seq, kind, f"{kind} {which} at seq {seq}", "row", found or "missing", wanted or "none"
     )
 
 
-def _describe(say: Callable[[W], str], row: W | None) -> str | None:
-    return None if row is None else say(row)
+def _describe(format_row: Callable[[W], str], row: W | None) -> str | None:
+    return None if row is None else format_row(row)
 
 
 def _shown(value: Any) -> str:

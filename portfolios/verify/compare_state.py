@@ -1,4 +1,4 @@
-"""Two states, byte by byte; and where they differ, in words."""
+"""Compare two states byte by byte, and describe the first difference."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from portfolios.verify.types import Difference, RecordedRun
 
 
 def canonical_bytes(state: bytes) -> bytes:
-    """Return the canonical bytes of a state: without the compression, whose level may change.
+    """Return the bytes of a state without the compression, whose level may change.
 
-    Raise StateUnreadable if they cannot be had.
+    Raise StateUnreadable if they cannot be decompressed.
     """
     try:
         size = zstandard.frame_content_size(state)
         if not 0 <= size <= MAX_STATE_BYTES:
-            raise StateUnreadable(f"it claims {size} bytes, limit {MAX_STATE_BYTES}")
+            raise StateUnreadable(f"its header claims {size} bytes, limit {MAX_STATE_BYTES}")
         return zstandard.ZstdDecompressor().decompress(state)
     except zstandard.ZstdError as error:
         raise StateUnreadable(f"its bytes cannot be unpacked: {error}") from error
@@ -38,7 +38,7 @@ def state_digest(state: bytes) -> str:
 
 
 def processed_events(state: bytes | None) -> Processed | None:
-    """Return the count of events in a stored state, or None if it has none or cannot be read."""
+    """Return the event count of a stored state; None if it has none or is unreadable."""
     try:
         return None if state is None else decode_state(state).account.processed
     except StateUnreadable:
@@ -46,14 +46,14 @@ def processed_events(state: bytes | None) -> Processed | None:
 
 
 def without_event_count(state: bytes) -> bytes:
-    """Return the state as a version that did not count events would have made it."""
+    """Return the state as a version without an event count would have encoded it."""
     decoded = decode_state(state)
     decoded.forget_count()
     return encode_state(decoded)
 
 
 def compare_states(recorded: RecordedRun, wanted: bytes) -> Difference | None:
-    """Return where the stored state first differs from `wanted`, None if it does not."""
+    """Return the first difference between the stored state and `wanted`, or None."""
     assert recorded.state is not None
     seq = recorded.to_seq
 
@@ -79,14 +79,14 @@ ABSENT = object()
 
 
 def first_difference(found: Any, wanted: Any, path: str = "") -> tuple[str, str, str] | None:
-    """Return (path, found, wanted) of the first place where two plain values differ, or None."""
+    """Return (path, found, wanted) of the first difference of two plain values, or None."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         for key in [*wanted, *(key for key in found if key not in wanted)]:
             below = f"{path}.{key}" if path else str(key)
             first = first_difference(found.get(key, ABSENT), wanted.get(key, ABSENT), below)
             if first is not None:
                 return first
-        if list(found) != list(wanted):  # a strategy may iterate over it
+        if list(found) != list(wanted):  # a strategy may depend on the order of iteration
             return f"order of {path or 'keys'}", _shown(list(found)), _shown(list(wanted))
         return None
     if isinstance(found, list) and isinstance(wanted, list):

@@ -1,4 +1,4 @@
-"""The uninterrupted run: the log, from the first event or an anchor on, through one process."""
+"""The reference run: one process handles the log, from the first event or an anchor on."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from portfolios.verify.compare_state import without_event_count
 from portfolios.verify.replay_process import Ask, ReplayProcessEnded
 from portfolios.verify.types import Anchor, Difference, ProducedRows, RecordedRun, TenureSegment
 
-BATCH_EVENTS = 2_000  #: events of its symbols in one request, so that one limit fits all
-MAX_BATCH_SEQS = 100_000  #: seqs in one request: a portfolio of one symbol sees few of them
+BATCH_EVENTS = 2_000  #: events in one request, so that one time limit fits every request
+MAX_BATCH_SEQS = 100_000  #: seqs in one request: with one symbol, few of them are events
 
 _NO_EVENTS = join_events([])
 
 
 class ReplayDiverged(Exception):
-    """The replay could not go on where the fleet did."""
+    """The replay failed where the fleet committed."""
 
     def __init__(self, difference: Difference) -> None:
         super().__init__(difference.sentence())
@@ -26,27 +26,30 @@ class ReplayDiverged(Exception):
 
 
 class ReferenceRun:
-    """Runs the recorded inputs once more. Nothing is kept but the newest state."""
+    """Replays the recorded inputs. Keeps only the newest state."""
 
     def __init__(
         self,
         recorded: RecordedRun,
         ask: Ask,
-        told: Callable[[int], None],
+        on_progress: Callable[[int], None],
         counted_from: int | None = None,
         start: Anchor | None = None,
     ) -> None:
-        """Begin before the first event, or at `start`. `told` hears the seq after each piece.
+        """Begin before the first event, or at `start`. Call `on_progress` with the seq after each
+        batch.
 
-        `counted_from` is where the recorded count of events begins: later than the first event
-        where an older version, which did not count, made the state before it.
+        `counted_from` is where the recorded event count begins: later than the first event if an
+        older version, which did not count events, made the state before it.
         """
-        self._recorded, self._ask, self._told = recorded, ask, told
+        self._recorded, self._ask, self._on_progress = recorded, ask, on_progress
         self._suppressed = merge_ranges(recorded.suppressed)
         self._range = next(self._suppressed, None)
-        before = [s for s in recorded.stretches if start is not None and s.epoch <= start.epoch]
-        self._waiting = list(reversed(recorded.stretches[len(before) :]))
-        self._stretch = before[-1] if before else recorded.stretches[0]
+        before = [
+            s for s in recorded.tenure_segments if start is not None and s.epoch <= start.epoch
+        ]
+        self._upcoming = list(reversed(recorded.tenure_segments[len(before) :]))
+        self._tenure = before[-1] if before else recorded.tenure_segments[0]
         self._loaded = False
         self._symbols: frozenset[str] | None = None  # whose events the process needs
         self._counted_from = counted_from
@@ -56,44 +59,44 @@ class ReferenceRun:
 
     @property
     def epoch(self) -> int:
-        """Return the epoch of the stretch whose spec is loaded."""
-        return self._stretch.epoch
+        """Return the epoch of the current tenure."""
+        return self._tenure.epoch
 
     def advance(self, to_seq: int) -> ProducedRows:
-        """Return what the run produces in (seq, to_seq]. Raise Disagrees where it cannot go on."""
+        """Return what the run produces in (seq, to_seq]. Raise ReplayDiverged if it fails."""
         rows = ProducedRows()
-        self._change_stretch()
+        self._start_due_tenures()
         while self.seq < to_seq:
-            self._piece(to_seq, rows)
-            self._told(self.seq)
-            self._change_stretch()
+            self._run_batch(to_seq, rows)
+            self._on_progress(self.seq)
+            self._start_due_tenures()
         return rows
 
-    def _change_stretch(self) -> None:
-        """Load what begins with the next event. An owner that committed nothing but its first,
-        empty commit has adapted the state all the same."""
+    def _start_due_tenures(self) -> None:
+        """Load the tenures that begin by the next event. Each of them adapts the state, even an
+        owner that committed no event but only its first, empty commit."""
         if self._counted_from == self.seq + 1:
             self._counted_from = None  # once
             if self.state is not None:
                 self.state, self._loaded = without_event_count(self.state), False
-        while self._waiting and self._waiting[-1].first_seq <= self.seq + 1:
-            before, self._stretch = self._stretch, self._waiting.pop()
-            if not self._loaded or self._stretch.spec != before.spec:
+        while self._upcoming and self._upcoming[-1].first_seq <= self.seq + 1:
+            before, self._tenure = self._tenure, self._upcoming.pop()
+            if not self._loaded or self._tenure.spec != before.spec:
                 self._load()
         if not self._loaded:
             self._load()
 
     def _load(self) -> None:
-        spec = self._stretch.spec
+        spec = self._tenure.spec
         loaded = self._request(Load(spec, self.state, self.seq))
         assert isinstance(loaded, Loaded), loaded
         self._symbols, self._loaded = loaded.symbols(spec), True
-        self._run(self.seq, False, _NO_EVENTS)  # answers with the state as it was loaded
+        self._run(self.seq, False, _NO_EVENTS)  # returns the state as loaded
 
-    def _piece(self, to_seq: int, rows: ProducedRows) -> None:
+    def _run_batch(self, to_seq: int, rows: ProducedRows) -> None:
         last = min(to_seq, self.seq + MAX_BATCH_SEQS)
-        if self._waiting:
-            last = min(last, self._waiting[-1].first_seq - 1)
+        if self._upcoming:
+            last = min(last, self._upcoming[-1].first_seq - 1)
         if self._counted_from is not None and self._counted_from > self.seq + 1:
             last = min(last, self._counted_from - 1)
         while self._range is not None and self._range[1] <= self.seq:
@@ -108,7 +111,7 @@ class ReferenceRun:
         )
         if len(events) == BATCH_EVENTS:
             last = events[-1].seq
-        if not events:  # as on a node: nothing was for it, and nothing is asked of its process
+        if not events:  # as on a node: its process is not asked to handle an empty range
             self._run(last, False, _NO_EVENTS)
             return
         result = self._run(last, suppress, encode_events(events))
@@ -129,29 +132,29 @@ class ReferenceRun:
         try:
             reply = self._ask(request)
         except ReplayProcessEnded as ended:
-            raise self._disagrees(request, self.seq + 1, str(ended)) from None
+            raise self._diverged(request, self.seq + 1, str(ended)) from None
         if isinstance(reply, Failed):
-            raise self._disagrees(request, reply.seq or self.seq + 1, reply.error)
+            raise self._diverged(request, reply.seq or self.seq + 1, reply.error)
         return reply
 
-    def _disagrees(self, request: Load | Batch, seq: int, error: str) -> ReplayDiverged:
-        stretch: TenureSegment = self._stretch
+    def _diverged(self, request: Load | Batch, seq: int, error: str) -> ReplayDiverged:
+        tenure: TenureSegment = self._tenure
         span = f"seq {request.from_seq + 1}–{request.to_seq}" if isinstance(request, Batch) else ""
         return ReplayDiverged(
             Difference(
                 seq=seq,
                 kind="replay",
-                what=f"{stretch.spec.strategy} of r{stretch.spec.revision}",
+                what=f"{tenure.spec.strategy} of r{tenure.spec.revision}",
                 field="outcome of " + (span or "loading"),
                 found="a commit",
                 wanted=f"a failure: {error}",
-                where=stretch.where,
+                where=tenure.where,
             )
         )
 
 
 def merge_ranges(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Yield sorted ranges with those that touch joined: each commit of a catch-up stores one."""
+    """Yield sorted ranges, adjacent ones joined: each commit of a catch-up stores one range."""
     now: tuple[int, int] | None = None
     for first, last in ranges:
         if now is not None and first <= now[1] + 1:

@@ -1,8 +1,8 @@
-"""The process in which a strategy is replayed: the same loop that runs it on a node, and the same
-guard, since what a strategy is refused there is an input of what it decides.
+"""The process that replays a strategy: the same event loop and the same sandbox as on a node, since
+what the sandbox refuses affects what a strategy decides.
 
-A strategy that loops, exits or eats memory costs the verification and nothing else: its process is
-killed at the limit, and the answer says so.
+A strategy that loops, exits or uses up memory fails the verification and nothing else: its process
+is killed at the limit, and the error names the cause.
 """
 
 from __future__ import annotations
@@ -34,22 +34,25 @@ from portfolios.runtime.worker import PortfolioWorker, serve
 Ask = Callable[[Load | Batch | Examine], Reply]
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-LIMIT_S = 60.0  #: of one request: 2,000 events at most
+LIMIT_S = 60.0  #: time limit of one request of at most 2,000 events
 MEMORY_MB = 1024
 PR_SET_PDEATHSIG = 1
 
 
 class ReplayProcessEnded(Exception):
-    """The process answered no more; the text says how it ended."""
+    """The process no longer answers. The text says how it ended."""
 
 
 @contextmanager
 def replay_process(
-    limit_s: float = LIMIT_S, memory_mb: int = MEMORY_MB, *, guarded: bool = True
+    limit_s: float = LIMIT_S, memory_mb: int = MEMORY_MB, *, sandboxed: bool = True
 ) -> Iterator[Ask]:
-    """Give a way to ask a fresh portfolio process; it is killed at the end, or when it is late."""
+    """Start a portfolio process and yield a function that sends it a request.
+
+    The process is killed at the end of the block, or when an answer is late.
+    """
     ours, theirs = socket.socketpair()
-    given = (theirs.fileno(), memory_mb, int(guarded), os.getpid())
+    given = (theirs.fileno(), memory_mb, int(sandboxed), os.getpid())
     child = subprocess.Popen(
         [sys.executable, "-m", "portfolios.verify.replay_process", *map(str, given)],
         cwd=PROJECT_ROOT,
@@ -58,7 +61,7 @@ def replay_process(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         pass_fds=[theirs.fileno()],
-        start_new_session=True,  # so that what a strategy starts is killed with it
+        start_new_session=True,  # so that processes a strategy starts are killed with it
     )
     theirs.close()
     ours.settimeout(limit_s)
@@ -70,7 +73,7 @@ def replay_process(
             return decode_reply(_receive_exactly(ours, HEADER.unpack(header)[0]))
         except TimeoutError:
             raise ReplayProcessEnded(
-                f"it did not answer within {limit_s:g} s and was ended"
+                f"it did not answer within {limit_s:g} s and was killed"
             ) from None
         except ConnectionError:
             with suppress(subprocess.TimeoutExpired):
@@ -87,7 +90,7 @@ def replay_process(
 
 
 def in_this_process() -> Ask:
-    """Return the same conversation without a process: nothing bounds the strategy's time."""
+    """Return the same function without a process: the strategy's time is not limited."""
     return PortfolioWorker().answer
 
 
@@ -103,29 +106,29 @@ def _receive_exactly(sock: socket.socket, size: int) -> bytes:
 
 def _exit_description(status: int | None) -> str:
     if status is None:
-        return "its process closed its socket and did not end"
+        return "its process closed its socket without exiting"
     if status < 0:
-        return f"its process was ended by {signal.Signals(-status).name}"
+        return f"its process was killed by {signal.Signals(-status).name}"
     return f"its process exited with status {status}"
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment of a portfolio process on a node: one hash seed, and no secrets."""
+    """Return the environment of a portfolio process: a fixed hash seed, and no secrets."""
     return without_secrets(os.environ) | {"PYTHONHASHSEED": "0", "PYTHONPATH": str(PROJECT_ROOT)}
 
 
 def main() -> None:
-    """Serve on the socket given, until its other end closes: then the one who asked is gone.
+    """Serve on the given socket until its other end closes: then the parent has exited.
 
-    A strategy that loops does not read its socket, so the kernel is asked to end it as well.
+    A strategy that loops does not read its socket, so the kernel kills it when the parent exits.
     """
-    fd, memory_mb, guarded, parent = (int(text) for text in sys.argv[1:5])
+    fd, memory_mb, sandboxed, parent = (int(text) for text in sys.argv[1:5])
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             return
     limit_process(memory_mb << 20)
-    if guarded:
+    if sandboxed:
         sys.dont_write_bytecode = True
         apply_sandbox(parent=parent)
     install_context()

@@ -1,7 +1,7 @@
-"""What is stored of a portfolio's orders, fills and equity, read a window of events at a time.
+"""Read a portfolio's stored orders, fills and equity points, one window of events at a time.
 
-Rows at or before a committed seq change no more, so windows need no common snapshot; only the
-status of an order does, and it is read as of the last event compared.
+Rows at or before a committed seq no longer change, so windows need no common snapshot. The status
+of an order still changes; it is read as of the last event compared.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WHERE o.portfolio_id = %(portfolio)s AND o.seq > %(from_seq)s AND o.seq <= %(to_
 ORDER BY o.seq, o.index
 """
 
-#: The seq and the index of its order are read from the order's id, the last two parts of seven.
+#: Seq and index of the order are the last two of the seven parts of its id.
 FILLS = """
 SELECT f.order_id, split_part(f.order_id, '-', 6)::bigint AS order_seq,
        split_part(f.order_id, '-', 7)::int AS order_index, f.fill_seq, f.index, f.symbol,
@@ -45,7 +45,7 @@ WHERE portfolio_id = %(portfolio)s AND seq > %(from_seq)s AND seq <= %(to_seq)s
 ORDER BY seq
 """
 
-#: As of the event compared to, like in ORDERS.
+#: As of the last event compared, as in ORDERS.
 STATUSES = """
 SELECT o.seq, o.index,
        CASE WHEN o.status = 'filled' AND EXISTS (
@@ -58,14 +58,14 @@ JOIN portfolios_order o ON o.portfolio_id = %(portfolio)s AND o.seq = x.seq AND 
 
 
 class StoredRowsReader:
-    """Reads windows of one portfolio's rows, as of the event that is compared to."""
+    """Reads windows of one portfolio's rows, as of the last event compared."""
 
     def __init__(self, portfolio: int, as_of: int) -> None:
-        """Name the portfolio by its key."""
+        """Read the portfolio with this primary key."""
         self._portfolio, self._as_of = portfolio, as_of
 
     def rows(self, from_seq: int, to_seq: int) -> StoredRows:
-        """Return what is stored of (from_seq, to_seq]. Three statements."""
+        """Return the stored rows of (from_seq, to_seq]. Three statements."""
         where = {
             "portfolio": self._portfolio,
             "from_seq": from_seq,
@@ -80,7 +80,7 @@ class StoredRowsReader:
             )
 
     def statuses(self, orders: Sequence[tuple[int, int]]) -> dict[tuple[int, int], str]:
-        """Return the statuses of those that are stored among these orders. One statement."""
+        """Return the statuses of these orders, as far as they are stored. One statement."""
         where = {
             "portfolio": self._portfolio,
             "as_of": self._as_of,
@@ -93,7 +93,7 @@ class StoredRowsReader:
 
 
 def named_cursor() -> psycopg.Cursor[Any]:
-    """Return a cursor with rows by name; Django's own return tuples by place only."""
+    """Return a cursor with rows by name; Django's own cursors return plain tuples."""
     connection.ensure_connection()
     return psycopg.Cursor(connection.connection, row_factory=namedtuple_row)
 

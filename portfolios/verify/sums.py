@@ -1,9 +1,9 @@
-"""Sums over the stored rows of a range of events: whether rows that were verified have changed.
+"""Checksums over the stored rows of a range of events, to detect changes of verified rows.
 
-A sum is the number of rows and the total of their hashes, so sums of adjacent ranges add up. Two
-states of the same rows differ in it with all but one chance in 2^64. The hash is PostgreSQL's own,
-which is ten times faster than comparing the rows again; if another version of PostgreSQL computed
-another one, the rows would count as changed and be verified from an earlier place.
+A sum is the number of rows and the total of their hashes, so that sums of adjacent ranges add up.
+A change goes undetected with a probability of 2^-64. The hash is PostgreSQL's own, which is ten
+times faster than comparing the rows again; if another version of PostgreSQL computed another hash,
+the rows would count as changed and be verified again from an earlier anchor.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 from portfolios.verify.stored_rows import named_cursor
 
-#: Seqs in one statement: a second or two where every event made an order.
+#: Seqs in one statement: one or two seconds if every event made an order.
 BATCH_SEQS = 1_000_000
 MODULUS = 1 << 64
 
-#: An order that is open is filled later without having been touched: both count as placed.
+#: An open order becomes `filled` without a change of its other columns: both count as placed.
 ORDERS = """
 SELECT count(*) AS rows,
        coalesce(sum(hashtextextended(concat_ws('|', o.id, o.seq, o.index, o.symbol, o.side,
@@ -65,7 +65,7 @@ class RowSum:
 
 @dataclass(frozen=True, slots=True)
 class RangeSums:
-    """The sums of a range, and which of its orders are open now."""
+    """The sums of a range, and its orders that are open now."""
 
     orders: RowSum = RowSum()
     fills: RowSum = RowSum()
@@ -84,7 +84,7 @@ class RangeSums:
 def sum_rows(
     portfolio: int, from_seq: int, to_seq: int, alive: Callable[[], None] = lambda: None
 ) -> RangeSums:
-    """Return the sums over (from_seq, to_seq]. Three statements a PIECE; `alive` between them."""
+    """Return the sums over (from_seq, to_seq]. Three statements and one `alive` per batch."""
     found = RangeSums()
     while from_seq < to_seq:
         end = min(from_seq + BATCH_SEQS, to_seq)

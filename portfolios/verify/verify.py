@@ -1,4 +1,4 @@
-"""The comparison: the uninterrupted run beside what is stored, window by window."""
+"""The verification: run the reference run and compare it with the stored rows, by windows."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from portfolios.verify.types import (
     VerificationResult,
 )
 
-#: Events of the log whose rows are held at once: memory stays the same over a year of them.
+#: Events whose rows are in memory at once: memory use does not grow with the length of the log.
 WINDOW = 20_000
 
 
 class StoredRowsSource(Protocol):
-    """Where stored rows are read from."""
+    """Source of stored rows."""
 
     def rows(self, from_seq: int, to_seq: int) -> StoredRows:
-        """Return what is stored of (from_seq, to_seq]."""
+        """Return the stored rows of (from_seq, to_seq]."""
         ...
 
     def statuses(self, orders: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], str]:
-        """Return the statuses of the orders that are stored among these, by (seq, index)."""
+        """Return the statuses of these orders by (seq, index), as far as they are stored."""
         ...
 
 
@@ -50,38 +50,38 @@ def verify(
     recorded: RecordedRun,
     stored: StoredRowsSource,
     ask: Ask,
-    told: Callable[[int], None] = lambda seq: None,
+    on_progress: Callable[[int], None] = lambda seq: None,
     start: Anchor | None = None,
     time_is_up: Callable[[], bool] = lambda: False,
 ) -> VerificationResult:
-    """Return whether what is stored equals the uninterrupted run, up to the first difference.
+    """Compare the stored rows with the reference run, up to the first difference.
 
-    With `start` the run goes on from there, and what lies before it is not looked at. When
-    `time_is_up`, the comparison ends at the next window: then the state is not compared, and the
-    anchor is where the next one goes on. `told` hears how far it is. Raise CannotVerify where a
-    strategy's version is gone, and where a difference may come from another Python version that
-    computed the record.
+    With `start`, the run continues from there, and earlier rows are not read. When `time_is_up`,
+    the comparison ends after the current window: the state is then not compared, and the next
+    verification continues from the anchor. `on_progress` is called with the newest seq compared.
+    Raise CannotVerify if a strategy's version is not installed, or if a difference may be caused by
+    another Python version that computed the record.
     """
     _refuse_missing_versions(recorded, start)
-    return _Verification(recorded, stored, ask, told, start).outcome(time_is_up)
+    return _Verification(recorded, stored, ask, on_progress, start).outcome(time_is_up)
 
 
 class _Verification:
-    """One comparison under way."""
+    """One verification in progress."""
 
     def __init__(
         self,
         recorded: RecordedRun,
         stored: StoredRowsSource,
         ask: Ask,
-        told: Callable[[int], None],
+        on_progress: Callable[[int], None],
         start: Anchor | None,
     ) -> None:
         self._recorded, self._stored, self._start = recorded, stored, start
         self._processed = processed_events(recorded.state)
         since = None if self._processed is None else self._processed.since
         self._counts = Counts() if start is None else replace(start.counts)
-        self._run = ReferenceRun(recorded, ask, told, since, start)
+        self._run = ReferenceRun(recorded, ask, on_progress, since, start)
         self._first = self._run.seq + 1
         waiting = {} if start is None else stored.statuses(start.open_orders)
         refusals = {} if start is None else decode_state(start.state).account.refusals
@@ -93,10 +93,10 @@ class _Verification:
         while difference is None and self._run.seq < self._recorded.to_seq:
             if self._run.seq >= self._first and time_is_up():
                 break
-            difference = self._window()
+            difference = self._compare_window()
         complete = difference is None and self._run.seq == self._recorded.to_seq
         if complete:
-            difference, state_digest = self._at_the_end()
+            difference, state_digest = self._compare_end()
         if difference is not None:
             _refuse_another_python(self._recorded, self._start, difference)
         self._counts.events += self._run.events
@@ -113,7 +113,7 @@ class _Verification:
         )
 
     def _missing_order(self) -> Difference | None:
-        """Return the first order that waited at the start and is stored no more."""
+        """Return the first order that was open at the start and is no longer stored."""
         expected = () if self._start is None else self._start.open_orders
         for seq, index in expected:
             if (seq, index) not in self._comparison.open_orders:
@@ -122,26 +122,26 @@ class _Verification:
                 return Difference(seq, "order", what, "row", "missing", "open", where)
         return None
 
-    def _window(self) -> Difference | None:
+    def _compare_window(self) -> Difference | None:
         from_seq = self._run.seq
         to_seq = min(from_seq + WINDOW, self._recorded.to_seq)
         try:
             wanted = self._run.advance(to_seq)
-        except ReplayDiverged as disagrees:
-            return disagrees.difference
+        except ReplayDiverged as diverged:
+            return diverged.difference
         return self._comparison.compare(wanted, self._stored.rows(from_seq, to_seq))
 
-    def _at_the_end(self) -> tuple[Difference | None, str | None]:
+    def _compare_end(self) -> tuple[Difference | None, str | None]:
         try:
-            self._run.advance(self._run.seq)  # where no event was committed, what was loaded
-        except ReplayDiverged as disagrees:
-            return disagrees.difference, None
+            self._run.advance(self._run.seq)  # loads a tenure that committed no event
+        except ReplayDiverged as diverged:
+            return diverged.difference, None
         difference = self._comparison.end()
         if difference is not None or self._recorded.state is None:
             return difference, None
         state = self._run.state
-        assert state is not None  # every load is followed by a batch that answers with it
-        if self._processed is None:  # made by a version that did not count
+        assert state is not None  # every load is followed by a batch that returns it
+        if self._processed is None:  # made by a version that did not count events
             state = without_event_count(state)
         return compare_states(self._recorded, state), state_digest(state)
 
@@ -158,26 +158,26 @@ class _Verification:
 
 
 def _replayed(recorded: RecordedRun, start: Anchor | None) -> list[TenureSegment]:
-    return [s for s in recorded.stretches if start is None or s.epoch >= start.epoch]
+    return [s for s in recorded.tenure_segments if start is None or s.epoch >= start.epoch]
 
 
 def _refuse_another_python(
     recorded: RecordedRun, start: Anchor | None, difference: Difference
 ) -> None:
-    """Another Python version may round differently: what differs from there on proves nothing."""
-    for stretch in _replayed(recorded, start):
-        if stretch.python not in ("", PYTHON_VERSION) and stretch.first_seq <= difference.seq:
-            name = stretch.spec.portfolio
+    """Raise CannotVerify if another Python version, which may round differently, ran before it."""
+    for tenure in _replayed(recorded, start):
+        if tenure.python not in ("", PYTHON_VERSION) and tenure.first_seq <= difference.seq:
+            name = tenure.spec.portfolio
             raise CannotVerify(
-                f"{name} cannot be verified here: {stretch.where}, ran under"
-                f" Python {stretch.python}, and this is Python {PYTHON_VERSION}, under which it"
-                f" differs at seq {difference.seq}; verify it with Python {stretch.python}."
+                f"{name} cannot be verified here: {tenure.where}, ran under"
+                f" Python {tenure.python}, and this is Python {PYTHON_VERSION}, under which it"
+                f" differs at seq {difference.seq}; verify it with Python {tenure.python}."
             )
 
 
 def _refuse_missing_versions(recorded: RecordedRun, start: Anchor | None) -> None:
-    for stretch in _replayed(recorded, start):
-        spec = stretch.spec
+    for tenure in _replayed(recorded, start):
+        spec = tenure.spec
         try:
             here = facts(spec.strategy).version
         except registry.UnknownStrategy:

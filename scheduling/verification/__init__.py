@@ -1,4 +1,5 @@
-"""Holds what the fleet left behind against one uninterrupted run, and against its own audit trail.
+"""Verify a portfolio's stored output against a reference run, and its owners against the audit log.
 
-The comparison itself is `portfolios.verify`; here is who ran what, read in one snapshot.
+The comparison is in `portfolios.verify`; this package reads the evidence, and queues and runs
+verifications.
 """

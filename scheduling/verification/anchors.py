@@ -1,9 +1,9 @@
-"""Where a verification can begin: the anchors of earlier ones, as far as their evidence holds.
+"""Start points of verifications: anchors of earlier ones whose evidence is unchanged.
 
-An anchor is as good as the evidence before it. Its inputs are compared by a digest; the rows before
-it by sums over ranges, one for each pair of neighbouring anchors. The first range that differs
-makes all anchors behind it invalid, and the verification begins before that range: if a row was
-changed, it is found there. Ranges of which rows were archived are not looked at again.
+An anchor is valid as long as the evidence before it is unchanged. Its inputs are compared by a
+digest, the rows before it by sums, one range for each pair of neighbouring anchors. The first range
+that differs invalidates all later anchors, and the verification starts before that range, where it
+finds the changed row. Ranges with archived rows are not compared again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scheduling.db.transaction import django_cursor, execute
 from scheduling.enact.verification_anchors import keep_anchor
 from scheduling.verification.evidence import Evidence
 
-#: Without the states: of these only one is needed.
+#: Without the states: only one of them is needed.
 ANCHORS = """
 SELECT id, seq, epoch, at, counts, open_orders, inputs, sums
 FROM scheduling_verificationanchor
@@ -36,27 +36,27 @@ KINDS = ("orders", "fills", "equity")
 
 @dataclass(frozen=True, slots=True)
 class StartPoint:
-    """Where a verification begins, and what is known of the rows before its end."""
+    """The start of a verification, and the sums of the rows before it."""
 
-    anchor: Anchor | None  #: None: at the first event
-    verified_at: datetime | None  #: when the anchor was
-    archived: bool  #: asked for from the first event, and orders or fills before are archived
-    changed: tuple[int, datetime] | None  #: seq and time of an anchor whose evidence changed since
-    invalid: tuple[int, ...]  #: ids of the anchors that do not hold
-    base_seq: int  #: the newest anchor that holds, or the seq before the first event
+    anchor: Anchor | None  #: None: start at the first event
+    verified_at: datetime | None  #: time of the anchor
+    archived: bool  #: a full verification, but some orders or fills are archived
+    changed: tuple[int, datetime] | None  #: seq and time of the first anchor that is invalid
+    invalid: tuple[int, ...]  #: ids of the invalid anchors
+    base_seq: int  #: seq of the newest valid anchor, or the seq before the first event
     base: RangeSums  #: as recorded, up to there
 
 
 @dataclass(slots=True)
 class _Chain:
-    """The anchors that hold, oldest first, and those that do not."""
+    """The valid anchors, oldest first, and the invalid ones."""
 
-    holding: list[Any]
+    valid: list[Any]
     invalid: list[Any]
 
 
 def find_start(evidence: Evidence, *, full: bool, alive: Callable[[], None]) -> StartPoint:
-    """Return where to begin: the newest anchor that holds, with `full` the first event.
+    """Return the newest valid anchor as the start, or with `full` the first event.
 
     One statement, and three for every million events before the newest anchor.
     """
@@ -66,14 +66,14 @@ def find_start(evidence: Evidence, *, full: bool, alive: Callable[[], None]) -> 
             ANCHORS, {"portfolio": evidence.portfolio, "to_seq": recorded.to_seq}
         ).fetchall()
     chain = _check_anchors(evidence, rows, alive)
-    newest = chain.holding[-1] if chain.holding else None
+    newest = chain.valid[-1] if chain.valid else None
     chosen = newest
     gone_to = max(recorded.kept_from.orders, recorded.kept_from.fills) - 1
     archived = full and gone_to >= recorded.first_seq
     if full:
-        # The oldest behind what was archived: its rows cannot be compared any more.
-        behind = [row for row in chain.holding if row.seq >= gone_to]
-        chosen = behind[0] if archived and behind else None
+        # The oldest anchor after the archived rows, which cannot be compared.
+        after = [row for row in chain.valid if row.seq >= gone_to]
+        chosen = after[0] if archived and after else None
     return StartPoint(
         anchor=None if chosen is None else _anchor(chosen),
         verified_at=None if chosen is None else chosen.at,
@@ -88,15 +88,15 @@ def find_start(evidence: Evidence, *, full: bool, alive: Callable[[], None]) -> 
 def _check_anchors(evidence: Evidence, rows: Sequence[Any], alive: Callable[[], None]) -> _Chain:
     chain = _Chain([], [])
     before_seq, before = evidence.recorded.first_seq - 1, RangeSums()
-    waiting: frozenset[tuple[int, int]] = frozenset()
+    open_orders: frozenset[tuple[int, int]] = frozenset()
     kept = _kept_from(evidence)
     for place, row in enumerate(rows):
         stated = _sums(row.sums)
         found = sum_rows(evidence.portfolio, before_seq, row.seq, alive)
-        waiting |= found.open_orders
+        open_orders |= found.open_orders
         holds = (
             row.inputs == evidence.inputs.digest(row.seq, row.epoch)
-            and waiting <= {(seq, index) for seq, index in row.open_orders}
+            and open_orders <= {(seq, index) for seq, index in row.open_orders}
             and all(
                 getattr(before, kind) + getattr(found, kind) == getattr(stated, kind)
                 for kind in KINDS
@@ -106,13 +106,13 @@ def _check_anchors(evidence: Evidence, rows: Sequence[Any], alive: Callable[[], 
         if not holds:
             chain.invalid = list(rows[place:])
             break
-        chain.holding.append(row)
+        chain.valid.append(row)
         before_seq, before = row.seq, stated
     return chain
 
 
 def _kept_from(evidence: Evidence) -> dict[str, int]:
-    """Return from which seq on all rows of each kind are stored."""
+    """Return the seq from which all rows of each kind are stored."""
     recorded = evidence.recorded
     kept = asdict(recorded.kept_from)
     dropped_by_age = head_at(recorded.segments, recorded.equity_from_us)
@@ -121,38 +121,38 @@ def _kept_from(evidence: Evidence) -> dict[str, int]:
 
 
 class SummedRows:
-    """What is stored, and the sums over it as far as it was read.
+    """Reads stored rows, and sums them up as they are read.
 
-    The sums of a window are taken before its rows are read: a row that is changed before it is
-    compared is found now, and one that is changed later by the next verification.
+    The sums of a window are computed before its rows are read: a change before the comparison is
+    found by this verification, a later one by the next.
     """
 
-    def __init__(self, stored: StoredRowsReader, portfolio: int, begun: StartPoint) -> None:
-        """Go on from the sums of the newest anchor that holds."""
+    def __init__(self, stored: StoredRowsReader, portfolio: int, start: StartPoint) -> None:
+        """Continue from the sums of the newest valid anchor."""
         self._stored, self._portfolio = stored, portfolio
-        self.seq, self.reached = begun.base_seq, begun.base
+        self.seq, self.reached = start.base_seq, start.base
 
     def rows(self, from_seq: int, to_seq: int) -> StoredRows:
-        """Return what is stored of (from_seq, to_seq]; windows come in their order."""
+        """Return the stored rows of (from_seq, to_seq]. Windows must be read in order."""
         if to_seq > self.seq:
             self.reached += sum_rows(self._portfolio, self.seq, to_seq)
             self.seq = to_seq
         return self._stored.rows(from_seq, to_seq)
 
     def statuses(self, orders: Sequence[tuple[int, int]]) -> Mapping[tuple[int, int], str]:
-        """Return the statuses of those that are stored among these orders."""
+        """Return the statuses of these orders, as far as they are stored."""
         return self._stored.statuses(orders)
 
 
-def store_anchor(evidence: Evidence, begun: StartPoint, anchor: Anchor, read: SummedRows) -> None:
-    """Store where a verification ended, for the next one. Four statements."""
+def store_anchor(evidence: Evidence, start: StartPoint, anchor: Anchor, read: SummedRows) -> None:
+    """Store the end of a verification as an anchor for the next one. Four statements."""
     inputs = evidence.inputs.digest(anchor.seq, anchor.epoch)
     if inputs is None or anchor.seq != read.seq:
         return
     execute(
         keep_anchor(
             evidence.portfolio,
-            begun.invalid,
+            start.invalid,
             seq=anchor.seq,
             epoch=anchor.epoch,
             state=anchor.state,
@@ -165,7 +165,7 @@ def store_anchor(evidence: Evidence, begun: StartPoint, anchor: Anchor, read: Su
 
 
 def _pair(total: RowSum) -> tuple[int, str]:
-    return total.rows, str(total.total)  # as text: JSON has no whole numbers of 64 bits
+    return total.rows, str(total.total)  # as text: JSON has no 64-bit integers
 
 
 def _sums(document: dict[str, Any]) -> RangeSums:

@@ -1,5 +1,4 @@
-"""Verifications by schedule: what is new since the last one stays little, and a difference is found
-without anybody having asked."""
+"""Scheduled verifications: each one covers little, and differences are found without a request."""
 
 from __future__ import annotations
 
@@ -9,18 +8,18 @@ from scheduling.db.transaction import execute
 from scheduling.verification.queue import request_due
 from scheduling.verification.runner import start_runner
 
-#: The longest one of them replays. A portfolio that needs more goes on the next time.
+#: Time limit of one verification. A portfolio that needs longer continues with its next one.
 LIMIT_S = 60.0
-#: In one pass; a pass comes every five minutes.
+#: Verifications requested per pass; a pass runs every five minutes.
 MAX_PER_PASS = 20
 
 
 def request_due_verifications() -> int:
-    """Ask for what is due, start a runner for it, and return how many it were."""
+    """Request the due verifications, start a runner for them, and return their number."""
     every_s = settings.GINKGO.verify_interval_s
     if every_s == 0:
         return 0
-    asked = execute(request_due(every_s, LIMIT_S, MAX_PER_PASS))
-    if asked:
+    requested = execute(request_due(every_s, LIMIT_S, MAX_PER_PASS))
+    if requested:
         start_runner()
-    return asked
+    return requested

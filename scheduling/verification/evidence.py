@@ -1,4 +1,4 @@
-"""What is recorded of one portfolio, read in one snapshot of the database, as of a commit."""
+"""The evidence of a verification: the record of one portfolio up to a commit, in one snapshot."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from scheduling.decide.ownership_history import (
 from scheduling.errors import NotFound
 from scheduling.observe.desired_set import spec_of
 
-#: A deleted portfolio keeps its rows; of several of one name the newest counts. Who knows its key
-#: asks for that: a name may be given to another one while a verification waits.
+#: A deleted portfolio keeps its rows; of several with one name, the newest is read. A caller that
+#: has the key passes it: the name may be reused while a verification waits.
 PORTFOLIO = """
 SELECT p.id, p.name, p.uid, p.starting_cash, p.first_seq, p.archived_at,
        f.name AS feed, f.sha256 AS feed_sha,
@@ -73,7 +73,7 @@ WHERE e.portfolio_id = %(portfolio)s AND e.kind = ANY(%(kinds)s)
 ORDER BY e.id
 """
 
-#: The first seq of the lowest partition of each kind of record: older ones were archived.
+#: The first seq of the lowest partition of each kind of record: older rows are archived.
 KEPT_FROM = """
 SELECT t.relname AS table, min(
     CASE WHEN position('(MINVALUE)' IN b.bound) > 0 THEN 0
@@ -89,39 +89,39 @@ GROUP BY t.relname
 
 
 def min_equity_age() -> timedelta:
-    """Return the age up to which equity points are there, though old ones go meanwhile."""
+    """Return the age up to which equity points exist while a pass drops older ones."""
     kept = timedelta(days=settings.GINKGO.keep_equity_days)
     return kept - min(timedelta(hours=1), kept / 10)
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the run is a function of, beside the events, as plain values."""
+    """The inputs of the run other than the events, as plain values."""
 
-    fixed: tuple[Any, ...]  #: what never changes: uid, starting cash, first seq, feed
-    tenures: tuple[tuple[Any, ...], ...]  #: (epoch, from_seq, …) of those with a first commit
+    fixed: tuple[Any, ...]  #: uid, starting cash, first seq, feed: never change
+    tenures: tuple[tuple[Any, ...], ...]  #: (epoch, from_seq, …) of tenures with a commit
     suppressed: tuple[tuple[int, int], ...]
     segments: tuple[tuple[int, int, float], ...]
 
     def digest(self, seq: int, epoch: int) -> str | None:
-        """Return the digest of the inputs up to `seq`, when the revision of `epoch` had made the
-        state; None where a later epoch began before."""
+        """Return the digest of the inputs up to `seq`, where `epoch` made the state; None if a later
+        epoch began before `seq`."""
         if any(t[0] > epoch and t[1] < seq for t in self.tenures):
             return None
-        told = [
+        inputs = [
             self.fixed,
             [t for t in self.tenures if t[0] <= epoch],
             [(first, min(last, seq)) for first, last in self.suppressed if first <= seq],
-            # The event at a segment's first seq was released by the segment before it.
+            # The event at a segment's first seq was released by the previous segment.
             [s for n, s in enumerate(self.segments) if n == 0 or s[0] < seq],
         ]
-        text = json.dumps(told, sort_keys=True, separators=(",", ":"))
+        text = json.dumps(inputs, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Everything that one verification starts from."""
+    """Everything a verification needs to start."""
 
     portfolio: int
     name: str
@@ -130,14 +130,14 @@ class Evidence:
     last_seq: int
     state_seq: int
     recorded: RecordedRun
-    history: str | None  #: what disagrees between audit trail, tenures and run
+    history: str | None  #: disagreement between audit log, tenures and run
     epochs: int
-    handoffs: int  #: that changed an owner or a revision, up to the event compared to
+    handoffs: int  #: that changed owner or revision, up to the last event compared
     inputs: Inputs
 
 
 class _EvidenceRows:
-    """The rows of the snapshot, as they are read."""
+    """The rows read in the snapshot."""
 
     def __init__(self, which: str | int, cursor: psycopg.Cursor[Any]) -> None:
         named = isinstance(which, str)
@@ -149,7 +149,7 @@ class _EvidenceRows:
         where = {"portfolio": found.id, "kinds": list(EVENT_KINDS)}
         self.tenures: list[Any] = cursor.execute(TENURES, where).fetchall()
         self.suppressed: list[Any] = cursor.execute(SUPPRESSED, where).fetchall()
-        self.trail: list[Any] = cursor.execute(AUDIT_LOG, where).fetchall()
+        self.audit_lines: list[Any] = cursor.execute(AUDIT_LOG, where).fetchall()
         kept = {row.table: row.seq for row in cursor.execute(KEPT_FROM.encode()).fetchall()}
         self.kept_from = KeptFrom(
             orders=kept.get("portfolios_order") or 0,
@@ -159,17 +159,19 @@ class _EvidenceRows:
 
 
 def gather_evidence(which: str | int, to_seq: int | None = None) -> Evidence:
-    """Return what is recorded of the portfolio up to `to_seq`, or up to its newest commit.
+    """Return the evidence up to `to_seq`, or up to the newest commit.
 
-    Five statements, one snapshot. Raise NotFound, CannotVerify with a sentence where evidence is
-    missing, SnapshotUnavailable where the database does not answer.
+    Five statements, one snapshot. Raise NotFound, CannotVerify if evidence is missing,
+    SnapshotUnavailable if the database does not answer.
     """
     rows = _read(which)
     p = rows.portfolio
     last = p.last_seq if to_seq is None else to_seq
     feed = _feed(p)
-    stretches = [_tenure_segment(p, tenure) for tenure in rows.tenures if tenure.first_commit_at]
-    if not stretches or p.last_seq < p.first_seq:
+    tenure_segments = [
+        _tenure_segment(p, tenure) for tenure in rows.tenures if tenure.first_commit_at
+    ]
+    if not tenure_segments or p.last_seq < p.first_seq:
         raise CannotVerify(
             f"{p.name} cannot be verified: it has committed no event yet; it is {p.phase}."
         )
@@ -186,7 +188,7 @@ def gather_evidence(which: str | int, to_seq: int | None = None) -> Evidence:
         last_seq=p.last_seq,
         state_seq=p.state_seq,
         recorded=RecordedRun(
-            stretches=stretches,
+            tenure_segments=tenure_segments,
             suppressed=[(row.from_seq, row.to_seq) for row in rows.suppressed],
             segments=[Segment(int(s), int(us), float(rate)) for s, us, rate in p.segments],
             feed=feed,
@@ -227,7 +229,7 @@ def _inputs(rows: _EvidenceRows) -> Inputs:
 
 
 def _feed(portfolio: Any) -> Feed:
-    """Return the log it traded on, or raise CannotVerify if another one is installed."""
+    """Return the feed that the portfolio traded on. Raise CannotVerify if it is not installed."""
     try:
         feed = open_feed(portfolio.feed)
     except UnknownFeed as unknown:
@@ -245,7 +247,7 @@ def _tenure_segment(portfolio: Any, tenure: Any) -> TenureSegment:
     if tenure.strategy is None:
         raise CannotVerify(
             f"{portfolio.name} cannot be verified: epoch {tenure.epoch} ran r{tenure.revision},"
-            " and there is no such revision any more."
+            " and that revision no longer exists."
         )
     facts = {**portfolio._asdict(), **tenure._asdict()}
     through = f" (handoff {tenure.handoff_id})" if tenure.handoff_id is not None else ""
@@ -277,10 +279,10 @@ def _owned(row: Any) -> OwnershipPeriod:
 
 
 def _handoffs(rows: _EvidenceRows, last: int) -> set[int]:
-    """Return the handoffs that the trail says changed an owner at or before `last`."""
+    """Return the handoffs that changed an owner at or before `last`, by the audit log."""
     return {
         row.data["handoff"]
-        for row in rows.trail
+        for row in rows.audit_lines
         if row.data.get("handoff") is not None and row.data.get("from_seq", 0) <= last
     }
 
@@ -290,14 +292,14 @@ def _text(value: Any) -> str | None:
 
 
 def history_disagreement(name: str) -> str | None:
-    """Return what disagrees between audit trail, tenures and run of a portfolio, or None."""
+    """Return the disagreement between audit log, tenures and run of a portfolio, or None."""
     return _disagreement(_read(name))
 
 
 def _disagreement(rows: _EvidenceRows) -> str | None:
     p = rows.portfolio
     return find_disagreement(
-        [AuditLine(row.id, row.kind, row.node, row.data) for row in rows.trail],
+        [AuditLine(row.id, row.kind, row.node, row.data) for row in rows.audit_lines],
         [_owned(row) for row in rows.tenures],
         CurrentRun(p.epoch, p.node, _text(p.incarnation), p.revision),
     )

@@ -1,4 +1,4 @@
-"""The newest verification of a portfolio, as a page or a program is shown it."""
+"""The newest verification of a portfolio, as pages and the API show it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,11 @@ ORDER BY v.id DESC LIMIT 1
 
 @dataclass(frozen=True, slots=True)
 class VerificationView:
-    """How far it is, or what came of it. `state` is never, waiting, running, identical, different
-    or failed; `verdict` has what a finished one found."""
+    """Progress or outcome of a verification.
+
+    `state` is never, waiting, running, identical, different or failed; `verdict` is the document of
+    a finished one.
+    """
 
     portfolio: str
     state: str = "never"
@@ -45,18 +48,18 @@ class VerificationView:
 
     @property
     def under_way(self) -> bool:
-        """Return whether a verdict is still to come."""
+        """Return whether the verification is not finished."""
         return self.state in OPEN_STATES
 
     @property
     def progress(self) -> float | None:
-        """Return how much is done, 0 to 1; None where nothing is known of it."""
+        """Return the finished share, 0 to 1; None if it is unknown."""
         if self.state in ("identical", "different"):
             return 1.0
         if self.from_seq is None or self.at_seq is None or self.to_seq is None:
             return None
-        whole = self.to_seq - self.from_seq + 1
-        return max(0.0, min(1.0, (self.at_seq - self.from_seq + 1) / whole)) if whole > 0 else None
+        total = self.to_seq - self.from_seq + 1
+        return max(0.0, min(1.0, (self.at_seq - self.from_seq + 1) / total)) if total > 0 else None
 
     @property
     def difference(self) -> Any:
@@ -65,22 +68,22 @@ class VerificationView:
 
     @property
     def history(self) -> str | None:
-        """Return what disagrees between audit trail and tenures, or None."""
+        """Return the disagreement between audit log and tenures, or None."""
         return (self.verdict or {}).get("history")
 
     @property
     def notes(self) -> list[str]:
-        """Return what could not be compared, and why."""
+        """Return what was not compared, and why."""
         return list((self.verdict or {}).get("notes") or [])
 
     @property
     def state_digest(self) -> str | None:
-        """Return the digest of the state that both sides have."""
+        """Return the digest of the state, equal on both sides."""
         return (self.verdict or {}).get("state_digest")
 
     @property
     def replayed(self) -> dict[str, Any]:
-        """Return what of it was replayed now, and which count of events is recorded."""
+        """Return which part was replayed now, and the recorded event count."""
         names = (
             "events_replayed",
             "replayed_from_seq",
@@ -92,18 +95,18 @@ class VerificationView:
 
     @property
     def took_s(self) -> float | None:
-        """Return how long it took."""
+        """Return the duration in seconds."""
         return (self.verdict or {}).get("took_s")
 
     @property
     def counts(self) -> dict[str, int | None]:
-        """Return over how much it went."""
+        """Return how many rows and events were compared."""
         names = ("events", "orders", "fills", "equity", "handoffs")
         return {name: (self.verdict or {}).get(name) for name in names}
 
 
 def newest_verification(portfolio: int, name: str) -> VerificationView:
-    """Return the newest one, ended on paper where nobody works on it any more. One statement."""
+    """Return the newest verification, shown as failed if no runner works on it. One statement."""
     where = {"portfolio": portfolio, "silent_s": SILENT_S, "unclaimed_s": UNCLAIMED_S}
     with django_cursor() as cursor:
         row: Any = cursor.execute(NEWEST, where).fetchone()

@@ -1,7 +1,7 @@
-"""The process that works off what waits. The worker starts it, and it dies with the worker.
+"""The process that runs waiting verifications. The queue worker starts it; it dies with the worker.
 
-A process of its own, since a verification may take longer than the worker lets a task take, and
-since passes must not wait behind it.
+It is a separate process because a verification may take longer than the time limit of a task, and
+because passes must not wait for it.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from scheduling.verification.queue import claim, finish, record_progress
 from scheduling.verification.verify import verify_portfolio
 
 PROGRESS_INTERVAL_S = 0.5
-NICE_LEVEL = 10  #: nice value of a runner: nodes may live on the same machine
+NICE_LEVEL = 10  #: nice value of a runner: nodes may run on the same machine
 
 
 class VerificationAbandoned(Exception):
-    """Somebody ended this verification because it was not heard of."""
+    """This verification was ended, because it reported no progress for too long."""
 
 
 def start_runner() -> int:
-    """Start the process and return its pid. It ends when nothing waits any more."""
+    """Start the process and return its pid. It exits when no verification waits."""
     command = [sys.executable, str(CHECKOUT / "manage.py"), "run_verifications"]
     command += ["--parent", str(os.getpid())]
     return subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.DEVNULL).pid
 
 
 def run_waiting() -> int:
-    """Run what waits, one after the other, until nothing does. Return how many it were."""
+    """Run the waiting verifications one after the other. Return their number."""
     runner, done = uuid4(), 0
     while (row := execute(claim(runner, max_parallel()))) is not None:
         run_one(row.id, row.portfolio, runner, full=row.full, limit_s=row.limit_s)
@@ -46,8 +46,8 @@ def run_waiting() -> int:
 
 
 def max_parallel() -> int:
-    """Return how many verifications run in parallel, each by a runner of its own: one for each
-    processor of this machine. They yield to whatever else wants it (`NICE_LEVEL`)."""
+    """Return how many verifications may run in parallel, each in its own process: one for each
+    processor of this machine. They yield to all other processes (`NICE_LEVEL`)."""
     if hasattr(os, "sched_getaffinity"):
         return max(len(os.sched_getaffinity(0)), 1)
     return os.cpu_count() or 1
@@ -61,18 +61,18 @@ def run_one(
     full: bool = False,
     limit_s: float | None = None,
 ) -> None:
-    """Run one that was claimed, and write what came of it, whatever that is."""
-    said_at = 0.0
+    """Run a claimed verification, and store its outcome, whatever that is."""
+    reported_at = 0.0
 
-    def told(first: int, at: int, last: int) -> None:
-        nonlocal said_at
-        if time.monotonic() - said_at >= PROGRESS_INTERVAL_S:
-            said_at = time.monotonic()
+    def report_progress(first: int, at: int, last: int) -> None:
+        nonlocal reported_at
+        if time.monotonic() - reported_at >= PROGRESS_INTERVAL_S:
+            reported_at = time.monotonic()
             if not execute(record_progress(verification, runner, first, at, last)):
                 raise VerificationAbandoned
 
     try:
-        verdict = verify_portfolio(portfolio, progress=told, full=full, limit_s=limit_s)
+        verdict = verify_portfolio(portfolio, progress=report_progress, full=full, limit_s=limit_s)
     except VerificationAbandoned:
         return
     except Refused as refused:

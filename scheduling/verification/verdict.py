@@ -1,4 +1,4 @@
-"""The outcome of one verification, for people and programs."""
+"""The verdict of a verification, as a sentence and as a document."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from portfolios.verify.types import VerificationResult
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was compared, and what came of it."""
+    """What was compared, and the result."""
 
     portfolio: str
     compared: VerificationResult
-    history: str | None  #: what disagrees between trail, tenures and run; None: nothing
+    history: str | None  #: disagreement between audit log, tenures and run; None: none
     handoffs: int
     epochs: int
     taken_at: datetime
     took_s: float
-    notes: tuple[str, ...]  #: what could not be compared, and why
-    verified_at: datetime | None = None  #: of the anchor at which the replay began
+    notes: tuple[str, ...]  #: what was not compared, and why
+    verified_at: datetime | None = None  #: time of the anchor at which the replay began
 
     @property
     def identical(self) -> bool:
-        """Return whether everything that could be compared is the same."""
+        """Return whether everything that was compared is identical."""
         return self.compared.difference is None and self.history is None
 
     @property
@@ -45,7 +45,7 @@ class Verdict:
         )
 
     def _part(self) -> str:
-        """Return how much of it was replayed now, "" where all was."""
+        """Return which part was replayed now, "" if all of it was."""
         if self.verified_at is None:
             return ""
         return (
@@ -55,15 +55,15 @@ class Verdict:
         )
 
     def _events(self) -> str:
-        """Return how many events the portfolio recorded as processed; the count of the replay,
-        named as that, where none is recorded or compared."""
+        """Return how many events the portfolio recorded as processed; if no count is recorded or
+        compared, that of the replay, named so."""
         recorded = self.compared.processed
         if recorded is not None:
             return _counted(recorded.events, "event")
         return _counted(self.compared.counts.events, "replayed event")
 
     def document(self) -> dict[str, Any]:
-        """Return it as plain values."""
+        """Return the verdict as plain values."""
         compared, counts = self.compared, self.compared.counts
         difference = compared.difference
         recorded = compared.processed

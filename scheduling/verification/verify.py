@@ -1,4 +1,4 @@
-"""One verification from beginning to end."""
+"""Run one verification."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def verify_portfolio(
     full: bool = False,
     limit_s: float | None = None,
 ) -> Verdict:
-    """Return whether a portfolio left behind what one uninterrupted run would have.
+    """Compare the stored output of a portfolio with a reference run.
 
-    `which` is its key, or its name: then of several that had it the newest is meant.
+    `which` is its key, or its name; of several portfolios that had the name, the newest is meant.
 
-    The portfolio runs on meanwhile: it is compared as of its newest commit, or as of `to_seq`. The
-    replay begins at the newest anchor of an earlier verification whose evidence still holds; with
-    `full` at the first event. After `limit_s` it ends where it is. An identical end is an anchor.
-    Raise NotFound, or Refused where nothing can be said, with the sentence.
+    The portfolio keeps running: it is compared as of its newest commit, or as of `to_seq`. The
+    replay begins at the newest valid anchor of an earlier verification; with `full` at the first
+    event. After `limit_s` it stops where it is. If the result is identical, its end is stored as an
+    anchor. Raise NotFound, or Refused if the portfolio cannot be verified.
     """
     began = time.monotonic()
     try:
@@ -46,27 +46,27 @@ def verify_portfolio(
         def alive() -> None:
             progress(first, first - 1, recorded.to_seq)
 
-        begun = find_start(evidence, full=full, alive=alive)
-        if begun.anchor is not None:
-            first = begun.anchor.seq + 1
+        start = find_start(evidence, full=full, alive=alive)
+        if start.anchor is not None:
+            first = start.anchor.seq + 1
         read = SummedRows(
-            StoredRowsReader(evidence.portfolio, recorded.to_seq), evidence.portfolio, begun
+            StoredRowsReader(evidence.portfolio, recorded.to_seq), evidence.portfolio, start
         )
         env = settings.GINKGO
-        with replay_process(memory_mb=env.child_memory_mb, guarded=env.strategy_guard) as ask:
+        with replay_process(memory_mb=env.child_memory_mb, sandboxed=env.strategy_guard) as ask:
             compared = verify(
                 recorded,
                 read,
                 ask,
                 lambda at: progress(first, at, recorded.to_seq),
-                begun.anchor,
+                start.anchor,
                 lambda: limit_s is not None and time.monotonic() - began > limit_s,
             )
     except CannotVerify as missing:
         raise Refused("cannot_verify", str(missing)) from None
 
     if compared.anchor is not None and evidence.history is None:
-        store_anchor(evidence, begun, compared.anchor, read)
+        store_anchor(evidence, start, compared.anchor, read)
     return Verdict(
         portfolio=evidence.name,
         compared=compared,
@@ -75,36 +75,36 @@ def verify_portfolio(
         epochs=evidence.epochs,
         taken_at=evidence.taken_at,
         took_s=time.monotonic() - began,
-        notes=tuple(_notes(evidence, begun, compared, limit_s)),
-        verified_at=begun.verified_at,
+        notes=tuple(_notes(evidence, start, compared, limit_s)),
+        verified_at=start.verified_at,
     )
 
 
 def _notes(
-    evidence: Evidence, begun: StartPoint, compared: VerificationResult, limit_s: float | None
+    evidence: Evidence, start: StartPoint, compared: VerificationResult, limit_s: float | None
 ) -> Iterator[str]:
-    """Yield what was not compared, each with its cause."""
+    """Yield a sentence for each part that was not compared, with the cause."""
     recorded, counts = evidence.recorded, compared.counts
     if evidence.archived_at is not None:
         yield f"{evidence.name} was deleted at {evidence.archived_at:%Y-%m-%d %H:%M:%S}Z."
-    if begun.changed is not None:
-        seq, at = begun.changed
+    if start.changed is not None:
+        seq, at = start.changed
         yield (
-            f"Rows or inputs before seq {seq} are no longer what they were when it was verified at"
+            f"Rows or inputs before seq {seq} have changed since the verification at"
             f" {at:%Y-%m-%d %H:%M:%S}Z, so the replay began before them."
         )
-    if begun.archived:
+    if start.archived:
         yield (
             "Orders and fills before seq"
             f" {max(recorded.kept_from.orders, recorded.kept_from.fills)} are archived, so"
             + (
-                f" the replay began at seq {compared.replayed_from}, behind them."
-                if begun.anchor is not None
-                else " those that were made before were not compared."
+                f" the replay began at seq {compared.replayed_from}, after them."
+                if start.anchor is not None
+                else " they were not compared."
             )
         )
-    yield from _notes_on_the_state(evidence, compared, limit_s)
-    others = {stretch.python for stretch in recorded.stretches} - {"", PYTHON_VERSION}
+    yield from _state_notes(evidence, compared, limit_s)
+    others = {tenure.python for tenure in recorded.tenure_segments} - {"", PYTHON_VERSION}
     if others:
         yield (
             f"Some of it ran under Python {', '.join(sorted(others))}; it was replayed under Python"
@@ -119,16 +119,16 @@ def _notes(
         yield f"{counts.rows_dropped} orders and fills were not compared: they are archived."
 
 
-def _notes_on_the_state(
+def _state_notes(
     evidence: Evidence, compared: VerificationResult, limit_s: float | None
 ) -> Iterator[str]:
     recorded = evidence.recorded
     if compared.difference is not None:
-        return  # it says what is wrong
+        return  # the difference is reported instead
     if compared.to_seq < recorded.to_seq:
         yield (
             f"The time limit of {limit_s:g} s ended it at seq {compared.to_seq} of"
-            f" {recorded.to_seq}; the next verification goes on from there. The state was not"
+            f" {recorded.to_seq}; the next verification continues from there. The state was not"
             " compared."
         )
     elif recorded.state is None:
@@ -138,11 +138,12 @@ def _notes_on_the_state(
         )
     elif compared.processed is None:
         yield (
-            "The state has no count of events: a version that did not count them made it. The"
-            " count begins with the next commit; until then a lost event shows by its effect only."
+            "The state has no event count: an older version, which did not count events, made it."
+            " The count begins with the next commit; until then a lost event shows only by its"
+            " effect."
         )
     elif compared.processed.since > compared.from_seq:
         yield (
-            f"Events are counted from seq {compared.processed.since} on: a version that did not"
-            " count them made the state before it."
+            f"Events are counted from seq {compared.processed.since} on: an older version, which"
+            " did not count events, made the state before it."
         )

@@ -42,8 +42,8 @@ def test_a_check_runs_in_another_process_as_another_user_and_without_secrets() -
 @pytest.mark.parametrize(
     ("what", "limit_s", "said"),
     [
-        ("loop", 100.0, "its process was ended by SIGXCPU"),
-        ("sleep", 4.0, "did not answer within 4 s and was ended"),
+        ("loop", 100.0, "its process was killed by SIGXCPU"),
+        ("sleep", 4.0, "did not answer within 4 s and was killed"),
     ],
 )
 def test_a_check_without_an_end_is_ended_and_the_field_is_named(

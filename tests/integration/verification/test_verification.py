@@ -510,7 +510,7 @@ def test_a_state_without_a_count_is_compared_without_it_and_that_is_said(trader:
     verdict = verify_portfolio(NAME)
     assert verdict.identical
     assert " replayed events, " in verdict.sentence
-    assert verdict.notes[0].startswith("The state has no count of events")
+    assert verdict.notes[0].startswith("The state has no event count")
     assert verdict.document()["events_digest"] is None
 
 
@@ -606,7 +606,7 @@ def test_a_version_that_is_gone_cannot_be_verified(trader: Portfolio) -> None:
 def test_a_revision_that_is_gone_cannot_be_verified(trader: Portfolio) -> None:
     Revision.objects.filter(portfolio=trader, number=1).delete()
     assert refused() == (
-        "trader cannot be verified: epoch 1 ran r1, and there is no such revision any more."
+        "trader cannot be verified: epoch 1 ran r1, and that revision no longer exists."
     )
 
 
@@ -680,11 +680,11 @@ def test_equity_that_is_no_longer_kept_is_said_and_not_missed(
 def test_a_strategy_that_loops_is_ended(monkeypatch: pytest.MonkeyPatch, trader: Portfolio) -> None:
     monkeypatch.setenv("GINKGO_STRATEGIES", "tests.support.strategies.loops_on_init")
     spec = replace(
-        gather_evidence(NAME).recorded.stretches[0].spec, strategy="looping", parameters={}
+        gather_evidence(NAME).recorded.tenure_segments[0].spec, strategy="looping", parameters={}
     )
     with (
         replay_process(limit_s=2.0) as ask,
-        pytest.raises(ReplayProcessEnded, match="within 2 s and was ended"),
+        pytest.raises(ReplayProcessEnded, match="within 2 s and was killed"),
     ):
         ask(Load(spec, None, 0))
 
@@ -694,12 +694,12 @@ def test_where_a_strategy_fails_the_fleet_went_on(
 ) -> None:
     def ask(request: Load | Batch) -> Reply:
         if isinstance(request, Batch) and request.from_seq > trader.first_seq + 5_000:
-            raise ReplayProcessEnded("it did not answer within 60 s and was ended")
+            raise ReplayProcessEnded("it did not answer within 60 s and was killed")
         return here(request)
 
     here = in_this_process()
     monkeypatch.setattr(verifying, "replay_process", lambda **_: nullcontext(ask))
     found = difference(verify_portfolio(NAME, full=True))
     assert (found.kind, found.found) == ("replay", "a commit")
-    assert found.wanted == "a failure: it did not answer within 60 s and was ended"
+    assert found.wanted == "a failure: it did not answer within 60 s and was killed"
     assert "epoch 2 on node-2" in found.where

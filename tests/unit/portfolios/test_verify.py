@@ -49,11 +49,11 @@ SEGMENTS = [Segment(1, 0, 1.0)]
 def recorded(
     epochs: list[tuple[int, Spec]], to_seq: int, stale: list[tuple[int, int]]
 ) -> RecordedRun:
-    stretches = [
+    tenure_segments = [
         TenureSegment(first, ran, n, "node-1", f"epoch {n}")
         for n, (first, ran) in enumerate(epochs, 1)
     ]
-    return RecordedRun(stretches, stale, SEGMENTS, FEED, to_seq, None)
+    return RecordedRun(tenure_segments, stale, SEGMENTS, FEED, to_seq, None)
 
 
 @pytest.mark.parametrize("window", [1, 3, 7, 100])
@@ -198,8 +198,8 @@ def test_nothing_is_left_of_a_replay_that_forked_or_was_late(
 ) -> None:
     mark = str(uuid4())
     monkeypatch.setenv("GINKGO_TEST_MARK", mark)
-    assert isinstance(first_event("fork", guarded=False), Result)
-    with pytest.raises(ReplayProcessEnded, match="within 3 s and was ended"):
+    assert isinstance(first_event("fork", sandboxed=False), Result)
+    with pytest.raises(ReplayProcessEnded, match="within 3 s and was killed"):
         first_event("sleep", limit_s=3.0)
     eventually(lambda: not marked(mark), what="the end of every process of it")
 
@@ -231,7 +231,7 @@ def test_a_replayed_strategy_sees_no_secret(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_replayed_strategy_is_refused_what_it_was_refused_on_its_node() -> None:
     refused = first_event("fork")
     assert (isinstance(refused, Failed) and "PermissionError" in refused.error) is CAN_REFUSE_CALLS
-    assert isinstance(first_event("fork", guarded=False), Result)
+    assert isinstance(first_event("fork", sandboxed=False), Result)
 
 
 @pytest.mark.usefixtures("faulty")
