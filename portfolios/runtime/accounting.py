@@ -1,6 +1,6 @@
 """Paper accounting of one fill.
 
-At every moment cash + sum of costs = starting cash + realised profit, to the last place.
+Invariant: cash + sum of costs = starting cash + realised profit, exactly.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _close(
     price: Decimal,
     value: Decimal,
 ) -> None:
-    """Book a fill that closes the whole position, and opens the other side with what is left."""
+    """Book a fill that closes the whole position, and opens the other side with the rest."""
     left = position.quantity + signed
     opened = quantise(left * price)
     account.realised += opened - value - position.cost

@@ -1,4 +1,4 @@
-"""What a strategy sees of its portfolio while it decides."""
+"""The view of its portfolio that a strategy gets with each event."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from portfolios.runtime.state import Account, OpenOrder, Position
 
 
 class EventContext:
-    """A view of the account at one event; made once per engine, `seq` moves on with the events."""
+    """A read-only view of the account. Created once per engine; `seq` follows the events."""
 
     __slots__ = ("_account", "_random", "_random_seq", "_uid", "positions", "seq", "symbols")
 
@@ -29,7 +29,7 @@ class EventContext:
 
     @property
     def cash(self) -> Decimal:
-        """Return the money at hand, before the open orders are paid."""
+        """Return the cash, before open orders are paid."""
         return self._account.cash
 
     @property
@@ -41,7 +41,9 @@ class EventContext:
     def random(self) -> Random:
         """Return the generator of this event, seeded by (portfolio uid, seq)."""
         if self._random is None or self._random_seq != self.seq:
-            self._random = Random(f"{self._uid}:{self.seq}")  # text is seeded without hash()
+            self._random = Random(
+                f"{self._uid}:{self.seq}"
+            )  # a text seed does not depend on hash()
             self._random_seq = self.seq
         return self._random
 

@@ -32,7 +32,7 @@ SUPPRESSED = "decided on a stale event"
 
 
 class PortfolioEngine:
-    """Runs one portfolio under one spec. After an exception the engine is spent: discard it."""
+    """Runs one portfolio under one spec. After an exception, discard the engine."""
 
     def __init__(self, spec: Spec, strategy: Strategy, state: State, last_seq: int) -> None:
         """Use `fresh` or `restore`."""
@@ -42,14 +42,14 @@ class PortfolioEngine:
         self._strategy = strategy
         self._account = state.account
         self._context = EventContext(spec, state.account)
-        self._given: bytes | None = None  # the packed state the caller has already
+        self._given: bytes | None = None  # the packed state that the caller already has
 
     @classmethod
     def fresh(cls, spec: Spec) -> PortfolioEngine:
         """Return an engine at first_seq - 1 with the starting cash and nothing else.
 
         Raise StrategyFailed if the strategy cannot be loaded, UnknownStrategy or VersionDiffers if
-        it is not the one the spec names.
+        it is not installed in the spec's version.
         """
         strategy = _load(spec)
         cash = quantise(spec.starting_cash)
@@ -60,11 +60,11 @@ class PortfolioEngine:
 
     @classmethod
     def restore(cls, spec: Spec, state: bytes, last_seq: int) -> PortfolioEngine:
-        """Return an engine that goes on after `last_seq`.
+        """Return an engine that continues after `last_seq`.
 
-        When strategy, state version or parameters differ from those that made the state, the new
-        strategy's `adapt` is asked; without an answer its part starts empty. Raise StateUnreadable
-        or what `fresh` raises.
+        If strategy, state version or parameters differ from those that made the state, the new
+        strategy's `adapt` converts it; if that returns None, its part starts empty. Raise
+        StateUnreadable or what `fresh` raises.
         """
         strategy = _load(spec)
         restored = decode_state(state)
@@ -79,12 +79,12 @@ class PortfolioEngine:
         engine = cls(spec, strategy, restored, last_seq)
         if unchanged:
             engine._given = pack_state(restored)
-        restored.count_from(last_seq + 1)  # a state that has no count yet
+        restored.count_from(last_seq + 1)  # the state may have no event count
         return engine
 
     @property
     def extra_symbols(self) -> frozenset[str]:
-        """Return the symbols with a position or an open order that the spec lacks.
+        """Return the symbols with a position or an open order that the spec does not list.
 
         The set only shrinks while one spec runs, since an order for such a symbol is refused.
         """
@@ -102,10 +102,10 @@ class PortfolioEngine:
     ) -> BatchResult:
         """Return what the events of (from_seq, to_seq] produced.
 
-        `events` holds at least those of `symbols`. Events of other symbols change nothing, so the
-        caller may go on with the set that it was given at the start. For a symbol that the spec
-        lacks, orders are filled and the position is marked, and the strategy is not called. With
-        `suppress`, decisions are recorded and not placed; fills go on.
+        `events` contains at least those of `symbols`. Events of other symbols change nothing, so
+        the caller may keep using the set it got at the start. For a symbol that the spec does not
+        list, orders are filled and the position is marked, but the strategy is not called. With
+        `suppress`, decisions are recorded and not placed; fills continue.
 
         Raise StrategyFailed or SeqMismatch, after which the engine must be discarded.
         """
@@ -115,7 +115,7 @@ class PortfolioEngine:
                 f" which is at seq {self.last_seq}"
             )
         result = BatchResult(from_seq, to_seq, None, [], [], [], suppress)
-        with localcontext(CONTEXT):  # what a strategy does to it ends with the batch
+        with localcontext(CONTEXT):  # a strategy's change of the context ends with the batch
             self._run_events(events, result)
             self.last_seq = to_seq
             if events or self._given is None:
@@ -133,7 +133,7 @@ class PortfolioEngine:
                 unused.add(event.seq)
                 continue
             if account.open_orders:
-                with localcontext(CONTEXT):  # a strategy may have changed its own
+                with localcontext(CONTEXT):  # a strategy may have changed the context
                     self._fill(event, result.fills)
             position = positions.get(event.symbol)
             if position is not None:
@@ -193,9 +193,9 @@ class PortfolioEngine:
     def _decide(
         self, event: Event, index: int, intent: OrderIntent, suppress: bool
     ) -> OrderRow | None:
-        """Return the order an intent becomes: open, suppressed or refused.
+        """Return the order for an intent: open, suppressed or refused.
 
-        None of a refusal that is recorded already.
+        None for a refusal that is already recorded.
         """
         symbol, side, quantity = self._checked(event, intent)
         price = self._reference_price(event, symbol)
@@ -215,20 +215,22 @@ class PortfolioEngine:
         )
 
     def _checked(self, event: Event, intent: OrderIntent) -> OrderIntent:
-        """Return the intent, its quantity at four places. Raise StrategyFailed if it is none."""
+        """Return the intent with its quantity at four places. Raise StrategyFailed if invalid."""
         try:
             symbol, side, wanted = intent
             quantity = quantise(Decimal(wanted))
             if side not in ("buy", "sell") or not isinstance(symbol, str):
-                raise ValueError(f"{intent!r} is no order: side is buy or sell, symbol a text")
+                raise ValueError(
+                    f"{intent!r} is not a valid order: side is buy or sell, symbol a text"
+                )
             if not 0 < quantity <= MAX_QUANTITY:
-                raise ValueError(f"{intent!r} is no order: its quantity is {quantity}")
+                raise ValueError(f"{intent!r} is not a valid order: its quantity is {quantity}")
         except (TypeError, ValueError, ArithmeticError) as error:
             raise StrategyFailed(self.spec.strategy, event.seq, error) from error
         return OrderIntent(symbol, side, quantity)
 
     def _reference_price(self, event: Event, symbol: str) -> Decimal | None:
-        """Return the last price seen of `symbol`; None if it is neither this event's nor held."""
+        """Return the last price of `symbol`; None if it is neither this event's nor held."""
         if symbol == event.symbol:
             return event.close
         position = self._account.positions.get(symbol)
@@ -243,10 +245,10 @@ class PortfolioEngine:
         return refusal(self.spec.limits, self._account, symbol, signed, price)
 
     def _changed_state(self) -> bytes | None:
-        """Return the encoded state, or None if the caller has it already."""
+        """Return the encoded state, or None if the caller already has it."""
         try:
             packed = pack_state(self.state)
-        except Exception as error:  # what a strategy put into its state may be anything
+        except Exception as error:  # a strategy may put anything into its state
             raise StrategyFailed(self.spec.strategy, self.last_seq, error) from error
         if packed == self._given:
             return None
@@ -255,12 +257,12 @@ class PortfolioEngine:
 
 
 def _load(spec: Spec) -> Strategy:
-    """Return the strategy of the spec, made with its parameters."""
+    """Return an instance of the spec's strategy with its parameters."""
     strategy = registry.get(spec.strategy)
     if strategy.version != spec.strategy_version:
         raise VersionDiffers(
-            f"{spec.strategy} is version {strategy.version} here; revision {spec.revision} of"
-            f" {spec.portfolio} wants version {spec.strategy_version}"
+            f"{spec.strategy} is installed in version {strategy.version}; revision"
+            f" {spec.revision} of {spec.portfolio} needs version {spec.strategy_version}"
         )
     try:
         return strategy(strategy.convert(spec.parameters))
@@ -270,7 +272,7 @@ def _load(spec: Spec) -> Strategy:
 
 def _empty_part(spec: Spec, strategy: Strategy) -> StrategyPart:
     try:
-        data = _dict(strategy.initial())
+        data = _checked_dict(strategy.initial())
     except BaseException as error:
         raise StrategyFailed(spec.strategy, None, error) from error
     return StrategyPart(spec.strategy, strategy.state_version, spec.parameters, data)
@@ -279,7 +281,7 @@ def _empty_part(spec: Spec, strategy: Strategy) -> StrategyPart:
 def _adapted_part(spec: Spec, strategy: Strategy, old: StrategyPart) -> StrategyPart:
     try:
         adapted = strategy.adapt(old)
-        data = None if adapted is None else _dict(adapted)
+        data = None if adapted is None else _checked_dict(adapted)
     except BaseException as error:
         raise StrategyFailed(spec.strategy, None, error) from error
     if data is None:
@@ -287,8 +289,8 @@ def _adapted_part(spec: Spec, strategy: Strategy, old: StrategyPart) -> Strategy
     return StrategyPart(spec.strategy, strategy.state_version, spec.parameters, data)
 
 
-def _dict(data: dict[str, Any]) -> dict[str, Any]:
-    """Return `data`. Raise TypeError if it is no dict: it could be encoded and never read again."""
+def _checked_dict(data: dict[str, Any]) -> dict[str, Any]:
+    """Return `data`. Raise TypeError if it is not a dict, which could not be decoded again."""
     if not isinstance(data, dict):
         raise TypeError(f"a state is a dict, not {type(data).__name__}")
     return data

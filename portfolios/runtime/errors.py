@@ -1,17 +1,17 @@
-"""What can go wrong in the runtime.
+"""Errors of the runtime.
 
 RuntimeFault
-├── StrategyFailed   the strategy raised, or answered something that is no order
-├── VersionDiffers   the strategy here is not the version the revision was made with
-├── SeqMismatch      the batch does not start where the portfolio is
-└── StateUnreadable  the checkpoint's bytes are not a state of this runtime
+├── StrategyFailed   the strategy raised, or returned an invalid order
+├── VersionDiffers   the installed version of the strategy is not that of the revision
+├── SeqMismatch      the batch does not start at the portfolio's seq
+└── StateUnreadable  the bytes of a checkpoint are not a valid state
 """
 
 from __future__ import annotations
 
 
 class PortfolioRuntimeError(Exception):
-    """Base of all errors of the runtime; its text is a sentence for the person on call."""
+    """Base of all errors of the runtime; its text is for the person on call."""
 
 
 class StrategyFailed(PortfolioRuntimeError):
@@ -27,12 +27,12 @@ class StrategyFailed(PortfolioRuntimeError):
 
 
 class VersionDiffers(PortfolioRuntimeError):
-    """The strategy here is not the version the revision was made with."""
+    """The installed version of the strategy is not that of the revision."""
 
 
 class SeqMismatch(PortfolioRuntimeError):
-    """A batch was handed over that would skip or repeat events."""
+    """A batch would skip or repeat events."""
 
 
 class StateUnreadable(PortfolioRuntimeError):
-    """The bytes of a checkpoint are not a state of this runtime."""
+    """The bytes of a checkpoint are not a valid state."""

@@ -1,4 +1,4 @@
-"""Market events: one bar of one symbol, and the bytes that travel from the feed to a portfolio."""
+"""Market events, one bar of one symbol each, and their encoding."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from decimal import Decimal
 import msgspec
 
 PRICE_PLACES = 4
-#: Prices travel as whole numbers of this unit: exact, and ten times cheaper to decode than text.
+#: Prices are integers of this unit: exact, and ten times cheaper to decode than text.
 PRICE_UNIT = Decimal("0.0001")
 
 
 class Event(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One bar as a strategy sees it. Prices are kept as integers of 0.0001 and read as Decimal."""
 
-    seq: int  #: position in the feed's log, 1, 2, 3 … without holes
+    seq: int  #: position in the feed's log, 1, 2, 3 … without gaps
     symbol: str
-    time: int  #: µs since the epoch, UTC, of the bar; what a strategy calls "now"
+    time: int  #: µs since the epoch, UTC, of the bar; the "now" of a strategy
     released: int  #: µs since the epoch at which the feed released it; 0 if read without segments
     open_e4: int
     high_e4: int
@@ -65,17 +65,17 @@ def encode_event(event: Event) -> bytes:
 
 
 def encode_events(events: Sequence[Event]) -> bytes:
-    """Return a batch: the same bytes as `join_events` of each event encoded alone."""
+    """Return a batch: the same bytes as `join_events` of the encoded events."""
     return _encoder.encode(list(events))
 
 
 def join_events(encoded: Sequence[bytes]) -> bytes:
-    """Return a batch made of events that are already encoded, without encoding them again."""
+    """Return a batch of encoded events."""
     return _array_header(len(encoded)) + b"".join(encoded)
 
 
 def decode_events(data: bytes) -> list[Event]:
-    """Return the events of a batch. Raise msgspec.DecodeError if the bytes are not one."""
+    """Return the events of a batch. Raise msgspec.DecodeError if the bytes are invalid."""
     return _decoder.decode(data)
 
 

@@ -1,4 +1,4 @@
-"""Whether an order may be placed. Checked when the strategy decides, at the price it saw."""
+"""Check an order against the limits when the strategy decides, at the price it saw."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def refusal(
 ) -> str | None:
     """Return why an order of `signed` pieces is refused, or None if it may be placed.
 
-    Open orders count as if they were filled at the price they were decided at. An order that makes
-    a position smaller is never too large a position. The fill comes at the next open, which may
-    cost more than the price seen: cash can then go below zero by that difference.
+    Open orders count as filled at the price they were decided at. An order that reduces a position
+    never violates the position limit. The fill is at the next open, whose price may be higher than
+    the price seen: cash can then go below zero by that difference.
     """
     if limits.largest_order is not None and abs(signed) > limits.largest_order:
         return (

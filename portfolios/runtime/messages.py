@@ -1,4 +1,4 @@
-"""Messages between a node daemon and a portfolio process: msgpack behind a 4-byte length."""
+"""Messages between a node daemon and a portfolio process: msgpack after a 4-byte length."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import msgspec
 from portfolios.runtime.results import BatchResult
 from portfolios.runtime.spec import Spec
 
-HEADER = struct.Struct(">I")  #: big endian length of the body
-MAX_REPLY_BYTES = 16 * 1024 * 1024  #: bytes of a body; a process that announces more is ended
+HEADER = struct.Struct(">I")  #: big-endian length of the body
+MAX_REPLY_BYTES = 16 * 1024 * 1024  #: of a body; a process that announces more is killed
 
 
 class Load(msgspec.Struct, tag="load"):
-    """Load (again) this spec; `state` None means fresh. Answered by Loaded or Failed."""
+    """Load this spec; `state` None starts a new portfolio. Answered by Loaded or Failed."""
 
     spec: Spec
     state: bytes | None
-    last_seq: int  #: of the state; ignored when fresh
+    last_seq: int  #: of the state; ignored without one
     trial: bool = False  #: a trial restore: the same work, and another Load may follow
 
 
 class Batch(msgspec.Struct, tag="batch"):
-    """Run (from_seq, to_seq]. `events` is `encode_events` or `join_events`. Result or Failed."""
+    """Run the events of (from_seq, to_seq], encoded. Answered by Result or Failed."""
 
     from_seq: int
     to_seq: int
@@ -41,7 +41,7 @@ class Examine(msgspec.Struct, tag="examine"):
 
 
 class Stop(msgspec.Struct, tag="stop"):
-    """End. No answer; the process leaves its loop."""
+    """Leave the event loop. Not answered."""
 
 
 class Loaded(msgspec.Struct, tag="loaded"):
@@ -49,11 +49,11 @@ class Loaded(msgspec.Struct, tag="loaded"):
 
     last_seq: int
     trial: bool
-    #: Held or ordered, and not among the symbols of the spec. Batches must hold their events too.
+    #: Symbols in use that the spec does not list. Batches must contain their events too.
     extra_symbols: list[str] = []
 
     def symbols(self, spec: Spec) -> frozenset[str] | None:
-        """Return the symbols whose events the process needs under `spec`; None: every symbol."""
+        """Return the symbols whose events the process needs under `spec`; None: all."""
         traded = spec.symbol_set()
         return None if traded is None else traded.union(self.extra_symbols)
 
@@ -65,7 +65,7 @@ class Result(msgspec.Struct, tag="result"):
 
 
 class Failed(msgspec.Struct, tag="failed"):
-    """Loading or a batch failed; nothing of it counts. The process waits for a new Load or Stop."""
+    """Loading or a batch failed without effect. The process waits for a Load or Stop."""
 
     stage: Literal["load", "event"]
     seq: int | None
@@ -74,7 +74,7 @@ class Failed(msgspec.Struct, tag="failed"):
 
 
 class Examined(msgspec.Struct, tag="examined"):
-    """What a strategy declares of itself, and what it finds wrong: (field, code, message)."""
+    """What a strategy declares, and its parameter errors as (field, code, message)."""
 
     version: int
     sees_every_symbol: bool
@@ -102,10 +102,10 @@ def encode_message(message: Request | Reply) -> bytes:
 
 
 def decode_request(body: bytes) -> Request:
-    """Return the request of one frame's body. Raise msgspec.DecodeError if it is none."""
+    """Return the request of one frame's body. Raise msgspec.DecodeError if it is invalid."""
     return _requests.decode(body)
 
 
 def decode_reply(body: bytes) -> Reply:
-    """Return the reply of one frame's body. Raise msgspec.DecodeError if it is none."""
+    """Return the reply of one frame's body. Raise msgspec.DecodeError if it is invalid."""
     return _replies.decode(body)

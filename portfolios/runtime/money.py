@@ -1,4 +1,4 @@
-"""Exact money: one decimal context for every process, and where amounts are rounded."""
+"""Exact money: the decimal context of every process, and the rounding of amounts."""
 
 from __future__ import annotations
 

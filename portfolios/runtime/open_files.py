@@ -1,16 +1,16 @@
-"""How many files and sockets a process may open."""
+"""Raise the limit of open files and sockets of a process."""
 
 from __future__ import annotations
 
 import resource
 
-#: A daemon has two for each portfolio, the web process one for each connection.
+#: A daemon needs two for each portfolio, the web process one for each connection.
 MIN_OPEN_FILES = 256
 WANTED_OPEN_FILES = 4096
 
 
 class TooFewFiles(Exception):
-    """The limit is too low and cannot be raised. The text is a sentence with its remedy."""
+    """The limit is too low and cannot be raised. The text names the remedy."""
 
 
 def raise_open_file_limit() -> None:

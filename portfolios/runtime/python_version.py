@@ -1,7 +1,7 @@
-"""The Python version that computes here, as far as it may change what is computed.
+"""The Python version of this process, as far as it affects results.
 
 A minor version may round differently: `sum([0.1] * 10)` is 0.9999999999999999 in Python 3.11 and
-1.0 from 3.12 on. Patch releases are taken for equal.
+1.0 from 3.12 on. Patch releases count as equal.
 """
 
 from __future__ import annotations

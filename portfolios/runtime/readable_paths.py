@@ -1,7 +1,7 @@
-"""Which files a strategy may read: those of Python, of its packages and of the system.
+"""The files a strategy may read: those of Python, of its packages and of the system.
 
-The home of the installation with its tokens, keys, logs and database is not among them, also where
-it lies inside a folder that is.
+The home of the installation, with its tokens, keys, logs and database, is excluded, even if it is
+inside a readable folder.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from importlib.util import find_spec
 
 from portfolios.strategies.sources import ENTRY_POINT_GROUP, configured_modules
 
-#: Folders and files, separated by colons, that strategies may read besides.
+#: More folders and files that strategies may read, separated by colons.
 READS_VARIABLE = "GINKGO_STRATEGY_READS"
 PROJECT_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
@@ -31,10 +31,10 @@ _SYSTEM = (
 
 @cache
 def readable_paths() -> list[str]:
-    """Return the files and folders a strategy may read, each with all below it.
+    """Return the files and folders a strategy may read, each with everything below it.
 
-    Computed once in a process: reading the metadata of all packages takes 20 ms, and portfolio
-    processes are forked from one that has done it.
+    Computed once per process: reading the metadata of all packages takes 20 ms, and portfolio
+    processes are forked from a process that has done so.
     """
     given = os.environ.get(READS_VARIABLE, "").split(os.pathsep)
     wanted = [*_SYSTEM, *code_folders(), *_strategy_sources(), *filter(None, given)]
@@ -46,7 +46,7 @@ def readable_paths() -> list[str]:
 
 
 def code_folders() -> list[str]:
-    """Return where Python, its packages and this project lie."""
+    """Return the folders of Python, its packages and this project."""
     prefixes = [sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix]
     paths = [path for path in sys.path if os.path.isabs(path)]
     return [*prefixes, sysconfig.get_path("stdlib"), *paths, PROJECT_ROOT]
@@ -59,9 +59,9 @@ def hidden_home() -> str:
 
 
 def _strategy_sources() -> list[str]:
-    """Return where modules with strategies lie that a finder finds, not `sys.path`.
+    """Return the locations of strategy modules that an import hook finds outside `sys.path`.
 
-    Looks for the topmost package only, which imports nothing.
+    Looks up the top-level package only, which imports nothing.
     """
     points = entry_points(group=ENTRY_POINT_GROUP)
     names = {
@@ -79,7 +79,7 @@ def _strategy_sources() -> list[str]:
 
 
 def _without(path: str, hidden: str) -> list[str]:
-    """Return `path`, or what is in it without `hidden`."""
+    """Return `path`, or its entries without `hidden`."""
     if path == hidden or path.startswith(hidden + os.sep):
         return []
     if not hidden.startswith(path.rstrip(os.sep) + os.sep):

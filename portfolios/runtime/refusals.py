@@ -1,8 +1,8 @@
-"""Which refusals are recorded: one for each (symbol, side), and again when its reason changes.
+"""Record a refusal once for each (symbol, side), and again when its reason changes.
 
-A strategy that asks at every event for what its limits forbid would write 2.5 million orders a day.
-The rule is a function of the decisions alone, and what it remembers belongs to the account: however
-a run is cut, the same refusals are recorded, and a verification records the same ones.
+A strategy that orders at every event what its limits forbid would write 2.5 million orders a day.
+The rule depends on the decisions alone, and the remembered refusals are part of the account: the
+same refusals are recorded however a run is divided into batches, and by a verification.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-#: A reason without its figures: needing 101 and needing 102 of cash is one reason.
+#: Numbers are removed from reasons: needing 101 and needing 102 of cash is one reason.
 _FIGURES = re.compile(r"-?\d+(?:\.\d+)?")
-#: A strategy may invent symbols. The oldest is forgotten, so that the state stays small.
+#: A strategy may invent symbols: the oldest entry is dropped, so that the state stays small.
 MAX_REMEMBERED = 1_000
 
 
@@ -22,7 +22,7 @@ def key_of(symbol: str, side: Literal["buy", "sell"] | str) -> str:
 
 
 def is_new_refusal(remembered: dict[str, str], symbol: str, side: str, reason: str) -> bool:
-    """Return whether a refusal has to be recorded, and remember it."""
+    """Return whether a refusal is new and has to be recorded; remember it."""
     key, without_figures = key_of(symbol, side), _FIGURES.sub("", reason)
     if remembered.get(key) == without_figures:
         return False
@@ -33,6 +33,6 @@ def is_new_refusal(remembered: dict[str, str], symbol: str, side: str, reason: s
 
 
 def forget_refusal(remembered: dict[str, str], symbol: str, side: str) -> None:
-    """Forget the refusal of what was placed now: the next one is news again."""
+    """Forget the refusal for an order that was placed: the next one is recorded again."""
     if remembered:
         remembered.pop(key_of(symbol, side), None)

@@ -1,4 +1,4 @@
-"""What a batch produced: the rows a commit stores. All times are µs since the epoch, feed time."""
+"""Results of a batch: the rows that a commit stores. Times are µs since the epoch, feed time."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class BatchResult(msgspec.Struct):
 
     from_seq: int  #: exclusive: where the last batch ended
     to_seq: int  #: inclusive
-    state: bytes | None  #: as of to_seq; None if unchanged since it was last given
+    state: bytes | None  #: as of to_seq; None if unchanged since it was last returned
     orders: list[OrderRow]
     fills: list[FillRow]
     equity: list[EquityRow]
     suppress: bool
-    refused_again: int = 0  #: refusals that were recorded before, with the same reason
+    refused_again: int = 0  #: refusals already recorded with the same reason

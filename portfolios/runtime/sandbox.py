@@ -1,15 +1,15 @@
-"""What a portfolio process may not do, whatever its strategy tries: limits set by the kernel.
+"""The sandbox of a portfolio process: what the kernel refuses it, whatever its strategy tries.
 
-A strategy is a function; it needs no files, no processes and no signals. On Linux a system-call
-filter refuses new processes, signals to others, local sockets and changes of files' attributes, and
-Landlock refuses to write, make or remove files and to read others than those of Python and of the
-system. Both work without privileges and cannot be taken off again. So a fork bomb is one
-PermissionError at a seq, and nobody can kill the process all portfolios are forked from.
+A strategy is a function; it needs no files, no processes and no signals. On Linux, a system-call
+filter refuses new processes, signals to other processes, local sockets and changes of file
+attributes, and Landlock refuses to write, create or remove files and to read files other than those
+of Python and of the system. Both work without privileges and cannot be removed again. A fork bomb
+is then one PermissionError at a seq, and no strategy can kill the forkserver.
 
-A process that root started also gives up root: it becomes a user that owns nothing, neither the
-files of the installation nor its database (see `unprivileged`).
+A process started by root also drops root: it becomes a user that owns nothing, neither the files of
+the installation nor its database (see `unprivileged`).
 
-Where the kernel has neither, limits, process groups and the sweep of strays have to do.
+Without both, the protection is resource limits, process groups and the cleanup of stray processes.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from portfolios.runtime.readable_paths import readable_paths
 from portfolios.runtime.unprivileged import drop_root
 
 MAX_OPEN_FILES = 256
-REPLY_MEMORY = 64 << 20  #: kept back, so that a process can still say that its memory is used up
-OOM_SCORE = 500  #: if the machine itself runs out, a portfolio goes before its daemon
+REPLY_MEMORY = 64 << 20  #: reserve, so that a process can still report that it is out of memory
+OOM_SCORE = 500  #: if the machine runs out of memory, portfolios are killed before their daemon
 
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -172,7 +172,7 @@ _COMMON_NUMBERS = {
     "fchmodat2": 452,
     "setxattrat": 463,
     "removexattrat": 466,
-    # What goes through a ring passes no filter.
+    # System calls through io_uring bypass the filter.
     "io_uring_setup": 425,
     "io_uring_enter": 426,
     "io_uring_register": 427,
@@ -182,12 +182,12 @@ _COMMON_NUMBERS = {
     "fsmount": 432,
     "mount_setattr": 442,
 }
-_CLONE3 = 435  #: its flags lie in memory where a filter cannot look; libc then falls back to clone
+_CLONE3 = 435  #: its flags are in memory, which a filter cannot read; libc falls back to clone
 _REFUSED_CALLS = (
     *("fork", "vfork", "execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev"),
-    # Memory of these outlives the process and counts against nobody's limit.
+    # Their memory outlives the process and counts against no limit.
     *("shmget", "semget", "msgget", "mq_open"),
-    # Landlock knows of contents and names, not of these attributes.
+    # Landlock does not cover file attributes.
     *("chmod", "fchmod", "fchmodat", "chown", "fchown", "lchown", "fchownat"),
     *("utime", "utimes", "futimesat", "utimensat"),
     *("setxattr", "lsetxattr", "fsetxattr", "removexattr", "lremovexattr", "fremovexattr"),
@@ -201,11 +201,11 @@ _OWN_PROCESS_ONLY = (
     *("sched_setparam", "sched_setscheduler", "sched_setaffinity", "sched_setattr"),
 )
 _CLONE_THREAD = 0x10000
-_NEW_NAMESPACES = 0x7E020000  #: user, process, network, mount … each with privileges of its own
-#: With these a file sends any signal to any process of the user when it can be read: system call →
-#: F_SETOWN, F_SETSIG, F_SETOWN_EX; FIOSETOWN, SIOCSPGRP.
+_NEW_NAMESPACES = 0x7E020000  #: user, process, network, mount …: each would grant privileges
+#: These make a file send a signal to any process of the user when it becomes readable: system call
+#: → F_SETOWN, F_SETSIG, F_SETOWN_EX; FIOSETOWN, SIOCSPGRP.
 _SIGNALS_OF_FILES = {"fcntl": (8, 10, 15), "ioctl": (0x8901, 0x8902)}
-_AF_INET, _AF_INET6 = 2, 10  #: of local sockets one may lead to the database
+_AF_INET, _AF_INET6 = 2, 10  #: no local sockets: one may lead to the database
 _PRIO_PROCESS = 0
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
 _SET_MODE_FILTER, _SPEC_ALLOW = 1, 4
@@ -220,13 +220,13 @@ class _Program(ctypes.Structure):
 
 
 def _filter(pid: int, arch: int, numbers: dict[str, int]) -> bytes:
-    """Return the filter for the process `pid`: a list of (code, if true, if false, operand)."""
+    """Return the BPF program for the process `pid`: (code, if true, if false, operand)."""
     lines: list[tuple[int, int, int, int]] = [
         (_LOAD, 0, 0, _ARCH),
         (_IF_EQUAL, 1, 0, arch),
-        (_RETURN, 0, 0, _ERRNO | errno.ENOSYS),  # another calling convention, other numbers
+        (_RETURN, 0, 0, _ERRNO | errno.ENOSYS),  # another calling convention has other numbers
         (_LOAD, 0, 0, _NUMBER),
-        (_IF_AT_LEAST, 0, 1, 0x40000000),  # x32, on x86 the same arch
+        (_IF_AT_LEAST, 0, 1, 0x40000000),  # x32 has the same arch on x86
         (_RETURN, 0, 0, _ERRNO | errno.ENOSYS),
         (_IF_EQUAL, 0, 1, _CLONE3),
         (_RETURN, 0, 0, _ERRNO | errno.ENOSYS),
@@ -249,7 +249,7 @@ def _filter(pid: int, arch: int, numbers: dict[str, int]) -> bytes:
             (_IF_EQUAL, len(commands) - at, 0, command) for at, command in enumerate(commands)
         ]
         lines += [allow, refuse]
-    # Of a process itself, not of all processes of its user.
+    # Only for the process itself, not for all processes of its user.
     lines += [(_IF_EQUAL, 0, 7, numbers["setpriority"]), (_LOAD, 0, 0, _FIRST)]
     lines += [(_IF_EQUAL, 0, 4, _PRIO_PROCESS), (_LOAD, 0, 0, _SECOND)]
     lines += [(_IF_EQUAL, 1, 0, pid), (_IF_EQUAL, 0, 1, 0), allow, refuse]
@@ -260,7 +260,7 @@ def _filter(pid: int, arch: int, numbers: dict[str, int]) -> bytes:
 
 
 def _install_syscall_filter() -> bool:
-    """Install the filter for this process. Return False where the kernel has none."""
+    """Install the system-call filter for this process. Return False if the kernel has none."""
     known = _MACHINES.get(platform.machine())
     if _libc is None or known is None:
         return False
@@ -273,11 +273,11 @@ def _install_syscall_filter() -> bool:
 
 # --- files ---------------------------------------------------------------------------------------
 
-_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  #: the same on every machine
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  #: the same on all architectures
 _ASK_VERSION = 1
 _WRITE_FILE, _TRUNCATE = 1 << 1, 1 << 14
 _READ_FILE, _READ_FOLDER = 1 << 2, 1 << 3
-_CHANGES = _WRITE_FILE | 0b1_1111_1111_0000  #: write; remove and make entries of each kind
+_CHANGES = _WRITE_FILE | 0b1_1111_1111_0000  #: write; remove and create entries of each kind
 _SINCE_2, _SINCE_3 = 1 << 13, _TRUNCATE  #: rename across folders; truncate
 _PATH_BENEATH = 1
 
@@ -291,10 +291,9 @@ def has_landlock() -> bool:
 
 
 def _restrict_file_access() -> bool:
-    """Let this process read files of Python and the system only, write none but /dev/null, and make
-    and remove none.
+    """Restrict this process to reading files of Python and the system, and writing /dev/null.
 
-    Return False where the kernel cannot.
+    Return False if the kernel has no Landlock.
     """
     if _libc is None or not has_landlock():
         return False
@@ -310,38 +309,38 @@ def _restrict_file_access() -> bool:
     ruleset: int = _libc.syscall(_CREATE_RULESET, attribute, len(attribute), 0)
     if ruleset < 0:
         return False
-    nothing = os.open(os.devnull, os.O_RDONLY)
+    devnull = os.open(os.devnull, os.O_RDONLY)
     try:
-        rule = struct.pack("<Qi", handled & (_WRITE_FILE | _TRUNCATE | _READ_FILE), nothing)
+        rule = struct.pack("<Qi", handled & (_WRITE_FILE | _TRUNCATE | _READ_FILE), devnull)
         _libc.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)
         for path in readable_paths():
             _allow_reading(ruleset, path)
         done: int = _libc.syscall(_RESTRICT_SELF, ruleset, 0)
     finally:
-        os.close(nothing)
+        os.close(devnull)
         os.close(ruleset)
     return done == 0
 
 
 def _allow_reading(ruleset: int, path: str) -> None:
-    """Add a rule for what is at `path`, a file or a folder with all below it, if it is there."""
+    """Allow reading the file or folder at `path`, with everything below it, if it exists."""
     try:
-        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
         return
     try:
         rights = _READ_FILE | (_READ_FOLDER if os.path.isdir(path) else 0)
-        rule = struct.pack("<Qi", rights, place)
+        rule = struct.pack("<Qi", rights, handle)
         _libc.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)  # type: ignore[union-attr]
     finally:
-        os.close(place)
+        os.close(handle)
 
 
-# --- all of it -----------------------------------------------------------------------------------
+# --- the whole sandbox ---------------------------------------------------------------------------
 
 
 def limit_process(memory_bytes: int) -> None:
-    """Set the limits every portfolio process has, on every Linux."""
+    """Set the resource limits of a portfolio process. Linux only."""
     if sys.platform != "linux":
         return
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes + REPLY_MEMORY))
@@ -353,26 +352,30 @@ def limit_process(memory_bytes: int) -> None:
         with open("/proc/self/oom_score_adj", "w") as score:
             score.write(str(OOM_SCORE))
     except OSError:
-        pass  # no /proc: the kernel chooses by size, which fits as well
+        pass  # no /proc: the kernel chooses by size, which is acceptable
 
 
 def apply_sandbox(parent: int | None = None) -> list[str]:
-    """Refuse this process what no strategy needs. Return a sentence for what cannot be refused.
+    """Apply the sandbox to this process. Return a sentence for each protection that is missing.
 
-    With `parent` the process goes on dying with that process, which a change of user would end.
+    With `parent`, set the parent-death signal again, which a change of user clears.
     """
     if _libc is None:
-        return ["this system cannot refuse a strategy new processes, signals and files"]
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # where Landlock is not: no file grows
-    lacking = drop_root(landlock=has_landlock())
+        return [
+            "this system has no sandbox: strategies can start processes, send signals, change files"
+        ]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # without Landlock: no file can grow
+    missing = drop_root(landlock=has_landlock())
     if parent is not None:
-        _die_with_parent(parent)  # the kernel forgot it when the user changed
+        _die_with_parent(parent)  # the change of user has cleared it
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if not _restrict_file_access():
-        lacking.append("this kernel cannot refuse a strategy to remove files (no Landlock)")
+        missing.append("strategies can remove files: this kernel has no Landlock")
     if not _install_syscall_filter():
-        lacking.append("this kernel cannot refuse a strategy new processes and signals")
-    return lacking
+        missing.append(
+            "strategies can start processes and send signals: this kernel has no system-call filter"
+        )
+    return missing
 
 
 def _die_with_parent(parent: int) -> None:
@@ -383,6 +386,6 @@ def _die_with_parent(parent: int) -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of every orphan below this process, also of those that left the group."""
+    """Become the parent of all orphaned descendants, including those in other groups."""
     if _libc is not None:
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""What one portfolio is to trade: the runtime's view of a portfolio and one of its revisions."""
+"""The runtime's view of a portfolio and one of its revisions: what to trade, with which limits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Checked when a strategy decides; an order beyond one is recorded as refused."""
+    """Limits checked when a strategy decides; an order beyond one is recorded as refused."""
 
     largest_order: Decimal | None = None  #: quantity of one order
     largest_position: Decimal | None = (
@@ -20,7 +20,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Spec(msgspec.Struct, frozen=True):
-    """One portfolio under one revision. Travels to the child in `Load`."""
+    """One portfolio under one revision. Sent to the worker in `Load`."""
 
     portfolio: str  #: its name
     uid: str  #: its UUID as text; order ids are "{uid}-{seq}-{index}"
@@ -30,14 +30,14 @@ class Spec(msgspec.Struct, frozen=True):
     parameters: dict[str, Any]
     symbols: list[str]  #: empty or ["*"]: every symbol of the feed
     starting_cash: Decimal
-    first_seq: int  #: the first event it sees; a fresh portfolio is at first_seq - 1
+    first_seq: int  #: the first event it handles; a new portfolio is at first_seq - 1
     limits: Limits = Limits()
 
     def symbol_set(self) -> frozenset[str] | None:
-        """Return the symbols this portfolio sees, or None for every symbol."""
+        """Return the symbols of this portfolio, or None for every symbol."""
         return symbol_set(self.symbols)
 
 
 def symbol_set(symbols: list[str]) -> frozenset[str] | None:
-    """Return `symbols` as a set, or None where they mean every symbol."""
+    """Return `symbols` as a set, or None if they mean every symbol."""
     return None if not symbols or "*" in symbols else frozenset(symbols)

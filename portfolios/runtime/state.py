@@ -18,16 +18,16 @@ from portfolios.runtime.errors import StateUnreadable
 from portfolios.runtime.events import PRICE_UNIT, Event
 from portfolios.runtime.money import CONTEXT, ZERO, as_text, quantise
 
-#: A state that claims to unpack to more than this is refused: the bytes may come from anywhere.
+#: A state that claims a larger size is refused: the bytes are not trusted.
 MAX_STATE_BYTES = 64 * 1024 * 1024
 
-#: Version of the state's format. 1: no count of events, every refusal is recorded.
+#: Version of the state's format. 1: no event count, every refusal recorded.
 #: 2: `Account.processed` and `Account.refusals`.
 FORMAT = 2
 
 _encoder = msgspec.msgpack.Encoder()
 
-#: What the digest covers of an event. Release times are not part of it: the rows have them.
+#: The fields of an event that the digest covers. Release times are covered by the rows.
 _covered = attrgetter("seq", "symbol", "open_e4", "high_e4", "low_e4", "close_e4")
 
 
@@ -60,10 +60,10 @@ class Processed(msgspec.Struct):
 
 
 class Position(msgspec.Struct):
-    """What is held of one symbol. `cost` is kept, not an average, so that no rounding piles up."""
+    """The position in one symbol. Stores `cost`, not an average, to avoid accumulated rounding."""
 
     quantity: Decimal  #: negative when short; a position of 0 is removed
-    cost: Decimal  #: what the quantity cost, 4 places; has the sign of the quantity
+    cost: Decimal  #: cost of the quantity, 4 places, with its sign
     mark_e4: int  #: last price seen, in units of 0.0001
 
     @property
@@ -73,7 +73,7 @@ class Position(msgspec.Struct):
 
     @property
     def value(self) -> Decimal:
-        """Return what it is worth at the last price seen, 4 places; negative when short."""
+        """Return the value at the last price seen, 4 places; negative when short."""
         return quantise(self.quantity * (PRICE_UNIT * self.mark_e4))
 
 
@@ -94,7 +94,7 @@ class OpenOrder(msgspec.Struct, frozen=True):
 
 
 class Account(msgspec.Struct, omit_defaults=True):
-    """The runtime's part: money, holdings, open orders, and what was processed."""
+    """The runtime's part: cash, positions, open orders, and the event count."""
 
     cash: Decimal
     starting_cash: Decimal
@@ -102,12 +102,12 @@ class Account(msgspec.Struct, omit_defaults=True):
     positions: dict[str, Position]
     open_orders: list[OpenOrder]
     equity_step: int  #: the last 10 s step that has an equity point; -1 before the first
-    processed: Processed | None = None  #: None: made by a version that did not count
-    refusals: dict[str, str] = {}  #: "SIDE SYMBOL" → the reason that was recorded last
+    processed: Processed | None = None  #: None: made by a version without an event count
+    refusals: dict[str, str] = {}  #: "SIDE SYMBOL" → the last recorded reason
 
     @property
     def equity(self) -> Decimal:
-        """Return cash plus what is held at the last prices seen, 4 places."""
+        """Return cash plus the value of positions at the last prices seen, 4 places."""
         return sum((position.value for position in self.positions.values()), self.cash)
 
     def symbols_in_use(self) -> frozenset[str]:
@@ -116,7 +116,7 @@ class Account(msgspec.Struct, omit_defaults=True):
 
 
 class StrategyPart(msgspec.Struct):
-    """The strategy's part, with what made it, so that another revision can adapt it."""
+    """The strategy's part, with its origin, so that another revision can adapt it."""
 
     strategy: str
     state_version: int
@@ -125,20 +125,20 @@ class StrategyPart(msgspec.Struct):
 
 
 class State(msgspec.Struct, omit_defaults=True):
-    """Everything a portfolio needs to go on at last_seq + 1."""
+    """Everything a portfolio needs to continue at last_seq + 1."""
 
     account: Account
     strategy: StrategyPart
     format: int = 1  #: states of format 1 do not carry the field
 
     def count_from(self, seq: int) -> None:
-        """Count the events from `seq` on, unless they are counted already."""
+        """Start the event count at `seq`, unless it has started."""
         if self.account.processed is None:
             self.account.processed = Processed(seq)
             self.format = FORMAT
 
     def forget_count(self) -> None:
-        """Become the state that a version without the count would have made."""
+        """Remove the event count and refusals, which older versions did not have."""
         self.account.processed = None
         self.account.refusals.clear()
         self.format = 1
@@ -148,7 +148,7 @@ _decoder = msgspec.msgpack.Decoder(State)
 
 
 def pack_state(state: State) -> bytes:
-    """Return the state as msgpack. Dicts keep their order: a strategy may iterate over them."""
+    """Return the state as msgpack. Dicts keep their order: strategies may rely on it."""
     return _encoder.encode(state)
 
 
@@ -163,14 +163,14 @@ def encode_state(state: State) -> bytes:
 
 
 def decode_state(data: bytes) -> State:
-    """Return the state. Raise StateUnreadable if the bytes are not one."""
+    """Return the state. Raise StateUnreadable if the bytes are invalid."""
     try:
         size = zstandard.frame_content_size(data)
         if not 0 <= size <= MAX_STATE_BYTES:
             raise StateUnreadable(f"a state of {size} bytes is refused, limit {MAX_STATE_BYTES}")
         state = _decoder.decode(zstandard.ZstdDecompressor().decompress(data))
     except (zstandard.ZstdError, msgspec.DecodeError) as error:
-        raise StateUnreadable(f"the checkpoint is no state of this runtime: {error}") from error
+        raise StateUnreadable(f"the checkpoint is not a valid state: {error}") from error
     if state.format > FORMAT:
         raise StateUnreadable(
             f"the checkpoint has state format {state.format}, and this version reads formats up to"
@@ -180,7 +180,7 @@ def decode_state(data: bytes) -> State:
 
 
 def account_view(state: State) -> dict[str, Any]:
-    """Return the account for people, every decimal as text with four places.
+    """Return the account for display, every decimal as text with four places.
 
     {cash, equity, pnl, realised, positions: [{symbol, quantity, average_price, price, unrealised}]}
     """
@@ -204,7 +204,7 @@ def account_view(state: State) -> dict[str, Any]:
 
 
 def empty_account_view(starting_cash: Decimal) -> dict[str, Any]:
-    """Return what `account_view` gives for a portfolio that has no state yet."""
+    """Return the `account_view` of a portfolio without a state."""
     cash = as_text(starting_cash)
     return {
         "cash": cash,

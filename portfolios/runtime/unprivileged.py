@@ -1,4 +1,4 @@
-"""The user that strategies run as where root started the daemon.
+"""The user that strategies run as if root started the daemon.
 
 It has no entry in the list of users and owns no file: that list is not changed, and no service of
 this machine has the same number (systemd leaves 60706 to 61183 free).

@@ -1,4 +1,4 @@
-"""The event loop of one portfolio process. Pure of scheduling: it answers what its socket asks."""
+"""The event loop of a portfolio process: answer the requests that arrive on its socket."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from portfolios.runtime.messages import (
 from portfolios.runtime.money import install_context
 from portfolios.strategies import registry
 
-CHECK_CPU_S = 4  #: of a check of parameters, imports included
-MAX_ERRORS, MAX_MESSAGE = 100, 1000  #: of a check
+CHECK_CPU_S = 4  #: CPU limit of a parameter check, imports included
+MAX_ERRORS, MAX_MESSAGE = 100, 1000  #: of a parameter check
 TRACE_CHARACTERS = 2000
-TRACE_FRAMES = 20  #: the last ones; an endless recursion has more than anybody can wait for
-MAX_PIPE_WRITE = 4096  #: what a pipe that polls as writable takes without blocking
+TRACE_FRAMES = 20  #: the last ones; formatting all frames of an endless recursion takes too long
+MAX_PIPE_WRITE = 4096  #: bytes that a writable pipe accepts without blocking
 
 
 def serve(sock: socket.socket) -> None:
-    """Answer requests until Stop or until the other end closes. Returns normally in both cases."""
+    """Answer requests until Stop, or until the other end closes the socket."""
     install_context()
     sys.stdout = sys.stderr = LossyStream(sys.stderr)
     sock.setblocking(True)
@@ -58,14 +58,14 @@ def serve(sock: socket.socket) -> None:
 
 
 class PortfolioWorker:
-    """What the process holds between two requests: one engine, or none."""
+    """The state of the process between two requests: one engine, or none."""
 
     def __init__(self) -> None:
         """Start without an engine; the first request is a Load."""
         self._engine: PortfolioEngine | None = None
 
     def answer(self, request: Load | Batch | Examine) -> Reply:
-        """Return the reply. A failure discards the engine: only another Load helps then."""
+        """Return the reply. After a failure the engine is discarded, and a Load has to follow."""
         if isinstance(request, Examine):
             return _examine(request)
         engine, self._engine = self._engine, None
@@ -82,7 +82,7 @@ class PortfolioWorker:
             )
             self._engine = engine
             return Result(result)
-        except BaseException as error:  # whatever a strategy raises is its own end only
+        except BaseException as error:  # whatever a strategy raises becomes a Failed reply
             if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
                 _lift_memory_limit()
             seq = error.seq if isinstance(error, StrategyFailed) else None
@@ -90,7 +90,7 @@ class PortfolioWorker:
 
 
 def _examine(request: Examine) -> Reply:
-    """Return what the strategy says of parameters, or how it failed at that."""
+    """Return the strategy's verdict on parameters, or how the check failed."""
     _limit_cpu_time(CHECK_CPU_S)
     try:
         strategy = registry.get(request.strategy)
@@ -106,7 +106,7 @@ def _examine(request: Examine) -> Reply:
 
 
 def _limit_cpu_time(seconds: int) -> None:
-    """Let the kernel end this process when it has used so much more, on a busy machine too."""
+    """Let the kernel kill this process after this much more CPU time, however busy the machine."""
     try:
         import resource
 
@@ -117,7 +117,7 @@ def _limit_cpu_time(seconds: int) -> None:
 
 
 def _frame(reply: Reply) -> bytes:
-    """Return the frame of `reply`, or of a failure where nobody would read one so large."""
+    """Return the frame of `reply`, or of a Failed reply if it exceeds MAX_REPLY_BYTES."""
     frame = encode_message(reply)
     size = len(frame) - HEADER.size
     if size <= MAX_REPLY_BYTES:
@@ -127,7 +127,7 @@ def _frame(reply: Reply) -> bytes:
 
 
 def _lift_memory_limit() -> None:
-    """Lift the memory limit to its hard end: what is left there is for saying what happened."""
+    """Raise the memory limit to its hard limit, which leaves memory for the error report."""
     try:
         import resource
 
@@ -144,7 +144,7 @@ def _load_engine(request: Load) -> PortfolioEngine:
 
 
 def _read_frame(frames: io.BufferedReader) -> bytes | None:
-    """Return the body of the next frame, or None at the end, also in the middle of a frame."""
+    """Return the body of the next frame, or None at the end of the stream, even within a frame."""
     try:
         header = frames.read(HEADER.size)
         if len(header) < HEADER.size:
@@ -158,12 +158,12 @@ def _read_frame(frames: io.BufferedReader) -> bytes | None:
 
 def _one_line(error: BaseException) -> str:
     try:
-        said = str(error)
+        text = str(error)
     except BaseException:
-        said = "it cannot be told"
+        text = "the error has no text"
     if not isinstance(error, StrategyFailed):
-        said = f"{type(error).__name__}: {said}"
-    return " ".join(said.split())[:500]
+        text = f"{type(error).__name__}: {text}"
+    return " ".join(text.split())[:500]
 
 
 def _trace(error: BaseException) -> str:
@@ -174,20 +174,20 @@ def _trace(error: BaseException) -> str:
 
 
 class LossyStream(io.TextIOBase):
-    """What a strategy prints into: a log that is full, closed or gone is no reason to fail."""
+    """Stream for the output of a strategy: a full, closed or missing log never makes it fail."""
 
     def __init__(self, target: TextIO | None) -> None:
-        """Write to `target`, which may be None where the process has no stderr."""
+        """Write to `target`; None if the process has no stderr."""
         self._target = target
 
     def writable(self) -> bool:
-        """Return True: it takes everything."""
+        """Return True."""
         return True
 
     def write(self, text: str) -> int:
-        """Write what can be written without waiting. Return the length of `text` in any case.
+        """Write what can be written without blocking. Always return the length of `text`.
 
-        A pipe that nobody empties fast enough loses the rest: printing never stops a strategy.
+        If the pipe is full, the rest is dropped: printing never blocks a strategy.
         """
         try:
             if self._target is not None and self._has_room():
@@ -204,4 +204,4 @@ class LossyStream(io.TextIOBase):
         return bool(poll.poll(0))
 
     def flush(self) -> None:
-        """Do nothing: `write` has flushed."""
+        """Do nothing: `write` flushes."""

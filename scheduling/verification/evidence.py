@@ -104,8 +104,10 @@ class Inputs:
     segments: tuple[tuple[int, int, float], ...]
 
     def digest(self, seq: int, epoch: int) -> str | None:
-        """Return the digest of the inputs up to `seq`, where `epoch` made the state; None if a later
-        epoch began before `seq`."""
+        """Return the digest of the inputs up to `seq`, where `epoch` made the state.
+
+        None if a later epoch began before `seq`.
+        """
         if any(t[0] > epoch and t[1] < seq for t in self.tenures):
             return None
         inputs = [

@@ -20,8 +20,8 @@ CAN_REFUSE_FILES = (
     sys.platform == "linux" and ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1) >= 1
 )
 
-NO_CALLS = "this kernel cannot refuse a strategy new processes and signals"
-NO_FILES = "this kernel cannot refuse a strategy to remove files (no Landlock)"
+NO_CALLS = "strategies can start processes and send signals: this kernel has no system-call filter"
+NO_FILES = "strategies can remove files: this kernel has no Landlock"
 #: What the product has to say of this kernel.
 LACKING = [
     *([] if CAN_REFUSE_FILES else [NO_FILES]),

@@ -262,7 +262,9 @@ def test_an_unknown_strategy_is_named_with_those_there_are() -> None:
 
 
 def test_another_version_of_the_strategy_is_refused() -> None:
-    with pytest.raises(VersionDiffers, match=r"canary is version 1 here; revision 1 of alpha"):
+    with pytest.raises(
+        VersionDiffers, match=r"canary is installed in version 1; revision 1 of alpha"
+    ):
         PortfolioEngine.fresh(spec("canary", strategy_version=2))
 
 
