@@ -1,1 +1,1 @@
-"""What is traded: portfolios, strategies, feeds and the runtime that runs them."""
+"""Portfolios, strategies, feeds and the runtime of portfolios."""

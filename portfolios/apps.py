@@ -6,7 +6,7 @@ from django.apps import AppConfig
 
 
 class PortfoliosConfig(AppConfig):
-    """What is traded."""
+    """The app of portfolios, strategies and feeds."""
 
     name = "portfolios"
     label = "portfolios"

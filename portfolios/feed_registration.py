@@ -1,4 +1,4 @@
-"""The rows that say which market-data log is traded, and how fast it runs."""
+"""Register the feed in the database, and set the rate at which it releases events."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from portfolios.feeds import open_feed
 from portfolios.feeds.clock import Segment, head_at
 from portfolios.models import FeedRow, FeedSegment
 
-#: A change of rate begins this much later. A node that has not heard of it goes on with the old
-#: rate, and what it stamps by that and commits would differ from the log for ever. Without pushes
-#: a node hears in the answer to its next commit, half a second at most.
+#: Delay of a rate change. A node that does not know of it continues with the old rate, and the
+#: release times that it stamps and commits would differ from the log permanently. Without pushes a
+#: node learns of it in the response to its next commit, after half a second at most.
 RATE_CHANGE_DELAY = timedelta(seconds=1)
 
 
 class FeedDiffers(Exception):
-    """The installed data is not the log that was traded on; the text says what helps."""
+    """The installed data is not the log that was traded on. The text names the remedy."""
 
 
 def ensure_feed(rate: float, name: str | None = None) -> FeedRow:
     """Return the feed's row, running at `rate` events a second from now on. Idempotent.
 
-    A new feed begins at seq 1 now; another rate appends a segment NOTICE ahead of the present
-    head, so that no event that was released changes its time. A feed that is paused has nothing
-    to announce: it goes on at once. Raise FeedDiffers if the installed data has another
-    hash than the row: every seq would mean another event.
+    A new feed begins at seq 1 now. Another rate appends a segment that begins after
+    RATE_CHANGE_DELAY, so that no released event changes its time; a paused feed continues at once.
+    Raise FeedDiffers if the hash of the installed data is not that of the row: every seq would mean
+    another event.
     """
     feed = open_feed(name)
     with transaction.atomic():
         FeedRow.objects.get_or_create(
             name=feed.name, defaults={"sha256": feed.sha256, "length": feed.length}
         )
-        # The row is the lock: two starts at once must not append two segments.
+        # The row is the lock: two concurrent starts must not append two segments.
         row = FeedRow.objects.select_for_update().get(name=feed.name)
         if row.sha256 != feed.sha256:
             raise FeedDiffers(
@@ -52,12 +52,12 @@ def ensure_feed(rate: float, name: str | None = None) -> FeedRow:
 
 
 def rate_change_time(segments: list[Segment], now: datetime) -> datetime:
-    """Return when another rate may begin: after everybody could hear of it, in order. Pure."""
+    """Return when another rate may begin: after every node can know of it. Pure."""
     newest = datetime.fromtimestamp(0, tz=now.tzinfo) + timedelta(
         microseconds=segments[-1].from_time_us
     )
-    standing = segments[-1].rate == 0 and newest <= now
-    return now if standing else max(now + RATE_CHANGE_DELAY, newest)
+    paused = segments[-1].rate == 0 and newest <= now
+    return now if paused else max(now + RATE_CHANGE_DELAY, newest)
 
 
 def current_head(name: str) -> int:
@@ -76,7 +76,7 @@ def read_segments(row: FeedRow) -> list[Segment]:
 
 
 def database_now() -> datetime:
-    """Return the one clock of the fleet."""
+    """Return the time of the database, the only clock of the fleet."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
         now: datetime = cursor.fetchone()[0]

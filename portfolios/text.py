@@ -1,7 +1,7 @@
-"""Text that people type: what of it may be kept, and how the rest is shown.
+"""Validate and escape text.
 
-Control characters break a page, a log line or a terminal; bidirectional ones make a text look like
-another. They are refused where text comes in, and escaped where text of others goes out.
+Control characters break a page, a log line or a terminal; bidirectional characters make a text look
+like another one. They are refused in input, and escaped when text of others is shown.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ def escape(text: str) -> str:
 
 
 def escape_lines(text: str) -> str:
-    """Return `text` escaped but for its line breaks and tabs, for a terminal."""
+    """Return `text` escaped except for line breaks and tabs, for a terminal."""
     return UNPRINTABLE.sub(_escape_but_breaks, text)
 
 
 def escape_json(text: str) -> str:
-    """Return a JSON document with what JSON itself leaves as it is escaped too."""
+    """Return a JSON document with all unprintable characters escaped."""
     return UNPRINTABLE.sub(_json_escape, text)
 
 
@@ -41,13 +41,13 @@ def _json_escape(found: re.Match[str]) -> str:
 
 
 def quoted(value: Any, longest: int = 80) -> str:
-    """Return a value in quotes for an error message: escaped, and cut off after `longest`."""
+    """Return a value in quotes for an error message: escaped, at most `longest` characters."""
     text = str(value)
     return f"'{escape(text[:longest])}{'…' if len(text) > longest else ''}'"
 
 
 def unprintable_in(value: Any) -> str:
-    """Return the first unprintable character of a text, or of a JSON value's texts; "" if none."""
+    """Return the first unprintable character of a text or JSON value; "" if there is none."""
     if isinstance(value, str):
         found = UNPRINTABLE.search(value)
         return found[0] if found else ""
@@ -61,11 +61,11 @@ def unprintable_in(value: Any) -> str:
 
 
 def text_errors(field: str, value: Any, *, longest: int) -> list[dict[str, str]]:
-    """Return what is wrong with a text, as entries of a problem document's `errors`."""
+    """Return the errors of a text, as entries of a problem document's `errors`."""
     if not isinstance(value, str):
         return [_error(field, "wrong_type", f"{field} is {quoted(value)}; give a text.")]
     if len(value) > longest:
-        message = f"{field} has {len(value):,} characters; {longest} are the most."
+        message = f"{field} has {len(value):,} characters; give {longest} at most."
         return [_error(field, "max_length", message)]
     return unprintable_errors(field, value)
 
@@ -87,9 +87,9 @@ def _error(field: str, code: str, message: str) -> dict[str, str]:
 
 
 def exact_decimal(value: Any) -> Decimal | None:
-    """Return the finite number that a number or a text of ASCII digits says; else None.
+    """Return a number, or a text of ASCII digits, as a finite Decimal; None if it is neither.
 
-    Decimal itself also reads the digits of every other script.
+    Decimal itself also accepts the digits of every other script.
     """
     if isinstance(value, bool) or (isinstance(value, str) and not value.isascii()):
         return None

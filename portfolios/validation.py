@@ -1,4 +1,4 @@
-"""Is this a configuration that can be traded? Every door asks here before anything is written."""
+"""Validate the configuration of a portfolio. Every interface calls this before it writes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def error(field: str, code: str, message: str) -> Error:
 
 
 def name_errors(name: Any) -> list[Error]:
-    """Return what is wrong with a portfolio's name."""
+    """Return the errors of a portfolio name."""
     if isinstance(name, str) and NAME.fullmatch(name):
         return []
     return [
@@ -42,14 +42,14 @@ def name_errors(name: Any) -> list[Error]:
 def configuration_errors(
     strategy: Any, config: Any, symbols: Any, limits: Any, feed: str | None = None
 ) -> list[Error]:
-    """Return everything that is wrong with a configuration, each with its field; [] if nothing."""
+    """Return all errors of a configuration, each with its field."""
     errors = symbols_errors(symbols, feed)
     errors += limits_errors(limits)
     errors += unprintable_errors("config", config)
     if not isinstance(config, Mapping):
         return [*errors, error("config", "wrong_type", "config is an object of parameters.")]
     if not isinstance(strategy, str):
-        return [*errors, error("strategy", "wrong_type", "strategy is the name of one, a text.")]
+        return [*errors, error("strategy", "wrong_type", "strategy is a name: give a text.")]
     try:
         found = strategy_inspection.parameter_errors(strategy, config, _only_texts(symbols))
     except registry.UnknownStrategy as unknown:
@@ -67,17 +67,17 @@ def _only_texts(symbols: Any) -> list[str]:
 
 
 def missing_symbols_errors(strategy: Any, symbols: Any) -> list[Error]:
-    """Return what is wrong with a new portfolio whose symbols nobody gave; [] if they were.
+    """Return an error for a new portfolio without symbols.
 
-    A list that was forgotten would trade the whole feed. Only a strategy that declares that it
-    sees every symbol takes that for granted.
+    A forgotten list would trade the whole feed. Only a strategy that declares `sees_every_symbol`
+    may omit it.
     """
     if symbols or not isinstance(symbols, Sequence) or not isinstance(strategy, str):
         return []
     try:
         found = strategy_inspection.facts(strategy)
     except (registry.UnknownStrategy, strategy_inspection.CheckFailed):
-        return []  # reported already
+        return []  # already reported
     if found.sees_every_symbol:
         return []
     return [
@@ -91,7 +91,7 @@ def missing_symbols_errors(strategy: Any, symbols: Any) -> list[Error]:
 
 
 def symbols_errors(symbols: Any, feed: str | None = None) -> list[Error]:
-    """Return what is wrong with a list of symbols. Empty means every symbol of the feed."""
+    """Return the errors of a list of symbols. Empty means every symbol."""
     if not isinstance(symbols, Sequence) or isinstance(symbols, str):
         return [error("symbols", "wrong_type", "symbols is a list of texts.")]
     if not all(isinstance(symbol, str) for symbol in symbols):
@@ -114,7 +114,7 @@ def symbols_errors(symbols: Any, feed: str | None = None) -> list[Error]:
 
 
 def limits_errors(limits: Any) -> list[Error]:
-    """Return what is wrong with the limits of a portfolio."""
+    """Return the errors of a portfolio's limits."""
     if not isinstance(limits, Mapping):
         return [error("limits", "wrong_type", "limits is an object.")]
     errors: list[Error] = []
@@ -134,7 +134,7 @@ def limits_errors(limits: Any) -> list[Error]:
             if not isinstance(value, bool):
                 errors.append(
                     error(
-                        f"limits.{name}", "wrong_type", f"{name} is {value!r}; say true or false."
+                        f"limits.{name}", "wrong_type", f"{name} is {value!r}; give true or false."
                     )
                 )
         else:
@@ -150,7 +150,7 @@ def limits_errors(limits: Any) -> list[Error]:
 
 
 def cash_errors(cash: Any) -> list[Error]:
-    """Return what is wrong with a starting cash."""
+    """Return the errors of a starting cash."""
     value = exact_decimal(cash)
     if value is None or not 0 < value <= MAX_CASH:
         return [

@@ -1,4 +1,4 @@
-"""Keep the database bounded: partitions ahead, old rows dropped, old partitions archived."""
+"""Bound the size of the database: attach partitions, delete old rows, archive old partitions."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ from scheduling.enact.prune import (
 from scheduling.enact.storage import sample_storage
 from scheduling.observe.storage import disk_free
 
-#: The queue ends a task after 25 s; the next one goes on where this one stopped.
+#: The queue ends a task after 25 s; the next one continues where this one stopped.
 BUDGET_S = 15.0
 KEEP_LOGINS = timedelta(days=90)
 TRY_LOCK = "SELECT pg_try_advisory_lock(hashtext('ginkgo retention'))"
 
 
 def prune() -> str:
-    """Do what is quick, and start a process for what has to be archived. Return one sentence."""
+    """Do the quick work, and start a process if there is something to archive. Return a summary."""
     execute(sample_storage(disk_free()))
     attached = attach_partitions()
-    rows = drop_rows(time.monotonic() + BUDGET_S)
-    said = f"{len(attached)} partitions attached, {rows} rows dropped"
+    rows = delete_rows(time.monotonic() + BUDGET_S)
+    summary = f"{len(attached)} partitions attached, {rows} rows deleted"
     if has_expired_partitions():
-        said += f"; process {start_archiving()} archives old partitions"
-    return said
+        summary += f"; process {start_archiving()} archives old partitions"
+    return summary
 
 
-def drop_rows(until: float) -> int:
-    """Drop old rows of the unpartitioned tables until none is left or time is up."""
+def delete_rows(until: float) -> int:
+    """Delete old rows of the unpartitioned tables until none is left or time is up."""
     keep_s = settings.GINKGO.keep_audit_days * DAY_S
     batches: list[Callable[[], Transaction[int]]] = [
         lambda: prune_events(keep_s),
@@ -58,15 +58,15 @@ def drop_rows(until: float) -> int:
         lambda: prune_handoffs(keep_s),
         prune_verifications,
     ]
-    rows = _drop_framework_rows()
+    rows = _delete_framework_rows()
     for batch in batches:
         while time.monotonic() < until and (gone := execute(batch())):
             rows += gone
     return rows
 
 
-def _drop_framework_rows() -> int:
-    """Drop expired sessions, and old lines of the queue, the admin and the login throttle."""
+def _delete_framework_rows() -> int:
+    """Delete expired sessions, and old rows of the queue, the admin and the login throttle."""
     from django.contrib.admin.models import LogEntry
     from django.contrib.sessions.models import Session
     from django_q.models import Failure
@@ -87,24 +87,24 @@ def _drop_framework_rows() -> int:
 
 
 def start_archiving() -> int:
-    """Start the process that archives, and return its pid. It dies with this one."""
+    """Start the process that archives, and return its pid. It dies with this process."""
     command = [sys.executable, str(CHECKOUT / "manage.py"), "archive_records"]
     command += ["--parent", str(os.getpid())]
     return subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.DEVNULL).pid
 
 
 def archive_now() -> MaintenanceOutcome | None:
-    """Archive and drop what is old; return what was done, None if another process does it."""
+    """Archive and drop old partitions; return what was done, None if another process does it."""
     with connection.cursor() as cursor:
         cursor.execute(TRY_LOCK)
         if not cursor.fetchone()[0]:
             return None
-        # A partition of a month is read in one go where its age is looked for.
+        # Finding the age of a partition reads all of it, which may be a month of rows.
         cursor.execute("SET statement_timeout = 0")
     return maintain(settings.GINKGO.archive, verified_to())
 
 
-#: A portfolio whose newest anchor is at its newest commit needs none of its rows.
+#: A portfolio whose newest anchor is at its newest commit needs no stored rows.
 VERIFIED_TO = """
 SELECT min(coalesce(a.seq, p.first_seq - 1)) AS seq
 FROM portfolios_portfolio p
@@ -117,10 +117,10 @@ WHERE p.archived_at IS NULL AND r.last_seq > coalesce(a.seq, p.first_seq - 1)
 
 
 def verified_to() -> int | None:
-    """Return the seq up to which every present portfolio is verified, by its newest anchor.
+    """Return the seq up to which every existing portfolio is verified, by its newest anchor.
 
-    Beyond it a verification needs the orders and fills as they are. None: all are verified as of
-    their newest commit. One statement.
+    Verifications need the orders and fills after it. None: all portfolios are verified up to their
+    newest commit. One statement.
     """
     with connection.cursor() as cursor:
         cursor.execute(VERIFIED_TO)

@@ -1,9 +1,9 @@
-"""The queue runs the functions of `scheduling.tasks` and nothing else, however its row was written.
+"""Restrict the queue to the functions of `scheduling.tasks`, however its rows were written.
 
-django-q2 runs any importable function that a schedule names, so a user who may write one row of its
-tables could run a shell. Two of its signals close that: `pre_enqueue`, while a schedule becomes a
-task (before anything is imported), and `pre_execute`, in the worker itself, for a package that was
-put into the queue by other means.
+django-q2 runs any importable function that a schedule names, so that a user who can write one row
+of its tables could run a shell. Two of its signals prevent that: `pre_enqueue`, when a schedule
+becomes a task (before anything is imported), and `pre_execute`, in the worker, for tasks that were
+put into the queue in another way.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from scheduling.enact.audit_log import audit_refused_task
 
 logger = logging.getLogger(__name__)
 
-#: What would run beside the function itself, or in another process than a worker.
+#: Options that would run another function, or run the task outside of a worker.
 FORBIDDEN_OPTIONS = ("hook", "chain", "sync", "iter_count", "iter_cached", "cached")
 
 
 class TaskRefused(Exception):
-    """The queue was asked for a function that is not one of the product's tasks."""
+    """The queue was asked to run a function that is not a registered task."""
 
 
 def registered_tasks() -> dict[str, Any]:
@@ -38,7 +38,7 @@ def registered_tasks() -> dict[str, Any]:
 
 
 def refusal(task: dict[str, Any]) -> str:
-    """Return why the queue must not run `task`, in a sentence, or "" where it may."""
+    """Return why the queue must not run `task`, as a sentence, or "" if it may."""
     name = function_name(task)
     if name not in registered_tasks():
         return f"The queue was asked to run {name}, which is not a task of scheduling.tasks."
@@ -49,7 +49,7 @@ def refusal(task: dict[str, Any]) -> str:
 
 
 def function_name(task: dict[str, Any]) -> str:
-    """Return the dotted name of the task's function, at most 200 printable characters of it."""
+    """Return the dotted name of the task's function: at most 200 printable characters."""
     function = task.get("func")
     if inspect.isfunction(function):
         function = f"{function.__module__}.{function.__qualname__}"
@@ -57,9 +57,9 @@ def function_name(task: dict[str, Any]) -> str:
 
 
 def refuse_at_enqueue(sender: Any, task: dict[str, Any], **kwargs: Any) -> None:
-    """Turn a task that must not run into one that only records the refusal.
+    """Replace a forbidden task by one that only records the refusal.
 
-    An exception here would undo the scheduler's transaction and hold up every other schedule.
+    An exception here would roll back the scheduler's transaction and block all other schedules.
     """
     why = refusal(task)
     if not why:
@@ -72,10 +72,10 @@ def refuse_at_enqueue(sender: Any, task: dict[str, Any], **kwargs: Any) -> None:
 
 
 def refuse_in_worker(sender: Any, func: Any, task: dict[str, Any], **kwargs: Any) -> None:
-    """Let the call of a task that must not run raise TaskRefused, in the worker's own handler.
+    """Make the call of a forbidden task raise TaskRefused within the worker's error handling.
 
-    The worker has resolved the function already; what is left to take away are its arguments. An
-    exception raised here would end the worker with the row still in the queue, again and again.
+    The worker has already resolved the function, so only its arguments can be replaced. An
+    exception raised here would end the worker and leave the row in the queue, again and again.
     """
     why = refusal(task)
     if why:
@@ -86,13 +86,13 @@ def refuse_in_worker(sender: Any, func: Any, task: dict[str, Any], **kwargs: Any
 
 
 class _RaisingArguments:
-    """Arguments that raise when the worker unpacks them, and leave none behind."""
+    """Task arguments that raise TaskRefused when the worker unpacks them."""
 
     def __init__(self, task: dict[str, Any], name: str, why: str) -> None:
         self._task, self._name, self._why = task, name, why
 
     def __iter__(self) -> Iterator[Any]:
-        self._task["args"] = ()  # the task is stored, and this is not to be
+        self._task["args"] = ()  # the task is stored afterwards, and must not contain this object
         refuse(self._name, self._why)
         return iter(())
 
@@ -103,7 +103,7 @@ def _strip(task: dict[str, Any]) -> None:
 
 
 def refuse(name: str, why: str) -> None:
-    """Record the refusal in log and audit log, then raise TaskRefused."""
+    """Record the refusal in the process log and the audit log, then raise TaskRefused."""
     logger.error("task refused: %s", why)
     execute(audit_refused_task(name, why))
     raise TaskRefused(why)

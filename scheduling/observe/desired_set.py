@@ -1,4 +1,4 @@
-"""What one node should have, read in one statement so that set and version belong together."""
+"""The desired set of one node, read in one statement so that set and version match."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ ORDER BY e.portfolio_id, e.role
 
 
 def desired_set(node: int, known: int = -1) -> Transaction[DesiredSet | None]:
-    """Return the desired set of `node` for its present incarnation.
+    """Return the desired set of `node` for its current incarnation.
 
-    None: it has no lease, or no version of the set is newer than `known`.
+    None if the node has no lease, or if `known` is the current version.
     """
     rows = yield from query(DESIRED, node=node, known=known)
     if not rows:
@@ -103,7 +103,7 @@ def _entry(row: Row) -> DesiredEntry:
 
 
 def spec_of(row: Any) -> dict[str, Any]:
-    """Return what `portfolios.runtime.spec.Spec` takes, from a row of portfolio and revision."""
+    """Return the fields of `portfolios.runtime.spec.Spec` from a row of portfolio and revision."""
     limits = {name: value for name, value in (row.limits or {}).items() if value is not None}
     return {
         "portfolio": row.name,

@@ -1,8 +1,8 @@
-"""Everything a screen, `cluster_status` or a list of the API shows, from one look at the fleet.
+"""The fleet as dashboard pages, `cluster_status` and API lists show it, from one snapshot.
 
-Two fixed numbers hold whatever the size: the statements of one read, and the reads a second of one
-web process (the sockets share it). States are decoded once per state seq, sparklines read once in
-ten seconds, since equity points come no faster.
+The number of statements per read and, since sockets share the result, of reads per second and web
+process do not depend on the size of the fleet. States are decoded once per state seq. Sparklines
+are read every ten seconds, the interval of equity points.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class HandoffView:
     kind: str
     state: str
     reason: str
-    why: dict[str, Any] | None  #: what `reason` said, as data
+    why: dict[str, Any] | None  #: the data of `reason`
     requested_by: str
     source_node: str | None
     target_node: str | None
@@ -61,18 +61,18 @@ class HandoffView:
 
 @dataclass(frozen=True, slots=True)
 class LossView:
-    """What the loss of a node would come to, as the watcher reckoned last."""
+    """The newest node-loss forecast of the watcher."""
 
     as_of: datetime
-    runs: int  #: portfolios that would need another place
-    fit: int  #: of them, those that would have one at once
+    runs: int  #: portfolios that would need another node
+    fit: int  #: portfolios that would be placed at once
     homeless: int
     waiting: int
-    suspects: list[str]  #: suspect nodes that were counted
+    suspects: list[str]  #: suspect nodes, assumed lost too
 
     @property
     def absorbed(self) -> bool:
-        """Return whether everything would have a place at once."""
+        """Return whether all portfolios would be placed at once."""
         return not (self.homeless or self.waiting)
 
 
@@ -89,8 +89,8 @@ class NodeView:
     leaving: bool
     capacity: int
     labels: dict[str, str]
-    load: int  #: weights of what it owns
-    held: int  #: weights of handoffs under way to it
+    load: int  #: total weight of its portfolios
+    held: int  #: total weight of handoffs to it
     lease_left_s: float | None
     lease_ttl_s: float
     last_heartbeat_at: datetime | None
@@ -103,7 +103,7 @@ class NodeView:
     metrics: dict[str, float]
     status_since: datetime
     portfolios: list[str]
-    loss: LossView | None = None  #: None: not reckoned yet, or there is nothing to lose
+    loss: LossView | None = None  #: None: no forecast yet, or no portfolios
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +124,11 @@ class PortfolioView:
     desired_state: str
     pinned_node: str | None
     revision: int
-    wanted_status: str  #: of `revision`; rev_status is that of the one that runs
+    wanted_status: str  #: of `revision`; rev_status is that of the running one
     good_revision: int | None
     running_revision: int | None
     rev_status: str
-    rev_left_s: float | None  #: seconds until its revision is good
+    rev_left_s: float | None  #: seconds until the running revision is good
     first_seq: int
     node: str | None
     epoch: int
@@ -137,7 +137,7 @@ class PortfolioView:
     last_seq: int
     state_seq: int
     last_commit_at: datetime | None
-    python: str  #: of its owner, or of the last that committed
+    python: str  #: of its owner, or of the last owner that committed
     accept_python: str
     lag_events: int
     stalled: bool
@@ -145,16 +145,16 @@ class PortfolioView:
     pid: int | None
     attempts: int
     reason: str
-    why: dict[str, Any] | None  #: what `reason` said, as data
+    why: dict[str, Any] | None  #: the data of `reason`
     account: dict[str, Any]  #: cash, equity, pnl (Decimal, None before the first commit), positions
     starting_cash: Decimal
-    state: dict[str, Any]  #: the strategy's part
+    state: dict[str, Any]  #: the strategy's part of the state
     spark: list[float]
     handoff: HandoffView | None
     orders_refused: int = 0
     orders_suppressed: int = 0
-    unplaced_orders: int = 0  #: of both, since the last one that was placed
-    behind_since: datetime | None = None  #: it lags by more than its decisions may
+    unplaced_orders: int = 0  #: refused and suppressed since the last placed order
+    behind_since: datetime | None = None  #: since when its lag exceeds the stale order age
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +170,10 @@ class StormView:
     """The hold on failover."""
 
     at: datetime
-    until: datetime | None  #: None: until a person releases it
+    until: datetime | None  #: None: until an operator releases it
     by: str
     reason: str
-    nodes: list[str]  #: lost at once; none where it is held by hand
+    nodes: list[str]  #: lost in the storm; empty for a manual hold
     of_nodes: int
 
 
@@ -295,7 +295,7 @@ _sparks: tuple[float, dict[int, list[float]]] = (float("-inf"), {})
 def read_fleet_view(times: Timing | None = None) -> FleetView:
     """Return the fleet as of one snapshot. At most ten statements, whatever its size.
 
-    Raises SnapshotUnavailable where it could not be read.
+    Raise SnapshotUnavailable if it cannot be read.
     """
     times = times or timing()
     with repeatable_read("the fleet") as cursor:
@@ -303,10 +303,10 @@ def read_fleet_view(times: Timing | None = None) -> FleetView:
 
 
 def read_portfolio(name: str) -> PortfolioView | None:
-    """Return the line of one portfolio as of one snapshot, None where there is none of this name.
+    """Return one portfolio as of one snapshot, without sparkline; None if the name is unknown.
 
-    Reads no row of another portfolio but of those that move; the line has no spark. Six statements.
-    Raises SnapshotUnavailable where it could not be read.
+    Reads rows of other portfolios only for active handoffs. Six statements. Raise
+    SnapshotUnavailable if it cannot be read.
     """
     with repeatable_read("the fleet") as cursor:
         clock: Any = cursor.execute(CLOCK).fetchone()
@@ -410,7 +410,7 @@ def _portfolios(
 
 
 def handoff_view(row: Any) -> HandoffView:
-    """Return the line of one row of HANDOFF."""
+    """Return the view of one row of HANDOFF."""
     return HandoffView(
         id=row.id,
         portfolio=row.portfolio,
@@ -440,7 +440,7 @@ def handoff_view(row: Any) -> HandoffView:
 
 
 def _alerts(cursor: psycopg.Cursor[Any]) -> list[AlertView]:
-    """Return the open alerts: that of a full disk too where no row of it could be written."""
+    """Return the open alerts, including that of a full disk, whose row may not be writable."""
     alerts = [AlertView(*row) for row in cursor.execute(ALERTS).fetchall()]
     since = DISK_SPACE.since
     if since is not None and not any(alert.kind == "disk_full" for alert in alerts):
@@ -449,7 +449,7 @@ def _alerts(cursor: psycopg.Cursor[Any]) -> list[AlertView]:
 
 
 def _reported_by_epoch(node_rows: list[Any]) -> dict[tuple[int, int], dict[str, Any]]:
-    """Return (portfolio, epoch) → what its node last said of it. Another epoch's words are old."""
+    """Return (portfolio, epoch) → the entry of its node's last report."""
     return {
         (entry["portfolio"], entry["epoch"]): entry
         for row in node_rows
@@ -459,7 +459,7 @@ def _reported_by_epoch(node_rows: list[Any]) -> dict[tuple[int, int], dict[str, 
 
 
 def _decode_new(cursor: psycopg.Cursor[Any], rows: list[Any]) -> None:
-    """Decode the states whose seq changed since the last read of this process."""
+    """Decode the states whose seq has changed since the last read of this process."""
     wanted = [
         row.id
         for row in rows
@@ -479,7 +479,7 @@ def _decode_new(cursor: psycopg.Cursor[Any], rows: list[Any]) -> None:
                 }
                 _states[row.portfolio_id] = (row.seq, account, strategy_view(state))
             except (StateUnreadable, msgspec.MsgspecError):
-                # Shown as unknown rather than as nothing; the node that reads it will say why.
+                # Shown as unknown; the node that loads the state reports the cause.
                 _states[row.portfolio_id] = (row.seq, dict(UNKNOWN_ACCOUNT), {})
 
 
@@ -542,7 +542,7 @@ def _node(row: Any, now: datetime, owned: list[Any], held: int, policy: LeasePol
 
 
 def _rejection_reason(row: Any) -> str:
-    """Return why the wanted revision does not run, or "" where it does or may."""
+    """Return why the wanted revision does not run, or "" if it was not rejected."""
     if row.wanted_status != "rejected":
         return ""
     runs = f"; r{row.running_revision} runs" if row.node_id is not None else ""
@@ -564,10 +564,10 @@ def _portfolio(
     sparks: dict[int, list[float]],
     times: Timing,
 ) -> PortfolioView:
-    said = reported.get((row.id, row.epoch), {})
+    report = reported.get((row.id, row.epoch), {})
     _, account, state = _states.get(row.id, (0, UNKNOWN_ACCOUNT, {}))
     owned = row.node_id is not None
-    # Whoever owned it last cannot run it any more: that is nowhere, until it has another node.
+    # A node that is lost or has left runs nothing: its portfolios are shown as pending.
     away = gone.get(row.node_id) if row.phase in ("starting", "running", "draining") else None
     lag = max(head - row.last_seq, 0) if owned else 0
     silent_s = (now - row.last_commit_at).total_seconds() if owned and row.last_commit_at else 0.0
@@ -612,7 +612,7 @@ def _portfolio(
         lag_events=lag,
         stalled=stalled,
         stalled_s=silent_s if stalled else 0.0,
-        pid=said.get("pid") if away is None else None,
+        pid=report.get("pid") if away is None else None,
         attempts=row.attempts,
         orders_refused=row.orders_refused,
         orders_suppressed=row.orders_suppressed,

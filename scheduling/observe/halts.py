@@ -1,4 +1,4 @@
-"""What a halt stopped, read back from the audit trail, and whether anything still waits for it."""
+"""Halts, read from the audit log: which portfolios each one stopped, and how many still are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scheduling.models import Event, Halt
 
 @dataclass(frozen=True, slots=True)
 class HaltView:
-    """One use of the kill switch, and how many portfolios it still keeps stopped."""
+    """One halt. `waiting` is the number of portfolios that it still keeps stopped."""
 
     halt: int
     at: datetime
@@ -34,17 +34,17 @@ def read_halts(limit: int = 20) -> list[HaltView]:
 
 
 def halt_in_force() -> HaltView | None:
-    """Return the newest halt that still keeps something stopped, or None. One statement."""
+    """Return the newest halt that still keeps a portfolio stopped, or None. One statement."""
     row = _halts().filter(waiting__gt=0).first()
     return None if row is None else _view(row)
 
 
 def read_halt(number: int) -> tuple[HaltView, Halted]:
-    """Return a halt and its line for each portfolio. Raise NotFound. Two statements."""
+    """Return a halt and its result for each portfolio. Raise NotFound. Two statements."""
     row = _halts().filter(pk=number).first()
     if row is None:
         raise NotFound("halt", str(number))
-    # All its events have its moment, so that they are found by the index on it.
+    # All events of a halt have its timestamp, and an index on it finds them.
     ended = Event.objects.filter(at=row.at, kind="ended", data__halt=number)
     lines = ended.order_by("portfolio__name", "id").values_list("portfolio__name", "data")
     results = [
@@ -63,7 +63,7 @@ def read_halt(number: int) -> tuple[HaltView, Halted]:
 
 
 def _halts() -> QuerySet[Any]:
-    """Return the halts, newest first, each with how many it keeps stopped."""
+    """Return the halts, newest first, each with the number of portfolios it keeps stopped."""
     present = Q(runs__portfolio__archived_at__isnull=True)
     return Halt.objects.annotate(waiting=Count("runs", filter=present)).order_by("-id")
 

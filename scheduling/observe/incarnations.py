@@ -1,7 +1,7 @@
-"""What is shown of an incarnation.
+"""Digests of incarnations, for viewers.
 
-A daemon names its incarnation in whatever it reports. A viewer gets a digest: it tells two
-incarnations apart, in nodes, tenures and the audit trail alike, and cannot be registered under.
+A daemon authenticates its reports with its incarnation. A digest distinguishes incarnations in
+nodes, tenures and the audit log, but a daemon cannot register with it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ DIGITS = 8
 
 
 def digest(incarnation: object | None) -> str | None:
-    """Return the digest that stands for `incarnation`, or None where there is none. Pure."""
+    """Return the digest of `incarnation`, or None if it is None. Pure."""
     if incarnation is None:
         return None
     return hashlib.sha256(str(incarnation).encode()).hexdigest()[:DIGITS]
 
 
 def without_incarnations(data: Any) -> Any:
-    """Return what an audit line carries with the digest of each incarnation. Pure."""
+    """Return the data of an audit line with each incarnation replaced by its digest. Pure."""
     if isinstance(data, dict):
         return {
             key: digest(value) if key.endswith("incarnation") else without_incarnations(value)

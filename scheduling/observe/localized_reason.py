@@ -1,4 +1,4 @@
-"""What a row says, in the language of whoever reads it."""
+"""Localise the reason stored on a row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scheduling.decide.reasons import localize
 
 
 class HasReason(Protocol):
-    """A run, a handoff or a tenure, as a row or as a line of the board."""
+    """A run, a handoff or a tenure, as a row or as a view."""
 
     @property
     def reason(self) -> str:
@@ -19,11 +19,12 @@ class HasReason(Protocol):
 
     @property
     def why(self) -> Mapping[str, Any] | None:
-        """What was stored beside it: `{"code": …, "params": {…}}`, or nothing."""
+        """The stored data of the reason: `{"code": …, "params": {…}}`, or None."""
 
 
 def localized_reason(row: HasReason) -> str:
-    """Return its reason in the language that is active: that of the request, or of the page that a
-    socket serves. In English what is stored, without a look at its data.
+    """Return the reason in the active language: that of the request, or of a socket's page.
+
+    In English, return the stored text without reading its data.
     """
     return localize(row.reason, row.why, get_language())

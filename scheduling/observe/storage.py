@@ -1,4 +1,4 @@
-"""How large everything is: tables, database, WAL, disk, and the oldest snapshot."""
+"""Sizes of tables, database, WAL and disk, and the age of the oldest snapshot."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ SELECT pg_database_size(current_database()) AS database_bytes,
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Sizes in bytes, as of one reading."""
+    """Sizes in bytes."""
 
     database_bytes: int
-    wal_bytes: int  #: written since the database was made
+    wal_bytes: int  #: written since the database was created
     oldest_snapshot_s: float
     disk_free_bytes: int | None  #: None: the database is on another machine
     tables: list[Any]  #: rows with `name`, `bytes`, `rows`
 
 
 def read_storage() -> Storage:
-    """Return the sizes. Two statements. Raise SnapshotUnavailable where they cannot be read."""
+    """Return the sizes. Two statements. Raise SnapshotUnavailable if they cannot be read."""
     try:
         with django_cursor() as cursor:
             tables = cursor.execute(TABLES.encode()).fetchall()
@@ -53,7 +53,7 @@ def read_storage() -> Storage:
 
 
 def disk_free() -> int | None:
-    """Return the free bytes of the database's disk; None where that is another machine's."""
+    """Return the free bytes of the database's disk; None if it is on another machine."""
     env = settings.GINKGO
     if not env.database_is_embedded or not env.home.exists():
         return None

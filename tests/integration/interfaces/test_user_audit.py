@@ -240,7 +240,7 @@ def test_tokens_are_shown_by_command_api_and_admin_to_operators_only(
     [
         (["--days", "0"], "1 to 3,650"),
         (["--name", "a\nb"], "U\\+000A"),
-        (["--name", "x" * 81], "80 are the most"),
+        (["--name", "x" * 81], "give 80 at most"),
     ],
 )
 def test_a_token_that_cannot_be_is_refused(arguments: list[str], said: str) -> None:

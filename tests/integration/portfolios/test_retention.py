@@ -24,7 +24,7 @@ from portfolios.retention.partitions import feed_head, partitions
 from scheduling.db.transaction import execute
 from scheduling.enact.alerts import compare
 from scheduling.models import Alert, Event, Run, Verification, VerificationAnchor
-from scheduling.retention import drop_rows
+from scheduling.retention import delete_rows
 from scheduling.timing import timing
 from tests.support.factories import make_node, make_trader
 
@@ -300,7 +300,7 @@ def test_old_lines_of_the_audit_log_go_and_the_history_of_assignments_stays(
     Alert.objects.create(kind="halted", key="fleet", opened_at=old, closed_at=old)
     Alert.objects.create(kind="halted", key="fleet", opened_at=old)
     settings.GINKGO = replace(settings.GINKGO, keep_audit_days=10.0)
-    assert drop_rows(time.monotonic() + 10) >= 2
+    assert delete_rows(time.monotonic() + 10) >= 2
     assert Event.objects.count() == before - 1
     assert Event.objects.filter(kind="granted", at=old).exists()
     assert [alert.closed_at for alert in Alert.objects.all()] == [None]

@@ -29,7 +29,7 @@ from portfolios.verify.compare_state import without_event_count
 from portfolios.verify.replay_process import in_this_process
 from scheduling import operations, tasks
 from scheduling.models import Alert, Tenure, Verification, VerificationAnchor
-from scheduling.retention import drop_rows, verified_to
+from scheduling.retention import delete_rows, verified_to
 from scheduling.scheduler import Scheduler
 from scheduling.verification import background, evidence, verify
 from scheduling.verification.runner import run_waiting
@@ -532,7 +532,7 @@ def test_what_fails_or_ends_before_the_difference_does_not_close_its_alert(
     assert is_told()
     for _ in range(25):
         Verification.objects.create(state="failed", **later)
-    drop_rows(time.monotonic() + 10)
+    delete_rows(time.monotonic() + 10)
     assert is_told()
     Verification.objects.create(state="identical", to_seq=different.to_seq, **later)
     assert not is_told()
