@@ -1,5 +1,5 @@
-"""The database as values: one Python answer for each SQL text of `scheduling.enact`.
+"""A simulated database: one Python answer for each statement of `scheduling.enact`.
 
-The recipes that run on it are the product's own, so that nothing of the protocol is told twice.
-`tests/integration/enact/test_simulation_conformance.py` shows that the answers are PostgreSQL's.
+The transactions that run on it are those of the product, so no part of the protocol is written
+twice. `tests/integration/enact/test_simulation_conformance.py` compares it with PostgreSQL.
 """

@@ -100,7 +100,7 @@ def _pass(
         if h.state == "activating" and h.to_epoch == run.epoch:
             db.set(h, state="done", activated_at=db.now, finished_at=db.now, pause_ms=pause_ms)
             data = {"handoff": h.id, "kind": h.kind, "pause_ms": pause_ms}
-            db.tell("handoff_done", h.portfolio_id, h.target_node_id, data=data)
+            db.write_event("handoff_done", h.portfolio_id, h.target_node_id, data=data)
             touched |= {h.source_node_id, h.target_node_id}
         elif h.state == "rolled_back" and h.to_epoch + 1 == run.epoch and h.pause_ms is None:
             db.set(h, pause_ms=pause_ms)
@@ -166,7 +166,7 @@ def fenced_event(db: Store, p: Any) -> None:
                 "to_seq": p.to_seqs[number],
                 "orders": p.orders[number],
             }
-            db.tell(
+            db.write_event(
                 "commit_refused", portfolio, p.node,
                 actor="fence", reason=p.reasons[number], data=data,
             )  # fmt: skip

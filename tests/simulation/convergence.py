@@ -1,15 +1,15 @@
-"""What must be true a minute after the last fault (I8, I11)."""
+"""Conditions that must hold a minute after the last fault (I8, I11)."""
 
 from __future__ import annotations
 
 from tests.simulation import rows
 from tests.simulation.world import World
 
-FRESH_S = 75.0  #: what was granted since then may still have to wait for its healthy minute
+FRESH_S = 75.0  #: a later grant may still be waiting for its healthy minute
 
 
 def check_converged(world: World) -> None:
-    """What runs is what is wanted, or a reason is on the row."""
+    """Assert that each portfolio is in its desired state, or its run has a reason."""
     for run in world.db.runs.values():
         portfolio = world.db.portfolios[run.portfolio_id]
         if portfolio.desired_state == "stopped" or portfolio.archived_at is not None:
@@ -22,22 +22,22 @@ def check_converged(world: World) -> None:
 
 
 def check_runs(world: World, run: rows.Run) -> None:
-    """Its owner has a process of this very epoch that keeps up, or the row says what is wrong."""
+    """Assert that the owner has a process of this epoch that keeps up, or the run has a reason."""
     daemon = world.daemon_of(run.node_id or 0)
     active = world.db.active(run.portfolio_id)
     if run.attempts or active is not None:
-        return  # it fails or moves just now, and its row counts that
+        return  # it is failing or moving, which its row counts
     assert daemon is not None and daemon.incarnation == run.incarnation, f"I8: no owner: {run}"
     hosted = [h for h in daemon.slots.values() if h.portfolio == run.portfolio_id]
     if hosted and hosted[0].phase == "waiting" and hosted[0].ended_at > world.now - 3:
-        return  # it has just died, and its row is about to hear of it
+        return  # it has just exited, which is about to be reported
     assert [(h.epoch, h.phase) for h in hosted] == [(run.epoch, "running")], f"I8: {run} {hosted}"
     assert run.phase == "running", f"I8: {run}"
     assert run.last_seq >= world.head(age_s=3), f"I8: it does not keep up: {run}"
 
 
 def check_revision(world: World, run: rows.Run) -> None:
-    """The wanted revision runs, unless it was rejected or something came between."""
+    """Assert that the wanted revision runs, unless it was rejected or interrupted."""
     db, mine = world.db, run.portfolio_id
     wanted = db.revisions[mine, db.portfolios[mine].revision]
     recent = run.granted_at is not None and run.granted_at > db.now - FRESH_S

@@ -1,4 +1,4 @@
-"""The tables, one transaction at a time, and the answers to statements by their text."""
+"""The simulated tables, one transaction at a time, and the answers to statements."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def answers(*statements: Statement) -> Callable[[Answer], Answer]:
 
 
 class Killed(BaseException):
-    """Whoever ran the recipe is gone. Not an Exception: nothing of it may go on."""
+    """The process was killed. Not an Exception: no handler may catch it."""
 
 
 class Duplicate(Exception):
-    """A unique key was there already."""
+    """A unique key exists already."""
 
 
 class Store:
-    """What PostgreSQL holds. `now` is its clock, and nobody else's."""
+    """The contents of the simulated database. `now` is its clock."""
 
     def __init__(self, now: float) -> None:
         self.now = now
@@ -59,7 +59,7 @@ class Store:
         self.pulse: dict[int, rows.Pulse] = {}
         self.locks: dict[str, rows.PassLock] = {}
         self.storm: dict[int, rows.Storm] = {}
-        self.looks = 0  #: how often the fleet was read
+        self.looks = 0  #: number of fleet reads
         self.frozen = self.freeze_failover = False
         self.feed = SimpleNamespace(name="demo", sha256="0" * 64, from_seq=1, from_time=now, rate=0)
         self.next_handoff = 1
@@ -82,9 +82,11 @@ class Store:
         table[key] = row
         self._undo.append(lambda: table.pop(key))
 
-    def tell(self, kind: str, portfolio: int | None, node: int | None, **said: Any) -> None:
+    def write_event(
+        self, kind: str, portfolio: int | None, node: int | None, **columns: Any
+    ) -> None:
         """Write one event."""
-        values = {"actor": "", "reason": "", "data": {}, **said}
+        values = {"actor": "", "reason": "", "data": {}, **columns}
         event = rows.Event(self.now, kind, portfolio, node, **values)
         self.add(self.events, len(self.events) + 1, event)
 
@@ -107,11 +109,11 @@ class Store:
         return found[0] if found else None
 
     def head(self) -> int:
-        """Return the head of the feed, as statements count it."""
+        """Return the head of the feed, as statements compute it."""
         return int(self.feed.from_seq + (self.now - self.feed.from_time) * self.feed.rate // 1)
 
     def valid(self, node: int | None) -> bool | None:
-        """Return whether the lease of `node` is valid; None where it has none."""
+        """Return whether the lease of `node` is valid; None without a lease."""
         lease = self.leases.get(node) if node is not None else None
         if node is None or lease is None:
             return None
@@ -119,28 +121,28 @@ class Store:
 
     # --- running -----------------------------------------------------------------------------
 
-    def execute_autocommit(self, recipe: Transaction[T]) -> T:
-        """Run a recipe with each statement in a transaction of its own."""
-        return self.execute(recipe, autocommit=True)
+    def execute_autocommit(self, steps: Transaction[T]) -> T:
+        """Run `steps`, each statement in its own transaction."""
+        return self.execute(steps, autocommit=True)
 
-    def execute(self, recipe: Transaction[T], *, autocommit: bool = False) -> T:
-        """Run a recipe in one transaction, as `scheduling.db.transaction.execute` does.
+    def execute(self, steps: Transaction[T], *, autocommit: bool = False) -> T:
+        """Run `steps` in one transaction, as `scheduling.db.transaction.execute` does.
 
-        With a `fuse` the one who runs it is killed after so many statements: what was not committed
-        by then was never done.
+        With a `fuse`, the caller is killed after that many statements, and everything that was not
+        committed by then is rolled back.
         """
         self._undo, hints = [], list(self.hints)
         try:
-            step = next(recipe)
+            asked = next(steps)
             while True:
                 if self.fuse is not None:
                     self.fuse -= 1
                     if self.fuse < 0:
                         raise Killed
-                answer = self.answer(step)
+                answer = self.answer(asked)
                 if autocommit:
                     self._undo, hints = [], list(self.hints)
-                step = recipe.send(answer)
+                asked = steps.send(answer)
         except StopIteration as stop:
             outcome: T = stop.value
             return outcome
@@ -157,26 +159,26 @@ class Store:
         """Return the rows of one statement, as `scheduling.db.transaction.fetch` does."""
         return self.answer(Query(statement, params))
 
-    def answer(self, step: Query) -> list[Any]:
+    def answer(self, asked: Query) -> list[Any]:
         """Return the rows of one statement."""
-        if step.statement not in ANSWERS:
+        if asked.statement not in ANSWERS:
             raise KeyError(
-                f"The simulation has no answer to {step.statement.name}: write one in "
+                f"The simulation has no answer to {asked.statement.name}: write one in "
                 "tests/simulation, and compare it in test_simulation_conformance"
             )
-        return list(ANSWERS[step.statement](self, SimpleNamespace(**step.params)) or [])
+        return list(ANSWERS[asked.statement](self, SimpleNamespace(**asked.params)) or [])
 
 
 def view(row: Any, **more: Any) -> Row:
-    """Return the columns of a row as they are now, and some beside them."""
+    """Return the present columns of a row, and additional ones."""
     return Row(**{**vars(row), **more})
 
 
 def stored(value: Jsonb | None) -> Any:
-    """Return what a column of jsonb gives back: tuples are lists there."""
+    """Return a value as a jsonb column returns it: tuples become lists."""
     return None if value is None else json.loads(json.dumps(value.obj))
 
 
 def differ(one: Any, other: Any) -> bool:
-    """Return what `<>` says in SQL: with a NULL nothing differs."""
+    """Return the result of `<>` in SQL: NULL differs from nothing."""
     return one is not None and other is not None and one != other

@@ -1,4 +1,4 @@
-"""A small fleet to begin with, in a store that has all its answers."""
+"""A small initial fleet in a simulated database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ START = 1_800_000_000.0
 
 
 def a_store(nodes: int, portfolios: int, *, rate: float = 10) -> Store:
-    """Return nodes that never registered and portfolios that nobody owns."""
+    """Return unregistered nodes and unassigned portfolios."""
     db = Store(START)
     db.feed.rate = rate
     for number in range(1, nodes + 1):
@@ -30,7 +30,7 @@ def a_store(nodes: int, portfolios: int, *, rate: float = 10) -> Store:
 
 
 def register_words(incarnation: UUID, capacity: int = 5) -> Register:
-    """Return what a daemon says of itself."""
+    """Return a daemon's registration message."""
     return Register(
         protocol=PROTOCOL,
         incarnation=str(incarnation),

@@ -1,4 +1,4 @@
-"""The gateway of the simulated world: it runs the product's recipes, and answers may get lost."""
+"""The simulated gateway: it runs the transactions of the product, and answers may get lost."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ T = TypeVar("T")
 
 
 class Away(Exception):
-    """No answer: nobody knows whether it was done."""
+    """There is no answer: the outcome is unknown."""
 
 
 class Gateway:
-    """One for all nodes. `up` and `database_up` are faults of ours."""
+    """One gateway for all nodes. `up` and `database_up` are faults of the control plane."""
 
     def __init__(self, db: Store, timing: Timing, ledger: Ledger) -> None:
         self.db, self.timing, self.ledger = db, timing, ledger
@@ -36,7 +36,7 @@ class Gateway:
         return self.up and self.database_up
 
     def ask(self, link: list[str], act: Callable[[], T]) -> T:
-        """Do `act` for a node, with the next fault of its link."""
+        """Run `act` for a node, with the next fault of its link."""
         fault = link.pop(0) if link else "none"
         if not self.serving or fault == "request lost":
             raise Away
@@ -65,7 +65,7 @@ class Gateway:
         return self.db.execute(desired_set(node))
 
     def beat(self, node: int, beat: wire.Heartbeat) -> tuple[str, wire.DesiredSet | None, bool]:
-        """Return (status, set, something is under way)."""
+        """Return (status, desired set, whether a handoff is pending)."""
         rows = self.db.execute(lease.renew_leases([node], [beat], self.timing))
         row, incarnation = rows[node], UUID(beat.incarnation)
         if not row.beaten:

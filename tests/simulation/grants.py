@@ -1,4 +1,4 @@
-"""Runs, tenures, attempts, events and hints: the statements that several recipes share."""
+"""Answers to statements about runs, tenures, attempts, events and hints."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def grant(db: Store, p: Any) -> list[Row]:
             p.handoff, db.now, python=python,
         )  # fmt: skip
         db.add(db.tenures, (p.portfolio, run.epoch), tenure)
-    db.tell(
+    db.write_event(
         "ended" if p.node is None else "granted", p.portfolio, p.node, actor=p.actor, reason=p.why,
         data={
             "epoch": run.epoch,
@@ -174,7 +174,7 @@ def lift(db: Store, p: Any) -> list[Row]:
 @answers(AUDIT)
 def audit(db: Store, p: Any) -> None:
     for portfolio, node, reason, data in zip(p.portfolios, p.nodes, p.reasons, p.data, strict=True):
-        db.tell(p.kind, portfolio, node, actor=p.actor, reason=reason, data=data.obj)
+        db.write_event(p.kind, portfolio, node, actor=p.actor, reason=reason, data=data.obj)
 
 
 @answers(TOUCH)
@@ -230,10 +230,10 @@ def note_death(db: Store, p: Any) -> None:
 
 @answers(alerts.COMPARE)
 def alert_causes(db: Store, p: Any) -> None:
-    """Leave alerts alone: they decide nothing. The conformance test looks at PostgreSQL's."""
+    """Ignore alerts: no decision depends on them. The conformance test checks PostgreSQL's."""
 
 
-# --- what the sweep looks for --------------------------------------------------------------------
+# --- reads of the sweep ---------------------------------------------------------------------------
 
 
 @answers(revisions.PROVE)
@@ -253,7 +253,7 @@ def prove(db: Store, p: Any) -> list[Row]:
             db.set(run, good_revision=run.revision)
             db.set(revision, status="good", status_reason="")
             data = {"revision": run.revision}
-            db.tell("revision_good", run.portfolio_id, None, actor="sweep", data=data)
+            db.write_event("revision_good", run.portfolio_id, None, actor="sweep", data=data)
             proven.append(Row(portfolio_id=run.portfolio_id, number=run.revision))
     return proven
 

@@ -1,4 +1,4 @@
-"""The machine of a handoff: its rows, and what its steps look at."""
+"""Answers to statements about handoffs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def lock_handoff(db: Store, p: Any) -> list[Row]:
 
 
 def _place(db: Store, node: int | None) -> Row:
-    """Return what a left join finds of a node and its lease."""
+    """Return a node and its lease as a left join finds them."""
     row = db.nodes.get(node) if node is not None else None
     lease = db.leases.get(node) if node is not None else None
     return Row(
@@ -103,7 +103,7 @@ def _insert(db: Store, n: Any, actor: str) -> Row:
         n.source, n.source_incarnation, n.target, n.target_incarnation, n.from_epoch,
         n.from_revision, n.to_revision, db.now + n.deadline_s, db.now,
     )  # fmt: skip
-    db.next_handoff += 1  # like a sequence: a number that was drawn is gone
+    db.next_handoff += 1  # like a sequence: a rollback does not return the number
     db.add(db.handoffs, h.id, h)
     return view(h)
 
@@ -199,7 +199,7 @@ def follow(db: Store, p: Any) -> None:
 
 
 def delayed(db: Store, p: Any) -> bool:
-    """Return whether nodes could not reach us, or no commit got through, just now."""
+    """Return whether nodes could not reach the gateway, or no commit got through."""
     return any(
         g.last_beat_at < db.now - p.gap_s
         or g.serving_since > db.now - p.interval_s

@@ -1,4 +1,4 @@
-"""The invariants, said of the model's rows and of every commit that was accepted."""
+"""The invariants, checked on the simulated rows and on every accepted commit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.simulation.trading import State, decode, see
 
 @dataclass(frozen=True)
 class Accepted:
-    """One commit that the fence let through, as it happened."""
+    """One commit that passed the fence."""
 
     portfolio: int
     epoch: int
@@ -25,14 +25,14 @@ class Accepted:
 
 
 class Ledger:
-    """Every accepted commit, seen at the fence and nowhere else."""
+    """Every accepted commit, recorded at the fence."""
 
     def __init__(self) -> None:
         self.accepted: dict[int, list[Accepted]] = {}
 
     @contextmanager
     def watching(self, db: Store, node: int, incarnation: UUID, words: Commit) -> Iterator[None]:
-        """Note `words` if the fence lets them through, and hold them to I1, I2, I4 and I5."""
+        """Record a commit if it passes the fence, and check I1, I2, I4 and I5."""
         run = db.runs[words.portfolio]
         before, epoch = _written(db, words.portfolio), run.epoch
         yield
@@ -56,7 +56,7 @@ class Ledger:
 
 
 def _written(db: Store, portfolio: int) -> object:
-    """Return what only a commit changes."""
+    """Return the columns that only a commit changes."""
     run = db.runs[portfolio]
     orders = sum(key[0] == portfolio for key in db.orders)
     fills = sum(key[0] == portfolio for key in db.fills)
@@ -64,10 +64,10 @@ def _written(db: Store, portfolio: int) -> object:
 
 
 def check_rows(db: Store) -> None:
-    """What holds at every moment."""
+    """Check the invariants that hold at every moment."""
     for run in db.runs.values():
         portfolio = db.portfolios[run.portfolio_id]
-        active = db.active(run.portfolio_id)  # asserts that there is one at most
+        active = db.active(run.portfolio_id)  # asserts that there is at most one
         whole = (run.node_id is None) == (run.incarnation is None)
         assert whole, f"half an owner: {run}"
         tenure = db.tenures.get((run.portfolio_id, run.epoch))
@@ -82,7 +82,7 @@ def check_rows(db: Store) -> None:
 
 
 def check_history(db: Store) -> None:
-    """I10: the audit trail alone gives the tenures."""
+    """I10: the tenures follow from the audit log alone."""
     told: dict[int, list[tuple[int, int, str, int, int, int | None]]] = {}
     for event in db.events.values():
         if event.kind not in ("granted", "ended") or event.portfolio_id is None:
@@ -103,7 +103,7 @@ def check_history(db: Store) -> None:
 
 
 def check_told_once(db: Store) -> None:
-    """I12: nothing is opened that is open, and a handoff ends once."""
+    """I12: an open alert is not opened again, and a handoff ends once."""
     lost: set[int] = set()
     ended: set[int] = set()
     for event in db.events.values():
@@ -121,7 +121,7 @@ def check_told_once(db: Store) -> None:
 
 
 def check_equals_uninterrupted(db: Store) -> None:
-    """I3: state, orders and fills are those of one process that was never interrupted."""
+    """I3: state, orders and fills equal those of an uninterrupted process."""
     for run in db.runs.values():
         mine, state = run.portfolio_id, State()
         orders, fills = set(), set()

@@ -1,4 +1,4 @@
-"""Leases: taken by register, renewed by beats, shortened, ended, judged."""
+"""Answers to statements about leases, nodes and the gateway's row."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def beat(db: Store, p: Any) -> list[Row]:
             db.set(node, leaving=leaving)
             kind = "node_leaving" if leaving else "node_alive"
             reason = "its daemon was asked to stop" if leaving else ""
-            db.tell(kind, None, node_id, reason=reason)
+            db.write_event(kind, None, node_id, reason=reason)
             db.hints.append((None, 0))
     _beat_of_ours(db, p.gap_s, least_s=1.0)
     return found
@@ -103,7 +103,7 @@ def revive(db: Store, p: Any) -> None:
         node = db.nodes[node_id]
         if node.status == "lost":
             db.set(node, status="alive", status_since=db.now)
-            db.tell("node_alive", None, node_id, reason="heartbeats arrive again")
+            db.write_event("node_alive", None, node_id, reason="heartbeats arrive again")
             db.hints.append((None, 0))
 
 
@@ -170,7 +170,7 @@ def mark_lost(db: Store, p: Any) -> list[Row]:
         silent_s = db.now - held.renewed_at
         times = [t for t in [*node.lost_times, db.now] if t > db.now - 86400]
         db.set(node, status="lost", status_since=db.now, leaving=False, lost_times=sorted(times))
-        db.tell(
+        db.write_event(
             "node_lost", None, node.id, actor="sweep", data={
                 "incarnation": str(held.incarnation), "renewals": held.renewals,
                 "silent_s": silent_s,
@@ -272,7 +272,7 @@ def concerned(db: Store, p: Any) -> list[Row]:
 
 @answers(stalls.STALLS)
 def stalls_(db: Store, p: Any) -> list[Row]:
-    """Mark what stands still, unmark the rest."""
+    """Mark stalled portfolios, unmark the others."""
     ours, feed, opened = db.pulse.get(1), db.feed, []
     judging = (
         ours is not None
@@ -308,7 +308,7 @@ def stalls_(db: Store, p: Any) -> list[Row]:
 
 @answers(stalls.BEHIND)
 def behind(db: Store, p: Any) -> list[Row]:
-    """Mark what lags by more than its decisions may, unmark the rest."""
+    """Mark portfolios that are behind, unmark the others."""
     ours, feed, then, changed = db.pulse.get(1), db.feed, db.now - p.stale_s, []
     if ours is None or not db.now - p.gap_s <= ours.last_beat_at <= db.now + 1:
         return []

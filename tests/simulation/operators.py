@@ -1,4 +1,4 @@
-"""What people ask for, as recipes that run on the model and on PostgreSQL alike."""
+"""Operations as transactions that run both on the simulation and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from scheduling.timing import Timing
 from tests.simulation import rows
 from tests.simulation.database import Store, answers
 
-WISH = Statement(
-    "WISH",
+SET_DESIRED_STATE = Statement(
+    "SET_DESIRED_STATE",
     """
 UPDATE portfolios_portfolio SET desired_state = %(desired)s::text,
     archived_at = CASE WHEN %(archive)s THEN clock_timestamp() ELSE archived_at END
@@ -38,14 +38,14 @@ UPDATE portfolios_portfolio p SET revision = added.number FROM added
 WHERE p.id = %(portfolio)s RETURNING p.revision
 """,
 )
-MARK = Statement(
-    "MARK",
+SET_SCHEDULING = Statement(
+    "SET_SCHEDULING",
     """
 UPDATE scheduling_node SET draining = %(draining)s, cordoned = %(cordoned)s WHERE id = %(node)s
 """,
 )
-WANT_AGAIN = Statement(
-    "WANT_AGAIN",
+RETRY_REVISION = Statement(
+    "RETRY_REVISION",
     """
 UPDATE portfolios_revision SET status = 'unproven'
 WHERE portfolio_id = %(portfolio)s AND number = %(number)s AND status = 'rejected'
@@ -53,8 +53,8 @@ WHERE portfolio_id = %(portfolio)s AND number = %(number)s AND status = 'rejecte
 )
 
 
-@answers(WISH)
-def _wish(db: Store, p: Any) -> list[Any]:
+@answers(SET_DESIRED_STATE)
+def _set_desired_state(db: Store, p: Any) -> list[Any]:
     row = db.portfolios[p.portfolio]
     if row.archived_at is not None:
         return []
@@ -73,43 +73,47 @@ def _revise(db: Store, p: Any) -> list[Any]:
     return [SimpleNamespace(revision=added.number)]
 
 
-@answers(MARK)
+@answers(SET_SCHEDULING)
 def _mark(db: Store, p: Any) -> None:
     db.set(db.nodes[p.node], draining=p.draining, cordoned=p.cordoned)
 
 
-@answers(WANT_AGAIN)
-def _want_again(db: Store, p: Any) -> None:
+@answers(RETRY_REVISION)
+def _retry_revision(db: Store, p: Any) -> None:
     row = db.revisions[p.portfolio, p.number]
     if row.status == "rejected":
         db.set(row, status="unproven")
 
 
 def stop(portfolio: int, *, delete: bool = False) -> Transaction[Row | None]:
-    """Stop it, or delete it. None: it was deleted before."""
-    wished = yield from query(WISH, portfolio=portfolio, desired="stopped", archive=delete)
-    if not wished:
+    """Stop or delete a portfolio. Return None if it was deleted before."""
+    found = yield from query(
+        SET_DESIRED_STATE, portfolio=portfolio, desired="stopped", archive=delete
+    )
+    if not found:
         return None
     return (yield from stop_run(portfolio, "olive", "deleted" if delete else "stopped"))
 
 
 def start(portfolio: int) -> Transaction[bool]:
-    """Want it running, and lift what kept it. False: it was deleted."""
-    wished = yield from query(WISH, portfolio=portfolio, desired="running", archive=False)
-    if wished:
+    """Start a portfolio. Return False if it was deleted."""
+    found = yield from query(
+        SET_DESIRED_STATE, portfolio=portfolio, desired="running", archive=False
+    )
+    if found:
         yield from lift(portfolio)
-    return bool(wished)
+    return bool(found)
 
 
 def revise(portfolio: int) -> Transaction[int]:
-    """Make a new revision, wanted from now on; the sweep reloads to it."""
+    """Add a new wanted revision; the sweep reloads to it."""
     (row,) = yield from query(REVISE, portfolio=portfolio)
     return int(row.revision)
 
 
 def reload(portfolio: int, node: int, revision: int, timing: Timing) -> Transaction[Row]:
-    """Restart it where it is, rejected or not."""
-    yield from query(WANT_AGAIN, portfolio=portfolio, number=revision)
+    """Reload a portfolio on its node, even to a rejected revision."""
+    yield from query(RETRY_REVISION, portfolio=portfolio, number=revision)
     return (
         yield from request(
             "reload", portfolio, target=node, to_revision=revision, actor="olive", reason="",
@@ -131,5 +135,5 @@ def move(
 
 
 def mark(node: int, *, draining: bool = False, cordoned: bool = False) -> Transaction[None]:
-    """Drain or cordon a node, or neither."""
-    yield from query(MARK, node=node, draining=draining, cordoned=cordoned)
+    """Set whether a node is draining and cordoned."""
+    yield from query(SET_SCHEDULING, node=node, draining=draining, cordoned=cordoned)

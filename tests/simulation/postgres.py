@@ -1,4 +1,4 @@
-"""The same tables in PostgreSQL, under a clock that the test sets, read as the model's rows."""
+"""The same tables in PostgreSQL under a clock that the test sets, read as simulated rows."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from scheduling.db.transaction import django_cursor
 from tests.simulation import rows
 from tests.simulation.database import Store
 
-#: A function of this name that stands before pg_catalog in the search path is the one that is
-#: called, so that every statement reads the clock of the test.
+#: A function of this name in a schema before pg_catalog in the search path is called instead, so
+#: every statement reads the clock of the test.
 CLOCK = """
 CREATE SCHEMA virtual;
 CREATE FUNCTION virtual.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS
@@ -44,20 +44,20 @@ TABLES: dict[str, tuple[str, type, str, str]] = {
 
 
 def install_clock(now: float) -> None:
-    """Let the present transaction read the test's clock, from `now` on."""
+    """Let the present transaction read the test's clock, starting at `now`."""
     with connection.cursor() as cursor:
         cursor.execute(CLOCK)
     set_clock(now)
 
 
 def set_clock(now: float) -> None:
-    """Set it."""
+    """Set the test's clock."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT set_config('virtual.now', %s, true)", [repr(now)])
 
 
 def read(table: str) -> list[dict[str, Any]]:
-    """Return the rows of one table with the columns of the model."""
+    """Return the rows of one table with the simulated columns."""
     name, row, order, without = TABLES[table]
     columns = [f.name for f in fields(row) if f.name not in without.split()]
     listed = ", ".join(f'"{column}"' for column in columns)
@@ -68,15 +68,15 @@ def read(table: str) -> list[dict[str, Any]]:
     return [{key: plain(value) for key, value in line.items()} for line in found]
 
 
-def of_model(store: Store, table: str) -> list[dict[str, Any]]:
-    """Return the rows of the model, in the same order."""
+def of_simulation(store: Store, table: str) -> list[dict[str, Any]]:
+    """Return the simulated rows in the same order."""
     without = TABLES[table][3].split()
     found = [getattr(store, table)[key] for key in sorted(getattr(store, table))]
     return [{k: plain(v) for k, v in vars(row).items() if k not in without} for row in found]
 
 
 def plain(value: Any) -> Any:
-    """Return a value as both sides have it: times as seconds, bytes as bytes."""
+    """Return a value in a comparable form: times as seconds, bytes as bytes."""
     if isinstance(value, datetime):
         return value.timestamp()
     if isinstance(value, memoryview):
@@ -91,9 +91,9 @@ def plain(value: Any) -> Any:
 
 
 def copy(store: Store) -> None:
-    """Write the model's rows into PostgreSQL. For the world before its first step."""
+    """Write the simulated rows into PostgreSQL, before the first step."""
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM scheduling_event")  # what `migrate` did is in the audit log
+        cursor.execute("DELETE FROM scheduling_event")  # `migrate` wrote audit log lines
     feed = _insert("portfolios_feed", name=store.feed.name, sha256=store.feed.sha256, length=1000)
     _insert(
         "portfolios_feedsegment", feed_id=feed, from_seq=store.feed.from_seq,

@@ -1,4 +1,4 @@
-"""One portfolio process of a simulated daemon: what it has in memory and what it waits for."""
+"""One portfolio process of a simulated daemon: its memory, and what it waits for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_EVENTS = 50
 
 @dataclass
 class Hosted:
-    """A slot. Its phases are those of `decide.reconcile.Process`."""
+    """A hosted process. Its phases are those of `decide.reconcile.Process`."""
 
     slot: int
     entry: DesiredEntry
@@ -25,11 +25,11 @@ class Hosted:
     ended_at: float = 0.0
     reported: bool = True
     failures: int = 0
-    state: State | None = None  #: None: there is no process, or it has loaded nothing
+    state: State | None = None  #: None: no process, or nothing loaded yet
     state_seq: int = 0
     committed: int = 0
     pending: Commit | None = None  #: sent, and no definite answer yet
-    batch: Batch | None = None  #: what `pending` was made of
+    batch: Batch | None = None  #: the batch of `pending`
     owns: bool = False  #: its first commit was accepted
     events_seen: bool = False
     activated: bool = False
@@ -43,28 +43,28 @@ class Hosted:
         return self.entry.revision
 
     def view(self) -> Process:
-        """Return what reconcile needs to know."""
+        """Return the view that reconcile needs."""
         return Process(
             self.slot, self.portfolio, self.epoch, self.revision, self.phase, self.handoff,
             self.kept, self.ended_at, self.reported, self.failures,
         )  # fmt: skip
 
     def own(self, entry: DesiredEntry) -> None:
-        """Begin to own the entry's epoch."""
+        """Start to own the entry's epoch."""
         if entry.epoch != self.epoch:
             self.activated = False
         self.entry, self.epoch, self.handoff = entry, entry.epoch, entry.handoff
         self.phase, self.pending, self.owns = "starting", None, False
 
     def end(self, phase: str, now: float) -> None:
-        """The process is gone; this is what is left of it."""
+        """Record that the process has exited."""
         self.phase, self.ended_at, self.state, self.pending = phase, now, None, None
         self.owns = False
 
 
 @dataclass
 class Batch:
-    """What a process did since its last commit."""
+    """The results of a process since its last commit."""
 
     state: State
     to_seq: int
@@ -73,7 +73,7 @@ class Batch:
     fills: list[FillLine] = field(default_factory=list)
 
     def commit(self, hosted: Hosted, batch: UUID, release: int | None) -> Commit:
-        """Return the commit made of it."""
+        """Return the commit of this batch."""
         moved = self.to_seq > hosted.committed or not hosted.owns
         return Commit(
             portfolio=hosted.portfolio, epoch=hosted.epoch, from_seq=hosted.committed,
@@ -83,7 +83,7 @@ class Batch:
 
 
 def run(hosted: Hosted, to_seq: int, suppress: bool) -> Batch:
-    """Run the events after what is committed, up to `to_seq`."""
+    """Process the events after the last commit, up to `to_seq`."""
     assert hosted.state is not None
     done = Batch(hosted.state, hosted.committed, suppress)
     for seq in range(hosted.committed + 1, to_seq + 1):

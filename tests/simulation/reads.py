@@ -1,4 +1,4 @@
-"""What nodes and the balancer read: a node's set, and the snapshot of the fleet."""
+"""Answers to reads: a node's desired set, and the snapshot of the fleet."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ def clock(db: Store, p: Any) -> list[Row]:
     return [
         Row(
             now=db.now,
-            # Each look is as of another server: everything is read anew.
+            # Each snapshot seems to come from another server, so that everything is read again.
             of=str(db.looks),
             unsettled=0,
             newest=0,
             frozen=db.frozen,
             freeze_failover=db.freeze_failover,
-            by_cpu=False,  # nobody in this world chooses it
+            by_cpu=False,  # never set in the simulation
             storm_held=held is not None and held.held_at is not None,
             storm_by="" if held is None else held.held_by,
             storm_ended=None if held is None else held.ended_at,
@@ -86,7 +86,7 @@ def clock(db: Store, p: Any) -> list[Row]:
 
 @answers(CHANGES)
 def changes(db: Store, p: Any) -> list[Row]:
-    """Find nothing: where all is read anew, nobody needs to know what changed."""
+    """Return nothing: every snapshot reads all rows again."""
     return []
 
 
@@ -154,7 +154,7 @@ def portfolios(db: Store, p: Any) -> list[Row]:
 
 
 def _other(db: Store, row: rows.Portfolio, number: int | None) -> rows.Revision | None:
-    """Return a revision that is not the wanted one, as a left join finds it."""
+    """Return a revision other than the wanted one, as a left join finds it."""
     if number is None or number == row.revision:
         return None
     return db.revisions.get((row.id, number))
@@ -178,8 +178,8 @@ def failed_lately(db: Store, p: Any) -> list[Row]:
 
 
 @contextmanager
-def standing_in(db: Store) -> Iterator[None]:
-    """Let the product's passes, from `Scheduler.tick` down, run on the model."""
+def simulated_database(db: Store) -> Iterator[None]:
+    """Run the passes of the product, from `Scheduler.tick` down, on the simulated database."""
     with (
         mock.patch.object(scheduler, "execute_autocommit", db.execute_autocommit),
         mock.patch.object(pass_lock, "execute_autocommit", db.execute_autocommit),

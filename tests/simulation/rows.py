@@ -1,4 +1,4 @@
-"""The rows, with the columns that decide something. Times are epoch seconds of the one clock."""
+"""Simulated rows, with the columns that decisions depend on. Times are epoch seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules that Hypothesis picks from and that a long walk picks from by weight."""
+"""Rules for Hypothesis, and for long random runs that choose by weight."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 
 EXPLORING = os.environ.get("HYPOTHESIS_PROFILE") == "explore"
 
-#: A walk takes too long to be made shorter in an ordinary run: that would be minutes.
+#: Shrinking a long run would take minutes, so it is off in an ordinary run.
 PHASES = tuple(Phase) if EXPLORING else (Phase.explicit, Phase.generate)
 
 
 def act(weight: int, /, **options: Sequence[Any]) -> Callable[[Any], Any]:
-    """Make a rule of a method, with what each of its parameters may be."""
+    """Turn a method into a rule, with the values of each parameter."""
 
     def mark(method: Any) -> Any:
         made = rule(**{name: st.sampled_from(values) for name, values in options.items()})(method)
@@ -29,7 +29,7 @@ def act(weight: int, /, **options: Sequence[Any]) -> Callable[[Any], Any]:
 
 
 def acts_of(machine: type[RuleBasedStateMachine]) -> list[tuple[int, str, dict[str, Any]]]:
-    """Return (weight, name, options) of every act of this machine, by name."""
+    """Return (weight, name, options) of every rule of a machine, by name."""
     marked = ((name, getattr(getattr(machine, name), "act", None)) for name in dir(machine))
     return [(found[0], name, found[1]) for name, found in marked if found is not None]
 
@@ -37,7 +37,7 @@ def acts_of(machine: type[RuleBasedStateMachine]) -> list[tuple[int, str, dict[s
 def walk(
     machine: RuleBasedStateMachine, seed: int, acts: int, after_each: Callable[[], None]
 ) -> None:
-    """Do `acts` acts by weight. Hypothesis' own walks stay near where they began."""
+    """Run `acts` rules by weight. Hypothesis' own runs stay near their initial state."""
     chance, done = random.Random(seed), []
     known = acts_of(type(machine))
     weights = [weight for weight, _, _ in known]
@@ -56,6 +56,6 @@ def walk(
 
 
 def seeds(count: int) -> list[int]:
-    """Return the same seeds every time, or new ones where new ones are looked for."""
+    """Return the same seeds every time, or new ones if asked to search."""
     system = random.SystemRandom()
     return [system.randrange(2**32) if EXPLORING else n for n in range(1, count + 1)]

@@ -1,4 +1,4 @@
-"""The storm guard's one row."""
+"""Answers to statements about the hold of failover."""
 
 from __future__ import annotations
 

@@ -17,12 +17,12 @@ class State:
     open_seq: int = 0  #: of the order that waits for its fill, or 0
 
     def encode(self) -> bytes:
-        """Return it as it is stored."""
+        """Return the stored form."""
         return f"{self.digest} {self.events} {self.orders} {self.open_seq}".encode()
 
 
 def decode(text: bytes | None) -> State:
-    """Return what was stored, or the state to begin with."""
+    """Return the stored state, or the initial one."""
     return State() if text is None else State(*map(int, text.split()))
 
 
@@ -34,7 +34,7 @@ class Step:
 
 
 def see(state: State, revision: int, seq: int, suppress: bool) -> Step:
-    """Return what comes of one event."""
+    """Return the result of one event."""
     fill = state.open_seq or None
     digest = (state.digest * 31 + seq * (revision + 1)) % 1_000_003
     seen = replace(state, digest=digest, events=state.events + 1, open_seq=0)

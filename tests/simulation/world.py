@@ -1,4 +1,4 @@
-"""Nodes, watchers, a gateway, a feed and a network, all in one virtual time."""
+"""Nodes, watchers, a gateway, a feed and a network in one virtual time."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.simulation.database import ACTIVE, Killed
 from tests.simulation.fleet import START, a_store
 from tests.simulation.gateway import Gateway
 from tests.simulation.invariants import Ledger, check_rows
-from tests.simulation.reads import standing_in
+from tests.simulation.reads import simulated_database
 
 QUANTUM_S = 0.5
-RATE = 4.0  #: events a second
-WHOLE_S = 40.0  #: time enough for whatever was late when the control plane came back
+RATE = 4.0  #: events per second
+GRACE_S = 40.0  #: enough for everything that was late when the control plane came back
 LATE_S = 8.0  #: a frozen holder keeps the pass lock for 5 s
 
 
@@ -46,7 +46,7 @@ class World:
         self.ledger = Ledger()
         self.gateway = Gateway(self.db, self.timing, self.ledger)
         self.now, self.clock_ahead_s = START, 0.0
-        self.whole_since = START  #: when the control plane became whole and its clock steady
+        self.complete_since = START  #: control plane complete, and its clock steady
         self.drawn = 0
         self.daemons: list[Daemon] = []
         self.watchers = [Watcher(Scheduler(name, self.timing)) for name in ("first", "second")]
@@ -63,7 +63,7 @@ class World:
     # --- time --------------------------------------------------------------------------------
 
     def go_on(self, seconds: float) -> None:
-        """Let everybody do what is due in this time, and hold the rows to their promises."""
+        """Advance time: run everything that is due, and check the invariants."""
         for _ in range(round(seconds / QUANTUM_S)):
             self.now += QUANTUM_S
             self.db.now = self.now + self.clock_ahead_s
@@ -83,14 +83,14 @@ class World:
         """Set the database's clock forward or back."""
         self.clock_ahead_s += seconds
         self.db.now += seconds
-        self.whole_since = self.now
+        self.complete_since = self.now
 
     def _check_deadlines(self) -> None:
-        """I6: with a control plane that is whole, a step that is late ends by its way out."""
+        """I6: while the control plane is complete, an overdue step ends."""
         watched = any(watcher.up and not watcher.paused for watcher in self.watchers)
         if not watched or not self.gateway.serving:
-            self.whole_since = self.now
-        if self.now - self.whole_since < WHOLE_S:
+            self.complete_since = self.now
+        if self.now - self.complete_since < GRACE_S:
             return
         for h in self.db.handoffs.values():
             if h.state in ACTIVE:
@@ -105,7 +105,7 @@ class World:
         rebalance = self.now >= watcher.next_rebalance
         self.db.fuse = fuse
         try:
-            with standing_in(self.db):
+            with simulated_database(self.db):
                 outcome = watcher.scheduler.tick(rebalance=rebalance)
             if outcome.ran and rebalance:
                 watcher.next_rebalance = self.now + 30
@@ -119,7 +119,7 @@ class World:
     # --- pushes ------------------------------------------------------------------------------
 
     def _push(self) -> None:
-        """Send what the last changes hinted at, as the network of now allows."""
+        """Send the pushes of the last changes, as far as the network allows."""
         hints, self.db.hints = self.db.hints, []
         for node, _ in hints:
             if node is None:
@@ -157,13 +157,13 @@ class World:
         return found
 
     def set_feed(self, rate: float) -> None:
-        """Let the feed go on at this rate."""
+        """Set the rate of the feed."""
         seq = self.head() + 1
         self.segments.append((seq, self.db.now, rate))
         self.db.feed.from_seq, self.db.feed.from_time, self.db.feed.rate = seq, self.db.now, rate
 
     def poisoned(self, portfolio: int, revision: int, after: int, to_seq: int) -> int | None:
-        """Return the first event in (after, to_seq] at which it raises."""
+        """Return the first event in (after, to_seq] at which the strategy raises."""
         seqs = [
             seq
             for (whose, which), seq in self.poison.items()
@@ -174,18 +174,18 @@ class World:
     # --- nodes -------------------------------------------------------------------------------
 
     def daemon_of(self, node: int) -> Daemon | None:
-        """Return the newest daemon of this node that has not ended."""
+        """Return the newest daemon of this node that is running."""
         found = [d for d in self.daemons if d.node == node and not d.ended]
         return found[-1] if found else None
 
     def start(self, node: int) -> Daemon:
-        """Start a daemon under this name, whether or not another runs."""
+        """Start a daemon of this node, even if another one runs."""
         daemon = Daemon(self, node, self.new_uuid())
         self.daemons.append(daemon)
         return daemon
 
     def kill(self, node: int, *, host: bool) -> None:
-        """Kill its newest daemon; with the host its socket does not even close."""
+        """Kill the newest daemon. If the host is killed too, its socket does not close."""
         daemon = self.daemon_of(node)
         if daemon is None:
             return
@@ -201,14 +201,14 @@ class World:
             watcher.paused = True
 
     def kill_watcher(self, number: int, fuse: int) -> None:
-        """Kill a watcher after so many statements of its next pass."""
+        """Kill a watcher after `fuse` statements of its next pass."""
         watcher = self.watchers[number]
         watcher.next_tick = self.now
         self._watch(watcher, fuse)
         watcher.up = False
 
     def end_all_faults(self) -> None:
-        """Everything is whole again from here on."""
+        """End all faults."""
         self.gateway.up = self.gateway.database_up = True
         self.pushes = "ok"
         for watcher in self.watchers:

@@ -1,4 +1,4 @@
-"""One alert a cause, and it closes when the cause goes."""
+"""Each cause opens one alert, which closes when the cause is gone."""
 
 from __future__ import annotations
 

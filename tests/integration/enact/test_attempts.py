@@ -1,4 +1,4 @@
-"""Attempts count for the event that failed: what lies before it is no proof, an idle end no try."""
+"""Attempts count for the failed event; earlier commits and idle exits do not change them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A portfolio that lags for good, or whose orders are all refused, commits and never trades."""
+"""Portfolios that commit but do not trade: they are behind, or all their orders are refused."""
 
 from __future__ import annotations
 

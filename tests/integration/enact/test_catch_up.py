@@ -1,4 +1,4 @@
-"""After an outage: what each `catch_up` makes of events that are too old to trade on."""
+"""After an outage: how each `catch_up` handles stale events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The system check that guards the fence's ground."""
+"""The system check for durable commits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""After a restore: nothing that the lost history gave out counts, and everything goes on."""
+"""After a restore: grants of the lost history are fenced, and every portfolio continues."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Between any two statements of any handoff the process may die. What is left goes on and ends.
+"""Crashes between any two statements of a handoff: the handoff still ends.
 
-Every act below is performed once for each point that it reaches. The last test holds the points
-against the source: no statement of the protocol is without one.
+Every script below runs once for each point that it reaches. The last test compares the points with
+the source: every statement of the protocol has a crash after it.
 """
 
 from __future__ import annotations
@@ -325,10 +325,10 @@ def world() -> World:
 def deaths(
     act: Script, world: World, numbers: Iterable[int], *, goes_on: bool = True
 ) -> Iterator[tuple[str, World]]:
-    """Let the act die at each of these points; yield the point's name and the world that is left.
+    """Crash the script at each of these points; yield the point's name and the resulting world.
 
-    Of the deaths in one recipe that left every row as it was when it began, one is yielded: what
-    comes after them is the same.
+    Of the crashes in one transaction that were rolled back completely, only one is yielded, since
+    all of them continue in the same way.
     """
     reached, seen = trace(act, world), set[int]()
     for number in numbers:
@@ -344,7 +344,7 @@ def deaths(
 
 
 def dies_everywhere(act: Script, world: World, numbers: Iterable[int]) -> list[str]:
-    """Let the act die at each of these points; return what did not hold afterwards."""
+    """Crash the script at each of these points; return the violations afterwards."""
     found = []
     for name, now in deaths(act, world, numbers):
         resume(now)
@@ -353,7 +353,7 @@ def dies_everywhere(act: Script, world: World, numbers: Iterable[int]) -> list[s
 
 
 def fresh(world: World) -> World:
-    """Return the world as it began, its nodes alive however long the times before took."""
+    """Return the initial world, with its nodes alive however long earlier runs took."""
     serving_since(3600)
     for daemon in world.daemons:
         daemon.beat()
@@ -364,20 +364,28 @@ _traces: dict[Script, list[Point]] = {}
 
 
 def trace(act: Script, world: World) -> list[Point]:
-    """Return the points of an act, which are the same in every test."""
+    """Return the points of a script, which are the same in every test."""
     if act not in _traces:
         with rolled_back():
             _traces[act] = record_points(act, fresh(world))
     return _traces[act]
 
 
-#: A pass looks at the whole fleet: most of it is no part of this handoff, and died at once for all.
-OF_A_HANDOFF = ("handoff.", "requests.", "commit.", "register.", "deaths.", "halt.", "passes._")
+#: Most points of a pass do not belong to a handoff; one script crashes at those for all.
+OF_A_HANDOFF = (
+    "handoff.",
+    "operations.",
+    "commit.",
+    "register.",
+    "process_failures.",
+    "halt.",
+    "pending_reasons.",
+)
 
 
 @pytest.fixture(scope="session")
 def died_at() -> set[str]:
-    """Points that an earlier act has died at, with what had been done until then alike."""
+    """Points with equal history at which an earlier script has crashed."""
     return set()
 
 
@@ -419,7 +427,7 @@ def test_deadlines_alone_end_handoffs_after_a_crash(world: World) -> None:
     assert left == []
 
 
-# --- none was forgotten ---------------------------------------------------------------------------
+# --- completeness --------------------------------------------------------------------------------
 
 PROTOCOL = (
     "deadlines", "finish", "prepare", "release_source", "request_handoff", "rollback", "statements",
@@ -437,7 +445,7 @@ BESIDE = {"mark_proven_revisions"}
 
 
 def statements_of(module: str) -> set[tuple[str, str, str]]:
-    """Return (module, function, statement) for each `call` and `one` in the source."""
+    """Return (module, function, statement) for each `query` and `query_one` in the source."""
     tree = ast.parse(Path(str(import_module(module).__file__)).read_text(encoding="utf-8"))
     return {
         (module, function.name, node.args[0].id)

@@ -1,4 +1,4 @@
-"""The fence: what a commit writes, what it answers, and that nothing passes it that should not."""
+"""The fence: rows and answers of commits, and the refusal of stale ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Races on real connections: whoever wins, exactly one does, and the invariants hold after it."""
+"""Races on real connections: exactly one writer wins, and the invariants hold."""
 
 # ruff: noqa: B023 (what is done at once is done before the loop goes on)
 
@@ -74,17 +74,17 @@ def at_once(*acts: Callable[[], Any]) -> list[Any]:
 
 
 class Held:
-    """A transaction that ran a recipe and has not committed yet."""
+    """A transaction that is not committed yet."""
 
-    def __init__(self, recipe: Transaction[Any]) -> None:
+    def __init__(self, steps: Transaction[Any]) -> None:
         self.connection = psycopg.connect(conninfo())
         self.outcome: Any = None
         with self.connection.cursor(row_factory=namedtuple_row) as cursor:
             try:
-                step = next(recipe)
+                asked = next(steps)
                 while True:
-                    cursor.execute(step.sql.encode(), step.params)
-                    step = recipe.send(cursor.fetchall() if cursor.description else [])
+                    cursor.execute(asked.sql.encode(), asked.params)
+                    asked = steps.send(cursor.fetchall() if cursor.description else [])
             except StopIteration as stop:
                 self.outcome = stop.value
 

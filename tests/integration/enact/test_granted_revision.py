@@ -1,4 +1,4 @@
-"""Eligibility is judged by the revision that is granted."""
+"""Placement considers the revision that would be granted."""
 
 from __future__ import annotations
 

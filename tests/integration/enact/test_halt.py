@@ -1,4 +1,4 @@
-"""The kill switch: one act, everything stopped, nothing of before accepted, and the way back."""
+"""The halt (kill switch) and its undo."""
 
 from __future__ import annotations
 

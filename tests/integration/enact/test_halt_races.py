@@ -1,4 +1,4 @@
-"""A halt and its rivals on real connections: whoever was first, nobody owns anything after it."""
+"""A halt and concurrent writers on real connections: no portfolio has an owner after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each arrow of the handoff machine, each deadline, and what becomes of it when a part is lost."""
+"""Each transition of a handoff, each deadline, and the loss of each participant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The target of a move dies, starts again or is drained, at each step of the move."""
+"""The target of a move crashes, restarts or is drained at each step."""
 
 from __future__ import annotations
 

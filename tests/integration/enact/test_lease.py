@@ -1,4 +1,4 @@
-"""The lease: who renews it, who may shorten it, and when it may be judged."""
+"""The lease: renewal, shortening and expiry."""
 
 from __future__ import annotations
 

@@ -80,14 +80,14 @@ def test_heartbeat_interrupted_by_a_goodbye_revives_no_node() -> None:
     node = make_node("node-1")
     Node.objects.update(status="lost")
     words = Heartbeat(incarnation=str(node.incarnation), have_version=0)
-    recipe = renew_leases([node.row.pk], [words], timing())
-    step = next(recipe)
+    steps = renew_leases([node.row.pk], [words], timing())
+    asked = next(steps)
     with django_cursor() as cursor:
-        late = cursor.execute(step.sql.encode(), step.params).fetchall()
-    step = recipe.send(late)  # the statement that makes it alive again, each in its own transaction
+        late = cursor.execute(asked.sql.encode(), asked.params).fetchall()
+    asked = steps.send(late)  # the statement that makes it alive again, each in its own transaction
     execute(goodbye(node.row.pk, node.name, node.incarnation, "asked to stop"))
     with django_cursor() as cursor:
-        cursor.execute(step.sql.encode(), step.params)
+        cursor.execute(asked.sql.encode(), asked.params)
     assert Node.objects.get().status == "left"
 
 

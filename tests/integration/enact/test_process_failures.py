@@ -1,4 +1,4 @@
-"""What follows the death of a process, and how a revision is proven."""
+"""Exits of processes, and proving of revisions."""
 
 from __future__ import annotations
 

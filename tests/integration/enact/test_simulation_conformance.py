@@ -1,6 +1,6 @@
 """The model of tests/model is the product: the same acts, the same answers, the same rows.
 
-Every recipe runs twice, on the model and on PostgreSQL under one clock, in any order that
+Every transaction runs twice, on the simulation and on PostgreSQL under one clock, in any order that
 Hypothesis thinks of, with stale and repeated messages among them. After each act every row is
 compared.
 """
@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from scheduling.db import transaction as recipe
+from scheduling.db.transaction import Transaction, execute
 from scheduling.enact import handoff, lease, process_failures
 from scheduling.enact.commit import checkpoint, commit
 from scheduling.enact.register import register
@@ -44,7 +44,7 @@ from scheduling.wire.messages import (
 from tests.simulation import operators, postgres
 from tests.simulation.database import Store
 from tests.simulation.fleet import a_store, register_words
-from tests.simulation.reads import standing_in
+from tests.simulation.reads import simulated_database
 from tests.simulation.rules import EXPLORING, PHASES, act, seeds, walk
 
 NODES, PORTFOLIOS = 3, 3
@@ -83,17 +83,17 @@ class Conformance(RuleBasedStateMachine):
 
     # --- both --------------------------------------------------------------------------------
 
-    def both(self, make: Callable[[], recipe.Transaction[Any]]) -> Any:
-        """Run one recipe on each side and compare what it returned."""
+    def both(self, make: Callable[[], Transaction[Any]]) -> Any:
+        """Run one transaction on each side and compare the outcomes."""
         model = outcome(lambda: self.db.execute(make()))
-        product = outcome(lambda: recipe.execute(make()))
+        product = outcome(lambda: execute(make()))
         assert shape(model) == shape(product)
         return product
 
     @invariant()
     def every_row_is_the_same(self) -> None:
         for table in postgres.TABLES:
-            model = in_order(table, postgres.of_model(self.db, table))
+            model = in_order(table, postgres.of_simulation(self.db, table))
             product = in_order(table, postgres.read(table))
             assert [line for line in model if line not in product] == [], table
             assert [line for line in product if line not in model] == [], table
@@ -102,7 +102,7 @@ class Conformance(RuleBasedStateMachine):
     @invariant()
     def every_set_is_the_same(self) -> None:
         for node in self.db.nodes:
-            model, product = self.db.execute(desired_set(node)), recipe.execute(desired_set(node))
+            model, product = self.db.execute(desired_set(node)), execute(desired_set(node))
             assert entries(model) == entries(product)
 
     def new_uuid(self) -> UUID:
@@ -282,7 +282,7 @@ class Conformance(RuleBasedStateMachine):
         active, incarnation = self.db.active(portfolio), self.holder(node, newest)
         number = None if active is None else active.id
         model = self.db.execute(checkpoint(node, incarnation, portfolio, number))
-        product = recipe.execute(checkpoint(node, incarnation, portfolio, number))
+        product = execute(checkpoint(node, incarnation, portfolio, number))
         assert (model is None) == (product is None)
         for column in product._fields if product is not None else ():
             assert postgres.plain(getattr(product, column)) == getattr(model, column)
@@ -381,7 +381,7 @@ class Conformance(RuleBasedStateMachine):
     @act(8, number=range(2), rebalance=EITHER)
     def watcher_ticks(self, number: int, rebalance: bool) -> None:
         watcher = self.watchers[number]
-        with standing_in(self.db):
+        with simulated_database(self.db):
             model = watcher.tick(rebalance=rebalance)
         product = watcher.tick(rebalance=rebalance)
         assert (model.ran, model.sweep) == (product.ran, product.sweep)

@@ -1,7 +1,8 @@
-"""The promises of the whole, in a simulated world with a virtual clock and every fault at any step.
+"""The invariants in a simulated world, with a virtual clock and every fault at any step.
 
-The recipes, passes, planner, reconciler and the node's lease are the product's; the database is the
-model, of which test_model_conformance says that it is PostgreSQL. Processes are values.
+Transactions, passes, planner, reconciler and the node's lease are those of the product. The
+database is simulated, and test_simulation_conformance compares it with PostgreSQL. Processes are
+values.
 """
 
 from __future__ import annotations
@@ -178,10 +179,10 @@ class Theirs(Ours):
 
     # --- people ------------------------------------------------------------------------------
 
-    def ask(self, recipe: Any) -> Any:
+    def ask(self, steps: Any) -> Any:
         if self.world.gateway.database_up:
             with suppress(Refused):
-                return self.world.db.execute(recipe)
+                return self.world.db.execute(steps)
         return None
 
     @act(3, portfolio=WHOSE, node=WHICH)
