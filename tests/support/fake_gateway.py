@@ -1,4 +1,4 @@
-"""A gateway of a few runs in memory: it speaks the node protocol, and misbehaves on request."""
+"""An in-memory gateway that speaks the node protocol and fails on request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TTL_S = 30.0
 
 @dataclass
 class FakeRun:
-    """The row that owns a portfolio."""
+    """The run of a portfolio."""
 
     epoch: int
     revision: int
@@ -31,11 +31,11 @@ class FakeRun:
     state_revision: int = 1
     batch: str = ""
     commits: list[wire.Commit] = field(default_factory=list)
-    taken_at_s: list[float] = field(default_factory=list)  #: when each was taken, monotonic
+    taken_at_s: list[float] = field(default_factory=list)  #: monotonic time of each accepted commit
 
 
 class FakeGateway:
-    """The test says what each node should have; commits are fenced as the real one does it."""
+    """Serves the desired sets given by the test, and fences commits as the real gateway."""
 
     def __init__(self, rate: float = 100.0, released: int = 1000) -> None:
         self.feed = open_feed("replay")
@@ -58,8 +58,8 @@ class FakeGateway:
         self.status: dict[str, str] = {}
         self.deaf = False  #: answer 503 to heartbeats only
         self.away = False  #: answer 503 to everything
-        self.lose_commit_answers = 0  #: carry out, and answer 500
-        self.paused_at: int | None = None  #: nothing behind this seq was released
+        self.lose_commit_answers = 0  #: number of commit requests to apply and answer with 500
+        self.paused_at: int | None = None  #: the feed is paused at this seq
         self.lose_release_answers = 0
         self.release_answer = "handed_over"
         self.reject_next = False
@@ -83,7 +83,7 @@ class FakeGateway:
         assert self._runner is not None
         await self._runner.cleanup()
 
-    # --- what a test says --------------------------------------------------------------------
+    # --- used by tests -----------------------------------------------------------------------
 
     def head(self) -> int:
         (segment,) = self.segments
@@ -92,7 +92,7 @@ class FakeGateway:
     def grant(
         self, node: str, portfolio: int, revision: int = 1, last_seq: int | None = None
     ) -> int:
-        """Give a portfolio a new epoch on `node` and return it."""
+        """Grant a portfolio to `node` under a new epoch, and return the epoch."""
         run = self.runs.get(portfolio)
         if run is None:
             at = self.head() if last_seq is None else last_seq
@@ -102,7 +102,7 @@ class FakeGateway:
         return run.epoch
 
     def entry(self, portfolio: int, role: str, **other: Any) -> wire.DesiredEntry:
-        """Return an entry for a canary, or for `strategy` with `parameters` on `symbols`."""
+        """Return a desired-set entry for a canary, or for the given strategy."""
         run = self.runs[portfolio]
         revision = other.pop("revision", run.revision)
         first_seq = other.pop(
@@ -130,7 +130,7 @@ class FakeGateway:
         )
 
     async def want(self, node: str, *entries: wire.DesiredEntry) -> None:
-        """Set what `node` should have, and push it."""
+        """Set the desired set of a node, and push it."""
         self.entries[node] = list(entries)
         self.versions[node] = self.versions.get(node, 0) + 1
         socket = self.sockets.get(node)
@@ -144,21 +144,21 @@ class FakeGateway:
         )
 
     def committed(self, portfolio: int) -> int:
-        """Return how many events a portfolio has committed."""
+        """Return the number of committed events, -1 without any commit."""
         run = self.runs[portfolio]
         return run.last_seq - run.commits[0].from_seq if run.commits else -1
 
     def longest_gap_s(self, portfolio: int) -> float:
-        """Return the longest time between two commits, the time since the last one included."""
+        """Return the longest gap between commits, including the time since the last one."""
         taken = [*self.runs[portfolio].taken_at_s, time.monotonic()]
         return max(after - before for before, after in pairwise(taken))
 
     def count_commits(self) -> int:
-        """Return how many commits were accepted."""
+        """Return the number of accepted commits."""
         return sum(len(run.commits) for run in self.runs.values())
 
     async def until(self, condition: Any, within_s: float = SLOW_MACHINE_S) -> None:
-        """Return when `condition()` holds; fail the test if it does not in time."""
+        """Wait until `condition()` holds; fail after `within_s`."""
         end = time.monotonic() + within_s
         while not condition():
             assert time.monotonic() < end, f"not within {within_s} s"

@@ -1,4 +1,4 @@
-"""The cast of the runtime's tests: bars of invented shares, one after the other, and who trades."""
+"""Factories for tests of the runtime: bars, specs, and engines with a scripted strategy."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ SECOND_US = 1_000_000
 
 
 def bar(seq: int, symbol: str, open_: str, close: str, released_s: int | None = None) -> Event:
-    """Return a bar; it is released `seq` seconds after the epoch where nothing else is said."""
+    """Return a bar, released by default `seq` seconds after the Unix epoch."""
     first, last = to_e4(open_), to_e4(close)
     at = (seq if released_s is None else released_s) * SECOND_US
     return Event(seq, symbol, at, at, first, max(first, last), min(first, last), last, 100)
 
 
 class Scripted(Strategy):
-    """Decides what its script says for a seq: a list of intents, or an exception to raise."""
+    """Returns the scripted intents of a seq, or raises the scripted exception."""
 
     name = "scripted"
     script: dict[int, Any] = {}
@@ -41,17 +41,17 @@ class Scripted(Strategy):
 
 
 def buy(symbol: str, quantity: str) -> OrderIntent:
-    """Return the wish to buy."""
+    """Return a buy intent."""
     return OrderIntent(symbol, "buy", Decimal(quantity))
 
 
 def sell(symbol: str, quantity: str) -> OrderIntent:
-    """Return the wish to sell."""
+    """Return a sell intent."""
     return OrderIntent(symbol, "sell", Decimal(quantity))
 
 
 def spec(strategy: str = "scripted", **changes: Any) -> Spec:
-    """Return a spec with 1,000 of cash and no limits but those every portfolio has."""
+    """Return a spec with 1,000 of cash and default limits."""
     values: dict[str, Any] = {
         "portfolio": "alpha",
         "uid": "11111111-2222-3333-4444-555555555555",
@@ -68,12 +68,12 @@ def spec(strategy: str = "scripted", **changes: Any) -> Spec:
 
 
 def scripted(monkeypatch: Any, script: dict[int, Any], **changes: Any) -> PortfolioEngine:
-    """Return a fresh engine whose strategy follows `script`."""
+    """Return a new engine with the scripted strategy."""
     monkeypatch.setitem(registry.BUILT_IN, "scripted", Scripted)
     monkeypatch.setattr(Scripted, "script", script)
     return PortfolioEngine.fresh(spec(**changes))
 
 
 def run(engine: PortfolioEngine, events: Sequence[Event], suppress: bool = False) -> BatchResult:
-    """Run the events from where the engine is to the last of them."""
+    """Run the events from the engine's seq up to the last one."""
     return engine.run(events, engine.last_seq, events[-1].seq, suppress)

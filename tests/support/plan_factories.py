@@ -1,4 +1,4 @@
-"""A small cast for planner tests, and what the world looks like once a plan was enacted."""
+"""Factories of snapshots for planner tests, and readers of plans."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ NOW = 1_000_000.0
 
 
 def node(number: int, **changes: Any) -> NodeView:
-    """node-1 is alive, has five places and nothing on it."""
+    """Return a live node with capacity 5."""
     return NodeView(**{"id": number, "name": f"node-{number}", **changes})
 
 
 def portfolio(name: str, **changes: Any) -> PortfolioView:
-    """A portfolio of weight 1; with `node` it runs there."""
+    """Return a portfolio of weight 1, running if `node` is given."""
     phase = "running" if changes.get("node") is not None else "pending"
     number = int.from_bytes(name.encode()[-7:], "big")
     return PortfolioView(**{"id": number, "name": name, "phase": phase, **changes})
 
 
 def on(number: int, *names: str, **changes: Any) -> list[PortfolioView]:
-    """Portfolios that run on node `number`."""
+    """Return portfolios running on node `number`."""
     return [portfolio(name, node=number, **changes) for name in names]
 
 
 def world(
     nodes: Iterable[NodeView], portfolios: Iterable[PortfolioView], **changes: Any
 ) -> Snapshot:
-    """A snapshot taken at NOW."""
+    """Return a snapshot taken at NOW."""
     return Snapshot(
         **{"taken_at": NOW, "nodes": tuple(nodes), "portfolios": tuple(portfolios), **changes}
     )
 
 
 def applied(snapshot: Snapshot, plan: Plan) -> Snapshot:
-    """The world once every handoff of the plan is done. Drain and failover have cleared the pin."""
-    goes = {step.portfolio.id: step.target.id for step in plan.place}
-    goes |= {step.portfolio.id: step.target.id for step in plan.move}
+    """Return the snapshot after all handoffs of the plan. Drain and failover clear the pin."""
+    targets = {step.portfolio.id: step.target.id for step in plan.place}
+    targets |= {step.portfolio.id: step.target.id for step in plan.move}
     unpinned = {move.portfolio.id for move in plan.move if move.cause in ("drain", "failover")}
     return replace(
         snapshot,
         portfolios=tuple(
             replace(
                 each,
-                node=goes[each.id],
+                node=targets[each.id],
                 phase="running",
                 handoff=None,
                 pinned=None if each.id in unpinned else each.pinned,
             )
-            if each.id in goes
+            if each.id in targets
             else each
             for each in snapshot.portfolios
         ),
@@ -61,12 +61,12 @@ def applied(snapshot: Snapshot, plan: Plan) -> Snapshot:
 
 
 def places(plan: Plan) -> dict[str, str]:
-    """Portfolio name → node name, of the placements."""
+    """Return portfolio name → node name of the placements."""
     return {step.portfolio.name: step.target.name for step in plan.place}
 
 
 def moves(plan: Plan, cause: str | None = None) -> dict[str, str]:
-    """Portfolio name → node name, of the moves, or of those with one cause."""
+    """Return portfolio name → node name of the moves, or of those with one cause."""
     return {
         step.portfolio.name: step.target.name
         for step in plan.move
@@ -75,17 +75,17 @@ def moves(plan: Plan, cause: str | None = None) -> dict[str, str]:
 
 
 def pending(plan: Plan) -> dict[str, str]:
-    """Portfolio name → sentence."""
+    """Return portfolio name → sentence."""
     return {entry.portfolio.name: render(entry.reason) for entry in plan.pending}
 
 
 def stuck(plan: Plan) -> dict[str, str]:
-    """Portfolio name → sentence."""
+    """Return portfolio name → sentence."""
     return {entry.portfolio.name: render(entry.reason) for entry in plan.stuck}
 
 
 def loads(snapshot: Snapshot) -> dict[str, float]:
-    """Node name → the sum of weights that run there."""
+    """Return node name → sum of running weights."""
     return {
         each.name: sum(p.weight for p in snapshot.portfolios if p.node == each.id)
         for each in snapshot.nodes

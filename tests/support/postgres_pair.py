@@ -1,4 +1,4 @@
-"""Two real PostgreSQL servers on ports of their own: a primary and its streaming standby."""
+"""Two real PostgreSQL servers: a primary and its streaming standby."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import psycopg
 from ginkgo_site.launcher.spawn import Account, spawn
 from tests.support.documented_commands import postgres_programs
 
-#: The standby asks for this name in `synchronous_standby_names`.
+#: The standby's application name, for `synchronous_standby_names`.
 STANDBY = "standby"
 PASSWORD = "for-tests"
 
@@ -43,14 +43,14 @@ host all ginkgo 127.0.0.1/32 scram-sha-256
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class Server:
-    """One server. As root it runs as `nobody`, since PostgreSQL refuses root."""
+    """A server. As root it runs as `nobody`, since PostgreSQL refuses to run as root."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.data = folder / name
@@ -62,7 +62,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, program: str, *arguments: str) -> None:
-        """Run one of PostgreSQL's programs to its end."""
+        """Run one of PostgreSQL's programs, and wait for it."""
         done = self._spawn(program, *arguments)
         assert done.wait(60) == 0, (self._folder / "log").read_text()
 
@@ -78,7 +78,7 @@ class Server:
             )
 
     def start(self) -> None:
-        """Start it; returns when it answers."""
+        """Start the server, and wait until it answers."""
         self._process = self._spawn("postgres", "-D", str(self.data), "-p", str(self.port))
         deadline = time.monotonic() + 60
         while not self.answers():
@@ -87,7 +87,7 @@ class Server:
             time.sleep(0.05)
 
     def answers(self) -> bool:
-        """Return whether it lets a superuser in."""
+        """Return whether it accepts a superuser session."""
         with suppress(psycopg.OperationalError), self.session():
             return True
         return False
@@ -111,18 +111,18 @@ class Server:
         return [server, *server.children(recursive=True)]
 
     def freeze(self) -> None:
-        """SIGSTOP of the whole server. Its sockets stay open, and the kernel accepts for it."""
+        """Suspend the whole server. Its sockets stay open, and the kernel accepts connections."""
         for process in self._family():
             with suppress(psutil.NoSuchProcess):
                 process.suspend()
 
     def promote(self) -> float:
-        """Make the standby primary. Return when it answered as such, by the monotonic clock."""
+        """Promote the standby. Return the monotonic time of its answer."""
         self.execute("SELECT pg_promote()")
         return time.monotonic()
 
     def kill(self) -> None:
-        """End it and every process of it, frozen ones too."""
+        """Kill every process of the server, also frozen ones."""
         if self._process is None:
             return
         with suppress(psutil.NoSuchProcess):
@@ -133,14 +133,14 @@ class Server:
 
 
 class Pair:
-    """A primary with the empty database `ginkgo`, owned by a role that is nothing else."""
+    """A primary and a standby with the empty database `ginkgo`, owned by an ordinary role."""
 
     def __init__(self, folder: Path) -> None:
         self.primary = Server(folder, "primary")
         self.standby = Server(folder, STANDBY)
 
     def start(self) -> None:
-        """Make and start both; returns when the standby streams."""
+        """Create and start both servers, and wait until the standby streams."""
         first, second = self.primary, self.standby
         first.run("initdb", "-D", str(first.data), "-U", "postgres", "-E", "UTF8", "--no-locale")
         with open(first.data / "postgresql.conf", "a", encoding="utf-8") as settings:
@@ -160,7 +160,7 @@ class Pair:
         self.wait_for_replication("async")
 
     def wait_for_replication(self, state: str) -> None:
-        """Return when the standby streams, `async` or `sync`."""
+        """Wait until the standby streams, `async` or `sync`."""
         deadline = time.monotonic() + 30
         with self.primary.session() as session:
             while session.execute("SELECT sync_state FROM pg_stat_replication").fetchall() != [
@@ -170,14 +170,14 @@ class Pair:
                 time.sleep(0.05)
 
     def make_synchronous(self) -> None:
-        """Let a commit wait for the standby, which itself, once promoted, waits for nobody."""
+        """Let commits wait for the standby, which waits for no one after its own promotion."""
         self.primary.execute(
             f"ALTER SYSTEM SET synchronous_standby_names = '{STANDBY}'", "SELECT pg_reload_conf()"
         )
         self.wait_for_replication("sync")
 
     def stop_replication(self) -> None:
-        """Let the standby receive nothing more; the primary goes on without it."""
+        """Disconnect the standby; the primary continues without it."""
         self.standby.execute("ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()")
         deadline = time.monotonic() + 30
         with self.primary.session() as session:
@@ -186,20 +186,20 @@ class Pair:
                 time.sleep(0.05)
 
     def url(self, *ports: int) -> str:
-        """Return the address of the database by these ports, by default both servers' own."""
+        """Return the address of the database, by default with both servers."""
         ports = ports or (self.primary.port, self.standby.port)
         hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
         return f"postgresql://ginkgo:{PASSWORD}@{hosts}/ginkgo"
 
     def end(self) -> None:
-        """End both."""
+        """Kill both servers."""
         self.standby.kill()
         self.primary.kill()
 
 
 @contextmanager
 def postgres_pair() -> Iterator[Pair]:
-    """Both servers, gone afterwards with their data."""
+    """Run both servers; kill them and delete their data afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="ginkgo-pair-"))
     folder.chmod(0o755)
     if os.geteuid() == 0:
@@ -214,7 +214,7 @@ def postgres_pair() -> Iterator[Pair]:
 
 
 def _reachable_programs(folder: Path) -> Path:
-    """Return the programs' folder, or a copy that another user may enter."""
+    """Return the folder of the programs, or a copy that another user may execute."""
     programs = postgres_programs()
     if os.geteuid() != 0 or _nobody_may_run(programs / "postgres"):
         return programs

@@ -1,7 +1,8 @@
-"""Tries one deed after the other under the guard, each in a process of its own, and says as JSON
-what came of it: python -m tests.support.sandbox_probe FOLDER MEMORY_BYTES
+"""Attempt forbidden actions in the sandbox, each in its own process, and print the results as JSON.
 
-None of them harms anything where it is not refused.
+    python -m tests.support.sandbox_probe FOLDER MEMORY_BYTES
+
+No action does harm if it is not refused.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ EVERYWHERE = {
     "pidfd_send_signal": 424, "pidfd_open": 434, "clone3": 435, "pidfd_getfd": 438,
     "fchmodat2": 452, "io_uring_setup": 425,
 }  # fmt: skip
-#: Of calls that libc has no function for, or one that does more.
+#: Numbers of system calls without a libc wrapper, or whose wrapper does more.
 NUMBERS = EVERYWHERE | {
     "x86_64": {
         "clone": 56, "fork": 57, "vfork": 58, "tkill": 200, "rt_sigqueueinfo": 129,
@@ -41,14 +42,14 @@ NUMBERS = EVERYWHERE | {
         "rt_tgsigqueueinfo": 240, "ioprio_set": 30, "sched_setattr": 274,
     },
 }.get(platform.machine(), {})  # fmt: skip
-KEY = 0x6B6F  #: of shared memory that is not there
-QUEUED = struct.pack("iii", 0, 0, -1) + bytes(116)  #: what sigqueue sends along, for no signal
+KEY = 0x6B6F  #: key of nonexistent shared memory
+QUEUED = struct.pack("iii", 0, 0, -1) + bytes(116)  #: siginfo for signal 0
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def call(name: str, *given: int | bytes | None) -> int:
-    """Make a system call, whatever number it has. Raise OSError with what the kernel says."""
+    """Make a system call by name. Raise OSError with the kernel's error."""
     words = [ctypes.c_long(word) if isinstance(word, int) else word for word in given]
     number = NUMBERS.get(name)
     done: int = getattr(_libc, name)(*words) if number is None else _libc.syscall(number, *words)
@@ -78,7 +79,7 @@ def keep_its_pace(who: int) -> None:
 
 
 def file_sends(what: str) -> None:
-    """Prepare a socket to send a signal to another process when something comes."""
+    """Set a socket to send a signal to another process on input."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         if what == "own":

@@ -1,4 +1,4 @@
-"""A real web process on the test's database."""
+"""A real web process on the test database."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ginkgo_site.env import CHECKOUT
 
 @contextmanager
 def running_web_process(folder: Path, **environment: str) -> Iterator[str]:
-    """Yield the address of a web process as bin/up starts it, and end it."""
+    """Run a web process as bin/up starts it. Yield its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -64,14 +64,14 @@ def _answers(url: str) -> bool:
 
 
 def database_url() -> str:
-    """Return the address of the test's own database."""
+    """Return the address of the test database."""
     settings = connection.settings_dict
     host, port = quote(settings["HOST"], safe=""), settings["PORT"] or "5432"
     return f"postgresql://{settings['USER']}@/{settings['NAME']}?host={host}&port={port}"
 
 
 def with_real_hash(name: str, password: str) -> None:
-    """Give a user a password that the product's processes can check: tests hash cheaply."""
+    """Set a password with the product's hasher; the tests' own hasher is a fast one."""
     hasher = PBKDF2PasswordHasher()
     get_user_model().objects.filter(username=name).update(
         password=hasher.encode(password, hasher.salt())

@@ -29,7 +29,7 @@ from scheduling.wire.messages import Commit, Halted, ProcessExited
 from tests.support.crash_injection import (
     CrashAt,
     Script,
-    Step,
+    ScriptStep,
     World,
     began_at,
     crash_at,
@@ -86,9 +86,9 @@ class Said:
 
     def __call__(self, world: World) -> Any:
         daemon = world.first if self._by == "node-1" else world.second
-        if self not in world.words:
-            world.words[self] = self._words(world)
-        return world.tell(daemon, world.words[self])
+        if self not in world.messages:
+            world.messages[self] = self._words(world)
+        return world.send(daemon, world.messages[self])
 
     def _words(self, world: World) -> Commit:
         at = run_of(world.portfolio)
@@ -105,29 +105,29 @@ class Said:
         )
 
 
-def released(by: str = "node-1", events: int = 2) -> Step:
-    return Step(Said(release=True, by=by, events=events))
+def released(by: str = "node-1", events: int = 2) -> ScriptStep:
+    return ScriptStep(Said(release=True, by=by, events=events))
 
 
-def committed(by: str, events: int = 0) -> Step:
-    return Step(Said(release=False, by=by, events=events))
+def committed(by: str, events: int = 0) -> ScriptStep:
+    return ScriptStep(Said(release=False, by=by, events=events))
 
 
-def failed(step: str, by: str, *, strategy: bool = False) -> Step:
+def failed(step: str, by: str, *, strategy: bool = False) -> ScriptStep:
     def report(world: World) -> Any:
         daemon = world.first if by == "node-1" else world.second
         handoff = Handoff.objects.filter(portfolio=world.portfolio).order_by("-id").first()
         return daemon.fails(handoff, step, strategy=strategy) if handoff else None
 
-    return Step(report)
+    return ScriptStep(report)
 
 
-def dead(by: str, *, idle: bool = False) -> Step:
+def dead(by: str, *, idle: bool = False) -> ScriptStep:
     """The process of its owner ended; the report is the same when it is said again."""
 
     def report(world: World) -> Any:
         at, daemon = run_of(world.portfolio), world.first if by == "node-1" else world.second
-        death = world.words.setdefault(
+        death = world.messages.setdefault(
             report,
             ProcessExited(
                 death=str(uuid4()),
@@ -142,7 +142,7 @@ def dead(by: str, *, idle: bool = False) -> Step:
         )
         return execute(handle_process_exit(daemon.row.pk, daemon.incarnation, death, timing()))
 
-    return Step(report)
+    return ScriptStep(report)
 
 
 def stale(world: World) -> Any:
@@ -162,7 +162,7 @@ def kill_switch(world: World) -> Any:
     return execute(halt_all(actor="ann", reason="enough"))
 
 
-def restarted(name: str) -> Step:
+def restarted(name: str) -> ScriptStep:
     """A daemon of this name starts: register takes over what the one before had."""
 
     def start(world: World) -> Any:
@@ -172,7 +172,7 @@ def restarted(name: str) -> Step:
         else:
             world.second = again
 
-    return Step(start)
+    return ScriptStep(start)
 
 
 def no_commit(world: World) -> Any:
@@ -229,21 +229,21 @@ def not_yet(world: World) -> None:
     """It is deleted before, so that the act creates it anew."""
     operations.delete_portfolio("p", actor="cast")
     Said(release=True, by="node-1", events=0)(world)
-    world.said.clear()
+    world.sent.clear()
 
 
 def both(*begins: Any) -> Any:
     return lambda world: [begin(world) for begin in begins]
 
 
-def step(do: Any) -> Step:
+def step(do: Any) -> ScriptStep:
     """Something that is done again if its answer was lost."""
-    return Step(do)
+    return ScriptStep(do)
 
 
-def asked(do: Any) -> Step:
+def asked(do: Any) -> ScriptStep:
     """Something that a person asks for, and does not ask for again."""
-    return Step(do, again=False)
+    return ScriptStep(do, is_repeated=False)
 
 
 MOVE_TO_GRANT = (asked(a_move), step(ready), released())

@@ -1,4 +1,4 @@
-"""A strategy that ends its process while it is made."""
+"""A strategy that ends its process in `initial`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A strategy that never comes back from being made."""
+"""A strategy that never returns from `initial`."""
 
 from __future__ import annotations
 
