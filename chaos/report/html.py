@@ -17,6 +17,7 @@ def as_page(found: dict[str, Any]) -> str:
     template = Engine(dirs=[str(Path(__file__).parent)]).get_template("report.html")
     figures = ", ".join(f"{name} {value}" for name, value in found["figures"].items())
     gaps = sorted(found["longest_bystander_gap_s"].items(), key=lambda item: -item[1])
+    steps = [{**step, "began_s": f"{step['began_s']:.0f}"} for step in found["steps"]]
     return template.render(
         Context(
             {
@@ -29,8 +30,10 @@ def as_page(found: dict[str, Any]) -> str:
                 "head": HEAD,
                 "lines": [{**line, "cells": cells(line)} for line in found["table"]],
                 "gaps": gaps,
+                "steps": steps,
                 "sampling": sampling(found),
                 "figures": figures,
-            }
+            },
+            use_l10n=False,  # formats need Django's settings, which bin/chaos does not load
         )
     )

@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 mpl.rcParams.update(
     {
@@ -84,6 +84,7 @@ def log_bars(
     axis.invert_yaxis()
     axis.set_xscale("log")
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_value(value)))
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.grid(axis="x")
     axis.legend(
         handles=[Patch(color=color, label=series) for series, color in colors.items()],
