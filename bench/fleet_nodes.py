@@ -177,7 +177,8 @@ class SimulatedNode:
                 portfolio = min(self._owned)
                 epoch, seq = self._owned[portfolio]
                 began = time.perf_counter()
-                if await self._commit(portfolio, epoch, seq, seq + 1) == "ok":
+                # Empty: the paused feed has released nothing after `seq`.
+                if await self._commit(portfolio, epoch, seq, seq) == "ok":
                     self._tally.commits_s.append(time.perf_counter() - began)
             await asyncio.sleep(COMMIT_EVERY_S)
 
