@@ -348,7 +348,7 @@ FROM input
 ON CONFLICT (id) DO UPDATE SET last_beat_at = excluded.last_beat_at,
     -- A clock that was set, in either direction, is a gap too.
     serving_since = CASE
-        WHEN %(deaf)s OR excluded.last_beat_at - g.last_beat_at
+        WHEN %(overloaded)s OR excluded.last_beat_at - g.last_beat_at
             NOT BETWEEN interval '-1 s' AND make_interval(secs => %(gap_s)s)
         THEN excluded.last_beat_at ELSE g.serving_since END,
     commits_stood_at = coalesce(excluded.commits_stood_at, g.commits_stood_at),
@@ -369,20 +369,24 @@ ON CONFLICT (id) DO UPDATE SET last_beat_at = excluded.last_beat_at,
 def record_gateway_alive(
     timing: Timing,
     *,
-    deaf: bool = False,
+    overloaded: bool = False,
     standing_s: float | None = None,
     passed_s: float | None = None,
 ) -> Transaction[None]:
     """Record that nodes can reach this gateway now.
 
     A gap since the last call resets `serving_since`, and so does a clock that was set back, since
-    earlier times then say nothing about durations. `deaf`: the gateway dropped heartbeats since
-    the last call (overloaded), which is a gap as well. `standing_s`: seconds for which commits have
-    been blocked here; None: they get through. `passed_s`: seconds since a commit last got through
+    earlier times then say nothing about durations. `overloaded`: the gateway dropped heartbeats
+    since the last call, which is a gap as well. `standing_s`: seconds for which commits have been
+    blocked here; None: they get through. `passed_s`: seconds since a commit last got through
     here; None: none ever did.
     """
     yield from query(
-        PULSE, gap_s=timing.pulse_gap_s, deaf=deaf, standing_s=standing_s, passed_s=passed_s
+        PULSE,
+        gap_s=timing.pulse_gap_s,
+        overloaded=overloaded,
+        standing_s=standing_s,
+        passed_s=passed_s,
     )
 
 

@@ -53,7 +53,7 @@ async def liveness_loop() -> None:
                 overload = BATCHER.drops.overload_reason() or overload
                 transaction = record_gateway_alive(
                     times,
-                    deaf=bool(overload),
+                    overloaded=bool(overload),
                     standing_s=COMMIT_PATH.blocked_s(),
                     passed_s=COMMIT_PATH.passed_s(),
                 )

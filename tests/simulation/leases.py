@@ -59,7 +59,7 @@ def beat(db: Store, p: Any) -> list[Row]:
 @answers(lease.PULSE)
 def pulse(db: Store, p: Any) -> None:
     before = db.pulse[1].commits_passed_at if 1 in db.pulse else None
-    _beat_of_ours(db, p.gap_s, least_s=None, deaf=p.deaf)
+    _beat_of_ours(db, p.gap_s, least_s=None, overloaded=p.overloaded)
     held = db.pulse[1]
     known = before if before is not None and before <= db.now else None
     if p.passed_s is not None:
@@ -87,12 +87,14 @@ def _renewed(db: Store, held: rows.Lease, ttl_s: float, unheard_s: float) -> flo
     return max(held.expires_at, db.now + ttl_s - unheard_s)
 
 
-def _beat_of_ours(db: Store, gap_s: float, *, least_s: float | None, deaf: bool = False) -> None:
+def _beat_of_ours(
+    db: Store, gap_s: float, *, least_s: float | None, overloaded: bool = False
+) -> None:
     held = db.pulse.get(1)
     if held is None:
         db.add(db.pulse, 1, rows.Pulse(db.now, db.now))
     elif least_s is None or abs(db.now - held.last_beat_at) > least_s:
-        steady = not deaf and -1 <= db.now - held.last_beat_at <= gap_s
+        steady = not overloaded and -1 <= db.now - held.last_beat_at <= gap_s
         since = held.serving_since if steady else db.now
         db.set(held, last_beat_at=db.now, serving_since=since)
 

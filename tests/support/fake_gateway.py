@@ -56,7 +56,7 @@ class FakeGateway:
         self.pushing = True
         self.refuse_register: tuple[int, str, str] | None = None
         self.status: dict[str, str] = {}
-        self.deaf = False  #: answer 503 to heartbeats only
+        self.refuses_heartbeats = False  #: answer 503 to heartbeats only
         self.away = False  #: answer 503 to everything
         self.lose_commit_answers = 0  #: number of commit requests to apply and answer with 500
         self.paused_at: int | None = None  #: the feed is paused at this seq
@@ -167,7 +167,7 @@ class FakeGateway:
     # --- the protocol ------------------------------------------------------------------------
 
     async def _post(self, request: web.Request) -> web.Response:
-        if self.away or (self.deaf and request.match_info["what"] == "heartbeat"):
+        if self.away or (self.refuses_heartbeats and request.match_info["what"] == "heartbeat"):
             return _answer(wire.Problem(code="unavailable", message="away"), 503)
         if self.revoked:
             return _answer(wire.Problem(code="unauthenticated", message="It was revoked."), 401)

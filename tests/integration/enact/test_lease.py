@@ -259,7 +259,7 @@ def test_only_a_gap_resets_serving_since() -> None:
 def test_no_silence_counts_while_the_gateway_is_overloaded(node: FakeNode) -> None:
     serving_since(3600)
     expire_lease(node, seconds_ago=60)
-    execute(record_gateway_alive(timing(), deaf=True))
+    execute(record_gateway_alive(timing(), overloaded=True))
     assert lost() == []
     serving_since(31.0)
     assert lost() == ["node-1"]

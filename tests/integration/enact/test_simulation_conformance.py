@@ -132,7 +132,7 @@ class Conformance(RuleBasedStateMachine):
         seconds=SPANS,
         silent=(0, 0, 0, 0, 0, 0, 1, 2, 3, 9),
         gateway=MOSTLY,
-        deaf=SELDOM,
+        overloaded=SELDOM,
         standing_s=(None,) * 14 + (1.0, 2.5),
         passed_s=(None,) * 6 + (0.0, 2.0, 5.0),
     )
@@ -141,7 +141,7 @@ class Conformance(RuleBasedStateMachine):
         seconds: float,
         silent: int,
         gateway: bool,
-        deaf: bool,
+        overloaded: bool,
         standing_s: float | None,
         passed_s: float | None,
     ) -> None:
@@ -154,7 +154,13 @@ class Conformance(RuleBasedStateMachine):
                 postgres.set_clock(self.db.now)
                 if gateway:
                     said = {"standing_s": standing_s, "passed_s": passed_s}
-                    self.both(lambda: lease.record_gateway_alive(TIMES, deaf=deaf, **said))  # noqa: B023
+                    self.both(
+                        lambda: lease.record_gateway_alive(
+                            TIMES,
+                            overloaded=overloaded,
+                            **said,  # noqa: B023
+                        )
+                    )
             for node in self.db.nodes:
                 if silent not in (node, 9):
                     self.node_beats(node, newest=True, leaving=False)

@@ -100,7 +100,7 @@ def test_requesting_costs_the_same_for_one_and_for_a_whole_batch(
     assert len(statements_of(monkeypatch, balance.BATCH + 1)) == of_one + 10
 
 
-def test_ending_what_a_failover_outranks_costs_the_same_for_all_of_a_batch(
+def test_superseding_handoffs_costs_the_same_for_a_whole_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first, second, third = make_settled_nodes(3)
@@ -122,7 +122,7 @@ def test_ending_what_a_failover_outranks_costs_the_same_for_all_of_a_batch(
     assert Handoff.objects.filter(state__in=ACTIVE_STATES, target_node=third.row).count() == 3
 
 
-def test_the_reasons_of_all_that_wait_are_one_statement_and_none_where_nothing_is_new(
+def test_pending_reasons_are_one_statement_and_none_if_unchanged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     said = []
@@ -140,7 +140,7 @@ def test_the_reasons_of_all_that_wait_are_one_statement_and_none_where_nothing_i
     assert pending_reasons.STORE_REASONS.sql not in counts
 
 
-def test_a_reason_that_is_new_wakes_boards_and_one_that_is_known_wakes_nobody(
+def test_only_a_changed_reason_wakes_boards(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     wakes: list[Any] = []
@@ -158,7 +158,7 @@ def test_a_reason_that_is_new_wakes_boards_and_one_that_is_known_wakes_nobody(
 
 
 @pytest.mark.parametrize("left", [{"attempts": 1}, {"phase": "quarantined"}], ids=str)
-def test_what_one_died_of_stays_on_its_row(left: dict[str, Any]) -> None:
+def test_reason_of_a_failure_stays_on_the_run(left: dict[str, Any]) -> None:
     (first,) = make_settled_nodes(1)
     hand = make_trader("p", first)
     Run.objects.filter(pk=hand.portfolio.pk).update(reason="it broke", **left)
@@ -169,7 +169,7 @@ def test_what_one_died_of_stays_on_its_row(left: dict[str, Any]) -> None:
 # --- none harms another --------------------------------------------------------------------------
 
 
-def test_one_that_was_stopped_since_the_plan_keeps_no_other_from_its_place(
+def test_portfolio_stopped_since_the_plan_does_not_block_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     make_node("node-1")
@@ -184,7 +184,7 @@ def test_one_that_was_stopped_since_the_plan_keeps_no_other_from_its_place(
 
 
 @pytest.mark.parametrize("phase", ["halted", "quarantined"])
-def test_one_that_waits_for_a_person_since_the_plan_is_not_placed(
+def test_portfolio_halted_or_quarantined_since_the_plan_is_not_placed(
     monkeypatch: pytest.MonkeyPatch, phase: str
 ) -> None:
     make_node("node-1")
@@ -195,7 +195,7 @@ def test_one_that_waits_for_a_person_since_the_plan_is_not_placed(
     assert outcome.rejected[0].reason == f"b is {phase}; start it first."
 
 
-def test_one_that_was_granted_since_the_plan_is_refused_by_its_epoch_and_alone(
+def test_portfolio_granted_since_the_plan_is_refused_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     make_node("node-1")
@@ -217,20 +217,20 @@ def test_a_reason_found_before_a_grant_is_not_written_after_it(
     assert "there is no node yet" in Run.objects.get(portfolio__name="a").reason
 
 
-def test_a_node_that_has_left_takes_nothing_though_a_late_beat_renewed_its_lease() -> None:
+def test_left_node_takes_no_portfolio_although_a_late_heartbeat_renewed_its_lease() -> None:
     node = make_node("node-1")
     Node.objects.update(status="left")
     assert ask(placed(waiting("p")[0], node)) == ["node_lost"]
 
 
-def test_the_last_room_goes_to_whoever_asked_first() -> None:
+def test_last_free_capacity_goes_to_the_first_request() -> None:
     node = make_node("node-1", capacity=2)
     one, two, heavy = *waiting("a", "b"), *waiting("c", weight=2)
     answers = ask(placed(one, node), placed(heavy, node), placed(two, node))
     assert answers == [newest_handoff(one).pk, "node_full", newest_handoff(two).pk]
 
 
-def test_what_a_handoff_that_is_ended_had_held_is_free_for_the_next() -> None:
+def test_capacity_of_a_superseded_handoff_is_free_for_the_next_request() -> None:
     first, second, third = make_settled_nodes(3)
     moved = make_trader("moved", first)
     other = waiting("other")[0]
@@ -243,7 +243,7 @@ def test_what_a_handoff_that_is_ended_had_held_is_free_for_the_next() -> None:
     assert ask(placed(other, second)) == [newest_handoff(other).pk]
 
 
-def test_in_one_batch_too() -> None:
+def test_capacity_of_a_superseded_handoff_is_free_within_the_same_batch() -> None:
     first, second, third = make_settled_nodes(3)
     moved = make_trader("moved", first)
     other = waiting("other")[0]
@@ -254,7 +254,7 @@ def test_in_one_batch_too() -> None:
     assert "node_full" not in ask(failover, placed(other, second))
 
 
-def test_what_a_failover_leaves_is_not_free_while_it_runs_there() -> None:
+def test_capacity_of_a_failover_source_is_not_free_while_the_portfolio_runs() -> None:
     first, second, third = make_settled_nodes(3)
     moved = make_trader("moved", first)
     other = waiting("other")[0]
@@ -264,7 +264,7 @@ def test_what_a_failover_leaves_is_not_free_while_it_runs_there() -> None:
     assert ask(failover, placed(other, first))[1] == "node_full"
 
 
-def test_a_failover_to_where_it_was_moving_needs_no_second_room() -> None:
+def test_failover_to_the_target_of_a_move_needs_no_second_slot() -> None:
     first, second = make_settled_nodes(2)
     moved = make_trader("moved", first)
     moved.move_to(second)
@@ -274,7 +274,7 @@ def test_a_failover_to_where_it_was_moving_needs_no_second_room() -> None:
     assert newest_handoff(moved.portfolio).pk == begun
 
 
-def test_a_reload_needs_no_second_room() -> None:
+def test_reload_needs_no_second_slot() -> None:
     (first,) = make_settled_nodes(1)
     hand = make_trader("p", first)
     Node.objects.update(capacity=1)
@@ -295,7 +295,7 @@ def test_a_storm_holds_the_failovers_of_a_batch_and_nothing_else_of_it() -> None
     assert Handoff.objects.get(pk=moving.id).state == "preparing"
 
 
-def test_the_target_of_a_handoff_that_is_ended_hears_that_it_is_off() -> None:
+def test_target_of_a_superseded_handoff_gets_a_new_desired_set() -> None:
     first, second, third = make_settled_nodes(3)
     moved = make_trader("moved", first)
     moved.move_to(second)
@@ -306,7 +306,7 @@ def test_the_target_of_a_handoff_that_is_ended_hears_that_it_is_off() -> None:
     assert second.desired("prepare") == []
 
 
-def test_the_source_of_a_move_that_was_overtaken_hears_that_it_stands_by_no_more() -> None:
+def test_source_of_a_superseded_move_gets_a_new_desired_set() -> None:
     first, second = make_settled_nodes(2)
     hand = make_trader("p", first)
     moving = hand.move_to(second)
@@ -321,7 +321,7 @@ def test_the_source_of_a_move_that_was_overtaken_hears_that_it_stands_by_no_more
 
 
 @pytest.mark.parametrize("error", [DataError, DeadlockDetected, IntegrityError])
-def test_one_that_fails_a_whole_batch_fails_alone(
+def test_request_that_fails_a_batch_fails_alone(
     monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     make_node("node-1")
@@ -339,7 +339,7 @@ def test_one_that_fails_a_whole_batch_fails_alone(
     assert [(line.portfolio, line.reason) for line in outcome.rejected] == [("b", error.__name__)]
 
 
-def test_the_trail_names_where_it_is_to_go_and_of_a_stop_where_it_runs() -> None:
+def test_audit_log_names_the_target_or_for_a_stop_the_source() -> None:
     first, second = make_settled_nodes(2)
     hand = make_trader("p", first)
     hand.move_to(second)
@@ -349,7 +349,7 @@ def test_the_trail_names_where_it_is_to_go_and_of_a_stop_where_it_runs() -> None
     assert names[-2:] == [("migrate", "node-2"), ("stop", "node-1")]
 
 
-def test_what_is_to_stop_is_shown_as_draining_at_once_and_why() -> None:
+def test_stopping_portfolio_is_shown_as_draining_with_a_reason() -> None:
     (first,) = make_settled_nodes(1)
     hand = make_trader("p", first)
     requests.stop("p", actor="ann", reason="an upgrade")
@@ -358,7 +358,7 @@ def test_what_is_to_stop_is_shown_as_draining_at_once_and_why() -> None:
     assert "an upgrade" in asked.reason
 
 
-def test_a_stop_is_waited_for_like_a_drain_and_a_move_like_a_preparation() -> None:
+def test_stop_has_the_drain_deadline_and_move_the_prepare_deadline() -> None:
     first, second = make_settled_nodes(2)
     hand = make_trader("p", first)
     hand.move_to(second)
@@ -373,7 +373,7 @@ def test_a_stop_is_waited_for_like_a_drain_and_a_move_like_a_preparation() -> No
 # --- the order, and whose turn it is -------------------------------------------------------------
 
 
-def test_failovers_are_asked_for_first_then_places_then_moves() -> None:
+def test_failovers_are_requested_before_placements_and_moves() -> None:
     first, second, *_ = make_settled_nodes(5)
     lost, drained = make_trader("lost", first), make_trader("drained", second)
     new = waiting("new")[0]
@@ -385,7 +385,7 @@ def test_failovers_are_asked_for_first_then_places_then_moves() -> None:
     assert [each.pk for each in asked] == sorted(each.pk for each in asked)
 
 
-def test_a_pass_whose_lock_another_has_taken_begins_no_further_batch(
+def test_pass_that_lost_its_lock_starts_no_further_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     make_node("node-1")
@@ -440,7 +440,7 @@ def impatient() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_one_whose_row_somebody_holds_keeps_no_other_waiting(impatient: None) -> None:
+def test_locked_run_delays_no_other_portfolio(impatient: None) -> None:
     make_node("node-1")
     held_one = waiting("a", "b", "c")[1]
     held = Held(lock_run(held_one.pk))
@@ -454,7 +454,7 @@ def test_one_whose_row_somebody_holds_keeps_no_other_waiting(impatient: None) ->
 
 
 @pytest.mark.django_db(transaction=True)
-def test_only_the_one_whose_row_is_held_is_asked_for_again_alone(
+def test_only_the_portfolio_with_a_locked_run_is_requested_again(
     impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_node("node-1")
@@ -485,7 +485,7 @@ def test_a_batch_takes_only_the_rows_that_are_free(impatient: None) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_node_whose_row_somebody_holds_costs_only_those_that_go_there(impatient: None) -> None:
+def test_locked_node_delays_only_portfolios_that_go_there(impatient: None) -> None:
     nodes = [make_node("node-1"), make_node("node-2")]
     waiting("a", "b", "c", "d")
     held = Held(lock_nodes([nodes[1].row.pk]))
@@ -497,7 +497,7 @@ def test_a_node_whose_row_somebody_holds_costs_only_those_that_go_there(impatien
 
 
 @pytest.mark.django_db(transaction=True)
-def test_reasons_wait_for_nobody(impatient: None) -> None:
+def test_reasons_do_not_wait_for_locks(impatient: None) -> None:
     held_one = waiting("a", "b")[0]
     held = Held(lock_run(held_one.pk))
     tick()
@@ -507,7 +507,7 @@ def test_reasons_wait_for_nobody(impatient: None) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_that_ask_for_the_same_at_once_begin_each_handoff_once() -> None:
+def test_concurrent_equal_requests_start_each_handoff_once() -> None:
     node = make_node("node-1", capacity=100)
     asked = [placed(each, node) for each in waiting(*(f"p-{number}" for number in range(20)))]
     for patient in (True, False):
@@ -534,7 +534,7 @@ class Watched(Held):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("part", ["owner", "target of what is ended"])
-def test_no_node_is_held_while_one_before_it_is_waited_for(part: str) -> None:
+def test_no_node_is_locked_while_waiting_for_a_lower_one(part: str) -> None:
     """Two that hold what the other waits for would be a deadlock."""
     first, second, third = make_settled_nodes(3)
     if part == "owner":
@@ -549,7 +549,7 @@ def test_no_node_is_held_while_one_before_it_is_waited_for(part: str) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_last_room_of_a_node_is_taken_once_by_two_that_ask_at_once() -> None:
+def test_concurrent_requests_take_the_last_capacity_once() -> None:
     node = make_node("node-1", capacity=1)
     one, two = waiting("a", "b")
     held = Held(request_all([placed(one, node)], actor="test", timing=timing()))
@@ -557,7 +557,7 @@ def test_the_last_room_of_a_node_is_taken_once_by_two_that_ask_at_once() -> None
 
 
 @pytest.mark.django_db(transaction=True)
-def test_who_waited_for_what_has_just_ended_is_not_told_that_it_is_under_way() -> None:
+def test_request_that_waited_for_an_ended_handoff_is_not_refused() -> None:
     first, second, third = make_settled_nodes(3)
     hand = make_trader("p", first)
     ending = hand.move_to(second)

@@ -66,7 +66,7 @@ def cut_listeners() -> int:
     return len(rows)
 
 
-def test_a_hint_reaches_every_member_of_its_group_once_and_nobody_else() -> None:
+def test_hint_reaches_every_member_of_its_group_once() -> None:
     async def scenario(layer: PostgresChannelLayer) -> None:
         first, second = await member(layer, "node.1"), await member(layer, "node.1")
         other = await member(layer, "node.2")
@@ -79,7 +79,7 @@ def test_a_hint_reaches_every_member_of_its_group_once_and_nobody_else() -> None
     serve(scenario)
 
 
-def test_a_message_to_one_channel_reaches_it_alone() -> None:
+def test_message_to_a_channel_reaches_only_that_channel() -> None:
     async def scenario(layer: PostgresChannelLayer) -> None:
         first, second = await member(layer, "board"), await member(layer, "board")
         await layer.send(second, HINT)
@@ -89,7 +89,7 @@ def test_a_message_to_one_channel_reaches_it_alone() -> None:
     serve(scenario)
 
 
-def test_who_left_a_group_hears_it_no_more() -> None:
+def test_discarded_channel_receives_no_group_message() -> None:
     async def scenario(layer: PostgresChannelLayer) -> None:
         channel = await member(layer, "board", "node.1")
         await layer.group_discard("board", channel)
@@ -131,7 +131,7 @@ def in_a_thread(act: Callable[[], Any]) -> None:
         connection.close()
 
 
-def test_two_event_loops_hear_the_same_hint() -> None:
+def test_two_event_loops_receive_the_same_hint() -> None:
     heard: list[Any] = []
     ready = threading.Barrier(3)
 
@@ -168,7 +168,7 @@ def test_one_layer_serves_two_event_loops_of_one_process() -> None:
     assert [asyncio.run(scenario()) for _ in range(2)] == [HINT, HINT]
 
 
-def test_after_a_cut_everybody_is_woken_once_and_hears_again() -> None:
+def test_after_a_reconnect_every_group_is_woken_once() -> None:
     async def scenario(layer: PostgresChannelLayer) -> None:
         first, second = await member(layer, "node.1"), await member(layer, "board")
         assert await asyncio.to_thread(cut_listeners) == 1
@@ -181,7 +181,7 @@ def test_after_a_cut_everybody_is_woken_once_and_hears_again() -> None:
     serve(scenario)
 
 
-def test_a_listener_whose_session_falls_silent_is_replaced_within_ten_seconds() -> None:
+def test_silent_listener_session_is_replaced_within_ten_seconds() -> None:
     """Its socket stays open and the kernel acknowledges: nothing but the echo tells."""
 
     async def scenario(layer: PostgresChannelLayer) -> None:
@@ -208,7 +208,7 @@ def listening_sessions() -> list[int]:
     return [pid for (pid,) in rows]
 
 
-def test_a_session_that_does_not_receive_its_own_notification_does_not_listen() -> None:
+def test_session_without_its_own_echo_does_not_listen() -> None:
     echo = Echo()
     echo.send()
     assert not echo.receive(psycopg.Notify("ginkgo", "{}", 1))
@@ -218,7 +218,7 @@ def test_a_session_that_does_not_receive_its_own_notification_does_not_listen() 
     assert echo.send() == f"NOTIFY {echo.channel}".encode()
 
 
-def test_a_cut_sender_tries_once_more_on_a_new_connection() -> None:
+def test_sender_retries_once_on_a_new_connection() -> None:
     async def scenario(layer: PostgresChannelLayer) -> None:
         channel = await member(layer, "board")
         await layer.group_send("board", HINT)
@@ -231,7 +231,7 @@ def test_a_cut_sender_tries_once_more_on_a_new_connection() -> None:
     serve(scenario)
 
 
-def test_a_payload_that_fits_arrives_and_one_that_does_not_is_refused_before_it_is_sent() -> None:
+def test_payload_over_the_limit_is_refused_before_sending() -> None:
     frame = len('{"groups":["board"],"message":{"type":"x","text":""}}')
 
     async def scenario(layer: PostgresChannelLayer) -> None:
@@ -245,7 +245,7 @@ def test_a_payload_that_fits_arrives_and_one_that_does_not_is_refused_before_it_
     serve(scenario)
 
 
-def test_what_is_no_hint_disturbs_nobody() -> None:
+def test_malformed_notification_is_ignored() -> None:
     async def scenario(layer: PostgresChannelLayer) -> None:
         channel = await member(layer, "board")
         await asyncio.to_thread(
@@ -263,7 +263,7 @@ def notify_raw(*payloads: str) -> None:
             connection.execute("SELECT pg_notify('ginkgo', %s)", [payload])
 
 
-def test_who_does_not_listen_keeps_the_newest_hints_and_holds_up_nobody() -> None:
+def test_full_queue_keeps_the_newest_hints_and_blocks_no_other() -> None:
     async def scenario(layer: PostgresChannelLayer) -> None:
         slow, quick = await member(layer, "board"), await member(layer, "board")
         layer._state().queues[slow] = asyncio.Queue(maxsize=2)
@@ -275,7 +275,7 @@ def test_who_does_not_listen_keeps_the_newest_hints_and_holds_up_nobody() -> Non
     serve(scenario)
 
 
-def test_a_channel_that_never_joined_leaves_nothing_behind() -> None:
+def test_channel_without_a_group_leaves_no_queue() -> None:
     async def scenario(layer: PostgresChannelLayer) -> None:
         channel = await layer.new_channel()
         await assert_nothing(layer, channel)

@@ -189,7 +189,7 @@ def test_a_missing_or_unknown_token_is_refused(
 @pytest.mark.parametrize(
     ("given", "what"), [({"revoked_at": ago(1)}, "revoked"), ({"expires_at": ago(1)}, "expired")]
 )
-def test_a_token_that_is_over_is_refused(given: dict[str, Any], what: str) -> None:
+def test_revoked_or_expired_token_is_refused(given: dict[str, Any], what: str) -> None:
     daemon = make_node("node-1")
     a_token(daemon, **given)
     before = Lease.objects.get().renewals
@@ -199,7 +199,7 @@ def test_a_token_that_is_over_is_refused(given: dict[str, Any], what: str) -> No
     assert Lease.objects.get().renewals == before
 
 
-def test_a_token_speaks_for_its_own_node_only(node: FakeNode) -> None:
+def test_token_is_valid_for_its_own_node_only(node: FakeNode) -> None:
     other = make_node("node-2")
     a_token(other)
     hand = make_trader("p", node)
@@ -220,7 +220,7 @@ def test_a_token_speaks_for_its_own_node_only(node: FakeNode) -> None:
 
 
 @pytest.mark.parametrize("path", ["register/", "heartbeat/", "checkpoint/", "commit/", "goodbye/"])
-def test_a_body_that_is_no_message_is_answered_with_a_sentence(node: FakeNode, path: str) -> None:
+def test_malformed_body_is_answered_with_a_sentence(node: FakeNode, path: str) -> None:
     bodies = (b"", b"\xc1", b"\x80", b"[1,2", b"\x91\xa1\xff", encode(Goodbye(incarnation="x")))
     answers = post_all(path, *bodies)
     assert [(status, problem["code"]) for status, problem in answers] == [(400, "invalid")] * 6
@@ -230,7 +230,7 @@ def test_a_body_that_is_no_message_is_answered_with_a_sentence(node: FakeNode, p
 @pytest.mark.parametrize(
     ("path", "limit"), [("heartbeat/", MAX_SMALL_BODY), ("commit/", MAX_COMMIT_BODY)]
 )
-def test_a_body_over_the_limit_is_declined_before_it_is_whole(
+def test_body_over_the_limit_is_rejected_before_it_is_complete(
     node: FakeNode, path: str, limit: int
 ) -> None:
     status, problem = post(path, [b"x" * limit, b"x", b"never read"])
@@ -240,13 +240,13 @@ def test_a_body_over_the_limit_is_declined_before_it_is_whole(
 @pytest.mark.parametrize(
     ("path", "method", "status"), [("nowhere/", "POST", 404), ("commit/", "GET", 405)]
 )
-def test_another_address_or_method_is_said(
+def test_unknown_address_or_method_is_rejected(
     node: FakeNode, path: str, method: str, status: int
 ) -> None:
     assert post(path, b"", method=method)[0] == status
 
 
-def test_a_daemon_of_another_protocol_is_told_so_in_a_sentence(node: FakeNode) -> None:
+def test_daemon_with_another_protocol_is_rejected_with_a_sentence(node: FakeNode) -> None:
     status, problem = post("register/", msgspec.msgpack.encode({"protocol": 0}))
     assert (status, problem["code"]) == (409, "protocol")
     assert problem["message"] == (
@@ -267,7 +267,7 @@ MISFITS: tuple[dict[str, Any], ...] = (
 )
 
 
-def test_a_registration_with_a_value_that_does_not_fit_takes_nothing_over(node: FakeNode) -> None:
+def test_registration_with_an_invalid_value_changes_nothing(node: FakeNode) -> None:
     hand = make_trader("p", node)
     answers = post_all("register/", *(encode(register_message(**given)) for given in MISFITS))
     assert [(status, problem["code"]) for status, problem in answers] == [(400, "invalid")] * 9
@@ -278,7 +278,7 @@ def test_a_registration_with_a_value_that_does_not_fit_takes_nothing_over(node: 
 # --- register, beat, goodbye ---------------------------------------------------------------------
 
 
-def test_a_registration_answers_with_what_the_node_owns_now(node: FakeNode) -> None:
+def test_registration_is_answered_with_the_desired_set(node: FakeNode) -> None:
     make_trader("p", node)
     status, answer = post("register/", register_message())
     assert status == 200
@@ -286,7 +286,7 @@ def test_a_registration_answers_with_what_the_node_owns_now(node: FakeNode) -> N
     assert (answer["name"], answer["lease_ttl_s"]) == ("node-1", 30.0)
 
 
-def test_a_name_in_use_is_a_conflict_with_host_and_pid(node: FakeNode) -> None:
+def test_name_in_use_is_a_conflict_with_host_and_pid(node: FakeNode) -> None:
     make_node("node-1")
     make_node("node-1")
     status, problem = post("register/", register_message())
@@ -294,7 +294,7 @@ def test_a_name_in_use_is_a_conflict_with_host_and_pid(node: FakeNode) -> None:
     assert "rack-1, pid 4100" in problem["message"]
 
 
-def test_a_beat_brings_the_set_only_where_it_is_newer(node: FakeNode) -> None:
+def test_heartbeat_answer_has_the_desired_set_only_if_newer(node: FakeNode) -> None:
     _, answer = post("heartbeat/", beat(node))
     version = answer["desired"]["version"]
     _, again = post(
@@ -304,7 +304,7 @@ def test_a_beat_brings_the_set_only_where_it_is_newer(node: FakeNode) -> None:
     assert (again["status"], again["next_beat_s"]) == ("ok", 5.0)  # it has nothing: twice as often
 
 
-def test_a_node_with_portfolios_beats_each_interval_and_hears_of_its_set_by_commits(
+def test_node_with_portfolios_learns_of_a_new_set_by_commits(
     node: FakeNode,
 ) -> None:
     trader = make_trader("p", node)
@@ -315,21 +315,21 @@ def test_a_node_with_portfolios_beats_each_interval_and_hears_of_its_set_by_comm
     assert committed["results"][0]["version"] == answer["desired"]["version"]
 
 
-def test_while_a_handoff_waits_the_node_is_asked_to_beat_each_second(node: FakeNode) -> None:
+def test_pending_handoff_shortens_the_heartbeat_interval_to_a_second(node: FakeNode) -> None:
     make_trader("p", node)
     make_node("node-2")
     operations.migrate("p", "node-2", actor="ann")
     assert post("heartbeat/", beat(node))[1]["next_beat_s"] == 1.0
 
 
-def test_a_superseded_daemon_is_told_by_whom(node: FakeNode) -> None:
+def test_superseded_daemon_learns_the_host_of_its_successor(node: FakeNode) -> None:
     make_node("node-1")
     _, answer = post("heartbeat/", beat(node))
     assert answer["status"] == "superseded"
     assert answer["message"] == "Node node-1 was taken over by a daemon on rack-1, pid 4100."
 
 
-def test_a_daemon_that_registered_after_the_holder_is_not_superseded_but_forgotten(
+def test_daemon_that_registered_after_the_holder_is_unknown_not_superseded(
     node: FakeNode,
 ) -> None:
     """The holder is from before a restore, or from before commits that a promotion lost."""
@@ -348,7 +348,7 @@ def test_a_daemon_that_registered_after_the_holder_is_not_superseded_but_forgott
     assert post("heartbeat/", forgotten)[1]["status"] == "superseded"
 
 
-def test_a_clock_set_back_between_two_registrations_does_not_make_the_older_one_the_newer(
+def test_clock_set_back_between_registrations_does_not_revive_the_older_daemon(
     node: FakeNode,
 ) -> None:
     _, older = post("register/", register_message(incarnation=str(node.incarnation)))
@@ -363,7 +363,7 @@ def test_a_clock_set_back_between_two_registrations_does_not_make_the_older_one_
     assert post("heartbeat/", words)[1]["status"] == "superseded"
 
 
-def test_a_count_from_before_a_restore_does_not_supersede_a_daemon_that_counted_on(
+def test_registration_count_from_before_a_restore_does_not_supersede(
     node: FakeNode,
 ) -> None:
     """The backup knows an earlier daemon; who registers after the restore is newer by the clock."""
@@ -381,7 +381,7 @@ def test_a_count_from_before_a_restore_does_not_supersede_a_daemon_that_counted_
     assert post("heartbeat/", words)[1]["status"] == "superseded"
 
 
-def test_after_a_goodbye_a_beat_is_unknown_and_a_registration_welcome(node: FakeNode) -> None:
+def test_after_a_goodbye_a_heartbeat_is_unknown_and_registration_accepted(node: FakeNode) -> None:
     post("goodbye/", Goodbye(incarnation=str(node.incarnation), reason="asked to stop"))
     assert Node.objects.get().status == "left"
     assert post("heartbeat/", beat(node))[1]["status"] == "unknown"
@@ -389,7 +389,7 @@ def test_after_a_goodbye_a_beat_is_unknown_and_a_registration_welcome(node: Fake
     assert post("heartbeat/", beat(node))[1]["status"] == "ok"
 
 
-def test_reports_in_a_beat_are_applied_and_their_repeat_changes_nothing(node: FakeNode) -> None:
+def test_reports_are_applied_once(node: FakeNode) -> None:
     hand = make_trader("p", node)
     target = make_node("node-2")
     a_token(target)
@@ -400,7 +400,7 @@ def test_reports_in_a_beat_are_applied_and_their_repeat_changes_nothing(node: Fa
     assert newest_handoff(hand.portfolio).state == "draining"
 
 
-def test_a_report_that_is_nonsense_costs_the_node_neither_its_beat_nor_its_other_reports(
+def test_invalid_report_costs_neither_the_heartbeat_nor_other_reports(
     node: FakeNode, caplog: pytest.LogCaptureFixture
 ) -> None:
     hand = make_trader("p", node)
@@ -423,7 +423,7 @@ def test_a_report_that_is_nonsense_costs_the_node_neither_its_beat_nor_its_other
     assert told.exc_info is None
 
 
-def test_a_fault_of_ours_in_a_report_costs_the_node_neither_its_beat_nor_its_other_reports(
+def test_internal_error_in_a_report_costs_neither_the_heartbeat_nor_other_reports(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hand = make_trader("p", node)
@@ -443,7 +443,7 @@ def test_a_fault_of_ours_in_a_report_costs_the_node_neither_its_beat_nor_its_oth
     [{"x" * 65: 1.0}, {"x" * 900_000: 1.0}, {"a\0": 1.0}, {"a\n": 1.0}, {"\u202e": 1.0}, {"": 1.0}],
     ids=["long", "as long as a body", "nul", "control", "bidirectional", "empty"],
 )
-def test_a_metric_whose_name_is_none_is_declined_and_nothing_is_kept(
+def test_invalid_metric_name_is_rejected_and_nothing_stored(
     node: FakeNode, metrics: dict[str, float]
 ) -> None:
     status, problem = post("heartbeat/", beat(node, metrics=metrics))
@@ -454,12 +454,12 @@ def test_a_metric_whose_name_is_none_is_declined_and_nothing_is_kept(
     assert post("heartbeat/", beat(node, metrics={"x" * 64: 1.0}))[0] == 200
 
 
-def test_more_metrics_than_a_beat_may_hold_are_declined(node: FakeNode) -> None:
+def test_too_many_metrics_are_rejected(node: FakeNode) -> None:
     status, problem = post("heartbeat/", beat(node, metrics={f"m{n}": 1.0 for n in range(101)}))
     assert (status, problem["code"]) == (413, "payload_too_large")
 
 
-def test_one_nodes_nonsense_costs_no_other_its_beat(node: FakeNode) -> None:
+def test_invalid_numbers_of_one_node_cost_no_other_heartbeat(node: FakeNode) -> None:
     other = make_node("node-2")
     a_token(other)
     number = float("nan")
@@ -480,7 +480,7 @@ def test_one_nodes_nonsense_costs_no_other_its_beat(node: FakeNode) -> None:
     assert kept.portfolios == [msgspec.to_builtins(owned) | {"cpu_pct": None}]
 
 
-def test_a_report_that_changes_nothing_is_not_answered_with_the_whole_set(node: FakeNode) -> None:
+def test_report_without_effect_is_not_answered_with_the_desired_set(node: FakeNode) -> None:
     _, answer = post("heartbeat/", beat(node))
     words = Heartbeat(
         incarnation=str(node.incarnation),
@@ -496,7 +496,7 @@ async def _all_taken(stack: AsyncExitStack) -> None:
         await stack.enter_async_context(work_pool().connection())
 
 
-def test_a_beat_waits_for_no_work(node: FakeNode) -> None:
+def test_heartbeat_does_not_wait_for_work_connections(node: FakeNode) -> None:
     version = post("heartbeat/", beat(node))[1]["desired"]["version"]
     body = encode(Heartbeat(incarnation=str(node.incarnation), have_version=version))
 
@@ -510,7 +510,7 @@ def test_a_beat_waits_for_no_work(node: FakeNode) -> None:
     assert serve(beside_work)[1]["status"] == "ok"
 
 
-def test_who_comes_when_too_many_wait_is_told_to_come_again_at_once(
+def test_request_beyond_the_waiting_limit_is_refused_at_once(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scheduling.gateway.pool.MAX_WAITING", 1)
@@ -531,7 +531,7 @@ def test_who_comes_when_too_many_wait_is_told_to_come_again_at_once(
     assert waited[0] != 503
 
 
-def test_beats_that_coincide_are_each_answered_from_their_own_row(node: FakeNode) -> None:
+def test_concurrent_heartbeats_are_answered_from_their_own_rows(node: FakeNode) -> None:
     daemons = [node] + [make_node(f"node-{n}") for n in range(2, 8)]
     for daemon in daemons[1:]:
         a_token(daemon)
@@ -550,7 +550,7 @@ def test_beats_that_coincide_are_each_answered_from_their_own_row(node: FakeNode
     assert said == ["ok"] * 6 + ["superseded"] * 2 + ["ok"] * 6
 
 
-def test_a_beat_that_grew_old_in_our_queue_renews_nothing(
+def test_heartbeat_that_expired_in_the_queue_renews_nothing(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scheduling.gateway.heartbeat_batcher.MAX_WAIT_S", -1.0)
@@ -565,7 +565,7 @@ def test_a_beat_that_grew_old_in_our_queue_renews_nothing(
     assert post("heartbeat/", beat(node))[0] == 503
 
 
-def test_whose_beat_was_dropped_and_whose_was_heard_is_counted(
+def test_stored_and_dropped_heartbeats_are_counted(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beats = HeartbeatBatcher()
@@ -594,7 +594,7 @@ async def _away(*_: object) -> None:
     raise psycopg.OperationalError("the database is away")
 
 
-def test_a_process_that_drops_beats_says_with_its_pulse_that_it_is_deaf(
+def test_liveness_write_reports_overload_after_dropped_heartbeats(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serving_since(3600)
@@ -621,7 +621,7 @@ def test_a_process_that_drops_beats_says_with_its_pulse_that_it_is_deaf(
     assert waits == [1.0, 1.0]
 
 
-def test_deafness_that_could_not_be_told_is_told_with_the_next_pulse(
+def test_overload_report_is_retried_with_the_next_liveness_write(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serving_since(3600)
@@ -651,7 +651,7 @@ def test_deafness_that_could_not_be_told_is_told_with_the_next_pulse(
 # --- rows that somebody holds --------------------------------------------------------------------
 
 
-def test_a_beat_whose_lease_is_held_is_written_once_it_is_free_and_holds_up_no_other(
+def test_heartbeat_with_a_locked_lease_waits_without_delaying_others(
     node: FakeNode,
 ) -> None:
     other = make_node("node-2")
@@ -675,7 +675,7 @@ def test_a_beat_whose_lease_is_held_is_written_once_it_is_free_and_holds_up_no_o
     serve(both)
 
 
-def test_registers_that_wait_for_a_lease_use_up_no_connection_of_commits(
+def test_waiting_registrations_use_no_connection_of_commits(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hand = make_trader("p", node)
@@ -715,7 +715,7 @@ def test_registers_that_wait_for_a_lease_use_up_no_connection_of_commits(
     serve(beside)
 
 
-def test_a_release_whose_target_is_held_is_left_out_and_its_neighbour_is_answered(
+def test_release_with_a_locked_target_is_left_out_and_others_answered(
     node: FakeNode,
 ) -> None:
     target = make_node("node-2")
@@ -739,7 +739,7 @@ def test_a_release_whose_target_is_held_is_left_out_and_its_neighbour_is_answere
     serve(beside)
 
 
-def test_a_lock_on_a_record_table_is_told_with_the_pulse_and_a_commit_is_repeated(
+def test_table_lock_is_reported_with_the_liveness_write_and_the_commit_repeated(
     node: FakeNode,
 ) -> None:
     hand = make_trader("p", node)
@@ -775,7 +775,7 @@ def test_a_lock_on_a_record_table_is_told_with_the_pulse_and_a_commit_is_repeate
 # --- checkpoint ----------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_is_read_whole_by_its_owner(node: FakeNode) -> None:
+def test_owner_reads_the_checkpoint(node: FakeNode) -> None:
     hand = make_trader("p", node)
     hand.commit(2, state=b"held")
     hand.commit(3)
@@ -790,7 +790,7 @@ def test_a_checkpoint_is_read_whole_by_its_owner(node: FakeNode) -> None:
     )
 
 
-def test_a_checkpoint_is_read_by_the_target_of_a_handoff_while_that_lasts(node: FakeNode) -> None:
+def test_handoff_target_reads_the_checkpoint_while_the_handoff_is_active(node: FakeNode) -> None:
     hand = make_trader("p", node)
     target = make_node("node-2")
     a_token(target)
@@ -846,7 +846,7 @@ BAD = (
 )  # fmt: skip
 
 
-def test_every_bad_commit_is_rejected_alone_and_leaves_nothing(node: FakeNode) -> None:
+def test_every_invalid_commit_is_rejected_alone_without_effect(node: FakeNode) -> None:
     Node.objects.update(capacity=50)
     good, last = make_trader("good", node), make_trader("last", node)
     bad = [make_trader(f"bad-{number}", node) for number in range(len(BAD))]
@@ -863,7 +863,7 @@ def test_every_bad_commit_is_rejected_alone_and_leaves_nothing(node: FakeNode) -
 
 
 @pytest.mark.parametrize("kind", ["twice", "fill of nothing", "nul"])
-def test_a_bad_release_is_rejected_and_hands_nothing_over(node: FakeNode, kind: str) -> None:
+def test_invalid_release_is_rejected_without_a_grant(node: FakeNode, kind: str) -> None:
     hand = make_trader("p", node)
     target = make_node("node-2")
     handoff = operations.migrate("p", "node-2", actor="ann")
@@ -874,7 +874,7 @@ def test_a_bad_release_is_rejected_and_hands_nothing_over(node: FakeNode, kind: 
     assert commit(node, hand.release_words(handoff)) == [("handed_over", "")]
 
 
-def test_an_order_that_exists_rejects_only_its_own_portfolio(node: FakeNode) -> None:
+def test_duplicate_order_rejects_only_its_own_portfolio(node: FakeNode) -> None:
     hand, neighbour = make_trader("p", node), make_trader("q", node)
     at = hand.run().last_seq + 1
     assert hand.commit(1, orders=[make_order(at)]) == "ok"
@@ -885,7 +885,7 @@ def test_an_order_that_exists_rejects_only_its_own_portfolio(node: FakeNode) -> 
     assert Order.objects.count() == 1
 
 
-def test_a_portfolio_named_twice_in_one_request_is_declined_and_nothing_is_done(
+def test_request_with_a_portfolio_twice_is_rejected_without_effect(
     node: FakeNode,
 ) -> None:
     hand, neighbour = make_trader("p", node), make_trader("q", node)
@@ -928,9 +928,7 @@ def test_every_answer_of_the_fence_reaches_the_node(node: FakeNode) -> None:
     assert Event.objects.filter(kind="commit_refused").count() == 1
 
 
-def test_a_database_that_does_not_answer_is_said_as_such(
-    node: FakeNode, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_silent_database_is_answered_503(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ginkgo_site.database.conninfo", lambda: "host=/nowhere dbname=none")
     monkeypatch.setattr("psycopg_pool.AsyncConnectionPool.connection", no_connection)
     status, problem = post("heartbeat/", beat(node))
@@ -943,7 +941,7 @@ def no_connection(*_: Any, **__: Any) -> Any:
     raise PoolTimeout("no connection in 5 s")
 
 
-def test_one_dead_connection_tells_of_all_so_that_no_request_comes_to_the_next(
+def test_one_dead_connection_replaces_all_connections(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ginkgo_site.deadline.FRESH_S", -1.0)

@@ -56,7 +56,7 @@ def a_commit(portfolio: int, **given: Any) -> wire.Commit:
 # --- caps ----------------------------------------------------------------------------------------
 
 
-def test_more_commits_than_go_into_one_message_are_declined(node: FakeNode) -> None:
+def test_too_many_commits_are_rejected(node: FakeNode) -> None:
     many = [a_commit(number) for number in range(wire.MAX_COMMITS + 1)]
     message = wire.CommitRequest(incarnation=str(node.incarnation), commits=many)
     status, problem = post("commit/", message)
@@ -64,7 +64,7 @@ def test_more_commits_than_go_into_one_message_are_declined(node: FakeNode) -> N
     assert problem["message"] == ("The message has 201 commits, limit 200; send fewer at a time.")
 
 
-def test_more_lines_than_go_into_one_message_are_declined(node: FakeNode) -> None:
+def test_too_many_lines_are_rejected(node: FakeNode) -> None:
     half = [wire.EquityLine(1, 1, "1")] * (wire.MAX_LINES // 2 + 1)
     both = [a_commit(1, equity=half), a_commit(2, equity=half)]
     message = wire.CommitRequest(incarnation=str(node.incarnation), commits=both)
@@ -73,13 +73,13 @@ def test_more_lines_than_go_into_one_message_are_declined(node: FakeNode) -> Non
     assert "10,002 orders, fills and equity points" in problem["message"]
 
 
-def test_more_reports_than_go_into_one_beat_are_declined(node: FakeNode) -> None:
+def test_too_many_reports_are_rejected(node: FakeNode) -> None:
     reports = [wire.Prepared(handoff=1)] * (wire.MAX_REPORTS + 1)
     status, problem = post("heartbeat/", beat(node, reports=reports))
     assert (status, problem["code"]) == (413, "payload_too_large")
 
 
-def test_a_registration_that_says_too_much_takes_nothing_over(node: FakeNode) -> None:
+def test_oversized_registration_changes_nothing(node: FakeNode) -> None:
     for labels in ({f"k{n}": "v" for n in range(2_000)}, {"k": "v" * 300}):
         status, _ = post("register/", register_message(labels=labels))
         assert status in (400, 413)
@@ -97,7 +97,7 @@ def test_a_registration_that_says_too_much_takes_nothing_over(node: FakeNode) ->
         {"feeds": {"f": "\u202e"}},
     ],
 )
-def test_a_registration_with_a_control_character_is_declined(
+def test_registration_with_a_control_character_is_rejected(
     node: FakeNode, odd: dict[str, Any]
 ) -> None:
     status, problem = post("register/", register_message(**odd))
@@ -107,7 +107,7 @@ def test_a_registration_with_a_control_character_is_declined(
 # --- one bad value among many --------------------------------------------------------------------
 
 
-def test_a_bad_value_is_found_before_the_statement(node: FakeNode) -> None:
+def test_invalid_value_is_found_before_the_statement(node: FakeNode) -> None:
     Node.objects.update(capacity=50)
     hands = [make_trader(f"p-{number}", node) for number in range(8)]
     words = [hand.words(1) for hand in hands]
@@ -132,7 +132,7 @@ def test_a_bad_value_is_found_before_the_statement(node: FakeNode) -> None:
         words = [hand.words(1) for hand in hands]
 
 
-def test_what_only_the_statement_finds_costs_a_few_statements_and_not_one_each(
+def test_commit_that_fails_the_statement_is_found_by_bisection(
     node: FakeNode,
 ) -> None:
     Node.objects.update(capacity=50)
@@ -152,7 +152,7 @@ def test_what_only_the_statement_finds_costs_a_few_statements_and_not_one_each(
 # --- turns ---------------------------------------------------------------------------------------
 
 
-def test_a_line_serves_in_order_and_sends_the_oldest_away() -> None:
+def test_queue_serves_in_order_and_refuses_the_oldest() -> None:
     async def scenario() -> list[str]:
         queue, text = RequestQueue(QueueLimit(1, 2), "too many"), []
 
@@ -178,7 +178,7 @@ def test_a_line_serves_in_order_and_sends_the_oldest_away() -> None:
     assert asyncio.run(scenario()) == ["a 429", "b in", "c in"]
 
 
-def test_who_gives_up_waiting_gives_its_turn_on() -> None:
+def test_cancelled_request_passes_its_place_on() -> None:
     async def scenario() -> None:
         queue = RequestQueue(QueueLimit(1, 5), "too many")
         await queue.acquire()
@@ -222,7 +222,7 @@ async def held(path: str, gate: asyncio.Event, token: str, length: int) -> int:
     return status
 
 
-def test_a_node_that_holds_its_bodies_back_holds_up_itself_alone(node: FakeNode) -> None:
+def test_node_with_delayed_bodies_delays_only_itself(node: FakeNode) -> None:
     """Of 20 large ones three are kept: one is read, and two wait unread."""
     neighbour = make_node("node-2")
     a_token(neighbour)
@@ -255,7 +255,7 @@ def test_a_node_that_holds_its_bodies_back_holds_up_itself_alone(node: FakeNode)
     )
 
 
-def test_a_body_that_does_not_come_is_given_up(
+def test_body_that_does_not_arrive_times_out(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_bodies, "BODY_TIMEOUT_S", 0.05)
@@ -284,21 +284,21 @@ async def body_in(parts: list[bytes], waits: bool) -> bytes:
     return body
 
 
-def test_a_body_that_came_with_its_headers_costs_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_body_that_arrives_with_its_headers_needs_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("asyncio.timeout")
     assert asyncio.run(body_in([b"ab", b"c"], waits=False)) == b"abc"
 
 
-def test_a_body_that_comes_in_parts_is_read_to_its_end() -> None:
+def test_chunked_body_is_read_completely() -> None:
     assert asyncio.run(body_in([b"a", b"b", b"c"], waits=True)) == b"abc"
 
 
-def test_a_body_that_is_announced_as_too_large_is_not_read(node: FakeNode) -> None:
+def test_body_with_too_large_content_length_is_not_read(node: FakeNode) -> None:
     never = asyncio.Event()
     assert serve(lambda: held("commit/", never, "token of node-1", MAX_COMMIT_BODY + 1)) == 413
 
 
-def test_room_is_given_in_order_and_to_nobody_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_are_granted_in_order_or_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_bodies, "BYTES_WAIT_S", 0.05)
 
     async def scenario() -> None:
@@ -315,7 +315,7 @@ def test_room_is_given_in_order_and_to_nobody_for_ever(monkeypatch: pytest.Monke
     asyncio.run(scenario())
 
 
-def test_a_node_takes_three_connections_of_five(node: FakeNode) -> None:
+def test_node_takes_at_most_three_of_five_connections(node: FakeNode) -> None:
     neighbour = make_node("node-2")
     a_token(neighbour)
     hand = make_trader("q", neighbour)
@@ -343,7 +343,9 @@ def test_a_node_takes_three_connections_of_five(node: FakeNode) -> None:
 CHECKPOINT = wire.encode(wire.CheckpointRequest(incarnation=str(uuid4()), portfolio=1))
 
 
-def test_strangers_wait_in_one_line_and_friends_do_not_wait_with_them(node: FakeNode) -> None:
+def test_unknown_tokens_are_looked_up_one_at_a_time_without_delaying_known_ones(
+    node: FakeNode,
+) -> None:
     async def scenario() -> Any:
         assert (await ask("heartbeat/", wire.encode(beat(node))))[0] == 200
         (at, who), *_ = auth._cache.values()
@@ -361,7 +363,7 @@ def test_strangers_wait_in_one_line_and_friends_do_not_wait_with_them(node: Fake
     assert serve(scenario) == (200, 401)
 
 
-def test_who_sends_no_message_waits_for_its_answer_and_its_neighbours_do_not(
+def test_answer_to_a_malformed_request_is_delayed_without_delaying_others(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scheduling.gateway.app.REJECTION_DELAY_S", 0.5)
@@ -385,7 +387,7 @@ def test_who_sends_no_message_waits_for_its_answer_and_its_neighbours_do_not(
     assert serve(scenario) == ["beside 200", "nonsense 400", "after 200"]
 
 
-def test_commits_of_what_others_own_are_answered_late(
+def test_answer_to_fenced_commits_is_delayed(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each writes a line into the audit log, which would else grow as fast as it is asked to."""

@@ -67,7 +67,7 @@ def test_no_report_of_another_node_changes_anything(hand: OwnerSession) -> None:
     assert (newest_handoff(hand.portfolio).state, hand.run().attempts) == before
 
 
-def test_the_trail_names_the_node_that_halted(hand: OwnerSession) -> None:
+def test_audit_log_names_the_node_that_halted(hand: OwnerSession) -> None:
     at = hand.run()
     report = Halted(portfolio=hand.portfolio.pk, epoch=at.epoch, seq=at.last_seq, age_s=99.0)
     execute(handle_stale_halt(hand.daemon.row.pk, hand.daemon.incarnation, report, timing()))
@@ -97,7 +97,7 @@ def test_the_database_keeps_incarnations_apart(hand: OwnerSession) -> None:
         Lease.objects.filter(node=other.row).update(incarnation=hand.daemon.incarnation)
 
 
-def test_the_migration_parts_leases_that_share_an_incarnation(hand: OwnerSession) -> None:
+def test_migration_separates_leases_with_a_shared_incarnation(hand: OwnerSession) -> None:
     other, third = make_node("node-2"), make_node("node-3")
     migration = import_module("scheduling.migrations.0011_unique_incarnations")
     with connection.cursor() as cursor:
@@ -140,7 +140,7 @@ def test_pages_show_a_viewer_a_digest(hand: OwnerSession, path: str) -> None:
     assert digest(whole) in pages[Role.VIEWER]
 
 
-def test_the_admin_shows_a_viewer_none_and_takes_no_filter_by_it(hand: OwnerSession) -> None:
+def test_admin_neither_shows_nor_filters_incarnations_for_a_viewer(hand: OwnerSession) -> None:
     whole = str(hand.daemon.incarnation)
     tenure = Tenure.objects.filter(portfolio=hand.portfolio).latest("id")
     event = Event.objects.filter(kind="granted").latest("id")
@@ -154,7 +154,7 @@ def test_the_admin_shows_a_viewer_none_and_takes_no_filter_by_it(hand: OwnerSess
     assert asked.status_code == 400
 
 
-def test_the_digest_tells_two_apart_and_is_none_of_them() -> None:
+def test_digest_distinguishes_incarnations_without_revealing_them() -> None:
     one, other = uuid4(), uuid4()
     assert digest(one) == digest(str(one)) != digest(other)
     assert digest(None) is None

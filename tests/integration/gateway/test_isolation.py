@@ -111,7 +111,7 @@ BY_THE_FILTER = [
         ("change_the_process", "event", "RuntimeError: the process was changed"),
     ],
 )
-async def test_it_ends_alone_with_a_sentence(
+async def test_misbehaving_strategy_ends_alone_with_a_sentence(
     gateway: FakeGateway, daemons: Daemons, what: str, stage: str, sentence: str
 ) -> None:
     # On a busy machine what ends by itself takes longer than the limit of a batch.
@@ -127,7 +127,7 @@ async def test_it_ends_alone_with_a_sentence(
     assert psutil.Process(daemon.pid).memory_info().rss < 150e6
 
 
-async def test_one_that_removes_files_is_refused(
+async def test_strategy_that_removes_files_is_refused(
     gateway: FakeGateway, daemons: Daemons, tmp_path: Path
 ) -> None:
     prey = tmp_path / "prey"
@@ -140,7 +140,7 @@ async def test_one_that_removes_files_is_refused(
 
 
 @pytest.mark.parametrize("what", ["print_a_lot", "spin_in_a_thread"])
-async def test_one_that_is_only_loud_or_busy_goes_on_and_harms_nobody(
+async def test_noisy_or_busy_strategy_continues_without_harming_others(
     gateway: FakeGateway, daemons: Daemons, what: str
 ) -> None:
     daemon = await with_a_canary(gateway, daemons, what)
@@ -152,7 +152,7 @@ async def test_one_that_is_only_loud_or_busy_goes_on_and_harms_nobody(
     await the_bad_one_is_gone(gateway, daemon)
 
 
-async def test_what_this_kernel_cannot_refuse_is_said_once_and_nothing_else(
+async def test_missing_kernel_protections_are_logged_once(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     await with_a_canary(gateway, daemons, "leave")
@@ -165,7 +165,7 @@ async def test_what_this_kernel_cannot_refuse_is_said_once_and_nothing_else(
 
 
 @pytest.mark.parametrize("what", ["fork", "fork_away", "spawn"])
-async def test_without_the_guard_what_it_started_ends_with_it_whatever_group_it_is_in(
+async def test_without_the_sandbox_processes_of_a_strategy_end_with_it(
     gateway: FakeGateway, daemons: Daemons, what: str
 ) -> None:
     daemon = await with_a_canary(gateway, daemons, what, GINKGO_STRATEGY_GUARD="no")
@@ -178,7 +178,7 @@ async def test_without_the_guard_what_it_started_ends_with_it_whatever_group_it_
     assert_canary_is_exact(gateway, CANARY)
 
 
-async def test_without_the_guard_one_that_kills_all_processes_is_told_of_and_they_come_back(
+async def test_without_the_sandbox_killed_processes_are_reported_and_restarted(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     daemon = await with_a_canary(gateway, daemons, "kill_its_parent", GINKGO_STRATEGY_GUARD="no")
@@ -190,7 +190,7 @@ async def test_without_the_guard_one_that_kills_all_processes_is_told_of_and_the
     assert_canary_is_exact(gateway, CANARY)
 
 
-async def test_portfolios_with_nothing_in_work_lose_no_attempt_when_their_forkserver_ends(
+async def test_idle_portfolios_lose_no_attempt_when_the_forkserver_ends(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     began = gateway.segments[0].from_time_us
@@ -209,7 +209,7 @@ async def test_portfolios_with_nothing_in_work_lose_no_attempt_when_their_forkse
     assert reports(gateway, wire.ProcessExited) == []
 
 
-async def test_a_slow_one_lags_and_says_so_and_its_neighbour_keeps_its_pace(
+async def test_slow_portfolio_reports_its_lag_without_slowing_others(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.next_beat_s = 0.5
@@ -235,7 +235,7 @@ async def test_a_slow_one_lags_and_says_so_and_its_neighbour_keeps_its_pace(
 
 
 @pytest.mark.parametrize("what", ["interrupt", "kill_itself", "sleep"])
-async def test_everything_before_a_bad_event_is_kept_however_it_fails_there(
+async def test_work_before_a_bad_event_is_kept_however_the_strategy_fails(
     gateway: FakeGateway, daemons: Daemons, what: str
 ) -> None:
     await with_a_canary(gateway, daemons, what)

@@ -64,7 +64,7 @@ async def closed_with(socket: ApplicationCommunicator) -> int:
 @pytest.mark.parametrize(
     "path", ["/", "/ws/", "/ws/agent", "/ws/agent/x/", "/ws/\x00", "/ws/board/x"]
 )
-async def test_a_socket_that_there_is_not(path: str) -> None:
+async def test_unknown_websocket_address(path: str) -> None:
     assert await closed_with(a_socket(path)) == 4404
 
 
@@ -80,7 +80,7 @@ async def test_a_socket_that_there_is_not(path: str) -> None:
         {"origin": b"http://localhost", "host": b"localhost", "cookie": b"sessionid=" + b"'" * 40},
     ],
 )
-async def test_a_board_in_odd_words(headers: dict[str, bytes]) -> None:
+async def test_board_socket_with_malformed_messages(headers: dict[str, bytes]) -> None:
     assert await closed_with(a_socket("/ws/board/", b"view=%ff&\xff=\xfe", **headers)) >= 1000
 
 
@@ -111,7 +111,7 @@ def a_node_with_a_token() -> None:
         {"text": "hello"},
     ],
 )
-async def test_first_words_that_are_no_hello(words: dict[str, Any]) -> None:
+async def test_malformed_hello_closes_the_socket(words: dict[str, Any]) -> None:
     await a_node_with_a_token()
     socket = a_socket("/ws/agent/", authorization=b"Bearer token of node-1")
     await socket.send_input({"type": "websocket.connect"})
@@ -124,14 +124,14 @@ async def test_first_words_that_are_no_hello(words: dict[str, Any]) -> None:
     assert not push_socket.OPEN_SOCKETS
 
 
-async def test_a_socket_that_does_not_say_who_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_socket_without_hello_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(push_socket, "HELLO_TIMEOUT_S", 0.05)
     await a_node_with_a_token()
     code = await closed_with(a_socket("/ws/agent/", authorization=b"Bearer token of node-1"))
     assert code == push_socket.NOT_HELLO
 
 
-async def test_more_sockets_than_a_daemon_can_have(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_too_many_sockets_of_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(push_socket.OPEN_SOCKETS, 0, 0)
     await a_node_with_a_token()
     opened = []

@@ -111,7 +111,7 @@ async def woken(daemon: FakeNode) -> None:
     await layer.group_send(f"node.{daemon.row.pk}", {"type": "wake"})
 
 
-async def test_many_hints_at_once_are_one_reading_and_one_push(monkeypatch: Any) -> None:
+async def test_simultaneous_hints_cause_one_read_and_one_push(monkeypatch: Any) -> None:
     daemon = await a_daemon()
     socket = Socket("token")
     first = await socket.open(daemon)
@@ -129,7 +129,7 @@ async def test_many_hints_at_once_are_one_reading_and_one_push(monkeypatch: Any)
     await socket.leave()
 
 
-async def test_who_comes_back_is_pushed_only_what_it_does_not_know() -> None:
+async def test_reconnected_daemon_is_pushed_only_a_newer_set() -> None:
     daemon = await a_daemon()
     socket = Socket("token")
     first = await socket.open(daemon)
@@ -147,7 +147,7 @@ async def test_who_comes_back_is_pushed_only_what_it_does_not_know() -> None:
     await late.leave()
 
 
-async def test_another_incarnation_is_told_to_go() -> None:
+async def test_socket_of_another_incarnation_is_closed() -> None:
     daemon = await a_daemon()
     socket = Socket("token")
     await socket.send_input({"type": "websocket.connect"})
@@ -160,7 +160,7 @@ async def test_another_incarnation_is_told_to_go() -> None:
     await socket.leave()
 
 
-async def test_without_a_good_token_the_socket_is_closed_before_it_opens() -> None:
+async def test_socket_without_a_valid_token_is_closed_before_it_opens() -> None:
     socket = Socket("another")
     await socket.send_input({"type": "websocket.connect"})
     said = await socket.receive_output(5)
@@ -168,7 +168,7 @@ async def test_without_a_good_token_the_socket_is_closed_before_it_opens() -> No
     await socket.leave()
 
 
-async def test_a_socket_whose_token_was_revoked_is_pushed_no_more_and_closed(
+async def test_socket_with_a_revoked_token_is_closed_without_a_push(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(auth, "CACHE_S", 0.0)

@@ -58,7 +58,7 @@ def test_deadlines_missed_on_different_healthy_nodes_never_quarantine(
     assert at.reason.startswith("could not start in time: ")
 
 
-def test_a_node_that_was_late_twice_is_passed_over_for_a_while(nodes: list[FakeNode]) -> None:
+def test_node_that_missed_two_deadlines_is_skipped_for_a_while(nodes: list[FakeNode]) -> None:
     portfolio = make_portfolio("p")
     for _ in range(2):
         placed_late(portfolio, nodes[0], prepared=False)
@@ -68,7 +68,7 @@ def test_a_node_that_was_late_twice_is_passed_over_for_a_while(nodes: list[FakeN
     assert view.not_before is not None
 
 
-def test_a_failover_that_is_late_costs_no_attempt(nodes: list[FakeNode]) -> None:
+def test_late_failover_costs_no_attempt(nodes: list[FakeNode]) -> None:
     hand = make_trader("p", nodes[0])
     lose(nodes[0])
     operations.migrate("p", "node-2", actor="ann")
@@ -78,7 +78,7 @@ def test_a_failover_that_is_late_costs_no_attempt(nodes: list[FakeNode]) -> None
     assert at.reason == "could not start on node-2: node-2 could not prepare in 30 s"
 
 
-def test_a_run_taken_back_for_want_of_a_first_commit_costs_no_attempt(
+def test_run_reclaimed_without_a_first_commit_costs_no_attempt(
     nodes: list[FakeNode],
 ) -> None:
     hand = make_trader("p", nodes[0])
@@ -96,7 +96,7 @@ def stand(for_s: float, ago_s: float = 0.0) -> None:
     GatewayPulse.objects.update(commits_stood_at=ago(ago_s), commits_stand_since=ago(ago_s + for_s))
 
 
-def test_while_no_commit_gets_through_no_deadline_is_judged(nodes: list[FakeNode]) -> None:
+def test_no_deadline_expires_while_no_commit_succeeds(nodes: list[FakeNode]) -> None:
     serving_since(3600)
     waits = make_trader("waits", nodes[1])
     Run.objects.update(first_commit_at=None, phase="starting", granted_at=ago(60))
@@ -121,7 +121,7 @@ def test_while_no_commit_gets_through_no_deadline_is_judged(nodes: list[FakeNode
     assert waits.run().phase == "starting"
 
 
-def test_the_pulse_keeps_since_when_commits_stand_and_others_do_not_take_it_back(db: Any) -> None:
+def test_start_of_blocked_commits_is_kept_across_liveness_writes(db: Any) -> None:
     execute(record_gateway_alive(timing()))
     assert GatewayPulse.objects.get().commits_stood_at is None
     execute(record_gateway_alive(timing(), standing_s=5.0))
@@ -143,7 +143,7 @@ def test_the_pulse_keeps_since_when_commits_stand_and_others_do_not_take_it_back
     assert third.commits_stand_since is not None and third.commits_stand_since > ago(2)
 
 
-def test_one_process_whose_commits_stand_holds_no_deadline_while_those_of_another_pass(
+def test_blocked_commits_of_one_process_suspend_no_deadline_while_another_succeeds(
     nodes: list[FakeNode],
 ) -> None:
     serving_since(3600)
@@ -160,7 +160,7 @@ def test_one_process_whose_commits_stand_holds_no_deadline_while_those_of_anothe
     assert execute(overdue(timing())) == []
 
 
-def test_a_passage_is_kept_as_the_latest_and_one_in_the_future_counts_for_nothing(
+def test_latest_successful_commit_is_kept_and_a_future_one_ignored(
     nodes: list[FakeNode],
 ) -> None:
     execute(record_gateway_alive(timing(), passed_s=1.0))
@@ -175,7 +175,7 @@ def test_a_passage_is_kept_as_the_latest_and_one_in_the_future_counts_for_nothin
     assert row.commits_passed_at is not None and row.commits_passed_at < ago(4)
 
 
-def test_commits_that_stand_are_one_alert_and_no_portfolio_is_called_stalled(
+def test_blocked_commits_open_one_alert_and_no_portfolio_is_stalled(
     nodes: list[FakeNode],
 ) -> None:
     from portfolios.models import FeedSegment

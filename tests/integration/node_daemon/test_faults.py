@@ -37,7 +37,7 @@ async def goes_on(gateway: FakeGateway, events: int = 50) -> None:
         ("raise_on_load", "load", "this strategy cannot be loaded"),
     ],
 )
-async def test_a_portfolio_that_fails_is_reported_and_its_neighbour_goes_on(
+async def test_failed_portfolio_is_reported_and_others_continue(
     gateway: FakeGateway, daemons: Daemons, strategy: str, stage: str, error: str
 ) -> None:
     gateway.grant("node-1", 2)
@@ -55,7 +55,7 @@ async def test_a_portfolio_that_fails_is_reported_and_its_neighbour_goes_on(
     assert_canary_is_exact(gateway, 1)
 
 
-async def test_a_killed_process_starts_again_after_a_second_from_the_checkpoint(
+async def test_killed_process_restarts_from_the_checkpoint_after_a_second(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     await run_canary(gateway, daemons)
@@ -70,9 +70,7 @@ async def test_a_killed_process_starts_again_after_a_second_from_the_checkpoint(
     assert_canary_is_exact(gateway, 1)
 
 
-async def test_a_commit_without_an_answer_is_repeated_until_there_is_one(
-    gateway: FakeGateway, daemons: Daemons
-) -> None:
+async def test_commit_is_repeated_until_answered(gateway: FakeGateway, daemons: Daemons) -> None:
     await run_canary(gateway, daemons)
     gateway.away = True
     await asyncio.sleep(3)
@@ -82,7 +80,7 @@ async def test_a_commit_without_an_answer_is_repeated_until_there_is_one(
     assert len(gateway.registered) == 1
 
 
-async def test_a_conflict_goes_back_to_the_checkpoint_in_the_same_process(
+async def test_conflict_returns_to_the_checkpoint_in_the_same_process(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     await run_canary(gateway, daemons)
@@ -97,18 +95,18 @@ async def test_a_conflict_goes_back_to_the_checkpoint_in_the_same_process(
     assert len(pids) == 1
 
 
-async def test_without_renewal_it_stops_feeding_and_goes_on_with_the_same_process(
+async def test_node_without_renewal_stops_feeding_and_keeps_its_processes(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.ttl_s = 2.0
     gateway.next_beat_s = 0.5
     daemon = await run_canary(gateway, daemons)
-    gateway.deaf = True  # commits would be taken
+    gateway.refuses_heartbeats = True  # commits would be taken
     await asyncio.sleep(2.5)
     stopped_at = gateway.committed(1)
     await asyncio.sleep(1)
     assert gateway.committed(1) == stopped_at  # at 0.8 x 2 s
-    gateway.deaf = False
+    gateway.refuses_heartbeats = False
     await goes_on(gateway, 300)
     assert daemon.returncode is None
     assert {commit.epoch for commit in gateway.runs[1].commits} == {1}
@@ -118,7 +116,7 @@ async def test_without_renewal_it_stops_feeding_and_goes_on_with_the_same_proces
 
 
 @pytest.mark.parametrize("off_s", [60, -60])
-async def test_a_wall_clock_that_is_off_by_a_minute_changes_nothing(
+async def test_wrong_wall_clock_has_no_effect(
     gateway: FakeGateway, daemons: Daemons, tmp_path: Path, off_s: int
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(
@@ -144,14 +142,14 @@ async def test_a_wall_clock_that_is_off_by_a_minute_changes_nothing(
     assert_canary_is_exact(gateway, 1)
 
 
-async def test_it_says_since_when_it_has_heard_no_answer_and_beats_at_once_when_it_does(
+async def test_node_reports_the_time_without_answers_and_sends_a_heartbeat_after_one(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.next_beat_s = 0.5
     await run_canary(gateway, daemons)
-    gateway.deaf = True
+    gateway.refuses_heartbeats = True
     await asyncio.sleep(1.5)
-    gateway.deaf = False
+    gateway.refuses_heartbeats = False
     seen = len(gateway.beats)
     await gateway.until(lambda: len(gateway.beats) >= seen + 2)
     first, second = (beat.unheard_s for _, beat in gateway.beats[seen : seen + 2])
@@ -160,7 +158,7 @@ async def test_it_says_since_when_it_has_heard_no_answer_and_beats_at_once_when_
     assert all(beat.unheard_s == 0 for _, beat in gateway.beats[:seen])
 
 
-async def test_woken_after_its_lease_it_feeds_nothing_before_it_has_asked(
+async def test_node_resumed_after_its_lease_feeds_nothing_before_a_renewal(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.ttl_s = 2.0
@@ -176,7 +174,7 @@ async def test_woken_after_its_lease_it_feeds_nothing_before_it_has_asked(
     assert daemon.returncode is None
 
 
-async def test_a_daemon_that_was_stopped_does_not_blame_its_portfolios_for_the_time(
+async def test_suspended_daemon_does_not_time_out_its_portfolios(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.grant("node-1", 1)
@@ -191,7 +189,7 @@ async def test_a_daemon_that_was_stopped_does_not_blame_its_portfolios_for_the_t
     assert reports(gateway, wire.ProcessExited) == []
 
 
-async def test_without_its_websocket_it_beats_each_second(
+async def test_node_without_websocket_sends_a_heartbeat_each_second(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     await run_canary(gateway, daemons)
@@ -203,7 +201,7 @@ async def test_without_its_websocket_it_beats_each_second(
     assert 3 <= len(gateway.beats) - seen <= 12
 
 
-async def test_a_portfolio_that_halts_on_stale_events_stops_before_the_first(
+async def test_portfolio_with_catch_up_halt_stops_before_the_first_stale_event(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.grant("node-1", 1, last_seq=100)
@@ -230,7 +228,7 @@ async def test_a_rejected_commit_is_a_failed_attempt(
     assert_canary_is_exact(gateway, 1)
 
 
-async def test_a_revoked_token_ends_it_with_a_sentence(
+async def test_revoked_token_ends_the_daemon_with_a_sentence(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     daemon = await run_canary(gateway, daemons)

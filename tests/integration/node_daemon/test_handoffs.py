@@ -52,9 +52,7 @@ async def goes_on(gateway: FakeGateway, events: int = 50) -> None:
     await gateway.until(lambda: gateway.committed(1) > seen + events)
 
 
-async def test_a_migrate_loses_nothing_and_repeats_nothing(
-    gateway: FakeGateway, daemons: Daemons
-) -> None:
+async def test_migrate_loses_and_repeats_nothing(gateway: FakeGateway, daemons: Daemons) -> None:
     await prepare(gateway, "node-2")
     await goes_on(gateway, 20)  # the source has not noticed
     await drain(gateway)
@@ -64,7 +62,7 @@ async def test_a_migrate_loses_nothing_and_repeats_nothing(
     assert_canary_is_exact(gateway, 1)
 
 
-async def test_it_goes_there_and_back_without_pushes(
+async def test_portfolio_migrates_there_and_back_without_pushes(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.pushing, gateway.next_beat_s = False, 0.2
@@ -80,7 +78,7 @@ async def test_it_goes_there_and_back_without_pushes(
     assert_canary_is_exact(gateway, 1)
 
 
-async def test_a_lost_push_is_made_up_for_by_the_answer_to_the_next_commit(
+async def test_answer_to_the_next_commit_replaces_a_lost_push(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.pushing = False  # sockets stay open, and the next beat is 10 s away
@@ -90,7 +88,7 @@ async def test_a_lost_push_is_made_up_for_by_the_answer_to_the_next_commit(
     assert time.monotonic() - asked_at < 9  # 0.5 s on a quiet machine; without it 10 s
 
 
-async def test_a_reload_puts_the_new_revision_beside_the_old_one_on_the_same_node(
+async def test_reload_prepares_the_new_revision_beside_the_old_one(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     await prepare(gateway, "node-1", revision=2)
@@ -104,7 +102,7 @@ async def test_a_reload_puts_the_new_revision_beside_the_old_one_on_the_same_nod
     assert_canary_is_exact(gateway, 1)
 
 
-async def test_answered_keep_the_source_goes_on_under_its_epoch(
+async def test_source_answered_keep_continues_under_its_epoch(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.release_answer = "keep"
@@ -119,7 +117,7 @@ async def test_answered_keep_the_source_goes_on_under_its_epoch(
     assert_canary_is_exact(gateway, 1)
 
 
-async def test_a_release_whose_answer_is_lost_is_repeated_byte_for_byte(
+async def test_unanswered_release_is_repeated_byte_for_byte(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     await prepare(gateway, "node-2")
@@ -133,7 +131,7 @@ async def test_a_release_whose_answer_is_lost_is_repeated_byte_for_byte(
     assert_canary_is_exact(gateway, 1)
 
 
-async def test_a_target_that_never_commits_gives_way_to_the_warm_source(
+async def test_warm_source_replaces_a_target_that_never_commits(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     await prepare(gateway, "node-2")
@@ -150,7 +148,7 @@ async def test_a_target_that_never_commits_gives_way_to_the_warm_source(
     assert_canary_is_exact(gateway, 1)
 
 
-async def test_a_process_that_is_granted_its_next_epoch_goes_on_in_memory(
+async def test_process_granted_the_next_epoch_continues_in_memory(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.grant("node-1", 1)
@@ -162,7 +160,7 @@ async def test_a_process_that_is_granted_its_next_epoch_goes_on_in_memory(
     assert_canary_is_exact(gateway, 1)
 
 
-async def test_a_strategy_that_cannot_load_fails_the_prepare_and_nothing_else(
+async def test_strategy_that_fails_to_load_fails_only_the_prepare(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     entry = gateway.entry(1, "prepare", handoff=HANDOFF, strategy="no_such_strategy", revision=2)
@@ -176,9 +174,7 @@ async def test_a_strategy_that_cannot_load_fails_the_prepare_and_nothing_else(
     assert len(reports(gateway, wire.StepFailed)) == 1  # not tried again
 
 
-async def test_an_owner_without_a_process_releases_all_the_same(
-    gateway: FakeGateway, daemons: Daemons
-) -> None:
+async def test_owner_without_a_process_releases(gateway: FakeGateway, daemons: Daemons) -> None:
     epoch = gateway.grant("node-1", 1)
     gateway.runs[1].epoch = epoch
     gateway.runs[2] = gateway.runs[1].__class__(4, 1, 500, "node-2", state_seq=500)
@@ -188,9 +184,7 @@ async def test_an_owner_without_a_process_releases_all_the_same(
     assert (commit.release, commit.from_seq, commit.to_seq) == (9, 500, 500)
 
 
-async def test_a_fenced_process_ends_without_a_report(
-    gateway: FakeGateway, daemons: Daemons
-) -> None:
+async def test_fenced_process_ends_without_a_report(gateway: FakeGateway, daemons: Daemons) -> None:
     gateway.grant("node-2", 1)  # taken away without a word
     await gateway.until(
         lambda: any(b.portfolios == [] for n, b in gateway.beats[-4:] if n == "node-1")
@@ -198,7 +192,7 @@ async def test_a_fenced_process_ends_without_a_report(
     assert reports(gateway, wire.ProcessExited) == []
 
 
-async def test_a_set_with_a_lower_version_is_ignored(
+async def test_desired_set_with_a_lower_version_is_ignored(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     old = gateway.versions["node-1"]

@@ -18,7 +18,7 @@ from tests.support.daemons import ROOT, Daemons, alive, assert_canary_is_exact, 
 from tests.support.fake_gateway import FakeGateway
 
 
-async def test_it_registers_and_commits_every_event_in_order(
+async def test_daemon_registers_and_commits_every_event_in_order(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.grant("node-1", 1)
@@ -44,7 +44,7 @@ async def test_portfolios_of_one_node_share_their_commit_requests(
     assert requests < 0.5 * commits
 
 
-async def test_a_beat_says_which_registration_of_its_node_it_follows(
+async def test_heartbeat_carries_the_registration_number(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.status["node-1"] = "unknown"
@@ -54,7 +54,7 @@ async def test_a_beat_says_which_registration_of_its_node_it_follows(
     await gateway.until(lambda: gateway.beats[-1][1].registration == len(gateway.registered))
 
 
-async def test_a_portfolio_without_events_commits_the_range_all_the_same(
+async def test_portfolio_without_events_commits_the_range(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.grant("node-1", 1)
@@ -64,7 +64,7 @@ async def test_a_portfolio_without_events_commits_the_range_all_the_same(
     assert len(gateway.runs[1].commits) < 12  # not one for each event of the others
 
 
-async def test_a_pause_that_it_heard_of_too_late_takes_back_what_was_not_released(
+async def test_late_pause_discards_events_that_were_not_released(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.grant("node-1", 1)
@@ -85,7 +85,7 @@ async def test_a_pause_that_it_heard_of_too_late_takes_back_what_was_not_release
     assert_canary_is_exact(gateway, 1)
 
 
-async def test_it_catches_up_with_a_long_log_and_marks_what_was_stale(
+async def test_portfolio_catches_up_and_suppresses_stale_decisions(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.segments = [gateway.segments[0].__class__(0, gateway.segments[0].from_time_us, 2000.0)]
@@ -135,7 +135,7 @@ async def test_killing_the_forkserver_restarts_every_portfolio(
     assert_canary_is_exact(gateway, 1)
 
 
-async def test_asked_to_stop_it_waits_until_everything_is_handed_over(
+async def test_shutdown_waits_until_everything_is_handed_over(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.grant("node-1", 1)
@@ -151,7 +151,7 @@ async def test_asked_to_stop_it_waits_until_everything_is_handed_over(
     assert gateway.goodbyes == ["node-1"]
 
 
-async def test_asked_to_stop_while_frozen_it_releases_in_place_at_once(
+async def test_shutdown_while_frozen_releases_in_place_at_once(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.grant("node-1", 1)
@@ -166,7 +166,9 @@ async def test_asked_to_stop_while_frozen_it_releases_in_place_at_once(
     assert len(gateway.registered) == 1
 
 
-async def test_a_second_signal_ends_it_at_once(gateway: FakeGateway, daemons: Daemons) -> None:
+async def test_second_signal_ends_the_daemon_at_once(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
     gateway.grant("node-1", 1)
     await gateway.want("node-1", gateway.entry(1, "run"))
     daemon = await daemons.start()
@@ -177,7 +179,7 @@ async def test_a_second_signal_ends_it_at_once(gateway: FakeGateway, daemons: Da
     assert await asyncio.wait_for(daemon.wait(), SLOW_MACHINE_S) == 130
 
 
-async def test_superseded_it_ends_with_3_and_does_not_register_again(
+async def test_superseded_daemon_exits_with_3_without_registering_again(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.grant("node-1", 1)
@@ -190,7 +192,7 @@ async def test_superseded_it_ends_with_3_and_does_not_register_again(
     assert len(gateway.registered) == 1
 
 
-async def test_a_lease_that_was_forgotten_is_registered_again_by_the_same_incarnation(
+async def test_daemon_with_an_unknown_lease_registers_again(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.grant("node-1", 1)
@@ -214,7 +216,7 @@ async def test_a_lease_that_was_forgotten_is_registered_again_by_the_same_incarn
     ("status", "code"),
     [(409, "name_in_use"), (409, "protocol"), (401, "unauthenticated")],
 )
-async def test_refused_at_the_door_it_says_why_and_ends_with_1(
+async def test_refused_registration_exits_with_1_and_a_reason(
     gateway: FakeGateway, daemons: Daemons, status: int, code: str
 ) -> None:
     gateway.refuse_register = (status, code, "Node node-1 runs on hk-02, pid 4711.")
@@ -223,7 +225,9 @@ async def test_refused_at_the_door_it_says_why_and_ends_with_1(
     assert "Node node-1 runs on hk-02, pid 4711." in daemons.log()
 
 
-async def test_it_waits_for_a_server_that_is_away(gateway: FakeGateway, daemons: Daemons) -> None:
+async def test_daemon_waits_for_an_unavailable_server(
+    gateway: FakeGateway, daemons: Daemons
+) -> None:
     gateway.away = True
     gateway.grant("node-1", 1)
     await gateway.want("node-1", gateway.entry(1, "run"))
@@ -242,7 +246,7 @@ async def test_it_waits_for_a_server_that_is_away(gateway: FakeGateway, daemons:
         (["--name", "a", "--server", "http://x", "--capacity", "0"], "at least 1"),
     ],
 )
-async def test_arguments_that_cannot_be_used_end_it_with_2_and_a_sentence(
+async def test_invalid_arguments_exit_with_2_and_a_sentence(
     arguments: list[str], sentence: str
 ) -> None:
     daemon = await asyncio.create_subprocess_exec(
@@ -256,7 +260,7 @@ async def test_arguments_that_cannot_be_used_end_it_with_2_and_a_sentence(
     assert "Traceback" not in said.decode()
 
 
-async def test_a_held_symbol_that_the_next_revision_lacks_is_marked_and_filled_on(
+async def test_position_in_a_removed_symbol_is_still_marked_and_filled(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     def account() -> Account:

@@ -46,7 +46,7 @@ def tell(story: Coroutine[Any, Any, None]) -> None:
 LOCKED = psycopg.errors.LockNotAvailable
 
 
-def test_commits_that_wait_stand_after_a_second_and_until_one_gets_through() -> None:
+def test_waiting_commits_are_blocked_after_a_second_until_one_succeeds() -> None:
     async def told() -> None:
         story = Story()
         assert story.path.blocked_s() is None
@@ -66,7 +66,7 @@ def test_commits_that_wait_stand_after_a_second_and_until_one_gets_through() -> 
     tell(told())
 
 
-def test_one_that_gets_through_opens_the_path_whatever_waits_beside_it() -> None:
+def test_one_successful_commit_opens_the_path_although_others_wait() -> None:
     async def told() -> None:
         story = Story()
         await story.begin()
@@ -81,7 +81,7 @@ def test_one_that_gets_through_opens_the_path_whatever_waits_beside_it() -> None
     tell(told())
 
 
-def test_how_long_ago_one_got_through_is_known_while_others_stand() -> None:
+def test_time_of_last_success_is_known_while_others_are_blocked() -> None:
     async def told() -> None:
         story = Story()
         assert story.path.passed_s() is None
@@ -96,7 +96,7 @@ def test_how_long_ago_one_got_through_is_known_while_others_stand() -> None:
 
 
 @pytest.mark.parametrize("error", [psycopg.DataError("overflow"), psycopg.IntegrityError("twice")])
-def test_what_the_database_refuses_got_through(error: Exception) -> None:
+def test_commit_refused_by_the_database_counts_as_success(error: Exception) -> None:
     async def told() -> None:
         story = Story()
         first = await story.begin()
@@ -107,7 +107,7 @@ def test_what_the_database_refuses_got_through(error: Exception) -> None:
     tell(told())
 
 
-def test_a_failure_that_nobody_repeats_is_forgotten() -> None:
+def test_failure_without_a_repeat_is_forgotten() -> None:
     async def told() -> None:
         story = Story()
         first = await story.begin()

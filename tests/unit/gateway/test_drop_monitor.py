@@ -24,17 +24,17 @@ def drops(heard: int, dropped: int) -> DropMonitor:
         (0, 1, "the heartbeats of 1 of 1 nodes were dropped"),
     ],
 )
-def test_dropping_more_than_a_tenth_is_deaf(heard: int, dropped: int, why: str) -> None:
+def test_dropping_more_than_a_tenth_is_overload(heard: int, dropped: int, why: str) -> None:
     assert drops(heard, dropped).overload_reason() == why
 
 
-def test_who_was_heard_after_all_was_not_dropped() -> None:
+def test_node_with_a_stored_heartbeat_is_not_counted_as_dropped() -> None:
     found = drops(3, 0)
     found.dropped.update(range(3))
     assert found.overload_reason() == ""
 
 
-def test_each_pulse_counts_anew() -> None:
+def test_counts_start_anew_with_each_liveness_write() -> None:
     found = drops(0, 5)
     assert found.overload_reason()
     assert found.overload_reason() == ""

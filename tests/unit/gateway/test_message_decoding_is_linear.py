@@ -54,7 +54,7 @@ def parse(text: str) -> Any:
     return StrictJSONParser().parse(io.BytesIO(text.encode()))
 
 
-def test_an_object_whose_last_name_is_given_twice() -> None:
+def test_object_with_a_duplicate_last_name() -> None:
     def of(size: int) -> Callable[[], Any]:
         names = [f'"n{number}": 1' for number in range(size)]
         text = "{" + ", ".join([*names, names[-1]]) + "}"
@@ -146,7 +146,7 @@ def test_lines_of_one_commit() -> None:
     hold_to_linear(of)
 
 
-def test_lines_over_the_cap_are_refused_before_they_are_decoded() -> None:
+def test_lines_over_the_limit_are_rejected_before_decoding() -> None:
     """17 MB of the shortest lines take a second to decode."""
     line = [1, 1, "", "", "", "", "", "", 1]
     body = commits_of(1, orders=[line] * 500_000)
@@ -170,7 +170,7 @@ DENSE = [[1, 1, "", "", "", "", "", "", 1]] * 8_000
     ],
     ids=["many commits", "one commit", "a field that nobody knows"],
 )
-def test_a_large_body_is_declined_without_a_look_at_its_lines(body: Callable[[], bytes]) -> None:
+def test_large_body_is_rejected_without_decoding_its_lines(body: Callable[[], bytes]) -> None:
     large = body()
     assert len(large) > message_decoding.MAX_MULTI_COMMIT_BODY
 
@@ -182,7 +182,7 @@ def test_a_large_body_is_declined_without_a_look_at_its_lines(body: Callable[[],
     assert spent(decode) < spent(lambda: msgspec.msgpack.decode(large, type=msgspec.Raw)) / 10
 
 
-def test_a_large_state_is_taken() -> None:
+def test_large_state_is_accepted() -> None:
     state = b"s" * (message_decoding.MAX_MULTI_COMMIT_BODY + 1)
     _, (one,) = message_decoding.decode_commits(commits_of(7, state=state))
     assert (one.portfolio, one.state) == (7, state)
@@ -216,7 +216,7 @@ def test_a_large_state_is_taken() -> None:
     ],
     ids=["commit", "heartbeat", "register", "checkpoint", "goodbye"],
 )
-def test_bytes_that_are_no_message_are_declined(read: Callable[[bytes], Any], body: bytes) -> None:
+def test_malformed_bytes_are_rejected(read: Callable[[bytes], Any], body: bytes) -> None:
     with pytest.raises(RequestRejected) as declined:
         read(body)
     assert declined.value.status == 400

@@ -36,14 +36,14 @@ def known() -> Acknowledgements:
 
 
 @pytest.mark.parametrize(("last_seq", "epoch"), [(100, 3), (101, 3), (500, 4)])
-def test_a_checkpoint_that_has_as_much_or_more_is_no_news(
+def test_checkpoint_at_or_after_the_acknowledged_position_is_not_reported(
     known: Acknowledgements, last_seq: int, epoch: int
 ) -> None:
     assert not known.compare(1, known.position(1), checkpoint(last_seq, epoch))
     assert known.next_claims() == []
 
 
-def test_a_checkpoint_that_has_less_is_told_with_the_orders_behind_it(
+def test_checkpoint_before_the_acknowledged_position_is_reported_with_missing_orders(
     known: Acknowledgements,
 ) -> None:
     assert known.compare(1, known.position(1), checkpoint(60))
@@ -55,18 +55,18 @@ def test_a_checkpoint_that_has_less_is_told_with_the_orders_behind_it(
     assert known.next_claims() == []
 
 
-def test_a_lower_epoch_is_less_whatever_the_seq(known: Acknowledgements) -> None:
+def test_lower_epoch_is_reported_whatever_the_seq(known: Acknowledgements) -> None:
     assert known.compare(1, known.position(1), checkpoint(100, epoch=2))
 
 
-def test_it_is_told_once_and_the_other_history_counts_from_there(known: Acknowledgements) -> None:
+def test_missing_commits_are_reported_once(known: Acknowledgements) -> None:
     known.compare(1, known.position(1), checkpoint(60))
     known.record(commit(1, 70))
     assert not known.compare(1, known.position(1), checkpoint(70))
     assert len(known.next_claims()) == 1
 
 
-def test_a_checkpoint_that_was_asked_for_before_a_commit_may_lack_it(
+def test_checkpoint_requested_before_a_commit_may_lack_it(
     known: Acknowledgements,
 ) -> None:
     before = known.position(1)
@@ -74,7 +74,7 @@ def test_a_checkpoint_that_was_asked_for_before_a_commit_may_lack_it(
     assert not known.compare(1, before, checkpoint(150))
 
 
-def test_everything_is_told_when_it_is_asked_for_and_checked_orders_are_forgotten(
+def test_all_claims_are_sent_on_request_and_checked_orders_are_removed(
     known: Acknowledgements,
 ) -> None:
     known.record(commit(2, 7, epoch=9))
@@ -94,7 +94,7 @@ def test_everything_is_told_when_it_is_asked_for_and_checked_orders_are_forgotte
     assert known.next_claims()[1].orders == [(110, 0)]
 
 
-def test_the_memory_is_bounded_and_so_is_what_one_heartbeat_tells() -> None:
+def test_memory_and_claims_per_heartbeat_are_bounded() -> None:
     known = Acknowledgements()
     for seq in range(MAX_ORDERS_PER_PORTFOLIO + 5):
         known.record(commit(7, seq, (seq, "open")))

@@ -35,7 +35,7 @@ async def frames() -> tuple[_FrameProtocol, Wire]:
     return protocol, wire
 
 
-async def test_answers_come_in_the_order_of_requests_however_they_are_cut() -> None:
+async def test_replies_match_requests_in_order_however_frames_are_split() -> None:
     protocol, _ = await frames()
     first, second = protocol.send(b"1"), protocol.send(b"2")
     for byte in frame(b"one") + frame(b"two"):
@@ -44,7 +44,7 @@ async def test_answers_come_in_the_order_of_requests_however_they_are_cut() -> N
     assert len(protocol._buffer) == 0
 
 
-async def test_the_answer_to_one_who_was_cancelled_is_dropped_and_the_next_gets_its_own() -> None:
+async def test_reply_to_a_cancelled_request_is_dropped() -> None:
     protocol, _ = await frames()
     cancelled, waiting = protocol.send(b"1"), protocol.send(b"2")
     cancelled.cancel()
@@ -53,7 +53,7 @@ async def test_the_answer_to_one_who_was_cancelled_is_dropped_and_the_next_gets_
 
 
 @pytest.mark.parametrize("said", [frame(b"more"), HEADER.pack(5)])
-async def test_what_nobody_asked_for_is_not_even_kept(said: bytes) -> None:
+async def test_reply_without_a_request_is_not_buffered(said: bytes) -> None:
     protocol, wire = await frames()
     asked = protocol.send(b"1")
     protocol.data_received(frame(b"one") + said)
@@ -64,7 +64,7 @@ async def test_what_nobody_asked_for_is_not_even_kept(said: bytes) -> None:
         await protocol.send(b"2")
 
 
-async def test_an_answer_over_the_limit_is_refused_at_its_header() -> None:
+async def test_reply_over_the_limit_is_refused_at_its_header() -> None:
     protocol, wire = await frames()
     asked = protocol.send(b"1")
     protocol.data_received(HEADER.pack(MAX_REPLY_BYTES + 1))
@@ -75,7 +75,7 @@ async def test_an_answer_over_the_limit_is_refused_at_its_header() -> None:
     assert wire.aborted
 
 
-async def test_the_largest_answer_is_taken() -> None:
+async def test_largest_reply_is_accepted() -> None:
     protocol, wire = await frames()
     asked = protocol.send(b"1")
     protocol.data_received(HEADER.pack(MAX_REPLY_BYTES))

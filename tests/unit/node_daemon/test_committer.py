@@ -70,7 +70,7 @@ async def _until(condition: Any) -> None:
         await asyncio.sleep(0.001)
 
 
-def test_a_commit_made_while_the_last_senders_end_is_sent() -> None:
+def test_commit_queued_while_the_last_sender_ends_is_sent() -> None:
     """On a node with nothing else to commit, it would wait for ever."""
 
     async def story() -> None:
@@ -93,7 +93,7 @@ def test_a_commit_made_while_the_last_senders_end_is_sent() -> None:
     asyncio.run(story())
 
 
-def test_commits_that_an_answer_leaves_out_are_repeated_and_hold_up_no_neighbour() -> None:
+def test_commits_left_out_of_an_answer_are_repeated_without_delaying_others() -> None:
     """More of them than requests may be under way at once."""
 
     async def story() -> None:
@@ -117,7 +117,7 @@ def test_commits_that_an_answer_leaves_out_are_repeated_and_hold_up_no_neighbour
     asyncio.run(story())
 
 
-def test_whoever_closes_the_committer_repeats_nothing_any_more() -> None:
+def test_closed_committer_repeats_nothing() -> None:
     async def story() -> None:
         client = BusyLink(held={1})
         committer = Committer(cast(ControlPlaneClient, client), "incarnation")
@@ -159,13 +159,13 @@ def _sent(commits: list[Commit]) -> KeenLink:
     return asyncio.run(story())
 
 
-def test_no_request_holds_more_commits_than_the_server_takes() -> None:
+def test_request_never_exceeds_the_commit_limit() -> None:
     client = _sent([_commit(portfolio, 0) for portfolio in range(450)])
     assert max(len(request.commits) for request in client.requests) <= MAX_COMMITS
     assert sum(len(request.commits) for request in client.requests) == 450
 
 
-def test_no_request_holds_more_lines_than_the_server_takes() -> None:
+def test_request_never_exceeds_the_line_limit() -> None:
     lines = [EquityLine(1, 1, "1")] * (MAX_LINES // 3)
     commits = [
         msgspec.structs.replace(_commit(portfolio, 0), equity=lines) for portfolio in range(7)
@@ -174,7 +174,7 @@ def test_no_request_holds_more_lines_than_the_server_takes() -> None:
     assert [len(request.commits) for request in client.requests] == [3, 3, 1]
 
 
-def test_large_states_go_in_requests_of_their_own() -> None:
+def test_large_states_are_sent_in_separate_requests() -> None:
     state = b"s" * 3_000_000
     commits = [
         msgspec.structs.replace(_commit(portfolio, 0), state=state) for portfolio in range(3)
@@ -182,7 +182,7 @@ def test_large_states_go_in_requests_of_their_own() -> None:
     assert max(_sent(commits).sizes) < MAX_REQUEST_BYTES
 
 
-def test_the_outbox_says_so_much_at_a_time_and_forgets_no_more_than_that() -> None:
+def test_outbox_removes_only_the_delivered_reports() -> None:
     outbox = Outbox()
     for number in range(MAX_REPORTS_PER_HEARTBEAT + 20):
         outbox.add(Prepared(handoff=number))

@@ -31,7 +31,7 @@ async def forkserver(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Forkserve
     made.close()
 
 
-def test_no_secret_is_left_to_a_strategy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_child_environment_has_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (
         "DATABASE_URL", "GINKGO_SECRET_KEY", "REDIS_URL", "GINKGO_NODE_TOKEN", "PGPASSWORD",
         "AWS_SECRET_ACCESS_KEY", "BROKER_API_KEY",
@@ -58,7 +58,7 @@ async def test_a_load_that_takes_longer_than_its_limit_ends_its_process(
     assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
-async def test_it_has_its_own_socket_and_no_other_and_leads_a_group(
+async def test_child_has_only_its_own_socket_and_leads_a_group(
     forkserver: ForkserverClient,
 ) -> None:
     first = await start_child(forkserver, "first")
@@ -79,7 +79,7 @@ def _fds(pid: int) -> list[int]:
     return sorted(int(fd) for fd in os.listdir(f"/proc/{pid}/fd"))
 
 
-async def test_the_forkserver_hears_no_signal_that_the_daemon_is_to_decide_about(
+async def test_forkserver_ignores_termination_signals(
     forkserver: ForkserverClient,
 ) -> None:
     child = await start_child(forkserver, "child")
@@ -92,7 +92,7 @@ async def test_the_forkserver_hears_no_signal_that_the_daemon_is_to_decide_about
         born.kill()
 
 
-async def test_strategies_are_listed_by_a_process_that_then_ends(
+async def test_strategies_are_listed_by_a_process_that_exits(
     forkserver: ForkserverClient,
 ) -> None:
     sock, born = forkserver.spawn(LIST, "strategies")

@@ -24,14 +24,14 @@ def test_a_share_is_per_cent_of_the_whole_machine() -> None:
     assert (usage.machine_pct(), usage.process_pct(7), usage.process_pct(8)) == (50, 25, 5)
 
 
-def test_before_a_minute_nothing_is_said() -> None:
+def test_no_usage_before_a_full_minute() -> None:
     usage = after((0, 0, {7: 0}), (59, 59, {7: 30}))
     assert (usage.machine_pct(), usage.process_pct(7)) == (None, None)
     assert CpuUsage().machine_pct() is None
 
 
 @pytest.mark.parametrize("processes", [{7: 31.0, 8: 0.0}, {}, {9: 0.0}])
-def test_whoever_comes_or_goes_begins_the_minute_anew(processes: dict[int, float]) -> None:
+def test_started_or_ended_process_restarts_the_minute(processes: dict[int, float]) -> None:
     changed = (61.0, 61.0, processes)
     usage = after((0, 0, {7: 0}), (60, 60, {7: 30}), changed)
     assert usage.machine_pct() is None
@@ -45,17 +45,17 @@ def test_only_the_last_minute_counts() -> None:
     assert after(*busy_then_idle[:10]).machine_pct() == 25  # 30 of 120 s: from 30 to 60, of 90
 
 
-def test_a_process_nobody_knows_has_no_share() -> None:
+def test_unknown_process_has_no_usage() -> None:
     assert after((0, 0, {7: 0}), (60, 60, {7: 30})).process_pct(9) is None
     assert Metrics().cpu_pct_of(None) is None
 
 
-def test_clocks_that_run_back_give_no_figure_below_nothing() -> None:
+def test_usage_is_never_negative() -> None:
     usage = after((0, 50, {7: 9}), (60, 40, {7: 0}))
     assert (usage.machine_pct(), usage.process_pct(7)) == (0, 0)
 
 
-def test_the_machine_and_a_process_are_really_measured() -> None:
+def test_machine_and_process_are_measured() -> None:
     metrics, me = Metrics(), os.getpid()
     first = metrics.read(1_000.0, [me])
     assert "cpu_minute_pct" not in first
@@ -69,6 +69,6 @@ def test_the_machine_and_a_process_are_really_measured() -> None:
     assert 0 <= share <= 100
 
 
-def test_a_process_that_has_gone_costs_nothing() -> None:
+def test_ended_process_has_zero_usage() -> None:
     metrics = Metrics()
     assert metrics.read(1_000.0, [2**22 + 1])["children_rss_mb"] == 0

@@ -19,7 +19,7 @@ def test_feed_time_adds_half_the_round_trip() -> None:
     assert time.at(100 * SECOND + 4000) == 500 * SECOND + 2000
 
 
-def test_feed_time_trusts_the_quickest_answer() -> None:
+def test_feed_time_uses_the_answer_with_the_smallest_round_trip() -> None:
     time = FeedTime()
     time.sample(server_us=500 * SECOND, sent_us=100 * SECOND, received_us=100 * SECOND)
     time.sample(server_us=510 * SECOND, sent_us=110 * SECOND, received_us=110 * SECOND + 90_000)
@@ -33,14 +33,14 @@ def test_feed_time_follows_a_server_whose_clock_was_set() -> None:
     assert time.at(120 * SECOND) == 580 * SECOND
 
 
-def test_an_answer_without_a_time_teaches_nothing() -> None:
+def test_answer_without_a_time_is_ignored() -> None:
     time = FeedTime()
     time.sample(server_us=500 * SECOND, sent_us=100 * SECOND, received_us=100 * SECOND)
     time.sample(server_us=0, sent_us=110 * SECOND, received_us=110 * SECOND)
     assert time.at(100 * SECOND) == 500 * SECOND
 
 
-def test_a_lease_counts_from_the_moment_its_beat_was_sent() -> None:
+def test_lease_starts_when_its_heartbeat_was_sent() -> None:
     lease = Lease()
     assert not lease.may_feed(100.0)
     lease.renew(sent_at_s=100.0, ttl_s=30.0)
@@ -48,20 +48,20 @@ def test_a_lease_counts_from_the_moment_its_beat_was_sent() -> None:
     assert not lease.may_feed(124.0)  # 100 + 0.8 x 30
 
 
-def test_an_older_beat_that_is_answered_late_shortens_nothing() -> None:
+def test_late_answer_to_an_older_heartbeat_does_not_shorten_the_lease() -> None:
     lease = Lease()
     lease.renew(sent_at_s=110.0, ttl_s=30.0)
     lease.renew(sent_at_s=100.0, ttl_s=30.0)
     assert lease.may_feed(133.0)
 
 
-def test_the_token_is_not_shown_where_settings_are() -> None:
+def test_token_is_not_in_the_repr_of_settings() -> None:
     config = make_config(name="node-1", server="https://x.org/", token="s3cret-token")
     assert "s3cret-token" not in repr(config)
     assert config.socket_url == "wss://x.org/ws/agent/"
 
 
-def test_the_token_comes_from_the_environment_too() -> None:
+def test_token_may_come_from_the_environment() -> None:
     environment = {"GINKGO_NODE_TOKEN": "from-environment"}
     config = make_config(name="a", server="http://x", token="", environment=environment)
     assert config.token == "from-environment"
@@ -69,7 +69,7 @@ def test_the_token_comes_from_the_environment_too() -> None:
         make_config(name="a", server="http://x", token="", environment={})
 
 
-def test_both_doors_take_the_same_arguments() -> None:
+def test_both_entry_points_take_the_same_arguments() -> None:
     ours = Command().create_parser("manage.py", "run_node")
     given = [
         "--name",
@@ -95,5 +95,5 @@ def test_both_doors_take_the_same_arguments() -> None:
         (errors.Superseded(""), 3),
     ],
 )
-def test_each_way_to_end_has_its_exit_code(error: errors.FatalError, code: int) -> None:
+def test_each_fatal_error_has_its_exit_code(error: errors.FatalError, code: int) -> None:
     assert error.code == code

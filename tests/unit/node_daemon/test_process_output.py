@@ -55,7 +55,7 @@ async def close(heard: ProcessOutput, write_end: int) -> None:
         await asyncio.sleep(0.001)
 
 
-async def test_of_a_full_pipe_one_piece_is_read_and_the_rest_after_a_while(
+async def test_full_pipe_is_read_one_chunk_at_a_time(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read_end, write_end = pipe
@@ -73,7 +73,7 @@ async def test_of_a_full_pipe_one_piece_is_read_and_the_rest_after_a_while(
     await close(heard, write_end)
 
 
-async def test_the_pause_ends_by_itself(pipe: tuple[int, int]) -> None:
+async def test_reading_resumes_after_the_pause(pipe: tuple[int, int]) -> None:
     read_end, write_end = pipe
     heard = ProcessOutput(read_end, "loud")
     print_as_much_as_fits(write_end)
@@ -83,7 +83,7 @@ async def test_the_pause_ends_by_itself(pipe: tuple[int, int]) -> None:
         await close(heard, write_end)
 
 
-async def test_a_line_without_an_end_is_held_in_part_and_told_in_pieces(
+async def test_endless_line_is_logged_in_parts(
     pipe: tuple[int, int], caplog: pytest.LogCaptureFixture
 ) -> None:
     read_end, write_end = pipe
@@ -99,7 +99,7 @@ async def test_a_line_without_an_end_is_held_in_part_and_told_in_pieces(
     await close(heard, write_end)
 
 
-async def test_what_is_logged_in_ten_seconds_is_bounded_and_what_was_not_is_counted(
+async def test_log_lines_are_rate_limited_and_suppressed_ones_counted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -114,7 +114,7 @@ async def test_what_is_logged_in_ten_seconds_is_bounded_and_what_was_not_is_coun
     ]
 
 
-async def test_the_last_words_are_a_few_lines_short_and_without_control_characters(
+async def test_last_output_is_a_few_short_lines_without_control_characters(
     pipe: tuple[int, int], caplog: pytest.LogCaptureFixture
 ) -> None:
     read_end, write_end = pipe
@@ -130,7 +130,7 @@ async def test_the_last_words_are_a_few_lines_short_and_without_control_characte
     assert heard.last_output() == words
 
 
-async def test_what_was_said_without_an_end_of_line_is_told_at_the_end(
+async def test_unterminated_line_is_logged_at_the_end(
     pipe: tuple[int, int], caplog: pytest.LogCaptureFixture
 ) -> None:
     read_end, write_end = pipe

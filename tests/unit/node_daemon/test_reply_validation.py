@@ -49,11 +49,11 @@ def changed(row: Any, **changes: Any) -> Any:
     return msgspec.structs.replace(row, **changes)
 
 
-def test_an_honest_result_is_believed_as_it_is() -> None:
+def test_valid_result_is_accepted_unchanged() -> None:
     assert validate_reply(ASKED, body(result())) == result()
 
 
-def test_a_failure_is_believed_and_cut_short() -> None:
+def test_failure_is_accepted_and_truncated() -> None:
     failed = validate_reply(ASKED, body(Failed("event", 12, "x" * 10_000, "y" * 10_000)))
     assert failed == Failed("event", 12, "x" * MAX_ERROR, "")
 
@@ -86,13 +86,13 @@ def test_a_failure_is_believed_and_cut_short() -> None:
         ({"equity": [changed(POINT, equity=Decimal("-1e60"))]}, "an impossible amount at seq 17"),
     ],
 )
-def test_what_cannot_be_true_of_the_batch_is_no_answer(changes: dict[str, Any], why: str) -> None:
+def test_result_that_contradicts_its_batch_is_invalid(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(InvalidReply) as said:
         validate_reply(ASKED, body(result(**changes)))
     assert str(said.value).startswith(why)
 
 
-def test_an_order_that_is_open_although_decisions_are_suppressed_is_no_answer() -> None:
+def test_open_order_in_a_suppressed_batch_is_invalid() -> None:
     suppressed = Batch(10, 20, True, b"")
     kept = changed(ORDER, status="suppressed")
     honest = result(orders=[kept], suppress=True)
@@ -101,21 +101,21 @@ def test_an_order_that_is_open_although_decisions_are_suppressed_is_no_answer() 
         validate_reply(suppressed, body(result(suppress=True)))
 
 
-def test_that_it_has_loaded_is_no_answer_to_a_batch_and_bytes_are_none_to_anything() -> None:
+def test_load_reply_to_a_batch_and_malformed_bytes_are_invalid() -> None:
     with pytest.raises(InvalidReply, match="with a load to a batch"):
         validate_reply(ASKED, body(Loaded(20, False)))
     with pytest.raises(InvalidReply, match="with 5 malformed bytes"):
         validate_reply(ASKED, b"hello")
 
 
-def test_a_result_is_no_answer_to_a_load() -> None:
+def test_result_as_reply_to_a_load_is_invalid() -> None:
     load = Load(spec("canary"), None, 0)
     assert validate_reply(load, body(Loaded(0, False))) == Loaded(0, False)
     with pytest.raises(InvalidReply, match="with a result to a load"):
         validate_reply(load, body(result()))
 
 
-def test_a_process_that_names_symbols_without_end_is_ended() -> None:
+def test_too_many_symbols_are_invalid() -> None:
     load = Load(spec("canary"), None, 0)
     many = [str(number) for number in range(10_001)]
     with pytest.raises(InvalidReply, match="10001 symbols, limit 10000"):
