@@ -1,1 +1,1 @@
-"""The operator's desk: one board of the whole fleet, and a page for each thing on it."""
+"""Dashboard for operators: the board of the whole fleet, and a page for each object on it."""

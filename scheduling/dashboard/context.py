@@ -1,4 +1,4 @@
-"""What every page of the desk carries: the newest snapshot, the role, the pages there are."""
+"""Context and rendering that all pages share: the newest snapshot, the role, the navigation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils.cache import patch_cache_control
 
-from scheduling.dashboard.board import build_desk
+from scheduling.dashboard.board import build_board_page
 from scheduling.observe.fleet_view import FleetView, read_fleet_view
 from scheduling.observe.halts import halt_in_force
 from scheduling.permissions import may_act, role_of
@@ -30,21 +30,21 @@ PAGES = (
 Parts = dict[str, str]
 
 
-def figures_context(board: FleetView) -> dict[str, Any]:
-    """Return what the top bar and the banners show of `board`."""
-    earned = board.total_equity - board.total_starting
+def summary_context(fleet: FleetView) -> dict[str, Any]:
+    """Return what the top bar and the banners show."""
+    earned = fleet.total_equity - fleet.total_starting
     return {
-        "board": board,
+        "fleet": fleet,
         "earned": earned,
-        "earned_percent": percent(earned, board.total_starting),
+        "earned_percent": percent(earned, fleet.total_starting),
     }
 
 
 def page_context(request: HttpRequest, page: str, live_view: str = "page") -> dict[str, Any]:
     """Return the context of a page, with a fresh snapshot. Raises SnapshotUnavailable."""
     return {
-        **figures_context(read_fleet_view()),
-        "page": page,
+        **summary_context(read_fleet_view()),
+        "current_page": page,
         "pages": PAGES,
         "role": role_of(request.user),
         "may_act": may_act(request.user),
@@ -53,44 +53,44 @@ def page_context(request: HttpRequest, page: str, live_view: str = "page") -> di
     }
 
 
-def show(
+def render_page(
     request: HttpRequest, template: str, context: dict[str, Any], status: int = 200
 ) -> HttpResponse:
-    """Return the page. Its figures are of this moment and this person, so nothing may keep it."""
+    """Render the page. Caches must not keep it: it depends on the time and the user."""
     response = render(request, template, context, status=status)
     patch_cache_control(response, private=True, no_store=True)
     return response
 
 
 def wants_dialog(request: HttpRequest) -> bool:
-    """Return whether the page's script asks, which shows the answer in its dialog."""
+    """Return whether the page's script sent the request and shows the response in its dialog."""
     return request.headers.get("X-Dashboard") == "dialog"
 
 
-def problem(request: HttpRequest, status: int, title: str, sentence: str) -> HttpResponse:
-    """Return a page, or the inside of a dialog, that says in one sentence what is wrong."""
+def render_problem(request: HttpRequest, status: int, title: str, sentence: str) -> HttpResponse:
+    """Render an error as a page or as the content of a dialog."""
     template = "dashboard/parts/problem.html" if wants_dialog(request) else "dashboard/problem.html"
     context = {"title": title, "sentence": sentence, "status": status}
-    return show(request, template, context, status)
+    return render_page(request, template, context, status)
 
 
-def board_parts(board: FleetView, operator: bool) -> tuple[Parts, list[str]]:
-    """Return the parts of the board page by their element's id, and the columns in their order."""
-    desk = build_desk(board, settings.GINKGO.good_after_s)
+def board_parts(fleet: FleetView, operator: bool) -> tuple[Parts, list[str]]:
+    """Render the parts of the board page by element id, and return the order of the columns."""
+    page = build_board_page(fleet, settings.GINKGO.good_after_s)
     context = {
-        **figures_context(board),
-        "desk": desk,
+        **summary_context(fleet),
+        "board_page": page,
         "may_act": operator,
     }
     parts = common_parts(context)
     parts |= render_parts(("fleet_summary", "unassigned", "handoff_sidebar"), context)
-    if desk.columns and board.portfolios:
+    if page.columns and fleet.portfolios:
         parts["part-first-steps"] = '<div id="part-first-steps"></div>'
     columns = []
-    for column in desk.columns:
-        key = f"col-{column.line.name}"
+    for column in page.columns:
+        key = f"col-{column.node.name}"
         columns.append(key)
-        parts[key] = render_to_string("dashboard/parts/column.html", {**context, "col": column})
+        parts[key] = render_to_string("dashboard/parts/column.html", {**context, "column": column})
     return parts, columns
 
 

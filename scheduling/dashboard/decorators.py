@@ -1,4 +1,4 @@
-"""Who may open which page. What a role may do is said in `scheduling.permissions` alone."""
+"""Access control of views. `scheduling.permissions` defines what each role may do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from portfolios.text import unprintable_errors
-from scheduling.dashboard.context import problem
+from scheduling.dashboard.context import render_problem
 from scheduling.errors import SnapshotUnavailable
 from scheduling.permissions import OPERATOR_GROUP, VIEWER_GROUP, may_act, may_read
 
@@ -22,73 +22,73 @@ logger = logging.getLogger(__name__)
 View = Callable[..., HttpResponse]
 
 
-def _to_login(request: HttpRequest) -> HttpResponse:
-    """Lead to the login page and back. A cookie of a session that is over is why, so say it."""
+def _login_redirect(request: HttpRequest) -> HttpResponse:
+    """Redirect to the login page; state there if the session of the cookie has ended."""
     was_signed_in = settings.SESSION_COOKIE_NAME in request.COOKIES
     address = reverse("login") + ("?ended=1" if was_signed_in else "")
     back = request.get_full_path() if request.method in ("GET", "HEAD") else "/"
     return redirect_to_login(back, address)
 
 
-def for_readers(view: View) -> View:
-    """Let viewers and operators in; send who is not signed in to the login page."""
+def viewer_required(view: View) -> View:
+    """Require a viewer or operator; redirect anonymous users to the login page."""
 
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if not request.user.is_authenticated:
-            return _to_login(request)
+            return _login_redirect(request)
         if not may_read(request.user):
-            return problem(
+            return render_problem(
                 request,
                 403,
-                "You may not look at the fleet",
-                f"{request.user} belongs to neither the group {OPERATOR_GROUP} nor "
-                f"{VIEWER_GROUP}: ask an administrator to be added to one.",
+                "No permission to view the fleet",
+                f"{request.user} is in neither the group {OPERATOR_GROUP} nor {VIEWER_GROUP}. Ask "
+                "an administrator to be added to one of them.",
             )
         try:
             return view(request, *args, **kwargs)
         except SnapshotUnavailable:
             logger.exception("no snapshot for %s", request.path)
-            return problem(
+            return render_problem(
                 request,
                 503,
-                "The fleet cannot be read now",
-                "The database does not answer. Nodes go on without this page; open it again in a "
-                "few seconds.",
+                "The fleet cannot be read at the moment",
+                "The database does not respond. Nodes keep running without this page; reload it in "
+                "a few seconds.",
             )
 
     return guarded
 
 
-#: Text areas with JSON, whose line breaks are its own; the form looks into what they hold.
+#: Text areas that hold JSON, where line breaks are allowed; the form checks the parsed values.
 _JSON_AREAS = ("config", "limits", "selector")
 
 
-def _unprintable(request: HttpRequest) -> str:
-    """Return a sentence for the first field with a control or bidirectional character, or ""."""
+def _unprintable_error(request: HttpRequest) -> str:
+    """Return an error for the first field with a control or bidirectional character, or ""."""
     for name, value in request.POST.items():
         if name not in _JSON_AREAS and (errors := unprintable_errors(name, value)):
             return errors[0]["message"]
     return ""
 
 
-def for_operators(view: View) -> View:
-    """Let operators in; a viewer who types the address by hand gets 403 with a sentence."""
+def operator_required(view: View) -> View:
+    """Require an operator; a viewer gets 403 with an explanation."""
 
     @wraps(view)
-    @for_readers
+    @viewer_required
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if not may_act(request.user):
-            return problem(
+            return render_problem(
                 request,
                 403,
-                "You may look, not act",
-                f"{request.user} is a viewer: only a member of the group {OPERATOR_GROUP} may do "
-                "this. Nothing was changed.",
+                "No permission to change the fleet",
+                f"{request.user} is a viewer. This requires the group {OPERATOR_GROUP}. Nothing "
+                "was changed.",
             )
-        wrong = _unprintable(request)
-        if wrong:
-            return problem(request, 400, "A character that cannot be kept", wrong)
+        error = _unprintable_error(request)
+        if error:
+            return render_problem(request, 400, "Invalid character", error)
         return view(request, *args, **kwargs)
 
     return guarded

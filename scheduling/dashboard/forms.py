@@ -1,4 +1,4 @@
-"""Forms of the desk. They parse what was typed; `scheduling.operations` says whether it may be."""
+"""Forms of the dashboard. They parse input; `scheduling.operations` validates it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portfolios.text import unprintable_in
 
 
 class JSONText(forms.CharField):
-    """A JSON object in a text area. What was typed is shown again as it was typed."""
+    """A JSON object in a text area. Invalid input is shown again unchanged."""
 
     widget = forms.Textarea(attrs={"rows": 6, "spellcheck": "false", "class": "mono"})
 
@@ -20,13 +20,13 @@ class JSONText(forms.CharField):
         super().__init__(required=False, strip=True, **kwargs)
 
     def prepare_value(self, value: Any) -> Any:
-        """Return text as it is and anything else as indented JSON."""
+        """Return text unchanged and any other value as indented JSON."""
         if isinstance(value, str):
             return value
         return json.dumps(value or {}, indent=2, ensure_ascii=False)
 
     def clean(self, value: Any) -> dict[str, Any]:
-        """Return the object. Raise where the text is none, with the line that is wrong."""
+        """Parse the object. Raise ValidationError with the position of a syntax error."""
         text = super().clean(value)
         try:
             parsed = json.loads(text or "{}")
@@ -37,33 +37,35 @@ class JSONText(forms.CharField):
         if not isinstance(parsed, dict):
             raise forms.ValidationError('must be an object, like {} or {"name": 1}')
         if unprintable_in(parsed):
-            raise forms.ValidationError("has a control or bidirectional character: leave it out")
+            raise forms.ValidationError("contains a control or bidirectional character: remove it")
         return parsed
 
 
-class EditPortfolio(forms.Form):
-    """What may be changed of a portfolio. Name and starting cash are fixed at creation."""
+class EditPortfolioForm(forms.Form):
+    """The fields of a portfolio that can be changed. Name and starting cash are fixed."""
 
     config = JSONText(label="Parameters", help_text="of the strategy, as JSON")
     symbols = forms.CharField(
-        required=False, label="Symbols", help_text="with spaces between; none: all of the feed"
+        required=False,
+        label="Symbols",
+        help_text="separated by spaces; empty: all symbols of the feed",
     )
     limits = JSONText(label="Limits", help_text="largest order, largest position …, as JSON")
     selector = JSONText(label="Selector", help_text="labels that its node must have, as JSON")
-    weight = forms.IntegerField(label="Weight", help_text="places it takes on a node")
+    weight = forms.IntegerField(label="Weight", help_text="capacity it takes on a node")
     priority = forms.IntegerField(label="Priority", help_text="higher is placed first")
     spread_group = forms.CharField(
         required=False, label="Spread group", help_text="members go to different nodes"
     )
     catch_up = forms.ChoiceField(choices=[(c, c) for c in CatchUp.values], label="Catch-up")
-    note = forms.CharField(required=False, max_length=200, label="Why, kept with the revision")
+    note = forms.CharField(required=False, max_length=200, label="Note, kept with the revision")
 
     def clean_symbols(self) -> list[str]:
-        """Return the symbols as a list, each once, in the order given."""
+        """Return the distinct symbols in the order given."""
         return list(dict.fromkeys(self.cleaned_data["symbols"].replace(",", " ").split()))
 
     def changes_from(self, initial: dict[str, Any]) -> dict[str, Any]:
-        """Return the fields that differ from what was shown; the note only along with others."""
+        """Return the changed fields; the note only together with another change."""
         changes = {
             name: value
             for name, value in self.cleaned_data.items()
@@ -72,8 +74,8 @@ class EditPortfolio(forms.Form):
         note = self.cleaned_data.get("note")
         return {**changes, "note": note} if changes and note else changes
 
-    def name_errors(self, errors: list[dict[str, str]]) -> None:
-        """Put each refused field's message beside it; an unknown one at the top."""
+    def add_field_errors(self, errors: list[dict[str, str]]) -> None:
+        """Add each error to its field, or to the form if the field is unknown."""
         for error in errors:
             field = error.get("field", "")
             head = field.partition(".")[0]

@@ -1,4 +1,4 @@
-"""The four steps of a handoff as shown: done with a duration, now against a deadline."""
+"""The four steps of a handoff as displayed: duration when done, elapsed time while running."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 STEP_NAMES = ("prepare", "drain", "grant", "activate")
 
-#: The step a handoff is in, by its state; and where it was when it ended without being done.
+#: State of a running handoff → index of its current step.
 _STEP_OF_STATE = {"requested": 0, "preparing": 0, "draining": 1, "activating": 3}
 
-#: Steps that a kind never takes: nobody to drain, or nobody to activate.
+#: Kind → indexes of steps it never takes: without a source no drain, without a target no activate.
 _SKIPPED = {"place": {1}, "failover": {1}, "stop": {0, 3}}
 
-WORDS = {"requested": "preparing", "rolled_back": "rolled back"}
+STATE_TEXTS = {"requested": "preparing", "rolled_back": "rolled back"}
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One of the four. `mark` is done, now, fail, omitted or empty for still to come."""
+class HandoffStep:
+    """One step. `mark` is done, now, fail, omitted, or empty if the step is still to come."""
 
     name: str
     mark: str
@@ -34,8 +34,13 @@ class Step:
     limit_s: float | None = None
 
     @property
+    def counts(self) -> bool:
+        """Return whether the page counts the elapsed time up to the limit."""
+        return self.mark == "now" and bool(self.limit_s)
+
+    @property
     def filled(self) -> float:
-        """Return how much of its bar of 100 is filled."""
+        """Return the filled width of a bar of 100."""
         if self.mark in ("done", "fail"):
             return 100
         if self.mark == "now" and self.elapsed_s is not None and self.limit_s:
@@ -43,12 +48,12 @@ class Step:
         return 0
 
 
-def word(state: str) -> str:
-    """Return the state as people say it."""
-    return WORDS.get(state, state)
+def state_text(state: str) -> str:
+    """Return the display text of the state."""
+    return STATE_TEXTS.get(state, state)
 
 
-def steps_of(handoff: HandoffView, now: datetime) -> list[Step]:
+def build_steps(handoff: HandoffView, now: datetime) -> list[HandoffStep]:
     """Return the four steps as of `now`. Pure."""
     starts = (
         handoff.requested_at,
@@ -69,30 +74,30 @@ def steps_of(handoff: HandoffView, now: datetime) -> list[Step]:
     for number, name in enumerate(STEP_NAMES):
         took = seconds_between(starts[number], ends[number])
         if number == failed_at:
-            steps.append(Step(name, "fail", word(handoff.state)))
+            steps.append(HandoffStep(name, "fail", state_text(handoff.state)))
         elif number == current:
-            steps.append(_running(name, starts[number] or handoff.requested_at, handoff, now))
+            steps.append(_running_step(name, starts[number] or handoff.requested_at, handoff, now))
         elif number in skipped:
-            steps.append(Step(name, "omitted", UNKNOWN))
+            steps.append(HandoffStep(name, "omitted", UNKNOWN))
         elif took is not None:
-            steps.append(Step(name, "done", pause(1000 * max(took, 0))))
+            steps.append(HandoffStep(name, "done", pause(1000 * max(took, 0))))
         elif number == 2 and handoff.granted_at:
-            steps.append(Step(name, "done", "granted"))
+            steps.append(HandoffStep(name, "done", "granted"))
         else:
-            steps.append(Step(name, "", ""))
+            steps.append(HandoffStep(name, "", ""))
     return steps
 
 
-def _running(name: str, since: datetime, handoff: HandoffView, now: datetime) -> Step:
+def _running_step(name: str, since: datetime, handoff: HandoffView, now: datetime) -> HandoffStep:
     elapsed = seconds_between(since, now) or 0.0
     limit = seconds_between(since, handoff.deadline_at)
     if limit is None or limit <= 0:
-        return Step(name, "now", f"{max(elapsed, 0):.1f} s", elapsed)
-    return Step(name, "now", of_limit(elapsed, limit), elapsed, limit)
+        return HandoffStep(name, "now", f"{max(elapsed, 0):.1f} s", elapsed)
+    return HandoffStep(name, "now", of_limit(elapsed, limit), elapsed, limit)
 
 
 def _failed_step(handoff: HandoffView) -> int:
-    """Return the step that a failed or rolled back handoff did not pass."""
+    """Return the index of the step at which a failed or rolled back handoff ended."""
     if handoff.granted_at:
         return 3
     if handoff.released_at:
@@ -100,14 +105,14 @@ def _failed_step(handoff: HandoffView) -> int:
     return 1 if handoff.prepared_at else 0
 
 
-def progress_sentence(handoff: HandoffView, now: datetime) -> str:
-    """Return what a card says while its handoff is under way: draining to node-1, 1.3 of 5 s."""
-    running = next((step for step in steps_of(handoff, now) if step.mark == "now"), None)
+def progress_text(handoff: HandoffView, now: datetime) -> str:
+    """Return the progress of a running handoff, such as `draining to node-1, 1.3 of 5 s`."""
+    running = next((step for step in build_steps(handoff, now) if step.mark == "now"), None)
     against = f", {running.text}" if running is not None else ""
-    state = word(handoff.state)
+    state = state_text(handoff.state)
     if handoff.kind == "reload":
         if handoff.state == "activating":
-            return f"starting r{handoff.to_revision}, it had r{handoff.from_revision}"
+            return f"starting r{handoff.to_revision}, previously r{handoff.from_revision}"
         return f"reload to r{handoff.to_revision}, {state}{against}"
     if handoff.kind == "stop":
         return f"stopping, {state}{against}"
@@ -118,17 +123,17 @@ def progress_sentence(handoff: HandoffView, now: datetime) -> str:
     return f"{state} to {handoff.target_node}{against}"
 
 
-def kind_words(handoff: HandoffView) -> str:
-    """Return migrate, `reload r3 → r4`, or `migrate, failed`."""
+def kind_text(handoff: HandoffView) -> str:
+    """Return the kind with its outcome: `migrate`, `reload r3 → r4`, or `migrate, failed`."""
     if handoff.state in ("failed", "rolled_back", "superseded"):
-        return f"{handoff.kind}, {word(handoff.state)}"
+        return f"{handoff.kind}, {state_text(handoff.state)}"
     if handoff.kind == "reload" and handoff.from_revision != handoff.to_revision:
         return f"reload r{handoff.from_revision} → r{handoff.to_revision}"
     return handoff.kind
 
 
-def because(handoff: HandoffView) -> str:
-    """Return the error, or who asked for it and why."""
+def reason_text(handoff: HandoffView) -> str:
+    """Return the error, or the requester and the reason."""
     if handoff.error:
         return handoff.error
     reason = localized_reason(handoff)

@@ -1,4 +1,4 @@
-"""What an open page is shown of each snapshot: its view, rendered once for all who look at it."""
+"""Views of open pages: which parts a page shows, rendered once for all pages with that view."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from django.utils import translation
 from scheduling.dashboard.context import (
     board_parts,
     common_parts,
-    figures_context,
     render_parts,
+    summary_context,
 )
 from scheduling.dashboard.portfolio_page import portfolio_context
 from scheduling.observe.fleet_view import FleetView
 
 
-class View(NamedTuple):
-    """Which parts a page shows, and whether with acts."""
+class LiveView(NamedTuple):
+    """The parts a page shows, for which role and in which language."""
 
     page: str  #: board, portfolio, or page for all others
     name: str  #: of the portfolio
@@ -26,32 +26,33 @@ class View(NamedTuple):
     language: str = settings.LANGUAGE_CODE
 
 
-def view_of(asked: str, operator: bool, language: str = "") -> View:
-    """Return the view that a page asks for: `board`, `portfolio:NAME`, or the bare top bar.
+def parse_view(requested: str, operator: bool, language: str = "") -> LiveView:
+    """Parse the requested view: `board`, `portfolio:NAME`, or only the top bar.
 
-    A language that there is not is the usual one: views are kept, and anybody may ask for any.
+    An unknown language becomes the default one: rendered views are cached per language, so that a
+    client must not be able to request arbitrary ones.
     """
-    spoken = language if language in dict(settings.LANGUAGES) else settings.LANGUAGE_CODE
-    page, _, name = asked.partition(":")
+    known_language = language if language in dict(settings.LANGUAGES) else settings.LANGUAGE_CODE
+    page, _, name = requested.partition(":")
     if page == "portfolio" and name:
-        return View("portfolio", name, operator, spoken)
-    return View("board" if page == "board" else "page", "", operator, spoken)
+        return LiveView("portfolio", name, operator, known_language)
+    return LiveView("board" if page == "board" else "page", "", operator, known_language)
 
 
-def render_view(board: FleetView, view: View) -> tuple[dict[str, str], list[str] | None]:
-    """Return the view's parts by element id, and the columns in order where it has any."""
+def render_view(fleet: FleetView, view: LiveView) -> tuple[dict[str, str], list[str] | None]:
+    """Render the parts of the view by element id; also return the column order of the board."""
     with translation.override(view.language):
-        return _render(board, view)
+        return _render(fleet, view)
 
 
-def _render(board: FleetView, view: View) -> tuple[dict[str, str], list[str] | None]:
+def _render(fleet: FleetView, view: LiveView) -> tuple[dict[str, str], list[str] | None]:
     if view.page == "board":
-        return board_parts(board, view.operator)
-    context = {**figures_context(board), "may_act": view.operator}
+        return board_parts(fleet, view.operator)
+    context = {**summary_context(fleet), "may_act": view.operator}
     parts = common_parts(context)
     if view.page == "portfolio":
-        line = next((p for p in board.portfolios if p.name == view.name), None)
-        if line is not None:
-            context |= portfolio_context(board, line)
+        portfolio = next((p for p in fleet.portfolios if p.name == view.name), None)
+        if portfolio is not None:
+            context |= portfolio_context(fleet, portfolio)
             parts |= render_parts(("head", "positions"), context, folder="portfolio")
     return parts, None

@@ -1,4 +1,4 @@
-"""Pages of a table without a count. By the id of the row before they stay stable as rows arrive."""
+"""Pages of a table without counting its rows. Pages by id stay stable while rows are added."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from django.http import QueryDict
 
 PAGE_ROWS = 50
-FURTHEST = 1_000_000_000  #: PostgreSQL takes no offset over 63 bits, and no table is longer
+MAX_OFFSET = 1_000_000_000  #: longer than any table; PostgreSQL rejects offsets above 63 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,27 +22,28 @@ class Page:
     is_first: bool
 
 
-def number(query: QueryDict, name: str) -> int | None:
-    """Return the whole number that the address gives for `name`, or None."""
+def int_parameter(query: QueryDict, name: str) -> int | None:
+    """Return the integer value of the query parameter, or None."""
     try:
         return int(query.get(name, ""))
     except ValueError:
         return None
 
 
-def text(query: QueryDict, name: str) -> str:
-    """Return the text that the address gives for `name`, bare of spaces, or an empty one.
+def text_parameter(query: QueryDict, name: str) -> str:
+    """Return the stripped value of the query parameter, or an empty string.
 
-    PostgreSQL fails on a NUL. No row has what stands for it, so a filter by it matches nothing.
+    PostgreSQL rejects NUL characters. The replacement character occurs in no row, so that a filter
+    by it matches nothing.
     """
     return query.get(name, "").strip().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def newest_first(
+def page_by_id(
     rows: QuerySet[Any], query: QueryDict, name: str = "before", size: int = PAGE_ROWS
 ) -> Page:
-    """Return the page of `rows`, ordered by falling id, that the address asks for."""
-    before = number(query, name)
+    """Return the requested page of `rows`, ordered by descending id."""
+    before = int_parameter(query, name)
     if before is not None:
         rows = rows.filter(pk__lt=before)
     found = list(rows.order_by("-pk")[: size + 1])
@@ -51,16 +52,16 @@ def newest_first(
     return Page(found, str(found[-1].pk) if more else None, before is None)
 
 
-def by_offset(
+def page_by_offset(
     rows: QuerySet[Any] | Sequence[Any],
     query: QueryDict,
     name: str,
     size: int,
-    arrange: Callable[[Any], Any] = lambda row: row,
+    transform: Callable[[Any], Any] = lambda row: row,
 ) -> Page:
-    """Return the page of ordered `rows` that starts at the offset the address gives."""
-    start = min(max(number(query, name) or 0, 0), FURTHEST)
+    """Return the page of ordered `rows` that starts at the requested offset."""
+    start = min(max(int_parameter(query, name) or 0, 0), MAX_OFFSET)
     found = list(rows[start : start + size + 1])
     more = len(found) > size
     older = str(start + size) if more else None
-    return Page([arrange(row) for row in found[:size]], older, start == 0)
+    return Page([transform(row) for row in found[:size]], older, start == 0)

@@ -1,4 +1,4 @@
-"""What the page of one portfolio shows of the snapshot. Pure; its tables are read by the view."""
+"""Page of one portfolio: what it shows of the snapshot. Pure; the view reads its tables."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
-from scheduling.dashboard.board import Message, card_message, lag_seconds
-from scheduling.dashboard.handoff_steps import because, kind_words, steps_of
+from scheduling.dashboard.board import Message, card_message, lag_text
+from scheduling.dashboard.handoff_steps import build_steps, kind_text, reason_text
 from scheduling.presentation.formatting import moment
 
 if TYPE_CHECKING:
@@ -18,53 +18,54 @@ if TYPE_CHECKING:
 
 PHASE_TAGS = {
     "running": "tag-ok",
-    "starting": "tag-act",
-    "draining": "tag-act",
+    "starting": "tag-info",
+    "draining": "tag-info",
     "pending": "tag-warn",
     "halted": "tag-warn",
     "quarantined": "tag-bad",
 }
-REVISION_TAGS = {"good": "tag-ok", "rejected": "tag-bad", "unproven": "tag-act"}
+REVISION_TAGS = {"good": "tag-ok", "rejected": "tag-bad", "unproven": "tag-info"}
 REVISION_WORDS = {"unproven": "not yet good"}
 
 
-def portfolio_context(board: FleetView, line: PortfolioView) -> dict[str, Any]:
-    """Return what the head of the page and its positions show."""
-    account = line.account or {}
-    handoff = line.handoff
-    message = card_message(line, board.at, settings.GINKGO.good_after_s)
+def portfolio_context(fleet: FleetView, portfolio: PortfolioView) -> dict[str, Any]:
+    """Return the context of the page head and of the positions."""
+    account = portfolio.account or {}
+    handoff = portfolio.handoff
+    message = card_message(portfolio, fleet.at, settings.GINKGO.good_after_s)
     return {
-        "board": board,
-        "p": line,
-        "phase_tag": PHASE_TAGS.get(line.phase, ""),
-        "revision_tag": REVISION_TAGS.get(line.rev_status, ""),
-        "revision_word": REVISION_WORDS.get(line.rev_status, line.rev_status),
+        "fleet": fleet,
+        "portfolio": portfolio,
+        "phase_tag": PHASE_TAGS.get(portfolio.phase, ""),
+        "strategy": f"{portfolio.strategy} {portfolio.strategy_version}",
+        "revision_tag": REVISION_TAGS.get(portfolio.rev_status, ""),
+        "revision_word": REVISION_WORDS.get(portfolio.rev_status, portfolio.rev_status),
         "account": account,
         "positions": account.get("positions") or [],
-        "lag_seconds": lag_seconds(line.lag_events, board.rate),
+        "lag_seconds": lag_text(portfolio.lag_events, fleet.rate),
         "handoff": handoff,
-        "handoff_kind": kind_words(handoff) if handoff else "",
-        "handoff_steps": steps_of(handoff, board.at) if handoff else [],
-        "handoff_because": because(handoff) if handoff else "",
+        "handoff_kind": kind_text(handoff) if handoff else "",
+        "handoff_steps": build_steps(handoff, fleet.at) if handoff else [],
+        "handoff_reason": reason_text(handoff) if handoff else "",
         "message": message if handoff is None else None,
         "nothing_yet": account.get("equity") is None,
-        "canary": line.state if line.strategy == "canary" else None,
-        "symbol_count": len(line.symbols or []),
+        "canary": portfolio.state if portfolio.strategy == "canary" else None,
+        "symbol_count": len(portfolio.symbols or []),
     }
 
 
-def stopped_message(line: PortfolioView, asked: Event | None) -> Message | None:
-    """Return who stopped it, when and why; None where its reason says more, as that of a halt."""
-    if asked is None or line.reason not in ("", asked.reason):
+def stopped_message(portfolio: PortfolioView, request: Event | None) -> Message | None:
+    """Return who stopped the portfolio, when and why; None if its own reason is more specific."""
+    if request is None or portfolio.reason not in ("", request.reason):
         return None
-    why = f": {asked.reason}" if asked.reason else ""
-    return Message(f"stopped {moment(asked.at)} by {asked.actor}{why}", "p-stopped", "warn")
+    why = f": {request.reason}" if request.reason else ""
+    return Message(f"stopped {moment(request.at)} by {request.actor}{why}", "p-stopped", "warn")
 
 
-def revision_row(row: Revision, line: PortfolioView) -> dict[str, Any]:
-    """Return a revision with what is said of it. One that neither runs nor is wanted is proved no
-    more: another one replaced it."""
-    current = row.number in (line.revision, line.running_revision)
+def revision_row(row: Revision, portfolio: PortfolioView) -> dict[str, Any]:
+    """Return a revision with its label. An unproven revision that neither runs nor is wanted was
+    replaced by another one before it was proven."""
+    current = row.number in (portfolio.revision, portfolio.running_revision)
     status = row.status if current or row.status != "unproven" else "replaced"
     return {
         "row": row,
@@ -73,13 +74,13 @@ def revision_row(row: Revision, line: PortfolioView) -> dict[str, Any]:
     }
 
 
-def equity_points(
-    points: list[tuple[float, Decimal]], most: int = 400
+def equity_polyline(
+    points: list[tuple[float, Decimal]], max_points: int = 400
 ) -> tuple[str, tuple[Decimal, Decimal] | None]:
-    """Return the points of a polyline in a box of 1000 by 260, thinned to `most`, and its range."""
+    """Return the points of a polyline in a box of 1000 by 260, thinned, and the range of values."""
     if len(points) < 2:
         return "", None
-    step = max(len(points) // most, 1)
+    step = max(len(points) // max_points, 1)
     kept = points[::step]
     if kept[-1] != points[-1]:
         kept.append(points[-1])

@@ -1,8 +1,8 @@
-"""One snapshot a second for all open pages of this web process, and what of it changed.
+"""Publish one snapshot a second to all open pages of this web process, as the parts that changed.
 
-The reader starts with the first page and stops with the last. A hint on the channel layer's group
-`board` makes it look at once; without hints it still looks every second, so a lost one costs time
-and no truth.
+The publisher starts with the first page and stops with the last. A hint on the channel layer's
+group `board` makes it read at once. Without hints it still reads every second, so that a lost hint
+costs time but never correctness.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 from channels.layers import get_channel_layer
 from django.db import connection, connections
 
-from scheduling.dashboard.board import changes
-from scheduling.dashboard.live_updates import View, render_view
+from scheduling.dashboard.board import describe_changes
+from scheduling.dashboard.live_updates import LiveView, render_view
 from scheduling.errors import SnapshotUnavailable
 from scheduling.observe.fleet_view import FleetView, read_fleet_view
 from scheduling.presentation.formatting import clock
@@ -28,15 +28,15 @@ logger = logging.getLogger(__name__)
 
 GROUP = "board"
 PERIOD_S = 1.0
-LEAST_PERIOD_S = 0.2  #: however many hints arrive
-FORGET_FAILURE_S = 5.0
+MIN_PERIOD_S = 0.2  #: the least time between two reads, however many hints arrive
+LISTEN_RETRY_S = 5.0
 
 Deliver = Callable[[str], None]
 
 
 @dataclass(slots=True)
-class _Shown:
-    """What the subscribers of one view were last given."""
+class _Sent:
+    """What was last sent to the subscribers of one view."""
 
     parts: dict[str, str] = field(default_factory=dict)
     columns: list[str] | None = None
@@ -44,52 +44,52 @@ class _Shown:
     taken: float = 0.0  #: loop time when its snapshot was read
 
 
-class BoardReader:
-    """Reads, renders each view once, and hands every subscriber what changed in its view."""
+class BoardPublisher:
+    """Reads snapshots, renders each view once, and sends subscribers the parts that changed."""
 
     def __init__(self) -> None:
-        self._subscribers: dict[Deliver, View] = {}
-        self._shown: dict[View, _Shown] = {}
+        self._subscribers: dict[Deliver, LiveView] = {}
+        self._sent: dict[LiveView, _Sent] = {}
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
-        self._last_board: FleetView | None = None
+        self._last_fleet: FleetView | None = None
 
-    def join(self, deliver: Deliver, view: View) -> None:
-        """Start to give `deliver` messages: at once what is known, then what changes."""
+    def subscribe(self, deliver: Deliver, view: LiveView) -> None:
+        """Send `deliver` all known parts at once, and from then on the changes."""
         self._subscribers[deliver] = view
-        shown = self._shown.get(view)
+        shown = self._sent.get(view)
         if shown is not None and shown.parts:
             deliver(_message(shown, shown.parts, shown.columns, []))
         self._wake.set()
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
 
-    def leave(self, deliver: Deliver) -> None:
-        """Stop to give `deliver` messages; the last one to leave stops the reader."""
+    def unsubscribe(self, deliver: Deliver) -> None:
+        """Stop sending to `deliver`; without subscribers the publisher stops."""
         view = self._subscribers.pop(deliver, None)
         if view is not None and view not in self._subscribers.values():
-            self._shown.pop(view, None)
+            self._sent.pop(view, None)
         if not self._subscribers and self._task is not None:
             self._task.cancel()
             self._task = None
-            self._shown.clear()
-            self._last_board = None
+            self._sent.clear()
+            self._last_fleet = None
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        listening = loop.create_task(self._listen())
-        # A thread of its own keeps one database connection open between snapshots.
+        listening = loop.create_task(self._listen_for_hints())
+        # A dedicated thread keeps one database connection open between snapshots.
         thread = ThreadPoolExecutor(1, thread_name_prefix="board")
         try:
             while True:
                 self._wake.clear()
                 started = loop.time()
-                await self._once(loop, thread)
+                await self._publish(loop, thread)
                 spent = loop.time() - started
-                await asyncio.sleep(max(LEAST_PERIOD_S - spent, 0))
+                await asyncio.sleep(max(MIN_PERIOD_S - spent, 0))
                 try:
                     await asyncio.wait_for(
-                        self._wake.wait(), max(PERIOD_S - LEAST_PERIOD_S - spent, 0.01)
+                        self._wake.wait(), max(PERIOD_S - MIN_PERIOD_S - spent, 0.01)
                     )
                 except TimeoutError:
                     pass
@@ -98,37 +98,39 @@ class BoardReader:
             thread.submit(connections.close_all)
             thread.shutdown(wait=False)
 
-    async def _once(self, loop: asyncio.AbstractEventLoop, thread: ThreadPoolExecutor) -> None:
+    async def _publish(self, loop: asyncio.AbstractEventLoop, thread: ThreadPoolExecutor) -> None:
         views = set(self._subscribers.values())
         taken = loop.time()
         try:
-            board, rendered = await loop.run_in_executor(thread, _read_and_render, views)
+            fleet, rendered = await loop.run_in_executor(thread, _read_and_render, views)
         except Exception as error:
-            if isinstance(error, SnapshotUnavailable):  # an outage: one sentence says it all
+            if isinstance(error, SnapshotUnavailable):  # an outage needs no traceback
                 logger.warning("%s", error)
             else:
                 logger.exception("the board could not be read")
-            self._tell_all({"type": "unreadable", "sentence": "The database does not answer."})
+            self._broadcast({"type": "unreadable", "sentence": "The database does not respond."})
             return
-        said = changes(self._last_board, board) if self._last_board is not None else []
-        self._last_board = board
+        announcements = (
+            describe_changes(self._last_fleet, fleet) if self._last_fleet is not None else []
+        )
+        self._last_fleet = fleet
         for view, (parts, columns) in rendered.items():
-            before = self._shown.get(view, _Shown())
+            before = self._sent.get(view, _Sent())
             changed = {k: html for k, html in parts.items() if before.parts.get(k) != html}
-            shown = _Shown(parts, columns, clock(board.at), taken)
-            self._shown[view] = shown
-            message = _message(shown, changed, columns, said)
-            for deliver, wanted in list(self._subscribers.items()):
-                if wanted == view:
+            shown = _Sent(parts, columns, clock(fleet.at), taken)
+            self._sent[view] = shown
+            message = _message(shown, changed, columns, announcements)
+            for deliver, subscribed in list(self._subscribers.items()):
+                if subscribed == view:
                     deliver(message)
 
-    def _tell_all(self, message: dict[str, Any]) -> None:
+    def _broadcast(self, message: dict[str, Any]) -> None:
         text = json.dumps(message)
         for deliver in list(self._subscribers):
             deliver(text)
 
-    async def _listen(self) -> None:
-        """Turn hints into a look at once. A layer that fails is tried again: hints are no truth."""
+    async def _listen_for_hints(self) -> None:
+        """Wake the publisher on each hint; subscribe again after the channel layer failed."""
         while True:
             try:
                 layer = get_channel_layer()
@@ -145,24 +147,24 @@ class BoardReader:
             except asyncio.CancelledError:
                 raise
             except Exception as error:
-                logger.warning("no hints for the board: %s; looking every second", error)
-                await asyncio.sleep(FORGET_FAILURE_S)
+                logger.warning("the board gets no hints: %s; it is read every second", error)
+                await asyncio.sleep(LISTEN_RETRY_S)
 
 
 def _read_and_render(
-    views: set[View],
-) -> tuple[FleetView, dict[View, tuple[dict[str, str], list[str] | None]]]:
-    """Read one snapshot and render every view of it. A broken connection is not used twice."""
+    views: set[LiveView],
+) -> tuple[FleetView, dict[LiveView, tuple[dict[str, str], list[str] | None]]]:
+    """Read one snapshot and render every view of it. A connection that failed is closed."""
     try:
-        board = read_fleet_view()
-        return board, {view: render_view(board, view) for view in views}
+        fleet = read_fleet_view()
+        return fleet, {view: render_view(fleet, view) for view in views}
     except Exception:
         connection.close()
         raise
 
 
 def _message(
-    shown: _Shown, parts: dict[str, str], columns: list[str] | None, said: list[str]
+    shown: _Sent, parts: dict[str, str], columns: list[str] | None, announcements: list[str]
 ) -> str:
     now = asyncio.get_running_loop().time()
     message: dict[str, Any] = {
@@ -173,19 +175,19 @@ def _message(
     }
     if columns is not None:
         message["columns"] = columns
-    if said:
-        message["say"] = said
+    if announcements:
+        message["announce"] = announcements
     return json.dumps(message)
 
 
-def reader_of_this_process() -> BoardReader:
-    """Return the reader of the running loop: one per web process."""
+def process_publisher() -> BoardPublisher:
+    """Return the publisher of the running event loop: one per web process."""
     loop = asyncio.get_running_loop()
-    reader = _readers.get(loop)
-    if reader is None:
-        reader = _readers[loop] = BoardReader()
-    return reader
+    publisher = _publishers.get(loop)
+    if publisher is None:
+        publisher = _publishers[loop] = BoardPublisher()
+    return publisher
 
 
-#: By loop, so that a test's loop never meets another's tasks.
-_readers: dict[asyncio.AbstractEventLoop, BoardReader] = {}
+#: By event loop, so that tests with separate loops do not share tasks.
+_publishers: dict[asyncio.AbstractEventLoop, BoardPublisher] = {}

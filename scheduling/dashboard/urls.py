@@ -1,4 +1,4 @@
-"""Addresses of the desk."""
+"""URLs of the dashboard."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ urlpatterns = [
     path("halt/", halt.halt, name="halt"),
     path("halts/<int:number>/", halt.halted, name="halted"),
     path("halts/<int:number>/undo/", halt.undo, name="undo-halt"),
-    path("fleet/<slug:verb>/", actions.fleet_act, name="fleet-act"),
+    path("fleet/<slug:verb>/", actions.fleet_action, name="fleet-action"),
     path("portfolios/", tables.portfolios, name="portfolios"),
     path("portfolios/<slug:name>/", portfolio.portfolio, name="portfolio"),
     path("portfolios/<slug:name>/equity.json", portfolio.equity, name="portfolio-equity"),
-    path("portfolios/<slug:name>/<slug:verb>/", actions.portfolio_act, name="portfolio-act"),
+    path("portfolios/<slug:name>/<slug:verb>/", actions.portfolio_action, name="portfolio-action"),
     path("nodes/", tables.nodes, name="nodes"),
-    path("nodes/<slug:name>/<slug:verb>/", actions.node_act, name="node-act"),
+    path("nodes/<slug:name>/<slug:verb>/", actions.node_action, name="node-action"),
     path("handoffs/", tables.handoffs, name="handoffs"),
     path("handoffs/<int:handoff_id>/", tables.handoff, name="handoff"),
     path("what-if/", whatif.what_if, name="what-if"),

@@ -1,4 +1,4 @@
-"""What the What if page shows: the question in words, the bars of the loads, each node's loss."""
+"""What-if page: title and links of a scenario, load bars, and the loss of each node."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from scheduling.presentation.formatting import clock, counted, places
 if TYPE_CHECKING:
     from scheduling.observe.fleet_view import FleetView, LossView, NodeView
 
-WIDE = 560.0  #: of the bar of the largest node
-MAX_TICKS = 20  #: from there on a bar has no line for each place
-MAX_ROWS = 100  #: of a table; the rest is a count
-MAX_CHOICES = 12  #: nodes to choose from by a link; with more there is the form
-#: A watcher confirms its answers every 30 s. What is older than this is not known now.
-OLD_S = 90.0
+BAR_WIDTH = 560.0  #: width of the bar of the largest node
+MAX_TICKS = 20  #: above this capacity a bar has no mark per place
+MAX_ROWS = 100  #: rows of a table; the rest is shown as a count
+MAX_CHOICES = 12  #: nodes offered as links; with more nodes the form is used
+#: A watcher confirms forecasts every 30 s; older ones may no longer hold.
+STALE_AFTER_S = 90.0
 
 
-def title(question: Scenario) -> str:
-    """Return `If node-2 and node-5 are lost now`."""
-    said = []
+def scenario_title(scenario: Scenario) -> str:
+    """Describe the scenario, such as `If node-2 and node-5 are lost now`."""
+    clauses = []
     for names, one, more in (
-        (question.lose, "is lost", "are lost"),
-        (question.drain, "is drained", "are drained"),
+        (scenario.lose, "is lost", "are lost"),
+        (scenario.drain, "is drained", "are drained"),
     ):
         if names:
-            said.append(f"{_listed(names)} {one if len(names) == 1 else more}")
-    if question.add:
-        capacities = _listed([f"{addition.capacity:,}" for addition in question.add])
-        a_node, is_added = ("a node", "is") if len(question.add) == 1 else ("nodes", "are")
-        said.append(f"{a_node} of capacity {capacities} {is_added} added")
-    return f"If {' and '.join(said)} now" if said else "What the next pass would do"
+            clauses.append(f"{_join_names(names)} {one if len(names) == 1 else more}")
+    if scenario.add:
+        capacities = _join_names([f"{addition.capacity:,}" for addition in scenario.add])
+        a_node, is_added = ("a node", "is") if len(scenario.add) == 1 else ("nodes", "are")
+        clauses.append(f"{a_node} of capacity {capacities} {is_added} added")
+    return f"If {' and '.join(clauses)} now" if clauses else "What the next pass would do"
 
 
-def _listed(names: Sequence[str]) -> str:
-    """Return `a`, `a and b`, or `a, b and c`."""
+def _join_names(names: Sequence[str]) -> str:
+    """Join names as `a`, `a and b`, or `a, b and c`."""
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def address(question: Scenario, **changes: Any) -> str:
-    """Return the query string of the question, with parts of it replaced."""
+def scenario_query(scenario: Scenario, **changes: Any) -> str:
+    """Return the query string of the scenario with `changes` applied."""
     parts = {
-        "lose": question.lose,
-        "drain": question.drain,
-        "add": tuple(map(str, question.add)),
+        "lose": scenario.lose,
+        "drain": scenario.drain,
+        "add": tuple(map(str, scenario.add)),
         **changes,
     }
     pairs = [(name, str(value)) for name, values in parts.items() for value in values]
@@ -58,38 +58,40 @@ def address(question: Scenario, **changes: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A link that changes the question."""
+    """A link to a changed scenario."""
 
-    words: str
+    label: str
     query: str
     chosen: bool
 
 
-def kinds(question: Scenario) -> list[Choice]:
-    """Return the two things that can happen to the chosen nodes."""
-    nodes = (*question.lose, *question.drain)
-    drained = bool(question.drain) and not question.lose
+def kind_choices(scenario: Scenario) -> list[Choice]:
+    """Return links that switch between losing and draining the chosen nodes."""
+    nodes = (*scenario.lose, *scenario.drain)
+    drained = bool(scenario.drain) and not scenario.lose
     return [
-        Choice("is lost", address(question, lose=nodes, drain=()), bool(nodes) and not drained),
-        Choice("is drained", address(question, lose=(), drain=nodes), drained),
+        Choice(
+            "is lost", scenario_query(scenario, lose=nodes, drain=()), bool(nodes) and not drained
+        ),
+        Choice("is drained", scenario_query(scenario, lose=(), drain=nodes), drained),
     ]
 
 
-def choices(question: Scenario, board: FleetView) -> list[Choice]:
-    """Return the nodes to choose from: a few, else those that are chosen."""
-    asked = {*question.lose, *question.drain}
-    kind, other = ("drain", "lose") if question.drain and not question.lose else ("lose", "drain")
-    names = [node.name for node in board.nodes if node.status != "left"]
+def node_choices(scenario: Scenario, fleet: FleetView) -> list[Choice]:
+    """Return links for all nodes, or only for the chosen ones if there are many."""
+    chosen = {*scenario.lose, *scenario.drain}
+    kind, other = ("drain", "lose") if scenario.drain and not scenario.lose else ("lose", "drain")
+    names = [node.name for node in fleet.nodes if node.status != "left"]
     if len(names) > MAX_CHOICES:
-        names = [name for name in names if name in asked]
+        names = [name for name in names if name in chosen]
     return [
-        Choice(name, address(question, **{kind: (name,), other: ()}), name in asked)
+        Choice(name, scenario_query(scenario, **{kind: (name,), other: ()}), name in chosen)
         for name in names
     ]
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class LoadBar:
     """The load of one node before and after, as rectangles of a box 562 wide and 26 high."""
 
     node: str
@@ -98,33 +100,33 @@ class Bar:
     after: float
     after_class: str  #: after, full or gone
     ticks: tuple[float, ...]
-    load: str  #: 5 → 8 / 8, in its three figures
+    load: str  #: shown as `load → then / capacity`
     then: str
     capacity: str
-    words: str
+    state: str
 
     @property
     def gone_width(self) -> float:
-        """Return the width of a frame where a load was."""
-        return max(self.width - 2, 0)
+        """Return the width of the outline shown for a lost node."""
+        return round(max(self.width - 2, 0), 1)
 
 
-def bars(document: Mapping[str, Any]) -> list[Bar]:
-    """Return a bar for each node of a plan's document, and no more than a page can show."""
+def load_bars(document: Mapping[str, Any]) -> list[LoadBar]:
+    """Return a bar per node; of many nodes only those whose load changes."""
     loads = [load for load in document["load"] if load["status"] != "left"]
     if len(loads) > MAX_ROWS:
         loads = [load for load in loads if load["before"] != load["after"]][:MAX_ROWS]
     largest = max((max(one["capacity"], one["before"], one["after"]) for one in loads), default=0)
-    unit = WIDE / (largest or 1)
+    unit = BAR_WIDTH / (largest or 1)
     new = {one["node"] for one in document["add"]}
     return [_bar(load, unit, document, load["node"] in new) for load in loads]
 
 
-def _bar(load: Mapping[str, Any], unit: float, document: Mapping[str, Any], new: bool) -> Bar:
+def _bar(load: Mapping[str, Any], unit: float, document: Mapping[str, Any], new: bool) -> LoadBar:
     capacity, lost = load["capacity"], load["status"] == "lost"
     full = load["after"] >= capacity > 0
     ticks = range(1, int(capacity)) if capacity <= MAX_TICKS else ()
-    return Bar(
+    return LoadBar(
         node=load["node"],
         width=round(capacity * unit, 1),
         before=round(max(load["before"] * unit - 1, 0), 1),
@@ -134,7 +136,7 @@ def _bar(load: Mapping[str, Any], unit: float, document: Mapping[str, Any], new:
         load=places(load["before"]),
         then=places(load["after"]),
         capacity=places(capacity),
-        words=", ".join(_state(load, document, full, new)),
+        state=", ".join(_state(load, document, full, new)),
     )
 
 
@@ -158,27 +160,27 @@ def _state(
 
 @dataclass(frozen=True, slots=True)
 class LossRow:
-    """Whether the loss of one node would be absorbed."""
+    """A table row: would the loss of this node be absorbed?"""
 
     node: str
     query: str
     chosen: bool
     load: str
     tag: str
-    tone: str  #: ok, warn, bad, or nothing where it is not known
-    words: str
+    tone: str  #: ok, warn, bad, or empty if unknown
+    detail: str
 
 
-def loss_rows(question: Scenario, board: FleetView) -> list[LossRow]:
-    """Return a row for each node; of many those first whose loss would not be absorbed."""
-    nodes = [node for node in board.nodes if node.status != "left"]
+def loss_rows(scenario: Scenario, fleet: FleetView) -> list[LossRow]:
+    """Return a row per node; of many nodes, those whose loss is not absorbed come first."""
+    nodes = [node for node in fleet.nodes if node.status != "left"]
     if len(nodes) > MAX_ROWS:
         nodes.sort(key=lambda node: node.loss is None or node.loss.absorbed)
     return [
         LossRow(
             node.name,
-            address(Scenario(lose=(node.name,))),
-            node.name in question.lose,
+            scenario_query(Scenario(lose=(node.name,))),
+            node.name in scenario.lose,
             f"{places(node.load)}/{places(node.capacity)}",
             *_loss(node),
         )
@@ -190,32 +192,32 @@ def _loss(node: NodeView) -> tuple[str, str, str]:
     if node.status == "lost":
         return "lost", "bad", f"since {clock(node.status_since)}"
     if node.loss is None:
-        return "not known yet", "", "the watcher has not reckoned it"
+        return "not known yet", "", "the watcher has not computed it"
     tone = "ok" if node.loss.absorbed else "warn"
-    return loss_tag(node.loss), tone, loss_words(node.loss)
+    return loss_tag(node.loss), tone, loss_detail(node.loss)
 
 
 def loss_tag(loss: LossView) -> str:
-    """Return `yes` or `2 would have no place`."""
+    """Return `yes`, `2 would be unplaced` or `2 would wait`."""
     if loss.homeless:
-        return f"{loss.homeless:,} would have no place"
+        return f"{loss.homeless:,} would be unplaced"
     return f"{loss.waiting:,} would wait" if loss.waiting else "yes"
 
 
-def loss_words(loss: LossView) -> str:
-    """Return `3 of 5 fit`, and which suspect nodes were counted."""
+def loss_detail(loss: LossView) -> str:
+    """Return `3 of 5 fit`, with the suspect nodes that were counted on."""
     if not loss.runs:
-        words = "nothing runs there"
+        text = "it runs no portfolio"
     else:
-        words = f"{loss.fit:,} of {loss.runs:,} {'fits' if loss.fit == 1 else 'fit'}"
+        text = f"{loss.fit:,} of {loss.runs:,} {'fits' if loss.fit == 1 else 'fit'}"
     if loss.suspects:
-        words += f"; {_listed(loss.suspects)} counted, suspect"
-    return words
+        text += f"; {_join_names(loss.suspects)} counted, suspect"
+    return text
 
 
-def loss_summary(board: FleetView) -> str:
-    """Return `by 2 of 5 nodes, as of 14:05:10`, the oldest answer's time."""
-    known = [node.loss for node in board.nodes if node.loss is not None]
+def loss_summary(fleet: FleetView) -> str:
+    """Return `by 2 of 5 nodes, as of 14:05:10`, with the time of the oldest forecast."""
+    known = [node.loss for node in fleet.nodes if node.loss is not None]
     if not known:
         return "not known yet"
     absorbed = sum(loss.absorbed for loss in known)
@@ -223,6 +225,6 @@ def loss_summary(board: FleetView) -> str:
     return f"by {absorbed:,} of {counted(len(known), 'node')}, as of {clock(oldest)}"
 
 
-def is_old(as_of: datetime, now: datetime) -> bool:
-    """Whether an answer is so old that no watcher can have confirmed it lately."""
-    return (now - as_of).total_seconds() > OLD_S
+def is_stale(as_of: datetime, now: datetime) -> bool:
+    """Return whether the forecast is older than a running watcher would leave it."""
+    return (now - as_of).total_seconds() > STALE_AFTER_S

@@ -1,4 +1,4 @@
-"""Template filters that format numbers and times (`scheduling.presentation.formatting`)."""
+"""Template tags of the dashboard: formatting, icons, links to the page with another query."""
 
 from __future__ import annotations
 
@@ -32,7 +32,16 @@ for _name in (
 ):
     register.filter(_name, getattr(formatting, _name))
 
-register.filter("told", localized_reason)
+register.filter("localized_reason", localized_reason)
+#: Handoff state → tag colour; the others are states of a running handoff.
+_HANDOFF_TAGS = {
+    "done": "tag-ok",
+    "failed": "tag-warn",
+    "rolled_back": "tag-warn",
+    "superseded": "",
+}
+_ORDER_TAGS = {"open": "tag-info", "refused": "tag-bad", "suppressed": "tag-warn"}
+
 register.filter("digest", digest)
 register.filter("without_incarnations", without_incarnations)
 
@@ -44,14 +53,40 @@ def compact_json(value: Any) -> str:
 
 
 @register.filter
+def handoff_tag(state: str) -> str:
+    """Return the CSS class of a handoff state."""
+    return _HANDOFF_TAGS.get(state, "tag-info")
+
+
+@register.filter
+def order_tag(status: str) -> str:
+    """Return the CSS class of an order status."""
+    return _ORDER_TAGS.get(status, "")
+
+
+@register.filter
+def revision_change(handoff: Any) -> str:
+    """Return `r3 → r4`, or `r3` if the handoff keeps the revision."""
+    if handoff.from_revision == handoff.to_revision:
+        return f"r{handoff.to_revision}"
+    return f"r{handoff.from_revision} → r{handoff.to_revision}"
+
+
+@register.filter
+def colon(text: str | None) -> str:
+    """Return `: text`, or nothing for an empty text."""
+    return f": {text}" if text else ""
+
+
+@register.filter
 def configured(value: Any) -> str:
-    """Return a configured value as a person reads it: a text without quotes, the rest as JSON."""
+    """Return a configured value for display: text without quotes, anything else as JSON."""
     return value if isinstance(value, str) else compact_json(value)
 
 
 @register.simple_tag
 def icon(name: str, label: str = "", css: str = "") -> SafeString:
-    """Return a sprite icon. With a label it is an image for the ear too, else it is decoration."""
+    """Return an icon of the sprite. Screen readers announce it only if it has a label."""
     classes = f"i {css}".strip()
     if label:
         return format_html(
@@ -63,9 +98,21 @@ def icon(name: str, label: str = "", css: str = "") -> SafeString:
     return format_html('<svg class="{}" aria-hidden="true"><use href="#{}"/></svg>', classes, name)
 
 
+@register.simple_tag
+def fact(label: str, value: Any, css: str = "") -> SafeString:
+    """Return one entry of a description list."""
+    return format_html('<div><dt>{}</dt><dd class="{}">{}</dd></div>', label, css, value)
+
+
+@register.simple_tag(takes_context=True)
+def page_address(context: dict[str, Any], key: str, value: str) -> str:
+    """Return the page's query string with `key` set to `value`."""
+    return address_with(context, **{key: value})
+
+
 @register.simple_tag(takes_context=True)
 def address_with(context: dict[str, Any], **changes: Any) -> str:
-    """Return the page's query string with `changes`; None or an empty text takes a key away."""
+    """Return the page's query string with `changes`; None or an empty text removes the key."""
     query: QueryDict = context["request"].GET.copy()
     for key, value in changes.items():
         if value in (None, ""):

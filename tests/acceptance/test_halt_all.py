@@ -11,7 +11,7 @@ from playwright.sync_api import Browser
 
 from chaos.harness.cluster import DEMO_NODES, Cluster, still_running, suspended
 from chaos.harness.installation import SLOW_MACHINE_S, eventually
-from tests.support.browser import a_browser, window
+from tests.support.browser import dashboard_window, open_browser
 
 pytestmark = pytest.mark.slow
 
@@ -20,7 +20,7 @@ PROCESSES_GONE_S = 2.0  #: a fenced process ends at its next commit, 0.25 s late
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with a_browser() as running:
+    with open_browser() as running:
         yield running
 
 
@@ -43,10 +43,10 @@ def test_halt_all_dialog_asks_for_the_number_and_its_page_undoes_the_halt(
     cluster: Cluster, browser: Browser
 ) -> None:
     names = sorted(cluster.runs())
-    with window(browser, cluster) as desk:
-        desk.sign_in(cluster.access["username"], cluster.access["password"])
-        desk.is_live()
-        page = desk.page
+    with dashboard_window(browser, cluster) as window:
+        window.sign_in(cluster.access["username"], cluster.access["password"])
+        window.wait_until_live()
+        page = window.page
         page.click("#halt")
         page.wait_for_selector("dialog[open].danger form")
         assert page.evaluate("document.activeElement.textContent") == "Cancel"
@@ -68,8 +68,8 @@ def test_halt_all_dialog_asks_for_the_number_and_its_page_undoes_the_halt(
         assert {run.phase for run in cluster.runs().values()} == {"stopped"}
         page.click(f"text=Start {len(names)} again…")
         page.wait_for_selector("dialog[open] form")
-        desk.confirm("Start them")
-        desk.open("/")
+        window.confirm("Start them")
+        window.open("/")
         for name in names:
             page.wait_for_selector(
                 f'.col .card[data-portfolio="{name}"]', timeout=SLOW_MACHINE_S * 1000

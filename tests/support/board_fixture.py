@@ -172,7 +172,7 @@ def handoff(number: int, name: str, **given: Any) -> HandoffView:
     return HandoffView(**{**values, **given})
 
 
-def ended(number: int, name: str, seconds_ago: float, **given: Any) -> HandoffView:
+def ended_handoff(number: int, name: str, seconds_ago: float, **given: Any) -> HandoffView:
     """Return a migrate that was done so many seconds ago, but for what is given."""
     end = ago(seconds_ago)
     values: dict[str, Any] = {
@@ -346,12 +346,14 @@ def busy_fleet() -> FleetView:
     ]
     lost = {"kind": "failover", "source_node": "node-5", "reason": "node-5 lost after 31 s"}
     recent = [
-        ended(4181, "ibm-sma", 5, target_node="node-2", pause_ms=16.0, reason="drain of node-4"),
-        ended(4180, "aapl-sma", 41, requested_by="mira", reason="next to its data"),
-        ended(4179, "bank-revert", 119.9, pause_ms=33_100.0, **lost),
-        ended(4178, "canary-5", 120, target_node="node-6", pause_ms=33_000.0, **lost),
-        ended(4177, "oil-sma", 120.2, target_node="node-6", pause_ms=32_800.0, **lost),
-        ended(
+        ended_handoff(
+            4181, "ibm-sma", 5, target_node="node-2", pause_ms=16.0, reason="drain of node-4"
+        ),
+        ended_handoff(4180, "aapl-sma", 41, requested_by="mira", reason="next to its data"),
+        ended_handoff(4179, "bank-revert", 119.9, pause_ms=33_100.0, **lost),
+        ended_handoff(4178, "canary-5", 120, target_node="node-6", pause_ms=33_000.0, **lost),
+        ended_handoff(4177, "oil-sma", 120.2, target_node="node-6", pause_ms=32_800.0, **lost),
+        ended_handoff(
             4176,
             "msft-sma",
             182,
@@ -364,7 +366,7 @@ def busy_fleet() -> FleetView:
             pause_ms=61.0,
             error="r5 rejected: exited at seq 9,844,611, fast must be less than slow. r4 runs.",
         ),
-        ended(
+        ended_handoff(
             4175,
             "tech-hold",
             405,
@@ -378,7 +380,9 @@ def busy_fleet() -> FleetView:
             pause_ms=None,
             error="node-6 could not prepare in 30 s. It never stopped on node-1.",
         ),
-        ended(4174, "retail-hold", 812, kind="place", source_node=None, target_node="node-2"),
+        ended_handoff(
+            4174, "retail-hold", 812, kind="place", source_node=None, target_node="node-2"
+        ),
     ]
     return board(nodes, portfolios, handoffs_recent=recent, pause_p50_ms=18.0, pause_p99_ms=74.0)
 

@@ -1,4 +1,4 @@
-"""A person at the desk: a browser window that notes every error its console shows."""
+"""Browser windows of the dashboard that record every error shown in the console."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ addEventListener("securitypolicyviolation", (event) =>
 
 
 @contextmanager
-def a_browser() -> Iterator[Browser]:
-    """The Chromium of the machine, without a window; where it has none, that of Playwright."""
+def open_browser() -> Iterator[Browser]:
+    """Start the machine's Chromium headless, or that of Playwright if there is none."""
     found = os.environ.get("GINKGO_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
@@ -32,11 +32,11 @@ def a_browser() -> Iterator[Browser]:
 
 
 class DashboardWindow:
-    """One signed-in window."""
+    """A browser window on the dashboard of an installation."""
 
-    def __init__(self, page: Page, house: Installation) -> None:
+    def __init__(self, page: Page, installation: Installation) -> None:
         self.page = page
-        self.house = house
+        self.installation = installation
         self.errors: list[str] = []
         page.set_default_timeout(SLOW_MACHINE_S * 1000)
         page.add_init_script(_WATCH_POLICY)
@@ -44,52 +44,52 @@ class DashboardWindow:
         page.on("pageerror", lambda error: self.errors.append(str(error)))
 
     def _note(self, message: ConsoleMessage) -> None:
-        # Chromium logs every answer from 400 on and every lost connection by itself.
+        # Chromium itself logs every response with status 400 or above and every lost connection.
         own = "Failed to load resource" in message.text or "WebSocket connection" in message.text
         if message.type in ("error", "warning") and not own:
             self.errors.append(message.text)
 
     def sign_in(self, username: str, password: str) -> None:
-        self.page.goto(self.house.access["url"] + "/login/")
+        self.page.goto(self.installation.access["url"] + "/login/")
         self.page.fill("[name=username]", username)
         self.page.fill("[name=password]", password)
         self.page.click("button:has-text('Sign in')")
-        self.page.wait_for_url(self.house.access["url"] + "/")
+        self.page.wait_for_url(self.installation.access["url"] + "/")
 
     def open(self, address: str = "/") -> None:
-        self.page.goto(self.house.access["url"] + address)
+        self.page.goto(self.installation.access["url"] + address)
 
-    def is_live(self, limit_s: float = SLOW_MACHINE_S) -> None:
+    def wait_until_live(self, limit_s: float = SLOW_MACHINE_S) -> None:
         self.page.wait_for_selector("#live[data-state=live]", timeout=limit_s * 1000)
 
-    def card_on(self, portfolio: str, node: str, limit_s: float = SLOW_MACHINE_S) -> None:
-        """Wait until the card stands in the node's column and nothing moves it."""
+    def wait_for_card(self, portfolio: str, node: str, limit_s: float = SLOW_MACHINE_S) -> None:
+        """Wait until the card is in the node's column and no handoff moves it."""
         self.page.wait_for_selector(
             f'.col[data-node="{node}"] .card[data-portfolio="{portfolio}"]:not([data-moving])',
             timeout=limit_s * 1000,
         )
 
-    def act_on_card(self, portfolio: str, act: str) -> None:
-        """Open the card's menu, choose the act and wait for its dialog."""
+    def open_card_action(self, portfolio: str, action: str) -> None:
+        """Open the card's menu, choose the action and wait for its dialog."""
         card = self.page.locator(f'.card[data-portfolio="{portfolio}"]')
         card.hover()
         card.locator(".menu-button").click()
-        self.page.locator(f"#cardmenu-{portfolio} a", has_text=act).click()
+        self.page.locator(f"#cardmenu-{portfolio} a", has_text=action).click()
         self.page.wait_for_selector("dialog[open] form")
 
-    def act_on_node(self, node: str, act: str) -> None:
-        """Open the node's menu, choose the act and wait for its dialog."""
+    def open_node_action(self, node: str, action: str) -> None:
+        """Open the node's menu, choose the action and wait for its dialog."""
         self.page.locator(f"#col-{node} > header .menu-button").click()
-        self.page.locator(f"#nodemenu-{node} a", has_text=act).click()
+        self.page.locator(f"#nodemenu-{node} a", has_text=action).click()
         self.page.wait_for_selector("dialog[open] form")
 
     def confirm(self, button: str) -> None:
-        """Press the dialog's button and wait until the dialog is gone."""
+        """Press the button of the dialog and wait until the dialog is closed."""
         self.page.locator("dialog button", has_text=button).click()
         self.page.wait_for_selector("dialog", state="hidden")
 
     def mark(self) -> None:
-        """Leave a mark that a reload would wipe."""
+        """Set a mark that a reload would remove."""
         self.page.evaluate("window.wasNotReloaded = true")
 
     def was_not_reloaded(self) -> bool:
@@ -100,12 +100,14 @@ class DashboardWindow:
 
 
 @contextmanager
-def window(browser: Browser, house: Installation, **options: Any) -> Iterator[DashboardWindow]:
-    """A window of its own; the page must have raised no error and broken no policy in it."""
+def dashboard_window(
+    browser: Browser, installation: Installation, **options: Any
+) -> Iterator[DashboardWindow]:
+    """Open a separate window. At its end no error and no policy violation may have occurred."""
     context = browser.new_context(**{"viewport": {"width": 1600, "height": 940}, **options})
-    desk = DashboardWindow(context.new_page(), house)
-    yield desk
-    assert desk.errors == []
+    window = DashboardWindow(context.new_page(), installation)
+    yield window
+    assert window.errors == []
     if options.get("java_script_enabled", True):
-        assert desk.violations() == []
+        assert window.violations() == []
     context.close()

@@ -1,26 +1,26 @@
-// On a narrow screen the columns are an accordion: the first in trouble is open, the rest are closed.
-const chosen = new Map(); // node → open, where the person chose
+// On a narrow screen the columns are an accordion: the first column in trouble is open, the rest are closed.
+const chosen = new Map(); // node → open, as the user chose
 
-function settle() {
+function update() {
   const columns = [...document.querySelectorAll(".col")];
-  const trouble = columns.some((c) => c.hasAttribute("data-first"));
-  columns.forEach((column, place) => {
-    const byItself = trouble ? column.hasAttribute("data-first") : place === 0;
-    const open = chosen.get(column.dataset.node) ?? byItself;
+  const inTrouble = columns.some((c) => c.hasAttribute("data-first"));
+  columns.forEach((column, index) => {
+    const openByDefault = inTrouble ? column.hasAttribute("data-first") : index === 0;
+    const open = chosen.get(column.dataset.node) ?? openByDefault;
     column.classList.toggle("open", open);
     column.querySelector("[data-fold]")?.setAttribute("aria-expanded", String(open));
   });
 }
 
-export function startColumns() {
+export function startAccordion() {
   if (!document.getElementById("board")) return;
-  settle();
-  document.addEventListener("ginkgo-parts", settle);
+  update();
+  document.addEventListener("ginkgo-updated", update);
   document.addEventListener("click", (event) => {
-    const fold = event.target.closest("[data-fold]");
-    if (!fold) return;
-    const column = fold.closest(".col");
+    const button = event.target.closest("[data-fold]");
+    if (!button) return;
+    const column = button.closest(".col");
     chosen.set(column.dataset.node, !column.classList.contains("open"));
-    settle();
+    update();
   });
 }

@@ -1,17 +1,17 @@
-// One polite region for the ear: at most one sentence in two seconds, the newest ones kept.
+// One polite live region for screen readers: at most one sentence in two seconds, keeping the newest.
 const PAUSE_MS = 2000;
-const KEPT = 3;
-const waiting = [];
+const MAX_QUEUED = 3;
+const queue = [];
 let timer = 0;
 
 function next() {
-  const sentence = waiting.shift();
+  const sentence = queue.shift();
   timer = sentence === undefined ? 0 : setTimeout(next, PAUSE_MS);
-  if (sentence !== undefined) document.getElementById("say").textContent = sentence;
+  if (sentence !== undefined) document.getElementById("announcer").textContent = sentence;
 }
 
-export function say(sentence) {
-  waiting.push(sentence);
-  if (waiting.length > KEPT) waiting.shift();
+export function announce(sentence) {
+  queue.push(sentence);
+  if (queue.length > MAX_QUEUED) queue.shift();
   if (!timer) next();
 }

@@ -1,43 +1,41 @@
-// Put the parts that changed where they belong, and keep what the person was doing.
-import { morph, parse } from "./morph.js";
+// Apply pushed parts to the page and keep what the user was doing.
+import { morph } from "./morph.js";
 
-function where(selector) {
-  const seats = new Map();
-  for (const card of document.querySelectorAll(selector)) {
-    seats.set(card.dataset.portfolio, card.closest(".col")?.dataset.node);
+function nodesByPortfolio() {
+  const nodes = new Map();
+  for (const card of document.querySelectorAll(".card")) {
+    nodes.set(card.dataset.portfolio, card.closest(".col")?.dataset.node);
   }
-  return seats;
+  return nodes;
 }
 
-function columns(order, fresh) {
+// Columns of new nodes are added, those of removed nodes go, and the order becomes that of the server.
+function arrangeColumns(order, parts) {
   const board = document.getElementById("board");
   if (!board) return;
   for (const column of [...board.children]) if (!order.includes(column.id)) column.remove();
-  order.forEach((id, place) => {
+  order.forEach((id, index) => {
     let column = document.getElementById(id);
-    if (!column && fresh[id]) column = parse(fresh[id]);
-    if (column && board.children[place] !== column) board.insertBefore(column, board.children[place] || null);
+    if (!column && parts[id]) {
+      const template = document.createElement("template");
+      template.innerHTML = parts[id];
+      column = template.content.firstElementChild;
+    }
+    if (column && board.children[index] !== column) board.insertBefore(column, board.children[index] || null);
   });
 }
 
-function greet(before) {
+function highlightMoved(nodesBefore) {
   for (const card of document.querySelectorAll(".card")) {
-    const was = before.get(card.dataset.portfolio);
-    if (was === undefined || was === card.closest(".col")?.dataset.node) continue;
+    const before = nodesBefore.get(card.dataset.portfolio);
+    if (before === undefined || before === card.closest(".col")?.dataset.node) continue;
     card.classList.add("arrived");
     card.addEventListener("animationend", () => card.classList.remove("arrived"), { once: true });
     setTimeout(() => card.classList.remove("arrived"), 1500);
   }
 }
 
-// A card that moved to another column is a new element: the focus goes with it.
-function refocus(held) {
-  if (!held || document.contains(held.element)) return;
-  const card = document.querySelector(`.card[data-portfolio="${CSS.escape(held.portfolio)}"]`);
-  if (card) (held.selector ? card.querySelector(held.selector) : card)?.focus();
-}
-
-function focusHeld() {
+function focusInCard() {
   const element = document.activeElement;
   const card = element?.closest?.(".card");
   if (!card) return null;
@@ -45,16 +43,22 @@ function focusHeld() {
   return { element, portfolio: card.dataset.portfolio, selector };
 }
 
-export function applyParts(message) {
-  const before = where(".card");
-  const held = focusHeld();
-  if (message.columns) columns(message.columns, message.parts);
+// A card that moved to another column is a new element: move the focus to it.
+function restoreFocus(focus) {
+  if (!focus || document.contains(focus.element)) return;
+  const card = document.querySelector(`.card[data-portfolio="${CSS.escape(focus.portfolio)}"]`);
+  if (card) (focus.selector ? card.querySelector(focus.selector) : card)?.focus();
+}
+
+export function applyUpdates(message) {
+  const nodesBefore = nodesByPortfolio();
+  const focus = focusInCard();
+  if (message.columns) arrangeColumns(message.columns, message.parts);
   for (const [id, html] of Object.entries(message.parts)) {
     const element = document.getElementById(id);
-    const wanted = element && parse(html);
-    if (wanted) morph(element, wanted);
+    if (element) morph(element, html.trim());
   }
-  greet(before);
-  document.dispatchEvent(new CustomEvent("ginkgo-parts"));
-  refocus(held);
+  highlightMoved(nodesBefore);
+  document.dispatchEvent(new CustomEvent("ginkgo-updated"));
+  restoreFocus(focus);
 }

@@ -1,6 +1,6 @@
-// The equity curve with, on the same time axis, a mark for each handoff and a lane of the nodes it
-// ran on. Drawn from the page's own address; the server's picture stays where that fails.
-const LANE = 16;
+// The equity curve with a mark per handoff and, on the same time axis, a band of the nodes that ran the
+// portfolio. If the data cannot be fetched, the curve drawn by the server stays.
+const BAND_HEIGHT = 16;
 const money = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const NODE_COLOURS = ["#4d5a53", "#66736b", "#737158", "#3f6f78", "#6c6a86", "#7d6a45"];
 
@@ -14,11 +14,11 @@ function clock(seconds) {
 
 function kindColour(handoff) {
   if (handoff.kind === "failover" || ["failed", "rolled_back"].includes(handoff.state)) return colour("--bad");
-  return handoff.kind === "reload" ? colour("--brand") : colour("--act");
+  return handoff.kind === "reload" ? colour("--brand") : colour("--accent");
 }
 
-// Lanes live in the padding below the plot, so the plot's own scale stays untouched.
-function lanes(data) {
+// The band is drawn in the padding below the plot and leaves the plot's scale unchanged.
+function drawHandoffsAndNodes(data) {
   const names = [...new Set(data.tenures.map((t) => t.node))].sort();
   return (plot) => {
     const { ctx } = plot;
@@ -42,7 +42,7 @@ function lanes(data) {
       ctx.arc(at, top + height - 5 * ratio, 3 * ratio, 0, 2 * Math.PI);
       ctx.fill();
     }
-    const y = plot.height * ratio - LANE * ratio;
+    const y = plot.height * ratio - BAND_HEIGHT * ratio;
     ctx.font = `600 ${10 * ratio}px Inter, system-ui, sans-serif`;
     ctx.textBaseline = "middle";
     ctx.textAlign = "center";
@@ -51,10 +51,10 @@ function lanes(data) {
       const to = Math.min(tenure.to === null ? left + width : x(tenure.to), left + width);
       if (to <= from) continue;
       ctx.fillStyle = NODE_COLOURS[names.indexOf(tenure.node) % NODE_COLOURS.length];
-      ctx.fillRect(from, y, Math.max(to - from - ratio, ratio), (LANE - 2) * ratio);
+      ctx.fillRect(from, y, Math.max(to - from - ratio, ratio), (BAND_HEIGHT - 2) * ratio);
       if (ctx.measureText(tenure.node).width + 8 * ratio < to - from) {
         ctx.fillStyle = "#fff";
-        ctx.fillText(tenure.node, (from + to) / 2, y + (LANE / 2 - 1) * ratio);
+        ctx.fillText(tenure.node, (from + to) / 2, y + (BAND_HEIGHT / 2 - 1) * ratio);
       }
     }
     ctx.restore();
@@ -71,7 +71,7 @@ function options(box, data) {
   return {
     width: box.clientWidth - 24,
     height: 292,
-    padding: [10, 4, LANE + 4, 4],
+    padding: [10, 4, BAND_HEIGHT + 4, 4],
     cursor: { y: false, points: { size: 6 } },
     scales: { x: { time: true, range: (_, first) => [first, Math.max(data.until, first + 60)] } },
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
@@ -93,7 +93,7 @@ function options(box, data) {
       },
       { ...axis, side: 1, size: 74, values: (_, ticks) => ticks.map((v) => v.toLocaleString("en")) },
     ],
-    hooks: { draw: [lanes(data)] },
+    hooks: { draw: [drawHandoffsAndNodes(data)] },
   };
 }
 
@@ -105,9 +105,9 @@ export class EquityChart {
   }
 
   async load() {
-    const answer = await fetch(this.box.dataset.source, { credentials: "same-origin" });
-    if (!answer.ok || answer.redirected) return;
-    this.data = await answer.json();
+    const response = await fetch(this.box.dataset.source, { credentials: "same-origin" });
+    if (!response.ok || response.redirected) return;
+    this.data = await response.json();
     this.draw();
   }
 
@@ -121,7 +121,7 @@ export class EquityChart {
     canvas.setAttribute("role", "img");
     canvas.setAttribute(
       "aria-label",
-      `Equity, now ${money.format(last)}, with ${this.data.handoffs.length} handoffs and the node it ran on`,
+      `Equity, now ${money.format(last)}, with ${this.data.handoffs.length} handoffs and the node that ran it`,
     );
   }
 }

@@ -1,9 +1,9 @@
-// Clocks between two snapshots: leases drain, steps fill, the head goes on. They stop when stale.
-const parts = new Intl.NumberFormat("en");
+// Count between two snapshots: leases run down, steps and the head advance. All stop while figures are stale.
+const integers = new Intl.NumberFormat("en");
 let received = performance.now();
 let stopped = false;
 
-function leases(since) {
+function countLeases(since) {
   for (const lease of document.querySelectorAll(".lease")) {
     const ttl = Number(lease.dataset.ttl) || 30;
     const left = Math.max(Number(lease.dataset.left) - since, 0);
@@ -22,7 +22,7 @@ function leases(since) {
   }
 }
 
-function steps(since) {
+function countSteps(since) {
   for (const step of document.querySelectorAll(".steps [data-limit]")) {
     const limit = Number(step.dataset.limit);
     const elapsed = Number(step.dataset.elapsed) + since;
@@ -31,18 +31,20 @@ function steps(since) {
   }
 }
 
-function head(since) {
+function countHead(since) {
   const element = document.getElementById("head");
   if (element)
-    element.textContent = parts.format(Math.floor(Number(element.dataset.head) + since * Number(element.dataset.rate)));
+    element.textContent = integers.format(
+      Math.floor(Number(element.dataset.head) + since * Number(element.dataset.rate)),
+    );
 }
 
 export function tick() {
   if (stopped) return;
   const since = (performance.now() - received) / 1000;
-  leases(since);
-  steps(since);
-  head(since);
+  countLeases(since);
+  countSteps(since);
+  countHead(since);
 }
 
 export function snapshotArrived() {

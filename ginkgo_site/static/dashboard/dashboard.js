@@ -1,11 +1,11 @@
-// The desk's script. Every page works without it; with it figures are live and forms are dialogs.
+// Entry point. Every page works without it; with it figures are live and forms open as dialogs.
 
-import { startColumns } from "./accordion.js";
+import { startAccordion } from "./accordion.js";
 import { startClocks } from "./clocks.js";
 import { startCopy } from "./copy.js";
 import { startDialogs } from "./dialogs.js";
-import { startKeys } from "./keyboard.js";
-import { startLive } from "./live_socket.js";
+import { startKeyboard } from "./keyboard.js";
+import { startLiveSocket } from "./live_socket.js";
 import { startMenus } from "./menus.js";
 import { startRefresh } from "./refresh.js";
 import { startThemeToggle } from "./theme-toggle.js";
@@ -13,9 +13,9 @@ import { startThemeToggle } from "./theme-toggle.js";
 startThemeToggle();
 startMenus();
 startDialogs();
-startColumns();
-startKeys();
+startAccordion();
+startKeyboard();
 startCopy();
 startClocks();
-startLive();
+startLiveSocket();
 startRefresh();

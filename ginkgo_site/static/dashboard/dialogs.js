@@ -1,12 +1,11 @@
-// Links marked data-dialog open what they lead to in the dialog; its form is sent from there.
-// A refusal stays in the dialog with everything that was typed. Without scripts the same address is
-// a page of its own.
-import { say } from "./announce.js";
+// Links marked data-dialog open their target in the dialog, which also submits its form. A refusal is
+// shown in the dialog and keeps the input. Without scripts the same address is a page of its own.
+import { announce } from "./announce.js";
 
-const dialog = document.getElementById("act");
+const dialog = document.getElementById("action-dialog");
 let opener = null;
 
-function fetched(address, options = {}) {
+function request(address, options = {}) {
   return fetch(address, {
     credentials: "same-origin",
     ...options,
@@ -14,13 +13,13 @@ function fetched(address, options = {}) {
   });
 }
 
-function fill(html) {
+function showForm(html) {
   const template = document.createElement("template");
   template.innerHTML = html;
   dialog.replaceChildren(template.content);
   dialog.classList.toggle("danger", Boolean(dialog.querySelector("[data-danger]")));
-  nameTarget();
-  arm();
+  showTarget();
+  checkConfirmation();
   const first =
     dialog.querySelector(".wrong :is(input, textarea, select)") ||
     dialog.querySelector("[autofocus]") ||
@@ -28,19 +27,19 @@ function fill(html) {
   first?.focus();
 }
 
-function nameTarget() {
+function showTarget() {
   const picked = dialog.querySelector("[name=target_node]:checked");
   if (!picked) return;
-  for (const word of dialog.querySelectorAll("[data-chosen]")) word.textContent = picked.value;
+  for (const element of dialog.querySelectorAll("[data-chosen]")) element.textContent = picked.value;
 }
 
-// What must be typed before its button works; the server looks at it again.
-function arm() {
+// Enable the button once the confirmation was typed; the server checks it again.
+function checkConfirmation() {
   const word = dialog.querySelector("[data-word]");
   if (word) dialog.querySelector(`#${word.dataset.arms}`).disabled = word.value.trim() !== word.dataset.word;
 }
 
-function failed(sentence) {
+function showFailure(sentence) {
   let line = dialog.querySelector("[data-failed]");
   if (!line) {
     line = document.createElement("p");
@@ -55,46 +54,46 @@ function failed(sentence) {
 async function open(link) {
   document.querySelector(".menu:popover-open")?.hidePopover();
   opener = link.closest(".menu") ? document.querySelector(`[popovertarget="${link.closest(".menu").id}"]`) : link;
-  let answer;
+  let response;
   try {
-    answer = await fetched(link.href);
+    response = await request(link.href);
   } catch {
     location.assign(link.href);
     return;
   }
-  if (answer.redirected || answer.status >= 500)
-    location.assign(link.href); // that page says why
+  if (response.redirected || response.status >= 500)
+    location.assign(link.href); // that page shows the error
   else {
-    fill(await answer.text());
+    showForm(await response.text());
     if (!dialog.open) dialog.showModal();
-    nameTarget();
+    showTarget();
   }
 }
 
 async function send(form) {
   form.classList.add("waiting");
-  let answer;
+  let response;
   try {
-    answer = await fetched(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+    response = await request(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
   } catch {
-    failed("The server does not answer. Whether the request arrived is not known; nothing you typed is lost.");
+    showFailure("The server does not respond. It may or may not have received the request; your input is kept.");
     form.classList.remove("waiting");
     return;
   }
   form.classList.remove("waiting");
-  if (answer.redirected) location.reload();
-  else if (answer.headers.get("Content-Type")?.startsWith("application/json")) {
-    const done = await answer.json();
+  if (response.redirected) location.reload();
+  else if (response.headers.get("Content-Type")?.startsWith("application/json")) {
+    const outcome = await response.json();
     dialog.close();
-    if (done.go) {
-      location.assign(done.go);
+    if (outcome.redirect) {
+      location.assign(outcome.redirect);
       return;
     }
-    say(done.say);
-    document.dispatchEvent(new CustomEvent("ginkgo-done", { detail: done }));
-  } else if (answer.status >= 500)
-    failed(`The server could not do it (${answer.status}). Its log says why; nothing you typed is lost.`);
-  else fill(await answer.text());
+    announce(outcome.message);
+    document.dispatchEvent(new CustomEvent("ginkgo-done", { detail: outcome }));
+  } else if (response.status >= 500)
+    showFailure(`The server failed (${response.status}). Its log has the cause; your input is kept.`);
+  else showForm(await response.text());
 }
 
 export function startDialogs() {
@@ -111,12 +110,12 @@ export function startDialogs() {
     }
   });
   dialog.addEventListener("submit", (event) => {
-    if (!event.target.matches("[data-act]")) return;
+    if (!event.target.matches("[data-action]")) return;
     event.preventDefault();
     if (!event.target.matches(".waiting")) send(event.target);
   });
-  dialog.addEventListener("change", nameTarget);
-  dialog.addEventListener("input", arm);
+  dialog.addEventListener("change", showTarget);
+  dialog.addEventListener("input", checkConfirmation);
   dialog.addEventListener("close", () => {
     dialog.replaceChildren();
     if (opener && document.contains(opener)) opener.focus();

@@ -1,29 +1,28 @@
-// The board is one tab stop: arrows move among its cards, Enter opens one, M migrates it, W asks what
-// if its node were lost, the menu key or a full stop opens its menu. The letters work only while a
-// card has the focus.
+// The board is one tab stop. While a card has the focus: arrows move among cards, Enter opens one, M
+// migrates it, W opens the what-if page for the loss of its node, the menu key or a full stop opens its menu.
 let current = ""; // the portfolio whose card is the tab stop
 
 function cards() {
   return [...document.querySelectorAll(".card")].filter((card) => card.offsetParent);
 }
 
-function settle() {
+function updateTabStop() {
   const all = cards();
   if (!all.some((card) => card.dataset.portfolio === current)) current = all[0]?.dataset.portfolio ?? "";
   for (const card of document.querySelectorAll(".card")) {
     card.setAttribute("tabindex", card.dataset.portfolio === current ? "0" : "-1");
-    for (const inner of card.querySelectorAll(".nm a, .nm button")) inner.setAttribute("tabindex", "-1");
+    for (const inner of card.querySelectorAll(".card-name a, .card-name button")) inner.setAttribute("tabindex", "-1");
   }
 }
 
-function go(card) {
+function focusCard(card) {
   if (!card) return;
   current = card.dataset.portfolio;
-  settle();
+  updateTabStop();
   card.focus();
 }
 
-function beside(card, step) {
+function inNextColumn(card, step) {
   const columns = [...document.querySelectorAll(".col")].filter((c) => c.querySelector(".card"));
   const column = columns[columns.indexOf(card.closest(".col")) + step];
   if (!column) return null;
@@ -32,28 +31,28 @@ function beside(card, step) {
   return theirs[Math.min(mine, theirs.length - 1)];
 }
 
-function along(card, step) {
+function inSameColumn(card, step) {
   const column = [...card.parentNode.querySelectorAll(".card")];
   return column[column.indexOf(card) + step];
 }
 
-function press(event, card) {
+function handleKey(event, card) {
   const name = CSS.escape(card.dataset.portfolio);
   switch (event.key) {
     case "ArrowDown":
-      go(along(card, 1));
+      focusCard(inSameColumn(card, 1));
       break;
     case "ArrowUp":
-      go(along(card, -1));
+      focusCard(inSameColumn(card, -1));
       break;
     case "ArrowRight":
-      go(beside(card, 1));
+      focusCard(inNextColumn(card, 1));
       break;
     case "ArrowLeft":
-      go(beside(card, -1));
+      focusCard(inNextColumn(card, -1));
       break;
     case "Enter":
-      card.querySelector(".nm a").click();
+      card.querySelector(".card-name a").click();
       break;
     case "m":
     case "M":
@@ -73,19 +72,19 @@ function press(event, card) {
   event.preventDefault();
 }
 
-export function startKeys() {
+export function startKeyboard() {
   if (!document.getElementById("board")) return;
-  settle();
-  document.addEventListener("ginkgo-parts", settle);
+  updateTabStop();
+  document.addEventListener("ginkgo-updated", updateTabStop);
   document.addEventListener("focusin", (event) => {
     const card = event.target.closest?.(".card");
     if (card && card.dataset.portfolio !== current) {
       current = card.dataset.portfolio;
-      settle();
+      updateTabStop();
     }
   });
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target.matches?.(".card")) press(event, event.target);
+    if (event.target.matches?.(".card")) handleKey(event, event.target);
   });
 }

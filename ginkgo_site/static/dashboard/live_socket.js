@@ -1,8 +1,8 @@
-// The socket: parts that changed arrive about once a second. Five seconds without a snapshot and the
-// page says that it is stale; it tries again by itself, at once first, then less and less often.
+// Websocket of the page: changed parts arrive about once a second. After five seconds without a snapshot
+// the page is marked stale. Reconnects are tried at once, then with growing delays.
 
-import { say } from "./announce.js";
-import { applyParts } from "./apply_updates.js";
+import { announce } from "./announce.js";
+import { applyUpdates } from "./apply_updates.js";
 import { snapshotArrived, stopClocks } from "./clocks.js";
 
 const STALE_AFTER_MS = 5000;
@@ -16,18 +16,18 @@ let socket = null;
 let retryMs = FIRST_RETRY_MS;
 let retryTimer = 0;
 let nextTryAt = 0;
-let lastAt = performance.now(); // when the newest snapshot came
-let lastWord = 0; // when this socket last said anything, or was opened
-let ageThen = 0; // how old it was then, in ms
-let figuresOf = badge?.dataset.at || "";
-let cause = "The server does not answer.";
+let lastSnapshotAt = performance.now(); // when the newest snapshot arrived
+let lastMessageAt = 0; // when this socket last received a message, or was opened
+let ageOnArrival = 0; // of the newest snapshot, in ms
+let figuresAt = badge?.dataset.at || "";
+let cause = "The server does not respond.";
 let state = "";
 
-function write(element, text) {
+function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-function enter(next) {
+function setState(next) {
   if (state === next) return;
   state = next;
   badge.dataset.state = next;
@@ -36,46 +36,46 @@ function enter(next) {
   banner.hidden = !stale;
   if (stale) {
     stopClocks();
-    say(`Stale since ${figuresOf}`);
+    announce(`Stale since ${figuresAt}`);
   }
 }
 
-// A connection that died without a word stays open for the browser, for minutes: leave it.
-function leaveSilentSocket() {
-  if (socket && performance.now() - lastWord > STALE_AFTER_MS) {
-    abandon();
+// To the browser a connection that failed silently looks open for minutes: close it.
+function closeSilentSocket() {
+  if (socket && performance.now() - lastMessageAt > STALE_AFTER_MS) {
+    closeSocket();
     retry();
   }
 }
 
-function abandon() {
+function closeSocket() {
   const old = socket;
   socket = null;
   old?.close();
 }
 
-function paint() {
-  leaveSilentSocket();
-  const silent = performance.now() - lastAt;
+function updateBadge() {
+  closeSilentSocket();
+  const silent = performance.now() - lastSnapshotAt;
   const text = badge.lastElementChild;
   if (silent > STALE_AFTER_MS) {
-    enter("stale");
-    write(text, `Stale since ${figuresOf}`);
-    write(banner.querySelector("[data-say=since]"), `Stale since ${figuresOf}.`);
+    setState("stale");
+    setText(text, `Stale since ${figuresAt}`);
+    setText(banner.querySelector("[data-text=since]"), `Stale since ${figuresAt}.`);
     const left = Math.max(Math.ceil((nextTryAt - performance.now()) / 1000), 0);
     const trying = socket ? "" : ` Trying again in ${left} s.`;
-    write(
-      banner.querySelector("[data-say=why]"),
-      `${cause} What you see is from then; nodes go on without this page.${trying}`,
+    setText(
+      banner.querySelector("[data-text=why]"),
+      `${cause} The figures shown are from then. Nodes keep running without this page.${trying}`,
     );
   } else if (!socket || socket.readyState !== WebSocket.OPEN) {
     if (state) {
-      enter("reconnecting");
-      write(text, `Reconnecting · figures of ${figuresOf}`);
+      setState("reconnecting");
+      setText(text, `Reconnecting · figures from ${figuresAt}`);
     }
   } else if (state) {
-    enter("live");
-    write(text, `Live · ${((silent + ageThen) / 1000).toFixed(1)} s`);
+    setState("live");
+    setText(text, `Live · ${((silent + ageOnArrival) / 1000).toFixed(1)} s`);
   }
 }
 
@@ -85,17 +85,17 @@ function receive(message) {
     return;
   }
   if (message.type !== "parts") return;
-  lastAt = performance.now();
-  ageThen = message.age_ms;
-  figuresOf = message.at;
-  cause = "The server does not answer.";
+  lastSnapshotAt = performance.now();
+  ageOnArrival = message.age_ms;
+  figuresAt = message.at;
+  cause = "The server does not respond.";
   state ||= "live";
   if (state === "stale") state = "recovered";
   snapshotArrived();
-  applyParts(message);
+  applyUpdates(message);
   snapshotArrived();
-  for (const sentence of message.say || []) say(sentence);
-  paint();
+  for (const sentence of message.announce || []) announce(sentence);
+  updateBadge();
 }
 
 function retry() {
@@ -117,10 +117,10 @@ function connect() {
   address.searchParams.set("language", badge.dataset.language);
   const mine = new WebSocket(address);
   socket = mine;
-  lastWord = performance.now();
+  lastMessageAt = performance.now();
   mine.onmessage = (event) => {
     if (socket !== mine) return;
-    lastWord = performance.now();
+    lastMessageAt = performance.now();
     retryMs = FIRST_RETRY_MS;
     receive(JSON.parse(event.data));
   };
@@ -128,21 +128,21 @@ function connect() {
     if (socket !== mine) return;
     socket = null;
     if (event.code === 4401)
-      location.reload(); // signed out, or no longer allowed: the page says it
+      location.reload(); // signed out or no longer allowed; the reloaded page shows it
     else retry();
-    paint();
+    updateBadge();
   };
 }
 
-export function startLive() {
+export function startLiveSocket() {
   if (!badge || !badge.dataset.view) return;
   state = "reconnecting";
   badge.dataset.state = "reconnecting";
   connect();
-  setInterval(paint, 100);
+  setInterval(updateBadge, 100);
   document.querySelector("[data-try-now]")?.addEventListener("click", () => {
     retryMs = FIRST_RETRY_MS;
-    abandon();
+    closeSocket();
     connect();
   });
   addEventListener("online", () => socket || connect());

@@ -1,4 +1,4 @@
-// A menu opens beside its button, inside the window.
+// Open a menu beside its button, inside the window.
 export function startMenus() {
   document.addEventListener(
     "toggle",

@@ -1,4 +1,4 @@
-// The page of one portfolio: its chart, and a look at the tables at once when the head changes.
+// Page of one portfolio: its chart, and a refresh of the tables as soon as its head changes.
 import { EquityChart } from "./chart.js";
 import { refresh } from "./refresh.js";
 
@@ -12,11 +12,11 @@ function stamp() {
 
 function load() {
   if (document.hidden || document.body.classList.contains("stale")) return;
-  chart.load().catch(() => {}); // the badge says that the server does not answer
+  chart.load().catch(() => {}); // the badge shows that the server does not respond
 }
 
 let seen = stamp();
-document.addEventListener("ginkgo-parts", () => {
+document.addEventListener("ginkgo-updated", () => {
   if (stamp() === seen) return;
   seen = stamp();
   refresh();

@@ -1,4 +1,4 @@
-// system → dark → light → system. "system" forgets the choice.
+// Cycle system → dark → light → system. "system" removes the stored choice.
 const ORDER = ["system", "dark", "light"];
 const GLYPH = { system: "#i-theme", dark: "#i-dark", light: "#i-light" };
 
@@ -21,7 +21,7 @@ function choose(theme) {
     if (theme === "system") localStorage.removeItem("ginkgo-theme");
     else localStorage.setItem("ginkgo-theme", theme);
   } catch {
-    /* storage is off: until the next page */
+    /* storage is disabled: the choice lasts until the next page */
   }
   dispatchEvent(new Event("ginkgo-theme"));
 }

@@ -1,4 +1,4 @@
-// Before the first paint: the chosen theme, so that a dark desk never flashes white.
+// Set the chosen theme before the first paint, so that a dark page never flashes white.
 (() => {
   const root = document.documentElement;
   root.classList.add("js");
@@ -6,6 +6,6 @@
     const chosen = localStorage.getItem("ginkgo-theme");
     if (chosen === "dark" || chosen === "light") root.dataset.theme = chosen;
   } catch {
-    /* storage is off: the system's theme */
+    /* storage is disabled: use the system's theme */
   }
 })();

@@ -1,1 +1,1 @@
-"""Pages of the desk: read, arrange, show. An act: parse, one call, show the outcome."""
+"""Views of the dashboard. An action parses its form, makes one call and shows the outcome."""

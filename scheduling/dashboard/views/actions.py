@@ -1,4 +1,4 @@
-"""Dialogs that ask, and the posts behind them. The same form is a page where no script runs."""
+"""Action forms and their POST requests: a dialog, or a page of its own without scripts."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from scheduling.dashboard.actions import (
     PORTFOLIO_ACTIONS,
     dialog_lines,
 )
-from scheduling.dashboard.context import page_context, problem, show, wants_dialog
-from scheduling.dashboard.decorators import for_operators
-from scheduling.dashboard.forms import EditPortfolio
+from scheduling.dashboard.context import page_context, render_page, render_problem, wants_dialog
+from scheduling.dashboard.decorators import operator_required
+from scheduling.dashboard.forms import EditPortfolioForm
 from scheduling.decide.planner.targets import targets
 from scheduling.errors import Refused
 from scheduling.observe.fleet_view import FleetView, NodeView, PortfolioView
@@ -29,48 +29,48 @@ from scheduling.observe.snapshot import observe
 from scheduling.operations.registry import Operation
 from scheduling.timing import timing
 
-#: Fields of the edit form that take its whole width.
+#: Fields of the edit form that span its whole width.
 WIDE_FIELDS = ("config", "symbols", "note")
 
 
-def find_portfolio(board: FleetView, name: str) -> PortfolioView | None:
+def find_portfolio(fleet: FleetView, name: str) -> PortfolioView | None:
     """Return the portfolio of that name, or None."""
-    return next((p for p in board.portfolios if p.name == name), None)
+    return next((p for p in fleet.portfolios if p.name == name), None)
 
 
-def find_node(board: FleetView, name: str) -> NodeView | None:
+def find_node(fleet: FleetView, name: str) -> NodeView | None:
     """Return the node of that name, or None."""
-    return next((n for n in board.nodes if n.name == name), None)
+    return next((n for n in fleet.nodes if n.name == name), None)
 
 
-def _missing(request: HttpRequest, what: str, name: str) -> HttpResponse:
-    return problem(request, 404, f"No such {what}", f"There is no {what} named {name}.")
+def _not_found(request: HttpRequest, what: str, name: str) -> HttpResponse:
+    return render_problem(request, 404, f"No such {what}", f"There is no {what} named {name}.")
 
 
-def show_form(
+def render_form(
     request: HttpRequest, template: str, context: dict[str, Any], status: int = 200
 ) -> HttpResponse:
-    """Return the form as the inside of a dialog, or as a page of its own."""
+    """Render the form as the content of a dialog, or as a page of its own."""
     context["form_template"] = template
-    context["back"] = _back(request, reverse("board"))
+    context["back"] = _return_address(request, reverse("board"))
     whole_page = "dashboard/action_page.html"
-    return show(request, template if wants_dialog(request) else whole_page, context, status)
+    return render_page(request, template if wants_dialog(request) else whole_page, context, status)
 
 
-def _back(request: HttpRequest, fallback: str) -> str:
-    """Return where to go after the act: where the person came from, if that is a page of ours."""
-    asked = request.POST.get("next") or request.headers.get("Referer") or ""
+def _return_address(request: HttpRequest, fallback: str) -> str:
+    """Return the page to go to after the action: the previous one, if it is on this site."""
+    address = request.POST.get("next") or request.headers.get("Referer") or ""
     safe = url_has_allowed_host_and_scheme(
-        asked, allowed_hosts={request.get_host()}, require_https=request.is_secure()
+        address, allowed_hosts={request.get_host()}, require_https=request.is_secure()
     )
-    return asked if safe and request.path not in asked else fallback
+    return address if safe and request.path not in address else fallback
 
 
-def _done(request: HttpRequest, sentence: str) -> HttpResponse:
+def _success(request: HttpRequest, sentence: str) -> HttpResponse:
     if wants_dialog(request):
-        return JsonResponse({"say": sentence})
+        return JsonResponse({"message": sentence})
     messages.success(request, sentence)
-    return redirect(_back(request, reverse("board")))
+    return redirect(_return_address(request, reverse("board")))
 
 
 def perform_action(
@@ -80,63 +80,65 @@ def perform_action(
     name: str | int | None,
     context: dict[str, Any],
 ) -> HttpResponse:
-    """Show the dialog; on POST make the one call and show the outcome."""
+    """Show the form; on POST call the operation and show the outcome."""
     title = operation.summary(name or "")
     reason = request.POST.get("reason", "").strip()
     context |= {
-        "act": operation,
+        "action": operation,
         "title": f"{title}?",
         "button": title,
         "command": f"manage.py {operation.command.format(name=name)}",
-        "lines": dialog_lines(operation, subject, context["board"]),
+        "lines": dialog_lines(operation, subject, context["fleet"]),
         "reason": reason,
         "ticked": [option for option, _ in operation.options if request.POST.get(option)],
     }
     if request.method != "POST":
-        return show_form(request, "dashboard/parts/action_form.html", context)
-    asked: dict[str, Any] = {option: option in context["ticked"] for option, _ in operation.options}
+        return render_form(request, "dashboard/parts/action_form.html", context)
+    arguments: dict[str, Any] = {
+        option: option in context["ticked"] for option, _ in operation.options
+    }
     if operation.asks_reason:
-        asked["reason"] = reason
+        arguments["reason"] = reason
     try:
-        operation.call(*([name] if name else []), actor=request.user.get_username(), **asked)
+        operation.call(*([name] if name else []), actor=request.user.get_username(), **arguments)
     except Refused as refused:
         context["refused"] = refused.message
-        return show_form(request, "dashboard/parts/action_form.html", context, refused.status)
-    return _done(request, operation.outcome(name))
+        return render_form(request, "dashboard/parts/action_form.html", context, refused.status)
+    return _success(request, operation.outcome(name))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@for_operators
-def node_act(request: HttpRequest, name: str, verb: str) -> HttpResponse:
-    """Drain, cordon, and the undoing of both."""
+@operator_required
+def node_action(request: HttpRequest, name: str, verb: str) -> HttpResponse:
+    """Drain or cordon a node, or undo it."""
     context = page_context(request, "nodes")
-    node = find_node(context["board"], name)
+    node = find_node(context["fleet"], name)
     if node is None:
-        return _missing(request, "node", name)
+        return _not_found(request, "node", name)
     operation = NODE_ACTIONS.get(verb)
     if operation is None:
-        return _missing(request, "action", verb)
+        return _not_found(request, "action", verb)
     return perform_action(request, operation, node, name, context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@for_operators
-def fleet_act(request: HttpRequest, verb: str) -> HttpResponse:
-    """Freeze and unfreeze; release and prolong a hold on failover."""
+@operator_required
+def fleet_action(request: HttpRequest, verb: str) -> HttpResponse:
+    """Freeze or unfreeze the fleet; release or prolong a hold on failover."""
     operation = FLEET_ACTIONS.get(verb)
     if operation is None:
-        return _missing(request, "action", verb)
+        return _not_found(request, "action", verb)
     return perform_action(request, operation, None, None, page_context(request, "board"))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@for_operators
-def portfolio_act(request: HttpRequest, name: str, verb: str) -> HttpResponse:
-    """Migrate, edit, start, stop, reload, unpin."""
+@operator_required
+def portfolio_action(request: HttpRequest, name: str, verb: str) -> HttpResponse:
+    """Migrate, edit, start, stop, reload, verify or unpin a portfolio."""
     context = page_context(request, "portfolios")
-    portfolio = find_portfolio(context["board"], name)
+    portfolio = find_portfolio(context["fleet"], name)
     if portfolio is None:
-        return _missing(request, "portfolio", name)
+        return _not_found(request, "portfolio", name)
     context["portfolio"] = portfolio
     if verb == "migrate":
         return _migrate(request, portfolio, context)
@@ -144,7 +146,7 @@ def portfolio_act(request: HttpRequest, name: str, verb: str) -> HttpResponse:
         return _edit(request, portfolio, context)
     operation = PORTFOLIO_ACTIONS.get(verb)
     if operation is None:
-        return _missing(request, "action", verb)
+        return _not_found(request, "action", verb)
     return perform_action(request, operation, portfolio, name, context)
 
 
@@ -152,43 +154,43 @@ def _migrate(
     request: HttpRequest, portfolio: PortfolioView, context: dict[str, Any]
 ) -> HttpResponse:
     answers = targets(observe(timing()).snapshot, portfolio.name, get_language())
-    asked = request.POST.get("target_node") or request.GET.get("to") or ""
-    chosen = next((a for a in answers if a.node == asked), None)
+    target = request.POST.get("target_node") or request.GET.get("to") or ""
+    chosen = next((a for a in answers if a.node == target), None)
     if chosen is None and request.method != "POST":
-        chosen = _best(answers)
+        chosen = _best_target(answers)
     here = next((a for a in answers if a.node == portfolio.node), None)
     context |= {
         "answers": answers,
         "next_epoch": portfolio.epoch + 1,
         "source_before": here.load_before if here else None,
         "source_after": here.load_before - portfolio.weight if here else None,
-        "chosen": chosen.node if chosen else asked,
-        "source": find_node(context["board"], portfolio.node) if portfolio.node else None,
+        "chosen": chosen.node if chosen else target,
+        "source": find_node(context["fleet"], portfolio.node) if portfolio.node else None,
         "reason": request.POST.get("reason", "").strip(),
         "any_feasible": any(a.feasible for a in answers),
     }
     template = "dashboard/parts/migrate_form.html"
     if request.method != "POST":
-        return show_form(request, template, context)
+        return render_form(request, template, context)
     try:
-        if not asked:
+        if not target:
             raise Refused(
                 "invalid", f"Choose the node that {portfolio.name} should run on.", status=400
             )
         operations.migrate(
             portfolio.name,
-            asked,
+            target,
             actor=request.user.get_username(),
             reason=context["reason"],
         )
     except Refused as refused:
         context["refused"] = refused.message
-        return show_form(request, template, context, refused.status)
-    return _done(request, f"{portfolio.name} is moving to {asked}.")
+        return render_form(request, template, context, refused.status)
+    return _success(request, f"{portfolio.name} is moving to {target}.")
 
 
-def _best(answers: list[Any]) -> Any:
-    """Return the feasible answer without a risk and with the lowest load after, or None."""
+def _best_target(answers: list[Any]) -> Any:
+    """Return the feasible target without risk and with the lowest load after the move, or None."""
     feasible = [a for a in answers if a.feasible]
     return min(
         feasible,
@@ -197,8 +199,8 @@ def _best(answers: list[Any]) -> Any:
     )
 
 
-def editable(portfolio: PortfolioView) -> dict[str, Any]:
-    """Return the values that the edit form starts from."""
+def editable_fields(portfolio: PortfolioView) -> dict[str, Any]:
+    """Return the current values of the editable fields."""
     return {
         "config": portfolio.config or {},
         "symbols": list(portfolio.symbols or []),
@@ -212,28 +214,28 @@ def editable(portfolio: PortfolioView) -> dict[str, Any]:
 
 
 def _edit(request: HttpRequest, portfolio: PortfolioView, context: dict[str, Any]) -> HttpResponse:
-    initial = editable(portfolio)
+    initial = editable_fields(portfolio)
     shown = {**initial, "symbols": " ".join(initial["symbols"])}
     context |= {"next_revision": portfolio.revision + 1, "wide_fields": WIDE_FIELDS}
     template = "dashboard/parts/edit_form.html"
     if request.method != "POST":
-        context["form"] = EditPortfolio(initial=shown)
-        return show_form(request, template, context)
-    form = EditPortfolio(request.POST, initial=shown)
+        context["form"] = EditPortfolioForm(initial=shown)
+        return render_form(request, template, context)
+    form = EditPortfolioForm(request.POST, initial=shown)
     context["form"] = form
     if not form.is_valid():
-        return show_form(request, template, context, 400)
+        return render_form(request, template, context, 400)
     changes = form.changes_from(initial)
     if not changes:
-        return _done(request, f"Nothing of {portfolio.name} was changed.")
+        return _success(request, f"{portfolio.name} was not changed.")
     try:
         operations.revise_portfolio(portfolio.name, changes, actor=request.user.get_username())
     except Refused as refused:
         errors = refused.extra.get("errors")
         if errors:
-            form.name_errors(errors)
+            form.add_field_errors(errors)
         else:
             context["refused"] = refused.message
-        return show_form(request, template, context, refused.status)
+        return render_form(request, template, context, refused.status)
     warnings = operations.warnings_after_change(portfolio.name, changes)
-    return _done(request, " ".join([f"{portfolio.name} was changed.", *warnings]))
+    return _success(request, " ".join([f"{portfolio.name} was changed.", *warnings]))

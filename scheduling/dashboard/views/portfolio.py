@@ -1,4 +1,4 @@
-"""The page of one portfolio, and the points of its curve."""
+"""Page of one portfolio, and the points of its equity curve as JSON."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from portfolios.models import EquityPoint, Order, Revision
-from scheduling.dashboard.context import page_context, problem, show
-from scheduling.dashboard.decorators import for_readers
-from scheduling.dashboard.pagination import by_offset
+from scheduling.dashboard.context import page_context, render_page, render_problem
+from scheduling.dashboard.decorators import viewer_required
+from scheduling.dashboard.pagination import page_by_offset
 from scheduling.dashboard.portfolio_page import (
-    equity_points,
+    equity_polyline,
     portfolio_context,
     revision_row,
     stopped_message,
@@ -26,19 +26,19 @@ from scheduling.verification.latest import newest_verification
 
 RANGES = {"1h": timedelta(hours=1), "6h": timedelta(hours=6), "24h": timedelta(days=1), "all": None}
 ORDER_STATUSES = ("open", "filled", "suppressed", "refused")
-MAX_POINTS = 2000  #: of a curve; more than there are pixels helps nobody
+MAX_POINTS = 2000  #: of a curve; more than a screen has pixels
 MAX_MARKS = 500
 
 
 def _since(request: HttpRequest) -> tuple[str, datetime | None]:
-    """Return the name of the asked range and when it begins; None: at the beginning."""
+    """Return the name of the requested range and its start, or None for all."""
     name = request.GET.get("range", "24h")
     span = RANGES.get(name, RANGES["24h"])
     return (name if name in RANGES else "24h"), (timezone.now() - span if span else None)
 
 
 def _equity(portfolio_id: int, since: datetime | None) -> list[tuple[float, Any]]:
-    """Return (epoch seconds, equity), thinned by whole steps so that the shape stays."""
+    """Return (epoch seconds, equity) pairs, thinned evenly so that the shape is kept."""
     points = EquityPoint.objects.filter(portfolio_id=portfolio_id).order_by("seq")
     if since is not None:
         points = points.filter(at__gte=since)
@@ -51,41 +51,47 @@ def _equity(portfolio_id: int, since: datetime | None) -> list[tuple[float, Any]
 
 
 @require_safe
-@for_readers
+@viewer_required
 def portfolio(request: HttpRequest, name: str) -> HttpResponse:
-    """Show one portfolio: how it stands, its curve, its orders, where it ran, its revisions."""
+    """Show one portfolio: state, equity curve, orders, tenures and revisions."""
     context = page_context(request, "portfolios", live_view=f"portfolio:{name}")
-    line = find_portfolio(context["board"], name)
-    if line is None:
-        return problem(request, 404, "No such portfolio", f"There is no portfolio named {name}.")
+    shown = find_portfolio(context["fleet"], name)
+    if shown is None:
+        return render_problem(
+            request, 404, "No such portfolio", f"There is no portfolio named {name}."
+        )
     range_name, since = _since(request)
     status = request.GET.get("status", "")
-    orders = Order.objects.filter(portfolio_id=line.id).order_by("-seq", "-index")
+    orders = Order.objects.filter(portfolio_id=shown.id).order_by("-seq", "-index")
     if status in ORDER_STATUSES:
         orders = orders.filter(status=status)
-    tenures = Tenure.objects.filter(portfolio_id=line.id).select_related("node", "handoff")
-    curve, between = equity_points(_equity(line.id, since))
-    revisions = Revision.objects.filter(portfolio_id=line.id).order_by("-number")
-    shown = by_offset(revisions, request.GET, "revisions", 12, lambda row: revision_row(row, line))
-    context |= portfolio_context(context["board"], line)
-    if line.phase == "stopped":
-        asked = Event.objects.filter(portfolio_id=line.id, kind="portfolio_stopped")
-        context["message"] = stopped_message(line, asked.first()) or context["message"]
+    tenures = Tenure.objects.filter(portfolio_id=shown.id).select_related("node", "handoff")
+    curve, between = equity_polyline(_equity(shown.id, since))
+    revisions = Revision.objects.filter(portfolio_id=shown.id).order_by("-number")
+    revision_page = page_by_offset(
+        revisions, request.GET, "revisions", 12, lambda row: revision_row(row, shown)
+    )
+    context |= portfolio_context(context["fleet"], shown)
+    if shown.phase == "stopped":
+        request_events = Event.objects.filter(portfolio_id=shown.id, kind="portfolio_stopped")
+        context["message"] = stopped_message(shown, request_events.first()) or context["message"]
     context |= {
         "ranges": tuple(RANGES),
         "range": range_name,
         "curve": curve,
         "between": between,
-        "orders": by_offset(orders, request.GET, "orders", 20),
+        "orders": page_by_offset(orders, request.GET, "orders", 20),
         "order_statuses": ORDER_STATUSES,
         "status": status,
-        "tenures": by_offset(tenures.order_by("-epoch"), request.GET, "tenures", 12, _tenure_row),
-        "revisions": shown,
-        "revisions_older": max(revisions.count() - int(shown.older or 0), 0),
-        "verification": newest_verification(line.id, name),
-        "now": context["board"].at,
+        "tenures": page_by_offset(
+            tenures.order_by("-epoch"), request.GET, "tenures", 12, _tenure_row
+        ),
+        "revisions": revision_page,
+        "revisions_older": f"{max(revisions.count() - int(revision_page.older or 0), 0)} older",
+        "verification": newest_verification(shown.id, name),
+        "now": context["fleet"].at,
     }
-    return show(request, "dashboard/portfolio/page.html", context)
+    return render_page(request, "dashboard/portfolio/page.html", context)
 
 
 def _tenure_row(tenure: Tenure) -> dict[str, Any]:
@@ -98,23 +104,25 @@ def _tenure_row(tenure: Tenure) -> dict[str, Any]:
 
 
 @require_safe
-@for_readers
+@viewer_required
 def equity(request: HttpRequest, name: str) -> HttpResponse:
-    """Return the curve, the handoffs and the tenures of the asked range, times in epoch seconds."""
-    board = read_fleet_view()
-    line = find_portfolio(board, name)
-    if line is None:
-        return problem(request, 404, "No such portfolio", f"There is no portfolio named {name}.")
+    """Return curve, handoffs and tenures of the requested range; times are epoch seconds."""
+    fleet = read_fleet_view()
+    shown = find_portfolio(fleet, name)
+    if shown is None:
+        return render_problem(
+            request, 404, "No such portfolio", f"There is no portfolio named {name}."
+        )
     _, since = _since(request)
-    points = _equity(line.id, since)
-    handoffs = Handoff.objects.filter(portfolio_id=line.id, finished_at__isnull=False)
-    tenures = Tenure.objects.filter(portfolio_id=line.id, node__isnull=False)
+    points = _equity(shown.id, since)
+    handoffs = Handoff.objects.filter(portfolio_id=shown.id, finished_at__isnull=False)
+    tenures = Tenure.objects.filter(portfolio_id=shown.id, node__isnull=False)
     if since is not None:
         handoffs = handoffs.filter(finished_at__gte=since)
         tenures = tenures.exclude(ended_at__lt=since)
     answer = {
         "since": since.timestamp() if since else None,
-        "until": board.at.timestamp(),
+        "until": fleet.at.timestamp(),
         "time": [at for at, _ in points],
         "equity": [float(value) for _, value in points],
         "handoffs": [

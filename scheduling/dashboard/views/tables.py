@@ -1,4 +1,4 @@
-"""Portfolios, nodes, handoffs and the audit trail as plain tables, their filters in the address."""
+"""Portfolios, nodes, handoffs and the audit log as tables with filters in the query string."""
 
 from __future__ import annotations
 
@@ -7,142 +7,158 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 
-from scheduling.dashboard.board import PHASES, build_desk, shown_status
-from scheduling.dashboard.context import page_context, problem, show
-from scheduling.dashboard.decorators import for_readers
-from scheduling.dashboard.handoff_steps import because, kind_words, steps_of
-from scheduling.dashboard.pagination import by_offset, newest_first, text
+from scheduling.dashboard.board import PHASES, Column, build_board_page, display_status
+from scheduling.dashboard.context import page_context, render_page, render_problem
+from scheduling.dashboard.decorators import viewer_required
+from scheduling.dashboard.handoff_steps import build_steps, kind_text, reason_text
+from scheduling.dashboard.pagination import page_by_id, page_by_offset, text_parameter
 from scheduling.models import Event, Handoff, HandoffKind, HandoffState, Tenure
 from scheduling.models.handoff import ACTIVE_STATES
-from scheduling.presentation.formatting import percent
+from scheduling.observe.fleet_view import NodeView, PortfolioView
+from scheduling.presentation.formatting import UNKNOWN, percent
 
 NODE_STATUSES = ("alive", "draining", "suspect", "lost", "left")
 
 
 @require_safe
-@for_readers
+@viewer_required
 def portfolios(request: HttpRequest) -> HttpResponse:
-    """Show every portfolio, by name; `?phase=`, `?node=`, `?q=` and `?where=nowhere` filter."""
+    """List portfolios by name; filters: `?phase=`, `?node=`, `?q=`, `?where=nowhere` (no owner)."""
     context = page_context(request, "portfolios")
-    asked = {key: request.GET.get(key, "") for key in ("phase", "node", "q", "where")}
-    wanted = asked["q"].casefold()
+    filters = {key: request.GET.get(key, "") for key in ("phase", "node", "q", "where")}
+    wanted = filters["q"].casefold()
     rows = [
         p
-        for p in sorted(context["board"].portfolios, key=lambda p: p.name)
-        if (not asked["phase"] or p.phase == asked["phase"])
-        and (not asked["node"] or p.node == asked["node"])
-        and (asked["where"] != "nowhere" or p.node is None)
+        for p in sorted(context["fleet"].portfolios, key=lambda p: p.name)
+        if (not filters["phase"] or p.phase == filters["phase"])
+        and (not filters["node"] or p.node == filters["node"])
+        and (filters["where"] != "nowhere" or p.node is None)
         and (
             not wanted or wanted in f"{p.name} {p.strategy} {' '.join(p.symbols or [])}".casefold()
         )
     ]
     context |= {
-        "turned": by_offset(rows, request.GET, "from", 100, _portfolio_row),
-        "asked": asked,
+        "table_page": page_by_offset(rows, request.GET, "from", 100, _portfolio_row),
+        "filters": filters,
         "phases": PHASES,
-        "nodes": [node.name for node in context["board"].nodes],
+        "nodes": [node.name for node in context["fleet"].nodes],
     }
-    return show(request, "dashboard/portfolios.html", context)
+    return render_page(request, "dashboard/portfolios.html", context)
 
 
-def _portfolio_row(line: Any) -> dict[str, Any]:
-    pnl = (line.account or {}).get("pnl")
-    return {"p": line, "pnl": pnl, "percent": percent(pnl, line.starting_cash)}
+def _portfolio_row(portfolio: PortfolioView) -> dict[str, Any]:
+    pnl = (portfolio.account or {}).get("pnl")
+    return {
+        "portfolio": portfolio,
+        "pnl": pnl,
+        "percent": percent(pnl, portfolio.starting_cash),
+    }
 
 
 @require_safe
-@for_readers
+@viewer_required
 def nodes(request: HttpRequest) -> HttpResponse:
-    """Show every node, those that left too; `?status=` filters."""
+    """List all nodes, including those that left; filter: `?status=`."""
     context = page_context(request, "nodes")
     status = request.GET.get("status", "")
-    desk = build_desk(context["board"])
-    columns = {column.line.name: column for column in desk.columns}
+    columns = {column.node.name: column for column in build_board_page(context["fleet"]).columns}
     rows = [
-        {
-            "node": node,
-            "status": shown_status(node),
-            "load": columns[node.name].load if node.name in columns else node.load,
-            "running": len(columns[node.name].cards) if node.name in columns else 0,
-        }
-        for node in context["board"].nodes
-        if not status or shown_status(node) == status
+        _node_row(node, columns.get(node.name))
+        for node in context["fleet"].nodes
+        if not status or display_status(node) == status
     ]
     context |= {
-        "turned": by_offset(rows, request.GET, "from", 100),
+        "table_page": page_by_offset(rows, request.GET, "from", 100),
         "statuses": NODE_STATUSES,
         "status": status,
     }
-    return show(request, "dashboard/nodes.html", context)
+    return render_page(request, "dashboard/nodes.html", context)
+
+
+def _node_row(node: NodeView, column: Column | None) -> dict[str, Any]:
+    return {
+        "node": node,
+        "status": display_status(node),
+        "load": column.load if column else node.load,
+        "running": len(column.cards) if column else 0,
+        "cpu": column.cpu if column else None,
+        "memory": column.memory if column else None,
+    }
 
 
 @require_safe
-@for_readers
+@viewer_required
 def handoffs(request: HttpRequest) -> HttpResponse:
-    """Show handoffs, newest first; `?portfolio=`, `?node=`, `?kind=` and `?state=` filter."""
+    """List handoffs, newest first; filters: `?portfolio=`, `?node=`, `?kind=`, `?state=`."""
     context = page_context(request, "handoffs")
     rows = Handoff.objects.select_related("portfolio", "source_node", "target_node")
-    asked = {key: text(request.GET, key) for key in ("portfolio", "node", "kind", "state")}
-    if asked["portfolio"]:
-        rows = rows.filter(portfolio__name=asked["portfolio"])
-    if asked["node"]:
-        rows = rows.filter(source_node__name=asked["node"]) | rows.filter(
-            target_node__name=asked["node"]
+    filters = {
+        key: text_parameter(request.GET, key) for key in ("portfolio", "node", "kind", "state")
+    }
+    if filters["portfolio"]:
+        rows = rows.filter(portfolio__name=filters["portfolio"])
+    if filters["node"]:
+        rows = rows.filter(source_node__name=filters["node"]) | rows.filter(
+            target_node__name=filters["node"]
         )
-    if asked["kind"]:
-        rows = rows.filter(kind=asked["kind"])
-    if asked["state"] == "active":
+    if filters["kind"]:
+        rows = rows.filter(kind=filters["kind"])
+    if filters["state"] == "active":
         rows = rows.filter(state__in=ACTIVE_STATES)
-    elif asked["state"]:
-        rows = rows.filter(state=asked["state"])
+    elif filters["state"]:
+        rows = rows.filter(state=filters["state"])
     context |= {
-        "turned": newest_first(rows, request.GET),
-        "asked": asked,
+        "table_page": page_by_id(rows, request.GET),
+        "filters": filters,
         "kinds": HandoffKind.values,
         "states": ["active", *HandoffState.values],
     }
-    return show(request, "dashboard/handoffs.html", context)
+    return render_page(request, "dashboard/handoffs.html", context)
 
 
 @require_safe
-@for_readers
+@viewer_required
 def handoff(request: HttpRequest, handoff_id: int) -> HttpResponse:
-    """Show one handoff: its steps, its times, the tenure it made and what the trail says of it."""
+    """Show one handoff: steps, times, the resulting tenure and its audit events."""
     row = (
         Handoff.objects.select_related("portfolio", "source_node", "target_node")
         .filter(pk=handoff_id)
         .first()
     )
     if row is None:
-        return problem(request, 404, "No such handoff", f"There is no handoff {handoff_id}.")
+        return render_problem(request, 404, "No such handoff", f"There is no handoff {handoff_id}.")
     context = page_context(request, "handoffs")
     context |= {
-        "h": row,
-        "kind": kind_words(row),  # type: ignore[arg-type]
-        "because": because(row),  # type: ignore[arg-type]
-        "steps": steps_of(row, context["board"].at),  # type: ignore[arg-type]
+        "handoff": row,
+        "kind_text": kind_text(row),  # type: ignore[arg-type]
+        "epochs": f"{row.from_epoch} → {UNKNOWN if row.to_epoch is None else row.to_epoch}",
+        "revisions": f"r{row.from_revision} → r{row.to_revision}",
+        "reason_text": reason_text(row),  # type: ignore[arg-type]
+        "steps": build_steps(row, context["fleet"].at),  # type: ignore[arg-type]
         "tenures": Tenure.objects.filter(handoff=row).select_related("node"),
         "events": Event.objects.filter(data__handoff=row.pk)
         .select_related("portfolio", "node")
         .order_by("-pk")[:50],
     }
-    return show(request, "dashboard/handoff.html", context)
+    return render_page(request, "dashboard/handoff.html", context)
 
 
 @require_safe
-@for_readers
+@viewer_required
 def audit(request: HttpRequest) -> HttpResponse:
-    """Show the trail, newest first; `?kind=`, `?portfolio=`, `?node=` and `?actor=` filter."""
+    """List audit events, newest first; filters: `?kind=`, `?portfolio=`, `?node=`, `?actor=`."""
     context = page_context(request, "audit")
     rows = Event.objects.select_related("portfolio", "node")
-    asked = {key: text(request.GET, key) for key in ("kind", "portfolio", "node", "actor")}
-    if asked["kind"]:
-        rows = rows.filter(kind=asked["kind"])
-    if asked["portfolio"]:
-        rows = rows.filter(portfolio__name=asked["portfolio"])
-    if asked["node"]:
-        rows = rows.filter(node__name=asked["node"])
-    if asked["actor"]:
-        rows = rows.filter(actor=asked["actor"])
-    context |= {"turned": newest_first(rows, request.GET), "asked": asked}
-    return show(request, "dashboard/audit.html", context)
+    filters = {
+        key: text_parameter(request.GET, key) for key in ("kind", "portfolio", "node", "actor")
+    }
+    if filters["kind"]:
+        rows = rows.filter(kind=filters["kind"])
+    if filters["portfolio"]:
+        rows = rows.filter(portfolio__name=filters["portfolio"])
+    if filters["node"]:
+        rows = rows.filter(node__name=filters["node"])
+    if filters["actor"]:
+        rows = rows.filter(actor=filters["actor"])
+    context |= {"table_page": page_by_id(rows, request.GET), "filters": filters}
+    return render_page(request, "dashboard/audit.html", context)

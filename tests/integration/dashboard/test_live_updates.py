@@ -1,4 +1,4 @@
-"""The one reader behind all open pages: what it sends, to whom, and when it rests."""
+"""BoardPublisher: what it sends, to which pages, and when it stops."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ import pytest
 
 from chaos.harness.installation import SLOW_MACHINE_S
 from scheduling.dashboard import publisher
-from scheduling.dashboard.live_updates import View, view_of
-from scheduling.dashboard.publisher import BoardReader
+from scheduling.dashboard.live_updates import LiveView, parse_view
+from scheduling.dashboard.publisher import BoardPublisher
 from scheduling.errors import SnapshotUnavailable
-from tests.support import board_fixture as world
+from tests.support import board_fixture
 
-OPERATOR = View("board", "", True)
-VIEWER = View("board", "", False)
+OPERATOR = LiveView("board", "", True)
+VIEWER = LiveView("board", "", False)
 
 
 class Source:
-    """Stands in for the database: gives the board it was told to, and counts the looks."""
+    """Fake of the database: returns the set snapshot and counts reads."""
 
     def __init__(self) -> None:
-        self.board: Any = world.quiet_fleet()
-        self.looks = 0
+        self.board: Any = board_fixture.quiet_fleet()
+        self.reads = 0
 
     def __call__(self) -> Any:
-        self.looks += 1
+        self.reads += 1
         if self.board is None:
             raise SnapshotUnavailable("away")
         return self.board
 
 
 class Page:
-    """Stands in for an open page: keeps what it was sent."""
+    """Fake of an open page: queues what it was sent."""
 
     def __init__(self) -> None:
         self.messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
@@ -49,27 +49,27 @@ class Page:
 
 @pytest.fixture
 def source(monkeypatch):
-    """A source in place of the database, and no channel layer: hints are no truth."""
+    """A source in place of the database, and no channel layer."""
     made = Source()
     monkeypatch.setattr(publisher, "read_fleet_view", made)
     monkeypatch.setattr(publisher, "get_channel_layer", lambda: None)
     monkeypatch.setattr(publisher, "PERIOD_S", 0.05)
-    monkeypatch.setattr(publisher, "LEAST_PERIOD_S", 0.01)
+    monkeypatch.setattr(publisher, "MIN_PERIOD_S", 0.01)
     return made
 
 
 @pytest.fixture
-async def reader(source):
-    made = BoardReader()
+async def board_publisher(source):
+    made = BoardPublisher()
     yield made
     for page in list(made._subscribers):
-        made.leave(page)
+        made.unsubscribe(page)
     await asyncio.sleep(0.1)
 
 
-async def test_the_first_message_holds_everything_and_the_next_only_what_changed(reader, source):
+async def test_first_message_has_all_parts_and_later_ones_only_changes(board_publisher, source):
     page = Page()
-    reader.join(page, OPERATOR)
+    board_publisher.subscribe(page, OPERATOR)
     first = await page.next()
     assert {"part-fleet-summary", "part-handoff-sidebar", "part-total-equity", "col-node-1"} <= set(
         first["parts"]
@@ -85,84 +85,86 @@ async def test_the_first_message_holds_everything_and_the_next_only_what_changed
     assert set(later["parts"]) == {"col-node-2"}
 
 
-async def test_a_page_hears_every_second_although_nothing_changed(reader):
+async def test_page_gets_a_message_every_period_without_changes(board_publisher):
     page = Page()
-    reader.join(page, OPERATOR)
+    board_publisher.subscribe(page, OPERATOR)
     await page.next()
     still = await page.next()
     assert still["parts"] == {}
     assert still["at"] == "14:05:12"
 
 
-async def test_many_pages_share_one_look(reader, source):
+async def test_many_pages_share_one_read(board_publisher, source):
     many = [Page() for _ in range(20)]
     for page in many:
-        reader.join(page, OPERATOR)
+        board_publisher.subscribe(page, OPERATOR)
     for page in many:
         assert (await page.next())["parts"]
-    assert source.looks <= 3
+    assert source.reads <= 3
 
 
-async def test_a_viewer_is_sent_no_acts(reader):
+async def test_viewer_is_sent_no_actions(board_publisher):
     viewer, operator = Page(), Page()
-    reader.join(viewer, VIEWER)
-    reader.join(operator, OPERATOR)
+    board_publisher.subscribe(viewer, VIEWER)
+    board_publisher.subscribe(operator, OPERATOR)
     assert "data-dialog" not in json.dumps((await viewer.next())["parts"])
     assert "data-dialog" in json.dumps((await operator.next())["parts"])
 
 
-async def test_the_reader_rests_when_the_last_page_is_closed(reader, source):
+async def test_publisher_stops_when_the_last_page_is_closed(board_publisher, source):
     page, other = Page(), Page()
-    reader.join(page, OPERATOR)
-    reader.join(other, OPERATOR)
+    board_publisher.subscribe(page, OPERATOR)
+    board_publisher.subscribe(other, OPERATOR)
     await page.next()
-    reader.leave(page)
+    board_publisher.unsubscribe(page)
     await other.next()
-    reader.leave(other)
+    board_publisher.unsubscribe(other)
     await asyncio.sleep(0.1)
-    looks = source.looks
+    reads = source.reads
     await asyncio.sleep(0.2)
-    assert source.looks == looks
+    assert source.reads == reads
 
 
-async def test_a_page_that_comes_later_gets_everything_at_once(reader):
+async def test_later_page_gets_all_parts_at_once(board_publisher):
     early, late = Page(), Page()
-    reader.join(early, OPERATOR)
+    board_publisher.subscribe(early, OPERATOR)
     await early.next()
-    reader.join(late, OPERATOR)
+    board_publisher.subscribe(late, OPERATOR)
     assert "col-node-1" in (await late.next())["parts"]
 
 
-async def test_not_knowing_is_said_and_is_no_empty_board(reader, source, caplog):
+async def test_failed_read_is_reported_and_not_shown_as_an_empty_board(
+    board_publisher, source, caplog
+):
     page = Page()
-    reader.join(page, OPERATOR)
+    board_publisher.subscribe(page, OPERATOR)
     await page.next()
     source.board = None
-    while (said := await page.next())["type"] == "parts":
+    while (message := await page.next())["type"] == "parts":
         pass
-    assert said == {"type": "unreadable", "sentence": "The database does not answer."}
-    assert "away" in caplog.messages  # an outage is a sentence in the log as well,
-    assert all(record.exc_info is None for record in caplog.records)  # not a stack
-    source.board = world.quiet_fleet()
-    while (said := await page.next())["type"] != "parts":
+    assert message == {"type": "unreadable", "sentence": "The database does not respond."}
+    assert "away" in caplog.messages  # an outage is logged as a sentence,
+    assert all(record.exc_info is None for record in caplog.records)  # without a traceback
+    source.board = board_fixture.quiet_fleet()
+    while (message := await page.next())["type"] != "parts":
         pass
 
 
-async def test_what_happened_is_said_for_the_ear(reader, source):
+async def test_changes_are_announced_to_screen_readers(board_publisher, source):
     page = Page()
-    reader.join(page, OPERATOR)
+    board_publisher.subscribe(page, OPERATOR)
     await page.next()
     lost = [
         dataclasses.replace(n, status="lost") if n.name == "node-3" else n
         for n in source.board.nodes
     ]
     source.board = dataclasses.replace(source.board, nodes=lost)
-    while not (later := await page.next()).get("say"):
+    while not (later := await page.next()).get("announce"):
         pass
-    assert later["say"] == ["node-3 is lost"]
+    assert later["announce"] == ["node-3 is lost"]
 
 
-async def test_a_hint_makes_it_look_at_once(reader, source, monkeypatch):
+async def test_hint_causes_an_immediate_read(board_publisher, source, monkeypatch):
     class Layer:
         hints: asyncio.Queue[dict[str, str]] = asyncio.Queue()
 
@@ -181,24 +183,24 @@ async def test_a_hint_makes_it_look_at_once(reader, source, monkeypatch):
     monkeypatch.setattr(publisher, "get_channel_layer", lambda: layer)
     monkeypatch.setattr(publisher, "PERIOD_S", 60.0)
     page = Page()
-    reader.join(page, OPERATOR)
+    board_publisher.subscribe(page, OPERATOR)
     await page.next()
     await asyncio.sleep(0.05)
-    looks = source.looks
+    reads = source.reads
     layer.hints.put_nowait({"type": "board"})
     await page.next()
-    assert source.looks == looks + 1
+    assert source.reads == reads + 1
 
 
 @pytest.mark.parametrize(
-    ("asked", "view"),
+    ("requested", "view"),
     [
-        ("board", View("board", "", True)),
-        ("portfolio:aapl-sma", View("portfolio", "aapl-sma", True)),
-        ("page", View("page", "", True)),
-        ("portfolio:", View("page", "", True)),
-        ("anything else", View("page", "", True)),
+        ("board", LiveView("board", "", True)),
+        ("portfolio:aapl-sma", LiveView("portfolio", "aapl-sma", True)),
+        ("page", LiveView("page", "", True)),
+        ("portfolio:", LiveView("page", "", True)),
+        ("anything else", LiveView("page", "", True)),
     ],
 )
-def test_a_page_asks_for_what_it_shows(asked, view):
-    assert view_of(asked, True) == view
+def test_parse_view_of_each_page(requested, view):
+    assert parse_view(requested, True) == view

@@ -1,4 +1,4 @@
-"""Pages and dialogs of the desk, over a fleet made by hand."""
+"""Pages and dialogs of the dashboard, over a handmade fleet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scheduling.dashboard.actions import NODE_ACTIONS
 from scheduling.dashboard.views import actions, portfolio
 from scheduling.decide.types import TargetAnswer
 from scheduling.errors import Invalid, Refused, SnapshotUnavailable
-from tests.support import board_fixture as world
+from tests.support import board_fixture
 
 pytestmark = pytest.mark.django_db
 
@@ -37,9 +37,9 @@ def client_of(name: str, group: str | None) -> Client:
 
 @pytest.fixture
 def fleet(monkeypatch):
-    """Let every page see the busy fleet, and the migrate dialog the answers above."""
+    """All pages read the busy fleet; the migrate dialog gets the targets above."""
     for module in (context, portfolio):
-        monkeypatch.setattr(module, "read_board", world.busy_fleet)
+        monkeypatch.setattr(module, "read_fleet_view", board_fixture.busy_fleet)
 
     class Seen:
         snapshot = None
@@ -49,19 +49,19 @@ def fleet(monkeypatch):
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """Take the place of what may be asked for; keep what was asked."""
-    calls: list[tuple] = []
+def calls(monkeypatch):
+    """Replace operations by recorders and return the recorded calls."""
+    recorded: list[tuple] = []
 
     def recorder(verb):
         def record(*given, **named):
-            calls.append((verb, given, named))
+            recorded.append((verb, given, named))
 
         return record
 
     for verb in ("migrate", "revise_portfolio"):
         monkeypatch.setattr(actions.operations, verb, recorder(verb))
-    return calls
+    return recorded
 
 
 @pytest.fixture
@@ -79,21 +79,21 @@ def text_of(answer) -> str:
     return re.sub(r"\s+", " ", answer.content.decode())
 
 
-def test_who_is_not_signed_in_is_led_to_the_login_page(fleet):
+def test_anonymous_user_is_redirected_to_the_login_page(fleet):
     answer = Client().get("/")
     assert answer.status_code == 302
     assert answer.url == "/login/?next=/"
 
 
-def test_who_was_signed_in_reads_that_the_session_has_ended(fleet, operator):
-    operator.session.flush()  # as one that expired: the browser still has its cookie
+def test_login_page_states_that_the_session_has_ended(fleet, operator):
+    operator.session.flush()  # as if it had expired: the browser still sends its cookie
     answer = operator.get("/portfolios/?phase=running")
     assert answer.url == "/login/?ended=1&next=/portfolios/%3Fphase%3Drunning"
     assert "Your session has ended" in text_of(Client().get(answer.url))
     assert "Your session has ended" not in text_of(Client().get("/login/?next=/"))
 
 
-def test_the_board_marks_everything_for_automation(operator):
+def test_board_has_data_attributes_for_automation(operator):
     page = text_of(operator.get("/"))
     assert re.search(r'id="col-node-5" data-node="node-5" data-status="lost"', page)
     assert re.search(r'data-portfolio="energy-revert" data-phase="draining"', page)
@@ -102,7 +102,7 @@ def test_the_board_marks_everything_for_automation(operator):
     assert "needs gpu=yes: 0 of 6 nodes have it" in page
 
 
-def test_no_page_carries_a_style_or_a_handler_inline(operator):
+def test_pages_have_no_inline_styles_or_handlers(operator):
     for address in ("/", "/portfolios/aapl-sma/", "/nodes/", "/handoffs/", "/audit/", "/login/"):
         page = text_of(operator.get(address))
         assert not re.search(r"<[^>]+\s(style|on[a-z]+)=", page), address
@@ -110,7 +110,7 @@ def test_no_page_carries_a_style_or_a_handler_inline(operator):
         assert not re.search(r"<script(?![^>]*\bsrc=)", page), address
 
 
-def test_each_page_has_one_heading_and_landmarks(operator):
+def test_each_page_has_one_heading_and_one_main(operator):
     for address in (
         "/",
         "/portfolios/",
@@ -133,18 +133,18 @@ def test_each_page_has_one_heading_and_landmarks(operator):
         *(f"/portfolios/aapl-sma/?{name}={10**25}" for name in ("orders", "tenures", "revisions")),
     ],
 )
-def test_what_the_database_cannot_take_finds_nothing(operator, address):
-    assert "Something broke" not in text_of(operator.get(address))
+def test_parameters_the_database_rejects_match_nothing(operator, address):
+    assert "Internal error" not in text_of(operator.get(address))
 
 
-def test_an_act_that_is_not_there_is_said_by_its_name(operator):
+def test_unknown_action_is_named(operator):
     for address in ("/nodes/node-1/explode/", "/portfolios/aapl-sma/explode/", "/fleet/explode/"):
         answer = operator.get(address)
         assert answer.status_code == 404
         assert "There is no action named explode." in text_of(answer)
 
 
-def test_a_viewer_sees_all_and_finds_no_act(viewer):
+def test_viewer_sees_the_fleet_without_actions(viewer):
     page = text_of(viewer.get("/"))
     assert "vic · viewer" in page
     assert "data-dialog" not in page
@@ -162,30 +162,30 @@ def test_a_viewer_sees_all_and_finds_no_act(viewer):
         "/fleet/freeze/",
     ],
 )
-def test_a_viewer_who_posts_by_hand_gets_403_and_a_sentence(viewer, asked, address):
+def test_viewer_who_posts_an_action_gets_403(viewer, calls, address):
     for answer in (viewer.post(address, {"target_node": "node-2"}), viewer.get(address)):
         assert answer.status_code == 403
         assert "vic is a viewer" in text_of(answer)
-    assert asked == []
+    assert calls == []
 
 
-def test_who_has_no_role_sees_nothing_of_the_fleet(fleet):
+def test_user_without_a_role_sees_nothing_of_the_fleet(fleet):
     answer = client_of("nob", None).get("/")
     assert answer.status_code == 403
     assert "neither the group operator nor viewer" in text_of(answer)
     assert "node-1" not in text_of(answer)
 
 
-def test_a_post_without_the_mark_of_the_session_changes_nothing(fleet, asked):
+def test_post_without_csrf_token_changes_nothing(fleet, calls):
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(User.objects.create_superuser("root-of-tests"))
     assert (
         strict.post("/portfolios/aapl-sma/migrate/", {"target_node": "node-2"}).status_code == 403
     )
-    assert asked == []
+    assert calls == []
 
 
-def test_the_migrate_dialog_lists_every_node_with_its_answer(operator):
+def test_migrate_dialog_lists_every_node_with_its_target_answer(operator):
     page = text_of(operator.get("/portfolios/aapl-sma/migrate/", **DIALOG))
     assert page.count('name="target_node"') == 4
     assert re.search(r'value="node-6" disabled', page)
@@ -199,23 +199,23 @@ def test_the_migrate_dialog_lists_every_node_with_its_answer(operator):
     assert "<html" not in page
 
 
-def test_without_a_script_the_same_form_is_a_page(operator):
+def test_form_without_scripts_is_a_page(operator):
     page = text_of(operator.get("/portfolios/aapl-sma/migrate/"))
     assert "<html" in page
     assert 'name="target_node"' in page
     assert page.count("<h1") == 1
 
 
-def test_a_migrate_is_one_call_with_the_person_and_the_reason(operator, asked):
+def test_migrate_is_one_call_with_actor_and_reason(operator, calls):
     given = {"target_node": "node-2", "reason": " next to its data "}
     answer = operator.post("/portfolios/aapl-sma/migrate/", given, **DIALOG)
-    assert asked == [
+    assert calls == [
         ("migrate", ("aapl-sma", "node-2"), {"actor": "mira", "reason": "next to its data"})
     ]
-    assert answer.json() == {"say": "aapl-sma is moving to node-2."}
+    assert answer.json() == {"message": "aapl-sma is moving to node-2."}
 
 
-def test_a_plain_post_leads_back_and_says_what_was_done(operator, asked):
+def test_post_without_scripts_redirects_back_with_a_message(operator, calls):
     answer = operator.post(
         "/portfolios/aapl-sma/migrate/", {"target_node": "node-2", "next": "/nodes/"}, follow=True
     )
@@ -223,14 +223,14 @@ def test_a_plain_post_leads_back_and_says_what_was_done(operator, asked):
     assert "aapl-sma is moving to node-2." in text_of(answer)
 
 
-def test_a_form_never_leads_to_another_site(operator, asked):
+def test_form_never_redirects_to_another_site(operator, calls):
     answer = operator.post(
         "/portfolios/aapl-sma/migrate/", {"target_node": "node-2", "next": "https://evil.example/"}
     )
     assert answer.url == "/"
 
 
-def test_a_refusal_stays_in_the_dialog_with_what_was_typed(operator, monkeypatch):
+def test_refusal_is_shown_in_the_dialog_and_keeps_the_input(operator, monkeypatch):
     def refuse(*given, **named):
         raise Refused("node_full", "node-2 is full: load 6 of 6; choose another node.")
 
@@ -244,32 +244,32 @@ def test_a_refusal_stays_in_the_dialog_with_what_was_typed(operator, monkeypatch
     assert re.search(r'value="node-2" checked', page)
 
 
-def test_a_drain_says_the_consequence_first_and_names_the_node_on_the_button(operator):
+def test_drain_dialog_states_the_consequence_before_the_button(operator):
     page = text_of(operator.get("/nodes/node-1/drain/", **DIALOG))
     now = "4 portfolios (canary-1, aapl-sma, tech-hold, bank-revert) are handed off."
     assert page.index(now) < page.index('name="reason"') < page.index("Drain node-1</button>")
 
 
 @pytest.mark.parametrize("verb", sorted(NODE_ACTIONS))
-def test_every_act_on_a_node_has_a_dialog(operator, verb):
+def test_every_node_action_has_a_dialog(operator, verb):
     assert operator.get(f"/nodes/node-4/{verb}/", **DIALOG).status_code == 200
 
 
 @pytest.mark.parametrize("verb", ["start", "stop", "reload", "unpin", "edit", "migrate"])
-def test_every_act_on_a_portfolio_has_a_dialog(operator, verb):
+def test_every_portfolio_action_has_a_dialog(operator, verb):
     assert operator.get(f"/portfolios/vol-revert/{verb}/", **DIALOG).status_code == 200
 
 
 @pytest.mark.parametrize(
     "address", ["/portfolios/no-such/", "/portfolios/no-such/stop/", "/nodes/no-such/drain/"]
 )
-def test_what_is_not_there_answers_404_with_a_sentence(operator, address):
+def test_unknown_object_gets_404_with_its_name(operator, address):
     answer = operator.get(address)
     assert answer.status_code == 404
     assert "named no-such" in text_of(answer)
 
 
-def test_an_edit_asks_only_for_what_was_changed(operator, asked):
+def test_edit_passes_only_changed_fields(operator, calls):
     page = operator.get("/portfolios/aapl-sma/edit/", **DIALOG)
     given = {
         "config": '{"fast": 10, "slow": 50}',
@@ -285,21 +285,21 @@ def test_an_edit_asks_only_for_what_was_changed(operator, asked):
     assert "Edit aapl-sma" in text_of(page)
     answer = operator.post("/portfolios/aapl-sma/edit/", given, **DIALOG)
     changes = {"config": {"fast": 10, "slow": 50}, "note": "slower"}
-    assert asked == [("revise_portfolio", ("aapl-sma", changes), {"actor": "mira"})]
+    assert calls == [("revise_portfolio", ("aapl-sma", changes), {"actor": "mira"})]
     assert answer.status_code == 200
 
 
-def test_what_is_no_json_is_said_beside_the_field_and_kept_as_typed(operator, asked):
+def test_invalid_json_is_reported_at_its_field_and_kept(operator, calls):
     given = {"config": '{"fast": 10,}', "weight": "1", "priority": "0", "catch_up": "full"}
     answer = operator.post("/portfolios/aapl-sma/edit/", given, **DIALOG)
     page = text_of(answer)
     assert answer.status_code == 400
     assert re.search(r'data-field="config">not JSON: .* in line 1', page)
     assert "{&quot;fast&quot;: 10,}" in page
-    assert asked == []
+    assert calls == []
 
 
-def test_a_refused_parameter_is_named_beside_its_field(operator, monkeypatch):
+def test_refused_parameter_is_reported_at_its_field(operator, monkeypatch):
     def refuse(*given, **named):
         raise Invalid([{"field": "config.fast", "code": "bad", "message": "must be below slow"}])
 
@@ -315,40 +315,40 @@ def test_a_refused_parameter_is_named_beside_its_field(operator, monkeypatch):
     assert re.search(r'data-field="config">fast: must be below slow', text_of(answer))
 
 
-def test_a_fleet_that_cannot_be_read_is_not_shown_as_an_empty_one(operator, monkeypatch):
+def test_unreadable_fleet_is_not_shown_as_empty(operator, monkeypatch):
     def fail():
         raise SnapshotUnavailable("away")
 
     monkeypatch.setattr(context, "read_fleet_view", fail)
     answer = operator.get("/")
     assert answer.status_code == 503
-    assert "The database does not answer" in text_of(answer)
-    assert "No node yet" not in text_of(answer)
+    assert "The database does not respond" in text_of(answer)
+    assert "No node has registered yet" not in text_of(answer)
 
 
-def test_an_empty_fleet_says_what_to_run(operator, monkeypatch):
-    monkeypatch.setattr(context, "read_fleet_view", lambda: world.board([], []))
+def test_empty_fleet_shows_the_command_that_starts_a_node(operator, monkeypatch):
+    monkeypatch.setattr(context, "read_fleet_view", lambda: board_fixture.board([], []))
     assert "bin/node --server http://testserver" in text_of(operator.get("/"))
 
 
-def test_a_freeze_is_a_banner_with_the_way_out(operator, monkeypatch):
+def test_freeze_is_a_banner_with_its_undo(operator, monkeypatch):
     class Frozen:
-        at, by, reason, failover = world.ago(60), "mira", "exchange maintenance", False
+        at, by, reason, failover = board_fixture.ago(60), "mira", "exchange maintenance", False
 
-    frozen = world.board([world.node("node-1")], [], frozen=Frozen)
+    frozen = board_fixture.board([board_fixture.node("node-1")], [], frozen=Frozen)
     monkeypatch.setattr(context, "read_fleet_view", lambda: frozen)
     page = text_of(operator.get("/"))
     assert "by mira: exchange maintenance." in page
-    assert "Failover goes on" in page
+    assert "Failover continues" in page
     assert "/fleet/unfreeze/" in page
 
 
-def test_the_list_of_portfolios_is_filtered_by_the_address(viewer):
+def test_portfolio_list_is_filtered_by_the_query(viewer):
     page = text_of(viewer.get("/portfolios/?phase=stopped"))
     assert 'data-portfolio="old-sma"' in page
     assert 'data-portfolio="aapl-sma"' not in page
     assert "Nothing matches" in text_of(viewer.get("/portfolios/?q=zzz"))
 
 
-def test_no_page_may_be_kept_by_a_cache(viewer):
+def test_pages_are_not_cached(viewer):
     assert "no-store" in viewer.get("/").headers["Cache-Control"]

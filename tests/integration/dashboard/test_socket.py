@@ -1,4 +1,4 @@
-"""Who may open `ws/board/`, and what comes over it."""
+"""Websocket `ws/board/`: access control and content."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from django.urls import path
 
 from chaos.harness.installation import SLOW_MACHINE_S
 from scheduling.dashboard import consumer, publisher
-from tests.support import board_fixture as world
+from tests.support import board_fixture
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
 async def fleet(monkeypatch):
-    """Every socket sees the quiet fleet; hints are left out."""
-    monkeypatch.setattr(publisher, "read_fleet_view", world.quiet_fleet)
+    """All sockets get the quiet fleet, without hints."""
+    monkeypatch.setattr(publisher, "read_fleet_view", board_fixture.quiet_fleet)
     monkeypatch.setattr(publisher, "get_channel_layer", lambda: None)
     yield
     await database_sync_to_async(connections.close_all)()
@@ -41,7 +41,7 @@ def cookie_of(name: str, group: str | None) -> bytes:
 
 
 class Socket(ApplicationCommunicator):
-    """A browser's end of the socket."""
+    """The browser's side of the websocket."""
 
     def __init__(self, cookie: bytes | None, view: str = "board") -> None:
         routes = AuthMiddlewareStack(
@@ -61,9 +61,9 @@ class Socket(ApplicationCommunicator):
         assert (await self.receive_output(5))["type"] == "websocket.accept"
 
     async def message(self) -> dict[str, Any]:
-        said = await self.receive_output(5)
-        assert said["type"] == "websocket.send", said
-        return json.loads(said["text"])
+        message = await self.receive_output(5)
+        assert message["type"] == "websocket.send", message
+        return json.loads(message["text"])
 
     async def leave(self) -> None:
         await self.send_input({"type": "websocket.disconnect", "code": 1001})
@@ -71,18 +71,18 @@ class Socket(ApplicationCommunicator):
 
 
 @pytest.mark.parametrize("group", ["signed out", None])
-async def test_who_may_not_read_is_closed_with_4401_and_sent_nothing(group):
+async def test_user_without_a_role_is_closed_with_4401(group):
     cookie = None
     if group is None:
         cookie = await database_sync_to_async(cookie_of)("nob", None)
     opened = Socket(cookie)
     await opened.open()
-    said = await opened.receive_output(5)
-    assert (said["type"], said["code"]) == ("websocket.close", consumer.NOT_ALLOWED)
+    message = await opened.receive_output(5)
+    assert (message["type"], message["code"]) == ("websocket.close", consumer.NOT_ALLOWED)
     await opened.leave()
 
 
-async def test_a_viewer_is_sent_the_board_without_acts():
+async def test_viewer_is_sent_the_board_without_actions():
     opened = Socket(await database_sync_to_async(cookie_of)("vic", "viewer"))
     await opened.open()
     message = await opened.message()
@@ -91,7 +91,7 @@ async def test_a_viewer_is_sent_the_board_without_acts():
     await opened.leave()
 
 
-async def test_the_page_of_a_portfolio_is_sent_its_head_only():
+async def test_portfolio_page_is_sent_its_head_and_positions():
     cookie = await database_sync_to_async(cookie_of)("mira", "operator")
     opened = Socket(cookie, "portfolio:trader-1")
     await opened.open()
@@ -106,13 +106,13 @@ async def test_the_page_of_a_portfolio_is_sent_its_head_only():
     await opened.leave()
 
 
-async def test_a_page_is_closed_soon_after_its_person_was_signed_out(monkeypatch):
-    monkeypatch.setattr(consumer, "CHECK_AGAIN_S", 0.1)
+async def test_page_is_closed_after_its_user_was_deactivated(monkeypatch):
+    monkeypatch.setattr(consumer, "ROLE_CHECK_PERIOD_S", 0.1)
     cookie = await database_sync_to_async(cookie_of)("mira", "operator")
     opened = Socket(cookie)
     await opened.open()
     await database_sync_to_async(User.objects.update)(is_active=False)
-    while (said := await opened.receive_output(5))["type"] == "websocket.send":
+    while (message := await opened.receive_output(5))["type"] == "websocket.send":
         pass
-    assert (said["type"], said["code"]) == ("websocket.close", consumer.NOT_ALLOWED)
+    assert (message["type"], message["code"]) == ("websocket.close", consumer.NOT_ALLOWED)
     await opened.leave()

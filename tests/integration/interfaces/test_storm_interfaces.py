@@ -12,7 +12,7 @@ from django.template.loader import render_to_string
 from django.test import Client
 
 from scheduling import operations
-from scheduling.dashboard.board import build_desk
+from scheduling.dashboard.board import build_board_page
 from scheduling.models import Alert, Event, Storm
 from scheduling.observe.fleet_view import read_fleet_view
 from scheduling.operations import registry
@@ -97,7 +97,7 @@ def test_alerts_of_a_name_are_those_of_the_portfolio_that_has_it_now(viewer: Api
 
 def banners(**context: Any) -> str:
     rendered = render_to_string(
-        "dashboard/parts/banners.html", {"board": read_fleet_view(), **context}
+        "dashboard/parts/banners.html", {"fleet": read_fleet_view(), **context}
     )
     return " ".join(rendered.split())
 
@@ -129,5 +129,5 @@ def test_storm_dialogs_show_the_consequence_and_perform_it(stormy: None) -> None
 
 def test_only_alerts_that_stand_nowhere_else_are_on_the_board(stormy: None) -> None:
     Alert.objects.create(kind="passes_stand", key="fleet", reason="no pass", opened_at=ago(1))
-    told = build_desk(read_fleet_view()).told
+    told = build_board_page(read_fleet_view()).alerts
     assert [alert.sentence for alert in told] == ["no pass runs"]

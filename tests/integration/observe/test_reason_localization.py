@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 
 from scheduling import operations
-from scheduling.dashboard.live_updates import View, render_view, view_of
+from scheduling.dashboard.live_updates import LiveView, parse_view, render_view
 from scheduling.decide.reasons import render
 from scheduling.decide.types import Reason
 from scheduling.models import Handoff, Node, Run
@@ -210,7 +210,7 @@ def test_so_do_pages_of_handoffs(desk: Client, daemon: FakeNode, path: str) -> N
 def test_each_open_page_is_sent_parts_in_its_own_language(pending: Run) -> None:
     board = read_fleet_view()
     parts = {
-        language: "".join(render_view(board, View("board", "", True, language))[0].values())
+        language: "".join(render_view(board, LiveView("board", "", True, language))[0].values())
         for language in ("zh-hans", "en")
     }
     assert NEEDS_GPU in parts["en"]
@@ -220,7 +220,7 @@ def test_each_open_page_is_sent_parts_in_its_own_language(pending: Run) -> None:
 
 @pytest.mark.parametrize(("asked", "given"), [("zh-hans", "zh-hans"), ("", "en"), ("x" * 99, "en")])
 def test_a_page_is_given_a_language_that_there_is(asked: str, given: str) -> None:
-    assert view_of("board", True, asked) == View("board", "", True, given)
+    assert parse_view("board", True, asked) == LiveView("board", "", True, given)
 
 
 def test_a_plan_answers_in_the_language_of_the_request(viewer: ApiClient, pending: Run) -> None:

@@ -9,7 +9,7 @@ import pytest
 from django.template.loader import render_to_string
 
 from scheduling import operations
-from scheduling.dashboard.board import build_desk
+from scheduling.dashboard.board import build_board_page
 from scheduling.db import transaction
 from scheduling.enact.node_loss import Known, store
 from scheduling.models import Resilience as Row
@@ -213,9 +213,11 @@ def test_metrics_count_what_would_have_no_place(
 
 
 def column(name: str) -> str:
-    desk = build_desk(read_fleet_view())
-    (found,) = [each for each in desk.columns if each.line.name == name]
-    rendered = render_to_string("dashboard/parts/column.html", {"col": found, "desk": desk})
+    page = build_board_page(read_fleet_view())
+    (found,) = [each for each in page.columns if each.node.name == name]
+    rendered = render_to_string(
+        "dashboard/parts/column.html", {"column": found, "board_page": page}
+    )
     return " ".join(rendered.split())
 
 
@@ -225,7 +227,7 @@ def test_a_column_says_it_and_leads_to_the_question(
     assert "data-loss" not in column("node-1")
     kept.refresh()
     first, second = column("node-1"), column("node-2")
-    assert 'href="/what-if/?lose=node-1" data-loss>2 would have no place</a>' in first
+    assert 'href="/what-if/?lose=node-1" data-loss>2 would be unplaced</a>' in first
     assert 'href="/what-if/?lose=node-2" data-loss>loss absorbed: yes</a>' in second
     lose(fleet[1])
     assert "data-loss" not in column("node-2")
@@ -236,4 +238,4 @@ def test_an_old_answer_is_shown_with_its_time(
 ) -> None:
     kept.refresh()
     Row.objects.update(as_of="2026-01-01T14:03:09Z")
-    assert "2 would have no place, as of 14:03:09" in column("node-1")
+    assert "2 would be unplaced, as of 14:03:09" in column("node-1")

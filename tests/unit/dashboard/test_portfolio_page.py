@@ -1,4 +1,4 @@
-"""What the page of one portfolio says of its revisions and of who stopped it."""
+"""Page of one portfolio: revision labels, and the message of a stopped portfolio."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from tests.support.board_fixture import ago, portfolio
         (4, "rejected", "rejected"),
     ],
 )
-def test_a_revision_that_another_one_replaced_is_not_said_to_be_proved(number, status, word):
-    line = portfolio("p", "node-1", revision=6, running_revision=5)
-    assert revision_row(Revision(number=number, status=status), line)["word"] == word
+def test_revision_row_labels_a_replaced_revision(number, status, word):
+    shown = portfolio("p", "node-1", revision=6, running_revision=5)
+    assert revision_row(Revision(number=number, status=status), shown)["word"] == word
 
 
-def test_a_stopped_portfolio_says_who_stopped_it_and_why():
-    line = portfolio("p", None, phase="stopped", reason="earnings")
-    asked = Event(kind="portfolio_stopped", at=ago(5), actor="ann", reason="earnings")
-    assert stopped_message(line, asked).text.endswith(" by ann: earnings")
+def test_stopped_message_names_the_actor_and_the_reason():
+    shown = portfolio("p", None, phase="stopped", reason="earnings")
+    event = Event(kind="portfolio_stopped", at=ago(5), actor="ann", reason="earnings")
+    assert stopped_message(shown, event).text.endswith(" by ann: earnings")
 
 
-def test_a_halted_portfolio_keeps_the_sentence_of_its_halt():
-    line = portfolio("p", None, phase="stopped", reason="halted by bob (halt 3)")
-    asked = Event(kind="portfolio_stopped", at=ago(5), actor="ann", reason="earnings")
-    assert stopped_message(line, asked) is None
+def test_stopped_message_gives_way_to_the_reason_of_a_halt():
+    shown = portfolio("p", None, phase="stopped", reason="halted by bob (halt 3)")
+    event = Event(kind="portfolio_stopped", at=ago(5), actor="ann", reason="earnings")
+    assert stopped_message(shown, event) is None
 
 
-def test_a_configured_text_is_shown_without_quotes():
+def test_configured_shows_text_without_quotes():
     assert [configured(v) for v in ("500", 3, None, ["a"])] == ["500", "3", "null", '["a"]']
