@@ -497,9 +497,12 @@ def _unassigned_row(portfolio: PortfolioView, now: datetime) -> UnassignedRow:
         sentence = f"{sentence}; {progress}" if sentence else progress
     elif not sentence:
         sentence = f"waiting since {clock(portfolio.phase_since)} for the next pass."
-    acts = _ACTIONS_BY_PHASE.get(portfolio.phase, ("stop",))
+    actions = _ACTIONS_BY_PHASE.get(portfolio.phase, ("stop",))
     return UnassignedRow(
-        portfolio, portfolio.phase.capitalize(), sentence, acts if portfolio.handoff is None else ()
+        portfolio,
+        portfolio.phase.capitalize(),
+        sentence,
+        actions if portfolio.handoff is None else (),
     )
 
 

@@ -22,7 +22,7 @@ from tests.support.browser import DashboardWindow, dashboard_window, open_browse
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 NODES = ("node-1", "node-2", "node-3")
-VIEWER_PASSWORD = "only-looks-4-tests"
+VIEWER_PASSWORD = "viewer-4-tests-only"
 
 
 @pytest.fixture(scope="module")
@@ -102,14 +102,14 @@ def test_lease_counts_down_and_is_renewed_by_a_heartbeat(window):
     lease = window.page.locator("#col-node-1 .lease")
     seen: list[int] = []
 
-    def has_drained_and_was_filled() -> bool:
+    def fell_and_was_renewed() -> bool:
         left = int(lease.get_attribute("aria-valuenow") or 0)
         if seen[-1:] != [left]:
             seen.append(left)
         steps = [b - a for a, b in itertools.pairwise(seen)]
         return sum(step < 0 for step in steps) >= 5 and any(step > 0 for step in steps)
 
-    eventually(has_drained_and_was_filled, 20, "five falls of the lease and a beat")
+    eventually(fell_and_was_renewed, 20, "five falls of the lease and a heartbeat")
     assert lease.get_attribute("role") == "meter"
 
 

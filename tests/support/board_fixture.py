@@ -1,4 +1,4 @@
-"""A fleet by hand for tests of the desk: six nodes, one in each condition, and what runs there."""
+"""Handmade fleet views for dashboard tests: six nodes, one in each condition, with portfolios."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ HEAD = 9_862_904
 
 
 def ago(seconds: float) -> datetime:
-    """Return the moment so many seconds before NOW."""
+    """Return the time `seconds` before NOW."""
     return NOW - timedelta(seconds=seconds)
 
 
 def node(name: str, **given: Any) -> NodeView:
-    """Return a node in good health, but for what is given."""
+    """Return a healthy node with the given changes."""
     values: dict[str, Any] = {
         "id": int(name.rpartition("-")[2] or 1),
         "name": name,
@@ -51,12 +51,12 @@ def node(name: str, **given: Any) -> NodeView:
 
 
 def spark(seed: int) -> list[float]:
-    """Return a curve that looks like one and is the same each time."""
+    """Return a deterministic equity curve."""
     return [100_000 + 400 * math.sin(seed + i / 5) + 90 * math.sin(seed * i) for i in range(40)]
 
 
 def portfolio(name: str, on: str | None, **given: Any) -> PortfolioView:
-    """Return a trader that runs well on node `on`, but for what is given."""
+    """Return a trader that runs on node `on` without problems, with the given changes."""
     number = sum(map(ord, name))
     pnl = given.pop("pnl", Decimal("1284.10"))
     values: dict[str, Any] = {
@@ -128,7 +128,7 @@ def portfolio(name: str, on: str | None, **given: Any) -> PortfolioView:
 
 
 def canary(name: str, on: str | None, **given: Any) -> PortfolioView:
-    """Return a canary that has seen every event once."""
+    """Return a canary that has processed every event exactly once."""
     state = {"events": 8_658_329, "gaps": 0, "duplicates": 0, "digest": "9f3c"}
     values: dict[str, Any] = {"strategy": "canary", "state": state, "spark": [], "revision": 1}
     return portfolio(
@@ -142,7 +142,7 @@ def canary(name: str, on: str | None, **given: Any) -> PortfolioView:
 
 
 def handoff(number: int, name: str, **given: Any) -> HandoffView:
-    """Return a migrate that just began, but for what is given."""
+    """Return a migrate handoff that has just been requested, with the given changes."""
     values: dict[str, Any] = {
         "id": number,
         "portfolio": name,
@@ -173,7 +173,7 @@ def handoff(number: int, name: str, **given: Any) -> HandoffView:
 
 
 def ended_handoff(number: int, name: str, seconds_ago: float, **given: Any) -> HandoffView:
-    """Return a migrate that was done so many seconds ago, but for what is given."""
+    """Return a migrate handoff that was done `seconds_ago`, with the given changes."""
     end = ago(seconds_ago)
     values: dict[str, Any] = {
         "state": "done",
@@ -189,8 +189,8 @@ def ended_handoff(number: int, name: str, seconds_ago: float, **given: Any) -> H
     return handoff(number, name, **{**values, **given})
 
 
-def board(nodes: list[NodeView], portfolios: list[PortfolioView], **given: Any) -> FleetView:
-    """Return the snapshot of these; active handoffs are those of the portfolios."""
+def fleet_view(nodes: list[NodeView], portfolios: list[PortfolioView], **given: Any) -> FleetView:
+    """Return the fleet view; its active handoffs are those of the portfolios."""
     values: dict[str, Any] = {
         "at": NOW,
         "head": HEAD,
@@ -209,7 +209,7 @@ def board(nodes: list[NodeView], portfolios: list[PortfolioView], **given: Any) 
 
 
 def busy_fleet() -> FleetView:
-    """Return a fleet in which one of everything is under way or wrong."""
+    """Return a fleet with one example of every state and problem."""
     drain_why = "drain of node-4: kernel update"
     draining = handoff(
         4182,
@@ -384,12 +384,14 @@ def busy_fleet() -> FleetView:
             4174, "retail-hold", 812, kind="place", source_node=None, target_node="node-2"
         ),
     ]
-    return board(nodes, portfolios, handoffs_recent=recent, pause_p50_ms=18.0, pause_p99_ms=74.0)
+    return fleet_view(
+        nodes, portfolios, handoffs_recent=recent, pause_p50_ms=18.0, pause_p99_ms=74.0
+    )
 
 
 def quiet_fleet() -> FleetView:
-    """Return three nodes on which all is well."""
+    """Return a fleet of three nodes without problems."""
     nodes = [node(f"node-{i}", capacity=5) for i in (1, 2, 3)]
     portfolios = [canary(f"canary-{i}", f"node-{i}") for i in (1, 2, 3)]
     portfolios += [portfolio(f"trader-{i}", f"node-{1 + i % 3}") for i in range(6)]
-    return board(nodes, portfolios)
+    return fleet_view(nodes, portfolios)

@@ -1,4 +1,4 @@
-"""What a sentence must have in common with the same one in another language."""
+"""Check that a Chinese sentence matches the English one in names, numbers and punctuation."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from scheduling.decide.reasons import chinese, english
 from scheduling.decide.types import Reason
 
-#: Parameters that choose the words and are not among them.
-CHOOSES = frozenset({"how", "state", "cause", "source_status", "remedy"})
-#: Words that Chinese writes in Latin letters too, beside the names that parameters give.
-STAYS = frozenset({"seq", "run_node", "sha256", "CPU", "Python", "accept_python"})
+#: Parameters that select a wording and do not appear in the sentence, unless they are mappings.
+SELECTS_WORDING = frozenset({"how", "state", "cause", "source_status", "remedy"})
+#: Words that stay in Latin letters in Chinese, in addition to names from parameters.
+KEPT_WORDS = frozenset({"seq", "run_node", "sha256", "CPU", "Python", "accept_python"})
 
 WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
@@ -21,20 +21,21 @@ HALF_WIDTH = re.compile(r"[,:;()](?![A-Za-z0-9])|(?<![A-Za-z0-9])[,:;()]|\. ")
 
 
 def check_translated(reason: Reason) -> None:
-    """Hold the Chinese sentence of `reason` to the English one: the same names and numbers, each as
-    often, and no other word in Latin letters. Raises what a parameter too few raises.
+    """Assert that the Chinese sentence of `reason` has the same names and numbers as the English
+    one, each equally often, and no other word in Latin letters. Raise KeyError for a missing
+    parameter.
     """
-    said = english.SENTENCES[reason.code](reason.params)
+    sentence = english.SENTENCES[reason.code](reason.params)
     translated = chinese.SENTENCES[reason.code](reason.params)
-    about = f"{reason.code}: {said!r} is {translated!r}"
+    about = f"{reason.code}: {sentence!r} is {translated!r}"
     names = sorted(names_in(reason.params), key=len, reverse=True)
-    rest, rest_translated = said, translated
+    rest, rest_translated = sentence, translated
     for name in names:
         whole = re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])", re.ASCII)
         rest, times = whole.subn(" ", rest)
         rest_translated, times_translated = whole.subn(" ", rest_translated)
         assert times == times_translated, f"{name} in {about}"
-    left = set(WORD.findall(rest_translated)) - STAYS
+    left = set(WORD.findall(rest_translated)) - KEPT_WORDS
     assert left == set(), about
     assert Counter(NUMBER.findall(rest)) == Counter(NUMBER.findall(rest_translated)), about
     assert not HALF_WIDTH.search(rest_translated), about
@@ -43,11 +44,11 @@ def check_translated(reason: Reason) -> None:
 
 
 def names_in(params: Mapping[str, Any]) -> set[str]:
-    """Return every text that the parameters hold, at any depth, but for those that choose words."""
+    """Return every text in the parameters, at any depth, except those that select a wording."""
     return {
         text
         for key, value in params.items()
-        if key not in CHOOSES or isinstance(value, Mapping)  # `state` may be a node's, whole
+        if key not in SELECTS_WORDING or isinstance(value, Mapping)
         for text in _texts(value)
     }
 

@@ -327,7 +327,7 @@ def test_unreadable_fleet_is_not_shown_as_empty(operator, monkeypatch):
 
 
 def test_empty_fleet_shows_the_command_that_starts_a_node(operator, monkeypatch):
-    monkeypatch.setattr(context, "read_fleet_view", lambda: board_fixture.board([], []))
+    monkeypatch.setattr(context, "read_fleet_view", lambda: board_fixture.fleet_view([], []))
     assert "bin/node --server http://testserver" in text_of(operator.get("/"))
 
 
@@ -335,7 +335,7 @@ def test_freeze_is_a_banner_with_its_undo(operator, monkeypatch):
     class Frozen:
         at, by, reason, failover = board_fixture.ago(60), "mira", "exchange maintenance", False
 
-    frozen = board_fixture.board([board_fixture.node("node-1")], [], frozen=Frozen)
+    frozen = board_fixture.fleet_view([board_fixture.node("node-1")], [], frozen=Frozen)
     monkeypatch.setattr(context, "read_fleet_view", lambda: frozen)
     page = text_of(operator.get("/"))
     assert "by mira: exchange maintenance." in page

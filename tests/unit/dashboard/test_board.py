@@ -19,10 +19,10 @@ from scheduling.dashboard.handoff_steps import build_steps
 from tests.support.board_fixture import (
     NOW,
     ago,
-    board,
     busy_fleet,
     canary,
     ended_handoff,
+    fleet_view,
     handoff,
     node,
     portfolio,
@@ -53,7 +53,7 @@ def test_column_of_is_the_source_until_the_handoff_is_done():
 def test_placement_reserves_a_slot_while_the_portfolio_is_unassigned():
     place = handoff(7, "a", kind="place", source_node=None, target_node="node-2")
     waiting = portfolio("a", None, phase="pending", handoff=place)
-    page = build_board_page(board([node("node-2")], [waiting]))
+    page = build_board_page(fleet_view([node("node-2")], [waiting]))
     assert [row.portfolio.name for row in page.unassigned] == ["a"]
     assert [slot.portfolio for slot in column(page, "node-2").reserved] == ["a"]
 
@@ -100,7 +100,7 @@ def test_lost_node_shows_its_silence_and_where_its_portfolios_went():
 
 def test_lost_node_with_portfolios_notes_that_they_wait():
     lost = node("node-1", status="lost", lease_left_s=0.0, status_since=ago(2))
-    page = build_board_page(board([lost], [portfolio("a", "node-1")]))
+    page = build_board_page(fleet_view([lost], [portfolio("a", "node-1")]))
     assert "wait to be placed elsewhere" in column(page, "node-1").note
 
 
@@ -170,18 +170,18 @@ def test_canary_with_a_gap_is_not_clean():
 
 def test_unassigned_rows_are_limited_and_the_rest_is_counted():
     many = [portfolio(f"p-{i}", None, phase="pending") for i in range(8)]
-    page = build_board_page(board([], many))
+    page = build_board_page(fleet_view([], many))
     assert (len(page.unassigned), page.unassigned_more) == (5, 3)
 
 
 def test_node_that_left_has_a_column_only_while_it_owns_portfolios():
     left = node("node-1", status="left")
-    assert not build_board_page(board([left], [])).columns
-    assert build_board_page(board([left], [portfolio("a", "node-1")])).columns
+    assert not build_board_page(fleet_view([left], [])).columns
+    assert build_board_page(fleet_view([left], [portfolio("a", "node-1")])).columns
 
 
 def test_large_node_has_one_load_bar_instead_of_cells():
-    large = column(build_board_page(board([node("node-1", capacity=100)], [])), "node-1")
+    large = column(build_board_page(fleet_view([node("node-1", capacity=100)], [])), "node-1")
     assert large.cells == ()
 
 
@@ -196,8 +196,8 @@ def test_sparkline_of_fewer_than_two_points_is_empty():
 
 
 def test_changes_between_two_snapshots_are_described_once():
-    before = board([node("node-1")], [canary("c", "node-1", handoff=handoff(1, "c"))])
-    after = board(
+    before = fleet_view([node("node-1")], [canary("c", "node-1", handoff=handoff(1, "c"))])
+    after = fleet_view(
         [node("node-1", status="lost"), node("node-2")],
         [canary("c", "node-2")],
         handoffs_recent=[ended_handoff(1, "c", 0)],
@@ -209,5 +209,5 @@ def test_changes_between_two_snapshots_are_described_once():
 
 def test_profit_before_the_first_commit_is_unknown_not_zero():
     fresh = portfolio("a", "node-1", account={"cash": None, "equity": None, "pnl": None})
-    page = build_board_page(board([node("node-1")], [fresh]))
+    page = build_board_page(fleet_view([node("node-1")], [fresh]))
     assert column(page, "node-1").cards[0].pnl is None
