@@ -68,7 +68,7 @@ def test_halt_all_dialog_asks_for_the_number_and_its_page_undoes_the_halt(
         assert {run.phase for run in cluster.runs().values()} == {"stopped"}
         page.click(f"text=Start {len(names)} again…")
         page.wait_for_selector("dialog[open] form")
-        window.confirm("Start them")
+        window.confirm("Undo halt")
         window.open("/")
         for name in names:
             page.wait_for_selector(

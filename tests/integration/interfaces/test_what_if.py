@@ -263,7 +263,7 @@ def test_a_question_on_the_page_that_cannot_be_asked_is_a_page_with_the_sentence
     page: Client, fleet: list[FakeNode]
 ) -> None:
     assert "There is no node named nix." in shown(page, "?lose=nix", 404)
-    assert "'x': the capacity is no number" in shown(page, "?add=x", 400)
+    assert "'x': the capacity is not a whole number" in shown(page, "?add=x", 400)
     assert "cannot be both lost and drained" in shown(page, "?lose=node-1&drain=node-1", 400)
 
 
