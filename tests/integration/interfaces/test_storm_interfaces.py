@@ -68,7 +68,7 @@ def test_the_status_says_who_holds_failover_and_why(stormy: None) -> None:
     operations.hold_storm(actor="ann", reason="switch [2]")
     out = io.StringIO()
     call_command("cluster_status", stdout=out)
-    assert " by ann until a person releases it: switch [2]; 2 of 3 nodes were" in out.getvalue()
+    assert " by ann until an operator releases it: switch [2]; 2 of 3 nodes were" in out.getvalue()
     storm = command("cluster_status")["storm"]
     assert (storm["by"], storm["until"], storm["nodes"]) == ("ann", None, ["node-1", "node-2"])
 
