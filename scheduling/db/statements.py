@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    R = TypeVar("R", default=Any)
+else:
+    from typing import TypeVar
+
+    R = TypeVar("R")
 
 from scheduling.decide.types import ACTIVE_STATES
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Statement:
-    """One SQL statement. `name` is what failpoints and logs call it."""
+class Statement(Generic[R]):
+    """One SQL statement. Failpoints and logs use its name.
+
+    `row` is a NamedTuple with its columns, in order (tests/integration/enact/test_statements.py).
+    """
 
     name: str
     sql: str
+    row: type[R] | None = None
 
 
 #: For `state IN …`: the states of a handoff under way.

@@ -32,7 +32,7 @@ from psycopg.rows import namedtuple_row
 from psycopg.types.json import set_json_loads
 
 from scheduling.db import failpoints
-from scheduling.db.statements import Statement
+from scheduling.db.statements import R, Statement
 from scheduling.request_origin import current
 
 ORIGIN = """
@@ -48,7 +48,7 @@ Transaction = Generator["Query", list[Row], T]
 class Query(NamedTuple):
     """One statement with its parameters."""
 
-    statement: Statement
+    statement: Statement[Any]
     params: dict[str, Any]
 
     @property
@@ -57,18 +57,18 @@ class Query(NamedTuple):
         return self.statement.sql
 
 
-def query(statement: Statement, /, **params: Any) -> Transaction[list[Row]]:
+def query(statement: Statement[R], /, **params: Any) -> Transaction[list[R]]:
     """Yield one statement and return its rows: `rows = yield from query(STATEMENT, a=1)`."""
     return (yield Query(statement, params))
 
 
-def query_one(statement: Statement, /, **params: Any) -> Transaction[Row | None]:
+def query_one(statement: Statement[R], /, **params: Any) -> Transaction[R | None]:
     """Yield one statement and return its first row, or None if it returned none."""
     rows = yield Query(statement, params)
     return rows[0] if rows else None
 
 
-def fetch(cursor: psycopg.Cursor[Any], statement: Statement, /, **params: Any) -> list[Row]:
+def fetch(cursor: psycopg.Cursor[Any], statement: Statement[R], /, **params: Any) -> list[R]:
     """Execute one statement on `cursor` and return its rows."""
     return cursor.execute(statement.sql.encode(), params or None).fetchall()
 
