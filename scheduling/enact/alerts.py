@@ -7,8 +7,10 @@ statement raises its alert too.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from scheduling.db.statements import GATEWAY_REACHABLE, NO_ACTIVE_HANDOFF, NOTIFY_BOARDS, Statement
-from scheduling.db.transaction import Row, Transaction, query
+from scheduling.db.transaction import Transaction, query
 from scheduling.enact import storage
 from scheduling.enact.timeline import CAUSE as COMMITS_VANISHED
 from scheduling.task_registry import registered_tasks
@@ -49,6 +51,18 @@ UNPLACED_ORDERS, UNPLACED_LIMIT_S = 20, 600.0
 SETTLE_S = 1.0
 #: The same cause within this time of its end reopens the same alert.
 AGAIN_S = 600.0
+
+
+class AlertRow(NamedTuple):
+    """An alert that was opened or closed."""
+
+    id: int
+    kind: str
+    key: str
+    reason: str
+    what: str
+    hints: int
+
 
 COMPARE = Statement(
     "COMPARE",
@@ -295,16 +309,17 @@ WITH clock AS MATERIALIZED (
 )
 SELECT c.id, c.kind, c.key, c.reason, c.what, (SELECT count(*) FROM hinted) AS hints FROM changed c
 """,
+    row=AlertRow,
 )
 
 
-def compare(timing: Timing) -> Transaction[list[Row]]:
+def compare(timing: Timing) -> Transaction[list[AlertRow]]:
     """Open the alerts whose cause is present, close those whose cause is gone. Return the changes.
 
     A cause that returns within AGAIN_S reopens the same alert, which then closes only after the
     cause has been absent for three heartbeat intervals, then six, twelve …
     """
-    rows: list[Row] = yield from query(
+    rows = yield from query(
         COMPARE,
         tasks=sorted(registered_tasks()),
         ttl_s=timing.lease_ttl_s,

@@ -13,7 +13,7 @@ whose row is locked, gets no answer; the daemon repeats the commit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from scheduling.db.statements import ACTIVE_HANDOFF_STATES, NOTIFY_NODE_AND_WATCHERS, Statement
@@ -34,6 +34,13 @@ FEED_NOW = """
 #: daemon names the segment that it counted by.
 UNRELEASED = """(i.to_seq > i.from_seq AND i.to_seq > s.from_seq
        AND (s.rate = 0 OR i.feed_us BETWEEN 1 AND s.from_us - 1))"""
+
+
+class CommittedRow(NamedTuple):
+    portfolio_id: int
+    hints: int
+    version: int
+
 
 COMMIT = Statement(
     "COMMIT",
@@ -197,10 +204,27 @@ SELECT portfolio_id, (SELECT count(*) FROM hinted) AS hints,
        (SELECT desired_version FROM scheduling_node WHERE id = %(node)s) AS version
 FROM fenced
 """,
+    row=CommittedRow,
 )
 
 LATEST_US = 253_402_300_799_000_000  #: the last second that Python can read back
 LARGEST = 2**63 - 1  #: what a bigint holds
+
+
+class RefusedRow(NamedTuple):
+    """The run of a refused commit, and the stored answer of a release."""
+
+    portfolio: int
+    epoch: int | None
+    node_id: int | None
+    incarnation: UUID | None
+    last_seq: int | None
+    batch: UUID | None
+    release_answer: str | None
+    release_error: str | None
+    unreleased: bool
+    version: int | None
+
 
 #: The runs of refused commits, read in a newer snapshot.
 REFUSED = Statement(
@@ -217,6 +241,7 @@ LEFT JOIN portfolios_portfolio p ON p.id = i.portfolio
 LEFT JOIN ({FEED_NOW}) s ON s.feed_id = p.feed_id
 LEFT JOIN scheduling_handoff h ON h.release_batch = i.batch AND h.portfolio_id = i.portfolio
 """,
+    row=RefusedRow,
 )
 
 #: A refused process ends at once, so this is one line per zombie process.
@@ -294,7 +319,9 @@ def classify_refusals(
     return results
 
 
-def classify(commit: Commit, node: int, incarnation: UUID, found: Row) -> CommitResult | None:
+def classify(
+    commit: Commit, node: int, incarnation: UUID, found: RefusedRow
+) -> CommitResult | None:
     """Return the answer to a refused commit, from the present row. Pure.
 
     Return None if the row matches the commit: it was locked, with an outcome not known yet.
@@ -305,7 +332,7 @@ def classify(commit: Commit, node: int, incarnation: UUID, found: Row) -> Commit
 
     if commit.release is not None and found.release_answer:
         # A repeat of a release: its answer was stored, whatever the epoch is by now.
-        return answer(found.release_answer, found.release_error)
+        return answer(found.release_answer, found.release_error or "")
     if found.epoch is None:
         return answer("fenced", f"epoch {commit.epoch} was refused: the portfolio is gone")
     if found.epoch > commit.epoch:

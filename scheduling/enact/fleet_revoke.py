@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
-from scheduling.db.transaction import Row, Transaction, query
+from scheduling.db.transaction import Transaction, query
 
 #: Wait longer for row locks than other transactions do: a frozen client loses its transaction
 #: after 15 s at the latest (`idle_in_transaction_session_timeout`), and this transaction must then
@@ -49,6 +49,27 @@ WHERE state IN {ACTIVE_HANDOFF_STATES} ORDER BY id FOR UPDATE
 """,
 )
 
+
+class FleetRow(NamedTuple):
+    """A run with its portfolio, node and active handoff."""
+
+    portfolio_id: int
+    name: str
+    desired_state: str
+    archived: bool
+    epoch: int
+    node_id: int | None
+    node: str | None
+    phase: str
+    reason: str
+    last_seq: int
+    halt_id: int | None
+    handoff: int | None
+    kind: str | None
+    source_node_id: int | None
+    target_node_id: int | None
+
+
 #: A statement after the locks, whose snapshot includes the transactions that were waited for.
 FLEET = Statement(
     "FLEET",
@@ -63,9 +84,21 @@ LEFT JOIN scheduling_handoff h ON h.portfolio_id = r.portfolio_id
     AND h.state IN {ACTIVE_HANDOFF_STATES}
 ORDER BY p.name, p.id
 """,
+    row=FleetRow,
 )
 
-NOW = Statement("NOW", "SELECT clock_timestamp() AS at")
+
+class NowRow(NamedTuple):
+    at: datetime
+
+
+NOW = Statement("NOW", "SELECT clock_timestamp() AS at", row=NowRow)
+
+
+class RevokedRow(NamedTuple):
+    portfolio_id: int
+    epoch: int
+
 
 REVOKE = Statement(
     "REVOKE",
@@ -99,6 +132,7 @@ WITH input AS MATERIALIZED (
 )
 SELECT portfolio_id, epoch FROM taken
 """,
+    row=RevokedRow,
 )
 
 SUPERSEDE_ALL = Statement(
@@ -129,7 +163,7 @@ class Revocation(NamedTuple):
     why: object = None  #: Jsonb: `reason` as data, if it has a code
 
 
-def lock_fleet(*, leases: bool = False) -> Transaction[list[Row]]:
+def lock_fleet(*, leases: bool = False) -> Transaction[list[FleetRow]]:
     """Lock portfolios, runs and handoffs, in that order, and return every run.
 
     With `leases`, lock all leases first.
@@ -168,12 +202,12 @@ def revoke_all(
     return {row.portfolio_id: row.epoch for row in rows}
 
 
-def is_wanted(row: Row) -> bool:
+def is_wanted(row: FleetRow) -> bool:
     """Return whether the portfolio of this run should be running. Pure."""
     return row.desired_state == "running" and not row.archived
 
 
-def nodes_of(fleet: Sequence[Row]) -> set[int]:
+def nodes_of(fleet: Sequence[FleetRow]) -> set[int]:
     """Return the nodes whose desired sets contain any run of `fleet`. Pure."""
     named = {row.node_id for row in fleet} | {row.source_node_id for row in fleet}
     return {node for node in named | {row.target_node_id for row in fleet} if node is not None}

@@ -8,10 +8,19 @@ and has to read again.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from scheduling.db.statements import Statement, head_of_feed, head_of_portfolio
-from scheduling.db.transaction import Row, Transaction, query, query_one
+from scheduling.db.transaction import Transaction, query, query_one
+
+
+class GrantRow(NamedTuple):
+    epoch: int
+    last_seq: int
+    granted_at: datetime
+
 
 GRANT = Statement(
     "GRANT",
@@ -68,7 +77,13 @@ WITH granted AS (
 )
 SELECT epoch, last_seq, granted_at FROM granted
 """,
+    row=GrantRow,
 )
+
+
+class LockedRow(NamedTuple):
+    portfolio_id: int
+
 
 #: No joins: after a wait for the row lock, joined rows would be read as they were before the wait,
 #: for example a desired state or a revision's status that the holder of the lock has just changed.
@@ -78,10 +93,42 @@ LOCK_RUNS = Statement(
 SELECT portfolio_id FROM scheduling_run WHERE portfolio_id = ANY(%(portfolios)s::bigint[])
 ORDER BY portfolio_id FOR UPDATE
 """,
+    row=LockedRow,
 )
 
 #: Skips locked runs: one of many is not worth waiting for.
-LOCK_FREE_RUNS = Statement("LOCK_FREE_RUNS", f"{LOCK_RUNS.sql} SKIP LOCKED")
+LOCK_FREE_RUNS = Statement("LOCK_FREE_RUNS", f"{LOCK_RUNS.sql} SKIP LOCKED", row=LockedRow)
+
+
+class RunRow(NamedTuple):
+    """A run, with what decisions about it need."""
+
+    portfolio_id: int
+    epoch: int
+    node_id: int | None
+    incarnation: UUID | None
+    revision: int
+    last_seq: int
+    phase: str
+    reason: str
+    attempts: int
+    last_death: UUID | None
+    good_revision: int | None
+    first_commit_at: datetime | None
+    last_commit_at: datetime | None
+    failures_by_node: dict[str, int]
+    pinned_node_id: int | None
+    python: str
+    accept_python: str
+    event_waits: bool | None
+    node_name: str | None
+    name: str
+    wanted_revision: int
+    weight: int
+    desired_state: str
+    archived_at: datetime | None
+    revision_status: str | None
+
 
 RUNS = Statement(
     "RUNS",
@@ -99,15 +146,16 @@ JOIN portfolios_portfolio p ON p.id = r.portfolio_id
 LEFT JOIN scheduling_node n ON n.id = r.node_id
 WHERE r.portfolio_id = ANY(%(portfolios)s::bigint[])
 """,
+    row=RunRow,
 )
 
 
-def lock_run(portfolio: int) -> Transaction[Row | None]:
+def lock_run(portfolio: int) -> Transaction[RunRow | None]:
     """Lock the run of `portfolio` and return it with the columns that decisions need, or None."""
     return (yield from lock_runs([portfolio])).get(portfolio)
 
 
-def lock_runs(portfolios: Sequence[int], *, patient: bool = True) -> Transaction[dict[int, Row]]:
+def lock_runs(portfolios: Sequence[int], *, patient: bool = True) -> Transaction[dict[int, RunRow]]:
     """Lock the runs of `portfolios` and return portfolio → run, without deleted ones.
 
     Not `patient`: skip runs that are locked. Two statements.
@@ -135,7 +183,7 @@ def grant(
     phase: str = "starting",
     reason: str = "",
     python: str | None = None,
-) -> Transaction[Row | None]:
+) -> Transaction[GrantRow | None]:
     """Grant `portfolio` to a node, or to no owner (node None). Return its new epoch and last_seq.
 
     Return None if it was granted since `seen_epoch` was read. `deaths` is 1 if this grant follows
@@ -163,6 +211,11 @@ def grant(
     )
 
 
+class AttemptsRow(NamedTuple):
+    attempts: int
+    failures_by_node: dict[str, int]
+
+
 RAISE_ATTEMPTS = Statement(
     "RAISE_ATTEMPTS",
     """
@@ -177,6 +230,7 @@ UPDATE scheduling_run SET
 WHERE portfolio_id = %(portfolio)s
 RETURNING attempts, failures_by_node
 """,
+    row=AttemptsRow,
 )
 
 
@@ -187,7 +241,7 @@ def raise_attempts(
     death: str | None = None,
     node_failed: int | None = None,
     failed_seq: int | None = None,
-) -> Transaction[Row | None]:
+) -> Transaction[AttemptsRow | None]:
     """Count one exit or failed start, under the lock of the run. Return attempts and failures.
 
     With `failed_seq` the count stays until that event is committed, not only the next one.

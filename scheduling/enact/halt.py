@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from psycopg.types.json import Jsonb
 
@@ -29,6 +30,12 @@ from scheduling.enact.fleet_revoke import (
 from scheduling.enact.notify import bump_desired_versions, notify_watchers
 from scheduling.errors import NotFound, Refused
 
+
+class HaltRow(NamedTuple):
+    id: int
+    at: datetime
+
+
 NEW_HALT = Statement(
     "NEW_HALT",
     """
@@ -36,6 +43,7 @@ INSERT INTO scheduling_halt (at, actor, reason, running, stopped, undone_by)
 VALUES (clock_timestamp(), %(actor)s::text, %(reason)s::text, %(running)s, %(stopped)s, '')
 RETURNING id, at
 """,
+    row=HaltRow,
 )
 
 WANT_STOPPED = Statement(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from decimal import Decimal
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -436,6 +437,14 @@ FROM ahead WHERE g.id = ahead.id
 """,
 )
 
+
+class LostRow(NamedTuple):
+    id: int
+    name: str
+    silent_s: Decimal
+    hints: int
+
+
 MARK_LOST = Statement(
     "MARK_LOST",
     f"""
@@ -479,10 +488,11 @@ WITH expired AS (
 )
 SELECT id, name, silent_s, (SELECT count(*) FROM hinted) AS hints FROM lost
 """,
+    row=LostRow,
 )
 
 
-def mark_lost(timing: Timing) -> Transaction[list[Row]]:
+def mark_lost(timing: Timing) -> Transaction[list[LostRow]]:
     """Mark nodes whose lease has expired as lost. Their next heartbeat makes them alive again."""
     yield from query(CUT, ttl_s=timing.lease_ttl_s)
     yield from query(CUT_PULSE, gap_s=timing.pulse_gap_s)
@@ -491,12 +501,17 @@ def mark_lost(timing: Timing) -> Transaction[list[Row]]:
     return sorted(rows, key=lambda row: str(row.name))
 
 
+class ExpiryRow(NamedTuple):
+    in_s: float | None
+
+
 NEXT_EXPIRY = Statement(
     "NEXT_EXPIRY",
     """
 SELECT extract(epoch FROM min(l.expires_at) - clock_timestamp())::float AS in_s
 FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id WHERE n.status = 'alive'
 """,
+    row=ExpiryRow,
 )
 
 

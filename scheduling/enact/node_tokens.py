@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from scheduling.db.statements import Statement
-from scheduling.db.transaction import Row, Transaction, query_one
+from scheduling.db.transaction import Transaction, query_one
+
+
+class TokenRow(NamedTuple):
+    id: int
+    name: str
+    revoked: bool
+    expired: bool
+
 
 #: The last use is written once a minute. If the row is locked, the next look-up writes it: no node
 #: waits for an operator.
@@ -24,9 +34,10 @@ SELECT n.id, n.name, t.revoked_at IS NOT NULL AS revoked,
 FROM scheduling_nodetoken t JOIN scheduling_node n ON n.id = t.node_id
 WHERE t.sha256 = %(sha256)s
 """,
+    row=TokenRow,
 )
 
 
-def node_of_token(sha256: str) -> Transaction[Row | None]:
+def node_of_token(sha256: str) -> Transaction[TokenRow | None]:
     """Return the node of a token, and whether the token is revoked or expired; None if unknown."""
     return (yield from query_one(NODE_OF_TOKEN, sha256=sha256))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, query
@@ -15,6 +15,12 @@ PIN = Statement(
 UPDATE scheduling_run SET pinned_node_id = %(node)s WHERE portfolio_id = %(portfolio)s
 """,
 )
+
+
+class UnpinnedRow(NamedTuple):
+    portfolio_id: int
+    node: int
+
 
 UNPIN = Statement(
     "UNPIN",
@@ -29,6 +35,7 @@ UPDATE scheduling_run r SET pinned_node_id = NULL
 FROM pinned p WHERE r.portfolio_id = p.portfolio_id
 RETURNING r.portfolio_id, p.pinned_node_id AS node
 """,
+    row=UnpinnedRow,
 )
 
 

@@ -76,7 +76,7 @@ def handle_process_exit(
         "process_died",
         portfolio=run.portfolio_id,
         node=node,
-        actor=run.node_name,
+        actor=run.node_name or "",
         reason=exited.error,
         epoch=exited.epoch,
         revision=exited.revision,
@@ -256,9 +256,9 @@ def handle_stale_halt(
         phase="halted",
         cause="halt",
         reason=reason,
-        actor=run.node_name,
+        actor=run.node_name or "",
     )
     yield from audit(
-        "halted", portfolio=run.portfolio_id, node=node, actor=run.node_name, reason=reason
+        "halted", portfolio=run.portfolio_id, node=node, actor=run.node_name or "", reason=reason
     )
     return "halted"

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from scheduling.db.statements import Statement
 from scheduling.db.transaction import Transaction, query_one
 from scheduling.decide.ownership_history import EVENT_KINDS
@@ -12,6 +14,11 @@ from scheduling.decide.ownership_history import EVENT_KINDS
 BATCH = 5_000  #: rows per statement, which takes milliseconds, so that nothing waits for it
 #: Per portfolio and outcome, so that the last `different` verification and its alert stay.
 KEPT_VERIFICATIONS = 20
+
+
+class CountRow(NamedTuple):
+    rows: int
+
 
 #: No concurrent writers here: rows of this age are only read.
 EVENTS = Statement(
@@ -25,6 +32,7 @@ WITH old AS (
     DELETE FROM scheduling_event e USING old WHERE e.id = old.id RETURNING e.id
 ) SELECT count(*) AS rows FROM gone
 """,
+    row=CountRow,
 )
 
 ALERTS = Statement(
@@ -37,6 +45,7 @@ WITH old AS (
     DELETE FROM scheduling_alert a USING old WHERE a.id = old.id RETURNING a.id
 ) SELECT count(*) AS rows FROM gone
 """,
+    row=CountRow,
 )
 
 #: Handoffs without a grant. A tenure refers to the handoff that granted it, and keeps it.
@@ -53,6 +62,7 @@ WITH old AS (
     DELETE FROM scheduling_handoff h USING old WHERE h.id = old.id RETURNING h.id
 ) SELECT count(*) AS rows FROM gone
 """,
+    row=CountRow,
 )
 
 VERIFICATIONS = Statement(
@@ -67,6 +77,7 @@ WITH old AS (
     DELETE FROM scheduling_verification v USING old WHERE v.id = old.id RETURNING v.id
 ) SELECT count(*) AS rows FROM gone
 """,
+    row=CountRow,
 )
 
 
@@ -92,6 +103,6 @@ def prune_verifications() -> Transaction[int]:
     return _rows((yield from query_one(VERIFICATIONS, kept=KEPT_VERIFICATIONS, batch=BATCH)))
 
 
-def _rows(row: object) -> int:
+def _rows(row: CountRow | None) -> int:
     assert row is not None
-    return int(row.rows)  # type: ignore[attr-defined]
+    return row.rows

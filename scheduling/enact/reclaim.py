@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from scheduling.db.statements import NO_ACTIVE_HANDOFF, Statement
-from scheduling.db.transaction import Row, Transaction, query
+from scheduling.db.transaction import Transaction, query
 from scheduling.enact.grant import lock_run
 from scheduling.enact.handoff import failed_start, revoke_ownership
 from scheduling.enact.handoff.deadlines import DELAYED
 from scheduling.timing import Timing
+
+
+class OwnedRow(NamedTuple):
+    portfolio_id: int
+    epoch: int
+
 
 #: Runs owned by an incarnation that no longer holds its node's lease, and in no handoff: a grant
 #: and a register crossed. The next grant to the node that holds the lease repairs this.
@@ -20,10 +28,11 @@ WHERE l.incarnation <> r.incarnation
   AND {NO_ACTIVE_HANDOFF}
 ORDER BY r.portfolio_id LIMIT 50
 """,
+    row=OwnedRow,
 )
 
 
-def orphaned() -> Transaction[list[Row]]:
+def orphaned() -> Transaction[list[OwnedRow]]:
     """Return the runs whose incarnation no longer holds the lease of its node."""
     return (yield from query(ORPHANED))
 
@@ -46,6 +55,12 @@ def reclaim_orphaned(portfolio: int, seen_epoch: int) -> Transaction[bool]:
     )
 
 
+class UnactivatedRow(NamedTuple):
+    portfolio_id: int
+    epoch: int
+    name: str
+
+
 #: Runs granted to a living node without a first commit, and in no handoff that has a deadline.
 UNACTIVATED = Statement(
     "UNACTIVATED",
@@ -61,10 +76,11 @@ WHERE r.first_commit_at IS NULL AND r.phase = 'starting'
   AND {NO_ACTIVE_HANDOFF}
 ORDER BY r.portfolio_id LIMIT 50
 """,
+    row=UnactivatedRow,
 )
 
 
-def unactivated(timing: Timing) -> Transaction[list[Row]]:
+def unactivated(timing: Timing) -> Transaction[list[UnactivatedRow]]:
     """Return the runs that a living node was granted and did not commit in time."""
     return (
         yield from query(
@@ -79,7 +95,12 @@ def unactivated(timing: Timing) -> Transaction[list[Row]]:
 def reclaim_unactivated(portfolio: int, seen_epoch: int, limit_s: float) -> Transaction[bool]:
     """Revoke a run from a living node that never committed, so that it is placed again."""
     run = yield from lock_run(portfolio)
-    if run is None or run.epoch != seen_epoch or run.first_commit_at is not None:
+    if (
+        run is None
+        or run.node_id is None
+        or run.epoch != seen_epoch
+        or run.first_commit_at is not None
+    ):
         return False  # committed or granted since it was read
     error = f"{run.node_name} did not commit in {limit_s:g} s"
     yield from failed_start(run, run.node_id, error, run.revision, False, timed_out=True)
@@ -96,9 +117,10 @@ WHERE r.node_id IS NOT NULL AND p.desired_state = 'stopped'
   AND {NO_ACTIVE_HANDOFF}
 ORDER BY r.portfolio_id LIMIT 50
 """,
+    row=OwnedRow,
 )
 
 
-def unstopped() -> Transaction[list[Row]]:
+def unstopped() -> Transaction[list[OwnedRow]]:
     """Return the runs for which a stop has to be requested again."""
     return (yield from query(UNSTOPPED))

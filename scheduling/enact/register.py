@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from typing import NamedTuple
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -30,6 +32,17 @@ LOCK_LEASE = Statement(
     "LOCK_LEASE", "SELECT node_id FROM scheduling_lease WHERE node_id = %(node)s FOR UPDATE"
 )
 
+
+class LeaseRow(NamedTuple):
+    incarnation: UUID
+    takeovers: list[float]
+    valid: bool
+    host: str
+    pid: int | None
+    status: str
+    now: Decimal
+
+
 LEASE = Statement(
     "LEASE",
     """
@@ -38,6 +51,7 @@ SELECT l.incarnation, l.takeovers, l.expires_at > clock_timestamp() AS valid, n.
 FROM scheduling_lease l JOIN scheduling_node n ON n.id = l.node_id
 WHERE l.node_id = %(node)s
 """,
+    row=LeaseRow,
 )
 
 #: Another node's lease with this incarnation. A unique index decides concurrent registrations.

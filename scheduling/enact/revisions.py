@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
-from scheduling.db.transaction import Row, Transaction, query
+from scheduling.db.transaction import Transaction, query
 from scheduling.timing import Timing
+
+
+class ProvenRow(NamedTuple):
+    portfolio_id: int
+    number: int
+
 
 PROVE = Statement(
     "PROVE",
@@ -40,6 +48,7 @@ WITH ready AS MATERIALIZED (
 )
 SELECT portfolio_id, number FROM proven
 """,
+    row=ProvenRow,
 )
 
 
@@ -47,6 +56,13 @@ def mark_proven_revisions(timing: Timing) -> Transaction[int]:
     """Mark revisions good that ran for `good_after_s` and made progress. Return how many."""
     rows = yield from query(PROVE, good_after_s=timing.good_after_s)
     return len(rows)
+
+
+class StaleRevisionRow(NamedTuple):
+    portfolio_id: int
+    epoch: int
+    node_id: int
+    wanted: int
 
 
 #: Runs whose revision is not the wanted one. Level-triggered: two quick changes of a
@@ -81,13 +97,14 @@ WHERE r.revision <> p.revision AND v.status <> 'rejected' AND r.phase = 'running
            < extract(epoch FROM clock_timestamp()) - %(rest_s)s)
 ORDER BY r.portfolio_id LIMIT 50
 """,
+    row=StaleRevisionRow,
 )
 
 #: Seconds between two automatic attempts to reload to the same revision.
 RELOAD_REST_S = 10.0
 
 
-def stale_revisions(timing: Timing) -> Transaction[list[Row]]:
+def stale_revisions(timing: Timing) -> Transaction[list[StaleRevisionRow]]:
     """Return the runs that should be reloaded to their wanted revision."""
     return (
         yield from query(STALE_REVISIONS, good_after_s=timing.good_after_s, rest_s=RELOAD_REST_S)

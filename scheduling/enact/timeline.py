@@ -10,6 +10,7 @@ who releases failover, settles it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from psycopg.types.json import Jsonb
 
@@ -217,6 +218,11 @@ RETURNING v.portfolio_number, v.settled_at IS NULL AS open,
 """,
 )
 
+
+class BelievedRow(NamedTuple):
+    believed: bool
+
+
 #: One node alone could be wrong, or hostile; if the database itself changed, it is believed.
 IS_BELIEVED = Statement(
     "IS_BELIEVED",
@@ -225,6 +231,7 @@ SELECT (SELECT count(DISTINCT node_id) FROM scheduling_vanishedcommits WHERE set
     OR (SELECT count(*) FROM scheduling_node WHERE status = 'alive') < 2
     OR EXISTS (SELECT FROM scheduling_databasetimeline WHERE settled_at IS NULL) AS believed
 """,
+    row=BelievedRow,
 )
 
 
@@ -341,6 +348,12 @@ def settle() -> Transaction[None]:
     yield from query(SETTLE, holder=HOLDER)
 
 
+class UnsettledRow(NamedTuple):
+    vanished: bool
+    changed: bool
+    quiet: bool
+
+
 UNSETTLED = Statement(
     "UNSETTLED",
     """
@@ -350,10 +363,11 @@ SELECT EXISTS (SELECT FROM scheduling_vanishedcommits WHERE settled_at IS NULL
        EXISTS (SELECT FROM scheduling_databasetimeline WHERE settled_at IS NULL
                AND since < clock_timestamp() - make_interval(secs => %(quiet_s)s)) AS quiet
 """,
+    row=UnsettledRow,
 )
 
 
-def unsettled(wait_s: float, quiet_s: float) -> Transaction[Row]:
+def unsettled(wait_s: float, quiet_s: float) -> Transaction[UnsettledRow]:
     """Return what an installation that raises the floor automatically has to know.
 
     vanished: commits are missing, and that has been known for `wait_s`. changed: the database is on

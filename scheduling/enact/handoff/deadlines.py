@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from scheduling.db.statements import ACTIVE_HANDOFF_STATES, Statement
 from scheduling.db.transaction import Transaction, query, query_one
 from scheduling.enact.handoff.finish import revoke_ownership
@@ -28,6 +30,11 @@ DELAYED = """EXISTS (
        OR g.commits_stood_at BETWEEN clock_timestamp() - make_interval(secs => %(interval_s)s)
                                  AND clock_timestamp() + interval '1 s')"""
 
+
+class OverdueRow(NamedTuple):
+    id: int
+
+
 OVERDUE = Statement(
     "OVERDUE",
     f"""
@@ -45,10 +52,15 @@ WHERE h.state IN {ACTIVE_HANDOFF_STATES} AND (
 )
 ORDER BY h.id LIMIT 500
 """,
+    row=OverdueRow,
 )
 
 
-IS_DUE = Statement("IS_DUE", "SELECT %(deadline)s < clock_timestamp() AS due")
+class DueRow(NamedTuple):
+    due: bool
+
+
+IS_DUE = Statement("IS_DUE", "SELECT %(deadline)s < clock_timestamp() AS due", row=DueRow)
 
 
 def overdue(timing: Timing) -> Transaction[list[int]]:

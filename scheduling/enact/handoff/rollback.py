@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from scheduling.db.statements import Statement
 from scheduling.db.transaction import Row, Transaction, query, query_one
 from scheduling.decide.process_exit import MAX_ATTEMPTS
@@ -16,6 +18,11 @@ from scheduling.enact.handoff.statements import (
 from scheduling.enact.notify import bump_desired_versions
 from scheduling.timing import Timing
 
+
+class FailedBeforeRow(NamedTuple):
+    times: int
+
+
 #: Earlier reloads to the same revision that failed under the same daemon.
 FAILED_BEFORE = Statement(
     "FAILED_BEFORE",
@@ -25,6 +32,7 @@ WHERE portfolio_id = %(portfolio)s AND id < %(handoff)s AND kind = 'reload'
   AND to_revision = %(revision)s AND target_incarnation = %(incarnation)s
   AND state IN ('failed', 'rolled_back') AND finished_at > clock_timestamp() - interval '10 min'
 """,
+    row=FailedBeforeRow,
 )
 
 
@@ -152,6 +160,10 @@ def roll_back(
     return "rolled_back"
 
 
+class RejectedRow(NamedTuple):
+    number: int
+
+
 REJECT = Statement(
     "REJECT",
     """
@@ -159,6 +171,7 @@ UPDATE portfolios_revision SET status = 'rejected', status_reason = %(error)s::t
 WHERE portfolio_id = %(portfolio)s AND number = %(number)s AND status <> 'good'
 RETURNING number
 """,
+    row=RejectedRow,
 )
 
 SAY = Statement(

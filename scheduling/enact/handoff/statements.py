@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -44,9 +45,29 @@ FOR UPDATE OF h
 """,
 )
 
+
+class PortfolioRow(NamedTuple):
+    portfolio_id: int
+
+
 PORTFOLIO_OF = Statement(
-    "PORTFOLIO_OF", "SELECT portfolio_id FROM scheduling_handoff WHERE id = %(handoff)s"
+    "PORTFOLIO_OF",
+    "SELECT portfolio_id FROM scheduling_handoff WHERE id = %(handoff)s",
+    row=PortfolioRow,
 )
+
+
+class TargetRow(NamedTuple):
+    """A possible target, with the weight that it holds or reserves."""
+
+    id: int
+    name: str
+    capacity: int
+    incarnation: UUID | None
+    valid: bool | None
+    held: int
+    storm_held: bool
+
 
 #: Read under the lock of the node rows, so that two requests cannot both take the last capacity.
 #: The last read before anything is written, so it includes a hold of failover.
@@ -67,6 +88,7 @@ SELECT n.id, n.name, n.capacity, l.incarnation,
 FROM scheduling_node n LEFT JOIN scheduling_lease l ON l.node_id = n.id
 WHERE n.id = ANY(%(nodes)s::bigint[])
 """,
+    row=TargetRow,
 )
 
 #: One active handoff per portfolio, by a unique index. The run is locked.

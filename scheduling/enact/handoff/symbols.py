@@ -8,6 +8,7 @@ positions beyond the new revision's symbols are still valued and filled.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from psycopg.types.json import Jsonb
 
@@ -20,16 +21,29 @@ from scheduling.decide.reasons import as_data, render
 from scheduling.decide.types import Reason
 from scheduling.errors import Refused
 
+
+class SymbolsRow(NamedTuple):
+    symbols: list[str]
+
+
 SYMBOLS = Statement(
     "SYMBOLS",
     """
 SELECT symbols FROM portfolios_revision
 WHERE portfolio_id = %(portfolio)s AND number = %(number)s
 """,
+    row=SymbolsRow,
 )
 
+
+class StateRow(NamedTuple):
+    state: bytes | None
+
+
 STATE = Statement(
-    "STATE", "SELECT state FROM portfolios_checkpoint WHERE portfolio_id = %(portfolio)s"
+    "STATE",
+    "SELECT state FROM portfolios_checkpoint WHERE portfolio_id = %(portfolio)s",
+    row=StateRow,
 )
 
 NOTE_SYMBOLS_IN_USE = Statement(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
+from typing import Any
 
 import psycopg
 import pytest
@@ -75,6 +76,29 @@ def positional(text: str) -> str:
     return PARAMETER.sub(lambda m: f"${names.setdefault(m[1], len(names) + 1)}", text).replace(
         "%%", "%"
     )
+
+
+def typed_statements() -> list[Statement[Any]]:
+    found = [
+        value
+        for name in MODULES
+        for value in vars(import_module(name)).values()
+        if isinstance(value, Statement) and value.row is not None
+    ]
+    return list(dict.fromkeys(found))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("statement", typed_statements(), ids=lambda each: each.name)
+def test_row_type_has_the_columns_of_its_statement(statement: Statement[Any]) -> None:
+    assert statement.row is not None
+    connection.ensure_connection()
+    session = connection.connection.pgconn
+    session.prepare(b"typed", positional(statement.sql).encode())
+    described = session.describe_prepared(b"typed")
+    columns = [described.fname(number).decode() for number in range(described.nfields)]
+    connection.cursor().execute("DEALLOCATE typed")
+    assert columns == list(statement.row._fields)
 
 
 @pytest.mark.django_db
