@@ -1,4 +1,4 @@
-"""Partitions of the records: attached ahead of the feed, archived and dropped when they are old."""
+"""Partitions of the records: attached ahead of the feed, archived and dropped when old."""
 
 from portfolios.retention.archive import ArchiveDiffers
 from portfolios.retention.kinds import RecordKind, record_kinds

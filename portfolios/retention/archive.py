@@ -1,4 +1,4 @@
-"""Archive a table as one Parquet file, and prove that the file holds its rows."""
+"""Archive a table as one Parquet file, and verify that the file contains its rows."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from psycopg import sql
 
 from portfolios.retention.kinds import RecordKind
 
-#: Rows held at once, and in one row group of the file.
+#: Rows in memory at once, and in one row group of the file.
 BATCH_ROWS = 50_000
-#: PostgreSQL's types to Arrow's. Any other one is refused, since it might lose something.
+#: PostgreSQL types to Arrow types. Any other type is refused, since data might be lost.
 TYPES = {
     "int8": pa.int64(),
     "int4": pa.int32(),
@@ -33,12 +33,12 @@ TYPES = {
 
 
 class ArchiveDiffers(Exception):
-    """What was read back of an archive is not what was written; the text names both."""
+    """The archive read back differs from what was written. The text names both."""
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """One file that was read back and holds `rows` rows with this digest."""
+    """One verified file, with the number of its rows and their digest."""
 
     path: Path
     rows: int
@@ -46,15 +46,15 @@ class Archive:
 
 
 class RowDigest:
-    """SHA-256 over the rows as lines of text: the values as PostgreSQL would name the columns'
-    order, separated by tabs, `\\N` for none. Anybody can compute it again from file or table."""
+    """SHA-256 over the rows as lines of text: the values in column order, separated by tabs, `\\N`
+    for NULL. It can be computed again from the file or the table."""
 
     def __init__(self) -> None:
         self.rows = 0
         self._hash = hashlib.sha256()
 
     def add(self, table: pa.Table) -> None:
-        """Add the rows of one piece."""
+        """Add the rows of one batch."""
         if table.num_rows == 0:
             return
         texts = [pc.fill_null(pc.cast(column, pa.string()), "\\N") for column in table.columns]
@@ -70,10 +70,10 @@ class RowDigest:
 
 
 def archive(kind: RecordKind, table: str, folder: Path) -> Archive:
-    """Write `table` to a file in `folder`, read it back, and return what it holds.
+    """Write `table` to a file in `folder`, read it back, and return the verified archive.
 
-    The file appears by rename, whole or not at all. Raise ArchiveDiffers, or OSError where there
-    is no room. Reads a piece at a time, each in a statement of its own: no snapshot is held.
+    The file appears by rename, complete or not at all. Raise ArchiveDiffers, or OSError if the disk
+    is full. Reads in batches, each with its own statement, so that no snapshot is held.
     """
     folder = folder / kind.table
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def archive(kind: RecordKind, table: str, folder: Path) -> Archive:
             raise ArchiveDiffers(
                 f"The archive of {table} holds {read.rows} rows with digest {read.hex[:12]}…, but "
                 f"{written.rows} rows with digest {written.hex[:12]}… were written: the table was "
-                f"kept. Look at the disk of {folder}."
+                f"kept. Check the disk of {folder}."
             )
         path = _free_name(folder, table, written)
         draft.replace(path)
@@ -114,7 +114,7 @@ def _write(kind: RecordKind, table: str, draft: Path) -> RowDigest:
 
 
 def read_back(path: Path) -> RowDigest:
-    """Return rows and digest of a file, from what lies in it."""
+    """Return number of rows and digest of a file, computed from its content."""
     digest = RowDigest()
     with pq.ParquetFile(path) as file:
         for piece in range(file.num_row_groups):
@@ -134,7 +134,7 @@ def _schema(table: str) -> pa.Schema:
 
 
 def _batches(kind: RecordKind, table: str, schema: pa.Schema) -> Iterator[pa.Table]:
-    """Yield the rows in the order of the kind's key, each piece behind the last row of the last."""
+    """Yield the rows in batches, in the order of the kind's key."""
     key = [name.strip() for name in kind.order_by.split(",")]
     columns = [schema.get_field_index(name) for name in key]
     names = sql.SQL(", ").join(map(sql.Identifier, schema.names))
@@ -152,7 +152,7 @@ def _batches(kind: RecordKind, table: str, schema: pa.Schema) -> Iterator[pa.Tab
         statement = sql.SQL("SELECT {} FROM {} {} ORDER BY {} LIMIT {}").format(
             names, sql.Identifier(table), behind, order, sql.Literal(BATCH_ROWS)
         )
-        # Django's own cursors would convert what psycopg reads exactly.
+        # Django's cursors would convert values that psycopg reads exactly.
         with psycopg.Cursor(connection.connection) as cursor:
             rows = cursor.execute(statement).fetchall()
         if not rows:
@@ -166,8 +166,8 @@ def _batches(kind: RecordKind, table: str, schema: pa.Schema) -> Iterator[pa.Tab
 
 
 def _free_name(folder: Path, table: str, written: RowDigest) -> Path:
-    """Return where the file belongs: another archive of that name, as of a database that was
-    restored since, is never overwritten."""
+    """Return a path for the file that overwrites no archive with other content, such as one from
+    before a restore of the database."""
     number = 1
     while True:
         path = folder / (f"{table}.parquet" if number == 1 else f"{table}-{number}.parquet")
@@ -177,7 +177,7 @@ def _free_name(folder: Path, table: str, written: RowDigest) -> Path:
 
 
 def _sync(path: Path) -> None:
-    """Have a file, or the names in a folder, on the disk."""
+    """Flush a file, or the entries of a folder, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,13 +1,12 @@
-"""The kinds of records: their tables, what partitions them, and how long each is kept."""
+"""The kinds of records: their tables, partition columns and retention times."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 DAY_S = 86_400
-#: Partitions that the time for which a kind is kept is divided into. A commit's plan names each
-#: partition of the orders (docs/retention.md has what that costs), and up to one part more than
-#: asked for is kept.
+#: Partitions per retention time. The query plan of a commit contains each partition of the orders
+#: (docs/retention.md has the cost), and up to one partition more than requested is kept.
 ORDER_PARTS, EQUITY_PARTS = 24, 6
 
 
@@ -17,15 +16,15 @@ class RecordKind:
 
     table: str
     seq: str  #: the column that partitions it
-    at: str  #: the column that says how old a row is
-    order_by: str  #: the order of the rows in an archive, by a key that is unique
+    at: str  #: the column with the time of a row
+    order_by: str  #: row order in an archive, by a unique key
     keep_s: float  #: rows younger than this are never dropped
-    period_s: float  #: of feed time in one partition
-    verified: bool  #: a verification needs the rows behind its newest anchor
+    period_s: float  #: feed time per partition
+    verified: bool  #: verifications need the rows after the newest anchor
 
 
 def record_kinds() -> tuple[RecordKind, ...]:
-    """Return the kinds as this installation keeps them. Fills before the orders they refer to."""
+    """Return the kinds with the settings of this installation, fills before their orders."""
     from django.conf import settings
 
     orders_s = settings.GINKGO.keep_orders_days * DAY_S

@@ -1,8 +1,8 @@
-"""Attach and detach partitions on a system that trades.
+"""Attach and detach partitions while commits go on.
 
-Every change that needs a table for itself touches the catalogue only and gives way after
-LOCK_WAIT: a commit that queues behind it waits no longer than that, and a dump that holds the table
-for an hour delays the change, not the commits.
+Every change that needs an exclusive table lock only updates the catalogue, and gives up waiting for
+the lock after LOCK_WAIT: a commit that queues behind it waits no longer than that, and a dump that
+locks the table for an hour delays the change, not the commits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MIN_WIDTH = 1_000  #: seqs
 
 
 class Partition(NamedTuple):
-    """One partition: rows of [low, high). The first one has no low."""
+    """One partition, with the rows of [low, high). The first one has no lower bound."""
 
     name: str
     low: int | None
@@ -47,7 +47,7 @@ WHERE i.inhparent = %s::regclass AND NOT i.inhdetachpending
 """
 BOUNDS = re.compile(r"FOR VALUES FROM \((MINVALUE|'?(-?\d+)'?)\) TO \('?(\d+)'?\)")
 
-#: A paused feed goes on at the rate it had, so partitions are made for that.
+#: A paused feed is expected to continue at its last rate.
 FEED_HEAD = """
 SELECT coalesce(max(last.from_seq + floor(
            greatest(extract(epoch FROM clock_timestamp() - last.from_time), 0) * last.rate)), 0)
@@ -60,7 +60,7 @@ LEFT JOIN LATERAL (SELECT s.rate FROM portfolios_feedsegment s WHERE s.feed_id =
                    ORDER BY s.id DESC LIMIT 1) before ON true
 """
 
-#: Tables that were detached to be archived, by a task that did not get to their end.
+#: Tables detached for archiving by a task that did not finish.
 DETACHED = """
 SELECT c.relname FROM pg_class c
 WHERE c.relkind = 'r' AND NOT c.relispartition AND c.relnamespace = current_schema()::regnamespace
@@ -70,7 +70,7 @@ ORDER BY c.relname
 
 
 def feed_head() -> FeedHead:
-    """Return how far the fastest feed is. One statement."""
+    """Return the head of the fastest feed. One statement."""
     from django.conf import settings
 
     with connection.cursor() as cursor:
@@ -80,43 +80,43 @@ def feed_head() -> FeedHead:
 
 
 def partitions(kind: RecordKind) -> list[Partition]:
-    """Return the attached partitions but the default one, lowest first. One statement."""
+    """Return the attached partitions except the default one, lowest first. One statement."""
     with connection.cursor() as cursor:
         cursor.execute(PARTITIONS, [kind.table])
         rows = cursor.fetchall()
     found = []
     for name, text in rows:
         bounds = BOUNDS.fullmatch(text)
-        if bounds:  # the default partition says DEFAULT
+        if bounds:  # the default partition has the bound DEFAULT
             low = None if bounds[1] == "MINVALUE" else int(bounds[2])
             found.append(Partition(name, low, int(bounds[3])))
     return sorted(found, key=lambda partition: partition.high)
 
 
 def detached(kind: RecordKind) -> list[str]:
-    """Return the names of the tables that are partitions of `kind` no more. One statement."""
+    """Return the names of detached partitions of `kind`. One statement."""
     with connection.cursor() as cursor:
         cursor.execute(DETACHED, [kind.table])
         return [name for (name,) in cursor.fetchall()]
 
 
 def width(kind: RecordKind, at: FeedHead) -> int:
-    """Return how many seqs the feed releases in one period at its present rate."""
+    """Return the number of seqs per partition at the current rate of the feed."""
     return max(round(at.rate * kind.period_s), MIN_WIDTH)
 
 
 def attach_ahead(kind: RecordKind, at: FeedHead) -> list[str]:
-    """Attach partitions until AHEAD widths beyond the head are covered; return their names.
+    """Attach partitions up to PARTITIONS_AHEAD widths beyond the head; return their names.
 
-    Raise OperationalError where the lock was not to be had: the default partition takes what
-    comes meanwhile.
+    Raise OperationalError if the lock is not available: until the next pass, rows go into the
+    default partition.
     """
     wide = width(kind, at)
     attached = partitions(kind)
     low = attached[-1].high if attached else 0
     made = []
     while low < at.seq + PARTITIONS_AHEAD * wide:
-        # After a pause of this task, or a rate that was raised: one partition up to the head.
+        # If this task was paused or the rate was raised, one partition covers the gap to the head.
         high = max(low + wide, at.seq + wide) if low < at.seq else low + wide
         made.append(patiently(partial(_attach, kind, low, high)))
         low = high
@@ -124,7 +124,7 @@ def attach_ahead(kind: RecordKind, at: FeedHead) -> list[str]:
 
 
 def _attach(kind: RecordKind, low: int, high: int) -> str:
-    """Attach an empty partition, or one with the rows that the default one took in its place."""
+    """Attach a partition, and move its rows from the default partition into it."""
     name, table, seq = f"{kind.table}_from_{low}", kind.table, kind.seq
     with connection.cursor() as cursor:
         # LIKE and ATTACH, since PARTITION OF would lock the table itself.
@@ -132,8 +132,8 @@ def _attach(kind: RecordKind, low: int, high: int) -> str:
             f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS "
             "INCLUDING INDEXES INCLUDING STORAGE)"
         )
-        # The concurrent writer: a commit that goes into the default partition. After this lock
-        # none does until the end of the transaction; a handful of rows is moved meanwhile.
+        # The concurrent writer: a commit into the default partition. This lock excludes commits
+        # until the end of the transaction, in which only a few rows are moved.
         cursor.execute(f"LOCK TABLE {table}_default IN ACCESS EXCLUSIVE MODE")
         cursor.execute(
             f"WITH moved AS (DELETE FROM {table}_default WHERE {seq} >= %s AND {seq} < %s "
@@ -147,12 +147,12 @@ def _attach(kind: RecordKind, low: int, high: int) -> str:
 
 
 def detach(kind: RecordKind, partition: Partition) -> None:
-    """Take a partition out of its table. CONCURRENTLY is refused where a default one exists."""
+    """Detach a partition. CONCURRENTLY is not possible with a default partition."""
     patiently(partial(_execute, f"ALTER TABLE {kind.table} DETACH PARTITION {partition.name}"))
 
 
 def drop(table: str) -> None:
-    """Drop a table that is no partition any more."""
+    """Drop a detached table."""
     patiently(partial(_execute, f"DROP TABLE {table}"))
 
 
@@ -162,5 +162,5 @@ def _execute(statement: str) -> None:
 
 
 def patiently(act: Callable[[], T]) -> T:
-    """Run `act` in one transaction that gives way. Raise OperationalError where it never got on."""
+    """Run `act` in a transaction with a lock timeout. Raise OperationalError if every try fails."""
     return patience.patiently(act, LOCK_WAIT, MAX_ATTEMPTS)

@@ -1,4 +1,4 @@
-"""One pass over the records: partitions ahead of the head, and old ones archived and dropped."""
+"""One maintenance pass: attach partitions ahead of the head, archive and drop old ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from portfolios.retention.partitions import (
 
 @dataclass(frozen=True, slots=True)
 class RetainedPartition:
-    """An old partition that stays, and why."""
+    """An old partition that is kept, and why."""
 
     partition: str
     why: str
@@ -32,7 +32,7 @@ class RetainedPartition:
 
 @dataclass(slots=True)
 class MaintenanceOutcome:
-    """What one pass did."""
+    """The changes of one pass."""
 
     attached: list[str] = field(default_factory=list)
     archived: list[Archive] = field(default_factory=list)
@@ -40,18 +40,18 @@ class MaintenanceOutcome:
     kept: list[RetainedPartition] = field(default_factory=list)
 
     def sentence(self) -> str:
-        """Return one line for people."""
+        """Return a summary in one line."""
         rows = sum(archive.rows for archive in self.archived)
-        said = f"{len(self.attached)} partitions attached, {len(self.dropped)} dropped"
-        said += f" ({rows} rows archived)" if rows else ""
-        return "; ".join([said, *(f"{kept.partition} stays: {kept.why}" for kept in self.kept)])
+        summary = f"{len(self.attached)} partitions attached, {len(self.dropped)} dropped"
+        summary += f" ({rows} rows archived)" if rows else ""
+        return "; ".join([summary, *(f"{kept.partition} stays: {kept.why}" for kept in self.kept)])
 
 
-#: A portfolio that is not verified holds back the partitions of all for no longer than this many
-#: times what they are kept. The archive has its rows too, and `archived_unverified` says so.
+#: An unverified portfolio holds back partitions for at most this many times their retention time.
+#: Its rows are in the archive, and the alert `archived_unverified` names the portfolio.
 MAX_KEEP_FACTOR = 1.125
 
-#: When the fastest feed released a seq: before all rows of partitions that end there or lower.
+#: Age of a seq: its release by the fastest feed precedes all rows of partitions that end there.
 RELEASED = """
 SELECT min(extract(epoch FROM clock_timestamp() - s.from_time)
            - (%(seq)s - s.from_seq) / nullif(s.rate, 0))
@@ -72,7 +72,7 @@ WHERE o.status = 'open' AND p.archived_at IS NULL
 
 
 def attach_partitions() -> list[str]:
-    """Attach what is missing ahead, of every kind; return the names. Milliseconds."""
+    """Attach missing partitions of every kind; return their names. Takes milliseconds."""
     done, at = MaintenanceOutcome(), feed_head()
     for kind in record_kinds():
         _attach_ahead(kind, at, done)
@@ -80,7 +80,7 @@ def attach_partitions() -> list[str]:
 
 
 def has_expired_partitions() -> bool:
-    """Return whether a partition may be old enough to go, or one was left by a pass before."""
+    """Return whether a partition may have expired, or an earlier pass left a detached one."""
     at = feed_head()
     return any(
         bool(detached(kind))
@@ -90,15 +90,15 @@ def has_expired_partitions() -> bool:
 
 
 def maintain(folder: Path, verified_to: int | None) -> MaintenanceOutcome:
-    """Do one pass. Rows beyond `verified_to` are needed by a verification; None: none are. They
-    are held back until HELD_LONGER.
+    """Do one pass. Rows after `verified_to` (None: no rows) are needed by a verification, and kept
+    up to MAX_KEEP_FACTOR times their retention time.
 
-    A lock that was not to be had is no failure: the next pass does what this one left.
+    A lock that is not available is no failure: the next pass does the rest.
     """
     done, at = MaintenanceOutcome(), feed_head()
     for kind in record_kinds():
         _attach_ahead(kind, at, done)
-        for table in detached(kind):  # left by a pass that was interrupted
+        for table in detached(kind):  # left by an interrupted pass
             _archive_and_drop(kind, table, folder, done)
         for partition in partitions(kind):
             why = _reason_to_keep(kind, partition, at, verified_to)
@@ -108,7 +108,7 @@ def maintain(folder: Path, verified_to: int | None) -> MaintenanceOutcome:
             else:
                 if why:
                     done.kept.append(RetainedPartition(partition.name, why))
-                break  # the next one is younger
+                break  # later partitions are younger
     return done
 
 
@@ -120,9 +120,9 @@ def _attach_ahead(kind: RecordKind, at: FeedHead, done: MaintenanceOutcome) -> N
 
 
 def _is_expired(kind: RecordKind, partition: Partition, at: FeedHead, times: float = 1.0) -> bool:
-    """Return whether the feed left the partition behind `times` as long ago as its rows are kept.
+    """Return whether the feed passed the partition `times` the retention time ago.
 
-    By the feed's clock alone, so that no row is read before its time.
+    Uses the feed's clock alone, so that rows are read only if it may have expired.
     """
     if partition.high > at.seq:
         return False
@@ -135,7 +135,7 @@ def _is_expired(kind: RecordKind, partition: Partition, at: FeedHead, times: flo
 def _reason_to_keep(
     kind: RecordKind, partition: Partition, at: FeedHead, verified_to: int | None
 ) -> str | None:
-    """Return why an old partition stays, "" if it is not old, None if it can go."""
+    """Return why an expired partition is kept, "" if it has not expired, None if it can go."""
     if not _is_expired(kind, partition, at):
         return ""
     with connection.cursor() as cursor:
@@ -160,7 +160,7 @@ def _reason_to_keep(
 
 
 def _retire(kind: RecordKind, partition: Partition, folder: Path, done: MaintenanceOutcome) -> bool:
-    """Archive, detach, drop. Return False where the lock was not to be had."""
+    """Archive, detach and drop a partition. Return False if the lock is not available."""
     written = archive(kind, partition.name, folder) if _count(partition.name) else None
     try:
         detach(kind, partition)
@@ -170,13 +170,13 @@ def _retire(kind: RecordKind, partition: Partition, folder: Path, done: Maintena
     if written is not None and _count(partition.name) == written.rows:
         done.archived.append(written)
         _drop(partition.name, done)
-    else:  # a row came between, or there was none
+    else:  # a row was added meanwhile, or there was none
         _archive_and_drop(kind, partition.name, folder, done)
     return True
 
 
 def _archive_and_drop(kind: RecordKind, table: str, folder: Path, done: MaintenanceOutcome) -> None:
-    """Finish with a table that is detached, so that nobody writes to it."""
+    """Archive and drop a detached table, which has no writers."""
     if _count(table):
         done.archived.append(archive(kind, table, folder))
     _drop(table, done)

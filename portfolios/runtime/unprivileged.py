@@ -1,7 +1,7 @@
 """The user that strategies run as if root started the daemon.
 
-It has no entry in the list of users and owns no file: that list is not changed, and no service of
-this machine has the same number (systemd leaves 60706 to 61183 free).
+The user has no entry in /etc/passwd, which is not changed, and owns no file. No service has the
+same uid (systemd leaves 60706 to 61183 free).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def drop_root(*, landlock: bool) -> list[str]:
-    """Become the user of strategies, where root runs this. Return a sentence for what is left.
+    """If root runs this process, become the user of strategies. Return what is not protected.
 
-    Where Python itself lies in a folder of root's alone, the right to read is kept, since nothing
-    more could be imported otherwise. Landlock then is what keeps files from being read.
+    If Python itself is in a folder that only root can read, keep the capability to read all files,
+    since otherwise nothing could be imported. Landlock then restricts reading.
     """
     if _libc is None or os.geteuid() != 0:
         return []
@@ -52,21 +52,21 @@ def drop_root(*, landlock: bool) -> list[str]:
 
 @cache
 def unreadable_folder() -> str | None:
-    """Return a folder of Python or of this project that other users cannot read, or None."""
+    """Return a folder of Python or of this project that not every user can read, or None."""
     return next((path for path in code_folders() if not _readable_by_all(path)), None)
 
 
 def _keep_only(capability: int) -> None:
-    """Keep one capability of this process, which no longer is root's."""
+    """Drop all capabilities of this process but one."""
     assert _libc is not None
     header = struct.pack("<Ii", _CAPABILITY_VERSION_3, 0)
     data = struct.pack("<6I", capability, capability, 0, 0, 0, 0)
-    if _libc.capset(header, data) != 0:  # the one call that must not fail unnoticed
+    if _libc.capset(header, data) != 0:  # this call must not fail unnoticed
         os._exit(1)
 
 
 def _readable_by_all(path: str) -> bool:
-    """Return whether every user can read `path`; True where nothing is there."""
+    """Return whether every user can read `path`; True if it does not exist."""
     path = os.path.realpath(path)
     try:
         mode = os.stat(path).st_mode

@@ -1,4 +1,4 @@
-"""What a strategy is: a function of (parameters, state, event) that answers orders.
+"""The base class of strategies: a strategy is a function of (parameters, state, event) → orders.
 
 Time is `event.time`, randomness is `ctx.random`; no clock, no I/O, no global state. A strategy
 decides from positions and open orders, never from "I already sent it": an order may have been
@@ -18,12 +18,12 @@ from portfolios.runtime.events import Event
 from portfolios.runtime.state import OpenOrder, Position, StrategyPart
 from portfolios.strategies.validation_messages import NOT_A_DECIMAL, describe
 
-#: More of one share than was ever issued; keeps a mistyped quantity out of the books.
+#: More shares than any company has issued: rejects mistyped quantities.
 MAX_QUANTITY = Decimal(1_000_000_000)
 
 
 class FieldError(NamedTuple):
-    """One parameter that is wrong: for the API's `errors` list."""
+    """One invalid parameter, for the `errors` list of the API."""
 
     field: str
     code: str  #: required, unknown_parameter, wrong_type, out_of_range, conflict, every_symbol
@@ -31,7 +31,7 @@ class FieldError(NamedTuple):
 
 
 class OrderIntent(NamedTuple):
-    """What the strategy wants. The runtime checks limits and makes the order."""
+    """An order that the strategy wants. The runtime checks limits and creates the order."""
 
     symbol: str
     side: Literal["buy", "sell"]
@@ -39,7 +39,7 @@ class OrderIntent(NamedTuple):
 
 
 class Context(Protocol):
-    """What a strategy may look at, and must not change."""
+    """The view of its portfolio that a strategy may read and must not change."""
 
     @property
     def symbols(self) -> frozenset[str] | None:
@@ -47,11 +47,11 @@ class Context(Protocol):
 
     @property
     def cash(self) -> Decimal:
-        """Money at hand, before the open orders are paid."""
+        """The cash, before open orders are paid."""
 
     @property
     def positions(self) -> Mapping[str, Position]:
-        """What is held, by symbol; a symbol of which nothing is held is absent."""
+        """The positions by symbol; symbols without a position are absent."""
 
     @property
     def open_orders(self) -> Sequence[OpenOrder]:
@@ -69,11 +69,11 @@ class Context(Protocol):
 
 
 class NoParameters(msgspec.Struct, frozen=True):
-    """For strategies that need none."""
+    """Parameters of a strategy that has none."""
 
 
 class Strategy:
-    """Base of all strategies. One instance serves one portfolio under one revision.
+    """Base of all strategies. One instance runs one portfolio under one revision.
 
     State is a dict of plain msgpack values (dict with text keys, list, str, int, float, bool,
     bytes, None; a Decimal as its text), mutated in place by `on_event`.
@@ -86,7 +86,7 @@ class Strategy:
     sees_every_symbol: ClassVar[bool] = False  #: True: a list of symbols is refused
 
     def __init__(self, parameters: Any) -> None:
-        """Keep the parameters, an instance of `parameters_type`. Runs at every load."""
+        """Store the parameters, an instance of `parameters_type`. Called at every load."""
         self.parameters = parameters
 
     def initial(self) -> dict[str, Any]:
@@ -100,9 +100,9 @@ class Strategy:
         raise NotImplementedError
 
     def adapt(self, old: StrategyPart) -> dict[str, Any] | None:
-        """Return the state made from another revision's part, or None to start empty.
+        """Return the state converted from another revision's part, or None to start empty.
 
-        Asked when strategy, state version or parameters differ. The default keeps the part of the
+        Called if strategy, state version or parameters differ. The default keeps the state of the
         same strategy and state version.
         """
         if old.strategy == self.name and old.state_version == self.state_version:
@@ -118,10 +118,7 @@ class Strategy:
     def validate(
         cls, parameters: Mapping[str, Any], symbols: Sequence[str] = ()
     ) -> list[FieldError]:
-        """Return everything that is wrong with the parameters, or an empty list.
-
-        Whether the symbols exist is the feed's knowledge and not asked here.
-        """
+        """Return all errors of the parameters. Does not check whether the symbols exist."""
         errors = list(cls._field_errors(parameters))
         if not errors:
             errors = list(cls.check(cls.convert(parameters), symbols))
@@ -137,7 +134,7 @@ class Strategy:
 
     @classmethod
     def check(cls, parameters: Any, symbols: Sequence[str]) -> Iterable[FieldError]:
-        """Return what is wrong across fields; asked when each field alone is right. Override it."""
+        """Return errors across fields. Called if each field is valid by itself. Override it."""
         return ()
 
     @classmethod
@@ -147,7 +144,7 @@ class Strategy:
 
     @classmethod
     def _field_errors(cls, parameters: Mapping[str, Any]) -> Iterable[FieldError]:
-        """Yield what is wrong with each parameter taken alone."""
+        """Yield the errors of each parameter by itself."""
         fields = {field.name: field for field in msgspec.structs.fields(cls.parameters_type)}
         for name in sorted(set(map(str, parameters)) - set(fields)):
             known = ", ".join(sorted(fields)) or "none"
@@ -165,18 +162,25 @@ def _value_errors(name: str, value: Any, wanted: Any) -> Iterable[FieldError]:
     try:
         converted = msgspec.convert(value, wanted)
     except msgspec.ValidationError as error:
-        said = str(error)
-        code = "wrong_type" if ", got `" in said or said.startswith("Invalid") else "out_of_range"
-        yield FieldError(name, code, f"{name} {describe(said, value)}.")
+        text = str(error)
+        code = "wrong_type" if ", got `" in text or text.startswith("Invalid") else "out_of_range"
+        yield FieldError(name, code, f"{name} {describe(text, value)}.")
         return
     if isinstance(converted, Decimal) and not converted.is_finite():
-        yield FieldError(name, "out_of_range", f"{name}: {value} is no finite number.")
+        yield FieldError(name, "out_of_range", f"{name}: {value} is not a finite number.")
     elif isinstance(converted, Decimal) and not str(value).isascii():
         yield FieldError(name, "wrong_type", f"{name} {describe(NOT_A_DECIMAL, value)}.")
 
 
+def smaller_errors(name: str, value: Any, larger: str, limit: Any) -> Iterable[FieldError]:
+    """Yield an error unless the parameter `name` is smaller than the parameter `larger`."""
+    if value >= limit:
+        message = f"{name} ({value}) must be smaller than {larger} ({limit})."
+        yield FieldError(name, "conflict", message)
+
+
 def quantity_errors(name: str, quantity: Decimal) -> Iterable[FieldError]:
-    """Yield what is wrong with a parameter that is the quantity of an order."""
+    """Yield the errors of a parameter that is an order quantity."""
     if not 0 < quantity <= MAX_QUANTITY:
         yield FieldError(
             name, "out_of_range", f"{name}: {quantity} is not over 0 and up to {MAX_QUANTITY}."

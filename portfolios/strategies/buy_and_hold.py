@@ -1,4 +1,4 @@
-"""Buy once, keep for ever."""
+"""Buy once and hold indefinitely."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from portfolios.strategies.base import Context, FieldError, OrderIntent, Strateg
 
 
 class BuyAndHoldParameters(msgspec.Struct, frozen=True):
-    """How much of each symbol."""
+    """The quantity to hold of each symbol."""
 
     quantity: Decimal = Decimal(10)
 

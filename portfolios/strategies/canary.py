@@ -1,4 +1,4 @@
-"""A witness: sees every event, trades nothing, and can tell what it has seen."""
+"""The canary strategy: handles every event, trades nothing, and keeps a digest of all events."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Canary(Strategy):
     """Keeps {events, first_seq, last_seq, gaps, duplicates, digest}.
 
     The digest is 32 zero bytes at first, then sha256(digest + b"SEQ SYMBOL CLOSE") for each event,
-    CLOSE with exactly four places: anyone with the feed's data can check it from outside.
-    `gaps` counts missing seqs, `duplicates` events that came again or late.
+    CLOSE with exactly four places: anyone who has the feed's data can check it.
+    `gaps` counts missing seqs, `duplicates` repeated or late events.
     """
 
     name = "canary"

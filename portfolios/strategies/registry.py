@@ -1,9 +1,9 @@
-"""Which strategies there are: built-ins, entry points, and modules named by GINKGO_STRATEGIES.
+"""Registry of strategies: built-ins, entry points, and modules named by GINKGO_STRATEGIES.
 
-Entry points are of group `ginkgo.strategies` and name a class. GINKGO_STRATEGIES is a comma list of
-dotted module names; every strategy class defined in one counts. Built-ins win over others of the
-same name and are found without importing anything from outside, so that a broken module from
-outside can neither shadow nor stop them.
+Entry points are in the group `ginkgo.strategies` and name a class. GINKGO_STRATEGIES is a
+comma-separated list of dotted module names; every strategy class defined in such a module is
+registered. Built-ins take precedence and are found without importing anything from outside, so
+that a broken module from outside can neither shadow nor block them.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ BUILT_IN: dict[str, type[Strategy]] = {
 
 
 class UnknownStrategy(LookupError):
-    """No strategy has that name; the text names those there are, and modules that did not load."""
+    """No strategy has that name. The text names those that exist, and modules that did not load."""
 
 
 def get(name: str) -> type[Strategy]:
-    """Return the strategy class. Raise UnknownStrategy naming it and those known."""
+    """Return the strategy class. Raise UnknownStrategy."""
     found = BUILT_IN.get(name)
     if found is None:
         strategies, broken = _load_all()
@@ -42,12 +42,12 @@ def get(name: str) -> type[Strategy]:
 
 
 def names() -> list[str]:
-    """Return every name `get` accepts, sorted. Imports those from outside."""
+    """Return every name that `get` accepts, sorted. Imports strategies from outside."""
     return sorted(_load_all()[0])
 
 
 def versions() -> dict[str, int]:
-    """Return name → version of every strategy that can be loaded. Imports those from outside."""
+    """Return name → version of every loadable strategy. Imports strategies from outside."""
     return {name: strategy.version for name, strategy in sorted(_load_all()[0].items())}
 
 
@@ -57,14 +57,14 @@ def problems() -> list[str]:
 
 
 def _load_all() -> tuple[dict[str, type[Strategy]], list[str]]:
-    """Return what can be loaded by name, and what is wrong with the rest."""
+    """Return the loadable strategies by name, and a sentence for each that is not loadable."""
     found: dict[str, type[Strategy]] = {}
     broken: list[str] = []
     for point in entry_points(group=ENTRY_POINT_GROUP):
         try:
             loaded = point.load()
             found[loaded.name] = loaded
-        except (Exception, SystemExit) as error:  # whatever foreign code raises on import
+        except (Exception, SystemExit) as error:  # foreign code may raise anything on import
             broken.append(f"entry point {point.name} ({point.value}) did not load: {error!r}")
     for module_name in configured_modules():
         try:
@@ -77,7 +77,7 @@ def _load_all() -> tuple[dict[str, type[Strategy]], list[str]]:
 
 
 def _defined_in(module: ModuleType) -> Iterator[type[Strategy]]:
-    """Yield the strategies a module defines; a base class without a name is none."""
+    """Yield the strategies that a module defines. A base class without a name is skipped."""
     for value in vars(module).values():
         own = isinstance(value, type) and value.__module__ == module.__name__
         if own and issubclass(value, Strategy) and hasattr(value, "name"):

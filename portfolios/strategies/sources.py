@@ -1,4 +1,4 @@
-"""Where strategies from outside are named: an entry point group and an environment variable."""
+"""The sources of strategies from outside: an entry point group and an environment variable."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MODULES_VARIABLE = "GINKGO_STRATEGIES"
 
 
 def configured_modules() -> list[str]:
-    """Return the modules the environment names, in its order."""
+    """Return the modules named by the environment variable, in its order."""
     return [
         name for part in os.environ.get(MODULES_VARIABLE, "").split(",") if (name := part.strip())
     ]

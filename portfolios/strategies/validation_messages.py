@@ -1,4 +1,4 @@
-"""What is wrong with a value, in the words of the person who typed it."""
+"""Error messages for parameter values, in terms of the input instead of Python types."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ NOT_A_DECIMAL = "Invalid decimal string"
 _EXPECTED = re.compile(r"Expected `([\w| ]+)`(?:, got `\w+`| (>=|>|<=|<) ([-\d.]+))")
 
 
-def describe(said: str, value: Any) -> str:
-    """Return the sentence for what the decoder `said` of `value`; what is not known, as it is."""
+def describe(message: str, value: Any) -> str:
+    """Translate a decoder message about `value`. An unknown message is returned as it is."""
     found = repr(value)
     shown = found if len(found) <= 40 else found[:37] + "…"
-    expected = _EXPECTED.fullmatch(said)
+    expected = _EXPECTED.fullmatch(message)
     if expected is None:
-        wanted = "a decimal number" if said == NOT_A_DECIMAL else ""
-        return f"is {shown}; give {wanted}" if wanted else said.replace("`", "")
+        wanted = "a decimal number" if message == NOT_A_DECIMAL else ""
+        return f"is {shown}; give {wanted}" if wanted else message.replace("`", "")
     kinds, bound, limit = expected.groups()
     wanted = " or ".join(KINDS.get(kind, kind) for kind in kinds.split(" | "))
     if bound:

@@ -246,7 +246,7 @@ def test_a_row_that_was_changed_before_the_anchor_is_found(
     assert verdict.compared.difference is not None
     assert verdict.compared.difference.seq < trader.first_seq + 8_000
     at = trader.first_seq + 7_999
-    assert verdict.notes[0].startswith(f"Rows or inputs before seq {at} are no longer what they")
+    assert verdict.notes[0].startswith(f"Rows or inputs before seq {at} have changed since")
 
 
 def test_a_row_that_is_changed_after_it_was_compared_is_found_by_the_next_one(
@@ -439,20 +439,20 @@ def test_what_was_not_verified_for_long_is_asked_for_and_worked_off(
     make_portfolio("idle")  # has committed nothing
     make_running_portfolio("canary", node, events=100)
     assert node.commit(NAME, 500) == "ok"
-    assert tasks.verify_in_background() == "0 asked for"  # they are not older than an interval
+    assert tasks.verify_in_background() == "0 requested"  # they are not older than an interval
     Portfolio.objects.update(created_at=ago(4_000))
-    assert tasks.verify_in_background() == "2 asked for"
-    assert tasks.verify_in_background() == "0 asked for"
+    assert tasks.verify_in_background() == "2 requested"
+    assert tasks.verify_in_background() == "0 requested"
     assert started == [1]
     asked = Verification.objects.get(portfolio=trader)
     assert (asked.requested_by, asked.limit_s, asked.full) == ("schedule", 60.0, False)
     assert run_waiting() == 2
     assert set(Verification.objects.values_list("state", flat=True)) == {"identical"}
-    assert tasks.verify_in_background() == "0 asked for"
+    assert tasks.verify_in_background() == "0 requested"
     Verification.objects.update(requested_at=ago(4_000))
-    assert tasks.verify_in_background() == "0 asked for"  # nothing is new
+    assert tasks.verify_in_background() == "0 requested"  # nothing is new
     assert node.commit(NAME, 10) == "ok"
-    assert tasks.verify_in_background() == "1 asked for"
+    assert tasks.verify_in_background() == "1 requested"
 
 
 def test_a_person_goes_before_the_schedule_and_zero_turns_it_off(
@@ -469,10 +469,10 @@ def test_a_person_goes_before_the_schedule_and_zero_turns_it_off(
     assert node.commit(NAME, 10) == "ok"
     every = settings.GINKGO
     settings.GINKGO = replace(every, verify_interval_s=0.0)
-    assert tasks.verify_in_background() == "0 asked for"
+    assert tasks.verify_in_background() == "0 requested"
     settings.GINKGO = every
     Portfolio.objects.update(created_at=ago(4_000))
-    assert tasks.verify_in_background() == "1 asked for"
+    assert tasks.verify_in_background() == "1 requested"
     make_portfolio("two")
     operator.post("portfolios/two/verification/")
     first = execute(claim(uuid4(), 9))

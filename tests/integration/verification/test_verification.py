@@ -169,8 +169,8 @@ def test_the_replay_has_the_limits_that_the_nodes_of_this_environment_have(
     for settings.GINKGO in (read_environment({}), read_environment(environment)):
         verify_portfolio(NAME)
     assert given == [
-        {"memory_mb": 1024, "guarded": True},
-        {"memory_mb": 4096, "guarded": False},
+        {"memory_mb": 1024, "sandboxed": True},
+        {"memory_mb": 4096, "sandboxed": False},
     ]
 
 

@@ -1,0 +1,49 @@
+"""Base of strategies that decide from the last closes of each symbol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from portfolios.runtime.events import Event
+from portfolios.runtime.state import StrategyPart
+from portfolios.strategies.base import Context, OrderIntent, Strategy
+
+
+class RecentClosesStrategy(Strategy):
+    """Keeps the last `window` closes of each symbol, in units of 0.0001, as its state.
+
+    Buys and sells nothing before the window is full or while an order of the symbol is open.
+    """
+
+    @property
+    def window(self) -> int:
+        """Return how many closes to keep."""
+        raise NotImplementedError
+
+    def decide(self, ctx: Context, symbol: str, closes: list[int]) -> Iterable[OrderIntent] | None:
+        """Return the orders for `symbol`, given its last `window` closes."""
+        raise NotImplementedError
+
+    def initial(self) -> dict[str, Any]:
+        return {"closes": {}}
+
+    def adapt(self, old: StrategyPart) -> dict[str, Any] | None:
+        """Keep the newest closes, as many as the new window needs."""
+        kept = super().adapt(old)
+        if kept is None:
+            return None
+        size = self.window
+        return {"closes": {symbol: closes[-size:] for symbol, closes in kept["closes"].items()}}
+
+    def on_event(
+        self, ctx: Context, state: dict[str, Any], event: Event
+    ) -> Iterable[OrderIntent] | None:
+        size = self.window
+        closes = state["closes"].setdefault(event.symbol, [])
+        closes.append(event.close_e4)
+        if len(closes) > size:
+            del closes[0]
+        if len(closes) < size or ctx.has_open_order(event.symbol):
+            return None
+        return self.decide(ctx, event.symbol, closes)
