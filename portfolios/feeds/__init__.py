@@ -1,4 +1,4 @@
-"""Market-data logs: what is traded on. `open_feed()` gives the one this installation uses."""
+"""Market-data logs. `open_feed()` returns the feed of this installation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def feed_names() -> list[str]:
 def open_feed(name: str | None = None) -> Feed:
     """Return the feed `name`, or the one GINKGO_FEED names (default "replay"); loaded once.
 
-    Raise UnknownFeed, naming it and those there are.
+    Raise UnknownFeed.
     """
     return _open(name or os.environ.get("GINKGO_FEED") or DEFAULT_FEED)
 
@@ -34,5 +34,5 @@ def open_feed(name: str | None = None) -> Feed:
 @cache
 def _open(name: str) -> Feed:
     if name not in _FEEDS:
-        raise UnknownFeed(f"unknown feed {name!r}; there are: {', '.join(feed_names())}")
+        raise UnknownFeed(f"unknown feed {name!r}; known feeds: {', '.join(feed_names())}")
     return _FEEDS[name]()

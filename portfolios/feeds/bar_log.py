@@ -1,4 +1,4 @@
-"""A finite table of bars, read as an endless log by laps. Columns are arrays: 5 MB for a year."""
+"""A finite table of bars, repeated as an endless log. Columns are arrays: 5 MB for a year."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ class Bar(NamedTuple):
 class BarLog:
     """A `Feed` over bars given in log order: seq = lap * length + index, index from 1, lap from 0.
 
-    In lap n every time is shifted by n times the span of the table, rounded up to whole weeks: time
+    In lap n, times are shifted by n times the span of the table, rounded up to full weeks: time
     never goes back, and a Monday's bar stays on a Monday. Prices repeat.
     """
 
     def __init__(self, name: str, bars: Iterable[Bar]) -> None:
-        """Take the bars in log order, one by one: no list of them is ever made.
+        """Read the bars in log order, one by one, without building a list.
 
-        Raise ValueError if there are none or time goes back.
+        Raise ValueError if there are none or if time goes back.
         """
         self.name = name
-        self._names: list[str] = []  # by number, in the order of their first bar
+        self._names: list[str] = []  # by symbol number, in the order of their first bar
         self._symbol = array("H")
         self._time = array("q")
         self._prices = array("q")  # open, high, low, close, open, …
         self._volume = array("q")
-        self._indices: dict[str, array[int]] = {}  # of each symbol's bars, from 1
-        self.sha256 = self._take(bars)
+        self._indices: dict[str, array[int]] = {}  # indices of each symbol's bars, from 1
+        self.sha256 = self._fill_columns(bars)
         self.length = len(self._time)
         if not self.length:
             raise ValueError(f"feed {name} has no bars")
         self.symbols = tuple(sorted(self._names))
         self.lap_us = -(-(self._time[-1] - self._time[0] + 1) // WEEK_US) * WEEK_US
 
-    def _take(self, bars: Iterable[Bar]) -> str:
+    def _fill_columns(self, bars: Iterable[Bar]) -> str:
         """Fill the columns. Return the sha256 of the bars as lines of text, integers throughout:
         "SYMBOL,time,open,high,low,close,volume"."""
         digest = hashlib.sha256()
@@ -77,7 +77,7 @@ class BarLog:
         return digest.hexdigest()
 
     def read(self, from_seq: int, limit: int, segments: Sequence[Segment] = ()) -> list[Event]:
-        """Return at most `limit` events from `from_seq` on (inclusive), of every symbol."""
+        """See `Feed.read`."""
         first = max(from_seq, 1)
         return self.read_for(None, first, first + limit - 1, segments)
 
@@ -89,9 +89,7 @@ class BarLog:
         segments: Sequence[Segment] = (),
         limit: int | None = None,
     ) -> list[Event]:
-        """Return the events of `symbols` (None: every symbol) with from_seq <= seq <= to_seq, the
-        first `limit` of them. Costs the size of the answer, not of the range. Symbols the feed does
-        not have give nothing."""
+        """See `Feed.read_for`. Unknown symbols have no events."""
         release = release_clock(segments) if segments else None
         seqs: Iterable[int]
         if symbols is None:
@@ -101,7 +99,7 @@ class BarLog:
         return [self._event(seq, release) for seq in islice(seqs, limit)]
 
     def _seqs_of(self, symbol: str, from_seq: int, to_seq: int) -> Iterable[int]:
-        """Yield the seqs of one symbol in the range, in order. Costs a bisection to start."""
+        """Yield the seqs of one symbol in the range, in order. The first one costs a bisection."""
         indices = self._indices.get(symbol)
         if not indices:
             return

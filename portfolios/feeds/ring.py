@@ -1,4 +1,4 @@
-"""The newest events of a feed, encoded once, shared by every portfolio of a node."""
+"""Ring buffer of the newest events of a feed, encoded once, shared by all portfolios of a node."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from portfolios.runtime.events import encode_event, encode_events, join_events
 
 
 class Ring:
-    """A bounded window on the feed. What has left it is read from the feed again."""
+    """A bounded window of the feed. Older events are read from the feed again."""
 
     def __init__(self, feed: Feed, segments: Sequence[Segment], capacity: int = 16_384) -> None:
         """Start empty; at most `capacity` events are kept (about 150 bytes each)."""
@@ -23,9 +23,9 @@ class Ring:
         self._clear(from_seq=1)
 
     def set_segments(self, segments: Sequence[Segment]) -> None:
-        """Take the segments now in force; events already encoded are dropped if they changed.
+        """Set the current segments. If they changed, drop all encoded events.
 
-        A node that heard late of a change of rate has stamped some events with the old rate.
+        A node that learns late of a rate change has stamped some events with the old rate.
         """
         if tuple(segments) != self._segments:
             self._segments = tuple(segments)
@@ -39,9 +39,9 @@ class Ring:
         max_events: int = 100,
         max_span: int = 100_000,
     ) -> tuple[bytes, int]:
-        """Return (events, to_seq): the next events of `symbols` behind `cursor_seq`, encoded.
+        """Return (events, to_seq): the next events of `symbols` after `cursor_seq`, encoded.
 
-        to_seq is at most `head`, at most `max_span` behind the cursor, and no further than the
+        to_seq is at most `head`, at most `max_span` after the cursor, and not beyond the
         `max_events`-th event. At the head, to_seq equals the cursor and the batch is empty.
         """
         first, last = cursor_seq + 1, min(head, cursor_seq + max_span)
@@ -58,7 +58,7 @@ class Ring:
     def _from_feed(
         self, symbols: frozenset[str] | None, first: int, last: int, max_events: int
     ) -> tuple[bytes, int]:
-        """Answer as `batch` does, from the feed: the events have left the window."""
+        """Return the batch from the feed, for events that have left the window."""
         events = self._feed.read_for(symbols, first, last, self._segments, max_events)
         to_seq = events[-1].seq if len(events) == max_events else last
         return encode_events(events), to_seq
@@ -71,7 +71,7 @@ class Ring:
         return merge(*([seq for seq in queue if first <= seq <= last] for queue in queues))
 
     def _fill(self, head: int) -> None:
-        """Bring the window up to `head`; the oldest beyond the capacity make room."""
+        """Extend the window up to `head`, dropping the oldest events beyond the capacity."""
         if head - self._newest > self._capacity:
             self._clear(from_seq=head - self._capacity + 1)
         missing = head - self._newest
@@ -90,7 +90,7 @@ class Ring:
         self._newest = seq
 
     def _clear(self, from_seq: int) -> None:
-        """Empty the window; the next event to enter it is `from_seq`."""
+        """Empty the window. Its next event will be `from_seq`."""
         self._slots = [("", b"")] * self._capacity  # (symbol, bytes) of seq at seq % capacity
-        self._seqs: dict[str, deque[int]] = {}  # of what is in the window, per symbol
+        self._seqs: dict[str, deque[int]] = {}  # seqs in the window, by symbol
         self._oldest, self._newest = from_seq, from_seq - 1

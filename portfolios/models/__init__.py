@@ -1,4 +1,4 @@
-"""What is traded. Nothing here knows of nodes, leases or handoffs."""
+"""Models of portfolios, feeds and records. Independent of nodes, leases and handoffs."""
 
 from portfolios.models.feed import FeedRow, FeedSegment
 from portfolios.models.portfolio import CatchUp, DesiredState, Portfolio, Revision, RevisionStatus

@@ -1,4 +1,4 @@
-"""A feed is an ordered log of market events; its rows say how long it is and how fast it runs."""
+"""Models of a feed: the identity and length of its log, and its rates over time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from django.db import models
 
 
 class FeedRow(models.Model):
-    """One market-data log. Its events live outside the database; the hash says which is meant."""
+    """One market-data log. Its events are stored outside the database; the hash identifies them."""
 
     name = models.SlugField(max_length=60, unique=True)
     sha256 = models.CharField(max_length=64)
@@ -26,7 +26,7 @@ class FeedSegment(models.Model):
     """From `from_seq` on, since `from_time`, the feed runs at `rate` events a second. Append-only.
 
     The head is from_seq + floor((now - from_time) * rate) of the last segment. A change of rate
-    appends a segment at the present head, so no event ever changes its release time.
+    appends a segment at the current head, so that no event changes its release time.
     """
 
     feed = models.ForeignKey(FeedRow, on_delete=models.CASCADE, related_name="segments")

@@ -1,4 +1,4 @@
-"""A portfolio and the immutable revisions of its configuration."""
+"""Portfolios and the immutable revisions of their configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class DesiredState(models.TextChoices):
 
 
 class CatchUp(models.TextChoices):
-    """What a portfolio does with events that grew old while nobody ran it."""
+    """How a portfolio handles events that became stale while it did not run."""
 
     FULL = "full"
     STATE_ONLY = "state_only"
@@ -31,7 +31,7 @@ class RevisionStatus(models.TextChoices):
 
 class PortfolioQuerySet(models.QuerySet["Portfolio"]):
     def present(self) -> PortfolioQuerySet:
-        """Portfolios that were not deleted. A deleted one keeps its rows and frees its name."""
+        """Return portfolios that are not deleted. A deleted one keeps its rows, not its name."""
         return self.filter(archived_at__isnull=True)
 
 
@@ -40,18 +40,18 @@ class Portfolio(models.Model):
 
     uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     name = models.SlugField(max_length=80)
-    # What it needs of a node (written by people).
+    # Requirements for a node (written by operators).
     weight = models.PositiveIntegerField(default=1, validators=[MinValueValidator(1)])
     priority = models.IntegerField(default=0, help_text="Higher is placed first.")
     selector = models.JSONField(default=dict, blank=True, help_text="Labels a node must have.")
     spread_group = models.CharField(max_length=80, blank=True, default="")
     spread_hard = models.BooleanField(default=False)
-    # What it should do (written by people).
+    # Desired behaviour (written by operators).
     desired_state = models.CharField(
         max_length=8, choices=DesiredState.choices, default=DesiredState.RUNNING
     )
     catch_up = models.CharField(max_length=10, choices=CatchUp.choices, default=CatchUp.STATE_ONLY)
-    # The revision that should run (written by PATCH and reload).
+    # The wanted revision (written by PATCH and reload).
     revision = models.PositiveIntegerField(default=1)
     # Fixed at creation.
     feed = models.ForeignKey("portfolios.FeedRow", on_delete=models.PROTECT, related_name="+")
@@ -77,7 +77,7 @@ class Portfolio(models.Model):
                 condition=Q(archived_at__isnull=True),
                 name="portfolio_name_once",
             ),
-            # A name with a line break in it is in no address: every page that links to it fails.
+            # A name with a line break fits no URL: every page that links to it would fail.
             models.CheckConstraint(
                 condition=Q(name__regex=r"^[a-z0-9]([a-z0-9-]{0,78}[a-z0-9])?$"),
                 name="portfolio_name_plain",
@@ -105,7 +105,7 @@ class Revision(models.Model):
     config = models.JSONField(default=dict, blank=True, help_text="The strategy's parameters.")
     symbols = models.JSONField(default=list, blank=True, help_text="Empty: every symbol.")
     limits = models.JSONField(default=dict, blank=True)
-    # Written by the prover and by a failed start.
+    # Written when a revision is proven or rejected.
     status = models.CharField(
         max_length=8, choices=RevisionStatus.choices, default=RevisionStatus.UNPROVEN
     )

@@ -1,9 +1,9 @@
-"""What commits leave behind. Only the fenced commit statement writes these tables.
+"""Records of commits. Only the fenced commit statement writes these tables.
 
 Orders, fills and equity points are partitioned by their seq (docs/retention.md). They have no
-foreign keys in the database: the commit takes the portfolio from the run that it fenced and the
-order of a fill from the orders themselves, and a partition can only leave a table to which nothing
-is tied. What `class Meta` names once is once over all partitions, since each such key has the seq.
+foreign keys in the database: the commit takes the portfolio from the fenced run and the order of a
+fill from the orders, and a partition can only be detached from a table without foreign keys to it.
+The unique constraints in `class Meta` hold over all partitions, since each contains the seq.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from portfolios.models.portfolio import Portfolio
 
 
 class Checkpoint(models.Model):
-    """The newest state of a portfolio; `seq` is the event after which the state held.
+    """The newest state of a portfolio, after event `seq`.
 
     The state is MessagePack under zstd, stored outside the row (STORAGE EXTERNAL), so that the
-    narrow part of the row stays on its page. A commit that changes no state leaves the row alone.
+    narrow part of the row stays on its page. A commit that changes no state does not write the row.
     """
 
     portfolio = models.OneToOneField(
@@ -34,7 +34,7 @@ class Checkpoint(models.Model):
 
 
 class Order(models.Model):
-    """A decision of a strategy. The id is made of (portfolio uid, seq, index): it exists once."""
+    """A decision of a strategy. The id consists of portfolio uid, seq and index."""
 
     id = models.CharField(max_length=80, primary_key=True)
     portfolio = models.ForeignKey(
@@ -101,7 +101,7 @@ class Fill(models.Model):
 
 
 class EquityPoint(models.Model):
-    """Equity where feed time crosses a 10 s step."""
+    """Equity at each 10 s step of feed time."""
 
     portfolio = models.ForeignKey(
         Portfolio,
@@ -125,7 +125,7 @@ class EquityPoint(models.Model):
 
 
 class Suppression(models.Model):
-    """A range of events too old to decide on: an input of the run, kept so that it can replay."""
+    """A range of events too old to decide on: an input of the run, needed to replay it."""
 
     portfolio = models.ForeignKey(
         Portfolio, on_delete=models.CASCADE, related_name="suppressions", db_index=False

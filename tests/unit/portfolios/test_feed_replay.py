@@ -82,7 +82,7 @@ def test_events_carry_their_release_time_where_segments_are_given() -> None:
 
 
 def test_an_unknown_feed_is_named_with_those_there_are() -> None:
-    with pytest.raises(UnknownFeed, match=r"unknown feed 'nyse'; there are: replay"):
+    with pytest.raises(UnknownFeed, match=r"unknown feed 'nyse'; known feeds: replay"):
         open_feed("nyse")
 
 
