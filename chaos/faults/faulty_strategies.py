@@ -1,7 +1,4 @@
-"""Strategies that fail on purpose, for tests of what happens then.
-
-They exist only where GINKGO_STRATEGIES names this module.
-"""
+"""Strategies that fail on purpose. Registered where GINKGO_STRATEGIES names this module."""
 
 from __future__ import annotations
 
@@ -28,19 +25,19 @@ from portfolios.strategies.base import Context, FieldError, Strategy
 
 
 class EventParameters(msgspec.Struct, frozen=True):
-    """At which of its events the strategy does it, counted from 1."""
+    """The event at which the strategy fails, counted from 1."""
 
     at_event: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
 class SleepParameters(msgspec.Struct, frozen=True):
-    """How long each event takes."""
+    """The duration of each event."""
 
     seconds: Annotated[float, msgspec.Meta(ge=0)] = 1.0
 
 
 class RaiseOnLoad(Strategy):
-    """Cannot be loaded."""
+    """Fails to load."""
 
     name = "raise_on_load"
 
@@ -49,7 +46,7 @@ class RaiseOnLoad(Strategy):
 
 
 class FailsAtEvent(Strategy):
-    """Base of those that wait for their n-th event."""
+    """Base of strategies that fail at their n-th event and at each later one."""
 
     parameters_type = EventParameters
 
@@ -62,12 +59,12 @@ class FailsAtEvent(Strategy):
             self.fail(event)
 
     def fail(self, event: Event) -> None:
-        """Do what the strategy is for."""
+        """Fail in the way of this strategy."""
         raise NotImplementedError
 
 
 class RaiseAt(FailsAtEvent):
-    """Raises at its n-th event and at each after it."""
+    """Raises KeyError."""
 
     name = "raise_at"
 
@@ -76,7 +73,7 @@ class RaiseAt(FailsAtEvent):
 
 
 class Looper(FailsAtEvent):
-    """Never comes back from its n-th event."""
+    """Loops."""
 
     name = "looper"
 
@@ -86,17 +83,17 @@ class Looper(FailsAtEvent):
 
 
 class Exiter(FailsAtEvent):
-    """Ends its process at its n-th event."""
+    """Exits its process."""
 
     name = "exiter"
 
     def fail(self, event: Event) -> None:
-        print("my last words")
+        print("last line before exit")
         os._exit(3)
 
 
 class Sleeper(Strategy):
-    """Takes `seconds` for each event."""
+    """Sleeps `seconds` at each event."""
 
     name = "sleeper"
     parameters_type = SleepParameters
@@ -106,37 +103,37 @@ class Sleeper(Strategy):
 
 
 class ActionParameters(EventParameters, frozen=True):
-    """What a misbehaving strategy does, and from which of its events on."""
+    """The action of a misbehaving strategy, and its first event."""
 
-    what: str = "sleep"
+    action: str = "sleep"
 
 
 class Misbehaving(FailsAtEvent):
-    """Does from its n-th event on what `what` names: one of the functions of `Actions`."""
+    """Runs one of the functions of `Actions`, from its n-th event on."""
 
     name = "misbehaving"
     parameters_type = ActionParameters
 
     def fail(self, event: Event) -> None:
-        getattr(Actions, self.parameters.what)()
+        getattr(Actions, self.parameters.action)()
 
     @classmethod
     def check(cls, parameters: Any, symbols: Any) -> list[FieldError]:
-        if parameters.what in vars(Actions) and not parameters.what.startswith("_"):
+        if parameters.action in vars(Actions) and not parameters.action.startswith("_"):
             return []
         known = ", ".join(name for name in vars(Actions) if not name.startswith("_"))
-        return [FieldError("what", "unknown_choice", f"what: choose from {known}.")]
+        return [FieldError("action", "unknown_choice", f"action: choose from {known}.")]
 
 
 class CheckParameters(msgspec.Struct, frozen=True):
-    """What its check does, and for how long."""
+    """The action of its check, and the duration."""
 
-    what: str = "report"
+    action: str = "report"
     seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
 
 class MisbehavingInCheck(Strategy):
-    """Misbehaves where parameters are checked, not at an event."""
+    """Misbehaves when its parameters are checked."""
 
     name = "misbehaving_in_check"
     version = 7
@@ -145,19 +142,23 @@ class MisbehavingInCheck(Strategy):
     @classmethod
     def check(cls, parameters: Any, symbols: Any) -> list[FieldError]:
         until = time.monotonic() + parameters.seconds
-        while parameters.what == "loop" and time.monotonic() < until:
+        while parameters.action == "loop" and time.monotonic() < until:
             pass
-        if parameters.what == "sleep":
+        if parameters.action == "sleep":
             time.sleep(parameters.seconds)
-        if parameters.what == "exit":
+        if parameters.action == "exit":
             os._exit(3)
-        if parameters.what == "raise":
+        if parameters.action == "raise":
             raise KeyError("fast")
-        if parameters.what == "eat":
-            Actions.eat_fast()
-        if parameters.what == "report":
-            seen = [str(os.getpid()), str(os.getuid()), os.environ.get("GINKGO_SECRET_KEY", "-")]
-            return [FieldError("what", "report", " ".join(seen))]
+        if parameters.action == "allocate":
+            Actions.allocate_fast()
+        if parameters.action == "report":
+            environment = [
+                str(os.getpid()),
+                str(os.getuid()),
+                os.environ.get("GINKGO_SECRET_KEY", "-"),
+            ]
+            return [FieldError("action", "report", " ".join(environment))]
         return []
 
 
@@ -165,14 +166,14 @@ _allocated: list[Any] = []
 
 
 class Actions:
-    """What strategies have done to the process they run in, and tried to do to others."""
+    """Actions against the strategy's own process and against others."""
 
     @staticmethod
     def sleep() -> None:
         time.sleep(1e6)
 
     @staticmethod
-    def leave() -> None:
+    def exit_process() -> None:
         sys.exit(4)
 
     @staticmethod
@@ -188,17 +189,17 @@ class Actions:
         os.kill(os.getpid(), signal.SIGSTOP)
 
     @staticmethod
-    def kill_its_parent() -> None:
+    def kill_parent() -> None:
         os.kill(os.getppid(), signal.SIGKILL)
 
     @staticmethod
-    def kill_everybody() -> None:
+    def kill_all_processes() -> None:
         for entry in os.listdir("/proc"):
             if entry.isdigit() and int(entry) not in (1, os.getpid()):
                 os.kill(int(entry), signal.SIGKILL)
 
     @staticmethod
-    def hear_no_signal() -> None:
+    def ignore_signals() -> None:
         for number in range(1, signal.NSIG):
             with contextlib.suppress(OSError, ValueError):
                 signal.signal(number, signal.SIG_IGN)
@@ -207,12 +208,12 @@ class Actions:
             pass
 
     @staticmethod
-    def eat_fast() -> None:
+    def allocate_fast() -> None:
         while True:
             _allocated.append(bytearray(64 << 20))
 
     @staticmethod
-    def eat_slowly() -> None:
+    def allocate_slowly() -> None:
         _allocated.append(bytearray(4 << 20))
 
     @staticmethod
@@ -231,8 +232,8 @@ class Actions:
                 pass
 
     @staticmethod
-    def fork_away() -> None:
-        """Leave grandchildren in sessions of their own, which loop."""
+    def fork_daemons() -> None:
+        """Leave looping grandchildren, each in its own session."""
         for _ in range(3):
             if os.fork() == 0:
                 os.setsid()
@@ -250,7 +251,7 @@ class Actions:
 
     @staticmethod
     def spawn() -> None:
-        subprocess.Popen(["sleep", "1000"], start_new_session=True)  # nosec B607 - the mistake itself
+        subprocess.Popen(["sleep", "1000"], start_new_session=True)  # nosec B607 - on purpose
 
     @staticmethod
     def thread_bomb() -> None:
@@ -267,9 +268,9 @@ class Actions:
             threading.Thread(target=spin, daemon=True).start()
 
     @staticmethod
-    def print_for_ever() -> None:
+    def print_endlessly() -> None:
         while True:
-            print("nobody reads this")
+            print("endless output")
 
     @staticmethod
     def print_a_lot() -> None:
@@ -282,7 +283,7 @@ class Actions:
             os.write(2, b"x" * 60_000 + b"\n")
 
     @staticmethod
-    def write_one_line() -> None:
+    def write_long_line() -> None:
         while True:
             os.write(1, b"\x1b[2Jx" * 10_000)
 
@@ -291,13 +292,13 @@ class Actions:
         os.closerange(0, 4096)
 
     @staticmethod
-    def open_for_ever() -> None:
+    def open_files_endlessly() -> None:
         while True:
-            _allocated.append(open(os.devnull))  # noqa: SIM115 - that is the mistake
+            _allocated.append(open(os.devnull))  # noqa: SIM115 - on purpose
 
     @staticmethod
     def fill_the_disk() -> None:
-        with open(f"/tmp/ginkgo-faulty-{os.getpid()}", "wb") as file:  # nosec B108 - likewise
+        with open(f"/tmp/ginkgo-faulty-{os.getpid()}", "wb") as file:  # nosec B108 - on purpose
             while True:
                 file.write(bytes(1 << 20))
 
@@ -306,34 +307,34 @@ class Actions:
         os.unlink(os.environ["GINKGO_FAULTY_PREY"])
 
     @staticmethod
-    def garbage() -> None:
+    def send_garbage() -> None:
         _write_to_sockets(os.urandom(64))
         time.sleep(1e6)
 
     @staticmethod
-    def announce_too_much() -> None:
+    def announce_oversized_reply() -> None:
         _write_to_sockets(b"\xff\xff\xff\xff" + bytes(1000))
         time.sleep(1e6)
 
     @staticmethod
-    def no_message() -> None:
+    def send_malformed_reply() -> None:
         _write_to_sockets(b"\0\0\0\x05hello")
         time.sleep(1e6)
 
     @staticmethod
-    def claim_the_future() -> None:
+    def report_future_seq() -> None:
         result = BatchResult(0, 10**12, None, [], [], [], False)
         _write_to_sockets(encode_message(Result(result)))
         time.sleep(1e6)
 
     @staticmethod
-    def chatter() -> None:
-        """Answer more often than asked."""
+    def reply_too_often() -> None:
+        """Send three replies to one request."""
         _write_to_sockets(encode_message(Loaded(1, False)) * 3)
 
     @staticmethod
-    def change_the_process() -> None:
-        """Change everything a process shares with itself; none of it may reach another."""
+    def change_process_globals() -> None:
+        """Change global state of the process, none of which may affect another portfolio."""
         os.chdir("/")
         os.environ.clear()
         os.umask(0o777)
@@ -348,7 +349,7 @@ class Actions:
 
 
 def _write_to_sockets(data: bytes) -> None:
-    """Write into every socket this process has: one leads to the daemon."""
+    """Write into every socket of this process: one leads to the daemon."""
     for fd in range(3, 256):
         with contextlib.suppress(OSError):
             if stat.S_ISSOCK(os.fstat(fd).st_mode):

@@ -64,31 +64,31 @@ def unloadable(context: FaultContext) -> None:
 
 def using_up_memory(context: FaultContext) -> None:
     """A strategy that allocates memory without end."""
-    _misbehave(context, "eat_fast")
+    _misbehave(context, "allocate_fast")
 
 
 def killing_its_host(context: FaultContext) -> None:
     """A strategy that kills its host process."""
-    _misbehave(context, "kill_its_parent")
+    _misbehave(context, "kill_parent")
 
 
 def forking(context: FaultContext) -> None:
     """A strategy that leaves looping grandchildren in their own sessions."""
-    _misbehave(context, "fork_away")
+    _misbehave(context, "fork_daemons")
 
 
 def printing(context: FaultContext) -> None:
     """A strategy that prints without end."""
-    _misbehave(context, "print_for_ever")
+    _misbehave(context, "print_endlessly")
 
 
 def ignoring_signals(context: FaultContext) -> None:
     """A strategy that ignores every signal and loops."""
-    _misbehave(context, "hear_no_signal")
+    _misbehave(context, "ignore_signals")
 
 
 def _misbehave(context: FaultContext, what: str) -> None:
-    _run_misbehaving(context, "misbehaving", {"what": what, "at_event": 5}, 10)
+    _run_misbehaving(context, "misbehaving", {"action": what, "at_event": 5}, 10)
 
 
 def slow(context: FaultContext) -> None:

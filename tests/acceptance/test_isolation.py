@@ -24,8 +24,8 @@ SELECTOR = {"ward": "yes"}
 #: Misbehaviour at the twentieth event: strategy, parameters, and part of its audit line.
 MISBEHAVIOURS = {
     "loops": ("looper", {"at_event": 20}, "took longer than its limit of 2 s"),
-    "eats": ("misbehaving", {"at_event": 20, "what": "eat_fast"}, "MemoryError"),
-    "prints": ("misbehaving", {"at_event": 20, "what": "print_for_ever"}, "nobody reads this"),
+    "eats": ("misbehaving", {"at_event": 20, "action": "allocate_fast"}, "MemoryError"),
+    "prints": ("misbehaving", {"at_event": 20, "action": "print_endlessly"}, "endless output"),
     "exits": ("exiter", {"at_event": 20}, "exited with status 3"),
 }
 

@@ -10,12 +10,12 @@ import msgspec
 import pytest
 
 from portfolios.feeds.clock import Segment
-from portfolios.runtime.replay import Replayed, replay
 from portfolios.runtime.spec import Spec
 from portfolios.runtime.state import decode_state
 from scheduling.wire import messages as wire
 from tests.support.daemons import Daemons, assert_canary_is_exact, reports
 from tests.support.fake_gateway import FakeGateway
+from tests.support.single_process_run import Replayed, replay
 
 HEAD = 6_000  #: events of 40 s, when the outage ends
 RATE = 150.0

@@ -29,7 +29,7 @@ def a_body(**config: object) -> dict[str, object]:
 
 
 def test_a_check_runs_in_another_process_as_another_user_and_without_secrets() -> None:
-    (reported,) = strategy_inspection.parameter_errors(NAME, {"what": "report"}, ["IBM"])
+    (reported,) = strategy_inspection.parameter_errors(NAME, {"action": "report"}, ["IBM"])
     pid, uid, secret = reported.message.split()
     assert int(pid) != os.getpid()
     assert int(uid) != 0
@@ -64,7 +64,7 @@ def test_a_check_without_an_end_is_ended_and_the_field_is_named(
     [
         ("raise", "KeyError: 'fast'"),
         ("exit", "its process exited with status 3"),
-        ("eat", "MemoryError"),
+        ("allocate", "MemoryError"),
     ],
 )
 def test_a_check_that_fails_is_an_answer_and_no_fault(
@@ -90,12 +90,12 @@ def test_a_change_is_checked_before_rows_are_locked(
         "replay_process",
         lambda *a, **k: (asked.append("asked"), ask(*a, **k))[1],
     )
-    change = {"config": {"what": "nothing", "seconds": 1}}
+    change = {"config": {"action": "nothing", "seconds": 1}}
     assert operator.patch("portfolios/p/", change).status_code == 202
     assert asked == ["asked"]  # once: its answer is used again under the lock
     monkeypatch.setattr(strategy_inspection, "LIMIT_S", 4.0)
     monkeypatch.setattr("scheduling.operations.portfolios.locked", _never)
-    answer = operator.patch("portfolios/p/", {"config": {"what": "loop", "seconds": 600}})
+    answer = operator.patch("portfolios/p/", {"config": {"action": "loop", "seconds": 600}})
     assert answer.status_code == 400
     assert Portfolio.objects.get().revision == 2
 

@@ -132,7 +132,7 @@ HASH_SEED_RUN = """
 import hashlib
 from portfolios.feeds import open_feed
 from portfolios.feeds.clock import Segment
-from portfolios.runtime.replay import replay
+from tests.support.single_process_run import replay
 from portfolios.runtime.state import encode_state
 from portfolios.strategies import registry
 from tests.properties.portfolios.test_runtime_cuts import QUICK

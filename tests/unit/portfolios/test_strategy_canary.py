@@ -11,10 +11,10 @@ from importlib.resources import files
 from portfolios.feeds import open_feed
 from portfolios.feeds.clock import Segment
 from portfolios.runtime.engine import PortfolioEngine
-from portfolios.runtime.replay import replay
 from portfolios.runtime.state import strategy_view
 from portfolios.strategies.canary import Canary
 from tests.support.market_factories import bar, spec
+from tests.support.single_process_run import replay
 
 ONE_A_SECOND = Segment(1, 0, 1.0)
 

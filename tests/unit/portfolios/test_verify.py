@@ -22,7 +22,6 @@ from portfolios.feeds.clock import Segment
 from portfolios.runtime.errors import StateUnreadable
 from portfolios.runtime.events import encode_events
 from portfolios.runtime.messages import Batch, Failed, Load, Reply, Result
-from portfolios.runtime.replay import replay
 from portfolios.runtime.results import EquityRow
 from portfolios.runtime.spec import Spec
 from portfolios.runtime.state import (
@@ -41,6 +40,7 @@ from portfolios.verify.replay_process import ReplayProcessEnded, in_this_process
 from portfolios.verify.types import RecordedRun, TenureSegment
 from tests.support.kernel_features import CAN_REFUSE_CALLS
 from tests.support.market_factories import spec
+from tests.support.single_process_run import replay
 
 FEED = BarLog("one share", [Bar("KO", day, 10_000, 10_000, 10_000, 10_000, 1) for day in range(9)])
 SEGMENTS = [Segment(1, 0, 1.0)]
@@ -180,7 +180,7 @@ def test_a_process_that_is_gone_says_how_it_ended(monkeypatch: pytest.MonkeyPatc
 
 def first_event(what: str, **limits: Any) -> Reply:
     """Return what the replay of one event answers, at which the strategy does `what`."""
-    parameters = {"what": what, "at_event": 1}
+    parameters = {"action": what, "at_event": 1}
     event = encode_events(FEED.read_for(frozenset(["KO"]), 1, 1, SEGMENTS, 1))
     with replay_process(**limits) as ask:
         ask(Load(spec("misbehaving", parameters=parameters), None, 0))
@@ -236,8 +236,8 @@ def test_a_replayed_strategy_is_refused_what_it_was_refused_on_its_node() -> Non
 
 @pytest.mark.usefixtures("faulty")
 def test_a_replayed_strategy_has_the_memory_it_is_given_and_says_when_that_is_used_up() -> None:
-    assert isinstance(first_event("eat_slowly", memory_mb=512), Result)
-    eaten = first_event("eat_fast", memory_mb=512)
+    assert isinstance(first_event("allocate_slowly", memory_mb=512), Result)
+    eaten = first_event("allocate_fast", memory_mb=512)
     assert isinstance(eaten, Failed) and "MemoryError" in eaten.error
 
 

@@ -1,4 +1,4 @@
-"""The uninterrupted run: what a portfolio would have done in one process, for comparison."""
+"""Run a portfolio over a log in one engine, as the expected result of tests."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from portfolios.runtime.results import EquityRow, FillRow, OrderRow
 from portfolios.runtime.spec import Spec
 from portfolios.runtime.state import State, encode_state
 
-LARGEST_SPAN = 100_000  #: seqs read at once, so that memory stays small
-
 
 class Replayed(NamedTuple):
-    """Everything the run produced, and the state it ended in, as of `to_seq`."""
+    """Everything the run produced, and its state as of `to_seq`."""
 
     state: State
     orders: list[OrderRow]
@@ -31,7 +29,7 @@ def replay(
     to_seq: int,
     suppressed: Sequence[tuple[int, int]] = (),
 ) -> Replayed:
-    """Return what a single process makes of the log up to and including `to_seq`.
+    """Return what one engine makes of the log up to and including `to_seq`.
 
     `epochs` are (first seq, spec) in order: each spec runs from its first seq to the next one's.
     `suppressed` are ranges of seqs, both ends included.
@@ -60,5 +58,5 @@ def _pieces(
         first = last_seq + 1
         inside = [to for start, to in suppressed if start <= first <= to]
         ahead = [start - 1 for start, _ in suppressed if start > first]
-        last_seq = min([end, last_seq + LARGEST_SPAN, *(inside or ahead)])
+        last_seq = min([end, *(inside or ahead)])
         yield last_seq, bool(inside)
