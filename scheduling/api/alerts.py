@@ -1,4 +1,4 @@
-"""What somebody should look at, and the hold on failover."""
+"""Alerts, and the hold on failover."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from scheduling.api.handoffs_events import OfPortfolio
 from scheduling.api.openapi import described, described_table
 from scheduling.api.request_serializers import ReasonBody, read_body
 from scheduling.models import Alert
+from scheduling.operations import registry
 from scheduling.presentation.documents import storm_document
 from scheduling.presentation.serializers import StormDocument
 
 
 class AlertDocument(serializers.Serializer[Any]):
-    """One cause: open while `closed_at` is null. `times` counts how often it came back."""
+    """One cause, open while `closed_at` is null. `times` counts how often it occurred."""
 
     id = serializers.IntegerField()
     kind = serializers.CharField()
@@ -34,7 +35,7 @@ class AlertDocument(serializers.Serializer[Any]):
 
 
 class AlertFilters(OfPortfolio):
-    """Which alerts. `open=true` are those whose cause is there."""
+    """Filters of alerts. `open=true` selects those whose cause persists."""
 
     open = TrueOrFalse("closed_at", "isnull")
     kind = django_filters.CharFilter()
@@ -50,27 +51,37 @@ class AlertList(TableView):
     filters = AlertFilters
 
     def rows(self) -> QuerySet[Alert]:
-        """Return all alerts with the names they show."""
+        """Return all alerts with their portfolios and nodes."""
         return Alert.objects.select_related("portfolio", "node")
 
 
 class StormRelease(ApiView):
-    """Let failover go on."""
+    """Release the hold on failover."""
 
-    @described(StormDocument, body=ReasonBody, summary="Release a hold on failover")
+    @described(
+        StormDocument,
+        body=ReasonBody,
+        summary=registry.RELEASE_STORM.summary(),
+        performs=registry.RELEASE_STORM,
+    )
     def post(self, request: Request) -> Response:
-        """Answer that nothing is held."""
+        """Release the hold, and return the state."""
         body = read_body(request, ReasonBody)
         operations.release_storm(actor=actor_of(request), reason=body["reason"])
         return Response(storm_document())
 
 
 class StormHold(ApiView):
-    """Hold failover until a person releases it."""
+    """Hold failover until an operator releases it."""
 
-    @described(StormDocument, body=ReasonBody, summary="Hold failover, or hold it longer")
+    @described(
+        StormDocument,
+        body=ReasonBody,
+        summary=registry.HOLD_STORM.summary(),
+        performs=registry.HOLD_STORM,
+    )
     def post(self, request: Request) -> Response:
-        """Answer the hold."""
+        """Hold failover, and return the state."""
         body = read_body(request, ReasonBody)
         operations.hold_storm(actor=actor_of(request), reason=body["reason"])
         return Response(storm_document())

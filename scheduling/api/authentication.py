@@ -1,4 +1,4 @@
-"""Who is asking: a browser's session, or a program's token."""
+"""Authentication by bearer token, for programs."""
 
 from __future__ import annotations
 
@@ -23,56 +23,58 @@ class BearerAuthentication(BaseAuthentication):
     """`Authorization: Bearer TOKEN`, looked up by the token's hash."""
 
     def authenticate(self, request: Request) -> tuple[Any, ApiToken] | None:
-        """Return (user, token), or None where no bearer token was sent. One statement."""
+        """Return (user, token), or None without a bearer token. One statement."""
         scheme, _, token = get_authorization_header(request).strip().partition(b" ")
         if scheme.lower() != b"bearer":
             return None
         try:
             sha256 = hash_token(token.strip().decode("ascii"))
         except UnicodeDecodeError:
-            raise AuthenticationFailed("The bearer token holds characters no token has.") from None
+            raise AuthenticationFailed(
+                "The bearer token is invalid: it holds characters that no token has."
+            ) from None
         row = ApiToken.objects.select_related("user").filter(sha256=sha256).first()
         if row is None or row.state == "revoked":
-            _refused(row, "revoked")
+            _record_refusal(row, "revoked")
             raise AuthenticationFailed(
-                "The bearer token is unknown or was revoked: make another with "
+                "The bearer token is unknown or was revoked. Create another with "
                 "manage.py create_api_token USER."
             )
         if row.state == "expired":
-            _refused(row, "expired")
+            _record_refusal(row, "expired")
             raise AuthenticationFailed(
-                f"The bearer token expired {row.expires_at:%Y-%m-%d %H:%M}Z: make another with "
+                f"The bearer token expired {row.expires_at:%Y-%m-%d %H:%M}Z. Create another with "
                 "manage.py create_api_token USER."
             )
         if not row.user.is_active:
-            _refused(row, "of a user who is switched off")
-            raise AuthenticationFailed(f"The user {row.user} is switched off.")
-        _note_use(row)
+            _record_refusal(row, "of a deactivated user")
+            raise AuthenticationFailed(f"The user {row.user} is deactivated.")
+        _record_use(row)
         return row.user, row
 
     def authenticate_header(self, request: Request) -> str:
-        """Return what a 401 asks for."""
+        """Return the WWW-Authenticate header of a 401."""
         return 'Bearer realm="ginkgo"'
 
 
-#: How often the last use is written, at most.
-NOTE_USE_EVERY = timedelta(minutes=1)
+#: Minimum time between two writes of `last_used_at`.
+RECORD_USE_EVERY = timedelta(minutes=1)
 
 
-def _note_use(row: ApiToken) -> None:
-    """Write when the token was used, where the last time is a minute old. One statement then."""
+def _record_use(row: ApiToken) -> None:
+    """Write the time of use, if the stored one is a minute old. At most one statement."""
     now = timezone.now()
-    if row.last_used_at is not None and row.last_used_at > now - NOTE_USE_EVERY:
+    if row.last_used_at is not None and row.last_used_at > now - RECORD_USE_EVERY:
         return
     try:
         with transaction.atomic():
-            # Concurrent writer: another request of this token; either of the two times will do.
+            # concurrent writer: another request with this token; either time is acceptable
             ApiToken.objects.filter(pk=row.pk).update(last_used_at=now)
     except DatabaseError:
-        logger.warning("the use of a token could not be noted", exc_info=True)
+        logger.warning("the use of a token could not be recorded", exc_info=True)
 
 
-def _refused(row: ApiToken | None, why: str) -> None:
-    """Note that a token which once was valid was refused; strangers' guesses name nobody."""
+def _record_refusal(row: ApiToken | None, why: str) -> None:
+    """Record that a known token was refused. A guessed token belongs to no user."""
     if row is not None:
         tell_once("token_refused", row.user.get_username(), f"a token that is {why}", token=row.pk)

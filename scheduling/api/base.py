@@ -1,4 +1,4 @@
-"""What all REST views share: who may, in what form, how errors look, which filters there are."""
+"""The base of all REST views: permissions, formats, errors and filters."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from scheduling.api.throttling import ReadThrottle, WriteThrottle
 from scheduling.errors import Invalid, NotFound
 from scheduling.permissions import ViewersReadOperatorsAct, may_act
 
-#: Parameters every list takes, and `format`, which belongs to the framework.
+#: Parameters that every list takes, and the framework's `format`.
 LIST_PARAMETERS = frozenset({"limit", "cursor", "format"})
 
 
 class ApiView(APIView):
-    """A view for people and programs: viewers read, operators act, errors are problem documents."""
+    """A view: viewers read, operators act, errors are problem documents."""
 
     authentication_classes: Sequence[type[BaseAuthentication]] = (
         BearerAuthentication,
@@ -51,10 +51,10 @@ class ApiView(APIView):
 
 
 class _TrueOrFalseWidget(BooleanWidget):
-    """Keeps what is neither true nor false, so that the field can refuse it."""
+    """Pass on a value that is neither true nor false, so that the field can refuse it."""
 
     def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
-        """Return True, False, None where nothing was given, or the text itself."""
+        """Return True, False, None if nothing was given, or the text itself."""
         value = super().value_from_datadict(data, files, name)
         return (data.get(name) or None) if value is None else value
 
@@ -63,31 +63,31 @@ class _TrueOrFalseField(forms.NullBooleanField):
     widget = _TrueOrFalseWidget
 
     def clean(self, value: Any) -> bool | None:
-        """Return the choice, or None where none was made. Raise ValidationError for another."""
+        """Return the value or None. Raise ValidationError for a text."""
         if isinstance(value, str):
-            message = f"is none of true, false: {value!r}"
+            message = f"must be true or false, not {value!r}"
             raise forms.ValidationError(message, code="invalid_choice")
         return super().clean(value)
 
 
 class TrueOrFalse(django_filters.BooleanFilter):
-    """A filter that is true or false; the one it is made of answers everything for a third."""
+    """A filter by true or false; the base class ignores any other value."""
 
     field_class = _TrueOrFalseField
 
 
 class TableView(ApiView):
-    """A list of rows: a query set, its filters, its order, its document."""
+    """A list of rows: a query set with its filters, its order and its document."""
 
     document: type[BaseSerializer[Any]]
     filters: type[django_filters.FilterSet]
     pages: type[CursorPagination] = NewestFirst
 
-    #: Returns the rows that the path names, with everything the document reads.
+    #: Return the rows for the path's arguments, with everything that the document reads.
     rows: Callable[..., QuerySet[Any]]
 
     def get(self, request: Request, **path: Any) -> Response:
-        """Answer one page. One statement for the page, whatever its size."""
+        """Return one page. One statement for the page, whatever its size."""
         refuse_unknown_parameters(request, self.filters.base_filters.keys())
         found = self.filters(request.query_params, queryset=self.rows(**path), request=request)
         if not found.is_valid():
@@ -108,14 +108,14 @@ def form_errors(form: Any) -> list[dict[str, str]]:
 
 
 def refuse_unknown_parameters(request: Request, known: Collection[str]) -> None:
-    """Raise Invalid if the query has a parameter that nobody reads: a filter that was mistyped
-    must not answer everything."""
+    """Raise Invalid for an unknown query parameter. Ignoring a mistyped filter would return
+    everything."""
     allowed = LIST_PARAMETERS | set(known)
     errors = [
         {
             "field": name,
             "code": "unknown_field",
-            "message": f"is not known here; known are: {', '.join(sorted(allowed - {'format'}))}",
+            "message": f"is unknown; known parameters: {', '.join(sorted(allowed - {'format'}))}",
         }
         for name in request.query_params
         if name not in allowed
@@ -125,12 +125,12 @@ def refuse_unknown_parameters(request: Request, known: Collection[str]) -> None:
 
 
 def context_for(request: Request) -> dict[str, Any]:
-    """Return what documents ask of their reader. A document without it is a viewer's."""
+    """Return the context of documents. Without it a document shows what a viewer may see."""
     return {"operator": may_act(request.user)}
 
 
 def actor_of(request: Request | HttpRequest) -> str:
-    """Return the name that the audit trail keeps."""
+    """Return the name that the audit log keeps."""
     return str(request.user.get_username())
 
 

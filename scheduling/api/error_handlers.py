@@ -10,19 +10,25 @@ from django.http import HttpRequest, HttpResponse
 from django.views import defaults
 from rest_framework.views import set_rollback
 
-from scheduling.presentation.problems import as_response, describe, malformed, problem
+from scheduling.presentation.problems import (
+    INTERNAL_ERROR,
+    as_response,
+    describe,
+    malformed,
+    problem,
+)
 
 logger = logging.getLogger(__name__)
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> HttpResponse:
-    """Answer any exception of a REST view; registered as the framework's handler.
+    """Return the problem document for any exception of a REST view.
 
-    A plain response: the view's own renderers may not know JSON.
+    A plain response, since the view's own renderers may not support JSON.
     """
     found = describe(error)
     if found.code == "internal_error":
-        logger.error("unforeseen error in a REST view", exc_info=error)
+        logger.error("unexpected error in a REST view", exc_info=error)
     set_rollback()
     return as_response(found, context["request"])
 
@@ -33,14 +39,14 @@ def handle_400(request: HttpRequest, exception: Exception) -> HttpResponse:
         return defaults.bad_request(request, exception)
     if isinstance(exception, RequestDataTooBig):
         return as_response(problem("payload_too_large", "The body is too large."), request)
-    return as_response(malformed("The request cannot be understood."), request)
+    return as_response(malformed("The request is malformed."), request)
 
 
 def handle_403(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler403, likewise."""
     if not request.path.startswith("/api/"):
         return defaults.permission_denied(request, exception)
-    return as_response(problem("forbidden", "You may not do this."), request)
+    return as_response(problem("forbidden", "You are not allowed to do this."), request)
 
 
 def handle_404(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -54,5 +60,4 @@ def handle_500(request: HttpRequest) -> HttpResponse:
     """Django's handler500, likewise. Django has logged the traceback."""
     if not request.path.startswith("/api/"):
         return defaults.server_error(request)
-    said = "Something went wrong on our side; the log of the web process has it."
-    return as_response(problem("internal_error", said), request)
+    return as_response(problem("internal_error", INTERNAL_ERROR), request)

@@ -1,4 +1,4 @@
-"""The market-data log as anyone may read it, to check from outside what a portfolio saw."""
+"""The market-data log, for checking a portfolio's record independently."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _CYCLE_US = 146_097 * 86_400 * 1_000_000
 
 
 class FeedEvents(ApiView):
-    """Events that were released, from a seq on."""
+    """Released events."""
 
     @described(
         FeedDocument,
         parameters=[
-            query("from", int, "The first seq; the newest events if not given."),
-            query("limit", int, "At most 5,000; 100 if not given."),
+            query("from", int, "The first seq; by default the newest events."),
+            query("limit", int, "At most 5,000; by default 100."),
         ],
         summary="Market events",
     )
     def get(self, request: Request) -> Response:
-        """Answer the events of [from, from + limit), none beyond the head."""
+        """Return the events of [from, from + limit), up to the head."""
         refuse_unknown_parameters(request, ("from",))
         limit = read_limit(request, highest=HIGHEST_FEED_LIMIT)
         feed = open_feed()
@@ -48,7 +48,7 @@ class FeedEvents(ApiView):
 
 
 def feed_event_document(event: Event) -> dict[str, Any]:
-    """Return one bar; prices as text with exactly four places."""
+    """Return one bar. Prices are texts with exactly four places."""
     return {
         "seq": event.seq,
         "symbol": event.symbol,

@@ -1,4 +1,4 @@
-"""The kill switch by REST."""
+"""The kill switch."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from scheduling.api.base import ApiView, actor_of, refuse_unknown_parameters
 from scheduling.api.openapi import described
 from scheduling.api.request_serializers import ReasonBody, read_body
 from scheduling.observe.halts import read_halt, read_halts
+from scheduling.operations import registry
 from scheduling.presentation.fields import WholeNumberField
 from scheduling.presentation.serializers import HaltedDocument
 
@@ -20,13 +21,13 @@ _Anything = serializers.Serializer[Any]
 
 
 class HaltBody(ReasonBody):
-    """The number of running portfolios the person saw."""
+    """`expect_running`: the number of running portfolios that the operator saw."""
 
     expect_running = WholeNumberField(min_value=0, required=False, allow_null=True, default=None)
 
 
 class UndoHaltBody(ReasonBody):
-    """Which halt; without one the newest that keeps anything stopped."""
+    """`halt`: by default the newest halt that still keeps a portfolio stopped."""
 
     halt = WholeNumberField(min_value=1, required=False, allow_null=True, default=None)
 
@@ -52,27 +53,32 @@ class HaltsDocument(_Anything):
 
 
 class UndoneDocument(_Anything):
-    """What is wanted running again."""
+    """The portfolios that a halt had stopped and that are started again."""
 
     halt = serializers.IntegerField()
     started = serializers.ListField(child=serializers.CharField())
 
 
 class HaltAll(ApiView):
-    """Stop everything at once."""
+    """Stop every portfolio, or list the newest halts."""
 
-    @described(HaltedDocument, body=HaltBody, summary="Stop everything, in one transaction")
+    @described(
+        HaltedDocument,
+        body=HaltBody,
+        summary=registry.HALT_ALL.summary(),
+        performs=registry.HALT_ALL,
+    )
     def post(self, request: Request) -> Response:
-        """Answer a line for each portfolio, or 409 `count_differs` with both numbers."""
+        """Stop every portfolio; 409 `count_differs` with both numbers."""
         body = read_body(request, HaltBody)
         halted = operations.halt_all(
             actor=actor_of(request), reason=body["reason"], expect_running=body["expect_running"]
         )
         return Response(HaltedDocument(halted).data)
 
-    @described(HaltsDocument, summary="The newest halts", operation="halts_list")
+    @described(HaltsDocument, summary="The newest halts", operation_id="halts_list")
     def get(self, request: Request) -> Response:
-        """Answer the newest twenty."""
+        """Return the newest twenty."""
         refuse_unknown_parameters(request, ())
         return Response(HaltsDocument({"results": read_halts()}).data)
 
@@ -82,17 +88,23 @@ class HaltDetail(ApiView):
 
     @described(HaltedDocument, summary="A halt and what it stopped")
     def get(self, request: Request, pk: int) -> Response:
-        """Answer what the act itself answered."""
+        """Return the response that the halt itself gave."""
         _, halted = read_halt(pk)
         return Response(HaltedDocument(halted).data)
 
 
 class UndoHalt(ApiView):
-    """Start all that one halt stopped."""
+    """Start what a halt stopped."""
 
-    @described(UndoneDocument, status=202, body=UndoHaltBody, summary="Start what a halt stopped")
+    @described(
+        UndoneDocument,
+        status=202,
+        body=UndoHaltBody,
+        summary=registry.UNDO_HALT.summary(),
+        performs=registry.UNDO_HALT,
+    )
     def post(self, request: Request) -> Response:
-        """Answer the names; what was started or deleted since stays as it is."""
+        """Start the portfolios, and return their names."""
         body = read_body(request, UndoHaltBody)
         halt, started = operations.undo_halt(
             body["halt"], actor=actor_of(request), reason=body["reason"]

@@ -1,4 +1,4 @@
-"""Is this process up, and can it do its work? Asked by supervisors, without signing in."""
+"""Liveness and readiness of the web process, without authentication."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from scheduling.presentation.problems import DATABASE_AWAY, as_response, problem
 
 @require_safe
 def healthz(request: HttpRequest) -> HttpResponse:
-    """Answer 200: the process serves requests. Touches no database."""
+    """Return 200: the process serves requests. Uses no database."""
     return JsonResponse({"status": "ok"})
 
 
-#: A readiness request waits no longer for a statement.
+#: Longest wait of a readiness request for a statement.
 STATEMENT_LIMIT_S = 2.0
 
-_is_migrated = False  #: once true for the code of this process, it stays true
+_is_migrated = False  #: stays true once it is, as the code of the process does not change
 
 
 @require_safe
 def readyz(request: HttpRequest) -> HttpResponse:
-    """Answer 200 if the gateway of this process can keep leases and commit, and the database has
-    every migration; else 503 with the reason.
+    """Return 200 if this process can renew leases and commit, and every migration is applied;
+    otherwise 503 with the reason.
     """
-    found = HEALTH.problem() or _migration_problem()
+    found = HEALTH.problem() or _missing_migrations()
     if found:
         return as_response(problem("unavailable", found), request)
     return JsonResponse({"status": "ready"})
 
 
-def _migration_problem() -> str:
-    """Return which migrations are missing, or an empty text. Two statements, until none is."""
+def _missing_migrations() -> str:
+    """Return how many migrations are missing, or an empty text. Two statements until none is."""
     global _is_migrated
     if _is_migrated:
         return ""

@@ -1,4 +1,4 @@
-"""Figures for Prometheus, read from the database when asked: no process keeps counters."""
+"""Metrics for Prometheus, read from the database on request: no process keeps counters."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from scheduling.observe.fleet_view import FleetView, read_fleet_view
 from scheduling.observe.storage import Storage, read_storage
 
 
-class BoardFigures:
-    """A collector over one reading of the fleet."""
+class FleetMetrics:
+    """Collect metrics from one read of the fleet."""
 
     def __init__(self, board: FleetView) -> None:
         self._board = board
@@ -37,10 +37,12 @@ class BoardFigures:
         for word in ("alive", "suspect", "lost", "left"):
             status.add_metric([word], sum(node.status == word for node in self._board.nodes))
         yield status
-        load = GaugeMetricFamily("ginkgo_node_load", "Weights it runs.", labels=["node"])
-        capacity = GaugeMetricFamily("ginkgo_node_capacity", "Weights it can run.", labels=["node"])
+        load = GaugeMetricFamily("ginkgo_node_load", "Weight that the node runs.", labels=["node"])
+        capacity = GaugeMetricFamily(
+            "ginkgo_node_capacity", "Weight that the node can run.", labels=["node"]
+        )
         lease = GaugeMetricFamily(
-            "ginkgo_node_lease_seconds", "Seconds its lease has left.", labels=["node"]
+            "ginkgo_node_lease_seconds", "Seconds left of the lease.", labels=["node"]
         )
         for node in self._board.nodes:
             load.add_metric([node.name], float(node.load))
@@ -73,7 +75,7 @@ class BoardFigures:
             oldest = min(loss.as_of for _, loss in known)
             yield GaugeMetricFamily(
                 "ginkgo_loss_age_seconds",
-                "How long ago the oldest of these answers was true.",
+                "Age of the oldest node-loss forecast.",
                 value=max((self._board.at - oldest).total_seconds(), 0.0),
             )
 
@@ -87,19 +89,23 @@ class BoardFigures:
             "ginkgo_portfolio_lag_events", "Events behind the head.", labels=["portfolio"]
         )
         stalled = GaugeMetricFamily(
-            "ginkgo_portfolio_stalled", "1 if no progress while events wait.", labels=["portfolio"]
+            "ginkgo_portfolio_stalled",
+            "1 if stalled: no progress while events wait.",
+            labels=["portfolio"],
         )
         epoch = GaugeMetricFamily(
-            "ginkgo_portfolio_epoch", "Its fencing token.", labels=["portfolio"]
+            "ginkgo_portfolio_epoch",
+            "The epoch of the portfolio, its fencing token.",
+            labels=["portfolio"],
         )
         unplaced = GaugeMetricFamily(
             "ginkgo_portfolio_orders_unplaced",
-            "Orders that were not placed, ever, by what became of them.",
+            "Orders that were never placed, by status.",
             labels=["portfolio", "status"],
         )
         behind = GaugeMetricFamily(
             "ginkgo_portfolio_behind",
-            "1 while it lags by more than its decisions may.",
+            "1 while the portfolio is behind: it lags too far to trade.",
             labels=["portfolio"],
         )
         for line in lines:
@@ -118,15 +124,15 @@ class BoardFigures:
             "ginkgo_handoffs_active", "Handoffs under way.", value=len(board.handoffs_active)
         )
         yield GaugeMetricFamily(
-            "ginkgo_frozen", "1 while automatic moves are held.", value=float(bool(board.frozen))
+            "ginkgo_frozen", "1 while automatic moves are frozen.", value=float(bool(board.frozen))
         )
         yield GaugeMetricFamily(
             "ginkgo_failover_held", "1 while failover is held.", value=float(bool(board.storm))
         )
-        told = GaugeMetricFamily("ginkgo_alerts_open", "Open alerts by kind.", labels=["kind"])
+        alerts = GaugeMetricFamily("ginkgo_alerts_open", "Open alerts by kind.", labels=["kind"])
         for kind in KINDS:
-            told.add_metric([kind], sum(alert.kind == kind for alert in board.alerts))
-        yield told
+            alerts.add_metric([kind], sum(alert.kind == kind for alert in board.alerts))
+        yield alerts
         pause = GaugeMetricFamily(
             "ginkgo_pause_milliseconds", "Pause of the last 50 moves.", labels=["quantile"]
         )
@@ -136,8 +142,8 @@ class BoardFigures:
         yield pause
 
 
-class StorageFigures:
-    """A collector over one reading of the database's sizes."""
+class StorageMetrics:
+    """Collect metrics from one read of the database's sizes."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -163,7 +169,7 @@ class StorageFigures:
         )
         yield GaugeMetricFamily(
             "ginkgo_oldest_snapshot_seconds",
-            "For how long the oldest snapshot has been held.",
+            "Age of the oldest snapshot held.",
             value=storage.oldest_snapshot_s,
         )
         if storage.disk_free_bytes is not None:
@@ -175,12 +181,12 @@ class StorageFigures:
 
 
 class Metrics(ApiView):
-    """Figures in Prometheus' text format."""
+    """Metrics in Prometheus' text format."""
 
-    @described({(200, "text/plain"): OpenApiTypes.STR}, summary="Figures for Prometheus")
+    @described({(200, "text/plain"): OpenApiTypes.STR}, summary="Metrics for Prometheus")
     def get(self, request: Request) -> HttpResponse:
-        """Answer the text."""
+        """Return the metrics."""
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(BoardFigures(read_fleet_view()))  # type: ignore[arg-type]
-        registry.register(StorageFigures(read_storage()))  # type: ignore[arg-type]
+        registry.register(FleetMetrics(read_fleet_view()))  # type: ignore[arg-type]
+        registry.register(StorageMetrics(read_storage()))  # type: ignore[arg-type]
         return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)

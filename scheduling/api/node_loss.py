@@ -1,4 +1,4 @@
-"""Could the fleet absorb the loss of a node? For each, as the watcher reckoned last."""
+"""The node-loss forecast: for each node, as the watcher last computed it."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _Anything = serializers.Serializer[Any]
 
 
 class NoPlaceDocument(ReasonDocument):
-    """Why these portfolios would have no place, or would have to wait for one."""
+    """A reason why portfolios would have no place, or would have to wait for one."""
 
     portfolios = serializers.ListField(child=serializers.CharField())
 
 
 class LossDocument(_Anything):
-    """What the loss of one node would come to."""
+    """The result of the loss of one node."""
 
     node = serializers.CharField()
     as_of = serializers.DateTimeField()
     absorbed = serializers.BooleanField()
-    portfolios = serializers.IntegerField(help_text="That it runs.")
-    fit = serializers.IntegerField(help_text="Of them, those that would have a place at once.")
+    portfolios = serializers.IntegerField(help_text="Number that the node runs.")
+    fit = serializers.IntegerField(help_text="Number of them that would have a place at once.")
     no_place = serializers.IntegerField()
     wait = serializers.IntegerField()
     suspects_counted = serializers.ListField(child=serializers.CharField())
@@ -40,7 +40,7 @@ class LossDocument(_Anything):
 
 
 class ResilienceDocument(_Anything):
-    """Whether the loss of any one node would be absorbed. The oldest answer is of `as_of`."""
+    """Whether the loss of any single node would be absorbed, as of `as_of` or later."""
 
     as_of = serializers.DateTimeField(allow_null=True)
     absorbed = serializers.IntegerField(help_text="Nodes whose loss would be absorbed.")
@@ -49,17 +49,17 @@ class ResilienceDocument(_Anything):
 
 
 class ScheduleResilience(ApiView):
-    """What the loss of each node would come to."""
+    """The node-loss forecast."""
 
-    @described(ResilienceDocument, summary="Could each node be lost?")
+    @described(ResilienceDocument, summary="The node-loss forecast")
     def get(self, request: Request) -> Response:
-        """Answer what the watcher keeps. `schedule/plan/?lose=NODE` reckons it anew."""
+        """Return the stored forecast; `schedule/plan/?lose=NODE` computes a new one."""
         refuse_unknown_parameters(request, ())
         return Response(resilience_document())
 
 
 def resilience_document() -> dict[str, Any]:
-    """Return the stored answers, by name of node. One statement."""
+    """Return the stored forecast by name of node. One statement."""
     alive = Resilience.objects.filter(node__status=NodeStatus.ALIVE).select_related("node")
     losses = [_loss(row) for row in alive.order_by("node__name")]
     document = {

@@ -1,4 +1,4 @@
-"""Nodes, and what operators do with them."""
+"""Nodes, and the actions of operators on them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from scheduling.api.request_serializers import NoBody, ReasonBody, read_body
 from scheduling.decide import types
 from scheduling.errors import Invalid
 from scheduling.observe.fleet_view import read_fleet_view
-from scheduling.presentation.documents import node_document, node_line
+from scheduling.operations import registry
+from scheduling.operations.registry import Operation
+from scheduling.presentation.documents import node_document, node_view
 from scheduling.presentation.serializers import NodeDocument
 
 
 class NodeList(ApiView):
-    """All nodes that were ever given a name."""
+    """All nodes."""
 
     @described_list(NodeDocument, [query("status"), query("schedulable", bool)], "Nodes, by name")
     def get(self, request: Request) -> Response:
-        """Answer one page of the one consistent read that the dashboard shows too."""
+        """Return one page of the consistent read that the dashboard shows too."""
         refuse_unknown_parameters(request, ("status", "schedulable"))
         lines = read_fleet_view().nodes
         status = _choice(request, "status", get_args(types.NodeStatus))
@@ -39,10 +41,10 @@ class NodeList(ApiView):
 
 
 def _choice(request: Request, name: str, choices: tuple[str, ...]) -> str | None:
-    """Return the query parameter `name`, or None if absent. Raise Invalid for another value."""
+    """Return the query parameter `name`, or None if absent. Raise Invalid unless it is a choice."""
     value = request.query_params.get(name)
     if value is not None and value not in choices:
-        message = f"is none of {', '.join(choices)}"
+        message = f"must be one of {', '.join(choices)}"
         raise Invalid([{"field": name, "code": "invalid_choice", "message": message}])
     return value
 
@@ -50,58 +52,34 @@ def _choice(request: Request, name: str, choices: tuple[str, ...]) -> str | None
 class NodeDetail(ApiView):
     """One node."""
 
-    @described(NodeDocument, summary="A node and how it is")
+    @described(NodeDocument, summary="A node and its state")
     def get(self, request: Request, name: str) -> Response:
-        """Answer its document."""
-        return Response(NodeDocument(node_line(name), context=context_for(request)).data)
+        """Return the node."""
+        return Response(NodeDocument(node_view(name), context=context_for(request)).data)
 
-    @described(None, status=204, body=ReasonBody, summary="Forget a node that is gone for good")
+    @described(
+        None,
+        status=204,
+        body=ReasonBody,
+        summary=registry.FORGET_NODE.summary("a node that is gone for good"),
+        performs=registry.FORGET_NODE,
+    )
     def delete(self, request: Request, name: str) -> Response:
-        """Answer nothing; 409 `lease_valid` while it may act, `node_owns` while it owns."""
+        """Forget the node; 409 `lease_valid` or `node_owns` while it may still act."""
         reason = read_body(request, ReasonBody)["reason"]
         operations.forget_node(name, actor=actor_of(request), reason=reason)
         return Response(status=204)
 
 
-class DrainNode(ApiView):
-    """Place nothing new on it and hand off what it has."""
+def node_action(operation: Operation) -> type[ApiView]:
+    """Return the view that performs an operation on the node of the path and returns the node."""
+    body = ReasonBody if operation.asks_reason else NoBody
 
-    @described(NodeDocument, body=ReasonBody, summary="Drain a node")
-    def post(self, request: Request, name: str) -> Response:
-        """Answer the node; its portfolios leave one after the other."""
-        reason = read_body(request, ReasonBody)["reason"]
-        operations.drain(name, actor=actor_of(request), reason=reason)
-        return Response(node_document(name))
+    class NodeAction(ApiView):
+        @described(NodeDocument, body=body, summary=operation.summary("a node"), performs=operation)
+        def post(self, request: Request, name: str) -> Response:
+            given = read_body(request, body)
+            operation.call(name, actor=actor_of(request), **given)
+            return Response(node_document(name))
 
-
-class UndrainNode(ApiView):
-    """End a drain."""
-
-    @described(NodeDocument, body=NoBody, summary="End the drain of a node")
-    def post(self, request: Request, name: str) -> Response:
-        """Answer the node."""
-        read_body(request, NoBody)
-        operations.undrain(name, actor=actor_of(request))
-        return Response(node_document(name))
-
-
-class CordonNode(ApiView):
-    """Place nothing new on it; what runs there stays."""
-
-    @described(NodeDocument, body=ReasonBody, summary="Cordon a node")
-    def post(self, request: Request, name: str) -> Response:
-        """Answer the node."""
-        reason = read_body(request, ReasonBody)["reason"]
-        operations.cordon(name, actor=actor_of(request), reason=reason)
-        return Response(node_document(name))
-
-
-class UncordonNode(ApiView):
-    """Lift a cordon."""
-
-    @described(NodeDocument, body=NoBody, summary="Lift the cordon of a node")
-    def post(self, request: Request, name: str) -> Response:
-        """Answer the node."""
-        read_body(request, NoBody)
-        operations.uncordon(name, actor=actor_of(request))
-        return Response(node_document(name))
+    return NodeAction

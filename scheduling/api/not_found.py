@@ -1,4 +1,4 @@
-"""The answer for addresses that do not exist."""
+"""The response for addresses that do not exist."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scheduling.errors import Refused
 
 @extend_schema(exclude=True)
 class NotFoundView(ApiView):
-    """404 for every method and everybody: it tells nothing about the fleet."""
+    """404 for every method, without authentication: it reveals nothing about the fleet."""
 
     authentication_classes = ()
     permission_classes = ()
@@ -23,17 +23,17 @@ class NotFoundView(ApiView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Refuse before anything is read, whatever the method."""
         super().initial(request, *args, **kwargs)
-        said = f"There is nothing at {request.path}."
-        if not request.path.endswith("/") and _leads_somewhere(request.path + "/"):
-            said = f"There is nothing at {request.path}: write it with a slash at its end."
-        raise Refused("not_found", said, status=404)
+        message = f"There is nothing at {request.path}."
+        if not request.path.endswith("/") and _is_known(request.path + "/"):
+            message = f"There is nothing at {request.path}: add a slash at its end."
+        raise Refused("not_found", message, status=404)
 
     def get(self, request: Request) -> Response:  # pragma: no cover: `initial` has refused
-        """Never reached; it makes the view one that the framework accepts."""
+        """Never reached; the framework requires a method."""
         raise NotImplementedError
 
 
-def _leads_somewhere(path: str) -> bool:
+def _is_known(path: str) -> bool:
     try:
         return resolve(path).url_name != "nothing"
     except Resolver404:

@@ -1,4 +1,4 @@
-"""Shorthand for the OpenAPI description of a view."""
+"""Decorators that describe a view for OpenAPI."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema
 from rest_framework import serializers
 from rest_framework.serializers import BaseSerializer
 
+from scheduling.operations.registry import Operation
 from scheduling.presentation.serializers import ProblemDocument
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -17,9 +18,9 @@ Table = TypeVar("Table", bound=Any)
 _LIMIT = OpenApiParameter(
     "limit",
     {"type": "integer", "minimum": 1, "default": 100},
-    description="More than 1000 count as 1000.",
+    description="Values above 1000 count as 1000.",
 )
-_CURSOR = OpenApiParameter("cursor", str, description="From `next` or `previous` of an answer.")
+_CURSOR = OpenApiParameter("cursor", str, description="From a `next` or `previous` link.")
 
 
 def query(name: str, kind: type = str, description: str = "", required: bool = False) -> Any:
@@ -28,24 +29,29 @@ def query(name: str, kind: type = str, description: str = "", required: bool = F
 
 
 def described(
-    answer: Any = None,
+    response: Any = None,
     *,
     status: int = 200,
     body: Any = None,
     parameters: list[Any] | None = None,
     summary: str = "",
-    operation: str | None = None,
+    operation_id: str | None = None,
+    performs: Operation | None = None,
 ) -> Callable[[View], View]:
-    """Describe a view that answers one document, or a problem. `answer` may also be a dictionary
-    from (status, media type) to a type, for what is not JSON."""
-    answers = answer if isinstance(answer, dict) else {status: answer}
+    """Describe a view that returns one document, or a problem.
+
+    `response` may also be a dictionary from (status, media type) to a type, for other formats than
+    JSON. A view that `performs` an operator action has the summary and consequence of that action.
+    """
+    responses = response if isinstance(response, dict) else {status: response}
     return extend_schema(
-        operation_id=operation,
+        operation_id=operation_id,
         request=body,
         parameters=parameters or [],
         summary=summary or None,
+        description=performs.consequence if performs else None,
         responses={
-            **answers,
+            **responses,
             ("4XX", "application/problem+json"): ProblemDocument,
             ("5XX", "application/problem+json"): ProblemDocument,
         },
@@ -55,7 +61,7 @@ def described(
 def described_list(
     document: type[BaseSerializer[Any]], parameters: list[Any] | None = None, summary: str = ""
 ) -> Callable[[View], View]:
-    """Describe a view that answers pages of `document`."""
+    """Describe a view that returns pages of `document`."""
     name = document.__name__.removesuffix("Document")
     page = type(
         f"{name}Page",
@@ -71,16 +77,16 @@ def described_list(
         page,
         parameters=[_LIMIT, _CURSOR, *(parameters or [])],
         summary=summary,
-        operation=f"{name.lower()}_list",
+        operation_id=f"{name.lower()}_list",
     )
 
 
 def described_table(summary: str) -> Callable[[Table], Table]:
-    """Describe a view of rows from its own document and filters."""
+    """Describe a `TableView` from its own document and filters."""
 
     def describe(view: Table) -> Table:
         parameters = [query(name) for name in view.filters.base_filters]
-        # By class, not by method: the method is one that all such views inherit.
+        # On the class, since all such views inherit the same method.
         listed = described_list(view.document, parameters, summary)
         return extend_schema_view(get=listed)(view)
 

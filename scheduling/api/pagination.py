@@ -21,12 +21,12 @@ Line = TypeVar("Line")
 
 
 def read_limit(request: Request, default: int = DEFAULT_LIMIT, highest: int = HIGHEST_LIMIT) -> int:
-    """Return `?limit=`, at most `highest`. Raise Invalid if it is no positive number."""
+    """Return `?limit=`, at most `highest`. Raise Invalid unless it is a positive number."""
     return min(read_int(request, "limit", default, lowest=1), highest)
 
 
 def read_int(request: Request, name: str, default: int, *, lowest: int) -> int:
-    """Return the query parameter `name`. Raise Invalid if it is no whole number from `lowest`."""
+    """Return the query parameter `name`. Raise Invalid unless it is a number from `lowest`."""
     text = request.query_params.get(name)
     if text is None:
         return default
@@ -36,8 +36,14 @@ def read_int(request: Request, name: str, default: int, *, lowest: int) -> int:
     return int(text)
 
 
+def invalid_cursor() -> Invalid:
+    """Return the error for a cursor that no link contained."""
+    message = "Invalid cursor. Use the `next` or `previous` link of a response."
+    return Invalid([{"field": "cursor", "code": "invalid", "message": message}])
+
+
 class NewestFirst(CursorPagination):
-    """Pages of a table by descending key: stable while rows are added at the front."""
+    """Pages of a table by descending key, stable while new rows are added."""
 
     page_size = DEFAULT_LIMIT
     page_size_query_param = "limit"
@@ -51,16 +57,15 @@ class NewestFirst(CursorPagination):
     def paginate_queryset(
         self, queryset: Any, request: Request, view: APIView | None = None
     ) -> list[Any] | None:
-        """Return one page; one statement. Raise Invalid for a cursor that no link gave out."""
+        """Return one page. One statement. Raise Invalid for a cursor that no link contained."""
         try:
             return super().paginate_queryset(queryset, request, view)
         except (NotFound, ValueError, DataError):
-            message = "is no cursor of this list: follow the links of an answer"
-            raise Invalid([{"field": "cursor", "code": "invalid", "message": message}]) from None
+            raise invalid_cursor() from None
 
 
 class BySeq(NewestFirst):
-    """Pages of what a portfolio left behind, newest event first."""
+    """Pages of a portfolio's records, newest event first."""
 
     ordering = ("-seq", "-index")
 
@@ -84,7 +89,7 @@ class ByNumber(NewestFirst):
 
 
 class OldestFirst(NewestFirst):
-    """Pages of a curve, in the order of time."""
+    """Pages of a curve, in chronological order."""
 
     ordering = "seq"
 
@@ -92,16 +97,15 @@ class OldestFirst(NewestFirst):
 def page_of_lines(
     request: Request, lines: Sequence[Line], key: Callable[[Line], str]
 ) -> tuple[list[Line], str | None, str | None]:
-    """Return (page, next link, previous link) of lines that were read as one, sorted by `key`.
+    """Return (page, next link, previous link) of lines from one consistent read, sorted by `key`.
 
-    The cursor is `after:KEY` or `before:KEY`, so a page stays where it is when names come and go.
+    The cursor is `after:KEY` or `before:KEY`, so pages are stable when names come and go.
     """
     limit = read_limit(request)
     ordered = sorted(lines, key=key)
     side, _, name = request.query_params.get("cursor", "after:").partition(":")
     if side not in ("after", "before"):
-        message = "is no cursor of this list: follow the links of an answer"
-        raise Invalid([{"field": "cursor", "code": "invalid", "message": message}])
+        raise invalid_cursor()
     if side == "before":
         page = [line for line in ordered if key(line) < name][-limit:]
     else:

@@ -1,4 +1,4 @@
-"""Bodies: JSON of at most 1 MB that PostgreSQL can store and everybody reads the same way."""
+"""Parse request bodies: unambiguous JSON of at most 1 MB that PostgreSQL can store."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from django.core.exceptions import RequestDataTooBig
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 
-#: Deeper nesting has no use here, and each level costs a stack frame wherever it is walked.
-DEEPEST = 32
+#: Deeper nesting has no use, and each level costs a stack frame wherever it is walked.
+MAX_DEPTH = 32
 
 
 class StrictJSONParser(BaseParser):
-    """Refuses what would be misread later: other encodings, NaN, NUL, half surrogate pairs."""
+    """Refuse bodies that would be misread later: other encodings, NaN, NUL, lone surrogates."""
 
     media_type = "application/json"
 
@@ -27,32 +27,34 @@ class StrictJSONParser(BaseParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Return the value. Raise RequestDataTooBig or ParseError, whose text is a sentence."""
+        """Return the value. Raise RequestDataTooBig or ParseError with a sentence."""
         limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        # One byte more than allowed is enough to know; the declared length may be missing or wrong.
+        # Read one byte more than allowed: the declared length may be missing or wrong.
         body = stream.read(limit + 1)
         if len(body) > limit:
             raise RequestDataTooBig(f"The body is larger than {limit:,} bytes.")
         try:
             value = json.loads(
-                body.decode("utf-8"), parse_constant=_no_such_number, object_pairs_hook=_once_each
+                body.decode("utf-8"),
+                parse_constant=_refuse_constant,
+                object_pairs_hook=_unique_names,
             )
         except UnicodeDecodeError:
             raise ParseError("The body is not UTF-8 text.") from None
         except RecursionError:
-            raise ParseError(f"The body is nested deeper than {DEEPEST} levels.") from None
+            raise ParseError(f"The body is nested deeper than {MAX_DEPTH} levels.") from None
         except ValueError as error:
             raise ParseError(f"The body is not JSON: {error}.") from None
         _check(value, depth=0)
         return value
 
 
-def _no_such_number(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON number")
+def _refuse_constant(text: str) -> Any:
+    raise ValueError(f"{text} is not a JSON number")
 
 
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the object; which of two values of one name was meant, nobody knows."""
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object. Raise ValueError for a repeated name, whose value would be ambiguous."""
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
@@ -62,14 +64,14 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check(value: Any, depth: int) -> None:
-    """Raise ParseError for what JSON allows but neither the database nor a decimal can hold."""
-    if depth > DEEPEST:
-        raise ParseError(f"The body is nested deeper than {DEEPEST} levels.")
+    """Raise ParseError for values that JSON allows but the database or a decimal cannot hold."""
+    if depth > MAX_DEPTH:
+        raise ParseError(f"The body is nested deeper than {MAX_DEPTH} levels.")
     if isinstance(value, str):
         if "\x00" in value:
             raise ParseError("The body holds a NUL character.")
         if any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise ParseError("The body holds half of a surrogate pair.")
+            raise ParseError("The body holds a lone surrogate.")
     elif isinstance(value, float) and not math.isfinite(value):
         raise ParseError("The body holds a number too large to be stored.")
     elif isinstance(value, dict):

@@ -12,24 +12,24 @@ from scheduling.presentation.plan_serializers import PlanDocument
 
 
 class SchedulePlan(ApiView):
-    """What the balancer would do now."""
+    """The plan of the next pass, or the answer to a what-if scenario."""
 
     @described(
         PlanDocument,
         parameters=[
-            query("lose", str, "What if this node died? Several with commas, or repeated."),
-            query("drain", str, "What if this node were drained? Several as above."),
+            query("lose", str, "Assume that this node is lost. Several with commas, or repeated."),
+            query("drain", str, "Assume that this node is drained. Several as above."),
             query(
                 "add",
                 str,
-                "What if there were one node more? CAPACITY or CAPACITY:label=value,label=value; "
+                "Assume one more node: CAPACITY or CAPACITY:label=value,label=value; "
                 "repeated for several.",
             ),
         ],
         summary="The plan, as a dry run",
     )
     def get(self, request: Request) -> Response:
-        """Answer the plan, the loads it leads to and what it comes to; nothing is changed."""
+        """Return the plan, its summary and the loads it results in. Nothing is changed."""
         refuse_unknown_parameters(request, SCENARIO_PARAMETERS)
         asked = [request.query_params.getlist(name) for name in SCENARIO_PARAMETERS]
         return Response(dry_run(scenario_of(*asked)))

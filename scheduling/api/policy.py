@@ -1,4 +1,4 @@
-"""What operators chose of how the balancer weighs things."""
+"""The balancer's policy, as operators choose it."""
 
 from __future__ import annotations
 
@@ -11,28 +11,34 @@ from scheduling.api.base import ApiView, actor_of, refuse_unknown_parameters
 from scheduling.api.openapi import described
 from scheduling.api.request_serializers import ReasonBody, read_body
 from scheduling.models.fleet_control import EvenBy
+from scheduling.operations import registry
 from scheduling.presentation.documents import policy_document
 from scheduling.presentation.serializers import PolicyDocument
 
 
 class PolicyBody(ReasonBody):
-    """`even_by`: what a rebalance evens out; what fits is decided by weight always."""
+    """`even_by`: the measure to rebalance by. Weight alone decides what fits."""
 
     even_by = serializers.ChoiceField(EvenBy.choices)
 
 
 class SchedulePolicy(ApiView):
-    """How the balancer weighs things."""
+    """The balancer's policy."""
 
     @described(PolicyDocument, summary="The policy in force")
     def get(self, request: Request) -> Response:
-        """Answer the policy in force."""
+        """Return the policy in force."""
         refuse_unknown_parameters(request, ())
         return Response(policy_document())
 
-    @described(PolicyDocument, body=PolicyBody, summary="Choose what a rebalance evens out")
+    @described(
+        PolicyDocument,
+        body=PolicyBody,
+        summary=registry.EVEN_BY.summary(),
+        performs=registry.EVEN_BY,
+    )
     def post(self, request: Request) -> Response:
-        """Answer the policy that is in force from the next pass on."""
+        """Change the policy, and return it."""
         body = read_body(request, PolicyBody)
         operations.even_by(body["even_by"], actor=actor_of(request), reason=body["reason"])
         return Response(policy_document())

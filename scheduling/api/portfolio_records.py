@@ -1,4 +1,4 @@
-"""What a portfolio left behind: revisions, orders, fills, equity, tenures."""
+"""The records of a portfolio: revisions, orders, fills, equity, tenures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ORDER_STATUS = [(word, word) for word in ("open", "filled", "suppressed", "refu
 
 
 class OrderFilters(django_filters.FilterSet):
-    """Which orders."""
+    """Filters of orders."""
 
     status = django_filters.ChoiceFilter(choices=_ORDER_STATUS)
     side = django_filters.ChoiceFilter(choices=_SIDES)
@@ -34,7 +34,7 @@ class OrderFilters(django_filters.FilterSet):
 
 
 class FillFilters(django_filters.FilterSet):
-    """Which fills."""
+    """Filters of fills."""
 
     side = django_filters.ChoiceFilter(choices=_SIDES)
     symbol = django_filters.CharFilter()
@@ -43,7 +43,7 @@ class FillFilters(django_filters.FilterSet):
 
 
 class EquityFilters(django_filters.FilterSet):
-    """Which part of the curve."""
+    """Filters of the equity curve."""
 
     from_seq = django_filters.NumberFilter("seq", "gte")
     to_seq = django_filters.NumberFilter("seq", "lte")
@@ -52,14 +52,14 @@ class EquityFilters(django_filters.FilterSet):
 
 
 class TenureFilters(django_filters.FilterSet):
-    """Which tenures."""
+    """Filters of tenures."""
 
     node = django_filters.CharFilter("node__name")
     cause = django_filters.CharFilter()
 
 
 class RevisionFilters(django_filters.FilterSet):
-    """Which revisions."""
+    """Filters of revisions."""
 
     status = django_filters.ChoiceFilter(choices=RevisionStatus.choices)
 
@@ -105,7 +105,7 @@ class PortfolioEquity(TableView):
 
 @described_table("Tenures, newest first")
 class PortfolioTenures(TableView):
-    """Who owned it when, newest first."""
+    """Owners of the portfolio, newest first."""
 
     document = TenureDocument
     filters = TenureFilters
@@ -120,7 +120,7 @@ class PortfolioTenures(TableView):
 
 @described_table("Revisions, newest first")
 class PortfolioRevisions(TableView):
-    """Its configurations, newest first."""
+    """Configurations of the portfolio, newest first."""
 
     document = RevisionDocument
     filters = RevisionFilters

@@ -1,4 +1,4 @@
-"""Portfolios: create, read, change, delete, and what can be done with one."""
+"""Portfolios: create, read, change, delete, and the actions of operators on them."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from scheduling.api.request_serializers import (
 from scheduling.errors import Invalid, Refused
 from scheduling.models import Phase
 from scheduling.observe.fleet_view import read_fleet_view
+from scheduling.operations import registry
 from scheduling.presentation.documents import handoff_document, portfolio_document
 from scheduling.presentation.portfolio_body import PortfolioBody, PortfolioChanges, read_bodies
 from scheduling.presentation.serializers import (
@@ -39,7 +40,7 @@ from scheduling.presentation.serializers import (
 )
 from scheduling.verification.latest import newest_verification
 
-#: Filters of the list, by the attribute of a line they compare with; None: any text will do.
+#: Parameter → (attribute that it is compared with, allowed values or None).
 _FILTERS: dict[str, tuple[str, Sequence[str] | None]] = {
     "node": ("node", None),
     "phase": ("phase", Phase.values),
@@ -49,11 +50,11 @@ _FILTERS: dict[str, tuple[str, Sequence[str] | None]] = {
 
 
 class PortfolioList(ApiView):
-    """All portfolios that were not deleted."""
+    """All portfolios that are not deleted."""
 
     @described_list(PortfolioDocument, [query(name) for name in _FILTERS], "Portfolios, by name")
     def get(self, request: Request) -> Response:
-        """Answer one page of the one consistent read that the dashboard shows too."""
+        """Return one page of the consistent read that the dashboard shows too."""
         refuse_unknown_parameters(request, _FILTERS)
         lines = read_fleet_view().portfolios
         for name, (attribute, choices) in _FILTERS.items():
@@ -61,32 +62,38 @@ class PortfolioList(ApiView):
             if wanted is None:
                 continue
             if choices is not None and wanted not in choices:
-                message = f"is none of {', '.join(choices)}"
+                message = f"must be one of {', '.join(choices)}"
                 raise Invalid([{"field": name, "code": "invalid_choice", "message": message}])
             lines = [line for line in lines if getattr(line, attribute) == wanted]
         page, following, preceding = page_of_lines(request, lines, lambda line: line.name)
         results = PortfolioDocument(page, many=True).data
         return Response({"next": following, "previous": preceding, "results": results})
 
-    @described(PortfolioDocument, status=201, body=PortfolioBody, summary="Create a portfolio")
+    @described(
+        PortfolioDocument,
+        status=201,
+        body=PortfolioBody,
+        summary=registry.CREATE.summary("a portfolio"),
+        performs=registry.CREATE,
+    )
     def post(self, request: Request) -> Response:
-        """Create it, or all of a list or none; the next pass, which is woken, places them."""
+        """Create one portfolio, or all portfolios of a list or none of them."""
         if isinstance(request.data, list):
             return _create_all(request.data, actor_of(request))
         new = operations.NewPortfolio(**read_body(request, PortfolioBody))
         portfolio = operations.create_portfolio(new, actor=actor_of(request))
-        where = reverse("api:portfolio", kwargs={"name": portfolio.name})
+        address = reverse("api:portfolio", kwargs={"name": portfolio.name})
         return Response(
             portfolio_document(portfolio.name),
             status=201,
-            headers={"Location": request.build_absolute_uri(where)},
+            headers={"Location": request.build_absolute_uri(address)},
         )
 
 
 def _create_all(given: list[Any], actor: str) -> Response:
-    """Create a list of portfolios in one transaction. Their documents are at their addresses: to
-    read the fleet for each call would cost more than the call."""
-    operations.check_length(given)  # before each of a list that is too long is looked into
+    """Create a list of portfolios in one transaction. The response holds names only: reading the
+    fleet for the documents would cost more than creating them."""
+    operations.check_length(given)  # before the bodies of a list that is too long are parsed
     new = [operations.NewPortfolio(**one) for one in read_bodies(given, PortfolioBody)]
     made = operations.create_portfolios(new, actor=actor)
     return Response({"created": len(made), "names": [one.name for one in made]}, status=201)
@@ -95,14 +102,20 @@ def _create_all(given: list[Any], actor: str) -> Response:
 class PortfolioDetail(ApiView):
     """One portfolio."""
 
-    @described(PortfolioDocument, summary="A portfolio, what it should do and what it does")
+    @described(PortfolioDocument, summary="A portfolio, its desired and its actual state")
     def get(self, request: Request, name: str) -> Response:
-        """Answer its document."""
+        """Return the portfolio."""
         return Response(portfolio_document(name))
 
-    @described(RevisedDocument, status=202, body=PortfolioChanges, summary="Change a portfolio")
+    @described(
+        RevisedDocument,
+        status=202,
+        body=PortfolioChanges,
+        summary=registry.EDIT.summary("a portfolio"),
+        performs=registry.EDIT,
+    )
     def patch(self, request: Request, name: str) -> Response:
-        """Make a revision where needed; a running portfolio reloads by itself."""
+        """Change the portfolio, and return it with the handoff and warnings."""
         changes = read_body(request, PortfolioChanges)
         portfolio, handoff = operations.revise_portfolio(name, changes, actor=actor_of(request))
         document = {
@@ -112,20 +125,32 @@ class PortfolioDetail(ApiView):
         }
         return Response(document, status=202)
 
-    @described(DeletedDocument, status=202, body=ReasonBody, summary="Delete a portfolio")
+    @described(
+        DeletedDocument,
+        status=202,
+        body=ReasonBody,
+        summary=registry.DELETE.summary("a portfolio"),
+        performs=registry.DELETE,
+    )
     def delete(self, request: Request, name: str) -> Response:
-        """Release it for certain; its orders and its audit trail stay, its name is freed."""
+        """Delete the portfolio, and return the handoff that releases it."""
         reason = read_body(request, ReasonBody)["reason"]
         handoff = operations.delete_portfolio(name, actor=actor_of(request), reason=reason)
         return Response({"handoff": handoff_document(handoff)}, status=202)
 
 
 class MigratePortfolio(ApiView):
-    """Move it to another node."""
+    """Move a portfolio to another node."""
 
-    @described(HandoffDocument, status=202, body=MigrateBody, summary="Move a portfolio")
+    @described(
+        HandoffDocument,
+        status=202,
+        body=MigrateBody,
+        summary=registry.MIGRATE.summary("a portfolio"),
+        performs=registry.MIGRATE,
+    )
     def post(self, request: Request, name: str) -> Response:
-        """Answer the handoff; the portfolio runs on until its target is ready."""
+        """Begin the move, and return its handoff."""
         body = read_body(request, MigrateBody)
         handoff = operations.migrate(
             name, body["target_node"], actor=actor_of(request), reason=body["reason"]
@@ -134,9 +159,15 @@ class MigratePortfolio(ApiView):
 
 
 class ReloadPortfolio(ApiView):
-    """Restart it make-before-break."""
+    """Reload a portfolio."""
 
-    @described(HandoffDocument, status=202, body=ReloadBody, summary="Reload a portfolio")
+    @described(
+        HandoffDocument,
+        status=202,
+        body=ReloadBody,
+        summary=registry.RELOAD.summary("a portfolio"),
+        performs=registry.RELOAD,
+    )
     def post(self, request: Request, name: str) -> Response:
         """Answer the handoff."""
         body = read_body(request, ReloadBody)
@@ -147,12 +178,20 @@ class ReloadPortfolio(ApiView):
 
 
 class StartPortfolio(ApiView):
-    """Want it running."""
+    """Start a portfolio."""
 
-    @described(HandoffDocument, status=202, body=ReasonBody, summary="Start a portfolio")
+    @described(
+        HandoffDocument,
+        status=202,
+        body=ReasonBody,
+        summary=registry.START.summary("a portfolio"),
+        performs=registry.START,
+    )
     def post(self, request: Request, name: str) -> Response:
-        """Answer the handoff; where no node was chosen yet, `handoff` is null in its place and
-        the portfolio, now pending, stands beside it."""
+        """Start the portfolio, and return its handoff.
+
+        If no node has room, return the pending portfolio and a `handoff` of null.
+        """
         reason = read_body(request, ReasonBody)["reason"]
         handoff = operations.start(name, actor=actor_of(request), reason=reason)
         if handoff is None:
@@ -162,9 +201,15 @@ class StartPortfolio(ApiView):
 
 
 class StopPortfolio(ApiView):
-    """Drain it and own it nowhere."""
+    """Stop a portfolio."""
 
-    @described(HandoffDocument, status=202, body=ReasonBody, summary="Stop a portfolio")
+    @described(
+        HandoffDocument,
+        status=202,
+        body=ReasonBody,
+        summary=registry.STOP.summary("a portfolio"),
+        performs=registry.STOP,
+    )
     def post(self, request: Request, name: str) -> Response:
         """Answer the handoff."""
         reason = read_body(request, ReasonBody)["reason"]
@@ -173,22 +218,32 @@ class StopPortfolio(ApiView):
 
 
 class UnpinPortfolio(ApiView):
-    """Let the balancer move it again."""
+    """Unpin a portfolio."""
 
-    @described(PortfolioDocument, body=NoBody, summary="Unpin a portfolio")
+    @described(
+        PortfolioDocument,
+        body=NoBody,
+        summary=registry.UNPIN.summary("a portfolio"),
+        performs=registry.UNPIN,
+    )
     def post(self, request: Request, name: str) -> Response:
-        """Answer the portfolio."""
+        """Perform the action, and return the portfolio."""
         read_body(request, NoBody)
         operations.unpin(name, actor=actor_of(request))
         return Response(portfolio_document(name))
 
 
 class AcceptPython(ApiView):
-    """Let it go on under another minor version of Python than the one it last ran under."""
+    """Accept another minor version of Python for a portfolio."""
 
-    @described(PortfolioDocument, body=AcceptPythonBody, summary="Accept another Python version")
+    @described(
+        PortfolioDocument,
+        body=AcceptPythonBody,
+        summary=registry.ACCEPT_PYTHON.summary("a portfolio"),
+        performs=registry.ACCEPT_PYTHON,
+    )
     def post(self, request: Request, name: str) -> Response:
-        """Answer the portfolio."""
+        """Perform the action, and return the portfolio."""
         body = read_body(request, AcceptPythonBody)
         operations.accept_python(
             body["version"], [name], actor=actor_of(request), reason=body["reason"]
@@ -201,7 +256,7 @@ class PortfolioCheckpoint(ApiView):
 
     @described(CheckpointDocument, summary="The newest state of a portfolio")
     def get(self, request: Request, name: str) -> Response:
-        """Answer run and state as of one statement, so that seq and state belong together."""
+        """Return run and state from one statement, so that seq and state belong together."""
         row = (
             Checkpoint.objects.select_related("portfolio__run")
             .filter(portfolio__name=name, portfolio__archived_at__isnull=True)
@@ -209,8 +264,8 @@ class PortfolioCheckpoint(ApiView):
         )
         if row is None:
             present_portfolio(name)
-            said = f"The portfolio {name} has committed nothing yet, so it has no state."
-            raise Refused("not_found", said, status=404)
+            message = f"The portfolio {name} has no state: it has not committed yet."
+            raise Refused("not_found", message, status=404)
         run = row.portfolio.run
         state = decode_state(bytes(row.state))
         document = {
@@ -226,20 +281,24 @@ class PortfolioCheckpoint(ApiView):
 
 
 class PortfolioVerification(ApiView):
-    """Whether what it left behind equals an uninterrupted run."""
+    """The newest verification of a portfolio."""
 
     @described(VerificationDocument, summary="The newest verification of a portfolio")
     def get(self, request: Request, name: str) -> Response:
-        """Answer how far it is, or what came of it; state `never` where none was asked for."""
+        """Return progress or outcome; state `never` if none was requested."""
         portfolio = present_portfolio(name)
         return Response(VerificationDocument(newest_verification(portfolio.pk, name)).data)
 
     @described(
-        VerificationDocument, status=202, body=VerificationBody, summary="Verify a portfolio"
+        VerificationDocument,
+        status=202,
+        body=VerificationBody,
+        summary=registry.VERIFY.summary("a portfolio"),
+        performs=registry.VERIFY,
     )
     def post(self, request: Request, name: str) -> Response:
-        """Ask for one; the portfolio runs on, and GET shows the progress."""
+        """Request a verification; GET shows its progress."""
         body = read_body(request, VerificationBody)
-        asked = operations.verify(name, actor=actor_of(request), full=body["full"])
-        line = newest_verification(asked.portfolio_id, name)
-        return Response(VerificationDocument(line).data, status=202)
+        requested = operations.verify(name, actor=actor_of(request), full=body["full"])
+        view = newest_verification(requested.portfolio_id, name)
+        return Response(VerificationDocument(view).data, status=202)

@@ -1,4 +1,4 @@
-"""What requests may contain. Types and names are checked here, meaning in `scheduling.enact`."""
+"""Request bodies. Types and names are checked here, values in `scheduling.operations`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from scheduling.presentation.fields import (
 
 
 class ReasonBody(StrictSerializer):
-    """An act with a reason for the audit trail."""
+    """An action with a reason for the audit log."""
 
     reason = TextField(max_length=200, allow_blank=True, required=False, default="")
 
 
 class NoBody(StrictSerializer):
-    """An act that takes nothing."""
+    """An action without parameters."""
 
 
 class VerificationBody(StrictSerializer):
@@ -31,25 +31,25 @@ class VerificationBody(StrictSerializer):
 
 
 class MigrateBody(ReasonBody):
-    """Where to; without a target the balancer chooses."""
+    """`target_node`: without it the balancer chooses."""
 
     target_node = TextField(max_length=80, required=False, allow_null=True, default=None)
 
 
 class ReloadBody(ReasonBody):
-    """Which revision; without one the wanted one."""
+    """`revision`: by default the wanted one."""
 
     revision = WholeNumberField(min_value=1, required=False, allow_null=True, default=None)
 
 
 class AcceptPythonBody(ReasonBody):
-    """Which minor version it may go on under too, such as 3.13; empty: no other than its own."""
+    """`version`: the minor version to accept, such as 3.13; empty: none."""
 
     version = TextField(max_length=16, allow_blank=True)
 
 
 class ScheduleMigrateBody(MigrateBody):
-    """Which portfolio, and where to."""
+    """The portfolio and its target."""
 
     portfolio = TextField(max_length=80)
 

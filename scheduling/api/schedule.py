@@ -1,4 +1,4 @@
-"""Where things could go, and what operators say to the whole fleet."""
+"""Possible targets of a portfolio, and actions of operators on the whole fleet."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ from scheduling.decide.planner.targets import targets
 from scheduling.errors import Invalid, NotFound
 from scheduling.models import Handoff, HandoffKind, HandoffState
 from scheduling.observe.shared_snapshot import shared_snapshot
+from scheduling.operations import registry
 from scheduling.presentation.documents import freeze_document, handoff_document
 from scheduling.presentation.plan import balance_document
 from scheduling.presentation.plan_serializers import RebalancedDocument
 from scheduling.presentation.serializers import FreezeDocument, HandoffDocument, TargetsDocument
 
-#: Expected pauses are taken from this many of the newest moves.
+#: Number of the newest moves from which the expected pause is computed.
 PAUSES = 50
 
 
 class ScheduleTargets(ApiView):
-    """Where could this portfolio go?"""
+    """The nodes that could run a portfolio."""
 
     @described(
         TargetsDocument,
         parameters=[query("portfolio", str, "Its name.", required=True)],
-        summary="An answer for every node",
+        summary="Whether each node could run a portfolio",
     )
     def get(self, request: Request) -> Response:
-        """Answer, for every node, whether it could take the portfolio, and why not."""
+        """Return for every node whether it could run the portfolio, and if not, why."""
         refuse_unknown_parameters(request, ("portfolio",))
         name = request.query_params.get("portfolio", "")
         if not name:
-            message = "name the portfolio: ?portfolio=NAME"
+            message = "is required: ?portfolio=NAME"
             raise Invalid([{"field": "portfolio", "code": "required", "message": message}])
         with shared_snapshot() as observed:
             if all(portfolio.name != name for portfolio in observed.snapshot.portfolios):
@@ -49,7 +50,7 @@ class ScheduleTargets(ApiView):
 
 
 def expected_pause() -> dict[str, float | None]:
-    """Return p50 and p99 of the pauses of the newest moves that ended well. One statement."""
+    """Return p50 and p99 of the pauses of the newest successful moves. One statement."""
     moves = Handoff.objects.filter(
         state=HandoffState.DONE,
         kind__in=(HandoffKind.MIGRATE, HandoffKind.RELOAD),
@@ -61,27 +62,39 @@ def expected_pause() -> dict[str, float | None]:
         return {"p50": None, "p99": None}
     return {
         "p50": pauses[(len(pauses) - 1) // 2],
-        # The value that 99 of 100 do not exceed; of 50 it is the largest.
+        # The nearest-rank percentile; of 50 values it is the largest.
         "p99": pauses[min(len(pauses) * 99 // 100, len(pauses) - 1)],
     }
 
 
 class ScheduleRebalance(ApiView):
-    """Run a pass now instead of in up to 30 s."""
+    """Run a balance pass now."""
 
-    @described(RebalancedDocument, status=202, body=NoBody, summary="Balance now")
+    @described(
+        RebalancedDocument,
+        status=202,
+        body=NoBody,
+        summary=registry.REBALANCE.summary(),
+        performs=registry.REBALANCE,
+    )
     def post(self, request: Request) -> Response:
-        """Answer what the pass did."""
+        """Run a pass, and return what it began."""
         read_body(request, NoBody)
         return Response(balance_document(operations.rebalance(actor=actor_of(request))), status=202)
 
 
 class ScheduleMigrate(ApiView):
-    """Move a portfolio, named in the body."""
+    """Move the portfolio that the body names."""
 
-    @described(HandoffDocument, status=202, body=ScheduleMigrateBody, summary="Move a portfolio")
+    @described(
+        HandoffDocument,
+        status=202,
+        body=ScheduleMigrateBody,
+        summary=registry.MIGRATE.summary("a portfolio"),
+        performs=registry.MIGRATE,
+    )
     def post(self, request: Request) -> Response:
-        """Answer the handoff."""
+        """Begin the move, and return its handoff."""
         body = read_body(request, ScheduleMigrateBody)
         handoff = operations.migrate(
             body["portfolio"], body["target_node"], actor=actor_of(request), reason=body["reason"]
@@ -90,11 +103,13 @@ class ScheduleMigrate(ApiView):
 
 
 class ScheduleFreeze(ApiView):
-    """No automatic move of anything."""
+    """Freeze automatic moves."""
 
-    @described(FreezeDocument, body=FreezeBody, summary="Hold automatic moves")
+    @described(
+        FreezeDocument, body=FreezeBody, summary=registry.FREEZE.summary(), performs=registry.FREEZE
+    )
     def post(self, request: Request) -> Response:
-        """Answer the freeze."""
+        """Freeze, and return the state."""
         body = read_body(request, FreezeBody)
         operations.freeze(actor=actor_of(request), reason=body["reason"], failover=body["failover"])
         return Response(freeze_document())
@@ -103,9 +118,11 @@ class ScheduleFreeze(ApiView):
 class ScheduleUnfreeze(ApiView):
     """Lift the freeze."""
 
-    @described(FreezeDocument, body=NoBody, summary="Let automatic moves go on")
+    @described(
+        FreezeDocument, body=NoBody, summary=registry.UNFREEZE.summary(), performs=registry.UNFREEZE
+    )
     def post(self, request: Request) -> Response:
-        """Answer that nothing is frozen."""
+        """Lift the freeze, and return the state."""
         read_body(request, NoBody)
         operations.unfreeze(actor=actor_of(request))
         return Response(freeze_document())

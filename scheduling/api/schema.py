@@ -1,7 +1,7 @@
-"""What drf-spectacular cannot know of our bodies and answers, added to the description.
+"""Additions to the OpenAPI description that drf-spectacular cannot derive.
 
-Request bodies are closed: an unknown field is an error here. Answers and problem documents are left
-open, since fields are only ever added to them.
+Request bodies are closed: an unknown field is an error. Responses and problem documents are open,
+since fields may be added to them.
 """
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ def _bodies(kind: type[StrictSerializer]) -> Iterator[type[StrictSerializer]]:
 
 
 def _close(schema: dict[str, Any], body: type[StrictSerializer]) -> None:
-    """Say that there are no other fields, and which texts may be empty."""
+    """Describe that there are no other fields, and which texts may be empty."""
     schema["additionalProperties"] = False
     for name, field in body().fields.items():
         if isinstance(field, TextField):
-            _say_text(schema["properties"][name], field)
+            _describe_text(schema["properties"][name], field)
         if isinstance(field, ListField) and isinstance(field.child, TextField):
-            _say_text(schema["properties"][name]["items"], field.child)
+            _describe_text(schema["properties"][name]["items"], field.child)
 
 
-def _say_text(schema: dict[str, Any], field: TextField) -> None:
+def _describe_text(schema: dict[str, Any], field: TextField) -> None:
     if not field.allow_blank:
         schema["minLength"] = 1
     schema["pattern"] = PLAIN
 
 
 def _name_portfolios(result: dict[str, Any], schemas: dict[str, Any]) -> None:
-    """Say what a name is, and that a list may be created at once."""
+    """Describe valid names, and that a list may be created at once."""
     schemas["PortfolioBody"]["properties"]["name"]["pattern"] = f"^{NAME.pattern}$"
     one: dict[str, Any] = {"$ref": "#/components/schemas/PortfolioBody"}
     many = {"type": "array", "items": one, "minItems": 1, "maxItems": MAX_AT_ONCE}

@@ -1,4 +1,4 @@
-"""The OpenAPI description and its pages, which need nothing from outside."""
+"""The OpenAPI description and its page, which load nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scheduling.permissions import ViewersReadOperatorsAct
 
 
 class BearerDescription(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """How the token is sent, for the description."""
+    """The bearer scheme, for the description."""
 
     target_class = "scheduling.api.authentication.BearerAuthentication"
     name = "token"
@@ -29,7 +29,7 @@ class BearerDescription(OpenApiAuthenticationExtension):  # type: ignore[no-unty
 
 
 class _ForReaders(APIView):
-    """Whoever may read the fleet may read about it."""
+    """A view for viewers and operators."""
 
     authentication_classes: Sequence[type[BaseAuthentication]] = (
         BearerAuthentication,
@@ -47,4 +47,4 @@ class ApiSchema(_ForReaders, SpectacularAPIView):
 
 
 class ApiDocs(_ForReaders, SpectacularSwaggerSplitView):
-    """A page to read and try it. Its script has an address of its own, as the policy wants."""
+    """A page to read and try the API. Its script has its own address, as the CSP requires."""

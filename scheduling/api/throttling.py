@@ -1,4 +1,4 @@
-"""How often one person may ask. Generous: it stops a loop gone wild, not an operator in a hurry."""
+"""Request limits per user, high enough to stop runaway loops only."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 from rest_framework.throttling import UserRateThrottle
 
-if TYPE_CHECKING:  # the framework's views ask the settings for classes that stand here
+if TYPE_CHECKING:  # the framework's views import these classes by settings
     from rest_framework.views import APIView
 
 
 class ReadThrottle(UserRateThrottle):
-    """Counts safe methods, in each web process for itself."""
+    """Limit safe methods, separately in each web process."""
 
     scope = "read"
     rate = "6000/min"
 
     def allow_request(self, request: Request, view: APIView) -> bool:
-        """Return whether this read may pass."""
+        """Return whether this request may pass."""
         return request.method not in SAFE_METHODS or super().allow_request(request, view)
 
 
 class WriteThrottle(UserRateThrottle):
-    """Counts everything else, in each web process for itself."""
+    """Limit other methods, separately in each web process."""
 
     scope = "write"
     rate = "600/min"
 
     def allow_request(self, request: Request, view: APIView) -> bool:
-        """Return whether this write may pass."""
+        """Return whether this request may pass."""
         return request.method in SAFE_METHODS or super().allow_request(request, view)

@@ -1,4 +1,4 @@
-"""Tokens by REST: which there are. The command line makes them and shows them once."""
+"""Tokens. Commands create tokens and show them once; the API lists them."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from scheduling.presentation.serializers import ApiTokenDocument, NodeTokenDocum
 
 
 class ApiTokenFilters(django_filters.FilterSet):
-    """Whose."""
+    """Filters of API tokens."""
 
     user = django_filters.CharFilter("user__username")
     scope = django_filters.ChoiceFilter(choices=Scope.choices)
 
 
 class NodeTokenFilters(django_filters.FilterSet):
-    """Of which node."""
+    """Filters of node tokens."""
 
     node = django_filters.CharFilter("node__name")
 
 
-@described_table("Tokens of people, newest first; for operators")
+@described_table("Tokens of users, newest first; for operators")
 class ApiTokenList(TableView):
-    """Tokens of people, newest first."""
+    """Tokens of users, newest first."""
 
     permission_classes: Sequence[type[BasePermission]] = (OperatorsOnly,)
     document = ApiTokenDocument
     filters = ApiTokenFilters
 
     def rows(self) -> QuerySet[ApiToken]:
-        """Return all with their users."""
+        """Return all tokens with their users."""
         return ApiToken.objects.select_related("user")
 
 
@@ -50,5 +50,5 @@ class NodeTokenList(TableView):
     filters = NodeTokenFilters
 
     def rows(self) -> QuerySet[NodeToken]:
-        """Return all with their nodes."""
+        """Return all tokens with their nodes."""
         return NodeToken.objects.select_related("node")

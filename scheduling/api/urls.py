@@ -1,4 +1,4 @@
-"""Addresses under /api/. The node protocol (/api/agent/) is served before Django sees it."""
+"""Addresses under /api/. The gateway serves the node protocol (/api/agent/) before Django."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from scheduling.api import (
 from scheduling.api.metrics import Metrics
 from scheduling.api.not_found import NotFoundView
 from scheduling.api.schema_views import ApiDocs, ApiSchema
+from scheduling.operations import registry
 
 app_name = "api"
 
@@ -35,11 +36,13 @@ urlpatterns = [
     path("docs/", ApiDocs.as_view(url_name="api:schema"), name="docs"),
     path("nodes/", nodes.NodeList.as_view(), name="nodes"),
     path(f"nodes/{_NAME}/", nodes.NodeDetail.as_view(), name="node"),
-    path(f"nodes/{_NAME}/drain/", nodes.DrainNode.as_view(), name="drain"),
-    path(f"nodes/{_NAME}/disable/", nodes.DrainNode.as_view(), name="disable"),
-    path(f"nodes/{_NAME}/undrain/", nodes.UndrainNode.as_view(), name="undrain"),
-    path(f"nodes/{_NAME}/cordon/", nodes.CordonNode.as_view(), name="cordon"),
-    path(f"nodes/{_NAME}/uncordon/", nodes.UncordonNode.as_view(), name="uncordon"),
+    path(f"nodes/{_NAME}/drain/", nodes.node_action(registry.DRAIN).as_view(), name="drain"),
+    path(f"nodes/{_NAME}/disable/", nodes.node_action(registry.DRAIN).as_view(), name="disable"),
+    path(f"nodes/{_NAME}/undrain/", nodes.node_action(registry.UNDRAIN).as_view(), name="undrain"),
+    path(f"nodes/{_NAME}/cordon/", nodes.node_action(registry.CORDON).as_view(), name="cordon"),
+    path(
+        f"nodes/{_NAME}/uncordon/", nodes.node_action(registry.UNCORDON).as_view(), name="uncordon"
+    ),
     path("portfolios/", portfolios.PortfolioList.as_view(), name="portfolios"),
     path(f"portfolios/{_NAME}/", portfolios.PortfolioDetail.as_view(), name="portfolio"),
     path(f"portfolios/{_NAME}/migrate/", portfolios.MigratePortfolio.as_view(), name="migrate"),
@@ -93,6 +96,6 @@ urlpatterns = [
     path("halt/", halts.HaltAll.as_view(), name="halt"),
     path("halt/undo/", halts.UndoHalt.as_view(), name="undo-halt"),
     path("halt/<int:pk>/", halts.HaltDetail.as_view(), name="halt-detail"),
-    # Last: whatever is left is a problem document too, never a redirect or a page.
+    # Last: any other address is a problem document, never a redirect or a page.
     re_path(r"^", NotFoundView.as_view(), name="nothing"),
 ]

@@ -6,7 +6,7 @@ from typing import Any
 
 from scheduling.errors import NotFound
 from scheduling.models import Control, Handoff, Node, NodeStatus, Storm
-from scheduling.observe.fleet_view import NodeView, PortfolioView, read_fleet_view, read_portfolio
+from scheduling.observe.fleet_view import NodeView, read_fleet_view, read_portfolio
 from scheduling.presentation.serializers import (
     FreezeDocument,
     HandoffDocument,
@@ -18,20 +18,20 @@ from scheduling.presentation.serializers import (
 from scheduling.timing import timing
 
 
-def node_line(name: str) -> NodeView:
-    """Return the board's line of one node, or raise NotFound."""
-    for line in read_fleet_view().nodes:
-        if line.name == name:
-            return line
-    unborn = Node.objects.filter(name=name, status=NodeStatus.NEW)
-    row = unborn.filter(tokens__revoked_at__isnull=True, tokens__isnull=False).first()
+def node_view(name: str) -> NodeView:
+    """Return one node, or raise NotFound. Reads the whole fleet."""
+    for view in read_fleet_view().nodes:
+        if view.name == name:
+            return view
+    unregistered = Node.objects.filter(name=name, status=NodeStatus.NEW)
+    row = unregistered.filter(tokens__revoked_at__isnull=True, tokens__isnull=False).first()
     if row is None:
         raise NotFound("node", name)
-    return _unborn(row)
+    return _unregistered(row)
 
 
-def _unborn(row: Node) -> NodeView:
-    """Return the line of a node that has a token but never registered; no board shows it."""
+def _unregistered(row: Node) -> NodeView:
+    """Return a node that has a token but never registered; the board does not show it."""
     return NodeView(
         id=row.pk,
         name=row.name,
@@ -62,30 +62,25 @@ def _unborn(row: Node) -> NodeView:
 
 
 def node_document(name: str) -> Any:
-    """Return an operator's document of one node, or raise NotFound."""
-    return NodeDocument(node_line(name), context={"operator": True}).data
-
-
-def portfolio_line(name: str) -> PortfolioView:
-    """Return the board's line of one portfolio, or raise NotFound."""
-    line = read_portfolio(name)
-    if line is None:
-        raise NotFound("portfolio", name)
-    return line
+    """Return the document of one node as operators see it, or raise NotFound."""
+    return NodeDocument(node_view(name), context={"operator": True}).data
 
 
 def portfolio_document(name: str) -> Any:
     """Return the document of one portfolio, or raise NotFound."""
-    return PortfolioDocument(portfolio_line(name)).data
+    view = read_portfolio(name)
+    if view is None:
+        raise NotFound("portfolio", name)
+    return PortfolioDocument(view).data
 
 
 def handoff_document(handoff: Handoff | None) -> Any:
-    """Return the document of a handoff just made, or None."""
+    """Return the document of a handoff, or None."""
     return None if handoff is None else HandoffDocument(handoff).data
 
 
 def freeze_document() -> dict[str, Any]:
-    """Return whether automatic moves are held, and by whom. One statement."""
+    """Return whether automatic moves are frozen, and by whom. One statement."""
     control = Control.objects.filter(pk=1).first() or Control()
     document = {
         "frozen": control.frozen_at is not None,

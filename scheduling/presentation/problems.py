@@ -1,7 +1,7 @@
-"""Every error as a problem document (RFC 9457), whoever noticed it.
+"""Errors as problem documents (RFC 9457).
 
-{"type", "title", "status", "detail", "code", "instance"} and, where there is more to say, its own
-members: `errors` of an invalid request, `handoff` of a handoff in progress.
+{"type", "title", "status", "detail", "code", "instance"} and members of the code: `errors` of an
+invalid request, `handoff` of a handoff in progress.
 """
 
 from __future__ import annotations
@@ -37,33 +37,36 @@ CODES: dict[str, tuple[int, str]] = {
     "node_full": (409, "The node is full"),
     "node_cordoned": (409, "The node is cordoned"),
     "node_lacks": (409, "The node lacks something"),
-    "same_node": (409, "It runs there already"),
+    "same_node": (409, "The portfolio runs there already"),
     "already_stopped": (409, "Already stopped"),
     "already_running": (409, "Already running"),
     "name_taken": (409, "The name is taken"),
-    "verification_in_progress": (409, "It is being verified"),
+    "verification_in_progress": (409, "A verification is under way"),
     "symbol_in_use": (409, "The symbol is in use"),
     "revision_rejected": (409, "The revision was rejected"),
     "name_in_use": (409, "The name is in use"),
     "lease_valid": (409, "The lease is still valid"),
     "node_owns": (409, "The node owns portfolios"),
-    "count_differs": (409, "Another number is running"),
+    "count_differs": (409, "The number of running portfolios differs"),
     "payload_too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "Unsupported format"),
     "throttled": (429, "Too many requests"),
-    "internal_error": (500, "An error of ours"),
+    "internal_error": (500, "Internal error"),
     "unavailable": (503, "The database does not answer"),
 }
 
 
-#: The database is away, restarts, or lets a statement wait too long. Django's own statements raise
-#: the first two; those of `scheduling.enact` run beside Django and raise the driver's.
+#: The database is down, restarts, or does not answer in time. Django's statements raise the first
+#: two; statements of `scheduling.enact` bypass Django and raise the driver's.
 DATABASE_AWAY = (
     OperationalError,
     InterfaceError,
     psycopg.OperationalError,
     psycopg.InterfaceError,
 )
+
+
+INTERNAL_ERROR = "Internal error. The log of the web process has the details."
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ def problem(code: str, detail: str, **extra: Any) -> Problem:
 
 
 def describe(error: Exception) -> Problem:
-    """Return the problem that `error` is. What nobody foresaw is an `internal_error`; log it."""
+    """Return the problem for `error`. An unexpected one is an `internal_error`: log it."""
     if isinstance(error, Refused):
         return Problem(error.code, error.message, error.status, dict(error.extra))
     if isinstance(error, exceptions.ValidationError):
@@ -110,7 +113,7 @@ def describe(error: Exception) -> Problem:
     if isinstance(error, exceptions.APIException):
         return _of_framework(error)
     if isinstance(error, PermissionDenied):
-        return problem("forbidden", str(error) or "You may not do this.")
+        return problem("forbidden", str(error) or "You are not allowed to do this.")
     if isinstance(error, Http404):
         return problem("not_found", "There is no such object.")
     if isinstance(error, RequestDataTooBig):
@@ -119,13 +122,11 @@ def describe(error: Exception) -> Problem:
         return _away("The database does not answer; nothing was changed. Try again in a moment.")
     if isinstance(error, SnapshotUnavailable):
         return _away("The state of the fleet cannot be read now; nothing was changed.")
-    return problem(
-        "internal_error", "Something went wrong on our side; the log of the web process has it."
-    )
+    return problem("internal_error", INTERNAL_ERROR)
 
 
 def _of_framework(error: exceptions.APIException) -> Problem:
-    """Return the problem of an error that the REST framework raised."""
+    """Return the problem for an error of the REST framework."""
     said = str(error.detail)
     if isinstance(error, exceptions.NotAuthenticated | exceptions.AuthenticationFailed):
         header = getattr(error, "auth_header", None) or "Bearer"
@@ -142,7 +143,7 @@ def _of_framework(error: exceptions.APIException) -> Problem:
 
 
 def malformed(sentence: str) -> Problem:
-    """Return the problem of a request no field of which could be read."""
+    """Return the problem for a request that could not be parsed."""
     errors = [{"field": "", "code": "malformed", "message": sentence}]
     return problem("invalid", sentence, errors=errors)
 
@@ -152,7 +153,7 @@ def _away(sentence: str) -> Problem:
 
 
 def field_errors(details: Any, path: str = "") -> Iterator[dict[str, str]]:
-    """Yield {field, code, message} for each leaf of a validation error; nested fields get dots."""
+    """Yield {field, code, message} for each leaf of a validation error; nested fields have dots."""
     if isinstance(details, dict) and {"message", "code"} == details.keys():
         yield {"field": path, "code": str(details["code"]), "message": str(details["message"])}
     elif isinstance(details, dict):
