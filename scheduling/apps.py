@@ -8,12 +8,12 @@ from typing import Any
 from django.apps import AppConfig, apps
 from django.db.models.signals import post_migrate
 
-#: The server ends a statement after 30 s, so only a silent one exceeds it.
+#: The server cancels a statement after 30 s, so only a server that hangs exceeds this limit.
 WORKER_STATEMENT_LIMIT_S = 35.0
 
 
 class SchedulingConfig(AppConfig):
-    """Who runs what."""
+    """Schedule portfolios on execution nodes."""
 
     name = "scheduling"
     label = "scheduling"
@@ -34,17 +34,17 @@ class SchedulingConfig(AppConfig):
         signals.pre_enqueue.connect(task_registry.refuse_at_enqueue)
         signals.pre_execute.connect(task_registry.refuse_in_worker)
         user_audit.connect()
-        # After every migrate, not in a data migration: a test that empties tables would lose it.
+        # After every migrate, not in a data migration: tests that empty tables would undo that.
         post_migrate.connect(install_schedules, sender=self)
         post_migrate.connect(install_groups, sender=self)
 
 
-#: How often the queue looks for verifications that are due (GINKGO_VERIFY_INTERVAL_S).
+#: Interval at which the queue looks for verifications that are due (GINKGO_VERIFY_INTERVAL_S).
 VERIFY_PASS_S = 300
 
 
 def install_schedules(sender: Any, using: str = "default", **kwargs: Any) -> None:
-    """Have django-q2 run the passes. Six-field cron, since its minutes start at one minute."""
+    """Schedule the passes in django-q2, as six-field cron: its intervals start at one minute."""
     from django.conf import settings
     from django_q.models import Schedule
 
@@ -80,7 +80,7 @@ def install_schedules(sender: Any, using: str = "default", **kwargs: Any) -> Non
 
 
 def install_groups(sender: Any, using: str = "default", **kwargs: Any) -> None:
-    """Have the three groups from which rights come, and give the administrators theirs."""
+    """Create the three groups that give permissions, and set those of administrators."""
     from django.contrib.auth.management import create_permissions
     from django.contrib.auth.models import Group, Permission
     from django.db import connections
@@ -96,7 +96,7 @@ def install_groups(sender: Any, using: str = "default", **kwargs: Any) -> None:
         return  # only some apps were migrated
     for name in (OPERATOR_GROUP, VIEWER_GROUP, ADMINISTRATOR_GROUP):
         Group.objects.using(using).get_or_create(name=name)
-    # The receiver that makes permissions may stand behind this one.
+    # The receiver that creates permissions may run after this one.
     create_permissions(apps.get_app_config("auth"), verbosity=0, using=using)
     group = Group.objects.using(using).get(name=ADMINISTRATOR_GROUP)
     for app, codename in ADMINISTRATOR_RIGHTS:
@@ -105,7 +105,7 @@ def install_groups(sender: Any, using: str = "default", **kwargs: Any) -> None:
 
 
 def cron(interval_s: int) -> str:
-    """Return the six-field cron line for every `interval_s`: in seconds, from 60 on in minutes."""
+    """Return the six-field cron line for `interval_s`: in seconds below 60, else in minutes."""
     if interval_s < 60:
         return f"* * * * * */{interval_s}"
     return f"*/{min(interval_s // 60, 59)} * * * * 0"

@@ -1,11 +1,11 @@
-"""Who may read and who may act. The one place that says so, for REST, admin, board and sockets.
+"""Roles and permissions, for all interfaces: API, admin, dashboard and its socket.
 
 operator   a superuser, or a member of the group `operator`: reads and acts
 viewer     a member of the group `viewer`: reads
-nobody     everyone else, signed in or not: sees nothing of the fleet
+none       all other users: see nothing of the fleet
 
-A member of the group `administrator` makes users and puts them into groups, in the admin; that
-alone shows nothing of the fleet.
+A member of the group `administrator` creates users and puts them into groups, in the admin. That
+alone gives no access to the fleet.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
-if TYPE_CHECKING:  # the framework's views ask the settings for a class that stands here
+if TYPE_CHECKING:  # the framework's views import a class of this module by settings
     from rest_framework.views import APIView
 
 OPERATOR_GROUP = "operator"
 VIEWER_GROUP = "viewer"
 ADMINISTRATOR_GROUP = "administrator"
 
-#: What a member of the group may do in the admin: (app, permission).
+#: Permissions of the group in the admin: (app, permission).
 ADMINISTRATOR_RIGHTS = (
     ("auth", "add_user"),
     ("auth", "change_user"),
@@ -33,15 +33,15 @@ ADMINISTRATOR_RIGHTS = (
 
 
 class Role(StrEnum):
-    """What a person is to the fleet."""
+    """The role of a user."""
 
     OPERATOR = "operator"
     VIEWER = "viewer"
 
 
 def role_of(user: Any) -> Role | None:
-    """Return the role of `user`, or None if they may see nothing. At most one statement per user
-    object: a request asks several times."""
+    """Return the role of `user`, or None without access. At most one statement per user object,
+    since a request asks several times."""
     if user is None or not user.is_authenticated or not user.is_active:
         return None
     if user.is_superuser:
@@ -55,7 +55,7 @@ def role_of(user: Any) -> Role | None:
 
 
 def may_read(user: Any) -> bool:
-    """Return whether `user` may look at the fleet."""
+    """Return whether `user` may read the fleet."""
     return role_of(user) is not None
 
 
@@ -65,33 +65,33 @@ def may_act(user: Any) -> bool:
 
 
 class ViewersReadOperatorsAct(BasePermission):
-    """REST: safe methods for viewers, everything else for operators."""
+    """Safe methods for viewers, all others for operators."""
 
     message = ""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        """Return whether the request may go on; where not, leave the sentence in `message`."""
+        """Return whether the request is allowed; if not, set the sentence in `message`."""
         if request.method in SAFE_METHODS:
             self.message = (
-                f"{request.user} belongs to neither the group {OPERATOR_GROUP} nor "
-                f"{VIEWER_GROUP}: ask an administrator to be added to one."
+                f"{request.user} is in neither of the groups {OPERATOR_GROUP} and {VIEWER_GROUP}: "
+                "ask an administrator to be added to one."
             )
             return may_read(request.user)
         if getattr(request.auth, "scope", None) == "read":
             self.message = (
-                "This token may only read: use one that may operate, made with "
+                "This token may only read: use a token with the scope operate, created with "
                 "manage.py create_api_token USER --scope operate."
             )
             return False
-        self.message = f"{request.user} is no {OPERATOR_GROUP}: only an operator may do this."
+        self.message = f"{request.user} is not an {OPERATOR_GROUP}: only operators may do this."
         return may_act(request.user)
 
 
 class OperatorsOnly(ViewersReadOperatorsAct):
-    """REST: what only operators may see."""
+    """All methods for operators only."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        """Return whether the request may go on; where not, leave the sentence in `message`."""
+        """Return whether the request is allowed; if not, set the sentence in `message`."""
         if not super().has_permission(request, view):
             return False
         self.message = f"{request.user} is not an {OPERATOR_GROUP}: only operators see this."

@@ -1,8 +1,8 @@
-"""Through which interface a change came, from which address and by whom: for the audit log.
+"""The origin of a change (interface, address, person), for the audit log.
 
-Set once where a request or a command begins; every line that is written on its behalf carries it,
-whichever statement writes the line: `enact.recipe.run` hands it to the database session, and the
-columns of the audit log take it from there. Where nothing is set, the system itself acts.
+Set once where a request or a command begins. `db.transaction.execute` passes it to the database
+session, from which the columns of the audit log take it, whichever statement writes the line.
+Without an origin the system itself acts.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a change comes from."""
+    """The origin of a change."""
 
     interface: str  #: api, dashboard, admin or command
     address: str = ""
     person: Callable[[], str] = lambda: ""
-    """The name of the signed-in user; asked for when a line needs it, since that costs a query."""
+    """The name of the signed-in user. Called only when a line needs it, since it costs a query."""
 
 
 _current: ContextVar[Origin | None] = ContextVar("ginkgo_origin", default=None)
 
 
 def current() -> Origin | None:
-    """Return where the present request or command comes from, or None in the system itself."""
+    """Return the origin of the current request or command, or None in the system itself."""
     return _current.get()
 
 
 @contextmanager
 def acting_from(origin: Origin | None) -> Iterator[None]:
-    """Let everything in the block come from `origin`."""
+    """Set the origin for the block."""
     token = _current.set(origin)
     try:
         yield
@@ -43,19 +43,19 @@ def acting_from(origin: Origin | None) -> Iterator[None]:
 
 
 def command_line_actor() -> str:
-    """Return `cli:NAME` of the user of the machine."""
+    """Return `cli:NAME` with the name of the operating system user."""
     try:
         return f"cli:{getpass.getuser()}"
-    except (KeyError, OSError):  # a container may run under a number without a name
+    except (KeyError, OSError):  # in a container the user id may have no name
         return "cli"
 
 
-#: Commands that are the system itself; what the others change, a person at a terminal changes.
+#: Commands that are the system itself. Other commands act for the person at the terminal.
 SERVICES = frozenset({"qcluster", "run_watcher", "run_verifications"})
 
 
 def of_command(name: str) -> Origin | None:
-    """Return the origin of what `manage.py NAME` changes."""
+    """Return the origin of changes by `manage.py NAME`."""
     if name in SERVICES:
         return None
     return Origin("command", person=command_line_actor)

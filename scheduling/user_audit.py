@@ -1,8 +1,8 @@
-"""Lines of the audit log about people: logins, refused ones too, and changes of users and groups.
+"""Audit-log lines about users: logins, refused logins, and changes of users and groups.
 
-Written from Django's signals, so whatever changes a user (admin, command, shell) is told. Values
-are never written, only which fields changed: one of them is a password. What anybody outside can
-cause is bounded: one line a minute for each kind, name and address, and RATE lines in all.
+Written from Django's signals, so every change is recorded (admin, command, shell). Only names of
+changed fields are written, no values, since one of them is a password. Lines that unauthenticated
+clients can cause are limited: one a minute for each kind, name and address, and MAX_LINES in all.
 """
 
 from __future__ import annotations
@@ -23,148 +23,150 @@ from scheduling.request_origin import current
 logger = logging.getLogger(__name__)
 
 clock = time.monotonic
-REPEAT_S = 60.0
-#: Lines a minute that strangers can cause in one process, whatever names and addresses they use.
-RATE = 30
-_MOST = 1000
+REPEAT_S = 60.0  #: equal lines within this time are counted, not written
+#: Lines per REPEAT_S and process that unauthenticated clients can cause in all.
+MAX_LINES = 30
+_MAX_KEYS = 1000
 
 
-class Repeats:
-    """Which of many equal things are told: the first in REPEAT_S, with how many came before it."""
+class LineLimiter:
+    """Limit equal lines: pass the first in REPEAT_S, with the number suppressed before it."""
 
     def __init__(self) -> None:
-        self._told: OrderedDict[tuple[str, ...], tuple[float, int]] = OrderedDict()
-        self._minute, self._lines, self._untold = 0, 0, 0
+        self._written: OrderedDict[tuple[str, ...], tuple[float, int]] = OrderedDict()
+        self._minute, self._lines, self._suppressed = 0, 0, 0
         self._lock = threading.Lock()
 
     def count(self, key: tuple[str, ...], now: float) -> int:
-        """Return 0 if this is not to be told, else how many it stands for."""
+        """Return 0 if the line is suppressed, otherwise the number of lines that it represents."""
         with self._lock:
             if self._minute != int(now // REPEAT_S):
                 self._minute, self._lines = int(now // REPEAT_S), 0
-            at, missed = self._told.pop(key, (now - REPEAT_S, 0))
+            at, suppressed = self._written.pop(key, (now - REPEAT_S, 0))
             if now - at < REPEAT_S:
-                self._told[key] = (at, missed + 1)
+                self._written[key] = (at, suppressed + 1)
                 return 0
-            if self._lines >= RATE:
-                self._untold += 1
+            if self._lines >= MAX_LINES:
+                self._suppressed += 1
                 return 0
             self._lines += 1
-            self._told[key] = (now, 0)
-            while len(self._told) > _MOST:
-                self._untold += self._told.popitem(last=False)[1][1]
-            stands_for, self._untold = 1 + missed + self._untold, 0
-            return stands_for
+            self._written[key] = (now, 0)
+            while len(self._written) > _MAX_KEYS:
+                self._suppressed += self._written.popitem(last=False)[1][1]
+            represents, self._suppressed = 1 + suppressed + self._suppressed, 0
+            return represents
 
 
-repeats = Repeats()
+line_limiter = LineLimiter()
 
 
-def tell(kind: str, *, reason: str = "", actor: str | None = None, **data: Any) -> None:
-    """Write one line, by `actor` or by the user who is signed in."""
+def record(kind: str, *, reason: str = "", actor: str | None = None, **data: Any) -> None:
+    """Write one line, by `actor` or by the signed-in user."""
     origin = current()
     by = actor if actor is not None else (origin.person() if origin else "")
     execute(audit(kind, actor=by, reason=reason, **data))
 
 
-def tell_once(kind: str, name: str, why: str, **data: Any) -> None:
-    """Write what anybody can cause, unless the same was told a moment ago. A request does not fail
-    for want of the line."""
+def record_limited(kind: str, name: str, cause: str, **data: Any) -> None:
+    """Write a line that unauthenticated clients can cause, within the limits.
+
+    The request does not fail if the line cannot be written.
+    """
     origin = current()
-    times = repeats.count((kind, name, why, origin.address if origin else ""), clock())
+    times = line_limiter.count((kind, name, cause, origin.address if origin else ""), clock())
     if not times:
         return
-    said = f"{times} times since the last line: {why}" if times > 1 and why else why
+    reason = f"{times} times since the last line: {cause}" if times > 1 and cause else cause
     try:
-        tell(kind, reason=said, actor=name, user=name, times=times, **data)
+        record(kind, reason=reason, actor=name, user=name, times=times, **data)
     except DatabaseError:
-        logger.warning(
-            "a line of the audit log could not be written: %s of %s", kind, name, exc_info=True
-        )
+        logger.warning("could not write to the audit log: %s of %s", kind, name, exc_info=True)
 
 
 # --- logins ---------------------------------------------------------------------------------------
 
 
 def on_login(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
-    """Tell that somebody signed in."""
-    tell_once("logged_in", _name(user), "")
+    """Record a login."""
+    record_limited("logged_in", _name(user), "")
 
 
 def on_logout(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
-    """Tell that somebody signed out."""
+    """Record a logout."""
     if user is not None:
-        tell_once("logged_out", _name(user), "")
+        record_limited("logged_out", _name(user), "")
 
 
 def on_login_failed(sender: Any, credentials: Any, request: Any = None, **kwargs: Any) -> None:
-    """Tell of a wrong password or of a login that has to wait.
+    """Record a wrong password or a locked-out login.
 
-    A name that nobody has is not written: it may be a password in the wrong field.
+    An unknown name is not written: it may be a password in the wrong field.
     """
     from django.contrib.auth import get_user_model
 
     users = get_user_model()
     name = str((credentials or {}).get(users.USERNAME_FIELD) or "")
     known = users.objects.filter(**{users.USERNAME_FIELD: name[:150]}).exists()
-    waits = bool(getattr(request, "axes_locked_out", False))
-    why = "too many wrong passwords, so it was not looked at" if waits else "wrong password"
-    tell_once("login_refused", name if known else "", why if known else f"unknown name: {why}")
+    locked_out = bool(getattr(request, "axes_locked_out", False))
+    cause = "locked out after too many wrong passwords" if locked_out else "wrong password"
+    record_limited(
+        "login_refused", name if known else "", cause if known else f"unknown name: {cause}"
+    )
 
 
 # --- users and groups -----------------------------------------------------------------------------
 
-#: Rewritten at each login.
-_NOT_TOLD = {"last_login"}
+#: Fields that each login rewrites.
+_NOT_RECORDED = {"last_login"}
 
 
 def before_user(sender: Any, instance: Any, raw: bool = False, **kwargs: Any) -> None:
-    """Remember what a user was, to tell which fields were changed."""
+    """Keep the stored fields of a user, to find the changed ones."""
     instance._ginkgo_before = None
-    if raw or instance.pk is None or set(kwargs.get("update_fields") or ()) == _NOT_TOLD:
+    if raw or instance.pk is None or set(kwargs.get("update_fields") or ()) == _NOT_RECORDED:
         return
     instance._ginkgo_before = sender._default_manager.filter(pk=instance.pk).values().first()
 
 
 def after_user(sender: Any, instance: Any, created: bool, raw: bool = False, **kwargs: Any) -> None:
-    """Tell of a new user, or which fields were changed."""
+    """Record a new user, or the names of the changed fields."""
     if raw:
         return
     name, before = _name(instance), getattr(instance, "_ginkgo_before", None)
     if created:
-        tell("user_created", user=name, superuser=instance.is_superuser, staff=instance.is_staff)
+        record("user_created", user=name, superuser=instance.is_superuser, staff=instance.is_staff)
     elif before is not None:
         fields = sorted(
             key
             for key, value in before.items()
-            if key not in _NOT_TOLD and value != getattr(instance, key)
+            if key not in _NOT_RECORDED and value != getattr(instance, key)
         )
         if fields:
-            tell("user_changed", user=name, fields=fields)
+            record("user_changed", user=name, fields=fields)
 
 
 def after_user_deleted(sender: Any, instance: Any, **kwargs: Any) -> None:
-    """Tell that a user is gone."""
-    tell("user_deleted", user=_name(instance))
+    """Record a deleted user."""
+    record("user_deleted", user=_name(instance))
 
 
 def after_group(
     sender: Any, instance: Any, created: bool, raw: bool = False, **kwargs: Any
 ) -> None:
-    """Tell of a new or renamed group."""
+    """Record a new or renamed group."""
     if not raw:
-        tell("group_created" if created else "group_changed", group=escape(instance.name))
+        record("group_created" if created else "group_changed", group=escape(instance.name))
 
 
 def after_group_deleted(sender: Any, instance: Any, **kwargs: Any) -> None:
-    """Tell that a group is gone."""
-    tell("group_deleted", group=escape(instance.name))
+    """Record a deleted group."""
+    record("group_deleted", group=escape(instance.name))
 
 
 def after_members(
     sender: Any, instance: Any, action: str, reverse: bool, model: Any, pk_set: Any, **kwargs: Any
 ) -> None:
-    """Tell who was put into which group, or given which permission, and what was taken."""
+    """Record changes of group memberships and permissions."""
     if action not in ("post_add", "post_remove", "pre_clear"):
         return
     what = sender._meta.model_name  # user_groups, user_user_permissions, group_permissions
@@ -175,7 +177,7 @@ def after_members(
     kind = "group_changed" if what == "group_permissions" else "user_changed"
     change = {"post_add": "added", "post_remove": "removed", "pre_clear": "cleared"}[action]
     subject = escape(str(instance))
-    tell(kind, **{"of": subject, "what": what, "reverse": reverse, change: others})
+    record(kind, **{"of": subject, "what": what, "reverse": reverse, change: others})
 
 
 def _name(user: Any) -> str:
@@ -183,7 +185,7 @@ def _name(user: Any) -> str:
 
 
 def connect() -> None:
-    """Connect all of it; called once the apps are loaded."""
+    """Connect the signals. Called once the apps are loaded."""
     from django.contrib.auth import get_user_model, signals
     from django.contrib.auth.models import Group
     from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save

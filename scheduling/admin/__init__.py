@@ -1,7 +1,7 @@
-"""Django's admin: everything at a glance, acts with a confirmation, nothing edited by hand.
+"""Django's admin: lists of all rows, and actions with a confirmation page.
 
-Rows of the fleet change only through the statements of `scheduling.enact`, so no form writes them.
-Portfolios stand here and not beside their models, because their acts belong to scheduling.
+Rows of the fleet change only through `scheduling.enact`, so no form edits them. Portfolios are
+registered here instead of in `portfolios`, since actions on them belong to scheduling.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How values look in lists: a word with a colour, a link, a figure with its unit."""
+"""Format values for lists: coloured statuses, links, numbers with units."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 from django.urls import reverse
 from django.utils.html import format_html
 
-#: Word → what it asks of the reader. A word without one is neutral.
-_MEANING = {
+#: Status → CSS class suffix. Other statuses are neutral.
+_STATUS_CLASSES = {
     "alive": "fine",
     "running": "fine",
     "done": "fine",
@@ -36,8 +36,8 @@ PLACEHOLDER = "–"
 
 
 def word(value: str) -> str:
-    """Return a status as a coloured word; the word itself says it without the colour too."""
-    return format_html('<span class="gk-{}">{}</span>', _MEANING.get(value, "plain"), value)
+    """Return a status as a coloured word."""
+    return format_html('<span class="gk-{}">{}</span>', _STATUS_CLASSES.get(value, "plain"), value)
 
 
 def link(row: Any, text: str | None = None) -> str:
@@ -58,10 +58,10 @@ def list_link(model: Any, text: str, **filters: Any) -> str:
 
 
 def count(value: int | None) -> str:
-    """Return a whole number with its thousands apart."""
+    """Return a whole number with thousands separators."""
     return PLACEHOLDER if value is None else f"{value:,}"
 
 
 def milliseconds(value: float | None) -> str:
-    """Return a time in ms."""
+    """Return a duration in ms."""
     return PLACEHOLDER if value is None else f"{value:,.0f} ms"

@@ -1,17 +1,17 @@
-"""What happened: handoffs, tenures, the audit trail. Read only, for everybody."""
+"""Handoffs, tenures, the audit log and alerts. Read only."""
 
 from __future__ import annotations
 
 from django.contrib import admin
 
 from scheduling.admin.display import link, milliseconds, word
-from scheduling.admin.related import AboutAdmin
+from scheduling.admin.related import RelatedAdmin
 from scheduling.models import Alert, Event, Handoff, Tenure
 from scheduling.observe.localized_reason import localized_reason
 
 
 @admin.register(Handoff)
-class HandoffAdmin(AboutAdmin):
+class HandoffAdmin(RelatedAdmin):
     """Changes of owner or revision, newest first."""
 
     list_display = (
@@ -38,32 +38,32 @@ class HandoffAdmin(AboutAdmin):
 
     @admin.display(ordering="source_node__name")
     def source(self, row: Handoff) -> str:
-        """Return the node it leaves."""
+        """Return the source node."""
         return link(row.source_node)
 
     @admin.display(ordering="target_node__name")
     def target(self, row: Handoff) -> str:
-        """Return the node it goes to."""
+        """Return the target node."""
         return link(row.target_node)
 
     def epochs(self, row: Handoff) -> str:
-        """Return the epoch before, and after if it was granted."""
+        """Return the epochs before and after; – if nothing was granted."""
         return f"{row.from_epoch} → {'–' if row.to_epoch is None else row.to_epoch}"
 
     @admin.display(ordering="pause_ms")
     def pause(self, row: Handoff) -> str:
-        """Return how long nobody committed."""
+        """Return the time without commits."""
         return milliseconds(row.pause_ms)
 
     @admin.display(description="reason")
     def why(self, row: Handoff) -> str:
-        """Return what went wrong, or why it was asked for."""
+        """Return the error, or the reason of the handoff."""
         return row.error or localized_reason(row)
 
 
 @admin.register(Tenure)
-class TenureAdmin(AboutAdmin):
-    """Who owned what, from which event to which."""
+class TenureAdmin(RelatedAdmin):
+    """Owners of portfolios, with their first and last event."""
 
     list_display = (
         "portfolio_shown",
@@ -84,13 +84,13 @@ class TenureAdmin(AboutAdmin):
 
     @admin.display(ordering="pause_ms")
     def pause(self, row: Tenure) -> str:
-        """Return how long nobody committed before it."""
+        """Return the time without commits before the tenure."""
         return milliseconds(row.pause_ms)
 
 
 @admin.register(Event)
-class EventAdmin(AboutAdmin):
-    """The audit trail, newest first."""
+class EventAdmin(RelatedAdmin):
+    """The audit log, newest first."""
 
     for_operators = ("data",)
     list_display = (
@@ -109,8 +109,8 @@ class EventAdmin(AboutAdmin):
 
 
 @admin.register(Alert)
-class AlertAdmin(AboutAdmin):
-    """Causes that somebody should look at, newest first; open ones have not closed."""
+class AlertAdmin(RelatedAdmin):
+    """Alerts, newest first."""
 
     list_display = (
         "opened_at",

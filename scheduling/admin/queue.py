@@ -1,7 +1,7 @@
-"""The queue of django-q2: shown to operators, written by nobody.
+"""The queue of django-q2: shown to operators, read only.
 
-A schedule names a function by its import path, so a form that edits one is a shell. Arguments and
-results are pickles, which run code when they are read: no page reads them.
+A schedule names a function by its import path, so a form that edits it would execute any code.
+Arguments and results are pickles, which execute code when they are read: no page reads them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ for model in (Failure, OrmQ, Schedule, Success):
 
 
 class QueueAdmin(FleetAdmin):
-    """Rows that only the queue writes; shown to operators only."""
+    """Rows that only the queue writes, shown to operators only."""
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         """Return whether the model is listed."""
@@ -35,7 +35,7 @@ class QueueAdmin(FleetAdmin):
 
 @admin.register(Schedule)
 class ScheduleAdmin(QueueAdmin):
-    """What the queue runs, and when next. Written by `migrate` alone."""
+    """Scheduled tasks, and their next run. Only `migrate` writes them."""
 
     list_display = ("name", "func", "schedule_type", "cron", "repeats", "next_run")
     fields = ("name", "func", "hook", "args", "kwargs", *list_display[2:])
@@ -43,14 +43,14 @@ class ScheduleAdmin(QueueAdmin):
 
 @admin.register(Success, Failure)
 class DoneAdmin(QueueAdmin):
-    """Tasks that were run. What went wrong stands in the log of the worker."""
+    """Completed tasks. Errors are in the log of the worker."""
 
     list_display = ("name", "func", "started", "stopped", "attempt_count")
     fields = ("id", *list_display, "group", "cluster", "success")
     search_fields = ("name", "func")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Return the rows without what would be unpickled."""
+        """Return the rows without the pickled columns."""
         return super().get_queryset(request).defer("args", "kwargs", "result")
 
 

@@ -1,4 +1,4 @@
-"""What portfolios left behind, and the feed. Read only, for everybody."""
+"""Records of portfolios, and the feed. Read only."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from django.http import HttpRequest
 from portfolios.models import FeedRow, FeedSegment, Fill, Order, Revision
 from scheduling.admin.base import FleetAdmin
 from scheduling.admin.display import word
-from scheduling.admin.related import AboutAdmin
+from scheduling.admin.related import RelatedAdmin
 
 
 @admin.register(Order)
-class OrderAdmin(AboutAdmin):
-    """Decisions of strategies."""
+class OrderAdmin(RelatedAdmin):
+    """Orders of portfolios."""
 
     list_display = (
         "portfolio_shown",
@@ -42,7 +42,7 @@ class OrderAdmin(AboutAdmin):
 
 
 @admin.register(Fill)
-class FillAdmin(AboutAdmin):
+class FillAdmin(RelatedAdmin):
     """Executions of orders."""
 
     list_display = ("portfolio_shown", "fill_seq", "side", "quantity", "symbol", "price", "at")
@@ -53,7 +53,7 @@ class FillAdmin(AboutAdmin):
 
 
 @admin.register(Revision)
-class RevisionAdmin(AboutAdmin):
+class RevisionAdmin(RelatedAdmin):
     """Configurations of portfolios."""
 
     list_display = (
@@ -72,12 +72,12 @@ class RevisionAdmin(AboutAdmin):
 
     @admin.display(description="status", ordering="status")
     def status_shown(self, row: Revision) -> str:
-        """Return whether it was proven."""
+        """Return the status."""
         return word(row.status)
 
 
 class SegmentInline(admin.TabularInline):
-    """How fast the feed ran, since when."""
+    """The rates of the feed."""
 
     model = FeedSegment
     extra = 0
@@ -86,15 +86,15 @@ class SegmentInline(admin.TabularInline):
     readonly_fields = fields
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Shown wherever the feed is."""
+        """Allow for whoever sees the feed."""
         return True
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Segments are appended by seed_demo."""
+        """Forbid: seed_demo appends segments."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Segments are append-only."""
+        """Forbid: segments are append-only."""
         return False
 
 

@@ -1,4 +1,4 @@
-"""Lists whose rows are about a portfolio and a node, and link to both."""
+"""Lists whose rows link to a portfolio and a node."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from scheduling.admin.base import FleetAdmin
 from scheduling.admin.display import link
 
 
-class AboutAdmin(FleetAdmin):
-    """What `portfolio_shown` and `node_shown` are, for lists that name them."""
+class RelatedAdmin(FleetAdmin):
+    """Provide the columns `portfolio_shown` and `node_shown`."""
 
     @admin.display(description="portfolio", ordering="portfolio__name")
     def portfolio_shown(self, row: Any) -> str:

@@ -14,7 +14,7 @@ from rest_framework.request import Request
 
 from scheduling.models import ApiToken
 from scheduling.models.tokens import hash_token
-from scheduling.user_audit import tell_once
+from scheduling.user_audit import record_limited
 
 logger = logging.getLogger(__name__)
 
@@ -77,4 +77,6 @@ def _record_use(row: ApiToken) -> None:
 def _record_refusal(row: ApiToken | None, why: str) -> None:
     """Record that a known token was refused. A guessed token belongs to no user."""
     if row is not None:
-        tell_once("token_refused", row.user.get_username(), f"a token that is {why}", token=row.pk)
+        record_limited(
+            "token_refused", row.user.get_username(), f"a token that is {why}", token=row.pk
+        )

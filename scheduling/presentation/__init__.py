@@ -1,1 +1,1 @@
-"""What API, commands, admin and dashboard show, worded once."""
+"""Documents, sentences and formats that API, commands, admin and dashboard share."""

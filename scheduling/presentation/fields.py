@@ -1,4 +1,4 @@
-"""Fields of request bodies that take no text for a number and no name nobody knows."""
+"""Strict fields of request bodies: no implicit conversions, no unknown names."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from portfolios.text import exact_decimal, unprintable_in
 
 
 class StrictSerializer(serializers.Serializer[Any]):
-    """A body whose unknown fields are errors: a mistyped name must not be ignored in silence."""
+    """A body whose unknown fields are errors: a mistyped name must not be ignored."""
 
     default_error_messages = {"invalid": "The body must be a JSON object"}
 
     def to_internal_value(self, data: Any) -> Any:
-        """Return the checked values. Name every field that is wrong, unknown ones included."""
-        wrong: dict[str, Any] = {}
+        """Return the checked values. Raise ValidationError for all invalid and unknown fields."""
+        unknown: dict[str, Any] = {}
         if isinstance(data, Mapping):
             for name in data.keys() - self.fields.keys():
                 known = ", ".join(sorted(self.fields))
-                message = f"is not known here; known are: {known}" if known else "is not known here"
-                wrong[str(name)] = [serializers.ErrorDetail(message, code="unknown_field")]
+                message = f"is unknown; known fields: {known}" if known else "is unknown"
+                unknown[str(name)] = [serializers.ErrorDetail(message, code="unknown_field")]
         try:
             value = super().to_internal_value(data)
         except serializers.ValidationError as error:
-            raise serializers.ValidationError({**error.detail, **wrong}) from None  # type: ignore[dict-item]
-        if wrong:
-            raise serializers.ValidationError(wrong)
+            raise serializers.ValidationError({**error.detail, **unknown}) from None  # type: ignore[dict-item]
+        if unknown:
+            raise serializers.ValidationError(unknown)
         return value
 
 
 def refuse_unprintable(data: Any) -> None:
-    """Raise ValidationError if a text, or a text within a JSON value, holds a control character."""
+    """Raise ValidationError if a text in a JSON value holds a control character."""
     found = unprintable_in(data)
     if found:
         raise serializers.ValidationError(
             f"holds the character U+{ord(found):04X}, which is a control or bidirectional "
-            "character: leave it out",
+            "character: remove it",
             code="unprintable",
         )
 
 
 class TextField(serializers.CharField):
-    """Text, and nothing that merely could be written as text. One line without controls."""
+    """A JSON string on one line, without control characters."""
 
     def to_internal_value(self, data: Any) -> str:
         """Return the text."""
@@ -64,7 +64,7 @@ class WholeNumberField(serializers.IntegerField):
         super().__init__(**options)
 
     def to_internal_value(self, data: Any) -> int:
-        """Return the number. True is none, nor is "3"."""
+        """Return the number. Refuse true and "3"."""
         if not isinstance(data, int) or isinstance(data, bool):
             self.fail("invalid")
         return super().to_internal_value(data)
@@ -72,19 +72,19 @@ class WholeNumberField(serializers.IntegerField):
 
 @extend_schema_field({"type": "integer", "minimum": 1, "maximum": 1_000_000, "default": 1})
 class WeightField(WholeNumberField):
-    """How many places a portfolio takes; `scheduling.operations` keeps the bounds."""
+    """The weight of a portfolio; `scheduling.operations` checks the bounds."""
 
 
 @extend_schema_field({"type": "integer", "minimum": -1_000_000, "maximum": 1_000_000, "default": 0})
 class PriorityField(WholeNumberField):
-    """What is placed first; `scheduling.operations` keeps the bounds."""
+    """The priority of a portfolio; `scheduling.operations` checks the bounds."""
 
 
 class YesNoField(serializers.BooleanField):
     """true or false."""
 
     def to_internal_value(self, data: Any) -> bool:
-        """Return the truth. "yes" and 1 are none."""
+        """Return the value. Refuse "yes" and 1."""
         if not isinstance(data, bool):
             self.fail("invalid", input=data)
         return data
@@ -100,16 +100,16 @@ class YesNoField(serializers.BooleanField):
     }
 )
 class MoneyField(serializers.Field[Decimal, Any, str, Any]):
-    """An exact decimal: a JSON string, or a whole number. A float has lost what was typed."""
+    """An exact decimal: a JSON string or a whole number. A float is not exact."""
 
     default_error_messages = {
         "invalid": 'must be a decimal in a string, such as "100000.00"',
         "places": "has more than four decimal places",
-        "size": "is larger than can be kept",
+        "size": "is too large to be stored",
     }
 
     def to_internal_value(self, data: Any) -> Decimal:
-        """Return the decimal, at most four places."""
+        """Return the decimal, with at most four places."""
         if isinstance(data, bool) or not isinstance(data, str | int):
             self.fail("invalid")
         value = exact_decimal(data)
@@ -134,18 +134,18 @@ class ObjectField(serializers.DictField):
     child = serializers.JSONField()
 
     def to_internal_value(self, data: Any) -> Any:
-        """Return the object. None of its texts holds a control character."""
+        """Return the object. Refuse texts with control characters."""
         refuse_unprintable(data)
         return super().to_internal_value(data)
 
 
 class LabelsField(serializers.DictField):
-    """A JSON object whose values are text."""
+    """A JSON object whose values are strings."""
 
-    default_error_messages = {"not_a_dict": "must be a JSON object whose values are texts"}
+    default_error_messages = {"not_a_dict": "must be a JSON object whose values are strings"}
     child = TextField(max_length=200)
 
     def to_internal_value(self, data: Any) -> Any:
-        """Return the object. None of its names holds a control character."""
+        """Return the object. Refuse names with control characters."""
         refuse_unprintable(list(data) if isinstance(data, dict) else data)
         return super().to_internal_value(data)

@@ -1,4 +1,4 @@
-"""How the desk writes numbers: with thousands, a real minus, their unit, and – for unknown."""
+"""Format numbers for the dashboard: thousands, a minus sign, units, and – for unknown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Number = int | float | Decimal | str
 
 
 def _decimal(value: Number | None) -> Decimal | None:
-    """Return the value as a Decimal, or None where it is unknown or no number."""
+    """Return the value as a Decimal, or None if it is unknown or not a finite number."""
     if value is None or value == "":
         return None
     try:
@@ -50,13 +50,13 @@ def signed_money(value: Number | None) -> str:
 
 
 def price(value: Number | None) -> str:
-    """Return 68.0210, the four places that prices have."""
+    """Return 68.0210, with the four places that prices have."""
     number = _decimal(value)
     return UNKNOWN if number is None else _grouped(number, 4)
 
 
 def quantity(value: Number | None) -> str:
-    """Return 150 or 0.2500: four places only where there is a fraction."""
+    """Return 150 or 0.2500: four places only for a fraction."""
     number = _decimal(value)
     if number is None:
         return UNKNOWN
@@ -64,7 +64,7 @@ def quantity(value: Number | None) -> str:
 
 
 def percent(part: Number | None, base: Number | None) -> str:
-    """Return the part in per cent of the base, +1.28 %, or nothing where either is unknown."""
+    """Return the part in per cent of the base, +1.28 %, or "" if either is unknown."""
     part_number, base_number = _decimal(part), _decimal(base)
     if part_number is None or not base_number:
         return ""
@@ -72,7 +72,7 @@ def percent(part: Number | None, base: Number | None) -> str:
 
 
 def direction(value: Number | None) -> str:
-    """Return the class of a gain or loss; an even result has none."""
+    """Return the CSS class of a gain or loss, or "" for zero."""
     number = _decimal(value)
     if not number:
         return ""
@@ -98,7 +98,7 @@ def pause(milliseconds: float | None) -> str:
 
 
 def span(seconds: float | None) -> str:
-    """Return 0.6 s, 42 s, 23 min, 5 h or 3 d: the coarsest unit that still tells something."""
+    """Return 0.6 s, 42 s, 23 min, 5 h or 3 d: the coarsest unit that is precise enough."""
     if seconds is None:
         return UNKNOWN
     if seconds < 10:
@@ -111,7 +111,7 @@ def span(seconds: float | None) -> str:
 
 
 def of_limit(seconds: float, limit_s: float) -> str:
-    """Return 1.3 of 5 s: how far something is against its limit."""
+    """Return 1.3 of 5 s: a time and its limit."""
     return f"{max(seconds, 0):.1f} of {limit_s:.0f} s"
 
 
@@ -121,7 +121,7 @@ def clock(at: datetime | None) -> str:
 
 
 def moment(at: datetime | None, now: datetime | None = None) -> str:
-    """Return 14:05:12, with the day before it where that is not the day of `now`."""
+    """Return 14:05:12, preceded by the date if that is not the date of `now`."""
     if at is None:
         return UNKNOWN
     at = at.astimezone(UTC)
@@ -130,7 +130,7 @@ def moment(at: datetime | None, now: datetime | None = None) -> str:
 
 
 def seconds_between(start: datetime | None, end: datetime | None) -> float | None:
-    """Return the seconds from start to end, or None where either is unknown."""
+    """Return the seconds from start to end, or None if either is unknown."""
     if start is None or end is None:
         return None
     return (end - start) / timedelta(seconds=1)

@@ -1,4 +1,4 @@
-"""The shapes of plans: of dry runs, and of a pass that was run. Beside `documents.py`."""
+"""Documents of plans: of dry runs, and of passes that were run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _Anything = serializers.Serializer[Any]
 
 
 class ReasonDocument(_Anything):
-    """Why, as data, and the sentence made of it."""
+    """A reason as data, and its sentence."""
 
     code = serializers.CharField()
     params = serializers.DictField()
@@ -24,13 +24,13 @@ class _PlannedDocument(ReasonDocument):
 
 
 class PlacementDocument(_PlannedDocument):
-    """The balancer would start it there."""
+    """A portfolio that the balancer would start on the target."""
 
     target_node = serializers.CharField()
 
 
 class MoveDocument(_PlannedDocument):
-    """The balancer would move it there."""
+    """A portfolio that the balancer would move to the target."""
 
     source_node = serializers.CharField(allow_null=True)
     target_node = serializers.CharField()
@@ -38,17 +38,17 @@ class MoveDocument(_PlannedDocument):
 
 
 class PendingDocument(_PlannedDocument):
-    """It cannot have what it should have."""
+    """A portfolio that cannot be placed or moved as it should."""
 
 
 class HelpDocument(ReasonDocument):
-    """What would help, tried: so many would then have no place."""
+    """A remedy that was tried: `no_place` portfolios would then have no place."""
 
     no_place = serializers.IntegerField()
 
 
 class AddedNodeDocument(_Anything):
-    """A node that is only imagined."""
+    """A hypothetical node."""
 
     node = serializers.CharField()
     capacity = serializers.FloatField()
@@ -56,32 +56,34 @@ class AddedNodeDocument(_Anything):
 
 
 class WithoutOwnerDocument(_Anything):
-    """For how long at most those that are failed over have no owner."""
+    """The longest time for which portfolios that fail over have no owner."""
 
     portfolios = serializers.IntegerField()
-    by_silence_s = serializers.FloatField(help_text="Host gone, network cut, frozen.")
-    by_kill_s = serializers.FloatField(help_text="Only the process of the node died.")
+    by_silence_s = serializers.FloatField(
+        help_text="If the host or network fails, or the node hangs."
+    )
+    by_kill_s = serializers.FloatField(help_text="If only the node's process exits.")
 
 
 class WordsDocument(_Anything):
-    """A piece of the verdict. `tone` is `warn` where it should be looked at."""
+    """A part of the summary. `tone` is `warn` for what needs attention."""
 
     text = serializers.CharField(trim_whitespace=False)
     tone = serializers.CharField(allow_blank=True)
 
 
 class VerdictDocument(_Anything):
-    """What a plan comes to."""
+    """The summary of a plan."""
 
     sentence = serializers.CharField()
     words = WordsDocument(many=True)
     notes = serializers.ListField(child=serializers.CharField())
     place = serializers.IntegerField()
     move = serializers.IntegerField()
-    no_place = serializers.IntegerField(help_text="Because of what is asked.")
-    wait = serializers.IntegerField(help_text="Have a place, or may have one, and wait for it.")
-    stay = serializers.IntegerField(help_text="Should leave and run on where they are.")
-    pending_already = serializers.IntegerField(help_text="As things are; counted nowhere above.")
+    no_place = serializers.IntegerField(help_text="Because of the scenario.")
+    wait = serializers.IntegerField(help_text="Wait for a place.")
+    stay = serializers.IntegerField(help_text="Should move, but stay where they run.")
+    pending_already = serializers.IntegerField(help_text="Without the scenario; not counted above.")
     suspects_counted = serializers.ListField(child=serializers.CharField())
     storm = serializers.BooleanField(help_text="Failover would be held for one lease first.")
     without_owner = WithoutOwnerDocument(allow_null=True)
@@ -100,7 +102,7 @@ class LoadDocument(_Anything):
 
 
 class PlanDocument(_Anything):
-    """What the balancer would do now. Nothing was changed."""
+    """The plan of the balancer. Nothing was changed."""
 
     taken_at = serializers.DateTimeField()
     frozen = serializers.BooleanField()
@@ -109,7 +111,7 @@ class PlanDocument(_Anything):
     add = AddedNodeDocument(many=True)
     scope = serializers.ChoiceField(
         ["next_pass", "whole_way"],
-        help_text="What the next pass begins, or all until nothing is left to do.",
+        help_text="The next pass only, or all passes until nothing is left to do.",
     )
     verdict = VerdictDocument()
     place = PlacementDocument(many=True)
@@ -121,14 +123,14 @@ class PlanDocument(_Anything):
 
 
 class RejectedDocument(_Anything):
-    """A change of the plan that was refused when it was carried out."""
+    """A change of the plan that was refused when the pass began it."""
 
     portfolio = serializers.CharField()
     reason = serializers.CharField()
 
 
 class RebalancedDocument(_Anything):
-    """What a pass did: the handoffs it began, and what it could not do."""
+    """The outcome of a pass: the handoffs that it began, and what it could not do."""
 
     requested = serializers.ListField(child=serializers.IntegerField())
     rejected = RejectedDocument(many=True)

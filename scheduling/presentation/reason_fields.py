@@ -1,4 +1,4 @@
-"""Reasons in answers: the sentence in the language of the request, and the data it is made of."""
+"""Reasons in documents: the sentence in the language of the request, and its data."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class ReasonField(serializers.Field[Any, Any, str, HasReason]):
     """The reason of a row, in the language of the request."""
 
     def __init__(self, **options: Any) -> None:
-        said = "In English, or in Chinese where Accept-Language prefers it."
-        super().__init__(source="*", help_text=said, **options)
+        help_text = "In English, or in Chinese where Accept-Language prefers it."
+        super().__init__(source="*", help_text=help_text, **options)
 
     def to_representation(self, row: HasReason) -> str:
         """Return the sentence."""
@@ -32,10 +32,10 @@ class WhyDocument(serializers.Serializer[Any]):
     params = serializers.DictField()
 
     def __init__(self, **options: Any) -> None:
-        said = "The reason as data; null where a person or a failure gave it."
-        super().__init__(source="*", allow_null=True, help_text=said, **options)
+        help_text = "The reason as data; null for a reason given by an operator or a failure."
+        super().__init__(source="*", allow_null=True, help_text=help_text, **options)
 
     def to_representation(self, row: HasReason) -> Any:
-        """Return both; None where the row says something of which there is no data."""
+        """Return code and parameters, or None for a reason without data."""
         reason = stored_reason(row.reason, row.why)
         return None if reason is None else as_data(reason)

@@ -1,7 +1,7 @@
-"""The shapes of answers. Names are the public contract: add to them, never rename or remove.
+"""Documents of responses. Field names are public: add fields, never rename or remove them.
 
-Portfolios, nodes and the fleet are lines of `scheduling.observe.fleet_view`, which come from one
-consistent read; handoffs are rows or lines, which have the same names.
+Portfolios, nodes and the fleet are views of `scheduling.observe.fleet_view`, from one consistent
+read. Handoffs are rows or views, which have the same attributes.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ def _money() -> serializers.DecimalField:
 
 
 class IncarnationField(serializers.CharField):
-    """An incarnation, or its digest unless the context says that an operator reads."""
+    """An incarnation for operators, its digest for viewers."""
 
     def to_representation(self, value: Any) -> str:
-        """Return what this reader is shown."""
+        """Return the value for this reader."""
         return str(value if _for_operator(self) else digest(value))
 
 
-class TrailDataField(serializers.JSONField):
-    """What an audit line carries, with digests unless the context says that an operator reads."""
+class AuditDataField(serializers.JSONField):
+    """The data of an audit-log line, with digests of incarnations for viewers."""
 
     def to_representation(self, value: Any) -> Any:
-        """Return what this reader is shown."""
+        """Return the value for this reader."""
         shown = value if _for_operator(self) else without_incarnations(value)
         return super().to_representation(shown)
 
@@ -76,7 +76,7 @@ class HandoffDocument(_Anything):
 
 
 class RunDocument(_Anything):
-    """Who owns it now; `node` is null where nobody does, and `reason` says why."""
+    """The current owner. `node` is null without an owner; `reason` explains the phase."""
 
     node = serializers.CharField(allow_null=True)
     epoch = serializers.IntegerField()
@@ -84,21 +84,21 @@ class RunDocument(_Anything):
     revision = serializers.IntegerField(source="running_revision", allow_null=True)
     last_seq = serializers.IntegerField()
     python = serializers.CharField(help_text="Minor version under which it runs or last ran.")
-    accept_python = serializers.CharField(help_text="It may go on under this version too.")
+    accept_python = serializers.CharField(help_text="It may also run under this version.")
     lag_events = serializers.IntegerField()
     stalled = serializers.BooleanField()
     stalled_s = serializers.FloatField()
     pid = serializers.IntegerField(allow_null=True)
     attempts = serializers.IntegerField()
-    orders_refused = serializers.IntegerField(help_text="Orders refused by its limits, ever.")
+    orders_refused = serializers.IntegerField(help_text="Orders that its limits refused, in total.")
     orders_suppressed = serializers.IntegerField(
-        help_text="Orders decided on stale events and not placed, ever."
+        help_text="Orders on stale events that were not placed, in total."
     )
     unplaced_orders = serializers.IntegerField(
-        help_text="Refused or suppressed since the last order that was placed."
+        help_text="Orders refused or suppressed since the last order that was placed."
     )
     behind_since = serializers.DateTimeField(
-        allow_null=True, help_text="Since when it has lagged by more than its decisions may."
+        allow_null=True, help_text="Time since when it has been behind: it lags too far to trade."
     )
     reason = ReasonField()
     why = WhyDocument()
@@ -106,7 +106,7 @@ class RunDocument(_Anything):
 
 
 class AccountDocument(_Anything):
-    """Money and holdings at the last commit; nulls before the first."""
+    """Money and positions at the last commit; null before the first."""
 
     cash = _money()
     equity = _money()
@@ -115,7 +115,7 @@ class AccountDocument(_Anything):
 
 
 class PortfolioDocument(_Anything):
-    """A portfolio, what it should do and what it does."""
+    """A portfolio, its desired and its actual state."""
 
     name = serializers.CharField()
     strategy = serializers.CharField()
@@ -142,13 +142,13 @@ class PortfolioDocument(_Anything):
 
 
 class DeletedDocument(_Anything):
-    """A portfolio that was deleted: the handoff that releases it; null where nothing owned it."""
+    """The handoff that releases a deleted portfolio; null if no node owned it."""
 
     handoff = HandoffDocument(allow_null=True)
 
 
 class NodeDocument(_Anything):
-    """An execution node and how it is."""
+    """An execution node and its state."""
 
     name = serializers.CharField()
     status = serializers.CharField()
@@ -173,12 +173,12 @@ class NodeDocument(_Anything):
     pid = serializers.IntegerField(allow_null=True)
     version = serializers.CharField()
     python = serializers.CharField(
-        help_text="Minor version that computes there; empty where its daemon does not report it."
+        help_text="Minor version of the node's Python; empty if its daemon does not report it."
     )
 
 
 class FrozenDocument(_Anything):
-    """Who froze the fleet, and why."""
+    """The freeze in force."""
 
     at = serializers.DateTimeField()
     by = serializers.CharField()
@@ -187,7 +187,7 @@ class FrozenDocument(_Anything):
 
 
 class HoldDocument(_Anything):
-    """A hold on failover; `until` is null where a person has to release it."""
+    """A hold on failover; `until` is null if an operator has to release it."""
 
     at = serializers.DateTimeField()
     until = serializers.DateTimeField(allow_null=True)
@@ -198,7 +198,7 @@ class HoldDocument(_Anything):
 
 
 class OpenAlertDocument(_Anything):
-    """A cause that is there now."""
+    """An open alert."""
 
     id = serializers.IntegerField()
     kind = serializers.CharField()
@@ -270,7 +270,7 @@ class EquityDocument(_Anything):
 
 
 class TenureDocument(_Anything):
-    """One line of ownership history; it ran the events after `from_seq` up to `to_seq`."""
+    """One line of ownership history, with the events after `from_seq` up to `to_seq`."""
 
     epoch = serializers.IntegerField()
     node = serializers.CharField(allow_null=True)
@@ -305,7 +305,7 @@ class RevisionDocument(_Anything):
 
 
 class EventDocument(_Anything):
-    """One line of the audit trail."""
+    """One line of the audit log."""
 
     id = serializers.IntegerField()
     at = serializers.DateTimeField()
@@ -314,13 +314,13 @@ class EventDocument(_Anything):
     node = serializers.CharField(allow_null=True)
     actor = serializers.CharField()
     interface = serializers.CharField(help_text="api, dashboard, admin, command or system")
-    address = serializers.CharField(help_text="Where the request came from, if it was one.")
+    address = serializers.CharField(help_text="Address that the request came from.")
     reason = serializers.CharField()
-    data = TrailDataField()  # type: ignore[assignment]
+    data = AuditDataField()  # type: ignore[assignment]
 
 
 class CheckpointDocument(_Anything):
-    """The newest state, decoded: what held after the event `seq`."""
+    """The newest state, decoded, after the event `seq`."""
 
     portfolio = serializers.CharField()
     epoch = serializers.IntegerField()
@@ -332,7 +332,7 @@ class CheckpointDocument(_Anything):
 
 
 class FeedEventDocument(_Anything):
-    """One bar. Prices have exactly four places: a digest is made of that text."""
+    """One bar. Prices have exactly four places, since digests are computed from these texts."""
 
     seq = serializers.IntegerField()
     symbol = serializers.CharField()
@@ -345,7 +345,7 @@ class FeedEventDocument(_Anything):
 
 
 class FeedDocument(_Anything):
-    """Released events from a seq on."""
+    """Released events."""
 
     head = serializers.IntegerField()
     length = serializers.IntegerField()
@@ -353,7 +353,7 @@ class FeedDocument(_Anything):
 
 
 class TargetDocument(_Anything):
-    """Whether one node could take the portfolio."""
+    """Whether one node could run the portfolio."""
 
     node = serializers.CharField()
     feasible = serializers.BooleanField()
@@ -366,14 +366,14 @@ class TargetDocument(_Anything):
 
 
 class ExpectedPauseDocument(_Anything):
-    """Of the last 50 moves that ended well."""
+    """Percentiles over the last 50 successful moves."""
 
     p50 = serializers.FloatField(allow_null=True)
     p99 = serializers.FloatField(allow_null=True)
 
 
 class TargetsDocument(_Anything):
-    """An answer for every node."""
+    """Whether each node could run the portfolio."""
 
     portfolio = serializers.CharField()
     pause_ms = ExpectedPauseDocument()
@@ -381,9 +381,9 @@ class TargetsDocument(_Anything):
 
 
 class RevisedDocument(_Anything):
-    """A portfolio after a change, and the handoff that carries it out, if one is needed.
+    """A portfolio after a change, and the handoff that applies it, if one is needed.
 
-    `warnings`: a sentence for each way in which it no longer fits where it runs.
+    `warnings`: a sentence for each requirement that its node no longer meets.
     """
 
     portfolio = PortfolioDocument()
@@ -392,7 +392,7 @@ class RevisedDocument(_Anything):
 
 
 class FreezeDocument(_Anything):
-    """Whether automatic moves are held."""
+    """Whether automatic moves are frozen."""
 
     frozen = serializers.BooleanField()
     at = serializers.DateTimeField(allow_null=True)
@@ -402,9 +402,9 @@ class FreezeDocument(_Anything):
 
 
 class StormDocument(_Anything):
-    """Whether failover is held: since when, until when, by whom, and for the loss of which nodes.
+    """Whether failover is held, since when, until when, by whom, and which nodes were lost.
 
-    `until` null while held: until a person releases it.
+    `until` is null if an operator has to release it.
     """
 
     held = serializers.BooleanField()
@@ -417,13 +417,13 @@ class StormDocument(_Anything):
 
 
 class PolicyDocument(_Anything):
-    """How the balancer weighs things."""
+    """The balancer's policy."""
 
-    even_by = serializers.ChoiceField(EvenBy.choices, help_text="What a rebalance evens out.")
+    even_by = serializers.ChoiceField(EvenBy.choices, help_text="The measure to rebalance by.")
 
 
 class StoppedDocument(_Anything):
-    """One portfolio that a halt stopped: what it did before, and where its fence stands now."""
+    """One portfolio that a halt stopped: its state before, and its epoch now."""
 
     portfolio = serializers.CharField()
     phase = serializers.CharField()
@@ -435,7 +435,7 @@ class StoppedDocument(_Anything):
 
 
 class HaltedDocument(_Anything):
-    """One use of the kill switch; `halt` is null where there was nothing to stop."""
+    """One halt; `halt` is null if there was nothing to stop."""
 
     halt = serializers.IntegerField(allow_null=True)
     at = serializers.DateTimeField()
@@ -446,10 +446,10 @@ class HaltedDocument(_Anything):
 
 
 class TokenDocument(_Anything):
-    """What is known of a token; the token itself is known to its holder alone."""
+    """A token without its value, which only its holder knows."""
 
     id = serializers.IntegerField()
-    name = serializers.CharField(help_text="What it is for.")
+    name = serializers.CharField(help_text="Its purpose.")
     scope = serializers.CharField(help_text="read, operate or node")
     state = serializers.ChoiceField(["valid", "expired", "revoked"])
     created_by = serializers.CharField()
@@ -460,7 +460,7 @@ class TokenDocument(_Anything):
 
 
 class ApiTokenDocument(TokenDocument):
-    """A token of a person's program."""
+    """A token of a user's program."""
 
     user = serializers.CharField(source="user.username")
 
@@ -472,19 +472,19 @@ class NodeTokenDocument(TokenDocument):
 
 
 class DifferenceDocument(_Anything):
-    """The first thing in which the fleet's record and the uninterrupted run disagree."""
+    """The first difference between the fleet's record and the reference run."""
 
     seq = serializers.IntegerField()
     kind = serializers.CharField(help_text="fill, equity, order, state or replay")
     what = serializers.CharField()
     field = serializers.CharField()
     found = serializers.CharField(help_text="In the fleet's record.")
-    wanted = serializers.CharField(help_text="In the uninterrupted run.")
-    where = serializers.CharField(help_text="Which tenure it lies in.")
+    wanted = serializers.CharField(help_text="In the reference run.")
+    where = serializers.CharField(help_text="The tenure that it lies in.")
 
 
 class VerificationDocument(_Anything):
-    """How far a verification is, or what came of it."""
+    """The progress or the outcome of a verification."""
 
     portfolio = serializers.CharField()
     id = serializers.IntegerField(allow_null=True)
@@ -499,24 +499,26 @@ class VerificationDocument(_Anything):
     events = serializers.IntegerField(
         source="counts.events",
         allow_null=True,
-        help_text="That the portfolio recorded as processed; the replay's where none is recorded.",
+        help_text="Events that the portfolio recorded, or else that the replay processed.",
     )
     events_counted_from = serializers.IntegerField(
         source="replayed.events_counted_from", allow_null=True, help_text="The first counted seq."
     )
     events_digest = serializers.CharField(
-        source="replayed.events_digest", allow_null=True, help_text="Of what was processed."
+        source="replayed.events_digest",
+        allow_null=True,
+        help_text="Digest of the processed events.",
     )
     events_replayed = serializers.IntegerField(source="replayed.events_replayed", allow_null=True)
     replayed_from_seq = serializers.IntegerField(
         source="replayed.replayed_from_seq",
         allow_null=True,
-        help_text="Behind the anchor of an earlier verification, or from_seq.",
+        help_text="The first seq after an anchor of an earlier verification, or from_seq.",
     )
     verified_before_at = serializers.CharField(
         source="replayed.verified_before_at",
         allow_null=True,
-        help_text="When the events before were verified; null where all were replayed.",
+        help_text="When earlier events were verified; null if all were replayed.",
     )
     orders = serializers.IntegerField(source="counts.orders", allow_null=True)
     fills = serializers.IntegerField(source="counts.fills", allow_null=True)
@@ -524,7 +526,9 @@ class VerificationDocument(_Anything):
     handoffs = serializers.IntegerField(source="counts.handoffs", allow_null=True)
     state_digest = serializers.CharField(allow_null=True)
     difference = DifferenceDocument(allow_null=True)
-    history = serializers.CharField(allow_null=True, help_text="Trail and tenures disagree.")
+    history = serializers.CharField(
+        allow_null=True, help_text="Difference between audit log and tenures."
+    )
     notes = serializers.ListField(child=serializers.CharField())
     requested_by = serializers.CharField()
     requested_at = serializers.DateTimeField(allow_null=True)
@@ -534,7 +538,7 @@ class VerificationDocument(_Anything):
 
 
 class ProblemFieldDocument(_Anything):
-    """One field that is wrong."""
+    """One invalid field."""
 
     field = serializers.CharField()
     code = serializers.CharField()

@@ -23,7 +23,7 @@ from scheduling.node_daemon.config import make_config
 from scheduling.node_daemon.errors import InvalidArguments
 from scheduling.operations.tokens import NewToken, issue_api_token, issue_node_token
 from scheduling.permissions import Role
-from scheduling.user_audit import RATE, Repeats
+from scheduling.user_audit import MAX_LINES, LineLimiter
 from tests.support.api_client import ApiClient, make_api_client, make_user, problem
 from tests.support.factories import make_node, make_portfolio
 
@@ -33,7 +33,7 @@ PASSWORD = "correct horse battery"
 
 @pytest.fixture(autouse=True)
 def nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(user_audit, "repeats", Repeats())
+    monkeypatch.setattr(user_audit, "line_limiter", LineLimiter())
     logins.of_name_and_address.clear()
     logins.of_address.clear()
     yield
@@ -129,14 +129,14 @@ def test_a_flood_of_refused_logins_is_a_bounded_number_of_lines(
     assert Event.objects.filter(kind="login_refused").count() == 2  # wrong, and waits
     for number in range(60):
         sign_in(f"name-{number}", "wrong", address=f"10.1.0.{number}")
-    assert Event.objects.filter(kind="login_refused").count() == RATE
+    assert Event.objects.filter(kind="login_refused").count() == MAX_LINES
 
 
 def test_what_was_not_told_is_counted_in_the_next_line() -> None:
-    repeats = Repeats()
+    repeats = LineLimiter()
     assert [repeats.count(("a",), now) for now in (0, 1, 2, 61, 62)] == [1, 0, 0, 3, 0]
-    many = [repeats.count((str(number),), 130) for number in range(RATE + 5)]
-    assert sum(many) == RATE
+    many = [repeats.count((str(number),), 130) for number in range(MAX_LINES + 5)]
+    assert sum(many) == MAX_LINES
     assert repeats.count(("z",), 200) == 6
 
 
