@@ -1,4 +1,4 @@
-"""A pass asks for many handoffs at once: what it costs, and that none of them harms another."""
+"""Batches of handoff requests: their cost, and their independence."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def tick() -> Any:
 
 
 def waiting(*names: str, **given: Any) -> list[Portfolio]:
-    """Return portfolios that wait for a place."""
+    """Return unassigned portfolios."""
     return [make_portfolio(name, **given) for name in names]
 
 
@@ -56,7 +56,7 @@ def placed(portfolio: Portfolio, node: FakeNode, **given: Any) -> Request:
 
 
 def ask(*asked: Request, patient: bool = True) -> list[Any]:
-    """Ask for these at once; return what became of each: its handoff's id, a code, or None."""
+    """Request these in one batch; return for each its handoff id, a code, or None."""
     answers = execute(request_all(asked, actor="test", timing=timing(), patient=patient))
     return [
         answer.code if isinstance(answer, Refused) else getattr(answer, "id", None)
@@ -65,7 +65,7 @@ def ask(*asked: Request, patient: bool = True) -> list[Any]:
 
 
 def once_planned(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Any]) -> None:
-    """Let `meanwhile` happen between the plan and its enactment."""
+    """Call `meanwhile` between the plan and its enactment."""
     honest = balance.make_plan
 
     def plan(*given: Any) -> Any:
@@ -80,7 +80,7 @@ def once_planned(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Any]) 
 
 
 def statements_of(monkeypatch: pytest.MonkeyPatch, changes: int) -> list[str]:
-    """Return the statements of a pass that places so many portfolios."""
+    """Return the statements of a pass that places `changes` portfolios."""
     waiting(*(f"p-{Portfolio.objects.count()}-{number}" for number in range(changes)))
     with counted(monkeypatch) as said:
         assert len(tick().balance.requested) == changes
@@ -434,7 +434,7 @@ def test_a_drain_moves_the_revision_that_runs_whatever_is_wanted() -> None:
 
 @pytest.fixture
 def impatient() -> None:
-    """Wait for nobody's lock longer than a moment."""
+    """Limit lock waits to a moment."""
     with connection.cursor() as cursor:
         cursor.execute("SET lock_timeout = '300ms'")
 
@@ -523,7 +523,7 @@ def test_concurrent_equal_requests_start_each_handoff_once() -> None:
 
 
 class Watched(Held):
-    """It notes which nodes nobody holds, before it lets the one behind it go on."""
+    """Record the unlocked nodes before the next request continues."""
 
     def commit(self) -> None:
         with psycopg.connect(conninfo()) as looking:
@@ -535,7 +535,7 @@ class Watched(Held):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("part", ["owner", "target of what is ended"])
 def test_no_node_is_locked_while_waiting_for_a_lower_one(part: str) -> None:
-    """Two that hold what the other waits for would be a deadlock."""
+    """Two requests that each hold a lock of the other would deadlock."""
     first, second, third = make_settled_nodes(3)
     if part == "owner":
         moved = make_trader("moved", first)

@@ -1,4 +1,4 @@
-"""The channel layer over LISTEN and NOTIFY: hints reach whoever asked, also after a cut."""
+"""The channel layer over LISTEN and NOTIFY: hints reach their groups, also after a reconnect."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HINT = {"type": "desired.changed", "version": 7}
 
 
 def serve(scenario: Callable[[PostgresChannelLayer], Awaitable[Any]]) -> Any:
-    """Run a scenario with a layer of its own, as one process has it."""
+    """Run a scenario with a separate layer, as in a separate process."""
 
     async def whole() -> Any:
         layer = PostgresChannelLayer()
@@ -57,7 +57,7 @@ async def member(layer: PostgresChannelLayer, *groups: str) -> str:
 
 
 def cut_listeners() -> int:
-    """End every listening session of this database, as a restart does. Return how many."""
+    """End every listening session of this database, as a restart does. Return their number."""
     with psycopg.connect(conninfo(), autocommit=True) as connection:
         rows = connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -122,7 +122,7 @@ def test_a_change_hints_its_nodes_in_its_own_transaction_and_a_wake_all_boards()
 
 
 def in_a_thread(act: Callable[[], Any]) -> None:
-    """Do `act` and close the connection that the thread made for it."""
+    """Call `act` and close the database connection of the thread."""
     from django.db import connection
 
     try:
@@ -182,7 +182,7 @@ def test_after_a_reconnect_every_group_is_woken_once() -> None:
 
 
 def test_silent_listener_session_is_replaced_within_ten_seconds() -> None:
-    """Its socket stays open and the kernel acknowledges: nothing but the echo tells."""
+    """Its socket stays open and the kernel acknowledges: only the echo shows it."""
 
     async def scenario(layer: PostgresChannelLayer) -> None:
         channel = await member(layer, "node.1")

@@ -1,4 +1,4 @@
-"""The node protocol as a daemon meets it: raw ASGI, a real pool, real rows."""
+"""The node protocol from the view of a daemon: raw ASGI, a real pool, real rows."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def node() -> FakeNode:
     return daemon
 
 
-# --- who speaks ----------------------------------------------------------------------------------
+# --- tokens ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_token_is_valid_for_its_own_node_only(node: FakeNode) -> None:
     assert status == 409
 
 
-# --- what is no message --------------------------------------------------------------------------
+# --- malformed messages --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ["register/", "heartbeat/", "checkpoint/", "commit/", "goodbye/"])
@@ -366,7 +366,7 @@ def test_clock_set_back_between_registrations_does_not_revive_the_older_daemon(
 def test_registration_count_from_before_a_restore_does_not_supersede(
     node: FakeNode,
 ) -> None:
-    """The backup knows an earlier daemon; who registers after the restore is newer by the clock."""
+    """The backup has an earlier daemon; later registrations are newer by the clock."""
     _, later = post("register/", register_message())
     words = Heartbeat(
         incarnation=str(uuid4()),
@@ -491,7 +491,7 @@ def test_report_without_effect_is_not_answered_with_the_desired_set(node: FakeNo
 
 
 async def _all_taken(stack: AsyncExitStack) -> None:
-    """Take every connection that work has."""
+    """Take every connection of the work pool."""
     for _ in range(WORK_POOL_SIZE):
         await stack.enter_async_context(work_pool().connection())
 
@@ -648,7 +648,7 @@ def test_overload_report_is_retried_with_the_next_liveness_write(
     assert GatewayPulse.objects.get().serving_since > ago(5)
 
 
-# --- rows that somebody holds --------------------------------------------------------------------
+# --- locked rows ------------------------------------------------------------------------------
 
 
 def test_heartbeat_with_a_locked_lease_waits_without_delaying_others(
@@ -815,7 +815,7 @@ def make_order(seq: int, index: int = 0, **given: Any) -> OrderLine:
 
 
 def bad_words(hand: OwnerSession, kind: str) -> Commit:
-    """Return a commit of the next event that no database could take."""
+    """Return a commit of the next event with a value that no database can store."""
     at = hand.run().last_seq + 1
     kinds: dict[str, dict[str, Any]] = {
         "index": {"orders": [make_order(at, 40_000)]},

@@ -1,4 +1,4 @@
-"""What one node may take of the gateway: caps, turns, room for bodies, and work that is linear."""
+"""Limits of one node in the gateway: message sizes, queues, bytes of bodies, connections."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ async def held(path: str, gate: asyncio.Event, token: str, length: int) -> int:
 
 
 def test_node_with_delayed_bodies_delays_only_itself(node: FakeNode) -> None:
-    """Of 20 large ones three are kept: one is read, and two wait unread."""
+    """Of 20 large bodies three are kept: one is read, and two wait unread."""
     neighbour = make_node("node-2")
     a_token(neighbour)
     hand = make_trader("q", neighbour)
@@ -268,7 +268,7 @@ def test_body_that_does_not_arrive_times_out(
 
 
 async def body_in(parts: list[bytes], waits: bool) -> bytes:
-    """Read a body that comes in `parts`, each after a wait or all there."""
+    """Read a body that arrives in `parts`, each after a wait or all at once."""
     coming = iter(parts)
 
     async def receive() -> Any:
@@ -390,7 +390,7 @@ def test_answer_to_a_malformed_request_is_delayed_without_delaying_others(
 def test_answer_to_fenced_commits_is_delayed(
     node: FakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each writes a line into the audit log, which would else grow as fast as it is asked to."""
+    """Each writes a line into the audit log, which would otherwise grow at the request rate."""
     neighbour = make_node("node-2")
     hands = [make_trader(f"p-{number}", neighbour) for number in range(3)]
     held: list[float] = []

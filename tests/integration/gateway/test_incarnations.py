@@ -1,4 +1,4 @@
-"""An incarnation belongs to one node, and is no password: who speaks is what the token says."""
+"""An incarnation belongs to one node and is not a credential: only the token identifies a node."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def hand() -> OwnerSession:
-    """Return the hand of node-1 on a portfolio."""
+    """Return the owner session of node-1 for a portfolio."""
     return make_trader("p", make_node("node-1"))
 
 

@@ -1,4 +1,4 @@
-"""A strategy that misbehaves ends alone: its node and its neighbours do not notice."""
+"""A misbehaving strategy ends alone, without effect on its node and the other portfolios."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def first_death(gateway: FakeGateway) -> wire.ProcessExited:
 
 
 async def the_bad_one_is_gone(gateway: FakeGateway, daemon: Daemon) -> None:
-    """Take it off the node and wait until only the forkserver and the canary are left."""
+    """Remove it from the node and wait until only the forkserver and the canary are left."""
     await gateway.want("node-1", gateway.entry(CANARY, "run"))
     await gateway.until(lambda: len(alive(family(daemon.pid))) == 2)
 

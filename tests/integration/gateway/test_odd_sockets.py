@@ -1,4 +1,4 @@
-"""Websockets that are asked for in odd ways are closed with a code, and nothing raises."""
+"""Malformed websocket requests are closed with a code, without an exception."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 async def open_gateway() -> AsyncIterator[None]:
-    """A pool and a listener for the loop of the test."""
+    """A pool and a listener for the event loop of the test."""
     auth._cache.clear()
     await open_pools()
     yield
@@ -49,7 +49,7 @@ def a_socket(path: str, query: bytes = b"", **headers: bytes) -> ApplicationComm
 
 
 async def closed_with(socket: ApplicationCommunicator) -> int:
-    """Connect and return the close code, whether or not it was accepted first."""
+    """Connect and return the close code, accepted before or not."""
     await socket.send_input({"type": "websocket.connect"})
     answer: dict[str, Any] = await socket.receive_output(10)
     if answer["type"] == "websocket.accept":

@@ -1,4 +1,4 @@
-"""The daemon's websocket: what is pushed over it, and how often it is read."""
+"""The websocket of a daemon: pushes, and the reads they cost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 async def open_gateway() -> AsyncIterator[None]:
-    """A pool and a listener for the loop of the test."""
+    """A pool and a listener for the event loop of the test."""
     auth._cache.clear()
     await open_pools()
     yield
@@ -41,7 +41,7 @@ async def open_gateway() -> AsyncIterator[None]:
 
 
 class Socket(ApplicationCommunicator):
-    """A daemon's end of the socket."""
+    """The daemon's end of the socket."""
 
     def __init__(self, token: str) -> None:
         scope = {
@@ -95,7 +95,7 @@ def changed_unheard(daemon: FakeNode) -> int:
 
 @database_sync_to_async
 def touched(daemon: FakeNode, times: int) -> int:
-    """Change the set so many times in one transaction; return its version."""
+    """Change the set several times in one transaction; return its version."""
     with transaction.atomic():
         for _ in range(times):
             execute(bump_desired_versions([daemon.row.pk]))
@@ -105,7 +105,7 @@ def touched(daemon: FakeNode, times: int) -> int:
 
 
 async def woken(daemon: FakeNode) -> None:
-    """Say what everybody is told after the listener was away."""
+    """Send the message that every socket gets after a reconnect of the listener."""
     layer = get_channel_layer()
     assert layer is not None
     await layer.group_send(f"node.{daemon.row.pk}", {"type": "wake"})

@@ -1,4 +1,4 @@
-"""Slow infrastructure: deadlines that pass are not held against healthy portfolios."""
+"""Slow infrastructure: missed deadlines do not count against healthy portfolios."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_run_reclaimed_without_a_first_commit_costs_no_attempt(
 
 
 def stand(for_s: float, ago_s: float = 0.0) -> None:
-    """Let a gateway have said `ago_s` ago that no commit had got through for so long."""
+    """Record that `ago_s` ago a gateway reported blocked commits."""
     GatewayPulse.objects.update(commits_stood_at=ago(ago_s), commits_stand_since=ago(ago_s + for_s))
 
 

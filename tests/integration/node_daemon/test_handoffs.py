@@ -1,4 +1,4 @@
-"""The node daemon in handoffs: prepare, drain, activate, roll back; with pushes, and with none."""
+"""The node daemon in handoffs: prepare, drain, activate, roll back; with and without pushes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HANDOFF = 7
 
 @pytest.fixture
 async def daemons(gateway: FakeGateway, daemons: Daemons) -> Daemons:
-    """A canary runs on node-1; node-2 is there too."""
+    """A canary runs on node-1; node-2 is registered too."""
     gateway.grant("node-1", 1)
     await gateway.want("node-1", gateway.entry(1, "run"))
     await daemons.start("node-1")
@@ -26,7 +26,7 @@ async def daemons(gateway: FakeGateway, daemons: Daemons) -> Daemons:
 
 
 async def prepare(gateway: FakeGateway, target: str, revision: int = 1, **other: object) -> None:
-    """Let `target` prepare the canary, beside what it has."""
+    """Let `target` prepare the canary, in addition to its entries."""
     entry = gateway.entry(1, "prepare", handoff=HANDOFF, revision=revision, **other)
     await gateway.want(target, *gateway.entries.get(target, []), entry)
     await gateway.until(lambda: wire.Prepared(handoff=HANDOFF) in reports(gateway, wire.Prepared))

@@ -1,4 +1,4 @@
-"""The node daemon as a program: what it owns, it runs; how it starts, leaves and dies."""
+"""The node daemon as a program: start, work, shutdown and crash."""
 
 from __future__ import annotations
 

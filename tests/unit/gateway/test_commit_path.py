@@ -1,4 +1,4 @@
-"""Whether commits get through a process, told by a clock of the test."""
+"""Detection of blocked commits, with the clock of the test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scheduling.gateway.commit_path import FORGOTTEN_AFTER_S, CommitPath
 
 
 class Story:
-    """A path, its clock, and attempts that end when they are told to."""
+    """A commit path, its clock, and attempts that end on request."""
 
     def __init__(self) -> None:
         self.now = 100.0

@@ -1,4 +1,4 @@
-"""When a process that serves beats does not trust what it heard."""
+"""Detection of an overloaded gateway by its dropped heartbeats."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What strangers send is read in time that grows with its size, not with its square.
+"""Untrusted input is decoded in time linear in its size, not quadratic.
 
-Eight times the input may take 24 times as long here: 8 is linear, 64 is quadratic. Counted is the
-processor's time of this thread, so that a busy machine does not matter.
+Eight times the input may take 24 times as long: 8 is linear, 64 is quadratic. The processor time of
+this thread is measured, so that the load of the machine does not matter.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ FAR_FROM_QUADRATIC = 24
 
 
 def spent(work: Callable[[], Any]) -> float:
-    """Return the least processor time of three tries, without that of the garbage collector, which
-    walks through all that the other tests have left."""
+    """Return the least processor time of three runs, without the garbage collector, which would
+    scan the objects of other tests."""
 
     def once() -> float:
         began = time.thread_time()
@@ -117,7 +117,7 @@ def commits_of(*portfolios: int, **given: Any) -> bytes:
 
 
 def test_commits_of_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the cap, which would end it before there is anything to measure."""
+    """Without the limit, which would end decoding before there is anything to measure."""
     monkeypatch.setattr(wire, "MAX_COMMITS", 10**9)
 
     def of(size: int) -> Callable[[], Any]:

@@ -1,4 +1,4 @@
-"""Whose fault is a closed socket? All of two or more at once are ours, one alone is its own."""
+"""Attribution of closed websockets: all of two or more at once to the server, others to peers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scheduling.gateway.socket_losses import SERVER_CLOSE_CODES, SIMULTANEOUS_S,
 
 
 def opened(count: int) -> tuple[SocketLossTracker, list[UUID]]:
-    """Return the sockets of a web process, so many of them open."""
+    """Return the tracker of a web process and its `count` open sockets."""
     losses, sockets = SocketLossTracker(), [uuid4() for _ in range(count)]
     for socket in sockets:
         losses.opened(socket)

@@ -1,4 +1,4 @@
-"""A daemon's memory of what was acknowledged: what it compares, tells and forgets."""
+"""Acknowledged commits of a daemon: comparison with checkpoints, claims, and their removal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def checkpoint(last_seq: int, epoch: int = 3) -> CheckpointAnswer:
 
 @pytest.fixture
 def known() -> Acknowledgements:
-    """100 events of portfolio 1, with orders at 40 and 90 that were placed."""
+    """100 events of portfolio 1, with placed orders at 40 and 90."""
     known = Acknowledgements()
     known.record(commit(1, 50, (40, "open"), (45, "refused")))
     known.record(commit(1, 100, (90, "filled")))

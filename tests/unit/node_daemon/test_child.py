@@ -1,4 +1,4 @@
-"""The frames of a portfolio process: each belongs to a request, and none may be without an end."""
+"""Frames of a portfolio process: each answers a request, and their size is limited."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scheduling.node_daemon.reply_validation import InvalidReply
 
 
 class Wire(asyncio.Transport):
-    """Where requests go: nowhere."""
+    """A transport that discards requests."""
 
     aborted = False
 

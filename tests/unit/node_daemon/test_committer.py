@@ -1,4 +1,4 @@
-"""The committer: no commit is left behind in its queue."""
+"""The committer: no commit stays in its queue."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from scheduling.wire.messages import (
 
 
 class HeldLink:
-    """A server that answers all requests under way at the same moment."""
+    """A server that answers all concurrent requests at the same moment."""
 
     def __init__(self) -> None:
         self.requests: list[CommitRequest] = []
@@ -40,7 +40,7 @@ class HeldLink:
 
 
 class BusyLink:
-    """A server in which somebody holds the rows of some portfolios."""
+    """A server in which the rows of some portfolios are locked."""
 
     def __init__(self, held: set[int]) -> None:
         self.held = held
@@ -71,7 +71,7 @@ async def _until(condition: Any) -> None:
 
 
 def test_commit_queued_while_the_last_sender_ends_is_sent() -> None:
-    """On a node with nothing else to commit, it would wait for ever."""
+    """On a node with no other commit, it would wait indefinitely."""
 
     async def story() -> None:
         client = HeldLink()
@@ -94,7 +94,7 @@ def test_commit_queued_while_the_last_sender_ends_is_sent() -> None:
 
 
 def test_commits_left_out_of_an_answer_are_repeated_without_delaying_others() -> None:
-    """More of them than requests may be under way at once."""
+    """More of them than concurrent requests are allowed."""
 
     async def story() -> None:
         client = BusyLink(held={1, 2, 3})
@@ -133,7 +133,7 @@ def test_closed_committer_repeats_nothing() -> None:
 
 
 class KeenLink:
-    """A server that notes what it is sent and takes all of it."""
+    """A server that records its requests and accepts all commits."""
 
     def __init__(self) -> None:
         self.requests: list[CommitRequest] = []

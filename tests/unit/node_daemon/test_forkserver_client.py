@@ -1,4 +1,4 @@
-"""What a portfolio process is born with: one hash seed, no secret, no other's socket, a limit."""
+"""Start of portfolio processes: a fixed hash seed, no secrets, no foreign sockets, a time limit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.market_factories import spec
 
 @pytest.fixture
 async def forkserver(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ForkserverClient]:
-    """A forkserver of its own, whose children know strategies that loop."""
+    """A separate forkserver whose children have strategies that loop."""
     monkeypatch.setenv("GINKGO_STRATEGIES", "tests.support.strategies.loops_on_init")
     monkeypatch.setenv("GINKGO_NODE_TOKEN", "a-secret")
     made = ForkserverClient(512)

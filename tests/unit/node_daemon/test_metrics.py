@@ -1,4 +1,4 @@
-"""What a beat says of processor time: that of a whole minute in which nothing came or went."""
+"""Processor time in heartbeats: over a full minute in which no process started or ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small parts of the node daemon: its clocks, its lease, its errors."""
+"""Small parts of the node daemon: clocks, lease, errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a portfolio process prints costs its daemon little, however much it is."""
+"""Output of a portfolio process costs the daemon little, whatever its volume."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from scheduling.node_daemon.process_output import (
 
 @pytest.fixture
 def pipe() -> tuple[int, int]:
-    """Both ends of a pipe; `Output` closes the first when the test has closed the second."""
+    """Both ends of a pipe; `ProcessOutput` closes the first when the test has closed the second."""
     return os.pipe()
 
 
 def print_as_much_as_fits(write_end: int) -> int:
-    """Fill the pipe and return how many bytes that took."""
+    """Fill the pipe and return the number of bytes."""
     os.set_blocking(write_end, False)
     written = 0
     try:
@@ -39,7 +39,7 @@ def print_as_much_as_fits(write_end: int) -> int:
 
 
 def unread(read_end: int) -> int:
-    """Return how many bytes wait in the pipe."""
+    """Return the number of unread bytes in the pipe."""
     (waiting,) = struct.unpack("i", fcntl.ioctl(read_end, termios.FIONREAD, bytes(4)))
     return int(waiting)
 

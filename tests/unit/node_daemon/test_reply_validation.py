@@ -1,4 +1,4 @@
-"""What a portfolio process answers is believed only where it can be an answer to what was asked."""
+"""Replies of a portfolio process are accepted only if they answer the request."""
 
 from __future__ import annotations
 
