@@ -1,4 +1,4 @@
-"""What this kernel can refuse a process, asked without the product's help."""
+"""Sandbox features of this kernel, detected without product code."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 
 _ACTIONS = Path("/proc/sys/kernel/seccomp/actions_avail")
 
-#: System calls: a filter, and on a machine whose numbers the guard knows.
+#: Filtering system calls: needs seccomp, and an architecture that the sandbox supports.
 CAN_REFUSE_CALLS = (
     platform.machine() in ("x86_64", "aarch64")
     and _ACTIONS.exists()
     and "errno" in _ACTIONS.read_text().split()
 )
-#: Changes of files: Landlock of any version.
+#: Refusing changes of files: needs Landlock, any version.
 CAN_REFUSE_FILES = (
     sys.platform == "linux" and ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1) >= 1
 )
 
 NO_CALLS = "strategies can start processes and send signals: this kernel has no system-call filter"
 NO_FILES = "strategies can remove files: this kernel has no Landlock"
-#: What the product has to say of this kernel.
+#: The missing features that the product must report.
 LACKING = [
     *([] if CAN_REFUSE_FILES else [NO_FILES]),
     *([] if CAN_REFUSE_CALLS else [NO_CALLS]),
