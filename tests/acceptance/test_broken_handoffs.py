@@ -92,21 +92,3 @@ def test_migration_continues_after_web_and_watcher_are_killed(
     quick_cluster.wait_until_converged()
     quick_cluster.assert_canaries_clean()
     quick_cluster.assert_history_whole()
-
-
-def test_a_second_migrate_request_is_refused_with_the_open_handoff(
-    quick_cluster: Cluster,
-) -> None:
-    with quick_cluster.pushes_lost():  # so that the first handoff is still open
-        target = quick_cluster.other_node("canary-2")
-        first = quick_cluster.call(
-            "POST", "/api/portfolios/canary-2/migrate/", {"target_node": target}
-        )
-        second = quick_cluster.call(
-            "POST", "/api/portfolios/canary-2/migrate/", {"target_node": target}
-        )
-    assert first.status == 202
-    assert second.status == 409
-    assert second.json["code"] == "handoff_in_progress"
-    assert second.json["handoff"] == first.json["id"]
-    assert quick_cluster.wait_for_handoff(first.json["id"], SLOW_MACHINE_S)["state"] == "done"

@@ -93,23 +93,6 @@ def test_a_migration_without_pushes_stays_within_its_budget(cluster: Cluster) ->
     cluster.assert_canaries_clean()
 
 
-def test_an_impossible_migration_is_refused_and_moves_nothing(cluster: Cluster) -> None:
-    before, since = cluster.runs(), cluster.now()
-    here = str(before["canary-1"].node)
-    for target, status, code in (
-        ("node-99", 404, "not_found"),
-        (here, 409, "same_node"),
-    ):
-        answer = cluster.call("POST", "/api/portfolios/canary-1/migrate/", {"target_node": target})
-        assert (answer.status, answer.json["code"]) == (status, code), answer.text
-    cordoned = cluster.other_node("canary-1")
-    cluster.call("POST", f"/api/nodes/{cordoned}/cordon/", {})
-    answer = cluster.call("POST", "/api/portfolios/canary-1/migrate/", {"target_node": cordoned})
-    assert (answer.status, answer.json["code"]) == (409, "node_cordoned"), answer.text
-    cluster.wait_for_progress()
-    cluster.assert_nothing_moved(before, since)
-
-
 def test_a_stopped_portfolio_continues_at_its_seq_after_start(cluster: Cluster) -> None:
     answer = cluster.call("POST", "/api/portfolios/ge-sma/stop/", {"reason": "test"})
     assert answer.status == 202

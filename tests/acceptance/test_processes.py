@@ -99,9 +99,3 @@ def test_a_looping_process_ends_with_its_daemon(quick_cluster: Cluster) -> None:
         quick_cluster.call("DELETE", "/api/portfolios/looping/", {})
     quick_cluster.wait_until_converged()
     quick_cluster.assert_canaries_clean()
-
-
-def test_every_process_of_a_node_descends_from_its_daemon(quick_cluster: Cluster) -> None:
-    pids = {process.pid for process in process_tree(quick_cluster.daemon("node-1"))}
-    for name in quick_cluster.portfolios_on("node-1"):
-        assert quick_cluster.get(f"/api/portfolios/{name}/")["run"]["pid"] in pids

@@ -124,23 +124,3 @@ def test_a_revision_that_fails_at_its_first_event_is_rolled_back(
     assert "KeyError" in shown_reason(changing)
     assert changing.get(f"/api/portfolios/{NAME}/")["good_revision"] == 1
     changing.assert_history_whole()
-
-
-def test_an_invalid_change_is_refused_with_its_field(
-    changing: Cluster,
-) -> None:
-    before = changing.run(NAME)
-    for changes, field in (
-        ({"strategy": "none-such"}, "strategy"),
-        ({"config": {"quantity": "many"}}, "config.quantity"),
-        ({"symbols": ["IBM", "NOSUCH"]}, "symbols"),
-        ({"weight": -1}, "weight"),
-    ):
-        answer = changing.call("PATCH", f"/api/portfolios/{NAME}/", changes)
-        assert (answer.status, answer.json["code"]) == (400, "invalid"), answer.text
-        assert [error["field"] for error in answer.json["errors"]] == [field], answer.text
-    held = changing.call("PATCH", f"/api/portfolios/{NAME}/", {"symbols": ["IBM", "GE"]})
-    assert (held.status, held.json["code"]) == (409, "symbol_in_use"), held.text
-    changing.wait_for_progress()
-    after = changing.run(NAME)
-    assert (after.ownership, after.revision) == (before.ownership, before.revision)
