@@ -1,6 +1,6 @@
-"""What is killed, frozen or cut off, and what happens to the portfolios meanwhile.
+"""Killed, frozen and restarted processes, and what happens to the portfolios.
 
-The first group keeps the product's time limits; the second runs with them shortened.
+The first test has the product's time limits, the others short ones.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TTL_S = float(SHORT_LIMITS["GINKGO_LEASE_TTL_S"])
 
 
 def leftovers(daemon: int) -> list[list[str]]:
-    """Command lines of what a daemon left: its forkserver and its children carry its pid."""
+    """Return command lines of remaining children of a daemon, which carry its pid."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -39,11 +39,13 @@ def leftovers(daemon: int) -> list[list[str]]:
     return found
 
 
-def test_a_killed_daemon_is_replaced_within_seconds_and_leaves_no_process(cluster: Cluster) -> None:
+def test_portfolios_of_a_killed_daemon_fail_over_and_no_process_is_left(cluster: Cluster) -> None:
     had, daemon = cluster.portfolios_on("node-2"), cluster.daemon("node-2")
     assert had
     everything = process_tree(daemon)
-    assert len(everything) >= 1 + 1 + len(had)  # the daemon, its forkserver, a child for each
+    assert len(everything) >= 1 + 1 + len(
+        had
+    )  # the daemon, its forkserver, one process per portfolio
     daemon.kill()
     killed_at = time.monotonic()
     wait_for(
@@ -56,7 +58,7 @@ def test_a_killed_daemon_is_replaced_within_seconds_and_leaves_no_process(cluste
     assert all(h["kind"] == "failover" for h in _newest_handoffs(cluster, had))
     cluster.assert_canaries_clean()
     cluster.assert_history_whole()
-    # The launcher brings it back, and it gets its share again.
+    # The launcher restarts it, and it gets portfolios again.
     wait_for(
         lambda: cluster.node("node-2")["status"],
         lambda s: s == "alive",
@@ -72,15 +74,15 @@ def _newest_handoffs(cluster: Cluster, names: list[str]) -> list[dict]:
     return [cluster.get(f"/api/handoffs/?portfolio={name}&limit=1")["results"][0] for name in names]
 
 
-def test_a_daemon_frozen_beyond_its_lease_is_replaced_and_refused_when_it_wakes(
+def test_a_daemon_frozen_beyond_its_lease_loses_its_portfolios_and_is_refused(
     quick_cluster: Cluster,
 ) -> None:
     had, since = quick_cluster.portfolios_on("node-1"), quick_cluster.now()
     assert had
     daemon = quick_cluster.daemon("node-1")
-    # Without pushes, so that no set that came meanwhile is read before it commits.
+    # Without pushes, so that it reads no newer desired set before its commits.
     with quick_cluster.pushes_lost():
-        _wait_for_work_in_hand(quick_cluster, had[0])
+        _wait_for_uncommitted_events(quick_cluster, had[0])
         with suspended(process_tree(daemon)):
             took_s = quick_cluster.wait_for_commits_elsewhere(had, "node-1", 2 * (TTL_S + 3))
             owners = {name: quick_cluster.run(name).epoch for name in had}
@@ -90,12 +92,12 @@ def test_a_daemon_frozen_beyond_its_lease_is_replaced_and_refused_when_it_wakes(
             lambda: quick_cluster.events("commit_refused", since, node="node-1"),
             bool,
             SLOW_MACHINE_S,
-            "the woken zombie's commits refused, in the audit trail",
+            "refused commits of the resumed daemon in the audit log",
         )
     print(f"\nSIGSTOP to the last first commit elsewhere: {took_s:.2f} s, lease {TTL_S:g} s")
     assert {event["portfolio"] for event in refused} <= set(had)
     assert all(event["data"]["epoch"] < owners[event["portfolio"]] for event in refused)
-    # It was only asleep: the same daemon beats and is alive again.
+    # The same daemon renews its lease and is alive again.
     wait_for(
         lambda: quick_cluster.node("node-1")["status"],
         lambda s: s == "alive",
@@ -108,8 +110,8 @@ def test_a_daemon_frozen_beyond_its_lease_is_replaced_and_refused_when_it_wakes(
     quick_cluster.assert_history_whole()
 
 
-def _wait_for_work_in_hand(cluster: Cluster, name: str) -> None:
-    """Return between two commits, when the node has processed what it has not committed yet."""
+def _wait_for_uncommitted_events(cluster: Cluster, name: str) -> None:
+    """Return between two commits, when the node has processed uncommitted events."""
     seen = cluster.run(name).last_seq
     wait_for(lambda: cluster.run(name).last_seq, lambda seq: seq > seen, SLOW_MACHINE_S, "a commit")
     time.sleep(0.1)  # commits are 0.25 s apart
@@ -124,7 +126,7 @@ def test_a_daemon_frozen_for_less_than_its_lease_keeps_everything(quick_cluster:
     quick_cluster.assert_canaries_clean()
 
 
-def test_failover_is_in_time_when_every_push_is_lost(quick_cluster: Cluster) -> None:
+def test_failover_without_pushes_stays_within_its_budget(quick_cluster: Cluster) -> None:
     had = quick_cluster.portfolios_on("node-3")
     with quick_cluster.pushes_lost():
         quick_cluster.daemon("node-3").kill()
@@ -136,9 +138,7 @@ def test_failover_is_in_time_when_every_push_is_lost(quick_cluster: Cluster) -> 
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL], ids=["restarted", "killed"])
-def test_a_database_that_comes_back_moves_nothing(
-    quick_cluster: Cluster, sign: signal.Signals
-) -> None:
+def test_a_restarted_database_moves_nothing(quick_cluster: Cluster, sign: signal.Signals) -> None:
     before, since = quick_cluster.runs(), quick_cluster.now()
     server = quick_cluster.postgres_processes()[0]
     server.send_signal(sign)
@@ -164,7 +164,7 @@ def _answers(cluster: Cluster) -> bool:
     return True
 
 
-def test_a_database_that_is_away_for_longer_than_the_lease_moves_nothing(
+def test_a_database_frozen_for_longer_than_the_lease_moves_nothing(
     quick_cluster: Cluster,
 ) -> None:
     before, since = quick_cluster.runs(), quick_cluster.now()
@@ -172,7 +172,7 @@ def test_a_database_that_is_away_for_longer_than_the_lease_moves_nothing(
         time.sleep(TTL_S * 40 / 30)  # as 40 s are to 30
     quick_cluster.wait_for_progress()
     quick_cluster.wait_until_converged()
-    time.sleep(TTL_S)  # until leases may be judged again
+    time.sleep(TTL_S)  # until leases are judged again
     quick_cluster.assert_nothing_moved(before, since)
     quick_cluster.assert_canaries_clean()
     quick_cluster.assert_history_whole()
@@ -200,7 +200,7 @@ def test_a_killed_part_of_the_control_plane_moves_nothing(
     quick_cluster.assert_canaries_clean()
 
 
-def test_a_fourth_node_gets_its_share_and_hands_it_back_when_it_leaves(
+def test_a_new_node_gets_portfolios_and_hands_them_off_when_it_leaves(
     quick_cluster: Cluster,
 ) -> None:
     with quick_cluster.extra_node("node-4") as daemon:
@@ -227,7 +227,7 @@ def test_a_fourth_node_gets_its_share_and_hands_it_back_when_it_leaves(
     quick_cluster.assert_history_whole()
 
 
-def test_of_two_daemons_of_one_name_the_newer_wins_and_a_third_fight_is_refused(
+def test_of_two_daemons_of_one_name_the_newer_wins_and_a_third_takeover_is_refused(
     quick_cluster: Cluster,
 ) -> None:
     token = quick_cluster.create_node_token("node-5")

@@ -1,4 +1,4 @@
-"""What the judges of a whole fleet read of its history: they find what is torn or strange there."""
+"""The checker of the stored history finds tenures that do not tile and foreign orders or fills."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def ask(sql: str) -> list[tuple[Any, ...]]:
 
 @pytest.fixture
 def moved() -> Portfolio:
-    """Return a portfolio that has traded on node-1 and goes on on node-2."""
+    """Return a portfolio that traded on node-1 and continued on node-2."""
     first, second = make_node("node-1"), make_node("node-2")
     crossing = {"config": {"fast": 1, "slow": 2}, "symbols": ["GE", "IBM", "KO", "XOM"]}
     portfolio = make_running_portfolio("p", first, events=4_000, strategy="sma_cross", **crossing)
@@ -39,7 +39,7 @@ def moved() -> Portfolio:
     return portfolio
 
 
-def test_an_honest_history_has_no_flaw(moved: Portfolio) -> None:
+def test_a_correct_history_has_no_violation(moved: Portfolio) -> None:
     assert history.history_violations(ask) == []
 
 
@@ -57,7 +57,7 @@ def test_an_honest_history_has_no_flaw(moved: Portfolio) -> None:
         (lambda: Fill.objects.update(epoch=F("epoch") + 1), "the fill of"),
     ],
 )
-def test_what_no_owner_could_have_written_is_found(
+def test_rows_that_no_owner_could_have_written_are_found(
     moved: Portfolio, break_it: Callable[[], object], sentence: str
 ) -> None:
     break_it()

@@ -1,4 +1,4 @@
-"""What a fault waits for does not hold before anything has happened, and what it holds goes on."""
+"""Expectations of faults, suspended processes, and restarts of daemons."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OLD = ClusterRun("ibm-sma", "node-1", "a", 3, 1, 100, "running", "", None)
 OTHER = ClusterRun("ge-sma", "node-2", "b", 5, 1, 100, "running", "", None)
 
 
-def test_a_dead_owner_that_nobody_has_noticed_yet_was_not_taken_over_from() -> None:
+def test_an_unchanged_owner_is_not_taken_over() -> None:
     assert not taken_over([OLD], {"ibm-sma": OLD, "ge-sma": OTHER})
 
 
@@ -29,23 +29,23 @@ def test_a_dead_owner_that_nobody_has_noticed_yet_was_not_taken_over_from() -> N
     ("changes", "expected"),
     [
         ({"node": "node-2", "incarnation": "b", "epoch": 4}, True),
-        ({"incarnation": "c", "epoch": 4}, True),  # the same name, started again
+        ({"incarnation": "c", "epoch": 4}, True),  # same node name, restarted daemon
         ({"node": "node-2", "incarnation": "b", "epoch": 4, "phase": "starting"}, False),
         ({"node": None, "incarnation": None, "phase": "pending"}, False),
         ({"node": None, "incarnation": None, "phase": "pending", "reason": "no room"}, True),
     ],
 )
-def test_it_was_taken_over_when_another_owner_runs_it_or_a_reason_is_given(
+def test_a_portfolio_is_taken_over_by_a_running_owner_or_a_reason(
     changes: dict, expected: bool
 ) -> None:
     assert taken_over([OLD], {"ibm-sma": replace(OLD, **changes)}) is expected
 
 
-def test_one_that_is_gone_need_not_be_taken_over() -> None:
+def test_a_deleted_portfolio_need_not_be_taken_over() -> None:
     assert taken_over([OLD], {"ge-sma": OTHER})
 
 
-def test_who_is_held_goes_on_where_another_one_was_gone_already() -> None:
+def test_suspended_processes_resume_even_if_another_has_ended() -> None:
     living, gone = (
         subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)
     )
@@ -60,7 +60,7 @@ def test_who_is_held_goes_on_where_another_one_was_gone_already() -> None:
         living.wait()
 
 
-def test_of_two_faults_that_killed_one_daemon_the_first_starts_it_anew(
+def test_of_two_faults_that_killed_one_daemon_the_first_restarts_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topology = Topology(tmp_path, SHORT_TIMES)
@@ -86,9 +86,9 @@ def test_of_two_faults_that_killed_one_daemon_the_first_starts_it_anew(
         assert len(launched) == 2
         assert other.notes == ["far-1 was restarted by the other fault of this step"]
         launched[1].kill()
-        other.relaunch_proxied_node("far-1")  # it knows the new one from then on
+        other.relaunch_proxied_node("far-1")  # it knows the new daemon from then on
         assert len(launched) == 3
-        # A second daemon of its name, ended before it took anything over: the first one lives.
+        # A second daemon of the same name ended before taking over: the first one still runs.
         newer = launch("far-1")
         newer.kill()
         one.relaunch_proxied_node("far-1", newer)

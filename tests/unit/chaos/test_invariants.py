@@ -1,4 +1,4 @@
-"""The judges of a fault run, each shown a violation that was made up, which it has to find."""
+"""The checkers of chaos runs find constructed violations."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from chaos.checkers.invariants import (
 def seen(
     epoch: int = 3, seq: int = 100, node: str | None = "node-1", **changes: object
 ) -> RunSample:
-    """One portfolio that runs."""
+    """Return a sample of a running portfolio."""
     fields: dict = {"incarnation": f"{node}-a" if node else None, "phase": "running", **changes}
     return RunSample("ibm-sma", node, epoch=epoch, last_seq=seq, **fields)
 
 
 def found_by(judge: OwnershipChecker, *runs: RunSample) -> list[tuple[str, str]]:
-    """What the judge says of these, one look each."""
+    """Return the failures found in these runs, one sample each."""
     return [
         found for at, run in enumerate(runs) for found in judge.check(Sample(float(at), {1: run}))
     ]
 
 
-def test_an_epoch_that_falls_is_found() -> None:
+def test_a_decreasing_epoch_is_found() -> None:
     ((invariant, what),) = found_by(OwnershipChecker(), seen(3), seen(4, 120), seen(3, 130))
     assert invariant == "I1"
     assert what == "the epoch of ibm-sma fell from 4 to 3"
@@ -49,38 +49,39 @@ def test_two_incarnations_of_one_node_in_one_epoch_are_found() -> None:
     assert invariant == "I1"
 
 
-def test_a_seq_that_goes_back_is_found() -> None:
+def test_a_decreasing_seq_is_found() -> None:
     ((invariant, what),) = found_by(OwnershipChecker(), seen(seq=100), seen(4, seq=90))
     assert invariant == "I2"
     assert what == "ibm-sma went back from seq 100 to 90"
 
 
-def test_a_move_in_order_is_none_of_these() -> None:
+def test_a_correct_migration_is_no_violation() -> None:
     assert found_by(OwnershipChecker(), seen(3), seen(4, 100, None), seen(5, 120, "node-2")) == []
 
 
-def bystanders_say(
-    *samples_taken: tuple[float, RunSample, bool], touched: bool = False
+def bystander_failures(
+    *samples: tuple[float, RunSample, bool], is_affected: bool = False
 ) -> list[str]:
-    """What is said over looks of (time, run, whether the feed is quiet)."""
-    judge = BystanderChecker(lambda run: touched)
+    """Return the failures over samples of (time, run, is_quiet)."""
+    judge = BystanderChecker(lambda run: is_affected)
     return [
         what
-        for at, run, quiet in samples_taken
+        for at, run, quiet in samples
         for _, what in judge.check(Sample(at, {1: run}, quiet))[0]
     ]
 
 
-def test_a_bystander_that_stands_still_for_more_than_two_seconds_is_found_once() -> None:
-    samples_taken = [(at / 10, seen(), False) for at in range(40)]
-    assert bystanders_say(*samples_taken) == [
+def test_a_bystander_without_commits_for_more_than_2_s_is_found_once() -> None:
+    samples = [(at / 10, seen(), False) for at in range(40)]
+    assert bystander_failures(*samples) == [
         "bystander ibm-sma on node-1 committed nothing for more than 2 s after seq 100"
     ]
 
 
-def test_a_bystander_that_stands_still_for_two_seconds_at_most_is_none() -> None:
+def test_a_bystander_may_pause_for_2_s() -> None:
     assert (
-        bystanders_say((0, seen(), False), (2.0, seen(), False), (2.1, seen(3, 101), False)) == []
+        bystander_failures((0, seen(), False), (2.0, seen(), False), (2.1, seen(3, 101), False))
+        == []
     )
 
 
@@ -89,23 +90,25 @@ def test_a_bystander_that_stands_still_for_two_seconds_at_most_is_none() -> None
     [seen(phase="stopped"), seen(in_handoff=True), seen(phase="draining")],
     ids=["stopped", "in a handoff", "draining"],
 )
-def test_who_is_no_bystander_may_stand_still(run: RunSample) -> None:
-    assert bystanders_say((0, run, False), (9, run, False)) == []
+def test_a_portfolio_that_is_no_bystander_may_pause(run: RunSample) -> None:
+    assert bystander_failures((0, run, False), (9, run, False)) == []
 
 
-def test_whom_a_fault_touches_may_stand_still_and_so_may_all_while_the_feed_is_quiet() -> None:
-    assert bystanders_say((0, seen(), False), (9, seen(), False), touched=True) == []
-    assert bystanders_say((0, seen(), True), (9, seen(), True)) == []
+def test_affected_portfolios_may_pause_and_all_may_while_the_feed_is_paused() -> None:
+    assert bystander_failures((0, seen(), False), (9, seen(), False), is_affected=True) == []
+    assert bystander_failures((0, seen(), True), (9, seen(), True)) == []
 
 
-def test_a_gap_begins_anew_when_its_handoff_has_ended() -> None:
+def test_a_gap_is_reset_by_a_handoff() -> None:
     assert (
-        bystanders_say((0, seen(in_handoff=True), False), (5, seen(), False), (6.5, seen(), False))
+        bystander_failures(
+            (0, seen(in_handoff=True), False), (5, seen(), False), (6.5, seen(), False)
+        )
         == []
     )
 
 
-def test_a_footprint_touches_its_portfolios_its_nodes_and_what_they_own() -> None:
+def test_a_blast_radius_includes_its_portfolios_and_those_of_its_nodes() -> None:
     blast_radius = BlastRadius()
     blast_radius.add_nodes(["node-1"])
     blast_radius.add_portfolios(["ge-sma"])
@@ -117,7 +120,7 @@ def test_a_footprint_touches_its_portfolios_its_nodes_and_what_they_own() -> Non
     assert blast_radius.includes("ibm-sma", "node-2")
 
 
-def test_what_moved_stopped_or_is_gone_where_nothing_may_move_is_found() -> None:
+def test_moved_stopped_and_missing_portfolios_are_found() -> None:
     before = {1: seen(), 2: seen(), 3: seen(), 4: seen()}
     after = {1: seen(3, 150), 2: seen(4, 150, "node-2"), 3: seen(4, 150, None, phase="stopped")}
     assert [invariant for invariant, _ in invariants.unexpected_moves(before, after)] == [
@@ -129,11 +132,11 @@ def test_what_moved_stopped_or_is_gone_where_nothing_may_move_is_found() -> None
 
 
 def history(*rows: tuple[int, int, int | None]) -> list[tuple[str, str]]:
-    """What is said of tenures of (epoch, from_seq, to_seq) of a portfolio that began at 11."""
+    """Return the failures in tenures (epoch, from_seq, to_seq) of a portfolio with first seq 11."""
     return invariants.tiling_violations([TenureRow("ibm-sma", 11, *row) for row in rows])
 
 
-def test_a_history_that_tiles_is_whole() -> None:
+def test_tiling_tenures_are_no_violation() -> None:
     assert history((1, 10, 50), (2, 50, 50), (4, 50, None)) == []
 
 
@@ -141,14 +144,14 @@ def test_a_history_that_tiles_is_whole() -> None:
     ("rows", "invariant"),
     [
         ([(1, 12, None)], "I2"),  # the first event is missing
-        ([(1, 10, 50), (2, 52, None)], "I2"),  # a hole
-        ([(1, 10, 50), (2, 48, None)], "I2"),  # twice
-        ([(1, 10, None), (2, 10, None)], "I2"),  # two that have not ended
+        ([(1, 10, 50), (2, 52, None)], "I2"),  # a gap
+        ([(1, 10, 50), (2, 48, None)], "I2"),  # an overlap
+        ([(1, 10, None), (2, 10, None)], "I2"),  # two open tenures
         ([(2, 10, 50), (2, 50, None)], "I1"),
         ([(3, 10, 50), (2, 50, None)], "I1"),
     ],
 )
-def test_a_torn_history_is_found(rows: list, invariant: str) -> None:
+def test_tenures_that_do_not_tile_are_found(rows: list, invariant: str) -> None:
     ((found, _),) = history(*rows)
     assert found == invariant
 
@@ -156,21 +159,21 @@ def test_a_torn_history_is_found(rows: list, invariant: str) -> None:
 CLEAN = {"gaps": 0, "duplicates": 0, "first_seq": 11, "last_seq": 90, "digest": "ab"}
 
 
-def test_a_clean_canary_is_believed() -> None:
+def test_an_exact_canary_is_no_violation() -> None:
     assert invariants.canary_violations(Canary("canary-1", 11, CLEAN, "ab")) == []
 
 
 @pytest.mark.parametrize(
     "wrong", [{"gaps": 1}, {"duplicates": 1}, {"first_seq": 12}, {"digest": "ac"}]
 )
-def test_a_canary_that_saw_anything_else_is_found(wrong: dict) -> None:
+def test_a_canary_with_another_history_is_found(wrong: dict) -> None:
     ((invariant, _),) = invariants.canary_violations(
         Canary("canary-1", 11, {**CLEAN, **wrong}, "ab")
     )
     assert invariant == "I2"
 
 
-def test_an_alert_that_outlives_its_cause_or_is_open_twice_is_found() -> None:
+def test_an_alert_without_cause_or_open_twice_is_found() -> None:
     lost = OpenAlert("node_lost", "node:3", has_cause=True, is_closing=False)
     gone = OpenAlert("halted", "portfolio:4", has_cause=False, is_closing=False)
     closing = OpenAlert("pending", "portfolio:4", has_cause=False, is_closing=True)

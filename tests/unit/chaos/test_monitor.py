@@ -1,4 +1,4 @@
-"""The judge that looks all the time, apart from its looks."""
+"""The monitor's start and stop."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from chaos.checkers.findings import Findings
 from chaos.checkers.monitor import Monitor
 
 
-def test_one_that_was_never_started_can_be_stopped() -> None:
+def test_a_monitor_that_was_never_started_can_be_stopped() -> None:
     findings = Findings()
     monitor = Monitor(lambda: "postgresql://nowhere", findings)
-    monitor.stop()  # as a run does that is interrupted while its house settles for the first time
+    monitor.stop()  # as in a run interrupted before its first convergence
     assert (monitor.samples_taken, findings.violations) == (0, [])

@@ -16,7 +16,7 @@ from chaos.runner.outcome import Outcome
 
 @pytest.fixture
 def outcome() -> Outcome:
-    """Three steps: kill-web twice, once beside resets; packets-dropped could not be done."""
+    """Three steps: kill-web twice, once with resets; packets-dropped not available."""
     findings = Findings()
     findings.steps += [
         StepResult(1, ("kill-web",), 0, 10, settled_s=1.5, longest_gap_s=0.3),
@@ -35,7 +35,7 @@ def outcome() -> Outcome:
     return found
 
 
-def test_a_line_counts_how_often_a_fault_was_done_and_what_it_cost(outcome: Outcome) -> None:
+def test_a_line_has_the_times_and_pauses_of_a_fault(outcome: Outcome) -> None:
     table = {line["fault"]: line for line in text.as_dict(outcome)["table"]}
     web = table["kill-web"]
     assert (web["times"], web["handoffs"], web["violations"]) == (2, 3, 0)
@@ -44,13 +44,13 @@ def test_a_line_counts_how_often_a_fault_was_done_and_what_it_cost(outcome: Outc
     assert (table["resets"]["times"], table["resets"]["pause_worst_ms"]) == (1, None)
 
 
-def test_what_this_machine_cannot_do_is_said_and_not_counted(outcome: Outcome) -> None:
+def test_an_unavailable_fault_is_named_and_not_counted(outcome: Outcome) -> None:
     table = {line["fault"]: line for line in text.as_dict(outcome)["table"]}
     assert table["packets-dropped"]["times"] == 0
     assert "not available: needs root" in text.as_text(text.as_dict(outcome))
 
 
-def test_a_violation_is_in_the_verdict_the_text_and_the_page_and_once(outcome: Outcome) -> None:
+def test_a_violation_is_reported_once_in_verdict_and_text(outcome: Outcome) -> None:
     broken = Violation("I7", "ibm-sma <paused>", 13.0, 2, ("kill-web", "resets"))
     assert outcome.findings.add(broken)
     assert not outcome.findings.add(broken)
@@ -64,13 +64,11 @@ def test_a_violation_is_in_the_verdict_the_text_and_the_page_and_once(outcome: O
     }
 
 
-def test_without_any_the_verdict_says_so(outcome: Outcome) -> None:
+def test_the_verdict_without_violations(outcome: Outcome) -> None:
     assert text.verdict(text.as_dict(outcome)).startswith("No violation in 3 steps and 4 ch")
 
 
-def test_the_page_needs_nothing_else_and_escapes_what_it_shows(
-    outcome: Outcome, tmp_path: Path
-) -> None:
+def test_the_page_is_self_contained_and_escaped(outcome: Outcome, tmp_path: Path) -> None:
     outcome.findings.add(Violation("I7", "<script>", 13.0, 2, ("resets",)))
     text.write(text.as_dict(outcome), tmp_path)
     page = (tmp_path / "report.html").read_text()
@@ -84,7 +82,7 @@ def test_the_page_needs_nothing_else_and_escapes_what_it_shows(
     ("values", "percent", "expected"),
     [([], 50, None), ([5.0], 99, 5.0), ([1.0, 2.0, 3.0, 4.0], 50, 2.0), ([1.0, 2.0], 99, 2.0)],
 )
-def test_percentiles_are_values_that_were_measured(
+def test_percentiles_are_measured_values(
     values: list[float], percent: float, expected: float | None
 ) -> None:
     assert text.percentile(values, percent) == expected

@@ -1,4 +1,4 @@
-"""The schedule of a fault run: what a seed decides."""
+"""The schedule of a chaos run, determined by its seed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ ALONE = {fault.name for fault in PLANNED if fault.alone}
 LOAD = {fault.name for fault in PLANNED if fault.is_load}
 
 
-def test_the_same_seed_gives_the_same_schedule_whatever_the_order_of_the_faults() -> None:
+def test_the_schedule_depends_on_the_seed_and_not_on_the_order_of_faults() -> None:
     assert schedule(7, 30, PLANNED) == schedule(7, 30, list(reversed(PLANNED)))
 
 
-def test_a_schedule_is_the_one_that_it_was_in_every_version_of_python() -> None:
+def test_a_schedule_is_the_same_in_every_python_version() -> None:
     first = schedule(
         7,
         1,
@@ -47,13 +47,13 @@ def test_each_round_has_every_fault_once() -> None:
     assert set(Counter(done[rounds : 2 * rounds]).values()) == {1}
 
 
-def test_two_faults_at_once_are_never_with_one_that_wants_to_be_alone() -> None:
+def test_faults_marked_alone_are_never_paired() -> None:
     pairs = [step.faults for step in schedule(3, 120, PLANNED) if len(step.faults) == 2]
     assert pairs
     assert not [pair for pair in pairs if set(pair) & (ALONE | LOAD)]
 
 
-def test_a_single_fault_is_done_again_and_again() -> None:
+def test_a_single_fault_is_repeated() -> None:
     steps = schedule(1, 1, [PlannedFault("kill-web", 5)])
     assert {step.faults for step in steps} == {("kill-web",)}
     assert len(steps) > 5

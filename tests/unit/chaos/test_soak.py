@@ -1,4 +1,4 @@
-"""bin/soak: how days are compressed, and what counts as flat."""
+"""bin/soak: compression of days, and detection of growth."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FOUND: dict[str, Any] = {
 
 
 def samples(grows_mb: float = 0.0, number: int = 40) -> list[dict[str, Any]]:
-    """Return ten minutes of a web process that grows by so much in all."""
+    """Return ten minutes of samples of a web process that grows by `grows_mb` in total."""
     return [
         {
             "at_s": 15.0 * n,
@@ -47,7 +47,7 @@ def samples(grows_mb: float = 0.0, number: int = 40) -> list[dict[str, Any]]:
     ]
 
 
-def test_seven_days_in_an_hour_and_forty_minutes_pass_a_hundred_times_faster() -> None:
+def test_seven_days_in_100_minutes_are_compressed_100_times() -> None:
     compression = Compression(7, 100.8)
     assert compression.factor == pytest.approx(100)
     assert compression.day_at(864) == pytest.approx(1)
@@ -58,11 +58,11 @@ def test_seven_days_in_an_hour_and_forty_minutes_pass_a_hundred_times_faster() -
 
 
 @pytest.mark.parametrize("minutes", [0.5, 2, 45, 10_080])
-def test_the_product_takes_every_compressed_setting(minutes: float) -> None:
+def test_every_compressed_setting_is_valid(minutes: float) -> None:
     read_environment(Compression(7, minutes).times().environment)
 
 
-def test_a_process_that_keeps_growing_is_named() -> None:
+def test_a_growing_process_is_reported() -> None:
     assert report.not_flat(samples(0)) == []
     assert report.not_flat(samples(12)) == []  # less than GROWTH_MB
     (rising,) = report.not_flat(samples(100))
@@ -71,7 +71,7 @@ def test_a_process_that_keeps_growing_is_named() -> None:
     assert "Not flat: memory of web" in text
 
 
-def test_the_report_has_each_line_with_its_growth_and_is_drawn(tmp_path: Path) -> None:
+def test_the_report_has_each_series_with_its_growth_and_a_plot(tmp_path: Path) -> None:
     text = report.as_text(FOUND, samples(), Compression(7, 10), 500)
     assert "table portfolios_order, MB" in text
     assert "Flat: no memory" in text
@@ -81,6 +81,6 @@ def test_the_report_has_each_line_with_its_growth_and_is_drawn(tmp_path: Path) -
     assert path.read_text().startswith("<svg")
 
 
-def test_an_unknown_fault_is_refused_with_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_fault_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--faults", "nix"]) == 2
     assert "unknown fault nix" in capsys.readouterr().err
