@@ -57,11 +57,7 @@ class FakeGateway:
         self.refuse_register: tuple[int, str, str] | None = None
         self.status: dict[str, str] = {}
         self.refuses_heartbeats = False  #: answer 503 to heartbeats only
-<<<<<<< HEAD
         self.away = False  #: answer 503 to everything
-=======
-        self.is_down = False  #: answer 503 to everything
->>>>>>> 69fe42d (tests: names of chaos tests state unit and behaviour)
         self.lose_commit_answers = 0  #: number of commit requests to apply and answer with 500
         self.paused_at: int | None = None  #: the feed is paused at this seq
         self.lose_release_answers = 0
@@ -171,11 +167,7 @@ class FakeGateway:
     # --- the protocol ------------------------------------------------------------------------
 
     async def _post(self, request: web.Request) -> web.Response:
-<<<<<<< HEAD
         if self.away or (self.refuses_heartbeats and request.match_info["what"] == "heartbeat"):
-=======
-        if self.is_down or (self.refuses_heartbeats and request.match_info["what"] == "heartbeat"):
->>>>>>> 69fe42d (tests: names of chaos tests state unit and behaviour)
             return _answer(wire.Problem(code="unavailable", message="away"), 503)
         if self.revoked:
             return _answer(wire.Problem(code="unauthenticated", message="It was revoked."), 401)

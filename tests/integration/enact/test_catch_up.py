@@ -154,9 +154,9 @@ async def test_a_change_of_catch_up_holds_at_once_in_the_same_process(
     await gateway.until(lambda: gateway.committed(1) > 30)
     await gateway.want("node-1", gateway.entry(1, "run", catch_up="full"))
     await asyncio.sleep(0.3)
-    gateway.is_down = True
+    gateway.away = True
     await asyncio.sleep(6.0)
-    gateway.is_down = False
+    gateway.away = False
     missed_to = gateway.head()
     await gateway.until(lambda: gateway.runs[1].last_seq > missed_to + 50)
     assert reports(gateway, wire.Halted) == []

@@ -72,9 +72,9 @@ async def test_killed_process_restarts_from_the_checkpoint_after_a_second(
 
 async def test_commit_is_repeated_until_answered(gateway: FakeGateway, daemons: Daemons) -> None:
     await run_canary(gateway, daemons)
-    gateway.is_down = True
+    gateway.away = True
     await asyncio.sleep(3)
-    gateway.is_down = False
+    gateway.away = False
     await goes_on(gateway, 300)
     assert_canary_is_exact(gateway, 1)
     assert len(gateway.registered) == 1

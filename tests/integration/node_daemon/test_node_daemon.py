@@ -225,20 +225,15 @@ async def test_refused_registration_exits_with_1_and_a_reason(
     assert "Node node-1 runs on hk-02, pid 4711." in daemons.log()
 
 
-<<<<<<< HEAD
 async def test_daemon_waits_for_an_unavailable_server(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
     gateway.away = True
-=======
-async def test_it_waits_for_a_server_that_is_away(gateway: FakeGateway, daemons: Daemons) -> None:
-    gateway.is_down = True
->>>>>>> 69fe42d (tests: names of chaos tests state unit and behaviour)
     gateway.grant("node-1", 1)
     await gateway.want("node-1", gateway.entry(1, "run"))
     await daemons.start()
     await asyncio.sleep(1.5)
-    gateway.is_down = False
+    gateway.away = False
     await gateway.until(lambda: gateway.committed(1) > 20)
 
 
