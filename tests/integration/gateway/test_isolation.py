@@ -42,7 +42,7 @@ async def with_a_canary(
         "node-1",
         gateway.entry(CANARY, "run"),
         gateway.entry(
-            BAD, "run", strategy="misbehaving", parameters={"what": what, "at_event": 20}
+            BAD, "run", strategy="misbehaving", parameters={"action": what, "at_event": 20}
         ),
     )
     return daemon
@@ -74,10 +74,10 @@ async def bystanders_noticed_nothing(gateway: FakeGateway, daemon: Daemon) -> No
 
 
 BY_THE_FILTER = [
-    ("kill_its_parent", "event", REFUSED),
-    ("kill_everybody", "event", REFUSED),
+    ("kill_parent", "event", REFUSED),
+    ("kill_all_processes", "event", REFUSED),
     ("fork", "event", REFUSED),
-    ("fork_away", "event", REFUSED),
+    ("fork_daemons", "event", REFUSED),
     ("fork_bomb", "event", REFUSED),
     ("spawn", "event", "PermissionError: .*at seq"),
 ]
@@ -87,28 +87,32 @@ BY_THE_FILTER = [
     ("what", "stage", "sentence"),
     [
         *(BY_THE_FILTER if CAN_REFUSE_CALLS else []),
-        ("leave", "event", r"SystemExit: 4 in misbehaving at seq \d+"),
+        ("exit_process", "event", r"SystemExit: 4 in misbehaving at seq \d+"),
         ("interrupt", "event", r"KeyboardInterrupt: .*at seq \d+"),
         ("kill_itself", "exit", "its process was ended by SIGKILL"),
         ("stop_itself", "killed", LIMIT),
         ("sleep", "killed", LIMIT),
-        ("hear_no_signal", "killed", LIMIT),
-        ("eat_fast", "event", r"MemoryError: .*at seq \d+"),
-        ("eat_slowly", "event", r"MemoryError: .*at seq \d+"),
+        ("ignore_signals", "killed", LIMIT),
+        ("allocate_fast", "event", r"MemoryError: .*at seq \d+"),
+        ("allocate_slowly", "event", r"MemoryError: .*at seq \d+"),
         ("thread_bomb", "event", "RuntimeError: can't start new thread"),
         ("recurse", "event", "RecursionError: maximum recursion depth exceeded .*at seq"),
-        ("open_for_ever", "event", "Too many open files"),
+        ("open_files_endlessly", "event", "Too many open files"),
         ("fill_the_disk", "event", r"(Permission denied|File too large).*at seq \d+"),
-        ("print_for_ever", "killed", f"{LIMIT}; its last output: .*nobody reads this"),
+        ("print_endlessly", "killed", f"{LIMIT}; its last output: .*endless output"),
         ("write_to_stderr", "killed", f"{LIMIT}; its last output: …?x+"),
-        ("write_one_line", "killed", LIMIT),
+        ("write_long_line", "killed", LIMIT),
         ("close_everything", "exit", "its process (exited with status|closed its socket)"),
-        ("garbage", "exit", "its process answered"),
-        ("announce_too_much", "exit", "its process answered with 4294967295 bytes, limit"),
-        ("no_message", "exit", "its process answered with 5 malformed bytes"),
-        ("claim_the_future", "exit", r"its process answered a result of \(0, 1000000000000\], not"),
-        ("chatter", "exit", "its process answered"),
-        ("change_the_process", "event", "RuntimeError: the process was changed"),
+        ("send_garbage", "exit", "its process answered"),
+        ("announce_oversized_reply", "exit", "its process answered with 4294967295 bytes, limit"),
+        ("send_malformed_reply", "exit", "its process answered with 5 malformed bytes"),
+        (
+            "report_future_seq",
+            "exit",
+            r"its process answered a result of \(0, 1000000000000\], not",
+        ),
+        ("reply_too_often", "exit", "its process answered"),
+        ("change_process_globals", "event", "RuntimeError: the process was changed"),
     ],
 )
 async def test_misbehaving_strategy_ends_alone_with_a_sentence(
@@ -155,7 +159,7 @@ async def test_noisy_or_busy_strategy_continues_without_harming_others(
 async def test_missing_kernel_protections_are_logged_once(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
-    await with_a_canary(gateway, daemons, "leave")
+    await with_a_canary(gateway, daemons, "exit_process")
     await first_death(gateway)
     said = re.findall("not fully sandboxed: (.*)", daemons.log())
     assert said == LACKING
@@ -164,7 +168,7 @@ async def test_missing_kernel_protections_are_logged_once(
 # --- where the kernel cannot refuse it ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", ["fork", "fork_away", "spawn"])
+@pytest.mark.parametrize("what", ["fork", "fork_daemons", "spawn"])
 async def test_without_the_sandbox_processes_of_a_strategy_end_with_it(
     gateway: FakeGateway, daemons: Daemons, what: str
 ) -> None:
@@ -181,7 +185,7 @@ async def test_without_the_sandbox_processes_of_a_strategy_end_with_it(
 async def test_without_the_sandbox_killed_processes_are_reported_and_restarted(
     gateway: FakeGateway, daemons: Daemons
 ) -> None:
-    daemon = await with_a_canary(gateway, daemons, "kill_its_parent", GINKGO_STRATEGY_GUARD="no")
+    daemon = await with_a_canary(gateway, daemons, "kill_parent", GINKGO_STRATEGY_GUARD="no")
     died = await first_death(gateway)
     assert "ended together with the forkserver" in died.error
     seen = gateway.committed(CANARY)
