@@ -163,7 +163,7 @@ WITH clock AS MATERIALIZED (
     SELECT 'unknown_schedule', 'fleet', NULL, NULL,
            count(*) || ' schedules of the queue are not those of Ginkgo and are refused: '
                || left(string_agg(DISTINCT quote_literal(left(s.func, 80)), ', '), 300)
-               || '; somebody wrote to the table django_q_schedule: find out who, and delete them',
+               || '; another program wrote to django_q_schedule: find it, and delete the rows',
            true
     FROM django_q_schedule s
     WHERE s.func <> ALL (%(tasks)s::text[]) OR s.hook <> ''

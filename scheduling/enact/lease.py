@@ -27,8 +27,8 @@ from scheduling.enact.notify import bump_desired_versions, notify_watchers
 from scheduling.timing import Timing
 from scheduling.wire.messages import Heartbeat, uuid_from
 
-BEAT = Statement(
-    "BEAT",
+RENEW = Statement(
+    "RENEW",
     f"""
 WITH input AS MATERIALIZED (
     -- In binary: as text, a list of long documents would be quoted character by character.
@@ -124,7 +124,7 @@ LEFT JOIN scheduling_lease l ON l.node_id = i.node
 )
 
 #: A separate statement, and so a separate snapshot: the sweep may have marked the node lost just
-#: before BEAT locked the lease, and the snapshot of BEAT would not show it. A node whose row is
+#: before RENEW locked the lease, and the snapshot of RENEW would not show it. A node whose row is
 #: locked is made alive again by one of its next heartbeats.
 REVIVE = Statement(
     "REVIVE",
@@ -168,7 +168,7 @@ MAX_UNHEARD_S = 1e6
 
 
 def renew_leases(
-    nodes: Sequence[int], beats: Sequence[Heartbeat], timing: Timing
+    nodes: Sequence[int], heartbeats: Sequence[Heartbeat], timing: Timing
 ) -> Transaction[dict[int, Row]]:
     """Renew the leases of many nodes in one statement; return one row per node, already durable.
 
@@ -180,16 +180,17 @@ def renew_leases(
     written again.
     """
     rows = yield from query(
-        BEAT,
+        RENEW,
         nodes=list(nodes),
-        incarnations=[uuid_from(b.incarnation) for b in beats],
-        leaving=[b.leaving for b in beats],
+        incarnations=[uuid_from(b.incarnation) for b in heartbeats],
+        leaving=[b.leaving for b in heartbeats],
         unheard=[
-            min(b.unheard_s, MAX_UNHEARD_S) if math.isfinite(b.unheard_s) else 0.0 for b in beats
+            min(b.unheard_s, MAX_UNHEARD_S) if math.isfinite(b.unheard_s) else 0.0
+            for b in heartbeats
         ],
-        metrics=[Jsonb(_finite(b.metrics)) for b in beats],
+        metrics=[Jsonb(_finite(b.metrics)) for b in heartbeats],
         # A number that JSON cannot hold becomes null, like a missing one.
-        portfolios=[Jsonb(b.portfolios, dumps=msgspec.json.encode) for b in beats],
+        portfolios=[Jsonb(b.portfolios, dumps=msgspec.json.encode) for b in heartbeats],
         ttl_s=timing.lease_ttl_s,
         gap_s=timing.pulse_gap_s,
     )
@@ -329,21 +330,21 @@ def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
 #: The web process records that it could have received heartbeats, whether or not any came, and for
 #: how long its commits have been blocked. The latter counts only while no commit of any process got
 #: through for the length of a gap: one blocked process must not suspend the deadlines of all.
-PULSE = Statement(
-    "PULSE",
+RECORD_GATEWAY = Statement(
+    "RECORD_GATEWAY",
     """
 WITH input AS (
     SELECT CASE WHEN NOT EXISTS (
         SELECT FROM scheduling_gatewaypulse p
         WHERE p.commits_passed_at BETWEEN clock_timestamp() - make_interval(secs => %(gap_s)s)
                                       AND clock_timestamp()
-    ) THEN %(standing_s)s::float8 END AS standing_s
+    ) THEN %(blocked_s)s::float8 END AS blocked_s
 )
 INSERT INTO scheduling_gatewaypulse AS g (id, serving_since, last_beat_at, commits_stand_since,
                                           commits_stood_at, commits_passed_at)
 SELECT 1, clock_timestamp(), clock_timestamp(),
-       clock_timestamp() - make_interval(secs => standing_s),
-       CASE WHEN standing_s IS NOT NULL THEN clock_timestamp() END,
+       clock_timestamp() - make_interval(secs => blocked_s),
+       CASE WHEN blocked_s IS NOT NULL THEN clock_timestamp() END,
        clock_timestamp() - make_interval(secs => %(passed_s)s)
 FROM input
 ON CONFLICT (id) DO UPDATE SET last_beat_at = excluded.last_beat_at,
@@ -371,30 +372,30 @@ def record_gateway_alive(
     timing: Timing,
     *,
     overloaded: bool = False,
-    standing_s: float | None = None,
+    blocked_s: float | None = None,
     passed_s: float | None = None,
 ) -> Transaction[None]:
     """Record that nodes can reach this gateway now.
 
     A gap since the last call resets `serving_since`, and so does a clock that was set back, since
     earlier times then say nothing about durations. `overloaded`: the gateway dropped heartbeats
-    since the last call, which is a gap as well. `standing_s`: seconds for which commits have been
+    since the last call, which is a gap as well. `blocked_s`: seconds for which commits have been
     blocked here; None: they get through. `passed_s`: seconds since a commit last got through
     here; None: none ever did.
     """
     yield from query(
-        PULSE,
+        RECORD_GATEWAY,
         gap_s=timing.pulse_gap_s,
         overloaded=overloaded,
-        standing_s=standing_s,
+        blocked_s=blocked_s,
         passed_s=passed_s,
     )
 
 
 #: A lease longer than its TTL, or renewed in the future, means that the clock was set back. Cut it
 #: to one TTL from now, so that the loss of a node is not detected later by the whole jump.
-CUT = Statement(
-    "CUT",
+CLAMP_LEASES = Statement(
+    "CLAMP_LEASES",
     """
 WITH long AS (
     SELECT node_id FROM scheduling_lease
@@ -410,8 +411,8 @@ FROM long WHERE l.node_id = long.node_id
 )
 
 #: The same for the status of nodes: a loss in the future would count as new once its time comes.
-CUT_SINCE = Statement(
-    "CUT_SINCE",
+CLAMP_STATUS = Statement(
+    "CLAMP_STATUS",
     """
 WITH ahead AS (
     SELECT id FROM scheduling_node WHERE status_since > clock_timestamp() + interval '1 s'
@@ -423,8 +424,8 @@ UPDATE scheduling_node n SET status_since = clock_timestamp() FROM ahead WHERE n
 
 #: And for the gateway's own row: a time in the future would pass for a fresh one until the clock
 #: catches up, although no node can reach the gateway. Turn it into a gap.
-CUT_PULSE = Statement(
-    "CUT_PULSE",
+CLAMP_GATEWAY = Statement(
+    "CLAMP_GATEWAY",
     """
 WITH ahead AS (
     SELECT id FROM scheduling_gatewaypulse WHERE last_beat_at > clock_timestamp() + interval '1 s'
@@ -494,10 +495,10 @@ SELECT id, name, silent_s, (SELECT count(*) FROM hinted) AS hints FROM lost
 
 def mark_lost(timing: Timing) -> Transaction[list[LostRow]]:
     """Mark nodes whose lease has expired as lost. Their next heartbeat makes them alive again."""
-    yield from query(CUT, ttl_s=timing.lease_ttl_s)
-    yield from query(CUT_PULSE, gap_s=timing.pulse_gap_s)
+    yield from query(CLAMP_LEASES, ttl_s=timing.lease_ttl_s)
+    yield from query(CLAMP_GATEWAY, gap_s=timing.pulse_gap_s)
     rows = yield from query(MARK_LOST, ttl_s=timing.lease_ttl_s, gap_s=timing.pulse_gap_s)
-    yield from query(CUT_SINCE)
+    yield from query(CLAMP_STATUS)
     return sorted(rows, key=lambda row: str(row.name))
 
 

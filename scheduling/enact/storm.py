@@ -56,8 +56,8 @@ RETURNING held_at
 )
 
 #: A clock that was set back must neither extend a hold nor make its losses count again.
-CUT = Statement(
-    "CUT",
+CLAMP = Statement(
+    "CLAMP",
     """
 -- A NULL stays NULL; least() alone would replace it.
 UPDATE scheduling_storm SET
@@ -109,7 +109,7 @@ def update_storm_hold(timing: Timing) -> Transaction[bool]:
 
     Each hold begins and ends once, regardless of the number of watchers.
     """
-    yield from query(CUT, ttl_s=timing.lease_ttl_s)
+    yield from query(CLAMP, ttl_s=timing.lease_ttl_s)
     over = yield from query_one(CLOSE)
     if over is not None:
         reason = f"held for {timing.lease_ttl_s:g} s; failover goes on, a few portfolios per pass"

@@ -298,7 +298,7 @@ CAUSE = """
                       THEN '; unverified portfolios: ' || lost.unverified ELSE '' END
                ELSE 'the database went on as timeline ' || changed.timeline
                    || ' without a synchronous standby, so acknowledged commits may be missing; '
-                   || 'no daemon has told of any' END
+                   || 'no daemon has reported any' END
                || '; run manage.py raise_epoch_floor',
            true
     FROM (

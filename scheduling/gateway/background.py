@@ -54,7 +54,7 @@ async def liveness_loop() -> None:
                 transaction = record_gateway_alive(
                     times,
                     overloaded=bool(overload),
-                    standing_s=COMMIT_PATH.blocked_s(),
+                    blocked_s=COMMIT_PATH.blocked_s(),
                     passed_s=COMMIT_PATH.passed_s(),
                 )
                 await aexecute_autocommit(connection, transaction)

@@ -9,7 +9,7 @@ from tests.simulation import rows
 from tests.simulation.database import ACTIVE, Row, Store, answers, differ, view
 
 
-@answers(lease.BEAT)
+@answers(lease.RENEW)
 def beat(db: Store, p: Any) -> list[Row]:
     found = []
     asked = zip(p.nodes, p.incarnations, p.leaving, p.unheard, strict=True)
@@ -56,7 +56,7 @@ def beat(db: Store, p: Any) -> list[Row]:
     return found
 
 
-@answers(lease.PULSE)
+@answers(lease.RECORD_GATEWAY)
 def pulse(db: Store, p: Any) -> None:
     before = db.pulse[1].commits_passed_at if 1 in db.pulse else None
     _beat_of_ours(db, p.gap_s, least_s=None, overloaded=p.overloaded)
@@ -65,9 +65,9 @@ def pulse(db: Store, p: Any) -> None:
     if p.passed_s is not None:
         passed_at = db.now - p.passed_s
         db.set(held, commits_passed_at=passed_at if known is None else max(known, passed_at))
-    if p.standing_s is None or (known is not None and known >= db.now - p.gap_s):
+    if p.blocked_s is None or (known is not None and known >= db.now - p.gap_s):
         return
-    since = db.now - p.standing_s
+    since = db.now - p.blocked_s
     if held.commits_stood_at is not None and -1 <= db.now - held.commits_stood_at <= p.gap_s:
         assert held.commits_stand_since is not None
         since = min(since, held.commits_stand_since)
@@ -183,7 +183,7 @@ def mark_lost(db: Store, p: Any) -> list[Row]:
     return lost
 
 
-@answers(lease.CUT)
+@answers(lease.CLAMP_LEASES)
 def cut(db: Store, p: Any) -> None:
     for held in db.leases.values():
         if held.expires_at > db.now + p.ttl_s + 1 or held.renewed_at > db.now + 1:
@@ -194,14 +194,14 @@ def cut(db: Store, p: Any) -> None:
             )
 
 
-@answers(lease.CUT_PULSE)
+@answers(lease.CLAMP_GATEWAY)
 def cut_pulse(db: Store, p: Any) -> None:
     for ours in db.pulse.values():
         if ours.last_beat_at > db.now + 1:
             db.set(ours, last_beat_at=db.now - p.gap_s - 1)
 
 
-@answers(lease.CUT_SINCE)
+@answers(lease.CLAMP_STATUS)
 def cut_since(db: Store, p: Any) -> None:
     for node in db.nodes.values():
         if node.status_since > db.now + 1:

@@ -50,7 +50,7 @@ def close(db: Store, p: Any) -> list[Row]:
     return [Row(id=1)]
 
 
-@answers(storm.CUT)
+@answers(storm.CLAMP)
 def cut(db: Store, p: Any) -> None:
     held = db.storm.get(1)
     if held is None:

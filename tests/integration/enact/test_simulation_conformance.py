@@ -133,7 +133,7 @@ class Conformance(RuleBasedStateMachine):
         silent=(0, 0, 0, 0, 0, 0, 1, 2, 3, 9),
         gateway=MOSTLY,
         overloaded=SELDOM,
-        standing_s=(None,) * 14 + (1.0, 2.5),
+        blocked_s=(None,) * 14 + (1.0, 2.5),
         passed_s=(None,) * 6 + (0.0, 2.0, 5.0),
     )
     def time_goes_on(
@@ -142,7 +142,7 @@ class Conformance(RuleBasedStateMachine):
         silent: int,
         gateway: bool,
         overloaded: bool,
-        standing_s: float | None,
+        blocked_s: float | None,
         passed_s: float | None,
     ) -> None:
         """Let nodes beat all the while, but one, or (9) none."""
@@ -153,7 +153,7 @@ class Conformance(RuleBasedStateMachine):
                 self.db.now += step
                 postgres.set_clock(self.db.now)
                 if gateway:
-                    said = {"standing_s": standing_s, "passed_s": passed_s}
+                    said = {"blocked_s": blocked_s, "passed_s": passed_s}
                     self.both(
                         lambda: lease.record_gateway_alive(
                             TIMES,

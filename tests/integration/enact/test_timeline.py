@@ -80,7 +80,7 @@ def test_a_new_timeline_without_a_synchronous_standby_holds_failover_and_is_an_a
     (told,) = open_alerts()
     assert told == (
         "the database went on as timeline 1 without a synchronous standby, so acknowledged "
-        "commits may be missing; no daemon has told of any; run manage.py raise_epoch_floor"
+        "commits may be missing; no daemon has reported any; run manage.py raise_epoch_floor"
     )
     event = Event.objects.get(kind="database_changed")
     assert event.reason == (

@@ -124,21 +124,21 @@ def test_no_deadline_expires_while_no_commit_succeeds(nodes: list[FakeNode]) -> 
 def test_start_of_blocked_commits_is_kept_across_liveness_writes(db: Any) -> None:
     execute(record_gateway_alive(timing()))
     assert GatewayPulse.objects.get().commits_stood_at is None
-    execute(record_gateway_alive(timing(), standing_s=5.0))
+    execute(record_gateway_alive(timing(), blocked_s=5.0))
     first = GatewayPulse.objects.get()
     assert first.commits_stood_at is not None and first.commits_stand_since is not None
     assert (first.commits_stood_at - first.commits_stand_since).total_seconds() == pytest.approx(
         5, abs=0.1
     )
     execute(
-        record_gateway_alive(timing(), standing_s=1.0)
+        record_gateway_alive(timing(), blocked_s=1.0)
     )  # of another process, where it began later
     execute(record_gateway_alive(timing()))
     second = GatewayPulse.objects.get()
     assert second.commits_stand_since == first.commits_stand_since
     assert second.commits_stood_at is not None and second.commits_stood_at > first.commits_stood_at
     stand(for_s=60, ago_s=100)
-    execute(record_gateway_alive(timing(), standing_s=1.0))  # another time
+    execute(record_gateway_alive(timing(), blocked_s=1.0))  # another time
     third = GatewayPulse.objects.get()
     assert third.commits_stand_since is not None and third.commits_stand_since > ago(2)
 
@@ -151,12 +151,12 @@ def test_blocked_commits_of_one_process_suspend_no_deadline_while_another_succee
     operations.migrate("p", "node-1", actor="ann")
     Handoff.objects.filter(state="preparing").update(deadline_at=ago(1))
     execute(record_gateway_alive(timing(), passed_s=0.5))  # of the other process
-    execute(record_gateway_alive(timing(), standing_s=60.0))
+    execute(record_gateway_alive(timing(), blocked_s=60.0))
     assert GatewayPulse.objects.get().commits_stood_at is None
     assert len(execute(overdue(timing()))) == 1
     # The other one stands as well: none has got through for the length of a gap.
     GatewayPulse.objects.update(commits_passed_at=ago(timing().pulse_gap_s + 0.1))
-    execute(record_gateway_alive(timing(), standing_s=60.0))
+    execute(record_gateway_alive(timing(), blocked_s=60.0))
     assert execute(overdue(timing())) == []
 
 
@@ -169,7 +169,7 @@ def test_latest_successful_commit_is_kept_and_a_future_one_ignored(
     execute(record_gateway_alive(timing()))
     assert GatewayPulse.objects.get().commits_passed_at == latest
     GatewayPulse.objects.update(commits_passed_at=ago(-600))  # the clock was set back since
-    execute(record_gateway_alive(timing(), standing_s=5.0, passed_s=5.0))
+    execute(record_gateway_alive(timing(), blocked_s=5.0, passed_s=5.0))
     row = GatewayPulse.objects.get()
     assert row.commits_stood_at is not None
     assert row.commits_passed_at is not None and row.commits_passed_at < ago(4)

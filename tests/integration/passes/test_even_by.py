@@ -61,14 +61,14 @@ def test_by_weight_nothing_measured_is_read() -> None:
     a_busy_one()
     assert observe(timing()).snapshot.cpu is None
     pass_once()
-    assert not Handoff.objects.filter(kind="migrate", reason__contains="cpu").exists()
+    assert not Handoff.objects.filter(kind="migrate", reason__contains="CPU").exists()
 
 
 def test_the_busy_node_gives_and_the_reason_says_per_cent() -> None:
     a_busy_one()
     operations.even_by("cpu", actor="olive")
     pass_once()
-    reasons = Handoff.objects.filter(reason__contains="cpu").values_list("reason", flat=True)
+    reasons = Handoff.objects.filter(reason__contains="CPU").values_list("reason", flat=True)
     # a: 61 and 33; b would leave 22 and 72.
     assert list(reasons) == ["rebalances CPU: node-1 82 → 61 %, node-2 12 → 33 %"]
 
@@ -95,7 +95,7 @@ def test_a_node_that_was_not_measured_for_a_minute_is_not_in_it() -> None:
     assert cpu is not None
     assert set(cpu.nodes) == {one.row.pk}
     pass_once()
-    assert not Handoff.objects.filter(reason__contains="cpu").exists()
+    assert not Handoff.objects.filter(reason__contains="CPU").exists()
 
 
 @pytest.mark.parametrize(("said", "read"), [(-5.0, 0), (1e300, 100)])
